@@ -1,0 +1,137 @@
+//! The one error type of the crate: a kind that programs can match, and a message with an address.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::Path;
+
+/// `Result` with the crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, in the terms a program can act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A file or folder could not be read or written.
+    Io,
+    /// A picture is damaged, of a kind that is not read, or too large.
+    Picture,
+    /// A weight file is damaged, or does not fit the network.
+    Weights,
+    /// A network's configuration contradicts itself.
+    Config,
+    /// A graph is not well-formed: shapes, missing values, missing rules.
+    Graph,
+    /// Arguments of the command line or of a library call are off.
+    Usage,
+    /// A data set is not what it should be.
+    Data,
+    /// No adapter fits, or the adapter lacks what the work needs.
+    Device,
+    /// The device has no memory left for the work.
+    OutOfMemory,
+    /// The device was lost (driver reset, unplugged).
+    DeviceLost,
+    /// A shader did not compile, or a dispatch does not fit its shader.
+    Shader,
+    /// The device did not answer in time.
+    Timeout,
+}
+
+/// An error with an address: which file, node or tensor, what is wrong, and what to do.
+///
+/// ```
+/// use atrous::{Error, ErrorKind};
+/// let error = Error::new(ErrorKind::Graph, "expected 304 input channels, got 256")
+///     .at("node `decoder.conv1`")
+///     .advice("load weights that were made for this configuration");
+/// assert_eq!(
+///     error.to_string(),
+///     "node `decoder.conv1`: expected 304 input channels, got 256; load weights that were made for this configuration"
+/// );
+/// ```
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    address: Vec<String>,
+    message: Cow<'static, str>,
+    advice: Option<Cow<'static, str>>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind` that says `message`, with no address yet.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { kind, address: Vec::new(), message: message.into(), advice: None, source: None }))
+    }
+
+    /// Puts an address in front: the innermost is given first, each further call goes to its left.
+    #[must_use]
+    pub fn at(mut self, address: impl Into<String>) -> Self {
+        self.0.address.insert(0, address.into());
+        self
+    }
+
+    /// Puts a file's name in front of the message.
+    #[must_use]
+    pub fn file(self, path: impl AsRef<Path>) -> Self {
+        self.at(path.as_ref().display().to_string())
+    }
+
+    /// Adds what the reader can do about it.
+    #[must_use]
+    pub fn advice(mut self, advice: impl Into<Cow<'static, str>>) -> Self {
+        self.0.advice = Some(advice.into());
+        self
+    }
+
+    /// Keeps the error that caused this one; its text is shown behind the message.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What went wrong, for programs.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// An I/O error on `path`.
+    pub fn io(path: impl AsRef<Path>, doing: &'static str, source: std::io::Error) -> Self {
+        Self::new(ErrorKind::Io, doing).file(path).source(source)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.0;
+        for address in &inner.address {
+            write!(f, "{address}: ")?;
+        }
+        f.write_str(&inner.message)?;
+        if let Some(source) = &inner.source {
+            write!(f, ": {source}")?;
+        }
+        if let Some(advice) = &inner.advice {
+            write!(f, "; {advice}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|e| e as _)
+    }
+}
+
+/// Shorthand: an [`Error`] of a kind with a formatted message.
+macro_rules! error {
+    ($kind:ident, $($arg:tt)+) => {
+        $crate::error::Error::new($crate::error::ErrorKind::$kind, format!($($arg)+))
+    };
+}
+pub(crate) use error;

@@ -1,0 +1,7 @@
+//! DeepLabv3+ semantic segmentation on any GPU, through wgpu and WGSL compute shaders.
+
+pub mod error;
+pub mod tensor;
+
+pub use error::{Error, ErrorKind, Result};
+pub use tensor::{DType, Data, Shape, Tensor, TensorType};

@@ -1,0 +1,2 @@
+//! The command line's entry: exit codes only.
+fn main() {}
