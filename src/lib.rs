@@ -1,6 +1,8 @@
 //! DeepLabv3+ semantic segmentation on any GPU, through wgpu and WGSL compute shaders.
 
 pub mod error;
+pub mod graph;
+pub mod ops;
 pub mod tensor;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,67 @@
+//! Scopes: names fall out of the code that builds a network.
+
+use super::{Graph, ValueId};
+use crate::error::Result;
+use crate::ops::Op;
+use crate::tensor::Shape;
+use std::sync::Arc;
+
+/// A place in the tree of names, at which nodes and parameters are added.
+///
+/// Operations add their own methods (`conv2d`, `relu`, ...) beside their implementation in `ops`.
+pub struct Scope<'g> {
+    graph: &'g mut Graph,
+    prefix: String,
+}
+
+impl<'g> Scope<'g> {
+    pub(super) fn new(graph: &'g mut Graph) -> Self {
+        Self { graph, prefix: String::new() }
+    }
+
+    /// A scope below this one.
+    pub fn scope(&mut self, name: impl std::fmt::Display) -> Scope<'_> {
+        let prefix = self.join(&name.to_string());
+        Scope { graph: self.graph, prefix }
+    }
+
+    fn join(&self, name: &str) -> String {
+        match (self.prefix.is_empty(), name.is_empty()) {
+            (true, _) => name.to_owned(),
+            (_, true) => self.prefix.clone(),
+            _ => format!("{}.{name}", self.prefix),
+        }
+    }
+
+    /// Adds a parameter called `name` here.
+    pub fn param(&mut self, name: &str, shape: Shape) -> ValueId {
+        let name = self.join(name);
+        self.graph.param(&name, shape)
+    }
+
+    /// Adds a node with one output, called `name` here (an empty name takes the scope's own).
+    pub fn op(&mut self, name: &str, op: impl Op, inputs: &[ValueId]) -> Result<ValueId> {
+        Ok(self.ops(name, op, inputs)?[0])
+    }
+
+    /// Adds a node with any number of outputs.
+    pub fn ops(&mut self, name: &str, op: impl Op, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
+        let name = self.join(name);
+        self.graph.push(&name, Arc::new(op), inputs)
+    }
+
+    /// Shape of a value.
+    pub fn shape(&self, value: ValueId) -> Shape {
+        self.graph.shape(value)
+    }
+
+    /// Path of names down to here.
+    pub fn path(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The graph being built.
+    pub fn graph(&mut self) -> &mut Graph {
+        self.graph
+    }
+}

@@ -1,0 +1,47 @@
+//! Checks that a graph is what the executors rely on.
+
+use super::{Graph, Source};
+use crate::error::{Result, error};
+use std::collections::HashSet;
+
+impl Graph {
+    /// Checks names, order, types and views. Run after building and after every pass.
+    pub fn verify(&self) -> Result<()> {
+        let mut names = HashSet::new();
+        let mut known: Vec<bool> = self.values.iter().map(|v| !matches!(v.source, Source::Node { .. })).collect();
+        for (position, node) in self.nodes.iter().enumerate() {
+            let here = || format!("node `{}` ({})", node.name, node.op.name());
+            if !names.insert(node.name.as_str()) {
+                return Err(error!(Graph, "two nodes have this name").at(here()));
+            }
+            if let Some(&early) = node.inputs.iter().find(|v| !known[v.index()]) {
+                return Err(error!(Graph, "reads `{}` before it is computed", self.value_name(early)).at(here()));
+            }
+            let types: Vec<_> = node.inputs.iter().map(|&v| self.ty(v)).collect();
+            let inferred = node.op.infer(&types).map_err(|e| e.at(here()))?;
+            let stored: Vec<_> = node.outputs.iter().map(|&v| self.ty(v)).collect();
+            if inferred != stored {
+                return Err(error!(Graph, "computes {inferred:?} but the graph says {stored:?}").at(here()));
+            }
+            for (index, v) in node.outputs.iter().enumerate() {
+                known[v.index()] = true;
+                if !matches!(self.value(*v).source, Source::Node { node, output } if node == position && output == index) {
+                    return Err(error!(Graph, "output {index} does not point back at its node").at(here()));
+                }
+            }
+        }
+        for value in &self.values {
+            let Some(view) = value.view else { continue };
+            let root = self.value(view.root);
+            let fits = view.channel % 4 == 0
+                && root.view.is_none()
+                && view.channel + value.ty.shape.c <= root.ty.shape.c
+                && root.ty.shape.with_c(0) == value.ty.shape.with_c(0);
+            if !fits {
+                return Err(error!(Graph, "a view of {} does not fit into {}", value.ty.shape, root.ty.shape)
+                    .at(format!("node `{}`", self.value_name(view.root))));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! Element-wise activation functions: alone, and as the last step of a convolution.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, expect_f32};
+use crate::error::Result;
+use crate::graph::{Scope, ValueId};
+use crate::tensor::{Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// An activation function. The formulas are PyTorch's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x`.
+    #[default]
+    Identity,
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, 0), 6)` (MobileNetV2).
+    Relu6,
+    /// `x * relu6(x + 3) / 6` (MobileNetV3, section 5.2).
+    HardSwish,
+    /// `relu6(x + 3) / 6`.
+    HardSigmoid,
+}
+
+impl Activation {
+    /// The function.
+    pub fn apply(self, x: f32) -> f32 {
+        match self {
+            Activation::Identity => x,
+            Activation::Relu => x.max(0.0),
+            Activation::Relu6 => x.clamp(0.0, 6.0),
+            Activation::HardSwish => x * ((x + 3.0).clamp(0.0, 6.0) * (1.0 / 6.0)),
+            Activation::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) * (1.0 / 6.0),
+        }
+    }
+
+    /// The condition that selects it in `shaders/shared/activation.wesl`; none for the identity.
+    pub fn feature(self) -> &'static str {
+        match self {
+            Activation::Identity => "identity",
+            Activation::Relu => "relu",
+            Activation::Relu6 => "relu6",
+            Activation::HardSwish => "hard_swish",
+            Activation::HardSigmoid => "hard_sigmoid",
+        }
+    }
+}
+
+/// `y = activation(x)`, element by element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activate(pub Activation);
+
+impl Op for Activate {
+    fn name(&self) -> &'static str {
+        "activate"
+    }
+
+    fn attributes(&self) -> String {
+        self.0.feature().to_owned()
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        Ok(vec![inputs[0]])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let activation = self.0;
+        let (x, y) = (inputs[0].f32(), outputs[0].f32_mut());
+        y.par_iter_mut().with_min_len(1 << 14).zip(x).for_each(|(y, &x)| *y = activation.apply(x));
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (x, y) = (cx.inputs[0], cx.outputs[0]);
+        let shape = y.ty.shape;
+        let dispatch = Dispatch::new("activate")
+            .when(self.0.feature(), true)
+            .read("x", 0)
+            .write("y", 0)
+            .param("pixels", shape.positions())
+            .param("c4", shape.c4())
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .param("y_pitch", y.pitch)
+            .param("y_offset", y.offset)
+            .threads(shape.positions() * shape.c4());
+        vec![Kernel::one("plain", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Scope<'_> {
+    /// Applies an activation; the identity adds no node.
+    pub fn activate(&mut self, name: &str, activation: Activation, x: ValueId) -> Result<ValueId> {
+        match activation {
+            Activation::Identity => Ok(x),
+            _ => self.op(name, Activate(activation), &[x]),
+        }
+    }
+}

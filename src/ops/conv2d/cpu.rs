@@ -1,0 +1,218 @@
+//! Convolution on the processor: im2col over blocks of output rows and a matrix product, plain loops for depthwise and groups.
+//!
+//! The split into blocks depends on the shapes alone, never on the number of threads, so the same input gives the same bits.
+
+use super::Conv2d;
+use crate::tensor::{Shape, Tensor};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Floats of an im2col block: small enough to stay in the second-level cache.
+const BLOCK: usize = 1 << 17;
+
+pub(super) fn run(conv: &Conv2d, inputs: &[&Tensor], y: &mut Tensor) {
+    let (x, w) = (inputs[0], inputs[1]);
+    let call = Call {
+        conv,
+        x: x.f32(),
+        xs: x.shape(),
+        w: w.f32(),
+        ws: w.shape(),
+        ys: y.shape(),
+        bias: conv.bias.then(|| inputs[2]),
+        residual: conv.residual_index().map(|i| inputs[i].f32()),
+    };
+    let row = call.ys.w * call.ys.c;
+    let rows = call.rows_per_block();
+    y.f32_mut().par_chunks_mut(row * rows).enumerate().for_each(|(block, out)| {
+        let first = block * rows;
+        let lines = first..first + out.len() / row;
+        if conv.groups == 1 {
+            call.gemm(lines.clone(), out);
+        } else if conv.is_depthwise(call.xs, call.ws) {
+            call.depthwise(lines.clone(), out);
+        } else {
+            call.grouped(lines.clone(), out);
+        }
+        call.epilogue(lines, out);
+    });
+}
+
+/// One convolution with its operands. "Lines" are rows of the output, counted through the batch.
+struct Call<'a> {
+    conv: &'a Conv2d,
+    x: &'a [f32],
+    xs: Shape,
+    w: &'a [f32],
+    ws: Shape,
+    ys: Shape,
+    bias: Option<&'a Tensor>,
+    residual: Option<&'a [f32]>,
+}
+
+impl Call<'_> {
+    fn rows_per_block(&self) -> usize {
+        let lines = self.ys.n * self.ys.h;
+        let floats = self.ys.w * self.ws.n * self.ws.h * self.ws.w;
+        // At least four blocks where there are four lines, so that every core has work on small maps.
+        (BLOCK / floats.max(1)).clamp(1, lines.div_ceil(4).max(1))
+    }
+
+    /// Input row and first output index of a tap, or `None` where the tap reads padding.
+    fn input_row(&self, oy: usize, ky: usize) -> Option<usize> {
+        (oy * self.conv.stride.0 + ky * self.conv.dilation.0).checked_sub(self.conv.padding.top).filter(|&y| y < self.xs.h)
+    }
+
+    fn input_column(&self, ox: usize, kx: usize) -> Option<usize> {
+        (ox * self.conv.stride.1 + kx * self.conv.dilation.1).checked_sub(self.conv.padding.left).filter(|&x| x < self.xs.w)
+    }
+
+    fn gemm(&self, lines: Range<usize>, out: &mut [f32]) {
+        let (xs, ws, ys) = (self.xs, self.ws, self.ys);
+        let (m, k, n) = (lines.len() * ys.w, ws.n * ws.h * ws.w, ws.c);
+        if self.conv.is_pointwise(ws) {
+            let start = lines.start * ys.w * xs.c;
+            product(out, &self.x[start..start + m * k], self.w, (m, k, n));
+            return;
+        }
+        // Taps that read padding everywhere in this block are left out: at rate 18 on a 33x33 map that is most of them.
+        let taps: Vec<(usize, usize)> = (0..ws.n)
+            .flat_map(|ky| (0..ws.h).map(move |kx| (ky, kx)))
+            .filter(|&(ky, kx)| {
+                lines.clone().any(|line| self.input_row(line % ys.h, ky).is_some())
+                    && (0..ys.w).any(|ox| self.input_column(ox, kx).is_some())
+            })
+            .collect();
+        if taps.is_empty() {
+            out.fill(0.0);
+            return;
+        }
+        let all = taps.len() == ws.n * ws.h;
+        let k = taps.len() * xs.c;
+        let mut columns = vec![0.0; m * k];
+        for (index, line) in lines.enumerate() {
+            let (image, oy) = (line / ys.h, line % ys.h);
+            for (tap, &(ky, kx)) in taps.iter().enumerate() {
+                let Some(iy) = self.input_row(oy, ky) else { continue };
+                for ox in 0..ys.w {
+                    let Some(ix) = self.input_column(ox, kx) else { continue };
+                    let from = xs.index(image, iy, ix, 0);
+                    let to = (index * ys.w + ox) * k + tap * xs.c;
+                    columns[to..to + xs.c].copy_from_slice(&self.x[from..from + xs.c]);
+                }
+            }
+        }
+        if all {
+            product(out, &columns, self.w, (m, k, n));
+        } else {
+            let rows = xs.c * n;
+            let kernel: Vec<f32> =
+                taps.iter().flat_map(|&(ky, kx)| &self.w[(ky * ws.h + kx) * rows..][..rows]).copied().collect();
+            product(out, &columns, &kernel, (m, k, n));
+        }
+    }
+
+    fn depthwise(&self, lines: Range<usize>, out: &mut [f32]) {
+        let (xs, ws, ys) = (self.xs, self.ws, self.ys);
+        let c = ys.c;
+        for (line, row) in lines.zip(out.chunks_exact_mut(ys.w * c)) {
+            let (image, oy) = (line / ys.h, line % ys.h);
+            row.fill(0.0);
+            for ky in 0..ws.n {
+                let Some(iy) = self.input_row(oy, ky) else { continue };
+                for (ox, acc) in row.chunks_exact_mut(c).enumerate() {
+                    for kx in 0..ws.h {
+                        let Some(ix) = self.input_column(ox, kx) else { continue };
+                        let x = &self.x[xs.index(image, iy, ix, 0)..][..c];
+                        let w = &self.w[(ky * ws.h + kx) * c..][..c];
+                        for ((a, x), w) in acc.iter_mut().zip(x).zip(w) {
+                            *a += x * w;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn grouped(&self, lines: Range<usize>, out: &mut [f32]) {
+        let (xs, ws, ys) = (self.xs, self.ws, self.ys);
+        let (inputs, outputs) = (ws.w, ys.c / self.conv.groups);
+        for (line, row) in lines.zip(out.chunks_exact_mut(ys.w * ys.c)) {
+            let (image, oy) = (line / ys.h, line % ys.h);
+            row.fill(0.0);
+            for ky in 0..ws.n {
+                let Some(iy) = self.input_row(oy, ky) else { continue };
+                for (ox, acc) in row.chunks_exact_mut(ys.c).enumerate() {
+                    for kx in 0..ws.h {
+                        let Some(ix) = self.input_column(ox, kx) else { continue };
+                        let x = &self.x[xs.index(image, iy, ix, 0)..][..xs.c];
+                        for (group, acc) in acc.chunks_exact_mut(outputs).enumerate() {
+                            for (ci, x) in x[group * inputs..][..inputs].iter().enumerate() {
+                                let w = &self.w[ws.index(ky, kx, ci, group * outputs)..][..outputs];
+                                for (a, w) in acc.iter_mut().zip(w) {
+                                    *a += x * w;
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn epilogue(&self, lines: Range<usize>, out: &mut [f32]) {
+        let c = self.ys.c;
+        let activation = self.conv.activation;
+        if let Some(bias) = self.bias {
+            let (values, per_image) = (bias.f32(), bias.shape().n > 1);
+            for (line, row) in lines.clone().zip(out.chunks_exact_mut(self.ys.w * c)) {
+                let start = if per_image { line / self.ys.h * c } else { 0 };
+                let bias = &values[start..start + c];
+                for pixel in row.chunks_exact_mut(c) {
+                    pixel.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+                }
+            }
+        }
+        if let Some(residual) = self.residual {
+            let from = &residual[lines.start * self.ys.w * c..][..out.len()];
+            out.iter_mut().zip(from).for_each(|(y, r)| *y += r);
+        }
+        match activation {
+            super::Activation::Identity => {}
+            super::Activation::Relu => out.iter_mut().for_each(|y| *y = y.max(0.0)),
+            super::Activation::Relu6 => out.iter_mut().for_each(|y| *y = y.clamp(0.0, 6.0)),
+            other => out.iter_mut().for_each(|y| *y = other.apply(*y)),
+        }
+    }
+}
+
+/// `out[m, n] = a[m, k] * b[k, n]`, all row-major.
+fn product(out: &mut [f32], a: &[f32], b: &[f32], (m, k, n): (usize, usize, usize)) {
+    assert!(out.len() == m * n && a.len() == m * k && b.len() == k * n, "invariant: slices match the product's extent");
+    let stride = |v: usize| v as isize;
+    // SAFETY: the three slices hold exactly m*n, m*k and k*n floats (asserted above), which is what the strides reach; `out`
+    // is borrowed mutably, so it overlaps neither of the others.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            stride(n),
+            false,
+            a.as_ptr(),
+            1,
+            stride(k),
+            b.as_ptr(),
+            1,
+            stride(n),
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}

@@ -1,0 +1,64 @@
+//! The ways to convolve on a device.
+
+use super::Conv2d;
+use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
+
+/// All candidates for a call, the one expected to be fastest first.
+pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
+    let (x, w) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape);
+    if conv.is_depthwise(x, w) {
+        return vec![Kernel::one("depthwise", direct(conv, cx, "conv2d/depthwise"))];
+    }
+    vec![Kernel::one("direct", direct(conv, cx, "conv2d/direct").when("grouped", conv.groups > 1))]
+}
+
+/// One thread for each pixel and four channels of the output.
+fn direct(conv: &Conv2d, cx: &KernelContext, shader: &'static str) -> Dispatch {
+    let y = cx.outputs[0].ty.shape;
+    let dispatch = operands(Dispatch::new(shader), conv, cx);
+    dispatch.param("groups", conv.groups).threads(y.positions() * y.c4())
+}
+
+/// Bindings, sizes and epilogue, which all convolution shaders share (`shaders/conv2d/common.wesl`).
+fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext) -> Dispatch {
+    let (x, w, y) = (cx.inputs[0], cx.inputs[1].ty.shape, cx.outputs[0]);
+    let (xs, ys) = (x.ty.shape, y.ty.shape);
+    let mut dispatch = dispatch
+        .when(conv.activation.feature(), true)
+        .when("bias", conv.bias)
+        .when("residual", conv.residual)
+        .read("x", 0)
+        .read("w", 1)
+        .write("y", 0)
+        .param("batch", xs.n)
+        .param("h_in", xs.h)
+        .param("w_in", xs.w)
+        .param("c_in", xs.c)
+        .param("h_out", ys.h)
+        .param("w_out", ys.w)
+        .param("c_out", ys.c)
+        .param("x_pitch", x.pitch)
+        .param("x_offset", x.offset)
+        .param("y_pitch", y.pitch)
+        .param("y_offset", y.offset)
+        .param("kh", w.n)
+        .param("kw", w.h)
+        .param("stride_y", conv.stride.0)
+        .param("stride_x", conv.stride.1)
+        .param("dilation_y", conv.dilation.0)
+        .param("dilation_x", conv.dilation.1)
+        .param("pad_top", conv.padding.top)
+        .param("pad_left", conv.padding.left);
+    if conv.bias {
+        let per_image = cx.inputs[2].ty.shape.n > 1;
+        dispatch = dispatch.read("bias", 2).param("bias_pitch", if per_image { ys.c4() } else { 0 });
+    } else {
+        dispatch = dispatch.param("bias_pitch", 0u32);
+    }
+    let residual = conv.residual_index();
+    if let Some(index) = residual {
+        dispatch = dispatch.read("residual", index);
+    }
+    let r = residual.map(|i| cx.inputs[i]);
+    dispatch.param("r_pitch", r.map_or(0, |r| r.pitch)).param("r_offset", r.map_or(0, |r| r.offset))
+}

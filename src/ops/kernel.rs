@@ -1,0 +1,260 @@
+//! Kernels as data: what to dispatch, on which operands, with which constants. Nothing here knows wgpu.
+
+use super::Packing;
+use crate::tensor::TensorType;
+use std::fmt;
+
+/// What a device can do, as far as kernels ask.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Caps {
+    /// The adapter runs on the processor (lavapipe, SwiftShader): barriers are dear there, registers are few.
+    pub software: bool,
+    /// Smallest and largest subgroup, where subgroup functions can be used.
+    pub subgroup: Option<(u32, u32)>,
+    /// Half-precision arithmetic in shaders.
+    pub f16: bool,
+    /// Largest storage buffer that can be bound, in bytes.
+    pub max_binding: u64,
+    /// Largest buffer, in bytes.
+    pub max_buffer: u64,
+    /// Memory shared by a workgroup, in bytes.
+    pub workgroup_memory: u32,
+    /// Invocations in a workgroup.
+    pub max_invocations: u32,
+    /// Workgroups along one dimension of a dispatch.
+    pub max_groups: u32,
+    /// Storage buffers in one shader.
+    pub max_storage_buffers: u32,
+}
+
+impl Caps {
+    /// What WebGPU promises everywhere: the portable form of every operation lives within these.
+    pub const PORTABLE: Caps = Caps {
+        software: false,
+        subgroup: None,
+        f16: false,
+        max_binding: 128 << 20,
+        max_buffer: 256 << 20,
+        workgroup_memory: 16 << 10,
+        max_invocations: 256,
+        max_groups: 65_535,
+        max_storage_buffers: 8,
+    };
+}
+
+/// How a tensor lies in a device buffer.
+///
+/// f32: `[N, H, W]` pixels of `pitch` `vec4`s each, of which the tensor's channels are `c4()` from `offset` on. Lanes beyond the last
+/// channel hold finite numbers of no meaning. u32 and u8: contiguous, u8 packed four to a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// Shape and element type.
+    pub ty: TensorType,
+    /// `vec4`s from one pixel to the next.
+    pub pitch: u32,
+    /// First `vec4` of the tensor in a pixel.
+    pub offset: u32,
+}
+
+impl Layout {
+    /// A tensor that has its buffer for itself.
+    pub fn contiguous(ty: TensorType) -> Self {
+        Self { ty, pitch: ty.shape.c4() as u32, offset: 0 }
+    }
+
+    /// Bytes of the buffer of a tensor that has it for itself.
+    pub fn bytes(ty: TensorType, packing: Packing) -> u64 {
+        let s = ty.shape;
+        match ty.dtype {
+            crate::tensor::DType::F32 => {
+                let w = if packing == Packing::Matrix { s.w.next_multiple_of(4) } else { s.w };
+                16 * (s.n as u64) * (s.h as u64) * (w as u64) * (s.c4() as u64)
+            }
+            crate::tensor::DType::U32 => 4 * s.len() as u64,
+            crate::tensor::DType::U8 => s.len().next_multiple_of(4) as u64,
+        }
+    }
+}
+
+/// What an operation knows when it lists its kernels.
+#[derive(Debug, Clone)]
+pub struct KernelContext<'a> {
+    /// Where the inputs lie.
+    pub inputs: &'a [Layout],
+    /// Where the outputs go.
+    pub outputs: &'a [Layout],
+    /// The device.
+    pub caps: &'a Caps,
+}
+
+/// A buffer that a dispatch binds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operand {
+    /// Input of the operation.
+    Input(usize),
+    /// Output of the operation.
+    Output(usize),
+    /// Scratch buffer of the kernel.
+    Scratch(usize),
+}
+
+/// A scalar in the uniform block of a dispatch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scalar {
+    /// Unsigned.
+    U32(u32),
+    /// Signed.
+    I32(i32),
+    /// Floating point.
+    F32(f32),
+}
+
+impl From<u32> for Scalar {
+    fn from(v: u32) -> Self {
+        Scalar::U32(v)
+    }
+}
+impl From<usize> for Scalar {
+    /// Saturates: extents are checked against the device before a dispatch is recorded.
+    fn from(v: usize) -> Self {
+        Scalar::U32(u32::try_from(v).unwrap_or(u32::MAX))
+    }
+}
+impl From<i32> for Scalar {
+    fn from(v: i32) -> Self {
+        Scalar::I32(v)
+    }
+}
+impl From<f32> for Scalar {
+    fn from(v: f32) -> Self {
+        Scalar::F32(v)
+    }
+}
+
+/// A shader variant: the file under `shaders/`, conditions for its `@if`s, and injected constants.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Variant {
+    /// File name under `shaders/` without the ending: `conv2d/direct`.
+    pub shader: &'static str,
+    /// Conditions that hold. All the others are false.
+    pub features: Vec<&'static str>,
+    /// Constants of the virtual module `constants`.
+    pub constants: Vec<(&'static str, u32)>,
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.shader)?;
+        for feature in &self.features {
+            write!(f, " +{feature}")?;
+        }
+        for (name, value) in &self.constants {
+            write!(f, " {name}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+/// How much of a shader is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// At least so many threads, in one dimension.
+    Threads(u64),
+    /// So many workgroups, in one dimension.
+    Groups(u64),
+}
+
+/// One dispatch: shader, reads, writes, constants, extent, in that order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dispatch {
+    /// The shader.
+    pub variant: Variant,
+    /// Names in the shader, with what is bound there.
+    pub bindings: Vec<(&'static str, Operand)>,
+    /// Members of the shader's uniform block `params`.
+    pub params: Vec<(&'static str, Scalar)>,
+    /// How much is started. Shaders number their workgroups by `linear_group`, since long extents are wrapped.
+    pub extent: Extent,
+}
+
+impl Dispatch {
+    /// A dispatch of the shader in `shaders/{shader}.wesl`.
+    pub fn new(shader: &'static str) -> Self {
+        let variant = Variant { shader, features: Vec::new(), constants: Vec::new() };
+        Self { variant, bindings: Vec::new(), params: Vec::new(), extent: Extent::Groups(0) }
+    }
+
+    /// Makes an `@if(name)` true where `on`.
+    #[must_use]
+    pub fn when(mut self, name: &'static str, on: bool) -> Self {
+        if on {
+            self.variant.features.push(name);
+        }
+        self
+    }
+
+    /// Injects a constant.
+    #[must_use]
+    pub fn constant(mut self, name: &'static str, value: u32) -> Self {
+        self.variant.constants.push((name, value));
+        self
+    }
+
+    /// Binds an operand.
+    #[must_use]
+    pub fn bind(mut self, name: &'static str, operand: Operand) -> Self {
+        self.bindings.push((name, operand));
+        self
+    }
+
+    /// Binds an input.
+    #[must_use]
+    pub fn read(self, name: &'static str, input: usize) -> Self {
+        self.bind(name, Operand::Input(input))
+    }
+
+    /// Binds an output.
+    #[must_use]
+    pub fn write(self, name: &'static str, output: usize) -> Self {
+        self.bind(name, Operand::Output(output))
+    }
+
+    /// Sets a member of the uniform block.
+    #[must_use]
+    pub fn param(mut self, name: &'static str, value: impl Into<Scalar>) -> Self {
+        self.params.push((name, value.into()));
+        self
+    }
+
+    /// Starts at least so many threads.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.extent = Extent::Threads(threads as u64);
+        self
+    }
+
+    /// Starts so many workgroups.
+    #[must_use]
+    pub fn groups(mut self, groups: usize) -> Self {
+        self.extent = Extent::Groups(groups as u64);
+        self
+    }
+}
+
+/// One way to compute an operation: dispatches that run one after the other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kernel {
+    /// For tables and the tuner's file: `subgroup 6x16`.
+    pub label: String,
+    /// What is dispatched.
+    pub dispatches: Vec<Dispatch>,
+    /// Bytes of each scratch buffer.
+    pub scratch: Vec<u64>,
+}
+
+impl Kernel {
+    /// A kernel of one dispatch.
+    pub fn one(label: impl Into<String>, dispatch: Dispatch) -> Self {
+        Self { label: label.into(), dispatches: vec![dispatch], scratch: Vec::new() }
+    }
+}

@@ -1,0 +1,85 @@
+//! Operations: one file each, with everything about it.
+//!
+//! The executors, passes, tuner and printers call nothing but [`Op`]. To add an operation: its file here, its shader in
+//! `shaders/`, and its line in the list of modules below.
+
+mod activation;
+mod conv2d;
+pub mod kernel;
+
+pub use activation::{Activate, Activation};
+pub use conv2d::{Conv2d, Padding};
+
+use crate::error::{Result, error};
+use crate::tensor::{DType, Tensor, TensorType};
+use kernel::{Kernel, KernelContext};
+use std::any::Any;
+use std::fmt;
+
+/// What one run of an operation costs, however it is computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Cost {
+    /// Multiplications with an addition, as papers count them (padding counts as if it were picture).
+    pub multi_adds: u64,
+    /// Bytes read and written once: inputs, parameters and outputs.
+    pub bytes: u64,
+}
+
+/// How a parameter lies in device memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Packing {
+    /// `[n, h, w, c]` with the channels padded to a multiple of four by zeros.
+    Channels,
+    /// As [`Packing::Channels`], and `w` (a kernel's input channels) padded to a multiple of four by zeros too.
+    Matrix,
+}
+
+/// The whole contract of an operation.
+pub trait Op: fmt::Debug + Send + Sync + Any {
+    /// The operation's name, the same for all its instances: `conv2d`.
+    fn name(&self) -> &'static str;
+
+    /// Its attributes, short, for tables: `3x3 s2 d1 relu6`.
+    fn attributes(&self) -> String {
+        String::new()
+    }
+
+    /// Types of the outputs for inputs of the given types. Errors say what was expected; the graph adds the node's name.
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>>;
+
+    /// Multi-Adds and bytes. By default no Multi-Adds, and every input and output once.
+    fn cost(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Cost {
+        Cost { multi_adds: 0, bytes: bytes(inputs) + bytes(outputs) }
+    }
+
+    /// The reference: computes the outputs from the inputs on the processor. The outputs come in with the inferred types and
+    /// unspecified contents. Inputs have the types that [`Op::infer`] accepted.
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()>;
+
+    /// The ways to compute it on a device, the one expected to be fastest first. All give the same numbers within rounding.
+    fn kernels(&self, context: &KernelContext) -> Vec<Kernel>;
+
+    /// How input `index` must lie in device memory where it is a parameter.
+    fn packing(&self, _index: usize) -> Packing {
+        Packing::Channels
+    }
+
+    /// Itself, for passes that look at attributes.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// Bytes of tensors of the given types, in host layout.
+pub fn bytes(types: &[TensorType]) -> u64 {
+    types.iter().map(|t| t.shape.len() as u64 * t.dtype.size() as u64).sum()
+}
+
+/// Checks how many inputs there are, and that they are f32.
+pub(crate) fn expect_f32(inputs: &[TensorType], count: usize) -> Result<()> {
+    if inputs.len() != count {
+        return Err(error!(Graph, "takes {count} inputs, got {}", inputs.len()));
+    }
+    match inputs.iter().position(|t| t.dtype != DType::F32) {
+        Some(i) => Err(error!(Graph, "input {i} must be f32, got {:?}", inputs[i].dtype)),
+        None => Ok(()),
+    }
+}
