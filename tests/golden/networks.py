@@ -1,0 +1,101 @@
+"""Makes the golden values of every network: `python networks.py [part of a case's name ...]`."""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+import golden
+import nets_smp
+import nets_torchvision
+
+FOLDER = Path(__file__).parent / "networks"
+ODD, EVEN, TALL, SMALL = (65, 65), (64, 96), (97, 61), (80, 48)
+
+
+def smp_cases():
+    """SMP: sizes divisible by the output stride through the library, others through the same modules."""
+    for arch, encoder, stride, size, options in (
+        ("DeepLabV3Plus", "mobilenet_v2", 16, EVEN, {}),
+        ("DeepLabV3Plus", "mobilenet_v2", 16, ODD, {}),
+        ("DeepLabV3Plus", "mobilenet_v2", 8, SMALL, {}),
+        ("DeepLabV3Plus", "mobilenet_v2", 8, TALL, {"decoder_atrous_rates": (6, 12, 18)}),
+        ("DeepLabV3Plus", "resnet50", 16, EVEN, {"decoder_atrous_rates": (6, 12, 18)}),
+        ("DeepLabV3Plus", "resnet50", 16, TALL, {}),
+        ("DeepLabV3Plus", "resnet50", 8, EVEN, {}),
+        ("DeepLabV3Plus", "resnet50", 8, ODD, {}),
+        ("DeepLabV3Plus", "resnet18", 16, SMALL, {"batch": 2}),
+        ("DeepLabV3Plus", "resnet34", 8, EVEN, {"decoder_aspp_separable": False}),
+        ("DeepLabV3", "mobilenet_v2", 8, EVEN, {}),
+        ("DeepLabV3", "mobilenet_v2", 16, ODD, {"classes": 21}),
+        ("DeepLabV3", "resnet50", 8, SMALL, {}),
+        ("DeepLabV3", "resnet50", 16, TALL, {"decoder_aspp_separable": True}),
+    ):
+        options = dict(options)
+        batch, classes = options.pop("batch", 1), options.pop("classes", 7)
+        plus = arch == "DeepLabV3Plus"
+        config = {
+            "dialect": "smp",
+            "head": "v3+" if plus else "v3",
+            "backbone": encoder,
+            "output_stride": stride,
+            "classes": classes,
+            "rates": options.get("decoder_atrous_rates", (12, 24, 36)),
+            "aspp_separable": options.get("decoder_aspp_separable", plus),
+            "library_takes_this_size": size[0] % stride == 0 and size[1] % stride == 0,
+        }
+        forward = nets_smp.forward if config["library_takes_this_size"] else nets_smp.forward_any_size
+        yield (
+            f"smp_{'v3plus' if plus else 'v3'}_{encoder}_os{stride}",
+            lambda a=(arch, encoder, classes), o=options, s=stride: nets_smp.build(*a, encoder_output_stride=s, **o),
+            forward,
+            (batch, 3, *size),
+            config,
+        )
+
+
+def torchvision_cases():
+    """torchvision: ResNet at output stride 8, MobileNetV3 at 16, always with rates 12, 24, 36."""
+    for backbone, stride, size, batch, classes in (
+        ("resnet50", 8, ODD, 1, 7),
+        ("resnet50", 8, EVEN, 2, 7),
+        ("resnet50", 8, SMALL, 1, 21),
+        ("resnet101", 8, TALL, 1, 7),
+        ("mobilenet_v3_large", 16, ODD, 1, 7),
+        ("mobilenet_v3_large", 16, EVEN, 1, 21),
+        ("mobilenet_v3_large", 16, TALL, 2, 7),
+    ):
+        config = {
+            "dialect": "torchvision",
+            "head": "v3",
+            "backbone": backbone,
+            "output_stride": stride,
+            "classes": classes,
+            "rates": (12, 24, 36),
+            "aux": True,
+        }
+        yield (
+            f"torchvision_v3_{backbone}_os{stride}",
+            lambda b=backbone, c=classes: nets_torchvision.build(b, c),
+            nets_torchvision.forward,
+            (batch, 3, *size),
+            config,
+        )
+
+
+FAMILIES = (smp_cases, torchvision_cases)
+
+
+def main():
+    torch.set_num_threads(int(os.environ.get("GOLDEN_THREADS", "1")))
+    wanted = sys.argv[1:]
+    for family in FAMILIES:
+        for name, build, forward, shape, config in family():
+            name += "_" + (f"n{shape[0]}x" if shape[0] > 1 else "") + f"{shape[2]}x{shape[3]}"
+            if not wanted or any(part in name for part in wanted):
+                golden.write(FOLDER / f"{name}.safetensors", build(), forward, shape, config)
+
+
+if __name__ == "__main__":
+    main()
