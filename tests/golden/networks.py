@@ -9,6 +9,8 @@ import torch
 import golden
 import nets_smp
 import nets_torchvision
+import nets_vainf
+from golden import FunctionNet
 
 FOLDER = Path(__file__).parent / "networks"
 ODD, EVEN, TALL, SMALL = (65, 65), (64, 96), (97, 61), (80, 48)
@@ -84,7 +86,39 @@ def torchvision_cases():
         )
 
 
-FAMILIES = (smp_cases, torchvision_cases)
+def vainf_cases():
+    """VainF: rates follow from the output stride."""
+    for head, backbone, stride, size, batch, classes in (
+        ("v3+", "mobilenet_v2", 16, ODD, 1, 7),
+        ("v3+", "mobilenet_v2", 16, EVEN, 1, 7),
+        ("v3+", "mobilenet_v2", 8, TALL, 1, 7),
+        ("v3+", "mobilenet_v2", 8, SMALL, 2, 7),
+        ("v3+", "resnet50", 16, EVEN, 1, 7),
+        ("v3+", "resnet50", 16, TALL, 1, 7),
+        ("v3+", "resnet50", 8, ODD, 1, 7),
+        ("v3", "mobilenet_v2", 16, TALL, 1, 21),
+        ("v3", "mobilenet_v2", 8, EVEN, 1, 7),
+        ("v3", "resnet50", 16, ODD, 1, 21),
+        ("v3", "resnet50", 8, EVEN, 1, 7),
+    ):
+        config = {
+            "dialect": "vainf",
+            "head": head,
+            "backbone": backbone,
+            "output_stride": stride,
+            "classes": classes,
+            "rates": (6, 12, 18) if stride == 16 else (12, 24, 36),
+        }
+        yield (
+            f"vainf_{head.replace('+', 'plus')}_{backbone}_os{stride}",
+            FunctionNet,
+            nets_vainf.network(head, backbone, classes, stride),
+            (batch, 3, *size),
+            config,
+        )
+
+
+FAMILIES = (smp_cases, torchvision_cases, vainf_cases)
 
 
 def main():
