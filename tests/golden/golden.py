@@ -21,6 +21,11 @@ LIMIT = 64 * 1024
 LOGITS_STD = 2.0
 
 
+def centring_bias(x):
+    """A classifier's bias that takes the mean over positions out of `x`, in sixteenths: without it one class wins everywhere."""
+    return (-x.double().mean(dim=(0, 2, 3)) * 16).round().float() / 16
+
+
 def spread_exponent(x, target=1.0):
     """The power of two by which `x` [N, C, H, W] must be divided so that its values spread by about `target`.
 
@@ -41,6 +46,7 @@ class FunctionNet:
         self.tf = tf
         self.state = {}
         self.exponents = {}
+        self.stored = {}
         self.stages = {}
 
     def keep(self, stage, x):
@@ -56,12 +62,12 @@ class FunctionNet:
         assert tuple(self.state[name].shape) == tuple(shape), name
         return self.state[name]
 
-    def conv(self, name, x, out, k=1, stride=1, dilation=1, groups=1, pad="same", bias=False, target=1.0):
+    def conv(self, name, x, out, k=1, stride=1, dilation=1, groups=1, pad="same", bias=False, classifier=False):
         """Convolution without normalisation.
 
         `pad`: "same" is symmetric (what PyTorch code writes as dilation * (k - 1) / 2), "tf" is TensorFlow's SAME, a number
-        is that many pixels on every side. `bias`: the bias is there, and the kernel's exponent makes the output spread by
-        `target`.
+        is that many pixels on every side. `bias`: True, or the bias's own name; the kernel's exponent then makes the output spread
+        by about 1, by LOGITS_STD where it is the `classifier`, whose bias is stored.
         """
         reach = dilation * (k - 1)
         if pad == "same":
@@ -77,10 +83,14 @@ class FunctionNet:
         depthwise = self.tf and groups > 1
         kernel = name + (("/depthwise_weights" if depthwise else "/weights") if self.tf else ".weight")
         shape = (out, x.shape[1] // groups, k, k)
+        bias_name = {True: name + ("/biases" if self.tf else ".bias"), False: None}.get(bias, f"{name}/{bias}")
         if bias and kernel not in self.state:
             raw = F.conv2d(x, seeded.parameter(kernel, shape), None, stride, 0, dilation, groups)
-            self.parameter(kernel, shape, -spread_exponent(raw, target))
-        bias_name = {True: name + ("/biases" if self.tf else ".bias"), False: None}.get(bias, f"{name}/{bias}")
+            exponent = -spread_exponent(raw, LOGITS_STD if classifier else 1.0)
+            self.parameter(kernel, shape, exponent)
+            self.parameter(bias_name, (out,))
+            if classifier:
+                self.state[bias_name] = self.stored[bias_name] = centring_bias(raw * 2.0**exponent)
         offset = self.parameter(bias_name, (out,)) if bias else None
         return F.conv2d(x, self.parameter(kernel, shape), offset, stride, 0, dilation, groups)
 
@@ -120,8 +130,10 @@ class ModuleNet:
 
     def __init__(self, module, stages, classifiers=()):
         self.module = module.eval()
+        self.classifiers = classifiers
         self.stages = {}
         self.exponents = {}
+        self.stored = {}
         self.state = module.state_dict()
         self.tuned = set()
         for name, value in self.state.items():
@@ -136,14 +148,14 @@ class ModuleNet:
             )
         self.tuning = [
             part.register_forward_pre_hook(
-                lambda m, inputs, path=path: self.tune(path, m, inputs[0], LOGITS_STD if path in classifiers else 1.0)
+                lambda m, inputs, path=path: self.tune(path, m, inputs[0])
             )
             for path, part in module.named_modules()
             if isinstance(part, nn.BatchNorm2d) or (isinstance(part, nn.Conv2d) and part.bias is not None)
         ]
         assert all(module.get_submodule(path).bias is not None for path in classifiers)
 
-    def tune(self, path, part, x, target):
+    def tune(self, path, part, x):
         """Sets the exponents of one layer just before it runs for the first time."""
         if path in self.tuned:
             return
@@ -153,7 +165,12 @@ class ModuleNet:
             chosen = {"running_mean": exponent, "running_var": 2 * exponent}
         else:
             raw = F.conv2d(x, part.weight, None, part.stride, part.padding, part.dilation, part.groups)
-            chosen = {"weight": -spread_exponent(raw, target)}
+            classifier = path in self.classifiers
+            exponent = -spread_exponent(raw, LOGITS_STD if classifier else 1.0)
+            chosen = {"weight": exponent}
+            if classifier:
+                self.stored[path + ".bias"] = centring_bias(raw * 2.0**exponent)
+                part.bias.copy_(self.stored[path + ".bias"])
         for suffix, exponent in chosen.items():
             name = f"{path}.{suffix}"
             self.exponents[name] = exponent
@@ -214,6 +231,8 @@ def write(path, net, function, shape, config, stage_samples=STAGE_SAMPLES):
         exact = net.run_f64(function, x)
     named = seeded.float_names(net.state)
     tensors = {"exponents": np.array([net.exponents[name] for name, _ in named], dtype=np.int8)}
+    for name, value in net.stored.items():
+        tensors[f"parameter.{name}"] = value.numpy()
     for stage, value in stages.items():
         assert value.isfinite().all(), stage
         tensors[f"stage.{stage}.samples"] = sample(value, stage_samples)

@@ -3,8 +3,6 @@
 import torch
 import torch.nn.functional as F
 
-from golden import LOGITS_STD
-
 # expansion, channels, repeats, stride
 GROUPS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
@@ -53,7 +51,7 @@ def network(classes, output_stride, width=1.0, folded=True):
         x = torch.cat([pool.expand(-1, -1, *x.shape[2:]), branch], dim=1)
         x = net.keep("aspp", layer(net, "concat_projection", x, 256, F.relu, 1e-5))
         bias = "Conv2D_bias" if folded else True
-        logits = net.conv("logits/semantic", x, classes, bias=bias, target=LOGITS_STD)
+        logits = net.conv("logits/semantic", x, classes, bias=bias, classifier=True)
         return logits, F.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=True)
 
     return forward

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 
 from blocks import MOBILENET, aspp, conv_bn, resnet
-from golden import LOGITS_STD
-
 
 def mobilenet(net, x, output_stride):
     """Low-level features (24 channels, stride 4) and last features (320 channels)."""
@@ -72,7 +70,7 @@ def network(head, backbone, classes, output_stride):
         first = 0 if head == "v3+" else 1
         x = conv_bn(net, f"classifier.classifier.{first}", f"classifier.classifier.{first + 1}", x, 256, 3)
         net.keep("decoder" if head == "v3+" else "head", x)
-        logits = net.conv(f"classifier.classifier.{first + 3}", x, classes, bias=True, target=LOGITS_STD)
+        logits = net.conv(f"classifier.classifier.{first + 3}", x, classes, bias=True, classifier=True)
         return logits, F.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=False)
 
     return forward

@@ -8,6 +8,8 @@ import torch
 
 import golden
 import nets_smp
+import nets_tf
+import nets_tf_mobile
 import nets_torchvision
 import nets_vainf
 from golden import FunctionNet
@@ -118,7 +120,69 @@ def vainf_cases():
         )
 
 
-FAMILIES = (smp_cases, torchvision_cases, vainf_cases)
+def tf_net():
+    """An empty network under TensorFlow's names."""
+    return FunctionNet(tf=True)
+
+
+def tf_cases():
+    """TensorFlow's v3+ with separable ASPP and decoder."""
+    for backbone, stride, size, batch, options in (
+        ("xception_65", 16, ODD, 1, {}),
+        ("xception_65", 16, EVEN, 1, {"multi_grid": (1, 2, 4)}),
+        ("xception_65", 8, TALL, 1, {}),
+        ("xception_71", 16, EVEN, 1, {}),
+        ("xception_71", 16, TALL, 1, {}),
+        ("xception_71", 8, ODD, 1, {}),
+        ("xception_41", 16, SMALL, 2, {}),
+        ("xception_41", 8, EVEN, 1, {"classes": 4}),
+        ("resnet_v1_50", 16, ODD, 1, {}),
+        ("resnet_v1_50", 16, EVEN, 1, {"multi_grid": (1, 2, 4)}),
+        ("resnet_v1_50", 8, TALL, 1, {}),
+        ("resnet_v1_101", 8, SMALL, 1, {}),
+    ):
+        options = dict(options)
+        classes = options.pop("classes", 7)
+        rates = (6, 12, 18) if stride == 16 else (12, 24, 36)
+        config = {
+            "dialect": "tf",
+            "head": "v3+",
+            "backbone": backbone + ("_beta" if "resnet" in backbone else ""),
+            "output_stride": stride,
+            "classes": classes,
+            "rates": rates,
+            "aspp_separable": True,
+            "decoder_separable": True,
+        } | options
+        forward = nets_tf.network(backbone, classes, stride, rates, **options)
+        yield f"tf_v3plus_{config['backbone']}_os{stride}", tf_net, forward, (batch, 3, *size), config
+
+
+def tf_mobile_cases():
+    """TensorFlow's v3 for phones."""
+    for width, folded, stride, size, batch, classes in (
+        (0.5, True, 16, ODD, 1, 21),
+        (0.5, True, 8, EVEN, 1, 7),
+        (1.0, True, 16, TALL, 1, 7),
+        (1.0, False, 16, EVEN, 1, 7),
+        (0.5, False, 8, TALL, 1, 2),
+        (0.5, False, 16, SMALL, 2, 7),
+    ):
+        config = {
+            "dialect": "tf",
+            "head": "mobile",
+            "backbone": "mobilenet_v2",
+            "width": width,
+            "batch_norm": "folded" if folded else "separate",
+            "output_stride": stride,
+            "classes": classes,
+        }
+        forward = nets_tf_mobile.network(classes, stride, width, folded)
+        name = f"tf_mobile_mobilenet_v2_w{int(width * 100):03}_{config['batch_norm']}_os{stride}"
+        yield name, tf_net, forward, (batch, 3, *size), config
+
+
+FAMILIES = (smp_cases, torchvision_cases, vainf_cases, tf_cases, tf_mobile_cases)
 
 
 def main():
