@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 import golden
+import nets_jfzhang95
 import nets_smp
 import nets_tf
 import nets_tf_mobile
@@ -182,7 +183,31 @@ def tf_mobile_cases():
         yield name, tf_net, forward, (batch, 3, *size), config
 
 
-FAMILIES = (smp_cases, torchvision_cases, vainf_cases, tf_cases, tf_mobile_cases)
+def jfzhang95_cases():
+    """jfzhang95: rates follow from the output stride."""
+    for backbone, stride, size, batch in (
+        ("xception", 16, ODD, 1),
+        ("xception", 16, EVEN, 1),
+        ("xception", 8, TALL, 1),
+        ("resnet101", 16, EVEN, 1),
+        ("resnet101", 8, ODD, 1),
+        ("mobilenet_v2", 16, TALL, 1),
+        ("mobilenet_v2", 8, EVEN, 1),
+        ("mobilenet_v2", 16, SMALL, 2),
+    ):
+        config = {
+            "dialect": "jfzhang95",
+            "head": "v3+",
+            "backbone": backbone,
+            "output_stride": stride,
+            "classes": 7,
+            "rates": (6, 12, 18) if stride == 16 else (12, 24, 36),
+        }
+        forward = nets_jfzhang95.network(backbone, 7, stride)
+        yield f"jfzhang95_v3plus_{backbone}_os{stride}", FunctionNet, forward, (batch, 3, *size), config
+
+
+FAMILIES = (smp_cases, torchvision_cases, vainf_cases, tf_cases, tf_mobile_cases, jfzhang95_cases)
 
 
 def main():
