@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 import golden
+import nets_backbones
 import nets_jfzhang95
 import nets_smp
 import nets_tf
@@ -207,7 +208,61 @@ def jfzhang95_cases():
         yield f"jfzhang95_v3plus_{backbone}_os{stride}", FunctionNet, forward, (batch, 3, *size), config
 
 
-FAMILIES = (smp_cases, torchvision_cases, vainf_cases, tf_cases, tf_mobile_cases, jfzhang95_cases)
+def hf_cases():
+    """Hugging Face: TensorFlow's phone network under other names."""
+    for width, stride, size, batch, classes in (
+        (1.0, 16, ODD, 1, 21),
+        (1.0, 8, EVEN, 1, 7),
+        (0.5, 16, TALL, 1, 7),
+        (0.35, 16, SMALL, 2, 7),
+    ):
+        config = {
+            "dialect": "hf",
+            "head": "mobile",
+            "backbone": "mobilenet_v2",
+            "width": width,
+            "output_stride": stride,
+            "classes": classes,
+        }
+        yield (
+            f"hf_mobile_mobilenet_v2_w{int(width * 100):03}_os{stride}",
+            lambda c=classes, s=stride, w=width: nets_backbones.hugging_face(c, s, w),
+            nets_backbones.hugging_face_forward,
+            (batch, 3, *size),
+            config,
+        )
+
+
+def imagenet_cases():
+    """Classification networks at output stride 32: features alone."""
+    for library, backbone, size in (
+        ("torchvision", "resnet50", ODD),
+        ("torchvision", "mobilenet_v2", EVEN),
+        ("torchvision", "mobilenet_v2", TALL),
+        ("timm", "resnet50", EVEN),
+        ("timm", "xception65", TALL),
+        ("timm", "xception41", EVEN),
+    ):
+        config = {"dialect": library, "head": "none", "backbone": backbone, "output_stride": 32}
+        yield (
+            f"{library}_imagenet_{backbone}",
+            lambda l=library, b=backbone: nets_backbones.imagenet(l, b),
+            nets_backbones.imagenet_forward,
+            (1, 3, *size),
+            config,
+        )
+
+
+FAMILIES = (
+    smp_cases,
+    torchvision_cases,
+    vainf_cases,
+    tf_cases,
+    tf_mobile_cases,
+    jfzhang95_cases,
+    hf_cases,
+    imagenet_cases,
+)
 
 
 def main():
