@@ -4,11 +4,35 @@
 //! `shaders/`, and its line in the list of modules below.
 
 mod activation;
+mod argmax;
+mod avg_pool;
+mod batch_norm;
+mod bilinear;
+mod binary;
+mod concat;
 mod conv2d;
+mod dropout;
 pub mod kernel;
+mod max_pool;
+mod preprocess;
+mod resize;
+mod softmax;
+mod upsample_argmax;
+mod window;
 
 pub use activation::{Activate, Activation};
+pub use argmax::Argmax;
+pub use avg_pool::{AvgPool, GlobalAvgPool};
+pub use batch_norm::BatchNorm;
+pub use binary::{Add, Mul};
+pub use concat::Concat;
 pub use conv2d::{Conv2d, Padding};
+pub use dropout::Dropout;
+pub use max_pool::MaxPool;
+pub use preprocess::Preprocess;
+pub use resize::Resize;
+pub use softmax::Softmax;
+pub use upsample_argmax::UpsampleArgmax;
 
 use crate::error::{Result, error};
 use crate::tensor::{DType, Tensor, TensorType};

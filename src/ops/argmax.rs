@@ -1,0 +1,66 @@
+//! The channel of the largest value.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, expect_f32};
+use crate::error::Result;
+use crate::graph::{Scope, ValueId};
+use crate::tensor::{Data, Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// Class numbers `[N, H, W, 1]` from logits `[N, H, W, C]`; the first of equal maxima.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Argmax;
+
+/// Position and value of the first maximum.
+pub(super) fn first_max(values: &[f32]) -> (u32, f32) {
+    (0..).zip(values).fold((0, f32::MIN), |best, (i, &v)| if v > best.1 { (i, v) } else { best })
+}
+
+impl Op for Argmax {
+    fn name(&self) -> &'static str {
+        "argmax"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        let shape = inputs[0].shape;
+        Ok(vec![TensorType::u32(shape.with_c(shape.c.min(1)))])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (shape, x) = (inputs[0].shape(), inputs[0].f32());
+        let mut labels = vec![0; shape.positions()];
+        labels
+            .par_chunks_mut(shape.w)
+            .zip(x.par_chunks(shape.w * shape.c))
+            .for_each(|(labels, x)| labels.iter_mut().zip(x.chunks_exact(shape.c)).for_each(|(l, x)| *l = first_max(x).0));
+        outputs[0] = Tensor::from_data(shape.with_c(1), Data::U32(labels))?;
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let x = cx.inputs[0];
+        let shape = x.ty.shape;
+        let dispatch = Dispatch::new("argmax")
+            .read("x", 0)
+            .write("labels", 0)
+            .param("pixels", shape.positions())
+            .param("channels", shape.c)
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .threads(shape.positions());
+        vec![Kernel::one("pixel", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Scope<'_> {
+    /// The channel of the largest value of each pixel, u32 `[N, H, W, 1]`; the first of equal maxima.
+    pub fn argmax(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
+        self.op(name, Argmax, &[x])
+    }
+}

@@ -1,0 +1,214 @@
+//! Average pooling over windows, and over the whole map.
+//!
+//! Sums are made of partial sums (a row of a window, a block of a map), so that their rounding error grows with the square
+//! root of the number of values, not with the number itself. Both executors add in the same order.
+
+use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
+use super::window::Window;
+use super::{Op, Padding, expect_f32};
+use crate::error::Result;
+use crate::graph::{Scope, ValueId};
+use crate::tensor::{Shape, Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// The mean of each window of `x` `[N, H, W, C]`. Sizes and divisors follow PyTorch's `avg_pool2d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AvgPool {
+    /// Rows and columns of a window.
+    pub kernel: (usize, usize),
+    /// Steps down and to the right.
+    pub stride: (usize, usize),
+    /// Rows and columns of zeros around the picture.
+    pub padding: Padding,
+    /// Whether the zeros count in the divisor (PyTorch's default; TensorFlow's `SAME` leaves them out).
+    pub count_include_pad: bool,
+    /// Whether a last window may stick out of the picture and its padding. What sticks out never counts.
+    pub ceil_mode: bool,
+}
+
+impl AvgPool {
+    /// A square window, floor mode, with the padding counted.
+    pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
+        Self {
+            kernel: (kernel, kernel),
+            stride: (stride, stride),
+            padding: Padding::all(padding),
+            count_include_pad: true,
+            ceil_mode: false,
+        }
+    }
+
+    fn window(&self) -> Window {
+        let &Self { kernel, stride, padding, ceil_mode, .. } = self;
+        Window { kernel, stride, dilation: (1, 1), padding, ceil_mode }
+    }
+
+    /// Whether the one window is the whole map.
+    fn is_global(&self, x: Shape) -> bool {
+        (self.kernel, self.padding) == ((x.h, x.w), Padding::default())
+    }
+}
+
+impl Op for AvgPool {
+    fn name(&self) -> &'static str {
+        "avg_pool"
+    }
+
+    fn attributes(&self) -> String {
+        self.window().attributes() + if self.count_include_pad { "" } else { " inside" }
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        Ok(vec![TensorType::f32(self.window().output_shape(inputs[0].shape)?)])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (x, from, to) = (inputs[0].f32(), inputs[0].shape(), outputs[0].shape());
+        if self.is_global(from) {
+            return GlobalAvgPool.cpu(inputs, outputs);
+        }
+        let (rows, columns) = self.window().axes(from);
+        outputs[0].f32_mut().par_chunks_mut(to.w * to.c).enumerate().for_each_init(
+            || vec![0.0; to.c],
+            |sum, (line, y)| {
+                let (image, oy) = (line / to.h, line % to.h);
+                for (ox, y) in y.chunks_exact_mut(to.c).enumerate() {
+                    y.fill(0.0);
+                    for ky in rows.taps(oy) {
+                        sum.fill(0.0);
+                        for kx in columns.taps(ox) {
+                            let at = from.index(image, rows.position(oy, ky), columns.position(ox, kx), 0);
+                            add(sum, &x[at..at + to.c]);
+                        }
+                        add(y, sum);
+                    }
+                    let count = if self.count_include_pad {
+                        rows.counted(oy) * columns.counted(ox)
+                    } else {
+                        rows.taps(oy).len() * columns.taps(ox).len()
+                    };
+                    y.iter_mut().for_each(|y| *y /= count as f32);
+                }
+            },
+        );
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        if self.is_global(cx.inputs[0].ty.shape) {
+            return GlobalAvgPool.kernels(cx);
+        }
+        let dispatch = self
+            .window()
+            .params(Dispatch::new("avg_pool"), cx)
+            .when("count_pad", self.count_include_pad)
+            .read("x", 0)
+            .write("y", 0);
+        vec![Kernel::one("plain", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The mean of each channel over the map: `[N, H, W, C]` to `[N, 1, 1, C]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GlobalAvgPool;
+
+/// Positions that are added one after the other: about the square root of all, so that both levels are equally long.
+fn block(positions: usize) -> usize {
+    positions.isqrt().max(16)
+}
+
+impl Op for GlobalAvgPool {
+    fn name(&self) -> &'static str {
+        "global_avg_pool"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        let shape = inputs[0].shape;
+        // Without a position there is no mean; an empty output makes the graph refuse the node.
+        let size = usize::from(shape.h * shape.w > 0);
+        Ok(vec![TensorType::f32(shape.with_hw(size, size))])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (x, shape) = (inputs[0].f32(), inputs[0].shape());
+        let (positions, c) = (shape.h * shape.w, shape.c);
+        let block = block(positions) * c;
+        for (x, y) in x.chunks_exact(positions * c).zip(outputs[0].f32_mut().chunks_exact_mut(c)) {
+            let mut parts = vec![0.0; (positions * c).div_ceil(block) * c];
+            parts.par_chunks_exact_mut(c).zip(x.par_chunks(block)).for_each(|(part, x)| {
+                x.chunks_exact(c).for_each(|x| add(part, x));
+            });
+            y.fill(0.0);
+            parts.chunks_exact(c).for_each(|part| add(y, part));
+            y.iter_mut().for_each(|y| *y *= 1.0 / positions as f32);
+        }
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (x, y) = (cx.inputs[0], cx.outputs[0]);
+        let positions = x.ty.shape.h * x.ty.shape.w;
+        let block = block(positions);
+        let parts = positions.div_ceil(block);
+        let scale = 1.0 / positions as f32;
+        if parts == 1 {
+            return vec![Kernel::one("one step", sums(Operand::Input(0), x, Operand::Output(0), y, positions, scale))];
+        }
+        let part = Layout::contiguous(TensorType::f32(x.ty.shape.with_hw(1, parts)));
+        let dispatches = vec![
+            sums(Operand::Input(0), x, Operand::Scratch(0), part, block, 1.0),
+            sums(Operand::Scratch(0), part, Operand::Output(0), y, parts, scale),
+        ];
+        vec![Kernel {
+            label: "two steps".to_owned(),
+            dispatches,
+            scratch: vec![Layout::bytes(part.ty, super::Packing::Channels)],
+        }]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Adds `block` positions after the other of each image, and multiplies by `scale`.
+fn sums(x: Operand, from: Layout, y: Operand, to: Layout, block: usize, scale: f32) -> Dispatch {
+    let (xs, ys) = (from.ty.shape, to.ty.shape);
+    Dispatch::new("global_avg_pool")
+        .bind("x", x)
+        .bind("y", y)
+        .param("parts", ys.positions())
+        .param("c4", ys.c4())
+        .param("positions", xs.h * xs.w)
+        .param("parts_per_image", ys.h * ys.w)
+        .param("block", block)
+        .param("scale", scale)
+        .param("x_pitch", from.pitch)
+        .param("x_offset", from.offset)
+        .param("y_pitch", to.pitch)
+        .param("y_offset", to.offset)
+        .threads(ys.positions() * ys.c4())
+}
+
+fn add(sum: &mut [f32], x: &[f32]) {
+    sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+}
+
+impl Scope<'_> {
+    /// Average pooling over windows.
+    pub fn avg_pool(&mut self, name: &str, x: ValueId, pool: AvgPool) -> Result<ValueId> {
+        self.op(name, pool, &[x])
+    }
+
+    /// The mean over the whole map, `[N, 1, 1, C]`.
+    pub fn global_avg_pool(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
+        self.op(name, GlobalAvgPool, &[x])
+    }
+}

@@ -1,0 +1,100 @@
+//! Batch normalisation of a trained network: fixed statistics, so it is one multiplication and one addition for each channel.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, expect_f32};
+use crate::error::{Result, error};
+use crate::graph::{Scope, ValueId};
+use crate::tensor::{Shape, Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// `y = (x - mean) / sqrt(var + eps) * weight + bias` of `[x, weight, bias, mean, var]`: `x` `[N, H, W, C]`, the others
+/// `[1, 1, 1, C]` (Ioffe and Szegedy 2015, algorithm 2).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchNorm {
+    /// Added to the variance; positive.
+    pub eps: f32,
+}
+
+impl BatchNorm {
+    /// The factor and the addend of each channel: `y = x * factor + addend`. The four vectors have the same length.
+    pub fn affine(&self, weight: &[f32], bias: &[f32], mean: &[f32], var: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let factor: Vec<f32> = weight.iter().zip(var).map(|(w, v)| w / (v + self.eps).sqrt()).collect();
+        let addend = bias.iter().zip(mean).zip(&factor).map(|((b, m), f)| b - m * f).collect();
+        (factor, addend)
+    }
+}
+
+impl Op for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn attributes(&self) -> String {
+        format!("eps {:e}", self.eps)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 5)?;
+        if !(self.eps > 0.0 && self.eps.is_finite()) {
+            return Err(error!(Graph, "eps must be a positive number, got {}", self.eps));
+        }
+        let expected = Shape::vector(inputs[0].shape.c);
+        for (input, what) in inputs[1..].iter().zip(["weight", "bias", "mean", "variance"]) {
+            if input.shape != expected {
+                return Err(error!(Graph, "expected a {what} of shape {expected}, got {}", input.shape));
+            }
+        }
+        Ok(vec![inputs[0]])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (factor, addend) = self.affine(inputs[1].f32(), inputs[2].f32(), inputs[3].f32(), inputs[4].f32());
+        let shape = inputs[0].shape();
+        let row = shape.w * shape.c;
+        outputs[0].f32_mut().par_chunks_mut(row).zip(inputs[0].f32().par_chunks(row)).for_each(|(y, x)| {
+            for (y, x) in y.chunks_exact_mut(shape.c).zip(x.chunks_exact(shape.c)) {
+                for (((y, x), f), a) in y.iter_mut().zip(x).zip(&factor).zip(&addend) {
+                    *y = x * f + a;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (x, y) = (cx.inputs[0], cx.outputs[0]);
+        let shape = y.ty.shape;
+        let dispatch = Dispatch::new("batch_norm")
+            .read("x", 0)
+            .read("weight", 1)
+            .read("bias", 2)
+            .read("mean", 3)
+            .read("variance", 4)
+            .write("y", 0)
+            .param("pixels", shape.positions())
+            .param("c4", shape.c4())
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .param("y_pitch", y.pitch)
+            .param("y_offset", y.offset)
+            .param("eps", self.eps)
+            .threads(shape.positions() * shape.c4());
+        vec![Kernel::one("plain", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Scope<'_> {
+    /// Batch normalisation with the parameters `NAME.weight`, `NAME.bias`, `NAME.running_mean` and `NAME.running_var`.
+    pub fn batch_norm(&mut self, name: &str, x: ValueId, eps: f32) -> Result<ValueId> {
+        let shape = Shape::vector(self.shape(x).c);
+        let mut here = self.scope(name);
+        let mut inputs = vec![x];
+        inputs.extend(["weight", "bias", "running_mean", "running_var"].map(|p| here.param(p, shape)));
+        here.op("", BatchNorm { eps }, &inputs)
+    }
+}

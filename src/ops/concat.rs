@@ -1,0 +1,102 @@
+//! Concatenation along the channels.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, expect_f32};
+use crate::error::{Result, error};
+use crate::graph::{Scope, ValueId};
+use crate::tensor::{Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// `y[.., first input's channels, second input's channels, ..]`: any number of inputs `[N, H, W, C_i]` of one `[N, H, W]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Concat;
+
+impl Op for Concat {
+    fn name(&self) -> &'static str {
+        "concat"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let Some(first) = inputs.first() else {
+            return Err(error!(Graph, "takes one input or more, got none"));
+        };
+        expect_f32(inputs, inputs.len())?;
+        for (i, input) in inputs.iter().enumerate() {
+            if input.shape.with_c(0) != first.shape.with_c(0) {
+                return Err(error!(
+                    Graph,
+                    "expected input {i} to be {} by {} like the first, for {} images, got {} (the first is {})",
+                    first.shape.h,
+                    first.shape.w,
+                    first.shape.n,
+                    input.shape,
+                    first.shape
+                ));
+            }
+        }
+        if let Some(i) = inputs.iter().position(|t| t.shape.is_empty()) {
+            return Err(error!(Graph, "input {i} holds nothing: {}", inputs[i].shape));
+        }
+        let channels = inputs.iter().map(|t| t.shape.c).sum();
+        Ok(vec![TensorType::f32(first.shape.with_c(channels))])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let shape = outputs[0].shape();
+        outputs[0].f32_mut().par_chunks_mut(shape.w * shape.c).enumerate().for_each(|(line, y)| {
+            let mut start = 0;
+            for input in inputs {
+                let c = input.shape().c;
+                let x = &input.f32()[line * shape.w * c..][..shape.w * c];
+                for (y, x) in y.chunks_exact_mut(shape.c).zip(x.chunks_exact(c)) {
+                    y[start..start + c].copy_from_slice(x);
+                }
+                start += c;
+            }
+        });
+        Ok(())
+    }
+
+    /// One dispatch for each input, in order: an executor may leave out those whose input already lies in its place.
+    ///
+    /// An input that does not begin at a multiple of four channels keeps the lanes that the inputs before it wrote.
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let y = cx.outputs[0];
+        let mut channel = 0;
+        let mut dispatches = Vec::with_capacity(cx.inputs.len());
+        for (index, x) in cx.inputs.iter().enumerate() {
+            let shape = x.ty.shape;
+            let shift = channel % 4;
+            let written = (shift + shape.c).div_ceil(4);
+            dispatches.push(
+                Dispatch::new("concat")
+                    .when("shifted", shift != 0)
+                    .read("x", index)
+                    .write("y", 0)
+                    .param("pixels", shape.positions())
+                    .param("c4", shape.c4())
+                    .param("written", written)
+                    .param("shift", shift)
+                    .param("x_pitch", x.pitch)
+                    .param("x_offset", x.offset)
+                    .param("y_pitch", y.pitch)
+                    .param("y_offset", y.offset as usize + channel / 4)
+                    .threads(shape.positions() * written),
+            );
+            channel += shape.c;
+        }
+        vec![Kernel { label: "copy".to_owned(), dispatches, scratch: Vec::new() }]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Scope<'_> {
+    /// Concatenates along the channels, in the given order.
+    pub fn concat(&mut self, name: &str, inputs: &[ValueId]) -> Result<ValueId> {
+        self.op(name, Concat, inputs)
+    }
+}

@@ -1,0 +1,66 @@
+//! Dropout.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, expect_f32};
+use crate::error::{Result, error};
+use crate::graph::{Scope, ValueId};
+use crate::tensor::{Tensor, TensorType};
+use std::any::Any;
+
+/// Drops nothing: a trained network runs without. The node marks the place and the probability for those who train.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// The share of values that training replaces by zero.
+    pub p: f32,
+}
+
+impl Op for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn attributes(&self) -> String {
+        format!("p {}", self.p)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        if !(0.0..1.0).contains(&self.p) {
+            return Err(error!(Graph, "the share of dropped values must be at least 0 and below 1, got {}", self.p));
+        }
+        Ok(vec![inputs[0]])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        outputs[0].f32_mut().copy_from_slice(inputs[0].f32());
+        Ok(())
+    }
+
+    /// A copy, by the shader of the identity activation.
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (x, y) = (cx.inputs[0], cx.outputs[0]);
+        let shape = y.ty.shape;
+        let dispatch = Dispatch::new("activate")
+            .read("x", 0)
+            .write("y", 0)
+            .param("pixels", shape.positions())
+            .param("c4", shape.c4())
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .param("y_pitch", y.pitch)
+            .param("y_offset", y.offset)
+            .threads(shape.positions() * shape.c4());
+        vec![Kernel::one("copy", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Scope<'_> {
+    /// Dropout of a share `p` (0 to 1) of the values; the identity when a trained network runs.
+    pub fn dropout(&mut self, name: &str, x: ValueId, p: f32) -> Result<ValueId> {
+        self.op(name, Dropout { p }, &[x])
+    }
+}

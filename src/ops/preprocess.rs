@@ -1,0 +1,106 @@
+//! From a picture's bytes to the normalised, padded tensor that a network reads.
+
+use super::Op;
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use crate::error::{Result, error};
+use crate::graph::{Scope, ValueId};
+use crate::tensor::{DType, Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// Pictures u8 `[N, h0, w0, 3]` to f32 `[N, h, w, 3]`: `byte * scale + shift` channel by channel, below and to the right filled up with
+/// `pad_value`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Preprocess {
+    /// Rows of the output, at least those of the picture.
+    pub h: usize,
+    /// Columns of the output, at least those of the picture.
+    pub w: usize,
+    /// Factor of each channel: `1 / (255 * std)` for statistics of values in 0 to 1.
+    pub scale: [f32; 3],
+    /// Addend of each channel: `-mean / std`.
+    pub shift: [f32; 3],
+    /// What the rows and columns beyond the picture hold, already normalised.
+    pub pad_value: [f32; 3],
+}
+
+impl Op for Preprocess {
+    fn name(&self) -> &'static str {
+        "preprocess"
+    }
+
+    fn attributes(&self) -> String {
+        format!("{}x{}", self.h, self.w)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let [picture] = inputs else {
+            return Err(error!(Graph, "takes 1 input, got {}", inputs.len()));
+        };
+        let shape = picture.shape;
+        if picture.dtype != DType::U8 || shape.c != 3 {
+            return Err(error!(Graph, "expected a picture of 3 channels of bytes, got {:?} {shape}", picture.dtype));
+        }
+        if shape.is_empty() {
+            return Err(error!(Graph, "a picture of {} by {} holds no pixel", shape.h, shape.w));
+        }
+        if shape.h > self.h || shape.w > self.w {
+            return Err(error!(Graph, "a picture of {} by {} does not fit into {} by {}", shape.h, shape.w, self.h, self.w)
+                .advice("resize the picture first"));
+        }
+        Ok(vec![TensorType::f32(shape.with_hw(self.h, self.w))])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (x, from) = (inputs[0].u8(), inputs[0].shape());
+        outputs[0].f32_mut().par_chunks_mut(self.w * 3).enumerate().for_each(|(line, y)| {
+            let (image, oy) = (line / self.h, line % self.h);
+            let inside = if oy < from.h { from.w } else { 0 };
+            let (picture, padding) = y.split_at_mut(inside * 3);
+            if inside > 0 {
+                let x = &x[from.index(image, oy, 0, 0)..][..inside * 3];
+                for (y, x) in picture.chunks_exact_mut(3).zip(x.chunks_exact(3)) {
+                    for c in 0..3 {
+                        y[c] = f32::from(x[c]) * self.scale[c] + self.shift[c];
+                    }
+                }
+            }
+            padding.chunks_exact_mut(3).for_each(|y| y.copy_from_slice(&self.pad_value));
+        });
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (from, y) = (cx.inputs[0].ty.shape, cx.outputs[0]);
+        let mut dispatch = Dispatch::new("preprocess")
+            .read("x", 0)
+            .write("y", 0)
+            .param("pixels", y.ty.shape.positions())
+            .param("h_in", from.h)
+            .param("w_in", from.w)
+            .param("h_out", self.h)
+            .param("w_out", self.w)
+            .param("y_pitch", y.pitch)
+            .param("y_offset", y.offset)
+            .threads(y.ty.shape.positions());
+        for (names, values) in [
+            (["scale_r", "scale_g", "scale_b"], self.scale),
+            (["shift_r", "shift_g", "shift_b"], self.shift),
+            (["pad_r", "pad_g", "pad_b"], self.pad_value),
+        ] {
+            dispatch = names.into_iter().zip(values).fold(dispatch, |d, (name, value)| d.param(name, value));
+        }
+        vec![Kernel::one("pixel", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Scope<'_> {
+    /// Normalises and pads a picture of bytes.
+    pub fn preprocess(&mut self, name: &str, picture: ValueId, op: Preprocess) -> Result<ValueId> {
+        self.op(name, op, &[picture])
+    }
+}

@@ -1,0 +1,90 @@
+//! Bilinear resizing, up and down, as PyTorch's `interpolate(mode="bilinear", antialias=False)`.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, bilinear, expect_f32};
+use crate::error::Result;
+use crate::graph::{Scope, ValueId};
+use crate::tensor::{Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// `x` `[N, H, W, C]` at `h` rows and `w` columns. Equal sizes give `x` itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resize {
+    /// Rows of the output.
+    pub h: usize,
+    /// Columns of the output.
+    pub w: usize,
+    /// Whether the centres of the corner pixels are kept in place; else the corners of the picture are.
+    pub align_corners: bool,
+}
+
+impl Resize {
+    /// Whether a value of this size is left as it is.
+    pub fn is_identity(&self, x: crate::Shape) -> bool {
+        (x.h, x.w) == (self.h, self.w)
+    }
+}
+
+impl Op for Resize {
+    fn name(&self) -> &'static str {
+        "resize"
+    }
+
+    fn attributes(&self) -> String {
+        format!("{}x{}{}", self.h, self.w, if self.align_corners { " align_corners" } else { "" })
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        Ok(vec![TensorType::f32(bilinear::infer(inputs[0], (self.h, self.w))?)])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (x, from) = (inputs[0].f32(), inputs[0].shape());
+        let (row, c) = (from.w * from.c, from.c);
+        let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners);
+        let columns = grid.x.taps(self.w);
+        outputs[0].f32_mut().par_chunks_mut(self.w * c).enumerate().for_each_init(Vec::new, |scratch, (line, y)| {
+            let image = &x[line / self.h * from.h * row..][..from.h * row];
+            let between = bilinear::row_at(image, row, grid.y.tap(line % self.h), scratch);
+            for (tap, y) in columns.iter().zip(y.chunks_exact_mut(c)) {
+                bilinear::blend(&between[tap.lo * c..][..c], &between[tap.hi * c..][..c], tap.weight, y);
+            }
+        });
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (x, y) = (cx.inputs[0], cx.outputs[0]);
+        let (from, to) = (x.ty.shape, y.ty.shape);
+        let dispatch = Dispatch::new("resize")
+            .read("x", 0)
+            .write("y", 0)
+            .param("pixels", to.positions())
+            .param("c4", to.c4())
+            .param("h_in", from.h)
+            .param("w_in", from.w)
+            .param("h_out", to.h)
+            .param("w_out", to.w)
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .param("y_pitch", y.pitch)
+            .param("y_offset", y.offset)
+            .threads(to.positions() * to.c4());
+        let grid = bilinear::Grid::new(from, (to.h, to.w), self.align_corners);
+        vec![Kernel::one("plain", grid.params(dispatch))]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Scope<'_> {
+    /// Resizes bilinearly to `(h, w)`; a value that has this size adds no node.
+    pub fn resize(&mut self, name: &str, x: ValueId, (h, w): (usize, usize), align_corners: bool) -> Result<ValueId> {
+        let resize = Resize { h, w, align_corners };
+        if resize.is_identity(self.shape(x)) { Ok(x) } else { self.op(name, resize, &[x]) }
+    }
+}

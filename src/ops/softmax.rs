@@ -1,0 +1,68 @@
+//! Softmax over the channels.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, expect_f32};
+use crate::error::Result;
+use crate::graph::{Scope, ValueId};
+use crate::tensor::{Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// `y = exp(x - max) / sum(exp(x - max))` over the channels of each pixel of `x` `[N, H, W, C]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Softmax;
+
+impl Op for Softmax {
+    fn name(&self) -> &'static str {
+        "softmax"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        Ok(vec![inputs[0]])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let shape = inputs[0].shape();
+        let row = shape.w * shape.c;
+        outputs[0].f32_mut().par_chunks_mut(row).zip(inputs[0].f32().par_chunks(row)).for_each(|(y, x)| {
+            for (y, x) in y.chunks_exact_mut(shape.c).zip(x.chunks_exact(shape.c)) {
+                let max = x.iter().copied().fold(f32::MIN, f32::max);
+                let mut sum = 0.0;
+                for (y, x) in y.iter_mut().zip(x) {
+                    *y = (x - max).exp();
+                    sum += *y;
+                }
+                y.iter_mut().for_each(|y| *y /= sum);
+            }
+        });
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (x, y) = (cx.inputs[0], cx.outputs[0]);
+        let shape = y.ty.shape;
+        let dispatch = Dispatch::new("softmax")
+            .read("x", 0)
+            .write("y", 0)
+            .param("pixels", shape.positions())
+            .param("channels", shape.c)
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .param("y_pitch", y.pitch)
+            .param("y_offset", y.offset)
+            .threads(shape.positions());
+        vec![Kernel::one("pixel", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Scope<'_> {
+    /// Probabilities from logits: softmax over the channels.
+    pub fn softmax(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
+        self.op(name, Softmax, &[x])
+    }
+}

@@ -1,0 +1,117 @@
+//! The end of a segmentation network in one operation: the last bilinear upsampling and the choice of the class.
+//!
+//! The logits at full size need not exist: at 513 x 513 and 21 classes they would be 22 MB, the labels are 1 MB.
+
+use super::argmax::first_max;
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, bilinear, expect_f32};
+use crate::error::Result;
+use crate::graph::{Scope, ValueId};
+use crate::tensor::{Data, Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// What [`super::Resize`] and then [`super::Argmax`] give for logits `[N, H, W, C]`: labels, u32 `[N, h, w, 1]`, and where asked the
+/// winner's softmax probability, f32 `[N, h, w, 1]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpsampleArgmax {
+    /// Rows of the output.
+    pub h: usize,
+    /// Columns of the output.
+    pub w: usize,
+    /// Whether the centres of the corner pixels are kept in place; else the corners of the picture are.
+    pub align_corners: bool,
+    /// Whether the second output, the confidence, is computed.
+    pub confidence: bool,
+}
+
+impl Op for UpsampleArgmax {
+    fn name(&self) -> &'static str {
+        "upsample_argmax"
+    }
+
+    fn attributes(&self) -> String {
+        let flag = |on, text| if on { text } else { "" };
+        let (corners, confidence) = (flag(self.align_corners, " align_corners"), flag(self.confidence, " confidence"));
+        format!("{}x{}{corners}{confidence}", self.h, self.w)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        let shape = bilinear::infer(inputs[0], (self.h, self.w))?.with_c(1);
+        let mut outputs = vec![TensorType::u32(shape)];
+        if self.confidence {
+            outputs.push(TensorType::f32(shape));
+        }
+        Ok(outputs)
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (x, from) = (inputs[0].f32(), inputs[0].shape());
+        let (row, c) = (from.w * from.c, from.c);
+        let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners);
+        let columns = grid.x.taps(self.w);
+        let shape = from.with_hw(self.h, self.w).with_c(1);
+        let mut labels = vec![0; shape.len()];
+        let mut confidence = vec![0.0; if self.confidence { shape.len() } else { 0 }];
+        // Rows of the confidence, or as many empty slices where it is not asked for.
+        let mut rows: Vec<&mut [f32]> = confidence.chunks_mut(self.w).collect();
+        rows.resize_with(from.n * self.h, Default::default);
+        labels.par_chunks_mut(self.w).zip(rows).enumerate().for_each_init(
+            || (Vec::new(), vec![0.0; c]),
+            |(scratch, logits), (line, (labels, confidence))| {
+                let image = &x[line / self.h * from.h * row..][..from.h * row];
+                let between = bilinear::row_at(image, row, grid.y.tap(line % self.h), scratch);
+                for (ox, tap) in columns.iter().enumerate() {
+                    bilinear::blend(&between[tap.lo * c..][..c], &between[tap.hi * c..][..c], tap.weight, logits);
+                    let (label, max) = first_max(logits);
+                    labels[ox] = label;
+                    if let Some(p) = confidence.get_mut(ox) {
+                        *p = 1.0 / logits.iter().map(|l| (l - max).exp()).sum::<f32>();
+                    }
+                }
+            },
+        );
+        outputs[0] = Tensor::from_data(shape, Data::U32(labels))?;
+        if self.confidence {
+            outputs[1] = Tensor::new(shape, confidence)?;
+        }
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let x = cx.inputs[0];
+        let (from, to) = (x.ty.shape, cx.outputs[0].ty.shape);
+        let mut dispatch = Dispatch::new("upsample_argmax")
+            .when("confidence", self.confidence)
+            .read("x", 0)
+            .write("labels", 0)
+            .param("pixels", to.positions())
+            .param("channels", from.c)
+            .param("h_in", from.h)
+            .param("w_in", from.w)
+            .param("h_out", to.h)
+            .param("w_out", to.w)
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .threads(to.positions());
+        dispatch = bilinear::Grid::new(from, (to.h, to.w), self.align_corners).params(dispatch);
+        let p = cx.outputs.get(1);
+        dispatch = dispatch.param("p_pitch", p.map_or(0, |p| p.pitch)).param("p_offset", p.map_or(0, |p| p.offset));
+        if self.confidence {
+            dispatch = dispatch.write("probability", 1);
+        }
+        vec![Kernel::one("pixel", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Scope<'_> {
+    /// Upsamples logits and takes the class of each pixel: labels, and the confidence where asked.
+    pub fn upsample_argmax(&mut self, name: &str, logits: ValueId, op: UpsampleArgmax) -> Result<Vec<ValueId>> {
+        self.ops(name, op, &[logits])
+    }
+}

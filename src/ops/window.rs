@@ -1,0 +1,182 @@
+//! Windows of the pooling operations: how many there are, and which rows or columns each one sees.
+
+use super::Padding;
+use super::kernel::{Dispatch, KernelContext};
+use crate::error::{Result, error};
+use crate::tensor::Shape;
+use std::ops::Range;
+
+/// Windows along one axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Axis {
+    pub size: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub dilation: usize,
+    pub before: usize,
+    pub after: usize,
+}
+
+impl Axis {
+    /// Number of windows, by PyTorch's rule: with `ceil_mode` a last window may stick out, if it begins inside the picture or
+    /// the padding before it.
+    fn count(&self, ceil_mode: bool) -> usize {
+        let span = self.dilation.saturating_mul(self.kernel - 1).saturating_add(1);
+        let padded = self.size.saturating_add(self.before).saturating_add(self.after);
+        if padded < span {
+            return 0;
+        }
+        let steps = if ceil_mode { (padded - span).div_ceil(self.stride) } else { (padded - span) / self.stride };
+        if ceil_mode && steps * self.stride >= self.size + self.before { steps } else { steps + 1 }
+    }
+
+    /// The taps of window `i` that read the picture.
+    pub(super) fn taps(&self, i: usize) -> Range<usize> {
+        let start = i * self.stride;
+        let first = self.before.saturating_sub(start).div_ceil(self.dilation);
+        let end = (self.size + self.before).saturating_sub(start).div_ceil(self.dilation).min(self.kernel);
+        first.min(end)..end
+    }
+
+    /// The position that a tap of [`Axis::taps`] reads.
+    pub(super) fn position(&self, i: usize, tap: usize) -> usize {
+        i * self.stride + tap * self.dilation - self.before
+    }
+
+    /// Taps of window `i` that lie in the picture or its padding. What a last window of `ceil_mode` has beyond does not count.
+    pub(super) fn counted(&self, i: usize) -> usize {
+        let inside = (self.size + self.before + self.after).saturating_sub(i * self.stride);
+        inside.div_ceil(self.dilation).min(self.kernel)
+    }
+}
+
+/// Attributes that the pooling operations share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    pub kernel: (usize, usize),
+    pub stride: (usize, usize),
+    pub dilation: (usize, usize),
+    pub padding: Padding,
+    pub ceil_mode: bool,
+}
+
+impl Window {
+    pub(super) fn axes(&self, x: Shape) -> (Axis, Axis) {
+        let p = self.padding;
+        let axis = |size, kernel, stride, dilation, before, after| Axis { size, kernel, stride, dilation, before, after };
+        (
+            axis(x.h, self.kernel.0, self.stride.0, self.dilation.0, p.top, p.bottom),
+            axis(x.w, self.kernel.1, self.stride.1, self.dilation.1, p.left, p.right),
+        )
+    }
+
+    /// Shape of the pooled output. Errors where a window would see nothing but padding.
+    pub(super) fn output_shape(&self, x: Shape) -> Result<Shape> {
+        if [self.kernel, self.stride, self.dilation].iter().any(|&(a, b)| a == 0 || b == 0) {
+            return Err(error!(Graph, "kernel, stride and dilation start at 1, got {self:?}"));
+        }
+        let (rows, columns) = self.axes(x);
+        let mut counts = [0; 2];
+        for ((axis, what), count) in [(rows, "rows"), (columns, "columns")].into_iter().zip(&mut counts) {
+            *count = axis.count(self.ceil_mode);
+            if let Some(i) = (0..*count).find(|&i| axis.taps(i).is_empty()) {
+                return Err(error!(
+                    Graph,
+                    "window {i} of the {what} would see nothing but padding (input {x}, kernel {}, padding {} and {})",
+                    axis.kernel,
+                    axis.before,
+                    axis.after
+                ));
+            }
+        }
+        Ok(x.with_hw(counts[0], counts[1]))
+    }
+
+    /// The uniform block and the extent of a pooling shader: one thread for each pixel and four channels of the output.
+    pub(super) fn params(&self, dispatch: Dispatch, cx: &KernelContext) -> Dispatch {
+        let (x, y) = (cx.inputs[0], cx.outputs[0]);
+        let (from, to) = (x.ty.shape, y.ty.shape);
+        dispatch
+            .param("pixels", to.positions())
+            .param("c4", to.c4())
+            .param("h_in", from.h)
+            .param("w_in", from.w)
+            .param("h_out", to.h)
+            .param("w_out", to.w)
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .param("y_pitch", y.pitch)
+            .param("y_offset", y.offset)
+            .param("kh", self.kernel.0)
+            .param("kw", self.kernel.1)
+            .param("stride_y", self.stride.0)
+            .param("stride_x", self.stride.1)
+            .param("dilation_y", self.dilation.0)
+            .param("dilation_x", self.dilation.1)
+            .param("pad_top", self.padding.top)
+            .param("pad_bottom", self.padding.bottom)
+            .param("pad_left", self.padding.left)
+            .param("pad_right", self.padding.right)
+            .threads(to.positions() * to.c4())
+    }
+
+    pub(super) fn attributes(&self) -> String {
+        let pair = |(a, b): (usize, usize)| if a == b { a.to_string() } else { format!("{a}x{b}") };
+        let mut text = format!("{}x{} s{}", self.kernel.0, self.kernel.1, pair(self.stride));
+        if self.dilation != (1, 1) {
+            text += &format!(" d{}", pair(self.dilation));
+        }
+        let p = self.padding;
+        text += &if p == Padding::all(p.top) {
+            format!(" p{}", p.top)
+        } else {
+            format!(" p{}/{}/{}/{}", p.top, p.bottom, p.left, p.right)
+        };
+        if self.ceil_mode { text + " ceil" } else { text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis(size: usize, kernel: usize, stride: usize, dilation: usize, before: usize, after: usize) -> Axis {
+        Axis { size, kernel, stride, dilation, before, after }
+    }
+
+    #[test]
+    fn counts_follow_pytorch() {
+        // torch.nn.functional.max_pool1d on the sizes in the first column.
+        for (a, floor, ceil) in [
+            (axis(112, 3, 2, 1, 1, 1), 56, 57),
+            (axis(113, 3, 2, 1, 1, 1), 57, 57),
+            (axis(5, 2, 2, 1, 0, 0), 2, 3),
+            (axis(5, 3, 4, 1, 1, 1), 2, 2),
+            (axis(1, 3, 2, 1, 1, 1), 1, 1),
+            (axis(7, 3, 1, 2, 1, 1), 5, 5),
+            (axis(2, 3, 1, 1, 0, 0), 0, 0),
+        ] {
+            assert_eq!((a.count(false), a.count(true)), (floor, ceil), "{a:?}");
+        }
+    }
+
+    #[test]
+    fn taps_are_those_inside_the_picture() {
+        for a in [axis(7, 3, 2, 2, 2, 1), axis(1, 3, 2, 1, 1, 1), axis(9, 4, 3, 1, 0, 3), axis(5, 2, 1, 3, 2, 2)] {
+            for i in 0..a.count(true) {
+                let inside = |tap: &usize| (a.before..a.before + a.size).contains(&(i * a.stride + tap * a.dilation));
+                let expected: Vec<usize> = (0..a.kernel).filter(inside).collect();
+                let taps = a.taps(i);
+                assert_eq!(taps.clone().collect::<Vec<_>>(), expected, "{a:?} window {i}");
+                assert!(taps.clone().all(|t| a.position(i, t) < a.size));
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_of_padding_alone_is_refused() {
+        let window = Window { kernel: (2, 2), stride: (1, 1), dilation: (3, 3), padding: Padding::all(2), ceil_mode: false };
+        let message = window.output_shape(Shape::new(1, 1, 5, 8)).expect_err("no tap reads the single row").to_string();
+        assert!(message.contains("nothing but padding"), "{message}");
+    }
+}
