@@ -1,8 +1,11 @@
 //! DeepLabv3+ semantic segmentation on any GPU, through wgpu and WGSL compute shaders.
 
 pub mod error;
+pub mod exec;
+pub mod gpu;
 pub mod graph;
 pub mod ops;
+pub mod plan;
 pub mod tensor;
 
 pub use error::{Error, ErrorKind, Result};

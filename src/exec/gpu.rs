@@ -1,0 +1,299 @@
+//! The device executor: everything is recorded once; a run uploads, replays one compute pass in one submit, and reads back.
+
+use super::Choose;
+use crate::error::{Error, ErrorKind, Result, error};
+use crate::gpu::{Gpu, Pipeline, pack, unpack};
+use crate::graph::{Graph, Node, ValueId};
+use crate::ops::Packing;
+use crate::ops::kernel::{Dispatch, Extent, Kernel, KernelContext, Layout, Operand};
+use crate::plan::Plan;
+use crate::tensor::Tensor;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+/// A dispatch with everything bound.
+struct Recorded {
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    groups: (u32, u32),
+}
+
+struct Readback {
+    from: wgpu::Buffer,
+    staging: wgpu::Buffer,
+    bytes: u64,
+    layout: Layout,
+}
+
+pub(super) struct GpuRunner {
+    gpu: Arc<Gpu>,
+    inputs: Vec<wgpu::Buffer>,
+    steps: Vec<Recorded>,
+    outputs: Vec<Readback>,
+    labels: Vec<(usize, String)>,
+    /// Buffers are shared between runs, so runs follow each other.
+    running: Mutex<()>,
+}
+
+/// A dispatch whose operands are known, before the uniform blocks have their buffer.
+struct Pending {
+    pipeline: Arc<Pipeline>,
+    buffers: Vec<(u32, wgpu::Buffer)>,
+    /// Binding, offset and bytes in the buffer of all the uniform blocks.
+    params: Option<(u32, u64, u64)>,
+    groups: (u32, u32),
+    node: usize,
+}
+
+impl GpuRunner {
+    pub(super) fn new(gpu: Arc<Gpu>, graph: &Graph, choose: &mut dyn Choose) -> Result<Self> {
+        let plan = Plan::new(graph);
+        check_sizes(&gpu, graph)?;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let slots: Vec<wgpu::Buffer> =
+            plan.slots.iter().map(|&bytes| gpu.buffer("activations", bytes, usage)).collect::<Result<_>>()?;
+        let chosen = choose_kernels(&gpu, graph, &plan, choose)?;
+        let scratch = scratch_buffers(&gpu, &chosen)?;
+        let labels = chosen.iter().map(|(node, kernel)| (*node, kernel.label.clone())).collect();
+
+        let (mut pending, mut uniforms) = (Vec::new(), Vec::new());
+        for (index, kernel) in &chosen {
+            let node = &graph.nodes()[*index];
+            for dispatch in &kernel.dispatches {
+                let buffer = |operand| operand_buffer(&gpu, graph, &plan, node, operand, &slots, &scratch);
+                let made = prepare(&gpu, dispatch, buffer, &mut uniforms).map_err(|e| e.at(format!("node `{}`", node.name)))?;
+                pending.push(Pending { node: *index, ..made });
+            }
+        }
+        let uniform = gpu.buffer(
+            "sizes of all dispatches",
+            uniforms.len() as u64,
+            wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+        )?;
+        gpu.queue.write_buffer(&uniform, 0, &uniforms);
+        let steps = pending.iter().map(|p| bind(&gpu, graph, p, &uniform)).collect::<Result<_>>()?;
+
+        let place = |v: ValueId| plan.places[v.index()].expect("invariant: inputs and outputs have places");
+        let inputs = graph.inputs().map(|(_, v)| slots[place(v).slot].clone()).collect();
+        let outputs = graph
+            .outputs()
+            .iter()
+            .map(|&(_, v)| {
+                let (slot, layout) = (place(v).slot, place(v).layout);
+                let bytes = match layout.ty.dtype {
+                    crate::tensor::DType::F32 => 16 * u64::from(layout.pitch) * layout.ty.shape.positions() as u64,
+                    _ => Layout::bytes(layout.ty, Packing::Channels),
+                };
+                let staging = gpu.buffer("readback", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
+                Ok(Readback { from: slots[slot].clone(), staging, bytes, layout })
+            })
+            .collect::<Result<_>>()?;
+        gpu.check()?;
+        Ok(Self { gpu, inputs, steps, outputs, labels, running: Mutex::new(()) })
+    }
+
+    pub(super) fn kernels(&self, graph: &Graph) -> Vec<(String, String)> {
+        self.labels.iter().map(|(node, label)| (graph.nodes()[*node].name.clone(), label.clone())).collect()
+    }
+
+    pub(super) fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        for (buffer, tensor) in self.inputs.iter().zip(inputs) {
+            self.gpu.queue.write_buffer(buffer, 0, &pack(tensor, Packing::Channels));
+        }
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("run") });
+        {
+            let mut pass =
+                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("run"), timestamp_writes: None });
+            for step in &self.steps {
+                pass.set_pipeline(&step.pipeline.raw);
+                pass.set_bind_group(0, &step.bind_group, &[]);
+                pass.dispatch_workgroups(step.groups.0, step.groups.1, 1);
+            }
+        }
+        for output in &self.outputs {
+            encoder.copy_buffer_to_buffer(&output.from, 0, &output.staging, 0, output.bytes);
+        }
+        let (sender, receiver) = mpsc::channel();
+        for output in &self.outputs {
+            let sender = sender.clone();
+            // The receiver outlives the wait below; after an error nobody listens, which is fine.
+            let done = move |result| drop(sender.send(result));
+            encoder.map_buffer_on_submit(&output.staging, wgpu::MapMode::Read, 0..output.bytes, done);
+        }
+        drop(sender);
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.wait(submission)?;
+        for result in receiver {
+            result.map_err(|e| Error::new(ErrorKind::Device, "reading back failed").source(e))?;
+        }
+        self.outputs
+            .iter()
+            .map(|output| {
+                let view = output
+                    .staging
+                    .get_mapped_range(0..output.bytes)
+                    .map_err(|e| Error::new(ErrorKind::Device, "reading back failed").source(e))?;
+                let tensor = unpack(&view, output.layout);
+                drop(view);
+                output.staging.unmap();
+                Ok(tensor)
+            })
+            .collect()
+    }
+}
+
+/// Refuses graphs with a value past the device's limits, and says which picture size would fit.
+fn check_sizes(gpu: &Gpu, graph: &Graph) -> Result<()> {
+    let limit = gpu.caps().max_binding.min(gpu.caps().max_buffer);
+    let bytes = |v: ValueId| Layout::bytes(graph.ty(v), Packing::Channels);
+    let Some(largest) = graph.value_ids().filter(|&v| !graph.is_param(v)).max_by_key(|&v| bytes(v)) else { return Ok(()) };
+    if bytes(largest) <= limit {
+        return Ok(());
+    }
+    let mib = |b: u64| b as f64 / f64::from(1 << 20);
+    let scale = (limit as f64 / bytes(largest) as f64).sqrt();
+    let input = graph.inputs().map(|(_, v)| graph.shape(v)).max_by_key(|s| s.len());
+    let advice = input.map_or_else(String::new, |s| {
+        let fit = |side: usize| (side as f64 * scale) as usize;
+        format!("an input of about {}x{} would fit, or take `--device cpu`", fit(s.w), fit(s.h))
+    });
+    Err(error!(
+        OutOfMemory,
+        "its output {} takes {:.0} MiB, but {} binds at most {:.0} MiB",
+        graph.shape(largest),
+        mib(bytes(largest)),
+        gpu.summary().name,
+        mib(limit)
+    )
+    .at(format!("node `{}`", graph.value_name(largest)))
+    .advice(advice))
+}
+
+fn layout_of(graph: &Graph, plan: &Plan, v: ValueId) -> Layout {
+    plan.places[v.index()].map_or_else(|| Layout::contiguous(graph.ty(v)), |p| p.layout)
+}
+
+fn choose_kernels(gpu: &Gpu, graph: &Graph, plan: &Plan, choose: &mut dyn Choose) -> Result<Vec<(usize, Kernel)>> {
+    plan.steps
+        .iter()
+        .map(|&index| {
+            let node = &graph.nodes()[index];
+            let address = || format!("node `{}` ({})", node.name, node.op.name());
+            let layouts = |ids: &[ValueId]| ids.iter().map(|&v| layout_of(graph, plan, v)).collect::<Vec<_>>();
+            let (inputs, outputs) = (layouts(&node.inputs), layouts(&node.outputs));
+            let context = KernelContext { inputs: &inputs, outputs: &outputs, caps: gpu.caps() };
+            let mut kernels = node.op.kernels(&context);
+            if kernels.is_empty() {
+                return Err(error!(Shader, "no kernel fits device {}", gpu.summary().name).at(address()));
+            }
+            let choice = choose.choose(node.op.as_ref(), &context, &kernels).map_err(|e| e.at(address()))?;
+            Ok((index, kernels.swap_remove(choice)))
+        })
+        .collect()
+}
+
+/// Scratch buffers are shared by all the steps: the `i`-th is as large as the largest that any kernel wants.
+fn scratch_buffers(gpu: &Gpu, chosen: &[(usize, Kernel)]) -> Result<Vec<wgpu::Buffer>> {
+    let count = chosen.iter().map(|(_, k)| k.scratch.len()).max().unwrap_or(0);
+    (0..count)
+        .map(|i| {
+            let bytes = chosen.iter().filter_map(|(_, k)| k.scratch.get(i)).copied().max().unwrap_or(0);
+            gpu.buffer("scratch", bytes, wgpu::BufferUsages::STORAGE)
+        })
+        .collect()
+}
+
+fn operand_buffer(
+    gpu: &Gpu,
+    graph: &Graph,
+    plan: &Plan,
+    node: &Node,
+    operand: Operand,
+    slots: &[wgpu::Buffer],
+    scratch: &[wgpu::Buffer],
+) -> Result<wgpu::Buffer> {
+    let of_value = |v: ValueId, index: usize| match (plan.places[v.index()], graph.param_data(v)) {
+        (Some(place), _) => Ok(slots[place.slot].clone()),
+        (None, Some(param)) => gpu.param(param, node.op.packing(index)),
+        (None, None) => Err(error!(Weights, "parameter `{}` has no data", graph.value_name(v))),
+    };
+    match operand {
+        Operand::Input(i) => of_value(node.inputs[i], i),
+        Operand::Output(i) => of_value(node.outputs[i], i),
+        Operand::Scratch(i) => Ok(scratch[i].clone()),
+    }
+}
+
+fn prepare(
+    gpu: &Gpu,
+    dispatch: &Dispatch,
+    buffer: impl Fn(Operand) -> Result<wgpu::Buffer>,
+    uniforms: &mut Vec<u8>,
+) -> Result<Pending> {
+    let pipeline = gpu.pipeline(&dispatch.variant)?;
+    let reflection = &pipeline.reflection;
+    let buffers = reflection.operands(dispatch)?.into_iter().map(|(b, o)| Ok((b, buffer(o)?))).collect::<Result<Vec<_>>>()?;
+    let bytes = reflection.params_bytes(dispatch)?;
+    let params = reflection.params.as_ref().map(|p| {
+        let align = gpu.device.limits().min_uniform_buffer_offset_alignment as usize;
+        uniforms.resize(uniforms.len().next_multiple_of(align), 0);
+        let offset = uniforms.len() as u64;
+        uniforms.extend(&bytes);
+        (p.binding, offset, u64::from(p.size))
+    });
+    let groups = match dispatch.extent {
+        Extent::Groups(groups) => groups,
+        Extent::Threads(threads) => threads.div_ceil(u64::from(reflection.group_size)),
+    };
+    let groups = wrap(groups, gpu.caps().max_groups).map_err(|e| e.at(format!("dispatch of {}", dispatch.variant)))?;
+    Ok(Pending { pipeline, buffers, params, groups, node: 0 })
+}
+
+/// Splits a long row of workgroups over two dimensions. Shaders count `x + y * num_workgroups.x` and guard the end.
+fn wrap(groups: u64, limit: u32) -> Result<(u32, u32)> {
+    let limit = u64::from(limit);
+    let x = groups.clamp(1, limit);
+    let y = groups.div_ceil(x).max(1);
+    if y > limit || groups > u64::from(u32::MAX) {
+        return Err(error!(Shader, "{groups} workgroups are more than the device takes"));
+    }
+    Ok((x as u32, y as u32))
+}
+
+fn bind(gpu: &Gpu, graph: &Graph, pending: &Pending, uniform: &wgpu::Buffer) -> Result<Recorded> {
+    let mut entries: Vec<wgpu::BindGroupEntry> = pending
+        .buffers
+        .iter()
+        .map(|(binding, buffer)| wgpu::BindGroupEntry { binding: *binding, resource: buffer.as_entire_binding() })
+        .collect();
+    if let Some((binding, offset, size)) = pending.params {
+        let size = std::num::NonZeroU64::new(size);
+        let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: uniform, offset, size });
+        entries.push(wgpu::BindGroupEntry { binding, resource });
+    }
+    let name = &graph.nodes()[pending.node].name;
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(name),
+        layout: &pending.pipeline.raw.get_bind_group_layout(0),
+        entries: &entries,
+    });
+    match pollster::block_on(scope.pop()) {
+        None => Ok(Recorded { pipeline: pending.pipeline.clone(), bind_group, groups: pending.groups }),
+        Some(e) => Err(Error::new(ErrorKind::Shader, "the operands do not fit").source(e).at(format!("node `{name}`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrap;
+
+    #[test]
+    fn long_rows_of_workgroups_are_wrapped_and_absurd_ones_refused() {
+        assert_eq!(wrap(0, 65_535).unwrap(), (1, 1));
+        assert_eq!(wrap(65_535, 65_535).unwrap(), (65_535, 1));
+        let (x, y) = wrap(200_000, 65_535).unwrap();
+        assert!(u64::from(x) * u64::from(y) >= 200_000);
+        assert!(wrap(1 << 40, 65_535).is_err());
+    }
+}

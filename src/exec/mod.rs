@@ -1,0 +1,136 @@
+//! Running a graph: on a device by dispatches, or on the processor by the operations' own functions.
+
+mod cpu;
+mod gpu;
+
+use crate::error::{Result, error};
+use crate::gpu::{DeviceChoice, Gpu};
+use crate::graph::Graph;
+use crate::ops::kernel::{Kernel, KernelContext};
+use crate::plan::Plan;
+use crate::tensor::Tensor;
+use std::fmt;
+use std::sync::Arc;
+
+/// Where a graph runs.
+#[derive(Clone)]
+pub enum Device {
+    /// The CPU executor.
+    Cpu,
+    /// A device behind wgpu.
+    Gpu(Arc<Gpu>),
+}
+
+impl Device {
+    /// Opens what `choice` names.
+    pub fn open(choice: &DeviceChoice) -> Result<Self> {
+        Ok(Gpu::open(choice)?.map_or(Device::Cpu, Device::Gpu))
+    }
+
+    /// Whether it is the CPU executor.
+    pub fn is_cpu(&self) -> bool {
+        matches!(self, Device::Cpu)
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Cpu => write!(f, "CPU executor ({} threads)", rayon::current_num_threads()),
+            Device::Gpu(gpu) => write!(f, "{} ({})", gpu.summary().name, gpu.summary().backend),
+        }
+    }
+}
+
+/// Picks one of an operation's kernels.
+pub trait Choose {
+    /// Position in `kernels`, which is not empty.
+    fn choose(&mut self, op: &dyn crate::ops::Op, context: &KernelContext, kernels: &[Kernel]) -> Result<usize>;
+}
+
+/// Takes what the operation expects to be fastest.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FirstChoice;
+
+impl Choose for FirstChoice {
+    fn choose(&mut self, _: &dyn crate::ops::Op, _: &KernelContext, _: &[Kernel]) -> Result<usize> {
+        Ok(0)
+    }
+}
+
+/// A graph made ready on a device. It can run any number of times; runs on one runner follow each other.
+pub struct Runner {
+    graph: Arc<Graph>,
+    kind: Kind,
+}
+
+enum Kind {
+    Cpu(cpu::CpuRunner),
+    Gpu(Box<gpu::GpuRunner>),
+}
+
+impl Runner {
+    /// Makes a verified graph ready, with the kernels that the operations expect to be fastest.
+    pub fn new(device: &Device, graph: Graph) -> Result<Self> {
+        Self::with_kernels(device, graph, &mut FirstChoice)
+    }
+
+    /// Makes a verified graph ready, with the kernels that `choose` picks.
+    pub fn with_kernels(device: &Device, graph: Graph, choose: &mut dyn Choose) -> Result<Self> {
+        graph.verify()?;
+        if let Some((name, _)) = graph.params().find(|&(_, v)| graph.param_data(v).is_none()) {
+            return Err(error!(Weights, "parameter `{name}` has no data").advice("bind weights before running"));
+        }
+        if let Some((name, _)) = graph.outputs().iter().find(|(_, v)| graph.is_param(*v)) {
+            return Err(error!(Graph, "output `{name}` is a parameter, which no run computes"));
+        }
+        let graph = Arc::new(graph);
+        let kind = match device {
+            Device::Cpu => Kind::Cpu(cpu::CpuRunner::new(graph.clone())),
+            Device::Gpu(gpu) => Kind::Gpu(Box::new(gpu::GpuRunner::new(gpu.clone(), &graph, choose)?)),
+        };
+        Ok(Self { graph, kind })
+    }
+
+    /// The graph that runs.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The plan of the buffers.
+    pub fn plan(&self) -> Plan {
+        Plan::new(&self.graph)
+    }
+
+    /// Labels of the kernels in use, by node; empty on the processor.
+    pub fn kernels(&self) -> Vec<(String, String)> {
+        match &self.kind {
+            Kind::Cpu(_) => Vec::new(),
+            Kind::Gpu(runner) => runner.kernels(&self.graph),
+        }
+    }
+
+    /// Runs once. `inputs` are the graph's inputs by name; the result has the graph's outputs in their order.
+    pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
+        let ordered = self
+            .graph
+            .inputs()
+            .map(|(name, v)| {
+                let (_, tensor) = inputs
+                    .iter()
+                    .find(|(n, _)| *n == name)
+                    .ok_or_else(|| error!(Usage, "is not given").at(format!("input `{name}`")))?;
+                if tensor.ty() != self.graph.ty(v) {
+                    let (want, got) = (self.graph.ty(v), tensor.ty());
+                    return Err(error!(Usage, "expected {:?} {}, got {:?} {}", want.dtype, want.shape, got.dtype, got.shape)
+                        .at(format!("input `{name}`")));
+                }
+                Ok(*tensor)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        match &self.kind {
+            Kind::Cpu(runner) => runner.run(&ordered),
+            Kind::Gpu(runner) => runner.run(&ordered),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Which adapter runs the work.
+
+use crate::error::{Result, error};
+use crate::ops::kernel::Caps;
+use std::str::FromStr;
+
+/// What the user asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// A real GPU where there is one, else the CPU executor. Never a software adapter.
+    #[default]
+    Auto,
+    /// The CPU executor.
+    Cpu,
+    /// Any GPU adapter, software ones included, hardware first.
+    Gpu,
+    /// Position in the list of `atrous devices`.
+    Index(usize),
+    /// `backend:part of the name`, for example `vulkan:llvmpipe`; either part may be empty.
+    Named {
+        /// Backend, lower case: vulkan, metal, dx12, gl.
+        backend: String,
+        /// Part of the adapter's name, lower case.
+        name: String,
+    },
+}
+
+impl FromStr for DeviceChoice {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let lower = text.trim().to_lowercase();
+        Ok(match lower.as_str() {
+            "" | "auto" => Self::Auto,
+            "cpu" => Self::Cpu,
+            "gpu" => Self::Gpu,
+            _ => match (lower.parse(), lower.split_once(':')) {
+                (Ok(index), _) => Self::Index(index),
+                (_, Some((backend, name))) => Self::Named { backend: backend.into(), name: name.into() },
+                _ if ["vulkan", "metal", "dx12", "gl"].contains(&lower.as_str()) => {
+                    Self::Named { backend: lower, name: String::new() }
+                }
+                _ => Self::Named { backend: String::new(), name: lower },
+            },
+        })
+    }
+}
+
+/// One adapter, for people and programs.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct AdapterSummary {
+    /// Position in the list.
+    pub index: usize,
+    /// Adapter's name.
+    pub name: String,
+    /// vulkan, metal, dx12, gl.
+    pub backend: String,
+    /// discrete, integrated, virtual, software or other.
+    pub kind: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// What kernels may use.
+    pub caps: Caps,
+}
+
+impl AdapterSummary {
+    /// Whether the adapter is hardware.
+    pub fn is_hardware(&self) -> bool {
+        !self.caps.software
+    }
+}
+
+fn instance(backends: wgpu::Backends) -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = backends;
+    descriptor.flags = wgpu::InstanceFlags::from_build_config().with_env();
+    wgpu::Instance::new(descriptor)
+}
+
+/// Rank of an adapter: smaller is better. The order is stable, so that indices mean the same from run to run.
+fn rank(info: &wgpu::AdapterInfo) -> u8 {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 2,
+        wgpu::DeviceType::VirtualGpu => 4,
+        wgpu::DeviceType::Other => 6,
+        wgpu::DeviceType::Cpu => 8,
+    };
+    // The same device shows up once a backend; OpenGL is the last choice.
+    kind + u8::from(info.backend == wgpu::Backend::Gl)
+}
+
+/// The adapters of this machine, best first. OpenGL is asked only where nothing better answers, or by `WGPU_BACKEND=gl`:
+/// its start-up writes warnings to the terminal.
+pub(super) fn ranked() -> Vec<wgpu::Adapter> {
+    match wgpu::Backends::from_env() {
+        Some(named) => ranked_of(&instance(named)),
+        None => Some(ranked_of(&instance(wgpu::Backends::PRIMARY)))
+            .filter(|found| !found.is_empty())
+            .unwrap_or_else(|| ranked_of(&instance(wgpu::Backends::GL))),
+    }
+}
+
+fn ranked_of(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let mut all = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    // An adapter without compute shaders (old OpenGL) is of no use.
+    all.retain(|a| a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
+    all.sort_by_key(|a| rank(&a.get_info()));
+    all
+}
+
+/// The adapters of this machine, best first.
+pub fn adapters() -> Vec<AdapterSummary> {
+    ranked().iter().enumerate().map(|(index, a)| summary(index, a)).collect()
+}
+
+pub(super) fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
+    let info = adapter.get_info();
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => "discrete",
+        wgpu::DeviceType::IntegratedGpu => "integrated",
+        wgpu::DeviceType::VirtualGpu => "virtual",
+        wgpu::DeviceType::Cpu => "software",
+        wgpu::DeviceType::Other => "other",
+    };
+    AdapterSummary {
+        index,
+        name: info.name.clone(),
+        backend: info.backend.to_str().to_owned(),
+        kind: kind.to_owned(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        caps: caps(&info, &adapter.limits(), adapter.features()),
+    }
+}
+
+fn caps(info: &wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Features) -> Caps {
+    let subgroups = features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size > 0;
+    Caps {
+        software: info.device_type == wgpu::DeviceType::Cpu,
+        subgroup: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        max_binding: limits.max_storage_buffer_binding_size,
+        max_buffer: limits.max_buffer_size,
+        workgroup_memory: limits.max_compute_workgroup_storage_size,
+        max_invocations: limits.max_compute_invocations_per_workgroup,
+        max_groups: limits.max_compute_workgroups_per_dimension,
+        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+    }
+}
+
+/// The adapter that `choice` names, or `None` where it names the CPU executor.
+pub(super) fn choose(adapters: &[wgpu::Adapter], choice: &DeviceChoice) -> Result<Option<usize>> {
+    let infos: Vec<wgpu::AdapterInfo> = adapters.iter().map(wgpu::Adapter::get_info).collect();
+    let listed = || "`atrous devices` lists the adapters of this machine";
+    match choice {
+        DeviceChoice::Cpu => Ok(None),
+        DeviceChoice::Auto => Ok(infos.iter().position(|i| i.device_type != wgpu::DeviceType::Cpu)),
+        DeviceChoice::Gpu if infos.is_empty() => {
+            Err(error!(Device, "no GPU adapter was found").advice("install a Vulkan driver, or take `--device cpu`"))
+        }
+        DeviceChoice::Gpu => Ok(Some(0)),
+        DeviceChoice::Index(i) if *i < infos.len() => Ok(Some(*i)),
+        DeviceChoice::Index(i) => {
+            Err(error!(Device, "there is no adapter {i}; this machine has {}", infos.len()).advice(listed()))
+        }
+        DeviceChoice::Named { backend, name } => {
+            let fits = |i: &wgpu::AdapterInfo| {
+                (backend.is_empty() || i.backend.to_str() == backend) && i.name.to_lowercase().contains(name)
+            };
+            let found = infos.iter().position(fits);
+            let found = found.ok_or_else(|| error!(Device, "no adapter is called `{backend}:{name}`").advice(listed()))?;
+            Ok(Some(found))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_from_text() {
+        let named = |backend: &str, name: &str| DeviceChoice::Named { backend: backend.into(), name: name.into() };
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("CPU", DeviceChoice::Cpu),
+            ("2", DeviceChoice::Index(2)),
+            ("vulkan:llvmpipe", named("vulkan", "llvmpipe")),
+            ("Metal", named("metal", "")),
+            ("RTX", named("", "rtx")),
+        ] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Host tensors <-> device layout (see `ops::kernel::Layout`).
+
+use crate::ops::Packing;
+use crate::ops::kernel::Layout;
+use crate::tensor::{DType, Data, Tensor};
+
+/// The bytes of a tensor in device layout.
+pub fn pack(tensor: &Tensor, packing: Packing) -> Vec<u8> {
+    let s = tensor.shape();
+    match tensor.data() {
+        Data::U8(v) => {
+            let mut bytes = v.clone();
+            bytes.resize(v.len().next_multiple_of(4), 0);
+            bytes
+        }
+        Data::U32(v) => bytemuck::cast_slice(v).to_vec(),
+        Data::F32(v) if s.c % 4 == 0 && (packing == Packing::Channels || s.w % 4 == 0) => bytemuck::cast_slice(v).to_vec(),
+        Data::F32(v) => {
+            let rows = if packing == Packing::Matrix { s.w.next_multiple_of(4) } else { s.w };
+            let pitch = 4 * s.c4();
+            let mut out = vec![0f32; s.n * s.h * rows * pitch];
+            for (line, from) in v.chunks_exact(s.w * s.c).enumerate() {
+                for (column, pixel) in from.chunks_exact(s.c).enumerate() {
+                    let at = (line * rows + column) * pitch;
+                    out[at..at + s.c].copy_from_slice(pixel);
+                }
+            }
+            bytemuck::cast_slice(&out).to_vec()
+        }
+    }
+}
+
+/// The tensor that lies in `bytes` by `layout`.
+pub fn unpack(bytes: &[u8], layout: Layout) -> Tensor {
+    let s = layout.ty.shape;
+    let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
+    let data = match layout.ty.dtype {
+        DType::U8 => Data::U8(bytes[..s.len()].to_vec()),
+        DType::U32 => Data::U32(words().take(s.len()).map(u32::from_le_bytes).collect()),
+        DType::F32 => {
+            let (pitch, offset) = (16 * layout.pitch as usize, 16 * layout.offset as usize);
+            let mut out = Vec::with_capacity(s.len());
+            for pixel in bytes.chunks_exact(pitch).take(s.positions()) {
+                let lanes = pixel[offset..offset + 4 * s.c].chunks_exact(4);
+                out.extend(lanes.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+            }
+            Data::F32(out)
+        }
+    };
+    Tensor::from_data(s, data).expect("invariant: a buffer holds its value")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{Shape, TensorType};
+
+    #[test]
+    fn pack_pads_and_unpack_reads_it_back() {
+        let tensor = Tensor::from_fn(Shape::new(2, 3, 5, 7), |n, y, x, c| (n * 1000 + y * 100 + x * 10 + c) as f32);
+        let bytes = pack(&tensor, Packing::Channels);
+        assert_eq!(bytes.len() as u64, Layout::bytes(tensor.ty(), Packing::Channels));
+        assert_eq!(unpack(&bytes, Layout::contiguous(tensor.ty())), tensor);
+        let matrix = pack(&tensor, Packing::Matrix);
+        assert_eq!(matrix.len() as u64, Layout::bytes(tensor.ty(), Packing::Matrix));
+    }
+
+    #[test]
+    fn unpack_reads_a_channel_range() {
+        let whole = Tensor::from_fn(Shape::new(1, 1, 2, 8), |_, _, x, c| (x * 10 + c) as f32);
+        let layout = Layout { ty: TensorType::f32(Shape::new(1, 1, 2, 3)), pitch: 2, offset: 1 };
+        assert_eq!(unpack(&pack(&whole, Packing::Channels), layout).f32(), [4.0, 5.0, 6.0, 14.0, 15.0, 16.0]);
+    }
+}

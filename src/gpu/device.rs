@@ -1,0 +1,206 @@
+//! An open device with its caches: pipelines by variant, parameters by identity.
+
+use super::adapter::{self, AdapterSummary, DeviceChoice};
+use super::{buffers, shader};
+use crate::error::{Error, ErrorKind, Result, error};
+use crate::gpu::Reflection;
+use crate::graph::ParamRef;
+use crate::ops::Packing;
+use crate::ops::kernel::{Caps, Variant};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A device that does not answer for so long is taken to hang.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A compiled shader variant.
+pub struct Pipeline {
+    /// For wgpu.
+    pub(crate) raw: wgpu::ComputePipeline,
+    /// What a dispatch must fit.
+    pub(crate) reflection: Reflection,
+}
+
+/// An open device.
+pub struct Gpu {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    summary: AdapterSummary,
+    pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
+    params: Mutex<HashMap<(u64, Packing), (ParamRef, wgpu::Buffer)>>,
+    /// Why the device was lost, or the first error that nobody caught.
+    fault: Arc<Mutex<Option<(ErrorKind, String)>>>,
+}
+
+impl Gpu {
+    /// Opens the adapter that `choice` names; `None` where it names the CPU executor.
+    pub fn open(choice: &DeviceChoice) -> Result<Option<Arc<Self>>> {
+        if *choice == DeviceChoice::Cpu {
+            return Ok(None);
+        }
+        let adapters = adapter::ranked();
+        let Some(index) = adapter::choose(&adapters, choice)? else { return Ok(None) };
+        Self::from_adapter(index, &adapters[index]).map(|gpu| Some(Arc::new(gpu)))
+    }
+
+    fn from_adapter(index: usize, adapter: &wgpu::Adapter) -> Result<Self> {
+        let summary = adapter::summary(index, adapter);
+        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("atrous"),
+            required_features: adapter.features() & wanted,
+            // The adapter's own limits: wgpu's defaults would cap bindings at 128 MiB everywhere.
+            required_limits: adapter.limits(),
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
+            Error::new(ErrorKind::Device, "the device could not be opened").source(e).at(format!("adapter {}", summary.name))
+        })?;
+        let fault = Arc::new(Mutex::new(None));
+        let report = |fault: &Arc<Mutex<Option<(ErrorKind, String)>>>, kind, text: String| {
+            fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((kind, text));
+        };
+        let lost = fault.clone();
+        device.set_device_lost_callback(move |reason, text| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                report(&lost, ErrorKind::DeviceLost, text);
+            }
+        });
+        let uncaught = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
+            let kind = if matches!(e, wgpu::Error::OutOfMemory { .. }) { ErrorKind::OutOfMemory } else { ErrorKind::Device };
+            report(&uncaught, kind, e.to_string());
+        }));
+        Ok(Self { device, queue, summary, pipelines: Mutex::default(), params: Mutex::default(), fault })
+    }
+
+    /// The adapter.
+    pub fn summary(&self) -> &AdapterSummary {
+        &self.summary
+    }
+
+    /// What kernels may use.
+    pub fn caps(&self) -> &Caps {
+        &self.summary.caps
+    }
+
+    /// Errors if the device was lost or refused something since the last check.
+    pub fn check(&self) -> Result<()> {
+        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((kind, text)) = fault else { return Ok(()) };
+        let error = Error::new(kind, text).at(format!("device {}", self.summary.name));
+        Err(match kind {
+            ErrorKind::DeviceLost => error.advice("the driver reset the device; run again, or take `--device cpu`"),
+            ErrorKind::OutOfMemory => error.advice("take a smaller `--size` or a smaller batch, or `--device cpu`"),
+            _ => error,
+        })
+    }
+
+    /// The compiled variant, made now if it is new.
+    pub fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
+        if let Some(known) = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(variant) {
+            return Ok(known.clone());
+        }
+        let wgsl = shader::assemble(variant)?;
+        let reflection = shader::reflect(variant, &wgsl)?;
+        if reflection.group_size > self.caps().max_invocations || reflection.workgroup_memory > self.caps().workgroup_memory {
+            return Err(error!(
+                Shader,
+                "needs {} threads and {} bytes a workgroup, which {} does not have",
+                reflection.group_size,
+                reflection.workgroup_memory,
+                self.summary.name
+            )
+            .at(format!("shader {variant}")));
+        }
+        let label = variant.to_string();
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(wgsl.into()) };
+        let module = if cfg!(debug_assertions) {
+            self.device.create_shader_module(descriptor)
+        } else {
+            // SAFETY: every shader guards its own indices, which the oracle tests run with checks on over random shapes; loops
+            // run over extents from the uniform block, so they end.
+            unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+        };
+        let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: None,
+            module: &module,
+            entry_point: None,
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        if let Some(e) = pollster::block_on(scope.pop()) {
+            return Err(Error::new(ErrorKind::Shader, "the driver refused it").source(e).at(format!("shader {variant}")));
+        }
+        let made = Arc::new(Pipeline { raw, reflection });
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(variant.clone(), made.clone());
+        Ok(made)
+    }
+
+    /// The buffer of a parameter, uploaded now if it is new. Parameters that no graph holds any more are let go.
+    pub fn param(&self, param: &ParamRef, packing: Packing) -> Result<wgpu::Buffer> {
+        let mut table = self.params.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, buffer)) = table.get(&(param.id(), packing)) {
+            return Ok(buffer.clone());
+        }
+        // One holder is this table itself.
+        table.retain(|_, (param, _)| param.holders() > 1);
+        let bytes = buffers::pack(param.tensor(), packing);
+        let buffer = self.buffer("parameter", bytes.len() as u64, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST)?;
+        self.queue.write_buffer(&buffer, 0, &bytes);
+        table.insert((param.id(), packing), (param.clone(), buffer.clone()));
+        Ok(buffer)
+    }
+
+    /// A buffer of at least `bytes`. Errors where the device's limits or its memory are too small.
+    pub fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        let caps = self.caps();
+        let limit =
+            if usage.contains(wgpu::BufferUsages::STORAGE) { caps.max_binding.min(caps.max_buffer) } else { caps.max_buffer };
+        let mib = |b: u64| b as f64 / f64::from(1 << 20);
+        if bytes > limit {
+            return Err(error!(
+                OutOfMemory,
+                "a buffer of {:.1} MiB is past the device's limit of {:.1} MiB",
+                mib(bytes),
+                mib(limit)
+            )
+            .at(label.to_owned()));
+        }
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes.max(16).next_multiple_of(16),
+            usage,
+            mapped_at_creation: false,
+        });
+        match pollster::block_on(scope.pop()) {
+            None => Ok(buffer),
+            Some(e) => Err(Error::new(ErrorKind::OutOfMemory, format!("{:.1} MiB could not be had", mib(bytes)))
+                .source(e)
+                .at(format!("device {}", self.summary.name))
+                .advice("take a smaller `--size` or a smaller batch, or `--device cpu`")),
+        }
+    }
+
+    /// Waits until the submission is done.
+    pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        let poll = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(TIMEOUT) };
+        let polled = self.device.poll(poll);
+        self.check()?;
+        match polled {
+            Ok(_) => Ok(()),
+            Err(wgpu::PollError::Timeout) => {
+                Err(error!(Timeout, "device {} did not answer for {} s", self.summary.name, TIMEOUT.as_secs())
+                    .advice("the driver may hang; take a smaller `--size`, another `--device`, or `--device cpu`"))
+            }
+            Err(e) => Err(Error::new(ErrorKind::Device, "waiting for the device failed").source(e)),
+        }
+    }
+}

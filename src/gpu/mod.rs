@@ -1,0 +1,13 @@
+//! The device: adapters, shader assembly, pipelines, buffers. Only this folder and `exec/gpu.rs` see wgpu's types.
+
+mod adapter;
+mod buffers;
+mod device;
+mod reflect;
+mod shader;
+
+pub use adapter::{AdapterSummary, DeviceChoice, adapters};
+pub use buffers::{pack, unpack};
+pub use device::{Gpu, Pipeline};
+pub use reflect::{Binding, Reflection};
+pub use shader::{assemble, reflect, shader_names};

@@ -1,0 +1,75 @@
+//! Shader assembly: the files under `shaders/`, composed by wesl with a variant's conditions and constants.
+
+use super::reflect::Reflection;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ops::kernel::Variant;
+use include_dir::{Dir, include_dir};
+use std::borrow::Cow;
+use std::fmt::Write;
+use wesl::{ManglerKind, ModulePath, VirtualResolver, Wesl};
+
+static SHADERS: Dir = include_dir!("$CARGO_MANIFEST_DIR/shaders");
+
+/// Every file under `shaders/`, as module paths (`package::conv2d::direct`) with their text.
+fn modules(dir: &'static Dir, out: &mut Vec<(String, &'static str)>) {
+    for file in dir.files() {
+        let path = file.path();
+        let text = file.contents_utf8().expect("invariant: shaders are UTF-8 text");
+        if path.extension().is_some_and(|e| e == "wesl") {
+            let parts: Vec<_> = path.with_extension("").iter().map(|p| p.to_string_lossy().into_owned()).collect();
+            out.push((format!("package::{}", parts.join("::")), text));
+        }
+    }
+    for sub in dir.dirs() {
+        modules(sub, out);
+    }
+}
+
+/// Names of all the shaders with an entry point, as [`Variant::shader`] spells them.
+pub fn shader_names() -> Vec<String> {
+    let mut all = Vec::new();
+    modules(&SHADERS, &mut all);
+    let with_entry = all.into_iter().filter(|(_, text)| text.contains("@compute"));
+    with_entry.map(|(path, _)| path.trim_start_matches("package::").replace("::", "/")).collect()
+}
+
+fn module_path(text: &str, variant: &Variant) -> Result<ModulePath> {
+    text.parse().map_err(|e| shader_error(variant, format!("`{text}` is not a module path: {e}")))
+}
+
+fn shader_error(variant: &Variant, message: String) -> Error {
+    Error::new(ErrorKind::Shader, message).at(format!("shader {variant}"))
+}
+
+/// The WGSL text of a variant.
+pub fn assemble(variant: &Variant) -> Result<String> {
+    let mut files = Vec::new();
+    modules(&SHADERS, &mut files);
+    let mut resolver = VirtualResolver::new();
+    for (path, text) in files {
+        resolver.add_module(module_path(&path, variant)?, Cow::Borrowed(text));
+    }
+    let mut constants = String::new();
+    for (name, value) in &variant.constants {
+        // Writing to a String cannot fail.
+        let _ = writeln!(constants, "const {name} = {value}u;");
+    }
+    resolver.add_module(module_path("package::constants", variant)?, Cow::Owned(constants));
+    let mut compiler = Wesl::new_barebones().set_custom_resolver(resolver);
+    compiler.set_mangler(ManglerKind::None).use_condcomp(true).use_imports(true).use_stripping(true);
+    compiler.set_missing_feature_behavior(false);
+    for feature in &variant.features {
+        compiler.set_feature(feature, true);
+    }
+    let root = module_path(&format!("package::{}", variant.shader.replace('/', "::")), variant)?;
+    let compiled = compiler.compile(&root).map_err(|e| shader_error(variant, e.to_string()))?;
+    Ok(compiled.to_string())
+}
+
+/// Parses, validates and reflects WGSL text. `variant` is for messages.
+pub fn reflect(variant: &Variant, wgsl: &str) -> Result<Reflection> {
+    let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| shader_error(variant, e.emit_to_string(wgsl)))?;
+    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());
+    let info = validator.validate(&module).map_err(|e| shader_error(variant, e.emit_to_string(wgsl)))?;
+    Reflection::new(module, info).map_err(|e| e.at(format!("shader {variant}")))
+}

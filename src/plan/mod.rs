@@ -1,0 +1,147 @@
+//! A plan: which buffer each value of a graph lies in, and in which order the nodes run. Data only; no device is needed.
+
+mod print;
+
+use crate::graph::{Graph, ValueId};
+use crate::ops::Packing;
+use crate::ops::kernel::Layout;
+use crate::tensor::DType;
+
+/// Where a value lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Position in [`Plan::slots`].
+    pub slot: usize,
+    /// Layout inside that buffer.
+    pub layout: Layout,
+}
+
+/// Buffers and order for one graph.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// For each value of the graph its place; `None` for parameters, which have buffers of their own.
+    pub places: Vec<Option<Place>>,
+    /// Bytes of each buffer that values share one after the other.
+    pub slots: Vec<u64>,
+    /// Nodes to run, as positions in the graph. Concatenations whose inputs already lie in place are left out.
+    pub steps: Vec<usize>,
+    /// Bytes of all parameters in device layout.
+    pub param_bytes: u64,
+}
+
+/// Steps from the first write of a buffer's content to its last read, inclusive.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    first: usize,
+    last: usize,
+}
+
+impl Plan {
+    /// Plans a verified graph.
+    pub fn new(graph: &Graph) -> Self {
+        let root = |v: ValueId| graph.value(v).view.map_or(v, |view| view.root);
+        let lives = lives(graph, root);
+        let mut plan = Plan { places: vec![None; graph.values().len()], slots: Vec::new(), steps: Vec::new(), param_bytes: 0 };
+        let mut slot_of: Vec<Option<usize>> = vec![None; graph.values().len()];
+        let mut free: Vec<usize> = Vec::new();
+        // Step 0 is the upload of the inputs; node i runs at step i + 1.
+        for step in 0..=graph.nodes().len() {
+            for v in graph.value_ids().filter(|v| lives[v.index()].is_some_and(|l| l.first == step)) {
+                slot_of[v.index()] = Some(plan.take(&mut free, Layout::bytes(graph.ty(v), Packing::Channels)));
+            }
+            for v in graph.value_ids().filter(|v| lives[v.index()].is_some_and(|l| l.last == step)) {
+                free.extend(slot_of[v.index()]);
+            }
+        }
+        for v in graph.value_ids() {
+            let ty = graph.ty(v);
+            let mut layout = Layout::contiguous(ty);
+            if let Some(view) = graph.value(v).view {
+                layout.pitch = graph.shape(view.root).c4() as u32;
+                layout.offset = (view.channel / 4) as u32;
+            }
+            plan.places[v.index()] = slot_of[root(v).index()].map(|slot| Place { slot, layout });
+        }
+        plan.steps = (0..graph.nodes().len()).filter(|&i| !is_in_place(graph, i)).collect();
+        plan.param_bytes = param_bytes(graph);
+        plan
+    }
+
+    /// The best free slot for `bytes`, or a new one: the smallest that is large enough, else the largest, which then grows.
+    fn take(&mut self, free: &mut Vec<usize>, bytes: u64) -> usize {
+        let fits = |&(_, &slot): &(usize, &usize)| self.slots[slot] >= bytes;
+        let best = free
+            .iter()
+            .enumerate()
+            .filter(fits)
+            .min_by_key(|&(_, &slot)| (self.slots[slot], slot))
+            .or_else(|| free.iter().enumerate().max_by_key(|&(_, &slot)| (self.slots[slot], slot)))
+            .map(|(i, _)| i);
+        match best {
+            Some(i) => {
+                let slot = free.swap_remove(i);
+                self.slots[slot] = self.slots[slot].max(bytes);
+                slot
+            }
+            None => {
+                self.slots.push(bytes);
+                self.slots.len() - 1
+            }
+        }
+    }
+
+    /// Bytes of all shared buffers.
+    pub fn activation_bytes(&self) -> u64 {
+        self.slots.iter().sum()
+    }
+
+    /// The largest buffer, which decides whether an adapter's binding limit is kept.
+    pub fn largest(&self) -> u64 {
+        self.slots.iter().copied().max().unwrap_or(0)
+    }
+}
+
+/// Whether node `i` is a concatenation with nothing left to do.
+fn is_in_place(graph: &Graph, i: usize) -> bool {
+    let node = &graph.nodes()[i];
+    !node.inputs.is_empty() && node.inputs.iter().all(|&v| graph.value(v).view.is_some_and(|view| view.root == node.outputs[0]))
+}
+
+/// For each value that has a buffer of its own (inputs and what nodes compute, but no views and no parameters): its life.
+fn lives(graph: &Graph, root: impl Fn(ValueId) -> ValueId) -> Vec<Option<Life>> {
+    let mut lives: Vec<Option<Life>> = vec![None; graph.values().len()];
+    let mut touch = |v: ValueId, step: usize| {
+        if graph.is_param(v) {
+            return;
+        }
+        let life = lives[root(v).index()].get_or_insert(Life { first: step, last: step });
+        life.first = life.first.min(step);
+        life.last = life.last.max(step);
+    };
+    for (_, v) in graph.inputs() {
+        touch(v, 0);
+    }
+    for (i, node) in graph.nodes().iter().enumerate() {
+        for &v in node.inputs.iter().chain(&node.outputs) {
+            touch(v, i + 1);
+        }
+    }
+    for &(_, v) in graph.outputs() {
+        touch(v, usize::MAX);
+    }
+    lives
+}
+
+fn param_bytes(graph: &Graph) -> u64 {
+    let mut bytes = 0;
+    let mut seen = vec![false; graph.values().len()];
+    for node in graph.nodes() {
+        for (index, &v) in node.inputs.iter().enumerate() {
+            if graph.is_param(v) && !std::mem::replace(&mut seen[v.index()], true) {
+                debug_assert!(graph.ty(v).dtype == DType::F32);
+                bytes += Layout::bytes(graph.ty(v), node.op.packing(index));
+            }
+        }
+    }
+    bytes
+}

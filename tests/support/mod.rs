@@ -1,0 +1,160 @@
+//! What the integration tests share: devices, data, random tensors, comparison with a report.
+#![allow(dead_code)]
+
+use atrous::exec::{Choose, Device, Runner};
+use atrous::gpu::DeviceChoice;
+use atrous::graph::{Graph, ParamRef};
+use atrous::ops::kernel::{Kernel, KernelContext};
+use atrous::ops::{Op, Packing};
+use atrous::{Data, Result, Shape, Tensor};
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+
+/// The device of the GPU tests, opened once: `ATROUS_DEVICE`, else any adapter, software ones included.
+///
+/// `None` where the machine has none; with `ATROUS_REQUIRE_GPU=1` that is a failure instead.
+pub fn gpu() -> Option<Device> {
+    static GPU: LazyLock<Option<Device>> = LazyLock::new(|| {
+        let choice = std::env::var("ATROUS_DEVICE").map_or(Ok(DeviceChoice::Gpu), |text| text.parse());
+        let opened = choice.and_then(|c| Device::open(&c));
+        let required = std::env::var("ATROUS_REQUIRE_GPU").is_ok_and(|v| v == "1");
+        match opened {
+            Ok(device) if !device.is_cpu() => Some(device),
+            Ok(_) => None,
+            Err(e) if required => panic!("ATROUS_REQUIRE_GPU=1, but: {e}"),
+            Err(e) => {
+                println!("skipped: no GPU adapter ({e})");
+                None
+            }
+        }
+    });
+    let device = GPU.clone();
+    let required = std::env::var("ATROUS_REQUIRE_GPU").is_ok_and(|v| v == "1");
+    assert!(device.is_some() || !required, "ATROUS_REQUIRE_GPU=1, but no adapter was found");
+    device
+}
+
+/// The CPU executor, and the GPU where there is one.
+pub fn devices() -> Vec<Device> {
+    [Some(Device::Cpu), gpu()].into_iter().flatten().collect()
+}
+
+/// The folder with pictures and weights; `None`, with a line, where there is none.
+pub fn data() -> Option<PathBuf> {
+    let fallback = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let folder = std::env::var_os("ATROUS_DATA").map_or(fallback, PathBuf::from);
+    if folder.join("weights").is_dir() {
+        return Some(folder);
+    }
+    println!("skipped: no data");
+    None
+}
+
+/// A small, fast generator (splitmix64), so that every case can be repeated from its seed.
+pub struct Rng(pub u64);
+
+impl Rng {
+    /// The next 64 bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A whole number in `low..=high`.
+    pub fn range(&mut self, low: usize, high: usize) -> usize {
+        low + (self.next() % (high - low + 1) as u64) as usize
+    }
+
+    /// One of the given values.
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.range(0, of.len() - 1)]
+    }
+
+    /// Uniform in [-1, 1).
+    pub fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    }
+
+    /// A tensor of values in [-1, 1).
+    pub fn tensor(&mut self, shape: Shape) -> Tensor {
+        Tensor::from_fn(shape, |_, _, _, _| self.unit())
+    }
+}
+
+/// Always takes the kernel at one position.
+struct Nth(usize);
+
+impl Choose for Nth {
+    fn choose(&mut self, _: &dyn Op, _: &KernelContext, kernels: &[Kernel]) -> Result<usize> {
+        Ok(self.0.min(kernels.len() - 1))
+    }
+}
+
+/// Notes how many kernels there are.
+struct Count(usize);
+
+impl Choose for Count {
+    fn choose(&mut self, _: &dyn Op, _: &KernelContext, kernels: &[Kernel]) -> Result<usize> {
+        self.0 = kernels.len();
+        Ok(0)
+    }
+}
+
+/// A graph of one operation. Inputs that must be packed as matrices are parameters, the others inputs called `0`, `1`, ...
+pub fn graph_of(op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Graph> {
+    let mut graph = Graph::new();
+    let ids: Vec<_> = inputs
+        .iter()
+        .enumerate()
+        .map(|(i, tensor)| match op.packing(i) {
+            Packing::Matrix => graph.derived_param(&i.to_string(), tensor.shape(), Some(ParamRef::new(tensor.clone()))),
+            Packing::Channels => graph.input(&i.to_string(), tensor.ty()),
+        })
+        .collect();
+    for (i, v) in graph.push("op", op, &ids)?.into_iter().enumerate() {
+        graph.output(&i.to_string(), v);
+    }
+    Ok(graph)
+}
+
+fn run_graph(device: &Device, graph: Graph, inputs: &[Tensor], choose: &mut dyn Choose) -> Result<(String, Vec<Tensor>)> {
+    let runner = Runner::with_kernels(device, graph, choose)?;
+    let named: Vec<(String, &Tensor)> = inputs.iter().enumerate().map(|(i, t)| (i.to_string(), t)).collect();
+    let named: Vec<(&str, &Tensor)> = named.iter().map(|(n, t)| (n.as_str(), *t)).collect();
+    let label = runner.kernels().into_iter().map(|(_, label)| label).next().unwrap_or_else(|| "cpu".into());
+    Ok((label, runner.run(&named)?))
+}
+
+/// Runs one operation on a device with every kernel it has there; once on the processor. Returns label and outputs.
+pub fn run_op(device: &Device, op: &Arc<dyn Op>, inputs: &[Tensor]) -> Result<Vec<(String, Vec<Tensor>)>> {
+    let mut count = Count(1);
+    let first = run_graph(device, graph_of(op.clone(), inputs)?, inputs, &mut count)?;
+    let rest = (1..count.0).map(|i| run_graph(device, graph_of(op.clone(), inputs)?, inputs, &mut Nth(i)));
+    std::iter::once(Ok(first)).chain(rest).collect()
+}
+
+/// `|a - b| <= atol + rtol * |b|` for every element, or a report: how many differ, the first of them, and the largest difference.
+pub fn allclose(what: &str, got: &Tensor, want: &[f64], atol: f64, rtol: f64) -> Result<(), String> {
+    let values: Vec<f64> = match got.data() {
+        Data::F32(v) => v.iter().map(|&v| f64::from(v)).collect(),
+        Data::U32(v) => v.iter().map(|&v| f64::from(v)).collect(),
+        Data::U8(v) => v.iter().map(|&v| f64::from(v)).collect(),
+    };
+    if values.len() != want.len() {
+        return Err(format!("{what}: {} elements, expected {}", values.len(), want.len()));
+    }
+    // Written so that a NaN counts as a mismatch.
+    let bad: Vec<usize> = (0..want.len()).filter(|&i| !((values[i] - want[i]).abs() <= atol + rtol * want[i].abs())).collect();
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let s = got.shape();
+    let position = |i: usize| (i / (s.h * s.w * s.c), i / (s.w * s.c) % s.h, i / s.c % s.w, i % s.c);
+    let first: Vec<String> =
+        bad.iter().take(4).map(|&i| format!("{:?}: {} expected {}", position(i), values[i], want[i])).collect();
+    let largest = bad.iter().map(|&i| (values[i] - want[i]).abs()).fold(0.0, f64::max);
+    Err(format!("{what}: {} of {} elements of {s} differ, by up to {largest:.3e}; {}", bad.len(), want.len(), first.join("; ")))
+}
