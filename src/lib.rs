@@ -5,6 +5,7 @@ pub mod exec;
 pub mod gpu;
 pub mod graph;
 pub mod ops;
+pub mod passes;
 pub mod plan;
 pub mod tensor;
 

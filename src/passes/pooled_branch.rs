@@ -1,0 +1,70 @@
+//! The pooled branch of ASPP moves into the projection's bias: its upsampled map is constant, so its share of the product is
+//! one vector for each image.
+
+use crate::error::Result;
+use crate::graph::{Graph, ParamRef, Rewrite, ValueId, rewrite};
+use crate::ops::{Activation, Concat, Conv2d, Resize};
+use crate::tensor::{Shape, Tensor};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// `conv1x1(concat(.., resize(p), ..), w) + b = conv1x1(concat(..), w_rest) + (conv1x1(p, w_p) + b)` for `p` of `[N, 1, 1, C]`.
+pub fn pooled_branch(graph: Graph) -> Result<Graph> {
+    rewrite(graph, |new, node, inputs| {
+        let Some(conv) = node.op.as_any().downcast_ref::<Conv2d>() else { return Ok(None) };
+        let w = inputs[1];
+        if !conv.is_pointwise(new.graph.shape(w)) || !new.graph.is_param(w) {
+            return Ok(None);
+        }
+        let Some((concat, _)) = new.sole_producer::<Concat>(inputs[0]) else { return Ok(None) };
+        let parts = concat.inputs.clone();
+        let concat_name = concat.name.clone();
+        let pooled = |new: &Rewrite, v: ValueId| {
+            let (resize, _) = new.sole_producer::<Resize>(v)?;
+            let source = resize.inputs[0];
+            let s = new.graph.shape(source);
+            ((s.h, s.w) == (1, 1)).then_some(source)
+        };
+        let Some(at) = parts.iter().position(|&v| pooled(new, v).is_some()) else { return Ok(None) };
+        let source = pooled(new, parts[at]).expect("invariant: found just above");
+        if parts.len() < 2 || !new.graph.is_param(*inputs.get(2).unwrap_or(&w)) {
+            return Ok(None);
+        }
+
+        let first: usize = parts[..at].iter().map(|&v| new.graph.shape(v).c).sum();
+        let rows = first..first + new.graph.shape(parts[at]).c;
+        let w_pooled = pick_rows(new, w, "pooled", vec![rows.clone()]);
+        let all = new.graph.shape(w).w;
+        let w_rest = pick_rows(new, w, "rest", vec![0..rows.start, rows.end..all]);
+
+        let mut operands = vec![source, w_pooled];
+        operands.extend(conv.bias.then(|| inputs[2]));
+        let vector = Conv2d { residual: false, activation: Activation::Identity, ..*conv };
+        let bias = new.op(&format!("{}.pooled", node.name), vector, &operands)?;
+
+        let rest: Vec<ValueId> = parts.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, &v)| v).collect();
+        let x = match rest.as_slice() {
+            [one] => *one,
+            many => new.op(&concat_name, Concat, many)?,
+        };
+        let mut operands = vec![x, w_rest, bias];
+        operands.extend(conv.residual.then(|| inputs[inputs.len() - 1]));
+        Ok(Some(new.graph.push(&node.name, Arc::new(Conv2d { bias: true, ..*conv }), &operands)?))
+    })
+}
+
+/// A 1x1 kernel with the given input channels alone.
+fn pick_rows(new: &mut Rewrite, w: ValueId, part: &str, ranges: Vec<Range<usize>>) -> ValueId {
+    let shape = new.graph.shape(w);
+    let picked = Shape { w: ranges.iter().map(ExactSizeIterator::len).sum(), ..shape };
+    let name = format!("{}[{part}]", new.graph.value_name(w));
+    let data = new.graph.param_data(w).map(|data| {
+        let recipe = format!("input channels {ranges:?}");
+        ParamRef::derived(&[data], &recipe, picked, move |p| {
+            let w = p[0].tensor().f32();
+            let rows: Vec<f32> = ranges.iter().flat_map(|r| &w[r.start * shape.c..r.end * shape.c]).copied().collect();
+            Tensor::new(picked, rows).expect("invariant: the ranges lie in the kernel")
+        })
+    });
+    new.graph.derived_param(&name, picked, data)
+}
