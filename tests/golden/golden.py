@@ -42,9 +42,11 @@ def spread_exponent(x, target=1.0):
 class FunctionNet:
     """Parameters that come into being where they are used, so that names and shapes fall out of the code."""
 
-    def __init__(self, tf=False):
+    def __init__(self, tf=False, weights=None):
+        """`weights`: trained values in place of seeded ones."""
         self.tf = tf
-        self.state = {}
+        self.weights = weights
+        self.state = dict(weights or {})
         self.exponents = {}
         self.stored = {}
         self.stages = {}
@@ -89,7 +91,7 @@ class FunctionNet:
             exponent = -spread_exponent(raw, LOGITS_STD if classifier else 1.0)
             self.parameter(kernel, shape, exponent)
             self.parameter(bias_name, (out,))
-            if classifier:
+            if classifier and raw.shape[2] * raw.shape[3] > 1:
                 self.state[bias_name] = self.stored[bias_name] = centring_bias(raw * 2.0**exponent)
         offset = self.parameter(bias_name, (out,)) if bias else None
         return F.conv2d(x, self.parameter(kernel, shape), offset, stride, 0, dilation, groups)
@@ -109,6 +111,7 @@ class FunctionNet:
         """Runs `function(net, x) -> (logits, logits_full)` twice: to find the exponents, and with them."""
         first = function(self, x)
         names = list(self.state)
+        assert self.weights is None or len(names) == len(self.weights), "the file lacks some parameters"
         self.stages = {}
         second = function(self, x)
         assert names == list(self.state)
@@ -128,8 +131,10 @@ class FunctionNet:
 class ModuleNet:
     """A module of a public library. `stages` maps a stage's name to the module whose output it is."""
 
-    def __init__(self, module, stages, classifiers=()):
+    def __init__(self, module, stages, classifiers=(), weights=None):
+        """`weights`: trained values in place of seeded ones."""
         self.module = module.eval()
+        self.weights = weights
         self.classifiers = classifiers
         self.stages = {}
         self.exponents = {}
@@ -139,7 +144,7 @@ class ModuleNet:
         for name, value in self.state.items():
             if value.is_floating_point():
                 self.exponents[name] = 0
-                value.copy_(seeded.parameter(name, value.shape))
+                value.copy_(seeded.parameter(name, value.shape) if weights is None else weights[name])
             else:
                 assert name.endswith("num_batches_tracked"), name
         for stage, path in stages.items():
@@ -151,7 +156,8 @@ class ModuleNet:
                 lambda m, inputs, path=path: self.tune(path, m, inputs[0])
             )
             for path, part in module.named_modules()
-            if isinstance(part, nn.BatchNorm2d) or (isinstance(part, nn.Conv2d) and part.bias is not None)
+            if weights is None
+            and (isinstance(part, nn.BatchNorm2d) or (isinstance(part, nn.Conv2d) and part.bias is not None))
         ]
         assert all(module.get_submodule(path).bias is not None for path in classifiers)
 
@@ -168,7 +174,7 @@ class ModuleNet:
             classifier = path in self.classifiers
             exponent = -spread_exponent(raw, LOGITS_STD if classifier else 1.0)
             chosen = {"weight": exponent}
-            if classifier:
+            if classifier and raw.shape[2] * raw.shape[3] > 1:
                 self.stored[path + ".bias"] = centring_bias(raw * 2.0**exponent)
                 part.bias.copy_(self.stored[path + ".bias"])
         for suffix, exponent in chosen.items():
@@ -235,7 +241,9 @@ def write(path, net, function, shape, config, stage_samples=STAGE_SAMPLES):
         stages = dict(net.stages)
         exact = net.run_f64(function, x)
     named = seeded.float_names(net.state)
-    tensors = {"exponents": np.array([net.exponents[name] for name, _ in named], dtype=np.int8)}
+    tensors = {}
+    if net.weights is None:
+        tensors["exponents"] = np.array([net.exponents[name] for name, _ in named], dtype=np.int8)
     for name, value in net.stored.items():
         tensors[f"parameter.{name}"] = value.numpy()
     for stage, value in stages.items():

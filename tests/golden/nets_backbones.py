@@ -32,10 +32,10 @@ def hugging_face_forward(module, x):
     return logits, F.interpolate(logits, size=x.shape[2:], mode="bilinear", align_corners=True)
 
 
-def imagenet(library, name):
+def imagenet(library, name, weights=None):
     """A classification network; its classifier stays unused."""
     if library == "torchvision":
-        return ModuleNet(getattr(torchvision.models, name)(weights=None), STAGES[name])
+        return ModuleNet(getattr(torchvision.models, name)(weights=None), STAGES[name], weights=weights)
     module = timm.create_model(name, pretrained=False)
     if name in STAGES:
         return ModuleNet(module, {stage: "act1" if stage == "stem" else path for stage, path in STAGES[name].items()})

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 import golden
 import nets_backbones
@@ -33,6 +34,7 @@ def smp_cases():
         ("DeepLabV3Plus", "resnet50", 8, ODD, {}),
         ("DeepLabV3Plus", "resnet18", 16, SMALL, {"batch": 2}),
         ("DeepLabV3Plus", "resnet34", 8, EVEN, {"decoder_aspp_separable": False}),
+        ("DeepLabV3Plus", "resnet18", 16, EVEN, {"in_channels": 4}),
         ("DeepLabV3", "mobilenet_v2", 8, EVEN, {}),
         ("DeepLabV3", "mobilenet_v2", 16, ODD, {"classes": 21}),
         ("DeepLabV3", "resnet50", 8, SMALL, {}),
@@ -49,6 +51,7 @@ def smp_cases():
             "classes": classes,
             "rates": options.get("decoder_atrous_rates", (12, 24, 36)),
             "aspp_separable": options.get("decoder_aspp_separable", plus),
+            "in_channels": options.get("in_channels", 3),
             "library_takes_this_size": size[0] % stride == 0 and size[1] % stride == 0,
         }
         forward = nets_smp.forward if config["library_takes_this_size"] else nets_smp.forward_any_size
@@ -56,7 +59,7 @@ def smp_cases():
             f"smp_{'v3plus' if plus else 'v3'}_{encoder}_os{stride}",
             lambda a=(arch, encoder, classes), o=options, s=stride: nets_smp.build(*a, encoder_output_stride=s, **o),
             forward,
-            (batch, 3, *size),
+            (batch, config["in_channels"], *size),
             config,
         )
 
@@ -68,6 +71,7 @@ def torchvision_cases():
         ("resnet50", 8, EVEN, 2, 7),
         ("resnet50", 8, SMALL, 1, 21),
         ("resnet101", 8, TALL, 1, 7),
+        ("resnet50", 8, (5, 3), 1, 7),
         ("mobilenet_v3_large", 16, ODD, 1, 7),
         ("mobilenet_v3_large", 16, EVEN, 1, 21),
         ("mobilenet_v3_large", 16, TALL, 2, 7),
@@ -138,6 +142,7 @@ def tf_cases():
         ("xception_71", 8, ODD, 1, {}),
         ("xception_41", 16, SMALL, 2, {}),
         ("xception_41", 8, EVEN, 1, {"classes": 4}),
+        ("xception_41", 16, (17, 2), 1, {}),
         ("resnet_v1_50", 16, ODD, 1, {}),
         ("resnet_v1_50", 16, EVEN, 1, {"multi_grid": (1, 2, 4)}),
         ("resnet_v1_50", 8, TALL, 1, {}),
@@ -169,6 +174,7 @@ def tf_mobile_cases():
         (1.0, False, 16, EVEN, 1, 7),
         (0.5, False, 8, TALL, 1, 2),
         (0.5, False, 16, SMALL, 2, 7),
+        (0.5, True, 16, (1, 1), 1, 7),
     ):
         config = {
             "dialect": "tf",
@@ -253,6 +259,31 @@ def imagenet_cases():
         )
 
 
+def trained_cases():
+    """The trained networks that `ATROUS_DATA` holds, on the seeded input."""
+    for name, width, folded, classes, runs in (
+        ("deeplabv3_mnv2_dm05_voc21", 0.5, True, 21, ((16, ODD), (8, EVEN))),
+        ("deeplabv3_mnv2_voc21", 1.0, True, 21, ((16, EVEN), (8, TALL))),
+        ("deeplabv3_mnv2_dm05_portrait2", 0.5, False, 2, ((8, TALL), (16, EVEN))),
+        ("mobilenetv2_imagenet1k", None, None, None, ((32, ODD), (32, EVEN))),
+    ):
+        file = Path(os.environ.get("ATROUS_DATA", "")) / f"weights/{name}.safetensors"
+        if not file.is_file():
+            print(f"{name}: skipped, no data (set ATROUS_DATA)")
+            continue
+        for stride, size in runs:
+            config = {"dialect": "tf", "head": "mobile", "backbone": "mobilenet_v2", "output_stride": stride, "weights": file.name}
+            if width is None:
+                config |= {"dialect": "torchvision", "head": "none"}
+                build = lambda f=file: nets_backbones.imagenet("torchvision", "mobilenet_v2", load_file(f))
+                forward = nets_backbones.imagenet_forward
+            else:
+                config |= {"width": width, "batch_norm": "folded" if folded else "separate", "classes": classes}
+                build = lambda f=file: FunctionNet(tf=True, weights=load_file(f))
+                forward = nets_tf_mobile.network(classes, stride, width, folded)
+            yield f"trained_{name}_os{stride}", build, forward, (1, 3, *size), config
+
+
 FAMILIES = (
     smp_cases,
     torchvision_cases,
@@ -262,6 +293,7 @@ FAMILIES = (
     jfzhang95_cases,
     hf_cases,
     imagenet_cases,
+    trained_cases,
 )
 
 
