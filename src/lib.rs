@@ -8,6 +8,7 @@ pub mod ops;
 pub mod passes;
 pub mod plan;
 pub mod tensor;
+pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};
 pub use tensor::{DType, Data, Shape, Tensor, TensorType};

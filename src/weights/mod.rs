@@ -1,0 +1,66 @@
+//! Weight files: reading safetensors and PyTorch's `.pth`, writing both.
+//!
+//! A [`WeightFile`] is a list of named tensors that are still on disk. Opening one reads and checks the header alone: sizes,
+//! offsets and types are compared with the file's length before any memory is taken for them. A `.pth` file is a pickle, that is,
+//! a program; it is read here as data by a small stack machine that calls nothing (see [`pth`]), so that a file from a stranger
+//! can do no harm.
+//!
+//! Names are the file's own. What they mean is the business of the dialects.
+//!
+//! ```
+//! use atrous::weights::{FloatDType, WeightFile, write_safetensors};
+//! # fn main() -> atrous::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("tiny.safetensors");
+//! write_safetensors(&path, [("conv.bias", [2], [0.5f32, -1.0])], &Default::default(), FloatDType::F16)?;
+//! let file = WeightFile::open(&path)?;
+//! assert_eq!(file.read_f32("conv.bias")?, (vec![2], vec![0.5, -1.0]));
+//! # Ok(())
+//! # }
+//! ```
+
+mod dtype;
+mod file;
+pub mod pth;
+mod raw;
+pub mod safetensors;
+mod save;
+mod source;
+
+pub use dtype::{FloatDType, StoredDType};
+pub use file::{Format, WeightFile};
+pub use pth::{Wrap, write_pth};
+pub use raw::{Ignored, RawTensor};
+pub use safetensors::write_safetensors;
+
+/// A number of bytes for a reader: `17 bytes`, `40 KiB`, `1.5 GiB`.
+fn human(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} bytes");
+    }
+    let power = (bytes.ilog2() / 10) as usize;
+    let value = bytes as f64 / 1024f64.powi(power as i32);
+    let digits = if value < 10.0 && value.fract() >= 0.05 { 1 } else { 0 };
+    format!("{value:.digits$} {}", UNITS[power - 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human;
+
+    #[test]
+    fn sizes_are_written_for_readers() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (40 << 10, "40 KiB"),
+            (12 << 30, "12 GiB"),
+            (u64::MAX, "16 EiB"),
+        ] {
+            assert_eq!(human(bytes), text);
+        }
+    }
+}

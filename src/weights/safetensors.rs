@@ -1,0 +1,212 @@
+//! The safetensors format: eight bytes of header length, a JSON header, then the elements without gaps.
+//!
+//! <https://huggingface.co/docs/safetensors/index#format>
+
+use super::dtype::{FloatDType, StoredDType};
+use super::raw::{Contents, Place, RawTensor, Storage};
+use super::source::Source;
+use super::{human, save};
+use crate::error::{Result, error};
+use ::safetensors::tensor::{Dtype, TensorInfo};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write;
+use std::path::Path;
+
+/// Longest header that is read. The largest networks here need 0.3 MiB.
+const MAX_HEADER: u64 = 16 << 20;
+const METADATA: &str = "__metadata__";
+
+/// Whether a file starts like safetensors: eight bytes, then the brace of a JSON object.
+pub(super) fn looks_like(head: &[u8]) -> bool {
+    head.get(8) == Some(&b'{')
+}
+
+/// Reads and checks the header.
+pub(super) fn open(source: &Source) -> Result<Contents> {
+    let mut length = [0; 8];
+    source.read_at(0, &mut length)?;
+    let header_len = u64::from_le_bytes(length);
+    let after = source.len() - 8;
+    if header_len > after {
+        let (says, has) = (human(header_len), human(source.len()));
+        return Err(error!(Weights, "the header says that it takes {says} but the file has {has}: the file was cut short"));
+    }
+    if header_len > MAX_HEADER {
+        let (says, most) = (human(header_len), human(MAX_HEADER));
+        return Err(error!(Weights, "the header takes {says}, headers of up to {most} are read"));
+    }
+    let bytes = source.bytes(8, header_len as usize)?;
+    let header: Header =
+        serde_json::from_slice(&bytes).map_err(|e| error!(Weights, "the header is not that of safetensors").source(e))?;
+
+    let data = after - header_len;
+    check_offsets(&header.tensors, data)?;
+    let mut tensors = Vec::with_capacity(header.tensors.len());
+    for (name, info) in header.tensors {
+        tensors.push(tensor(name.into_owned(), info, data)?);
+    }
+    let storages = vec![Storage { place: Place::Plain(8 + header_len), len: data }];
+    let metadata = header.metadata.into_owned();
+    Ok(Contents { tensors, storages, metadata, ignored: Vec::new() })
+}
+
+/// Every byte of the data must belong to exactly one tensor, as the format demands.
+fn check_offsets(tensors: &[(Cow<'_, str>, TensorInfo)], data: u64) -> Result<()> {
+    if let Some((name, info)) = tensors.iter().max_by_key(|(_, info)| info.data_offsets.1)
+        && info.data_offsets.1 as u64 > data
+    {
+        let past = human(info.data_offsets.1 as u64 - data);
+        return Err(error!(Weights, "tensor `{name}` ends {past} past the file's end: the file was cut short"));
+    }
+    let mut order: Vec<_> = tensors.iter().map(|(name, info)| (info.data_offsets, name)).collect();
+    order.sort_unstable();
+    let (mut covered, mut before) = (0, "the header");
+    for ((begin, end), name) in order {
+        if end < begin {
+            return Err(error!(Weights, "tensor `{name}` ends at byte {end}, before it begins at byte {begin}"));
+        }
+        if begin < covered {
+            return Err(error!(
+                Weights,
+                "tensor `{name}` overlaps `{before}`: it begins at byte {begin}, the other ends at {covered}"
+            ));
+        }
+        if begin > covered {
+            return Err(error!(Weights, "{} bytes before tensor `{name}` belong to no tensor", begin - covered));
+        }
+        (covered, before) = (end, name);
+    }
+    if (covered as u64) < data {
+        return Err(error!(Weights, "{} after the last tensor belong to none", human(data - covered as u64)));
+    }
+    Ok(())
+}
+
+fn tensor(name: String, info: TensorInfo, data: u64) -> Result<RawTensor> {
+    let Some(dtype) = stored(info.dtype) else {
+        return Err(error!(Weights, "elements of type {} are not read", info.dtype).at(format!("tensor `{name}`")));
+    };
+    let (begin, end) = info.data_offsets;
+    let bytes = info.shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d));
+    if bytes != Some(end - begin) {
+        let takes = bytes.map_or("more than any memory".into(), |b| human(b as u64));
+        let given = human((end - begin) as u64);
+        let shape = &info.shape[..info.shape.len().min(8)];
+        return Err(
+            error!(Weights, "{shape:?} of {dtype} takes {takes} but the header gives it {given}").at(format!("tensor `{name}`"))
+        );
+    }
+    RawTensor::new(name, dtype, info.shape, None, (0, begin as u64, data))
+}
+
+fn stored(dtype: Dtype) -> Option<StoredDType> {
+    Some(match dtype {
+        Dtype::F64 => StoredDType::F64,
+        Dtype::F32 => StoredDType::F32,
+        Dtype::F16 => StoredDType::F16,
+        Dtype::BF16 => StoredDType::BF16,
+        Dtype::I64 => StoredDType::I64,
+        Dtype::I32 => StoredDType::I32,
+        Dtype::I16 => StoredDType::I16,
+        Dtype::I8 => StoredDType::I8,
+        Dtype::U64 => StoredDType::U64,
+        Dtype::U32 => StoredDType::U32,
+        Dtype::U16 => StoredDType::U16,
+        Dtype::U8 => StoredDType::U8,
+        Dtype::BOOL => StoredDType::Bool,
+        _ => return None,
+    })
+}
+
+/// The JSON header. The `safetensors` crate's own reader keeps tensors in a hash map: the file's order, names that stand twice
+/// and the tensor at fault are lost there, and the map is built by way of a copy many times the header's size.
+struct Header<'a> {
+    metadata: Cow<'a, BTreeMap<String, String>>,
+    tensors: Vec<(Cow<'a, str>, TensorInfo)>,
+}
+
+impl<'de> Deserialize<'de> for Header<'static> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct HeaderVisitor;
+        impl<'de> Visitor<'de> for HeaderVisitor {
+            type Value = Header<'static>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+                let mut header = Header { metadata: Cow::default(), tensors: Vec::new() };
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == METADATA {
+                        header.metadata = Cow::Owned(map.next_value()?);
+                    } else {
+                        let info = map.next_value().map_err(|e| A::Error::custom(format!("tensor `{name}`: {e}")))?;
+                        header.tensors.push((Cow::Owned(name), info));
+                    }
+                }
+                Ok(header)
+            }
+        }
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+impl Serialize for Header<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if !self.metadata.is_empty() {
+            map.serialize_entry(METADATA, &*self.metadata)?;
+        }
+        for (name, info) in &self.tensors {
+            map.serialize_entry(name, info)?;
+        }
+        map.end()
+    }
+}
+
+/// Writes tensors, each a name, its dimensions and its elements in row-major order, in the order given.
+///
+/// The file appears under `path` once it is complete. The same tensors and metadata give the same bytes.
+///
+/// # Errors
+/// Where two names are the same, elements do not fill the dimensions, a value is NaN, infinite or past the range of `dtype`, or
+/// the file cannot be written.
+pub fn write_safetensors<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
+    path: impl AsRef<Path>,
+    tensors: impl IntoIterator<Item = (N, D, V)>,
+    metadata: &BTreeMap<String, String>,
+    dtype: FloatDType,
+) -> Result<()> {
+    let path = path.as_ref();
+    let tensors = save::collect(tensors, dtype).map_err(|e| e.file(path))?;
+    let element = StoredDType::from(dtype).size();
+    let stored = match dtype {
+        FloatDType::F32 => Dtype::F32,
+        FloatDType::F16 => Dtype::F16,
+        FloatDType::BF16 => Dtype::BF16,
+    };
+    let mut header = Header { metadata: Cow::Borrowed(metadata), tensors: Vec::with_capacity(tensors.len()) };
+    let mut offset = 0;
+    for t in &tensors {
+        if t.name == METADATA {
+            return Err(error!(Usage, "`{METADATA}` is no name for a tensor").file(path));
+        }
+        let end = offset + t.data.as_ref().len() * element;
+        let shape = t.dims.as_ref().to_vec();
+        header.tensors.push((Cow::Borrowed(&t.name), TensorInfo { dtype: stored, shape, data_offsets: (offset, end) }));
+        offset = end;
+    }
+    let mut text = serde_json::to_vec(&header).map_err(|e| error!(Weights, "cannot write the header").source(e).file(path))?;
+    // Spaces up to a multiple of eight, so that the data is aligned for those who map the file.
+    text.resize(text.len().next_multiple_of(8), b' ');
+    save::replace(path, |to| {
+        to.write_all(&(text.len() as u64).to_le_bytes())?;
+        to.write_all(&text)?;
+        tensors.iter().try_for_each(|t| save::write_elements(to, t.data.as_ref(), dtype))
+    })
+}

@@ -1,0 +1,94 @@
+//! Positioned reads from one file.
+
+use crate::error::{Error, ErrorKind, Result, error};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// An opened file of known length.
+///
+/// Reads, not a memory map: a file that shrinks while it is read then ends in an error and not in a signal, and no `unsafe` is
+/// needed.
+#[derive(Debug)]
+pub(super) struct Source {
+    path: PathBuf,
+    len: u64,
+    file: Mutex<File>,
+}
+
+impl Source {
+    /// Opens a file. Errors where it is missing, unreadable, or not a regular file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|e| Error::io(path, "cannot open the weights", e))?;
+        let meta = file.metadata().map_err(|e| Error::io(path, "cannot open the weights", e))?;
+        if !meta.is_file() {
+            let what = if meta.is_dir() { "is a folder" } else { "is not a regular file" };
+            return Err(error!(Io, "{what}").file(path).advice("name one file of weights"));
+        }
+        Ok(Self { path: path.to_path_buf(), len: meta.len(), file: Mutex::new(file) })
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Length in bytes when the file was opened.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Fills `buffer` from the bytes at `offset`. The error does not name the file yet.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.read_exact_at(offset, buffer).map_err(|e| Error::new(ErrorKind::Io, "cannot read the weights").source(e))
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        // A poisoned lock only means that another thread panicked between a seek and a read: the next one seeks anyway.
+        let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_exact(buffer)
+    }
+
+    /// Bytes `offset..offset + len`, for ranges that were checked to lie in the file.
+    pub fn bytes(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let mut buffer = vec![0; len];
+        self.read_at(offset, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// A reader with a position of its own.
+    pub fn cursor(&self) -> Cursor<'_> {
+        Cursor { source: self, at: 0 }
+    }
+}
+
+/// `Read + Seek` over a [`Source`], for crates that want those.
+#[derive(Debug)]
+pub(super) struct Cursor<'a> {
+    source: &'a Source,
+    at: u64,
+}
+
+impl Read for Cursor<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.source.len.saturating_sub(self.at);
+        let n = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        self.source.read_exact_at(self.at, &mut buffer[..n])?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for Cursor<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let (base, by) = match to {
+            SeekFrom::Start(at) => (at, 0),
+            SeekFrom::End(by) => (self.source.len, by),
+            SeekFrom::Current(by) => (self.at, by),
+        };
+        self.at = base.checked_add_signed(by).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
