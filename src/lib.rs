@@ -4,6 +4,7 @@ pub mod error;
 pub mod exec;
 pub mod gpu;
 pub mod graph;
+pub mod models;
 pub mod ops;
 pub mod passes;
 pub mod plan;

@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+pub mod dialects;
 mod dtype;
 mod file;
 pub mod pth;

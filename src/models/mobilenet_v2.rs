@@ -1,0 +1,126 @@
+//! MobileNetV2 (Sandler et al., arXiv 1801.04381), of any width.
+
+use super::backbone::Features;
+use super::config::{LowLevel, PaddingRule};
+use super::layer::{Builder, Layer, Step, Strides};
+use crate::error::{Result, error};
+use crate::graph::{Scope, ValueId};
+use crate::ops::{Activation, Padding};
+use serde::{Deserialize, Serialize};
+
+/// Channels, repeats and stride of the groups of blocks at width 1 (table 2 of the paper).
+const GROUPS: [(usize, usize, usize); 7] =
+    [(16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)];
+
+/// A MobileNetV2, by its channels: implementations round them differently at widths other than 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MobileNetV2 {
+    /// Channels of the first convolution.
+    pub stem: usize,
+    /// Channels of the seven groups of blocks.
+    pub channels: [usize; 7],
+    /// How many times as many channels a block has inside; the first block has none.
+    pub expansion: usize,
+    /// Channels of the last 1x1 layer, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<usize>,
+    /// Whether that layer's output is the features (SMP). Otherwise the last block's is, and the layer is only kept.
+    #[serde(default)]
+    pub last_is_features: bool,
+}
+
+impl MobileNetV2 {
+    /// Numbers of the last blocks of the seven groups.
+    pub const LAST_BLOCKS: [usize; 7] = [0, 2, 5, 9, 12, 15, 16];
+
+    /// Channels times `width`, rounded to a multiple of `divisor` but by no more than a tenth down (as the paper's code does).
+    /// TensorFlow's DeepLab uses divisor 1 at widths below 1, torchvision and Hugging Face 8.
+    pub fn with_width(width: f64, divisor: usize) -> Self {
+        let round = |channels: usize| make_divisible(channels as f64 * width, divisor);
+        Self { stem: round(32), channels: GROUPS.map(|g| round(g.0)), expansion: 6, last: None, last_is_features: false }
+    }
+
+    pub(super) fn title(&self) -> String {
+        match self.channels[6] as f64 / 320.0 {
+            1.0 => "MobileNetV2".to_owned(),
+            width => format!("MobileNetV2 x{width:.2}"),
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        let sane = |n: usize| (1..=1 << 14).contains(&n);
+        let channels = [self.stem, self.last.unwrap_or(1)];
+        if !channels.iter().chain(&self.channels).all(|&c| sane(c)) || !(1..=16).contains(&self.expansion) {
+            return Err(error!(Config, "a MobileNetV2 cannot have these channels: {self:?}"));
+        }
+        if self.last_is_features && self.last.is_none() {
+            return Err(error!(Config, "the features are to be the last 1x1 layer's, but there is none"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn build(&self, b: &mut Builder, scope: &mut Scope, x: ValueId, tap: LowLevel) -> Result<Features> {
+        let mut stem = Layer::new(3, self.stem).stride(2).act(Activation::Relu6);
+        if let PaddingRule::BeforeExpansion { stem: padding } = b.config.padding {
+            stem = stem.padding(Padding::all(padding));
+        }
+        let mut x = b.layer(&mut scope.scope("stem"), "conv1", x, stem)?;
+        b.stage("stem", x);
+        let mut strides = Strides::new(b.config, 2);
+        let (mut low_level, mut aux, mut block) = (x, x, 0);
+        for ((_, repeats, first_stride), channels) in GROUPS.into_iter().zip(self.channels) {
+            for i in 0..repeats {
+                let step = strides.step(if i == 0 { first_stride } else { 1 });
+                let (y, inner) = self.block(b, &mut scope.scope(format_args!("block{block}")), x, channels, step, block > 0)?;
+                x = b.stage(format!("block{block}"), y);
+                match block {
+                    2 => low_level = if tap == LowLevel::TensorFlow { inner } else { x },
+                    5 => aux = x,
+                    _ => {}
+                }
+                block += 1;
+            }
+        }
+        let mut last = x;
+        if let Some(channels) = self.last {
+            let y = b.layer(scope, "last", x, Layer::pointwise(channels).act(Activation::Relu6))?;
+            if self.last_is_features {
+                last = b.stage("last", y);
+            }
+        }
+        Ok(Features { last, low_level, aux })
+    }
+
+    /// 1x1 expansion, 3x3 depthwise, 1x1 projection. Gives the output, and the depthwise layer's.
+    fn block(
+        &self,
+        b: &mut Builder,
+        scope: &mut Scope,
+        x: ValueId,
+        channels: usize,
+        step: Step,
+        expand: bool,
+    ) -> Result<(ValueId, ValueId)> {
+        let c = scope.shape(x).c;
+        let inside = if expand { c * self.expansion } else { c };
+        let mut expansion = Layer::pointwise(inside).act(Activation::Relu6);
+        let mut depthwise = Layer::depthwise(3, inside).stride(step.stride).dilation(step.dilation).act(Activation::Relu6);
+        if expand && matches!(b.config.padding, PaddingRule::BeforeExpansion { .. }) {
+            expansion = expansion.padding(Padding::same(3, step.dilation));
+            depthwise = depthwise.padding(Padding::default());
+        }
+        let y = if expand { b.layer(scope, "expand", x, expansion)? } else { x };
+        let inner = b.layer(scope, "depthwise", y, depthwise)?;
+        let y = b.layer(scope, "project", inner, Layer::pointwise(channels))?;
+        // The stride that is left counts: that is how TensorFlow, Hugging Face and VainF decide.
+        let y = if step.stride == 1 && c == channels { scope.add("add", y, x)? } else { y };
+        Ok((y, inner))
+    }
+}
+
+/// The nearest multiple of `divisor`, but not less than nine tenths of `value`.
+pub(super) fn make_divisible(value: f64, divisor: usize) -> usize {
+    let d = divisor.max(1) as f64;
+    let rounded = ((value + d / 2.0) / d).floor().max(1.0) * d;
+    (if rounded < 0.9 * value { rounded + d } else { rounded }) as usize
+}

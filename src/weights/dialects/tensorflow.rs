@@ -1,0 +1,199 @@
+//! TensorFlow's DeepLab (`tensorflow/models/research/deeplab`): checkpoints' names, with batch norms apart or folded.
+
+use super::{Dialect, Layout, Part, Tensors};
+use crate::error::{Result, error};
+use crate::models::mobilenet_v2::MobileNetV2;
+use crate::models::{
+    Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule, PlusDecoder, Pooling,
+    Preprocessing,
+};
+
+/// TensorFlow's fused batch norm takes no eps below this.
+const HEAD_EPS: f32 = 1.001e-5;
+/// The averages that training keeps, which evaluation uses.
+const AVERAGE: &str = "/ExponentialMovingAverage";
+/// What optimisers and the training loop store beside the weights.
+const TRAINING: [&str; 5] = ["/Momentum", "/RMSProp", "/RMSProp_1", "/Adam", "/Adam_1"];
+const STEM: &str = "MobilenetV2/Conv/weights";
+
+/// TensorFlow's dialect.
+pub struct TensorFlow;
+
+impl Dialect for TensorFlow {
+    fn name(&self) -> &'static str {
+        "tensorflow"
+    }
+
+    fn about(&self) -> &'static str {
+        "TensorFlow's DeepLab: MobileNetV2 with the head for phones or the decoder"
+    }
+
+    fn detect(&self, tensors: &Tensors) -> bool {
+        tensors.any("MobilenetV2/")
+    }
+
+    fn infer(&self, tensors: &Tensors) -> Result<Config> {
+        let file = File { tensors, layout: self.layout(tensors) };
+        let backbone = Backbone::MobileNetV2(mobilenet_v2(&file)?);
+        let folded = tensors.has("MobilenetV2/Conv/Conv2D_bias");
+        Ok(Config {
+            backbone,
+            output_stride: 16,
+            dilation: DilationRule::AfterStride,
+            multi_grid: Vec::new(),
+            padding: PaddingRule::TfSame,
+            input_channels: file.channels_in(STEM).unwrap_or(3),
+            norm: if folded { Norm::Folded } else { Norm::Separate },
+            eps: Eps { backbone: 1e-3, head: HEAD_EPS },
+            head: head(&file),
+            preprocess: Preprocessing::TENSORFLOW,
+        })
+    }
+
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+        let layer = match path.strip_prefix("backbone.") {
+            Some(inner) => match &config.backbone {
+                Backbone::MobileNetV2(_) => mobilenet_v2_layer(inner)?,
+                _ => return None,
+            },
+            None => head_layer(path)?,
+        };
+        let depthwise = path.ends_with("depthwise");
+        let suffix = match part {
+            Part::Kernel if depthwise => "depthwise_weights",
+            Part::Kernel => "weights",
+            Part::Bias if config.norm == Norm::Separate => "biases",
+            Part::Bias if depthwise => "depthwise_bias",
+            Part::Bias => "Conv2D_bias",
+            Part::Gamma => "BatchNorm/gamma",
+            Part::Beta => "BatchNorm/beta",
+            Part::Mean => "BatchNorm/moving_mean",
+            Part::Variance => "BatchNorm/moving_variance",
+        };
+        Some(format!("{layer}/{suffix}"))
+    }
+
+    fn stored_as(&self, tensors: &Tensors, name: String) -> String {
+        let average = format!("{name}{AVERAGE}");
+        if tensors.has(&average) { average } else { name }
+    }
+
+    fn ignores(&self, tensors: &Tensors, name: &str) -> bool {
+        // A classifier of ImageNet, the training's state, and what an average stands beside.
+        name.starts_with("MobilenetV2/Logits/")
+            || name == "MobilenetV2/Conv_1" || name.starts_with("MobilenetV2/Conv_1/")
+            || name == "global_step"
+            || TRAINING.iter().any(|end| name.ends_with(end))
+            || tensors.has(&format!("{name}{AVERAGE}"))
+    }
+
+    fn layout(&self, tensors: &Tensors) -> Layout {
+        let name = self.stored_as(tensors, STEM.to_owned());
+        // The stem's kernel is 3x3 to at least 8 channels: the square axes tell the order.
+        match tensors.dims(&name) {
+            Some([3, 3, _, c_out]) if *c_out != 3 => Layout::Hwio,
+            _ => Layout::Oihw,
+        }
+    }
+}
+
+/// Kernels of a file, whatever their order.
+struct File<'a> {
+    tensors: &'a Tensors,
+    layout: Layout,
+}
+
+impl File<'_> {
+    fn dims(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.dims(&format!("{name}{AVERAGE}")).or_else(|| self.tensors.dims(name))
+    }
+
+    fn channels_out(&self, name: &str) -> Option<usize> {
+        self.dims(name)?.get(if self.layout == Layout::Hwio { 3 } else { 0 }).copied()
+    }
+
+    fn channels_in(&self, name: &str) -> Option<usize> {
+        self.dims(name)?.get(if self.layout == Layout::Hwio { 2 } else { 1 }).copied()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.dims(name).is_some()
+    }
+}
+
+fn block(index: usize) -> String {
+    let number = if index == 0 { String::new() } else { format!("_{index}") };
+    format!("MobilenetV2/expanded_conv{number}")
+}
+
+fn mobilenet_v2(file: &File) -> Result<MobileNetV2> {
+    let out = |name: &str| file.channels_out(name).ok_or_else(|| error!(Weights, "there is no `{name}`, which tells the width"));
+    let mut net = MobileNetV2::with_width(1.0, 8);
+    net.stem = out(STEM)?;
+    for (channels, last) in net.channels.iter_mut().zip(MobileNetV2::LAST_BLOCKS) {
+        *channels = out(&format!("{}/project/weights", block(last)))?;
+    }
+    Ok(net)
+}
+
+fn head(file: &File) -> Option<Head> {
+    let classes = file.channels_out("logits/semantic/weights")?;
+    let branch = |i: usize| [format!("aspp{i}_depthwise/depthwise_weights"), format!("aspp{i}/weights")];
+    let branches = (1..).take_while(|&i| branch(i).iter().any(|name| file.has(name))).count();
+    let kind = |separable: bool| if separable { ConvKind::SeparableNorm } else { ConvKind::Plain };
+    let aspp = Aspp {
+        channels: file.channels_out("aspp0/weights").unwrap_or(256),
+        rates: (1..=branches).map(|i| 6 * i).collect(),
+        kind: kind(branches == 0 || file.has(&branch(1)[0])),
+        pooling: if file.has("image_pooling/weights") { Pooling::Global } else { Pooling::Off },
+        pool_first: true,
+        dropout: 0.1,
+        separable_after: false,
+    };
+    let projection = "decoder/feature_projection0/weights";
+    let decoder = file.channels_out(projection).map_or(Decoder::None, |low_level_channels| {
+        let conv = |i: usize| {
+            [format!("decoder/decoder_conv{i}_pointwise/weights"), format!("decoder/decoder_conv{i}/weights")]
+        };
+        let convs = (0..).take_while(|&i| conv(i).iter().any(|name| file.has(name))).count();
+        Decoder::Plus(PlusDecoder {
+            low_level: LowLevel::TensorFlow,
+            low_level_channels,
+            channels: conv(0).iter().find_map(|name| file.channels_out(name)).unwrap_or(256),
+            kind: kind(convs == 0 || file.has(&conv(0)[0])),
+            dropouts: vec![0.0; convs],
+            low_level_first: false,
+        })
+    });
+    Some(Head { classes, class_names: Vec::new(), aspp, decoder, aux: None, align_corners: true })
+}
+
+fn mobilenet_v2_layer(path: &str) -> Option<String> {
+    if path == "stem.conv1" {
+        return Some("MobilenetV2/Conv".to_owned());
+    }
+    let (index, layer) = path.strip_prefix("block")?.split_once('.')?;
+    Some(format!("{}/{layer}", block(index.parse().ok()?)))
+}
+
+fn head_layer(path: &str) -> Option<String> {
+    Some(match path {
+        "aspp.conv1x1" => "aspp0".to_owned(),
+        "aspp.pool.conv" => "image_pooling".to_owned(),
+        "aspp.project" => "concat_projection".to_owned(),
+        "decoder.low_level" => "decoder/feature_projection0".to_owned(),
+        "logits" => "logits/semantic".to_owned(),
+        _ => {
+            let (place, rest) = path.split_once('.')?;
+            let (number, end) = rest.split_once('.').map_or((rest, String::new()), |(n, end)| (n, format!("_{end}")));
+            match place {
+                "aspp" => format!("aspp{}{end}", number.strip_prefix("rate")?),
+                "decoder" => {
+                    let i: usize = number.strip_prefix("conv")?.parse().ok()?;
+                    format!("decoder/decoder_conv{}{end}", i.checked_sub(1)?)
+                }
+                _ => return None,
+            }
+        }
+    })
+}

@@ -1,0 +1,72 @@
+//! What a dialect sees of a file: names and dimensions; and where the numbers come from.
+
+use crate::error::Result;
+use std::collections::BTreeMap;
+
+/// Something that holds named tensors: an opened file, or tensors in memory.
+pub trait Source: Sync {
+    /// Names and dimensions of all the tensors.
+    fn tensors(&self) -> Vec<(String, Vec<usize>)>;
+
+    /// Text about the tensors.
+    fn metadata(&self) -> BTreeMap<String, String>;
+
+    /// The elements of a tensor, in the order of its dimensions.
+    ///
+    /// # Errors
+    /// Where it cannot be read as f32, or holds NaN or infinity.
+    fn read(&self, name: &str) -> Result<Vec<f32>>;
+
+    /// What to call it in messages.
+    fn label(&self) -> String;
+}
+
+/// Names and dimensions of a source's tensors, with what dialects ask about them.
+#[derive(Debug, Clone, Default)]
+pub struct Tensors {
+    dims: BTreeMap<String, Vec<usize>>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Tensors {
+    /// What a source lists.
+    pub fn of(source: &dyn Source) -> Self {
+        Self { dims: source.tensors().into_iter().collect(), metadata: source.metadata() }
+    }
+
+    /// Names and dimensions.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.dims.iter().map(|(name, dims)| (name.as_str(), dims.as_slice()))
+    }
+
+    /// A text of the metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.dims.contains_key(name)
+    }
+
+    /// Whether a name begins so.
+    pub fn any(&self, prefix: &str) -> bool {
+        self.dims.range(prefix.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
+    /// Dimensions of a tensor.
+    pub fn dims(&self, name: &str) -> Option<&[usize]> {
+        self.dims.get(name).map(Vec::as_slice)
+    }
+
+    /// One dimension of a tensor.
+    pub fn dim(&self, name: &str, axis: usize) -> Option<usize> {
+        self.dims(name)?.get(axis).copied()
+    }
+
+    /// How many of `PREFIX0`, `PREFIX1`, ... begin some name (`PREFIX0.`): the highest number plus one.
+    pub fn count(&self, prefix: &str) -> usize {
+        let numbers = self.dims.range(prefix.to_owned()..).map_while(|(name, _)| name.strip_prefix(prefix));
+        numbers.filter_map(|rest| rest.split('.').next()?.parse::<usize>().ok()).max().map_or(0, |n| n.saturating_add(1))
+    }
+}

@@ -1,0 +1,1 @@
+//! Names that PyTorch code bases share.
