@@ -29,13 +29,7 @@ pub(super) fn aspp(b: &mut Builder, scope: &mut Scope, x: ValueId, aspp: &Aspp, 
 }
 
 /// The pooled branch, spread over the map again.
-fn image_features(
-    b: &mut Builder,
-    scope: &mut Scope,
-    x: ValueId,
-    aspp: &Aspp,
-    align_corners: bool,
-) -> Result<Option<ValueId>> {
+fn image_features(b: &mut Builder, scope: &mut Scope, x: ValueId, aspp: &Aspp, align_corners: bool) -> Result<Option<ValueId>> {
     let shape = scope.shape(x);
     let pooled = match aspp.pooling {
         Pooling::Off => return Ok(None),

@@ -52,7 +52,11 @@ impl Backbone {
     pub(super) fn validate(&self, config: &Config) -> Result<()> {
         if !config.multi_grid.is_empty() && config.multi_grid.len() != self.grid_units() {
             let (got, expected) = (config.multi_grid.len(), self.grid_units());
-            return Err(error!(Config, "the multi-grid has {got} factors, {} has {expected} units to which they go", self.title()));
+            return Err(error!(
+                Config,
+                "the multi-grid has {got} factors, {} has {expected} units to which they go",
+                self.title()
+            ));
         }
         match self {
             Backbone::ResNet(net) => net.validate(config),

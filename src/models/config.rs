@@ -235,13 +235,8 @@ pub enum PadRule {
 
 impl Preprocessing {
     /// Mean and deviation of ImageNet, as PyTorch's libraries use.
-    pub const IMAGENET: Self = Self {
-        mean: [0.485, 0.456, 0.406],
-        std: [0.229, 0.224, 0.225],
-        pad_value: [0.0; 3],
-        size: None,
-        pad: PadRule::None,
-    };
+    pub const IMAGENET: Self =
+        Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], pad_value: [0.0; 3], size: None, pad: PadRule::None };
     /// `x / 127.5 - 1`, padded with grey: TensorFlow's DeepLab.
     pub const TENSORFLOW: Self =
         Self { mean: [0.5; 3], std: [0.5; 3], pad_value: [0.0; 3], size: Some(513), pad: PadRule::Square };
@@ -303,8 +298,11 @@ impl Config {
             for rate in &mut head.aspp.rates {
                 let pixels = *rate * self.output_stride;
                 if output_stride == 0 || !pixels.is_multiple_of(output_stride) {
-                    return Err(error!(Config, "rate {rate} at output stride {} has no equal at {output_stride}", self.output_stride)
-                        .advice("set the rates by hand"));
+                    return Err(error!(
+                        Config,
+                        "rate {rate} at output stride {} has no equal at {output_stride}", self.output_stride
+                    )
+                    .advice("set the rates by hand"));
                 }
                 *rate = pixels / output_stride;
             }

@@ -9,8 +9,7 @@ use crate::ops::{Activation, Padding};
 use serde::{Deserialize, Serialize};
 
 /// Channels, repeats and stride of the groups of blocks at width 1 (table 2 of the paper).
-const GROUPS: [(usize, usize, usize); 7] =
-    [(16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)];
+const GROUPS: [(usize, usize, usize); 7] = [(16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)];
 
 /// A MobileNetV2, by its channels: implementations round them differently at widths other than 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

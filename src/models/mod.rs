@@ -16,8 +16,8 @@ pub mod resnet;
 
 pub use backbone::Backbone;
 pub use config::{
-    Aspp, Aux, CONFIG_KEY, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PadRule, PaddingRule,
-    PlusDecoder, Pooling, Preprocessing,
+    Aspp, Aux, CONFIG_KEY, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PadRule, PaddingRule, PlusDecoder,
+    Pooling, Preprocessing,
 };
 pub use deeplab::{Network, Outputs, build, build_network};
 pub use inflate::{STEM_WEIGHT, inflate_stem};

@@ -106,14 +106,11 @@ impl ResNet {
                 };
                 let step = strides.step(stride);
                 let grid = if stage == 3 { b.config.multi_grid.get(i).copied().unwrap_or(1) } else { 1 };
-                let unit = Unit {
-                    channels: 64 << stage,
-                    stride: step.stride,
-                    dilation: step.dilation * grid,
-                    after: step.after * grid,
-                };
+                let unit =
+                    Unit { channels: 64 << stage, stride: step.stride, dilation: step.dilation * grid, after: step.after * grid };
                 let mut here = scope.scope(format_args!("layer{}.{i}", stage + 1));
-                let (y, inner) = if self.bottleneck() { bottleneck(b, &mut here, x, &unit)? } else { basic(b, &mut here, x, &unit)? };
+                let (y, inner) =
+                    if self.bottleneck() { bottleneck(b, &mut here, x, &unit)? } else { basic(b, &mut here, x, &unit)? };
                 x = y;
                 if stage == 0 && strides.reached() == 4 {
                     low_level = if tap == LowLevel::TensorFlow { inner } else { x };

@@ -4,12 +4,16 @@
 //! dialect's code has and no file says: order of concatenations, padding, dilation, eps, corners. Each dialect is one file with one
 //! [`Dialect`]; [`DIALECTS`] lists them.
 
+mod huggingface;
 mod layout;
 mod ours;
+mod smp;
 mod store;
 mod tensorflow;
 mod tensors;
-
+mod torch;
+mod torchvision;
+mod vainf;
 
 pub use layout::{Layout, Part};
 pub use store::{Stored, store};
@@ -23,7 +27,8 @@ use rayon::prelude::*;
 use std::collections::HashSet;
 
 /// All the dialects, in the order in which they are tried.
-pub static DIALECTS: &[&dyn Dialect] = &[&ours::Ours, &tensorflow::TensorFlow];
+pub static DIALECTS: &[&dyn Dialect] =
+    &[&ours::Ours, &tensorflow::TensorFlow, &torchvision::Torchvision, &smp::Smp, &vainf::VainF, &huggingface::HuggingFace];
 
 /// Names and conventions of one code base.
 pub trait Dialect: Sync {
@@ -188,9 +193,15 @@ fn compare(dialect: &dyn Dialect, tensors: &Tensors, parameters: &[Expected]) ->
         Some(dims) if dims != p.dims => Some(format!("{} (expected {:?}, got {dims:?})", p.name, p.dims)),
         _ => None,
     });
-    let unexpected = tensors.iter().map(|(name, _)| name).filter(|&name| !known.contains(name) && !dialect.ignores(tensors, name));
-    let groups = [("missing", missing), ("misshapen", misshapen.collect()), ("unexpected", unexpected.map(str::to_owned).collect::<Vec<_>>())];
-    let report: Vec<String> = groups.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| list(what, names)).collect();
+    let unexpected =
+        tensors.iter().map(|(name, _)| name).filter(|&name| !known.contains(name) && !dialect.ignores(tensors, name));
+    let groups = [
+        ("missing", missing),
+        ("misshapen", misshapen.collect()),
+        ("unexpected", unexpected.map(str::to_owned).collect::<Vec<_>>()),
+    ];
+    let report: Vec<String> =
+        groups.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| list(what, names)).collect();
     match report.is_empty() {
         true => Ok(()),
         false => Err(error!(Weights, "the tensors do not fit the `{}` network: {}", dialect.name(), report.join("; "))),

@@ -81,7 +81,8 @@ impl Dialect for TensorFlow {
     fn ignores(&self, tensors: &Tensors, name: &str) -> bool {
         // A classifier of ImageNet, the training's state, and what an average stands beside.
         name.starts_with("MobilenetV2/Logits/")
-            || name == "MobilenetV2/Conv_1" || name.starts_with("MobilenetV2/Conv_1/")
+            || name == "MobilenetV2/Conv_1"
+            || name.starts_with("MobilenetV2/Conv_1/")
             || name == "global_step"
             || TRAINING.iter().any(|end| name.ends_with(end))
             || tensors.has(&format!("{name}{AVERAGE}"))
@@ -152,9 +153,7 @@ fn head(file: &File) -> Option<Head> {
     };
     let projection = "decoder/feature_projection0/weights";
     let decoder = file.channels_out(projection).map_or(Decoder::None, |low_level_channels| {
-        let conv = |i: usize| {
-            [format!("decoder/decoder_conv{i}_pointwise/weights"), format!("decoder/decoder_conv{i}/weights")]
-        };
+        let conv = |i: usize| [format!("decoder/decoder_conv{i}_pointwise/weights"), format!("decoder/decoder_conv{i}/weights")];
         let convs = (0..).take_while(|&i| conv(i).iter().any(|name| file.has(name))).count();
         Decoder::Plus(PlusDecoder {
             low_level: LowLevel::TensorFlow,

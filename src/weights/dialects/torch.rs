@@ -1,1 +1,138 @@
-//! Names that PyTorch code bases share.
+//! Names that PyTorch code bases share: torchvision's backbones, and the ASPP module that everybody took over from it.
+
+use super::{Part, Tensors};
+use crate::error::{Result, error};
+use crate::models::mobilenet_v2::MobileNetV2;
+use crate::models::resnet::ResNet;
+use crate::models::{Aspp, ConvKind, Pooling};
+
+/// Name of a layer's convolution, and of its batch norm.
+pub(super) type Layer = (String, String);
+
+/// A convolution and its batch norm at two places below `prefix`.
+pub(super) fn layer(prefix: &str, conv: &str, norm: &str) -> Layer {
+    (format!("{prefix}{conv}"), format!("{prefix}{norm}"))
+}
+
+/// The name of a part of a layer.
+pub(super) fn name((conv, norm): Layer, part: Part) -> String {
+    match part {
+        Part::Kernel => conv + ".weight",
+        Part::Bias => conv + ".bias",
+        Part::Gamma => norm + ".weight",
+        Part::Beta => norm + ".bias",
+        Part::Mean => norm + ".running_mean",
+        Part::Variance => norm + ".running_var",
+    }
+}
+
+/// A layer of torchvision's ResNet, `path` below our backbone.
+pub(super) fn resnet(prefix: &str, path: &str) -> Option<Layer> {
+    if path == "stem.conv1" {
+        return Some(layer(prefix, "conv1", "bn1"));
+    }
+    let (unit, last) = path.rsplit_once('.')?;
+    let prefix = format!("{prefix}{unit}.");
+    match last.strip_prefix("conv") {
+        Some(number) => Some(layer(&prefix, last, &format!("bn{number}"))),
+        None if last == "downsample" => Some(layer(&prefix, "downsample.0", "downsample.1")),
+        None => None,
+    }
+}
+
+/// Which of torchvision's ResNets lies at `prefix`.
+pub(super) fn infer_resnet(tensors: &Tensors, prefix: &str) -> Result<ResNet> {
+    let units = [1, 2, 3, 4].map(|stage| tensors.count(&format!("{prefix}layer{stage}.")));
+    let bottleneck = tensors.has(&format!("{prefix}layer1.0.conv3.weight"));
+    [18, 34, 50, 101, 152]
+        .into_iter()
+        .filter_map(|depth| ResNet::new(depth).ok())
+        .find(|net| net.units() == units && net.bottleneck() == bottleneck)
+        .ok_or_else(|| error!(Weights, "no known ResNet has {units:?} units in its stages"))
+}
+
+/// A layer of torchvision's MobileNetV2; `feature` gives the place of its `features.N`.
+pub(super) fn mobilenet_v2(feature: impl Fn(usize) -> String, path: &str) -> Option<Layer> {
+    let (number, conv, norm) = match path {
+        "stem.conv1" => (0, "0", "1"),
+        "last" => (18, "0", "1"),
+        _ => {
+            let (block, part) = path.strip_prefix("block")?.split_once('.')?;
+            let block: usize = block.parse().ok()?;
+            let (conv, norm) = match (part, block) {
+                ("expand", 1..) | ("depthwise", 0) => ("conv.0.0", "conv.0.1"),
+                ("depthwise", _) => ("conv.1.0", "conv.1.1"),
+                ("project", 0) => ("conv.1", "conv.2"),
+                ("project", _) => ("conv.2", "conv.3"),
+                _ => return None,
+            };
+            (block + 1, conv, norm)
+        }
+    };
+    Some(layer(&format!("{}.", feature(number)), conv, norm))
+}
+
+/// The channels of a MobileNetV2 whose blocks' projections, the stem and the last layer have these kernels.
+pub(super) fn infer_mobilenet_v2(
+    tensors: &Tensors,
+    stem: &str,
+    project: impl Fn(usize) -> String,
+    last: &str,
+) -> Result<MobileNetV2> {
+    let out = |name: &str| tensors.dim(name, 0).ok_or_else(|| error!(Weights, "there is no `{name}`, which tells the width"));
+    let mut net = MobileNetV2::with_width(1.0, 8);
+    net.stem = out(stem)?;
+    for (channels, block) in net.channels.iter_mut().zip(MobileNetV2::LAST_BLOCKS) {
+        *channels = out(&project(block))?;
+    }
+    net.last = tensors.dim(last, 0);
+    Ok(net)
+}
+
+/// torchvision's MobileNetV2 below `feature`.
+pub(super) fn infer_mobilenet_v2_features(tensors: &Tensors, feature: impl Fn(usize) -> String) -> Result<MobileNetV2> {
+    let kernel = |path: &str| mobilenet_v2(&feature, path).map_or(String::new(), |layer| name(layer, Part::Kernel));
+    let project = |block: usize| kernel(&format!("block{block}.project"));
+    infer_mobilenet_v2(tensors, &kernel("stem.conv1"), project, &kernel("last"))
+}
+
+/// A layer of the ASPP module at `prefix`, `path` below our ASPP.
+pub(super) fn aspp(prefix: &str, branches: usize, path: &str) -> Option<Layer> {
+    let convs = |i: usize, conv: &str, norm: &str| Some(layer(&format!("{prefix}convs.{i}."), conv, norm));
+    match path {
+        "conv1x1" => convs(0, "0", "1"),
+        "pool.conv" => convs(branches + 1, "1", "2"),
+        "project" => Some(layer(prefix, "project.0", "project.1")),
+        _ => {
+            let rate = path.strip_prefix("rate")?;
+            let (number, part) = rate.split_once('.').unwrap_or((rate, ""));
+            let number = number.parse().ok()?;
+            match part {
+                "" => convs(number, "0", "1"),
+                "depthwise" => convs(number, "0.0", ""),
+                "pointwise" => convs(number, "0.1", "1"),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// The ASPP module at `prefix`. Rates are in no file: `rates` are the usual ones.
+pub(super) fn infer_aspp(tensors: &Tensors, prefix: &str, rates: [usize; 3], dropout: f32) -> Aspp {
+    let separable = tensors.has(&format!("{prefix}convs.1.0.1.weight"));
+    Aspp {
+        channels: tensors.dim(&format!("{prefix}project.0.weight"), 0).unwrap_or(256),
+        rates: rates.to_vec(),
+        kind: if separable { ConvKind::Separable } else { ConvKind::Plain },
+        pooling: Pooling::Global,
+        pool_first: false,
+        dropout,
+        separable_after: false,
+    }
+}
+
+/// Number of classes by a classifier's kernel or bias.
+pub(super) fn classes(tensors: &Tensors, classifier: &str) -> usize {
+    let found = tensors.dim(&format!("{classifier}.weight"), 0);
+    found.or_else(|| tensors.dim(&format!("{classifier}.bias"), 0)).unwrap_or(21)
+}

@@ -1,0 +1,127 @@
+//! segmentation_models_pytorch: DeepLabV3 and DeepLabV3Plus with ResNet or MobileNetV2.
+
+use super::torch::{self, Layer, layer};
+use super::{Dialect, Part, Tensors};
+use crate::error::{Result, error};
+use crate::models::{
+    Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule, PlusDecoder, Preprocessing,
+};
+
+/// SMP's dialect.
+pub struct Smp;
+
+const MOBILENET_STEM: &str = "encoder.features.0.0.weight";
+
+fn feature(number: usize) -> String {
+    format!("encoder.features.{number}")
+}
+
+impl Dialect for Smp {
+    fn name(&self) -> &'static str {
+        "smp"
+    }
+
+    fn about(&self) -> &'static str {
+        "segmentation_models_pytorch: DeepLabV3 and DeepLabV3Plus with ResNet or MobileNetV2"
+    }
+
+    fn detect(&self, tensors: &Tensors) -> bool {
+        tensors.any("encoder.") && (tensors.any("segmentation_head.0.") || tensors.any("decoder.aspp."))
+    }
+
+    fn infer(&self, tensors: &Tensors) -> Result<Config> {
+        let mobilenet = tensors.has(MOBILENET_STEM);
+        let backbone = if mobilenet {
+            let mut net = torch::infer_mobilenet_v2_features(tensors, feature)?;
+            net.last_is_features = net.last.is_some();
+            Backbone::MobileNetV2(net)
+        } else if tensors.any("encoder.layer1.0.") {
+            Backbone::ResNet(torch::infer_resnet(tensors, "encoder.")?)
+        } else {
+            return Err(error!(Weights, "this encoder of SMP is not known").advice("ResNet-18 to -152 and MobileNetV2 are"));
+        };
+        let plus = tensors.any("decoder.block1.") || tensors.any("decoder.block2.") || tensors.any("decoder.aspp.0.");
+        let prefix = if plus { "decoder.aspp.0." } else { self.old_or_new(tensors) };
+        let mut aspp = torch::infer_aspp(tensors, prefix, [12, 24, 36], 0.5);
+        aspp.separable_after = plus;
+        let decoder = PlusDecoder {
+            low_level: LowLevel::Stage,
+            low_level_channels: tensors.dim("decoder.block1.0.weight", 0).unwrap_or(48),
+            channels: aspp.channels,
+            kind: ConvKind::Separable,
+            dropouts: vec![0.0],
+            low_level_first: false,
+        };
+        let stem = if mobilenet { MOBILENET_STEM } else { "encoder.conv1.weight" };
+        Ok(Config {
+            backbone,
+            output_stride: if plus { 16 } else { 8 },
+            dilation: DilationRule::WholeStage,
+            multi_grid: Vec::new(),
+            padding: PaddingRule::Symmetric,
+            input_channels: tensors.dim(stem, 1).unwrap_or(3),
+            norm: Norm::Separate,
+            eps: Eps { backbone: 1e-5, head: 1e-5 },
+            head: Some(Head {
+                classes: torch::classes(tensors, "segmentation_head.0"),
+                class_names: Vec::new(),
+                aspp,
+                decoder: if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
+                aux: None,
+                align_corners: true,
+            }),
+            preprocess: Preprocessing::IMAGENET,
+        })
+    }
+
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+        let head = config.head.as_ref()?;
+        let plus = matches!(head.decoder, Decoder::Plus(_));
+        let found = match path.split_once('.') {
+            Some(("backbone", inner)) => match &config.backbone {
+                Backbone::ResNet(_) => torch::resnet("encoder.", inner),
+                Backbone::MobileNetV2(_) => torch::mobilenet_v2(feature, inner),
+                _ => None,
+            },
+            Some(("aspp", "separable.depthwise")) => Some(layer("decoder.aspp.", "1.0", "")),
+            Some(("aspp", "separable.pointwise")) => Some(layer("decoder.aspp.", "1.1", "2")),
+            Some(("aspp", inner)) => {
+                torch::aspp(if plus { "decoder.aspp.0." } else { "decoder.aspp." }, head.aspp.rates.len(), inner)
+            }
+            Some(("head", "conv")) => Some(layer("decoder.", "conv", "bn")),
+            Some(("decoder", inner)) => decoder(inner),
+            None if path == "logits" => Some(layer("segmentation_head.", "0", "")),
+            _ => None,
+        };
+        found.map(|layer| torch::name(layer, part))
+    }
+
+    fn stored_as(&self, tensors: &Tensors, name: String) -> String {
+        // DeepLabV3's decoder was a sequence once: ASPP, convolution, batch norm.
+        const OLD: [(&str, &str); 3] =
+            [("decoder.aspp.", "decoder.0."), ("decoder.conv.", "decoder.1."), ("decoder.bn.", "decoder.2.")];
+        let old = OLD.iter().find_map(|(new, old)| Some(format!("{old}{}", name.strip_prefix(new)?)));
+        old.filter(|old| !tensors.has(&name) && tensors.has(old)).unwrap_or(name)
+    }
+
+    fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
+        // The classifier of whole pictures that SMP can train beside.
+        name.ends_with("num_batches_tracked") || name.starts_with("classification_head.")
+    }
+}
+
+impl Smp {
+    /// Where DeepLabV3's ASPP lies.
+    fn old_or_new(&self, tensors: &Tensors) -> &'static str {
+        if tensors.any("decoder.0.") { "decoder.0." } else { "decoder.aspp." }
+    }
+}
+
+fn decoder(path: &str) -> Option<Layer> {
+    match path {
+        "low_level" => Some(layer("decoder.block1.", "0", "1")),
+        "conv1.depthwise" => Some(layer("decoder.block2.", "0.0", "")),
+        "conv1.pointwise" => Some(layer("decoder.block2.", "0.1", "1")),
+        _ => None,
+    }
+}

@@ -1,0 +1,96 @@
+//! torchvision's DeepLabv3: ResNet-50 and -101, MobileNetV3-Large, with or without the auxiliary classifier.
+
+use super::torch::{self, Layer, layer};
+use super::{Dialect, Part, Tensors};
+use crate::error::Result;
+use crate::models::mobilenet_v3::{self, MobileNetV3};
+use crate::models::{Aux, Backbone, Config, Decoder, DilationRule, Eps, Head, Norm, PaddingRule, Preprocessing};
+
+/// torchvision's dialect.
+pub struct Torchvision;
+
+const MOBILENET_STEM: &str = "backbone.0.0.weight";
+
+impl Dialect for Torchvision {
+    fn name(&self) -> &'static str {
+        "torchvision"
+    }
+
+    fn about(&self) -> &'static str {
+        "torchvision's DeepLabv3: ResNet, MobileNetV3-Large"
+    }
+
+    fn detect(&self, tensors: &Tensors) -> bool {
+        tensors.any("classifier.0.convs.") && tensors.any("backbone.")
+    }
+
+    fn infer(&self, tensors: &Tensors) -> Result<Config> {
+        let mobilenet = tensors.any("backbone.1.block.") || tensors.has(MOBILENET_STEM);
+        let backbone = match mobilenet {
+            true => Backbone::MobileNetV3(MobileNetV3 {}),
+            false => Backbone::ResNet(torch::infer_resnet(tensors, "backbone.")?),
+        };
+        let stem = if mobilenet { MOBILENET_STEM } else { "backbone.conv1.weight" };
+        Ok(Config {
+            backbone,
+            output_stride: if mobilenet { 16 } else { 8 },
+            dilation: if mobilenet { DilationRule::WholeStage } else { DilationRule::AfterStride },
+            multi_grid: Vec::new(),
+            padding: PaddingRule::Symmetric,
+            input_channels: tensors.dim(stem, 1).unwrap_or(3),
+            norm: Norm::Separate,
+            eps: Eps { backbone: if mobilenet { 1e-3 } else { 1e-5 }, head: 1e-5 },
+            head: Some(Head {
+                classes: torch::classes(tensors, "classifier.4"),
+                class_names: Vec::new(),
+                aspp: torch::infer_aspp(tensors, "classifier.0.", [12, 24, 36], 0.5),
+                decoder: Decoder::Conv,
+                aux: tensors.any("aux_classifier.").then_some(Aux { dropout: 0.1 }),
+                align_corners: false,
+            }),
+            preprocess: Preprocessing::IMAGENET,
+        })
+    }
+
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+        let found = match path.split_once('.') {
+            Some(("backbone", inner)) => match &config.backbone {
+                Backbone::ResNet(_) => torch::resnet("backbone.", inner),
+                Backbone::MobileNetV3(_) => mobilenet_v3("backbone.", inner),
+                _ => None,
+            },
+            Some(("aspp", inner)) => torch::aspp("classifier.0.", config.head.as_ref()?.aspp.rates.len(), inner),
+            Some(("head", "conv")) => Some(layer("classifier.", "1", "2")),
+            Some(("aux", "conv")) => Some(layer("aux_classifier.", "0", "1")),
+            Some(("aux", "logits")) => Some(layer("aux_classifier.", "4", "")),
+            None if path == "logits" => Some(layer("classifier.", "4", "")),
+            _ => None,
+        };
+        found.map(|layer| torch::name(layer, part))
+    }
+}
+
+/// A layer of torchvision's MobileNetV3, whose numbers within a block depend on what the block has.
+pub(super) fn mobilenet_v3(prefix: &str, path: &str) -> Option<Layer> {
+    match path {
+        "stem.conv1" => return Some(layer(prefix, "0.0", "0.1")),
+        "last" => return Some(layer(prefix, "16.0", "16.1")),
+        _ => {}
+    }
+    let (block, part) = path.strip_prefix("block")?.split_once('.')?;
+    let block: usize = block.parse().ok()?;
+    let (expands, squeezes) = mobilenet_v3::block_has(block)?;
+    let depthwise = usize::from(expands);
+    let place = match part {
+        "expand" => 0,
+        "depthwise" => depthwise,
+        "se.fc1" | "se.fc2" => depthwise + 1,
+        "project" => depthwise + 1 + usize::from(squeezes),
+        _ => return None,
+    };
+    let prefix = format!("{prefix}{}.block.{place}.", block + 1);
+    Some(match part.strip_prefix("se.") {
+        Some(fc) => layer(&prefix, fc, ""),
+        None => layer(&prefix, "0", "1"),
+    })
+}

@@ -1,0 +1,96 @@
+//! VainF's DeepLabV3Plus-Pytorch: v3 and v3+ with ResNet or MobileNetV2.
+
+use super::torch::{self, layer};
+use super::{Dialect, Part, Tensors};
+use crate::error::{Result, error};
+use crate::models::{
+    Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule, PlusDecoder, Preprocessing,
+};
+
+/// VainF's dialect.
+pub struct VainF;
+
+const MOBILENET_STEM: &str = "backbone.low_level_features.0.0.weight";
+
+/// Features 0 to 3 are apart from the rest.
+fn feature(number: usize) -> String {
+    format!("backbone.{}_level_features.{number}", if number < 4 { "low" } else { "high" })
+}
+
+impl Dialect for VainF {
+    fn name(&self) -> &'static str {
+        "vainf"
+    }
+
+    fn about(&self) -> &'static str {
+        "VainF's DeepLabV3Plus-Pytorch: v3 and v3+ with ResNet or MobileNetV2"
+    }
+
+    fn detect(&self, tensors: &Tensors) -> bool {
+        tensors.any("backbone.") && (tensors.any("classifier.aspp.") || tensors.any("classifier.classifier."))
+    }
+
+    fn infer(&self, tensors: &Tensors) -> Result<Config> {
+        let mobilenet = tensors.any("backbone.low_level_features.");
+        let backbone = if mobilenet {
+            Backbone::MobileNetV2(torch::infer_mobilenet_v2_features(tensors, feature)?)
+        } else if tensors.any("backbone.layer1.0.") {
+            Backbone::ResNet(torch::infer_resnet(tensors, "backbone.")?)
+        } else {
+            return Err(error!(Weights, "this backbone of VainF's is not known").advice("ResNet and MobileNetV2 are"));
+        };
+        let plus = tensors.any("classifier.aspp.");
+        let aspp =
+            torch::infer_aspp(tensors, if plus { "classifier.aspp." } else { "classifier.classifier.0." }, [6, 12, 18], 0.1);
+        let classifier = if plus { "classifier.classifier.3" } else { "classifier.classifier.4" };
+        let decoder = PlusDecoder {
+            low_level: LowLevel::Stage,
+            low_level_channels: tensors.dim("classifier.project.0.weight", 0).unwrap_or(48),
+            channels: aspp.channels,
+            kind: ConvKind::Plain,
+            dropouts: vec![0.0],
+            low_level_first: true,
+        };
+        let stem = if mobilenet { MOBILENET_STEM } else { "backbone.conv1.weight" };
+        Ok(Config {
+            backbone,
+            output_stride: 16,
+            dilation: DilationRule::AfterStride,
+            multi_grid: Vec::new(),
+            padding: if mobilenet { PaddingRule::BeforeExpansion { stem: 0 } } else { PaddingRule::Symmetric },
+            input_channels: tensors.dim(stem, 1).unwrap_or(3),
+            norm: Norm::Separate,
+            eps: Eps { backbone: 1e-5, head: 1e-5 },
+            head: Some(Head {
+                classes: torch::classes(tensors, classifier),
+                class_names: Vec::new(),
+                aspp,
+                decoder: if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
+                aux: None,
+                align_corners: false,
+            }),
+            preprocess: Preprocessing::IMAGENET,
+        })
+    }
+
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+        let head = config.head.as_ref()?;
+        let plus = matches!(head.decoder, Decoder::Plus(_));
+        let found = match path.split_once('.') {
+            Some(("backbone", inner)) => match &config.backbone {
+                Backbone::ResNet(_) => torch::resnet("backbone.", inner),
+                Backbone::MobileNetV2(_) => torch::mobilenet_v2(feature, inner),
+                _ => None,
+            },
+            Some(("aspp", inner)) => {
+                torch::aspp(if plus { "classifier.aspp." } else { "classifier.classifier.0." }, head.aspp.rates.len(), inner)
+            }
+            Some(("decoder", "low_level")) => Some(layer("classifier.project.", "0", "1")),
+            Some(("decoder", "conv1")) => Some(layer("classifier.classifier.", "0", "1")),
+            Some(("head", "conv")) => Some(layer("classifier.classifier.", "1", "2")),
+            None if path == "logits" => Some(layer("classifier.classifier.", if plus { "3" } else { "4" }, "")),
+            _ => None,
+        };
+        found.map(|layer| torch::name(layer, part))
+    }
+}
