@@ -162,24 +162,34 @@ pub fn expected(dialect: &dyn Dialect, config: &Config, layout: Layout) -> Resul
 /// Where the names are nobody's; where tensors are missing, unexpected or misshapen (all of them are reported together, before any number
 /// is read); where the number of classes is not the wanted one; where numbers cannot be read.
 pub fn load(source: &dyn Source, wanted: Wanted) -> Result<Loaded> {
-    load_unlabelled(source, wanted).map_err(|e| e.at(source.label()))
-}
-
-fn load_unlabelled(source: &dyn Source, wanted: Wanted) -> Result<Loaded> {
     let tensors = Tensors::of(source);
-    let (dialect, config) = identify(&tensors, wanted)?;
-    let layout = dialect.layout(&tensors);
-    let mut parameters = expected(dialect, &config, layout)?;
-    for parameter in &mut parameters {
-        parameter.name = dialect.stored_as(&tensors, std::mem::take(&mut parameter.name));
-    }
-    compare(dialect, &tensors, &parameters)?;
+    let fitted = fit(&tensors, wanted).map_err(|e| e.at(source.label()))?;
+    let Fitted { dialect, config, layout, parameters } = fitted;
     let read = parameters.par_iter().map(|p| {
         let data = source.read(&p.name)?;
         let tensor = layout.read(p.shape, p.part, data).map_err(|e| e.at(format!("tensor `{}`", p.name)))?;
         Ok((p.ours.clone(), ParamRef::new(tensor)))
     });
     Ok(Loaded { weights: read.collect::<Result<Weights>>()?, config, dialect: dialect.name() })
+}
+
+/// A file's tensors, found to be a network's.
+struct Fitted {
+    dialect: &'static dyn Dialect,
+    config: Config,
+    layout: Layout,
+    parameters: Vec<Expected>,
+}
+
+fn fit(tensors: &Tensors, wanted: Wanted) -> Result<Fitted> {
+    let (dialect, config) = identify(tensors, wanted)?;
+    let layout = dialect.layout(tensors);
+    let mut parameters = expected(dialect, &config, layout)?;
+    for parameter in &mut parameters {
+        parameter.name = dialect.stored_as(tensors, std::mem::take(&mut parameter.name));
+    }
+    compare(dialect, tensors, &parameters)?;
+    Ok(Fitted { dialect, config, layout, parameters })
 }
 
 /// At most so many tensors are named in a report; the rest is counted.

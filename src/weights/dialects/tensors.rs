@@ -1,6 +1,7 @@
 //! What a dialect sees of a file: names and dimensions; and where the numbers come from.
 
 use crate::error::Result;
+use crate::weights::WeightFile;
 use std::collections::BTreeMap;
 
 /// Something that holds named tensors: an opened file, or tensors in memory.
@@ -68,5 +69,23 @@ impl Tensors {
     pub fn count(&self, prefix: &str) -> usize {
         let numbers = self.dims.range(prefix.to_owned()..).map_while(|(name, _)| name.strip_prefix(prefix));
         numbers.filter_map(|rest| rest.split('.').next()?.parse::<usize>().ok()).max().map_or(0, |n| n.saturating_add(1))
+    }
+}
+
+impl Source for WeightFile {
+    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        self.tensors().iter().map(|t| (t.name().to_owned(), t.dims().to_vec())).collect()
+    }
+
+    fn metadata(&self) -> BTreeMap<String, String> {
+        self.metadata().clone()
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<f32>> {
+        Ok(self.read_f32(name)?.1)
+    }
+
+    fn label(&self) -> String {
+        self.path().display().to_string()
     }
 }
