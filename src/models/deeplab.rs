@@ -112,7 +112,8 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
         named.push(("logits_full", root.resize("logits_full", logits, size, head.align_corners)?));
     }
     if outputs.labels || outputs.confidence {
-        let op = UpsampleArgmax { h: size.0, w: size.1, align_corners: head.align_corners, confidence: outputs.confidence };
+        let ((h, w), align_corners) = (size, head.align_corners);
+        let op = UpsampleArgmax { h, w, align_corners, window: None, confidence: outputs.confidence };
         let results = root.ops("labels", op, &[logits])?;
         named.extend(["labels", "confidence"].into_iter().zip(results));
     }

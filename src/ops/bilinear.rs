@@ -4,6 +4,16 @@ use super::kernel::Dispatch;
 use crate::error::{Result, error};
 use crate::tensor::{Shape, TensorType};
 
+/// The part of a picture that an interpolation shows: scores are made for a padded picture, labels are wanted for the picture before
+/// it was scaled and padded. One interpolation leads straight there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// Height and width of the network's input, which the source of the interpolation stands for.
+    pub padded: (usize, usize),
+    /// Height and width of the picture in its top left corner, which the output stands for.
+    pub scaled: (usize, usize),
+}
+
 /// Along one axis, output coordinate `d` lies at `(max(d * mul + add, sub) - sub) / den` of the input.
 ///
 /// That is PyTorch's `interpolate`: half-pixel centres, `max((d + 1/2) * from / to - 1/2, 0)`, or with aligned corners
@@ -35,9 +45,30 @@ impl Axis {
         }
     }
 
+    /// The output's `to` pixels lie over the first `scaled` of `padded` pixels (centres at halves), which `from` values stand for.
+    ///
+    /// With `p + 1/2 = (d + 1/2) * scaled / to` the place among the padded pixels, the source's coordinate is `p * (from - 1) / (padded - 1)`
+    /// or `(p + 1/2) * from / padded - 1/2`, as in [`Axis::new`], written as one fraction and reduced.
+    fn windowed(from: usize, to: usize, padded: usize, scaled: usize, align_corners: bool) -> Self {
+        let last = from - 1;
+        let (mul, add, sub, den) = match align_corners {
+            true if padded > 1 => (2 * scaled * last, scaled * last, to * last, 2 * to * (padded - 1)),
+            true => (0, 0, 0, 1),
+            false => (2 * scaled * from, scaled * from, to * padded, 2 * to * padded),
+        };
+        let common = [mul, add, sub].into_iter().fold(den, gcd).max(1);
+        Self { mul: mul / common, add: add / common, sub: sub / common, den: den / common, last }
+    }
+
+    /// Whether shaders, which count in 32 bits, can follow it over `to` outputs.
+    fn fits_u32(&self, to: usize) -> bool {
+        let most = self.mul.saturating_mul(to).saturating_add(self.add);
+        most.max(self.sub).max(self.den) <= u32::MAX as usize
+    }
+
     pub(super) fn tap(&self, d: usize) -> Tap {
         let numerator = (d * self.mul + self.add).max(self.sub) - self.sub;
-        let lo = numerator / self.den;
+        let lo = (numerator / self.den).min(self.last);
         Tap { lo, hi: (lo + 1).min(self.last), weight: (numerator % self.den) as f32 / self.den as f32 }
     }
 
@@ -50,6 +81,10 @@ impl Axis {
     }
 }
 
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 /// Both axes of an interpolation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grid {
@@ -58,8 +93,19 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    pub(super) fn new(from: Shape, (h, w): (usize, usize), align_corners: bool) -> Self {
-        Self { y: Axis::new(from.h, h, align_corners), x: Axis::new(from.w, w, align_corners) }
+    pub(super) fn new(from: Shape, (h, w): (usize, usize), align_corners: bool, window: Option<Window>) -> Self {
+        match window {
+            None => Self { y: Axis::new(from.h, h, align_corners), x: Axis::new(from.w, w, align_corners) },
+            Some(Window { padded, scaled }) => Self {
+                y: Axis::windowed(from.h, h, padded.0, scaled.0, align_corners),
+                x: Axis::windowed(from.w, w, padded.1, scaled.1, align_corners),
+            },
+        }
+    }
+
+    /// Whether shaders, which count in 32 bits, can follow it over an output of `(h, w)`.
+    pub(super) fn fits_u32(&self, (h, w): (usize, usize)) -> bool {
+        self.y.fits_u32(h) && self.x.fits_u32(w)
     }
 
     /// The members `y_mul`, ... of a shader's uniform block; see `shaders/shared/bilinear.wesl`.
@@ -69,10 +115,17 @@ impl Grid {
     }
 }
 
-/// Shape of `x` at another size. Errors where there is nothing to read, or where the fractions do not fit 32 bits.
-pub(super) fn infer(x: TensorType, (h, w): (usize, usize)) -> Result<Shape> {
+/// Shape of `x` at another size. Errors where there is nothing to read, where the fractions do not fit 32 bits, or where a window is
+/// larger than what it lies in.
+pub(super) fn infer(x: TensorType, (h, w): (usize, usize), window: Option<Window>) -> Result<Shape> {
     if x.shape.is_empty() {
         return Err(error!(Graph, "cannot interpolate in {}: it is empty", x.shape));
+    }
+    if let Some(Window { padded, scaled }) = window {
+        let inside = |scaled: usize, padded: usize| (1..=padded).contains(&scaled) && padded < 1 << 20;
+        if !inside(scaled.0, padded.0) || !inside(scaled.1, padded.1) {
+            return Err(error!(Graph, "a window of {scaled:?} does not lie in {padded:?}"));
+        }
     }
     for (from, to) in [(x.shape.h, h), (x.shape.w, w)] {
         if from.saturating_mul(to).saturating_mul(2).saturating_add(from) > u32::MAX as usize {
@@ -138,9 +191,42 @@ mod tests {
     }
 
     #[test]
+    fn windows_agree_with_the_formula_in_double_precision() {
+        for (from, to, padded, scaled) in [(33, 500, 513, 513), (33, 375, 513, 385), (65, 4000, 513, 513), (5, 7, 9, 3), (1, 4, 1, 1)] {
+            for align_corners in [false, true] {
+                let axis = Axis::windowed(from, to, padded, scaled, align_corners);
+                for d in 0..to {
+                    let (from, to, padded, scaled) = (from as f64, to as f64, padded as f64, scaled as f64);
+                    let p = (d as f64 + 0.5) * scaled / to - 0.5;
+                    let expected = match align_corners {
+                        true if padded > 1.0 => p.max(0.0) * (from - 1.0) / (padded - 1.0),
+                        true => 0.0,
+                        false => ((p + 0.5) * from / padded - 0.5).max(0.0),
+                    };
+                    let tap = axis.tap(d);
+                    let got = tap.lo as f64 + f64::from(tap.weight);
+                    // Past the last value there is nothing to blend with: whatever the weight, both neighbours are the last.
+                    let same = (got - expected).abs() < 1e-6 || (tap.lo == tap.hi && expected >= from - 1.0);
+                    assert!(same, "{from} -> {to} at {d}: {got} is not {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_over_everything_is_no_window() {
+        for (from, to) in [(33, 513), (7, 20), (100, 9)] {
+            for align_corners in [false, true] {
+                let (plain, windowed) = (Axis::new(from, to, align_corners), Axis::windowed(from, to, to, to, align_corners));
+                assert_eq!(plain.taps(to), windowed.taps(to));
+            }
+        }
+    }
+
+    #[test]
     fn sizes_whose_product_overflows_are_refused() {
         let x = TensorType::f32(Shape::new(1, 50_000, 4, 1));
-        let message = infer(x, (50_000, 4)).expect_err("50,000 rows to 50,000 rows").to_string();
+        let message = infer(x, (50_000, 4), None).expect_err("50,000 rows to 50,000 rows").to_string();
         assert!(message.contains("from 50000 to 50000"), "{message}");
     }
 }

@@ -24,6 +24,7 @@ pub use activation::{Activate, Activation};
 pub use argmax::Argmax;
 pub use avg_pool::{AvgPool, GlobalAvgPool};
 pub use batch_norm::BatchNorm;
+pub use bilinear::Window;
 pub use binary::{Add, Mul};
 pub use concat::Concat;
 pub use conv2d::{Conv2d, Padding};

@@ -1,7 +1,7 @@
 //! Bilinear resizing, up and down, as PyTorch's `interpolate(mode="bilinear", antialias=False)`.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, bilinear, expect_f32};
+use super::{Op, Window, bilinear, expect_f32};
 use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
@@ -17,12 +17,14 @@ pub struct Resize {
     pub w: usize,
     /// Whether the centres of the corner pixels are kept in place; else the corners of the picture are.
     pub align_corners: bool,
+    /// Set where the output stands for a part of the source.
+    pub window: Option<Window>,
 }
 
 impl Resize {
     /// Whether a value of this size is left as it is.
     pub fn is_identity(&self, x: crate::Shape) -> bool {
-        (x.h, x.w) == (self.h, self.w)
+        (x.h, x.w) == (self.h, self.w) && self.window.is_none()
     }
 }
 
@@ -32,18 +34,20 @@ impl Op for Resize {
     }
 
     fn attributes(&self) -> String {
-        format!("{}x{}{}", self.h, self.w, if self.align_corners { " align_corners" } else { "" })
+        let flag = |on, text| if on { text } else { "" };
+        let (corners, window) = (flag(self.align_corners, " align_corners"), flag(self.window.is_some(), " window"));
+        format!("{}x{}{corners}{window}", self.h, self.w)
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 1)?;
-        Ok(vec![TensorType::f32(bilinear::infer(inputs[0], (self.h, self.w))?)])
+        Ok(vec![TensorType::f32(bilinear::infer(inputs[0], (self.h, self.w), self.window)?)])
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (x, from) = (inputs[0].f32(), inputs[0].shape());
         let (row, c) = (from.w * from.c, from.c);
-        let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners);
+        let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners, self.window);
         let columns = grid.x.taps(self.w);
         outputs[0].f32_mut().par_chunks_mut(self.w * c).enumerate().for_each_init(Vec::new, |scratch, (line, y)| {
             let image = &x[line / self.h * from.h * row..][..from.h * row];
@@ -72,7 +76,10 @@ impl Op for Resize {
             .param("y_pitch", y.pitch)
             .param("y_offset", y.offset)
             .threads(to.positions() * to.c4());
-        let grid = bilinear::Grid::new(from, (to.h, to.w), self.align_corners);
+        let grid = bilinear::Grid::new(from, (to.h, to.w), self.align_corners, self.window);
+        if !grid.fits_u32((to.h, to.w)) {
+            return Vec::new();
+        }
         vec![Kernel::one("plain", grid.params(dispatch))]
     }
 
@@ -84,7 +91,7 @@ impl Op for Resize {
 impl Scope<'_> {
     /// Resizes bilinearly to `(h, w)`; a value that has this size adds no node.
     pub fn resize(&mut self, name: &str, x: ValueId, (h, w): (usize, usize), align_corners: bool) -> Result<ValueId> {
-        let resize = Resize { h, w, align_corners };
+        let resize = Resize { h, w, align_corners, window: None };
         if resize.is_identity(self.shape(x)) { Ok(x) } else { self.op(name, resize, &[x]) }
     }
 }

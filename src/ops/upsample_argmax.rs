@@ -4,7 +4,7 @@
 
 use super::argmax::first_max;
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, bilinear, expect_f32};
+use super::{Op, Window, bilinear, expect_f32};
 use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Data, Tensor, TensorType};
@@ -21,6 +21,8 @@ pub struct UpsampleArgmax {
     pub w: usize,
     /// Whether the centres of the corner pixels are kept in place; else the corners of the picture are.
     pub align_corners: bool,
+    /// Set where the output stands for a part of the source.
+    pub window: Option<Window>,
     /// Whether the second output, the confidence, is computed.
     pub confidence: bool,
 }
@@ -32,13 +34,13 @@ impl Op for UpsampleArgmax {
 
     fn attributes(&self) -> String {
         let flag = |on, text| if on { text } else { "" };
-        let (corners, confidence) = (flag(self.align_corners, " align_corners"), flag(self.confidence, " confidence"));
-        format!("{}x{}{corners}{confidence}", self.h, self.w)
+        let (corners, window) = (flag(self.align_corners, " align_corners"), flag(self.window.is_some(), " window"));
+        format!("{}x{}{corners}{window}{}", self.h, self.w, flag(self.confidence, " confidence"))
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 1)?;
-        let shape = bilinear::infer(inputs[0], (self.h, self.w))?.with_c(1);
+        let shape = bilinear::infer(inputs[0], (self.h, self.w), self.window)?.with_c(1);
         let mut outputs = vec![TensorType::u32(shape)];
         if self.confidence {
             outputs.push(TensorType::f32(shape));
@@ -49,7 +51,7 @@ impl Op for UpsampleArgmax {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (x, from) = (inputs[0].f32(), inputs[0].shape());
         let (row, c) = (from.w * from.c, from.c);
-        let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners);
+        let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners, self.window);
         let columns = grid.x.taps(self.w);
         let shape = from.with_hw(self.h, self.w).with_c(1);
         let mut labels = vec![0; shape.len()];
@@ -95,7 +97,11 @@ impl Op for UpsampleArgmax {
             .param("x_pitch", x.pitch)
             .param("x_offset", x.offset)
             .threads(to.positions());
-        dispatch = bilinear::Grid::new(from, (to.h, to.w), self.align_corners).params(dispatch);
+        let grid = bilinear::Grid::new(from, (to.h, to.w), self.align_corners, self.window);
+        if !grid.fits_u32((to.h, to.w)) {
+            return Vec::new();
+        }
+        dispatch = grid.params(dispatch);
         let p = cx.outputs.get(1);
         dispatch = dispatch.param("p_pitch", p.map_or(0, |p| p.pitch)).param("p_offset", p.map_or(0, |p| p.offset));
         if self.confidence {
