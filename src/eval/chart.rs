@@ -1,0 +1,108 @@
+//! The confusion matrix as a picture.
+
+use super::confusion::Confusion;
+use crate::error::Result;
+use crate::image::canvas::{Canvas, Face, Rgb, Run};
+use crate::image::{ClassTable, Picture};
+
+const PAPER: Rgb = [252, 252, 250];
+const INK: Rgb = [32, 34, 38];
+const PALE_INK: Rgb = [118, 122, 130];
+const GRID: Rgb = [232, 233, 235];
+
+/// Draws the confusion matrix: rows are the true classes, columns the predicted ones, each cell the part of its row in percent, from
+/// white to dark blue; on the right each class's IoU. Classes that occur neither in truth nor in prediction are left out.
+///
+/// Errors where no class occurs, that is, no pixel was counted.
+pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Picture> {
+    let occurs = |&c: &usize| confusion.truth_pixels(c) + confusion.predicted_pixels(c) > 0;
+    let classes: Vec<usize> = (0..confusion.classes()).filter(occurs).collect();
+    if classes.is_empty() {
+        return Err(crate::error::error!(Usage, "a confusion matrix without a pixel has no picture"));
+    }
+    let n = classes.len();
+    // Many classes: smaller letters and cells, but never too small to read.
+    let face = Face::of_height(if n > 30 { 13 } else { 15 }, false);
+    let bold = Face::of_height(face.height(), true);
+    let names: Vec<String> = classes.iter().map(|&c| bold.shorten(&table.name(c), 24 * bold.advance())).collect();
+    let widest = names.iter().map(|name| bold.width(name)).max().unwrap_or(0);
+    let (margin, cell) = (face.height() * 3 / 2, (face.width("100") + face.height()).max(face.height() * 2));
+    let (left, top) = (margin + face.height() * 2 + widest + margin / 2, margin + face.height() * 2 + widest + margin / 2);
+    let column = face.width("IoU %") + margin / 2;
+    let (width, height) = (left + n * cell + margin / 2 + column + margin, top + n * cell + 2 * margin + face.height());
+    let mut canvas = Canvas::new(width, height, PAPER);
+
+    let title = "predicted";
+    canvas.text(left + (n * cell).saturating_sub(face.width(title)) / 2, margin / 2, title, face, Run::Right, PALE_INK);
+    let title = "true";
+    canvas.text(margin / 2, top + (n * cell + face.width(title)) / 2, title, face, Run::Up, PALE_INK);
+    canvas.rect(left, top, n * cell + 1, n * cell + 1, GRID);
+    for (row, &truth) in classes.iter().enumerate() {
+        let y = top + row * cell;
+        let middle = y + (cell - face.height()) / 2;
+        let name = &names[row];
+        canvas.text(left - margin / 2 - bold.width(name), middle, name, bold, Run::Right, INK);
+        canvas.text(left + row * cell + (cell - face.height()) / 2, top - margin / 2, name, bold, Run::Up, INK);
+        let whole = confusion.truth_pixels(truth);
+        for (column, &prediction) in classes.iter().enumerate() {
+            let share = if whole == 0 { 0.0 } else { confusion.count(truth, prediction) as f64 / whole as f64 };
+            let x = left + column * cell;
+            canvas.rect(x + 1, y + 1, cell - 1, cell - 1, shade(share));
+            let text = percent(share);
+            let ink = if share > 0.45 { PAPER } else { INK };
+            canvas.text(x + (cell + 1 - face.width(&text)) / 2, middle, &text, face, Run::Right, ink);
+        }
+        let iou = confusion.iou(truth).map_or("-".into(), |iou| format!("{:.1}", 100.0 * iou));
+        let end = left + n * cell + margin / 2 + column;
+        canvas.text(end - bold.width(&iou), middle, &iou, bold, Run::Right, INK);
+    }
+    let heading = "IoU %";
+    let end = left + n * cell + margin / 2 + column;
+    canvas.text(end - face.width(heading), top - margin / 2 - face.height(), heading, face, Run::Right, PALE_INK);
+    let scores = confusion.scores(table);
+    let figure = |value: Option<f64>| value.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
+    let summary = format!("mIoU {}   pixel accuracy {}", figure(scores.mean_iou), figure(scores.pixel_accuracy));
+    let summary = bold.shorten(&summary, width - 2 * margin);
+    canvas.text(margin, height - margin - face.height() / 2, &summary, bold, Run::Right, INK);
+    Picture::new(canvas.width, canvas.height, canvas.rgb)
+}
+
+/// White at 0 to dark blue at 1, steeper at the start so that small confusions show.
+fn shade(share: f64) -> Rgb {
+    let stops: [[f64; 3]; 4] = [[255.0, 255.0, 255.0], [158.0, 202.0, 225.0], [66.0, 146.0, 198.0], [8.0, 48.0, 107.0]];
+    let at = share.clamp(0.0, 1.0).sqrt() * 3.0;
+    let from = (at as usize).min(2);
+    std::array::from_fn(|c| (stops[from][c] + (stops[from + 1][c] - stops[from][c]) * (at - from as f64)).round() as u8)
+}
+
+/// Whole percents; nothing for less than half a percent.
+fn percent(share: f64) -> String {
+    if share < 0.005 { String::new() } else { format!("{:.0}", 100.0 * share) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charts_of_any_size_are_drawn_and_dark_cells_lie_on_the_diagonal() {
+        for n in [1, 2, 21, 150] {
+            let mut confusion = Confusion::new(n, &[]).unwrap();
+            let labels: Vec<u32> = (0..n as u32).collect();
+            confusion.add(&labels, &labels).unwrap();
+            let chart = confusion_chart(&confusion, &ClassTable::for_classes(n)).unwrap();
+            let dark = chart.rgb.chunks_exact(3).filter(|&p| p == shade(1.0)).count();
+            assert!(dark > n * 300, "{n} classes: {dark} dark pixels");
+            assert!(chart.width < 60 * n + 700 && chart.height < 60 * n + 500);
+        }
+        assert!(confusion_chart(&Confusion::new(2, &[]).unwrap(), &ClassTable::generic(2)).is_err());
+    }
+
+    #[test]
+    fn classes_that_do_not_occur_are_left_out() {
+        let mut confusion = Confusion::new(21, &[]).unwrap();
+        confusion.add(&[0u8, 15], &[0u8, 12]).unwrap();
+        let few = confusion_chart(&confusion, &ClassTable::voc()).unwrap();
+        assert!(few.width < 500, "{} wide", few.width);
+    }
+}

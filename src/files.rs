@@ -1,0 +1,112 @@
+//! Writing files so that nobody ever sees half of one.
+
+use crate::error::{Error, Result, error};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes a file through a temporary one in the same folder, which then takes the name.
+///
+/// Whoever reads `path` sees the old content or the whole new content, also where the program is stopped in between or the
+/// disk is full. A symbolic link keeps pointing where it does: its target is replaced. What is not a regular file (a pipe,
+/// `/dev/stdout`, `/dev/null`) cannot be replaced by a rename and is written to directly. The data is not flushed to the disk
+/// (`fsync`): that a power cut may cost the newest pictures is fine, waiting for the disk after each of them is not.
+///
+/// Errors: the folder does not exist, `path` is a folder, no permission, disk full, or whatever `write` returns; each names `path`.
+pub fn atomic_write(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
+    let path = path.as_ref();
+    let failed = |e| Error::io(path, "could not be written", e);
+    let target = match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => return Err(error!(Io, "is a folder; give the name of a file").file(path)),
+        Ok(meta) if !meta.is_file() => {
+            let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+            return fill(&file, write).map_err(failed);
+        }
+        Ok(_) => fs::canonicalize(path).map_err(failed)?,
+        Err(_) => path.to_path_buf(),
+    };
+    let folder = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    if !folder.is_dir() {
+        return Err(error!(Io, "there is no folder `{}`", folder.display()).file(path).advice("create the folder first"));
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".atrous-").suffix(".tmp");
+    // A temporary file is private by default; the finished one must be as readable as any other (the umask still applies).
+    #[cfg(unix)]
+    let builder = {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666))
+    };
+    let temporary = builder.tempfile_in(&folder).map_err(failed)?;
+    fill(temporary.as_file(), write).map_err(failed)?;
+    temporary.persist(&target).map_err(|e| failed(e.error))?;
+    Ok(())
+}
+
+fn fill(file: &File, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
+    let mut writer = BufWriter::with_capacity(1 << 16, file);
+    write(&mut writer)?;
+    writer.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_old_file_stays_whole_when_writing_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        atomic_write(&path, |w| w.write_all(b"old")).unwrap();
+        let error = atomic_write(&path, |w| {
+            w.write_all(b"half of the new")?;
+            Err(io::Error::other("disk full"))
+        })
+        .unwrap_err();
+        assert!(error.to_string().contains("a.bin") && error.to_string().contains("disk full"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["a.bin"], "the temporary file must be gone");
+        atomic_write(&path, |w| w.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn folders_and_missing_folders_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = atomic_write(folder.path(), |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("is a folder"), "{error}");
+        let error = atomic_write(folder.path().join("no/such/a.png"), |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("a.png") && error.to_string().contains("create the folder"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_written_to_and_not_replaced() {
+        use std::os::unix::fs::FileTypeExt;
+        atomic_write("/dev/null", |w| w.write_all(b"gone")).unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_keeps_pointing_and_the_mode_follows_the_umask() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link, plain) = (folder.path().join("target"), folder.path().join("link"), folder.path().join("plain"));
+        fs::write(&target, b"old").unwrap();
+        fs::write(&plain, b"").unwrap();
+        symlink(&target, &link).unwrap();
+        atomic_write(&link, |w| w.write_all(b"new")).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().file_type().is_symlink());
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode();
+        assert_eq!(mode(&target), mode(&plain), "as readable as a file written the plain way");
+    }
+}

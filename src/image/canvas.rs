@@ -1,0 +1,197 @@
+//! A canvas of RGB bytes with the few things that legends and tables need: rectangles, pictures, and text.
+//!
+//! The letters are the X11 "misc-fixed" bitmap fonts (public domain) as `embedded-graphics` carries them: no font file, no
+//! licence to pass on, and the same pixels on every machine. They cover Latin-1; other letters are drawn as `?`.
+
+use embedded_graphics::mono_font::iso_8859_1::{FONT_7X13, FONT_7X13_BOLD, FONT_9X15, FONT_9X15_BOLD, FONT_9X18, FONT_9X18_BOLD};
+use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
+use embedded_graphics::pixelcolor::BinaryColor;
+use embedded_graphics::prelude::{DrawTarget, Drawable, OriginDimensions, Pixel, Point, Size};
+use embedded_graphics::text::{Baseline, Text};
+use std::convert::Infallible;
+
+/// A colour, sRGB.
+pub(crate) type Rgb = [u8; 3];
+
+/// A bitmap font at a whole-numbered scale.
+#[derive(Clone, Copy)]
+pub(crate) struct Face {
+    font: &'static MonoFont<'static>,
+    scale: usize,
+}
+
+impl Face {
+    /// The face whose height comes nearest to `pixels`, 13 at least.
+    pub(crate) fn of_height(pixels: usize, bold: bool) -> Self {
+        let fonts: [&'static MonoFont<'static>; 3] =
+            if bold { [&FONT_7X13_BOLD, &FONT_9X15_BOLD, &FONT_9X18_BOLD] } else { [&FONT_7X13, &FONT_9X15, &FONT_9X18] };
+        let scale = pixels.div_ceil(20).max(1);
+        let faces = (1..=scale).flat_map(|scale| fonts.map(|font| Face { font, scale }));
+        faces.min_by_key(|face| face.height().abs_diff(pixels)).expect("invariant: there are three faces at scale 1")
+    }
+
+    /// Pixels of a line.
+    pub(crate) fn height(self) -> usize {
+        self.font.character_size.height as usize * self.scale
+    }
+
+    /// Pixels of a text.
+    pub(crate) fn width(self, text: &str) -> usize {
+        self.advance() * text.chars().count()
+    }
+
+    /// Pixels from a letter to the next.
+    pub(crate) fn advance(self) -> usize {
+        (self.font.character_size.width + self.font.character_spacing) as usize * self.scale
+    }
+
+    /// The text, cut with `..` where it is wider than `pixels`.
+    pub(crate) fn shorten(self, text: &str, pixels: usize) -> String {
+        if self.width(text) <= pixels {
+            return text.to_string();
+        }
+        let letters = (pixels / self.advance()).saturating_sub(2).max(1);
+        text.chars().take(letters).chain("..".chars()).collect()
+    }
+}
+
+/// Which way a line of text runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Run {
+    /// To the right.
+    Right,
+    /// Upwards, the letters lying on their backs to the left.
+    Up,
+}
+
+/// An RGB picture to draw on. Whatever falls outside is cut off.
+pub(crate) struct Canvas {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) rgb: Vec<u8>,
+}
+
+impl Canvas {
+    pub(crate) fn new(width: usize, height: usize, colour: Rgb) -> Self {
+        Self { width, height, rgb: colour.repeat(width * height) }
+    }
+
+    fn put(&mut self, x: usize, y: usize, colour: Rgb) {
+        if x < self.width && y < self.height {
+            self.rgb[3 * (y * self.width + x)..][..3].copy_from_slice(&colour);
+        }
+    }
+
+    pub(crate) fn rect(&mut self, x: usize, y: usize, w: usize, h: usize, colour: Rgb) {
+        for y in y..y + h {
+            for x in x..x + w {
+                self.put(x, y, colour);
+            }
+        }
+    }
+
+    /// Rounds the corners of what is already drawn in a rectangle, by laying `outside` over them; smooth.
+    pub(crate) fn round_corners(&mut self, x: usize, y: usize, w: usize, h: usize, radius: usize, outside: Rgb) {
+        let r = radius.min(w / 2).min(h / 2);
+        for dy in 0..r {
+            for dx in 0..r {
+                // How far the pixel's centre lies outside the quarter circle.
+                let (fx, fy) = (r as f32 - dx as f32 - 0.5, r as f32 - dy as f32 - 0.5);
+                let cover = ((fx * fx + fy * fy).sqrt() - r as f32 + 0.5).clamp(0.0, 1.0);
+                for (px, py) in
+                    [(x + dx, y + dy), (x + w - 1 - dx, y + dy), (x + dx, y + h - 1 - dy), (x + w - 1 - dx, y + h - 1 - dy)]
+                {
+                    self.blend(px, py, outside, cover);
+                }
+            }
+        }
+    }
+
+    fn blend(&mut self, x: usize, y: usize, colour: Rgb, share: f32) {
+        if x < self.width && y < self.height {
+            for (pixel, colour) in self.rgb[3 * (y * self.width + x)..][..3].iter_mut().zip(colour) {
+                *pixel = (f32::from(*pixel) + (f32::from(colour) - f32::from(*pixel)) * share).round() as u8;
+            }
+        }
+    }
+
+    /// Draws a picture `[h, w, 3]`.
+    pub(crate) fn picture(&mut self, x: usize, y: usize, (w, h): (usize, usize), rgb: &[u8]) {
+        let visible = w.min(self.width.saturating_sub(x));
+        for row in 0..h.min(self.height.saturating_sub(y)) {
+            self.rgb[3 * ((y + row) * self.width + x)..][..3 * visible].copy_from_slice(&rgb[3 * row * w..][..3 * visible]);
+        }
+    }
+
+    /// Draws a line of text. (x, y) is where its first letter begins: the top left corner, for `Run::Up` the bottom left one.
+    pub(crate) fn text(&mut self, x: usize, y: usize, text: &str, face: Face, run: Run, colour: Rgb) {
+        let mut pen = Pen { canvas: self, x, y, scale: face.scale, run, colour };
+        let style = MonoTextStyle::new(face.font, BinaryColor::On);
+        let done = Text::with_baseline(text, Point::zero(), style, Baseline::Top).draw(&mut pen);
+        done.expect("invariant: drawing to memory cannot fail");
+    }
+}
+
+/// Puts the font's pixels on the canvas, scaled and turned.
+struct Pen<'a> {
+    canvas: &'a mut Canvas,
+    x: usize,
+    y: usize,
+    scale: usize,
+    run: Run,
+    colour: Rgb,
+}
+
+impl OriginDimensions for Pen<'_> {
+    fn size(&self) -> Size {
+        Size::new(self.canvas.width as u32, self.canvas.height as u32)
+    }
+}
+
+impl DrawTarget for Pen<'_> {
+    type Color = BinaryColor;
+    type Error = Infallible;
+
+    fn draw_iter<I: IntoIterator<Item = Pixel<BinaryColor>>>(&mut self, pixels: I) -> Result<(), Infallible> {
+        let scale = self.scale;
+        for Pixel(Point { x, y }, ink) in pixels {
+            let (Ok(x), Ok(y), true) = (usize::try_from(x), usize::try_from(y), ink.is_on()) else { continue };
+            let (dx, dy) = (x * scale, y * scale);
+            match self.run {
+                Run::Right => self.canvas.rect(self.x + dx, self.y + dy, scale, scale, self.colour),
+                Run::Up => self.canvas.rect(self.x + dy, self.y.saturating_sub(dx + scale - 1), scale, scale, self.colour),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_stays_inside_its_width_and_height_and_is_cut_at_the_canvas() {
+        for (height, bold) in [(5, false), (13, true), (17, false), (27, true), (44, false), (90, true)] {
+            let face = Face::of_height(height, bold);
+            assert!(face.height().abs_diff(height) <= height.max(13) / 4 + 8, "{height} became {}", face.height());
+            let (w, h) = (face.width("Wgß@"), face.height());
+            let mut canvas = Canvas::new(w + 6, h + 6, [0; 3]);
+            canvas.text(3, 3, "Wgß@", face, Run::Right, [255; 3]);
+            let inked: Vec<_> =
+                (0..canvas.rgb.len() / 3).filter(|p| canvas.rgb[3 * p] == 255).map(|p| (p % (w + 6), p / (w + 6))).collect();
+            assert!(inked.len() > 40);
+            assert!(inked.iter().all(|&(x, y)| (3..3 + w).contains(&x) && (3..3 + h).contains(&y)), "{height}");
+            canvas.text(w, h, "cut off", face, Run::Right, [255; 3]);
+            canvas.text(2, 4, "cut off", face, Run::Up, [255; 3]);
+        }
+    }
+
+    #[test]
+    fn long_text_is_shortened_to_its_room() {
+        let face = Face::of_height(13, false);
+        assert_eq!(face.shorten("short", 200), "short");
+        let cut = face.shorten("a very long class name", 70);
+        assert!(cut.ends_with("..") && face.width(&cut) <= 70, "{cut}");
+    }
+}

@@ -1,0 +1,204 @@
+//! Picture files to 8-bit RGB, with every surprise of real files handled or refused by name.
+
+use super::pixels;
+use super::probe::{self, Probe};
+use crate::error::{Error, Result, error};
+use image::metadata::Orientation;
+use image::{ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use std::fs::{self, File};
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+/// The largest picture that is decoded unless the caller says otherwise, in pixels: 512 MiB of RGB, the size at which Pillow
+/// too stops believing a file.
+pub const MAX_PIXELS: u64 = 178_956_970;
+
+/// The most memory that decoding may take unless the caller says otherwise: 1 GiB.
+pub const MAX_BYTES: u64 = 1 << 30;
+
+/// The colour behind transparent pixels: the grey nearest to 0 after the mobile networks' `x / 127.5 - 1`.
+///
+/// Neither white nor black: mid-grey is what the networks saw around their training pictures (padding), light and dark objects
+/// both keep their contrast against it, and the colours that files hide under transparent pixels never reach the network.
+pub const BACKDROP: [u8; 3] = [127; 3];
+
+/// A decoded picture: 8-bit sRGB, upright.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `[height, width, 3]`, red first. Transparent pixels are already laid over the backdrop.
+    pub rgb: Vec<u8>,
+    /// `[height, width]`, 255 opaque; `None` where every pixel is opaque. Cut-outs keep what was transparent transparent.
+    pub alpha: Option<Vec<u8>>,
+    /// What was done to the file's content on the way, in sentences for people; empty for a plain picture.
+    pub notes: Vec<String>,
+}
+
+impl Picture {
+    /// A picture from its pixels, `[height, width, 3]`. Errors where it has no pixels or their number does not fit.
+    pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self> {
+        let wanted = width.checked_mul(height).and_then(|n| n.checked_mul(3));
+        if wanted != Some(rgb.len()) || rgb.is_empty() {
+            return Err(error!(Usage, "a picture of {width} x {height} pixels in RGB cannot be made of {} bytes", rgb.len()));
+        }
+        Ok(Self { width, height, rgb, alpha: None, notes: Vec::new() })
+    }
+}
+
+/// Reads a picture file with the default [`DecodeOptions`].
+pub fn decode(path: impl AsRef<Path>) -> Result<Picture> {
+    DecodeOptions::default().decode(path)
+}
+
+/// Reads a picture from memory with the default [`DecodeOptions`]; `name` is what errors call it.
+pub fn decode_bytes(bytes: &[u8], name: &str) -> Result<Picture> {
+    DecodeOptions::default().decode_bytes(bytes, name)
+}
+
+/// How pictures are read.
+///
+/// PNG, JPEG, GIF, WebP, BMP, TIFF, PNM, QOI and TGA are read; the content decides which it is, not the file's name (TGA alone has
+/// no signature and goes by its name). The EXIF orientation is applied. Grey becomes RGB, 16-bit samples are rounded to 8,
+/// transparency is laid over [`DecodeOptions::backdrop`]. Colour profiles are not applied, as the networks' training did not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// Take the first frame of an animation instead of refusing it.
+    pub first_frame: bool,
+    /// The largest number of pixels; the header is checked before memory is taken.
+    pub max_pixels: u64,
+    /// The most memory that decoding may take, in bytes: the file, its pixels, and what the decoder needs beside them.
+    pub max_bytes: u64,
+    /// The colour behind transparent pixels.
+    pub backdrop: [u8; 3],
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self { first_frame: false, max_pixels: MAX_PIXELS, max_bytes: MAX_BYTES, backdrop: BACKDROP }
+    }
+}
+
+impl DecodeOptions {
+    /// Reads a picture file.
+    ///
+    /// Errors name the file: it cannot be read, is empty, a folder, no picture, of a kind that is not read, damaged, cut short,
+    /// too large, or an animation.
+    pub fn decode(&self, path: impl AsRef<Path>) -> Result<Picture> {
+        let path = path.as_ref();
+        let meta = fs::metadata(path).map_err(|e| Error::io(path, "could not be read", e))?;
+        if meta.is_dir() {
+            return Err(error!(Picture, "is a folder, not a picture").file(path));
+        }
+        if meta.len() > self.max_bytes {
+            return Err(self.too_much(meta.len()).file(path));
+        }
+        let mut bytes = Vec::with_capacity(meta.len() as usize + 1);
+        let file = File::open(path).map_err(|e| Error::io(path, "could not be opened", e))?;
+        // A pipe or a device has no length: stop where the limit is passed.
+        file.take(self.max_bytes + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, "could not be read", e))?;
+        self.decode_bytes(&bytes, &path.display().to_string())
+    }
+
+    /// Reads a picture from memory; `name` is what errors call it.
+    pub fn decode_bytes(&self, bytes: &[u8], name: &str) -> Result<Picture> {
+        self.decode_inner(bytes, name).map_err(|e| e.at(name))
+    }
+
+    fn decode_inner(&self, bytes: &[u8], name: &str) -> Result<Picture> {
+        if bytes.is_empty() {
+            return Err(error!(Picture, "is empty"));
+        }
+        let probe = probe::probe(bytes, name)?;
+        if probe.truncated {
+            return Err(error!(Picture, "is cut short: the picture's end is missing").advice("copy or download it again"));
+        }
+        if probe.frames > 1 && !self.first_frame {
+            return Err(error!(Picture, "holds {} frames; segment takes still pictures", probe.frames)
+                .advice("extract the frames first, or ask for the first one alone (--first-frame)"));
+        }
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), probe.format);
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(self.max_bytes.saturating_sub(bytes.len() as u64));
+        reader.limits(limits);
+        let mut decoder = reader.into_decoder().map_err(damaged)?;
+        let (width, height) = decoder.dimensions();
+        self.check_size(width, height, decoder.color_type().bytes_per_pixel(), bytes.len(), &probe)?;
+        let orientation = match probe.orientation {
+            Some(orientation) => orientation,
+            // Damaged EXIF does not make the pixels worthless: the picture is taken as it lies.
+            None => decoder.orientation().unwrap_or(Orientation::NoTransforms),
+        };
+        let colour = decoder.color_type();
+        let mut data = vec![0; decoder.total_bytes() as usize];
+        decoder.read_image(&mut data).map_err(damaged)?;
+        let mut notes = notes_of(&probe, name);
+        let (rgb, alpha) = pixels::to_rgb(colour, data, self.backdrop, &mut notes)?;
+        pixels::turn(width, height, rgb, alpha, orientation, notes)
+    }
+
+    /// Refuses a size before anything is allocated for it.
+    fn check_size(&self, width: u32, height: u32, bytes_per_pixel: u8, file: usize, probe: &Probe) -> Result<()> {
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels == 0 {
+            return Err(error!(Picture, "has no pixels ({width} x {height})"));
+        }
+        if pixels > self.max_pixels {
+            let mega = |n: u64| n as f64 / 1e6;
+            return Err(error!(
+                Picture,
+                "{width} x {height} pixels are {:.1} million, more than the limit of {:.1} million",
+                mega(pixels),
+                mega(self.max_pixels)
+            )
+            .advice("scale the picture down first, or raise the limit (max_pixels)"));
+        }
+        // Beside the decoded samples: what the decoder holds, or what the conversion to RGB, the alpha and the turning take.
+        let beside = match probe.format {
+            ImageFormat::Jpeg if probe.progressive => 2 * u64::from(bytes_per_pixel.max(4)),
+            ImageFormat::WebP => 6,
+            ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::Bmp | ImageFormat::Pnm => 4,
+            _ => u64::from(bytes_per_pixel).max(4),
+        };
+        let copies = if probe.format == ImageFormat::Jpeg { 2 } else { 1 };
+        let needed = pixels.saturating_mul(u64::from(bytes_per_pixel) + beside).saturating_add(copies * file as u64);
+        if needed > self.max_bytes {
+            return Err(self.too_much(needed).at(format!("{width} x {height} pixels")));
+        }
+        Ok(())
+    }
+
+    fn too_much(&self, needed: u64) -> Error {
+        let mib = |n: u64| n.div_ceil(1 << 20);
+        error!(Picture, "decoding takes about {} MiB of memory, more than the limit of {} MiB", mib(needed), mib(self.max_bytes))
+            .advice("scale the picture down first, or raise the limit (max_bytes)")
+    }
+}
+
+fn damaged(error: ImageError) -> Error {
+    let message = match &error {
+        ImageError::Limits(_) => "needs more memory than the limit allows",
+        ImageError::Unsupported(_) => "is of a kind that is not read",
+        _ => "is damaged",
+    };
+    Error::new(crate::error::ErrorKind::Picture, message).source(error)
+}
+
+fn notes_of(probe: &Probe, name: &str) -> Vec<String> {
+    let mut notes = Vec::new();
+    if probe.frames > 1 {
+        notes.push(format!("the first of {} frames was taken", probe.frames));
+    }
+    if probe.pages > 1 {
+        notes.push(format!("the first of {} pages was taken", probe.pages));
+    }
+    let extension = Path::new(name).extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let claimed = ImageFormat::from_extension(&extension);
+    if claimed.is_some_and(|claimed| claimed != probe.format) {
+        let kind = probe.format.extensions_str().first().copied().unwrap_or_default().to_uppercase();
+        notes.push(format!("the name ends in .{extension}, the content is {kind}"));
+    }
+    notes
+}

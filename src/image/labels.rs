@@ -1,0 +1,232 @@
+//! Maps of class numbers, and masks on disk: PNG files whose values are the classes.
+
+use super::decode::MAX_PIXELS;
+use super::palette::ClassTable;
+use crate::error::{Error, ErrorKind, Result, error};
+use crate::files::atomic_write;
+use crate::tensor::{Data, Tensor};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+/// A class number for each pixel of a picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelMap {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `[height, width]`.
+    pub labels: Vec<u16>,
+}
+
+impl LabelMap {
+    /// A map from its labels, `[height, width]`. Errors where it has no pixels or their number does not fit.
+    pub fn new(width: usize, height: usize, labels: Vec<u16>) -> Result<Self> {
+        if labels.is_empty() || width.checked_mul(height) != Some(labels.len()) {
+            return Err(error!(Usage, "a label map of {width} x {height} pixels cannot be made of {} labels", labels.len()));
+        }
+        Ok(Self { width, height, labels })
+    }
+
+    /// Picture `n` of a tensor `[N, H, W, 1]` of class numbers (u32 or u8).
+    ///
+    /// Errors where the tensor has another shape or element type, no picture `n`, or a class past 65,535.
+    pub fn from_tensor(tensor: &Tensor, n: usize) -> Result<Self> {
+        let shape = tensor.shape();
+        if shape.c != 1 || n >= shape.n {
+            return Err(error!(Usage, "no label map {n} in a tensor {shape}: expected [N, H, W, 1]"));
+        }
+        let range = n * shape.h * shape.w..(n + 1) * shape.h * shape.w;
+        let labels = match tensor.data() {
+            Data::U8(values) => values[range].iter().map(|&v| u16::from(v)).collect(),
+            Data::U32(values) => {
+                let narrow = |&v: &u32| u16::try_from(v).map_err(|_| error!(Usage, "class {v} is past 65535"));
+                values[range].iter().map(narrow).collect::<Result<_>>()?
+            }
+            Data::F32(_) => return Err(error!(Usage, "a label map holds whole numbers, the tensor {shape} is f32")),
+        };
+        Self::new(shape.w, shape.h, labels)
+    }
+
+    /// The largest label.
+    pub fn max(&self) -> u16 {
+        self.labels.iter().copied().max().unwrap_or(0)
+    }
+
+    /// Reads a mask: a PNG whose value is the class. Of a palette PNG that is the index, whatever the colours; of a grey PNG the
+    /// grey value as stored (1, 2, 4, 8 or 16 bits, not stretched to 255).
+    ///
+    /// A PNG in RGB is read too where `table` tells what its colours mean. Errors name the file: no PNG, damaged, with transparency,
+    /// or with a colour that is in no class.
+    pub fn read(path: impl AsRef<Path>, table: Option<&ClassTable>) -> Result<Self> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(|e| Error::io(path, "could not be opened", e))?;
+        read_mask(file, table).map_err(|e| e.file(path))
+    }
+
+    /// Writes a mask: an 8-bit palette PNG whose index is the class and whose colours are the table's; 16-bit grey where a
+    /// label is past 255. Errors name the file.
+    pub fn write(&self, path: impl AsRef<Path>, table: &ClassTable) -> Result<()> {
+        let encode = |writer: &mut std::io::BufWriter<&File>| -> Result<(), png::EncodingError> {
+            let mut encoder = png::Encoder::new(writer, self.width as u32, self.height as u32);
+            let data: Cow<[u8]> = if self.max() < 256 {
+                encoder.set_color(png::ColorType::Indexed);
+                encoder.set_depth(png::BitDepth::Eight);
+                encoder.set_palette(table.palette());
+                self.labels.iter().map(|&l| l as u8).collect()
+            } else {
+                encoder.set_color(png::ColorType::Grayscale);
+                encoder.set_depth(png::BitDepth::Sixteen);
+                self.labels.iter().flat_map(|l| l.to_be_bytes()).collect()
+            };
+            // Labels come in long runs of equal bytes: a filter would only break them up.
+            encoder.set_filter(png::Filter::NoFilter);
+            let mut writer = encoder.write_header()?;
+            writer.write_image_data(&data)?;
+            writer.finish()
+        };
+        atomic_write(path, |writer| encode(writer).map_err(Into::into))
+    }
+}
+
+fn read_mask(file: File, table: Option<&ClassTable>) -> Result<LabelMap> {
+    let damaged = |e: png::DecodingError| Error::new(ErrorKind::Picture, "is no readable PNG").source(e);
+    let mut decoder = png::Decoder::new(BufReader::new(file));
+    // Values as they are stored: no palette is applied, nothing is stretched.
+    decoder.set_transformations(png::Transformations::IDENTITY);
+    let info = decoder.read_header_info().map_err(damaged)?;
+    let (width, height) = (info.width as usize, info.height as usize);
+    if (width * height) as u64 > MAX_PIXELS {
+        return Err(error!(Picture, "a mask of {width} x {height} pixels is more than the limit of {MAX_PIXELS}"));
+    }
+    let mut reader = decoder.read_info().map_err(damaged)?;
+    let size = reader.output_buffer_size().ok_or_else(|| error!(Picture, "is too large"))?;
+    let mut data = vec![0; size];
+    let frame = reader.next_frame(&mut data).map_err(damaged)?;
+    let rows = data.chunks_exact(frame.line_size.max(1)).take(height);
+    let labels = match (frame.color_type, frame.bit_depth) {
+        (png::ColorType::Grayscale | png::ColorType::Indexed, png::BitDepth::Eight) => {
+            rows.flat_map(|row| row[..width].iter().map(|&v| u16::from(v))).collect()
+        }
+        (png::ColorType::Grayscale, png::BitDepth::Sixteen) => {
+            rows.flat_map(|row| row[..2 * width].chunks_exact(2).map(|p| u16::from_be_bytes([p[0], p[1]]))).collect()
+        }
+        (png::ColorType::Grayscale | png::ColorType::Indexed, depth) => {
+            rows.flat_map(|row| (0..width).map(|x| unpack(row, x, depth as usize))).collect()
+        }
+        (png::ColorType::Rgb, png::BitDepth::Eight) => {
+            let table = table.ok_or_else(|| {
+                error!(Picture, "is a mask in RGB, whose colours have no known meaning")
+                    .advice("give the classes' colours in a classes.txt")
+            })?;
+            let pixels = rows.flat_map(|row| row[..3 * width].chunks_exact(3)).map(|p| [p[0], p[1], p[2]]);
+            from_colours(pixels, table, width)?
+        }
+        (colour, _) => return Err(error!(Picture, "is a {colour:?} PNG; masks are palette or grey PNG files")),
+    };
+    LabelMap::new(width, height, labels)
+}
+
+/// Value `x` of a row in which each takes `bits` (1, 2 or 4), the first in the highest bits.
+fn unpack(row: &[u8], x: usize, bits: usize) -> u16 {
+    let per_byte = 8 / bits;
+    let shift = 8 - bits * (x % per_byte + 1);
+    u16::from(row[x / per_byte] >> shift) & ((1 << bits) - 1)
+}
+
+fn from_colours(pixels: impl Iterator<Item = [u8; 3]>, table: &ClassTable, width: usize) -> Result<Vec<u16>> {
+    let ignored = table.ignored.iter().map(|i| (i.colour, i.label));
+    // Classes last: where two share a colour, the class wins over the ignored label, the first class over the second.
+    let classes = table.colours.iter().enumerate().rev().map(|(i, &c)| (c, i as u16));
+    let meaning: HashMap<[u8; 3], u16> = ignored.chain(classes).collect();
+    let unknown = |at: usize, [r, g, b]: [u8; 3]| {
+        error!(Picture, "the colour {r} {g} {b} at column {}, row {} is in no class", at % width, at / width)
+    };
+    pixels.enumerate().map(|(at, colour)| meaning.get(&colour).copied().ok_or_else(|| unknown(at, colour))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Shape;
+    use proptest::prelude::*;
+
+    fn write_png(path: &Path, colour: png::ColorType, depth: png::BitDepth, size: (u32, u32), data: &[u8]) {
+        let mut encoder = png::Encoder::new(File::create(path).unwrap(), size.0, size.1);
+        encoder.set_color(colour);
+        encoder.set_depth(depth);
+        if colour == png::ColorType::Indexed {
+            encoder.set_palette((0..48).map(|v| 255 - v).collect::<Vec<u8>>());
+        }
+        encoder.write_header().unwrap().write_image_data(data).unwrap();
+    }
+
+    #[test]
+    fn palette_and_grey_masks_are_read_as_stored_at_every_depth() {
+        use png::{BitDepth::*, ColorType::*};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mask.png");
+        for (colour, depth, row, labels) in [
+            (Indexed, One, vec![0b1010_0000], [1, 0, 1]),
+            (Grayscale, One, vec![0b0110_0000], [0, 1, 1]),
+            (Indexed, Two, vec![0b1101_1000], [3, 1, 2]),
+            (Grayscale, Four, vec![0x4f, 0x10], [4, 15, 1]),
+            (Indexed, Eight, vec![1, 15, 7], [1, 15, 7]),
+            (Grayscale, Eight, vec![1, 255, 7], [1, 255, 7]),
+            (Grayscale, Sixteen, vec![1, 0, 0, 3, 255, 255], [256, 3, 65535]),
+        ] {
+            write_png(&path, colour, depth, (3, 2), &[row.clone(), row].concat());
+            let map = LabelMap::read(&path, None).unwrap();
+            assert_eq!(map.labels, [labels, labels].concat(), "{colour:?} {depth:?}");
+        }
+    }
+
+    #[test]
+    fn coloured_masks_need_a_table_and_known_colours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mask.png");
+        let data = [[192, 128, 128], [0, 0, 0], [224, 224, 192]].concat();
+        write_png(&path, png::ColorType::Rgb, png::BitDepth::Eight, (3, 1), &data);
+        let error = LabelMap::read(&path, None).unwrap_err().to_string();
+        assert!(error.contains("mask.png") && error.contains("classes.txt"), "{error}");
+        assert_eq!(LabelMap::read(&path, Some(&ClassTable::voc())).unwrap().labels, [15, 0, 255]);
+        let error = LabelMap::read(&path, Some(&ClassTable::cityscapes())).unwrap_err().to_string();
+        assert!(error.contains("192 128 128 at column 0, row 0"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_mask_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mask.png");
+        std::fs::write(&path, b"JFIF").unwrap();
+        assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("mask.png"));
+        write_png(&path, png::ColorType::Rgba, png::BitDepth::Eight, (1, 1), &[0; 4]);
+        assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("Rgba"));
+        assert_eq!(LabelMap::read(folder.path().join("none.png"), None).unwrap_err().kind(), ErrorKind::Io);
+    }
+
+    #[test]
+    fn label_maps_come_out_of_tensors() {
+        let tensor = Tensor::from_data(Shape::new(2, 1, 2, 1), Data::U32(vec![1, 2, 3, 70_000])).unwrap();
+        assert_eq!(LabelMap::from_tensor(&tensor, 0).unwrap(), LabelMap { width: 2, height: 1, labels: vec![1, 2] });
+        assert!(LabelMap::from_tensor(&tensor, 1).unwrap_err().to_string().contains("70000"));
+        assert!(LabelMap::from_tensor(&tensor, 2).is_err());
+        assert!(LabelMap::from_tensor(&Tensor::from_fn(Shape::new(1, 1, 1, 1), |_, _, _, _| 0.0), 0).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_mask_comes_back_as_it_was_written(w in 1usize..30, h in 1usize..30, top in 1u32..70_000, seed in 0u32..1000) {
+            let top = top.min(65_536);
+            let labels = (0..(w * h) as u32).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) % top) as u16).collect();
+            let map = LabelMap::new(w, h, labels).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("mask.png");
+            map.write(&path, &ClassTable::voc()).unwrap();
+            prop_assert_eq!(LabelMap::read(&path, None).unwrap(), map);
+        }
+    }
+}

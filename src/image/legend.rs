@@ -1,0 +1,117 @@
+//! What was found in a picture: the classes and their shares, as data and as a table for the terminal.
+
+use super::labels::LabelMap;
+use super::palette::ClassTable;
+use anstyle::{RgbColor, Style};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::fmt::Write;
+
+/// One class found in a picture.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LegendEntry {
+    /// Class number.
+    pub class: u16,
+    /// Its name.
+    pub name: String,
+    /// Its display colour, sRGB.
+    pub colour: [u8; 3],
+    /// Number of its pixels.
+    pub pixels: u64,
+    /// Its part of the picture, 0 to 1.
+    pub share: f64,
+}
+
+impl LegendEntry {
+    /// The share in percent for people: `41.2 %`, `<0.1 %`.
+    pub fn percent(&self) -> String {
+        if self.share < 0.0005 { "<0.1 %".into() } else { format!("{:.1} %", 100.0 * self.share) }
+    }
+}
+
+/// The classes found in a label map, the largest first; equal ones by number.
+pub fn legend(labels: &LabelMap, table: &ClassTable) -> Vec<LegendEntry> {
+    let mut counts: HashMap<u16, u64> = HashMap::new();
+    for run in labels.labels.chunk_by(|a, b| a == b) {
+        *counts.entry(run[0]).or_default() += run.len() as u64;
+    }
+    let total = labels.labels.len() as f64;
+    let entry = |(class, pixels): (u16, u64)| {
+        let (name, colour) = (table.name(class.into()), table.colour(class.into()));
+        LegendEntry { class, name, colour, pixels, share: pixels as f64 / total }
+    };
+    let mut entries: Vec<_> = counts.into_iter().map(entry).collect();
+    entries.sort_by_key(|e| (std::cmp::Reverse(e.pixels), e.class));
+    entries
+}
+
+/// A legend as lines of text: name, share and pixels in columns; with `swatches` each line begins with its class's colour (24-bit
+/// terminal codes, so only ask for them where the output is a terminal).
+pub fn legend_table(entries: &[LegendEntry], swatches: bool) -> String {
+    let width = |text: fn(&LegendEntry) -> String| entries.iter().map(|e| text(e).chars().count()).max().unwrap_or(0);
+    let (names, shares) = (width(|e| e.name.clone()), width(LegendEntry::percent));
+    let pixels = width(|e| grouped(e.pixels));
+    let mut out = String::new();
+    for entry in entries {
+        if swatches {
+            let [r, g, b] = entry.colour;
+            let style = Style::new().bg_color(Some(RgbColor(r, g, b).into()));
+            write!(out, "{style}  {style:#} ").expect("invariant: a String takes any text");
+        }
+        let (name, share, count) = (&entry.name, entry.percent(), grouped(entry.pixels));
+        writeln!(out, "{name:<names$}  {share:>shares$}  {count:>pixels$} px").expect("invariant: a String takes any text");
+    }
+    out
+}
+
+/// Thousands in groups: 1,234,567.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(|g| String::from_utf8_lossy(g).into_owned()).collect();
+    groups.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map() -> LabelMap {
+        let mut labels = vec![0; 1500];
+        labels.extend([15; 498]);
+        labels.extend([12, 255]);
+        LabelMap::new(100, 20, labels).unwrap()
+    }
+
+    #[test]
+    fn the_largest_class_comes_first_and_shares_add_up() {
+        let entries = legend(&map(), &ClassTable::voc());
+        let found: Vec<_> = entries.iter().map(|e| (e.class, e.name.as_str(), e.pixels, e.colour)).collect();
+        let (black, pink) = ([0; 3], [192, 128, 128]);
+        assert_eq!(
+            found,
+            [
+                (0, "background", 1500, black),
+                (15, "person", 498, pink),
+                (12, "dog", 1, [64, 0, 128]),
+                (255, "ignore", 1, [224, 224, 192])
+            ]
+        );
+        assert!((entries.iter().map(|e| e.share).sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_table_is_in_columns_and_coloured_only_when_asked() {
+        let entries = legend(&map(), &ClassTable::voc());
+        let plain = legend_table(&entries[..3], false);
+        assert_eq!(plain, "background  75.0 %  1,500 px\nperson      24.9 %    498 px\ndog          0.1 %      1 px\n");
+        let coloured = legend_table(&entries[1..2], true);
+        assert!(coloured.starts_with("\u{1b}[48;2;192;128;128m  \u{1b}[0m person"), "{coloured:?}");
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (12_345_678, "12,345,678")] {
+            assert_eq!(grouped(n), text);
+        }
+    }
+}

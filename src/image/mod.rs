@@ -1,0 +1,35 @@
+//! Pictures in and out: decode, bring to the network's size, bring labels back, and draw what was found.
+//!
+//! ```no_run
+//! use atrous::image::{self, ClassTable, LabelMap, Overlay, SizeRule};
+//! # fn network(_: &[u8], _: (usize, usize)) -> Vec<u16> { Vec::new() }
+//! let photo = image::decode("dog.jpg")?;
+//! let fit = SizeRule::LongSide(513).fit(photo.width, photo.height);
+//! let labels = network(&fit.scale_and_pad(&photo)?, fit.padded);
+//! let labels = LabelMap::new(photo.width, photo.height, fit.restore_labels(&labels)?)?;
+//! labels.write("dog-mask.png", &ClassTable::voc())?;
+//! Overlay::default().draw(&photo, &labels, &ClassTable::voc())?.save("dog-overlay.png")?;
+//! # Ok::<(), atrous::Error>(())
+//! ```
+
+pub(crate) mod canvas;
+mod classes;
+mod decode;
+mod labels;
+mod legend;
+mod overlay;
+mod palette;
+mod pixels;
+mod probe;
+mod resize;
+mod restore;
+mod save;
+mod sheet;
+
+pub use decode::{BACKDROP, DecodeOptions, MAX_BYTES, MAX_PIXELS, Picture, decode, decode_bytes};
+pub use labels::LabelMap;
+pub use legend::{LegendEntry, legend, legend_table};
+pub use overlay::{Overlay, cut_out, foreground};
+pub use palette::{ClassTable, IgnoredLabel, distinct, voc_colour};
+pub use resize::{Fit, PAD, SizeRule, resample};
+pub use sheet::SideBySide;

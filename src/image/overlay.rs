@@ -1,0 +1,223 @@
+//! Labels laid over the photo, and objects cut out of it.
+
+use super::decode::Picture;
+use super::labels::LabelMap;
+use super::palette::ClassTable;
+use crate::error::{Result, error};
+use rayon::prelude::*;
+
+/// How labels are laid over the photo.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Overlay {
+    /// Strength of a class's colour, 0 (photo alone) to 1 (colour alone).
+    pub opacity: f32,
+    /// Pixels of the line along class borders; `None` takes one for each 400 pixels of the long side, 0 draws none.
+    pub outline: Option<usize>,
+    /// Also tint the class called "background", which otherwise shows the photo as it is.
+    pub tint_background: bool,
+}
+
+impl Default for Overlay {
+    fn default() -> Self {
+        Self { opacity: 0.55, outline: None, tint_background: false }
+    }
+}
+
+/// How far the outline's colour is taken from the class's towards white, so that dark colours have a visible border too.
+const OUTLINE_LIGHT: f32 = 0.45;
+
+impl Overlay {
+    /// The photo with the classes' colours over it and a thin light line along their borders.
+    ///
+    /// Errors where labels and photo differ in size, or the opacity is not within 0 and 1.
+    pub fn draw(&self, picture: &Picture, labels: &LabelMap, table: &ClassTable) -> Result<Picture> {
+        same_size(picture, labels)?;
+        if !(0.0..=1.0).contains(&self.opacity) {
+            return Err(error!(Usage, "an opacity of {} is not within 0 and 1", self.opacity));
+        }
+        let (w, h) = (picture.width, picture.height);
+        let line = self.outline.unwrap_or_else(|| (w.max(h) / 400).max(1));
+        let background = table.background().filter(|_| !self.tint_background);
+        let plain = |label: u16| background == Some(usize::from(label));
+        let colours: Vec<[u8; 3]> = (0..=usize::from(labels.max())).map(|l| table.colour(l)).collect();
+        let mut rgb = picture.rgb.clone();
+        rgb.par_chunks_mut(3 * w).enumerate().for_each(|(y, row)| {
+            for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
+                let label = labels.labels[y * w + x];
+                if plain(label) {
+                    continue;
+                }
+                let border = line > 0 && at_border(labels, x, y, line, label);
+                for (value, colour) in pixel.iter_mut().zip(colours[usize::from(label)]) {
+                    let (photo, colour) = (f32::from(*value), f32::from(colour));
+                    let mixed = match border {
+                        true => colour + (255.0 - colour) * OUTLINE_LIGHT,
+                        false => photo + (colour - photo) * self.opacity,
+                    };
+                    *value = mixed.round() as u8;
+                }
+            }
+        });
+        Picture::new(w, h, rgb)
+    }
+}
+
+/// Whether another class lies within `line` pixels to the sides. The picture's own edge is no border.
+fn at_border(labels: &LabelMap, x: usize, y: usize, line: usize, label: u16) -> bool {
+    let (w, h) = (labels.width, labels.height);
+    let row = &labels.labels[y * w..][..w];
+    let across = row[x.saturating_sub(line)..(x + line + 1).min(w)].iter().any(|&l| l != label);
+    across || (y.saturating_sub(line)..(y + line + 1).min(h)).any(|y| labels.labels[y * w + x] != label)
+}
+
+/// The kept classes on a transparent background: `alpha` is set, and `rgb` holds the photo's own colours.
+///
+/// `keep` are class numbers; where it is empty, all but the table's background. `foreground` is the probability of the kept classes
+/// for each pixel, `[height, width]`: with it the edge is soft (transparent below 0.2, opaque above 0.8, a smooth step between);
+/// without it each pixel is in or out. What was transparent in the photo stays so.
+///
+/// Errors where sizes differ, or nothing is named and the table has no background.
+pub fn cut_out(
+    picture: &Picture,
+    labels: &LabelMap,
+    table: &ClassTable,
+    keep: &[usize],
+    foreground: Option<&[f32]>,
+    backdrop: [u8; 3],
+) -> Result<Picture> {
+    same_size(picture, labels)?;
+    let background = table.background();
+    if keep.is_empty() && background.is_none() {
+        return Err(error!(Usage, "a cut-out of what? these classes have no background").advice("name the classes to keep"));
+    }
+    if let Some(p) = foreground.filter(|p| p.len() != labels.labels.len()) {
+        return Err(error!(Usage, "{} probabilities for a picture of {} pixels", p.len(), labels.labels.len()));
+    }
+    let kept = |label: u16| match keep {
+        [] => background != Some(label.into()) && table.ignored.iter().all(|i| i.label != label),
+        keep => keep.contains(&label.into()),
+    };
+    let mut alpha: Vec<u8> = match foreground {
+        Some(p) => p.iter().map(|&p| (255.0 * smooth_step((p - 0.2) / 0.6)).round() as u8).collect(),
+        None => labels.labels.iter().map(|&l| if kept(l) { 255 } else { 0 }).collect(),
+    };
+    let mut out = picture.clone();
+    out.notes.clear();
+    if let Some(own) = &picture.alpha {
+        for (pixel, &own) in out.rgb.chunks_exact_mut(3).zip(own) {
+            lift_off(pixel, own, backdrop);
+        }
+        alpha.iter_mut().zip(own).for_each(|(a, &own)| *a = ((u32::from(*a) * u32::from(own) + 127) / 255) as u8);
+    }
+    out.alpha = Some(alpha);
+    Ok(out)
+}
+
+/// Sums the probabilities of the kept classes over `[pixels, channels]`: what [`cut_out`] takes for a soft edge.
+pub fn foreground(probabilities: &[f32], channels: usize, keep: &[usize]) -> Result<Vec<f32>> {
+    if channels == 0 || probabilities.len() % channels != 0 || keep.iter().any(|&k| k >= channels) {
+        return Err(error!(
+            Usage,
+            "{} probabilities are not {channels} for each pixel, or {keep:?} are not among them",
+            probabilities.len()
+        ));
+    }
+    Ok(probabilities.chunks_exact(channels).map(|p| keep.iter().map(|&k| p[k]).sum::<f32>().clamp(0.0, 1.0)).collect())
+}
+
+fn smooth_step(t: f32) -> f32 {
+    let t = t.clamp(0.0, 1.0);
+    t * t * (3.0 - 2.0 * t)
+}
+
+/// Undoes the laying over the backdrop, so that half-transparent pixels carry no grey into the cut-out.
+fn lift_off(pixel: &mut [u8], alpha: u8, backdrop: [u8; 3]) {
+    if alpha == 0 {
+        return;
+    }
+    for (value, behind) in pixel.iter_mut().zip(backdrop) {
+        let (laid, behind, alpha) = (i32::from(*value), i32::from(behind), i32::from(alpha));
+        let front = behind + ((laid - behind) * 255 + (laid - behind).signum() * (alpha / 2)) / alpha;
+        *value = front.clamp(0, 255) as u8;
+    }
+}
+
+pub(super) fn same_size(picture: &Picture, labels: &LabelMap) -> Result<()> {
+    let (p, l) = ((picture.width, picture.height), (labels.width, labels.height));
+    if p != l {
+        return Err(error!(Usage, "labels of {} x {} pixels do not fit a picture of {} x {}", l.0, l.1, p.0, p.1));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::BACKDROP;
+    use crate::image::pixels::mix;
+
+    fn scene() -> (Picture, LabelMap) {
+        let picture = Picture::new(6, 3, vec![100; 54]).unwrap();
+        (picture, LabelMap::new(6, 3, [0, 0, 15, 15, 15, 15].repeat(3)).unwrap())
+    }
+
+    #[test]
+    fn the_background_stays_the_border_is_light_and_the_inside_is_tinted() {
+        let (picture, labels) = scene();
+        let out = Overlay { opacity: 0.5, outline: Some(1), tint_background: false }
+            .draw(&picture, &labels, &ClassTable::voc())
+            .unwrap();
+        let row: Vec<_> = out.rgb[..18].chunks(3).map(|p| [p[0], p[1], p[2]]).collect();
+        assert_eq!(row[..2], [[100; 3]; 2]);
+        assert_eq!(row[2], [220, 185, 185], "192 and 128 taken 45 % of the way to white");
+        assert_eq!(row[3], [146, 114, 114]);
+        let none = Overlay { opacity: 0.0, outline: Some(0), tint_background: true }
+            .draw(&picture, &labels, &ClassTable::voc())
+            .unwrap();
+        assert_eq!(none, picture);
+        let full = Overlay { opacity: 1.0, outline: Some(0), tint_background: true }
+            .draw(&picture, &labels, &ClassTable::voc())
+            .unwrap();
+        assert_eq!((&full.rgb[..3], &full.rgb[6..9]), (&[0u8, 0, 0][..], &[192u8, 128, 128][..]));
+    }
+
+    #[test]
+    fn mismatches_are_refused() {
+        let (picture, labels) = scene();
+        let other = LabelMap::new(3, 6, vec![0; 18]).unwrap();
+        let table = ClassTable::voc();
+        assert!(Overlay::default().draw(&picture, &other, &table).is_err());
+        assert!(Overlay { opacity: 1.5, ..Overlay::default() }.draw(&picture, &labels, &table).is_err());
+        assert!(cut_out(&picture, &labels, &table, &[], Some(&[0.5; 3]), BACKDROP).is_err());
+        let error = cut_out(&picture, &labels, &ClassTable::cityscapes(), &[], None, BACKDROP).unwrap_err();
+        assert!(error.to_string().contains("name the classes"), "{error}");
+        assert!(foreground(&[0.5; 4], 3, &[0]).is_err() && foreground(&[0.5; 3], 3, &[3]).is_err());
+    }
+
+    #[test]
+    fn cut_outs_are_hard_by_labels_and_soft_by_probabilities() {
+        let (picture, labels) = scene();
+        let hard = cut_out(&picture, &labels, &ClassTable::voc(), &[], None, BACKDROP).unwrap();
+        assert_eq!(hard.alpha.unwrap()[..6], [0, 0, 255, 255, 255, 255]);
+        let none = cut_out(&picture, &labels, &ClassTable::voc(), &[12], None, BACKDROP).unwrap();
+        assert!(none.alpha.unwrap().iter().all(|&a| a == 0));
+        let p = [0.0, 0.2, 0.35, 0.5, 0.8, 1.0].repeat(3);
+        let soft = cut_out(&picture, &labels, &ClassTable::voc(), &[], Some(&p), BACKDROP).unwrap();
+        assert_eq!(soft.alpha.unwrap()[..6], [0, 0, 40, 128, 255, 255]);
+        assert_eq!(foreground(&[0.2, 0.3, 0.5, 0.9, 0.1, 0.0], 3, &[1, 2]).unwrap(), [0.8, 0.1]);
+    }
+
+    #[test]
+    fn a_cut_out_keeps_the_photos_own_transparency_and_colours() {
+        let (mut picture, labels) = scene();
+        for (alpha, tolerance) in [(255u8, 0), (200, 1), (100, 2), (40, 4)] {
+            picture.rgb = [20, 127, 250].map(|v| mix(v, 127, alpha)).repeat(18);
+            picture.alpha = Some(vec![alpha; 18]);
+            let out = cut_out(&picture, &labels, &ClassTable::voc(), &[], None, BACKDROP).unwrap();
+            assert_eq!(out.alpha.unwrap()[..6], [0, 0, alpha, alpha, alpha, alpha]);
+            for (got, wanted) in out.rgb[..3].iter().zip([20u8, 127, 250]) {
+                assert!(got.abs_diff(wanted) <= tolerance, "alpha {alpha}: {got} instead of {wanted}");
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Class names and display colours: [`ClassTable`], how it is read from `classes.txt`, and colours for classes that have none.
+
+use crate::error::{Error, Result, error};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Names that mark a label as no class: its pixels count in no score.
+const IGNORED_NAMES: &[&str] = &["ignore", "ignored", "unlabelled", "unlabeled", "void"];
+
+/// The names and display colours of a network's or a data set's classes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Raw")]
+pub struct ClassTable {
+    /// Names, by class number.
+    pub names: Vec<String>,
+    /// Display colours (sRGB), by class number; as many as names.
+    pub colours: Vec<[u8; 3]>,
+    /// Labels that occur in masks and are no class.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<IgnoredLabel>,
+}
+
+/// A label of masks that is no class ("ignore", "unlabelled"): left out of losses and scores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoredLabel {
+    /// The value in masks.
+    pub label: u16,
+    /// Its name.
+    pub name: String,
+    /// Its display colour.
+    pub colour: [u8; 3],
+}
+
+/// What is read from JSON before it is checked.
+#[derive(Deserialize)]
+struct Raw {
+    names: Vec<String>,
+    colours: Vec<[u8; 3]>,
+    #[serde(default)]
+    ignored: Vec<IgnoredLabel>,
+}
+
+impl TryFrom<Raw> for ClassTable {
+    type Error = Error;
+
+    fn try_from(raw: Raw) -> Result<Self> {
+        Ok(Self { ignored: raw.ignored, ..Self::new(raw.names, raw.colours)? })
+    }
+}
+
+impl ClassTable {
+    /// A table from names and colours. Errors where there is no class, or not one colour for each name.
+    pub fn new(names: Vec<String>, colours: Vec<[u8; 3]>) -> Result<Self> {
+        if names.len() != colours.len() {
+            return Err(error!(Config, "{} class names, but {} colours", names.len(), colours.len()));
+        }
+        if names.is_empty() {
+            return Err(error!(Config, "a class table with no classes"));
+        }
+        Ok(Self { names, colours, ignored: Vec::new() })
+    }
+
+    /// `n` nameless classes ("class 0", ...) in colours that can be told apart.
+    pub fn generic(n: usize) -> Self {
+        let names = (0..n).map(|i| format!("class {i}")).collect();
+        Self { names, colours: (0..n).map(distinct).collect(), ignored: Vec::new() }
+    }
+
+    /// Number of classes, ignored labels not counted.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there is no class.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The name of a label; "class N" for one that the table does not know.
+    pub fn name(&self, label: usize) -> String {
+        match (self.names.get(label), self.ignored_label(label)) {
+            (_, Some(ignored)) => ignored.name.clone(),
+            (Some(name), None) => name.clone(),
+            (None, None) => format!("class {label}"),
+        }
+    }
+
+    /// The colour of a label; VOC's for one that the table does not know.
+    pub fn colour(&self, label: usize) -> [u8; 3] {
+        match (self.colours.get(label), self.ignored_label(label)) {
+            (_, Some(ignored)) => ignored.colour,
+            (Some(&colour), None) => colour,
+            (None, None) => voc_colour(label),
+        }
+    }
+
+    fn ignored_label(&self, label: usize) -> Option<&IgnoredLabel> {
+        self.ignored.iter().find(|i| usize::from(i.label) == label)
+    }
+
+    /// The class that is called "background", where there is one: overlays leave it as it is, cut-outs make it transparent.
+    pub fn background(&self) -> Option<usize> {
+        self.names.iter().position(|n| n.eq_ignore_ascii_case("background"))
+    }
+
+    /// The class of this name, case ignored.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|n| n.eq_ignore_ascii_case(name))
+    }
+
+    /// The values of masks that are no class.
+    pub fn ignored_values(&self) -> Vec<u32> {
+        self.ignored.iter().map(|i| u32::from(i.label)).collect()
+    }
+
+    /// Reads a `classes.txt`: see [`ClassTable::parse`]. Errors name the file and the line.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "could not be read", e))?;
+        Self::parse(&text).map_err(|e| e.file(path))
+    }
+
+    /// A table from lines of number, name and colour, such as `7 car 128 128 128`. Names may hold blanks; empty lines and lines
+    /// that begin with `#` are skipped.
+    ///
+    /// The numbers count up from 0 without a gap. Lines named "ignore", "unlabelled", "unlabeled" or "void" with the number behind
+    /// the last class, or 255, tell of ignored labels. Errors name the line.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (mut names, mut colours, mut ignored) = (Vec::new(), Vec::new(), Vec::<IgnoredLabel>::new());
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (label, name, colour) = parse_line(line)
+                .ok_or_else(|| error!(Data, "`{line}` is not a number, a name and three values 0 to 255"))
+                .map_err(|e| e.at(format!("line {}", index + 1)))?;
+            if IGNORED_NAMES.contains(&name.to_ascii_lowercase().as_str()) && usize::from(label) >= names.len() {
+                ignored.push(IgnoredLabel { label, name, colour });
+            } else if usize::from(label) == names.len() && ignored.is_empty() {
+                names.push(name);
+                colours.push(colour);
+            } else {
+                let next = names.len();
+                return Err(error!(Data, "class {label} where class {next} should follow; ignored labels come last")
+                    .at(format!("line {}", index + 1)));
+            }
+        }
+        Ok(Self { ignored, ..Self::new(names, colours).map_err(|_| error!(Data, "lists no classes"))? })
+    }
+
+    /// 256 colours for a palette PNG: the table's, and VOC's for the values past it.
+    pub fn palette(&self) -> Vec<u8> {
+        (0..256).flat_map(|label| self.colour(label)).collect()
+    }
+}
+
+fn parse_line(line: &str) -> Option<(u16, String, [u8; 3])> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (number, rest) = words.split_first()?;
+    let (name, colour) = rest.split_at_checked(rest.len().checked_sub(3)?)?;
+    if name.is_empty() {
+        return None;
+    }
+    let colour: Vec<u8> = colour.iter().map(|v| v.parse().ok()).collect::<Option<_>>()?;
+    Some((number.parse().ok()?, name.join(" "), colour.try_into().ok()?))
+}
+
+/// The colour of a label in PASCAL VOC's colour map: the label's bits, three at a time, are dealt to red, green and blue from the
+/// highest bit down (`VOClabelcolormap` of the VOC development kit). 0 is black, 255 is (224, 224, 192).
+pub fn voc_colour(label: usize) -> [u8; 3] {
+    let mut colour = [0u8; 3];
+    for (round, shift) in (0..8).rev().enumerate() {
+        for (channel, value) in colour.iter_mut().enumerate() {
+            *value |= ((label >> (3 * round + channel) & 1) as u8) << shift;
+        }
+    }
+    colour
+}
+
+/// Colour `index` of an endless row of colours that can be told apart: hues a golden angle apart in OKLCH, so that neighbours and
+/// near-neighbours in the row lie far from each other, at lightness and chroma that change from one to the next.
+pub fn distinct(index: usize) -> [u8; 3] {
+    const GOLDEN_ANGLE: f64 = 137.507_764_050_037_85;
+    let hue = (25.0 + GOLDEN_ANGLE * index as f64).to_radians();
+    let lightness = [0.66, 0.80, 0.50, 0.72, 0.58][index % 5];
+    let chroma = [0.19, 0.13, 0.16][index % 3];
+    // Less chroma until the colour exists in sRGB: hue and lightness, which tell classes apart, stay.
+    (0..20)
+        .map(|step| oklch(lightness, chroma * (1.0 - f64::from(step) / 20.0), hue))
+        .find(|rgb| rgb.iter().all(|v| (-1e-9..=1.0 + 1e-9).contains(v)))
+        .unwrap_or([lightness; 3])
+        .map(|v| (encode(v) * 255.0).round() as u8)
+}
+
+/// OKLCH to linear sRGB (Björn Ottosson, "A perceptual color space for image processing", 2020).
+fn oklch(lightness: f64, chroma: f64, hue: f64) -> [f64; 3] {
+    let (a, b) = (chroma * hue.cos(), chroma * hue.sin());
+    let l = (lightness + 0.396_337_777_4 * a + 0.215_803_757_3 * b).powi(3);
+    let m = (lightness - 0.105_561_345_8 * a - 0.063_854_172_8 * b).powi(3);
+    let s = (lightness - 0.089_484_177_5 * a - 1.291_485_548_0 * b).powi(3);
+    [
+        4.076_741_662_1 * l - 3.307_711_591_3 * m + 0.230_969_929_2 * s,
+        -1.268_438_004_6 * l + 2.609_757_401_1 * m - 0.341_319_396_5 * s,
+        -0.004_196_086_3 * l - 0.703_418_614_7 * m + 1.707_614_701_0 * s,
+    ]
+}
+
+/// sRGB's transfer curve.
+fn encode(linear: f64) -> f64 {
+    let linear = linear.clamp(0.0, 1.0);
+    if linear <= 0.003_130_8 { 12.92 * linear } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn the_voc_colours_are_the_development_kits() {
+        for (label, colour) in
+            [(0, [0, 0, 0]), (1, [128, 0, 0]), (8, [64, 0, 0]), (15, [192, 128, 128]), (20, [0, 64, 128]), (255, [224, 224, 192])]
+        {
+            assert_eq!(voc_colour(label), colour, "label {label}");
+        }
+    }
+
+    #[test]
+    fn class_files_are_read_with_their_ignored_labels() {
+        let table =
+            ClassTable::parse("# comment\n0 sky 1 2 3\n\n1  traffic  light 4 5 6\n2 unlabelled 0 0 0\n255 ignore 9 9 9\n")
+                .unwrap();
+        assert_eq!(table.names, ["sky", "traffic light"]);
+        assert_eq!(table.colours, [[1, 2, 3], [4, 5, 6]]);
+        assert_eq!(table.ignored_values(), [2, 255]);
+        assert_eq!((table.name(2), table.colour(255)), ("unlabelled".into(), [9, 9, 9]));
+        assert_eq!((table.name(77), table.colour(21)), ("class 77".into(), voc_colour(21)));
+        let json = serde_json::to_string(&table).unwrap();
+        assert_eq!(serde_json::from_str::<ClassTable>(&json).unwrap(), table);
+    }
+
+    #[test]
+    fn bad_class_files_are_refused_with_the_line() {
+        for (text, part) in [
+            ("0 sky 1 2", "line 1"),
+            ("0 sky 1 2 3\n2 car 1 2 3", "class 1 should follow"),
+            ("0 sky 1 2 3\n1 car 1 2 300", "line 2"),
+            ("0 1 2 3", "line 1"),
+            ("x sky 1 2 3", "line 1"),
+            ("# nothing\n", "lists no classes"),
+            ("0 sky 1 2 3\n1 void 0 0 0\n2 car 1 2 3", "line 3"),
+        ] {
+            let error = ClassTable::parse(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Data);
+            assert!(error.to_string().contains(part), "{text:?}: {error}");
+        }
+        assert!(serde_json::from_str::<ClassTable>(r#"{"names":["a"],"colours":[]}"#).is_err());
+    }
+
+    #[test]
+    fn generic_colours_can_be_told_apart() {
+        let colours: Vec<_> = (0..40).map(distinct).collect();
+        let mut least = f64::MAX;
+        for (i, a) in colours.iter().enumerate() {
+            for b in &colours[..i] {
+                least = least.min(a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum::<f64>().sqrt());
+            }
+        }
+        assert!(least > 18.0, "two of the first forty colours are {least:.1} apart");
+        let first: Vec<_> = (0..256).map(distinct).collect::<std::collections::HashSet<_>>().into_iter().collect();
+        assert!(first.len() > 250, "{} different colours of 256", first.len());
+    }
+}

@@ -1,0 +1,212 @@
+//! What a picture file says of itself before anything is decoded: its kind, how many frames it holds, whether it is cut short.
+//!
+//! The decoders do not tell these (a JPEG decoder fills a missing half with grey and calls it success), so the containers are
+//! walked here. Nothing is allocated, and no length found in a file is trusted beyond the end of the bytes.
+
+use crate::error::{Result, error};
+use image::ImageFormat;
+use image::metadata::Orientation;
+
+/// What was found in the container.
+#[derive(Debug)]
+pub(super) struct Probe {
+    pub format: ImageFormat,
+    /// Frames of an animation; 1 for a still picture.
+    pub frames: usize,
+    /// Pages of a TIFF; 1 for others.
+    pub pages: usize,
+    /// The file ends before its own structure does.
+    pub truncated: bool,
+    /// A JPEG that keeps all coefficients in memory while decoding.
+    pub progressive: bool,
+    /// Of a PNG's `eXIf` chunk, which the decoder misses where it stands behind the pixels.
+    pub orientation: Option<Orientation>,
+}
+
+/// Kinds of file that people take for pictures and that are not read, by their first bytes.
+const FOREIGN: &[(usize, &[u8], &str)] = &[
+    (4, b"ftypavi", "an AVIF picture"),
+    (4, b"ftyphei", "a HEIC picture"),
+    (4, b"ftyphev", "a HEIC picture"),
+    (4, b"ftypmif1", "a HEIF picture"),
+    (4, b"ftypmsf1", "a HEIF picture"),
+    (4, b"ftypcrx", "a camera's raw picture"),
+    (4, b"ftyp", "a video"),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
+    (0, b"\xff\x0a", "a JPEG XL picture"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
+    (0, b"8BPS", "a Photoshop document"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"\x1aE\xdf\xa3", "a video"),
+    (0, b"RIFF", "a RIFF file that is no WebP picture"),
+    (0, b"<svg", "an SVG drawing"),
+    (0, b"<?xml", "an XML file (perhaps an SVG drawing)"),
+    (0, b"<!DOCTYPE", "a web page"),
+    (0, b"<html", "a web page"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+];
+
+/// Looks at a file's content. `name` only helps where the content is silent: TGA has no signature.
+pub(super) fn probe(bytes: &[u8], name: &str) -> Result<Probe> {
+    let mut found =
+        Probe { format: format_of(bytes, name)?, frames: 1, pages: 1, truncated: false, progressive: false, orientation: None };
+    match found.format {
+        ImageFormat::Jpeg => jpeg(bytes, &mut found),
+        ImageFormat::Png => png(bytes, &mut found),
+        ImageFormat::Gif => gif(bytes, &mut found),
+        ImageFormat::WebP => webp(bytes, &mut found),
+        ImageFormat::Tiff => tiff(bytes, &mut found),
+        _ => {}
+    }
+    Ok(found)
+}
+
+fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat> {
+    use ImageFormat::*;
+    let advice = "convert it to PNG or JPEG";
+    match image::guess_format(bytes) {
+        Ok(format @ (Png | Jpeg | Gif | WebP | Bmp | Tiff | Pnm | Qoi)) => return Ok(format),
+        Ok(other) => {
+            let kind = other.extensions_str().first().map_or("unknown".into(), |e| e.to_uppercase());
+            return Err(error!(Picture, "holds {kind}, which is not read").advice(advice));
+        }
+        Err(_) if bytes.starts_with(b"II+\0") || bytes.starts_with(b"MM\0+") => return Ok(Tiff),
+        Err(_) => {}
+    }
+    for (at, magic, what) in FOREIGN {
+        if bytes.get(*at..).is_some_and(|rest| rest.starts_with(magic)) {
+            return Err(error!(Picture, "is {what}, which is not read").advice(advice));
+        }
+    }
+    let extension = name.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase()).unwrap_or_default();
+    if matches!(extension.as_str(), "tga" | "icb" | "vda" | "vst") {
+        return Ok(Tga);
+    }
+    Err(error!(Picture, "is no picture of a kind that is read")
+        .advice("give a PNG, JPEG, GIF, WebP, BMP, TIFF, PNM, QOI or TGA file"))
+}
+
+fn u16_be(bytes: &[u8], at: usize) -> Option<usize> {
+    Some(usize::from(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?)))
+}
+
+fn u32_be(bytes: &[u8], at: usize) -> Option<usize> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize)
+}
+
+fn u32_le(bytes: &[u8], at: usize) -> Option<usize> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize)
+}
+
+/// Walks the segments up to the end-of-image marker. A picture without one was cut short.
+fn jpeg(bytes: &[u8], found: &mut Probe) {
+    let mut at = 2;
+    found.truncated = true;
+    while let Some(skip) = bytes.get(at..).and_then(|rest| rest.windows(2).position(|w| w[0] == 0xff && is_marker(w[1]))) {
+        let marker = bytes[at + skip + 1];
+        at += skip + 2;
+        match marker {
+            0xd9 => {
+                found.truncated = false;
+                return;
+            }
+            0x01 | 0xd8 => {}
+            _ => {
+                let Some(length) = u16_be(bytes, at) else { return };
+                if matches!(marker, 0xc2 | 0xc6 | 0xca | 0xce) {
+                    found.progressive = true;
+                }
+                at += length.max(2);
+            }
+        }
+    }
+}
+
+/// Whether a byte behind 0xff makes a marker: not a stuffed 0xff, fill, or a restart in the middle of the data.
+fn is_marker(byte: u8) -> bool {
+    !matches!(byte, 0x00 | 0xff | 0xd0..=0xd7)
+}
+
+fn png(bytes: &[u8], found: &mut Probe) {
+    let mut at = 8;
+    let mut seen_pixels = false;
+    while let (Some(length), Some(kind)) = (u32_be(bytes, at), bytes.get(at + 4..at + 8)) {
+        let data = at + 8..(at + 8).saturating_add(length);
+        match kind {
+            b"IDAT" => seen_pixels = true,
+            // An animation's header counts only in front of the pixels.
+            b"acTL" if !seen_pixels => found.frames = u32_be(bytes, at + 8).unwrap_or(1).max(1),
+            b"eXIf" => found.orientation = bytes.get(data.clone()).and_then(Orientation::from_exif_chunk),
+            b"IEND" => return,
+            _ => {}
+        }
+        at = data.end.saturating_add(4);
+    }
+    found.truncated = true;
+}
+
+fn gif(bytes: &[u8], found: &mut Probe) {
+    let table = |flags: u8| if flags & 0x80 != 0 { 3usize << ((flags & 7) + 1) } else { 0 };
+    let sub_blocks = |mut at: usize| -> Option<usize> {
+        loop {
+            let length = usize::from(*bytes.get(at)?);
+            at += 1 + length;
+            if length == 0 {
+                return Some(at);
+            }
+        }
+    };
+    let mut frames = 0;
+    let mut walk = || -> Option<()> {
+        let mut at = 13 + table(*bytes.get(10)?);
+        loop {
+            match *bytes.get(at)? {
+                0x2c => {
+                    at = sub_blocks(at + 11 + table(*bytes.get(at + 9)?))?;
+                    frames += 1;
+                }
+                0x21 => at = sub_blocks(at + 2)?,
+                _ => return Some(()),
+            }
+        }
+    };
+    // A file without its last byte, but with a whole frame, is a picture all the same.
+    found.truncated = walk().is_none() && frames == 0;
+    found.frames = frames.max(1);
+}
+
+fn webp(bytes: &[u8], found: &mut Probe) {
+    let Some(size) = u32_le(bytes, 4) else { return found.truncated = true };
+    found.truncated = size.saturating_add(8) > bytes.len();
+    let (mut at, mut frames) = (12usize, 0);
+    while let (Some(kind), Some(length)) = (bytes.get(at..at.saturating_add(4)), u32_le(bytes, at.saturating_add(4))) {
+        frames += usize::from(kind == b"ANMF");
+        at = at.saturating_add(8).saturating_add(length).saturating_add(length & 1);
+        if at > bytes.len() {
+            break;
+        }
+    }
+    found.frames = frames.max(1);
+}
+
+/// Counts the directories of a classic TIFF; a big one counts as one page.
+fn tiff(bytes: &[u8], found: &mut Probe) {
+    let big_endian = bytes.starts_with(b"MM");
+    let short = |at: usize| {
+        let pair: [u8; 2] = bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
+        Some(usize::from(if big_endian { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) }))
+    };
+    let long = |at: usize| if big_endian { u32_be(bytes, at) } else { u32_le(bytes, at) };
+    if short(2) != Some(42) {
+        return;
+    }
+    let (mut next, mut pages) = (long(4), 0);
+    // The bound breaks chains that bite their own tail.
+    while let (Some(at @ 1..), true) = (next, pages < 1000) {
+        let Some(entries) = short(at) else { break };
+        pages += 1;
+        next = long(at + 2 + 12 * entries);
+    }
+    found.pages = pages.max(1);
+}

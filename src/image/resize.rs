@@ -1,0 +1,226 @@
+//! The size at which a picture enters the network, and the resampling that takes it there.
+
+use super::decode::Picture;
+use crate::error::{Error, ErrorKind, Result, error};
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+/// The grey that fills a picture up to the network's size: next to 0 after `x / 127.5 - 1`. Where a device normalises into a
+/// padded tensor it writes 0 itself; this value is for canvases of bytes.
+pub const PAD: u8 = 127;
+
+/// The largest side that a rule may name.
+const MAX_SIDE: usize = 65_535;
+
+/// How the size at which a picture enters the network is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SizeRule {
+    /// The picture's own size, whatever it is: odd or even, square or not.
+    Native,
+    /// The long side becomes `n`, the shape is kept, and the right or the bottom is padded to `n` x `n`, as DeepLab's mobile
+    /// networks were trained.
+    LongSide(usize),
+    /// The picture is scaled, with its shape kept, to the largest size that fits into `w` x `h`, and padded at the right or the
+    /// bottom to exactly that. It is never stretched: the networks know objects in their true proportions.
+    Exact {
+        /// Width in pixels.
+        w: usize,
+        /// Height in pixels.
+        h: usize,
+    },
+}
+
+impl FromStr for SizeRule {
+    type Err = Error;
+
+    /// `native`, a long side such as `513`, or a width and height such as `640x480`.
+    fn from_str(text: &str) -> Result<Self> {
+        let bad =
+            || error!(Usage, "`{text}` is no size").advice("write `native`, a long side such as 513, or a size such as 640x480");
+        let side = |digits: &str| match digits.parse() {
+            Ok(n) if (1..=MAX_SIDE).contains(&n) && digits.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
+            Ok(n) if n > MAX_SIDE => Err(error!(Usage, "a side of {n} pixels is more than {MAX_SIDE}")),
+            _ => Err(bad()),
+        };
+        match text.to_ascii_lowercase().as_str() {
+            "native" => Ok(SizeRule::Native),
+            text => match text.split_once('x') {
+                Some((w, h)) => Ok(SizeRule::Exact { w: side(w)?, h: side(h)? }),
+                None => Ok(SizeRule::LongSide(side(text)?)),
+            },
+        }
+    }
+}
+
+impl fmt::Display for SizeRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SizeRule::Native => f.write_str("native"),
+            SizeRule::LongSide(n) => write!(f, "{n}"),
+            SizeRule::Exact { w, h } => write!(f, "{w}x{h}"),
+        }
+    }
+}
+
+/// The sizes that a picture passes through, all as (width, height).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fit {
+    /// The picture's own size, to which labels return.
+    pub source: (usize, usize),
+    /// The size to which the picture is scaled; it lies in the top left corner of the padded size.
+    pub scaled: (usize, usize),
+    /// The size of the network's input.
+    pub padded: (usize, usize),
+}
+
+impl SizeRule {
+    /// The sizes for a picture of `width` x `height`.
+    ///
+    /// The side that follows is rounded to the nearest, halves up, and is never less than 1.
+    pub fn fit(self, width: usize, height: usize) -> Fit {
+        let source = (width, height);
+        let (w, h) = match self {
+            SizeRule::Native => return Fit { source, scaled: source, padded: source },
+            SizeRule::LongSide(n) => (n, n),
+            SizeRule::Exact { w, h } => (w, h),
+        };
+        let follow = |of: usize, to: usize, from: usize| ((2 * of * to + from) / (2 * from).max(1)).max(1);
+        // Which side meets its bound first: w / width against h / height.
+        let scaled =
+            if w * height <= h * width { (w, follow(height, w, width).min(h)) } else { (follow(width, h, height).min(w), h) };
+        Fit { source, scaled, padded: (w, h) }
+    }
+}
+
+impl Fit {
+    /// Whether the picture enters as it is.
+    pub fn is_identity(&self) -> bool {
+        self.source == self.scaled && self.scaled == self.padded
+    }
+
+    /// The picture's pixels at the scaled size, `[h, w, 3]`, not padded. Borrowed where nothing is to be done.
+    ///
+    /// Errors where `picture` is not of the size that this was computed for.
+    pub fn scale<'a>(&self, picture: &'a Picture) -> Result<Cow<'a, [u8]>> {
+        if (picture.width, picture.height) != self.source {
+            let ((w, h), (pw, ph)) = (self.source, (picture.width, picture.height));
+            return Err(error!(Usage, "the sizes were computed for a picture of {w} x {h} pixels, this one has {pw} x {ph}"));
+        }
+        resample(&picture.rgb, self.source, self.scaled)
+    }
+
+    /// The picture's pixels at the padded size, `[h, w, 3]`, with [`PAD`] at the right and the bottom.
+    pub fn scale_and_pad<'a>(&self, picture: &'a Picture) -> Result<Cow<'a, [u8]>> {
+        let scaled = self.scale(picture)?;
+        if self.scaled == self.padded {
+            return Ok(scaled);
+        }
+        let ((w, h), (pw, ph)) = (self.scaled, self.padded);
+        let mut out = vec![PAD; 3 * pw * ph];
+        for y in 0..h {
+            out[3 * y * pw..][..3 * w].copy_from_slice(&scaled[3 * y * w..][..3 * w]);
+        }
+        Ok(Cow::Owned(out))
+    }
+}
+
+/// Scales `[h, w, 3]` bytes from one (width, height) to another.
+///
+/// Bilinear with antialiasing: enlarging takes the usual two by two neighbours, at half-pixel centres; shrinking widens the triangle
+/// to the scale, so that every pixel of the source counts. That is what Pillow's `resize(..., BILINEAR)` and torchvision's
+/// `antialias=True` do (equal to Pillow within one step of 255), and not what OpenCV or a plain `interpolate` do.
+///
+/// Errors where the bytes are not of the size stated, or a side is 0 or past 2^32.
+pub fn resample(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Cow<'_, [u8]>> {
+    let wrong = |what: String| Error::new(ErrorKind::Usage, what);
+    let side = |n: usize| u32::try_from(n).ok().filter(|&n| n > 0).ok_or_else(|| wrong(format!("a side of {n} pixels")));
+    let (fw, fh, tw, th) = (side(from.0)?, side(from.1)?, side(to.0)?, side(to.1)?);
+    if from.0.checked_mul(from.1).and_then(|n| n.checked_mul(3)) != Some(rgb.len()) {
+        return Err(wrong(format!("{fw} x {fh} pixels in RGB cannot be made of {} bytes", rgb.len())));
+    }
+    if from == to {
+        return Ok(Cow::Borrowed(rgb));
+    }
+    let source = ImageRef::new(fw, fh, rgb, PixelType::U8x3).map_err(|e| wrong("resampling".into()).source(e))?;
+    let mut target = Image::new(tw, th, PixelType::U8x3);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
+    Resizer::new().resize(&source, &mut target, &options).map_err(|e| wrong("resampling".into()).source(e))?;
+    Ok(Cow::Owned(target.into_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rules_are_read_and_printed() {
+        for (text, rule) in [
+            ("native", SizeRule::Native),
+            ("513", SizeRule::LongSide(513)),
+            ("640x480", SizeRule::Exact { w: 640, h: 480 }),
+            ("1x65535", SizeRule::Exact { w: 1, h: 65535 }),
+        ] {
+            assert_eq!(text.parse::<SizeRule>().unwrap(), rule);
+            assert_eq!(rule.to_string(), text);
+        }
+        assert_eq!("NATIVE".parse::<SizeRule>().unwrap(), SizeRule::Native);
+        assert_eq!("640X480".parse::<SizeRule>().unwrap(), SizeRule::Exact { w: 640, h: 480 });
+        for text in ["", "0", "x", "640x", "x480", "0x5", "-3", "+3", "1.5", "3x4x5", "65536", "99999999999999999999", "513 "] {
+            let error = text.parse::<SizeRule>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn known_sizes() {
+        let long = |w, h| SizeRule::LongSide(513).fit(w, h);
+        assert_eq!(long(500, 375).scaled, (513, 385), "384.75 is rounded up");
+        assert_eq!(long(375, 500).scaled, (385, 513));
+        assert_eq!(long(500, 375).padded, (513, 513));
+        assert_eq!(long(513, 513), Fit { source: (513, 513), scaled: (513, 513), padded: (513, 513) });
+        assert_eq!(long(100_000, 3).scaled, (513, 1), "never less than a pixel");
+        let exact = SizeRule::Exact { w: 640, h: 480 };
+        assert_eq!(exact.fit(1000, 1000).scaled, (480, 480));
+        assert_eq!(exact.fit(1000, 100).scaled, (640, 64));
+        assert!(SizeRule::Native.fit(97, 61).is_identity());
+    }
+
+    #[test]
+    fn padding_is_grey_and_right_and_below() {
+        let picture = Picture::new(4, 2, (0..24).map(|v| v * 10).collect()).unwrap();
+        let fit = SizeRule::Exact { w: 4, h: 3 }.fit(4, 2);
+        let padded = fit.scale_and_pad(&picture).unwrap();
+        assert_eq!(padded[..24], picture.rgb[..]);
+        assert_eq!(padded[24..], [PAD; 12]);
+        let other = Picture::new(2, 2, vec![0; 12]).unwrap();
+        assert_eq!(fit.scale(&other).unwrap_err().kind(), ErrorKind::Usage);
+    }
+
+    proptest! {
+        #[test]
+        fn a_fit_lies_inside_touches_a_bound_and_keeps_the_shape(w in 1usize..5000, h in 1usize..5000, tw in 1usize..3000, th in 1usize..3000) {
+            for rule in [SizeRule::LongSide(tw), SizeRule::Exact { w: tw, h: th }] {
+                let Fit { source, scaled: (sw, sh), padded: (pw, ph) } = rule.fit(w, h);
+                prop_assert_eq!(source, (w, h));
+                prop_assert!(sw >= 1 && sh >= 1 && sw <= pw && sh <= ph);
+                prop_assert!(sw == pw || sh == ph);
+                // The side that follows is within half a pixel of the true shape.
+                let scale = f64::min(pw as f64 / w as f64, ph as f64 / h as f64);
+                let near = |got: usize, from: usize| (got as f64 - (from as f64 * scale).max(1.0)).abs() <= 0.5 + 1e-9;
+                prop_assert!(near(sw, w) && near(sh, h));
+            }
+        }
+
+        #[test]
+        fn resampling_keeps_a_flat_picture_flat(w in 1usize..40, h in 1usize..40, tw in 1usize..40, th in 1usize..40, v in 0u8..=255) {
+            let source = vec![v; 3 * w * h];
+            let out = resample(&source, (w, h), (tw, th)).unwrap();
+            prop_assert_eq!(out.len(), 3 * tw * th);
+            prop_assert!(out.iter().all(|&o| o == v));
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The way back: labels and probabilities of the network's input to the size of the source.
+
+use super::resize::Fit;
+use crate::error::{Result, error};
+use rayon::prelude::*;
+
+impl Fit {
+    /// Labels at the padded size, `[h, w]`, to the source's size: the padding is cropped, then each pixel of the source takes
+    /// the nearest label, with pixel centres at halves: column `x` of `W` takes column `floor((x + 1/2) * w / W)`, computed in whole
+    /// numbers.
+    ///
+    /// Errors where the number of labels is not the padded size's.
+    pub fn restore_labels<T: Copy + Send + Sync>(&self, labels: &[T]) -> Result<Vec<T>> {
+        self.check(labels.len(), 1)?;
+        let ((pw, _), (sw, sh), (w, h)) = (self.padded, self.scaled, self.source);
+        let columns: Vec<usize> = (0..w).map(|x| nearest(x, sw, w)).collect();
+        let rows = (0..h).into_par_iter().flat_map_iter(|y| {
+            let row = &labels[nearest(y, sh, h) * pw..][..sw];
+            columns.iter().map(move |&x| row[x])
+        });
+        Ok(rows.collect())
+    }
+
+    /// Values at the padded size, `[h, w, channels]`, to the source's size: the padding is cropped, then bilinear interpolation
+    /// with pixel centres at halves, clamped at the scaled picture's border so that no padding flows in.
+    ///
+    /// Interpolated probabilities still add up to 1. Errors where the number of values is not the padded size's.
+    pub fn restore_values(&self, values: &[f32], channels: usize) -> Result<Vec<f32>> {
+        self.check(values.len(), channels)?;
+        let ((pw, _), (sw, sh), (w, h)) = (self.padded, self.scaled, self.source);
+        let columns: Vec<_> = (0..w).map(|x| neighbours(x, sw, w)).collect();
+        let mut out = vec![0.0; w * h * channels];
+        out.par_chunks_mut((w * channels).max(1)).enumerate().for_each(|(y, out)| {
+            let (above, below, ty) = neighbours(y, sh, h);
+            let (above, below) = (&values[above * pw * channels..], &values[below * pw * channels..]);
+            for (&(left, right, tx), out) in columns.iter().zip(out.chunks_exact_mut(channels)) {
+                for (c, out) in out.iter_mut().enumerate() {
+                    let (l, r) = (left * channels + c, right * channels + c);
+                    let upper = above[l] + (above[r] - above[l]) * tx;
+                    let lower = below[l] + (below[r] - below[l]) * tx;
+                    *out = upper + (lower - upper) * ty;
+                }
+            }
+        });
+        Ok(out)
+    }
+
+    fn check(&self, found: usize, channels: usize) -> Result<()> {
+        let (w, h) = self.padded;
+        if channels == 0 || found != w * h * channels {
+            return Err(error!(Usage, "a map of {w} x {h} pixels with {channels} channels cannot be made of {found} values"));
+        }
+        Ok(())
+    }
+}
+
+/// `floor((at + 1/2) * from / to)`.
+fn nearest(at: usize, from: usize, to: usize) -> usize {
+    (2 * at + 1) * from / (2 * to)
+}
+
+/// The two samples around `(at + 1/2) * from / to - 1/2`, and the second one's weight.
+fn neighbours(at: usize, from: usize, to: usize) -> (usize, usize, f32) {
+    // In units of 1 / (2 to), to stay exact where a pixel falls on a pixel.
+    let position = ((2 * at + 1) * from).saturating_sub(to);
+    let first = (position / (2 * to)).min(from - 1);
+    let weight = (position - first * 2 * to) as f32 / (2 * to) as f32;
+    (first, (first + 1).min(from - 1), weight.min(1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::SizeRule;
+    use proptest::prelude::*;
+
+    #[test]
+    fn labels_that_were_enlarged_by_two_are_taken_at_the_centres() {
+        let fit = Fit { source: (2, 1), scaled: (4, 2), padded: (5, 3) };
+        #[rustfmt::skip]
+        let labels = [
+            1, 2, 3, 4, 9,
+            5, 6, 7, 8, 9,
+            9, 9, 9, 9, 9,
+        ];
+        // Columns 0 and 1 sit at 1.0 and 3.0 of the enlarged row: the pixel that begins there; the row at 1.0.
+        assert_eq!(fit.restore_labels(&labels).unwrap(), [6, 8]);
+        let fit = Fit { source: (4, 2), scaled: (2, 1), padded: (2, 2) };
+        assert_eq!(fit.restore_labels(&[3u8, 4, 9, 9]).unwrap(), [3, 3, 4, 4, 3, 3, 4, 4]);
+    }
+
+    #[test]
+    fn values_are_interpolated_at_the_centres_and_never_from_the_padding() {
+        let fit = Fit { source: (4, 1), scaled: (2, 1), padded: (3, 2) };
+        let padding = f32::NAN;
+        let out = fit.restore_values(&[0.0, 1.0, padding, padding, padding, padding], 1).unwrap();
+        assert_eq!(out, [0.0, 0.25, 0.75, 1.0]);
+    }
+
+    #[test]
+    fn a_map_of_the_wrong_size_is_refused() {
+        let fit = SizeRule::LongSide(8).fit(4, 2);
+        assert!(fit.restore_labels(&[0u8; 63]).is_err());
+        assert!(fit.restore_values(&[0.0; 64], 0).is_err());
+        assert!(fit.restore_values(&[0.0; 64], 2).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn the_nearest_label_agrees_with_fractions(from in 1usize..4000, to in 1usize..4000, at in 0usize..4000) {
+            let at = at % to;
+            // The interval [got, got + 1) holds the centre: got <= (at + 1/2) * from / to < got + 1.
+            let got = nearest(at, from, to);
+            let centre = (at as u128 * 2 + 1) * from as u128;
+            prop_assert!(got < from);
+            prop_assert!(got as u128 * 2 * to as u128 <= centre && centre < (got as u128 + 1) * 2 * to as u128);
+        }
+
+        #[test]
+        fn interpolation_agrees_with_a_naive_oracle(w in 1usize..9, h in 1usize..9, tw in 1usize..9, th in 1usize..9, pad in 0usize..3, seed in 0u64..1000) {
+            let fit = Fit { source: (tw, th), scaled: (w, h), padded: (w + pad, h + pad) };
+            let pw = w + pad;
+            let value = |y: usize, x: usize, c: usize| ((seed as usize * 31 + y * 17 + x * 7 + c * 3) % 23) as f32;
+            let mut map = Vec::new();
+            for y in 0..h + pad {
+                for x in 0..pw {
+                    map.extend((0..2).map(|c| if y < h && x < w { value(y, x, c) } else { f32::NAN }));
+                }
+            }
+            let got = fit.restore_values(&map, 2).unwrap();
+            for y in 0..th {
+                for x in 0..tw {
+                    for c in 0..2 {
+                        let at = |i: usize, from: usize, to: usize| {
+                            let p = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).clamp(0.0, from as f64 - 1.0);
+                            (p.floor() as usize, p.ceil() as usize, p - p.floor())
+                        };
+                        let ((y0, y1, ty), (x0, x1, tx)) = (at(y, h, th), at(x, w, tw));
+                        let v = |y, x| f64::from(value(y, x, c));
+                        let wanted = (v(y0, x0) * (1.0 - tx) + v(y0, x1) * tx) * (1.0 - ty) + (v(y1, x0) * (1.0 - tx) + v(y1, x1) * tx) * ty;
+                        let got = f64::from(got[(y * tw + x) * 2 + c]);
+                        prop_assert!((got - wanted).abs() < 1e-4, "{} instead of {}", got, wanted);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn an_identity_returns_the_same(w in 1usize..20, h in 1usize..20) {
+            let fit = SizeRule::Native.fit(w, h);
+            let labels: Vec<u32> = (0..(w * h) as u32).collect();
+            prop_assert_eq!(fit.restore_labels(&labels).unwrap(), labels.clone());
+            let values: Vec<f32> = labels.iter().map(|&v| v as f32).collect();
+            prop_assert_eq!(fit.restore_values(&values, 1).unwrap(), values);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Pictures to files.
+
+use super::decode::Picture;
+use crate::error::{Result, error};
+use crate::files::atomic_write;
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::webp::WebPEncoder;
+use image::{ExtendedColorType, ImageEncoder, ImageError};
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+
+/// Quality of JPEG files, of 100: text and thin lines stay clean.
+const JPEG_QUALITY: u8 = 92;
+
+impl Picture {
+    /// Writes the picture: `.png`, `.webp` (both without loss) or `.jpg`/`.jpeg`, by the name's ending. Where `alpha` is set it is
+    /// written too, which JPEG cannot.
+    ///
+    /// The file appears whole or not at all. Errors name the file: another ending, transparency in a JPEG, too large for the
+    /// format, or it cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let (data, colour) = self.interleaved();
+        let (w, h) = (self.width as u32, self.height as u32);
+        match extension.as_str() {
+            "png" => atomic_write(path, |writer| self.write_png(writer, &data).map_err(Into::into)),
+            "webp" => {
+                atomic_write(path, |writer| WebPEncoder::new_lossless(writer).write_image(&data, w, h, colour).map_err(to_io))
+            }
+            "jpg" | "jpeg" if self.alpha.is_some() => {
+                Err(error!(Picture, "JPEG holds no transparency").file(path).advice("write a .png or .webp"))
+            }
+            "jpg" | "jpeg" => atomic_write(path, |writer| {
+                JpegEncoder::new_with_quality(writer, JPEG_QUALITY).write_image(&data, w, h, colour).map_err(to_io)
+            }),
+            _ => Err(error!(Picture, "pictures are written as .png, .jpg or .webp").file(path)),
+        }
+    }
+
+    fn interleaved(&self) -> (Cow<'_, [u8]>, ExtendedColorType) {
+        match &self.alpha {
+            None => (Cow::Borrowed(&self.rgb), ExtendedColorType::Rgb8),
+            Some(alpha) => {
+                let pixels = self.rgb.chunks_exact(3).zip(alpha);
+                (pixels.flat_map(|(p, &a)| [p[0], p[1], p[2], a]).collect(), ExtendedColorType::Rgba8)
+            }
+        }
+    }
+
+    fn write_png(&self, writer: impl io::Write, data: &[u8]) -> Result<(), png::EncodingError> {
+        let mut encoder = png::Encoder::new(writer, self.width as u32, self.height as u32);
+        encoder.set_color(if self.alpha.is_some() { png::ColorType::Rgba } else { png::ColorType::Rgb });
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.set_compression(png::Compression::Fast);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(data)?;
+        writer.finish()
+    }
+}
+
+fn to_io(error: ImageError) -> io::Error {
+    match error {
+        ImageError::IoError(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::decode;
+
+    #[test]
+    fn pictures_come_back_as_they_were_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let rgb: Vec<u8> = (0..3 * 20 * 10).map(|i| (i * 7 % 256) as u8).collect();
+        let mut picture = Picture::new(20, 10, rgb).unwrap();
+        for name in ["a.png", "a.webp"] {
+            let path = folder.path().join(name);
+            picture.save(&path).unwrap();
+            assert_eq!(decode(&path).unwrap(), picture, "{name}");
+        }
+        picture.rgb.fill(77);
+        picture.save(folder.path().join("a.JPG")).unwrap();
+        assert!(decode(folder.path().join("a.JPG")).unwrap().rgb.iter().all(|v| v.abs_diff(77) <= 1));
+        picture.alpha = Some((0..200).map(|i| i as u8).collect());
+        let path = folder.path().join("b.png");
+        picture.save(&path).unwrap();
+        assert_eq!(decode(&path).unwrap().alpha, picture.alpha);
+    }
+
+    #[test]
+    fn other_endings_and_transparent_jpegs_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut picture = Picture::new(1, 1, vec![0; 3]).unwrap();
+        let error = picture.save(folder.path().join("a.bmp")).unwrap_err().to_string();
+        assert!(error.contains("a.bmp") && error.contains(".png"), "{error}");
+        picture.alpha = Some(vec![0]);
+        let error = picture.save(folder.path().join("a.jpg")).unwrap_err().to_string();
+        assert!(error.contains("a.jpg") && error.contains("transparency"), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
