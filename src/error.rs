@@ -99,6 +99,12 @@ impl Error {
         self.0.kind
     }
 
+    /// Whether output was written to a reader that had gone away.
+    pub fn is_broken_pipe(&self) -> bool {
+        let source = self.0.source.as_deref().and_then(|s| s.downcast_ref::<std::io::Error>());
+        source.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
     /// An I/O error on `path`.
     pub fn io(path: impl AsRef<Path>, doing: &'static str, source: std::io::Error) -> Self {
         Self::new(ErrorKind::Io, doing).file(path).source(source)

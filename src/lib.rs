@@ -1,5 +1,6 @@
 //! DeepLabv3+ semantic segmentation on any GPU, through wgpu and WGSL compute shaders.
 
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod eval;
@@ -12,8 +13,11 @@ pub mod models;
 pub mod ops;
 pub mod passes;
 pub mod plan;
+pub mod segmenter;
 pub mod tensor;
 pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};
+pub use gpu::DeviceChoice;
+pub use segmenter::{Model, Segmentation, Segmenter};
 pub use tensor::{DType, Data, Shape, Tensor, TensorType};

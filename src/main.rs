@@ -1,2 +1,7 @@
 //! The command line's entry: exit codes only.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    atrous::cli::main()
+}

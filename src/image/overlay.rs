@@ -115,7 +115,7 @@ pub fn cut_out(
 
 /// Sums the probabilities of the kept classes over `[pixels, channels]`: what [`cut_out`] takes for a soft edge.
 pub fn foreground(probabilities: &[f32], channels: usize, keep: &[usize]) -> Result<Vec<f32>> {
-    if channels == 0 || probabilities.len() % channels != 0 || keep.iter().any(|&k| k >= channels) {
+    if channels == 0 || !probabilities.len().is_multiple_of(channels) || keep.iter().any(|&k| k >= channels) {
         return Err(error!(
             Usage,
             "{} probabilities are not {channels} for each pixel, or {keep:?} are not among them",

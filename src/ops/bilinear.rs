@@ -192,7 +192,9 @@ mod tests {
 
     #[test]
     fn windows_agree_with_the_formula_in_double_precision() {
-        for (from, to, padded, scaled) in [(33, 500, 513, 513), (33, 375, 513, 385), (65, 4000, 513, 513), (5, 7, 9, 3), (1, 4, 1, 1)] {
+        for (from, to, padded, scaled) in
+            [(33, 500, 513, 513), (33, 375, 513, 385), (65, 4000, 513, 513), (5, 7, 9, 3), (1, 4, 1, 1)]
+        {
             for align_corners in [false, true] {
                 let axis = Axis::windowed(from, to, padded, scaled, align_corners);
                 for d in 0..to {

@@ -113,7 +113,7 @@ impl Conv2d {
             let expected = w.w.saturating_mul(self.groups);
             return Err(error!(Graph, "expected {expected} input channels, got {} (input {x}, kernel {w})", x.c));
         }
-        if w.c % self.groups != 0 {
+        if !w.c.is_multiple_of(self.groups) {
             return Err(error!(Graph, "{} output channels cannot be split into {} groups", w.c, self.groups));
         }
         let extent = |size: usize, before: usize, after: usize, k: usize, s: usize, d: usize| {

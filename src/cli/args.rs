@@ -1,0 +1,98 @@
+//! Arguments that several commands share, and how commands print.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::DeviceChoice;
+use crate::segmenter::Model;
+use crate::weights::dialects::Wanted;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Which device runs the work.
+#[derive(Debug, clap::Args)]
+pub(super) struct DeviceArgs {
+    /// auto (a real GPU, else the processor), cpu, gpu, an index of `atrous devices`, or backend:name such as vulkan:llvmpipe
+    #[arg(long, default_value = "auto", value_name = "DEVICE", env = "ATROUS_DEVICE")]
+    pub device: DeviceChoice,
+}
+
+/// Which network.
+#[derive(Debug, clap::Args)]
+pub(super) struct ModelArgs {
+    /// Weight file: .safetensors, .pth or .pt, of any dialect (see `atrous inspect`)
+    #[arg(short, long, value_name = "FILE")]
+    pub weights: PathBuf,
+
+    /// The code base whose names the file has, where they do not tell it themselves
+    #[arg(long, value_name = "NAME")]
+    pub dialect: Option<String>,
+
+    /// Output stride to run the weights at: smaller is finer and slower [default: the network's own]
+    #[arg(long, value_name = "8|16|32")]
+    pub output_stride: Option<usize>,
+
+    /// Fail unless the network has so many classes
+    #[arg(long, value_name = "N")]
+    pub classes: Option<usize>,
+}
+
+impl ModelArgs {
+    pub(super) fn open(&self) -> Result<Model> {
+        let wanted = Wanted { classes: self.classes, dialect: self.dialect.as_deref() };
+        let model = Model::open_as(&self.weights, wanted)?;
+        match self.output_stride {
+            Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(&self.weights)),
+            None => Ok(model),
+        }
+    }
+}
+
+/// Writes text to standard output; colours go where it is no terminal.
+pub(super) fn print(text: &str) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| Error::new(ErrorKind::Io, "standard output cannot be written").source(e))
+}
+
+/// Writes a value as JSON, indented, to standard output.
+pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::new(ErrorKind::Io, "the report cannot be written as JSON").source(e))?;
+    print(&format!("{text}\n"))
+}
+
+/// Rows as a table: columns aligned, the ones in `right` to the right.
+pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().enumerate().map(|(c, cell)| match right.contains(&c) {
+            true => format!("{cell:>0$}", widths[c]),
+            false => format!("{cell:<0$}", widths[c]),
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// 1234567 as "1,234,567".
+pub(super) fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, d) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(d);
+    }
+    out
+}
+
+/// Bytes as mebibytes.
+pub(super) fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}

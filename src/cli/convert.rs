@@ -1,0 +1,101 @@
+//! `atrous import` and `atrous export`: weights from one dialect and format to another.
+
+use super::args::{print, thousands};
+use crate::error::{Result, error};
+use crate::segmenter::Model;
+use crate::weights::dialects::{self, Wanted};
+use crate::weights::{FloatDType, Wrap, write_pth, write_safetensors};
+use std::path::{Path, PathBuf};
+
+/// Reads weights of any dialect and writes them in the program's own
+#[derive(Debug, clap::Args)]
+pub(super) struct ImportArgs {
+    /// Weight file: .safetensors, .pth or .pt
+    input: PathBuf,
+
+    /// Safetensors file to write
+    output: PathBuf,
+
+    /// The code base whose names the file has, where they do not tell it themselves
+    #[arg(long, value_name = "NAME")]
+    dialect: Option<String>,
+
+    /// Numbers in the file: f32 is exact, f16 and bf16 take half the space
+    #[arg(long, default_value = "f32", value_name = "TYPE")]
+    dtype: Numbers,
+}
+
+/// Writes weights under the names of another code base
+#[derive(Debug, clap::Args)]
+pub(super) struct ExportArgs {
+    /// Weight file of any dialect
+    input: PathBuf,
+
+    /// File to write: .safetensors, or .pth/.pt for `torch.load`
+    output: PathBuf,
+
+    /// The code base whose names to write
+    #[arg(long, value_name = "NAME")]
+    dialect: String,
+
+    /// Numbers in the file: f32 is exact, f16 and bf16 take half the space
+    #[arg(long, default_value = "f32", value_name = "TYPE")]
+    dtype: Numbers,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Numbers {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<Numbers> for FloatDType {
+    fn from(numbers: Numbers) -> Self {
+        match numbers {
+            Numbers::F32 => FloatDType::F32,
+            Numbers::F16 => FloatDType::F16,
+            Numbers::Bf16 => FloatDType::BF16,
+        }
+    }
+}
+
+pub(super) fn import(args: &ImportArgs) -> Result<()> {
+    let model = Model::open_as(&args.input, Wanted { classes: None, dialect: args.dialect.as_deref() })?;
+    convert(&model, &args.output, "atrous", args.dtype.into())
+}
+
+pub(super) fn export(args: &ExportArgs) -> Result<()> {
+    convert(&Model::open(&args.input)?, &args.output, &args.dialect, args.dtype.into())
+}
+
+fn convert(model: &Model, output: &Path, dialect: &str, dtype: FloatDType) -> Result<()> {
+    let stored = dialects::store(&model.config, &model.weights, dialect).map_err(|e| e.file(&model.path))?;
+    let count: u64 = stored.tensors.iter().map(|(_, _, data)| data.len() as u64).sum();
+    let tensors = stored.tensors.len();
+    match output.extension().and_then(|e| e.to_str()) {
+        Some("safetensors") => write_safetensors(output, stored.tensors, &stored.metadata, dtype)?,
+        Some("pth" | "pt") => {
+            // VainF's and jfzhang95's loaders look for the weights under a key.
+            let key = match dialect {
+                "vainf" => Some("model_state"),
+                "jfzhang95" => Some("state_dict"),
+                _ => None,
+            };
+            let wrap = key.map(|key| Wrap { key, metadata: &stored.metadata });
+            write_pth(output, stored.tensors, wrap, dtype)?;
+        }
+        _ => {
+            return Err(error!(Usage, "the ending tells the format")
+                .file(output)
+                .advice("name the file *.safetensors, *.pth or *.pt"));
+        }
+    }
+    print(&format!(
+        "{} ({}) -> {} ({dialect}): {tensors} tensors, {} numbers\n",
+        model.path.display(),
+        model.dialect,
+        output.display(),
+        thousands(count)
+    ))
+}

@@ -1,0 +1,81 @@
+//! `atrous infer`: raw tensors in and out.
+
+use super::args::{DeviceArgs, ModelArgs};
+use super::tensors;
+use crate::error::{Result, error};
+use crate::exec::{Device, Runner};
+use crate::models::{Network, Outputs};
+use crate::passes;
+use crate::segmenter::Model;
+use crate::tensor::Tensor;
+use crate::weights::{FloatDType, WeightFile};
+use std::path::PathBuf;
+
+/// Runs a network on raw tensors
+///
+/// The input file holds a tensor `input` [N, C, H, W] f32, already normalised. The output file holds `logits`, the classifier's
+/// scores before the last upsampling, and `logits_full`, the scores at the input's size, [N, classes, H, W] both.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    /// Safetensors file that holds `input`
+    #[arg(short, long, value_name = "FILE")]
+    input: PathBuf,
+
+    /// Safetensors file to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+
+    /// Also writes the activations of these nodes or stages (see `atrous inspect --ops`)
+    #[arg(long, value_name = "NODE,...", value_delimiter = ',')]
+    keep: Vec<String>,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let model = args.model.open()?;
+    let file = WeightFile::open(&args.input)?;
+    let input = tensors::read(&file, "input")?;
+    let outputs = activations(&model, &input, &args.keep, &args.device)?;
+    tensors::write(&args.output, &outputs, FloatDType::F32)
+}
+
+/// Runs a model on `input`: `logits` and `logits_full` (for a bare backbone `features`) and the activations of the nodes or stages in
+/// `keep`, by name, in this order.
+pub(super) fn activations(model: &Model, input: &Tensor, keep: &[String], how: &DeviceArgs) -> Result<Vec<(String, Tensor)>> {
+    let wanted = Outputs { logits_full: model.config.head.is_some(), ..Outputs::default() };
+    let mut network = model.network(input.shape(), &wanted)?;
+    for name in keep {
+        keep_node(&mut network, name)?;
+    }
+    let graph = passes::optimise(network.graph)?;
+    let device = Device::open(&how.device)?;
+    log::info!("running on {device}");
+    let runner = Runner::new(&device, graph)?;
+    let results = runner.run(&[("input", input)])?;
+    Ok(runner.graph().outputs().iter().map(|(name, _)| name.clone()).zip(results).collect())
+}
+
+/// Makes a node or stage an output. Errors name those that come close.
+pub(super) fn keep_node(network: &mut Network, name: &str) -> Result<()> {
+    let stage = network.stages.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+    let node = || network.graph.find_node(name).map(|n| n.outputs[0]);
+    match stage.or_else(node) {
+        Some(value) => {
+            network.graph.output(name, value);
+            Ok(())
+        }
+        None => {
+            let last = name.rsplit('.').next().unwrap_or(name);
+            let close: Vec<&str> =
+                network.graph.nodes().iter().map(|n| n.name.as_str()).filter(|n| n.contains(last)).take(5).collect();
+            let close = if close.is_empty() { String::new() } else { format!("; names like it: {}", close.join(", ")) };
+            Err(error!(Usage, "the network has no node or stage `{name}`")
+                .advice(format!("`atrous inspect --ops` lists them{close}")))
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The command line: one file a command. Help, completions and man pages come from the same definitions.
+
+mod args;
+mod convert;
+mod devices;
+mod docs;
+mod infer;
+mod inspect;
+mod segment;
+mod tensors;
+mod verify;
+
+use crate::error::{ErrorKind, Result};
+use clap::{CommandFactory, Parser, Subcommand};
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  atrous segment photo.jpg --weights deeplab.safetensors -o out.png
+  atrous segment holiday/ --weights deeplab.safetensors -o masks/ --style mask
+  atrous inspect deeplab.pth --ops
+  atrous devices
+
+A GPU is used where there is one, else the processor: see `atrous devices`.";
+
+/// DeepLabv3+ semantic segmentation on any GPU, without Python and without CUDA.
+#[derive(Debug, Parser)]
+#[command(name = "atrous", version, propagate_version = true, after_help = EXAMPLES, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Says more: once for progress of the work, twice for details
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Finds what is in pictures and writes masks, overlays or cut-outs
+    Segment(segment::Args),
+    /// Lists the devices of this machine, their limits, and which one is taken by itself
+    Devices(devices::Args),
+    /// Shows what a weight file holds: network, classes, layers, costs, memory
+    Inspect(inspect::Args),
+    /// Reads weights of any dialect and writes them in the program's own
+    Import(convert::ImportArgs),
+    /// Writes weights under the names of another code base
+    Export(convert::ExportArgs),
+    /// Runs a network on raw tensors
+    Infer(infer::Args),
+    /// Compares activations with a reference, node by node, and names the first that differs
+    Verify(verify::Args),
+    /// Writes a completion script for a shell to standard output
+    Completions(docs::CompletionArgs),
+    /// Writes man pages into a folder
+    Man(docs::ManArgs),
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = ["warn", "info", "debug"][usize::from(cli.verbose.min(2))];
+    let filter = if cli.verbose > 2 { "debug".to_owned() } else { format!("error,atrous={level}") };
+    let env = env_logger::Env::default().filter_or("ATROUS_LOG", filter);
+    env_logger::Builder::from_env(env).format_timestamp(None).format_target(false).init();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that went away (`atrous devices | head -1`) is no failure.
+        Err(e) if e.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(e) => {
+            let style = anstyle::AnsiColor::Red.on_default().bold();
+            anstream::eprintln!("{style}error{style:#}: {e}");
+            ExitCode::from(if e.kind() == ErrorKind::Usage { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Segment(args) => segment::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Import(args) => convert::import(&args),
+        Command::Export(args) => convert::export(&args),
+        Command::Infer(args) => infer::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Completions(args) => docs::completions(&args, Cli::command()),
+        Command::Man(args) => docs::man(&args, Cli::command()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,215 @@
+//! The way in for programs: a model, a device, pictures in, labels out.
+
+mod model;
+
+pub use model::Model;
+
+use crate::error::{ErrorKind, Result, error};
+use crate::exec::{Device, Runner};
+use crate::gpu::DeviceChoice;
+use crate::graph::Graph;
+use crate::image::{Fit, LabelMap, Picture, SizeRule};
+use crate::models::{Outputs, PadRule};
+use crate::ops::{Resize, UpsampleArgmax, Window};
+use crate::tensor::{Data, Shape, Tensor, TensorType};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Prepared networks are kept for so many picture sizes; the one that was not used for longest goes first.
+const KEPT: usize = 3;
+
+/// What [`Segmenter::segment`] is to compute besides the labels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Wants {
+    /// The softmax probability of each pixel's class.
+    pub confidence: bool,
+    /// The softmax probabilities of all classes: four bytes for each class and pixel.
+    pub probabilities: bool,
+}
+
+/// The result for one picture, at the picture's own size.
+#[derive(Debug, Clone)]
+pub struct Segmentation {
+    /// The class of each pixel.
+    pub labels: LabelMap,
+    /// `[height * width]`, where asked for.
+    pub confidence: Option<Vec<f32>>,
+    /// `[1, height, width, classes]`, where asked for.
+    pub probabilities: Option<Tensor>,
+    /// The sizes that the picture passed through.
+    pub fit: Fit,
+    /// Time from the upload of the picture to the scores.
+    pub network_time: Duration,
+    /// Time of the last upsampling and the choice of classes.
+    pub labels_time: Duration,
+}
+
+/// A bounded list of prepared graphs, least recently used first.
+type Prepared<K> = Mutex<VecDeque<(K, Arc<Runner>)>>;
+
+/// A model on a device, ready for pictures of any size.
+///
+/// ```no_run
+/// use atrous::image::{SizeRule, decode};
+/// use atrous::{DeviceChoice, Model, Segmenter};
+///
+/// let segmenter = Segmenter::new(Model::open("deeplab.safetensors")?, &DeviceChoice::Auto)?;
+/// let picture = decode("street.jpg")?;
+/// let found = segmenter.segment(&picture, SizeRule::Native)?;
+/// found.labels.write("street.png", &segmenter.model().class_table())?;
+/// # Ok::<(), atrous::Error>(())
+/// ```
+pub struct Segmenter {
+    model: Model,
+    choice: DeviceChoice,
+    device: Mutex<Device>,
+    networks: Prepared<Fit>,
+    finishers: Prepared<(Shape, Fit, Wants)>,
+}
+
+impl Segmenter {
+    /// Opens the device that `choice` names.
+    ///
+    /// # Errors
+    /// Where no adapter fits, or the model has no classes (a bare backbone).
+    pub fn new(model: Model, choice: &DeviceChoice) -> Result<Self> {
+        if model.config.head.is_none() {
+            return Err(error!(Weights, "holds a bare backbone, which does not segment").file(&model.path));
+        }
+        let device = Mutex::new(Device::open(choice)?);
+        let (networks, finishers) = (Mutex::default(), Mutex::default());
+        Ok(Self { model, choice: choice.clone(), device, networks, finishers })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The device in use.
+    pub fn device(&self) -> Device {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The size rule that the model was made for, where its weights say so; else the picture's own size.
+    pub fn usual_size(&self) -> SizeRule {
+        let how = &self.model.config.preprocess;
+        match (how.pad, how.size) {
+            (PadRule::Square, Some(n)) => SizeRule::LongSide(n),
+            _ => SizeRule::Native,
+        }
+    }
+
+    /// Segments one picture. A lost device is opened again once.
+    ///
+    /// # Errors
+    /// Where the picture is too large for the device or too small for the network, or the device fails.
+    pub fn segment(&self, picture: &Picture, size: SizeRule) -> Result<Segmentation> {
+        self.segment_with(picture, size, Wants::default())
+    }
+
+    /// As [`Segmenter::segment`], with more results.
+    ///
+    /// # Errors
+    /// As [`Segmenter::segment`].
+    pub fn segment_with(&self, picture: &Picture, size: SizeRule, wants: Wants) -> Result<Segmentation> {
+        match self.attempt(picture, size, wants) {
+            Err(e) if e.kind() == ErrorKind::DeviceLost => {
+                log::warn!("{e}; opening the device again");
+                lock(&self.networks).clear();
+                lock(&self.finishers).clear();
+                *lock(&self.device) = Device::open(&self.choice)?;
+                self.attempt(picture, size, wants)
+            }
+            done => done,
+        }
+    }
+
+    fn attempt(&self, picture: &Picture, size: SizeRule, wants: Wants) -> Result<Segmentation> {
+        let fit = size.fit(picture.width, picture.height);
+        let network = self.network(fit)?;
+        let pixels = Data::U8(fit.scale(picture)?.into_owned());
+        let input = Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), pixels)?;
+        let started = Instant::now();
+        let logits = network.run(&[("picture", &input)])?.swap_remove(0);
+        let network_time = started.elapsed();
+
+        let started = Instant::now();
+        let finisher = self.finisher(logits.shape(), fit, wants)?;
+        let mut results = finisher.run(&[("logits", &logits)])?.into_iter();
+        let labels = LabelMap::from_tensor(&results.next().expect("invariant: the labels are the first output"), 0)?;
+        let confidence = wants.confidence.then(|| results.next()).flatten().map(|t| t.f32().to_vec());
+        let probabilities = wants.probabilities.then(|| results.next()).flatten();
+        let labels_time = started.elapsed();
+        Ok(Segmentation { labels, confidence, probabilities, fit, network_time, labels_time })
+    }
+
+    /// Picture to scores, for one pair of sizes.
+    fn network(&self, fit: Fit) -> Result<Arc<Runner>> {
+        cached(&self.networks, fit, || {
+            let ((w, h), (scaled_w, scaled_h)) = (fit.padded, fit.scaled);
+            let outputs = Outputs { picture: Some((scaled_h, scaled_w)), ..Outputs::default() };
+            let graph = self.model.graph(Shape::new(1, h, w, 3), &outputs)?;
+            Runner::new(&self.device(), graph)
+        })
+    }
+
+    /// Scores to labels at the picture's own size: one interpolation from the scores' grid straight to the source's pixels, padding
+    /// left out. Results past the device's limits are computed on the processor.
+    fn finisher(&self, logits: Shape, fit: Fit, wants: Wants) -> Result<Arc<Runner>> {
+        cached(&self.finishers, (logits, fit, wants), || {
+            let graph = finishing_graph(logits, fit, self.model.config.head.as_ref().is_some_and(|h| h.align_corners), wants)?;
+            match Runner::new(&self.device(), graph.clone()) {
+                Err(e) if matches!(e.kind(), ErrorKind::OutOfMemory | ErrorKind::Shader) => {
+                    log::info!("{e}; the labels are computed on the processor");
+                    Runner::new(&Device::Cpu, graph)
+                }
+                done => done,
+            }
+        })
+    }
+}
+
+fn finishing_graph(logits: Shape, fit: Fit, align_corners: bool, wants: Wants) -> Result<Graph> {
+    let mut graph = Graph::new();
+    let input = graph.input("logits", TensorType::f32(logits));
+    let (w, h) = fit.source;
+    let window = Some(Window { padded: (fit.padded.1, fit.padded.0), scaled: (fit.scaled.1, fit.scaled.0) });
+    let op = UpsampleArgmax { h, w, align_corners, window, confidence: wants.confidence };
+    let mut root = graph.root();
+    let results = root.upsample_argmax("labels", input, op)?;
+    let probabilities = match wants.probabilities {
+        true => {
+            let full = root.op("scores", Resize { h, w, align_corners, window }, &[input])?;
+            Some(root.softmax("probabilities", full)?)
+        }
+        false => None,
+    };
+    for (name, value) in ["labels", "confidence"].into_iter().zip(results) {
+        graph.output(name, value);
+    }
+    if let Some(value) = probabilities {
+        graph.output("probabilities", value);
+    }
+    Ok(graph)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn cached<K: PartialEq + Copy>(table: &Prepared<K>, key: K, make: impl FnOnce() -> Result<Runner>) -> Result<Arc<Runner>> {
+    let mut table = lock(table);
+    if let Some(at) = table.iter().position(|(k, _)| *k == key) {
+        let found = table.remove(at).expect("invariant: just found there");
+        table.push_back(found);
+    } else {
+        // Room is made first, so that the memory of both is never needed at once.
+        while table.len() >= KEPT {
+            table.pop_front();
+        }
+        table.push_back((key, Arc::new(make()?)));
+    }
+    Ok(table.back().expect("invariant: just pushed").1.clone())
+}

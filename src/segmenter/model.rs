@@ -1,0 +1,82 @@
+//! A network with its weights, as it comes from a file.
+
+use crate::error::Result;
+use crate::graph::{Graph, Weights};
+use crate::image::ClassTable;
+use crate::models::{Config, Network, Outputs, build_network};
+use crate::passes;
+use crate::tensor::Shape;
+use crate::weights::WeightFile;
+use crate::weights::dialects::{self, Wanted};
+use std::path::{Path, PathBuf};
+
+/// A network's configuration and weights.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// What is built.
+    pub config: Config,
+    /// Parameters by our names.
+    pub weights: Weights,
+    /// Whose names the file had.
+    pub dialect: &'static str,
+    /// Where it came from.
+    pub path: PathBuf,
+}
+
+impl Model {
+    /// Reads a weight file of any dialect and format (safetensors, `.pth`).
+    ///
+    /// # Errors
+    /// Where the file is damaged, its names are nobody's, or its tensors do not fit the network.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_as(path, Wanted::default())
+    }
+
+    /// As [`Model::open`], for a caller who knows the dialect or the number of classes.
+    ///
+    /// # Errors
+    /// As [`Model::open`], and where the file is not what the caller says.
+    pub fn open_as(path: impl AsRef<Path>, wanted: Wanted) -> Result<Self> {
+        let file = WeightFile::open(&path)?;
+        let loaded = dialects::load(&file, wanted)?;
+        let path = path.as_ref().to_owned();
+        Ok(Self { config: loaded.config, weights: loaded.weights, dialect: loaded.dialect, path })
+    }
+
+    /// The same weights with another output stride (8, 16 or 32).
+    ///
+    /// # Errors
+    /// Where the network cannot have it.
+    pub fn with_output_stride(mut self, output_stride: usize) -> Result<Self> {
+        self.config = self.config.with_output_stride(output_stride)?;
+        Ok(self)
+    }
+
+    /// Names and colours of the classes: the file's names where it has them, else the usual table for that number of classes.
+    pub fn class_table(&self) -> ClassTable {
+        let mut table = ClassTable::for_classes(self.config.classes().unwrap_or(0));
+        let names = self.config.head.as_ref().map(|h| h.class_names.as_slice()).unwrap_or_default();
+        if names.len() == table.names.len() {
+            table.names = names.to_vec();
+        }
+        table
+    }
+
+    /// The graph for an input `[N, H, W, C]`, with its weights, not yet optimised: stages can still be asked for by their names.
+    ///
+    /// # Errors
+    /// Where the input does not fit the network, or the weights do not.
+    pub fn network(&self, input: Shape, outputs: &Outputs) -> Result<Network> {
+        let mut network = build_network(&self.config, input, outputs)?;
+        network.graph.bind(&self.weights).map_err(|e| e.file(&self.path))?;
+        Ok(network)
+    }
+
+    /// The optimised graph for an input `[N, H, W, C]`.
+    ///
+    /// # Errors
+    /// As [`Model::network`].
+    pub fn graph(&self, input: Shape, outputs: &Outputs) -> Result<Graph> {
+        passes::optimise(self.network(input, outputs)?.graph)
+    }
+}
