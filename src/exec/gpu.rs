@@ -1,21 +1,15 @@
 //! The device executor: everything is recorded once; a run uploads, replays one compute pass in one submit, and reads back.
 
 use super::Choose;
+use super::record::{Recorded, Recorder};
 use crate::error::{Error, ErrorKind, Result, error};
-use crate::gpu::{Gpu, Pipeline, pack, unpack};
+use crate::gpu::{Gpu, pack, unpack};
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::Packing;
-use crate::ops::kernel::{Dispatch, Extent, Kernel, KernelContext, Layout, Operand};
+use crate::ops::kernel::{Kernel, KernelContext, Layout, Operand};
 use crate::plan::Plan;
 use crate::tensor::Tensor;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-
-/// A dispatch with everything bound.
-struct Recorded {
-    pipeline: Arc<Pipeline>,
-    bind_group: wgpu::BindGroup,
-    groups: (u32, u32),
-}
 
 struct Readback {
     from: wgpu::Buffer,
@@ -34,16 +28,6 @@ pub(super) struct GpuRunner {
     running: Mutex<()>,
 }
 
-/// A dispatch whose operands are known, before the uniform blocks have their buffer.
-struct Pending {
-    pipeline: Arc<Pipeline>,
-    buffers: Vec<(u32, wgpu::Buffer)>,
-    /// Binding, offset and bytes in the buffer of all the uniform blocks.
-    params: Option<(u32, u64, u64)>,
-    groups: (u32, u32),
-    node: usize,
-}
-
 impl GpuRunner {
     pub(super) fn new(gpu: Arc<Gpu>, graph: &Graph, choose: &mut dyn Choose) -> Result<Self> {
         let plan = Plan::new(graph);
@@ -55,22 +39,14 @@ impl GpuRunner {
         let scratch = scratch_buffers(&gpu, &chosen)?;
         let labels = chosen.iter().map(|(node, kernel)| (*node, kernel.label.clone())).collect();
 
-        let (mut pending, mut uniforms) = (Vec::new(), Vec::new());
+        let mut recorder = Recorder::new(&gpu);
         for (index, kernel) in &chosen {
             let node = &graph.nodes()[*index];
             for dispatch in &kernel.dispatches {
-                let buffer = |operand| operand_buffer(&gpu, graph, &plan, node, operand, &slots, &scratch);
-                let made = prepare(&gpu, dispatch, buffer, &mut uniforms).map_err(|e| e.at(format!("node `{}`", node.name)))?;
-                pending.push(Pending { node: *index, ..made });
+                recorder.add(&node.name, dispatch, |o| operand_buffer(&gpu, graph, &plan, node, o, &slots, &scratch))?;
             }
         }
-        let uniform = gpu.buffer(
-            "sizes of all dispatches",
-            uniforms.len() as u64,
-            wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-        )?;
-        gpu.queue.write_buffer(&uniform, 0, &uniforms);
-        let steps = pending.iter().map(|p| bind(&gpu, graph, p, &uniform)).collect::<Result<_>>()?;
+        let steps = recorder.finish()?;
 
         let place = |v: ValueId| plan.places[v.index()].expect("invariant: inputs and outputs have places");
         let inputs = graph.inputs().map(|(_, v)| slots[place(v).slot].clone()).collect();
@@ -105,9 +81,7 @@ impl GpuRunner {
             let mut pass =
                 encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("run"), timestamp_writes: None });
             for step in &self.steps {
-                pass.set_pipeline(&step.pipeline.raw);
-                pass.set_bind_group(0, &step.bind_group, &[]);
-                pass.dispatch_workgroups(step.groups.0, step.groups.1, 1);
+                step.dispatch(&mut pass);
             }
         }
         for output in &self.outputs {
@@ -221,79 +195,5 @@ fn operand_buffer(
         Operand::Input(i) => of_value(node.inputs[i], i),
         Operand::Output(i) => of_value(node.outputs[i], i),
         Operand::Scratch(i) => Ok(scratch[i].clone()),
-    }
-}
-
-fn prepare(
-    gpu: &Gpu,
-    dispatch: &Dispatch,
-    buffer: impl Fn(Operand) -> Result<wgpu::Buffer>,
-    uniforms: &mut Vec<u8>,
-) -> Result<Pending> {
-    let pipeline = gpu.pipeline(&dispatch.variant)?;
-    let reflection = &pipeline.reflection;
-    let buffers = reflection.operands(dispatch)?.into_iter().map(|(b, o)| Ok((b, buffer(o)?))).collect::<Result<Vec<_>>>()?;
-    let bytes = reflection.params_bytes(dispatch)?;
-    let params = reflection.params.as_ref().map(|p| {
-        let align = gpu.device.limits().min_uniform_buffer_offset_alignment as usize;
-        uniforms.resize(uniforms.len().next_multiple_of(align), 0);
-        let offset = uniforms.len() as u64;
-        uniforms.extend(&bytes);
-        (p.binding, offset, u64::from(p.size))
-    });
-    let groups = match dispatch.extent {
-        Extent::Groups(groups) => groups,
-        Extent::Threads(threads) => threads.div_ceil(u64::from(reflection.group_size)),
-    };
-    let groups = wrap(groups, gpu.caps().max_groups).map_err(|e| e.at(format!("dispatch of {}", dispatch.variant)))?;
-    Ok(Pending { pipeline, buffers, params, groups, node: 0 })
-}
-
-/// Splits a long row of workgroups over two dimensions. Shaders count `x + y * num_workgroups.x` and guard the end.
-fn wrap(groups: u64, limit: u32) -> Result<(u32, u32)> {
-    let limit = u64::from(limit);
-    let x = groups.clamp(1, limit);
-    let y = groups.div_ceil(x).max(1);
-    if y > limit || groups > u64::from(u32::MAX) {
-        return Err(error!(Shader, "{groups} workgroups are more than the device takes"));
-    }
-    Ok((x as u32, y as u32))
-}
-
-fn bind(gpu: &Gpu, graph: &Graph, pending: &Pending, uniform: &wgpu::Buffer) -> Result<Recorded> {
-    let mut entries: Vec<wgpu::BindGroupEntry> = pending
-        .buffers
-        .iter()
-        .map(|(binding, buffer)| wgpu::BindGroupEntry { binding: *binding, resource: buffer.as_entire_binding() })
-        .collect();
-    if let Some((binding, offset, size)) = pending.params {
-        let size = std::num::NonZeroU64::new(size);
-        let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: uniform, offset, size });
-        entries.push(wgpu::BindGroupEntry { binding, resource });
-    }
-    let name = &graph.nodes()[pending.node].name;
-    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some(name),
-        layout: &pending.pipeline.raw.get_bind_group_layout(0),
-        entries: &entries,
-    });
-    match pollster::block_on(scope.pop()) {
-        None => Ok(Recorded { pipeline: pending.pipeline.clone(), bind_group, groups: pending.groups }),
-        Some(e) => Err(Error::new(ErrorKind::Shader, "the operands do not fit").source(e).at(format!("node `{name}`"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::wrap;
-
-    #[test]
-    fn long_rows_of_workgroups_are_wrapped_and_absurd_ones_refused() {
-        assert_eq!(wrap(0, 65_535).unwrap(), (1, 1));
-        assert_eq!(wrap(65_535, 65_535).unwrap(), (65_535, 1));
-        let (x, y) = wrap(200_000, 65_535).unwrap();
-        assert!(u64::from(x) * u64::from(y) >= 200_000);
-        assert!(wrap(1 << 40, 65_535).is_err());
     }
 }

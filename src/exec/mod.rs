@@ -2,6 +2,7 @@
 
 mod cpu;
 mod gpu;
+pub(crate) mod record;
 
 use crate::error::{Result, error};
 use crate::gpu::{DeviceChoice, Gpu};

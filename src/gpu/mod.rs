@@ -5,6 +5,7 @@ mod buffers;
 mod device;
 mod reflect;
 mod shader;
+mod unroll;
 
 pub use adapter::{AdapterSummary, DeviceChoice, adapters};
 pub use buffers::{pack, unpack};

@@ -1,6 +1,7 @@
 //! Shader assembly: the files under `shaders/`, composed by wesl with a variant's conditions and constants.
 
 use super::reflect::Reflection;
+use super::unroll::unroll;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::kernel::Variant;
 use include_dir::{Dir, include_dir};
@@ -62,7 +63,8 @@ pub fn assemble(variant: &Variant) -> Result<String> {
         compiler.set_feature(feature, true);
     }
     let root = module_path(&format!("package::{}", variant.shader.replace('/', "::")), variant)?;
-    let compiled = compiler.compile(&root).map_err(|e| shader_error(variant, e.to_string()))?;
+    let mut compiled = compiler.compile(&root).map_err(|e| shader_error(variant, e.to_string()))?;
+    unroll(&mut compiled.syntax, variant)?;
     Ok(compiled.to_string())
 }
 
