@@ -38,7 +38,7 @@ pub use safetensors::write_safetensors;
 fn human(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
-        return format!("{bytes} bytes");
+        return format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" });
     }
     let power = (bytes.ilog2() / 10) as usize;
     let value = bytes as f64 / 1024f64.powi(power as i32);
@@ -54,6 +54,7 @@ mod tests {
     fn sizes_are_written_for_readers() {
         for (bytes, text) in [
             (0, "0 bytes"),
+            (1, "1 byte"),
             (1023, "1023 bytes"),
             (1024, "1 KiB"),
             (1536, "1.5 KiB"),

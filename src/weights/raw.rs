@@ -61,7 +61,7 @@ impl RawTensor {
             len.max(span).checked_mul(dtype.size().max(4)).map(|_| (len, span, end))
         };
         let Some((len, span, end)) = extent() else {
-            return Err(at(error!(Weights, "dimensions {dims:?} are past any memory")));
+            return Err(at(error!(Weights, "dimensions {dims:?}, their strides or the offset are past any memory")));
         };
         if end > available {
             let has = human(available);

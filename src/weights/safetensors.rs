@@ -76,7 +76,7 @@ fn check_offsets(tensors: &[(Cow<'_, str>, TensorInfo)], data: u64) -> Result<()
             ));
         }
         if begin > covered {
-            return Err(error!(Weights, "{} bytes before tensor `{name}` belong to no tensor", begin - covered));
+            return Err(error!(Weights, "{} before tensor `{name}` belong to no tensor", human((begin - covered) as u64)));
         }
         (covered, before) = (end, name);
     }

@@ -12,7 +12,9 @@ use zip::read::{ArchiveOffset, Config, HasZipMetadata, OwnedZipFileEntry};
 use zip::{CompressionMethod, ZipArchive, ZipReadOptions};
 
 /// Entries of an archive: one per storage and a few more.
-const MAX_ENTRIES: usize = 1 << 17;
+const MAX_ENTRIES: u64 = 1 << 16;
+/// A zip archive's last record is 22 bytes and a comment of up to 65,535; the locator of the zip64 one is the 20 before it.
+const TAIL: u64 = 20 + 22 + 65_535;
 /// Deflated entries may take this many times the file's length, and [`EXPANSION_EXTRA`] bytes. Weights hardly shrink at all.
 const MAX_EXPANSION: u64 = 16;
 const EXPANSION_EXTRA: u64 = 1 << 20;
@@ -42,13 +44,14 @@ struct Archive<'a> {
 
 impl<'a> Archive<'a> {
     fn open(source: &'a Source) -> Result<Self> {
+        let claimed = claimed_entries(source)?;
+        if claimed > MAX_ENTRIES {
+            return Err(error!(Weights, "the zip archive says that it has {claimed} entries, up to {MAX_ENTRIES} are read"));
+        }
         let damaged = |e| error!(Weights, "the zip archive is damaged, or was cut short").source(e);
         // PyTorch's archives start at the file's first byte: nothing is searched for.
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
         let directory = ZipArchive::with_config(config, BufReader::new(source.cursor())).map_err(damaged)?.metadata();
-        if directory.len() > MAX_ENTRIES {
-            return Err(error!(Weights, "the zip archive lists {} entries", directory.len()));
-        }
         if directory.has_duplicate_names() {
             return Err(error!(Weights, "two entries of the zip archive have the same name"));
         }
@@ -146,6 +149,25 @@ impl<'a> Archive<'a> {
         };
         Ok(Storage { place, len })
     }
+}
+
+/// The number of entries in zip64's records; other archives cannot say a number past [`MAX_ENTRIES`]. The zip crate makes room for
+/// all of them before it reads the first.
+fn claimed_entries(source: &Source) -> Result<u64> {
+    let start = source.len().saturating_sub(TAIL);
+    let tail = source.bytes(start, (source.len() - start) as usize)?;
+    let mut most = 0;
+    for locator in tail.windows(16).filter(|w| w.starts_with(b"PK\x06\x07")) {
+        let at = u64::from_le_bytes(locator[8..].try_into().expect("eight of sixteen bytes"));
+        let mut record = [0; 40];
+        if at.checked_add(40).is_some_and(|end| end <= source.len()) {
+            source.read_at(at, &mut record)?;
+        }
+        if record.starts_with(b"PK\x06\x06") {
+            most = most.max(u64::from_le_bytes(record[32..].try_into().expect("eight of forty bytes")));
+        }
+    }
+    Ok(most)
 }
 
 /// Inflates an entry whose length was checked before.
