@@ -1,0 +1,184 @@
+//! The tree itself: lengths, shaders that nothing uses, documents that name what is not there, paths of somebody's machine.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const LONGEST: usize = 500;
+
+/// Every file of the tree with its path from the root, `/` between the parts. What git ignores is left out.
+fn files() -> Vec<String> {
+    fn walk(folder: &Path, out: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap().map(|e| e.unwrap()) {
+            let name = entry.file_name().into_string().unwrap();
+            let ignored = [".git", "target", "__pycache__"].contains(&name.as_str()) || name.ends_with(".tmp");
+            if ignored || (folder == Path::new(ROOT) && name.starts_with("OUT")) {
+                continue;
+            }
+            match entry.file_type().unwrap().is_dir() {
+                true => walk(&entry.path(), out),
+                false => out.push(entry.path()),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(Path::new(ROOT), &mut found);
+    let relative = |p: PathBuf| p.strip_prefix(ROOT).unwrap().to_str().unwrap().replace('\\', "/");
+    let mut names: Vec<String> = found.into_iter().map(relative).collect();
+    names.sort();
+    names
+}
+
+fn with_ending(endings: &[&str]) -> Vec<String> {
+    files().into_iter().filter(|f| endings.iter().any(|e| f.ends_with(e))).collect()
+}
+
+fn text(file: &str) -> String {
+    fs::read_to_string(Path::new(ROOT).join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+}
+
+#[track_caller]
+fn none(what: &str, problems: &[String]) {
+    assert!(problems.is_empty(), "{what}:\n  {}", problems.join("\n  "));
+}
+
+#[test]
+fn no_source_file_is_longer_than_500_lines() {
+    let sources = with_ending(&[".rs", ".wesl", ".wgsl"]);
+    assert!(sources.contains(&"tests/repository.rs".to_owned()), "the walk does not find this file");
+    let lines = |file: &String| text(file).lines().count();
+    let long: Vec<String> = sources.iter().filter(|f| lines(f) > LONGEST).map(|f| format!("{f}: {}", lines(f))).collect();
+    none("longer than 500 lines", &long);
+}
+
+/// Shaders that operations name, and what those import, and so on.
+#[test]
+fn every_shader_file_is_used_by_an_operation() {
+    let shaders = with_ending(&[".wesl"]);
+    let name = |file: &str| file.trim_start_matches("shaders/").trim_end_matches(".wesl").to_owned();
+    let sources: Vec<String> = with_ending(&[".rs"]).iter().filter(|f| f.starts_with("src/ops/")).map(|f| text(f)).collect();
+    let named = |file: &String| sources.iter().any(|s| s.contains(&format!("\"{}\"", name(file))));
+    let mut reached: BTreeSet<String> = shaders.iter().filter(|f| named(f)).cloned().collect();
+    let mut left: Vec<String> = reached.iter().cloned().collect();
+    while let Some(file) = left.pop() {
+        let code = text(&file);
+        for other in &shaders {
+            let module = format!("package::{}::", name(other).replace('/', "::"));
+            if code.contains(&module) && reached.insert(other.clone()) {
+                left.push(other.clone());
+            }
+        }
+    }
+    let unused: Vec<String> = shaders.into_iter().filter(|f| !reached.contains(f)).collect();
+    none("shaders that nothing uses", &unused);
+}
+
+/// Lines of a document's ```sh blocks, without comments behind commands.
+fn commands(document: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut found = Vec::new();
+    for line in text(document).lines() {
+        if line.starts_with("```") {
+            inside = line == "```sh";
+        } else if inside {
+            found.push(line.split(" #").next().unwrap_or_default().trim().to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_readme_tests_as_the_check_does() {
+    let check = text(".ci/run");
+    let line = check.lines().find_map(|l| l.strip_prefix("part 'tests' ")).expect("a part 'tests' in .ci/run");
+    for document in ["README.md", "CONTRIBUTING.md"] {
+        assert!(
+            commands(document).iter().any(|c| c == line),
+            "{document} has no line `{line}`, which is what .ci/run tests with"
+        );
+    }
+}
+
+#[test]
+fn documents_state_the_compiler_that_the_manifest_asks_for() {
+    let version = env!("CARGO_PKG_RUST_VERSION");
+    for document in ["README.md", "CONTRIBUTING.md"] {
+        assert!(text(document).contains(&format!("Rust {version}")), "{document} does not say `Rust {version}`");
+    }
+}
+
+#[test]
+fn the_readme_names_every_dialect() {
+    let body = text("README.md");
+    let names = atrous::weights::dialects::DIALECTS.iter().map(|d| d.name());
+    let unnamed: Vec<String> = names.filter(|n| !body.contains(&format!("\n| `{n}` |"))).map(str::to_owned).collect();
+    none("dialects without a row in README.md", &unnamed);
+}
+
+#[test]
+fn licences_and_changelog_go_with_the_manifest() {
+    assert_eq!(env!("CARGO_PKG_LICENSE"), "MIT OR Apache-2.0");
+    for file in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        assert!(text("README.md").contains(&format!("({file})")), "README.md does not link {file}");
+    }
+    let changes = text("CHANGELOG.md");
+    let version = format!("## [{}]", env!("CARGO_PKG_VERSION"));
+    assert!(changes.contains(&version) || changes.contains("## [Unreleased]"), "CHANGELOG.md has no `{version}`");
+}
+
+const DOCUMENTS: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/golden/README.md"];
+
+/// `src/..` in backticks, and the targets of relative links.
+#[test]
+fn documents_name_only_files_that_are_there() {
+    let mut problems = Vec::new();
+    for document in DOCUMENTS {
+        let body = text(document);
+        let here = Path::new(document).parent().unwrap();
+        let ticked = body.split('`').skip(1).step_by(2).filter(|t| {
+            let rooted = ["src/", "shaders/", "tests/", "examples/", "benches/", ".ci/"].iter().any(|top| t.starts_with(top));
+            rooted && !t.contains(['*', ' ']) && !t.contains("NAME")
+        });
+        problems.extend(ticked.filter(|t| !Path::new(ROOT).join(t).exists()).map(|t| format!("{document}: `{t}`")));
+        let links = body.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let relative = links.filter(|l| !l.is_empty() && !l.contains("://"));
+        problems.extend(relative.filter(|l| !Path::new(ROOT).join(here).join(l).exists()).map(|l| format!("{document}: ({l})")));
+    }
+    none("not in the tree", &problems);
+}
+
+#[test]
+fn the_architecture_names_every_part_of_the_library() {
+    let body = text("ARCHITECTURE.md");
+    let parts: BTreeSet<String> = with_ending(&[".rs"])
+        .iter()
+        .filter_map(|f| f.strip_prefix("src/"))
+        .map(|f| f.split_once('/').map_or(format!("src/{f}"), |(folder, _)| format!("src/{folder}/")))
+        .filter(|p| !["src/lib.rs", "src/main.rs"].contains(&p.as_str()))
+        .collect();
+    let unnamed: Vec<String> = parts.into_iter().filter(|p| !body.contains(&format!("`{p}`"))).collect();
+    none("parts that ARCHITECTURE.md does not name", &unnamed);
+}
+
+/// Absolute paths that mean something on one machine only: home and temporary folders, and where this tree lies just now.
+#[test]
+fn no_path_of_somebodys_machine_is_in_the_tree() {
+    let mut paths: Vec<String> = ["home", "root", "Users", "tmp"].iter().map(|folder| format!("/{folder}/")).collect();
+    paths.push(format!(r":\{}\", "Users"));
+    // The tree and the folder around it, unless that is the root of everything.
+    let around = Path::new(ROOT).ancestors().take(2).filter(|p| p.parent().is_some());
+    paths.extend(around.map(|p| format!("{}{}", p.display(), std::path::MAIN_SEPARATOR)));
+    let mut problems = Vec::new();
+    for file in files() {
+        // Pictures and tensors are not text.
+        let Ok(body) = fs::read_to_string(Path::new(ROOT).join(&file)) else { continue };
+        for (number, line) in (1..).zip(body.lines()) {
+            // In `a/tmp/b` and `https://host/home/` the folder is in the middle of something else.
+            let absolute = |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-*}$)/".contains(c));
+            let found = paths.iter().find(|p| line.match_indices(p.as_str()).any(|(at, _)| p.starts_with(':') || absolute(at)));
+            problems.extend(found.map(|p| format!("{file}:{number}: {p}")));
+        }
+    }
+    none("paths of one machine", &problems);
+}
