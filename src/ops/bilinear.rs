@@ -60,10 +60,10 @@ impl Axis {
         Self { mul: mul / common, add: add / common, sub: sub / common, den: den / common, last }
     }
 
-    /// Whether shaders, which count in 32 bits, can follow it over `to` outputs.
-    fn fits_u32(&self, to: usize) -> bool {
-        let most = self.mul.saturating_mul(to).saturating_add(self.add);
-        most.max(self.sub).max(self.den) <= u32::MAX as usize
+    /// Whether shaders can follow it. They know the numerator modulo 2^32 and its quotient to within one, so a remainder must be
+    /// told from its neighbours a denominator away.
+    fn fits_u32(&self) -> bool {
+        self.den < 1 << 30
     }
 
     pub(super) fn tap(&self, d: usize) -> Tap {
@@ -76,8 +76,17 @@ impl Axis {
         (0..to).map(|d| self.tap(d)).collect()
     }
 
-    fn params(self, dispatch: Dispatch, names: [&'static str; 5]) -> Dispatch {
-        names.into_iter().zip([self.mul, self.add, self.sub, self.den, self.last]).fold(dispatch, |d, (n, v)| d.param(n, v))
+    /// The members of a shader's uniform block; whole numbers are taken modulo 2^32 (see `shaders/shared/bilinear.wesl`).
+    fn params(self, dispatch: Dispatch, names: [&'static str; 6]) -> Dispatch {
+        let [mul, add, den, last, scale, shift] = names;
+        let quotient = |v: f64| (v / self.den as f64) as f32;
+        dispatch
+            .param(mul, self.mul as u32)
+            .param(add, self.add.wrapping_sub(self.sub) as u32)
+            .param(den, self.den as u32)
+            .param(last, self.last as u32)
+            .param(scale, quotient(self.mul as f64))
+            .param(shift, quotient(self.add as f64 - self.sub as f64))
     }
 }
 
@@ -103,20 +112,20 @@ impl Grid {
         }
     }
 
-    /// Whether shaders, which count in 32 bits, can follow it over an output of `(h, w)`.
-    pub(super) fn fits_u32(&self, (h, w): (usize, usize)) -> bool {
-        self.y.fits_u32(h) && self.x.fits_u32(w)
+    /// Whether shaders can follow it.
+    pub(super) fn fits_u32(&self) -> bool {
+        self.y.fits_u32() && self.x.fits_u32()
     }
 
     /// The members `y_mul`, ... of a shader's uniform block; see `shaders/shared/bilinear.wesl`.
     pub(super) fn params(&self, dispatch: Dispatch) -> Dispatch {
-        let dispatch = self.y.params(dispatch, ["y_mul", "y_add", "y_sub", "y_den", "y_last"]);
-        self.x.params(dispatch, ["x_mul", "x_add", "x_sub", "x_den", "x_last"])
+        let dispatch = self.y.params(dispatch, ["y_mul", "y_add", "y_den", "y_last", "y_scale", "y_shift"]);
+        self.x.params(dispatch, ["x_mul", "x_add", "x_den", "x_last", "x_scale", "x_shift"])
     }
 }
 
-/// Shape of `x` at another size. Errors where there is nothing to read, where the fractions do not fit 32 bits, or where a window is
-/// larger than what it lies in.
+/// Shape of `x` at another size. Errors where there is nothing to read, where a size is absurd, or where a window is larger than what
+/// it lies in.
 pub(super) fn infer(x: TensorType, (h, w): (usize, usize), window: Option<Window>) -> Result<Shape> {
     if x.shape.is_empty() {
         return Err(error!(Graph, "cannot interpolate in {}: it is empty", x.shape));
@@ -127,10 +136,9 @@ pub(super) fn infer(x: TensorType, (h, w): (usize, usize), window: Option<Window
             return Err(error!(Graph, "a window of {scaled:?} does not lie in {padded:?}"));
         }
     }
-    for (from, to) in [(x.shape.h, h), (x.shape.w, w)] {
-        if from.saturating_mul(to).saturating_mul(2).saturating_add(from) > u32::MAX as usize {
-            return Err(error!(Graph, "cannot resize from {from} to {to}: their product must stay below 2^31"));
-        }
+    // So shaders find the neighbours within one by f32 arithmetic.
+    if let Some(side) = [x.shape.h, x.shape.w, h, w].into_iter().find(|&side| side >= 1 << 20) {
+        return Err(error!(Graph, "cannot resize from {} to {h} by {w}: {side} is not below 2^20", x.shape));
     }
     Ok(x.shape.with_hw(h, w))
 }
@@ -157,6 +165,7 @@ pub(super) fn row_at<'a>(image: &'a [f32], row: usize, tap: Tap, scratch: &'a mu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::kernel::Scalar;
 
     #[test]
     fn equal_sizes_read_their_own_pixel() {
@@ -226,9 +235,49 @@ mod tests {
     }
 
     #[test]
-    fn sizes_whose_product_overflows_are_refused() {
-        let x = TensorType::f32(Shape::new(1, 50_000, 4, 1));
-        let message = infer(x, (50_000, 4), None).expect_err("50,000 rows to 50,000 rows").to_string();
-        assert!(message.contains("from 50000 to 50000"), "{message}");
+    fn the_shaders_arithmetic_finds_the_same_neighbours() {
+        // The last two have numerators past 2^32.
+        for (from, to, padded, scaled) in
+            [(33, 500, 513, 513), (33, 375, 513, 385), (5, 7, 9, 3), (257, 9001, 1025, 1021), (1000, 60_001, 8191, 8187)]
+        {
+            for align_corners in [false, true] {
+                let axis = Axis::windowed(from, to, padded, scaled, align_corners);
+                assert!(axis.fits_u32());
+                let params = axis.params(Dispatch::new("resize"), ["mul", "add", "den", "last", "scale", "shift"]).params;
+                let [
+                    (_, Scalar::U32(mul)),
+                    (_, Scalar::U32(add)),
+                    (_, Scalar::U32(den)),
+                    _,
+                    (_, Scalar::F32(scale)),
+                    (_, Scalar::F32(shift)),
+                ] = params[..]
+                else {
+                    panic!("{params:?}")
+                };
+                for d in 0..to {
+                    // As `tap` in shaders/shared/bilinear.wesl.
+                    let mut whole = (d as f32 * scale + shift).floor().max(0.0) as u32;
+                    let mut rest = (d as u32).wrapping_mul(mul).wrapping_add(add).wrapping_sub(whole.wrapping_mul(den)) as i32;
+                    if rest < 0 && whole > 0 {
+                        whole -= 1;
+                        rest += den as i32;
+                    } else if rest >= den as i32 {
+                        whole += 1;
+                        rest -= den as i32;
+                    }
+                    let tap = axis.tap(d);
+                    let lo = (whole as usize).min(from - 1);
+                    assert_eq!((lo, rest.max(0) as f32 / den as f32), (tap.lo, tap.weight), "{from} -> {to} at {d}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused() {
+        let x = TensorType::f32(Shape::new(1, 5, 4, 1));
+        let message = infer(x, (1 << 30, 4), None).expect_err("2^30 rows").to_string();
+        assert!(message.contains("1073741824"), "{message}");
     }
 }

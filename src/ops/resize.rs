@@ -77,7 +77,7 @@ impl Op for Resize {
             .param("y_offset", y.offset)
             .threads(to.positions() * to.c4());
         let grid = bilinear::Grid::new(from, (to.h, to.w), self.align_corners, self.window);
-        if !grid.fits_u32((to.h, to.w)) {
+        if !grid.fits_u32() {
             return Vec::new();
         }
         vec![Kernel::one("plain", grid.params(dispatch))]

@@ -98,7 +98,7 @@ impl Op for UpsampleArgmax {
             .param("x_offset", x.offset)
             .threads(to.positions());
         let grid = bilinear::Grid::new(from, (to.h, to.w), self.align_corners, self.window);
-        if !grid.fits_u32((to.h, to.w)) {
+        if !grid.fits_u32() {
             return Vec::new();
         }
         dispatch = grid.params(dispatch);

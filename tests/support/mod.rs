@@ -146,8 +146,9 @@ pub fn allclose(what: &str, got: &Tensor, want: &[f64], atol: f64, rtol: f64) ->
     if values.len() != want.len() {
         return Err(format!("{what}: {} elements, expected {}", values.len(), want.len()));
     }
-    // Written so that a NaN counts as a mismatch.
-    let bad: Vec<usize> = (0..want.len()).filter(|&i| !((values[i] - want[i]).abs() <= atol + rtol * want[i].abs())).collect();
+    // A NaN is not close to anything.
+    let close = |i: usize| (values[i] - want[i]).abs() <= atol + rtol * want[i].abs();
+    let bad: Vec<usize> = (0..want.len()).filter(|&i| !close(i)).collect();
     if bad.is_empty() {
         return Ok(());
     }

@@ -1,0 +1,171 @@
+//! Resizing, and upsampling with the choice of the class.
+
+use crate::oracle::{self, Map};
+use crate::support::{Rng, allclose};
+use crate::{Case, Check, run};
+use atrous::ops::{Resize, UpsampleArgmax, Window};
+use atrous::{Shape, Tensor};
+use std::sync::Arc;
+
+/// Three blends of numbers in [-1, 1) with weights that a division gave (2.5 units in the last place in WGSL).
+const BLEND: f64 = 1e-6;
+
+fn sizes(rng: &mut Rng) -> (Shape, (usize, usize)) {
+    let c = rng.pick(&[1, 2, 3, 4, 5, 8, 21]);
+    let mut side = || rng.pick(&[1, 2, 3, 5, 8, 9, 13, 16]);
+    let (h, w, to) = (side(), side(), (side(), side()));
+    (Shape::new(rng.range(1, 2), h, w, c), to)
+}
+
+#[test]
+fn resizes_of_random_sizes() {
+    let mut rng = Rng(21);
+    let cases: Vec<Case> = (0..40)
+        .map(|i| {
+            let (shape, (h, w)) = sizes(&mut rng);
+            let x = rng.tensor(shape);
+            let align_corners = i % 2 == 0;
+            let want = oracle::resize(&Map::of(&x), (h, w), align_corners, None);
+            Case::close(Resize { h, w, align_corners, window: None }, vec![x], want, BLEND, 0.0)
+        })
+        .collect();
+    run(&cases);
+}
+
+#[test]
+fn resizes_of_the_networks() {
+    let mut rng = Rng(22);
+    // To the decoder (x4), to the picture (x4, x8, x16), at odd and even sizes, and the pooled pixel back to its map.
+    let cases: Vec<Case> = [(9, 9, 33, 33), (17, 13, 65, 49), (4, 6, 64, 96), (16, 12, 64, 48), (1, 1, 33, 17), (65, 64, 8, 9)]
+        .into_iter()
+        .flat_map(|(h0, w0, h, w)| {
+            [false, true].map(|align_corners| (Shape::new(1, h0, w0, 6), Resize { h, w, align_corners, window: None }))
+        })
+        .map(|(shape, resize)| {
+            let x = rng.tensor(shape);
+            let want = oracle::resize(&Map::of(&x), (resize.h, resize.w), resize.align_corners, None);
+            Case::close(resize, vec![x], want, BLEND, 0.0)
+        })
+        .collect();
+    run(&cases);
+}
+
+#[test]
+fn a_resize_to_the_same_size_changes_no_bit() {
+    let mut rng = Rng(23);
+    let cases: Vec<Case> = [(1, 1), (7, 5), (65, 33)]
+        .into_iter()
+        .flat_map(|(h, w)| [false, true].map(|align_corners| Resize { h, w, align_corners, window: None }))
+        .map(|resize| {
+            let x = rng.tensor(Shape::new(2, resize.h, resize.w, 5));
+            let want = Map::of(&x);
+            Case::close(resize, vec![x], want, 0.0, 0.0)
+        })
+        .collect();
+    run(&cases);
+}
+
+/// The label's logit must be the largest within rounding, and the confidence its softmax probability.
+fn labels(op: UpsampleArgmax, x: Tensor) -> Case {
+    let logits = oracle::resize(&Map::of(&x), (op.h, op.w), op.align_corners, op.window);
+    let probabilities = oracle::softmax(&logits);
+    let check: Check = Box::new(move |what, outputs| {
+        let shape = logits.shape.with_c(1);
+        let expected = if op.confidence { 2 } else { 1 };
+        if outputs.len() != expected || outputs.iter().any(|t| t.shape() != shape) {
+            return Err(format!("{what}: expected {expected} outputs of shape {shape}, got {}", outputs.len()));
+        }
+        let mut confidence = Vec::with_capacity(shape.len());
+        for (i, &label) in outputs[0].u32().iter().enumerate() {
+            let (n, y, column) = (i / op.w / op.h, i / op.w % op.h, i % op.w);
+            let pixel = logits.pixel(n, y, column);
+            let max = pixel.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let chosen = pixel.get(label as usize).copied().unwrap_or(f64::NEG_INFINITY);
+            // Logits reach 4.
+            if chosen < max - 4.0 * BLEND {
+                return Err(format!("{what}: pixel {:?} got class {label}, whose logit is {chosen}, not {max}", (n, y, column)));
+            }
+            confidence.push(probabilities.at(n, y, column, label as usize));
+        }
+        match outputs.get(1) {
+            // exp of up to 8 below the maximum: 3 + 2 * 8 units in the last place in WGSL, and as much for logits 4e-6 off.
+            Some(got) => allclose(what, got, &confidence, 1e-7, 1e-5),
+            None => Ok(()),
+        }
+    });
+    Case { op: Arc::new(op), inputs: vec![x], check }
+}
+
+#[test]
+fn labels_of_random_sizes() {
+    let mut rng = Rng(24);
+    let cases: Vec<Case> = (0..32)
+        .map(|i| {
+            let (shape, (h, w)) = sizes(&mut rng);
+            let x = rng.tensor(shape);
+            let x = Tensor::from_fn(shape, |n, y, column, c| 4.0 * x.f32()[shape.index(n, y, column, c)]);
+            labels(UpsampleArgmax { h, w, align_corners: i % 2 == 0, window: None, confidence: i % 4 < 2 }, x)
+        })
+        .collect();
+    run(&cases);
+}
+
+#[test]
+fn labels_of_a_network() {
+    let mut rng = Rng(25);
+    let cases: Vec<Case> = [(17, 13, 65, 49, 21), (5, 6, 80, 96, 19), (1, 1, 9, 9, 3), (33, 33, 33, 33, 150)]
+        .into_iter()
+        .map(|(h0, w0, h, w, c)| {
+            labels(
+                UpsampleArgmax { h, w, align_corners: false, window: None, confidence: true },
+                rng.tensor(Shape::new(2, h0, w0, c)),
+            )
+        })
+        .collect();
+    run(&cases);
+}
+
+#[test]
+fn equal_logits_give_the_first_class() {
+    let (h, w, c) = (11, 7, 6);
+    // Classes 2, 3 and 5 are equal everywhere, and the largest where 0 is not.
+    let x = Tensor::from_fn(Shape::new(1, 3, 4, c), |_, _, x, c| [if x < 2 { 2.0 } else { 0.5 }, 0.25, 0.7, 0.7, -1.0, 0.7][c]);
+    let cases = [false, true].map(|align_corners| {
+        let logits = oracle::resize(&Map::of(&x), (h, w), align_corners, None);
+        let case = labels(UpsampleArgmax { h, w, align_corners, window: None, confidence: false }, x.clone());
+        let check: Check = Box::new(move |what, outputs| {
+            (case.check)(what, outputs)?;
+            let wrong = outputs[0].u32().iter().position(|&label| label == 3 || label == 5);
+            let pixel = wrong.map(|i| logits.pixel(0, i / w, i % w));
+            pixel.map_or(Ok(()), |p| Err(format!("{what}: class 3 or 5 was taken before its equal 2, of {p:?}")))
+        });
+        Case { op: case.op, inputs: case.inputs, check }
+    });
+    run(&cases);
+}
+
+/// Windows: network input, picture in its corner, output; the last one has fractions past 32 bits.
+const WINDOWS: [(Window, (usize, usize)); 5] = [
+    (Window { padded: (65, 65), scaled: (65, 49) }, (100, 75)),
+    (Window { padded: (65, 65), scaled: (49, 65) }, (30, 41)),
+    (Window { padded: (64, 96), scaled: (64, 96) }, (64, 96)),
+    (Window { padded: (1, 9), scaled: (1, 4) }, (3, 5)),
+    (Window { padded: (8191, 129), scaled: (8187, 127) }, (60_001, 2)),
+];
+
+#[test]
+fn windows_are_resized_and_labelled() {
+    let mut rng = Rng(26);
+    let mut cases = Vec::new();
+    for (i, (window, (h, w))) in WINDOWS.into_iter().enumerate() {
+        for align_corners in [false, true] {
+            let from = [(17, 17), (9, 9), (16, 24), (1, 3), (1000, 5)][i];
+            let x = rng.tensor(Shape::new(1, from.0, from.1, 3));
+            let window = Some(window);
+            let want = oracle::resize(&Map::of(&x), (h, w), align_corners, window);
+            cases.push(Case::close(Resize { h, w, align_corners, window }, vec![x.clone()], want, BLEND, 0.0));
+            cases.push(labels(UpsampleArgmax { h, w, align_corners, window, confidence: true }, x));
+        }
+    }
+    run(&cases);
+}

@@ -1,0 +1,65 @@
+//! Every operation against plain double-precision loops: on the processor, and on the device with every kernel it has.
+
+mod bilinear;
+mod conv;
+mod golden;
+mod oracle;
+mod pixel;
+mod pool;
+#[path = "../support/mod.rs"]
+mod support;
+mod views;
+
+use atrous::Tensor;
+use atrous::ops::Op;
+use oracle::Map;
+use std::sync::Arc;
+use support::{allclose, devices, run_op};
+
+/// Half the distance from 1 to the next f32: the relative error of one rounding.
+const ROUNDING: f64 = 1.0 / (1u32 << 24) as f64;
+
+/// Says what is wrong with the outputs of an operation.
+type Check = Box<dyn Fn(&str, &[Tensor]) -> Result<(), String>>;
+
+/// One call of an operation.
+struct Case {
+    op: Arc<dyn Op>,
+    inputs: Vec<Tensor>,
+    check: Check,
+}
+
+impl Case {
+    /// A call whose only output must be `want` within `atol + rtol * |want|`.
+    fn close(op: impl Op, inputs: Vec<Tensor>, want: Map, atol: f64, rtol: f64) -> Self {
+        let check: Check = Box::new(move |what, outputs| {
+            if outputs[0].shape() != want.shape {
+                return Err(format!("{what}: the shape is {}, expected {}", outputs[0].shape(), want.shape));
+            }
+            allclose(what, &outputs[0], &want.data, atol, rtol)
+        });
+        Self { op: Arc::new(op), inputs, check }
+    }
+}
+
+/// Runs all the cases everywhere, and then fails if any went wrong.
+fn run(cases: &[Case]) {
+    let mut failures = Vec::new();
+    let mut runs = 0;
+    for device in devices() {
+        for case in cases {
+            let shapes: Vec<String> = case.inputs.iter().map(|t| t.shape().to_string()).collect();
+            let what = format!("{} {} of {} on {device}", case.op.name(), case.op.attributes(), shapes.join(", "));
+            match run_op(&device, &case.op, &case.inputs) {
+                Err(e) => failures.push(format!("{what}: {e}")),
+                Ok(results) => {
+                    runs += results.len();
+                    let checked = results.iter().map(|(label, y)| (case.check)(&format!("{what}, kernel `{label}`"), y));
+                    failures.extend(checked.filter_map(Result::err));
+                }
+            }
+        }
+    }
+    let shown = failures.iter().take(8).cloned().collect::<Vec<_>>().join("\n");
+    assert!(failures.is_empty(), "{} failures in {runs} runs, the first ones:\n{shown}", failures.len());
+}

@@ -1,0 +1,192 @@
+//! The operations once more, in double precision and with no thought of speed: one formula for each output element.
+
+use atrous::ops::{Activation, AvgPool, Conv2d, MaxPool, Padding, Window};
+use atrous::{Shape, Tensor};
+
+/// A tensor of f64.
+#[derive(Clone)]
+pub struct Map {
+    pub shape: Shape,
+    pub data: Vec<f64>,
+}
+
+impl Map {
+    pub fn of(tensor: &Tensor) -> Self {
+        Self { shape: tensor.shape(), data: tensor.f32().iter().map(|&v| f64::from(v)).collect() }
+    }
+
+    pub fn build(shape: Shape, f: impl Fn(usize, usize, usize, usize) -> f64) -> Self {
+        let mut data = Vec::with_capacity(shape.len());
+        for i in 0..shape.len() {
+            let (c, p) = (i % shape.c, i / shape.c);
+            data.push(f(p / shape.w / shape.h, p / shape.w % shape.h, p % shape.w, c));
+        }
+        Self { shape, data }
+    }
+
+    pub fn at(&self, n: usize, y: usize, x: usize, c: usize) -> f64 {
+        self.data[self.shape.index(n, y, x, c)]
+    }
+
+    /// The value at a position that may lie outside.
+    fn inside(&self, n: usize, y: isize, x: isize, c: usize) -> Option<f64> {
+        let (y, x) = (usize::try_from(y).ok()?, usize::try_from(x).ok()?);
+        (y < self.shape.h && x < self.shape.w).then(|| self.at(n, y, x, c))
+    }
+
+    /// The channels of one pixel.
+    pub fn pixel(&self, n: usize, y: usize, x: usize) -> &[f64] {
+        &self.data[self.shape.index(n, y, x, 0)..][..self.shape.c]
+    }
+}
+
+pub fn activation(a: Activation, x: f64) -> f64 {
+    match a {
+        Activation::Identity => x,
+        Activation::Relu => x.max(0.0),
+        Activation::Relu6 => x.clamp(0.0, 6.0),
+        Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        Activation::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) / 6.0,
+    }
+}
+
+/// `dilation * tap + stride * i - before`.
+fn position(i: usize, stride: usize, tap: usize, dilation: usize, before: usize) -> isize {
+    (i * stride + tap * dilation) as isize - before as isize
+}
+
+pub fn conv2d(conv: &Conv2d, x: &Map, w: &Map, bias: Option<&Map>, residual: Option<&Map>) -> Map {
+    let out = |size, before, after, k, s, d| (size + before + after - d * (k - 1) - 1) / s + 1;
+    let (p, (sy, sx), (dy, dx)) = (conv.padding, conv.stride, conv.dilation);
+    let h = out(x.shape.h, p.top, p.bottom, w.shape.n, sy, dy);
+    let width = out(x.shape.w, p.left, p.right, w.shape.h, sx, dx);
+    Map::build(Shape::new(x.shape.n, h, width, w.shape.c), |n, oy, ox, co| {
+        let first = co / (w.shape.c / conv.groups) * w.shape.w;
+        let mut sum = bias.map_or(0.0, |b| b.at(if b.shape.n > 1 { n } else { 0 }, 0, 0, co));
+        for ky in 0..w.shape.n {
+            for kx in 0..w.shape.h {
+                let (iy, ix) = (position(oy, sy, ky, dy, p.top), position(ox, sx, kx, dx, p.left));
+                for ci in 0..w.shape.w {
+                    sum += x.inside(n, iy, ix, first + ci).unwrap_or(0.0) * w.at(ky, kx, ci, co);
+                }
+            }
+        }
+        activation(conv.activation, sum + residual.map_or(0.0, |r| r.at(n, oy, ox, co)))
+    })
+}
+
+/// Starts of the windows along one axis, counted from the corner of the padding. With `ceil` a last one may stick out, but all must
+/// begin inside the picture or the padding before it.
+fn starts(size: usize, before: usize, after: usize, span: usize, stride: usize, ceil: bool) -> Vec<usize> {
+    let padded = size + before + after;
+    let mut starts: Vec<usize> = (0..).map(|i| i * stride).take_while(|s| s + span <= padded).collect();
+    if ceil {
+        if starts.last().is_some_and(|s| s + span < padded) {
+            starts.push(starts.len() * stride);
+        }
+        starts.retain(|&s| s < size + before);
+    }
+    starts
+}
+
+type Pair = (usize, usize);
+
+/// For each output element all the taps of its window: value in the picture, 0 in the padding, none beyond both.
+fn windows(x: &Map, kernel: Pair, stride: Pair, dilation: Pair, p: Padding, ceil: bool, f: impl Fn(&[Tap]) -> f64) -> Map {
+    let span = |k: usize, d: usize| d * (k - 1) + 1;
+    let rows = starts(x.shape.h, p.top, p.bottom, span(kernel.0, dilation.0), stride.0, ceil);
+    let columns = starts(x.shape.w, p.left, p.right, span(kernel.1, dilation.1), stride.1, ceil);
+    let (height, width) = (x.shape.h + p.top + p.bottom, x.shape.w + p.left + p.right);
+    Map::build(x.shape.with_hw(rows.len(), columns.len()), |n, oy, ox, c| {
+        let mut taps = Vec::new();
+        for ky in 0..kernel.0 {
+            for kx in 0..kernel.1 {
+                let (iy, ix) = (rows[oy] + ky * dilation.0, columns[ox] + kx * dilation.1);
+                taps.push(match x.inside(n, iy as isize - p.top as isize, ix as isize - p.left as isize, c) {
+                    Some(v) => Tap::Picture(v),
+                    None if iy < height && ix < width => Tap::Padding,
+                    None => Tap::Beyond,
+                });
+            }
+        }
+        f(&taps)
+    })
+}
+
+/// What a tap of a pooling window sees.
+#[derive(PartialEq)]
+enum Tap {
+    Picture(f64),
+    Padding,
+    Beyond,
+}
+
+impl Tap {
+    fn picture(&self) -> Option<f64> {
+        if let Tap::Picture(v) = self { Some(*v) } else { None }
+    }
+}
+
+pub fn max_pool(p: &MaxPool, x: &Map) -> Map {
+    windows(x, p.kernel, p.stride, p.dilation, p.padding, p.ceil_mode, |taps| {
+        taps.iter().filter_map(Tap::picture).fold(f64::NEG_INFINITY, f64::max)
+    })
+}
+
+pub fn avg_pool(p: &AvgPool, x: &Map) -> Map {
+    windows(x, p.kernel, p.stride, (1, 1), p.padding, p.ceil_mode, |taps| {
+        let sum: f64 = taps.iter().filter_map(Tap::picture).sum();
+        let counts = |t: &&Tap| t.picture().is_some() || (p.count_include_pad && **t == Tap::Padding);
+        sum / taps.iter().filter(counts).count() as f64
+    })
+}
+
+pub fn global_avg_pool(x: &Map) -> Map {
+    let (h, w) = (x.shape.h, x.shape.w);
+    Map::build(x.shape.with_hw(1, 1), |n, _, _, c| {
+        let sum: f64 = (0..h * w).map(|i| x.at(n, i / w, i % w, c)).sum();
+        sum / (h * w) as f64
+    })
+}
+
+/// PyTorch's `interpolate(mode="bilinear")`; with a window, of that part of the picture.
+pub fn resize(x: &Map, (h, w): (usize, usize), align_corners: bool, window: Option<Window>) -> Map {
+    let source = |d: usize, from: usize, to: usize, part: Option<(usize, usize)>| {
+        let (from, to, d) = (from as f64, to as f64, d as f64);
+        let place = match (part, align_corners) {
+            (None, false) => (d + 0.5) * from / to - 0.5,
+            (None, true) if to > 1.0 => d * (from - 1.0) / (to - 1.0),
+            (Some((padded, scaled)), false) => (d + 0.5) * scaled as f64 / to * from / padded as f64 - 0.5,
+            (Some((padded, scaled)), true) if padded > 1 => {
+                ((d + 0.5) * scaled as f64 / to - 0.5) * (from - 1.0) / (padded as f64 - 1.0)
+            }
+            _ => 0.0,
+        };
+        place.clamp(0.0, from - 1.0)
+    };
+    let (rows, columns) = (window.map(|v| (v.padded.0, v.scaled.0)), window.map(|v| (v.padded.1, v.scaled.1)));
+    Map::build(x.shape.with_hw(h, w), |n, oy, ox, c| {
+        let (sy, sx) = (source(oy, x.shape.h, h, rows), source(ox, x.shape.w, w, columns));
+        let (y0, x0) = ((sy as usize).min(x.shape.h - 1), (sx as usize).min(x.shape.w - 1));
+        let (y1, x1) = ((y0 + 1).min(x.shape.h - 1), (x0 + 1).min(x.shape.w - 1));
+        let (fy, fx) = (sy - y0 as f64, sx - x0 as f64);
+        (1.0 - fy) * ((1.0 - fx) * x.at(n, y0, x0, c) + fx * x.at(n, y0, x1, c))
+            + fy * ((1.0 - fx) * x.at(n, y1, x0, c) + fx * x.at(n, y1, x1, c))
+    })
+}
+
+pub fn softmax(x: &Map) -> Map {
+    Map::build(x.shape, |n, y, column, c| {
+        let pixel = x.pixel(n, y, column);
+        let max = pixel.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        (pixel[c] - max).exp() / pixel.iter().map(|v| (v - max).exp()).sum::<f64>()
+    })
+}
+
+/// The first channel of the largest value.
+pub fn argmax(x: &Map) -> Map {
+    Map::build(x.shape.with_c(1), |n, y, column, _| {
+        let pixel = x.pixel(n, y, column);
+        (0..pixel.len()).rev().max_by(|&a, &b| pixel[a].total_cmp(&pixel[b])).expect("a pixel has channels") as f64
+    })
+}
