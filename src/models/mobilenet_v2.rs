@@ -83,8 +83,9 @@ impl MobileNetV2 {
         let mut last = x;
         if let Some(channels) = self.last {
             let y = b.layer(scope, "last", x, Layer::pointwise(channels).act(Activation::Relu6))?;
+            b.stage("last", y);
             if self.last_is_features {
-                last = b.stage("last", y);
+                last = y;
             }
         }
         Ok(Features { last, low_level, aux })

@@ -5,6 +5,7 @@
 //! [`Dialect`]; [`DIALECTS`] lists them.
 
 mod huggingface;
+mod imagenet;
 mod layout;
 mod ours;
 mod smp;
@@ -27,8 +28,15 @@ use rayon::prelude::*;
 use std::collections::HashSet;
 
 /// All the dialects, in the order in which they are tried.
-pub static DIALECTS: &[&dyn Dialect] =
-    &[&ours::Ours, &tensorflow::TensorFlow, &torchvision::Torchvision, &smp::Smp, &vainf::VainF, &huggingface::HuggingFace];
+pub static DIALECTS: &[&dyn Dialect] = &[
+    &ours::Ours,
+    &tensorflow::TensorFlow,
+    &torchvision::Torchvision,
+    &smp::Smp,
+    &vainf::VainF,
+    &huggingface::HuggingFace,
+    &imagenet::ImageNet,
+];
 
 /// Names and conventions of one code base.
 pub trait Dialect: Sync {

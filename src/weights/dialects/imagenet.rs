@@ -1,0 +1,70 @@
+//! Classifiers of ImageNet under torchvision's names (timm's ResNets have the same): bare backbones to start a training from.
+
+use super::torch;
+use super::{Dialect, Part, Tensors};
+use crate::error::Result;
+use crate::models::mobilenet_v3::MobileNetV3;
+use crate::models::{Backbone, Config, DilationRule, Eps, Norm, PaddingRule, Preprocessing};
+
+/// The dialect of ImageNet's classifiers.
+pub struct ImageNet;
+
+const RESNET_STEM: &str = "conv1.weight";
+const MOBILENET_STEM: &str = "features.0.0.weight";
+
+fn feature(number: usize) -> String {
+    format!("features.{number}")
+}
+
+impl Dialect for ImageNet {
+    fn name(&self) -> &'static str {
+        "imagenet"
+    }
+
+    fn about(&self) -> &'static str {
+        "ImageNet classifiers of torchvision and timm, without the classifier: ResNet, MobileNetV2, MobileNetV3-Large"
+    }
+
+    fn detect(&self, tensors: &Tensors) -> bool {
+        tensors.has(RESNET_STEM) && tensors.any("layer1.0.") || tensors.any("features.1.")
+    }
+
+    fn infer(&self, tensors: &Tensors) -> Result<Config> {
+        let v3 = tensors.any("features.1.block.");
+        let (backbone, stem) = if v3 {
+            (Backbone::MobileNetV3(MobileNetV3 {}), MOBILENET_STEM)
+        } else if tensors.any("features.") {
+            let mut net = torch::infer_mobilenet_v2_features(tensors, feature)?;
+            net.last_is_features = net.last.is_some();
+            (Backbone::MobileNetV2(net), MOBILENET_STEM)
+        } else {
+            (Backbone::ResNet(torch::infer_resnet(tensors, "")?), RESNET_STEM)
+        };
+        Ok(Config {
+            backbone,
+            output_stride: 32,
+            dilation: DilationRule::AfterStride,
+            multi_grid: Vec::new(),
+            padding: PaddingRule::Symmetric,
+            input_channels: tensors.dim(stem, 1).unwrap_or(3),
+            norm: Norm::Separate,
+            eps: Eps { backbone: if v3 { 1e-3 } else { 1e-5 }, head: 1e-5 },
+            head: None,
+            preprocess: Preprocessing::IMAGENET,
+        })
+    }
+
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+        let path = path.strip_prefix("backbone.")?;
+        let found = match &config.backbone {
+            Backbone::ResNet(_) => torch::resnet("", path),
+            Backbone::MobileNetV2(_) => torch::mobilenet_v2(feature, path),
+            Backbone::MobileNetV3(_) => super::torchvision::mobilenet_v3("features.", path),
+        };
+        found.map(|layer| torch::name(layer, part))
+    }
+
+    fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
+        name.ends_with("num_batches_tracked") || name.starts_with("classifier.") || name.starts_with("fc.")
+    }
+}

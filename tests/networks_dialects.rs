@@ -1,0 +1,255 @@
+//! Loading and writing under each dialect's names: what is found, what is refused, and that nothing is lost on the way.
+
+mod support;
+
+use atrous::graph::{ParamRef, Weights};
+use atrous::models::mobilenet_v2::MobileNetV2;
+use atrous::models::mobilenet_v3::MobileNetV3;
+use atrous::models::{
+    Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Head, LowLevel, Norm, PadRule, PaddingRule, PlusDecoder, build,
+    parameters,
+};
+use atrous::weights::WeightFile;
+use atrous::weights::dialects::{DIALECTS, Layout, Source, Stored, Tensors, Wanted, expected, find, identify, load, store};
+use atrous::{ErrorKind, Shape, Tensor};
+
+/// Numbers that differ from element to element and from name to name.
+fn weights(config: &Config) -> Weights {
+    let each = parameters(config).unwrap().into_iter().enumerate().map(|(k, (name, shape))| {
+        let data = (0..shape.len()).map(|i| ((i * 7 + k * 131) % 1009) as f32 - 500.0).collect();
+        (name, ParamRef::new(Tensor::new(shape, data).unwrap()))
+    });
+    each.collect()
+}
+
+/// A small network as `dialect` has it: inferred from names and dimensions of a rough config.
+fn network(dialect: &str) -> Config {
+    let narrow = |divisor| MobileNetV2::with_width(0.25, divisor);
+    let mobilenet = Backbone::MobileNetV2(narrow(8));
+    let rough = match dialect {
+        "atrous" => Config::deeplab_v3plus(Backbone::resnet(18).unwrap(), 5),
+        "tensorflow" => with_decoder(Config::deeplab_v3plus(Backbone::MobileNetV2(narrow(1)), 5), |plus| {
+            plus.low_level = LowLevel::TensorFlow;
+            plus.kind = ConvKind::SeparableNorm;
+        }),
+        "torchvision" => with_head(Config::deeplab_v3plus(Backbone::MobileNetV3(MobileNetV3 {}), 5), |head| {
+            head.decoder = Decoder::Conv;
+            head.aux = Some(Aux { dropout: 0.1 });
+        }),
+        "smp" => {
+            let net = MobileNetV2 { last: Some(64), last_is_features: true, ..narrow(8) };
+            let config = with_decoder(Config::deeplab_v3plus(Backbone::MobileNetV2(net), 5), |plus| {
+                plus.kind = ConvKind::Separable;
+                plus.dropouts = vec![0.0];
+            });
+            with_head(config, |head| head.aspp.separable_after = true)
+        }
+        "vainf" => with_decoder(Config::deeplab_v3plus(mobilenet, 5), |plus| plus.dropouts = vec![0.0]),
+        "huggingface" => with_head(Config::deeplab_v3plus(mobilenet, 5), |head| {
+            head.aspp.rates.clear();
+            head.decoder = Decoder::None;
+        }),
+        "imagenet" => Config::deeplab_v3plus(mobilenet, 5).without_head(),
+        other => panic!("give `{other}` a small network here"),
+    };
+    if dialect == "atrous" {
+        return rough;
+    }
+    let found = find(dialect).unwrap();
+    let listed = expected(found, &rough, Layout::Oihw).unwrap();
+    let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
+    let config = found.infer(&Tensors::of(&Stored { tensors, ..Stored::default() })).unwrap();
+    config.validate().unwrap();
+    config
+}
+
+fn with_head(mut config: Config, change: impl FnOnce(&mut Head)) -> Config {
+    change(config.head.as_mut().unwrap());
+    config
+}
+
+fn with_decoder(config: Config, change: impl FnOnce(&mut PlusDecoder)) -> Config {
+    with_head(config, |head| match &mut head.decoder {
+        Decoder::Plus(plus) => change(plus),
+        _ => unreachable!("the starting point has a decoder"),
+    })
+}
+
+fn same(a: &Weights, b: &Weights) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|((n, a), (m, b))| n == m && a.tensor() == b.tensor())
+}
+
+fn error(source: &dyn Source, wanted: Wanted) -> String {
+    let error = load(source, wanted).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Weights, "{error}");
+    error.to_string()
+}
+
+#[test]
+fn every_dialect_reads_back_what_it_writes() {
+    for dialect in DIALECTS {
+        let config = network(dialect.name());
+        let weights = weights(&config);
+        let mut stored = store(&config, &weights, dialect.name()).unwrap();
+        for with_metadata in [true, false] {
+            if !with_metadata && dialect.name() != "atrous" {
+                stored.metadata.clear();
+            }
+            let loaded = load(&stored, Wanted::default()).unwrap_or_else(|e| panic!("{}: {e}", dialect.name()));
+            assert_eq!(loaded.dialect, dialect.name());
+            assert_eq!(loaded.config, config, "{}", dialect.name());
+            assert!(same(&loaded.weights, &weights), "{}", dialect.name());
+        }
+    }
+}
+
+#[test]
+fn options_that_no_name_tells_survive_in_the_metadata() {
+    let mut config = network("smp").with_output_stride(8).unwrap();
+    let head = config.head.as_mut().unwrap();
+    head.class_names = ["a", "b", "c", "d", "e"].map(String::from).to_vec();
+    head.aspp.rates = vec![6, 12, 18];
+    config.preprocess.size = Some(513);
+    config.preprocess.pad = PadRule::Square;
+    let loaded = load(&store(&config, &weights(&config), "smp").unwrap(), Wanted::default()).unwrap();
+    assert_eq!(loaded.config, config);
+}
+
+#[test]
+fn missing_misshapen_and_unexpected_tensors_are_reported_together() {
+    let config = network("vainf");
+    let mut stored = store(&config, &weights(&config), "vainf").unwrap();
+    stored.metadata.clear();
+    stored.tensors.retain(|(name, ..)| name != "classifier.project.1.running_var");
+    for (name, dims, data) in &mut stored.tensors {
+        if name == "classifier.aspp.project.1.bias" {
+            *dims = vec![data.len() - 1];
+            data.pop();
+        }
+    }
+    stored.tensors.push(("surprise".into(), vec![1], vec![0.0]));
+    stored.tensors.push(("classifier.project.1.num_batches_tracked".into(), vec![], vec![0.0]));
+    let text = error(&stored, Wanted::default());
+    for part in [
+        "1 missing: classifier.project.1.running_var",
+        "1 misshapen: classifier.aspp.project.1.bias (expected [256], got [255])",
+        "1 unexpected: surprise",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(!text.contains("num_batches_tracked"), "{text}");
+}
+
+#[test]
+fn a_wrong_number_of_classes_is_an_error_before_reading() {
+    let config = network("huggingface");
+    let mut stored = store(&config, &weights(&config), "huggingface").unwrap();
+    for (.., data) in &mut stored.tensors {
+        // Reading one of these would fail otherwise.
+        data.clear();
+    }
+    let text = error(&stored, Wanted { classes: Some(21), ..Wanted::default() });
+    assert!(text.contains("expected 21 classes, the weights have 5"), "{text}");
+}
+
+#[test]
+fn names_of_nobody_are_an_error() {
+    let stored = Stored { tensors: vec![("some.weight".into(), vec![1], vec![1.0])], ..Stored::default() };
+    assert!(error(&stored, Wanted::default()).contains("no known network: `some.weight`"));
+}
+
+#[test]
+fn our_names_without_our_metadata_are_an_error() {
+    let config = network("atrous");
+    let mut stored = store(&config, &weights(&config), "atrous").unwrap();
+    stored.metadata.clear();
+    assert!(error(&stored, Wanted::default()).contains("atrous.config"));
+}
+
+#[test]
+fn a_dialect_refuses_what_its_code_would_run_otherwise() {
+    let config = network("vainf");
+    let weights = weights(&config);
+    let mut other = config.clone();
+    other.dilation = DilationRule::WholeStage;
+    other.eps.backbone = 1e-3;
+    let text = store(&other, &weights, "vainf").unwrap_err().to_string();
+    assert!(text.contains("dilation (\"whole_stage\" here, \"after_stride\" there)"), "{text}");
+    assert!(text.contains("eps.backbone"), "{text}");
+    let text = store(&config, &weights, "torchvision").unwrap_err().to_string();
+    assert!(text.contains("`torchvision` has no name for"), "{text}");
+}
+
+#[test]
+fn tensorflow_checkpoints_are_read_in_their_own_order_with_averages_first() {
+    let config = network("tensorflow");
+    let weights = weights(&config);
+    let listed = expected(find("tensorflow").unwrap(), &config, Layout::Hwio).unwrap();
+    let mut tensors = vec![("global_step".to_owned(), vec![], vec![30000.0])];
+    for e in listed {
+        let data = Layout::Hwio.write(weights[&e.ours].tensor(), e.part);
+        let nonsense = vec![-1.0; data.len()];
+        if e.name.contains("/BatchNorm/moving_") {
+            tensors.push((e.name, e.dims, data));
+            continue;
+        }
+        for end in ["", "/Momentum"] {
+            tensors.push((format!("{}{end}", e.name), e.dims.clone(), nonsense.clone()));
+        }
+        tensors.push((format!("{}/ExponentialMovingAverage", e.name), e.dims, data));
+    }
+    let loaded = load(&Stored { tensors, ..Stored::default() }, Wanted::default()).unwrap();
+    assert_eq!(loaded.config, config);
+    assert!(same(&loaded.weights, &weights));
+}
+
+#[test]
+fn smps_old_names_of_deeplabv3_are_read() {
+    let config = network("smp");
+    let config = with_head(config, |head| {
+        head.decoder = Decoder::Conv;
+        head.aspp.separable_after = false;
+    })
+    .with_output_stride(8)
+    .unwrap();
+    let config = with_head(config, |head| head.aspp.rates = vec![12, 24, 36]);
+    let weights = weights(&config);
+    let mut stored = store(&config, &weights, "smp").unwrap();
+    stored.metadata.clear();
+    for (name, ..) in &mut stored.tensors {
+        for (new, old) in [("decoder.aspp.", "decoder.0."), ("decoder.conv.", "decoder.1."), ("decoder.bn.", "decoder.2.")] {
+            if let Some(rest) = name.strip_prefix(new) {
+                *name = format!("{old}{rest}");
+                break;
+            }
+        }
+    }
+    assert!(stored.tensors.iter().any(|(name, ..)| name.starts_with("decoder.2.")));
+    let loaded = load(&stored, Wanted::default()).unwrap();
+    assert_eq!(loaded.config, config);
+    assert!(same(&loaded.weights, &weights));
+}
+
+#[test]
+fn the_weights_folder_is_read() {
+    let Some(data) = support::data() else { return };
+    for (name, dialect, classes, count, norm) in [
+        ("deeplabv3_mnv2_dm05_voc21", "tensorflow", Some(21), 688_357, Norm::Folded),
+        ("deeplabv3_mnv2_voc21", "tensorflow", Some(21), 2_097_013, Norm::Folded),
+        ("deeplabv3_mnv2_dm05_portrait2", "tensorflow", Some(2), 709_442, Norm::Separate),
+        // The classifier of 1280 x 1000 + 1000 is left out.
+        ("mobilenetv2_imagenet1k", "imagenet", None, 3_538_984 - 1_281_000, Norm::Separate),
+    ] {
+        let file = WeightFile::open(data.join("weights").join(format!("{name}.safetensors"))).unwrap();
+        let loaded = load(&file, Wanted { classes, ..Wanted::default() }).unwrap();
+        assert_eq!((loaded.dialect, loaded.config.classes(), loaded.config.norm), (dialect, classes, norm));
+        assert_eq!(loaded.weights.values().map(|w| w.shape().len()).sum::<usize>(), count, "{name}");
+        let mut graph = build(&loaded.config, Shape::new(1, 65, 65, 3)).unwrap();
+        graph.bind(&loaded.weights).unwrap();
+        if dialect == "tensorflow" {
+            assert_eq!(loaded.config.padding, PaddingRule::TfSame);
+            let tensors = Tensors::of(&file);
+            assert!(identify(&tensors, Wanted { classes: Some(3), ..Wanted::default() }).is_err());
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Every network and dialect against PyTorch: stage by stage, then logits and labels. See `tests/golden/README.md`.
+
+#[path = "golden/conventions.rs"]
+mod conventions;
+#[path = "golden/seeded.rs"]
+mod seeded;
+mod support;
+
+use atrous::exec::{Device, Runner};
+use atrous::models::{Config, Network, Outputs, build_network, is_trained, parameters};
+use atrous::passes::optimise;
+use atrous::weights::WeightFile;
+use atrous::weights::dialects::{Layout, Loaded, Wanted, expected, find, load};
+use atrous::{Shape, Tensor};
+use seeded::{Golden, Values};
+
+/// Elements of stages and logits may differ by this much, times the largest value where that is above 1.
+const TOLERANCE: f32 = 1e-3;
+const SAMPLE_STEP: usize = 1_000_003;
+
+/// Compares a tensor with PyTorch's, whole or by its samples.
+fn compare(what: &str, got: &Tensor, want: &Values, sampled: bool) -> Result<(), String> {
+    let got = got.to_nchw();
+    let at = |k: usize| if sampled { k * SAMPLE_STEP % got.len() } else { k };
+    if !sampled && got.len() != want.data.len() {
+        return Err(format!("{what}: {} elements, PyTorch has {:?}", got.len(), want.dims));
+    }
+    let scale = want.data.iter().fold(1f32, |m, v| m.max(v.abs()));
+    let mut worst = (0f32, 0);
+    for (k, &w) in want.data.iter().enumerate() {
+        let difference = (got[at(k)] - w).abs();
+        if difference > worst.0 || difference.is_nan() {
+            worst = (difference, k);
+        }
+    }
+    if worst.0 <= TOLERANCE * scale {
+        return Ok(());
+    }
+    let k = worst.1;
+    Err(format!("{what}: differs by {} at element {} (got {}, PyTorch {})", worst.0, at(k), got[at(k)], want.data[k]))
+}
+
+fn nchw(shape: Shape) -> [usize; 4] {
+    [shape.n, shape.c, shape.h, shape.w]
+}
+
+/// The stages in the order of computation: the first wrong one is named.
+fn compare_stages(golden: &Golden, network: &Network, results: &[(String, Tensor)]) -> Result<(), String> {
+    for stage in &golden.stages {
+        if !network.stages.iter().any(|(name, _)| name == stage) {
+            return Err(format!("there is no stage `{stage}`"));
+        }
+        let got = &results.iter().find(|(name, _)| name == stage).unwrap().1;
+        let dims: Vec<f32> = nchw(got.shape()).iter().map(|&d| d as f32).collect();
+        let want = &golden.tensors[&format!("stage.{stage}.shape")].data;
+        if dims != *want {
+            return Err(format!("stage `{stage}`: shape {dims:?}, PyTorch has {want:?}"));
+        }
+        compare(&format!("stage `{stage}`"), got, &golden.tensors[&format!("stage.{stage}.samples")], true)?;
+    }
+    Ok(())
+}
+
+/// Logits as PyTorch's within the tolerance, labels equal on 99.9 % of the pixels.
+fn compare_outputs(golden: &Golden, results: &[(String, Tensor)]) -> Result<(), String> {
+    let find = |name: &str| results.iter().find(|(n, _)| n == name).map(|(_, t)| t);
+    let (Some(want), Some(logits)) = (golden.tensors.get("logits"), find("logits")) else {
+        return Ok(());
+    };
+    compare("logits", logits, want, false)?;
+    if let Some(full) = find("logits_full") {
+        compare("logits_full", full, &golden.tensors["logits_full.samples"], true)?;
+    }
+    let labels = find("labels").expect("labels were asked for").u32();
+    let want = &golden.tensors["argmax"].data;
+    assert_eq!(labels.len(), want.len());
+    let wrong = labels.iter().zip(want).filter(|&(&got, &want)| got as f32 != want).count();
+    match wrong * 1000 <= labels.len() {
+        true => Ok(()),
+        false => Err(format!("labels: {wrong} of {} differ", labels.len())),
+    }
+}
+
+fn run(device: &Device, network: &Network, x: &Tensor) -> atrous::Result<Vec<(String, Tensor)>> {
+    let runner = Runner::new(device, network.graph.clone())?;
+    let results = runner.run(&[("input", x)])?;
+    Ok(network.graph.outputs().iter().map(|(name, _)| name.clone()).zip(results).collect())
+}
+
+/// The weights of a case through its dialect, with the options that no file tells.
+fn load_case(golden: &Golden) -> Result<Loaded, String> {
+    let text = |e: atrous::Error| e.to_string();
+    let wanted = conventions::config(golden);
+    let dialect = conventions::dialect(golden);
+    let mut loaded = match golden.text("weights") {
+        "" => {
+            let listed = expected(find(dialect).map_err(text)?, &wanted, Layout::Oihw).map_err(text)?;
+            let mut named: Vec<_> = listed.into_iter().map(|e| (e.name, e.dims)).collect();
+            named.extend(conventions::unused(golden));
+            load(&golden.weights(named)?, Wanted::default()).map_err(text)?
+        }
+        file => {
+            let Some(data) = support::data() else { return Err("skipped".to_owned()) };
+            load(&WeightFile::open(data.join("weights").join(file)).map_err(text)?, Wanted::default()).map_err(text)?
+        }
+    };
+    if loaded.dialect != dialect {
+        return Err(format!("taken for `{}`", loaded.dialect));
+    }
+    conventions::set_options(&mut loaded.config, &wanted);
+    if loaded.config != wanted {
+        return Err(format!("names and shapes gave\n{:?}\nexpected\n{wanted:?}", loaded.config));
+    }
+    Ok(loaded)
+}
+
+fn check(case: &str) -> Result<(), String> {
+    let golden = Golden::open(case);
+    let text = |e: atrous::Error| e.to_string();
+    let Loaded { config, weights, .. } = match load_case(&golden) {
+        Err(e) if e == "skipped" => return Ok(()),
+        loaded => loaded?,
+    };
+    let trained: usize = parameters(&config).map_err(text)?.iter().filter(|(n, _)| is_trained(n)).map(|(_, s)| s.len()).sum();
+    let unused: usize = conventions::unused(&golden).iter().map(|(_, dims)| dims.iter().product::<usize>()).sum();
+    if trained + unused != golden.parameters() {
+        return Err(format!("{trained} parameters, PyTorch has {}", golden.parameters() - unused));
+    }
+    let x = seeded::picture(golden.input_shape);
+    let has_head = config.head.is_some();
+    let outputs = Outputs { labels: has_head, logits_full: has_head, ..Outputs::default() };
+    let mut network = build_network(&config, x.shape(), &outputs).map_err(text)?;
+    network.graph.bind(&weights).map_err(text)?;
+    // The passes must not change what the whole computes.
+    let optimised = Network { graph: optimise(network.graph.clone()).map_err(text)?, stages: Vec::new() };
+    network.keep_stages();
+    let results = run(&Device::Cpu, &network, &x).map_err(text)?;
+    compare_stages(&golden, &network, &results)?;
+    compare_outputs(&golden, &results)?;
+    for device in support::devices() {
+        let results = run(&device, &optimised, &x).map_err(text)?;
+        compare_outputs(&golden, &results).map_err(|e| format!("after the passes, on {device}: {e}"))?;
+    }
+    Ok(())
+}
+
+/// Runs every case whose name begins so, and reports all that fail.
+fn check_all(prefix: &str) {
+    let only = std::env::var("ATROUS_GOLDEN").unwrap_or_default();
+    let cases = seeded::cases(prefix);
+    assert!(!cases.is_empty(), "there are no golden files {prefix}*");
+    let failures: Vec<String> = cases
+        .iter()
+        .filter(|case| case.contains(&only))
+        .filter_map(|case| Some(format!("{case}: {}", check(case).err()?)))
+        .collect();
+    assert!(failures.is_empty(), "{} of {} cases fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
+}
+
+#[test]
+fn smp_agrees_with_pytorch() {
+    check_all("smp_");
+}
+
+#[test]
+fn torchvision_agrees_with_pytorch() {
+    check_all("torchvision_v3_");
+}
+
+#[test]
+fn torchvision_imagenet_agrees_with_pytorch() {
+    check_all("torchvision_imagenet_");
+}
+
+#[test]
+fn vainf_agrees_with_pytorch() {
+    check_all("vainf_");
+}
+
+#[test]
+fn tensorflow_mobile_agrees_with_pytorch() {
+    check_all("tf_mobile_");
+}
+
+#[test]
+fn hugging_face_agrees_with_pytorch() {
+    check_all("hf_");
+}
+
+#[test]
+fn trained_weights_agree_with_pytorch() {
+    check_all("trained_");
+}
+
+#[test]
+fn every_golden_file_has_a_test() {
+    const TESTED: [&str; 7] = ["smp_", "torchvision_v3_", "torchvision_imagenet_", "vainf_", "tf_mobile_", "hf_", "trained_"];
+    /// Networks that are yet to be built.
+    const TO_COME: [&str; 3] = ["jfzhang95_", "timm_", "tf_v3plus_"];
+    for case in seeded::cases("") {
+        assert!(TESTED.iter().chain(&TO_COME).any(|prefix| case.starts_with(prefix)), "{case} is tested nowhere");
+    }
+}
+
+#[test]
+fn the_generator_gives_the_values_of_the_readme() {
+    let name = "conv1.weight";
+    assert_eq!(seeded::fnv1a64(b""), 0xCBF2_9CE4_8422_2325);
+    assert_eq!(seeded::fnv1a64(name.as_bytes()), 0x69A2_9A2C_EE47_D254);
+    let u: Vec<u32> = seeded::uniform(name, 1001).map(|u| (u * 2f32.powi(24)) as u32).collect();
+    assert_eq!([u[0], u[1], u[1000]], [5_343_962, 9_144_840, 265_680]);
+    let p = seeded::parameter(name, &[64, 3, 7, 7], 0);
+    assert_eq!([p[0], p[1], p[1000]].map(f32::to_bits), [0xBD96_2C76, 0x3C95_337C, 0xBE48_53BA]);
+    let x = seeded::picture([1, 3, 20, 20]).to_nchw();
+    let bits = [0, 1, 16, 399, 1199].map(|i: usize| x[i].to_bits());
+    assert_eq!(bits, [0xBE20_D970, 0xBD90_69C8, 0xBF10_B645, 0x3F39_3AF5, 0xBF80_91B4]);
+}
+
+#[test]
+fn parameter_counts_are_the_published_ones() {
+    for (backbone, count) in [("resnet50", 42_004_074), ("resnet101", 60_996_202), ("mobilenet_v3_large", 11_029_328)] {
+        let config: Config = conventions::torchvision(backbone, 21, &[12, 24, 36]);
+        let parameters = parameters(&config).unwrap();
+        let trained: usize = parameters.iter().filter(|(name, _)| is_trained(name)).map(|(_, shape)| shape.len()).sum();
+        assert_eq!(trained, count, "{backbone}");
+    }
+}
