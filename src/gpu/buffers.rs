@@ -14,7 +14,9 @@ pub fn pack(tensor: &Tensor, packing: Packing) -> Vec<u8> {
             bytes
         }
         Data::U32(v) => bytemuck::cast_slice(v).to_vec(),
-        Data::F32(v) if s.c.is_multiple_of(4) && (packing == Packing::Channels || s.w.is_multiple_of(4)) => bytemuck::cast_slice(v).to_vec(),
+        Data::F32(v) if s.c.is_multiple_of(4) && (packing == Packing::Channels || s.w.is_multiple_of(4)) => {
+            bytemuck::cast_slice(v).to_vec()
+        }
         Data::F32(v) => {
             let rows = if packing == Packing::Matrix { s.w.next_multiple_of(4) } else { s.w };
             let pitch = 4 * s.c4();
