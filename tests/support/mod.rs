@@ -1,6 +1,8 @@
 //! What the integration tests share: devices, data, random tensors, comparison with a report.
 #![allow(dead_code)]
 
+pub mod models;
+
 use atrous::exec::{Choose, Device, Runner};
 use atrous::gpu::DeviceChoice;
 use atrous::graph::{Graph, ParamRef};

@@ -1,0 +1,20 @@
+//! Segments one picture: `cargo run --release --example segment -- photo.jpg deeplab.safetensors overlay.png`.
+
+use atrous::image::{Overlay, decode, legend, legend_table};
+use atrous::{DeviceChoice, Model, Result, Segmenter};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [photo, weights, output] = arguments.as_slice() else {
+        eprintln!("usage: segment PHOTO WEIGHTS OUTPUT.png");
+        std::process::exit(2);
+    };
+    let segmenter = Segmenter::new(Model::open(weights)?, &DeviceChoice::Auto)?;
+    let picture = decode(photo)?;
+    let found = segmenter.segment(&picture, segmenter.usual_size())?;
+
+    let table = segmenter.model().class_table();
+    println!("on {}: {:.0} ms", segmenter.device(), found.network_time.as_secs_f64() * 1e3);
+    print!("{}", legend_table(&legend(&found.labels, &table), false));
+    Overlay::default().draw(&picture, &found.labels, &table)?.save(output)
+}

@@ -1,0 +1,204 @@
+//! The command line as a process, each test in a fresh folder.
+
+mod support;
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::contains;
+use std::path::Path;
+use support::models::write_tiny;
+
+fn atrous(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
+    command.current_dir(folder).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command
+}
+
+/// A picture of a few coloured areas.
+fn picture(path: &Path, w: u32, h: u32) {
+    let area = |x: u32, y: u32| [(x * 255 / w) as u8, (y * 255 / h) as u8, if x > y { 200 } else { 30 }];
+    image::RgbImage::from_fn(w, h, |x, y| image::Rgb(area(x, y))).save(path).expect("the folder can be written");
+}
+
+/// A fresh folder with `tiny.safetensors` and `a.png`, 61 x 47.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    write_tiny(&folder.path().join("tiny.safetensors"));
+    picture(&folder.path().join("a.png"), 61, 47);
+    folder
+}
+
+fn size(path: impl AsRef<Path>) -> (u32, u32) {
+    image::image_dimensions(path).expect("a picture was written")
+}
+
+#[test]
+fn help_names_every_command_and_shows_examples() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut check = atrous(dir.path()).arg("--help").assert().success().stdout(contains("Examples:"));
+    for command in ["segment", "devices", "inspect", "import", "export", "infer", "verify", "completions", "man"] {
+        check = check.stdout(contains(command));
+    }
+    atrous(dir.path()).assert().code(2).stderr(contains("Usage"));
+}
+
+#[test]
+fn every_style_is_written_at_the_pictures_own_size() {
+    let dir = folder();
+    for (style, expected) in [("mask", (61, 47)), ("overlay", (61, 47)), ("cutout", (61, 47))] {
+        let out = format!("{style}.png");
+        let args = ["segment", "a.png", "--weights", "tiny.safetensors", "--style", style, "-o", &out];
+        atrous(dir.path()).args(args).assert().success().stdout(contains(format!("a.png (61x47,"))).stderr(contains("CPU executor"));
+        assert_eq!(size(dir.path().join(out)), expected, "{style}");
+    }
+    let args = ["segment", "a.png", "-w", "tiny.safetensors", "-s", "side-by-side", "-o", "both.png"];
+    atrous(dir.path()).args(args).assert().success();
+    assert!(size(dir.path().join("both.png")).0 > 2 * 61, "photo and overlay stand beside each other");
+}
+
+#[test]
+fn sizes_change_the_networks_input_but_not_the_result() {
+    let dir = folder();
+    for (text, network) in [("native", [61, 47]), ("33", [33, 33]), ("40x64", [40, 64])] {
+        let args = ["segment", "a.png", "-w", "tiny.safetensors", "--size", text, "-s", "mask", "-o", "m.png", "--json"];
+        let output = atrous(dir.path()).args(args).assert().success().get_output().stdout.clone();
+        let report: serde_json::Value = serde_json::from_slice(&output).expect("the report is JSON");
+        assert_eq!(report["pictures"][0]["network_size"], serde_json::json!(network), "{text}");
+        let shares: f64 =
+            report["pictures"][0]["classes"].as_array().unwrap().iter().map(|c| c["share"].as_f64().unwrap()).sum();
+        assert!((shares - 1.0).abs() < 1e-9, "the shares of all classes are the whole picture, not {shares}");
+        assert_eq!(size(dir.path().join("m.png")), (61, 47));
+    }
+    let args = ["segment", "a.png", "-w", "tiny.safetensors", "--size", "0x5"];
+    atrous(dir.path()).args(args).assert().code(2);
+}
+
+#[test]
+fn folders_and_patterns_keep_their_names() {
+    let dir = folder();
+    std::fs::create_dir_all(dir.path().join("in/deep")).unwrap();
+    picture(&dir.path().join("in/one.png"), 30, 20);
+    picture(&dir.path().join("in/deep/two.bmp"), 20, 30);
+    std::fs::write(dir.path().join("in/notes.txt"), "no picture").unwrap();
+    atrous(dir.path()).args(["segment", "in", "-w", "tiny.safetensors", "-o", "out", "-s", "mask"]).assert().success();
+    assert_eq!(size(dir.path().join("out/one.png")), (30, 20));
+    assert_eq!(size(dir.path().join("out/deep/two.png")), (20, 30));
+    atrous(dir.path()).args(["segment", "in/*.png", "a.png", "-w", "tiny.safetensors", "-o", "flat/"]).assert().success();
+    assert!(dir.path().join("flat/one.png").exists() && dir.path().join("flat/a.png").exists());
+    atrous(dir.path()).args(["segment", "in/*.gif", "-w", "tiny.safetensors"]).assert().code(2).stderr(contains("in/*.gif"));
+}
+
+#[test]
+fn one_bad_picture_does_not_stop_the_others_and_is_named() {
+    let dir = folder();
+    std::fs::write(dir.path().join("bad.png"), b"not a picture").unwrap();
+    let args = ["segment", "bad.png", "a.png", "missing.jpg", "-w", "tiny.safetensors", "-o", "out/"];
+    atrous(dir.path())
+        .args(args)
+        .assert()
+        .code(1)
+        .stderr(contains("bad.png").and(contains("missing.jpg")).and(contains("2 of 3 pictures failed")));
+    assert!(dir.path().join("out/a.png").exists());
+    assert!(!dir.path().join("out/bad.png").exists());
+}
+
+#[test]
+fn results_never_replace_a_picture_or_each_other() {
+    let dir = folder();
+    atrous(dir.path()).args(["segment", "a.png", "-w", "tiny.safetensors", "-o", "a.png"]).assert().code(2).stderr(contains("a.png"));
+    picture(&dir.path().join("a.bmp"), 9, 9);
+    let args = ["segment", "a.png", "a.bmp", "-w", "tiny.safetensors", "-o", "out/"];
+    atrous(dir.path()).args(args).assert().code(2).stderr(contains("both be written"));
+}
+
+#[test]
+fn damaged_weights_are_refused_by_name() {
+    let dir = folder();
+    let whole = std::fs::read(dir.path().join("tiny.safetensors")).unwrap();
+    std::fs::write(dir.path().join("cut.safetensors"), &whole[..whole.len() / 2]).unwrap();
+    let args = ["segment", "a.png", "-w", "cut.safetensors", "-o", "out.png"];
+    atrous(dir.path()).args(args).assert().code(1).stderr(contains("cut.safetensors"));
+    assert!(!dir.path().join("out.png").exists());
+    let args = ["segment", "a.png", "-w", "tiny.safetensors", "--classes", "21"];
+    atrous(dir.path()).args(args).assert().code(1).stderr(contains("expected 21 classes"));
+}
+
+#[test]
+fn infer_and_verify_find_the_node_that_was_changed() {
+    let dir = folder();
+    let file = |name: &str| dir.path().join(name);
+    let mut rng = support::Rng(3);
+    let input: Vec<f32> = (0..3 * 33 * 41).map(|_| rng.unit()).collect();
+    let none = std::collections::BTreeMap::new();
+    let dtype = atrous::weights::FloatDType::F32;
+    let given = ("input".to_owned(), vec![1, 3, 33, 41], input);
+    atrous::weights::write_safetensors(file("x.safetensors"), [given.clone()], &none, dtype).unwrap();
+    let args = ["infer", "-w", "tiny.safetensors", "-i", "x.safetensors", "-o", "y.safetensors", "--keep", "stem,aspp,decoder"];
+    atrous(dir.path()).args(args).assert().success();
+
+    let out = atrous::weights::WeightFile::open(file("y.safetensors")).unwrap();
+    assert_eq!(out.dims("logits"), Some([1, 5, 9, 11].as_slice()));
+    assert_eq!(out.dims("logits_full"), Some([1, 5, 33, 41].as_slice()));
+    let names: Vec<String> = out.names().map(str::to_owned).collect();
+    let read = |name: &String| {
+        let (dims, data) = out.read_f32(name).unwrap();
+        (name.clone(), dims, data)
+    };
+    let mut reference: Vec<_> = names.iter().map(read).chain([given]).collect();
+    atrous::weights::write_safetensors(file("ok.safetensors"), reference.clone(), &none, dtype).unwrap();
+    let verify = |reference: &str| {
+        let mut command = atrous(dir.path());
+        command.args(["verify", "-w", "tiny.safetensors", "--reference", reference]);
+        command.assert()
+    };
+    verify("ok.safetensors").success().stdout(contains("aspp").and(contains("DIFFERS").not()));
+
+    for (name, _, data) in &mut reference {
+        if name == "aspp" || name == "logits" {
+            data[5] += 1.0;
+        }
+    }
+    atrous::weights::write_safetensors(file("bad.safetensors"), reference, &none, dtype).unwrap();
+    verify("bad.safetensors").code(1).stderr(contains("node `aspp`: the first that differs: 1 of"));
+    let args = ["infer", "-w", "tiny.safetensors", "-i", "x.safetensors", "-o", "z.safetensors", "--keep", "asp"];
+    atrous(dir.path()).args(args).assert().code(2).stderr(contains("names like it"));
+}
+
+#[test]
+fn import_and_inspect_tell_the_same_network() {
+    let dir = folder();
+    atrous(dir.path()).args(["import", "tiny.safetensors", "half.safetensors", "--dtype", "f16"]).assert().success();
+    for file in ["tiny.safetensors", "half.safetensors"] {
+        let output = atrous(dir.path()).args(["inspect", file, "--size", "65", "--json"]).assert().success().get_output().stdout.clone();
+        let report: serde_json::Value = serde_json::from_slice(&output).expect("the report is JSON");
+        assert_eq!(report["config"]["head"]["classes"], 5);
+        assert!(report["multi_adds"].as_u64().unwrap() > 100_000);
+    }
+    atrous(dir.path())
+        .args(["inspect", "tiny.safetensors", "--ops", "--plan", "--size", "65"])
+        .assert()
+        .success()
+        .stdout(contains("backbone.stem").and(contains("upsample_argmax")).and(contains("buffers,")));
+    atrous(dir.path()).args(["import", "tiny.safetensors", "out.txt"]).assert().code(2).stderr(contains("out.txt"));
+}
+
+#[test]
+fn devices_say_what_auto_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    atrous(dir.path()).arg("devices").assert().success().stdout(contains("CPU executor").and(contains("--device auto")));
+    let output = atrous(dir.path()).args(["devices", "--json"]).assert().success().get_output().stdout.clone();
+    let report: serde_json::Value = serde_json::from_slice(&output).expect("the list is JSON");
+    assert!(report["adapters"].is_array());
+    atrous(dir.path()).args(["segment", "x.png", "-w", "y", "--device", "97"]).assert().failure();
+}
+
+#[test]
+fn completions_and_man_pages_come_from_the_definitions() {
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        atrous(dir.path()).args(["completions", shell]).assert().success().stdout(contains("side-by-side"));
+    }
+    atrous(dir.path()).args(["man", "pages"]).assert().success();
+    let page = std::fs::read_to_string(dir.path().join("pages/atrous-segment.1")).unwrap();
+    assert!(page.contains("cutout"));
+}

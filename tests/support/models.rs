@@ -1,0 +1,59 @@
+//! Small networks with random weights, as files.
+
+use super::Rng;
+use atrous::graph::{ParamRef, Weights};
+use atrous::models::{Backbone, Config, Decoder, parameters};
+use atrous::weights::{FloatDType, dialects, write_safetensors};
+use atrous::{Shape, Tensor};
+use std::path::Path;
+
+/// DeepLabv3+ on a narrow MobileNetV2: 5 classes, some 60,000 numbers, quick on every executor.
+pub fn tiny_config() -> Config {
+    let backbone = serde_json::from_value(serde_json::json!({
+        "mobile_net_v2": { "stem": 8, "channels": [8, 8, 8, 12, 12, 16, 20], "expansion": 2 }
+    }));
+    let backbone: Backbone = backbone.expect("the backbone's JSON is well-formed");
+    let mut config = Config::deeplab_v3plus(backbone, 5);
+    let head = config.head.as_mut().expect("made with a head");
+    head.class_names = ["background", "road", "tree", "car", "person"].map(str::to_owned).to_vec();
+    head.aspp.channels = 16;
+    if let Decoder::Plus(plus) = &mut head.decoder {
+        plus.channels = 16;
+        plus.low_level_channels = 8;
+    }
+    config
+}
+
+/// Random weights that neither die nor explode.
+pub fn random_weights(config: &Config, seed: u64) -> Weights {
+    let mut rng = Rng(seed);
+    let table = parameters(config).expect("the config is well-formed");
+    table
+        .into_iter()
+        .map(|(name, shape)| {
+            let tensor = random_parameter(&name, shape, &mut rng);
+            (name, ParamRef::new(tensor))
+        })
+        .collect()
+}
+
+fn random_parameter(name: &str, shape: Shape, rng: &mut Rng) -> Tensor {
+    let fan_in = (shape.n * shape.h * shape.w) as f32;
+    let is_kernel = shape.n * shape.h * shape.w > 1;
+    Tensor::from_fn(shape, |_, _, _, _| {
+        let u = rng.unit();
+        match name.rsplit('.').next() {
+            Some("running_var") => 1.0 + 0.3 * u,
+            Some("weight") if is_kernel => u * (6.0 / fan_in).sqrt(),
+            Some("weight") => 1.0 + 0.2 * u,
+            _ => 0.2 * u,
+        }
+    })
+}
+
+/// Writes the tiny network in the program's own dialect.
+pub fn write_tiny(path: &Path) {
+    let config = tiny_config();
+    let stored = dialects::store(&config, &random_weights(&config, 7), "atrous").expect("the weights fit the config");
+    write_safetensors(path, stored.tensors, &stored.metadata, FloatDType::F32).expect("the folder can be written");
+}
