@@ -48,7 +48,12 @@ fn every_style_is_written_at_the_pictures_own_size() {
     for (style, expected) in [("mask", (61, 47)), ("overlay", (61, 47)), ("cutout", (61, 47))] {
         let out = format!("{style}.png");
         let args = ["segment", "a.png", "--weights", "tiny.safetensors", "--style", style, "-o", &out];
-        atrous(dir.path()).args(args).assert().success().stdout(contains(format!("a.png (61x47,"))).stderr(contains("CPU executor"));
+        atrous(dir.path())
+            .args(args)
+            .assert()
+            .success()
+            .stdout(contains(format!("a.png (61x47,")))
+            .stderr(contains("CPU executor"));
         assert_eq!(size(dir.path().join(out)), expected, "{style}");
     }
     let args = ["segment", "a.png", "-w", "tiny.safetensors", "-s", "side-by-side", "-o", "both.png"];
@@ -64,8 +69,7 @@ fn sizes_change_the_networks_input_but_not_the_result() {
         let output = atrous(dir.path()).args(args).assert().success().get_output().stdout.clone();
         let report: serde_json::Value = serde_json::from_slice(&output).expect("the report is JSON");
         assert_eq!(report["pictures"][0]["network_size"], serde_json::json!(network), "{text}");
-        let shares: f64 =
-            report["pictures"][0]["classes"].as_array().unwrap().iter().map(|c| c["share"].as_f64().unwrap()).sum();
+        let shares: f64 = report["pictures"][0]["classes"].as_array().unwrap().iter().map(|c| c["share"].as_f64().unwrap()).sum();
         assert!((shares - 1.0).abs() < 1e-9, "the shares of all classes are the whole picture, not {shares}");
         assert_eq!(size(dir.path().join("m.png")), (61, 47));
     }
@@ -105,7 +109,11 @@ fn one_bad_picture_does_not_stop_the_others_and_is_named() {
 #[test]
 fn results_never_replace_a_picture_or_each_other() {
     let dir = folder();
-    atrous(dir.path()).args(["segment", "a.png", "-w", "tiny.safetensors", "-o", "a.png"]).assert().code(2).stderr(contains("a.png"));
+    atrous(dir.path())
+        .args(["segment", "a.png", "-w", "tiny.safetensors", "-o", "a.png"])
+        .assert()
+        .code(2)
+        .stderr(contains("a.png"));
     picture(&dir.path().join("a.bmp"), 9, 9);
     let args = ["segment", "a.png", "a.bmp", "-w", "tiny.safetensors", "-o", "out/"];
     atrous(dir.path()).args(args).assert().code(2).stderr(contains("both be written"));
@@ -169,7 +177,8 @@ fn import_and_inspect_tell_the_same_network() {
     let dir = folder();
     atrous(dir.path()).args(["import", "tiny.safetensors", "half.safetensors", "--dtype", "f16"]).assert().success();
     for file in ["tiny.safetensors", "half.safetensors"] {
-        let output = atrous(dir.path()).args(["inspect", file, "--size", "65", "--json"]).assert().success().get_output().stdout.clone();
+        let output =
+            atrous(dir.path()).args(["inspect", file, "--size", "65", "--json"]).assert().success().get_output().stdout.clone();
         let report: serde_json::Value = serde_json::from_slice(&output).expect("the report is JSON");
         assert_eq!(report["config"]["head"]["classes"], 5);
         assert!(report["multi_adds"].as_u64().unwrap() > 100_000);

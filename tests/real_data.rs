@@ -48,8 +48,7 @@ fn phone_network_scores_what_it_should_on_voc_pictures() {
 }
 
 fn photos(data: &Path) -> Vec<PathBuf> {
-    let mut photos: Vec<PathBuf> =
-        std::fs::read_dir(data.join("data/photos")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut photos: Vec<PathBuf> = std::fs::read_dir(data.join("data/photos")).unwrap().map(|e| e.unwrap().path()).collect();
     photos.sort();
     photos
 }
@@ -86,8 +85,7 @@ fn executors_agree_on_every_photo_and_runs_repeat_to_the_bit() {
 #[ignore = "slow: every photo at full size on both executors with every network"]
 fn executors_agree_on_every_photo_at_full_size() {
     let (Some(data), Some(gpu)) = (support::data(), gpu_choice()) else { return };
-    let networks =
-        [("deeplabv3_mnv2_dm05_voc21", 16), ("deeplabv3_mnv2_voc21", 16), ("deeplabv3_mnv2_dm05_portrait2", 8)];
+    let networks = [("deeplabv3_mnv2_dm05_voc21", 16), ("deeplabv3_mnv2_voc21", 16), ("deeplabv3_mnv2_dm05_portrait2", 8)];
     let mut problems = Vec::new();
     for (name, stride) in networks {
         let name = format!("{name}.safetensors");
