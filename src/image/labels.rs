@@ -103,6 +103,18 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<LabelMap> {
         return Err(error!(Picture, "a mask of {width} x {height} pixels is more than the limit of {MAX_PIXELS}"));
     }
     let mut reader = decoder.read_info().map_err(damaged)?;
+    // Checked before memory is taken for it.
+    match reader.output_color_type() {
+        (png::ColorType::Grayscale | png::ColorType::Indexed, _) => {}
+        (png::ColorType::Rgb, png::BitDepth::Eight) if table.is_some() => {}
+        (png::ColorType::Rgb, png::BitDepth::Eight) => {
+            return Err(error!(Picture, "is a mask in RGB, whose colours have no known meaning")
+                .advice("give the classes' colours in a classes.txt"));
+        }
+        (colour, depth) => {
+            return Err(error!(Picture, "is a PNG of kind {colour:?}, {} bits; masks have a palette or are grey", depth as u8));
+        }
+    }
     let size = reader.output_buffer_size().ok_or_else(|| error!(Picture, "is too large"))?;
     let mut data = vec![0; size];
     let frame = reader.next_frame(&mut data).map_err(damaged)?;
@@ -117,15 +129,10 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<LabelMap> {
         (png::ColorType::Grayscale | png::ColorType::Indexed, depth) => {
             rows.flat_map(|row| (0..width).map(|x| unpack(row, x, depth as usize))).collect()
         }
-        (png::ColorType::Rgb, png::BitDepth::Eight) => {
-            let table = table.ok_or_else(|| {
-                error!(Picture, "is a mask in RGB, whose colours have no known meaning")
-                    .advice("give the classes' colours in a classes.txt")
-            })?;
-            let pixels = rows.flat_map(|row| row[..3 * width].chunks_exact(3)).map(|p| [p[0], p[1], p[2]]);
-            from_colours(pixels, table, width)?
+        _ => {
+            let table = table.expect("invariant: RGB without a table was refused above");
+            from_colours(rows.flat_map(|row| row[..3 * width].chunks_exact(3)).map(|p| [p[0], p[1], p[2]]), table, width)?
         }
-        (colour, _) => return Err(error!(Picture, "is a {colour:?} PNG; masks are palette or grey PNG files")),
     };
     LabelMap::new(width, height, labels)
 }

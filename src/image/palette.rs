@@ -66,6 +66,16 @@ impl ClassTable {
         Self { names, colours: (0..n).map(distinct).collect(), ignored: Vec::new() }
     }
 
+    /// The same classes in bright colours that can be told apart ([`distinct`]), the background and ignored labels as they were.
+    ///
+    /// Data sets' own colours are made for masks; some (VOC's cat, 64 0 0) are too dark to tint a photo with.
+    #[must_use]
+    pub fn vivid(&self) -> Self {
+        let background = self.background();
+        let colour = |class| if background == Some(class) { self.colours[class] } else { distinct(class) };
+        Self { colours: (0..self.len()).map(colour).collect(), ..self.clone() }
+    }
+
     /// Number of classes, ignored labels not counted.
     pub fn len(&self) -> usize {
         self.names.len()
@@ -270,5 +280,9 @@ mod tests {
         assert!(least > 18.0, "two of the first forty colours are {least:.1} apart");
         let first: Vec<_> = (0..256).map(distinct).collect::<std::collections::HashSet<_>>().into_iter().collect();
         assert!(first.len() > 250, "{} different colours of 256", first.len());
+        let (voc, vivid) = (ClassTable::voc(), ClassTable::voc().vivid());
+        assert_eq!((&vivid.names, vivid.colour(0), vivid.colour(255)), (&voc.names, [0; 3], [224, 224, 192]));
+        let bright = |c: [u8; 3]| u32::from(c[0]) * 2 + u32::from(c[1]) * 5 + u32::from(c[2]) > 8 * 70;
+        assert!((1..21).all(|class| bright(vivid.colour(class))) && !bright(voc.colour(8)));
     }
 }

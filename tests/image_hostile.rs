@@ -1,0 +1,239 @@
+//! Two hundred damaged pictures: each ends in an error that names the file, or in a picture of the size it claims. None panics, none
+//! takes more than 1 GiB.
+
+use atrous::image::{LabelMap, Picture, decode};
+use image::{DynamicImage, ImageFormat, RgbaImage};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Counts what is allocated, and the most that ever was.
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed to the system's allocator unchanged; the counters touch no memory of the callers.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        // SAFETY: the caller keeps `alloc`'s contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        // SAFETY: as above. Zeroed by the system, so that a page that is never touched is never taken.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The same numbers on every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % n as u64) as usize
+    }
+}
+
+/// What a damaged file must end in.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Wanted {
+    Error,
+    /// An error, or a whole picture: the damage may sit in the pixels' values.
+    Either,
+}
+
+struct Case {
+    name: String,
+    bytes: Vec<u8>,
+    wanted: Wanted,
+}
+
+fn encode(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    picture.write_to(&mut out, format).unwrap();
+    out.into_inner()
+}
+
+fn whole_files() -> Vec<(&'static str, Vec<u8>)> {
+    let mut random = Random(7);
+    let rgba = RgbaImage::from_fn(61, 43, |x, y| {
+        let noise = random.below(40) as u32;
+        image::Rgba([x * 4 + noise, y * 5 + noise, (x + y) * 2, 255 - noise].map(|v| v.min(255) as u8))
+    });
+    let rgba = DynamicImage::ImageRgba8(rgba);
+    let (rgb, grey, wide) =
+        (DynamicImage::from(rgba.to_rgb8()), DynamicImage::from(rgba.to_luma8()), DynamicImage::from(rgba.to_rgba16()));
+    let fixture = |name: &str| std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures").join(name)).unwrap();
+    vec![
+        ("rgb.png", encode(&rgb, ImageFormat::Png)),
+        ("wide.png", encode(&wide, ImageFormat::Png)),
+        ("grey.png", encode(&grey, ImageFormat::Png)),
+        ("rgb.jpg", encode(&rgb, ImageFormat::Jpeg)),
+        ("progressive.jpg", fixture("progressive.jpg")),
+        ("rgb.gif", encode(&rgb, ImageFormat::Gif)),
+        ("lossless.webp", encode(&rgba, ImageFormat::WebP)),
+        ("lossy.webp", fixture("lossy.webp")),
+        ("rgb.bmp", encode(&rgb, ImageFormat::Bmp)),
+        ("rgba.tif", encode(&rgba, ImageFormat::Tiff)),
+        ("rgb.ppm", encode(&rgb, ImageFormat::Pnm)),
+        ("rgba.qoi", encode(&rgba, ImageFormat::Qoi)),
+        ("rgb.tga", encode(&rgb, ImageFormat::Tga)),
+    ]
+}
+
+/// Cut at five places, and with bits flipped in header and data.
+fn damage(name: &str, whole: &[u8], random: &mut Random, cases: &mut Vec<Case>) {
+    let (stem, ending) = name.rsplit_once('.').unwrap();
+    for part in [1, 12, 50, 80, 97] {
+        let bytes = whole[..(whole.len() * part / 100).max(3)].to_vec();
+        cases.push(Case { name: format!("{stem}-cut{part}.{ending}"), bytes, wanted: Wanted::Error });
+    }
+    for round in 0..7 {
+        let mut bytes = whole.to_vec();
+        let reach = if round < 4 { bytes.len().min(64) } else { bytes.len() };
+        for _ in 0..=round / 2 {
+            let at = random.below(reach);
+            bytes[at] ^= 1 << random.below(8);
+        }
+        cases.push(Case { name: format!("{stem}-bits{round}.{ending}"), bytes, wanted: Wanted::Either });
+    }
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes
+        .iter()
+        .fold(!0u32, |crc, &b| (0..8).fold(crc ^ u32::from(b), |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 }))
+}
+
+/// Headers that claim sizes which the data does not have.
+fn lies(files: &[(&'static str, Vec<u8>)], cases: &mut Vec<Case>) {
+    let whole = |name: &str| files.iter().find(|f| f.0 == name).unwrap().1.clone();
+    let mut push = |name: String, bytes: Vec<u8>| {
+        // A GIF's frame may be smaller than its canvas, so an odd canvas alone is no damage.
+        let wanted = if name.ends_with(".gif") { Wanted::Either } else { Wanted::Error };
+        cases.push(Case { name, bytes, wanted });
+    };
+    let big = [(13_000u32, 13_000u32), (65_535, 65_535), (0x7fff_ffff, 0x7fff_ffff), (u32::MAX, u32::MAX), (u32::MAX, 1), (0, 0)];
+    for (i, (w, h)) in big.into_iter().enumerate() {
+        for source in ["rgb.png", "wide.png"] {
+            let mut png = whole(source);
+            png[16..24].copy_from_slice(&[w.to_be_bytes(), h.to_be_bytes()].concat());
+            let crc = crc32(&png[12..29]).to_be_bytes();
+            png[29..33].copy_from_slice(&crc);
+            push(format!("lie{i}-{source}"), png);
+        }
+        let mut bmp = whole("rgb.bmp");
+        bmp[18..26].copy_from_slice(&[w.to_le_bytes(), h.to_le_bytes()].concat());
+        push(format!("lie{i}.bmp"), bmp);
+        let mut qoi = whole("rgba.qoi");
+        qoi[4..12].copy_from_slice(&[w.to_be_bytes(), h.to_be_bytes()].concat());
+        push(format!("lie{i}.qoi"), qoi);
+        push(format!("lie{i}.ppm"), format!("P6\n{w} {h}\n255\nabc").into_bytes());
+        push(format!("lie{i}-wide.ppm"), format!("P3\n{w} {h}\n65535\n1 2 3").into_bytes());
+        let mut tiff = whole("rgba.tif");
+        for (tag, value) in [(256u16, w), (257, h)] {
+            let key = [tag.to_le_bytes(), 4u16.to_le_bytes()].concat();
+            let at = tiff.windows(4).position(|bytes| bytes == key).expect("the encoder writes long width and height");
+            tiff[at + 8..at + 12].copy_from_slice(&value.to_le_bytes());
+        }
+        push(format!("lie{i}.tif"), tiff);
+    }
+    for (i, side) in [0u16, 16_000, u16::MAX].into_iter().enumerate() {
+        let mut tga = whole("rgb.tga");
+        tga[12..16].copy_from_slice(&[side.to_le_bytes(), side.to_le_bytes()].concat());
+        push(format!("lie{i}.tga"), tga);
+    }
+    for (i, side) in [0u16, 20_000, 65_500].into_iter().enumerate() {
+        for (source, start) in [("rgb.jpg", [0xff, 0xc0]), ("progressive.jpg", [0xff, 0xc2])] {
+            let mut jpeg = whole(source);
+            let at = jpeg.windows(2).position(|bytes| bytes == start).unwrap();
+            jpeg[at + 5..at + 9].copy_from_slice(&[side.to_be_bytes(), side.to_be_bytes()].concat());
+            push(format!("lie{i}-{source}"), jpeg);
+        }
+        let mut gif = whole("rgb.gif");
+        gif[6..10].copy_from_slice(&[side.to_le_bytes(), side.to_le_bytes()].concat());
+        push(format!("lie{i}.gif"), gif);
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let (files, mut cases, mut random) = (whole_files(), Vec::new(), Random(0x9e37_79b9_7f4a_7c15));
+    for (name, whole) in &files {
+        damage(name, whole, &mut random, &mut cases);
+    }
+    lies(&files, &mut cases);
+    cases
+}
+
+fn check(result: Result<Picture, atrous::Error>, case: &Case) -> Result<(), String> {
+    match result {
+        Ok(picture) if case.wanted == Wanted::Error => {
+            Err(format!("was taken for a picture of {} x {}", picture.width, picture.height))
+        }
+        Ok(picture) if picture.rgb.len() != 3 * picture.width * picture.height => Err("has another size than it says".into()),
+        Ok(_) => Ok(()),
+        Err(error) if !error.to_string().contains(&case.name) => Err(format!("is not named in the error: {error}")),
+        Err(_) => Ok(()),
+    }
+}
+
+#[test]
+fn no_damaged_picture_panics_or_takes_a_gibibyte() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cases, mut failures, mut errors) = (cases(), Vec::new(), 0);
+    assert!(cases.len() >= 200, "{} damaged pictures", cases.len());
+    for (name, whole) in whole_files() {
+        let path = folder.path().join(name);
+        std::fs::write(&path, whole).unwrap();
+        decode(&path).expect("the undamaged file is a picture");
+    }
+    for case in &cases {
+        let path = folder.path().join(&case.name);
+        std::fs::write(&path, &case.bytes).unwrap();
+        let base = NOW.load(Relaxed);
+        PEAK.store(base, Relaxed);
+        let started = std::time::Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let mask = LabelMap::read(&path, None);
+            (decode(&path), mask)
+        }));
+        let peak = PEAK.load(Relaxed) - base;
+        let verdict = match outcome {
+            Err(_) => Err("panicked".to_string()),
+            Ok((_, Err(error))) if !error.to_string().contains(&case.name) => {
+                Err(format!("is not named in the mask's error: {error}"))
+            }
+            Ok((picture, _)) => {
+                errors += usize::from(picture.is_err());
+                check(picture, case)
+            }
+        };
+        let mut fail = |what: String| failures.push(format!("{}: {what}", case.name));
+        verdict.unwrap_or_else(&mut fail);
+        if peak > 1 << 30 {
+            fail(format!("took {} MiB", peak >> 20));
+        }
+        if started.elapsed().as_secs() > 20 {
+            fail(format!("took {:?}", started.elapsed()));
+        }
+    }
+    println!("{} damaged pictures: {errors} errors, {} decoded", cases.len(), cases.len() - errors);
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
+}
