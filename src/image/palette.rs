@@ -193,8 +193,8 @@ pub fn voc_colour(label: usize) -> [u8; 3] {
 pub fn distinct(index: usize) -> [u8; 3] {
     const GOLDEN_ANGLE: f64 = 137.507_764_050_037_85;
     let hue = (25.0 + GOLDEN_ANGLE * index as f64).to_radians();
-    let lightness = [0.66, 0.80, 0.50, 0.72, 0.58][index % 5];
-    let chroma = [0.19, 0.13, 0.16][index % 3];
+    let lightness = [0.70, 0.82, 0.60, 0.76, 0.65][index % 5];
+    let chroma = [0.20, 0.14, 0.17][index % 3];
     // Less chroma until the colour exists in sRGB: hue and lightness, which tell classes apart, stay.
     (0..20)
         .map(|step| oklch(lightness, chroma * (1.0 - f64::from(step) / 20.0), hue))

@@ -14,11 +14,13 @@ impl Fit {
         self.check(labels.len(), 1)?;
         let ((pw, _), (sw, sh), (w, h)) = (self.padded, self.scaled, self.source);
         let columns: Vec<usize> = (0..w).map(|x| nearest(x, sw, w)).collect();
-        let rows = (0..h).into_par_iter().flat_map_iter(|y| {
+        let Some(&any) = labels.first() else { return Ok(Vec::new()) };
+        let mut out = vec![any; w * h];
+        out.par_chunks_mut(w.max(1)).enumerate().for_each(|(y, out)| {
             let row = &labels[nearest(y, sh, h) * pw..][..sw];
-            columns.iter().map(move |&x| row[x])
+            out.iter_mut().zip(&columns).for_each(|(out, &x)| *out = row[x]);
         });
-        Ok(rows.collect())
+        Ok(out)
     }
 
     /// Values at the padded size, `[h, w, channels]`, to the source's size: the padding is cropped, then bilinear interpolation
