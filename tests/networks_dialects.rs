@@ -159,6 +159,19 @@ fn names_of_nobody_are_an_error() {
 }
 
 #[test]
+fn names_inside_wrappers_are_read() {
+    let config = network("smp");
+    let weights = weights(&config);
+    let mut stored = store(&config, &weights, "smp").unwrap();
+    for (name, ..) in &mut stored.tensors {
+        *name = format!("model.module.{name}");
+    }
+    let loaded = load(&stored, Wanted::default()).unwrap();
+    assert_eq!((loaded.dialect, &loaded.config), ("smp", &config));
+    assert!(same(&loaded.weights, &weights));
+}
+
+#[test]
 fn our_names_without_our_metadata_are_an_error() {
     let config = network("atrous");
     let mut stored = store(&config, &weights(&config), "atrous").unwrap();

@@ -26,6 +26,7 @@ use crate::models::{self, CONFIG_KEY, Config};
 use crate::tensor::Shape;
 use rayon::prelude::*;
 use std::collections::HashSet;
+use tensors::Unwrapped;
 
 /// All the dialects, in the order in which they are tried.
 pub static DIALECTS: &[&dyn Dialect] = &[
@@ -171,6 +172,12 @@ pub fn expected(dialect: &dyn Dialect, config: &Config, layout: Layout) -> Resul
 /// is read); where the number of classes is not the wanted one; where numbers cannot be read.
 pub fn load(source: &dyn Source, wanted: Wanted) -> Result<Loaded> {
     let tensors = Tensors::of(source);
+    if wanted.dialect.is_none()
+        && !detected(&tensors)
+        && let Some(result) = load_inside_wrapper(source, wanted)
+    {
+        return result;
+    }
     let fitted = fit(&tensors, wanted).map_err(|e| e.at(source.label()))?;
     let Fitted { dialect, config, layout, parameters } = fitted;
     let read = parameters.par_iter().map(|p| {
@@ -179,6 +186,16 @@ pub fn load(source: &dyn Source, wanted: Wanted) -> Result<Loaded> {
         Ok((p.ours.clone(), ParamRef::new(tensor)))
     });
     Ok(Loaded { weights: read.collect::<Result<Weights>>()?, config, dialect: dialect.name() })
+}
+
+fn detected(tensors: &Tensors) -> bool {
+    DIALECTS.iter().any(|d| d.detect(tensors))
+}
+
+/// The network whose names are known once what stands before all of them is taken off.
+fn load_inside_wrapper(source: &dyn Source, wanted: Wanted) -> Option<Result<Loaded>> {
+    let inside = Unwrapped::new(source)?;
+    if detected(&Tensors::of(&inside)) { Some(load(&inside, wanted)) } else { load_inside_wrapper(&inside, wanted) }
 }
 
 /// A file's tensors, found to be a network's.

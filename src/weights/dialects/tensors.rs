@@ -89,3 +89,38 @@ impl Source for WeightFile {
         self.path().display().to_string()
     }
 }
+
+/// A source whose names all begin with a wrapper's name, without it: `module.` of `DataParallel`, `model.` of Lightning.
+pub(super) struct Unwrapped<'a> {
+    inner: &'a dyn Source,
+    prefix: String,
+}
+
+impl<'a> Unwrapped<'a> {
+    /// Takes the name before the first point off, where all the names share it.
+    pub fn new(inner: &'a dyn Source) -> Option<Self> {
+        let names = inner.tensors();
+        let (wrapper, _) = names.first()?.0.split_once('.')?;
+        let prefix = format!("{wrapper}.");
+        names.iter().all(|(name, _)| name.starts_with(&prefix)).then_some(Self { inner, prefix })
+    }
+}
+
+impl Source for Unwrapped<'_> {
+    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let strip = |name: String| name.strip_prefix(&self.prefix).map_or(name.clone(), str::to_owned);
+        self.inner.tensors().into_iter().map(|(name, dims)| (strip(name), dims)).collect()
+    }
+
+    fn metadata(&self) -> BTreeMap<String, String> {
+        self.inner.metadata()
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<f32>> {
+        self.inner.read(&format!("{}{name}", self.prefix))
+    }
+
+    fn label(&self) -> String {
+        self.inner.label()
+    }
+}
