@@ -183,6 +183,21 @@ fn tensorflow_mobile_agrees_with_pytorch() {
 }
 
 #[test]
+fn tensorflow_v3plus_agrees_with_pytorch() {
+    check_all("tf_v3plus_");
+}
+
+#[test]
+fn jfzhang95_agrees_with_pytorch() {
+    check_all("jfzhang95_");
+}
+
+#[test]
+fn timm_agrees_with_pytorch() {
+    check_all("timm_");
+}
+
+#[test]
 fn hugging_face_agrees_with_pytorch() {
     check_all("hf_");
 }

@@ -1,10 +1,11 @@
 //! The choice of backbones, and what each gives to the heads.
 
-use super::config::{Config, LowLevel};
+use super::config::{Config, DilationRule, LowLevel};
 use super::layer::Builder;
 use super::mobilenet_v2::MobileNetV2;
 use super::mobilenet_v3::MobileNetV3;
 use super::resnet::ResNet;
+use super::xception::Xception;
 use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,8 @@ pub enum Backbone {
     MobileNetV2(MobileNetV2),
     /// MobileNetV3-Large.
     MobileNetV3(MobileNetV3),
+    /// Modified Aligned Xception-41, -65, -71.
+    Xception(Xception),
 }
 
 /// What a backbone gives to the heads.
@@ -46,6 +49,7 @@ impl Backbone {
             Backbone::ResNet(net) => net.title(),
             Backbone::MobileNetV2(net) => net.title(),
             Backbone::MobileNetV3(net) => net.title(),
+            Backbone::Xception(net) => net.title(),
         }
     }
 
@@ -58,10 +62,14 @@ impl Backbone {
                 self.title()
             ));
         }
+        if config.dilation == DilationRule::AfterGroup && !matches!(self, Backbone::MobileNetV2(_)) {
+            return Err(error!(Config, "only MobileNetV2 has groups of blocks for the rule of dilation, not {}", self.title()));
+        }
         match self {
             Backbone::ResNet(net) => net.validate(config),
             Backbone::MobileNetV2(net) => net.validate(),
             Backbone::MobileNetV3(net) => net.validate(config),
+            Backbone::Xception(net) => net.validate(config),
         }
     }
 
@@ -70,6 +78,8 @@ impl Backbone {
         match self {
             Backbone::ResNet(net) => net.units()[3],
             Backbone::MobileNetV2(_) | Backbone::MobileNetV3(_) => 0,
+            // The three convolutions of the last unit.
+            Backbone::Xception(_) => 3,
         }
     }
 
@@ -78,6 +88,7 @@ impl Backbone {
             Backbone::ResNet(net) => net.build(b, scope, x, tap),
             Backbone::MobileNetV2(net) => net.build(b, scope, x, tap),
             Backbone::MobileNetV3(net) => net.build(b, scope, x, tap),
+            Backbone::Xception(net) => net.build(b, scope, x, tap),
         }
     }
 }

@@ -61,6 +61,9 @@ pub enum DilationRule {
     AfterStride,
     /// Every unit takes the new rate: SMP, jfzhang95, torchvision's MobileNetV3.
     WholeStage,
+    /// The whole group of blocks that lost its stride keeps the rate of the group before, the next group takes the new one: jfzhang95's
+    /// MobileNetV2.
+    AfterGroup,
 }
 
 /// Padding of the backbone's convolutions.

@@ -1,7 +1,7 @@
 //! MobileNetV2 (Sandler et al., arXiv 1801.04381), of any width.
 
 use super::backbone::Features;
-use super::config::{LowLevel, PaddingRule};
+use super::config::{DilationRule, LowLevel, PaddingRule};
 use super::layer::{Builder, Layer, Step, Strides};
 use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
@@ -68,8 +68,13 @@ impl MobileNetV2 {
         let mut strides = Strides::new(b.config, 2);
         let (mut low_level, mut aux, mut block) = (x, x, 0);
         for ((_, repeats, first_stride), channels) in GROUPS.into_iter().zip(self.channels) {
+            let first = strides.step(first_stride);
             for i in 0..repeats {
-                let step = strides.step(if i == 0 { first_stride } else { 1 });
+                let step = match b.config.dilation {
+                    _ if i == 0 => first,
+                    DilationRule::AfterGroup => Step { stride: 1, ..first },
+                    _ => strides.step(1),
+                };
                 let (y, inner) = self.block(b, &mut scope.scope(format_args!("block{block}")), x, channels, step, block > 0)?;
                 x = b.stage(format!("block{block}"), y);
                 match block {

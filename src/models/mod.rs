@@ -13,6 +13,7 @@ mod layer;
 pub mod mobilenet_v2;
 pub mod mobilenet_v3;
 pub mod resnet;
+pub mod xception;
 
 pub use backbone::Backbone;
 pub use config::{

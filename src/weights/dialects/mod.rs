@@ -6,12 +6,15 @@
 
 mod huggingface;
 mod imagenet;
+mod jfzhang95;
 mod layout;
 mod ours;
 mod smp;
 mod store;
 mod tensorflow;
+mod tensorflow_backbones;
 mod tensors;
+mod timm;
 mod torch;
 mod torchvision;
 mod vainf;
@@ -35,8 +38,10 @@ pub static DIALECTS: &[&dyn Dialect] = &[
     &torchvision::Torchvision,
     &smp::Smp,
     &vainf::VainF,
+    &jfzhang95::Jfzhang95,
     &huggingface::HuggingFace,
     &imagenet::ImageNet,
+    &timm::Timm,
 ];
 
 /// Names and conventions of one code base.
@@ -63,6 +68,14 @@ pub trait Dialect: Sync {
     fn stored_as(&self, _tensors: &Tensors, name: String) -> String {
         name
     }
+
+    /// A second name under which the code base stores the tensor `name` as well.
+    fn copy_of(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    /// Takes over into `theirs`, which [`Dialect::infer`] gave, what the code base leaves to its flags and `config` says.
+    fn take_over_flags(&self, _theirs: &mut Config, _config: &Config) {}
 
     /// Whether a tensor is left out on purpose: counters, optimisers' state, classifiers of ImageNet.
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {

@@ -57,6 +57,9 @@ pub fn store(config: &Config, weights: &Weights, dialect: &str) -> Result<Stored
     for (p, (.., data)) in parameters.iter().zip(&mut stored.tensors) {
         *data = layout.write(weights[&p.ours].tensor(), p.part);
     }
+    let copies = stored.tensors.iter().filter_map(|(name, dims, data)| Some((dialect.copy_of(name)?, dims.clone(), data.clone())));
+    let copies: Vec<_> = copies.collect();
+    stored.tensors.extend(copies);
     stored.metadata.insert(CONFIG_KEY.to_owned(), config.to_json());
     Ok(stored)
 }
@@ -68,6 +71,7 @@ fn agrees(dialect: &dyn Dialect, config: &Config, layout: Layout, stored: &Store
     }
     let mut theirs = dialect.infer(&Tensors::of(stored))?;
     take_over_options(&mut theirs, config);
+    dialect.take_over_flags(&mut theirs, config);
     let value = |c: &Config| serde_json::to_value(c).unwrap_or(Value::Null);
     let mut differences = Vec::new();
     diff("", &value(config), &value(&theirs), &mut differences);

@@ -1,5 +1,6 @@
 //! TensorFlow's DeepLab (`tensorflow/models/research/deeplab`): checkpoints' names, with batch norms apart or folded.
 
+use super::tensorflow_backbones as backbones;
 use super::{Dialect, Layout, Part, Tensors};
 use crate::error::{Result, error};
 use crate::models::mobilenet_v2::MobileNetV2;
@@ -25,26 +26,32 @@ impl Dialect for TensorFlow {
     }
 
     fn about(&self) -> &'static str {
-        "TensorFlow's DeepLab: MobileNetV2 with the head for phones or the decoder"
+        "TensorFlow's DeepLab: MobileNetV2, Xception, ResNet (beta too); the head for phones, v3 or v3+"
     }
 
     fn detect(&self, tensors: &Tensors) -> bool {
-        tensors.any("MobilenetV2/")
+        tensors.any("MobilenetV2/") || backbones::find(tensors).is_some()
     }
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
         let file = File { tensors, layout: self.layout(tensors) };
-        let backbone = Backbone::MobileNetV2(mobilenet_v2(&file)?);
+        let (backbone, padding, eps) = match backbones::find(tensors) {
+            None => (Backbone::MobileNetV2(mobilenet_v2(&file)?), PaddingRule::TfSame, 1e-3),
+            Some(net) => {
+                let (padding, eps) = (backbones::padding(&net), backbones::eps(&net, HEAD_EPS));
+                (net, padding, eps)
+            }
+        };
         let folded = tensors.has("MobilenetV2/Conv/Conv2D_bias");
         Ok(Config {
             backbone,
             output_stride: 16,
             dilation: DilationRule::AfterStride,
             multi_grid: Vec::new(),
-            padding: PaddingRule::TfSame,
-            input_channels: file.channels_in(STEM).unwrap_or(3),
+            padding,
+            input_channels: file.channels_in(&stem(tensors)).unwrap_or(3),
             norm: if folded { Norm::Folded } else { Norm::Separate },
-            eps: Eps { backbone: 1e-3, head: HEAD_EPS },
+            eps: Eps { backbone: eps, head: HEAD_EPS },
             head: head(&file),
             preprocess: Preprocessing::TENSORFLOW,
         })
@@ -54,7 +61,7 @@ impl Dialect for TensorFlow {
         let layer = match path.strip_prefix("backbone.") {
             Some(inner) => match &config.backbone {
                 Backbone::MobileNetV2(_) => mobilenet_v2_layer(inner)?,
-                _ => return None,
+                other => backbones::layer(other, inner)?,
             },
             None => head_layer(path)?,
         };
@@ -81,6 +88,7 @@ impl Dialect for TensorFlow {
     fn ignores(&self, tensors: &Tensors, name: &str) -> bool {
         // A classifier of ImageNet, the training's state, and what an average stands beside.
         name.starts_with("MobilenetV2/Logits/")
+            || backbones::is_classifier(name)
             || name == "MobilenetV2/Conv_1"
             || name.starts_with("MobilenetV2/Conv_1/")
             || name == "global_step"
@@ -89,13 +97,30 @@ impl Dialect for TensorFlow {
     }
 
     fn layout(&self, tensors: &Tensors) -> Layout {
-        let name = self.stored_as(tensors, STEM.to_owned());
-        // The stem's kernel is 3x3 to at least 8 channels: the square axes tell the order.
+        let name = self.stored_as(tensors, stem(tensors));
+        // The stem's kernel is 3x3 or 7x7 to at least 8 channels: the square axes tell the order.
         match tensors.dims(&name) {
             Some([3, 3, _, c_out]) if *c_out != 3 => Layout::Hwio,
+            Some([7, 7, _, c_out]) if *c_out != 7 => Layout::Hwio,
             _ => Layout::Oihw,
         }
     }
+
+    fn take_over_flags(&self, theirs: &mut Config, config: &Config) {
+        theirs.multi_grid.clone_from(&config.multi_grid);
+        if let (Some(theirs), Some(ours)) = (&mut theirs.head, &config.head)
+            && theirs.aspp.pooling != Pooling::Off
+            && ours.aspp.pooling != Pooling::Off
+        {
+            theirs.aspp.pooling = ours.aspp.pooling;
+        }
+    }
+}
+
+/// The first convolution's kernel.
+fn stem(tensors: &Tensors) -> String {
+    let layer = backbones::find(tensors).and_then(|net| backbones::stem(&net));
+    layer.map_or(STEM.to_owned(), |layer| format!("{layer}/weights"))
 }
 
 /// Kernels of a file, whatever their order.

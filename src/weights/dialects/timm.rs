@@ -1,0 +1,179 @@
+//! timm's classifiers of ImageNet, without the classifier: those whose names are its own. Its ResNets have torchvision's.
+
+use super::torch::{self, Layer, layer};
+use super::{Dialect, Part, Tensors};
+use crate::error::{Result, error};
+use crate::models::mobilenet_v3::{self, MobileNetV3};
+use crate::models::xception::{Shortcut, Xception};
+use crate::models::{Backbone, Config, DilationRule, Eps, Norm, PaddingRule, Preprocessing};
+
+/// timm's names of backbones.
+pub struct Timm;
+
+/// Blocks in the stages of its mobile networks.
+const MOBILENET_V2: [usize; 7] = [1, 2, 3, 4, 3, 3, 1];
+/// The last stage is the layer after the blocks.
+const MOBILENET_V3: [usize; 7] = [1, 2, 3, 4, 2, 3, 1];
+
+impl Dialect for Timm {
+    fn name(&self) -> &'static str {
+        "timm"
+    }
+
+    fn about(&self) -> &'static str {
+        "timm's backbones for ImageNet: Xception-41, -65, -71, MobileNetV2, MobileNetV3-Large"
+    }
+
+    fn detect(&self, tensors: &Tensors) -> bool {
+        tensors.any("blocks.0.stack.") || (tensors.any("conv_stem.") && tensors.any("blocks.0.0."))
+    }
+
+    fn infer(&self, tensors: &Tensors) -> Result<Config> {
+        let (backbone, stem) = match tensors.any("blocks.0.stack.") {
+            true => (Backbone::Xception(infer_xception(tensors)?), "stem.0.conv.weight"),
+            false => (infer_mobilenet(tensors)?, "conv_stem.weight"),
+        };
+        let xception = matches!(backbone, Backbone::Xception(_));
+        let scale = if xception { [0.5; 3] } else { Preprocessing::IMAGENET.std };
+        let mean = if xception { [0.5; 3] } else { Preprocessing::IMAGENET.mean };
+        Ok(Config {
+            backbone,
+            output_stride: 32,
+            dilation: DilationRule::AfterStride,
+            multi_grid: Vec::new(),
+            padding: PaddingRule::Symmetric,
+            input_channels: tensors.dim(stem, 1).unwrap_or(3),
+            norm: Norm::Separate,
+            eps: Eps { backbone: if xception { 1e-3 } else { 1e-5 }, head: 1e-5 },
+            head: None,
+            preprocess: Preprocessing { mean, std: scale, ..Preprocessing::IMAGENET },
+        })
+    }
+
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+        let inner = path.strip_prefix("backbone.")?;
+        let found = match &config.backbone {
+            Backbone::Xception(net) => xception(net, inner),
+            Backbone::MobileNetV2(_) => mobilenet_v2(inner),
+            Backbone::MobileNetV3(_) => mobilenet_v3(inner),
+            Backbone::ResNet(_) => None,
+        };
+        found.map(|layer| torch::name(layer, part))
+    }
+
+    fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
+        // MobileNetV3's `conv_head` comes after the pooling, as part of its classifier.
+        let classifier = ["head.", "conv_head.", "classifier."].iter().any(|start| name.starts_with(start));
+        classifier || name.ends_with("num_batches_tracked")
+    }
+}
+
+/// Which Xception has so many blocks.
+fn infer_xception(tensors: &Tensors) -> Result<Xception> {
+    let blocks = tensors.count("blocks.");
+    let mut known = [41, 65, 71].into_iter().filter_map(|depth| Xception::new(depth).ok());
+    known.find(|net| net.units().len() == blocks).ok_or_else(|| {
+        error!(Weights, "no known Xception has {blocks} units").advice("xception41, xception65 and xception71 are known")
+    })
+}
+
+/// Which mobile network has so many blocks in its stages.
+fn infer_mobilenet(tensors: &Tensors) -> Result<Backbone> {
+    match std::array::from_fn(|i| tensors.count(&format!("blocks.{i}."))) {
+        MOBILENET_V2 => {
+            let kernel = |path: &str| mobilenet_v2(path).map_or(String::new(), |layer| torch::name(layer, Part::Kernel));
+            let project = |block: usize| kernel(&format!("block{block}.project"));
+            let mut net = torch::infer_mobilenet_v2(tensors, &kernel("stem.conv1"), project, &kernel("last"))?;
+            net.last_is_features = net.last.is_some();
+            Ok(Backbone::MobileNetV2(net))
+        }
+        MOBILENET_V3 => Ok(Backbone::MobileNetV3(MobileNetV3 {})),
+        other => Err(error!(Weights, "no known network of timm's has {other:?} blocks in its stages")
+            .advice("mobilenetv2_050, _100, _140 and mobilenetv3_large_100 are known")),
+    }
+}
+
+/// `entry2.conv1.depthwise` -> `blocks.1.stack.conv1.conv_dw`, `bn_dw`.
+fn xception(net: &Xception, path: &str) -> Option<Layer> {
+    if let Some(number) = path.strip_prefix("stem.conv") {
+        let number: usize = number.parse().ok()?;
+        return Some(layer(&format!("stem.{}.", number.checked_sub(1)?), "conv", "bn"));
+    }
+    let (unit, inner) = path.split_once('.')?;
+    let (block, unit) = net.units().into_iter().enumerate().find(|(_, known)| known.name == unit)?;
+    let prefix = format!("blocks.{block}.");
+    match inner.split_once('.') {
+        Some((conv, "depthwise")) => Some(layer(&format!("{prefix}stack.{conv}."), "conv_dw", "bn_dw")),
+        Some((conv, "pointwise")) => Some(layer(&format!("{prefix}stack.{conv}."), "conv_pw", "bn_pw")),
+        None if unit.shortcut == Shortcut::Conv => Some(layer(&format!("{prefix}shortcut."), "conv", "bn")),
+        _ => None,
+    }
+}
+
+/// The prefix of a block that we count through, and what it is of ours.
+fn block<'p>(stages: &[usize], path: &'p str) -> Option<(String, usize, &'p str)> {
+    let (number, part) = path.strip_prefix("block")?.split_once('.')?;
+    let number: usize = number.parse().ok()?;
+    let mut rest = number;
+    for (stage, &blocks) in stages.iter().enumerate() {
+        if rest < blocks {
+            return Some((format!("blocks.{stage}.{rest}."), number, part));
+        }
+        rest -= blocks;
+    }
+    None
+}
+
+/// The layers of a block, which are numbered in their order.
+fn inverted(prefix: &str, part: &str, expands: bool) -> Option<Layer> {
+    match (part, expands) {
+        ("expand", true) => Some(layer(prefix, "conv_pw", "bn1")),
+        ("depthwise", true) => Some(layer(prefix, "conv_dw", "bn2")),
+        ("project", true) => Some(layer(prefix, "conv_pwl", "bn3")),
+        ("depthwise", false) => Some(layer(prefix, "conv_dw", "bn1")),
+        ("project", false) => Some(layer(prefix, "conv_pw", "bn2")),
+        ("se.fc1", _) => Some(layer(prefix, "se.conv_reduce", "")),
+        ("se.fc2", _) => Some(layer(prefix, "se.conv_expand", "")),
+        _ => None,
+    }
+}
+
+fn mobilenet_v2(path: &str) -> Option<Layer> {
+    match path {
+        "stem.conv1" => Some(layer("", "conv_stem", "bn1")),
+        "last" => Some(layer("", "conv_head", "bn2")),
+        _ => {
+            let (prefix, number, part) = block(&MOBILENET_V2, path)?;
+            inverted(&prefix, part, number > 0)
+        }
+    }
+}
+
+fn mobilenet_v3(path: &str) -> Option<Layer> {
+    match path {
+        "stem.conv1" => Some(layer("", "conv_stem", "bn1")),
+        "last" => Some(layer("blocks.6.0.", "conv", "bn1")),
+        _ => {
+            let (prefix, number, part) = block(&MOBILENET_V3[..6], path)?;
+            inverted(&prefix, part, mobilenet_v3::block_has(number)?.0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_counted_within_their_stages() {
+        let conv = |found: Option<Layer>| found.map(|(conv, _)| conv);
+        assert_eq!(conv(mobilenet_v2("block16.project")).as_deref(), Some("blocks.6.0.conv_pwl"));
+        assert_eq!(conv(mobilenet_v2("block0.project")).as_deref(), Some("blocks.0.0.conv_pw"));
+        assert_eq!(conv(mobilenet_v2("block17.project")), None);
+        assert_eq!(conv(mobilenet_v3("block14.se.fc2")).as_deref(), Some("blocks.5.2.se.conv_expand"));
+        assert_eq!(conv(mobilenet_v3("block15.project")), None);
+        let net = Xception::new(71).unwrap();
+        assert_eq!(conv(xception(&net, "exit2.conv3.pointwise")).as_deref(), Some("blocks.22.stack.conv3.conv_pw"));
+        assert_eq!(conv(xception(&net, "middle1.shortcut")), None);
+    }
+}
