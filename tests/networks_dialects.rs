@@ -49,6 +49,8 @@ fn network(dialect: &str) -> Config {
             head.aspp.rates.clear();
             head.decoder = Decoder::None;
         }),
+        "jfzhang95" => with_decoder(Config::deeplab_v3plus(mobilenet, 5), |plus| plus.dropouts = vec![0.5, 0.1]),
+        "timm" => Config::deeplab_v3plus(Backbone::MobileNetV3(MobileNetV3 {}), 5).without_head(),
         "imagenet" => Config::deeplab_v3plus(mobilenet, 5).without_head(),
         other => panic!("give `{other}` a small network here"),
     };

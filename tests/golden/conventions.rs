@@ -3,15 +3,20 @@
 use crate::seeded::Golden;
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::mobilenet_v3::MobileNetV3;
+use atrous::models::resnet::{ResNet, Stem, Strided};
+use atrous::models::xception::{Variant, Xception};
 use atrous::models::{
     Aspp, Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule, PlusDecoder, Pooling,
     Preprocessing,
 };
+use atrous::weights::dialects::{Layout, Stored, Tensors, expected, find};
 
 /// Our name of the dialect of a case.
 pub fn dialect(golden: &Golden) -> &'static str {
     match (golden.text("dialect"), golden.text("head")) {
+        ("timm", "none") if golden.text("backbone").starts_with("xception") => "timm",
         ("torchvision" | "timm", "none") => "imagenet",
+        ("jfzhang95", _) => "jfzhang95",
         ("torchvision", _) => "torchvision",
         ("smp", _) => "smp",
         ("vainf", _) => "vainf",
@@ -26,6 +31,7 @@ pub fn unused(golden: &Golden) -> Vec<(String, Vec<usize>)> {
     let (name, inputs) = match (golden.text("head"), golden.text("backbone")) {
         ("none", "mobilenet_v2") => ("classifier.1", 1280),
         ("none", "resnet50") => ("fc", 2048),
+        ("none", "xception41" | "xception65") => ("head.fc", 2048),
         _ => return Vec::new(),
     };
     vec![(format!("{name}.weight"), vec![1000, inputs]), (format!("{name}.bias"), vec![1000])]
@@ -41,19 +47,65 @@ pub fn config(golden: &Golden) -> Config {
         "torchvision" => torchvision(backbone, classes, &rates),
         "smp" => smp(backbone, plus, golden.config["aspp_separable"] == true, classes, &rates),
         "vainf" => vainf(backbone, plus, classes, &rates),
+        "tensorflow" if plus => from_names("tensorflow", tensorflow(backbone, classes)),
         "tensorflow" => phone(golden, 1, false, classes),
+        "jfzhang95" => from_names("jfzhang95", jfzhang95(backbone, classes)),
+        "timm" => from_names("timm", Config::deeplab_v3plus(xception(backbone, Variant::TensorFlow), 1).without_head()),
         "huggingface" => phone(golden, 8, true, classes),
         "imagenet" => imagenet(backbone),
         other => panic!("no conventions are stated for {other}"),
     };
     config.output_stride = golden.number("output_stride");
     config.input_channels = golden.input_shape[1];
+    if let Ok(grid) = serde_json::from_value(golden.config["multi_grid"].clone()) {
+        config.multi_grid = grid;
+    }
+    if let (Some(head), true) = (&mut config.head, plus) {
+        head.aspp.rates = rates;
+    }
     config
+}
+
+/// The config that a dialect finds in the names of a rough one. What its code does beyond the names is not stated a second time here:
+/// PyTorch's values are the proof.
+fn from_names(dialect: &str, rough: Config) -> Config {
+    let dialect = find(dialect).unwrap();
+    let listed = expected(dialect, &rough, Layout::Oihw).unwrap();
+    let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
+    dialect.infer(&Tensors::of(&Stored { tensors, ..Stored::default() })).unwrap()
+}
+
+fn xception(name: &str, variant: Variant) -> Backbone {
+    let depth = name.trim_start_matches("xception").trim_start_matches('_').parse().unwrap();
+    Backbone::Xception(Xception { depth, variant })
+}
+
+fn tensorflow(backbone: &str, classes: usize) -> Config {
+    let net = match backbone.strip_prefix("resnet_v1_").and_then(|name| name.strip_suffix("_beta")) {
+        Some(depth) => Backbone::ResNet(ResNet { depth: depth.parse().unwrap(), stem: Stem::Beta, strided: Strided::Last }),
+        None => xception(backbone, Variant::TensorFlow),
+    };
+    let aspp = Aspp { kind: ConvKind::SeparableNorm, pool_first: true, ..aspp(&[6, 12, 18], 0.1) };
+    let Decoder::Plus(plus) = plus_decoder(ConvKind::SeparableNorm, false) else { unreachable!("made with a decoder") };
+    let plus = PlusDecoder { low_level: LowLevel::TensorFlow, dropouts: vec![0.0; 2], ..plus };
+    base(net, classes, aspp, Decoder::Plus(plus))
+}
+
+fn jfzhang95(backbone: &str, classes: usize) -> Config {
+    let net = match backbone {
+        "xception" => Backbone::Xception(Xception { depth: 65, variant: Variant::InPlace }),
+        "mobilenet_v2" => Backbone::MobileNetV2(MobileNetV2::with_width(1.0, 8)),
+        _ => resnet(backbone),
+    };
+    let Decoder::Plus(plus) = plus_decoder(ConvKind::Plain, false) else { unreachable!("made with a decoder") };
+    let plus = PlusDecoder { dropouts: vec![0.5, 0.1], ..plus };
+    base(net, classes, aspp(&[6, 12, 18], 0.5), Decoder::Plus(plus))
 }
 
 /// Takes over what no file tells.
 pub fn set_options(config: &mut Config, wanted: &Config) {
     config.output_stride = wanted.output_stride;
+    config.multi_grid.clone_from(&wanted.multi_grid);
     if let (Some(head), Some(wanted)) = (&mut config.head, &wanted.head) {
         head.aspp.rates.clone_from(&wanted.aspp.rates);
     }

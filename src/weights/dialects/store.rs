@@ -57,7 +57,8 @@ pub fn store(config: &Config, weights: &Weights, dialect: &str) -> Result<Stored
     for (p, (.., data)) in parameters.iter().zip(&mut stored.tensors) {
         *data = layout.write(weights[&p.ours].tensor(), p.part);
     }
-    let copies = stored.tensors.iter().filter_map(|(name, dims, data)| Some((dialect.copy_of(name)?, dims.clone(), data.clone())));
+    let copies =
+        stored.tensors.iter().filter_map(|(name, dims, data)| Some((dialect.copy_of(name)?, dims.clone(), data.clone())));
     let copies: Vec<_> = copies.collect();
     stored.tensors.extend(copies);
     stored.metadata.insert(CONFIG_KEY.to_owned(), config.to_json());

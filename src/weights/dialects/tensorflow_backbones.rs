@@ -100,8 +100,16 @@ mod tests {
         let beta = Backbone::ResNet(beta);
         for (backbone, path, name) in [
             (&xception, "stem.conv2", "xception_65/entry_flow/conv1_2"),
-            (&xception, "entry2.conv1.depthwise", "xception_65/entry_flow/block2/unit_1/xception_module/separable_conv1_depthwise"),
-            (&xception, "middle16.conv3.pointwise", "xception_65/middle_flow/block1/unit_16/xception_module/separable_conv3_pointwise"),
+            (
+                &xception,
+                "entry2.conv1.depthwise",
+                "xception_65/entry_flow/block2/unit_1/xception_module/separable_conv1_depthwise",
+            ),
+            (
+                &xception,
+                "middle16.conv3.pointwise",
+                "xception_65/middle_flow/block1/unit_16/xception_module/separable_conv3_pointwise",
+            ),
             (&xception, "exit1.shortcut", "xception_65/exit_flow/block1/unit_1/xception_module/shortcut"),
             (&beta, "stem.conv3", "resnet_v1_101/conv1_3"),
             (&beta, "layer3.22.conv2", "resnet_v1_101/block3/unit_23/bottleneck_v1/conv2"),
