@@ -1,0 +1,117 @@
+//! The ways to convolve on a device.
+
+mod lanes;
+
+use super::Conv2d;
+use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
+use crate::tensor::Shape;
+
+/// All candidates for a call, the one expected to be fastest first.
+pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
+    let (x, w) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape);
+    if conv.is_depthwise(x, w) {
+        return vec![Kernel::one("depthwise", direct(conv, cx, "conv2d/depthwise"))];
+    }
+    let mut all = Vec::new();
+    let subgroup = cx.caps.subgroup.filter(|(min, max)| min == max).map(|(size, _)| size as usize);
+    for (m, n, k, window) in [
+        (4, 8, 1, false),
+        (6, 4, 1, false),
+        (6, 4, 2, false),
+        (8, 4, 1, false),
+        (11, 2, 1, false),
+        (4, 8, 1, true),
+        (6, 4, 1, true),
+        (8, 4, 1, true),
+        (11, 2, 1, true),
+        (3, 8, 1, true),
+        (8, 8, 1, false),
+        (4, 16, 1, false),
+        (6, 8, 1, false),
+        (6, 8, 1, true),
+        (8, 8, 1, true),
+    ] {
+        let tile = lanes::Tile { m, n, k, window };
+        if let Some(size) = subgroup {
+            all.extend(lanes::kernel(conv, cx, tile, size, true));
+        }
+    }
+    for (m, n, k, window) in [(8, 4, 1, false), (8, 2, 1, true)] {
+        let tile = lanes::Tile { m, n, k, window };
+        all.extend(lanes::kernel(conv, cx, tile, if cx.caps.software { 8 } else { 64 }, false));
+    }
+    all.push(Kernel::one("direct", direct(conv, cx, "conv2d/direct").when("grouped", conv.groups > 1)));
+    all
+}
+
+/// The pictures as a kernel sees them: shapes of input and output.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    x: Shape,
+    y: Shape,
+}
+
+impl Frame {
+    fn of(cx: &KernelContext) -> Self {
+        Self { x: cx.inputs[0].ty.shape, y: cx.outputs[0].ty.shape }
+    }
+
+    /// All pixels of the batch in one row, for pointwise convolutions.
+    fn one_row(cx: &KernelContext) -> Self {
+        let row = |s: Shape| Shape::new(1, 1, s.positions(), s.c);
+        Self { x: row(cx.inputs[0].ty.shape), y: row(cx.outputs[0].ty.shape) }
+    }
+}
+
+/// One thread for each pixel and four channels of the output.
+fn direct(conv: &Conv2d, cx: &KernelContext, shader: &'static str) -> Dispatch {
+    let frame = Frame::of(cx);
+    let dispatch = operands(Dispatch::new(shader), conv, cx, frame);
+    let dispatch = if conv.groups > 1 && shader == "conv2d/direct" { dispatch.param("groups", conv.groups) } else { dispatch };
+    dispatch.threads(frame.y.positions() * frame.y.c4())
+}
+
+/// Bindings, sizes and epilogue, which all convolution shaders share (`shaders/conv2d/common.wesl`).
+fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame) -> Dispatch {
+    let (x, w, y) = (cx.inputs[0], cx.inputs[1].ty.shape, cx.outputs[0]);
+    let Frame { x: xs, y: ys } = frame;
+    let mut dispatch = dispatch
+        .when(conv.activation.feature(), true)
+        .when("bias", conv.bias)
+        .when("residual", conv.residual)
+        .read("x", 0)
+        .read("w", 1)
+        .write("y", 0)
+        .param("batch", xs.n)
+        .param("h_in", xs.h)
+        .param("w_in", xs.w)
+        .param("c_in", xs.c)
+        .param("h_out", ys.h)
+        .param("w_out", ys.w)
+        .param("c_out", ys.c)
+        .param("x_pitch", x.pitch)
+        .param("x_offset", x.offset)
+        .param("y_pitch", y.pitch)
+        .param("y_offset", y.offset)
+        .param("kh", w.n)
+        .param("kw", w.h)
+        .param("stride_y", conv.stride.0)
+        .param("stride_x", conv.stride.1)
+        .param("dilation_y", conv.dilation.0)
+        .param("dilation_x", conv.dilation.1)
+        .param("pad_top", conv.padding.top)
+        .param("pad_left", conv.padding.left)
+        .param("image", y.ty.shape.h * y.ty.shape.w);
+    if conv.bias {
+        let per_image = cx.inputs[2].ty.shape.n > 1;
+        dispatch = dispatch.read("bias", 2).param("bias_pitch", if per_image { ys.c4() } else { 0 });
+    } else {
+        dispatch = dispatch.param("bias_pitch", 0u32);
+    }
+    let residual = conv.residual_index();
+    if let Some(index) = residual {
+        dispatch = dispatch.read("residual", index);
+    }
+    let r = residual.map(|i| cx.inputs[i]);
+    dispatch.param("r_pitch", r.map_or(0, |r| r.pitch)).param("r_offset", r.map_or(0, |r| r.offset))
+}
