@@ -21,3 +21,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use gpu::DeviceChoice;
 pub use segmenter::{Model, Segmentation, Segmenter};
 pub use tensor::{DType, Data, Shape, Tensor, TensorType};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

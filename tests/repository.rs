@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const LONGEST: usize = 500;
@@ -116,6 +117,48 @@ fn the_readme_names_every_dialect() {
     none("dialects without a row in README.md", &unnamed);
 }
 
+/// What the program prints when it is called with these arguments.
+fn output(arguments: &[&str]) -> String {
+    let run = Command::new(env!("CARGO_BIN_EXE_atrous")).args(arguments).output().expect("the program starts");
+    assert!(run.status.success(), "atrous {arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
+    String::from_utf8(run.stdout).expect("help is UTF-8")
+}
+
+#[test]
+fn the_readme_has_every_command_and_no_option_that_is_not_there() {
+    let readme = text("README.md");
+    let overview = output(&["--help"]);
+    let listed = overview.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| !l.is_empty());
+    let names: Vec<&str> = listed.filter_map(|l| l.split_whitespace().next()).filter(|n| *n != "help").collect();
+    assert!(names.contains(&"segment"), "no list of commands in:\n{overview}");
+    let missing = names.iter().filter(|n| !readme.contains(&format!("`{n}`"))).map(|n| format!("`{n}` is missing"));
+    let mut problems: Vec<String> = missing.collect();
+
+    let helps: String = names.iter().map(|name| output(&["help", name])).collect();
+    let known: BTreeSet<&str> = options(&helps).collect();
+    // Rows of the table of commands, commands to type, and what they are given.
+    let (_, about) = readme.split_once("## What it can do").expect("the README tells what it can do");
+    let (about, _) = about.split_once("\n## ").expect("more follows");
+    let typed: Vec<String> =
+        commands("README.md").iter().filter_map(|c| c.split_once(" -- ")).map(|(_, c)| c.to_owned()).collect();
+    problems.extend(options(about).filter(|o| !known.contains(o)).map(|o| format!("no command takes {o}")));
+    for command in &typed {
+        let name = command.split(' ').next().unwrap_or_default();
+        if !names.contains(&name) {
+            problems.push(format!("there is no command `{name}`"));
+        }
+        problems.extend(options(command).filter(|o| !known.contains(o)).map(|o| format!("no command takes {o}")));
+    }
+    assert!(!typed.is_empty(), "the README has no command to type");
+    none("README.md", &problems);
+}
+
+/// Everything that looks like `--name`.
+fn options(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    words.filter(|w| w.strip_prefix("--").is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase())))
+}
+
 #[test]
 fn licences_and_changelog_go_with_the_manifest() {
     assert_eq!(env!("CARGO_PKG_LICENSE"), "MIT OR Apache-2.0");
@@ -161,10 +204,10 @@ fn the_architecture_names_every_part_of_the_library() {
     none("parts that ARCHITECTURE.md does not name", &unnamed);
 }
 
-/// Absolute paths that mean something on one machine only: home and temporary folders, and where this tree lies just now.
+/// Absolute paths that mean something on one machine only: home folders, and where this tree lies just now.
 #[test]
 fn no_path_of_somebodys_machine_is_in_the_tree() {
-    let mut paths: Vec<String> = ["home", "root", "Users", "tmp"].iter().map(|folder| format!("/{folder}/")).collect();
+    let mut paths: Vec<String> = ["home", "root", "Users"].iter().map(|folder| format!("/{folder}/")).collect();
     paths.push(format!(r":\{}\", "Users"));
     // The tree and the folder around it, unless that is the root of everything.
     let around = Path::new(ROOT).ancestors().take(2).filter(|p| p.parent().is_some());
@@ -174,7 +217,7 @@ fn no_path_of_somebodys_machine_is_in_the_tree() {
         // Pictures and tensors are not text.
         let Ok(body) = fs::read_to_string(Path::new(ROOT).join(&file)) else { continue };
         for (number, line) in (1..).zip(body.lines()) {
-            // In `a/tmp/b` and `https://host/home/` the folder is in the middle of something else.
+            // In `a/home/b` and `https://host/home/` the folder is in the middle of something else.
             let absolute = |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-*}$)/".contains(c));
             let found = paths.iter().find(|p| line.match_indices(p.as_str()).any(|(at, _)| p.starts_with(':') || absolute(at)));
             problems.extend(found.map(|p| format!("{file}:{number}: {p}")));
