@@ -25,7 +25,7 @@ const MAX_COLUMNS: usize = 24;
 pub(super) fn kernel(conv: &Conv2d, cx: &KernelContext, tile: Tile, lanes: usize, subgroup: bool) -> Option<Kernel> {
     let (x, w) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape);
     let block = 4 * tile.n * tile.k;
-    if conv.groups > 1 || x.c4() % tile.k != 0 || (subgroup && block % lanes != 0) {
+    if conv.groups > 1 || x.c4() % tile.k != 0 || (subgroup && !block.is_multiple_of(lanes)) {
         return None;
     }
     let (stride, dilation) = (conv.stride.1, conv.dilation.1);
