@@ -1,0 +1,202 @@
+//! Which shader variants the program can emit, gathered from the operations themselves: nothing here names a shader.
+
+use atrous::graph::{Graph, ValueId};
+use atrous::models::mobilenet_v2::MobileNetV2;
+use atrous::models::mobilenet_v3::MobileNetV3;
+use atrous::models::resnet::ResNet;
+use atrous::models::xception::Xception;
+use atrous::models::{
+    Aux, Backbone, Config, ConvKind, Decoder, LowLevel, Outputs, PaddingRule, PlusDecoder, Pooling, build_network,
+};
+use atrous::ops::kernel::{Caps, KernelContext, Layout, Variant};
+use atrous::ops::{
+    Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, GlobalAvgPool, MaxPool, Mul, Op, Padding,
+    Preprocess, Resize, Softmax, UpsampleArgmax,
+};
+use atrous::plan::Plan;
+use atrous::{Shape, TensorType, passes};
+use std::collections::BTreeSet;
+
+/// The devices whose kernels are looked at: what WebGPU promises, a software adapter, a desktop GPU.
+pub fn devices() -> [(&'static str, Caps); 3] {
+    let software =
+        Caps { software: true, subgroup: Some((8, 8)), workgroup_memory: 32 << 10, max_invocations: 1024, ..Caps::PORTABLE };
+    let desktop = Caps { software: false, subgroup: Some((32, 32)), workgroup_memory: 48 << 10, ..software.clone() };
+    [("portable", Caps::PORTABLE), ("software", software), ("desktop", desktop)]
+}
+
+/// Every variant for a device.
+pub fn variants(caps: &Caps) -> BTreeSet<Variant> {
+    let mut all = BTreeSet::new();
+    for graph in networks() {
+        let plan = Plan::new(&graph);
+        let layout = |v: ValueId| plan.places[v.index()].map_or_else(|| Layout::contiguous(graph.ty(v)), |p| p.layout);
+        for &step in &plan.steps {
+            let node = &graph.nodes()[step];
+            let layouts = |ids: &[ValueId]| ids.iter().map(|&v| layout(v)).collect::<Vec<_>>();
+            add(&mut all, node.op.as_ref(), &layouts(&node.inputs), &layouts(&node.outputs), caps);
+        }
+    }
+    for (op, inputs) in calls() {
+        let outputs = op.infer(&inputs).expect("the call is well-formed");
+        let layouts = |types: Vec<TensorType>| types.into_iter().map(Layout::contiguous).collect::<Vec<_>>();
+        add(&mut all, op.as_ref(), &layouts(inputs), &layouts(outputs), caps);
+    }
+    all
+}
+
+fn add(all: &mut BTreeSet<Variant>, op: &dyn Op, inputs: &[Layout], outputs: &[Layout], caps: &Caps) {
+    let kernels = op.kernels(&KernelContext { inputs, outputs, caps });
+    assert!(!kernels.is_empty(), "{} {} has no kernel", op.name(), op.attributes());
+    all.extend(kernels.into_iter().flat_map(|k| k.dispatches).map(|d| d.variant));
+}
+
+/// Optimised graphs of every backbone under every kind of head and padding, at sizes with and without remainders.
+fn networks() -> Vec<Graph> {
+    let configs = configs();
+    let shapes = [Shape::new(1, 65, 97, 3), Shape::new(2, 64, 48, 3)];
+    let all = configs.iter().enumerate().flat_map(|(i, config)| {
+        shapes.map(|shape| {
+            let labels = config.head.is_some();
+            let (h, w) = (shape.h, shape.w);
+            let outputs = Outputs {
+                labels,
+                confidence: labels && i % 2 == 0,
+                logits_full: labels,
+                aux: labels,
+                picture: Some((h, w - 1)),
+                ..Outputs::default()
+            };
+            let network = build_network(config, shape, &outputs).expect("the config is well-formed");
+            passes::optimise(network.graph).expect("passes take every network")
+        })
+    });
+    all.collect()
+}
+
+fn configs() -> Vec<Config> {
+    let mobilenet = || Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8));
+    let plus = |kind, low_level, low_level_first| {
+        Decoder::Plus(PlusDecoder {
+            low_level,
+            low_level_channels: 48,
+            channels: 256,
+            kind,
+            dropouts: vec![0.1; 2],
+            low_level_first,
+        })
+    };
+    let with = |backbone: Backbone, stride: usize, decoder: Decoder, padding: PaddingRule| {
+        let mut config = Config::deeplab_v3plus(backbone, 21);
+        config.padding = padding;
+        config.head.as_mut().expect("made with a head").decoder = decoder;
+        config.with_output_stride(stride).expect("rates can be doubled")
+    };
+    let stage = LowLevel::Stage;
+    let mut all = vec![
+        with(Backbone::ResNet(ResNet::new(18).expect("exists")), 16, plus(ConvKind::Plain, stage, false), PaddingRule::Symmetric),
+        with(Backbone::ResNet(ResNet::new(50).expect("exists")), 8, Decoder::Conv, PaddingRule::Symmetric),
+        with(
+            Backbone::Xception(Xception::new(41).expect("exists")),
+            16,
+            plus(ConvKind::SeparableNorm, LowLevel::TensorFlow, false),
+            PaddingRule::TfSame,
+        ),
+        with(mobilenet(), 16, plus(ConvKind::Separable, stage, true), PaddingRule::BeforeExpansion { stem: 1 }),
+        with(mobilenet(), 8, Decoder::None, PaddingRule::TfSame),
+        with(Backbone::MobileNetV3(MobileNetV3 {}), 16, Decoder::Conv, PaddingRule::Symmetric),
+        with(mobilenet(), 32, Decoder::None, PaddingRule::Symmetric).without_head(),
+    ];
+    all[1].multi_grid = vec![1, 2, 4];
+    let head = all[4].head.as_mut().expect("made with a head");
+    head.aspp.pooling = Pooling::Window { crop: (33, 33), stride: (2, 1) };
+    head.align_corners = true;
+    let head = all[5].head.as_mut().expect("made with a head");
+    head.aux = Some(Aux { dropout: 0.1 });
+    all
+}
+
+/// Calls with attributes that the networks above do not combine.
+fn calls() -> Vec<(Box<dyn Op>, Vec<TensorType>)> {
+    let x = Shape::new(2, 19, 23, 24);
+    let mut all = convolutions();
+    let mut call = |op: Box<dyn Op>, shapes: &[Shape]| all.push((op, shapes.iter().map(|&s| TensorType::f32(s)).collect()));
+    for activation in ACTIVATIONS {
+        call(Box::new(Activate(activation)), &[x]);
+    }
+    call(Box::new(Add), &[x, x]);
+    call(Box::new(Mul), &[x, Shape::new(2, 1, 1, 24)]);
+    call(Box::new(Argmax), &[x]);
+    call(Box::new(Softmax), &[x]);
+    call(Box::new(GlobalAvgPool), &[x]);
+    call(Box::new(Dropout { p: 0.5 }), &[x]);
+    call(Box::new(BatchNorm { eps: 1e-5 }), &[x, Shape::vector(24), Shape::vector(24), Shape::vector(24), Shape::vector(24)]);
+    call(Box::new(MaxPool::square(3, 2, 1)), &[x]);
+    for count_include_pad in [false, true] {
+        call(Box::new(AvgPool { count_include_pad, ..AvgPool::square(3, 2, 1) }), &[x]);
+    }
+    // Parts that begin inside a vec4, and parts that do not.
+    call(Box::new(Concat), &[x, x.with_c(5), x.with_c(6)]);
+    for (h, w) in [(76, 91), (7, 5)] {
+        for align_corners in [false, true] {
+            call(Box::new(Resize { h, w, align_corners, window: None }), &[x]);
+            for confidence in [false, true] {
+                call(Box::new(UpsampleArgmax { h, w, align_corners, window: None, confidence }), &[x]);
+            }
+        }
+    }
+    let preprocess = Preprocess { h: 33, w: 40, scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.5; 3] };
+    all.push((Box::new(preprocess), vec![TensorType::u8(Shape::new(1, 30, 40, 3))]));
+    all
+}
+
+const ACTIVATIONS: [Activation; 5] =
+    [Activation::Identity, Activation::Relu, Activation::Relu6, Activation::HardSwish, Activation::HardSigmoid];
+
+/// Every epilogue on one shape, and every kind of kernel with some epilogues: the two do not meet in the shaders but in `store`.
+fn convolutions() -> Vec<(Box<dyn Op>, Vec<TensorType>)> {
+    let mut all: Vec<(Box<dyn Op>, Vec<TensorType>)> = Vec::new();
+    let mut call = |conv: Conv2d, kernel: (usize, usize), x: Shape, c_out: usize| {
+        let w = Shape::new(kernel.0, kernel.1, x.c / conv.groups, c_out);
+        let mut inputs = vec![TensorType::f32(x), TensorType::f32(w)];
+        if conv.bias {
+            inputs.push(TensorType::f32(Shape::vector(c_out)));
+        }
+        if conv.residual {
+            let plain = Conv2d { bias: false, residual: false, ..conv };
+            inputs.extend(plain.infer(&inputs[..2]).expect("the call is well-formed"));
+        }
+        all.push((Box::new(conv), inputs));
+    };
+    let x = Shape::new(1, 33, 33, 64);
+    for activation in ACTIVATIONS {
+        for (bias, residual) in [(false, false), (true, false), (false, true), (true, true)] {
+            let conv = Conv2d { bias, residual, activation, ..Conv2d::default() };
+            call(conv, (1, 1), x, 128);
+            call(Conv2d { groups: 64, padding: Padding::all(1), ..conv }, (3, 3), x, 64);
+        }
+    }
+    let x = Shape::new(2, 33, 40, 24);
+    for groups in [1, 3, 24] {
+        for (stride, dilation, padding, kernel) in [
+            ((1, 1), (1, 1), 1, (3, 3)),
+            ((1, 1), (1, 1), 0, (3, 3)),
+            ((1, 1), (1, 1), 2, (5, 5)),
+            ((1, 1), (6, 6), 6, (3, 3)),
+            ((1, 1), (36, 36), 36, (3, 3)),
+            ((2, 2), (1, 1), 1, (3, 3)),
+            ((2, 2), (1, 1), 3, (7, 7)),
+            ((2, 1), (2, 3), 3, (3, 2)),
+            ((2, 2), (1, 1), 0, (1, 1)),
+        ] {
+            call(Conv2d { stride, dilation, padding: Padding::all(padding), groups, ..Conv2d::default() }, kernel, x, 48);
+            call(
+                Conv2d { stride, dilation, padding: Padding::all(padding), groups, bias: true, ..Conv2d::default() },
+                kernel,
+                x,
+                24,
+            );
+        }
+    }
+    all
+}
