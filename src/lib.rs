@@ -15,6 +15,7 @@ pub mod passes;
 pub mod plan;
 pub mod segmenter;
 pub mod tensor;
+pub mod tune;
 pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};

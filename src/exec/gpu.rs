@@ -148,6 +148,7 @@ fn layout_of(graph: &Graph, plan: &Plan, v: ValueId) -> Layout {
 }
 
 fn choose_kernels(gpu: &Gpu, graph: &Graph, plan: &Plan, choose: &mut dyn Choose) -> Result<Vec<(usize, Kernel)>> {
+    choose.begin(plan.steps.len());
     plan.steps
         .iter()
         .map(|&index| {

@@ -45,6 +45,9 @@ impl fmt::Display for Device {
 
 /// Picks one of an operation's kernels.
 pub trait Choose {
+    /// Says how many calls of [`Choose::choose`] follow, one for each node of a graph.
+    fn begin(&mut self, _calls: usize) {}
+
     /// Position in `kernels`, which is not empty.
     fn choose(&mut self, op: &dyn crate::ops::Op, context: &KernelContext, kernels: &[Kernel]) -> Result<usize>;
 }

@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind, Result, error};
 use crate::gpu::{Gpu, Pipeline};
 use crate::ops::kernel::{Dispatch, Extent, Operand};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A dispatch with everything bound.
 pub(crate) struct Recorded {
@@ -19,6 +20,23 @@ impl Recorded {
         pass.set_bind_group(0, &self.bind_group, &[]);
         pass.dispatch_workgroups(self.groups.0, self.groups.1, 1);
     }
+}
+
+/// Runs the steps so often in one pass, and says how long submitting and waiting took.
+pub(crate) fn replay(gpu: &Gpu, steps: &[Recorded], repeats: u32) -> Result<Duration> {
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("measurement") });
+    {
+        let descriptor = wgpu::ComputePassDescriptor { label: Some("measurement"), timestamp_writes: None };
+        let mut pass = encoder.begin_compute_pass(&descriptor);
+        for step in (0..repeats).flat_map(|_| steps) {
+            step.dispatch(&mut pass);
+        }
+    }
+    let commands = encoder.finish();
+    let start = Instant::now();
+    let submission = gpu.queue.submit([commands]);
+    gpu.wait(submission)?;
+    Ok(start.elapsed())
 }
 
 /// Collects dispatches; the uniform blocks get their buffer at the end.

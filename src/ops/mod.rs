@@ -27,6 +27,7 @@ pub use batch_norm::BatchNorm;
 pub use bilinear::Window;
 pub use binary::{Add, Mul};
 pub use concat::Concat;
+pub(crate) use conv2d::product;
 pub use conv2d::{Conv2d, Padding};
 pub use dropout::Dropout;
 pub use max_pool::MaxPool;

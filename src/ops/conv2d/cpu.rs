@@ -187,7 +187,7 @@ impl Call<'_> {
 }
 
 /// `out[m, n] = a[m, k] * b[k, n]`, all row-major.
-fn product(out: &mut [f32], a: &[f32], b: &[f32], (m, k, n): (usize, usize, usize)) {
+pub(crate) fn product(out: &mut [f32], a: &[f32], b: &[f32], (m, k, n): (usize, usize, usize)) {
     assert!(out.len() == m * n && a.len() == m * k && b.len() == k * n, "invariant: slices match the product's extent");
     let stride = |v: usize| v as isize;
     // SAFETY: the three slices hold exactly m*n, m*k and k*n floats (asserted above), which is what the strides reach; `out`

@@ -6,6 +6,8 @@
 mod cpu;
 mod kernels;
 
+pub(crate) use cpu::product;
+
 use super::kernel::{Kernel, KernelContext};
 use super::{Activation, Cost, Op, Packing, bytes, expect_f32};
 use crate::error::{Result, error};

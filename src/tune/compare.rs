@@ -1,0 +1,44 @@
+//! Whether a kernel's numbers are right.
+
+use crate::tensor::{Data, Tensor};
+
+/// Share of whole numbers that may differ: rounding decides ties between classes.
+const TIES: usize = 1000;
+
+/// What is wrong with `got`, if anything. Elements are sums of `products` products of numbers up to 1, taken in any order.
+pub(super) fn differs(got: &Tensor, want: &Tensor, products: f32) -> Option<String> {
+    let (wrong, of) = match (got.data(), want.data()) {
+        (Data::F32(got), Data::F32(want)) => {
+            // Half a unit in the last place for each addition, if all of them erred to the same side, and some for short sums.
+            let atol = 1.2e-7 * products.max(16.0);
+            let close = |g: f32, w: f32| (g - w).abs() <= atol + 1e-4 * w.abs() || g == w || (g.is_nan() && w.is_nan());
+            (got.iter().zip(want).filter(|&(&g, &w)| !close(g, w)).count(), want.len())
+        }
+        (Data::U32(got), Data::U32(want)) => {
+            let wrong = got.iter().zip(want).filter(|(g, w)| g != w).count();
+            (if wrong * TIES > want.len() { wrong } else { 0 }, want.len())
+        }
+        (got, want) => (usize::from(got != want), 1),
+    };
+    (wrong > 0).then(|| format!("{wrong} of {of} elements are wrong"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Shape;
+
+    fn tensor(values: [f32; 4]) -> Tensor {
+        Tensor::new(Shape::vector(4), values.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn rounding_passes_and_anything_more_does_not() {
+        let want = tensor([1.0, -2.0, 0.0, f32::INFINITY]);
+        assert_eq!(differs(&tensor([1.000_05, -2.0001, 1e-6, f32::INFINITY]), &want, 16.0), None);
+        assert!(differs(&tensor([1.001, -2.0, 0.0, f32::INFINITY]), &want, 16.0).unwrap().starts_with("1 of 4"));
+        assert!(differs(&tensor([f32::NAN; 4]), &want, 16.0).unwrap().starts_with("4 of 4"));
+        assert!(differs(&tensor([1.0, -2.0, 1e-4, f32::INFINITY]), &want, 16.0).is_some());
+        assert_eq!(differs(&tensor([1.0, -2.0, 1e-4, f32::INFINITY]), &want, 2048.0), None, "long sums round more");
+    }
+}

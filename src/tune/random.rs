@@ -1,0 +1,54 @@
+//! Operands for measurements: numbers that look random and are the same every time.
+
+use crate::gpu::{pack, unpack};
+use crate::ops::Packing;
+use crate::ops::kernel::Layout;
+use crate::tensor::{DType, Data, Tensor};
+
+/// A generator (splitmix64) with its state.
+pub(super) struct Random(pub u64);
+
+impl Random {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in [-1, 1).
+    fn unit(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    }
+
+    fn floats(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.unit()).collect()
+    }
+
+    /// A tensor of numbers in [-1, 1) (small whole numbers where it is not f32), and the buffer that it lies in. The lanes of the buffer
+    /// that are not the tensor's hold numbers too, which no kernel may let through.
+    pub(super) fn operand(&mut self, layout: Layout, packing: Packing) -> (Tensor, Vec<u8>) {
+        let shape = layout.ty.shape;
+        if layout.ty.dtype == DType::F32 && packing == Packing::Channels {
+            let floats = self.floats(buffer_bytes(layout) as usize / 4);
+            let bytes = bytemuck::cast_slice(&floats).to_vec();
+            return (unpack(&bytes, layout), bytes);
+        }
+        let data = match layout.ty.dtype {
+            DType::F32 => Data::F32(self.floats(shape.len())),
+            DType::U32 => Data::U32((0..shape.len()).map(|_| (self.bits() % 4) as u32).collect()),
+            DType::U8 => Data::U8((0..shape.len()).map(|_| self.bits() as u8).collect()),
+        };
+        let tensor = Tensor::from_data(shape, data).expect("invariant: as many elements as the shape has");
+        let bytes = pack(&tensor, packing);
+        (tensor, bytes)
+    }
+}
+
+/// Bytes of the buffer in which a layout lies, other channels of its pixels included.
+pub(super) fn buffer_bytes(layout: Layout) -> u64 {
+    match layout.ty.dtype {
+        DType::F32 => 16 * u64::from(layout.pitch) * layout.ty.shape.positions() as u64,
+        _ => Layout::bytes(layout.ty, Packing::Channels),
+    }
+}

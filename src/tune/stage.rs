@@ -1,0 +1,175 @@
+//! One operation on random data, where its kernels are checked and timed.
+
+use super::compare::differs;
+use super::random::{Random, buffer_bytes};
+use crate::error::{Error, ErrorKind, Result};
+use crate::exec::record::{Recorded, Recorder, replay};
+use crate::gpu::{Gpu, unpack};
+use crate::ops::Op;
+use crate::ops::kernel::{Kernel, KernelContext, Layout, Operand};
+use crate::tensor::Tensor;
+use std::cell::OnceCell;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A timed run should take about so long: far more than the clock and the submission cost.
+const RUN: Duration = Duration::from_millis(20);
+/// Timed runs, of which the fastest counts: what makes the others slower is not the kernel.
+const RUNS: usize = 5;
+/// Times slower than the best so far at which a candidate is given up.
+const HOPELESS: u32 = 2;
+/// Clock and submission, which hopeless candidates are not charged with.
+const SUBMISSION: Duration = Duration::from_micros(500);
+
+/// Buffers of one call of an operation.
+pub struct Stage<'a> {
+    gpu: &'a Gpu,
+    op: &'a dyn Op,
+    inputs: Vec<(Tensor, wgpu::Buffer)>,
+    outputs: Vec<(Layout, wgpu::Buffer)>,
+    /// What the operation's CPU function gives, computed when first needed.
+    reference: OnceCell<Vec<Tensor>>,
+}
+
+/// A kernel of the call, compiled and bound.
+pub struct Candidate<'a> {
+    stage: &'a Stage<'a>,
+    steps: Vec<Recorded>,
+}
+
+impl<'a> Stage<'a> {
+    /// Fills the inputs of a call with numbers that are the same every time.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn new(gpu: &'a Gpu, op: &'a dyn Op, context: &KernelContext) -> Result<Self> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let mut random = Random(1);
+        let inputs = (0..)
+            .zip(context.inputs)
+            .map(|(i, layout)| {
+                let (tensor, bytes) = random.operand(*layout, op.packing(i));
+                let buffer = gpu.buffer("input of a measurement", bytes.len() as u64, usage)?;
+                gpu.queue.write_buffer(&buffer, 0, &bytes);
+                Ok((tensor, buffer))
+            })
+            .collect::<Result<_>>()?;
+        let outputs = context
+            .outputs
+            .iter()
+            .map(|layout| Ok((*layout, gpu.buffer("output of a measurement", buffer_bytes(*layout), usage)?)))
+            .collect::<Result<_>>()?;
+        Ok(Self { gpu, op, inputs, outputs, reference: OnceCell::new() })
+    }
+
+    /// Compiles a kernel and binds its operands.
+    ///
+    /// # Errors
+    /// Of kind `Shader` where the kernel does not compile or does not fit its operands.
+    pub fn candidate(&'a self, kernel: &Kernel) -> Result<Candidate<'a>> {
+        let scratch = kernel.scratch.iter().map(|&bytes| self.gpu.buffer("scratch", bytes, wgpu::BufferUsages::STORAGE));
+        let scratch: Vec<wgpu::Buffer> = scratch.collect::<Result<_>>()?;
+        let mut recorder = Recorder::new(self.gpu);
+        for dispatch in &kernel.dispatches {
+            recorder.add(&kernel.label, dispatch, |operand| {
+                Ok(match operand {
+                    Operand::Input(i) => self.inputs[i].1.clone(),
+                    Operand::Output(i) => self.outputs[i].1.clone(),
+                    Operand::Scratch(i) => scratch[i].clone(),
+                })
+            })?;
+        }
+        Ok(Candidate { stage: self, steps: recorder.finish()? })
+    }
+
+    fn reference(&self) -> Result<&[Tensor]> {
+        if let Some(known) = self.reference.get() {
+            return Ok(known);
+        }
+        let inputs: Vec<&Tensor> = self.inputs.iter().map(|(tensor, _)| tensor).collect();
+        let mut outputs: Vec<Tensor> = self.outputs.iter().map(|(layout, _)| Tensor::zeros(layout.ty)).collect();
+        self.op.cpu(&inputs, &mut outputs)?;
+        Ok(self.reference.get_or_init(|| outputs))
+    }
+
+    /// How many products are summed up for one element.
+    fn products(&self) -> f32 {
+        let inputs: Vec<_> = self.inputs.iter().map(|(tensor, _)| tensor.ty()).collect();
+        let outputs: Vec<_> = self.outputs.iter().map(|(layout, _)| layout.ty).collect();
+        let elements: usize = outputs.iter().map(|ty| ty.shape.len()).sum();
+        self.op.cost(&inputs, &outputs).multi_adds as f32 / elements.max(1) as f32
+    }
+
+    fn read(&self, layout: Layout, buffer: &wgpu::Buffer) -> Result<Tensor> {
+        let bytes = buffer_bytes(layout);
+        let staging = self.gpu.buffer("readback", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
+        let (sender, receiver) = mpsc::channel();
+        // After an error below nobody listens, which is fine.
+        encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, 0..bytes, move |result| drop(sender.send(result)));
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.wait(submission)?;
+        let failed = || Error::new(ErrorKind::Device, "reading back failed");
+        receiver.recv().map_err(|e| failed().source(e))?.map_err(|e| failed().source(e))?;
+        let view = staging.get_mapped_range(0..bytes).map_err(|e| failed().source(e))?;
+        Ok(unpack(&view, layout))
+    }
+}
+
+impl Candidate<'_> {
+    /// Runs it once and compares its outputs with those of the operation's CPU function. `Ok(Some(report))` where they differ.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn check(&self) -> Result<Option<String>> {
+        let stage = self.stage;
+        for (layout, buffer) in &stage.outputs {
+            // NaN for f32, no class and no grey for the others: what is not written does not pass for right.
+            stage.gpu.queue.write_buffer(buffer, 0, &vec![0xFF; buffer_bytes(*layout) as usize]);
+        }
+        replay(stage.gpu, &self.steps, 1)?;
+        let reference = stage.reference()?;
+        for (index, (layout, buffer)) in stage.outputs.iter().enumerate() {
+            let got = stage.read(*layout, buffer)?;
+            if let Some(report) = differs(&got, &reference[index], stage.products()) {
+                return Ok(Some(format!("output {index}: {report}")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Time of a single run, which may have to compile first; of a second one where the first is not hopeless beyond doubt.
+    pub(super) fn once(&self, best: Duration) -> Result<Duration> {
+        let first = replay(self.stage.gpu, &self.steps, 1)?;
+        // Drivers compile for some hundred milliseconds.
+        if first > 4 * best + Duration::from_secs(1) {
+            return Ok(first);
+        }
+        Ok(first.min(replay(self.stage.gpu, &self.steps, 1)?))
+    }
+
+    /// Time of one run, the least of several; fewer of them where it is clearly slower than `best`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn time(&self, best: Option<Duration>) -> Result<Duration> {
+        let gpu = self.stage.gpu;
+        // The first run may compile.
+        let once = replay(gpu, &self.steps, 1)?.min(replay(gpu, &self.steps, 1)?);
+        let repeats = (RUN.as_nanos() / once.as_nanos().max(1)).clamp(1, 200) as u32;
+        let mut fastest = Duration::MAX;
+        for round in 0..RUNS {
+            fastest = fastest.min(replay(gpu, &self.steps, repeats)? / repeats);
+            if round > 0 && best.is_some_and(|best| fastest > best + best / 4) {
+                break;
+            }
+        }
+        Ok(fastest)
+    }
+}
+
+/// Whether a candidate that takes `once` need not be looked at any further.
+pub(super) fn is_hopeless(once: Duration, best: Duration) -> bool {
+    once > HOPELESS * best + SUBMISSION
+}

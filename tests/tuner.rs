@@ -1,0 +1,284 @@
+//! The tuner on a device: right numbers before times, and what it remembers.
+
+mod support;
+
+use atrous::exec::{Device, Runner};
+use atrous::gpu::Gpu;
+use atrous::graph::{Graph, ParamRef};
+use atrous::ops::kernel::{Extent, Kernel, KernelContext};
+use atrous::ops::{Activate, Activation, Conv2d, Op, Padding};
+use atrous::tune::{Mode, Tuning, multiply_add_rate};
+use atrous::{Error, Result, Shape, Tensor, TensorType};
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use support::Rng;
+
+/// ReLU with kernels of the test's choice; it counts how often somebody asks for the reference.
+#[derive(Debug, Clone)]
+struct Tampered {
+    kernels: fn(Kernel) -> Vec<Kernel>,
+    references: Arc<AtomicUsize>,
+}
+
+impl Tampered {
+    fn new(kernels: fn(Kernel) -> Vec<Kernel>) -> Self {
+        Self { kernels, references: Arc::default() }
+    }
+}
+
+const RELU: Activate = Activate(Activation::Relu);
+
+impl Op for Tampered {
+    fn name(&self) -> &'static str {
+        "tampered"
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        RELU.infer(inputs)
+    }
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        self.references.fetch_add(1, Ordering::Relaxed);
+        RELU.cpu(inputs, outputs)
+    }
+    fn kernels(&self, context: &KernelContext) -> Vec<Kernel> {
+        (self.kernels)(RELU.kernels(context).swap_remove(0))
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn named(kernel: &Kernel, label: &str) -> Kernel {
+    Kernel { label: label.to_owned(), ..kernel.clone() }
+}
+
+fn two(kernel: Kernel) -> Vec<Kernel> {
+    vec![named(&kernel, "one"), named(&kernel, "two")]
+}
+
+/// Two wrong kernels, both faster than the right one; one that does not compile; the right one; one that does it many times.
+fn mostly_wrong(kernel: Kernel) -> Vec<Kernel> {
+    let mut halved = named(&kernel, "half of it");
+    halved.dispatches[0].extent = match kernel.dispatches[0].extent {
+        Extent::Threads(n) => Extent::Threads(n / 2),
+        Extent::Groups(n) => Extent::Groups(n / 2),
+    };
+    let mut other = named(&kernel, "another function");
+    other.dispatches[0].variant.features = vec![Activation::HardSwish.feature()];
+    let mut missing = named(&kernel, "no such shader");
+    missing.dispatches[0].variant.shader = "missing";
+    let mut slow = named(&kernel, "slow");
+    slow.dispatches = vec![kernel.dispatches[0].clone(); 40];
+    vec![halved, other, missing, named(&kernel, "right"), slow]
+}
+
+fn gpu() -> Option<(Device, Arc<Gpu>)> {
+    match support::gpu()? {
+        Device::Gpu(gpu) => Some((Device::Gpu(gpu.clone()), gpu)),
+        Device::Cpu => None,
+    }
+}
+
+fn graph(op: impl Op, shape: Shape) -> Graph {
+    support::graph_of(Arc::new(op), &[Tensor::zeros(TensorType::f32(shape))]).expect("the operation takes any shape")
+}
+
+fn chosen(device: &Device, tuning: &Tuning, graph: Graph) -> Result<String> {
+    Ok(tuning.runner(device, graph)?.kernels().swap_remove(0).1)
+}
+
+fn choices(table: &Path) -> serde_json::Map<String, serde_json::Value> {
+    let text = std::fs::read(table).expect("a table was written");
+    let table: serde_json::Value = serde_json::from_slice(&text).expect("the table is JSON");
+    table["choices"].as_object().expect("it has choices").clone()
+}
+
+#[test]
+fn a_kernel_with_wrong_numbers_is_never_chosen_however_fast() {
+    let Some((device, _)) = gpu() else { return };
+    let tuning = Tuning::new(Mode::On).with_table(None);
+    let shape = Shape::new(1, 64, 64, 64);
+    assert_eq!(chosen(&device, &tuning, graph(Tampered::new(mostly_wrong), shape)).unwrap(), "right");
+
+    let all_wrong = |kernel: Kernel| mostly_wrong(kernel).drain(..3).collect();
+    let error = chosen(&device, &tuning, graph(Tampered::new(all_wrong), shape)).unwrap_err().to_string();
+    assert!(error.contains("node `op`") && error.contains("right numbers"), "{error}");
+}
+
+#[test]
+fn what_was_measured_is_remembered_across_tuners() {
+    let Some((device, _)) = gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("deep/er/tune.json");
+    let tuning = |mode| Tuning::new(mode).with_table(Some(table.clone()));
+    let shape = Shape::new(1, 8, 8, 4);
+    let op = Tampered::new(mostly_wrong);
+    let count = op.references.clone();
+    assert_eq!(chosen(&device, &tuning(Mode::On), graph(op.clone(), shape)).unwrap(), "right");
+    assert_eq!(count.load(Ordering::Relaxed), 1, "one reference serves all the kernels");
+    for mode in [Mode::On, Mode::Cached] {
+        assert_eq!(chosen(&device, &tuning(mode), graph(op.clone(), shape)).unwrap(), "right");
+    }
+    assert_eq!(count.load(Ordering::Relaxed), 1, "nothing is measured twice");
+    let remembered = choices(&table);
+    let (key, choice) = remembered.iter().next().expect("one choice");
+    assert!(key.starts_with("tampered") && key.contains("[1, 8, 8, 4]"), "{key}");
+    assert!(choice["kernel"] == "right" && choice["microseconds"].as_f64().unwrap() > 0.0, "{choice}");
+
+    // Another shape is another call, and a label that is gone is measured again.
+    assert_eq!(chosen(&device, &tuning(Mode::Cached), graph(op.clone(), Shape::new(1, 8, 8, 8))).unwrap(), "half of it");
+    let renamed = |kernel: Kernel| vec![named(&kernel, "new one"), named(&kernel, "new two")];
+    assert!(chosen(&device, &tuning(Mode::On), graph(Tampered::new(renamed), shape)).unwrap().starts_with("new"));
+    assert!(choices(&table)[key]["kernel"].as_str().unwrap().starts_with("new"));
+}
+
+#[test]
+fn damaged_and_foreign_tables_are_survived_and_replaced() {
+    let Some((device, _)) = gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("tune.json");
+    let tuning = |mode| Tuning::new(mode).with_table(Some(table.clone()));
+    let of = |c| graph(Tampered::new(two), Shape::new(1, 4, 4, c));
+    chosen(&device, &tuning(Mode::On), of(4)).unwrap();
+    let good = std::fs::read_to_string(&table).unwrap();
+    let foreign = good.replace("\"adapter\": \"", "\"adapter\": \"another ");
+    assert_ne!(good, foreign);
+    for bad in [&good[..good.len() / 2], "", "[1, 2]", "\u{0}", foreign.as_str()] {
+        std::fs::write(&table, bad).unwrap();
+        assert_eq!(chosen(&device, &tuning(Mode::Cached), of(4)).unwrap(), "one", "{bad:?}");
+        chosen(&device, &tuning(Mode::On), of(8)).unwrap();
+        assert_eq!(choices(&table).len(), 1, "{bad:?}");
+    }
+    // A table that cannot be written costs its remembering, and no more.
+    let nowhere = Tuning::new(Mode::On).with_table(Some(table.join("below a file.json")));
+    chosen(&device, &nowhere, of(4)).unwrap();
+}
+
+#[test]
+fn off_and_cached_never_measure() {
+    let Some((device, _)) = gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("tune.json");
+    for mode in [Mode::Off, Mode::Cached] {
+        let op = Tampered::new(two);
+        let count = op.references.clone();
+        let reports = Arc::new(AtomicUsize::new(0));
+        let seen = reports.clone();
+        let tuning = Tuning::new(mode).with_table(Some(table.clone())).reporting(move |_| {
+            seen.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(chosen(&device, &tuning, graph(op, Shape::new(1, 4, 4, 4))).unwrap(), "one");
+        assert_eq!((count.load(Ordering::Relaxed), reports.load(Ordering::Relaxed)), (0, 0), "{mode:?}");
+        assert!(!table.exists(), "{mode:?} writes nothing");
+    }
+    // What was measured once is of no interest to `Off`.
+    let swapped = |kernel: Kernel| two(kernel).into_iter().rev().collect();
+    let tuning = |mode| Tuning::new(mode).with_table(Some(table.clone()));
+    let shape = Shape::new(1, 4, 4, 4);
+    let best = chosen(&device, &tuning(Mode::On), graph(Tampered::new(two), shape)).unwrap();
+    let other: fn(Kernel) -> Vec<Kernel> = if best == "one" { swapped } else { two };
+    assert_ne!(chosen(&device, &tuning(Mode::Off), graph(Tampered::new(other), shape)).unwrap(), best);
+    assert_eq!(chosen(&device, &tuning(Mode::Cached), graph(Tampered::new(other), shape)).unwrap(), best);
+}
+
+/// Not a test of its own: what the processes of the next test do.
+#[test]
+fn child_process_measures() {
+    let Some(table) = std::env::var_os("ATROUS_TEST_TABLE").map(PathBuf::from) else { return };
+    let Some((device, _)) = gpu() else { return };
+    let width: usize = std::env::var("ATROUS_TEST_WIDTH").ok().and_then(|w| w.parse().ok()).expect("set with the table");
+    let tuning = Tuning::new(Mode::On).with_table(Some(table));
+    for h in 1..=12 {
+        chosen(&device, &tuning, graph(Tampered::new(two), Shape::new(1, h, width, 4))).unwrap();
+    }
+}
+
+#[test]
+fn processes_that_write_one_table_lose_no_entry() {
+    if gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("tune.json");
+    let start = |width: usize| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_process_measures"])
+            .env("ATROUS_TEST_TABLE", &table)
+            .env("ATROUS_TEST_WIDTH", width.to_string())
+            .output()
+    };
+    std::thread::scope(|scope| {
+        let children: Vec<_> = (1..=3).map(|width| scope.spawn(move || start(width))).collect();
+        for child in children {
+            let output = child.join().unwrap().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+    });
+    assert_eq!(choices(&table).len(), 3 * 12);
+    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(files.len(), 2, "the table and its lock, nothing temporary: {files:?}");
+}
+
+/// Two convolutions that see each other's shape only.
+fn network(rng: &mut Rng) -> Graph {
+    let mut graph = Graph::new();
+    let mut x = graph.input("x", TensorType::f32(Shape::new(1, 17, 13, 12)));
+    for (i, (side, c)) in [(3, 20), (1, 8)].into_iter().enumerate() {
+        let conv = Conv2d { padding: Padding::same(side, 1), activation: Activation::Relu, ..Conv2d::default() };
+        let shape = Shape::new(side, side, graph.shape(x).c, c);
+        let w = graph.derived_param(&format!("w{i}"), shape, Some(ParamRef::new(rng.tensor(shape))));
+        x = graph.push(&format!("conv{i}"), Arc::new(conv), &[x, w]).unwrap()[0];
+    }
+    graph.output("y", x);
+    graph
+}
+
+#[test]
+fn a_tuned_network_gives_the_same_bits_again_and_right_ones() {
+    let Some((device, _)) = gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("tune.json");
+    let mut rng = Rng(5);
+    let graph = network(&mut rng);
+    let x = rng.tensor(Shape::new(1, 17, 13, 12));
+    let run = |runner: &Runner| runner.run(&[("x", &x)]).unwrap().swap_remove(0);
+
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let reports = seen.clone();
+    let tuning = Tuning::new(Mode::On).with_table(Some(table.clone()));
+    let reporting = tuning.clone().reporting(move |p| {
+        reports.lock().unwrap().push((p.done, p.of, p.measuring.map(str::to_owned)));
+    });
+    let first = reporting.runner(&device, graph.clone()).unwrap();
+    let reports = seen.lock().unwrap().clone();
+    let [(0, 2, Some(one)), (1, 2, Some(other)), (2, 2, None)] = reports.as_slice() else { panic!("{reports:?}") };
+    assert!(one.starts_with("conv2d s1 d1 p1 relu") && other.starts_with("conv2d s1 d1 p0 relu"), "{reports:?}");
+
+    let again = Tuning::new(Mode::Cached).with_table(Some(table)).runner(&device, graph.clone()).unwrap();
+    assert_eq!(first.kernels(), again.kernels());
+    let tuned = run(&first);
+    assert_eq!(tuned, run(&again));
+    assert_eq!(tuned, run(&first));
+    let want: Vec<f64> = run(&Runner::new(&Device::Cpu, graph).unwrap()).f32().iter().map(|&v| f64::from(v)).collect();
+    support::allclose("tuned", &tuned, &want, 1e-4, 1e-4).unwrap();
+}
+
+#[test]
+fn tuning_the_cpu_executor_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("tune.json");
+    let tuning = Tuning::new(Mode::On).with_table(Some(table.clone()));
+    let runner = tuning.runner(&Device::Cpu, network(&mut Rng(5))).unwrap();
+    assert!(runner.kernels().is_empty() && !table.exists());
+}
+
+#[test]
+fn every_device_multiplies_and_adds_at_some_rate() -> Result<(), Error> {
+    for device in support::devices() {
+        let rate = multiply_add_rate(&device)?;
+        assert!((1e7..1e16).contains(&rate), "{device}: {rate:.3e} a second");
+    }
+    Ok(())
+}
