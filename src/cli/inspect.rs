@@ -3,20 +3,33 @@
 use super::args::{ModelArgs, mib, print, print_json, table, thousands};
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::image::{Fit, SizeRule};
-use crate::models::{Config, ConvKind, Decoder, Head, Outputs, Pooling, is_trained};
+use crate::image::{ClassTable, Fit, SizeRule};
+use crate::models::{
+    Backbone, Config, ConvKind, Decoder, Head, Outputs, PaperHead, Pooling, build_network, is_trained, parameters,
+};
 use crate::ops::Cost;
 use crate::passes;
 use crate::plan::Plan;
 use crate::segmenter::Model;
 use crate::tensor::Shape;
+use std::path::PathBuf;
 
 /// Shows what a weight file holds: network, classes, layers, costs, memory
+///
+/// With `--network` it tells the same of a network of the paper, without any weights.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Weight file: .safetensors, .pth or .pt, of any dialect
-    #[arg(value_name = "FILE")]
-    weights: std::path::PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "network")]
+    weights: Option<PathBuf>,
+
+    /// Instead of a file: a backbone, such as xception65, resnet101 or mobilenet_v2, with the head that --head names
+    #[arg(long, value_name = "BACKBONE", conflicts_with = "weights")]
+    network: Option<String>,
+
+    /// The head of --network
+    #[arg(long, value_enum, default_value = "plus", requires = "network")]
+    head: HeadName,
 
     #[command(flatten)]
     model: InspectModel,
@@ -42,7 +55,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 struct InspectModel {
     /// The code base whose names the file has, where they do not tell it themselves
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "network")]
     dialect: Option<String>,
 
     /// Output stride to run the weights at [default: the network's own]
@@ -50,10 +63,79 @@ struct InspectModel {
     output_stride: Option<usize>,
 }
 
+/// What [`PaperHead`] is called here.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum HeadName {
+    /// DeepLabv3: no decoder
+    V3,
+    /// DeepLabv3+
+    Plus,
+    /// DeepLabv3+ with separable convolutions in ASPP and decoder
+    PlusSeparable,
+    /// Image features and one 1x1 convolution
+    Phone,
+}
+
+/// What is shown: a file, or a network without weights.
+enum Subject {
+    File(Box<Model>),
+    Paper(Box<Config>),
+}
+
+impl Subject {
+    fn config(&self) -> &Config {
+        match self {
+            Subject::File(model) => &model.config,
+            Subject::Paper(config) => config,
+        }
+    }
+
+    fn network(&self, input: Shape, outputs: &Outputs) -> Result<Graph> {
+        Ok(match self {
+            Subject::File(model) => model.network(input, outputs)?.graph,
+            Subject::Paper(config) => build_network(config, input, outputs)?.graph,
+        })
+    }
+
+    /// Numbers that are trained, and running statistics.
+    fn numbers(&self) -> Result<(u64, u64)> {
+        let all: Vec<(bool, u64)> = match self {
+            Subject::File(model) => model.weights.iter().map(|(n, p)| (is_trained(n), p.shape().len() as u64)).collect(),
+            Subject::Paper(config) => parameters(config)?.iter().map(|(n, shape)| (is_trained(n), shape.len() as u64)).collect(),
+        };
+        let of_kind = |trained: bool| all.iter().filter(|(t, _)| *t == trained).map(|(_, n)| n).sum();
+        Ok((of_kind(true), of_kind(false)))
+    }
+}
+
+fn subject(args: &Args) -> Result<Subject> {
+    let output_stride = args.model.output_stride;
+    if let Some(name) = &args.network {
+        let head = match args.head {
+            HeadName::V3 => PaperHead::NoDecoder,
+            HeadName::Plus => PaperHead::Decoder,
+            HeadName::PlusSeparable => PaperHead::Separable,
+            HeadName::Phone => PaperHead::Phone,
+        };
+        let config = Config::paper(Backbone::named(name)?, head, 21)?;
+        let config = match output_stride {
+            Some(stride) => config.with_output_stride(stride)?,
+            None => config,
+        };
+        return Ok(Subject::Paper(Box::new(config)));
+    }
+    let weights = args.weights.clone().expect("invariant: clap asks for a file where there is no network");
+    let how = ModelArgs { weights, dialect: args.model.dialect.clone(), output_stride, classes: None };
+    Ok(Subject::File(Box::new(how.open()?)))
+}
+
 #[derive(serde::Serialize)]
 struct Report {
-    file: String,
-    dialect: &'static str,
+    /// None for a network without weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialect: Option<&'static str>,
     config: Config,
     /// Trained numbers: kernels, biases, norms' factors and summands.
     parameters: u64,
@@ -80,27 +162,22 @@ struct Layer {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let how = ModelArgs {
-        weights: args.weights.clone(),
-        dialect: args.model.dialect.clone(),
-        output_stride: args.model.output_stride,
-        classes: None,
-    };
-    let model = how.open()?;
+    let subject = subject(args)?;
+    let config = subject.config();
     let (w, h) = match args.size.fit(1, 1) {
         Fit { padded, .. } if args.size != SizeRule::Native => padded,
         _ => (513, 513),
     };
-    let outputs = Outputs { labels: model.config.head.is_some(), ..Outputs::default() };
-    let input = Shape::new(1, h, w, model.config.input_channels);
-    let built = passes::dead_code(model.network(input, &outputs)?.graph)?;
+    let outputs = Outputs { labels: config.head.is_some(), ..Outputs::default() };
+    let input = Shape::new(1, h, w, config.input_channels);
+    let built = passes::dead_code(subject.network(input, &outputs)?)?;
     let optimised = passes::optimise(built.clone())?;
     let plan = Plan::new(&optimised);
-    let report = report(&model, &built, &plan, (w, h));
+    let report = report(&subject, &built, &plan, (w, h))?;
     if args.json {
         return print_json(&report);
     }
-    let mut text = summary(&report, &model);
+    let mut text = summary(&report, &subject);
     if args.ops {
         text += "\n";
         text += &layer_table(&report.layers);
@@ -112,10 +189,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
     print(&text)
 }
 
-fn report(model: &Model, graph: &Graph, plan: &Plan, size: (usize, usize)) -> Report {
-    let numbers = |trained: bool| {
-        let of_kind = model.weights.iter().filter(|(name, _)| is_trained(name) == trained);
-        of_kind.map(|(_, p)| p.shape().len() as u64).sum()
+fn report(subject: &Subject, graph: &Graph, plan: &Plan, size: (usize, usize)) -> Result<Report> {
+    let (parameters, statistics) = subject.numbers()?;
+    let (file, dialect) = match subject {
+        Subject::File(model) => (Some(model.path.display().to_string()), Some(model.dialect)),
+        Subject::Paper(_) => (None, None),
     };
     let layers: Vec<Layer> = graph
         .nodes()
@@ -133,30 +211,31 @@ fn report(model: &Model, graph: &Graph, plan: &Plan, size: (usize, usize)) -> Re
             }
         })
         .collect();
-    Report {
-        file: model.path.display().to_string(),
-        dialect: model.dialect,
-        config: model.config.clone(),
-        parameters: numbers(true),
-        statistics: numbers(false),
+    Ok(Report {
+        file,
+        dialect,
+        config: subject.config().clone(),
+        parameters,
+        statistics,
         size,
         multi_adds: layers.iter().map(|l| l.cost.multi_adds).sum(),
         activation_bytes: plan.activation_bytes(),
         parameter_bytes: plan.param_bytes,
         layers,
-    }
+    })
 }
 
-fn summary(report: &Report, model: &Model) -> String {
+fn summary(report: &Report, subject: &Subject) -> String {
     let config = &report.config;
-    let mut rows = vec![
-        ("file", report.file.clone()),
-        ("dialect", report.dialect.to_owned()),
-        ("backbone", config.backbone.title()),
-        ("output stride", config.output_stride.to_string()),
-    ];
+    let mut rows = Vec::new();
+    rows.extend(report.file.iter().map(|file| ("file", file.clone())));
+    rows.extend(report.dialect.iter().map(|dialect| ("dialect", (*dialect).to_owned())));
+    rows.extend([("backbone", config.backbone.title()), ("output stride", config.output_stride.to_string())]);
     if let Some(head) = &config.head {
-        let names = model.class_table().names;
+        let names = match subject {
+            Subject::File(model) => model.class_table().names,
+            Subject::Paper(_) => ClassTable::for_classes(head.classes).names,
+        };
         let shown = names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
         let more = if names.len() > 8 { ", ..." } else { "" };
         rows.push(("head", head_text(head)));

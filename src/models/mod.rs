@@ -12,6 +12,7 @@ mod inflate;
 mod layer;
 pub mod mobilenet_v2;
 pub mod mobilenet_v3;
+mod named;
 pub mod resnet;
 pub mod xception;
 
@@ -22,6 +23,7 @@ pub use config::{
 };
 pub use deeplab::{Network, Outputs, build, build_network};
 pub use inflate::{STEM_WEIGHT, inflate_stem};
+pub use named::PaperHead;
 
 use crate::error::Result;
 use crate::tensor::Shape;
