@@ -151,6 +151,31 @@ fn convolutions_of_real_networks() {
     run(&cases);
 }
 
+/// Shapes that fill a tile of every size and leave remainders in pixels, channels and K.
+#[test]
+fn convolutions_larger_than_the_largest_tiles() {
+    let mut rng = Rng(8);
+    let same =
+        |stride, dilation, kernel| Conv2d { padding: Padding::same(kernel, dilation), ..Conv2d::square(stride, dilation, 0) };
+    let epilogue = |bias, residual, activation, conv| Conv2d { bias, residual, activation, ..conv };
+    let cases = [
+        // Tiles that reach from one image of a batch into the next, with a bias of its own for each.
+        (epilogue(true, true, Activation::Relu, same(1, 1, 3)), Shape::new(2, 13, 17, 23), 3, 139),
+        (epilogue(true, true, Activation::Relu, Conv2d::default()), Shape::new(2, 11, 15, 41), 1, 150),
+        // Whole tiles of pixels whose upper or lower taps meet padding alone, and a row longer than a tile whose left or right ones do.
+        (epilogue(true, false, Activation::Relu, same(1, 18, 3)), Shape::new(1, 40, 33, 12), 3, 70),
+        (epilogue(true, false, Activation::Relu, same(1, 140, 3)), Shape::new(1, 2, 270, 8), 3, 36),
+        // Stride and dilation at once, and an even kernel.
+        (epilogue(true, false, Activation::Relu, same(2, 2, 3)), Shape::new(1, 31, 37, 36), 3, 132),
+        (epilogue(false, false, Activation::Identity, Conv2d::square(1, 1, 2)), Shape::new(1, 14, 19, 20), 4, 65),
+    ];
+    let cases: Vec<Case> = cases
+        .into_iter()
+        .map(|(conv, x, kernel, c_out)| case(&mut rng, conv, x, (kernel, kernel), c_out, conv.residual))
+        .collect();
+    run(&cases);
+}
+
 #[test]
 fn a_convolution_of_padding_alone_is_its_bias() {
     let mut rng = Rng(7);

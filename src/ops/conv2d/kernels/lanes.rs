@@ -6,23 +6,56 @@ use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 
 /// What one lane computes, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tile {
+struct Tile {
     /// Pixels.
-    pub m: usize,
+    m: usize,
     /// `vec4`s of output channels.
-    pub n: usize,
+    n: usize,
     /// `vec4`s of input channels in one step.
-    pub k: usize,
+    k: usize,
     /// Whether the taps of a row of the kernel share the columns that they load.
-    pub window: bool,
+    window: bool,
 }
 
 /// Columns that a lane may hold at once: more than that spill.
 const MAX_COLUMNS: usize = 24;
 
+/// All candidates.
+pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
+    let mut all = Vec::new();
+    let subgroup = cx.caps.subgroup.filter(|(min, max)| min == max).map(|(size, _)| size as usize);
+    for (m, n, k, window) in [
+        (4, 8, 1, false),
+        (6, 4, 1, false),
+        (6, 4, 2, false),
+        (8, 4, 1, false),
+        (11, 2, 1, false),
+        (4, 8, 1, true),
+        (6, 4, 1, true),
+        (8, 4, 1, true),
+        (11, 2, 1, true),
+        (3, 8, 1, true),
+        (8, 8, 1, false),
+        (4, 16, 1, false),
+        (6, 8, 1, false),
+        (6, 8, 1, true),
+        (8, 8, 1, true),
+    ] {
+        let tile = Tile { m, n, k, window };
+        if let Some(size) = subgroup {
+            all.extend(kernel(conv, cx, tile, size, true));
+        }
+    }
+    for (m, n, k, window) in [(8, 4, 1, false), (8, 2, 1, true)] {
+        let tile = Tile { m, n, k, window };
+        all.extend(kernel(conv, cx, tile, if cx.caps.software { 8 } else { 64 }, false));
+    }
+    all
+}
+
 /// The kernel of a tile, or `None` where the tile does not fit the convolution or the device. `lanes` is the size of a workgroup,
 /// with `subgroup` that of every subgroup of the device.
-pub(super) fn kernel(conv: &Conv2d, cx: &KernelContext, tile: Tile, lanes: usize, subgroup: bool) -> Option<Kernel> {
+fn kernel(conv: &Conv2d, cx: &KernelContext, tile: Tile, lanes: usize, subgroup: bool) -> Option<Kernel> {
     let (x, w) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape);
     let block = 4 * tile.n * tile.k;
     if conv.groups > 1 || x.c4() % tile.k != 0 || (subgroup && !block.is_multiple_of(lanes)) {

@@ -1,6 +1,7 @@
 //! The ways to convolve on a device.
 
 mod lanes;
+mod workgroup;
 
 use super::Conv2d;
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
@@ -12,34 +13,16 @@ pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     if conv.is_depthwise(x, w) {
         return vec![Kernel::one("depthwise", direct(conv, cx, "conv2d/depthwise"))];
     }
-    let mut all = Vec::new();
-    let subgroup = cx.caps.subgroup.filter(|(min, max)| min == max).map(|(size, _)| size as usize);
-    for (m, n, k, window) in [
-        (4, 8, 1, false),
-        (6, 4, 1, false),
-        (6, 4, 2, false),
-        (8, 4, 1, false),
-        (11, 2, 1, false),
-        (4, 8, 1, true),
-        (6, 4, 1, true),
-        (8, 4, 1, true),
-        (11, 2, 1, true),
-        (3, 8, 1, true),
-        (8, 8, 1, false),
-        (4, 16, 1, false),
-        (6, 8, 1, false),
-        (6, 8, 1, true),
-        (8, 8, 1, true),
-    ] {
-        let tile = lanes::Tile { m, n, k, window };
-        if let Some(size) = subgroup {
-            all.extend(lanes::kernel(conv, cx, tile, size, true));
-        }
-    }
-    for (m, n, k, window) in [(8, 4, 1, false), (8, 2, 1, true)] {
-        let tile = lanes::Tile { m, n, k, window };
-        all.extend(lanes::kernel(conv, cx, tile, if cx.caps.software { 8 } else { 64 }, false));
-    }
+    let frame = Frame::of(cx);
+    let (pixels, c4_out, c4_in) = (frame.y.positions(), frame.y.c4(), x.c4());
+    let mut tiles: Vec<workgroup::Tile> = workgroup::TILES.to_vec();
+    tiles.sort_by(|a, b| a.time(pixels, c4_out, c4_in).total_cmp(&b.time(pixels, c4_out, c4_in)));
+    let tiled = tiles.into_iter().filter_map(|tile| workgroup::kernel(conv, cx, tile));
+    let lanes = lanes::list(conv, cx);
+    // Barriers and workgroup memory are dear where threads are coroutines on a processor, and what makes a GPU fast: except for a
+    // picture's three channels, which would leave most of a step of K empty.
+    let lanes_first = cx.caps.software || 2 * c4_in <= workgroup::TILES[0].k;
+    let mut all: Vec<Kernel> = if lanes_first { lanes.into_iter().chain(tiled).collect() } else { tiled.chain(lanes).collect() };
     all.push(Kernel::one("direct", direct(conv, cx, "conv2d/direct").when("grouped", conv.groups > 1)));
     all
 }
