@@ -56,13 +56,19 @@ pub fn assemble(variant: &Variant) -> Result<String> {
         let _ = writeln!(constants, "const {name} = {value}u;");
     }
     resolver.add_module(module_path("package::constants", variant)?, Cow::Owned(constants));
+    let root = match variant.source {
+        Some(_) => module_path("package::custom", variant)?,
+        None => module_path(&format!("package::{}", variant.shader.replace('/', "::")), variant)?,
+    };
+    if let Some(source) = variant.source {
+        resolver.add_module(root.clone(), Cow::Borrowed(source));
+    }
     let mut compiler = Wesl::new_barebones().set_custom_resolver(resolver);
     compiler.set_mangler(ManglerKind::None).use_condcomp(true).use_imports(true).use_stripping(true);
     compiler.set_missing_feature_behavior(false);
     for feature in &variant.features {
         compiler.set_feature(feature, true);
     }
-    let root = module_path(&format!("package::{}", variant.shader.replace('/', "::")), variant)?;
     let mut compiled = compiler.compile(&root).map_err(|e| shader_error(variant, e.to_string()))?;
     unroll(&mut compiled.syntax, variant)?;
     Ok(compiled.to_string())

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn unrolled(text: &str) -> Result<String> {
-        let variant = Variant { shader: "test", features: Vec::new(), constants: vec![("COUNT", 2)] };
+        let variant = Variant { shader: "test", source: None, features: Vec::new(), constants: vec![("COUNT", 2)] };
         let mut unit: TranslationUnit = text.parse().expect("test text is WGSL");
         unroll(&mut unit, &variant)?;
         Ok(unit.to_string())

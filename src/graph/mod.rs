@@ -145,6 +145,11 @@ impl Graph {
         self.outputs.push((name.to_owned(), value));
     }
 
+    /// Forgets all the outputs: what a run is to return is then said anew with [`Graph::output`].
+    pub fn clear_outputs(&mut self) {
+        self.outputs.clear();
+    }
+
     /// Lets a value lie inside another's buffer.
     pub fn set_view(&mut self, id: ValueId, view: View) {
         self.values[id.index()].view = Some(view);

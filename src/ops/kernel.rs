@@ -134,8 +134,10 @@ impl From<f32> for Scalar {
 /// A shader variant: the file under `shaders/`, conditions for its `@if`s, and injected constants.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Variant {
-    /// File name under `shaders/` without the ending: `conv2d/direct`.
+    /// File name under `shaders/` without the ending: `conv2d/direct`. With `source`, any name, for messages.
     pub shader: &'static str,
+    /// The shader's text where it is no file of this crate. It may import what is under `shaders/`: `import package::shared::lanes::exist;`.
+    pub source: Option<&'static str>,
     /// Conditions that hold. All the others are false.
     pub features: Vec<&'static str>,
     /// Constants of the virtual module `constants`.
@@ -180,8 +182,17 @@ pub struct Dispatch {
 impl Dispatch {
     /// A dispatch of the shader in `shaders/{shader}.wesl`.
     pub fn new(shader: &'static str) -> Self {
-        let variant = Variant { shader, features: Vec::new(), constants: Vec::new() };
+        let variant = Variant { shader, source: None, features: Vec::new(), constants: Vec::new() };
         Self { variant, bindings: Vec::new(), params: Vec::new(), extent: Extent::Groups(0) }
+    }
+
+    /// A dispatch of a shader of your own, for operations outside of this crate: `name` is for messages, `source` is WESL text. What it
+    /// must look like is what the files under `shaders/` look like: a uniform block `params`, and an entry point `main` that numbers its
+    /// workgroups by `x + y * num_workgroups.x`. See `examples/custom_op.rs`.
+    pub fn custom(name: &'static str, source: &'static str) -> Self {
+        let mut dispatch = Self::new(name);
+        dispatch.variant.source = Some(source);
+        dispatch
     }
 
     /// Makes an `@if(name)` true where `on`.

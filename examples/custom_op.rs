@@ -1,0 +1,114 @@
+//! An operation of your own, with its shader, in a network of this crate: where does it not know what it sees?
+//!
+//! `cargo run --release --example custom_op -- photo.jpg deeplab.safetensors unsure.png` writes a picture that is white where all classes are
+//! equally likely, and black where the network is sure.
+
+use atrous::exec::{Device, Runner};
+use atrous::image::{Picture, decode};
+use atrous::models::Outputs;
+use atrous::ops::Op;
+use atrous::ops::kernel::{Dispatch, Kernel, KernelContext};
+use atrous::{Data, DeviceChoice, Error, ErrorKind, Model, Result, Shape, Tensor, TensorType, passes};
+use std::any::Any;
+
+/// Logits `[N, H, W, classes]` to the entropy of their softmax `[N, H, W, 1]`, divided by `ln(classes)`.
+#[derive(Debug)]
+struct Entropy;
+
+impl Op for Entropy {
+    fn name(&self) -> &'static str {
+        "entropy"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        match inputs {
+            [logits] if logits.shape.c > 1 => Ok(vec![TensorType::f32(logits.shape.with_c(1))]),
+            _ => Err(Error::new(ErrorKind::Graph, "takes the scores of at least two classes")),
+        }
+    }
+
+    /// What the shader is checked against, and what runs where there is no GPU.
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let classes = inputs[0].shape().c;
+        for (scores, y) in inputs[0].f32().chunks_exact(classes).zip(outputs[0].f32_mut()) {
+            let top = scores.iter().copied().fold(f32::MIN, f32::max);
+            let sum: f32 = scores.iter().map(|x| (x - top).exp()).sum();
+            let weighted: f32 = scores.iter().map(|x| (x - top).exp() * (x - top)).sum();
+            *y = ((sum.ln() - weighted / sum) / (classes as f32).ln()).clamp(0.0, 1.0);
+        }
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (x, y) = (cx.inputs[0], cx.outputs[0]);
+        let dispatch = Dispatch::custom("entropy", include_str!("custom_op.wesl"))
+            .read("x", 0)
+            .write("y", 0)
+            .param("pixels", x.ty.shape.positions())
+            .param("channels", x.ty.shape.c)
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .param("y_pitch", y.pitch)
+            .param("y_offset", y.offset)
+            .threads(x.ty.shape.positions());
+        vec![Kernel::one("plain", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [photo, weights, output] = arguments.as_slice() else {
+        eprintln!("usage: custom_op PHOTO WEIGHTS OUTPUT.png");
+        std::process::exit(2);
+    };
+    let (model, picture) = (Model::open(weights)?, decode(photo)?);
+    let (height, width) = (picture.height, picture.width);
+
+    // The network as far as its scores at the picture's size, and one node more.
+    let outputs = Outputs { logits_full: true, picture: Some((height, width)), ..Outputs::default() };
+    let mut graph = model.network(Shape::new(1, height, width, 3), &outputs)?.graph;
+    let scores = graph.outputs().iter().find(|(name, _)| name == "logits_full").map(|&(_, value)| value);
+    let scores = scores.expect("the scores at the picture's size were asked for");
+    let entropy = graph.root().op("entropy", Entropy, &[scores])?;
+    graph.clear_outputs();
+    graph.output("entropy", entropy);
+
+    let device = Device::open(&DeviceChoice::Auto)?;
+    let runner = Runner::new(&device, passes::optimise(graph)?)?;
+    let input = Tensor::from_data(Shape::new(1, height, width, 3), Data::U8(picture.rgb))?;
+    let unsure = runner.run(&[("picture", &input)])?.swap_remove(0);
+    println!("on {device}: {:.1} % of a tie on average", 100.0 * unsure.f32().iter().sum::<f32>() / (height * width) as f32);
+    let grey = unsure.f32().iter().flat_map(|&v| [(255.0 * v).round() as u8; 3]).collect();
+    Picture::new(width, height, grey)?.save(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atrous::graph::Graph;
+
+    /// On the processor, and on a GPU where one is found: known entropies, and channels that do not fill the last `vec4`.
+    #[test]
+    fn entropies_are_right_on_both_executors() {
+        let (shape, sure, tie) = (Shape::new(1, 1, 3, 5), [90.0, 0.0, 0.0, 0.0, 0.0], [-7.0; 5]);
+        // Two classes as likely as each other, three impossible: ln 2 of ln 5.
+        let half = [50.0, -50.0, 50.0, -50.0, -50.0];
+        let scores = Tensor::from_data(shape, Data::F32([sure, tie, half].concat())).unwrap();
+        let gpu = Device::open(&DeviceChoice::Gpu).inspect_err(|e| println!("skipped: no GPU adapter ({e})"));
+        assert!(gpu.is_ok() || std::env::var("ATROUS_REQUIRE_GPU").is_err(), "no GPU adapter");
+        for device in [Device::Cpu].into_iter().chain(gpu) {
+            let mut graph = Graph::new();
+            let x = graph.input("x", TensorType::f32(shape));
+            let y = graph.root().op("entropy", Entropy, &[x]).unwrap();
+            graph.output("y", y);
+            let y = Runner::new(&device, graph).unwrap().run(&[("x", &scores)]).unwrap().swap_remove(0);
+            for (got, want) in y.f32().iter().zip([0.0, 1.0, 2f32.ln() / 5f32.ln()]) {
+                assert!((got - want).abs() < 1e-5, "{got} instead of {want} on {device}");
+            }
+        }
+    }
+}
