@@ -3,8 +3,10 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::DeviceChoice;
 use crate::segmenter::Model;
+use crate::tune::{Mode, Tuning};
 use crate::weights::dialects::Wanted;
-use std::io::Write;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 /// Which device runs the work.
@@ -13,6 +15,55 @@ pub(super) struct DeviceArgs {
     /// auto (a real GPU, else the processor), cpu, gpu, an index of `atrous devices`, or backend:name such as vulkan:llvmpipe
     #[arg(long, default_value = "auto", value_name = "DEVICE", env = "ATROUS_DEVICE")]
     pub device: DeviceChoice,
+
+    /// How a GPU's kernels are chosen; on the processor it has no effect
+    #[arg(long, default_value = "cached", value_name = "MODE")]
+    pub tune: Tune,
+}
+
+/// How kernels are chosen, in the words of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Tune {
+    /// The kernels expected to be fastest, whatever was measured
+    Off,
+    /// Those that `--tune on` once found to be fastest on this device, for shapes that it has seen
+    Cached,
+    /// Measures what is new, and remembers it for the next time: minutes once, quicker ever after
+    On,
+}
+
+impl From<Tune> for Mode {
+    fn from(tune: Tune) -> Self {
+        match tune {
+            Tune::Off => Mode::Off,
+            Tune::Cached => Mode::Cached,
+            Tune::On => Mode::On,
+        }
+    }
+}
+
+impl DeviceArgs {
+    /// The tuning that was asked for, with a bar on the terminal while something is measured (unless `quiet`).
+    pub(super) fn tuning(&self, quiet: bool) -> Tuning {
+        let tuning = Tuning::new(self.tune.into());
+        if quiet || !std::io::stderr().is_terminal() {
+            return tuning;
+        }
+        let style = ProgressStyle::with_template("tuning {bar:32} {pos}/{len}  {elapsed}  {wide_msg}");
+        let style = style.expect("invariant: the template is well-formed");
+        let bar = ProgressBar::hidden().with_style(style);
+        tuning.reporting(move |progress| match progress.measuring {
+            Some(call) => {
+                if bar.is_hidden() {
+                    bar.set_draw_target(ProgressDrawTarget::stderr());
+                }
+                bar.set_length(progress.of as u64);
+                bar.set_position(progress.done as u64);
+                bar.set_message(call.to_owned());
+            }
+            None => bar.finish_and_clear(),
+        })
+    }
 }
 
 /// Which network.

@@ -3,7 +3,7 @@
 use super::args::{DeviceArgs, ModelArgs};
 use super::tensors;
 use crate::error::{Result, error};
-use crate::exec::{Device, Runner};
+use crate::exec::Device;
 use crate::models::{Network, Outputs};
 use crate::passes;
 use crate::segmenter::Model;
@@ -55,7 +55,7 @@ pub(super) fn activations(model: &Model, input: &Tensor, keep: &[String], how: &
     let graph = passes::optimise(network.graph)?;
     let device = Device::open(&how.device)?;
     log::info!("running on {device}");
-    let runner = Runner::new(&device, graph)?;
+    let runner = how.tuning(false).runner(&device, graph)?;
     let results = runner.run(&[("input", input)])?;
     Ok(runner.graph().outputs().iter().map(|(name, _)| name.clone()).zip(results).collect())
 }

@@ -12,6 +12,7 @@ use crate::image::{Fit, LabelMap, Picture, SizeRule};
 use crate::models::{Outputs, PadRule};
 use crate::ops::{Resize, UpsampleArgmax, Window};
 use crate::tensor::{Data, Shape, Tensor, TensorType};
+use crate::tune::Tuning;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -64,6 +65,7 @@ pub struct Segmenter {
     model: Model,
     choice: DeviceChoice,
     device: Mutex<Device>,
+    tuning: Tuning,
     networks: Prepared<Fit>,
     finishers: Prepared<(Shape, Fit, Wants)>,
 }
@@ -79,7 +81,17 @@ impl Segmenter {
         }
         let device = Mutex::new(Device::open(choice)?);
         let (networks, finishers) = (Mutex::default(), Mutex::default());
-        Ok(Self { model, choice: choice.clone(), device, networks, finishers })
+        Ok(Self { model, choice: choice.clone(), device, tuning: Tuning::default(), networks, finishers })
+    }
+
+    /// Says how kernels are chosen: a [`Mode`](crate::tune::Mode), or a [`Tuning`] that also reports its progress. Without it, those are
+    /// taken that were once measured on this device, else those expected to be fastest. Networks that are ready already are let go. On the
+    /// CPU executor it has no effect.
+    #[must_use]
+    pub fn with_tuning(self, tuning: impl Into<Tuning>) -> Self {
+        lock(&self.networks).clear();
+        lock(&self.finishers).clear();
+        Self { tuning: tuning.into(), ..self }
     }
 
     /// The model.
@@ -151,7 +163,7 @@ impl Segmenter {
             let ((w, h), (scaled_w, scaled_h)) = (fit.padded, fit.scaled);
             let outputs = Outputs { picture: Some((scaled_h, scaled_w)), ..Outputs::default() };
             let graph = self.model.graph(Shape::new(1, h, w, 3), &outputs)?;
-            Runner::new(&self.device(), graph)
+            self.tuning.runner(&self.device(), graph)
         })
     }
 
@@ -160,7 +172,7 @@ impl Segmenter {
     fn finisher(&self, logits: Shape, fit: Fit, wants: Wants) -> Result<Arc<Runner>> {
         cached(&self.finishers, (logits, fit, wants), || {
             let graph = finishing_graph(logits, fit, self.model.config.head.as_ref().is_some_and(|h| h.align_corners), wants)?;
-            match Runner::new(&self.device(), graph.clone()) {
+            match self.tuning.runner(&self.device(), graph.clone()) {
                 Err(e) if matches!(e.kind(), ErrorKind::OutOfMemory | ErrorKind::Shader) => {
                     log::info!("{e}; the labels are computed on the processor");
                     Runner::new(&Device::Cpu, graph)

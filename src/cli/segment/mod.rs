@@ -148,7 +148,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let model = args.model.open()?;
     let table = class_table(args, model.class_table())?;
     let keep = kept_classes(&args.keep, &table)?;
-    let segmenter = Segmenter::new(model, &args.device.device)?;
+    let tuning = args.device.tuning(args.quiet || args.json);
+    let segmenter = Segmenter::new(model, &args.device.device)?.with_tuning(tuning);
     let device = segmenter.device().to_string();
     if !args.quiet && !args.json {
         anstream::eprintln!("running on {device}");
