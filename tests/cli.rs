@@ -36,7 +36,7 @@ fn size(path: impl AsRef<Path>) -> (u32, u32) {
 fn help_names_every_command_and_shows_examples() {
     let dir = tempfile::tempdir().unwrap();
     let mut check = atrous(dir.path()).arg("--help").assert().success().stdout(contains("Examples:"));
-    for command in ["segment", "devices", "inspect", "import", "export", "infer", "verify", "completions", "man"] {
+    for command in ["segment", "devices", "inspect", "import", "export", "infer", "verify", "bench", "completions", "man"] {
         check = check.stdout(contains(command));
     }
     atrous(dir.path()).assert().code(2).stderr(contains("Usage"));
@@ -205,4 +205,80 @@ fn completions_and_man_pages_come_from_the_definitions() {
     atrous(dir.path()).args(["man", "pages"]).assert().success();
     let page = std::fs::read_to_string(dir.path().join("pages/atrous-segment.1")).unwrap();
     assert!(page.contains("cutout"));
+}
+
+#[test]
+fn tuning_is_remembered_in_the_cache_folder_and_needs_a_gpu() {
+    let dir = folder();
+    let cache = dir.path().join("cache");
+    let segment = |device: &str, tune: &str, out: &str| {
+        let mut command = atrous(dir.path());
+        command.env("ATROUS_CACHE", &cache).env("ATROUS_DEVICE", device).args(["segment", "a.png", "-w", "tiny.safetensors"]);
+        command.args(["--size", "33", "-s", "mask", "-q", "--tune", tune, "-o", out]);
+        command.assert()
+    };
+    segment("cpu", "on", "cpu.png").success();
+    assert!(!cache.exists(), "the processor has nothing to tune");
+    segment("cpu", "always", "cpu.png").code(2).stderr(contains("cached"));
+    if support::gpu().is_none() {
+        return;
+    }
+    segment("gpu", "cached", "cached.png").success();
+    assert!(!cache.exists(), "nothing was measured");
+    segment("gpu", "on", "on.png").success();
+    let tables = |folder: &Path| -> Vec<_> { std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect() };
+    let table = tables(&cache).into_iter().find(|f| f.extension().is_some_and(|e| e == "json")).expect("a table was written");
+    let written = std::fs::read_to_string(&table).unwrap();
+    assert!(written.contains("conv2d"), "{written}");
+    segment("gpu", "on", "again.png").success();
+    assert_eq!(std::fs::read_to_string(&table).unwrap(), written, "nothing is measured twice");
+    let mask = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    assert_eq!(mask("on.png"), mask("again.png"));
+}
+
+#[test]
+fn bench_measures_a_file_and_a_named_network() {
+    let dir = folder();
+    let bench = |args: &[&str]| {
+        let mut command = atrous(dir.path());
+        command.arg("bench").args(args);
+        command.assert()
+    };
+    let json = |args: &[&str]| -> serde_json::Value {
+        let output = bench(args).success().get_output().stdout.clone();
+        serde_json::from_slice(&output).expect("the report is JSON")
+    };
+    let args = ["-w", "tiny.safetensors", "--size", "65x33", "--batch", "2", "--runs", "3", "--nodes", "--json"];
+    let report = json(&args);
+    assert_eq!(report["input"], serde_json::to_value(atrous::Shape::new(2, 33, 65, 3)).unwrap());
+    assert_eq!((&report["output"], &report["warm"]["runs"]), (&"labels".into(), &3.into()));
+    let number = |path: &str| report.pointer(path).and_then(serde_json::Value::as_f64).unwrap_or_else(|| panic!("no {path}"));
+    let (p10, median, p90) = (number("/warm/p10_ms"), number("/warm/median_ms"), number("/warm/p90_ms"));
+    assert!(0.0 < p10 && p10 <= median && median <= p90);
+    let first = number("/first/graph_ms") + number("/first/ready_ms") + number("/first/run_ms");
+    assert!((number("/first/total_ms") - first).abs() < 1e-6);
+    assert!((number("/pictures_per_second") * median / 2e3 - 1.0).abs() < 1e-6, "two pictures a run");
+    let gflops = 2.0 * number("/multi_adds") / median / 1e6;
+    assert!(gflops > 0.0 && (number("/gflops") / gflops - 1.0).abs() < 1e-6);
+    assert!((number("/share_of_limit") * number("/limit_gflops") / gflops - 1.0).abs() < 1e-6);
+    assert!(number("/activation_bytes") > 1e4 && number("/parameter_bytes") > 1e4);
+    let nodes = report["nodes"].as_array().unwrap();
+    let shares: f64 = nodes.iter().map(|n| n["share"].as_f64().unwrap()).sum();
+    assert!(nodes.len() > 20 && (shares - 1.0).abs() < 1e-6, "{} nodes, {shares}", nodes.len());
+    assert!(nodes.iter().all(|n| n["kernel"].is_null()), "the processor has no kernels");
+
+    let text = ["-w", "tiny.safetensors", "--size", "33", "--runs", "1", "--nodes", "2", "--output", "logits"];
+    let lines = bench(&text).success().stdout(contains("to `logits`").and(contains("The 2 slowest of")));
+    lines.stderr(contains("measuring on CPU executor"));
+    let named = json(&["--network", "resnet18", "--size", "17", "--runs", "1", "--json", "--output", "logits-full"]);
+    assert_eq!((&named["network"], &named["output"]), (&"ResNet-18".into(), &"logits_full".into()));
+    bench(&["--network", "resnet19"]).code(2).stderr(contains("resnet18"));
+    bench(&["--size", "65"]).code(2).stderr(contains("--weights"));
+    bench(&["-w", "tiny.safetensors", "--size", "native"]).code(2);
+    if support::gpu().is_some() {
+        let args = ["-w", "tiny.safetensors", "--size", "33", "--runs", "1", "--nodes", "--json", "--device", "gpu"];
+        let report = json(&args);
+        let nodes = report["nodes"].as_array().unwrap();
+        assert!(nodes.iter().all(|n| n["kernel"].is_string() && n["ms"].as_f64().unwrap() > 0.0), "{nodes:?}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::DeviceChoice;
+use crate::models::PaperHead;
 use crate::segmenter::Model;
 use crate::tune::{Mode, Tuning};
 use crate::weights::dialects::Wanted;
@@ -93,6 +94,30 @@ impl ModelArgs {
         match self.output_stride {
             Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(&self.weights)),
             None => Ok(model),
+        }
+    }
+}
+
+/// What [`PaperHead`] is called on the command line.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum HeadName {
+    /// DeepLabv3: no decoder
+    V3,
+    /// DeepLabv3+
+    Plus,
+    /// DeepLabv3+ with separable convolutions in ASPP and decoder
+    PlusSeparable,
+    /// Image features and one 1x1 convolution
+    Phone,
+}
+
+impl From<HeadName> for PaperHead {
+    fn from(name: HeadName) -> Self {
+        match name {
+            HeadName::V3 => PaperHead::NoDecoder,
+            HeadName::Plus => PaperHead::Decoder,
+            HeadName::PlusSeparable => PaperHead::Separable,
+            HeadName::Phone => PaperHead::Phone,
         }
     }
 }

@@ -1,12 +1,10 @@
 //! `atrous inspect`: what a weight file holds.
 
-use super::args::{ModelArgs, mib, print, print_json, table, thousands};
+use super::args::{HeadName, ModelArgs, mib, print, print_json, table, thousands};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::image::{ClassTable, Fit, SizeRule};
-use crate::models::{
-    Backbone, Config, ConvKind, Decoder, Head, Outputs, PaperHead, Pooling, build_network, is_trained, parameters,
-};
+use crate::models::{Backbone, Config, ConvKind, Decoder, Head, Outputs, Pooling, build_network, is_trained, parameters};
 use crate::ops::Cost;
 use crate::passes;
 use crate::plan::Plan;
@@ -63,19 +61,6 @@ struct InspectModel {
     output_stride: Option<usize>,
 }
 
-/// What [`PaperHead`] is called here.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum HeadName {
-    /// DeepLabv3: no decoder
-    V3,
-    /// DeepLabv3+
-    Plus,
-    /// DeepLabv3+ with separable convolutions in ASPP and decoder
-    PlusSeparable,
-    /// Image features and one 1x1 convolution
-    Phone,
-}
-
 /// What is shown: a file, or a network without weights.
 enum Subject {
     File(Box<Model>),
@@ -111,13 +96,7 @@ impl Subject {
 fn subject(args: &Args) -> Result<Subject> {
     let output_stride = args.model.output_stride;
     if let Some(name) = &args.network {
-        let head = match args.head {
-            HeadName::V3 => PaperHead::NoDecoder,
-            HeadName::Plus => PaperHead::Decoder,
-            HeadName::PlusSeparable => PaperHead::Separable,
-            HeadName::Phone => PaperHead::Phone,
-        };
-        let config = Config::paper(Backbone::named(name)?, head, 21)?;
+        let config = Config::paper(Backbone::named(name)?, args.head.into(), 21)?;
         let config = match output_stride {
             Some(stride) => config.with_output_stride(stride)?,
             None => config,

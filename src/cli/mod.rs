@@ -1,6 +1,7 @@
 //! The command line: one file a command. Help, completions and man pages come from the same definitions.
 
 mod args;
+mod bench;
 mod convert;
 mod devices;
 mod docs;
@@ -19,6 +20,7 @@ Examples:
   atrous segment photo.jpg --weights deeplab.safetensors -o out.png
   atrous segment holiday/ --weights deeplab.safetensors -o masks/ --style mask
   atrous inspect deeplab.pth --ops
+  atrous bench --network mobilenet_v2 --tune on
   atrous devices
 
 A GPU is used where there is one, else the processor: see `atrous devices`.";
@@ -51,6 +53,8 @@ enum Command {
     Infer(infer::Args),
     /// Compares activations with a reference, node by node, and names the first that differs
     Verify(verify::Args),
+    /// Measures how fast a network runs on this machine
+    Bench(bench::Args),
     /// Writes a completion script for a shell to standard output
     Completions(docs::CompletionArgs),
     /// Writes man pages into a folder
@@ -85,6 +89,7 @@ fn run(command: Command) -> Result<()> {
         Command::Export(args) => convert::export(&args),
         Command::Infer(args) => infer::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => docs::completions(&args, Cli::command()),
         Command::Man(args) => docs::man(&args, Cli::command()),
     }

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::graph::{Graph, ValueId};
 use crate::tensor::Tensor;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub(super) struct CpuRunner {
     graph: Arc<Graph>,
@@ -31,7 +32,8 @@ impl CpuRunner {
         Self { graph, last_read }
     }
 
-    pub(super) fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    /// Runs once; `timed` is told how long each node took.
+    pub(super) fn run(&self, inputs: &[&Tensor], mut timed: impl FnMut(usize, Duration)) -> Result<Vec<Tensor>> {
         let graph = &self.graph;
         let mut given: Vec<Option<&Tensor>> = graph.value_ids().map(|v| graph.param_data(v).map(|p| p.tensor())).collect();
         for ((_, v), tensor) in graph.inputs().zip(inputs) {
@@ -39,6 +41,7 @@ impl CpuRunner {
         }
         let mut computed: Vec<Option<Tensor>> = vec![None; graph.values().len()];
         for (i, node) in graph.nodes().iter().enumerate() {
+            let start = Instant::now();
             let mut outputs: Vec<Tensor> = node.outputs.iter().map(|&v| Tensor::zeros(graph.ty(v))).collect();
             let read: Vec<&Tensor> = node
                 .inputs
@@ -52,6 +55,7 @@ impl CpuRunner {
             for v in &self.last_read[i] {
                 computed[v.index()] = None;
             }
+            timed(i, start.elapsed());
         }
         let output = |v: ValueId| computed[v.index()].as_ref().or(given[v.index()]).cloned();
         Ok(graph.outputs().iter().map(|&(_, v)| output(v).expect("invariant: outputs are kept")).collect())

@@ -1,7 +1,7 @@
 //! The device executor: everything is recorded once; a run uploads, replays one compute pass in one submit, and reads back.
 
 use super::Choose;
-use super::record::{Recorded, Recorder};
+use super::record::{Recorded, Recorder, replay};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::gpu::{Gpu, pack, unpack};
 use crate::graph::{Graph, Node, ValueId};
@@ -9,7 +9,12 @@ use crate::ops::Packing;
 use crate::ops::kernel::{Kernel, KernelContext, Layout, Operand};
 use crate::plan::Plan;
 use crate::tensor::Tensor;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+/// A node that is timed alone is repeated for about so long, so that the submission does not count.
+const ALONE: Duration = Duration::from_millis(4);
 
 struct Readback {
     from: wgpu::Buffer,
@@ -18,12 +23,20 @@ struct Readback {
     layout: Layout,
 }
 
+/// What was recorded for a node.
+struct Recording {
+    node: usize,
+    kernel: String,
+    /// Positions of its dispatches among all the steps.
+    steps: Range<usize>,
+}
+
 pub(super) struct GpuRunner {
     gpu: Arc<Gpu>,
     inputs: Vec<wgpu::Buffer>,
     steps: Vec<Recorded>,
     outputs: Vec<Readback>,
-    labels: Vec<(usize, String)>,
+    nodes: Vec<Recording>,
     /// Buffers are shared between runs, so runs follow each other.
     running: Mutex<()>,
 }
@@ -37,7 +50,13 @@ impl GpuRunner {
             plan.slots.iter().map(|&bytes| gpu.buffer("activations", bytes, usage)).collect::<Result<_>>()?;
         let chosen = choose_kernels(&gpu, graph, &plan, choose)?;
         let scratch = scratch_buffers(&gpu, &chosen)?;
-        let labels = chosen.iter().map(|(node, kernel)| (*node, kernel.label.clone())).collect();
+        let mut recorded = 0;
+        let nodes = chosen.iter().map(|(node, kernel)| {
+            let steps = recorded..recorded + kernel.dispatches.len();
+            recorded = steps.end;
+            Recording { node: *node, kernel: kernel.label.clone(), steps }
+        });
+        let nodes = nodes.collect();
 
         let mut recorder = Recorder::new(&gpu);
         for (index, kernel) in &chosen {
@@ -64,18 +83,38 @@ impl GpuRunner {
             })
             .collect::<Result<_>>()?;
         gpu.check()?;
-        Ok(Self { gpu, inputs, steps, outputs, labels, running: Mutex::new(()) })
+        Ok(Self { gpu, inputs, steps, outputs, nodes, running: Mutex::new(()) })
     }
 
     pub(super) fn kernels(&self, graph: &Graph) -> Vec<(String, String)> {
-        self.labels.iter().map(|(node, label)| (graph.nodes()[*node].name.clone(), label.clone())).collect()
+        self.nodes.iter().map(|n| (graph.nodes()[n.node].name.clone(), n.kernel.clone())).collect()
+    }
+
+    fn upload(&self, inputs: &[&Tensor]) {
+        for (buffer, tensor) in self.inputs.iter().zip(inputs) {
+            self.gpu.queue.write_buffer(buffer, 0, &pack(tensor, Packing::Channels));
+        }
+    }
+
+    /// Times each node alone, in order, so that it reads what it reads in a run: its position in the graph, its kernel, its time.
+    pub(super) fn time_nodes(&self, inputs: &[&Tensor]) -> Result<Vec<(usize, &str, Duration)>> {
+        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.upload(inputs);
+        self.nodes
+            .iter()
+            .map(|n| {
+                let steps = &self.steps[n.steps.clone()];
+                let once = replay(&self.gpu, steps, 1)?;
+                let repeats = (ALONE.as_nanos() / once.as_nanos().max(1)).clamp(1, 100) as u32;
+                // A node reads nothing that it writes, so it can be repeated.
+                Ok((n.node, n.kernel.as_str(), replay(&self.gpu, steps, repeats)? / repeats))
+            })
+            .collect()
     }
 
     pub(super) fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        for (buffer, tensor) in self.inputs.iter().zip(inputs) {
-            self.gpu.queue.write_buffer(buffer, 0, &pack(tensor, Packing::Channels));
-        }
+        self.upload(inputs);
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("run") });
         {
             let mut pass =

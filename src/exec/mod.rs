@@ -2,7 +2,10 @@
 
 mod cpu;
 mod gpu;
+mod profile;
 pub(crate) mod record;
+
+pub use profile::{NodeTime, Times};
 
 use crate::error::{Result, error};
 use crate::gpu::{DeviceChoice, Gpu};
@@ -116,8 +119,16 @@ impl Runner {
 
     /// Runs once. `inputs` are the graph's inputs by name; the result has the graph's outputs in their order.
     pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
-        let ordered = self
-            .graph
+        let ordered = self.ordered(inputs)?;
+        match &self.kind {
+            Kind::Cpu(runner) => runner.run(&ordered, |_, _| {}),
+            Kind::Gpu(runner) => runner.run(&ordered),
+        }
+    }
+
+    /// The inputs in the graph's order. Errors where one is missing or has another shape.
+    fn ordered<'a>(&self, inputs: &[(&str, &'a Tensor)]) -> Result<Vec<&'a Tensor>> {
+        self.graph
             .inputs()
             .map(|(name, v)| {
                 let (_, tensor) = inputs
@@ -131,10 +142,6 @@ impl Runner {
                 }
                 Ok(*tensor)
             })
-            .collect::<Result<Vec<_>>>()?;
-        match &self.kind {
-            Kind::Cpu(runner) => runner.run(&ordered),
-            Kind::Gpu(runner) => runner.run(&ordered),
-        }
+            .collect()
     }
 }

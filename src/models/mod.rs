@@ -13,6 +13,7 @@ mod layer;
 pub mod mobilenet_v2;
 pub mod mobilenet_v3;
 mod named;
+mod random;
 pub mod resnet;
 pub mod xception;
 
@@ -24,6 +25,7 @@ pub use config::{
 pub use deeplab::{Network, Outputs, build, build_network};
 pub use inflate::{STEM_WEIGHT, inflate_stem};
 pub use named::PaperHead;
+pub use random::random_weights;
 
 use crate::error::Result;
 use crate::tensor::Shape;

@@ -14,6 +14,7 @@ use atrous::ops::{
     Preprocess, Resize, Softmax, UpsampleArgmax,
 };
 use atrous::plan::Plan;
+use atrous::tune::multiply_add;
 use atrous::{Shape, TensorType, passes};
 use std::collections::BTreeSet;
 
@@ -42,6 +43,8 @@ pub fn variants(caps: &Caps) -> BTreeSet<Variant> {
         let layouts = |types: Vec<TensorType>| types.into_iter().map(Layout::contiguous).collect::<Vec<_>>();
         add(&mut all, op.as_ref(), &layouts(inputs), &layouts(outputs), caps);
     }
+    // The one shader that is no operation's: the measurement of what a device can do at most.
+    all.extend([8, 12, 16].map(|chains| multiply_add(1 << 12, chains).variant));
     all
 }
 

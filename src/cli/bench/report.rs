@@ -1,0 +1,151 @@
+//! What was measured, as text and as JSON.
+
+use crate::cli::args::{mib, table};
+use crate::exec::NodeTime;
+use crate::tensor::Shape;
+use std::time::Duration;
+
+#[derive(serde::Serialize)]
+pub(super) struct Report {
+    pub network: String,
+    pub weights: String,
+    pub device: String,
+    /// `[N, H, W, C]`.
+    pub input: Shape,
+    /// The output that a run computes.
+    pub output: String,
+    pub output_stride: usize,
+    /// Of one run, all its pictures together.
+    pub multi_adds: u64,
+    pub first: First,
+    pub warm: Warm,
+    pub pictures_per_second: f64,
+    /// A multiply-add counts as two operations, here and below.
+    pub gflops: f64,
+    pub limit_gflops: f64,
+    pub share_of_limit: f64,
+    /// Bytes of the buffers that activations share, by the plan for devices.
+    pub activation_bytes: u64,
+    pub parameter_bytes: u64,
+    /// In the order of a run; empty where they were not asked for.
+    pub nodes: Vec<NodeRow>,
+}
+
+/// From a model in memory to the first result.
+#[derive(serde::Serialize)]
+pub(super) struct First {
+    /// Graph and passes.
+    pub graph_ms: f64,
+    /// Choice of kernels, pipelines, buffers.
+    pub ready_ms: f64,
+    /// The first run, in which drivers compile what they put off.
+    pub run_ms: f64,
+    pub total_ms: f64,
+}
+
+#[derive(serde::Serialize)]
+pub(super) struct Warm {
+    pub runs: usize,
+    pub median_ms: f64,
+    pub p10_ms: f64,
+    pub p90_ms: f64,
+}
+
+#[derive(serde::Serialize)]
+pub(super) struct NodeRow {
+    pub name: String,
+    pub op: &'static str,
+    pub attributes: String,
+    pub kernel: Option<String>,
+    pub output: Shape,
+    pub ms: f64,
+    pub gflops: f64,
+    /// Of all nodes' time together.
+    pub share: f64,
+}
+
+pub(super) fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+pub(super) fn rows(nodes: &[NodeTime]) -> Vec<NodeRow> {
+    let whole: Duration = nodes.iter().map(|n| n.time).sum();
+    let row = |n: &NodeTime| NodeRow {
+        name: n.name.clone(),
+        op: n.op,
+        attributes: n.attributes.clone(),
+        kernel: n.kernel.clone(),
+        output: n.output,
+        ms: ms(n.time),
+        gflops: 2.0 * n.cost.multi_adds as f64 / n.time.as_secs_f64().max(1e-9) / 1e9,
+        share: n.time.as_secs_f64() / whole.as_secs_f64().max(1e-9),
+    };
+    nodes.iter().map(row).collect()
+}
+
+impl Report {
+    /// `nodes`: how many of the slowest nodes, and whether they ran on the processor.
+    pub(super) fn text(&self, nodes: Option<(usize, bool)>) -> String {
+        let (first, warm) = (&self.first, &self.warm);
+        let rows = [
+            ("network", format!("{}, output stride {} ({})", self.network, self.output_stride, self.weights)),
+            ("input", format!("{} to `{}`", self.input, self.output)),
+            (
+                "first run",
+                format!(
+                    "{:.0} ms: graph {:.0}, kernels and buffers {:.0}, run {:.0}",
+                    first.total_ms, first.graph_ms, first.ready_ms, first.run_ms
+                ),
+            ),
+            (
+                "runs after it",
+                format!("median {:.1} ms, p10 {:.1}, p90 {:.1} ({} runs)", warm.median_ms, warm.p10_ms, warm.p90_ms, warm.runs),
+            ),
+            ("pictures", format!("{:.2} a second", self.pictures_per_second)),
+            (
+                "arithmetic",
+                format!(
+                    "{:.1} GFLOP/s ({:.2} B Multi-Adds a run), {:.0} % of the {:.1} GFLOP/s that the device was measured to reach",
+                    self.gflops,
+                    self.multi_adds as f64 / 1e9,
+                    100.0 * self.share_of_limit,
+                    self.limit_gflops
+                ),
+            ),
+            (
+                "memory",
+                format!("{} of buffers and {} of parameters by the plan", mib(self.activation_bytes), mib(self.parameter_bytes)),
+            ),
+        ];
+        let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
+        let mut text = table(&rows, &[]);
+        if let Some((count, cpu)) = nodes {
+            text += &self.slowest(count, cpu);
+        }
+        text
+    }
+
+    fn slowest(&self, count: usize, cpu: bool) -> String {
+        let mut sorted: Vec<&NodeRow> = self.nodes.iter().collect();
+        sorted.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+        let how = if cpu { "timed within whole runs" } else { "each run alone and repeated, which flatters small ones" };
+        let whole: f64 = self.nodes.iter().map(|n| n.ms).sum();
+        let (shown, of) = (count.min(sorted.len()), sorted.len());
+        let mut text = format!("\nThe {shown} slowest of {of} nodes ({how}; {whole:.1} ms together):\n");
+        let mut lines =
+            vec![["node", "operation", "kernel", "output [N, H, W, C]", "ms", "GFLOP/s", "%"].map(str::to_owned).to_vec()];
+        lines.extend(sorted.into_iter().take(count).map(|n| {
+            vec![
+                n.name.clone(),
+                format!("{} {}", n.op, n.attributes).trim_end().to_owned(),
+                n.kernel.clone().unwrap_or_else(|| "-".to_owned()),
+                n.output.to_string(),
+                format!("{:.3}", n.ms),
+                format!("{:.1}", n.gflops),
+                format!("{:.1}", 100.0 * n.share),
+            ]
+        }));
+        text += &table(&lines, &[4, 5, 6]);
+        text
+    }
+}
