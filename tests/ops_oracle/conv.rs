@@ -106,6 +106,36 @@ fn depthwise_convolutions_of_random_shapes() {
     run(&cases);
 }
 
+/// Every way in which the windows of a block of pixels overlap, with blocks that end outside the picture, and without padding.
+#[test]
+fn depthwise_convolutions_in_blocks() {
+    let mut rng = Rng(9);
+    let mut cases = Vec::new();
+    for (i, (kernel, stride, dilation, padding)) in [
+        ((3, 3), (1, 1), (1, 1), 1),
+        ((3, 3), (1, 1), (1, 1), 0),
+        ((3, 3), (1, 1), (2, 2), 2),
+        ((3, 3), (1, 1), (6, 12), 12),
+        ((3, 3), (2, 2), (1, 1), 1),
+        ((3, 3), (2, 2), (1, 1), 0),
+        ((3, 3), (2, 2), (2, 2), 2),
+        ((3, 3), (3, 1), (1, 3), 2),
+        ((5, 5), (1, 1), (1, 1), 2),
+        ((5, 5), (2, 2), (1, 1), 2),
+        ((1, 3), (1, 2), (4, 1), 1),
+        ((3, 1), (2, 1), (1, 5), 0),
+        ((7, 7), (1, 1), (1, 1), 3),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let x = Shape::new(1 + i % 2, 19, 23, 20);
+        let conv = Conv2d { stride, dilation, padding: Padding::all(padding), groups: x.c, ..Conv2d::default() };
+        cases.push(case(&mut rng, with_epilogue(conv, i), x, kernel, x.c, i % 2 == 1));
+    }
+    run(&cases);
+}
+
 #[test]
 fn grouped_convolutions_of_random_shapes() {
     let mut rng = Rng(5);

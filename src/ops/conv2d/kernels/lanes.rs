@@ -1,6 +1,6 @@
 //! Implicit GEMM in registers (`shaders/conv2d/lanes.wesl`): families `subgroup` and `register`.
 
-use super::{Frame, operands};
+use super::{Frame, operands, reads_padding};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 
@@ -100,14 +100,4 @@ fn kernel(conv: &Conv2d, cx: &KernelContext, tile: Tile, lanes: usize, subgroup:
         .param("column_step", column_step)
         .groups(groups);
     Some(Kernel::one(label, dispatch))
-}
-
-/// Whether any tap of any pixel lies outside the picture.
-fn reads_padding(conv: &Conv2d, cx: &KernelContext) -> bool {
-    let (x, w, y) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape, cx.outputs[0].ty.shape);
-    let past = |out: usize, stride: usize, k: usize, dilation: usize, before: usize, size: usize| {
-        before > 0 || (out - 1) * stride + (k - 1) * dilation >= size
-    };
-    past(y.h, conv.stride.0, w.n, conv.dilation.0, conv.padding.top, x.h)
-        || past(y.w, conv.stride.1, w.h, conv.dilation.1, conv.padding.left, x.w)
 }

@@ -1,5 +1,6 @@
 //! The ways to convolve on a device.
 
+mod depthwise;
 mod lanes;
 mod workgroup;
 
@@ -11,7 +12,7 @@ use crate::tensor::Shape;
 pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     let (x, w) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape);
     if conv.is_depthwise(x, w) {
-        return vec![Kernel::one("depthwise", direct(conv, cx, "conv2d/depthwise"))];
+        return depthwise::list(conv, cx);
     }
     let frame = Frame::of(cx);
     let (pixels, c4_out, c4_in) = (frame.y.positions(), frame.y.c4(), x.c4());
@@ -97,4 +98,14 @@ fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame)
     }
     let r = residual.map(|i| cx.inputs[i]);
     dispatch.param("r_pitch", r.map_or(0, |r| r.pitch)).param("r_offset", r.map_or(0, |r| r.offset))
+}
+
+/// Whether any tap of any pixel lies outside the picture.
+fn reads_padding(conv: &Conv2d, cx: &KernelContext) -> bool {
+    let (x, w, y) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape, cx.outputs[0].ty.shape);
+    let past = |out: usize, stride: usize, k: usize, dilation: usize, before: usize, size: usize| {
+        before > 0 || (out - 1) * stride + (k - 1) * dilation >= size
+    };
+    past(y.h, conv.stride.0, w.n, conv.dilation.0, conv.padding.top, x.h)
+        || past(y.w, conv.stride.1, w.h, conv.dilation.1, conv.padding.left, x.w)
 }
