@@ -117,5 +117,5 @@ fn networks_find_what_the_photos_show() {
     shows("deeplabv3_mnv2_dm05_voc21.safetensors", "cat.jpg", "cat", 0.05);
     shows("deeplabv3_mnv2_voc21.safetensors", "two_dogs_grass.jpg", "dog", 0.05);
     shows("deeplabv3_mnv2_voc21.safetensors", "demo3.jpg", "horse", 0.02);
-    shows("deeplabv3_mnv2_dm05_portrait2.safetensors", "man_squat.png", "class 1", 0.05);
+    shows("deeplabv3_mnv2_dm05_portrait2.safetensors", "man_squat.png", "foreground", 0.05);
 }

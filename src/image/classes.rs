@@ -120,6 +120,11 @@ impl ClassTable {
         match n {
             21 => Self::voc(),
             19 => Self::cityscapes(),
+            2 => {
+                let mut table = Self::generic(2);
+                table.names = ["background", "foreground"].map(str::to_owned).to_vec();
+                table
+            }
             n => Self::generic(n),
         }
     }

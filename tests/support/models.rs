@@ -53,7 +53,12 @@ fn random_parameter(name: &str, shape: Shape, rng: &mut Rng) -> Tensor {
 
 /// Writes the tiny network in the program's own dialect.
 pub fn write_tiny(path: &Path) {
+    write_seeded(path, 7);
+}
+
+/// As [`write_tiny`], with the weights of a seed.
+pub fn write_seeded(path: &Path, seed: u64) {
     let config = tiny_config();
-    let stored = dialects::store(&config, &random_weights(&config, 7), "atrous").expect("the weights fit the config");
+    let stored = dialects::store(&config, &random_weights(&config, seed), "atrous").expect("the weights fit the config");
     write_safetensors(path, stored.tensors, &stored.metadata, FloatDType::F32).expect("the folder can be written");
 }
