@@ -183,7 +183,32 @@ fn import_and_inspect_tell_the_same_network() {
         .assert()
         .success()
         .stdout(contains("backbone.stem").and(contains("upsample_argmax")).and(contains("buffers,")));
+    let args = ["import", "tiny.safetensors", "grey.safetensors", "--input-channels", "1"];
+    atrous(dir.path()).args(args).assert().success();
+    atrous(dir.path())
+        .args(["inspect", "grey.safetensors", "--ops", "--size", "65"])
+        .assert()
+        .success()
+        .stdout(contains("[1, 33, 33, 8]"));
+    // What takes one channel is no network for pictures, and says so.
+    let args = ["segment", "a.png", "-w", "grey.safetensors", "-o", "grey.png"];
+    atrous(dir.path()).args(args).assert().failure().stderr(contains("takes 1 channels"));
     atrous(dir.path()).args(["import", "tiny.safetensors", "out.txt"]).assert().code(2).stderr(contains("out.txt"));
+}
+
+#[test]
+fn inspect_tells_of_the_papers_networks_without_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["inspect", "--network", "xception65", "--head", "plus-separable", "--output-stride", "8"];
+    let expected = contains("176.85 B at 513x513").and(contains("Xception-65")).and(contains("separable"));
+    atrous(dir.path()).args(args).assert().success().stdout(expected);
+    let args = ["inspect", "--network", "mobilenet_v2", "--head", "phone", "--json"];
+    let output = atrous(dir.path()).args(args).assert().success().get_output().stdout.clone();
+    let report: serde_json::Value = serde_json::from_slice(&output).expect("the report is JSON");
+    assert_eq!(report["config"]["head"]["decoder"], "none");
+    assert!(report.get("file").is_none());
+    atrous(dir.path()).args(["inspect", "--network", "vgg16"]).assert().code(2).stderr(contains("resnet101"));
+    atrous(dir.path()).arg("inspect").assert().code(2).stderr(contains("<FILE"));
 }
 
 #[test]

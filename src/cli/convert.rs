@@ -2,6 +2,7 @@
 
 use super::args::{print, thousands};
 use crate::error::{Result, error};
+use crate::models::inflate_stem;
 use crate::segmenter::Model;
 use crate::weights::dialects::{self, Wanted};
 use crate::weights::{FloatDType, Wrap, write_pth, write_safetensors};
@@ -19,6 +20,11 @@ pub(super) struct ImportArgs {
     /// The code base whose names the file has, where they do not tell it themselves
     #[arg(long, value_name = "NAME")]
     dialect: Option<String>,
+
+    /// Changes the first convolution to take N channels, as for pictures of one or four: one gets the sum over the old ones, more get
+    /// them repeated in turn, scaled so that the sums keep their size
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    input_channels: Option<u16>,
 
     /// Numbers in the file: f32 is exact, f16 and bf16 take half the space
     #[arg(long, default_value = "f32", value_name = "TYPE")]
@@ -61,7 +67,10 @@ impl From<Numbers> for FloatDType {
 }
 
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
-    let model = Model::open_as(&args.input, Wanted { classes: None, dialect: args.dialect.as_deref() })?;
+    let mut model = Model::open_as(&args.input, Wanted { classes: None, dialect: args.dialect.as_deref() })?;
+    if let Some(channels) = args.input_channels {
+        inflate_stem(&mut model.config, &mut model.weights, channels.into()).map_err(|e| e.file(&args.input))?;
+    }
     convert(&model, &args.output, "atrous", args.dtype.into())
 }
 
