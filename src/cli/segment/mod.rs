@@ -14,7 +14,8 @@ use std::path::PathBuf;
 
 /// Finds what is in pictures and writes masks, overlays or cut-outs
 ///
-/// Labels come back at each picture's own size. A mask is an indexed PNG in which the value of a pixel is its class.
+/// Labels come back at each picture's own size. A mask is an indexed PNG in which the value of a pixel is its class, in the data set's
+/// colours; overlays take brighter ones.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Pictures, folders of pictures, or patterns such as 'holiday/*.jpg'
@@ -211,8 +212,12 @@ fn show(args: &Args, outcome: &Outcome) -> Result<()> {
     ))
 }
 
+/// The table that was asked for; else the network's own, for tinting in colours that are bright enough.
 fn class_table(args: &Args, own: ClassTable) -> Result<ClassTable> {
-    let Some(path) = &args.class_table else { return Ok(own) };
+    let Some(path) = &args.class_table else {
+        let tints = matches!(args.style, Style::Overlay | Style::SideBySide);
+        return Ok(if tints { own.vivid() } else { own });
+    };
     let table = ClassTable::read(path)?;
     if table.names.len() < own.names.len() {
         let (has, needs) = (table.names.len(), own.names.len());
