@@ -5,9 +5,10 @@ mod support;
 use atrous::graph::{ParamRef, Weights};
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::mobilenet_v3::MobileNetV3;
+use atrous::models::xception::{Variant, Xception};
 use atrous::models::{
-    Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Head, LowLevel, Norm, PadRule, PaddingRule, PlusDecoder, build,
-    parameters,
+    Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Head, LowLevel, Norm, PadRule, PaddingRule, PlusDecoder, Pooling,
+    build, parameters,
 };
 use atrous::weights::WeightFile;
 use atrous::weights::dialects::{DIALECTS, Layout, Source, Stored, Tensors, Wanted, expected, find, identify, load, store};
@@ -193,6 +194,74 @@ fn a_dialect_refuses_what_its_code_would_run_otherwise() {
     assert!(text.contains("eps.backbone"), "{text}");
     let text = store(&config, &weights, "torchvision").unwrap_err().to_string();
     assert!(text.contains("`torchvision` has no name for"), "{text}");
+}
+
+#[test]
+fn jfzhang95s_second_copy_of_mobilenet_is_written_and_passed_over() {
+    let config = network("jfzhang95");
+    assert_eq!(config.padding, PaddingRule::BeforeExpansion { stem: 1 });
+    let weights = weights(&config);
+    let mut stored = store(&config, &weights, "jfzhang95").unwrap();
+    stored.metadata.clear();
+    let data = |name: &str| stored.tensors.iter().find(|(n, ..)| n == name).map(|(.., data)| data.clone());
+    let backbone = config.clone().without_head();
+    let copies = stored.tensors.iter().filter(|(name, ..)| name.starts_with("backbone.features.")).count();
+    assert_eq!(copies, parameters(&backbone).unwrap().len());
+    assert_eq!(data("backbone.features.17.conv.6.weight"), data("backbone.high_level_features.17.conv.6.weight"));
+    for (name, _, data) in &mut stored.tensors {
+        if name.starts_with("backbone.features.") {
+            data.fill(f32::NAN);
+        }
+    }
+    assert!(same(&load(&stored, Wanted::default()).unwrap().weights, &weights));
+}
+
+#[test]
+fn a_large_tensorflow_network_is_written_with_its_flags() {
+    let net = Xception::new(41).unwrap();
+    let rough = with_decoder(Config::deeplab_v3plus(Backbone::Xception(net), 5), |plus| {
+        plus.low_level = LowLevel::TensorFlow;
+        plus.kind = ConvKind::SeparableNorm;
+    });
+    let found = find("tensorflow").unwrap();
+    let listed = expected(found, &rough, Layout::Oihw).unwrap();
+    let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
+    let inferred = found.infer(&Tensors::of(&Stored { tensors, ..Stored::default() })).unwrap();
+    assert_eq!(inferred.backbone, rough.backbone);
+    let window = Pooling::Window { crop: (513, 513), stride: (1, 1) };
+    let config = with_head(Config { multi_grid: vec![1, 2, 4], ..inferred }, |head| head.aspp.pooling = window);
+    let weights = weights(&config);
+    let stored = store(&config, &weights, "tensorflow").unwrap();
+    let loaded = load(&stored, Wanted::default()).unwrap();
+    assert_eq!(loaded.config, config);
+    assert!(same(&loaded.weights, &weights));
+    // A variant that TensorFlow does not have under these names is refused.
+    let in_place = Backbone::Xception(Xception { variant: Variant::InPlace, ..net });
+    let text = store(&Config { backbone: in_place, ..config }, &weights, "tensorflow").unwrap_err().to_string();
+    assert!(text.contains("backbone.xception.variant"), "{text}");
+}
+
+#[test]
+fn relatives_of_known_backbones_are_refused_by_name() {
+    // EfficientNet-B0 has timm's names with other numbers of blocks; jfzhang95's DRN has layer1 to layer8 of basic blocks.
+    let blocks = |stages: [usize; 7]| {
+        let each =
+            stages.into_iter().enumerate().flat_map(|(i, n)| (0..n).map(move |j| format!("blocks.{i}.{j}.conv_dw.weight")));
+        each.chain(["conv_stem.weight".to_owned()])
+    };
+    let drn = ["aspp.aspp1.atrous_conv.weight", "backbone.layer1.0.conv1.weight", "backbone.layer8.0.conv1.weight"];
+    for (names, message) in [
+        (blocks([1, 2, 2, 3, 3, 4, 1]).collect::<Vec<_>>(), "[1, 2, 2, 3, 3, 4, 1] blocks"),
+        (drn.map(String::from).to_vec(), "DRN is not"),
+        (
+            vec!["blocks.0.stack.conv1.conv_dw.weight".to_owned(), "blocks.19.stack.conv1.conv_dw.weight".to_owned()],
+            "has 20 units",
+        ),
+    ] {
+        let tensors = names.into_iter().map(|name| (name, vec![1], vec![0.0])).collect();
+        let text = error(&Stored { tensors, ..Stored::default() }, Wanted::default());
+        assert!(text.contains(message), "{text}");
+    }
 }
 
 #[test]
