@@ -2,11 +2,13 @@
 //!
 //! A graph is made for one input shape. It knows nothing of devices: it can be built, verified, rewritten and printed anywhere.
 
+mod autodiff;
 mod builder;
 mod param;
 mod rewrite;
 mod verify;
 
+pub use autodiff::Backward;
 pub use builder::Scope;
 pub use param::{ParamRef, Weights};
 pub use rewrite::{Rewrite, rewrite};

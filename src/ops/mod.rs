@@ -37,6 +37,7 @@ pub use softmax::Softmax;
 pub use upsample_argmax::UpsampleArgmax;
 
 use crate::error::{Result, error};
+use crate::graph::Backward;
 use crate::tensor::{DType, Tensor, TensorType};
 use kernel::{Kernel, KernelContext};
 use std::any::Any;
@@ -84,6 +85,15 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
 
     /// The ways to compute it on a device, the one expected to be fastest first. All give the same numbers within rounding.
     fn kernels(&self, context: &KernelContext) -> Vec<Kernel>;
+
+    /// Adds the nodes that compute the gradients of the inputs from those of the outputs. A rule never adds gradients up
+    /// (see [`Graph::gradients`](crate::graph::Graph::gradients)).
+    ///
+    /// # Errors
+    /// Where the operation has no rule: by default.
+    fn gradient(&self, _backward: &mut Backward) -> Result<()> {
+        Err(error!(Graph, "has no gradient").advice("train on the scores before it"))
+    }
 
     /// How input `index` must lie in device memory where it is a parameter.
     fn packing(&self, _index: usize) -> Packing {
