@@ -118,6 +118,14 @@ impl<'a> Stage<'a> {
 }
 
 impl Candidate<'_> {
+    /// Runs it so often in one submission; the time until all is done. The first run of a kernel may compile it.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn run(&self, repeats: u32) -> Result<Duration> {
+        replay(self.stage.gpu, &self.steps, repeats)
+    }
+
     /// Runs it once and compares its outputs with those of the operation's CPU function. `Ok(Some(report))` where they differ.
     ///
     /// # Errors
@@ -128,7 +136,7 @@ impl Candidate<'_> {
             // NaN for f32, no class and no grey for the others: what is not written does not pass for right.
             stage.gpu.queue.write_buffer(buffer, 0, &vec![0xFF; buffer_bytes(*layout) as usize]);
         }
-        replay(stage.gpu, &self.steps, 1)?;
+        self.run(1)?;
         let reference = stage.reference()?;
         for (index, (layout, buffer)) in stage.outputs.iter().enumerate() {
             let got = stage.read(*layout, buffer)?;
@@ -141,12 +149,12 @@ impl Candidate<'_> {
 
     /// Time of a single run, which may have to compile first; of a second one where the first is not hopeless beyond doubt.
     pub(super) fn once(&self, best: Duration) -> Result<Duration> {
-        let first = replay(self.stage.gpu, &self.steps, 1)?;
+        let first = self.run(1)?;
         // Drivers compile for some hundred milliseconds.
         if first > 4 * best + Duration::from_secs(1) {
             return Ok(first);
         }
-        Ok(first.min(replay(self.stage.gpu, &self.steps, 1)?))
+        Ok(first.min(self.run(1)?))
     }
 
     /// Time of one run, the least of several; fewer of them where it is clearly slower than `best`.
@@ -154,13 +162,12 @@ impl Candidate<'_> {
     /// # Errors
     /// Where the device fails.
     pub fn time(&self, best: Option<Duration>) -> Result<Duration> {
-        let gpu = self.stage.gpu;
         // The first run may compile.
-        let once = replay(gpu, &self.steps, 1)?.min(replay(gpu, &self.steps, 1)?);
+        let once = self.run(1)?.min(self.run(1)?);
         let repeats = (RUN.as_nanos() / once.as_nanos().max(1)).clamp(1, 200) as u32;
         let mut fastest = Duration::MAX;
         for round in 0..RUNS {
-            fastest = fastest.min(replay(gpu, &self.steps, repeats)? / repeats);
+            fastest = fastest.min(self.run(repeats)? / repeats);
             if round > 0 && best.is_some_and(|best| fastest > best + best / 4) {
                 break;
             }
