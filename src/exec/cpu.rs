@@ -2,12 +2,14 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
-use crate::tensor::Tensor;
-use std::sync::Arc;
+use crate::tensor::{DType, Data, Tensor, TensorType};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(super) struct CpuRunner {
     graph: Arc<Graph>,
+    /// Memory of values that nobody reads any more: fresh pages would cost the kernel more time than some nodes take.
+    spare: Mutex<Vec<Vec<f32>>>,
     /// For each node the values that nothing reads after it.
     last_read: Vec<Vec<ValueId>>,
 }
@@ -29,7 +31,7 @@ impl CpuRunner {
                 last_read[i].push(v);
             }
         }
-        Self { graph, last_read }
+        Self { graph, spare: Mutex::default(), last_read }
     }
 
     /// Runs once; `timed` is told how long each node took.
@@ -42,7 +44,7 @@ impl CpuRunner {
         let mut computed: Vec<Option<Tensor>> = vec![None; graph.values().len()];
         for (i, node) in graph.nodes().iter().enumerate() {
             let start = Instant::now();
-            let mut outputs: Vec<Tensor> = node.outputs.iter().map(|&v| Tensor::zeros(graph.ty(v))).collect();
+            let mut outputs: Vec<Tensor> = node.outputs.iter().map(|&v| self.output(graph.ty(v))).collect();
             let read: Vec<&Tensor> = node
                 .inputs
                 .iter()
@@ -53,11 +55,50 @@ impl CpuRunner {
                 computed[v.index()] = Some(tensor);
             }
             for v in &self.last_read[i] {
-                computed[v.index()] = None;
+                if let Some(Data::F32(memory)) = computed[v.index()].take().map(Tensor::into_data) {
+                    self.spare().push(memory);
+                }
             }
             timed(i, start.elapsed());
         }
-        let output = |v: ValueId| computed[v.index()].as_ref().or(given[v.index()]).cloned();
-        Ok(graph.outputs().iter().map(|&(_, v)| output(v).expect("invariant: outputs are kept")).collect())
+        let mut output = |(i, &(_, v)): (usize, &(String, ValueId))| {
+            // A value may be returned under several names.
+            let again = graph.outputs()[i + 1..].iter().any(|&(_, other)| other == v);
+            let kept = &mut computed[v.index()];
+            let taken = if again { kept.clone() } else { kept.take() };
+            taken.or_else(|| given[v.index()].cloned()).expect("invariant: outputs are kept")
+        };
+        Ok(graph.outputs().iter().enumerate().map(&mut output).collect())
+    }
+    fn spare(&self) -> MutexGuard<'_, Vec<Vec<f32>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A tensor for a node to write. Its contents are unspecified, as `Op::cpu` has it.
+    fn output(&self, ty: TensorType) -> Tensor {
+        let memory = if ty.dtype == DType::F32 { self.recycled(ty.shape.len()) } else { None };
+        let mut tensor = match memory {
+            Some(memory) => Tensor::new(ty.shape, memory).expect("invariant: as many numbers as the shape has"),
+            None => Tensor::zeros(ty),
+        };
+        if cfg!(debug_assertions) && ty.dtype == DType::F32 {
+            // So that no operation comes to rely on what was there.
+            tensor.f32_mut().fill(f32::NAN);
+        }
+        tensor
+    }
+
+    /// The smallest spare memory for so many numbers. Where none is large enough the largest is let go, so that no run needs more memory
+    /// than the one before.
+    fn recycled(&self, len: usize) -> Option<Vec<f32>> {
+        let mut spare = self.spare();
+        let fits = |&(_, memory): &(usize, &Vec<f32>)| memory.capacity() >= len;
+        let best = spare.iter().enumerate().filter(fits).min_by_key(|(_, memory)| memory.capacity());
+        let (at, _) = best.or_else(|| spare.iter().enumerate().max_by_key(|(_, memory)| memory.capacity()))?;
+        let mut memory = spare.swap_remove(at);
+        (memory.capacity() >= len).then(|| {
+            memory.resize(len, 0.0);
+            memory
+        })
     }
 }

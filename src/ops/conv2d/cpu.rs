@@ -2,13 +2,15 @@
 //!
 //! The split into blocks depends on the shapes alone, never on the number of threads, so the same input gives the same bits.
 
-use super::Conv2d;
+use super::{Conv2d, multiply};
 use crate::tensor::{Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Floats of an im2col block: small enough to stay in the second-level cache.
+/// Floats of an im2col block, and of a block of the output: small enough to stay in the second-level cache.
 const BLOCK: usize = 1 << 17;
+/// Pixels of a block at least, whatever they take: each block reads the whole kernel, which pays off over many pixels only.
+const PIXELS: usize = 128;
 
 pub(super) fn run(conv: &Conv2d, inputs: &[&Tensor], y: &mut Tensor) {
     let (x, w) = (inputs[0], inputs[1]);
@@ -50,12 +52,22 @@ struct Call<'a> {
     residual: Option<&'a [f32]>,
 }
 
+/// Taps beside each other in a row of the kernel.
+struct Run {
+    ky: usize,
+    /// Of the first of them.
+    kx: usize,
+    /// Its position among all the taps in use.
+    first: usize,
+    taps: usize,
+}
+
 impl Call<'_> {
     fn rows_per_block(&self) -> usize {
         let lines = self.ys.n * self.ys.h;
-        let floats = self.ys.w * self.ws.n * self.ws.h * self.ws.w;
+        let floats = self.ys.w * (self.ws.n * self.ws.h * self.ws.w).max(self.ys.c);
         // At least four blocks where there are four lines, so that every core has work on small maps.
-        (BLOCK / floats.max(1)).clamp(1, lines.div_ceil(4).max(1))
+        (BLOCK / floats.max(1)).max(PIXELS / self.ys.w).clamp(1, lines.div_ceil(4).max(1))
     }
 
     /// Input row and first output index of a tap, or `None` where the tap reads padding.
@@ -90,15 +102,23 @@ impl Call<'_> {
         let all = taps.len() == ws.n * ws.h;
         let k = taps.len() * xs.c;
         let mut columns = vec![0.0; m * k];
+        let runs = self.runs(&taps);
         for (index, line) in lines.enumerate() {
             let (image, oy) = (line / ys.h, line % ys.h);
-            for (tap, &(ky, kx)) in taps.iter().enumerate() {
-                let Some(iy) = self.input_row(oy, ky) else { continue };
+            for run in &runs {
+                let Some(iy) = self.input_row(oy, run.ky) else { continue };
                 for ox in 0..ys.w {
-                    let Some(ix) = self.input_column(ox, kx) else { continue };
-                    let from = xs.index(image, iy, ix, 0);
-                    let to = (index * ys.w + ox) * k + tap * xs.c;
-                    columns[to..to + xs.c].copy_from_slice(&self.x[from..from + xs.c]);
+                    // The part of the run that lies inside the picture.
+                    let left =
+                        (ox * self.conv.stride.1 + run.kx * self.conv.dilation.1) as isize - self.conv.padding.left as isize;
+                    let (skip, end) = ((-left).max(0), (xs.w as isize - left).min(run.taps as isize));
+                    if skip >= end {
+                        continue;
+                    }
+                    let from = xs.index(image, iy, (left + skip) as usize, 0);
+                    let to = (index * ys.w + ox) * k + (run.first + skip as usize) * xs.c;
+                    let floats = (end - skip) as usize * xs.c;
+                    columns[to..to + floats].copy_from_slice(&self.x[from..from + floats]);
                 }
             }
         }
@@ -112,24 +132,34 @@ impl Call<'_> {
         }
     }
 
+    /// Taps that read neighbouring pixels of a row, which one copy serves. Dilated taps are alone.
+    fn runs(&self, taps: &[(usize, usize)]) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for (first, &(ky, kx)) in taps.iter().enumerate() {
+            match runs.last_mut() {
+                Some(run) if self.conv.dilation.1 == 1 && run.ky == ky && run.kx + run.taps == kx => run.taps += 1,
+                _ => runs.push(Run { ky, kx, first, taps: 1 }),
+            }
+        }
+        runs
+    }
+
     fn depthwise(&self, lines: Range<usize>, out: &mut [f32]) {
         let (xs, ws, ys) = (self.xs, self.ws, self.ys);
         let c = ys.c;
+        let mut taps = Vec::with_capacity(ws.n * ws.h);
         for (line, row) in lines.zip(out.chunks_exact_mut(ys.w * c)) {
             let (image, oy) = (line / ys.h, line % ys.h);
-            row.fill(0.0);
-            for ky in 0..ws.n {
-                let Some(iy) = self.input_row(oy, ky) else { continue };
-                for (ox, acc) in row.chunks_exact_mut(c).enumerate() {
+            for (ox, y) in row.chunks_exact_mut(c).enumerate() {
+                taps.clear();
+                for ky in 0..ws.n {
+                    let Some(iy) = self.input_row(oy, ky) else { continue };
                     for kx in 0..ws.h {
                         let Some(ix) = self.input_column(ox, kx) else { continue };
-                        let x = &self.x[xs.index(image, iy, ix, 0)..][..c];
-                        let w = &self.w[(ky * ws.h + kx) * c..][..c];
-                        for ((a, x), w) in acc.iter_mut().zip(x).zip(w) {
-                            *a += x * w;
-                        }
+                        taps.push((&self.x[xs.index(image, iy, ix, 0)..][..c], &self.w[(ky * ws.h + kx) * c..][..c]));
                     }
                 }
+                multiply::sum_of_products(y, &taps);
             }
         }
     }
@@ -160,28 +190,24 @@ impl Call<'_> {
         }
     }
 
+    /// Bias, residual and activation, pixel by pixel.
     fn epilogue(&self, lines: Range<usize>, out: &mut [f32]) {
         let c = self.ys.c;
-        let activation = self.conv.activation;
-        if let Some(bias) = self.bias {
-            let (values, per_image) = (bias.f32(), bias.shape().n > 1);
-            for (line, row) in lines.clone().zip(out.chunks_exact_mut(self.ys.w * c)) {
-                let start = if per_image { line / self.ys.h * c } else { 0 };
-                let bias = &values[start..start + c];
-                for pixel in row.chunks_exact_mut(c) {
-                    pixel.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-                }
+        let start = lines.start * self.ys.w;
+        for (pixel, y) in (start..).zip(out.chunks_exact_mut(c)) {
+            if let Some(bias) = self.bias {
+                let image = if bias.shape().n > 1 { pixel / (self.ys.w * self.ys.h) } else { 0 };
+                y.iter_mut().zip(&bias.f32()[image * c..][..c]).for_each(|(y, b)| *y += b);
             }
-        }
-        if let Some(residual) = self.residual {
-            let from = &residual[lines.start * self.ys.w * c..][..out.len()];
-            out.iter_mut().zip(from).for_each(|(y, r)| *y += r);
-        }
-        match activation {
-            super::Activation::Identity => {}
-            super::Activation::Relu => out.iter_mut().for_each(|y| *y = y.max(0.0)),
-            super::Activation::Relu6 => out.iter_mut().for_each(|y| *y = y.clamp(0.0, 6.0)),
-            other => out.iter_mut().for_each(|y| *y = other.apply(*y)),
+            if let Some(residual) = self.residual {
+                y.iter_mut().zip(&residual[pixel * c..][..c]).for_each(|(y, r)| *y += r);
+            }
+            match self.conv.activation {
+                super::Activation::Identity => {}
+                super::Activation::Relu => y.iter_mut().for_each(|y| *y = y.max(0.0)),
+                super::Activation::Relu6 => y.iter_mut().for_each(|y| *y = y.clamp(0.0, 6.0)),
+                other => y.iter_mut().for_each(|y| *y = other.apply(*y)),
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod cpu;
 mod kernels;
+mod multiply;
 
 pub(crate) use cpu::product;
 
