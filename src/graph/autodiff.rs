@@ -25,6 +25,11 @@ impl Backward<'_> {
         self.inputs[index]
     }
 
+    /// Number of inputs.
+    pub fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
     /// An output of the node.
     pub fn output(&self, index: usize) -> ValueId {
         self.outputs[index]

@@ -1,9 +1,9 @@
 //! Element-wise activation functions: alone, and as the last step of a convolution.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, expect_f32};
+use super::{ActivationGrad, Op, expect_f32};
 use crate::error::Result;
-use crate::graph::{Scope, ValueId};
+use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 use std::any::Any;
@@ -89,6 +89,12 @@ impl Op for Activate {
             .param("y_offset", y.offset)
             .threads(shape.positions() * shape.c4());
         vec![Kernel::one("plain", dispatch)]
+    }
+
+    fn gradient(&self, backward: &mut Backward) -> Result<()> {
+        let dx = backward.op("x", ActivationGrad(self.0), &[backward.input(0), backward.dy()])?;
+        backward.give(0, dx);
+        Ok(())
     }
 
     fn as_any(&self) -> &dyn Any {

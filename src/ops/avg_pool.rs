@@ -1,13 +1,13 @@
 //! Average pooling over windows, and over the whole map.
 //!
-//! Sums are made of partial sums (a row of a window, a block of a map), so that their rounding error grows with the square
-//! root of the number of values, not with the number itself. Both executors add in the same order.
+//! Sums are made of partial sums (a row of a window; see `channel_sum.rs` for a map), so that their rounding error grows with the square root
+//! of the number of values, not with the number itself. Both executors add in the same order.
 
-use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
-use super::window::Window;
-use super::{Op, Padding, expect_f32};
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::window::{Axis, Window};
+use super::{AvgPoolGrad, ChannelSum, Op, Padding, expect_f32};
 use crate::error::Result;
-use crate::graph::{Scope, ValueId};
+use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 use std::any::Any;
@@ -39,9 +39,17 @@ impl AvgPool {
         }
     }
 
-    fn window(&self) -> Window {
+    pub(super) fn window(&self) -> Window {
         let &Self { kernel, stride, padding, ceil_mode, .. } = self;
         Window { kernel, stride, dilation: (1, 1), padding, ceil_mode }
+    }
+
+    /// What the sum of a window is divided by.
+    pub(super) fn divisor(&self, rows: &Axis, oy: usize, columns: &Axis, ox: usize) -> usize {
+        match self.count_include_pad {
+            true => rows.counted(oy) * columns.counted(ox),
+            false => rows.taps(oy).len() * columns.taps(ox).len(),
+        }
     }
 
     /// Whether the one window is the whole map.
@@ -84,11 +92,7 @@ impl Op for AvgPool {
                         }
                         add(y, sum);
                     }
-                    let count = if self.count_include_pad {
-                        rows.counted(oy) * columns.counted(ox)
-                    } else {
-                        rows.taps(oy).len() * columns.taps(ox).len()
-                    };
+                    let count = self.divisor(&rows, oy, &columns, ox);
                     y.iter_mut().for_each(|y| *y /= count as f32);
                 }
             },
@@ -109,6 +113,13 @@ impl Op for AvgPool {
         vec![Kernel::one("plain", dispatch)]
     }
 
+    fn gradient(&self, backward: &mut Backward) -> Result<()> {
+        let from = backward.graph().shape(backward.input(0));
+        let dx = backward.op("x", AvgPoolGrad { pool: *self, size: (from.h, from.w) }, &[backward.dy()])?;
+        backward.give(0, dx);
+        Ok(())
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -118,9 +129,9 @@ impl Op for AvgPool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GlobalAvgPool;
 
-/// Positions that are added one after the other: about the square root of all, so that both levels are equally long.
-fn block(positions: usize) -> usize {
-    positions.isqrt().max(16)
+/// The mean as a sum.
+fn mean(x: Shape) -> ChannelSum {
+    ChannelSum { per_image: true, scale: 1.0 / (x.h * x.w) as f32 }
 }
 
 impl Op for GlobalAvgPool {
@@ -137,64 +148,24 @@ impl Op for GlobalAvgPool {
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
-        let (x, shape) = (inputs[0].f32(), inputs[0].shape());
-        let (positions, c) = (shape.h * shape.w, shape.c);
-        let block = block(positions) * c;
-        for (x, y) in x.chunks_exact(positions * c).zip(outputs[0].f32_mut().chunks_exact_mut(c)) {
-            let mut parts = vec![0.0; (positions * c).div_ceil(block) * c];
-            parts.par_chunks_exact_mut(c).zip(x.par_chunks(block)).for_each(|(part, x)| {
-                x.chunks_exact(c).for_each(|x| add(part, x));
-            });
-            y.fill(0.0);
-            parts.chunks_exact(c).for_each(|part| add(y, part));
-            y.iter_mut().for_each(|y| *y *= 1.0 / positions as f32);
-        }
-        Ok(())
+        mean(inputs[0].shape()).cpu(inputs, outputs)
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let (x, y) = (cx.inputs[0], cx.outputs[0]);
-        let positions = x.ty.shape.h * x.ty.shape.w;
-        let block = block(positions);
-        let parts = positions.div_ceil(block);
-        let scale = 1.0 / positions as f32;
-        if parts == 1 {
-            return vec![Kernel::one("one step", sums(Operand::Input(0), x, Operand::Output(0), y, positions, scale))];
-        }
-        let part = Layout::contiguous(TensorType::f32(x.ty.shape.with_hw(1, parts)));
-        let dispatches = vec![
-            sums(Operand::Input(0), x, Operand::Scratch(0), part, block, 1.0),
-            sums(Operand::Scratch(0), part, Operand::Output(0), y, parts, scale),
-        ];
-        vec![Kernel {
-            label: "two steps".to_owned(),
-            dispatches,
-            scratch: vec![Layout::bytes(part.ty, super::Packing::Channels)],
-        }]
+        mean(cx.inputs[0].ty.shape).kernels(cx)
+    }
+
+    fn gradient(&self, backward: &mut Backward) -> Result<()> {
+        let from = backward.graph().shape(backward.input(0));
+        let whole = AvgPool { kernel: (from.h, from.w), ..AvgPool::square(1, 1, 0) };
+        let dx = backward.op("x", AvgPoolGrad { pool: whole, size: (from.h, from.w) }, &[backward.dy()])?;
+        backward.give(0, dx);
+        Ok(())
     }
 
     fn as_any(&self) -> &dyn Any {
         self
     }
-}
-
-/// Adds `block` positions after the other of each image, and multiplies by `scale`.
-fn sums(x: Operand, from: Layout, y: Operand, to: Layout, block: usize, scale: f32) -> Dispatch {
-    let (xs, ys) = (from.ty.shape, to.ty.shape);
-    Dispatch::new("global_avg_pool")
-        .bind("x", x)
-        .bind("y", y)
-        .param("parts", ys.positions())
-        .param("c4", ys.c4())
-        .param("positions", xs.h * xs.w)
-        .param("parts_per_image", ys.h * ys.w)
-        .param("block", block)
-        .param("scale", scale)
-        .param("x_pitch", from.pitch)
-        .param("x_offset", from.offset)
-        .param("y_pitch", to.pitch)
-        .param("y_offset", to.offset)
-        .threads(ys.positions() * ys.c4())
 }
 
 fn add(sum: &mut [f32], x: &[f32]) {

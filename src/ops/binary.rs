@@ -1,9 +1,9 @@
 //! Addition and multiplication of two values, element by element or with one value for each channel.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, expect_f32};
+use super::{ChannelSum, Op, expect_f32};
 use crate::error::{Result, error};
-use crate::graph::{Scope, ValueId};
+use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 use std::any::Any;
@@ -71,6 +71,15 @@ fn kernels(cx: &KernelContext, multiply: bool) -> Vec<Kernel> {
     vec![Kernel::one("plain", dispatch)]
 }
 
+/// The gradient of the second input, which may stand for many pixels.
+fn reduced(backward: &mut Backward, part: &str, full: ValueId) -> Result<ValueId> {
+    let (from, to) = (backward.graph().shape(full), backward.graph().shape(backward.input(1)));
+    match from == to {
+        true => Ok(full),
+        false => backward.op(part, ChannelSum { per_image: to.n == from.n, scale: 1.0 }, &[full]),
+    }
+}
+
 impl Op for Add {
     fn name(&self) -> &'static str {
         "add"
@@ -87,6 +96,18 @@ impl Op for Add {
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         kernels(cx, false)
+    }
+
+    fn gradient(&self, backward: &mut Backward) -> Result<()> {
+        let dy = backward.dy();
+        if backward.wants(0) {
+            backward.give(0, dy);
+        }
+        if backward.wants(1) {
+            let db = reduced(backward, "b", dy)?;
+            backward.give(1, db);
+        }
+        Ok(())
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -110,6 +131,20 @@ impl Op for Mul {
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         kernels(cx, true)
+    }
+
+    fn gradient(&self, backward: &mut Backward) -> Result<()> {
+        let (a, b, dy) = (backward.input(0), backward.input(1), backward.dy());
+        if backward.wants(0) {
+            let da = backward.op("a", Mul, &[dy, b])?;
+            backward.give(0, da);
+        }
+        if backward.wants(1) {
+            let product = backward.op("product", Mul, &[dy, a])?;
+            let db = reduced(backward, "b", product)?;
+            backward.give(1, db);
+        }
+        Ok(())
     }
 
     fn as_any(&self) -> &dyn Any {

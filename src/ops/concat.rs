@@ -1,9 +1,9 @@
 //! Concatenation along the channels.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, expect_f32};
+use super::{Op, Slice, expect_f32};
 use crate::error::{Result, error};
-use crate::graph::{Scope, ValueId};
+use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 use std::any::Any;
@@ -87,6 +87,20 @@ impl Op for Concat {
             channel += shape.c;
         }
         vec![Kernel { label: "copy".to_owned(), dispatches, scratch: Vec::new() }]
+    }
+
+    fn gradient(&self, backward: &mut Backward) -> Result<()> {
+        let count = backward.inputs();
+        let mut first = 0;
+        for index in 0..count {
+            let channels = backward.graph().shape(backward.input(index)).c;
+            if backward.wants(index) {
+                let dx = backward.op(&format!("x{index}"), Slice { first, channels }, &[backward.dy()])?;
+                backward.give(index, dx);
+            }
+            first += channels;
+        }
+        Ok(())
     }
 
     fn as_any(&self) -> &dyn Any {

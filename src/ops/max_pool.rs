@@ -2,9 +2,9 @@
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::window::Window;
-use super::{Op, Padding, expect_f32};
+use super::{MaxPoolGrad, Op, Padding, expect_f32};
 use crate::error::Result;
-use crate::graph::{Scope, ValueId};
+use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 use std::any::Any;
@@ -36,7 +36,7 @@ impl MaxPool {
         }
     }
 
-    fn window(&self) -> Window {
+    pub(super) fn window(&self) -> Window {
         let &Self { kernel, stride, dilation, padding, ceil_mode } = self;
         Window { kernel, stride, dilation, padding, ceil_mode }
     }
@@ -78,6 +78,12 @@ impl Op for MaxPool {
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let dispatch = self.window().params(Dispatch::new("max_pool"), cx).read("x", 0).write("y", 0);
         vec![Kernel::one("plain", dispatch)]
+    }
+
+    fn gradient(&self, backward: &mut Backward) -> Result<()> {
+        let dx = backward.op("x", MaxPoolGrad(*self), &[backward.input(0), backward.dy()])?;
+        backward.give(0, dx);
+        Ok(())
     }
 
     fn as_any(&self) -> &dyn Any {

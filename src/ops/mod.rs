@@ -4,35 +4,47 @@
 //! `shaders/`, and its line in the list of modules below.
 
 mod activation;
+mod activation_grad;
 mod argmax;
 mod avg_pool;
+mod avg_pool_grad;
 mod batch_norm;
 mod bilinear;
 mod binary;
+mod channel_sum;
 mod concat;
 mod conv2d;
 mod dropout;
 pub mod kernel;
 mod max_pool;
+mod max_pool_grad;
 mod preprocess;
 mod resize;
+mod resize_grad;
+mod slice;
 mod softmax;
 mod upsample_argmax;
 mod window;
 
 pub use activation::{Activate, Activation};
+pub use activation_grad::ActivationGrad;
 pub use argmax::Argmax;
 pub use avg_pool::{AvgPool, GlobalAvgPool};
+pub use avg_pool_grad::AvgPoolGrad;
 pub use batch_norm::BatchNorm;
 pub use bilinear::Window;
 pub use binary::{Add, Mul};
+pub use channel_sum::ChannelSum;
 pub use concat::Concat;
 pub(crate) use conv2d::product;
 pub use conv2d::{Conv2d, Padding};
 pub use dropout::Dropout;
 pub use max_pool::MaxPool;
+pub use max_pool_grad::MaxPoolGrad;
 pub use preprocess::Preprocess;
 pub use resize::Resize;
+pub use resize_grad::ResizeGrad;
+pub use slice::Slice;
 pub use softmax::Softmax;
 pub use upsample_argmax::UpsampleArgmax;
 

@@ -1,9 +1,9 @@
 //! Bilinear resizing, up and down, as PyTorch's `interpolate(mode="bilinear", antialias=False)`.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, Window, bilinear, expect_f32};
+use super::{ChannelSum, Op, ResizeGrad, Window, bilinear, expect_f32};
 use crate::error::Result;
-use crate::graph::{Scope, ValueId};
+use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 use std::any::Any;
@@ -81,6 +81,17 @@ impl Op for Resize {
             return Vec::new();
         }
         vec![Kernel::one("plain", grid.params(dispatch))]
+    }
+
+    fn gradient(&self, backward: &mut Backward) -> Result<()> {
+        let from = backward.graph().shape(backward.input(0));
+        let dx = match (from.h, from.w) {
+            // Every pixel of the output is the one of the input.
+            (1, 1) => backward.op("x", ChannelSum { per_image: true, scale: 1.0 }, &[backward.dy()])?,
+            (h, w) => backward.op("x", ResizeGrad { resize: *self, size: (h, w) }, &[backward.dy()])?,
+        };
+        backward.give(0, dx);
+        Ok(())
     }
 
     fn as_any(&self) -> &dyn Any {

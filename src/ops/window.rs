@@ -1,7 +1,7 @@
 //! Windows of the pooling operations: how many there are, and which rows or columns each one sees.
 
 use super::Padding;
-use super::kernel::{Dispatch, KernelContext};
+use super::kernel::{Dispatch, KernelContext, Layout};
 use crate::error::{Result, error};
 use crate::tensor::Shape;
 use std::ops::Range;
@@ -41,6 +41,16 @@ impl Axis {
     /// The position that a tap of [`Axis::taps`] reads.
     pub(super) fn position(&self, i: usize, tap: usize) -> usize {
         i * self.stride + tap * self.dilation - self.before
+    }
+
+    /// The windows, of `count`, that read a position, each with the tap that does.
+    pub(super) fn readers(&self, position: usize, count: usize) -> impl Iterator<Item = (usize, usize)> {
+        let &Self { kernel, stride, dilation, before, .. } = self;
+        // Windows come in order where the taps come backwards.
+        (0..kernel).rev().filter_map(move |tap| {
+            let start = (position + before).checked_sub(tap * dilation)?;
+            (start.is_multiple_of(stride) && start / stride < count).then_some((start / stride, tap))
+        })
     }
 
     /// Taps of window `i` that lie in the picture or its padding. What a last window of `ceil_mode` has beyond does not count.
@@ -118,6 +128,31 @@ impl Window {
             .param("pad_left", self.padding.left)
             .param("pad_right", self.padding.right)
             .threads(to.positions() * to.c4())
+    }
+
+    /// The same for the gradient: one thread for each pixel and four channels of the input's gradient `dx`.
+    pub(super) fn grad_params(&self, dispatch: Dispatch, dy: Layout, dx: Layout) -> Dispatch {
+        let (from, to) = (dx.ty.shape, dy.ty.shape);
+        dispatch
+            .param("pixels", from.positions())
+            .param("c4", from.c4())
+            .param("h", from.h)
+            .param("w", from.w)
+            .param("h_dy", to.h)
+            .param("w_dy", to.w)
+            .param("dy_pitch", dy.pitch)
+            .param("dy_offset", dy.offset)
+            .param("dx_pitch", dx.pitch)
+            .param("dx_offset", dx.offset)
+            .param("kh", self.kernel.0)
+            .param("kw", self.kernel.1)
+            .param("stride_y", self.stride.0)
+            .param("stride_x", self.stride.1)
+            .param("dilation_y", self.dilation.0)
+            .param("dilation_x", self.dilation.1)
+            .param("pad_top", self.padding.top)
+            .param("pad_left", self.padding.left)
+            .threads(from.positions() * from.c4())
     }
 
     pub(super) fn attributes(&self) -> String {

@@ -17,6 +17,7 @@ use atrous::plan::Plan;
 use atrous::tune::multiply_add;
 use atrous::{Shape, TensorType, passes};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The devices whose kernels are looked at: what WebGPU promises, a software adapter, a desktop GPU.
 pub fn devices() -> [(&'static str, Caps); 3] {
@@ -39,6 +40,9 @@ pub fn variants(caps: &Caps) -> BTreeSet<Variant> {
         }
     }
     for (op, inputs) in calls() {
+        for node in gradient_nodes(op.clone(), &inputs) {
+            add(&mut all, node.op.as_ref(), &node.inputs, &node.outputs, caps);
+        }
         let outputs = op.infer(&inputs).expect("the call is well-formed");
         let layouts = |types: Vec<TensorType>| types.into_iter().map(Layout::contiguous).collect::<Vec<_>>();
         add(&mut all, op.as_ref(), &layouts(inputs), &layouts(outputs), caps);
@@ -46,6 +50,28 @@ pub fn variants(caps: &Caps) -> BTreeSet<Variant> {
     // The one shader that is no operation's: the measurement of what a device can do at most.
     all.extend([8, 12, 16].map(|chains| multiply_add(1 << 12, chains).variant));
     all
+}
+
+/// A node of a gradient, and where its values lie.
+struct Call {
+    op: Arc<dyn Op>,
+    inputs: Vec<Layout>,
+    outputs: Vec<Layout>,
+}
+
+/// What the operation's rule adds to a graph; nothing where it has none.
+fn gradient_nodes(op: Arc<dyn Op>, inputs: &[TensorType]) -> Vec<Call> {
+    let mut graph = Graph::new();
+    let x: Vec<ValueId> = (0..).zip(inputs).map(|(i, ty)| graph.input(&format!("x{i}"), *ty)).collect();
+    let y = graph.push("op", op, &x).expect("the call is well-formed");
+    let seeds: Vec<_> = y.iter().map(|&y| (y, graph.input("dy", graph.ty(y)))).collect();
+    let forward = graph.nodes().len();
+    if graph.gradients(&seeds, &x).is_err() {
+        return Vec::new();
+    }
+    let layouts = |ids: &[ValueId]| ids.iter().map(|&v| Layout::contiguous(graph.ty(v))).collect();
+    let calls = graph.nodes()[forward..].iter();
+    calls.map(|n| Call { op: n.op.clone(), inputs: layouts(&n.inputs), outputs: layouts(&n.outputs) }).collect()
 }
 
 fn add(all: &mut BTreeSet<Variant>, op: &dyn Op, inputs: &[Layout], outputs: &[Layout], caps: &Caps) {
@@ -120,36 +146,36 @@ fn configs() -> Vec<Config> {
 }
 
 /// Calls with attributes that the networks above do not combine.
-fn calls() -> Vec<(Box<dyn Op>, Vec<TensorType>)> {
+fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     let x = Shape::new(2, 19, 23, 24);
     let mut all = convolutions();
-    let mut call = |op: Box<dyn Op>, shapes: &[Shape]| all.push((op, shapes.iter().map(|&s| TensorType::f32(s)).collect()));
+    let mut call = |op: Arc<dyn Op>, shapes: &[Shape]| all.push((op, shapes.iter().map(|&s| TensorType::f32(s)).collect()));
     for activation in ACTIVATIONS {
-        call(Box::new(Activate(activation)), &[x]);
+        call(Arc::new(Activate(activation)), &[x]);
     }
-    call(Box::new(Add), &[x, x]);
-    call(Box::new(Mul), &[x, Shape::new(2, 1, 1, 24)]);
-    call(Box::new(Argmax), &[x]);
-    call(Box::new(Softmax), &[x]);
-    call(Box::new(GlobalAvgPool), &[x]);
-    call(Box::new(Dropout { p: 0.5 }), &[x]);
-    call(Box::new(BatchNorm { eps: 1e-5 }), &[x, Shape::vector(24), Shape::vector(24), Shape::vector(24), Shape::vector(24)]);
-    call(Box::new(MaxPool::square(3, 2, 1)), &[x]);
+    call(Arc::new(Add), &[x, x]);
+    call(Arc::new(Mul), &[x, Shape::new(2, 1, 1, 24)]);
+    call(Arc::new(Argmax), &[x]);
+    call(Arc::new(Softmax), &[x]);
+    call(Arc::new(GlobalAvgPool), &[x]);
+    call(Arc::new(Dropout { p: 0.5 }), &[x]);
+    call(Arc::new(BatchNorm { eps: 1e-5 }), &[x, Shape::vector(24), Shape::vector(24), Shape::vector(24), Shape::vector(24)]);
+    call(Arc::new(MaxPool::square(3, 2, 1)), &[x]);
     for count_include_pad in [false, true] {
-        call(Box::new(AvgPool { count_include_pad, ..AvgPool::square(3, 2, 1) }), &[x]);
+        call(Arc::new(AvgPool { count_include_pad, ..AvgPool::square(3, 2, 1) }), &[x]);
     }
     // Parts that begin inside a vec4, and parts that do not.
-    call(Box::new(Concat), &[x, x.with_c(5), x.with_c(6)]);
+    call(Arc::new(Concat), &[x, x.with_c(5), x.with_c(6)]);
     for (h, w) in [(76, 91), (7, 5)] {
         for align_corners in [false, true] {
-            call(Box::new(Resize { h, w, align_corners, window: None }), &[x]);
+            call(Arc::new(Resize { h, w, align_corners, window: None }), &[x]);
             for confidence in [false, true] {
-                call(Box::new(UpsampleArgmax { h, w, align_corners, window: None, confidence }), &[x]);
+                call(Arc::new(UpsampleArgmax { h, w, align_corners, window: None, confidence }), &[x]);
             }
         }
     }
     let preprocess = Preprocess { h: 33, w: 40, scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.5; 3] };
-    all.push((Box::new(preprocess), vec![TensorType::u8(Shape::new(1, 30, 40, 3))]));
+    all.push((Arc::new(preprocess), vec![TensorType::u8(Shape::new(1, 30, 40, 3))]));
     all
 }
 
@@ -157,8 +183,8 @@ const ACTIVATIONS: [Activation; 5] =
     [Activation::Identity, Activation::Relu, Activation::Relu6, Activation::HardSwish, Activation::HardSigmoid];
 
 /// Every epilogue on one shape, and every kind of kernel with some epilogues: the two do not meet in the shaders but in `store`.
-fn convolutions() -> Vec<(Box<dyn Op>, Vec<TensorType>)> {
-    let mut all: Vec<(Box<dyn Op>, Vec<TensorType>)> = Vec::new();
+fn convolutions() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
+    let mut all: Vec<(Arc<dyn Op>, Vec<TensorType>)> = Vec::new();
     let mut call = |conv: Conv2d, kernel: (usize, usize), x: Shape, c_out: usize| {
         let w = Shape::new(kernel.0, kernel.1, x.c / conv.groups, c_out);
         let mut inputs = vec![TensorType::f32(x), TensorType::f32(w)];
@@ -169,7 +195,7 @@ fn convolutions() -> Vec<(Box<dyn Op>, Vec<TensorType>)> {
             let plain = Conv2d { bias: false, residual: false, ..conv };
             inputs.extend(plain.infer(&inputs[..2]).expect("the call is well-formed"));
         }
-        all.push((Box::new(conv), inputs));
+        all.push((Arc::new(conv), inputs));
     };
     let x = Shape::new(1, 33, 33, 64);
     for activation in ACTIVATIONS {

@@ -1,0 +1,78 @@
+//! The gradient of an activation.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Activation, Op, expect_f32};
+use crate::error::{Result, error};
+use crate::tensor::{Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// `dx = dy * activation'(x)` of `[x, dy]`, element by element. Where the function has a corner, the slope is PyTorch's: 0 for ReLU and
+/// ReLU6, that of the flat side for the hard ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActivationGrad(pub Activation);
+
+impl Activation {
+    /// The derivative.
+    pub fn slope(self, x: f32) -> f32 {
+        let inside = |low: f32, high: f32| f32::from(x > low && x < high);
+        match self {
+            Activation::Identity => 1.0,
+            Activation::Relu => f32::from(x > 0.0),
+            Activation::Relu6 => inside(0.0, 6.0),
+            Activation::HardSigmoid => inside(-3.0, 3.0) * (1.0 / 6.0),
+            Activation::HardSwish if x <= -3.0 => 0.0,
+            Activation::HardSwish if x >= 3.0 => 1.0,
+            Activation::HardSwish => x * (1.0 / 3.0) + 0.5,
+        }
+    }
+}
+
+impl Op for ActivationGrad {
+    fn name(&self) -> &'static str {
+        "activation_grad"
+    }
+
+    fn attributes(&self) -> String {
+        self.0.feature().to_owned()
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 2)?;
+        match inputs[0] == inputs[1] {
+            true => Ok(vec![inputs[0]]),
+            false => Err(error!(Graph, "expected two inputs of one shape, got {} and {}", inputs[0].shape, inputs[1].shape)),
+        }
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (x, dy) = (inputs[0].f32(), inputs[1].f32());
+        let dx = outputs[0].f32_mut().par_iter_mut().with_min_len(1 << 14);
+        dx.zip(x.par_iter().zip(dy)).for_each(|(dx, (&x, &dy))| *dx = dy * self.0.slope(x));
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (x, dy, dx) = (cx.inputs[0], cx.inputs[1], cx.outputs[0]);
+        let shape = dx.ty.shape;
+        let dispatch = Dispatch::new("activation_grad")
+            .when(self.0.feature(), true)
+            .read("x", 0)
+            .read("dy", 1)
+            .write("dx", 0)
+            .param("pixels", shape.positions())
+            .param("c4", shape.c4())
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .param("dy_pitch", dy.pitch)
+            .param("dy_offset", dy.offset)
+            .param("dx_pitch", dx.pitch)
+            .param("dx_offset", dx.offset)
+            .threads(shape.positions() * shape.c4());
+        vec![Kernel::one("plain", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,75 @@
+//! The gradient of average pooling: each pixel gathers its share of the windows that it lies in.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{AvgPool, Op, expect_f32};
+use crate::error::{Result, error};
+use crate::tensor::{Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// `dx` `[N, h, w, C]` of `dy`, the gradient of what `pool` gives for a map of `size` `(h, w)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AvgPoolGrad {
+    /// The forward operation.
+    pub pool: AvgPool,
+    /// Height and width of its input.
+    pub size: (usize, usize),
+}
+
+impl Op for AvgPoolGrad {
+    fn name(&self) -> &'static str {
+        "avg_pool_grad"
+    }
+
+    fn attributes(&self) -> String {
+        format!("{} from {}x{}", self.pool.attributes(), self.size.0, self.size.1)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        let x = TensorType::f32(inputs[0].shape.with_hw(self.size.0, self.size.1));
+        let expected = self.pool.infer(&[x])?[0].shape;
+        match expected == inputs[0].shape {
+            true => Ok(vec![x]),
+            false => Err(error!(Graph, "expected a gradient of shape {expected}, got {}", inputs[0].shape)),
+        }
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (dy, to) = (inputs[0].f32(), inputs[0].shape());
+        let from = outputs[0].shape();
+        let (rows, columns) = self.pool.window().axes(from);
+        outputs[0].f32_mut().par_chunks_mut(from.w * from.c).enumerate().for_each(|(line, dx)| {
+            let (image, iy) = (line / from.h, line % from.h);
+            dx.fill(0.0);
+            for (ix, dx) in dx.chunks_exact_mut(from.c).enumerate() {
+                for (oy, _) in rows.readers(iy, to.h) {
+                    for (ox, _) in columns.readers(ix, to.w) {
+                        let share = 1.0 / self.pool.divisor(&rows, oy, &columns, ox) as f32;
+                        let dy = &dy[to.index(image, oy, ox, 0)..][..to.c];
+                        dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += share * dy);
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (dy, dx) = (cx.inputs[0], cx.outputs[0]);
+        let dispatch = self
+            .pool
+            .window()
+            .grad_params(Dispatch::new("avg_pool_grad"), dy, dx)
+            .when("count_pad", self.pool.count_include_pad)
+            .read("dy", 0)
+            .write("dx", 0)
+            .param("pad_bottom", self.pool.padding.bottom)
+            .param("pad_right", self.pool.padding.right);
+        vec![Kernel::one("gather", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

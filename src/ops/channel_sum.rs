@@ -1,0 +1,113 @@
+//! Sums of each channel: over an image, or over the whole batch (the gradient of a bias and of what is added to every pixel).
+//!
+//! Sums are made of partial sums (blocks of positions), so that their rounding error grows with the square root of the number of
+//! values, not with the number itself. Both executors add in the same order.
+
+use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
+use super::{Op, Packing, expect_f32};
+use crate::error::Result;
+use crate::tensor::{Shape, Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// `[N, H, W, C]` to `[N, 1, 1, C]`, or `[1, 1, 1, C]`: the sum of each channel, times `scale`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ChannelSum {
+    /// Whether each image has its own sum.
+    pub per_image: bool,
+    /// Factor of the sums.
+    pub scale: f32,
+}
+
+/// Positions that are added one after the other: about the square root of all, so that both levels are equally long.
+fn block(positions: usize) -> usize {
+    positions.isqrt().max(16)
+}
+
+impl ChannelSum {
+    /// What is added up, as `[sums, 1, positions, C]`.
+    fn rows(&self, x: Shape) -> Shape {
+        if self.per_image { Shape::new(x.n, 1, x.h * x.w, x.c) } else { Shape::new(1, 1, x.positions(), x.c) }
+    }
+}
+
+impl Op for ChannelSum {
+    fn name(&self) -> &'static str {
+        "channel_sum"
+    }
+
+    fn attributes(&self) -> String {
+        format!(
+            "of {}{}",
+            if self.per_image { "each image" } else { "the batch" },
+            if self.scale == 1.0 { "" } else { ", scaled" }
+        )
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        let rows = self.rows(inputs[0].shape);
+        // Of nothing there is no sum; an empty output makes the graph refuse the node.
+        Ok(vec![TensorType::f32(rows.with_hw(1, usize::from(rows.w > 0)))])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let rows = self.rows(inputs[0].shape());
+        let (positions, c) = (rows.w, rows.c);
+        let block = block(positions) * c;
+        for (x, y) in inputs[0].f32().chunks_exact(positions * c).zip(outputs[0].f32_mut().chunks_exact_mut(c)) {
+            let mut parts = vec![0.0; (positions * c).div_ceil(block) * c];
+            parts.par_chunks_exact_mut(c).zip(x.par_chunks(block)).for_each(|(part, x)| {
+                x.chunks_exact(c).for_each(|x| add(part, x));
+            });
+            y.fill(0.0);
+            parts.chunks_exact(c).for_each(|part| add(y, part));
+            y.iter_mut().for_each(|y| *y *= self.scale);
+        }
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let rows = self.rows(cx.inputs[0].ty.shape);
+        let as_rows = |layout: Layout, shape| Layout { ty: TensorType::f32(shape), ..layout };
+        let (x, y) = (as_rows(cx.inputs[0], rows), as_rows(cx.outputs[0], rows.with_hw(1, 1)));
+        let block = block(rows.w);
+        let parts = rows.w.div_ceil(block);
+        if parts == 1 {
+            return vec![Kernel::one("one step", sums(Operand::Input(0), x, Operand::Output(0), y, rows.w, self.scale))];
+        }
+        let part = Layout::contiguous(TensorType::f32(rows.with_hw(1, parts)));
+        let dispatches = vec![
+            sums(Operand::Input(0), x, Operand::Scratch(0), part, block, 1.0),
+            sums(Operand::Scratch(0), part, Operand::Output(0), y, parts, self.scale),
+        ];
+        vec![Kernel { label: "two steps".to_owned(), dispatches, scratch: vec![Layout::bytes(part.ty, Packing::Channels)] }]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Adds `block` positions after the other of each image, and multiplies by `scale`.
+fn sums(x: Operand, from: Layout, y: Operand, to: Layout, block: usize, scale: f32) -> Dispatch {
+    let (xs, ys) = (from.ty.shape, to.ty.shape);
+    Dispatch::new("channel_sum")
+        .bind("x", x)
+        .bind("y", y)
+        .param("parts", ys.positions())
+        .param("c4", ys.c4())
+        .param("positions", xs.h * xs.w)
+        .param("parts_per_image", ys.h * ys.w)
+        .param("block", block)
+        .param("scale", scale)
+        .param("x_pitch", from.pitch)
+        .param("x_offset", from.offset)
+        .param("y_pitch", to.pitch)
+        .param("y_offset", to.offset)
+        .threads(ys.positions() * ys.c4())
+}
+
+fn add(sum: &mut [f32], x: &[f32]) {
+    sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+}

@@ -1,0 +1,107 @@
+//! The gradient of bilinear resizing: each source pixel gathers from the output pixels that read it.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, Resize, bilinear, expect_f32};
+use crate::error::{Result, error};
+use crate::tensor::{Shape, Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// `dx` `[N, h, w, C]` of `dy`, the gradient of what `resize` gives for a source of `size` `(h, w)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResizeGrad {
+    /// The forward operation.
+    pub resize: Resize,
+    /// Height and width of its source.
+    pub size: (usize, usize),
+}
+
+impl ResizeGrad {
+    fn grid(&self, c: usize) -> bilinear::Grid {
+        let from = Shape::new(1, self.size.0, self.size.1, c);
+        bilinear::Grid::new(from, (self.resize.h, self.resize.w), self.resize.align_corners, self.resize.window)
+    }
+}
+
+/// For each source coordinate, the outputs that read it and with which weight, in order.
+fn readers(taps: &[bilinear::Tap], size: usize) -> Vec<Vec<(usize, f32)>> {
+    let mut readers = vec![Vec::new(); size];
+    for (d, tap) in taps.iter().enumerate() {
+        if tap.lo == tap.hi {
+            readers[tap.lo].push((d, 1.0));
+        } else {
+            readers[tap.lo].push((d, 1.0 - tap.weight));
+            readers[tap.hi].push((d, tap.weight));
+        }
+    }
+    readers
+}
+
+impl Op for ResizeGrad {
+    fn name(&self) -> &'static str {
+        "resize_grad"
+    }
+
+    fn attributes(&self) -> String {
+        format!("{} from {}x{}", self.resize.attributes(), self.size.0, self.size.1)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        let dy = inputs[0].shape;
+        let x = dy.with_hw(self.size.0, self.size.1);
+        let expected = bilinear::infer(TensorType::f32(x), (self.resize.h, self.resize.w), self.resize.window)?;
+        match expected == dy {
+            true => Ok(vec![TensorType::f32(x)]),
+            false => Err(error!(Graph, "expected a gradient of shape {expected}, got {dy}")),
+        }
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (dy, from) = (inputs[0].f32(), inputs[0].shape());
+        let ((h, w), c) = (self.size, from.c);
+        let grid = self.grid(c);
+        let (rows, columns) = (readers(&grid.y.taps(from.h), h), readers(&grid.x.taps(from.w), w));
+        outputs[0].f32_mut().par_chunks_mut(w * c).enumerate().for_each(|(line, dx)| {
+            let (image, iy) = (line / h, line % h);
+            for (dx, columns) in dx.chunks_exact_mut(c).zip(&columns) {
+                dx.fill(0.0);
+                for &(oy, wy) in &rows[iy] {
+                    for &(ox, wx) in columns {
+                        let dy = &dy[from.index(image, oy, ox, 0)..][..c];
+                        dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += wy * wx * dy);
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (dy, dx) = (cx.inputs[0], cx.outputs[0]);
+        let (from, to) = (dy.ty.shape, dx.ty.shape);
+        let grid = self.grid(to.c);
+        if !grid.fits_u32() {
+            return Vec::new();
+        }
+        let dispatch = Dispatch::new("resize_grad")
+            .read("dy", 0)
+            .write("dx", 0)
+            .param("pixels", to.positions())
+            .param("c4", to.c4())
+            .param("h", to.h)
+            .param("w", to.w)
+            .param("h_dy", from.h)
+            .param("w_dy", from.w)
+            .param("dy_pitch", dy.pitch)
+            .param("dy_offset", dy.offset)
+            .param("dx_pitch", dx.pitch)
+            .param("dx_offset", dx.offset)
+            .threads(to.positions() * to.c4());
+        vec![Kernel::one("gather", grid.params(dispatch))]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
