@@ -109,3 +109,48 @@ fn reads_padding(conv: &Conv2d, cx: &KernelContext) -> bool {
     past(y.h, conv.stride.0, w.n, conv.dilation.0, conv.padding.top, x.h)
         || past(y.w, conv.stride.1, w.h, conv.dilation.1, conv.padding.left, x.w)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::kernel::{Caps, Layout};
+    use crate::ops::{Op, Padding};
+    use crate::tensor::TensorType;
+
+    /// Labels for a convolution that keeps the map's size, in order.
+    fn labels(caps: &Caps, side: usize, c_in: usize, kernel: usize, c_out: usize) -> Vec<String> {
+        let conv = Conv2d { padding: Padding::same(kernel, 1), ..Conv2d::default() };
+        let types = [Shape::new(1, side, side, c_in), Shape::new(kernel, kernel, c_in, c_out)].map(TensorType::f32);
+        let outputs: Vec<Layout> = conv.infer(&types).unwrap().into_iter().map(Layout::contiguous).collect();
+        let kernels = list(&conv, &KernelContext { inputs: &types.map(Layout::contiguous), outputs: &outputs, caps });
+        kernels.into_iter().map(|k| k.label).collect()
+    }
+
+    #[test]
+    fn gpus_take_tiles_that_fill_them_and_processors_registers() {
+        let desktop = Caps { subgroup: Some((32, 32)), ..Caps::PORTABLE };
+        for caps in [&Caps::PORTABLE, &desktop] {
+            // The decoder, the middle of a backbone, the pooled branch.
+            assert_eq!(labels(caps, 129, 304, 3, 256)[0], "workgroup 128x128x16");
+            assert_eq!(labels(caps, 33, 256, 3, 256)[0], "workgroup 64x64x16");
+            assert_eq!(labels(caps, 1, 2048, 1, 256)[0], "workgroup 32x32x32");
+            // A picture's three channels are a quarter of a step.
+            assert!(!labels(caps, 257, 3, 3, 32)[0].starts_with("workgroup"));
+        }
+        let lavapipe = Caps { software: true, subgroup: Some((8, 8)), ..Caps::PORTABLE };
+        assert_eq!(labels(&lavapipe, 33, 1280, 1, 256)[0], "subgroup 6x32");
+        assert_eq!(labels(&lavapipe, 33, 256, 3, 256)[0], "subgroup 6x32 window");
+        assert_eq!(labels(&Caps { subgroup: None, ..lavapipe }, 33, 1280, 1, 256)[0], "register 8x16");
+    }
+
+    #[test]
+    fn lanes_of_a_gpu_hold_few_accumulators() {
+        for size in [32, 64] {
+            let caps = Caps { subgroup: Some((size, size)), ..Caps::PORTABLE };
+            let all = labels(&caps, 33, 256, 3, 256);
+            let crowded = ["subgroup 6x32", "subgroup 8x32", "subgroup 4x64"];
+            assert!(!all.iter().any(|l| crowded.iter().any(|c| l.starts_with(c))), "{all:?}");
+            assert_eq!(all.iter().any(|l| l == "subgroup 4x32"), size == 32, "{all:?}");
+        }
+    }
+}
