@@ -42,6 +42,11 @@ fn shader_error(variant: &Variant, message: String) -> Error {
     Error::new(ErrorKind::Shader, message).at(format!("shader {variant}"))
 }
 
+/// An error's text without the colours that wesl puts into it whether or not they go to a terminal.
+fn plain(e: &wesl::Error) -> String {
+    anstream::adapter::strip_str(&e.to_string()).to_string()
+}
+
 /// The WGSL text of a variant.
 pub fn assemble(variant: &Variant) -> Result<String> {
     let mut files = Vec::new();
@@ -69,7 +74,7 @@ pub fn assemble(variant: &Variant) -> Result<String> {
     for feature in &variant.features {
         compiler.set_feature(feature, true);
     }
-    let mut compiled = compiler.compile(&root).map_err(|e| shader_error(variant, e.to_string()))?;
+    let mut compiled = compiler.compile(&root).map_err(|e| shader_error(variant, plain(&e)))?;
     unroll(&mut compiled.syntax, variant)?;
     Ok(compiled.to_string())
 }

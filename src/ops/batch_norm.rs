@@ -1,9 +1,9 @@
 //! Batch normalisation of a trained network: fixed statistics, so it is one multiplication and one addition for each channel.
 
-use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, expect_f32};
+use super::kernel::{Dispatch, Kernel, KernelContext, Layout};
+use super::{BatchNormGrad, Op, expect_f32};
 use crate::error::{Result, error};
-use crate::graph::{Scope, ValueId};
+use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 use std::any::Any;
@@ -63,14 +63,33 @@ impl Op for BatchNorm {
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let (x, y) = (cx.inputs[0], cx.outputs[0]);
+        let dispatch = self.dispatch(cx.inputs[0], cx.outputs[0]).read("mean", 3).read("variance", 4);
+        vec![Kernel::one("plain", dispatch)]
+    }
+
+    fn gradient(&self, backward: &mut Backward) -> Result<()> {
+        if backward.wants(3) || backward.wants(4) {
+            return Err(error!(Graph, "fixed statistics have no gradient"));
+        }
+        let inputs = [backward.dy(), backward.input(0), backward.input(1), backward.input(3), backward.input(4)];
+        let gradients = backward.ops("x", BatchNormGrad { eps: self.eps, frozen: true }, &inputs)?;
+        (0..3).for_each(|i| backward.give(i, gradients[i]));
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl BatchNorm {
+    /// The shader, with all bound but `mean` and `variance`.
+    pub(super) fn dispatch(&self, x: Layout, y: Layout) -> Dispatch {
         let shape = y.ty.shape;
-        let dispatch = Dispatch::new("batch_norm")
+        Dispatch::new("batch_norm")
             .read("x", 0)
             .read("weight", 1)
             .read("bias", 2)
-            .read("mean", 3)
-            .read("variance", 4)
             .write("y", 0)
             .param("pixels", shape.positions())
             .param("c4", shape.c4())
@@ -79,12 +98,7 @@ impl Op for BatchNorm {
             .param("y_pitch", y.pitch)
             .param("y_offset", y.offset)
             .param("eps", self.eps)
-            .threads(shape.positions() * shape.c4());
-        vec![Kernel::one("plain", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
+            .threads(shape.positions() * shape.c4())
     }
 }
 

@@ -20,7 +20,7 @@ pub struct ChannelSum {
 }
 
 /// Positions that are added one after the other: about the square root of all, so that both levels are equally long.
-fn block(positions: usize) -> usize {
+pub(super) fn block(positions: usize) -> usize {
     positions.isqrt().max(16)
 }
 
@@ -54,15 +54,9 @@ impl Op for ChannelSum {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let rows = self.rows(inputs[0].shape());
         let (positions, c) = (rows.w, rows.c);
-        let block = block(positions) * c;
         for (x, y) in inputs[0].f32().chunks_exact(positions * c).zip(outputs[0].f32_mut().chunks_exact_mut(c)) {
-            let mut parts = vec![0.0; (positions * c).div_ceil(block) * c];
-            parts.par_chunks_exact_mut(c).zip(x.par_chunks(block)).for_each(|(part, x)| {
-                x.chunks_exact(c).for_each(|x| add(part, x));
-            });
-            y.fill(0.0);
-            parts.chunks_exact(c).for_each(|part| add(y, part));
-            y.iter_mut().for_each(|y| *y *= self.scale);
+            let sums = sum_positions(positions, c, |p, sum| add(sum, &x[p * c..][..c]));
+            y.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum * self.scale);
         }
         Ok(())
     }
@@ -89,8 +83,31 @@ impl Op for ChannelSum {
     }
 }
 
+/// `values` sums over the positions: `each` adds what a position gives. In parallel, and always in the same order.
+pub(super) fn sum_positions(positions: usize, values: usize, each: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let block = block(positions);
+    let mut parts = vec![0.0; positions.div_ceil(block) * values];
+    parts.par_chunks_exact_mut(values).enumerate().for_each(|(i, part)| {
+        (i * block..positions.min((i + 1) * block)).for_each(|p| each(p, part));
+    });
+    let mut sums = vec![0.0; values];
+    parts.chunks_exact(values).for_each(|part| add(&mut sums, part));
+    sums
+}
+
+/// Blocks that [`partial`] sums are made of, for so many positions.
+pub(super) fn blocks(positions: usize) -> usize {
+    positions.div_ceil(block(positions))
+}
+
+/// How a shader that makes partial sums of its own divides the positions: adds the members `positions`, `block` and `parts`.
+pub(super) fn partial(dispatch: Dispatch, positions: usize) -> Dispatch {
+    let parts = blocks(positions);
+    dispatch.param("positions", positions).param("block", block(positions)).param("parts", parts)
+}
+
 /// Adds `block` positions after the other of each image, and multiplies by `scale`.
-fn sums(x: Operand, from: Layout, y: Operand, to: Layout, block: usize, scale: f32) -> Dispatch {
+pub(super) fn sums(x: Operand, from: Layout, y: Operand, to: Layout, block: usize, scale: f32) -> Dispatch {
     let (xs, ys) = (from.ty.shape, to.ty.shape);
     Dispatch::new("channel_sum")
         .bind("x", x)
@@ -108,6 +125,6 @@ fn sums(x: Operand, from: Layout, y: Operand, to: Layout, block: usize, scale: f
         .threads(ys.positions() * ys.c4())
 }
 
-fn add(sum: &mut [f32], x: &[f32]) {
+pub(super) fn add(sum: &mut [f32], x: &[f32]) {
     sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
 }

@@ -1,5 +1,7 @@
 //! Gradients: every operation's rule against finite differences of a double-precision oracle, on both executors.
 
+mod loss;
+mod norm;
 #[path = "../ops_oracle/oracle.rs"]
 #[allow(dead_code)]
 mod oracle;

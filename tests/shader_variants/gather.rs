@@ -10,8 +10,8 @@ use atrous::models::{
 };
 use atrous::ops::kernel::{Caps, KernelContext, Layout, Variant};
 use atrous::ops::{
-    Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, GlobalAvgPool, MaxPool, Mul, Op, Padding,
-    Preprocess, Resize, Softmax, UpsampleArgmax,
+    Activate, Activation, Add, Argmax, AvgPool, BatchNorm, BatchNormTrain, Concat, Conv2d, CrossEntropy, Denominator, Dropout,
+    DropoutTrain, GlobalAvgPool, MaxPool, Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
 };
 use atrous::plan::Plan;
 use atrous::tune::multiply_add;
@@ -174,6 +174,18 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
             }
         }
     }
+    call(Arc::new(BatchNormTrain { eps: 1e-5 }), &[x, Shape::vector(24), Shape::vector(24)]);
+    let labels = TensorType::u32(x.with_c(1));
+    for (smoothing, weighted) in [(0.0, false), (0.1, false), (0.0, true), (0.1, true)] {
+        for denominator in [Denominator::Weights, Denominator::Pixels] {
+            let op = CrossEntropy { ignore: 255, smoothing, weighted, denominator };
+            let mut inputs = vec![TensorType::f32(x), labels];
+            inputs.extend(weighted.then(|| TensorType::f32(Shape::vector(24))));
+            all.push((Arc::new(op), inputs));
+        }
+    }
+    let step = TensorType::u32(Shape::vector(1));
+    all.push((Arc::new(DropoutTrain { p: 0.1, key: 1 }), vec![TensorType::f32(x), step]));
     let preprocess = Preprocess { h: 33, w: 40, scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.5; 3] };
     all.push((Arc::new(preprocess), vec![TensorType::u8(Shape::new(1, 30, 40, 3))]));
     all

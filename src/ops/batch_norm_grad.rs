@@ -1,0 +1,119 @@
+//! The gradients of batch normalisation, with the statistics of the batch or with fixed ones.
+
+use super::channel_sum::{blocks, partial, sum_positions, sums};
+use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
+use super::{BatchNorm, Op, Packing, expect_f32};
+use crate::error::{Result, error};
+use crate::tensor::{Shape, Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// `[dy, x, weight, mean, variance]` to `[dx, dweight, dbias]`. With `z = (x - mean) / sqrt(variance + eps)` and sums over all `n`
+/// positions of the batch, `dbias = sum(dy)`, `dweight = sum(dy * z)`, and
+/// `dx = weight / sqrt(variance + eps) * (dy - (dbias + z * dweight) / n)`; fixed statistics lack the term divided by `n`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchNormGrad {
+    /// Added to the variance; positive.
+    pub eps: f32,
+    /// Whether mean and variance are fixed, and not those of the batch.
+    pub frozen: bool,
+}
+
+impl Op for BatchNormGrad {
+    fn name(&self) -> &'static str {
+        "batch_norm_grad"
+    }
+
+    fn attributes(&self) -> String {
+        format!("eps {:e}{}", self.eps, if self.frozen { " frozen" } else { "" })
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 5)?;
+        let vector = TensorType::f32(Shape::vector(inputs[1].shape.c));
+        BatchNorm { eps: self.eps }.infer(&[inputs[1], inputs[2], vector, inputs[3], inputs[4]])?;
+        match inputs[0] == inputs[1] {
+            true => Ok(vec![inputs[1], vector, vector]),
+            false => Err(error!(Graph, "expected a gradient of shape {}, got {}", inputs[1].shape, inputs[0].shape)),
+        }
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (dy, x, shape) = (inputs[0].f32(), inputs[1].f32(), inputs[1].shape());
+        let (positions, c) = (shape.positions(), shape.c);
+        let (weight, mean, variance) = (inputs[2].f32(), inputs[3].f32(), inputs[4].f32());
+        let inverse: Vec<f32> = variance.iter().map(|v| 1.0 / (v + self.eps).sqrt()).collect();
+        let both = sum_positions(positions, 2 * c, |p, sum| {
+            let (dweight, dbias) = sum.split_at_mut(c);
+            let (dy, x) = (&dy[p * c..][..c], &x[p * c..][..c]);
+            for i in 0..c {
+                dweight[i] += dy[i] * ((x[i] - mean[i]) * inverse[i]);
+                dbias[i] += dy[i];
+            }
+        });
+        let (dweight, dbias) = both.split_at(c);
+        outputs[1].f32_mut().copy_from_slice(dweight);
+        outputs[2].f32_mut().copy_from_slice(dbias);
+        let share = if self.frozen { 0.0 } else { 1.0 / positions as f32 };
+        let row = shape.w * c;
+        outputs[0].f32_mut().par_chunks_mut(row).zip(dy.par_chunks(row)).zip(x.par_chunks(row)).for_each(|((dx, dy), x)| {
+            let pixels = dx.chunks_exact_mut(c).zip(dy.chunks_exact(c)).zip(x.chunks_exact(c));
+            for ((dx, dy), x) in pixels {
+                for i in 0..c {
+                    let z = (x[i] - mean[i]) * inverse[i];
+                    dx[i] = weight[i] * inverse[i] * (dy[i] - (dbias[i] + z * dweight[i]) * share);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (dy, x, dx) = (cx.inputs[0], cx.inputs[1], cx.outputs[0]);
+        let shape = x.ty.shape;
+        let (positions, c4) = (shape.positions(), shape.c4());
+        let parts = blocks(positions);
+        let common = |shader| {
+            Dispatch::new(shader)
+                .read("dy", 0)
+                .read("x", 1)
+                .read("mean", 3)
+                .read("variance", 4)
+                .param("c4", c4)
+                .param("dy_pitch", dy.pitch)
+                .param("dy_offset", dy.offset)
+                .param("x_pitch", x.pitch)
+                .param("x_offset", x.offset)
+                .param("eps", self.eps)
+        };
+        let first = partial(common("batch_norm_grad_sums"), positions).bind("sums", Operand::Scratch(0)).threads(parts * c4);
+        // A position of the scratch holds the parts of dweight, then those of dbias.
+        let part = |offset: usize| Layout {
+            ty: TensorType::f32(Shape::new(1, 1, parts, shape.c)),
+            pitch: 2 * c4 as u32,
+            offset: offset as u32,
+        };
+        let apply = common("batch_norm_grad")
+            .read("weight", 2)
+            .bind("dweight", Operand::Output(1))
+            .bind("dbias", Operand::Output(2))
+            .write("dx", 0)
+            .param("pixels", positions)
+            .param("dx_pitch", dx.pitch)
+            .param("dx_offset", dx.offset)
+            .param("share", if self.frozen { 0.0 } else { 1.0 / positions as f32 })
+            .threads(positions * c4);
+        let dispatches = vec![
+            first,
+            sums(Operand::Scratch(0), part(0), Operand::Output(1), cx.outputs[1], parts, 1.0),
+            sums(Operand::Scratch(0), part(c4), Operand::Output(2), cx.outputs[2], parts, 1.0),
+            apply,
+        ];
+        let scratch = TensorType::f32(Shape::new(1, 1, parts, 8 * c4));
+        vec![Kernel { label: "two passes".to_owned(), dispatches, scratch: vec![Layout::bytes(scratch, Packing::Channels)] }]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

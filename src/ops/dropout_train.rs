@@ -1,0 +1,101 @@
+//! Dropout that drops: in training, with a generator that counts instead of keeping a state.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, expect_f32};
+use crate::error::{Result, error};
+use crate::graph::Backward;
+use crate::tensor::{Shape, Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// `[x, step]` to `x / (1 - p)` where the generator keeps an element and 0 where it does not. `step` is u32 `[1, 1, 1, 1]`.
+///
+/// Whether an element is kept depends on `key`, `step` and its number in `[N, H, W, C]` order and on nothing else, so the gradient finds the
+/// same ones without storing them, and a run can be repeated from any step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DropoutTrain {
+    /// The share of values that is replaced by zero.
+    pub p: f32,
+    /// Tells the dropouts of a network, and runs of different seeds, apart.
+    pub key: u32,
+}
+
+/// A bijective hash of 32 bits (C. Wellons's `lowbias32`). The shader has the same.
+fn hash(x: u32) -> u32 {
+    let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+    let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+    x ^ (x >> 16)
+}
+
+impl DropoutTrain {
+    /// Hashes below this are dropped.
+    fn threshold(self) -> u32 {
+        (f64::from(self.p) * 4_294_967_296.0) as u32
+    }
+}
+
+impl Op for DropoutTrain {
+    fn name(&self) -> &'static str {
+        "dropout_train"
+    }
+
+    fn attributes(&self) -> String {
+        format!("p {}", self.p)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        if inputs.len() != 2 {
+            return Err(error!(Graph, "takes 2 inputs, got {}", inputs.len()));
+        }
+        expect_f32(&inputs[..1], 1)?;
+        if inputs[1] != TensorType::u32(Shape::vector(1)) {
+            return Err(error!(Graph, "expected the step as u32 [1, 1, 1, 1], got {:?} {}", inputs[1].dtype, inputs[1].shape));
+        }
+        if !(0.0..1.0).contains(&self.p) {
+            return Err(error!(Graph, "the share of dropped values must be at least 0 and below 1, got {}", self.p));
+        }
+        Ok(vec![inputs[0]])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let salt = hash(inputs[1].u32()[0] ^ hash(self.key));
+        let (threshold, scale) = (self.threshold(), 1.0 / (1.0 - self.p));
+        let (x, y) = (inputs[0].f32(), outputs[0].f32_mut());
+        y.par_iter_mut().with_min_len(1 << 14).zip(x).enumerate().for_each(|(i, (y, x))| {
+            // The number wraps for tensors of more than 2^32 elements, on both executors.
+            *y = if hash(i as u32 ^ salt) < threshold { 0.0 } else { x * scale };
+        });
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (x, y) = (cx.inputs[0], cx.outputs[0]);
+        let shape = y.ty.shape;
+        let dispatch = Dispatch::new("dropout_train")
+            .read("x", 0)
+            .read("step", 1)
+            .write("y", 0)
+            .param("pixels", shape.positions())
+            .param("channels", shape.c)
+            .param("c4", shape.c4())
+            .param("key", self.key)
+            .param("threshold", self.threshold())
+            .param("scale", 1.0 / (1.0 - self.p))
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .param("y_pitch", y.pitch)
+            .param("y_offset", y.offset)
+            .threads(shape.positions() * shape.c4());
+        vec![Kernel::one("plain", dispatch)]
+    }
+
+    fn gradient(&self, backward: &mut Backward) -> Result<()> {
+        let dx = backward.op("x", *self, &[backward.dy(), backward.input(1)])?;
+        backward.give(0, dx);
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
