@@ -129,3 +129,35 @@ pub fn table_path(adapter: &AdapterSummary) -> Option<PathBuf> {
     Header::of(adapter).hash(&mut hasher);
     Some(cache.join(format!("tune-{:016x}.json", hasher.finish())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::kernel::Caps;
+
+    fn adapter() -> AdapterSummary {
+        let text = |t: &str| t.to_owned();
+        let (name, backend, kind, driver) = (text("a"), text("vulkan"), text("other"), text("1"));
+        AdapterSummary { index: 0, name, backend, kind, driver, caps: Caps::PORTABLE }
+    }
+
+    #[test]
+    fn writers_at_the_same_time_lose_no_choice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tune.json");
+        const WRITERS: usize = 8;
+        const CHOICES: usize = 12;
+        // A lock belongs to an open file, so threads with tables of their own are to each other as processes are.
+        std::thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let mut table = Table::open(&adapter(), Some(path.clone()));
+                scope.spawn(move || {
+                    for i in 0..CHOICES {
+                        table.insert(format!("{writer} {i}"), Choice { kernel: "k".to_owned(), microseconds: 1.0 });
+                    }
+                });
+            }
+        });
+        assert_eq!(Table::open(&adapter(), Some(path)).content.choices.len(), WRITERS * CHOICES);
+    }
+}
