@@ -20,7 +20,7 @@ mod rate;
 mod stage;
 mod table;
 
-pub use rate::{multiply_add, multiply_add_rate};
+pub use rate::{CHAINS, multiply_add, multiply_add_rate};
 pub use stage::{Candidate, Stage};
 pub use table::table_path;
 

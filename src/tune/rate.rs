@@ -9,7 +9,7 @@ use crate::ops::product;
 use std::time::{Duration, Instant};
 
 /// Numbers of independent chains of `vec4`s in a thread: few may not hide the latency of an addition, many may not fit the registers.
-const CHAINS: [u32; 3] = [8, 12, 16];
+pub const CHAINS: [u32; 5] = [2, 3, 4, 8, 16];
 /// Multiply-adds in a chain.
 const ROUNDS: u32 = 512;
 /// Measurements, of which the fastest tells what is possible.

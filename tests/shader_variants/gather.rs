@@ -14,7 +14,7 @@ use atrous::ops::{
     DropoutTrain, GlobalAvgPool, MaxPool, Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
 };
 use atrous::plan::Plan;
-use atrous::tune::multiply_add;
+use atrous::tune::{CHAINS, multiply_add};
 use atrous::{Shape, TensorType, passes};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub fn variants(caps: &Caps) -> BTreeSet<Variant> {
         add(&mut all, op.as_ref(), &layouts(inputs), &layouts(outputs), caps);
     }
     // The one shader that is no operation's: the measurement of what a device can do at most.
-    all.extend([8, 12, 16].map(|chains| multiply_add(1 << 12, chains).variant));
+    all.extend(CHAINS.map(|chains| multiply_add(1 << 12, chains).variant));
     all
 }
 
