@@ -43,7 +43,7 @@ pub use binary::{Add, Mul};
 pub use channel_sum::ChannelSum;
 pub use concat::Concat;
 pub(crate) use conv2d::product;
-pub use conv2d::{Conv2d, Padding};
+pub use conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Padding};
 pub use cross_entropy::{CrossEntropy, Denominator};
 pub use dropout::Dropout;
 pub use dropout_train::DropoutTrain;

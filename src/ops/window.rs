@@ -53,6 +53,13 @@ impl Axis {
         })
     }
 
+    /// The windows, of `count`, of which a tap reads one of `positions`.
+    pub(super) fn windows(&self, tap: usize, positions: Range<usize>, count: usize) -> Range<usize> {
+        let before = |position: usize| (position + self.before).saturating_sub(tap * self.dilation).div_ceil(self.stride);
+        let end = before(positions.end).min(count);
+        before(positions.start).min(end)..end
+    }
+
     /// Taps of window `i` that lie in the picture or its padding. What a last window of `ceil_mode` has beyond does not count.
     pub(super) fn counted(&self, i: usize) -> usize {
         let inside = (self.size + self.before + self.after).saturating_sub(i * self.stride);
@@ -204,6 +211,21 @@ mod tests {
                 let taps = a.taps(i);
                 assert_eq!(taps.clone().collect::<Vec<_>>(), expected, "{a:?} window {i}");
                 assert!(taps.clone().all(|t| a.position(i, t) < a.size));
+            }
+        }
+    }
+
+    #[test]
+    fn windows_of_a_tap_are_those_that_read_the_positions() {
+        for a in [axis(7, 3, 2, 2, 2, 1), axis(1, 3, 2, 1, 1, 1), axis(9, 4, 3, 1, 0, 3), axis(5, 2, 1, 9, 6, 6)] {
+            let count = a.count(false);
+            for tap in 0..a.kernel {
+                for (from, to) in (0..=a.size).flat_map(|to| (0..=to).map(move |from| (from, to))) {
+                    let reads = |i: &usize| (a.before + from..a.before + to).contains(&(i * a.stride + tap * a.dilation));
+                    let expected: Vec<usize> = (0..count).filter(reads).collect();
+                    let got: Vec<usize> = a.windows(tap, from..to, count).collect();
+                    assert_eq!(got, expected, "{a:?} tap {tap} of {from}..{to}");
+                }
             }
         }
     }

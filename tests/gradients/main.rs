@@ -1,5 +1,6 @@
 //! Gradients: every operation's rule against finite differences of a double-precision oracle, on both executors.
 
+mod conv;
 mod loss;
 mod norm;
 #[path = "../ops_oracle/oracle.rs"]

@@ -2,6 +2,7 @@
 //!
 //! The split into blocks depends on the shapes alone, never on the number of threads, so the same input gives the same bits.
 
+use super::product::product;
 use super::{Conv2d, multiply};
 use crate::tensor::{Shape, Tensor};
 use rayon::prelude::*;
@@ -209,36 +210,5 @@ impl Call<'_> {
                 other => y.iter_mut().for_each(|y| *y = other.apply(*y)),
             }
         }
-    }
-}
-
-/// `out[m, n] = a[m, k] * b[k, n]`, all row-major.
-pub(crate) fn product(out: &mut [f32], a: &[f32], b: &[f32], (m, k, n): (usize, usize, usize)) {
-    assert!(out.len() == m * n && a.len() == m * k && b.len() == k * n, "invariant: slices match the product's extent");
-    let stride = |v: usize| v as isize;
-    // SAFETY: the three slices hold exactly m*n, m*k and k*n floats (asserted above), which is what the strides reach; `out`
-    // is borrowed mutably, so it overlaps neither of the others.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            stride(n),
-            false,
-            a.as_ptr(),
-            1,
-            stride(k),
-            b.as_ptr(),
-            1,
-            stride(n),
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
     }
 }

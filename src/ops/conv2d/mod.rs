@@ -4,15 +4,24 @@
 //! batch norm folds into `w` and `bias`, a following addition becomes `residual`, a following activation `activation`.
 
 mod cpu;
+mod gradient;
+mod input_grad;
+mod input_grad_cpu;
 mod kernels;
 mod multiply;
+mod product;
+mod weight_grad;
+mod weight_grad_cpu;
 
-pub(crate) use cpu::product;
+pub use input_grad::Conv2dInputGrad;
+pub(crate) use product::product;
+pub use weight_grad::Conv2dWeightGrad;
 
 use super::kernel::{Kernel, KernelContext};
+use super::window::Axis;
 use super::{Activation, Cost, Op, Packing, bytes, expect_f32};
 use crate::error::{Result, error};
-use crate::graph::{Scope, ValueId};
+use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Shape, Tensor, TensorType};
 use std::any::Any;
 
@@ -108,6 +117,21 @@ impl Conv2d {
         (w.n, w.h, self.stride, self.padding, self.groups) == (1, 1, (1, 1), Padding::default(), 1)
     }
 
+    /// The same without bias, residual and activation.
+    fn plain(&self) -> Self {
+        Self { bias: false, residual: false, activation: Activation::Identity, ..*self }
+    }
+
+    /// Which rows and which columns of the input the outputs see.
+    fn axes(&self, x: Shape, kernel: (usize, usize)) -> (Axis, Axis) {
+        let p = self.padding;
+        let axis = |size, kernel, stride, dilation, before, after| Axis { size, kernel, stride, dilation, before, after };
+        (
+            axis(x.h, kernel.0, self.stride.0, self.dilation.0, p.top, p.bottom),
+            axis(x.w, kernel.1, self.stride.1, self.dilation.1, p.left, p.right),
+        )
+    }
+
     fn output_shape(&self, x: Shape, w: Shape) -> Result<Shape> {
         if self.stride.0 == 0 || self.stride.1 == 0 || self.dilation.0 == 0 || self.dilation.1 == 0 || self.groups == 0 {
             return Err(error!(Graph, "stride, dilation and groups start at 1, got {self:?}"));
@@ -186,6 +210,10 @@ impl Op for Conv2d {
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         kernels::list(self, cx)
+    }
+
+    fn gradient(&self, backward: &mut Backward) -> Result<()> {
+        gradient::rule(self, backward)
     }
 
     fn packing(&self, index: usize) -> Packing {

@@ -1,0 +1,126 @@
+//! The gradient of a convolution's input on the processor: for each tap a product with the transposed weights, whose rows are added to the
+//! pixels that the tap reads. Plain loops for depthwise and groups.
+//!
+//! As in the forward pass, the split into blocks depends on the shapes alone.
+
+use super::product::{View, of_views};
+use super::{Conv2d, multiply};
+use crate::ops::window::Axis;
+use crate::tensor::{Shape, Tensor};
+use rayon::prelude::*;
+
+/// Floats of a block of the gradient: small enough to stay in the second-level cache.
+const BLOCK: usize = 1 << 16;
+/// Pixels of a block at least, whatever they take: each block reads the whole kernel.
+const PIXELS: usize = 128;
+
+pub(super) fn run(conv: &Conv2d, dy: &Tensor, w: &Tensor, dx: &mut Tensor) {
+    let (xs, ws) = (dx.shape(), w.shape());
+    let (rows, columns) = conv.axes(xs, (ws.n, ws.h));
+    let call = Call { conv, rows, columns, dy: dy.f32(), ys: dy.shape(), w: w.f32(), ws, xs };
+    let row = xs.w * xs.c;
+    let wanted = (BLOCK / row.max(1)).max(PIXELS.div_ceil(xs.w.max(1)));
+    // At least four blocks where there are four lines, so that every core has work on small maps.
+    let lines = wanted.clamp(1, (xs.n * xs.h).div_ceil(4).max(1)).min(xs.h);
+    let images = dx.f32_mut().par_chunks_mut(row * xs.h).enumerate();
+    let blocks = images.flat_map(|(image, dx)| dx.par_chunks_mut(row * lines).enumerate().map(move |(b, dx)| (image, b, dx)));
+    blocks.for_each(|(image, block, dx)| {
+        let first = block * lines;
+        if conv.groups == 1 {
+            call.products(image, first, dx);
+        } else if conv.is_depthwise(xs, ws) {
+            call.depthwise(image, first, dx);
+        } else {
+            call.grouped(image, first, dx);
+        }
+    });
+}
+
+struct Call<'a> {
+    conv: &'a Conv2d,
+    rows: Axis,
+    columns: Axis,
+    dy: &'a [f32],
+    ys: Shape,
+    w: &'a [f32],
+    ws: Shape,
+    xs: Shape,
+}
+
+impl Call<'_> {
+    /// Rows of an image from `first` on.
+    fn products(&self, image: usize, first: usize, dx: &mut [f32]) {
+        let (xs, ws, ys) = (self.xs, self.ws, self.ys);
+        let row = xs.w * xs.c;
+        let end = first + dx.len() / row;
+        if self.conv.is_pointwise(ws) {
+            let m = dx.len() / xs.c;
+            let dy = &self.dy[ys.index(image, first, 0, 0)..][..m * ys.c];
+            of_views(dx, View::rows(dy, ys.c), View::transposed(self.w, ys.c), (m, ys.c, xs.c), false);
+            return;
+        }
+        dx.fill(0.0);
+        let mut shares = Vec::new();
+        for ky in 0..ws.n {
+            // The outputs that read these rows through a row of the kernel follow each other, whatever the stride.
+            let lines = self.rows.windows(ky, first..end, ys.h);
+            for kx in 0..ws.h {
+                let across = self.columns.windows(kx, 0..xs.w, ys.w);
+                if lines.is_empty() || across.is_empty() {
+                    continue;
+                }
+                let m = lines.len() * ys.w;
+                let dy = &self.dy[ys.index(image, lines.start, 0, 0)..][..m * ys.c];
+                let w = &self.w[ws.index(ky, kx, 0, 0)..][..xs.c * ys.c];
+                shares.resize(m * xs.c, 0.0);
+                of_views(&mut shares, View::rows(dy, ys.c), View::transposed(w, ys.c), (m, ys.c, xs.c), false);
+                for (oy, shares) in lines.clone().zip(shares.chunks_exact(ys.w * xs.c)) {
+                    let line = &mut dx[(self.rows.position(oy, ky) - first) * row..][..row];
+                    for ox in across.clone() {
+                        let pixel = &mut line[self.columns.position(ox, kx) * xs.c..][..xs.c];
+                        pixel.iter_mut().zip(&shares[ox * xs.c..][..xs.c]).for_each(|(sum, share)| *sum += share);
+                    }
+                }
+            }
+        }
+    }
+
+    fn depthwise(&self, image: usize, first: usize, dx: &mut [f32]) {
+        let (xs, ys) = (self.xs, self.ys);
+        let mut taps = Vec::new();
+        for (iy, line) in (first..).zip(dx.chunks_exact_mut(xs.w * xs.c)) {
+            for (ix, dx) in line.chunks_exact_mut(xs.c).enumerate() {
+                taps.clear();
+                for (oy, ky) in self.rows.readers(iy, ys.h) {
+                    for (ox, kx) in self.columns.readers(ix, ys.w) {
+                        let dy = &self.dy[ys.index(image, oy, ox, 0)..][..ys.c];
+                        taps.push((dy, &self.w[self.ws.index(ky, kx, 0, 0)..][..ys.c]));
+                    }
+                }
+                multiply::sum_of_products(dx, &taps);
+            }
+        }
+    }
+
+    fn grouped(&self, image: usize, first: usize, dx: &mut [f32]) {
+        let (xs, ws, ys) = (self.xs, self.ws, self.ys);
+        let (inputs, outputs) = (ws.w, ys.c / self.conv.groups);
+        dx.fill(0.0);
+        for (iy, line) in (first..).zip(dx.chunks_exact_mut(xs.w * xs.c)) {
+            for (ix, dx) in line.chunks_exact_mut(xs.c).enumerate() {
+                for (oy, ky) in self.rows.readers(iy, ys.h) {
+                    for (ox, kx) in self.columns.readers(ix, ys.w) {
+                        let dy = &self.dy[ys.index(image, oy, ox, 0)..][..ys.c];
+                        for (group, dx) in dx.chunks_exact_mut(inputs).enumerate() {
+                            let dy = &dy[group * outputs..][..outputs];
+                            for (ci, dx) in dx.iter_mut().enumerate() {
+                                let w = &self.w[ws.index(ky, kx, ci, group * outputs)..][..outputs];
+                                *dx += dy.iter().zip(w).map(|(dy, w)| dy * w).sum::<f32>();
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

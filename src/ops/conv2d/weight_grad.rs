@@ -1,0 +1,173 @@
+//! The gradient of a convolution by its weights: for each tap a sum over all positions of products of an input and an output channel.
+//!
+//! There are few weights and many positions, so the positions (lines of the output) are split into parts, which a second step adds in
+//! order. No atomics: the same numbers give the same bits.
+
+use super::{Conv2d, weight_grad_cpu};
+use crate::error::{Result, error};
+use crate::ops::kernel::{Caps, Dispatch, Kernel, KernelContext, Operand};
+use crate::ops::{Cost, Op, bytes, expect_f32};
+use crate::tensor::{Shape, Tensor, TensorType};
+use std::any::Any;
+
+/// `dw` `[kh, kw, C / groups, O]` from `[x, dy]`: the convolution's input `[N, H, W, C]`, and the gradient of its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conv2dWeightGrad {
+    /// The convolution. Its bias, residual and activation do not matter.
+    pub conv: Conv2d,
+    /// Rows and columns of the kernel.
+    pub kernel: (usize, usize),
+}
+
+/// `vec4`s of input and of output channels that a thread computes.
+#[derive(Debug, Clone, Copy)]
+struct Tile {
+    i: usize,
+    o: usize,
+}
+
+const TILES: [Tile; 5] =
+    [Tile { i: 2, o: 4 }, Tile { i: 2, o: 2 }, Tile { i: 1, o: 4 }, Tile { i: 4, o: 1 }, Tile { i: 1, o: 1 }];
+
+/// Largest buffer of partial sums.
+const MAX_SCRATCH: u64 = 64 << 20;
+
+impl Tile {
+    /// Threads for a tap, without splitting the positions.
+    fn threads(&self, c4_in: usize, c4_out: usize) -> usize {
+        c4_in.div_ceil(self.i) * c4_out.div_ceil(self.o)
+    }
+
+    /// What a position costs all the threads, in multiplications of a `vec4` with an addition.
+    fn cost(&self, c4_in: usize, c4_out: usize) -> usize {
+        // As for the forward pass in registers.
+        const LOAD: usize = 11;
+        self.threads(c4_in, c4_out) * (LOAD * (self.i + self.o) + 4 * self.i * self.o)
+    }
+}
+
+/// Lines of a part: so few that `threads` for each part keep the device busy, and so many that the parts fit the scratch buffer.
+fn lines_per_part(lines: usize, threads: usize, bytes: u64, caps: &Caps) -> usize {
+    let enough_threads: usize = if caps.software { 1 << 10 } else { 1 << 16 };
+    let fit = (MAX_SCRATCH.min(caps.max_binding) / bytes.max(1)).max(1);
+    let parts = enough_threads.div_ceil(threads).min(usize::try_from(fit).unwrap_or(usize::MAX)).min(lines);
+    lines.div_ceil(parts)
+}
+
+impl Conv2dWeightGrad {
+    fn weights_shape(&self, x: Shape, dy: Shape) -> Shape {
+        Shape::new(self.kernel.0, self.kernel.1, x.c / self.conv.groups.max(1), dy.c)
+    }
+
+    /// The kernel whose threads compute a tile; without, four output channels of one input channel of a group.
+    fn kernel(&self, cx: &KernelContext, tile: Option<Tile>) -> Kernel {
+        let (x, dy, dw) = (cx.inputs[0], cx.inputs[1], cx.outputs[0]);
+        let (xs, ys, ws) = (x.ty.shape, dy.ty.shape, dw.ty.shape);
+        let depthwise = self.conv.is_depthwise(xs, ws);
+        let (taps, lines) = (ws.n * ws.h, ys.n * ys.h);
+        let across = tile.map_or(ws.w * ys.c4(), |tile| tile.threads(xs.c4(), ys.c4()));
+        let size = taps * ws.w * ws.c4();
+        let per_part = lines_per_part(lines, taps * across, 16 * size as u64, cx.caps);
+        let parts = lines.div_ceil(per_part);
+        let alone = parts == 1;
+        let (to, pitch, offset) =
+            if alone { (Operand::Output(0), dw.pitch, dw.offset) } else { (Operand::Scratch(0), ws.c4() as u32, 0) };
+        let sums = Dispatch::new("conv2d/weight_grad")
+            .when("tiled", tile.is_some())
+            .when("depthwise", depthwise)
+            .constant("TILE_I", tile.map_or(1, |t| t.i as u32))
+            .constant("TILE_O", tile.map_or(1, |t| t.o as u32))
+            .read("x", 0)
+            .read("dy", 1)
+            .bind("to", to)
+            .param("h_in", xs.h)
+            .param("w_in", xs.w)
+            .param("h_out", ys.h)
+            .param("w_out", ys.w)
+            .param("c_in", xs.c)
+            .param("c_out", ys.c)
+            .param("rows", ws.w)
+            .param("c_out_group", ys.c / self.conv.groups)
+            .param("kh", ws.n)
+            .param("kw", ws.h)
+            .param("stride_y", self.conv.stride.0)
+            .param("stride_x", self.conv.stride.1)
+            .param("dilation_y", self.conv.dilation.0)
+            .param("dilation_x", self.conv.dilation.1)
+            .param("pad_top", self.conv.padding.top)
+            .param("pad_left", self.conv.padding.left)
+            .param("lines", lines)
+            .param("lines_per_part", per_part)
+            .param("parts", parts)
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .param("dy_pitch", dy.pitch)
+            .param("dy_offset", dy.offset)
+            .param("to_pitch", pitch)
+            .param("to_offset", offset)
+            .threads(parts * taps * across);
+        let label = match tile {
+            Some(tile) => format!("register {}x{}", 4 * tile.i, 4 * tile.o),
+            None => if depthwise { "depthwise" } else { "grouped" }.to_owned(),
+        };
+        if alone {
+            return Kernel::one(label, sums);
+        }
+        let add = Dispatch::new("conv2d/weight_grad_sum")
+            .bind("part", Operand::Scratch(0))
+            .write("dw", 0)
+            .param("pixels", taps * ws.w)
+            .param("c4", ws.c4())
+            .param("parts", parts)
+            .param("dw_pitch", dw.pitch)
+            .param("dw_offset", dw.offset)
+            .threads(size);
+        Kernel { label, dispatches: vec![sums, add], scratch: vec![16 * (size * parts) as u64] }
+    }
+}
+
+impl Op for Conv2dWeightGrad {
+    fn name(&self) -> &'static str {
+        "conv2d_weight_grad"
+    }
+
+    fn attributes(&self) -> String {
+        format!("{}x{} {}", self.kernel.0, self.kernel.1, self.conv.plain().attributes())
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 2)?;
+        let (x, dy) = (inputs[0].shape, inputs[1].shape);
+        let w = self.weights_shape(x, dy);
+        let expected = self.conv.output_shape(x, w)?;
+        match expected == dy {
+            true => Ok(vec![TensorType::f32(w)]),
+            false => Err(error!(Graph, "expected a gradient of shape {expected}, got {dy} (input {x}, kernel {w})")),
+        }
+    }
+
+    fn cost(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Cost {
+        let (dy, w) = (inputs[1].shape, outputs[0].shape);
+        Cost { multi_adds: dy.len() as u64 * (w.n * w.h * w.w) as u64, bytes: bytes(inputs) + bytes(outputs) }
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        weight_grad_cpu::run(&self.conv, inputs[0], inputs[1], &mut outputs[0]);
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        if self.conv.groups > 1 || self.conv.is_depthwise(cx.inputs[0].ty.shape, cx.outputs[0].ty.shape) {
+            return vec![self.kernel(cx, None)];
+        }
+        let (c4_in, c4_out) = (cx.inputs[0].ty.shape.c4(), cx.inputs[1].ty.shape.c4());
+        // A tile that does not fit once computes nothing that a smaller one would not.
+        let mut tiles: Vec<Tile> = TILES.into_iter().filter(|t| t.i <= c4_in && t.o <= c4_out).collect();
+        tiles.sort_by_key(|tile| tile.cost(c4_in, c4_out));
+        tiles.into_iter().map(|tile| self.kernel(cx, Some(tile))).collect()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

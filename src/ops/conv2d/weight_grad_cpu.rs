@@ -1,0 +1,165 @@
+//! The gradient of a convolution's weights on the processor: a product of the transposed im2col matrix and the output's gradient, block
+//! of lines after block of lines. Plain loops for depthwise and groups.
+//!
+//! Tasks are rows of the kernel, seen as a matrix `[kh * kw * C, O]`, and where those are few also parts of the lines; the parts are added
+//! in order. How it is split depends on the shapes alone.
+
+use super::Conv2d;
+use super::product::{View, of_views};
+use crate::ops::window::Axis;
+use crate::tensor::{Shape, Tensor};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Rows of the kernel's matrix of one task: each task reads the whole gradient, which pays off over many rows only.
+const ROWS: usize = 128;
+/// Floats of an im2col block.
+const BLOCK: usize = 1 << 15;
+/// Tasks that are worth having: a few for each core of a usual machine.
+const TASKS: usize = 16;
+
+pub(super) fn run(conv: &Conv2d, x: &Tensor, dy: &Tensor, dw: &mut Tensor) {
+    let (xs, ys, ws) = (x.shape(), dy.shape(), dw.shape());
+    let (rows, columns) = conv.axes(xs, (ws.n, ws.h));
+    let call = Call { conv, rows, columns, x: x.f32(), xs, dy: dy.f32(), ys, ws };
+    let lines = ys.n * ys.h;
+    let chunk = if conv.groups == 1 { ROWS * ws.c } else { ws.len() };
+    let parts = TASKS.div_ceil(ws.len().div_ceil(chunk)).min(lines);
+    let lines_of = |part: usize| part * lines / parts..(part + 1) * lines / parts;
+    let task = |chunk_index: usize, lines: Range<usize>, out: &mut [f32]| match conv.groups {
+        1 => call.products(chunk_index * ROWS, lines, out),
+        _ => call.sums(lines, out),
+    };
+    let dw = dw.f32_mut();
+    if parts == 1 {
+        dw.par_chunks_mut(chunk).enumerate().for_each(|(i, out)| task(i, 0..lines, out));
+        return;
+    }
+    let size = dw.len();
+    let mut sums = vec![0.0; parts * size];
+    sums.par_chunks_mut(size).enumerate().for_each(|(part, sums)| {
+        sums.par_chunks_mut(chunk).enumerate().for_each(|(i, out)| task(i, lines_of(part), out));
+    });
+    dw.fill(0.0);
+    for part in sums.chunks_exact(size) {
+        dw.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+    }
+}
+
+/// One call. "Lines" are rows of the output, counted through the batch.
+struct Call<'a> {
+    conv: &'a Conv2d,
+    rows: Axis,
+    columns: Axis,
+    x: &'a [f32],
+    xs: Shape,
+    dy: &'a [f32],
+    ys: Shape,
+    ws: Shape,
+}
+
+/// What a task needs of a tap: some of its input channels.
+struct Segment {
+    ky: usize,
+    kx: usize,
+    /// First input channel.
+    channel: usize,
+    /// How many.
+    channels: usize,
+    /// Where they stand in the task.
+    at: usize,
+}
+
+impl Call<'_> {
+    /// Rows of the kernel's matrix from `first` on, as many as `out` holds, summed over some lines.
+    fn products(&self, first: usize, lines: Range<usize>, out: &mut [f32]) {
+        let (xs, ys) = (self.xs, self.ys);
+        let count = out.len() / ys.c;
+        out.fill(0.0);
+        let per_block = (BLOCK / (count * ys.w).max(1)).max(1);
+        let blocks = lines.clone().step_by(per_block).map(|start| start..(start + per_block).min(lines.end));
+        let dy_of = |block: &Range<usize>| &self.dy[block.start * ys.w * ys.c..block.end * ys.w * ys.c];
+        if self.conv.is_pointwise(self.ws) {
+            for block in blocks {
+                let m = block.len() * ys.w;
+                let x = &self.x[block.start * ys.w * xs.c + first..];
+                of_views(out, View::transposed(x, xs.c), View::rows(dy_of(&block), ys.c), (count, m, ys.c), true);
+            }
+            return;
+        }
+        let segments = self.segments(first, count);
+        let mut inputs = Vec::new();
+        for block in blocks {
+            let m = block.len() * ys.w;
+            inputs.clear();
+            inputs.resize(m * count, 0.0);
+            let mut any = false;
+            for (index, line) in block.clone().enumerate() {
+                for segment in &segments {
+                    any |= self.gather(segment, line, &mut inputs[index * ys.w * count..][..ys.w * count], count);
+                }
+            }
+            // At large rates many taps of many lines meet padding alone.
+            if any {
+                of_views(out, View::transposed(&inputs, count), View::rows(dy_of(&block), ys.c), (count, m, ys.c), true);
+            }
+        }
+    }
+
+    fn segments(&self, first: usize, count: usize) -> Vec<Segment> {
+        let (c, mut row, mut segments) = (self.xs.c, first, Vec::new());
+        while row < first + count {
+            let (tap, channel) = (row / c, row % c);
+            let channels = (c - channel).min(first + count - row);
+            segments.push(Segment { ky: tap / self.ws.h, kx: tap % self.ws.h, channel, channels, at: row - first });
+            row += channels;
+        }
+        segments
+    }
+
+    /// Copies what a line reads through a tap, `count` floats for each output. Returns whether there was anything.
+    fn gather(&self, segment: &Segment, line: usize, to: &mut [f32], count: usize) -> bool {
+        let (image, oy) = (line / self.ys.h, line % self.ys.h);
+        let across = self.columns.windows(segment.kx, 0..self.xs.w, self.ys.w);
+        if !self.rows.taps(oy).contains(&segment.ky) || across.is_empty() {
+            return false;
+        }
+        let iy = self.rows.position(oy, segment.ky);
+        for ox in across {
+            let from = self.xs.index(image, iy, self.columns.position(ox, segment.kx), segment.channel);
+            to[ox * count + segment.at..][..segment.channels].copy_from_slice(&self.x[from..][..segment.channels]);
+        }
+        true
+    }
+
+    /// All the weights of a depthwise or grouped convolution, summed over some lines.
+    fn sums(&self, lines: Range<usize>, out: &mut [f32]) {
+        let (xs, ws, ys) = (self.xs, self.ws, self.ys);
+        let depthwise = self.conv.is_depthwise(xs, ws);
+        let (inputs, outputs) = (ws.w, ys.c / self.conv.groups);
+        out.fill(0.0);
+        for line in lines {
+            let (image, oy) = (line / ys.h, line % ys.h);
+            for ky in self.rows.taps(oy) {
+                let iy = self.rows.position(oy, ky);
+                for kx in 0..ws.h {
+                    let dw = &mut out[ws.index(ky, kx, 0, 0)..][..ws.w * ws.c];
+                    for ox in self.columns.windows(kx, 0..xs.w, ys.w) {
+                        let x = &self.x[xs.index(image, iy, self.columns.position(ox, kx), 0)..][..xs.c];
+                        let dy = &self.dy[(line * ys.w + ox) * ys.c..][..ys.c];
+                        if depthwise {
+                            dw.iter_mut().zip(x.iter().zip(dy)).for_each(|(dw, (x, dy))| *dw += x * dy);
+                            continue;
+                        }
+                        for (group, dy) in dy.chunks_exact(outputs).enumerate() {
+                            for (ci, x) in x[group * inputs..][..inputs].iter().enumerate() {
+                                let dw = &mut dw[ci * ys.c + group * outputs..][..outputs];
+                                dw.iter_mut().zip(dy).for_each(|(dw, dy)| *dw += x * dy);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
