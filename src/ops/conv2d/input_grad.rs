@@ -1,7 +1,8 @@
 //! The gradient of a convolution by its input.
 //!
-//! With stride 1 it is a convolution itself: of the output's gradient with the weights turned round, input and output channels exchanged, and
-//! all the kernels of the forward pass serve. Otherwise each thread gathers what its pixel gave to the outputs.
+//! It is a convolution itself: of the output's gradient with the weights turned round, input and output channels exchanged, and the
+//! kernels of the forward pass serve. With a stride the gradient is first spread, zeros between its pixels: most of the products are
+//! wasted, but the kernels are fast. Besides, one kernel gathers for each pixel what it gave to the outputs.
 
 use super::{Conv2d, Padding, input_grad_cpu, kernels};
 use crate::error::{Result, error};
@@ -21,56 +22,88 @@ pub struct Conv2dInputGrad {
     pub w: usize,
 }
 
+/// How many times the products a fast kernel may compute and still be faster than gathering: on lavapipe it is ten times as fast.
+const WORTH_SPREADING: usize = 6;
+/// Kernels of the forward pass that are tried on a spread gradient.
+const SPREAD_KERNELS: usize = 4;
+
 impl Conv2dInputGrad {
     fn input_shape(&self, dy: Shape, w: Shape) -> Shape {
         Shape::new(dy.n, self.h, self.w, w.w.saturating_mul(self.conv.groups))
     }
 
-    /// The convolution that computes the gradient from `dy` and turned weights, where there is one.
-    fn turned(&self, w: Shape) -> Option<Conv2d> {
-        let Conv2d { stride, dilation, padding: p, .. } = self.conv;
-        let (rows, columns) = (dilation.0 * (w.n - 1), dilation.1 * (w.h - 1));
-        // More padding than a kernel reaches: outputs that saw nothing of the picture would have to be cut off.
-        let padding = Padding {
-            top: rows.checked_sub(p.top)?,
-            bottom: rows.checked_sub(p.bottom)?,
-            left: columns.checked_sub(p.left)?,
-            right: columns.checked_sub(p.right)?,
-        };
-        (stride == (1, 1)).then(|| Conv2d { padding, ..self.conv.plain() })
+    /// The output's gradient with the stride's pixels between its own.
+    fn spread_shape(&self, dy: Shape) -> Shape {
+        let spread = |size: usize, stride: usize| (size - 1) * stride + 1;
+        dy.with_hw(spread(dy.h, self.conv.stride.0), spread(dy.w, self.conv.stride.1))
     }
 
-    /// The kernels of the turned convolution, behind a dispatch that turns the weights.
+    /// The convolution that computes the gradient from the spread gradient `dy` and turned weights, where there is one.
+    fn turned(&self, dy: Shape, w: Shape) -> Option<Conv2d> {
+        let Conv2d { dilation, padding: p, .. } = self.conv;
+        // More padding than a kernel reaches: outputs that saw nothing of the picture would have to be cut off.
+        let padding = Padding {
+            top: (dilation.0 * (w.n - 1)).checked_sub(p.top)?,
+            bottom: (self.h + p.top).checked_sub(dy.h)?,
+            left: (dilation.1 * (w.h - 1)).checked_sub(p.left)?,
+            right: (self.w + p.left).checked_sub(dy.w)?,
+        };
+        Some(Conv2d { stride: (1, 1), padding, ..self.conv.plain() })
+    }
+
+    /// The kernels of the turned convolution, behind dispatches that turn the weights and spread the gradient.
     fn through_forward(&self, cx: &KernelContext) -> Vec<Kernel> {
         let (dy, w, dx) = (cx.inputs[0], cx.inputs[1].ty.shape, cx.outputs[0]);
         let depthwise = self.conv.is_depthwise(dx.ty.shape, w);
-        let Some(conv) = self.turned(w).filter(|_| depthwise || self.conv.groups == 1) else {
+        let spread = TensorType::f32(self.spread_shape(dy.ty.shape));
+        let strided = self.conv.stride != (1, 1);
+        let too_large = strided && Layout::bytes(spread, Packing::Channels) > cx.caps.max_binding;
+        let Some(conv) = self.turned(spread.shape, w).filter(|_| (depthwise || self.conv.groups == 1) && !too_large) else {
             return Vec::new();
         };
         let channels = if depthwise { (1, w.c) } else { (w.c, w.w) };
         let turned = TensorType::f32(Shape::new(w.n, w.h, channels.0, channels.1));
-        let blocks = if depthwise { (1, w.c4()) } else { (w.c4(), w.w.div_ceil(4)) };
-        let turn = Dispatch::new("conv2d/turn_weights")
-            .when("depthwise", depthwise)
-            .read("w", 1)
-            .bind("turned", Operand::Scratch(0))
-            .param("taps", w.n * w.h)
-            .param("c4_from", blocks.0)
-            .param("c4_to", blocks.1)
-            .threads(w.n * w.h * blocks.0 * blocks.1);
-        let inputs = [dy, Layout::contiguous(turned)];
+        let mut prepare = vec![turn(w, depthwise)];
+        let mut scratch = vec![Layout::bytes(turned, Packing::Matrix)];
+        let mut inputs = [dy, Layout::contiguous(turned)];
+        if strided {
+            prepare.push(self.spread(dy, spread.shape));
+            scratch.push(Layout::bytes(spread, Packing::Channels));
+            inputs[0] = Layout::contiguous(spread);
+        }
         let forward = kernels::list(&conv, &KernelContext { inputs: &inputs, outputs: cx.outputs, caps: cx.caps });
         let through = |kernel: Kernel| {
-            let mut dispatches = vec![turn.clone()];
+            let mut dispatches = prepare.clone();
             dispatches.extend(kernel.dispatches.into_iter().map(|mut dispatch| {
-                let weights = dispatch.bindings.iter_mut().filter(|(_, operand)| *operand == Operand::Input(1));
-                weights.for_each(|(_, operand)| *operand = Operand::Scratch(0));
+                dispatch.bindings.iter_mut().for_each(|(_, operand)| match operand {
+                    Operand::Input(0) if strided => *operand = Operand::Scratch(1),
+                    Operand::Input(1) => *operand = Operand::Scratch(0),
+                    _ => {}
+                });
                 dispatch
             }));
-            let scratch = vec![Layout::bytes(turned, Packing::Matrix)];
-            Kernel { label: format!("turned {}", kernel.label), dispatches, scratch }
+            let how = if strided { "spread" } else { "turned" };
+            Kernel { label: format!("{how} {}", kernel.label), dispatches, scratch: scratch.clone() }
         };
-        forward.into_iter().map(through).collect()
+        forward.into_iter().map(through).take(if strided { SPREAD_KERNELS } else { usize::MAX }).collect()
+    }
+
+    /// Puts zeros between the pixels of the output's gradient.
+    fn spread(&self, dy: Layout, to: Shape) -> Dispatch {
+        Dispatch::new("conv2d/spread")
+            .read("dy", 0)
+            .bind("spread", Operand::Scratch(1))
+            .param("pixels", to.positions())
+            .param("c4", to.c4())
+            .param("h", to.h)
+            .param("w", to.w)
+            .param("h_dy", dy.ty.shape.h)
+            .param("w_dy", dy.ty.shape.w)
+            .param("stride_y", self.conv.stride.0)
+            .param("stride_x", self.conv.stride.1)
+            .param("dy_pitch", dy.pitch)
+            .param("dy_offset", dy.offset)
+            .threads(to.positions() * to.c4())
     }
 
     /// One thread for each pixel and four channels of the input.
@@ -111,6 +144,19 @@ impl Conv2dInputGrad {
     }
 }
 
+/// Turns the weights round and exchanges input and output channels.
+fn turn(w: Shape, depthwise: bool) -> Dispatch {
+    let blocks = if depthwise { (1, w.c4()) } else { (w.c4(), w.w.div_ceil(4)) };
+    Dispatch::new("conv2d/turn_weights")
+        .when("depthwise", depthwise)
+        .read("w", 1)
+        .bind("turned", Operand::Scratch(0))
+        .param("taps", w.n * w.h)
+        .param("c4_from", blocks.0)
+        .param("c4_to", blocks.1)
+        .threads(w.n * w.h * blocks.0 * blocks.1)
+}
+
 impl Op for Conv2dInputGrad {
     fn name(&self) -> &'static str {
         "conv2d_input_grad"
@@ -143,7 +189,9 @@ impl Op for Conv2dInputGrad {
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let mut all = self.through_forward(cx);
-        all.push(self.gather(cx));
+        // Spreading multiplies the products by so much.
+        let wasted = self.conv.stride.0 * self.conv.stride.1;
+        all.insert(if wasted > WORTH_SPREADING { 0 } else { all.len() }, self.gather(cx));
         all
     }
 
