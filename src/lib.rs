@@ -54,6 +54,7 @@ pub mod passes;
 pub mod plan;
 pub mod segmenter;
 pub mod tensor;
+pub mod train;
 pub mod tune;
 pub mod weights;
 

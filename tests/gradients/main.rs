@@ -2,6 +2,7 @@
 
 mod conv;
 mod loss;
+mod networks;
 mod norm;
 #[path = "../ops_oracle/oracle.rs"]
 #[allow(dead_code)]

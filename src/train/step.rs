@@ -1,0 +1,144 @@
+//! From a network to one step of its training: loss, gradients and the batch's statistics, in one graph.
+
+use crate::error::{Result, error};
+use crate::graph::{Graph, Rewrite, ValueId, rewrite};
+use crate::models::is_trained;
+use crate::ops::{BatchNorm, BatchNormTrain, CrossEntropy, Dropout, DropoutTrain};
+use crate::tensor::{Shape, TensorType};
+use std::sync::Arc;
+
+/// Which batch norms take the statistics of the batch. The others take their running statistics, as a trained network does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NormMode {
+    /// All.
+    #[default]
+    Train,
+    /// None.
+    Frozen,
+    /// Those outside of the backbone.
+    BackboneFrozen,
+}
+
+/// How a step is built.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StepOptions {
+    /// The loss of the scores at the labels' size.
+    pub loss: CrossEntropy,
+    /// The batch norms.
+    pub norm: NormMode,
+    /// Tells the dropouts of one run from those of another.
+    pub seed: u32,
+}
+
+/// One step of training.
+///
+/// Inputs of the graph are the network's, `labels` u32 `[N, H, W, 1]`, `class_weights` `[1, 1, 1, classes]` where the loss has weights, and
+/// `step` u32 `[1, 1, 1, 1]` where something is dropped. Outputs are `loss` `[1, 1, 1, 1]`, `grad.P` for each trained parameter `P`, and for
+/// each norm `N` of [`Step::norms`] the batch's `N.batch_mean` and (biased) `N.batch_variance`.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// The graph, verified.
+    pub graph: Graph,
+    /// Parameters that have a gradient, in the order of the network.
+    pub trained: Vec<String>,
+    /// Norms that take the statistics of the batch, with the number of values that those are of.
+    pub norms: Vec<(String, usize)>,
+    /// Norms that were to take the statistics of the batch, but see one value for each channel: they take the running ones. The norm of
+    /// ASPP's pooled branch is one, with one picture in a batch.
+    pub too_small: Vec<String>,
+}
+
+/// Builds the step of a network that has the output `logits_full`. Other outputs are left out.
+///
+/// # Errors
+/// Where the network has no such output, or an operation on the way has no gradient.
+pub fn training_step(network: Graph, options: &StepOptions) -> Result<Step> {
+    let mut network = network;
+    let full = network.outputs().iter().find(|(name, _)| name == "logits_full").map(|&(_, v)| v);
+    let Some(full) = full else {
+        return Err(error!(Graph, "there is no output `logits_full` to train on"));
+    };
+    network.clear_outputs();
+    network.output("logits_full", full);
+
+    let (mut graph, norms) = for_training(network, options)?;
+    let (_, logits) = graph.outputs()[0];
+    graph.clear_outputs();
+    let shape = graph.shape(logits);
+    let mut read = vec![logits, graph.input("labels", TensorType::u32(shape.with_c(1)))];
+    if options.loss.weighted {
+        read.push(graph.input("class_weights", TensorType::f32(Shape::vector(shape.c))));
+    }
+    let loss = graph.push("loss", Arc::new(options.loss), &read)?;
+    let params: Vec<(String, ValueId)> =
+        graph.params().filter(|(name, _)| is_trained(name)).map(|(name, id)| (name.to_owned(), id)).collect();
+    let ids: Vec<ValueId> = params.iter().map(|&(_, id)| id).collect();
+    let gradients = graph.gradients(&[(logits, loss[1])], &ids)?;
+
+    graph.output("loss", loss[0]);
+    let mut trained = Vec::with_capacity(params.len());
+    for ((name, _), gradient) in params.into_iter().zip(gradients) {
+        if let Some(gradient) = gradient {
+            graph.output(&format!("grad.{name}"), gradient);
+            trained.push(name);
+        }
+    }
+    for (name, _) in &norms.batch {
+        let node = graph.find_node(name).expect("invariant: norms are named after their nodes");
+        let (mean, variance) = (node.outputs[1], node.outputs[2]);
+        graph.output(&format!("{name}.batch_mean"), mean);
+        graph.output(&format!("{name}.batch_variance"), variance);
+    }
+    graph.verify()?;
+    Ok(Step { graph, trained, norms: norms.batch, too_small: norms.too_small })
+}
+
+/// Norms with the number of values that their statistics are of, and norms that see too few.
+#[derive(Default)]
+struct Norms {
+    batch: Vec<(String, usize)>,
+    too_small: Vec<String>,
+}
+
+/// Puts training's norms and dropouts in the place of those that do nothing new.
+fn for_training(network: Graph, options: &StepOptions) -> Result<(Graph, Norms)> {
+    let mut norms = Norms::default();
+    let mut step = None;
+    let graph = rewrite(network, |new, node, inputs| {
+        if let Some(&Dropout { p }) = node.op.as_any().downcast_ref() {
+            if p == 0.0 {
+                return Ok(Some(inputs.to_vec()));
+            }
+            let step = *step.get_or_insert_with(|| step_input(new));
+            let op = DropoutTrain { p, key: key(options.seed, &node.name) };
+            return new.graph.push(&node.name, Arc::new(op), &[inputs[0], step]).map(Some);
+        }
+        let Some(&BatchNorm { eps }) = node.op.as_any().downcast_ref() else { return Ok(None) };
+        let frozen = match options.norm {
+            NormMode::Train => false,
+            NormMode::Frozen => true,
+            NormMode::BackboneFrozen => node.name.starts_with("backbone."),
+        };
+        let values = new.graph.shape(inputs[0]).positions();
+        if frozen {
+            return Ok(None);
+        }
+        if values < 2 {
+            norms.too_small.push(node.name.clone());
+            return Ok(None);
+        }
+        norms.batch.push((node.name.clone(), values));
+        let outputs = new.graph.push(&node.name, Arc::new(BatchNormTrain { eps }), &inputs[..3])?;
+        Ok(Some(outputs[..1].to_vec()))
+    })?;
+    Ok((graph, norms))
+}
+
+fn step_input(new: &mut Rewrite) -> ValueId {
+    new.graph.input("step", TensorType::u32(Shape::vector(1)))
+}
+
+/// A key of a dropout's own: FNV-1a of its name, from the seed on.
+fn key(seed: u32, name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5 ^ seed, |key, byte| (key ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}

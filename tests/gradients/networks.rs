@@ -1,0 +1,157 @@
+//! A whole step of training: gradients of networks on both executors, and along their own direction.
+
+use crate::support::models::random_weights;
+use crate::support::{Rng, devices};
+use atrous::exec::{Device, Runner};
+use atrous::graph::{ParamRef, Weights};
+use atrous::models::mobilenet_v2::MobileNetV2;
+use atrous::models::{Backbone, Config, ConvKind, Decoder, Outputs, PaperHead, build_network};
+use atrous::train::{NormMode, Step, StepOptions, training_step};
+use atrous::{Data, Shape, Tensor};
+
+fn small_head(mut config: Config) -> Config {
+    let head = config.head.as_mut().expect("made with a head");
+    head.aspp.channels = 16;
+    if let Decoder::Plus(plus) = &mut head.decoder {
+        plus.channels = 16;
+        plus.low_level_channels = 8;
+    }
+    config
+}
+
+/// Networks of every kind of layer, as small as they get.
+fn configs() -> Vec<(&'static str, Config)> {
+    let named = |name: &str| Backbone::named(name).expect("the name is known");
+    let narrow = Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8));
+    let mut separable = Config::deeplab_v3plus(narrow.clone(), 5);
+    let head = separable.head.as_mut().expect("made with a head");
+    head.aspp.kind = ConvKind::Separable;
+    head.aspp.separable_after = true;
+    vec![
+        ("MobileNetV2, separable", small_head(separable)),
+        ("MobileNetV2 for phones", small_head(Config::paper(narrow, PaperHead::Phone, 4).expect("it can have it"))),
+        ("ResNet-18", small_head(Config::deeplab_v3plus(named("resnet18"), 3))),
+        ("MobileNetV3", small_head(Config::deeplab_v3plus(named("mobilenet_v3"), 6))),
+    ]
+}
+
+struct Batch {
+    input: Tensor,
+    labels: Tensor,
+    step: Tensor,
+}
+
+impl Batch {
+    fn random(rng: &mut Rng, shape: Shape, classes: usize) -> Self {
+        let label = |i: usize, rng: &mut Rng| if i.is_multiple_of(11) { 255 } else { rng.range(0, classes - 1) as u32 };
+        let labels = (0..shape.positions()).map(|i| label(i, rng)).collect();
+        Self {
+            input: rng.tensor(shape),
+            labels: Tensor::from_data(shape.with_c(1), Data::U32(labels)).unwrap(),
+            step: Tensor::from_data(Shape::vector(1), Data::U32(vec![3])).unwrap(),
+        }
+    }
+
+    /// The outputs of a step by name.
+    fn run(&self, device: &Device, step: &Step, weights: &Weights) -> Vec<(String, Tensor)> {
+        let mut graph = step.graph.clone();
+        let names: Vec<String> = graph.params().map(|(name, _)| name.to_owned()).collect();
+        let wanted: Weights = names.iter().map(|n| (n.clone(), weights[n].clone())).collect();
+        graph.bind(&wanted).unwrap();
+        let all = [("input", &self.input), ("labels", &self.labels), ("step", &self.step)];
+        let inputs: Vec<_> = all.into_iter().filter(|(name, _)| graph.inputs().any(|(n, _)| n == *name)).collect();
+        let names: Vec<String> = graph.outputs().iter().map(|(n, _)| n.clone()).collect();
+        names.into_iter().zip(Runner::new(device, graph).unwrap().run(&inputs).unwrap()).collect()
+    }
+}
+
+fn step_of(config: &Config, shape: Shape, options: &StepOptions) -> Step {
+    let outputs = Outputs { logits_full: true, ..Outputs::default() };
+    training_step(build_network(config, shape, &outputs).unwrap().graph, options).unwrap()
+}
+
+fn norm(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|v| v * v).sum::<f64>().sqrt()
+}
+
+#[test]
+fn executors_agree_on_every_gradient_of_whole_networks() {
+    let shape = Shape::new(4, 33, 41, 3);
+    let mut problems = Vec::new();
+    for (name, config) in configs() {
+        let weights = random_weights(&config, 5);
+        let batch = Batch::random(&mut Rng(7), shape, config.classes().unwrap());
+        for norm_mode in [NormMode::Train, NormMode::Frozen] {
+            let step = step_of(&config, shape, &StepOptions { norm: norm_mode, ..StepOptions::default() });
+            assert!(step.too_small.is_empty(), "{name}");
+            let trained = weights.keys().filter(|n| atrous::models::is_trained(n)).count();
+            assert_eq!(step.trained.len(), trained, "{name}: every trained parameter has a gradient");
+            let results: Vec<_> = devices().iter().map(|device| batch.run(device, &step, &weights)).collect();
+            for other in &results[1..] {
+                for ((output, a), (_, b)) in results[0].iter().zip(other) {
+                    let difference = norm(a.f32().iter().zip(b.f32()).map(|(a, b)| f64::from(a - b)));
+                    let size = norm(a.f32().iter().map(|&v| v.into()));
+                    // Rounding grows through some fifty layers: norms over maps of 3x3 divide by small deviations, and ReLUs whose input
+                    // is 0 within rounding open or close. A wrong term is of the size of the gradient itself. What a norm before
+                    // subtracts again has a gradient of zero, and of rounding alone.
+                    if difference.is_nan() || difference > 1e-2 * size + 2e-6 {
+                        problems.push(format!("{name}, {norm_mode:?}, {output}: differs by {difference:.2e} of {size:.2e}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{} outputs differ:\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+fn a_small_step_against_the_gradient_lowers_the_loss_by_as_much_as_it_says() {
+    let shape = Shape::new(4, 33, 41, 3);
+    for (name, config) in configs() {
+        let weights = random_weights(&config, 6);
+        let batch = Batch::random(&mut Rng(8), shape, config.classes().unwrap());
+        let step = step_of(&config, shape, &StepOptions::default());
+        let results = batch.run(&Device::Cpu, &step, &weights);
+        let gradient = |parameter: &str| &results.iter().find(|(n, _)| n == &format!("grad.{parameter}")).unwrap().1;
+        let square: f64 = step.trained.iter().map(|p| norm(gradient(p).f32().iter().map(|&v| v.into())).powi(2)).sum();
+        let loss = |step_size: f64| {
+            let moved: Weights = weights
+                .iter()
+                .map(|(name, param)| {
+                    let mut tensor = param.tensor().clone();
+                    if step.trained.contains(name) {
+                        let g = gradient(name).f32();
+                        tensor.f32_mut().iter_mut().zip(g).for_each(|(w, g)| *w += (step_size * f64::from(*g)) as f32);
+                    }
+                    (name.clone(), ParamRef::new(tensor))
+                })
+                .collect();
+            f64::from(batch.run(&Device::Cpu, &step, &moved)[0].1.f32()[0])
+        };
+        // Too small a step drowns in the rounding of weights and loss, too large a one sees the curvature: one of these must do.
+        let slopes = [2e-4, 1e-3, 5e-3].map(|change| {
+            let h = change / square;
+            (loss(h) - loss(-h)) / (2.0 * h)
+        });
+        let close = slopes.iter().any(|slope| (slope / square - 1.0).abs() < 0.03);
+        assert!(close, "{name}: the loss changes by {slopes:?}, the gradient says {square}");
+    }
+}
+
+#[test]
+fn one_picture_trains_with_running_statistics_for_the_pooled_branch() {
+    let (_, config) = configs().swap_remove(0);
+    let step = step_of(&config, Shape::new(1, 33, 33, 3), &StepOptions::default());
+    assert_eq!(step.too_small, ["aspp.pool.conv.norm"]);
+    assert!(step.trained.iter().any(|p| p == "aspp.pool.conv.norm.weight"), "its factor is trained all the same");
+    let frozen = step_of(&config, Shape::new(1, 33, 33, 3), &StepOptions { norm: NormMode::Frozen, ..StepOptions::default() });
+    assert!(frozen.norms.is_empty() && frozen.too_small.is_empty());
+}
+
+#[test]
+fn a_network_without_scores_at_full_size_is_refused() {
+    let (_, config) = configs().swap_remove(0);
+    let graph = build_network(&config, Shape::new(1, 33, 33, 3), &Outputs::default()).unwrap().graph;
+    let error = training_step(graph, &StepOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("logits_full"), "{error}");
+}
