@@ -10,7 +10,7 @@ use atrous::exec::{Device, Runner};
 use atrous::models::{Config, DilationRule, Network, Outputs, build_network, is_trained, parameters};
 use atrous::passes::optimise;
 use atrous::weights::WeightFile;
-use atrous::weights::dialects::{Layout, Loaded, Wanted, expected, find, load};
+use atrous::weights::dialects::{Loaded, Wanted, load};
 use atrous::{Shape, Tensor};
 use seeded::{Golden, Values};
 
@@ -93,12 +93,7 @@ fn load_case(golden: &Golden) -> Result<Loaded, String> {
     let wanted = conventions::config(golden);
     let dialect = conventions::dialect(golden);
     let mut loaded = match golden.text("weights") {
-        "" => {
-            let listed = expected(find(dialect).map_err(text)?, &wanted, Layout::Oihw).map_err(text)?;
-            let mut named: Vec<_> = listed.into_iter().map(|e| (e.name, e.dims)).collect();
-            named.extend(conventions::unused(golden));
-            load(&golden.weights(named)?, Wanted::default()).map_err(text)?
-        }
+        "" => conventions::load_seeded(golden)?,
         file => {
             let Some(data) = support::data() else { return Err("skipped".to_owned()) };
             load(&WeightFile::open(data.join("weights").join(file)).map_err(text)?, Wanted::default()).map_err(text)?

@@ -9,7 +9,7 @@ use atrous::models::{
     Aspp, Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule, PlusDecoder, Pooling,
     Preprocessing,
 };
-use atrous::weights::dialects::{Layout, Stored, Tensors, expected, find};
+use atrous::weights::dialects::{Layout, Loaded, Stored, Tensors, Wanted, expected, find, load};
 
 /// Our name of the dialect of a case.
 pub fn dialect(golden: &Golden) -> &'static str {
@@ -35,6 +35,18 @@ pub fn unused(golden: &Golden) -> Vec<(String, Vec<usize>)> {
         _ => return Vec::new(),
     };
     vec![(format!("{name}.weight"), vec![1000, inputs]), (format!("{name}.bias"), vec![1000])]
+}
+
+/// The seeded weights of a case through its dialect, with the options that no file tells.
+pub fn load_seeded(golden: &Golden) -> Result<Loaded, String> {
+    let text = |e: atrous::Error| e.to_string();
+    let wanted = config(golden);
+    let listed = expected(find(dialect(golden)).map_err(text)?, &wanted, Layout::Oihw).map_err(text)?;
+    let mut named: Vec<_> = listed.into_iter().map(|e| (e.name, e.dims)).collect();
+    named.extend(unused(golden));
+    let mut loaded = load(&golden.weights(named)?, Wanted::default()).map_err(text)?;
+    set_options(&mut loaded.config, &wanted);
+    Ok(loaded)
 }
 
 /// The config of a case.

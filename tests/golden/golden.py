@@ -45,6 +45,7 @@ class FunctionNet:
     def __init__(self, tf=False, weights=None):
         """`weights`: trained values in place of seeded ones."""
         self.tf = tf
+        self.training = False
         self.weights = weights
         self.state = dict(weights or {})
         self.exponents = {}
@@ -97,7 +98,7 @@ class FunctionNet:
         return F.conv2d(x, self.parameter(kernel, shape), offset, stride, 0, dilation, groups)
 
     def batch_norm(self, name, x, eps=1e-5):
-        """Batch normalisation with running statistics; its mean and variance take their exponents from `x`."""
+        """Batch normalisation; its mean and variance take their exponents from `x`. In training, those of the batch, and PyTorch's momentum."""
         names = ("/gamma", "/beta", "/moving_mean", "/moving_variance")
         if not self.tf:
             names = (".weight", ".bias", ".running_mean", ".running_var")
@@ -105,7 +106,7 @@ class FunctionNet:
         gamma, beta, mean, variance = (
             self.parameter(name + suffix, (x.shape[1],), e) for suffix, e in zip(names, (0, 0, exponent, 2 * exponent))
         )
-        return F.batch_norm(x, mean, variance, gamma, beta, False, 0.0, eps)
+        return F.batch_norm(x, mean, variance, gamma, beta, self.training, 0.1, eps)
 
     def run(self, function, x):
         """Runs `function(net, x) -> (logits, logits_full)` twice: to find the exponents, and with them."""

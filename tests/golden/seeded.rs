@@ -89,33 +89,37 @@ pub fn cases(prefix: &str) -> Vec<String> {
     found
 }
 
+/// Metadata and tensors of a golden file, whatever they are stored as.
+pub fn read(path: &Path) -> (HashMap<String, String>, HashMap<String, Values>) {
+    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = header.metadata().clone().unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.tensors().into_iter().map(|(name, view)| {
+        let data = match view.dtype() {
+            safetensors::Dtype::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
+            safetensors::Dtype::I32 => {
+                view.data().chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()) as f32).collect()
+            }
+            safetensors::Dtype::U8 => view.data().iter().map(|&b| f32::from(b)).collect(),
+            safetensors::Dtype::I8 => view.data().iter().map(|&b| f32::from(b as i8)).collect(),
+            other => panic!("{name}: {other:?}"),
+        };
+        (name, Values { dims: view.shape().to_vec(), data })
+    });
+    (metadata, tensors.collect())
+}
+
 impl Golden {
     /// Reads a case.
     pub fn open(case: &str) -> Self {
-        let bytes = std::fs::read(folder().join(format!("{case}.safetensors"))).unwrap();
-        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-        let metadata = header.metadata().clone().unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let tensors = file.tensors().into_iter().map(|(name, view)| {
-            let data = match view.dtype() {
-                safetensors::Dtype::F32 => {
-                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
-                }
-                safetensors::Dtype::I32 => {
-                    view.data().chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()) as f32).collect()
-                }
-                safetensors::Dtype::U8 => view.data().iter().map(|&b| f32::from(b)).collect(),
-                safetensors::Dtype::I8 => view.data().iter().map(|&b| f32::from(b as i8)).collect(),
-                other => panic!("{name}: {other:?}"),
-            };
-            (name, Values { dims: view.shape().to_vec(), data })
-        });
+        let (metadata, tensors) = read(&folder().join(format!("{case}.safetensors")));
         Self {
             case: case.to_owned(),
             config: serde_json::from_str(&metadata["config"]).unwrap(),
             input_shape: serde_json::from_str(&metadata["input_shape"]).unwrap(),
             stages: serde_json::from_str(&metadata["stages"]).unwrap(),
-            tensors: tensors.collect(),
+            tensors,
             metadata,
         }
     }
