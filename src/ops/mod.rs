@@ -5,6 +5,7 @@
 
 mod activation;
 mod activation_grad;
+mod adam_w;
 mod argmax;
 mod avg_pool;
 mod avg_pool_grad;
@@ -25,6 +26,7 @@ mod max_pool_grad;
 mod preprocess;
 mod resize;
 mod resize_grad;
+mod sgd;
 mod slice;
 mod softmax;
 mod upsample_argmax;
@@ -32,6 +34,7 @@ mod window;
 
 pub use activation::{Activate, Activation};
 pub use activation_grad::ActivationGrad;
+pub use adam_w::AdamW;
 pub use argmax::Argmax;
 pub use avg_pool::{AvgPool, GlobalAvgPool};
 pub use avg_pool_grad::AvgPoolGrad;
@@ -52,6 +55,7 @@ pub use max_pool_grad::MaxPoolGrad;
 pub use preprocess::Preprocess;
 pub use resize::Resize;
 pub use resize_grad::ResizeGrad;
+pub use sgd::Sgd;
 pub use slice::Slice;
 pub use softmax::Softmax;
 pub use upsample_argmax::UpsampleArgmax;

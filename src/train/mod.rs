@@ -1,5 +1,7 @@
-//! Training. So far: one step's forward and backward pass as a graph; what updates the weights is still missing.
+//! Training. So far: one step's forward and backward pass as a graph, and schedules of the learning rate; the loop is still missing.
 
+mod schedule;
 mod step;
 
+pub use schedule::{Decay, Schedule};
 pub use step::{NormMode, Step, StepOptions, training_step};

@@ -4,6 +4,7 @@ mod conv;
 mod loss;
 mod networks;
 mod norm;
+mod optimiser;
 #[path = "../ops_oracle/oracle.rs"]
 #[allow(dead_code)]
 mod oracle;

@@ -10,8 +10,8 @@ use atrous::models::{
 };
 use atrous::ops::kernel::{Caps, KernelContext, Layout, Variant};
 use atrous::ops::{
-    Activate, Activation, Add, Argmax, AvgPool, BatchNorm, BatchNormTrain, Concat, Conv2d, CrossEntropy, Denominator, Dropout,
-    DropoutTrain, GlobalAvgPool, MaxPool, Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
+    Activate, Activation, AdamW, Add, Argmax, AvgPool, BatchNorm, BatchNormTrain, Concat, Conv2d, CrossEntropy, Denominator,
+    Dropout, DropoutTrain, GlobalAvgPool, MaxPool, Mul, Op, Padding, Preprocess, Resize, Sgd, Softmax, UpsampleArgmax,
 };
 use atrous::plan::Plan;
 use atrous::tune::{CHAINS, multiply_add};
@@ -184,6 +184,13 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
             all.push((Arc::new(op), inputs));
         }
     }
+    let (w, hyper) = (Shape::new(3, 3, 8, 24), Shape::vector(4));
+    for nesterov in [false, true] {
+        let sgd = Sgd { momentum: 0.9, nesterov, decay: 1e-4, factor: 1.0 };
+        all.push((Arc::new(sgd), [w, w, w, hyper].map(TensorType::f32).to_vec()));
+    }
+    let adam = AdamW { betas: (0.9, 0.999), eps: 1e-8, decay: 1e-2, factor: 1.0 };
+    all.push((Arc::new(adam), [w, w, w, w, hyper].map(TensorType::f32).to_vec()));
     let step = TensorType::u32(Shape::vector(1));
     all.push((Arc::new(DropoutTrain { p: 0.1, key: 1 }), vec![TensorType::f32(x), step]));
     let preprocess = Preprocess { h: 33, w: 40, scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.5; 3] };
