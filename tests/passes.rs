@@ -174,3 +174,21 @@ fn buffers_are_shared_only_by_values_that_do_not_live_at_once() {
         }
     }
 }
+
+/// Nothing is allocated for it: the check comes before the first buffer.
+#[test]
+fn a_value_past_the_devices_binding_limit_is_refused_with_the_size_that_fits() {
+    let Some(Device::Gpu(gpu)) = support::gpu() else { return };
+    let limit = gpu.caps().max_binding.min(gpu.caps().max_buffer);
+    // Four channels are one vec4 of 16 bytes.
+    let side = ((limit / 16) as f64).sqrt() as usize + 64;
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorType::f32(Shape::new(1, 8, 8, 4)));
+    let large = graph.root().resize("large", x, (side, side), false).unwrap();
+    let small = graph.root().resize("small", large, (8, 8), false).unwrap();
+    graph.output("small", small);
+    let error = Runner::new(&Device::Gpu(gpu), graph).err().expect("the value does not fit");
+    assert_eq!(error.kind(), atrous::ErrorKind::OutOfMemory);
+    let text = error.to_string();
+    assert!(text.contains("`large`") && text.contains("would fit") && text.contains("--device cpu"), "{text}");
+}
