@@ -58,19 +58,15 @@ impl Gpu {
             Error::new(ErrorKind::Device, "the device could not be opened").source(e).at(format!("adapter {}", summary.name))
         })?;
         let fault = Arc::new(Mutex::new(None));
-        let report = |fault: &Arc<Mutex<Option<(ErrorKind, String)>>>, kind, text: String| {
-            fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((kind, text));
-        };
         let lost = fault.clone();
-        device.set_device_lost_callback(move |reason, text| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                report(&lost, ErrorKind::DeviceLost, text);
-            }
+        device.set_device_lost_callback(move |_, text| {
+            // Of a lost device everything fails: that it is lost is what counts, also where another error came first.
+            *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some((ErrorKind::DeviceLost, text));
         });
         let uncaught = fault.clone();
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
             let kind = if matches!(e, wgpu::Error::OutOfMemory { .. }) { ErrorKind::OutOfMemory } else { ErrorKind::Device };
-            report(&uncaught, kind, e.to_string());
+            uncaught.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((kind, e.to_string()));
         }));
         Ok(Self { device, queue, summary, pipelines: Mutex::default(), params: Mutex::default(), fault })
     }
@@ -193,6 +189,10 @@ impl Gpu {
     pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         let poll = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(TIMEOUT) };
         let polled = self.device.poll(poll);
+        if matches!(polled, Err(wgpu::PollError::WrongSubmissionIndex(..))) {
+            // A lost device took no submission, and tells that it is lost with the next poll, whose own result says nothing more.
+            drop(self.device.poll(wgpu::PollType::Poll));
+        }
         self.check()?;
         match polled {
             Ok(_) => Ok(()),

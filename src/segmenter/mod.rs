@@ -225,3 +225,31 @@ fn cached<K: PartialEq + Copy>(table: &Prepared<K>, key: K, make: impl FnOnce() 
     }
     Ok(table.back().expect("invariant: just pushed").1.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::mobilenet_v2::MobileNetV2;
+    use crate::models::{Backbone, Config, random_weights};
+
+    #[test]
+    fn a_lost_device_is_opened_again_once_and_the_picture_comes_out() {
+        let config = Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 3);
+        let weights = random_weights(&config, 1).unwrap();
+        let model = Model { config, weights, dialect: "atrous", path: "random.safetensors".into() };
+        let Ok(segmenter) = Segmenter::new(model, &DeviceChoice::Gpu) else {
+            assert!(std::env::var("ATROUS_REQUIRE_GPU").is_err(), "no GPU adapter");
+            println!("skipped: no GPU adapter");
+            return;
+        };
+        let rgb = (0..33 * 33 * 3).map(|i| (i * 37 % 251) as u8).collect();
+        let picture = Picture::new(33, 33, rgb).unwrap();
+        let before = segmenter.segment(&picture, SizeRule::Native).unwrap().labels;
+        let Device::Gpu(lost) = segmenter.device() else { panic!("a GPU was asked for") };
+        lost.device.destroy();
+        let after = segmenter.segment(&picture, SizeRule::Native).unwrap().labels;
+        assert_eq!(before, after);
+        let Device::Gpu(new) = segmenter.device() else { panic!("a GPU was asked for") };
+        assert!(!Arc::ptr_eq(&lost, &new), "the device was opened again");
+    }
+}
