@@ -121,16 +121,22 @@ impl Config {
             dropouts: vec![0.0; 2],
             low_level_first: false,
         });
+        let head = Head { classes, class_names: Vec::new(), aspp, decoder, aux: None, align_corners: false };
+        Self { output_stride: 16, head: Some(head), ..Self::bare(backbone) }
+    }
+
+    /// A bare backbone with the conventions of most ImageNet classifiers: output stride 32, symmetric padding.
+    pub fn bare(backbone: Backbone) -> Self {
         Self {
             backbone,
-            output_stride: 16,
+            output_stride: 32,
             dilation: DilationRule::AfterStride,
             multi_grid: Vec::new(),
             padding: PaddingRule::Symmetric,
             input_channels: 3,
             norm: Norm::Separate,
             eps: Eps { backbone: 1e-5, head: 1e-5 },
-            head: Some(Head { classes, class_names: Vec::new(), aspp, decoder, aux: None, align_corners: false }),
+            head: None,
             preprocess: Preprocessing::IMAGENET,
         }
     }

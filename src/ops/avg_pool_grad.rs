@@ -1,8 +1,8 @@
 //! The gradient of average pooling: each pixel gathers its share of the windows that it lies in.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{AvgPool, Op, expect_f32};
-use crate::error::{Result, error};
+use super::{AvgPool, Op, expect_f32, expect_gradient};
+use crate::error::Result;
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 use std::any::Any;
@@ -29,10 +29,8 @@ impl Op for AvgPoolGrad {
         expect_f32(inputs, 1)?;
         let x = TensorType::f32(inputs[0].shape.with_hw(self.size.0, self.size.1));
         let expected = self.pool.infer(&[x])?[0].shape;
-        match expected == inputs[0].shape {
-            true => Ok(vec![x]),
-            false => Err(error!(Graph, "expected a gradient of shape {expected}, got {}", inputs[0].shape)),
-        }
+        expect_gradient(expected, inputs[0].shape)?;
+        Ok(vec![x])
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {

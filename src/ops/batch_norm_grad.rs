@@ -2,8 +2,8 @@
 
 use super::channel_sum::{blocks, partial, sum_positions, sums};
 use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
-use super::{BatchNorm, Op, Packing, expect_f32};
-use crate::error::{Result, error};
+use super::{BatchNorm, Op, Packing, expect_f32, expect_gradient};
+use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 use std::any::Any;
@@ -32,10 +32,8 @@ impl Op for BatchNormGrad {
         expect_f32(inputs, 5)?;
         let vector = TensorType::f32(Shape::vector(inputs[1].shape.c));
         BatchNorm { eps: self.eps }.infer(&[inputs[1], inputs[2], vector, inputs[3], inputs[4]])?;
-        match inputs[0] == inputs[1] {
-            true => Ok(vec![inputs[1], vector, vector]),
-            false => Err(error!(Graph, "expected a gradient of shape {}, got {}", inputs[1].shape, inputs[0].shape)),
-        }
+        expect_gradient(inputs[1].shape, inputs[0].shape)?;
+        Ok(vec![inputs[1], vector, vector])
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {

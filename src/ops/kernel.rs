@@ -237,6 +237,26 @@ impl Dispatch {
         self
     }
 
+    /// Sets what the shaders of convolutions and poolings call a window: rows and columns, steps, distances, and the padding before the
+    /// first row and column.
+    #[must_use]
+    pub fn window(
+        self,
+        kernel: (usize, usize),
+        stride: (usize, usize),
+        dilation: (usize, usize),
+        before: (usize, usize),
+    ) -> Self {
+        self.param("kh", kernel.0)
+            .param("kw", kernel.1)
+            .param("stride_y", stride.0)
+            .param("stride_x", stride.1)
+            .param("dilation_y", dilation.0)
+            .param("dilation_x", dilation.1)
+            .param("pad_top", before.0)
+            .param("pad_left", before.1)
+    }
+
     /// Starts at least so many threads.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {

@@ -2,8 +2,8 @@
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::window::Axis;
-use super::{MaxPool, Op, expect_f32};
-use crate::error::{Result, error};
+use super::{MaxPool, Op, expect_f32, expect_gradient};
+use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 use std::any::Any;
@@ -49,10 +49,8 @@ impl Op for MaxPoolGrad {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 2)?;
         let expected = self.0.infer(&inputs[..1])?[0].shape;
-        match expected == inputs[1].shape {
-            true => Ok(vec![inputs[0]]),
-            false => Err(error!(Graph, "expected a gradient of shape {expected}, got {}", inputs[1].shape)),
-        }
+        expect_gradient(expected, inputs[1].shape)?;
+        Ok(vec![inputs[0]])
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {

@@ -62,7 +62,7 @@ pub use upsample_argmax::UpsampleArgmax;
 
 use crate::error::{Result, error};
 use crate::graph::Backward;
-use crate::tensor::{DType, Tensor, TensorType};
+use crate::tensor::{DType, Shape, Tensor, TensorType};
 use kernel::{Kernel, KernelContext};
 use std::any::Any;
 use std::fmt;
@@ -131,6 +131,14 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
 /// Bytes of tensors of the given types, in host layout.
 pub fn bytes(types: &[TensorType]) -> u64 {
     types.iter().map(|t| t.shape.len() as u64 * t.dtype.size() as u64).sum()
+}
+
+/// Checks the shape of the gradient that arrives at an operation's output.
+pub(crate) fn expect_gradient(expected: Shape, got: Shape) -> Result<()> {
+    match expected == got {
+        true => Ok(()),
+        false => Err(error!(Graph, "expected a gradient of shape {expected}, got {got}")),
+    }
 }
 
 /// Checks how many inputs there are, and that they are f32.

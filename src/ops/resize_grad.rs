@@ -1,8 +1,8 @@
 //! The gradient of bilinear resizing: each source pixel gathers from the output pixels that read it.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, Resize, bilinear, expect_f32};
-use crate::error::{Result, error};
+use super::{Op, Resize, bilinear, expect_f32, expect_gradient};
+use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 use std::any::Any;
@@ -51,10 +51,8 @@ impl Op for ResizeGrad {
         let dy = inputs[0].shape;
         let x = dy.with_hw(self.size.0, self.size.1);
         let expected = bilinear::infer(TensorType::f32(x), (self.resize.h, self.resize.w), self.resize.window)?;
-        match expected == dy {
-            true => Ok(vec![TensorType::f32(x)]),
-            false => Err(error!(Graph, "expected a gradient of shape {expected}, got {dy}")),
-        }
+        expect_gradient(expected, dy)?;
+        Ok(vec![TensorType::f32(x)])
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {

@@ -66,7 +66,8 @@ pub struct Segmenter {
     choice: DeviceChoice,
     device: Mutex<Device>,
     tuning: Tuning,
-    networks: Prepared<Fit>,
+    /// By the sizes that the network sees: padded, and scaled.
+    networks: Prepared<((usize, usize), (usize, usize))>,
     finishers: Prepared<(Shape, Fit, Wants)>,
 }
 
@@ -159,7 +160,7 @@ impl Segmenter {
 
     /// Picture to scores, for one pair of sizes.
     fn network(&self, fit: Fit) -> Result<Arc<Runner>> {
-        cached(&self.networks, fit, || {
+        cached(&self.networks, (fit.padded, fit.scaled), || {
             let ((w, h), (scaled_w, scaled_h)) = (fit.padded, fit.scaled);
             let outputs = Outputs { picture: Some((scaled_h, scaled_w)), ..Outputs::default() };
             let graph = self.model.graph(Shape::new(1, h, w, 3), &outputs)?;

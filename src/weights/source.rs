@@ -20,8 +20,8 @@ pub(super) struct Source {
 impl Source {
     /// Opens a file. Errors where it is missing, unreadable, or not a regular file.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(path, "cannot open the weights", e))?;
-        let meta = file.metadata().map_err(|e| Error::io(path, "cannot open the weights", e))?;
+        let file = File::open(path).map_err(|e| Error::io(path, "cannot be opened", e))?;
+        let meta = file.metadata().map_err(|e| Error::io(path, "cannot be opened", e))?;
         if !meta.is_file() {
             let what = if meta.is_dir() { "is a folder" } else { "is not a regular file" };
             return Err(error!(Io, "{what}").file(path).advice("name one file of weights"));

@@ -5,9 +5,9 @@
 //! wasted, but the kernels are fast. Besides, one kernel gathers for each pixel what it gave to the outputs.
 
 use super::{Conv2d, Padding, input_grad_cpu, kernels};
-use crate::error::{Result, error};
+use crate::error::Result;
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
-use crate::ops::{Cost, Op, Packing, bytes, expect_f32};
+use crate::ops::{Cost, Op, Packing, bytes, expect_f32, expect_gradient};
 use crate::tensor::{Shape, Tensor, TensorType};
 use std::any::Any;
 
@@ -131,14 +131,7 @@ impl Conv2dInputGrad {
             .param("dy_offset", dy.offset)
             .param("dx_pitch", dx.pitch)
             .param("dx_offset", dx.offset)
-            .param("kh", w.n)
-            .param("kw", w.h)
-            .param("stride_y", self.conv.stride.0)
-            .param("stride_x", self.conv.stride.1)
-            .param("dilation_y", self.conv.dilation.0)
-            .param("dilation_x", self.conv.dilation.1)
-            .param("pad_top", self.conv.padding.top)
-            .param("pad_left", self.conv.padding.left)
+            .window((w.n, w.h), self.conv.stride, self.conv.dilation, (self.conv.padding.top, self.conv.padding.left))
             .threads(xs.positions() * xs.c4());
         Kernel::one("gather", dispatch)
     }
@@ -170,11 +163,8 @@ impl Op for Conv2dInputGrad {
         expect_f32(inputs, 2)?;
         let (dy, w) = (inputs[0].shape, inputs[1].shape);
         let x = self.input_shape(dy, w);
-        let expected = self.conv.output_shape(x, w)?;
-        match expected == dy {
-            true => Ok(vec![TensorType::f32(x)]),
-            false => Err(error!(Graph, "expected a gradient of shape {expected}, got {dy} (input {x}, kernel {w})")),
-        }
+        expect_gradient(self.conv.output_shape(x, w)?, dy)?;
+        Ok(vec![TensorType::f32(x)])
     }
 
     fn cost(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Cost {

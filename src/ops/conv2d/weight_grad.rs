@@ -4,9 +4,9 @@
 //! order. No atomics: the same numbers give the same bits.
 
 use super::{Conv2d, weight_grad_cpu};
-use crate::error::{Result, error};
+use crate::error::Result;
 use crate::ops::kernel::{Caps, Dispatch, Kernel, KernelContext, Operand};
-use crate::ops::{Cost, Op, bytes, expect_f32};
+use crate::ops::{Cost, Op, bytes, expect_f32, expect_gradient};
 use crate::tensor::{Shape, Tensor, TensorType};
 use std::any::Any;
 
@@ -88,14 +88,7 @@ impl Conv2dWeightGrad {
             .param("c_out", ys.c)
             .param("rows", ws.w)
             .param("c_out_group", ys.c / self.conv.groups)
-            .param("kh", ws.n)
-            .param("kw", ws.h)
-            .param("stride_y", self.conv.stride.0)
-            .param("stride_x", self.conv.stride.1)
-            .param("dilation_y", self.conv.dilation.0)
-            .param("dilation_x", self.conv.dilation.1)
-            .param("pad_top", self.conv.padding.top)
-            .param("pad_left", self.conv.padding.left)
+            .window((ws.n, ws.h), self.conv.stride, self.conv.dilation, (self.conv.padding.top, self.conv.padding.left))
             .param("lines", lines)
             .param("lines_per_part", per_part)
             .param("parts", parts)
@@ -139,11 +132,8 @@ impl Op for Conv2dWeightGrad {
         expect_f32(inputs, 2)?;
         let (x, dy) = (inputs[0].shape, inputs[1].shape);
         let w = self.weights_shape(x, dy);
-        let expected = self.conv.output_shape(x, w)?;
-        match expected == dy {
-            true => Ok(vec![TensorType::f32(w)]),
-            false => Err(error!(Graph, "expected a gradient of shape {expected}, got {dy} (input {x}, kernel {w})")),
-        }
+        expect_gradient(self.conv.output_shape(x, w)?, dy)?;
+        Ok(vec![TensorType::f32(w)])
     }
 
     fn cost(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Cost {

@@ -4,7 +4,7 @@ use super::torch;
 use super::{Dialect, Part, Tensors};
 use crate::error::Result;
 use crate::models::mobilenet_v3::MobileNetV3;
-use crate::models::{Backbone, Config, DilationRule, Eps, Norm, PaddingRule, Preprocessing};
+use crate::models::{Backbone, Config, Eps};
 
 /// The dialect of ImageNet's classifiers.
 pub struct ImageNet;
@@ -41,16 +41,9 @@ impl Dialect for ImageNet {
             (Backbone::ResNet(torch::infer_resnet(tensors, "")?), RESNET_STEM)
         };
         Ok(Config {
-            backbone,
-            output_stride: 32,
-            dilation: DilationRule::AfterStride,
-            multi_grid: Vec::new(),
-            padding: PaddingRule::Symmetric,
             input_channels: tensors.dim(stem, 1).unwrap_or(3),
-            norm: Norm::Separate,
             eps: Eps { backbone: if v3 { 1e-3 } else { 1e-5 }, head: 1e-5 },
-            head: None,
-            preprocess: Preprocessing::IMAGENET,
+            ..Config::bare(backbone)
         })
     }
 

@@ -5,7 +5,7 @@ use super::{Dialect, Part, Tensors};
 use crate::error::{Result, error};
 use crate::models::mobilenet_v3::{self, MobileNetV3};
 use crate::models::xception::{Shortcut, Xception};
-use crate::models::{Backbone, Config, DilationRule, Eps, Norm, PaddingRule, Preprocessing};
+use crate::models::{Backbone, Config, Eps, Preprocessing};
 
 /// timm's names of backbones.
 pub struct Timm;
@@ -37,16 +37,10 @@ impl Dialect for Timm {
         let scale = if xception { [0.5; 3] } else { Preprocessing::IMAGENET.std };
         let mean = if xception { [0.5; 3] } else { Preprocessing::IMAGENET.mean };
         Ok(Config {
-            backbone,
-            output_stride: 32,
-            dilation: DilationRule::AfterStride,
-            multi_grid: Vec::new(),
-            padding: PaddingRule::Symmetric,
             input_channels: tensors.dim(stem, 1).unwrap_or(3),
-            norm: Norm::Separate,
             eps: Eps { backbone: if xception { 1e-3 } else { 1e-5 }, head: 1e-5 },
-            head: None,
             preprocess: Preprocessing { mean, std: scale, ..Preprocessing::IMAGENET },
+            ..Config::bare(backbone)
         })
     }
 

@@ -83,7 +83,7 @@ impl<'a> Archive<'a> {
         {
             return Err(error!(Weights, "the numbers are in big-endian order, which is not read"));
         }
-        let entry = self.entries.remove("data.pkl").expect("the folder was found by this entry");
+        let entry = self.entries.remove("data.pkl").expect("invariant: the folder was found by this entry");
         self.whole(entry, MAX_PICKLE)
     }
 
@@ -158,13 +158,13 @@ fn claimed_entries(source: &Source) -> Result<u64> {
     let tail = source.bytes(start, (source.len() - start) as usize)?;
     let mut most = 0;
     for locator in tail.windows(16).filter(|w| w.starts_with(b"PK\x06\x07")) {
-        let at = u64::from_le_bytes(locator[8..].try_into().expect("eight of sixteen bytes"));
+        let at = u64::from_le_bytes(locator[8..].try_into().expect("invariant: eight of sixteen bytes"));
         let mut record = [0; 40];
         if at.checked_add(40).is_some_and(|end| end <= source.len()) {
             source.read_at(at, &mut record)?;
         }
         if record.starts_with(b"PK\x06\x06") {
-            most = most.max(u64::from_le_bytes(record[32..].try_into().expect("eight of forty bytes")));
+            most = most.max(u64::from_le_bytes(record[32..].try_into().expect("invariant: eight of forty bytes")));
         }
     }
     Ok(most)

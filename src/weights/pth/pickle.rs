@@ -149,7 +149,7 @@ impl<'a> Machine<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        self.take(N as u64).map(|b| b.try_into().expect("as many bytes as were asked for"))
+        self.take(N as u64).map(|b| b.try_into().expect("invariant: as many bytes as were asked for"))
     }
 
     /// The rest of a line, without its end.
@@ -185,7 +185,7 @@ impl<'a> Machine<'a> {
     fn popped<const N: usize>(&mut self) -> Result<[Id; N]> {
         let start = self.stack.len().checked_sub(N).filter(|&start| start >= self.floor());
         let Some(start) = start else { return Err(self.bad("the stack runs empty")) };
-        let ids = self.stack[start..].try_into().expect("the slice was cut to this length");
+        let ids = self.stack[start..].try_into().expect("invariant: the slice was cut to this length");
         self.stack.truncate(start);
         Ok(ids)
     }

@@ -77,14 +77,7 @@ fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame)
         .param("x_offset", x.offset)
         .param("y_pitch", y.pitch)
         .param("y_offset", y.offset)
-        .param("kh", w.n)
-        .param("kw", w.h)
-        .param("stride_y", conv.stride.0)
-        .param("stride_x", conv.stride.1)
-        .param("dilation_y", conv.dilation.0)
-        .param("dilation_x", conv.dilation.1)
-        .param("pad_top", conv.padding.top)
-        .param("pad_left", conv.padding.left)
+        .window((w.n, w.h), conv.stride, conv.dilation, (conv.padding.top, conv.padding.left))
         .param("image", y.ty.shape.h * y.ty.shape.w);
     if conv.bias {
         let per_image = cx.inputs[2].ty.shape.n > 1;
