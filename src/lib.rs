@@ -52,6 +52,7 @@ pub mod models;
 pub mod ops;
 pub mod passes;
 pub mod plan;
+pub mod report;
 pub mod segmenter;
 pub mod tensor;
 pub mod train;

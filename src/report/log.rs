@@ -1,0 +1,193 @@
+//! `log.jsonl`: a record a line, and what becomes of the lines when a run is resumed.
+
+use super::record::Record;
+use super::tensorboard::Events;
+use crate::error::{Error, ErrorKind, Result, error};
+use crate::files::atomic_write;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The log's name in the folder of a run.
+pub const LOG: &str = "log.jsonl";
+
+/// The open records of a run: `log.jsonl`, and an event file for TensorBoard beside it.
+///
+/// ```
+/// use atrous::report::{Record, RunLog, StepRecord, read};
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// let mut log = RunLog::open(folder.path(), None)?;
+/// log.write(&Record::Step(StepRecord { step: 1, loss: 2.5, ..StepRecord::default() }))?;
+/// assert_eq!(read(folder.path())?[0].step(), 1);
+/// # Ok::<(), atrous::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct RunLog {
+    path: PathBuf,
+    file: File,
+    events: Events,
+}
+
+impl RunLog {
+    /// Opens the records in the folder `dir`, which is there already: new ones, or those of a run that goes on after `resumed_at` steps.
+    ///
+    /// On resuming, records of later steps are dropped, since those steps are made again: the log is written anew to a temporary file,
+    /// which then takes its name, and TensorBoard is told by an entry in the new event file. So is a line that was torn in the middle.
+    ///
+    /// # Errors
+    /// Where `dir` cannot be written; where a new run would be added to the records of another; where lines of the log are no records.
+    pub fn open(dir: &Path, resumed_at: Option<u64>) -> Result<Self> {
+        let path = dir.join(LOG);
+        let old = if path.exists() { read(dir)? } else { Vec::new() };
+        let kept: Vec<Record> = match resumed_at {
+            None if !old.is_empty() => {
+                return Err(error!(Usage, "holds the records of a run")
+                    .file(&path)
+                    .advice("resume that run, or name another folder for the new one"));
+            }
+            None => Vec::new(),
+            Some(step) => old.into_iter().filter(|r| r.step() <= step).collect(),
+        };
+        atomic_write(&path, |w| kept.iter().try_for_each(|r| w.write_all(line(r)?.as_bytes())))?;
+        let file = OpenOptions::new().append(true).open(&path).map_err(|e| Error::io(&path, "could not be opened", e))?;
+        let mut events = Events::create(dir, resumed_at)?;
+        // The classes' names are needed for what comes.
+        kept.iter().for_each(|r| events.note_classes(r));
+        Ok(Self { path, file, events })
+    }
+
+    /// Appends a record: one write to the log, so that a run that is killed leaves whole lines, and its scalars for TensorBoard.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn write(&mut self, record: &Record) -> Result<()> {
+        let failed = |e| Error::io(&self.path, "could not be written", e);
+        let line = line(record).map_err(failed)?;
+        self.file.write_all(line.as_bytes()).map_err(failed)?;
+        self.events.write(record)
+    }
+}
+
+fn line(record: &Record) -> io::Result<String> {
+    Ok(serde_json::to_string(record)? + "\n")
+}
+
+/// All records of the run in the folder `dir`. A last line without an end, torn when the program was killed, is left out.
+///
+/// # Errors
+/// Where there is no log, or a line is no record; the error names the line.
+pub fn read(dir: &Path) -> Result<Vec<Record>> {
+    let path = dir.join(LOG);
+    // Bytes, not text: a line may be torn inside of a letter.
+    let bytes = fs::read(&path).map_err(|e| Error::io(&path, "could not be read", e))?;
+    let mut records = Vec::new();
+    for (number, line) in (1..).zip(bytes.split_inclusive(|&b| b == b'\n')) {
+        match serde_json::from_slice(line) {
+            Ok(record) => records.push(record),
+            Err(_) if !line.ends_with(b"\n") => log::info!("{}: line {number} was torn and is left out", path.display()),
+            Err(e) => {
+                return Err(Error::new(ErrorKind::Data, "is no record of a run")
+                    .source(e)
+                    .at(format!("line {number}"))
+                    .file(&path));
+            }
+        }
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{EndRecord, EvaluationRecord, StartRecord, StepRecord};
+    use super::*;
+
+    fn step(step: u64, loss: f64) -> Record {
+        Record::Step(StepRecord { step, loss, rate: 0.007, gradient_norm: Some(1.5), ..StepRecord::default() })
+    }
+
+    fn start(step: u64) -> Record {
+        let config = serde_json::json!({ "batch": 4, "crop": [513, 513] });
+        let classes = vec!["sky".into(), "road".into()];
+        Record::Start(StartRecord {
+            step,
+            time: 1.75e9,
+            command: "atrous train".into(),
+            classes,
+            config,
+            ..StartRecord::default()
+        })
+    }
+
+    fn steps(dir: &Path) -> Vec<u64> {
+        read(dir).unwrap().iter().map(Record::step).collect()
+    }
+
+    #[test]
+    fn records_come_back_as_they_were_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let evaluation = EvaluationRecord {
+            step: 2,
+            mean_iou: Some(0.5),
+            class_ious: vec![Some(0.5), None],
+            best: true,
+            ..Default::default()
+        };
+        let end = EndRecord { step: 2, time: 1.0, seconds: 3.5, reason: "finished \"so\"\nhe said".into() };
+        let all = [start(0), step(1, 2.25), step(2, 1e-300), Record::Evaluation(evaluation), Record::End(end)];
+        let mut log = RunLog::open(dir.path(), None).unwrap();
+        all.iter().for_each(|r| log.write(r).unwrap());
+        assert_eq!(read(dir.path()).unwrap(), all);
+        let text = fs::read_to_string(dir.path().join(LOG)).unwrap();
+        assert_eq!(text.lines().count(), all.len());
+        assert!(text.lines().nth(1).unwrap().starts_with(r#"{"kind":"step","step":1,"#), "{text}");
+    }
+
+    #[test]
+    fn a_loss_that_is_not_finite_is_written_and_read() {
+        let dir = tempfile::tempdir().unwrap();
+        RunLog::open(dir.path(), None).unwrap().write(&step(1, f64::INFINITY)).unwrap();
+        let Record::Step(back) = read(dir.path()).unwrap().swap_remove(0) else { panic!("a step was written") };
+        assert!(back.loss.is_nan() && back.rate == 0.007);
+    }
+
+    #[test]
+    fn resuming_drops_later_steps_and_a_torn_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = RunLog::open(dir.path(), None).unwrap();
+        log.write(&start(0)).unwrap();
+        (1..=7).for_each(|s| log.write(&step(s, 1.0)).unwrap());
+        // What kill -9 can leave: the start of a line, here up to the middle of a letter.
+        let mut file = OpenOptions::new().append(true).open(dir.path().join(LOG)).unwrap();
+        file.write_all(b"{\"kind\":\"end\",\"reason\":\"\xc3").unwrap();
+        assert_eq!(steps(dir.path()), [0, 1, 2, 3, 4, 5, 6, 7]);
+        let mut log = RunLog::open(dir.path(), Some(5)).unwrap();
+        assert_eq!(steps(dir.path()), [0, 1, 2, 3, 4, 5]);
+        log.write(&start(5)).unwrap();
+        log.write(&step(6, 1.0)).unwrap();
+        assert_eq!(steps(dir.path()), [0, 1, 2, 3, 4, 5, 5, 6]);
+        let names: Vec<String> =
+            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(names.len(), 3, "a log and an event file for each start, nothing temporary: {names:?}");
+    }
+
+    #[test]
+    fn a_run_that_never_reached_a_checkpoint_begins_again() {
+        let dir = tempfile::tempdir().unwrap();
+        RunLog::open(dir.path(), Some(0)).unwrap().write(&step(1, 1.0)).unwrap();
+        RunLog::open(dir.path(), Some(0)).unwrap();
+        assert_eq!(steps(dir.path()), [0; 0]);
+    }
+
+    #[test]
+    fn a_new_run_is_not_added_to_another_and_damage_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        RunLog::open(dir.path(), None).unwrap().write(&step(1, 1.0)).unwrap();
+        let error = RunLog::open(dir.path(), None).unwrap_err().to_string();
+        assert!(error.contains(LOG) && error.contains("another folder"), "{error}");
+        fs::write(dir.path().join(LOG), "{\"kind\":\"step\"}\n{}\n").unwrap();
+        let error = read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("line 1"), "{error}");
+        assert!(read(&dir.path().join("none")).is_err());
+    }
+}

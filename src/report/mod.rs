@@ -1,0 +1,8 @@
+//! What a training run tells about itself: `log.jsonl`, TensorBoard's event files, `report.html`.
+
+mod log;
+mod record;
+mod tensorboard;
+
+pub use log::{LOG, RunLog, read};
+pub use record::{EndRecord, EvaluationRecord, Record, StartRecord, StepRecord};
