@@ -1,9 +1,18 @@
-//! Folders of pictures with their masks, as pairs, for evaluation.
+//! Folders of pictures with their masks, as pairs, for training and evaluation.
 
+mod augment;
+mod colour;
+mod draw;
 mod folder;
+mod loader;
+mod samples;
+#[cfg(test)]
+mod tests;
 mod voc;
 
+pub use augment::Augmentation;
 pub use folder::{list_folders, list_names};
+pub use loader::{Batch, Loader, LoaderOptions};
 pub use voc::list_voc;
 
 use crate::error::{Result, error};

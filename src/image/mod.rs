@@ -31,5 +31,5 @@ pub use labels::LabelMap;
 pub use legend::{LegendEntry, legend, legend_table};
 pub use overlay::{Overlay, cut_out, foreground};
 pub use palette::{ClassTable, IgnoredLabel, distinct, voc_colour};
-pub use resize::{Fit, PAD, SizeRule, resample};
+pub use resize::{Fit, PAD, SizeRule, resample, resample_window};
 pub use sheet::SideBySide;

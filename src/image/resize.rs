@@ -135,20 +135,42 @@ impl Fit {
 ///
 /// Errors where the bytes are not of the size stated, or a side is 0 or past 2^32.
 pub fn resample(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Cow<'_, [u8]>> {
+    if from == to && from.0.checked_mul(from.1).and_then(|n| n.checked_mul(3)) == Some(rgb.len()) && !rgb.is_empty() {
+        return Ok(Cow::Borrowed(rgb));
+    }
+    resample_window(rgb, from, to, (0, 0), to).map(Cow::Owned)
+}
+
+/// The window of `size` at column and row `at` of what [`resample`] makes, without computing the rest.
+///
+/// Errors as there, and where the window does not lie inside.
+pub fn resample_window(
+    rgb: &[u8],
+    from: (usize, usize),
+    to: (usize, usize),
+    at: (usize, usize),
+    size: (usize, usize),
+) -> Result<Vec<u8>> {
     let wrong = |what: String| Error::new(ErrorKind::Usage, what);
     let side = |n: usize| u32::try_from(n).ok().filter(|&n| n > 0).ok_or_else(|| wrong(format!("a side of {n} pixels")));
     let (fw, fh, tw, th) = (side(from.0)?, side(from.1)?, side(to.0)?, side(to.1)?);
+    let (w, h) = (side(size.0)?, side(size.1)?);
     if from.0.checked_mul(from.1).and_then(|n| n.checked_mul(3)) != Some(rgb.len()) {
         return Err(wrong(format!("{fw} x {fh} pixels in RGB cannot be made of {} bytes", rgb.len())));
     }
-    if from == to {
-        return Ok(Cow::Borrowed(rgb));
+    if at.0 > to.0 - size.0.min(to.0) || at.1 > to.1 - size.1.min(to.1) || size.0 > to.0 || size.1 > to.1 {
+        return Err(wrong(format!("a window of {w} x {h} at {}, {} is not inside {tw} x {th}", at.0, at.1)));
     }
     let source = ImageRef::new(fw, fh, rgb, PixelType::U8x3).map_err(|e| wrong("resampling".into()).source(e))?;
-    let mut target = Image::new(tw, th, PixelType::U8x3);
+    let mut target = Image::new(w, h, PixelType::U8x3);
+    // The window's edges in the source. The filter reads past them, into the rest of the picture.
+    let edge = |at: usize, from: u32, to: u32| (at as f64 * f64::from(from) / f64::from(to)).min(from.into());
+    let (left, top) = (edge(at.0, fw, tw), edge(at.1, fh, th));
+    let (right, bottom) = (edge(at.0 + size.0, fw, tw), edge(at.1 + size.1, fh, th));
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
+    let options = options.crop(left, top, right - left, bottom - top);
     Resizer::new().resize(&source, &mut target, &options).map_err(|e| wrong("resampling".into()).source(e))?;
-    Ok(Cow::Owned(target.into_vec()))
+    Ok(target.into_vec())
 }
 
 #[cfg(test)]
@@ -221,6 +243,24 @@ mod tests {
             let out = resample(&source, (w, h), (tw, th)).unwrap();
             prop_assert_eq!(out.len(), 3 * tw * th);
             prop_assert!(out.iter().all(|&o| o == v));
+        }
+    }
+
+    #[test]
+    fn a_window_is_what_the_whole_would_have_there() {
+        let (from, rgb) = ((37, 23), (0..37 * 23 * 3).map(|i| (i * 97 % 251) as u8).collect::<Vec<_>>());
+        for to in [(74, 46), (37, 23), (19, 12), (51, 17)] {
+            let whole = resample(&rgb, from, to).unwrap();
+            for (at, size) in [((0, 0), to), ((3, 2), (7, 9)), ((to.0 - 5, to.1 - 4), (5, 4))] {
+                let window = resample_window(&rgb, from, to, at, size).unwrap();
+                for (i, value) in window.iter().enumerate() {
+                    let (x, y, c) = (at.0 + i / 3 % size.0, at.1 + i / 3 / size.0, i % 3);
+                    let expected = whole[3 * (y * to.0 + x) + c];
+                    // Positions of the window's pixels are rounded apart from those of the whole.
+                    assert!(value.abs_diff(expected) <= 1, "{to:?}, {at:?}: {value} for {expected} at {x}, {y}");
+                }
+            }
+            assert!(resample_window(&rgb, from, to, (1, 0), to).is_err());
         }
     }
 }

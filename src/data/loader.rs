@@ -1,0 +1,280 @@
+//! Batches for training, made ahead by worker threads.
+
+use super::Pair;
+use super::augment::Augmentation;
+use super::draw::{Draw, Purpose};
+use super::samples::Samples;
+use crate::error::{Error, ErrorKind, Result, error};
+use crate::image::ClassTable;
+use crate::models::Preprocessing;
+use crate::tensor::{Data, Shape, Tensor};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Pictures and labels of one step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// The batch's number, from 0.
+    pub index: u64,
+    /// `[N, h, w, 3]`, normalised.
+    pub pictures: Tensor,
+    /// `[N, h, w, 1]` of u32: classes, or [`LoaderOptions::ignore`].
+    pub labels: Tensor,
+    /// The pictures' names, N of them.
+    pub names: Vec<String>,
+}
+
+/// How batches are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoaderOptions {
+    /// Pictures in a batch.
+    pub batch: usize,
+    /// Worker threads; 0 takes one less than there are cores, at least one.
+    pub workers: usize,
+    /// Batches that are made ahead, at least one.
+    pub prefetch: usize,
+    /// Decides about order and augmentation.
+    pub seed: u64,
+    /// Number of the first batch.
+    pub start: u64,
+    /// Label of pixels that count in no loss: padding, and what is no class. No less than the number of classes.
+    pub ignore: u32,
+}
+
+impl Default for LoaderOptions {
+    fn default() -> Self {
+        Self { batch: 8, workers: 0, prefetch: 3, seed: 0, start: 0, ignore: 255 }
+    }
+}
+
+/// Batches in order, without end.
+///
+/// Sample `i` is place `i % len` of epoch `i / len`'s order, which depends on the seed and the epoch alone, and what is done to it depends on the
+/// seed and `i` alone. So a run that is resumed at any batch sees what an unbroken run would have seen, whatever the number of workers.
+/// Epochs follow each other without a gap: a batch may hold the end of one and the beginning of the next.
+pub struct Loader {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// The batch that is handed out next.
+    next: u64,
+    waited: Duration,
+}
+
+struct Shared {
+    samples: Samples,
+    preprocess: Preprocessing,
+    augmentation: Augmentation,
+    options: LoaderOptions,
+    state: Mutex<State>,
+    /// There is room for another sample, or it is time to stop.
+    room: Condvar,
+    /// A batch is done.
+    done: Condvar,
+    /// The order of the epoch that was asked for last: workers are next to each other.
+    order: Mutex<(u64, Arc<Vec<u32>>)>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The sample that is taken next.
+    sample: u64,
+    /// The first batch that is not to be begun yet.
+    limit: u64,
+    /// Batches of which some samples are still missing.
+    open: BTreeMap<u64, Open>,
+    finished: BTreeMap<u64, Result<Batch>>,
+    stop: bool,
+}
+
+struct Open {
+    parts: Vec<Option<Result<Part>>>,
+    missing: usize,
+}
+
+/// One sample of a batch.
+struct Part {
+    picture: Vec<f32>,
+    labels: Vec<u32>,
+    name: String,
+}
+
+impl Loader {
+    /// Starts the workers. Labels that are `table`'s ignored ones, or not below `classes`, become [`LoaderOptions::ignore`].
+    ///
+    /// Errors where there are no pairs, the table has more classes than `classes`, or a setting is out of its range.
+    pub fn new(
+        pairs: Vec<Pair>,
+        table: Option<ClassTable>,
+        classes: usize,
+        preprocess: Preprocessing,
+        augmentation: Augmentation,
+        options: LoaderOptions,
+    ) -> Result<Self> {
+        augmentation.check()?;
+        if options.batch == 0 {
+            return Err(error!(Config, "a batch of no pictures"));
+        }
+        if (options.ignore as usize) < classes {
+            return Err(error!(Config, "label {} cannot be ignored: it is one of {classes} classes", options.ignore));
+        }
+        let samples = Samples::new(pairs, table, classes)?;
+        if samples.len() > u32::MAX as usize {
+            return Err(error!(Data, "{} pictures are more than can be counted", samples.len()));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = if options.workers == 0 { cores.saturating_sub(1).max(1) } else { options.workers };
+        let sample = options.start.checked_mul(options.batch as u64);
+        let sample = sample.ok_or_else(|| error!(Usage, "batch {} is past the end of counting", options.start))?;
+        let limit = options.start + options.prefetch.max(1) as u64;
+        let shared = Arc::new(Shared {
+            samples,
+            preprocess,
+            augmentation,
+            options,
+            state: Mutex::new(State { sample, limit, ..State::default() }),
+            room: Condvar::new(),
+            done: Condvar::new(),
+            order: Mutex::new((u64::MAX, Arc::default())),
+        });
+        let mut loader = Self { shared, workers: Vec::with_capacity(count), next: options.start, waited: Duration::ZERO };
+        for number in 0..count {
+            let shared = loader.shared.clone();
+            let thread = std::thread::Builder::new().name(format!("loader {number}"));
+            let worker = thread.spawn(move || shared.work());
+            // The workers that were started are stopped by Drop.
+            loader.workers.push(worker.map_err(|e| Error::new(ErrorKind::Io, "no thread could be started").source(e))?);
+        }
+        Ok(loader)
+    }
+
+    /// The next batch; waits until it is made.
+    ///
+    /// Errors name the file that could not be read, when its batch's turn has come. The batch is lost then; the next call gives the
+    /// one after it.
+    #[expect(clippy::should_implement_trait, reason = "there is always a next one, so no Option")]
+    pub fn next(&mut self) -> Result<Batch> {
+        let began = Instant::now();
+        let mut state = self.shared.lock();
+        let batch = loop {
+            match state.finished.remove(&self.next) {
+                Some(batch) => break batch,
+                None => state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
+        state.limit += 1;
+        drop(state);
+        self.shared.room.notify_all();
+        self.next += 1;
+        self.waited += began.elapsed();
+        batch
+    }
+
+    /// How long `next` has waited since the loader was made: beside the time that has passed, the share in which the device was idle
+    /// for want of pictures.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Batches in which every picture is seen once.
+    pub fn batches_per_epoch(&self) -> f64 {
+        self.shared.samples.len() as f64 / self.shared.options.batch as f64
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.room.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches its panics; and while dropping there is nobody to tell.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a worker does until it is told to stop.
+    fn work(&self) {
+        let size = self.options.batch as u64;
+        loop {
+            let sample = {
+                let mut state = self.lock();
+                while !state.stop && state.sample / size >= state.limit {
+                    state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                if state.stop {
+                    return;
+                }
+                state.sample += 1;
+                state.sample - 1
+            };
+            let part = catch_unwind(AssertUnwindSafe(|| self.part(sample)));
+            let part = part.unwrap_or_else(|_| Err(error!(Data, "making sample {sample} panicked")));
+            self.hand_in(sample, part);
+        }
+    }
+
+    /// Puts a sample into its batch; whoever brings the last one makes the batch.
+    fn hand_in(&self, sample: u64, part: Result<Part>) {
+        let size = self.options.batch;
+        let (index, place) = (sample / size as u64, (sample % size as u64) as usize);
+        let mut state = self.lock();
+        let empty = || Open { parts: (0..size).map(|_| None).collect(), missing: size };
+        let open = state.open.entry(index).or_insert_with(empty);
+        open.parts[place] = Some(part);
+        open.missing -= 1;
+        if open.missing > 0 {
+            return;
+        }
+        let parts = state.open.remove(&index).map(|open| open.parts).unwrap_or_default();
+        drop(state);
+        let batch = self.assemble(index, parts.into_iter().flatten());
+        self.lock().finished.insert(index, batch);
+        self.done.notify_all();
+    }
+
+    fn assemble(&self, index: u64, parts: impl Iterator<Item = Result<Part>>) -> Result<Batch> {
+        let (n, (h, w)) = (self.options.batch, self.augmentation.crop);
+        let (mut pictures, mut labels) = (Vec::with_capacity(n * h * w * 3), Vec::with_capacity(n * h * w));
+        let mut names = Vec::with_capacity(n);
+        for part in parts {
+            let part = part?;
+            pictures.extend_from_slice(&part.picture);
+            labels.extend_from_slice(&part.labels);
+            names.push(part.name);
+        }
+        let pictures = Tensor::new(Shape::new(n, h, w, 3), pictures)?;
+        Ok(Batch { index, pictures, labels: Tensor::from_data(Shape::new(n, h, w, 1), Data::U32(labels))?, names })
+    }
+
+    fn part(&self, number: u64) -> Result<Part> {
+        let len = self.samples.len() as u64;
+        let at = self.order(number / len)[(number % len) as usize] as usize;
+        let sample = self.samples.get(at)?;
+        let (h, w) = self.augmentation.crop;
+        let (mut picture, mut labels) = (vec![0.0; h * w * 3], vec![0; h * w]);
+        let mut draw = Draw::new(self.options.seed, Purpose::Sample, number);
+        let name = self.samples.name(at).to_owned();
+        self.augmentation
+            .apply(&sample, &mut draw, &self.preprocess, self.options.ignore, &mut picture, &mut labels)
+            .map_err(|e| e.at(name.clone()))?;
+        Ok(Part { picture, labels, name })
+    }
+
+    fn order(&self, epoch: u64) -> Arc<Vec<u32>> {
+        let mut held = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.0 != epoch {
+            let order = Draw::new(self.options.seed, Purpose::Order, epoch).permutation(self.samples.len());
+            *held = (epoch, Arc::new(order));
+        }
+        held.1.clone()
+    }
+}
