@@ -1,9 +1,10 @@
 //! Pictures to files.
 
 use super::decode::Picture;
-use crate::error::{Result, error};
+use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::atomic_write;
 use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder, ImageError};
 use std::borrow::Cow;
@@ -39,6 +40,23 @@ impl Picture {
         }
     }
 
+    /// The picture as the bytes of a PNG file, small rather than quickly made.
+    pub(crate) fn png(&self) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let (data, colour) = self.interleaved();
+        let encoder = PngEncoder::new_with_quality(&mut out, CompressionType::Best, FilterType::Adaptive);
+        encoder.write_image(&data, self.width as u32, self.height as u32, colour).map_err(unwritten)?;
+        Ok(out)
+    }
+
+    /// The picture, without transparency, as the bytes of a JPEG file.
+    pub(crate) fn jpeg(&self) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let encoder = JpegEncoder::new_with_quality(&mut out, JPEG_QUALITY);
+        encoder.write_image(&self.rgb, self.width as u32, self.height as u32, ExtendedColorType::Rgb8).map_err(unwritten)?;
+        Ok(out)
+    }
+
     fn interleaved(&self) -> (Cow<'_, [u8]>, ExtendedColorType) {
         match &self.alpha {
             None => (Cow::Borrowed(&self.rgb), ExtendedColorType::Rgb8),
@@ -58,6 +76,10 @@ impl Picture {
         writer.write_image_data(data)?;
         writer.finish()
     }
+}
+
+fn unwritten(error: ImageError) -> Error {
+    Error::new(ErrorKind::Picture, "could not be encoded").source(error)
 }
 
 fn to_io(error: ImageError) -> io::Error {

@@ -1,5 +1,6 @@
 //! What a training run tells about itself: `log.jsonl`, TensorBoard's event files, `report.html`.
 
+pub mod html;
 mod log;
 mod record;
 mod tensorboard;

@@ -1,0 +1,191 @@
+//! `report.html`: a run on one page that needs nothing else, for a desk and for a phone, in light and dark.
+
+mod curve;
+mod run;
+mod samples;
+mod scores;
+
+use super::Record;
+use crate::error::Result;
+use crate::eval::Scores;
+use crate::files::atomic_write;
+use crate::image::{ClassTable, LabelMap, Picture};
+use std::path::Path;
+
+/// The page, with `{{name}}` where the parts go.
+const PAGE: &str = include_str!("page.html");
+
+/// What the page is made of.
+#[derive(Debug, Clone)]
+pub struct ReportData {
+    /// The run's records (see [`super::read`]); what they lack, the page lacks.
+    pub records: Vec<Record>,
+    /// Names and colours of the classes.
+    pub table: ClassTable,
+    /// Scores of the network on the validation pictures: the table of classes and the confusion matrix.
+    pub scores: Option<Scores>,
+    /// Pictures that the network was shown.
+    pub samples: Vec<Sample>,
+}
+
+/// A picture with what is in it, and what the network says is in it; all of one size.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Its name.
+    pub name: String,
+    /// The picture.
+    pub picture: Picture,
+    /// The true classes.
+    pub truth: LabelMap,
+    /// The network's.
+    pub prediction: LabelMap,
+}
+
+/// Writes the page: whole or not at all.
+///
+/// # Errors
+/// Where a sample's parts differ in size, or the file cannot be written.
+pub fn write(path: &Path, data: &ReportData) -> Result<()> {
+    let page = page(data).map_err(|e| e.file(path))?;
+    atomic_write(path, |w| std::io::Write::write_all(w, page.as_bytes()))
+}
+
+fn page(data: &ReportData) -> Result<String> {
+    let samples = samples::section(data)?;
+    Ok(fill(PAGE, |name| match name {
+        "title" => run::title(&data.records),
+        "state" => run::state(&data.records),
+        "tiles" => run::tiles(&data.records),
+        "curves" => run::curves(&data.records),
+        "classes" => scores::classes(data),
+        "confusion" => scores::confusion(data),
+        "samples" => samples.clone(),
+        "run" => run::facts(&data.records),
+        other => unreachable!("invariant: the page asks for `{other}`, which nobody makes"),
+    }))
+}
+
+/// The template with each `{{name}}` replaced. What is put in is not looked at again.
+fn fill(template: &str, part: impl Fn(&str) -> String) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, (name, after))) = rest.split_once("{{").and_then(|(b, a)| Some((b, a.split_once("}}")?))) {
+        out += before;
+        out += &part(name);
+        rest = after;
+    }
+    out + rest
+}
+
+/// Text as it may stand in an element or in an attribute's quotes.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => out += "&amp;",
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '"' => out += "&quot;",
+            '\'' => out += "&#39;",
+            // A page has no such letters, whatever stands for them.
+            c if c.is_control() && !c.is_whitespace() => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A fraction in percent, or a dash.
+fn percent(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |v| format!("{:.1} %", 100.0 * v))
+}
+
+/// A class's colour beside its name.
+fn swatch(table: &ClassTable, class: usize) -> String {
+    let [r, g, b] = table.colour(class);
+    format!("<span class=\"swatch\" style=\"background:rgb({r} {g} {b})\"></span>{}", escape(&table.name(class)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{EndRecord, EvaluationRecord, StartRecord, StepRecord};
+    use super::*;
+    use crate::eval::Confusion;
+
+    const NASTY: &str = "</title><script>alert('x')</script>&\"{{samples}}";
+
+    fn data() -> ReportData {
+        let mut table = ClassTable::generic(3);
+        table.names[1] = NASTY.to_owned();
+        let mut confusion = Confusion::new(3, &[255]).unwrap();
+        confusion.add(&[0u16, 1, 1, 255], &[0u16, 1, 0, 2]).unwrap();
+        let scores = confusion.scores(&table);
+        let start = StartRecord {
+            network: NASTY.into(),
+            command: NASTY.into(),
+            config: serde_json::json!({ "a": NASTY }),
+            ..Default::default()
+        };
+        let mut records = vec![Record::Start(start)];
+        for step in 1..=3000 {
+            let loss = if step == 2000 { f64::NAN } else { 2.0 / f64::from(step as u32).sqrt() };
+            records.push(Record::Step(StepRecord { step, loss, rate: 0.007, epoch: step as f64 / 100.0, ..Default::default() }));
+        }
+        records.push(Record::Evaluation(EvaluationRecord::new(3000, 2.0, &scores, true)));
+        records.push(Record::End(EndRecord { step: 3000, reason: NASTY.into(), ..Default::default() }));
+        let picture = Picture::new(2, 2, vec![90; 12]).unwrap();
+        let map = |labels: [u16; 4]| LabelMap::new(2, 2, labels.to_vec()).unwrap();
+        let sample = Sample { name: NASTY.into(), picture, truth: map([0, 1, 1, 255]), prediction: map([0, 1, 0, 2]) };
+        ReportData { records, table, scores: Some(scores), samples: vec![sample] }
+    }
+
+    #[test]
+    fn names_are_text_and_never_part_of_the_page() {
+        let page = page(&data()).unwrap();
+        assert!(!page.contains("<script"), "a name became an element");
+        assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)"));
+        assert_eq!(page.matches("<h2>Samples").count(), 1, "a name became a part of the page");
+        for open in ["<svg", "<table", "<figure", "<div", "<main", "<dl"] {
+            let close = open.replace('<', "</");
+            assert_eq!(page.matches(open).count(), page.matches(&format!("{close}>")).count(), "{open}");
+        }
+    }
+
+    #[test]
+    fn the_page_asks_for_nothing_from_elsewhere() {
+        let page = page(&data()).unwrap();
+        let sources: Vec<&str> = page.split("src=\"").skip(1).map(|s| &s[..5]).collect();
+        assert_eq!(sources, ["data:"; 3]);
+        for call in ["http://", "https://", "url(", "@import", "<link", "href"] {
+            assert!(!page.contains(call), "{call}");
+        }
+    }
+
+    #[test]
+    fn figures_of_the_run_are_on_the_page() {
+        let page = page(&data()).unwrap();
+        // Class 0: 1 of 2; class 1: 1 of 2; class 2 does not occur in the truth.
+        assert!(page.contains("50.0 %") && page.contains("3,000"), "{}", &page[page.find("<main>").unwrap()..][..1500]);
+        assert!(!page.contains("NaN") && !page.contains("inf"), "a number that is none was drawn");
+        assert!(page.len() < 200_000, "3,000 steps take {} bytes", page.len());
+    }
+
+    #[test]
+    fn a_run_that_has_only_begun_has_a_page_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.html");
+        let empty = ReportData { records: Vec::new(), table: ClassTable::generic(2), scores: None, samples: Vec::new() };
+        write(&path, &empty).unwrap();
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(page.contains("</html>") && !page.contains("{{") && !page.contains("<svg"));
+    }
+
+    #[test]
+    fn samples_of_two_sizes_are_refused_by_name() {
+        let mut data = data();
+        data.samples[0].truth = LabelMap::new(1, 1, vec![0]).unwrap();
+        data.samples[0].name = "street".into();
+        let error = page(&data).unwrap_err().to_string();
+        assert!(error.contains("street") && error.contains("1 x 1"), "{error}");
+    }
+}
