@@ -3,7 +3,7 @@
 use crate::error::{Result, error};
 use crate::graph::{Graph, Rewrite, ValueId, rewrite};
 use crate::models::is_trained;
-use crate::ops::{BatchNorm, BatchNormTrain, CrossEntropy, Dropout, DropoutTrain};
+use crate::ops::{Add, BatchNorm, BatchNormTrain, Dropout, DropoutTrain, PixelLoss, Resize, SegmentationLoss};
 use crate::tensor::{Shape, TensorType};
 use std::sync::Arc;
 
@@ -20,21 +20,35 @@ pub enum NormMode {
 }
 
 /// How a step is built.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepOptions {
     /// The loss of the scores at the labels' size.
-    pub loss: CrossEntropy,
+    pub loss: PixelLoss,
+    /// Whether the last interpolation of the scores is part of the loss's operation, in both directions: then scores of the labels' size are
+    /// never stored. The numbers are the same but for rounding.
+    pub fused: bool,
+    /// Factor of the auxiliary head's loss (torchvision's recipes take 0.5). None leaves the head untrained.
+    pub aux: Option<f32>,
     /// The batch norms.
     pub norm: NormMode,
     /// Tells the dropouts of one run from those of another.
     pub seed: u32,
 }
 
+impl Default for StepOptions {
+    fn default() -> Self {
+        Self { loss: PixelLoss::default(), fused: true, aux: None, norm: NormMode::Train, seed: 0 }
+    }
+}
+
 /// One step of training.
 ///
-/// Inputs of the graph are the network's, `labels` u32 `[N, H, W, 1]`, `class_weights` `[1, 1, 1, classes]` where the loss has weights, and
-/// `step` u32 `[1, 1, 1, 1]` where something is dropped. Outputs are `loss` `[1, 1, 1, 1]`, `grad.P` for each trained parameter `P`, and for
-/// each norm `N` of [`Step::norms`] the batch's `N.batch_mean` and (biased) `N.batch_variance`.
+/// Inputs of the graph are the network's, `labels` u32 `[N, H, W, 1]`, `class_weights` `[1, 1, 1, classes]` where the loss has weights,
+/// `mining` `[1, 1, 1, 4]` where only hard pixels are kept (the first number is their share, see [`super::Mining`]), and `step` u32
+/// `[1, 1, 1, 1]` where something is dropped.
+///
+/// Outputs are `loss` `[1, 1, 1, 1]`, with an auxiliary head `aux_loss` (its part of `loss`, the factor included), `grad.P` for each trained
+/// parameter `P`, and for each norm `N` of [`Step::norms`] the batch's `N.batch_mean` and (biased) `N.batch_variance`.
 #[derive(Debug, Clone)]
 pub struct Step {
     /// The graph, verified.
@@ -48,34 +62,64 @@ pub struct Step {
     pub too_small: Vec<String>,
 }
 
-/// Builds the step of a network that has the output `logits_full`. Other outputs are left out.
+/// Builds the step of a network that has the output `logits_full`, and where its auxiliary head is to be trained `aux_logits`. Other
+/// outputs are left out.
 ///
 /// # Errors
-/// Where the network has no such output, or an operation on the way has no gradient.
+/// Where the network lacks an output, or an operation on the way has no gradient.
 pub fn training_step(network: Graph, options: &StepOptions) -> Result<Step> {
     let mut network = network;
-    let full = network.outputs().iter().find(|(name, _)| name == "logits_full").map(|&(_, v)| v);
-    let Some(full) = full else {
+    let find = |name: &str| network.outputs().iter().find(|(n, _)| n == name).map(|&(_, v)| v);
+    let Some(full) = find("logits_full") else {
         return Err(error!(Graph, "there is no output `logits_full` to train on"));
     };
+    let aux = match options.aux {
+        None => None,
+        Some(factor) => match find("aux_logits") {
+            Some(logits) => Some((logits, factor)),
+            None => {
+                return Err(error!(Graph, "there is no output `aux_logits`, which the auxiliary loss is of")
+                    .advice("train without an auxiliary loss, or build the network with an auxiliary head"));
+            }
+        },
+    };
+    let shape = network.shape(full);
+    // The operation before the scores of the labels' size, which is the loss's own where it can be.
+    let last = network.producer(full).and_then(|node| Some((*node.op.as_any().downcast_ref::<Resize>()?, node.inputs[0])));
+    let last = last.filter(|(resize, _)| resize.window.is_none());
+    let align_corners = last.is_some_and(|(resize, _)| resize.align_corners);
+    let scores = last.filter(|_| options.fused).map_or(full, |(_, small)| small);
     network.clear_outputs();
-    network.output("logits_full", full);
+    network.output("scores", scores);
+    if let Some((logits, _)) = aux {
+        network.output("aux_scores", logits);
+    }
 
     let (mut graph, norms) = for_training(network, options)?;
-    let (_, logits) = graph.outputs()[0];
+    let values: Vec<ValueId> = graph.outputs().iter().map(|&(_, v)| v).collect();
     graph.clear_outputs();
-    let shape = graph.shape(logits);
-    let mut read = vec![logits, graph.input("labels", TensorType::u32(shape.with_c(1)))];
+    let mut losses = Losses { pixel: options.loss, fused: options.fused, read: Vec::new() };
+    losses.read.push(graph.input("labels", TensorType::u32(shape.with_c(1))));
     if options.loss.weighted {
-        read.push(graph.input("class_weights", TensorType::f32(Shape::vector(shape.c))));
+        losses.read.push(graph.input("class_weights", TensorType::f32(Shape::vector(shape.c))));
     }
-    let loss = graph.push("loss", Arc::new(options.loss), &read)?;
+    if options.loss.mined {
+        losses.read.push(graph.input("mining", TensorType::f32(Shape::vector(4))));
+    }
+    let (main, seed) = losses.add(&mut graph, "loss", values[0], align_corners, 1.0)?;
+    let (mut loss, mut seeds) = (main, vec![seed]);
+    if let Some((_, factor)) = aux {
+        let (value, seed) = losses.add(&mut graph, "aux_loss", values[1], align_corners, factor)?;
+        loss = graph.push("loss_with_aux", Arc::new(Add), &[main, value])?[0];
+        seeds.push(seed);
+        graph.output("aux_loss", value);
+    }
+    graph.output("loss", loss);
+
     let params: Vec<(String, ValueId)> =
         graph.params().filter(|(name, _)| is_trained(name)).map(|(name, id)| (name.to_owned(), id)).collect();
     let ids: Vec<ValueId> = params.iter().map(|&(_, id)| id).collect();
-    let gradients = graph.gradients(&[(logits, loss[1])], &ids)?;
-
-    graph.output("loss", loss[0]);
+    let gradients = graph.gradients(&seeds, &ids)?;
     let mut trained = Vec::with_capacity(params.len());
     for ((name, _), gradient) in params.into_iter().zip(gradients) {
         if let Some(gradient) = gradient {
@@ -91,6 +135,36 @@ pub fn training_step(network: Graph, options: &StepOptions) -> Result<Step> {
     }
     graph.verify()?;
     Ok(Step { graph, trained, norms: norms.batch, too_small: norms.too_small })
+}
+
+/// Adds losses of scores that are compared with the same labels.
+struct Losses {
+    pixel: PixelLoss,
+    fused: bool,
+    /// What each loss reads besides the scores.
+    read: Vec<ValueId>,
+}
+
+impl Losses {
+    /// The loss, and the scores with their gradient.
+    fn add(
+        &self,
+        graph: &mut Graph,
+        name: &str,
+        scores: ValueId,
+        align_corners: bool,
+        factor: f32,
+    ) -> Result<(ValueId, (ValueId, ValueId))> {
+        let labels = graph.shape(self.read[0]);
+        let scores = match self.fused {
+            true => scores,
+            false => graph.root().resize(&format!("{name}.scores"), scores, (labels.h, labels.w), align_corners)?,
+        };
+        let inputs: Vec<ValueId> = std::iter::once(scores).chain(self.read.iter().copied()).collect();
+        let op = SegmentationLoss { pixel: self.pixel, factor, align_corners };
+        let (loss, gradient) = graph.root().segmentation_loss(name, op, &inputs)?;
+        Ok((loss, (scores, gradient)))
+    }
 }
 
 /// Norms with the number of values that their statistics are of, and norms that see too few.

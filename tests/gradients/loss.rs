@@ -1,160 +1,397 @@
-//! Cross entropy against its formula and finite differences; dropout against what it promises.
+//! The losses of a segmentation against their formulas and finite differences, at the labels' size and at smaller and larger ones.
 
+use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, devices, run_op};
 use atrous::exec::Runner;
 use atrous::graph::Graph;
-use atrous::ops::{CrossEntropy, Denominator, DropoutTrain, Op};
+use atrous::ops::{Denominator, Dice, Op, PixelLoss, SegmentationLoss};
 use atrous::{Data, Shape, Tensor, TensorType};
 use std::sync::Arc;
 
-/// The formula of `src/ops/cross_entropy.rs`, pixel by pixel.
-fn loss(op: &CrossEntropy, logits: &[f64], labels: &[u32], weights: &[f64]) -> f64 {
-    let classes = weights.len();
-    let (mut sum, mut counted) = (0.0, 0.0);
-    for (x, &label) in logits.chunks_exact(classes).zip(labels) {
-        if label == op.ignore || label as usize >= classes {
-            continue;
-        }
-        let log_sum = x.iter().map(|x| x.exp()).sum::<f64>().ln();
-        let smoothing = f64::from(op.smoothing);
-        let hard = weights[label as usize] * (log_sum - x[label as usize]);
-        let soft: f64 = x.iter().zip(weights).map(|(x, w)| w * (log_sum - x)).sum();
-        sum += (1.0 - smoothing) * hard + smoothing / classes as f64 * soft;
-        counted += if op.denominator == Denominator::Pixels { 1.0 } else { weights[label as usize] };
-    }
-    if counted > 0.0 { sum / counted } else { 0.0 }
+/// A loss at a point.
+struct Case {
+    op: SegmentationLoss,
+    logits: Tensor,
+    labels: Tensor,
+    weights: Vec<f32>,
+    share: f32,
 }
 
-fn check(op: CrossEntropy, logits: &Tensor, labels: &[u32], weights: &Tensor) {
-    let label_map = Tensor::from_data(logits.shape().with_c(1), Data::U32(labels.to_vec())).unwrap();
-    let x: Vec<f64> = logits.f32().iter().map(|&v| v.into()).collect();
-    let all_ones = vec![1.0; logits.shape().c];
-    let w: Vec<f64> = if op.weighted { weights.f32().iter().map(|&v| v.into()).collect() } else { all_ones };
-    let h = 1e-5;
-    let slope = |i: usize| {
-        let mut moved = x.clone();
-        moved[i] = x[i] + h;
-        let above = loss(&op, &moved, labels, &w);
-        moved[i] = x[i] - h;
-        (above - loss(&op, &moved, labels, &w)) / (2.0 * h)
-    };
-    let slopes: Vec<f64> = (0..x.len()).map(slope).collect();
-    let mut inputs = vec![logits.clone(), label_map];
-    inputs.extend(op.weighted.then(|| weights.clone()));
-    let shared: Arc<dyn Op> = Arc::new(op);
-    for device in devices() {
-        for (label, got) in run_op(&device, &shared, &inputs).unwrap() {
-            let what = format!("{} {} of {} on {device}, {label}", shared.name(), shared.attributes(), logits.shape());
-            allclose(&format!("{what}: loss"), &got[0], &[loss(&op, &x, labels, &w)], 1e-6, 1e-5).unwrap();
-            allclose(&format!("{what}: gradient"), &got[1], &slopes, 1e-6, 1e-4).unwrap();
+impl Case {
+    /// Random scores, with some pixels that are ignored and some whose label is no class. Neighbouring pixels share their labels, as in
+    /// pictures, so that interpolation matters.
+    fn random(rng: &mut Rng, op: SegmentationLoss, from: Shape, (h, w): (usize, usize)) -> Self {
+        let shape = from.with_c(1).with_hw(h, w);
+        let labels = (0..shape.positions()).map(|i| match i % 7 {
+            3 => 255,
+            5 => 200,
+            _ => rng.range(0, from.c - 1) as u32,
+        });
+        Self {
+            op,
+            labels: Tensor::from_data(shape, Data::U32(labels.collect())).unwrap(),
+            logits: Tensor::from_fn(from, |_, _, _, _| 6.0 * rng.unit()),
+            weights: (0..from.c).map(|_| 1.5 + rng.unit()).collect(),
+            share: 0.4,
         }
+    }
+
+    fn what(&self) -> String {
+        format!("{} from {} to {}", self.op.attributes(), self.logits.shape(), self.labels.shape())
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        let mut inputs = vec![self.logits.clone(), self.labels.clone()];
+        let vector = |v: Vec<f32>| Tensor::from_data(Shape::vector(v.len()), Data::F32(v)).unwrap();
+        inputs.extend(self.op.pixel.weighted.then(|| vector(self.weights.clone())));
+        inputs.extend(self.op.pixel.mined.then(|| vector(vec![self.share, 7.0, 7.0, 7.0])));
+        inputs
+    }
+
+    /// The formulas of `src/ops/pixel_loss/mod.rs`, pixel by pixel, in double precision.
+    fn value(&self, logits: &Map) -> f64 {
+        let (loss, to, classes) = (self.op.pixel, self.labels.shape(), logits.shape.c);
+        let x = oracle::resize(logits, (to.h, to.w), self.op.align_corners, None);
+        let labels = self.labels.u32();
+        let counted: Vec<usize> =
+            (0..labels.len()).filter(|&i| labels[i] != loss.ignore && (labels[i] as usize) < classes).collect();
+        let weight = |c: usize| if loss.weighted { f64::from(self.weights[c]) } else { 1.0 };
+        let scores = |i: usize| &x.data[i * classes..][..classes];
+        let log_p = |i: usize, c: usize| scores(i)[c] - scores(i).iter().map(|x| x.exp()).sum::<f64>().ln();
+        let smoothing = f64::from(loss.smoothing);
+        let each = |&i: &usize| {
+            let target = labels[i] as usize;
+            let focus = (1.0 - log_p(i, target).exp()).powf(loss.gamma.into());
+            let hard = -weight(target) * focus * log_p(i, target);
+            let soft: f64 = (0..classes).map(|c| -weight(c) * log_p(i, c)).sum();
+            let share = if loss.denominator == Denominator::Pixels { 1.0 } else { weight(target) };
+            ((1.0 - smoothing) * hard + smoothing / classes as f64 * soft, share)
+        };
+        let mut pixels: Vec<(f64, f64)> = counted.iter().map(each).collect();
+        if loss.mined {
+            // A share of all pixels, as TensorFlow has it. Equal losses go together: maps of one row or column have many of them.
+            let kept = ((self.share * labels.len() as f32) as usize).max(1);
+            pixels.sort_by(|a, b| b.0.total_cmp(&a.0));
+            let threshold = pixels.get(kept - 1).map_or(0.0, |p| p.0 * (1.0 - 1e-9));
+            pixels.retain(|p| p.0 >= threshold);
+        }
+        let (sum, denominator) = pixels.iter().fold((0.0, 0.0), |sum, p| (sum.0 + p.0, sum.1 + p.1));
+        let mut total = if denominator > 0.0 { sum / denominator } else { 0.0 };
+        if let Some(Dice { weight, smooth }) = loss.dice {
+            let class = |c: usize| {
+                let own: Vec<usize> = counted.iter().copied().filter(|&i| labels[i] as usize == c).collect();
+                let inside: f64 = own.iter().map(|&i| log_p(i, c).exp()).sum();
+                let everywhere: f64 = counted.iter().map(|&i| log_p(i, c).exp()).sum();
+                let smooth = f64::from(smooth);
+                let score = (2.0 * inside + smooth) / (everywhere + own.len() as f64 + smooth);
+                if own.is_empty() { 0.0 } else { 1.0 - score }
+            };
+            total += f64::from(weight) * (0..classes).map(class).sum::<f64>() / classes as f64;
+        }
+        total * f64::from(self.op.factor)
+    }
+
+    fn slopes(&self) -> Vec<f64> {
+        let h = 1e-5;
+        let mut x = Map::of(&self.logits);
+        let each = |i: usize| {
+            let here = x.data[i];
+            x.data[i] = here + h;
+            let above = self.value(&x);
+            x.data[i] = here - h;
+            let below = self.value(&x);
+            x.data[i] = here;
+            (above - below) / (2.0 * h)
+        };
+        (0..self.logits.shape().len()).map(each).collect()
+    }
+
+    /// What differs from the formula on any device.
+    fn problems(&self) -> Vec<String> {
+        let (value, slopes) = (self.value(&Map::of(&self.logits)), self.slopes());
+        let op: Arc<dyn Op> = Arc::new(self.op);
+        let mut problems = Vec::new();
+        for device in devices() {
+            match run_op(&device, &op, &self.inputs()) {
+                Err(e) => problems.push(format!("{} on {device}: {e}", self.what())),
+                Ok(results) => {
+                    for (label, got) in results {
+                        let what = format!("{} on {device}, {label}", self.what());
+                        // Scores of up to 6 are rounded by 5e-7, and so are the logarithms of probabilities. Exponentials and powers
+                        // have some units in the last place more.
+                        problems.extend(allclose(&format!("{what}: loss"), &got[0], &[value], 2e-6, 2e-5).err());
+                        problems.extend(allclose(&format!("{what}: gradient"), &got[1], &slopes, 2e-6, 1e-4).err());
+                    }
+                }
+            }
+        }
+        problems
+    }
+}
+
+fn check(cases: &[Case]) {
+    let problems: Vec<String> = cases.iter().flat_map(Case::problems).collect();
+    let shown = problems.iter().take(8).cloned().collect::<Vec<_>>().join("\n");
+    assert!(problems.is_empty(), "{} problems in {} cases:\n{shown}", problems.len(), cases.len());
+}
+
+/// One of each attribute, and some together.
+fn kinds() -> Vec<PixelLoss> {
+    let plain = PixelLoss::default();
+    let dice = |smooth| Some(Dice { weight: 0.7, smooth });
+    vec![
+        plain,
+        PixelLoss { weighted: true, ..plain },
+        PixelLoss { weighted: true, denominator: Denominator::Pixels, ..plain },
+        PixelLoss { smoothing: 0.1, ..plain },
+        PixelLoss { smoothing: 0.2, weighted: true, ..plain },
+        PixelLoss { gamma: 2.0, ..plain },
+        PixelLoss { gamma: 0.5, weighted: true, denominator: Denominator::Pixels, ..plain },
+        PixelLoss { mined: true, ..plain },
+        PixelLoss { mined: true, smoothing: 0.1, weighted: true, denominator: Denominator::Pixels, ..plain },
+        PixelLoss { dice: dice(0.0), ..plain },
+        PixelLoss { dice: dice(1.0), weighted: true, smoothing: 0.1, mined: true, ..plain },
+        PixelLoss { dice: dice(1.0), gamma: 2.0, mined: true, ..plain },
+    ]
+}
+
+#[test]
+fn every_kind_of_loss_at_the_labels_size() {
+    let mut rng = Rng(1);
+    let mut cases = Vec::new();
+    for shape in [Shape::new(2, 3, 5, 6), Shape::new(1, 5, 6, 21), Shape::new(1, 1, 1, 2), Shape::new(1, 9, 8, 4)] {
+        cases.extend(kinds().into_iter().map(|pixel| Case::random(&mut rng, pixel.into(), shape, (shape.h, shape.w))));
+    }
+    check(&cases);
+}
+
+#[test]
+fn every_kind_of_loss_at_another_size() {
+    let mut rng = Rng(2);
+    let mut cases = Vec::new();
+    // Upsampled, downsampled, both, one row or column or pixel wide, several pictures, classes that do not fill a vec4.
+    for (from, to) in [
+        (Shape::new(2, 2, 3, 6), (7, 9)),
+        (Shape::new(1, 3, 4, 5), (12, 16)),
+        (Shape::new(1, 1, 4, 3), (5, 6)),
+        (Shape::new(2, 5, 1, 4), (9, 4)),
+        (Shape::new(1, 7, 6, 3), (4, 3)),
+        (Shape::new(1, 6, 2, 2), (3, 11)),
+    ] {
+        for (i, pixel) in kinds().into_iter().enumerate() {
+            let op = SegmentationLoss { pixel, factor: if i % 3 == 0 { 0.4 } else { 1.0 }, align_corners: i % 2 == 0 };
+            cases.push(Case::random(&mut rng, op, from, to));
+            cases.push(Case::random(&mut rng, SegmentationLoss { align_corners: i % 2 == 1, ..op }, from, to));
+        }
+    }
+    for align_corners in [false, true] {
+        let op = SegmentationLoss { align_corners, ..PixelLoss::default().into() };
+        cases.push(Case::random(&mut rng, op, Shape::new(2, 1, 1, 7), (5, 4)));
+        cases.push(Case::random(&mut rng, op, Shape::new(1, 4, 3, 7), (1, 1)));
+    }
+    check(&cases);
+}
+
+/// The graph of an upsampling, the loss at full size and the upsampling's gradient; or of the one operation.
+fn graph_of(case: &Case, fused: bool) -> Graph {
+    let mut graph = Graph::new();
+    let inputs = case.inputs();
+    let mut read: Vec<_> = inputs.iter().enumerate().map(|(i, t)| graph.input(&i.to_string(), t.ty())).collect();
+    let (small, to) = (read[0], case.labels.shape());
+    if !fused {
+        read[0] = graph.root().resize("up", small, (to.h, to.w), case.op.align_corners).unwrap();
+    }
+    let (loss, gradient) = graph.root().segmentation_loss("loss", case.op, &read).unwrap();
+    let gradient = if fused { gradient } else { graph.gradients(&[(read[0], gradient)], &[small]).unwrap()[0].unwrap() };
+    graph.output("loss", loss);
+    graph.output("gradient", gradient);
+    graph
+}
+
+#[test]
+fn the_fused_loss_is_upsampling_then_the_loss_then_the_upsamplings_gradient() {
+    let mut rng = Rng(3);
+    let mut problems = Vec::new();
+    for (i, pixel) in kinds().into_iter().enumerate() {
+        let from = Shape::new(rng.range(1, 3), rng.range(2, 12), rng.range(2, 12), rng.range(2, 23));
+        let op = SegmentationLoss { align_corners: i % 2 == 1, ..pixel.into() };
+        let to = (rng.range(1, 60), rng.range(1, 60));
+        let case = Case::random(&mut rng, op, from, to);
+        let inputs = case.inputs();
+        let named: Vec<(String, &Tensor)> = inputs.iter().enumerate().map(|(i, t)| (i.to_string(), t)).collect();
+        let named: Vec<(&str, &Tensor)> = named.iter().map(|(n, t)| (n.as_str(), *t)).collect();
+        for device in devices() {
+            let run = |fused| Runner::new(&device, graph_of(&case, fused)).unwrap().run(&named).unwrap();
+            let (got, want) = (run(true), run(false));
+            for (output, (got, want)) in ["loss", "gradient"].into_iter().zip(got.iter().zip(&want)) {
+                let want: Vec<f64> = want.f32().iter().map(|&v| v.into()).collect();
+                // A gradient is a sum over some hundred pixels of terms up to the gradient at full size; the order of the sum differs.
+                problems.extend(allclose(&format!("{} on {device}: {output}", case.what()), got, &want, 2e-6, 2e-5).err());
+            }
+            assert_eq!(run(true), got, "the same bits each time on {device}");
+        }
+    }
+    assert!(problems.is_empty(), "{} differ:\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+fn the_threads_of_the_processor_do_not_change_a_bit() {
+    let mut rng = Rng(4);
+    let pixel = PixelLoss { mined: true, dice: Some(Dice { weight: 1.0, smooth: 0.0 }), ..PixelLoss::default() };
+    let case = Case::random(&mut rng, pixel.into(), Shape::new(2, 9, 8, 5), (65, 60));
+    let op: Arc<dyn Op> = Arc::new(case.op);
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| run_op(&atrous::exec::Device::Cpu, &op, &case.inputs()).unwrap().swap_remove(0).1)
+    };
+    let one = with(1);
+    assert!(one[1].f32().iter().any(|g| *g != 0.0));
+    for threads in [2, 3] {
+        assert_eq!(with(threads), one, "{threads} threads");
+    }
+}
+
+/// Pixels whose losses are the given ones: two classes, the label is the first.
+fn with_losses(losses: &[f32]) -> (Tensor, Tensor) {
+    let shape = Shape::new(1, 1, losses.len(), 2);
+    // -ln p = l where the other score is ln(e^l - 1) above the label's.
+    let scores = losses.iter().flat_map(|&l| [0.0, if l == 0.0 { -200.0 } else { l.exp_m1().ln() }]).collect();
+    let labels = Tensor::from_data(shape.with_c(1), Data::U32(vec![0; losses.len()])).unwrap();
+    (Tensor::from_data(shape, Data::F32(scores)).unwrap(), labels)
+}
+
+/// Runs hard-pixel mining with a share on every device: the loss, and which pixels have a gradient.
+fn mined(losses: &[f32], share: f32) -> Vec<(String, f32, Vec<bool>)> {
+    let (logits, labels) = with_losses(losses);
+    let share = Tensor::from_data(Shape::vector(4), Data::F32(vec![share, 0.0, 0.0, 0.0])).unwrap();
+    let op: Arc<dyn Op> = Arc::new(SegmentationLoss::from(PixelLoss { mined: true, ..PixelLoss::default() }));
+    let mut all = Vec::new();
+    for device in devices() {
+        for (label, got) in run_op(&device, &op, &[logits.clone(), labels.clone(), share.clone()]).unwrap() {
+            let kept = got[1].f32().chunks_exact(2).map(|g| g[0] != 0.0).collect();
+            all.push((format!("{device} {label}"), got[0].f32()[0], kept));
+        }
+    }
+    all
+}
+
+#[test]
+fn ties_at_the_threshold_are_all_kept() {
+    let losses = [0.5, 2.0, 1.0, 1.0, 3.0, 1.0, 0.25, 0.125];
+    for (device, loss, kept) in mined(&losses, 0.4) {
+        // Three pixels of eight are asked for: 3, 2, and the first of three with loss 1.
+        assert_eq!(kept, [false, true, true, true, true, true, false, false], "{device}");
+        assert!((loss - 8.0 / 5.0).abs() < 1e-5, "{device}: {loss}");
     }
 }
 
 #[test]
-fn cross_entropy_of_every_kind() {
-    let mut rng = Rng(1);
-    for shape in [Shape::new(2, 3, 5, 6), Shape::new(1, 7, 9, 21), Shape::new(1, 1, 1, 2), Shape::new(1, 17, 20, 4)] {
-        let logits = Tensor::from_fn(shape, |_, _, _, _| 6.0 * rng.unit());
-        // Ignored pixels, and numbers that are no class.
-        let labels: Vec<u32> = (0..shape.positions())
-            .map(|i| match i % 7 {
-                3 => 255,
-                5 => 200,
-                _ => rng.range(0, shape.c - 1) as u32,
-            })
-            .collect();
-        let weights = Tensor::from_fn(Shape::vector(shape.c), |_, _, _, _| 1.5 + rng.unit());
-        for (smoothing, weighted, denominator) in [
-            (0.0, false, Denominator::Weights),
-            (0.0, true, Denominator::Weights),
-            (0.0, true, Denominator::Pixels),
-            (0.1, false, Denominator::Weights),
-            (0.2, true, Denominator::Weights),
-        ] {
-            check(CrossEntropy { ignore: 255, smoothing, weighted, denominator }, &logits, &labels, &weights);
+fn pixels_without_a_loss_are_never_kept() {
+    for (device, loss, kept) in mined(&[0.0, 0.5, 0.0, 1.5], 1.0) {
+        assert_eq!(kept, [false, true, false, true], "{device}");
+        assert!((loss - 1.0).abs() < 1e-5, "{device}: {loss}");
+    }
+    for (device, loss, kept) in mined(&[0.0, 0.0], 0.5) {
+        assert_eq!((loss, kept), (0.0, vec![false, false]), "{device}");
+    }
+}
+
+#[test]
+fn a_share_that_rounds_to_no_pixel_keeps_the_hardest() {
+    for (device, loss, kept) in mined(&[0.5, 2.0, 1.0], 1e-6) {
+        assert_eq!(kept, [false, true, false], "{device}");
+        assert!((loss - 2.0).abs() < 1e-5, "{device}: {loss}");
+    }
+}
+
+#[test]
+fn the_hardest_of_many_pixels_are_found_over_all_magnitudes() {
+    // More than one workgroup of the selection counts, and losses from 1e-6 to 20 use every digit.
+    let mut rng = Rng(5);
+    let losses: Vec<f32> = (0..20_000).map(|_| (10f32).powf(3.65 * rng.unit() - 2.35)).collect();
+    let mut results = Vec::new();
+    for share in [0.003, 0.25, 0.9] {
+        let mut sorted: Vec<f64> = losses.iter().map(|&l| l.into()).collect();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        let kept = (share * 20_000.0) as usize;
+        let want = sorted[..kept].iter().sum::<f64>() / kept as f64;
+        for (device, loss, chosen) in mined(&losses, share) {
+            let count = chosen.iter().filter(|c| **c).count();
+            // Losses that differ by rounding alone may become equal.
+            assert!(count >= kept && count <= kept + 20, "{device}: {count} instead of {kept}");
+            assert!((f64::from(loss) - want).abs() < 1e-3 * want, "{device}: {loss} instead of {want}");
+            results.push(count);
         }
     }
+    assert!(results.len() >= 3);
 }
 
 #[test]
 fn logits_that_overflow_an_exponential_do_no_harm() {
     let shape = Shape::new(1, 1, 2, 3);
     let logits = Tensor::from_data(shape, Data::F32(vec![800.0, 0.0, -800.0, -1000.0, -1000.0, -1001.0])).unwrap();
-    check_finite(&logits, &[1, 0], 800.0 / 2.0);
+    for gamma in [0.0, 2.0] {
+        check_finite(PixelLoss { gamma, ..PixelLoss::default() }, &logits, &[1, 0], 800.0 / 2.0);
+    }
 }
 
 #[test]
 fn a_picture_of_ignored_pixels_has_no_loss_and_no_gradient() {
-    let logits = Rng(2).tensor(Shape::new(1, 2, 2, 5));
-    check_finite(&logits, &[255; 4], 0.0);
+    let logits = Rng(6).tensor(Shape::new(1, 2, 2, 5));
+    for kind in kinds() {
+        check_finite(kind, &logits, &[255; 4], 0.0);
+    }
+}
+
+#[test]
+fn a_loss_that_is_no_number_is_not_hidden_by_mining() {
+    let logits = Tensor::from_data(Shape::new(1, 1, 2, 2), Data::F32(vec![f32::NAN, 0.0, 0.0, 1.0])).unwrap();
+    let labels = Tensor::from_data(Shape::new(1, 1, 2, 1), Data::U32(vec![0, 0])).unwrap();
+    let share = Tensor::from_data(Shape::vector(4), Data::F32(vec![0.5, 0.0, 0.0, 0.0])).unwrap();
+    let op: Arc<dyn Op> = Arc::new(SegmentationLoss::from(PixelLoss { mined: true, ..PixelLoss::default() }));
+    // On the processor: what a device's compiler makes of NaN is its own affair.
+    let got = run_op(&atrous::exec::Device::Cpu, &op, &[logits, labels, share]).unwrap();
+    assert!(got[0].1[0].f32()[0].is_nan());
 }
 
 /// The loss, to within a hundredth of its size or 1, and only finite numbers.
-fn check_finite(logits: &Tensor, labels: &[u32], about: f32) {
-    let label_map = Tensor::from_data(logits.shape().with_c(1), Data::U32(labels.to_vec())).unwrap();
-    let op: Arc<dyn Op> = Arc::new(CrossEntropy::default());
+fn check_finite(kind: PixelLoss, logits: &Tensor, labels: &[u32], about: f32) {
+    let labels = Tensor::from_data(logits.shape().with_c(1), Data::U32(labels.to_vec())).unwrap();
+    let case = Case { op: kind.into(), logits: logits.clone(), labels, weights: vec![1.0; logits.shape().c], share: 0.5 };
+    let op: Arc<dyn Op> = Arc::new(case.op);
     for device in devices() {
-        for (label, got) in run_op(&device, &op, &[logits.clone(), label_map.clone()]).unwrap() {
+        for (label, got) in run_op(&device, &op, &case.inputs()).unwrap() {
             let value = got[0].f32()[0];
-            assert!(
-                (value - about).abs() <= 0.01 * about.max(0.0) + if about == 0.0 { 0.0 } else { 1.0 },
-                "{device} {label}: {value}"
-            );
-            assert!(got[1].f32().iter().all(|g| g.is_finite() && (about > 0.0 || *g == 0.0)), "{device} {label}");
+            let what = format!("{} on {device}, {label}", case.what());
+            assert!((value - about).abs() <= if about == 0.0 { 0.0 } else { 1.0 + 0.01 * about }, "{what}: {value}");
+            assert!(got[1].f32().iter().all(|g| g.is_finite() && (about > 0.0 || *g == 0.0)), "{what}");
         }
     }
 }
 
 #[test]
-fn labels_and_weights_of_another_shape_are_refused() {
-    let (logits, labels) = (TensorType::f32(Shape::new(1, 2, 3, 4)), TensorType::u32(Shape::new(1, 2, 3, 1)));
-    let op = CrossEntropy::default();
-    assert!(op.infer(&[logits, labels]).is_ok());
-    assert!(op.infer(&[logits, TensorType::u32(Shape::new(1, 3, 2, 1))]).is_err());
-    assert!(op.infer(&[logits, TensorType::f32(labels.shape)]).is_err());
-    assert!(op.infer(&[logits]).is_err());
-    let weighted = CrossEntropy { weighted: true, ..op };
+fn inputs_of_another_shape_and_numbers_without_sense_are_refused() {
+    let (logits, labels) = (TensorType::f32(Shape::new(1, 2, 3, 4)), TensorType::u32(Shape::new(1, 5, 7, 1)));
+    let op = |pixel: PixelLoss| SegmentationLoss::from(pixel);
+    let plain = PixelLoss::default();
+    assert!(op(plain).infer(&[logits, labels]).is_ok());
+    assert!(op(plain).infer(&[logits, TensorType::u32(Shape::new(2, 5, 7, 1))]).is_err(), "another batch");
+    assert!(op(plain).infer(&[logits, TensorType::u32(Shape::new(1, 5, 7, 4))]).is_err(), "labels of four channels");
+    assert!(op(plain).infer(&[logits, TensorType::f32(labels.shape)]).is_err());
+    assert!(op(plain).infer(&[logits]).is_err());
+    let weighted = op(PixelLoss { weighted: true, ..plain });
     assert!(weighted.infer(&[logits, labels, TensorType::f32(Shape::vector(3))]).is_err());
-    assert!(CrossEntropy { smoothing: 1.5, ..op }.infer(&[logits, labels]).is_err());
-}
-
-/// What dropout gives for ones, and the gradient for ones, on a device.
-fn dropped(device: &atrous::exec::Device, shape: Shape, op: DropoutTrain, step: u32) -> (Vec<f32>, Vec<f32>) {
-    let mut graph = Graph::new();
-    let (x, dy) = (graph.input("x", TensorType::f32(shape)), graph.input("dy", TensorType::f32(shape)));
-    let step_value = graph.input("step", TensorType::u32(Shape::vector(1)));
-    let y = graph.root().op("drop", op, &[x, step_value]).unwrap();
-    let dx = graph.gradients(&[(y, dy)], &[x]).unwrap()[0].unwrap();
-    graph.output("y", y);
-    graph.output("dx", dx);
-    let ones = Tensor::from_fn(shape, |_, _, _, _| 1.0);
-    let step = Tensor::from_data(Shape::vector(1), Data::U32(vec![step])).unwrap();
-    let got = Runner::new(device, graph).unwrap().run(&[("x", &ones), ("dy", &ones), ("step", &step)]).unwrap();
-    (got[0].f32().to_vec(), got[1].f32().to_vec())
-}
-
-#[test]
-fn dropout_drops_its_share_and_the_gradient_finds_the_same_elements() {
-    let shape = Shape::new(2, 15, 17, 7);
-    let op = DropoutTrain { p: 0.3, key: 9 };
-    let mut seen = Vec::new();
-    for device in devices() {
-        let (y, dx) = dropped(&device, shape, op, 5);
-        assert_eq!(y, dx, "{device}");
-        assert!(y.iter().all(|&v| v == 0.0 || (v - 1.0 / 0.7).abs() < 1e-6));
-        let share = y.iter().filter(|v| **v == 0.0).count() as f64 / y.len() as f64;
-        // Three standard deviations of a share of 3570 elements.
-        assert!((share - 0.3).abs() < 3.0 * (0.3 * 0.7 / 3570f64).sqrt(), "{device}: {share}");
-        let differs = |other: DropoutTrain, step: u32| {
-            let (z, _) = dropped(&device, shape, other, step);
-            let kept_alike = y.iter().zip(&z).filter(|(a, b)| (**a == 0.0) == (**b == 0.0)).count() as f64 / y.len() as f64;
-            // Independent choices agree on 0.7^2 + 0.3^2 of the elements.
-            assert!((kept_alike - 0.58).abs() < 0.03, "{device}: {kept_alike}");
-        };
-        differs(op, 6);
-        differs(DropoutTrain { key: 10, ..op }, 5);
-        seen.push(y);
+    assert!(weighted.infer(&[logits, labels, TensorType::f32(Shape::vector(4))]).is_ok());
+    let mined = op(PixelLoss { mined: true, ..plain });
+    assert!(mined.infer(&[logits, labels, TensorType::f32(Shape::vector(1))]).is_err());
+    assert!(mined.infer(&[logits, labels]).is_err());
+    for wrong in [
+        PixelLoss { smoothing: 1.5, ..plain },
+        PixelLoss { gamma: -1.0, ..plain },
+        PixelLoss { gamma: 2.0, smoothing: 0.1, ..plain },
+        PixelLoss { dice: Some(Dice { weight: f32::NAN, smooth: 0.0 }), ..plain },
+        PixelLoss { dice: Some(Dice { weight: 1.0, smooth: -1.0 }), ..plain },
+    ] {
+        assert!(op(wrong).infer(&[logits, labels]).is_err(), "{wrong:?}");
     }
-    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "the executors drop different elements");
 }

@@ -1,6 +1,7 @@
 //! Gradients: every operation's rule against finite differences of a double-precision oracle, on both executors.
 
 mod conv;
+mod dropout;
 mod loss;
 mod networks;
 mod norm;

@@ -10,8 +10,9 @@ use atrous::models::{
 };
 use atrous::ops::kernel::{Caps, KernelContext, Layout, Variant};
 use atrous::ops::{
-    Activate, Activation, AdamW, Add, Argmax, AvgPool, BatchNorm, BatchNormTrain, Concat, Conv2d, CrossEntropy, Denominator,
-    Dropout, DropoutTrain, GlobalAvgPool, MaxPool, Mul, Op, Padding, Preprocess, Resize, Sgd, Softmax, UpsampleArgmax,
+    Activate, Activation, AdamW, Add, Argmax, AvgPool, BatchNorm, BatchNormTrain, Concat, Conv2d, Denominator, Dice, Dropout,
+    DropoutTrain, GlobalAvgPool, MaxPool, Mul, Op, Padding, PixelLoss, Preprocess, Resize, SegmentationLoss, Sgd, Softmax,
+    UpsampleArgmax,
 };
 use atrous::plan::Plan;
 use atrous::tune::{CHAINS, multiply_add};
@@ -175,15 +176,7 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
         }
     }
     call(Arc::new(BatchNormTrain { eps: 1e-5 }), &[x, Shape::vector(24), Shape::vector(24)]);
-    let labels = TensorType::u32(x.with_c(1));
-    for (smoothing, weighted) in [(0.0, false), (0.1, false), (0.0, true), (0.1, true)] {
-        for denominator in [Denominator::Weights, Denominator::Pixels] {
-            let op = CrossEntropy { ignore: 255, smoothing, weighted, denominator };
-            let mut inputs = vec![TensorType::f32(x), labels];
-            inputs.extend(weighted.then(|| TensorType::f32(Shape::vector(24))));
-            all.push((Arc::new(op), inputs));
-        }
-    }
+    all.extend(losses(x));
     let (w, hyper) = (Shape::new(3, 3, 8, 24), Shape::vector(4));
     for nesterov in [false, true] {
         let sgd = Sgd { momentum: 0.9, nesterov, decay: 1e-4, factor: 1.0 };
@@ -195,6 +188,30 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     all.push((Arc::new(DropoutTrain { p: 0.1, key: 1 }), vec![TensorType::f32(x), step]));
     let preprocess = Preprocess { h: 33, w: 40, scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.5; 3] };
     all.push((Arc::new(preprocess), vec![TensorType::u8(Shape::new(1, 30, 40, 3))]));
+    all
+}
+
+/// Every kind of loss, with labels of the scores' size and of another.
+fn losses(x: Shape) -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
+    let kinds = [(0.0, 0.0, false, None), (0.1, 0.0, false, None), (0.0, 2.0, true, None), (0.1, 0.0, true, Some(1.0))];
+    let mut all: Vec<(Arc<dyn Op>, Vec<TensorType>)> = Vec::new();
+    for labels in [x.with_c(1), x.with_c(1).with_hw(76, 91)] {
+        for (smoothing, gamma, mined, dice) in kinds {
+            for (weighted, denominator) in [
+                (false, Denominator::Weights),
+                (false, Denominator::Pixels),
+                (true, Denominator::Weights),
+                (true, Denominator::Pixels),
+            ] {
+                let dice = dice.map(|smooth| Dice { weight: 0.5, smooth });
+                let pixel = PixelLoss { ignore: 255, smoothing, weighted, denominator, gamma, mined, dice };
+                let mut inputs = vec![TensorType::f32(x), TensorType::u32(labels)];
+                inputs.extend(weighted.then(|| TensorType::f32(Shape::vector(x.c))));
+                inputs.extend(mined.then(|| TensorType::f32(Shape::vector(4))));
+                all.push((Arc::new(SegmentationLoss::from(pixel)), inputs));
+            }
+        }
+    }
     all
 }
 

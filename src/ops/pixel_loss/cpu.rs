@@ -1,0 +1,286 @@
+//! The loss on the processor. Rows are computed in parallel, and added in an order that their number alone decides.
+
+use super::{Denominator, PixelLoss, SegmentationLoss};
+use crate::ops::bilinear::{self, Tap};
+use crate::ops::channel_sum::{add, sum_positions};
+use crate::tensor::{Shape, Tensor};
+use rayon::prelude::*;
+
+/// What the second pass must know of a pixel.
+#[derive(Debug, Clone, Copy)]
+struct Pixel {
+    loss: f32,
+    /// What it adds to the denominator.
+    counted: f32,
+    /// The logarithm of the sum of the exponentials of its scores.
+    log_sum: f32,
+    /// The loss's derivative by the label's score is this times `p - 1`, by another score this times `p`. Negative where the pixel is left out.
+    factor: f32,
+}
+
+impl Pixel {
+    const OUT: Self = Self { loss: 0.0, counted: 0.0, log_sum: 0.0, factor: -1.0 };
+}
+
+/// The weights of the classes, as the formula needs them.
+struct Weights<'a> {
+    each: Option<&'a [f32]>,
+    total: f32,
+}
+
+impl Weights<'_> {
+    fn of(&self, class: usize) -> f32 {
+        self.each.map_or(1.0, |w| w[class])
+    }
+}
+
+impl PixelLoss {
+    /// Loss of a pixel with these scores.
+    fn pixel(&self, x: &[f32], target: usize, weights: &Weights) -> Pixel {
+        let top = x.iter().copied().fold(f32::MIN, f32::max);
+        let others: f32 = x.iter().enumerate().filter(|&(c, _)| c != target).map(|(_, x)| (x - top).exp()).sum();
+        let own = x[target] - top;
+        let sum = others + own.exp();
+        let log_sum = sum.ln();
+        // The probability that is missing, and the logarithm of the other, which rounds to 0 where little is missing.
+        let missing = others / sum;
+        let surprise = if missing < 1e-3 { missing * (1.0 + 0.5 * missing) } else { log_sum - own };
+        let hard = (1.0 - self.smoothing) * weights.of(target);
+        let (focus, slope) = match self.gamma > 0.0 {
+            false => (1.0, 1.0),
+            true => {
+                // Not 0, which is divided by, and not less than 0 by rounding.
+                let missing = if missing < 1e-30 { 1e-30 } else { missing };
+                let focus = missing.powf(self.gamma);
+                (focus, focus * (1.0 + self.gamma * (1.0 - missing) * surprise / missing))
+            }
+        };
+        let mut loss = hard * focus * surprise;
+        if self.smoothing > 0.0 {
+            let soft = self.smoothing / x.len() as f32;
+            loss += soft * x.iter().enumerate().map(|(c, x)| weights.of(c) * (log_sum - (x - top))).sum::<f32>();
+        }
+        let counted = match self.denominator {
+            Denominator::Weights => weights.of(target),
+            Denominator::Pixels => 1.0,
+        };
+        Pixel { loss, counted, log_sum: top + log_sum, factor: hard * slope }
+    }
+}
+
+/// Positive losses are ordered as their bits are. NaN is larger than all numbers, so that it is kept and seen.
+fn key(loss: f32) -> u32 {
+    if loss > 0.0 || loss.is_nan() { loss.to_bits() & 0x7fff_ffff } else { 0 }
+}
+
+/// Leaves out the pixels whose loss is 0 or less than the `kept`-th largest.
+fn mine(pixels: &mut [Pixel], kept: usize) {
+    let mut keys: Vec<u32> = pixels.iter().map(|p| key(p.loss)).collect();
+    let place = keys.len() - kept;
+    let threshold = (*keys.select_nth_unstable(place).1).max(1);
+    pixels.iter_mut().filter(|p| key(p.loss) < threshold).for_each(|p| *p = Pixel { log_sum: p.log_sum, ..Pixel::OUT });
+}
+
+/// The derivative of Dice by a probability of class `c` is `all[c]`, and `own[c]` more at a pixel with the label `c`.
+struct DiceSlopes {
+    loss: f32,
+    own: Vec<f32>,
+    all: Vec<f32>,
+}
+
+impl DiceSlopes {
+    /// From the sums over the pixels: for each class the probability at its own pixels, and at all, and the number of its own.
+    fn new(sums: &[f32], classes: usize, smooth: f32) -> Self {
+        let share = 1.0 / classes as f32;
+        let mut slopes = Self { loss: 0.0, own: vec![0.0; classes], all: vec![0.0; classes] };
+        for c in 0..classes {
+            let (inside, everywhere, count) = (sums[c], sums[classes + c], sums[2 * classes + c]);
+            if count > 0.0 {
+                let (above, below) = (2.0 * inside + smooth, everywhere + count + smooth);
+                slopes.loss += share * (1.0 - above / below);
+                slopes.own[c] = -2.0 * share / below;
+                slopes.all[c] = share * above / below / below;
+            }
+        }
+        slopes
+    }
+}
+
+/// The scores, and where pixels of the labels lie between them.
+struct Source<'a> {
+    x: &'a [f32],
+    from: Shape,
+    to: Shape,
+    labels: &'a [u32],
+    rows: Vec<Tap>,
+    columns: Vec<Tap>,
+}
+
+impl Source<'_> {
+    /// Calls `each` with the column, the label and the scores of every pixel of a row that counts. Rows are counted through the batch.
+    fn for_row(&self, loss: &PixelLoss, line: usize, scratch: &mut Scratch, mut each: impl FnMut(usize, usize, &[f32])) {
+        let (from, c) = (self.from, self.from.c);
+        let row = from.w * c;
+        let image = &self.x[line / self.to.h * from.h * row..][..from.h * row];
+        let between = bilinear::row_at(image, row, self.rows[line % self.to.h], &mut scratch.row);
+        scratch.scores.resize(c, 0.0);
+        for (ox, (tap, &label)) in self.columns.iter().zip(&self.labels[line * self.to.w..]).enumerate() {
+            if loss.counts(label, c) {
+                bilinear::blend(&between[tap.lo * c..][..c], &between[tap.hi * c..][..c], tap.weight, &mut scratch.scores);
+                each(ox, label as usize, &scratch.scores);
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Scratch {
+    row: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+/// Sums that Dice is made of.
+fn dice_sums(source: &Source, loss: &PixelLoss, pixels: &[Pixel]) -> Vec<f32> {
+    let c = source.from.c;
+    let lines: Vec<Vec<f32>> = (0..source.to.n * source.to.h)
+        .into_par_iter()
+        .map_init(Scratch::default, |scratch, line| {
+            let mut sums = vec![0.0; 3 * c];
+            source.for_row(loss, line, scratch, |ox, target, scores| {
+                let log_sum = pixels[line * source.to.w + ox].log_sum;
+                for (class, x) in scores.iter().enumerate() {
+                    let p = (x - log_sum).exp();
+                    sums[c + class] += p;
+                    if class == target {
+                        sums[class] += p;
+                        sums[2 * c + class] += 1.0;
+                    }
+                }
+            });
+            sums
+        })
+        .collect();
+    sum_positions(lines.len(), 3 * c, |line, sum| add(sum, &lines[line]))
+}
+
+/// Computes loss and gradient.
+pub(super) fn run(op: &SegmentationLoss, inputs: &[&Tensor], outputs: &mut [Tensor]) {
+    let (from, to) = (inputs[0].shape(), inputs[1].shape());
+    let (loss, c) = (&op.pixel, from.c);
+    let grid = op.grid(from, to);
+    // Past the last value there is nothing to blend with. Then scores are exactly those of the last, so that equal pixels stay equal.
+    let exact = |tap: Tap| Tap { weight: if tap.lo == tap.hi { 0.0 } else { tap.weight }, ..tap };
+    let rows = grid.y.taps(to.h).into_iter().map(exact).collect();
+    let columns = grid.x.taps(to.w).into_iter().map(exact).collect();
+    let source = Source { x: inputs[0].f32(), from, to, labels: inputs[1].u32(), rows, columns };
+    let each = loss.weighted.then(|| inputs[2].f32());
+    let weights = Weights { each, total: each.map_or(c as f32, |w| w.iter().sum()) };
+
+    let mut pixels = vec![Pixel::OUT; to.positions()];
+    pixels.par_chunks_exact_mut(to.w).enumerate().for_each_init(Scratch::default, |scratch, (line, pixels)| {
+        source.for_row(loss, line, scratch, |ox, target, scores| pixels[ox] = loss.pixel(scores, target, &weights));
+    });
+    if loss.mined {
+        let kept = PixelLoss::kept(inputs[op.share()].f32()[0], pixels.len());
+        mine(&mut pixels, kept);
+    }
+    let sums = sum_positions(pixels.len(), 2, |p, sum| {
+        sum[0] += pixels[p].loss;
+        sum[1] += pixels[p].counted;
+    });
+    let scale = if sums[1] > 0.0 { op.factor / sums[1] } else { 0.0 };
+    let mut total = sums[0] * scale;
+    let dice = loss.dice.map(|dice| {
+        let slopes = DiceSlopes::new(&dice_sums(&source, loss, &pixels), c, dice.smooth);
+        total += op.factor * dice.weight * slopes.loss;
+        (op.factor * dice.weight, slopes)
+    });
+    outputs[0].f32_mut()[0] = total;
+    let by_score = |pixel: Pixel, target: usize, scores: &[f32], gradient: &mut [f32]| {
+        pixel_gradient(loss, pixel, target, scores, &weights, scale, dice.as_ref(), gradient);
+    };
+    gather(&source, loss, &pixels, by_score, outputs[1].f32_mut());
+}
+
+/// The gradient by the scores of a pixel.
+fn pixel_gradient(
+    loss: &PixelLoss,
+    pixel: Pixel,
+    target: usize,
+    scores: &[f32],
+    weights: &Weights,
+    scale: f32,
+    dice: Option<&(f32, DiceSlopes)>,
+    gradient: &mut [f32],
+) {
+    let soft = loss.smoothing / scores.len() as f32;
+    let own = |c: usize| if c == target { 1.0 } else { 0.0 };
+    gradient.iter_mut().zip(scores).for_each(|(p, x)| *p = (x - pixel.log_sum).exp());
+    // Softmax: dL/dx[c] = p[c] * (dL/dp[c] - sum over k of p[k] * dL/dp[k]).
+    let slope = |slopes: &DiceSlopes, c: usize| slopes.all[c] + own(c) * slopes.own[c];
+    let dice = dice.map(|(factor, slopes)| {
+        let mean: f32 = gradient.iter().enumerate().map(|(c, p)| p * slope(slopes, c)).sum();
+        (factor, slopes, mean)
+    });
+    // NaN is not left out.
+    let left_out = pixel.factor < 0.0;
+    for (c, g) in gradient.iter_mut().enumerate() {
+        let p = *g;
+        *g = match left_out {
+            true => 0.0,
+            false => scale * (pixel.factor * (p - own(c)) + soft * (weights.total * p - weights.of(c))),
+        };
+        if let Some((factor, slopes, mean)) = dice {
+            *g += factor * p * (slope(slopes, c) - mean);
+        }
+    }
+}
+
+/// The gradient by the given scores, from that by the interpolated ones.
+///
+/// Pixels' rows are taken in groups that lie between the same two rows of scores. Each group makes two rows of its own, what it gives to the
+/// upper and to the lower one; then each row of scores takes its share of the groups below and above it. So groups run in parallel, every
+/// pixel's gradient is computed once, and the order of additions is always the same.
+fn gather(
+    source: &Source,
+    loss: &PixelLoss,
+    pixels: &[Pixel],
+    by_score: impl Fn(Pixel, usize, &[f32], &mut [f32]) + Sync,
+    dx: &mut [f32],
+) {
+    let (from, to, c) = (source.from, source.to, source.from.c);
+    let row = from.w * c;
+    let mut groups = vec![0.0; from.n * from.h * 2 * row];
+    groups.par_chunks_exact_mut(2 * row).enumerate().for_each_init(
+        || (Scratch::default(), vec![0.0; row], vec![0.0; c]),
+        |(scratch, across, gradient), (group, both)| {
+            let (image, upper) = (group / from.h, group % from.h);
+            let (above, below) = both.split_at_mut(row);
+            for (oy, tap) in source.rows.iter().enumerate().filter(|(_, tap)| tap.lo == upper) {
+                let line = image * to.h + oy;
+                across.fill(0.0);
+                source.for_row(loss, line, scratch, |ox, target, scores| {
+                    by_score(pixels[line * to.w + ox], target, scores, gradient);
+                    let column = source.columns[ox];
+                    accumulate(&mut across[column.lo * c..][..c], gradient, 1.0 - column.weight);
+                    accumulate(&mut across[column.hi * c..][..c], gradient, column.weight);
+                });
+                accumulate(above, across, 1.0 - tap.weight);
+                accumulate(below, across, tap.weight);
+            }
+        },
+    );
+    dx.par_chunks_exact_mut(row).enumerate().for_each(|(line, dx)| {
+        let above = &groups[2 * line * row..][..row];
+        dx.copy_from_slice(above);
+        if line % from.h > 0 {
+            add(dx, &groups[(2 * line - 1) * row..][..row]);
+        }
+    });
+}
+
+fn accumulate(sum: &mut [f32], x: &[f32], factor: f32) {
+    if factor != 0.0 {
+        sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += factor * x);
+    }
+}
