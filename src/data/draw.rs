@@ -10,6 +10,8 @@ pub(super) enum Purpose {
     Order = 1,
     /// What is done to a sample; numbered by sample.
     Sample = 2,
+    /// Which pairs are held out; numbered by a hash of the name.
+    HoldOut = 3,
 }
 
 /// A generator keyed by seed, purpose and number: the seed and the purpose are ChaCha's key, the number is its stream.

@@ -1,114 +1,62 @@
-//! A folder of pictures and a folder of masks with the same names.
+//! Plain folders of pictures and masks with the same names.
 
-use super::Pair;
-use crate::error::{Error, Result, error};
-use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use super::pairing::{Folders, Matched, folders, has_pictures};
+use super::{Ids, Pair};
+use crate::error::Result;
+use std::path::Path;
 
-/// Endings of the files that count as pictures; others (`Thumbs.db`, `.txt`) are passed over.
-const PICTURES: &[&str] =
-    &["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm", "pnm", "pbm", "pam", "qoi", "tga"];
-const MASKS: &[&str] = &["png"];
-
-/// How many names an error spells out.
-const SPELLED_OUT: usize = 5;
+/// Lists that may lie beside `images/` and `masks/`.
+const LISTS: [&str; 4] = ["train", "val", "test", "trainval"];
 
 /// All pictures of a folder with the masks of the same name (ending aside) in another, by name.
 ///
 /// Errors: a folder cannot be listed or holds no picture, two files share a name, or a picture has no mask or a mask no picture.
 pub fn list_folders(pictures: impl AsRef<Path>, masks: impl AsRef<Path>) -> Result<Vec<Pair>> {
-    let (pictures, masks) = (pictures.as_ref(), masks.as_ref());
-    let (found, mut found_masks) = (by_name(pictures, PICTURES)?, by_name(masks, MASKS)?);
-    if found.is_empty() {
-        return Err(error!(Data, "holds no pictures").file(pictures));
-    }
-    let mut pairs = Vec::with_capacity(found.len());
-    let mut lonely = Vec::new();
-    for (name, picture) in found {
-        match found_masks.remove(&name) {
-            Some(mask) => pairs.push(Pair { name, picture, mask }),
-            None => lonely.push(name),
-        }
-    }
-    refuse(lonely, "without a mask of the same name", masks)?;
-    refuse(found_masks.into_keys().collect(), "masks without a picture of the same name", pictures)?;
-    Ok(pairs)
+    Folders::read(pictures.as_ref(), masks.as_ref())?.all(Ids::Classes)?.strict()
 }
 
-/// The pairs that a file of names lists, one name without ending a line, in its order.
+/// The pairs that a file of names lists, in its order: one name without ending a line, or the paths of picture and mask from the list's
+/// folder on, with a blank between.
 ///
 /// Errors: the list cannot be read, is empty, names something twice or outside the folders, or a picture or mask is missing.
 pub fn list_names(pictures: impl AsRef<Path>, masks: impl AsRef<Path>, list: impl AsRef<Path>) -> Result<Vec<Pair>> {
-    let (pictures, masks, list) = (pictures.as_ref(), masks.as_ref(), list.as_ref());
-    let text = std::fs::read_to_string(list).map_err(|e| Error::io(list, "could not be read", e))?;
-    let (found, found_masks) = (by_name(pictures, PICTURES)?, by_name(masks, MASKS)?);
-    let (mut pairs, mut seen) = (Vec::new(), std::collections::HashSet::new());
-    let (mut no_picture, mut no_mask) = (Vec::new(), Vec::new());
-    for (index, line) in text.lines().enumerate() {
-        let name = line.trim();
-        if name.is_empty() {
-            continue;
-        }
-        let at = |e: Error| e.at(format!("line {}", index + 1)).file(list);
-        if !matches!(Path::new(name).components().collect::<Vec<_>>()[..], [Component::Normal(_)]) {
-            return Err(at(error!(Data, "`{name}` is no plain file name")));
-        }
-        if !seen.insert(name) {
-            return Err(at(error!(Data, "`{name}` is listed twice")));
-        }
-        match (found.get(name), found_masks.get(name)) {
-            (Some(picture), Some(mask)) => {
-                pairs.push(Pair { name: name.to_string(), picture: picture.clone(), mask: mask.clone() });
-            }
-            (None, _) => no_picture.push(name.to_string()),
-            (_, None) => no_mask.push(name.to_string()),
-        }
+    let list = list.as_ref();
+    let root = list.parent().unwrap_or(Path::new(""));
+    Folders::read(pictures.as_ref(), masks.as_ref())?.listed(list, root)?.strict()
+}
+
+/// `images/` and `masks/`: `None` is all of them; a part is a folder in both, or a list of names beside them.
+pub(super) fn plain(root: &Path, split: Option<&str>) -> Result<Matched> {
+    let (pictures, masks) = (root.join("images"), root.join("masks"));
+    let Some(split) = split else { return Folders::read(&pictures, &masks)?.all(Ids::Classes) };
+    if pictures.join(split).is_dir() {
+        return Folders::read(&pictures.join(split), &masks.join(split))?.all(Ids::Classes);
     }
-    refuse(no_picture, "names that have no picture", pictures).map_err(|e| e.file(list))?;
-    refuse(no_mask, "names that have no mask", masks).map_err(|e| e.file(list))?;
-    if pairs.is_empty() {
-        return Err(error!(Data, "lists no names").file(list));
+    Folders::read(&pictures, &masks)?.listed(&root.join(format!("{split}.txt")), root)
+}
+
+/// The parts of `images/` and `masks/`, by name; none where the pictures lie there themselves and no list is beside them.
+pub(super) fn plain_splits(root: &Path) -> Result<Vec<String>> {
+    let (pictures, masks) = (root.join("images"), root.join("masks"));
+    if has_pictures(&pictures)? {
+        let listed = LISTS.iter().filter(|name| root.join(format!("{name}.txt")).is_file());
+        return Ok(listed.map(|name| (*name).to_owned()).collect());
     }
-    Ok(pairs)
+    Ok(folders(&pictures)?.into_iter().filter(|split| masks.join(split).is_dir()).collect())
+}
+
+/// `SPLIT/` and `SPLITannot/`, with the names of `SPLIT.txt` where it is there.
+pub(super) fn annotated(root: &Path, split: &str) -> Result<Matched> {
+    let folders = Folders::read(&root.join(split), &root.join(format!("{split}annot")))?;
+    let list = root.join(format!("{split}.txt"));
+    if list.is_file() { folders.listed(&list, root) } else { folders.all(Ids::Classes) }
 }
 
 /// The parts of a folder with `NAME/` and `NAMEannot/`, by name.
-pub(super) fn splits(root: &Path) -> Result<Vec<String>> {
-    let unreadable = |e| Error::io(root, "could not be listed", e);
-    let mut splits = Vec::new();
-    for entry in std::fs::read_dir(root).map_err(unreadable)? {
-        let name = entry.map_err(unreadable)?.file_name();
-        let Some(split) = name.to_str().and_then(|name| name.strip_suffix("annot")) else { continue };
-        if !split.is_empty() && root.join(split).is_dir() && root.join(&name).is_dir() {
-            splits.push(split.to_string());
-        }
-    }
-    splits.sort();
-    Ok(splits)
-}
-
-fn by_name(folder: &Path, endings: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
-    let unreadable = |e| Error::io(folder, "could not be listed", e);
-    let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-        let Some(name) = path.file_stem().and_then(|s| s.to_str()).filter(|_| endings.contains(&ending.as_str())) else {
-            continue;
-        };
-        if let Some(other) = found.insert(name.to_string(), path.clone()) {
-            return Err(error!(Data, "and `{}` share a name", other.display()).file(&path));
-        }
-    }
-    Ok(found)
-}
-
-fn refuse(names: Vec<String>, what: &str, place: &Path) -> Result<()> {
-    if names.is_empty() {
-        return Ok(());
-    }
-    let more = if names.len() > SPELLED_OUT { ", ..." } else { "" };
-    Err(error!(Data, "{} {what}: {}{more}", names.len(), names[..names.len().min(SPELLED_OUT)].join(", ")).file(place))
+pub(super) fn annotated_splits(root: &Path) -> Result<Vec<String>> {
+    let names = folders(root)?;
+    let split = |name: &String| name.strip_suffix("annot").filter(|split| !split.is_empty()).map(str::to_owned);
+    Ok(names.iter().filter_map(split).filter(|split| root.join(split).is_dir()).collect())
 }
 
 #[cfg(test)]

@@ -1,22 +1,32 @@
 //! Folders of pictures with their masks, as pairs, for training and evaluation.
 
+mod ade20k;
 mod augment;
+mod cityscapes;
 mod colour;
 mod draw;
 mod folder;
+mod hold_out;
+#[cfg(test)]
+mod layout_tests;
 mod loader;
+mod pairing;
 mod samples;
 #[cfg(test)]
 mod tests;
 mod voc;
 
+pub use ade20k::list_ade20k;
 pub use augment::Augmentation;
+pub use cityscapes::list_cityscapes;
 pub use folder::{list_folders, list_names};
 pub use loader::{Batch, Loader, LoaderOptions};
+pub use pairing::{Misfit, MisfitKind};
 pub use voc::list_voc;
 
 use crate::error::{Result, error};
 use crate::image::{ClassTable, LabelMap, Picture, decode};
+use pairing::Matched;
 use std::path::{Path, PathBuf};
 
 /// A picture and its mask.
@@ -26,35 +36,117 @@ pub struct Pair {
     pub name: String,
     /// The picture.
     pub picture: PathBuf,
-    /// The mask: a PNG whose values are classes.
+    /// The mask: a PNG.
     pub mask: PathBuf,
+    /// What the mask's values mean.
+    pub ids: Ids,
 }
 
 impl Pair {
-    /// Reads both. `table` tells what the colours of RGB masks mean; masks with a palette or in grey do not need it.
+    /// Reads both; the labels are classes then, and 255 (or an ignored label of `table`) where there is none. `table` tells what the
+    /// colours of RGB masks mean; masks with a palette or in grey do not need it.
     ///
     /// Errors name the file: one cannot be read, or the two differ in size.
     pub fn load(&self, table: Option<&ClassTable>) -> Result<(Picture, LabelMap)> {
-        let (picture, mask) = (decode(&self.picture)?, LabelMap::read(&self.mask, table)?);
+        let (picture, mut mask) = (decode(&self.picture)?, LabelMap::read(&self.mask, table)?);
         if (picture.width, picture.height) != (mask.width, mask.height) {
             let size = format!("{} x {} pixels, its picture {} x {}", mask.width, mask.height, picture.width, picture.height);
             return Err(error!(Data, "the mask has {size}")
                 .file(&self.mask)
                 .advice("check whether one of them was turned or scaled"));
         }
+        if self.ids != Ids::Classes {
+            mask.labels.iter_mut().for_each(|label| *label = self.ids.class(*label));
+        }
         Ok((picture, mask))
+    }
+}
+
+/// What the values of a mask mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Ids {
+    /// Classes, as they are.
+    #[default]
+    Classes,
+    /// The 34 labels of Cityscapes, of which 19 are trained and scored.
+    Cityscapes,
+    /// 1 to 150 are ADE20K's classes 0 to 149; 0 is none.
+    Ade20k,
+}
+
+impl Ids {
+    /// The class of a mask's value; 255 for those that are ignored. Values that mean nothing stay past the last class.
+    pub fn class(self, value: u16) -> u16 {
+        match (self, value) {
+            (Ids::Classes, value) => value,
+            (Ids::Cityscapes, label) => ClassTable::cityscapes_training(label),
+            (Ids::Ade20k, 0 | 255) => 255,
+            (Ids::Ade20k, value @ 1..=150) => value - 1,
+            (Ids::Ade20k, value) => value,
+        }
     }
 }
 
 /// How a data set's folder is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// `JPEGImages/`, `SegmentationClass/`, `ImageSets/Segmentation/SPLIT.txt`.
+    /// `JPEGImages/`, `SegmentationClass/` (or `SegmentationClassAug/`), `ImageSets/Segmentation/SPLIT.txt`.
     Voc,
-    /// `images/` and `masks/`.
+    /// `leftImg8bit/SPLIT/CITY/` and `gtFine/SPLIT/CITY/`.
+    Cityscapes,
+    /// `images/SPLIT/` and `annotations/SPLIT/`, the parts being called `training` and `validation`.
+    Ade20k,
+    /// `images/` and `masks/`, perhaps with `SPLIT/` in both or `SPLIT.txt` beside them.
     Folders,
     /// `SPLIT/` and `SPLITannot/`, perhaps with `SPLIT.txt`, as CamVid comes.
     Split,
+}
+
+impl Layout {
+    /// The layout of a folder. Errors where it is none of them.
+    pub fn of(root: impl AsRef<Path>) -> Result<Self> {
+        let root = root.as_ref();
+        if !root.is_dir() {
+            return Err(error!(Data, "is no folder").file(root));
+        }
+        if voc::is_there(root) {
+            Ok(Layout::Voc)
+        } else if cityscapes::is_there(root) {
+            Ok(Layout::Cityscapes)
+        } else if ade20k::is_there(root) {
+            Ok(Layout::Ade20k)
+        } else if root.join("images").is_dir() && root.join("masks").is_dir() {
+            Ok(Layout::Folders)
+        } else if !folder::annotated_splits(root)?.is_empty() {
+            Ok(Layout::Split)
+        } else {
+            Err(error!(Data, "is laid out in no known way").file(root).advice(
+                "expected JPEGImages/ with SegmentationClass/, leftImg8bit/ with gtFine/, images/training/ with annotations/training/, images/ with masks/, or \
+                 NAME/ with NAMEannot/ (such as val/ and valannot/)",
+            ))
+        }
+    }
+
+    fn splits(self, root: &Path) -> Result<Vec<String>> {
+        match self {
+            Layout::Voc => voc::splits(root),
+            Layout::Cityscapes => cityscapes::splits(root),
+            Layout::Ade20k => ade20k::splits(root),
+            Layout::Folders => folder::plain_splits(root),
+            Layout::Split => folder::annotated_splits(root),
+        }
+    }
+
+    fn classes(self, root: &Path) -> Result<Option<ClassTable>> {
+        let file = root.join("classes.txt");
+        Ok(match self {
+            _ if file.is_file() => Some(ClassTable::read(file)?),
+            Layout::Voc => Some(ClassTable::voc()),
+            Layout::Cityscapes => Some(ClassTable::cityscapes()),
+            Layout::Ade20k => Some(ade20k::classes(root)?),
+            Layout::Folders | Layout::Split => None,
+        })
+    }
 }
 
 /// A data set: what was found in its folder.
@@ -68,49 +160,56 @@ pub struct Listing {
     pub split: Option<String>,
     /// Pictures with masks, in the order of the list, or by name.
     pub pairs: Vec<Pair>,
-    /// Its classes: of `classes.txt`; VOC's where a VOC folder has no such file.
+    /// Its classes: of `classes.txt`, else those that VOC, Cityscapes and ADE20K have.
     pub classes: Option<ClassTable>,
 }
 
 /// Opens a data set's folder, whichever of the [`Layout`]s it has.
 ///
-/// `split` is the part to list ("train", "val"); `None` takes "val" where there is one, else the only one there is.
+/// `split` is the part to list ("train", "val"); `None` takes "val" where there is one, else the only one there is. Where there is no
+/// such part, "train" also finds "training" and "val" also "validation".
 ///
 /// Errors name what is off: no layout that is known, no such part (with those there are), pictures without masks, an unreadable list.
 pub fn open(root: impl AsRef<Path>, split: Option<&str>) -> Result<Listing> {
-    let root = root.as_ref();
-    if !root.is_dir() {
-        return Err(error!(Data, "is no folder").file(root));
-    }
-    let has = |name: &str| root.join(name).is_dir();
-    let (layout, split, pairs) = if has("JPEGImages") && has("SegmentationClass") {
-        let split = choose(root, split, voc::splits(root)?)?;
-        let pairs = list_voc(root, &split)?;
-        (Layout::Voc, Some(split), pairs)
-    } else if has("images") && has("masks") {
-        if let Some(split) = split {
+    let (listing, matched) = find(root.as_ref(), split)?;
+    Ok(Listing { pairs: matched.strict()?, ..listing })
+}
+
+/// As [`open`], but what does not pair up is told beside the pairs, and refuses nothing.
+///
+/// Errors where there is no layout, no such part, or an unreadable list.
+pub fn survey(root: impl AsRef<Path>, split: Option<&str>) -> Result<(Listing, Vec<Misfit>)> {
+    let (listing, matched) = find(root.as_ref(), split)?;
+    Ok((Listing { pairs: matched.pairs, ..listing }, matched.misfits))
+}
+
+/// The names of a data set's parts; none where it has no parts.
+///
+/// Errors where the folder has no layout that is known.
+pub fn parts(root: impl AsRef<Path>) -> Result<Vec<String>> {
+    Layout::of(&root)?.splits(root.as_ref())
+}
+
+fn find(root: &Path, split: Option<&str>) -> Result<(Listing, Matched)> {
+    let layout = Layout::of(root)?;
+    let splits = layout.splits(root)?;
+    let split = match (layout, split) {
+        (Layout::Folders, None) if splits.is_empty() => None,
+        (Layout::Folders, Some(split)) if splits.is_empty() => {
             return Err(error!(Data, "has images/ and masks/, and no part `{split}`").file(root));
         }
-        (Layout::Folders, None, list_folders(root.join("images"), root.join("masks"))?)
-    } else {
-        let splits = folder::splits(root)?;
-        if splits.is_empty() {
-            return Err(error!(Data, "is laid out in no known way").file(root).advice(
-                "expected JPEGImages/ with SegmentationClass/, images/ with masks/, or NAME/ with NAMEannot/ (such as val/ and valannot/)",
-            ));
-        }
-        let split = choose(root, split, splits)?;
-        let (pictures, masks) = (root.join(&split), root.join(format!("{split}annot")));
-        let list = root.join(format!("{split}.txt"));
-        let pairs = if list.is_file() { list_names(pictures, masks, list)? } else { list_folders(pictures, masks)? };
-        (Layout::Split, Some(split), pairs)
+        (_, split) => Some(choose(root, split, splits)?),
     };
-    let classes = match (root.join("classes.txt"), layout) {
-        (file, _) if file.is_file() => Some(ClassTable::read(file)?),
-        (_, Layout::Voc) => Some(ClassTable::voc()),
-        _ => None,
+    let part = split.as_deref().unwrap_or_default();
+    let matched = match layout {
+        Layout::Voc => voc::matched(root, part)?,
+        Layout::Cityscapes => cityscapes::matched(root, part)?,
+        Layout::Ade20k => ade20k::matched(root, part)?,
+        Layout::Folders => folder::plain(root, split.as_deref())?,
+        Layout::Split => folder::annotated(root, part)?,
     };
-    Ok(Listing { root: root.to_path_buf(), layout, split, pairs, classes })
+    let classes = layout.classes(root)?;
+    Ok((Listing { root: root.to_path_buf(), layout, split, pairs: Vec::new(), classes }, matched))
 }
 
 fn choose(root: &Path, wanted: Option<&str>, splits: Vec<String>) -> Result<String> {
@@ -119,8 +218,13 @@ fn choose(root: &Path, wanted: Option<&str>, splits: Vec<String>) -> Result<Stri
         _ => "val",
     };
     let wanted = wanted.unwrap_or(fallback);
-    if splits.iter().any(|s| s == wanted) {
-        return Ok(wanted.to_string());
+    let long = match wanted {
+        "train" => "training",
+        "val" => "validation",
+        other => other,
+    };
+    if let Some(found) = [wanted, long].into_iter().find(|name| splits.iter().any(|s| s == name)) {
+        return Ok(found.to_string());
     }
     let list = if splits.is_empty() { "none".to_string() } else { splits.join(", ") };
     Err(error!(Data, "has no part `{wanted}`; there are: {list}").file(root))

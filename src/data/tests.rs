@@ -18,7 +18,7 @@ pub(super) fn write_pair(folder: &Path, name: &str, (w, h): (usize, usize), labe
     let (picture, mask) = (folder.join(format!("{name}-picture.png")), folder.join(format!("{name}-mask.png")));
     Picture::new(w, h, rgb).unwrap().save(&picture).unwrap();
     LabelMap::new(w, h, labels).unwrap().write(&mask, &ClassTable::voc()).unwrap();
-    Pair { name: name.into(), picture, mask }
+    Pair { name: name.into(), picture, mask, ids: Ids::Classes }
 }
 
 fn pairs(folder: &Path, n: usize) -> Vec<Pair> {

@@ -1,34 +1,40 @@
-//! Folders laid out as PASCAL VOC's.
+//! Folders laid out as PASCAL VOC's, also with the masks of the Semantic Boundaries Dataset (SBD).
 
 use super::Pair;
-use super::folder::list_names;
-use crate::error::{Error, Result};
+use super::pairing::{Folders, Matched, files};
+use crate::error::Result;
 use std::path::{Path, PathBuf};
+
+/// Official masks, and those of SBD, which has more of them.
+const MASKS: [&str; 2] = ["SegmentationClass", "SegmentationClassAug"];
 
 fn lists(root: &Path) -> PathBuf {
     root.join("ImageSets").join("Segmentation")
 }
 
-/// The pairs of a part ("train", "val", "trainval"): the names of `ImageSets/Segmentation/SPLIT.txt`, their pictures in
-/// `JPEGImages/`, their masks in `SegmentationClass/`.
+/// The pairs of a part ("train", "val", "trainval", "trainaug"): the names of `ImageSets/Segmentation/SPLIT.txt`, their pictures in
+/// `JPEGImages/`, their masks in `SegmentationClass/`, or where that has none, in `SegmentationClassAug/`. Lines of two paths
+/// (`/JPEGImages/x.jpg /SegmentationClassAug/x.png`) say themselves which.
 ///
 /// Errors name the list and what is missing.
 pub fn list_voc(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>> {
-    let root = root.as_ref();
-    list_names(root.join("JPEGImages"), root.join("SegmentationClass"), lists(root).join(format!("{split}.txt")))
+    matched(root.as_ref(), split)?.strict()
+}
+
+pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
+    let there: Vec<PathBuf> = MASKS.iter().map(|name| root.join(name)).filter(|folder| folder.is_dir()).collect();
+    let first = there.first().cloned().unwrap_or_else(|| root.join(MASKS[0]));
+    let mut found = Folders::read(&root.join("JPEGImages"), &first)?;
+    there.iter().skip(1).try_for_each(|folder| found.more_masks(folder))?;
+    found.listed(&lists(root).join(format!("{split}.txt")), root)
 }
 
 /// The parts there are lists of, by name.
 pub(super) fn splits(root: &Path) -> Result<Vec<String>> {
-    let folder = lists(root);
-    let unreadable = |e| Error::io(&folder, "could not be listed", e);
-    let mut splits = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|e| e == "txt") && path.is_file() {
-            splits.extend(path.file_stem().and_then(|s| s.to_str()).map(String::from));
-        }
-    }
-    splits.sort();
-    Ok(splits)
+    let lists = files(&lists(root))?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "txt"));
+    Ok(lists.filter_map(|path| path.file_stem().and_then(|s| s.to_str()).map(String::from)).collect())
+}
+
+pub(super) fn is_there(root: &Path) -> bool {
+    root.join("JPEGImages").is_dir() && MASKS.iter().any(|name| root.join(name).is_dir())
 }

@@ -102,6 +102,16 @@ impl ClassTable {
         Self { names, colours, ignored: ignore(255, "ignore", [0, 0, 0]) }
     }
 
+    /// The training number of a label of Cityscapes' `labelIds` masks: 255 for the labels that are not scored; values that are no label
+    /// of Cityscapes stay as they are.
+    pub fn cityscapes_training(label: u16) -> u16 {
+        match CITYSCAPES.get(usize::from(label)) {
+            None => label,
+            Some((_, _, false)) => 255,
+            Some(_) => CITYSCAPES[..usize::from(label)].iter().filter(|c| c.2).count() as u16,
+        }
+    }
+
     /// All 34 labels of Cityscapes, by label number, as in its `labelIds` masks.
     pub fn cityscapes_full() -> Self {
         let (names, colours) = CITYSCAPES.iter().map(|c| (c.0.to_string(), c.1)).unzip();
@@ -143,6 +153,8 @@ mod tests {
         assert_eq!((trained.len(), full.len()), (19, 34));
         assert_eq!((trained.find("car"), trained.find("bicycle"), full.find("car")), (Some(13), Some(18), Some(26)));
         assert_eq!((trained.names[0].as_str(), trained.names[10].as_str(), trained.names[16].as_str()), ("road", "sky", "train"));
+        let training = [0, 6, 7, 8, 9, 11, 26, 29, 31, 33, 34, 255].map(ClassTable::cityscapes_training);
+        assert_eq!(training, [255, 255, 0, 1, 255, 2, 13, 255, 16, 18, 34, 255]);
         assert_eq!((ClassTable::camvid().len(), ClassTable::camvid().ignored_values()), (11, vec![11]));
         for n in [1, 2, 19, 21, 150] {
             let table = ClassTable::for_classes(n);

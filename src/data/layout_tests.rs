@@ -1,0 +1,167 @@
+//! The layouts of well-known data sets, in trees that the tests make.
+
+use super::*;
+use std::fs;
+
+fn tree(files: &[&str]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    files.iter().for_each(|file| put(root.path(), file, ""));
+    root
+}
+
+fn put(root: &Path, file: &str, content: &str) {
+    let path = root.join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+/// Name, picture and mask from the root on.
+fn found(root: &Path, split: Option<&str>) -> Vec<(String, String, String, Ids)> {
+    let from_root = |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+    let pairs = open(root, split).unwrap().pairs.into_iter();
+    pairs.map(|p| (p.name, from_root(&p.picture), from_root(&p.mask), p.ids)).collect()
+}
+
+#[test]
+fn cityscapes_pairs_its_cities_and_maps_its_labels() {
+    let root = tree(&[
+        "leftImg8bit/train/ulm/ulm_000_leftImg8bit.png",
+        "leftImg8bit/train/aachen/aachen_001_leftImg8bit.png",
+        "leftImg8bit/val/bonn/bonn_002_leftImg8bit.png",
+        "gtFine/train/ulm/ulm_000_gtFine_labelIds.png",
+        "gtFine/train/ulm/ulm_000_gtFine_color.png",
+        "gtFine/train/ulm/ulm_000_gtFine_labelTrainIds.png",
+        "gtFine/train/aachen/aachen_001_gtFine_labelTrainIds.png",
+        "gtFine/train/aachen/aachen_001_gtFine_polygons.json",
+        "gtFine/val/bonn/bonn_002_gtFine_labelIds.png",
+    ]);
+    let pairs = found(root.path(), Some("train"));
+    let of = |name: &str, city: &str, mask: &str, ids| {
+        let picture = format!("leftImg8bit/train/{city}/{name}_leftImg8bit.png");
+        (name.to_owned(), picture, format!("gtFine/train/{city}/{name}_gtFine_{mask}.png"), ids)
+    };
+    let expected = [of("aachen_001", "aachen", "labelTrainIds", Ids::Classes), of("ulm_000", "ulm", "labelIds", Ids::Cityscapes)];
+    assert_eq!(pairs, expected);
+    let listing = open(root.path(), None).unwrap();
+    assert_eq!((listing.layout, listing.split.as_deref()), (Layout::Cityscapes, Some("val")));
+    assert_eq!(listing.classes, Some(ClassTable::cityscapes()));
+    fs::remove_file(root.path().join("gtFine/val/bonn/bonn_002_gtFine_labelIds.png")).unwrap();
+    let error = open(root.path(), None).unwrap_err().to_string();
+    assert!(error.contains("1 without a mask of the same name: bonn_002"), "{error}");
+    // From the label table of the data set: road 7, building 11, parking 9, car 26, bicycle 33.
+    assert_eq!([7, 11, 9, 26, 33, 255].map(|v| Ids::Cityscapes.class(v)), [0, 2, 255, 13, 18, 255]);
+}
+
+#[test]
+fn ade20k_shifts_its_labels_and_reads_their_names() {
+    let root =
+        tree(&["images/training/a.jpg", "images/validation/b.jpg", "annotations/training/a.png", "annotations/validation/b.png"]);
+    for split in [Some("val"), Some("validation")] {
+        let expected = ("b".to_owned(), "images/validation/b.jpg".to_owned(), "annotations/validation/b.png".to_owned());
+        let pairs = found(root.path(), split);
+        assert_eq!(pairs, [(expected.0, expected.1, expected.2, Ids::Ade20k)]);
+    }
+    assert_eq!([0, 1, 150, 151, 255].map(|v| Ids::Ade20k.class(v)), [255, 0, 149, 151, 255]);
+    let names = || open(root.path(), Some("train")).map(|l| l.classes.unwrap().names);
+    assert_eq!(names().unwrap()[149], "class 149");
+    let line = |n: usize| format!("{n}\t0.1\t10\t1\tthing{n}, matter{n} \n");
+    let info: String = std::iter::once("Idx\tRatio\tTrain\tVal\tName\n".to_owned()).chain((1..=150).map(line)).collect();
+    put(root.path(), "objectInfo150.txt", &info);
+    assert_eq!((names().unwrap()[0].as_str(), names().unwrap()[149].as_str()), ("thing1", "thing150"));
+    put(root.path(), "objectInfo150.txt", &info.replace("\n77\t", "\n78\t"));
+    let error = names().unwrap_err().to_string();
+    assert!(error.contains("objectInfo150.txt") && error.contains("class 77"), "{error}");
+}
+
+#[test]
+fn voc_takes_the_masks_of_sbd_where_it_has_none() {
+    let root = tree(&[
+        "JPEGImages/x.jpg",
+        "JPEGImages/y.jpg",
+        "SegmentationClass/x.png",
+        "SegmentationClassAug/x.png",
+        "SegmentationClassAug/y.png",
+    ]);
+    put(root.path(), "ImageSets/Segmentation/trainaug.txt", "y\nx\n");
+    put(root.path(), "ImageSets/Segmentation/val.txt", "/JPEGImages/x.jpg /SegmentationClassAug/x.png\n");
+    let masks = |split| found(root.path(), Some(split)).into_iter().map(|p| (p.0, p.2)).collect::<Vec<_>>();
+    let pair = |name: &str, mask: &str| (name.to_owned(), mask.to_owned());
+    let both = [pair("y", "SegmentationClassAug/y.png"), pair("x", "SegmentationClass/x.png")];
+    assert_eq!(masks("trainaug"), both);
+    assert_eq!(masks("val"), [pair("x", "SegmentationClassAug/x.png")]);
+    fs::remove_dir_all(root.path().join("SegmentationClass")).unwrap();
+    assert_eq!(masks("trainaug")[1].1, "SegmentationClassAug/x.png");
+    for line in ["/JPEGImages/../../x.jpg /SegmentationClassAug/x.png", "/JPEGImages/x.jpg"] {
+        put(root.path(), "ImageSets/Segmentation/val.txt", line);
+        let error = open(root.path(), None).unwrap_err().to_string();
+        assert!(error.contains("line 1") && error.contains("no plain file name"), "{error}");
+    }
+    put(root.path(), "ImageSets/Segmentation/val.txt", "/JPEGImages/x.jpg /SegmentationClassAug/gone.png\n");
+    let error = open(root.path(), None).unwrap_err().to_string();
+    assert!(error.contains("val.txt") && error.contains("have no mask: x"), "{error}");
+}
+
+#[test]
+fn plain_folders_may_have_parts_as_folders_or_as_lists() {
+    let root = tree(&[
+        "images/train/a.jpg",
+        "images/val/b.png",
+        "images/val/._b.png",
+        "images/more/c.png",
+        "masks/train/a.png",
+        "masks/val/b.png",
+    ]);
+    assert_eq!(parts(root.path()).unwrap(), ["train", "val"]);
+    assert_eq!(found(root.path(), None)[0].2, "masks/val/b.png");
+    assert_eq!(found(root.path(), Some("train"))[0].1, "images/train/a.jpg");
+    let error = open(root.path(), Some("test")).unwrap_err().to_string();
+    assert!(error.contains("no part `test`; there are: train, val"), "{error}");
+
+    let root = tree(&["images/a.jpg", "images/b.jpg", "masks/a.png", "masks/b.png"]);
+    assert_eq!(parts(root.path()).unwrap(), [""; 0]);
+    put(root.path(), "train.txt", "b\n");
+    put(root.path(), "val.txt", "a\n");
+    assert_eq!(found(root.path(), Some("train"))[0].1, "images/b.jpg");
+    assert_eq!(parts(root.path()).unwrap(), ["train", "val"]);
+}
+
+#[test]
+fn a_survey_tells_all_that_does_not_pair_up_and_keeps_the_rest() {
+    let root = tree(&["images/a.jpg", "images/a.png", "images/b.jpg", "images/c.jpg", "masks/a.png", "masks/d.png"]);
+    let (listing, misfits) = survey(root.path(), None).unwrap();
+    assert_eq!(listing.pairs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["a"]);
+    let told: Vec<_> = misfits.iter().map(|m| (m.kind, m.name.as_str())).collect();
+    use MisfitKind::*;
+    assert_eq!(told, [(SameName, "a"), (NoMask, "b"), (NoMask, "c"), (NoPicture, "d")]);
+    assert!(misfits[3].file.ends_with("masks/d.png"));
+}
+
+#[test]
+fn what_is_held_out_depends_on_names_alone() {
+    let listing = |names: &[usize]| {
+        let pair = |n: &usize| Pair { name: format!("n{n}"), picture: "p".into(), mask: "m".into(), ids: Ids::Classes };
+        let pairs = names.iter().map(pair).collect();
+        Listing { root: "data".into(), layout: Layout::Folders, split: None, pairs, classes: None }
+    };
+    let names = |l: &Listing| l.pairs.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+    let all: Vec<usize> = (0..200).collect();
+    let (training, validation) = listing(&all).hold_out(0.1, 3).unwrap();
+    assert_eq!((training.pairs.len(), validation.pairs.len()), (180, 20));
+    let mut both = [names(&training), names(&validation)].concat();
+    both.sort();
+    both.dedup();
+    assert_eq!(both.len(), 200);
+    let backwards: Vec<usize> = (0..200).rev().collect();
+    let (_, mut same) = listing(&backwards).hold_out(0.1, 3).unwrap();
+    same.pairs.reverse();
+    assert_eq!(names(&same), names(&validation), "in the listing's order");
+    let (_, other) = listing(&all).hold_out(0.1, 4).unwrap();
+    assert_ne!(names(&other), names(&validation), "another seed");
+    // With one pair more, at most one that was held out comes back.
+    let (_, more) = listing(&(0..201).collect::<Vec<_>>()).hold_out(0.1, 3).unwrap();
+    assert!(names(&validation).iter().filter(|n| !names(&more).contains(n)).count() <= 1);
+    assert_eq!(listing(&[1, 2]).hold_out(0.01, 0).unwrap().1.pairs.len(), 1);
+    for (names, share) in [(vec![1], 0.1), (vec![1, 2], 0.9), (vec![1, 2], 0.0), (vec![1, 2], f64::NAN)] {
+        assert!(listing(&names).hold_out(share, 0).is_err(), "{share} of {names:?}");
+    }
+}

@@ -1,0 +1,244 @@
+//! Which picture belongs to which mask, and what has no partner.
+
+use super::{Ids, Pair};
+use crate::error::{Error, Result, error};
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Component, Path, PathBuf};
+
+/// Endings of the files that count as pictures; others (`Thumbs.db`, `.txt`) are passed over.
+const PICTURES: &[&str] =
+    &["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm", "pnm", "pbm", "pam", "qoi", "tga"];
+const MASKS: &[&str] = &["png"];
+
+/// How many names an error spells out.
+const SPELLED_OUT: usize = 5;
+
+/// What keeps a file, or a name of a list, out of the pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MisfitKind {
+    /// A picture that has no mask.
+    NoMask,
+    /// A mask that has no picture.
+    NoPicture,
+    /// A file of the same name, ending aside, as another one of its folder.
+    SameName,
+}
+
+/// A file, or a name of a list, without a partner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// What is wrong.
+    pub kind: MisfitKind,
+    /// The name, without ending.
+    pub name: String,
+    /// The file at hand; the list, where the name stands in a list.
+    pub file: PathBuf,
+    /// The folder in which the partner was looked for; the other file, where two share a name.
+    pub place: PathBuf,
+}
+
+/// What a part of a data set holds.
+#[derive(Debug, Default)]
+pub(super) struct Matched {
+    pub(super) pairs: Vec<Pair>,
+    pub(super) misfits: Vec<Misfit>,
+}
+
+impl Matched {
+    /// The pairs. Errors where anything does not fit, with the first kind of misfit and the names of that kind.
+    pub(super) fn strict(self) -> Result<Vec<Pair>> {
+        let Some(first) = self.misfits.first() else { return Ok(self.pairs) };
+        if first.kind == MisfitKind::SameName {
+            return Err(error!(Data, "and `{}` share a name", first.place.display()).file(&first.file));
+        }
+        let alike: Vec<&Misfit> = self.misfits.iter().filter(|m| m.kind == first.kind).collect();
+        let listed = first.file.extension().is_some_and(|e| e == "txt");
+        let what = match (first.kind, listed) {
+            (MisfitKind::NoMask, false) => "without a mask of the same name",
+            (MisfitKind::NoMask, true) => "names that have no mask",
+            (_, false) => "masks without a picture of the same name",
+            (_, true) => "names that have no picture",
+        };
+        let more = if alike.len() > SPELLED_OUT { ", ..." } else { "" };
+        let names: Vec<&str> = alike.iter().take(SPELLED_OUT).map(|m| m.name.as_str()).collect();
+        let error = error!(Data, "{} {what}: {}{more}", alike.len(), names.join(", ")).file(&first.place);
+        let error = error.advice("`atrous doctor data` lists all that is off with a data set");
+        Err(if listed { error.file(&first.file) } else { error })
+    }
+}
+
+/// The pictures and masks of two folders.
+pub(super) struct Folders {
+    places: (PathBuf, PathBuf),
+    pictures: BTreeMap<String, PathBuf>,
+    masks: BTreeMap<String, PathBuf>,
+    misfits: Vec<Misfit>,
+}
+
+impl Folders {
+    /// Errors where a folder cannot be listed.
+    pub(super) fn read(pictures: &Path, masks: &Path) -> Result<Self> {
+        let mut misfits = Vec::new();
+        let mut read = |folder: &Path, endings| by_name(&files(folder)?, endings, &mut misfits);
+        let (found, found_masks) = (read(pictures, PICTURES)?, read(masks, MASKS)?);
+        Ok(Self { places: (pictures.into(), masks.into()), pictures: found, masks: found_masks, misfits })
+    }
+
+    /// Every picture with its mask, by name. Errors where there is no picture.
+    pub(super) fn all(self, ids: Ids) -> Result<Matched> {
+        if self.pictures.is_empty() {
+            return Err(error!(Data, "holds no pictures").file(&self.places.0));
+        }
+        Ok(match_up(self.pictures, self.masks, &self.places, self.misfits, ids))
+    }
+
+    /// The pairs that a file lists, in its order; see [`list_names`](super::list_names). Pairs of paths begin at `root`.
+    pub(super) fn listed(mut self, list: &Path, root: &Path) -> Result<Matched> {
+        let text = std::fs::read_to_string(list).map_err(|e| Error::io(list, "could not be read", e))?;
+        let mut seen = HashSet::new();
+        let mut out = Matched { pairs: Vec::new(), misfits: std::mem::take(&mut self.misfits) };
+        // Two files of one name do not matter where a list says nothing of them.
+        let named: HashSet<&str> = text.lines().map(str::trim).collect();
+        out.misfits.retain(|m| named.contains(m.name.as_str()));
+        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let at = |e: Error| e.at(format!("line {}", index + 1)).file(list);
+            let entry = Entry::parse(line).map_err(at)?;
+            if !seen.insert(entry.name.clone()) {
+                return Err(at(error!(Data, "`{}` is listed twice", entry.name)));
+            }
+            let (picture, mask) = match entry.paths {
+                Some((picture, mask)) => {
+                    let there = |path: &Path| Some(root.join(path)).filter(|p| p.is_file());
+                    (there(&picture), there(&mask))
+                }
+                None => (self.pictures.get(&entry.name).cloned(), self.masks.get(&entry.name).cloned()),
+            };
+            match (picture, mask) {
+                (Some(picture), Some(mask)) => out.pairs.push(Pair { name: entry.name, picture, mask, ids: Ids::Classes }),
+                (picture, _) => {
+                    let (kind, place) = match picture {
+                        None => (MisfitKind::NoPicture, &self.places.0),
+                        Some(_) => (MisfitKind::NoMask, &self.places.1),
+                    };
+                    out.misfits.push(Misfit { kind, name: entry.name, file: list.into(), place: place.clone() });
+                }
+            }
+        }
+        if out.pairs.is_empty() && out.misfits.is_empty() {
+            return Err(error!(Data, "lists no names").file(list));
+        }
+        Ok(out)
+    }
+
+    /// Adds a second folder of masks for the names that have none in the first.
+    pub(super) fn more_masks(&mut self, folder: &Path) -> Result<()> {
+        for (name, mask) in by_name(&files(folder)?, MASKS, &mut self.misfits)? {
+            self.masks.entry(name).or_insert(mask);
+        }
+        Ok(())
+    }
+}
+
+/// Pictures with the masks of their names, and what is left over.
+pub(super) fn match_up(
+    pictures: BTreeMap<String, PathBuf>,
+    mut masks: BTreeMap<String, PathBuf>,
+    places: &(PathBuf, PathBuf),
+    misfits: Vec<Misfit>,
+    ids: Ids,
+) -> Matched {
+    let mut out = Matched { pairs: Vec::with_capacity(pictures.len()), misfits };
+    for (name, picture) in pictures {
+        match masks.remove(&name) {
+            Some(mask) => out.pairs.push(Pair { name, picture, mask, ids }),
+            None => out.misfits.push(Misfit { kind: MisfitKind::NoMask, name, file: picture, place: places.1.clone() }),
+        }
+    }
+    let lonely = masks.into_iter();
+    let misfit = |(name, file)| Misfit { kind: MisfitKind::NoPicture, name, file, place: places.0.clone() };
+    out.misfits.extend(lonely.map(misfit));
+    out
+}
+
+/// A line of a list.
+struct Entry {
+    name: String,
+    /// Of picture and mask, from the data set's folder.
+    paths: Option<(PathBuf, PathBuf)>,
+}
+
+impl Entry {
+    fn parse(line: &str) -> Result<Self> {
+        let line = line.trim();
+        if matches!(parts(line)[..], [Component::Normal(_)]) && !line.contains('/') {
+            return Ok(Self { name: line.into(), paths: None });
+        }
+        let inside = |path: &str| {
+            let path = path.trim_start_matches('/');
+            let normal = !path.is_empty() && parts(path).iter().all(|c| matches!(c, Component::Normal(_)));
+            normal.then(|| PathBuf::from(path))
+        };
+        let stem = |path: &Path| path.file_stem().and_then(|s| s.to_str()).map(str::to_owned);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let [picture, mask] = words[..]
+            && let (Some(picture), Some(mask)) = (inside(picture), inside(mask))
+            && let Some(name) = stem(&picture)
+        {
+            return Ok(Self { name, paths: Some((picture, mask)) });
+        }
+        Err(error!(Data, "`{line}` is no plain file name, and no two paths inside the folder"))
+    }
+}
+
+fn parts(path: &str) -> Vec<Component<'_>> {
+    Path::new(path).components().collect()
+}
+
+/// The files of a folder, sorted. Errors where it cannot be listed.
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(entries(folder)?.into_iter().filter(|path| !path.is_dir()).collect())
+}
+
+/// The names of the folders in a folder, sorted. Errors where it cannot be listed.
+pub(super) fn folders(folder: &Path) -> Result<Vec<String>> {
+    let name = |path: PathBuf| path.file_name().and_then(|n| n.to_str()).map(str::to_owned);
+    Ok(entries(folder)?.into_iter().filter(|path| path.is_dir()).filter_map(name).collect())
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = |e| Error::io(folder, "could not be listed", e);
+    let paths = std::fs::read_dir(folder).map_err(unreadable)?.map(|entry| Ok(entry.map_err(unreadable)?.path()));
+    let mut paths: Vec<PathBuf> = paths.collect::<Result<_>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Whether a folder holds a picture itself.
+pub(super) fn has_pictures(folder: &Path) -> Result<bool> {
+    Ok(files(folder)?.iter().any(|path| name_of(path, PICTURES).is_some()))
+}
+
+fn by_name(files: &[PathBuf], endings: &[&str], misfits: &mut Vec<Misfit>) -> Result<BTreeMap<String, PathBuf>> {
+    let mut found = BTreeMap::<String, PathBuf>::new();
+    for path in files {
+        let Some(name) = name_of(path, endings) else { continue };
+        match found.get(name) {
+            None => drop(found.insert(name.to_owned(), path.clone())),
+            Some(other) => misfits.push(Misfit {
+                kind: MisfitKind::SameName,
+                name: name.to_owned(),
+                file: path.clone(),
+                place: other.clone(),
+            }),
+        }
+    }
+    Ok(found)
+}
+
+/// A file's name without its ending, where the ending is one of these. Hidden files (`._a.png` of a Mac) are none of ours.
+fn name_of<'a>(path: &'a Path, endings: &[&str]) -> Option<&'a str> {
+    let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+    let stem = path.file_stem()?.to_str()?;
+    (endings.contains(&ending.as_str()) && !stem.starts_with('.')).then_some(stem)
+}
