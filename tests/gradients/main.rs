@@ -3,6 +3,7 @@
 mod conv;
 mod dropout;
 mod loss;
+mod loss_golden;
 mod networks;
 mod norm;
 mod optimiser;

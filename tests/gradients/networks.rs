@@ -5,8 +5,9 @@ use crate::support::{Rng, devices};
 use atrous::exec::{Device, Runner};
 use atrous::graph::{ParamRef, Weights};
 use atrous::models::mobilenet_v2::MobileNetV2;
-use atrous::models::{Backbone, Config, ConvKind, Decoder, Outputs, PaperHead, build_network};
-use atrous::train::{NormMode, Step, StepOptions, training_step};
+use atrous::models::{Aux, Backbone, Config, ConvKind, Decoder, Outputs, PaperHead, build_network};
+use atrous::ops::{Dice, PixelLoss};
+use atrous::train::{Mining, NormMode, Step, StepOptions, training_step};
 use atrous::{Data, Shape, Tensor};
 
 fn small_head(mut config: Config) -> Config {
@@ -58,7 +59,8 @@ impl Batch {
         let names: Vec<String> = graph.params().map(|(name, _)| name.to_owned()).collect();
         let wanted: Weights = names.iter().map(|n| (n.clone(), weights[n].clone())).collect();
         graph.bind(&wanted).unwrap();
-        let all = [("input", &self.input), ("labels", &self.labels), ("step", &self.step)];
+        let mining = Mining { top: 0.3, steps: 0 }.input(0);
+        let all = [("input", &self.input), ("labels", &self.labels), ("step", &self.step), ("mining", &mining)];
         let inputs: Vec<_> = all.into_iter().filter(|(name, _)| graph.inputs().any(|(n, _)| n == *name)).collect();
         let names: Vec<String> = graph.outputs().iter().map(|(n, _)| n.clone()).collect();
         names.into_iter().zip(Runner::new(device, graph).unwrap().run(&inputs).unwrap()).collect()
@@ -66,7 +68,7 @@ impl Batch {
 }
 
 fn step_of(config: &Config, shape: Shape, options: &StepOptions) -> Step {
-    let outputs = Outputs { logits_full: true, ..Outputs::default() };
+    let outputs = Outputs { logits_full: true, aux: options.aux.is_some(), ..Outputs::default() };
     training_step(build_network(config, shape, &outputs).unwrap().graph, options).unwrap()
 }
 
@@ -154,4 +156,84 @@ fn a_network_without_scores_at_full_size_is_refused() {
     let graph = build_network(&config, Shape::new(1, 33, 33, 3), &Outputs::default()).unwrap().graph;
     let error = training_step(graph, &StepOptions::default()).unwrap_err().to_string();
     assert!(error.contains("logits_full"), "{error}");
+}
+
+/// The largest difference of two results, relative to each output's norm, and where it is.
+fn furthest(a: &[(String, Tensor)], b: impl Fn(&str) -> Vec<f32>) -> (f64, String) {
+    let each = a.iter().map(|(name, a)| {
+        let difference = norm(a.f32().iter().zip(b(name)).map(|(a, b)| f64::from(a - b)));
+        (difference / (norm(a.f32().iter().map(|&v| v.into())) + 1e-4), name.clone())
+    });
+    each.max_by(|a, b| a.0.total_cmp(&b.0)).expect("a step has outputs")
+}
+
+fn values<'a>(results: &'a [(String, Tensor)], name: &str) -> &'a [f32] {
+    results.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("there is no `{name}`")).1.f32()
+}
+
+#[test]
+fn scores_of_the_labels_size_are_not_stored_and_nothing_else_changes() {
+    let shape = Shape::new(2, 33, 41, 3);
+    let (_, mut config) = configs().swap_remove(2);
+    let batch = Batch::random(&mut Rng(9), shape, config.classes().unwrap());
+    let dice = Some(Dice { weight: 0.5, smooth: 1.0 });
+    for (align_corners, loss) in [(false, PixelLoss::default()), (true, PixelLoss { mined: true, dice, ..PixelLoss::default() })]
+    {
+        config.head.as_mut().unwrap().align_corners = align_corners;
+        let weights = random_weights(&config, 7);
+        let options = StepOptions { loss, norm: NormMode::Frozen, ..StepOptions::default() };
+        let fused = step_of(&config, shape, &options);
+        let full = step_of(&config, shape, &StepOptions { fused: false, ..options });
+        let at_full_size = |step: &Step| {
+            let nodes = step.graph.nodes().iter().flat_map(|n| &n.outputs);
+            nodes.filter(|&&v| step.graph.shape(v) == shape.with_c(config.classes().unwrap())).count()
+        };
+        assert_eq!((at_full_size(&fused), at_full_size(&full)), (0, 2));
+        for device in devices() {
+            let (a, b) = (batch.run(&device, &fused, &weights), batch.run(&device, &full, &weights));
+            assert_eq!(a.len(), b.len());
+            let (off, name) = furthest(&a, |name| values(&b, name).to_vec());
+            assert!(off < 1e-3, "{device}: {name} is off by {off:.1e}");
+        }
+    }
+}
+
+#[test]
+fn an_auxiliary_head_adds_its_share_to_loss_and_gradients() {
+    let shape = Shape::new(2, 33, 41, 3);
+    let (_, mut config) = configs().swap_remove(2);
+    config.head.as_mut().unwrap().aux = Some(Aux { dropout: 0.0 });
+    let weights = random_weights(&config, 8);
+    let batch = Batch::random(&mut Rng(10), shape, config.classes().unwrap());
+    let frozen = StepOptions { norm: NormMode::Frozen, ..StepOptions::default() };
+    let with = |aux: Option<f32>, fused: bool| step_of(&config, shape, &StepOptions { aux, fused, ..frozen });
+    let trained = with(Some(0.5), true).trained;
+    assert!(trained.iter().any(|p| p.starts_with("aux.")), "the head is trained: {trained:?}");
+    for device in devices() {
+        let none = batch.run(&device, &with(None, true), &weights);
+        let half = batch.run(&device, &with(Some(0.5), true), &weights);
+        let two = batch.run(&device, &with(Some(2.0), true), &weights);
+        let full = batch.run(&device, &with(Some(2.0), false), &weights);
+        let (main, sum, part) = (values(&none, "loss")[0], values(&half, "loss")[0], values(&half, "aux_loss")[0]);
+        assert!(part > 0.0 && (main + part - sum).abs() < 1e-5 * sum, "{device}: {main} + {part} is not {sum}");
+        // Everything is linear in the factor: none + 4 * (half - none) is two.
+        let straight = |name: &str| {
+            let at_none = none.iter().find(|(n, _)| n == name).map(|(_, t)| t.f32());
+            let half = values(&half, name).iter().enumerate();
+            half.map(|(i, half)| at_none.map_or(4.0 * half, |none| none[i] + 4.0 * (half - none[i]))).collect()
+        };
+        let (off, name) = furthest(&two, straight);
+        assert!(off < 1e-3, "{device}: {name} is off by {off:.1e}");
+        let (off, name) = furthest(&two, |name| values(&full, name).to_vec());
+        assert!(off < 1e-3, "{device}: {name} is off by {off:.1e} without fusion");
+    }
+}
+
+#[test]
+fn an_auxiliary_loss_without_its_head_is_refused() {
+    let (_, config) = configs().swap_remove(0);
+    let outputs = Outputs { logits_full: true, aux: true, ..Outputs::default() };
+    let graph = build_network(&config, Shape::new(1, 33, 33, 3), &outputs).unwrap().graph;
+    let error = training_step(graph, &StepOptions { aux: Some(0.4), ..StepOptions::default() }).unwrap_err().to_string();
+    assert!(error.contains("aux_logits"), "{error}");
 }

@@ -24,8 +24,8 @@ pub enum Denominator {
     Pixels,
 }
 
-/// Soft Dice loss of all the classes over the whole batch, added to the mean of the pixels' losses (Milletari et al. 2016, in the form of
-/// segmentation-models-pytorch's `DiceLoss`).
+/// Soft Dice loss of all the classes over the whole batch, added to the mean of the pixels' losses (Milletari et al. 2016, without their
+/// squares; segmentation-models-pytorch's `DiceLoss`, whose `smooth` in version 0.6 is half of this one).
 ///
 /// With `I` the sum of the softmax probability of a class over the pixels that have this label, `P` its sum over all the pixels that count and
 /// `T` the number of pixels that have the label, a class's loss is `1 - (2 I + smooth) / (P + T + smooth)`, and 0 where `T` is 0. The loss is the
