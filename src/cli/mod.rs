@@ -5,6 +5,7 @@ mod bench;
 mod convert;
 mod devices;
 mod docs;
+mod eval;
 mod infer;
 mod inspect;
 mod segment;
@@ -20,6 +21,7 @@ Examples:
   atrous segment photo.jpg --weights deeplab.safetensors -o out.png
   atrous segment holiday/ --weights deeplab.safetensors -o masks/ --style mask
   atrous inspect deeplab.pth --ops
+  atrous eval --weights deeplab.safetensors --data VOC2012 --part val
   atrous bench --network mobilenet_v2 --tune on
   atrous devices
 
@@ -55,6 +57,8 @@ enum Command {
     Verify(verify::Args),
     /// Measures how fast a network runs on this machine
     Bench(bench::Args),
+    /// Scores a network on pictures with masks
+    Eval(eval::Args),
     /// Writes a completion script for a shell to standard output
     Completions(docs::CompletionArgs),
     /// Writes man pages into a folder
@@ -90,6 +94,7 @@ fn run(command: Command) -> Result<()> {
         Command::Infer(args) => infer::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Completions(args) => docs::completions(&args, Cli::command()),
         Command::Man(args) => docs::man(&args, Cli::command()),
     }

@@ -4,6 +4,7 @@
 
 mod autodiff;
 mod builder;
+mod embed;
 mod param;
 mod rewrite;
 mod verify;

@@ -158,6 +158,11 @@ impl Segmenter {
         Ok(Segmentation { labels, confidence, probabilities, fit, network_time, labels_time })
     }
 
+    /// Makes a graph ready on the device in use, with the kernels that the tuning picks.
+    pub(crate) fn prepare(&self, graph: Graph) -> Result<Runner> {
+        self.tuning.runner(&self.device(), graph)
+    }
+
     /// Picture to scores, for one pair of sizes.
     fn network(&self, fit: Fit) -> Result<Arc<Runner>> {
         cached(&self.networks, (fit.padded, fit.scaled), || {

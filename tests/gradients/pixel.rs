@@ -3,7 +3,7 @@
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, devices, run_op};
 use crate::{Case, check};
-use atrous::ops::{Activate, Activation, ActivationGrad, Add, ChannelSum, Concat, Mul, Op, Resize, Slice, Window};
+use atrous::ops::{Activate, Activation, ActivationGrad, Add, ChannelSum, Concat, Flip, Mul, Op, Resize, Slice, Window};
 use atrous::{Shape, Tensor};
 use std::sync::Arc;
 
@@ -28,6 +28,18 @@ fn activations() {
             Case::new(Activate(a), vec![off_corners(&mut rng, shape)], oracle)
         })
         .collect();
+    check(&mut rng, &cases);
+}
+
+#[test]
+fn flips() {
+    let mut rng = Rng(9);
+    let oracle = |x: &[Map]| {
+        let shape = x[0].shape;
+        Map::build(shape, |n, y, column, c| x[0].at(n, y, shape.w - 1 - column, c))
+    };
+    let shapes = [Shape::new(2, 3, 4, 5), Shape::new(1, 2, 1, 8), Shape::new(1, 1, 7, 1)];
+    let cases: Vec<Case> = shapes.into_iter().map(|s| Case::new(Flip, vec![rng.tensor(s)], oracle)).collect();
     check(&mut rng, &cases);
 }
 

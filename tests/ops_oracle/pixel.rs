@@ -3,7 +3,7 @@
 use crate::oracle::{self, Map};
 use crate::support::Rng;
 use crate::{Case, Check, ROUNDING, run};
-use atrous::ops::{Activate, Activation, Add, Argmax, BatchNorm, Concat, Dropout, Mul, Op, Preprocess, Softmax};
+use atrous::ops::{Activate, Activation, Add, Argmax, BatchNorm, Concat, Dropout, Flip, Mul, Op, Preprocess, Softmax};
 use atrous::{Data, Shape, Tensor, TensorType};
 use std::sync::Arc;
 
@@ -117,6 +117,21 @@ fn dropout_drops_nothing() {
     let x = rng.tensor(Shape::new(2, 3, 5, 7));
     let want = Map::of(&x);
     run(&[Case::close(Dropout { p: 0.5 }, vec![x], want, 0.0, 0.0)]);
+}
+
+#[test]
+fn flips() {
+    let mut rng = Rng(39);
+    let cases: Vec<Case> = (0..12)
+        .map(|_| {
+            let shape = picture(&mut rng);
+            let x = rng.tensor(shape);
+            let m = Map::of(&x);
+            let want = Map::build(shape, |n, y, column, c| m.at(n, y, shape.w - 1 - column, c));
+            Case::close(Flip, vec![x], want, 0.0, 0.0)
+        })
+        .collect();
+    run(&cases);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use crate::support::{Rng, allclose, gpu};
 use atrous::exec::{Device, Runner};
 use atrous::graph::{Graph, ParamRef, ValueId, View};
 use atrous::ops::{
-    Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, GlobalAvgPool, MaxPool, Mul, Op, Padding,
-    Preprocess, Resize, Softmax, UpsampleArgmax,
+    Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, Flip, GlobalAvgPool, MaxPool, Mul, Op,
+    Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
 };
 use atrous::tensor::DType;
 use atrous::{Data, Shape, Tensor, TensorType};
@@ -44,6 +44,7 @@ fn cases() -> Vec<Case> {
         case(GlobalAvgPool, 1, &[x]),
         case(GlobalAvgPool, 1, &[x.with_hw(9, 8)]),
         case(Softmax, 1, &[x]),
+        case(Flip, 1, &[x]),
         case(Argmax, 1, &[x]),
         case(labels(true), 1, &[x]),
     ]

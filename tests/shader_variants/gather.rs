@@ -11,7 +11,7 @@ use atrous::models::{
 use atrous::ops::kernel::{Caps, KernelContext, Layout, Variant};
 use atrous::ops::{
     Activate, Activation, AdamW, Add, Argmax, AvgPool, BatchNorm, BatchNormTrain, Concat, Conv2d, Denominator, Dice, Dropout,
-    DropoutTrain, GlobalAvgPool, MaxPool, Mul, Op, Padding, PixelLoss, Preprocess, Resize, SegmentationLoss, Sgd, Softmax,
+    DropoutTrain, Flip, GlobalAvgPool, MaxPool, Mul, Op, Padding, PixelLoss, Preprocess, Resize, SegmentationLoss, Sgd, Softmax,
     UpsampleArgmax,
 };
 use atrous::plan::Plan;
@@ -158,6 +158,7 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     call(Arc::new(Mul), &[x, Shape::new(2, 1, 1, 24)]);
     call(Arc::new(Argmax), &[x]);
     call(Arc::new(Softmax), &[x]);
+    call(Arc::new(Flip), &[x]);
     call(Arc::new(GlobalAvgPool), &[x]);
     call(Arc::new(Dropout { p: 0.5 }), &[x]);
     call(Arc::new(BatchNorm { eps: 1e-5 }), &[x, Shape::vector(24), Shape::vector(24), Shape::vector(24), Shape::vector(24)]);

@@ -1,0 +1,202 @@
+//! `atrous eval`: how good a network is on pictures with masks.
+
+mod ablation;
+mod report;
+
+use super::args::{DeviceArgs, ModelArgs, print, print_json};
+use crate::data::{self, Pair};
+use crate::error::{Result, error};
+use crate::eval::{Confusion, Method, Predictor, Trimap, Windows, confusion_chart, evaluate, ignored, trimap_chart};
+use crate::exec::Times;
+use crate::image::{ClassTable, SizeRule};
+use crate::segmenter::{Model, Segmenter};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Scores a network on pictures with masks: mIoU, each class's IoU, pixel and mean accuracy
+///
+/// mIoU is the mean over the classes that occur in the masks, of one confusion matrix over all pictures, at the pictures' own sizes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    /// Data set: a VOC folder, images/ with masks/, or NAME/ with NAMEannot/
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+
+    /// Its part, such as val [default: val where there is one]
+    #[arg(long, value_name = "NAME")]
+    part: Option<String>,
+
+    /// Size at which the network sees a picture: native, N (the long side, padded as the network was trained), or WxH
+    /// [default: as the network was made for]
+    #[arg(long, value_name = "native|N|WxH")]
+    size: Option<SizeRule>,
+
+    /// Scales of that size whose probabilities are averaged; the paper takes 0.5,0.75,1,1.25,1.5,1.75
+    #[arg(long, value_name = "S,...", value_delimiter = ',')]
+    scales: Vec<f64>,
+
+    /// Averages with the probabilities of the mirrored picture
+    #[arg(long)]
+    flip: bool,
+
+    /// Shows the network windows of the picture instead of the whole: N (a square) or WxH
+    #[arg(long, value_name = "N|WxH", value_parser = side)]
+    window: Option<(usize, usize)>,
+
+    /// From one window to the next [default: two thirds of the window]
+    #[arg(long, value_name = "N|WxH", value_parser = side, requires = "window")]
+    stride: Option<(usize, usize)>,
+
+    /// Draws the confusion matrix
+    #[arg(long, value_name = "FILE.png")]
+    confusion: Option<PathBuf>,
+
+    /// Also scores bands around the borders of the true classes, this many pixels wide to each side, such as 1,2,4,8,16,32
+    #[arg(long, value_name = "W,...", value_delimiter = ',')]
+    trimap: Vec<f64>,
+
+    /// Draws the bands' mIoU against their width
+    #[arg(long, value_name = "FILE.png", requires = "trimap")]
+    trimap_plot: Option<PathBuf>,
+
+    /// A table as in the paper: output stride 16 and 8, one scale and several, mirrored or not
+    #[arg(long, conflicts_with_all = ["output_stride", "flip", "confusion", "trimap"])]
+    ablation: bool,
+
+    /// Writes the scores and the confusion matrix as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// No progress bar
+    #[arg(short, long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+fn side(text: &str) -> Result<(usize, usize)> {
+    match text.parse()? {
+        SizeRule::LongSide(n) => Ok((n, n)),
+        SizeRule::Exact { w, h } => Ok((w, h)),
+        SizeRule::Native => Err(error!(Usage, "a window has a size, such as 513 or 640x480")),
+    }
+}
+
+impl Args {
+    fn method(&self) -> Method {
+        let windows = self.window.map(|size| {
+            let stride = self.stride.unwrap_or(((2 * size.0).div_ceil(3), (2 * size.1).div_ceil(3)));
+            Windows { size, stride }
+        });
+        let scales = if self.scales.is_empty() { vec![1.0] } else { self.scales.clone() };
+        Method { size: self.size, scales, flip: self.flip, windows }
+    }
+
+    fn segmenter(&self, model: Model) -> Result<Segmenter> {
+        Ok(Segmenter::new(model, &self.device.device)?.with_tuning(self.device.tuning(self.quiet || self.json)))
+    }
+
+    fn bar(&self, pictures: usize) -> ProgressBar {
+        let shown = !self.quiet && std::io::stderr().is_terminal();
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(pictures as u64), target);
+        let style = ProgressStyle::with_template("{bar:32} {pos}/{len} pictures  {per_sec}  {eta} left  {wide_msg}");
+        bar.with_style(style.expect("invariant: the template is well-formed"))
+    }
+}
+
+/// What is scored.
+struct Subject {
+    pairs: Vec<Pair>,
+    part: Option<String>,
+    table: ClassTable,
+}
+
+/// What came out for one way of asking.
+struct Outcome {
+    confusion: Confusion,
+    trimap: Option<Trimap>,
+    /// Median time of a picture.
+    time: Duration,
+    /// Mean over the pictures, of all forward passes for one.
+    multi_adds: u64,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let model = args.model.open()?;
+    let subject = subject(args, &model)?;
+    if args.ablation {
+        return ablation::run(args, model, &subject);
+    }
+    let segmenter = args.segmenter(model)?;
+    if !args.quiet && !args.json {
+        anstream::eprintln!("running on {}", segmenter.device());
+    }
+    let mut predictor = Predictor::new(&segmenter, args.method())?;
+    let trimap = match args.trimap.as_slice() {
+        [] => None,
+        widths => Some(Trimap::new(widths, subject.table.len(), &ignored(&subject.table))?),
+    };
+    let outcome = score(args, &mut predictor, &subject, trimap)?;
+    if let Some(path) = &args.confusion {
+        confusion_chart(&outcome.confusion, &subject.table)?.save(path)?;
+    }
+    if let (Some(path), Some(trimap)) = (&args.trimap_plot, &outcome.trimap) {
+        trimap_chart(&trimap.bands())?.save(path)?;
+    }
+    let report = report::Report::new(args, &segmenter, predictor.method(), &subject, &outcome);
+    match args.json {
+        true => print_json(&report),
+        false => print(&report.text()),
+    }
+}
+
+/// The pictures, and the classes in which they are scored.
+fn subject(args: &Args, model: &Model) -> Result<Subject> {
+    let listing = data::open(&args.data, args.part.as_deref())?;
+    let own = model.class_table();
+    let table = listing.classes.unwrap_or_else(|| own.clone());
+    if table.len() != own.len() {
+        return Err(error!(Data, "has {} classes, the network {}", table.len(), own.len())
+            .file(&args.data)
+            .advice("score a network on the classes that it was trained for"));
+    }
+    if listing.pairs.is_empty() {
+        return Err(error!(Data, "holds no pictures with masks").file(&args.data));
+    }
+    Ok(Subject { pairs: listing.pairs, part: listing.split, table })
+}
+
+fn score(args: &Args, predictor: &mut Predictor, subject: &Subject, mut trimap: Option<Trimap>) -> Result<Outcome> {
+    let bar = args.bar(subject.pairs.len());
+    let mut times = Vec::with_capacity(subject.pairs.len());
+    let mut multi_adds = 0u128;
+    let confusion = evaluate(
+        &mut |picture| {
+            let found = predictor.predict(picture)?;
+            times.push(found.time);
+            multi_adds += u128::from(predictor.multi_adds(picture.width, picture.height)?);
+            Ok(found.labels)
+        },
+        &subject.pairs,
+        &subject.table,
+        &mut |scored| {
+            if let Some(trimap) = &mut trimap {
+                trimap.add(scored.truth, scored.prediction).map_err(|e| e.file(&scored.pair.mask))?;
+            }
+            bar.inc(1);
+            bar.set_message(scored.pair.name.clone());
+            Ok(())
+        },
+    )?;
+    bar.finish_and_clear();
+    let multi_adds = (multi_adds / subject.pairs.len() as u128) as u64;
+    let time = Times::new(times).expect("invariant: there are pictures").median();
+    Ok(Outcome { confusion, trimap, time, multi_adds })
+}

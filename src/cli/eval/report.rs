@@ -1,0 +1,102 @@
+//! The scores, for people and for programs.
+
+use super::super::args::{table, thousands};
+use super::{Args, Outcome, Subject};
+use crate::eval::{Band, Method, Scores};
+use crate::segmenter::Segmenter;
+use std::path::Path;
+
+#[derive(serde::Serialize)]
+pub(super) struct Report<'a> {
+    weights: &'a Path,
+    data: &'a Path,
+    part: Option<&'a str>,
+    pictures: usize,
+    device: String,
+    /// `native`, a long side, or width x height.
+    size: String,
+    output_stride: usize,
+    scales: &'a [f64],
+    flip: bool,
+    /// Width and height of a window, and from one to the next.
+    window: Option<[usize; 4]>,
+    /// Of all forward passes for a picture; the mean over the pictures.
+    multi_adds: u64,
+    /// Median time of a picture on the device.
+    milliseconds: f64,
+    scores: Scores,
+    trimap: Vec<Band>,
+}
+
+impl<'a> Report<'a> {
+    pub fn new(args: &'a Args, segmenter: &Segmenter, method: &'a Method, subject: &'a Subject, outcome: &Outcome) -> Self {
+        Self {
+            weights: &args.model.weights,
+            data: &args.data,
+            part: subject.part.as_deref(),
+            pictures: subject.pairs.len(),
+            device: segmenter.device().to_string(),
+            size: method.size.unwrap_or_else(|| segmenter.usual_size()).to_string(),
+            output_stride: segmenter.model().config.output_stride,
+            scales: &method.scales,
+            flip: method.flip,
+            window: method.windows.map(|w| [w.size.0, w.size.1, w.stride.0, w.stride.1]),
+            multi_adds: outcome.multi_adds,
+            milliseconds: outcome.time.as_secs_f64() * 1e3,
+            scores: outcome.confusion.scores(&subject.table),
+            trimap: outcome.trimap.as_ref().map(|t| t.bands()).unwrap_or_default(),
+        }
+    }
+
+    pub fn text(&self) -> String {
+        let mut rows = vec![["class", "IoU %", "accuracy %", "precision %", "pixels"].map(str::to_owned).to_vec()];
+        rows.extend(
+            self.scores.classes.iter().map(|c| {
+                vec![c.name.clone(), percent(c.iou), percent(c.accuracy), percent(c.precision), thousands(c.truth_pixels)]
+            }),
+        );
+        let mut text = table(&rows, &[1, 2, 3, 4]);
+        if !self.trimap.is_empty() {
+            let mut rows = vec![["band, pixels", "mIoU %", "pixel accuracy %", "pixels"].map(str::to_owned).to_vec()];
+            rows.extend(
+                self.trimap
+                    .iter()
+                    .map(|b| vec![b.width.to_string(), percent(b.mean_iou), percent(b.pixel_accuracy), thousands(b.pixels)]),
+            );
+            text += "\n";
+            text += &table(&rows, &[0, 1, 2, 3]);
+        }
+        let scales: Vec<String> = self.scales.iter().map(f64::to_string).collect();
+        let mut how = format!("size {}, output stride {}", self.size, self.output_stride);
+        if scales != ["1"] {
+            how += &format!(", scales {}", scales.join(" "));
+        }
+        if self.flip {
+            how += ", mirrored too";
+        }
+        if let Some([w, h, x, y]) = self.window {
+            how += &format!(", windows of {w}x{h} every {x}x{y}");
+        }
+        let scores = &self.scores;
+        let rows = [
+            ("mIoU", format!("{} %", percent(scores.mean_iou))),
+            ("pixel accuracy", format!("{} %", percent(scores.pixel_accuracy))),
+            ("mean accuracy", format!("{} %", percent(scores.mean_accuracy))),
+            ("pictures", self.pictures.to_string()),
+            ("asked", how),
+            ("Multi-Adds", format!("{} B a picture", giga(self.multi_adds))),
+            ("time", format!("{:.1} ms a picture (median)", self.milliseconds)),
+        ];
+        let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+        format!("{text}\n{}", table(&rows, &[]))
+    }
+}
+
+/// A fraction in percent without its sign, or a dash.
+pub(super) fn percent(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |v| format!("{:.2}", 100.0 * v))
+}
+
+pub(super) fn giga(multi_adds: u64) -> String {
+    format!("{:.2}", multi_adds as f64 / 1e9)
+}

@@ -1,0 +1,145 @@
+//! Scoring a network on pairs of pictures and masks.
+
+use super::Confusion;
+use crate::data::Pair;
+use crate::error::Result;
+use crate::image::{ClassTable, LabelMap, Picture};
+use std::sync::mpsc::sync_channel;
+
+/// The label that masks usually mark pixels of no class with, also where a class table does not name it.
+const USUAL_IGNORE: u32 = 255;
+
+/// Pictures that may lie decoded, waiting for the network.
+const WAITING: usize = 2;
+
+/// A picture that was scored.
+#[derive(Debug)]
+pub struct Scored<'a> {
+    /// Its place in the list.
+    pub index: usize,
+    /// Its files.
+    pub pair: &'a Pair,
+    /// The picture.
+    pub picture: &'a Picture,
+    /// The true classes.
+    pub truth: &'a LabelMap,
+    /// The classes that were found.
+    pub prediction: &'a LabelMap,
+}
+
+/// Counts what `predict` says of every pair's picture against the pair's mask.
+///
+/// The classes are those of `table`, whose ignored labels do not count (nor does 255, where that is no class); it also tells what
+/// colours of RGB masks mean. The next pictures are read while `predict` works, and `each` sees every picture when it was counted,
+/// in the order of the list.
+///
+/// # Errors
+/// What `predict` or `each` return; a file that cannot be read; labels that are no classes. Each names the file.
+pub fn evaluate(
+    predict: &mut impl FnMut(&Picture) -> Result<LabelMap>,
+    pairs: &[Pair],
+    table: &ClassTable,
+    each: &mut dyn FnMut(&Scored) -> Result<()>,
+) -> Result<Confusion> {
+    let mut confusion = Confusion::new(table.len(), &ignored(table))?;
+    std::thread::scope(|scope| {
+        let (loaded, waiting) = sync_channel(WAITING);
+        scope.spawn(move || {
+            for pair in pairs {
+                // The other end is gone where counting ended with an error.
+                if loaded.send(pair.load(Some(table))).is_err() {
+                    return;
+                }
+            }
+        });
+        for (index, (pair, loaded)) in pairs.iter().zip(waiting).enumerate() {
+            let (picture, truth) = loaded?;
+            let prediction = predict(&picture).map_err(|e| e.file(&pair.picture))?;
+            confusion.add(&truth.labels, &prediction.labels).map_err(|e| e.file(&pair.mask))?;
+            each(&Scored { index, pair, picture: &picture, truth: &truth, prediction: &prediction })?;
+        }
+        Ok(confusion)
+    })
+}
+
+/// The labels that do not count: the table's, and 255 where that is no class.
+pub fn ignored(table: &ClassTable) -> Vec<u32> {
+    let mut labels = table.ignored_values();
+    if table.len() <= USUAL_IGNORE as usize && !labels.contains(&USUAL_IGNORE) {
+        labels.push(USUAL_IGNORE);
+    }
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Ids;
+    use crate::error::{ErrorKind, error};
+    use std::path::Path;
+
+    /// Three pairs of 4 x 2 pixels: the mask's label is 1 where the picture is bright, and 255 in one corner.
+    fn pairs(folder: &Path) -> Vec<Pair> {
+        let table = ClassTable::generic(2);
+        let pair = |i: u8| {
+            let bright = |p: usize| (p + usize::from(i)).is_multiple_of(3);
+            let rgb = (0..8).flat_map(|p| [if bright(p) { 220 } else { 20 }; 3]).collect();
+            let mut labels: Vec<u16> = (0..8).map(|p| u16::from(bright(p))).collect();
+            labels[7] = 255;
+            let name = format!("{i}");
+            let (picture, mask) = (folder.join(format!("{i}.png")), folder.join(format!("{i}-mask.png")));
+            Picture::new(4, 2, rgb).unwrap().save(&picture).unwrap();
+            LabelMap::new(4, 2, labels).unwrap().write(&mask, &table).unwrap();
+            Pair { name, picture, mask, ids: Ids::Classes }
+        };
+        (0..3).map(pair).collect()
+    }
+
+    fn bright(picture: &Picture) -> Result<LabelMap> {
+        let labels = picture.rgb.chunks_exact(3).map(|p| u16::from(p[0] > 127)).collect();
+        LabelMap::new(picture.width, picture.height, labels)
+    }
+
+    #[test]
+    fn every_pair_is_counted_once_and_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let pairs = pairs(folder.path());
+        let mut seen = Vec::new();
+        let mut each = |scored: &Scored| {
+            assert_eq!(scored.truth.labels[..7], scored.prediction.labels[..7]);
+            seen.push((scored.index, scored.pair.name.clone()));
+            Ok(())
+        };
+        let confusion = evaluate(&mut bright, &pairs, &ClassTable::generic(2), &mut each).unwrap();
+        assert_eq!((confusion.pixels(), confusion.ignored_pixels()), (21, 3));
+        assert_eq!(confusion.scores(&ClassTable::generic(2)).mean_iou, Some(1.0));
+        assert_eq!(seen, [(0, "0".to_owned()), (1, "1".to_owned()), (2, "2".to_owned())]);
+    }
+
+    #[test]
+    fn the_first_failure_ends_it_and_names_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut pairs = pairs(folder.path());
+        let table = ClassTable::generic(2);
+        let mut fails = |_: &Picture| Err(error!(Device, "is gone"));
+        let error = evaluate(&mut fails, &pairs, &table, &mut |_| Ok(())).unwrap_err();
+        assert!(error.kind() == ErrorKind::Device && error.to_string().contains("0.png: is gone"), "{error}");
+        let error = evaluate(&mut bright, &pairs, &ClassTable::generic(1), &mut |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("0-mask.png") && error.contains("label 1"), "{error}");
+        pairs[1].mask = folder.path().join("none.png");
+        let mut seen = 0;
+        let mut each = |_: &Scored| {
+            seen += 1;
+            Ok(())
+        };
+        let error = evaluate(&mut bright, &pairs, &table, &mut each).unwrap_err().to_string();
+        assert!(error.contains("none.png") && seen == 1, "{error}");
+    }
+
+    #[test]
+    fn labels_past_the_classes_are_ignored_where_the_table_or_custom_says_so() {
+        assert_eq!(ignored(&ClassTable::camvid()), [11, 255]);
+        assert_eq!(ignored(&ClassTable::voc()), [255]);
+        assert_eq!(ignored(&ClassTable::generic(300)), [0; 0]);
+    }
+}

@@ -1,0 +1,270 @@
+//! How a network is asked about a picture: once, at several scales, mirrored, or window by window.
+
+use super::views::{Wanted, align_corners, network_graph, scaled_side, sum_graph};
+use crate::error::{Result, error};
+use crate::exec::Runner;
+use crate::graph::Graph;
+use crate::image::{Fit, LabelMap, Picture, SizeRule};
+use crate::models::Outputs;
+use crate::ops::UpsampleArgmax;
+use crate::passes;
+use crate::segmenter::Segmenter;
+use crate::tensor::{Data, Shape, Tensor, TensorType};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// Scales past this are a slip of the keyboard.
+const LARGEST_SCALE: f64 = 16.0;
+
+/// Windows that are laid over a picture, so that the network sees a part at a time. Width and height in pixels of the scaled picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// Size of a window.
+    pub size: (usize, usize),
+    /// From the corner of one to that of the next; at most the size, or pixels would be left out.
+    pub stride: (usize, usize),
+}
+
+/// How a network is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Method {
+    /// The size at which the picture enters; `None` takes that for which the network was made.
+    pub size: Option<SizeRule>,
+    /// Scales of that size whose probabilities are averaged.
+    pub scales: Vec<f64>,
+    /// Whether each is also seen in a mirror.
+    pub flip: bool,
+    /// Windows, instead of the whole picture at once.
+    pub windows: Option<Windows>,
+}
+
+impl Default for Method {
+    /// The whole picture, once.
+    fn default() -> Self {
+        Self { size: None, scales: vec![1.0], flip: false, windows: None }
+    }
+}
+
+impl Method {
+    /// Forward passes for a picture, or for a window of it.
+    pub fn views(&self) -> usize {
+        self.scales.len() * if self.flip { 2 } else { 1 }
+    }
+
+    fn is_plain(&self) -> bool {
+        self.scales == [1.0] && !self.flip && self.windows.is_none()
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.scales.is_empty() {
+            return Err(error!(Usage, "no scale is named"));
+        }
+        if let Some(scale) = self.scales.iter().find(|s| !(**s > 0.0 && **s <= LARGEST_SCALE)) {
+            return Err(error!(Usage, "a scale of {scale} is not above 0 and at most {LARGEST_SCALE}"));
+        }
+        if let Some(Windows { size, stride }) = self.windows {
+            let ((w, h), (x, y)) = (size, stride);
+            if w == 0 || h == 0 || x == 0 || y == 0 || x > w || y > h {
+                return Err(error!(Usage, "windows of {w} x {h} every {x} x {y} pixels do not cover a picture"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was found, and how long it took.
+#[derive(Debug, Clone)]
+pub struct Prediction {
+    /// The class of each pixel, at the picture's own size.
+    pub labels: LabelMap,
+    /// Time of the runs on the device; making graphs ready for a new size is not in it.
+    pub time: Duration,
+}
+
+/// Networks of all scales for a size that the picture has in them.
+type Networks = ((Sizes, Sizes), Vec<Runner>);
+type Sizes = (usize, usize);
+
+/// A segmenter that is asked by a [`Method`]. Probabilities are averaged on its device.
+///
+/// ```no_run
+/// use atrous::eval::{Method, Predictor};
+/// use atrous::{DeviceChoice, Model, Segmenter, image};
+///
+/// let segmenter = Segmenter::new(Model::open("deeplab.safetensors")?, &DeviceChoice::Auto)?;
+/// let method = Method { scales: vec![0.75, 1.0, 1.25], flip: true, ..Method::default() };
+/// let found = Predictor::new(&segmenter, method)?.predict(&image::decode("street.jpg")?)?;
+/// found.labels.write("street.png", &segmenter.model().class_table())?;
+/// # Ok::<(), atrous::Error>(())
+/// ```
+pub struct Predictor<'s> {
+    segmenter: &'s Segmenter,
+    method: Method,
+    networks: Option<Networks>,
+    end: Option<((Vec<Shape>, Fit, Wanted), Runner)>,
+    labels: Option<((Shape, Sizes), Runner)>,
+    costs: HashMap<Sizes, u64>,
+}
+
+impl<'s> Predictor<'s> {
+    /// A way to ask `segmenter`.
+    ///
+    /// # Errors
+    /// Where scales or windows make no sense.
+    pub fn new(segmenter: &'s Segmenter, method: Method) -> Result<Self> {
+        method.check()?;
+        Ok(Self { segmenter, method, networks: None, end: None, labels: None, costs: HashMap::new() })
+    }
+
+    /// How it asks.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    fn fit(&self, width: usize, height: usize) -> Fit {
+        self.method.size.unwrap_or_else(|| self.segmenter.usual_size()).fit(width, height)
+    }
+
+    /// The classes of a picture's pixels.
+    ///
+    /// # Errors
+    /// Where the picture is too large for the device or too small for the network at a scale, or the device fails.
+    pub fn predict(&mut self, picture: &Picture) -> Result<Prediction> {
+        let fit = self.fit(picture.width, picture.height);
+        if self.method.is_plain() {
+            let size = self.method.size.unwrap_or_else(|| self.segmenter.usual_size());
+            let found = self.segmenter.segment(picture, size)?;
+            return Ok(Prediction { labels: found.labels, time: found.network_time + found.labels_time });
+        }
+        let pixels = fit.scale(picture)?.into_owned();
+        match self.method.windows {
+            None => {
+                let (labels, time) = self.views(fit, pixels, Wanted::Labels)?;
+                Ok(Prediction { labels: LabelMap::from_tensor(&labels, 0)?, time })
+            }
+            Some(windows) => self.window_by_window(fit, &pixels, windows),
+        }
+    }
+
+    /// Runs every view of a picture that was scaled, and their end.
+    fn views(&mut self, fit: Fit, pixels: Vec<u8>, wanted: Wanted) -> Result<(Tensor, Duration)> {
+        let model = self.segmenter.model();
+        let key = (fit.padded, fit.scaled);
+        if self.networks.as_ref().is_none_or(|(k, _)| *k != key) {
+            // What is not needed any more makes room first.
+            self.networks = None;
+            let graphs = self.method.scales.iter().map(|&s| network_graph(model, fit, s, self.method.flip));
+            let runners = graphs.map(|g| self.segmenter.prepare(g?)).collect::<Result<_>>()?;
+            self.networks = Some((key, runners));
+        }
+        let (_, networks) = self.networks.as_ref().expect("invariant: just made");
+        let picture = Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), Data::U8(pixels))?;
+        let started = Instant::now();
+        let mut logits = Vec::with_capacity(self.method.views());
+        for network in networks {
+            logits.extend(network.run(&[("picture", &picture)])?);
+        }
+        let time = started.elapsed();
+
+        let shapes: Vec<Shape> = logits.iter().map(Tensor::shape).collect();
+        let key = (shapes, fit, wanted);
+        if self.end.as_ref().is_none_or(|(k, _)| *k != key) {
+            self.end = None;
+            let graph = sum_graph(&key.0, fit, align_corners(model), wanted)?;
+            self.end = Some((key, self.segmenter.prepare(passes::optimise(graph)?)?));
+        }
+        let (_, end) = self.end.as_ref().expect("invariant: just made");
+        let names: Vec<String> = (0..logits.len()).map(|i| i.to_string()).collect();
+        let inputs: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(&logits).collect();
+        let started = Instant::now();
+        let result = end.run(&inputs)?.swap_remove(0);
+        Ok((result, time + started.elapsed()))
+    }
+
+    /// Adds up the windows' probabilities at the scaled picture's size; the classes are chosen at the picture's own.
+    fn window_by_window(&mut self, fit: Fit, pixels: &[u8], windows: Windows) -> Result<Prediction> {
+        let (w, h) = fit.scaled;
+        let (seen_w, seen_h) = (windows.size.0.min(w), windows.size.1.min(h));
+        let part = Fit { source: (seen_w, seen_h), scaled: (seen_w, seen_h), padded: windows.size };
+        let classes = self.segmenter.model().config.classes().unwrap_or(0);
+        let mut sum = vec![0.0f32; w * h * classes];
+        let mut counts = vec![0u32; w * h];
+        let mut time = Duration::ZERO;
+        for y in offsets(h, windows.size.1, windows.stride.1) {
+            for x in offsets(w, windows.size.0, windows.stride.0) {
+                let rows = (y..y + seen_h).flat_map(|row| &pixels[3 * (row * w + x)..][..3 * seen_w]);
+                let (found, took) = self.views(part, rows.copied().collect(), Wanted::Sum)?;
+                time += took;
+                for (row, found) in found.f32().chunks_exact(seen_w * classes).enumerate() {
+                    let at = (y + row) * w + x;
+                    sum[at * classes..][..seen_w * classes].iter_mut().zip(found).for_each(|(s, f)| *s += f);
+                    counts[at..][..seen_w].iter_mut().for_each(|c| *c += 1);
+                }
+            }
+        }
+        // Neighbours that were seen by different numbers of windows are made comparable before the interpolation between them.
+        for (pixel, &count) in sum.chunks_exact_mut(classes).zip(&counts) {
+            pixel.iter_mut().for_each(|p| *p /= count as f32);
+        }
+        let mean = Tensor::from_data(Shape::new(1, h, w, classes), Data::F32(sum))?;
+        let key = (mean.shape(), fit.source);
+        if self.labels.as_ref().is_none_or(|(k, _)| *k != key) {
+            self.labels = None;
+            self.labels = Some((key, self.segmenter.prepare(labels_graph(mean.shape(), fit.source)?)?));
+        }
+        let (_, runner) = self.labels.as_ref().expect("invariant: just made");
+        let started = Instant::now();
+        let labels = LabelMap::from_tensor(&runner.run(&[("probabilities", &mean)])?[0], 0)?;
+        Ok(Prediction { labels, time: time + started.elapsed() })
+    }
+
+    /// Multi-Adds of all forward passes for a picture of this size, as papers count them.
+    ///
+    /// # Errors
+    /// As [`Predictor::predict`].
+    pub fn multi_adds(&mut self, width: usize, height: usize) -> Result<u64> {
+        let fit = self.fit(width, height);
+        let (input, times) = match self.method.windows {
+            None => (fit.padded, 1),
+            Some(Windows { size, stride }) => {
+                let count = |side, size, stride| offsets(side, size, stride).count();
+                (size, count(fit.scaled.0, size.0, stride.0) * count(fit.scaled.1, size.1, stride.1))
+            }
+        };
+        let mirrored = if self.method.flip { 2 } else { 1 };
+        let mut sum = 0;
+        for scale in self.method.scales.clone() {
+            let side = |side| scaled_side(side, scale, align_corners(self.segmenter.model()));
+            sum += self.network_cost((side(input.0), side(input.1)))?;
+        }
+        Ok(sum * mirrored * times as u64)
+    }
+
+    fn network_cost(&mut self, (w, h): Sizes) -> Result<u64> {
+        if let Some(&cost) = self.costs.get(&(w, h)) {
+            return Ok(cost);
+        }
+        let model = self.segmenter.model();
+        let input = Shape::new(1, h, w, model.config.input_channels);
+        let graph = passes::dead_code(model.network(input, &Outputs::default())?.graph)?;
+        let types = |ids: &[crate::graph::ValueId]| ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>();
+        let cost = graph.nodes().iter().map(|n| n.op.cost(&types(&n.inputs), &types(&n.outputs)).multi_adds).sum();
+        self.costs.insert((w, h), cost);
+        Ok(cost)
+    }
+}
+
+fn labels_graph(probabilities: Shape, (w, h): Sizes) -> Result<Graph> {
+    let mut graph = Graph::new();
+    let x = graph.input("probabilities", TensorType::f32(probabilities));
+    let op = UpsampleArgmax { h, w, align_corners: false, window: None, confidence: false };
+    let labels = graph.root().upsample_argmax("labels", x, op)?[0];
+    graph.output("labels", labels);
+    Ok(graph)
+}
+
+/// Where windows begin along a side: every `stride` pixels, and the last one at the end.
+fn offsets(side: usize, window: usize, stride: usize) -> impl Iterator<Item = usize> {
+    let last = side.saturating_sub(window);
+    (0..last).step_by(stride).chain([last])
+}

@@ -1,0 +1,121 @@
+//! Scores near borders: how well a network finds the outlines of things.
+
+use super::Confusion;
+use super::distance::to_other_label;
+use crate::error::{Result, error};
+use crate::image::{ClassTable, LabelMap};
+use serde::Serialize;
+
+/// Confusion matrices of bands around the borders of the true classes (figure 5 of the DeepLabv3+ paper; Krähenbühl and Koltun,
+/// arXiv 1210.5644, section 5).
+///
+/// A pixel lies in the band of width `w` where a pixel with **another true label** has its centre at most `w` pixels away (Euclidean).
+/// Labels that are ignored count as labels there: VOC draws a line of void around every object, and its bands begin at that line, as in
+/// the paper. Where classes touch each other, the band of width 1 is one pixel on each side. Ignored pixels are in the bands, but not
+/// in the scores; the picture's edge is no border.
+#[derive(Debug, Clone)]
+pub struct Trimap {
+    bands: Vec<(f64, Confusion)>,
+}
+
+/// Scores of the pixels in a band. Fractions of 1; `None` where no pixel counts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Band {
+    /// Its width in pixels, to each side of the border.
+    pub width: f64,
+    /// Pixels in it that count.
+    pub pixels: u64,
+    /// Mean of the classes' IoU, over the classes that occur in the band's truth.
+    pub mean_iou: Option<f64>,
+    /// Right pixels over all that count.
+    pub pixel_accuracy: Option<f64>,
+}
+
+impl Trimap {
+    /// Empty bands of these widths in pixels, for `classes` classes; `ignored` as in [`Confusion::new`].
+    ///
+    /// # Errors
+    /// Where there is no width, or one below 1 (no other pixel is nearer).
+    pub fn new(widths: &[f64], classes: usize, ignored: &[u32]) -> Result<Self> {
+        if widths.is_empty() {
+            return Err(error!(Usage, "a trimap without a width"));
+        }
+        if let Some(width) = widths.iter().find(|w| !(**w >= 1.0 && w.is_finite())) {
+            return Err(error!(Usage, "a band of {width} pixels holds no pixel").advice("give widths of 1 and more"));
+        }
+        let mut widths = widths.to_vec();
+        widths.sort_by(f64::total_cmp);
+        widths.dedup();
+        let bands = widths.into_iter().map(|w| Ok((w, Confusion::new(classes, ignored)?))).collect::<Result<_>>()?;
+        Ok(Self { bands })
+    }
+
+    /// Counts a picture's pixels that lie in the bands.
+    ///
+    /// # Errors
+    /// Where the two differ in size, or hold labels that are no classes.
+    pub fn add(&mut self, truth: &LabelMap, prediction: &LabelMap) -> Result<()> {
+        if (truth.width, truth.height) != (prediction.width, prediction.height) {
+            let ((w, h), (pw, ph)) = ((truth.width, truth.height), (prediction.width, prediction.height));
+            return Err(error!(Data, "{w} x {h} true labels, but {pw} x {ph} predicted ones"));
+        }
+        let distances = to_other_label(&truth.labels, truth.width);
+        for (width, confusion) in &mut self.bands {
+            let within = |d: u32| d != u32::MAX && f64::from(d) <= *width * *width;
+            let near: Vec<usize> = (0..distances.len()).filter(|&i| within(distances[i])).collect();
+            let of = |map: &LabelMap| near.iter().map(|&i| map.labels[i]).collect::<Vec<u16>>();
+            confusion.add(&of(truth), &of(prediction))?;
+        }
+        Ok(())
+    }
+
+    /// The bands' scores, by width.
+    pub fn bands(&self) -> Vec<Band> {
+        let score = |(width, confusion): &(f64, Confusion)| {
+            // Names play no part.
+            let scores = confusion.scores(&ClassTable::generic(confusion.classes()));
+            Band { width: *width, pixels: scores.pixels, mean_iou: scores.mean_iou, pixel_accuracy: scores.pixel_accuracy }
+        };
+        self.bands.iter().map(score).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bands_grow_to_both_sides_of_a_border() {
+        // Two classes, five columns each, three rows; the prediction is one column off.
+        let map = |border: usize| LabelMap::new(10, 3, (0..30).map(|i| u16::from(i % 10 >= border)).collect()).unwrap();
+        let mut trimap = Trimap::new(&[3.0, 1.0, 100.0], 2, &[]).unwrap();
+        trimap.add(&map(5), &map(6)).unwrap();
+        let bands = trimap.bands();
+        let right = |i: usize| (bands[i].width, bands[i].pixels, bands[i].pixel_accuracy.unwrap());
+        assert_eq!(right(0), (1.0, 6, 0.5));
+        assert_eq!(right(1), (3.0, 18, 15.0 / 18.0));
+        assert_eq!(right(2), (100.0, 30, 27.0 / 30.0));
+        // In the narrowest band class 0 is right but for 3 more pixels (3 of 6), class 1 not found at all.
+        assert_eq!(bands[0].mean_iou, Some(0.25));
+    }
+
+    #[test]
+    fn void_is_a_border_and_is_not_scored() {
+        let truth = LabelMap::new(7, 1, vec![0, 0, 0, 255, 1, 1, 1]).unwrap();
+        let prediction = LabelMap::new(7, 1, vec![1, 0, 0, 0, 1, 0, 1]).unwrap();
+        let mut trimap = Trimap::new(&[1.0, 2.0], 2, &[255]).unwrap();
+        trimap.add(&truth, &prediction).unwrap();
+        let bands = trimap.bands();
+        assert_eq!((bands[0].pixels, bands[0].pixel_accuracy), (2, Some(1.0)));
+        assert_eq!((bands[1].pixels, bands[1].pixel_accuracy), (4, Some(0.75)));
+    }
+
+    #[test]
+    fn pictures_without_a_border_count_in_no_band() {
+        let map = LabelMap::new(3, 1, vec![1; 3]).unwrap();
+        let mut trimap = Trimap::new(&[1e9], 2, &[]).unwrap();
+        trimap.add(&map, &map).unwrap();
+        assert_eq!((trimap.bands()[0].pixels, trimap.bands()[0].mean_iou), (0, None));
+        assert!(Trimap::new(&[0.5], 2, &[]).is_err() && Trimap::new(&[], 2, &[]).is_err());
+    }
+}

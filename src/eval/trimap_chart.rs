@@ -1,0 +1,92 @@
+//! mIoU against the width of the band around borders, as a picture.
+
+use super::trimap::Band;
+use crate::error::{Result, error};
+use crate::image::Picture;
+use crate::image::canvas::{Canvas, Face, Rgb, Run};
+
+const PAPER: Rgb = [252, 252, 250];
+const INK: Rgb = [32, 34, 38];
+const PALE_INK: Rgb = [118, 122, 130];
+const GRID: Rgb = [226, 228, 230];
+const LINE: Rgb = [35, 96, 197];
+
+/// Size of the picture, and where the plot lies in it.
+const SIZE: (usize, usize) = (720, 440);
+const PLOT: (usize, usize, usize, usize) = (76, 44, 612, 324);
+
+/// Draws the mIoU of bands by their width, as in figure 5 of the DeepLabv3+ paper.
+///
+/// # Errors
+/// Where no band has a pixel.
+pub fn trimap_chart(bands: &[Band]) -> Result<Picture> {
+    let points: Vec<(f64, f64)> = bands.iter().filter_map(|b| Some((b.width, 100.0 * b.mean_iou?))).collect();
+    let Some(widest) = points.iter().map(|p| p.0).reduce(f64::max) else {
+        return Err(error!(Usage, "bands without a pixel have no picture").advice("the masks hold no border"));
+    };
+    let (low, high) = points.iter().fold((100.0f64, 0.0f64), |(low, high), p| (low.min(p.1), high.max(p.1)));
+    // Tens around the values, and at least twenty of them, so that a small difference is not made to look large.
+    let (bottom, top) = ((low / 10.0).floor() * 10.0, (high / 10.0).ceil() * 10.0);
+    let (bottom, top) = if top - bottom < 20.0 { ((top - 20.0).max(0.0), (top - 20.0).max(0.0) + 20.0) } else { (bottom, top) };
+    let (left, upper, width, height) = PLOT;
+    let x = |w: f64| left as f64 + w / widest * width as f64;
+    let y = |v: f64| upper as f64 + (top - v) / (top - bottom) * height as f64;
+    let (face, bold) = (Face::of_height(15, false), Face::of_height(15, true));
+    let mut canvas = Canvas::new(SIZE.0, SIZE.1, PAPER);
+    canvas.text(left, 14, "mIoU in a band around borders", bold, Run::Right, INK);
+    let step = if top - bottom > 50.0 { 10.0 } else { 5.0 };
+    for i in 0..=((top - bottom) / step) as usize {
+        let value = bottom + step * i as f64;
+        let (text, at) = (format!("{value:.0} %"), y(value) as usize);
+        canvas.rect(left, at, width, 1, GRID);
+        canvas.text(left - 10 - face.width(&text), at.saturating_sub(face.height() / 2), &text, face, Run::Right, PALE_INK);
+    }
+    canvas.rect(left, upper + height, width, 1, PALE_INK);
+    let mut free = 0;
+    for &(w, _) in &points {
+        let text = format!("{w}");
+        let begin = (x(w) as usize).saturating_sub(face.width(&text) / 2);
+        canvas.rect(x(w) as usize, upper + height, 1, 6, PALE_INK);
+        // Numbers that would touch the one before them are left out.
+        if begin >= free {
+            canvas.text(begin, upper + height + 9, &text, face, Run::Right, PALE_INK);
+            free = begin + face.width(&text) + face.advance();
+        }
+    }
+    let axis = "width of the band, pixels to each side";
+    canvas.text(left + (width - face.width(axis)) / 2, SIZE.1 - 28, axis, face, Run::Right, INK);
+    for pair in points.windows(2) {
+        let ((x0, y0), (x1, y1)) = ((x(pair[0].0), y(pair[0].1)), (x(pair[1].0), y(pair[1].1)));
+        let steps = (x1 - x0).abs().max((y1 - y0).abs()).ceil().max(1.0) as usize * 2;
+        for i in 0..=steps {
+            let part = i as f64 / steps as f64;
+            dot(&mut canvas, x0 + (x1 - x0) * part, y0 + (y1 - y0) * part, 3);
+        }
+    }
+    for &(w, v) in &points {
+        dot(&mut canvas, x(w), y(v), 9);
+    }
+    Picture::new(canvas.width, canvas.height, canvas.rgb)
+}
+
+fn dot(canvas: &mut Canvas, x: f64, y: f64, size: usize) {
+    let corner = |v: f64| (v.round() as usize).saturating_sub(size / 2);
+    canvas.rect(corner(x), corner(y), size, size, LINE);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_rises_where_wider_bands_score_better() {
+        let band = |width: f64, mean_iou| Band { width, pixels: 1, mean_iou, pixel_accuracy: None };
+        let bands = [band(1.0, Some(0.3)), band(2.0, None), band(10.0, Some(0.5)), band(40.0, Some(0.75))];
+        let chart = trimap_chart(&bands).unwrap();
+        // The topmost pixel of the line in a column.
+        let top = |x: usize| (0..chart.height).find(|y| chart.rgb[3 * (y * chart.width + x)..][..3] == LINE).unwrap();
+        assert!(top(100) > top(230) && top(230) > top(600), "{} {} {}", top(100), top(230), top(600));
+        assert!(trimap_chart(&[band(1.0, None)]).is_err());
+        assert!(trimap_chart(&[band(1.0, Some(1.0))]).is_ok());
+    }
+}

@@ -1,0 +1,110 @@
+//! One picture seen several times: at several scales, and in a mirror.
+
+use crate::error::Result;
+use crate::graph::{Graph, ValueId};
+use crate::image::Fit;
+use crate::models::Outputs;
+use crate::ops::{Argmax, Preprocess, Resize, Window};
+use crate::segmenter::Model;
+use crate::tensor::{Shape, TensorType};
+
+/// A network input's side at a scale.
+///
+/// With aligned corners the distance between the corner pixels is scaled, as TensorFlow's DeepLab does it: sides of 16k + 1 stay such.
+pub(super) fn scaled_side(side: usize, scale: f64, align_corners: bool) -> usize {
+    let scaled = match align_corners {
+        true => (side - 1) as f64 * scale + 1.0,
+        false => side as f64 * scale,
+    };
+    (scaled.round() as usize).max(1)
+}
+
+/// Whether the network's head interpolates with aligned corners.
+pub(super) fn align_corners(model: &Model) -> bool {
+    model.config.head.as_ref().is_some_and(|h| h.align_corners)
+}
+
+/// From a picture's bytes `[1, h, w, 3]` (`fit.scaled`) to the network's logits at one scale, and to those of the mirrored picture, mirrored
+/// back, where `flip` is set. The picture is normalised and padded once, and resized after that.
+pub(super) fn network_graph(model: &Model, fit: Fit, scale: f64, flip: bool) -> Result<Graph> {
+    let align_corners = align_corners(model);
+    let ((w, h), (scaled_w, scaled_h)) = (fit.padded, fit.scaled);
+    let how = &model.config.preprocess;
+    let (factor, shift) = how.scale_shift();
+    let mut graph = Graph::new();
+    let picture = graph.input("picture", TensorType::u8(Shape::new(1, scaled_h, scaled_w, 3)));
+    let mut root = graph.root();
+    let preprocess = Preprocess { h, w, scale: factor, shift, pad_value: how.pad_value };
+    let x = root.preprocess("preprocess", picture, preprocess)?;
+    let size = (scaled_side(h, scale, align_corners), scaled_side(w, scale, align_corners));
+    let x = root.resize("scaled", x, size, align_corners)?;
+    let network = model.network(root.shape(x), &Outputs::default())?.graph;
+    let logits = logits_of(&mut graph, "plain", &network, x)?;
+    graph.output("logits", logits);
+    if flip {
+        let x = graph.root().flip("mirror", x)?;
+        let logits = logits_of(&mut graph, "mirrored", &network, x)?;
+        let logits = graph.root().flip("back", logits)?;
+        graph.output("flipped", logits);
+    }
+    crate::passes::optimise(graph)
+}
+
+fn logits_of(graph: &mut Graph, name: &str, network: &Graph, x: ValueId) -> Result<ValueId> {
+    let outputs = graph.embed(name, network, &[("input", x)])?;
+    let logits = outputs.into_iter().find(|(name, _)| name == "logits");
+    Ok(logits.expect("invariant: a network with a head has logits").1)
+}
+
+/// What the end of a graph of several views is to return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// `labels`, u32 `[1, h, w, 1]`.
+    Labels,
+    /// `probabilities` `[1, h, w, classes]`: the views' sum, not divided by their number.
+    Sum,
+}
+
+/// From the views' logits (inputs `0`, `1`, ...) to the picture's own pixels: each is enlarged, made probabilities, and added up.
+///
+/// The mean's largest class is the sum's.
+pub(super) fn sum_graph(logits: &[Shape], fit: Fit, align_corners: bool, wanted: Wanted) -> Result<Graph> {
+    let (w, h) = fit.source;
+    // Sizes at the scale 1 serve all: only their proportions matter.
+    let window = Some(Window { padded: (fit.padded.1, fit.padded.0), scaled: (fit.scaled.1, fit.scaled.0) });
+    let mut graph = Graph::new();
+    let mut sum: Option<ValueId> = None;
+    for (i, &shape) in logits.iter().enumerate() {
+        let x = graph.input(&i.to_string(), TensorType::f32(shape));
+        let mut root = graph.root();
+        let mut scope = root.scope(format!("view{i}"));
+        let full = scope.op("scores", Resize { h, w, align_corners, window }, &[x])?;
+        let probabilities = scope.softmax("probabilities", full)?;
+        sum = Some(match sum {
+            Some(sum) => scope.add("sum", sum, probabilities)?,
+            None => probabilities,
+        });
+    }
+    let sum = sum.expect("invariant: there is a view");
+    match wanted {
+        Wanted::Sum => graph.output("probabilities", sum),
+        Wanted::Labels => {
+            let labels = graph.root().op("labels", Argmax, &[sum])?;
+            graph.output("labels", labels);
+        }
+    }
+    Ok(graph)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_of_aligned_grids_stay_such() {
+        let sides = |align| [0.5, 0.75, 1.0, 1.25, 1.5, 1.75].map(|s| scaled_side(513, s, align));
+        assert_eq!(sides(true), [257, 385, 513, 641, 769, 897]);
+        assert_eq!(sides(false), [257, 385, 513, 641, 770, 898]);
+        assert_eq!(scaled_side(1, 0.25, false), 1);
+    }
+}

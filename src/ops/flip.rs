@@ -1,0 +1,67 @@
+//! Left and right exchanged.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, expect_f32};
+use crate::error::Result;
+use crate::graph::{Backward, Scope, ValueId};
+use crate::tensor::{Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// `y[n, h, w, c] = x[n, h, W - 1 - w, c]`: what a mirror shows of `x` `[N, H, W, C]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flip;
+
+impl Op for Flip {
+    fn name(&self) -> &'static str {
+        "flip"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        Ok(vec![inputs[0]])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let shape = inputs[0].shape();
+        let (row, c) = (shape.w * shape.c, shape.c);
+        outputs[0].f32_mut().par_chunks_mut(row).zip(inputs[0].f32().par_chunks(row)).for_each(|(y, x)| {
+            y.chunks_exact_mut(c).zip(x.chunks_exact(c).rev()).for_each(|(y, x)| y.copy_from_slice(x));
+        });
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (x, y) = (cx.inputs[0], cx.outputs[0]);
+        let shape = y.ty.shape;
+        let dispatch = Dispatch::new("flip")
+            .read("x", 0)
+            .write("y", 0)
+            .param("pixels", shape.positions())
+            .param("c4", shape.c4())
+            .param("width", shape.w)
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .param("y_pitch", y.pitch)
+            .param("y_offset", y.offset)
+            .threads(shape.positions() * shape.c4());
+        vec![Kernel::one("copy", dispatch)]
+    }
+
+    fn gradient(&self, backward: &mut Backward) -> Result<()> {
+        let dx = backward.op("x", Flip, &[backward.dy()])?;
+        backward.give(0, dx);
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Scope<'_> {
+    /// Exchanges left and right.
+    pub fn flip(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
+        self.op(name, Flip, &[x])
+    }
+}

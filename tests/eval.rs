@@ -1,0 +1,311 @@
+//! Evaluation: how a network is asked about a picture, and `atrous eval` as a process.
+
+mod support;
+
+use assert_cmd::Command;
+use atrous::eval::{Method, Predictor, Windows};
+use atrous::exec::{Device, Runner};
+use atrous::image::{ClassTable, LabelMap, Picture, SizeRule};
+use atrous::models::{Config, Outputs};
+use atrous::{DeviceChoice, Model, Segmenter, Shape, Tensor};
+use predicates::str::contains;
+use serde_json::Value;
+use std::path::Path;
+use support::Rng;
+use support::models::{random_weights, tiny_config, write_seeded};
+
+fn model(change: impl FnOnce(&mut Config)) -> Model {
+    let mut config = tiny_config();
+    change(&mut config);
+    let weights = random_weights(&config, 7);
+    Model { config, weights, dialect: "atrous", path: "tiny.safetensors".into() }
+}
+
+fn choices() -> Vec<DeviceChoice> {
+    let gpu = support::gpu().map(|_| std::env::var("ATROUS_DEVICE").map_or(DeviceChoice::Gpu, |text| text.parse().unwrap()));
+    std::iter::once(DeviceChoice::Cpu).chain(gpu).collect()
+}
+
+/// Blobs of colour.
+fn picture(w: usize, h: usize, seed: u64) -> Picture {
+    let mut rng = Rng(seed);
+    let blobs: Vec<(usize, usize, [u8; 3])> =
+        (0..12).map(|_| (rng.range(0, w - 1), rng.range(0, h - 1), std::array::from_fn(|_| rng.range(0, 255) as u8))).collect();
+    let nearest = |x: usize, y: usize| blobs.iter().min_by_key(|b| b.0.abs_diff(x).pow(2) + b.1.abs_diff(y).pow(2)).unwrap().2;
+    Picture::new(w, h, (0..w * h).flat_map(|i| nearest(i % w, i / w)).collect()).unwrap()
+}
+
+fn ask(segmenter: &Segmenter, method: Method, picture: &Picture) -> LabelMap {
+    Predictor::new(segmenter, method).unwrap().predict(picture).unwrap().labels
+}
+
+fn native() -> Method {
+    Method { size: Some(SizeRule::Native), ..Method::default() }
+}
+
+#[track_caller]
+fn agree(what: &str, a: &LabelMap, b: &LabelMap, at_least: f64) {
+    assert_eq!((a.width, a.height), (b.width, b.height), "{what}");
+    let classes: std::collections::BTreeSet<u16> = a.labels.iter().copied().collect();
+    assert!(classes.len() > 1, "{what}: a picture of one class shows nothing");
+    let same = a.labels.iter().zip(&b.labels).filter(|(a, b)| a == b).count() as f64 / a.labels.len() as f64;
+    assert!(same >= at_least, "{what}: {same:.4} of the labels agree");
+}
+
+/// A view counted twice is that view: the way over averaged probabilities, where nothing is averaged.
+#[test]
+fn several_scales_that_are_all_one_give_the_plain_labels() {
+    for choice in choices() {
+        for align_corners in [false, true] {
+            let model = model(|c| c.head.as_mut().unwrap().align_corners = align_corners);
+            let segmenter = Segmenter::new(model, &choice).unwrap();
+            for size in [SizeRule::Native, SizeRule::LongSide(65), SizeRule::Exact { w: 80, h: 49 }] {
+                let picture = picture(71, 53, 3);
+                let plain = segmenter.segment(&picture, size).unwrap().labels;
+                let method = |scales| Method { size: Some(size), scales, ..Method::default() };
+                let what = format!("{choice:?}, {size}, align_corners {align_corners}");
+                assert_eq!(ask(&segmenter, method(vec![1.0]), &picture), plain, "{what}");
+                // Probabilities that are equal in f32 can hide a difference of scores.
+                agree(&what, &ask(&segmenter, method(vec![1.0, 1.0]), &picture), &plain, 0.998);
+            }
+        }
+    }
+}
+
+fn flipped(tensor: &Tensor) -> Tensor {
+    let s = tensor.shape();
+    Tensor::from_fn(s, |n, y, x, c| tensor.f32()[s.index(n, y, s.w - 1 - x, c)])
+}
+
+/// The same by hand: one graph at a time on the processor, mirrored and added up here.
+#[test]
+fn scales_and_the_mirror_average_probabilities() {
+    let picture = picture(65, 49, 5);
+    let model = model(|_| {});
+    let how = model.config.preprocess;
+    let x = Tensor::from_fn(Shape::new(1, 49, 65, 3), |_, y, x, c| {
+        (f32::from(picture.rgb[3 * (y * 65 + x) + c]) / 255.0 - how.mean[c]) / how.std[c]
+    });
+    let resized = |x: &Tensor, size: (usize, usize)| {
+        let mut graph = atrous::graph::Graph::new();
+        let input = graph.input("x", x.ty());
+        let op = atrous::ops::Resize { h: size.0, w: size.1, align_corners: false, window: None };
+        let y = graph.root().op("y", op, &[input]).unwrap();
+        graph.output("y", y);
+        Runner::new(&Device::Cpu, graph).unwrap().run(&[("x", x)]).unwrap().swap_remove(0)
+    };
+    let mut sum = vec![0.0f64; 65 * 49 * 5];
+    for size in [(25, 33), (49, 65), (74, 98)] {
+        let seen = resized(&x, size);
+        let graph = model.graph(seen.shape(), &Outputs::default()).unwrap();
+        let network = Runner::new(&Device::Cpu, graph).unwrap();
+        for mirror in [false, true] {
+            let input = if mirror { flipped(&seen) } else { seen.clone() };
+            let logits = network.run(&[("input", &input)]).unwrap().swap_remove(0);
+            let logits = if mirror { flipped(&logits) } else { logits };
+            for (sum, logits) in sum.chunks_exact_mut(5).zip(resized(&logits, (49, 65)).f32().chunks_exact(5)) {
+                let whole: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
+                sum.iter_mut().zip(logits).for_each(|(s, &l)| *s += f64::from(l).exp() / whole);
+            }
+        }
+    }
+    let largest = |p: &[f64]| (0..5u16).max_by(|&a, &b| p[usize::from(a)].total_cmp(&p[usize::from(b)])).unwrap();
+    let expected = LabelMap::new(65, 49, sum.chunks_exact(5).map(largest).collect()).unwrap();
+    for choice in choices() {
+        let segmenter = Segmenter::new(model.clone(), &choice).unwrap();
+        let method = Method { scales: vec![0.5, 1.0, 1.5], flip: true, ..native() };
+        agree(&format!("{choice:?}"), &ask(&segmenter, method, &picture), &expected, 0.998);
+    }
+}
+
+#[test]
+fn with_the_mirror_a_mirrored_picture_has_mirrored_labels() {
+    let picture = picture(60, 44, 6);
+    let mirror = |row: &[u8]| row.chunks_exact(3).rev().flatten().copied().collect::<Vec<u8>>();
+    let mirrored = Picture::new(60, 44, picture.rgb.chunks_exact(3 * 60).flat_map(mirror).collect()).unwrap();
+    for choice in choices() {
+        let segmenter = Segmenter::new(model(|_| {}), &choice).unwrap();
+        let method = Method { flip: true, ..native() };
+        let labels = ask(&segmenter, method.clone(), &picture);
+        let turned = labels.labels.chunks_exact(60).flat_map(|row| row.iter().rev().copied()).collect();
+        let turned = LabelMap::new(60, 44, turned).unwrap();
+        agree(&format!("{choice:?}"), &ask(&segmenter, method, &mirrored), &turned, 0.998);
+    }
+}
+
+#[test]
+fn windows_that_do_not_overlap_are_pictures_of_their_own() {
+    let (left, right) = (picture(33, 33, 8), picture(33, 33, 9));
+    let rows = left.rgb.chunks_exact(99).zip(right.rgb.chunks_exact(99));
+    let both = Picture::new(66, 33, rows.flat_map(|(l, r)| [l, r].concat()).collect()).unwrap();
+    let windows = |size, stride| Method { windows: Some(Windows { size, stride }), ..native() };
+    for choice in choices() {
+        let segmenter = Segmenter::new(model(|_| {}), &choice).unwrap();
+        let found = ask(&segmenter, windows((33, 33), (33, 33)), &both);
+        let half = |x: usize| {
+            let labels = found.labels.chunks_exact(66).flat_map(|row| row[x..x + 33].to_vec()).collect();
+            LabelMap::new(33, 33, labels).unwrap()
+        };
+        agree("left", &half(0), &ask(&segmenter, native(), &left), 0.998);
+        agree("right", &half(33), &ask(&segmenter, native(), &right), 0.998);
+        // One window that is as large as the picture.
+        agree("whole", &ask(&segmenter, windows((66, 33), (66, 33)), &both), &ask(&segmenter, native(), &both), 0.998);
+        // Windows that are larger are padded; those that overlap leave no pixel out.
+        for (size, stride) in [((70, 40), (70, 40)), ((40, 25), (13, 9)), ((66, 10), (1, 7))] {
+            assert_eq!(ask(&segmenter, windows(size, stride), &both).labels.len(), 66 * 33, "{size:?}");
+        }
+    }
+}
+
+#[test]
+fn methods_that_make_no_sense_are_refused() {
+    let segmenter = Segmenter::new(model(|_| {}), &DeviceChoice::Cpu).unwrap();
+    let windows = |size, stride| Method { windows: Some(Windows { size, stride }), ..native() };
+    for (method, part) in [
+        (Method { scales: vec![], ..native() }, "no scale"),
+        (Method { scales: vec![1.0, 0.0], ..native() }, "scale of 0"),
+        (Method { scales: vec![f64::NAN], ..native() }, "scale of NaN"),
+        (windows((33, 33), (34, 33)), "do not cover"),
+        (windows((33, 0), (1, 1)), "do not cover"),
+    ] {
+        let error = Predictor::new(&segmenter, method).err().expect("must be refused").to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn multi_adds_are_those_of_all_forward_passes() {
+    let segmenter = Segmenter::new(model(|_| {}), &DeviceChoice::Cpu).unwrap();
+    let count = |method: Method| Predictor::new(&segmenter, method).unwrap().multi_adds(66, 33).unwrap();
+    let once = count(native());
+    assert!(once > 1_000_000, "{once}");
+    assert_eq!(count(Method { flip: true, ..native() }), 2 * once);
+    let halves = |stride| count(Method { windows: Some(Windows { size: (33, 33), stride }), ..native() });
+    assert_eq!(halves((11, 33)), 2 * halves((33, 33)), "four windows instead of two");
+    let scales = count(Method { scales: vec![0.5, 1.0], ..native() });
+    assert!(scales > once && scales < 2 * once, "{scales} against {once}");
+}
+
+fn atrous(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
+    command.current_dir(folder).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command
+}
+
+/// A folder with `tiny.safetensors` and `set/`, whose masks are what the network itself finds, but for a column of class 0 and one of void.
+fn data_set() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = folder.path().join("tiny.safetensors");
+    write_seeded(&weights, 7);
+    let segmenter = Segmenter::new(Model::open(&weights).unwrap(), &DeviceChoice::Cpu).unwrap();
+    for name in ["images", "masks"] {
+        std::fs::create_dir_all(folder.path().join("set").join(name)).unwrap();
+    }
+    for i in 0..3 {
+        let picture = picture(60 + i, 44, 20 + i as u64);
+        let mut labels = segmenter.segment(&picture, SizeRule::Native).unwrap().labels;
+        let width = labels.width;
+        labels.labels.iter_mut().step_by(width).for_each(|l| *l = 0);
+        labels.labels.iter_mut().skip(1).step_by(width).for_each(|l| *l = 255);
+        picture.save(folder.path().join(format!("set/images/{i}.png"))).unwrap();
+        labels.write(folder.path().join(format!("set/masks/{i}.png")), &ClassTable::generic(5)).unwrap();
+    }
+    folder
+}
+
+const EVAL: [&str; 7] = ["eval", "--weights", "tiny.safetensors", "--data", "set", "--size", "native"];
+
+fn json(folder: &Path, more: &[&str]) -> Value {
+    let run = atrous(folder).args(EVAL).args(more).arg("--json").assert().success();
+    serde_json::from_slice(&run.get_output().stdout).expect("JSON on standard output")
+}
+
+#[test]
+fn eval_scores_a_data_set_and_writes_what_is_asked_for() {
+    let folder = data_set();
+    let report = json(folder.path(), &["--trimap", "1,4", "--trimap-plot", "bands.png", "--confusion", "matrix.png"]);
+    // All is right but for the column that was made class 0, where the network says something else.
+    let scores = &report["scores"];
+    let matrix: Vec<Vec<u64>> = serde_json::from_value(scores["confusion"].clone()).unwrap();
+    let wrong: u64 =
+        matrix.iter().enumerate().flat_map(|(t, row)| row.iter().enumerate().filter(move |(p, _)| *p != t)).map(|(_, n)| n).sum();
+    let pixels = (60 + 61 + 62 - 3) * 44;
+    assert_eq!((scores["pixels"].as_u64(), scores["ignored_pixels"].as_u64()), (Some(pixels), Some(3 * 44)));
+    assert!(wrong > 0 && wrong <= 3 * 44, "{wrong}");
+    let accuracy = scores["pixel_accuracy"].as_f64().unwrap();
+    assert!((accuracy - (1.0 - wrong as f64 / pixels as f64)).abs() < 1e-9);
+    assert_eq!(report["trimap"][0]["width"], 1.0);
+    assert!(report["trimap"][0]["pixel_accuracy"].as_f64().unwrap() < accuracy, "the faults lie at a border");
+    for (name, at_least) in [("matrix.png", 100), ("bands.png", 400)] {
+        assert!(image::image_dimensions(folder.path().join(name)).unwrap().0 > at_least, "{name}");
+    }
+    let classes = ["background", "road", "tree", "car", "person"];
+    let mut text =
+        atrous(folder.path()).args(EVAL).assert().success().stdout(contains("mIoU")).stdout(contains("pixel accuracy"));
+    for class in classes {
+        text = text.stdout(contains(class));
+    }
+    let both = json(folder.path(), &["--scales", "0.5,1", "--flip", "--window", "48", "--stride", "24x40"]);
+    assert_eq!(
+        (&both["scales"], &both["flip"], &both["window"]),
+        (&serde_json::json!([0.5, 1.0]), &true.into(), &serde_json::json!([48, 48, 24, 40]))
+    );
+    assert_eq!(both["scores"]["pixels"].as_u64(), Some(pixels));
+}
+
+#[test]
+fn ablation_has_a_row_for_each_way_of_asking() {
+    let folder = data_set();
+    let rows = json(folder.path(), &["--ablation", "--scales", "0.5,1"]);
+    let ways: Vec<_> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (r["output_stride"].as_u64().unwrap(), r["multi_scale"] == true, r["flip"] == true))
+        .collect();
+    let stride = |s| [(s, false, false), (s, true, false), (s, true, true)];
+    assert_eq!(ways, [stride(16), stride(8)].concat());
+    let cost = |i: usize| rows[i]["multi_adds"].as_u64().unwrap();
+    assert!(cost(1) > cost(0) && cost(2).abs_diff(2 * cost(1)) <= 1 && cost(3) > cost(0), "{rows}");
+    // (The costs are means, rounded.) The masks are the plain labels at stride 16.
+    let score = |i: usize| rows[i]["mean_iou"].as_f64().unwrap();
+    assert!((1..6).all(|i| score(0) > score(i)), "{rows}");
+    atrous(folder.path()).args(EVAL).args(["--ablation", "--scales", "1"]).assert().success().stdout(contains("Multi-Adds"));
+}
+
+#[test]
+fn eval_refuses_other_classes_and_parts_that_are_not_there() {
+    let folder = data_set();
+    atrous(folder.path()).args(EVAL).args(["--part", "test"]).assert().code(1).stderr(contains("no part `test`"));
+    atrous(folder.path()).args(EVAL).args(["--window", "native"]).assert().code(2).stderr(contains("a window has a size"));
+    atrous(folder.path()).args(EVAL).args(["--trimap", "0"]).assert().code(2).stderr(contains("1 and more"));
+    std::fs::write(folder.path().join("set/classes.txt"), "0 sky 1 2 3\n1 road 4 5 6\n").unwrap();
+    atrous(folder.path()).args(EVAL).assert().code(1).stderr(contains("2 classes, the network 5"));
+}
+
+/// 13 photographs and 14 crops; tests/golden/voc_miou.py gives 0.7677 in PyTorch with pictures scaled in 8 bits.
+#[test]
+fn eval_gives_the_score_of_the_phone_network_on_voc_pictures() {
+    let Some(data) = support::data() else { return };
+    let weights = data.join("weights/deeplabv3_mnv2_dm05_voc21.safetensors");
+    let mut matrix = vec![vec![0u64; 21]; 21];
+    for (set, part) in [("voc-sample", Some("all")), ("voc-crops513", None)] {
+        let mut command = atrous(Path::new("."));
+        command.arg("eval").arg("--weights").arg(&weights).arg("--data").arg(data.join("data").join(set)).arg("--json");
+        command.args(part.map(|p| ["--part", p]).into_iter().flatten());
+        let run = command.assert().success();
+        let report: Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
+        let part: Vec<Vec<u64>> = serde_json::from_value(report["scores"]["confusion"].clone()).unwrap();
+        matrix.iter_mut().flatten().zip(part.into_iter().flatten()).for_each(|(sum, n)| *sum += n);
+    }
+    let truth = |c: usize| matrix[c].iter().sum::<u64>();
+    let iou = |c: usize| {
+        let found: u64 = matrix.iter().map(|row| row[c]).sum();
+        matrix[c][c] as f64 / (truth(c) + found - matrix[c][c]) as f64
+    };
+    let classes: Vec<usize> = (0..21).filter(|&c| truth(c) > 0).collect();
+    let miou = classes.iter().map(|&c| iou(c)).sum::<f64>() / classes.len() as f64;
+    let right = (0..21).map(|c| matrix[c][c]).sum::<u64>() as f64 / (0..21).map(truth).sum::<u64>() as f64;
+    println!("mIoU {miou:.4}, pixel accuracy {right:.4}");
+    assert!((miou - 0.768).abs() <= 0.001 && (right - 0.967).abs() <= 0.0005, "mIoU {miou:.4}, pixel accuracy {right:.4}");
+}
