@@ -1,5 +1,6 @@
 //! The CPU executor: nodes in order through the operations' reference functions.
 
+use super::store::Store;
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
 use crate::tensor::{DType, Data, Tensor, TensorType};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 pub(super) struct CpuRunner {
     graph: Arc<Graph>,
+    store: Arc<Store>,
     /// Memory of values that nobody reads any more: fresh pages would cost the kernel more time than some nodes take.
     spare: Mutex<Vec<Vec<f32>>>,
     /// For each node the values that nothing reads after it.
@@ -15,7 +17,7 @@ pub(super) struct CpuRunner {
 }
 
 impl CpuRunner {
-    pub(super) fn new(graph: Arc<Graph>) -> Self {
+    pub(super) fn new(graph: Arc<Graph>, store: Arc<Store>) -> Self {
         let mut last = vec![None; graph.values().len()];
         for (i, node) in graph.nodes().iter().enumerate() {
             for v in node.inputs.iter().chain(&node.outputs) {
@@ -31,17 +33,21 @@ impl CpuRunner {
                 last_read[i].push(v);
             }
         }
-        Self { graph, spare: Mutex::default(), last_read }
+        Self { graph, store, spare: Mutex::default(), last_read }
     }
 
     /// Runs once; `timed` is told how long each node took.
     pub(super) fn run(&self, inputs: &[&Tensor], mut timed: impl FnMut(usize, Duration)) -> Result<Vec<Tensor>> {
         let graph = &self.graph;
         let mut given: Vec<Option<&Tensor>> = graph.value_ids().map(|v| graph.param_data(v).map(|p| p.tensor())).collect();
-        for ((_, v), tensor) in graph.inputs().zip(inputs) {
+        let is_resident = |v: ValueId| graph.value(v).resident.is_some();
+        for ((_, v), tensor) in graph.inputs().filter(|&(_, v)| !is_resident(v)).zip(inputs) {
             given[v.index()] = Some(tensor);
         }
         let mut computed: Vec<Option<Tensor>> = vec![None; graph.values().len()];
+        for v in graph.value_ids().filter(|&v| is_resident(v) && graph.producer(v).is_none()) {
+            computed[v.index()] = Some(self.store.load(graph, v)?);
+        }
         for (i, node) in graph.nodes().iter().enumerate() {
             let start = Instant::now();
             let mut outputs: Vec<Tensor> = node.outputs.iter().map(|&v| self.output(graph.ty(v))).collect();
@@ -52,6 +58,7 @@ impl CpuRunner {
                 .collect();
             node.op.cpu(&read, &mut outputs).map_err(|e| e.at(format!("node `{}` ({})", node.name, node.op.name())))?;
             for (v, tensor) in node.outputs.iter().zip(outputs) {
+                self.store.keep(graph, *v, &tensor)?;
                 computed[v.index()] = Some(tensor);
             }
             for v in &self.last_read[i] {

@@ -1,7 +1,8 @@
 //! The device executor: everything is recorded once; a run uploads, replays one compute pass in one submit, and reads back.
 
 use super::Choose;
-use super::record::{Recorded, Recorder, replay};
+use super::record::{Bound, Recorded, Recorder, replay};
+use super::store::Store;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::gpu::{Gpu, pack, unpack};
 use crate::graph::{Graph, Node, ValueId};
@@ -42,7 +43,7 @@ pub(super) struct GpuRunner {
 }
 
 impl GpuRunner {
-    pub(super) fn new(gpu: Arc<Gpu>, graph: &Graph, choose: &mut dyn Choose) -> Result<Self> {
+    pub(super) fn new(gpu: Arc<Gpu>, graph: &Graph, store: &Store, choose: &mut dyn Choose) -> Result<Self> {
         let plan = Plan::new(graph);
         check_sizes(&gpu, graph)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
@@ -62,13 +63,14 @@ impl GpuRunner {
         for (index, kernel) in &chosen {
             let node = &graph.nodes()[*index];
             for dispatch in &kernel.dispatches {
-                recorder.add(&node.name, dispatch, |o| operand_buffer(&gpu, graph, &plan, node, o, &slots, &scratch))?;
+                recorder.add(&node.name, dispatch, |o| operand_buffer(&gpu, graph, &plan, store, node, o, &slots, &scratch))?;
             }
         }
         let steps = recorder.finish()?;
 
         let place = |v: ValueId| plan.places[v.index()].expect("invariant: inputs and outputs have places");
-        let inputs = graph.inputs().map(|(_, v)| slots[place(v).slot].clone()).collect();
+        let given = graph.inputs().filter(|&(_, v)| graph.value(v).resident.is_none());
+        let inputs = given.map(|(_, v)| slots[place(v).slot].clone()).collect();
         let outputs = graph
             .outputs()
             .iter()
@@ -221,19 +223,21 @@ fn operand_buffer(
     gpu: &Gpu,
     graph: &Graph,
     plan: &Plan,
+    store: &Store,
     node: &Node,
     operand: Operand,
     slots: &[wgpu::Buffer],
     scratch: &[wgpu::Buffer],
-) -> Result<wgpu::Buffer> {
+) -> Result<Bound> {
     let of_value = |v: ValueId, index: usize| match (plan.places[v.index()], graph.param_data(v)) {
-        (Some(place), _) => Ok(slots[place.slot].clone()),
-        (None, Some(param)) => gpu.param(param, node.op.packing(index)),
+        _ if graph.value(v).resident.is_some() => store.bound(graph, v),
+        (Some(place), _) => Ok(slots[place.slot].clone().into()),
+        (None, Some(param)) => gpu.param(param, node.op.packing(index)).map(Bound::from),
         (None, None) => Err(error!(Weights, "parameter `{}` has no data", graph.value_name(v))),
     };
     match operand {
         Operand::Input(i) => of_value(node.inputs[i], i),
         Operand::Output(i) => of_value(node.outputs[i], i),
-        Operand::Scratch(i) => Ok(scratch[i].clone()),
+        Operand::Scratch(i) => Ok(scratch[i].clone().into()),
     }
 }

@@ -4,12 +4,14 @@ mod cpu;
 mod gpu;
 mod profile;
 pub(crate) mod record;
+mod store;
 
 pub use profile::{NodeTime, Times};
+pub use store::Store;
 
 use crate::error::{Result, error};
 use crate::gpu::{DeviceChoice, Gpu};
-use crate::graph::Graph;
+use crate::graph::{Graph, ValueId};
 use crate::ops::kernel::{Kernel, KernelContext};
 use crate::plan::Plan;
 use crate::tensor::Tensor;
@@ -84,17 +86,25 @@ impl Runner {
 
     /// Makes a verified graph ready, with the kernels that `choose` picks.
     pub fn with_kernels(device: &Device, graph: Graph, choose: &mut dyn Choose) -> Result<Self> {
+        Self::with_store(&Arc::new(Store::new(device)), graph, choose)
+    }
+
+    /// Makes a graph ready on the store's device. Values that [lie in a store](Graph::set_resident) lie in this one, and are not given
+    /// to runs.
+    pub fn with_store(store: &Arc<Store>, graph: Graph, choose: &mut dyn Choose) -> Result<Self> {
         graph.verify()?;
-        if let Some((name, _)) = graph.params().find(|&(_, v)| graph.param_data(v).is_none()) {
+        store.check(&graph)?;
+        let is_resident = |v: ValueId| graph.value(v).resident.is_some();
+        if let Some((name, _)) = graph.params().find(|&(_, v)| graph.param_data(v).is_none() && !is_resident(v)) {
             return Err(error!(Weights, "parameter `{name}` has no data").advice("bind weights before running"));
         }
         if let Some((name, _)) = graph.outputs().iter().find(|(_, v)| graph.is_param(*v)) {
             return Err(error!(Graph, "output `{name}` is a parameter, which no run computes"));
         }
         let graph = Arc::new(graph);
-        let kind = match device {
-            Device::Cpu => Kind::Cpu(cpu::CpuRunner::new(graph.clone())),
-            Device::Gpu(gpu) => Kind::Gpu(Box::new(gpu::GpuRunner::new(gpu.clone(), &graph, choose)?)),
+        let kind = match store.device() {
+            Device::Cpu => Kind::Cpu(cpu::CpuRunner::new(graph.clone(), store.clone())),
+            Device::Gpu(gpu) => Kind::Gpu(Box::new(gpu::GpuRunner::new(gpu.clone(), &graph, store, choose)?)),
         };
         Ok(Self { graph, kind })
     }
@@ -130,6 +140,7 @@ impl Runner {
     fn ordered<'a>(&self, inputs: &[(&str, &'a Tensor)]) -> Result<Vec<&'a Tensor>> {
         self.graph
             .inputs()
+            .filter(|&(_, v)| self.graph.value(v).resident.is_none())
             .map(|(name, v)| {
                 let (_, tensor) = inputs
                     .iter()

@@ -6,6 +6,21 @@ use crate::ops::kernel::{Dispatch, Extent, Operand};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// A buffer, or a range of one.
+#[derive(Clone)]
+pub(crate) struct Bound {
+    pub(crate) buffer: wgpu::Buffer,
+    pub(crate) offset: u64,
+    /// To the end where there is none.
+    pub(crate) bytes: Option<std::num::NonZeroU64>,
+}
+
+impl From<wgpu::Buffer> for Bound {
+    fn from(buffer: wgpu::Buffer) -> Self {
+        Self { buffer, offset: 0, bytes: None }
+    }
+}
+
 /// A dispatch with everything bound.
 pub(crate) struct Recorded {
     pipeline: Arc<Pipeline>,
@@ -50,7 +65,7 @@ pub(crate) struct Recorder<'a> {
 struct Pending {
     name: String,
     pipeline: Arc<Pipeline>,
-    buffers: Vec<(u32, wgpu::Buffer)>,
+    buffers: Vec<(u32, Bound)>,
     /// Binding, offset and bytes in the buffer of all the uniform blocks.
     params: Option<(u32, u64, u64)>,
     groups: (u32, u32),
@@ -62,18 +77,13 @@ impl<'a> Recorder<'a> {
     }
 
     /// Adds a dispatch of the node `name`, with `buffer` giving what it binds.
-    pub(crate) fn add(
-        &mut self,
-        name: &str,
-        dispatch: &Dispatch,
-        buffer: impl Fn(Operand) -> Result<wgpu::Buffer>,
-    ) -> Result<()> {
+    pub(crate) fn add(&mut self, name: &str, dispatch: &Dispatch, buffer: impl Fn(Operand) -> Result<Bound>) -> Result<()> {
         let pending = self.prepare(name, dispatch, buffer).map_err(|e| e.at(format!("node `{name}`")))?;
         self.pending.push(pending);
         Ok(())
     }
 
-    fn prepare(&mut self, name: &str, dispatch: &Dispatch, buffer: impl Fn(Operand) -> Result<wgpu::Buffer>) -> Result<Pending> {
+    fn prepare(&mut self, name: &str, dispatch: &Dispatch, buffer: impl Fn(Operand) -> Result<Bound>) -> Result<Pending> {
         let pipeline = self.gpu.pipeline(&dispatch.variant)?;
         let reflection = &pipeline.reflection;
         let buffers = reflection.operands(dispatch)?.into_iter().map(|(b, o)| Ok((b, buffer(o)?))).collect::<Result<Vec<_>>>()?;
@@ -117,7 +127,10 @@ fn bind(gpu: &Gpu, pending: Pending, uniform: &wgpu::Buffer) -> Result<Recorded>
     let mut entries: Vec<wgpu::BindGroupEntry> = pending
         .buffers
         .iter()
-        .map(|(binding, buffer)| wgpu::BindGroupEntry { binding: *binding, resource: buffer.as_entire_binding() })
+        .map(|(binding, Bound { buffer, offset, bytes })| {
+            let range = wgpu::BufferBinding { buffer, offset: *offset, size: *bytes };
+            wgpu::BindGroupEntry { binding: *binding, resource: wgpu::BindingResource::Buffer(range) }
+        })
         .collect();
     if let Some((binding, offset, size)) = pending.params {
         let size = std::num::NonZeroU64::new(size);

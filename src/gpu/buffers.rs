@@ -2,7 +2,8 @@
 
 use crate::ops::Packing;
 use crate::ops::kernel::Layout;
-use crate::tensor::{DType, Data, Tensor};
+use crate::tensor::{DType, Data, Shape, Tensor};
+use std::borrow::Cow;
 
 /// The bytes of a tensor in device layout.
 pub fn pack(tensor: &Tensor, packing: Packing) -> Vec<u8> {
@@ -14,22 +15,42 @@ pub fn pack(tensor: &Tensor, packing: Packing) -> Vec<u8> {
             bytes
         }
         Data::U32(v) => bytemuck::cast_slice(v).to_vec(),
-        Data::F32(v) if s.c.is_multiple_of(4) && (packing == Packing::Channels || s.w.is_multiple_of(4)) => {
-            bytemuck::cast_slice(v).to_vec()
-        }
-        Data::F32(v) => {
-            let rows = if packing == Packing::Matrix { s.w.next_multiple_of(4) } else { s.w };
-            let pitch = 4 * s.c4();
-            let mut out = vec![0f32; s.n * s.h * rows * pitch];
-            for (line, from) in v.chunks_exact(s.w * s.c).enumerate() {
-                for (column, pixel) in from.chunks_exact(s.c).enumerate() {
-                    let at = (line * rows + column) * pitch;
-                    out[at..at + s.c].copy_from_slice(pixel);
-                }
-            }
-            bytemuck::cast_slice(&out).to_vec()
+        Data::F32(v) => bytemuck::cast_slice(&pack_f32(v, s, packing)).to_vec(),
+    }
+}
+
+/// The numbers of a tensor of shape `s` in device layout: padded with zeros where its channels (as a matrix, its rows too) are no
+/// multiple of four.
+pub fn pack_f32(numbers: &[f32], s: Shape, packing: Packing) -> Cow<'_, [f32]> {
+    let (rows, pitch) = (rows(s, packing), 4 * s.c4());
+    if (rows, pitch) == (s.w, s.c) {
+        return Cow::Borrowed(numbers);
+    }
+    let mut out = vec![0f32; s.n * s.h * rows * pitch];
+    for (line, from) in numbers.chunks_exact(s.w * s.c).enumerate() {
+        for (column, pixel) in from.chunks_exact(s.c).enumerate() {
+            let at = (line * rows + column) * pitch;
+            out[at..at + s.c].copy_from_slice(pixel);
         }
     }
+    Cow::Owned(out)
+}
+
+/// The tensor of shape `s` that [`pack_f32`] packed.
+pub fn unpack_f32(packed: &[f32], s: Shape, packing: Packing) -> Tensor {
+    let (rows, pitch) = (rows(s, packing), 4 * s.c4());
+    let lines = packed.chunks_exact(rows * pitch).take(s.n * s.h);
+    let data = if (rows, pitch) == (s.w, s.c) {
+        packed[..s.len()].to_vec()
+    } else {
+        lines.flat_map(|line| line.chunks_exact(pitch).take(s.w).flat_map(|pixel| &pixel[..s.c])).copied().collect()
+    };
+    Tensor::new(s, data).expect("invariant: a buffer holds its value")
+}
+
+/// Rows of a line in device layout.
+fn rows(s: Shape, packing: Packing) -> usize {
+    if packing == Packing::Matrix { s.w.next_multiple_of(4) } else { s.w }
 }
 
 /// The tensor that lies in `bytes` by `layout`.
@@ -55,7 +76,7 @@ pub fn unpack(bytes: &[u8], layout: Layout) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Shape, TensorType};
+    use crate::tensor::TensorType;
 
     #[test]
     fn pack_pads_and_unpack_reads_it_back() {
@@ -65,6 +86,10 @@ mod tests {
         assert_eq!(unpack(&bytes, Layout::contiguous(tensor.ty())), tensor);
         let matrix = pack(&tensor, Packing::Matrix);
         assert_eq!(matrix.len() as u64, Layout::bytes(tensor.ty(), Packing::Matrix));
+        for packing in [Packing::Channels, Packing::Matrix] {
+            let packed = pack_f32(tensor.f32(), tensor.shape(), packing);
+            assert_eq!(unpack_f32(&packed, tensor.shape(), packing), tensor);
+        }
     }
 
     #[test]

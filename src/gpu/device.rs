@@ -8,7 +8,7 @@ use crate::graph::ParamRef;
 use crate::ops::Packing;
 use crate::ops::kernel::{Caps, Variant};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 /// A device that does not answer for so long is taken to hang.
@@ -183,6 +183,22 @@ impl Gpu {
                 .at(format!("device {}", self.summary.name))
                 .advice("take a smaller `--size` or a smaller batch, or `--device cpu`")),
         }
+    }
+
+    /// Reads bytes of a buffer back, and waits for them.
+    pub(crate) fn read(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        let staging = self.buffer("readback", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
+        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+        let (sender, receiver) = mpsc::channel();
+        // After an error below nobody listens, which is fine.
+        encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, 0..bytes, move |result| drop(sender.send(result)));
+        let submission = self.queue.submit([encoder.finish()]);
+        self.wait(submission)?;
+        let failed = || Error::new(ErrorKind::Device, "reading back failed");
+        receiver.recv().map_err(|e| failed().source(e))?.map_err(|e| failed().source(e))?;
+        let view = staging.get_mapped_range(0..bytes).map_err(|e| failed().source(e))?;
+        Ok(view.to_vec())
     }
 
     /// Waits until the submission is done.

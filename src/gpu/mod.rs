@@ -8,7 +8,7 @@ mod shader;
 mod unroll;
 
 pub use adapter::{AdapterSummary, DeviceChoice, adapters};
-pub use buffers::{pack, unpack};
+pub use buffers::{pack, pack_f32, unpack, unpack_f32};
 pub use device::{Gpu, Pipeline};
 pub use reflect::{Binding, Reflection};
 pub use shader::{assemble, reflect, shader_names};

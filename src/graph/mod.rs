@@ -15,7 +15,7 @@ pub use param::{ParamRef, Weights};
 pub use rewrite::{Rewrite, rewrite};
 
 use crate::error::{Result, error};
-use crate::ops::Op;
+use crate::ops::{Op, Packing};
 use crate::tensor::{Shape, TensorType};
 use std::sync::Arc;
 
@@ -60,6 +60,17 @@ pub struct View {
     pub channel: usize,
 }
 
+/// A place in memory that outlives a run (see [`Store`](crate::exec::Store)): what a run writes there, later runs of any graph read there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resident {
+    /// Name of the buffer in the store.
+    pub buffer: String,
+    /// First number in it, a multiple of 64.
+    pub first: usize,
+    /// How the tensor lies there.
+    pub packing: Packing,
+}
+
 /// A typed value.
 #[derive(Debug, Clone)]
 pub struct Value {
@@ -69,6 +80,8 @@ pub struct Value {
     pub source: Source,
     /// Set where the value may lie inside another value's buffer. Executors are free to ignore it.
     pub view: Option<View>,
+    /// Set where the value lies in a store, and not in memory of the run.
+    pub resident: Option<Resident>,
 }
 
 /// An operation at its place in a graph.
@@ -138,7 +151,7 @@ impl Graph {
 
     fn push_value(&mut self, ty: TensorType, source: Source) -> ValueId {
         let id = ValueId(u32::try_from(self.values.len()).expect("invariant: a graph has fewer than 2^32 values"));
-        self.values.push(Value { ty, source, view: None });
+        self.values.push(Value { ty, source, view: None, resident: None });
         id
     }
 
@@ -156,6 +169,12 @@ impl Graph {
     /// Lets a value lie inside another's buffer.
     pub fn set_view(&mut self, id: ValueId, view: View) {
         self.values[id.index()].view = Some(view);
+    }
+
+    /// Puts a value into a store: an input or a parameter is then read there, and what a node computes is written there (f32, and
+    /// channels a multiple of four). Passes forget it, so they come first.
+    pub fn set_resident(&mut self, id: ValueId, resident: Resident) {
+        self.values[id.index()].resident = Some(resident);
     }
 
     /// All the values.

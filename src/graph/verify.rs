@@ -1,6 +1,6 @@
 //! Checks that a graph is what the executors rely on.
 
-use super::{Graph, Source};
+use super::{Graph, Source, ValueId};
 use crate::error::{Result, error};
 use std::collections::HashSet;
 
@@ -30,6 +30,7 @@ impl Graph {
                 }
             }
         }
+        self.verify_in_place()?;
         for value in &self.values {
             let Some(view) = value.view else { continue };
             let root = self.value(view.root);
@@ -40,6 +41,30 @@ impl Graph {
             if !fits {
                 return Err(error!(Graph, "a view of {} does not fit into {}", value.ty.shape, root.ty.shape)
                     .at(format!("node `{}`", self.value_name(view.root))));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is overwritten in place must be read by nobody afterwards, and may be no parameter that graphs share.
+    fn verify_in_place(&self) -> Result<()> {
+        let mut last_read = vec![0; self.values.len()];
+        for (position, node) in self.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|v| last_read[v.index()] = position);
+        }
+        self.outputs.iter().for_each(|(_, v)| last_read[v.index()] = usize::MAX);
+        for (position, node) in self.nodes.iter().enumerate() {
+            for &(input, output) in node.op.in_place() {
+                let (before, after) = (node.inputs[input], node.outputs[output]);
+                let place = |v: ValueId| self.value(v).resident.as_ref();
+                let shared = self.is_param(before) && place(before).is_none();
+                if last_read[before.index()] > position || shared || place(before) != place(after) {
+                    return Err(error!(Graph, "overwrites `{}`, which is used elsewhere", self.value_name(before)).at(format!(
+                        "node `{}` ({})",
+                        node.name,
+                        node.op.name()
+                    )));
+                }
             }
         }
         Ok(())

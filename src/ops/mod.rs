@@ -3,9 +3,11 @@
 //! The executors, passes, tuner and printers call nothing but [`Op`]. To add an operation: its file here, its shader in
 //! `shaders/`, and its line in the list of modules below.
 
+mod accumulate;
 mod activation;
 mod activation_grad;
 mod adam_w;
+mod align;
 mod argmax;
 mod avg_pool;
 mod avg_pool_grad;
@@ -19,7 +21,9 @@ mod concat;
 mod conv2d;
 mod dropout;
 mod dropout_train;
+pub mod flat;
 mod flip;
+mod gradient_scale;
 pub mod kernel;
 mod max_pool;
 mod max_pool_grad;
@@ -27,15 +31,18 @@ mod pixel_loss;
 mod preprocess;
 mod resize;
 mod resize_grad;
+mod running_statistics;
 mod sgd;
 mod slice;
 mod softmax;
 mod upsample_argmax;
 mod window;
 
+pub use accumulate::Accumulate;
 pub use activation::{Activate, Activation};
 pub use activation_grad::ActivationGrad;
 pub use adam_w::AdamW;
+pub use align::Align;
 pub use argmax::Argmax;
 pub use avg_pool::{AvgPool, GlobalAvgPool};
 pub use avg_pool_grad::AvgPoolGrad;
@@ -51,12 +58,14 @@ pub use conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Padding};
 pub use dropout::Dropout;
 pub use dropout_train::DropoutTrain;
 pub use flip::Flip;
+pub use gradient_scale::GradientScale;
 pub use max_pool::MaxPool;
 pub use max_pool_grad::MaxPoolGrad;
 pub use pixel_loss::{Denominator, Dice, PixelLoss, SegmentationLoss};
 pub use preprocess::Preprocess;
 pub use resize::Resize;
 pub use resize_grad::ResizeGrad;
+pub use running_statistics::RunningStatistics;
 pub use sgd::Sgd;
 pub use slice::Slice;
 pub use softmax::Softmax;
@@ -119,6 +128,12 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
     /// Where the operation has no rule: by default.
     fn gradient(&self, _backward: &mut Backward) -> Result<()> {
         Err(error!(Graph, "has no gradient").advice("train on the scores before it"))
+    }
+
+    /// Inputs that are overwritten by an output of the same type: `(input, output)`. On devices the two are one buffer, and kernels bind the
+    /// output alone, which holds the input when they begin.
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[]
     }
 
     /// How input `index` must lie in device memory where it is a parameter.

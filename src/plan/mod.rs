@@ -19,7 +19,7 @@ pub struct Place {
 /// Buffers and order for one graph.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// For each value of the graph its place; `None` for parameters, which have buffers of their own.
+    /// For each value of the graph its place; `None` for parameters, which have buffers of their own, and for what lies in a store.
     pub places: Vec<Option<Place>>,
     /// Bytes of each buffer that values share one after the other.
     pub slots: Vec<u64>,
@@ -39,7 +39,8 @@ struct Life {
 impl Plan {
     /// Plans a verified graph.
     pub fn new(graph: &Graph) -> Self {
-        let root = |v: ValueId| graph.value(v).view.map_or(v, |view| view.root);
+        let roots = roots(graph);
+        let root = |v: ValueId| roots[v.index()];
         let lives = lives(graph, root);
         let mut plan = Plan { places: vec![None; graph.values().len()], slots: Vec::new(), steps: Vec::new(), param_bytes: 0 };
         let mut slot_of: Vec<Option<usize>> = vec![None; graph.values().len()];
@@ -60,7 +61,8 @@ impl Plan {
                 layout.pitch = graph.shape(view.root).c4() as u32;
                 layout.offset = (view.channel / 4) as u32;
             }
-            plan.places[v.index()] = slot_of[root(v).index()].map(|slot| Place { slot, layout });
+            let slot = if is_apart(graph, v) { None } else { slot_of[root(v).index()] };
+            plan.places[v.index()] = slot.map(|slot| Place { slot, layout });
         }
         plan.steps = (0..graph.nodes().len()).filter(|&i| !is_in_place(graph, i)).collect();
         plan.param_bytes = param_bytes(graph);
@@ -107,11 +109,32 @@ fn is_in_place(graph: &Graph, i: usize) -> bool {
     !node.inputs.is_empty() && node.inputs.iter().all(|&v| graph.value(v).view.is_some_and(|view| view.root == node.outputs[0]))
 }
 
+/// Whether a value has no place among the activations.
+fn is_apart(graph: &Graph, v: ValueId) -> bool {
+    graph.is_param(v) || graph.value(v).resident.is_some()
+}
+
+/// For each value the one whose buffer it lies in: its view's, that of the input which it overwrites, or its own.
+fn roots(graph: &Graph) -> Vec<ValueId> {
+    let mut roots: Vec<ValueId> = graph.value_ids().collect();
+    for node in graph.nodes() {
+        for &(input, output) in node.op.in_place() {
+            roots[node.outputs[output].index()] = roots[node.inputs[input].index()];
+        }
+    }
+    for v in graph.value_ids() {
+        if let Some(view) = graph.value(v).view {
+            roots[v.index()] = view.root;
+        }
+    }
+    roots
+}
+
 /// For each value that has a buffer of its own (inputs and what nodes compute, but no views and no parameters): its life.
 fn lives(graph: &Graph, root: impl Fn(ValueId) -> ValueId) -> Vec<Option<Life>> {
     let mut lives: Vec<Option<Life>> = vec![None; graph.values().len()];
     let mut touch = |v: ValueId, step: usize| {
-        if graph.is_param(v) {
+        if is_apart(graph, v) {
             return;
         }
         let life = lives[root(v).index()].get_or_insert(Life { first: step, last: step });
@@ -137,7 +160,7 @@ fn param_bytes(graph: &Graph) -> u64 {
     let mut seen = vec![false; graph.values().len()];
     for node in graph.nodes() {
         for (index, &v) in node.inputs.iter().enumerate() {
-            if graph.is_param(v) && !std::mem::replace(&mut seen[v.index()], true) {
+            if graph.is_param(v) && graph.value(v).resident.is_none() && !std::mem::replace(&mut seen[v.index()], true) {
                 debug_assert!(graph.ty(v).dtype == DType::F32);
                 bytes += Layout::bytes(graph.ty(v), node.op.packing(index));
             }

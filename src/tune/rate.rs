@@ -48,7 +48,7 @@ fn device_rate(gpu: &Gpu, chains: u32) -> Result<f64> {
     let threads: usize = if gpu.caps().software { 1 << 12 } else { 1 << 18 };
     let y = gpu.buffer("sums", 16 * threads as u64, wgpu::BufferUsages::STORAGE)?;
     let mut recorder = Recorder::new(gpu);
-    recorder.add("rate of multiply-adds", &multiply_add(threads, chains), |_| Ok(y.clone()))?;
+    recorder.add("rate of multiply-adds", &multiply_add(threads, chains), |_| Ok(y.clone().into()))?;
     let steps = recorder.finish()?;
     // The first run may compile.
     let once = replay(gpu, &steps, 1)?.min(replay(gpu, &steps, 1)?);

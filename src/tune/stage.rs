@@ -2,14 +2,13 @@
 
 use super::compare::differs;
 use super::random::{Random, buffer_bytes};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::exec::record::{Recorded, Recorder, replay};
 use crate::gpu::{Gpu, unpack};
 use crate::ops::Op;
 use crate::ops::kernel::{Kernel, KernelContext, Layout, Operand};
 use crate::tensor::Tensor;
 use std::cell::OnceCell;
-use std::sync::mpsc;
 use std::time::Duration;
 
 /// A timed run should take about so long: far more than the clock and the submission cost.
@@ -72,11 +71,12 @@ impl<'a> Stage<'a> {
         let mut recorder = Recorder::new(self.gpu);
         for dispatch in &kernel.dispatches {
             recorder.add(&kernel.label, dispatch, |operand| {
-                Ok(match operand {
-                    Operand::Input(i) => self.inputs[i].1.clone(),
-                    Operand::Output(i) => self.outputs[i].1.clone(),
-                    Operand::Scratch(i) => scratch[i].clone(),
-                })
+                let buffer = match operand {
+                    Operand::Input(i) => &self.inputs[i].1,
+                    Operand::Output(i) => &self.outputs[i].1,
+                    Operand::Scratch(i) => &scratch[i],
+                };
+                Ok(buffer.clone().into())
             })?;
         }
         Ok(Candidate { stage: self, steps: recorder.finish()? })
@@ -101,19 +101,7 @@ impl<'a> Stage<'a> {
     }
 
     fn read(&self, layout: Layout, buffer: &wgpu::Buffer) -> Result<Tensor> {
-        let bytes = buffer_bytes(layout);
-        let staging = self.gpu.buffer("readback", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
-        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
-        let (sender, receiver) = mpsc::channel();
-        // After an error below nobody listens, which is fine.
-        encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, 0..bytes, move |result| drop(sender.send(result)));
-        let submission = self.gpu.queue.submit([encoder.finish()]);
-        self.gpu.wait(submission)?;
-        let failed = || Error::new(ErrorKind::Device, "reading back failed");
-        receiver.recv().map_err(|e| failed().source(e))?.map_err(|e| failed().source(e))?;
-        let view = staging.get_mapped_range(0..bytes).map_err(|e| failed().source(e))?;
-        Ok(unpack(&view, layout))
+        Ok(unpack(&self.gpu.read(buffer, 0, buffer_bytes(layout))?, layout))
     }
 }
 

@@ -10,9 +10,9 @@ use atrous::models::{
 };
 use atrous::ops::kernel::{Caps, KernelContext, Layout, Variant};
 use atrous::ops::{
-    Activate, Activation, AdamW, Add, Argmax, AvgPool, BatchNorm, BatchNormTrain, Concat, Conv2d, Denominator, Dice, Dropout,
-    DropoutTrain, Flip, GlobalAvgPool, MaxPool, Mul, Op, Padding, PixelLoss, Preprocess, Resize, SegmentationLoss, Sgd, Softmax,
-    UpsampleArgmax,
+    Accumulate, Activate, Activation, AdamW, Add, Align, Argmax, AvgPool, BatchNorm, BatchNormTrain, Concat, Conv2d, Denominator,
+    Dice, Dropout, DropoutTrain, Flip, GlobalAvgPool, GradientScale, MaxPool, Mul, Op, Packing, Padding, PixelLoss, Preprocess,
+    Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, UpsampleArgmax,
 };
 use atrous::plan::Plan;
 use atrous::tune::{CHAINS, multiply_add};
@@ -178,13 +178,7 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     }
     call(Arc::new(BatchNormTrain { eps: 1e-5 }), &[x, Shape::vector(24), Shape::vector(24)]);
     all.extend(losses(x));
-    let (w, hyper) = (Shape::new(3, 3, 8, 24), Shape::vector(4));
-    for nesterov in [false, true] {
-        let sgd = Sgd { momentum: 0.9, nesterov, decay: 1e-4, factor: 1.0 };
-        all.push((Arc::new(sgd), [w, w, w, hyper].map(TensorType::f32).to_vec()));
-    }
-    let adam = AdamW { betas: (0.9, 0.999), eps: 1e-8, decay: 1e-2, factor: 1.0 };
-    all.push((Arc::new(adam), [w, w, w, w, hyper].map(TensorType::f32).to_vec()));
+    updates(&mut all);
     let step = TensorType::u32(Shape::vector(1));
     all.push((Arc::new(DropoutTrain { p: 0.1, key: 1 }), vec![TensorType::f32(x), step]));
     let preprocess = Preprocess { h: 33, w: 40, scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.5; 3] };
@@ -214,6 +208,21 @@ fn losses(x: Shape) -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
         }
     }
     all
+}
+
+/// What runs on flat vectors after a step, and what makes tensors fit there.
+fn updates(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
+    let vector = |n: usize| TensorType::f32(Shape::vector(n));
+    let (w, scale) = (vector(192), vector(4));
+    let (groups, table) = (TensorType::u32(Shape::vector(3)), TensorType::f32(Shape::new(1, 1, 2, 4)));
+    for nesterov in [false, true] {
+        all.push((Arc::new(Sgd { momentum: 0.9, nesterov }), vec![w, w, w, scale, groups, table]));
+    }
+    all.push((Arc::new(AdamW { betas: (0.9, 0.999), eps: 1e-8 }), vec![w, w, w, w, scale, groups, table]));
+    all.push((Arc::new(RunningStatistics), vec![w, w, groups, table]));
+    all.push((Arc::new(Accumulate), vec![w, w, scale]));
+    all.push((Arc::new(GradientScale { share: 1.0, max_norm: None }), vec![w, w]));
+    all.push((Arc::new(Align(Packing::Matrix)), vec![TensorType::f32(Shape::new(3, 3, 3, 5))]));
 }
 
 const ACTIVATIONS: [Activation; 5] =

@@ -1,0 +1,166 @@
+//! Numbers that outlive runs: named buffers on a device, in which values of several graphs lie (parameters, gradients, momenta).
+//!
+//! Tensors lie in device layout on the processor too, so that a buffer can be taken as one long vector there as well: an optimiser
+//! updates all the parameters in one dispatch.
+
+use super::Device;
+use super::record::Bound;
+use crate::error::{Result, error};
+use crate::gpu::{pack_f32, unpack_f32};
+use crate::graph::{Graph, Resident, ValueId};
+use crate::ops::kernel::Layout;
+use crate::tensor::{DType, Tensor, TensorType};
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Tensors begin at multiples of so many numbers: devices bind ranges at multiples of 256 bytes.
+pub(crate) const ALIGNMENT: usize = 64;
+
+/// Named buffers of f32 on one device.
+pub struct Store {
+    device: Device,
+    buffers: BTreeMap<String, Buffer>,
+}
+
+struct Buffer {
+    numbers: usize,
+    memory: Memory,
+}
+
+enum Memory {
+    Host(Mutex<Vec<f32>>),
+    Device(wgpu::Buffer),
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(device: &Device) -> Self {
+        Self { device: device.clone(), buffers: BTreeMap::new() }
+    }
+
+    /// Its device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Adds a buffer of zeros.
+    ///
+    /// # Errors
+    /// Where the device has no room, or cannot bind so large a buffer.
+    pub fn add(&mut self, name: &str, numbers: usize) -> Result<()> {
+        let memory = match &self.device {
+            Device::Cpu => Memory::Host(Mutex::new(vec![0.0; numbers])),
+            Device::Gpu(gpu) => {
+                let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+                // wgpu clears new buffers.
+                Memory::Device(gpu.buffer(name, 4 * numbers as u64, usage)?)
+            }
+        };
+        self.buffers.insert(name.to_owned(), Buffer { numbers, memory });
+        Ok(())
+    }
+
+    /// Bytes of all the buffers.
+    pub fn bytes(&self) -> u64 {
+        self.buffers.values().map(|b| 4 * b.numbers as u64).sum()
+    }
+
+    /// All the numbers of a buffer.
+    ///
+    /// # Errors
+    /// Where there is no such buffer, or the device fails.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let buffer = self.buffer(name)?;
+        match (&buffer.memory, &self.device) {
+            (Memory::Host(numbers), _) => Ok(lock(numbers).clone()),
+            (Memory::Device(raw), Device::Gpu(gpu)) => {
+                Ok(bytemuck::pod_collect_to_vec(&gpu.read(raw, 0, 4 * buffer.numbers as u64)?))
+            }
+            (Memory::Device(_), Device::Cpu) => unreachable!("invariant: buffers are made on the store's device"),
+        }
+    }
+
+    /// Writes all the numbers of a buffer.
+    ///
+    /// # Errors
+    /// Where there is no such buffer, or it holds another number of them.
+    pub fn write(&self, name: &str, numbers: &[f32]) -> Result<()> {
+        let buffer = self.buffer(name)?;
+        if buffer.numbers != numbers.len() {
+            return Err(error!(Graph, "holds {} numbers, not {}", buffer.numbers, numbers.len()).at(format!("buffer `{name}`")));
+        }
+        match (&buffer.memory, &self.device) {
+            (Memory::Host(own), _) => lock(own).copy_from_slice(numbers),
+            (Memory::Device(raw), Device::Gpu(gpu)) => gpu.queue.write_buffer(raw, 0, bytemuck::cast_slice(numbers)),
+            (Memory::Device(_), Device::Cpu) => unreachable!("invariant: buffers are made on the store's device"),
+        }
+        Ok(())
+    }
+
+    fn buffer(&self, name: &str) -> Result<&Buffer> {
+        self.buffers.get(name).ok_or_else(|| error!(Graph, "is not in the store").at(format!("buffer `{name}`")))
+    }
+
+    /// Checks that all that a graph expects here is here, and that devices can write it.
+    pub(super) fn check(&self, graph: &Graph) -> Result<()> {
+        for (v, place) in residents(graph) {
+            let at = || format!("value `{}`", graph.value_name(v));
+            let (ty, buffer) = (graph.ty(v), self.buffer(&place.buffer).map_err(|e| e.at(at()))?);
+            if place.first % ALIGNMENT != 0 || place.first + numbers(ty, place) > buffer.numbers {
+                return Err(error!(Graph, "{} does not fit into `{}` at {}", ty.shape, place.buffer, place.first).at(at()));
+            }
+            let whole = ty.shape.c.is_multiple_of(4);
+            if ty.dtype != DType::F32 || (graph.producer(v).is_some() && !whole) {
+                return Err(error!(Graph, "{:?} {} cannot be kept: align its channels", ty.dtype, ty.shape).at(at()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The range of a device's buffer that a value lies in.
+    pub(super) fn bound(&self, graph: &Graph, v: ValueId) -> Result<Bound> {
+        let place = resident(graph, v);
+        match &self.buffer(&place.buffer)?.memory {
+            Memory::Device(buffer) => Ok(Bound {
+                buffer: buffer.clone(),
+                offset: 4 * place.first as u64,
+                bytes: NonZeroU64::new(Layout::bytes(graph.ty(v), place.packing)),
+            }),
+            Memory::Host(_) => unreachable!("invariant: devices run graphs whose store is theirs"),
+        }
+    }
+
+    /// A value that lies here, on the processor.
+    pub(super) fn load(&self, graph: &Graph, v: ValueId) -> Result<Tensor> {
+        let (place, ty) = (resident(graph, v), graph.ty(v));
+        let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else { unreachable!("invariant: this is the processor") };
+        Ok(unpack_f32(&lock(own)[place.first..][..numbers(ty, place)], ty.shape, place.packing))
+    }
+
+    /// Writes what a node computed, where it is to lie here; on the processor.
+    pub(super) fn keep(&self, graph: &Graph, v: ValueId, tensor: &Tensor) -> Result<()> {
+        let Some(place) = &graph.value(v).resident else { return Ok(()) };
+        let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else { unreachable!("invariant: this is the processor") };
+        let packed = pack_f32(tensor.f32(), tensor.shape(), place.packing);
+        lock(own)[place.first..][..packed.len()].copy_from_slice(&packed);
+        Ok(())
+    }
+}
+
+/// Numbers that a value takes in a store.
+fn numbers(ty: TensorType, place: &Resident) -> usize {
+    (Layout::bytes(ty, place.packing) / 4) as usize
+}
+
+fn residents(graph: &Graph) -> impl Iterator<Item = (ValueId, &Resident)> {
+    graph.value_ids().filter_map(|v| Some((v, graph.value(v).resident.as_ref()?)))
+}
+
+fn resident(graph: &Graph, v: ValueId) -> &Resident {
+    graph.value(v).resident.as_ref().expect("invariant: asked only of values that lie in a store")
+}
+
+fn lock(numbers: &Mutex<Vec<f32>>) -> MutexGuard<'_, Vec<f32>> {
+    numbers.lock().unwrap_or_else(PoisonError::into_inner)
+}

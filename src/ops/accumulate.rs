@@ -1,0 +1,52 @@
+//! Gradients of several batches added up, before one update.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, expect_f32};
+use crate::error::{Result, error};
+use crate::tensor::{Shape, Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// `[sum, g, keep]` to `[sum']`, in place: `sum + g`, or `g` alone where the first element of `keep` `[1, 1, 1, 4]` is 0 (the first batch of
+/// a step: what `sum` held does not matter then, not even where it is not finite). `sum` and `g` are flat vectors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Accumulate;
+
+impl Op for Accumulate {
+    fn name(&self) -> &'static str {
+        "accumulate"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 3)?;
+        let flat = Shape::vector(inputs[0].shape.c);
+        if inputs[0].shape != flat || inputs[1].shape != flat || !flat.c.is_multiple_of(4) || inputs[2].shape != Shape::vector(4)
+        {
+            let got: Vec<String> = inputs.iter().map(|ty| ty.shape.to_string()).collect();
+            return Err(error!(Graph, "takes two flat vectors of one length and [1, 1, 1, 4], got {}", got.join(", ")));
+        }
+        Ok(vec![inputs[0]])
+    }
+
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 0)]
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (sum, g, keep) = (inputs[0].f32(), inputs[1].f32(), inputs[2].f32()[0] != 0.0);
+        let all = outputs[0].f32_mut().par_iter_mut().zip(sum).zip(g).with_min_len(1 << 14);
+        all.for_each(|((out, sum), g)| *out = if keep { sum + g } else { *g });
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let vectors = cx.outputs[0].ty.shape.c4();
+        let dispatch =
+            Dispatch::new("accumulate").write("sum", 0).read("g", 1).read("keep", 2).param("vectors", vectors).threads(vectors);
+        vec![Kernel::one("flat", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

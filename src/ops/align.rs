@@ -1,0 +1,64 @@
+//! A tensor padded with zeros to where devices pad it anyhow, so that what lies there is known.
+
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, Packing, expect_f32};
+use crate::error::Result;
+use crate::tensor::{Shape, Tensor, TensorType};
+use std::any::Any;
+
+/// `[N, H, W, C]` to the same with channels rounded up to a multiple of four, and with [`Packing::Matrix`] the columns too: the last ones
+/// are zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Align(pub Packing);
+
+impl Align {
+    /// The shape of the result.
+    pub fn shape(self, x: Shape) -> Shape {
+        let w = if self.0 == Packing::Matrix { x.w.next_multiple_of(4) } else { x.w };
+        Shape::new(x.n, x.h, w, x.c.next_multiple_of(4))
+    }
+}
+
+impl Op for Align {
+    fn name(&self) -> &'static str {
+        "align"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        Ok(vec![TensorType::f32(self.shape(inputs[0].shape))])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (x, y) = (inputs[0].shape(), outputs[0].shape());
+        let out = outputs[0].f32_mut();
+        out.fill(0.0);
+        for (from, to) in inputs[0].f32().chunks_exact(x.w * x.c).zip(out.chunks_exact_mut(y.w * y.c)) {
+            from.chunks_exact(x.c).zip(to.chunks_exact_mut(y.c)).for_each(|(from, to)| to[..x.c].copy_from_slice(from));
+        }
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (x, y) = (cx.inputs[0], cx.outputs[0]);
+        let pixels = y.ty.shape.positions();
+        let dispatch = Dispatch::new("align")
+            .read("x", 0)
+            .write("y", 0)
+            .param("pixels", pixels)
+            .param("c4", y.ty.shape.c4())
+            .param("channels", x.ty.shape.c)
+            .param("w_in", x.ty.shape.w)
+            .param("w_out", y.ty.shape.w)
+            .param("x_pitch", x.pitch)
+            .param("x_offset", x.offset)
+            .param("y_pitch", y.pitch)
+            .param("y_offset", y.offset)
+            .threads(pixels * y.ty.shape.c4());
+        vec![Kernel::one("plain", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

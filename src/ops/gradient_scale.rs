@@ -1,0 +1,95 @@
+//! The norm of all the gradients together, and by what they are to be multiplied.
+
+use super::channel_sum::{block, sum_positions, sums};
+use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
+use super::{Op, Packing};
+use crate::error::{Result, error};
+use crate::tensor::{Shape, Tensor, TensorType};
+use std::any::Any;
+
+/// `[g, ..]`, flat vectors that together hold all the gradients, to `[1, 1, 1, 4]`: the Euclidean norm of `share * g`, the factor that an
+/// update multiplies `g` by, and 1 where all is finite, else 0; the last element is 0.
+///
+/// The factor is `share * min(1, max_norm / (norm + 1e-6))`, as PyTorch's `clip_grad_norm_` has it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GradientScale {
+    /// Factor of every gradient: one over the number of batches that were added up.
+    pub share: f32,
+    /// The largest norm; none without clipping.
+    pub max_norm: Option<f32>,
+}
+
+impl GradientScale {
+    /// What stands for no limit in the shader.
+    fn limit(&self) -> f32 {
+        self.max_norm.unwrap_or(f32::MAX)
+    }
+}
+
+/// Threads that add up squares, for so many `vec4`s: each takes about the square root of all.
+fn parts(vectors: usize) -> usize {
+    vectors.div_ceil(block(vectors))
+}
+
+impl Op for GradientScale {
+    fn name(&self) -> &'static str {
+        "gradient_scale"
+    }
+
+    fn attributes(&self) -> String {
+        let clip = self.max_norm.map_or_else(|| "no limit".to_owned(), |max| format!("at most {max}"));
+        if self.share == 1.0 { clip } else { format!("{clip}, times {}", self.share) }
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let flat = |ty: &TensorType| *ty == TensorType::f32(Shape::vector(ty.shape.c)) && ty.shape.c.is_multiple_of(4);
+        if inputs.is_empty() || !inputs.iter().all(flat) {
+            return Err(error!(Graph, "takes flat vectors of multiples of four numbers"));
+        }
+        if self.max_norm.is_some_and(|max| max.is_nan() || max <= 0.0) {
+            return Err(error!(Graph, "the largest norm must be above 0, got {:?}", self.max_norm));
+        }
+        Ok(vec![TensorType::f32(Shape::vector(4))])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let squares = |g: &[f32]| sum_positions(g.len(), 1, |p, sum| sum[0] += g[p] * g[p])[0];
+        let norm = inputs.iter().map(|g| squares(g.f32())).sum::<f32>().sqrt() * self.share;
+        let factor = self.share * (self.limit() / (norm + 1e-6)).min(1.0);
+        outputs[0].f32_mut().copy_from_slice(&[norm, factor, f32::from(u8::from(norm.is_finite())), 0.0]);
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let mut dispatches = Vec::new();
+        let mut all = 0;
+        for (i, g) in cx.inputs.iter().enumerate() {
+            let vectors = g.ty.shape.c4();
+            let parts = parts(vectors);
+            let squares = Dispatch::new("gradient_squares")
+                .read("g", i)
+                .bind("sums", Operand::Scratch(0))
+                .param("vectors", vectors)
+                .param("parts", parts)
+                .param("first", all)
+                .threads(parts);
+            dispatches.push(squares);
+            all += parts;
+        }
+        let row = |positions: usize| Layout::contiguous(TensorType::f32(Shape::new(1, 1, positions, 4)));
+        dispatches.push(sums(Operand::Scratch(0), row(all), Operand::Scratch(1), row(1), all, 1.0));
+        let last = Dispatch::new("gradient_scale")
+            .bind("sum", Operand::Scratch(1))
+            .write("scale", 0)
+            .param("share", self.share)
+            .param("max_norm", self.limit())
+            .threads(1);
+        dispatches.push(last);
+        let scratch = [all, 1].map(|n| Layout::bytes(row(n).ty, Packing::Channels)).to_vec();
+        vec![Kernel { label: "flat".to_owned(), dispatches, scratch }]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,49 @@
+//! Running means and variances of all the batch norms: one update after a step.
+
+use super::kernel::{Kernel, KernelContext};
+use super::{Op, flat};
+use crate::error::Result;
+use crate::tensor::{Tensor, TensorType};
+use std::any::Any;
+
+/// `[r, s, groups, table]` to `[r']`, in place: `r' = r + momentum * (factor * s - r)`, with the running statistics `r` and those of the
+/// batch `s` as flat vectors. The table has each group's momentum (PyTorch's sense: the share of the new; TensorFlow's decay is 1 less
+/// it) and factor: `n / (n - 1)` for the unbiased variance that PyTorch and TensorFlow's fused norm keep (see [`flat`]).
+///
+/// A statistic that is not finite changes nothing, so that a step that goes wrong leaves no trace.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RunningStatistics;
+
+impl Op for RunningStatistics {
+    fn name(&self) -> &'static str {
+        "running_statistics"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        Ok(vec![flat::infer(inputs, 2, false)?])
+    }
+
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 0)]
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (r, s) = (inputs[0].f32(), inputs[1].f32());
+        flat::blocks(outputs, inputs[2], inputs[3], |first, group, out| {
+            let (momentum, factor) = (group[0], group[1]);
+            for (new, at) in out[0].iter_mut().zip(first..) {
+                let now = factor * s[at];
+                *new = if now.is_finite() { r[at] + momentum * (now - r[at]) } else { r[at] };
+            }
+        });
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        vec![Kernel::one("flat", flat::dispatch("running_statistics", cx).write("r", 0).read("s", 1))]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

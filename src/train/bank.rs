@@ -1,0 +1,154 @@
+//! Where each tensor lies in the flat vectors that updates run on.
+//!
+//! Parameters, their gradients and momenta lie alike: what is at one place of the parameters' vector has its gradient at the same place of
+//! the gradients'. A vector is cut into segments that a device can bind; no tensor straddles two.
+
+use crate::error::{Result, error};
+use crate::gpu::{pack_f32, unpack_f32};
+use crate::graph::{Resident, Weights};
+use crate::ops::kernel::Layout;
+use crate::ops::{Packing, flat};
+use crate::tensor::{Shape, Tensor, TensorType};
+use std::collections::BTreeMap;
+
+/// A tensor's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Our name of the parameter or statistic.
+    pub name: String,
+    /// Its shape on the host.
+    pub shape: Shape,
+    /// How it lies on devices.
+    pub packing: Packing,
+    segment: usize,
+    first: usize,
+}
+
+impl Entry {
+    fn numbers(&self) -> usize {
+        (Layout::bytes(TensorType::f32(self.shape), self.packing) / 4) as usize
+    }
+}
+
+/// The places of some tensors, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bank {
+    entries: Vec<Entry>,
+    /// Numbers of each segment, a multiple of [`flat::BLOCK`].
+    segments: Vec<usize>,
+}
+
+impl Bank {
+    /// Lays tensors out one after the other, in segments of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// Where a single tensor is larger.
+    pub fn new(tensors: impl IntoIterator<Item = (String, Shape, Packing)>, limit: u64) -> Result<Self> {
+        let limit = usize::try_from(limit / 4).unwrap_or(usize::MAX) / flat::BLOCK * flat::BLOCK;
+        let mut bank = Bank { entries: Vec::new(), segments: Vec::new() };
+        for (name, shape, packing) in tensors {
+            let mut entry = Entry { name, shape, packing, segment: 0, first: 0 };
+            let numbers = entry.numbers().next_multiple_of(flat::BLOCK);
+            if numbers > limit {
+                return Err(error!(OutOfMemory, "{shape} is past what the device binds").at(format!("parameter `{}`", entry.name)));
+            }
+            if bank.segments.last().is_none_or(|&used| used + numbers > limit) {
+                bank.segments.push(0);
+            }
+            entry.segment = bank.segments.len() - 1;
+            let used = &mut bank.segments[entry.segment];
+            entry.first = std::mem::replace(used, *used + numbers);
+            bank.entries.push(entry);
+        }
+        Ok(bank)
+    }
+
+    /// The tensors, in order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Name of a segment's buffer, with its numbers, for each segment of the vector called `vector`.
+    pub fn buffers(&self, vector: &str) -> impl Iterator<Item = (String, usize)> {
+        self.segments.iter().enumerate().map(move |(i, &numbers)| (format!("{vector}.{i}"), numbers))
+    }
+
+    /// Where a tensor lies in the vector called `vector`.
+    pub fn place(&self, vector: &str, entry: &Entry) -> Resident {
+        Resident { buffer: format!("{vector}.{}", entry.segment), first: entry.first, packing: entry.packing }
+    }
+
+    /// For each segment the group of each block; `group` says a tensor's. What is between tensors belongs to the one before.
+    pub fn groups(&self, group: impl Fn(usize, &Entry) -> u32) -> Vec<Vec<u32>> {
+        let mut groups: Vec<Vec<u32>> = self.segments.iter().map(|numbers| vec![0; numbers / flat::BLOCK]).collect();
+        for (i, entry) in self.entries.iter().enumerate() {
+            let blocks = entry.first / flat::BLOCK..(entry.first + entry.numbers()).div_ceil(flat::BLOCK);
+            groups[entry.segment][blocks].fill(group(i, entry));
+        }
+        groups
+    }
+
+    /// The segments with the tensors that `tensor` gives; zeros where it gives none.
+    ///
+    /// # Errors
+    /// Where a tensor has another shape.
+    pub fn pack<'t>(&self, tensor: impl Fn(&str) -> Option<&'t Tensor>) -> Result<Vec<Vec<f32>>> {
+        let mut segments: Vec<Vec<f32>> = self.segments.iter().map(|&numbers| vec![0.0; numbers]).collect();
+        for entry in &self.entries {
+            let Some(tensor) = tensor(&entry.name) else { continue };
+            if tensor.ty() != TensorType::f32(entry.shape) {
+                return Err(error!(Weights, "expected {}, got {}", entry.shape, tensor.shape()).at(format!("tensor `{}`", entry.name)));
+            }
+            let packed = pack_f32(tensor.f32(), entry.shape, entry.packing);
+            segments[entry.segment][entry.first..][..packed.len()].copy_from_slice(&packed);
+        }
+        Ok(segments)
+    }
+
+    /// As [`Bank::pack`], from a network's weights.
+    ///
+    /// # Errors
+    /// As [`Bank::pack`].
+    pub fn pack_weights(&self, weights: &Weights) -> Result<Vec<Vec<f32>>> {
+        self.pack(|name| weights.get(name).map(|p| p.tensor()))
+    }
+
+    /// The tensors that lie in the segments.
+    pub fn unpack(&self, segments: &[Vec<f32>]) -> BTreeMap<String, Tensor> {
+        let tensor = |e: &Entry| unpack_f32(&segments[e.segment][e.first..][..e.numbers()], e.shape, e.packing);
+        self.entries.iter().map(|e| (e.name.clone(), tensor(e))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bank(limit: u64) -> Result<Bank> {
+        let tensors = [("a", Shape::new(3, 3, 3, 5), Packing::Matrix), ("b", Shape::vector(5), Packing::Channels), ("c", Shape::vector(130), Packing::Channels)];
+        Bank::new(tensors.map(|(name, shape, packing)| (name.to_owned(), shape, packing)), limit)
+    }
+
+    #[test]
+    fn tensors_come_back_from_every_segment() {
+        // `a` takes 3 * 3 * 4 * 8 = 288 numbers, so 320 with its end; `b` 64; `c` 192.
+        for (limit, segments) in [(1 << 20, vec![576]), (384 * 4, vec![384, 192]), (320 * 4, vec![320, 256])] {
+            let bank = bank(limit).unwrap();
+            assert_eq!(bank.segments, segments);
+            let tensors: BTreeMap<String, Tensor> =
+                bank.entries().iter().map(|e| (e.name.clone(), Tensor::from_fn(e.shape, |n, h, w, c| (n + 10 * h + 100 * w) as f32 + c as f32 / 8.0))).collect();
+            let packed = bank.pack(|name| tensors.get(name)).unwrap();
+            assert_eq!(bank.unpack(&packed), tensors);
+            let groups = bank.groups(|i, _| i as u32 + 1).concat();
+            assert_eq!([1, 2, 3].map(|g| groups.iter().filter(|&&x| x == g).count()), [5, 1, 3]);
+        }
+        assert!(bank(256 * 4).is_err());
+    }
+
+    #[test]
+    fn tensors_of_another_shape_are_refused() {
+        let other = Tensor::zeros(TensorType::f32(Shape::vector(6)));
+        let error = bank(1 << 20).unwrap().pack(|name| (name == "b").then_some(&other)).unwrap_err().to_string();
+        assert!(error.contains("`b`") && error.contains("[1, 1, 1, 5]"), "{error}");
+    }
+}

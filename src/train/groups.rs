@@ -1,0 +1,127 @@
+//! Parameters with learning rates and weight decays of their own.
+
+use super::bank::Entry;
+use crate::error::{Result, error};
+use serde::{Deserialize, Serialize};
+
+/// Factors of the learning rate by part of the network, and which parameters decay.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Groups {
+    /// Factor of the rate in the backbone.
+    pub backbone: f64,
+    /// Factor of the rate in ASPP, decoder and auxiliary head.
+    pub head: f64,
+    /// Factor of the rate in the classifier; 10 in TensorFlow's recipes.
+    pub last_layer: f64,
+    /// Factor of the rate of the classifier's bias, on top of `last_layer`; 2 in TensorFlow's recipes.
+    pub last_bias: f64,
+    /// Weight decay.
+    pub decay: f64,
+    /// Whether factors and summands of batch norms decay.
+    pub decay_norms: bool,
+    /// Whether the biases of convolutions decay.
+    pub decay_biases: bool,
+    /// Whether the kernels of depthwise convolutions decay; not in TensorFlow's recipes.
+    pub decay_depthwise: bool,
+}
+
+impl Default for Groups {
+    /// One rate for all, and a decay of 1e-4 of the kernels.
+    fn default() -> Self {
+        Self {
+            backbone: 1.0,
+            head: 1.0,
+            last_layer: 1.0,
+            last_bias: 1.0,
+            decay: 1e-4,
+            decay_norms: false,
+            decay_biases: false,
+            decay_depthwise: true,
+        }
+    }
+}
+
+/// What sets the parameters of a group apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Group {
+    /// Factor of the rate.
+    pub rate: f64,
+    /// Weight decay.
+    pub decay: f64,
+}
+
+impl Groups {
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// With the number that does not.
+    pub fn validate(&self) -> Result<()> {
+        let all = [
+            ("backbone", self.backbone),
+            ("head", self.head),
+            ("last_layer", self.last_layer),
+            ("last_bias", self.last_bias),
+            ("decay", self.decay),
+        ];
+        match all.into_iter().find(|(_, x)| !x.is_finite() || *x < 0.0) {
+            Some((name, x)) => Err(error!(Config, "`{name}` must be 0 or more, got {x}")),
+            None => Ok(()),
+        }
+    }
+
+    /// What a parameter gets.
+    pub(super) fn of(&self, entry: &Entry) -> Group {
+        let (name, shape) = (entry.name.as_str(), entry.shape);
+        let (norm, bias) = (is_norm(name), name.ends_with(".bias"));
+        let rate = if name.starts_with("backbone.") {
+            self.backbone
+        } else if name.starts_with("logits.") {
+            self.last_layer * if bias { self.last_bias } else { 1.0 }
+        } else {
+            self.head
+        };
+        let depthwise = !norm && !bias && shape.w == 1 && shape.n * shape.h > 1;
+        let exempt = (norm && !self.decay_norms) || (!norm && bias && !self.decay_biases) || (depthwise && !self.decay_depthwise);
+        Group { rate, decay: if exempt { 0.0 } else { self.decay } }
+    }
+}
+
+/// Whether a parameter belongs to a batch norm, by its name.
+fn is_norm(name: &str) -> bool {
+    name.rsplit('.').nth(1) == Some("norm")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::{Backbone, Config, parameters};
+    use crate::ops::Packing;
+    use crate::train::bank::Bank;
+
+    #[test]
+    fn parameters_of_a_network_find_their_groups() {
+        let config = Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 5);
+        let tensors = parameters(&config).unwrap().into_iter().map(|(name, shape)| (name, shape, Packing::Channels));
+        let bank = Bank::new(tensors, 1 << 30).unwrap();
+        let groups =
+            Groups { backbone: 0.1, head: 1.0, last_layer: 10.0, last_bias: 2.0, decay_depthwise: false, ..Groups::default() };
+        let of = |name: &str| {
+            let entry = bank.entries().iter().find(|e| e.name == name).unwrap_or_else(|| panic!("there is no {name}"));
+            let group = groups.of(entry);
+            (group.rate, group.decay)
+        };
+        assert_eq!(of("logits.weight"), (10.0, 1e-4));
+        assert_eq!(of("logits.bias"), (20.0, 0.0));
+        let (mut depthwise, mut norms) = (0, 0);
+        for entry in bank.entries() {
+            let (rate, decay) = of(&entry.name);
+            assert_eq!(rate == 0.1, entry.name.starts_with("backbone."), "{}", entry.name);
+            norms += usize::from(entry.name.ends_with(".norm.weight") && decay == 0.0);
+            depthwise += usize::from(!entry.name.contains(".norm.") && entry.name.ends_with(".weight") && decay == 0.0);
+        }
+        // 52 norms in the backbone, six in ASPP and its projection, three in the decoder; 17 blocks with a depthwise convolution.
+        assert_eq!((norms, depthwise), (60, 17));
+        assert!(Groups { decay: f64::NAN, ..groups }.validate().is_err());
+    }
+}

@@ -1,0 +1,297 @@
+//! A network in training on a device: parameters, momenta and running statistics stay there from step to step.
+
+use super::bank::Bank;
+use super::groups::{Group, Groups};
+use super::memory::Need;
+use super::options::TrainOptions;
+use super::step::{Step, training_step};
+use super::update;
+use crate::error::{Error, ErrorKind, Result, error};
+use crate::exec::{Device, FirstChoice, Runner, Store};
+use crate::graph::{Graph, ParamRef, Source, ValueId, Weights};
+use crate::models::{Config, Outputs, build_network, is_trained};
+use crate::ops::{Align, GradientScale, Op, Packing};
+use crate::tensor::{Data, Shape, Tensor, TensorType};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Pictures with their labels, as a step takes them.
+#[derive(Debug, Clone, Copy)]
+pub struct Pictures<'a> {
+    /// Normalised pictures, f32 `[N, H, W, C]`.
+    pub pictures: &'a Tensor,
+    /// Their labels, u32 `[N, H, W, 1]`.
+    pub labels: &'a Tensor,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outcome {
+    /// Mean of the batches' losses.
+    pub loss: f64,
+    /// Norm of all the gradients together, before clipping.
+    pub gradient_norm: f64,
+    /// Learning rate of parameters whose factor is 1.
+    pub rate: f64,
+}
+
+/// A network in training.
+pub struct Trainer {
+    config: Config,
+    options: TrainOptions,
+    store: Arc<Store>,
+    parameters: Bank,
+    norms: Bank,
+    too_small: Vec<String>,
+    groups: Vec<Group>,
+    forward: Runner,
+    statistics: Option<Runner>,
+    accumulate: Option<Runner>,
+    update: Runner,
+    /// Inputs that never change, by runner.
+    constants: Constants,
+    step: u64,
+}
+
+struct Constants {
+    class_weights: Option<Tensor>,
+    parameter_groups: Vec<(String, Tensor)>,
+    norm_groups: Vec<(String, Tensor)>,
+    norm_tables: [Tensor; 2],
+}
+
+impl Trainer {
+    /// Makes a network ready for training on a device.
+    ///
+    /// # Errors
+    /// Where the options contradict themselves or the network, tensors are missing or of another shape, or the device has no room.
+    pub fn new(device: &Device, config: &Config, weights: &Weights, options: TrainOptions) -> Result<Self> {
+        options.validate(config)?;
+        let limit = match device {
+            Device::Cpu => u64::MAX,
+            Device::Gpu(gpu) => gpu.caps().max_binding.min(gpu.caps().max_buffer),
+        };
+        let Parts { graph, parameters, norms, counts, too_small } = Parts::new(config, &options, limit)?;
+
+        let mut store = Store::new(device);
+        let mut vectors = vec!["parameters", "gradients"];
+        vectors.extend(options.optimiser.states());
+        if options.accumulate > 1 {
+            vectors.push("sums");
+        }
+        for vector in vectors {
+            parameters.buffers(vector).try_for_each(|(name, numbers)| store.add(&name, numbers))?;
+        }
+        for vector in ["running_mean", "running_variance", "batch_mean", "batch_variance"] {
+            norms.buffers(vector).try_for_each(|(name, numbers)| store.add(&name, numbers))?;
+        }
+        let store = Arc::new(store);
+
+        let (groups, of_entry) = distinct_groups(&parameters, &options.groups);
+        let share = 1.0 / options.accumulate as f32;
+        let scale = GradientScale { share, max_norm: options.max_norm.map(|max| max as f32) };
+        let gradients = if options.accumulate > 1 { "sums" } else { "gradients" };
+        let ready = |graph: Graph| Runner::with_store(&store, graph, &mut FirstChoice);
+        let forward = ready(graph)?;
+        let update = ready(update::update(&parameters, &options.optimiser, scale, gradients, groups.len())?)?;
+        let accumulate = (options.accumulate > 1).then(|| ready(update::accumulate(&parameters)?)).transpose()?;
+        let count = norms.entries().len();
+        let statistics = (!counts.is_empty()).then(|| ready(update::statistics(&norms, count)?)).transpose()?;
+        let constants = Constants {
+            class_weights: options.class_weights.as_ref().map(|w| vector(w.clone())),
+            parameter_groups: group_inputs(&parameters, |i| of_entry[i]),
+            norm_groups: group_inputs(&norms, |i| i as u32),
+            norm_tables: norm_tables(&norms, &counts, &options),
+        };
+        let config = config.clone();
+        let trainer =
+            Self { config, options, store, parameters, norms, too_small, groups, forward, statistics, accumulate, update, constants, step: 0 };
+        trainer.set_weights(weights)?;
+        Ok(trainer)
+    }
+
+    /// What a training would need, without a device: each part in bytes.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn need(config: &Config, options: &TrainOptions) -> Result<Need> {
+        options.validate(config)?;
+        let parts = Parts::new(config, options, u64::MAX)?;
+        Ok(Need::new(&parts.graph, &parts.parameters, &parts.norms, options))
+    }
+
+    /// The network.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How it is trained.
+    pub fn options(&self) -> &TrainOptions {
+        &self.options
+    }
+
+    /// Where it is trained.
+    pub fn device(&self) -> &Device {
+        self.store.device()
+    }
+
+    /// Norms that were to take the batch's statistics, but see one value for each channel and take the running ones.
+    pub fn too_small(&self) -> &[String] {
+        &self.too_small
+    }
+
+    /// Steps that are done.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// Makes one step, of as many batches as gradients are to be added up of.
+    ///
+    /// # Errors
+    /// Where a batch has another shape, the device fails, or (of kind `Training`) something is not finite any more: nothing is updated
+    /// then, and the error names the first node whose result is not finite.
+    pub fn step(&mut self, batches: &[Pictures]) -> Result<Outcome> {
+        if batches.len() != self.options.accumulate as usize {
+            return Err(error!(Usage, "a step takes {} batches, got {}", self.options.accumulate, batches.len()));
+        }
+        let mut losses = 0.0;
+        for (i, batch) in batches.iter().enumerate() {
+            let number = Tensor::from_data(Shape::vector(1), Data::U32(vec![self.batch_number(i)]))?;
+            let loss = f64::from(self.forward.run(&self.inputs(batch, &number))?[0].f32()[0]);
+            if !loss.is_finite() {
+                return Err(self.not_finite("the loss", batch, i));
+            }
+            losses += loss;
+            if let Some(statistics) = &self.statistics {
+                let [means, variances] = &self.constants.norm_tables;
+                statistics.run(&inputs(&self.constants.norm_groups, &[("table", means), ("table_variance", variances)]))?;
+            }
+            if let Some(accumulate) = &self.accumulate {
+                let keep = vector(vec![if i == 0 { 0.0 } else { 1.0 }, 0.0, 0.0, 0.0]);
+                accumulate.run(&[("keep", &keep)])?;
+            }
+        }
+        let rate = self.options.schedule.rate(u32::try_from(self.step).unwrap_or(u32::MAX));
+        let table = self.table(rate)?;
+        let scale = self.update.run(&inputs(&self.constants.parameter_groups, &[("table", &table)]))?;
+        let &[norm, _, finite, _] = scale[0].f32() else { unreachable!("invariant: the scale has four elements") };
+        if finite == 0.0 {
+            return Err(self.not_finite("a gradient", &batches[batches.len() - 1], batches.len() - 1));
+        }
+        self.step += 1;
+        Ok(Outcome { loss: losses / batches.len() as f64, gradient_norm: norm.into(), rate })
+    }
+
+    /// Counts batches from the start of the run: what is dropped depends on it.
+    fn batch_number(&self, i: usize) -> u32 {
+        (self.step * u64::from(self.options.accumulate) + i as u64) as u32
+    }
+
+    fn inputs<'t>(&'t self, batch: &Pictures<'t>, number: &'t Tensor) -> Vec<(&'t str, &'t Tensor)> {
+        let mut inputs = vec![("input", batch.pictures), ("labels", batch.labels), ("step", number)];
+        inputs.extend(self.constants.class_weights.as_ref().map(|w| ("class_weights", w)));
+        inputs
+    }
+
+    /// Rate, decay and corrections of each group.
+    fn table(&self, rate: f64) -> Result<Tensor> {
+        let (c1, c2) = self.options.optimiser.corrections(self.step + 1);
+        let row = |g: &Group| [(rate * g.rate) as f32, g.decay as f32, c1, c2];
+        Tensor::new(Shape::new(1, 1, self.groups.len(), 4), self.groups.iter().flat_map(row).collect())
+    }
+
+    /// Looks for the first node whose result is not finite, on the processor.
+    fn not_finite(&self, what: &str, batch: &Pictures, i: usize) -> Error {
+        let found = self.first_not_finite(batch, i);
+        let place = match found {
+            Ok(Some(node)) => format!("; the first is what node `{node}` computes"),
+            Ok(None) => "; on the processor the same batch gives finite numbers".to_owned(),
+            Err(e) => format!("; looking for the first such node failed ({e})"),
+        };
+        error!(Training, "{what} is not finite in step {}{place}", self.step + 1)
+            .advice("lower the learning rate, warm up longer, clip the gradients, or look at the pictures of this batch")
+    }
+
+    fn first_not_finite(&self, batch: &Pictures, i: usize) -> Result<Option<String>> {
+        let mut store = Store::new(&Device::Cpu);
+        for name in self.store.names() {
+            let numbers = self.store.read(name)?;
+            store.add(name, numbers.len())?;
+            store.write(name, &numbers)?;
+        }
+        let number = Tensor::from_data(Shape::vector(1), Data::U32(vec![self.batch_number(i)]))?;
+        let runner = Runner::with_store(&Arc::new(store), self.forward.graph().clone(), &mut FirstChoice)?;
+        runner.first_not_finite(&self.inputs(batch, &number))
+    }
+
+    /// The network's weights as they are now.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn weights(&self) -> Result<Weights> {
+        let mut weights = self.read(&self.parameters, "parameters")?;
+        for (vector, name) in STATISTICS {
+            weights.extend(self.read(&self.norms, vector)?.into_iter().map(|(norm, tensor)| (format!("{norm}.{name}"), tensor)));
+        }
+        Ok(weights.into_iter().map(|(name, tensor)| (name, ParamRef::new(tensor))).collect())
+    }
+
+    fn set_weights(&self, weights: &Weights) -> Result<()> {
+        let missing = |name: &str| error!(Weights, "parameter `{name}` is missing");
+        let find = |name: &str| weights.get(name).map(|p| p.tensor());
+        if let Some(entry) = self.parameters.entries().iter().find(|e| find(&e.name).is_none()) {
+            return Err(missing(&entry.name));
+        }
+        self.write(&self.parameters, "parameters", &find)?;
+        for (vector, name) in STATISTICS {
+            let find = |norm: &str| find(&format!("{norm}.{name}"));
+            if let Some(entry) = self.norms.entries().iter().find(|e| find(&e.name).is_none()) {
+                return Err(missing(&format!("{}.{name}", entry.name)));
+            }
+            self.write(&self.norms, vector, &find)?;
+        }
+        Ok(())
+    }
+
+    /// What the optimiser keeps, by `STATE.PARAMETER`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn optimiser_state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut all = BTreeMap::new();
+        for state in self.options.optimiser.states() {
+            all.extend(self.read(&self.parameters, state)?.into_iter().map(|(name, t)| (format!("{state}.{name}"), t)));
+        }
+        Ok(all)
+    }
+
+    /// Goes on from what [`Trainer::weights`] and [`Trainer::optimiser_state`] gave after `step` steps.
+    ///
+    /// # Errors
+    /// Where a tensor is missing or has another shape, or the device fails.
+    pub fn restore(&mut self, step: u64, weights: &Weights, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.set_weights(weights)?;
+        for vector in self.options.optimiser.states() {
+            let find = |name: &str| state.get(&format!("{vector}.{name}"));
+            if let Some(entry) = self.parameters.entries().iter().find(|e| find(&e.name).is_none()) {
+                return Err(error!(Weights, "`{vector}.{}` is missing", entry.name).advice("was it another optimiser?"));
+            }
+            self.write(&self.parameters, vector, &find)?;
+        }
+        self.step = step;
+        Ok(())
+    }
+
+    fn read(&self, bank: &Bank, vector: &str) -> Result<BTreeMap<String, Tensor>> {
+        let segments: Vec<Vec<f32>> = bank.buffers(vector).map(|(name, _)| self.store.read(&name)).collect::<Result<_>>()?;
+        Ok(bank.unpack(&segments))
+    }
+
+    fn write<'t>(&self, bank: &Bank, vector: &str, tensor: &dyn Fn(&str) -> Option<&'t Tensor>) -> Result<()> {
+        let segments = bank.pack(tensor)?;
+        bank.buffers(vector).zip(segments).try_for_each(|((name, _), numbers)| self.store.write(&name, &numbers))
+    }
+}
+
+/// Vectors of statistics with their names in weight files.
+const STATISTICS: [(&str, &str); 2] = [("running_mean", "running_mean"), ("running_variance", "running_var")];
