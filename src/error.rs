@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Usage,
     /// A data set is not what it should be.
     Data,
+    /// A training went wrong: its numbers are not finite any more.
+    Training,
     /// No adapter fits, or the adapter lacks what the work needs.
     Device,
     /// The device has no memory left for the work.

@@ -36,8 +36,12 @@ impl CpuRunner {
         Self { graph, store, spare: Mutex::default(), last_read }
     }
 
-    /// Runs once; `timed` is told how long each node took.
-    pub(super) fn run(&self, inputs: &[&Tensor], mut timed: impl FnMut(usize, Duration)) -> Result<Vec<Tensor>> {
+    /// Runs once; `done` is told of each node how long it took and what it computed, and may end the run by an error.
+    pub(super) fn run(
+        &self,
+        inputs: &[&Tensor],
+        mut done: impl FnMut(usize, Duration, &[Tensor]) -> Result<()>,
+    ) -> Result<Vec<Tensor>> {
         let graph = &self.graph;
         let mut given: Vec<Option<&Tensor>> = graph.value_ids().map(|v| graph.param_data(v).map(|p| p.tensor())).collect();
         let is_resident = |v: ValueId| graph.value(v).resident.is_some();
@@ -57,6 +61,7 @@ impl CpuRunner {
                 .map(|v| given[v.index()].or(computed[v.index()].as_ref()).expect("invariant: a verified graph runs in order"))
                 .collect();
             node.op.cpu(&read, &mut outputs).map_err(|e| e.at(format!("node `{}` ({})", node.name, node.op.name())))?;
+            done(i, start.elapsed(), &outputs)?;
             for (v, tensor) in node.outputs.iter().zip(outputs) {
                 self.store.keep(graph, *v, &tensor)?;
                 computed[v.index()] = Some(tensor);
@@ -66,7 +71,6 @@ impl CpuRunner {
                     self.spare().push(memory);
                 }
             }
-            timed(i, start.elapsed());
         }
         let mut output = |(i, &(_, v)): (usize, &(String, ValueId))| {
             // A value may be returned under several names.

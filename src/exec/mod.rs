@@ -14,7 +14,7 @@ use crate::gpu::{DeviceChoice, Gpu};
 use crate::graph::{Graph, ValueId};
 use crate::ops::kernel::{Kernel, KernelContext};
 use crate::plan::Plan;
-use crate::tensor::Tensor;
+use crate::tensor::{Data, Tensor};
 use std::fmt;
 use std::sync::Arc;
 
@@ -131,9 +131,27 @@ impl Runner {
     pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
         let ordered = self.ordered(inputs)?;
         match &self.kind {
-            Kind::Cpu(runner) => runner.run(&ordered, |_, _| {}),
+            Kind::Cpu(runner) => runner.run(&ordered, |_, _, _| Ok(())),
             Kind::Gpu(runner) => runner.run(&ordered),
         }
+    }
+
+    /// The first node that computes something infinite or NaN; on the processor alone.
+    ///
+    /// # Errors
+    /// As [`Runner::run`]; where the runner is a device's.
+    pub fn first_not_finite(&self, inputs: &[(&str, &Tensor)]) -> Result<Option<String>> {
+        let Kind::Cpu(runner) = &self.kind else { return Err(error!(Usage, "a device does not say what its nodes compute")) };
+        let mut found = None;
+        let look = |node: usize, _, outputs: &[Tensor]| {
+            let finite = |t: &Tensor| !matches!(t.data(), Data::F32(v) if v.iter().any(|x| !x.is_finite()));
+            if found.is_none() && !outputs.iter().all(finite) {
+                found = Some(self.graph.nodes()[node].name.clone());
+            }
+            Ok(())
+        };
+        runner.run(&self.ordered(inputs)?, look)?;
+        Ok(found)
     }
 
     /// The inputs in the graph's order. Errors where one is missing or has another shape.

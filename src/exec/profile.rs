@@ -83,7 +83,13 @@ impl Runner {
         let mut found: Vec<(Option<String>, Vec<Duration>)> = vec![(None, Vec::new()); self.graph.nodes().len()];
         for _ in 0..rounds.max(1) {
             match &self.kind {
-                Kind::Cpu(runner) => drop(runner.run(&inputs, |node, time| found[node].1.push(time))?),
+                Kind::Cpu(runner) => {
+                    let note = |node: usize, time, _: &[Tensor]| {
+                        found[node].1.push(time);
+                        Ok(())
+                    };
+                    runner.run(&inputs, note)?;
+                }
                 Kind::Gpu(runner) => {
                     for (node, kernel, time) in runner.time_nodes(&inputs)? {
                         found[node].0.get_or_insert_with(|| kernel.to_owned());

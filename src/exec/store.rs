@@ -61,6 +61,11 @@ impl Store {
         Ok(())
     }
 
+    /// Names of the buffers.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.buffers.keys().map(String::as_str)
+    }
+
     /// Bytes of all the buffers.
     pub fn bytes(&self) -> u64 {
         self.buffers.values().map(|b| 4 * b.numbers as u64).sum()
@@ -109,6 +114,14 @@ impl Store {
             let (ty, buffer) = (graph.ty(v), self.buffer(&place.buffer).map_err(|e| e.at(at()))?);
             if place.first % ALIGNMENT != 0 || place.first + numbers(ty, place) > buffer.numbers {
                 return Err(error!(Graph, "{} does not fit into `{}` at {}", ty.shape, place.buffer, place.first).at(at()));
+            }
+            let readers = graph.nodes().iter().flat_map(|n| n.inputs.iter().enumerate().map(move |(i, &read)| (n, i, read)));
+            let other = |packing| Layout::bytes(ty, packing) != Layout::bytes(ty, place.packing);
+            if let Some((node, _, _)) = readers.filter(|&(_, _, read)| read == v).find(|(node, i, _)| other(node.op.packing(*i)))
+            {
+                return Err(
+                    error!(Graph, "{} lies as {:?}, which node `{}` cannot read", ty.shape, place.packing, node.name).at(at())
+                );
             }
             let whole = ty.shape.c.is_multiple_of(4);
             if ty.dtype != DType::F32 || (graph.producer(v).is_some() && !whole) {

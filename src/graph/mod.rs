@@ -166,6 +166,11 @@ impl Graph {
         self.outputs.clear();
     }
 
+    /// Takes an output away; its value stays.
+    pub fn remove_output(&mut self, name: &str) {
+        self.outputs.retain(|(n, _)| n != name);
+    }
+
     /// Lets a value lie inside another's buffer.
     pub fn set_view(&mut self, id: ValueId, view: View) {
         self.values[id.index()].view = Some(view);

@@ -5,7 +5,7 @@
 
 use crate::error::{Result, error};
 use crate::gpu::{pack_f32, unpack_f32};
-use crate::graph::{Resident, Weights};
+use crate::graph::Resident;
 use crate::ops::kernel::Layout;
 use crate::ops::{Packing, flat};
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -50,7 +50,9 @@ impl Bank {
             let mut entry = Entry { name, shape, packing, segment: 0, first: 0 };
             let numbers = entry.numbers().next_multiple_of(flat::BLOCK);
             if numbers > limit {
-                return Err(error!(OutOfMemory, "{shape} is past what the device binds").at(format!("parameter `{}`", entry.name)));
+                return Err(
+                    error!(OutOfMemory, "{shape} is past what the device binds").at(format!("parameter `{}`", entry.name))
+                );
             }
             if bank.segments.last().is_none_or(|&used| used + numbers > limit) {
                 bank.segments.push(0);
@@ -97,20 +99,14 @@ impl Bank {
         for entry in &self.entries {
             let Some(tensor) = tensor(&entry.name) else { continue };
             if tensor.ty() != TensorType::f32(entry.shape) {
-                return Err(error!(Weights, "expected {}, got {}", entry.shape, tensor.shape()).at(format!("tensor `{}`", entry.name)));
+                return Err(
+                    error!(Weights, "expected {}, got {}", entry.shape, tensor.shape()).at(format!("tensor `{}`", entry.name))
+                );
             }
             let packed = pack_f32(tensor.f32(), entry.shape, entry.packing);
             segments[entry.segment][entry.first..][..packed.len()].copy_from_slice(&packed);
         }
         Ok(segments)
-    }
-
-    /// As [`Bank::pack`], from a network's weights.
-    ///
-    /// # Errors
-    /// As [`Bank::pack`].
-    pub fn pack_weights(&self, weights: &Weights) -> Result<Vec<Vec<f32>>> {
-        self.pack(|name| weights.get(name).map(|p| p.tensor()))
     }
 
     /// The tensors that lie in the segments.
@@ -125,7 +121,11 @@ mod tests {
     use super::*;
 
     fn bank(limit: u64) -> Result<Bank> {
-        let tensors = [("a", Shape::new(3, 3, 3, 5), Packing::Matrix), ("b", Shape::vector(5), Packing::Channels), ("c", Shape::vector(130), Packing::Channels)];
+        let tensors = [
+            ("a", Shape::new(3, 3, 3, 5), Packing::Matrix),
+            ("b", Shape::vector(5), Packing::Channels),
+            ("c", Shape::vector(130), Packing::Channels),
+        ];
         Bank::new(tensors.map(|(name, shape, packing)| (name.to_owned(), shape, packing)), limit)
     }
 
@@ -135,8 +135,11 @@ mod tests {
         for (limit, segments) in [(1 << 20, vec![576]), (384 * 4, vec![384, 192]), (320 * 4, vec![320, 256])] {
             let bank = bank(limit).unwrap();
             assert_eq!(bank.segments, segments);
-            let tensors: BTreeMap<String, Tensor> =
-                bank.entries().iter().map(|e| (e.name.clone(), Tensor::from_fn(e.shape, |n, h, w, c| (n + 10 * h + 100 * w) as f32 + c as f32 / 8.0))).collect();
+            let tensors: BTreeMap<String, Tensor> = bank
+                .entries()
+                .iter()
+                .map(|e| (e.name.clone(), Tensor::from_fn(e.shape, |n, h, w, c| (n + 10 * h + 100 * w) as f32 + c as f32 / 8.0)))
+                .collect();
             let packed = bank.pack(|name| tensors.get(name)).unwrap();
             assert_eq!(bank.unpack(&packed), tensors);
             let groups = bank.groups(|i, _| i as u32 + 1).concat();

@@ -1,18 +1,18 @@
 //! A network in training on a device: parameters, momenta and running statistics stay there from step to step.
 
 use super::bank::Bank;
-use super::groups::{Group, Groups};
+use super::groups::Group;
 use super::memory::Need;
 use super::options::TrainOptions;
-use super::step::{Step, training_step};
+use super::parts::{Parts, STATISTICS, distinct_groups, group_inputs, norm_tables};
 use super::update;
-use crate::error::{Error, ErrorKind, Result, error};
+use crate::error::{Error, Result, error};
 use crate::exec::{Device, FirstChoice, Runner, Store};
-use crate::graph::{Graph, ParamRef, Source, ValueId, Weights};
-use crate::models::{Config, Outputs, build_network, is_trained};
-use crate::ops::{Align, GradientScale, Op, Packing};
-use crate::tensor::{Data, Shape, Tensor, TensorType};
-use std::collections::{BTreeMap, HashMap};
+use crate::graph::{Graph, ParamRef, Weights};
+use crate::models::{Config, is_trained};
+use crate::ops::GradientScale;
+use crate::tensor::{Data, Shape, Tensor};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Pictures with their labels, as a step takes them.
@@ -42,6 +42,8 @@ pub struct Trainer {
     store: Arc<Store>,
     parameters: Bank,
     norms: Bank,
+    /// Weights that the steps do not touch (an auxiliary head without a part in the loss).
+    others: Weights,
     too_small: Vec<String>,
     groups: Vec<Group>,
     forward: Runner,
@@ -104,8 +106,24 @@ impl Trainer {
             norm_tables: norm_tables(&norms, &counts, &options),
         };
         let config = config.clone();
-        let trainer =
-            Self { config, options, store, parameters, norms, too_small, groups, forward, statistics, accumulate, update, constants, step: 0 };
+        let known = |name: &str| parameters.entries().iter().any(|e| e.name == name) || !is_trained(name);
+        let others = weights.iter().filter(|(name, _)| !known(name)).map(|(n, p)| (n.clone(), p.clone())).collect();
+        let trainer = Self {
+            config,
+            options,
+            store,
+            parameters,
+            norms,
+            others,
+            too_small,
+            groups,
+            forward,
+            statistics,
+            accumulate,
+            update,
+            constants,
+            step: 0,
+        };
         trainer.set_weights(weights)?;
         Ok(trainer)
     }
@@ -156,8 +174,8 @@ impl Trainer {
         }
         let mut losses = 0.0;
         for (i, batch) in batches.iter().enumerate() {
-            let number = Tensor::from_data(Shape::vector(1), Data::U32(vec![self.batch_number(i)]))?;
-            let loss = f64::from(self.forward.run(&self.inputs(batch, &number))?[0].f32()[0]);
+            let own = self.own_inputs(i)?;
+            let loss = f64::from(self.forward.run(&self.inputs(batch, &own))?[0].f32()[0]);
             if !loss.is_finite() {
                 return Err(self.not_finite("the loss", batch, i));
             }
@@ -171,7 +189,7 @@ impl Trainer {
                 accumulate.run(&[("keep", &keep)])?;
             }
         }
-        let rate = self.options.schedule.rate(u32::try_from(self.step).unwrap_or(u32::MAX));
+        let rate = self.options.schedule.rate(self.small_step());
         let table = self.table(rate)?;
         let scale = self.update.run(&inputs(&self.constants.parameter_groups, &[("table", &table)]))?;
         let &[norm, _, finite, _] = scale[0].f32() else { unreachable!("invariant: the scale has four elements") };
@@ -187,8 +205,21 @@ impl Trainer {
         (self.step * u64::from(self.options.accumulate) + i as u64) as u32
     }
 
-    fn inputs<'t>(&'t self, batch: &Pictures<'t>, number: &'t Tensor) -> Vec<(&'t str, &'t Tensor)> {
-        let mut inputs = vec![("input", batch.pictures), ("labels", batch.labels), ("step", number)];
+    /// What the step takes beside pictures and labels.
+    fn own_inputs(&self, i: usize) -> Result<Vec<(&'static str, Tensor)>> {
+        let number = Tensor::from_data(Shape::vector(1), Data::U32(vec![self.batch_number(i)]))?;
+        let mining = self.options.mining.map(|mining| ("mining", mining.input(self.small_step())));
+        Ok(std::iter::once(("step", number)).chain(mining).collect())
+    }
+
+    /// The step's number as schedules count.
+    fn small_step(&self) -> u32 {
+        u32::try_from(self.step).unwrap_or(u32::MAX)
+    }
+
+    fn inputs<'t>(&'t self, batch: &Pictures<'t>, own: &'t [(&'static str, Tensor)]) -> Vec<(&'t str, &'t Tensor)> {
+        let mut inputs = vec![("input", batch.pictures), ("labels", batch.labels)];
+        inputs.extend(own.iter().map(|(name, tensor)| (*name, tensor)));
         inputs.extend(self.constants.class_weights.as_ref().map(|w| ("class_weights", w)));
         inputs
     }
@@ -219,9 +250,8 @@ impl Trainer {
             store.add(name, numbers.len())?;
             store.write(name, &numbers)?;
         }
-        let number = Tensor::from_data(Shape::vector(1), Data::U32(vec![self.batch_number(i)]))?;
         let runner = Runner::with_store(&Arc::new(store), self.forward.graph().clone(), &mut FirstChoice)?;
-        runner.first_not_finite(&self.inputs(batch, &number))
+        runner.first_not_finite(&self.inputs(batch, &self.own_inputs(i)?))
     }
 
     /// The network's weights as they are now.
@@ -230,10 +260,12 @@ impl Trainer {
     /// Where the device fails.
     pub fn weights(&self) -> Result<Weights> {
         let mut weights = self.read(&self.parameters, "parameters")?;
-        for (vector, name) in STATISTICS {
-            weights.extend(self.read(&self.norms, vector)?.into_iter().map(|(norm, tensor)| (format!("{norm}.{name}"), tensor)));
+        for s in &STATISTICS {
+            let found = self.read(&self.norms, s.running)?;
+            weights.extend(found.into_iter().map(|(norm, tensor)| (format!("{norm}.{}", s.name), tensor)));
         }
-        Ok(weights.into_iter().map(|(name, tensor)| (name, ParamRef::new(tensor))).collect())
+        let now = weights.into_iter().map(|(name, tensor)| (name, ParamRef::new(tensor)));
+        Ok(self.others.clone().into_iter().chain(now).collect())
     }
 
     fn set_weights(&self, weights: &Weights) -> Result<()> {
@@ -243,12 +275,12 @@ impl Trainer {
             return Err(missing(&entry.name));
         }
         self.write(&self.parameters, "parameters", &find)?;
-        for (vector, name) in STATISTICS {
-            let find = |norm: &str| find(&format!("{norm}.{name}"));
+        for s in &STATISTICS {
+            let find = |norm: &str| find(&format!("{norm}.{}", s.name));
             if let Some(entry) = self.norms.entries().iter().find(|e| find(&e.name).is_none()) {
-                return Err(missing(&format!("{}.{name}", entry.name)));
+                return Err(missing(&format!("{}.{}", entry.name, s.name)));
             }
-            self.write(&self.norms, vector, &find)?;
+            self.write(&self.norms, s.running, &find)?;
         }
         Ok(())
     }
@@ -293,5 +325,11 @@ impl Trainer {
     }
 }
 
-/// Vectors of statistics with their names in weight files.
-const STATISTICS: [(&str, &str); 2] = [("running_mean", "running_mean"), ("running_variance", "running_var")];
+/// The inputs of a graph on flat vectors.
+fn inputs<'t>(groups: &'t [(String, Tensor)], others: &[(&'t str, &'t Tensor)]) -> Vec<(&'t str, &'t Tensor)> {
+    groups.iter().map(|(name, tensor)| (name.as_str(), tensor)).chain(others.iter().copied()).collect()
+}
+
+fn vector(numbers: Vec<f32>) -> Tensor {
+    Tensor::new(Shape::vector(numbers.len()), numbers).expect("invariant: as many numbers as the shape has")
+}

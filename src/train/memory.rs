@@ -1,0 +1,54 @@
+//! How much memory a training takes, before it begins.
+
+use super::bank::Bank;
+use super::options::TrainOptions;
+use crate::graph::Graph;
+use crate::plan::Plan;
+use std::fmt;
+
+/// Bytes by what they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Need {
+    /// Parameters and running statistics.
+    pub parameters: u64,
+    /// Gradients, and their sums over several batches.
+    pub gradients: u64,
+    /// What the optimiser keeps.
+    pub optimiser: u64,
+    /// What the network computes on the way, forward and backward.
+    pub activations: u64,
+}
+
+impl Need {
+    pub(super) fn new(step: &Graph, parameters: &Bank, norms: &Bank, options: &TrainOptions) -> Self {
+        let bytes = |bank: &Bank| 4 * bank.buffers("").map(|(_, numbers)| numbers as u64).sum::<u64>();
+        let (of_parameters, of_norms) = (bytes(parameters), bytes(norms));
+        let sums = if options.accumulate > 1 { 2 } else { 1 };
+        Self {
+            parameters: of_parameters + 4 * of_norms,
+            gradients: sums * of_parameters,
+            optimiser: options.optimiser.states().len() as u64 * of_parameters,
+            activations: Plan::new(step).activation_bytes(),
+        }
+    }
+
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.parameters + self.gradients + self.optimiser + self.activations
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
+        write!(
+            f,
+            "{} (activations {}, parameters {}, gradients {}, optimiser {})",
+            mib(self.total()),
+            mib(self.activations),
+            mib(self.parameters),
+            mib(self.gradients),
+            mib(self.optimiser)
+        )
+    }
+}

@@ -1,0 +1,108 @@
+//! How a network is trained, step by step.
+
+use super::groups::Groups;
+use super::mining::Mining;
+use super::schedule::Schedule;
+use super::step::StepOptions;
+use super::update::Optimiser;
+use crate::error::{Result, error};
+use crate::models::{Config, Norm};
+use serde::{Deserialize, Serialize};
+
+/// Everything about steps that stays the same over a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainOptions {
+    /// Pictures of a batch.
+    pub batch: usize,
+    /// Height and width of the pictures.
+    pub crop: (usize, usize),
+    /// Batches whose gradients are added up for a step.
+    pub accumulate: u32,
+    /// Loss, norms, seed.
+    pub step: StepOptions,
+    /// A weight for each class, where the loss has weights.
+    pub class_weights: Option<Vec<f32>>,
+    /// The share of hard pixels over the run, where the loss keeps those alone.
+    pub mining: Option<Mining>,
+    /// What turns gradients into changes.
+    pub optimiser: Optimiser,
+    /// Rates and decays by part.
+    pub groups: Groups,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// Gradients with a larger norm are scaled down to it.
+    pub max_norm: Option<f64>,
+    /// How running statistics move.
+    pub norm_momentum: NormMomentum,
+}
+
+/// The share of the batch's statistics in the running ones (PyTorch's sense; TensorFlow's decay is 1 less it).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NormMomentum {
+    /// In the backbone.
+    pub backbone: f64,
+    /// In ASPP, decoder and auxiliary head.
+    pub head: f64,
+}
+
+impl Default for NormMomentum {
+    /// PyTorch's 0.1.
+    fn default() -> Self {
+        Self { backbone: 0.1, head: 0.1 }
+    }
+}
+
+impl NormMomentum {
+    /// The share for a norm, by its name.
+    pub(super) fn of(&self, norm: &str) -> f64 {
+        if norm.starts_with("backbone.") { self.backbone } else { self.head }
+    }
+}
+
+impl TrainOptions {
+    /// Checks that the options make sense for a network.
+    ///
+    /// # Errors
+    /// With what does not.
+    pub fn validate(&self, config: &Config) -> Result<()> {
+        self.schedule.validate()?;
+        self.groups.validate()?;
+        self.step.loss.validate()?;
+        let Some(classes) = config.classes() else {
+            return Err(error!(Config, "a bare backbone has no classes to train"));
+        };
+        if config.norm == Norm::Folded {
+            return Err(error!(Config, "the batch norms of this network are folded into its convolutions")
+                .advice("train from weights whose norms stand apart"));
+        }
+        if self.batch == 0 || self.accumulate == 0 {
+            return Err(error!(Config, "a step needs at least one picture"));
+        }
+        if self.max_norm.is_some_and(|max| !max.is_finite() || max <= 0.0) {
+            return Err(error!(Config, "the largest norm of the gradients must be above 0"));
+        }
+        if let Some(mining) = &self.mining {
+            mining.validate()?;
+        }
+        if self.mining.is_some() != self.step.loss.mined {
+            return Err(error!(Config, "a share of hard pixels and a loss that keeps them belong together"));
+        }
+        let share = |x: f64| (0.0..=1.0).contains(&x);
+        if !share(self.norm_momentum.backbone) || !share(self.norm_momentum.head) {
+            return Err(error!(Config, "the momentum of the norms must be 0 to 1, got {:?}", self.norm_momentum));
+        }
+        match &self.class_weights {
+            Some(weights) if weights.len() != classes => {
+                Err(error!(Config, "{} class weights for {classes} classes", weights.len()))
+            }
+            Some(weights) if weights.iter().any(|w| !w.is_finite() || *w < 0.0) => {
+                Err(error!(Config, "class weights must be 0 or more"))
+            }
+            weights if weights.is_some() != self.step.loss.weighted => {
+                Err(error!(Config, "class weights and a loss that takes them belong together"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

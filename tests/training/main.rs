@@ -1,0 +1,5 @@
+//! Training on small made-up pictures: the loss falls, executors agree, runs can be interrupted.
+
+#[path = "../support/mod.rs"]
+mod support;
+mod trainer;

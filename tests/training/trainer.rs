@@ -1,0 +1,201 @@
+//! Steps of a network whose parameters stay on the device.
+
+use crate::support::{Rng, devices};
+use atrous::exec::Device;
+use atrous::models::{Backbone, Config, Decoder, random_weights};
+use atrous::ops::{Denominator, PixelLoss};
+use atrous::train::{Decay, Groups, NormMode, NormMomentum, Optimiser, Pictures, Schedule, StepOptions, TrainOptions, Trainer};
+use atrous::{Data, ErrorKind, Shape, Tensor};
+
+const CLASSES: usize = 3;
+
+/// A network with few channels, some of them no multiple of four.
+fn config() -> Config {
+    let mut config = Config::deeplab_v3plus(Backbone::named("mobilenet_v2_0.25").unwrap(), CLASSES);
+    let head = config.head.as_mut().unwrap();
+    head.aspp.channels = 16;
+    head.aspp.rates = vec![1, 2];
+    head.aspp.dropout = 0.0;
+    let Decoder::Plus(decoder) = &mut head.decoder else { panic!("a decoder is expected") };
+    (decoder.channels, decoder.low_level_channels) = (16, 6);
+    config
+}
+
+fn options() -> TrainOptions {
+    TrainOptions {
+        batch: 2,
+        crop: (33, 33),
+        accumulate: 1,
+        step: StepOptions::default(),
+        class_weights: None,
+        mining: None,
+        optimiser: Optimiser::SGD,
+        groups: Groups::default(),
+        schedule: Schedule { base: 0.05, decay: Decay::Constant, steps: 1000, warm_up: 0, floor: 0.0 },
+        max_norm: None,
+        norm_momentum: NormMomentum::default(),
+    }
+}
+
+/// Coloured rectangles on a ground of another colour; some pixels are ignored.
+fn pictures(rng: &mut Rng, n: usize) -> (Tensor, Tensor) {
+    let shape = Shape::new(n, 33, 33, 3);
+    let mut labels = vec![0u32; shape.positions()];
+    for image in labels.chunks_exact_mut(33 * 33) {
+        for class in 1..CLASSES {
+            let (y, x) = (rng.range(0, 20), rng.range(0, 20));
+            for row in y..y + 12 {
+                image[row * 33 + x..][..12].fill(class as u32);
+            }
+        }
+        image[..5].fill(255);
+    }
+    let colour = |label: u32, c: usize| if label as usize % 3 == c { 1.0 } else { -0.5 };
+    let pixels = (0..shape.len()).map(|i| colour(labels[i / 3], i % 3) + 0.2 * rng.unit()).collect();
+    (Tensor::new(shape, pixels).unwrap(), Tensor::from_data(shape.with_c(1), Data::U32(labels)).unwrap())
+}
+
+fn trainer(device: &Device, options: TrainOptions) -> Trainer {
+    let config = config();
+    Trainer::new(device, &config, &random_weights(&config, 1).unwrap(), options).unwrap()
+}
+
+fn steps(trainer: &mut Trainer, rng: &mut Rng, count: usize) -> Vec<f64> {
+    let options = trainer.options().clone();
+    let one = |_| {
+        let batches: Vec<_> = (0..options.accumulate).map(|_| pictures(rng, options.batch)).collect();
+        let batches: Vec<_> = batches.iter().map(|(pictures, labels)| Pictures { pictures, labels }).collect();
+        trainer.step(&batches).unwrap().loss
+    };
+    (0..count).map(one).collect()
+}
+
+/// Bits of all the weights and of what the optimiser keeps.
+fn bits(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
+    let numbers = |t: &Tensor| t.f32().iter().map(|v| v.to_bits()).collect();
+    let weights = trainer.weights().unwrap();
+    let mut all: Vec<(String, Vec<u32>)> = weights.iter().map(|(n, p)| (n.clone(), numbers(p.tensor()))).collect();
+    all.extend(trainer.optimiser_state().unwrap().iter().map(|(n, t)| (n.clone(), numbers(t))));
+    all
+}
+
+#[test]
+fn the_loss_falls_and_executors_agree() {
+    let mut first = Vec::new();
+    for (name, optimiser, rate) in [("sgd", Optimiser::SGD, 0.05), ("adam_w", Optimiser::ADAM_W, 0.003)] {
+        for device in devices() {
+            let schedule = Schedule { base: rate, ..options().schedule };
+            let mut trainer = trainer(&device, TrainOptions { optimiser, schedule, max_norm: Some(5.0), ..options() });
+            let losses = steps(&mut trainer, &mut Rng(7), 30);
+            let (early, late) = (losses[0], losses[25..].iter().sum::<f64>() / 5.0);
+            assert!(late < 0.5 * early, "{name} on {device}: {losses:?}");
+            // Later, what rounding did to the first updates has grown.
+            first.push((name, losses[..2].to_vec()));
+        }
+    }
+    for pair in first.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        for (a, b) in pair[0].1.iter().zip(&pair[1].1) {
+            assert!((a - b).abs() < 1e-3 * a, "executors differ: {pair:?}");
+        }
+    }
+}
+
+#[test]
+fn a_restored_training_goes_on_to_the_same_bits() {
+    for device in devices() {
+        let options = TrainOptions { accumulate: 2, ..options() };
+        let mut whole = trainer(&device, options.clone());
+        let mut rng = Rng(3);
+        steps(&mut whole, &mut rng, 2);
+        let (weights, state, place) = (whole.weights().unwrap(), whole.optimiser_state().unwrap(), rng.0);
+        steps(&mut whole, &mut rng, 2);
+
+        let mut resumed = trainer(&device, options);
+        resumed.restore(2, &weights, &state).unwrap();
+        steps(&mut resumed, &mut Rng(place), 2);
+        assert_eq!(resumed.steps_done(), 4);
+        for (a, b) in bits(&whole).iter().zip(&bits(&resumed)) {
+            assert_eq!(a, b, "on {device}");
+        }
+    }
+}
+
+/// Without norms of the batch two halves have the gradient of the whole, where both have as many pixels that count.
+#[test]
+fn gradients_of_two_batches_are_those_of_one_twice_as_large() {
+    let loss = PixelLoss { denominator: Denominator::Pixels, ..PixelLoss::default() };
+    let options = TrainOptions { step: StepOptions { loss, norm: NormMode::Frozen, ..StepOptions::default() }, ..options() };
+    let (pictures, labels) = pictures(&mut Rng(5), 2);
+    let half = |i: usize| {
+        let (p, l) = (33 * 33 * 3, 33 * 33);
+        let picture = Tensor::new(Shape::new(1, 33, 33, 3), pictures.f32()[i * p..][..p].to_vec()).unwrap();
+        (picture, Tensor::from_data(Shape::new(1, 33, 33, 1), Data::U32(labels.u32()[i * l..][..l].to_vec())).unwrap())
+    };
+    for device in devices() {
+        let mut whole = trainer(&device, options.clone());
+        let want = whole.step(&[Pictures { pictures: &pictures, labels: &labels }]).unwrap();
+        let mut halves = trainer(&device, TrainOptions { batch: 1, accumulate: 2, ..options.clone() });
+        let both = [half(0), half(1)];
+        let both: Vec<_> = both.iter().map(|(pictures, labels)| Pictures { pictures, labels }).collect();
+        let got = halves.step(&both).unwrap();
+        assert!(
+            (got.loss - want.loss).abs() < 1e-5 && (got.gradient_norm / want.gradient_norm - 1.0).abs() < 1e-3,
+            "{got:?} {want:?}"
+        );
+    }
+}
+
+#[test]
+fn with_one_picture_the_pooled_norm_keeps_its_running_statistics() {
+    for device in devices() {
+        let mut trainer = trainer(&device, TrainOptions { batch: 1, ..options() });
+        assert_eq!(trainer.too_small(), ["aspp.pool.conv.norm"]);
+        let before = trainer.weights().unwrap();
+        steps(&mut trainer, &mut Rng(1), 1);
+        let after = trainer.weights().unwrap();
+        let moved = |name: &str| before[name].tensor() != after[name].tensor();
+        assert!(!moved("aspp.pool.conv.norm.running_mean") && !moved("aspp.pool.conv.norm.running_var"), "on {device}");
+        assert!(moved("aspp.project.norm.running_mean") && moved("aspp.project.norm.running_var"), "on {device}");
+        assert!(moved("aspp.pool.conv.weight") && moved("aspp.pool.conv.norm.bias"), "on {device}");
+    }
+}
+
+#[test]
+fn what_is_not_finite_is_told_with_its_node_and_changes_nothing() {
+    for device in devices() {
+        let mut trainer = trainer(&device, options());
+        let mut rng = Rng(2);
+        steps(&mut trainer, &mut rng, 1);
+        let before = bits(&trainer);
+        let (mut pictures, labels) = pictures(&mut rng, 2);
+        pictures.f32_mut()[100] = f32::NAN;
+        let error = trainer.step(&[Pictures { pictures: &pictures, labels: &labels }]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Training);
+        let text = error.to_string();
+        assert!(text.contains("step 2") && text.contains("`backbone."), "{text}");
+        let trained =
+            |all: &[(String, Vec<u32>)]| all.iter().filter(|(n, _)| !n.contains("running")).cloned().collect::<Vec<_>>();
+        assert_eq!(trained(&before), trained(&bits(&trainer)), "on {device}");
+        assert_eq!(trainer.steps_done(), 1);
+    }
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    let config = config();
+    let weights = random_weights(&config, 1).unwrap();
+    let refuse = |options: TrainOptions, part: &str| {
+        let error = Trainer::new(&Device::Cpu, &config, &weights, options).map(drop).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    refuse(TrainOptions { batch: 0, ..options() }, "at least one picture");
+    refuse(TrainOptions { class_weights: Some(vec![1.0; CLASSES]), ..options() }, "belong together");
+    let weighted = StepOptions { loss: PixelLoss { weighted: true, ..PixelLoss::default() }, ..StepOptions::default() };
+    refuse(TrainOptions { step: weighted, class_weights: Some(vec![1.0; 2]), ..options() }, "2 class weights for 3 classes");
+    refuse(TrainOptions { max_norm: Some(f64::NAN), ..options() }, "above 0");
+    let mut fewer = weights.clone();
+    fewer.remove("logits.bias");
+    assert!(Trainer::new(&Device::Cpu, &config, &fewer, options()).map(drop).unwrap_err().to_string().contains("logits.bias"));
+    let need = Trainer::need(&config, &options()).unwrap();
+    assert!(need.activations > need.parameters && need.total() > need.activations, "{need}");
+}
