@@ -5,6 +5,7 @@ mod bench;
 mod convert;
 mod devices;
 mod docs;
+mod doctor;
 mod eval;
 mod infer;
 mod inspect;
@@ -59,6 +60,8 @@ enum Command {
     Bench(bench::Args),
     /// Scores a network on pictures with masks
     Eval(eval::Args),
+    /// Finds what is wrong with a data set before it is trained on
+    Doctor(doctor::Args),
     /// Writes a completion script for a shell to standard output
     Completions(docs::CompletionArgs),
     /// Writes man pages into a folder
@@ -95,6 +98,7 @@ fn run(command: Command) -> Result<()> {
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => docs::completions(&args, Cli::command()),
         Command::Man(args) => docs::man(&args, Cli::command()),
     }

@@ -4,6 +4,7 @@ mod ade20k;
 mod augment;
 mod cityscapes;
 mod colour;
+pub mod doctor;
 mod draw;
 mod folder;
 mod hold_out;

@@ -1,0 +1,107 @@
+//! How the classes are spread over a part's masks, and the weights that follow from it.
+
+use serde::Serialize;
+
+/// A class in the masks of a part.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassCount {
+    /// Its number.
+    pub class: usize,
+    /// Its name.
+    pub name: String,
+    /// Pixels that it has.
+    pub pixels: u64,
+    /// Its share of the pixels that count.
+    pub share: f64,
+    /// Pictures in which it occurs.
+    pub pictures: usize,
+    /// Weight by median frequency balancing (Eigen and Fergus, "Predicting Depth, Surface Normals and Semantic Labels", 2015, section
+    /// 4.3.2): the median of the classes' frequencies over this one's, a frequency being counted in the pictures that show the class.
+    pub median_weight: Option<f64>,
+    /// Weight by `1 / ln(1.02 + share)` (Paszke et al., "ENet", 2016, section 5.2): from 1.4 to 50.
+    pub log_weight: Option<f64>,
+}
+
+/// Sums over the masks of a part.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sums {
+    /// By class: pixels, pictures, and counted pixels of those pictures.
+    classes: Vec<(u64, usize, u64)>,
+    pub(super) ignored: u64,
+    pub(super) pictures: usize,
+}
+
+impl Sums {
+    pub(super) fn new(classes: usize) -> Self {
+        Self { classes: vec![(0, 0, 0); classes], ..Self::default() }
+    }
+
+    /// Adds a mask: how often each label occurs. What is no class counts as ignored, as in training.
+    pub(super) fn add<'a>(&mut self, counts: impl Iterator<Item = (&'a u16, &'a u64)> + Clone) {
+        let classes = self.classes.len();
+        let inside = |label: u16| usize::from(label) < classes;
+        let counted: u64 = counts.clone().filter(|(l, _)| inside(**l)).map(|(_, n)| n).sum();
+        for (&label, &n) in counts {
+            match self.classes.get_mut(usize::from(label)) {
+                Some((pixels, pictures, of)) => {
+                    *pixels += n;
+                    *pictures += 1;
+                    *of += counted;
+                }
+                None => self.ignored += n,
+            }
+        }
+        self.pictures += 1;
+    }
+
+    pub(super) fn finish(&self, name: impl Fn(usize) -> String) -> Vec<ClassCount> {
+        let total: u64 = self.classes.iter().map(|c| c.0).sum();
+        let frequency = |&(pixels, _, of): &(u64, usize, u64)| (pixels > 0).then(|| pixels as f64 / of as f64);
+        let mut sorted: Vec<f64> = self.classes.iter().filter_map(frequency).collect();
+        sorted.sort_by(f64::total_cmp);
+        let middle = |n: usize| (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0;
+        let median = if sorted.is_empty() { 0.0 } else { middle(sorted.len()) };
+        let count = |(class, counts): (usize, &(u64, usize, u64))| {
+            let share = if total == 0 { 0.0 } else { counts.0 as f64 / total as f64 };
+            ClassCount {
+                class,
+                name: name(class),
+                pixels: counts.0,
+                share,
+                pictures: counts.1,
+                median_weight: frequency(counts).map(|f| median / f),
+                log_weight: (counts.0 > 0).then(|| 1.0 / (1.02 + share).ln()),
+            }
+        };
+        self.classes.iter().enumerate().map(count).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn shares_and_weights_are_those_of_the_formulas() {
+        let mut sums = Sums::new(4);
+        // Two masks of 100 pixels: class 1 only in the first one, where 90 pixels count.
+        for counts in [[(0, 60), (1, 30), (9, 10)].as_slice(), &[(0, 20), (2, 80)]] {
+            let counts: BTreeMap<u16, u64> = counts.iter().copied().collect();
+            sums.add(counts.iter());
+        }
+        let counts = sums.finish(|c| format!("c{c}"));
+        assert_eq!((sums.ignored, sums.pictures), (10, 2));
+        assert_eq!(counts.iter().map(|c| (c.pixels, c.pictures)).collect::<Vec<_>>(), [(80, 2), (30, 1), (80, 1), (0, 0)]);
+        // Frequencies 80 / 190, 30 / 90, 80 / 100: the median is the first.
+        let expected = [Some(1.0), Some(80.0 / 190.0 * 3.0), Some(80.0 / 190.0 / 0.8), None];
+        for (count, expected) in counts.iter().zip(expected) {
+            match (count.median_weight, expected) {
+                (Some(w), Some(e)) => assert!((w - e).abs() < 1e-12, "{w} for {e}"),
+                other => assert_eq!(other, (None, None)),
+            }
+        }
+        assert!((counts[1].log_weight.unwrap() - 1.0 / (1.02f64 + 30.0 / 190.0).ln()).abs() < 1e-12);
+        assert_eq!(counts[3].log_weight, None);
+    }
+}

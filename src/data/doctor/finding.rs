@@ -1,0 +1,140 @@
+//! What can be off with a data set, and what to do about it.
+
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Training would stop, or learn something wrong.
+    Fault,
+    /// Worth a look.
+    Warning,
+}
+
+/// What is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Problem {
+    /// A file that cannot be read.
+    Unreadable,
+    /// Picture and mask differ in size.
+    SizeDiffers,
+    /// A picture without a mask.
+    NoMask,
+    /// A mask without a picture.
+    NoPicture,
+    /// Two files that differ in their endings alone.
+    SameName,
+    /// Values that are no class.
+    OutOfRange,
+    /// Colours, or the greys of colours, where classes are expected.
+    ColouredMask,
+    /// Colours that are in no class.
+    UnknownColours,
+    /// A palette that has the classes' colours in another order.
+    PaletteOrder,
+    /// Values in between along the borders of areas.
+    Smoothed,
+    /// Nothing but 0 and 255 in all masks.
+    #[serde(rename = "zero_and_255")]
+    ZeroAnd255,
+    /// A mask without a pixel that counts.
+    AllIgnored,
+    /// A class that is in no mask.
+    EmptyClass,
+    /// The same picture in two parts.
+    InTwoParts,
+    /// The same picture twice in one part.
+    Twice,
+    /// A picture of few pixels.
+    Tiny,
+    /// Nobody says which classes there are.
+    NoClasses,
+}
+
+impl Problem {
+    /// A heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Problem::Unreadable => "files that cannot be read",
+            Problem::SizeDiffers => "masks of another size than their picture",
+            Problem::NoMask => "pictures without a mask",
+            Problem::NoPicture => "masks without a picture",
+            Problem::SameName => "files that share a name",
+            Problem::OutOfRange => "masks with values that are no class",
+            Problem::ColouredMask => "masks that hold colours instead of classes",
+            Problem::UnknownColours => "masks with colours that are in no class",
+            Problem::PaletteOrder => "masks whose palette has the classes' colours in another order",
+            Problem::Smoothed => "masks whose borders are smoothed",
+            Problem::ZeroAnd255 => "masks of 0 and 255 alone",
+            Problem::AllIgnored => "masks in which nothing counts",
+            Problem::EmptyClass => "classes that are in no mask",
+            Problem::InTwoParts => "pictures that are in two parts",
+            Problem::Twice => "pictures that are there twice",
+            Problem::Tiny => "tiny pictures",
+            Problem::NoClasses => "no list of classes",
+        }
+    }
+
+    /// What to do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Problem::Unreadable => "copy or export the files again, or take them out",
+            Problem::SizeDiffers => "check whether one of them was turned or scaled; scale masks by the nearest pixel only",
+            Problem::NoMask => "draw the mask, or take the picture out; masks are PNG files of the picture's name",
+            Problem::NoPicture => "take the mask out, or look for a picture that is misspelled",
+            Problem::SameName => "a mask belongs to the name without its ending: rename one of the files, or take it out",
+            Problem::OutOfRange => {
+                "correct the masks, or add the class or an `ignore` line to classes.txt; as it is, these pixels count in no loss"
+            }
+            Problem::ColouredMask => "export masks with class numbers, or list the classes' colours in classes.txt",
+            Problem::UnknownColours => "export again without smoothing and JPEG in between, or add the colours to classes.txt",
+            Problem::PaletteOrder => {
+                "the index counts, not its colour: save as RGB, or with the palette in the order of the classes"
+            }
+            Problem::Smoothed => {
+                "values in between are read as other classes: draw without antialiasing, scale masks by the nearest pixel"
+            }
+            Problem::ZeroAnd255 => "255 is ignored: write 1 for the foreground",
+            Problem::AllIgnored => "take them out: they cost time and teach nothing",
+            Problem::EmptyClass => "take the class out of classes.txt, or label pictures that show it",
+            Problem::InTwoParts => "take them out of one part: a score on pictures that were trained on says nothing",
+            Problem::Twice => "take one of them out, unless it is meant to count twice",
+            Problem::Tiny => "most of a crop will be padding; take a smaller crop, or larger pictures",
+            Problem::NoClasses => {
+                "write classes.txt: a line of number, name and colour for each class, such as `0 sky 128 128 128`"
+            }
+        }
+    }
+}
+
+/// Something that is off, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is.
+    pub problem: Problem,
+    /// The part it was found in, where the data set has parts.
+    pub part: Option<String>,
+    /// The file; the data set's folder, where it is about no file.
+    pub file: PathBuf,
+    /// What exactly, in words; may be empty.
+    pub detail: String,
+}
+
+impl Finding {
+    pub(super) fn fault(problem: Problem, file: &Path, detail: impl Into<String>) -> Self {
+        Self { severity: Severity::Fault, problem, part: None, file: file.into(), detail: detail.into() }
+    }
+
+    pub(super) fn warning(problem: Problem, file: &Path, detail: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::fault(problem, file, detail) }
+    }
+
+    pub(super) fn in_part(self, part: Option<&str>) -> Self {
+        Self { part: part.map(str::to_owned), ..self }
+    }
+}

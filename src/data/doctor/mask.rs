@@ -1,0 +1,173 @@
+//! One mask: what its values are, and what they look like.
+
+use super::finding::{Finding, Problem};
+use crate::data::Pair;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::{ClassTable, LabelMap, decode, voc_colour};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+/// Values and colours that a finding spells out.
+const SPELLED_OUT: usize = 6;
+
+/// Share of steps between areas that go over a value in between, from which a mask counts as smoothed. Crisp masks have a few where a
+/// thin thing of a number in between stands: 0.02 in the worst of CamVid's. Scaled bilinearly, up or down, its masks and VOC's have
+/// more than 0.4.
+const SMOOTH: f64 = 0.12;
+
+/// What a mask holds: sizes, and pixels by class (or value that is none).
+pub(super) struct Mask {
+    pub(super) size: (usize, usize),
+    pub(super) counts: BTreeMap<u16, u64>,
+}
+
+/// Reads a pair's mask and adds what is off with it. `None` where it cannot be read as classes.
+///
+/// `classes` is the number of classes, where it is known, with the values that are ignored.
+pub(super) fn check(pair: &Pair, table: Option<&ClassTable>, findings: &mut Vec<Finding>) -> Option<Mask> {
+    let file = &pair.mask;
+    let map = match LabelMap::read(file, table) {
+        Ok(map) => map,
+        Err(error) => {
+            findings.push(unread(file, table, &error));
+            return None;
+        }
+    };
+    let values = count(map.labels.iter().copied());
+    let cause = cause(pair, &map, &values, table);
+    let mut counts = BTreeMap::new();
+    for (&value, &n) in &values {
+        *counts.entry(pair.ids.class(value)).or_insert(0) += n;
+    }
+    let outside: Vec<(u16, u64)> = counts.iter().filter(|(l, _)| !known(**l, table)).map(|(l, n)| (*l, *n)).collect();
+    let ignored = |label: u16| label == 255 || table.is_some_and(|t| t.ignored_values().contains(&label.into()));
+    match cause {
+        // One cause, told once: values that are no class follow from it.
+        Some(finding) => findings.push(finding),
+        None if !outside.is_empty() => {
+            let list = outside.iter().map(|(label, n)| format!("{label} ({n} px)"));
+            findings.push(Finding::fault(Problem::OutOfRange, file, spell_out(list)));
+        }
+        None if counts.keys().all(|&l| ignored(l)) => findings.push(Finding::fault(Problem::AllIgnored, file, "")),
+        None => {}
+    }
+    Some(Mask { size: (map.width, map.height), counts })
+}
+
+/// Whether a label is a class or one that is ignored on purpose.
+fn known(label: u16, table: Option<&ClassTable>) -> bool {
+    let in_table = |t: &ClassTable| usize::from(label) < t.len() || t.ignored_values().contains(&label.into());
+    label == 255 || table.is_none_or(in_table)
+}
+
+/// What makes a readable mask wrong as a whole.
+fn cause(pair: &Pair, map: &LabelMap, values: &BTreeMap<u16, u64>, table: Option<&ClassTable>) -> Option<Finding> {
+    let file = &pair.mask;
+    let stored = stored(file).ok()?;
+    let share = in_between(map);
+    if share > SMOOTH && stored.colour != png::ColorType::Rgb {
+        let detail = format!("{:.0} % of the steps go over values in between; {} values", 100.0 * share, values.len());
+        return Some(Finding::fault(Problem::Smoothed, file, detail));
+    }
+    let table = table?;
+    let colours: HashSet<[u8; 3]> = table.colours.iter().copied().chain(table.ignored.iter().map(|i| i.colour)).collect();
+    let strange: Vec<u16> = values.keys().copied().filter(|&v| !known(pair.ids.class(v), Some(table))).collect();
+    if stored.colour == png::ColorType::Grayscale && strange.len() > 1 {
+        // Pillow's and OpenCV's grey, whose roundings differ by one.
+        let grey = |[r, g, b]: [u8; 3]| (0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b)).round();
+        let greys: Vec<f64> = colours.iter().map(|&c| grey(c)).collect();
+        if strange.iter().all(|&v| greys.iter().any(|g| (g - f64::from(v)).abs() <= 1.0)) {
+            let list = spell_out(strange.iter().map(u16::to_string));
+            return Some(Finding::fault(Problem::ColouredMask, file, format!("{list} are the greys of classes' colours")));
+        }
+    }
+    if let Some(palette) = stored.palette {
+        let used: Vec<(usize, [u8; 3])> =
+            values.keys().filter_map(|&v| Some((usize::from(v), *palette.get(usize::from(v))?))).collect();
+        let standard = used.iter().all(|&(v, colour)| colour == voc_colour(v));
+        let ours = used.iter().all(|(_, colour)| colours.contains(colour));
+        let moved = used.iter().find(|&&(v, colour)| table.colour(v) != colour);
+        if let (true, false, Some((index, [r, g, b]))) = (ours, standard, moved) {
+            let class = table.colours.iter().position(|c| c == &[*r, *g, *b]);
+            let class = class.map_or("an ignored label".to_owned(), |class| table.name(class));
+            let detail = format!("index {index} has the colour {r} {g} {b}, which is that of {class}");
+            return Some(Finding::fault(Problem::PaletteOrder, file, detail));
+        }
+    }
+    None
+}
+
+/// Why a mask could not be read as classes.
+fn unread(file: &Path, table: Option<&ClassTable>, error: &Error) -> Finding {
+    use png::ColorType::{GrayscaleAlpha, Rgb, Rgba};
+    let unreadable = || Finding::fault(Problem::Unreadable, file, cause_of(error, file));
+    match stored(file).map(|s| s.colour) {
+        Ok(Rgb | Rgba) => {}
+        Ok(GrayscaleAlpha) => return Finding::fault(Problem::ColouredMask, file, "grey with transparency"),
+        _ => return unreadable(),
+    }
+    let Ok(picture) = decode(file) else { return unreadable() };
+    let found = count(picture.rgb.chunks_exact(3).map(|p| [p[0], p[1], p[2]]));
+    let known =
+        |colour: &[u8; 3]| table.is_some_and(|t| t.colours.contains(colour) || t.ignored.iter().any(|i| i.colour == *colour));
+    let mut strange: Vec<([u8; 3], u64)> = found.into_iter().filter(|(colour, _)| !known(colour)).collect();
+    strange.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    let list = spell_out(strange.iter().map(|([r, g, b], n)| format!("{r} {g} {b} ({n} px)")));
+    match table {
+        None => Finding::fault(Problem::ColouredMask, file, format!("{} colours: {list}", strange.len())),
+        // All colours are known, so it is the transparency.
+        Some(_) if strange.is_empty() => Finding::fault(Problem::ColouredMask, file, "colours with transparency"),
+        Some(_) => Finding::fault(Problem::UnknownColours, file, format!("{} colours: {list}", strange.len())),
+    }
+}
+
+/// An error's text without the file's name, which stands beside it anyway.
+pub(super) fn cause_of(error: &Error, file: &Path) -> String {
+    error.to_string().replace(&format!("{}: ", file.display()), "")
+}
+
+/// What the header of a PNG says.
+struct Stored {
+    colour: png::ColorType,
+    palette: Option<Vec<[u8; 3]>>,
+}
+
+fn stored(file: &Path) -> Result<Stored> {
+    let damaged = |e: png::DecodingError| Error::new(ErrorKind::Picture, "is no readable PNG").source(e);
+    let open = File::open(file).map_err(|e| Error::io(file, "could not be opened", e))?;
+    let reader = png::Decoder::new(BufReader::new(open)).read_info().map_err(damaged)?;
+    let info = reader.info();
+    let palette = info.palette.as_ref().map(|p| p.chunks_exact(3).map(|c| [c[0], c[1], c[2]]).collect());
+    Ok(Stored { colour: info.color_type, palette })
+}
+
+/// Of all steps from one value to another that is not next to it, over three pixels in a row or column, the share whose middle lies
+/// strictly between. 0 where there are too few steps to tell.
+fn in_between(map: &LabelMap) -> f64 {
+    let (mut steps, mut between) = (0u64, 0u64);
+    let mut look = |a: u16, middle: u16, b: u16| {
+        let (low, high) = (a.min(b), a.max(b));
+        steps += u64::from(high - low > 1);
+        between += u64::from(low < middle && middle < high);
+    };
+    let (w, labels) = (map.width, &map.labels);
+    for row in labels.chunks_exact(w) {
+        row.windows(3).for_each(|p| look(p[0], p[1], p[2]));
+    }
+    (2 * w..labels.len()).for_each(|at| look(labels[at - 2 * w], labels[at - w], labels[at]));
+    if steps < 40 { 0.0 } else { between as f64 / steps as f64 }
+}
+
+fn count<T: std::hash::Hash + Ord>(values: impl Iterator<Item = T>) -> BTreeMap<T, u64> {
+    let mut counts = HashMap::new();
+    values.for_each(|v| *counts.entry(v).or_insert(0) += 1);
+    counts.into_iter().collect()
+}
+
+fn spell_out(list: impl Iterator<Item = String>) -> String {
+    let list: Vec<String> = list.collect();
+    let more = if list.len() > SPELLED_OUT { ", ..." } else { "" };
+    format!("{}{more}", list[..list.len().min(SPELLED_OUT)].join(", "))
+}
