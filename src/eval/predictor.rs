@@ -81,9 +81,24 @@ pub struct Prediction {
     pub time: Duration,
 }
 
-/// Networks of all scales for a size that the picture has in them.
-type Networks = ((Sizes, Sizes), Vec<Runner>);
-type Sizes = (usize, usize);
+/// Width and height.
+type Size = (usize, usize);
+
+/// What was made ready last, and for what.
+type Ready<K, R> = Option<(K, R)>;
+
+/// Logits of the views, the picture's sizes, and what is wanted of them.
+type End = (Vec<Shape>, Fit, Wanted);
+
+/// What is in `slot`, made anew where it is there for another `key`. What is not needed any more makes room first.
+fn ready<K: PartialEq, R>(slot: &mut Ready<K, R>, key: K, make: impl FnOnce(&K) -> Result<R>) -> Result<&R> {
+    if slot.as_ref().is_none_or(|(k, _)| *k != key) {
+        *slot = None;
+        let made = make(&key)?;
+        *slot = Some((key, made));
+    }
+    Ok(&slot.as_ref().expect("invariant: just made").1)
+}
 
 /// A segmenter that is asked by a [`Method`]. Probabilities are averaged on its device.
 ///
@@ -100,10 +115,11 @@ type Sizes = (usize, usize);
 pub struct Predictor<'s> {
     segmenter: &'s Segmenter,
     method: Method,
-    networks: Option<Networks>,
-    end: Option<((Vec<Shape>, Fit, Wanted), Runner)>,
-    labels: Option<((Shape, Sizes), Runner)>,
-    costs: HashMap<Sizes, u64>,
+    /// Of all scales, by the sizes that the network sees: padded, and scaled.
+    networks: Ready<(Size, Size), Vec<Runner>>,
+    end: Ready<End, Runner>,
+    labels: Ready<(Shape, Size), Runner>,
+    costs: HashMap<Size, u64>,
 }
 
 impl<'s> Predictor<'s> {
@@ -148,16 +164,11 @@ impl<'s> Predictor<'s> {
 
     /// Runs every view of a picture that was scaled, and their end.
     fn views(&mut self, fit: Fit, pixels: Vec<u8>, wanted: Wanted) -> Result<(Tensor, Duration)> {
-        let model = self.segmenter.model();
-        let key = (fit.padded, fit.scaled);
-        if self.networks.as_ref().is_none_or(|(k, _)| *k != key) {
-            // What is not needed any more makes room first.
-            self.networks = None;
+        let (segmenter, model) = (self.segmenter, self.segmenter.model());
+        let networks = ready(&mut self.networks, (fit.padded, fit.scaled), |_| {
             let graphs = self.method.scales.iter().map(|&s| network_graph(model, fit, s, self.method.flip));
-            let runners = graphs.map(|g| self.segmenter.prepare(g?)).collect::<Result<_>>()?;
-            self.networks = Some((key, runners));
-        }
-        let (_, networks) = self.networks.as_ref().expect("invariant: just made");
+            graphs.map(|g| segmenter.prepare(g?)).collect()
+        })?;
         let picture = Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), Data::U8(pixels))?;
         let started = Instant::now();
         let mut logits = Vec::with_capacity(self.method.views());
@@ -167,13 +178,9 @@ impl<'s> Predictor<'s> {
         let time = started.elapsed();
 
         let shapes: Vec<Shape> = logits.iter().map(Tensor::shape).collect();
-        let key = (shapes, fit, wanted);
-        if self.end.as_ref().is_none_or(|(k, _)| *k != key) {
-            self.end = None;
-            let graph = sum_graph(&key.0, fit, align_corners(model), wanted)?;
-            self.end = Some((key, self.segmenter.prepare(passes::optimise(graph)?)?));
-        }
-        let (_, end) = self.end.as_ref().expect("invariant: just made");
+        let end = ready(&mut self.end, (shapes, fit, wanted), |(shapes, ..)| {
+            segmenter.prepare(passes::optimise(sum_graph(shapes, fit, align_corners(model), wanted)?)?)
+        })?;
         let names: Vec<String> = (0..logits.len()).map(|i| i.to_string()).collect();
         let inputs: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(&logits).collect();
         let started = Instant::now();
@@ -207,12 +214,9 @@ impl<'s> Predictor<'s> {
             pixel.iter_mut().for_each(|p| *p /= count as f32);
         }
         let mean = Tensor::from_data(Shape::new(1, h, w, classes), Data::F32(sum))?;
-        let key = (mean.shape(), fit.source);
-        if self.labels.as_ref().is_none_or(|(k, _)| *k != key) {
-            self.labels = None;
-            self.labels = Some((key, self.segmenter.prepare(labels_graph(mean.shape(), fit.source)?)?));
-        }
-        let (_, runner) = self.labels.as_ref().expect("invariant: just made");
+        let segmenter = self.segmenter;
+        let runner =
+            ready(&mut self.labels, (mean.shape(), fit.source), |&(shape, size)| segmenter.prepare(labels_graph(shape, size)?))?;
         let started = Instant::now();
         let labels = LabelMap::from_tensor(&runner.run(&[("probabilities", &mean)])?[0], 0)?;
         Ok(Prediction { labels, time: time + started.elapsed() })
@@ -240,7 +244,7 @@ impl<'s> Predictor<'s> {
         Ok(sum * mirrored * times as u64)
     }
 
-    fn network_cost(&mut self, (w, h): Sizes) -> Result<u64> {
+    fn network_cost(&mut self, (w, h): Size) -> Result<u64> {
         if let Some(&cost) = self.costs.get(&(w, h)) {
             return Ok(cost);
         }
@@ -254,7 +258,7 @@ impl<'s> Predictor<'s> {
     }
 }
 
-fn labels_graph(probabilities: Shape, (w, h): Sizes) -> Result<Graph> {
+fn labels_graph(probabilities: Shape, (w, h): Size) -> Result<Graph> {
     let mut graph = Graph::new();
     let x = graph.input("probabilities", TensorType::f32(probabilities));
     let op = UpsampleArgmax { h, w, align_corners: false, window: None, confidence: false };
