@@ -1,8 +1,11 @@
 //! The project's sample data, where it is present (`ATROUS_DATA`): lists, masks and class tables.
 
-use atrous::data::{self, Layout};
+use atrous::data::doctor::{Doctor, Problem};
+use atrous::data::{self, Augmentation, Layout, Loader, LoaderOptions};
 use atrous::eval::Confusion;
 use atrous::image::{ClassTable, LabelMap, legend};
+use atrous::models::Preprocessing;
+use atrous::tensor::Shape;
 use std::path::PathBuf;
 
 /// The data folder: `ATROUS_DATA`, or `../shared` beside the repository.
@@ -80,4 +83,46 @@ fn a_mask_of_another_size_than_its_picture_is_refused_by_name() {
     let listing = data::open(folder.path(), None).unwrap();
     let text = listing.pairs[0].load(None).unwrap_err().to_string();
     assert!(text.contains("masks/a.png: the mask has 5 x 2 pixels, its picture 4 x 2"), "{text}");
+}
+
+/// The recipe's augmentation on CamVid: every class is seen, a batch is what its pictures hold, and another loader that begins in the middle
+/// goes on with the same bits.
+#[test]
+fn camvid_batches_show_every_class_and_can_be_gone_on_with() {
+    let Some(root) = data_folder() else { return };
+    let listing = data::open(root.join("camvid"), Some("train")).unwrap();
+    let augmentation = Augmentation { crop: (240, 320), balanced: 0.5, jitter: 0.3, ..Default::default() };
+    let options = LoaderOptions { batch: 4, workers: 2, seed: 5, ..Default::default() };
+    let loader = |options| {
+        let (pairs, table) = (listing.pairs.clone(), listing.classes.clone());
+        Loader::new(pairs, table, 11, Preprocessing::IMAGENET, augmentation.clone(), options).unwrap()
+    };
+    let mut batches = loader(options);
+    let (mut seen, mut last) = (std::collections::BTreeSet::new(), None);
+    for index in 0..12 {
+        let batch = batches.next().unwrap();
+        assert_eq!((batch.index, batch.names.len()), (index, 4));
+        assert_eq!(batch.pictures.shape(), Shape::new(4, 240, 320, 3));
+        assert_eq!(batch.labels.shape(), Shape::new(4, 240, 320, 1));
+        seen.extend(batch.labels.u32().iter().copied());
+        // Within bytes: (0 - 0.485) / 0.229 and (1 - 0.406) / 0.225.
+        assert!(batch.pictures.f32().iter().all(|v| (-2.2..2.7).contains(v)));
+        last = Some(batch);
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), (0..11).chain([255]).collect::<Vec<u32>>());
+    assert!((batches.batches_per_epoch() - 367.0 / 4.0).abs() < 1e-12);
+    assert_eq!(loader(LoaderOptions { start: 11, workers: 1, ..options }).next().ok(), last);
+}
+
+#[test]
+fn the_doctor_finds_nothing_wrong_with_sound_masks() {
+    let Some(root) = data_folder() else { return };
+    for (name, pairs) in [("camvid", 468), ("voc-sample", 13), ("voc-crops513", 14)] {
+        let doctor = Doctor::new(root.join(name), &[], None).unwrap();
+        let found = doctor.examine(|| {});
+        // Few pictures do not show all of VOC's classes.
+        let wrong: Vec<_> = found.findings.iter().filter(|f| f.problem != Problem::EmptyClass).collect();
+        assert!(wrong.is_empty(), "{name}: {wrong:#?}");
+        assert_eq!((doctor.pairs(), found.parts.iter().map(|p| p.pairs).sum::<usize>()), (pairs, pairs));
+    }
 }

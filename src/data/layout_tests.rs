@@ -74,6 +74,18 @@ fn ade20k_shifts_its_labels_and_reads_their_names() {
 }
 
 #[test]
+fn masks_are_mapped_to_classes_when_they_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |ids, values: [u16; 5]| {
+        let pair = super::tests::write_pair(folder.path(), "a", (5, 1), |x, _| values[x]);
+        Pair { ids, ..pair }.load(None).unwrap().1.labels
+    };
+    assert_eq!(load(Ids::Ade20k, [0, 1, 150, 151, 7]), [255, 0, 149, 151, 6]);
+    assert_eq!(load(Ids::Cityscapes, [0, 7, 8, 33, 29]), [255, 0, 1, 18, 255]);
+    assert_eq!(load(Ids::Classes, [0, 7, 8, 33, 255]), [0, 7, 8, 33, 255]);
+}
+
+#[test]
 fn voc_takes_the_masks_of_sbd_where_it_has_none() {
     let root = tree(&[
         "JPEGImages/x.jpg",

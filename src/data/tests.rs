@@ -129,6 +129,10 @@ fn pixel_centres_of_picture_and_mask_agree() {
     assert_eq!(labels[..16], [7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0]);
     let back: Vec<f32> = mirrored[..48].chunks_exact(3).rev().map(|p| p[0]).collect();
     assert_eq!(back, row);
+    // A third: the middle one of each three.
+    let sample = Sample { width: 9, height: 3, rgb: vec![0; 81], labels: (0..27).map(|at| at % 9 + 9 * (at / 9)).collect() };
+    let (_, labels) = crop(&Augmentation { scale: (1.0 / 3.0, 1.0 / 3.0), ..Augmentation::none((1, 3)) }, &sample, 0);
+    assert_eq!(labels, [10, 13, 16]);
 }
 
 #[test]
