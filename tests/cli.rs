@@ -37,7 +37,7 @@ fn help_names_every_command_and_shows_examples() {
     let dir = tempfile::tempdir().unwrap();
     let mut check = atrous(dir.path()).arg("--help").assert().success().stdout(contains("Examples:"));
     for command in
-        ["segment", "devices", "inspect", "import", "export", "infer", "verify", "bench", "doctor", "completions", "man"]
+        ["segment", "devices", "inspect", "import", "export", "infer", "verify", "bench", "eval", "doctor", "completions", "man"]
     {
         check = check.stdout(contains(command));
     }

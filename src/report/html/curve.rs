@@ -6,10 +6,10 @@ use std::fmt::Write;
 const W: f64 = 460.0;
 const H: f64 = 250.0;
 /// Where the plot lies in it.
-const LEFT: f64 = 54.0;
+const LEFT: f64 = 66.0;
 const RIGHT: f64 = W - 14.0;
 const TOP: f64 = 12.0;
-const BOTTOM: f64 = H - 26.0;
+const BOTTOM: f64 = H - 30.0;
 /// Lines have about as many points as a screen has pixels for them, and no more.
 const MOST_POINTS: usize = 800;
 

@@ -11,12 +11,12 @@ pub(super) fn classes(data: &ReportData) -> String {
     };
     let mut head = "<th>class</th><th style=\"text-align:left\">IoU</th>".to_owned();
     if let Some(scores) = &data.scores {
-        head += "<th>accuracy</th><th class=\"wide\">precision</th><th class=\"wide\">of all pixels</th>";
+        head += "<th class=\"wide\">accuracy</th><th class=\"wide\">precision</th><th class=\"wide\">of all pixels</th>";
         for class in &scores.classes {
             let share = (scores.pixels > 0).then(|| class.truth_pixels as f64 / scores.pixels as f64);
             let _ = write!(
                 rows,
-                "<tr><td>{}</td>{}<td>{}</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td></tr>",
+                "<tr><td>{}</td>{}<td class=\"wide\">{}</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td></tr>",
                 swatch(&data.table, class.class),
                 bar(class.iou),
                 percent(class.accuracy),
