@@ -11,6 +11,7 @@ mod infer;
 mod inspect;
 mod segment;
 mod tensors;
+mod train;
 mod verify;
 
 use crate::error::{ErrorKind, Result};
@@ -44,6 +45,8 @@ struct Cli {
 enum Command {
     /// Finds what is in pictures and writes masks, overlays or cut-outs
     Segment(segment::Args),
+    /// Trains a network on pictures and masks
+    Train(Box<train::Args>),
     /// Lists the devices of this machine, their limits, and which one is taken by itself
     Devices(devices::Args),
     /// Shows what a weight file holds: network, classes, layers, costs, memory
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Segment(args) => segment::run(&args),
+        Command::Train(args) => train::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Import(args) => convert::import(&args),

@@ -63,7 +63,8 @@ type Prepared<K> = Mutex<VecDeque<(K, Arc<Runner>)>>;
 /// ```
 pub struct Segmenter {
     model: Model,
-    choice: DeviceChoice,
+    /// How the device is opened again when it is lost; none where the caller opened it.
+    choice: Option<DeviceChoice>,
     device: Mutex<Device>,
     tuning: Tuning,
     /// By the sizes that the network sees: padded, and scaled.
@@ -77,12 +78,23 @@ impl Segmenter {
     /// # Errors
     /// Where no adapter fits, or the model has no classes (a bare backbone).
     pub fn new(model: Model, choice: &DeviceChoice) -> Result<Self> {
+        Self::with_device(model, Device::open(choice)?, Some(choice.clone()))
+    }
+
+    /// Takes a device that is open already. Where it is lost, that is the caller's to mend.
+    ///
+    /// # Errors
+    /// Where the model has no classes (a bare backbone).
+    pub fn on(model: Model, device: &Device) -> Result<Self> {
+        Self::with_device(model, device.clone(), None)
+    }
+
+    fn with_device(model: Model, device: Device, choice: Option<DeviceChoice>) -> Result<Self> {
         if model.config.head.is_none() {
             return Err(error!(Weights, "holds a bare backbone, which does not segment").file(&model.path));
         }
-        let device = Mutex::new(Device::open(choice)?);
-        let (networks, finishers) = (Mutex::default(), Mutex::default());
-        Ok(Self { model, choice: choice.clone(), device, tuning: Tuning::default(), networks, finishers })
+        let (device, networks, finishers) = (Mutex::new(device), Mutex::default(), Mutex::default());
+        Ok(Self { model, choice, device, tuning: Tuning::default(), networks, finishers })
     }
 
     /// Says how kernels are chosen: a [`Mode`](crate::tune::Mode), or a [`Tuning`] that also reports its progress. Without it, those are
@@ -127,15 +139,15 @@ impl Segmenter {
     /// # Errors
     /// As [`Segmenter::segment`].
     pub fn segment_with(&self, picture: &Picture, size: SizeRule, wants: Wants) -> Result<Segmentation> {
-        match self.attempt(picture, size, wants) {
-            Err(e) if e.kind() == ErrorKind::DeviceLost => {
+        match (self.attempt(picture, size, wants), &self.choice) {
+            (Err(e), Some(choice)) if e.kind() == ErrorKind::DeviceLost => {
                 log::warn!("{e}; opening the device again");
                 lock(&self.networks).clear();
                 lock(&self.finishers).clear();
-                *lock(&self.device) = Device::open(&self.choice)?;
+                *lock(&self.device) = Device::open(choice)?;
                 self.attempt(picture, size, wants)
             }
-            done => done,
+            (done, _) => done,
         }
     }
 

@@ -5,10 +5,12 @@ use crate::graph::{Graph, Rewrite, ValueId, rewrite};
 use crate::models::is_trained;
 use crate::ops::{Add, BatchNorm, BatchNormTrain, Dropout, DropoutTrain, PixelLoss, Resize, SegmentationLoss};
 use crate::tensor::{Shape, TensorType};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Which batch norms take the statistics of the batch. The others take their running statistics, as a trained network does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum NormMode {
     /// All.
     #[default]

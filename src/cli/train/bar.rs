@@ -1,0 +1,67 @@
+//! What a training shows on the terminal.
+
+use crate::train::Event;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// Where there is no terminal to draw on, a line is written so often.
+const LINE: Duration = Duration::from_secs(30);
+
+/// A bar on a terminal, lines elsewhere.
+pub(super) struct Bar {
+    bar: ProgressBar,
+    steps: u64,
+    quiet: bool,
+    last_line: Option<Instant>,
+    miou: String,
+}
+
+impl Bar {
+    pub(super) fn new(steps: u64, done: u64, quiet: bool) -> Self {
+        let shown = !quiet && std::io::stderr().is_terminal();
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(steps), target).with_position(done);
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}  {eta} left");
+        let bar = bar.with_style(style.expect("invariant: the template is well-formed"));
+        bar.reset_eta();
+        Self { bar, steps, quiet, last_line: None, miou: String::new() }
+    }
+
+    pub(super) fn show(&mut self, event: &Event) {
+        match event {
+            Event::Step { step, loss, rate, pictures_per_second, idle } => {
+                let idle = if *idle > 0.05 { format!("  waiting for pictures {:.0} %", 100.0 * idle) } else { String::new() };
+                let text = format!("loss {loss:.4}{}  rate {rate:.2e}  {pictures_per_second:.1} pictures/s{idle}", self.miou);
+                self.bar.set_position(*step);
+                let due = self.last_line.is_none_or(|last| last.elapsed() > LINE);
+                if self.bar.is_hidden() && !self.quiet && due {
+                    self.last_line = Some(Instant::now());
+                    anstream::eprintln!("step {step}/{}  {text}", self.steps);
+                }
+                self.bar.set_message(text);
+            }
+            Event::Scored { done, of } => self.bar.set_message(format!("evaluating: {done} of {of}")),
+            Event::Evaluated(record) => {
+                let miou = record.mean_iou.unwrap_or(0.0);
+                self.miou = format!("  mIoU {miou:.4}");
+                let best = if record.best { ", the best so far" } else { "" };
+                let accuracy = 100.0 * record.pixel_accuracy.unwrap_or(0.0);
+                let line = format!(
+                    "step {}: mIoU {miou:.4}{best}; {accuracy:.1} % of the pixels ({:.0} s)",
+                    record.step, record.seconds
+                );
+                match (self.quiet, self.bar.is_hidden()) {
+                    (true, _) => {}
+                    (false, true) => anstream::eprintln!("{line}"),
+                    (false, false) => self.bar.println(line),
+                }
+            }
+            Event::Saved { .. } => {}
+        }
+    }
+
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

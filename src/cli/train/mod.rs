@@ -1,0 +1,186 @@
+//! `atrous train`: pictures and masks in, a network out.
+
+mod bar;
+mod settings;
+
+use super::args::DeviceArgs;
+use crate::error::{Result, error};
+use crate::exec::Device;
+use crate::image::ClassTable;
+use crate::segmenter::Model;
+use crate::train::{Beginning, Ending, Origin, Run, Setting, Trainer, class_table};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const EXAMPLES: &str = "\
+Examples:
+  atrous train --data camvid/ --recipe recipes/camvid.toml --out runs/camvid
+  atrous train --data mine/ --init deeplab.safetensors --steps 2000 --rate 0.003 --out runs/mine
+  atrous train --resume --out runs/mine
+  atrous segment street.png --weights runs/mine/best.safetensors
+
+The folder of a run holds best.safetensors and last.safetensors, which all other commands take, report.html, log.jsonl, event files for
+TensorBoard, the recipe, and a checkpoint from which `--resume` goes on, to the same bits as a run that was never broken off.";
+
+/// Trains a network on pictures and masks
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(in crate::cli) struct Args {
+    /// Folder of the data set: images/ and masks/, NAME/ and NAMEannot/, or as PASCAL VOC, Cityscapes or ADE20K have it
+    #[arg(long, value_name = "DIR", required_unless_present = "resume")]
+    data: Option<PathBuf>,
+
+    /// Folder of the run
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Goes on with the run of the folder; all its settings stay
+    #[arg(long, conflicts_with_all = ["data", "recipe", "init", "class_table", "classes"])]
+    resume: bool,
+
+    /// TOML file with the settings; the flags below override it
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+
+    /// Weights to begin with, of any dialect: a segmentation network, whose classifier is made anew where the classes differ, or a backbone
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+
+    /// File with the classes' numbers, names and colours, one a line, instead of the data set's own
+    #[arg(long, value_name = "classes.txt")]
+    class_table: Option<PathBuf>,
+
+    /// Number of classes, where nothing names them
+    #[arg(long, value_name = "N", conflicts_with = "class_table")]
+    classes: Option<usize>,
+
+    #[command(flatten)]
+    settings: settings::Settings,
+
+    /// Threads that read pictures and make batches [default: one less than there are cores]
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    workers: usize,
+
+    /// Says what would be trained and how much memory it would take, and ends
+    #[arg(long, conflicts_with = "resume")]
+    dry_run: bool,
+
+    /// Neither progress bar nor lines about evaluations
+    #[arg(short, long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(in crate::cli) fn run(args: &Args) -> Result<()> {
+    let stop = on_interrupt()?;
+    let command = std::env::args().collect::<Vec<_>>().join(" ");
+    let device = Device::open(&args.device.device)?;
+    let setting = Setting { device: &device, workers: args.workers, command: &command };
+    let say = |text: String| {
+        if !args.quiet {
+            anstream::eprintln!("{text}");
+        }
+    };
+    let mut run = if args.resume {
+        if let Some(flag) = args.settings.given() {
+            return Err(error!(Usage, "`--resume` takes the settings of the run, so `{flag}` cannot be given")
+                .advice("begin another run, with `--init` and the weights of this one"));
+        }
+        let run = Run::resume(&args.out, setting)?;
+        say(format!("running on {device}; going on after step {} of {}", run.step(), run.recipe().steps));
+        run
+    } else {
+        let Some(data) = &args.data else { return Err(error!(Usage, "no `--data` is given")) };
+        let recipe = args.settings.recipe(args.recipe.as_deref())?;
+        let origin = Origin { data: absolute(data)?, classes: table(args)?, init: args.init.clone() };
+        let init = args.init.as_deref().map(Model::open).transpose()?;
+        let beginning = Beginning::new(&recipe.network, &class_table(&origin, &recipe)?, recipe.seed, init.as_ref())?;
+        say(format!("running on {device}"));
+        say(about(&beginning, args.init.as_deref()));
+        say(format!("memory: {}", Trainer::need(&beginning.config, &recipe.options()?)?));
+        if args.dry_run {
+            return Ok(());
+        }
+        Run::begin(&args.out, recipe, origin, &beginning, setting)?
+    };
+    for norm in run.trainer().too_small() {
+        say(format!(
+            "note: `{norm}` sees one value for each channel with batches of one picture, and keeps its running statistics"
+        ));
+    }
+    let mut bar = bar::Bar::new(u64::from(run.recipe().steps), run.step(), args.quiet);
+    let ending = run.go(&stop, &mut |event| bar.show(&event));
+    bar.finish();
+    match ending? {
+        Ending::Stopped => {
+            say(format!("stopped after step {}; `atrous train --resume --out {}` goes on", run.step(), args.out.display()))
+        }
+        Ending::Finished => {
+            let best = run.best().map_or_else(String::new, |(miou, step)| format!("; best mIoU {miou:.4} after step {step}"));
+            say(format!("done: {} steps{best}; see {}", run.step(), args.out.join("report.html").display()));
+        }
+    }
+    Ok(())
+}
+
+/// A flag that Ctrl-C sets. A second Ctrl-C ends the program at once: checkpoints are never half-written.
+fn on_interrupt() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        anstream::eprintln!("\nstopping after this step; once more ends at once");
+    };
+    ctrlc::set_handler(handler).map_err(|e| error!(Io, "Ctrl-C cannot be caught: {e}"))?;
+    Ok(stop)
+}
+
+/// A run may be resumed from another folder.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|e| crate::error::Error::io(path, "is no path", e))
+}
+
+fn table(args: &Args) -> Result<Option<ClassTable>> {
+    match (&args.class_table, args.classes) {
+        (Some(path), _) => ClassTable::read(path).map(Some),
+        (None, Some(0)) => Err(error!(Usage, "there must be at least one class")),
+        (None, Some(n)) => Ok(Some(ClassTable::generic(n))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// What the network is, and what of it comes from the file.
+fn about(beginning: &Beginning, init: Option<&Path>) -> String {
+    let config = &beginning.config;
+    let network = format!(
+        "network: {} with {} classes, output stride {}",
+        config.backbone.title(),
+        config.classes().unwrap_or(0),
+        config.output_stride
+    );
+    let Some(init) = init else { return format!("{network}, random weights") };
+    let (kept, made) = (beginning.kept.len(), &beginning.made);
+    let fresh = match made.len() {
+        0 => "all".to_owned(),
+        n => format!("{kept} tensors, and {n} are random: {}", parts(made).join(", ")),
+    };
+    format!("{network}; from {}: {fresh}", init.display())
+}
+
+/// The layers that tensors belong to, by their first names: `aspp (24)`.
+fn parts(names: &[String]) -> Vec<String> {
+    let mut parts: Vec<(&str, usize)> = Vec::new();
+    for name in names {
+        let part = name.split('.').next().unwrap_or(name);
+        match parts.iter_mut().find(|(p, _)| *p == part) {
+            Some((_, count)) => *count += 1,
+            None => parts.push((part, 1)),
+        }
+    }
+    parts.into_iter().map(|(part, count)| format!("{part} ({count})")).collect()
+}

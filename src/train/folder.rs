@@ -1,0 +1,94 @@
+//! The folder of a run: `recipe.toml`, `origin.json`, `checkpoint.safetensors`, `best.safetensors`, `last.safetensors`, `log.jsonl`,
+//! `report.html`.
+
+use super::recipe::Recipe;
+use crate::error::{Error, Result, error};
+use crate::files::atomic_write;
+use crate::image::ClassTable;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a run came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// Folder of the data set.
+    pub data: PathBuf,
+    /// The classes, where they are not the data set's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<ClassTable>,
+    /// The weights that it began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+}
+
+/// Paths inside a run's folder.
+#[derive(Debug, Clone)]
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes the folder where there is none, and writes what the run is.
+    pub(super) fn begin(dir: &Path, recipe: &Recipe, origin: &Origin) -> Result<Self> {
+        let folder = Self(dir.to_owned());
+        if folder.checkpoint().exists() {
+            return Err(error!(Usage, "holds a run already")
+                .file(dir)
+                .advice("go on with it by `--resume`, or name another folder"));
+        }
+        fs::create_dir_all(dir).map_err(|e| Error::io(dir, "could not be made", e))?;
+        folder.sweep()?;
+        let text = |text: String| move |w: &mut std::io::BufWriter<&fs::File>| std::io::Write::write_all(w, text.as_bytes());
+        atomic_write(dir.join("recipe.toml"), text(recipe.to_toml()?))?;
+        let json = serde_json::to_string_pretty(origin).map_err(|e| error!(Io, "cannot be written as JSON: {e}").file(dir))?;
+        atomic_write(dir.join("origin.json"), text(json))?;
+        Ok(folder)
+    }
+
+    /// The run of a folder.
+    pub(super) fn open(dir: &Path) -> Result<(Self, Recipe, Origin)> {
+        let folder = Self(dir.to_owned());
+        if !folder.checkpoint().is_file() {
+            return Err(error!(Usage, "holds no run to go on with").file(dir).advice("begin one without `--resume`"));
+        }
+        folder.sweep()?;
+        let path = dir.join("origin.json");
+        let text = fs::read_to_string(&path).map_err(|e| Error::io(&path, "could not be read", e))?;
+        let origin =
+            serde_json::from_str(&text).map_err(|e| error!(Config, "does not say where a run came from: {e}").file(&path))?;
+        Ok((folder, Recipe::read(dir.join("recipe.toml"))?, origin))
+    }
+
+    /// Removes what a run that was killed left half-written.
+    fn sweep(&self) -> Result<()> {
+        let failed = |e| Error::io(&self.0, "could not be listed", e);
+        for entry in fs::read_dir(&self.0).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            if name.starts_with('.') && name.ends_with(".tmp") {
+                fs::remove_file(&path).map_err(|e| Error::io(&path, "could not be removed", e))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn checkpoint(&self) -> PathBuf {
+        self.0.join("checkpoint.safetensors")
+    }
+
+    pub(super) fn best(&self) -> PathBuf {
+        self.0.join("best.safetensors")
+    }
+
+    pub(super) fn last(&self) -> PathBuf {
+        self.0.join("last.safetensors")
+    }
+
+    pub(super) fn report(&self) -> PathBuf {
+        self.0.join("report.html")
+    }
+}
