@@ -28,14 +28,20 @@ pub struct Origin {
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
+    /// Errors where the folder holds a run.
+    pub(super) fn vacant(dir: &Path) -> Result<()> {
+        match Self(dir.to_owned()).checkpoint().exists() {
+            true => {
+                Err(error!(Usage, "holds a run already").file(dir).advice("go on with it by `--resume`, or name another folder"))
+            }
+            false => Ok(()),
+        }
+    }
+
     /// Makes the folder where there is none, and writes what the run is.
     pub(super) fn begin(dir: &Path, recipe: &Recipe, origin: &Origin) -> Result<Self> {
+        Self::vacant(dir)?;
         let folder = Self(dir.to_owned());
-        if folder.checkpoint().exists() {
-            return Err(error!(Usage, "holds a run already")
-                .file(dir)
-                .advice("go on with it by `--resume`, or name another folder"));
-        }
         fs::create_dir_all(dir).map_err(|e| Error::io(dir, "could not be made", e))?;
         folder.sweep()?;
         let text = |text: String| move |w: &mut std::io::BufWriter<&fs::File>| std::io::Write::write_all(w, text.as_bytes());

@@ -99,8 +99,10 @@ impl Run {
     /// # Errors
     /// Where the folder holds a run already, or anything does not fit together.
     pub fn begin(dir: &Path, recipe: Recipe, origin: Origin, beginning: &Beginning, setting: Setting) -> Result<Self> {
-        let folder = Folder::begin(dir, &recipe, &origin)?;
+        Folder::vacant(dir)?;
+        // What does not fit together is found before anything is written.
         let trainer = Trainer::new(setting.device, &beginning.config, &beginning.weights, recipe.options()?)?;
+        let folder = Folder::begin(dir, &recipe, &origin)?;
         checkpoint::write(&folder.checkpoint(), &trainer, &Progress::default())?;
         Self::new(folder, recipe, origin, trainer, Progress::default(), setting)
     }

@@ -1,0 +1,205 @@
+//! Whole runs as a user starts them: `atrous train` on a drawn data set, killed and resumed.
+
+use crate::support::Rng;
+use assert_cmd::Command;
+use atrous::report::{EvaluationRecord, Record, read};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+const CLASSES: &str = "0 ground 90 60 30\n1 sky 60 120 220\n2 tree 30 140 50\n255 ignore 0 0 0\n";
+const SIZE: (u32, u32) = (48, 40);
+
+/// A recipe that makes twelve steps in a second or two, with everything random in it.
+const RECIPE: &str = r#"
+steps = 12
+batch = 2
+rate = 0.02
+max_norm = 5.0
+evaluate_every = 6
+checkpoint_every = 2
+decay = { poly = { power = 0.9 } }
+
+[network]
+backbone = "mobilenet_v2_0.1"
+dropout = 0.5
+
+[augmentation]
+crop = [33, 33]
+jitter = 0.2
+blur = 0.2
+balanced = 0.5
+"#;
+
+fn class(n: u32, x: u32, y: u32) -> u8 {
+    let tree = 5 + 5 * n % 30;
+    match () {
+        () if x == 0 => 255,
+        () if (tree..tree + 9).contains(&x) && (10..30).contains(&y) => 2,
+        () if y < 15 + n % 5 => 1,
+        () => 0,
+    }
+}
+
+/// `train/` with seven pictures and `val/` with three, and the recipe.
+fn data_set() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for folder in ["train", "trainannot", "val", "valannot"] {
+        fs::create_dir(root.path().join(folder)).unwrap();
+    }
+    fs::write(root.path().join("classes.txt"), CLASSES).unwrap();
+    fs::write(root.path().join("recipe.toml"), RECIPE).unwrap();
+    let colours = [[90u8, 60, 30], [60, 120, 220], [30, 140, 50], [0; 3]];
+    for n in 0..10 {
+        let part = if n < 7 { "train" } else { "val" };
+        let colour =
+            |x, y| colours[usize::from(class(n, x, y)).min(3)].map(|v| v.saturating_add(((x * 7 + y * 13 + n) % 23) as u8));
+        let file = |folder: &str| root.path().join(format!("{folder}/p{n:02}.png"));
+        image::RgbImage::from_fn(SIZE.0, SIZE.1, |x, y| image::Rgb(colour(x, y))).save(file(part)).unwrap();
+        let mask = image::GrayImage::from_fn(SIZE.0, SIZE.1, |x, y| image::Luma([class(n, x, y)]));
+        mask.save(file(&format!("{part}annot"))).unwrap();
+    }
+    root
+}
+
+fn program() -> PathBuf {
+    assert_cmd::cargo::cargo_bin("atrous")
+}
+
+fn begin(root: &Path, out: &Path) -> Vec<String> {
+    let path = |p: &Path| p.to_str().unwrap().to_owned();
+    let args =
+        ["train", "--device", "cpu", "--data", &path(root), "--recipe", &path(&root.join("recipe.toml")), "--out", &path(out)];
+    args.map(str::to_owned).to_vec()
+}
+
+fn resume(out: &Path) -> Vec<String> {
+    ["train", "--device", "cpu", "--resume", "--out", out.to_str().unwrap()].map(str::to_owned).to_vec()
+}
+
+fn train(args: &[String]) -> assert_cmd::assert::Assert {
+    Command::new(program()).env("NO_COLOR", "1").args(args).assert()
+}
+
+/// The weights that a run ended with.
+fn ending(out: &Path) -> [Vec<u8>; 2] {
+    ["last.safetensors", "best.safetensors"].map(|name| fs::read(out.join(name)).unwrap())
+}
+
+/// The evaluations of a log, without the time that they took.
+fn evaluations(out: &Path) -> Vec<EvaluationRecord> {
+    let evaluation = |record| match record {
+        Record::Evaluation(r) => Some(EvaluationRecord { seconds: 0.0, ..r }),
+        _ => None,
+    };
+    read(out).unwrap().into_iter().filter_map(evaluation).collect()
+}
+
+#[test]
+fn a_run_that_is_killed_again_and_again_ends_with_the_bits_of_an_unbroken_one() {
+    let root = data_set();
+    let whole = root.path().join("whole");
+    let done = train(&begin(root.path(), &whole)).success();
+    let text = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+    assert!(text.contains("memory:") && text.contains("step 12: mIoU") && text.contains("done: 12 steps"), "{text}");
+
+    let broken = root.path().join("broken");
+    let mut rng = Rng(9);
+    let mut kills = 0;
+    let mut args = begin(root.path(), &broken);
+    // A run takes about so long on an idle machine; on a busy one it is killed earlier in its way, which is as good.
+    while kills < 10 {
+        let mut child = std::process::Command::new(program()).args(&args).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(rng.range(20, 700) as u64));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        if broken.join("checkpoint.safetensors").exists() {
+            args = resume(&broken);
+        }
+    }
+    train(&args).success();
+    assert_eq!(ending(&whole), ending(&broken));
+    assert_eq!(evaluations(&whole), evaluations(&broken));
+    assert_eq!(evaluations(&whole).len(), 2);
+    let rest: Vec<String> = fs::read_dir(&broken).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(rest.iter().all(|name| !name.ends_with(".tmp")), "{rest:?}");
+}
+
+#[test]
+fn the_network_of_a_run_segments_and_is_scored_as_the_run_says() {
+    let root = data_set();
+    let out = root.path().join("run");
+    train(&begin(root.path(), &out)).success();
+    let weights = out.join("best.safetensors");
+    let picture = root.path().join("val/p08.png");
+    let segment = ["segment", "--device", "cpu", "--weights", weights.to_str().unwrap(), picture.to_str().unwrap(), "--json"];
+    let json = Command::new(program()).current_dir(root.path()).args(segment).assert().success().get_output().stdout.clone();
+    assert!(String::from_utf8_lossy(&json).contains("tree") || String::from_utf8_lossy(&json).contains("ground"));
+
+    let eval =
+        ["eval", "--device", "cpu", "--weights", weights.to_str().unwrap(), "--data", root.path().to_str().unwrap(), "--json"];
+    let json = Command::new(program()).args(eval).assert().success().get_output().stdout.clone();
+    let scores: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let best = evaluations(&out).into_iter().rev().find(|e| e.best).unwrap().mean_iou.unwrap();
+    let text = scores.to_string();
+    assert!(text.contains(&format!("{best}")), "{best} is not in {text}");
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("tree") && page.contains("data:image/png"));
+}
+
+#[test]
+fn bad_settings_are_refused_before_anything_is_written() {
+    let root = data_set();
+    let out = root.path().join("run");
+    let with = |extra: &[&str]| {
+        let mut args = begin(root.path(), &out);
+        args.extend(extra.iter().map(|&s| s.to_owned()));
+        let text = String::from_utf8_lossy(&train(&args).failure().get_output().stderr).into_owned();
+        assert!(!out.exists(), "{text}");
+        text
+    };
+    for (extra, part) in [
+        (&["--steps", "0"][..], "a run of 0 steps"),
+        (&["--rate", "0"][..], "learning rate"),
+        (&["--backbone", "vgg16"][..], "vgg16"),
+        (&["--crop", "0"][..], "one side"),
+        (&["--part", "nowhere"][..], "nowhere"),
+        (&["--batch", "0"][..], "at least one picture"),
+        (&["--init", "no.safetensors"][..], "no.safetensors"),
+        (&["--output-stride", "7"][..], "7"),
+    ] {
+        let text = with(extra);
+        assert!(text.contains(part), "{extra:?}: {text}");
+    }
+    fs::write(root.path().join("recipe.toml"), "setps = 3\n").unwrap();
+    assert!(with(&[]).contains("setps"));
+}
+
+#[test]
+fn a_folder_holds_one_run() {
+    let root = data_set();
+    let out = root.path().join("run");
+    let short = |mut args: Vec<String>| {
+        args.extend(["--steps", "1"].map(str::to_owned));
+        args
+    };
+    let text = |assert: assert_cmd::assert::Assert| String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(text(train(&resume(&out)).failure()).contains("holds no run"));
+    train(&short(begin(root.path(), &out))).success();
+    assert!(text(train(&short(begin(root.path(), &out))).failure()).contains("holds a run already"));
+    assert!(text(train(&short(resume(&out))).failure()).contains("takes the settings of the run"));
+    assert!(text(train(&resume(&out)).success()).contains("done: 1 steps"));
+}
+
+#[test]
+fn a_dry_run_tells_the_memory_and_writes_nothing() {
+    let root = data_set();
+    let out = root.path().join("run");
+    let mut args = begin(root.path(), &out);
+    args.push("--dry-run".to_owned());
+    let done = train(&args).success();
+    let text = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+    assert!(text.contains("MobileNetV2") && text.contains("activations") && !out.exists(), "{text}");
+}
