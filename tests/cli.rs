@@ -36,9 +36,21 @@ fn size(path: impl AsRef<Path>) -> (u32, u32) {
 fn help_names_every_command_and_shows_examples() {
     let dir = tempfile::tempdir().unwrap();
     let mut check = atrous(dir.path()).arg("--help").assert().success().stdout(contains("Examples:"));
-    for command in
-        ["segment", "devices", "inspect", "import", "export", "infer", "verify", "bench", "eval", "doctor", "completions", "man"]
-    {
+    for command in [
+        "segment",
+        "train",
+        "devices",
+        "inspect",
+        "import",
+        "export",
+        "infer",
+        "verify",
+        "bench",
+        "eval",
+        "doctor",
+        "completions",
+        "man",
+    ] {
         check = check.stdout(contains(command));
     }
     atrous(dir.path()).assert().code(2).stderr(contains("Usage"));

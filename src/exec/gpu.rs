@@ -108,7 +108,7 @@ impl GpuRunner {
                 let steps = &self.steps[n.steps.clone()];
                 let once = replay(&self.gpu, steps, 1)?;
                 let repeats = (ALONE.as_nanos() / once.as_nanos().max(1)).clamp(1, 100) as u32;
-                // A node reads nothing that it writes, so it can be repeated.
+                // A node reads nothing that it writes, so it can be repeated; updates in place would change more each time, but take as long.
                 Ok((n.node, n.kernel.as_str(), replay(&self.gpu, steps, repeats)? / repeats))
             })
             .collect()
