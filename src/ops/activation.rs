@@ -92,7 +92,9 @@ impl Op for Activate {
     }
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
-        let dx = backward.op("x", ActivationGrad(self.0), &[backward.input(0), backward.dy()])?;
+        // What comes out is mostly kept anyway, for the convolution that reads it.
+        let at = if self.0.slope_survives() { backward.output(0) } else { backward.input(0) };
+        let dx = backward.op("x", ActivationGrad(self.0), &[at, backward.dy()])?;
         backward.give(0, dx);
         Ok(())
     }

@@ -13,6 +13,14 @@ use std::any::Any;
 pub struct ActivationGrad(pub Activation);
 
 impl Activation {
+    /// Whether the slope at what comes out is the slope at what came in: then what came in need not be kept for the backward part.
+    pub(super) fn slope_survives(self) -> bool {
+        match self {
+            Activation::Identity | Activation::Relu | Activation::Relu6 => true,
+            Activation::HardSigmoid | Activation::HardSwish => false,
+        }
+    }
+
     /// The derivative.
     pub fn slope(self, x: f32) -> f32 {
         let inside = |low: f32, high: f32| f32::from(x > low && x < high);

@@ -3,6 +3,7 @@
 mod bank;
 pub mod checkpoint;
 mod data;
+mod fit;
 mod folder;
 mod groups;
 mod init;
@@ -11,6 +12,7 @@ mod mining;
 mod options;
 mod parts;
 mod recipe;
+mod recompute;
 mod run;
 mod schedule;
 mod step;
@@ -18,6 +20,7 @@ mod trainer;
 mod update;
 
 pub use checkpoint::{Checkpoint, Progress};
+pub use fit::Fit;
 pub use folder::Origin;
 pub use groups::Groups;
 pub use init::Beginning;

@@ -1,5 +1,6 @@
 //! From a network to one step of its training: loss, gradients and the batch's statistics, in one graph.
 
+use super::recompute::recompute;
 use crate::error::{Result, error};
 use crate::graph::{Graph, Rewrite, ValueId, rewrite};
 use crate::models::is_trained;
@@ -35,11 +36,13 @@ pub struct StepOptions {
     pub norm: NormMode,
     /// Tells the dropouts of one run from those of another.
     pub seed: u32,
+    /// Whether activations are computed again for the backward part where that saves memory. Loss and gradients are the same to the bit.
+    pub recompute: bool,
 }
 
 impl Default for StepOptions {
     fn default() -> Self {
-        Self { loss: PixelLoss::default(), fused: true, aux: None, norm: NormMode::Train, seed: 0 }
+        Self { loss: PixelLoss::default(), fused: true, aux: None, norm: NormMode::Train, seed: 0, recompute: false }
     }
 }
 
@@ -121,6 +124,7 @@ pub fn training_step(network: Graph, options: &StepOptions) -> Result<Step> {
     let params: Vec<(String, ValueId)> =
         graph.params().filter(|(name, _)| is_trained(name)).map(|(name, id)| (name.to_owned(), id)).collect();
     let ids: Vec<ValueId> = params.iter().map(|&(_, id)| id).collect();
+    let forward = graph.nodes().len();
     let gradients = graph.gradients(&seeds, &ids)?;
     let mut trained = Vec::with_capacity(params.len());
     for ((name, _), gradient) in params.into_iter().zip(gradients) {
@@ -135,6 +139,7 @@ pub fn training_step(network: Graph, options: &StepOptions) -> Result<Step> {
         graph.output(&format!("{name}.batch_mean"), mean);
         graph.output(&format!("{name}.batch_variance"), variance);
     }
+    let graph = if options.recompute { recompute(graph, forward)? } else { graph };
     graph.verify()?;
     Ok(Step { graph, trained, norms: norms.batch, too_small: norms.too_small })
 }

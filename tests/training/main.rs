@@ -1,5 +1,6 @@
 //! Training on small made-up pictures: the loss falls, executors agree, runs can be interrupted.
 
+mod memory;
 mod run;
 #[path = "../support/mod.rs"]
 mod support;

@@ -10,7 +10,7 @@ use atrous::{Data, ErrorKind, Shape, Tensor};
 const CLASSES: usize = 3;
 
 /// A network with few channels, some of them no multiple of four.
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let mut config = Config::deeplab_v3plus(Backbone::named("mobilenet_v2_0.25").unwrap(), CLASSES);
     let head = config.head.as_mut().unwrap();
     head.aspp.channels = 16;
@@ -21,7 +21,7 @@ fn config() -> Config {
     config
 }
 
-fn options() -> TrainOptions {
+pub(crate) fn options() -> TrainOptions {
     TrainOptions {
         batch: 2,
         crop: (33, 33),
@@ -55,12 +55,12 @@ fn pictures(rng: &mut Rng, n: usize) -> (Tensor, Tensor) {
     (Tensor::new(shape, pixels).unwrap(), Tensor::from_data(shape.with_c(1), Data::U32(labels)).unwrap())
 }
 
-fn trainer(device: &Device, options: TrainOptions) -> Trainer {
+pub(crate) fn trainer(device: &Device, options: TrainOptions) -> Trainer {
     let config = config();
     Trainer::new(device, &config, &random_weights(&config, 1).unwrap(), options).unwrap()
 }
 
-fn steps(trainer: &mut Trainer, rng: &mut Rng, count: usize) -> Vec<f64> {
+pub(crate) fn steps(trainer: &mut Trainer, rng: &mut Rng, count: usize) -> Vec<f64> {
     let options = trainer.options().clone();
     let one = |_| {
         let batches: Vec<_> = (0..options.accumulate).map(|_| pictures(rng, options.batch)).collect();
@@ -71,7 +71,7 @@ fn steps(trainer: &mut Trainer, rng: &mut Rng, count: usize) -> Vec<f64> {
 }
 
 /// Bits of all the weights and of what the optimiser keeps.
-fn bits(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
+pub(crate) fn bits(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
     let numbers = |t: &Tensor| t.f32().iter().map(|v| v.to_bits()).collect();
     let weights = trainer.weights().unwrap();
     let mut all: Vec<(String, Vec<u32>)> = weights.iter().map(|(n, p)| (n.clone(), numbers(p.tensor()))).collect();

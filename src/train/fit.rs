@@ -1,0 +1,64 @@
+//! Making a training fit into memory, at the least price.
+
+use super::{Need, TrainOptions, Trainer};
+use crate::error::{Result, error};
+use crate::models::Config;
+use std::fmt;
+
+/// How a training fits into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fit {
+    /// Pictures of a batch.
+    pub batch: usize,
+    /// Batches whose gradients are added up for a step. `batch * accumulate` is as many pictures as before.
+    pub accumulate: u32,
+    /// Whether activations are computed again.
+    pub recompute: bool,
+    /// What that needs.
+    pub need: Need,
+}
+
+impl Fit {
+    /// The first of these that needs at most `limit` bytes: as it is; with activations computed again, which takes time and changes no number;
+    /// then the same two with ever smaller batches, of which more are added up. These change what batch norms see, so they come last.
+    ///
+    /// # Errors
+    /// As [`Trainer::need`]; of kind `OutOfMemory` where none fits, with the least that would be needed.
+    pub fn new(config: &Config, options: &TrainOptions, limit: u64) -> Result<Self> {
+        options.validate(config)?;
+        let mut least: Option<Fit> = None;
+        for batch in (1..=options.batch).rev().filter(|batch| options.batch.is_multiple_of(*batch)) {
+            let parts = u32::try_from(options.batch / batch).ok();
+            let Some(accumulate) = parts.and_then(|parts| options.accumulate.checked_mul(parts)) else { break };
+            for recompute in [false, true] {
+                if options.step.recompute && !recompute {
+                    continue;
+                }
+                let mut tried = TrainOptions { batch, accumulate, ..options.clone() };
+                tried.step.recompute = recompute;
+                let fit = Fit { batch, accumulate, recompute, need: Trainer::need(config, &tried)? };
+                if fit.need.total() <= limit {
+                    return Ok(fit);
+                }
+                if least.is_none_or(|least| fit.need.total() < least.need.total()) {
+                    least = Some(fit);
+                }
+            }
+        }
+        let least = least.expect("invariant: options with a picture in a batch are tried at least once");
+        let limit = limit as f64 / f64::from(1 << 20);
+        let error = error!(OutOfMemory, "no way to train fits into {limit:.0} MiB; the least is {}: {least}", least.need);
+        Err(error.advice("take smaller crops, a smaller backbone or a larger output stride"))
+    }
+}
+
+impl fmt::Display for Fit {
+    /// What the training does, without what it needs: `batches of 4, the gradients of 2 added up, activations computed again`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "batches of {}", self.batch)?;
+        if self.accumulate > 1 {
+            write!(f, ", the gradients of {} added up", self.accumulate)?;
+        }
+        write!(f, ", activations {}", if self.recompute { "computed again" } else { "kept" })
+    }
+}

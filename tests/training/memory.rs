@@ -1,0 +1,145 @@
+//! What a training needs, and how it is made to need less.
+
+use crate::support::{Rng, devices};
+use crate::trainer::{bits, config, options, steps, trainer};
+use atrous::ErrorKind;
+use atrous::exec::{Device, Runner};
+use atrous::graph::Weights;
+use atrous::models::{Backbone, Config, Outputs, build_network, random_weights};
+use atrous::train::{Fit, NormMode, StepOptions, TrainOptions, Trainer, training_step};
+use atrous::{Data, Shape, Tensor};
+
+fn recomputing(options: TrainOptions) -> TrainOptions {
+    TrainOptions { step: StepOptions { recompute: true, ..options.step }, ..options }
+}
+
+#[test]
+fn weights_are_the_same_to_the_bit_when_activations_are_computed_again() {
+    let mut config = config();
+    config.head.as_mut().unwrap().aspp.dropout = 0.3;
+    for (norm, accumulate) in [(NormMode::Train, 2), (NormMode::BackboneFrozen, 1)] {
+        let kept = TrainOptions { accumulate, step: StepOptions { norm, ..StepOptions::default() }, ..options() };
+        let again = recomputing(kept.clone());
+        let need = |options: &TrainOptions| Trainer::need(&config, options).unwrap().activations;
+        assert!(need(&again) < need(&kept), "{} {}", need(&again), need(&kept));
+        for device in devices() {
+            let run = |options: &TrainOptions| {
+                let weights = random_weights(&config, 1).unwrap();
+                let mut trainer = Trainer::new(&device, &config, &weights, options.clone()).unwrap();
+                let losses: Vec<u64> = steps(&mut trainer, &mut Rng(7), 3).into_iter().map(f64::to_bits).collect();
+                (losses, bits(&trainer))
+            };
+            let ((kept_losses, kept_bits), (losses, bits)) = (run(&kept), run(&again));
+            assert_eq!(kept_losses, losses, "{norm:?} on {device}");
+            let differ = |((name, a), (_, b)): (&(String, Vec<u32>), &(String, Vec<u32>))| (a != b).then(|| name.clone());
+            let differing: Vec<String> = kept_bits.iter().zip(&bits).filter_map(differ).collect();
+            assert!(differing.is_empty() && kept_bits.len() == bits.len(), "{norm:?} on {device}: {differing:?}");
+        }
+    }
+}
+
+/// Loss, gradients and statistics of one step on pictures of noise.
+fn one_step(device: &Device, config: &Config, weights: &Weights, shape: Shape, recompute: bool) -> Vec<(String, Tensor)> {
+    let network = build_network(config, shape, &Outputs { logits_full: true, ..Outputs::default() }).unwrap();
+    let step = training_step(network.graph, &StepOptions { recompute, ..StepOptions::default() }).unwrap();
+    assert_eq!(recompute, step.graph.nodes().iter().any(|n| n.name.ends_with(".again")));
+    let mut graph = step.graph;
+    let names: Vec<String> = graph.params().map(|(name, _)| name.to_owned()).collect();
+    graph.bind(&names.into_iter().map(|n| (n.clone(), weights[&n].clone())).collect()).unwrap();
+    let mut rng = Rng(3);
+    let input = rng.tensor(shape);
+    let labels = (0..shape.positions()).map(|_| rng.range(0, config.classes().unwrap() - 1) as u32).collect();
+    let labels = Tensor::from_data(shape.with_c(1), Data::U32(labels)).unwrap();
+    let number = Tensor::from_data(Shape::vector(1), Data::U32(vec![5])).unwrap();
+    let names: Vec<String> = graph.outputs().iter().map(|(n, _)| n.clone()).collect();
+    let inputs = [("input", &input), ("labels", &labels), ("step", &number)];
+    names.into_iter().zip(Runner::new(device, graph).unwrap().run(&inputs).unwrap()).collect()
+}
+
+#[test]
+fn gradients_of_whole_networks_are_the_same_to_the_bit() {
+    let named = |name: &str| Config::deeplab_v3plus(Backbone::named(name).unwrap(), 12);
+    // What holds a hard swish and squeezes, and the network that is trained most.
+    for (config, shape) in [
+        (named("mobilenet_v3"), Shape::new(2, 33, 33, 3)),
+        (named("resnet18"), Shape::new(2, 33, 33, 3)),
+        (named("mobilenet_v2"), Shape::new(2, 65, 65, 3)),
+    ] {
+        let weights = random_weights(&config, 1).unwrap();
+        for device in devices() {
+            let kept = one_step(&device, &config, &weights, shape, false);
+            let again = one_step(&device, &config, &weights, shape, true);
+            assert_eq!(kept.len(), again.len());
+            for ((name, a), (other, b)) in kept.iter().zip(&again) {
+                let bits = |t: &Tensor| t.f32().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert!(name == other && bits(a) == bits(b), "{} on {device}: `{name}`", config.backbone.title());
+            }
+        }
+    }
+}
+
+#[test]
+fn recomputation_halves_what_networks_need_for_activations() {
+    for backbone in ["mobilenet_v2", "resnet50", "xception65"] {
+        let config = Config::deeplab_v3plus(Backbone::named(backbone).unwrap(), 12);
+        for crop in [(129, 129), (257, 257)] {
+            let kept = TrainOptions { batch: 4, crop, ..options() };
+            let before = Trainer::need(&config, &kept).unwrap();
+            let after = Trainer::need(&config, &recomputing(kept)).unwrap();
+            let at = format!("{backbone} {crop:?}: {before}; {after}");
+            println!("{at}");
+            assert!(2 * after.activations < before.activations, "{at}");
+            let others = |need: atrous::train::Need| (need.parameters, need.gradients, need.optimiser);
+            assert_eq!(others(before), others(after), "{at}");
+        }
+    }
+}
+
+#[test]
+fn a_training_is_made_to_fit_at_the_least_price() {
+    let config = config();
+    let plain = TrainOptions { batch: 6, ..options() };
+    let need = |batch, accumulate, recompute| {
+        let mut options = TrainOptions { batch, accumulate, ..plain.clone() };
+        options.step.recompute = recompute;
+        Trainer::need(&config, &options).unwrap()
+    };
+    let fit = |limit| Fit::new(&config, &plain, limit);
+    let mut limit = u64::MAX;
+    // From cheap to dear; a candidate that needs no less than one before it is never taken.
+    let candidates = [6, 3, 2, 1].map(|batch| [(batch, 6 / batch as u32, false), (batch, 6 / batch as u32, true)]);
+    let mut taken = 0;
+    for (batch, accumulate, recompute) in candidates.into_iter().flatten() {
+        let need = need(batch, accumulate, recompute);
+        if need.total() > limit {
+            continue;
+        }
+        assert_eq!(fit(limit).unwrap(), Fit { batch, accumulate, recompute, need });
+        assert_eq!(fit(need.total()).unwrap().need, need);
+        limit = need.total() - 1;
+        taken += 1;
+    }
+    assert!(taken >= 4, "{taken}");
+    let least = limit + 1;
+    let error = fit(limit).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+    let mib = format!("the least is {:.0} MiB", least as f64 / f64::from(1 << 20));
+    assert!(error.to_string().contains(&mib), "{error}; {mib}");
+    // Who asks for recomputation gets it, fit or not.
+    assert!(Fit::new(&config, &recomputing(plain.clone()), u64::MAX).unwrap().recompute);
+}
+
+#[test]
+fn what_fits_trains() {
+    let plain = TrainOptions { batch: 8, ..options() };
+    let recomputed = Trainer::need(&config(), &recomputing(plain.clone())).unwrap().total();
+    let fit = Fit::new(&config(), &plain, recomputed - 1).unwrap();
+    assert_eq!((fit.batch, fit.accumulate), (4, 2), "{fit}");
+    let mut tried = TrainOptions { batch: fit.batch, accumulate: fit.accumulate, ..plain };
+    tried.step.recompute = fit.recompute;
+    for device in devices() {
+        let mut trainer = trainer(&device, tried.clone());
+        let losses = steps(&mut trainer, &mut Rng(7), 20);
+        assert!(losses[17..].iter().sum::<f64>() < losses[..3].iter().sum::<f64>(), "on {device}: {losses:?}");
+    }
+}
