@@ -22,6 +22,8 @@ pub struct Recipe {
     pub batch: usize,
     /// Batches whose gradients are added up for a step.
     pub accumulate: u32,
+    /// Whether activations are computed again for the backward part, to save memory (see [`StepOptions::recompute`]).
+    pub recompute: bool,
     /// Decides about first weights, order of the pictures, augmentation and dropout.
     pub seed: u32,
     /// Learning rate after the warm-up.
@@ -122,6 +124,7 @@ impl Default for Recipe {
             steps: 10_000,
             batch: 8,
             accumulate: 1,
+            recompute: false,
             seed: 1,
             rate: 0.01,
             warm_up: 0,
@@ -211,7 +214,14 @@ impl Recipe {
             batch: self.batch,
             crop: self.augmentation.crop,
             accumulate: self.accumulate,
-            step: StepOptions { loss, aux: self.aux, norm: self.norm, seed: self.seed, ..StepOptions::default() },
+            step: StepOptions {
+                loss,
+                aux: self.aux,
+                norm: self.norm,
+                seed: self.seed,
+                recompute: self.recompute,
+                ..StepOptions::default()
+            },
             class_weights: self.data.class_weights.clone(),
             mining: self.mining,
             optimiser: self.optimiser,

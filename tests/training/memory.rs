@@ -1,12 +1,13 @@
 //! What a training needs, and how it is made to need less.
 
+use crate::run::{begin, data_set, ending, train};
 use crate::support::{Rng, devices};
 use crate::trainer::{bits, config, options, steps, trainer};
 use atrous::ErrorKind;
 use atrous::exec::{Device, Runner};
 use atrous::graph::Weights;
 use atrous::models::{Backbone, Config, Outputs, build_network, random_weights};
-use atrous::train::{Fit, NormMode, StepOptions, TrainOptions, Trainer, training_step};
+use atrous::train::{Beginning, Fit, NormMode, Origin, Recipe, StepOptions, TrainOptions, Trainer, class_table, training_step};
 use atrous::{Data, Shape, Tensor};
 
 fn recomputing(options: TrainOptions) -> TrainOptions {
@@ -142,4 +143,37 @@ fn what_fits_trains() {
         let losses = steps(&mut trainer, &mut Rng(7), 20);
         assert!(losses[17..].iter().sum::<f64>() < losses[..3].iter().sum::<f64>(), "on {device}: {losses:?}");
     }
+}
+
+#[test]
+fn a_run_within_a_limit_of_memory_says_how_and_ends_with_the_same_bits_where_only_recomputation_is_needed() {
+    let root = data_set();
+    let recipe = Recipe::read(root.path().join("recipe.toml")).unwrap();
+    let origin = Origin { data: root.path().to_owned(), classes: None, init: None };
+    let table = class_table(&origin, &recipe).unwrap();
+    let config = Beginning::new(&recipe.network, &table, recipe.seed, None).unwrap().config;
+    let need = |recompute| Trainer::need(&config, &Recipe { recompute, ..recipe.clone() }.options().unwrap()).unwrap().total();
+    let limit = format!("{}KiB", need(true).div_ceil(1024));
+    assert!(need(true).next_multiple_of(1024) < need(false), "{} {}", need(true), need(false));
+
+    let with = |name: &str, extra: &[&str]| {
+        let out = root.path().join(name);
+        let mut args = begin(root.path(), &out);
+        args.extend(["--steps", "3"].iter().chain(extra).map(|&s| s.to_owned()));
+        (train(&args), out)
+    };
+    let text = |done: &assert_cmd::assert::Assert| String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+    let (_, plain) = with("plain", &[]);
+    let (done, fitted) = with("fitted", &["--max-memory", &limit]);
+    assert!(text(&done).contains("batches of 2, activations computed again"), "{}", text(&done));
+    let (_, asked) = with("asked", &["--recompute"]);
+    assert_eq!(ending(&plain), ending(&fitted));
+    assert_eq!(ending(&plain), ending(&asked));
+    // What was chosen is the run's, so that `--resume` makes the same steps anywhere.
+    let written = std::fs::read_to_string(fitted.join("recipe.toml")).unwrap();
+    assert!(written.contains("recompute = true"), "{written}");
+
+    let (done, out) = with("refused", &["--max-memory", "1KiB"]);
+    let text = text(&done.failure());
+    assert!(text.contains("no way to train fits") && text.contains("the least is") && !out.exists(), "{text}");
 }

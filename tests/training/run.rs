@@ -43,7 +43,7 @@ fn class(n: u32, x: u32, y: u32) -> u8 {
 }
 
 /// `train/` with seven pictures and `val/` with three, and the recipe.
-fn data_set() -> tempfile::TempDir {
+pub(crate) fn data_set() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for folder in ["train", "trainannot", "val", "valannot"] {
         fs::create_dir(root.path().join(folder)).unwrap();
@@ -67,7 +67,7 @@ fn program() -> PathBuf {
     assert_cmd::cargo::cargo_bin("atrous")
 }
 
-fn begin(root: &Path, out: &Path) -> Vec<String> {
+pub(crate) fn begin(root: &Path, out: &Path) -> Vec<String> {
     let path = |p: &Path| p.to_str().unwrap().to_owned();
     let args =
         ["train", "--device", "cpu", "--data", &path(root), "--recipe", &path(&root.join("recipe.toml")), "--out", &path(out)];
@@ -78,12 +78,12 @@ fn resume(out: &Path) -> Vec<String> {
     ["train", "--device", "cpu", "--resume", "--out", out.to_str().unwrap()].map(str::to_owned).to_vec()
 }
 
-fn train(args: &[String]) -> assert_cmd::assert::Assert {
+pub(crate) fn train(args: &[String]) -> assert_cmd::assert::Assert {
     Command::new(program()).env("NO_COLOR", "1").args(args).assert()
 }
 
 /// The weights that a run ended with.
-fn ending(out: &Path) -> [Vec<u8>; 2] {
+pub(crate) fn ending(out: &Path) -> [Vec<u8>; 2] {
     ["last.safetensors", "best.safetensors"].map(|name| fs::read(out.join(name)).unwrap())
 }
 

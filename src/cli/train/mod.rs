@@ -1,6 +1,7 @@
 //! `atrous train`: pictures and masks in, a network out.
 
 mod bar;
+mod memory;
 mod settings;
 
 use super::args::DeviceArgs;
@@ -62,6 +63,10 @@ pub(in crate::cli) struct Args {
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     workers: usize,
 
+    /// Memory that the training may take, such as 4GiB or 800MiB: computes activations again, or adds up smaller batches, where it must
+    #[arg(long, conflicts_with = "resume", value_name = "SIZE", value_parser = memory::size)]
+    max_memory: Option<u64>,
+
     /// Says what would be trained and how much memory it would take, and ends
     #[arg(long, conflicts_with = "resume")]
     dry_run: bool,
@@ -94,13 +99,18 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         run
     } else {
         let Some(data) = &args.data else { return Err(error!(Usage, "no `--data` is given")) };
-        let recipe = args.settings.recipe(args.recipe.as_deref())?;
+        let mut recipe = args.settings.recipe(args.recipe.as_deref())?;
         let origin = Origin { data: absolute(data)?, classes: table(args)?, init: args.init.clone() };
         let init = args.init.as_deref().map(Model::open).transpose()?;
         let beginning = Beginning::new(&recipe.network, &class_table(&origin, &recipe)?, recipe.seed, init.as_ref())?;
         say(format!("running on {device}"));
         say(about(&beginning, args.init.as_deref()));
-        say(format!("memory: {}", Trainer::need(&beginning.config, &recipe.options()?)?));
+        let (need, told) = match args.max_memory {
+            Some(limit) => memory::fit(&mut recipe, &beginning.config, limit)?,
+            None => (Trainer::need(&beginning.config, &recipe.options()?)?, Vec::new()),
+        };
+        told.into_iter().for_each(say);
+        say(format!("memory: {need}"));
         if args.dry_run {
             return Ok(());
         }

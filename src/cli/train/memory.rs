@@ -1,0 +1,66 @@
+//! `--max-memory`: a limit in words, and a recipe that is made to fit.
+
+use crate::error::Result;
+use crate::models::Config;
+use crate::train::{Fit, Need, NormMode, Recipe};
+
+/// Bytes of a size such as `4GiB`, `1.5 GB` or `800M` (as `MiB`).
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let at = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "kib" | "k" => 1 << 10,
+        "mib" | "m" => 1 << 20,
+        "gib" | "g" => 1 << 30,
+        "tib" | "t" => 1 << 40,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000u64,
+        _ => 0,
+    };
+    let bytes = number.parse::<f64>().ok().map(|n| n * factor as f64);
+    let bytes = bytes.filter(|&b| (1.0..9e18).contains(&b)).map(|b| b as u64);
+    bytes.ok_or_else(|| "must be a number with a unit, such as 800MiB or 4GiB".to_owned())
+}
+
+/// Changes a recipe so that its training needs at most `limit` bytes; what it needs then, and what to tell about it.
+pub(super) fn fit(recipe: &mut Recipe, config: &Config, limit: u64) -> Result<(Need, Vec<String>)> {
+    let fit = Fit::new(config, &recipe.options()?, limit)?;
+    let mut told = vec![format!("to fit into {:.0} MiB: {fit}", limit as f64 / f64::from(1 << 20))];
+    if fit.batch < recipe.batch && recipe.norm != NormMode::Frozen {
+        told.push(format!(
+            "note: batch norms take the statistics of {} instead of {} pictures; `--norm frozen` lets them keep those of `--init`",
+            fit.batch, recipe.batch
+        ));
+    }
+    (recipe.batch, recipe.accumulate, recipe.recompute) = (fit.batch, fit.accumulate, fit.recompute);
+    Ok((fit.need, told))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_are_numbers_with_units() {
+        let known = [
+            ("4GiB", 4 << 30),
+            ("800MiB", 800 << 20),
+            (" 1.5 gib ", 3 << 29),
+            ("512k", 512 << 10),
+            ("2 G", 2 << 30),
+            ("1TiB", 1 << 40),
+            ("24GB", 24_000_000_000),
+            ("0.5mb", 500_000),
+        ];
+        for (text, bytes) in known {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "4", "GiB", "-1GiB", "4GiBs", "0MiB", "1..5GiB", "nanGiB", "infGiB", "1e99GiB", "99999999TiB", "4 Gi B"]
+        {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}
