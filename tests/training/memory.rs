@@ -32,8 +32,8 @@ fn weights_are_the_same_to_the_bit_when_activations_are_computed_again() {
             };
             let ((kept_losses, kept_bits), (losses, bits)) = (run(&kept), run(&again));
             assert_eq!(kept_losses, losses, "{norm:?} on {device}");
-            let differ = |((name, a), (_, b)): (&(String, Vec<u32>), &(String, Vec<u32>))| (a != b).then(|| name.clone());
-            let differing: Vec<String> = kept_bits.iter().zip(&bits).filter_map(differ).collect();
+            let pairs = kept_bits.iter().zip(&bits);
+            let differing: Vec<&str> = pairs.filter(|(a, b)| a != b).map(|(a, _)| a.0.as_str()).collect();
             assert!(differing.is_empty() && kept_bits.len() == bits.len(), "{norm:?} on {device}: {differing:?}");
         }
     }
