@@ -2,7 +2,7 @@
 
 use super::args::{print, thousands};
 use crate::error::{Result, error};
-use crate::models::inflate_stem;
+use crate::models::{fold_norms, inflate_stem};
 use crate::segmenter::Model;
 use crate::weights::dialects::{self, Wanted};
 use crate::weights::{FloatDType, Wrap, write_pth, write_safetensors};
@@ -25,6 +25,10 @@ pub(super) struct ImportArgs {
     /// them repeated in turn, scaled so that the sums keep their size
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     input_channels: Option<u16>,
+
+    /// Folds the batch norms into the convolutions: for finished networks, which then cannot be trained any more
+    #[arg(long)]
+    fold: bool,
 
     /// Numbers in the file: f32 is exact, f16 and bf16 take half the space
     #[arg(long, default_value = "f32", value_name = "TYPE")]
@@ -70,6 +74,9 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
     let mut model = Model::open_as(&args.input, Wanted { classes: None, dialect: args.dialect.as_deref() })?;
     if let Some(channels) = args.input_channels {
         inflate_stem(&mut model.config, &mut model.weights, channels.into()).map_err(|e| e.file(&args.input))?;
+    }
+    if args.fold {
+        fold_norms(&mut model.config, &mut model.weights).map_err(|e| e.file(&args.input))?;
     }
     convert(&model, &args.output, "atrous", args.dtype.into())
 }

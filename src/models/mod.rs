@@ -8,6 +8,7 @@ mod backbone;
 mod config;
 mod decoder;
 mod deeplab;
+mod fold_norms;
 mod inflate;
 mod layer;
 pub mod mobilenet_v2;
@@ -23,6 +24,7 @@ pub use config::{
     Pooling, Preprocessing,
 };
 pub use deeplab::{Network, Outputs, build, build_network};
+pub use fold_norms::fold_norms;
 pub use inflate::{STEM_WEIGHT, inflate_stem};
 pub use named::PaperHead;
 pub use random::random_weights;
