@@ -321,3 +321,24 @@ fn bench_measures_a_file_and_a_named_network() {
         assert!(nodes.iter().all(|n| n["kernel"].is_string() && n["ms"].as_f64().unwrap() > 0.0), "{nodes:?}");
     }
 }
+
+#[test]
+fn bench_times_steps_of_training() {
+    let dir = folder();
+    let bench = |args: &[&str]| atrous(dir.path()).args(["bench", "--train", "-w", "tiny.safetensors"]).args(args).assert();
+    let output =
+        bench(&["--size", "33", "--batch", "2", "--runs", "2", "--nodes", "--json"]).success().get_output().stdout.clone();
+    let report: serde_json::Value = serde_json::from_slice(&output).expect("the report is JSON");
+    let number = |path: &str| report.pointer(path).and_then(serde_json::Value::as_f64).unwrap_or_else(|| panic!("no {path}"));
+    assert!((number("/pictures_per_second") * number("/warm/median_ms") / 2e3 - 1.0).abs() < 1e-6, "two pictures a step");
+    let bytes = |part: &str| number(&format!("/need/{part}"));
+    assert!(bytes("activations") > bytes("parameters") && bytes("gradients") > 0.0 && bytes("optimiser") > 0.0, "{report}");
+    let of = |list: &str, name: &str| report[list].as_array().unwrap().iter().map(|x| x[name].as_f64().unwrap()).sum::<f64>();
+    assert!((of("operations", "ms") / of("nodes", "ms") - 1.0).abs() < 1e-6 && (of("operations", "share") - 1.0).abs() < 1e-6);
+    let operations: Vec<&str> = report["operations"].as_array().unwrap().iter().map(|o| o["op"].as_str().unwrap()).collect();
+    for op in ["conv2d", "conv2d_weight_grad", "batch_norm_train", "batch_norm_grad", "segmentation_loss"] {
+        assert!(operations.contains(&op), "{operations:?}");
+    }
+    bench(&["--size", "17", "--runs", "1", "--nodes", "1"]).success().stdout(contains("By operation").and(contains("optimiser")));
+    bench(&["--output", "labels"]).code(2).stderr(contains("cannot be used with"));
+}

@@ -7,10 +7,10 @@ use super::options::TrainOptions;
 use super::parts::{Parts, STATISTICS, distinct_groups, group_inputs, norm_tables};
 use super::update;
 use crate::error::{Error, Result, error};
-use crate::exec::{Device, FirstChoice, Runner, Store};
+use crate::exec::{Device, FirstChoice, NodeTime, Runner, Store};
 use crate::graph::{Graph, ParamRef, Weights};
 use crate::models::{Config, is_trained};
-use crate::ops::GradientScale;
+use crate::ops::{Cost, GradientScale};
 use crate::tensor::{Data, Shape, Tensor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -198,6 +198,19 @@ impl Trainer {
         }
         self.step += 1;
         Ok(Outcome { loss: losses / batches.len() as f64, gradient_norm: norm.into(), rate })
+    }
+
+    /// Times the nodes of the forward and the backward pass, `rounds` times (see [`Runner::time_nodes`]). Nothing is updated.
+    ///
+    /// # Errors
+    /// Where the batch has another shape, or the device fails.
+    pub fn time_nodes(&self, batch: &Pictures, rounds: usize) -> Result<Vec<NodeTime>> {
+        self.forward.time_nodes(&self.inputs(batch, &self.own_inputs(0)?), rounds)
+    }
+
+    /// Multi-Adds and bytes of the forward and the backward pass of one batch.
+    pub fn cost(&self) -> Cost {
+        self.forward.cost()
     }
 
     /// Counts batches from the start of the run: what is dropped depends on it.

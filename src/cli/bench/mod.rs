@@ -1,6 +1,7 @@
 //! `atrous bench`: how fast a network runs here.
 
 mod report;
+mod train;
 
 use super::args::{DeviceArgs, HeadName, ModelArgs, print, print_json};
 use crate::error::{Result, error};
@@ -27,6 +28,9 @@ const ROUNDS: usize = 5;
 /// The first run makes everything ready and says how long that took; the runs after it are timed one by one, with the upload of the input
 /// and the reading back of the output. The limit beside which the arithmetic is shown is measured before and after them: bare multiply-adds
 /// on a GPU, a small matrix product on every thread of the processor.
+///
+/// With --train a run is a step of training: forward, backward and update. Its loss is the cross entropy, its optimiser gradient descent with
+/// momentum; what would be read from a data set is made up.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -41,8 +45,12 @@ pub(super) struct Args {
     batch: u16,
 
     /// What a run computes: scores before the last upsampling, scores at the input's size, or classes at the input's size
-    #[arg(long, default_value = "labels", value_name = "OUTPUT")]
+    #[arg(long, default_value = "labels", value_name = "OUTPUT", conflicts_with = "train")]
     output: Output,
+
+    /// Times steps of training
+    #[arg(long)]
+    train: bool,
 
     /// Timed runs [default: as many as take 5 seconds, 5 to 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -127,6 +135,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     };
     let shape = Shape::new(usize::from(args.batch), h, w, model.config.input_channels);
     let device = Device::open(&args.device.device)?;
+    if args.train {
+        return train::run(args, &model, &device, shape);
+    }
     let limit = multiply_add_rate(&device)?;
     if !args.json {
         anstream::eprintln!("measuring on {device}");
@@ -164,12 +175,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         output_stride: model.config.output_stride,
         multi_adds: cost.multi_adds,
         first: First { graph_ms: ms(built), ready_ms: ms(ready), run_ms: ms(first), total_ms: ms(built + ready + first) },
-        warm: Warm {
-            runs: warm.count(),
-            median_ms: ms(warm.median()),
-            p10_ms: ms(warm.percentile(0.1)),
-            p90_ms: ms(warm.percentile(0.9)),
-        },
+        warm: Warm::new(&warm),
         pictures_per_second: shape.n as f64 / warm.median().as_secs_f64(),
         gflops: flops(warm.median()) / 1e9,
         limit_gflops: limit / 1e9,
@@ -190,10 +196,23 @@ fn picture(shape: Shape) -> Tensor {
 }
 
 fn warm_runs(runner: &Runner, inputs: &[(&str, &Tensor)], runs: Option<u32>) -> Result<Times> {
-    if let Some(runs) = runs {
-        return runner.time(inputs, runs as usize);
-    }
-    let once = runner.time(inputs, 1)?.median();
-    let fit = (ENOUGH.as_nanos() / once.as_nanos().max(1)) as usize;
-    runner.time(inputs, fit.clamp(RUNS.0, RUNS.1))
+    let once = || {
+        let start = Instant::now();
+        runner.run(inputs)?;
+        Ok(start.elapsed())
+    };
+    repeat(runs, once)
+}
+
+/// Calls `once` so often as was asked for, or as takes [`ENOUGH`].
+fn repeat(runs: Option<u32>, mut once: impl FnMut() -> Result<Duration>) -> Result<Times> {
+    let runs = match runs {
+        Some(runs) => runs as usize,
+        None => {
+            let fit = (ENOUGH.as_nanos() / once()?.as_nanos().max(1)) as usize;
+            fit.clamp(RUNS.0, RUNS.1)
+        }
+    };
+    let all = (0..runs).map(|_| once()).collect::<Result<Vec<_>>>()?;
+    Ok(Times::new(all).expect("invariant: at least one run"))
 }

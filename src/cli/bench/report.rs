@@ -1,7 +1,7 @@
 //! What was measured, as text and as JSON.
 
 use crate::cli::args::{mib, table};
-use crate::exec::NodeTime;
+use crate::exec::{NodeTime, Times};
 use crate::tensor::Shape;
 use std::time::Duration;
 
@@ -64,6 +64,17 @@ pub(super) struct NodeRow {
     pub share: f64,
 }
 
+impl Warm {
+    pub(super) fn new(times: &Times) -> Self {
+        let at = |p| ms(times.percentile(p));
+        Self { runs: times.count(), median_ms: at(0.5), p10_ms: at(0.1), p90_ms: at(0.9) }
+    }
+
+    pub(super) fn text(&self) -> String {
+        format!("median {:.1} ms, p10 {:.1}, p90 {:.1} ({} runs)", self.median_ms, self.p10_ms, self.p90_ms, self.runs)
+    }
+}
+
 pub(super) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
@@ -97,10 +108,7 @@ impl Report {
                     first.total_ms, first.graph_ms, first.ready_ms, first.run_ms
                 ),
             ),
-            (
-                "runs after it",
-                format!("median {:.1} ms, p10 {:.1}, p90 {:.1} ({} runs)", warm.median_ms, warm.p10_ms, warm.p90_ms, warm.runs),
-            ),
+            ("runs after it", warm.text()),
             ("pictures", format!("{:.2} a second", self.pictures_per_second)),
             (
                 "arithmetic",
@@ -120,32 +128,33 @@ impl Report {
         let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
         let mut text = table(&rows, &[]);
         if let Some((count, cpu)) = nodes {
-            text += &self.slowest(count, cpu);
+            text += &slowest(&self.nodes, count, cpu);
         }
         text
     }
+}
 
-    fn slowest(&self, count: usize, cpu: bool) -> String {
-        let mut sorted: Vec<&NodeRow> = self.nodes.iter().collect();
-        sorted.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-        let how = if cpu { "timed within whole runs" } else { "each run alone and repeated, which flatters small ones" };
-        let whole: f64 = self.nodes.iter().map(|n| n.ms).sum();
-        let (shown, of) = (count.min(sorted.len()), sorted.len());
-        let mut text = format!("\nThe {shown} slowest of {of} nodes ({how}; {whole:.1} ms together):\n");
-        let mut lines =
-            vec![["node", "operation", "kernel", "output [N, H, W, C]", "ms", "GFLOP/s", "%"].map(str::to_owned).to_vec()];
-        lines.extend(sorted.into_iter().take(count).map(|n| {
-            vec![
-                n.name.clone(),
-                format!("{} {}", n.op, n.attributes).trim_end().to_owned(),
-                n.kernel.clone().unwrap_or_else(|| "-".to_owned()),
-                n.output.to_string(),
-                format!("{:.3}", n.ms),
-                format!("{:.1}", n.gflops),
-                format!("{:.1}", 100.0 * n.share),
-            ]
-        }));
-        text += &table(&lines, &[4, 5, 6]);
-        text
-    }
+/// A table of the slowest nodes. `cpu`: whether they ran on the processor.
+pub(super) fn slowest(nodes: &[NodeRow], count: usize, cpu: bool) -> String {
+    let mut sorted: Vec<&NodeRow> = nodes.iter().collect();
+    sorted.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    let how = if cpu { "timed within whole runs" } else { "each run alone and repeated, which flatters small ones" };
+    let whole: f64 = nodes.iter().map(|n| n.ms).sum();
+    let (shown, of) = (count.min(sorted.len()), sorted.len());
+    let mut text = format!("\nThe {shown} slowest of {of} nodes ({how}; {whole:.1} ms together):\n");
+    let mut lines =
+        vec![["node", "operation", "kernel", "output [N, H, W, C]", "ms", "GFLOP/s", "%"].map(str::to_owned).to_vec()];
+    lines.extend(sorted.into_iter().take(count).map(|n| {
+        vec![
+            n.name.clone(),
+            format!("{} {}", n.op, n.attributes).trim_end().to_owned(),
+            n.kernel.clone().unwrap_or_else(|| "-".to_owned()),
+            n.output.to_string(),
+            format!("{:.3}", n.ms),
+            format!("{:.1}", n.gflops),
+            format!("{:.1}", 100.0 * n.share),
+        ]
+    }));
+    text += &table(&lines, &[4, 5, 6]);
+    text
 }

@@ -1,0 +1,170 @@
+//! `atrous bench --train`: steps of training.
+
+use super::report::{NodeRow, Warm, ms, rows, slowest};
+use super::{Args, ROUNDS, picture, repeat};
+use crate::cli::args::{print, print_json, table};
+use crate::error::{Result, error};
+use crate::exec::Device;
+use crate::segmenter::Model;
+use crate::tensor::{Data, Shape, Tensor};
+use crate::train::{Decay, Groups, Need, NormMomentum, Optimiser, Pictures, Schedule, StepOptions, TrainOptions, Trainer};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+#[derive(serde::Serialize)]
+struct Report {
+    network: String,
+    weights: String,
+    device: String,
+    /// `[N, H, W, C]`.
+    input: Shape,
+    output_stride: usize,
+    /// Of the forward and the backward pass together.
+    multi_adds: u64,
+    /// Graph, kernels and buffers.
+    ready_ms: f64,
+    /// The first step, in which drivers compile what they put off.
+    first_ms: f64,
+    warm: Warm,
+    pictures_per_second: f64,
+    /// A multiply-add counts as two operations.
+    gflops: f64,
+    /// Bytes by the plan for devices.
+    need: Need,
+    /// The update and what a step takes beside its nodes; 0 where they were not timed.
+    update_ms: f64,
+    /// By operation, the slowest first; empty where they were not asked for.
+    operations: Vec<Operation>,
+    /// In the order of a step; empty where they were not asked for.
+    nodes: Vec<NodeRow>,
+}
+
+/// All the nodes of one operation.
+#[derive(serde::Serialize)]
+struct Operation {
+    op: &'static str,
+    nodes: usize,
+    ms: f64,
+    gflops: f64,
+    /// Of all nodes' time together.
+    share: f64,
+}
+
+pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> Result<()> {
+    let Some(classes) = model.config.classes() else {
+        return Err(error!(Usage, "a bare backbone has no classes to train").advice("name a network with a head"));
+    };
+    if !args.json {
+        anstream::eprintln!("measuring on {device}");
+    }
+    let start = Instant::now();
+    let mut trainer = Trainer::new(device, &model.config, &model.weights, options(shape))?;
+    let ready = start.elapsed();
+    let (pictures, labels) = (picture(shape), labels(shape, classes)?);
+    let batch = Pictures { pictures: &pictures, labels: &labels };
+    let mut step = || {
+        let start = Instant::now();
+        trainer.step(&[batch])?;
+        Ok(start.elapsed())
+    };
+    let first = step()?;
+    let warm = repeat(args.runs, step)?;
+    let timed = match args.nodes {
+        Some(_) => trainer.time_nodes(&batch, ROUNDS)?,
+        None => Vec::new(),
+    };
+    let (nodes, cost) = (rows(&timed), trainer.cost());
+    let of_nodes: f64 = nodes.iter().map(|n| n.ms).sum();
+    let report = Report {
+        network: model.config.backbone.title(),
+        weights: model.path.display().to_string(),
+        device: device.to_string(),
+        input: shape,
+        output_stride: model.config.output_stride,
+        multi_adds: cost.multi_adds,
+        ready_ms: ms(ready),
+        first_ms: ms(first),
+        pictures_per_second: shape.n as f64 / warm.median().as_secs_f64(),
+        gflops: 2.0 * cost.multi_adds as f64 / warm.median().as_secs_f64() / 1e9,
+        need: Trainer::need(&model.config, trainer.options())?,
+        update_ms: if nodes.is_empty() { 0.0 } else { (ms(warm.median()) - of_nodes).max(0.0) },
+        warm: Warm::new(&warm),
+        operations: operations(&nodes),
+        nodes,
+    };
+    if args.json {
+        return print_json(&report);
+    }
+    print(&report.text(args.nodes.map(|n| (n, device.is_cpu()))))
+}
+
+/// A usual recipe, with a rate at which made-up pictures do no harm.
+fn options(shape: Shape) -> TrainOptions {
+    TrainOptions {
+        batch: shape.n,
+        crop: (shape.h, shape.w),
+        accumulate: 1,
+        step: StepOptions::default(),
+        class_weights: None,
+        mining: None,
+        optimiser: Optimiser::SGD,
+        groups: Groups::default(),
+        schedule: Schedule { base: 1e-4, decay: Decay::Constant, steps: u32::MAX, warm_up: 0, floor: 0.0 },
+        max_norm: None,
+        norm_momentum: NormMomentum::default(),
+    }
+}
+
+/// Squares of one class each; some pixels are ignored.
+fn labels(shape: Shape, classes: usize) -> Result<Tensor> {
+    let label = |i: usize| {
+        let (n, y, x) = (i / (shape.h * shape.w), i / shape.w % shape.h, i % shape.w);
+        let square = n + y / 16 + 3 * (x / 16);
+        if i % 16 == 5 { 255 } else { (square % classes) as u32 }
+    };
+    Tensor::from_data(shape.with_c(1), Data::U32((0..shape.positions()).map(label).collect()))
+}
+
+fn operations(nodes: &[NodeRow]) -> Vec<Operation> {
+    let mut by_op: BTreeMap<&'static str, Operation> = BTreeMap::new();
+    let mut operations = BTreeMap::new();
+    for node in nodes {
+        let of = by_op.entry(node.op).or_insert(Operation { op: node.op, nodes: 0, ms: 0.0, gflops: 0.0, share: 0.0 });
+        of.nodes += 1;
+        of.ms += node.ms;
+        of.share += node.share;
+        *operations.entry(node.op).or_insert(0.0) += node.gflops * node.ms;
+    }
+    let mut all: Vec<Operation> = by_op.into_values().collect();
+    all.iter_mut().for_each(|of| of.gflops = operations[of.op] / of.ms.max(1e-6));
+    all.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    all
+}
+
+impl Report {
+    /// `nodes`: how many of the slowest nodes, and whether they ran on the processor.
+    fn text(&self, nodes: Option<(usize, bool)>) -> String {
+        let rows = [
+            ("network", format!("{}, output stride {} ({})", self.network, self.output_stride, self.weights)),
+            ("batch", format!("{}", self.input)),
+            ("first step", format!("{:.0} ms, after {:.0} ms of getting ready", self.first_ms, self.ready_ms)),
+            ("steps after it", self.warm.text()),
+            ("pictures", format!("{:.2} a second", self.pictures_per_second)),
+            ("arithmetic", format!("{:.1} GFLOP/s ({:.2} B Multi-Adds a step)", self.gflops, self.multi_adds as f64 / 1e9)),
+            ("memory", format!("{} by the plan", self.need)),
+        ];
+        let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
+        let mut text = table(&rows, &[]);
+        if let Some((count, cpu)) = nodes {
+            text += &format!("\nBy operation; the update and all beside the nodes take {:.1} ms:\n", self.update_ms);
+            let mut lines = vec![["operation", "nodes", "ms", "GFLOP/s", "%"].map(str::to_owned).to_vec()];
+            lines.extend(self.operations.iter().map(|of| {
+                let numbers = [format!("{:.1}", of.ms), format!("{:.1}", of.gflops), format!("{:.1}", 100.0 * of.share)];
+                [vec![of.op.to_owned(), of.nodes.to_string()], numbers.to_vec()].concat()
+            }));
+            text += &table(&lines, &[1, 2, 3, 4]);
+            text += &slowest(&self.nodes, count, cpu);
+        }
+        text
+    }
+}
