@@ -1,6 +1,7 @@
 //! Element-wise activation functions: alone, and as the last step of a convolution.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::wide::{CHUNK, wide};
 use super::{ActivationGrad, Op, expect_f32};
 use crate::error::Result;
 use crate::graph::{Backward, Scope, ValueId};
@@ -27,6 +28,7 @@ pub enum Activation {
 
 impl Activation {
     /// The function.
+    #[inline]
     pub fn apply(self, x: f32) -> f32 {
         match self {
             Activation::Identity => x,
@@ -53,6 +55,16 @@ impl Activation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Activate(pub Activation);
 
+fn along(y: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32 + Sync) {
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| chunk(y, x, &f));
+}
+
+wide! {
+    fn chunk(y: &mut [f32], x: &[f32], f: &impl Fn(f32) -> f32) {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x));
+    }
+}
+
 impl Op for Activate {
     fn name(&self) -> &'static str {
         "activate"
@@ -70,7 +82,12 @@ impl Op for Activate {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let activation = self.0;
         let (x, y) = (inputs[0].f32(), outputs[0].f32_mut());
-        y.par_iter_mut().with_min_len(1 << 14).zip(x).for_each(|(y, &x)| *y = activation.apply(x));
+        match activation {
+            // With the function known the loop has no branches.
+            Activation::Relu => along(y, x, |x| Activation::Relu.apply(x)),
+            Activation::Relu6 => along(y, x, |x| Activation::Relu6.apply(x)),
+            other => along(y, x, |x| other.apply(x)),
+        }
         Ok(())
     }
 

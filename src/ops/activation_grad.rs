@@ -1,6 +1,7 @@
 //! The gradient of an activation.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::wide::{CHUNK, wide};
 use super::{Activation, Op, expect_f32};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
@@ -22,6 +23,7 @@ impl Activation {
     }
 
     /// The derivative.
+    #[inline]
     pub fn slope(self, x: f32) -> f32 {
         let inside = |low: f32, high: f32| f32::from(x > low && x < high);
         match self {
@@ -33,6 +35,17 @@ impl Activation {
             Activation::HardSwish if x >= 3.0 => 1.0,
             Activation::HardSwish => x * (1.0 / 3.0) + 0.5,
         }
+    }
+}
+
+fn along(dx: &mut [f32], x: &[f32], dy: &[f32], slope: impl Fn(f32) -> f32 + Sync) {
+    let chunks = dx.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
+    chunks.for_each(|((dx, x), dy)| chunk(dx, x, dy, &slope));
+}
+
+wide! {
+    fn chunk(dx: &mut [f32], x: &[f32], dy: &[f32], slope: &impl Fn(f32) -> f32) {
+        dx.iter_mut().zip(x).zip(dy).for_each(|((dx, &x), &dy)| *dx = dy * slope(x));
     }
 }
 
@@ -55,8 +68,13 @@ impl Op for ActivationGrad {
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (x, dy) = (inputs[0].f32(), inputs[1].f32());
-        let dx = outputs[0].f32_mut().par_iter_mut().with_min_len(1 << 14);
-        dx.zip(x.par_iter().zip(dy)).for_each(|(dx, (&x, &dy))| *dx = dy * self.0.slope(x));
+        let dx = outputs[0].f32_mut();
+        match self.0 {
+            // With the function known the loop has no branches.
+            Activation::Relu => along(dx, x, dy, |x| Activation::Relu.slope(x)),
+            Activation::Relu6 => along(dx, x, dy, |x| Activation::Relu6.slope(x)),
+            other => along(dx, x, dy, |x| other.slope(x)),
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Batch normalisation of a trained network: fixed statistics, so it is one multiplication and one addition for each channel.
 
 use super::kernel::{Dispatch, Kernel, KernelContext, Layout};
+use super::wide::wide;
 use super::{BatchNormGrad, Op, expect_f32};
 use crate::error::{Result, error};
 use crate::graph::{Backward, Scope, ValueId};
@@ -22,6 +23,17 @@ impl BatchNorm {
         let factor: Vec<f32> = weight.iter().zip(var).map(|(w, v)| w / (v + self.eps).sqrt()).collect();
         let addend = bias.iter().zip(mean).zip(&factor).map(|((b, m), f)| b - m * f).collect();
         (factor, addend)
+    }
+}
+
+wide! {
+    /// `y = x * factor + addend`, pixel by pixel.
+    fn apply(y: &mut [f32], x: &[f32], factor: &[f32], addend: &[f32]) {
+        for (y, x) in y.chunks_exact_mut(factor.len()).zip(x.chunks_exact(factor.len())) {
+            for (((y, x), f), a) in y.iter_mut().zip(x).zip(factor).zip(addend) {
+                *y = x * f + a;
+            }
+        }
     }
 }
 
@@ -52,13 +64,8 @@ impl Op for BatchNorm {
         let (factor, addend) = self.affine(inputs[1].f32(), inputs[2].f32(), inputs[3].f32(), inputs[4].f32());
         let shape = inputs[0].shape();
         let row = shape.w * shape.c;
-        outputs[0].f32_mut().par_chunks_mut(row).zip(inputs[0].f32().par_chunks(row)).for_each(|(y, x)| {
-            for (y, x) in y.chunks_exact_mut(shape.c).zip(x.chunks_exact(shape.c)) {
-                for (((y, x), f), a) in y.iter_mut().zip(x).zip(&factor).zip(&addend) {
-                    *y = x * f + a;
-                }
-            }
-        });
+        let rows = outputs[0].f32_mut().par_chunks_mut(row).zip(inputs[0].f32().par_chunks(row));
+        rows.for_each(|(y, x)| apply(y, x, &factor, &addend));
         Ok(())
     }
 

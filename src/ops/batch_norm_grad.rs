@@ -1,7 +1,8 @@
 //! The gradients of batch normalisation, with the statistics of the batch or with fixed ones.
 
-use super::channel_sum::{blocks, partial, sum_positions, sums};
+use super::channel_sum::{add, block, blocks, partial, sums};
 use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
+use super::wide::wide;
 use super::{BatchNorm, Op, Packing, expect_f32, expect_gradient};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -17,6 +18,46 @@ pub struct BatchNormGrad {
     pub eps: f32,
     /// Whether mean and variance are fixed, and not those of the batch.
     pub frozen: bool,
+}
+
+impl BatchNormGrad {
+    /// The sums of `dy * (x - mean)`, and after them those of `dy`, of each channel.
+    fn sums(&self, dy: &[f32], x: &[f32], mean: &[f32], positions: usize) -> Vec<f32> {
+        let (c, block) = (mean.len(), block(positions));
+        let mut parts = vec![0.0; positions.div_ceil(block) * 2 * c];
+        let blocks = dy.par_chunks(block * c).zip(x.par_chunks(block * c));
+        parts.par_chunks_exact_mut(2 * c).zip(blocks).for_each(|(part, (dy, x))| {
+            let (products, plain) = part.split_at_mut(c);
+            sums_of_block(products, plain, dy, x, mean);
+        });
+        let mut sums = vec![0.0; 2 * c];
+        parts.chunks_exact(2 * c).for_each(|part| add(&mut sums, part));
+        sums
+    }
+}
+
+wide! {
+    fn sums_of_block(products: &mut [f32], plain: &mut [f32], dy: &[f32], x: &[f32], mean: &[f32]) {
+        let c = mean.len();
+        let (products, plain) = (&mut products[..c], &mut plain[..c]);
+        for (dy, x) in dy.chunks_exact(c).zip(x.chunks_exact(c)) {
+            for i in 0..c {
+                products[i] += dy[i] * (x[i] - mean[i]);
+                plain[i] += dy[i];
+            }
+        }
+    }
+
+    /// `dx = factor * (dy - constant - slope * (x - mean))`, pixel by pixel.
+    fn apply(dx: &mut [f32], dy: &[f32], x: &[f32], mean: &[f32], factor: &[f32], constant: &[f32], slope: &[f32]) {
+        let c = mean.len();
+        let (factor, constant, slope) = (&factor[..c], &constant[..c], &slope[..c]);
+        for ((dx, dy), x) in dx.chunks_exact_mut(c).zip(dy.chunks_exact(c)).zip(x.chunks_exact(c)) {
+            for i in 0..c {
+                dx[i] = factor[i] * (dy[i] - constant[i] - slope[i] * (x[i] - mean[i]));
+            }
+        }
+    }
 }
 
 impl Op for BatchNormGrad {
@@ -41,27 +82,18 @@ impl Op for BatchNormGrad {
         let (positions, c) = (shape.positions(), shape.c);
         let (weight, mean, variance) = (inputs[2].f32(), inputs[3].f32(), inputs[4].f32());
         let inverse: Vec<f32> = variance.iter().map(|v| 1.0 / (v + self.eps).sqrt()).collect();
-        let both = sum_positions(positions, 2 * c, |p, sum| {
-            let (dweight, dbias) = sum.split_at_mut(c);
-            let (dy, x) = (&dy[p * c..][..c], &x[p * c..][..c]);
-            for i in 0..c {
-                dweight[i] += dy[i] * ((x[i] - mean[i]) * inverse[i]);
-                dbias[i] += dy[i];
-            }
-        });
+        let both = self.sums(dy, x, mean, positions);
         let (dweight, dbias) = both.split_at(c);
-        outputs[1].f32_mut().copy_from_slice(dweight);
+        let dweight: Vec<f32> = dweight.iter().zip(&inverse).map(|(sum, inverse)| sum * inverse).collect();
+        outputs[1].f32_mut().copy_from_slice(&dweight);
         outputs[2].f32_mut().copy_from_slice(dbias);
         let share = if self.frozen { 0.0 } else { 1.0 / positions as f32 };
+        let factor: Vec<f32> = weight.iter().zip(&inverse).map(|(w, inverse)| w * inverse).collect();
+        let constant: Vec<f32> = dbias.iter().map(|db| db * share).collect();
+        let slope: Vec<f32> = dweight.iter().zip(&inverse).map(|(dw, inverse)| dw * inverse * share).collect();
         let row = shape.w * c;
         outputs[0].f32_mut().par_chunks_mut(row).zip(dy.par_chunks(row)).zip(x.par_chunks(row)).for_each(|((dx, dy), x)| {
-            let pixels = dx.chunks_exact_mut(c).zip(dy.chunks_exact(c)).zip(x.chunks_exact(c));
-            for ((dx, dy), x) in pixels {
-                for i in 0..c {
-                    let z = (x[i] - mean[i]) * inverse[i];
-                    dx[i] = weight[i] * inverse[i] * (dy[i] - (dbias[i] + z * dweight[i]) * share);
-                }
-            }
+            apply(dx, dy, x, mean, &factor, &constant, &slope);
         });
         Ok(())
     }

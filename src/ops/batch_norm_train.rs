@@ -1,11 +1,13 @@
 //! Batch normalisation with the statistics of the batch, for training.
 
-use super::channel_sum::{add, block, blocks, partial, sum_positions, sums};
+use super::channel_sum::{block, blocks, partial, sums};
 use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
+use super::wide::wide;
 use super::{BatchNorm, BatchNormGrad, Op, Packing, expect_f32};
 use crate::error::{Result, error};
 use crate::graph::Backward;
 use crate::tensor::{Shape, Tensor, TensorType};
+use rayon::prelude::*;
 use std::any::Any;
 
 /// `[x, weight, bias]` to `[y, mean, variance]`: `y = (x - mean) / sqrt(variance + eps) * weight + bias`, with the mean and the (biased)
@@ -27,6 +29,52 @@ impl BatchNormTrain {
 fn one_row(layout: Layout) -> Layout {
     let s = layout.ty.shape;
     Layout { ty: TensorType::f32(Shape::new(1, 1, s.positions(), s.c)), ..layout }
+}
+
+/// The mean of each channel, and the sum of the squares of what differs from it, in one pass over memory: a block's are found while it lies in
+/// a cache, and put together as in Chan, Golub and LeVeque 1979 (formula 1.5). A sum of squares of the values themselves would cancel.
+fn moments(x: &[f32], positions: usize, c: usize) -> (Vec<f64>, Vec<f64>) {
+    let block = block(positions);
+    let mut parts = vec![0.0; positions.div_ceil(block) * 3 * c];
+    let blocks = parts.par_chunks_exact_mut(3 * c).zip(x.par_chunks(block * c));
+    blocks.for_each(|(part, x)| {
+        let (mean, rest) = part.split_at_mut(c);
+        let (off, squares) = rest.split_at_mut(c);
+        moments_of_block(mean, off, squares, x);
+    });
+    // There are few parts, and f64 for them is cheap.
+    let parts: Vec<(f64, &[f32])> =
+        parts.chunks_exact(3 * c).enumerate().map(|(i, part)| ((positions - i * block).min(block) as f64, part)).collect();
+    // Where a block's mean is rounded, its values are off that by `off` together.
+    let mean_of = |n: f64, part: &[f32], i: usize| f64::from(part[i]) + f64::from(part[c + i]) / n;
+    let mean_of_all = |i| parts.iter().map(|&(n, part)| n * mean_of(n, part, i)).sum::<f64>() / positions as f64;
+    let mean: Vec<f64> = (0..c).map(mean_of_all).collect();
+    let squares_of = |i: usize| {
+        let of_part = |&(n, part): &(f64, &[f32])| {
+            let inside = f64::from(part[2 * c + i]) - f64::from(part[c + i]).powi(2) / n;
+            inside.max(0.0) + n * (mean_of(n, part, i) - mean[i]).powi(2)
+        };
+        parts.iter().map(of_part).sum()
+    };
+    let squares = (0..c).map(squares_of).collect();
+    (mean, squares)
+}
+
+wide! {
+    /// Of each channel of a block the mean as f32 rounds it, the sum of what differs from that, and the sum of its squares; from zeros on.
+    fn moments_of_block(mean: &mut [f32], off: &mut [f32], squares: &mut [f32], x: &[f32]) {
+        let c = mean.len();
+        x.chunks_exact(c).for_each(|x| mean.iter_mut().zip(x).for_each(|(sum, x)| *sum += x));
+        let scale = c as f32 / x.len() as f32;
+        mean.iter_mut().for_each(|sum| *sum *= scale);
+        for x in x.chunks_exact(c) {
+            for (((off, squares), x), mean) in off.iter_mut().zip(squares.iter_mut()).zip(x).zip(&*mean) {
+                let d = x - mean;
+                *off += d;
+                *squares += d * d;
+            }
+        }
+    }
 }
 
 impl Op for BatchNormTrain {
@@ -53,18 +101,10 @@ impl Op for BatchNormTrain {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (x, shape) = (inputs[0].f32(), inputs[0].shape());
         let (positions, c) = (shape.positions(), shape.c);
-        let scale = 1.0 / positions as f32;
-        let mean: Vec<f32> =
-            sum_positions(positions, c, |p, sum| add(sum, &x[p * c..][..c])).into_iter().map(|s| s * scale).collect();
-        // The mean first and then the squares of what is left: a sum of squares would cancel.
-        let squares = sum_positions(positions, c, |p, sum| {
-            for ((sum, x), mean) in sum.iter_mut().zip(&x[p * c..][..c]).zip(&mean) {
-                *sum += (x - mean) * (x - mean);
-            }
-        });
+        let (mean, squares) = moments(x, positions, c);
         let [y, mean_out, variance] = outputs else { unreachable!("invariant: three outputs are inferred") };
-        mean_out.f32_mut().copy_from_slice(&mean);
-        variance.f32_mut().iter_mut().zip(squares).for_each(|(v, s)| *v = s * scale);
+        mean_out.f32_mut().iter_mut().zip(mean).for_each(|(out, mean)| *out = mean as f32);
+        variance.f32_mut().iter_mut().zip(squares).for_each(|(out, sum)| *out = (sum / positions as f64) as f32);
         self.norm().cpu(&[inputs[0], inputs[1], inputs[2], mean_out, variance], std::slice::from_mut(y))
     }
 

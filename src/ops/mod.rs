@@ -36,6 +36,7 @@ mod sgd;
 mod slice;
 mod softmax;
 mod upsample_argmax;
+mod wide;
 mod window;
 
 pub use accumulate::Accumulate;

@@ -88,11 +88,13 @@ impl Call<'_> {
     fn depthwise(&self, image: usize, first: usize, dx: &mut [f32]) {
         let (xs, ys) = (self.xs, self.ys);
         let mut taps = Vec::new();
+        let across: Vec<Vec<(usize, usize)>> = (0..xs.w).map(|ix| self.columns.readers(ix, ys.w).collect()).collect();
         for (iy, line) in (first..).zip(dx.chunks_exact_mut(xs.w * xs.c)) {
-            for (ix, dx) in line.chunks_exact_mut(xs.c).enumerate() {
+            let down: Vec<(usize, usize)> = self.rows.readers(iy, ys.h).collect();
+            for (dx, across) in line.chunks_exact_mut(xs.c).zip(&across) {
                 taps.clear();
-                for (oy, ky) in self.rows.readers(iy, ys.h) {
-                    for (ox, kx) in self.columns.readers(ix, ys.w) {
+                for &(oy, ky) in &down {
+                    for &(ox, kx) in across {
                         let dy = &self.dy[ys.index(image, oy, ox, 0)..][..ys.c];
                         taps.push((dy, &self.w[self.ws.index(ky, kx, 0, 0)..][..ys.c]));
                     }

@@ -1,45 +1,113 @@
-//! The inner loop of the depthwise convolution on the processor.
+//! The inner loops of the depthwise convolution and its gradients on the processor.
 
-/// Channels whose sums are kept in registers at a time.
+/// Channels whose sums are kept in registers at a time: first so many, and for the rest a vector's.
 const LANES: usize = 32;
+const FEW: usize = 8;
 
 /// Channels of a pixel, and the weights that they are multiplied with.
 type Tap<'a> = (&'a [f32], &'a [f32]);
 
+/// Pixels, with the distance between two of them.
+type Pixels<'a> = (&'a [f32], usize);
+
 /// `y[c] = sum of x[c] * w[c]` over the taps, in their order. All slices have the same length.
 pub(super) fn sum_of_products(y: &mut [f32], taps: &[Tap]) {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+    if fused() {
         // SAFETY: the two features that the function is compiled with were just found on this processor.
-        return unsafe { wide(y, taps) };
+        return unsafe { taps_wide(y, taps) };
     }
-    each(y, taps, |x, w, sum| x * w + sum);
+    of_taps(y, taps, |x, w, sum| x * w + sum);
+}
+
+/// `sum[c] +=` the sum of `x[c] * y[c]` over `count` pixels, in their order.
+pub(super) fn add_products(sum: &mut [f32], x: Pixels, y: Pixels, count: usize) {
+    if count == 0 {
+        return;
+    }
+    let holds = |(numbers, step): Pixels| (count - 1) * step + sum.len() <= numbers.len();
+    assert!(holds(x) && holds(y), "invariant: all the pixels lie in their slices");
+    #[cfg(target_arch = "x86_64")]
+    if fused() {
+        // SAFETY: the two features that the function is compiled with were just found on this processor.
+        return unsafe { pixels_wide(sum, x, y, count) };
+    }
+    of_pixels(sum, x, y, count, |x, y, sum| x * y + sum);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn fused() -> bool {
+    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn wide(y: &mut [f32], taps: &[Tap]) {
-    each(y, taps, f32::mul_add);
+fn taps_wide(y: &mut [f32], taps: &[Tap]) {
+    of_taps(y, taps, f32::mul_add);
 }
 
-/// Compiled once for each set of instructions.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn pixels_wide(sum: &mut [f32], x: Pixels, y: Pixels, count: usize) {
+    of_pixels(sum, x, y, count, f32::mul_add);
+}
+
+// What follows is compiled once for each set of instructions.
+
 #[inline(always)]
-fn each(y: &mut [f32], taps: &[Tap], fma: impl Fn(f32, f32, f32) -> f32) {
-    let whole = y.len() - y.len() % LANES;
-    let (blocks, rest) = y.split_at_mut(whole);
-    for (i, block) in blocks.chunks_exact_mut(LANES).enumerate() {
-        let mut sums = [0f32; LANES];
+fn of_taps(y: &mut [f32], taps: &[Tap], fma: impl Fn(f32, f32, f32) -> f32 + Copy) {
+    let first = blocks_of_taps::<LANES>(y, taps, 0, fma);
+    let first = blocks_of_taps::<FEW>(y, taps, first, fma);
+    blocks_of_taps::<1>(y, taps, first, fma);
+}
+
+/// The channels from `first` on, as far as whole blocks go. Returns where they end.
+#[inline(always)]
+fn blocks_of_taps<const N: usize>(y: &mut [f32], taps: &[Tap], first: usize, fma: impl Fn(f32, f32, f32) -> f32) -> usize {
+    let blocks = y[first..].chunks_exact_mut(N);
+    let end = first + blocks.len() * N;
+    for (at, block) in (first..).step_by(N).zip(blocks) {
+        let mut sums = [0f32; N];
         for (x, w) in taps {
-            let (x, w) = (&x[i * LANES..][..LANES], &w[i * LANES..][..LANES]);
-            for lane in 0..LANES {
+            let (x, w) = (&x[at..][..N], &w[at..][..N]);
+            for lane in 0..N {
                 sums[lane] = fma(x[lane], w[lane], sums[lane]);
             }
         }
         block.copy_from_slice(&sums);
     }
-    for (lane, y) in rest.iter_mut().enumerate() {
-        *y = taps.iter().fold(0.0, |sum, (x, w)| fma(x[whole + lane], w[whole + lane], sum));
+    end
+}
+
+#[inline(always)]
+fn of_pixels(sum: &mut [f32], x: Pixels, y: Pixels, count: usize, fma: impl Fn(f32, f32, f32) -> f32 + Copy) {
+    let first = blocks_of_pixels::<LANES>(sum, x, y, count, 0, fma);
+    let first = blocks_of_pixels::<FEW>(sum, x, y, count, first, fma);
+    blocks_of_pixels::<1>(sum, x, y, count, first, fma);
+}
+
+#[inline(always)]
+fn blocks_of_pixels<const N: usize>(
+    sum: &mut [f32],
+    (x, x_step): Pixels,
+    (y, y_step): Pixels,
+    count: usize,
+    first: usize,
+    fma: impl Fn(f32, f32, f32) -> f32,
+) -> usize {
+    let blocks = sum[first..].chunks_exact_mut(N);
+    let end = first + blocks.len() * N;
+    for (at, block) in (first..).step_by(N).zip(blocks) {
+        let mut sums = [0f32; N];
+        for i in 0..count {
+            let (x, y) = (&x[i * x_step + at..][..N], &y[i * y_step + at..][..N]);
+            for lane in 0..N {
+                sums[lane] = fma(x[lane], y[lane], sums[lane]);
+            }
+        }
+        block.iter_mut().zip(&sums).for_each(|(total, sum)| *total += sum);
     }
+    end
 }
 
 #[cfg(test)]
@@ -59,6 +127,22 @@ mod tests {
             assert_eq!(y, want);
             sum_of_products(&mut y, &[]);
             assert!(y.iter().all(|v| *v == 0.0));
+        }
+    }
+
+    #[test]
+    fn every_length_gives_the_sum_over_the_pixels() {
+        for len in [1, 3, FEW, LANES - 1, LANES, LANES + FEW, 2 * LANES + 13] {
+            let numbers = |step: usize| (0..3 * step + len).map(|i| ((i * 7 + step) % 11) as f32 - 5.0).collect::<Vec<_>>();
+            let (x, y) = (numbers(len + 2), numbers(len));
+            let mut sum: Vec<f32> = (0..len).map(|c| c as f32).collect();
+            add_products(&mut sum, (&x, len + 2), (&y, len), 4);
+            // Small whole numbers: no order of the additions rounds.
+            let products = |c: usize| (0..4).map(|i| x[i * (len + 2) + c] * y[i * len + c]).sum::<f32>();
+            assert_eq!(sum, (0..len).map(|c| c as f32 + products(c)).collect::<Vec<_>>());
+            let before = sum.clone();
+            add_products(&mut sum, (&[], len), (&[], len), 0);
+            assert_eq!(sum, before);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! in order. How it is split depends on the shapes alone.
 
 use super::Conv2d;
+use super::multiply::add_products;
 use super::product::{View, of_views};
 use crate::ops::window::Axis;
 use crate::tensor::{Shape, Tensor};
@@ -144,13 +145,16 @@ impl Call<'_> {
                 let iy = self.rows.position(oy, ky);
                 for kx in 0..ws.h {
                     let dw = &mut out[ws.index(ky, kx, 0, 0)..][..ws.w * ws.c];
-                    for ox in self.columns.windows(kx, 0..xs.w, ys.w) {
+                    let across = self.columns.windows(kx, 0..xs.w, ys.w);
+                    if depthwise && !across.is_empty() {
+                        let x = &self.x[xs.index(image, iy, self.columns.position(across.start, kx), 0)..];
+                        let dy = &self.dy[(line * ys.w + across.start) * ys.c..];
+                        add_products(dw, (x, self.conv.stride.1 * xs.c), (dy, ys.c), across.len());
+                        continue;
+                    }
+                    for ox in across {
                         let x = &self.x[xs.index(image, iy, self.columns.position(ox, kx), 0)..][..xs.c];
                         let dy = &self.dy[(line * ys.w + ox) * ys.c..][..ys.c];
-                        if depthwise {
-                            dw.iter_mut().zip(x.iter().zip(dy)).for_each(|(dw, (x, dy))| *dw += x * dy);
-                            continue;
-                        }
                         for (group, dy) in dy.chunks_exact(outputs).enumerate() {
                             for (ci, x) in x[group * inputs..][..inputs].iter().enumerate() {
                                 let dw = &mut dw[ci * ys.c + group * outputs..][..outputs];

@@ -1,5 +1,6 @@
 //! The loss on the processor. Rows are computed in parallel, and added in an order that their number alone decides.
 
+use super::exponential::exponentials;
 use super::{Denominator, PixelLoss, SegmentationLoss};
 use crate::ops::bilinear::{self, Tap};
 use crate::ops::channel_sum::{add, sum_positions};
@@ -35,12 +36,13 @@ impl Weights<'_> {
 }
 
 impl PixelLoss {
-    /// Loss of a pixel with these scores.
-    fn pixel(&self, x: &[f32], target: usize, weights: &Weights) -> Pixel {
+    /// Loss of a pixel with these scores. `terms` has as many elements.
+    fn pixel(&self, x: &[f32], target: usize, weights: &Weights, terms: &mut [f32]) -> Pixel {
         let top = x.iter().copied().fold(f32::MIN, f32::max);
-        let others: f32 = x.iter().enumerate().filter(|&(c, _)| c != target).map(|(_, x)| (x - top).exp()).sum();
+        exponentials(terms, x, top);
+        let others = terms[..target].iter().sum::<f32>() + terms[target + 1..].iter().sum::<f32>();
         let own = x[target] - top;
-        let sum = others + own.exp();
+        let sum = others + terms[target];
         let log_sum = sum.ln();
         // The probability that is missing, and the logarithm of the other, which rounds to 0 where little is missing.
         let missing = others / sum;
@@ -177,8 +179,9 @@ pub(super) fn run(op: &SegmentationLoss, inputs: &[&Tensor], outputs: &mut [Tens
     let weights = Weights { each, total: each.map_or(c as f32, |w| w.iter().sum()) };
 
     let mut pixels = vec![Pixel::OUT; to.positions()];
-    pixels.par_chunks_exact_mut(to.w).enumerate().for_each_init(Scratch::default, |scratch, (line, pixels)| {
-        source.for_row(loss, line, scratch, |ox, target, scores| pixels[ox] = loss.pixel(scores, target, &weights));
+    let scratch = || (Scratch::default(), vec![0.0; c]);
+    pixels.par_chunks_exact_mut(to.w).enumerate().for_each_init(scratch, |(scratch, terms), (line, pixels)| {
+        source.for_row(loss, line, scratch, |ox, target, scores| pixels[ox] = loss.pixel(scores, target, &weights, terms));
     });
     if loss.mined {
         let kept = PixelLoss::kept(inputs[op.share()].f32()[0], pixels.len());
@@ -215,7 +218,7 @@ fn pixel_gradient(
 ) {
     let soft = loss.smoothing / scores.len() as f32;
     let own = |c: usize| if c == target { 1.0 } else { 0.0 };
-    gradient.iter_mut().zip(scores).for_each(|(p, x)| *p = (x - pixel.log_sum).exp());
+    exponentials(gradient, scores, pixel.log_sum);
     // Softmax: dL/dx[c] = p[c] * (dL/dp[c] - sum over k of p[k] * dL/dp[k]).
     let slope = |slopes: &DiceSlopes, c: usize| slopes.all[c] + own(c) * slopes.own[c];
     let dice = dice.map(|(factor, slopes)| {

@@ -4,6 +4,7 @@
 //! With 21 classes and a batch of 8 at 513x513, scores and gradient would be 404 MB; what is kept of a pixel is 16 bytes, 34 MB in all.
 
 mod cpu;
+mod exponential;
 mod kernels;
 
 use super::kernel::{Kernel, KernelContext};
