@@ -98,6 +98,8 @@ fn of_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Result<Conf
     }
     if let Some(head) = &mut config.head {
         head.classes = classes;
+        // Those of the file are of other classes.
+        head.class_names.clear();
     }
     Ok(config)
 }

@@ -56,9 +56,6 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "N", conflicts_with = "class_table")]
     classes: Option<usize>,
 
-    #[command(flatten)]
-    settings: settings::Settings,
-
     /// Threads that read pictures and make batches [default: one less than there are cores]
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     workers: usize,
@@ -77,6 +74,10 @@ pub(in crate::cli) struct Args {
 
     #[command(flatten)]
     device: DeviceArgs,
+
+    // Last, since its heading goes for all that follows.
+    #[command(flatten)]
+    settings: settings::Settings,
 }
 
 pub(in crate::cli) fn run(args: &Args) -> Result<()> {

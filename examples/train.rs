@@ -1,0 +1,31 @@
+//! Trains a network on a folder of pictures and masks, from a program:
+//! `cargo run --release --example train -- DATA RUN`. `DATA` holds `images/`, `masks/` and `classes.txt`.
+
+use atrous::DeviceChoice;
+use atrous::data::Augmentation;
+use atrous::exec::Device;
+use atrous::train::{Beginning, Event, Origin, Recipe, Run, Setting, class_table};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+fn main() -> atrous::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let (Some(data), Some(out)) = (args.next(), args.next()) else {
+        eprintln!("usage: train DATA RUN");
+        std::process::exit(2);
+    };
+    let augmentation = Augmentation { crop: (257, 257), ..Augmentation::default() };
+    let recipe = Recipe { steps: 500, batch: 4, evaluate_every: 100, augmentation, ..Recipe::default() };
+    let origin = Origin { data: data.into(), classes: None, init: None };
+    let beginning = Beginning::new(&recipe.network, &class_table(&origin, &recipe)?, recipe.seed, None)?;
+
+    let device = Device::open(&DeviceChoice::Auto)?;
+    let setting = Setting { device: &device, workers: 0, command: "examples/train.rs" };
+    let mut run = Run::begin(Path::new(&out), recipe, origin, &beginning, setting)?;
+    run.go(&AtomicBool::new(false), &mut |event| match event {
+        Event::Step { step, loss, .. } => println!("step {step}: loss {loss:.3}"),
+        Event::Evaluated(scores) => println!("mIoU {:.3}", scores.mean_iou.unwrap_or(0.0)),
+        _ => {}
+    })?;
+    Ok(())
+}
