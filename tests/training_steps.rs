@@ -9,7 +9,7 @@ mod support;
 
 use atrous::exec::Device;
 use atrous::models::Decoder;
-use atrous::train::{Decay, Groups, NormMomentum, Optimiser, Pictures, Schedule, StepOptions, TrainOptions, Trainer};
+use atrous::train::{Decay, Groups, Optimiser, Pictures, Schedule, TrainOptions, Trainer};
 use atrous::weights::dialects::store;
 use atrous::{Data, Shape, Tensor};
 use seeded::Golden;
@@ -36,18 +36,11 @@ fn options(metadata: &HashMap<String, String>, shape: Shape, steps: usize) -> Tr
     let recipe: serde_json::Value = serde_json::from_str(&metadata["recipe"]).unwrap();
     let number = |name: &str| recipe[name].as_f64().unwrap();
     let decay = Decay::Poly { power: number("power") };
+    let schedule = Schedule { base: number("rate"), decay, steps: steps as u32, warm_up: 0, floor: 0.0 };
     TrainOptions {
-        batch: shape.n,
-        crop: (shape.h, shape.w),
-        accumulate: 1,
-        step: StepOptions::default(),
-        class_weights: None,
-        mining: None,
         optimiser: Optimiser::Sgd { momentum: number("momentum") as f32, nesterov: false },
         groups: Groups { backbone: number("backbone"), decay: number("decay"), ..Groups::default() },
-        schedule: Schedule { base: number("rate"), decay, steps: steps as u32, warm_up: 0, floor: 0.0 },
-        max_norm: None,
-        norm_momentum: NormMomentum::default(),
+        ..TrainOptions::new(shape.n, (shape.h, shape.w), schedule)
     }
 }
 

@@ -61,6 +61,23 @@ impl NormMomentum {
 }
 
 impl TrainOptions {
+    /// Gradient descent on cross entropy with one batch a step, and nothing else out of the ordinary.
+    pub fn new(batch: usize, crop: (usize, usize), schedule: Schedule) -> Self {
+        Self {
+            batch,
+            crop,
+            accumulate: 1,
+            step: StepOptions::default(),
+            class_weights: None,
+            mining: None,
+            optimiser: Optimiser::SGD,
+            groups: Groups::default(),
+            schedule,
+            max_norm: None,
+            norm_momentum: NormMomentum::default(),
+        }
+    }
+
     /// Checks that the options make sense for a network.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use crate::support::{Rng, devices};
 use atrous::exec::Device;
 use atrous::models::{Backbone, Config, Decoder, random_weights};
 use atrous::ops::{Denominator, PixelLoss};
-use atrous::train::{Decay, Groups, NormMode, NormMomentum, Optimiser, Pictures, Schedule, StepOptions, TrainOptions, Trainer};
+use atrous::train::{Decay, NormMode, Optimiser, Pictures, Schedule, StepOptions, TrainOptions, Trainer};
 use atrous::{Data, ErrorKind, Shape, Tensor};
 
 const CLASSES: usize = 3;
@@ -22,19 +22,8 @@ pub(crate) fn config() -> Config {
 }
 
 pub(crate) fn options() -> TrainOptions {
-    TrainOptions {
-        batch: 2,
-        crop: (33, 33),
-        accumulate: 1,
-        step: StepOptions::default(),
-        class_weights: None,
-        mining: None,
-        optimiser: Optimiser::SGD,
-        groups: Groups::default(),
-        schedule: Schedule { base: 0.05, decay: Decay::Constant, steps: 1000, warm_up: 0, floor: 0.0 },
-        max_norm: None,
-        norm_momentum: NormMomentum::default(),
-    }
+    let schedule = Schedule { base: 0.05, decay: Decay::Constant, steps: 1000, warm_up: 0, floor: 0.0 };
+    TrainOptions::new(2, (33, 33), schedule)
 }
 
 /// Coloured rectangles on a ground of another colour; some pixels are ignored.

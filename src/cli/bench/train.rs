@@ -7,7 +7,7 @@ use crate::error::{Result, error};
 use crate::exec::Device;
 use crate::segmenter::Model;
 use crate::tensor::{Data, Shape, Tensor};
-use crate::train::{Decay, Groups, Need, NormMomentum, Optimiser, Pictures, Schedule, StepOptions, TrainOptions, Trainer};
+use crate::train::{Decay, Need, Pictures, Schedule, TrainOptions, Trainer};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -100,19 +100,8 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
 
 /// A usual recipe, with a rate at which made-up pictures do no harm.
 fn options(shape: Shape) -> TrainOptions {
-    TrainOptions {
-        batch: shape.n,
-        crop: (shape.h, shape.w),
-        accumulate: 1,
-        step: StepOptions::default(),
-        class_weights: None,
-        mining: None,
-        optimiser: Optimiser::SGD,
-        groups: Groups::default(),
-        schedule: Schedule { base: 1e-4, decay: Decay::Constant, steps: u32::MAX, warm_up: 0, floor: 0.0 },
-        max_norm: None,
-        norm_momentum: NormMomentum::default(),
-    }
+    let schedule = Schedule { base: 1e-4, decay: Decay::Constant, steps: u32::MAX, warm_up: 0, floor: 0.0 };
+    TrainOptions::new(shape.n, (shape.h, shape.w), schedule)
 }
 
 /// Squares of one class each; some pixels are ignored.

@@ -36,7 +36,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "N")]
     accumulate: Option<u32>,
 
-    /// Computes activations again for the backward part: less than half of their memory for about a third more time, and the same bits
+    /// Computes activations again for the backward part: less than half of their memory for the time of most of a second forward pass, and the same bits
     #[arg(long)]
     recompute: bool,
 
