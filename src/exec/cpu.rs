@@ -66,8 +66,10 @@ impl CpuRunner {
                 self.store.keep(graph, *v, &tensor)?;
                 computed[v.index()] = Some(tensor);
             }
-            for v in &self.last_read[i] {
-                if let Some(Data::F32(memory)) = computed[v.index()].take().map(Tensor::into_data) {
+            for &v in &self.last_read[i] {
+                let data = computed[v.index()].take().map(Tensor::into_data);
+                // What was loaded from the store did not come from the spare memory, and would make it larger with each run.
+                if let Some(Data::F32(memory)) = data.filter(|_| graph.producer(v).is_some()) {
                     self.spare().push(memory);
                 }
             }
@@ -81,6 +83,7 @@ impl CpuRunner {
         };
         Ok(graph.outputs().iter().enumerate().map(&mut output).collect())
     }
+
     fn spare(&self) -> MutexGuard<'_, Vec<Vec<f32>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,5 +114,34 @@ impl CpuRunner {
             memory.resize(len, 0.0);
             memory
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::{Device, Store};
+    use crate::graph::Resident;
+    use crate::ops::{Activation, Packing};
+    use crate::tensor::Shape;
+
+    #[test]
+    fn memory_does_not_grow_with_each_run_that_loads_from_a_store() {
+        let mut store = Store::new(&Device::Cpu);
+        store.add("parameters", 64).unwrap();
+        let mut graph = Graph::new();
+        let kept = graph.input("kept", TensorType::f32(Shape::new(1, 4, 4, 4)));
+        graph.set_resident(kept, Resident { buffer: "parameters".into(), first: 0, packing: Packing::Channels });
+        let mut root = graph.root();
+        let a = root.activate("a", Activation::Relu, kept).unwrap();
+        let b = root.add("b", a, kept).unwrap();
+        graph.output("b", b);
+        let runner = CpuRunner::new(Arc::new(graph), Arc::new(store));
+        let mut spare = || {
+            runner.run(&[], |_, _, _| Ok(())).unwrap();
+            runner.spare().len()
+        };
+        let first = spare();
+        assert!((0..5).all(|_| spare() <= first), "spare memory grows");
     }
 }
