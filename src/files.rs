@@ -15,41 +15,98 @@ use std::path::{Path, PathBuf};
 /// Errors: the folder does not exist, `path` is a folder, no permission, disk full, or whatever `write` returns; each names `path`.
 pub fn atomic_write(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
     let path = path.as_ref();
-    let failed = |e| Error::io(path, "could not be written", e);
-    let target = match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => return Err(error!(Io, "is a folder; give the name of a file").file(path)),
-        Ok(meta) if !meta.is_file() => {
-            let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
-            return fill(&file, write).map_err(failed);
-        }
-        Ok(_) => fs::canonicalize(path).map_err(failed)?,
-        Err(_) => path.to_path_buf(),
-    };
-    let folder = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
-    if !folder.is_dir() {
-        return Err(error!(Io, "there is no folder `{}`", folder.display()).file(path).advice("create the folder first"));
-    }
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".atrous-").suffix(".tmp");
-    // A temporary file is private by default; the finished one must be as readable as any other (the umask still applies).
-    #[cfg(unix)]
-    let builder = {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666))
-    };
-    let temporary = builder.tempfile_in(&folder).map_err(failed)?;
-    fill(temporary.as_file(), write).map_err(failed)?;
-    temporary.persist(&target).map_err(|e| failed(e.error))?;
-    Ok(())
+    let staged = Staged::create(path, ".tmp")?;
+    fill(staged.file(), write).map_err(|e| Error::io(path, "could not be written", e))?;
+    staged.commit()
 }
 
 fn fill(file: &File, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
     let mut writer = BufWriter::with_capacity(1 << 16, file);
     write(&mut writer)?;
     writer.flush()
+}
+
+/// A file in the making, as [`atomic_write`] makes them, for what is written bit by bit: it takes its name with [`Staged::commit`], and
+/// is gone when it is dropped before.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    path: PathBuf,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// No regular file: written to directly.
+    Direct(File),
+    /// A temporary file, and the name that it will take.
+    Temporary(tempfile::NamedTempFile, PathBuf),
+}
+
+impl Staged {
+    /// Begins the file `path`. The temporary file's name ends in `ending`.
+    pub(crate) fn create(path: &Path, ending: &str) -> Result<Self> {
+        let failed = |e| Error::io(path, "could not be written", e);
+        let target = match fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => return Err(error!(Io, "is a folder; give the name of a file").file(path)),
+            Ok(meta) if !meta.is_file() => {
+                let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+                return Ok(Self { path: path.to_owned(), place: Place::Direct(file) });
+            }
+            Ok(_) => fs::canonicalize(path).map_err(failed)?,
+            Err(_) => path.to_path_buf(),
+        };
+        let folder = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        if !folder.is_dir() {
+            return Err(error!(Io, "there is no folder `{}`", folder.display()).file(path).advice("create the folder first"));
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".atrous-").suffix(ending);
+        // A temporary file is private by default; the finished one must be as readable as any other (the umask still applies).
+        #[cfg(unix)]
+        let builder = {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(fs::Permissions::from_mode(0o666))
+        };
+        let temporary = builder.tempfile_in(&folder).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), place: Place::Temporary(temporary, target) })
+    }
+
+    /// What to write to.
+    pub(crate) fn file(&self) -> &File {
+        match &self.place {
+            Place::Direct(file) => file,
+            Place::Temporary(temporary, _) => temporary.as_file(),
+        }
+    }
+
+    /// Where the bytes go by name, for another program to write them.
+    pub(crate) fn written_path(&self) -> &Path {
+        match &self.place {
+            Place::Direct(_) => &self.path,
+            Place::Temporary(temporary, _) => temporary.path(),
+        }
+    }
+
+    /// Gives the file its name.
+    pub(crate) fn commit(self) -> Result<()> {
+        if let Place::Temporary(temporary, target) = self.place {
+            temporary.persist(target).map_err(|e| Error::io(&self.path, "could not be written", e.error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Staged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file().flush()
+    }
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ pub mod segmenter;
 pub mod tensor;
 pub mod train;
 pub mod tune;
+pub mod video;
 pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};

@@ -9,6 +9,7 @@ mod doctor;
 mod eval;
 mod infer;
 mod inspect;
+mod interrupt;
 mod segment;
 mod tensors;
 mod train;
@@ -22,6 +23,8 @@ const EXAMPLES: &str = "\
 Examples:
   atrous segment photo.jpg --weights deeplab.safetensors -o out.png
   atrous segment holiday/ --weights deeplab.safetensors -o masks/ --style mask
+  atrous segment clip.mp4 --weights deeplab.safetensors -o out.mp4
+  ffmpeg -i clip.mp4 -f yuv4mpegpipe - | atrous segment - --weights deeplab.safetensors -o - | ffplay -
   atrous inspect deeplab.pth --ops
   atrous eval --weights deeplab.safetensors --data VOC2012 --part val
   atrous bench --network mobilenet_v2 --tune on
@@ -43,7 +46,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Finds what is in pictures and writes masks, overlays or cut-outs
+    /// Finds what is in pictures and videos and writes masks, overlays or cut-outs
     Segment(segment::Args),
     /// Trains a network on pictures and masks
     Train(Box<train::Args>),

@@ -4,7 +4,7 @@ use super::pixels;
 use super::probe::{self, Probe};
 use crate::error::{Error, Result, error};
 use image::metadata::Orientation;
-use image::{ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use std::fs::{self, File};
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -45,6 +45,18 @@ impl Picture {
             return Err(error!(Usage, "a picture of {width} x {height} pixels in RGB cannot be made of {} bytes", rgb.len()));
         }
         Ok(Self { width, height, rgb, alpha: None, notes: Vec::new() })
+    }
+
+    /// A picture from its pixels with their opacity, `[height, width, 4]`: what is transparent is laid over `backdrop`, and kept in
+    /// `alpha`. Errors where it has no pixels or their number does not fit.
+    pub fn from_rgba(width: usize, height: usize, rgba: Vec<u8>, backdrop: [u8; 3]) -> Result<Self> {
+        let wanted = width.checked_mul(height).and_then(|n| n.checked_mul(4));
+        if wanted != Some(rgba.len()) || rgba.is_empty() {
+            return Err(error!(Usage, "a picture of {width} x {height} pixels in RGBA cannot be made of {} bytes", rgba.len()));
+        }
+        let mut notes = Vec::new();
+        let (rgb, alpha) = pixels::to_rgb(ColorType::Rgba8, rgba, backdrop, &mut notes)?;
+        Ok(Self { width, height, rgb, alpha, notes })
     }
 }
 
@@ -88,6 +100,12 @@ impl DecodeOptions {
     /// too large, or an animation.
     pub fn decode(&self, path: impl AsRef<Path>) -> Result<Picture> {
         let path = path.as_ref();
+        let bytes = self.read(path)?;
+        self.decode_bytes(&bytes, &path.display().to_string())
+    }
+
+    /// The bytes of a picture file, as many as [`DecodeOptions::max_bytes`] allows.
+    pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>> {
         let meta = fs::metadata(path).map_err(|e| Error::io(path, "could not be read", e))?;
         if meta.is_dir() {
             return Err(error!(Picture, "is a folder, not a picture").file(path));
@@ -99,7 +117,7 @@ impl DecodeOptions {
         let file = File::open(path).map_err(|e| Error::io(path, "could not be opened", e))?;
         // A pipe or a device has no length: stop where the limit is passed.
         file.take(self.max_bytes + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, "could not be read", e))?;
-        self.decode_bytes(&bytes, &path.display().to_string())
+        Ok(bytes)
     }
 
     /// Reads a picture from memory; `name` is what errors call it.
@@ -141,20 +159,7 @@ impl DecodeOptions {
 
     /// Refuses a size before anything is allocated for it.
     fn check_size(&self, width: u32, height: u32, bytes_per_pixel: u8, file: usize, probe: &Probe) -> Result<()> {
-        let pixels = u64::from(width) * u64::from(height);
-        if pixels == 0 {
-            return Err(error!(Picture, "has no pixels ({width} x {height})"));
-        }
-        if pixels > self.max_pixels {
-            let mega = |n: u64| n as f64 / 1e6;
-            return Err(error!(
-                Picture,
-                "{width} x {height} pixels are {:.1} million, more than the limit of {:.1} million",
-                mega(pixels),
-                mega(self.max_pixels)
-            )
-            .advice("scale the picture down first, or raise the limit (max_pixels)"));
-        }
+        let pixels = self.check_pixels(width.into(), height.into())?;
         // Beside the decoded samples: what the decoder holds, or what the conversion to RGB, the alpha and the turning take.
         let beside = match probe.format {
             ImageFormat::Jpeg if probe.progressive => 2 * u64::from(bytes_per_pixel.max(4)),
@@ -170,6 +175,25 @@ impl DecodeOptions {
         Ok(())
     }
 
+    /// The number of pixels, where it is not zero and within the limit.
+    pub(crate) fn check_pixels(&self, width: u64, height: u64) -> Result<u64> {
+        let pixels = width.saturating_mul(height);
+        if pixels == 0 {
+            return Err(error!(Picture, "has no pixels ({width} x {height})"));
+        }
+        if pixels > self.max_pixels {
+            let mega = |n: u64| n as f64 / 1e6;
+            return Err(error!(
+                Picture,
+                "{width} x {height} pixels are {:.1} million, more than the limit of {:.1} million",
+                mega(pixels),
+                mega(self.max_pixels)
+            )
+            .advice("scale the picture down first, or raise the limit (max_pixels)"));
+        }
+        Ok(pixels)
+    }
+
     fn too_much(&self, needed: u64) -> Error {
         let mib = |n: u64| n.div_ceil(1 << 20);
         error!(Picture, "decoding takes about {} MiB of memory, more than the limit of {} MiB", mib(needed), mib(self.max_bytes))
@@ -177,7 +201,7 @@ impl DecodeOptions {
     }
 }
 
-fn damaged(error: ImageError) -> Error {
+pub(crate) fn damaged(error: ImageError) -> Error {
     let message = match &error {
         ImageError::Limits(_) => "needs more memory than the limit allows",
         ImageError::Unsupported(_) => "is of a kind that is not read",

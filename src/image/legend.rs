@@ -29,20 +29,39 @@ impl LegendEntry {
     }
 }
 
+/// Pixels by class, over as many label maps as are added.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    counts: HashMap<u16, u64>,
+    total: u64,
+}
+
+impl Tally {
+    /// Adds the pixels of a label map.
+    pub fn add(&mut self, labels: &LabelMap) {
+        for run in labels.labels.chunk_by(|a, b| a == b) {
+            *self.counts.entry(run[0]).or_default() += run.len() as u64;
+        }
+        self.total += labels.labels.len() as u64;
+    }
+
+    /// The classes found, the largest first; equal ones by number.
+    pub fn legend(&self, table: &ClassTable) -> Vec<LegendEntry> {
+        let entry = |(&class, &pixels): (&u16, &u64)| {
+            let (name, colour) = (table.name(class.into()), table.colour(class.into()));
+            LegendEntry { class, name, colour, pixels, share: pixels as f64 / self.total as f64 }
+        };
+        let mut entries: Vec<_> = self.counts.iter().map(entry).collect();
+        entries.sort_by_key(|e| (std::cmp::Reverse(e.pixels), e.class));
+        entries
+    }
+}
+
 /// The classes found in a label map, the largest first; equal ones by number.
 pub fn legend(labels: &LabelMap, table: &ClassTable) -> Vec<LegendEntry> {
-    let mut counts: HashMap<u16, u64> = HashMap::new();
-    for run in labels.labels.chunk_by(|a, b| a == b) {
-        *counts.entry(run[0]).or_default() += run.len() as u64;
-    }
-    let total = labels.labels.len() as f64;
-    let entry = |(class, pixels): (u16, u64)| {
-        let (name, colour) = (table.name(class.into()), table.colour(class.into()));
-        LegendEntry { class, name, colour, pixels, share: pixels as f64 / total }
-    };
-    let mut entries: Vec<_> = counts.into_iter().map(entry).collect();
-    entries.sort_by_key(|e| (std::cmp::Reverse(e.pixels), e.class));
-    entries
+    let mut tally = Tally::default();
+    tally.add(labels);
+    tally.legend(table)
 }
 
 /// A legend as lines of text: name, share and pixels in columns; with `swatches` each line begins with its class's colour (24-bit

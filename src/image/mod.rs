@@ -20,16 +20,22 @@ mod legend;
 mod overlay;
 mod palette;
 mod pixels;
-mod probe;
+pub(crate) mod probe;
 mod resize;
 mod restore;
 mod save;
 mod sheet;
 
+pub(crate) use decode::damaged;
 pub use decode::{BACKDROP, DecodeOptions, MAX_BYTES, MAX_PIXELS, Picture, decode, decode_bytes};
 pub use labels::LabelMap;
-pub use legend::{LegendEntry, legend, legend_table};
+pub use legend::{LegendEntry, Tally, legend, legend_table};
 pub use overlay::{Overlay, cut_out, foreground};
 pub use palette::{ClassTable, IgnoredLabel, distinct, voc_colour};
+pub(crate) use pixels::mix;
 pub use resize::{Fit, PAD, SizeRule, resample, resample_window};
 pub use sheet::SideBySide;
+
+/// Endings of picture files, for what is taken from folders; files that are named one by one may have any.
+pub(crate) const ENDINGS: [&str; 14] =
+    ["png", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "qoi", "tga"];

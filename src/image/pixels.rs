@@ -73,7 +73,7 @@ fn lay_over(mut rgb: Vec<u8>, alpha: Vec<u8>, backdrop: [u8; 3], notes: &mut Vec
 }
 
 /// `share` of 255 parts of `front`, the rest `behind`, rounded to the nearest.
-pub(super) fn mix(front: u8, behind: u8, share: u8) -> u8 {
+pub(crate) fn mix(front: u8, behind: u8, share: u8) -> u8 {
     let (front, behind, share) = (u32::from(front), u32::from(behind), u32::from(share));
     ((front * share + behind * (255 - share) + 127) / 255) as u8
 }

@@ -6,21 +6,74 @@
 use crate::error::{Result, error};
 use image::ImageFormat;
 use image::metadata::Orientation;
+use std::time::Duration;
 
 /// What was found in the container.
 #[derive(Debug)]
-pub(super) struct Probe {
+pub(crate) struct Probe {
     pub format: ImageFormat,
     /// Frames of an animation; 1 for a still picture.
     pub frames: usize,
     /// Pages of a TIFF; 1 for others.
     pub pages: usize,
+    /// How long an animation's frames are shown.
+    pub delays: Delays,
     /// The file ends before its own structure does.
     pub truncated: bool,
     /// A JPEG that keeps all coefficients in memory while decoding.
     pub progressive: bool,
     /// Of a PNG's `eXIf` chunk, which the decoder misses where it stands behind the pixels.
     pub orientation: Option<Orientation>,
+}
+
+/// The times for which the frames of an animation are shown, summed up.
+#[derive(Debug, Default)]
+pub(crate) struct Delays {
+    /// Frames that say how long.
+    frames: u64,
+    micros: u64,
+    /// The first frame's, in seconds: above and below the line.
+    first: Option<(u32, u32)>,
+    differ: bool,
+}
+
+impl Delays {
+    fn add(&mut self, seconds: (u32, u32)) {
+        let shown = shown(Duration::from_secs_f64(f64::from(seconds.0) / f64::from(seconds.1.max(1))));
+        self.frames += 1;
+        self.micros += shown.as_micros() as u64;
+        self.differ |= *self.first.get_or_insert(seconds) != seconds;
+    }
+
+    /// Frames a second as a fraction, and whether that is only their mean; `None` where no frame tells.
+    pub(crate) fn rate(&self) -> Option<((u64, u64), bool)> {
+        let (above, below) = self.first?;
+        let slow = shown(Duration::from_secs_f64(f64::from(above) / f64::from(below.max(1)))) == SLOW;
+        Some(match (self.differ, slow) {
+            (true, _) => ((self.frames * 1_000_000, self.micros), true),
+            (false, true) => ((10, 1), false),
+            (false, false) => ((below.into(), above.into()), false),
+        })
+    }
+}
+
+/// Times of up to 10 ms are shown for [`SLOW`] by browsers, whatever the file says, and here.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// How long a frame is shown for which an animation says `said`.
+pub(crate) fn shown(said: Duration) -> Duration {
+    if said <= Duration::from_millis(10) { SLOW } else { said }
+}
+
+/// Whether a file begins as one of the kinds that can be animated.
+pub(crate) fn animates(head: &[u8]) -> bool {
+    use ImageFormat::*;
+    matches!(image::guess_format(head), Ok(Gif | Png | WebP))
+}
+
+/// Whether a file begins as a picture, read here or not.
+pub(crate) fn is_picture(head: &[u8]) -> bool {
+    image::guess_format(head).is_ok()
 }
 
 /// Kinds of file that people take for pictures and that are not read, by their first bytes.
@@ -48,9 +101,9 @@ const FOREIGN: &[(usize, &[u8], &str)] = &[
 ];
 
 /// Looks at a file's content. `name` only helps where the content is silent: TGA has no signature.
-pub(super) fn probe(bytes: &[u8], name: &str) -> Result<Probe> {
-    let mut found =
-        Probe { format: format_of(bytes, name)?, frames: 1, pages: 1, truncated: false, progressive: false, orientation: None };
+pub(crate) fn probe(bytes: &[u8], name: &str) -> Result<Probe> {
+    let (format, delays) = (format_of(bytes, name)?, Delays::default());
+    let mut found = Probe { format, frames: 1, pages: 1, delays, truncated: false, progressive: false, orientation: None };
     match found.format {
         ImageFormat::Jpeg => jpeg(bytes, &mut found),
         ImageFormat::Png => png(bytes, &mut found),
@@ -89,6 +142,10 @@ fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat> {
 
 fn u16_be(bytes: &[u8], at: usize) -> Option<usize> {
     Some(usize::from(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?)))
+}
+
+fn u16_le(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?)))
 }
 
 fn u32_be(bytes: &[u8], at: usize) -> Option<usize> {
@@ -137,6 +194,12 @@ fn png(bytes: &[u8], found: &mut Probe) {
             b"IDAT" => seen_pixels = true,
             // An animation's header counts only in front of the pixels.
             b"acTL" if !seen_pixels => found.frames = u32_be(bytes, at + 8).unwrap_or(1).max(1),
+            // The numbers of seconds; nothing below the line stands for 100 (APNG specification, fcTL).
+            b"fcTL" => {
+                if let (Some(above), Some(below)) = (u16_be(bytes, data.start + 20), u16_be(bytes, data.start + 22)) {
+                    found.delays.add((above as u32, if below == 0 { 100 } else { below as u32 }));
+                }
+            }
             b"eXIf" => found.orientation = bytes.get(data.clone()).and_then(Orientation::from_exif_chunk),
             b"IEND" => return,
             _ => {}
@@ -158,6 +221,8 @@ fn gif(bytes: &[u8], found: &mut Probe) {
         }
     };
     let mut frames = 0;
+    // Said in front of a frame, in hundredths of a second; a frame in front of which nothing is said has none.
+    let mut said = 0;
     let mut walk = || -> Option<()> {
         let mut at = 13 + table(*bytes.get(10)?);
         loop {
@@ -165,6 +230,11 @@ fn gif(bytes: &[u8], found: &mut Probe) {
                 0x2c => {
                     at = sub_blocks(at + 11 + table(*bytes.get(at + 9)?))?;
                     frames += 1;
+                    found.delays.add((std::mem::take(&mut said), 100));
+                }
+                0x21 if bytes.get(at + 1) == Some(&0xf9) => {
+                    said = u16_le(bytes, at + 4).unwrap_or(0);
+                    at = sub_blocks(at + 2)?;
                 }
                 0x21 => at = sub_blocks(at + 2)?,
                 _ => return Some(()),
@@ -182,6 +252,10 @@ fn webp(bytes: &[u8], found: &mut Probe) {
     let (mut at, mut frames) = (12usize, 0);
     while let (Some(kind), Some(length)) = (bytes.get(at..at.saturating_add(4)), u32_le(bytes, at.saturating_add(4))) {
         frames += usize::from(kind == b"ANMF");
+        // Milliseconds in 24 bits, behind place and size.
+        if let (b"ANMF", Some(millis)) = (kind, u32_le(bytes, at.saturating_add(20))) {
+            found.delays.add((millis as u32 & 0xff_ffff, 1000));
+        }
         at = at.saturating_add(8).saturating_add(length).saturating_add(length & 1);
         if at > bytes.len() {
             break;

@@ -2,6 +2,7 @@
 
 use super::Style;
 use crate::error::{Error, ErrorKind, Result, error};
+use crate::image::ENDINGS;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -11,9 +12,6 @@ pub(super) struct Job {
     pub input: PathBuf,
     pub output: PathBuf,
 }
-
-/// Endings that are taken from folders; files named one by one may have any.
-const ENDINGS: [&str; 14] = ["png", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "qoi", "tga"];
 
 /// The jobs for the arguments of the command line, in their order, folders and patterns sorted by name.
 pub(super) fn jobs(inputs: &[String], output: Option<&Path>, style: Style) -> Result<Vec<Job>> {
@@ -54,7 +52,7 @@ pub(super) fn jobs(inputs: &[String], output: Option<&Path>, style: Style) -> Re
         .collect()
 }
 
-fn same_file(a: &Path, b: &Path) -> bool {
+pub(super) fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 

@@ -1,31 +1,36 @@
-//! `atrous segment`: pictures in, masks and overlays out.
+//! `atrous segment`: pictures and clips in, masks and overlays out.
 
+mod clip;
 mod inputs;
+mod pictures;
 mod work;
 mod write;
 
-use super::args::{DeviceArgs, ModelArgs, print, print_json};
-use crate::error::{Error, ErrorKind, Result, error};
-use crate::image::{ClassTable, LegendEntry, SizeRule, legend_table};
-use crate::segmenter::Segmenter;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use super::args::{DeviceArgs, ModelArgs};
+use crate::error::{Result, error};
+use crate::image::{ClassTable, Picture, SizeRule};
+use crate::segmenter::{Segmentation, Segmenter, Wants};
 use std::path::PathBuf;
 
-/// Finds what is in pictures and writes masks, overlays or cut-outs
+/// Finds what is in pictures and videos and writes masks, overlays or cut-outs
 ///
 /// Labels come back at each picture's own size. A mask is an indexed PNG in which the value of a pixel is its class, in the data set's
 /// colours; overlays take brighter ones.
+///
+/// Videos are Y4M files, animated GIF, PNG and WebP, numbered pictures (shot%04d.png), `-` for standard input, and, where ffmpeg is installed,
+/// whatever it reads. They become .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi at the same rate, a folder of PNG files (NAME/), or a stream on
+/// standard output (`-o -`), without sound. A folder or a pattern of pictures is a video where the output is one, or --fps is given.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Pictures, folders of pictures, or patterns such as 'holiday/*.jpg'
-    #[arg(required = true, value_name = "PICTURE")]
+    /// Pictures, folders of pictures, or patterns such as 'holiday/*.jpg'; or one video
+    #[arg(required = true, value_name = "PICTURE|VIDEO")]
     inputs: Vec<String>,
 
     #[command(flatten)]
     model: ModelArgs,
 
-    /// File to write, or a folder where there are several pictures [default: NAME-STYLE.png in the current folder]
+    /// File to write, or a folder where there are several pictures [default: NAME-STYLE.png in the current folder; of a video, with its own
+    /// ending]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
 
@@ -67,6 +72,9 @@ pub(super) struct Args {
     quiet: bool,
 
     #[command(flatten)]
+    clip: clip::ClipArgs,
+
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -76,7 +84,7 @@ enum Style {
     Mask,
     /// The picture with the classes' colours over it
     Overlay,
-    /// Picture and overlay beside each other, with a legend of the classes and their share
+    /// Picture and overlay beside each other, with a legend of the classes and their share (in videos without)
     SideBySide,
     /// The picture with everything but the kept classes transparent
     Cutout,
@@ -100,116 +108,43 @@ fn opacity(text: &str) -> Result<f32, String> {
     }
 }
 
-/// What became of one picture.
-#[derive(Debug, serde::Serialize)]
-struct Outcome {
-    input: PathBuf,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<PathBuf>,
-    /// Width and height.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<(usize, usize)>,
-    /// Width and height of the network's input.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    network_size: Option<(usize, usize)>,
-    classes: Vec<LegendEntry>,
-    notes: Vec<String>,
-    /// Milliseconds on the device.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    milliseconds: Option<f64>,
-}
-
-impl Outcome {
-    fn failed(input: PathBuf, error: &Error) -> Self {
-        Self {
-            input,
-            error: Some(error.to_string()),
-            output: None,
-            size: None,
-            network_size: None,
-            classes: Vec::new(),
-            notes: Vec::new(),
-            milliseconds: None,
-        }
-    }
-}
-
-#[derive(serde::Serialize)]
-struct Report<'a> {
+/// What pictures and clips are segmented with.
+struct Tools {
+    segmenter: Segmenter,
+    /// The device in words.
     device: String,
-    weights: &'a std::path::Path,
-    style: &'static str,
-    pictures: &'a [Outcome],
+    table: ClassTable,
+    /// Classes that a cut-out keeps.
+    keep: Vec<usize>,
+}
+
+impl Tools {
+    fn open(args: &Args) -> Result<Self> {
+        let model = args.model.open()?;
+        let table = class_table(args, model.class_table())?;
+        let keep = kept_classes(&args.keep, &table)?;
+        let tuning = args.device.tuning(args.quiet || args.json);
+        let segmenter = Segmenter::new(model, &args.device.device)?.with_tuning(tuning);
+        let device = segmenter.device().to_string();
+        if !args.quiet && !args.json {
+            anstream::eprintln!("running on {device}");
+        }
+        Ok(Self { segmenter, device, table, keep })
+    }
+
+    fn segment(&self, args: &Args, picture: &Picture) -> Result<Segmentation> {
+        let size = args.size.unwrap_or_else(|| self.segmenter.usual_size());
+        let wants = Wants { confidence: false, probabilities: args.probabilities || args.style == Style::Cutout };
+        self.segmenter.segment_with(picture, size, wants)
+    }
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
+    if let Some(plan) = clip::plan(args)? {
+        return clip::run(args, &plan);
+    }
     let jobs = inputs::jobs(&args.inputs, args.output.as_deref(), args.style)?;
-    let model = args.model.open()?;
-    let table = class_table(args, model.class_table())?;
-    let keep = kept_classes(&args.keep, &table)?;
-    let tuning = args.device.tuning(args.quiet || args.json);
-    let segmenter = Segmenter::new(model, &args.device.device)?.with_tuning(tuning);
-    let device = segmenter.device().to_string();
-    if !args.quiet && !args.json {
-        anstream::eprintln!("running on {device}");
-    }
-    let writer = write::Writer { args, table: &table, keep: &keep };
-    let bar = progress(args, jobs.len());
-    let outcomes = work::run(&jobs, &segmenter, args, &writer, &bar);
-    bar.finish_and_clear();
-
-    if args.json {
-        let weights = &segmenter.model().path;
-        print_json(&Report { device, weights, style: args.style.suffix(), pictures: &outcomes })?;
-    } else {
-        for outcome in &outcomes {
-            show(args, outcome)?;
-        }
-    }
-    match outcomes.iter().filter(|o| o.error.is_some()).count() {
-        0 => Ok(()),
-        _ if outcomes.len() == 1 => {
-            let text = outcomes[0].error.clone().unwrap_or_default();
-            Err(Error::new(ErrorKind::Picture, text))
-        }
-        failed => Err(error!(Picture, "{failed} of {} pictures failed", outcomes.len())),
-    }
-}
-
-fn progress(args: &Args, pictures: usize) -> ProgressBar {
-    let shown = pictures > 1 && !args.quiet && std::io::stderr().is_terminal();
-    let bar = ProgressBar::with_draw_target(
-        Some(pictures as u64),
-        if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
-    );
-    let style = ProgressStyle::with_template("{bar:32} {pos}/{len} pictures  {per_sec}  {eta} left  {wide_msg}");
-    bar.set_style(style.expect("invariant: the template is well-formed"));
-    bar
-}
-
-fn show(args: &Args, outcome: &Outcome) -> Result<()> {
-    if let Some(error) = &outcome.error {
-        // A single failure is told by the exit.
-        if args.inputs.len() > 1 || !args.quiet {
-            log::error!("{error}");
-        }
-        return Ok(());
-    }
-    if args.quiet {
-        return Ok(());
-    }
-    let (Some((w, h)), Some(output)) = (outcome.size, &outcome.output) else { return Ok(()) };
-    let ms = outcome.milliseconds.unwrap_or_default();
-    let notes: String = outcome.notes.iter().map(|n| format!("  note: {n}\n")).collect();
-    let swatches = std::io::stdout().is_terminal();
-    print(&format!(
-        "{} ({w}x{h}, {ms:.0} ms) -> {}\n{notes}{}",
-        outcome.input.display(),
-        output.display(),
-        legend_table(&outcome.classes, swatches)
-    ))
+    pictures::run(args, &jobs, &Tools::open(args)?)
 }
 
 /// The table that was asked for; else the network's own, for tinting in colours that are bright enough.

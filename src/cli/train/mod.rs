@@ -5,14 +5,13 @@ mod memory;
 mod settings;
 
 use super::args::DeviceArgs;
+use super::interrupt::on_interrupt;
 use crate::error::{Result, error};
 use crate::exec::Device;
 use crate::image::ClassTable;
 use crate::segmenter::Model;
 use crate::train::{Beginning, Ending, Origin, Run, Setting, Trainer, class_table};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -81,7 +80,7 @@ pub(in crate::cli) struct Args {
 }
 
 pub(in crate::cli) fn run(args: &Args) -> Result<()> {
-    let stop = on_interrupt()?;
+    let stop = on_interrupt("stopping after this step")?;
     let command = std::env::args().collect::<Vec<_>>().join(" ");
     let device = Device::open(&args.device.device)?;
     let setting = Setting { device: &device, workers: args.workers, command: &command };
@@ -135,20 +134,6 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A flag that Ctrl-C sets. A second Ctrl-C ends the program at once: checkpoints are never half-written.
-fn on_interrupt() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        anstream::eprintln!("\nstopping after this step; once more ends at once");
-    };
-    ctrlc::set_handler(handler).map_err(|e| error!(Io, "Ctrl-C cannot be caught: {e}"))?;
-    Ok(stop)
 }
 
 /// A run may be resumed from another folder.

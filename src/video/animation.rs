@@ -1,0 +1,135 @@
+//! Animated GIF, PNG and WebP files as clips.
+
+use super::{Frame, Info, Options, Rate, Source};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::{Picture, damaged, probe};
+use image::codecs::gif::GifDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::{AnimationDecoder, Frames, ImageDecoder, ImageFormat, ImageResult, Limits};
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+/// Frames as they are seen, each laid over those before it. They are made on a thread of its own, which is where the decoder has to live.
+pub(super) struct AnimationSource {
+    frames: Receiver<Result<Frame>>,
+    info: Info,
+    over: bool,
+}
+
+impl AnimationSource {
+    pub(super) fn open(path: &Path, options: &Options) -> Result<Self> {
+        let bytes = options.decode.read(path)?;
+        let name = path.display().to_string();
+        Self::new(bytes, &name, options).map_err(|e| e.at(name))
+    }
+
+    fn new(bytes: Vec<u8>, name: &str, options: &Options) -> Result<Self> {
+        let found = probe::probe(&bytes, name)?;
+        let length = bytes.len() as u64;
+        let decoder = Decoder::new(found.format, bytes)?;
+        let (width, height) = decoder.dimensions();
+        // The canvas as it is, the one being made, and the RGB that comes out.
+        let (width, height) = super::bytes_for(width.into(), height.into(), 4 + 4 + 4 + 3, options)?;
+        let ((above, below), mean) = found.delays.rate().unwrap_or(((10, 1), false));
+        let rate = Rate::new(above, below).unwrap_or(Rate::USUAL);
+        let mut notes = Vec::new();
+        if mean {
+            let mean = rate.per_second();
+            notes.push(format!("its frames are shown for different times; on the mean it has {mean:.2} frames a second"));
+        }
+        if found.truncated {
+            notes.push("the file ends before the animation does".to_owned());
+        }
+        let info = Info { width, height, rate, frames: Some(found.frames as u64), notes };
+
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(options.decode.max_bytes.saturating_sub(length));
+        let (sender, frames) = sync_channel(1);
+        let (name, backdrop) = (name.to_owned(), options.decode.backdrop);
+        std::thread::spawn(move || {
+            let at = |e: Error, number: usize| e.at(format!("frame {number}")).at(&name);
+            let decoded = match decoder.frames(limits) {
+                Ok(decoded) => decoded,
+                // Whoever asked may have gone.
+                Err(e) => return drop(sender.send(Err(at(damaged(e), 1)))),
+            };
+            for (number, frame) in (1..).zip(decoded) {
+                let frame = frame.map_err(damaged).and_then(|frame| {
+                    let duration = probe::shown(frame.delay().into());
+                    let rgba = frame.into_buffer();
+                    let picture = Picture::from_rgba(rgba.width() as usize, rgba.height() as usize, rgba.into_raw(), backdrop)?;
+                    Ok(Frame { picture, duration: Some(duration) })
+                });
+                let failed = frame.is_err();
+                if sender.send(frame.map_err(|e| at(e, number))).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Ok(Self { frames, info, over: false })
+    }
+}
+
+impl Iterator for AnimationSource {
+    type Item = Result<Frame>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let frame = self.frames.recv().ok();
+        self.over = !matches!(frame, Some(Ok(_)));
+        frame
+    }
+}
+
+impl Source for AnimationSource {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+}
+
+enum Decoder {
+    Gif(GifDecoder<Cursor<Vec<u8>>>),
+    Png(Box<PngDecoder<Cursor<Vec<u8>>>>),
+    WebP(WebPDecoder<Cursor<Vec<u8>>>),
+}
+
+impl Decoder {
+    fn new(format: ImageFormat, bytes: Vec<u8>) -> Result<Self> {
+        let bytes = Cursor::new(bytes);
+        match format {
+            ImageFormat::Gif => GifDecoder::new(bytes).map(Decoder::Gif).map_err(damaged),
+            ImageFormat::Png => PngDecoder::new(bytes).map(|d| Decoder::Png(Box::new(d))).map_err(damaged),
+            ImageFormat::WebP => WebPDecoder::new(bytes).map(Decoder::WebP).map_err(damaged),
+            _ => Err(Error::new(ErrorKind::Picture, "is no animation")),
+        }
+    }
+
+    fn dimensions(&self) -> (u32, u32) {
+        match self {
+            Decoder::Gif(d) => d.dimensions(),
+            Decoder::Png(d) => d.dimensions(),
+            Decoder::WebP(d) => d.dimensions(),
+        }
+    }
+
+    fn frames(self, limits: Limits) -> ImageResult<Frames<'static>> {
+        Ok(match self {
+            Decoder::Gif(mut d) => {
+                d.set_limits(limits)?;
+                d.into_frames()
+            }
+            Decoder::Png(mut d) => {
+                d.set_limits(limits)?;
+                d.apng()?.into_frames()
+            }
+            Decoder::WebP(mut d) => {
+                d.set_limits(limits)?;
+                d.into_frames()
+            }
+        })
+    }
+}

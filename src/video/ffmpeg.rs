@@ -1,0 +1,280 @@
+//! Containers through the `ffmpeg` program, where it is installed: a child process and a pipe each way. Nothing is ever downloaded.
+//!
+//! A plain child, and not the crate `ffmpeg-sidecar`: that finds rate and size in ffmpeg's log, as rounded numbers, while a Y4M header gives the rate
+//! as an exact fraction, and Y4M is read here anyway.
+
+use super::sink::Target;
+use super::y4m::Y4mSource;
+use super::yuv::Matrix;
+use super::{Frame, Info, Options, Source};
+use crate::error::{Error, ErrorKind, Result, error};
+use crate::files::Staged;
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
+
+/// A child process, whose complaints are kept. It ends with this.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) child: Child,
+    complaints: Option<JoinHandle<String>>,
+}
+
+impl Process {
+    /// Starts a program. `advice` is what to do where it is not installed.
+    pub(super) fn start(command: &mut Command, advice: &'static str) -> Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        command.stderr(Stdio::piped());
+        own_group(command);
+        let mut child = command.spawn().map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                error!(Io, "the program `{name}` is not installed, and this kind of video needs it").advice(advice)
+            }
+            _ => error!(Io, "the program `{name}` could not be started").source(e),
+        })?;
+        let stderr = child.stderr.take();
+        // Read all the time: a child whose complaints nobody reads stands still.
+        let complaints = stderr.map(|mut stderr| {
+            std::thread::spawn(move || {
+                let mut text = Vec::new();
+                // What cannot be read any more is not missed.
+                let _ = stderr.read_to_end(&mut text);
+                String::from_utf8_lossy(&text[text.len().saturating_sub(2000)..]).trim().to_owned()
+            })
+        });
+        Ok(Self { child, complaints })
+    }
+
+    /// Waits for the end, and tells what the process said where it failed.
+    pub(super) fn end(&mut self) -> std::result::Result<(), String> {
+        let status = self.child.wait();
+        let said = self.complaints.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        match status {
+            Ok(status) if status.success() => {
+                // It goes on where it can, and so does this; what it met is not kept quiet.
+                if !said.is_empty() {
+                    log::warn!("ffmpeg says: {said}");
+                }
+                Ok(())
+            }
+            Ok(status) if said.is_empty() => Err(format!("ffmpeg ended with {status}")),
+            Ok(_) => Err(format!("ffmpeg says: {said}")),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already, which is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Ctrl-C is for this program, which then lets its children finish.
+fn own_group(command: &mut Command) {
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(command, 0);
+    #[cfg(windows)]
+    std::os::windows::process::CommandExt::creation_flags(command, 0x200); // CREATE_NEW_PROCESS_GROUP
+    #[cfg(not(any(unix, windows)))]
+    let _ = command;
+}
+
+/// A file's name for ffmpeg, so that neither a leading dash nor a colon means anything else.
+pub(super) fn file_url(path: &Path) -> OsString {
+    let mut url = OsString::from("file:");
+    url.push(path);
+    url
+}
+
+const READ_ADVICE: &str = "install ffmpeg, or convert the video on another machine: `ffmpeg -i VIDEO -pix_fmt yuv420p clip.y4m`";
+
+/// Frames that ffmpeg decodes.
+struct FfmpegSource {
+    frames: Y4mSource<BufReader<ChildStdout>>,
+    process: Process,
+    name: String,
+    info: Info,
+    over: bool,
+}
+
+/// Opens a container.
+pub(super) fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
+    if let Err(e) = std::fs::File::open(path) {
+        return Err(Error::io(path, "could not be opened", e));
+    }
+    let mut command = Command::new("ffmpeg");
+    // Playlists in a file may name other files, never the network. Frames come upright, at a constant rate, in a known matrix.
+    command.args(["-nostdin", "-loglevel", "error", "-protocol_whitelist", "file,pipe,crypto,data", "-i"]).arg(file_url(path));
+    command.args(["-map", "0:v:0", "-vf", "scale=out_color_matrix=bt601:out_range=tv", "-pix_fmt", "yuv444p"]);
+    command.args(["-f", "yuv4mpegpipe", "pipe:1"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut process = Process::start(&mut command, READ_ADVICE).map_err(|e| e.file(path))?;
+    let stdout = process.child.stdout.take().expect("invariant: the output was asked for as a pipe");
+    let name = path.display().to_string();
+    let reader = BufReader::with_capacity(1 << 16, stdout);
+    let frames = match Y4mSource::new(reader, &name, None, Some(Matrix::Bt601), options) {
+        Ok(frames) => frames,
+        // Where nothing came, ffmpeg knows why.
+        Err(unreadable) => {
+            let _ = process.child.kill();
+            return Err(match process.end() {
+                Err(said) if said.contains("says") => Error::new(ErrorKind::Picture, said).file(path),
+                _ => unreadable,
+            });
+        }
+    };
+    let info = Info { frames: expected_frames(path, frames.info()), ..frames.info().clone() };
+    Ok(Box::new(FfmpegSource { frames, process, name, info, over: false }))
+}
+
+/// About how many frames there will be: ffprobe's duration times the rate. `None` where it does not tell, or is not there.
+fn expected_frames(path: &Path, info: &Info) -> Option<u64> {
+    let mut command = Command::new("ffprobe");
+    command.args(["-v", "error", "-protocol_whitelist", "file,pipe,crypto,data", "-show_entries", "format=duration", "-of"]);
+    command.args(["default=nokey=1:noprint_wrappers=1", "-i"]).arg(file_url(path)).stdin(Stdio::null());
+    own_group(&mut command);
+    let output = command.output().ok().filter(|o| o.status.success())?;
+    let seconds: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().ok()?;
+    let frames = (seconds * info.rate.per_second()).round();
+    (frames >= 1.0 && frames < 1e12).then_some(frames as u64)
+}
+
+impl Iterator for FfmpegSource {
+    type Item = Result<Frame>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let frame = self.frames.next();
+        self.over = !matches!(frame, Some(Ok(_)));
+        if frame.is_some() {
+            return frame;
+        }
+        // The end, or ffmpeg gave up: a damaged file must not pass for a short one.
+        self.process.end().err().map(|said| Err(Error::new(ErrorKind::Picture, said).at(&self.name)))
+    }
+}
+
+impl Source for FfmpegSource {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+}
+
+const WRITE_ADVICE: &str = "install ffmpeg, or write a .y4m, a .gif or a folder";
+
+/// Raw frames that ffmpeg encodes into a file, which takes its name at the end.
+pub(super) struct Encoder {
+    /// `None` once it was closed.
+    frames: Option<BufWriter<ChildStdin>>,
+    process: Process,
+    staged: Staged,
+    name: String,
+    /// Bytes of a row as it comes, and rows.
+    row: usize,
+    rows: usize,
+    /// Columns and rows that are added.
+    odd: (usize, usize),
+}
+
+impl Encoder {
+    /// Begins a file of pictures (rgb24) or masks (gray).
+    pub(super) fn start(path: &Path, info: &Info, masks: bool) -> Result<Self> {
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        if masks && ending != "mkv" {
+            return Err(error!(Usage, "masks keep their classes only without loss, which .{ending} files are not written with")
+                .file(path)
+                .advice("write a .mkv, a .y4m, a .gif or a folder"));
+        }
+        let staged = Staged::create(path, &format!(".{ending}"))?;
+        // Most players take 4:2:0 alone, for which many encoders want even sizes: the last column or row is repeated.
+        let odd = if masks { (0, 0) } else { (info.width % 2, info.height % 2) };
+        let (w, h) = (info.width + odd.0, info.height + odd.1);
+        let rate = format!("{}/{}", info.rate.numerator(), info.rate.denominator());
+        let mut command = Command::new("ffmpeg");
+        command.args([
+            "-nostdin",
+            "-loglevel",
+            "error",
+            "-y",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            if masks { "gray" } else { "rgb24" },
+        ]);
+        command.args(["-video_size", &format!("{w}x{h}"), "-framerate", &rate, "-i", "pipe:0"]);
+        if masks {
+            command.args(["-c:v", "ffv1", "-pix_fmt", "gray"]);
+        } else {
+            // What players assume for the size is said as well.
+            let (matrix, tag) = match Matrix::usual(info.width, info.height) {
+                Matrix::Bt601 => ("bt601", "smpte170m"),
+                Matrix::Bt709 => ("bt709", "bt709"),
+            };
+            command.args(["-vf", &format!("scale=out_color_matrix={matrix}:out_range=tv"), "-pix_fmt", "yuv420p"]);
+            command.args(["-colorspace", tag, "-color_range", "tv"]);
+            match ending.as_str() {
+                "webm" => command.args(["-c:v", "libvpx-vp9", "-crf", "30", "-b:v", "0"]),
+                "avi" | "mpg" | "mpeg" => command.args(["-q:v", "3"]),
+                _ => &mut command,
+            };
+        }
+        command.arg(file_url(staged.written_path())).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut process = Process::start(&mut command, WRITE_ADVICE).map_err(|e| e.file(path))?;
+        let stdin = process.child.stdin.take().expect("invariant: the input was asked for as a pipe");
+        let frames = Some(BufWriter::with_capacity(1 << 16, stdin));
+        let row = info.width * if masks { 1 } else { 3 };
+        Ok(Self { frames, process, staged, name: path.display().to_string(), row, rows: info.height, odd })
+    }
+
+    /// A frame with its last column and row repeated where their number was odd.
+    fn evened<'a>(&self, frame: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.odd == (0, 0) || frame.len() != self.row * self.rows {
+            return Cow::Borrowed(frame);
+        }
+        let rows = frame.chunks_exact(self.row).chain(frame.rchunks_exact(self.row).take(self.odd.1));
+        rows.flat_map(|row| row.iter().chain(&row[self.row - 3 * self.odd.0..])).copied().collect()
+    }
+
+    fn broken(&mut self) -> Error {
+        self.frames = None;
+        let said = self.process.end().err().unwrap_or_else(|| "ffmpeg ended before the clip did".to_owned());
+        Error::new(ErrorKind::Io, said).at(&self.name)
+    }
+}
+
+/// One call is one frame.
+impl Write for Encoder {
+    fn write(&mut self, frame: &[u8]) -> std::io::Result<usize> {
+        let evened = self.evened(frame);
+        self.frames.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?.write_all(&evened)?;
+        Ok(frame.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.frames.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+impl Target for Encoder {
+    fn finish(mut self) -> Result<()> {
+        if self.flush().is_err() {
+            return Err(self.broken());
+        }
+        // The pipe's end is the clip's.
+        self.frames = None;
+        self.process.end().map_err(|said| Error::new(ErrorKind::Io, said).at(&self.name))?;
+        self.staged.commit()
+    }
+
+    /// The program that reads the pipe knows better why it does not any more.
+    fn explain(&mut self, _: &str, _: std::io::Error) -> Error {
+        self.broken()
+    }
+}

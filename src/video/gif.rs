@@ -1,0 +1,134 @@
+//! Frames to an animated GIF.
+
+use super::sink::{Content, Sink, bytes_of, check};
+use super::{Info, Rate};
+use crate::error::{Error, ErrorKind, Result, error};
+use crate::files::Staged;
+use crate::image::{ClassTable, Picture};
+use gif::{DisposalMethod, Encoder, EncodingError, Frame, Repeat};
+use std::io::BufWriter;
+use std::path::Path;
+use std::time::Duration;
+
+/// How hard the 256 colours of a frame are looked for: 1 is hardest, 30 quickest.
+const SPEED: i32 = 10;
+
+/// Shorter times than two hundredths of a second are slowed down to ten by browsers.
+const SHORTEST: u64 = 2;
+
+/// Writes frames with 256 colours each. A mask has one palette, whose indices are the classes.
+pub(super) struct GifSink {
+    encoder: Encoder<BufWriter<Staged>>,
+    name: String,
+    info: Info,
+    masks: bool,
+    clock: Clock,
+}
+
+impl GifSink {
+    pub(super) fn create(path: &Path, info: &Info, classes: Option<&ClassTable>) -> Result<Self> {
+        let name = path.display().to_string();
+        let (Ok(w), Ok(h)) = (u16::try_from(info.width), u16::try_from(info.height)) else {
+            let size = format!("{} x {}", info.width, info.height);
+            return Err(error!(Usage, "a GIF of {size} pixels cannot be; the format ends at 65535").file(path));
+        };
+        let out = BufWriter::with_capacity(1 << 16, Staged::create(path, ".tmp")?);
+        let palette = classes.map(ClassTable::palette).unwrap_or_default();
+        let mut encoder = Encoder::new(out, w, h, &palette).map_err(|e| unwritten(&name, e))?;
+        encoder.set_repeat(Repeat::Infinite).map_err(|e| unwritten(&name, e))?;
+        Ok(Self { encoder, name, info: info.clone(), masks: classes.is_some(), clock: Clock::new(info.rate) })
+    }
+}
+
+impl Sink for GifSink {
+    fn write(&mut self, content: &Content, duration: Option<Duration>) -> Result<()> {
+        check(content, &self.info, self.masks).map_err(|e| e.at(&self.name))?;
+        // Both fit, or the file would not have been begun.
+        let (w, h) = (self.info.width as u16, self.info.height as u16);
+        let mut frame = match content {
+            Content::Mask(labels) => {
+                let mut frame = Frame::from_indexed_pixels(w, h, bytes_of(labels).map_err(|e| e.at(&self.name))?, None);
+                // The file's own palette.
+                frame.palette = None;
+                frame
+            }
+            Content::Picture(picture) => Frame::from_rgba_speed(w, h, &mut rgba(picture), SPEED),
+        };
+        if frame.transparent.is_some() {
+            frame.dispose = DisposalMethod::Background;
+        }
+        frame.delay = self.clock.tick(duration);
+        self.encoder.write_frame(&frame).map_err(|e| unwritten(&self.name, e))
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        let name = self.name;
+        let out = self.encoder.into_inner().map_err(|e| unwritten(&name, e))?;
+        let staged = out.into_inner().map_err(|e| Error::io(&name, "could not be written", e.into_error()))?;
+        staged.commit()
+    }
+}
+
+/// The pixels with their opacity; the format knows no other than none and all.
+fn rgba(picture: &Picture) -> Vec<u8> {
+    let alpha = |i: usize| picture.alpha.as_ref().is_none_or(|a| a[i] >= 128);
+    let pixels = picture.rgb.chunks_exact(3).enumerate();
+    pixels.flat_map(|(i, p)| if alpha(i) { [p[0], p[1], p[2], 255] } else { [0; 4] }).collect()
+}
+
+/// Times in hundredths of a second, which GIF counts in, so that their rounding does not add up.
+#[derive(Debug)]
+struct Clock {
+    rate: Rate,
+    frames: u64,
+    /// What was asked for, beyond what the rate says.
+    asked: Duration,
+    given: u64,
+}
+
+impl Clock {
+    fn new(rate: Rate) -> Self {
+        Self { rate, frames: 0, asked: Duration::ZERO, given: 0 }
+    }
+
+    /// The time of the next frame.
+    fn tick(&mut self, duration: Option<Duration>) -> u16 {
+        match duration {
+            Some(time) => self.asked += time,
+            None => self.frames += 1,
+        }
+        let end = self.rate.begin_of(self.frames) + self.asked;
+        let hundredths = ((end.as_micros() + 5000) / 10_000) as u64;
+        let delay = hundredths.saturating_sub(self.given).max(SHORTEST);
+        self.given += delay;
+        delay.min(u16::MAX.into()) as u16
+    }
+}
+
+fn unwritten(name: &str, error: EncodingError) -> Error {
+    match error {
+        EncodingError::Io(error) => Error::io(name, "could not be written", error),
+        other => Error::new(ErrorKind::Picture, "could not be encoded").at(name).source(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounded_times_add_up_to_the_rate() {
+        for (rate, frames, seconds) in [("25", 50, 2), ("30", 90, 3), ("30000/1001", 3000, 100), ("12.5", 25, 2)] {
+            let mut clock = Clock::new(rate.parse().unwrap());
+            let delays: Vec<u64> = (0..frames).map(|_| clock.tick(None).into()).collect();
+            let (sum, least) = (delays.iter().sum::<u64>(), delays.iter().min().unwrap());
+            assert!(sum.abs_diff(seconds * 100) <= 10, "{rate}: {sum} hundredths for {seconds} s");
+            assert!(delays.iter().all(|d| d - least <= 1), "{rate}: {delays:?}");
+        }
+        let mut clock = Clock::new(Rate::USUAL);
+        let said = [70, 20, 400].map(Duration::from_millis);
+        assert_eq!(said.map(|d| clock.tick(Some(d))), [7, 2, 40], "times of the frames' own are kept");
+        let mut fast = Clock::new("100".parse().unwrap());
+        assert_eq!((0..3).map(|_| fast.tick(None)).collect::<Vec<_>>(), [2, 2, 2], "none so short that browsers slow it down");
+    }
+}

@@ -1,0 +1,116 @@
+//! What an argument is: told by content first, by its name where the content is silent or not there.
+
+use super::y4m::MAGIC;
+use crate::image::{DecodeOptions, probe};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// What kind of clip a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A YUV4MPEG2 stream.
+    Y4m,
+    /// An animated GIF, PNG or WebP.
+    Animation,
+    /// A container of another program's (mp4, mkv, webm, mov, avi, ..), which `ffmpeg` reads.
+    Container,
+    /// A folder of pictures, or a pattern of their names (`*`, `?`, `[..]`, `%04d`).
+    Sequence,
+    /// A single picture, or what may be one.
+    Still,
+}
+
+/// Endings of containers, for files whose content does not tell.
+const CONTAINERS: [&str; 22] = [
+    "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts", "m2ts", "wmv", "asf", "flv", "f4v", "ogv", "ogg",
+    "3gp", "mxf", "vob", "h264", "hevc",
+];
+
+/// Whether a name ends like a container.
+pub(super) fn is_container_name(path: &Path) -> bool {
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    CONTAINERS.contains(&ending.as_str())
+}
+
+/// What the path leads to. A file that cannot be read is judged by its name; opening it says what is wrong.
+pub fn kind(path: impl AsRef<Path>) -> Kind {
+    let path = path.as_ref();
+    if path.is_dir() {
+        return Kind::Sequence;
+    }
+    let name = path.to_string_lossy();
+    if !path.exists() && (name.contains(['*', '?', '[']) || super::sequence::is_numbered(path)) {
+        return Kind::Sequence;
+    }
+    let mut head = Vec::new();
+    // A pipe would be emptied by looking: its name has to do.
+    if path.is_file()
+        && let Ok(file) = File::open(path)
+    {
+        // A read that fails leaves the name to decide.
+        let _ = file.take(64).read_to_end(&mut head);
+    }
+    if head.starts_with(MAGIC) {
+        return Kind::Y4m;
+    }
+    if is_container(&head) {
+        return Kind::Container;
+    }
+    if probe::animates(&head) {
+        return match DecodeOptions::default().read(path).and_then(|bytes| probe::probe(&bytes, &name)) {
+            Ok(found) if found.frames > 1 => Kind::Animation,
+            // Damaged ones too: reading them as pictures says what is wrong.
+            _ => Kind::Still,
+        };
+    }
+    match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("y4m")) {
+        true => Kind::Y4m,
+        // No picture begins like this, and the name says video.
+        false if is_container_name(path) && !probe::is_picture(&head) => Kind::Container,
+        false => Kind::Still,
+    }
+}
+
+/// Whether a file begins like a container of video.
+fn is_container(head: &[u8]) -> bool {
+    let at = |from: usize, magic: &[u8]| head.get(from..).is_some_and(|rest| rest.starts_with(magic));
+    // The same box begins still pictures, under brands of their own.
+    let still = [b"avi", b"hei", b"hev", b"mif", b"msf", b"crx"].iter().any(|brand| at(8, *brand));
+    (at(4, b"ftyp") && !still)
+        || at(4, b"moov")
+        || at(0, b"\x1aE\xdf\xa3")
+        || (at(0, b"RIFF") && at(8, b"AVI "))
+        || at(0, b"FLV\x01")
+        || at(0, b"OggS")
+        || at(0, b"\0\0\x01\xba")
+        || at(0, b"\0\0\x01\xb3")
+        || at(0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_decides_before_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            kind(path)
+        };
+        let png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0";
+        assert_eq!(file("a.png", b"YUV4MPEG2 W2 H2\n"), Kind::Y4m);
+        assert_eq!(file("b.bin", b"\0\0\0\x18ftypisom"), Kind::Container);
+        assert_eq!(file("c.mp4", png), Kind::Still, "a picture whose name says video");
+        assert_eq!(file("d.mp4", b"what ffmpeg may know"), Kind::Container);
+        assert_eq!(file("e.mp4", b"\0\0\0\x18ftypavif"), Kind::Container, "ffmpeg reads AVIF too");
+        assert_eq!(file("f.png", b"\0\0\0\x18ftypavif"), Kind::Still);
+        assert_eq!(file("g.y4m", b""), Kind::Y4m);
+        assert_eq!(kind(folder.path()), Kind::Sequence);
+        assert_eq!(kind("none/such.mkv"), Kind::Container);
+        assert_eq!(kind("none/such%03d.png"), Kind::Sequence);
+        assert_eq!(kind("none/such.png"), Kind::Still);
+    }
+}

@@ -1,0 +1,149 @@
+//! Clips in and out: frames as [`Picture`]s from Y4M, raw streams, animations, image sequences and, through the `ffmpeg` program, from whatever
+//! else it reads; and the same ways back.
+//!
+//! ```no_run
+//! use atrous::video::{self, Options, Source};
+//!
+//! // A file, a folder of pictures, `shot%04d.png`, `shots/*.png`.
+//! let clip = video::open("street.y4m", &Options::default())?;
+//! println!("{} x {}, {} frames a second", clip.info().width, clip.info().height, clip.info().rate);
+//! for frame in clip {
+//!     let picture = frame?.picture;
+//!     assert_eq!(picture.rgb.len(), 3 * picture.width * picture.height);
+//! }
+//! # Ok::<(), atrous::Error>(())
+//! ```
+//!
+//! A source gives frames until it ends or fails; after an error it gives nothing more, and what came before is whole. A [`Sink`] takes frames and is
+//! finished explicitly: a file appears under its name only then, whole.
+
+mod animation;
+mod ffmpeg;
+mod folder;
+mod gif;
+mod kind;
+mod rate;
+mod raw;
+mod select;
+mod sequence;
+mod sink;
+mod y4m;
+mod yuv;
+
+pub use kind::{Kind, kind};
+pub use rate::Rate;
+pub use raw::{PixelFormat, RawFrames};
+pub use select::{Selection, select};
+pub use sequence::is_numbered;
+pub use sink::{Content, Format, Sink, create, write_to};
+pub use yuv::{Colour, Matrix};
+
+use crate::error::{Error, Result, error};
+use crate::image::{DecodeOptions, Picture};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+use std::time::Duration;
+
+/// What a clip says of itself before its frames.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Info {
+    /// Columns of every frame.
+    pub width: usize,
+    /// Rows of every frame.
+    pub height: usize,
+    /// Frames a second; of animations whose frames have times of their own, the mean.
+    pub rate: Rate,
+    /// How many frames there are, where that can be told beforehand. A hint: what a file says of itself may be wrong.
+    pub frames: Option<u64>,
+    /// What was assumed about the clip, in sentences for people.
+    pub notes: Vec<String>,
+}
+
+/// A frame of a clip.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frame {
+    /// What it shows.
+    pub picture: Picture,
+    /// How long it is shown, where the format says that of each frame; else as the clip's rate has it.
+    pub duration: Option<Duration>,
+}
+
+/// Frames in their order, all of one size. After an error there is nothing more.
+pub trait Source: Iterator<Item = Result<Frame>> + Send {
+    /// Size, rate, and what else is known beforehand.
+    fn info(&self) -> &Info;
+}
+
+/// How clips are read.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Options {
+    /// Frames a second of what does not tell its rate: image sequences and raw frames. `None` is [`Rate::USUAL`].
+    pub rate: Option<Rate>,
+    /// Size and layout, where a stream is nothing but raw frames.
+    pub raw: Option<RawFrames>,
+    /// Limits, which are checked before memory is taken, and the colour behind transparent pixels.
+    pub decode: DecodeOptions,
+}
+
+/// Opens a clip: a file of any [`Kind`], a folder of pictures, a pattern such as `shots/*.png` or `shot%04d.png`, or with [`Options::raw`] a file of
+/// raw frames. A still picture is a clip of one frame.
+///
+/// # Errors
+/// It cannot be read, is damaged at its beginning, is past the limits, or needs `ffmpeg` where that is not installed.
+pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Box<dyn Source>> {
+    let path = path.as_ref();
+    if options.raw.is_some() {
+        let (file, length) = file(path)?;
+        return stream(file, &path.display().to_string(), length, options);
+    }
+    Ok(match kind(path) {
+        Kind::Y4m => {
+            let (file, length) = file(path)?;
+            stream(file, &path.display().to_string(), length, options)?
+        }
+        Kind::Animation => Box::new(animation::AnimationSource::open(path, options)?),
+        Kind::Container => ffmpeg::open(path, options)?,
+        Kind::Sequence | Kind::Still => Box::new(sequence::SequenceSource::open(path, options)?),
+    })
+}
+
+/// Reads a clip from a stream, such as standard input: raw frames where [`Options::raw`] says what they are, else Y4M. `name` is what errors call it.
+///
+/// # Errors
+/// The stream does not begin as Y4M, or is past the limits.
+pub fn read(reader: impl Read + Send + 'static, name: &str, options: &Options) -> Result<Box<dyn Source>> {
+    stream(reader, name, None, options)
+}
+
+fn stream(reader: impl Read + Send + 'static, name: &str, length: Option<u64>, options: &Options) -> Result<Box<dyn Source>> {
+    let reader = BufReader::with_capacity(1 << 16, reader);
+    Ok(match options.raw {
+        Some(raw) => Box::new(raw::RawSource::new(reader, name, length, raw, options)?),
+        None => Box::new(y4m::Y4mSource::new(reader, name, length, None, options)?),
+    })
+}
+
+/// A file, and its length where it is a regular one.
+fn file(path: &Path) -> Result<(File, Option<u64>)> {
+    let file = File::open(path).map_err(|e| Error::io(path, "could not be opened", e))?;
+    let meta = file.metadata().map_err(|e| Error::io(path, "could not be read", e))?;
+    Ok((file, meta.is_file().then_some(meta.len())))
+}
+
+/// The two sizes, where a frame of that size at so many bytes a pixel is within the limits.
+fn bytes_for(width: u64, height: u64, bytes_per_pixel: u64, options: &Options) -> Result<(usize, usize)> {
+    let limits = &options.decode;
+    limits.check_pixels(width, height)?;
+    let bytes = width.saturating_mul(height).saturating_mul(bytes_per_pixel);
+    if bytes > limits.max_bytes {
+        let mib = |n: u64| n.div_ceil(1 << 20);
+        let (needed, limit) = (mib(bytes), mib(limits.max_bytes));
+        return Err(error!(
+            Picture,
+            "a frame of {width} x {height} pixels takes {needed} MiB, more than the limit of {limit} MiB"
+        ));
+    }
+    // Within the limits, which are far below what a `usize` of 32 bits holds.
+    Ok((width as usize, height as usize))
+}

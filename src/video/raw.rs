@@ -1,0 +1,182 @@
+//! Frames with nothing around them, as cameras and pipes give them: size, layout and rate have to be said.
+
+use super::yuv::{Chroma, Colour, Matrix, Samples, to_rgb};
+use super::{Frame, Info, Options, Rate, Source, bytes_for};
+use crate::error::{Error, ErrorKind, Result, error};
+use crate::image::Picture;
+use std::io::Read;
+use std::str::FromStr;
+
+/// How the pixels of a raw frame lie, by the names that ffmpeg has for them. All have 8 bits a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PixelFormat {
+    /// Red, green, blue.
+    Rgb24,
+    /// Blue, green, red.
+    Bgr24,
+    /// Red, green, blue, opacity.
+    Rgba,
+    /// One value a pixel.
+    Gray,
+    /// A plane of luma, then two of chroma at half the columns and rows.
+    Yuv420p,
+    /// A plane of luma, then one of chroma pairs at half the columns and rows.
+    Nv12,
+    /// Luma and chroma in turn, two pixels in four bytes; widths are even.
+    Yuyv422,
+}
+
+/// All of them, with their names.
+const NAMES: [(&str, PixelFormat); 7] = [
+    ("rgb24", PixelFormat::Rgb24),
+    ("bgr24", PixelFormat::Bgr24),
+    ("rgba", PixelFormat::Rgba),
+    ("gray", PixelFormat::Gray),
+    ("yuv420p", PixelFormat::Yuv420p),
+    ("nv12", PixelFormat::Nv12),
+    ("yuyv422", PixelFormat::Yuyv422),
+];
+
+impl FromStr for PixelFormat {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = NAMES.iter().find(|(name, _)| *name == text).map(|(_, format)| *format);
+        found.ok_or_else(|| error!(Usage, "`{text}` is no pixel format; there are {}", NAMES.map(|(name, _)| name).join(", ")))
+    }
+}
+
+impl PixelFormat {
+    /// Bytes of a frame.
+    pub fn frame_bytes(self, width: usize, height: usize) -> usize {
+        let (pixels, quarter) = (width * height, width.div_ceil(2) * height.div_ceil(2));
+        match self {
+            PixelFormat::Rgb24 | PixelFormat::Bgr24 => 3 * pixels,
+            PixelFormat::Rgba => 4 * pixels,
+            PixelFormat::Gray => pixels,
+            PixelFormat::Yuv420p | PixelFormat::Nv12 => pixels + 2 * quarter,
+            PixelFormat::Yuyv422 => 2 * pixels,
+        }
+    }
+
+    /// The picture that the bytes of a frame show. Luma and chroma are taken for limited range, in the matrix that [`Matrix::usual`] names;
+    /// what is transparent is laid over `backdrop`.
+    ///
+    /// # Errors
+    /// Where the bytes are not as many as a frame of that size has, or the size does not go with the format.
+    pub fn picture(self, width: usize, height: usize, bytes: &[u8], backdrop: [u8; 3]) -> Result<Picture> {
+        if self == PixelFormat::Yuyv422 && !width.is_multiple_of(2) {
+            return Err(error!(Usage, "frames of yuyv422 have an even width, not {width}"));
+        }
+        if bytes.len() != self.frame_bytes(width, height) {
+            return Err(error!(Usage, "{} bytes are no frame of {width} x {height} pixels in {self:?}", bytes.len()));
+        }
+        let colour = Colour { matrix: Matrix::usual(width, height), full_range: false };
+        let (luma, rest) = bytes.split_at(bytes.len().min(width * height));
+        let (row, quarter) = (width.div_ceil(2), width.div_ceil(2) * height.div_ceil(2));
+        let halved = |cb, cr| Some(Chroma { cb, cr, across: 2, down: 2 });
+        let rgb = match self {
+            PixelFormat::Rgb24 => bytes.to_vec(),
+            PixelFormat::Bgr24 => bytes.chunks_exact(3).flat_map(|p| [p[2], p[1], p[0]]).collect(),
+            PixelFormat::Rgba => return Picture::from_rgba(width, height, bytes.to_vec(), backdrop),
+            PixelFormat::Gray => bytes.iter().flat_map(|&v| [v; 3]).collect(),
+            PixelFormat::Yuv420p => {
+                let (cb, cr) = rest.split_at(quarter);
+                let chroma = halved(Samples::plane(cb, row), Samples::plane(cr, row));
+                to_rgb(width, height, Samples::plane(luma, width), chroma, colour)
+            }
+            PixelFormat::Nv12 => {
+                let pairs = |from: usize| Samples { data: &rest[from..], step: 2, pitch: 2 * row };
+                to_rgb(width, height, Samples::plane(luma, width), halved(pairs(0), pairs(1)), colour)
+            }
+            PixelFormat::Yuyv422 => {
+                let samples = |from: usize, step| Samples { data: &bytes[from..], step, pitch: 2 * width };
+                let chroma = Chroma { cb: samples(1, 4), cr: samples(3, 4), across: 2, down: 1 };
+                to_rgb(width, height, samples(0, 2), Some(chroma), colour)
+            }
+        };
+        Picture::new(width, height, rgb)
+    }
+}
+
+/// What has to be said about raw frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawFrames {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// How their pixels lie.
+    pub format: PixelFormat,
+}
+
+/// Raw frames, one behind the other.
+pub(super) struct RawSource<R> {
+    reader: R,
+    name: String,
+    frames: RawFrames,
+    info: Info,
+    backdrop: [u8; 3],
+    bytes: Vec<u8>,
+    read: u64,
+    over: bool,
+}
+
+impl<R: Read + Send> RawSource<R> {
+    pub(super) fn new(reader: R, name: &str, length: Option<u64>, frames: RawFrames, options: &Options) -> Result<Self> {
+        let (width, height) = bytes_for(frames.width as u64, frames.height as u64, 8, options).map_err(|e| e.at(name))?;
+        if frames.format == PixelFormat::Yuyv422 && !width.is_multiple_of(2) {
+            return Err(error!(Usage, "frames of yuyv422 have an even width, not {width}").at(name));
+        }
+        let size = frames.format.frame_bytes(width, height);
+        let rate = options.rate.unwrap_or(Rate::USUAL);
+        let info = Info { width, height, rate, frames: length.map(|l| l / size as u64), notes: Vec::new() };
+        let backdrop = options.decode.backdrop;
+        Ok(Self { reader, name: name.to_owned(), frames, info, backdrop, bytes: vec![0; size], read: 0, over: false })
+    }
+
+    fn frame(&mut self) -> Result<Option<Frame>> {
+        let number = self.read + 1;
+        let mut filled = 0;
+        while filled < self.bytes.len() {
+            match self.reader.read(&mut self.bytes[filled..]) {
+                Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) => {
+                    let wanted = self.bytes.len();
+                    return Err(error!(Picture, "the stream ends after {filled} of its {wanted} bytes")
+                        .at(format!("frame {number}"))
+                        .at(&self.name)
+                        .advice("are the size and the pixel format the stream's?"));
+                }
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    let error = Error::new(ErrorKind::Io, "could not be read").source(e);
+                    return Err(error.at(format!("frame {number}")).at(&self.name));
+                }
+            }
+        }
+        self.read = number;
+        let RawFrames { width, height, format } = self.frames;
+        Ok(Some(Frame { picture: format.picture(width, height, &self.bytes, self.backdrop)?, duration: None }))
+    }
+}
+
+impl<R: Read + Send> Iterator for RawSource<R> {
+    type Item = Result<Frame>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let frame = self.frame();
+        self.over = !matches!(frame, Ok(Some(_)));
+        frame.transpose()
+    }
+}
+
+impl<R: Read + Send> Source for RawSource<R> {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+}

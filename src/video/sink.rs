@@ -1,0 +1,247 @@
+//! Frames to files, folders and streams.
+
+use super::ffmpeg::Encoder;
+use super::folder::FolderSink;
+use super::gif::GifSink;
+use super::{Info, kind, y4m};
+use crate::error::{Error, ErrorKind, Result, error};
+use crate::files::Staged;
+use crate::image::{ClassTable, LabelMap, Picture};
+use std::borrow::Cow;
+use std::io::{BufWriter, Write};
+use std::path::{MAIN_SEPARATOR, Path};
+use std::time::Duration;
+
+/// What a frame that is written shows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// A picture. Where a format has no transparency, what is transparent takes the colour that [`Format::opaque`] names.
+    Picture(Picture),
+    /// Class numbers.
+    Mask(LabelMap),
+}
+
+impl Content {
+    /// Width and height.
+    pub fn size(&self) -> (usize, usize) {
+        match self {
+            Content::Picture(picture) => (picture.width, picture.height),
+            Content::Mask(labels) => (labels.width, labels.height),
+        }
+    }
+}
+
+/// A clip being written. Frames come in order, all of the size and kind that it was made for.
+///
+/// What is dropped without [`Sink::finish`] leaves no file under the clip's name; a folder keeps the frames that it has.
+pub trait Sink: Send {
+    /// Writes the next frame, shown for `duration`, or as long as the clip's rate says. Formats that have one rate for all frames ignore it.
+    ///
+    /// # Errors
+    /// The frame has another size or kind than the clip, or cannot be written.
+    fn write(&mut self, content: &Content, duration: Option<Duration>) -> Result<()>;
+
+    /// Writes what is left, and gives the file its name.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// How a clip is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// YUV4MPEG2: pictures in 4:2:0, limited range, BT.709 or BT.601 as [`Matrix::usual`](super::Matrix::usual) says; masks as mono, one byte a pixel that
+    /// is the class.
+    Y4m,
+    /// Bare frames: pictures as rgb24, masks as one byte a pixel.
+    Raw,
+    /// GIF. A mask's indices are the classes.
+    Gif,
+    /// A folder of PNG files, `000001.png` and so on; masks have a palette.
+    Folder,
+    /// A container that `ffmpeg` writes: pictures with the codec that it usually takes there, masks without loss (FFV1, `.mkv` only). Without sound.
+    Container,
+}
+
+impl Format {
+    /// The format that an output's name asks for: `None` where it names none. A folder is there already, or ends in a slash.
+    pub fn of(path: &Path) -> Option<Self> {
+        if path.is_dir() || path.to_string_lossy().ends_with(['/', MAIN_SEPARATOR]) {
+            return Some(Format::Folder);
+        }
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        match ending.as_str() {
+            "y4m" => Some(Format::Y4m),
+            "gif" => Some(Format::Gif),
+            "raw" | "rgb" | "gray" => Some(Format::Raw),
+            _ => kind::is_container_name(path).then_some(Format::Container),
+        }
+    }
+
+    /// The colour that replaces what is transparent: green, which nothing but a screen of it is, so that other programs can key it out.
+    pub fn opaque(self) -> Option<[u8; 3]> {
+        match self {
+            Format::Y4m | Format::Raw | Format::Container => Some(GREEN),
+            Format::Gif | Format::Folder => None,
+        }
+    }
+}
+
+/// The usual colour of chroma-key screens in video.
+const GREEN: [u8; 3] = [0, 177, 64];
+
+/// Begins a clip in a file or folder. `info` tells size and rate; `classes` is given where it will be masks, and colours them.
+///
+/// # Errors
+/// The name says no format, the format cannot hold the clip, the place cannot be written to, the folder holds a clip already, or `ffmpeg` is
+/// needed and not installed.
+pub fn create(path: impl AsRef<Path>, info: &Info, classes: Option<&ClassTable>) -> Result<Box<dyn Sink>> {
+    let path = path.as_ref();
+    let masks = classes.is_some();
+    let name = path.display().to_string();
+    let format = Format::of(path).ok_or_else(|| {
+        error!(Usage, "the name says no format of a clip")
+            .file(path)
+            .advice("let it end in .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or in / for a folder of PNG files")
+    })?;
+    Ok(match format {
+        Format::Folder => Box::new(FolderSink::create(path, info, classes)?),
+        Format::Gif => Box::new(GifSink::create(path, info, classes)?),
+        Format::Container => Box::new(Stream::begin(Encoder::start(path, info, masks)?, name, info, masks, true)?),
+        Format::Y4m | Format::Raw => {
+            let out = StagedFile(BufWriter::with_capacity(1 << 16, Staged::create(path, ".tmp")?));
+            Box::new(Stream::begin(out, name, info, masks, format == Format::Raw)?)
+        }
+    })
+}
+
+/// Begins a clip on a stream, such as standard output: as Y4M, or `raw` as bare frames. `name` is what errors call it.
+///
+/// # Errors
+/// It cannot be written to.
+pub fn write_to(out: impl Write + Send + 'static, name: &str, info: &Info, masks: bool, raw: bool) -> Result<Box<dyn Sink>> {
+    let out = Plain(BufWriter::with_capacity(1 << 16, out));
+    Ok(Box::new(Stream::begin(out, name.to_owned(), info, masks, raw)?))
+}
+
+/// Where a stream of bytes goes, and what is to be done at its end.
+pub(super) trait Target: Write + Send {
+    fn finish(self) -> Result<()>;
+
+    /// What is known about a write that failed.
+    fn explain(&mut self, name: &str, error: std::io::Error) -> Error {
+        Error::io(name, "could not be written", error)
+    }
+}
+
+/// Frames as bytes, one behind the other.
+struct Stream<T> {
+    out: T,
+    name: String,
+    info: Info,
+    masks: bool,
+    raw: bool,
+}
+
+impl<T: Target> Stream<T> {
+    fn begin(out: T, name: String, info: &Info, masks: bool, raw: bool) -> Result<Self> {
+        let mut stream = Self { out, name, info: info.clone(), masks, raw };
+        if !raw {
+            let content = if masks { y4m::Content::Mono } else { y4m::Content::Colour };
+            let written = y4m::write_header(&mut stream.out, info, content);
+            written.map_err(|e| stream.out.explain(&stream.name, e))?;
+        }
+        Ok(stream)
+    }
+}
+
+impl<T: Target> Sink for Stream<T> {
+    fn write(&mut self, content: &Content, _: Option<Duration>) -> Result<()> {
+        check(content, &self.info, self.masks).map_err(|e| e.at(&self.name))?;
+        let written = match content {
+            Content::Mask(labels) => {
+                let bytes = bytes_of(labels).map_err(|e| e.at(&self.name))?;
+                if self.raw { self.out.write_all(&bytes) } else { y4m::write_mono(&mut self.out, &bytes) }
+            }
+            Content::Picture(picture) => {
+                let rgb = opaque(picture, GREEN);
+                if self.raw { self.out.write_all(&rgb) } else { y4m::write_colour(&mut self.out, &self.info, &rgb) }
+            }
+        };
+        // Somebody may be watching at the other end.
+        written.and_then(|()| self.out.flush()).map_err(|e| self.out.explain(&self.name, e))
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        self.out.finish()
+    }
+}
+
+/// Whether a frame is what the clip is made of.
+pub(super) fn check(content: &Content, info: &Info, masks: bool) -> Result<()> {
+    let ((w, h), kind) = (content.size(), matches!(content, Content::Mask(_)));
+    if (w, h) != (info.width, info.height) {
+        return Err(error!(Usage, "a frame of {w} x {h} pixels in a clip of {} x {}", info.width, info.height));
+    }
+    if kind != masks {
+        let name = |masks| if masks { "masks" } else { "pictures" };
+        return Err(error!(Usage, "a clip of {} takes no {}", name(masks), name(kind)));
+    }
+    Ok(())
+}
+
+/// The classes as bytes.
+pub(super) fn bytes_of(labels: &LabelMap) -> Result<Vec<u8>> {
+    match labels.max() {
+        0..=255 => Ok(labels.labels.iter().map(|&l| l as u8).collect()),
+        max => Err(error!(Usage, "class {max} does not fit a byte")
+            .advice("write a folder of PNG files, which hold classes up to 65535")),
+    }
+}
+
+/// The picture with `colour` in place of what is transparent.
+fn opaque(picture: &Picture, colour: [u8; 3]) -> Cow<'_, [u8]> {
+    let Some(alpha) = &picture.alpha else { return Cow::Borrowed(&picture.rgb) };
+    let pixels = picture.rgb.chunks_exact(3).zip(alpha);
+    pixels.flat_map(|(p, &a)| [0, 1, 2].map(|i| crate::image::mix(p[i], colour[i], a))).collect()
+}
+
+/// A file that takes its name at the end.
+struct StagedFile(BufWriter<Staged>);
+
+impl Target for StagedFile {
+    fn finish(self) -> Result<()> {
+        let staged = self.0.into_inner().map_err(|e| Error::new(ErrorKind::Io, "could not be written").source(e.into_error()))?;
+        staged.commit()
+    }
+}
+
+impl Write for StagedFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Somebody else's stream.
+struct Plain<W: Write>(BufWriter<W>);
+
+impl<W: Write + Send> Target for Plain<W> {
+    fn finish(mut self) -> Result<()> {
+        self.0.flush().map_err(|e| Error::new(ErrorKind::Io, "the stream could not be written").source(e))
+    }
+}
+
+impl<W: Write> Write for Plain<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}

@@ -1,0 +1,214 @@
+//! YUV4MPEG2 (`.y4m`), the uncompressed video that tools pass through pipes: a line of text, then for each frame a line and its planes.
+//!
+//! Read and written here, not by a crate: a header must be checked before memory is taken for what it says, an end between two frames must be told
+//! from one within a frame, and a refusal must say what is wrong; of a reader that does not do these, little would be left. The tests hold it
+//! against the crate `y4m`.
+
+use super::yuv::{Chroma, Colour, Matrix, Samples, from_rgb_420, to_rgb};
+use super::{Frame, Info, Options, Rate, Source, bytes_for};
+use crate::error::{Error, Result, error};
+use crate::image::Picture;
+use std::io::{BufRead, ErrorKind as IoKind, Read, Write};
+
+/// How every Y4M stream begins.
+pub(super) const MAGIC: &[u8] = b"YUV4MPEG2";
+
+/// The longest line that is read for one of the format's.
+const LONGEST_LINE: u64 = 1024;
+
+/// What the line at the beginning says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Header {
+    width: usize,
+    height: usize,
+    rate: Option<Rate>,
+    /// Pixels that share a chroma sample, across and down; `None` where there is no chroma.
+    chroma: Option<(usize, usize)>,
+    full_range: bool,
+    interlaced: bool,
+}
+
+impl Header {
+    fn parse(line: &[u8], options: &Options) -> Result<Self> {
+        let not_y4m = || error!(Picture, "is no Y4M stream: it does not begin with YUV4MPEG2");
+        let line = line.strip_prefix(MAGIC).ok_or_else(not_y4m)?;
+        let line = String::from_utf8_lossy(line);
+        let (mut width, mut height) = (None, None);
+        let mut header = Header { width: 0, height: 0, rate: None, chroma: Some((2, 2)), full_range: false, interlaced: false };
+        for word in line.split(' ').filter(|w| !w.is_empty()) {
+            let (key, value) = word.split_at(word.chars().next().map_or(0, char::len_utf8));
+            match key {
+                "W" => width = value.parse::<u32>().ok(),
+                "H" => height = value.parse::<u32>().ok(),
+                // 0:0 is how the format says that the rate is not known.
+                "F" => header.rate = value.split_once(':').and_then(|(n, d)| Rate::new(n.parse().ok()?, d.parse().ok()?)),
+                "I" => header.interlaced = !matches!(value, "p" | "?"),
+                "C" => header.chroma = chroma(value)?,
+                "X" => match value {
+                    "COLORRANGE=FULL" => header.full_range = true,
+                    "COLORRANGE=LIMITED" => header.full_range = false,
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+        let (Some(width), Some(height)) = (width, height) else {
+            return Err(error!(Picture, "the Y4M header gives no width and height (W and H)"));
+        };
+        // Planes and RGB together, before any of it exists.
+        (header.width, header.height) = bytes_for(width.into(), height.into(), 6, options)?;
+        Ok(header)
+    }
+
+    /// Samples of luma and of each chroma plane, and those in a row of chroma.
+    fn sizes(&self) -> (usize, usize, usize) {
+        let luma = self.width * self.height;
+        self.chroma.map_or((luma, 0, 0), |(across, down)| {
+            let row = self.width.div_ceil(across);
+            (luma, row * self.height.div_ceil(down), row)
+        })
+    }
+}
+
+fn chroma(name: &str) -> Result<Option<(usize, usize)>> {
+    Ok(match name {
+        // Siting differs, the grid does not.
+        "420" | "420jpeg" | "420paldv" | "420mpeg2" => Some((2, 2)),
+        "422" => Some((2, 1)),
+        "444" => Some((1, 1)),
+        "411" => Some((4, 1)),
+        "mono" => None,
+        _ => {
+            return Err(error!(Picture, "holds Y4M of the kind C{name}; 8-bit 4:2:0, 4:2:2, 4:4:4, 4:1:1 and mono are read")
+                .advice("convert it: `ffmpeg -i IN -pix_fmt yuv420p OUT.y4m`"));
+        }
+    })
+}
+
+/// Frames of a Y4M stream.
+pub(super) struct Y4mSource<R> {
+    reader: R,
+    name: String,
+    header: Header,
+    colour: Colour,
+    info: Info,
+    planes: Vec<u8>,
+    /// Frames read so far.
+    read: u64,
+    over: bool,
+}
+
+impl<R: BufRead + Send> Y4mSource<R> {
+    /// Reads the header. `length` is the stream's, where it is a file; `matrix` what its colours are in, where that is known better than
+    /// by guessing.
+    pub(super) fn new(mut reader: R, name: &str, length: Option<u64>, matrix: Option<Matrix>, options: &Options) -> Result<Self> {
+        let line = line(&mut reader).map_err(|e| Error::io(name, "could not be read", e))?;
+        let line = line.ok_or_else(|| error!(Picture, "the Y4M header has no end").at(name))?;
+        let header = Header::parse(&line, options).map_err(|e| e.at(name))?;
+        let (w, h) = (header.width, header.height);
+        let colour = Colour { matrix: matrix.unwrap_or(Matrix::usual(w, h)), full_range: header.full_range };
+        let (luma, chroma, _) = header.sizes();
+        let size = luma + 2 * chroma;
+        // Exact unless frames carry parameters of their own, which nobody writes.
+        let frames = length.map(|l| l.saturating_sub(line.len() as u64 + 1) / (size as u64 + 6));
+        let mut notes = Vec::new();
+        if header.rate.is_none() {
+            notes.push(format!("the stream does not tell its rate; {} frames a second are taken", Rate::USUAL));
+        }
+        if header.interlaced {
+            notes.push("the video is interlaced; frames are taken as they lie".to_owned());
+        }
+        if header.chroma.is_some() && matrix.is_none() {
+            let range = if header.full_range { "full" } else { "limited" };
+            notes.push(format!("colours were taken for {} in {range} range", colour.matrix.name()));
+        }
+        let info = Info { width: w, height: h, rate: header.rate.unwrap_or(Rate::USUAL), frames, notes };
+        Ok(Self { reader, name: name.to_owned(), header, colour, info, planes: vec![0; size], read: 0, over: false })
+    }
+
+    fn frame(&mut self) -> Result<Option<Frame>> {
+        let number = self.read + 1;
+        let broken = |e: std::io::Error| match e.kind() {
+            IoKind::UnexpectedEof => error!(Picture, "the stream ends in the middle of it"),
+            _ => Error::new(crate::error::ErrorKind::Io, "could not be read").source(e),
+        };
+        let at = |e: Error| e.at(format!("frame {number}")).at(&self.name);
+        if self.reader.fill_buf().map_err(|e| at(broken(e)))?.is_empty() {
+            return Ok(None);
+        }
+        let line = line(&mut self.reader).map_err(|e| at(broken(e)))?;
+        let line = line.ok_or_else(|| at(error!(Picture, "its header has no end, so the stream is damaged or cut short")))?;
+        if line.strip_prefix(b"FRAME").is_none_or(|rest| !rest.is_empty() && rest[0] != b' ') {
+            return Err(at(error!(Picture, "does not begin with FRAME, so the stream is damaged before it")));
+        }
+        self.reader.read_exact(&mut self.planes).map_err(|e| at(broken(e)))?;
+        self.read = number;
+        let (w, h) = (self.info.width, self.info.height);
+        let (luma, size, row) = self.header.sizes();
+        let (y, rest) = self.planes.split_at(luma);
+        let chroma = self.header.chroma.map(|(across, down)| {
+            let (cb, cr) = rest.split_at(size);
+            Chroma { cb: Samples::plane(cb, row), cr: Samples::plane(cr, row), across, down }
+        });
+        let picture = Picture::new(w, h, to_rgb(w, h, Samples::plane(y, w), chroma, self.colour))?;
+        Ok(Some(Frame { picture, duration: None }))
+    }
+}
+
+impl<R: BufRead + Send> Iterator for Y4mSource<R> {
+    type Item = Result<Frame>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let frame = self.frame();
+        self.over = !matches!(frame, Ok(Some(_)));
+        frame.transpose()
+    }
+}
+
+impl<R: BufRead + Send> Source for Y4mSource<R> {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+}
+
+/// A line without its end; `None` where there is no end within what a line may have.
+fn line(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    reader.take(LONGEST_LINE).read_until(b'\n', &mut line)?;
+    Ok((line.pop() == Some(b'\n')).then_some(line))
+}
+
+/// What a written stream holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Pictures, in 4:2:0 and limited range.
+    Colour,
+    /// One byte a pixel, as it is.
+    Mono,
+}
+
+/// Writes the line at the beginning of a stream.
+pub(super) fn write_header(out: &mut impl Write, info: &Info, content: Content) -> std::io::Result<()> {
+    let kind = match content {
+        Content::Colour => "C420jpeg XCOLORRANGE=LIMITED",
+        Content::Mono => "Cmono XCOLORRANGE=FULL",
+    };
+    let (n, d) = (info.rate.numerator(), info.rate.denominator());
+    writeln!(out, "YUV4MPEG2 W{} H{} F{n}:{d} Ip A1:1 {kind}", info.width, info.height)
+}
+
+/// Writes a frame of [`Content::Colour`] from RGB.
+pub(super) fn write_colour(out: &mut impl Write, info: &Info, rgb: &[u8]) -> std::io::Result<()> {
+    let colour = Colour { matrix: Matrix::usual(info.width, info.height), full_range: false };
+    out.write_all(b"FRAME\n")?;
+    out.write_all(&from_rgb_420(info.width, info.height, rgb, colour))
+}
+
+/// Writes a frame of [`Content::Mono`].
+pub(super) fn write_mono(out: &mut impl Write, values: &[u8]) -> std::io::Result<()> {
+    out.write_all(b"FRAME\n")?;
+    out.write_all(values)
+}

@@ -1,0 +1,272 @@
+//! `atrous segment` on clips, as a process.
+
+use super::containers::ffmpeg;
+use super::*;
+use crate::support::models::write_tiny;
+use assert_cmd::Command;
+use atrous::image::LabelMap;
+use atrous::video::read;
+use predicates::prelude::*;
+use predicates::str::contains;
+use std::io::Cursor;
+use std::time::Duration;
+
+fn atrous(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
+    command.current_dir(folder).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command
+}
+
+fn segment(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = atrous(folder);
+    command.arg("segment").args(arguments).args(["--weights", "tiny.safetensors"]);
+    command
+}
+
+/// A fresh folder with `tiny.safetensors`.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    write_tiny(&folder.path().join("tiny.safetensors"));
+    folder
+}
+
+/// The left half of a frame written side by side: the clip itself.
+fn left(frame: &Frame) -> usize {
+    number_of(&frame.picture)
+}
+
+fn in_order(frames: &[Frame], many: usize) {
+    assert_eq!(frames.iter().map(left).collect::<Vec<_>>(), (0..many).collect::<Vec<_>>());
+}
+
+#[test]
+fn sixty_frames_give_sixty_frames_in_order_with_the_right_rate() {
+    let dir = folder();
+    let (w, h) = (45, 35);
+    write_numbered(&dir.path().join("clip.y4m"), &info(w, h, "30000/1001"), 60).unwrap();
+    segment(dir.path(), &["clip.y4m", "-o", "out/both.y4m", "--style", "side-by-side"]).assert().success().stdout(
+        contains("clip.y4m (45x35, 30000/1001 frames a second) -> out/both.y4m: 60 frames in").and(contains("background")),
+    );
+    let (found, frames) = read_all(&dir.path().join("out/both.y4m"), &Options::default());
+    assert_eq!((found.width, found.height, found.rate.to_string().as_str()), (2 * w, h, "30000/1001"));
+    in_order(&frames, 60);
+}
+
+#[test]
+fn containers_through_ffmpeg_keep_sixty_frames_too() {
+    if !ffmpeg() {
+        return;
+    }
+    let dir = folder();
+    write_numbered(&dir.path().join("clip.mp4"), &info(64, 48, "24000/1001"), 60).unwrap();
+    segment(dir.path(), &["clip.mp4", "--style", "side-by-side"]).assert().success().stdout(contains("60 frames in"));
+    let (found, frames) = read_all(&dir.path().join("clip-side-by-side.mp4"), &Options::default());
+    assert_eq!((found.width, found.rate.to_string().as_str()), (128, "24000/1001"));
+    in_order(&frames, 60);
+    segment(dir.path(), &["clip.mp4", "-s", "mask", "-o", "m.mp4"]).assert().code(2).stderr(contains(".mkv"));
+}
+
+#[test]
+fn without_ffmpeg_containers_are_refused_with_what_to_do() {
+    let dir = folder();
+    std::fs::write(dir.path().join("clip.mp4"), b"\0\0\0\x18ftypisom").unwrap();
+    write_numbered(&dir.path().join("clip.y4m"), &info(45, 35, "25"), 2).unwrap();
+    let run = |arguments: &[&str]| segment(dir.path(), arguments).env("PATH", dir.path()).assert().code(1);
+    run(&["clip.mp4"]).stderr(contains("clip.mp4: the program `ffmpeg` is not installed").and(contains("ffmpeg -i VIDEO")));
+    run(&["clip.y4m", "-o", "out.mp4"]).stderr(contains("out.mp4: the program `ffmpeg`").and(contains("write a .y4m")));
+    assert!(!dir.path().join("out.mp4").exists());
+}
+
+/// A mask of a clip is the mask of the frame as a picture.
+#[test]
+fn masks_of_frames_are_masks_of_the_pictures() {
+    let dir = folder();
+    std::fs::create_dir(dir.path().join("shots")).unwrap();
+    for number in 1..=12 {
+        numbered(45, 35, number).save(dir.path().join(format!("shots/s{number:02}.png"))).unwrap();
+    }
+    segment(dir.path(), &["shots/s%02d.png", "-s", "mask", "-o", "masks/"]).assert().success();
+    segment(dir.path(), &["shots", "--fps", "10", "-s", "mask", "-o", "masks.y4m"]).assert().success();
+    segment(dir.path(), &["shots", "-s", "mask", "-o", "pictures/"]).assert().success();
+    let stream = std::fs::read(dir.path().join("masks.y4m")).unwrap();
+    assert!(stream.starts_with(b"YUV4MPEG2 W45 H35 F10:1 Ip A1:1 Cmono"));
+    let mut decoder = y4m::decode(Cursor::new(stream)).unwrap();
+    let mut seen = std::collections::HashSet::new();
+    for number in 1..=12 {
+        let want = LabelMap::read(dir.path().join(format!("pictures/s{number:02}.png")), None).unwrap();
+        assert_eq!(LabelMap::read(dir.path().join(format!("masks/{number:06}.png")), None).unwrap(), want, "frame {number}");
+        let labels: Vec<u16> = decoder.read_frame().unwrap().get_y_plane().iter().map(|&v| v.into()).collect();
+        assert_eq!(labels, want.labels, "frame {number}");
+        seen.extend(labels);
+    }
+    assert!(seen.len() > 1, "the tiny network sees more than one class");
+}
+
+#[test]
+fn streams_go_in_and_out_and_messages_beside_them() {
+    let dir = folder();
+    let (w, h) = (46, 35);
+    let raw: Vec<u8> = (0..7).flat_map(|n| numbered(w, h, n).rgb).collect();
+    let run = |extra: &[&str]| {
+        let arguments = [&["-", "--raw-size", "46x35", "--pixel-format", "rgb24", "--fps", "30", "-o", "-"], extra].concat();
+        let done = segment(dir.path(), &arguments).write_stdin(raw.clone()).assert().success();
+        done.stderr(contains("7 frames in").and(contains("background"))).get_output().stdout.clone()
+    };
+    let (found, frames, error) = drain(read(Cursor::new(run(&["-s", "side-by-side"])), "out", &Options::default()).unwrap());
+    assert!(error.is_none() && found.rate.to_string() == "30");
+    in_order(&frames, 7);
+    assert_eq!(run(&["-s", "mask", "--raw-output"]).len(), 7 * w * h);
+    assert_eq!(run(&["--raw-output"]).len(), 7 * w * h * 3);
+
+    write_numbered(&dir.path().join("clip.y4m"), &info(w, h, "25"), 5).unwrap();
+    let stream = std::fs::read(dir.path().join("clip.y4m")).unwrap();
+    let arguments = ["-", "-o", "part.y4m", "--frames", "2..5", "--every", "2", "-s", "side-by-side", "--json"];
+    let done = segment(dir.path(), &arguments).write_stdin(stream).assert().success();
+    let report: serde_json::Value = serde_json::from_slice(&done.get_output().stdout).expect("the report is JSON");
+    let video = &report["video"];
+    assert_eq!((&video["frames"], &video["rate"], &video["stopped"]), (&2.into(), &"25/2".into(), &false.into()));
+    let shares: f64 = video["classes"].as_array().unwrap().iter().map(|c| c["share"].as_f64().unwrap()).sum();
+    let pixels: u64 = video["classes"].as_array().unwrap().iter().map(|c| c["pixels"].as_u64().unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-9 && pixels == (2 * w * h) as u64, "all frames together: {shares}, {pixels}");
+    let (_, frames) = read_all(&dir.path().join("part.y4m"), &Options::default());
+    assert_eq!(frames.iter().map(left).collect::<Vec<_>>(), [1, 3]);
+}
+
+/// `atrous .. -o - | head`.
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    use std::io::Read;
+    use std::process::Stdio;
+    let dir = folder();
+    write_numbered(&dir.path().join("clip.y4m"), &info(45, 35, "25"), 60).unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_atrous"))
+        .args(["segment", "clip.y4m", "-w", "tiny.safetensors", "-o", "-", "--raw-output", "--device", "cpu"])
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = vec![0; 1000];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert!(done.status.success() && !String::from_utf8_lossy(&done.stderr).contains("error"), "{done:?}");
+}
+
+/// Ctrl-C while frames still come: the file is finished with those that were there.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_finishes_the_clip_with_the_frames_so_far() {
+    use std::io::{Read, Write};
+    use std::process::Stdio;
+    let dir = folder();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_atrous"))
+        .args(["segment", "-", "-w", "tiny.safetensors", "-o", "frames/", "--style", "side-by-side", "--device", "cpu"])
+        .args(["--raw-size", "45x35"])
+        .current_dir(dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for number in 0..5 {
+        stdin.write_all(&numbered(45, 35, number).rgb).unwrap();
+    }
+    stdin.flush().unwrap();
+    // The third frame is there, so the work goes on and waits for more.
+    let begun = std::time::Instant::now();
+    while !dir.path().join("frames/000003.png").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no frame came");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let mut said = [0; 256];
+    let mut stderr = child.stderr.take().unwrap();
+    let mut text = String::new();
+    while !text.contains("stopping") {
+        let read = stderr.read(&mut said).unwrap();
+        assert!(read > 0, "it ended without a word: {text}");
+        text.push_str(&String::from_utf8_lossy(&said[..read]));
+    }
+    // A frame that is cut short, as a pipe leaves it when its writer is interrupted too.
+    stdin.write_all(&[0; 100]).unwrap();
+    drop(stdin);
+    let mut out = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert!(child.wait().unwrap().success(), "{out}");
+    assert!(out.contains("5 frames in") && out.contains("stopped there"), "{out}");
+    let (_, frames) = read_all(&dir.path().join("frames"), &Options::default());
+    in_order(&frames, 5);
+}
+
+#[test]
+fn animations_become_animations_with_their_times() {
+    let dir = folder();
+    let times = [70, 400, 90].map(Duration::from_millis);
+    let mut sink = create(dir.path().join("a.gif"), &info(45, 35, "25"), None).unwrap();
+    for (number, time) in times.iter().enumerate() {
+        sink.write(&Content::Picture(numbered(45, 35, number)), Some(*time)).unwrap();
+    }
+    sink.finish().unwrap();
+    segment(dir.path(), &["a.gif", "-s", "side-by-side"]).assert().success();
+    segment(dir.path(), &["a.gif", "-s", "side-by-side", "-o", "frames/"]).assert().success();
+    let (_, frames) = read_all(&dir.path().join("a-side-by-side.gif"), &Options::default());
+    in_order(&frames, 3);
+    assert_eq!(frames.iter().map(|f| f.duration.unwrap()).collect::<Vec<_>>(), times);
+    in_order(&read_all(&dir.path().join("frames"), &Options::default()).1, 3);
+
+    // A picture stays what it was: refused without --first-frame.
+    segment(dir.path(), &["a.gif", "-o", "a.png"])
+        .assert()
+        .code(1)
+        .stderr(contains("a.gif: holds 3 frames").and(contains("--first-frame")));
+    segment(dir.path(), &["a.gif", "-o", "a.png", "--first-frame"]).assert().success();
+    assert!(dir.path().join("a.png").exists());
+}
+
+#[test]
+fn a_clip_that_breaks_off_gives_its_frames_and_an_error() {
+    let dir = folder();
+    let path = dir.path().join("clip.y4m");
+    write_numbered(&path, &info(45, 35, "25"), 4).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
+    segment(dir.path(), &["clip.y4m", "-o", "out.y4m", "-s", "side-by-side"])
+        .assert()
+        .code(1)
+        .stdout(contains("3 frames in"))
+        .stderr(contains("clip.y4m: frame 4: the stream ends").and(contains("the 3 frames before it are in out.y4m")));
+    in_order(&read_all(&dir.path().join("out.y4m"), &Options::default()).1, 3);
+
+    std::fs::write(&path, &whole[..200]).unwrap();
+    segment(dir.path(), &["clip.y4m", "-o", "none.y4m"]).assert().code(1).stderr(contains("frame 1"));
+    std::fs::write(&path, b"YUV4MPEG2 W45 H35 F25:1\n").unwrap();
+    segment(dir.path(), &["clip.y4m", "-o", "none.y4m"]).assert().code(1).stderr(contains("no frame"));
+    assert!(!dir.path().join("none.y4m").exists(), "where no frame came there is no file");
+}
+
+#[test]
+fn arguments_that_contradict_each_other_are_refused() {
+    let dir = folder();
+    write_numbered(&dir.path().join("clip.y4m"), &info(45, 35, "25"), 1).unwrap();
+    numbered(45, 35, 1).save(dir.path().join("a.png")).unwrap();
+    let cases: [(&[&str], &str); 11] = [
+        (&["clip.y4m", "clip.y4m", "--every", "2"], "one at a time"),
+        (&["-", "a.png"], "one at a time"),
+        (&["clip.y4m", "-o", "out.png"], "does not go into such a file"),
+        (&["clip.y4m", "-o", "clip.y4m"], "replace the video itself"),
+        (&["clip.y4m", "--fps", "30"], "tells its own rate"),
+        (&["clip.y4m", "--probabilities"], "--probabilities"),
+        (&["a.png", "--frames", "1..2"], "is no video"),
+        (&["-"], "say where the result goes"),
+        (&["clip.y4m", "--frames", "3..2"], "no range of frames"),
+        (&["clip.y4m", "--every", "0"], "--every"),
+        (&["clip.y4m", "--pixel-format", "rgb24"], "--raw-size"),
+    ];
+    for (arguments, reason) in cases {
+        segment(dir.path(), arguments).write_stdin("").assert().code(2).stderr(contains(reason));
+    }
+    segment(dir.path(), &["none.y4m"]).assert().code(1).stderr(contains("none.y4m"));
+    segment(dir.path(), &["-", "-o", "x.y4m"]).write_stdin("no video").assert().code(1).stderr(contains("standard input"));
+}

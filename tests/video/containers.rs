@@ -1,0 +1,99 @@
+//! Containers, through ffmpeg where it is installed.
+
+use super::*;
+use atrous::image::{ClassTable, LabelMap};
+use std::process::Command;
+
+/// Whether ffmpeg is there; with a line where it is not.
+pub(super) fn ffmpeg() -> bool {
+    let there = Command::new("ffmpeg").arg("-version").output().is_ok_and(|o| o.status.success());
+    if !there {
+        println!("skipped: no ffmpeg");
+    }
+    there
+}
+
+#[test]
+fn containers_keep_frames_order_and_the_exact_rate() {
+    if !ffmpeg() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (name, w, h, rate) in
+        [("a.mp4", 64, 48, "30000/1001"), ("odd.mkv", 61, 47, "25"), ("a.avi", 64, 48, "12.5"), ("a.webm", 64, 48, "30")]
+    {
+        let path = dir.path().join(name);
+        write_numbered(&path, &info(w, h, rate), 12).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let (found, frames) = read_all(&path, &Options::default());
+        assert_eq!(found.rate, rate.parse().unwrap(), "{name}");
+        assert_eq!((found.width, found.height), (w + w % 2, h + h % 2), "{name}");
+        assert_eq!(numbers(&frames), (0..12).collect::<Vec<_>>(), "{name}");
+        let expected = found.frames.expect("ffprobe comes with ffmpeg");
+        assert!(expected.abs_diff(12) <= 1, "{name}: {expected} frames expected");
+        // Codecs lose detail; the mean of a channel far from the squares shows a wrong matrix or range.
+        let mean = |p: &Picture| p.rgb.iter().map(|&v| f64::from(v)).sum::<f64>() / p.rgb.len() as f64;
+        let (got, want) = (mean(&frames[5].picture), mean(&numbered(found.width, found.height, 5)));
+        assert!((got - want).abs() < 6.0, "{name}: mean {got:.1}, expected {want:.1}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4, "no temporary file is left");
+}
+
+/// Broad areas of pure colours go through both matrices unchanged, at sizes on both sides of where players change the matrix.
+#[test]
+fn colours_come_back_from_containers() {
+    if !ffmpeg() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (w, h) in [(64, 48), (1280, 16)] {
+        let path = dir.path().join(format!("{w}.mkv"));
+        let colours = [[200, 40, 40], [40, 200, 40], [40, 40, 200], [128, 128, 128]];
+        let mut sink = create(&path, &info(w, h, "25"), None).unwrap();
+        for _ in 0..3 {
+            let rgb = (0..w * h).flat_map(|i| colours[i % w * 4 / w]).collect();
+            sink.write(&Content::Picture(Picture::new(w, h, rgb).unwrap()), None).unwrap();
+        }
+        sink.finish().unwrap();
+        let (_, frames) = read_all(&path, &Options::default());
+        for (area, want) in colours.iter().enumerate() {
+            let at = 3 * (h / 2 * w + w / 8 + area * w / 4);
+            let got = &frames[1].picture.rgb[at..at + 3];
+            // A quantiser of quality 23 and two roundings of a matrix.
+            assert!(got.iter().zip(want).all(|(a, b)| a.abs_diff(*b) <= 8), "{w}: {got:?}, expected {want:?}");
+        }
+    }
+}
+
+#[test]
+fn masks_go_into_containers_without_loss_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = create(dir.path().join("m.mp4"), &info(5, 3, "25"), Some(&ClassTable::voc())).err().expect("lossy").to_string();
+    assert!(refused.contains("m.mp4") && refused.contains(".mkv"), "{refused}");
+    if !ffmpeg() {
+        return;
+    }
+    let path = dir.path().join("m.mkv");
+    let mask = LabelMap::new(5, 3, (0..15).collect()).unwrap();
+    let mut sink = create(&path, &info(5, 3, "25"), Some(&ClassTable::voc())).unwrap();
+    sink.write(&Content::Mask(mask.clone()), None).unwrap();
+    sink.finish().unwrap();
+    let output =
+        Command::new("ffmpeg").args(["-loglevel", "error", "-i"]).arg(&path).args(["-f", "rawvideo", "-"]).output().unwrap();
+    assert_eq!(output.stdout, (0..15).collect::<Vec<u8>>(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn what_ffmpeg_says_about_damaged_containers_is_passed_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.mp4");
+    std::fs::write(&path, b"\0\0\0\x18ftypisom\0\0\0\0isommp42 and nothing more").unwrap();
+    let missing = open(dir.path().join("none.mp4"), &Options::default()).err().unwrap().to_string();
+    assert!(missing.contains("none.mp4: could not be opened"), "{missing}");
+    if !ffmpeg() {
+        let error = open(&path, &Options::default()).err().unwrap().to_string();
+        assert!(error.contains("not installed") && error.contains("install ffmpeg"), "{error}");
+        return;
+    }
+    let error = open(&path, &Options::default()).err().unwrap().to_string();
+    assert!(error.contains("bad.mp4") && error.contains("ffmpeg says"), "{error}");
+}
