@@ -48,6 +48,7 @@ pub mod files;
 pub mod gpu;
 pub mod graph;
 pub mod image;
+pub mod live;
 pub mod models;
 pub mod ops;
 pub mod passes;

@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::tensor::Tensor;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A node that is timed alone is repeated for about so long, so that the submission does not count.
 const ALONE: Duration = Duration::from_millis(4);
@@ -112,6 +112,45 @@ impl GpuRunner {
                 Ok((n.node, n.kernel.as_str(), replay(&self.gpu, steps, repeats)? / repeats))
             })
             .collect()
+    }
+
+    /// Starts the nodes at these positions among those that run, in one submission.
+    fn submit(&self, nodes: Range<usize>) -> wgpu::SubmissionIndex {
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("piece") });
+        {
+            let mut pass =
+                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("piece"), timestamp_writes: None });
+            for step in self.nodes[nodes].iter().flat_map(|n| &self.steps[n.steps.clone()]) {
+                step.dispatch(&mut pass);
+            }
+        }
+        self.gpu.queue.submit([encoder.finish()])
+    }
+
+    /// How many nodes run: concatenations that lie in place do not.
+    pub(super) fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Starts a run and does not wait for it. Nothing is read back.
+    pub(super) fn enqueue(&self, inputs: &[&Tensor]) -> Result<()> {
+        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.upload(inputs);
+        self.submit(0..self.nodes.len());
+        self.gpu.check()
+    }
+
+    /// Runs piece by piece, waiting for each before the next is started, and says how long each took. Nothing is read back.
+    pub(super) fn run_pieces(&self, inputs: &[&Tensor], pieces: &[Range<usize>]) -> Result<Vec<Duration>> {
+        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.upload(inputs);
+        let times = pieces.iter().map(|piece| {
+            let start = Instant::now();
+            let submission = self.submit(piece.clone());
+            self.gpu.wait(submission)?;
+            Ok(start.elapsed())
+        });
+        times.collect()
     }
 
     pub(super) fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {

@@ -4,9 +4,11 @@ mod cpu;
 mod gpu;
 mod profile;
 pub(crate) mod record;
+mod slices;
 mod store;
 
 pub use profile::{NodeTime, Times};
+pub use slices::Slices;
 pub use store::Store;
 
 use crate::error::{Result, error};

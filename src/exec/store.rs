@@ -9,7 +9,8 @@ use crate::error::{Result, error};
 use crate::gpu::{pack_f32, unpack_f32};
 use crate::graph::{Graph, Resident, ValueId};
 use crate::ops::kernel::Layout;
-use crate::tensor::{DType, Tensor, TensorType};
+use crate::tensor::{DType, Data, Tensor, TensorType};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Tensors begin at multiples of so many numbers: devices bind ranges at multiples of 256 bytes.
 pub(crate) const ALIGNMENT: usize = 64;
 
-/// Named buffers of f32 on one device.
+/// Named buffers of f32 on one device. Values of u32 lie in them too, by their bits.
 pub struct Store {
     device: Device,
     buffers: BTreeMap<String, Buffer>,
@@ -103,6 +104,31 @@ impl Store {
         Ok(())
     }
 
+    /// As [`Store::read`], for a buffer of u32.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_u32(&self, name: &str) -> Result<Vec<u32>> {
+        Ok(bytemuck::cast_vec(self.read(name)?))
+    }
+
+    /// As [`Store::write`], for a buffer of u32.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_u32(&self, name: &str, numbers: &[u32]) -> Result<()> {
+        self.write(name, bytemuck::cast_slice(numbers))
+    }
+
+    /// A buffer on the device, for programs that draw what lies in it; it can be bound for reading and copied from. `None` on the
+    /// processor, and where there is no such buffer.
+    pub fn device_buffer(&self, name: &str) -> Option<&wgpu::Buffer> {
+        match &self.buffers.get(name)?.memory {
+            Memory::Device(buffer) => Some(buffer),
+            Memory::Host(_) => None,
+        }
+    }
+
     fn buffer(&self, name: &str) -> Result<&Buffer> {
         self.buffers.get(name).ok_or_else(|| error!(Graph, "is not in the store").at(format!("buffer `{name}`")))
     }
@@ -123,8 +149,9 @@ impl Store {
                     error!(Graph, "{} lies as {:?}, which node `{}` cannot read", ty.shape, place.packing, node.name).at(at())
                 );
             }
-            let whole = ty.shape.c.is_multiple_of(4);
-            if ty.dtype != DType::F32 || (graph.producer(v).is_some() && !whole) {
+            // What a device writes into the padding of channels means nothing, and buffers are read as a whole.
+            let whole = ty.dtype == DType::U32 || ty.shape.c.is_multiple_of(4);
+            if ty.dtype == DType::U8 || (graph.producer(v).is_some() && !whole) {
                 return Err(error!(Graph, "{:?} {} cannot be kept: align its channels", ty.dtype, ty.shape).at(at()));
             }
         }
@@ -148,14 +175,22 @@ impl Store {
     pub(super) fn load(&self, graph: &Graph, v: ValueId) -> Result<Tensor> {
         let (place, ty) = (resident(graph, v), graph.ty(v));
         let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else { unreachable!("invariant: this is the processor") };
-        Ok(unpack_f32(&lock(own)[place.first..][..numbers(ty, place)], ty.shape, place.packing))
+        let own = lock(own);
+        let packed = &own[place.first..][..numbers(ty, place)];
+        match ty.dtype {
+            DType::U32 => Tensor::from_data(ty.shape, Data::U32(bytemuck::cast_slice(packed).to_vec())),
+            _ => Ok(unpack_f32(packed, ty.shape, place.packing)),
+        }
     }
 
     /// Writes what a node computed, where it is to lie here; on the processor.
     pub(super) fn keep(&self, graph: &Graph, v: ValueId, tensor: &Tensor) -> Result<()> {
         let Some(place) = &graph.value(v).resident else { return Ok(()) };
         let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else { unreachable!("invariant: this is the processor") };
-        let packed = pack_f32(tensor.f32(), tensor.shape(), place.packing);
+        let packed = match tensor.data() {
+            Data::U32(numbers) => Cow::Borrowed(bytemuck::cast_slice(numbers)),
+            _ => pack_f32(tensor.f32(), tensor.shape(), place.packing),
+        };
         lock(own)[place.first..][..packed.len()].copy_from_slice(&packed);
         Ok(())
     }

@@ -70,6 +70,14 @@ impl AdapterSummary {
     }
 }
 
+/// An instance whose adapters can draw to windows of a display.
+pub(super) fn instance_for(display: Box<dyn wgpu::wgt::WgpuHasDisplayHandle>) -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_with_display_handle(display);
+    descriptor.backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY | wgpu::Backends::GL);
+    descriptor.flags = wgpu::InstanceFlags::from_build_config().with_env();
+    wgpu::Instance::new(descriptor)
+}
+
 fn instance(backends: wgpu::Backends) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backends;
@@ -101,7 +109,7 @@ pub(super) fn ranked() -> Vec<wgpu::Adapter> {
     }
 }
 
-fn ranked_of(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+pub(super) fn ranked_of(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     let mut all = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
     // An adapter without compute shaders (old OpenGL) is of no use.
     all.retain(|a| a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));

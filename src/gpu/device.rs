@@ -26,6 +26,7 @@ pub struct Pipeline {
 pub struct Gpu {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
+    adapter: wgpu::Adapter,
     summary: AdapterSummary,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     params: Mutex<HashMap<(u64, Packing), (ParamRef, wgpu::Buffer)>>,
@@ -42,6 +43,46 @@ impl Gpu {
         let adapters = adapter::ranked();
         let Some(index) = adapter::choose(&adapters, choice)? else { return Ok(None) };
         Self::from_adapter(index, &adapters[index]).map(|gpu| Some(Arc::new(gpu)))
+    }
+
+    /// Opens the adapter that `choice` names for drawing to a window; with [`DeviceChoice::Auto`] a real GPU. `display` is the connection to the
+    /// display, `window` what is drawn on.
+    ///
+    /// # Errors
+    /// Where the window cannot be drawn on at all, no adapter fits, or the one that does cannot draw there; and for the CPU executor.
+    pub fn open_for<'w>(
+        choice: &DeviceChoice,
+        display: Box<dyn wgpu::wgt::WgpuHasDisplayHandle>,
+        window: impl Into<wgpu::SurfaceTarget<'w>>,
+    ) -> Result<(Arc<Self>, wgpu::Surface<'w>)> {
+        let instance = adapter::instance_for(display);
+        let surface = instance
+            .create_surface(window)
+            .map_err(|e| Error::new(ErrorKind::Device, "the window cannot be drawn on").source(e))?;
+        let adapters = adapter::ranked_of(&instance);
+        let list = || "`atrous devices` lists the adapters of this machine; `vulkan:llvmpipe` is the software driver of most Linux systems";
+        let index = adapter::choose(&adapters, choice)?
+            .ok_or_else(|| error!(Device, "no GPU that could draw to the window was found or named").advice(list()))?;
+        let gpu = Self::from_adapter(index, &adapters[index])?;
+        if !adapters[index].is_surface_supported(&surface) {
+            return Err(error!(Device, "{} cannot draw to this window", gpu.summary.name).advice(list()));
+        }
+        Ok((Arc::new(gpu), surface))
+    }
+
+    /// wgpu's adapter, for programs that draw with the same device: what a surface can be configured to is asked of it.
+    pub fn adapter(&self) -> &wgpu::Adapter {
+        &self.adapter
+    }
+
+    /// wgpu's device. Work that is submitted on [`Gpu::queue`] runs in order with the runs of [`Runner`](crate::exec::Runner)s.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    /// wgpu's queue, the only one of the device.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
     }
 
     fn from_adapter(index: usize, adapter: &wgpu::Adapter) -> Result<Self> {
@@ -68,7 +109,15 @@ impl Gpu {
             let kind = if matches!(e, wgpu::Error::OutOfMemory { .. }) { ErrorKind::OutOfMemory } else { ErrorKind::Device };
             uncaught.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((kind, e.to_string()));
         }));
-        Ok(Self { device, queue, summary, pipelines: Mutex::default(), params: Mutex::default(), fault })
+        Ok(Self {
+            device,
+            queue,
+            adapter: adapter.clone(),
+            summary,
+            pipelines: Mutex::default(),
+            params: Mutex::default(),
+            fault,
+        })
     }
 
     /// The adapter.

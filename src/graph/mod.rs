@@ -176,7 +176,7 @@ impl Graph {
         self.values[id.index()].view = Some(view);
     }
 
-    /// Puts a value into a store: an input or a parameter is then read there, and what a node computes is written there (f32, and
+    /// Puts a value into a store: an input or a parameter is then read there, and what a node computes is written there (u32, or f32 with
     /// channels a multiple of four). Passes forget it, so they come first.
     pub fn set_resident(&mut self, id: ValueId, resident: Resident) {
         self.values[id.index()].resident = Some(resident);

@@ -77,7 +77,7 @@ impl Axis {
     }
 
     /// The members of a shader's uniform block; whole numbers are taken modulo 2^32 (see `shaders/shared/bilinear.wesl`).
-    fn params(self, dispatch: Dispatch, names: [&'static str; 6]) -> Dispatch {
+    pub(super) fn params(self, dispatch: Dispatch, names: [&'static str; 6]) -> Dispatch {
         let [mul, add, den, last, scale, shift] = names;
         let quotient = |v: f64| (v / self.den as f64) as f32;
         dispatch

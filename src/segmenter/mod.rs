@@ -9,7 +9,7 @@ use crate::exec::{Device, Runner};
 use crate::gpu::DeviceChoice;
 use crate::graph::Graph;
 use crate::image::{Fit, LabelMap, Picture, SizeRule};
-use crate::models::{Outputs, PadRule};
+use crate::models::Outputs;
 use crate::ops::{Resize, UpsampleArgmax, Window};
 use crate::tensor::{Data, Shape, Tensor, TensorType};
 use crate::tune::Tuning;
@@ -117,13 +117,9 @@ impl Segmenter {
         self.device.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The size rule that the model was made for, where its weights say so; else the picture's own size.
+    /// As [`Model::usual_size`].
     pub fn usual_size(&self) -> SizeRule {
-        let how = &self.model.config.preprocess;
-        match (how.pad, how.size) {
-            (PadRule::Square, Some(n)) => SizeRule::LongSide(n),
-            _ => SizeRule::Native,
-        }
+        self.model.usual_size()
     }
 
     /// Segments one picture. A lost device is opened again once.

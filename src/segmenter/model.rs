@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, Weights};
-use crate::image::ClassTable;
-use crate::models::{Config, Network, Outputs, build_network};
+use crate::image::{ClassTable, SizeRule};
+use crate::models::{Config, Network, Outputs, PadRule, build_network};
 use crate::passes;
 use crate::tensor::Shape;
 use crate::weights::WeightFile;
@@ -50,6 +50,15 @@ impl Model {
     pub fn with_output_stride(mut self, output_stride: usize) -> Result<Self> {
         self.config = self.config.with_output_stride(output_stride)?;
         Ok(self)
+    }
+
+    /// The size rule that the model was made for, where its weights say so; else the picture's own size.
+    pub fn usual_size(&self) -> SizeRule {
+        let how = &self.config.preprocess;
+        match (how.pad, how.size) {
+            (PadRule::Square, Some(n)) => SizeRule::LongSide(n),
+            _ => SizeRule::Native,
+        }
     }
 
     /// Names and colours of the classes: the file's names where it has them, else the usual table for that number of classes.

@@ -25,7 +25,7 @@ pub use stage::{Candidate, Stage};
 pub use table::table_path;
 
 use crate::error::{Error, ErrorKind, Result, error};
-use crate::exec::{Choose, Device, Runner};
+use crate::exec::{Choose, Device, FirstChoice, Runner, Store};
 use crate::gpu::Gpu;
 use crate::graph::Graph;
 use crate::ops::Op;
@@ -98,11 +98,19 @@ impl Tuning {
     /// # Errors
     /// As [`Runner::with_kernels`]; and where none of the kernels of a node gives the right numbers.
     pub fn runner(&self, device: &Device, graph: Graph) -> Result<Runner> {
-        match device {
+        self.runner_in(&Arc::new(Store::new(device)), graph)
+    }
+
+    /// As [`Tuning::runner`], for a graph with values that lie in a store.
+    ///
+    /// # Errors
+    /// As [`Tuning::runner`].
+    pub fn runner_in(&self, store: &Arc<Store>, graph: Graph) -> Result<Runner> {
+        match store.device() {
             Device::Gpu(gpu) if self.mode != Mode::Off => {
-                Runner::with_kernels(device, graph, &mut Tuner::new(gpu.clone(), self.clone()))
+                Runner::with_store(store, graph, &mut Tuner::new(gpu.clone(), self.clone()))
             }
-            _ => Runner::new(device, graph),
+            _ => Runner::with_store(store, graph, &mut FirstChoice),
         }
     }
 }

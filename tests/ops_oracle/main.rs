@@ -3,6 +3,7 @@
 mod bilinear;
 mod conv;
 mod golden;
+mod live;
 mod oracle;
 mod pixel;
 mod pool;

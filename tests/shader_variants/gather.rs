@@ -10,9 +10,10 @@ use atrous::models::{
 };
 use atrous::ops::kernel::{Caps, KernelContext, Layout, Variant};
 use atrous::ops::{
-    Accumulate, Activate, Activation, AdamW, Add, Align, Argmax, AvgPool, BatchNorm, BatchNormTrain, Concat, Conv2d, Denominator,
-    Dice, Dropout, DropoutTrain, Flip, GlobalAvgPool, GradientScale, MaxPool, Mul, Op, Packing, Padding, PixelLoss, Preprocess,
-    Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, UpsampleArgmax,
+    Accumulate, Activate, Activation, AdamW, Add, Align, Argmax, AvgPool, BatchNorm, BatchNormTrain, ClassCounts, Concat, Conv2d,
+    Denominator, Dice, Dropout, DropoutTrain, Flip, Frame, GlobalAvgPool, GradientScale, Look, MaxPool, Mul, Op, Packing,
+    Padding, Paint, PixelLoss, Preprocess, Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, TemporalMean,
+    UpsampleArgmax,
 };
 use atrous::plan::Plan;
 use atrous::tune::{CHAINS, multiply_add};
@@ -183,7 +184,20 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     all.push((Arc::new(DropoutTrain { p: 0.1, key: 1 }), vec![TensorType::f32(x), step]));
     let preprocess = Preprocess { h: 33, w: 40, scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.5; 3] };
     all.push((Arc::new(preprocess), vec![TensorType::u8(Shape::new(1, 30, 40, 3))]));
+    live(&mut all);
     all
+}
+
+/// Frames in, painted frames out.
+fn live(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
+    let (picture, f32) = (TensorType::u32(Shape::new(1, 60, 80, 1)), TensorType::f32);
+    let (logits, mean) = (Shape::new(1, 9, 9, 21), f32(Shape::new(1, 9, 9, 24)));
+    let frame = Frame { h: 33, w: 33, scaled: (25, 33), scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.5; 3] };
+    all.push((Arc::new(frame), vec![picture]));
+    all.push((Arc::new(TemporalMean), vec![f32(logits), mean, f32(Shape::vector(4))]));
+    all.push((Arc::new(ClassCounts { classes: 21, rows: 7, columns: 9 }), vec![mean]));
+    let paint = Paint { classes: 21, align_corners: false, window: None };
+    all.push((Arc::new(paint), vec![picture, mean, f32(Look::shape(21)), f32(Shape::new(1, 15, 20, 3))]));
 }
 
 /// Every kind of loss, with labels of the scores' size and of another.

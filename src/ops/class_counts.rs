@@ -1,0 +1,78 @@
+//! How many pixels each class has.
+
+use super::argmax::first_max;
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, expect_f32};
+use crate::error::{Result, error};
+use crate::tensor::{Data, Shape, Tensor, TensorType};
+use std::any::Any;
+
+/// Scores `[N, H, W, C]` to the number of pixels whose largest score each class has, u32 `[1, 1, 1, classes]`; the first of equal maxima
+/// counts. Rows and columns past `rows` and `columns`, and channels past `classes`, are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassCounts {
+    /// Channels that are classes.
+    pub classes: usize,
+    /// Rows that stand for the picture and not for its padding.
+    pub rows: usize,
+    /// Columns that stand for the picture.
+    pub columns: usize,
+}
+
+impl Op for ClassCounts {
+    fn name(&self) -> &'static str {
+        "class_counts"
+    }
+
+    fn attributes(&self) -> String {
+        format!("{} of {}x{}", self.classes, self.rows, self.columns)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        expect_f32(inputs, 1)?;
+        let x = inputs[0].shape;
+        let inside = |part: usize, whole: usize| (1..=whole).contains(&part);
+        if !inside(self.classes, x.c) || !inside(self.rows, x.h) || !inside(self.columns, x.w) {
+            return Err(error!(Graph, "{} classes of {} by {} are not in {x}", self.classes, self.rows, self.columns));
+        }
+        Ok(vec![TensorType::u32(Shape::vector(self.classes))])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (x, shape) = (inputs[0].f32(), inputs[0].shape());
+        let mut counts = vec![0; self.classes];
+        for image in 0..shape.n {
+            for row in 0..self.rows {
+                for pixel in x[shape.index(image, row, 0, 0)..][..self.columns * shape.c].chunks_exact(shape.c) {
+                    counts[first_max(&pixel[..self.classes]).0 as usize] += 1;
+                }
+            }
+        }
+        outputs[0] = Tensor::from_data(Shape::vector(self.classes), Data::U32(counts))?;
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let x = cx.inputs[0];
+        let dispatch = |clear: bool, threads: usize| {
+            Dispatch::new("class_counts")
+                .when("clear", clear)
+                .write("counts", 0)
+                .param("threads", threads)
+                .param("classes", self.classes)
+                .param("rows", self.rows)
+                .param("columns", self.columns)
+                .param("h", x.ty.shape.h)
+                .param("w", x.ty.shape.w)
+                .param("x_pitch", x.pitch)
+                .param("x_offset", x.offset)
+                .threads(threads)
+        };
+        let count = dispatch(false, x.ty.shape.n * self.rows * self.columns).read("x", 0);
+        vec![Kernel { label: "atomics".into(), dispatches: vec![dispatch(true, self.classes), count], scratch: Vec::new() }]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

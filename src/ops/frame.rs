@@ -1,0 +1,156 @@
+//! A frame of a camera, as it is drawn on a screen, to the tensor that a network reads: scaled, normalised and padded in one operation.
+
+use super::Op;
+use super::kernel::{Dispatch, Kernel, KernelContext};
+use crate::error::{Result, error};
+use crate::tensor::{DType, Tensor, TensorType};
+use rayon::prelude::*;
+use std::any::Any;
+
+/// Packed pictures u32 `[N, h0, w0, 1]` (red in the lowest eight bits, then green and blue; the highest eight are not looked at) to
+/// f32 `[N, h, w, 3]`: scaled to `scaled` in the top left corner, `byte * scale + shift` channel by channel, and filled up with `pad_value`.
+///
+/// Scaling is bilinear with antialiasing, as that of [`resample`](crate::image::resample), but not rounded to bytes on the way. Along an axis
+/// from `n` to `m` pixels, output `d` has its centre at `c = (d + 1/2) * n / m`, source pixel `i` the weight
+/// `max(0, 1 - |i + 1/2 - c| / r)` with `r = max(n / m, 1)`, and the weights are divided by their sum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Frame {
+    /// Rows of the output.
+    pub h: usize,
+    /// Columns of the output.
+    pub w: usize,
+    /// Rows and columns that the picture becomes, at most those of the output.
+    pub scaled: (usize, usize),
+    /// Factor of each channel: `1 / (255 * std)` for statistics of values in 0 to 1.
+    pub scale: [f32; 3],
+    /// Addend of each channel: `-mean / std`.
+    pub shift: [f32; 3],
+    /// What the rows and columns beyond the picture hold, already normalised.
+    pub pad_value: [f32; 3],
+}
+
+/// Along one axis: source pixels to an output pixel, and how far to each side an output pixel looks.
+#[derive(Clone, Copy)]
+struct Filter {
+    step: f32,
+    reach: f32,
+    from: usize,
+}
+
+impl Filter {
+    fn new(from: usize, to: usize) -> Self {
+        let step = from as f32 / to as f32;
+        Self { step, reach: step.max(1.0), from }
+    }
+
+    /// The first source pixel of output `d`, and the weights from there on; they add up to 1.
+    fn taps(&self, d: usize) -> (usize, Vec<f32>) {
+        let centre = (d as f32 + 0.5) * self.step;
+        let first = (centre - self.reach).floor().max(0.0) as usize;
+        let end = ((centre + self.reach).ceil() as usize).min(self.from);
+        let weight = |i: usize| (1.0 - (i as f32 + 0.5 - centre).abs() / self.reach).max(0.0);
+        let sum: f32 = (first..end).map(weight).sum();
+        (first, (first..end).map(|i| weight(i) / sum).collect())
+    }
+}
+
+/// The colours of a packed pixel, 0 to 255.
+pub(super) fn colours(pixel: u32) -> [f32; 3] {
+    [pixel, pixel >> 8, pixel >> 16].map(|v| (v & 255) as f32)
+}
+
+impl Op for Frame {
+    fn name(&self) -> &'static str {
+        "frame"
+    }
+
+    fn attributes(&self) -> String {
+        format!("{}x{} in {}x{}", self.scaled.0, self.scaled.1, self.h, self.w)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let [frame] = inputs else {
+            return Err(error!(Graph, "takes 1 input, got {}", inputs.len()));
+        };
+        let shape = frame.shape;
+        if frame.dtype != DType::U32 || shape.c != 1 {
+            return Err(error!(Graph, "expected a picture of packed pixels, u32 of 1 channel, got {:?} {shape}", frame.dtype));
+        }
+        let sides = [shape.h, shape.w, self.scaled.0, self.scaled.1, self.h, self.w];
+        // So that positions are exact to a small part of a pixel in f32.
+        if shape.is_empty() || sides.iter().any(|side| !(1..1 << 16).contains(side)) {
+            return Err(error!(Graph, "cannot scale {shape} to {:?} in {} by {}", self.scaled, self.h, self.w));
+        }
+        if self.scaled.0 > self.h || self.scaled.1 > self.w {
+            return Err(error!(Graph, "a picture of {:?} does not fit into {} by {}", self.scaled, self.h, self.w));
+        }
+        Ok(vec![TensorType::f32(shape.with_hw(self.h, self.w).with_c(3))])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        let (x, from) = (inputs[0].u32(), inputs[0].shape());
+        let rows = Filter::new(from.h, self.scaled.0);
+        let columns = Filter::new(from.w, self.scaled.1);
+        let columns: Vec<_> = (0..self.scaled.1).map(|d| columns.taps(d)).collect();
+        outputs[0].f32_mut().par_chunks_mut(self.w * 3).enumerate().for_each_init(Vec::new, |between, (line, y)| {
+            let (image, oy) = (line / self.h, line % self.h);
+            let inside = if oy < self.scaled.0 { self.scaled.1 } else { 0 };
+            let (picture, padding) = y.split_at_mut(inside * 3);
+            padding.chunks_exact_mut(3).for_each(|y| y.copy_from_slice(&self.pad_value));
+            if inside == 0 {
+                return;
+            }
+            between.clear();
+            between.resize(from.w, [0f32; 3]);
+            let (first, weights) = rows.taps(oy);
+            for (row, weight) in (first..).zip(weights) {
+                for (sum, &pixel) in between.iter_mut().zip(&x[from.index(image, row, 0, 0)..][..from.w]) {
+                    let colours = colours(pixel);
+                    (0..3).for_each(|c| sum[c] += weight * colours[c]);
+                }
+            }
+            for (y, (first, weights)) in picture.chunks_exact_mut(3).zip(&columns) {
+                let mut sum = [0f32; 3];
+                for (pixel, weight) in between[*first..].iter().zip(weights) {
+                    (0..3).for_each(|c| sum[c] += weight * pixel[c]);
+                }
+                (0..3).for_each(|c| y[c] = sum[c] * self.scale[c] + self.shift[c]);
+            }
+        });
+        Ok(())
+    }
+
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (from, y) = (cx.inputs[0].ty.shape, cx.outputs[0]);
+        let (rows, columns) = (Filter::new(from.h, self.scaled.0), Filter::new(from.w, self.scaled.1));
+        let mut dispatch = Dispatch::new("frame")
+            .read("x", 0)
+            .write("y", 0)
+            .param("pixels", y.ty.shape.positions())
+            .param("h_in", from.h)
+            .param("w_in", from.w)
+            .param("h_scaled", self.scaled.0)
+            .param("w_scaled", self.scaled.1)
+            .param("h_out", self.h)
+            .param("w_out", self.w)
+            .param("y_pitch", y.pitch)
+            .param("y_offset", y.offset)
+            .param("y_step", rows.step)
+            .param("y_reach", rows.reach)
+            .param("x_step", columns.step)
+            .param("x_reach", columns.reach)
+            .threads(y.ty.shape.positions());
+        for (names, values) in [
+            (["scale_r", "scale_g", "scale_b"], self.scale),
+            (["shift_r", "shift_g", "shift_b"], self.shift),
+            (["pad_r", "pad_g", "pad_b"], self.pad_value),
+        ] {
+            dispatch = names.into_iter().zip(values).fold(dispatch, |d, (name, value)| d.param(name, value));
+        }
+        vec![Kernel::one("pixel", dispatch)]
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

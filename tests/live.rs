@@ -1,0 +1,217 @@
+//! Live pictures: the same labels as a segmenter's, on both executors, whole or in slices, and every way to paint.
+
+mod support;
+
+use atrous::exec::Device;
+use atrous::image::{Picture, SizeRule, decode, resample};
+use atrous::live::{Behind, Effect, Live};
+use atrous::models::mobilenet_v2::MobileNetV2;
+use atrous::models::{Backbone, Config, random_weights};
+use atrous::tune::{Mode, Tuning};
+use atrous::{Model, Segmenter};
+use std::collections::HashMap;
+use std::time::Duration;
+use support::{Rng, data, devices, gpu};
+
+const CLASSES: usize = 7;
+
+/// A small network with weights that mean nothing.
+fn model() -> Model {
+    let config = Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), CLASSES);
+    let weights = random_weights(&config, 3).unwrap();
+    Model { config, weights, dialect: "atrous", path: "random.safetensors".into() }
+}
+
+/// A picture of soft patches and some noise.
+fn picture(width: usize, height: usize, seed: u64) -> Picture {
+    let mut rng = Rng(seed);
+    let patches: Vec<u8> = (0..3 * 6 * 5).map(|_| rng.range(0, 255) as u8).collect();
+    let mut rgb = resample(&patches, (6, 5), (width, height)).unwrap().into_owned();
+    rgb.iter_mut().for_each(|v| *v = v.saturating_add(rng.range(0, 9) as u8));
+    Picture::new(width, height, rgb).unwrap()
+}
+
+fn live(device: &Device, model: &Model, size: (usize, usize), rule: SizeRule) -> Live {
+    Live::new(device, model, size, rule, &Tuning::new(Mode::Off)).unwrap()
+}
+
+fn frame(picture: &Picture) -> Vec<u32> {
+    Live::packed(&picture.rgb)
+}
+
+/// The labels of the newest frame, by the colours of a mask in which every class is shown.
+fn labels(live: &Live) -> Vec<u16> {
+    let mut look = live.look(Effect::Mask);
+    let mut meaning = HashMap::new();
+    for (class, (colour, shown)) in (0u16..).zip(&mut look.classes) {
+        (*colour, *shown) = ([class as u8, 100, 255 - class as u8], true);
+        meaning.insert(*colour, class);
+    }
+    live.set_look(&look).unwrap();
+    live.paint().unwrap();
+    live.painted().unwrap().rgb.chunks_exact(3).map(|p| meaning[&[p[0], p[1], p[2]]]).collect()
+}
+
+fn assert_same_labels(what: &str, live: &[u16], wanted: &[u16]) {
+    assert_eq!(live.len(), wanted.len());
+    let different = live.iter().zip(wanted).filter(|(a, b)| a != b).count();
+    let classes = wanted.iter().collect::<std::collections::HashSet<_>>().len();
+    assert!(classes > 1, "{what}: labels of one class show nothing");
+    assert!(different * 1000 <= wanted.len(), "{what}: {different} of {} labels differ", wanted.len());
+}
+
+#[test]
+fn labels_are_those_of_a_segmenter_where_the_frame_enters_unscaled() {
+    let model = model();
+    for device in devices() {
+        // As it is, and with padding at the right and below.
+        for (size, rule) in [((97, 65), SizeRule::Native), ((97, 65), SizeRule::LongSide(97))] {
+            let picture = picture(size.0, size.1, 1);
+            let wanted = Segmenter::on(model.clone(), &device).unwrap().segment(&picture, rule).unwrap().labels.labels;
+            let live = live(&device, &model, size, rule);
+            live.set_frame(&frame(&picture)).unwrap();
+            live.segment().unwrap();
+            assert_same_labels(&format!("{device}, {rule}"), &labels(&live), &wanted);
+            let shares = live.shares().unwrap();
+            assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-5 && shares.len() == CLASSES);
+        }
+    }
+}
+
+#[test]
+fn labels_of_a_photo_are_those_of_a_segmenter() {
+    let Some(data) = data() else { return };
+    let Ok(model) = Model::open(data.join("weights/deeplabv3_mnv2_dm05_voc21.safetensors")) else {
+        println!("skipped: no data");
+        return;
+    };
+    let Some(photo) = first_picture(&data.join("data/photos")) else {
+        println!("skipped: no data");
+        return;
+    };
+    let rgb = resample(&photo.rgb, (photo.width, photo.height), (257, 193)).unwrap().into_owned();
+    let photo = Picture::new(257, 193, rgb).unwrap();
+    let device = gpu().unwrap_or(Device::Cpu);
+    let rule = SizeRule::LongSide(257);
+    let wanted = Segmenter::on(model.clone(), &device).unwrap().segment(&photo, rule).unwrap().labels.labels;
+    let live = live(&device, &model, (257, 193), rule);
+    live.set_frame(&frame(&photo)).unwrap();
+    live.segment().unwrap();
+    assert_same_labels("a photo", &labels(&live), &wanted);
+}
+
+fn first_picture(folder: &std::path::Path) -> Option<Picture> {
+    let mut files: Vec<_> = walk(folder).into_iter().filter(|p| p.extension().is_some_and(|e| e == "jpg")).collect();
+    files.sort();
+    decode(files.first()?).ok()
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.filter_map(|e| Some(e.ok()?.path()));
+    paths.flat_map(|p| if p.is_dir() { walk(&p) } else { vec![p] }).collect()
+}
+
+#[test]
+fn both_executors_paint_the_same() {
+    let Some(gpu) = gpu() else { return };
+    let model = model();
+    let (picture, behind) = (picture(90, 70, 2), picture(50, 60, 3));
+    let all = [Device::Cpu, gpu].map(|device| {
+        let live = live(&device, &model, (90, 70), SizeRule::LongSide(65));
+        live.set_frame(&frame(&picture)).unwrap();
+        live.set_behind(&behind).unwrap();
+        live.segment().unwrap();
+        EFFECTS.map(|effect| {
+            let mut look = live.look(effect);
+            look.mirror = effect == Effect::CutOut(Behind::Frame);
+            // The network has no background: one class plays it.
+            look.classes[2].1 = false;
+            live.set_look(&look).unwrap();
+            live.paint().unwrap();
+            live.painted().unwrap().rgb
+        })
+    });
+    for ((effect, cpu), gpu) in EFFECTS.iter().zip(&all[0]).zip(&all[1]) {
+        // Rounding moves a byte by one; a pixel between two classes may take either.
+        let off = cpu.iter().zip(gpu).filter(|(a, b)| a.abs_diff(**b) > 1).count();
+        assert!(off * 1000 <= cpu.len(), "{effect:?}: {off} of {} bytes differ", cpu.len());
+    }
+    for (i, one) in all[1].iter().enumerate() {
+        assert!(all[1][..i].iter().all(|other| other != one), "{:?} looks like another", EFFECTS[i]);
+    }
+}
+
+const EFFECTS: [Effect; 5] = [
+    Effect::Mask,
+    Effect::Overlay,
+    Effect::CutOut(Behind::Frame),
+    Effect::CutOut(Behind::Colour([0, 160, 60])),
+    Effect::CutOut(Behind::Picture),
+];
+
+#[test]
+fn slices_give_the_same_bits_as_one_submission() {
+    let model = model();
+    for device in devices() {
+        let live = live(&device, &model, (97, 65), SizeRule::Native);
+        live.set_frame(&frame(&picture(97, 65, 4))).unwrap();
+        live.segment().unwrap();
+        let whole = live.store().read("scores").unwrap();
+        for budget in [Duration::ZERO, Duration::from_millis(2), Duration::from_secs(60)] {
+            live.restart();
+            let slices = live.slices(budget).unwrap();
+            match device.is_cpu() || budget > Duration::from_secs(1) {
+                true => assert_eq!(slices.count(), 1),
+                false => assert!(slices.count() > 1, "{budget:?}"),
+            }
+            live.set_frame(&frame(&picture(97, 65, 5))).unwrap();
+            live.segment_in_slices(&slices).unwrap();
+            assert_ne!(live.store().read("scores").unwrap(), whole, "another picture has other scores");
+            live.set_frame(&frame(&picture(97, 65, 4))).unwrap();
+            live.segment_in_slices(&slices).unwrap();
+            assert_eq!(live.store().read("scores").unwrap(), whole, "{device}, {budget:?}");
+        }
+        let smaller = self::live(&device, &model, (97, 65), SizeRule::LongSide(33));
+        let slices = smaller.slices(Duration::ZERO).unwrap();
+        smaller.segment_in_slices(&slices).unwrap();
+    }
+}
+
+#[test]
+fn probabilities_are_averaged_over_frames_and_the_first_is_taken_as_it_is() {
+    let model = model();
+    for device in devices() {
+        let live = live(&device, &model, (65, 49), SizeRule::Native);
+        let frames = [6, 7].map(|seed| frame(&picture(65, 49, seed)));
+        let mean = |pixels: &[u32]| {
+            live.set_frame(pixels).unwrap();
+            live.segment().unwrap();
+            live.store().read("mean").unwrap()
+        };
+        let alone = [0, 1].map(|i| mean(&frames[i]));
+        assert!(alone[0].chunks(8).all(|p| (p.iter().sum::<f32>() - 1.0).abs() < 1e-5), "they are probabilities");
+        live.set_smoothing(0.75).unwrap();
+        live.restart();
+        assert_eq!(mean(&frames[0]), alone[0], "{device}");
+        let both = mean(&frames[1]);
+        let off = (0..both.len()).map(|i| (both[i] - 0.75 * alone[0][i] - 0.25 * alone[1][i]).abs()).fold(0.0, f32::max);
+        assert!(off < 1e-6, "{device}: off by {off}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let model = model();
+    let live = live(&Device::Cpu, &model, (40, 30), SizeRule::LongSide(33));
+    assert!(live.set_frame(&[0; 7]).unwrap_err().to_string().contains("1200"));
+    for share in [1.0, -0.1, f32::NAN] {
+        assert!(live.set_smoothing(share).is_err(), "{share}");
+    }
+    let mut look = live.look(Effect::Mask);
+    look.classes.pop();
+    assert!(live.set_look(&look).unwrap_err().to_string().contains("6 classes"));
+    let bare = Model { config: model.config.clone().without_head(), ..model };
+    let error = Live::new(&Device::Cpu, &bare, (40, 30), SizeRule::Native, &Tuning::default()).err().unwrap();
+    assert!(error.to_string().contains("backbone"), "{error}");
+}
