@@ -33,7 +33,7 @@ pub use legend::{LegendEntry, Tally, legend, legend_table};
 pub use overlay::{Overlay, cut_out, foreground};
 pub use palette::{ClassTable, IgnoredLabel, distinct, voc_colour};
 pub(crate) use pixels::mix;
-pub use resize::{Fit, PAD, SizeRule, resample, resample_window};
+pub use resize::{Fit, PAD, SizeRule, cover, resample, resample_window};
 pub use sheet::SideBySide;
 
 /// Endings of picture files, for what is taken from folders; files that are named one by one may have any.

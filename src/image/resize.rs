@@ -173,6 +173,17 @@ pub fn resample_window(
     Ok(target.into_vec())
 }
 
+/// Scales `[h, w, 3]` bytes so that they cover another (width, height), with their shape kept; what sticks out on two sides is cut off there in
+/// equal parts.
+///
+/// Errors as [`resample`].
+pub fn cover(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Vec<u8>> {
+    let scale = f64::max(to.0 as f64 / from.0.max(1) as f64, to.1 as f64 / from.1.max(1) as f64);
+    let whole = |side: usize, least: usize| ((side as f64 * scale).round() as usize).max(least);
+    let scaled = (whole(from.0, to.0), whole(from.1, to.1));
+    resample_window(rgb, from, scaled, ((scaled.0 - to.0) / 2, (scaled.1 - to.1) / 2), to)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,6 +255,19 @@ mod tests {
             prop_assert_eq!(out.len(), 3 * tw * th);
             prop_assert!(out.iter().all(|&o| o == v));
         }
+    }
+
+    #[test]
+    fn a_picture_covers_another_size_and_its_middle_stays() {
+        // Columns of 0, 100, 200: the middle is 100 in a square, and the outer ones are cut in halves.
+        let rgb = [[0; 3], [100; 3], [200; 3], [0; 3], [100; 3], [200; 3]].concat();
+        assert_eq!(cover(&rgb, (3, 2), (3, 2)).unwrap(), rgb);
+        let square = cover(&rgb, (3, 2), (20, 20)).unwrap();
+        assert_eq!(square.len(), 3 * 400);
+        let row: Vec<i32> = square[..60].iter().step_by(3).map(|&v| i32::from(v)).collect();
+        assert!((0..10).all(|i| (row[i] + row[19 - i] - 200).abs() <= 2) && row[0] > 0, "{row:?}");
+        assert_eq!(cover(&rgb, (3, 2), (1, 7)).unwrap().len(), 21);
+        assert!(cover(&rgb, (0, 0), (1, 7)).is_err());
     }
 
     #[test]

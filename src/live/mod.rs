@@ -28,7 +28,7 @@ pub use crate::ops::{Behind, Effect, Look};
 use crate::error::{Result, error};
 use crate::exec::{Device, Runner, Slices, Store};
 use crate::gpu::pack_f32;
-use crate::image::{ClassTable, Fit, Picture, SizeRule, resample_window};
+use crate::image::{ClassTable, Fit, Picture, SizeRule, cover};
 use crate::ops::Packing;
 use crate::segmenter::Model;
 use crate::tune::Tuning;
@@ -199,11 +199,7 @@ impl Live {
     /// # Errors
     /// Where the device fails.
     pub fn set_behind(&self, picture: &Picture) -> Result<()> {
-        let ((w, h), from) = (self.fit.source, (picture.width, picture.height));
-        let scale = f64::max(w as f64 / from.0 as f64, h as f64 / from.1 as f64);
-        let covering = |side: usize, least: usize| ((side as f64 * scale).round() as usize).max(least);
-        let to = (covering(from.0, w), covering(from.1, h));
-        let rgb = resample_window(&picture.rgb, from, to, ((to.0 - w) / 2, (to.1 - h) / 2), (w, h))?;
+        let rgb = cover(&picture.rgb, (picture.width, picture.height), self.fit.source)?;
         let numbers: Vec<f32> = rgb.into_iter().map(f32::from).collect();
         let (name, ty) = self.parts.behind;
         self.store.write(name, &pack_f32(&numbers, ty.shape, Packing::Channels))

@@ -1,0 +1,96 @@
+//! Cameras of macOS and Windows, through `cameras`. On other systems there are none.
+
+use super::Source;
+use atrous::{Error, ErrorKind, Result};
+
+#[cfg(any(target_os = "macos", windows))]
+mod platform {
+    use super::*;
+    use cameras::{Camera, PixelFormat, Resolution, StreamConfig};
+    use std::time::Duration;
+
+    /// A camera that sends nothing for so long is taken to be gone.
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn failed(e: cameras::Error) -> Error {
+        let advice = match e {
+            cameras::Error::PermissionDenied => "allow this program the camera in the system's settings",
+            cameras::Error::DeviceInUse => "close the program that uses it, or take another camera (--list-cameras)",
+            cameras::Error::Timeout | cameras::Error::StreamEnded => "was it pulled out? plug it in and start again",
+            _ => "--list-cameras lists the cameras",
+        };
+        Error::new(ErrorKind::Io, format!("the camera failed: {e}")).advice(advice)
+    }
+
+    pub fn list() -> Result<Vec<String>> {
+        Ok(cameras::devices().map_err(failed)?.into_iter().map(|d| d.name).collect())
+    }
+
+    pub fn open(index: usize, (w, h): (usize, usize)) -> Result<Box<dyn Source>> {
+        let all = cameras::devices().map_err(failed)?;
+        let device = all.get(index).ok_or_else(|| {
+            let text = if all.is_empty() {
+                "no camera was found".into()
+            } else {
+                format!("there is no camera {index}, but {}", all.len())
+            };
+            Error::new(ErrorKind::Io, text).advice("--source synthetic shows a drawn scene")
+        })?;
+        let resolution = Resolution { width: w as u32, height: h as u32 };
+        let wanted = StreamConfig { resolution, framerate: 30, pixel_format: PixelFormat::Bgra8 };
+        let offered = cameras::probe(device).map_err(failed)?;
+        let config = cameras::best_format(&offered, &wanted).map_or(wanted, |f| StreamConfig {
+            resolution: f.resolution,
+            pixel_format: f.pixel_format,
+            ..wanted
+        });
+        let camera = cameras::open(device, config).map_err(failed)?;
+        let first = cameras::next_frame(&camera, PATIENCE).map_err(failed)?;
+        Ok(Box::new(Stream { camera, name: device.name.clone(), size: (first.width as usize, first.height as usize) }))
+    }
+
+    struct Stream {
+        camera: Camera,
+        name: String,
+        size: (usize, usize),
+    }
+
+    impl Source for Stream {
+        fn size(&self) -> (usize, usize) {
+            self.size
+        }
+
+        fn next(&mut self) -> Result<Option<Vec<u32>>> {
+            let frame = cameras::next_frame(&self.camera, PATIENCE).map_err(failed)?;
+            if (frame.width as usize, frame.height as usize) != self.size {
+                return Err(Error::new(ErrorKind::Data, "the camera changed the size of its frames").advice("start again"));
+            }
+            let bytes = cameras::to_rgba8(&frame).map_err(failed)?;
+            Ok(Some(bytes.chunks_exact(4).map(|p| u32::from_le_bytes([p[0], p[1], p[2], 255])).collect()))
+        }
+
+        fn is_live(&self) -> bool {
+            true
+        }
+
+        fn name(&self) -> String {
+            self.name.clone()
+        }
+    }
+}
+
+#[cfg(not(any(target_os = "macos", windows)))]
+mod platform {
+    use super::*;
+
+    pub fn list() -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    pub fn open(_: usize, _: (usize, usize)) -> Result<Box<dyn Source>> {
+        Err(Error::new(ErrorKind::Usage, "cameras are not supported on this system")
+            .advice("--source synthetic shows a drawn scene"))
+    }
+}
+
+pub use platform::{list, open};

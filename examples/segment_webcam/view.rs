@@ -1,0 +1,113 @@
+//! What is shown and how: the part of the program that keys change.
+
+use atrous::live::{Behind, Effect, Live, Look};
+use clap::ValueEnum;
+
+/// A way to show the segmentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Style {
+    /// The classes' colours alone.
+    Mask,
+    /// The classes' colours over the frame.
+    Overlay,
+    /// What is shown stands before the blurred frame.
+    Blur,
+    /// What is shown stands before one colour.
+    Colour,
+    /// What is shown stands before a picture.
+    Picture,
+}
+
+const STYLES: [Style; 5] = [Style::Mask, Style::Overlay, Style::Blur, Style::Colour, Style::Picture];
+
+/// The state behind the keys.
+pub struct View {
+    style: Style,
+    /// One for each style.
+    opacity: [f32; STYLES.len()],
+    colour: [u8; 3],
+    pub mirror: bool,
+    pub frozen: bool,
+    pub help: bool,
+    /// The class that space shows or hides.
+    pub chosen: usize,
+    pub names: Vec<String>,
+    classes: Vec<([u8; 3], bool)>,
+}
+
+impl View {
+    pub fn new(live: &Live, style: Style, colour: [u8; 3], mirror: bool) -> Self {
+        let classes = live.look(Effect::Mask).classes;
+        let opacity = STYLES.map(|s| live.look(effect(s, colour)).opacity);
+        // The first class that is shown: a background is none.
+        let chosen = classes.iter().position(|c| c.1).unwrap_or(0);
+        let names = live.table().names.clone();
+        Self { style, opacity, colour, mirror, frozen: false, help: false, chosen, names, classes }
+    }
+
+    fn at(&self) -> usize {
+        STYLES.iter().position(|s| *s == self.style).expect("invariant: all styles are listed")
+    }
+
+    /// The style `steps` further on, around the end.
+    pub fn change_style(&mut self, steps: isize) {
+        self.style = STYLES[(self.at() as isize + steps).rem_euclid(STYLES.len() as isize) as usize];
+    }
+
+    /// Changes the opacity of the style in use by a share.
+    pub fn change_opacity(&mut self, by: f32) {
+        let at = self.at();
+        self.opacity[at] = (self.opacity[at] + by).clamp(0.0, 1.0);
+    }
+
+    /// Chooses the class `steps` further on, around the end.
+    pub fn choose(&mut self, steps: isize) {
+        self.chosen = (self.chosen as isize + steps).rem_euclid(self.classes.len() as isize) as usize;
+    }
+
+    /// Shows the chosen class, or hides it.
+    pub fn toggle(&mut self) {
+        self.classes[self.chosen].1 ^= true;
+    }
+
+    /// Shows the chosen class alone; where that is so already, all but the first, which is the background of most networks.
+    pub fn toggle_all(&mut self) {
+        let alone = self.classes.iter().enumerate().all(|(i, c)| c.1 == (i == self.chosen));
+        let chosen = self.chosen;
+        self.classes.iter_mut().enumerate().for_each(|(i, c)| c.1 = if alone { i > 0 } else { i == chosen });
+    }
+
+    pub fn is_shown(&self, class: usize) -> bool {
+        self.classes[class].1
+    }
+
+    pub fn class_colour(&self, class: usize) -> [u8; 3] {
+        self.classes[class].0
+    }
+
+    pub fn look(&self, live: &Live) -> Look {
+        let mut look = live.look(effect(self.style, self.colour));
+        look.opacity = self.opacity[self.at()];
+        look.mirror = self.mirror;
+        look.classes.clone_from(&self.classes);
+        look
+    }
+
+    /// Style, opacity and what else is not as usual, in words.
+    pub fn describe(&self) -> String {
+        let name = self.style.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
+        let flag = |on: bool, text: &'static str| if on { text } else { "" };
+        let opacity = (100.0 * self.opacity[self.at()]).round();
+        format!("{name} {opacity} %{}{}", flag(self.mirror, ", mirrored"), flag(self.frozen, ", frozen"))
+    }
+}
+
+fn effect(style: Style, colour: [u8; 3]) -> Effect {
+    match style {
+        Style::Mask => Effect::Mask,
+        Style::Overlay => Effect::Overlay,
+        Style::Blur => Effect::CutOut(Behind::Frame),
+        Style::Colour => Effect::CutOut(Behind::Colour(colour)),
+        Style::Picture => Effect::CutOut(Behind::Picture),
+    }
+}
