@@ -49,3 +49,30 @@ pub fn run(options: &Options, model: &Model, mut source: Box<dyn Source>, frames
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atrous::models::mobilenet_v2::MobileNetV2;
+    use atrous::models::{Backbone, Config, random_weights};
+    use clap::Parser;
+
+    #[test]
+    fn frames_of_the_drawn_scene_are_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let save = folder.path().join("frames");
+        let arguments =
+            ["segment_webcam", "--weights", "none", "--source", "synthetic", "--resolution", "64x48", "--device", "cpu"];
+        let more = ["--size", "65", "--frames", "3", "--smooth", "0.5", "--style", "blur", "--save", save.to_str().unwrap()];
+        let options = Options::parse_from(arguments.iter().chain(&more));
+        let config = Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 4);
+        let weights = random_weights(&config, 1).unwrap();
+        let model = Model { config, weights, dialect: "atrous", path: "none".into() };
+        let source = crate::capture::open(&options).unwrap();
+        run(&options, &model, source, options.frames.unwrap()).unwrap();
+        let saved: Vec<_> = (1..=3).map(|i| image::decode(save.join(format!("frame-{i:05}.png"))).unwrap()).collect();
+        assert!(saved.iter().all(|p| (p.width, p.height) == (64, 48)));
+        assert!(saved[0].rgb != saved[1].rgb && saved[1].rgb != saved[2].rgb, "the scene moves");
+        assert_eq!(std::fs::read_dir(&save).unwrap().count(), 3);
+    }
+}
