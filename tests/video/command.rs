@@ -236,7 +236,7 @@ fn a_clip_that_breaks_off_gives_its_frames_and_an_error() {
         .assert()
         .code(1)
         .stdout(contains("3 frames in"))
-        .stderr(contains("clip.y4m: frame 4: the stream ends").and(contains("the 3 frames before it are in out.y4m")));
+        .stderr(contains("after 3 frames, which are in out.y4m: clip.y4m: frame 4: the stream ends"));
     in_order(&read_all(&dir.path().join("out.y4m"), &Options::default()).1, 3);
 
     std::fs::write(&path, &whole[..200]).unwrap();
@@ -267,6 +267,11 @@ fn arguments_that_contradict_each_other_are_refused() {
     for (arguments, reason) in cases {
         segment(dir.path(), arguments).write_stdin("").assert().code(2).stderr(contains(reason));
     }
+    segment(dir.path(), &["clip.y4m", "a.png", "-o", "out/"])
+        .assert()
+        .code(1)
+        .stderr(contains("clip.y4m: is a video").and(contains("one at a time")));
+    assert!(dir.path().join("out/a.png").exists(), "the picture beside it is segmented all the same");
     segment(dir.path(), &["none.y4m"]).assert().code(1).stderr(contains("none.y4m"));
     segment(dir.path(), &["-", "-o", "x.y4m"]).write_stdin("no video").assert().code(1).stderr(contains("standard input"));
 }

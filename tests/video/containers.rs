@@ -82,6 +82,26 @@ fn masks_go_into_containers_without_loss_or_not_at_all() {
     assert_eq!(output.stdout, (0..15).collect::<Vec<u8>>(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Nothing here writes animated WebP, so ffmpeg does.
+#[test]
+fn animated_webp_is_read_with_its_times() {
+    if !ffmpeg() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (clip, path) = (dir.path().join("a.y4m"), dir.path().join("a.webp"));
+    write_numbered(&clip, &info(64, 48, "25"), 6).unwrap();
+    let mut command = Command::new("ffmpeg");
+    command.args(["-loglevel", "error", "-i"]).arg(&clip).args(["-c:v", "libwebp_anim", "-lossless", "1", "-loop", "0"]);
+    if !command.arg(&path).output().unwrap().status.success() {
+        println!("skipped: this ffmpeg writes no WebP");
+        return;
+    }
+    let (found, frames) = read_all(&path, &Options::default());
+    assert_eq!((numbers(&frames), found.rate.to_string().as_str()), (vec![0, 1, 2, 3, 4, 5], "25"));
+    assert_eq!((found.frames, frames[3].duration), (Some(6), Some(std::time::Duration::from_millis(40))));
+}
+
 #[test]
 fn what_ffmpeg_says_about_damaged_containers_is_passed_on() {
     let dir = tempfile::tempdir().unwrap();

@@ -66,7 +66,6 @@ fn y4m_is_what_another_reader_and_writer_make_of_it() {
         for _ in 0..2 {
             encoder.write_frame(&y4m::Frame::new([&y, &u, &v], None)).unwrap();
         }
-        drop(encoder);
         let (info, frames, error) = drain(read(Cursor::new(bytes), "theirs", &Options::default()).unwrap());
         assert!(error.is_none() && frames.len() == 2, "{kind:?}");
         assert_eq!(info.rate.to_string(), "24");
