@@ -39,6 +39,7 @@
 //! Networks are [`models::Config`]s; [`weights`] reads and writes the files of several code bases. `examples/custom_op.rs` adds an operation
 //! with a shader of its own.
 
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod data;
 pub mod error;
@@ -59,6 +60,8 @@ pub mod tensor;
 pub mod train;
 pub mod tune;
 pub mod video;
+#[cfg(target_arch = "wasm32")]
+pub mod web;
 pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};

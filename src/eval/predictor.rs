@@ -11,7 +11,8 @@ use crate::passes;
 use crate::segmenter::Segmenter;
 use crate::tensor::{Data, Shape, Tensor, TensorType};
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
 /// Scales past this are a slip of the keyboard.
 const LARGEST_SCALE: f64 = 16.0;

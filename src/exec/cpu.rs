@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::graph::{Graph, ValueId};
 use crate::tensor::{DType, Data, Tensor, TensorType};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
 pub(super) struct CpuRunner {
     graph: Arc<Graph>,
@@ -137,7 +138,7 @@ mod tests {
         let b = root.add("b", a, kept).unwrap();
         graph.output("b", b);
         let runner = CpuRunner::new(Arc::new(graph), Arc::new(store));
-        let mut spare = || {
+        let spare = || {
             runner.run(&[], |_, _, _| Ok(())).unwrap();
             runner.spare().len()
         };

@@ -3,23 +3,23 @@
 use super::Choose;
 use super::record::{Bound, Recorded, Recorder, replay};
 use super::store::Store;
-use crate::error::{Error, ErrorKind, Result, error};
-use crate::gpu::{Gpu, pack, unpack};
+use crate::error::{Result, error};
+use crate::gpu::{Gpu, Mapping, pack, unpack, unreadable};
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::Packing;
 use crate::ops::kernel::{Kernel, KernelContext, Layout, Operand};
 use crate::plan::Plan;
 use crate::tensor::Tensor;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use web_time::Instant;
 
 /// A node that is timed alone is repeated for about so long, so that the submission does not count.
 const ALONE: Duration = Duration::from_millis(4);
 
 struct Readback {
     from: wgpu::Buffer,
-    staging: wgpu::Buffer,
     bytes: u64,
     layout: Layout,
 }
@@ -38,8 +38,10 @@ pub(super) struct GpuRunner {
     steps: Vec<Recorded>,
     outputs: Vec<Readback>,
     nodes: Vec<Recording>,
-    /// Buffers are shared between runs, so runs follow each other.
-    running: Mutex<()>,
+    /// Uploads and submissions of one run stay together; the device runs them in that order.
+    submitting: Mutex<()>,
+    /// Buffers to read the outputs from, one set for each run that is under way.
+    staging: Mutex<Vec<Vec<wgpu::Buffer>>>,
 }
 
 impl GpuRunner {
@@ -80,12 +82,15 @@ impl GpuRunner {
                     crate::tensor::DType::F32 => 16 * u64::from(layout.pitch) * layout.ty.shape.positions() as u64,
                     _ => Layout::bytes(layout.ty, Packing::Channels),
                 };
-                let staging = gpu.buffer("readback", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
-                Ok(Readback { from: slots[slot].clone(), staging, bytes, layout })
+                Readback { from: slots[slot].clone(), bytes, layout }
             })
-            .collect::<Result<_>>()?;
-        gpu.check()?;
-        Ok(Self { gpu, inputs, steps, outputs, nodes, running: Mutex::new(()) })
+            .collect();
+        let runner = Self { gpu, inputs, steps, outputs, nodes, submitting: Mutex::new(()), staging: Mutex::default() };
+        // Where there is no room for them, it is better told now.
+        let staging = runner.staging()?;
+        lock(&runner.staging).push(staging);
+        runner.gpu.check()?;
+        Ok(runner)
     }
 
     pub(super) fn kernels(&self, graph: &Graph) -> Vec<(String, String)> {
@@ -100,7 +105,7 @@ impl GpuRunner {
 
     /// Times each node alone, in order, so that it reads what it reads in a run: its position in the graph, its kernel, its time.
     pub(super) fn time_nodes(&self, inputs: &[&Tensor]) -> Result<Vec<(usize, &str, Duration)>> {
-        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = lock(&self.submitting);
         self.upload(inputs);
         self.nodes
             .iter()
@@ -115,7 +120,7 @@ impl GpuRunner {
     }
 
     /// Starts the nodes at these positions among those that run, in one submission.
-    fn submit(&self, nodes: Range<usize>) -> wgpu::SubmissionIndex {
+    fn start(&self, nodes: Range<usize>) -> wgpu::SubmissionIndex {
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("piece") });
         {
             let mut pass =
@@ -134,27 +139,57 @@ impl GpuRunner {
 
     /// Starts a run and does not wait for it. Nothing is read back.
     pub(super) fn enqueue(&self, inputs: &[&Tensor]) -> Result<()> {
-        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = lock(&self.submitting);
         self.upload(inputs);
-        self.submit(0..self.nodes.len());
+        self.start(0..self.nodes.len());
         self.gpu.check()
     }
 
     /// Runs piece by piece, waiting for each before the next is started, and says how long each took. Nothing is read back.
     pub(super) fn run_pieces(&self, inputs: &[&Tensor], pieces: &[Range<usize>]) -> Result<Vec<Duration>> {
-        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = lock(&self.submitting);
         self.upload(inputs);
         let times = pieces.iter().map(|piece| {
             let start = Instant::now();
-            let submission = self.submit(piece.clone());
+            let submission = self.start(piece.clone());
             self.gpu.wait(submission)?;
             Ok(start.elapsed())
         });
         times.collect()
     }
 
-    pub(super) fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
-        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Buffers that the outputs can be read from: of a run that is over, or new ones.
+    fn staging(&self) -> Result<Vec<wgpu::Buffer>> {
+        if let Some(free) = lock(&self.staging).pop() {
+            return Ok(free);
+        }
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        self.outputs.iter().map(|output| self.gpu.buffer("readback", output.bytes, usage)).collect()
+    }
+
+    /// Runs once. Natively it is done when the first poll returns; in browsers, where nothing can wait, it takes turns with the page.
+    pub(super) async fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let staging = self.staging()?;
+        let mapped = self.submit(inputs, &staging);
+        self.gpu.mapped(mapped).await?;
+        let tensors = self
+            .outputs
+            .iter()
+            .zip(&staging)
+            .map(|(output, staging)| {
+                let view = staging.get_mapped_range(0..output.bytes).map_err(|e| unreadable().source(e))?;
+                let tensor = unpack(&view, output.layout);
+                drop(view);
+                staging.unmap();
+                Ok(tensor)
+            })
+            .collect::<Result<_>>()?;
+        lock(&self.staging).push(staging);
+        Ok(tensors)
+    }
+
+    fn submit(&self, inputs: &[&Tensor], staging: &[wgpu::Buffer]) -> Mapping {
+        let _alone = lock(&self.submitting);
         self.upload(inputs);
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("run") });
         {
@@ -164,36 +199,15 @@ impl GpuRunner {
                 step.dispatch(&mut pass);
             }
         }
-        for output in &self.outputs {
-            encoder.copy_buffer_to_buffer(&output.from, 0, &output.staging, 0, output.bytes);
+        for (output, staging) in self.outputs.iter().zip(staging) {
+            encoder.copy_buffer_to_buffer(&output.from, 0, staging, 0, output.bytes);
         }
-        let (sender, receiver) = mpsc::channel();
-        for output in &self.outputs {
-            let sender = sender.clone();
-            // The receiver outlives the wait below; after an error nobody listens, which is fine.
-            let done = move |result| drop(sender.send(result));
-            encoder.map_buffer_on_submit(&output.staging, wgpu::MapMode::Read, 0..output.bytes, done);
-        }
-        drop(sender);
-        let submission = self.gpu.queue.submit([encoder.finish()]);
-        self.gpu.wait(submission)?;
-        for result in receiver {
-            result.map_err(|e| Error::new(ErrorKind::Device, "reading back failed").source(e))?;
-        }
-        self.outputs
-            .iter()
-            .map(|output| {
-                let view = output
-                    .staging
-                    .get_mapped_range(0..output.bytes)
-                    .map_err(|e| Error::new(ErrorKind::Device, "reading back failed").source(e))?;
-                let tensor = unpack(&view, output.layout);
-                drop(view);
-                output.staging.unmap();
-                Ok(tensor)
-            })
-            .collect()
+        self.gpu.submit_and_map(encoder, staging.iter().zip(&self.outputs).map(|(staging, output)| (staging, output.bytes)))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Refuses graphs with a value past the device's limits, and says which picture size would fit.

@@ -12,7 +12,7 @@ pub use slices::Slices;
 pub use store::Store;
 
 use crate::error::{Result, error};
-use crate::gpu::{DeviceChoice, Gpu};
+use crate::gpu::{DeviceChoice, Gpu, at_once};
 use crate::graph::{Graph, ValueId};
 use crate::ops::kernel::{Kernel, KernelContext};
 use crate::plan::Plan;
@@ -130,11 +130,24 @@ impl Runner {
     }
 
     /// Runs once. `inputs` are the graph's inputs by name; the result has the graph's outputs in their order.
+    ///
+    /// # Errors
+    /// Where an input is missing or misshapen, or the device fails. On a browser's device, which cannot be waited for, always:
+    /// see [`Runner::run_async`].
     pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
+        at_once(self.run_async(inputs))
+    }
+
+    /// As [`Runner::run`], for browsers, where a device's results come only after the caller has let go of the page's one thread. Elsewhere
+    /// it does not suspend: the first poll waits for the device.
+    ///
+    /// # Errors
+    /// Where an input is missing or misshapen, or the device fails.
+    pub async fn run_async(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
         let ordered = self.ordered(inputs)?;
         match &self.kind {
             Kind::Cpu(runner) => runner.run(&ordered, |_, _, _| Ok(())),
-            Kind::Gpu(runner) => runner.run(&ordered),
+            Kind::Gpu(runner) => runner.run(&ordered).await,
         }
     }
 

@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::Cost;
 use crate::tensor::{Shape, Tensor};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
 /// Durations of the same thing, from the shortest to the longest. There is at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]

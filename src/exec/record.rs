@@ -4,7 +4,8 @@ use crate::error::{Error, ErrorKind, Result, error};
 use crate::gpu::{Gpu, Pipeline};
 use crate::ops::kernel::{Dispatch, Extent, Operand};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
 /// A buffer, or a range of one.
 #[derive(Clone)]
@@ -137,13 +138,14 @@ fn bind(gpu: &Gpu, pending: Pending, uniform: &wgpu::Buffer) -> Result<Recorded>
         let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: uniform, offset, size });
         entries.push(wgpu::BindGroupEntry { binding, resource });
     }
-    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some(&pending.name),
-        layout: &pending.pipeline.raw.get_bind_group_layout(0),
-        entries: &entries,
+    let (bind_group, refused) = gpu.catching(wgpu::ErrorFilter::Validation, || {
+        gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&pending.name),
+            layout: &pending.pipeline.raw.get_bind_group_layout(0),
+            entries: &entries,
+        })
     });
-    match pollster::block_on(scope.pop()) {
+    match refused {
         None => Ok(Recorded { pipeline: pending.pipeline, bind_group, groups: pending.groups }),
         Some(e) => {
             let address = format!("node `{}`", pending.name);

@@ -71,6 +71,7 @@ impl AdapterSummary {
 }
 
 /// An instance whose adapters can draw to windows of a display.
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) fn instance_for(display: Box<dyn wgpu::wgt::WgpuHasDisplayHandle>) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_with_display_handle(display);
     descriptor.backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY | wgpu::Backends::GL);
@@ -100,26 +101,38 @@ fn rank(info: &wgpu::AdapterInfo) -> u8 {
 
 /// The adapters of this machine, best first. OpenGL is asked only where nothing better answers, or by `WGPU_BACKEND=gl`:
 /// its start-up writes warnings to the terminal.
-pub(super) fn ranked() -> Vec<wgpu::Adapter> {
-    match wgpu::Backends::from_env() {
-        Some(named) => ranked_of(&instance(named)),
-        None => Some(ranked_of(&instance(wgpu::Backends::PRIMARY)))
-            .filter(|found| !found.is_empty())
-            .unwrap_or_else(|| ranked_of(&instance(wgpu::Backends::GL))),
+pub(super) async fn ranked() -> Vec<wgpu::Adapter> {
+    if let Some(named) = wgpu::Backends::from_env() {
+        return ranked_of(&instance(named)).await;
+    }
+    match ranked_of(&instance(wgpu::Backends::PRIMARY)).await {
+        none if none.is_empty() => ranked_of(&instance(wgpu::Backends::GL)).await,
+        found => found,
     }
 }
 
-pub(super) fn ranked_of(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
-    let mut all = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+pub(super) async fn ranked_of(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let mut all = instance.enumerate_adapters(wgpu::Backends::all()).await;
     // An adapter without compute shaders (old OpenGL) is of no use.
     all.retain(|a| a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
     all.sort_by_key(|a| rank(&a.get_info()));
     all
 }
 
+/// The adapter that a browser gives: it has one at a time, and takes wishes.
+#[cfg(target_arch = "wasm32")]
+pub(super) async fn browser() -> Result<wgpu::Adapter> {
+    let options = wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+    instance(wgpu::Backends::BROWSER_WEBGPU).request_adapter(&options).await.map_err(|e| {
+        crate::Error::new(crate::ErrorKind::Device, "the browser gives no WebGPU adapter")
+            .source(e)
+            .advice("take a newer browser, or turn WebGPU on in its settings")
+    })
+}
+
 /// The adapters of this machine, best first.
 pub fn adapters() -> Vec<AdapterSummary> {
-    ranked().iter().enumerate().map(|(index, a)| summary(index, a)).collect()
+    pollster::block_on(ranked()).iter().enumerate().map(|(index, a)| summary(index, a)).collect()
 }
 
 pub(super) fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {

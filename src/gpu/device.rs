@@ -7,8 +7,11 @@ use crate::gpu::Reflection;
 use crate::graph::ParamRef;
 use crate::ops::Packing;
 use crate::ops::kernel::{Caps, Variant};
+use futures_channel::oneshot;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// A device that does not answer for so long is taken to hang.
@@ -20,6 +23,27 @@ pub struct Pipeline {
     pub(crate) raw: wgpu::ComputePipeline,
     /// What a dispatch must fit.
     pub(crate) reflection: Reflection,
+}
+
+/// Buffers that are mapped when a submission is done.
+pub(crate) struct Mapping {
+    submission: wgpu::SubmissionIndex,
+    buffers: Vec<oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>>,
+}
+
+pub(crate) fn unreadable() -> Error {
+    Error::new(ErrorKind::Device, "reading back failed")
+}
+
+/// What a future gives that waits for nothing but the device.
+///
+/// # Errors
+/// The future's; and where it would wait, which is so in browsers only.
+pub(crate) fn at_once<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(error!(Usage, "a browser's device cannot be waited for").advice("use the asynchronous functions")),
+    }
 }
 
 /// An open device.
@@ -40,9 +64,9 @@ impl Gpu {
         if *choice == DeviceChoice::Cpu {
             return Ok(None);
         }
-        let adapters = adapter::ranked();
+        let adapters = pollster::block_on(adapter::ranked());
         let Some(index) = adapter::choose(&adapters, choice)? else { return Ok(None) };
-        Self::from_adapter(index, &adapters[index]).map(|gpu| Some(Arc::new(gpu)))
+        pollster::block_on(Self::from_adapter(index, &adapters[index])).map(|gpu| Some(Arc::new(gpu)))
     }
 
     /// Opens the adapter that `choice` names for drawing to a window; with [`DeviceChoice::Auto`] a real GPU. `display` is the connection to the
@@ -50,6 +74,7 @@ impl Gpu {
     ///
     /// # Errors
     /// Where the window cannot be drawn on at all, no adapter fits, or the one that does cannot draw there; and for the CPU executor.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn open_for<'w>(
         choice: &DeviceChoice,
         display: Box<dyn wgpu::wgt::WgpuHasDisplayHandle>,
@@ -59,11 +84,11 @@ impl Gpu {
         let surface = instance
             .create_surface(window)
             .map_err(|e| Error::new(ErrorKind::Device, "the window cannot be drawn on").source(e))?;
-        let adapters = adapter::ranked_of(&instance);
+        let adapters = pollster::block_on(adapter::ranked_of(&instance));
         let list = || "`atrous devices` lists the adapters of this machine; `vulkan:llvmpipe` is the software driver of most Linux systems";
         let index = adapter::choose(&adapters, choice)?
             .ok_or_else(|| error!(Device, "no GPU that could draw to the window was found or named").advice(list()))?;
-        let gpu = Self::from_adapter(index, &adapters[index])?;
+        let gpu = pollster::block_on(Self::from_adapter(index, &adapters[index]))?;
         if !adapters[index].is_surface_supported(&surface) {
             return Err(error!(Device, "{} cannot draw to this window", gpu.summary.name).advice(list()));
         }
@@ -85,7 +110,16 @@ impl Gpu {
         &self.queue
     }
 
-    fn from_adapter(index: usize, adapter: &wgpu::Adapter) -> Result<Self> {
+    /// Opens the adapter that a browser gives.
+    ///
+    /// # Errors
+    /// Where it has no WebGPU, or gives no adapter.
+    #[cfg(target_arch = "wasm32")]
+    pub async fn open_in_browser() -> Result<Arc<Self>> {
+        Self::from_adapter(0, &adapter::browser().await?).await.map(Arc::new)
+    }
+
+    async fn from_adapter(index: usize, adapter: &wgpu::Adapter) -> Result<Self> {
         let summary = adapter::summary(index, adapter);
         let wanted = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
         let descriptor = wgpu::DeviceDescriptor {
@@ -95,7 +129,7 @@ impl Gpu {
             required_limits: adapter.limits(),
             ..Default::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| {
             Error::new(ErrorKind::Device, "the device could not be opened").source(e).at(format!("adapter {}", summary.name))
         })?;
         let fault = Arc::new(Mutex::new(None));
@@ -159,8 +193,20 @@ impl Gpu {
             )
             .at(format!("shader {variant}")));
         }
+        let (raw, refused) = self.catching(wgpu::ErrorFilter::Validation, || self.compile(variant, wgsl));
+        if let Some(e) = refused {
+            return Err(Error::new(ErrorKind::Shader, "the driver refused it").source(e).at(format!("shader {variant}")));
+        }
+        let made = Arc::new(Pipeline { raw, reflection });
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(variant.clone(), made.clone());
+        Ok(made)
+    }
+
+    fn compile(&self, variant: &Variant, wgsl: String) -> wgpu::ComputePipeline {
         let label = variant.to_string();
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        // Browsers want it said, naga knows no such line.
+        let named = cfg!(target_arch = "wasm32") && wgsl.contains("subgroup");
+        let wgsl = if named { format!("enable subgroups;\n{wgsl}") } else { wgsl };
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(wgsl.into()) };
         let module = if cfg!(debug_assertions) {
             self.device.create_shader_module(descriptor)
@@ -169,7 +215,7 @@ impl Gpu {
             // run over extents from the uniform block, so they end.
             unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
         };
-        let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&label),
             layout: None,
             module: &module,
@@ -179,13 +225,16 @@ impl Gpu {
                 ..Default::default()
             },
             cache: None,
-        });
-        if let Some(e) = pollster::block_on(scope.pop()) {
-            return Err(Error::new(ErrorKind::Shader, "the driver refused it").source(e).at(format!("shader {variant}")));
+        })
+    }
+
+    /// Makes something, and tells the error of a kind that came of it. Browsers tell errors only later: there [`Gpu::check`] has them.
+    pub(crate) fn catching<T>(&self, filter: wgpu::ErrorFilter, make: impl FnOnce() -> T) -> (T, Option<wgpu::Error>) {
+        if cfg!(target_arch = "wasm32") {
+            return (make(), None);
         }
-        let made = Arc::new(Pipeline { raw, reflection });
-        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(variant.clone(), made.clone());
-        Ok(made)
+        let scope = self.device.push_error_scope(filter);
+        (make(), pollster::block_on(scope.pop()))
     }
 
     /// The buffer of a parameter, uploaded now if it is new. Parameters that no graph holds any more are let go.
@@ -218,14 +267,15 @@ impl Gpu {
             )
             .at(label.to_owned()));
         }
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(label),
-            size: bytes.max(16).next_multiple_of(16),
-            usage,
-            mapped_at_creation: false,
+        let (buffer, refused) = self.catching(wgpu::ErrorFilter::OutOfMemory, || {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: bytes.max(16).next_multiple_of(16),
+                usage,
+                mapped_at_creation: false,
+            })
         });
-        match pollster::block_on(scope.pop()) {
+        match refused {
             None => Ok(buffer),
             Some(e) => Err(Error::new(ErrorKind::OutOfMemory, format!("{:.1} MiB could not be had", mib(bytes)))
                 .source(e)
@@ -235,19 +285,46 @@ impl Gpu {
     }
 
     /// Reads bytes of a buffer back, and waits for them.
+    ///
+    /// # Errors
+    /// Where the device fails; in browsers, which cannot wait, always.
     pub(crate) fn read(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let staging = self.buffer("readback", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
         encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
-        let (sender, receiver) = mpsc::channel();
-        // After an error below nobody listens, which is fine.
-        encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, 0..bytes, move |result| drop(sender.send(result)));
-        let submission = self.queue.submit([encoder.finish()]);
-        self.wait(submission)?;
-        let failed = || Error::new(ErrorKind::Device, "reading back failed");
-        receiver.recv().map_err(|e| failed().source(e))?.map_err(|e| failed().source(e))?;
-        let view = staging.get_mapped_range(0..bytes).map_err(|e| failed().source(e))?;
+        let mapping = self.submit_and_map(encoder, [(&staging, bytes)]);
+        at_once(self.mapped(mapping))?;
+        let view = staging.get_mapped_range(0..bytes).map_err(|e| unreadable().source(e))?;
         Ok(view.to_vec())
+    }
+
+    /// Submits, and has the first bytes of buffers mapped when that is done.
+    pub(crate) fn submit_and_map<'a>(
+        &self,
+        encoder: wgpu::CommandEncoder,
+        buffers: impl IntoIterator<Item = (&'a wgpu::Buffer, u64)>,
+    ) -> Mapping {
+        let map = |(buffer, bytes): (&wgpu::Buffer, u64)| {
+            let (sender, receiver) = oneshot::channel();
+            // Who no longer listens had an error, which is told already.
+            encoder.map_buffer_on_submit(buffer, wgpu::MapMode::Read, 0..bytes, move |result| drop(sender.send(result)));
+            receiver
+        };
+        let buffers = buffers.into_iter().map(map).collect();
+        Mapping { submission: self.queue.submit([encoder.finish()]), buffers }
+    }
+
+    /// Until the buffers are mapped. Natively the first poll waits for that.
+    pub(crate) async fn mapped(&self, mapping: Mapping) -> Result<()> {
+        if cfg!(not(target_arch = "wasm32")) {
+            self.wait(mapping.submission)?;
+        }
+        for buffer in mapping.buffers {
+            let result = buffer.await.map_err(|e| unreadable().source(e));
+            self.check()?;
+            result?.map_err(|e| unreadable().source(e))?;
+        }
+        Ok(())
     }
 
     /// Waits until the submission is done.

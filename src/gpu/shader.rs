@@ -42,9 +42,22 @@ fn shader_error(variant: &Variant, message: String) -> Error {
     Error::new(ErrorKind::Shader, message).at(format!("shader {variant}"))
 }
 
-/// An error's text without the colours that wesl puts into it whether or not they go to a terminal.
+/// An error's text without the colours that wesl puts into it whether or not they go to a terminal. Browsers do not carry the code that
+/// draws it: whatever does not compile does not compile natively either.
 fn plain(e: &wesl::Error) -> String {
+    if cfg!(target_arch = "wasm32") {
+        return "does not compile".to_owned();
+    }
     anstream::adapter::strip_str(&e.to_string()).to_string()
+}
+
+/// naga's message, natively with the place in the text drawn below it.
+fn unparsed(e: &naga::front::wgsl::ParseError, wgsl: &str) -> String {
+    if cfg!(target_arch = "wasm32") { e.message().to_owned() } else { e.emit_to_string(wgsl) }
+}
+
+fn invalid(e: &naga::WithSpan<naga::valid::ValidationError>, wgsl: &str) -> String {
+    if cfg!(target_arch = "wasm32") { "is not valid".to_owned() } else { e.emit_to_string(wgsl) }
 }
 
 /// The WGSL text of a variant.
@@ -81,8 +94,8 @@ pub fn assemble(variant: &Variant) -> Result<String> {
 
 /// Parses, validates and reflects WGSL text. `variant` is for messages.
 pub fn reflect(variant: &Variant, wgsl: &str) -> Result<Reflection> {
-    let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| shader_error(variant, e.emit_to_string(wgsl)))?;
+    let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| shader_error(variant, unparsed(&e, wgsl)))?;
     let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());
-    let info = validator.validate(&module).map_err(|e| shader_error(variant, e.emit_to_string(wgsl)))?;
+    let info = validator.validate(&module).map_err(|e| shader_error(variant, invalid(&e, wgsl)))?;
     Reflection::new(module, info).map_err(|e| e.at(format!("shader {variant}")))
 }

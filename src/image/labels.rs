@@ -8,7 +8,7 @@ use crate::tensor::{Data, Tensor};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Write};
 use std::path::Path;
 
 /// A class number for each pixel of a picture.
@@ -70,25 +70,37 @@ impl LabelMap {
     /// Writes a mask: an 8-bit palette PNG whose index is the class and whose colours are the table's; 16-bit grey where a
     /// label is past 255. Errors name the file.
     pub fn write(&self, path: impl AsRef<Path>, table: &ClassTable) -> Result<()> {
-        let encode = |writer: &mut std::io::BufWriter<&File>| -> Result<(), png::EncodingError> {
-            let mut encoder = png::Encoder::new(writer, self.width as u32, self.height as u32);
-            let data: Cow<[u8]> = if self.max() < 256 {
-                encoder.set_color(png::ColorType::Indexed);
-                encoder.set_depth(png::BitDepth::Eight);
-                encoder.set_palette(table.palette());
-                self.labels.iter().map(|&l| l as u8).collect()
-            } else {
-                encoder.set_color(png::ColorType::Grayscale);
-                encoder.set_depth(png::BitDepth::Sixteen);
-                self.labels.iter().flat_map(|l| l.to_be_bytes()).collect()
-            };
-            // Labels come in long runs of equal bytes: a filter would only break them up.
-            encoder.set_filter(png::Filter::NoFilter);
-            let mut writer = encoder.write_header()?;
-            writer.write_image_data(&data)?;
-            writer.finish()
+        atomic_write(path, |writer| self.encode(writer, table).map_err(Into::into))
+    }
+
+    /// The bytes of the file that [`LabelMap::write`] writes.
+    ///
+    /// # Errors
+    /// Where the map is too large for a PNG.
+    pub fn png(&self, table: &ClassTable) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let failed = |e| Error::new(ErrorKind::Picture, "the mask could not be encoded").source(e);
+        self.encode(&mut bytes, table).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    fn encode(&self, writer: impl Write, table: &ClassTable) -> Result<(), png::EncodingError> {
+        let mut encoder = png::Encoder::new(writer, self.width as u32, self.height as u32);
+        let data: Cow<[u8]> = if self.max() < 256 {
+            encoder.set_color(png::ColorType::Indexed);
+            encoder.set_depth(png::BitDepth::Eight);
+            encoder.set_palette(table.palette());
+            self.labels.iter().map(|&l| l as u8).collect()
+        } else {
+            encoder.set_color(png::ColorType::Grayscale);
+            encoder.set_depth(png::BitDepth::Sixteen);
+            self.labels.iter().flat_map(|l| l.to_be_bytes()).collect()
         };
-        atomic_write(path, |writer| encode(writer).map_err(Into::into))
+        // Labels come in long runs of equal bytes: a filter would only break them up.
+        encoder.set_filter(png::Filter::NoFilter);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&data)?;
+        writer.finish()
     }
 }
 

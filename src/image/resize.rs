@@ -2,8 +2,9 @@
 
 use super::decode::Picture;
 use crate::error::{Error, ErrorKind, Result, error};
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -161,16 +162,18 @@ pub fn resample_window(
     if at.0 > to.0 - size.0.min(to.0) || at.1 > to.1 - size.1.min(to.1) || size.0 > to.0 || size.1 > to.1 {
         return Err(wrong(format!("a window of {w} x {h} at {}, {} is not inside {tw} x {th}", at.0, at.1)));
     }
-    let source = ImageRef::new(fw, fh, rgb, PixelType::U8x3).map_err(|e| wrong("resampling".into()).source(e))?;
-    let mut target = Image::new(w, h, PixelType::U8x3);
+    let source = TypedImageRef::<U8x3>::from_buffer(fw, fh, rgb).map_err(|e| wrong("resampling".into()).source(e))?;
+    let mut out = vec![0; 3 * size.0 * size.1];
+    let mut target = TypedImage::<U8x3>::from_buffer(w, h, &mut out).map_err(|e| wrong("resampling".into()).source(e))?;
     // The window's edges in the source. The filter reads past them, into the rest of the picture.
     let edge = |at: usize, from: u32, to: u32| (at as f64 * f64::from(from) / f64::from(to)).min(from.into());
     let (left, top) = (edge(at.0, fw, tw), edge(at.1, fh, th));
     let (right, bottom) = (edge(at.0 + size.0, fw, tw), edge(at.1 + size.1, fh, th));
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
     let options = options.crop(left, top, right - left, bottom - top);
-    Resizer::new().resize(&source, &mut target, &options).map_err(|e| wrong("resampling".into()).source(e))?;
-    Ok(target.into_vec())
+    // Typed: programs carry no code for other kinds of pixels.
+    Resizer::new().resize_typed(&source, &mut target, &options).map_err(|e| wrong("resampling".into()).source(e))?;
+    Ok(out)
 }
 
 /// Scales `[h, w, 3]` bytes so that they cover another (width, height), with their shape kept; what sticks out on two sides is cut off there in

@@ -6,7 +6,7 @@ pub use model::Model;
 
 use crate::error::{ErrorKind, Result, error};
 use crate::exec::{Device, Runner};
-use crate::gpu::DeviceChoice;
+use crate::gpu::{DeviceChoice, at_once};
 use crate::graph::Graph;
 use crate::image::{Fit, LabelMap, Picture, SizeRule};
 use crate::models::Outputs;
@@ -15,7 +15,8 @@ use crate::tensor::{Data, Shape, Tensor, TensorType};
 use crate::tune::Tuning;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
 /// Prepared networks are kept for so many picture sizes; the one that was not used for longest goes first.
 const KEPT: usize = 3;
@@ -135,30 +136,35 @@ impl Segmenter {
     /// # Errors
     /// As [`Segmenter::segment`].
     pub fn segment_with(&self, picture: &Picture, size: SizeRule, wants: Wants) -> Result<Segmentation> {
-        match (self.attempt(picture, size, wants), &self.choice) {
+        match (at_once(self.segment_async(picture, size, wants)), &self.choice) {
             (Err(e), Some(choice)) if e.kind() == ErrorKind::DeviceLost => {
                 log::warn!("{e}; opening the device again");
                 lock(&self.networks).clear();
                 lock(&self.finishers).clear();
                 *lock(&self.device) = Device::open(choice)?;
-                self.attempt(picture, size, wants)
+                at_once(self.segment_async(picture, size, wants))
             }
             (done, _) => done,
         }
     }
 
-    fn attempt(&self, picture: &Picture, size: SizeRule, wants: Wants) -> Result<Segmentation> {
+    /// As [`Segmenter::segment_with`], for browsers, where nothing can wait for a device; see
+    /// [`Runner::run_async`](crate::exec::Runner::run_async). A lost device is the caller's to mend.
+    ///
+    /// # Errors
+    /// As [`Segmenter::segment`].
+    pub async fn segment_async(&self, picture: &Picture, size: SizeRule, wants: Wants) -> Result<Segmentation> {
         let fit = size.fit(picture.width, picture.height);
         let network = self.network(fit)?;
         let pixels = Data::U8(fit.scale(picture)?.into_owned());
         let input = Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), pixels)?;
         let started = Instant::now();
-        let logits = network.run(&[("picture", &input)])?.swap_remove(0);
+        let logits = network.run_async(&[("picture", &input)]).await?.swap_remove(0);
         let network_time = started.elapsed();
 
         let started = Instant::now();
         let finisher = self.finisher(logits.shape(), fit, wants)?;
-        let mut results = finisher.run(&[("logits", &logits)])?.into_iter();
+        let mut results = finisher.run_async(&[("logits", &logits)]).await?.into_iter();
         let labels = LabelMap::from_tensor(&results.next().expect("invariant: the labels are the first output"), 0)?;
         let confidence = wants.confidence.then(|| results.next()).flatten().map(|t| t.f32().to_vec());
         let probabilities = wants.probabilities.then(|| results.next()).flatten();

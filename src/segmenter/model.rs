@@ -37,10 +37,20 @@ impl Model {
     /// # Errors
     /// As [`Model::open`], and where the file is not what the caller says.
     pub fn open_as(path: impl AsRef<Path>, wanted: Wanted) -> Result<Self> {
-        let file = WeightFile::open(&path)?;
-        let loaded = dialects::load(&file, wanted)?;
-        let path = path.as_ref().to_owned();
-        Ok(Self { config: loaded.config, weights: loaded.weights, dialect: loaded.dialect, path })
+        Self::load(&WeightFile::open(&path)?, wanted)
+    }
+
+    /// As [`Model::open`], of a file that is in memory; `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_bytes(bytes: Vec<u8>, name: impl AsRef<Path>) -> Result<Self> {
+        Self::load(&WeightFile::from_bytes(bytes, name)?, Wanted::default())
+    }
+
+    fn load(file: &WeightFile, wanted: Wanted) -> Result<Self> {
+        let loaded = dialects::load(file, wanted)?;
+        Ok(Self { config: loaded.config, weights: loaded.weights, dialect: loaded.dialect, path: file.path().to_owned() })
     }
 
     /// The same weights with another output stride (8, 16 or 32).

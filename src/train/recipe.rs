@@ -81,20 +81,22 @@ pub struct NetworkRecipe {
 }
 
 /// What stands behind the backbone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum ModelName {
     /// ASPP and a 3x3 convolution.
     #[serde(rename = "deeplabv3")]
-    #[value(name = "deeplabv3")]
+    #[cfg_attr(feature = "cli", value(name = "deeplabv3"))]
     DeepLabV3,
     /// ASPP and the decoder of DeepLabv3+.
     #[serde(rename = "deeplabv3plus")]
-    #[value(name = "deeplabv3plus")]
+    #[cfg_attr(feature = "cli", value(name = "deeplabv3plus"))]
     DeepLabV3Plus,
 }
 
 /// Ways from bytes to numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum PreprocessName {
     /// Mean and deviation of ImageNet.

@@ -6,7 +6,8 @@ use crate::exec::record::{Recorder, replay};
 use crate::gpu::Gpu;
 use crate::ops::kernel::{Dispatch, Operand};
 use crate::ops::product;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
 /// Numbers of independent chains of `vec4`s in a thread: few may not hide the latency of an addition, many may not fit the registers.
 pub const CHAINS: [u32; 5] = [2, 3, 4, 8, 16];

@@ -59,11 +59,22 @@ impl WeightFile {
     /// Where the file cannot be read; is none of safetensors, zip `.pth` and legacy `.pth`; is cut short; or contradicts itself in
     /// sizes, offsets or types. All of them name the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let source = Source::open(path.as_ref())?;
-        let (format, contents) = read_contents(&source).map_err(|e| e.file(path.as_ref()))?;
+        Self::read(Source::open(path.as_ref())?)
+    }
+
+    /// As [`WeightFile::open`], of a file that is in memory. `name` stands for its path.
+    ///
+    /// # Errors
+    /// As [`WeightFile::open`].
+    pub fn from_bytes(bytes: Vec<u8>, name: impl AsRef<Path>) -> Result<Self> {
+        Self::read(Source::memory(bytes, name.as_ref()))
+    }
+
+    fn read(source: Source) -> Result<Self> {
+        let (format, contents) = read_contents(&source).map_err(|e| e.file(source.path()))?;
         let by_name = contents.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let file = Self { source, format, contents, by_name, inflated: Mutex::new(None) };
-        file.check().map_err(|e| e.file(path.as_ref()))?;
+        file.check().map_err(|e| e.file(file.path()))?;
         Ok(file)
     }
 

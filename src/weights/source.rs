@@ -1,4 +1,4 @@
-//! Positioned reads from one file.
+//! Positioned reads from one file, on disk or in memory.
 
 use crate::error::{Error, ErrorKind, Result, error};
 use std::fs::File;
@@ -8,13 +8,19 @@ use std::sync::Mutex;
 
 /// An opened file of known length.
 ///
-/// Reads, not a memory map: a file that shrinks while it is read then ends in an error and not in a signal, and no `unsafe` is
+/// Of a file on disk: reads, not a memory map: a file that shrinks while it is read then ends in an error and not in a signal, and no `unsafe` is
 /// needed.
 #[derive(Debug)]
 pub(super) struct Source {
     path: PathBuf,
     len: u64,
-    file: Mutex<File>,
+    bytes: Mutex<Bytes>,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    File(File),
+    Memory(io::Cursor<Vec<u8>>),
 }
 
 impl Source {
@@ -26,7 +32,13 @@ impl Source {
             let what = if meta.is_dir() { "is a folder" } else { "is not a regular file" };
             return Err(error!(Io, "{what}").file(path).advice("name one file of weights"));
         }
-        Ok(Self { path: path.to_path_buf(), len: meta.len(), file: Mutex::new(file) })
+        Ok(Self { path: path.to_path_buf(), len: meta.len(), bytes: Mutex::new(Bytes::File(file)) })
+    }
+
+    /// A file that is in memory, under a name for messages.
+    pub fn memory(bytes: Vec<u8>, name: &Path) -> Self {
+        let len = bytes.len() as u64;
+        Self { path: name.to_path_buf(), len, bytes: Mutex::new(Bytes::Memory(io::Cursor::new(bytes))) }
     }
 
     /// Where the file lies.
@@ -46,9 +58,13 @@ impl Source {
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         // A poisoned lock only means that another thread panicked between a seek and a read: the next one seeks anyway.
-        let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        file.seek(SeekFrom::Start(offset))?;
-        file.read_exact(buffer)
+        let mut bytes = self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let reader: &mut dyn ReadSeek = match &mut *bytes {
+            Bytes::File(file) => file,
+            Bytes::Memory(cursor) => cursor,
+        };
+        reader.seek(SeekFrom::Start(offset))?;
+        reader.read_exact(buffer)
     }
 
     /// Bytes `offset..offset + len`, for ranges that were checked to lie in the file.
@@ -63,6 +79,9 @@ impl Source {
         Cursor { source: self, at: 0 }
     }
 }
+
+trait ReadSeek: Read + Seek {}
+impl<T: Read + Seek> ReadSeek for T {}
 
 /// `Read + Seek` over a [`Source`], for crates that want those.
 #[derive(Debug)]
