@@ -92,6 +92,8 @@ const FOREIGN: &[(usize, &[u8], &str)] = &[
     (0, b"%PDF", "a PDF document"),
     (0, b"PK\x03\x04", "a zip archive"),
     (0, b"\x1aE\xdf\xa3", "a video"),
+    (0, b"YUV4MPEG2", "a video"),
+    (8, b"AVI ", "a video"),
     (0, b"RIFF", "a RIFF file that is no WebP picture"),
     (0, b"<svg", "an SVG drawing"),
     (0, b"<?xml", "an XML file (perhaps an SVG drawing)"),
@@ -129,6 +131,7 @@ fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat> {
     }
     for (at, magic, what) in FOREIGN {
         if bytes.get(*at..).is_some_and(|rest| rest.starts_with(magic)) {
+            let advice = if *what == "a video" { "videos are segmented one at a time, not among pictures" } else { advice };
             return Err(error!(Picture, "is {what}, which is not read").advice(advice));
         }
     }

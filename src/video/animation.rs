@@ -92,7 +92,7 @@ impl Source for AnimationSource {
 }
 
 enum Decoder {
-    Gif(GifDecoder<Cursor<Vec<u8>>>),
+    Gif(Box<GifDecoder<Cursor<Vec<u8>>>>),
     Png(Box<PngDecoder<Cursor<Vec<u8>>>>),
     WebP(WebPDecoder<Cursor<Vec<u8>>>),
 }
@@ -101,7 +101,7 @@ impl Decoder {
     fn new(format: ImageFormat, bytes: Vec<u8>) -> Result<Self> {
         let bytes = Cursor::new(bytes);
         match format {
-            ImageFormat::Gif => GifDecoder::new(bytes).map(Decoder::Gif).map_err(damaged),
+            ImageFormat::Gif => GifDecoder::new(bytes).map(|d| Decoder::Gif(Box::new(d))).map_err(damaged),
             ImageFormat::Png => PngDecoder::new(bytes).map(|d| Decoder::Png(Box::new(d))).map_err(damaged),
             ImageFormat::WebP => WebPDecoder::new(bytes).map(Decoder::WebP).map_err(damaged),
             _ => Err(Error::new(ErrorKind::Picture, "is no animation")),

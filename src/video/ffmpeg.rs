@@ -141,7 +141,7 @@ fn expected_frames(path: &Path, info: &Info) -> Option<u64> {
     let output = command.output().ok().filter(|o| o.status.success())?;
     let seconds: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().ok()?;
     let frames = (seconds * info.rate.per_second()).round();
-    (frames >= 1.0 && frames < 1e12).then_some(frames as u64)
+    (1.0..1e12).contains(&frames).then_some(frames as u64)
 }
 
 impl Iterator for FfmpegSource {

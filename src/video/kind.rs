@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(file("b.bin", b"\0\0\0\x18ftypisom"), Kind::Container);
         assert_eq!(file("c.mp4", png), Kind::Still, "a picture whose name says video");
         assert_eq!(file("d.mp4", b"what ffmpeg may know"), Kind::Container);
-        assert_eq!(file("e.mp4", b"\0\0\0\x18ftypavif"), Kind::Container, "ffmpeg reads AVIF too");
+        assert_eq!(file("e.mp4", b"\0\0\0\x18ftypavif"), Kind::Still, "a picture, if none that is read");
         assert_eq!(file("f.png", b"\0\0\0\x18ftypavif"), Kind::Still);
         assert_eq!(file("g.y4m", b""), Kind::Y4m);
         assert_eq!(kind(folder.path()), Kind::Sequence);

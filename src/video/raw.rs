@@ -49,13 +49,15 @@ impl FromStr for PixelFormat {
 impl PixelFormat {
     /// Bytes of a frame.
     pub fn frame_bytes(self, width: usize, height: usize) -> usize {
-        let (pixels, quarter) = (width * height, width.div_ceil(2) * height.div_ceil(2));
+        // Sizes past all memory come out as such, and match no buffer.
+        let pixels = width.saturating_mul(height);
+        let quarter = width.div_ceil(2).saturating_mul(height.div_ceil(2));
         match self {
-            PixelFormat::Rgb24 | PixelFormat::Bgr24 => 3 * pixels,
-            PixelFormat::Rgba => 4 * pixels,
+            PixelFormat::Rgb24 | PixelFormat::Bgr24 => pixels.saturating_mul(3),
+            PixelFormat::Rgba => pixels.saturating_mul(4),
             PixelFormat::Gray => pixels,
-            PixelFormat::Yuv420p | PixelFormat::Nv12 => pixels + 2 * quarter,
-            PixelFormat::Yuyv422 => 2 * pixels,
+            PixelFormat::Yuv420p | PixelFormat::Nv12 => pixels.saturating_add(quarter.saturating_mul(2)),
+            PixelFormat::Yuyv422 => pixels.saturating_mul(2),
         }
     }
 

@@ -150,7 +150,7 @@ fn numbered_files(path: &Path, pattern: &Numbered) -> Result<(Vec<PathBuf>, Vec<
     let (Some(first), Some(last)) = (found.first(), found.last()) else {
         return Err(error!(Usage, "no file fits the pattern `{}`", path.display()));
     };
-    let missing = (last.0 - first.0 + 1).saturating_sub(found.len() as u64);
+    let missing = (last.0 - first.0).saturating_sub(found.len() as u64 - 1);
     let mut notes = Vec::new();
     if missing > 0 {
         notes.push(format!("{missing} numbers between {} and {} have no picture", first.0, last.0));

@@ -1,15 +1,22 @@
 //! Clips: frames through the network in order, to a clip of the same rate.
 
+mod plan;
+
+pub(super) use plan::plan;
+
+use super::work::overlapped;
 use super::write::{frame, frame_size};
-use super::{Args, Style, Tools, inputs, work::overlapped};
+use super::{Args, Tools};
+use crate::cli::args::print;
 use crate::cli::interrupt::on_interrupt;
 use crate::error::{Error, Result, error};
 use crate::image::{LegendEntry, Tally, legend_table};
-use crate::video::{self, Format, Info, Kind, Options, PixelFormat, Rate, RawFrames, Selection, Sink, Source};
+use crate::video::{self, Info, PixelFormat, Rate, Selection, Sink, Source};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use plan::Plan;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -45,129 +52,6 @@ pub(super) struct ClipArgs {
 fn size(text: &str) -> Result<(usize, usize), String> {
     let pair = text.split_once('x').and_then(|(w, h)| w.parse().ok().zip(h.parse().ok()));
     pair.filter(|&(w, h)| w > 0 && h > 0).ok_or_else(|| "must be width x height, such as 640x480".to_owned())
-}
-
-/// A clip to read and where it goes.
-pub(super) struct Plan {
-    input: PathBuf,
-    output: PathBuf,
-    options: Options,
-    selection: Selection,
-}
-
-/// What stands for standard input and output.
-const STREAM: &str = "-";
-
-/// The plan, where the arguments ask for a clip; `None` where they are pictures.
-pub(super) fn plan(args: &Args) -> Result<Option<Plan>> {
-    let clip = &args.clip;
-    let output = args.output.as_deref();
-    let only_clips = clip.fps.is_some() || clip.frames.is_some() || clip.every > 1 || clip.raw_size.is_some() || clip.raw_output;
-    let to_stream = output == Some(Path::new(STREAM));
-    let [input] = &args.inputs[..] else {
-        if only_clips || to_stream || args.inputs.iter().any(|i| i == STREAM) {
-            return Err(error!(Usage, "videos are segmented one at a time"));
-        }
-        return Ok(None);
-    };
-    let to_clip = to_stream || output.and_then(Format::of).is_some_and(|f| f != Format::Folder);
-    let kind = video::kind(input);
-    let is_clip = match kind {
-        _ if input == STREAM || clip.raw_size.is_some() => true,
-        Kind::Y4m | Kind::Container => true,
-        // An animation becomes no single picture, unless its first frame is asked for.
-        Kind::Animation => !args.first_frame && (to_clip || output.is_none_or(|o| Format::of(o).is_some())),
-        Kind::Sequence => to_clip || clip.fps.is_some() || video::is_numbered(input),
-        Kind::Still => false,
-    };
-    if !is_clip {
-        return match only_clips {
-            true => Err(error!(Usage, "is no video").file(input).advice("leave out the options for videos")),
-            false => Ok(None),
-        };
-    }
-    if args.probabilities {
-        return Err(error!(Usage, "--probabilities goes with pictures, not with videos"));
-    }
-    let tells_rate = clip.raw_size.is_none() && (input == STREAM || kind != Kind::Sequence);
-    if clip.fps.is_some() && tells_rate {
-        return Err(error!(Usage, "--fps goes with numbered pictures and raw frames; this video tells its own rate").file(input));
-    }
-    let output = match output {
-        Some(output) => output.to_owned(),
-        None => usual_output(input, kind, args.style)?,
-    };
-    check_places(input, &output)?;
-    let format = clip.pixel_format.unwrap_or(PixelFormat::Rgb24);
-    let raw = clip.raw_size.map(|(width, height)| RawFrames { width, height, format });
-    let selection = Selection { every: clip.every, ..clip.frames.unwrap_or_default() };
-    Ok(Some(Plan { input: input.into(), output, options: Options { rate: clip.fps, raw, ..Options::default() }, selection }))
-}
-
-/// NAME-STYLE with the ending of the clip, or one that can hold it.
-fn usual_output(input: &str, kind: Kind, style: Style) -> Result<PathBuf> {
-    let path = Path::new(input);
-    let ending = match kind {
-        _ if input == STREAM => None,
-        Kind::Y4m => Some("y4m"),
-        Kind::Animation => Some("gif"),
-        Kind::Container if style == Style::Mask => Some("mkv"),
-        Kind::Container => path.extension().and_then(|e| e.to_str()),
-        Kind::Sequence | Kind::Still => None,
-    };
-    let ending =
-        ending.ok_or_else(|| error!(Usage, "say where the result goes").advice("name a file, a folder or `-` with -o"))?;
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    Ok(PathBuf::from(format!("{stem}-{}.{ending}", style.suffix())))
-}
-
-/// Refuses what would fail only after the network was read.
-fn check_places(input: &str, output: &Path) -> Result<()> {
-    if input == STREAM && std::io::stdin().is_terminal() {
-        return Err(error!(Usage, "standard input is a terminal; pipe a video into it"));
-    }
-    if output == Path::new(STREAM) {
-        return match std::io::stdout().is_terminal() {
-            true => Err(error!(Usage, "standard output is a terminal; pipe it on, or name a file")),
-            false => Ok(()),
-        };
-    }
-    if Format::of(output).is_none() {
-        return Err(error!(Usage, "a video does not go into such a file")
-            .file(output)
-            .advice("let it end in .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or in / for a folder"));
-    }
-    if inputs::same_file(Path::new(input), output) {
-        return Err(error!(Usage, "the result would replace the video itself").file(input).advice("name another `-o`"));
-    }
-    Ok(())
-}
-
-impl Plan {
-    fn source(&self) -> Result<Box<dyn Source>> {
-        let source = match self.input == Path::new(STREAM) {
-            true => video::read(std::io::stdin(), "standard input", &self.options)?,
-            false => video::open(&self.input, &self.options)?,
-        };
-        video::select(source, self.selection)
-    }
-
-    fn sink(&self, info: &Info, args: &Args, tools: &Tools) -> Result<Box<dyn Sink>> {
-        let masks = args.style == Style::Mask;
-        if self.to_stream() {
-            return video::write_to(std::io::stdout(), "standard output", info, masks, args.clip.raw_output);
-        }
-        if Format::of(&self.output) != Some(Format::Folder)
-            && let Some(folder) = self.output.parent().filter(|p| !p.as_os_str().is_empty())
-        {
-            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "the folder cannot be made", e))?;
-        }
-        video::create(&self.output, info, masks.then_some(&tools.table))
-    }
-
-    fn to_stream(&self) -> bool {
-        self.output == Path::new(STREAM)
-    }
 }
 
 /// What became of a clip.
@@ -251,7 +135,7 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
     };
     tell(args, plan, &tools, outcome)?;
     match read_error {
-        Some(e) => Err(e.advice(format!("the {} frames before it are in {}", sums.frames, plan.output.display()))),
+        Some(e) => Err(e.at(format!("after {} frames, which are in {}", sums.frames, plan.output.display()))),
         None => Ok(()),
     }
 }
@@ -343,5 +227,5 @@ fn tell(args: &Args, plan: &Plan, tools: &Tools, outcome: Outcome) -> Result<()>
         anstream::eprint!("{text}");
         return Ok(());
     }
-    crate::cli::args::print(&text)
+    print(&text)
 }

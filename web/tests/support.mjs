@@ -1,0 +1,81 @@
+// A browser with WebGPU on the processor, a server of plain files, a webcam made of numbers, and the native program beside it.
+
+import { execFileSync } from 'node:child_process';
+import { createReadStream, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { extname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+export const OUT = join(ROOT, 'target/web-tests');
+mkdirSync(OUT, { recursive: true });
+
+const TYPES = { '.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript', '.wasm': 'application/wasm' };
+
+// Serves web/ on a free port, and tells what was asked for.
+export async function serve() {
+  const asked = [];
+  const server = createServer((request, response) => {
+    const path = normalize(decodeURIComponent(new URL(request.url, 'http://x').pathname));
+    asked.push(path);
+    const file = join(ROOT, 'web', path === '/' ? 'index.html' : path);
+    if (!existsSync(file)) return response.writeHead(404).end();
+    response.writeHead(200, { 'content-type': TYPES[extname(file)] ?? 'application/octet-stream' });
+    createReadStream(file).pipe(response);
+  });
+  await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
+  return { url: `http://127.0.0.1:${server.address().port}/`, asked, close: () => server.close() };
+}
+
+// WebGPU by SwiftShader: no GPU is needed, and none is used where there is one, so that results are the same everywhere.
+const WEBGPU = [
+  '--enable-unsafe-webgpu',
+  '--use-angle=swiftshader',
+  '--use-vulkan=swiftshader',
+  '--use-webgpu-adapter=swiftshader',
+  '--enable-features=Vulkan',
+  '--ignore-gpu-blocklist',
+];
+
+export function browser({ webgpu = true, camera } = {}) {
+  const fake = camera
+    ? ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream', `--use-file-for-fake-video-capture=${camera}`]
+    : [];
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: ['--no-sandbox', '--disable-background-networking', '--disable-quic', '--no-first-run', '--disable-component-update',
+      '--disable-sync', ...(webgpu ? WEBGPU : ['--disable-gpu', '--disable-features=WebGPU']), ...fake],
+  });
+}
+
+// A webcam's film: a bright square that walks over a dark ground, `frames` frames of 160x120 in Y4M.
+export function film(frames = 30) {
+  const [w, h] = [160, 120];
+  const parts = [Buffer.from(`YUV4MPEG2 W${w} H${h} F15:1 Ip A1:1 C420jpeg\n`)];
+  for (let i = 0; i < frames; i++) {
+    const y = Buffer.alloc(w * h, 40);
+    for (let row = 30; row < 80; row++) y.fill(200, row * w + 3 * i, row * w + 3 * i + 40);
+    parts.push(Buffer.from('FRAME\n'), y, Buffer.alloc((w * h) / 4, 100), Buffer.alloc((w * h) / 4, 150));
+  }
+  const path = join(OUT, 'film.y4m');
+  writeFileSync(path, Buffer.concat(parts));
+  return path;
+}
+
+// A weight file to test with: the one that ships, else one of the data folder.
+export function weights() {
+  const data = process.env.ATROUS_DATA ?? join(ROOT, '../shared');
+  const shipped = join(ROOT, 'weights');
+  const own = existsSync(shipped) ? readdirSync(shipped).filter(name => name.endsWith('.safetensors')) : [];
+  return [...own.map(name => join(shipped, name)), join(data, 'weights/deeplabv3_mnv2_dm05_voc21.safetensors')].find(existsSync);
+}
+
+// The native program's mask of a picture.
+export function nativeMask(weights, picture) {
+  const out = join(OUT, 'native.png');
+  const arguments_ = ['segment', picture, '--weights', weights, '--style', 'mask', '--device', 'cpu', '--quiet', '-o', out];
+  if (process.env.ATROUS) execFileSync(process.env.ATROUS, arguments_);
+  else execFileSync('cargo', ['run', '--quiet', '--', ...arguments_], { cwd: ROOT, stdio: 'inherit' });
+  return out;
+}

@@ -1,0 +1,47 @@
+// The network's own thread: the page stays quick while shaders are made and pictures wait for the GPU.
+//
+// Each message is { id, call, args }, each answer { id, value } or { id, error }. Calls run one after the other.
+
+import init, { Adapter, Network } from './pkg/atrous.js';
+
+let adapter, network, found;
+
+const calls = {
+  async start() {
+    await init({ module_or_path: new URL('./pkg/atrous_bg.wasm', import.meta.url) });
+    adapter = await Adapter.open();
+    return JSON.parse(adapter.summary);
+  },
+
+  load(bytes, name) {
+    const next = new Network(adapter, bytes, name);
+    network?.free();
+    network = next;
+    return JSON.parse(network.description);
+  },
+
+  async segment(rgba, width, height, size) {
+    const next = await network.segment(rgba, width, height, size);
+    found?.free();
+    found = next;
+    const { legend, milliseconds, networkSize } = found;
+    return { legend: JSON.parse(legend), milliseconds, networkSize: [...networkSize] };
+  },
+
+  tint: hidden => found.tint(Uint16Array.from(hidden)),
+  labels: () => found.labels,
+  mask: () => found.mask(),
+};
+
+let last = Promise.resolve();
+
+self.onmessage = ({ data: { id, call, args } }) => {
+  last = last.then(async () => {
+    try {
+      const value = await calls[call](...args);
+      self.postMessage({ id, value }, value?.buffer ? [value.buffer] : []);
+    } catch (error) {
+      self.postMessage({ id, error: error?.message ?? String(error) });
+    }
+  });
+};
