@@ -10,7 +10,8 @@ const SHIPPED = './pkg/network.safetensors';
 const $ = id => document.getElementById(id);
 
 // What the page knows. `image`: { source, width, height, name } of a still picture.
-const state = { ready: false, loaded: false, image: undefined, live: false, frames: 0, hidden: new Set() };
+// `seen`: the sizes that the network has its shaders for.
+const state = { ready: false, loaded: false, image: undefined, live: false, frames: 0, hidden: new Set(), seen: new Set() };
 
 function say(text, alert = false) {
   $('status').textContent = text;
@@ -25,7 +26,9 @@ async function useNetwork(bytes, name) {
   say(`Reading ${name}…`);
   const network = await engine.load(bytes, name);
   state.loaded = true;
-  state.hidden.clear();
+  // As the command line has it: what is no thing keeps its own colours.
+  state.hidden = new Set(network.background === null ? [] : [network.background]);
+  state.seen.clear();
   const millions = (network.parameters / 1e6).toFixed(1);
   $('network').textContent = `${name}: ${network.classes.length} classes, ${millions} M parameters, ${network.dialect}`;
   $('camera').disabled = false;
@@ -47,7 +50,9 @@ async function segment({ source, width, height }) {
   await paint();
   legend(found.legend);
   const [w, h] = found.networkSize;
-  $('time').textContent = `${found.milliseconds.toFixed(0)} ms, seen at ${w}x${h}`;
+  const first = state.seen.has(`${w}x${h}`) ? '' : '; its shaders were made, the next one is faster';
+  state.seen.add(`${w}x${h}`);
+  $('time').textContent = `${found.milliseconds.toFixed(0)} ms, seen at ${w}x${h}${first}`;
   $('save-mask').disabled = $('save-overlay').disabled = false;
   return found;
 }

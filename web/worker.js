@@ -10,7 +10,10 @@ const calls = {
   async start() {
     await init({ module_or_path: new URL('./pkg/atrous_bg.wasm', import.meta.url) });
     adapter = await Adapter.open();
-    return JSON.parse(adapter.summary);
+    // Its own words, as far as the browser tells them: wgpu has but one of them.
+    const info = (await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' }))?.info ?? {};
+    const words = [info.vendor, info.architecture, info.device, info.description].filter(Boolean);
+    return { name: [...new Set(words)].join(' '), ...JSON.parse(adapter.summary).caps };
   },
 
   load(bytes, name) {

@@ -73,6 +73,8 @@ struct Description<'a> {
     classes: &'a [String],
     /// sRGB, one for each class.
     colours: &'a [[u8; 3]],
+    /// The class that is no thing, which a page begins with untinted.
+    background: Option<usize>,
     output_stride: usize,
     /// The size that it was made for, as [`SizeRule`] is written.
     size: String,
@@ -102,6 +104,7 @@ impl Network {
             dialect: model.dialect,
             classes: &self.table.names,
             colours: &self.table.colours,
+            background: self.table.background(),
             output_stride: model.config.output_stride,
             size: self.segmenter.usual_size().to_string(),
             parameters: model.weights.values().map(|p| p.shape().len()).sum(),

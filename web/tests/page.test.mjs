@@ -76,9 +76,11 @@ test('a picture has the labels of the native program, and nothing leaves the mac
     assert.ok(equal >= 0.999, `${equal} of the labels are equal`);
 
     // A class is hidden and shown, the overlay's strength is changed, by the keyboard alone.
-    await page.focus('#legend button');
+    const first = page.locator('#legend button').first();
+    const before = await first.getAttribute('aria-pressed');
+    await first.focus();
     await page.keyboard.press('Space');
-    await page.waitForSelector('#legend button[aria-pressed=false]');
+    await page.locator(`#legend button[aria-pressed=${before === 'true' ? 'false' : 'true'}]`).first().waitFor();
     await page.focus('#opacity');
     await page.keyboard.press('End');
     assert.equal(await page.textContent('#percent'), '100 %');
