@@ -52,12 +52,8 @@ impl Renderer {
         let source = wgpu::ShaderSource::Wgsl(include_str!("draw.wgsl").into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some("window"), source };
         let module = gpu.device().create_shader_module(descriptor);
-        let pipeline = |vertex: &str, fragment: &str| {
-            let target = wgpu::ColorTargetState {
-                format,
-                blend: Some(wgpu::BlendState::ALPHA_BLENDING),
-                write_mask: wgpu::ColorWrites::ALL,
-            };
+        let pipeline = |vertex: &str, fragment: &str, blend: Option<wgpu::BlendState>| {
+            let target = wgpu::ColorTargetState { format, blend, write_mask: wgpu::ColorWrites::ALL };
             gpu.device().create_render_pipeline(&wgpu::RenderPipelineDescriptor {
                 label: Some(fragment),
                 layout: None,
@@ -80,10 +76,11 @@ impl Renderer {
                 cache: None,
             })
         };
+        let over = Some(wgpu::BlendState::ALPHA_BLENDING);
         Self {
-            frame_pipeline: pipeline("whole", "frame"),
-            panel_pipeline: pipeline("whole", "panel"),
-            classes_pipeline: pipeline("class_row", "panel"),
+            frame_pipeline: pipeline("whole", "frame", None),
+            panel_pipeline: pipeline("whole", "panel", over),
+            classes_pipeline: pipeline("class_row", "panel", over),
             gpu: gpu.clone(),
             frame: None,
             panels: Default::default(),

@@ -21,7 +21,7 @@ pub fn run(options: &Options, model: &Model, mut source: Box<dyn Source>, frames
     if let Some(path) = &options.behind {
         live.set_behind(&image::decode(path)?)?;
     }
-    live.set_look(&View::new(&live, options.style, options.colour, options.mirror).look(&live))?;
+    live.set_look(&View::new(&live, options.style, options.colour, options.mirror, options.in_step).look(&live))?;
     let mut times = [Duration::ZERO; 2];
     let mut done = 0;
     while done < frames {

@@ -12,6 +12,7 @@ pub enum Action {
     ToggleAll,
     Mirror,
     Freeze,
+    Step,
     Save,
     Size(isize),
     Help,
@@ -19,7 +20,7 @@ pub enum Action {
 }
 
 /// The keys with their meaning, for the help.
-pub const HELP: [&str; 11] = [
+pub const HELP: [&str; 12] = [
     "left, right  style",
     "up, down     opacity",
     ", .          choose a class",
@@ -27,6 +28,7 @@ pub const HELP: [&str; 11] = [
     "A            show it alone, or all",
     "M            mirror",
     "F            freeze",
+    "T            frames in step with the network",
     "S            save a PNG",
     "- +          size of the network's input",
     "H            this help",
@@ -49,6 +51,7 @@ pub fn action(key: &Key) -> Option<Action> {
             "a" => Action::ToggleAll,
             "m" => Action::Mirror,
             "f" => Action::Freeze,
+            "t" => Action::Step,
             "s" => Action::Save,
             "+" | "=" => Action::Size(1),
             "-" | "_" => Action::Size(-1),

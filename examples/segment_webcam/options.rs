@@ -13,14 +13,15 @@ use std::str::FromStr;
 /// segmented one after the other, and saved where --save says.
 ///
 /// Keys: arrows left and right change the style, up and down its opacity; comma and period choose a class, space shows or hides it, A shows all
-/// or only the chosen one; M mirrors, F freezes, S saves a PNG, plus and minus change the size of the network's input, H shows the keys, Q quits.
+/// or only the chosen one; M mirrors, F freezes, T
+/// shows frames in step with the network, S saves a PNG, plus and minus change the size of the network's input, H shows the keys, Q quits.
 #[derive(Parser, Debug)]
 #[command(name = "segment_webcam")]
 pub struct Options {
     /// The network: safetensors or .pth of any known dialect
     #[arg(long, required_unless_present = "list_cameras", value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// camera, camera:N, synthetic (a drawn scene), a picture or GIF, or a folder of pictures that are shown in turn
+    /// camera, camera:N, synthetic (a drawn scene), a picture or a clip, or a folder of pictures that are shown in turn
     #[arg(long, default_value = "camera")]
     pub source: SourceChoice,
     /// Lists the cameras and ends
@@ -44,15 +45,18 @@ pub struct Options {
     /// How much of the earlier frames' probabilities is kept, 0 to below 1
     #[arg(long, default_value_t = 0.0)]
     pub smooth: f32,
+    /// Shows each frame with its own scores, at the network's pace, and not the newest frame with the newest scores
+    #[arg(long)]
+    pub in_step: bool,
     /// Left and right exchanged
     #[arg(long)]
     pub mirror: bool,
     /// What the camera is asked for; pictures are scaled to fit into it
     #[arg(long, default_value = "640x480", value_parser = resolution)]
     pub resolution: (usize, usize),
-    /// Frames a second of sources that are no camera
-    #[arg(long, default_value_t = 30.0, value_parser = rate)]
-    pub rate: f64,
+    /// Frames a second of sources that are no camera. Without it a clip's own, and 30 for pictures
+    #[arg(long, value_parser = rate)]
+    pub rate: Option<f64>,
     /// Milliseconds that the network may keep the device from the window at a time
     #[arg(long, default_value_t = 4.0, value_parser = rate)]
     pub slice: f64,

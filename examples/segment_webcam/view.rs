@@ -28,6 +28,8 @@ pub struct View {
     colour: [u8; 3],
     pub mirror: bool,
     pub frozen: bool,
+    /// Each frame is shown with its own scores.
+    pub in_step: bool,
     pub help: bool,
     /// The class that space shows or hides.
     pub chosen: usize,
@@ -36,13 +38,13 @@ pub struct View {
 }
 
 impl View {
-    pub fn new(live: &Live, style: Style, colour: [u8; 3], mirror: bool) -> Self {
+    pub fn new(live: &Live, style: Style, colour: [u8; 3], mirror: bool, in_step: bool) -> Self {
         let classes = live.look(Effect::Mask).classes;
         let opacity = STYLES.map(|s| live.look(effect(s, colour)).opacity);
         // The first class that is shown: a background is none.
         let chosen = classes.iter().position(|c| c.1).unwrap_or(0);
         let names = live.table().names.clone();
-        Self { style, opacity, colour, mirror, frozen: false, help: false, chosen, names, classes }
+        Self { style, opacity, colour, mirror, frozen: false, in_step, help: false, chosen, names, classes }
     }
 
     fn at(&self) -> usize {
@@ -98,7 +100,9 @@ impl View {
         let name = self.style.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
         let flag = |on: bool, text: &'static str| if on { text } else { "" };
         let opacity = (100.0 * self.opacity[self.at()]).round();
-        format!("{name} {opacity} %{}{}", flag(self.mirror, ", mirrored"), flag(self.frozen, ", frozen"))
+        let (mirrored, frozen, in_step) =
+            (flag(self.mirror, ", mirrored"), flag(self.frozen, ", frozen"), flag(self.in_step, ", in step"));
+        format!("{name} {opacity} %{mirrored}{frozen}{in_step}")
     }
 }
 

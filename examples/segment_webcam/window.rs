@@ -97,6 +97,8 @@ struct Stage {
     worker: Worker,
     /// Whether the painted frame is behind frame, scores or look.
     stale: bool,
+    /// Whether the network has a frame that it has not finished.
+    busy: bool,
 }
 
 struct App {
@@ -207,11 +209,12 @@ impl App {
             slice: Duration::from_secs_f64(self.options.slice / 1e3),
         };
         let live = Arc::new(setup.live(self.size)?);
-        let view = View::new(&live, self.options.style, self.options.colour, self.options.mirror);
+        let view = View::new(&live, self.options.style, self.options.colour, self.options.mirror, self.options.in_step);
         let worker = Worker::default();
         let proxy = self.proxy.clone();
         worker::start(setup, live.clone(), worker.clone(), move |told| proxy.send_event(Event::Network(told)).is_ok());
-        let mut stage = Stage { window, gpu, surface, config, renderer, live: live.clone(), view, worker, stale: true };
+        let mut stage =
+            Stage { window, gpu, surface, config, renderer, live: live.clone(), view, worker, stale: true, busy: false };
         stage.adopt(live)?;
         self.stage = Some(stage);
         if let Some(source) = self.source.take() {
@@ -227,7 +230,7 @@ impl App {
         if let (Some(stage), Some(pixels)) = (&mut self.stage, &self.last_pixels) {
             stage.live.set_frame(pixels)?;
             stage.worker.frame();
-            stage.stale = true;
+            (stage.stale, stage.busy) = (true, true);
         }
         self.redraw()
     }
@@ -252,7 +255,7 @@ impl App {
             Told::Scores { time, slices } => {
                 self.figures.network(time, slices);
                 if let Some(stage) = &mut self.stage {
-                    stage.stale = true;
+                    (stage.stale, stage.busy) = (true, false);
                 }
                 self.redraw()
             }
@@ -283,7 +286,10 @@ impl App {
         // A window that is minimised has no size on some systems: it is left alone until it has one again.
         if size.width > 0 && size.height > 0 {
             (stage.config.width, stage.config.height) = (size.width, size.height);
+            // It waits until the device is idle, which it never is while the network goes on.
+            let hold = stage.gpu.hold();
             stage.surface.configure(stage.gpu.device(), &stage.config);
+            drop(hold);
         }
         self.redraw()
     }
@@ -296,14 +302,21 @@ impl App {
         if inner.width == 0 || inner.height == 0 {
             return Ok(());
         }
-        if let Some(frame) = self.mailbox.take().filter(|_| !stage.view.frozen) {
+        // In step, what is painted is the frame that the scores are of, before the next one is uploaded.
+        let in_step = stage.view.in_step;
+        if in_step && !stage.busy && std::mem::take(&mut stage.stale) {
+            stage.live.paint()?;
+        }
+        if !(in_step && stage.busy)
+            && let Some(frame) = self.mailbox.take().filter(|_| !stage.view.frozen)
+        {
             self.figures.capture(frame.took);
             stage.live.set_frame(&frame.pixels)?;
             self.last_pixels = Some(frame.pixels);
             stage.worker.frame();
-            stage.stale = true;
+            (stage.stale, stage.busy) = (true, true);
         }
-        if std::mem::take(&mut stage.stale) {
+        if !in_step && std::mem::take(&mut stage.stale) {
             stage.live.paint()?;
         }
         if self.message.as_ref().is_some_and(|(_, since)| since.elapsed() > MESSAGE) {
@@ -350,6 +363,7 @@ impl App {
             Action::ToggleAll => view.toggle_all(),
             Action::Mirror => view.mirror ^= true,
             Action::Freeze => view.frozen ^= true,
+            Action::Step => view.in_step ^= true,
             Action::Help => view.help ^= true,
             Action::Save => self.save(),
             Action::Size(steps) => return self.change_size(steps),

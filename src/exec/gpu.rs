@@ -129,7 +129,9 @@ impl GpuRunner {
                 step.dispatch(&mut pass);
             }
         }
-        self.gpu.queue.submit([encoder.finish()])
+        let commands = encoder.finish();
+        let _turn = self.gpu.hold();
+        self.gpu.queue.submit([commands])
     }
 
     /// How many nodes run: concatenations that lie in place do not.

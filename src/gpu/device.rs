@@ -10,7 +10,7 @@ use crate::ops::kernel::{Caps, Variant};
 use futures_channel::oneshot;
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ pub struct Gpu {
     summary: AdapterSummary,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     params: Mutex<HashMap<(u64, Packing), (ParamRef, wgpu::Buffer)>>,
+    /// Held while work is submitted.
+    turn: Mutex<()>,
     /// Why the device was lost, or the first error that nobody caught.
     fault: Arc<Mutex<Option<(ErrorKind, String)>>>,
 }
@@ -119,6 +121,13 @@ impl Gpu {
         Self::from_adapter(0, &adapter::browser().await?).await.map(Arc::new)
     }
 
+    /// Keeps runs of this device from submitting more until the guard is dropped; what is submitted already goes on. For what needs an idle
+    /// device while other threads run networks: a surface cannot be configured as long as new work arrives. The holder must submit
+    /// nothing by a runner.
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn from_adapter(index: usize, adapter: &wgpu::Adapter) -> Result<Self> {
         let summary = adapter::summary(index, adapter);
         let wanted = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
@@ -150,6 +159,7 @@ impl Gpu {
             summary,
             pipelines: Mutex::default(),
             params: Mutex::default(),
+            turn: Mutex::default(),
             fault,
         })
     }
@@ -311,7 +321,9 @@ impl Gpu {
             receiver
         };
         let buffers = buffers.into_iter().map(map).collect();
-        Mapping { submission: self.queue.submit([encoder.finish()]), buffers }
+        let commands = encoder.finish();
+        let _turn = self.hold();
+        Mapping { submission: self.queue.submit([commands]), buffers }
     }
 
     /// Until the buffers are mapped. Natively the first poll waits for that.

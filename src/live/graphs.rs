@@ -12,7 +12,7 @@ use crate::segmenter::Model;
 use crate::tensor::{Shape, TensorType};
 
 /// The blurred frame is computed at a size smaller by this factor.
-const BLUR_SCALE: usize = 4;
+const BLUR_SCALE: usize = 8;
 /// The blur's window is this part of the short side.
 const BLUR_PART: usize = 10;
 

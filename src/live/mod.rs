@@ -40,7 +40,7 @@ use std::time::Duration;
 /// How strongly an overlay colours the frame, until the program says otherwise.
 const OPACITY: f32 = 0.55;
 /// How steep soft edges are, until the program says otherwise.
-const EDGE: f32 = 1.5;
+const EDGE: f32 = 2.5;
 
 /// A network made ready for frames of one size.
 ///

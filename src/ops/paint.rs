@@ -1,7 +1,7 @@
 //! The end of a live segmentation in one operation: upsampling of the scores, choice of the class, and its colour over the frame.
 
 use super::frame::colours;
-use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::kernel::{Dispatch, Kernel, KernelContext, Operand};
 use super::{Op, Window, bilinear};
 use crate::error::{Result, error};
 use crate::tensor::{DType, Data, Shape, Tensor, TensorType};
@@ -11,8 +11,8 @@ use std::any::Any;
 /// More than any score: added to or taken from scores of classes that are left out.
 const APART: f32 = 1e30;
 
-/// Exponents beyond this are as good as infinite.
-const STEEP: f32 = 60.0;
+/// Margins beyond this are taken as infinite: by then the share is about one step of 255 from 0 or 1.
+const STEEP: f32 = 5.5;
 
 /// What a [`Look`] does with a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +47,7 @@ pub struct Look {
     /// Left and right exchanged.
     pub mirror: bool,
     /// Steepness of soft edges. With 1 the frame's share is the probability of the best shown class against the best other one; more is harder.
+    /// The frame's share is 0 or 1 where this times the difference of the two scores is past 5.5.
     pub edge: f32,
     /// Colour (sRGB) and whether it is shown, for each class.
     pub classes: Vec<([u8; 3], bool)>,
@@ -207,8 +208,11 @@ impl Op for Paint {
                                 let at = |i: usize| &behind[3 * i..][..3];
                                 bilinear::blend(at(tap.lo), at(tap.hi), tap.weight, &mut back);
                             }
-                            let margin = (edge * (inside.1 - outside.1)).clamp(-STEEP, STEEP);
-                            let share = 1.0 / (1.0 + (-margin).exp());
+                            let share = match edge * (inside.1 - outside.1) {
+                                margin if margin >= STEEP => 1.0,
+                                margin if margin <= -STEEP => 0.0,
+                                margin => 1.0 / (1.0 + (-margin).exp()),
+                            };
                             std::array::from_fn(|c| back[c] + (photo[c] - back[c]) * share)
                         }
                     };
@@ -229,16 +233,29 @@ impl Op for Paint {
         if !grids.scores.fits_u32() || !grids.behind.fits_u32() {
             return Vec::new();
         }
+        let (points, c4) = (scores.ty.shape.positions(), self.classes.div_ceil(4));
+        let grid = Dispatch::new("paint_grid")
+            .read("scores", 1)
+            .read("look", 2)
+            .bind("grid", Operand::Scratch(0))
+            .param("points", points)
+            .param("c4", c4)
+            .param("scores_pitch", scores.pitch)
+            .param("scores_offset", scores.offset)
+            .param("apart", APART)
+            .param("steep", STEEP)
+            .threads(points);
         let mut dispatch = Dispatch::new("paint")
             .read("pixels", 0)
             .read("scores", 1)
             .read("look", 2)
             .read("behind", 3)
+            .bind("grid", Operand::Scratch(0))
             .write("painted", 0)
             .param("count", to.positions())
             .param("h", to.h)
             .param("w", to.w)
-            .param("c4", self.classes.div_ceil(4))
+            .param("c4", c4)
             .param("h_in", scores.ty.shape.h)
             .param("w_in", scores.ty.shape.w)
             .param("scores_pitch", scores.pitch)
@@ -255,7 +272,7 @@ impl Op for Paint {
         dispatch = grids.behind.y.params(dispatch, names);
         let names = ["u_mul", "u_add", "u_den", "u_last", "u_scale", "u_shift"];
         dispatch = grids.behind.x.params(dispatch, names);
-        vec![Kernel::one("pixel", dispatch)]
+        vec![Kernel { label: "pixel".into(), dispatches: vec![grid, dispatch], scratch: vec![4 * points as u64] }]
     }
 
     fn as_any(&self) -> &dyn Any {

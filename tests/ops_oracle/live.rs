@@ -163,7 +163,8 @@ fn painted(op: &Paint, look: &Look, scores: &Map, behind: &Map, frame: (&[u32], 
                     std::array::from_fn(|c| between(behind, row, column, c))
                 }
             };
-            let share = 1.0 / (1.0 + (-f64::from(look.edge) * (inside.1 - outside.1)).exp());
+            let margin = f64::from(look.edge) * (inside.1 - outside.1);
+            let share = if margin.abs() < 5.5 { 1.0 / (1.0 + (-margin).exp()) } else { f64::from(u8::from(margin > 0.0)) };
             std::array::from_fn(|c| back[c] + (photo[c] - back[c]) * share)
         }
     };
@@ -190,7 +191,8 @@ fn frames_are_painted_in_every_way() {
         let op = Paint { classes, align_corners: i % 4 < 2, window };
         let shown = |c: usize| (c + i) % 3 > 0 || i % 4 == 0;
         let classes = (0..classes).map(|c| ([rng.range(0, 255) as u8, 9, 255 - c as u8], shown(c))).collect();
-        let look = Look { effect, opacity: rng.pick(&[0.3, 1.0]), mirror: i % 3 == 0, edge: rng.pick(&[1.0, 4.0]), classes };
+        let look =
+            Look { effect, opacity: rng.pick(&[0.3, 1.0]), mirror: i % 3 == 0, edge: rng.pick(&[1.0, 4.0, 40.0]), classes };
         let pixels = frame(&mut rng, to);
         let (scores, behind) = (rng.tensor(scores), Tensor::from_fn(behind, |_, _, _, _| 127.5 * (rng.unit() + 1.0)));
         let inputs = vec![pixels.clone(), scores.clone(), look.tensor(), behind.clone()];

@@ -1,57 +1,23 @@
-//! Pictures as a source: one again and again, the frames of a GIF, or a folder's pictures in turn.
+//! Files as a source: a picture again and again, a folder's pictures in turn, or a clip from its beginning each time it ends.
 
 use super::Source;
-use atrous::image::{DecodeOptions, cover};
+use atrous::image::{DecodeOptions, Picture, cover};
 use atrous::live::Live;
+use atrous::video::{self, Kind};
 use atrous::{Error, ErrorKind, Result};
-use image::AnimationDecoder;
-use image::codecs::gif::GifDecoder;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 /// More pictures than these are read anew each time they come round.
 const KEPT: usize = 300;
 
-const ENDINGS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm"];
+const ENDINGS: [&str; 10] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "qoi"];
 
-pub struct Pictures {
-    files: Vec<PathBuf>,
-    /// Of each picture the pixels, where they are kept.
-    ready: Vec<Option<Vec<u32>>>,
-    size: (usize, usize),
-    at: usize,
-    name: String,
-}
-
-impl Pictures {
-    /// Opens a file or a folder. All are made as large as the first, which is made to fit into `most`.
-    pub fn open(path: &Path, most: (usize, usize)) -> Result<Self> {
-        let name = path.display().to_string();
-        let is_gif = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gif"));
-        if is_gif && path.is_file() {
-            return Self::animation(path, most, name);
-        }
-        let files = if path.is_dir() { listed(path)? } else { vec![path.to_owned()] };
-        let first = files.first().ok_or_else(|| Error::new(ErrorKind::Data, "holds no pictures").file(path))?;
-        let picture = DecodeOptions { first_frame: true, ..DecodeOptions::default() }.decode(first)?;
-        let size = fit((picture.width, picture.height), most);
-        Ok(Self { ready: vec![None; files.len()], files, size, at: 0, name })
-    }
-
-    fn animation(path: &Path, most: (usize, usize), name: String) -> Result<Self> {
-        let damaged = |e: image::ImageError| Error::new(ErrorKind::Picture, "is no readable GIF").source(e).file(path);
-        let file = File::open(path).map_err(|e| Error::io(path, "could not be opened", e))?;
-        let frames = GifDecoder::new(BufReader::new(file)).map_err(damaged)?.into_frames();
-        let (mut ready, mut size) = (Vec::new(), None);
-        for frame in frames {
-            let picture = image::DynamicImage::from(frame.map_err(damaged)?.into_buffer()).into_rgb8();
-            let own = (picture.width() as usize, picture.height() as usize);
-            let size = *size.get_or_insert_with(|| fit(own, most));
-            ready.push(Some(Live::packed(&cover(picture.as_raw(), own, size)?)));
-        }
-        let size = size.ok_or_else(|| Error::new(ErrorKind::Picture, "has no frame").file(path))?;
-        Ok(Self { files: vec![path.to_owned(); ready.len()], ready, size, at: 0, name })
+/// Opens a file, a folder, or a pattern of names. Frames are made to fit into `most`.
+pub fn open(path: &Path, most: (usize, usize)) -> Result<Box<dyn Source>> {
+    match video::kind(path) {
+        Kind::Still => Ok(Box::new(Pictures::open(vec![path.to_owned()], path, most)?)),
+        Kind::Sequence if path.is_dir() => Ok(Box::new(Pictures::open(listed(path)?, path, most)?)),
+        _ => Ok(Box::new(Clip::open(path, most)?)),
     }
 }
 
@@ -60,6 +26,10 @@ fn fit((w, h): (usize, usize), most: (usize, usize)) -> (usize, usize) {
     let scale = (most.0 as f64 / w as f64).min(most.1 as f64 / h as f64).min(1.0);
     let side = |n: usize| ((n as f64 * scale).round() as usize).max(1);
     (side(w), side(h))
+}
+
+fn pixels(picture: &Picture, size: (usize, usize)) -> Result<Vec<u32>> {
+    Ok(Live::packed(&cover(&picture.rgb, (picture.width, picture.height), size)?))
 }
 
 fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -76,6 +46,29 @@ fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Pictures of any sizes; all are made as large as the first.
+struct Pictures {
+    files: Vec<PathBuf>,
+    /// Of each picture the pixels, where they are kept.
+    ready: Vec<Option<Vec<u32>>>,
+    size: (usize, usize),
+    at: usize,
+    name: String,
+}
+
+fn decode(path: &Path) -> Result<Picture> {
+    DecodeOptions { first_frame: true, ..DecodeOptions::default() }.decode(path)
+}
+
+impl Pictures {
+    fn open(files: Vec<PathBuf>, path: &Path, most: (usize, usize)) -> Result<Self> {
+        let first = files.first().ok_or_else(|| Error::new(ErrorKind::Data, "holds no pictures").file(path))?;
+        let picture = decode(first)?;
+        let size = fit((picture.width, picture.height), most);
+        Ok(Self { ready: vec![None; files.len()], files, size, at: 0, name: path.display().to_string() })
+    }
+}
+
 impl Source for Pictures {
     fn size(&self) -> (usize, usize) {
         self.size
@@ -87,8 +80,7 @@ impl Source for Pictures {
         if let Some(pixels) = &self.ready[at] {
             return Ok(Some(pixels.clone()));
         }
-        let picture = DecodeOptions { first_frame: true, ..DecodeOptions::default() }.decode(&self.files[at])?;
-        let pixels = Live::packed(&cover(&picture.rgb, (picture.width, picture.height), self.size)?);
+        let pixels = pixels(&decode(&self.files[at])?, self.size)?;
         if self.files.len() <= KEPT {
             self.ready[at] = Some(pixels.clone());
         }
@@ -97,6 +89,48 @@ impl Source for Pictures {
 
     fn name(&self) -> String {
         self.name.clone()
+    }
+}
+
+/// A clip that begins again when it ends.
+struct Clip {
+    path: PathBuf,
+    frames: Box<dyn video::Source>,
+    size: (usize, usize),
+    /// Whether a frame came since the beginning: else it would begin again for ever.
+    begun: bool,
+}
+
+impl Clip {
+    fn open(path: &Path, most: (usize, usize)) -> Result<Self> {
+        let frames = video::open(path, &video::Options::default())?;
+        let size = fit((frames.info().width, frames.info().height), most);
+        Ok(Self { path: path.to_owned(), frames, size, begun: false })
+    }
+}
+
+impl Source for Clip {
+    fn size(&self) -> (usize, usize) {
+        self.size
+    }
+
+    fn next(&mut self) -> Result<Option<Vec<u32>>> {
+        let mut next = self.frames.next();
+        if next.is_none() && std::mem::take(&mut self.begun) {
+            self.frames = video::open(&self.path, &video::Options::default())?;
+            next = self.frames.next();
+        }
+        let Some(frame) = next.transpose()? else { return Ok(None) };
+        self.begun = true;
+        Ok(Some(pixels(&frame.picture, self.size)?))
+    }
+
+    fn rate(&self) -> Option<f64> {
+        Some(self.frames.info().rate.per_second())
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
     }
 }
 
@@ -109,5 +143,31 @@ mod tests {
         assert_eq!(fit((4000, 3000), (640, 480)), (640, 480));
         assert_eq!(fit((3000, 4000), (640, 480)), (360, 480));
         assert_eq!(fit((100, 50), (640, 480)), (100, 50));
+    }
+
+    #[test]
+    fn folders_and_clips_begin_again_when_they_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let gray = |v: u8, side: usize| Picture::new(side, side, vec![v; 3 * side * side]).unwrap();
+        for (name, value, side) in [("a.png", 10, 16), ("b.png", 20, 30)] {
+            gray(value, side).save(folder.path().join(name)).unwrap();
+        }
+        let mut pictures = open(folder.path(), (640, 480)).unwrap();
+        let values: Vec<u32> = (0..4).map(|_| pictures.next().unwrap().unwrap()[5] & 255).collect();
+        assert_eq!((values, pictures.size()), (vec![10, 20, 10, 20], (16, 16)));
+
+        // Y4M: a plane of luma for each frame, grey.
+        let clip = folder.path().join("clip.y4m");
+        let mut bytes = b"YUV4MPEG2 W4 H4 F12:1 Cmono\n".to_vec();
+        for luma in [50u8, 200] {
+            bytes.extend(b"FRAME\n");
+            bytes.extend([luma; 16]);
+        }
+        std::fs::write(&clip, bytes).unwrap();
+        let mut clip = open(&clip, (640, 480)).unwrap();
+        let values: Vec<u32> = (0..5).map(|_| clip.next().unwrap().unwrap()[3] & 255).collect();
+        assert_eq!((clip.size(), clip.rate()), ((4, 4), Some(12.0)));
+        assert!(values[0] == values[2] && values[1] == values[3] && values[0] < values[1], "{values:?}");
+        assert!(open(Path::new("none.png"), (9, 9)).is_err());
     }
 }

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 
 pub use camera::list;
 
+/// Frames a second of sources that have no pace of their own.
+const RATE: f64 = 30.0;
+
 /// A source of frames of one size.
 pub trait Source: Send {
     /// Width and height.
@@ -30,6 +33,11 @@ pub trait Source: Send {
         false
     }
 
+    /// Frames a second, where the source says so.
+    fn rate(&self) -> Option<f64> {
+        None
+    }
+
     /// For people.
     fn name(&self) -> String;
 }
@@ -39,7 +47,7 @@ pub fn open(options: &Options) -> Result<Box<dyn Source>> {
     Ok(match &options.source {
         SourceChoice::Camera(index) => camera::open(*index, options.resolution)?,
         SourceChoice::Synthetic => Box::new(synthetic::Scene::new(options.resolution)),
-        SourceChoice::Path(path) => Box::new(files::Pictures::open(path, options.resolution)?),
+        SourceChoice::Path(path) => files::open(path, options.resolution)?,
     })
 }
 
@@ -80,9 +88,9 @@ impl Mailbox {
 }
 
 /// Captures in a thread of its own until the source ends, or `tell` says that nobody listens.
-pub fn start(mut source: Box<dyn Source>, rate: f64, mailbox: Mailbox, tell: impl Fn(News) -> bool + Send + 'static) {
+pub fn start(mut source: Box<dyn Source>, rate: Option<f64>, mailbox: Mailbox, tell: impl Fn(News) -> bool + Send + 'static) {
     std::thread::spawn(move || {
-        let pace = Duration::from_secs_f64(1.0 / rate);
+        let pace = Duration::from_secs_f64(1.0 / rate.or(source.rate()).unwrap_or(RATE));
         let mut due = Instant::now();
         loop {
             let started = Instant::now();
