@@ -330,7 +330,8 @@ impl App {
             let shown = if stage.view.is_shown(chosen) { "shown" } else { "hidden" };
             let lines = [
                 figures,
-                format!("{}x{}  {}  {class}: {shown}  {}", fit.0, fit.1, stage.view.describe(), Device::Gpu(stage.gpu.clone())),
+                format!("{}x{}  {}  {class}: {shown}", fit.0, fit.1, stage.view.describe()),
+                Device::Gpu(stage.gpu.clone()).to_string(),
             ];
             stage.renderer.set_panel(Kind::Status, Some(&Panel::lines(&lines)), &stage.live);
         }
