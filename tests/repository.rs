@@ -13,7 +13,8 @@ fn files() -> Vec<String> {
     fn walk(folder: &Path, out: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap().map(|e| e.unwrap()) {
             let name = entry.file_name().into_string().unwrap();
-            let ignored = [".git", "target", "__pycache__", "node_modules", "pkg"].contains(&name.as_str()) || name.ends_with(".tmp");
+            let ignored =
+                [".git", "target", "__pycache__", "node_modules", "pkg"].contains(&name.as_str()) || name.ends_with(".tmp");
             if ignored || (folder == Path::new(ROOT) && name.starts_with("OUT")) {
                 continue;
             }
