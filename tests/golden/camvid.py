@@ -206,7 +206,8 @@ def main():
     optimiser = recipe["optimiser"]
     assert optimiser["kind"] == "adam_w"
     adam = torch.optim.AdamW(groups(network, recipe), betas=tuple(optimiser["betas"]), eps=optimiser["eps"])
-    weights = torch.tensor(recipe["data"]["class_weights"])
+    weights = recipe.get("data", {}).get("class_weights")
+    weights = None if weights is None else torch.tensor(weights)
     warm_up, base = recipe.get("warm_up", 0), recipe["rate"]
     told, start = [], time.time()
     for step in range(steps):

@@ -50,12 +50,13 @@ fn compiled() -> &'static [Result<Compiled, String>] {
 }
 
 /// Runs a check over all variants that compile, and fails with the first few that it has something against.
-fn check(what: &str, problems: impl Fn(&Compiled) -> Vec<String> + Sync) {
+fn check(what: &str, problems: impl Fn(usize, &Compiled) -> Vec<String> + Sync) {
     let all = compiled();
     let problems: Vec<String> = all
         .par_iter()
-        .filter_map(|one| one.as_ref().ok())
-        .flat_map_iter(|one| problems(one).into_iter().map(|p| format!("{}: {p}", one.variant)))
+        .enumerate()
+        .filter_map(|(number, one)| Some((number, one.as_ref().ok()?)))
+        .flat_map_iter(|(number, one)| problems(number, one).into_iter().map(|p| format!("{}: {p}", one.variant)))
         .collect();
     let shown = problems.iter().take(6).cloned().collect::<Vec<_>>().join("\n\n");
     assert!(problems.is_empty(), "{what}: {} problems in {} variants, the first ones:\n{shown}", problems.len(), all.len());
@@ -76,7 +77,7 @@ fn every_variant_is_taken_by_every_compiler_of_its_platforms() {
 #[test]
 fn every_variant_is_taken_by_chromes_compiler() {
     if let Some(tint) = tint::Tint::find() {
-        check("tint", |compiled| tint.check(compiled).err().into_iter().collect());
+        check("tint", |_, compiled| tint.check(compiled).err().into_iter().collect());
     }
 }
 
@@ -84,7 +85,7 @@ fn every_variant_is_taken_by_chromes_compiler() {
 fn every_variant_fits_the_devices_that_it_is_for() {
     let devices = gather::devices();
     assert_eq!(devices[0].1, Caps::PORTABLE);
-    check("limits", |compiled| {
+    check("limits", |_, compiled| {
         compiled
             .devices
             .iter()

@@ -5,33 +5,50 @@ use atrous::gpu::Reflection;
 use naga::ShaderStage;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
+use std::path::PathBuf;
 
-/// What each translation says against a shader.
-pub fn check(compiled: &Compiled) -> Vec<String> {
+/// A folder that the translations are written to, for compilers that are not here: `scripts/portability` has it set.
+const OUT: &str = "ATROUS_SHADERS_OUT";
+
+/// What each translation says against a shader; `number` names its files where they are kept.
+pub fn check(number: usize, compiled: &Compiled) -> Vec<String> {
+    let model = if compiled.uses_subgroups() { "cs_6_0.hlsl" } else { "cs_5_1.hlsl" };
     let results = [
-        ("SPIR-V", spir_v(compiled)),
-        ("MSL", metal(compiled)),
-        ("HLSL", direct3d(compiled)),
-        ("GLSL ES 3.1", opengl(compiled, glsl::Version::new_gles(310))),
-        ("GLSL 4.3", opengl(compiled, glsl::Version::Desktop(430))),
+        ("SPIR-V", "spv", spir_v(compiled)),
+        ("MSL", "metal", metal(compiled)),
+        ("HLSL", model, direct3d(compiled)),
+        ("GLSL ES 3.1", "es.comp", opengl(compiled, glsl::Version::new_gles(310))),
+        ("GLSL 4.3", "comp", opengl(compiled, glsl::Version::Desktop(430))),
     ];
-    results.into_iter().filter_map(|(name, result)| result.err().map(|e| format!("{name}: {e}"))).collect()
+    let keep = |(name, ending, result): (&str, &str, Result<Vec<u8>, String>)| {
+        let told = |e: String| Some(format!("{name}: {e}"));
+        match (result, std::env::var_os(OUT)) {
+            (Ok(bytes), _) if bytes.is_empty() => told("nothing was written".into()),
+            (Ok(bytes), Some(folder)) => {
+                let path = PathBuf::from(folder).join(format!("{number:04}.{ending}"));
+                std::fs::write(&path, bytes).err().and_then(|e| told(format!("{}: {e}", path.display())))
+            }
+            (Ok(_), None) => None,
+            (Err(e), _) => told(e),
+        }
+    };
+    results.into_iter().filter_map(keep).collect()
 }
 
 fn entry(compiled: &Compiled) -> String {
     compiled.reflection.module.entry_points[0].name.clone()
 }
 
-fn spir_v(compiled: &Compiled) -> Result<(), String> {
+fn spir_v(compiled: &Compiled) -> Result<Vec<u8>, String> {
     // Subgroup functions came with SPIR-V 1.3, which every Vulkan 1.1 driver takes; wgpu writes the rest as 1.0.
     let options =
         spv::Options { lang_version: if compiled.uses_subgroups() { (1, 3) } else { (1, 0) }, ..spv::Options::default() };
     let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry(compiled) };
     let words = spv::write_vec(&compiled.reflection.module, &compiled.reflection.info, &options, Some(&pipeline));
-    not_empty(words.map_err(|e| e.to_string())?.is_empty())
+    Ok(words.map_err(|e| e.to_string())?.into_iter().flat_map(u32::to_le_bytes).collect())
 }
 
-fn metal(compiled: &Compiled) -> Result<(), String> {
+fn metal(compiled: &Compiled) -> Result<Vec<u8>, String> {
     let lang_version = if compiled.uses_subgroups() { (2, 4) } else { (2, 0) };
     let options = msl::Options { lang_version, ..msl::Options::default() };
     let pipeline = msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry(compiled))), ..Default::default() };
@@ -40,10 +57,10 @@ fn metal(compiled: &Compiled) -> Result<(), String> {
     let written = writer.write(module, info, &options, &pipeline).map_err(|e| e.to_string())?;
     // Errors of single entry points are reported beside the result.
     written.entry_point_names.into_iter().try_for_each(|name| name.map(drop)).map_err(|e| e.to_string())?;
-    not_empty(writer.finish().is_empty())
+    Ok(writer.finish().into_bytes())
 }
 
-fn direct3d(compiled: &Compiled) -> Result<(), String> {
+fn direct3d(compiled: &Compiled) -> Result<Vec<u8>, String> {
     let shader_model = if compiled.uses_subgroups() { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
     let options = hlsl::Options { shader_model, ..hlsl::Options::default() };
     let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry(compiled))) };
@@ -51,10 +68,10 @@ fn direct3d(compiled: &Compiled) -> Result<(), String> {
     let Reflection { module, info, .. } = &compiled.reflection;
     let written = hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None).map_err(|e| e.to_string())?;
     written.entry_point_names.into_iter().try_for_each(|name| name.map(drop)).map_err(|e| e.to_string())?;
-    not_empty(text.is_empty())
+    Ok(text.into_bytes())
 }
 
-fn opengl(compiled: &Compiled, version: glsl::Version) -> Result<(), String> {
+fn opengl(compiled: &Compiled, version: glsl::Version) -> Result<Vec<u8>, String> {
     let options = glsl::Options { version, ..glsl::Options::default() };
     let pipeline = glsl::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry(compiled), multiview: None };
     let mut text = String::new();
@@ -62,9 +79,5 @@ fn opengl(compiled: &Compiled, version: glsl::Version) -> Result<(), String> {
     glsl::Writer::new(&mut text, module, info, &options, &pipeline, BoundsCheckPolicies::default())
         .and_then(|mut writer| writer.write())
         .map_err(|e| e.to_string())?;
-    not_empty(text.is_empty())
-}
-
-fn not_empty(empty: bool) -> Result<(), String> {
-    if empty { Err("nothing was written".into()) } else { Ok(()) }
+    Ok(text.into_bytes())
 }
