@@ -2,8 +2,10 @@
 
 mod support;
 
-use atrous::Shape;
+use atrous::exec::Runner;
+use atrous::graph::Graph;
 use atrous::ops::{Activation, Conv2d, Op};
+use atrous::{Shape, TensorType};
 use std::sync::Arc;
 use support::{Rng, devices, run_op};
 
@@ -21,5 +23,29 @@ fn one_convolution_gives_the_same_on_every_executor() {
             support::allclose(&format!("{device} {label}"), &outputs[0], want, 54.0 * 6e-8, 1e-6).unwrap();
             println!("{device}: {label}");
         }
+    }
+}
+
+#[test]
+fn results_reach_their_thread_where_several_wait_for_one_device() {
+    // Whoever waits for a device is told what is done for the others too, and passes it on a moment later.
+    for device in devices() {
+        std::thread::scope(|scope| {
+            for seed in 0..4 {
+                let device = device.clone();
+                scope.spawn(move || {
+                    let mut graph = Graph::new();
+                    let x = graph.input("x", TensorType::f32(Shape::new(1, 8, 8, 4)));
+                    let y = graph.root().activate("y", Activation::Relu, x).unwrap();
+                    graph.output("y", y);
+                    let runner = Runner::new(&device, graph).unwrap();
+                    let input = Rng(seed).tensor(Shape::new(1, 8, 8, 4));
+                    let want: Vec<f32> = input.f32().iter().map(|v| v.max(0.0)).collect();
+                    for _ in 0..200 {
+                        assert_eq!(runner.run(&[("x", &input)]).unwrap()[0].f32(), want);
+                    }
+                });
+            }
+        });
     }
 }

@@ -169,7 +169,7 @@ impl GpuRunner {
         self.outputs.iter().map(|output| self.gpu.buffer("readback", output.bytes, usage)).collect()
     }
 
-    /// Runs once. Natively it is done when the first poll returns; in browsers, where nothing can wait, it takes turns with the page.
+    /// Runs once. Natively the first poll waits for the device; in browsers, where nothing can wait, it takes turns with the page.
     pub(super) async fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let staging = self.staging()?;
         let mapped = self.submit(inputs, &staging);

@@ -139,7 +139,7 @@ impl Runner {
     }
 
     /// As [`Runner::run`], for browsers, where a device's results come only after the caller has let go of the page's one thread. Elsewhere
-    /// it does not suspend: the first poll waits for the device.
+    /// the first poll waits for the device.
     ///
     /// # Errors
     /// Where an input is missing or misshapen, or the device fails.

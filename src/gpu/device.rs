@@ -38,8 +38,13 @@ pub(crate) fn unreadable() -> Error {
 /// What a future gives that waits for nothing but the device.
 ///
 /// # Errors
-/// The future's; and where it would wait, which is so in browsers only.
+/// The future's; and in browsers, where nothing can be waited for, unless it is ready.
 pub(crate) fn at_once<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    if cfg!(not(target_arch = "wasm32")) {
+        // Mostly ready when polled first. But where several threads wait for one device, one of them may be told what another one waits for,
+        // and pass it on a moment later.
+        return pollster::block_on(future);
+    }
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
         Poll::Pending => Err(error!(Usage, "a browser's device cannot be waited for").advice("use the asynchronous functions")),
@@ -326,7 +331,7 @@ impl Gpu {
         Mapping { submission: self.queue.submit([commands]), buffers }
     }
 
-    /// Until the buffers are mapped. Natively the first poll waits for that.
+    /// Until the buffers are mapped. Natively the first poll waits until the device is done.
     pub(crate) async fn mapped(&self, mapping: Mapping) -> Result<()> {
         if cfg!(not(target_arch = "wasm32")) {
             self.wait(mapping.submission)?;
