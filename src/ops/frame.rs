@@ -2,6 +2,7 @@
 
 use super::Op;
 use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::preprocess::channels;
 use crate::error::{Result, error};
 use crate::tensor::{DType, Tensor, TensorType};
 use rayon::prelude::*;
@@ -123,7 +124,7 @@ impl Op for Frame {
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let (from, y) = (cx.inputs[0].ty.shape, cx.outputs[0]);
         let (rows, columns) = (Filter::new(from.h, self.scaled.0), Filter::new(from.w, self.scaled.1));
-        let mut dispatch = Dispatch::new("frame")
+        let dispatch = Dispatch::new("frame")
             .read("x", 0)
             .write("y", 0)
             .param("pixels", y.ty.shape.positions())
@@ -140,14 +141,7 @@ impl Op for Frame {
             .param("x_step", columns.step)
             .param("x_reach", columns.reach)
             .threads(y.ty.shape.positions());
-        for (names, values) in [
-            (["scale_r", "scale_g", "scale_b"], self.scale),
-            (["shift_r", "shift_g", "shift_b"], self.shift),
-            (["pad_r", "pad_g", "pad_b"], self.pad_value),
-        ] {
-            dispatch = names.into_iter().zip(values).fold(dispatch, |d, (name, value)| d.param(name, value));
-        }
-        vec![Kernel::one("pixel", dispatch)]
+        vec![Kernel::one("pixel", channels(dispatch, self.scale, self.shift, self.pad_value))]
     }
 
     fn as_any(&self) -> &dyn Any {

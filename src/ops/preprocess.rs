@@ -24,6 +24,13 @@ pub struct Preprocess {
     pub pad_value: [f32; 3],
 }
 
+/// A dispatch with factor, addend and padding of each channel.
+pub(super) fn channels(dispatch: Dispatch, scale: [f32; 3], shift: [f32; 3], pad_value: [f32; 3]) -> Dispatch {
+    let names = [["scale_r", "scale_g", "scale_b"], ["shift_r", "shift_g", "shift_b"], ["pad_r", "pad_g", "pad_b"]];
+    let all = names.into_iter().flatten().zip([scale, shift, pad_value].into_iter().flatten());
+    all.fold(dispatch, |d, (name, value)| d.param(name, value))
+}
+
 impl Op for Preprocess {
     fn name(&self) -> &'static str {
         "preprocess"
@@ -72,7 +79,7 @@ impl Op for Preprocess {
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let (from, y) = (cx.inputs[0].ty.shape, cx.outputs[0]);
-        let mut dispatch = Dispatch::new("preprocess")
+        let dispatch = Dispatch::new("preprocess")
             .read("x", 0)
             .write("y", 0)
             .param("pixels", y.ty.shape.positions())
@@ -83,14 +90,7 @@ impl Op for Preprocess {
             .param("y_pitch", y.pitch)
             .param("y_offset", y.offset)
             .threads(y.ty.shape.positions());
-        for (names, values) in [
-            (["scale_r", "scale_g", "scale_b"], self.scale),
-            (["shift_r", "shift_g", "shift_b"], self.shift),
-            (["pad_r", "pad_g", "pad_b"], self.pad_value),
-        ] {
-            dispatch = names.into_iter().zip(values).fold(dispatch, |d, (name, value)| d.param(name, value));
-        }
-        vec![Kernel::one("pixel", dispatch)]
+        vec![Kernel::one("pixel", channels(dispatch, self.scale, self.shift, self.pad_value))]
     }
 
     fn as_any(&self) -> &dyn Any {
