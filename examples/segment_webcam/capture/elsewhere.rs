@@ -28,14 +28,7 @@ mod platform {
 
     pub fn open(index: usize, (w, h): (usize, usize)) -> Result<Box<dyn Source>> {
         let all = cameras::devices().map_err(failed)?;
-        let device = all.get(index).ok_or_else(|| {
-            let text = if all.is_empty() {
-                "no camera was found".into()
-            } else {
-                format!("there is no camera {index}, but {}", all.len())
-            };
-            Error::new(ErrorKind::Io, text).advice("--source synthetic shows a drawn scene")
-        })?;
+        let device = all.get(index).ok_or_else(|| super::super::no_camera(index, all.len()))?;
         let resolution = Resolution { width: w as u32, height: h as u32 };
         let wanted = StreamConfig { resolution, framerate: 30, pixel_format: PixelFormat::Bgra8 };
         let offered = cameras::probe(device).map_err(failed)?;

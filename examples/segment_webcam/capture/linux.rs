@@ -56,12 +56,10 @@ fn explain(path: &Path, e: io::Error) -> Error {
 pub fn open(index: usize, (w, h): (usize, usize)) -> Result<Box<dyn Source>> {
     let all = cameras()?;
     let Some((path, card)) = all.get(index).cloned() else {
-        let text =
-            if all.is_empty() { "no camera was found".into() } else { format!("there is no camera {index}, but {}", all.len()) };
+        let error = super::no_camera(index, all.len());
         // A device that may not be opened does not show up in the list.
         let denied = Path::new("/dev/video0").exists() && all.is_empty();
-        let advice = if denied { "there is /dev/video0: may you open it?" } else { "--source synthetic shows a drawn scene" };
-        return Err(Error::new(ErrorKind::Io, text).advice(advice));
+        return Err(if denied { error.advice("there is /dev/video0: may you open it?") } else { error });
     };
     let failed = |e| explain(&path, e);
     let device = Device::open(&path).map_err(failed)?;

@@ -11,7 +11,7 @@ mod files;
 mod synthetic;
 
 use crate::options::{Options, SourceChoice};
-use atrous::Result;
+use atrous::{Error, ErrorKind, Result};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,15 @@ pub fn open(options: &Options) -> Result<Box<dyn Source>> {
         SourceChoice::Synthetic => Box::new(synthetic::Scene::new(options.resolution)),
         SourceChoice::Path(path) => files::open(path, options.resolution)?,
     })
+}
+
+/// The error of a camera that is not in the list.
+fn no_camera(index: usize, found: usize) -> Error {
+    let text = match found {
+        0 => "no camera was found".into(),
+        n => format!("there is no camera:{index}; {n} found, counted from camera:0"),
+    };
+    Error::new(ErrorKind::Io, text).advice("--list-cameras lists them; --source synthetic shows a drawn scene")
 }
 
 /// A frame on its way to the device.
