@@ -208,6 +208,19 @@ fn import_and_inspect_tell_the_same_network() {
     let args = ["segment", "a.png", "-w", "grey.safetensors", "-o", "grey.png"];
     atrous(dir.path()).args(args).assert().failure().stderr(contains("takes 1 channels"));
     atrous(dir.path()).args(["import", "tiny.safetensors", "out.txt"]).assert().code(2).stderr(contains("out.txt"));
+    for (classes, file) in [(5, "five.txt"), (4, "four.txt")] {
+        let lines: Vec<String> = (0..classes).map(|i| format!("{i} thing{i} {} 2 3", 200 + i)).collect();
+        std::fs::write(dir.path().join(file), lines.join("\n")).unwrap();
+    }
+    let named = |file| ["import", "tiny.safetensors", "named.safetensors", "--class-table", file];
+    atrous(dir.path())
+        .args(named("four.txt"))
+        .assert()
+        .failure()
+        .stderr(contains("four.txt").and(contains("5 classes but 4 names")));
+    atrous(dir.path()).args(named("five.txt")).assert().success();
+    let table = atrous::Model::open(dir.path().join("named.safetensors")).unwrap().class_table();
+    assert_eq!((table.name(4).as_str(), table.colour(4)), ("thing4", [204, 2, 3]));
 }
 
 #[test]

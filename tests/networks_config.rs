@@ -77,6 +77,7 @@ fn configs_survive_json() {
     head.aspp.pooling = Pooling::Window { crop: (513, 513), stride: (1, 1) };
     head.aux = Some(Aux { dropout: 0.1 });
     head.class_names = (0..21).map(|i| format!("class {i}")).collect();
+    head.class_colours = (0..21).map(|i| [i, 255 - i, 7]).collect();
     assert_eq!(Config::from_json(&config.to_json()).unwrap(), config);
     for text in ["", "{}", "[1]", "{\"backbone\":{\"res_net\":{}}}"] {
         assert_eq!(Config::from_json(text).unwrap_err().kind(), ErrorKind::Config, "{text}");
@@ -88,7 +89,7 @@ type Wrong = (&'static str, fn(&mut Config));
 
 #[test]
 fn contradictions_are_refused_with_their_place() {
-    let wrong: [Wrong; 14] = [
+    let wrong: [Wrong; 15] = [
         ("output stride must be 8, 16 or 32, got 4", |c| c.output_stride = 4),
         ("input channels", |c| c.input_channels = 0),
         ("multi-grid has 2 factors", |c| c.multi_grid = vec![1, 2]),
@@ -97,6 +98,7 @@ fn contradictions_are_refused_with_their_place() {
         ("padding before the expansion", |c| c.padding = PaddingRule::BeforeExpansion { stem: 0 }),
         ("classes must be", |c| c.head.as_mut().unwrap().classes = 0),
         ("21 classes but 1 names", |c| c.head.as_mut().unwrap().class_names = vec!["cat".into()]),
+        ("21 classes but 2 colours", |c| c.head.as_mut().unwrap().class_colours = vec![[0; 3]; 2]),
         ("a rate of the ASPP", |c| c.head.as_mut().unwrap().aspp.rates = vec![0]),
         ("dropout of the ASPP", |c| c.head.as_mut().unwrap().aspp.dropout = 1.0),
         ("window", |c| c.head.as_mut().unwrap().aspp.pooling = Pooling::Window { crop: (0, 1), stride: (1, 1) }),

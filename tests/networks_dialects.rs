@@ -111,6 +111,7 @@ fn options_that_no_name_tells_survive_in_the_metadata() {
     let mut config = network("smp").with_output_stride(8).unwrap();
     let head = config.head.as_mut().unwrap();
     head.class_names = ["a", "b", "c", "d", "e"].map(String::from).to_vec();
+    head.class_colours = [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [13, 14, 15]].to_vec();
     head.aspp.rates = vec![6, 12, 18];
     config.preprocess.size = Some(513);
     config.preprocess.pad = PadRule::Square;

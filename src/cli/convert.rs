@@ -2,6 +2,7 @@
 
 use super::args::{print, thousands};
 use crate::error::{Result, error};
+use crate::image::ClassTable;
 use crate::models::{fold_norms, inflate_stem};
 use crate::segmenter::Model;
 use crate::weights::dialects::{self, Wanted};
@@ -29,6 +30,10 @@ pub(super) struct ImportArgs {
     /// Folds the batch norms into the convolutions: for finished networks, which then cannot be trained any more
     #[arg(long)]
     fold: bool,
+
+    /// File with the classes' numbers, names and colours, one a line: the output keeps them
+    #[arg(long, value_name = "FILE")]
+    class_table: Option<PathBuf>,
 
     /// Numbers in the file: f32 is exact, f16 and bf16 take half the space
     #[arg(long, default_value = "f32", value_name = "TYPE")]
@@ -77,6 +82,10 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
     }
     if args.fold {
         fold_norms(&mut model.config, &mut model.weights).map_err(|e| e.file(&args.input))?;
+    }
+    if let Some(path) = &args.class_table {
+        let table = ClassTable::read(path)?;
+        model.config.name_classes(&table.names, &table.colours).map_err(|e| e.file(path))?;
     }
     convert(&model, &args.output, "atrous", args.dtype.into())
 }

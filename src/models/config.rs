@@ -121,7 +121,8 @@ impl Config {
             dropouts: vec![0.0; 2],
             low_level_first: false,
         });
-        let head = Head { classes, class_names: Vec::new(), aspp, decoder, aux: None, align_corners: false };
+        let head =
+            Head { classes, class_names: Vec::new(), class_colours: Vec::new(), aspp, decoder, aux: None, align_corners: false };
         Self { output_stride: 16, head: Some(head), ..Self::bare(backbone) }
     }
 
@@ -176,6 +177,16 @@ impl Config {
         self.head.as_ref().map(|h| h.classes)
     }
 
+    /// Gives the classes names and display colours, which the file then keeps.
+    ///
+    /// # Errors
+    /// Where there are not as many as the network has classes.
+    pub fn name_classes(&mut self, names: &[String], colours: &[[u8; 3]]) -> Result<()> {
+        let Some(head) = &mut self.head else { return Err(error!(Config, "has no classes to be named")) };
+        (head.class_names, head.class_colours) = (names.to_vec(), colours.to_vec());
+        self.validate()
+    }
+
     /// The config as JSON, for metadata.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("invariant: a config has no map with keys that are not strings")
@@ -220,6 +231,8 @@ impl Config {
         sane("classes", head.classes)?;
         let names = head.class_names.len();
         check(names == 0 || names == head.classes, &|| format!("{} classes but {names} names of classes", head.classes))?;
+        let colours = head.class_colours.len();
+        check(colours == 0 || colours == head.classes, &|| format!("{} classes but {colours} colours of classes", head.classes))?;
         sane("channels of the ASPP", head.aspp.channels)?;
         for &rate in &head.aspp.rates {
             sane("a rate of the ASPP", rate)?;

@@ -71,12 +71,15 @@ impl Model {
         }
     }
 
-    /// Names and colours of the classes: the file's names where it has them, else the usual table for that number of classes.
+    /// Names and colours of the classes: the file's own where it has them, else the usual table for that number of classes.
     pub fn class_table(&self) -> ClassTable {
         let mut table = ClassTable::for_classes(self.config.classes().unwrap_or(0));
-        let names = self.config.head.as_ref().map(|h| h.class_names.as_slice()).unwrap_or_default();
-        if names.len() == table.names.len() {
-            table.names = names.to_vec();
+        let Some(head) = &self.config.head else { return table };
+        if head.class_names.len() == table.names.len() {
+            table.names.clone_from(&head.class_names);
+        }
+        if head.class_colours.len() == table.colours.len() {
+            table.colours.clone_from(&head.class_colours);
         }
         table
     }

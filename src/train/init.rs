@@ -44,10 +44,7 @@ impl Beginning {
             };
         }
         config = config.with_output_stride(recipe.output_stride)?;
-        if let Some(head) = &mut config.head {
-            head.class_names = table.names.clone();
-        }
-        config.validate()?;
+        config.name_classes(&table.names, &table.colours)?;
         let mut weights = random_weights(&config, seed.into())?;
         let (mut kept, mut made) = (Vec::new(), Vec::new());
         for (name, own) in &mut weights {
@@ -100,6 +97,7 @@ fn of_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Result<Conf
         head.classes = classes;
         // Those of the file are of other classes.
         head.class_names.clear();
+        head.class_colours.clear();
     }
     Ok(config)
 }

@@ -141,7 +141,15 @@ fn aspp(rates: &[usize], dropout: f32) -> Aspp {
 
 fn base(backbone: Backbone, classes: usize, aspp: Aspp, decoder: Decoder) -> Config {
     Config {
-        head: Some(Head { classes, class_names: Vec::new(), aspp, decoder, aux: None, align_corners: false }),
+        head: Some(Head {
+            classes,
+            class_names: Vec::new(),
+            class_colours: Vec::new(),
+            aspp,
+            decoder,
+            aux: None,
+            align_corners: false,
+        }),
         eps: Eps { backbone: 1e-5, head: 1e-5 },
         ..Config::deeplab_v3plus(backbone, classes)
     }

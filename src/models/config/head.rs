@@ -10,6 +10,9 @@ pub struct Head {
     /// Their names in order; empty where the file does not say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class_names: Vec<String>,
+    /// Their display colours (sRGB) in order; empty where the file does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_colours: Vec<[u8; 3]>,
     /// Atrous spatial pyramid pooling.
     pub aspp: Aspp,
     /// What follows it.

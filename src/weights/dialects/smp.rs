@@ -65,6 +65,7 @@ impl Dialect for Smp {
             head: Some(Head {
                 classes: torch::classes(tensors, "segmentation_head.0"),
                 class_names: Vec::new(),
+                class_colours: Vec::new(),
                 aspp,
                 decoder: if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
                 aux: None,

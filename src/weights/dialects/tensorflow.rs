@@ -189,7 +189,7 @@ fn head(file: &File) -> Option<Head> {
             low_level_first: false,
         })
     });
-    Some(Head { classes, class_names: Vec::new(), aspp, decoder, aux: None, align_corners: true })
+    Some(Head { classes, class_names: Vec::new(), class_colours: Vec::new(), aspp, decoder, aux: None, align_corners: true })
 }
 
 fn mobilenet_v2_layer(path: &str) -> Option<String> {
