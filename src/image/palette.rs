@@ -172,7 +172,7 @@ fn parse_line(line: &str) -> Option<(u16, String, [u8; 3])> {
     if name.is_empty() {
         return None;
     }
-    let colour: Vec<u8> = colour.iter().map(|v| v.parse().ok()).collect::<Option<_>>()?;
+    let colour: Vec<u8> = colour.iter().map(|v| v.parse::<u8>().ok()).collect::<Option<_>>()?;
     Some((number.parse().ok()?, name.join(" "), colour.try_into().ok()?))
 }
 
