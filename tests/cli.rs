@@ -207,6 +207,8 @@ fn import_and_inspect_tell_the_same_network() {
     // What takes one channel is no network for pictures, and says so.
     let args = ["segment", "a.png", "-w", "grey.safetensors", "-o", "grey.png"];
     atrous(dir.path()).args(args).assert().failure().stderr(contains("takes 1 channels"));
+    atrous(dir.path()).args(["export", "tiny.safetensors", "tiny.pth", "--dialect", "atrous"]).assert().success();
+    atrous(dir.path()).args(["inspect", "tiny.pth", "--size", "65"]).assert().success().stdout(contains("atrous"));
     atrous(dir.path()).args(["import", "tiny.safetensors", "out.txt"]).assert().code(2).stderr(contains("out.txt"));
     for (classes, file) in [(5, "five.txt"), (4, "four.txt")] {
         let lines: Vec<String> = (0..classes).map(|i| format!("{i} thing{i} {} 2 3", 200 + i)).collect();

@@ -101,10 +101,10 @@ fn convert(model: &Model, output: &Path, dialect: &str, dtype: FloatDType) -> Re
     match output.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => write_safetensors(output, stored.tensors, &stored.metadata, dtype)?,
         Some("pth" | "pt") => {
-            // VainF's and jfzhang95's loaders look for the weights under a key.
+            // VainF's and jfzhang95's loaders look for the weights under a key; our own names say nothing without the metadata beside them.
             let key = match dialect {
                 "vainf" => Some("model_state"),
-                "jfzhang95" => Some("state_dict"),
+                "jfzhang95" | "atrous" => Some("state_dict"),
                 _ => None,
             };
             let wrap = key.map(|key| Wrap { key, metadata: &stored.metadata });

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { OUT, ROOT, browser, film, nativeMask, serve, weights } from './support.mjs';
+import { OUT, ROOT, browser, film, nativeMask, nativePth, serve, weights } from './support.mjs';
 
 const PICTURE = join(ROOT, 'docs/pictures/street.png');
 const file = weights();
@@ -109,6 +109,18 @@ test('a dropped picture, and one that is none, on a phone in the dark', { skip, 
     const wide = await page.evaluate(() => document.documentElement.scrollWidth);
     assert.ok(wide <= 390, `nothing sticks out to the right: ${wide}`);
     await page.screenshot({ path: join(OUT, 'phone.png'), fullPage: true });
+    // The same from the clipboard: it has no name of its own.
+    await page.evaluate(bytes => {
+      const data = new DataTransfer();
+      data.items.add(new File([Uint8Array.from(atob(bytes), c => c.charCodeAt(0))], '', { type: 'image/png' }));
+      document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true }));
+    }, readFileSync(PICTURE).toString('base64'));
+    await status(page, 'the pasted picture, ');
+    // And with the network as PyTorch would have saved it.
+    const shares = await page.textContent('#legend');
+    await page.setInputFiles('#weights', nativePth(file));
+    await status(page, 'the pasted picture, ');
+    assert.equal(await page.textContent('#legend'), shares, 'the same network');
     await drop(Buffer.from('no picture').toString('base64'), 'notes.txt', 'text/plain');
     await status(page, 'notes.txt is no picture');
     await drop(Buffer.from('no weights').toString('base64'), 'a.safetensors', '');

@@ -71,11 +71,22 @@ export function weights() {
   return [...own.map(name => join(shipped, name)), join(data, 'weights/deeplabv3_mnv2_dm05_voc21.safetensors')].find(existsSync);
 }
 
-// The native program's mask of a picture.
-export function nativeMask(weights, picture) {
-  const out = join(OUT, 'native.png');
-  const arguments_ = ['segment', picture, '--weights', weights, '--style', 'mask', '--device', 'cpu', '--quiet', '-o', out];
+// Runs the native program.
+function native(...arguments_) {
   if (process.env.ATROUS) execFileSync(process.env.ATROUS, arguments_);
   else execFileSync('cargo', ['run', '--quiet', '--', ...arguments_], { cwd: ROOT, stdio: 'inherit' });
+}
+
+// Its mask of a picture.
+export function nativeMask(weights, picture) {
+  const out = join(OUT, 'native.png');
+  native('segment', picture, '--weights', weights, '--style', 'mask', '--device', 'cpu', '--quiet', '-o', out);
+  return out;
+}
+
+// A weight file in PyTorch's format.
+export function nativePth(weights) {
+  const out = join(OUT, 'network.pth');
+  native('export', weights, out, '--dialect', 'atrous');
   return out;
 }
