@@ -158,11 +158,15 @@ const guarded = act => async (...args) => {
 
 const isWeights = file => /\.(safetensors|pth|pt)$/i.test(file.name);
 
-const take = guarded(async file => {
+const takeNow = guarded(async file => {
   if (!file) return;
   if (!state.ready) throw new Error('There is no WebGPU adapter to work with.');
   await (isWeights(file) ? useNetwork(new Uint8Array(await file.arrayBuffer()), file.name) : usePicture(file));
 });
+
+// One file after the other, so that what is told is of the last one.
+let taken = Promise.resolve();
+const take = file => (taken = taken.then(() => takeNow(file)));
 
 for (const id of ['picture', 'weights']) {
   $(id).onchange = async () => {

@@ -119,6 +119,7 @@ test('a dropped picture, and one that is none, on a phone in the dark', { skip, 
     // And with the network as PyTorch would have saved it.
     const shares = await page.textContent('#legend');
     await page.setInputFiles('#weights', nativePth(file));
+    await page.locator('#network').filter({ hasText: 'network.pth' }).waitFor({ timeout: 60_000 });
     await status(page, 'the pasted picture, ');
     assert.equal(await page.textContent('#legend'), shares, 'the same network');
     await drop(Buffer.from('no picture').toString('base64'), 'notes.txt', 'text/plain');
