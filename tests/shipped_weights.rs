@@ -10,14 +10,15 @@ use std::path::{Path, PathBuf};
 
 const NETWORK: &str = "weights/camvid-mobilenetv2.safetensors";
 
-/// A file of the repository; `None`, with a line, where only the package is, which has no weights.
+/// A file of the repository; `None`, with a line, where only the package is, which has neither weights nor pictures.
 fn file(name: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-    let there = path.exists();
-    if !there {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Cargo leaves this file in packages, and nowhere else.
+    if root.join("Cargo.toml.orig").exists() {
         println!("skipped: {name} is not in the package");
+        return None;
     }
-    there.then_some(path)
+    Some(root.join(name))
 }
 
 fn segmenter(path: &Path) -> Segmenter {
