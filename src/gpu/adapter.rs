@@ -155,9 +155,12 @@ pub(super) fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
 }
 
 fn caps(info: &wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Features) -> Caps {
+    let software = info.device_type == wgpu::DeviceType::Cpu;
     let subgroups = features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size > 0;
     Caps {
-        software: info.device_type == wgpu::DeviceType::Cpu,
+        software,
+        // Browsers fall back on SwiftShader, and need not name it.
+        short_code: info.name.contains("SwiftShader") || (software && info.backend == wgpu::Backend::BrowserWebGpu),
         subgroup: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
         f16: features.contains(wgpu::Features::SHADER_F16),
         max_binding: limits.max_storage_buffer_binding_size,

@@ -13,6 +13,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use web_time::Instant;
 
 /// A device that does not answer for so long is taken to hang.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -208,7 +209,9 @@ impl Gpu {
             )
             .at(format!("shader {variant}")));
         }
+        let begun = Instant::now();
         let (raw, refused) = self.catching(wgpu::ErrorFilter::Validation, || self.compile(variant, wgsl));
+        log::debug!("shader {variant} takes {:.1?} to compile", begun.elapsed());
         if let Some(e) = refused {
             return Err(Error::new(ErrorKind::Shader, "the driver refused it").source(e).at(format!("shader {variant}")));
         }

@@ -9,6 +9,8 @@ use std::fmt;
 pub struct Caps {
     /// The adapter runs on the processor (lavapipe, SwiftShader): barriers are dear there, registers are few.
     pub software: bool,
+    /// The driver's compiler takes minutes and gigabytes for long unrolled code (SwiftShader): kernels have to be short.
+    pub short_code: bool,
     /// Smallest and largest subgroup, where subgroup functions can be used.
     pub subgroup: Option<(u32, u32)>,
     /// Half-precision arithmetic in shaders.
@@ -31,6 +33,7 @@ impl Caps {
     /// What WebGPU promises everywhere: the portable form of every operation lives within these.
     pub const PORTABLE: Caps = Caps {
         software: false,
+        short_code: false,
         subgroup: None,
         f16: false,
         max_binding: 128 << 20,

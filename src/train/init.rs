@@ -91,7 +91,8 @@ fn of_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Result<Conf
     let same_kind = theirs.head.is_some() && plus(theirs) == (recipe.model == ModelName::DeepLabV3Plus);
     if !same_kind {
         let fresh = of_recipe(recipe, Config::deeplab_v3plus(theirs.backbone.clone(), classes));
-        (config.head, config.eps.head) = (fresh.head, fresh.eps.head);
+        // A classifier's stride is 32: the fresh head's rates are those of its own, and would be doubled.
+        (config.head, config.eps.head, config.output_stride) = (fresh.head, fresh.eps.head, fresh.output_stride);
     }
     if let Some(head) = &mut config.head {
         head.classes = classes;
@@ -141,6 +142,16 @@ mod tests {
         let other =
             begin(&NetworkRecipe { backbone: Some("resnet18".into()), ..small() }, 4, Some(&file)).unwrap_err().to_string();
         assert!(other.contains("some.safetensors") && other.contains("ResNet"), "{other}");
+    }
+
+    #[test]
+    fn a_classifiers_stride_does_not_double_the_rates_of_the_new_head() {
+        let bare = Config { output_stride: 32, ..Config::deeplab_v3plus(Backbone::named("mobilenet_v2_0.25").unwrap(), 1) };
+        let file = model(bare.without_head());
+        for (output_stride, rates) in [(16, [6, 12, 18]), (8, [12, 24, 36])] {
+            let config = begin(&NetworkRecipe { output_stride, ..small() }, 4, Some(&file)).unwrap().config;
+            assert_eq!((config.output_stride, config.head.unwrap().aspp.rates.as_slice()), (output_stride, rates.as_slice()));
+        }
     }
 
     #[test]

@@ -21,12 +21,13 @@ use atrous::{Shape, TensorType, passes};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The devices whose kernels are looked at: what WebGPU promises, a software adapter, a desktop GPU.
-pub fn devices() -> [(&'static str, Caps); 3] {
+/// The devices whose kernels are looked at: what WebGPU promises, a software adapter, one that wants short shaders, a desktop GPU.
+pub fn devices() -> [(&'static str, Caps); 4] {
     let software =
         Caps { software: true, subgroup: Some((8, 8)), workgroup_memory: 32 << 10, max_invocations: 1024, ..Caps::PORTABLE };
     let desktop = Caps { software: false, subgroup: Some((32, 32)), workgroup_memory: 48 << 10, ..software.clone() };
-    [("portable", Caps::PORTABLE), ("software", software), ("desktop", desktop)]
+    let short = Caps { software: true, short_code: true, subgroup: Some((4, 4)), ..Caps::PORTABLE };
+    [("portable", Caps::PORTABLE), ("software", software), ("short code", short), ("desktop", desktop)]
 }
 
 /// Every variant for a device.

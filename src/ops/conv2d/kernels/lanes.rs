@@ -39,6 +39,10 @@ const SUBGROUP: [Tile; 10] = [
 /// Tiles for devices without subgroups: every lane loads all its weights, so there are fewer to a pixel.
 const REGISTER: [Tile; 2] = [tile(8, 4, 1, false), tile(8, 2, 1, true)];
 
+/// The tile for compilers that cannot take more ([`Caps::short_code`](crate::ops::kernel::Caps)): SwiftShader compiles it in 0.1 s. The
+/// tile that other software devices take was given up after four minutes and 20 GB.
+const SHORT: [Tile; 1] = [tile(4, 2, 1, false)];
+
 /// Columns that a lane may hold at once: more than that spill.
 const MAX_COLUMNS: usize = 24;
 
@@ -49,8 +53,9 @@ const MAX_ACCUMULATORS: usize = 32;
 pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     let subgroup = cx.caps.subgroup.filter(|(min, max)| min == max).map(|(size, _)| size as usize);
     let alone = if cx.caps.software { 8 } else { 64 };
-    let shared = SUBGROUP.iter().filter_map(|&tile| kernel(conv, cx, tile, subgroup?, true));
-    let single = REGISTER.iter().filter_map(|&tile| kernel(conv, cx, tile, alone, false));
+    let (shared, single): (&[Tile], &[Tile]) = if cx.caps.short_code { (&[], &SHORT) } else { (&SUBGROUP, &REGISTER) };
+    let shared = shared.iter().filter_map(|&tile| kernel(conv, cx, tile, subgroup?, true));
+    let single = single.iter().filter_map(|&tile| kernel(conv, cx, tile, alone, false));
     let mut all: Vec<(f64, Kernel)> = shared.chain(single).collect();
     all.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     all.into_iter().map(|(_, kernel)| kernel).collect()

@@ -137,6 +137,16 @@ mod tests {
     }
 
     #[test]
+    fn a_compiler_that_cannot_take_long_code_gets_short_kernels() {
+        let swiftshader = Caps { software: true, short_code: true, subgroup: Some((4, 4)), ..Caps::PORTABLE };
+        for (side, c_in, kernel, c_out) in [(33, 1280, 1, 256), (33, 256, 3, 256), (257, 3, 3, 32), (1, 2048, 1, 256)] {
+            let all = labels(&swiftshader, side, c_in, kernel, c_out);
+            assert_eq!(all[0], "register 4x8", "{all:?}");
+            assert!(!all.iter().any(|l| l.starts_with("subgroup") || l.contains("window")), "{all:?}");
+        }
+    }
+
+    #[test]
     fn lanes_of_a_gpu_hold_few_accumulators() {
         for size in [32, 64] {
             let caps = Caps { subgroup: Some((size, size)), ..Caps::PORTABLE };
