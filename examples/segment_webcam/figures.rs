@@ -55,6 +55,11 @@ impl Figures {
         }
     }
 
+    /// Frames presented since the beginning.
+    pub fn presented(&self) -> u32 {
+        self.total.frames
+    }
+
     /// Lets the next line come at once.
     pub fn hurry(&mut self) {
         self.since = self.since.map(|since| since.checked_sub(INTERVAL).unwrap_or(since));

@@ -66,6 +66,9 @@ pub struct Options {
     /// The folder for saved frames
     #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
+    /// Takes the device away after so many frames of the window, to try that it is opened again
+    #[arg(long, value_name = "N", hide = true)]
+    pub lose_device: Option<u32>,
 }
 
 /// Where frames come from.

@@ -335,6 +335,9 @@ impl App {
             ];
             stage.renderer.set_panel(Kind::Status, Some(&Panel::lines(&lines)), &stage.live);
         }
+        if self.options.lose_device.take_if(|after| self.figures.presented() >= *after).is_some() {
+            stage.gpu.device().destroy();
+        }
         let texture = match stage.surface.get_current_texture() {
             wgpu::CurrentSurfaceTexture::Success(texture) | wgpu::CurrentSurfaceTexture::Suboptimal(texture) => texture,
             wgpu::CurrentSurfaceTexture::Outdated => return self.resize(inner),

@@ -179,7 +179,7 @@ impl GpuRunner {
             .iter()
             .zip(&staging)
             .map(|(output, staging)| {
-                let view = staging.get_mapped_range(0..output.bytes).map_err(|e| unreadable().source(e))?;
+                let view = staging.get_mapped_range(0..output.bytes).map_err(|e| self.gpu.blame(unreadable().source(e)))?;
                 let tensor = unpack(&view, output.layout);
                 drop(view);
                 staging.unmap();

@@ -182,14 +182,39 @@ impl Gpu {
 
     /// Errors if the device was lost or refused something since the last check.
     pub fn check(&self) -> Result<()> {
-        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some((kind, text)) = fault else { return Ok(()) };
+        let Some(first) = self.fault() else { return Ok(()) };
+        let (kind, text) = if first.0 == ErrorKind::DeviceLost { first } else { self.loss().unwrap_or(first) };
         let error = Error::new(kind, text).at(format!("device {}", self.summary.name));
         Err(match kind {
             ErrorKind::DeviceLost => error.advice("the driver reset the device; run again, or take `--device cpu`"),
             ErrorKind::OutOfMemory => error.advice("take a smaller `--size` or a smaller batch, or `--device cpu`"),
             _ => error,
         })
+    }
+
+    fn fault(&self) -> Option<(ErrorKind, String)> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the device is lost, after something failed: it is told to be when what was submitted is done, and refuses everything from before that
+    /// on.
+    fn loss(&self) -> Option<(ErrorKind, String)> {
+        // The result says nothing more; browsers do without.
+        drop(self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(TIMEOUT) }));
+        let lost = || self.fault().filter(|(kind, _)| *kind == ErrorKind::DeviceLost);
+        // Another thread's poll may have taken the notice, and be about to hand it over.
+        let turns = if cfg!(target_arch = "wasm32") { 0 } else { 20 };
+        lost().or_else(|| {
+            (0..turns).find_map(|_| {
+                std::thread::sleep(Duration::from_millis(5));
+                lost()
+            })
+        })
+    }
+
+    /// The reason of an error of the device's: that it is lost, if it is; else the error itself.
+    pub(crate) fn blame(&self, error: Error) -> Error {
+        if self.loss().is_some() { self.check().err().unwrap_or(error) } else { error }
     }
 
     /// The compiled variant, made now if it is new.
@@ -312,7 +337,7 @@ impl Gpu {
         encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
         let mapping = self.submit_and_map(encoder, [(&staging, bytes)]);
         at_once(self.mapped(mapping))?;
-        let view = staging.get_mapped_range(0..bytes).map_err(|e| unreadable().source(e))?;
+        let view = staging.get_mapped_range(0..bytes).map_err(|e| self.blame(unreadable().source(e)))?;
         Ok(view.to_vec())
     }
 
@@ -340,9 +365,9 @@ impl Gpu {
             self.wait(mapping.submission)?;
         }
         for buffer in mapping.buffers {
-            let result = buffer.await.map_err(|e| unreadable().source(e));
+            let result = buffer.await.map_err(|e| self.blame(unreadable().source(e)))?;
             self.check()?;
-            result?.map_err(|e| unreadable().source(e))?;
+            result.map_err(|e| self.blame(unreadable().source(e)))?;
         }
         Ok(())
     }
@@ -351,10 +376,6 @@ impl Gpu {
     pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         let poll = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(TIMEOUT) };
         let polled = self.device.poll(poll);
-        if matches!(polled, Err(wgpu::PollError::WrongSubmissionIndex(..))) {
-            // A lost device took no submission, and tells that it is lost with the next poll, whose own result says nothing more.
-            drop(self.device.poll(wgpu::PollType::Poll));
-        }
         self.check()?;
         match polled {
             Ok(_) => Ok(()),
@@ -362,7 +383,7 @@ impl Gpu {
                 Err(error!(Timeout, "device {} did not answer for {} s", self.summary.name, TIMEOUT.as_secs())
                     .advice("the driver may hang; take a smaller `--size`, another `--device`, or `--device cpu`"))
             }
-            Err(e) => Err(Error::new(ErrorKind::Device, "waiting for the device failed").source(e)),
+            Err(e) => Err(self.blame(Error::new(ErrorKind::Device, "waiting for the device failed").source(e))),
         }
     }
 }

@@ -252,18 +252,23 @@ mod tests {
     use crate::models::mobilenet_v2::MobileNetV2;
     use crate::models::{Backbone, Config, random_weights};
 
-    #[test]
-    fn a_lost_device_is_opened_again_once_and_the_picture_comes_out() {
+    /// A segmenter on a device, and a picture; nothing where there is no device and none is asked for.
+    fn ready() -> Option<(Segmenter, Picture)> {
         let config = Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 3);
         let weights = random_weights(&config, 1).unwrap();
         let model = Model { config, weights, dialect: "atrous", path: "random.safetensors".into() };
         let Ok(segmenter) = Segmenter::new(model, &DeviceChoice::Gpu) else {
             assert!(std::env::var("ATROUS_REQUIRE_GPU").is_err(), "no GPU adapter");
             println!("skipped: no GPU adapter");
-            return;
+            return None;
         };
         let rgb = (0..33 * 33 * 3).map(|i| (i * 37 % 251) as u8).collect();
-        let picture = Picture::new(33, 33, rgb).unwrap();
+        Some((segmenter, Picture::new(33, 33, rgb).unwrap()))
+    }
+
+    #[test]
+    fn a_lost_device_is_opened_again_once_and_the_picture_comes_out() {
+        let Some((segmenter, picture)) = ready() else { return };
         let before = segmenter.segment(&picture, SizeRule::Native).unwrap().labels;
         let Device::Gpu(lost) = segmenter.device() else { panic!("a GPU was asked for") };
         lost.device.destroy();
@@ -271,5 +276,19 @@ mod tests {
         assert_eq!(before, after);
         let Device::Gpu(new) = segmenter.device() else { panic!("a GPU was asked for") };
         assert!(!Arc::ptr_eq(&lost, &new), "the device was opened again");
+    }
+
+    #[test]
+    fn a_device_that_is_lost_while_threads_have_work_on_it_is_told_to_be_lost() {
+        let Some((segmenter, picture)) = ready() else { return };
+        let before = segmenter.segment(&picture, SizeRule::Native).unwrap().labels;
+        let Device::Gpu(lost) = segmenter.device() else { panic!("a GPU was asked for") };
+        std::thread::scope(|scope| {
+            let work = || (0..6).for_each(|_| assert_eq!(segmenter.segment(&picture, SizeRule::Native).unwrap().labels, before));
+            let threads = [scope.spawn(work), scope.spawn(work)];
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            lost.device.destroy();
+            threads.into_iter().for_each(|t| t.join().unwrap());
+        });
     }
 }

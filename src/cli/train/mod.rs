@@ -1,5 +1,6 @@
 //! `atrous train`: pictures and masks in, a network out.
 
+mod about;
 mod bar;
 mod memory;
 mod settings;
@@ -104,7 +105,8 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         let init = args.init.as_deref().map(Model::open).transpose()?;
         let beginning = Beginning::new(&recipe.network, &class_table(&origin, &recipe)?, recipe.seed, init.as_ref())?;
         say(format!("running on {device}"));
-        say(about(&beginning, args.init.as_deref()));
+        say(about::network(&beginning, args.init.as_deref()));
+        about::narrow_crops(&beginning.config, recipe.augmentation.crop).into_iter().for_each(say);
         let (need, told) = match args.max_memory {
             Some(limit) => memory::fit(&mut recipe, &beginning.config, limit)?,
             None => (Trainer::need(&beginning.config, &recipe.options()?)?, Vec::new()),
@@ -148,35 +150,4 @@ fn table(args: &Args) -> Result<Option<ClassTable>> {
         (None, Some(n)) => Ok(Some(ClassTable::generic(n))),
         (None, None) => Ok(None),
     }
-}
-
-/// What the network is, and what of it comes from the file.
-fn about(beginning: &Beginning, init: Option<&Path>) -> String {
-    let config = &beginning.config;
-    let network = format!(
-        "network: {} with {} classes, output stride {}",
-        config.backbone.title(),
-        config.classes().unwrap_or(0),
-        config.output_stride
-    );
-    let Some(init) = init else { return format!("{network}, random weights") };
-    let (kept, made) = (beginning.kept.len(), &beginning.made);
-    let fresh = match made.len() {
-        0 => "all".to_owned(),
-        n => format!("{kept} tensors, and {n} are random: {}", parts(made).join(", ")),
-    };
-    format!("{network}; from {}: {fresh}", init.display())
-}
-
-/// The layers that tensors belong to, by their first names: `aspp (24)`.
-fn parts(names: &[String]) -> Vec<String> {
-    let mut parts: Vec<(&str, usize)> = Vec::new();
-    for name in names {
-        let part = name.split('.').next().unwrap_or(name);
-        match parts.iter_mut().find(|(p, _)| *p == part) {
-            Some((_, count)) => *count += 1,
-            None => parts.push((part, 1)),
-        }
-    }
-    parts.into_iter().map(|(part, count)| format!("{part} ({count})")).collect()
 }
