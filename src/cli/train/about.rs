@@ -22,8 +22,8 @@ pub(super) fn network(beginning: &Beginning, init: Option<&Path>) -> String {
     format!("{network}; from {}: {fresh}", init.display())
 }
 
-/// What to say of crops whose map is no larger than a rate of ASPP. Seen on CamVid: trained on crops of 257, networks had a mIoU of 0.646 and
-/// 0.556 on whole pictures, and of 0.699 and 0.595 window by window.
+/// What to say of crops whose map is no larger than a rate of ASPP. Seen on CamVid: trained on crops of 257, networks had a mIoU of 0.646
+/// (rates 12, 24, 36) and 0.556 (6, 12, 18) on whole pictures, and of 0.699 and 0.595 window by window.
 pub(super) fn narrow_crops(config: &Config, (h, w): (usize, usize)) -> Option<String> {
     let rate = *config.head.as_ref()?.aspp.rates.iter().max()?;
     let stride = config.output_stride;
