@@ -49,40 +49,53 @@ impl CpuRunner {
         for ((_, v), tensor) in graph.inputs().filter(|&(_, v)| !is_resident(v)).zip(inputs) {
             given[v.index()] = Some(tensor);
         }
-        let mut computed: Vec<Option<Tensor>> = vec![None; graph.values().len()];
-        for v in graph.value_ids().filter(|&v| is_resident(v) && graph.producer(v).is_none()) {
-            computed[v.index()] = Some(self.store.load(graph, v)?);
-        }
+        let mut computed: Vec<Option<Arc<Tensor>>> = vec![None; graph.values().len()];
         for (i, node) in graph.nodes().iter().enumerate() {
             let start = Instant::now();
+            for &v in node.inputs.iter().filter(|&&v| is_resident(v)) {
+                self.load(v, &mut computed)?;
+            }
             let mut outputs: Vec<Tensor> = node.outputs.iter().map(|&v| self.output(graph.ty(v))).collect();
             let read: Vec<&Tensor> = node
                 .inputs
                 .iter()
-                .map(|v| given[v.index()].or(computed[v.index()].as_ref()).expect("invariant: a verified graph runs in order"))
+                .map(|v| given[v.index()].or(computed[v.index()].as_deref()).expect("invariant: a verified graph runs in order"))
                 .collect();
             node.op.cpu(&read, &mut outputs).map_err(|e| e.at(format!("node `{}` ({})", node.name, node.op.name())))?;
             done(i, start.elapsed(), &outputs)?;
             for (v, tensor) in node.outputs.iter().zip(outputs) {
+                let tensor = Arc::new(tensor);
                 self.store.keep(graph, *v, &tensor)?;
                 computed[v.index()] = Some(tensor);
             }
             for &v in &self.last_read[i] {
-                let data = computed[v.index()].take().map(Tensor::into_data);
-                // What was loaded from the store did not come from the spare memory, and would make it larger with each run.
-                if let Some(Data::F32(memory)) = data.filter(|_| graph.producer(v).is_some()) {
+                // What lies in the store stays there.
+                if let Some(Data::F32(memory)) = computed[v.index()].take().and_then(Arc::into_inner).map(Tensor::into_data) {
                     self.spare().push(memory);
                 }
             }
+        }
+        for &(_, v) in graph.outputs().iter().filter(|&&(_, v)| is_resident(v)) {
+            self.load(v, &mut computed)?;
         }
         let mut output = |(i, &(_, v)): (usize, &(String, ValueId))| {
             // A value may be returned under several names.
             let again = graph.outputs()[i + 1..].iter().any(|&(_, other)| other == v);
             let kept = &mut computed[v.index()];
             let taken = if again { kept.clone() } else { kept.take() };
+            let taken = taken.map(Arc::unwrap_or_clone);
             taken.or_else(|| given[v.index()].cloned()).expect("invariant: outputs are kept")
         };
         Ok(graph.outputs().iter().enumerate().map(&mut output).collect())
+    }
+
+    /// Takes a value from the store, where it is not there yet.
+    fn load(&self, v: ValueId, computed: &mut [Option<Arc<Tensor>>]) -> Result<()> {
+        if computed[v.index()].is_none() {
+            let memory = |len| self.recycled(len).unwrap_or_default();
+            computed[v.index()] = Some(self.store.load(&self.graph, v, memory)?);
+        }
+        Ok(())
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<Vec<f32>>> {
@@ -123,7 +136,7 @@ mod tests {
     use super::*;
     use crate::exec::{Device, Store};
     use crate::graph::Resident;
-    use crate::ops::{Activation, Packing};
+    use crate::ops::{Accumulate, Activation, Packing};
     use crate::tensor::Shape;
 
     #[test]
@@ -144,5 +157,29 @@ mod tests {
         };
         let first = spare();
         assert!((0..5).all(|_| spare() <= first), "spare memory grows");
+    }
+
+    #[test]
+    fn a_value_that_is_all_of_a_buffer_is_shared_and_what_was_handed_out_stays_as_it_is() {
+        let mut store = Store::new(&Device::Cpu);
+        store.add("sums", 64).unwrap();
+        store.write("sums", &[1.0; 64]).unwrap();
+        let mut graph = Graph::new();
+        let place = Resident { buffer: "sums".into(), first: 0, packing: Packing::Channels };
+        let [sum, g] = ["sum", "g"].map(|name| graph.input(name, TensorType::f32(Shape::vector(64))));
+        let keep = graph.input("keep", TensorType::f32(Shape::vector(4)));
+        graph.set_resident(sum, place.clone());
+        let new = graph.push("add", Arc::new(Accumulate), &[sum, g, keep]).unwrap()[0];
+        graph.set_resident(new, place);
+        graph.output("after", new);
+        graph.verify().unwrap();
+        let store = Arc::new(store);
+        let runner = CpuRunner::new(Arc::new(graph), Arc::clone(&store));
+        let all = |x: f32, shape| Tensor::new(shape, vec![x; shape.len()]).unwrap();
+        let (g, keep) = (all(2.0, Shape::vector(64)), all(1.0, Shape::vector(4)));
+        let first = runner.run(&[&g, &keep], |_, _, _| Ok(())).unwrap();
+        let second = runner.run(&[&g, &keep], |_, _, _| Ok(())).unwrap();
+        assert_eq!([&first[0], &second[0]].map(|tensor| tensor.f32()[63]), [3.0, 5.0]);
+        assert_eq!(store.read("sums").unwrap(), [5.0; 64]);
     }
 }

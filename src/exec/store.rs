@@ -9,11 +9,11 @@ use crate::error::{Result, error};
 use crate::gpu::{pack_f32, unpack_f32};
 use crate::graph::{Graph, Resident, ValueId};
 use crate::ops::kernel::Layout;
-use crate::tensor::{DType, Data, Tensor, TensorType};
+use crate::tensor::{DType, Data, Shape, Tensor, TensorType};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Tensors begin at multiples of so many numbers: devices bind ranges at multiples of 256 bytes.
 pub(crate) const ALIGNMENT: usize = 64;
@@ -30,7 +30,8 @@ struct Buffer {
 }
 
 enum Memory {
-    Host(Mutex<Vec<f32>>),
+    /// A flat vector. Runs share it, so that a value that is all of it need not be copied.
+    Host(Mutex<Arc<Tensor>>),
     Device(wgpu::Buffer),
 }
 
@@ -51,7 +52,7 @@ impl Store {
     /// Where the device has no room, or cannot bind so large a buffer.
     pub fn add(&mut self, name: &str, numbers: usize) -> Result<()> {
         let memory = match &self.device {
-            Device::Cpu => Memory::Host(Mutex::new(vec![0.0; numbers])),
+            Device::Cpu => Memory::Host(Mutex::new(Arc::new(Tensor::zeros(TensorType::f32(Shape::vector(numbers)))))),
             Device::Gpu(gpu) => {
                 let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
                 // wgpu clears new buffers.
@@ -79,7 +80,7 @@ impl Store {
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         let buffer = self.buffer(name)?;
         match (&buffer.memory, &self.device) {
-            (Memory::Host(numbers), _) => Ok(lock(numbers).clone()),
+            (Memory::Host(own), _) => Ok(lock(own).f32().to_vec()),
             (Memory::Device(raw), Device::Gpu(gpu)) => {
                 Ok(bytemuck::pod_collect_to_vec(&gpu.read(raw, 0, 4 * buffer.numbers as u64)?))
             }
@@ -97,7 +98,7 @@ impl Store {
             return Err(error!(Graph, "holds {} numbers, not {}", buffer.numbers, numbers.len()).at(format!("buffer `{name}`")));
         }
         match (&buffer.memory, &self.device) {
-            (Memory::Host(own), _) => lock(own).copy_from_slice(numbers),
+            (Memory::Host(own), _) => Arc::make_mut(&mut lock(own)).f32_mut().copy_from_slice(numbers),
             (Memory::Device(raw), Device::Gpu(gpu)) => gpu.queue.write_buffer(raw, 0, bytemuck::cast_slice(numbers)),
             (Memory::Device(_), Device::Cpu) => unreachable!("invariant: buffers are made on the store's device"),
         }
@@ -171,27 +172,36 @@ impl Store {
         }
     }
 
-    /// A value that lies here, on the processor.
-    pub(super) fn load(&self, graph: &Graph, v: ValueId) -> Result<Tensor> {
+    /// A value that lies here, on the processor. What must be copied takes memory that `memory` gives for so many numbers.
+    pub(super) fn load(&self, graph: &Graph, v: ValueId, memory: impl FnOnce(usize) -> Vec<f32>) -> Result<Arc<Tensor>> {
         let (place, ty) = (resident(graph, v), graph.ty(v));
         let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else { unreachable!("invariant: this is the processor") };
         let own = lock(own);
-        let packed = &own[place.first..][..numbers(ty, place)];
-        match ty.dtype {
-            DType::U32 => Tensor::from_data(ty.shape, Data::U32(bytemuck::cast_slice(packed).to_vec())),
-            _ => Ok(unpack_f32(packed, ty.shape, place.packing)),
+        if own.ty() == ty {
+            return Ok(Arc::clone(&own));
         }
+        let packed = &own.f32()[place.first..][..numbers(ty, place)];
+        let tensor = match ty.dtype {
+            DType::U32 => Tensor::from_data(ty.shape, Data::U32(bytemuck::cast_slice(packed).to_vec()))?,
+            _ => unpack_f32(packed, ty.shape, place.packing, memory(ty.shape.len())),
+        };
+        Ok(Arc::new(tensor))
     }
 
-    /// Writes what a node computed, where it is to lie here; on the processor.
-    pub(super) fn keep(&self, graph: &Graph, v: ValueId, tensor: &Tensor) -> Result<()> {
+    /// Keeps what a node computed, where it is to lie here; on the processor.
+    pub(super) fn keep(&self, graph: &Graph, v: ValueId, tensor: &Arc<Tensor>) -> Result<()> {
         let Some(place) = &graph.value(v).resident else { return Ok(()) };
         let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else { unreachable!("invariant: this is the processor") };
+        let mut own = lock(own);
+        if own.ty() == tensor.ty() {
+            *own = Arc::clone(tensor);
+            return Ok(());
+        }
         let packed = match tensor.data() {
             Data::U32(numbers) => Cow::Borrowed(bytemuck::cast_slice(numbers)),
             _ => pack_f32(tensor.f32(), tensor.shape(), place.packing),
         };
-        lock(own)[place.first..][..packed.len()].copy_from_slice(&packed);
+        Arc::make_mut(&mut own).f32_mut()[place.first..][..packed.len()].copy_from_slice(&packed);
         Ok(())
     }
 }
@@ -209,6 +219,6 @@ fn resident(graph: &Graph, v: ValueId) -> &Resident {
     graph.value(v).resident.as_ref().expect("invariant: asked only of values that lie in a store")
 }
 
-fn lock(numbers: &Mutex<Vec<f32>>) -> MutexGuard<'_, Vec<f32>> {
+fn lock(numbers: &Mutex<Arc<Tensor>>) -> MutexGuard<'_, Arc<Tensor>> {
     numbers.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -36,16 +36,19 @@ pub fn pack_f32(numbers: &[f32], s: Shape, packing: Packing) -> Cow<'_, [f32]> {
     Cow::Owned(out)
 }
 
-/// The tensor of shape `s` that [`pack_f32`] packed.
-pub fn unpack_f32(packed: &[f32], s: Shape, packing: Packing) -> Tensor {
+/// The tensor of shape `s` that [`pack_f32`] packed. It takes `memory` over; what lies there is lost.
+pub fn unpack_f32(packed: &[f32], s: Shape, packing: Packing, mut memory: Vec<f32>) -> Tensor {
     let (rows, pitch) = (rows(s, packing), 4 * s.c4());
-    let lines = packed.chunks_exact(rows * pitch).take(s.n * s.h);
-    let data = if (rows, pitch) == (s.w, s.c) {
-        packed[..s.len()].to_vec()
+    memory.clear();
+    if (rows, pitch) == (s.w, s.c) {
+        memory.extend_from_slice(&packed[..s.len()]);
     } else {
-        lines.flat_map(|line| line.chunks_exact(pitch).take(s.w).flat_map(|pixel| &pixel[..s.c])).copied().collect()
-    };
-    Tensor::new(s, data).expect("invariant: a buffer holds its value")
+        memory.reserve(s.len());
+        for line in packed.chunks_exact(rows * pitch).take(s.n * s.h) {
+            line.chunks_exact(pitch).take(s.w).for_each(|pixel| memory.extend_from_slice(&pixel[..s.c]));
+        }
+    }
+    Tensor::new(s, memory).expect("invariant: a buffer holds its value")
 }
 
 /// Rows of a line in device layout.
@@ -88,7 +91,7 @@ mod tests {
         assert_eq!(matrix.len() as u64, Layout::bytes(tensor.ty(), Packing::Matrix));
         for packing in [Packing::Channels, Packing::Matrix] {
             let packed = pack_f32(tensor.f32(), tensor.shape(), packing);
-            assert_eq!(unpack_f32(&packed, tensor.shape(), packing), tensor);
+            assert_eq!(unpack_f32(&packed, tensor.shape(), packing, Vec::new()), tensor);
         }
     }
 

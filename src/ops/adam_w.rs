@@ -54,17 +54,17 @@ impl Op for AdamW {
         let (w, m, v, g) = (inputs[0].f32(), inputs[1].f32(), inputs[2].f32(), inputs[3].f32());
         let &[_, scale, finite, _] = inputs[4].f32() else { unreachable!("invariant: four elements are inferred") };
         let (b1, b2) = self.betas;
-        flat::blocks(outputs, inputs[5], inputs[6], |first, group, out| {
-            let [new_w, new_m, new_v] = out else { unreachable!("invariant: three outputs are inferred") };
-            let &[rate, decay, c1, c2] = group else { unreachable!("invariant: a group has four numbers") };
-            for (i, at) in (first..first + flat::BLOCK).enumerate() {
-                (new_w[i], new_m[i], new_v[i]) = (w[at], m[at], v[at]);
-                if finite != 0.0 {
-                    let d = scale * g[at];
-                    new_m[i] = b1 * m[at] + (1.0 - b1) * d;
-                    new_v[i] = b2 * v[at] + (1.0 - b2) * d * d;
-                    new_w[i] = w[at] * (1.0 - rate * decay) - rate * (new_m[i] * c1) / ((new_v[i] * c2).sqrt() + self.eps);
-                }
+        flat::blocks(outputs, inputs[5], inputs[6], |first, [rate, decay, c1, c2], [new_w, new_m, new_v]| {
+            let [w, m, v, g] = [w, m, v, g].map(|all| flat::block(all, first));
+            if finite == 0.0 {
+                (*new_w, *new_m, *new_v) = (*w, *m, *v);
+                return;
+            }
+            for i in 0..flat::BLOCK {
+                let d = scale * g[i];
+                new_m[i] = b1 * m[i] + (1.0 - b1) * d;
+                new_v[i] = b2 * v[i] + (1.0 - b2) * d * d;
+                new_w[i] = w[i] * (1.0 - rate * decay) - rate * (new_m[i] * c1) / ((new_v[i] * c2).sqrt() + self.eps);
             }
         });
         Ok(())

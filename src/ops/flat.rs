@@ -38,22 +38,38 @@ pub(super) fn infer(inputs: &[TensorType], vectors: usize, scale: bool) -> Resul
     Ok(first)
 }
 
-/// Calls `each` with the first element and the group's numbers of each block of the outputs, in parallel.
-pub(super) fn blocks(
+/// Blocks of a vector that one thread takes on at a time.
+const RUN: usize = 256;
+
+/// Calls `each` for each block of the outputs, in parallel, with its first element's place, its group's numbers and the blocks.
+pub(super) fn blocks<const N: usize>(
     outputs: &mut [Tensor],
     groups: &Tensor,
     table: &Tensor,
-    each: impl Fn(usize, &[f32], &mut [&mut [f32]]) + Sync,
+    each: impl Fn(usize, [f32; 4], [&mut [f32; BLOCK]; N]) + Sync,
 ) {
-    let mut rows: Vec<Vec<&mut [f32]>> = (0..groups.u32().len()).map(|_| Vec::with_capacity(outputs.len())).collect();
-    for output in outputs {
-        output.f32_mut().chunks_exact_mut(BLOCK).zip(&mut rows).for_each(|(block, row)| row.push(block));
-    }
-    rows.par_iter_mut().zip(groups.u32()).enumerate().with_min_len(256).for_each(|(i, (row, &group))| {
-        // A group that the table lacks takes the last, as in the shaders.
-        let group = (group as usize).min(table.shape().w - 1);
-        each(i * BLOCK, &table.f32()[4 * group..][..4], row);
+    let outputs: &mut [Tensor; N] = outputs.try_into().expect("invariant: as many outputs as are inferred");
+    let mut left = outputs.each_mut().map(Tensor::f32_mut);
+    let table = table.f32().as_chunks::<4>().0;
+    let runs: Vec<(&[u32], [&mut [f32]; N])> = groups
+        .u32()
+        .chunks(RUN)
+        .map(|groups| (groups, left.each_mut().map(|all| all.split_off_mut(..BLOCK * groups.len()).unwrap_or_default())))
+        .collect();
+    runs.into_par_iter().enumerate().for_each(|(run, (groups, mut numbers))| {
+        let mut blocks = numbers.each_mut().map(|numbers| numbers.as_chunks_mut::<BLOCK>().0.iter_mut());
+        for (i, &group) in groups.iter().enumerate() {
+            // A group that the table lacks takes the last, as in the shaders.
+            let group = table[(group as usize).min(table.len() - 1)];
+            let own = blocks.each_mut().map(|blocks| blocks.next().expect("invariant: a group for each block"));
+            each((run * RUN + i) * BLOCK, group, own);
+        }
     });
+}
+
+/// The block of a vector that begins at `first`.
+pub(super) fn block(numbers: &[f32], first: usize) -> &[f32; BLOCK] {
+    numbers[first..].first_chunk().expect("invariant: vectors are a multiple of blocks")
 }
 
 /// What the shaders share: a thread for every four numbers. `vectors` are the inputs behind those that are updated in place.

@@ -1,4 +1,4 @@
-//! The gradient of max pooling: each pixel gathers from the windows of which it is the first maximum.
+//! The gradient of max pooling: each window gives its gradient to its first maximum.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::window::Axis;
@@ -12,27 +12,17 @@ use std::any::Any;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPoolGrad(pub MaxPool);
 
-impl MaxPoolGrad {
-    /// Adds the gradient of a window to a pixel, where the pixel, which the window's tap `own` reads, is its first maximum. `at` gives the
-    /// pixel of a tap.
-    fn gather(
-        dx: &mut [f32],
-        x: &[f32],
-        dy: &[f32],
-        own: (usize, usize),
-        taps: &[(usize, usize)],
-        at: impl Fn((usize, usize)) -> usize,
-    ) {
-        let mine = at(own);
-        for (c, (dx, dy)) in dx.iter_mut().zip(dy).enumerate() {
-            let value = x[mine + c];
-            let beaten = |&tap: &(usize, usize)| {
-                let other = x[at(tap) + c];
-                if tap < own { other < value } else { other <= value }
-            };
-            if taps.iter().filter(|&&tap| tap != own).all(beaten) {
-                *dx += dy;
-            }
+/// Lines of `dx` that one thread computes: windows across two threads' lines are looked at by both.
+const BAND: usize = 16;
+
+/// The first of `taps` that has the largest value, for each channel.
+fn first_maxima<'x>(best: &mut [f32], tap_of: &mut [u32], taps: impl Iterator<Item = &'x [f32]>) {
+    best.fill(f32::NEG_INFINITY);
+    // Where nothing is larger than that.
+    tap_of.fill(0);
+    for (tap, x) in taps.enumerate() {
+        for ((best, of), &x) in best.iter_mut().zip(tap_of.iter_mut()).zip(x) {
+            (*best, *of) = if x > *best { (x, tap as u32) } else { (*best, *of) };
         }
     }
 }
@@ -57,18 +47,25 @@ impl Op for MaxPoolGrad {
         let (x, dy) = (inputs[0].f32(), inputs[1].f32());
         let (from, to): (Shape, Shape) = (inputs[0].shape(), inputs[1].shape());
         let (rows, columns): (Axis, Axis) = self.0.window().axes(from);
-        outputs[0].f32_mut().par_chunks_mut(from.w * from.c).enumerate().for_each_init(Vec::new, |taps, (line, dx)| {
-            let (image, iy) = (line / from.h, line % from.h);
+        let line = from.w * from.c;
+        let bands =
+            outputs[0].f32_mut().par_chunks_mut(line * from.h).enumerate().flat_map(|(image, dx)| {
+                dx.par_chunks_mut(line * BAND).enumerate().map(move |(band, dx)| (image, band * BAND, dx))
+            });
+        let memory = || (vec![0.0; from.c], vec![0; from.c]);
+        bands.for_each_init(memory, |(best, tap_of), (image, first, dx)| {
             dx.fill(0.0);
-            for (ix, dx) in dx.chunks_exact_mut(from.c).enumerate() {
-                for (oy, ky) in rows.readers(iy, to.h) {
-                    for (ox, kx) in columns.readers(ix, to.w) {
-                        taps.clear();
-                        taps.extend(rows.taps(oy).flat_map(|ky| columns.taps(ox).map(move |kx| (ky, kx))));
-                        let at = |(ky, kx)| from.index(image, rows.position(oy, ky), columns.position(ox, kx), 0);
-                        let dy = &dy[to.index(image, oy, ox, 0)..][..to.c];
-                        Self::gather(dx, x, dy, (ky, kx), taps, at);
-                    }
+            let own = first..first + dx.len() / line;
+            let seen = |&oy: &usize| rows.taps(oy).any(|ky| own.contains(&rows.position(oy, ky)));
+            for (oy, ox) in (0..to.h).filter(seen).flat_map(|oy| (0..to.w).map(move |ox| (oy, ox))) {
+                let at = |(ky, kx)| (rows.position(oy, ky), columns.position(ox, kx));
+                let taps = || rows.taps(oy).flat_map(|ky| columns.taps(ox).map(move |kx| (ky, kx))).map(at).enumerate();
+                first_maxima(best, tap_of, taps().map(|(_, (iy, ix))| &x[from.index(image, iy, ix, 0)..][..from.c]));
+                let dy = &dy[to.index(image, oy, ox, 0)..][..to.c];
+                for (tap, (iy, ix)) in taps().filter(|(_, (iy, _))| own.contains(iy)) {
+                    let dx = &mut dx[(iy - first) * line + ix * from.c..][..from.c];
+                    let all = dx.iter_mut().zip(dy).zip(tap_of.iter());
+                    all.for_each(|((dx, &dy), &of)| *dx += if of == tap as u32 { dy } else { 0.0 });
                 }
             }
         });

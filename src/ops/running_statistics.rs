@@ -29,11 +29,11 @@ impl Op for RunningStatistics {
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (r, s) = (inputs[0].f32(), inputs[1].f32());
-        flat::blocks(outputs, inputs[2], inputs[3], |first, group, out| {
-            let (momentum, factor) = (group[0], group[1]);
-            for (new, at) in out[0].iter_mut().zip(first..) {
-                let now = factor * s[at];
-                *new = if now.is_finite() { r[at] + momentum * (now - r[at]) } else { r[at] };
+        flat::blocks(outputs, inputs[2], inputs[3], |first, [momentum, factor, ..], [new]| {
+            let [r, s] = [r, s].map(|all| flat::block(all, first));
+            for i in 0..flat::BLOCK {
+                let now = factor * s[i];
+                new[i] = if now.is_finite() { r[i] + momentum * (now - r[i]) } else { r[i] };
             }
         });
         Ok(())

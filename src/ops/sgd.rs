@@ -43,16 +43,16 @@ impl Op for Sgd {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (w, m, g) = (inputs[0].f32(), inputs[1].f32(), inputs[2].f32());
         let &[_, scale, finite, _] = inputs[3].f32() else { unreachable!("invariant: four elements are inferred") };
-        flat::blocks(outputs, inputs[4], inputs[5], |first, group, out| {
-            let [new_w, new_m] = out else { unreachable!("invariant: two outputs are inferred") };
-            let (rate, decay) = (group[0], group[1]);
-            for (i, at) in (first..first + flat::BLOCK).enumerate() {
-                (new_w[i], new_m[i]) = (w[at], m[at]);
-                if finite != 0.0 {
-                    let d = scale * g[at] + decay * w[at];
-                    new_m[i] = self.momentum * m[at] + d;
-                    new_w[i] -= rate * if self.nesterov { d + self.momentum * new_m[i] } else { new_m[i] };
-                }
+        flat::blocks(outputs, inputs[4], inputs[5], |first, [rate, decay, ..], [new_w, new_m]| {
+            let [w, m, g] = [w, m, g].map(|all| flat::block(all, first));
+            if finite == 0.0 {
+                (*new_w, *new_m) = (*w, *m);
+                return;
+            }
+            for i in 0..flat::BLOCK {
+                let d = scale * g[i] + decay * w[i];
+                new_m[i] = self.momentum * m[i] + d;
+                new_w[i] = w[i] - rate * if self.nesterov { d + self.momentum * new_m[i] } else { new_m[i] };
             }
         });
         Ok(())

@@ -111,7 +111,7 @@ impl Bank {
 
     /// The tensors that lie in the segments.
     pub fn unpack(&self, segments: &[Vec<f32>]) -> BTreeMap<String, Tensor> {
-        let tensor = |e: &Entry| unpack_f32(&segments[e.segment][e.first..][..e.numbers()], e.shape, e.packing);
+        let tensor = |e: &Entry| unpack_f32(&segments[e.segment][e.first..][..e.numbers()], e.shape, e.packing, Vec::new());
         self.entries.iter().map(|e| (e.name.clone(), tensor(e))).collect()
     }
 }
