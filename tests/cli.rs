@@ -341,9 +341,15 @@ fn bench_measures_a_file_and_a_named_network() {
 fn bench_times_steps_of_training() {
     let dir = folder();
     let bench = |args: &[&str]| atrous(dir.path()).args(["bench", "--train", "-w", "tiny.safetensors"]).args(args).assert();
-    let output =
-        bench(&["--size", "33", "--batch", "2", "--runs", "2", "--nodes", "--json"]).success().get_output().stdout.clone();
-    let report: serde_json::Value = serde_json::from_slice(&output).expect("the report is JSON");
+    let json = |args: &[&str]| -> serde_json::Value {
+        let output = bench(args).success().get_output().stdout.clone();
+        serde_json::from_slice(&output).expect("the report is JSON")
+    };
+    let report = json(&["--size", "33", "--batch", "2", "--runs", "2", "--nodes", "--json"]);
+    let again = json(&["--size", "33", "--batch", "2", "--runs", "1", "--recompute", "--json"]);
+    let more =
+        |of: &str| again.pointer(of).and_then(serde_json::Value::as_u64) > report.pointer(of).and_then(serde_json::Value::as_u64);
+    assert!(more("/multi_adds") && !more("/need/activations") && again["recompute"] == true, "{again}");
     let number = |path: &str| report.pointer(path).and_then(serde_json::Value::as_f64).unwrap_or_else(|| panic!("no {path}"));
     assert!((number("/pictures_per_second") * number("/warm/median_ms") / 2e3 - 1.0).abs() < 1e-6, "two pictures a step");
     let bytes = |part: &str| number(&format!("/need/{part}"));

@@ -6,7 +6,7 @@ use atrous::report::{EvaluationRecord, Record, read};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::Instant;
 
 const CLASSES: &str = "0 ground 90 60 30\n1 sky 60 120 220\n2 tree 30 140 50\n255 ignore 0 0 0\n";
 const SIZE: (u32, u32) = (48, 40);
@@ -68,14 +68,22 @@ fn program() -> PathBuf {
 }
 
 pub(crate) fn begin(root: &Path, out: &Path) -> Vec<String> {
+    begin_on("cpu", root, out)
+}
+
+fn begin_on(device: &str, root: &Path, out: &Path) -> Vec<String> {
     let path = |p: &Path| p.to_str().unwrap().to_owned();
     let args =
-        ["train", "--device", "cpu", "--data", &path(root), "--recipe", &path(&root.join("recipe.toml")), "--out", &path(out)];
+        ["train", "--device", device, "--data", &path(root), "--recipe", &path(&root.join("recipe.toml")), "--out", &path(out)];
     args.map(str::to_owned).to_vec()
 }
 
 fn resume(out: &Path) -> Vec<String> {
-    ["train", "--device", "cpu", "--resume", "--out", out.to_str().unwrap()].map(str::to_owned).to_vec()
+    resume_on("cpu", out)
+}
+
+fn resume_on(device: &str, out: &Path) -> Vec<String> {
+    ["train", "--device", device, "--resume", "--out", out.to_str().unwrap()].map(str::to_owned).to_vec()
 }
 
 pub(crate) fn train(args: &[String]) -> assert_cmd::assert::Assert {
@@ -98,25 +106,37 @@ fn evaluations(out: &Path) -> Vec<EvaluationRecord> {
 
 #[test]
 fn a_run_that_is_killed_again_and_again_ends_with_the_bits_of_an_unbroken_one() {
+    kill_again_and_again("cpu");
+}
+
+#[test]
+fn a_run_on_a_gpu_that_is_killed_again_and_again_ends_with_the_bits_of_an_unbroken_one() {
+    if crate::support::gpu().is_some() {
+        kill_again_and_again("gpu");
+    }
+}
+
+fn kill_again_and_again(device: &str) {
     let root = data_set();
     let whole = root.path().join("whole");
-    let done = train(&begin(root.path(), &whole)).success();
+    let start = Instant::now();
+    let done = train(&begin_on(device, root.path(), &whole)).success();
+    let time = start.elapsed();
     let text = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
     assert!(text.contains("memory:") && text.contains("step 12: mIoU") && text.contains("done: 12 steps"), "{text}");
 
     let broken = root.path().join("broken");
     let mut rng = Rng(9);
     let mut kills = 0;
-    let mut args = begin(root.path(), &broken);
-    // A run takes about so long on an idle machine; on a busy one it is killed earlier in its way, which is as good.
+    let mut args = begin_on(device, root.path(), &broken);
     while kills < 10 {
         let mut child = std::process::Command::new(program()).args(&args).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(rng.range(20, 700) as u64));
+        std::thread::sleep(time * rng.range(2, 60) as u32 / 100);
         child.kill().unwrap();
         child.wait().unwrap();
         kills += 1;
         if broken.join("checkpoint.safetensors").exists() {
-            args = resume(&broken);
+            args = resume_on(device, &broken);
         }
     }
     train(&args).success();

@@ -52,6 +52,10 @@ pub(super) struct Args {
     #[arg(long)]
     train: bool,
 
+    /// Activations are computed again in the backward pass where that saves memory, as by `atrous train --recompute`
+    #[arg(long, requires = "train")]
+    recompute: bool,
+
     /// Timed runs [default: as many as take 5 seconds, 5 to 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,

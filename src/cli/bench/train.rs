@@ -19,6 +19,8 @@ struct Report {
     /// `[N, H, W, C]`.
     input: Shape,
     output_stride: usize,
+    /// Whether activations are computed again for the backward pass.
+    recompute: bool,
     /// Of the forward and the backward pass together.
     multi_adds: u64,
     /// Graph, kernels and buffers.
@@ -58,7 +60,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
         anstream::eprintln!("measuring on {device}");
     }
     let start = Instant::now();
-    let mut trainer = Trainer::new(device, &model.config, &model.weights, options(shape))?;
+    let mut trainer = Trainer::new(device, &model.config, &model.weights, options(shape, args.recompute))?;
     let ready = start.elapsed();
     let (pictures, labels) = (picture(shape), labels(shape, classes)?);
     let batch = Pictures { pictures: &pictures, labels: &labels };
@@ -81,6 +83,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
         device: device.to_string(),
         input: shape,
         output_stride: model.config.output_stride,
+        recompute: args.recompute,
         multi_adds: cost.multi_adds,
         ready_ms: ms(ready),
         first_ms: ms(first),
@@ -99,9 +102,11 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
 }
 
 /// A usual recipe, with a rate at which made-up pictures do no harm.
-fn options(shape: Shape) -> TrainOptions {
+fn options(shape: Shape, recompute: bool) -> TrainOptions {
     let schedule = Schedule { base: 1e-4, decay: Decay::Constant, steps: u32::MAX, warm_up: 0, floor: 0.0 };
-    TrainOptions::new(shape.n, (shape.h, shape.w), schedule)
+    let mut options = TrainOptions::new(shape.n, (shape.h, shape.w), schedule);
+    options.step.recompute = recompute;
+    options
 }
 
 /// Squares of one class each; some pixels are ignored.
