@@ -54,7 +54,11 @@ pub(super) fn blocks<const N: usize>(
     let runs: Vec<(&[u32], [&mut [f32]; N])> = groups
         .u32()
         .chunks(RUN)
-        .map(|groups| (groups, left.each_mut().map(|all| all.split_off_mut(..BLOCK * groups.len()).unwrap_or_default())))
+        .map(|groups| {
+            let count = BLOCK * groups.len();
+            let own = left.each_mut().map(|all| all.split_off_mut(..count).expect("invariant: a group for each block"));
+            (groups, own)
+        })
         .collect();
     runs.into_par_iter().enumerate().for_each(|(run, (groups, mut numbers))| {
         let mut blocks = numbers.each_mut().map(|numbers| numbers.as_chunks_mut::<BLOCK>().0.iter_mut());
