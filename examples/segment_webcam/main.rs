@@ -2,7 +2,7 @@
 //! rest, and H in the window shows the keys.
 //!
 //! Three threads. One captures and keeps only the newest frame (`capture`). One runs the network, slice by slice (`worker`). The window's own
-//! (`window`) uploads each frame, paints it with the newest scores there are, and presents it; it waits for neither of the others. Frame, scores and
+//! (`window`, with what it shows in `stage`) uploads each frame, paints it with the newest scores there are, and presents it; it waits for neither of the others. Frame, scores and
 //! painted frame lie in buffers of one device (`atrous::live`); the window's shader reads the painted one (`draw`).
 
 mod capture;
@@ -12,6 +12,7 @@ mod headless;
 mod keys;
 mod options;
 mod panel;
+mod stage;
 mod view;
 mod window;
 mod worker;

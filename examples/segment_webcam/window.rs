@@ -1,17 +1,16 @@
 //! The window: uploads frames, paints and presents them, and takes keys. It never waits for camera or network.
 
 use crate::capture::{self, Mailbox, News, Source};
-use crate::draw::{Kind, Renderer};
+use crate::draw::Kind;
 use crate::figures::Figures;
 use crate::keys::{self, Action};
 use crate::options::Options;
 use crate::panel::Panel;
-use crate::view::View;
-use crate::worker::{self, Setup, Told, Worker};
+use crate::stage::Stage;
+use crate::worker::{self, Setup, Told};
 use atrous::exec::Device;
 use atrous::gpu::Gpu;
 use atrous::image::{Picture, SizeRule};
-use atrous::live::Live;
 use atrous::{DeviceChoice, Error, ErrorKind, Model, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,22 +82,6 @@ pub fn run(options: Options, model: Model, source: Box<dyn Source>) -> Result<()
     app.stop();
     app.figures.print();
     ran.and(app.failure.take().map_or(Ok(()), Err))
-}
-
-/// Everything that belongs to the device; made anew when it or the surface is lost.
-struct Stage {
-    window: Arc<Window>,
-    gpu: Arc<Gpu>,
-    surface: wgpu::Surface<'static>,
-    config: wgpu::SurfaceConfiguration,
-    renderer: Renderer,
-    live: Arc<Live>,
-    view: View,
-    worker: Worker,
-    /// Whether the painted frame is behind frame, scores or look.
-    stale: bool,
-    /// Whether the network has a frame that it has not finished.
-    busy: bool,
 }
 
 struct App {
@@ -187,35 +170,24 @@ impl App {
         }
     }
 
-    /// Opens the device for the window, makes the network ready, and starts the threads.
+    /// Opens device and network for the window, and starts the threads.
     fn open(&mut self, event_loop: &ActiveEventLoop, window: Arc<Window>) -> Result<()> {
         let display = Box::new(event_loop.owned_display_handle());
         let (gpu, surface) = Gpu::open_for(&self.choice, display, window.clone())?;
-        println!("device: {}", Device::Gpu(gpu.clone()));
-        let inner = window.inner_size();
-        let mut config = surface
-            .get_default_config(gpu.adapter(), inner.width.max(1), inner.height.max(1))
-            .ok_or_else(|| Error::new(ErrorKind::Device, "the window cannot be drawn on").at(gpu.summary().name.clone()))?;
-        // Painted frames are sRGB already: nothing may be encoded a second time.
-        config.format = config.format.remove_srgb_suffix();
-        surface.configure(gpu.device(), &config);
-        let renderer = Renderer::new(&gpu, config.format, window.scale_factor());
+        let device = Device::Gpu(gpu.clone());
+        println!("device: {device}");
         let setup = Setup {
-            device: Device::Gpu(gpu.clone()),
+            device,
             model: self.model.clone(),
             frame: self.frame_size,
             behind: self.behind.clone(),
             smooth: self.options.smooth,
             slice: Duration::from_secs_f64(self.options.slice / 1e3),
         };
-        let live = Arc::new(setup.live(self.size)?);
-        let view = View::new(&live, self.options.style, self.options.colour, self.options.mirror, self.options.in_step);
-        let worker = Worker::default();
+        let stage = Stage::new(window, gpu, surface, Arc::new(setup.live(self.size)?), &self.options)?;
         let proxy = self.proxy.clone();
-        worker::start(setup, live.clone(), worker.clone(), move |told| proxy.send_event(Event::Network(told)).is_ok());
-        let mut stage =
-            Stage { window, gpu, surface, config, renderer, live: live.clone(), view, worker, stale: true, busy: false };
-        stage.adopt(live)?;
+        let tell = move |told| proxy.send_event(Event::Network(told)).is_ok();
+        worker::start(setup, stage.live.clone(), stage.worker.clone(), tell);
         self.stage = Some(stage);
         if let Some(source) = self.source.take() {
             let proxy = self.proxy.clone();
@@ -275,22 +247,21 @@ impl App {
         eprintln!("{why}; opening it again");
         self.stop();
         let Some(stage) = self.stage.take() else { return Ok(()) };
-        let window = stage.window.clone();
         // The surface goes before a new one is made for its window.
-        drop(stage);
-        self.open(event_loop, window)
+        let (window, view) = stage.into_window();
+        self.open(event_loop, window)?;
+        match &mut self.stage {
+            Some(stage) => {
+                stage.view = view;
+                stage.apply()
+            }
+            None => Ok(()),
+        }
     }
 
     fn resize(&mut self, size: PhysicalSize<u32>) -> Result<()> {
         let Some(stage) = &mut self.stage else { return Ok(()) };
-        // A window that is minimised has no size on some systems: it is left alone until it has one again.
-        if size.width > 0 && size.height > 0 {
-            (stage.config.width, stage.config.height) = (size.width, size.height);
-            // It waits until the device is idle, which it never is while the network goes on.
-            let hold = stage.gpu.hold();
-            stage.surface.configure(stage.gpu.device(), &stage.config);
-            drop(hold);
-        }
+        stage.resize(size);
         self.redraw()
     }
 
@@ -324,16 +295,7 @@ impl App {
             stage.renderer.set_panel(Kind::Message, None, &stage.live);
         }
         if let Some(figures) = self.figures.due() {
-            let fit = stage.live.fit().padded;
-            let chosen = stage.view.chosen;
-            let class = &stage.view.names[chosen];
-            let shown = if stage.view.is_shown(chosen) { "shown" } else { "hidden" };
-            let lines = [
-                figures,
-                format!("{}x{}  {}  {class}: {shown}", fit.0, fit.1, stage.view.describe()),
-                Device::Gpu(stage.gpu.clone()).to_string(),
-            ];
-            stage.renderer.set_panel(Kind::Status, Some(&Panel::lines(&lines)), &stage.live);
+            stage.show_status(figures);
         }
         if self.options.lose_device.take_if(|after| self.figures.presented() >= *after).is_some() {
             stage.gpu.device().destroy();
@@ -396,9 +358,11 @@ impl App {
     /// Writes the painted frame in a thread of its own: reading it back waits for the device.
     fn save(&mut self) {
         let Some(stage) = &self.stage else { return };
-        self.saved += 1;
         let folder = self.options.save.clone().unwrap_or_default();
-        let path = folder.join(format!("segment_webcam-{:04}.png", self.saved));
+        // What an earlier run saved stays.
+        let names = (self.saved + 1..).map(|n| (n, folder.join(format!("segment_webcam-{n:04}.png"))));
+        let Some((number, path)) = names.into_iter().find(|(_, path)| !path.exists()) else { return };
+        self.saved = number;
         let (live, proxy) = (stage.live.clone(), self.proxy.clone());
         std::thread::spawn(move || {
             let made = std::fs::create_dir_all(if folder.as_os_str().is_empty() { ".".as_ref() } else { folder.as_path() });
@@ -407,29 +371,5 @@ impl App {
             // After the window has closed nobody listens, which is fine.
             drop(proxy.send_event(Event::Saved(done.map(|_| path))));
         });
-    }
-}
-
-impl Stage {
-    /// Paints and draws with this network from now on.
-    fn adopt(&mut self, live: Arc<Live>) -> Result<()> {
-        self.live = live;
-        self.renderer.show(&self.live);
-        self.apply()
-    }
-
-    /// Brings look and panels to the state behind the keys.
-    fn apply(&mut self) -> Result<()> {
-        self.live.set_look(&self.view.look(&self.live))?;
-        let view = &self.view;
-        let row = |(i, name): (usize, &String)| (name.clone(), view.class_colour(i), view.is_shown(i));
-        let rows: Vec<_> = view.names.iter().enumerate().map(row).collect();
-        self.renderer.set_panel(Kind::Classes, Some(&Panel::classes(&rows, view.chosen)), &self.live);
-        if view.help != self.renderer.has(Kind::Help) {
-            let panel = view.help.then(|| Panel::lines(&keys::HELP));
-            self.renderer.set_panel(Kind::Help, panel.as_ref(), &self.live);
-        }
-        self.stale = true;
-        Ok(())
     }
 }
