@@ -2,6 +2,7 @@
 
 mod bank;
 pub mod checkpoint;
+mod clock;
 mod data;
 mod fit;
 mod folder;

@@ -1,6 +1,7 @@
 //! A training from its first step to its last, with everything that is kept of it in one folder.
 
 use super::checkpoint::{self, Checkpoint, Progress};
+use super::clock::Clock;
 use super::folder::{Folder, Origin};
 use super::init::Beginning;
 use super::recipe::Recipe;
@@ -17,10 +18,10 @@ use crate::segmenter::{Model, Segmenter};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Steps that are told together.
-const TOLD: u64 = 10;
+pub(super) const TOLD: u64 = 10;
 /// Validation pictures that the report shows.
 const SHOWN: usize = 6;
 
@@ -227,7 +228,7 @@ impl Run {
     fn one(&mut self) -> Result<Outcome> {
         let waited = self.loader.waited();
         let batches: Vec<Batch> = (0..self.recipe.accumulate).map(|_| self.loader.next()).collect::<Result<_>>()?;
-        self.clock.waited += self.loader.waited() - waited;
+        self.clock.wait(self.loader.waited() - waited);
         let given: Vec<Pictures> = batches.iter().map(|b| Pictures { pictures: &b.pictures, labels: &b.labels }).collect();
         self.trainer.step(&given).map_err(|e| {
             let names: Vec<&str> = batches.iter().flat_map(|b| &b.names).map(String::as_str).collect();
@@ -308,53 +309,6 @@ impl Run {
         let (scores, samples) = (self.scores.clone(), self.samples.clone());
         let data = ReportData { records: report::read(self.folder.path())?, table: self.table.clone(), scores, samples };
         report::html::write(&self.folder.report(), &data)
-    }
-}
-
-/// Time that training takes: evaluations and checkpoints do not count.
-struct Clock {
-    /// Seconds before this start.
-    before: f64,
-    start: Instant,
-    paused: Duration,
-    /// Time that the device waited for pictures since the last step was told.
-    waited: Duration,
-    /// When the last step ended, in time that counts.
-    last: Duration,
-    /// Time, pictures and waiting of the last steps.
-    steps: VecDeque<(Duration, u64, Duration)>,
-}
-
-impl Clock {
-    fn new(before: f64) -> Self {
-        let (paused, waited, last) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-        Self { before, start: Instant::now(), paused, waited, last, steps: VecDeque::new() }
-    }
-
-    fn counted(&self) -> Duration {
-        self.start.elapsed().saturating_sub(self.paused)
-    }
-
-    fn seconds(&self) -> f64 {
-        self.before + self.counted().as_secs_f64()
-    }
-
-    fn pause(&mut self, time: Duration) {
-        self.paused += time;
-    }
-
-    /// Notes the end of a step; pictures per second and the share of waiting, over the last steps.
-    fn step(&mut self, pictures: u64) -> (f64, f64) {
-        let now = self.counted();
-        let took = now.saturating_sub(std::mem::replace(&mut self.last, now));
-        self.steps.push_back((took, pictures, std::mem::take(&mut self.waited)));
-        if self.steps.len() > TOLD as usize {
-            self.steps.pop_front();
-        }
-        let time: f64 = self.steps.iter().map(|s| s.0.as_secs_f64()).sum::<f64>().max(1e-9);
-        let (pictures, waited) =
-            (self.steps.iter().map(|s| s.1).sum::<u64>(), self.steps.iter().map(|s| s.2.as_secs_f64()).sum::<f64>());
-        (pictures as f64 / time, (waited / time).clamp(0.0, 1.0))
     }
 }
 
