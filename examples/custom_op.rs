@@ -46,10 +46,8 @@ impl Op for Entropy {
             .write("y", 0)
             .param("pixels", x.ty.shape.positions())
             .param("channels", x.ty.shape.c)
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset)
-            .param("y_pitch", y.pitch)
-            .param("y_offset", y.offset)
+            .layout("x", x)
+            .layout("y", y)
             .threads(x.ty.shape.positions());
         vec![Kernel::one("plain", dispatch)]
     }

@@ -88,12 +88,9 @@ impl Op for ActivationGrad {
             .write("dx", 0)
             .param("pixels", shape.positions())
             .param("c4", shape.c4())
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset)
-            .param("dy_pitch", dy.pitch)
-            .param("dy_offset", dy.offset)
-            .param("dx_pitch", dx.pitch)
-            .param("dx_offset", dx.offset)
+            .layout("x", x)
+            .layout("dy", dy)
+            .layout("dx", dx)
             .threads(shape.positions() * shape.c4());
         vec![Kernel::one("plain", dispatch)]
     }

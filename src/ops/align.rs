@@ -50,10 +50,8 @@ impl Op for Align {
             .param("channels", x.ty.shape.c)
             .param("w_in", x.ty.shape.w)
             .param("w_out", y.ty.shape.w)
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset)
-            .param("y_pitch", y.pitch)
-            .param("y_offset", y.offset)
+            .layout("x", x)
+            .layout("y", y)
             .threads(pixels * y.ty.shape.c4());
         vec![Kernel::one("plain", dispatch)]
     }

@@ -47,8 +47,7 @@ impl Op for Argmax {
             .write("labels", 0)
             .param("pixels", shape.positions())
             .param("channels", shape.c)
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset)
+            .layout("x", x)
             .threads(shape.positions());
         vec![Kernel::one("pixel", dispatch)]
     }

@@ -100,10 +100,8 @@ impl BatchNorm {
             .write("y", 0)
             .param("pixels", shape.positions())
             .param("c4", shape.c4())
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset)
-            .param("y_pitch", y.pitch)
-            .param("y_offset", y.offset)
+            .layout("x", x)
+            .layout("y", y)
             .param("eps", self.eps)
             .threads(shape.positions() * shape.c4())
     }

@@ -110,10 +110,8 @@ impl Op for BatchNormGrad {
                 .read("mean", 3)
                 .read("variance", 4)
                 .param("c4", c4)
-                .param("dy_pitch", dy.pitch)
-                .param("dy_offset", dy.offset)
-                .param("x_pitch", x.pitch)
-                .param("x_offset", x.offset)
+                .layout("dy", dy)
+                .layout("x", x)
                 .param("eps", self.eps)
         };
         let first = partial(common("batch_norm_grad_sums"), positions).bind("sums", Operand::Scratch(0)).threads(parts * c4);
@@ -129,8 +127,7 @@ impl Op for BatchNormGrad {
             .bind("dbias", Operand::Output(2))
             .write("dx", 0)
             .param("pixels", positions)
-            .param("dx_pitch", dx.pitch)
-            .param("dx_offset", dx.offset)
+            .layout("dx", dx)
             .param("share", if self.frozen { 0.0 } else { 1.0 / positions as f32 })
             .threads(positions * c4);
         let dispatches = vec![

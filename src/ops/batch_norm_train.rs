@@ -120,8 +120,7 @@ impl Op for BatchNormTrain {
             .bind("mean", Operand::Output(1))
             .bind("squares", Operand::Scratch(0))
             .param("c4", shape.c4())
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset)
+            .layout("x", x)
             .threads(parts * shape.c4());
         let apply = BatchNorm { eps: self.eps }.dispatch(cx.inputs[0], y);
         let apply = apply.bind("mean", Operand::Output(1)).bind("variance", Operand::Output(2));

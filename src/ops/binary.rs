@@ -61,12 +61,9 @@ fn kernels(cx: &KernelContext, multiply: bool) -> Vec<Kernel> {
         .param("c4", shape.c4())
         .param("pixels_per_b", pixels_per_b)
         .param("b_last", b_pixels - 1)
-        .param("a_pitch", a.pitch)
-        .param("a_offset", a.offset)
-        .param("b_pitch", b.pitch)
-        .param("b_offset", b.offset)
-        .param("y_pitch", y.pitch)
-        .param("y_offset", y.offset)
+        .layout("a", a)
+        .layout("b", b)
+        .layout("y", y)
         .threads(shape.positions() * shape.c4());
     vec![Kernel::one("plain", dispatch)]
 }

@@ -118,10 +118,8 @@ pub(super) fn sums(x: Operand, from: Layout, y: Operand, to: Layout, block: usiz
         .param("parts_per_image", ys.h * ys.w)
         .param("block", block)
         .param("scale", scale)
-        .param("x_pitch", from.pitch)
-        .param("x_offset", from.offset)
-        .param("y_pitch", to.pitch)
-        .param("y_offset", to.offset)
+        .layout("x", from)
+        .layout("y", to)
         .threads(ys.positions() * ys.c4())
 }
 

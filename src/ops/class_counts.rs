@@ -64,8 +64,7 @@ impl Op for ClassCounts {
                 .param("columns", self.columns)
                 .param("h", x.ty.shape.h)
                 .param("w", x.ty.shape.w)
-                .param("x_pitch", x.pitch)
-                .param("x_offset", x.offset)
+                .layout("x", x)
                 .threads(threads)
         };
         let count = dispatch(false, x.ty.shape.n * self.rows * self.columns).read("x", 0);

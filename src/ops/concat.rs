@@ -78,8 +78,7 @@ impl Op for Concat {
                     .param("c4", shape.c4())
                     .param("written", written)
                     .param("shift", shift)
-                    .param("x_pitch", x.pitch)
-                    .param("x_offset", x.offset)
+                    .layout("x", *x)
                     .param("y_pitch", y.pitch)
                     .param("y_offset", y.offset as usize + channel / 4)
                     .threads(shape.positions() * written),

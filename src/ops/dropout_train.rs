@@ -81,10 +81,8 @@ impl Op for DropoutTrain {
             .param("key", self.key)
             .param("threshold", self.threshold())
             .param("scale", 1.0 / (1.0 - self.p))
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset)
-            .param("y_pitch", y.pitch)
-            .param("y_offset", y.offset)
+            .layout("x", x)
+            .layout("y", y)
             .threads(shape.positions() * shape.c4());
         vec![Kernel::one("plain", dispatch)]
     }

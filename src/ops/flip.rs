@@ -40,10 +40,8 @@ impl Op for Flip {
             .param("pixels", shape.positions())
             .param("c4", shape.c4())
             .param("width", shape.w)
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset)
-            .param("y_pitch", y.pitch)
-            .param("y_offset", y.offset)
+            .layout("x", x)
+            .layout("y", y)
             .threads(shape.positions() * shape.c4());
         vec![Kernel::one("copy", dispatch)]
     }

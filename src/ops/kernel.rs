@@ -2,6 +2,7 @@
 
 use super::Packing;
 use crate::tensor::TensorType;
+use std::borrow::Cow;
 use std::fmt;
 
 /// What a device can do, as far as kernels ask.
@@ -177,7 +178,7 @@ pub struct Dispatch {
     /// Names in the shader, with what is bound there.
     pub bindings: Vec<(&'static str, Operand)>,
     /// Members of the shader's uniform block `params`.
-    pub params: Vec<(&'static str, Scalar)>,
+    pub params: Vec<(Cow<'static, str>, Scalar)>,
     /// How much is started. Shaders number their workgroups by `linear_group`, since long extents are wrapped.
     pub extent: Extent,
 }
@@ -235,9 +236,15 @@ impl Dispatch {
 
     /// Sets a member of the uniform block.
     #[must_use]
-    pub fn param(mut self, name: &'static str, value: impl Into<Scalar>) -> Self {
-        self.params.push((name, value.into()));
+    pub fn param(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Scalar>) -> Self {
+        self.params.push((name.into(), value.into()));
         self
+    }
+
+    /// Tells the shader where a tensor lies: members `NAME_pitch` and `NAME_offset` of the uniform block.
+    #[must_use]
+    pub fn layout(self, name: &'static str, tensor: Layout) -> Self {
+        self.param(format!("{name}_pitch"), tensor.pitch).param(format!("{name}_offset"), tensor.offset)
     }
 
     /// Sets what the shaders of convolutions and poolings call a window: rows and columns, steps, distances, and the padding before the

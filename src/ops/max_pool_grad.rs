@@ -76,7 +76,7 @@ impl Op for MaxPoolGrad {
         let (x, dy, dx) = (cx.inputs[0], cx.inputs[1], cx.outputs[0]);
         let dispatch =
             self.0.window().grad_params(Dispatch::new("max_pool_grad"), dy, dx).read("x", 0).read("dy", 1).write("dx", 0);
-        vec![Kernel::one("gather", dispatch.param("x_pitch", x.pitch).param("x_offset", x.offset))]
+        vec![Kernel::one("gather", dispatch.layout("x", x))]
     }
 
     fn as_any(&self) -> &dyn Any {

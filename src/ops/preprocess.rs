@@ -87,8 +87,7 @@ impl Op for Preprocess {
             .param("w_in", from.w)
             .param("h_out", self.h)
             .param("w_out", self.w)
-            .param("y_pitch", y.pitch)
-            .param("y_offset", y.offset)
+            .layout("y", y)
             .threads(y.ty.shape.positions());
         vec![Kernel::one("pixel", channels(dispatch, self.scale, self.shift, self.pad_value))]
     }

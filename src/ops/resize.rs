@@ -71,10 +71,8 @@ impl Op for Resize {
             .param("w_in", from.w)
             .param("h_out", to.h)
             .param("w_out", to.w)
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset)
-            .param("y_pitch", y.pitch)
-            .param("y_offset", y.offset)
+            .layout("x", x)
+            .layout("y", y)
             .threads(to.positions() * to.c4());
         let grid = bilinear::Grid::new(from, (to.h, to.w), self.align_corners, self.window);
         if !grid.fits_u32() {

@@ -91,10 +91,8 @@ impl Op for ResizeGrad {
             .param("w", to.w)
             .param("h_dy", from.h)
             .param("w_dy", from.w)
-            .param("dy_pitch", dy.pitch)
-            .param("dy_offset", dy.offset)
-            .param("dx_pitch", dx.pitch)
-            .param("dx_offset", dx.offset)
+            .layout("dy", dy)
+            .layout("dx", dx)
             .threads(to.positions() * to.c4());
         vec![Kernel::one("gather", grid.params(dispatch))]
     }

@@ -58,8 +58,7 @@ impl Op for Slice {
             .param("x_last", x.ty.shape.c4() - self.first / 4 - 1)
             .param("x_pitch", x.pitch)
             .param("x_offset", x.offset as usize + self.first / 4)
-            .param("y_pitch", y.pitch)
-            .param("y_offset", y.offset)
+            .layout("y", y)
             .threads(shape.positions() * shape.c4());
         vec![Kernel::one("copy", dispatch)]
     }

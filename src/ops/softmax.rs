@@ -47,10 +47,8 @@ impl Op for Softmax {
             .write("y", 0)
             .param("pixels", shape.positions())
             .param("channels", shape.c)
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset)
-            .param("y_pitch", y.pitch)
-            .param("y_offset", y.offset)
+            .layout("x", x)
+            .layout("y", y)
             .threads(shape.positions());
         vec![Kernel::one("pixel", dispatch)]
     }

@@ -75,12 +75,9 @@ impl Op for TemporalMean {
             .write("scores", 1)
             .param("pixels", x.ty.shape.positions())
             .param("channels", x.ty.shape.c)
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset)
-            .param("mean_pitch", mean.pitch)
-            .param("mean_offset", mean.offset)
-            .param("scores_pitch", scores.pitch)
-            .param("scores_offset", scores.offset)
+            .layout("x", x)
+            .layout("mean", mean)
+            .layout("scores", scores)
             .param("least", LEAST)
             .threads(x.ty.shape.positions());
         vec![Kernel::one("pixel", dispatch)]

@@ -94,8 +94,7 @@ impl Op for UpsampleArgmax {
             .param("w_in", from.w)
             .param("h_out", to.h)
             .param("w_out", to.w)
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset)
+            .layout("x", x)
             .threads(to.positions());
         let grid = bilinear::Grid::new(from, (to.h, to.w), self.align_corners, self.window);
         if !grid.fits_u32() {

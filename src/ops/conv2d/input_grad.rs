@@ -101,8 +101,7 @@ impl Conv2dInputGrad {
             .param("w_dy", dy.ty.shape.w)
             .param("stride_y", self.conv.stride.0)
             .param("stride_x", self.conv.stride.1)
-            .param("dy_pitch", dy.pitch)
-            .param("dy_offset", dy.offset)
+            .layout("dy", dy)
             .threads(to.positions() * to.c4())
     }
 
@@ -127,10 +126,8 @@ impl Conv2dInputGrad {
             .param("rows", w.w)
             .param("c_out", ys.c)
             .param("c_out_group", ys.c / self.conv.groups)
-            .param("dy_pitch", dy.pitch)
-            .param("dy_offset", dy.offset)
-            .param("dx_pitch", dx.pitch)
-            .param("dx_offset", dx.offset)
+            .layout("dy", dy)
+            .layout("dx", dx)
             .window((w.n, w.h), self.conv.stride, self.conv.dilation, (self.conv.padding.top, self.conv.padding.left))
             .threads(xs.positions() * xs.c4());
         Kernel::one("gather", dispatch)

@@ -92,10 +92,8 @@ impl Conv2dWeightGrad {
             .param("lines", lines)
             .param("lines_per_part", per_part)
             .param("parts", parts)
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset)
-            .param("dy_pitch", dy.pitch)
-            .param("dy_offset", dy.offset)
+            .layout("x", x)
+            .layout("dy", dy)
             .param("to_pitch", pitch)
             .param("to_offset", offset)
             .threads(parts * taps * across);
@@ -112,8 +110,7 @@ impl Conv2dWeightGrad {
             .param("pixels", taps * ws.w)
             .param("c4", ws.c4())
             .param("parts", parts)
-            .param("dw_pitch", dw.pitch)
-            .param("dw_offset", dw.offset)
+            .layout("dw", dw)
             .threads(size);
         Kernel { label, dispatches: vec![sums, add], scratch: vec![16 * (size * parts) as u64] }
     }

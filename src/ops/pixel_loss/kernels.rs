@@ -102,10 +102,8 @@ fn common(op: &SegmentationLoss, shader: &'static str, grid: Grid, cx: &KernelCo
         .param("w_in", from.w)
         .param("h_out", to.h)
         .param("w_out", to.w)
-        .param("x_pitch", x.pitch)
-        .param("x_offset", x.offset)
-        .param("g_pitch", gradient.pitch)
-        .param("g_offset", gradient.offset);
+        .layout("x", x)
+        .layout("g", gradient);
     grid.params(dispatch)
 }
 

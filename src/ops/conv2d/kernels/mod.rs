@@ -73,10 +73,8 @@ fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame)
         .param("h_out", ys.h)
         .param("w_out", ys.w)
         .param("c_out", ys.c)
-        .param("x_pitch", x.pitch)
-        .param("x_offset", x.offset)
-        .param("y_pitch", y.pitch)
-        .param("y_offset", y.offset)
+        .layout("x", x)
+        .layout("y", y)
         .window((w.n, w.h), conv.stride, conv.dilation, (conv.padding.top, conv.padding.left))
         .param("image", y.ty.shape.h * y.ty.shape.w);
     if conv.bias {
