@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
-from PIL import Image, ImageEnhance
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
@@ -139,17 +139,25 @@ class Pictures:
             at = [int(np.clip(s - n // 2, 0, r)) for s, n, r in zip(spot, (h, w), room)]
         box = (at[1], at[0], at[1] + min(w, size[0]), at[0] + min(h, size[1]))
         picture, mask = picture.crop(box), mask[box[1] : box[3], box[0] : box[2]]
-        strength = self.how.get("jitter", 0)
-        for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-            if strength:
-                picture = enhance(picture).enhance(rng.uniform(1 - strength, 1 + strength))
-        pixels, labels = self.normal(np.asarray(picture)), mask
-        if rng.random() < self.how.get("flip", 0.5):
-            pixels, labels = pixels[:, :, ::-1], labels[:, ::-1]
+        pixels = self.normal(self.jitter(np.asarray(picture, np.float32), self.how.get("jitter", 0)))
         x, y = np.zeros((3, h, w), np.float32), np.full((h, w), 255, np.int64)
         x[:, : pixels.shape[1], : pixels.shape[2]] = pixels
-        y[: labels.shape[0], : labels.shape[1]] = np.where(labels < CLASSES, labels, 255)
-        return x, y
+        y[: mask.shape[0], : mask.shape[1]] = np.where(mask < CLASSES, mask, 255)
+        return (x[:, :, ::-1], y[:, ::-1]) if rng.random() < self.how.get("flip", 0.5) else (x, y)
+
+    grey = np.array([0.299, 0.587, 0.114])
+
+    def jitter(self, picture, strength):
+        """Brightness, contrast, saturation and, by up to a tenth of the strength, hue: a turn around the grey axis (Rodrigues' formula)."""
+        brightness, contrast, saturation = self.rng.uniform(1 - strength, 1 + strength, 3)
+        angle = 2 * math.pi * self.rng.uniform(-strength / 10, strength / 10)
+        picture = picture * brightness
+        picture = contrast * picture + (1 - contrast) * (picture @ self.grey).mean()
+        picture = saturation * picture + (1 - saturation) * (picture @ self.grey)[..., None]
+        axis = np.full(3, 1 / math.sqrt(3))
+        across = np.cross(np.eye(3), axis)
+        turn = math.cos(angle) * np.eye(3) + math.sin(angle) * across + (1 - math.cos(angle)) * np.outer(axis, axis)
+        return np.clip(picture @ turn.T, 0, 255)
 
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
