@@ -4,6 +4,7 @@ use assert_cmd::Command;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 const CLASSES: &str = "0 ground 90 60 30\n1 sky 60 120 220\n2 tree 30 140 50\n3 house 200 60 40\n255 ignore 0 0 0\n";
 const SIZE: (u32, u32) = (96, 72);
@@ -56,6 +57,8 @@ fn data_set() -> tempfile::TempDir {
 
 fn doctor(root: &Path, args: &[&str]) -> assert_cmd::assert::Assert {
     let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
+    // Of what never ends, it must not read.
+    command.timeout(Duration::from_secs(300));
     command.env("NO_COLOR", "1").arg("doctor").arg("data").arg(root).args(args).assert()
 }
 
@@ -213,6 +216,78 @@ fn colours_need_a_table_and_zero_and_255_are_no_two_classes() {
     }
     let problems: Vec<String> = findings(root.path(), &["--part", "val"]).into_iter().map(|f| f.0).collect();
     assert_eq!(problems, ["zero_and_255", "no_classes"]);
+}
+
+#[test]
+fn opaque_masks_with_alpha_are_sound_and_others_are_told_what_is_wrong() {
+    let root = data_set();
+    let mask = |n: u32| root.path().join(format!("trainannot/p{n:02}.png"));
+    let with_alpha = |n: u32, alpha: u8| {
+        let pixel = |x, y| {
+            let [r, g, b] = colour(class(n, x, y));
+            image::Rgba([r, g, b, if x == 9 { alpha } else { 255 }])
+        };
+        image::RgbaImage::from_fn(SIZE.0, SIZE.1, pixel).save(mask(n)).unwrap();
+    };
+    with_alpha(0, 255);
+    with_alpha(1, 254);
+    let wide = |x, y| image::Rgb(colour(class(2, x, y)).map(|v| u16::from(v) * 257));
+    image::ImageBuffer::<image::Rgb<u16>, Vec<u16>>::from_fn(SIZE.0, SIZE.1, wide).save(mask(2)).unwrap();
+    let advice = "save it without alpha, with 8 bits a channel";
+    let told = |n: u32, what: &str| ("coloured_mask".to_owned(), format!("trainannot/p{n:02}.png"), format!("{what}; {advice}"));
+    let expected = [told(1, "colours with transparency"), told(2, "colours of 16 bits a channel")];
+    assert_eq!(findings(root.path(), &[]), expected);
+}
+
+#[test]
+fn two_classes_of_one_colour_matter_where_masks_are_in_colours() {
+    let root = data_set();
+    fs::write(root.path().join("classes.txt"), CLASSES.replace("200 60 40", "30 140 50")).unwrap();
+    assert_eq!(findings(root.path(), &[]), [], "masks that hold numbers");
+    for n in 16..20 {
+        let mask = root.path().join(format!("valannot/p{n}.png"));
+        write_rgb(&mask, SIZE, |x, y| colour(if class(n, x, y) == 3 { 2 } else { class(n, x, y) }));
+    }
+    let found = findings(root.path(), &["--part", "val"]);
+    let told: Vec<_> = found.iter().map(|f| (f.0.as_str(), f.2.as_str())).collect();
+    assert_eq!(told, [("empty_class", "3 house"), ("same_colour", "2 tree and 3 house are both 30 140 50")]);
+}
+
+#[test]
+fn a_picture_that_its_orientation_turns_is_told_of() {
+    let root = data_set();
+    let path = root.path().join("train/p05.jpg");
+    fs::remove_file(root.path().join("train/p05.png")).unwrap();
+    write_rgb(&path, SIZE, |x, y| colour(class(5, x, y)));
+    let plain = fs::read(&path).unwrap();
+    // Upside down: the size stays, so nothing else would tell.
+    let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0";
+    let length = (exif.len() as u16 + 2).to_be_bytes();
+    fs::write(&path, [&plain[..2], b"\xff\xe1", &length, exif, &plain[2..]].concat()).unwrap();
+    let found = findings(root.path(), &[]);
+    let told: Vec<_> = found.iter().map(|f| (f.0.as_str(), f.1.as_str(), f.2.as_str())).collect();
+    assert_eq!(told, [("turned", "train/p05.jpg", "turned upright (EXIF orientation 3)")]);
+    doctor(root.path(), &[]).success();
+}
+
+#[test]
+fn files_that_are_too_large_or_never_end_are_told_of_and_not_read() {
+    let root = data_set();
+    let path = |file: &str| root.path().join(file);
+    // Without content, so that it takes no room on the disk.
+    fs::File::create(path("train/p05.png")).unwrap().set_len((1 << 30) + 1).unwrap();
+    let mut expected = vec![("train/p05.png", "more than the limit of 1024 MiB")];
+    let endless: &[&str] = if cfg!(unix) { &["train/p06.png", "trainannot/p07.png"] } else { &[] };
+    for &file in endless {
+        fs::remove_file(path(file)).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(path(file)).status().unwrap().success());
+        expected.push((file, "is no regular file"));
+    }
+    let found = findings(root.path(), &[]);
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    for (finding, (file, part)) in found.iter().zip(expected) {
+        assert!(finding.0 == "unreadable" && finding.1 == file && finding.2.contains(part), "{finding:?}");
+    }
 }
 
 #[test]

@@ -2,14 +2,15 @@
 
 use super::pairing::{Folders, Matched, folders};
 use super::{Ids, Pair};
-use crate::error::{Error, Result, error};
-use crate::image::{ClassTable, IgnoredLabel};
+use crate::error::{Result, error};
+use crate::image::{ClassTable, IgnoredLabel, read_text};
 use std::path::Path;
 
 const CLASSES: usize = 150;
 
 /// The pairs of a part ("training", "validation"): `images/SPLIT/NAME.jpg` with `annotations/SPLIT/NAME.png`, whose 1 to 150 become
-/// the classes 0 to 149, and whose 0 is ignored.
+/// the classes 0 to 149, and whose 0 is ignored. Where the folder has a `classes.txt` of another number of classes, the data is not
+/// ADE20K's, and values are classes as they are.
 ///
 /// Errors name what is missing.
 pub fn list_ade20k(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>> {
@@ -17,7 +18,14 @@ pub fn list_ade20k(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>> {
 }
 
 pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
-    Folders::read(&root.join("images").join(split), &root.join("annotations").join(split))?.all(Ids::Ade20k)
+    Folders::read(&root.join("images").join(split), &root.join("annotations").join(split))?.all(ids(root)?)
+}
+
+/// Other data in the same layout has classes of its own, whose numbers must not be shifted.
+fn ids(root: &Path) -> Result<Ids> {
+    let file = root.join("classes.txt");
+    let others = file.is_file() && ClassTable::read(file)?.len() != CLASSES;
+    Ok(if others { Ids::Classes } else { Ids::Ade20k })
 }
 
 /// The parts that have pictures and masks, by name.
@@ -41,8 +49,7 @@ pub(super) fn classes(root: &Path) -> Result<ClassTable> {
     table.ignored = vec![IgnoredLabel { label: 255, name: "ignore".into(), colour: [0; 3] }];
     let file = root.join("objectInfo150.txt");
     if file.is_file() {
-        let text = std::fs::read_to_string(&file).map_err(|e| Error::io(&file, "could not be read", e))?;
-        table.names = names(&text).map_err(|e| e.file(&file))?;
+        table.names = names(&read_text(&file)?).map_err(|e| e.file(&file))?;
     }
     Ok(table)
 }

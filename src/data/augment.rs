@@ -13,6 +13,8 @@ pub(super) const IGNORED: u16 = u16::MAX;
 /// The largest crop's side, and the largest factor of a scale.
 const MOST_CROP: usize = 16_384;
 const MOST_SCALE: f64 = 64.0;
+/// The most steps of a scale: their number must not leave what a whole number holds.
+const MOST_STEPS: f64 = 1e6;
 
 /// What is done to a picture and its mask, in this order: scale, pad, crop, flip, blur, colours. As in TensorFlow's DeepLab, padding
 /// lies below and to the right.
@@ -63,6 +65,11 @@ impl Augmentation {
         }
         if !(self.scale_step >= 0.0 && self.scale_step.is_finite()) {
             return Err(error!(Config, "scale_step: {} is no distance of factors", self.scale_step));
+        }
+        if self.scale_step > 0.0 && (most - least) / self.scale_step > MOST_STEPS {
+            let step = self.scale_step;
+            return Err(error!(Config, "scale_step: {step:e} makes more than {MOST_STEPS} factors of {least} to {most}")
+                .advice("0 takes any factor in between"));
         }
         for (name, value) in [("flip", self.flip), ("jitter", self.jitter), ("blur", self.blur), ("balanced", self.balanced)] {
             if !(0.0..=1.0).contains(&value) {

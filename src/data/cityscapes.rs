@@ -3,7 +3,7 @@
 use super::pairing::{Matched, files, folders, match_up};
 use super::{Ids, Pair};
 use crate::error::{Result, error};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 const PICTURES: &str = "leftImg8bit";
@@ -11,6 +11,7 @@ const MASKS: &str = "gtFine";
 
 /// The pairs of a part ("train", "val"): `leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png` with `gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png`,
 /// whose labels become training numbers, or where there is none, with `NAME_gtFine_labelTrainIds.png`, whose values are taken as they are.
+/// Pictures of one name in several cities are called `CITY/NAME`.
 ///
 /// Errors name what is missing.
 pub fn list_cityscapes(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>> {
@@ -24,12 +25,18 @@ pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
         return Err(error!(Data, "holds no city with pictures named *_leftImg8bit.png").file(&places.0));
     }
     let trained = with_suffix(&places.1, "_gtFine_labelTrainIds.png")?;
-    let mut masks = with_suffix(&places.1, "_gtFine_labelIds.png")?;
+    let labelled = with_suffix(&places.1, "_gtFine_labelIds.png")?;
+    let shared = shared([&pictures, &trained, &labelled].into_iter().flatten());
+    let by_name = |found: Vec<Found>| -> BTreeMap<String, PathBuf> {
+        let name = |f: &Found| if shared.contains(&f.name) { format!("{}/{}", f.city, f.name) } else { f.name.clone() };
+        found.into_iter().map(|f| (name(&f), f.path)).collect()
+    };
+    let mut masks = by_name(labelled);
     let from_ids: Vec<String> = masks.keys().cloned().collect();
-    for (name, mask) in trained {
+    for (name, mask) in by_name(trained) {
         masks.entry(name).or_insert(mask);
     }
-    let mut out = match_up(pictures, masks, &places, Vec::new(), Ids::Classes);
+    let mut out = match_up(by_name(pictures), masks, &places, Vec::new(), Ids::Classes);
     for pair in &mut out.pairs {
         if from_ids.binary_search(&pair.name).is_ok() {
             pair.ids = Ids::Cityscapes;
@@ -48,14 +55,28 @@ pub(super) fn is_there(root: &Path) -> bool {
     root.join(PICTURES).is_dir() && root.join(MASKS).is_dir()
 }
 
-/// The files of all cities whose names end so, by what stands before that.
-fn with_suffix(folder: &Path, suffix: &str) -> Result<BTreeMap<String, PathBuf>> {
-    let mut found = BTreeMap::new();
+/// A file of a city; its name is what stands before the ending.
+struct Found {
+    city: String,
+    name: String,
+    path: PathBuf,
+}
+
+/// The files of all cities whose names end so. Hidden files (`._a.png` of a Mac) are none of ours.
+fn with_suffix(folder: &Path, suffix: &str) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
     for city in folders(folder)? {
-        for path in files(&folder.join(city))? {
-            let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(suffix)).map(str::to_owned);
-            name.into_iter().for_each(|name| drop(found.insert(name, path.clone())));
+        for path in files(&folder.join(&city))? {
+            let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(suffix));
+            let name = name.filter(|name| !name.starts_with('.')).map(str::to_owned);
+            found.extend(name.map(|name| Found { city: city.clone(), name, path }));
         }
     }
     Ok(found)
+}
+
+/// Names that more than one city has.
+fn shared<'a>(all: impl Iterator<Item = &'a Found>) -> HashSet<String> {
+    let mut cities = HashMap::new();
+    all.filter(|f| **cities.entry(&f.name).or_insert(&f.city) != f.city).map(|f| f.name.clone()).collect()
 }

@@ -16,7 +16,8 @@ pub fn list_folders(pictures: impl AsRef<Path>, masks: impl AsRef<Path>) -> Resu
 }
 
 /// The pairs that a file of names lists, in its order: one name without ending a line, or the paths of picture and mask from the list's
-/// folder on, with a blank between.
+/// folder on, with a blank between. Where no file lies there, as in lists that were written on another machine, paths are taken without the
+/// folders that they begin with, or by the names of their files. Pictures of one name in several folders are called by their paths.
 ///
 /// Errors: the list cannot be read, is empty, names something twice or outside the folders, or a picture or mask is missing.
 pub fn list_names(pictures: impl AsRef<Path>, masks: impl AsRef<Path>, list: impl AsRef<Path>) -> Result<Vec<Pair>> {

@@ -53,6 +53,55 @@ fn cityscapes_pairs_its_cities_and_maps_its_labels() {
 }
 
 #[test]
+fn pictures_of_one_name_in_two_cities_are_two_and_hidden_files_are_none() {
+    let root = tree(&[
+        "leftImg8bit/val/ulm/x_leftImg8bit.png",
+        "leftImg8bit/val/bonn/x_leftImg8bit.png",
+        "leftImg8bit/val/bonn/y_leftImg8bit.png",
+        "leftImg8bit/val/bonn/._y_leftImg8bit.png",
+        "gtFine/val/ulm/x_gtFine_labelIds.png",
+        "gtFine/val/bonn/x_gtFine_labelTrainIds.png",
+        "gtFine/val/bonn/y_gtFine_labelIds.png",
+        "gtFine/val/bonn/._y_gtFine_labelIds.png",
+    ]);
+    let masks: Vec<_> = found(root.path(), None).into_iter().map(|p| (p.0, p.2, p.3)).collect();
+    let of = |name: &str, mask: &str, ids| (name.to_owned(), format!("gtFine/val/{mask}.png"), ids);
+    let expected = [
+        of("bonn/x", "bonn/x_gtFine_labelTrainIds", Ids::Classes),
+        of("ulm/x", "ulm/x_gtFine_labelIds", Ids::Cityscapes),
+        of("y", "bonn/y_gtFine_labelIds", Ids::Cityscapes),
+    ];
+    assert_eq!(masks, expected);
+    fs::remove_file(root.path().join("gtFine/val/bonn/x_gtFine_labelTrainIds.png")).unwrap();
+    let error = open(root.path(), None).unwrap_err().to_string();
+    assert!(error.contains("1 without a mask of the same name: bonn/x"), "not with the mask of another city: {error}");
+}
+
+#[test]
+fn other_data_in_the_layout_of_ade20k_keeps_its_numbers() {
+    let root = tree(&["images/training/a.jpg", "annotations/training/a.png"]);
+    let ids = || found(root.path(), None)[0].3;
+    assert_eq!(ids(), Ids::Ade20k);
+    put(root.path(), "classes.txt", "0 sky 1 2 3\n1 car 4 5 6\n");
+    assert_eq!(ids(), Ids::Classes);
+    let line = |n: usize| format!("{n} thing{n} 1 2 3\n");
+    put(root.path(), "classes.txt", &(0..150).map(line).collect::<String>());
+    assert_eq!(ids(), Ids::Ade20k, "its classes by other names");
+}
+
+#[test]
+fn classes_that_were_found_by_their_colours_are_not_renumbered() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = super::tests::write_pair(folder.path(), "a", (2, 1), |_, _| 0);
+    Picture::new(2, 1, vec![4, 5, 6, 1, 2, 3]).unwrap().save(&pair.mask).unwrap();
+    let table = ClassTable::parse("0 sky 1 2 3\n1 car 4 5 6\n").unwrap();
+    for ids in [Ids::Classes, Ids::Ade20k, Ids::Cityscapes] {
+        let (_, mask) = Pair { ids, ..pair.clone() }.load(Some(&table)).unwrap();
+        assert_eq!(mask.labels, [1, 0], "{ids:?}");
+    }
+}
+
+#[test]
 fn ade20k_shifts_its_labels_and_reads_their_names() {
     let root =
         tree(&["images/training/a.jpg", "images/validation/b.jpg", "annotations/training/a.png", "annotations/validation/b.png"]);
@@ -111,6 +160,41 @@ fn voc_takes_the_masks_of_sbd_where_it_has_none() {
     put(root.path(), "ImageSets/Segmentation/val.txt", "/JPEGImages/x.jpg /SegmentationClassAug/gone.png\n");
     let error = open(root.path(), None).unwrap_err().to_string();
     assert!(error.contains("val.txt") && error.contains("have no mask: x"), "{error}");
+}
+
+#[test]
+fn lists_with_paths_of_another_machine_find_the_pictures_by_name() {
+    let root = tree(&["train/x.png", "train/y.png", "trainannot/x.png", "trainannot/y.png"]);
+    let listed = |list: &str| {
+        put(root.path(), "train.txt", list);
+        found(root.path(), None).remove(0)
+    };
+    let pair = |name: &str| (name.to_owned(), format!("train/{name}.png"), format!("trainannot/{name}.png"), Ids::Classes);
+    // As SegNet's CamVid comes.
+    assert_eq!(listed("/SegNet/CamVid/train/y.png /SegNet/CamVid/trainannot/y.png\n"), pair("y"));
+    // Folders of other names, pictures of another kind, and an editor that puts a mark in front.
+    assert_eq!(listed("set/pictures/x.jpg set/masks/x.png\n"), pair("x"));
+    assert_eq!(listed("\u{feff}y\n"), pair("y"));
+    for (list, part) in [
+        ("/set/train/z.png /set/trainannot/z.png", "1 names that have no picture: z"),
+        ("/a/train/x.png /a/trainannot/x.png\n/b/train/x.png /b/trainannot/x.png", "line 2: `b/train/x` is listed twice"),
+    ] {
+        put(root.path(), "train.txt", list);
+        let error = open(root.path(), None).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn listed_pictures_of_one_name_in_two_folders_are_called_by_their_paths() {
+    let root = tree(&["train/x.png", "train/y.png", "trainannot/x.png", "trainannot/y.png", "more/x.png", "masks/x.png"]);
+    put(root.path(), "train.txt", "train/x.png trainannot/x.png\nmore/x.png masks/x.png\ntrain/y.png trainannot/y.png\n");
+    let names: Vec<_> = found(root.path(), None).into_iter().map(|p| (p.0, p.2)).collect();
+    let pair = |name: &str, mask: &str| (name.to_owned(), mask.to_owned());
+    assert_eq!(names, [pair("train/x", "trainannot/x.png"), pair("more/x", "masks/x.png"), pair("y", "trainannot/y.png")]);
+    put(root.path(), "train.txt", "train/x.png trainannot/x.png\n/train/x.png masks/x.png\n");
+    let error = open(root.path(), None).unwrap_err().to_string();
+    assert!(error.contains("line 2: `train/x` is listed twice"), "{error}");
 }
 
 #[test]

@@ -27,12 +27,15 @@ pub struct Batch {
     pub names: Vec<String>,
 }
 
+/// The most worker threads of a loader.
+pub const MOST_WORKERS: usize = 1024;
+
 /// How batches are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoaderOptions {
     /// Pictures in a batch.
     pub batch: usize,
-    /// Worker threads; 0 takes one less than there are cores, at least one.
+    /// Worker threads; 0 takes one less than there are cores, at least one. [`MOST_WORKERS`] at most.
     pub workers: usize,
     /// Batches that are made ahead, at least one.
     pub prefetch: usize,
@@ -118,7 +121,12 @@ impl Loader {
             return Err(error!(Config, "a batch of no pictures"));
         }
         if (options.ignore as usize) < classes {
-            return Err(error!(Config, "label {} cannot be ignored: it is one of {classes} classes", options.ignore));
+            return Err(error!(Config, "label {} cannot be ignored: it is one of {classes} classes", options.ignore).advice(
+                "labels that are no class are ignored whatever they are: `ignore` in `[loss]` only has to be none of the classes",
+            ));
+        }
+        if options.workers > MOST_WORKERS {
+            return Err(error!(Config, "{} worker threads; {MOST_WORKERS} at most", options.workers));
         }
         let samples = Samples::new(pairs, table, classes)?;
         if samples.len() > u32::MAX as usize {

@@ -21,7 +21,7 @@ pub use ade20k::list_ade20k;
 pub use augment::Augmentation;
 pub use cityscapes::list_cityscapes;
 pub use folder::{list_folders, list_names};
-pub use loader::{Batch, Loader, LoaderOptions};
+pub use loader::{Batch, Loader, LoaderOptions, MOST_WORKERS};
 pub use pairing::{Misfit, MisfitKind};
 pub use voc::list_voc;
 
@@ -39,7 +39,7 @@ pub struct Pair {
     pub picture: PathBuf,
     /// The mask: a PNG.
     pub mask: PathBuf,
-    /// What the mask's values mean.
+    /// What the mask's values mean. Masks in RGB have colours instead, which are those of classes.
     pub ids: Ids,
 }
 
@@ -49,14 +49,16 @@ impl Pair {
     ///
     /// Errors name the file: one cannot be read, or the two differ in size.
     pub fn load(&self, table: Option<&ClassTable>) -> Result<(Picture, LabelMap)> {
-        let (picture, mut mask) = (decode(&self.picture)?, LabelMap::read(&self.mask, table)?);
+        let picture = decode(&self.picture)?;
+        let (mut mask, by_colour) = LabelMap::read_by_value_or_colour(&self.mask, table)?;
         if (picture.width, picture.height) != (mask.width, mask.height) {
             let size = format!("{} x {} pixels, its picture {} x {}", mask.width, mask.height, picture.width, picture.height);
             return Err(error!(Data, "the mask has {size}")
                 .file(&self.mask)
                 .advice("check whether one of them was turned or scaled"));
         }
-        if self.ids != Ids::Classes {
+        // Colours are those of classes, whatever values mean.
+        if self.ids != Ids::Classes && !by_colour {
             mask.labels.iter_mut().for_each(|label| *label = self.ids.class(*label));
         }
         Ok((picture, mask))
@@ -95,7 +97,8 @@ pub enum Layout {
     Voc,
     /// `leftImg8bit/SPLIT/CITY/` and `gtFine/SPLIT/CITY/`.
     Cityscapes,
-    /// `images/SPLIT/` and `annotations/SPLIT/`, the parts being called `training` and `validation`.
+    /// `images/SPLIT/` and `annotations/SPLIT/`, the parts being called `training` and `validation`. With a `classes.txt` of other
+    /// than 150 classes, it is other data in that layout.
     Ade20k,
     /// `images/` and `masks/`, perhaps with `SPLIT/` in both or `SPLIT.txt` beside them.
     Folders,

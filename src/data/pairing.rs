@@ -2,7 +2,8 @@
 
 use super::{Ids, Pair};
 use crate::error::{Error, Result, error};
-use std::collections::{BTreeMap, HashSet};
+use crate::image::read_text;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 /// Endings of the files that count as pictures; others (`Thumbs.db`, `.txt`) are passed over.
@@ -95,25 +96,22 @@ impl Folders {
 
     /// The pairs that a file lists, in its order; see [`list_names`](super::list_names). Pairs of paths begin at `root`.
     pub(super) fn listed(mut self, list: &Path, root: &Path) -> Result<Matched> {
-        let text = std::fs::read_to_string(list).map_err(|e| Error::io(list, "could not be read", e))?;
-        let mut seen = HashSet::new();
+        let text = read_text(list)?;
+        let (mut names, mut pictures) = (HashSet::new(), HashSet::new());
         let mut out = Matched { pairs: Vec::new(), misfits: std::mem::take(&mut self.misfits) };
         // Two files of one name do not matter where a list says nothing of them.
         let named: HashSet<&str> = text.lines().map(str::trim).collect();
         out.misfits.retain(|m| named.contains(m.name.as_str()));
-        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let at = |e: Error| e.at(format!("line {}", index + 1)).file(list);
-            let entry = Entry::parse(line).map_err(at)?;
-            if !seen.insert(entry.name.clone()) {
-                return Err(at(error!(Data, "`{}` is listed twice", entry.name)));
-            }
-            let (picture, mask) = match entry.paths {
-                Some((picture, mask)) => {
-                    let there = |path: &Path| Some(root.join(path)).filter(|p| p.is_file());
-                    (there(&picture), there(&mask))
-                }
+        for entry in Entry::all(&text).map_err(|e| e.file(list))? {
+            let (picture, mask) = match &entry.paths {
+                Some((picture, mask)) => self.find(root, picture, mask),
                 None => (self.pictures.get(&entry.name).cloned(), self.masks.get(&entry.name).cloned()),
             };
+            let known = picture.as_ref().is_some_and(|picture| !pictures.insert(picture.clone()));
+            if !names.insert(entry.name.clone()) || known {
+                let error = error!(Data, "`{}` is listed twice", entry.name);
+                return Err(error.at(format!("line {}", entry.line)).file(list));
+            }
             match (picture, mask) {
                 (Some(picture), Some(mask)) => out.pairs.push(Pair { name: entry.name, picture, mask, ids: Ids::Classes }),
                 (picture, _) => {
@@ -129,6 +127,31 @@ impl Folders {
             return Err(error!(Data, "lists no names").file(list));
         }
         Ok(out)
+    }
+
+    /// The files of two listed paths: those that lie so under `root`. Lists that were written on another machine begin with its folders,
+    /// so where neither is there, those that lie there without them; else the files of these names in the two folders.
+    fn find(&self, root: &Path, picture: &Path, mask: &Path) -> (Option<PathBuf>, Option<PathBuf>) {
+        let there = |path: &Path| Some(root.join(path)).filter(|p| p.is_file());
+        let as_listed = (there(picture), there(mask));
+        if as_listed != (None, None) {
+            return as_listed;
+        }
+        let depth = picture.components().count().min(mask.components().count());
+        // A folder stays in front of the name: the two lie in different ones.
+        for skipped in 1..depth.saturating_sub(1) {
+            let rest = |path: &Path| there(&path.components().skip(skipped).collect::<PathBuf>());
+            if let (Some(picture), Some(mask)) = (rest(picture), rest(mask))
+                && picture != mask
+            {
+                return (Some(picture), Some(mask));
+            }
+        }
+        let named = |path: &Path, folder: &Path, files: &BTreeMap<String, PathBuf>| {
+            let same = path.file_name().map(|name| folder.join(name)).filter(|p| p.is_file());
+            same.or_else(|| files.get(path.file_stem()?.to_str()?).cloned())
+        };
+        (named(picture, &self.places.0, &self.pictures), named(mask, &self.places.1, &self.masks))
     }
 
     /// Adds a second folder of masks for the names that have none in the first.
@@ -163,16 +186,33 @@ pub(super) fn match_up(
 
 /// A line of a list.
 struct Entry {
+    /// Its number, from 1 on.
+    line: usize,
     name: String,
     /// Of picture and mask, from the data set's folder.
     paths: Option<(PathBuf, PathBuf)>,
 }
 
 impl Entry {
-    fn parse(line: &str) -> Result<Self> {
-        let line = line.trim();
+    /// The lines of a list that are not empty. Pictures of one name in several folders are called by their paths, without ending, so that
+    /// no two have the same name.
+    fn all(text: &str) -> Result<Vec<Self>> {
+        let lines = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty());
+        let parsed = lines.map(|(number, line)| Self::parse(number, line).map_err(|e| e.at(format!("line {number}"))));
+        let mut entries: Vec<Self> = parsed.collect::<Result<_>>()?;
+        let mut times = HashMap::<String, usize>::new();
+        entries.iter().for_each(|entry| *times.entry(entry.name.clone()).or_default() += 1);
+        for entry in entries.iter_mut().filter(|entry| times[&entry.name] > 1) {
+            if let Some((picture, _)) = &entry.paths {
+                entry.name = picture.with_extension("").display().to_string();
+            }
+        }
+        Ok(entries)
+    }
+
+    fn parse(number: usize, line: &str) -> Result<Self> {
         if matches!(parts(line)[..], [Component::Normal(_)]) && !line.contains('/') {
-            return Ok(Self { name: line.into(), paths: None });
+            return Ok(Self { line: number, name: line.into(), paths: None });
         }
         let inside = |path: &str| {
             let path = path.trim_start_matches('/');
@@ -185,7 +225,7 @@ impl Entry {
             && let (Some(picture), Some(mask)) = (inside(picture), inside(mask))
             && let Some(name) = stem(&picture)
         {
-            return Ok(Self { name, paths: Some((picture, mask)) });
+            return Ok(Self { line: number, name, paths: Some((picture, mask)) });
         }
         Err(error!(Data, "`{line}` is no plain file name, and no two paths inside the folder"))
     }

@@ -217,6 +217,10 @@ fn settings_out_of_range_are_refused_by_name() {
         (refused(&pairs, None, Augmentation { scale: (2.0, 1.0), ..plain() }, options), "scale: 2 to 1"),
         (refused(&pairs, None, Augmentation { scale: (f64::NAN, 1.0), ..plain() }, options), "scale: NaN"),
         (refused(&pairs, None, Augmentation { scale_step: -1.0, ..plain() }, options), "scale_step: -1"),
+        (
+            refused(&pairs, None, Augmentation { scale_step: 1e-20, ..plain() }, options),
+            "scale_step: 1e-20 makes more than 1000000",
+        ),
         (refused(&pairs, None, Augmentation { flip: 1.5, ..plain() }, options), "flip: 1.5"),
     ] {
         assert!(message.contains(part), "{message:?} for {part}");

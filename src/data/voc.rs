@@ -32,7 +32,9 @@ pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
 /// The parts there are lists of, by name.
 pub(super) fn splits(root: &Path) -> Result<Vec<String>> {
     let lists = files(&lists(root))?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "txt"));
-    Ok(lists.filter_map(|path| path.file_stem().and_then(|s| s.to_str()).map(String::from)).collect())
+    let names = lists.filter_map(|path| path.file_stem().and_then(|s| s.to_str()).map(String::from));
+    // Not the hidden files (`._train.txt`) of a Mac.
+    Ok(names.filter(|name| !name.starts_with('.')).collect())
 }
 
 pub(super) fn is_there(root: &Path) -> bool {

@@ -59,10 +59,14 @@ impl LabelMap {
     /// Reads a mask: a PNG whose value is the class. Of a palette PNG that is the index, whatever the colours; of a grey PNG the
     /// grey value as stored (1, 2, 4, 8 or 16 bits, not stretched to 255).
     ///
-    /// A PNG in RGB is read too where `table` tells what its colours mean. Errors name the file: no PNG, damaged, with transparency,
-    /// or with a colour that is in no class.
+    /// A PNG in RGB, or in RGBA where all of it is opaque, is read too where `table` tells what its colours mean. Errors name the file:
+    /// no PNG, damaged, with transparency, or with a colour that is in no class.
     pub fn read(path: impl AsRef<Path>, table: Option<&ClassTable>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::read_by_value_or_colour(path.as_ref(), table).map(|(map, _)| map)
+    }
+
+    /// As [`LabelMap::read`]; and whether the labels were found by their colours, which are classes whatever values mean in a data set.
+    pub(crate) fn read_by_value_or_colour(path: &Path, table: Option<&ClassTable>) -> Result<(Self, bool)> {
         let file = File::open(path).map_err(|e| Error::io(path, "could not be opened", e))?;
         read_mask(file, table).map_err(|e| e.file(path))
     }
@@ -104,7 +108,12 @@ impl LabelMap {
     }
 }
 
-fn read_mask(file: File, table: Option<&ClassTable>) -> Result<LabelMap> {
+/// What to do about a mask whose colours are not plain.
+const PLAIN: &str = "save it without alpha, with 8 bits a channel";
+
+/// A mask, and whether its labels were found by their colours.
+fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)> {
+    use png::{BitDepth, ColorType};
     let damaged = |e: png::DecodingError| Error::new(ErrorKind::Picture, "is no readable PNG").source(e);
     let mut decoder = png::Decoder::new(BufReader::new(file));
     // Values as they are stored: no palette is applied, nothing is stretched.
@@ -117,36 +126,43 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<LabelMap> {
     let mut reader = decoder.read_info().map_err(damaged)?;
     // Checked before memory is taken for it.
     match reader.output_color_type() {
-        (png::ColorType::Grayscale | png::ColorType::Indexed, _) => {}
-        (png::ColorType::Rgb, png::BitDepth::Eight) if table.is_some() => {}
-        (png::ColorType::Rgb, png::BitDepth::Eight) => {
-            return Err(error!(Picture, "is a mask in RGB, whose colours have no known meaning")
+        (ColorType::Grayscale | ColorType::Indexed, _) => {}
+        (ColorType::Rgb | ColorType::Rgba, BitDepth::Eight) if table.is_some() => {}
+        (colour @ (ColorType::Rgb | ColorType::Rgba), BitDepth::Eight) => {
+            let kind = if colour == ColorType::Rgb { "RGB" } else { "RGBA" };
+            return Err(error!(Picture, "is a mask in {kind}, whose colours have no known meaning")
                 .advice("give the classes' colours in a classes.txt"));
         }
-        (colour, depth) => {
-            return Err(error!(Picture, "is a PNG of kind {colour:?}, {} bits; masks have a palette or are grey", depth as u8));
-        }
+        (ColorType::Rgb, _) => return Err(error!(Picture, "is a mask with 16 bits a channel").advice(PLAIN)),
+        (_, BitDepth::Sixteen) => return Err(error!(Picture, "is a mask with alpha and 16 bits a channel").advice(PLAIN)),
+        _ => return Err(error!(Picture, "is a mask in grey with alpha").advice(PLAIN)),
     }
     let size = reader.output_buffer_size().ok_or_else(|| error!(Picture, "is too large"))?;
     let mut data = vec![0; size];
     let frame = reader.next_frame(&mut data).map_err(damaged)?;
     let rows = data.chunks_exact(frame.line_size.max(1)).take(height);
     let labels = match (frame.color_type, frame.bit_depth) {
-        (png::ColorType::Grayscale | png::ColorType::Indexed, png::BitDepth::Eight) => {
+        (ColorType::Grayscale | ColorType::Indexed, BitDepth::Eight) => {
             rows.flat_map(|row| row[..width].iter().map(|&v| u16::from(v))).collect()
         }
-        (png::ColorType::Grayscale, png::BitDepth::Sixteen) => {
+        (ColorType::Grayscale, BitDepth::Sixteen) => {
             rows.flat_map(|row| row[..2 * width].chunks_exact(2).map(|p| u16::from_be_bytes([p[0], p[1]]))).collect()
         }
-        (png::ColorType::Grayscale | png::ColorType::Indexed, depth) => {
+        (ColorType::Grayscale | ColorType::Indexed, depth) => {
             rows.flat_map(|row| (0..width).map(|x| unpack(row, x, depth as usize))).collect()
         }
-        _ => {
+        (colour, _) => {
             let table = table.expect("invariant: RGB without a table was refused above");
-            from_colours(rows.flat_map(|row| row[..3 * width].chunks_exact(3)).map(|p| [p[0], p[1], p[2]]), table, width)?
+            let channels = colour.samples();
+            let pixels = rows.flat_map(|row| row[..channels * width].chunks_exact(channels));
+            if channels == 4 && pixels.clone().any(|p| p[3] != 255) {
+                return Err(error!(Picture, "is a mask with alpha, and not all of it is opaque").advice(PLAIN));
+            }
+            from_colours(pixels.map(|p| [p[0], p[1], p[2]]), table, width)?
         }
     };
-    LabelMap::new(width, height, labels)
+    let by_colour = matches!(frame.color_type, ColorType::Rgb | ColorType::Rgba);
+    Ok((LabelMap::new(width, height, labels)?, by_colour))
 }
 
 /// Value `x` of a row in which each takes `bits` (1, 2 or 4), the first in the highest bits.
@@ -217,13 +233,33 @@ mod tests {
     }
 
     #[test]
+    fn opaque_masks_with_alpha_are_read_and_others_are_told_what_is_wrong() {
+        use png::{BitDepth::*, ColorType::*};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mask.png");
+        let voc = ClassTable::voc();
+        write_png(&path, Rgba, Eight, (2, 1), &[192, 128, 128, 255, 0, 0, 0, 255]);
+        assert_eq!(LabelMap::read(&path, Some(&voc)).unwrap().labels, [15, 0]);
+        for (colour, depth, data, part) in [
+            (Rgba, Eight, vec![192, 128, 128, 255, 0, 0, 0, 254], "not all of it is opaque"),
+            (GrayscaleAlpha, Eight, vec![1, 255, 0, 255], "in grey with alpha"),
+            (Rgb, Sixteen, vec![0; 12], "with 16 bits a channel"),
+            (Rgba, Sixteen, vec![255; 16], "with alpha and 16 bits a channel"),
+        ] {
+            write_png(&path, colour, depth, (2, 1), &data);
+            let error = LabelMap::read(&path, Some(&voc)).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("save it without alpha, with 8 bits a channel"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_is_no_mask_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mask.png");
         std::fs::write(&path, b"JFIF").unwrap();
         assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("mask.png"));
         write_png(&path, png::ColorType::Rgba, png::BitDepth::Eight, (1, 1), &[0; 4]);
-        assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("Rgba"));
+        assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("a mask in RGBA"));
         assert_eq!(LabelMap::read(folder.path().join("none.png"), None).unwrap_err().kind(), ErrorKind::Io);
     }
 

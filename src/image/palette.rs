@@ -1,5 +1,6 @@
 //! Class names and display colours: [`ClassTable`], how it is read from `classes.txt`, and colours for classes that have none.
 
+use super::text::{BYTE_ORDER_MARK, read_text};
 use crate::error::{Error, Result, error};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -126,18 +127,17 @@ impl ClassTable {
     /// Reads a `classes.txt`: see [`ClassTable::parse`]. Errors name the file and the line.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "could not be read", e))?;
-        Self::parse(&text).map_err(|e| e.file(path))
+        Self::parse(&read_text(path)?).map_err(|e| e.file(path))
     }
 
     /// A table from lines of number, name and colour, such as `7 car 128 128 128`. Names may hold blanks; empty lines and lines
-    /// that begin with `#` are skipped.
+    /// that begin with `#` are skipped, and so is a byte-order mark in front.
     ///
     /// The numbers count up from 0 without a gap. Lines named "ignore", "unlabelled", "unlabeled" or "void" with the number behind
     /// the last class, or 255, tell of ignored labels. Errors name the line.
     pub fn parse(text: &str) -> Result<Self> {
         let (mut names, mut colours, mut ignored) = (Vec::new(), Vec::new(), Vec::<IgnoredLabel>::new());
-        for (index, line) in text.lines().enumerate() {
+        for (index, line) in text.trim_start_matches(BYTE_ORDER_MARK).lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -266,6 +266,18 @@ mod tests {
             assert!(error.to_string().contains(part), "{text:?}: {error}");
         }
         assert!(serde_json::from_str::<ClassTable>(r#"{"names":["a"],"colours":[]}"#).is_err());
+    }
+
+    #[test]
+    fn a_class_file_with_a_byte_order_mark_is_read_as_one_without() {
+        let text = "0 sky 1 2 3\n1 car 4 5 6\n";
+        let expected = ClassTable::parse(text).unwrap();
+        let marked = format!("\u{feff}{text}");
+        assert_eq!(ClassTable::parse(&marked).unwrap(), expected);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("classes.txt");
+        std::fs::write(&path, marked).unwrap();
+        assert_eq!(ClassTable::read(&path).unwrap(), expected);
     }
 
     #[test]

@@ -5,6 +5,9 @@ use crate::error::{Result, error};
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, GrayImage, RgbImage};
 
+/// How the note on a picture begins that was turned by its EXIF orientation.
+pub(crate) const TURNED: &str = "turned upright";
+
 /// RGB over `backdrop`, and the alpha where a pixel is not opaque. `data` are interleaved samples as a decoder returns them, 16-bit
 /// ones in the machine's byte order.
 pub(super) fn to_rgb(
@@ -96,7 +99,7 @@ pub(super) fn turn(
     if orientation != Orientation::NoTransforms {
         rgb.apply_orientation(orientation);
         alpha.iter_mut().for_each(|a| a.apply_orientation(orientation));
-        notes.push(format!("turned upright (EXIF orientation {})", orientation.to_exif()));
+        notes.push(format!("{TURNED} (EXIF orientation {})", orientation.to_exif()));
     }
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
     Ok(Picture { width, height, rgb: rgb.into_rgb8().into_raw(), alpha: alpha.map(|a| a.into_luma8().into_raw()), notes })

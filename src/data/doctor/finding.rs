@@ -44,12 +44,16 @@ pub enum Problem {
     AllIgnored,
     /// A class that is in no mask.
     EmptyClass,
+    /// Two classes of one colour, where masks are in colours.
+    SameColour,
     /// The same picture in two parts.
     InTwoParts,
     /// The same picture twice in one part.
     Twice,
     /// A picture of few pixels.
     Tiny,
+    /// A picture that is turned when it is read.
+    Turned,
     /// Nobody says which classes there are.
     NoClasses,
 }
@@ -71,9 +75,11 @@ impl Problem {
             Problem::ZeroAnd255 => "masks of 0 and 255 alone",
             Problem::AllIgnored => "masks in which nothing counts",
             Problem::EmptyClass => "classes that are in no mask",
+            Problem::SameColour => "classes of the same colour, where masks are in colours",
             Problem::InTwoParts => "pictures that are in two parts",
             Problem::Twice => "pictures that are there twice",
             Problem::Tiny => "tiny pictures",
+            Problem::Turned => "pictures that their EXIF orientation turns upright, and their masks not",
             Problem::NoClasses => "no list of classes",
         }
     }
@@ -100,9 +106,13 @@ impl Problem {
             Problem::ZeroAnd255 => "255 is ignored: write 1 for the foreground",
             Problem::AllIgnored => "take them out: they cost time and teach nothing",
             Problem::EmptyClass => "take the class out of classes.txt, or label pictures that show it",
+            Problem::SameColour => {
+                "only the first one is ever found: give each class a colour of its own, and export the masks again"
+            }
             Problem::InTwoParts => "take them out of one part: a score on pictures that were trained on says nothing",
             Problem::Twice => "take one of them out, unless it is meant to count twice",
             Problem::Tiny => "most of a crop will be padding; take a smaller crop, or larger pictures",
+            Problem::Turned => "masks are read as they lie: see on the sheet (--out) whether they fit",
             Problem::NoClasses => {
                 "write classes.txt: a line of number, name and colour for each class, such as `0 sky 128 128 128`"
             }

@@ -1,7 +1,8 @@
 //! One mask: what its values are, and what they look like.
 
 use super::finding::{Finding, Problem};
-use crate::data::Pair;
+use super::regular;
+use crate::data::{Ids, Pair};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{ClassTable, LabelMap, decode, voc_colour};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -20,6 +21,8 @@ const SMOOTH: f64 = 0.12;
 /// What a mask holds: sizes, and pixels by class (or value that is none).
 pub(super) struct Mask {
     pub(super) size: (usize, usize),
+    /// Whether its classes were found by their colours.
+    pub(super) by_colour: bool,
     pub(super) counts: BTreeMap<u16, u64>,
 }
 
@@ -28,18 +31,24 @@ pub(super) struct Mask {
 /// `classes` is the number of classes, where it is known, with the values that are ignored.
 pub(super) fn check(pair: &Pair, table: Option<&ClassTable>, findings: &mut Vec<Finding>) -> Option<Mask> {
     let file = &pair.mask;
-    let map = match LabelMap::read(file, table) {
-        Ok(map) => map,
+    if let Err(error) = regular(file) {
+        findings.push(Finding::fault(Problem::Unreadable, file, cause_of(&error, file)));
+        return None;
+    }
+    let (map, by_colour) = match LabelMap::read_by_value_or_colour(file, table) {
+        Ok(read) => read,
         Err(error) => {
             findings.push(unread(file, table, &error));
             return None;
         }
     };
     let values = count(map.labels.iter().copied());
-    let cause = cause(pair, &map, &values, table);
+    // Colours are those of classes, whatever values mean.
+    let ids = if by_colour { Ids::Classes } else { pair.ids };
+    let cause = cause(file, ids, &map, &values, table);
     let mut counts = BTreeMap::new();
     for (&value, &n) in &values {
-        *counts.entry(pair.ids.class(value)).or_insert(0) += n;
+        *counts.entry(ids.class(value)).or_insert(0) += n;
     }
     let outside: Vec<(u16, u64)> = counts.iter().filter(|(l, _)| !known(**l, table)).map(|(l, n)| (*l, *n)).collect();
     let ignored = |label: u16| label == 255 || table.is_some_and(|t| t.ignored_values().contains(&label.into()));
@@ -53,7 +62,7 @@ pub(super) fn check(pair: &Pair, table: Option<&ClassTable>, findings: &mut Vec<
         None if counts.keys().all(|&l| ignored(l)) => findings.push(Finding::fault(Problem::AllIgnored, file, "")),
         None => {}
     }
-    Some(Mask { size: (map.width, map.height), counts })
+    Some(Mask { size: (map.width, map.height), by_colour, counts })
 }
 
 /// Whether a label is a class or one that is ignored on purpose.
@@ -63,17 +72,17 @@ fn known(label: u16, table: Option<&ClassTable>) -> bool {
 }
 
 /// What makes a readable mask wrong as a whole.
-fn cause(pair: &Pair, map: &LabelMap, values: &BTreeMap<u16, u64>, table: Option<&ClassTable>) -> Option<Finding> {
-    let file = &pair.mask;
+fn cause(file: &Path, ids: Ids, map: &LabelMap, values: &BTreeMap<u16, u64>, table: Option<&ClassTable>) -> Option<Finding> {
+    use png::ColorType::{Rgb, Rgba};
     let stored = stored(file).ok()?;
     let share = in_between(map);
-    if share > SMOOTH && stored.colour != png::ColorType::Rgb {
+    if share > SMOOTH && !matches!(stored.colour, Rgb | Rgba) {
         let detail = format!("{:.0} % of the steps go over values in between; {} values", 100.0 * share, values.len());
         return Some(Finding::fault(Problem::Smoothed, file, detail));
     }
     let table = table?;
     let colours: HashSet<[u8; 3]> = table.colours.iter().copied().chain(table.ignored.iter().map(|i| i.colour)).collect();
-    let strange: Vec<u16> = values.keys().copied().filter(|&v| !known(pair.ids.class(v), Some(table))).collect();
+    let strange: Vec<u16> = values.keys().copied().filter(|&v| !known(ids.class(v), Some(table))).collect();
     if stored.colour == png::ColorType::Grayscale && strange.len() > 1 {
         // Pillow's and OpenCV's grey, whose roundings differ by one.
         let grey = |[r, g, b]: [u8; 3]| (0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b)).round();
@@ -84,11 +93,10 @@ fn cause(pair: &Pair, map: &LabelMap, values: &BTreeMap<u16, u64>, table: Option
         }
     }
     if let Some(palette) = stored.palette {
-        let used: Vec<(usize, [u8; 3])> =
-            values.keys().filter_map(|&v| Some((usize::from(v), *palette.get(usize::from(v))?))).collect();
-        let standard = used.iter().all(|&(v, colour)| colour == voc_colour(v));
+        let used: Vec<(u16, [u8; 3])> = values.keys().filter_map(|&v| Some((v, *palette.get(usize::from(v))?))).collect();
+        let standard = used.iter().all(|&(v, colour)| colour == voc_colour(v.into()));
         let ours = used.iter().all(|(_, colour)| colours.contains(colour));
-        let moved = used.iter().find(|&&(v, colour)| table.colour(v) != colour);
+        let moved = used.iter().find(|&&(v, colour)| table.colour(ids.class(v).into()) != colour);
         if let (true, false, Some((index, [r, g, b]))) = (ours, standard, moved) {
             let class = table.colours.iter().position(|c| c == &[*r, *g, *b]);
             let class = class.map_or("an ignored label".to_owned(), |class| table.name(class));
@@ -103,12 +111,19 @@ fn cause(pair: &Pair, map: &LabelMap, values: &BTreeMap<u16, u64>, table: Option
 fn unread(file: &Path, table: Option<&ClassTable>, error: &Error) -> Finding {
     use png::ColorType::{GrayscaleAlpha, Rgb, Rgba};
     let unreadable = || Finding::fault(Problem::Unreadable, file, cause_of(error, file));
-    match stored(file).map(|s| s.colour) {
-        Ok(Rgb | Rgba) => {}
-        Ok(GrayscaleAlpha) => return Finding::fault(Problem::ColouredMask, file, "grey with transparency"),
+    let not_plain =
+        |what: &str| Finding::fault(Problem::ColouredMask, file, format!("{what}; save it without alpha, with 8 bits a channel"));
+    match stored(file).map(|s| (s.colour, s.depth)) {
+        Ok((Rgb | Rgba, png::BitDepth::Sixteen)) => return not_plain("colours of 16 bits a channel"),
+        Ok((Rgb | Rgba, _)) => {}
+        Ok((GrayscaleAlpha, _)) => return not_plain("grey with transparency"),
         _ => return unreadable(),
     }
     let Ok(picture) = decode(file) else { return unreadable() };
+    // What shows through are no colours of the mask's.
+    if picture.alpha.is_some() {
+        return not_plain("colours with transparency");
+    }
     let found = count(picture.rgb.chunks_exact(3).map(|p| [p[0], p[1], p[2]]));
     let known =
         |colour: &[u8; 3]| table.is_some_and(|t| t.colours.contains(colour) || t.ignored.iter().any(|i| i.colour == *colour));
@@ -117,8 +132,8 @@ fn unread(file: &Path, table: Option<&ClassTable>, error: &Error) -> Finding {
     let list = spell_out(strange.iter().map(|([r, g, b], n)| format!("{r} {g} {b} ({n} px)")));
     match table {
         None => Finding::fault(Problem::ColouredMask, file, format!("{} colours: {list}", strange.len())),
-        // All colours are known, so it is the transparency.
-        Some(_) if strange.is_empty() => Finding::fault(Problem::ColouredMask, file, "colours with transparency"),
+        // All colours are known, so it is something else.
+        Some(_) if strange.is_empty() => unreadable(),
         Some(_) => Finding::fault(Problem::UnknownColours, file, format!("{} colours: {list}", strange.len())),
     }
 }
@@ -131,6 +146,7 @@ pub(super) fn cause_of(error: &Error, file: &Path) -> String {
 /// What the header of a PNG says.
 struct Stored {
     colour: png::ColorType,
+    depth: png::BitDepth,
     palette: Option<Vec<[u8; 3]>>,
 }
 
@@ -140,7 +156,7 @@ fn stored(file: &Path) -> Result<Stored> {
     let reader = png::Decoder::new(BufReader::new(open)).read_info().map_err(damaged)?;
     let info = reader.info();
     let palette = info.palette.as_ref().map(|p| p.chunks_exact(3).map(|c| [c[0], c[1], c[2]]).collect());
-    Ok(Stored { colour: info.color_type, palette })
+    Ok(Stored { colour: info.color_type, depth: info.bit_depth, palette })
 }
 
 /// Of all steps from one value to another that is not next to it, over three pixels in a row or column, the share whose middle lies

@@ -9,8 +9,8 @@ pub use balance::ClassCount;
 pub use finding::{Finding, Problem, Severity};
 
 use super::{Listing, Misfit, MisfitKind, Pair, parts, survey};
-use crate::error::Result;
-use crate::image::{ClassTable, decode_bytes};
+use crate::error::{Result, error};
+use crate::image::{ClassTable, DecodeOptions, TURNED, decode_bytes};
 use balance::Sums;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -71,6 +71,8 @@ struct Seen {
     content: Option<(u64, u64)>,
     /// Pixels by class, where the mask could be read and fits.
     counts: Option<BTreeMap<u16, u64>>,
+    /// Whether the mask's classes were found by their colours.
+    by_colour: bool,
     findings: Vec<Finding>,
 }
 
@@ -132,6 +134,9 @@ impl Doctor {
         if self.table.is_none() {
             findings.push(Finding::warning(Problem::NoClasses, &self.root, "names and number were guessed from the masks"));
         }
+        if let Some(table) = self.table.as_ref().filter(|_| seen.iter().flatten().any(|s| s.by_colour)) {
+            findings.extend(same_colours(table, &self.root));
+        }
         for part in parts {
             let name = part.name.as_deref();
             let training = name.is_none_or(|n| n.starts_with("train")) || parts.len() == 1;
@@ -154,9 +159,9 @@ impl Doctor {
         for group in alike.into_values().filter(|group| group.len() > 1) {
             let (part, first) = group[0];
             // The same hash is next to certain; the same bytes are.
-            let bytes = std::fs::read(first);
+            let bytes = read(first);
             for &(other, picture) in &group[1..] {
-                let same = picture == first || matches!((&bytes, std::fs::read(picture)), (Ok(a), Ok(b)) if *a == b);
+                let same = picture == first || matches!((&bytes, read(picture)), (Ok(a), Ok(b)) if *a == b);
                 let place = |part: usize| self.parts[part].split.clone().unwrap_or_default();
                 if same && part != other {
                     let detail = format!("the same bytes as {} in {}", first.display(), place(part));
@@ -178,10 +183,11 @@ impl Examination {
     }
 }
 
-/// The parts that are for training, validation and test. Lists of VOC overlap: `trainaug` holds `train`, `trainval` holds both.
+/// The parts that are for training, validation and test. Lists of VOC overlap: `trainaug` holds `train`, `trainval` holds both and is taken
+/// where there is no other one to train on.
 fn usual(parts: Vec<String>) -> Vec<Option<String>> {
     let has = |name: &str| parts.iter().any(|p| p == name);
-    let train = ["trainaug", "train", "training"].into_iter().find(|name| has(name));
+    let train = ["trainaug", "train", "training", "trainval"].into_iter().find(|name| has(name));
     let rest = ["val", "validation", "test"].into_iter().filter(|name| has(name));
     let usual: Vec<Option<String>> = train.into_iter().chain(rest).map(|name| Some(name.to_owned())).collect();
     match (usual.is_empty(), parts.is_empty()) {
@@ -203,18 +209,49 @@ fn of_misfit(misfit: &Misfit) -> Finding {
     Finding::fault(problem, &misfit.file, detail)
 }
 
+/// Classes that have the colour of one before them: coloured masks never show them.
+fn same_colours(table: &ClassTable, root: &Path) -> Vec<Finding> {
+    let mut first = HashMap::new();
+    let twice = table.colours.iter().enumerate().filter_map(|(class, colour)| {
+        let other = *first.entry(colour).or_insert(class);
+        let [r, g, b] = colour;
+        let detail = || format!("{other} {} and {class} {} are both {r} {g} {b}", table.name(other), table.name(class));
+        (other != class).then(|| Finding::fault(Problem::SameColour, root, detail()))
+    });
+    twice.collect()
+}
+
+/// Errors for pipes and devices: reading them may never end.
+fn regular(file: &Path) -> Result<()> {
+    match std::fs::metadata(file) {
+        Ok(meta) if !meta.is_file() => Err(error!(Picture, "is no regular file").file(file)),
+        // What is not there is told of by who reads it.
+        _ => Ok(()),
+    }
+}
+
+/// A picture file's bytes, as many as training would read.
+fn read(file: &Path) -> Result<Vec<u8>> {
+    regular(file)?;
+    DecodeOptions::default().read(file)
+}
+
 fn look_at(pair: &Pair, table: Option<&ClassTable>) -> Seen {
-    let mut seen = Seen { pair: pair.clone(), size: None, content: None, counts: None, findings: Vec::new() };
+    let mut seen = Seen { pair: pair.clone(), size: None, content: None, counts: None, by_colour: false, findings: Vec::new() };
     let file = &pair.picture;
-    match std::fs::read(file) {
-        Err(e) => seen.findings.push(Finding::fault(Problem::Unreadable, file, e.to_string())),
+    match read(file) {
+        Err(e) => seen.findings.push(Finding::fault(Problem::Unreadable, file, mask::cause_of(&e, file))),
         Ok(bytes) => {
             let mut hasher = DefaultHasher::new();
             bytes.hash(&mut hasher);
             seen.content = Some((bytes.len() as u64, hasher.finish()));
             match decode_bytes(&bytes, &file.display().to_string()) {
                 Err(e) => seen.findings.push(Finding::fault(Problem::Unreadable, file, mask::cause_of(&e, file))),
-                Ok(picture) => seen.size = Some((picture.width, picture.height)),
+                Ok(picture) => {
+                    seen.size = Some((picture.width, picture.height));
+                    let turned = picture.notes.iter().find(|note| note.starts_with(TURNED));
+                    seen.findings.extend(turned.map(|note| Finding::warning(Problem::Turned, file, note.as_str())));
+                }
             }
         }
     }
@@ -222,6 +259,7 @@ fn look_at(pair: &Pair, table: Option<&ClassTable>) -> Seen {
         seen.findings.push(Finding::warning(Problem::Tiny, file, format!("{w} x {h} pixels")));
     }
     let Some(mask) = mask::check(pair, table, &mut seen.findings) else { return seen };
+    seen.by_colour = mask.by_colour;
     match seen.size {
         Some((w, h)) if (w, h) != mask.size => {
             let detail = format!("{} x {} pixels, its picture {w} x {h}", mask.size.0, mask.size.1);
@@ -253,5 +291,21 @@ fn report(part: &Listing, seen: &[Seen], classes: &ClassTable) -> PartReport {
         sizes,
         classes: sums.finish(|class| classes.name(class)),
         ignored: sums.ignored,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trainval_is_looked_through_where_there_is_no_other_part_for_training() {
+        let usual = |parts: &[&str]| -> Vec<String> {
+            usual(parts.iter().map(|part| (*part).to_owned()).collect()).into_iter().map(Option::unwrap_or_default).collect()
+        };
+        assert_eq!(usual(&["test", "trainval"]), ["trainval", "test"]);
+        assert_eq!(usual(&["train", "trainval", "val"]), ["train", "val"]);
+        assert_eq!(usual(&["all", "more"]), ["all", "more"]);
+        assert_eq!(usual(&[]), [""]);
     }
 }
