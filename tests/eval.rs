@@ -283,6 +283,74 @@ fn eval_refuses_other_classes_and_parts_that_are_not_there() {
     atrous(folder.path()).args(EVAL).assert().code(1).stderr(contains("2 classes, the network 5"));
 }
 
+/// A network's file keeps no ignored labels: those of the table that it was trained with are given again.
+#[test]
+fn labels_that_only_a_given_table_ignores_can_be_left_out() {
+    let folder = data_set();
+    let path = |name: &str| folder.path().join(name);
+    // The void of the masks becomes the label behind the classes, as CamVid has it.
+    for i in 0..3 {
+        let mask = path(&format!("set/masks/{i}.png"));
+        let mut map = LabelMap::read(&mask, None).unwrap();
+        map.labels.iter_mut().filter(|l| **l == 255).for_each(|l| *l = 5);
+        map.write(&mask, &ClassTable::generic(5)).unwrap();
+    }
+    atrous(folder.path()).args(EVAL).assert().code(1).stderr(contains("true label 5"));
+    let classes = "0 sky 1 2 3\n1 road 4 5 6\n2 tree 7 8 9\n3 car 1 1 1\n4 person 2 2 2\n";
+    std::fs::write(path("given.txt"), format!("{classes}5 void 0 0 0\n")).unwrap();
+    // The data set's own table gives way.
+    std::fs::write(path("set/classes.txt"), "0 sky 1 2 3\n1 road 4 5 6\n").unwrap();
+    let report = json(folder.path(), &["--class-table", "given.txt"]);
+    let scores = &report["scores"];
+    let pixels = (60 + 61 + 62 - 3) * 44;
+    assert_eq!((scores["pixels"].as_u64(), scores["ignored_pixels"].as_u64()), (Some(pixels), Some(3 * 44)));
+    let given = ["--class-table", "set/classes.txt"];
+    let refused = atrous(folder.path()).args(EVAL).args(given).assert().code(1);
+    refused.stderr(contains("classes.txt: has 2 classes, the network 5"));
+}
+
+#[test]
+fn charts_that_cannot_be_written_are_refused_before_anything_is_scored() {
+    let folder = data_set();
+    std::fs::create_dir(folder.path().join("folder.png")).unwrap();
+    for (flags, code, part) in [
+        (vec!["--confusion", "matrix.pdf"], 2, "matrix.pdf: pictures are written as .png"),
+        (vec!["--confusion", "matrix"], 2, "matrix: pictures are written as .png"),
+        (vec!["--confusion", "folder.png"], 1, "folder.png: is a folder"),
+        (vec!["--trimap", "1", "--trimap-plot", "none/bands.png"], 1, "create the folder first"),
+    ] {
+        let run = atrous(folder.path()).args(EVAL).args(&flags).assert().code(code).stderr(contains(part)).stdout("");
+        let said = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
+        assert!(!said.contains("running on"), "{flags:?} are looked at too late: {said}");
+    }
+    // Looking leaves nothing behind.
+    atrous(folder.path()).args(EVAL).args(["--confusion", "a.png", "--part", "none"]).assert().code(1);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn scores_are_told_where_a_chart_cannot_be_drawn() {
+    let folder = data_set();
+    for i in 0..3 {
+        // One class, and so no border.
+        let mask = LabelMap::new(60 + i, 44, vec![0; (60 + i) * 44]).unwrap();
+        mask.write(folder.path().join(format!("set/masks/{i}.png")), &ClassTable::generic(5)).unwrap();
+    }
+    let flags = ["--trimap", "1", "--trimap-plot", "bands.png", "--confusion", "matrix.png"];
+    let run = atrous(folder.path()).args(EVAL).args(flags).assert().failure();
+    run.stdout(contains("mIoU")).stderr(contains("bands without a pixel"));
+    assert!(folder.path().join("matrix.png").is_file() && !folder.path().join("bands.png").exists());
+}
+
+#[test]
+fn windows_over_a_size_that_no_machine_holds_are_refused() {
+    let segmenter = Segmenter::new(model(|_| {}), &DeviceChoice::Cpu).unwrap();
+    let windows = Some(Windows { size: (33, 33), stride: (33, 33) });
+    let method = Method { size: Some(SizeRule::Exact { w: 65_535, h: 65_535 }), windows, ..Method::default() };
+    let error = Predictor::new(&segmenter, method).unwrap().predict(&picture(8, 8, 1)).unwrap_err();
+    assert!(error.kind() == atrous::ErrorKind::OutOfMemory && error.to_string().contains("65535 x 65535"), "{error}");
+}
+
 /// 13 photographs and 14 crops; tests/golden/voc_miou.py gives 0.7677 in PyTorch with pictures scaled in 8 bits.
 #[test]
 fn eval_gives_the_score_of_the_phone_network_on_voc_pictures() {

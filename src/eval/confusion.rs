@@ -13,17 +13,32 @@ pub struct Confusion {
     counts: Vec<u64>,
     /// Pixels that were left out.
     ignored_pixels: u64,
+    /// Whether true labels that are no class are left out too, instead of being an error.
+    #[serde(skip)]
+    lenient: bool,
 }
 
 impl Confusion {
+    /// The most classes that a matrix is made of.
+    pub const MOST_CLASSES: usize = 4096;
+
     /// An empty matrix for `classes` classes, in which pixels with a true label of `ignored` do not count.
     ///
-    /// A label below `classes` may be ignored too. Errors where there is no class, or more than 4,096.
+    /// A label below `classes` may be ignored too. Errors where there is no class, or more than [`Confusion::MOST_CLASSES`].
     pub fn new(classes: usize, ignored: &[u32]) -> Result<Self> {
-        if !(1..=4096).contains(&classes) {
+        if !(1..=Self::MOST_CLASSES).contains(&classes) {
             return Err(error!(Usage, "a confusion matrix of {classes} classes"));
         }
-        Ok(Self { classes, ignored: ignored.to_vec(), counts: vec![0; classes * classes], ignored_pixels: 0 })
+        Ok(Self { classes, ignored: ignored.to_vec(), counts: vec![0; classes * classes], ignored_pixels: 0, lenient: false })
+    }
+
+    /// Leaves out true labels that are no class, as training does.
+    pub(crate) fn lenient(self) -> Self {
+        Self { lenient: true, ..self }
+    }
+
+    fn leaves_out(&self, truth: u32) -> bool {
+        self.ignored.contains(&truth) || (self.lenient && truth as usize >= self.classes)
     }
 
     /// Counts the pixels of one picture.
@@ -36,7 +51,7 @@ impl Confusion {
         }
         let labels = || truth.iter().zip(prediction).map(|(&t, &p)| -> (u32, u32) { (t.into(), p.into()) });
         // Checked first, so that an error leaves the counts as they were.
-        for (truth, prediction) in labels().filter(|(truth, _)| !self.ignored.contains(truth)) {
+        for (truth, prediction) in labels().filter(|&(truth, _)| !self.leaves_out(truth)) {
             if truth as usize >= self.classes {
                 return Err(error!(Data, "the true label {truth} is none of {} classes, nor ignored", self.classes)
                     .advice("name the label to ignore, or take the classes of this data"));
@@ -46,7 +61,7 @@ impl Confusion {
             }
         }
         for (truth, prediction) in labels() {
-            if self.ignored.contains(&truth) {
+            if self.leaves_out(truth) {
                 self.ignored_pixels += 1;
             } else {
                 self.counts[truth as usize * self.classes + prediction as usize] += 1;

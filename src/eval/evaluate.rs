@@ -41,7 +41,18 @@ pub fn evaluate(
     table: &ClassTable,
     each: &mut dyn FnMut(&Scored) -> Result<()>,
 ) -> Result<Confusion> {
-    let mut confusion = Confusion::new(table.len(), &ignored(table))?;
+    let confusion = Confusion::new(table.len(), &ignored(table))?;
+    count(confusion, predict, pairs, table, each)
+}
+
+/// As [`evaluate`], into an empty matrix that knows what to leave out.
+pub(crate) fn count(
+    mut confusion: Confusion,
+    predict: &mut impl FnMut(&Picture) -> Result<LabelMap>,
+    pairs: &[Pair],
+    table: &ClassTable,
+    each: &mut dyn FnMut(&Scored) -> Result<()>,
+) -> Result<Confusion> {
     std::thread::scope(|scope| {
         let (loaded, waiting) = sync_channel(WAITING);
         scope.spawn(move || {

@@ -17,6 +17,10 @@ use web_time::Instant;
 /// Scales past this are a slip of the keyboard.
 const LARGEST_SCALE: f64 = 16.0;
 
+/// The most bytes of probabilities into which windows are added up: 150 classes at 5,300 x 5,300 pixels. Few machines have more to spare,
+/// and memory that cannot be had would end the program without a word. Where addresses have 32 bits, there is far less of it.
+const MOST_BYTES: u64 = if cfg!(target_pointer_width = "64") { 16 << 30 } else { 1 << 30 };
+
 /// Windows that are laid over a picture, so that the network sees a part at a time. Width and height in pixels of the scaled picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Windows {
@@ -153,13 +157,12 @@ impl<'s> Predictor<'s> {
             let found = self.segmenter.segment(picture, size)?;
             return Ok(Prediction { labels: found.labels, time: found.network_time + found.labels_time });
         }
-        let pixels = fit.scale(picture)?.into_owned();
         match self.method.windows {
             None => {
-                let (labels, time) = self.views(fit, pixels, Wanted::Labels)?;
+                let (labels, time) = self.views(fit, fit.scale(picture)?.into_owned(), Wanted::Labels)?;
                 Ok(Prediction { labels: LabelMap::from_tensor(&labels, 0)?, time })
             }
-            Some(windows) => self.window_by_window(fit, &pixels, windows),
+            Some(windows) => self.window_by_window(fit, picture, windows),
         }
     }
 
@@ -179,9 +182,7 @@ impl<'s> Predictor<'s> {
         let time = started.elapsed();
 
         let shapes: Vec<Shape> = logits.iter().map(Tensor::shape).collect();
-        let end = ready(&mut self.end, (shapes, fit, wanted), |(shapes, ..)| {
-            segmenter.prepare(passes::optimise(sum_graph(shapes, fit, align_corners(model), wanted)?)?)
-        })?;
+        let end = ready(&mut self.end, (shapes, fit, wanted), |(shapes, ..)| prepare_sum(segmenter, shapes, fit, wanted))?;
         let names: Vec<String> = (0..logits.len()).map(|i| i.to_string()).collect();
         let inputs: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(&logits).collect();
         let started = Instant::now();
@@ -190,12 +191,17 @@ impl<'s> Predictor<'s> {
     }
 
     /// Adds up the windows' probabilities at the scaled picture's size; the classes are chosen at the picture's own.
-    fn window_by_window(&mut self, fit: Fit, pixels: &[u8], windows: Windows) -> Result<Prediction> {
+    fn window_by_window(&mut self, fit: Fit, picture: &Picture, windows: Windows) -> Result<Prediction> {
         let (w, h) = fit.scaled;
+        let classes = self.segmenter.model().config.classes().unwrap_or(0);
+        let numbers = numbers_of_sum(fit.scaled, classes)?;
+        let scaled = fit.scale(picture)?;
+        let pixels = &scaled[..];
+        // What cannot be made ready is told before the windows took their time.
+        self.chooser(Shape::new(1, h, w, classes), fit.source)?;
         let (seen_w, seen_h) = (windows.size.0.min(w), windows.size.1.min(h));
         let part = Fit { source: (seen_w, seen_h), scaled: (seen_w, seen_h), padded: windows.size };
-        let classes = self.segmenter.model().config.classes().unwrap_or(0);
-        let mut sum = vec![0.0f32; w * h * classes];
+        let mut sum = vec![0.0f32; numbers];
         let mut counts = vec![0u32; w * h];
         let mut time = Duration::ZERO;
         for y in offsets(h, windows.size.1, windows.stride.1) {
@@ -215,12 +221,16 @@ impl<'s> Predictor<'s> {
             pixel.iter_mut().for_each(|p| *p /= count as f32);
         }
         let mean = Tensor::from_data(Shape::new(1, h, w, classes), Data::F32(sum))?;
-        let segmenter = self.segmenter;
-        let runner =
-            ready(&mut self.labels, (mean.shape(), fit.source), |&(shape, size)| segmenter.prepare(labels_graph(shape, size)?))?;
+        let runner = self.chooser(mean.shape(), fit.source)?;
         let started = Instant::now();
         let labels = LabelMap::from_tensor(&runner.run(&[("probabilities", &mean)])?[0], 0)?;
         Ok(Prediction { labels, time: time + started.elapsed() })
+    }
+
+    /// What chooses the classes at the picture's own size from the windows' probabilities.
+    fn chooser(&mut self, probabilities: Shape, size: Size) -> Result<&Runner> {
+        let segmenter = self.segmenter;
+        ready(&mut self.labels, (probabilities, size), |&(shape, size)| segmenter.prepare_end(labels_graph(shape, size)?))
     }
 
     /// Multi-Adds of all forward passes for a picture of this size, as papers count them.
@@ -259,6 +269,23 @@ impl<'s> Predictor<'s> {
     }
 }
 
+/// The end of the views, from their logits on.
+fn prepare_sum(segmenter: &Segmenter, logits: &[Shape], fit: Fit, wanted: Wanted) -> Result<Runner> {
+    let graph = sum_graph(logits, fit, align_corners(segmenter.model()), wanted)?;
+    segmenter.prepare_end(passes::optimise(graph)?)
+}
+
+/// Numbers in the sum of the windows' probabilities. Errors past [`MOST_BYTES`].
+fn numbers_of_sum((w, h): Size, classes: usize) -> Result<usize> {
+    let numbers = w.checked_mul(h).and_then(|pixels| pixels.checked_mul(classes));
+    numbers.filter(|&n| n as u64 <= MOST_BYTES / 4).ok_or_else(|| {
+        let gib = 4.0 * w as f64 * h as f64 * classes as f64 / f64::from(1 << 30);
+        let most = MOST_BYTES >> 30;
+        error!(OutOfMemory, "{classes} probabilities at {w} x {h} pixels take {gib:.0} GiB, windows add up at most {most} GiB")
+            .advice("take smaller pictures or a smaller `--size`, or leave out `--window`")
+    })
+}
+
 fn labels_graph(probabilities: Shape, (w, h): Size) -> Result<Graph> {
     let mut graph = Graph::new();
     let x = graph.input("probabilities", TensorType::f32(probabilities));
@@ -272,4 +299,44 @@ fn labels_graph(probabilities: Shape, (w, h): Size) -> Result<Graph> {
 fn offsets(side: usize, window: usize, stride: usize) -> impl Iterator<Item = usize> {
     let last = side.saturating_sub(window);
     (0..last).step_by(stride).chain([last])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::Device;
+
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn windows_over_more_than_memory_holds_are_refused_by_their_size() {
+        assert_eq!(numbers_of_sum((5_000, 4_000), 150).unwrap(), 3_000_000_000);
+        for size in [(70_000, 70_000), (usize::MAX, 2)] {
+            let error = numbers_of_sum(size, 21).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::OutOfMemory);
+            let (text, named) = (error.to_string(), format!("{} x {} pixels", size.0, size.1));
+            assert!(text.contains(&named) && text.contains("at most 16 GiB") && text.contains("`--window`"), "{text}");
+        }
+    }
+
+    /// Nothing is allocated for it: the device's limits are looked at before the first buffer, and the processor waits for a run.
+    #[test]
+    fn scales_and_windows_past_the_devices_limits_end_on_the_processor() {
+        let Some((segmenter, _)) = crate::segmenter::tests::ready() else { return };
+        let Device::Gpu(gpu) = segmenter.device() else { panic!("a GPU was asked for") };
+        // Three channels are one vec4 of 16 bytes.
+        let side = ((gpu.caps().max_binding.min(gpu.caps().max_buffer) / 16) as f64).sqrt() as usize + 64;
+        // Runners on the processor have no kernels.
+        let on_processor = |runner: &Runner| runner.kernels().is_empty();
+        let small = Shape::new(1, 4, 4, 3);
+        for (side, past) in [(side, true), (8, false)] {
+            let fit = Fit { source: (side, side), scaled: (side, side), padded: (side, side) };
+            for wanted in [Wanted::Labels, Wanted::Sum] {
+                let runner = prepare_sum(&segmenter, &[small, small], fit, wanted).unwrap();
+                assert_eq!(on_processor(&runner), past, "{wanted:?} at {side}");
+            }
+            let mut predictor = Predictor::new(&segmenter, Method::default()).unwrap();
+            let runner = predictor.chooser(Shape::new(1, side, side, 3), (4, 4)).unwrap();
+            assert_eq!(on_processor(runner), past, "windows at {side}");
+        }
+    }
 }

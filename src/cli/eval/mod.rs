@@ -8,11 +8,12 @@ use crate::data::{self, Pair};
 use crate::error::{Result, error};
 use crate::eval::{Confusion, Method, Predictor, Trimap, Windows, confusion_chart, evaluate, ignored, trimap_chart};
 use crate::exec::Times;
+use crate::files::Staged;
 use crate::image::{ClassTable, SizeRule};
 use crate::segmenter::{Model, Segmenter};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Scores a network on pictures with masks: mIoU, each class's IoU, pixel and mean accuracy
@@ -30,6 +31,11 @@ pub(super) struct Args {
     /// Its part, such as val [default: val where there is one]
     #[arg(long, value_name = "NAME")]
     part: Option<String>,
+
+    /// File with the classes' numbers, names and colours, one a line, instead of the data set's own; labels called void or ignore, behind
+    /// the last class, do not count
+    #[arg(long, value_name = "classes.txt")]
+    class_table: Option<PathBuf>,
 
     /// Size at which the network sees a picture: native, N (the long side, padded as the network was trained), or WxH
     /// [default: as the network was made for]
@@ -129,6 +135,9 @@ struct Outcome {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
+    for path in [&args.confusion, &args.trimap_plot].into_iter().flatten() {
+        check_chart(path)?;
+    }
     let model = args.model.open()?;
     let subject = subject(args, &model)?;
     if args.ablation {
@@ -144,27 +153,48 @@ pub(super) fn run(args: &Args) -> Result<()> {
         widths => Some(Trimap::new(widths, subject.table.len(), &ignored(&subject.table))?),
     };
     let outcome = score(args, &mut predictor, &subject, trimap)?;
-    if let Some(path) = &args.confusion {
-        confusion_chart(&outcome.confusion, &subject.table)?.save(path)?;
-    }
-    if let (Some(path), Some(trimap)) = (&args.trimap_plot, &outcome.trimap) {
-        trimap_chart(&trimap.bands())?.save(path)?;
-    }
+    // What was scored is told first, and none of the three is lost with another one: hours may have gone into it.
     let report = report::Report::new(args, &segmenter, predictor.method(), &subject, &outcome);
-    match args.json {
+    let printed = match args.json {
         true => print_json(&report),
         false => print(&report.text()),
+    };
+    let matrix = match &args.confusion {
+        Some(path) => confusion_chart(&outcome.confusion, &subject.table).and_then(|chart| chart.save(path)),
+        None => Ok(()),
+    };
+    let bands = match (&args.trimap_plot, &outcome.trimap) {
+        (Some(path), Some(trimap)) => trimap_chart(&trimap.bands()).and_then(|chart| chart.save(path)),
+        _ => Ok(()),
+    };
+    matrix.and(bands).and(printed)
+}
+
+/// Refuses a name under which no chart could be saved, before anything is scored.
+fn check_chart(path: &Path) -> Result<()> {
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    if !["png", "jpg", "jpeg", "webp"].iter().any(|known| ending.eq_ignore_ascii_case(known)) {
+        return Err(error!(Usage, "pictures are written as .png, .jpg or .webp").file(path));
     }
+    // A pipe is not opened twice: its reader would take the first end for the last.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Ok(());
+    }
+    // Begun and dropped: that leaves nothing behind, and needs what the real one will need.
+    Staged::create(path, ".tmp").map(drop)
 }
 
 /// The pictures, and the classes in which they are scored.
 fn subject(args: &Args, model: &Model) -> Result<Subject> {
     let listing = data::open(&args.data, args.part.as_deref())?;
     let own = model.class_table();
-    let table = listing.classes.unwrap_or_else(|| own.clone());
+    let (table, named_by) = match &args.class_table {
+        Some(path) => (ClassTable::read(path)?, path),
+        None => (listing.classes.unwrap_or_else(|| own.clone()), &args.data),
+    };
     if table.len() != own.len() {
         return Err(error!(Data, "has {} classes, the network {}", table.len(), own.len())
-            .file(&args.data)
+            .file(named_by)
             .advice("score a network on the classes that it was trained for"));
     }
     if listing.pairs.is_empty() {
