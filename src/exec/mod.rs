@@ -103,6 +103,12 @@ impl Runner {
         if let Some((name, _)) = graph.outputs().iter().find(|(_, v)| graph.is_param(*v)) {
             return Err(error!(Graph, "output `{name}` is a parameter, which no run computes"));
         }
+        let kept = graph.outputs().iter().find(|&&(_, v)| is_resident(v));
+        if let Some((name, _)) = kept.filter(|_| matches!(store.device(), Device::Gpu(_))) {
+            return Err(
+                error!(Graph, "output `{name}` lies in a store: a device leaves it there").advice("read it by `Store::read`")
+            );
+        }
         let graph = Arc::new(graph);
         let kind = match store.device() {
             Device::Cpu => Kind::Cpu(cpu::CpuRunner::new(graph.clone(), store.clone())),

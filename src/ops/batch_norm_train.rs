@@ -135,6 +135,13 @@ impl Op for BatchNormTrain {
     }
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
+        // Of means and variances nothing but running statistics is made.
+        if backward.arrived(0).is_none() || backward.arrived(1).or(backward.arrived(2)).is_some() {
+            return Err(error!(
+                Graph,
+                "the statistics of a batch norm have no gradient, and something differentiated reads them"
+            ));
+        }
         let inputs = [backward.dy(), backward.input(0), backward.input(1), backward.output(1), backward.output(2)];
         let gradients = backward.ops("x", BatchNormGrad { eps: self.eps, frozen: false }, &inputs)?;
         (0..3).for_each(|i| backward.give(i, gradients[i]));

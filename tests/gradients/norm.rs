@@ -105,3 +105,15 @@ fn fixed_statistics_cannot_be_differentiated() {
     assert!(graph.clone().gradients(&[(y, x)], &[x, vectors[0], vectors[1]]).is_ok());
     assert!(graph.gradients(&[(y, x)], &[vectors[2]]).unwrap_err().to_string().contains("no gradient"));
 }
+
+#[test]
+fn statistics_of_a_batch_that_something_differentiated_reads_are_refused() {
+    let mut graph = atrous::graph::Graph::new();
+    let x = graph.input("x", TensorType::f32(Shape::new(1, 2, 2, 4)));
+    let [weight, bias] = ["weight", "bias"].map(|name| graph.input(name, TensorType::f32(Shape::vector(4))));
+    let outputs = graph.push("norm", Arc::new(BatchNormTrain { eps: EPS }), &[x, weight, bias]).unwrap();
+    for seeds in [&[(outputs[1], bias)][..], &[(outputs[0], x), (outputs[2], bias)][..]] {
+        let error = graph.clone().gradients(seeds, &[x]).unwrap_err().to_string();
+        assert!(error.contains("have no gradient"), "{error}");
+    }
+}

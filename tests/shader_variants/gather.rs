@@ -67,7 +67,8 @@ fn gradient_nodes(op: Arc<dyn Op>, inputs: &[TensorType]) -> Vec<Call> {
     let mut graph = Graph::new();
     let x: Vec<ValueId> = (0..).zip(inputs).map(|(i, ty)| graph.input(&format!("x{i}"), *ty)).collect();
     let y = graph.push("op", op, &x).expect("the call is well-formed");
-    let seeds: Vec<_> = y.iter().map(|&y| (y, graph.input("dy", graph.ty(y)))).collect();
+    // What stands behind the first output are by-products: statistics have no gradient.
+    let seeds = [(y[0], graph.input("dy", graph.ty(y[0])))];
     let forward = graph.nodes().len();
     if graph.gradients(&seeds, &x).is_err() {
         return Vec::new();
