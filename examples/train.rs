@@ -4,7 +4,7 @@
 use atrous::DeviceChoice;
 use atrous::data::Augmentation;
 use atrous::exec::Device;
-use atrous::train::{Beginning, Event, Origin, Recipe, Run, Setting, class_table};
+use atrous::train::{Beginning, Event, Origin, Recipe, Run, Sets, Setting};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -17,7 +17,7 @@ fn main() -> atrous::Result<()> {
     let augmentation = Augmentation { crop: (257, 257), ..Augmentation::default() };
     let recipe = Recipe { steps: 500, batch: 4, evaluate_every: 100, augmentation, ..Recipe::default() };
     let origin = Origin { data: data.into(), classes: None, init: None };
-    let beginning = Beginning::new(&recipe.network, &class_table(&origin, &recipe)?, recipe.seed, None)?;
+    let beginning = Beginning::new(&recipe.network, &Sets::open(&origin, &recipe)?.table, recipe.seed, None)?;
 
     let device = Device::open(&DeviceChoice::Auto)?;
     let setting = Setting { device: &device, workers: 0, command: "examples/train.rs" };

@@ -11,6 +11,25 @@ use std::path::{Path, PathBuf};
 /// The log's name in the folder of a run.
 pub const LOG: &str = "log.jsonl";
 
+/// Where a run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resumed {
+    /// Steps that are done.
+    pub step: u64,
+    /// Whether the network after that step is to be scored again.
+    pub evaluation_due: bool,
+}
+
+impl Resumed {
+    /// Whether a record is of what is not done again.
+    fn keeps(&self, record: &Record) -> bool {
+        match record {
+            Record::Evaluation(r) if self.evaluation_due => r.step < self.step,
+            _ => record.step() <= self.step,
+        }
+    }
+}
+
 /// The open records of a run: `log.jsonl`, and an event file for TensorBoard beside it.
 ///
 /// ```
@@ -30,25 +49,37 @@ pub struct RunLog {
 }
 
 impl RunLog {
-    /// Opens the records in the folder `dir`, which is there already: new ones, or those of a run that goes on after `resumed_at` steps.
+    /// Opens the records in the folder `dir`, which is there already: new ones, or those of a run that goes on.
     ///
-    /// On resuming, records of later steps are dropped, since those steps are made again: the log is written anew to a temporary file,
-    /// which then takes its name, and TensorBoard is told by an entry in the new event file. So is a line that was torn in the middle.
+    /// On resuming, records of what is done again are dropped: the log is written anew to a temporary file, which then takes its name, and
+    /// TensorBoard is told by an entry in the new event file. Lines that are no records are dropped with a warning: the checkpoint is whole,
+    /// and a full disk's traces in the log are no reason not to go on.
     ///
     /// # Errors
-    /// Where `dir` cannot be written; where a new run would be added to the records of another; where lines of the log are no records.
-    pub fn open(dir: &Path, resumed_at: Option<u64>) -> Result<Self> {
+    /// Where `dir` cannot be written; where a new run would be added to the records of another.
+    pub fn open(dir: &Path, resumed: Option<Resumed>) -> Result<Self> {
         let path = dir.join(LOG);
-        let old = if path.exists() { read(dir)? } else { Vec::new() };
-        let kept: Vec<Record> = match resumed_at {
-            None if !old.is_empty() => {
-                return Err(error!(Usage, "holds the records of a run")
-                    .file(&path)
-                    .advice("resume that run, or name another folder for the new one"));
+        let old = if path.exists() { lines(&path)? } else { Vec::new() };
+        let Some(resumed) = resumed else {
+            if old.is_empty() {
+                return Self::append(path, dir, None, &[]);
             }
-            None => Vec::new(),
-            Some(step) => old.into_iter().filter(|r| r.step() <= step).collect(),
+            return Err(error!(Usage, "holds the records of a run")
+                .file(&path)
+                .advice("resume that run, or name another folder for the new one"));
         };
+        let mut kept = Vec::new();
+        for (number, line) in (1..).zip(old) {
+            match line {
+                Line::Record(record) if resumed.keeps(&record) => kept.push(*record),
+                Line::Record(_) | Line::Torn => {}
+                Line::Other(e) => log::warn!("{}: line {number} is no record of a run and is left out ({e})", path.display()),
+            }
+        }
+        Self::append(path, dir, Some(resumed.step), &kept)
+    }
+
+    fn append(path: PathBuf, dir: &Path, resumed_at: Option<u64>, kept: &[Record]) -> Result<Self> {
         atomic_write(&path, |w| kept.iter().try_for_each(|r| w.write_all(line(r)?.as_bytes())))?;
         let file = OpenOptions::new().append(true).open(&path).map_err(|e| Error::io(&path, "could not be opened", e))?;
         let mut events = Events::create(dir, resumed_at)?;
@@ -64,7 +95,12 @@ impl RunLog {
     pub fn write(&mut self, record: &Record) -> Result<()> {
         let failed = |e| Error::io(&self.path, "could not be written", e);
         let line = line(record).map_err(failed)?;
-        self.file.write_all(line.as_bytes()).map_err(failed)?;
+        let whole = self.file.metadata().map_err(failed)?.len();
+        self.file.write_all(line.as_bytes()).map_err(|e| {
+            // Half a line, as a full disk leaves it, would swallow the next one. What went wrong first is what is told.
+            let _ = self.file.set_len(whole);
+            failed(e)
+        })?;
         self.events.write(record)
     }
 }
@@ -79,14 +115,12 @@ fn line(record: &Record) -> io::Result<String> {
 /// Where there is no log, or a line is no record; the error names the line.
 pub fn read(dir: &Path) -> Result<Vec<Record>> {
     let path = dir.join(LOG);
-    // Bytes, not text: a line may be torn inside of a letter.
-    let bytes = fs::read(&path).map_err(|e| Error::io(&path, "could not be read", e))?;
     let mut records = Vec::new();
-    for (number, line) in (1..).zip(bytes.split_inclusive(|&b| b == b'\n')) {
-        match serde_json::from_slice(line) {
-            Ok(record) => records.push(record),
-            Err(_) if !line.ends_with(b"\n") => log::info!("{}: line {number} was torn and is left out", path.display()),
-            Err(e) => {
+    for (number, line) in (1..).zip(lines(&path)?) {
+        match line {
+            Line::Record(record) => records.push(*record),
+            Line::Torn => log::info!("{}: line {number} was torn and is left out", path.display()),
+            Line::Other(e) => {
                 return Err(Error::new(ErrorKind::Data, "is no record of a run")
                     .source(e)
                     .at(format!("line {number}"))
@@ -95,6 +129,25 @@ pub fn read(dir: &Path) -> Result<Vec<Record>> {
         }
     }
     Ok(records)
+}
+
+/// What a line of a log is.
+enum Line {
+    Record(Box<Record>),
+    /// The last one, without an end.
+    Torn,
+    Other(serde_json::Error),
+}
+
+fn lines(path: &Path) -> Result<Vec<Line>> {
+    // Bytes, not text: a line may be torn inside of a letter.
+    let bytes = fs::read(path).map_err(|e| Error::io(path, "could not be read", e))?;
+    let line = |line: &[u8]| match serde_json::from_slice(line) {
+        Ok(record) => Line::Record(Box::new(record)),
+        Err(_) if !line.ends_with(b"\n") => Line::Torn,
+        Err(e) => Line::Other(e),
+    };
+    Ok(bytes.split_inclusive(|&b| b == b'\n').map(line).collect())
 }
 
 #[cfg(test)]
@@ -117,6 +170,10 @@ mod tests {
             config,
             ..StartRecord::default()
         })
+    }
+
+    fn after(step: u64) -> Option<Resumed> {
+        Some(Resumed { step, evaluation_due: false })
     }
 
     fn steps(dir: &Path) -> Vec<u64> {
@@ -161,7 +218,7 @@ mod tests {
         let mut file = OpenOptions::new().append(true).open(dir.path().join(LOG)).unwrap();
         file.write_all(b"{\"kind\":\"end\",\"reason\":\"\xc3").unwrap();
         assert_eq!(steps(dir.path()), [0, 1, 2, 3, 4, 5, 6, 7]);
-        let mut log = RunLog::open(dir.path(), Some(5)).unwrap();
+        let mut log = RunLog::open(dir.path(), after(5)).unwrap();
         assert_eq!(steps(dir.path()), [0, 1, 2, 3, 4, 5]);
         log.write(&start(5)).unwrap();
         log.write(&step(6, 1.0)).unwrap();
@@ -174,9 +231,32 @@ mod tests {
     #[test]
     fn a_run_that_never_reached_a_checkpoint_begins_again() {
         let dir = tempfile::tempdir().unwrap();
-        RunLog::open(dir.path(), Some(0)).unwrap().write(&step(1, 1.0)).unwrap();
-        RunLog::open(dir.path(), Some(0)).unwrap();
+        RunLog::open(dir.path(), after(0)).unwrap().write(&step(1, 1.0)).unwrap();
+        RunLog::open(dir.path(), after(0)).unwrap();
         assert_eq!(steps(dir.path()), [0; 0]);
+    }
+
+    #[test]
+    fn an_evaluation_that_is_made_again_is_not_told_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = RunLog::open(dir.path(), None).unwrap();
+        let evaluation = |step: u64| Record::Evaluation(EvaluationRecord { step, ..Default::default() });
+        [step(1, 1.0), evaluation(1), step(2, 1.0), evaluation(2)].iter().for_each(|r| log.write(r).unwrap());
+        RunLog::open(dir.path(), after(2)).unwrap();
+        assert_eq!(steps(dir.path()), [1, 1, 2, 2]);
+        RunLog::open(dir.path(), Some(Resumed { step: 2, evaluation_due: true })).unwrap();
+        assert_eq!(steps(dir.path()), [1, 1, 2]);
+    }
+
+    #[test]
+    fn a_damaged_line_does_not_keep_a_run_from_going_on() {
+        let dir = tempfile::tempdir().unwrap();
+        RunLog::open(dir.path(), None).unwrap().write(&step(1, 1.0)).unwrap();
+        let mut file = OpenOptions::new().append(true).open(dir.path().join(LOG)).unwrap();
+        file.write_all(b"{\"kind\":\"st{\"kind\":\"end\"}\n").unwrap();
+        assert!(read(dir.path()).is_err());
+        RunLog::open(dir.path(), after(1)).unwrap().write(&step(2, 1.0)).unwrap();
+        assert_eq!(steps(dir.path()), [1, 2]);
     }
 
     #[test]

@@ -5,5 +5,5 @@ mod log;
 mod record;
 mod tensorboard;
 
-pub use log::{LOG, RunLog, read};
+pub use log::{LOG, Resumed, RunLog, read};
 pub use record::{EndRecord, EvaluationRecord, Record, StartRecord, StepRecord};

@@ -156,7 +156,7 @@ fn now() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::super::record::{EvaluationRecord, StartRecord, StepRecord};
-    use super::super::{Record, RunLog};
+    use super::super::{Record, Resumed, RunLog};
     use std::collections::BTreeMap;
     use std::fs;
 
@@ -302,7 +302,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let start = StartRecord { classes: vec!["sky".to_owned()], ..Default::default() };
         RunLog::open(dir.path(), None).unwrap().write(&Record::Start(start)).unwrap();
-        let mut log = RunLog::open(dir.path(), Some(200)).unwrap();
+        let mut log = RunLog::open(dir.path(), Some(Resumed { step: 200, evaluation_due: false })).unwrap();
         let evaluation = EvaluationRecord { step: 250, class_ious: vec![Some(0.5)], ..Default::default() };
         log.write(&Record::Evaluation(evaluation)).unwrap();
         let files = event_files(dir.path());

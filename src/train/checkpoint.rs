@@ -24,6 +24,13 @@ pub struct Progress {
     pub best: Option<(f64, u64)>,
     /// Seconds of training so far.
     pub seconds: f64,
+    /// Whether the network after this step is still to be scored. A checkpoint comes before, so that a picture that cannot be read then costs
+    /// no steps.
+    #[serde(default)]
+    pub evaluation_due: bool,
+    /// Pictures to train on: with others the order is another.
+    #[serde(default)]
+    pub pictures: Option<usize>,
 }
 
 /// Writes a checkpoint: whole or not at all.

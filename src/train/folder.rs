@@ -5,6 +5,7 @@ use super::recipe::Recipe;
 use crate::error::{Error, Result, error};
 use crate::files::atomic_write;
 use crate::image::ClassTable;
+use crate::report::LOG;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,18 +24,28 @@ pub struct Origin {
     pub init: Option<PathBuf>,
 }
 
+/// How the names of temporary files begin: those of [`atomic_write`], and of the weights' three.
+const HALF_WRITTEN: [&str; 4] = [".atrous-", ".checkpoint.safetensors.", ".best.safetensors.", ".last.safetensors."];
+
 /// Paths inside a run's folder.
 #[derive(Debug, Clone)]
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    /// Errors where the folder holds a run.
+    /// Errors where the folder holds a run, or what one left.
     pub(super) fn vacant(dir: &Path) -> Result<()> {
-        match Self(dir.to_owned()).checkpoint().exists() {
-            true => {
-                Err(error!(Usage, "holds a run already").file(dir).advice("go on with it by `--resume`, or name another folder"))
-            }
-            false => Ok(()),
+        let folder = Self(dir.to_owned());
+        if folder.checkpoint().exists() {
+            return Err(error!(Usage, "holds a run already")
+                .file(dir)
+                .advice("go on with it by `--resume`, or name another folder"));
+        }
+        // Records are begun after the first checkpoint: where they are alone, somebody has taken the checkpoint away and kept the rest.
+        match [dir.join(LOG), folder.best(), folder.last()].into_iter().find(|path| path.exists()) {
+            Some(left) => Err(error!(Usage, "is of an earlier run, which a new one would overwrite")
+                .file(left)
+                .advice("name another folder, or move this one's files away")),
+            None => Ok(()),
         }
     }
 
@@ -65,13 +76,14 @@ impl Folder {
         Ok((folder, Recipe::read(dir.join("recipe.toml"))?, origin))
     }
 
-    /// Removes what a run that was killed left half-written.
+    /// Removes what a run that was killed left half-written: files under the temporary names that this program gives, and no other.
     fn sweep(&self) -> Result<()> {
         let failed = |e| Error::io(&self.0, "could not be listed", e);
         for entry in fs::read_dir(&self.0).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            if name.starts_with('.') && name.ends_with(".tmp") {
+            let ours = HALF_WRITTEN.iter().any(|start| name.starts_with(start)) && name.ends_with(".tmp");
+            if ours && path.is_file() {
                 fs::remove_file(&path).map_err(|e| Error::io(&path, "could not be removed", e))?;
             }
         }

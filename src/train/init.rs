@@ -23,9 +23,9 @@ pub struct Beginning {
 impl Beginning {
     /// A network for a table of classes: random, or from the weights of a file where it is given.
     ///
-    /// With weights, backbone and conventions (padding, eps, preprocessing) are the file's. Where the file holds a segmentation network of the
-    /// same kind, head and decoder are its own too, and the classifier where the number of classes is the same. Every parameter of the
-    /// same name and shape is kept, the others are random.
+    /// With weights, backbone and conventions (padding, eps, preprocessing) are the file's. Where the file holds a segmentation network, of
+    /// the kind that is asked for if one is, head and decoder are its own too, and the classifier where the number of classes is the same.
+    /// Every parameter of the same name and shape is kept, the others are random.
     ///
     /// # Errors
     /// Where the backbone is not known, or not the file's; where the file's batch norms are folded into its convolutions.
@@ -66,7 +66,7 @@ fn of_recipe(recipe: &NetworkRecipe, mut config: Config) -> Config {
     let kind = if recipe.separable { ConvKind::SeparableNorm } else { ConvKind::Plain };
     head.aspp.kind = kind;
     head.aspp.dropout = recipe.dropout;
-    match (recipe.model, &mut head.decoder) {
+    match (recipe.model.unwrap_or(ModelName::DeepLabV3Plus), &mut head.decoder) {
         (ModelName::DeepLabV3, decoder) => *decoder = Decoder::Conv,
         (ModelName::DeepLabV3Plus, Decoder::Plus(decoder)) => decoder.kind = kind,
         (ModelName::DeepLabV3Plus, _) => {}
@@ -88,7 +88,7 @@ fn of_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Result<Conf
     }
     let plus = |config: &Config| matches!(config.head.as_ref().map(|h| &h.decoder), Some(Decoder::Plus(_)));
     let mut config = theirs.clone();
-    let same_kind = theirs.head.is_some() && plus(theirs) == (recipe.model == ModelName::DeepLabV3Plus);
+    let same_kind = theirs.head.is_some() && recipe.model.is_none_or(|model| plus(theirs) == (model == ModelName::DeepLabV3Plus));
     if !same_kind {
         let fresh = of_recipe(recipe, Config::deeplab_v3plus(theirs.backbone.clone(), classes));
         // A classifier's stride is 32: the fresh head's rates are those of its own, and would be doubled.
@@ -125,7 +125,7 @@ mod tests {
         let Beginning { config, kept, made, .. } = begin(&small(), 4, None).unwrap();
         assert_eq!((config.classes(), config.output_stride), (Some(4), 16));
         assert!(kept.is_empty() && made.contains(&"logits.weight".to_owned()));
-        let v3 = begin(&NetworkRecipe { model: ModelName::DeepLabV3, ..small() }, 4, None).unwrap().config;
+        let v3 = begin(&NetworkRecipe { model: Some(ModelName::DeepLabV3), ..small() }, 4, None).unwrap().config;
         assert!(matches!(v3.head.unwrap().decoder, Decoder::Conv));
         assert!(begin(&NetworkRecipe { backbone: Some("vgg16".into()), ..small() }, 4, None).is_err());
     }

@@ -60,6 +60,10 @@ impl NormMomentum {
     }
 }
 
+/// The most pictures of a batch, and the most pixels: far beyond what any device holds, and small enough that bytes can be counted.
+const MOST_PICTURES: usize = 1 << 16;
+const MOST_PIXELS: usize = 1 << 36;
+
 impl TrainOptions {
     /// Gradient descent on cross entropy with one batch a step, and nothing else out of the ordinary.
     pub fn new(batch: usize, crop: (usize, usize), schedule: Schedule) -> Self {
@@ -95,6 +99,16 @@ impl TrainOptions {
         }
         if self.batch == 0 || self.accumulate == 0 {
             return Err(error!(Config, "a step needs at least one picture"));
+        }
+        let pixels = self.crop.0.saturating_mul(self.crop.1).saturating_mul(self.batch);
+        if self.batch > MOST_PICTURES || pixels > MOST_PIXELS {
+            let (h, w) = self.crop;
+            return Err(error!(Config, "a batch of {} crops of {h} x {w} pixels is more than any device holds", self.batch)
+                .advice("take smaller batches, and add up the gradients of several by `accumulate`"));
+        }
+        self.optimiser.validate()?;
+        if self.step.aux.is_some_and(|factor| !factor.is_finite() || factor < 0.0) {
+            return Err(error!(Config, "the factor of the auxiliary loss must be 0 or more, got {:?}", self.step.aux));
         }
         if self.max_norm.is_some_and(|max| !max.is_finite() || max <= 0.0) {
             return Err(error!(Config, "the largest norm of the gradients must be above 0"));

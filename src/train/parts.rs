@@ -51,7 +51,6 @@ impl Parts {
             Bank::new(all.params().filter_map(|(name, id)| Some((mean(name)?, all.shape(id), Packing::Channels))), limit)?;
 
         let Step { graph, norms: counts, too_small, .. } = training_step(network.graph, &options.step)?;
-        // An auxiliary head may have no part in the loss.
         let mut graph = passes::dead_code(graph)?;
         let packings = packings(&graph);
         let packing = |id: ValueId| packings.get(&id).copied().unwrap_or(Packing::Channels);

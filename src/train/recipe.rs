@@ -66,8 +66,8 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkRecipe {
-    /// The part from features to classes.
-    pub model: ModelName,
+    /// The part from features to classes. With weights to begin from it is theirs, else that of DeepLabv3+.
+    pub model: Option<ModelName>,
     /// Name of the backbone (see [`Backbone::NAMES`](crate::models::Backbone::NAMES)). With weights to begin from it is theirs.
     pub backbone: Option<String>,
     /// Pixels of the picture to a pixel of the last features: 8, 16 or 32.
@@ -151,14 +151,7 @@ impl Default for Recipe {
 
 impl Default for NetworkRecipe {
     fn default() -> Self {
-        Self {
-            model: ModelName::DeepLabV3Plus,
-            backbone: None,
-            output_stride: 16,
-            separable: true,
-            dropout: 0.1,
-            preprocess: None,
-        }
+        Self { model: None, backbone: None, output_stride: 16, separable: true, dropout: 0.1, preprocess: None }
     }
 }
 
@@ -210,6 +203,9 @@ impl Recipe {
                 "`loss.weighted` and `loss.mined` follow from `data.class_weights` and `[mining]`: leave them out"
             ));
         }
+        // The usual floor is no reason to refuse a rate below it; one that was given is.
+        let usual = self.rate_floor == Self::default().rate_floor;
+        let floor = if usual { self.rate_floor.min(self.rate) } else { self.rate_floor };
         let weighted = self.data.class_weights.is_some();
         let loss = PixelLoss { weighted, mined: self.mining.is_some(), ..self.loss };
         Ok(TrainOptions {
@@ -228,13 +224,7 @@ impl Recipe {
             mining: self.mining,
             optimiser: self.optimiser,
             groups: self.groups,
-            schedule: Schedule {
-                base: self.rate,
-                decay: self.decay,
-                steps: self.steps,
-                warm_up: self.warm_up,
-                floor: self.rate_floor.min(self.rate),
-            },
+            schedule: Schedule { base: self.rate, decay: self.decay, steps: self.steps, warm_up: self.warm_up, floor },
             max_norm: self.max_norm,
             norm_momentum: self.norm_momentum,
         })

@@ -1,19 +1,21 @@
 //! A training from its first step to its last, with everything that is kept of it in one folder.
 
+use super::Need;
 use super::checkpoint::{self, Checkpoint, Progress};
 use super::clock::Clock;
+use super::data::{Fed, Sets};
+use super::event::{Ending, Event};
 use super::folder::{Folder, Origin};
 use super::init::Beginning;
 use super::recipe::Recipe;
 use super::trainer::{Outcome, Pictures, Trainer};
-use super::{Need, data};
-use crate::data::{Batch, Loader, LoaderOptions, Pair};
-use crate::error::{Result, error};
-use crate::eval::{Scores, evaluate};
+use crate::data::{Batch, Loader, Pair};
+use crate::error::Result;
+use crate::eval::{Confusion, Scores, count, ignored};
 use crate::exec::Device;
 use crate::image::{ClassTable, SizeRule};
 use crate::report::html::{ReportData, Sample};
-use crate::report::{self, EndRecord, EvaluationRecord, Record, RunLog, StartRecord, StepRecord};
+use crate::report::{self, EndRecord, EvaluationRecord, Record, Resumed, RunLog, StartRecord, StepRecord};
 use crate::segmenter::{Model, Segmenter};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -24,47 +26,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub(super) const TOLD: u64 = 10;
 /// Validation pictures that the report shows.
 const SHOWN: usize = 6;
-
-/// What a run says about itself as it goes.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// A step was made: its number from 1, the loss of late, the rate, pictures per second.
-    Step {
-        /// Steps done.
-        step: u64,
-        /// Mean of the last steps' losses.
-        loss: f64,
-        /// Learning rate.
-        rate: f64,
-        /// Pictures trained on per second.
-        pictures_per_second: f64,
-        /// Share of the time in which the device waited for pictures.
-        idle: f64,
-    },
-    /// A validation picture was scored: its number from 1.
-    Scored {
-        /// Pictures scored.
-        done: usize,
-        /// Of so many.
-        of: usize,
-    },
-    /// All were.
-    Evaluated(&'a EvaluationRecord),
-    /// A checkpoint was written.
-    Saved {
-        /// Steps done.
-        step: u64,
-    },
-}
-
-/// How a run came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// All the steps are made.
-    Finished,
-    /// It was asked to stop; it can be resumed.
-    Stopped,
-}
 
 /// A training in its folder.
 pub struct Run {
@@ -103,54 +64,57 @@ impl Run {
         Folder::vacant(dir)?;
         // What does not fit together is found before anything is written.
         let trainer = Trainer::new(setting.device, &beginning.config, &beginning.weights, recipe.options()?)?;
+        let sets = Sets::open(&origin, &recipe)?;
+        let progress = Progress { pictures: Some(sets.training.len()), ..Progress::default() };
+        let fed = Fed::new(sets, &recipe, &trainer, 0, setting)?;
         let folder = Folder::begin(dir, &recipe, &origin)?;
-        checkpoint::write(&folder.checkpoint(), &trainer, &Progress::default())?;
-        Self::new(folder, recipe, origin, trainer, Progress::default(), setting)
+        checkpoint::write(&folder.checkpoint(), &trainer, &progress)?;
+        let log = RunLog::open(folder.path(), None)?;
+        Self::new(folder, recipe, trainer, fed, log, progress, setting)
     }
 
     /// Goes on with the run of a folder from its last checkpoint.
     ///
     /// # Errors
-    /// Where the folder holds no run, or the data is not there any more.
+    /// Where the folder holds no run, or the data is not there any more or has other classes.
     pub fn resume(dir: &Path, setting: Setting) -> Result<Self> {
         let (folder, recipe, origin) = Folder::open(dir)?;
         let found = Checkpoint::read(&folder.checkpoint())?;
         let mut trainer = Trainer::new(setting.device, &found.config, found.weights(), recipe.options()?)?;
         found.restore(&mut trainer)?;
-        Self::new(folder, recipe, origin, trainer, found.progress, setting)
+        let progress = found.progress;
+        let sets = Sets::open(&origin, &recipe)?;
+        let now = sets.training.len();
+        if let Some(then) = progress.pictures.filter(|&then| then != now) {
+            log::warn!("the data has {now} pictures to train on, and had {then}: their order is another from here on");
+        }
+        let fed = Fed::new(sets, &recipe, &trainer, progress.step, setting)?;
+        let resumed = Resumed { step: progress.step, evaluation_due: progress.evaluation_due };
+        let log = RunLog::open(folder.path(), Some(resumed))?;
+        Self::new(folder, recipe, trainer, fed, log, progress, setting)
     }
 
     fn new(
         folder: Folder,
         recipe: Recipe,
-        origin: Origin,
         trainer: Trainer,
+        fed: Fed,
+        mut log: RunLog,
         progress: Progress,
         setting: Setting,
     ) -> Result<Self> {
-        let data::Sets { training, validation, table } = data::Sets::open(&origin, &recipe)?;
         let config = trainer.config();
-        let options = LoaderOptions {
-            batch: recipe.batch,
-            workers: setting.workers,
-            seed: recipe.seed.into(),
-            start: progress.step * u64::from(recipe.accumulate),
-            ignore: recipe.loss.ignore,
-            ..LoaderOptions::default()
-        };
-        let (how, augmentation) = (config.preprocess, recipe.augmentation.clone());
-        let loader = Loader::new(training, Some(table.clone()), table.len(), how, augmentation, options)?;
-        let mut log = RunLog::open(folder.path(), Some(progress.step))?;
         log.write(&Record::Start(StartRecord {
             step: progress.step,
             time: now(),
             command: setting.command.to_owned(),
             device: setting.device.to_string(),
             network: format!("DeepLab on {}, output stride {}", config.backbone.title(), config.output_stride),
-            classes: table.names.clone(),
+            classes: fed.table.names.clone(),
             config: serde_json::to_value(&recipe).unwrap_or_default(),
         }))?;
         let clock = Clock::new(progress.seconds);
+        let Fed { loader, validation, table } = fed;
         let (scores, samples, losses) = (None, Vec::new(), VecDeque::new());
         Ok(Self { folder, recipe, trainer, loader, validation, table, log, progress, clock, scores, samples, losses })
     }
@@ -195,13 +159,19 @@ impl Run {
             Err(e) => e.to_string(),
         };
         let (step, seconds) = (self.progress.step, self.clock.seconds());
-        let ended = self.log.write(&Record::End(EndRecord { step, time: now(), seconds, reason })).and_then(|()| self.report());
+        let ended = self.log.write(&Record::End(EndRecord { step, time: now(), seconds, reason })).and_then(|()| {
+            // Scores and pictures are of this process: a page that an earlier one left has more to show than one without them.
+            if self.scores.is_some() || !self.folder.report().exists() { self.report() } else { Ok(()) }
+        });
         // What went wrong first is what counts.
         ending.and_then(|ending| ended.map(|()| ending))
     }
 
     fn steps(&mut self, stop: &AtomicBool, tell: &mut dyn FnMut(Event)) -> Result<Ending> {
         let last = u64::from(self.recipe.steps);
+        if self.progress.evaluation_due {
+            self.score(tell)?;
+        }
         while self.progress.step < last {
             let outcome = self.one()?;
             self.progress.step += 1;
@@ -209,19 +179,26 @@ impl Run {
             self.tell(&outcome, tell)?;
             let due = |every: u32| step == last || step.is_multiple_of(every.into());
             let stopping = stop.load(Ordering::Relaxed);
-            if due(self.recipe.evaluate_every) {
-                self.evaluate(tell)?;
-                self.report()?;
-            }
-            if stopping || due(self.recipe.evaluate_every) || due(self.recipe.checkpoint_every) {
-                self.save()?;
-                tell(Event::Saved { step });
+            self.progress.evaluation_due = due(self.recipe.evaluate_every);
+            if stopping || self.progress.evaluation_due || due(self.recipe.checkpoint_every) {
+                self.save(tell)?;
             }
             if stopping && step < last {
                 return Ok(Ending::Stopped);
             }
+            if self.progress.evaluation_due {
+                self.score(tell)?;
+            }
         }
         Ok(Ending::Finished)
+    }
+
+    /// Scores the network, and notes in a checkpoint that this is done.
+    fn score(&mut self, tell: &mut dyn FnMut(Event)) -> Result<()> {
+        self.evaluate(tell)?;
+        self.report()?;
+        self.progress.evaluation_due = false;
+        self.save(tell)
     }
 
     /// Makes one step.
@@ -229,11 +206,8 @@ impl Run {
         let waited = self.loader.waited();
         let batches: Vec<Batch> = (0..self.recipe.accumulate).map(|_| self.loader.next()).collect::<Result<_>>()?;
         self.clock.wait(self.loader.waited() - waited);
-        let given: Vec<Pictures> = batches.iter().map(|b| Pictures { pictures: &b.pictures, labels: &b.labels }).collect();
-        self.trainer.step(&given).map_err(|e| {
-            let names: Vec<&str> = batches.iter().flat_map(|b| &b.names).map(String::as_str).collect();
-            e.at(format!("pictures {}", names.join(", ")))
-        })
+        let given = batches.iter().map(|b| Pictures { pictures: &b.pictures, labels: &b.labels, names: &b.names });
+        self.trainer.step(&given.collect::<Vec<_>>())
     }
 
     fn tell(&mut self, outcome: &Outcome, tell: &mut dyn FnMut(Event)) -> Result<()> {
@@ -272,7 +246,9 @@ impl Run {
         let every = of.div_ceil(SHOWN).max(1);
         let mut samples = Vec::new();
         let mut predict = |picture: &_| Ok(segmenter.segment(picture, SizeRule::Native)?.labels);
-        let confusion = evaluate(&mut predict, &self.validation, &self.table, &mut |scored| {
+        // Labels that are no class have no part in training either.
+        let empty = Confusion::new(self.table.len(), &ignored(&self.table))?.lenient();
+        let confusion = count(empty, &mut predict, &self.validation, &self.table, &mut |scored| {
             tell(Event::Scored { done: scored.index + 1, of });
             if scored.index % every == 0 {
                 let (name, picture) = (scored.pair.name.clone(), scored.picture.clone());
@@ -296,12 +272,13 @@ impl Run {
         Ok(())
     }
 
-    fn save(&mut self) -> Result<()> {
+    fn save(&mut self, tell: &mut dyn FnMut(Event)) -> Result<()> {
         let pause = Instant::now();
         self.progress.seconds = self.clock.seconds();
         checkpoint::write_weights(&self.folder.last(), self.trainer.config(), &self.trainer.weights()?)?;
         checkpoint::write(&self.folder.checkpoint(), &self.trainer, &self.progress)?;
         self.clock.pause(pause.elapsed());
+        tell(Event::Saved { step: self.progress.step });
         Ok(())
     }
 
@@ -315,16 +292,4 @@ impl Run {
 /// Seconds since 1970.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64())
-}
-
-/// What [`Run::begin`] needs to build a network: the table of the data's classes.
-///
-/// # Errors
-/// Where the data has no classes, and none are given.
-pub fn class_table(origin: &Origin, recipe: &Recipe) -> Result<ClassTable> {
-    let table = data::Sets::open(origin, recipe)?.table;
-    match table.is_empty() {
-        true => Err(error!(Data, "has no classes").file(&origin.data)),
-        false => Ok(table),
-    }
 }

@@ -100,6 +100,9 @@ pub fn training_step(network: Graph, options: &StepOptions) -> Result<Step> {
     if let Some((logits, _)) = aux {
         network.output("aux_scores", logits);
     }
+    // An auxiliary head without a loss, or a backbone's last layer that only a classifier reads, is no part of the step: its norms would
+    // be noted, and then not be found. (The pass for this takes dropout away as well.)
+    let network = rewrite(network, |_, _, _| Ok(None))?;
 
     let (mut graph, norms) = for_training(network, options)?;
     let values: Vec<ValueId> = graph.outputs().iter().map(|&(_, v)| v).collect();

@@ -43,6 +43,27 @@ impl Optimiser {
         }
     }
 
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// With the number that does not.
+    pub fn validate(&self) -> Result<()> {
+        let share = |x: f32| (0.0..1.0).contains(&x);
+        match *self {
+            Self::Sgd { momentum, .. } if !share(momentum) => {
+                Err(error!(Config, "the momentum must be at least 0 and below 1, got {momentum}"))
+            }
+            Self::AdamW { betas, .. } if !share(betas.0) || !share(betas.1) => {
+                Err(error!(Config, "betas must be at least 0 and below 1, got {betas:?}"))
+            }
+            // Numbers without a gradient, as the padding of channels, would be 0 / 0.
+            Self::AdamW { eps, .. } if !eps.is_normal() || eps < 0.0 => {
+                Err(error!(Config, "the optimiser's `eps` must be above 0, got {eps}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn op(&self) -> Arc<dyn Op> {
         match *self {
             Self::Sgd { momentum, nesterov } => Arc::new(Sgd { momentum, nesterov }),

@@ -237,3 +237,21 @@ fn an_auxiliary_loss_without_its_head_is_refused() {
     let error = training_step(graph, &StepOptions { aux: Some(0.4), ..StepOptions::default() }).unwrap_err().to_string();
     assert!(error.contains("aux_logits"), "{error}");
 }
+
+#[test]
+fn branches_that_nothing_reads_are_no_part_of_a_step_and_dropout_is() {
+    let mut backbone = MobileNetV2::with_width(0.25, 8);
+    // As Hugging Face's: the layer before the classifier is kept, and not read.
+    backbone.last = Some(24);
+    let mut config = small_head(Config::deeplab_v3plus(Backbone::MobileNetV2(backbone), 3));
+    let head = config.head.as_mut().expect("made with a head");
+    // As torchvision's: an auxiliary head that the recipe gives no share of the loss.
+    (head.aux, head.aspp.dropout) = (Some(Aux { dropout: 0.1 }), 0.3);
+    for norm in [NormMode::Train, NormMode::BackboneFrozen] {
+        let step = step_of(&config, Shape::new(2, 33, 41, 3), &StepOptions { norm, aux: None, ..StepOptions::default() });
+        let has = |part: &str| step.graph.nodes().iter().any(|node| node.name.contains(part));
+        assert!(!has("aux.") && !has("backbone.last") && step.norms.iter().all(|(name, _)| !name.starts_with("aux.")));
+        let drops = step.graph.nodes().iter().any(|node| node.op.name() == "dropout_train" && node.name.starts_with("aspp."));
+        assert!(drops, "{norm:?}");
+    }
+}

@@ -7,7 +7,7 @@ use atrous::ErrorKind;
 use atrous::exec::{Device, Runner};
 use atrous::graph::Weights;
 use atrous::models::{Backbone, Config, Outputs, build_network, random_weights};
-use atrous::train::{Beginning, Fit, NormMode, Origin, Recipe, StepOptions, TrainOptions, Trainer, class_table, training_step};
+use atrous::train::{Beginning, Fit, NormMode, Origin, Recipe, Sets, StepOptions, TrainOptions, Trainer, training_step};
 use atrous::{Data, Shape, Tensor};
 
 fn recomputing(options: TrainOptions) -> TrainOptions {
@@ -150,7 +150,7 @@ fn a_run_within_a_limit_of_memory_says_how_and_ends_with_the_same_bits_where_onl
     let root = data_set();
     let recipe = Recipe::read(root.path().join("recipe.toml")).unwrap();
     let origin = Origin { data: root.path().to_owned(), classes: None, init: None };
-    let table = class_table(&origin, &recipe).unwrap();
+    let table = Sets::open(&origin, &recipe).unwrap().table;
     let config = Beginning::new(&recipe.network, &table, recipe.seed, None).unwrap().config;
     let need = |recompute| Trainer::need(&config, &Recipe { recompute, ..recipe.clone() }.options().unwrap()).unwrap().total();
     let limit = format!("{}KiB", need(true).div_ceil(1024));

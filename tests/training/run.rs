@@ -189,12 +189,25 @@ fn bad_settings_are_refused_before_anything_is_written() {
         (&["--batch", "0"][..], "at least one picture"),
         (&["--init", "no.safetensors"][..], "no.safetensors"),
         (&["--output-stride", "7"][..], "7"),
+        (&["--val-part", "vla"][..], "there are: train, val"),
+        (&["--batch", "1000000000000"][..], "more than any device holds"),
+        (&["--classes", "18446744073709551615"][..], "from 1 to 4096"),
+        (&["--workers", "18446744073709551615"][..], "from 0 to 1024"),
     ] {
         let text = with(extra);
         assert!(text.contains(part), "{extra:?}: {text}");
     }
-    fs::write(root.path().join("recipe.toml"), "setps = 3\n").unwrap();
-    assert!(with(&[]).contains("setps"));
+    for (line, part) in [
+        ("setps = 3", "setps"),
+        ("aux = nan", "auxiliary"),
+        ("rate_floor = 1.0", "lowest rate"),
+        ("optimiser = { kind = \"adam_w\", betas = [0.9, 0.999], eps = 0.0 }", "`eps`"),
+        ("loss = { ignore = 1 }", "label 1 cannot be ignored"),
+    ] {
+        fs::write(root.path().join("recipe.toml"), format!("{line}\n{RECIPE}")).unwrap();
+        let text = with(&[]);
+        assert!(text.contains(part), "{line}: {text}");
+    }
 }
 
 #[test]
@@ -210,7 +223,70 @@ fn a_folder_holds_one_run() {
     train(&short(begin(root.path(), &out))).success();
     assert!(text(train(&short(begin(root.path(), &out))).failure()).contains("holds a run already"));
     assert!(text(train(&short(resume(&out))).failure()).contains("takes the settings of the run"));
+    // What the page shows is not taken away by a start that makes no step.
+    let page = || fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page().contains("data:image/png"));
     assert!(text(train(&resume(&out)).success()).contains("done: 1 steps"));
+    assert!(page().contains("data:image/png"));
+    // Without its checkpoint a run cannot go on; what it left is not written over.
+    fs::remove_file(out.join("checkpoint.safetensors")).unwrap();
+    let log = fs::read(out.join("log.jsonl")).unwrap();
+    assert!(text(train(&short(begin(root.path(), &out))).failure()).contains("of an earlier run"));
+    assert_eq!(log, fs::read(out.join("log.jsonl")).unwrap());
+}
+
+#[test]
+fn files_of_others_in_the_folder_of_a_run_stay() {
+    let root = data_set();
+    let out = root.path().join("run");
+    fs::create_dir_all(out.join(".cache.tmp")).unwrap();
+    let [theirs, ours] = [".notes-7.tmp", ".last.safetensors.x1.tmp"].map(|name| out.join(name));
+    [&theirs, &ours].iter().for_each(|file| fs::write(file, "").unwrap());
+    let mut args = begin(root.path(), &out);
+    args.extend(["--steps", "1"].map(str::to_owned));
+    train(&args).success();
+    assert!(theirs.exists() && !ours.exists());
+}
+
+#[test]
+fn an_evaluation_that_fails_costs_no_steps_and_is_made_up_for() {
+    let root = data_set();
+    let [whole, broken] = ["whole", "broken"].map(|name| root.path().join(name));
+    train(&begin(root.path(), &whole)).success();
+    let picture = root.path().join("val/p08.png");
+    let good = fs::read(&picture).unwrap();
+    fs::write(&picture, &good[..good.len() / 2]).unwrap();
+    let text = String::from_utf8_lossy(&train(&begin(root.path(), &broken)).failure().get_output().stderr).into_owned();
+    assert!(text.contains("p08.png"), "{text}");
+    fs::write(&picture, &good).unwrap();
+    let text = String::from_utf8_lossy(&train(&resume(&broken)).success().get_output().stderr).into_owned();
+    assert!(text.contains("going on after step 6 of 12"), "{text}");
+    assert_eq!(ending(&whole), ending(&broken));
+    assert_eq!(evaluations(&whole), evaluations(&broken));
+}
+
+#[test]
+fn a_run_does_not_go_on_with_other_classes() {
+    let root = data_set();
+    let out = root.path().join("run");
+    let mut args = begin(root.path(), &out);
+    args.extend(["--steps", "1"].map(str::to_owned));
+    train(&args).success();
+    fs::write(root.path().join("classes.txt"), CLASSES.replace("sky", "cloud")).unwrap();
+    let text = String::from_utf8_lossy(&train(&resume(&out)).failure().get_output().stderr).into_owned();
+    assert!(text.contains("ground, cloud, tree") && text.contains("ground, sky, tree"), "{text}");
+}
+
+#[test]
+fn labels_that_are_no_class_count_neither_in_training_nor_when_it_scores() {
+    let root = data_set();
+    let mask = root.path().join("valannot/p08.png");
+    let mut labels = image::open(&mask).unwrap().into_luma8();
+    labels.put_pixel(4, 4, image::Luma([77]));
+    labels.save(&mask).unwrap();
+    let mut args = begin(root.path(), &root.path().join("run"));
+    args.extend(["--steps", "1"].map(str::to_owned));
+    train(&args).success();
 }
 
 #[test]

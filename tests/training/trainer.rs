@@ -53,7 +53,7 @@ pub(crate) fn steps(trainer: &mut Trainer, rng: &mut Rng, count: usize) -> Vec<f
     let options = trainer.options().clone();
     let one = |_| {
         let batches: Vec<_> = (0..options.accumulate).map(|_| pictures(rng, options.batch)).collect();
-        let batches: Vec<_> = batches.iter().map(|(pictures, labels)| Pictures { pictures, labels }).collect();
+        let batches: Vec<_> = batches.iter().map(|(pictures, labels)| Pictures { pictures, labels, names: &[] }).collect();
         trainer.step(&batches).unwrap().loss
     };
     (0..count).map(one).collect()
@@ -122,10 +122,10 @@ fn gradients_of_two_batches_are_those_of_one_twice_as_large() {
     };
     for device in devices() {
         let mut whole = trainer(&device, options.clone());
-        let want = whole.step(&[Pictures { pictures: &pictures, labels: &labels }]).unwrap();
+        let want = whole.step(&[Pictures { pictures: &pictures, labels: &labels, names: &[] }]).unwrap();
         let mut halves = trainer(&device, TrainOptions { batch: 1, accumulate: 2, ..options.clone() });
         let both = [half(0), half(1)];
-        let both: Vec<_> = both.iter().map(|(pictures, labels)| Pictures { pictures, labels }).collect();
+        let both: Vec<_> = both.iter().map(|(pictures, labels)| Pictures { pictures, labels, names: &[] }).collect();
         let got = halves.step(&both).unwrap();
         assert!(
             (got.loss - want.loss).abs() < 1e-5 && (got.gradient_norm / want.gradient_norm - 1.0).abs() < 1e-3,
@@ -158,7 +158,7 @@ fn what_is_not_finite_is_told_with_its_node_and_changes_nothing() {
         let before = bits(&trainer);
         let (mut pictures, labels) = pictures(&mut rng, 2);
         pictures.f32_mut()[100] = f32::NAN;
-        let error = trainer.step(&[Pictures { pictures: &pictures, labels: &labels }]).unwrap_err();
+        let error = trainer.step(&[Pictures { pictures: &pictures, labels: &labels, names: &[] }]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Training);
         let text = error.to_string();
         assert!(text.contains("step 2") && text.contains("`backbone."), "{text}");

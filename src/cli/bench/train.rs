@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
     let mut trainer = Trainer::new(device, &model.config, &model.weights, options(shape, args.recompute))?;
     let ready = start.elapsed();
     let (pictures, labels) = (picture(shape), labels(shape, classes)?);
-    let batch = Pictures { pictures: &pictures, labels: &labels };
+    let batch = Pictures { pictures: &pictures, labels: &labels, names: &[] };
     let mut step = || {
         let start = Instant::now();
         trainer.step(&[batch])?;

@@ -5,13 +5,15 @@ mod bar;
 mod memory;
 mod settings;
 
-use super::args::DeviceArgs;
 use super::interrupt::on_interrupt;
+use crate::data::MOST_WORKERS;
 use crate::error::{Result, error};
+use crate::eval::Confusion;
 use crate::exec::Device;
+use crate::gpu::DeviceChoice;
 use crate::image::ClassTable;
 use crate::segmenter::Model;
-use crate::train::{Beginning, Ending, Origin, Run, Setting, Trainer, class_table};
+use crate::train::{Beginning, Ending, Origin, Run, Sets, Setting, Trainer};
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -53,14 +55,15 @@ pub(in crate::cli) struct Args {
     class_table: Option<PathBuf>,
 
     /// Number of classes, where nothing names them
-    #[arg(long, value_name = "N", conflicts_with = "class_table")]
+    #[arg(long, value_name = "N", conflicts_with = "class_table", value_parser = classes)]
     classes: Option<usize>,
 
     /// Threads that read pictures and make batches [default: one less than there are cores]
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N", value_parser = workers)]
     workers: usize,
 
-    /// Memory that the training may take, such as 4GiB or 800MiB: computes activations again, or adds up smaller batches, where it must
+    /// Memory that the training may take, such as 4GiB or 800MiB: computes activations again, or adds up smaller batches, where it must.
+    /// Scratch memory of kernels, pictures that wait for their step, and the network while it is scored come on top
     #[arg(long, conflicts_with = "resume", value_name = "SIZE", value_parser = memory::size)]
     max_memory: Option<u64>,
 
@@ -72,8 +75,9 @@ pub(in crate::cli) struct Args {
     #[arg(short, long)]
     quiet: bool,
 
-    #[command(flatten)]
-    device: DeviceArgs,
+    /// auto (a real GPU, else the processor), cpu, gpu, an index of `atrous devices`, or backend:name such as vulkan:llvmpipe
+    #[arg(long, default_value = "auto", value_name = "DEVICE", env = "ATROUS_DEVICE")]
+    device: DeviceChoice,
 
     // Last, since its heading goes for all that follows.
     #[command(flatten)]
@@ -82,8 +86,8 @@ pub(in crate::cli) struct Args {
 
 pub(in crate::cli) fn run(args: &Args) -> Result<()> {
     let stop = on_interrupt("stopping after this step")?;
-    let command = std::env::args().collect::<Vec<_>>().join(" ");
-    let device = Device::open(&args.device.device)?;
+    let command = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+    let device = Device::open(&args.device)?;
     let setting = Setting { device: &device, workers: args.workers, command: &command };
     let say = |text: String| {
         if !args.quiet {
@@ -103,8 +107,10 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         let mut recipe = args.settings.recipe(args.recipe.as_deref())?;
         let origin = Origin { data: absolute(data)?, classes: table(args)?, init: args.init.clone() };
         let init = args.init.as_deref().map(Model::open).transpose()?;
-        let beginning = Beginning::new(&recipe.network, &class_table(&origin, &recipe)?, recipe.seed, init.as_ref())?;
+        let sets = Sets::open(&origin, &recipe)?;
+        let beginning = Beginning::new(&recipe.network, &sets.table, recipe.seed, init.as_ref())?;
         say(format!("running on {device}"));
+        say(sets.to_string());
         say(about::network(&beginning, args.init.as_deref()));
         about::narrow_crops(&beginning.config, recipe.augmentation.crop).into_iter().for_each(say);
         let (need, told) = match args.max_memory {
@@ -138,6 +144,20 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// What would be refused later is refused before memory is taken for it.
+fn within(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| (least..=most).contains(n));
+    number.ok_or_else(|| format!("must be a number from {least} to {most}"))
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    within(text, 0, MOST_WORKERS)
+}
+
+fn classes(text: &str) -> Result<usize, String> {
+    within(text, 1, Confusion::MOST_CLASSES)
+}
+
 /// A run may be resumed from another folder.
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|e| crate::error::Error::io(path, "is no path", e))
@@ -146,7 +166,6 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 fn table(args: &Args) -> Result<Option<ClassTable>> {
     match (&args.class_table, args.classes) {
         (Some(path), _) => ClassTable::read(path).map(Some),
-        (None, Some(0)) => Err(error!(Usage, "there must be at least one class")),
         (None, Some(n)) => Ok(Some(ClassTable::generic(n))),
         (None, None) => Ok(None),
     }

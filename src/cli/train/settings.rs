@@ -8,7 +8,7 @@ use std::path::Path;
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 #[command(next_help_heading = "Settings")]
 pub(super) struct Settings {
-    /// The part from features to classes [default: deeplabv3plus]
+    /// The part from features to classes [default: deeplabv3plus, or that of `--init`]
     #[arg(long, value_name = "NAME")]
     model: Option<ModelName>,
 
@@ -143,7 +143,9 @@ impl Settings {
     /// The recipe of a file, or the usual one, with what the flags say otherwise.
     pub(super) fn recipe(&self, file: Option<&Path>) -> Result<Recipe> {
         let mut recipe = file.map_or_else(|| Ok(Recipe::default()), Recipe::read)?;
-        put(&mut recipe.network.model, &self.model);
+        if self.model.is_some() {
+            recipe.network.model = self.model;
+        }
         if self.backbone.is_some() {
             recipe.network.backbone = self.backbone.clone();
         }

@@ -14,6 +14,7 @@ use crate::graph::{Graph, Weights};
 use crate::models::{Config, is_trained};
 use crate::ops::{Cost, GradientScale};
 use crate::tensor::{Data, Shape, Tensor};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Pictures with their labels, as a step takes them.
@@ -23,6 +24,8 @@ pub struct Pictures<'a> {
     pub pictures: &'a Tensor,
     /// Their labels, u32 `[N, H, W, 1]`.
     pub labels: &'a Tensor,
+    /// What the pictures are called, for errors; none where they have no names.
+    pub names: &'a [String],
 }
 
 /// What became of a step.
@@ -167,8 +170,8 @@ impl Trainer {
     /// Makes one step, of as many batches as gradients are to be added up of.
     ///
     /// # Errors
-    /// Where a batch has another shape, the device fails, or (of kind `Training`) something is not finite any more: nothing is updated
-    /// then, and the error names the first node whose result is not finite.
+    /// Where a batch has another shape, the device fails, or (of kind `Training`) something is not finite any more: no parameter is
+    /// updated then, though running statistics may have moved, and the error names the first node whose result is not finite.
     pub fn step(&mut self, batches: &[Pictures]) -> Result<Outcome> {
         if batches.len() != self.options.accumulate as usize {
             return Err(error!(Usage, "a step takes {} batches, got {}", self.options.accumulate, batches.len()));
@@ -178,7 +181,7 @@ impl Trainer {
             let own = self.own_inputs(i)?;
             let loss = f64::from(self.forward.run(&self.inputs(batch, &own))?[0].f32()[0]);
             if !loss.is_finite() {
-                return Err(self.not_finite("the loss", batch, i));
+                return Err(self.not_finite("the loss", batches, i..i + 1));
             }
             losses += loss;
             if let Some(statistics) = &self.statistics {
@@ -195,7 +198,7 @@ impl Trainer {
         let scale = self.update.run(&inputs(&self.constants.parameter_groups, &[("table", &table)]))?;
         let &[norm, _, finite, _] = scale[0].f32() else { unreachable!("invariant: the scale has four elements") };
         if finite == 0.0 {
-            return Err(self.not_finite("a gradient", &batches[batches.len() - 1], batches.len() - 1));
+            return Err(self.not_finite("a gradient", batches, 0..batches.len()));
         }
         self.step += 1;
         Ok(Outcome { loss: losses / batches.len() as f64, gradient_norm: norm.into(), rate })
@@ -245,16 +248,26 @@ impl Trainer {
         Tensor::new(Shape::new(1, 1, self.groups.len(), 4), self.groups.iter().flat_map(row).collect())
     }
 
-    /// Looks for the first node whose result is not finite, on the processor.
-    fn not_finite(&self, what: &str, batch: &Pictures, i: usize) -> Error {
-        let found = self.first_not_finite(batch, i);
-        let place = match found {
-            Ok(Some(node)) => format!("; the first is what node `{node}` computes"),
-            Ok(None) => "; on the processor the same batch gives finite numbers".to_owned(),
-            Err(e) => format!("; looking for the first such node failed ({e})"),
+    /// Looks for the first node whose result is not finite, on the processor: in the batches `among` those of the step.
+    fn not_finite(&self, what: &str, batches: &[Pictures], mut among: Range<usize>) -> Error {
+        let all = among.clone();
+        let mut search = || {
+            for i in among.by_ref() {
+                if let Some(node) = self.first_not_finite(&batches[i], i)? {
+                    return Ok(Some((i, node)));
+                }
+            }
+            Ok(None)
         };
-        error!(Training, "{what} is not finite in step {}{place}", self.step + 1)
-            .advice("lower the learning rate, warm up longer, clip the gradients, or look at the pictures of this batch")
+        let (guilty, place) = match search() {
+            Ok(Some((i, node))) => (i..i + 1, format!("; the first is what node `{node}` computes")),
+            Ok(None) => (all, "; on the processor the same batch gives finite numbers".to_owned()),
+            Err::<_, Error>(e) => (all, format!("; looking for the first such node failed ({e})")),
+        };
+        let error = error!(Training, "{what} is not finite in step {}{place}", self.step + 1)
+            .advice("lower the learning rate, warm up longer, clip the gradients, or look at the pictures of this batch");
+        let names: Vec<&str> = batches[guilty].iter().flat_map(|b| b.names).map(String::as_str).collect();
+        if names.is_empty() { error } else { error.at(format!("pictures {}", names.join(", "))) }
     }
 
     fn first_not_finite(&self, batch: &Pictures, i: usize) -> Result<Option<String>> {
