@@ -62,7 +62,7 @@ impl NormMomentum {
 
 /// The most pictures of a batch, and the most pixels: far beyond what any device holds, and small enough that bytes can be counted.
 const MOST_PICTURES: usize = 1 << 16;
-const MOST_PIXELS: usize = 1 << 36;
+const MOST_PIXELS: u64 = 1 << 36;
 
 impl TrainOptions {
     /// Gradient descent on cross entropy with one batch a step, and nothing else out of the ordinary.
@@ -100,7 +100,7 @@ impl TrainOptions {
         if self.batch == 0 || self.accumulate == 0 {
             return Err(error!(Config, "a step needs at least one picture"));
         }
-        let pixels = self.crop.0.saturating_mul(self.crop.1).saturating_mul(self.batch);
+        let pixels = [self.crop.0, self.crop.1, self.batch].into_iter().fold(1u64, |all, n| all.saturating_mul(n as u64));
         if self.batch > MOST_PICTURES || pixels > MOST_PIXELS {
             let (h, w) = self.crop;
             return Err(error!(Config, "a batch of {} crops of {h} x {w} pixels is more than any device holds", self.batch)
