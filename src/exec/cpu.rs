@@ -104,8 +104,9 @@ impl CpuRunner {
 
     /// A tensor for a node to write. Its contents are unspecified, as `Op::cpu` has it.
     fn output(&self, ty: TensorType) -> Tensor {
-        let memory = if ty.dtype == DType::F32 { self.recycled(ty.shape.len()) } else { None };
-        let mut tensor = match memory {
+        let len = ty.shape.len();
+        let memory = if ty.dtype == DType::F32 { self.recycled(len) } else { None };
+        let mut tensor = match memory.map(|memory| resized(memory, len)) {
             Some(memory) => Tensor::new(ty.shape, memory).expect("invariant: as many numbers as the shape has"),
             None => Tensor::zeros(ty),
         };
@@ -116,19 +117,21 @@ impl CpuRunner {
         tensor
     }
 
-    /// The smallest spare memory for so many numbers. Where none is large enough the largest is let go, so that no run needs more memory
+    /// The smallest spare memory that has room for so many numbers, with as many as it had. Where none is large enough the largest is let go, so that no run needs more memory
     /// than the one before.
     fn recycled(&self, len: usize) -> Option<Vec<f32>> {
         let mut spare = self.spare();
         let fits = |&(_, memory): &(usize, &Vec<f32>)| memory.capacity() >= len;
         let best = spare.iter().enumerate().filter(fits).min_by_key(|(_, memory)| memory.capacity());
         let (at, _) = best.or_else(|| spare.iter().enumerate().max_by_key(|(_, memory)| memory.capacity()))?;
-        let mut memory = spare.swap_remove(at);
-        (memory.capacity() >= len).then(|| {
-            memory.resize(len, 0.0);
-            memory
-        })
+        let memory = spare.swap_remove(at);
+        (memory.capacity() >= len).then_some(memory)
     }
+}
+
+fn resized(mut memory: Vec<f32>, len: usize) -> Vec<f32> {
+    memory.resize(len, 0.0);
+    memory
 }
 
 #[cfg(test)]

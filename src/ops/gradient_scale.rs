@@ -53,7 +53,9 @@ impl Op for GradientScale {
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
-        let squares = |g: &[f32]| sum_positions(g.len(), 1, |p, sum| sum[0] += g[p] * g[p])[0];
+        // Four sums side by side: one alone would wait for each addition to end.
+        let add = |sum: &mut [f32], g: &[f32]| sum.iter_mut().zip(g).for_each(|(sum, g)| *sum += g * g);
+        let squares = |g: &[f32]| sum_positions(g.len() / 4, 4, |p, sum| add(sum, &g[4 * p..][..4])).iter().sum::<f32>();
         let norm = inputs.iter().map(|g| squares(g.f32())).sum::<f32>().sqrt() * self.share;
         let factor = self.share * (self.limit() / (norm + 1e-6)).min(1.0);
         outputs[0].f32_mut().copy_from_slice(&[norm, factor, f32::from(u8::from(norm.is_finite())), 0.0]);

@@ -17,7 +17,9 @@ const PIXELS: usize = 128;
 pub(super) fn run(conv: &Conv2d, dy: &Tensor, w: &Tensor, dx: &mut Tensor) {
     let (xs, ws) = (dx.shape(), w.shape());
     let (rows, columns) = conv.axes(xs, (ws.n, ws.h));
-    let call = Call { conv, rows, columns, dy: dy.f32(), ys: dy.shape(), w: w.f32(), ws, xs };
+    let turned = if conv.groups == 1 { transposed_taps(w.f32(), (ws.w, ws.c)) } else { Vec::new() };
+    let w = if conv.groups == 1 { &turned } else { w.f32() };
+    let call = Call { conv, rows, columns, dy: dy.f32(), ys: dy.shape(), w, ws, xs };
     let row = xs.w * xs.c;
     let wanted = (BLOCK / row.max(1)).max(PIXELS.div_ceil(xs.w.max(1)));
     // At least four blocks where there are four lines, so that every core has work on small maps.
@@ -36,12 +38,34 @@ pub(super) fn run(conv: &Conv2d, dy: &Tensor, w: &Tensor, dx: &mut Tensor) {
     });
 }
 
+/// Each tap's matrix `[C, O]` as `[O, C]`. Every block of the gradient multiplies by it, and the product would gather its columns number
+/// by number each time.
+fn transposed_taps(w: &[f32], (inputs, outputs): (usize, usize)) -> Vec<f32> {
+    /// Columns that are read together: a cache line.
+    const LINE: usize = 16;
+    let mut turned = vec![0.0; w.len()];
+    if w.is_empty() {
+        return turned;
+    }
+    let taps = turned.par_chunks_mut(inputs * outputs).zip(w.par_chunks(inputs * outputs));
+    taps.for_each(|(turned, w)| {
+        turned.par_chunks_mut(LINE * inputs).enumerate().for_each(|(i, rows)| {
+            for (c, from) in w.chunks_exact(outputs).enumerate() {
+                let line = &from[i * LINE..];
+                rows.chunks_exact_mut(inputs).zip(line).for_each(|(row, &value)| row[c] = value);
+            }
+        });
+    });
+    turned
+}
+
 struct Call<'a> {
     conv: &'a Conv2d,
     rows: Axis,
     columns: Axis,
     dy: &'a [f32],
     ys: Shape,
+    /// Without groups tap by tap `[O, C]`, else `[C, O]` as everywhere.
     w: &'a [f32],
     ws: Shape,
     xs: Shape,
@@ -56,7 +80,7 @@ impl Call<'_> {
         if self.conv.is_pointwise(ws) {
             let m = dx.len() / xs.c;
             let dy = &self.dy[ys.index(image, first, 0, 0)..][..m * ys.c];
-            of_views(dx, View::rows(dy, ys.c), View::transposed(self.w, ys.c), (m, ys.c, xs.c), false);
+            of_views(dx, View::rows(dy, ys.c), View::rows(self.w, xs.c), (m, ys.c, xs.c), false);
             return;
         }
         dx.fill(0.0);
@@ -73,7 +97,7 @@ impl Call<'_> {
                 let dy = &self.dy[ys.index(image, lines.start, 0, 0)..][..m * ys.c];
                 let w = &self.w[ws.index(ky, kx, 0, 0)..][..xs.c * ys.c];
                 shares.resize(m * xs.c, 0.0);
-                of_views(&mut shares, View::rows(dy, ys.c), View::transposed(w, ys.c), (m, ys.c, xs.c), false);
+                of_views(&mut shares, View::rows(dy, ys.c), View::rows(w, xs.c), (m, ys.c, xs.c), false);
                 for (oy, shares) in lines.clone().zip(shares.chunks_exact(ys.w * xs.c)) {
                     let line = &mut dx[(self.rows.position(oy, ky) - first) * row..][..row];
                     for ox in across.clone() {
