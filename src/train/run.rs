@@ -8,6 +8,7 @@ use super::event::{Ending, Event};
 use super::folder::{Folder, Origin};
 use super::init::Beginning;
 use super::recipe::Recipe;
+use super::scoring;
 use super::trainer::{Outcome, Pictures, Trainer};
 use crate::data::{Batch, Loader, Pair};
 use crate::error::Result;
@@ -16,7 +17,6 @@ use crate::exec::Device;
 use crate::image::{ClassTable, SizeRule};
 use crate::report::html::{ReportData, Sample};
 use crate::report::{self, EndRecord, EvaluationRecord, Record, Resumed, RunLog, StartRecord, StepRecord};
-use crate::segmenter::{Model, Segmenter};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,7 +59,8 @@ impl Run {
     /// Begins a run in a folder, which is made where there is none, and writes what it begins with.
     ///
     /// # Errors
-    /// Where the folder holds a run already, or anything does not fit together.
+    /// Where the folder holds a run already, or anything does not fit together: the largest validation picture is segmented once, so that
+    /// what cannot be scored is refused before the first step.
     pub fn begin(dir: &Path, recipe: Recipe, origin: Origin, beginning: &Beginning, setting: Setting) -> Result<Self> {
         Folder::vacant(dir)?;
         // What does not fit together is found before anything is written.
@@ -67,6 +68,7 @@ impl Run {
         let sets = Sets::open(&origin, &recipe)?;
         let progress = Progress { pictures: Some(sets.training.len()), ..Progress::default() };
         let fed = Fed::new(sets, &recipe, &trainer, 0, setting)?;
+        scoring::rehearse(&trainer, &fed.validation, &fed.table, dir)?;
         let folder = Folder::begin(dir, &recipe, &origin)?;
         checkpoint::write(&folder.checkpoint(), &trainer, &progress)?;
         let log = RunLog::open(folder.path(), None)?;
@@ -89,6 +91,7 @@ impl Run {
             log::warn!("the data has {now} pictures to train on, and had {then}: their order is another from here on");
         }
         let fed = Fed::new(sets, &recipe, &trainer, progress.step, setting)?;
+        scoring::rehearse(&trainer, &fed.validation, &fed.table, dir)?;
         let resumed = Resumed { step: progress.step, evaluation_due: progress.evaluation_due };
         let log = RunLog::open(folder.path(), Some(resumed))?;
         Self::new(folder, recipe, trainer, fed, log, progress, setting)
@@ -239,9 +242,7 @@ impl Run {
     /// Scores the network as it is now, as `atrous eval` does with the weights that are written.
     fn evaluate(&mut self, tell: &mut dyn FnMut(Event)) -> Result<()> {
         let pause = Instant::now();
-        let (config, weights) = (self.trainer.config().clone(), self.trainer.weights()?);
-        let model = Model { config, weights, dialect: "atrous", path: self.folder.last() };
-        let segmenter = Segmenter::on(model, self.trainer.device())?;
+        let segmenter = scoring::segmenter(&self.trainer, self.folder.last())?;
         let of = self.validation.len();
         let every = of.div_ceil(SHOWN).max(1);
         let mut samples = Vec::new();

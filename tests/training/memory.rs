@@ -7,7 +7,7 @@ use atrous::ErrorKind;
 use atrous::exec::{Device, Runner};
 use atrous::graph::Weights;
 use atrous::models::{Backbone, Config, Outputs, build_network, random_weights};
-use atrous::train::{Beginning, Fit, NormMode, Origin, Recipe, Sets, StepOptions, TrainOptions, Trainer, training_step};
+use atrous::train::{Beginning, Fit, NormMode, Origin, Recipe, Scoring, Sets, StepOptions, TrainOptions, Trainer, training_step};
 use atrous::{Data, Shape, Tensor};
 
 fn recomputing(options: TrainOptions) -> TrainOptions {
@@ -150,9 +150,11 @@ fn a_run_within_a_limit_of_memory_says_how_and_ends_with_the_same_bits_where_onl
     let root = data_set();
     let recipe = Recipe::read(root.path().join("recipe.toml")).unwrap();
     let origin = Origin { data: root.path().to_owned(), classes: None, init: None };
-    let table = Sets::open(&origin, &recipe).unwrap().table;
-    let config = Beginning::new(&recipe.network, &table, recipe.seed, None).unwrap().config;
-    let need = |recompute| Trainer::need(&config, &Recipe { recompute, ..recipe.clone() }.options().unwrap()).unwrap().total();
+    let sets = Sets::open(&origin, &recipe).unwrap();
+    let beginning = Beginning::new(&recipe.network, &sets.table, recipe.seed, None).unwrap();
+    let scoring = Scoring::new(&beginning, &sets.validation).unwrap().unwrap().bytes;
+    let options = |recompute| Recipe { recompute, ..recipe.clone() }.options().unwrap();
+    let need = |recompute| scoring + Trainer::need(&beginning.config, &options(recompute)).unwrap().total();
     let limit = format!("{}KiB", need(true).div_ceil(1024));
     assert!(need(true).next_multiple_of(1024) < need(false), "{} {}", need(true), need(false));
 
@@ -176,4 +178,5 @@ fn a_run_within_a_limit_of_memory_says_how_and_ends_with_the_same_bits_where_onl
     let (done, out) = with("refused", &["--max-memory", "1KiB"]);
     let text = text(&done.failure());
     assert!(text.contains("no way to train fits") && text.contains("the least is") && !out.exists(), "{text}");
+    assert!(text.contains("scoring pictures of up to 48x40 takes"), "{text}");
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::models::Config;
-use crate::train::{Fit, Need, NormMode, Recipe};
+use crate::train::{Fit, Need, NormMode, Recipe, Scoring};
 
 /// Bytes of a size such as `4GiB`, `1.5 GB` or `800M` (as `MiB`).
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -25,10 +25,17 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| "must be a number with a unit, such as 800MiB or 4GiB".to_owned())
 }
 
-/// Changes a recipe so that its training needs at most `limit` bytes; what it needs then, and what to tell about it.
-pub(super) fn fit(recipe: &mut Recipe, config: &Config, limit: u64) -> Result<(Need, Vec<String>)> {
-    let fit = Fit::new(config, &recipe.options()?, limit)?;
-    let mut told = vec![format!("to fit into {:.0} MiB: {fit}", limit as f64 / f64::from(1 << 20))];
+/// Changes a recipe so that its training, and scoring beside it, need at most `limit` bytes; what the training needs then, and what to tell.
+pub(super) fn fit(recipe: &mut Recipe, config: &Config, limit: u64, scoring: Option<&Scoring>) -> Result<(Need, Vec<String>)> {
+    let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
+    let apart = scoring.map_or(0, |scoring| scoring.bytes);
+    let fit = Fit::new(config, &recipe.options()?, limit.saturating_sub(apart)).map_err(|e| match scoring {
+        Some(Scoring { width, height, .. }) => {
+            e.at(format!("beside the {} that scoring pictures of up to {width}x{height} takes", mib(apart)))
+        }
+        None => e,
+    })?;
+    let mut told = vec![format!("to fit into {}: {fit}", mib(limit))];
     if fit.batch < recipe.batch && recipe.norm != NormMode::Frozen {
         told.push(format!(
             "note: batch norms take the statistics of {} instead of {} pictures; `--norm frozen` lets them keep those of `--init`",

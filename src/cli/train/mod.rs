@@ -13,7 +13,7 @@ use crate::exec::Device;
 use crate::gpu::DeviceChoice;
 use crate::image::ClassTable;
 use crate::segmenter::Model;
-use crate::train::{Beginning, Ending, Origin, Run, Sets, Setting, Trainer};
+use crate::train::{Beginning, Ending, Origin, Run, Scoring, Sets, Setting, Trainer};
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -63,7 +63,7 @@ pub(in crate::cli) struct Args {
     workers: usize,
 
     /// Memory that the training may take, such as 4GiB or 800MiB: computes activations again, or adds up smaller batches, where it must.
-    /// Scratch memory of kernels, pictures that wait for their step, and the network while it is scored come on top
+    /// Scratch memory of kernels and pictures that wait for their step come on top
     #[arg(long, conflicts_with = "resume", value_name = "SIZE", value_parser = memory::size)]
     max_memory: Option<u64>,
 
@@ -113,12 +113,14 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         say(sets.to_string());
         say(about::network(&beginning, args.init.as_deref()));
         about::narrow_crops(&beginning.config, recipe.augmentation.crop).into_iter().for_each(say);
+        let scoring = Scoring::new(&beginning, &sets.validation)?;
         let (need, told) = match args.max_memory {
-            Some(limit) => memory::fit(&mut recipe, &beginning.config, limit)?,
+            Some(limit) => memory::fit(&mut recipe, &beginning.config, limit, scoring.as_ref())?,
             None => (Trainer::need(&beginning.config, &recipe.options()?)?, Vec::new()),
         };
         told.into_iter().for_each(say);
-        say(format!("memory: {need}"));
+        let more = scoring.map_or_else(String::new, |scoring| format!("; {scoring}"));
+        say(format!("memory: {need}{more}"));
         if args.dry_run {
             return Ok(());
         }

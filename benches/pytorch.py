@@ -1,0 +1,150 @@
+"""Measures `atrous bench` and PyTorch in turn on this machine, for the tables of README: the same networks (segmentation_models.pytorch's
+DeepLabV3Plus, 21 classes, random weights, which `atrous` reads from a file), the same sizes, as many threads as there are cores.
+
+    cargo build --release && python benches/pytorch.py [--train] [--rounds 5] [--device cpu] [--device vulkan:llvmpipe]
+
+Every measurement is a process of its own. PyTorch runs in several ways: as it comes, in the order of memory that is faster on processors
+(`channels_last`), and both with glibc told to keep memory instead of giving it back after each run. Ratios are taken round by round, each to
+PyTorch as it comes and to its fastest way. Needs torch, segmentation_models_pytorch, safetensors, Linux, and nothing else running.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+NETWORKS = {"MobileNetV2": "mobilenet_v2", "ResNet-50": "resnet50"}
+WAYS = ("as it comes", "channels_last", "memory kept", "channels_last, memory kept")
+KEPT = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000:glibc.malloc.top_pad=268435456:glibc.malloc.hugetlb=1"
+INFERENCE, TRAINING = (1, 512), (4, 256)
+
+
+def network(encoder):
+    import segmentation_models_pytorch as smp
+    import torch
+
+    torch.manual_seed(1)
+    return smp.DeepLabV3Plus(encoder, encoder_weights=None, classes=21)
+
+
+def write_weights(folder):
+    from safetensors.torch import save_file
+
+    for encoder in NETWORKS.values():
+        save_file({k: v.contiguous() for k, v in network(encoder).state_dict().items()}, folder / f"{encoder}.safetensors")
+
+
+def pytorch(encoder, train, channels_last, runs):
+    """Milliseconds of the first run and of each later one, printed as JSON: one process of PyTorch."""
+    import torch
+    from torch.nn import functional as F
+
+    batch, size = TRAINING if train else INFERENCE
+    module, x = network(encoder), torch.randn(batch, 3, size, size)
+    labels = torch.randint(0, 21, (batch, size, size))
+    if channels_last:
+        module, x = module.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+    sgd = torch.optim.SGD(module.parameters(), lr=1e-3, momentum=0.9)
+
+    def step():
+        sgd.zero_grad()
+        F.cross_entropy(module(x), labels).backward()
+        sgd.step()
+
+    def infer():
+        with torch.inference_mode():
+            module(x)
+
+    module.train(train)
+    times = []
+    for _ in range(runs + 2):
+        start = time.perf_counter()
+        step() if train else infer()
+        times.append(1000 * (time.perf_counter() - start))
+    print(json.dumps({"first": times[0], "median": statistics.median(times[2:])}))
+
+
+def measured(command, **environment):
+    """What a process prints, as JSON, and the most memory that it took, in MB."""
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | environment)
+    text = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(map(str, command))}: exit status {os.waitstatus_to_exitcode(status)}")
+    return json.loads(text) | {"peak_mb": usage.ru_maxrss / 1000}
+
+
+def ours(args, weights, device):
+    batch, size = TRAINING if args.train else INFERENCE
+    command = [args.atrous, "bench", "--weights", weights, "--device", device, "--batch", str(batch), "--size", str(size), "--json"]
+    slow = args.train and device != "cpu"
+    command += ["--train", "--runs", "3" if slow else str(args.runs)] if args.train else ["--output", "logits-full", "--tune", "off"]
+    found = measured(command)
+    first = found["first_ms"] if args.train else found["first"]["total_ms"]
+    told = {"first": first, "median": found["warm"]["median_ms"], "peak_mb": found["peak_mb"]}
+    return told | ({"need_mib": sum(found["need"].values()) / 2**20} if args.train else {})
+
+
+def theirs(args, encoder, way):
+    command = [sys.executable, __file__, "--one", encoder, "--runs", str(args.runs)]
+    command += ["--train"] * args.train + ["--channels-last"] * ("channels_last" in way)
+    return measured(command, **({"GLIBC_TUNABLES": KEPT} if "kept" in way else {}))
+
+
+def spread(values):
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def row(title, who, found, name, fastest):
+    mine = found[name, who]
+    median = lambda key: statistics.median(m[key] for m in mine)
+    ratios = lambda way: [m["median"] / t["median"] for m, t in zip(mine, found[name, way])]
+    cells = [f"{median('median'):.0f}", spread(ratios(WAYS[0])), spread(ratios(fastest)), f"{median('first'):.0f}", f"{median('peak_mb'):.0f}"]
+    cells += [f"{median('need_mib'):.0f}"] if "need_mib" in mine[0] else []
+    return " | ".join([f"| {name}, {title}", *cells]) + " |"
+
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("--atrous", type=Path, default=Path("target/release/atrous"))
+    args.add_argument("--train", action="store_true")
+    args.add_argument("--rounds", type=int, default=5)
+    args.add_argument("--runs", type=int, default=8)
+    args.add_argument("--device", action="append")
+    args.add_argument("--one", help=argparse.SUPPRESS)
+    args.add_argument("--write", type=Path, help=argparse.SUPPRESS)
+    args.add_argument("--channels-last", action="store_true", help=argparse.SUPPRESS)
+    args = args.parse_args()
+    if args.one:
+        return pytorch(args.one, args.train, args.channels_last, args.runs)
+    if args.write:
+        return write_weights(args.write)
+    devices, found = args.device or ["cpu"], {}
+    with tempfile.TemporaryDirectory() as folder:
+        # Not here: a child's peak of memory begins at that of the process that starts it.
+        subprocess.run([sys.executable, __file__, "--write", folder], check=True)
+        for turn in range(args.rounds):
+            for name, encoder in NETWORKS.items():
+                for device in devices:
+                    found.setdefault((name, device), []).append(ours(args, f"{folder}/{encoder}.safetensors", device))
+                for way in WAYS:
+                    found.setdefault((name, way), []).append(theirs(args, encoder, way))
+            print(f"round {turn + 1} of {args.rounds} done", file=sys.stderr, flush=True)
+    for name in NETWORKS:
+        for way in WAYS:
+            times = [round(m["median"]) for m in found[name, way]]
+            first, peak = (statistics.median(m[key] for m in found[name, way]) for key in ("first", "peak_mb"))
+            print(f"{name}, PyTorch {way}: {times} ms, first run {first:.0f} ms, peak {peak:.0f} MB")
+        fastest = min(WAYS, key=lambda way: statistics.median(m["median"] for m in found[name, way]))
+        print(f"ratios of the rows below: to PyTorch as it comes, to PyTorch {fastest}")
+        for device in devices:
+            print(row("processor" if device == "cpu" else device, device, found, name, fastest))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+//! Scoring, looked at before the first step: it comes hours later, when it would be late to learn that it cannot be done.
+
+use super::init::Beginning;
+use super::trainer::Trainer;
+use crate::data::Pair;
+use crate::error::{Error, Result, error};
+use crate::graph::Weights;
+use crate::image::{ClassTable, SizeRule};
+use crate::models::{Config, Outputs};
+use crate::plan::Plan;
+use crate::segmenter::{Model, Segmenter};
+use crate::tensor::Shape;
+use image::ImageReader;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// What it takes to score the largest of the validation pictures, beside the training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Scoring {
+    /// Columns of that picture.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Bytes of the network's activations and folded weights at that size.
+    pub bytes: u64,
+}
+
+impl Scoring {
+    /// For the largest of these pictures, whose headers alone are read. `None` where there are none.
+    ///
+    /// # Errors
+    /// Where a header cannot be read (the error names the file), or the network does not take so small a picture.
+    pub fn new(beginning: &Beginning, validation: &[Pair]) -> Result<Option<Self>> {
+        let Some(Largest { width, height, .. }) = Largest::of(validation)? else { return Ok(None) };
+        let model = model(beginning.config.clone(), beginning.weights.clone(), PathBuf::new());
+        let outputs = Outputs { picture: Some((height, width)), ..Outputs::default() };
+        let plan = Plan::new(&model.graph(Shape::new(1, height, width, 3), &outputs)?);
+        Ok(Some(Self { width, height, bytes: plan.activation_bytes() + plan.param_bytes }))
+    }
+}
+
+impl fmt::Display for Scoring {
+    /// `41 MiB more while pictures of up to 480x360 are scored`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = self.bytes as f64 / f64::from(1 << 20);
+        write!(f, "{mib:.0} MiB more while pictures of up to {}x{} are scored", self.width, self.height)
+    }
+}
+
+/// A segmenter of the network as it is now; errors call it `path`.
+pub(super) fn segmenter(trainer: &Trainer, path: PathBuf) -> Result<Segmenter> {
+    Segmenter::on(model(trainer.config().clone(), trainer.weights()?, path), trainer.device())
+}
+
+/// Segments the largest picture once, as it will be scored, and reads its mask.
+///
+/// # Errors
+/// What an evaluation would have failed with: a header that cannot be read, a picture past the device's limits, a mask of another size.
+pub(super) fn rehearse(trainer: &Trainer, validation: &[Pair], table: &ClassTable, path: &Path) -> Result<()> {
+    let Some(Largest { pair, .. }) = Largest::of(validation)? else { return Ok(()) };
+    let (picture, _) = pair.load(Some(table))?;
+    let done = segmenter(trainer, path.to_owned())?.segment(&picture, SizeRule::Native);
+    done.map(drop).map_err(|e| e.at(format!("scoring {}", pair.picture.display())))
+}
+
+fn model(config: Config, weights: Weights, path: PathBuf) -> Model {
+    Model { config, weights, dialect: "atrous", path }
+}
+
+/// The picture with the most pixels.
+struct Largest<'a> {
+    pair: &'a Pair,
+    width: usize,
+    height: usize,
+}
+
+impl<'a> Largest<'a> {
+    /// The first such picture. Only headers are read; errors name the file.
+    fn of(pairs: &'a [Pair]) -> Result<Option<Self>> {
+        let mut largest: Option<Self> = None;
+        for pair in pairs {
+            let (width, height) = size(&pair.picture)?;
+            if largest.as_ref().is_none_or(|l| width as u64 * height as u64 > l.width as u64 * l.height as u64) {
+                largest = Some(Self { pair, width, height });
+            }
+        }
+        Ok(largest)
+    }
+}
+
+/// Columns and rows of a picture, by its header.
+fn size(path: &Path) -> Result<(usize, usize)> {
+    let opened = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let (width, height) = opened
+        .map_err(|e| Error::io(path, "could not be read", e))?
+        .into_dimensions()
+        .map_err(|e| error!(Picture, "has no header that can be read: {e}").file(path))?;
+    Ok((width as usize, height as usize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Ids;
+    use crate::error::ErrorKind;
+    use crate::train::{NetworkRecipe, Recipe};
+
+    fn pair(folder: &Path, name: &str, size: (u32, u32)) -> Pair {
+        let [picture, mask] = ["picture", "mask"].map(|kind| folder.join(format!("{name}.{kind}.png")));
+        image::RgbImage::new(size.0, size.1).save(&picture).unwrap();
+        image::GrayImage::new(size.0, size.1).save(&mask).unwrap();
+        Pair { name: name.to_owned(), picture, mask, ids: Ids::Classes }
+    }
+
+    #[test]
+    fn the_largest_picture_decides_and_headers_that_cannot_be_read_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut pairs: Vec<Pair> =
+            [("a", (40, 30)), ("b", (65, 33)), ("c", (33, 65))].map(|(name, size)| pair(folder.path(), name, size)).into();
+        let network = NetworkRecipe { backbone: Some("mobilenet_v2_0.1".into()), ..NetworkRecipe::default() };
+        let beginning = Beginning::new(&network, &ClassTable::generic(3), 1, None).unwrap();
+        let found = Scoring::new(&beginning, &pairs).unwrap().unwrap();
+        assert_eq!((found.width, found.height), (65, 33));
+        let small = Scoring::new(&beginning, &pairs[..1]).unwrap().unwrap();
+        assert!(small.bytes < found.bytes, "{small:?} {found:?}");
+        assert_eq!(Scoring::new(&beginning, &[]).unwrap(), None);
+
+        let options = Recipe { network, batch: 1, ..Recipe::default() }.options().unwrap();
+        let trainer = Trainer::new(&crate::exec::Device::Cpu, &beginning.config, &beginning.weights, options).unwrap();
+        let rehearse = |pairs: &[Pair]| super::rehearse(&trainer, pairs, &ClassTable::generic(3), Path::new("run"));
+        rehearse(&pairs).unwrap();
+        image::GrayImage::new(64, 33).save(&pairs[1].mask).unwrap();
+        let text = rehearse(&pairs).unwrap_err().to_string();
+        assert!(text.contains("b.mask.png"), "{text}");
+
+        std::fs::write(&pairs[2].picture, b"no picture").unwrap();
+        let error = Scoring::new(&beginning, &pairs).unwrap_err();
+        assert!(error.kind() == ErrorKind::Picture && error.to_string().contains("c.picture.png"), "{error}");
+        pairs[0].picture = folder.path().join("not there.png");
+        assert_eq!(rehearse(&pairs).unwrap_err().kind(), ErrorKind::Io);
+    }
+}
