@@ -67,7 +67,7 @@ pub mod weights;
 pub use error::{Error, ErrorKind, Result};
 pub use gpu::DeviceChoice;
 pub use segmenter::{Model, Segmentation, Segmenter};
-pub use tensor::{DType, Data, Shape, Tensor, TensorType};
+pub use tensor::{DType, Data, Elements, Shape, Tensor, TensorType};
 
 /// The README's example compiles.
 #[cfg(doctest)]

@@ -162,11 +162,29 @@ impl Data {
     }
 }
 
+/// The elements of a [`Tensor`], borrowed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Elements<'a> {
+    /// 32-bit floating point.
+    F32(&'a [f32]),
+    /// 32-bit unsigned.
+    U32(&'a [u32]),
+    /// 8-bit unsigned.
+    U8(&'a [u8]),
+}
+
 /// A contiguous tensor in host memory, channels last.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Tensor {
     shape: Shape,
+    /// As many elements as the shape has, or more: see [`Tensor::lent`].
     data: Data,
+}
+
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Self) -> bool {
+        self.shape == other.shape && self.data() == other.data()
+    }
 }
 
 impl Tensor {
@@ -181,6 +199,23 @@ impl Tensor {
             return Err(error!(Usage, "a tensor of shape {shape} holds {} elements, got {}", shape.len(), data.len()));
         }
         Ok(Self { shape, data })
+    }
+
+    /// A tensor in memory that has room for it, whose elements are whatever lies there. What is past them stays as it is until
+    /// [`Tensor::into_memory`] takes it back: a vector that is cut and grown again would be filled with zeros each time.
+    pub(crate) fn lent(shape: Shape, mut memory: Vec<f32>) -> Self {
+        if memory.len() < shape.len() {
+            memory.resize(shape.len(), 0.0);
+        }
+        Self { shape, data: Data::F32(memory) }
+    }
+
+    /// The memory of an f32 tensor, with what lies past its elements. `None` for other types.
+    pub(crate) fn into_memory(self) -> Option<Vec<f32>> {
+        match self.data {
+            Data::F32(memory) => Some(memory),
+            _ => None,
+        }
     }
 
     /// Zeros.
@@ -212,18 +247,26 @@ impl Tensor {
     }
 
     /// The elements, whatever their type.
-    pub fn data(&self) -> &Data {
-        &self.data
+    pub fn data(&self) -> Elements<'_> {
+        let len = self.shape.len();
+        match &self.data {
+            Data::F32(v) => Elements::F32(&v[..len]),
+            Data::U32(v) => Elements::U32(&v[..len]),
+            Data::U8(v) => Elements::U8(&v[..len]),
+        }
     }
 
     /// The elements, by value.
-    pub fn into_data(self) -> Data {
+    pub fn into_data(mut self) -> Data {
+        if let Data::F32(v) = &mut self.data {
+            v.truncate(self.shape.len());
+        }
         self.data
     }
 
     /// The same elements under another shape of the same length.
     pub fn reshape(self, shape: Shape) -> Result<Self> {
-        Self::from_data(shape, self.data)
+        Self::from_data(shape, self.into_data())
     }
 
     /// The elements of an f32 tensor.
@@ -232,7 +275,7 @@ impl Tensor {
     /// Where the element type is another: graphs are verified before they run, so that is a bug of the caller.
     pub fn f32(&self) -> &[f32] {
         match &self.data {
-            Data::F32(v) => v,
+            Data::F32(v) => &v[..self.shape.len()],
             other => panic!("invariant: an f32 tensor was promised, got {:?}", other.dtype()),
         }
     }
@@ -243,7 +286,7 @@ impl Tensor {
     /// As [`Tensor::f32`].
     pub fn f32_mut(&mut self) -> &mut [f32] {
         match &mut self.data {
-            Data::F32(v) => v,
+            Data::F32(v) => &mut v[..self.shape.len()],
             other => panic!("invariant: an f32 tensor was promised, got {:?}", other.dtype()),
         }
     }

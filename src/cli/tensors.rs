@@ -1,7 +1,7 @@
 //! Named tensors in files, in PyTorch's order, for `infer` and `verify`.
 
 use crate::error::{Result, error};
-use crate::tensor::{Data, Tensor};
+use crate::tensor::{Elements, Tensor};
 use crate::weights::{FloatDType, WeightFile, write_safetensors};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,10 +27,10 @@ pub(super) fn read(file: &WeightFile, name: &str) -> Result<Tensor> {
 pub(super) fn nchw(tensor: &Tensor) -> (Vec<usize>, Vec<f32>) {
     let s = tensor.shape();
     let data = match tensor.data() {
-        Data::F32(_) => tensor.to_nchw(),
+        Elements::F32(_) => tensor.to_nchw(),
         // One channel: the order is the same.
-        Data::U32(v) => v.iter().map(|&v| v as f32).collect(),
-        Data::U8(v) => v.iter().map(|&v| f32::from(v)).collect(),
+        Elements::U32(v) => v.iter().map(|&v| v as f32).collect(),
+        Elements::U8(v) => v.iter().map(|&v| f32::from(v)).collect(),
     };
     (vec![s.n, s.c, s.h, s.w], data)
 }

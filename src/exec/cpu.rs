@@ -3,7 +3,8 @@
 use super::store::Store;
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
-use crate::tensor::{DType, Data, Tensor, TensorType};
+use crate::plan::HostPlan;
+use crate::tensor::{DType, Tensor};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use web_time::Instant;
@@ -11,8 +12,9 @@ use web_time::Instant;
 pub(super) struct CpuRunner {
     graph: Arc<Graph>,
     store: Arc<Store>,
-    /// Memory of values that nobody reads any more: fresh pages would cost the kernel more time than some nodes take.
-    spare: Mutex<Vec<Vec<f32>>>,
+    plan: HostPlan,
+    /// The plan's memory, where no value lies in it: fresh pages would cost the kernel more time than some nodes take.
+    spare: Mutex<Vec<Option<Vec<f32>>>>,
     /// For each node the values that nothing reads after it.
     last_read: Vec<Vec<ValueId>>,
 }
@@ -34,7 +36,9 @@ impl CpuRunner {
                 last_read[i].push(v);
             }
         }
-        Self { graph, store, spare: Mutex::default(), last_read }
+        let plan = HostPlan::new(&graph);
+        let spare = Mutex::new(vec![None; plan.slots.len()]);
+        Self { graph, store, plan, spare, last_read }
     }
 
     /// Runs once; `done` is told of each node how long it took and what it computed, and may end the run by an error.
@@ -55,7 +59,7 @@ impl CpuRunner {
             for &v in node.inputs.iter().filter(|&&v| is_resident(v)) {
                 self.load(v, &mut computed)?;
             }
-            let mut outputs: Vec<Tensor> = node.outputs.iter().map(|&v| self.output(graph.ty(v))).collect();
+            let mut outputs: Vec<Tensor> = node.outputs.iter().map(|&v| self.output(v)).collect();
             let read: Vec<&Tensor> = node
                 .inputs
                 .iter()
@@ -70,8 +74,8 @@ impl CpuRunner {
             }
             for &v in &self.last_read[i] {
                 // What lies in the store stays there.
-                if let Some(Data::F32(memory)) = computed[v.index()].take().and_then(Arc::into_inner).map(Tensor::into_data) {
-                    self.spare().push(memory);
+                if let Some(memory) = computed[v.index()].take().and_then(Arc::into_inner).and_then(Tensor::into_memory) {
+                    self.give_back(v, memory);
                 }
             }
         }
@@ -92,24 +96,20 @@ impl CpuRunner {
     /// Takes a value from the store, where it is not there yet.
     fn load(&self, v: ValueId, computed: &mut [Option<Arc<Tensor>>]) -> Result<()> {
         if computed[v.index()].is_none() {
-            let memory = |len| self.recycled(len).unwrap_or_default();
+            let memory = || self.memory(v).unwrap_or_default();
             computed[v.index()] = Some(self.store.load(&self.graph, v, memory)?);
         }
         Ok(())
     }
 
-    fn spare(&self) -> MutexGuard<'_, Vec<Vec<f32>>> {
+    fn spare(&self) -> MutexGuard<'_, Vec<Option<Vec<f32>>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A tensor for a node to write. Its contents are unspecified, as `Op::cpu` has it.
-    fn output(&self, ty: TensorType) -> Tensor {
-        let len = ty.shape.len();
-        let memory = if ty.dtype == DType::F32 { self.recycled(len) } else { None };
-        let mut tensor = match memory.map(|memory| resized(memory, len)) {
-            Some(memory) => Tensor::new(ty.shape, memory).expect("invariant: as many numbers as the shape has"),
-            None => Tensor::zeros(ty),
-        };
+    fn output(&self, v: ValueId) -> Tensor {
+        let ty = self.graph.ty(v);
+        let mut tensor = self.memory(v).map_or_else(|| Tensor::zeros(ty), |memory| Tensor::lent(ty.shape, memory));
         if cfg!(debug_assertions) && ty.dtype == DType::F32 {
             // So that no operation comes to rely on what was there.
             tensor.f32_mut().fill(f32::NAN);
@@ -117,21 +117,20 @@ impl CpuRunner {
         tensor
     }
 
-    /// The smallest spare memory that has room for so many numbers, with as many as it had. Where none is large enough the largest is let go, so that no run needs more memory
-    /// than the one before.
-    fn recycled(&self, len: usize) -> Option<Vec<f32>> {
-        let mut spare = self.spare();
-        let fits = |&(_, memory): &(usize, &Vec<f32>)| memory.capacity() >= len;
-        let best = spare.iter().enumerate().filter(fits).min_by_key(|(_, memory)| memory.capacity());
-        let (at, _) = best.or_else(|| spare.iter().enumerate().max_by_key(|(_, memory)| memory.capacity()))?;
-        let memory = spare.swap_remove(at);
-        (memory.capacity() >= len).then_some(memory)
+    /// The memory that the plan has for a value, with whatever is in it. It is fresh where no run has left any, or another run holds it.
+    fn memory(&self, v: ValueId) -> Option<Vec<f32>> {
+        let slot = self.plan.slot_of[v.index()]?;
+        let numbers = (self.plan.slots[slot] / 4) as usize;
+        // Zeros cost nothing until they are written: the system gives pages of them.
+        Some(self.spare()[slot].take().unwrap_or_else(|| vec![0.0; numbers]))
     }
-}
 
-fn resized(mut memory: Vec<f32>, len: usize) -> Vec<f32> {
-    memory.resize(len, 0.0);
-    memory
+    /// Keeps a value's memory for the next one that the plan has there, unless there is some already: so no run needs more than the plan says.
+    fn give_back(&self, v: ValueId, memory: Vec<f32>) {
+        if let Some(slot) = self.plan.slot_of[v.index()] {
+            self.spare()[slot].get_or_insert(memory);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -140,7 +139,7 @@ mod tests {
     use crate::exec::{Device, Store};
     use crate::graph::Resident;
     use crate::ops::{Accumulate, Activation, Packing};
-    use crate::tensor::Shape;
+    use crate::tensor::{Shape, TensorType};
 
     #[test]
     fn memory_does_not_grow_with_each_run_that_loads_from_a_store() {
@@ -156,10 +155,11 @@ mod tests {
         let runner = CpuRunner::new(Arc::new(graph), Arc::new(store));
         let spare = || {
             runner.run(&[], |_, _, _| Ok(())).unwrap();
-            runner.spare().len()
+            runner.spare().iter().flatten().map(|memory| 4 * memory.capacity() as u64).sum::<u64>()
         };
-        let first = spare();
-        assert!((0..5).all(|_| spare() <= first), "spare memory grows");
+        let planned = runner.plan.bytes();
+        assert_eq!(planned, 2 * 4 * 64, "the loaded value and the node's");
+        assert!((0..5).all(|_| spare() == planned), "spare memory is not what was planned");
     }
 
     #[test]

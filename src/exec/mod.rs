@@ -16,7 +16,7 @@ use crate::gpu::{DeviceChoice, Gpu, at_once};
 use crate::graph::{Graph, ValueId};
 use crate::ops::kernel::{Kernel, KernelContext};
 use crate::plan::Plan;
-use crate::tensor::{Data, Tensor};
+use crate::tensor::{Elements, Tensor};
 use std::fmt;
 use std::sync::Arc;
 
@@ -165,7 +165,7 @@ impl Runner {
         let Kind::Cpu(runner) = &self.kind else { return Err(error!(Usage, "a device does not say what its nodes compute")) };
         let mut found = None;
         let look = |node: usize, _, outputs: &[Tensor]| {
-            let finite = |t: &Tensor| !matches!(t.data(), Data::F32(v) if v.iter().any(|x| !x.is_finite()));
+            let finite = |t: &Tensor| !matches!(t.data(), Elements::F32(v) if v.iter().any(|x| !x.is_finite()));
             if found.is_none() && !outputs.iter().all(finite) {
                 found = Some(self.graph.nodes()[node].name.clone());
             }

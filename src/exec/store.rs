@@ -9,7 +9,7 @@ use crate::error::{Result, error};
 use crate::gpu::{pack_f32, unpack_f32};
 use crate::graph::{Graph, Resident, ValueId};
 use crate::ops::kernel::Layout;
-use crate::tensor::{DType, Data, Shape, Tensor, TensorType};
+use crate::tensor::{DType, Data, Elements, Shape, Tensor, TensorType};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -172,8 +172,8 @@ impl Store {
         }
     }
 
-    /// A value that lies here, on the processor. What must be copied takes memory that `memory` gives for so many numbers.
-    pub(super) fn load(&self, graph: &Graph, v: ValueId, memory: impl FnOnce(usize) -> Vec<f32>) -> Result<Arc<Tensor>> {
+    /// A value that lies here, on the processor. What must be copied takes the memory that `memory` gives.
+    pub(super) fn load(&self, graph: &Graph, v: ValueId, memory: impl FnOnce() -> Vec<f32>) -> Result<Arc<Tensor>> {
         let (place, ty) = (resident(graph, v), graph.ty(v));
         let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else { unreachable!("invariant: this is the processor") };
         let own = lock(own);
@@ -183,7 +183,7 @@ impl Store {
         let packed = &own.f32()[place.first..][..numbers(ty, place)];
         let tensor = match ty.dtype {
             DType::U32 => Tensor::from_data(ty.shape, Data::U32(bytemuck::cast_slice(packed).to_vec()))?,
-            _ => unpack_f32(packed, ty.shape, place.packing, memory(ty.shape.len())),
+            _ => unpack_f32(packed, ty.shape, place.packing, memory()),
         };
         Ok(Arc::new(tensor))
     }
@@ -198,7 +198,7 @@ impl Store {
             return Ok(());
         }
         let packed = match tensor.data() {
-            Data::U32(numbers) => Cow::Borrowed(bytemuck::cast_slice(numbers)),
+            Elements::U32(numbers) => Cow::Borrowed(bytemuck::cast_slice(numbers)),
             _ => pack_f32(tensor.f32(), tensor.shape(), place.packing),
         };
         Arc::make_mut(&mut own).f32_mut()[place.first..][..packed.len()].copy_from_slice(&packed);

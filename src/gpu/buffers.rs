@@ -2,20 +2,20 @@
 
 use crate::ops::Packing;
 use crate::ops::kernel::Layout;
-use crate::tensor::{DType, Data, Shape, Tensor};
+use crate::tensor::{DType, Data, Elements, Shape, Tensor};
 use std::borrow::Cow;
 
 /// The bytes of a tensor in device layout.
 pub fn pack(tensor: &Tensor, packing: Packing) -> Vec<u8> {
     let s = tensor.shape();
     match tensor.data() {
-        Data::U8(v) => {
-            let mut bytes = v.clone();
+        Elements::U8(v) => {
+            let mut bytes = v.to_vec();
             bytes.resize(v.len().next_multiple_of(4), 0);
             bytes
         }
-        Data::U32(v) => bytemuck::cast_slice(v).to_vec(),
-        Data::F32(v) => bytemuck::cast_slice(&pack_f32(v, s, packing)).to_vec(),
+        Elements::U32(v) => bytemuck::cast_slice(v).to_vec(),
+        Elements::F32(v) => bytemuck::cast_slice(&pack_f32(v, s, packing)).to_vec(),
     }
 }
 
@@ -37,18 +37,19 @@ pub fn pack_f32(numbers: &[f32], s: Shape, packing: Packing) -> Cow<'_, [f32]> {
 }
 
 /// The tensor of shape `s` that [`pack_f32`] packed. It takes `memory` over; what lies there is lost.
-pub fn unpack_f32(packed: &[f32], s: Shape, packing: Packing, mut memory: Vec<f32>) -> Tensor {
+pub fn unpack_f32(packed: &[f32], s: Shape, packing: Packing, memory: Vec<f32>) -> Tensor {
     let (rows, pitch) = (rows(s, packing), 4 * s.c4());
-    memory.clear();
+    let mut tensor = Tensor::lent(s, memory);
+    let out = tensor.f32_mut();
     if (rows, pitch) == (s.w, s.c) {
-        memory.extend_from_slice(&packed[..s.len()]);
+        out.copy_from_slice(&packed[..s.len()]);
     } else {
-        memory.reserve(s.len());
-        for line in packed.chunks_exact(rows * pitch).take(s.n * s.h) {
-            line.chunks_exact(pitch).take(s.w).for_each(|pixel| memory.extend_from_slice(&pixel[..s.c]));
+        for (line, out) in packed.chunks_exact(rows * pitch).zip(out.chunks_exact_mut(s.w * s.c)) {
+            let pixels = line.chunks_exact(pitch).zip(out.chunks_exact_mut(s.c));
+            pixels.for_each(|(pixel, out)| out.copy_from_slice(&pixel[..s.c]));
         }
     }
-    Tensor::new(s, memory).expect("invariant: a buffer holds its value")
+    tensor
 }
 
 /// Rows of a line in device layout.

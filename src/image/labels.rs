@@ -4,7 +4,7 @@ use super::decode::MAX_PIXELS;
 use super::palette::ClassTable;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::atomic_write;
-use crate::tensor::{Data, Tensor};
+use crate::tensor::{Elements, Tensor};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
@@ -41,12 +41,12 @@ impl LabelMap {
         }
         let range = n * shape.h * shape.w..(n + 1) * shape.h * shape.w;
         let labels = match tensor.data() {
-            Data::U8(values) => values[range].iter().map(|&v| u16::from(v)).collect(),
-            Data::U32(values) => {
+            Elements::U8(values) => values[range].iter().map(|&v| u16::from(v)).collect(),
+            Elements::U32(values) => {
                 let narrow = |&v: &u32| u16::try_from(v).map_err(|_| error!(Usage, "class {v} is past 65535"));
                 values[range].iter().map(narrow).collect::<Result<_>>()?
             }
-            Data::F32(_) => return Err(error!(Usage, "a label map holds whole numbers, the tensor {shape} is f32")),
+            Elements::F32(_) => return Err(error!(Usage, "a label map holds whole numbers, the tensor {shape} is f32")),
         };
         Self::new(shape.w, shape.h, labels)
     }
@@ -186,7 +186,7 @@ fn from_colours(pixels: impl Iterator<Item = [u8; 3]>, table: &ClassTable, width
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::Shape;
+    use crate::tensor::{Data, Shape};
     use proptest::prelude::*;
 
     fn write_png(path: &Path, colour: png::ColorType, depth: png::BitDepth, size: (u32, u32), data: &[u8]) {

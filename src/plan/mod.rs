@@ -1,11 +1,18 @@
 //! A plan: which buffer each value of a graph lies in, and in which order the nodes run. Data only; no device is needed.
+//!
+//! [`Plan`] is that of a device, [`HostPlan`] that of the CPU executor.
 
+mod host;
 mod print;
+mod slots;
+
+pub use host::HostPlan;
 
 use crate::graph::{Graph, ValueId};
 use crate::ops::Packing;
 use crate::ops::kernel::Layout;
 use crate::tensor::DType;
+use slots::{Demand, Sharing};
 
 /// Where a value lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +36,7 @@ pub struct Plan {
     pub param_bytes: u64,
 }
 
-/// Steps from the first write of a buffer's content to its last read, inclusive.
+/// Steps from the first write of a buffer's content to its last read, inclusive. Step 0 is the upload of the inputs; node i runs at step i + 1.
 #[derive(Debug, Clone, Copy)]
 struct Life {
     first: usize,
@@ -42,18 +49,17 @@ impl Plan {
         let roots = roots(graph);
         let root = |v: ValueId| roots[v.index()];
         let lives = lives(graph, root);
-        let mut plan = Plan { places: vec![None; graph.values().len()], slots: Vec::new(), steps: Vec::new(), param_bytes: 0 };
+        let living: Vec<(ValueId, Life)> = graph.value_ids().filter_map(|v| Some((v, lives[v.index()]?))).collect();
+        let demand = |&(v, Life { first, last }): &(ValueId, Life)| {
+            let bytes = Layout::bytes(graph.ty(v), Packing::Channels);
+            Demand { bytes, first, last }
+        };
+        let Sharing { slot_of: slots_in_order, slots } = Sharing::new(&living.iter().map(demand).collect::<Vec<_>>());
         let mut slot_of: Vec<Option<usize>> = vec![None; graph.values().len()];
-        let mut free: Vec<usize> = Vec::new();
-        // Step 0 is the upload of the inputs; node i runs at step i + 1.
-        for step in 0..=graph.nodes().len() {
-            for v in graph.value_ids().filter(|v| lives[v.index()].is_some_and(|l| l.first == step)) {
-                slot_of[v.index()] = Some(plan.take(&mut free, Layout::bytes(graph.ty(v), Packing::Channels)));
-            }
-            for v in graph.value_ids().filter(|v| lives[v.index()].is_some_and(|l| l.last == step)) {
-                free.extend(slot_of[v.index()]);
-            }
+        for ((v, _), slot) in living.iter().zip(slots_in_order) {
+            slot_of[v.index()] = Some(slot);
         }
+        let mut plan = Plan { places: vec![None; graph.values().len()], slots, steps: Vec::new(), param_bytes: 0 };
         for v in graph.value_ids() {
             let ty = graph.ty(v);
             let mut layout = Layout::contiguous(ty);
@@ -67,29 +73,6 @@ impl Plan {
         plan.steps = (0..graph.nodes().len()).filter(|&i| !is_in_place(graph, i)).collect();
         plan.param_bytes = param_bytes(graph);
         plan
-    }
-
-    /// The best free slot for `bytes`, or a new one: the smallest that is large enough, else the largest, which then grows.
-    fn take(&mut self, free: &mut Vec<usize>, bytes: u64) -> usize {
-        let fits = |&(_, &slot): &(usize, &usize)| self.slots[slot] >= bytes;
-        let best = free
-            .iter()
-            .enumerate()
-            .filter(fits)
-            .min_by_key(|&(_, &slot)| (self.slots[slot], slot))
-            .or_else(|| free.iter().enumerate().max_by_key(|&(_, &slot)| (self.slots[slot], slot)))
-            .map(|(i, _)| i);
-        match best {
-            Some(i) => {
-                let slot = free.swap_remove(i);
-                self.slots[slot] = self.slots[slot].max(bytes);
-                slot
-            }
-            None => {
-                self.slots.push(bytes);
-                self.slots.len() - 1
-            }
-        }
     }
 
     /// Bytes of all shared buffers.

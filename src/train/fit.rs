@@ -2,6 +2,7 @@
 
 use super::{Need, TrainOptions, Trainer};
 use crate::error::{Result, error};
+use crate::exec::Device;
 use crate::models::Config;
 use std::fmt;
 
@@ -24,7 +25,7 @@ impl Fit {
     ///
     /// # Errors
     /// As [`Trainer::need`]; of kind `OutOfMemory` where none fits, with the least that would be needed.
-    pub fn new(config: &Config, options: &TrainOptions, limit: u64) -> Result<Self> {
+    pub fn new(device: &Device, config: &Config, options: &TrainOptions, limit: u64) -> Result<Self> {
         options.validate(config)?;
         let mut least: Option<Fit> = None;
         for batch in (1..=options.batch).rev().filter(|batch| options.batch.is_multiple_of(*batch)) {
@@ -36,7 +37,7 @@ impl Fit {
                 }
                 let mut tried = TrainOptions { batch, accumulate, ..options.clone() };
                 tried.step.recompute = recompute;
-                let fit = Fit { batch, accumulate, recompute, need: Trainer::need(config, &tried)? };
+                let fit = Fit { batch, accumulate, recompute, need: Trainer::need(device, config, &tried)? };
                 if fit.need.total() <= limit {
                     return Ok(fit);
                 }

@@ -2,8 +2,12 @@
 
 use super::bank::Bank;
 use super::options::TrainOptions;
+use super::update;
+use crate::error::Result;
+use crate::exec::Device;
 use crate::graph::Graph;
-use crate::plan::Plan;
+use crate::ops::GradientScale;
+use crate::plan::{HostPlan, Plan};
 use std::fmt;
 
 /// Bytes by what they are for.
@@ -20,16 +24,25 @@ pub struct Need {
 }
 
 impl Need {
-    pub(super) fn new(step: &Graph, parameters: &Bank, norms: &Bank, options: &TrainOptions) -> Self {
+    /// The processor computes updated vectors beside the old ones; that counts as the optimiser's.
+    pub(super) fn new(device: &Device, step: &Graph, parameters: &Bank, norms: &Bank, options: &TrainOptions) -> Result<Self> {
         let bytes = |bank: &Bank| 4 * bank.buffers("").map(|(_, numbers)| numbers as u64).sum::<u64>();
         let (of_parameters, of_norms) = (bytes(parameters), bytes(norms));
         let sums = if options.accumulate > 1 { 2 } else { 1 };
-        Self {
+        let (activations, beside) = match device {
+            Device::Gpu(_) => (Plan::new(step).activation_bytes(), 0),
+            Device::Cpu => {
+                let scale = GradientScale { share: 1.0, max_norm: None };
+                let update = update::update(parameters, &options.optimiser, scale, "gradients", 1)?;
+                (HostPlan::new(step).bytes(), HostPlan::new(&update).bytes())
+            }
+        };
+        Ok(Self {
             parameters: of_parameters + 4 * of_norms,
             gradients: sums * of_parameters,
-            optimiser: options.optimiser.states().len() as u64 * of_parameters,
-            activations: Plan::new(step).activation_bytes(),
-        }
+            optimiser: options.optimiser.states().len() as u64 * of_parameters + beside,
+            activations,
+        })
     }
 
     /// All together.

@@ -147,7 +147,7 @@ impl Run {
     /// # Errors
     /// Never for a run that could begin.
     pub fn need(&self) -> Result<Need> {
-        Trainer::need(self.trainer.config(), self.trainer.options())
+        Trainer::need(self.trainer.device(), self.trainer.config(), self.trainer.options())
     }
 
     /// Makes the steps that are left. `stop` asks for an end after the step in work, which a checkpoint is then written after.

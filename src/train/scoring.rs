@@ -4,10 +4,11 @@ use super::init::Beginning;
 use super::trainer::Trainer;
 use crate::data::Pair;
 use crate::error::{Error, Result, error};
+use crate::exec::Device;
 use crate::graph::Weights;
 use crate::image::{ClassTable, SizeRule};
 use crate::models::{Config, Outputs};
-use crate::plan::Plan;
+use crate::plan::{HostPlan, Plan};
 use crate::segmenter::{Model, Segmenter};
 use crate::tensor::Shape;
 use image::ImageReader;
@@ -30,12 +31,17 @@ impl Scoring {
     ///
     /// # Errors
     /// Where a header cannot be read (the error names the file), or the network does not take so small a picture.
-    pub fn new(beginning: &Beginning, validation: &[Pair]) -> Result<Option<Self>> {
+    pub fn new(device: &Device, beginning: &Beginning, validation: &[Pair]) -> Result<Option<Self>> {
         let Some(Largest { width, height, .. }) = Largest::of(validation)? else { return Ok(None) };
         let model = model(beginning.config.clone(), beginning.weights.clone(), PathBuf::new());
         let outputs = Outputs { picture: Some((height, width)), ..Outputs::default() };
-        let plan = Plan::new(&model.graph(Shape::new(1, height, width, 3), &outputs)?);
-        Ok(Some(Self { width, height, bytes: plan.activation_bytes() + plan.param_bytes }))
+        let graph = model.graph(Shape::new(1, height, width, 3), &outputs)?;
+        let plan = Plan::new(&graph);
+        let activations = match device {
+            Device::Cpu => HostPlan::new(&graph).bytes(),
+            Device::Gpu(_) => plan.activation_bytes(),
+        };
+        Ok(Some(Self { width, height, bytes: activations + plan.param_bytes }))
     }
 }
 
@@ -119,14 +125,14 @@ mod tests {
             [("a", (40, 30)), ("b", (65, 33)), ("c", (33, 65))].map(|(name, size)| pair(folder.path(), name, size)).into();
         let network = NetworkRecipe { backbone: Some("mobilenet_v2_0.1".into()), ..NetworkRecipe::default() };
         let beginning = Beginning::new(&network, &ClassTable::generic(3), 1, None).unwrap();
-        let found = Scoring::new(&beginning, &pairs).unwrap().unwrap();
+        let found = Scoring::new(&Device::Cpu, &beginning, &pairs).unwrap().unwrap();
         assert_eq!((found.width, found.height), (65, 33));
-        let small = Scoring::new(&beginning, &pairs[..1]).unwrap().unwrap();
+        let small = Scoring::new(&Device::Cpu, &beginning, &pairs[..1]).unwrap().unwrap();
         assert!(small.bytes < found.bytes, "{small:?} {found:?}");
-        assert_eq!(Scoring::new(&beginning, &[]).unwrap(), None);
+        assert_eq!(Scoring::new(&Device::Cpu, &beginning, &[]).unwrap(), None);
 
         let options = Recipe { network, batch: 1, ..Recipe::default() }.options().unwrap();
-        let trainer = Trainer::new(&crate::exec::Device::Cpu, &beginning.config, &beginning.weights, options).unwrap();
+        let trainer = Trainer::new(&Device::Cpu, &beginning.config, &beginning.weights, options).unwrap();
         let rehearse = |pairs: &[Pair]| super::rehearse(&trainer, pairs, &ClassTable::generic(3), Path::new("run"));
         rehearse(&pairs).unwrap();
         image::GrayImage::new(64, 33).save(&pairs[1].mask).unwrap();
@@ -134,7 +140,7 @@ mod tests {
         assert!(text.contains("b.mask.png"), "{text}");
 
         std::fs::write(&pairs[2].picture, b"no picture").unwrap();
-        let error = Scoring::new(&beginning, &pairs).unwrap_err();
+        let error = Scoring::new(&Device::Cpu, &beginning, &pairs).unwrap_err();
         assert!(error.kind() == ErrorKind::Picture && error.to_string().contains("c.picture.png"), "{error}");
         pairs[0].picture = folder.path().join("not there.png");
         assert_eq!(rehearse(&pairs).unwrap_err().kind(), ErrorKind::Io);

@@ -1,6 +1,6 @@
 //! Whether a kernel's numbers are right.
 
-use crate::tensor::{Data, Tensor};
+use crate::tensor::{Elements, Tensor};
 
 /// Share of whole numbers that may differ: rounding decides ties between classes.
 const TIES: usize = 1000;
@@ -8,13 +8,13 @@ const TIES: usize = 1000;
 /// What is wrong with `got`, if anything. Elements are sums of `products` products of numbers up to 1, taken in any order.
 pub(super) fn differs(got: &Tensor, want: &Tensor, products: f32) -> Option<String> {
     let (wrong, of) = match (got.data(), want.data()) {
-        (Data::F32(got), Data::F32(want)) => {
+        (Elements::F32(got), Elements::F32(want)) => {
             // Half a unit in the last place for each addition, if all of them erred to the same side, and some for short sums.
             let atol = 1.2e-7 * products.max(16.0);
             let close = |g: f32, w: f32| (g - w).abs() <= atol + 1e-4 * w.abs() || g == w || (g.is_nan() && w.is_nan());
             (got.iter().zip(want).filter(|&(&g, &w)| !close(g, w)).count(), want.len())
         }
-        (Data::U32(got), Data::U32(want)) => {
+        (Elements::U32(got), Elements::U32(want)) => {
             let wrong = got.iter().zip(want).filter(|(g, w)| g != w).count();
             (if wrong * TIES > want.len() { wrong } else { 0 }, want.len())
         }

@@ -6,7 +6,7 @@ use atrous::ops::{
     Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, GlobalAvgPool, MaxPool, Mul, Op, Padding, Preprocess,
     Resize, Softmax, UpsampleArgmax,
 };
-use atrous::{Data, Shape, Tensor};
+use atrous::{Data, Elements, Shape, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -164,12 +164,12 @@ fn operations_agree_with_pytorch() {
             let check = Box::new(move |what: &str, got: &[Tensor]| {
                 got.iter().zip(&want).try_for_each(|(got, want)| {
                     let what = format!("{name}: {what}");
-                    let exact = !matches!(got.data(), Data::F32(_));
+                    let exact = !matches!(got.data(), Elements::F32(_));
                     if got.shape() != want.shape() {
                         return Err(format!("{what}: the shape is {}, expected {}", got.shape(), want.shape()));
                     }
                     let want = match want.data() {
-                        Data::U8(v) => v.iter().map(|&v| f64::from(v)).collect(),
+                        Elements::U8(v) => v.iter().map(|&v| f64::from(v)).collect(),
                         _ => Map::of(want).data,
                     };
                     let (atol, rtol) = if exact { (0.0, 0.0) } else { (atol, 4.0 * ROUNDING) };

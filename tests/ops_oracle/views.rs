@@ -9,7 +9,7 @@ use atrous::ops::{
     Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
 };
 use atrous::tensor::DType;
-use atrous::{Data, Shape, Tensor, TensorType};
+use atrous::{Data, Elements, Shape, Tensor, TensorType};
 use std::sync::Arc;
 
 /// An operation and how many of its inputs are activations; the others are parameters.
@@ -114,9 +114,9 @@ fn operands_in_views_give_the_same_as_operands_of_their_own() {
         let Ok(got) = got.map_err(|e| failures.push(format!("{name}: {e}"))) else { continue };
         for (((output, _), want), got) in graph.outputs().iter().zip(&want).zip(&got) {
             let want: Vec<f64> = match want.data() {
-                Data::F32(v) => v.iter().map(|&v| f64::from(v)).collect(),
-                Data::U32(v) => v.iter().map(|&v| f64::from(v)).collect(),
-                Data::U8(v) => v.iter().map(|&v| f64::from(v)).collect(),
+                Elements::F32(v) => v.iter().map(|&v| f64::from(v)).collect(),
+                Elements::U32(v) => v.iter().map(|&v| f64::from(v)).collect(),
+                Elements::U8(v) => v.iter().map(|&v| f64::from(v)).collect(),
             };
             // Convolutions here add 63 products of at most 1.3; labels must be equal (no two logits are close in these cases).
             failures.extend(allclose(&format!("{name} {output}"), got, &want, 3e-5, 1e-5).err());

@@ -8,7 +8,7 @@ use atrous::gpu::DeviceChoice;
 use atrous::graph::{Graph, ParamRef};
 use atrous::ops::kernel::{Kernel, KernelContext};
 use atrous::ops::{Op, Packing};
-use atrous::{Data, Result, Shape, Tensor};
+use atrous::{Elements, Result, Shape, Tensor};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
@@ -141,9 +141,9 @@ pub fn run_op(device: &Device, op: &Arc<dyn Op>, inputs: &[Tensor]) -> Result<Ve
 /// `|a - b| <= atol + rtol * |b|` for every element, or a report: how many differ, the first of them, and the largest difference.
 pub fn allclose(what: &str, got: &Tensor, want: &[f64], atol: f64, rtol: f64) -> Result<(), String> {
     let values: Vec<f64> = match got.data() {
-        Data::F32(v) => v.iter().map(|&v| f64::from(v)).collect(),
-        Data::U32(v) => v.iter().map(|&v| f64::from(v)).collect(),
-        Data::U8(v) => v.iter().map(|&v| f64::from(v)).collect(),
+        Elements::F32(v) => v.iter().map(|&v| f64::from(v)).collect(),
+        Elements::U32(v) => v.iter().map(|&v| f64::from(v)).collect(),
+        Elements::U8(v) => v.iter().map(|&v| f64::from(v)).collect(),
     };
     if values.len() != want.len() {
         return Err(format!("{what}: {} elements, expected {}", values.len(), want.len()));

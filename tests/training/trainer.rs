@@ -185,6 +185,6 @@ fn options_that_make_no_sense_are_refused() {
     let mut fewer = weights.clone();
     fewer.remove("logits.bias");
     assert!(Trainer::new(&Device::Cpu, &config, &fewer, options()).map(drop).unwrap_err().to_string().contains("logits.bias"));
-    let need = Trainer::need(&config, &options()).unwrap();
+    let need = Trainer::need(&Device::Cpu, &config, &options()).unwrap();
     assert!(need.activations > need.parameters && need.total() > need.activations, "{need}");
 }

@@ -1,6 +1,7 @@
 //! `--max-memory`: a limit in words, and a recipe that is made to fit.
 
 use crate::error::Result;
+use crate::exec::Device;
 use crate::models::Config;
 use crate::train::{Fit, Need, NormMode, Recipe, Scoring};
 
@@ -26,10 +27,16 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Changes a recipe so that its training, and scoring beside it, need at most `limit` bytes; what the training needs then, and what to tell.
-pub(super) fn fit(recipe: &mut Recipe, config: &Config, limit: u64, scoring: Option<&Scoring>) -> Result<(Need, Vec<String>)> {
+pub(super) fn fit(
+    recipe: &mut Recipe,
+    device: &Device,
+    config: &Config,
+    limit: u64,
+    scoring: Option<&Scoring>,
+) -> Result<(Need, Vec<String>)> {
     let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
     let apart = scoring.map_or(0, |scoring| scoring.bytes);
-    let fit = Fit::new(config, &recipe.options()?, limit.saturating_sub(apart)).map_err(|e| match scoring {
+    let fit = Fit::new(device, config, &recipe.options()?, limit.saturating_sub(apart)).map_err(|e| match scoring {
         Some(Scoring { width, height, .. }) => {
             e.at(format!("beside the {} that scoring pictures of up to {width}x{height} takes", mib(apart)))
         }

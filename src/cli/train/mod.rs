@@ -113,10 +113,10 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         say(sets.to_string());
         say(about::network(&beginning, args.init.as_deref()));
         about::narrow_crops(&beginning.config, recipe.augmentation.crop).into_iter().for_each(say);
-        let scoring = Scoring::new(&beginning, &sets.validation)?;
+        let scoring = Scoring::new(&device, &beginning, &sets.validation)?;
         let (need, told) = match args.max_memory {
-            Some(limit) => memory::fit(&mut recipe, &beginning.config, limit, scoring.as_ref())?,
-            None => (Trainer::need(&beginning.config, &recipe.options()?)?, Vec::new()),
+            Some(limit) => memory::fit(&mut recipe, &device, &beginning.config, limit, scoring.as_ref())?,
+            None => (Trainer::need(&device, &beginning.config, &recipe.options()?)?, Vec::new()),
         };
         told.into_iter().for_each(say);
         let more = scoring.map_or_else(String::new, |scoring| format!("; {scoring}"));

@@ -132,14 +132,14 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// What a training would need, without a device: each part in bytes.
+    /// What a training would need on a device, of which it takes nothing: each part in bytes.
     ///
     /// # Errors
     /// As [`Trainer::new`].
-    pub fn need(config: &Config, options: &TrainOptions) -> Result<Need> {
+    pub fn need(device: &Device, config: &Config, options: &TrainOptions) -> Result<Need> {
         options.validate(config)?;
         let parts = Parts::new(config, options, u64::MAX)?;
-        Ok(Need::new(&parts.graph, &parts.parameters, &parts.norms, options))
+        Need::new(device, &parts.graph, &parts.parameters, &parts.norms, options)
     }
 
     /// The network.

@@ -1,0 +1,67 @@
+//! The plan of the CPU executor, which holds values as tensors: densely, and each in memory of its own while it lives.
+
+use super::slots::{Demand, Sharing};
+use crate::graph::{Graph, ValueId};
+use crate::tensor::DType;
+
+/// Which memory each value of a graph takes on the processor.
+#[derive(Debug, Clone)]
+pub struct HostPlan {
+    /// For each value the position of its memory in [`HostPlan::slots`]. `None` for what is given or handed out, and for integers.
+    pub slot_of: Vec<Option<usize>>,
+    /// Bytes that values share one after the other.
+    pub slots: Vec<u64>,
+}
+
+impl HostPlan {
+    /// Plans a verified graph.
+    pub fn new(graph: &Graph) -> Self {
+        let is_resident = |v: ValueId| graph.value(v).resident.is_some();
+        let mut has_memory: Vec<bool> = graph.values().iter().map(|_| false).collect();
+        for node in graph.nodes() {
+            for &v in node.inputs.iter().filter(|&&v| is_resident(v)).chain(&node.outputs) {
+                has_memory[v.index()] = graph.ty(v).dtype == DType::F32;
+            }
+        }
+        graph.outputs().iter().for_each(|&(_, v)| has_memory[v.index()] = false);
+        // A value in a store that a node replaces is the store's own until then, and its memory is of use to the next run.
+        let mut replaced_by = vec![None; graph.values().len()];
+        for node in graph.nodes() {
+            for &(input, output) in node.op.in_place() {
+                let (old, new) = (node.inputs[input], node.outputs[output]);
+                if is_resident(old) && has_memory[old.index()] {
+                    has_memory[old.index()] = false;
+                    replaced_by[old.index()] = Some(new);
+                }
+            }
+        }
+
+        let mut lives: Vec<Option<(usize, usize)>> = vec![None; graph.values().len()];
+        for (step, node) in graph.nodes().iter().enumerate() {
+            for &v in node.inputs.iter().chain(&node.outputs).filter(|v| has_memory[v.index()]) {
+                lives[v.index()].get_or_insert((step, step)).1 = step;
+            }
+        }
+        let living: Vec<ValueId> = graph.value_ids().filter(|v| lives[v.index()].is_some()).collect();
+        let demand = |v: &ValueId| {
+            let (first, last) = lives[v.index()].expect("invariant: only those that live");
+            Demand { bytes: 4 * graph.shape(*v).len() as u64, first, last }
+        };
+        let sharing = Sharing::new(&living.iter().map(demand).collect::<Vec<_>>());
+        let mut slot_of = vec![None; graph.values().len()];
+        for (v, slot) in living.iter().zip(sharing.slot_of) {
+            slot_of[v.index()] = Some(slot);
+        }
+        for v in graph.value_ids() {
+            if let Some(new) = replaced_by[v.index()] {
+                slot_of[v.index()] = slot_of[new.index()];
+            }
+        }
+        Self { slot_of, slots: sharing.slots }
+    }
+
+    /// Bytes of all the memory.
+    pub fn bytes(&self) -> u64 {
+        self.slots.iter().sum()
+    }
+}
