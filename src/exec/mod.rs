@@ -15,7 +15,7 @@ use crate::error::{Result, error};
 use crate::gpu::{DeviceChoice, Gpu, at_once};
 use crate::graph::{Graph, ValueId};
 use crate::ops::kernel::{Kernel, KernelContext};
-use crate::plan::Plan;
+use crate::plan::{HostPlan, Plan};
 use crate::tensor::{Elements, Tensor};
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +38,14 @@ impl Device {
     /// Whether it is the CPU executor.
     pub fn is_cpu(&self) -> bool {
         matches!(self, Device::Cpu)
+    }
+
+    /// Bytes that a graph's values take here while it runs, parameters and what lies in a store aside.
+    pub fn activation_bytes(&self, graph: &Graph) -> u64 {
+        match self {
+            Device::Cpu => HostPlan::new(graph).bytes(),
+            Device::Gpu(_) => Plan::new(graph).activation_bytes(),
+        }
     }
 }
 

@@ -7,7 +7,6 @@ use crate::error::Result;
 use crate::exec::Device;
 use crate::graph::Graph;
 use crate::ops::GradientScale;
-use crate::plan::{HostPlan, Plan};
 use std::fmt;
 
 /// Bytes by what they are for.
@@ -17,31 +16,26 @@ pub struct Need {
     pub parameters: u64,
     /// Gradients, and their sums over several batches.
     pub gradients: u64,
-    /// What the optimiser keeps.
+    /// What the optimiser keeps, and what an update takes while it runs.
     pub optimiser: u64,
     /// What the network computes on the way, forward and backward.
     pub activations: u64,
 }
 
 impl Need {
-    /// The processor computes updated vectors beside the old ones; that counts as the optimiser's.
     pub(super) fn new(device: &Device, step: &Graph, parameters: &Bank, norms: &Bank, options: &TrainOptions) -> Result<Self> {
         let bytes = |bank: &Bank| 4 * bank.buffers("").map(|(_, numbers)| numbers as u64).sum::<u64>();
         let (of_parameters, of_norms) = (bytes(parameters), bytes(norms));
         let sums = if options.accumulate > 1 { 2 } else { 1 };
-        let (activations, beside) = match device {
-            Device::Gpu(_) => (Plan::new(step).activation_bytes(), 0),
-            Device::Cpu => {
-                let scale = GradientScale { share: 1.0, max_norm: None };
-                let update = update::update(parameters, &options.optimiser, scale, "gradients", 1)?;
-                (HostPlan::new(step).bytes(), HostPlan::new(&update).bytes())
-            }
-        };
+        // Devices overwrite what is updated; the processor computes it beside the old vectors.
+        let scale = GradientScale { share: 1.0, max_norm: None };
+        let update = update::update(parameters, &options.optimiser, scale, "gradients", 1)?;
+        let beside = device.activation_bytes(&update);
         Ok(Self {
             parameters: of_parameters + 4 * of_norms,
             gradients: sums * of_parameters,
             optimiser: options.optimiser.states().len() as u64 * of_parameters + beside,
-            activations,
+            activations: device.activation_bytes(step),
         })
     }
 

@@ -8,7 +8,7 @@ use crate::exec::Device;
 use crate::graph::Weights;
 use crate::image::{ClassTable, SizeRule};
 use crate::models::{Config, Outputs};
-use crate::plan::{HostPlan, Plan};
+use crate::plan::Plan;
 use crate::segmenter::{Model, Segmenter};
 use crate::tensor::Shape;
 use image::ImageReader;
@@ -36,12 +36,7 @@ impl Scoring {
         let model = model(beginning.config.clone(), beginning.weights.clone(), PathBuf::new());
         let outputs = Outputs { picture: Some((height, width)), ..Outputs::default() };
         let graph = model.graph(Shape::new(1, height, width, 3), &outputs)?;
-        let plan = Plan::new(&graph);
-        let activations = match device {
-            Device::Cpu => HostPlan::new(&graph).bytes(),
-            Device::Gpu(_) => plan.activation_bytes(),
-        };
-        Ok(Some(Self { width, height, bytes: activations + plan.param_bytes }))
+        Ok(Some(Self { width, height, bytes: device.activation_bytes(&graph) + Plan::new(&graph).param_bytes }))
     }
 }
 

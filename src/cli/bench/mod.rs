@@ -184,7 +184,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         gflops: flops(warm.median()) / 1e9,
         limit_gflops: limit / 1e9,
         share_of_limit: flops(warm.median()) / limit,
-        activation_bytes: plan.activation_bytes(),
+        activation_bytes: device.activation_bytes(runner.graph()),
         parameter_bytes: plan.param_bytes,
         nodes: report::rows(&nodes),
     };
