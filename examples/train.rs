@@ -17,11 +17,12 @@ fn main() -> atrous::Result<()> {
     let augmentation = Augmentation { crop: (257, 257), ..Augmentation::default() };
     let recipe = Recipe { steps: 500, batch: 4, evaluate_every: 100, augmentation, ..Recipe::default() };
     let origin = Origin { data: data.into(), classes: None, init: None };
-    let beginning = Beginning::new(&recipe.network, &Sets::open(&origin, &recipe)?.table, recipe.seed, None)?;
+    let sets = Sets::open(&origin, &recipe)?;
+    let beginning = Beginning::new(&recipe.network, &sets.table, recipe.seed, None)?;
 
     let device = Device::open(&DeviceChoice::Auto)?;
     let setting = Setting { device: &device, workers: 0, command: "examples/train.rs" };
-    let mut run = Run::begin(Path::new(&out), recipe, origin, &beginning, setting)?;
+    let mut run = Run::begin(Path::new(&out), recipe, origin, sets, &beginning, setting)?;
     run.go(&AtomicBool::new(false), &mut |event| match event {
         Event::Step { step, loss, .. } => println!("step {step}: loss {loss:.3}"),
         Event::Evaluated(scores) => println!("mIoU {:.3}", scores.mean_iou.unwrap_or(0.0)),

@@ -56,16 +56,22 @@ pub struct Setting<'a> {
 }
 
 impl Run {
-    /// Begins a run in a folder, which is made where there is none, and writes what it begins with.
+    /// Begins a run in a folder, which is made where there is none, and writes what it begins with. `sets` are those of `origin`.
     ///
     /// # Errors
     /// Where the folder holds a run already, or anything does not fit together: the largest validation picture is segmented once, so that
     /// what cannot be scored is refused before the first step.
-    pub fn begin(dir: &Path, recipe: Recipe, origin: Origin, beginning: &Beginning, setting: Setting) -> Result<Self> {
+    pub fn begin(
+        dir: &Path,
+        recipe: Recipe,
+        origin: Origin,
+        sets: Sets,
+        beginning: &Beginning,
+        setting: Setting,
+    ) -> Result<Self> {
         Folder::vacant(dir)?;
         // What does not fit together is found before anything is written.
         let trainer = Trainer::new(setting.device, &beginning.config, &beginning.weights, recipe.options()?)?;
-        let sets = Sets::open(&origin, &recipe)?;
         let progress = Progress { pictures: Some(sets.training.len()), ..Progress::default() };
         let fed = Fed::new(sets, &recipe, &trainer, 0, setting)?;
         scoring::rehearse(&trainer, &fed.validation, &fed.table, dir)?;

@@ -124,7 +124,7 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         if args.dry_run {
             return Ok(());
         }
-        Run::begin(&args.out, recipe, origin, &beginning, setting)?
+        Run::begin(&args.out, recipe, origin, sets, &beginning, setting)?
     };
     for norm in run.trainer().too_small() {
         say(format!(
