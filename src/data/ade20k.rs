@@ -3,7 +3,8 @@
 use super::pairing::{Folders, Matched, folders};
 use super::{Ids, Pair};
 use crate::error::{Result, error};
-use crate::image::{ClassTable, IgnoredLabel, read_text};
+use crate::files::read_text;
+use crate::image::{ClassTable, IgnoredLabel};
 use std::path::Path;
 
 const CLASSES: usize = 150;

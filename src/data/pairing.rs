@@ -2,7 +2,7 @@
 
 use super::{Ids, Pair};
 use crate::error::{Error, Result, error};
-use crate::image::read_text;
+use crate::files::read_text;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 

@@ -25,7 +25,6 @@ mod resize;
 mod restore;
 mod save;
 mod sheet;
-mod text;
 
 pub(crate) use decode::damaged;
 pub use decode::{BACKDROP, DecodeOptions, MAX_BYTES, MAX_PIXELS, Picture, decode, decode_bytes};
@@ -36,7 +35,6 @@ pub use palette::{ClassTable, IgnoredLabel, distinct, voc_colour};
 pub(crate) use pixels::{TURNED, mix};
 pub use resize::{Fit, PAD, SizeRule, cover, resample, resample_window};
 pub use sheet::SideBySide;
-pub(crate) use text::read_text;
 
 /// Endings of picture files, for what is taken from folders; files that are named one by one may have any.
 pub(crate) const ENDINGS: [&str; 14] =

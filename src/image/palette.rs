@@ -1,7 +1,7 @@
 //! Class names and display colours: [`ClassTable`], how it is read from `classes.txt`, and colours for classes that have none.
 
-use super::text::{BYTE_ORDER_MARK, read_text};
 use crate::error::{Error, Result, error};
+use crate::files::{BYTE_ORDER_MARK, read_text};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

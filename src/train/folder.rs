@@ -3,7 +3,7 @@
 
 use super::recipe::Recipe;
 use crate::error::{Error, Result, error};
-use crate::files::atomic_write;
+use crate::files::{atomic_write, read_text};
 use crate::image::ClassTable;
 use crate::report::LOG;
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ impl Folder {
         }
         folder.sweep()?;
         let path = dir.join("origin.json");
-        let text = fs::read_to_string(&path).map_err(|e| Error::io(&path, "could not be read", e))?;
+        let text = read_text(&path)?;
         let origin =
             serde_json::from_str(&text).map_err(|e| error!(Config, "does not say where a run came from: {e}").file(&path))?;
         Ok((folder, Recipe::read(dir.join("recipe.toml"))?, origin))

@@ -168,7 +168,7 @@ impl Recipe {
     /// Where it cannot be read, is no TOML, or has a field that is not known; each with the line.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "could not be read", e))?;
+        let text = crate::files::read_text(path)?;
         Self::parse(&text).map_err(|e| e.file(path))
     }
 

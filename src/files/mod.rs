@@ -1,4 +1,10 @@
-//! Writing files so that nobody ever sees half of one.
+//! Reading and writing files: never half of one, never more than a limit, never over somebody else's.
+
+mod lock;
+mod read;
+
+pub(crate) use lock::{DirectoryLock, sweep};
+pub(crate) use read::{BYTE_ORDER_MARK, open_regular, read_bytes, read_text, read_text_at_most, refuse_special};
 
 use crate::error::{Error, Result, error};
 use std::fs::{self, File, OpenOptions};
@@ -18,6 +24,15 @@ pub fn atomic_write(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&F
     let staged = Staged::create(path, ".tmp")?;
     fill(staged.file(), write).map_err(|e| Error::io(path, "could not be written", e))?;
     staged.commit()
+}
+
+/// As [`atomic_write`], for files whose loss costs hours: the data is flushed to the disk before the file takes its name, and the directory
+/// after it. So after a power cut `path` has the whole old content or the whole new content.
+pub(crate) fn durable_write(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
+    let path = path.as_ref();
+    let staged = Staged::create(path, ".tmp")?;
+    fill(staged.file(), write).map_err(|e| Error::io(path, "could not be written", e))?;
+    staged.commit_durably()
 }
 
 fn fill(file: &File, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
@@ -90,6 +105,19 @@ impl Staged {
         }
     }
 
+    /// Gives the file its name once its data is on the disk, and waits until the name is there too.
+    pub(crate) fn commit_durably(self) -> Result<()> {
+        let failed = |e| Error::io(&self.path, "could not be written", e);
+        if let Place::Temporary(temporary, target) = &self.place {
+            temporary.as_file().sync_all().map_err(failed)?;
+            let directory = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+            let path = self.path.clone();
+            self.commit()?;
+            return sync_directory(&directory).map_err(|e| Error::io(path, "was written, but may not outlive a power cut", e));
+        }
+        self.commit()
+    }
+
     /// Gives the file its name.
     pub(crate) fn commit(self) -> Result<()> {
         if let Place::Temporary(temporary, target) = self.place {
@@ -97,6 +125,22 @@ impl Staged {
         }
         Ok(())
     }
+}
+
+/// Waits until the names in a directory are on the disk.
+#[cfg(unix)]
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    match File::open(directory)?.sync_all() {
+        // Some network file systems cannot flush a directory; they keep names in an order of their own.
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        done => done,
+    }
+}
+
+/// Elsewhere the rename itself is flushed (Windows: directories cannot be opened for it).
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 impl Write for Staged {
@@ -141,6 +185,17 @@ mod tests {
         assert!(error.to_string().contains("is a folder"), "{error}");
         let error = atomic_write(folder.path().join("no/such/a.png"), |_| Ok(())).unwrap_err();
         assert!(error.to_string().contains("a.png") && error.to_string().contains("create the folder"), "{error}");
+    }
+
+    #[test]
+    fn a_durable_write_replaces_the_old_file_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.bin");
+        for content in [&b"old"[..], b"new"] {
+            durable_write(&path, |w| w.write_all(content)).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+        assert_eq!(names(folder.path()), ["checkpoint.bin"]);
     }
 
     #[cfg(unix)]
