@@ -1,4 +1,4 @@
-//! The device: adapters, shader assembly, pipelines, buffers. Only this folder and `exec/gpu.rs` see wgpu's types.
+//! The device: adapters, shader assembly, pipelines, buffers. wgpu's types appear here, in `exec/` (`gpu.rs`, `record.rs`, `store.rs`) and in `tune/` (`stage.rs`, `rate.rs`).
 
 mod adapter;
 mod buffers;

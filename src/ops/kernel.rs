@@ -179,7 +179,7 @@ pub struct Dispatch {
     pub bindings: Vec<(&'static str, Operand)>,
     /// Members of the shader's uniform block `params`.
     pub params: Vec<(Cow<'static, str>, Scalar)>,
-    /// How much is started. Shaders number their workgroups by `linear_group`, since long extents are wrapped.
+    /// How much is started. Shaders number their workgroups by `group.x + group.y * groups.x`, since long extents are wrapped.
     pub extent: Extent,
 }
 

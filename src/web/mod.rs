@@ -1,4 +1,4 @@
-//! The way in for web pages: what `web/atrous.js` calls. Only on `wasm32`, where wgpu's device is the browser's WebGPU.
+//! The way in for web pages: what `web/worker.js` calls, through the bindings in `web/pkg/atrous.js`. Only on `wasm32`, where wgpu's device is the browser's WebGPU.
 //!
 //! A page owns a [`Network`]: bytes of a weight file in, pixels of a canvas in, labels out. Pictures are decoded by the browser, and drawn by it.
 
