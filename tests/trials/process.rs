@@ -1,0 +1,117 @@
+//! The program as a child with a time limit.
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// What became of a run.
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stderr: Vec<u8>,
+    pub stdout: Vec<u8>,
+}
+
+impl Ended {
+    /// The exit code, or 128 and the signal.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+
+    pub fn words(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).trim().to_owned()
+    }
+
+    /// Errors where it ended by an abort, a crash or a panic.
+    pub fn well(self) -> Result<Self, String> {
+        let words = self.words();
+        let crashed = self.status.signal().is_some_and(|s| [4, 6, 7, 8, 11].contains(&s))
+            || [101, 132, 134, 136, 139].contains(&self.code());
+        if crashed || words.contains("panicked at") {
+            return Err(format!("crashed ({}): {}", self.code(), tail(&words)));
+        }
+        // A signal that was sent may end it at once.
+        if self.status.code().is_some_and(|code| code != 0) && words.is_empty() {
+            return Err(format!("ended with {} and without a word", self.code()));
+        }
+        Ok(self)
+    }
+}
+
+/// The last 300 characters.
+pub fn tail(text: &str) -> String {
+    let skip = text.chars().count().saturating_sub(300);
+    text.chars().skip(skip).collect()
+}
+
+/// `atrous` in `dir`, on the CPU executor.
+pub fn atrous(dir: &Path) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("atrous"));
+    ready(&mut command, dir);
+    command
+}
+
+/// `atrous` in `dir` with at most `kib` of address space.
+pub fn atrous_within(dir: &Path, kib: usize) -> Command {
+    let mut command = Command::new("sh");
+    // Limits of a shell pass to what it becomes.
+    command.arg("-c").arg(format!("ulimit -v {kib}; exec \"$0\" \"$@\"")).arg(assert_cmd::cargo::cargo_bin("atrous"));
+    ready(&mut command, dir);
+    command
+}
+
+fn ready(command: &mut Command, dir: &Path) {
+    command.current_dir(dir).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+}
+
+/// A running child, whose output is drained so that it never waits for us.
+pub struct Running {
+    pub child: Child,
+    readers: [std::thread::JoinHandle<Vec<u8>>; 2],
+}
+
+impl Running {
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("the program starts");
+        let drain = |mut from: Box<dyn Read + Send>| {
+            std::thread::spawn(move || {
+                let mut bytes = Vec::new();
+                let _ = from.read_to_end(&mut bytes);
+                bytes
+            })
+        };
+        let out = child.stdout.take().map_or_else(|| Box::new(std::io::empty()) as _, |s| Box::new(s) as _);
+        let err = child.stderr.take().map_or_else(|| Box::new(std::io::empty()) as _, |s| Box::new(s) as _);
+        let readers = [drain(out), drain(err)];
+        Self { child, readers }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let _ = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).stderr(Stdio::null()).status();
+    }
+
+    /// Errors where it has not ended in `limit`; then it is killed.
+    pub fn end(mut self, limit: Duration) -> Result<Ended, String> {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child of this process") {
+                break status;
+            }
+            if start.elapsed() > limit {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return Err(format!("did not end within {} s", limit.as_secs()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let [stdout, stderr] = self.readers.map(|r| r.join().expect("a reader"));
+        Ended { status, stdout, stderr }.well()
+    }
+}
+
+/// Runs to the end.
+pub fn run(command: &mut Command, limit: Duration) -> Result<Ended, String> {
+    Running::start(command).end(limit)
+}
