@@ -9,7 +9,6 @@ use atrous::models::Outputs;
 use atrous::ops::Op;
 use atrous::ops::kernel::{Dispatch, Kernel, KernelContext};
 use atrous::{Data, DeviceChoice, Error, ErrorKind, Model, Result, Shape, Tensor, TensorType, passes};
-use std::any::Any;
 
 /// Logits `[N, H, W, classes]` to the entropy of their softmax `[N, H, W, 1]`, divided by `ln(classes)`.
 #[derive(Debug)]
@@ -50,10 +49,6 @@ impl Op for Entropy {
             .layout("y", y)
             .threads(x.ty.shape.positions());
         vec![Kernel::one("plain", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -39,7 +39,7 @@ fn multi_adds(graph: &Graph) -> (u64, u64) {
         let types = |ids: &[atrous::graph::ValueId]| ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>();
         let cost = node.op.cost(&types(&node.inputs), &types(&node.outputs)).multi_adds;
         needed += cost;
-        padded += match node.op.as_any().downcast_ref::<Conv2d>() {
+        padded += match node.op.downcast_ref::<Conv2d>() {
             Some(conv) if conv.dilation.0 > 1 => {
                 let y = graph.shape(node.outputs[0]);
                 let pixels = split_extent(y.h, conv.dilation.0) * split_extent(y.w, conv.dilation.1);

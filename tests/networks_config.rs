@@ -23,7 +23,7 @@ fn mobilenet() -> Config {
 fn steps(config: &Config, part: &str, end: &str) -> Vec<(usize, usize)> {
     let graph = build(config, Shape::new(1, 65, 65, 3)).unwrap();
     let nodes = graph.nodes().iter().filter(|n| n.name.contains(part) && n.name.ends_with(end));
-    nodes.filter_map(|n| n.op.as_any().downcast_ref::<Conv2d>()).map(|c| (c.stride.0, c.dilation.0)).collect()
+    nodes.filter_map(|n| n.op.downcast_ref::<Conv2d>()).map(|c| (c.stride.0, c.dilation.0)).collect()
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn unit(config: &Config, name: &str) -> ([(usize, usize); 3], Option<usize>) {
     let graph = build(config, Shape::new(1, 65, 65, 3)).unwrap();
     let conv = |path: &str| {
         let node = graph.find_node(&format!("backbone.{name}.{path}"))?;
-        let conv = node.op.as_any().downcast_ref::<Conv2d>().unwrap();
+        let conv = node.op.downcast_ref::<Conv2d>().unwrap();
         assert_eq!((conv.stride.0, conv.dilation.0), (conv.stride.1, conv.dilation.1));
         Some((conv.stride.0, conv.dilation.0))
     };
@@ -116,8 +116,7 @@ fn groups_of_blocks_keep_one_rate_by_jfzhang95s_rule() {
     ] {
         let graph = build(&rule.clone().with_output_stride(output_stride).unwrap(), Shape::new(1, 65, 65, 3)).unwrap();
         let depthwise = graph.nodes().iter().filter(|n| n.name.contains("block") && n.name.ends_with(".depthwise"));
-        let rates: Vec<usize> =
-            depthwise.filter_map(|n| n.op.as_any().downcast_ref::<Conv2d>()).map(|conv| conv.dilation.0).collect();
+        let rates: Vec<usize> = depthwise.filter_map(|n| n.op.downcast_ref::<Conv2d>()).map(|conv| conv.dilation.0).collect();
         assert_eq!(rates, expected, "at output stride {output_stride}");
     }
 }

@@ -9,7 +9,6 @@ use atrous::ops::kernel::{Extent, Kernel, KernelContext};
 use atrous::ops::{Activate, Activation, Conv2d, Op, Padding};
 use atrous::tune::{Mode, Tuning, multiply_add_rate};
 use atrous::{Error, Result, Shape, Tensor, TensorType};
-use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,9 +43,6 @@ impl Op for Tampered {
     }
     fn kernels(&self, context: &KernelContext) -> Vec<Kernel> {
         (self.kernels)(RELU.kernels(context).swap_remove(0))
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

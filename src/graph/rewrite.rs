@@ -25,7 +25,7 @@ impl Rewrite {
     /// The node that computes `value`, if its operation is a `T`.
     pub fn producer<T: Op>(&self, value: ValueId) -> Option<(&Node, &T)> {
         let node = self.graph.producer(value)?;
-        Some((node, node.op.as_any().downcast_ref::<T>()?))
+        Some((node, node.op.downcast_ref::<T>()?))
     }
 
     /// How many readers `value` has, the outputs of the graph counted in.

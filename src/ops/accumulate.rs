@@ -5,7 +5,6 @@ use super::{Op, expect_f32};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `[sum, g, keep]` to `[sum']`, in place: `sum + g`, or `g` alone where the first element of `keep` `[1, 1, 1, 4]` is 0 (the first batch of
 /// a step: what `sum` held does not matter then, not even where it is not finite). `sum` and `g` are flat vectors.
@@ -44,9 +43,5 @@ impl Op for Accumulate {
         let dispatch =
             Dispatch::new("accumulate").write("sum", 0).read("g", 1).read("keep", 2).param("vectors", vectors).threads(vectors);
         vec![Kernel::one("flat", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -7,7 +7,6 @@ use crate::error::Result;
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// An activation function. The formulas are PyTorch's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
@@ -112,10 +111,6 @@ impl Op for Activate {
         let dx = backward.op("x", ActivationGrad(self.0), &[at, backward.dy()])?;
         backward.give(0, dx);
         Ok(())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

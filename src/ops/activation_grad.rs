@@ -6,7 +6,6 @@ use super::{Activation, Op, expect_f32};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `dx = dy * activation'(x)` of `[x, dy]`, element by element. Where the function has a corner, the slope is PyTorch's: 0 for ReLU and
 /// ReLU6, that of the flat side for the hard ones.
@@ -93,9 +92,5 @@ impl Op for ActivationGrad {
             .layout("dx", dx)
             .threads(shape.positions() * shape.c4());
         vec![Kernel::one("plain", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

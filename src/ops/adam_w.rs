@@ -4,7 +4,6 @@ use super::kernel::{Kernel, KernelContext};
 use super::{Op, flat};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
-use std::any::Any;
 
 /// `[w, m, v, g, scale, groups, table]` to `[w', m', v']`, in place, as PyTorch's `AdamW`, with `d = scale * g`:
 /// `m' = b1 * m + (1 - b1) * d`, `v' = b2 * v + (1 - b2) * d * d`, `w' = w * (1 - rate * decay) - rate * (m' * c1) / (sqrt(v' * c2) + eps)`.
@@ -81,9 +80,5 @@ impl Op for AdamW {
             .param("beta2", self.betas.1)
             .param("eps", self.eps);
         vec![Kernel::one("flat", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -4,7 +4,6 @@ use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, Packing, expect_f32};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
-use std::any::Any;
 
 /// `[N, H, W, C]` to the same with channels rounded up to a multiple of four, and with [`Packing::Matrix`] the columns too: the last ones
 /// are zeros.
@@ -54,9 +53,5 @@ impl Op for Align {
             .layout("y", y)
             .threads(pixels * y.ty.shape.c4());
         vec![Kernel::one("plain", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

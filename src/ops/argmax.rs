@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Data, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// Class numbers `[N, H, W, 1]` from logits `[N, H, W, C]`; the first of equal maxima.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +49,6 @@ impl Op for Argmax {
             .layout("x", x)
             .threads(shape.positions());
         vec![Kernel::one("pixel", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

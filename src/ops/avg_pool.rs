@@ -10,7 +10,6 @@ use crate::error::Result;
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// The mean of each window of `x` `[N, H, W, C]`. Sizes and divisors follow PyTorch's `avg_pool2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,10 +118,6 @@ impl Op for AvgPool {
         backward.give(0, dx);
         Ok(())
     }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }
 
 /// The mean of each channel over the map: `[N, H, W, C]` to `[N, 1, 1, C]`.
@@ -161,10 +156,6 @@ impl Op for GlobalAvgPool {
         let dx = backward.op("x", AvgPoolGrad { pool: whole, size: (from.h, from.w) }, &[backward.dy()])?;
         backward.give(0, dx);
         Ok(())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -5,7 +5,6 @@ use super::{AvgPool, Op, expect_f32, expect_gradient};
 use crate::error::Result;
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `dx` `[N, h, w, C]` of `dy`, the gradient of what `pool` gives for a map of `size` `(h, w)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +64,5 @@ impl Op for AvgPoolGrad {
             .param("pad_bottom", self.pool.padding.bottom)
             .param("pad_right", self.pool.padding.right);
         vec![Kernel::one("gather", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

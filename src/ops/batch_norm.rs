@@ -7,7 +7,6 @@ use crate::error::{Result, error};
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `y = (x - mean) / sqrt(var + eps) * weight + bias` of `[x, weight, bias, mean, var]`: `x` `[N, H, W, C]`, the others
 /// `[1, 1, 1, C]` (Ioffe and Szegedy 2015, algorithm 2).
@@ -82,10 +81,6 @@ impl Op for BatchNorm {
         let gradients = backward.ops("x", BatchNormGrad { eps: self.eps, frozen: true }, &inputs)?;
         (0..3).for_each(|i| backward.give(i, gradients[i]));
         Ok(())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -7,7 +7,6 @@ use super::{BatchNorm, Op, Packing, expect_f32, expect_gradient};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `[dy, x, weight, mean, variance]` to `[dx, dweight, dbias]`. With `z = (x - mean) / sqrt(variance + eps)` and sums over all `n`
 /// positions of the batch, `dbias = sum(dy)`, `dweight = sum(dy * z)`, and
@@ -138,9 +137,5 @@ impl Op for BatchNormGrad {
         ];
         let scratch = TensorType::f32(Shape::new(1, 1, parts, 8 * c4));
         vec![Kernel { label: "two passes".to_owned(), dispatches, scratch: vec![Layout::bytes(scratch, Packing::Channels)] }]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -8,7 +8,6 @@ use crate::error::{Result, error};
 use crate::graph::Backward;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `[x, weight, bias]` to `[y, mean, variance]`: `y = (x - mean) / sqrt(variance + eps) * weight + bias`, with the mean and the (biased)
 /// variance of each channel over the batch and the map (Ioffe and Szegedy 2015, algorithm 1). `x` is `[N, H, W, C]`, the vectors
@@ -146,9 +145,5 @@ impl Op for BatchNormTrain {
         let gradients = backward.ops("x", BatchNormGrad { eps: self.eps, frozen: false }, &inputs)?;
         (0..3).for_each(|i| backward.give(i, gradients[i]));
         Ok(())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -6,7 +6,6 @@ use crate::error::{Result, error};
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `y = a + b` (residual connections). `b` has the shape of `a` `[N, H, W, C]`, or is `[N, 1, 1, C]` or `[1, 1, 1, C]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,10 +105,6 @@ impl Op for Add {
         }
         Ok(())
     }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }
 
 impl Op for Mul {
@@ -142,10 +137,6 @@ impl Op for Mul {
             backward.give(1, db);
         }
         Ok(())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -8,7 +8,6 @@ use super::{Op, Packing, expect_f32};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `[N, H, W, C]` to `[N, 1, 1, C]`, or `[1, 1, 1, C]`: the sum of each channel, times `scale`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,10 +75,6 @@ impl Op for ChannelSum {
             sums(Operand::Scratch(0), part, Operand::Output(0), y, parts, self.scale),
         ];
         vec![Kernel { label: "two steps".to_owned(), dispatches, scratch: vec![Layout::bytes(part.ty, Packing::Channels)] }]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

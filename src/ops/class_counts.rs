@@ -5,7 +5,6 @@ use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, expect_f32};
 use crate::error::{Result, error};
 use crate::tensor::{Data, Shape, Tensor, TensorType};
-use std::any::Any;
 
 /// Scores `[N, H, W, C]` to the number of pixels whose largest score each class has, u32 `[1, 1, 1, classes]`; the first of equal maxima
 /// counts. Rows and columns past `rows` and `columns`, and channels past `classes`, are left out.
@@ -69,9 +68,5 @@ impl Op for ClassCounts {
         };
         let count = dispatch(false, x.ty.shape.n * self.rows * self.columns).read("x", 0);
         vec![Kernel { label: "atomics".into(), dispatches: vec![dispatch(true, self.classes), count], scratch: Vec::new() }]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

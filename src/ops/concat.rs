@@ -6,7 +6,6 @@ use crate::error::{Result, error};
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `y[.., first input's channels, second input's channels, ..]`: any number of inputs `[N, H, W, C_i]` of one `[N, H, W]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,10 +99,6 @@ impl Op for Concat {
             first += channels;
         }
         Ok(())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

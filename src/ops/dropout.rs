@@ -5,7 +5,6 @@ use super::{Op, expect_f32};
 use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
-use std::any::Any;
 
 /// Drops nothing: a trained network runs without. The node marks the place and the probability for those who train.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,10 +48,6 @@ impl Op for Dropout {
             .layout("y", y)
             .threads(shape.positions() * shape.c4());
         vec![Kernel::one("copy", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -6,7 +6,6 @@ use crate::error::{Result, error};
 use crate::graph::Backward;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `[x, step]` to `x / (1 - p)` where the generator keeps an element and 0 where it does not. `step` is u32 `[1, 1, 1, 1]`.
 ///
@@ -91,9 +90,5 @@ impl Op for DropoutTrain {
         let dx = backward.op("x", *self, &[backward.dy(), backward.input(1)])?;
         backward.give(0, dx);
         Ok(())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

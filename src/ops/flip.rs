@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `y[n, h, w, c] = x[n, h, W - 1 - w, c]`: what a mirror shows of `x` `[N, H, W, C]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +49,6 @@ impl Op for Flip {
         let dx = backward.op("x", Flip, &[backward.dy()])?;
         backward.give(0, dx);
         Ok(())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

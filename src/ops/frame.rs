@@ -6,7 +6,6 @@ use super::preprocess::channels;
 use crate::error::{Result, error};
 use crate::tensor::{DType, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// Packed pictures u32 `[N, h0, w0, 1]` (red in the lowest eight bits, then green and blue; the highest eight are not looked at) to
 /// f32 `[N, h, w, 3]`: scaled to `scaled` in the top left corner, `byte * scale + shift` channel by channel, and filled up with `pad_value`.
@@ -141,9 +140,5 @@ impl Op for Frame {
             .param("x_reach", columns.reach)
             .threads(y.ty.shape.positions());
         vec![Kernel::one("pixel", channels(dispatch, self.scale, self.shift, self.pad_value))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -5,7 +5,6 @@ use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
 use super::{Op, Packing};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
-use std::any::Any;
 
 /// `[g, ..]`, flat vectors that together hold all the gradients, to `[1, 1, 1, 4]`: the Euclidean norm of `share * g`, the factor that an
 /// update multiplies `g` by, and 1 where all is finite, else 0; the last element is 0.
@@ -89,9 +88,5 @@ impl Op for GradientScale {
         dispatches.push(last);
         let scratch = [all, 1].map(|n| Layout::bytes(row(n).ty, Packing::Channels)).to_vec();
         vec![Kernel { label: "flat".to_owned(), dispatches, scratch }]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -7,7 +7,6 @@ use crate::error::Result;
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// The largest value of each window of `x` `[N, H, W, C]`; padding is never the largest. Sizes follow PyTorch's `max_pool2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,10 +83,6 @@ impl Op for MaxPool {
         let dx = backward.op("x", MaxPoolGrad(*self), &[backward.input(0), backward.dy()])?;
         backward.give(0, dx);
         Ok(())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -6,7 +6,6 @@ use super::{MaxPool, Op, expect_f32, expect_gradient};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `dx` `[N, H, W, C]` of `[x, dy]`. Of equal values in a window the first one, row by row, takes it all, as in PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +76,5 @@ impl Op for MaxPoolGrad {
         let dispatch =
             self.0.window().grad_params(Dispatch::new("max_pool_grad"), dy, dx).read("x", 0).read("dy", 1).write("dx", 0);
         vec![Kernel::one("gather", dispatch.layout("x", x))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -149,9 +149,18 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
     fn packing(&self, _index: usize) -> Packing {
         Packing::Channels
     }
+}
 
-    /// Itself, for passes that look at attributes.
-    fn as_any(&self) -> &dyn Any;
+impl dyn Op {
+    /// Whether this is an operation of type `T`.
+    pub fn is<T: Op>(&self) -> bool {
+        (self as &dyn Any).is::<T>()
+    }
+
+    /// This as an operation of type `T`, for passes that read attributes.
+    pub fn downcast_ref<T: Op>(&self) -> Option<&T> {
+        (self as &dyn Any).downcast_ref()
+    }
 }
 
 /// Bytes of tensors of the given types, in host layout.

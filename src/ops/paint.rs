@@ -6,7 +6,6 @@ use super::{Op, Window, bilinear};
 use crate::error::{Result, error};
 use crate::tensor::{DType, Data, Shape, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// More than any score: added to or taken from scores of classes that are left out.
 const APART: f32 = 1e30;
@@ -270,9 +269,5 @@ impl Op for Paint {
         let names = ["u_mul", "u_add", "u_den", "u_last", "u_scale", "u_shift"];
         dispatch = grids.behind.x.params(dispatch, names);
         vec![Kernel { label: "pixel".into(), dispatches: vec![grid, dispatch], scratch: vec![4 * points as u64] }]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -6,7 +6,6 @@ use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{DType, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// Pictures u8 `[N, h0, w0, 3]` to f32 `[N, h, w, 3]`: `byte * scale + shift` channel by channel, below and to the right filled up with
 /// `pad_value`.
@@ -90,10 +89,6 @@ impl Op for Preprocess {
             .layout("y", y)
             .threads(y.ty.shape.positions());
         vec![Kernel::one("pixel", channels(dispatch, self.scale, self.shift, self.pad_value))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

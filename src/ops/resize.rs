@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `x` `[N, H, W, C]` at `h` rows and `w` columns. Equal sizes give `x` itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,10 +89,6 @@ impl Op for Resize {
         };
         backward.give(0, dx);
         Ok(())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

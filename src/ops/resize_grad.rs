@@ -5,7 +5,6 @@ use super::{Op, Resize, bilinear, expect_f32, expect_gradient};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `dx` `[N, h, w, C]` of `dy`, the gradient of what `resize` gives for a source of `size` `(h, w)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,9 +94,5 @@ impl Op for ResizeGrad {
             .layout("dx", dx)
             .threads(to.positions() * to.c4());
         vec![Kernel::one("gather", grid.params(dispatch))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

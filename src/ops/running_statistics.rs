@@ -4,7 +4,6 @@ use super::kernel::{Kernel, KernelContext};
 use super::{Op, flat};
 use crate::error::Result;
 use crate::tensor::{Tensor, TensorType};
-use std::any::Any;
 
 /// `[r, s, groups, table]` to `[r']`, in place: `r' = r + momentum * (factor * s - r)`, with the running statistics `r` and those of the
 /// batch `s` as flat vectors. The table has each group's momentum (PyTorch's sense: the share of the new; TensorFlow's decay is 1 less
@@ -41,9 +40,5 @@ impl Op for RunningStatistics {
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         vec![Kernel::one("flat", flat::dispatch("running_statistics", cx).write("r", 0).read("s", 1))]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -4,7 +4,6 @@ use super::kernel::{Kernel, KernelContext};
 use super::{Op, flat};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
-use std::any::Any;
 
 /// `[w, m, g, scale, groups, table]` to `[w', m']`, in place, as PyTorch's `SGD` without dampening: `d = scale * g + decay * w`,
 /// `m' = momentum * m + d`, `w' = w - rate * m'` (with Nesterov's rule `d + momentum * m'` in place of `m'`).
@@ -67,9 +66,5 @@ impl Op for Sgd {
             .read("scale", 3)
             .param("momentum", self.momentum);
         vec![Kernel::one("flat", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -5,7 +5,6 @@ use super::{Op, expect_f32};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `y[n, h, w, c] = x[n, h, w, first + c]` for `channels` channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +60,5 @@ impl Op for Slice {
             .layout("y", y)
             .threads(shape.positions() * shape.c4());
         vec![Kernel::one("copy", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// `y = exp(x - max) / sum(exp(x - max))` over the channels of each pixel of `x` `[N, H, W, C]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,10 +50,6 @@ impl Op for Softmax {
             .layout("y", y)
             .threads(shape.positions());
         vec![Kernel::one("pixel", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -5,7 +5,6 @@ use super::{Op, expect_f32};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// The smallest probability whose logarithm is told from that of 0.
 const LEAST: f32 = 1e-30;
@@ -81,9 +80,5 @@ impl Op for TemporalMean {
             .param("least", LEAST)
             .threads(x.ty.shape.positions());
         vec![Kernel::one("pixel", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -9,7 +9,6 @@ use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Data, Tensor, TensorType};
 use rayon::prelude::*;
-use std::any::Any;
 
 /// What [`super::Resize`] and then [`super::Argmax`] give for logits `[N, H, W, C]`: labels, u32 `[N, h, w, 1]`, and where asked the
 /// winner's softmax probability, f32 `[N, h, w, 1]`.
@@ -107,10 +106,6 @@ impl Op for UpsampleArgmax {
             dispatch = dispatch.write("probability", 1);
         }
         vec![Kernel::one("pixel", dispatch)]
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

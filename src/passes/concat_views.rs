@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 /// Marks the inputs of concatenations as channel ranges of the output, where every producer can write there.
 pub fn concat_views(mut graph: Graph) -> Result<Graph> {
-    let concats: Vec<Node> = graph.nodes().iter().filter(|n| n.op.as_any().is::<Concat>()).cloned().collect();
+    let concats: Vec<Node> = graph.nodes().iter().filter(|n| n.op.is::<Concat>()).cloned().collect();
     for node in &concats {
         if let Some(views) = views(&graph, node) {
             for (v, view) in views {

@@ -7,7 +7,7 @@ use crate::ops::Dropout;
 /// `dropout(x) = x`; nodes and parameters without a reader go.
 pub fn dead_code(graph: Graph) -> Result<Graph> {
     rewrite(graph, |_, node, inputs| {
-        let dropout = node.op.as_any().is::<Dropout>();
+        let dropout = node.op.is::<Dropout>();
         Ok(dropout.then(|| inputs.to_vec()))
     })
 }

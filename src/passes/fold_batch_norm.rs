@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// loses both of its norms.
 pub fn fold_batch_norm(graph: Graph) -> Result<Graph> {
     rewrite(graph, |new, node, inputs| {
-        let Some(norm) = node.op.as_any().downcast_ref::<BatchNorm>() else { return Ok(None) };
+        let Some(norm) = node.op.downcast_ref::<BatchNorm>() else { return Ok(None) };
         let Some((conv_node, conv)) = new.sole_producer::<Conv2d>(inputs[0]) else { return Ok(None) };
         let plain = conv.activation == Activation::Identity && !conv.residual;
         let constant = conv_node.inputs[1..].iter().chain(&inputs[1..]).all(|&v| new.graph.is_param(v));

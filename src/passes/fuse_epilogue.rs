@@ -8,10 +8,10 @@ use std::sync::Arc;
 /// `add(conv(x), r) = conv(x, residual = r)` and `activate(conv(x)) = conv(x, activation)`.
 pub fn fuse_epilogue(graph: Graph) -> Result<Graph> {
     rewrite(graph, |new, node, inputs| {
-        if node.op.as_any().is::<Add>() {
+        if node.op.is::<Add>() {
             return fuse_add(new, inputs);
         }
-        let Some(&Activate(activation)) = node.op.as_any().downcast_ref() else { return Ok(None) };
+        let Some(&Activate(activation)) = node.op.downcast_ref() else { return Ok(None) };
         let Some((conv_node, conv)) = new.sole_producer::<Conv2d>(inputs[0]) else { return Ok(None) };
         if conv.activation != Activation::Identity {
             return Ok(None);

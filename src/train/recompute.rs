@@ -153,7 +153,7 @@ impl<'g> Tape<'g> {
 
 /// Norms whose statistics stay: they are vectors, and are taken for the second time as they are.
 fn is_batch_norm(node: &Node) -> bool {
-    node.op.as_any().is::<BatchNormTrain>()
+    node.op.is::<BatchNormTrain>()
 }
 
 /// The graph in which the backward part reads what does not stay from nodes that compute it again.
@@ -209,7 +209,7 @@ impl Twice {
 
     fn compute_again(&mut self, new: &mut Rewrite, node: &Node) -> Result<()> {
         let mut inputs = self.present(&node.inputs);
-        let op: Arc<dyn Op> = match node.op.as_any().downcast_ref() {
+        let op: Arc<dyn Op> = match node.op.downcast_ref() {
             // The same operation as the last part of the first one, so the same bits, and its sums are not made twice.
             Some(&BatchNormTrain { eps }) => {
                 inputs.extend(self.present(&node.outputs[1..]));
@@ -248,7 +248,7 @@ mod tests {
             assert_eq!(names(&plain), names(&again), "{backbone}");
             let twice: Vec<&Node> = again.nodes().iter().filter(is_again).collect();
             assert!(twice.len() > 20 && !twice.iter().any(|n| is_batch_norm(n)), "{backbone}: {}", twice.len());
-            assert!(twice.iter().any(|n| n.op.as_any().is::<BatchNorm>()), "{backbone}");
+            assert!(twice.iter().any(|n| n.op.is::<BatchNorm>()), "{backbone}");
             let outputs = |g: &Graph| g.outputs().iter().map(|(n, v)| (n.clone(), g.ty(*v))).collect::<Vec<_>>();
             assert_eq!(outputs(&plain), outputs(&again), "{backbone}");
         }

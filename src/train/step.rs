@@ -91,7 +91,7 @@ pub fn training_step(network: Graph, options: &StepOptions) -> Result<Step> {
     };
     let shape = network.shape(full);
     // The operation before the scores of the labels' size, which is the loss's own where it can be.
-    let last = network.producer(full).and_then(|node| Some((*node.op.as_any().downcast_ref::<Resize>()?, node.inputs[0])));
+    let last = network.producer(full).and_then(|node| Some((*node.op.downcast_ref::<Resize>()?, node.inputs[0])));
     let last = last.filter(|(resize, _)| resize.window.is_none());
     let align_corners = last.is_some_and(|(resize, _)| resize.align_corners);
     let scores = last.filter(|_| options.fused).map_or(full, |(_, small)| small);
@@ -190,7 +190,7 @@ fn for_training(network: Graph, options: &StepOptions) -> Result<(Graph, Norms)>
     let mut norms = Norms::default();
     let mut step = None;
     let graph = rewrite(network, |new, node, inputs| {
-        if let Some(&Dropout { p }) = node.op.as_any().downcast_ref() {
+        if let Some(&Dropout { p }) = node.op.downcast_ref() {
             if p == 0.0 {
                 return Ok(Some(inputs.to_vec()));
             }
@@ -198,7 +198,7 @@ fn for_training(network: Graph, options: &StepOptions) -> Result<(Graph, Norms)>
             let op = DropoutTrain { p, key: key(options.seed, &node.name) };
             return new.graph.push(&node.name, Arc::new(op), &[inputs[0], step]).map(Some);
         }
-        let Some(&BatchNorm { eps }) = node.op.as_any().downcast_ref() else { return Ok(None) };
+        let Some(&BatchNorm { eps }) = node.op.downcast_ref() else { return Ok(None) };
         let frozen = match options.norm {
             NormMode::Train => false,
             NormMode::Frozen => true,

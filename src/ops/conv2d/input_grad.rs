@@ -9,7 +9,6 @@ use crate::error::Result;
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
 use crate::ops::{Cost, Op, Packing, bytes, expect_f32, expect_gradient};
 use crate::tensor::{Shape, Tensor, TensorType};
-use std::any::Any;
 
 /// `dx` `[N, h, w, C]` from `[dy, w]`: `dy` of the shape of the convolution's output, `w` `[kh, kw, C / groups, O]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,9 +184,5 @@ impl Op for Conv2dInputGrad {
     fn packing(&self, index: usize) -> Packing {
         // As the convolution's own, so that one parameter has one buffer.
         self.conv.packing(index)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -23,7 +23,6 @@ use super::{Activation, Cost, Op, Packing, bytes, expect_f32};
 use crate::error::{Result, error};
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Shape, Tensor, TensorType};
-use std::any::Any;
 
 /// Rows and columns of zeros around the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -218,10 +217,6 @@ impl Op for Conv2d {
 
     fn packing(&self, index: usize) -> Packing {
         if index == 1 { Packing::Matrix } else { Packing::Channels }
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

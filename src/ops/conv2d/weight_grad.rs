@@ -8,7 +8,6 @@ use crate::error::Result;
 use crate::ops::kernel::{Caps, Dispatch, Kernel, KernelContext, Operand};
 use crate::ops::{Cost, Op, bytes, expect_f32, expect_gradient};
 use crate::tensor::{Shape, Tensor, TensorType};
-use std::any::Any;
 
 /// `dw` `[kh, kw, C / groups, O]` from `[x, dy]`: the convolution's input `[N, H, W, C]`, and the gradient of its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,9 +151,5 @@ impl Op for Conv2dWeightGrad {
         let mut tiles: Vec<Tile> = TILES.into_iter().filter(|t| t.i <= c4_in && t.o <= c4_out).collect();
         tiles.sort_by_key(|tile| tile.cost(c4_in, c4_out));
         tiles.into_iter().map(|tile| self.kernel(cx, Some(tile))).collect()
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

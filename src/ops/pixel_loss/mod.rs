@@ -13,7 +13,6 @@ use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{DType, Shape, Tensor, TensorType};
 use serde::{Deserialize, Serialize};
-use std::any::Any;
 
 /// By what the sum of the pixels' losses is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -218,10 +217,6 @@ impl Op for SegmentationLoss {
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         kernels::list(self, cx)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 
