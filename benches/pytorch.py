@@ -1,4 +1,4 @@
-"""Measures `atrous bench` and PyTorch in turn on this machine, for the tables of README: the same networks (segmentation_models.pytorch's
+"""Measures `atrous bench` and PyTorch in turn on this machine, for the tables of docs/benchmarks.md: the same networks (segmentation_models.pytorch's
 DeepLabV3Plus, 21 classes, random weights, which `atrous` reads from a file), the same sizes, as many threads as there are cores.
 
     cargo build --release && python benches/pytorch.py [--train] [--rounds 5] [--device cpu] [--device vulkan:llvmpipe]

@@ -172,8 +172,19 @@ fn licences_and_changelog_go_with_the_manifest() {
     assert!(changes.contains(&version) || changes.contains("## [Unreleased]"), "CHANGELOG.md has no `{version}`");
 }
 
-const DOCUMENTS: [&str; 6] =
-    ["weights/README.md", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/golden/README.md"];
+const DOCUMENTS: [&str; 11] = [
+    "weights/README.md",
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "tests/golden/README.md",
+    "docs/benchmarks.md",
+    "docs/correctness.md",
+    "docs/platforms.md",
+    "docs/training.md",
+    "docs/video.md",
+];
 
 /// `src/..` in backticks, and the targets of relative links.
 #[test]
