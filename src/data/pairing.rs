@@ -2,7 +2,8 @@
 
 use super::{Ids, Pair};
 use crate::error::{Error, Result, error};
-use crate::files::read_text;
+use crate::files::{read_text, refuse_special};
+use crate::text::excerpt;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
@@ -47,9 +48,16 @@ pub(super) struct Matched {
 }
 
 impl Matched {
-    /// The pairs. Errors where anything does not fit, with the first kind of misfit and the names of that kind.
+    /// The pairs. Errors where anything does not fit, with the first kind of misfit and the names of that kind; and where a file of a pair is a
+    /// FIFO, a socket or a device, before hours of work come to it.
     pub(super) fn strict(self) -> Result<Vec<Pair>> {
-        let Some(first) = self.misfits.first() else { return Ok(self.pairs) };
+        let Some(first) = self.misfits.first() else {
+            for pair in &self.pairs {
+                refuse_special(&pair.picture, "an image")?;
+                refuse_special(&pair.mask, "a mask")?;
+            }
+            return Ok(self.pairs);
+        };
         if first.kind == MisfitKind::SameName {
             return Err(error!(Data, "and `{}` share a name", first.place.display()).file(&first.file));
         }
@@ -62,7 +70,7 @@ impl Matched {
             (_, true) => "names that have no picture",
         };
         let more = if alike.len() > SPELLED_OUT { ", ..." } else { "" };
-        let names: Vec<&str> = alike.iter().take(SPELLED_OUT).map(|m| m.name.as_str()).collect();
+        let names: Vec<String> = alike.iter().take(SPELLED_OUT).map(|m| excerpt(&m.name)).collect();
         let error = error!(Data, "{} {what}: {}{more}", alike.len(), names.join(", ")).file(&first.place);
         let error = error.advice("`atrous doctor data` lists all that is off with a data set");
         Err(if listed { error.file(&first.file) } else { error })
@@ -109,7 +117,7 @@ impl Folders {
             };
             let known = picture.as_ref().is_some_and(|picture| !pictures.insert(picture.clone()));
             if !names.insert(entry.name.clone()) || known {
-                let error = error!(Data, "`{}` is listed twice", entry.name);
+                let error = error!(Data, "`{}` is listed twice", excerpt(&entry.name));
                 return Err(error.at(format!("line {}", entry.line)).file(list));
             }
             match (picture, mask) {
@@ -227,7 +235,7 @@ impl Entry {
         {
             return Ok(Self { line: number, name, paths: Some((picture, mask)) });
         }
-        Err(error!(Data, "`{line}` is no plain file name, and no two paths inside the folder"))
+        Err(error!(Data, "`{}` is no plain file name, and no two paths inside the folder", excerpt(line)))
     }
 }
 
