@@ -88,7 +88,8 @@ impl Table {
 fn warn_once(path: &Path, trouble: &'static str, words: impl FnOnce() -> String) {
     static WARNED: LazyLock<Mutex<HashSet<(PathBuf, &'static str)>>> = LazyLock::new(Mutex::default);
     if WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert((path.to_owned(), trouble)) {
-        log::warn!("{}", words());
+        let words = words();
+        log::warn!("{words}");
     }
 }
 
