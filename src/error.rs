@@ -1,6 +1,6 @@
 //! The one error type of the crate: a kind that programs can match, and a message with an address.
 
-use crate::text::{self, excerpt, printable, printable_lines};
+use crate::text::{self, cut, excerpt, printable, printable_lines};
 use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
@@ -130,23 +130,24 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &self.0;
         // Compilers of shaders and drivers write several lines, and no names out of files.
-        let clean = match inner.kind {
-            ErrorKind::Shader | ErrorKind::Device | ErrorKind::DeviceLost => printable_lines,
-            _ => printable,
+        let lines = matches!(inner.kind, ErrorKind::Shader | ErrorKind::Device | ErrorKind::DeviceLost);
+        let clean = |text: &str, longest: usize| match lines {
+            true => printable_lines(text).into_owned(),
+            false => printable(&cut(text, longest)).into_owned(),
         };
         for address in &inner.address {
-            write!(f, "{}: ", printable(address))?;
+            write!(f, "{}: ", printable(&cut(address, LONGEST)))?;
         }
-        f.write_str(&clean(&inner.message))?;
+        f.write_str(&clean(&inner.message, LONGEST))?;
         if let Some(source) = &inner.source {
             match source.downcast_ref::<Error>() {
                 // It is clean already, and its line breaks are its own.
                 Some(ours) => write!(f, ": {ours}")?,
-                None => write!(f, ": {}", clean(&source.to_string()))?,
+                None => write!(f, ": {}", clean(&source.to_string(), LONGEST_SOURCE))?,
             }
         }
         if let Some(advice) = &inner.advice {
-            write!(f, "; {}", clean(advice))?;
+            write!(f, "; {}", clean(advice, LONGEST))?;
         }
         inner.detail.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
@@ -157,6 +158,11 @@ impl std::error::Error for Error {
         self.0.source.as_deref().map(|e| e as _)
     }
 }
+
+/// Characters of an address, a message or an advice that are shown. Reports of three dozen tensors that do not fit are the longest.
+const LONGEST: usize = 8000;
+/// Characters of a cause that are shown. Parsers quote what they could not read, which may be megabytes.
+const LONGEST_SOURCE: usize = 1000;
 
 /// Shorthand: an [`Error`] of a kind with a formatted message.
 macro_rules! error {
@@ -178,6 +184,13 @@ mod tests {
         let cause = std::io::Error::other(HOSTILE);
         let error = error!(Weights, "no tensor `{HOSTILE}`").file(HOSTILE).at(HOSTILE).source(cause).advice(HOSTILE);
         assert_eq!(error.to_string(), format!("{SHOWN}: {SHOWN}: no tensor `{SHOWN}`: {SHOWN}; {SHOWN}"));
+    }
+
+    #[test]
+    fn an_error_of_megabytes_is_cut() {
+        let long = "é".repeat(1 << 20);
+        let error = error!(Weights, "no tensor `{long}`").at(long.clone()).source(std::io::Error::other(long));
+        assert!(error.to_string().chars().count() < 18_000);
     }
 
     #[test]

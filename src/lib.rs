@@ -57,7 +57,7 @@ pub mod plan;
 pub mod report;
 pub mod segmenter;
 pub mod tensor;
-mod text;
+pub mod text;
 pub mod train;
 pub mod tune;
 pub mod video;

@@ -19,7 +19,13 @@ fn acts(c: char) -> bool {
 }
 
 /// Text on one line with U+FFFD for each character that a terminal would obey. Ordinary Unicode stays as it is.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+///
+/// [`Error`] and [`ClassTable`](crate::image::ClassTable) apply it themselves; it is for names that a program prints by itself.
+///
+/// ```
+/// assert_eq!(atrous::text::printable("a\u{1b}[2J.png"), "a\u{fffd}[2J.png");
+/// ```
+pub fn printable(text: &str) -> Cow<'_, str> {
     clean(text, acts)
 }
 
@@ -52,7 +58,8 @@ pub(crate) fn class_name(name: &str) -> String {
     printable(&cut(name, LONGEST)).into_owned()
 }
 
-fn cut(text: &str, most: usize) -> Cow<'_, str> {
+/// At most `most` characters of a text.
+pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}...", &text[..end]).into(),
         None => text.into(),

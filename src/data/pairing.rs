@@ -12,6 +12,9 @@ const PICTURES: &[&str] =
     &["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm", "pnm", "pbm", "pam", "qoi", "tga"];
 const MASKS: &[&str] = &["png"];
 
+/// Lines of the longest list that is read: each takes some hundred bytes of memory, and a file of the greatest length could have 33 million.
+const MOST_LINES: usize = 4_000_000;
+
 /// How many names an error spells out.
 const SPELLED_OUT: usize = 5;
 
@@ -105,12 +108,13 @@ impl Folders {
     /// The pairs that a file lists, in its order; see [`list_names`](super::list_names). Pairs of paths begin at `root`.
     pub(super) fn listed(mut self, list: &Path, root: &Path) -> Result<Matched> {
         let text = read_text(list)?;
+        let entries = Entry::all(&text).map_err(|e| e.file(list))?;
         let (mut names, mut pictures) = (HashSet::new(), HashSet::new());
         let mut out = Matched { pairs: Vec::new(), misfits: std::mem::take(&mut self.misfits) };
         // Two files of one name do not matter where a list says nothing of them.
         let named: HashSet<&str> = text.lines().map(str::trim).collect();
         out.misfits.retain(|m| named.contains(m.name.as_str()));
-        for entry in Entry::all(&text).map_err(|e| e.file(list))? {
+        for entry in entries {
             let (picture, mask) = match &entry.paths {
                 Some((picture, mask)) => self.find(root, picture, mask),
                 None => (self.pictures.get(&entry.name).cloned(), self.masks.get(&entry.name).cloned()),
@@ -205,6 +209,9 @@ impl Entry {
     /// The lines of a list that are not empty. Pictures of one name in several folders are called by their paths, without ending, so that
     /// no two have the same name.
     fn all(text: &str) -> Result<Vec<Self>> {
+        if let Some((number, _)) = text.lines().enumerate().nth(MOST_LINES) {
+            return Err(error!(Data, "has more than {number} lines"));
+        }
         let lines = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty());
         let parsed = lines.map(|(number, line)| Self::parse(number, line).map_err(|e| e.at(format!("line {number}"))));
         let mut entries: Vec<Self> = parsed.collect::<Result<_>>()?;
