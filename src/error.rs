@@ -1,5 +1,6 @@
 //! The one error type of the crate: a kind that programs can match, and a message with an address.
 
+use crate::text::{self, cut, excerpt, printable, printable_lines};
 use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
@@ -41,6 +42,9 @@ pub enum ErrorKind {
 
 /// An error with an address: which file, node or tensor, what is wrong, and what to do.
 ///
+/// It is shown on one line, and below that the lines of [`Error::detail`]. Addresses and messages quote names out of files: characters in them
+/// that a terminal obeys (escape sequences, line breaks, bidirectional overrides) are shown as U+FFFD.
+///
 /// ```
 /// use atrous::{Error, ErrorKind};
 /// let error = Error::new(ErrorKind::Graph, "expected 304 input channels, got 256")
@@ -60,13 +64,15 @@ struct Inner {
     address: Vec<String>,
     message: Cow<'static, str>,
     advice: Option<Cow<'static, str>>,
+    detail: Vec<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// An error of `kind` that says `message`, with no address yet.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { kind, address: Vec::new(), message: message.into(), advice: None, source: None }))
+        let (address, detail) = (Vec::new(), Vec::new());
+        Self(Box::new(Inner { kind, address, message: message.into(), advice: None, detail, source: None }))
     }
 
     /// Puts an address in front: the innermost is given first, each further call goes to its left.
@@ -79,13 +85,20 @@ impl Error {
     /// Puts a file's name in front of the message.
     #[must_use]
     pub fn file(self, path: impl AsRef<Path>) -> Self {
-        self.at(path.as_ref().display().to_string())
+        self.at(text::path(path))
     }
 
     /// Adds what the reader can do about it.
     #[must_use]
     pub fn advice(mut self, advice: impl Into<Cow<'static, str>>) -> Self {
         self.0.advice = Some(advice.into());
+        self
+    }
+
+    /// Adds lines below the message, such as an excerpt of the file at fault. Each is cut at 80 characters.
+    #[must_use]
+    pub fn detail(mut self, lines: impl AsRef<str>) -> Self {
+        self.0.detail.extend(lines.as_ref().trim_end().split('\n').map(excerpt));
         self
     }
 
@@ -116,17 +129,27 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &self.0;
+        // Compilers of shaders and drivers write several lines, and no names out of files.
+        let lines = matches!(inner.kind, ErrorKind::Shader | ErrorKind::Device | ErrorKind::DeviceLost);
+        let clean = |text: &str, longest: usize| match lines {
+            true => printable_lines(text).into_owned(),
+            false => printable(&cut(text, longest)).into_owned(),
+        };
         for address in &inner.address {
-            write!(f, "{address}: ")?;
+            write!(f, "{}: ", printable(&cut(address, LONGEST)))?;
         }
-        f.write_str(&inner.message)?;
+        f.write_str(&clean(&inner.message, LONGEST))?;
         if let Some(source) = &inner.source {
-            write!(f, ": {source}")?;
+            match source.downcast_ref::<Error>() {
+                // It is clean already, and its line breaks are its own.
+                Some(ours) => write!(f, ": {ours}")?,
+                None => write!(f, ": {}", clean(&source.to_string(), LONGEST_SOURCE))?,
+            }
         }
         if let Some(advice) = &inner.advice {
-            write!(f, "; {advice}")?;
+            write!(f, "; {}", clean(advice, LONGEST))?;
         }
-        Ok(())
+        inner.detail.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 
@@ -136,6 +159,11 @@ impl std::error::Error for Error {
     }
 }
 
+/// Characters of an address, a message or an advice that are shown. Reports of three dozen tensors that do not fit are the longest.
+const LONGEST: usize = 8000;
+/// Characters of a cause that are shown. Parsers quote what they could not read, which may be megabytes.
+const LONGEST_SOURCE: usize = 1000;
+
 /// Shorthand: an [`Error`] of a kind with a formatted message.
 macro_rules! error {
     ($kind:ident, $($arg:tt)+) => {
@@ -143,3 +171,37 @@ macro_rules! error {
     };
 }
 pub(crate) use error;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &str = "a\u{1b}[2J\r\nerror: forged\u{9b}\u{202e}";
+    const SHOWN: &str = "a\u{fffd}[2J\u{fffd}\u{fffd}error: forged\u{fffd}\u{fffd}";
+
+    #[test]
+    fn names_out_of_files_do_not_reach_the_terminal_as_commands() {
+        let cause = std::io::Error::other(HOSTILE);
+        let error = error!(Weights, "no tensor `{HOSTILE}`").file(HOSTILE).at(HOSTILE).source(cause).advice(HOSTILE);
+        assert_eq!(error.to_string(), format!("{SHOWN}: {SHOWN}: no tensor `{SHOWN}`: {SHOWN}; {SHOWN}"));
+    }
+
+    #[test]
+    fn an_error_of_megabytes_is_cut() {
+        let long = "é".repeat(1 << 20);
+        let error = error!(Weights, "no tensor `{long}`").at(long.clone()).source(std::io::Error::other(long));
+        assert!(error.to_string().chars().count() < 18_000);
+    }
+
+    #[test]
+    fn lines_that_were_meant_stay_lines_in_an_error_and_around_it() {
+        let inner = error!(Config, "is no recipe").detail(format!("1 | {}\n  | ^{HOSTILE}", "x".repeat(100)));
+        let x = "x".repeat(76);
+        let expected = format!("is no recipe\n  1 | {x}...\n    | ^a\u{fffd}[2J\u{fffd}");
+        assert!(inner.to_string().starts_with(&expected), "{inner}");
+        let outer = error!(Data, "failed").source(inner);
+        assert!(outer.to_string().starts_with(&format!("failed: {expected}")), "{outer}");
+        let shader = error!(Shader, "line 1\nline 2\u{1b}");
+        assert_eq!(shader.to_string(), "line 1\nline 2\u{fffd}");
+    }
+}

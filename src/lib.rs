@@ -57,6 +57,7 @@ pub mod plan;
 pub mod report;
 pub mod segmenter;
 pub mod tensor;
+pub mod text;
 pub mod train;
 pub mod tune;
 pub mod video;

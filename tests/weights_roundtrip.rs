@@ -199,7 +199,7 @@ fn weights_of_nan_are_refused_with_their_place() {
         let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F16, vec![2, 3, 2], &bytes).unwrap();
         safetensors::serialize_to_file([("w", view)], None, &path).unwrap();
         let error = WeightFile::open(&path).unwrap().read_f32("w").unwrap_err().to_string();
-        let expected = format!("nan.safetensors: tensor `w`: weights hold {what} (first at [1, 0, 1])");
+        let expected = format!("nan.safetensors: tensor `w`: holds {what} (first at [1, 0, 1])");
         assert!(error.contains(&expected), "{error}");
     }
 }

@@ -22,9 +22,14 @@ const opacity = () => $('opacity').value / 100;
 
 // ---------------------------------------------------------------- network
 
-async function useNetwork(bytes, name) {
+async function useNetwork(blob, name) {
   say(`Reading ${name}…`);
-  const network = await engine.load(bytes, name);
+  describe(await engine.load(blob, name), name);
+  say('Ready: choose a picture.');
+  if (state.image && !state.live) await still();
+}
+
+function describe(network, name) {
   state.loaded = true;
   // As the command line has it: what is no thing keeps its own colours.
   state.hidden = new Set(network.background === null ? [] : [network.background]);
@@ -32,14 +37,12 @@ async function useNetwork(bytes, name) {
   const millions = (network.parameters / 1e6).toFixed(1);
   $('network').textContent = `${name}: ${network.classes.length} classes, ${millions} M parameters, ${network.dialect}`;
   $('camera').disabled = false;
-  say('Ready: choose a picture.');
-  if (state.image && !state.live) await still();
 }
 
 async function shippedNetwork() {
   const answer = await fetch(SHIPPED);
   if (!answer.ok) return say('Choose a network: a .safetensors or .pth file of any DeepLab.');
-  await useNetwork(new Uint8Array(await answer.arrayBuffer()), 'the network that ships');
+  await useNetwork(await answer.blob(), 'the network that ships');
 }
 
 // ---------------------------------------------------------------- one picture
@@ -153,6 +156,7 @@ const guarded = act => async (...args) => {
   } catch (error) {
     stop();
     say(error.message, true);
+    if (error instanceof engine.Stopped) $('restart').hidden = false;
   }
 };
 
@@ -161,7 +165,7 @@ const isWeights = file => /\.(safetensors|pth|pt)$/i.test(file.name);
 const takeNow = guarded(async file => {
   if (!file) return;
   if (!state.ready) throw new Error('There is no WebGPU adapter to work with.');
-  await (isWeights(file) ? useNetwork(new Uint8Array(await file.arrayBuffer()), file.name) : usePicture(file));
+  await (isWeights(file) ? useNetwork(file, file.name) : usePicture(file));
 });
 
 // One file after the other, so that what is told is of the last one.
@@ -187,6 +191,27 @@ $('size').onchange = guarded(async () => {
 $('save-mask').onclick = guarded(async () => view.save(new Blob([await engine.mask()], { type: 'image/png' }), 'mask.png'));
 $('save-overlay').onclick = guarded(async () => view.save(await view.overlay(), 'overlay.png'));
 
+// With another worker and the same network. What was segmented is gone with the old one, and is not segmented again by itself: it may be what
+// stopped the engine.
+$('restart').onclick = async () => {
+  $('restart').disabled = true;
+  say('Restarting…');
+  try {
+    const { adapter, name, network } = await engine.restart();
+    started(adapter);
+    $('legend').replaceChildren();
+    $('save-mask').disabled = $('save-overlay').disabled = true;
+    $('restart').hidden = true;
+    if (network) describe(network, name);
+    say(network ? 'Restarted: choose a picture.' : 'Restarted: choose a network.');
+  } catch {
+    // Whatever is wrong is not wrong with this page's state alone.
+    location.reload();
+  } finally {
+    $('restart').disabled = false;
+  }
+};
+
 addEventListener('paste', event => take([...event.clipboardData.files][0]));
 addEventListener('dragover', event => {
   event.preventDefault();
@@ -199,13 +224,16 @@ addEventListener('drop', event => {
   take(event.dataTransfer.files[0]);
 });
 
+function started(adapter) {
+  $('adapter').textContent = adapter.name || 'the browser does not tell its name';
+  state.ready = true;
+}
+
 guarded(async () => {
   if (!navigator.gpu) {
     const plain = globalThis.isSecureContext ? '' : ' It is off for pages over plain http: use https or localhost.';
     throw new Error(`This browser has no WebGPU.${plain} Newer ones have it; in some it must be turned on in the settings.`);
   }
-  const adapter = await engine.start();
-  $('adapter').textContent = adapter.name || 'the browser does not tell its name';
-  state.ready = true;
+  started(await engine.start());
   await shippedNetwork();
 })();

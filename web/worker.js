@@ -1,6 +1,7 @@
 // The network's own thread: the page stays quick while shaders are made and pictures wait for the GPU.
 //
-// Each message is { id, call, args }, each answer { id, value } or { id, error }. Calls run one after the other.
+// Each message is { id, call, args }, each answer { id, value } or { id, error }. Calls run one after the other. { fatal } says that there will be
+// no more answers.
 
 import init, { Adapter, Network } from './pkg/atrous.js';
 
@@ -31,10 +32,32 @@ const calls = {
     return { legend: JSON.parse(legend), milliseconds, networkSize: [...networkSize] };
   },
 
-  tint: hidden => found.tint(Uint16Array.from(hidden)),
-  labels: () => found.labels,
-  mask: () => found.mask(),
+  tint: hidden => result().tint(Uint16Array.from(hidden)),
+  labels: () => result().labels,
+  mask: () => result().mask(),
 };
+
+function result() {
+  if (!found) throw new Error('no picture was segmented yet');
+  return found;
+}
+
+// A panic writes its words to the console (src/web) and traps; the trap itself says `unreachable` alone.
+let panic;
+const log = console.error;
+console.error = (...parts) => {
+  const text = parts.join(' ');
+  if (text.startsWith('panicked at')) panic = text;
+  log.apply(console, parts);
+};
+
+// Nothing may call into WebAssembly that has trapped: its memory is in no known state.
+const trapped = error => panic !== undefined || error instanceof WebAssembly.RuntimeError;
+const stop = error => self.postMessage({ fatal: panic ?? error?.message ?? String(error) });
+
+// A panic in a task that wasm-bindgen polls is nobody's exception: its call would wait for ever.
+self.addEventListener('error', event => stop(event.error ?? event.message));
+self.addEventListener('unhandledrejection', event => stop(event.reason));
 
 let last = Promise.resolve();
 
@@ -44,6 +67,7 @@ self.onmessage = ({ data: { id, call, args } }) => {
       const value = await calls[call](...args);
       self.postMessage({ id, value }, value?.buffer ? [value.buffer] : []);
     } catch (error) {
+      if (trapped(error)) return stop(error);
       self.postMessage({ id, error: error?.message ?? String(error) });
     }
   });

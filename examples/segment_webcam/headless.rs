@@ -2,11 +2,14 @@
 
 use crate::capture::Source;
 use crate::options::Options;
+use crate::signals;
 use crate::view::View;
 use atrous::exec::Device;
 use atrous::live::Live;
 use atrous::tune::Tuning;
 use atrous::{DeviceChoice, Error, Model, Result, image};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub fn run(options: &Options, model: &Model, mut source: Box<dyn Source>, frames: usize) -> Result<()> {
@@ -24,7 +27,11 @@ pub fn run(options: &Options, model: &Model, mut source: Box<dyn Source>, frames
     live.set_look(&View::new(&live, options.style, options.colour, options.mirror, options.in_step).look(&live))?;
     let mut times = [Duration::ZERO; 2];
     let mut done = 0;
-    while done < frames {
+    let stopped = Arc::new(AtomicBool::new(false));
+    let flag = stopped.clone();
+    signals::on_stop(move || flag.store(true, Ordering::Relaxed));
+    // What is saved so far and the figures are worth having, so an interrupt ends the loop and not the program.
+    while done < frames && !stopped.load(Ordering::Relaxed) {
         let started = Instant::now();
         let Some(pixels) = source.next()? else { break };
         let captured = Instant::now();

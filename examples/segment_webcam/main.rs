@@ -12,12 +12,14 @@ mod headless;
 mod keys;
 mod options;
 mod panel;
+mod signals;
 mod stage;
 mod view;
 mod window;
 mod worker;
 
 use atrous::image::SizeRule;
+use atrous::text::printable;
 use atrous::{Model, Result};
 use clap::Parser;
 use options::Options;
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<()> {
     if options.list_cameras {
         let cameras = capture::list()?;
-        cameras.iter().enumerate().for_each(|(i, name)| println!("camera:{i}  {name}"));
+        cameras.iter().enumerate().for_each(|(i, name)| println!("camera:{i}  {}", printable(name)));
         if cameras.is_empty() {
             println!("no camera was found; --source synthetic shows a drawn scene");
         }
@@ -50,7 +52,7 @@ fn run(options: Options) -> Result<()> {
     let model = Model::open(weights)?;
     let source = capture::open(&options)?;
     let (w, h) = source.size();
-    println!("{}: {w} x {h}", source.name());
+    println!("{}: {w} x {h}", printable(&source.name()));
     match options.frames {
         Some(frames) => headless::run(&options, &model, source, frames),
         None => window::run(options, model, source),

@@ -6,6 +6,7 @@ use crate::figures::Figures;
 use crate::keys::{self, Action};
 use crate::options::Options;
 use crate::panel::Panel;
+use crate::signals;
 use crate::stage::Stage;
 use crate::worker::{self, Setup, Told};
 use atrous::exec::Device;
@@ -32,6 +33,8 @@ enum Event {
     Network(Told),
     /// A PNG was written, or not.
     Saved(Result<PathBuf>),
+    /// The program was interrupted.
+    Stop,
 }
 
 /// What an X11 or Wayland window needs and a bare system lacks.
@@ -78,6 +81,8 @@ pub fn run(options: Options, model: Model, source: Box<dyn Source>) -> Result<()
         figures: Figures::default(),
         saved: 0,
     };
+    let proxy = app.proxy.clone();
+    signals::on_stop(move || drop(proxy.send_event(Event::Stop)));
     let ran = event_loop.run_app(&mut app).map_err(window_error);
     app.stop();
     app.figures.print();
@@ -124,6 +129,10 @@ impl ApplicationHandler<Event> for App {
                 self.say(&text.replace('\n', " "))
             }
             Event::Network(told) => self.told(event_loop, told),
+            Event::Stop => {
+                event_loop.exit();
+                Ok(())
+            }
             Event::Saved(Ok(path)) => self.say(&format!("saved {}", path.display())),
             Event::Saved(Err(e)) => self.say(&format!("not saved: {e}").replace('\n', " ")),
         };

@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::DeviceChoice;
 use crate::models::PaperHead;
 use crate::segmenter::Model;
+use crate::text::printable_json;
 use crate::tune::{Mode, Tuning};
 use crate::weights::dialects::Wanted;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -134,7 +135,7 @@ pub(super) fn print(text: &str) -> Result<()> {
 pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::new(ErrorKind::Io, "the report cannot be written as JSON").source(e))?;
-    print(&format!("{text}\n"))
+    print(&format!("{}\n", printable_json(&text)))
 }
 
 /// Rows as a table: columns aligned, the ones in `right` to the right.

@@ -5,6 +5,7 @@ use crate::error::{Result, error};
 use crate::image::ClassTable;
 use crate::models::{fold_norms, inflate_stem};
 use crate::segmenter::Model;
+use crate::text;
 use crate::weights::dialects::{self, Wanted};
 use crate::weights::{FloatDType, Wrap, write_pth, write_safetensors};
 use std::path::{Path, PathBuf};
@@ -118,9 +119,9 @@ fn convert(model: &Model, output: &Path, dialect: &str, dtype: FloatDType) -> Re
     }
     print(&format!(
         "{} ({}) -> {} ({dialect}): {tensors} tensors, {} numbers\n",
-        model.path.display(),
+        text::path(&model.path),
         model.dialect,
-        output.display(),
+        text::path(output),
         thousands(count)
     ))
 }

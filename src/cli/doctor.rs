@@ -4,6 +4,7 @@ use super::args::{print, print_json, table, thousands};
 use crate::data::doctor::{Doctor, Examination, Finding, PartReport, Severity};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
+use crate::text::{self, printable};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -97,9 +98,9 @@ fn text(found: &Examination, lines: usize) -> String {
             let problem = group[0].problem;
             let _ = writeln!(out, "\n{word}: {} ({})", problem.title(), group.len());
             for finding in group.iter().take(lines) {
-                let detail = if finding.detail.is_empty() { String::new() } else { format!(": {}", finding.detail) };
-                let part = finding.part.as_ref().map(|p| format!(" [{p}]")).unwrap_or_default();
-                let _ = writeln!(out, "  {}{part}{detail}", finding.file.display());
+                let detail = if finding.detail.is_empty() { String::new() } else { format!(": {}", printable(&finding.detail)) };
+                let part = finding.part.as_ref().map(|p| format!(" [{}]", printable(p))).unwrap_or_default();
+                let _ = writeln!(out, "  {}{part}{detail}", text::path(&finding.file));
             }
             if group.len() > lines {
                 let _ = writeln!(out, "  and {} more (--lines 0 prints all)", group.len() - lines);
@@ -116,7 +117,7 @@ fn part(part: &PartReport) -> String {
         Some([least, most]) if least == most => format!("{} x {} pixels", least.0, least.1),
         Some([least, most]) => format!("{} to {} x {} to {} pixels", least.0, most.0, least.1, most.1),
     };
-    let name = part.name.as_deref().unwrap_or("all");
+    let name = printable(part.name.as_deref().unwrap_or("all"));
     let mut out = format!("{name}: {} pairs, {size}\n\n", thousands(part.pairs as u64));
     let heads = ["class", "", "pixels", "share", "", "pictures", "median weight", "log weight"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];

@@ -10,6 +10,7 @@ use crate::passes;
 use crate::plan::Plan;
 use crate::segmenter::Model;
 use crate::tensor::Shape;
+use crate::text;
 use std::path::PathBuf;
 
 /// Shows what a weight file holds: network, classes, layers, costs, memory
@@ -171,7 +172,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 fn report(subject: &Subject, graph: &Graph, plan: &Plan, size: (usize, usize)) -> Result<Report> {
     let (parameters, statistics) = subject.numbers()?;
     let (file, dialect) = match subject {
-        Subject::File(model) => (Some(model.path.display().to_string()), Some(model.dialect)),
+        Subject::File(model) => (Some(text::path(&model.path)), Some(model.dialect)),
         Subject::Paper(_) => (None, None),
     };
     let layers: Vec<Layer> = graph

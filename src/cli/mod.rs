@@ -16,6 +16,7 @@ mod train;
 mod verify;
 
 use crate::error::{ErrorKind, Result};
+use crate::text::printable_lines;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -76,11 +77,13 @@ enum Command {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|e| refuse(&e));
     let level = ["warn", "info", "debug"][usize::from(cli.verbose.min(2))];
     let filter = if cli.verbose > 2 { "debug".to_owned() } else { format!("error,atrous={level}") };
     let env = env_logger::Env::default().filter_or("ATROUS_LOG", filter);
-    env_logger::Builder::from_env(env).format_timestamp(None).format_target(false).init();
+    let logger = env_logger::Builder::from_env(env).format_timestamp(None).format_target(false).build();
+    log::set_max_level(logger.filter());
+    log::set_boxed_logger(Box::new(Printable(logger))).expect("invariant: this is the only logger");
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         // A reader that went away (`atrous devices | head -1`) is no failure.
@@ -90,6 +93,41 @@ pub fn main() -> ExitCode {
             anstream::eprintln!("{style}error{style:#}: {e}");
             ExitCode::from(if e.kind() == ErrorKind::Usage { 2 } else { 1 })
         }
+    }
+}
+
+/// Ends the program with clap's words about the arguments. They quote the arguments, and `atrous segment *` makes arguments of names of files.
+fn refuse(error: &clap::Error) -> ! {
+    let quoted = error.render().to_string();
+    let shown = printable_lines(&quoted);
+    if shown != quoted {
+        eprint!("{shown}");
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
+}
+
+/// A logger that lets nothing through that a terminal obeys: messages hold names of files, and names out of files.
+///
+/// Line breaks stay, since messages of drivers have them; the logger inside indents what follows, so that no line can pass for another message.
+struct Printable(env_logger::Logger);
+
+impl log::Log for Printable {
+    fn enabled(&self, metadata: &log::Metadata) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record) {
+        if self.0.matches(record) {
+            let text = record.args().to_string();
+            let mut shown = log::Record::builder();
+            shown.metadata(record.metadata().clone()).module_path(record.module_path()).file(record.file()).line(record.line());
+            self.0.log(&shown.args(format_args!("{}", printable_lines(&text))).build());
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// A tensor `[N, C, H, W]` of a file; fewer dimensions are filled up with ones in front.
 pub(super) fn read(file: &WeightFile, name: &str) -> Result<Tensor> {
-    let (dims, data) = file.read_f32(name)?;
+    let (dims, data) = file.read_finite(name, "inputs and references must be finite")?;
     let dims4 = match *dims.as_slice() {
         [n, c, h, w] => [n, c, h, w],
         [c, h, w] => [1, c, h, w],

@@ -2,7 +2,8 @@
 
 use super::{Ids, Pair};
 use crate::error::{Error, Result, error};
-use crate::files::read_text;
+use crate::files::{read_text, refuse_special};
+use crate::text::excerpt;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
@@ -10,6 +11,9 @@ use std::path::{Component, Path, PathBuf};
 const PICTURES: &[&str] =
     &["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm", "pnm", "pbm", "pam", "qoi", "tga"];
 const MASKS: &[&str] = &["png"];
+
+/// Lines of the longest list that is read: each takes some hundred bytes of memory, and a file of the greatest length could have 33 million.
+const MOST_LINES: usize = 4_000_000;
 
 /// How many names an error spells out.
 const SPELLED_OUT: usize = 5;
@@ -47,9 +51,16 @@ pub(super) struct Matched {
 }
 
 impl Matched {
-    /// The pairs. Errors where anything does not fit, with the first kind of misfit and the names of that kind.
+    /// The pairs. Errors where anything does not fit, with the first kind of misfit and the names of that kind; and where a file of a pair is a
+    /// FIFO, a socket or a device, before hours of work come to it.
     pub(super) fn strict(self) -> Result<Vec<Pair>> {
-        let Some(first) = self.misfits.first() else { return Ok(self.pairs) };
+        let Some(first) = self.misfits.first() else {
+            for pair in &self.pairs {
+                refuse_special(&pair.picture, "an image")?;
+                refuse_special(&pair.mask, "a mask")?;
+            }
+            return Ok(self.pairs);
+        };
         if first.kind == MisfitKind::SameName {
             return Err(error!(Data, "and `{}` share a name", first.place.display()).file(&first.file));
         }
@@ -62,7 +73,7 @@ impl Matched {
             (_, true) => "names that have no picture",
         };
         let more = if alike.len() > SPELLED_OUT { ", ..." } else { "" };
-        let names: Vec<&str> = alike.iter().take(SPELLED_OUT).map(|m| m.name.as_str()).collect();
+        let names: Vec<String> = alike.iter().take(SPELLED_OUT).map(|m| excerpt(&m.name)).collect();
         let error = error!(Data, "{} {what}: {}{more}", alike.len(), names.join(", ")).file(&first.place);
         let error = error.advice("`atrous doctor data` lists all that is off with a data set");
         Err(if listed { error.file(&first.file) } else { error })
@@ -97,19 +108,20 @@ impl Folders {
     /// The pairs that a file lists, in its order; see [`list_names`](super::list_names). Pairs of paths begin at `root`.
     pub(super) fn listed(mut self, list: &Path, root: &Path) -> Result<Matched> {
         let text = read_text(list)?;
+        let entries = Entry::all(&text).map_err(|e| e.file(list))?;
         let (mut names, mut pictures) = (HashSet::new(), HashSet::new());
         let mut out = Matched { pairs: Vec::new(), misfits: std::mem::take(&mut self.misfits) };
         // Two files of one name do not matter where a list says nothing of them.
         let named: HashSet<&str> = text.lines().map(str::trim).collect();
         out.misfits.retain(|m| named.contains(m.name.as_str()));
-        for entry in Entry::all(&text).map_err(|e| e.file(list))? {
+        for entry in entries {
             let (picture, mask) = match &entry.paths {
                 Some((picture, mask)) => self.find(root, picture, mask),
                 None => (self.pictures.get(&entry.name).cloned(), self.masks.get(&entry.name).cloned()),
             };
             let known = picture.as_ref().is_some_and(|picture| !pictures.insert(picture.clone()));
             if !names.insert(entry.name.clone()) || known {
-                let error = error!(Data, "`{}` is listed twice", entry.name);
+                let error = error!(Data, "`{}` is listed twice", excerpt(&entry.name));
                 return Err(error.at(format!("line {}", entry.line)).file(list));
             }
             match (picture, mask) {
@@ -197,6 +209,9 @@ impl Entry {
     /// The lines of a list that are not empty. Pictures of one name in several folders are called by their paths, without ending, so that
     /// no two have the same name.
     fn all(text: &str) -> Result<Vec<Self>> {
+        if let Some((number, _)) = text.lines().enumerate().nth(MOST_LINES) {
+            return Err(error!(Data, "has more than {number} lines"));
+        }
         let lines = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty());
         let parsed = lines.map(|(number, line)| Self::parse(number, line).map_err(|e| e.at(format!("line {number}"))));
         let mut entries: Vec<Self> = parsed.collect::<Result<_>>()?;
@@ -227,7 +242,7 @@ impl Entry {
         {
             return Ok(Self { line: number, name, paths: Some((picture, mask)) });
         }
-        Err(error!(Data, "`{line}` is no plain file name, and no two paths inside the folder"))
+        Err(error!(Data, "`{}` is no plain file name, and no two paths inside the folder", excerpt(line)))
     }
 }
 

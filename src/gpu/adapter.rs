@@ -2,6 +2,7 @@
 
 use crate::error::{Result, error};
 use crate::ops::kernel::Caps;
+use crate::text::{excerpt, printable};
 use std::str::FromStr;
 
 /// What the user asked for.
@@ -31,7 +32,12 @@ impl FromStr for DeviceChoice {
     fn from_str(text: &str) -> Result<Self> {
         let lower = text.trim().to_lowercase();
         Ok(match lower.as_str() {
-            "" | "auto" => Self::Auto,
+            "" => {
+                return Err(error!(Usage, "no device is named").advice(
+                    "take auto, cpu, gpu, an index of `atrous devices` or backend:name, or leave it out (and unset ATROUS_DEVICE)",
+                ));
+            }
+            "auto" => Self::Auto,
             "cpu" => Self::Cpu,
             "gpu" => Self::Gpu,
             _ => match (lower.parse(), lower.split_once(':')) {
@@ -74,7 +80,7 @@ impl AdapterSummary {
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) fn instance_for(display: Box<dyn wgpu::wgt::WgpuHasDisplayHandle>) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_with_display_handle(display);
-    descriptor.backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY | wgpu::Backends::GL);
+    descriptor.backends = named_backends().unwrap_or(wgpu::Backends::PRIMARY | wgpu::Backends::GL);
     descriptor.flags = wgpu::InstanceFlags::from_build_config().with_env();
     wgpu::Instance::new(descriptor)
 }
@@ -99,10 +105,22 @@ fn rank(info: &wgpu::AdapterInfo) -> u8 {
     kind + u8::from(info.backend == wgpu::Backend::Gl)
 }
 
+/// The variable that limits the backends, and its value, where it does: an empty one limits nothing.
+pub(crate) fn limiting_variable() -> Option<String> {
+    let value = std::env::var_os("WGPU_BACKEND")?;
+    let value = value.to_string_lossy();
+    (!value.trim().is_empty()).then(|| format!("WGPU_BACKEND={}", excerpt(&value)))
+}
+
+/// The backends that `WGPU_BACKEND` names; none of them where it names none that exist.
+fn named_backends() -> Option<wgpu::Backends> {
+    limiting_variable().and_then(|_| wgpu::Backends::from_env())
+}
+
 /// The adapters of this machine, best first. OpenGL is asked only where nothing better answers, or by `WGPU_BACKEND=gl`:
 /// its start-up writes warnings to the terminal.
 pub(super) async fn ranked() -> Vec<wgpu::Adapter> {
-    if let Some(named) = wgpu::Backends::from_env() {
+    if let Some(named) = named_backends() {
         return ranked_of(&instance(named)).await;
     }
     match ranked_of(&instance(wgpu::Backends::PRIMARY)).await {
@@ -146,10 +164,10 @@ pub(super) fn summary(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary {
     };
     AdapterSummary {
         index,
-        name: info.name.clone(),
+        name: printable(&info.name).into_owned(),
         backend: info.backend.to_str().to_owned(),
         kind: kind.to_owned(),
-        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        driver: printable(format!("{} {}", info.driver, info.driver_info).trim()).into_owned(),
         caps: caps(&info, &adapter.limits(), adapter.features()),
     }
 }
@@ -175,26 +193,47 @@ fn caps(info: &wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Feature
 /// The adapter that `choice` names, or `None` where it names the CPU executor.
 pub(super) fn choose(adapters: &[wgpu::Adapter], choice: &DeviceChoice) -> Result<Option<usize>> {
     let infos: Vec<wgpu::AdapterInfo> = adapters.iter().map(wgpu::Adapter::get_info).collect();
-    let listed = || "`atrous devices` lists the adapters of this machine";
-    match choice {
-        DeviceChoice::Cpu => Ok(None),
-        DeviceChoice::Auto => Ok(infos.iter().position(|i| i.device_type != wgpu::DeviceType::Cpu)),
-        DeviceChoice::Gpu if infos.is_empty() => {
-            Err(error!(Device, "no GPU adapter was found").advice("install a Vulkan driver, or take `--device cpu`"))
+    let found = match choice {
+        DeviceChoice::Cpu => return Ok(None),
+        DeviceChoice::Auto => {
+            if let (true, Some(limit)) = (infos.is_empty(), limiting_variable()) {
+                log::warn!("{limit} leaves no adapter to `--device auto`: the CPU executor is used");
+            }
+            return Ok(infos.iter().position(|i| i.device_type != wgpu::DeviceType::Cpu));
         }
-        DeviceChoice::Gpu => Ok(Some(0)),
-        DeviceChoice::Index(i) if *i < infos.len() => Ok(Some(*i)),
-        DeviceChoice::Index(i) => {
-            Err(error!(Device, "there is no adapter {i}; this machine has {}", infos.len()).advice(listed()))
+        DeviceChoice::Gpu => (!infos.is_empty()).then_some(0),
+        DeviceChoice::Index(i) => (*i < infos.len()).then_some(*i),
+        DeviceChoice::Named { backend, name } => infos
+            .iter()
+            .position(|i| (backend.is_empty() || i.backend.to_str() == backend) && i.name.to_lowercase().contains(name.as_str())),
+    };
+    let there = || infos.iter().map(|i| format!("{}:{}", i.backend.to_str(), i.name)).collect::<Vec<_>>();
+    match found {
+        Some(index) => Ok(Some(index)),
+        None => Err(absent(choice, &there(), limiting_variable())),
+    }
+}
+
+/// The error of an adapter that is not there. `limit` is the variable that may have hidden it.
+fn absent(choice: &DeviceChoice, there: &[String], limit: Option<String>) -> crate::Error {
+    let error = match choice {
+        DeviceChoice::Index(i) => error!(Device, "no adapter has the index {i}"),
+        DeviceChoice::Named { backend, name } if name.is_empty() => {
+            error!(Device, "no adapter has the backend `{}`", excerpt(backend))
+        }
+        DeviceChoice::Named { backend, name } if backend.is_empty() => {
+            error!(Device, "`{}` is not auto, cpu, gpu, an index, or part of an adapter's name", excerpt(name))
         }
         DeviceChoice::Named { backend, name } => {
-            let fits = |i: &wgpu::AdapterInfo| {
-                (backend.is_empty() || i.backend.to_str() == backend) && i.name.to_lowercase().contains(name)
-            };
-            let found = infos.iter().position(fits);
-            let found = found.ok_or_else(|| error!(Device, "no adapter is called `{backend}:{name}`").advice(listed()))?;
-            Ok(Some(found))
+            error!(Device, "no adapter of the backend `{}` has `{}` in its name", excerpt(backend), excerpt(name))
         }
+        _ => error!(Device, "no GPU adapter was found"),
+    };
+    match (limit, there) {
+        (Some(limit), []) => error.advice(format!("{limit} leaves no adapter: unset it, or take `--device cpu`")),
+        (Some(limit), some) => error.advice(format!("{limit} limits the backends, which leaves {}: unset it", some.join(", "))),
+        (None, []) => error.advice("install a Vulkan driver, or take `--device cpu`"),
+        (None, some) => error.advice(format!("`atrous devices` lists the adapters: {}", some.join(", "))),
     }
 }
 
@@ -215,5 +254,35 @@ mod tests {
         ] {
             assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
         }
+        for empty in ["", " "] {
+            let error = empty.parse::<DeviceChoice>().unwrap_err();
+            assert!(error.to_string().starts_with("no device is named; take auto, cpu, gpu"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_adapter_that_is_not_there_is_called_as_the_user_called_it_and_what_hides_it_is_named() {
+        let shown = |text: &str, there: &[&str], limit: Option<&str>| {
+            let there: Vec<String> = there.iter().map(|t| (*t).to_owned()).collect();
+            absent(&text.parse().unwrap(), &there, limit.map(str::to_owned)).to_string()
+        };
+        let llvmpipe = ["vulkan:llvmpipe"];
+        assert_eq!(
+            shown("rubbish", &llvmpipe, None),
+            "`rubbish` is not auto, cpu, gpu, an index, or part of an adapter's name; `atrous devices` lists the adapters: vulkan:llvmpipe"
+        );
+        assert_eq!(
+            shown("vulkan:llvmpipe", &[], Some("WGPU_BACKEND=dx12")),
+            "no adapter of the backend `vulkan` has `llvmpipe` in its name; WGPU_BACKEND=dx12 leaves no adapter: unset it, or take `--device cpu`"
+        );
+        assert_eq!(
+            shown("metal", &["gl:llvmpipe"], Some("WGPU_BACKEND=gl")),
+            "no adapter has the backend `metal`; WGPU_BACKEND=gl limits the backends, which leaves gl:llvmpipe: unset it"
+        );
+        assert_eq!(
+            shown("7", &llvmpipe, None),
+            "no adapter has the index 7; `atrous devices` lists the adapters: vulkan:llvmpipe"
+        );
+        assert_eq!(shown("gpu", &[], None), "no GPU adapter was found; install a Vulkan driver, or take `--device cpu`");
     }
 }

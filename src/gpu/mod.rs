@@ -7,6 +7,8 @@ mod reflect;
 mod shader;
 mod unroll;
 
+#[cfg(feature = "cli")]
+pub(crate) use adapter::limiting_variable;
 pub use adapter::{AdapterSummary, DeviceChoice, adapters};
 pub use buffers::{pack, pack_f32, unpack, unpack_f32};
 pub use device::{Gpu, Pipeline};

@@ -3,7 +3,7 @@
 use super::decode::MAX_PIXELS;
 use super::palette::ClassTable;
 use crate::error::{Error, ErrorKind, Result, error};
-use crate::files::atomic_write;
+use crate::files::{atomic_write, open_regular};
 use crate::tensor::{Elements, Tensor};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -67,8 +67,7 @@ impl LabelMap {
 
     /// As [`LabelMap::read`]; and whether the labels were found by their colours, which are classes whatever values mean in a data set.
     pub(crate) fn read_by_value_or_colour(path: &Path, table: Option<&ClassTable>) -> Result<(Self, bool)> {
-        let file = File::open(path).map_err(|e| Error::io(path, "could not be opened", e))?;
-        read_mask(file, table).map_err(|e| e.file(path))
+        read_mask(open_regular(path, "a mask")?, table).map_err(|e| e.file(path))
     }
 
     /// Writes a mask: an 8-bit palette PNG whose index is the class and whose colours are the table's; 16-bit grey where a

@@ -1,9 +1,13 @@
 //! Class names and display colours: [`ClassTable`], how it is read from `classes.txt`, and colours for classes that have none.
 
 use crate::error::{Error, Result, error};
-use crate::files::{BYTE_ORDER_MARK, read_text};
+use crate::files::{BYTE_ORDER_MARK, read_text_at_most};
+use crate::text::{class_name, excerpt};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// The longest `classes.txt` that is read: masks have 65,536 values at most.
+const MOST_BYTES: u64 = 16 << 20;
 
 /// Names that mark a label as no class: its pixels count in no score.
 const IGNORED_NAMES: &[&str] = &["ignore", "ignored", "unlabelled", "unlabeled", "void"];
@@ -45,12 +49,16 @@ impl TryFrom<Raw> for ClassTable {
     type Error = Error;
 
     fn try_from(raw: Raw) -> Result<Self> {
-        Ok(Self { ignored: raw.ignored, ..Self::new(raw.names, raw.colours)? })
+        let clean = |label: IgnoredLabel| IgnoredLabel { name: class_name(&label.name), ..label };
+        Ok(Self { ignored: raw.ignored.into_iter().map(clean).collect(), ..Self::new(raw.names, raw.colours)? })
     }
 }
 
 impl ClassTable {
-    /// A table from names and colours. Errors where there is no class, or not one colour for each name.
+    /// A table from names and colours. In names, characters that a terminal obeys (escape sequences, line breaks) become U+FFFD, and names of
+    /// more than 160 characters are cut: they come from files, and are shown in many places.
+    ///
+    /// Errors where there is no class, or not one colour for each name.
     pub fn new(names: Vec<String>, colours: Vec<[u8; 3]>) -> Result<Self> {
         if names.len() != colours.len() {
             return Err(error!(Config, "{} class names, but {} colours", names.len(), colours.len()));
@@ -58,7 +66,7 @@ impl ClassTable {
         if names.is_empty() {
             return Err(error!(Config, "a class table with no classes"));
         }
-        Ok(Self { names, colours, ignored: Vec::new() })
+        Ok(Self { names: names.iter().map(|name| class_name(name)).collect(), colours, ignored: Vec::new() })
     }
 
     /// `n` nameless classes ("class 0", ...) in colours that can be told apart.
@@ -127,7 +135,7 @@ impl ClassTable {
     /// Reads a `classes.txt`: see [`ClassTable::parse`]. Errors name the file and the line.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::parse(&read_text(path)?).map_err(|e| e.file(path))
+        Self::parse(&read_text_at_most(path, MOST_BYTES)?).map_err(|e| e.file(path))
     }
 
     /// A table from lines of number, name and colour, such as `7 car 128 128 128`. Names may hold blanks; empty lines and lines
@@ -143,10 +151,10 @@ impl ClassTable {
                 continue;
             }
             let (label, name, colour) = parse_line(line)
-                .ok_or_else(|| error!(Data, "`{line}` is not a number, a name and three values 0 to 255"))
+                .ok_or_else(|| error!(Data, "`{}` is not a number, a name and three values 0 to 255", excerpt(line)))
                 .map_err(|e| e.at(format!("line {}", index + 1)))?;
             if IGNORED_NAMES.contains(&name.to_ascii_lowercase().as_str()) && usize::from(label) >= names.len() {
-                ignored.push(IgnoredLabel { label, name, colour });
+                ignored.push(IgnoredLabel { label, name: class_name(&name), colour });
             } else if usize::from(label) == names.len() && ignored.is_empty() {
                 names.push(name);
                 colours.push(colour);
@@ -266,6 +274,27 @@ mod tests {
             assert!(error.to_string().contains(part), "{text:?}: {error}");
         }
         assert!(serde_json::from_str::<ClassTable>(r#"{"names":["a"],"colours":[]}"#).is_err());
+    }
+
+    #[test]
+    fn escape_sequences_in_class_names_are_not_kept() {
+        let shown = "\u{fffd}]0;PWNED\u{fffd}";
+        let table =
+            ClassTable::parse("0 \u{1b}]0;PWNED\u{7} 1 2 3\n1 road 1 2 3\n2 ignore\u{1b} 0 0 0\n3 ignore 0 0 0\n").unwrap();
+        assert_eq!(table.names, [shown, "road", "ignore\u{fffd}"]);
+        let json = r#"{"names":["\u001b]0;PWNED\u0007"],"colours":[[1,2,3]],"ignored":[{"label":255,"name":"a\r\nb","colour":[0,0,0]}]}"#;
+        let table: ClassTable = serde_json::from_str(json).unwrap();
+        assert_eq!((&table.names[0][..], &table.name(255)[..]), (shown, "a\u{fffd}\u{fffd}b"));
+        let long = ClassTable::new(vec!["é".repeat(1 << 20)], vec![[0; 3]]).unwrap();
+        assert_eq!(long.names[0], "é".repeat(160) + "...");
+        let bin = "ashcan, trash can, garbage can, wastebin, ash bin, ash-bin, ashbin, dustbin, trash barrel, trash bin";
+        assert_eq!(ClassTable::new(vec![bin.into()], vec![[0; 3]]).unwrap().names, [bin], "the longest real name, of ADE20K");
+    }
+
+    #[test]
+    fn an_error_quotes_no_more_than_the_start_of_a_line_of_a_megabyte() {
+        let error = ClassTable::parse(&format!("0 sky 1 2 3\n{}", "x".repeat(1 << 20))).unwrap_err().to_string();
+        assert!(error.starts_with("line 2: `xxx") && error.len() < 200, "{} bytes", error.len());
     }
 
     #[test]

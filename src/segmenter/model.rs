@@ -6,6 +6,7 @@ use crate::image::{ClassTable, SizeRule};
 use crate::models::{Config, Network, Outputs, PadRule, build_network};
 use crate::passes;
 use crate::tensor::Shape;
+use crate::text::class_name;
 use crate::weights::WeightFile;
 use crate::weights::dialects::{self, Wanted};
 use std::path::{Path, PathBuf};
@@ -76,7 +77,7 @@ impl Model {
         let mut table = ClassTable::for_classes(self.config.classes().unwrap_or(0));
         let Some(head) = &self.config.head else { return table };
         if head.class_names.len() == table.names.len() {
-            table.names.clone_from(&head.class_names);
+            table.names = head.class_names.iter().map(|name| class_name(name)).collect();
         }
         if head.class_colours.len() == table.colours.len() {
             table.colours.clone_from(&head.class_colours);

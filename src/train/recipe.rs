@@ -7,7 +7,7 @@ use super::schedule::{Decay, Schedule};
 use super::step::{NormMode, StepOptions};
 use super::update::Optimiser;
 use crate::data::Augmentation;
-use crate::error::{Error, Result, error};
+use crate::error::{ErrorKind, Result, error};
 use crate::ops::PixelLoss;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -177,7 +177,7 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::read`].
     pub fn parse(text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|e| error!(Config, "is no recipe: {}", e.to_string().trim_end()))
+        toml::from_str(text).map_err(|e| crate::text::toml_error(ErrorKind::Config, "is no recipe", text, &e))
     }
 
     /// As TOML, every field spelt out.

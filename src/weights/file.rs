@@ -3,7 +3,9 @@
 use super::raw::{Contents, Ignored, Place, RawTensor, gather, reserve};
 use super::source::Source;
 use super::{human, pth, safetensors};
-use crate::error::{Result, error};
+use crate::error::{Error, Result, error};
+use crate::text::excerpt;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
@@ -82,7 +84,7 @@ impl WeightFile {
     fn check(&self) -> Result<()> {
         let Contents { tensors, storages, .. } = &self.contents;
         if tensors.is_empty() {
-            return Err(error!(Weights, "the file holds no tensors"));
+            return Err(no_tensors(&self.contents.ignored));
         }
         if self.by_name.len() != tensors.len() {
             let twice = tensors.iter().enumerate().find(|(i, t)| self.by_name[&t.name] != *i);
@@ -142,14 +144,19 @@ impl WeightFile {
     /// Where there is no such tensor, where it holds integers, where an element is NaN or infinite (the error gives the first
     /// one's index), and where the file has become shorter since it was opened.
     pub fn read_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        self.read_finite(name, "every value must be finite")
+    }
+
+    /// As [`WeightFile::read_f32`]; `advice` is what to do about NaN and infinity, which depends on what the numbers are.
+    pub(crate) fn read_finite(&self, name: &str, advice: &'static str) -> Result<(Vec<usize>, Vec<f32>)> {
         let Some(tensor) = self.get(name) else {
             return Err(error!(Weights, "there is no tensor `{name}`").file(self.path()));
         };
-        let elements = self.elements(tensor).map_err(|e| e.at(format!("tensor `{name}`")).file(self.path()))?;
+        let elements = self.elements(tensor, advice).map_err(|e| e.at(format!("tensor `{name}`")).file(self.path()))?;
         Ok((tensor.dims.clone(), elements))
     }
 
-    fn elements(&self, tensor: &RawTensor) -> Result<Vec<f32>> {
+    fn elements(&self, tensor: &RawTensor, advice: &'static str) -> Result<Vec<f32>> {
         if !tensor.dtype.is_float() {
             return Err(error!(Weights, "expected floating point, the file holds {}", tensor.dtype));
         }
@@ -159,8 +166,7 @@ impl WeightFile {
         }
         if let Some(first) = values.iter().position(|v| !v.is_finite()) {
             let what = if values[first].is_nan() { "NaN" } else { "infinity" };
-            return Err(error!(Weights, "weights hold {what} (first at {:?})", tensor.index(first))
-                .advice("the training that wrote them has diverged, or the file is damaged"));
+            return Err(error!(Weights, "holds {what} (first at {:?})", tensor.index(first)).advice(advice));
         }
         Ok(values)
     }
@@ -200,6 +206,30 @@ impl WeightFile {
         *slot = Some((storage, bytes.clone()));
         Ok(bytes)
     }
+}
+
+/// The error of a file in which nothing can be read, with what there is instead.
+fn no_tensors(ignored: &[Ignored]) -> Error {
+    if ignored.is_empty() {
+        return error!(Weights, "the file holds no tensors");
+    }
+    /// Kinds that are named.
+    const NAMED: usize = 5;
+    let mut counts = BTreeMap::<&str, usize>::new();
+    ignored.iter().for_each(|i| *counts.entry(&i.what).or_default() += 1);
+    let mut kinds: Vec<(&str, usize)> = counts.into_iter().collect();
+    kinds.sort_by_key(|&(what, n)| (Reverse(n), what));
+    let kind = |&(what, n): &(&str, usize)| match what.strip_prefix("a ") {
+        Some(one) if n > 1 && one.contains("tensor") => format!("{n} {}", one.replacen("tensor", "tensors", 1)),
+        Some(one) if n == 1 && one.contains("tensor") => format!("1 {one}"),
+        _ => format!("{n} of {}", excerpt(what)),
+    };
+    let mut named: Vec<String> = kinds.iter().take(NAMED).map(kind).collect();
+    if kinds.len() > NAMED {
+        named.push("others".into());
+    }
+    error!(Weights, "holds {}, and no tensors of a supported type", named.join(", "))
+        .advice("save the weights as dense tensors of float32, float16 or bfloat16")
 }
 
 fn read_contents(source: &Source) -> Result<(Format, Contents)> {

@@ -1,6 +1,7 @@
 //! Positioned reads from one file, on disk or in memory.
 
-use crate::error::{Error, ErrorKind, Result, error};
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::open_regular;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -26,13 +27,9 @@ enum Bytes {
 impl Source {
     /// Opens a file. Errors where it is missing, unreadable, or not a regular file.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(path, "cannot be opened", e))?;
-        let meta = file.metadata().map_err(|e| Error::io(path, "cannot be opened", e))?;
-        if !meta.is_file() {
-            let what = if meta.is_dir() { "is a folder" } else { "is not a regular file" };
-            return Err(error!(Io, "{what}").file(path).advice("name one file of weights"));
-        }
-        Ok(Self { path: path.to_path_buf(), len: meta.len(), bytes: Mutex::new(Bytes::File(file)) })
+        let file = open_regular(path, "a file of weights")?;
+        let len = file.metadata().map_err(|e| Error::io(path, "could not be opened", e))?.len();
+        Ok(Self { path: path.to_path_buf(), len, bytes: Mutex::new(Bytes::File(file)) })
     }
 
     /// A file that is in memory, under a name for messages.

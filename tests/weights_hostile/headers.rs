@@ -59,7 +59,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(case("name not UTF-8", safetensors(b"{\"\xff\xfe\":null}", &DATA), Fails("header")));
     cases.push(case("no tensors", safetensors(b"{}", &[]), Fails("no tensors")));
     cases.push(case("data after the last", [valid(), vec![0; 9]].concat(), Fails("9 bytes after the last")));
-    for (name, bits, error) in [("NaN", f32::NAN, "hold NaN (first at [0, 1])"), ("infinity", f32::INFINITY, "hold infinity")] {
+    for (name, bits, error) in [("NaN", f32::NAN, "holds NaN (first at [0, 1])"), ("infinity", f32::INFINITY, "holds infinity")] {
         let data = [&DATA[..4], &bits.to_le_bytes(), &DATA[8..]].concat();
         cases.push(case(name, safetensors(format!("{{{A},{B}}}").as_bytes(), &data), Fails(error)));
     }

@@ -150,6 +150,26 @@ test('ten frames of a webcam', { skip, timeout: 600_000 }, async () => {
   }
 });
 
+test('an engine that stopped says so at once, and is restarted with its network', { skip, timeout: 600_000 }, async () => {
+  const chromium = await browser();
+  try {
+    const page = await open(chromium);
+    await withNetwork(page);
+    await page.selectOption('#size', '257');
+    // As a panic does: an exception that nothing in the worker catches.
+    await page.workers()[0].evaluate(() => { setTimeout(() => { throw new WebAssembly.RuntimeError('unreachable'); }); });
+    await page.setInputFiles('#picture', PICTURE);
+    await status(page, 'the engine stopped: ', 30_000);
+    await page.click('#restart');
+    await status(page, 'Restarted: choose a picture', 60_000);
+    assert.ok(await page.locator('#restart').isHidden());
+    await page.setInputFiles('#picture', PICTURE);
+    await status(page, 'street.png, ');
+  } finally {
+    await chromium.close();
+  }
+});
+
 test('a browser without WebGPU is told so, and one without an adapter', { timeout: 120_000 }, async () => {
   const chromium = await browser({ webgpu: false });
   try {

@@ -7,6 +7,7 @@ use crate::cli::args::{print, print_json};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::image::{DecodeOptions, LegendEntry, Picture, legend, legend_table};
 use crate::segmenter::Segmentation;
+use crate::text;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -100,7 +101,7 @@ fn work(args: &Args, jobs: &[Job], tools: &Tools, bar: &ProgressBar) -> Vec<Outc
         });
         outcomes[index] = Some(written.unwrap_or_else(|e| Outcome::failed(job.input.clone(), &e)));
         bar.inc(1);
-        bar.set_message(job.input.display().to_string());
+        bar.set_message(text::path(&job.input));
         ControlFlow::Continue(())
     });
     outcomes.into_iter().map(|o| o.expect("invariant: every job sends one result")).collect()
@@ -148,8 +149,8 @@ fn show(args: &Args, outcome: &Outcome) -> Result<()> {
     let swatches = std::io::stdout().is_terminal();
     print(&format!(
         "{} ({w}x{h}, {ms:.0} ms) -> {}\n{notes}{}",
-        outcome.input.display(),
-        output.display(),
+        text::path(&outcome.input),
+        text::path(output),
         legend_table(&outcome.classes, swatches)
     ))
 }

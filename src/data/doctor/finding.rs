@@ -130,6 +130,7 @@ pub struct Finding {
     /// The part it was found in, where the data set has parts.
     pub part: Option<String>,
     /// The file; the data set's folder, where it is about no file.
+    #[serde(serialize_with = "crate::text::lossy")]
     pub file: PathBuf,
     /// What exactly, in words; may be empty.
     pub detail: String,

@@ -1,12 +1,11 @@
 //! One mask: what its values are, and what they look like.
 
 use super::finding::{Finding, Problem};
-use super::regular;
 use crate::data::{Ids, Pair};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::open_regular;
 use crate::image::{ClassTable, LabelMap, decode, voc_colour};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
@@ -31,10 +30,6 @@ pub(super) struct Mask {
 /// `classes` is the number of classes, where it is known, with the values that are ignored.
 pub(super) fn check(pair: &Pair, table: Option<&ClassTable>, findings: &mut Vec<Finding>) -> Option<Mask> {
     let file = &pair.mask;
-    if let Err(error) = regular(file) {
-        findings.push(Finding::fault(Problem::Unreadable, file, cause_of(&error, file)));
-        return None;
-    }
     let (map, by_colour) = match LabelMap::read_by_value_or_colour(file, table) {
         Ok(read) => read,
         Err(error) => {
@@ -140,7 +135,7 @@ fn unread(file: &Path, table: Option<&ClassTable>, error: &Error) -> Finding {
 
 /// An error's text without the file's name, which stands beside it anyway.
 pub(super) fn cause_of(error: &Error, file: &Path) -> String {
-    error.to_string().replace(&format!("{}: ", file.display()), "")
+    error.to_string().replace(&format!("{}: ", crate::text::path(file)), "")
 }
 
 /// What the header of a PNG says.
@@ -152,8 +147,11 @@ struct Stored {
 
 fn stored(file: &Path) -> Result<Stored> {
     let damaged = |e: png::DecodingError| Error::new(ErrorKind::Picture, "is no readable PNG").source(e);
-    let open = File::open(file).map_err(|e| Error::io(file, "could not be opened", e))?;
-    let reader = png::Decoder::new(BufReader::new(open)).read_info().map_err(damaged)?;
+    let mut decoder = png::Decoder::new(BufReader::new(open_regular(file, "a mask")?));
+    // Neither counts here, and both can inflate to a thousand times their size.
+    decoder.set_ignore_iccp_chunk(true);
+    decoder.set_ignore_text_chunk(true);
+    let reader = decoder.read_info().map_err(damaged)?;
     let info = reader.info();
     let palette = info.palette.as_ref().map(|p| p.chunks_exact(3).map(|c| [c[0], c[1], c[2]]).collect());
     Ok(Stored { colour: info.color_type, depth: info.bit_depth, palette })
@@ -183,7 +181,8 @@ fn count<T: std::hash::Hash + Ord>(values: impl Iterator<Item = T>) -> BTreeMap<
 }
 
 fn spell_out(list: impl Iterator<Item = String>) -> String {
-    let list: Vec<String> = list.collect();
+    // A photo in place of a mask has a million colours: only those that are shown are spelled out.
+    let list: Vec<String> = list.take(SPELLED_OUT + 1).collect();
     let more = if list.len() > SPELLED_OUT { ", ..." } else { "" };
     format!("{}{more}", list[..list.len().min(SPELLED_OUT)].join(", "))
 }

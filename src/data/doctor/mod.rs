@@ -9,8 +9,10 @@ pub use balance::ClassCount;
 pub use finding::{Finding, Problem, Severity};
 
 use super::{Listing, Misfit, MisfitKind, Pair, parts, survey};
-use crate::error::{Result, error};
+use crate::error::Result;
+use crate::files::refuse_special;
 use crate::image::{ClassTable, DecodeOptions, TURNED, decode_bytes};
+use crate::text::excerpt;
 use balance::Sums;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -34,6 +36,7 @@ pub struct Doctor {
 #[derive(Debug, Clone, Serialize)]
 pub struct Examination {
     /// Its folder.
+    #[serde(serialize_with = "crate::text::lossy")]
     pub root: PathBuf,
     /// All that is off, the worst first.
     pub findings: Vec<Finding>,
@@ -200,8 +203,8 @@ fn usual(parts: Vec<String>) -> Vec<Option<String>> {
 fn of_misfit(misfit: &Misfit) -> Finding {
     let listed = misfit.file.extension().is_some_and(|e| e == "txt");
     let (problem, detail) = match misfit.kind {
-        MisfitKind::NoMask if listed => (Problem::NoMask, format!("lists {}", misfit.name)),
-        MisfitKind::NoPicture if listed => (Problem::NoPicture, format!("lists {}", misfit.name)),
+        MisfitKind::NoMask if listed => (Problem::NoMask, format!("lists {}", excerpt(&misfit.name))),
+        MisfitKind::NoPicture if listed => (Problem::NoPicture, format!("lists {}", excerpt(&misfit.name))),
         MisfitKind::NoMask => (Problem::NoMask, format!("none in {}", misfit.place.display())),
         MisfitKind::NoPicture => (Problem::NoPicture, format!("none in {}", misfit.place.display())),
         MisfitKind::SameName => (Problem::SameName, format!("and {}", misfit.place.display())),
@@ -221,18 +224,9 @@ fn same_colours(table: &ClassTable, root: &Path) -> Vec<Finding> {
     twice.collect()
 }
 
-/// Errors for pipes and devices: reading them may never end.
-fn regular(file: &Path) -> Result<()> {
-    match std::fs::metadata(file) {
-        Ok(meta) if !meta.is_file() => Err(error!(Picture, "is no regular file").file(file)),
-        // What is not there is told of by who reads it.
-        _ => Ok(()),
-    }
-}
-
 /// A picture file's bytes, as many as training would read.
 fn read(file: &Path) -> Result<Vec<u8>> {
-    regular(file)?;
+    refuse_special(file, "an image")?;
     DecodeOptions::default().read(file)
 }
 

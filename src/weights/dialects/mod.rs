@@ -27,6 +27,7 @@ use crate::error::{Result, error};
 use crate::graph::{ParamRef, Weights};
 use crate::models::{self, CONFIG_KEY, Config};
 use crate::tensor::Shape;
+use crate::text::excerpt;
 use rayon::prelude::*;
 use std::collections::HashSet;
 use tensors::Unwrapped;
@@ -142,7 +143,7 @@ pub fn identify(tensors: &Tensors, wanted: Wanted) -> Result<(&'static dyn Diale
     let dialect = match wanted.dialect {
         Some(name) => find(name)?,
         None => DIALECTS.iter().copied().find(|d| d.detect(tensors)).ok_or_else(|| {
-            let some = tensors.iter().take(3).map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let some = tensors.iter().take(3).map(|(name, _)| format!("`{}`", excerpt(name))).collect::<Vec<_>>().join(", ");
             error!(Weights, "these names are of no known network: {some}, ...").advice("name the dialect if you know it")
         })?,
     };
@@ -187,7 +188,7 @@ pub fn load(source: &dyn Source, wanted: Wanted) -> Result<Loaded> {
     let tensors = Tensors::of(source);
     if wanted.dialect.is_none()
         && !detected(&tensors)
-        && let Some(result) = load_inside_wrapper(source, wanted)
+        && let Some(result) = load_inside_wrapper(source, wanted, MOST_WRAPPERS)
     {
         return result;
     }
@@ -205,10 +206,13 @@ fn detected(tensors: &Tensors) -> bool {
     DIALECTS.iter().any(|d| d.detect(tensors))
 }
 
+/// Wrappers around wrappers that are taken off. Real files have up to three; a hostile one can have a thousand points in each name.
+const MOST_WRAPPERS: usize = 8;
+
 /// The network whose names are known once what stands before all of them is taken off.
-fn load_inside_wrapper(source: &dyn Source, wanted: Wanted) -> Option<Result<Loaded>> {
-    let inside = Unwrapped::new(source)?;
-    if detected(&Tensors::of(&inside)) { Some(load(&inside, wanted)) } else { load_inside_wrapper(&inside, wanted) }
+fn load_inside_wrapper(source: &dyn Source, wanted: Wanted, most: usize) -> Option<Result<Loaded>> {
+    let inside = Unwrapped::new(source).filter(|_| most > 0)?;
+    if detected(&Tensors::of(&inside)) { Some(load(&inside, wanted)) } else { load_inside_wrapper(&inside, wanted, most - 1) }
 }
 
 /// A file's tensors, found to be a network's.
@@ -238,16 +242,13 @@ fn compare(dialect: &dyn Dialect, tensors: &Tensors, parameters: &[Expected]) ->
     let known: HashSet<&str> = parameters.iter().map(|p| p.name.as_str()).collect();
     let missing = parameters.iter().filter(|p| !tensors.has(&p.name)).map(|p| p.name.clone()).collect();
     let misshapen = parameters.iter().filter_map(|p| match tensors.dims(&p.name) {
-        Some(dims) if dims != p.dims => Some(format!("{} (expected {:?}, got {dims:?})", p.name, p.dims)),
+        Some(dims) if dims != p.dims => Some(format!("{} (expected {:?}, got {:?})", excerpt(&p.name), p.dims, dims)),
         _ => None,
     });
     let unexpected =
         tensors.iter().map(|(name, _)| name).filter(|&name| !known.contains(name) && !dialect.ignores(tensors, name));
-    let groups = [
-        ("missing", missing),
-        ("misshapen", misshapen.collect()),
-        ("unexpected", unexpected.map(str::to_owned).collect::<Vec<_>>()),
-    ];
+    let groups =
+        [("missing", missing), ("misshapen", misshapen.collect()), ("unexpected", unexpected.map(excerpt).collect::<Vec<_>>())];
     let report: Vec<String> =
         groups.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| list(what, names)).collect();
     match report.is_empty() {

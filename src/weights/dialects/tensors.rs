@@ -82,11 +82,11 @@ impl Source for WeightFile {
     }
 
     fn read(&self, name: &str) -> Result<Vec<f32>> {
-        Ok(self.read_f32(name)?.1)
+        Ok(self.read_finite(name, "the training that wrote the weights has diverged, or the file is damaged")?.1)
     }
 
     fn label(&self) -> String {
-        self.path().display().to_string()
+        crate::text::path(self.path())
     }
 }
 
@@ -94,22 +94,26 @@ impl Source for WeightFile {
 pub(super) struct Unwrapped<'a> {
     inner: &'a dyn Source,
     prefix: String,
+    /// Kept, so that wrappers around wrappers do not strip all the names again at every look.
+    tensors: Vec<(String, Vec<usize>)>,
 }
 
 impl<'a> Unwrapped<'a> {
     /// Takes the name before the first point off, where all the names share it.
     pub fn new(inner: &'a dyn Source) -> Option<Self> {
-        let names = inner.tensors();
-        let (wrapper, _) = names.first()?.0.split_once('.')?;
+        let mut tensors = inner.tensors();
+        let (wrapper, _) = tensors.first()?.0.split_once('.')?;
         let prefix = format!("{wrapper}.");
-        names.iter().all(|(name, _)| name.starts_with(&prefix)).then_some(Self { inner, prefix })
+        for (name, _) in &mut tensors {
+            *name = name.strip_prefix(&prefix)?.to_owned();
+        }
+        Some(Self { inner, prefix, tensors })
     }
 }
 
 impl Source for Unwrapped<'_> {
     fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let strip = |name: String| name.strip_prefix(&self.prefix).map_or(name.clone(), str::to_owned);
-        self.inner.tensors().into_iter().map(|(name, dims)| (strip(name), dims)).collect()
+        self.tensors.clone()
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {

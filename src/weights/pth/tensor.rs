@@ -2,6 +2,7 @@
 
 use super::super::dtype::StoredDType;
 use super::value::{Id, Node, Values};
+use crate::text::excerpt;
 
 /// Rebuilders that wrap others (a parameter around its tensor) may nest this deep.
 const MAX_WRAPS: usize = 8;
@@ -13,6 +14,8 @@ pub(super) struct StorageRef<'a> {
     pub key: &'a str,
     /// Type of its elements, where that can be read.
     pub dtype: Option<StoredDType>,
+    /// What PyTorch calls the type of its elements, where that cannot be read.
+    pub unread: Option<&'static str>,
     /// Bytes of one element.
     pub element: usize,
     /// Number of elements.
@@ -82,11 +85,17 @@ pub(super) fn rebuild<'a>(values: &Values<'a>, id: Id) -> Rebuilt<'a> {
 
 /// A tensor from the arguments of the rebuilder that makes it; `None` for rebuilders of other kinds (sparse, quantised).
 fn plain<'a>(values: &Values<'a>, function: Option<(&str, &str)>, args: &[Id]) -> Option<Rebuilt<'a>> {
+    if let Some(("torch._utils", name)) = function
+        && name.starts_with("_rebuild_sparse_")
+    {
+        return Some(Rebuilt::Other("a sparse tensor".into()));
+    }
     let (Some(("torch._utils", name)), [storage, offset, dims, strides, rest @ ..]) = (function, args) else { return None };
     let (explicit, flags) = match (name, rest) {
         ("_rebuild_tensor", _) => (None, None),
         ("_rebuild_tensor_v2", _) => (None, rest.get(2)),
         ("_rebuild_tensor_v3", [_, _, dtype, ..]) => (Some(*dtype), rest.get(3)),
+        ("_rebuild_qtensor", _) => return Some(Rebuilt::Other("a quantized tensor".into())),
         _ => return None,
     };
     let Some(storage) = storage_ref(values, *storage) else { return Some(Rebuilt::Broken("its storage is not described")) };
@@ -94,7 +103,13 @@ fn plain<'a>(values: &Values<'a>, function: Option<(&str, &str)>, args: &[Id]) -
         Some(dtype) => values.global(dtype).and_then(|(module, name)| (module == "torch").then(|| named(name))?),
         None => storage.dtype,
     };
-    let Some(dtype) = dtype else { return Some(Rebuilt::Other("a tensor of elements that are not read".into())) };
+    let Some(dtype) = dtype else {
+        let named = explicit.and_then(|dtype| values.global(dtype)).map(|(_, name)| excerpt(name));
+        let name = named.or_else(|| storage.unread.map(str::to_owned));
+        return Some(Rebuilt::Other(
+            name.map_or("a tensor of an unknown type".into(), |name| format!("a tensor of type {name}")),
+        ));
+    };
     // Views that are conjugated or negated only when they are used.
     if flags.and_then(|&flags| values.entries(flags)).is_some_and(|flags| !flags.is_empty()) {
         return Some(Rebuilt::Other("a tensor that is negated or conjugated lazily".into()));
@@ -118,8 +133,8 @@ pub(super) fn storage_ref<'a>(values: &Values<'a>, id: Id) -> Option<StorageRef<
         return None;
     }
     let (module, class) = values.global(*class)?;
-    let (dtype, element) = match (module, class.strip_suffix("Storage")?) {
-        ("torch.storage", "Untyped") => (None, 1),
+    let (dtype, unread, element) = match (module, class.strip_suffix("Storage")?) {
+        ("torch.storage", "Untyped") => (None, None, 1),
         (m, class) if m == "torch" || m.starts_with("torch.") => storage_type(class)?,
         _ => return None,
     };
@@ -127,11 +142,12 @@ pub(super) fn storage_ref<'a>(values: &Values<'a>, id: Id) -> Option<StorageRef<
         None | Some((_, Node::None)) => 0,
         Some((id, _)) => values.size(*values.sequence(id)?.get(1)?)?,
     };
-    Some(StorageRef { key: values.str(*key)?, dtype, element, len: values.size(*len)?, view })
+    Some(StorageRef { key: values.str(*key)?, dtype, unread, element, len: values.size(*len)?, view })
 }
 
-/// Element type and size from the name of PyTorch's storage class.
-fn storage_type(class: &str) -> Option<(Option<StoredDType>, usize)> {
+/// Element type and size from the name of PyTorch's storage class; of types that are not read, PyTorch's name.
+fn storage_type(class: &str) -> Option<(Option<StoredDType>, Option<&'static str>, usize)> {
+    let unread = |name, size| Some((None, Some(name), size));
     let dtype = match class {
         "Double" => StoredDType::F64,
         "Float" => StoredDType::F32,
@@ -143,13 +159,16 @@ fn storage_type(class: &str) -> Option<(Option<StoredDType>, usize)> {
         "Char" => StoredDType::I8,
         "Byte" => StoredDType::U8,
         "Bool" => StoredDType::Bool,
-        "ComplexDouble" => return Some((None, 16)),
-        "ComplexFloat" => return Some((None, 8)),
-        "QInt32" => return Some((None, 4)),
-        "QInt8" | "QUInt8" | "QUInt4x2" | "QUInt2x4" => return Some((None, 1)),
+        "ComplexDouble" => return unread("complex128", 16),
+        "ComplexFloat" => return unread("complex64", 8),
+        "QInt32" => return unread("qint32", 4),
+        "QInt8" => return unread("qint8", 1),
+        "QUInt8" => return unread("quint8", 1),
+        "QUInt4x2" => return unread("quint4x2", 1),
+        "QUInt2x4" => return unread("quint2x4", 1),
         _ => return None,
     };
-    Some((Some(dtype), dtype.size()))
+    Some((Some(dtype), None, dtype.size()))
 }
 
 /// Element type from PyTorch's name for it, as `_rebuild_tensor_v3` gives it.

@@ -214,9 +214,9 @@ fn tell(args: &Args, plan: &Plan, tools: &Tools, outcome: Outcome) -> Result<()>
         let stopped = if outcome.stopped { ", stopped there" } else { "" };
         format!(
             "{} ({w}x{h}, {} frames a second) -> {}: {} frames in {:.1} s, {:.2} a second{stopped}\n{notes}{}",
-            plan.input.display(),
+            crate::text::path(&plan.input),
             outcome.rate,
-            plan.output.display(),
+            crate::text::path(&plan.output),
             outcome.frames,
             outcome.seconds,
             outcome.frames_per_second,

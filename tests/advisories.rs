@@ -1,0 +1,184 @@
+//! Versions in Cargo.lock that a security advisory affects. Needs no network: the advisories are those in .ci/advisories.
+
+use semver::{Version, VersionReq};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// Where they are.
+const FOLDER: &str = ".ci/advisories";
+
+/// An advisory in RustSec's format: TOML in a block of Markdown, then the title.
+#[derive(Debug, Deserialize)]
+struct Advisory {
+    advisory: Facts,
+    versions: Versions,
+}
+
+#[derive(Debug, Deserialize)]
+struct Facts {
+    id: String,
+    package: String,
+    date: String,
+    url: String,
+    withdrawn: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Versions {
+    patched: Vec<VersionReq>,
+    #[serde(default)]
+    unaffected: Vec<VersionReq>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Lock {
+    package: Vec<Package>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Package {
+    name: String,
+    version: Version,
+}
+
+#[derive(Debug, Deserialize)]
+struct Deny {
+    advisories: Exceptions,
+}
+
+#[derive(Debug, Deserialize)]
+struct Exceptions {
+    ignore: Vec<Exception>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Exception {
+    id: String,
+    reason: String,
+}
+
+impl Advisory {
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.strip_prefix("```toml\n").ok_or("does not begin with a block of TOML")?;
+        let (facts, rest) = text.split_once("\n```\n").ok_or("has a block of TOML without an end")?;
+        let title = rest.trim_start().lines().next().and_then(|line| line.strip_prefix("# "));
+        title.filter(|title| !title.trim().is_empty()).ok_or("has no title")?;
+        toml::from_str(facts).map_err(|e| e.to_string())
+    }
+
+    fn affects(&self, package: &Package) -> bool {
+        let safe = |list: &[VersionReq]| list.iter().any(|range| range.matches(&package.version));
+        self.advisory.package == package.name
+            && self.advisory.withdrawn.is_none()
+            && !safe(&self.versions.patched)
+            && !safe(&self.versions.unaffected)
+    }
+}
+
+/// Advisory and package of each hit.
+fn hits<'a>(advisories: &'a [Advisory], lock: &'a Lock) -> Vec<(&'a str, &'a Package)> {
+    let all = advisories.iter().flat_map(|a| lock.package.iter().map(move |p| (a, p)));
+    all.filter(|(a, p)| a.affects(p)).map(|(a, p)| (a.advisory.id.as_str(), p)).collect()
+}
+
+/// What has to be done about a lock file, in words.
+fn problems(advisories: &[Advisory], lock: &Lock, exceptions: &[Exception]) -> Vec<String> {
+    let hits = hits(advisories, lock);
+    let excused = |id: &str| exceptions.iter().any(|e| e.id == id);
+    let open = hits.iter().filter(|(id, _)| !excused(id)).map(|(id, p)| {
+        format!("{} {} is affected by {id}: update it, or give a reason in deny.toml's `ignore`", p.name, p.version)
+    });
+    let stale = exceptions.iter().filter(|e| !hits.iter().any(|(id, _)| *id == e.id));
+    let stale = stale.map(|e| format!("{} affects nothing any more: take it out of deny.toml's `ignore`", e.id));
+    let unexplained = exceptions.iter().filter(|e| e.reason.trim().len() < 20);
+    let unexplained = unexplained.map(|e| format!("{} is ignored without a reason", e.id));
+    let gone = advisories.iter().filter(|a| !lock.package.iter().any(|p| p.name == a.advisory.package));
+    let gone = gone.map(|a| format!("{} is about {}, which is not in Cargo.lock: delete it", a.advisory.id, a.advisory.package));
+    open.chain(stale).chain(unexplained).chain(gone).collect()
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(Path::new(ROOT).join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+}
+
+/// The advisories of the tree. What is off with a file is a panic that names it.
+fn advisories() -> Vec<Advisory> {
+    let entries = fs::read_dir(Path::new(ROOT).join(FOLDER)).unwrap_or_else(|e| panic!("{FOLDER}: {e}"));
+    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    let files = names.iter().filter(|name| *name != "README.md");
+    let advisory = |name: &String| {
+        let advisory = Advisory::parse(&read(&format!("{FOLDER}/{name}"))).unwrap_or_else(|e| panic!("{FOLDER}/{name}: {e}"));
+        let facts = &advisory.advisory;
+        assert_eq!(*name, format!("{}.md", facts.id), "an advisory's file has its name");
+        assert!(facts.url.starts_with("https://") && facts.date.len() == 10, "{name}: {facts:?}");
+        advisory
+    };
+    files.map(advisory).collect()
+}
+
+#[test]
+fn no_version_in_the_lock_file_is_affected_by_an_advisory() {
+    let lock: Lock = toml::from_str(&read("Cargo.lock")).unwrap();
+    let deny: Deny = toml::from_str(&read("deny.toml")).unwrap();
+    let advisories = advisories();
+    assert!(advisories.len() > 10 && lock.package.len() > 100, "the files are found");
+    let ids: BTreeSet<&str> = advisories.iter().map(|a| a.advisory.id.as_str()).collect();
+    assert_eq!(ids.len(), advisories.len());
+    let problems = problems(&advisories, &lock, &deny.advisories.ignore);
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+const PLANTED: &str = "```toml\n[advisory]\nid = \"RUSTSEC-2025-9999\"\npackage = \"planted\"\ndate = \"2025-01-01\"\n\
+    url = \"https://example.org\"\n\n[versions]\npatched = [\">= 1.2.3, < 2.0.0\", \"^2.0.1\"]\nunaffected = [\"< 1.1.0\"]\n```\n\n# It is planted\n";
+
+fn lock(version: &str) -> Lock {
+    toml::from_str(&format!("[[package]]\nname = \"planted\"\nversion = \"{version}\"\n")).unwrap()
+}
+
+#[test]
+fn a_planted_advisory_is_found_until_the_version_is_patched_or_a_reason_is_given() {
+    let planted = [Advisory::parse(PLANTED).unwrap()];
+    for (version, affected) in [
+        ("1.0.9", false),
+        ("1.1.0", true),
+        ("1.2.2", true),
+        ("1.2.3", false),
+        ("1.99.0", false),
+        ("2.0.0", true),
+        ("2.0.1", false),
+    ] {
+        let lock = lock(version);
+        assert_eq!(!hits(&planted, &lock).is_empty(), affected, "{version}");
+    }
+    let exception = |reason: &str| [Exception { id: "RUSTSEC-2025-9999".into(), reason: reason.into() }];
+    let reason = exception("it is planted, and never called");
+    assert_eq!(
+        problems(&planted, &lock("1.1.0"), &[]),
+        ["planted 1.1.0 is affected by RUSTSEC-2025-9999: update it, or give a reason in deny.toml's `ignore`"]
+    );
+    assert_eq!(problems(&planted, &lock("1.1.0"), &reason), [""; 0]);
+    assert!(problems(&planted, &lock("1.1.0"), &exception(""))[0].contains("without a reason"));
+    assert!(problems(&planted, &lock("1.2.3"), &reason)[0].contains("affects nothing any more"));
+    let other: Lock = toml::from_str("[[package]]\nname = \"other\"\nversion = \"1.1.0\"\n").unwrap();
+    assert!(problems(&planted, &other, &[])[0].contains("is not in Cargo.lock"));
+}
+
+#[test]
+fn an_advisory_that_is_withdrawn_or_none_is_told_apart() {
+    let withdrawn = PLANTED.replace("url = ", "withdrawn = \"2025-02-01\"\nurl = ");
+    assert!(hits(&[Advisory::parse(&withdrawn).unwrap()], &lock("1.1.0")).is_empty());
+    for (text, words) in [
+        ("# no facts\n", "does not begin"),
+        ("```toml\n[advisory]\n", "without an end"),
+        (&PLANTED.replace("# It is planted", ""), "has no title"),
+        (&PLANTED.replace("^2.0.1", "nonsense"), "patched"),
+        (&PLANTED.replace("package", "crate"), "package"),
+    ] {
+        let error = Advisory::parse(text).unwrap_err();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+}
