@@ -4,8 +4,7 @@
 use atrous::DeviceChoice;
 use atrous::data::Augmentation;
 use atrous::exec::Device;
-use atrous::train::{Beginning, Event, Origin, Recipe, Run, Sets, Setting};
-use std::path::Path;
+use atrous::train::{Beginning, Event, Origin, Recipe, Run, RunDirectory, Sets, Setting};
 use std::sync::atomic::AtomicBool;
 
 fn main() -> atrous::Result<()> {
@@ -14,6 +13,7 @@ fn main() -> atrous::Result<()> {
         eprintln!("usage: train DATA RUN");
         std::process::exit(2);
     };
+    let directory = RunDirectory::create(out)?;
     let augmentation = Augmentation { crop: (257, 257), ..Augmentation::default() };
     let recipe = Recipe { steps: 500, batch: 4, evaluate_every: 100, augmentation, ..Recipe::default() };
     let origin = Origin { data: data.into(), classes: None, init: None };
@@ -21,8 +21,8 @@ fn main() -> atrous::Result<()> {
     let beginning = Beginning::new(&recipe.network, &sets.table, recipe.seed, None)?;
 
     let device = Device::open(&DeviceChoice::Auto)?;
-    let setting = Setting { device: &device, workers: 0, command: "examples/train.rs" };
-    let mut run = Run::begin(Path::new(&out), recipe, origin, sets, &beginning, setting)?;
+    let setting = Setting { device: &device, workers: 0, command: "examples/train.rs", stop: None };
+    let mut run = Run::begin(directory, recipe, origin, sets, &beginning, setting)?;
     run.go(&AtomicBool::new(false), &mut |event| match event {
         Event::Step { step, loss, .. } => println!("step {step}: loss {loss:.3}"),
         Event::Evaluated(scores) => println!("mIoU {:.3}", scores.mean_iou.unwrap_or(0.0)),

@@ -10,6 +10,7 @@ use crate::models::Preprocessing;
 use crate::tensor::{Data, Shape, Tensor};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,6 +27,12 @@ pub struct Batch {
     /// The pictures' names, N of them.
     pub names: Vec<String>,
 }
+
+/// How often a thread that waits looks whether it is to stop.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How long workers are waited for when a loader is dropped: longer than a sample takes.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The most worker threads of a loader.
 pub const MOST_WORKERS: usize = 1024;
@@ -164,12 +171,21 @@ impl Loader {
     /// one after it.
     #[expect(clippy::should_implement_trait, reason = "there is always a next one, so no Option")]
     pub fn next(&mut self) -> Result<Batch> {
+        let never = AtomicBool::new(false);
+        self.next_unless(&never).map(|batch| batch.expect("invariant: nobody stops this"))
+    }
+
+    /// As [`Loader::next`]; `None` once `stop` is set while the batch is not made, which it may never be: a disk may not answer any more.
+    ///
+    /// Errors as [`Loader::next`].
+    pub fn next_unless(&mut self, stop: &AtomicBool) -> Result<Option<Batch>> {
         let began = Instant::now();
         let mut state = self.shared.lock();
         let batch = loop {
             match state.finished.remove(&self.next) {
                 Some(batch) => break batch,
-                None => state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None if stop.load(Ordering::Relaxed) => return Ok(None),
+                None => state = self.shared.done.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0,
             }
         };
         state.limit += 1;
@@ -177,7 +193,20 @@ impl Loader {
         self.shared.room.notify_all();
         self.next += 1;
         self.waited += began.elapsed();
-        batch
+        batch.map(Some)
+    }
+
+    /// Makes batch `index` once more, on this thread.
+    ///
+    /// Errors as [`Loader::next`].
+    pub fn again(&self, index: u64) -> Result<Batch> {
+        let first = index * self.shared.options.batch as u64;
+        self.shared.assemble(index, (first..first + self.shared.options.batch as u64).map(|sample| self.shared.part(sample)))
+    }
+
+    /// Number of the batch that [`Loader::next`] gives.
+    pub fn position(&self) -> u64 {
+        self.next
     }
 
     /// How long `next` has waited since the loader was made: beside the time that has passed, the share in which the device was idle
@@ -196,7 +225,15 @@ impl Drop for Loader {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
         self.shared.room.notify_all();
+        let patience = Instant::now() + PATIENCE;
         for worker in self.workers.drain(..) {
+            while !worker.is_finished() && Instant::now() < patience {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // One that a disk keeps waiting ends by itself once it is answered; it holds nothing that anybody waits for.
+            if !worker.is_finished() {
+                continue;
+            }
             // A worker catches its panics; and while dropping there is nobody to tell.
             let _ = worker.join();
         }
@@ -284,5 +321,55 @@ impl Shared {
             *held = (epoch, Arc::new(order));
         }
         held.1.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Ids;
+
+    fn loader(folder: &std::path::Path, batch: usize) -> Loader {
+        let pair = |n: u8| {
+            let [picture, mask] = ["png", "mask.png"].map(|end| folder.join(format!("{n}.{end}")));
+            image::RgbImage::from_fn(8, 8, |x, y| image::Rgb([n, x as u8, y as u8])).save(&picture).unwrap();
+            image::GrayImage::from_pixel(8, 8, image::Luma([n % 2])).save(&mask).unwrap();
+            Pair { name: n.to_string(), picture, mask, ids: Ids::Classes }
+        };
+        let augmentation = Augmentation { crop: (8, 8), ..Augmentation::default() };
+        let options = LoaderOptions { batch, workers: 2, ..LoaderOptions::default() };
+        Loader::new((0..5).map(pair).collect(), None, 2, Preprocessing::IMAGENET, augmentation, options).unwrap()
+    }
+
+    #[test]
+    fn waiting_for_data_that_never_comes_ends_when_it_is_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut loader = loader(folder.path(), 2);
+        // Whoever holds this keeps the workers waiting, as a disk does that does not answer.
+        let shared = loader.shared.clone();
+        let stalled = shared.order.lock().unwrap();
+        // What was made before.
+        let made = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < made && loader.next_unless(&AtomicBool::new(true)).unwrap().is_some() {}
+        let stop = Arc::new(AtomicBool::new(false));
+        let setter = stop.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            setter.store(true, Ordering::Relaxed);
+        });
+        let began = Instant::now();
+        while loader.next_unless(&stop).unwrap().is_some() {}
+        drop(loader);
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        drop(stalled);
+    }
+
+    #[test]
+    fn a_batch_that_is_made_again_is_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut loader = loader(folder.path(), 3);
+        for index in 0..4 {
+            assert_eq!(loader.next().unwrap(), loader.again(index).unwrap());
+        }
     }
 }

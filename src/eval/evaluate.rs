@@ -2,15 +2,20 @@
 
 use super::Confusion;
 use crate::data::Pair;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result, error};
 use crate::image::{ClassTable, LabelMap, Picture};
-use std::sync::mpsc::sync_channel;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 /// The label that masks usually mark pixels of no class with, also where a class table does not name it.
 const USUAL_IGNORE: u32 = 255;
 
 /// Pictures that may lie decoded, waiting for the network.
 const WAITING: usize = 2;
+
+/// How often a thread that waits looks whether it is to stop.
+const POLL: Duration = Duration::from_millis(50);
 
 /// A picture that was scored.
 #[derive(Debug)]
@@ -41,36 +46,49 @@ pub fn evaluate(
     table: &ClassTable,
     each: &mut dyn FnMut(&Scored) -> Result<()>,
 ) -> Result<Confusion> {
-    let confusion = Confusion::new(table.len(), &ignored(table))?;
-    count(confusion, predict, pairs, table, each)
+    let (never, confusion) = (AtomicBool::new(false), Confusion::new(table.len(), &ignored(table))?);
+    let counted = count_unless(&never, confusion, predict, pairs, table, each)?;
+    Ok(counted.expect("invariant: nobody stops this"))
 }
 
-/// As [`evaluate`], into an empty matrix that knows what to leave out.
-pub(crate) fn count(
+/// As [`evaluate`], into an empty matrix that knows what to leave out. `None` once `stop` is set, after the picture in work, also where the
+/// next one never comes: a disk may not answer any more.
+pub(crate) fn count_unless(
+    stop: &AtomicBool,
     mut confusion: Confusion,
     predict: &mut impl FnMut(&Picture) -> Result<LabelMap>,
     pairs: &[Pair],
     table: &ClassTable,
     each: &mut dyn FnMut(&Scored) -> Result<()>,
-) -> Result<Confusion> {
-    std::thread::scope(|scope| {
-        let (loaded, waiting) = sync_channel(WAITING);
-        scope.spawn(move || {
-            for pair in pairs {
-                // The other end is gone where counting ended with an error.
-                if loaded.send(pair.load(Some(table))).is_err() {
-                    return;
+) -> Result<Option<Confusion>> {
+    let (loaded, waiting) = sync_channel(WAITING);
+    // No scope, which would wait for a thread that may wait for a disk; this one ends when the channel does.
+    let (files, classes) = (pairs.to_vec(), table.clone());
+    let reader = std::thread::Builder::new().name("evaluation".to_owned()).spawn(move || {
+        for pair in files {
+            // The other end is gone where counting ended with an error, or was stopped.
+            if loaded.send(pair.load(Some(&classes))).is_err() {
+                return;
+            }
+        }
+    });
+    reader.map_err(|e| Error::new(ErrorKind::Io, "no thread could be started").source(e))?;
+    for (index, pair) in pairs.iter().enumerate() {
+        let (picture, truth) = loop {
+            match waiting.recv_timeout(POLL) {
+                _ if stop.load(Ordering::Relaxed) => return Ok(None),
+                Ok(loaded) => break loaded?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(error!(Data, "could not be read: the thread that reads panicked").file(&pair.picture));
                 }
             }
-        });
-        for (index, (pair, loaded)) in pairs.iter().zip(waiting).enumerate() {
-            let (picture, truth) = loaded?;
-            let prediction = predict(&picture).map_err(|e| e.file(&pair.picture))?;
-            confusion.add(&truth.labels, &prediction.labels).map_err(|e| e.file(&pair.mask))?;
-            each(&Scored { index, pair, picture: &picture, truth: &truth, prediction: &prediction })?;
-        }
-        Ok(confusion)
-    })
+        };
+        let prediction = predict(&picture).map_err(|e| e.file(&pair.picture))?;
+        confusion.add(&truth.labels, &prediction.labels).map_err(|e| e.file(&pair.mask))?;
+        each(&Scored { index, pair, picture: &picture, truth: &truth, prediction: &prediction })?;
+    }
+    Ok(Some(confusion))
 }
 
 /// The labels that do not count: the table's, and 255 where that is no class.
@@ -86,7 +104,6 @@ pub fn ignored(table: &ClassTable) -> Vec<u32> {
 mod tests {
     use super::*;
     use crate::data::Ids;
-    use crate::error::{ErrorKind, error};
     use std::path::Path;
 
     /// Three pairs of 4 x 2 pixels: the mask's label is 1 where the picture is bright, and 255 in one corner.
@@ -145,6 +162,21 @@ mod tests {
         };
         let error = evaluate(&mut bright, &pairs, &table, &mut each).unwrap_err().to_string();
         assert!(error.contains("none.png") && seen == 1, "{error}");
+    }
+
+    #[test]
+    fn an_evaluation_that_is_stopped_ends_after_the_picture_in_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pairs, table) = (pairs(folder.path()), ClassTable::generic(2));
+        let (stop, mut seen) = (AtomicBool::new(false), 0);
+        let mut each = |_: &Scored| {
+            seen += 1;
+            stop.store(true, Ordering::Relaxed);
+            Ok(())
+        };
+        let empty = Confusion::new(2, &[255]).unwrap();
+        let counted = count_unless(&stop, empty, &mut bright, &pairs, &table, &mut each).unwrap();
+        assert!(counted.is_none() && seen == 1);
     }
 
     #[test]

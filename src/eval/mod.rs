@@ -12,7 +12,7 @@ mod views;
 
 pub use chart::confusion_chart;
 pub use confusion::Confusion;
-pub(crate) use evaluate::count;
+pub(crate) use evaluate::count_unless;
 pub use evaluate::{Scored, evaluate, ignored};
 pub use predictor::{Method, Prediction, Predictor, Windows};
 pub use scores::{ClassScore, Scores};

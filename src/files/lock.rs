@@ -14,7 +14,12 @@ use std::path::{Path, PathBuf};
 pub(crate) struct DirectoryLock {
     /// Open for as long as the lock is held.
     _file: File,
+    path: PathBuf,
+    is_new: bool,
 }
+
+/// How often a lock file is opened anew that its last owner removed before it could be locked.
+const TRIES: usize = 64;
 
 impl DirectoryLock {
     /// Locks the directory `directory` by its file `name`, without waiting.
@@ -23,34 +28,81 @@ impl DirectoryLock {
     /// where the file cannot be written, or the file system has no locks: two owners at once would lose data, so none is assumed.
     pub(crate) fn acquire(directory: &Path, name: &str, doing: &str) -> Result<Self> {
         let path = directory.join(name);
-        super::refuse_special(&path, "a lock file")?;
         let failed = |e| Error::io(&path, "could not be locked", e);
-        // Not truncated: until the lock is held, the content is somebody else's.
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let by = owner(&mut file).map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-                return Err(error!(Usage, "{doing} by {by}")
-                    .file(directory)
-                    .advice("wait until it ends, or name another directory"));
+        for _ in 0..TRIES {
+            super::refuse_special(&path, "a lock file")?;
+            let (mut file, is_new) = open(&path).map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let by = owner(&mut file).map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+                    return Err(error!(Usage, "{doing} by {by}")
+                        .file(directory)
+                        .advice("wait until it ends, or name another directory"));
+                }
+                Err(TryLockError::Error(e)) => {
+                    return Err(failed(e).advice("this file system may not support locks; name a directory on a local disk"));
+                }
             }
-            Err(TryLockError::Error(e)) => {
-                return Err(failed(e).advice("this file system may not support locks; name a directory on a local disk"));
+            // A lock on a file that was removed since it was opened keeps nobody out.
+            if !is_at(&file, &path) {
+                continue;
             }
+            let pid = format!("{}\n", std::process::id());
+            file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(failed)?;
+            file.write_all(pid.as_bytes()).and_then(|()| file.flush()).map_err(failed)?;
+            return Ok(Self { _file: file, path, is_new });
         }
-        let pid = format!("{}\n", std::process::id());
-        file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(failed)?;
-        file.write_all(pid.as_bytes()).and_then(|()| file.flush()).map_err(failed)?;
-        Ok(Self { _file: file })
+        Err(error!(Io, "could not be locked: it is removed again and again").file(&path))
+    }
+
+    /// Releases the lock, and removes the file where [`DirectoryLock::acquire`] made it: for an owner that leaves the directory as it was.
+    pub(crate) fn undo(self) {
+        if self.is_new {
+            // Removed while it is still locked, so that whoever opened it before finds out. A file that stays is no more than untidy.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
-/// The process ID in a lock file. `None` where it holds none: its owner is just writing it, or (on Windows) nobody else may read it.
+/// The lock file, and whether it is new. Not truncated: until the lock is held, the content is somebody else's.
+fn open(path: &Path) -> std::io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => Ok((file, true)),
+        // Removed in between, it is made after all.
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            options.create(true).truncate(false).open(path).map(|file| (file, false))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether `path` is still the name of an open file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |meta: &std::fs::Metadata| (meta.dev(), meta.ino());
+    matches!((file.metadata(), std::fs::metadata(path)), (Ok(open), Ok(named)) if id(&open) == id(&named))
+}
+
+/// Elsewhere files have no number to compare: one that is there is taken for the same one.
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// The process ID in a lock file. `None` where it holds none, or (on Windows) nobody else may read it.
 fn owner(file: &mut File) -> Option<u32> {
-    let mut text = String::new();
-    file.take(16).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    // An owner that has just locked the file writes its ID in a moment; until then there is none, or that of the owner before.
+    (0..20).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        let mut text = String::new();
+        file.seek(SeekFrom::Start(0)).ok()?;
+        Read::take(&mut *file, 16).read_to_string(&mut text).ok()?;
+        text.trim().parse().ok()
+    })
 }
 
 /// Removes temporary files that a killed process left in a directory. Only for the owner of its lock: to anybody else they may be files that
@@ -98,6 +150,39 @@ mod tests {
         let _owned = DirectoryLock::acquire(dir.path(), "lock", "is in use").unwrap();
         #[cfg(unix)]
         assert_eq!(fs::read_to_string(dir.path().join("lock")).unwrap(), format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn a_lock_that_is_undone_leaves_the_directory_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        DirectoryLock::acquire(dir.path(), "lock", "is in use").unwrap().undo();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        drop(DirectoryLock::acquire(dir.path(), "lock", "is in use").unwrap());
+        DirectoryLock::acquire(dir.path(), "lock", "is in use").unwrap().undo();
+        assert!(dir.path().join("lock").exists(), "it was there before");
+    }
+
+    /// Threads that lock, look whether they are alone, and remove the file: comparing the file with its name is what keeps them apart.
+    #[test]
+    fn a_lock_on_a_removed_file_is_not_taken_for_one() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let dir = tempfile::tempdir().unwrap();
+        let (owners, locked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        if let Ok(lock) = DirectoryLock::acquire(dir.path(), "lock", "is in use") {
+                            assert_eq!(owners.fetch_add(1, Ordering::SeqCst), 0, "two owners at once");
+                            locked.fetch_add(1, Ordering::SeqCst);
+                            owners.fetch_sub(1, Ordering::SeqCst);
+                            lock.undo();
+                        }
+                    }
+                });
+            }
+        });
+        assert!(locked.into_inner() > 0);
     }
 
     #[test]

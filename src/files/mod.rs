@@ -1,5 +1,6 @@
 //! Reading and writing files: never half of one, never more than a limit, never over somebody else's.
 
+pub(crate) mod json_path;
 mod lock;
 mod read;
 

@@ -1,15 +1,20 @@
 //! `log.jsonl`: a record a line, and what becomes of the lines when a run is resumed.
 
 use super::record::Record;
-use super::tensorboard::Events;
+use super::tensorboard::{Events, append};
 use crate::error::{Error, ErrorKind, Result, error};
-use crate::files::atomic_write;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use crate::files::{atomic_write, open_regular};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The log's name in the folder of a run.
 pub const LOG: &str = "log.jsonl";
+
+/// The longest log that is read, twenty times what a million steps leave.
+const MOST_BYTES: u64 = 1 << 29;
+/// The longest line of one; a start with 4096 named classes has half a megabyte.
+const MOST_LINE: u64 = 16 << 20;
 
 /// Where a run goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,12 +100,7 @@ impl RunLog {
     pub fn write(&mut self, record: &Record) -> Result<()> {
         let failed = |e| Error::io(&self.path, "could not be written", e);
         let line = line(record).map_err(failed)?;
-        let whole = self.file.metadata().map_err(failed)?.len();
-        self.file.write_all(line.as_bytes()).map_err(|e| {
-            // Half a line, as a full disk leaves it, would swallow the next one. What went wrong first is what is told.
-            let _ = self.file.set_len(whole);
-            failed(e)
-        })?;
+        append(&mut self.file, line.as_bytes()).map_err(failed)?;
         self.events.write(record)
     }
 }
@@ -140,20 +140,35 @@ enum Line {
 }
 
 fn lines(path: &Path) -> Result<Vec<Line>> {
-    // Bytes, not text: a line may be torn inside of a letter.
-    let bytes = fs::read(path).map_err(|e| Error::io(path, "could not be read", e))?;
-    let line = |line: &[u8]| match serde_json::from_slice(line) {
-        Ok(record) => Line::Record(Box::new(record)),
-        Err(_) if !line.ends_with(b"\n") => Line::Torn,
-        Err(e) => Line::Other(e),
-    };
-    Ok(bytes.split_inclusive(|&b| b == b'\n').map(line).collect())
+    let mut file = BufReader::new(open_regular(path, "a run's log")?);
+    let (mut lines, mut read, mut line) = (Vec::new(), 0, Vec::new());
+    loop {
+        line.clear();
+        // Bytes, not text: a line may be torn inside of a letter.
+        let got = file.by_ref().take(MOST_LINE + 1).read_until(b'\n', &mut line);
+        let got = got.map_err(|e| Error::io(path, "could not be read", e))? as u64;
+        read += got;
+        if got > MOST_LINE {
+            let at = format!("line {}", lines.len() + 1);
+            return Err(error!(Data, "is longer than {MOST_LINE} bytes, the limit for a record").at(at).file(path));
+        }
+        if read > MOST_BYTES {
+            return Err(error!(Data, "is longer than {MOST_BYTES} bytes, the limit for a run's log").file(path));
+        }
+        lines.push(match serde_json::from_slice(&line) {
+            _ if line.is_empty() => return Ok(lines),
+            Ok(record) => Line::Record(Box::new(record)),
+            Err(_) if !line.ends_with(b"\n") => Line::Torn,
+            Err(e) => Line::Other(e),
+        });
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::record::{EndRecord, EvaluationRecord, StartRecord, StepRecord};
     use super::*;
+    use std::fs;
 
     fn step(step: u64, loss: f64) -> Record {
         Record::Step(StepRecord { step, loss, rate: 0.007, gradient_norm: Some(1.5), ..StepRecord::default() })
@@ -257,6 +272,32 @@ mod tests {
         assert!(read(dir.path()).is_err());
         RunLog::open(dir.path(), after(1)).unwrap().write(&step(2, 1.0)).unwrap();
         assert_eq!(steps(dir.path()), [1, 2]);
+    }
+
+    #[test]
+    fn a_log_without_an_end_is_refused_and_not_read_into_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create(dir.path().join(LOG)).unwrap();
+        // All holes: no disk has to hold it.
+        file.set_len(1 << 40).unwrap();
+        for error in [read(dir.path()).unwrap_err(), RunLog::open(dir.path(), after(1)).unwrap_err()] {
+            assert!(error.to_string().contains("line 1: is longer than"), "{error}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_leaves_whole_records_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = RunLog::open(dir.path(), None).unwrap();
+        log.write(&step(1, 1.0)).unwrap();
+        let whole = fs::read(dir.path().join(LOG)).unwrap();
+        // Every write to it fails with ENOSPC.
+        log.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = log.write(&step(2, 1.0)).unwrap_err().to_string();
+        assert!(error.contains(LOG) && error.contains("space"), "{error}");
+        assert_eq!(fs::read(dir.path().join(LOG)).unwrap(), whole);
+        assert_eq!(steps(dir.path()), [1]);
     }
 
     #[test]

@@ -6,4 +6,4 @@ mod record;
 mod tensorboard;
 
 pub use log::{LOG, Resumed, RunLog, read};
-pub use record::{EndRecord, EvaluationRecord, Record, StartRecord, StepRecord};
+pub use record::{EndRecord, EvaluationRecord, NoteRecord, Record, StartRecord, StepRecord};

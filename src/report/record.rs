@@ -3,7 +3,7 @@
 use crate::eval::Scores;
 use serde::{Deserialize, Serialize};
 
-/// One line of `log.jsonl`: an object whose `kind` is `start`, `step`, `evaluation` or `end`.
+/// One line of `log.jsonl`: an object whose `kind` is `start`, `note`, `step`, `evaluation` or `end`.
 ///
 /// `step` is everywhere the number of steps (updates of the weights) that are done: after the first one it is 1. Numbers that are not
 /// finite are `null` in the file, since JSON has none, and NaN when they are read back.
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub enum Record {
     /// The program was started, or resumed.
     Start(StartRecord),
+    /// Something is not as it should be, or not as it was before: see its text.
+    Note(NoteRecord),
     /// A step was made, or the last one of those that are told together.
     Step(StepRecord),
     /// The network was scored on the validation pictures.
@@ -25,6 +27,7 @@ impl Record {
     pub fn step(&self) -> u64 {
         match self {
             Record::Start(r) => r.step,
+            Record::Note(r) => r.step,
             Record::Step(r) => r.step,
             Record::Evaluation(r) => r.step,
             Record::End(r) => r.step,
@@ -49,6 +52,15 @@ pub struct StartRecord {
     pub classes: Vec<String>,
     /// All settings of the run.
     pub config: serde_json::Value,
+}
+
+/// What the user was warned of.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct NoteRecord {
+    /// Steps done.
+    pub step: u64,
+    /// In words.
+    pub text: String,
 }
 
 /// What a step did.

@@ -5,7 +5,7 @@ use super::record::Record;
 use crate::error::{Error, Result};
 use crc::{CRC_32_ISCSI, Crc};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -41,7 +41,11 @@ impl Events {
             // Event.session_log = 7, SessionLog.status = 1: START is 1. Events from this step on are dropped.
             first.push(event(now(), step + 1, 7, &[1 << 3, 1]));
         }
-        events.append(&first)?;
+        if let Err(e) = events.append(&first) {
+            // A disk that is full leaves no file that says nothing.
+            let _ = std::fs::remove_file(&events.path);
+            return Err(e);
+        }
         Ok(events)
     }
 
@@ -75,7 +79,7 @@ impl Events {
     fn scalars(&self, record: &Record) -> Vec<(String, f64)> {
         let some = |tag: &str, value: Option<f64>| value.map(|v| (tag.to_owned(), v));
         match record {
-            Record::Start(_) | Record::End(_) => Vec::new(),
+            Record::Start(_) | Record::Note(_) | Record::End(_) => Vec::new(),
             Record::Step(r) => [
                 some("train/loss", Some(r.loss)),
                 some("train/rate", Some(r.rate)),
@@ -104,8 +108,17 @@ impl Events {
 
     fn append(&mut self, events: &[Vec<u8>]) -> Result<()> {
         let frames: Vec<u8> = events.iter().flat_map(|e| frame(e)).collect();
-        self.file.write_all(&frames).map_err(|e| Error::io(&self.path, "could not be written", e))
+        append(&mut self.file, &frames).map_err(|e| Error::io(&self.path, "could not be written", e))
     }
+}
+
+/// Appends to a file in one write, all or nothing: half a record, as a full disk leaves it, would swallow the next one.
+pub(super) fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    let whole = file.metadata()?.len();
+    file.write_all(bytes).inspect_err(|_| {
+        // What went wrong first is what is told.
+        let _ = file.set_len(whole).and_then(|()| file.seek(io::SeekFrom::Start(whole)));
+    })
 }
 
 /// A TFRecord: length, its checksum, data, its checksum.

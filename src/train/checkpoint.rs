@@ -8,7 +8,7 @@ use crate::tensor::{Shape, Tensor};
 use crate::weights::dialects;
 use crate::weights::{FloatDType, WeightFile, write_safetensors};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 /// The metadata key of a checkpoint's [`Progress`], as JSON.
@@ -31,6 +31,22 @@ pub struct Progress {
     /// Pictures to train on: with others the order is another.
     #[serde(default)]
     pub pictures: Option<usize>,
+    /// Losses of the last steps, of which the records tell the mean.
+    #[serde(default)]
+    pub losses: VecDeque<f64>,
+    /// Whether any pixel has counted in the loss so far. Checkpoints of earlier versions do not say so.
+    #[serde(default = "assumed")]
+    pub counted: bool,
+    /// The recipe that the last steps were made with, as in the log; none in checkpoints of earlier versions.
+    #[serde(default)]
+    pub recipe: Option<serde_json::Value>,
+    /// The device that they were made on, in words; none in checkpoints of earlier versions.
+    #[serde(default)]
+    pub device: Option<String>,
+}
+
+fn assumed() -> bool {
+    true
 }
 
 /// Writes a checkpoint: whole or not at all.

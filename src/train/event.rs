@@ -37,7 +37,7 @@ pub enum Event<'a> {
 /// How a run came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// All the steps are made.
+    /// All the steps are made, and the last evaluation.
     Finished,
     /// It was asked to stop; it can be resumed.
     Stopped,

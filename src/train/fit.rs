@@ -1,6 +1,6 @@
 //! Making a training fit into memory, at the least price.
 
-use super::{Need, TrainOptions, Trainer};
+use super::{Need, Scoring, TrainOptions, Trainer};
 use crate::error::{Result, error};
 use crate::exec::Device;
 use crate::models::Config;
@@ -26,7 +26,22 @@ impl Fit {
     /// # Errors
     /// As [`Trainer::need`]; of kind `OutOfMemory` where none fits, with the least that would be needed.
     pub fn new(device: &Device, config: &Config, options: &TrainOptions, limit: u64) -> Result<Self> {
+        Self::beside(device, config, options, limit, None)
+    }
+
+    /// As [`Fit::new`], where the limit is for training and for scoring beside it.
+    ///
+    /// # Errors
+    /// As [`Fit::new`].
+    pub fn beside(
+        device: &Device,
+        config: &Config,
+        options: &TrainOptions,
+        limit: u64,
+        scoring: Option<&Scoring>,
+    ) -> Result<Self> {
         options.validate(config)?;
+        let apart = scoring.map_or(0, |scoring| scoring.bytes);
         let mut least: Option<Fit> = None;
         for batch in (1..=options.batch).rev().filter(|batch| options.batch.is_multiple_of(*batch)) {
             let parts = u32::try_from(options.batch / batch).ok();
@@ -38,7 +53,7 @@ impl Fit {
                 let mut tried = TrainOptions { batch, accumulate, ..options.clone() };
                 tried.step.recompute = recompute;
                 let fit = Fit { batch, accumulate, recompute, need: Trainer::need(device, config, &tried)? };
-                if fit.need.total() <= limit {
+                if fit.need.total().saturating_add(apart) <= limit {
                     return Ok(fit);
                 }
                 if least.is_none_or(|least| fit.need.total() < least.need.total()) {
@@ -47,10 +62,19 @@ impl Fit {
             }
         }
         let least = least.expect("invariant: options with a picture in a batch are tried at least once");
-        let limit = limit as f64 / f64::from(1 << 20);
-        let error = error!(OutOfMemory, "no way to train fits into {limit:.0} MiB; the least is {}: {least}", least.need);
-        Err(error.advice("take smaller crops, a smaller backbone or a larger output stride"))
+        let (limit, all) = (at_least(limit), at_least(least.need.total().saturating_add(apart)));
+        let beside = scoring.map_or_else(String::new, |Scoring { width, height, bytes }| {
+            format!(", and {} to score pictures of up to {width}x{height}", at_least(*bytes))
+        });
+        let train = format!("{} to train ({least})", at_least(least.need.total()));
+        let error = error!(OutOfMemory, "no way to train fits into {limit}; the least is {all}: {train}{beside}");
+        Err(error.advice("take smaller crops, a smaller backbone or a larger output stride, or allow more"))
     }
+}
+
+/// Bytes in whole units, rounded up: a limit of what is written is enough.
+fn at_least(bytes: u64) -> String {
+    if bytes < 1 << 20 { format!("{} KiB", bytes.div_ceil(1 << 10)) } else { format!("{} MiB", bytes.div_ceil(1 << 20)) }
 }
 
 impl fmt::Display for Fit {

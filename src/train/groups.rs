@@ -70,9 +70,9 @@ impl Groups {
         }
     }
 
-    /// What a parameter gets.
-    pub(super) fn of(&self, entry: &Entry) -> Group {
-        let (name, shape) = (entry.name.as_str(), entry.shape);
+    /// What a parameter gets. `depthwise` is whether it is the kernel of a depthwise convolution.
+    pub(super) fn of(&self, entry: &Entry, depthwise: bool) -> Group {
+        let name = entry.name.as_str();
         let (norm, bias) = (is_norm(name), name.ends_with(".bias"));
         let rate = if name.starts_with("backbone.") {
             self.backbone
@@ -81,7 +81,6 @@ impl Groups {
         } else {
             self.head
         };
-        let depthwise = !norm && !bias && shape.w == 1 && shape.n * shape.h > 1;
         let exempt = (norm && !self.decay_norms) || (!norm && bias && !self.decay_biases) || (depthwise && !self.decay_depthwise);
         Group { rate, decay: if exempt { 0.0 } else { self.decay } }
     }
@@ -95,9 +94,32 @@ fn is_norm(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::{Backbone, Config, parameters};
+    use crate::models::{Backbone, Config, Outputs, build_network, parameters};
     use crate::ops::Packing;
+    use crate::tensor::Shape;
     use crate::train::bank::Bank;
+    use crate::train::parts;
+    use std::collections::HashSet;
+
+    fn depthwise(config: &Config) -> HashSet<String> {
+        let outputs = Outputs { logits_full: true, ..Outputs::default() };
+        let shape = Shape::new(1, 65, 65, config.input_channels);
+        parts::depthwise(&build_network(config, shape, &outputs).unwrap().graph)
+    }
+
+    #[test]
+    fn a_dense_kernel_on_one_channel_decays_as_any_other() {
+        let gray = Config { input_channels: 1, ..Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 5) };
+        let names = depthwise(&gray);
+        let shapes: Vec<_> = parameters(&gray).unwrap();
+        let one_channel = |shape: &Shape| shape.w == 1 && shape.n * shape.h > 1;
+        let dense: Vec<_> = shapes.iter().filter(|(name, shape)| one_channel(shape) && !names.contains(name)).collect();
+        assert_eq!(dense.len(), 1, "the first convolution alone: {dense:?}");
+        let groups = Groups { decay_depthwise: false, ..Groups::default() };
+        let bank = Bank::new([(dense[0].0.clone(), dense[0].1, Packing::Channels)], 1 << 30).unwrap();
+        assert_eq!(groups.of(&bank.entries()[0], false).decay, 1e-4);
+        assert_eq!(groups.of(&bank.entries()[0], true).decay, 0.0);
+    }
 
     #[test]
     fn parameters_of_a_network_find_their_groups() {
@@ -106,9 +128,10 @@ mod tests {
         let bank = Bank::new(tensors, 1 << 30).unwrap();
         let groups =
             Groups { backbone: 0.1, head: 1.0, last_layer: 10.0, last_bias: 2.0, decay_depthwise: false, ..Groups::default() };
+        let depthwise_kernels = depthwise(&config);
         let of = |name: &str| {
             let entry = bank.entries().iter().find(|e| e.name == name).unwrap_or_else(|| panic!("there is no {name}"));
-            let group = groups.of(entry);
+            let group = groups.of(entry, depthwise_kernels.contains(name));
             (group.rate, group.decay)
         };
         assert_eq!(of("logits.weight"), (10.0, 1e-4));

@@ -1,6 +1,7 @@
 //! Training: one step's forward and backward pass as a graph, parameters that stay on the device from step to step, and whole runs.
 
 mod bank;
+mod changes;
 pub mod checkpoint;
 mod clock;
 mod data;
@@ -26,7 +27,7 @@ pub use checkpoint::{Checkpoint, Progress};
 pub use data::Sets;
 pub use event::{Ending, Event};
 pub use fit::Fit;
-pub use folder::Origin;
+pub use folder::{Origin, RunDirectory};
 pub use groups::Groups;
 pub use init::Beginning;
 pub use memory::Need;

@@ -16,7 +16,8 @@ pub struct TrainOptions {
     pub batch: usize,
     /// Height and width of the pictures.
     pub crop: (usize, usize),
-    /// Batches whose gradients are added up for a step.
+    /// Batches whose gradients are added up for a step, 1 to 65,536. Each takes the time of a step of its own; of memory they take the sums of
+    /// the gradients, as much as the parameters, however many they are.
     pub accumulate: u32,
     /// Loss, norms, seed.
     pub step: StepOptions,
@@ -62,6 +63,8 @@ impl NormMomentum {
 
 /// The most pictures of a batch, and the most pixels: far beyond what any device holds, and small enough that bytes can be counted.
 const MOST_PICTURES: usize = 1 << 16;
+/// The most batches of a step: one is held at a time, but with more a step is no step any more.
+const MOST_BATCHES: u32 = 1 << 16;
 const MOST_PIXELS: u64 = 1 << 36;
 
 impl TrainOptions {
@@ -106,6 +109,10 @@ impl TrainOptions {
             return Err(error!(Config, "a batch of {} crops of {h} x {w} pixels is more than any device holds", self.batch)
                 .advice("take smaller batches, and add up the gradients of several by `accumulate`"));
         }
+        if self.accumulate > MOST_BATCHES {
+            return Err(error!(Config, "adding up the gradients of {} batches is more than {MOST_BATCHES}", self.accumulate)
+                .advice("each of them takes the time of a step: take fewer, and more steps"));
+        }
         self.optimiser.validate()?;
         if self.step.aux.is_some_and(|factor| !factor.is_finite() || factor < 0.0) {
             return Err(error!(Config, "the factor of the auxiliary loss must be 0 or more, got {:?}", self.step.aux));
@@ -129,6 +136,10 @@ impl TrainOptions {
             }
             Some(weights) if weights.iter().any(|w| !w.is_finite() || *w < 0.0) => {
                 Err(error!(Config, "class weights must be 0 or more"))
+            }
+            Some(weights) if weights.iter().all(|w| *w == 0.0) => {
+                Err(error!(Config, "all class weights are 0, so that no pixel would count")
+                    .advice("give the classes that are to be learnt a weight above 0"))
             }
             weights if weights.is_some() != self.step.loss.weighted => {
                 Err(error!(Config, "class weights and a loss that takes them belong together"))

@@ -5,12 +5,12 @@ use super::groups::{Group, Groups};
 use super::options::TrainOptions;
 use super::step::{Step, training_step};
 use crate::error::{Result, error};
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, Node, ValueId};
 use crate::models::{Config, Outputs, build_network, is_trained};
-use crate::ops::{Align, Packing};
+use crate::ops::{Align, Conv2d, Packing};
 use crate::passes;
 use crate::tensor::{Data, Shape, Tensor};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Statistics of norms: the vectors of the running ones, what weight files call them, and the vectors of the batch's.
@@ -37,6 +37,8 @@ pub(super) struct Parts {
     pub counts: Vec<(String, usize)>,
     /// Norms that were to, but see too few values.
     pub too_small: Vec<String>,
+    /// Kernels of depthwise convolutions, by name.
+    pub depthwise: HashSet<String>,
 }
 
 impl Parts {
@@ -50,6 +52,7 @@ impl Parts {
         let norms =
             Bank::new(all.params().filter_map(|(name, id)| Some((mean(name)?, all.shape(id), Packing::Channels))), limit)?;
 
+        let depthwise = depthwise(all);
         let Step { graph, norms: counts, too_small, .. } = training_step(network.graph, &options.step)?;
         let mut graph = passes::dead_code(graph)?;
         let packings = packings(&graph);
@@ -62,8 +65,18 @@ impl Parts {
         place_gradients(&mut graph, &parameters)?;
         place_statistics(&mut graph, &norms, &counts)?;
         graph.verify()?;
-        Ok(Self { graph, parameters, norms, counts, too_small })
+        Ok(Self { graph, parameters, norms, counts, too_small, depthwise })
     }
+}
+
+/// Kernels of convolutions that see one channel each. The shape alone does not say so: a dense kernel on an input of one channel has it too.
+pub(super) fn depthwise(graph: &Graph) -> HashSet<String> {
+    let is_depthwise = |node: &&Node| {
+        let groups = node.op.as_any().downcast_ref::<Conv2d>().map_or(1, |conv| conv.groups);
+        groups > 1 && graph.shape(node.inputs[1]).w == 1
+    };
+    let kernels: HashSet<ValueId> = graph.nodes().iter().filter(is_depthwise).map(|node| node.inputs[1]).collect();
+    graph.params().filter(|(_, id)| kernels.contains(id)).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// How each parameter must lie.
@@ -129,7 +142,7 @@ fn place_statistics(graph: &mut Graph, norms: &Bank, counts: &[(String, usize)])
 }
 
 /// The groups that differ, and which one each parameter belongs to.
-pub(super) fn distinct_groups(bank: &Bank, groups: &Groups) -> (Vec<Group>, Vec<u32>) {
+pub(super) fn distinct_groups(bank: &Bank, groups: &Groups, depthwise: &HashSet<String>) -> (Vec<Group>, Vec<u32>) {
     let mut distinct: Vec<Group> = Vec::new();
     let mut number = |group: Group| {
         distinct.iter().position(|g| *g == group).unwrap_or_else(|| {
@@ -137,7 +150,7 @@ pub(super) fn distinct_groups(bank: &Bank, groups: &Groups) -> (Vec<Group>, Vec<
             distinct.len() - 1
         }) as u32
     };
-    let of_entry = bank.entries().iter().map(|entry| number(groups.of(entry))).collect();
+    let of_entry = bank.entries().iter().map(|entry| number(groups.of(entry, depthwise.contains(&entry.name)))).collect();
     (distinct, of_entry)
 }
 

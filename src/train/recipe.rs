@@ -12,6 +12,12 @@ use crate::ops::PixelLoss;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+/// The longest file that is read as a recipe: a weight for each of 4096 classes has a tenth of this.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// The label that is ignored where 255 is a class: masks hold no larger one.
+const LAST_LABEL: u32 = u16::MAX as u32;
+
 /// Every setting of a training. As a file it is TOML; a field that is left out has the value of [`Recipe::default`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -20,7 +26,7 @@ pub struct Recipe {
     pub steps: u32,
     /// Pictures of a batch.
     pub batch: usize,
-    /// Batches whose gradients are added up for a step.
+    /// Batches whose gradients are added up for a step (see [`TrainOptions::accumulate`]).
     pub accumulate: u32,
     /// Whether activations are computed again for the backward part, to save memory (see [`StepOptions::recompute`]).
     pub recompute: bool,
@@ -168,7 +174,7 @@ impl Recipe {
     /// Where it cannot be read, is no TOML, or has a field that is not known; each with the line.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = crate::files::read_text(path)?;
+        let text = crate::files::read_text_at_most(path, MOST_BYTES)?;
         Self::parse(&text).map_err(|e| e.file(path))
     }
 
@@ -186,6 +192,23 @@ impl Recipe {
     /// Never for recipes that [`Recipe::parse`] would take.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|e| error!(Config, "cannot be written as TOML: {e}"))
+    }
+
+    /// As JSON, every field spelt out: as the records of a run have it.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// Ignores another label where the usual one, 255, is one of `classes` classes; what to say of it.
+    pub fn ignore_none_of(&mut self, classes: usize) -> Option<String> {
+        let usual = PixelLoss::default().ignore;
+        if self.loss.ignore != usual || classes <= usual as usize || classes > LAST_LABEL as usize {
+            return None;
+        }
+        self.loss.ignore = LAST_LABEL;
+        Some(format!(
+            "label {usual} is one of {classes} classes: pixels of no class have the label {LAST_LABEL} in the loss (`ignore`)"
+        ))
     }
 
     /// How steps are made.
@@ -247,6 +270,11 @@ mod tests {
         for recipe in [Recipe::default(), full] {
             assert_eq!(Recipe::parse(&recipe.to_toml().unwrap()).unwrap(), recipe);
         }
+        let mut many = Recipe::default();
+        assert_eq!(many.ignore_none_of(255), None);
+        let told = many.ignore_none_of(300).unwrap();
+        assert!(many.loss.ignore == 65_535 && told.contains("300 classes") && told.contains("65535"), "{told}");
+        assert_eq!(many.ignore_none_of(300), None);
         let short = Recipe::parse("steps = 10\n[network]\nbackbone = \"resnet50\"\n").unwrap();
         assert_eq!((short.steps, short.batch), (10, Recipe::default().batch));
         let error = Recipe::parse("steps = 10\nstep = 3\n").unwrap_err().to_string();

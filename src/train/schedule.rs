@@ -4,8 +4,11 @@ use crate::error::{Result, error};
 use serde::{Deserialize, Serialize};
 
 /// How the rate falls after the warm-up, from 1 on: a factor of the base rate.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+///
+/// In a recipe a table with its `kind`, as the optimiser's: `[decay]`, `kind = "poly"`, `power = 0.9`. What earlier versions wrote is read as well:
+/// `decay = { poly = { power = 0.9 } }` and `decay = "constant"`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Decay {
     /// It stays.
     Constant,
@@ -23,6 +26,44 @@ pub enum Decay {
     },
     /// `(1 + cos(pi * t)) / 2`.
     Cosine,
+}
+
+/// A [`Decay`] as its fields are written; what is named by `kind` or by the only key.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Written {
+    Constant {},
+    Poly { power: f64 },
+    Step { every: u32, factor: f64 },
+    Cosine {},
+}
+
+impl<'de> Deserialize<'de> for Decay {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        use serde_json::{Map, Value};
+        let kinds = "constant, poly, step or cosine";
+        // Both ways of writing become the second one: a table whose only key is the kind.
+        let (kind, fields) = match Value::deserialize(from)? {
+            Value::String(kind) => (kind, Value::Object(Map::new())),
+            Value::Object(mut table) => match table.remove("kind") {
+                Some(Value::String(kind)) => (kind, Value::Object(table)),
+                Some(other) => return Err(D::Error::custom(format!("`kind` must be {kinds}, got {other}"))),
+                None => match (table.len(), table.into_iter().next()) {
+                    (1, Some((kind, fields))) if fields.is_object() => (kind, fields),
+                    _ => return Err(D::Error::custom(format!("needs a `kind`: {kinds}"))),
+                },
+            },
+            other => return Err(D::Error::custom(format!("must be a table with a `kind`, {kinds}, got {other}"))),
+        };
+        let written = Written::deserialize(Value::Object(Map::from_iter([(kind, fields)])));
+        Ok(match written.map_err(D::Error::custom)? {
+            Written::Constant {} => Self::Constant,
+            Written::Poly { power } => Self::Poly { power },
+            Written::Step { every, factor } => Self::Step { every, factor },
+            Written::Cosine {} => Self::Cosine,
+        })
+    }
 }
 
 /// The learning rate of each step.
@@ -120,6 +161,42 @@ mod tests {
         assert!(s.rate(11) < 0.01);
         assert_eq!((s.rate(100), s.rate(u32::MAX)), (1e-6, 1e-6));
         assert!((0..99).all(|step| s.rate(step) > 0.0 && s.rate(step) <= 0.01));
+    }
+
+    #[test]
+    fn a_decay_is_tagged_by_its_kind_and_the_older_way_is_still_read() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct File {
+            decay: Decay,
+        }
+        let (poly, step) = (Decay::Poly { power: 0.5 }, Decay::Step { every: 3, factor: 0.5 });
+        for (text, decay) in [
+            ("[decay]\nkind = \"poly\"\npower = 0.5", poly),
+            ("decay = { power = 0.5, kind = \"poly\" }", poly),
+            ("decay = { poly = { power = 0.5 } }", poly),
+            ("[decay.step]\nevery = 3\nfactor = 0.5", step),
+            ("[decay]\nkind = \"step\"\nevery = 3\nfactor = 0.5", step),
+            ("decay = \"constant\"", Decay::Constant),
+            ("decay = { kind = \"cosine\" }", Decay::Cosine),
+        ] {
+            assert_eq!(toml::from_str::<File>(text).unwrap().decay, decay, "{text}");
+        }
+        for decay in [poly, step, Decay::Constant, Decay::Cosine] {
+            let text = toml::to_string(&File { decay }).unwrap();
+            assert!(text.contains("kind = "), "{text}");
+            assert_eq!(toml::from_str::<File>(&text).unwrap().decay, decay);
+        }
+        for (text, part) in [
+            ("[decay]\nkind = \"polly\"", "polly"),
+            ("[decay]\nkind = \"poly\"", "power"),
+            ("[decay]\nkind = \"poly\"\npower = 0.9\nevery = 2", "every"),
+            ("[decay]\npower = 0.9", "needs a `kind`"),
+            ("decay = 3", "must be a table"),
+            ("decay = { poly = { power = 0.9 }, step = { every = 3, factor = 0.1 } }", "needs a `kind`"),
+        ] {
+            let error = toml::from_str::<File>(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
     }
 
     #[test]

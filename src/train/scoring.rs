@@ -1,10 +1,12 @@
 //! Scoring, looked at before the first step: it comes hours later, when it would be late to learn that it cannot be done.
 
 use super::init::Beginning;
+use super::run::Setting;
 use super::trainer::Trainer;
 use crate::data::Pair;
 use crate::error::{Error, Result, error};
 use crate::exec::Device;
+use crate::files::open_regular;
 use crate::graph::Weights;
 use crate::image::{ClassTable, SizeRule};
 use crate::models::{Config, Outputs};
@@ -13,6 +15,7 @@ use crate::segmenter::{Model, Segmenter};
 use crate::tensor::Shape;
 use image::ImageReader;
 use std::fmt;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 /// What it takes to score the largest of the validation pictures, beside the training.
@@ -57,11 +60,21 @@ pub(super) fn segmenter(trainer: &Trainer, path: PathBuf) -> Result<Segmenter> {
 ///
 /// # Errors
 /// What an evaluation would have failed with: a header that cannot be read, a picture past the device's limits, a mask of another size.
-pub(super) fn rehearse(trainer: &Trainer, validation: &[Pair], table: &ClassTable, path: &Path) -> Result<()> {
-    let Some(Largest { pair, .. }) = Largest::of(validation)? else { return Ok(()) };
-    let (picture, _) = pair.load(Some(table))?;
-    let done = segmenter(trainer, path.to_owned())?.segment(&picture, SizeRule::Native);
-    done.map(drop).map_err(|e| e.at(format!("scoring {}", pair.picture.display())))
+pub(super) fn rehearse(trainer: &Trainer, validation: &[Pair], table: &ClassTable, path: &Path, setting: Setting) -> Result<()> {
+    let (pairs, table) = (validation.to_vec(), table.clone());
+    // Reading may wait for a disk, and a large picture takes the processor minutes; a stop waits for neither.
+    let read = move || {
+        let Some(Largest { pair, .. }) = Largest::of(&pairs)? else { return Ok(None) };
+        pair.load(Some(&table)).map(|(picture, _)| Some((picture, pair.picture.clone())))
+    };
+    let Some((picture, name)) = setting.wait_for(read)? else { return Ok(()) };
+    let segmenter = segmenter(trainer, path.to_owned())?;
+    let segment = move || {
+        let done = segmenter.segment(&picture, SizeRule::Native);
+        done.map(drop).map_err(|e| e.at(format!("scoring {}", name.display())))
+    };
+    // A device is quick, and must not be at work any more when the process ends.
+    if trainer.device().is_cpu() { setting.wait_for(segment) } else { segment() }
 }
 
 fn model(config: Config, weights: Weights, path: PathBuf) -> Model {
@@ -91,7 +104,8 @@ impl<'a> Largest<'a> {
 
 /// Columns and rows of a picture, by its header.
 fn size(path: &Path) -> Result<(usize, usize)> {
-    let opened = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let file = BufReader::new(open_regular(path, "an image")?);
+    let opened = ImageReader::new(file).with_guessed_format();
     let (width, height) = opened
         .map_err(|e| Error::io(path, "could not be read", e))?
         .into_dimensions()
@@ -128,7 +142,8 @@ mod tests {
 
         let options = Recipe { network, batch: 1, ..Recipe::default() }.options().unwrap();
         let trainer = Trainer::new(&Device::Cpu, &beginning.config, &beginning.weights, options).unwrap();
-        let rehearse = |pairs: &[Pair]| super::rehearse(&trainer, pairs, &ClassTable::generic(3), Path::new("run"));
+        let setting = Setting { device: &Device::Cpu, workers: 1, command: "", stop: None };
+        let rehearse = |pairs: &[Pair]| super::rehearse(&trainer, pairs, &ClassTable::generic(3), Path::new("run"), setting);
         rehearse(&pairs).unwrap();
         image::GrayImage::new(64, 33).save(&pairs[1].mask).unwrap();
         let text = rehearse(&pairs).unwrap_err().to_string();

@@ -1,9 +1,9 @@
 //! What both writers share: checking tensors, and replacing a file in one step.
 
 use super::dtype::FloatDType;
-use crate::error::{Error, Result, error};
+use crate::error::{Result, error};
+use crate::files::durable_write;
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -61,26 +61,7 @@ pub(super) fn write_elements(to: &mut impl Write, data: &[f32], dtype: FloatDTyp
     Ok(())
 }
 
-/// Writes a file beside `path` and renames it to `path` once it is complete, so that no reader ever sees half of one.
-pub(super) fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>) -> Result<()> {
-    let failed = |e| Error::io(path, "cannot write the weights", e);
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut prefix = OsString::from(".");
-    prefix.push(path.file_name().ok_or_else(|| error!(Usage, "not the name of a file").file(path))?);
-    prefix.push(".");
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".tmp");
-    #[cfg(unix)]
-    {
-        // Temporary files are private by default; weights get what any new file gets.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut temporary = builder.tempfile_in(folder).map_err(failed)?;
-    let mut buffered = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
-    write(&mut buffered).and_then(|()| buffered.flush()).map_err(failed)?;
-    drop(buffered);
-    temporary.as_file().sync_data().map_err(failed)?;
-    temporary.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+/// Writes weights: whole or not at all, and on the disk before the file takes its name. A symbolic link stays one; its target is replaced.
+pub(super) fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
+    durable_write(path, write)
 }

@@ -1,7 +1,8 @@
 //! What `atrous train` says of a network before it begins.
 
 use crate::models::Config;
-use crate::train::Beginning;
+use crate::train::{Beginning, Run};
+use std::cmp::Ordering;
 use std::path::Path;
 
 /// What the network is, and what of it comes from the file.
@@ -22,6 +23,19 @@ pub(super) fn network(beginning: &Beginning, init: Option<&Path>) -> String {
     format!("{network}; from {}: {fresh}", init.display())
 }
 
+/// Where a run that is resumed goes on.
+pub(super) fn resumed(run: &Run) -> String {
+    let (step, steps) = (run.step(), u64::from(run.recipe().steps));
+    match step.cmp(&steps) {
+        Ordering::Less => format!("going on after step {step} of {steps}"),
+        _ if run.evaluation_due() => format!("all {step} steps are made, the last evaluation is not"),
+        Ordering::Equal => format!("all {steps} steps are made: nothing is left to do"),
+        Ordering::Greater => {
+            format!("{step} steps are made, more than the {steps} that recipe.toml asks for: nothing is left to do")
+        }
+    }
+}
+
 /// What to say of crops whose map is no larger than a rate of ASPP. Seen on CamVid: trained on crops of 257, networks had a mIoU of 0.646
 /// (rates 12, 24, 36) and 0.556 (6, 12, 18) on whole pictures, and of 0.699 and 0.595 window by window.
 pub(super) fn narrow_crops(config: &Config, (h, w): (usize, usize)) -> Option<String> {
@@ -32,6 +46,21 @@ pub(super) fn narrow_crops(config: &Config, (h, w): (usize, usize)) -> Option<St
         format!(
             "note: crops of {h}x{w} are smaller than ASPP's rate of {rate} reaches ({least} pixels): its outer taps meet padding alone, and on \
              whole pictures the norms behind them find what they have not learnt; take `--crop {least}` or more"
+        )
+    })
+}
+
+/// What adding up the gradients of several batches costs. `pictures` are those of the training set.
+pub(super) fn accumulated(batch: usize, accumulate: u32, pictures: usize) -> Option<String> {
+    let all = batch as u64 * u64::from(accumulate);
+    let passes = match all as f64 / pictures as f64 {
+        passes if passes > 1.0 => format!(", {passes:.1} times all there are"),
+        _ => String::new(),
+    };
+    (accumulate > 1).then(|| {
+        format!(
+            "a step adds up the gradients of {accumulate} batches, one after the other: {all} pictures{passes}, and {accumulate} times the time \
+             of a batch"
         )
     })
 }
@@ -53,6 +82,14 @@ fn parts(names: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::models::Backbone;
+
+    #[test]
+    fn what_accumulation_costs_is_told() {
+        assert_eq!(accumulated(8, 1, 100), None);
+        assert!(!accumulated(8, 2, 100).unwrap().contains("times all"));
+        let told = accumulated(8, 100, 400).unwrap();
+        assert!(told.contains("800 pictures, 2.0 times all there are") && told.contains("100 times the time"), "{told}");
+    }
 
     #[test]
     fn crops_smaller_than_the_largest_rate_are_told_with_what_would_do() {

@@ -43,14 +43,18 @@ impl Bar {
             }
             Event::Scored { done, of } => self.bar.set_message(format!("evaluating: {done} of {of}")),
             Event::Evaluated(record) => {
-                let miou = record.mean_iou.unwrap_or(0.0);
-                self.miou = format!("  mIoU {miou:.4}");
-                let best = if record.best { ", the best so far" } else { "" };
-                let accuracy = 100.0 * record.pixel_accuracy.unwrap_or(0.0);
-                let line = format!(
-                    "step {}: mIoU {miou:.4}{best}; {accuracy:.1} % of the pixels ({:.0} s)",
-                    record.step, record.seconds
-                );
+                let line = match record.mean_iou {
+                    Some(miou) => {
+                        self.miou = format!("  mIoU {miou:.4}");
+                        let best = if record.best { ", the best so far" } else { "" };
+                        let accuracy = 100.0 * record.pixel_accuracy.unwrap_or(0.0);
+                        format!(
+                            "step {}: mIoU {miou:.4}{best}; {accuracy:.1} % of the pixels ({:.0} s)",
+                            record.step, record.seconds
+                        )
+                    }
+                    None => format!("step {}: no score, since no pixel of the validation pictures counts", record.step),
+                };
                 match (self.quiet, self.bar.is_hidden()) {
                     (true, _) => {}
                     (false, true) => anstream::eprintln!("{line}"),

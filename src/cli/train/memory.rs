@@ -35,13 +35,7 @@ pub(super) fn fit(
     scoring: Option<&Scoring>,
 ) -> Result<(Need, Vec<String>)> {
     let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
-    let apart = scoring.map_or(0, |scoring| scoring.bytes);
-    let fit = Fit::new(device, config, &recipe.options()?, limit.saturating_sub(apart)).map_err(|e| match scoring {
-        Some(Scoring { width, height, .. }) => {
-            e.at(format!("beside the {} that scoring pictures of up to {width}x{height} takes", mib(apart)))
-        }
-        None => e,
-    })?;
+    let fit = Fit::beside(device, config, &recipe.options()?, limit, scoring)?;
     let mut told = vec![format!("to fit into {}: {fit}", mib(limit))];
     if fit.batch < recipe.batch && recipe.norm != NormMode::Frozen {
         told.push(format!(

@@ -13,7 +13,7 @@ use crate::exec::Device;
 use crate::gpu::DeviceChoice;
 use crate::image::ClassTable;
 use crate::segmenter::Model;
-use crate::train::{Beginning, Ending, Origin, Run, Scoring, Sets, Setting, Trainer};
+use crate::train::{Beginning, Ending, Origin, Run, RunDirectory, Scoring, Sets, Setting, Trainer};
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -87,44 +87,52 @@ pub(in crate::cli) struct Args {
 pub(in crate::cli) fn run(args: &Args) -> Result<()> {
     let stop = on_interrupt("stopping after this step")?;
     let command = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+    if let Some(flag) = args.settings.given().filter(|_| args.resume) {
+        return Err(error!(Usage, "`--resume` takes the settings of the run, so `{flag}` cannot be given")
+            .advice("begin another run, with `--init` and the weights of this one"));
+    }
+    // Before anything that takes time: where another process trains in it, all that would be for nothing.
+    let mut directory = match (args.resume, args.dry_run) {
+        (true, _) => Some(RunDirectory::open(&args.out)?),
+        (false, false) => Some(RunDirectory::create(&args.out)?),
+        (false, true) => None,
+    };
     let device = Device::open(&args.device)?;
-    let setting = Setting { device: &device, workers: args.workers, command: &command };
+    let setting = Setting { device: &device, workers: args.workers, command: &command, stop: Some(&*stop) };
     let say = |text: String| {
         if !args.quiet {
             anstream::eprintln!("{text}");
         }
     };
-    let mut run = if args.resume {
-        if let Some(flag) = args.settings.given() {
-            return Err(error!(Usage, "`--resume` takes the settings of the run, so `{flag}` cannot be given")
-                .advice("begin another run, with `--init` and the weights of this one"));
-        }
-        let run = Run::resume(&args.out, setting)?;
-        say(format!("running on {device}; going on after step {} of {}", run.step(), run.recipe().steps));
+    let mut run = if let Some(directory) = directory.take_if(|_| args.resume) {
+        let run = Run::resume(directory, setting)?;
+        say(format!("running on {device}; {}", about::resumed(&run)));
         run
     } else {
         let Some(data) = &args.data else { return Err(error!(Usage, "no `--data` is given")) };
         let mut recipe = args.settings.recipe(args.recipe.as_deref())?;
         let origin = Origin { data: absolute(data)?, classes: table(args)?, init: args.init.clone() };
         let init = args.init.as_deref().map(Model::open).transpose()?;
-        let sets = Sets::open(&origin, &recipe)?;
+        let (of, how) = (origin.clone(), recipe.clone());
+        let sets = setting.wait_for(move || Sets::open(&of, &how))?;
         let beginning = Beginning::new(&recipe.network, &sets.table, recipe.seed, init.as_ref())?;
         say(format!("running on {device}"));
         say(sets.to_string());
         say(about::network(&beginning, args.init.as_deref()));
+        recipe.ignore_none_of(sets.table.len()).into_iter().for_each(say);
         about::narrow_crops(&beginning.config, recipe.augmentation.crop).into_iter().for_each(say);
-        let scoring = Scoring::new(&device, &beginning, &sets.validation)?;
+        let (on, network, pairs) = (device.clone(), beginning.clone(), sets.validation.clone());
+        let scoring = setting.wait_for(move || Scoring::new(&on, &network, &pairs))?;
         let (need, told) = match args.max_memory {
             Some(limit) => memory::fit(&mut recipe, &device, &beginning.config, limit, scoring.as_ref())?,
             None => (Trainer::need(&device, &beginning.config, &recipe.options()?)?, Vec::new()),
         };
         told.into_iter().for_each(say);
+        about::accumulated(recipe.batch, recipe.accumulate, sets.training.len()).into_iter().for_each(say);
         let more = scoring.map_or_else(String::new, |scoring| format!("; {scoring}"));
         say(format!("memory: {need}{more}"));
-        if args.dry_run {
-            return Ok(());
-        }
-        Run::begin(&args.out, recipe, origin, sets, &beginning, setting)?
+        let Some(directory) = directory else { return Ok(()) };
+        Run::begin(directory, recipe, origin, sets, &beginning, setting)?
     };
     for norm in run.trainer().too_small() {
         say(format!(
@@ -136,10 +144,13 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
     bar.finish();
     match ending? {
         Ending::Stopped => {
-            say(format!("stopped after step {}; `atrous train --resume --out {}` goes on", run.step(), args.out.display()))
+            let due = if run.evaluation_due() { ", before its evaluation" } else { "" };
+            say(format!("stopped after step {}{due}; `atrous train --resume --out {}` goes on", run.step(), args.out.display()))
         }
         Ending::Finished => {
-            let best = run.best().map_or_else(String::new, |(miou, step)| format!("; best mIoU {miou:.4} after step {step}"));
+            let gone = if args.out.join("best.safetensors").exists() { "" } else { " (best.safetensors is gone)" };
+            let best =
+                run.best().map_or_else(String::new, |(miou, step)| format!("; best mIoU {miou:.4} after step {step}{gone}"));
             say(format!("done: {} steps{best}; see {}", run.step(), args.out.join("report.html").display()));
         }
     }

@@ -32,7 +32,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
 
-    /// Batches whose gradients are added up for a step [default: 1]
+    /// Batches whose gradients are added up for a step, 1 to 65536: each takes the time of a step, and one is in memory at a time [default: 1]
     #[arg(long, value_name = "N")]
     accumulate: Option<u32>,
 

@@ -126,6 +126,11 @@ pub(super) fn facts(records: &[Record]) -> String {
             _ => format!("<dt>{name}</dt><dd>{}</dd>", escape(text)),
         })
         .collect();
+    for record in records {
+        if let Record::Note(note) = record {
+            list += &format!("<dt>note</dt><dd>after step {}: {}</dd>", grouped(note.step), escape(&note.text));
+        }
+    }
     if !start.classes.is_empty() {
         list += &format!("<dt>classes</dt><dd>{}: {}</dd>", start.classes.len(), escape(&start.classes.join(", ")));
     }

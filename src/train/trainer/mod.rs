@@ -1,6 +1,9 @@
 //! A network in training on a device: parameters, momenta and running statistics stay there from step to step.
 
+mod feed;
 mod state;
+
+pub(crate) use feed::Feed;
 
 use super::bank::Bank;
 use super::groups::Group;
@@ -14,8 +17,12 @@ use crate::graph::{Graph, Weights};
 use crate::models::{Config, is_trained};
 use crate::ops::{Cost, GradientScale};
 use crate::tensor::{Data, Shape, Tensor};
+use feed::Held;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// The most pictures that an error names.
+const NAMED: usize = 32;
 
 /// Pictures with their labels, as a step takes them.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +84,7 @@ impl Trainer {
             Device::Cpu => u64::MAX,
             Device::Gpu(gpu) => gpu.caps().max_binding.min(gpu.caps().max_buffer),
         };
-        let Parts { graph, parameters, norms, counts, too_small } = Parts::new(config, &options, limit)?;
+        let Parts { graph, parameters, norms, counts, too_small, depthwise } = Parts::new(config, &options, limit)?;
 
         let mut store = Store::new(device);
         let mut vectors = vec!["parameters", "gradients"];
@@ -93,7 +100,7 @@ impl Trainer {
         }
         let store = Arc::new(store);
 
-        let (groups, of_entry) = distinct_groups(&parameters, &options.groups);
+        let (groups, of_entry) = distinct_groups(&parameters, &options.groups, &depthwise);
         let share = 1.0 / options.accumulate as f32;
         let scale = GradientScale { share, max_norm: options.max_norm.map(|max| max as f32) };
         let gradients = if options.accumulate > 1 { "sums" } else { "gradients" };
@@ -176,21 +183,29 @@ impl Trainer {
         if batches.len() != self.options.accumulate as usize {
             return Err(error!(Usage, "a step takes {} batches, got {}", self.options.accumulate, batches.len()));
         }
+        let outcome = self.step_from(&mut Held::new(batches))?;
+        Ok(outcome.expect("invariant: there are as many batches as the step asks for"))
+    }
+
+    /// Makes one step of batches that are asked for one by one. `None` where the feed gives the step up: everything is as it was before then.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`]; what the feed returns.
+    pub(crate) fn step_from(&mut self, feed: &mut dyn Feed) -> Result<Option<Outcome>> {
+        let count = self.options.accumulate as usize;
+        // Gradients are not used before the last batch, but each batch moves the running statistics. Without this, a checkpoint that is
+        // written after a step was given up would go on to other bits.
+        let before = if count > 1 { self.running_statistics()? } else { Vec::new() };
         let mut losses = 0.0;
-        for (i, batch) in batches.iter().enumerate() {
-            let own = self.own_inputs(i)?;
-            let loss = f64::from(self.forward.run(&self.inputs(batch, &own))?[0].f32()[0]);
-            if !loss.is_finite() {
-                return Err(self.not_finite("the loss", batches, i..i + 1));
-            }
-            losses += loss;
-            if let Some(statistics) = &self.statistics {
-                let [means, variances] = &self.constants.norm_tables;
-                statistics.run(&inputs(&self.constants.norm_groups, &[("table", means), ("table_variance", variances)]))?;
-            }
-            if let Some(accumulate) = &self.accumulate {
-                let keep = vector(vec![if i == 0 { 0.0 } else { 1.0 }, 0.0, 0.0, 0.0]);
-                accumulate.run(&[("keep", &keep)])?;
+        for i in 0..count {
+            match self.gradient(i, feed) {
+                Ok(Some(loss)) => losses += loss,
+                Ok(None) => return self.set_running_statistics(&before).map(|()| None),
+                Err(e) => {
+                    // What went wrong first is what is reported.
+                    let _ = self.set_running_statistics(&before);
+                    return Err(e);
+                }
             }
         }
         let rate = self.options.schedule.rate(self.small_step());
@@ -198,10 +213,29 @@ impl Trainer {
         let scale = self.update.run(&inputs(&self.constants.parameter_groups, &[("table", &table)]))?;
         let &[norm, _, finite, _] = scale[0].f32() else { unreachable!("invariant: the scale has four elements") };
         if finite == 0.0 {
-            return Err(self.not_finite("a gradient", batches, 0..batches.len()));
+            return Err(self.not_finite("a gradient", feed, 0..count));
         }
         self.step += 1;
-        Ok(Outcome { loss: losses / batches.len() as f64, gradient_norm: norm.into(), rate })
+        Ok(Some(Outcome { loss: losses / count as f64, gradient_norm: norm.into(), rate }))
+    }
+
+    /// The loss of the step's batch `i`, whose gradient is on the device then, added to those before it. `None` where there is no batch.
+    fn gradient(&self, i: usize, feed: &mut dyn Feed) -> Result<Option<f64>> {
+        let own = self.own_inputs(i)?;
+        let Some(batch) = feed.next()? else { return Ok(None) };
+        let loss = f64::from(self.forward.run(&self.inputs(&batch, &own))?[0].f32()[0]);
+        if !loss.is_finite() {
+            return Err(self.not_finite("the loss", feed, i..i + 1));
+        }
+        if let Some(statistics) = &self.statistics {
+            let [means, variances] = &self.constants.norm_tables;
+            statistics.run(&inputs(&self.constants.norm_groups, &[("table", means), ("table_variance", variances)]))?;
+        }
+        if let Some(accumulate) = &self.accumulate {
+            let keep = vector(vec![if i == 0 { 0.0 } else { 1.0 }, 0.0, 0.0, 0.0]);
+            accumulate.run(&[("keep", &keep)])?;
+        }
+        Ok(Some(loss))
     }
 
     /// Times the nodes of the forward and the backward pass, `rounds` times (see [`Runner::time_nodes`]). Nothing is updated.
@@ -249,25 +283,34 @@ impl Trainer {
     }
 
     /// Looks for the first node whose result is not finite, on the processor: in the batches `among` those of the step.
-    fn not_finite(&self, what: &str, batches: &[Pictures], mut among: Range<usize>) -> Error {
-        let all = among.clone();
-        let mut search = || {
-            for i in among.by_ref() {
-                if let Some(node) = self.first_not_finite(&batches[i], i)? {
-                    return Ok(Some((i, node)));
+    fn not_finite(&self, what: &str, feed: &mut dyn Feed, among: Range<usize>) -> Error {
+        let mut names: Vec<String> = Vec::new();
+        let search = || {
+            for i in among {
+                let batch = feed.again(i)?;
+                let found = self.first_not_finite(&batch, i);
+                if !matches!(found, Ok(None)) {
+                    names.clear();
+                }
+                names.extend_from_slice(batch.names);
+                if let Some(node) = found? {
+                    return Ok(Some(node));
                 }
             }
             Ok(None)
         };
-        let (guilty, place) = match search() {
-            Ok(Some((i, node))) => (i..i + 1, format!("; the first is what node `{node}` computes")),
-            Ok(None) => (all, "; on the processor the same batch gives finite numbers".to_owned()),
-            Err::<_, Error>(e) => (all, format!("; looking for the first such node failed ({e})")),
+        let place = match search() {
+            Ok(Some(node)) => format!("; the first is what node `{node}` computes"),
+            Ok(None) => "; on the processor the same batch gives finite numbers".to_owned(),
+            Err::<_, Error>(e) => format!("; looking for the first such node failed ({e})"),
         };
         let error = error!(Training, "{what} is not finite in step {}{place}", self.step + 1)
             .advice("lower the learning rate, warm up longer, clip the gradients, or look at the pictures of this batch");
-        let names: Vec<&str> = batches[guilty].iter().flat_map(|b| b.names).map(String::as_str).collect();
-        if names.is_empty() { error } else { error.at(format!("pictures {}", names.join(", "))) }
+        match names.len() {
+            0 => error,
+            n if n > NAMED => error.at(format!("pictures {} and {} more", names[..NAMED].join(", "), n - NAMED)),
+            _ => error.at(format!("pictures {}", names.join(", "))),
+        }
     }
 
     fn first_not_finite(&self, batch: &Pictures, i: usize) -> Result<Option<String>> {

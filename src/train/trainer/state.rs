@@ -69,6 +69,20 @@ impl Trainer {
         Ok(())
     }
 
+    /// Running statistics as they lie on the device, by buffer; none where the steps do not move them.
+    pub(super) fn running_statistics(&self) -> Result<Vec<(String, Vec<f32>)>> {
+        if self.statistics.is_none() {
+            return Ok(Vec::new());
+        }
+        let buffers = STATISTICS.iter().flat_map(|s| self.norms.buffers(s.running));
+        buffers.map(|(name, _)| self.store.read(&name).map(|numbers| (name, numbers))).collect()
+    }
+
+    /// Puts running statistics back.
+    pub(super) fn set_running_statistics(&self, statistics: &[(String, Vec<f32>)]) -> Result<()> {
+        statistics.iter().try_for_each(|(name, numbers)| self.store.write(name, numbers))
+    }
+
     fn read(&self, bank: &Bank, vector: &str) -> Result<BTreeMap<String, Tensor>> {
         let segments: Vec<Vec<f32>> = bank.buffers(vector).map(|(name, _)| self.store.read(&name)).collect::<Result<_>>()?;
         Ok(bank.unpack(&segments))
