@@ -2,7 +2,7 @@
 
 use super::Confusion;
 use crate::data::Pair;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::{ClassTable, LabelMap, Picture};
 use std::sync::mpsc::sync_channel;
 
@@ -55,14 +55,17 @@ pub(crate) fn count(
 ) -> Result<Confusion> {
     std::thread::scope(|scope| {
         let (loaded, waiting) = sync_channel(WAITING);
-        scope.spawn(move || {
+        let read = move || {
             for pair in pairs {
                 // The other end is gone where counting ended with an error.
                 if loaded.send(pair.load(Some(table))).is_err() {
                     return;
                 }
             }
-        });
+        };
+        std::thread::Builder::new()
+            .spawn_scoped(scope, read)
+            .map_err(|e| Error::new(ErrorKind::OutOfMemory, "no thread could be started to read images").source(e))?;
         for (index, (pair, loaded)) in pairs.iter().zip(waiting).enumerate() {
             let (picture, truth) = loaded?;
             let prediction = predict(&picture).map_err(|e| e.file(&pair.picture))?;
@@ -86,7 +89,7 @@ pub fn ignored(table: &ClassTable) -> Vec<u32> {
 mod tests {
     use super::*;
     use crate::data::Ids;
-    use crate::error::{ErrorKind, error};
+    use crate::error::error;
     use std::path::Path;
 
     /// Three pairs of 4 x 2 pixels: the mask's label is 1 where the picture is bright, and 255 in one corner.
