@@ -50,6 +50,7 @@ pub mod gpu;
 pub mod graph;
 pub mod image;
 pub mod live;
+pub mod memory;
 pub mod models;
 pub mod ops;
 pub mod passes;

@@ -1,6 +1,7 @@
 //! Shapes, element types and tensors in host memory.
 
 use crate::error::{Result, error};
+use crate::memory;
 use std::fmt;
 
 /// The extent of a tensor: four axes, channels last.
@@ -129,13 +130,25 @@ pub enum Data {
 }
 
 impl Data {
-    /// `len` zeros of a type.
+    /// `len` zeros of a type. They take no memory until they are written.
     pub fn zeros(dtype: DType, len: usize) -> Self {
         match dtype {
             DType::F32 => Data::F32(vec![0.0; len]),
             DType::U32 => Data::U32(vec![0; len]),
             DType::U8 => Data::U8(vec![0; len]),
         }
+    }
+
+    /// As [`Data::zeros`], for lengths that users decide.
+    ///
+    /// # Errors
+    /// Where the system has no memory for them.
+    pub fn try_zeros(dtype: DType, len: usize) -> Result<Self> {
+        Ok(match dtype {
+            DType::F32 => Data::F32(memory::zeros(len)?),
+            DType::U32 => Data::U32(memory::zeros(len)?),
+            DType::U8 => Data::U8(memory::zeros(len)?),
+        })
     }
 
     /// Number of elements.
@@ -223,9 +236,42 @@ impl Tensor {
         Self { shape: ty.shape, data: Data::zeros(ty.dtype, ty.shape.len()) }
     }
 
+    /// Zeros, of a size that users decide.
+    ///
+    /// # Errors
+    /// Where the system has no memory for them.
+    pub fn try_zeros(ty: TensorType) -> Result<Self> {
+        Ok(Self { shape: ty.shape, data: Data::try_zeros(ty.dtype, ty.shape.len())? })
+    }
+
+    /// A copy, of a size that users decide.
+    ///
+    /// # Errors
+    /// Where the system has no memory for it.
+    pub fn try_clone(&self) -> Result<Self> {
+        let data = match self.data() {
+            Elements::F32(v) => Data::F32(memory::copy(v)?),
+            Elements::U32(v) => Data::U32(memory::copy(v)?),
+            Elements::U8(v) => Data::U8(memory::copy(v)?),
+        };
+        Ok(Self { shape: self.shape, data })
+    }
+
     /// An f32 tensor whose element at `[n, y, x, c]` is `f(n, y, x, c)`.
-    pub fn from_fn(shape: Shape, mut f: impl FnMut(usize, usize, usize, usize) -> f32) -> Self {
-        let mut data = Vec::with_capacity(shape.len());
+    pub fn from_fn(shape: Shape, f: impl FnMut(usize, usize, usize, usize) -> f32) -> Self {
+        Self::filled(shape, Vec::with_capacity(shape.len()), f)
+    }
+
+    /// As [`Tensor::from_fn`], for a shape that users decide.
+    ///
+    /// # Errors
+    /// Where the system has no memory for it.
+    pub fn try_from_fn(shape: Shape, f: impl FnMut(usize, usize, usize, usize) -> f32) -> Result<Self> {
+        Ok(Self::filled(shape, memory::with_capacity(shape.len())?, f))
+    }
+
+    /// `data` is empty, with room for all elements.
+    fn filled(shape: Shape, mut data: Vec<f32>, mut f: impl FnMut(usize, usize, usize, usize) -> f32) -> Self {
         for n in 0..shape.n {
             for y in 0..shape.h {
                 for x in 0..shape.w {
@@ -302,6 +348,17 @@ impl Tensor {
         }
     }
 
+    /// The elements of a tensor of class numbers, to be written.
+    ///
+    /// # Panics
+    /// As [`Tensor::f32`].
+    pub fn u32_mut(&mut self) -> &mut [u32] {
+        match &mut self.data {
+            Data::U32(v) => v,
+            other => panic!("invariant: a u32 tensor was promised, got {:?}", other.dtype()),
+        }
+    }
+
     /// The elements of a tensor of bytes.
     ///
     /// # Panics
@@ -314,6 +371,9 @@ impl Tensor {
     }
 
     /// From PyTorch's order `[N, C, H, W]`.
+    ///
+    /// # Errors
+    /// Where the number of elements is not the shape's, or the system has no memory for a copy.
     pub fn from_nchw(n: usize, c: usize, h: usize, w: usize, data: &[f32]) -> Result<Self> {
         let shape = Shape::new(n, h, w, c);
         if data.len() != shape.len() {
@@ -324,13 +384,25 @@ impl Tensor {
                 data.len()
             ));
         }
-        Ok(Self::from_fn(shape, |n, y, x, ch| data[((n * c + ch) * h + y) * w + x]))
+        Self::try_from_fn(shape, |n, y, x, ch| data[((n * c + ch) * h + y) * w + x])
     }
 
     /// Elements in PyTorch's order `[N, C, H, W]`.
     pub fn to_nchw(&self) -> Vec<f32> {
+        self.in_nchw(Vec::with_capacity(self.shape.len()))
+    }
+
+    /// As [`Tensor::to_nchw`], for a size that users decide.
+    ///
+    /// # Errors
+    /// Where the system has no memory for a copy.
+    pub fn try_to_nchw(&self) -> Result<Vec<f32>> {
+        Ok(self.in_nchw(memory::with_capacity(self.shape.len())?))
+    }
+
+    /// `out` is empty, with room for all elements.
+    fn in_nchw(&self, mut out: Vec<f32>) -> Vec<f32> {
         let (s, data) = (self.shape, self.f32());
-        let mut out = Vec::with_capacity(data.len());
         for n in 0..s.n {
             for c in 0..s.c {
                 for y in 0..s.h {

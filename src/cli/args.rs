@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::DeviceChoice;
+use crate::memory;
 use crate::models::PaperHead;
 use crate::segmenter::Model;
 use crate::text::printable_json;
@@ -96,6 +97,22 @@ impl ModelArgs {
             Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(&self.weights)),
             None => Ok(model),
         }
+    }
+}
+
+/// How much memory the work may take.
+#[derive(Debug, clap::Args)]
+pub(super) struct MemoryArgs {
+    /// Limit on the memory for what networks compute, with their inputs and outputs, such as 4GiB; weights and decoded images come on top
+    /// [default: the memory that is available]
+    #[arg(long, value_name = "SIZE", value_parser = super::train::size)]
+    pub max_memory: Option<u64>,
+}
+
+impl MemoryArgs {
+    /// Sets the limit for this process.
+    pub(super) fn apply(&self) {
+        memory::set_limit(self.max_memory);
     }
 }
 

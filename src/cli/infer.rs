@@ -1,6 +1,6 @@
 //! `atrous infer`: raw tensors in and out.
 
-use super::args::{DeviceArgs, ModelArgs};
+use super::args::{DeviceArgs, MemoryArgs, ModelArgs};
 use super::tensors;
 use crate::error::{Result, error};
 use crate::exec::Device;
@@ -33,10 +33,14 @@ pub(super) struct Args {
     keep: Vec<String>,
 
     #[command(flatten)]
+    memory: MemoryArgs,
+
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
+    args.memory.apply();
     let model = args.model.open()?;
     let file = WeightFile::open(&args.input)?;
     let input = tensors::read(&file, "input")?;

@@ -12,6 +12,7 @@ mod inspect;
 mod interrupt;
 mod segment;
 mod tensors;
+mod threads;
 mod train;
 mod verify;
 
@@ -132,6 +133,13 @@ impl log::Log for Printable {
 }
 
 fn run(command: Command) -> Result<()> {
+    let computes = !matches!(
+        command,
+        Command::Devices(_) | Command::Inspect(_) | Command::Export(_) | Command::Completions(_) | Command::Man(_)
+    );
+    if computes {
+        threads::start()?;
+    }
     match command {
         Command::Segment(args) => segment::run(&args),
         Command::Train(args) => train::run(&args),

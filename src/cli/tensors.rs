@@ -1,6 +1,7 @@
 //! Named tensors in files, in PyTorch's order, for `infer` and `verify`.
 
 use crate::error::{Result, error};
+use crate::memory;
 use crate::tensor::{Elements, Tensor};
 use crate::weights::{FloatDType, WeightFile, write_safetensors};
 use std::collections::BTreeMap;
@@ -24,15 +25,24 @@ pub(super) fn read(file: &WeightFile, name: &str) -> Result<Tensor> {
 }
 
 /// Dimensions and elements of a tensor in PyTorch's order; class numbers become floats.
-pub(super) fn nchw(tensor: &Tensor) -> (Vec<usize>, Vec<f32>) {
+///
+/// # Errors
+/// Where there is no memory for a copy.
+pub(super) fn nchw(tensor: &Tensor) -> Result<(Vec<usize>, Vec<f32>)> {
     let s = tensor.shape();
     let data = match tensor.data() {
-        Elements::F32(_) => tensor.to_nchw(),
+        Elements::F32(_) => tensor.try_to_nchw()?,
         // One channel: the order is the same.
-        Elements::U32(v) => v.iter().map(|&v| v as f32).collect(),
-        Elements::U8(v) => v.iter().map(|&v| f32::from(v)).collect(),
+        Elements::U32(v) => floats(v.iter().map(|&v| v as f32))?,
+        Elements::U8(v) => floats(v.iter().map(|&v| f32::from(v)))?,
     };
-    (vec![s.n, s.c, s.h, s.w], data)
+    Ok((vec![s.n, s.c, s.h, s.w], data))
+}
+
+fn floats(numbers: impl ExactSizeIterator<Item = f32>) -> Result<Vec<f32>> {
+    let mut floats = memory::with_capacity(numbers.len())?;
+    floats.extend(numbers);
+    Ok(floats)
 }
 
 /// Writes named tensors as safetensors.
@@ -40,9 +50,9 @@ pub(super) fn write(path: &Path, tensors: &[(String, Tensor)], dtype: FloatDType
     let tensors: Vec<(String, Vec<usize>, Vec<f32>)> = tensors
         .iter()
         .map(|(name, tensor)| {
-            let (dims, data) = nchw(tensor);
-            (name.clone(), dims, data)
+            let (dims, data) = nchw(tensor).map_err(|e| e.at(format!("tensor `{name}`")))?;
+            Ok((name.clone(), dims, data))
         })
-        .collect();
+        .collect::<Result<_>>()?;
     write_safetensors(path, tensors, &BTreeMap::new(), dtype)
 }

@@ -72,7 +72,7 @@ pub(crate) fn count_unless(
             }
         }
     });
-    reader.map_err(|e| Error::new(ErrorKind::Io, "no thread could be started").source(e))?;
+    reader.map_err(|e| Error::new(ErrorKind::OutOfMemory, "could not start a thread to read images").source(e))?;
     for (index, pair) in pairs.iter().enumerate() {
         let (picture, truth) = loop {
             match waiting.recv_timeout(POLL) {

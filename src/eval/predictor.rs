@@ -1,10 +1,11 @@
 //! How a network is asked about a picture: once, at several scales, mirrored, or window by window.
 
 use super::views::{Wanted, align_corners, network_graph, scaled_side, sum_graph};
-use crate::error::{Result, error};
+use crate::error::{ErrorKind, Result, error};
 use crate::exec::Runner;
 use crate::graph::Graph;
 use crate::image::{Fit, LabelMap, Picture, SizeRule};
+use crate::memory::{self, Reservation};
 use crate::models::Outputs;
 use crate::ops::UpsampleArgmax;
 use crate::passes;
@@ -17,9 +18,8 @@ use web_time::Instant;
 /// Scales past this are a slip of the keyboard.
 const LARGEST_SCALE: f64 = 16.0;
 
-/// The most bytes of probabilities into which windows are added up: 150 classes at 5,300 x 5,300 pixels. Few machines have more to spare,
-/// and memory that cannot be had would end the program without a word. Where addresses have 32 bits, there is far less of it.
-const MOST_BYTES: u64 = if cfg!(target_pointer_width = "64") { 16 << 30 } else { 1 << 30 };
+/// Windows of an image past this are a slip of the keyboard: at a millisecond each they take minutes.
+const MOST_WINDOWS: usize = 100_000;
 
 /// Windows that are laid over a picture, so that the network sees a part at a time. Width and height in pixels of the scaled picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,14 @@ pub struct Windows {
     pub size: (usize, usize),
     /// From the corner of one to that of the next; at most the size, or pixels would be left out.
     pub stride: (usize, usize),
+}
+
+impl Windows {
+    /// How many there are over an image of this size.
+    fn count(&self, width: usize, height: usize) -> usize {
+        let along = |side: usize, window: usize, stride: usize| side.saturating_sub(window).div_ceil(stride) + 1;
+        along(width, self.size.0, self.stride.0).saturating_mul(along(height, self.size.1, self.stride.1))
+    }
 }
 
 /// How a network is asked.
@@ -77,6 +85,9 @@ impl Method {
     }
 }
 
+/// Called with the windows of an image that are done, and with how many it has.
+type OnWindow<'s> = Box<dyn FnMut(usize, usize) + 's>;
+
 /// What was found, and how long it took.
 #[derive(Debug, Clone)]
 pub struct Prediction {
@@ -125,6 +136,7 @@ pub struct Predictor<'s> {
     end: Ready<End, Runner>,
     labels: Ready<(Shape, Size), Runner>,
     costs: HashMap<Size, u64>,
+    on_window: OnWindow<'s>,
 }
 
 impl<'s> Predictor<'s> {
@@ -134,7 +146,29 @@ impl<'s> Predictor<'s> {
     /// Where scales or windows make no sense.
     pub fn new(segmenter: &'s Segmenter, method: Method) -> Result<Self> {
         method.check()?;
-        Ok(Self { segmenter, method, networks: None, end: None, labels: None, costs: HashMap::new() })
+        if let Some(Windows { size: (w, h), .. }) = method.windows {
+            // A smaller window is less than one of the positions that the network scores.
+            let least = segmenter.model().config.output_stride;
+            if w < least || h < least {
+                return Err(error!(Usage, "a window of {w} x {h} pixels is smaller than the network's output stride of {least}")
+                    .advice("take the size that the network was trained on, such as 513"));
+            }
+        }
+        let on_window = Box::new(|_, _| ());
+        Ok(Self { segmenter, method, networks: None, end: None, labels: None, costs: HashMap::new(), on_window })
+    }
+
+    /// Calls `report` after each window with the windows of the image that are done, and with how many it has.
+    #[must_use]
+    pub fn on_window(mut self, report: impl FnMut(usize, usize) + 's) -> Self {
+        self.on_window = Box::new(report);
+        self
+    }
+
+    /// Windows that an image of this size is seen through; 1 where it is seen as a whole.
+    pub fn windows(&self, width: usize, height: usize) -> usize {
+        let (w, h) = self.fit(width, height).scaled;
+        self.method.windows.map_or(1, |windows| windows.count(w, h))
     }
 
     /// How it asks.
@@ -159,6 +193,8 @@ impl<'s> Predictor<'s> {
         }
         match self.method.windows {
             None => {
+                // What does not fit into memory is refused before the image is scaled.
+                self.networks(fit)?;
                 let (labels, time) = self.views(fit, fit.scale(picture)?.into_owned(), Wanted::Labels)?;
                 Ok(Prediction { labels: LabelMap::from_tensor(&labels, 0)?, time })
             }
@@ -166,16 +202,29 @@ impl<'s> Predictor<'s> {
         }
     }
 
+    /// The networks of all scales.
+    fn networks(&mut self, fit: Fit) -> Result<&[Runner]> {
+        let (segmenter, method) = (self.segmenter, &self.method);
+        let make = |_: &(Size, Size)| {
+            let graphs = method.scales.iter().map(|&s| network_graph(segmenter.model(), fit, s, method.flip));
+            graphs.map(|g| segmenter.prepare(g?)).collect::<Result<Vec<Runner>>>()
+        };
+        let key = (fit.padded, fit.scaled);
+        let made = ready(&mut self.networks, key, make).map(drop);
+        if made.is_err_and(|e| e.kind() == ErrorKind::OutOfMemory) {
+            // What was made for the image before may be in the way.
+            (self.end, self.labels) = (None, None);
+        }
+        ready(&mut self.networks, key, make).map(Vec::as_slice)
+    }
+
     /// Runs every view of a picture that was scaled, and their end.
     fn views(&mut self, fit: Fit, pixels: Vec<u8>, wanted: Wanted) -> Result<(Tensor, Duration)> {
-        let (segmenter, model) = (self.segmenter, self.segmenter.model());
-        let networks = ready(&mut self.networks, (fit.padded, fit.scaled), |_| {
-            let graphs = self.method.scales.iter().map(|&s| network_graph(model, fit, s, self.method.flip));
-            graphs.map(|g| segmenter.prepare(g?)).collect()
-        })?;
+        let segmenter = self.segmenter;
+        let networks = self.networks(fit)?;
         let picture = Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), Data::U8(pixels))?;
         let started = Instant::now();
-        let mut logits = Vec::with_capacity(self.method.views());
+        let mut logits = Vec::new();
         for network in networks {
             logits.extend(network.run(&[("picture", &picture)])?);
         }
@@ -194,16 +243,23 @@ impl<'s> Predictor<'s> {
     fn window_by_window(&mut self, fit: Fit, picture: &Picture, windows: Windows) -> Result<Prediction> {
         let (w, h) = fit.scaled;
         let classes = self.segmenter.model().config.classes().unwrap_or(0);
+        let count = windows.count(w, h);
+        if count > MOST_WINDOWS {
+            return Err(error!(Usage, "an image of {w} x {h} pixels has {count} windows, at most {MOST_WINDOWS} are computed")
+                .advice("take a larger `--stride` or a larger `--window`"));
+        }
+        // What cannot be made ready is told before the windows took their time.
         let numbers = numbers_of_sum(fit.scaled, classes)?;
+        self.chooser(Shape::new(1, h, w, classes), fit.source)?;
+        let reserved = reserve_sum(fit.scaled, classes)?;
+        let mut sum = memory::zeros::<f32>(numbers)?;
+        let mut counts = memory::zeros::<u32>(w * h)?;
         let scaled = fit.scale(picture)?;
         let pixels = &scaled[..];
-        // What cannot be made ready is told before the windows took their time.
-        self.chooser(Shape::new(1, h, w, classes), fit.source)?;
         let (seen_w, seen_h) = (windows.size.0.min(w), windows.size.1.min(h));
         let part = Fit { source: (seen_w, seen_h), scaled: (seen_w, seen_h), padded: windows.size };
-        let mut sum = vec![0.0f32; numbers];
-        let mut counts = vec![0u32; w * h];
         let mut time = Duration::ZERO;
+        let mut done = 0;
         for y in offsets(h, windows.size.1, windows.stride.1) {
             for x in offsets(w, windows.size.0, windows.stride.0) {
                 let rows = (y..y + seen_h).flat_map(|row| &pixels[3 * (row * w + x)..][..3 * seen_w]);
@@ -214,8 +270,11 @@ impl<'s> Predictor<'s> {
                     sum[at * classes..][..seen_w * classes].iter_mut().zip(found).for_each(|(s, f)| *s += f);
                     counts[at..][..seen_w].iter_mut().for_each(|c| *c += 1);
                 }
+                done += 1;
+                (self.on_window)(done, count);
             }
         }
+        reserved.used();
         // Neighbours that were seen by different numbers of windows are made comparable before the interpolation between them.
         for (pixel, &count) in sum.chunks_exact_mut(classes).zip(&counts) {
             pixel.iter_mut().for_each(|p| *p /= count as f32);
@@ -241,10 +300,7 @@ impl<'s> Predictor<'s> {
         let fit = self.fit(width, height);
         let (input, times) = match self.method.windows {
             None => (fit.padded, 1),
-            Some(Windows { size, stride }) => {
-                let count = |side, size, stride| offsets(side, size, stride).count();
-                (size, count(fit.scaled.0, size.0, stride.0) * count(fit.scaled.1, size.1, stride.1))
-            }
+            Some(windows) => (windows.size, windows.count(fit.scaled.0, fit.scaled.1)),
         };
         let mirrored = if self.method.flip { 2 } else { 1 };
         let mut sum = 0;
@@ -252,7 +308,7 @@ impl<'s> Predictor<'s> {
             let side = |side| scaled_side(side, scale, align_corners(self.segmenter.model()));
             sum += self.network_cost((side(input.0), side(input.1)))?;
         }
-        Ok(sum * mirrored * times as u64)
+        Ok(sum.saturating_mul(mirrored).saturating_mul(times as u64))
     }
 
     fn network_cost(&mut self, (w, h): Size) -> Result<u64> {
@@ -275,14 +331,24 @@ fn prepare_sum(segmenter: &Segmenter, logits: &[Shape], fit: Fit, wanted: Wanted
     segmenter.prepare_end(passes::optimise(graph)?)
 }
 
-/// Numbers in the sum of the windows' probabilities. Errors past [`MOST_BYTES`].
+/// Numbers in the sum of the windows' probabilities.
 fn numbers_of_sum((w, h): Size, classes: usize) -> Result<usize> {
     let numbers = w.checked_mul(h).and_then(|pixels| pixels.checked_mul(classes));
-    numbers.filter(|&n| n as u64 <= MOST_BYTES / 4).ok_or_else(|| {
-        let gib = 4.0 * w as f64 * h as f64 * classes as f64 / f64::from(1 << 30);
-        let most = MOST_BYTES >> 30;
-        error!(OutOfMemory, "{classes} probabilities at {w} x {h} pixels take {gib:.0} GiB, windows add up at most {most} GiB")
-            .advice("take smaller pictures or a smaller `--size`, or leave out `--window`")
+    numbers.filter(|n| n.checked_mul(size_of::<f32>()).is_some()).ok_or_else(|| {
+        let what = format!("{classes} probabilities at {w} x {h} pixels are more than any memory holds");
+        error!(OutOfMemory, "{what}").advice(SMALLER_SUM)
+    })
+}
+
+const SMALLER_SUM: &str = "take smaller images or a smaller `--size`, or leave out `--window`";
+
+/// Memory for the sum of the windows' probabilities, for the number of windows at each pixel, and for the scaled image.
+fn reserve_sum((w, h): Size, classes: usize) -> Result<Reservation> {
+    let pixels = (w as u64).saturating_mul(h as u64);
+    let bytes = pixels.saturating_mul(4 * (classes as u64 + 1));
+    Reservation::new(bytes, pixels.saturating_mul(3)).map_err(|room| {
+        let what = format!("the sum of {classes} probabilities at {w} x {h} pixels takes {}", memory::mib(bytes));
+        error!(OutOfMemory, "{what}, but {room}").advice(SMALLER_SUM)
     })
 }
 
@@ -310,12 +376,25 @@ mod tests {
     #[test]
     fn windows_over_more_than_memory_holds_are_refused_by_their_size() {
         assert_eq!(numbers_of_sum((5_000, 4_000), 150).unwrap(), 3_000_000_000);
-        for size in [(70_000, 70_000), (usize::MAX, 2)] {
-            let error = numbers_of_sum(size, 21).unwrap_err();
-            assert_eq!(error.kind(), crate::ErrorKind::OutOfMemory);
-            let (text, named) = (error.to_string(), format!("{} x {} pixels", size.0, size.1));
-            assert!(text.contains(&named) && text.contains("at most 16 GiB") && text.contains("`--window`"), "{text}");
+        let fails = [numbers_of_sum((usize::MAX, 2), 21).map(drop), numbers_of_sum((1 << 31, 1 << 31), 21).map(drop)];
+        #[cfg(target_os = "linux")]
+        let fails = fails.into_iter().chain([reserve_sum((1 << 24, 1 << 24), 21).map(drop)]);
+        for error in fails.into_iter().map(Result::unwrap_err) {
+            assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+            let text = error.to_string();
+            assert!(text.contains("21 probabilities at") && text.contains("`--window`"), "{text}");
         }
+    }
+
+    #[test]
+    fn windows_are_counted_as_they_are_laid() {
+        for (side, window, stride) in [(96, 33, 1), (33, 33, 7), (20, 33, 5), (100, 33, 33), (1, 33, 33), (99, 33, 20)] {
+            let windows = Windows { size: (window, window), stride: (stride, stride) };
+            let laid = offsets(side, window, stride).count();
+            assert_eq!(windows.count(side, side), laid * laid, "{side} {window} {stride}");
+        }
+        let one = Windows { size: (1, 1), stride: (1, 1) };
+        assert_eq!(one.count(usize::MAX, usize::MAX), usize::MAX);
     }
 
     /// Nothing is allocated for it: the device's limits are looked at before the first buffer, and the processor waits for a run.

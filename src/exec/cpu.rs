@@ -1,8 +1,10 @@
 //! The CPU executor: nodes in order through the operations' reference functions.
 
+use super::room;
 use super::store::Store;
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
+use crate::memory::{self, Reservation};
 use crate::plan::HostPlan;
 use crate::tensor::{DType, Tensor};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +19,14 @@ pub(super) struct CpuRunner {
     spare: Mutex<Vec<Option<Vec<f32>>>>,
     /// For each node the values that nothing reads after it.
     last_read: Vec<Vec<ValueId>>,
+    /// What the plan, the outputs and the operations take, which nobody else is promised.
+    reserved: Reservation,
 }
 
 impl CpuRunner {
-    pub(super) fn new(graph: Arc<Graph>, store: Arc<Store>) -> Self {
+    /// # Errors
+    /// Where there is no memory for runs.
+    pub(super) fn new(graph: Arc<Graph>, store: Arc<Store>) -> Result<Self> {
         let mut last = vec![None; graph.values().len()];
         for (i, node) in graph.nodes().iter().enumerate() {
             for v in node.inputs.iter().chain(&node.outputs) {
@@ -37,8 +43,9 @@ impl CpuRunner {
             }
         }
         let plan = HostPlan::new(&graph);
+        let reserved = room::reserve(&graph, &plan)?;
         let spare = Mutex::new(vec![None; plan.slots.len()]);
-        Self { graph, store, plan, spare, last_read }
+        Ok(Self { graph, store, plan, spare, last_read, reserved })
     }
 
     /// Runs once; `done` is told of each node how long it took and what it computed, and may end the run by an error.
@@ -59,13 +66,15 @@ impl CpuRunner {
             for &v in node.inputs.iter().filter(|&&v| is_resident(v)) {
                 self.load(v, &mut computed)?;
             }
-            let mut outputs: Vec<Tensor> = node.outputs.iter().map(|&v| self.output(v)).collect();
+            let address = || format!("node `{}` ({})", node.name, node.op.name());
+            let outputs = node.outputs.iter().map(|&v| self.output(v)).collect::<Result<_>>();
+            let mut outputs: Vec<Tensor> = outputs.map_err(|e| e.at(address()))?;
             let read: Vec<&Tensor> = node
                 .inputs
                 .iter()
                 .map(|v| given[v.index()].or(computed[v.index()].as_deref()).expect("invariant: a verified graph runs in order"))
                 .collect();
-            node.op.cpu(&read, &mut outputs).map_err(|e| e.at(format!("node `{}` ({})", node.name, node.op.name())))?;
+            node.op.cpu(&read, &mut outputs).map_err(|e| e.at(address()))?;
             done(i, start.elapsed(), &outputs)?;
             for (v, tensor) in node.outputs.iter().zip(outputs) {
                 let tensor = Arc::new(tensor);
@@ -87,16 +96,21 @@ impl CpuRunner {
             let again = graph.outputs()[i + 1..].iter().any(|&(_, other)| other == v);
             let kept = &mut computed[v.index()];
             let taken = if again { kept.clone() } else { kept.take() };
-            let taken = taken.map(Arc::unwrap_or_clone);
-            taken.or_else(|| given[v.index()].cloned()).expect("invariant: outputs are kept")
+            match taken.map(Arc::try_unwrap) {
+                Some(Ok(tensor)) => Ok(tensor),
+                Some(Err(shared)) => shared.try_clone(),
+                None => given[v.index()].expect("invariant: outputs are kept").try_clone(),
+            }
         };
-        Ok(graph.outputs().iter().enumerate().map(&mut output).collect())
+        let outputs = graph.outputs().iter().enumerate().map(&mut output).collect();
+        self.reserved.used();
+        outputs
     }
 
     /// Takes a value from the store, where it is not there yet.
     fn load(&self, v: ValueId, computed: &mut [Option<Arc<Tensor>>]) -> Result<()> {
         if computed[v.index()].is_none() {
-            let memory = || self.memory(v).unwrap_or_default();
+            let memory = || Ok(self.memory(v)?.unwrap_or_default());
             computed[v.index()] = Some(self.store.load(&self.graph, v, memory)?);
         }
         Ok(())
@@ -107,22 +121,25 @@ impl CpuRunner {
     }
 
     /// A tensor for a node to write. Its contents are unspecified, as `Op::cpu` has it.
-    fn output(&self, v: ValueId) -> Tensor {
+    fn output(&self, v: ValueId) -> Result<Tensor> {
         let ty = self.graph.ty(v);
-        let mut tensor = self.memory(v).map_or_else(|| Tensor::zeros(ty), |memory| Tensor::lent(ty.shape, memory));
+        let mut tensor = match self.memory(v)? {
+            Some(memory) => Tensor::lent(ty.shape, memory),
+            None => Tensor::try_zeros(ty)?,
+        };
         if cfg!(debug_assertions) && ty.dtype == DType::F32 {
             // So that no operation comes to rely on what was there.
             tensor.f32_mut().fill(f32::NAN);
         }
-        tensor
+        Ok(tensor)
     }
 
     /// The memory that the plan has for a value, with whatever is in it. It is fresh where no run has left any, or another run holds it.
-    fn memory(&self, v: ValueId) -> Option<Vec<f32>> {
-        let slot = self.plan.slot_of[v.index()]?;
-        let numbers = (self.plan.slots[slot] / 4) as usize;
+    fn memory(&self, v: ValueId) -> Result<Option<Vec<f32>>> {
+        let Some(slot) = self.plan.slot_of[v.index()] else { return Ok(None) };
+        let spare = self.spare()[slot].take();
         // Zeros cost nothing until they are written: the system gives pages of them.
-        Some(self.spare()[slot].take().unwrap_or_else(|| vec![0.0; numbers]))
+        spare.map_or_else(|| memory::zeros((self.plan.slots[slot] / 4) as usize), Ok).map(Some)
     }
 
     /// Keeps a value's memory for the next one that the plan has there, unless there is some already: so no run needs more than the plan says.
@@ -152,7 +169,7 @@ mod tests {
         let a = root.activate("a", Activation::Relu, kept).unwrap();
         let b = root.add("b", a, kept).unwrap();
         graph.output("b", b);
-        let runner = CpuRunner::new(Arc::new(graph), Arc::new(store));
+        let runner = CpuRunner::new(Arc::new(graph), Arc::new(store)).unwrap();
         let spare = || {
             runner.run(&[], |_, _, _| Ok(())).unwrap();
             runner.spare().iter().flatten().map(|memory| 4 * memory.capacity() as u64).sum::<u64>()
@@ -177,7 +194,7 @@ mod tests {
         graph.output("after", new);
         graph.verify().unwrap();
         let store = Arc::new(store);
-        let runner = CpuRunner::new(Arc::new(graph), Arc::clone(&store));
+        let runner = CpuRunner::new(Arc::new(graph), Arc::clone(&store)).unwrap();
         let all = |x: f32, shape| Tensor::new(shape, vec![x; shape.len()]).unwrap();
         let (g, keep) = (all(2.0, Shape::vector(64)), all(1.0, Shape::vector(4)));
         let first = runner.run(&[&g, &keep], |_, _, _| Ok(())).unwrap();

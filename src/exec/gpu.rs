@@ -2,10 +2,12 @@
 
 use super::Choose;
 use super::record::{Bound, Recorded, Recorder, replay};
+use super::room;
 use super::store::Store;
 use crate::error::{Result, error};
 use crate::gpu::{Gpu, Mapping, pack, unpack, unreadable};
 use crate::graph::{Graph, Node, ValueId};
+use crate::memory::Reservation;
 use crate::ops::Packing;
 use crate::ops::kernel::{Kernel, KernelContext, Layout, Operand};
 use crate::plan::Plan;
@@ -42,12 +44,15 @@ pub(super) struct GpuRunner {
     submitting: Mutex<()>,
     /// Buffers to read the outputs from, one set for each run that is under way.
     staging: Mutex<Vec<Vec<wgpu::Buffer>>>,
+    /// What the activations and the host's copies of inputs and outputs take.
+    reserved: Reservation,
 }
 
 impl GpuRunner {
     pub(super) fn new(gpu: Arc<Gpu>, graph: &Graph, store: &Store, choose: &mut dyn Choose) -> Result<Self> {
         let plan = Plan::new(graph);
         check_sizes(&gpu, graph)?;
+        let reserved = room::reserve_for_device(&gpu, graph, &plan)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         let slots: Vec<wgpu::Buffer> =
             plan.slots.iter().map(|&bytes| gpu.buffer("activations", bytes, usage)).collect::<Result<_>>()?;
@@ -85,7 +90,7 @@ impl GpuRunner {
                 Readback { from: slots[slot].clone(), bytes, layout }
             })
             .collect();
-        let runner = Self { gpu, inputs, steps, outputs, nodes, submitting: Mutex::new(()), staging: Mutex::default() };
+        let runner = Self { gpu, inputs, steps, outputs, nodes, submitting: Mutex::new(()), staging: Mutex::default(), reserved };
         // Where there is no room for them, it is better told now.
         let staging = runner.staging()?;
         lock(&runner.staging).push(staging);
@@ -97,16 +102,17 @@ impl GpuRunner {
         self.nodes.iter().map(|n| (graph.nodes()[n.node].name.clone(), n.kernel.clone())).collect()
     }
 
-    fn upload(&self, inputs: &[&Tensor]) {
+    fn upload(&self, inputs: &[&Tensor]) -> Result<()> {
         for (buffer, tensor) in self.inputs.iter().zip(inputs) {
-            self.gpu.queue.write_buffer(buffer, 0, &pack(tensor, Packing::Channels));
+            self.gpu.queue.write_buffer(buffer, 0, &pack(tensor, Packing::Channels)?);
         }
+        Ok(())
     }
 
     /// Times each node alone, in order, so that it reads what it reads in a run: its position in the graph, its kernel, its time.
     pub(super) fn time_nodes(&self, inputs: &[&Tensor]) -> Result<Vec<(usize, &str, Duration)>> {
         let _alone = lock(&self.submitting);
-        self.upload(inputs);
+        self.upload(inputs)?;
         self.nodes
             .iter()
             .map(|n| {
@@ -142,7 +148,7 @@ impl GpuRunner {
     /// Starts a run and does not wait for it. Nothing is read back.
     pub(super) fn enqueue(&self, inputs: &[&Tensor]) -> Result<()> {
         let _alone = lock(&self.submitting);
-        self.upload(inputs);
+        self.upload(inputs)?;
         self.start(0..self.nodes.len());
         self.gpu.check()
     }
@@ -150,7 +156,7 @@ impl GpuRunner {
     /// Runs piece by piece, waiting for each before the next is started, and says how long each took. Nothing is read back.
     pub(super) fn run_pieces(&self, inputs: &[&Tensor], pieces: &[Range<usize>]) -> Result<Vec<Duration>> {
         let _alone = lock(&self.submitting);
-        self.upload(inputs);
+        self.upload(inputs)?;
         let times = pieces.iter().map(|piece| {
             let start = Instant::now();
             let submission = self.start(piece.clone());
@@ -172,7 +178,7 @@ impl GpuRunner {
     /// Runs once. Natively the first poll waits for the device; in browsers, where nothing can wait, it takes turns with the page.
     pub(super) async fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let staging = self.staging()?;
-        let mapped = self.submit(inputs, &staging);
+        let mapped = self.submit(inputs, &staging)?;
         self.gpu.mapped(mapped).await?;
         let tensors = self
             .outputs
@@ -183,16 +189,17 @@ impl GpuRunner {
                 let tensor = unpack(&view, output.layout);
                 drop(view);
                 staging.unmap();
-                Ok(tensor)
+                tensor
             })
             .collect::<Result<_>>()?;
         lock(&self.staging).push(staging);
+        self.reserved.used();
         Ok(tensors)
     }
 
-    fn submit(&self, inputs: &[&Tensor], staging: &[wgpu::Buffer]) -> Mapping {
+    fn submit(&self, inputs: &[&Tensor], staging: &[wgpu::Buffer]) -> Result<Mapping> {
         let _alone = lock(&self.submitting);
-        self.upload(inputs);
+        self.upload(inputs)?;
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("run") });
         {
             let mut pass =
@@ -204,7 +211,8 @@ impl GpuRunner {
         for (output, staging) in self.outputs.iter().zip(staging) {
             encoder.copy_buffer_to_buffer(&output.from, 0, staging, 0, output.bytes);
         }
-        self.gpu.submit_and_map(encoder, staging.iter().zip(&self.outputs).map(|(staging, output)| (staging, output.bytes)))
+        let outputs = staging.iter().zip(&self.outputs).map(|(staging, output)| (staging, output.bytes));
+        Ok(self.gpu.submit_and_map(encoder, outputs))
     }
 }
 
@@ -216,27 +224,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn check_sizes(gpu: &Gpu, graph: &Graph) -> Result<()> {
     let limit = gpu.caps().max_binding.min(gpu.caps().max_buffer);
     let bytes = |v: ValueId| Layout::bytes(graph.ty(v), Packing::Channels);
-    let Some(largest) = graph.value_ids().filter(|&v| !graph.is_param(v)).max_by_key(|&v| bytes(v)) else { return Ok(()) };
+    let Some(largest) = room::largest(graph, bytes) else { return Ok(()) };
     if bytes(largest) <= limit {
         return Ok(());
     }
     let mib = |b: u64| b as f64 / f64::from(1 << 20);
-    let scale = (limit as f64 / bytes(largest) as f64).sqrt();
-    let input = graph.inputs().map(|(_, v)| graph.shape(v)).max_by_key(|s| s.len());
-    let advice = input.map_or_else(String::new, |s| {
-        let fit = |side: usize| (side as f64 * scale) as usize;
-        format!("an input of about {}x{} would fit, or take `--device cpu`", fit(s.w), fit(s.h))
-    });
-    Err(error!(
-        OutOfMemory,
-        "its output {} takes {:.0} MiB, but {} binds at most {:.0} MiB",
-        graph.shape(largest),
-        mib(bytes(largest)),
-        gpu.summary().name,
-        mib(limit)
-    )
-    .at(format!("node `{}`", graph.value_name(largest)))
-    .advice(advice))
+    let what = format!("{} takes {:.0} MiB", room::value(graph, largest), mib(bytes(largest)));
+    let error = error!(OutOfMemory, "{what}, but {} binds at most {:.0} MiB", gpu.summary().name, mib(limit));
+    let advice = room::advice(graph, limit as f64 / bytes(largest) as f64, ", or take `--device cpu`");
+    Err(room::at(graph, largest, error).advice(advice))
 }
 
 fn layout_of(graph: &Graph, plan: &Plan, v: ValueId) -> Layout {

@@ -4,6 +4,7 @@ mod cpu;
 mod gpu;
 mod profile;
 pub(crate) mod record;
+mod room;
 mod slices;
 mod store;
 
@@ -90,6 +91,9 @@ enum Kind {
 
 impl Runner {
     /// Makes a verified graph ready, with the kernels that the operations expect to be fastest.
+    ///
+    /// # Errors
+    /// Where something is missing, or there is no memory for it, in the device or in main memory (see [`memory`](crate::memory)).
     pub fn new(device: &Device, graph: Graph) -> Result<Self> {
         Self::with_kernels(device, graph, &mut FirstChoice)
     }
@@ -119,7 +123,7 @@ impl Runner {
         }
         let graph = Arc::new(graph);
         let kind = match store.device() {
-            Device::Cpu => Kind::Cpu(cpu::CpuRunner::new(graph.clone(), store.clone())),
+            Device::Cpu => Kind::Cpu(cpu::CpuRunner::new(graph.clone(), store.clone())?),
             Device::Gpu(gpu) => Kind::Gpu(Box::new(gpu::GpuRunner::new(gpu.clone(), &graph, store, choose)?)),
         };
         Ok(Self { graph, kind })

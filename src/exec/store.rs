@@ -8,6 +8,7 @@ use super::record::Bound;
 use crate::error::{Result, error};
 use crate::gpu::{pack_f32, unpack_f32};
 use crate::graph::{Graph, Resident, ValueId};
+use crate::memory;
 use crate::ops::kernel::Layout;
 use crate::tensor::{DType, Data, Elements, Shape, Tensor, TensorType};
 use std::borrow::Cow;
@@ -52,7 +53,12 @@ impl Store {
     /// Where the device has no room, or cannot bind so large a buffer.
     pub fn add(&mut self, name: &str, numbers: usize) -> Result<()> {
         let memory = match &self.device {
-            Device::Cpu => Memory::Host(Mutex::new(Arc::new(Tensor::zeros(TensorType::f32(Shape::vector(numbers)))))),
+            Device::Cpu => {
+                let at = |e: crate::error::Error| e.at(format!("buffer `{name}`"));
+                memory::check((numbers as u64).saturating_mul(4), "it").map_err(at)?;
+                let zeros = Tensor::try_zeros(TensorType::f32(Shape::vector(numbers))).map_err(at)?;
+                Memory::Host(Mutex::new(Arc::new(zeros)))
+            }
             Device::Gpu(gpu) => {
                 let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
                 // wgpu clears new buffers.
@@ -80,7 +86,7 @@ impl Store {
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         let buffer = self.buffer(name)?;
         match (&buffer.memory, &self.device) {
-            (Memory::Host(own), _) => Ok(lock(own).f32().to_vec()),
+            (Memory::Host(own), _) => memory::copy(lock(own).f32()),
             (Memory::Device(raw), Device::Gpu(gpu)) => {
                 Ok(bytemuck::pod_collect_to_vec(&gpu.read(raw, 0, 4 * buffer.numbers as u64)?))
             }
@@ -173,7 +179,7 @@ impl Store {
     }
 
     /// A value that lies here, on the processor. What must be copied takes the memory that `memory` gives.
-    pub(super) fn load(&self, graph: &Graph, v: ValueId, memory: impl FnOnce() -> Vec<f32>) -> Result<Arc<Tensor>> {
+    pub(super) fn load(&self, graph: &Graph, v: ValueId, memory: impl FnOnce() -> Result<Vec<f32>>) -> Result<Arc<Tensor>> {
         let (place, ty) = (resident(graph, v), graph.ty(v));
         let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else { unreachable!("invariant: this is the processor") };
         let own = lock(own);
@@ -183,7 +189,7 @@ impl Store {
         let packed = &own.f32()[place.first..][..numbers(ty, place)];
         let tensor = match ty.dtype {
             DType::U32 => Tensor::from_data(ty.shape, Data::U32(bytemuck::cast_slice(packed).to_vec()))?,
-            _ => unpack_f32(packed, ty.shape, place.packing, memory()),
+            _ => unpack_f32(packed, ty.shape, place.packing, memory()?),
         };
         Ok(Arc::new(tensor))
     }
@@ -199,7 +205,7 @@ impl Store {
         }
         let packed = match tensor.data() {
             Elements::U32(numbers) => Cow::Borrowed(bytemuck::cast_slice(numbers)),
-            _ => pack_f32(tensor.f32(), tensor.shape(), place.packing),
+            _ => pack_f32(tensor.f32(), tensor.shape(), place.packing)?,
         };
         Arc::make_mut(&mut own).f32_mut()[place.first..][..packed.len()].copy_from_slice(&packed);
         Ok(())

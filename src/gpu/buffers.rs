@@ -1,39 +1,48 @@
 //! Host tensors <-> device layout (see `ops::kernel::Layout`).
 
+use crate::error::Result;
+use crate::memory;
 use crate::ops::Packing;
 use crate::ops::kernel::Layout;
 use crate::tensor::{DType, Data, Elements, Shape, Tensor};
 use std::borrow::Cow;
 
 /// The bytes of a tensor in device layout.
-pub fn pack(tensor: &Tensor, packing: Packing) -> Vec<u8> {
+///
+/// # Errors
+/// Where there is no memory for a copy.
+pub fn pack(tensor: &Tensor, packing: Packing) -> Result<Vec<u8>> {
     let s = tensor.shape();
     match tensor.data() {
         Elements::U8(v) => {
-            let mut bytes = v.to_vec();
+            let mut bytes = memory::with_capacity(v.len().next_multiple_of(4))?;
+            bytes.extend_from_slice(v);
             bytes.resize(v.len().next_multiple_of(4), 0);
-            bytes
+            Ok(bytes)
         }
-        Elements::U32(v) => bytemuck::cast_slice(v).to_vec(),
-        Elements::F32(v) => bytemuck::cast_slice(&pack_f32(v, s, packing)).to_vec(),
+        Elements::U32(v) => memory::copy(bytemuck::cast_slice(v)),
+        Elements::F32(v) => memory::copy(bytemuck::cast_slice(&pack_f32(v, s, packing)?)),
     }
 }
 
 /// The numbers of a tensor of shape `s` in device layout: padded with zeros where its channels (as a matrix, its rows too) are no
 /// multiple of four.
-pub fn pack_f32(numbers: &[f32], s: Shape, packing: Packing) -> Cow<'_, [f32]> {
+///
+/// # Errors
+/// Where there is no memory for a copy.
+pub fn pack_f32(numbers: &[f32], s: Shape, packing: Packing) -> Result<Cow<'_, [f32]>> {
     let (rows, pitch) = (rows(s, packing), 4 * s.c4());
     if (rows, pitch) == (s.w, s.c) {
-        return Cow::Borrowed(numbers);
+        return Ok(Cow::Borrowed(numbers));
     }
-    let mut out = vec![0f32; s.n * s.h * rows * pitch];
+    let mut out = memory::zeros::<f32>(s.n * s.h * rows * pitch)?;
     for (line, from) in numbers.chunks_exact(s.w * s.c).enumerate() {
         for (column, pixel) in from.chunks_exact(s.c).enumerate() {
             let at = (line * rows + column) * pitch;
             out[at..at + s.c].copy_from_slice(pixel);
         }
     }
-    Cow::Owned(out)
+    Ok(Cow::Owned(out))
 }
 
 /// The tensor of shape `s` that [`pack_f32`] packed. It takes `memory` over; what lies there is lost.
@@ -58,15 +67,22 @@ fn rows(s: Shape, packing: Packing) -> usize {
 }
 
 /// The tensor that lies in `bytes` by `layout`.
-pub fn unpack(bytes: &[u8], layout: Layout) -> Tensor {
+///
+/// # Errors
+/// Where there is no memory for it.
+pub fn unpack(bytes: &[u8], layout: Layout) -> Result<Tensor> {
     let s = layout.ty.shape;
     let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
     let data = match layout.ty.dtype {
-        DType::U8 => Data::U8(bytes[..s.len()].to_vec()),
-        DType::U32 => Data::U32(words().take(s.len()).map(u32::from_le_bytes).collect()),
+        DType::U8 => Data::U8(memory::copy(&bytes[..s.len()])?),
+        DType::U32 => {
+            let mut out = memory::with_capacity(s.len())?;
+            out.extend(words().take(s.len()).map(u32::from_le_bytes));
+            Data::U32(out)
+        }
         DType::F32 => {
             let (pitch, offset) = (16 * layout.pitch as usize, 16 * layout.offset as usize);
-            let mut out = Vec::with_capacity(s.len());
+            let mut out = memory::with_capacity(s.len())?;
             for pixel in bytes.chunks_exact(pitch).take(s.positions()) {
                 let lanes = pixel[offset..offset + 4 * s.c].chunks_exact(4);
                 out.extend(lanes.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
@@ -74,7 +90,7 @@ pub fn unpack(bytes: &[u8], layout: Layout) -> Tensor {
             Data::F32(out)
         }
     };
-    Tensor::from_data(s, data).expect("invariant: a buffer holds its value")
+    Ok(Tensor::from_data(s, data).expect("invariant: a buffer holds its value"))
 }
 
 #[cfg(test)]
@@ -85,13 +101,13 @@ mod tests {
     #[test]
     fn pack_pads_and_unpack_reads_it_back() {
         let tensor = Tensor::from_fn(Shape::new(2, 3, 5, 7), |n, y, x, c| (n * 1000 + y * 100 + x * 10 + c) as f32);
-        let bytes = pack(&tensor, Packing::Channels);
+        let bytes = pack(&tensor, Packing::Channels).unwrap();
         assert_eq!(bytes.len() as u64, Layout::bytes(tensor.ty(), Packing::Channels));
-        assert_eq!(unpack(&bytes, Layout::contiguous(tensor.ty())), tensor);
-        let matrix = pack(&tensor, Packing::Matrix);
+        assert_eq!(unpack(&bytes, Layout::contiguous(tensor.ty())).unwrap(), tensor);
+        let matrix = pack(&tensor, Packing::Matrix).unwrap();
         assert_eq!(matrix.len() as u64, Layout::bytes(tensor.ty(), Packing::Matrix));
         for packing in [Packing::Channels, Packing::Matrix] {
-            let packed = pack_f32(tensor.f32(), tensor.shape(), packing);
+            let packed = pack_f32(tensor.f32(), tensor.shape(), packing).unwrap();
             assert_eq!(unpack_f32(&packed, tensor.shape(), packing, Vec::new()), tensor);
         }
     }
@@ -100,6 +116,6 @@ mod tests {
     fn unpack_reads_a_channel_range() {
         let whole = Tensor::from_fn(Shape::new(1, 1, 2, 8), |_, _, x, c| (x * 10 + c) as f32);
         let layout = Layout { ty: TensorType::f32(Shape::new(1, 1, 2, 3)), pitch: 2, offset: 1 };
-        assert_eq!(unpack(&pack(&whole, Packing::Channels), layout).f32(), [4.0, 5.0, 6.0, 14.0, 15.0, 16.0]);
+        assert_eq!(unpack(&pack(&whole, Packing::Channels).unwrap(), layout).unwrap().f32(), [4.0, 5.0, 6.0, 14.0, 15.0, 16.0]);
     }
 }

@@ -288,7 +288,7 @@ impl Gpu {
         }
         // One holder is this table itself.
         table.retain(|_, (param, _)| param.holders() > 1);
-        let bytes = buffers::pack(param.tensor(), packing);
+        let bytes = buffers::pack(param.tensor(), packing)?;
         let buffer = self.buffer("parameter", bytes.len() as u64, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST)?;
         self.queue.write_buffer(&buffer, 0, &bytes);
         table.insert((param.id(), packing), (param.clone(), buffer.clone()));

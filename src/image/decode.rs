@@ -3,6 +3,7 @@
 use super::pixels;
 use super::probe::{self, Probe};
 use crate::error::{Error, Result, error};
+use crate::memory;
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use std::fs::{self, File};
@@ -150,7 +151,7 @@ impl DecodeOptions {
             None => decoder.orientation().unwrap_or(Orientation::NoTransforms),
         };
         let colour = decoder.color_type();
-        let mut data = vec![0; decoder.total_bytes() as usize];
+        let mut data = memory::zeros(decoder.total_bytes() as usize)?;
         decoder.read_image(&mut data).map_err(damaged)?;
         let mut notes = notes_of(&probe, name);
         let (rgb, alpha) = pixels::to_rgb(colour, data, self.backdrop, &mut notes)?;
@@ -172,7 +173,7 @@ impl DecodeOptions {
         if needed > self.max_bytes {
             return Err(self.too_much(needed).at(format!("{width} x {height} pixels")));
         }
-        Ok(())
+        memory::check(needed, "decoding").map_err(|e| e.at(format!("{width} x {height} pixels")))
     }
 
     /// The number of pixels, where it is not zero and within the limit.

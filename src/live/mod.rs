@@ -202,7 +202,7 @@ impl Live {
         let rgb = cover(&picture.rgb, (picture.width, picture.height), self.fit.source)?;
         let numbers: Vec<f32> = rgb.into_iter().map(f32::from).collect();
         let (name, ty) = self.parts.behind;
-        self.store.write(name, &pack_f32(&numbers, ty.shape, Packing::Channels))
+        self.store.write(name, &pack_f32(&numbers, ty.shape, Packing::Channels)?)
     }
 
     /// Paints the newest frame with the newest scores. On a device it does not wait, and nothing is read back.

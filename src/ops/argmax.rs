@@ -4,7 +4,7 @@ use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, expect_f32};
 use crate::error::Result;
 use crate::graph::{Scope, ValueId};
-use crate::tensor::{Data, Tensor, TensorType};
+use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
 /// Class numbers `[N, H, W, 1]` from logits `[N, H, W, C]`; the first of equal maxima.
@@ -29,12 +29,11 @@ impl Op for Argmax {
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (shape, x) = (inputs[0].shape(), inputs[0].f32());
-        let mut labels = vec![0; shape.positions()];
-        labels
+        outputs[0]
+            .u32_mut()
             .par_chunks_mut(shape.w)
             .zip(x.par_chunks(shape.w * shape.c))
             .for_each(|(labels, x)| labels.iter_mut().zip(x.chunks_exact(shape.c)).for_each(|(l, x)| *l = first_max(x).0));
-        outputs[0] = Tensor::from_data(shape.with_c(1), Data::U32(labels))?;
         Ok(())
     }
 

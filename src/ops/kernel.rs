@@ -72,10 +72,10 @@ impl Layout {
         match ty.dtype {
             crate::tensor::DType::F32 => {
                 let w = if packing == Packing::Matrix { s.w.next_multiple_of(4) } else { s.w };
-                16 * (s.n as u64) * (s.h as u64) * (w as u64) * (s.c4() as u64)
+                [s.n, s.h, w, s.c4()].iter().fold(16u64, |bytes, &side| bytes.saturating_mul(side as u64))
             }
-            crate::tensor::DType::U32 => 4 * s.len() as u64,
-            crate::tensor::DType::U8 => s.len().next_multiple_of(4) as u64,
+            crate::tensor::DType::U32 => (s.len() as u64).saturating_mul(4),
+            crate::tensor::DType::U8 => (s.len() as u64).saturating_add(3) / 4 * 4,
         }
     }
 }

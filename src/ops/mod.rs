@@ -127,6 +127,12 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
     /// unspecified contents. Inputs have the types that [`Op::infer`] accepted.
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()>;
 
+    /// Bytes that [`Op::cpu`] takes at most beside inputs and outputs, on `threads` threads; what is no more than some rows counts as nothing.
+    /// They are checked before a graph runs, since what fails to be allocated in between ends the process.
+    fn cpu_scratch(&self, _inputs: &[TensorType], _outputs: &[TensorType], _threads: usize) -> u64 {
+        0
+    }
+
     /// The ways to compute it on a device, the one expected to be fastest first. All give the same numbers within rounding.
     fn kernels(&self, context: &KernelContext) -> Vec<Kernel>;
 
@@ -165,7 +171,8 @@ impl dyn Op {
 
 /// Bytes of tensors of the given types, in host layout.
 pub fn bytes(types: &[TensorType]) -> u64 {
-    types.iter().map(|t| t.shape.len() as u64 * t.dtype.size() as u64).sum()
+    let each = types.iter().map(|t| (t.shape.len() as u64).saturating_mul(t.dtype.size() as u64));
+    each.fold(0, u64::saturating_add)
 }
 
 /// Checks the shape of the gradient that arrives at an operation's output.

@@ -7,7 +7,7 @@ use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, Window, bilinear, expect_f32};
 use crate::error::Result;
 use crate::graph::{Scope, ValueId};
-use crate::tensor::{Data, Tensor, TensorType};
+use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
 /// What [`super::Resize`] and then [`super::Argmax`] give for logits `[N, H, W, C]`: labels, u32 `[N, h, w, 1]`, and where asked the
@@ -52,13 +52,12 @@ impl Op for UpsampleArgmax {
         let (row, c) = (from.w * from.c, from.c);
         let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners, self.window);
         let columns = grid.x.taps(self.w);
-        let shape = from.with_hw(self.h, self.w).with_c(1);
-        let mut labels = vec![0; shape.len()];
-        let mut confidence = vec![0.0; if self.confidence { shape.len() } else { 0 }];
+        let (labels, confidence) = outputs.split_first_mut().expect("invariant: labels are inferred");
         // Rows of the confidence, or as many empty slices where it is not asked for.
-        let mut rows: Vec<&mut [f32]> = confidence.chunks_mut(self.w).collect();
+        let mut rows: Vec<&mut [f32]> =
+            confidence.iter_mut().flat_map(|confidence| confidence.f32_mut().chunks_mut(self.w)).collect();
         rows.resize_with(from.n * self.h, Default::default);
-        labels.par_chunks_mut(self.w).zip(rows).enumerate().for_each_init(
+        labels.u32_mut().par_chunks_mut(self.w).zip(rows).enumerate().for_each_init(
             || (Vec::new(), vec![0.0; c]),
             |(scratch, logits), (line, (labels, confidence))| {
                 let image = &x[line / self.h * from.h * row..][..from.h * row];
@@ -73,10 +72,6 @@ impl Op for UpsampleArgmax {
                 }
             },
         );
-        outputs[0] = Tensor::from_data(shape, Data::U32(labels))?;
-        if self.confidence {
-            outputs[1] = Tensor::new(shape, confidence)?;
-        }
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! The plan of the CPU executor, which holds values as tensors: densely, and each in memory of its own while it lives.
 
 use super::slots::{Demand, Sharing};
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, Node, ValueId};
+use crate::ops::bytes;
 use crate::tensor::DType;
 
 /// Which memory each value of a graph takes on the processor.
@@ -45,7 +46,7 @@ impl HostPlan {
         let living: Vec<ValueId> = graph.value_ids().filter(|v| lives[v.index()].is_some()).collect();
         let demand = |v: &ValueId| {
             let (first, last) = lives[v.index()].expect("invariant: only those that live");
-            Demand { bytes: 4 * graph.shape(*v).len() as u64, first, last }
+            Demand { bytes: (graph.shape(*v).len() as u64).saturating_mul(4), first, last }
         };
         let sharing = Sharing::new(&living.iter().map(demand).collect::<Vec<_>>());
         let mut slot_of = vec![None; graph.values().len()];
@@ -62,6 +63,51 @@ impl HostPlan {
 
     /// Bytes of all the memory.
     pub fn bytes(&self) -> u64 {
-        self.slots.iter().sum()
+        self.slots.iter().fold(0, |sum, &bytes| sum.saturating_add(bytes))
+    }
+}
+
+/// Bytes of main memory that runs of a graph take on the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostNeed {
+    /// What nodes compute on the way: [`HostPlan::bytes`], and integers.
+    pub values: u64,
+    /// The outputs.
+    pub outputs: u64,
+    /// The inputs, which the caller allocates.
+    pub inputs: u64,
+    /// What operations take beside their inputs and outputs: the most that any does.
+    pub scratch: u64,
+}
+
+impl HostNeed {
+    /// Of a verified graph and its plan, on `threads` threads.
+    pub fn new(graph: &Graph, plan: &HostPlan, threads: usize) -> Self {
+        let is_resident = |v: ValueId| graph.value(v).resident.is_some();
+        let of = |v: ValueId| bytes(&[graph.ty(v)]);
+        let sum = |values: &mut dyn Iterator<Item = ValueId>| values.map(of).fold(0, u64::saturating_add);
+        // Integers have no place in the plan: each lives in memory of its own from its node to its last reader.
+        let is_output = |v: ValueId| graph.outputs().iter().any(|&(_, output)| output == v);
+        let computed = graph.nodes().iter().flat_map(|node| &node.outputs).copied();
+        let integers = sum(&mut computed.filter(|&v| graph.ty(v).dtype != DType::F32 && !is_output(v)));
+        let types = |ids: &[ValueId]| ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>();
+        let scratch = |node: &Node| node.op.cpu_scratch(&types(&node.inputs), &types(&node.outputs), threads);
+        Self {
+            values: plan.bytes().saturating_add(integers),
+            // A value that is returned under several names is copied.
+            outputs: sum(&mut graph.outputs().iter().map(|&(_, v)| v)),
+            inputs: sum(&mut graph.inputs().map(|(_, v)| v).filter(|&v| !is_resident(v))),
+            scratch: graph.nodes().iter().map(scratch).max().unwrap_or(0),
+        }
+    }
+
+    /// What a runner takes, from its first run on.
+    pub fn kept(&self) -> u64 {
+        self.values.saturating_add(self.outputs).saturating_add(self.scratch)
+    }
+
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.kept().saturating_add(self.inputs)
     }
 }

@@ -6,7 +6,7 @@ mod host;
 mod print;
 mod slots;
 
-pub use host::HostPlan;
+pub use host::{HostNeed, HostPlan};
 
 use crate::graph::{Graph, ValueId};
 use crate::ops::Packing;
@@ -77,7 +77,7 @@ impl Plan {
 
     /// Bytes of all shared buffers.
     pub fn activation_bytes(&self) -> u64 {
-        self.slots.iter().sum()
+        self.slots.iter().fold(0, |sum, &bytes| sum.saturating_add(bytes))
     }
 
     /// The largest buffer, which decides whether an adapter's binding limit is kept.

@@ -155,7 +155,14 @@ impl Segmenter {
     /// As [`Segmenter::segment`].
     pub async fn segment_async(&self, picture: &Picture, size: SizeRule, wants: Wants) -> Result<Segmentation> {
         let fit = size.fit(picture.width, picture.height);
-        let network = self.network(fit)?;
+        let network = match self.network(fit) {
+            // What was made ready for other sizes may be in the way.
+            Err(e) if e.kind() == ErrorKind::OutOfMemory => {
+                lock(&self.finishers).clear();
+                self.network(fit)
+            }
+            made => made,
+        }?;
         let pixels = Data::U8(fit.scale(picture)?.into_owned());
         let input = Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), pixels)?;
         let started = Instant::now();
@@ -163,7 +170,15 @@ impl Segmenter {
         let network_time = started.elapsed();
 
         // Made ready before the clock starts, as the network was: a new size would else look slow.
-        let finisher = self.finisher(logits.shape(), fit, wants)?;
+        let finisher = match self.finisher(logits.shape(), fit, wants) {
+            // The network has done its part, and goes where both do not fit.
+            Err(e) if e.kind() == ErrorKind::OutOfMemory => {
+                drop(network);
+                lock(&self.networks).clear();
+                self.finisher(logits.shape(), fit, wants)
+            }
+            made => made,
+        }?;
         let started = Instant::now();
         let mut results = finisher.run_async(&[("logits", &logits)]).await?.into_iter();
         let labels = LabelMap::from_tensor(&results.next().expect("invariant: the labels are the first output"), 0)?;
@@ -236,7 +251,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn cached<K: PartialEq + Copy>(table: &Prepared<K>, key: K, make: impl FnOnce() -> Result<Runner>) -> Result<Arc<Runner>> {
+fn cached<K: PartialEq + Copy>(table: &Prepared<K>, key: K, make: impl Fn() -> Result<Runner>) -> Result<Arc<Runner>> {
     let mut table = lock(table);
     if let Some(at) = table.iter().position(|(k, _)| *k == key) {
         let found = table.remove(at).expect("invariant: just found there");
@@ -246,7 +261,14 @@ fn cached<K: PartialEq + Copy>(table: &Prepared<K>, key: K, make: impl FnOnce() 
         while table.len() >= KEPT {
             table.pop_front();
         }
-        table.push_back((key, Arc::new(make()?)));
+        let made = match make() {
+            Err(e) if e.kind() == ErrorKind::OutOfMemory && !table.is_empty() => {
+                table.clear();
+                make()
+            }
+            made => made,
+        };
+        table.push_back((key, Arc::new(made?)));
     }
     Ok(table.back().expect("invariant: just pushed").1.clone())
 }

@@ -93,7 +93,7 @@ impl Bank {
     /// The segments with the tensors that `tensor` gives; zeros where it gives none.
     ///
     /// # Errors
-    /// Where a tensor has another shape.
+    /// Where a tensor has another shape, or there is no memory for a copy.
     pub fn pack<'t>(&self, tensor: impl Fn(&str) -> Option<&'t Tensor>) -> Result<Vec<Vec<f32>>> {
         let mut segments: Vec<Vec<f32>> = self.segments.iter().map(|&numbers| vec![0.0; numbers]).collect();
         for entry in &self.entries {
@@ -103,7 +103,7 @@ impl Bank {
                     error!(Weights, "expected {}, got {}", entry.shape, tensor.shape()).at(format!("tensor `{}`", entry.name))
                 );
             }
-            let packed = pack_f32(tensor.f32(), entry.shape, entry.packing);
+            let packed = pack_f32(tensor.f32(), entry.shape, entry.packing)?;
             segments[entry.segment][entry.first..][..packed.len()].copy_from_slice(&packed);
         }
         Ok(segments)

@@ -72,7 +72,7 @@ impl Parts {
 /// Kernels of convolutions that see one channel each. The shape alone does not say so: a dense kernel on an input of one channel has it too.
 pub(super) fn depthwise(graph: &Graph) -> HashSet<String> {
     let is_depthwise = |node: &&Node| {
-        let groups = node.op.as_any().downcast_ref::<Conv2d>().map_or(1, |conv| conv.groups);
+        let groups = node.op.downcast_ref::<Conv2d>().map_or(1, |conv| conv.groups);
         groups > 1 && graph.shape(node.inputs[1]).w == 1
     };
     let kernels: HashSet<ValueId> = graph.nodes().iter().filter(is_depthwise).map(|node| node.inputs[1]).collect();

@@ -1,5 +1,6 @@
 //! Operands for measurements: numbers that look random and are the same every time.
 
+use crate::error::Result;
 use crate::gpu::{pack, unpack};
 use crate::ops::Packing;
 use crate::ops::kernel::Layout;
@@ -27,12 +28,15 @@ impl Random {
 
     /// A tensor of numbers in [-1, 1) (small whole numbers where it is not f32), and the buffer that it lies in. The lanes of the buffer
     /// that are not the tensor's hold numbers too, which no kernel may let through.
-    pub(super) fn operand(&mut self, layout: Layout, packing: Packing) -> (Tensor, Vec<u8>) {
+    ///
+    /// # Errors
+    /// Where there is no memory for them.
+    pub(super) fn operand(&mut self, layout: Layout, packing: Packing) -> Result<(Tensor, Vec<u8>)> {
         let shape = layout.ty.shape;
         if layout.ty.dtype == DType::F32 && packing == Packing::Channels {
             let floats = self.floats(buffer_bytes(layout) as usize / 4);
             let bytes = bytemuck::cast_slice(&floats).to_vec();
-            return (unpack(&bytes, layout), bytes);
+            return Ok((unpack(&bytes, layout)?, bytes));
         }
         let data = match layout.ty.dtype {
             DType::F32 => Data::F32(self.floats(shape.len())),
@@ -40,8 +44,8 @@ impl Random {
             DType::U8 => Data::U8((0..shape.len()).map(|_| self.bits() as u8).collect()),
         };
         let tensor = Tensor::from_data(shape, data).expect("invariant: as many elements as the shape has");
-        let bytes = pack(&tensor, packing);
-        (tensor, bytes)
+        let bytes = pack(&tensor, packing)?;
+        Ok((tensor, bytes))
     }
 }
 

@@ -47,7 +47,7 @@ impl<'a> Stage<'a> {
         let inputs = (0..)
             .zip(context.inputs)
             .map(|(i, layout)| {
-                let (tensor, bytes) = random.operand(*layout, op.packing(i));
+                let (tensor, bytes) = random.operand(*layout, op.packing(i))?;
                 let buffer = gpu.buffer("input of a measurement", bytes.len() as u64, usage)?;
                 gpu.queue.write_buffer(&buffer, 0, &bytes);
                 Ok((tensor, buffer))
@@ -101,7 +101,7 @@ impl<'a> Stage<'a> {
     }
 
     fn read(&self, layout: Layout, buffer: &wgpu::Buffer) -> Result<Tensor> {
-        Ok(unpack(&self.gpu.read(buffer, 0, buffer_bytes(layout))?, layout))
+        unpack(&self.gpu.read(buffer, 0, buffer_bytes(layout))?, layout)
     }
 }
 

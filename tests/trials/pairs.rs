@@ -82,13 +82,13 @@ fn trainings(rng: &mut Rng, dir: &Path) -> Result<String, String> {
         if resumed.code() != 0 {
             return Err(format!("cannot be resumed: {}", tail(&resumed.words())));
         }
-        let seed = |text: &str| text.lines().find_map(|l| l.strip_prefix("seed = ").map(str::to_owned));
-        let recipe = seed(&fs::read_to_string(dir.join("run/recipe.toml")).map_err(|e| e.to_string())?).unwrap_or_default();
+        let text = fs::read_to_string(dir.join("run/recipe.toml")).map_err(|e| e.to_string())?;
+        let recipe = text.lines().find_map(|l| l.strip_prefix("seed = ")?.parse::<u64>().ok());
         let log = fs::read_to_string(dir.join("run/log.jsonl")).map_err(|e| e.to_string())?;
         let first = log.lines().next().unwrap_or_default();
         let record: serde_json::Value = serde_json::from_str(first).map_err(|e| format!("{first}: {e}"))?;
-        if record["config"]["seed"].to_string() != recipe {
-            return Err(format!("recipe.toml has seed {recipe}, the log {}", record["config"]["seed"]));
+        if recipe.is_none() || record["config"]["seed"].as_u64() != recipe {
+            return Err(format!("recipe.toml has seed {recipe:?}, the log {}", record["config"]["seed"]));
         }
         let steps: Vec<u64> = log
             .lines()

@@ -3,7 +3,7 @@
 mod report;
 mod train;
 
-use super::args::{DeviceArgs, HeadName, ModelArgs, print, print_json};
+use super::args::{DeviceArgs, HeadName, MemoryArgs, ModelArgs, print, print_json};
 use crate::error::{Result, error};
 use crate::exec::{Device, Runner, Times};
 use crate::image::SizeRule;
@@ -69,6 +69,9 @@ pub(super) struct Args {
     json: bool,
 
     #[command(flatten)]
+    memory: MemoryArgs,
+
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -126,6 +129,7 @@ impl NetworkArgs {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
+    args.memory.apply();
     let (w, h) = match args.size {
         SizeRule::Native => return Err(error!(Usage, "there is no picture whose size could be taken; give N or WxH")),
         size => size.fit(1, 1).padded,
@@ -157,7 +161,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let runner = args.device.tuning(args.json).runner(&device, graph)?;
     let ready = start.elapsed();
-    let input = picture(shape);
+    let input = picture(shape)?;
     let inputs = [("input", &input)];
     let first = runner.time(&inputs, 1)?.median();
     let warm = warm_runs(&runner, &inputs, args.runs)?;
@@ -195,8 +199,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
 }
 
 /// Numbers such as those of normalised pictures.
-fn picture(shape: Shape) -> Tensor {
-    Tensor::from_fn(shape, |n, y, x, c| ((7 * n + 13 * y + 29 * x + 5 * c) % 64) as f32 / 16.0 - 2.0)
+fn picture(shape: Shape) -> Result<Tensor> {
+    Tensor::try_from_fn(shape, |n, y, x, c| ((7 * n + 13 * y + 29 * x + 5 * c) % 64) as f32 / 16.0 - 2.0)
 }
 
 fn warm_runs(runner: &Runner, inputs: &[(&str, &Tensor)], runs: Option<u32>) -> Result<Times> {

@@ -5,6 +5,7 @@ use super::{Args, ROUNDS, picture, repeat};
 use crate::cli::args::{print, print_json, table};
 use crate::error::{Result, error};
 use crate::exec::Device;
+use crate::memory;
 use crate::segmenter::Model;
 use crate::tensor::{Data, Shape, Tensor};
 use crate::train::{Decay, Need, Pictures, Schedule, TrainOptions, Trainer};
@@ -62,7 +63,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
     let start = Instant::now();
     let mut trainer = Trainer::new(device, &model.config, &model.weights, options(shape, args.recompute))?;
     let ready = start.elapsed();
-    let (pictures, labels) = (picture(shape), labels(shape, classes)?);
+    let (pictures, labels) = (picture(shape)?, labels(shape, classes)?);
     let batch = Pictures { pictures: &pictures, labels: &labels, names: &[] };
     let mut step = || {
         let start = Instant::now();
@@ -116,7 +117,9 @@ fn labels(shape: Shape, classes: usize) -> Result<Tensor> {
         let square = n + y / 16 + 3 * (x / 16);
         if i % 16 == 5 { 255 } else { (square % classes) as u32 }
     };
-    Tensor::from_data(shape.with_c(1), Data::U32((0..shape.positions()).map(label).collect()))
+    let mut labels = memory::with_capacity(shape.positions())?;
+    labels.extend((0..shape.positions()).map(label));
+    Tensor::from_data(shape.with_c(1), Data::U32(labels))
 }
 
 fn operations(nodes: &[NodeRow]) -> Vec<Operation> {

@@ -2,7 +2,7 @@
 
 use super::super::args::{print, print_json, table};
 use super::report::{giga, percent};
-use super::{Args, Subject, score};
+use super::{Args, Subject, score, windows};
 use crate::error::Result;
 use crate::eval::{Method, Predictor};
 use crate::models::Decoder;
@@ -41,8 +41,12 @@ pub(super) fn run(args: &Args, model: Model, subject: &Subject) -> Result<()> {
             anstream::eprintln!("running on {}", segmenter.device());
         }
         let scales = if multi_scale { scales.clone() } else { vec![1.0] };
-        let mut predictor = Predictor::new(&segmenter, Method { scales, flip, ..asked.clone() })?;
-        let outcome = score(args, &mut predictor, subject, None)?;
+        let bar = args.bar(subject.pairs.len());
+        let mut predictor = windows::shown(Predictor::new(&segmenter, Method { scales, flip, ..asked.clone() })?, &bar);
+        if rows.is_empty() {
+            windows::announce(args, &predictor, subject);
+        }
+        let outcome = score(&bar, &mut predictor, subject, None)?;
         let scores = outcome.confusion.scores(&subject.table);
         rows.push(Row {
             output_stride,

@@ -2,8 +2,9 @@
 
 mod ablation;
 mod report;
+mod windows;
 
-use super::args::{DeviceArgs, ModelArgs, print, print_json};
+use super::args::{DeviceArgs, MemoryArgs, ModelArgs, print, print_json};
 use crate::data::{self, Pair};
 use crate::error::{Result, error};
 use crate::eval::{Confusion, Method, Predictor, Trimap, Windows, confusion_chart, evaluate, ignored, trimap_chart};
@@ -50,11 +51,11 @@ pub(super) struct Args {
     #[arg(long)]
     flip: bool,
 
-    /// Shows the network windows of the picture instead of the whole: N (a square) or WxH
+    /// Run the network on windows of the image instead of the whole: N (a square) or WxH, no smaller than the output stride
     #[arg(long, value_name = "N|WxH", value_parser = side)]
     window: Option<(usize, usize)>,
 
-    /// From one window to the next [default: two thirds of the window]
+    /// Distance from one window to the next, at most the window's size; small strides take long [default: two thirds of the window]
     #[arg(long, value_name = "N|WxH", value_parser = side, requires = "window")]
     stride: Option<(usize, usize)>,
 
@@ -81,6 +82,9 @@ pub(super) struct Args {
     /// No progress bar
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten)]
+    memory: MemoryArgs,
 
     #[command(flatten)]
     device: DeviceArgs,
@@ -135,6 +139,7 @@ struct Outcome {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
+    args.memory.apply();
     for path in [&args.confusion, &args.trimap_plot].into_iter().flatten() {
         check_chart(path)?;
     }
@@ -147,12 +152,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if !args.quiet && !args.json {
         anstream::eprintln!("running on {}", segmenter.device());
     }
-    let mut predictor = Predictor::new(&segmenter, args.method())?;
+    let bar = args.bar(subject.pairs.len());
+    let mut predictor = windows::shown(Predictor::new(&segmenter, args.method())?, &bar);
+    windows::announce(args, &predictor, &subject);
     let trimap = match args.trimap.as_slice() {
         [] => None,
         widths => Some(Trimap::new(widths, subject.table.len(), &ignored(&subject.table))?),
     };
-    let outcome = score(args, &mut predictor, &subject, trimap)?;
+    let outcome = score(&bar, &mut predictor, &subject, trimap)?;
     // What was scored is told first, and none of the three is lost with another one: hours may have gone into it.
     let report = report::Report::new(args, &segmenter, predictor.method(), &subject, &outcome);
     let printed = match args.json {
@@ -203,8 +210,7 @@ fn subject(args: &Args, model: &Model) -> Result<Subject> {
     Ok(Subject { pairs: listing.pairs, part: listing.split, table })
 }
 
-fn score(args: &Args, predictor: &mut Predictor, subject: &Subject, mut trimap: Option<Trimap>) -> Result<Outcome> {
-    let bar = args.bar(subject.pairs.len());
+fn score(bar: &ProgressBar, predictor: &mut Predictor, subject: &Subject, mut trimap: Option<Trimap>) -> Result<Outcome> {
     let mut times = Vec::with_capacity(subject.pairs.len());
     let mut multi_adds = 0u128;
     let confusion = evaluate(

@@ -6,7 +6,7 @@ mod pictures;
 mod work;
 mod write;
 
-use super::args::{DeviceArgs, ModelArgs};
+use super::args::{DeviceArgs, MemoryArgs, ModelArgs};
 use crate::error::{Result, error};
 use crate::image::{ClassTable, Picture, SizeRule};
 use crate::segmenter::{Segmentation, Segmenter, Wants};
@@ -75,6 +75,9 @@ pub(super) struct Args {
     clip: clip::ClipArgs,
 
     #[command(flatten)]
+    memory: MemoryArgs,
+
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -140,6 +143,7 @@ impl Tools {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
+    args.memory.apply();
     if let Some(plan) = clip::plan(args)? {
         return clip::run(args, &plan);
     }

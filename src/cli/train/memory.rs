@@ -6,7 +6,7 @@ use crate::models::Config;
 use crate::train::{Fit, Need, NormMode, Recipe, Scoring};
 
 /// Bytes of a size such as `4GiB`, `1.5 GB` or `800M` (as `MiB`).
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(in crate::cli) fn size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let at = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(at);

@@ -5,6 +5,8 @@ mod bar;
 mod memory;
 mod settings;
 
+pub(in crate::cli) use memory::size;
+
 use super::interrupt::on_interrupt;
 use crate::data::MOST_WORKERS;
 use crate::error::{Result, error};

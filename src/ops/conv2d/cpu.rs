@@ -26,7 +26,7 @@ pub(super) fn run(conv: &Conv2d, inputs: &[&Tensor], y: &mut Tensor) {
         residual: conv.residual_index().map(|i| inputs[i].f32()),
     };
     let row = call.ys.w * call.ys.c;
-    let rows = call.rows_per_block();
+    let rows = rows_per_block(call.ws, call.ys);
     y.f32_mut().par_chunks_mut(row * rows).enumerate().for_each(|(block, out)| {
         let first = block * rows;
         let lines = first..first + out.len() / row;
@@ -39,6 +39,37 @@ pub(super) fn run(conv: &Conv2d, inputs: &[&Tensor], y: &mut Tensor) {
         }
         call.epilogue(lines, out);
     });
+}
+
+/// Bytes that [`run`] takes beside inputs and output: on each thread an im2col block, the kernel of the taps in use, and what the product packs.
+pub(super) fn scratch(conv: &Conv2d, (xs, ws, ys): (Shape, Shape, Shape), threads: usize) -> u64 {
+    if conv.groups != 1 {
+        return 0;
+    }
+    let rows = rows_per_block(ws, ys);
+    let blocks = (ys.n * ys.h).div_ceil(rows);
+    let (m, k) = (rows.saturating_mul(ys.w), ws.n * ws.h * xs.c);
+    let columns = if conv.is_pointwise(ws) { 0 } else { m.saturating_mul(k).saturating_add(k * ws.c) };
+    floats(columns.saturating_add(packed(k, ws.c))).saturating_mul(threads.min(blocks) as u64)
+}
+
+/// Bytes of so many floats.
+pub(super) fn floats(count: usize) -> u64 {
+    (count as u64).saturating_mul(4)
+}
+
+/// Floats of a product's second factor `[k, n]` that are packed at a time, and as many again for the first.
+fn packed(k: usize, n: usize) -> usize {
+    /// The product takes no more of `k` at once.
+    const DEPTH: usize = 1 << 10;
+    2 * k.min(DEPTH) * n
+}
+
+fn rows_per_block(ws: Shape, ys: Shape) -> usize {
+    let lines = ys.n * ys.h;
+    let floats = ys.w * (ws.n * ws.h * ws.w).max(ys.c);
+    // At least four blocks where there are four lines, so that every core has work on small maps.
+    (BLOCK / floats.max(1)).max(PIXELS / ys.w.max(1)).clamp(1, lines.div_ceil(4).max(1))
 }
 
 /// One convolution with its operands. "Lines" are rows of the output, counted through the batch.
@@ -64,13 +95,6 @@ struct Run {
 }
 
 impl Call<'_> {
-    fn rows_per_block(&self) -> usize {
-        let lines = self.ys.n * self.ys.h;
-        let floats = self.ys.w * (self.ws.n * self.ws.h * self.ws.w).max(self.ys.c);
-        // At least four blocks where there are four lines, so that every core has work on small maps.
-        (BLOCK / floats.max(1)).max(PIXELS / self.ys.w).clamp(1, lines.div_ceil(4).max(1))
-    }
-
     /// Input row and first output index of a tap, or `None` where the tap reads padding.
     fn input_row(&self, oy: usize, ky: usize) -> Option<usize> {
         (oy * self.conv.stride.0 + ky * self.conv.dilation.0).checked_sub(self.conv.padding.top).filter(|&y| y < self.xs.h)

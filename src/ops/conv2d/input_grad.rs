@@ -173,6 +173,10 @@ impl Op for Conv2dInputGrad {
         Ok(())
     }
 
+    fn cpu_scratch(&self, inputs: &[TensorType], outputs: &[TensorType], threads: usize) -> u64 {
+        input_grad_cpu::scratch(&self.conv, (inputs[0].shape, inputs[1].shape, outputs[0].shape), threads)
+    }
+
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let mut all = self.through_forward(cx);
         // Spreading multiplies the products by so much.

@@ -3,6 +3,7 @@
 //!
 //! As in the forward pass, the split into blocks depends on the shapes alone.
 
+use super::cpu::floats;
 use super::product::{View, of_views};
 use super::{Conv2d, multiply};
 use crate::ops::window::Axis;
@@ -21,9 +22,7 @@ pub(super) fn run(conv: &Conv2d, dy: &Tensor, w: &Tensor, dx: &mut Tensor) {
     let w = if conv.groups == 1 { &turned } else { w.f32() };
     let call = Call { conv, rows, columns, dy: dy.f32(), ys: dy.shape(), w, ws, xs };
     let row = xs.w * xs.c;
-    let wanted = (BLOCK / row.max(1)).max(PIXELS.div_ceil(xs.w.max(1)));
-    // At least four blocks where there are four lines, so that every core has work on small maps.
-    let lines = wanted.clamp(1, (xs.n * xs.h).div_ceil(4).max(1)).min(xs.h);
+    let lines = lines_per_block(xs);
     let images = dx.f32_mut().par_chunks_mut(row * xs.h).enumerate();
     let blocks = images.flat_map(|(image, dx)| dx.par_chunks_mut(row * lines).enumerate().map(move |(b, dx)| (image, b, dx)));
     blocks.for_each(|(image, block, dx)| {
@@ -36,6 +35,23 @@ pub(super) fn run(conv: &Conv2d, dy: &Tensor, w: &Tensor, dx: &mut Tensor) {
             call.grouped(image, first, dx);
         }
     });
+}
+
+/// Lines of the gradient in a block.
+fn lines_per_block(xs: Shape) -> usize {
+    let wanted = (BLOCK / (xs.w * xs.c).max(1)).max(PIXELS.div_ceil(xs.w.max(1)));
+    // At least four blocks where there are four lines, so that every core has work on small maps.
+    wanted.clamp(1, (xs.n * xs.h).div_ceil(4).max(1)).min(xs.h)
+}
+
+/// Bytes that [`run`] takes beside inputs and output: the turned weights, and on each thread what the outputs of a block give through a tap.
+pub(super) fn scratch(conv: &Conv2d, (ys, ws, xs): (Shape, Shape, Shape), threads: usize) -> u64 {
+    if conv.groups != 1 {
+        return 0;
+    }
+    let pixels = (lines_per_block(xs) + 1).saturating_mul(ys.w);
+    let shares = if conv.is_pointwise(ws) { 0 } else { pixels.saturating_mul(xs.c) };
+    floats(ws.len()).saturating_add(floats(shares).saturating_mul(threads as u64))
 }
 
 /// Each tap's matrix `[C, O]` as `[O, C]`. Every block of the gradient multiplies by it, and the product would gather its columns number

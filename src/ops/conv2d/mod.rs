@@ -207,6 +207,10 @@ impl Op for Conv2d {
         Ok(())
     }
 
+    fn cpu_scratch(&self, inputs: &[TensorType], outputs: &[TensorType], threads: usize) -> u64 {
+        cpu::scratch(self, (inputs[0].shape, inputs[1].shape, outputs[0].shape), threads)
+    }
+
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         kernels::list(self, cx)
     }

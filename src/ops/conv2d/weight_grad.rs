@@ -142,6 +142,10 @@ impl Op for Conv2dWeightGrad {
         Ok(())
     }
 
+    fn cpu_scratch(&self, inputs: &[TensorType], outputs: &[TensorType], threads: usize) -> u64 {
+        weight_grad_cpu::scratch(&self.conv, (inputs[0].shape, inputs[1].shape, outputs[0].shape), threads)
+    }
+
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         if self.conv.groups > 1 || self.conv.is_depthwise(cx.inputs[0].ty.shape, cx.outputs[0].ty.shape) {
             return vec![self.kernel(cx, None)];

@@ -5,6 +5,7 @@
 //! in order. How it is split depends on the shapes alone.
 
 use super::Conv2d;
+use super::cpu::floats;
 use super::multiply::add_products;
 use super::product::{View, of_views};
 use crate::ops::window::Axis;
@@ -26,8 +27,7 @@ pub(super) fn run(conv: &Conv2d, x: &Tensor, dy: &Tensor, dw: &mut Tensor) {
     let (rows, columns) = conv.axes(xs, (ws.n, ws.h));
     let call = Call { conv, rows, columns, x: x.f32(), xs, dy: dy.f32(), ys, ws };
     let lines = ys.n * ys.h;
-    let chunk = if conv.groups == 1 { ROWS * ws.c } else { ws.len() };
-    let parts = TASKS.div_ceil(ws.len().div_ceil(chunk)).min(lines);
+    let (chunk, parts) = split(conv, ws, lines);
     let lines_of = |part: usize| part * lines / parts..(part + 1) * lines / parts;
     let task = |chunk_index: usize, lines: Range<usize>, out: &mut [f32]| match conv.groups {
         1 => call.products(chunk_index * ROWS, lines, out),
@@ -50,6 +50,24 @@ pub(super) fn run(conv: &Conv2d, x: &Tensor, dy: &Tensor, dw: &mut Tensor) {
             dw.iter_mut().zip(&part[i * PIECE..]).for_each(|(sum, part)| *sum += part);
         }
     });
+}
+
+/// Floats of a task, and parts that the lines are split into.
+fn split(conv: &Conv2d, ws: Shape, lines: usize) -> (usize, usize) {
+    let chunk = if conv.groups == 1 { ROWS * ws.c } else { ws.len() };
+    (chunk, TASKS.div_ceil(ws.len().div_ceil(chunk)).min(lines))
+}
+
+/// Bytes that [`run`] takes beside inputs and output: the sums of all parts, and on each thread an im2col block.
+pub(super) fn scratch(conv: &Conv2d, (xs, ys, ws): (Shape, Shape, Shape), threads: usize) -> u64 {
+    if ws.is_empty() {
+        return 0;
+    }
+    let (_, parts) = split(conv, ws, ys.n * ys.h);
+    let sums = if parts == 1 { 0 } else { floats(ws.len()).saturating_mul(parts as u64) };
+    let columns = ws.n * ws.h * xs.c;
+    let block = if conv.groups != 1 || conv.is_pointwise(ws) { 0 } else { BLOCK.max(columns.min(ROWS).saturating_mul(ys.w)) };
+    sums.saturating_add(floats(block).saturating_mul(threads as u64))
 }
 
 /// One call. "Lines" are rows of the output, counted through the batch.

@@ -165,6 +165,15 @@ fn dice_sums(source: &Source, loss: &PixelLoss, pixels: &[Pixel]) -> Vec<f32> {
     sum_positions(lines.len(), 3 * c, |line, sum| add(sum, &lines[line]))
 }
 
+/// Bytes that [`run`] takes beside inputs and outputs: what is known of each pixel, the keys by which pixels are mined, the sums of Dice, and
+/// the gradients of groups of rows.
+pub(super) fn scratch(loss: &PixelLoss, from: Shape, to: Shape) -> u64 {
+    let each = size_of::<Pixel>() + if loss.mined { size_of::<u32>() } else { 0 };
+    let pixels = to.positions().saturating_mul(each);
+    let dice = if loss.dice.is_some() { (to.n * to.h).saturating_mul(3 * 4 * from.c + size_of::<Vec<f32>>()) } else { 0 };
+    pixels.saturating_add(dice).saturating_add(from.len().saturating_mul(2 * 4)) as u64
+}
+
 /// Computes loss and gradient.
 pub(super) fn run(op: &SegmentationLoss, inputs: &[&Tensor], outputs: &mut [Tensor]) {
     let (from, to) = (inputs[0].shape(), inputs[1].shape());

@@ -215,6 +215,10 @@ impl Op for SegmentationLoss {
         Ok(())
     }
 
+    fn cpu_scratch(&self, inputs: &[TensorType], _: &[TensorType], _: usize) -> u64 {
+        cpu::scratch(&self.pixel, inputs[0].shape, inputs[1].shape)
+    }
+
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         kernels::list(self, cx)
     }

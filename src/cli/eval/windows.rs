@@ -1,0 +1,50 @@
+//! How many windows images are seen through, reported before hours go into them.
+
+use super::super::args::thousands;
+use super::{Args, Subject};
+use crate::eval::Predictor;
+use crate::files::refuse_special;
+use image::ImageReader;
+use indicatif::ProgressBar;
+use std::path::Path;
+
+/// More windows than this in an image are warned of.
+const MANY: usize = 1000;
+
+/// The same predictor, whose windows the bar shows.
+pub(super) fn shown<'s>(predictor: Predictor<'s>, bar: &ProgressBar) -> Predictor<'s> {
+    let bar = bar.clone();
+    predictor.on_window(move |done, count| {
+        if count > 1 {
+            bar.set_message(format!("window {done}/{count}"));
+        }
+    })
+}
+
+/// Reports how many windows the images have, and warns where they are many.
+pub(super) fn announce(args: &Args, predictor: &Predictor, subject: &Subject) {
+    if args.window.is_none() {
+        return;
+    }
+    // An image whose header cannot be read is reported when its turn comes.
+    let counts = subject.pairs.iter().filter_map(|pair| size(&pair.picture)).map(|(w, h)| predictor.windows(w, h));
+    let (all, most) = counts.fold((0usize, 0), |(all, most), count| (all.saturating_add(count), most.max(count)));
+    let passes = predictor.method().views();
+    if !args.quiet && !args.json {
+        let (all, most) = (thousands(all as u64), thousands(most as u64));
+        anstream::eprintln!("{all} windows in all, up to {most} for an image, {passes} forward passes for each");
+    }
+    if most > MANY {
+        log::warn!(
+            "an image has {} windows, each a forward pass of the network; a larger `--stride` takes fewer",
+            thousands(most as u64)
+        );
+    }
+}
+
+/// Columns and rows of an image, by its header.
+fn size(path: &Path) -> Option<(usize, usize)> {
+    refuse_special(path, "an image").ok()?;
+    let reader = ImageReader::open(path).ok()?.with_guessed_format().ok()?;
+    reader.into_dimensions().ok().map(|(w, h)| (w as usize, h as usize))
+}
