@@ -281,7 +281,7 @@ fn files_that_are_too_large_or_never_end_are_told_of_and_not_read() {
     for &file in endless {
         fs::remove_file(path(file)).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(path(file)).status().unwrap().success());
-        expected.push((file, "is no regular file"));
+        expected.push((file, "is a FIFO, not a regular file"));
     }
     let found = findings(root.path(), &[]);
     assert_eq!(found.len(), expected.len(), "{found:?}");

@@ -141,7 +141,7 @@ fn fifos_devices_directories_and_empty_files_are_refused_at_once_and_by_name() {
             &["verify", "-w", "tiny.safetensors", "--reference", name],
             &["import", name, "out.safetensors"],
             &["export", name, "out.pth", "--dialect", "smp"],
-            &["infer", "-w", "tiny.safetensors", name, "out.safetensors"],
+            &["infer", "-w", "tiny.safetensors", "--input", name, "-o", "out.safetensors"],
         ] {
             let text = said(&mut atrous(dir.path()), arguments, 1);
             assert!(text.contains(words), "{arguments:?}: {text}");
@@ -232,7 +232,11 @@ fn nan_in_an_input_is_said_of_the_input() {
     data[..2].copy_from_slice(&[0x00, 0x7e]);
     fs::write(dir.path().join("in.safetensors"), [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat())
         .unwrap();
-    let text = said(&mut atrous(dir.path()), &["infer", "-w", "tiny.safetensors", "in.safetensors", "out.safetensors"], 1);
+    let text = said(
+        &mut atrous(dir.path()),
+        &["infer", "-w", "tiny.safetensors", "--input", "in.safetensors", "-o", "out.safetensors"],
+        1,
+    );
     assert!(text.contains("in.safetensors: tensor `input`: holds NaN (first at [0, 0, 0, 0]); inputs"), "{text}");
     assert!(!text.contains("training") && !text.contains("weights hold"), "{text}");
 }

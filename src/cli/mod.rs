@@ -17,7 +17,7 @@ mod train;
 mod verify;
 
 use crate::error::{ErrorKind, Result};
-use crate::text::printable_lines;
+use crate::text::{printable, printable_lines};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -99,11 +99,11 @@ pub fn main() -> ExitCode {
 
 /// Ends the program with clap's words about the arguments. They quote the arguments, and `atrous segment *` makes arguments of names of files.
 fn refuse(error: &clap::Error) -> ! {
-    let quoted = error.render().to_string();
-    let shown = printable_lines(&quoted);
-    if shown != quoted {
-        eprint!("{shown}");
-        std::process::exit(error.exit_code());
+    let arguments: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    if arguments.iter().any(|a| printable(a) != *a)
+        && let Err(shown) = Cli::try_parse_from(arguments.iter().map(|a| printable(a).into_owned()))
+    {
+        shown.exit()
     }
     error.exit()
 }

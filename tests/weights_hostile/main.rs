@@ -127,7 +127,10 @@ fn the_files_that_are_damaged_were_in_order_before() {
 fn what_is_not_a_file_is_refused_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let error = load(folder.path()).unwrap_err().to_string();
-    assert!(error.contains(folder.path().to_str().unwrap()) && error.contains("is a folder"), "{error}");
+    assert!(
+        error.contains(folder.path().to_str().unwrap()) && error.contains("is a directory; name a file of weights"),
+        "{error}"
+    );
     let error = load(&folder.path().join("missing.pth")).unwrap_err().to_string();
     assert!(error.contains("missing.pth"), "{error}");
 }
