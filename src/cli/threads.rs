@@ -1,12 +1,16 @@
 //! The threads that share the work on the processor.
 
 use crate::error::{Error, ErrorKind, Result, error};
+use crate::memory;
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
 /// Threads that the program starts beside those of the pool: to read, to write, to wait for signals.
 const BESIDE: usize = 4;
+
+/// Memory without which no work is begun: what is allocated in small pieces would end the program.
+const LEAST: u64 = 28 << 20;
 
 /// Starts as many threads as there are processors (or as `RAYON_NUM_THREADS` states), or as many as the system gives.
 ///
@@ -34,24 +38,32 @@ pub(super) fn start() -> Result<()> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(count)
         .build_global()
-        .map_err(|e| error!(OutOfMemory, "{count} threads could not be started: {e}"))
+        .map_err(|e| error!(OutOfMemory, "{count} threads could not be started: {e}"))?;
+    log::debug!("{:?} MiB of memory are available", memory::available().map(|bytes| bytes >> 20));
+    memory::check(LEAST, "the program").map_err(|e| e.advice("raise the limit on memory (`ulimit -v`)"))
 }
 
 /// How many threads can run at once, up to `wanted`, and why no more. All have ended when this returns.
 fn startable(wanted: usize) -> (usize, Option<io::Error>) {
+    // They allocate nothing: the allocator would set address space apart for each.
+    let (counted, changed) = (Mutex::new(false), Condvar::new());
+    let wait = || {
+        let mut done = counted.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*done {
+            done = changed.wait(done).unwrap_or_else(PoisonError::into_inner);
+        }
+    };
     thread::scope(|scope| {
-        let mut waiting = Vec::new();
-        for _ in 0..wanted {
-            let (release, released) = mpsc::channel::<()>();
-            // It ends when the other end is dropped.
-            match thread::Builder::new().spawn_scoped(scope, move || {
-                let _ = released.recv();
-            }) {
-                Ok(_) => waiting.push(release),
-                Err(e) => return (waiting.len(), Some(e)),
+        let (mut started, mut refused) = (0, None);
+        while started < wanted && refused.is_none() {
+            match thread::Builder::new().spawn_scoped(scope, wait) {
+                Ok(_) => started += 1,
+                Err(e) => refused = Some(e),
             }
         }
-        (waiting.len(), None)
+        *counted.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        changed.notify_all();
+        (started, refused)
     })
 }
 

@@ -16,10 +16,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use system::Free;
 
-/// Of the memory available, 1 / `MARGIN` is left for decoded images, stacks, and other programs.
+/// Of what is available, 1 / `MARGIN` is left for decoded images, stacks, and other programs.
 const MARGIN: u64 = 16;
-/// No less is left, and no more.
-const MARGIN_BYTES: (u64, u64) = (32 << 20, 1 << 30);
+/// No less is left of the machine's memory, and no more.
+const MARGIN_OF_MEMORY: (u64, u64) = (32 << 20, 1 << 30);
+/// The same of the process's address space, which nobody else takes.
+const MARGIN_OF_PROCESS: (u64, u64) = (4 << 20, 128 << 20);
 
 /// The account of the process.
 static LEDGER: Mutex<Ledger> = Mutex::new(Ledger { limit: None, held: 0, pending: 0 });
@@ -79,16 +81,17 @@ impl fmt::Display for Room {
 
 impl Ledger {
     fn room(&self, free: Free) -> Option<Room> {
-        let spared = |bytes: u64| {
-            let margin = (bytes / MARGIN).clamp(MARGIN_BYTES.0, MARGIN_BYTES.1);
+        let spared = |bytes: u64, (least, most)| {
+            let margin = (bytes / MARGIN).clamp(least, most);
             Room { bytes: bytes.saturating_sub(margin).saturating_sub(self.pending), is_limit: false }
         };
         let own = match self.limit {
             Some(limit) => Some(Room { bytes: limit.saturating_sub(self.held), is_limit: true }),
-            None => free.memory.map(spared),
+            None => free.memory.map(|bytes| spared(bytes, MARGIN_OF_MEMORY)),
         };
         // A limit in words does not move those of the process.
-        [own, free.process.map(spared)].into_iter().flatten().min_by_key(|room| room.bytes)
+        let of_process = free.process.map(|bytes| spared(bytes, MARGIN_OF_PROCESS));
+        [own, of_process].into_iter().flatten().min_by_key(|room| room.bytes)
     }
 }
 

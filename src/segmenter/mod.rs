@@ -196,7 +196,7 @@ impl Segmenter {
     /// As [`Segmenter::prepare`], for graphs that end at a picture's full size: those past the device's limits run on the processor.
     pub(crate) fn prepare_end(&self, graph: Graph) -> Result<Runner> {
         match self.prepare(graph.clone()) {
-            Err(e) if matches!(e.kind(), ErrorKind::OutOfMemory | ErrorKind::Shader) => {
+            Err(e) if !self.device().is_cpu() && matches!(e.kind(), ErrorKind::OutOfMemory | ErrorKind::Shader) => {
                 log::info!("{e}; the labels are computed on the processor");
                 Runner::new(&Device::Cpu, graph)
             }

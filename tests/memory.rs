@@ -1,0 +1,184 @@
+//! Memory is checked before it is allocated: errors in words where it does not suffice, and the work that fits is done.
+
+mod support;
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::contains;
+use std::path::Path;
+use support::models::write_tiny;
+
+fn atrous(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
+    command.current_dir(folder).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command
+}
+
+fn image(path: &Path, w: u32, h: u32) {
+    image::RgbImage::from_fn(w, h, |x, y| image::Rgb([x as u8, y as u8, 90])).save(path).expect("the folder can be written");
+}
+
+/// A fresh folder with `tiny.safetensors` and `a.png`, 61 x 47.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    write_tiny(&folder.path().join("tiny.safetensors"));
+    image(&folder.path().join("a.png"), 61, 47);
+    folder
+}
+
+/// The two numbers of the first `WxH` behind `about`.
+fn advised(text: &str) -> String {
+    let rest = text.split("of about ").nth(1).unwrap_or_else(|| panic!("no size is advised: {text}"));
+    rest.split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn one_image_past_the_memory_fails_alone_and_the_others_of_the_folder_are_segmented() {
+    let dir = folder();
+    let images = dir.path().join("images");
+    std::fs::create_dir(&images).unwrap();
+    for (name, side) in [("a", 60), ("b", 50), ("c", 900), ("d", 70), ("e", 40), ("f", 61)] {
+        image(&images.join(format!("{name}.png")), side, side);
+    }
+    atrous(dir.path())
+        .args([
+            "segment",
+            "images",
+            "-w",
+            "tiny.safetensors",
+            "--size",
+            "native",
+            "--max-memory",
+            "8MiB",
+            "-o",
+            "out/",
+            "-s",
+            "mask",
+        ])
+        .assert()
+        .code(1)
+        .stderr(
+            contains("c.png: node `")
+                .and(contains("but the memory limit leaves"))
+                .and(contains("would fit, or raise `--max-memory`")),
+        )
+        .stderr(contains("1 of 6 pictures failed"));
+    let written = std::fs::read_dir(dir.path().join("out")).unwrap().count();
+    assert_eq!(written, 5, "all but one are written");
+}
+
+#[test]
+fn the_size_that_is_said_to_fit_does() {
+    let dir = folder();
+    image(&dir.path().join("large.png"), 700, 500);
+    let segment = |size: &str| {
+        let mut command = atrous(dir.path());
+        command.args([
+            "segment",
+            "large.png",
+            "-w",
+            "tiny.safetensors",
+            "-o",
+            "o.png",
+            "-q",
+            "--max-memory",
+            "10MiB",
+            "--size",
+            size,
+        ]);
+        command
+    };
+    let refused = segment("native").assert().code(1);
+    let size = advised(&String::from_utf8_lossy(&refused.get_output().stderr));
+    segment(&size).assert().success();
+    let sides: Vec<usize> = size.split('x').map(|side| side.parse().unwrap()).collect();
+    segment(&format!("{}x{}", sides[0] * 5 / 4, sides[1] * 5 / 4)).assert().code(1);
+}
+
+/// Other systems do not state what they have.
+#[cfg(target_os = "linux")]
+#[test]
+fn sizes_past_all_memory_are_refused_in_words() {
+    let dir = folder();
+    let refused = |args: &[&str]| {
+        let text = atrous(dir.path()).args(args).assert().code(1);
+        let text = String::from_utf8_lossy(&text.get_output().stderr).into_owned();
+        assert!(text.contains("in all, but") && text.contains("would fit"), "{args:?}: {text}");
+    };
+    refused(&["segment", "a.png", "-w", "tiny.safetensors", "--size", "65535x65535", "-o", "o.png"]);
+    refused(&["bench", "-w", "tiny.safetensors", "--size", "65535", "--batch", "65535"]);
+    refused(&["bench", "--network", "xception65", "--size", "60000", "--batch", "9"]);
+}
+
+#[test]
+fn raw_tensors_are_bound_by_the_limit_too() {
+    let dir = folder();
+    let input = [("input".to_owned(), vec![1, 3, 300, 300], vec![0.5f32; 3 * 300 * 300])];
+    let path = dir.path().join("in.safetensors");
+    atrous::weights::write_safetensors(&path, input.to_vec(), &Default::default(), atrous::weights::FloatDType::F32).unwrap();
+    let infer = |limit: &str| {
+        let mut command = atrous(dir.path());
+        command.args(["infer", "-w", "tiny.safetensors", "-i", "in.safetensors", "-o", "out.safetensors", "--max-memory", limit]);
+        command
+    };
+    infer("1MiB").assert().code(1).stderr(contains("an input of about"));
+    infer("1GiB").assert().success();
+}
+
+/// The kernel's limits of a process: what is past them is refused by the allocator, at whatever place comes first.
+#[cfg(target_os = "linux")]
+#[test]
+fn limits_on_the_address_space_end_in_words_and_never_in_a_signal() {
+    use std::os::unix::process::ExitStatusExt;
+    let dir = folder();
+    image(&dir.path().join("large.png"), 2000, 1500);
+    let program = assert_cmd::cargo::cargo_bin("atrous");
+    let mut refused = 0;
+    for kib in [50_000, 120_000, 150_000, 250_000, 400_000, 700_000] {
+        for args in [
+            "segment a.png -w tiny.safetensors --size 33 -o o.png",
+            "segment large.png -w tiny.safetensors --size native -o o.png",
+            "bench -w tiny.safetensors --size 2500 --runs 1",
+        ] {
+            let script = format!("ulimit -v {kib}; exec '{}' {args}", program.display());
+            let done = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .current_dir(dir.path())
+                .env("ATROUS_DEVICE", "cpu")
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&done.stderr);
+            assert_eq!(done.status.signal(), None, "{kib} {args}: {text}");
+            // The loader itself may fail below.
+            let fails = matches!(done.status.code(), Some(1 | 127));
+            assert!(done.status.success() || (fails && text.contains("error")), "{kib} {args}: {:?} {text}", done.status);
+            refused += usize::from(fails);
+        }
+    }
+    assert!(refused >= 6, "only {refused} were refused");
+}
+
+#[test]
+fn windows_are_counted_before_the_first_one_and_too_many_are_refused() {
+    let dir = folder();
+    let data = dir.path().join("data");
+    for (kind, file) in [("images", "a.png"), ("masks", "a.png")] {
+        std::fs::create_dir_all(data.join(kind)).unwrap();
+        image::GrayImage::new(400, 380).save(data.join(kind).join(file)).unwrap();
+    }
+    let eval = |window: &str, stride: &str| {
+        let mut command = atrous(dir.path());
+        command.args(["eval", "-w", "tiny.safetensors", "--data", "data", "--size", "native"]);
+        command.args(["--window", window, "--stride", stride]);
+        command
+    };
+    eval("33", "1")
+        .assert()
+        .code(2)
+        .stderr(contains("128,064 windows in all, up to 128,064 for an image, 1 forward passes for each"))
+        .stderr(contains("an image has 128,064 windows, each a forward pass"))
+        .stderr(contains("at most 100000 are computed; take a larger `--stride` or a larger `--window`"));
+    eval("1", "1").assert().code(2).stderr(contains("smaller than the network's output stride"));
+    eval("200", "201").assert().code(2).stderr(contains("do not cover a picture"));
+    eval("200", "200").assert().success().stderr(contains("4 windows in all").and(contains("WARN").not()));
+}
