@@ -1,12 +1,14 @@
 //! `atrous eval`: how good a network is on pictures with masks.
 
 mod ablation;
+mod bands;
 mod report;
 
+use self::bands::Bands;
 use super::args::{DeviceArgs, ModelArgs, print, print_json};
 use crate::data::{self, Pair};
 use crate::error::{Result, error};
-use crate::eval::{Confusion, Method, Predictor, Trimap, Windows, confusion_chart, evaluate, ignored, trimap_chart};
+use crate::eval::{Confusion, Method, Predictor, TrimapAround, Windows, confusion_chart, evaluate, trimap_chart};
 use crate::exec::Times;
 use crate::files::Staged;
 use crate::image::{ClassTable, SizeRule};
@@ -62,11 +64,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE.png")]
     confusion: Option<PathBuf>,
 
-    /// Also scores bands around the borders of the true classes, this many pixels wide to each side, such as 1,2,4,8,16,32
+    /// Also score bands around object borders (a trimap), W pixels wide to each side, 1 or more; such as 1,2,4,8,16,32
     #[arg(long, value_name = "W,...", value_delimiter = ',')]
     trimap: Vec<f64>,
 
-    /// Draws the bands' mIoU against their width
+    /// What the bands surround: void dilates the ignored pixels of the masks, as the paper does; boundary takes every border between two
+    /// labels [default: void if the masks contain ignored pixels, else boundary]
+    #[arg(long, value_name = "void|boundary", requires = "trimap")]
+    trimap_around: Option<TrimapAround>,
+
+    /// Plot the bands' mIoU against their width
     #[arg(long, value_name = "FILE.png", requires = "trimap")]
     trimap_plot: Option<PathBuf>,
 
@@ -127,7 +134,7 @@ struct Subject {
 /// What came out for one way of asking.
 struct Outcome {
     confusion: Confusion,
-    trimap: Option<Trimap>,
+    trimap: Option<bands::Measured>,
     /// Median time of a picture.
     time: Duration,
     /// Mean over the pictures, of all forward passes for one.
@@ -148,11 +155,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         anstream::eprintln!("running on {}", segmenter.device());
     }
     let mut predictor = Predictor::new(&segmenter, args.method())?;
-    let trimap = match args.trimap.as_slice() {
-        [] => None,
-        widths => Some(Trimap::new(widths, subject.table.len(), &ignored(&subject.table))?),
-    };
-    let outcome = score(args, &mut predictor, &subject, trimap)?;
+    let bands = Bands::new(args, &subject.table)?;
+    let outcome = score(args, &mut predictor, &subject, bands)?;
     // What was scored is told first, and none of the three is lost with another one: hours may have gone into it.
     let report = report::Report::new(args, &segmenter, predictor.method(), &subject, &outcome);
     let printed = match args.json {
@@ -164,7 +168,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         None => Ok(()),
     };
     let bands = match (&args.trimap_plot, &outcome.trimap) {
-        (Some(path), Some(trimap)) => trimap_chart(&trimap.bands()).and_then(|chart| chart.save(path)),
+        (Some(path), Some(trimap)) => trimap_chart(&trimap.bands).and_then(|chart| chart.save(path)),
         _ => Ok(()),
     };
     matrix.and(bands).and(printed)
@@ -203,7 +207,7 @@ fn subject(args: &Args, model: &Model) -> Result<Subject> {
     Ok(Subject { pairs: listing.pairs, part: listing.split, table })
 }
 
-fn score(args: &Args, predictor: &mut Predictor, subject: &Subject, mut trimap: Option<Trimap>) -> Result<Outcome> {
+fn score(args: &Args, predictor: &mut Predictor, subject: &Subject, mut bands: Option<Bands>) -> Result<Outcome> {
     let bar = args.bar(subject.pairs.len());
     let mut times = Vec::with_capacity(subject.pairs.len());
     let mut multi_adds = 0u128;
@@ -217,8 +221,8 @@ fn score(args: &Args, predictor: &mut Predictor, subject: &Subject, mut trimap: 
         &subject.pairs,
         &subject.table,
         &mut |scored| {
-            if let Some(trimap) = &mut trimap {
-                trimap.add(scored.truth, scored.prediction).map_err(|e| e.file(&scored.pair.mask))?;
+            if let Some(bands) = &mut bands {
+                bands.add(scored.truth, scored.prediction).map_err(|e| e.file(&scored.pair.mask))?;
             }
             bar.inc(1);
             bar.set_message(scored.pair.name.clone());
@@ -228,5 +232,5 @@ fn score(args: &Args, predictor: &mut Predictor, subject: &Subject, mut trimap: 
     bar.finish_and_clear();
     let multi_adds = (multi_adds / subject.pairs.len() as u128) as u64;
     let time = Times::new(times).expect("invariant: there are pictures").median();
-    Ok(Outcome { confusion, trimap, time, multi_adds })
+    Ok(Outcome { confusion, trimap: bands.map(|b| b.measured()), time, multi_adds })
 }
