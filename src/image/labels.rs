@@ -3,7 +3,7 @@
 use super::decode::MAX_PIXELS;
 use super::palette::ClassTable;
 use crate::error::{Error, ErrorKind, Result, error};
-use crate::files::atomic_write;
+use crate::files::{atomic_write, open_regular};
 use crate::tensor::{Elements, Tensor};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -67,7 +67,7 @@ impl LabelMap {
 
     /// As [`LabelMap::read`]; and whether the labels were found by their colours, which are classes whatever values mean in a data set.
     pub(crate) fn read_by_value_or_colour(path: &Path, table: Option<&ClassTable>) -> Result<(Self, bool)> {
-        let file = File::open(path).map_err(|e| Error::io(path, "could not be opened", e))?;
+        let file = open_regular(path, "a mask")?;
         read_mask(file, table).map_err(|e| e.file(path))
     }
 
@@ -116,6 +116,9 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
     use png::{BitDepth, ColorType};
     let damaged = |e: png::DecodingError| Error::new(ErrorKind::Picture, "is no readable PNG").source(e);
     let mut decoder = png::Decoder::new(BufReader::new(file));
+    // Nothing of them is used, and they may inflate a thousandfold.
+    decoder.set_ignore_iccp_chunk(true);
+    decoder.set_ignore_text_chunk(true);
     // Values as they are stored: no palette is applied, nothing is stretched.
     decoder.set_transformations(png::Transformations::IDENTITY);
     let info = decoder.read_header_info().map_err(damaged)?;

@@ -1,10 +1,8 @@
 //! The size at which a picture enters the network, and the resampling that takes it there.
 
 use super::decode::Picture;
+use super::pillow;
 use crate::error::{Error, ErrorKind, Result, error};
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -130,9 +128,9 @@ impl Fit {
 
 /// Scales `[h, w, 3]` bytes from one (width, height) to another.
 ///
-/// Bilinear with antialiasing: enlarging takes the usual two by two neighbours, at half-pixel centres; shrinking widens the triangle
-/// to the scale, so that every pixel of the source counts. That is what Pillow's `resize(..., BILINEAR)` and torchvision's
-/// `antialias=True` do (equal to Pillow within one step of 255), and not what OpenCV or a plain `interpolate` do.
+/// Bilinear with antialiasing: enlarging reads the usual two by two neighbors, at half-pixel centers; shrinking widens the triangle to the
+/// scale, so that every pixel of the source counts. The bytes are those of Pillow's `resize(..., BILINEAR)`, which torchvision's
+/// transforms call; OpenCV and a plain `interpolate` compute others.
 ///
 /// Errors where the bytes are not of the size stated, or a side is 0 or past 2^32.
 pub fn resample(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Cow<'_, [u8]>> {
@@ -162,18 +160,7 @@ pub fn resample_window(
     if at.0 > to.0 - size.0.min(to.0) || at.1 > to.1 - size.1.min(to.1) || size.0 > to.0 || size.1 > to.1 {
         return Err(wrong(format!("a window of {w} x {h} at {}, {} is not inside {tw} x {th}", at.0, at.1)));
     }
-    let source = TypedImageRef::<U8x3>::from_buffer(fw, fh, rgb).map_err(|e| wrong("resampling".into()).source(e))?;
-    let mut out = vec![0; 3 * size.0 * size.1];
-    let mut target = TypedImage::<U8x3>::from_buffer(w, h, &mut out).map_err(|e| wrong("resampling".into()).source(e))?;
-    // The window's edges in the source. The filter reads past them, into the rest of the picture.
-    let edge = |at: usize, from: u32, to: u32| (at as f64 * f64::from(from) / f64::from(to)).min(from.into());
-    let (left, top) = (edge(at.0, fw, tw), edge(at.1, fh, th));
-    let (right, bottom) = (edge(at.0 + size.0, fw, tw), edge(at.1 + size.1, fh, th));
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
-    let options = options.crop(left, top, right - left, bottom - top);
-    // Typed: programs carry no code for other kinds of pixels.
-    Resizer::new().resize_typed(&source, &mut target, &options).map_err(|e| wrong("resampling".into()).source(e))?;
-    Ok(out)
+    Ok(pillow::bilinear(rgb, from, to, at, size))
 }
 
 /// Scales `[h, w, 3]` bytes so that they cover another (width, height), with their shape kept; what sticks out on two sides is cut off there in
@@ -283,8 +270,7 @@ mod tests {
                 for (i, value) in window.iter().enumerate() {
                     let (x, y, c) = (at.0 + i / 3 % size.0, at.1 + i / 3 / size.0, i % 3);
                     let expected = whole[3 * (y * to.0 + x) + c];
-                    // Positions of the window's pixels are rounded apart from those of the whole.
-                    assert!(value.abs_diff(expected) <= 1, "{to:?}, {at:?}: {value} for {expected} at {x}, {y}");
+                    assert_eq!(*value, expected, "{to:?}, {at:?} at {x}, {y}");
                 }
             }
             assert!(resample_window(&rgb, from, to, (1, 0), to).is_err());

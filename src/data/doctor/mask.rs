@@ -152,8 +152,11 @@ struct Stored {
 
 fn stored(file: &Path) -> Result<Stored> {
     let damaged = |e: png::DecodingError| Error::new(ErrorKind::Picture, "is no readable PNG").source(e);
-    let open = File::open(file).map_err(|e| Error::io(file, "could not be opened", e))?;
-    let reader = png::Decoder::new(BufReader::new(open)).read_info().map_err(damaged)?;
+    let open = open_regular(file, "a mask")?;
+    let mut decoder = png::Decoder::new(BufReader::new(open));
+    decoder.set_ignore_iccp_chunk(true);
+    decoder.set_ignore_text_chunk(true);
+    let reader = decoder.read_info().map_err(damaged)?;
     let info = reader.info();
     let palette = info.palette.as_ref().map(|p| p.chunks_exact(3).map(|c| [c[0], c[1], c[2]]).collect());
     Ok(Stored { colour: info.color_type, depth: info.bit_depth, palette })
