@@ -22,6 +22,9 @@ pub enum SizeRule {
     /// The long side becomes `n`, the shape is kept, and the right or the bottom is padded to `n` x `n`, as DeepLab's mobile
     /// networks were trained.
     LongSide(usize),
+    /// The short side becomes `n`, the long side follows, rounded down, and nothing is padded: what torchvision's presets do
+    /// (`resize_size=520`). A long side never exceeds 65,535.
+    ShortSide(usize),
     /// The picture is scaled, with its shape kept, to the largest size that fits into `w` x `h`, and padded at the right or the
     /// bottom to exactly that. It is never stretched: the networks know objects in their true proportions.
     Exact {
@@ -35,10 +38,10 @@ pub enum SizeRule {
 impl FromStr for SizeRule {
     type Err = Error;
 
-    /// `native`, a long side such as `513`, or a width and height such as `640x480`.
+    /// `native`, a long side such as `513`, a short side such as `short:520`, or a width and height such as `640x480`.
     fn from_str(text: &str) -> Result<Self> {
         let bad =
-            || error!(Usage, "`{text}` is no size").advice("write `native`, a long side such as 513, or a size such as 640x480");
+            || error!(Usage, "`{text}` is no size").advice("write native, a long side such as 513, a short side such as short:520, or 640x480");
         let side = |digits: &str| match digits.parse() {
             Ok(n) if (1..=MAX_SIDE).contains(&n) && digits.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
             Ok(n) if n > MAX_SIDE => Err(error!(Usage, "a side of {n} pixels is more than {MAX_SIDE}")),
@@ -46,6 +49,7 @@ impl FromStr for SizeRule {
         };
         match text.to_ascii_lowercase().as_str() {
             "native" => Ok(SizeRule::Native),
+            text if text.starts_with("short:") => Ok(SizeRule::ShortSide(side(&text["short:".len()..])?)),
             text => match text.split_once('x') {
                 Some((w, h)) => Ok(SizeRule::Exact { w: side(w)?, h: side(h)? }),
                 None => Ok(SizeRule::LongSide(side(text)?)),
@@ -59,6 +63,7 @@ impl fmt::Display for SizeRule {
         match self {
             SizeRule::Native => f.write_str("native"),
             SizeRule::LongSide(n) => write!(f, "{n}"),
+            SizeRule::ShortSide(n) => write!(f, "short:{n}"),
             SizeRule::Exact { w, h } => write!(f, "{w}x{h}"),
         }
     }
@@ -78,11 +83,17 @@ pub struct Fit {
 impl SizeRule {
     /// The sizes for a picture of `width` x `height`.
     ///
-    /// The side that follows is rounded to the nearest, halves up, and is never less than 1.
+    /// The side that follows is rounded to the nearest, halves up (that of [`SizeRule::ShortSide`]: down), and is never less than 1.
     pub fn fit(self, width: usize, height: usize) -> Fit {
         let source = (width, height);
         let (w, h) = match self {
             SizeRule::Native => return Fit { source, scaled: source, padded: source },
+            SizeRule::ShortSide(n) => {
+                let (short, long) = (width.min(height).max(1), width.max(height));
+                let long = (n.saturating_mul(long) / short).clamp(1, MAX_SIDE.max(n));
+                let scaled = if width <= height { (n, long) } else { (long, n) };
+                return Fit { source, scaled, padded: scaled };
+            }
             SizeRule::LongSide(n) => (n, n),
             SizeRule::Exact { w, h } => (w, h),
         };
@@ -184,6 +195,7 @@ mod tests {
         for (text, rule) in [
             ("native", SizeRule::Native),
             ("513", SizeRule::LongSide(513)),
+            ("short:520", SizeRule::ShortSide(520)),
             ("640x480", SizeRule::Exact { w: 640, h: 480 }),
             ("1x65535", SizeRule::Exact { w: 1, h: 65535 }),
         ] {
@@ -192,7 +204,7 @@ mod tests {
         }
         assert_eq!("NATIVE".parse::<SizeRule>().unwrap(), SizeRule::Native);
         assert_eq!("640X480".parse::<SizeRule>().unwrap(), SizeRule::Exact { w: 640, h: 480 });
-        for text in ["", "0", "x", "640x", "x480", "0x5", "-3", "+3", "1.5", "3x4x5", "65536", "99999999999999999999", "513 "] {
+        for text in ["", "0", "x", "640x", "x480", "0x5", "-3", "+3", "1.5", "3x4x5", "65536", "99999999999999999999", "513 ", "short:", "short:0", "short:4x4"] {
             let error = text.parse::<SizeRule>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{text:?}: {error}");
         }
@@ -206,6 +218,10 @@ mod tests {
         assert_eq!(long(500, 375).padded, (513, 513));
         assert_eq!(long(513, 513), Fit { source: (513, 513), scaled: (513, 513), padded: (513, 513) });
         assert_eq!(long(100_000, 3).scaled, (513, 1), "never less than a pixel");
+        // torchvision: int(520 * long / short).
+        let short = |w, h| SizeRule::ShortSide(520).fit(w, h);
+        assert_eq!((short(500, 375).scaled, short(375, 500).padded), ((693, 520), (520, 693)));
+        assert_eq!((short(700, 700).scaled, short(1, 1_000_000).scaled), ((520, 520), (520, MAX_SIDE)));
         let exact = SizeRule::Exact { w: 640, h: 480 };
         assert_eq!(exact.fit(1000, 1000).scaled, (480, 480));
         assert_eq!(exact.fit(1000, 100).scaled, (640, 64));

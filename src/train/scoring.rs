@@ -3,7 +3,7 @@
 use super::init::Beginning;
 use super::trainer::Trainer;
 use crate::data::Pair;
-use crate::error::{Error, Result, error};
+use crate::error::Result;
 use crate::exec::Device;
 use crate::graph::Weights;
 use crate::image::{ClassTable, SizeRule, dimensions};

@@ -5,7 +5,7 @@ mod bands;
 mod report;
 
 use self::bands::Bands;
-use super::args::{DeviceArgs, ModelArgs, print, print_json};
+use super::args::{DeviceArgs, ModelArgs, preset_size, print, print_json};
 use crate::data::{self, Pair};
 use crate::error::{Result, error};
 use crate::eval::{Confusion, Method, Predictor, TrimapAround, Windows, confusion_chart, evaluate, trimap_chart};
@@ -39,9 +39,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "classes.txt")]
     class_table: Option<PathBuf>,
 
-    /// Size at which the network sees a picture: native, N (the long side, padded as the network was trained), or WxH
-    /// [default: as the network was made for]
-    #[arg(long, value_name = "native|N|WxH")]
+    /// Size at which the network sees the image: native (its own), N (long side, padded to a square), short:N (short side), or WxH
+    /// [default: the preset of the weights, such as short:520 for torchvision's; else native]
+    #[arg(long, value_name = "native|N|short:N|WxH")]
     size: Option<SizeRule>,
 
     /// Scales of that size whose probabilities are averaged; the paper takes 0.5,0.75,1,1.25,1.5,1.75
@@ -97,7 +97,7 @@ fn side(text: &str) -> Result<(usize, usize)> {
     match text.parse()? {
         SizeRule::LongSide(n) => Ok((n, n)),
         SizeRule::Exact { w, h } => Ok((w, h)),
-        SizeRule::Native => Err(error!(Usage, "a window has a size, such as 513 or 640x480")),
+        SizeRule::Native | SizeRule::ShortSide(_) => Err(error!(Usage, "a window has a size, such as 513 or 640x480")),
     }
 }
 
@@ -153,6 +153,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let segmenter = args.segmenter(model)?;
     if !args.quiet && !args.json {
         anstream::eprintln!("running on {}", segmenter.device());
+        if let Some(preset) = preset_size(segmenter.model()).filter(|_| args.size.is_none()) {
+            anstream::eprintln!("{preset}");
+        }
     }
     let mut predictor = Predictor::new(&segmenter, args.method())?;
     let bands = Bands::new(args, &subject.table)?;

@@ -4,9 +4,9 @@ use super::finding::{Finding, Problem};
 use super::regular;
 use crate::data::{Ids, Pair};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::open_regular;
 use crate::image::{ClassTable, LabelMap, decode, voc_colour};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
