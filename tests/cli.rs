@@ -182,6 +182,81 @@ fn infer_and_verify_find_the_node_that_was_changed() {
 }
 
 #[test]
+fn infer_keeps_labels_and_the_logits_of_a_single_pixel() {
+    let dir = folder();
+    let none = std::collections::BTreeMap::new();
+    let dtype = atrous::weights::FloatDType::F32;
+    for side in [1, 33] {
+        let input: Vec<f32> = (0..3 * side * side).map(|i| (i % 7) as f32 / 3.0 - 1.0).collect();
+        let given = ("input".to_owned(), vec![1, 3, side, side], input);
+        atrous::weights::write_safetensors(dir.path().join("x.safetensors"), [given], &none, dtype).unwrap();
+        let keep = "logits_full,labels,confidence";
+        let args = ["infer", "-w", "tiny.safetensors", "-i", "x.safetensors", "-o", "y.safetensors", "--keep", keep];
+        atrous(dir.path()).args(args).assert().success();
+        let out = atrous::weights::WeightFile::open(dir.path().join("y.safetensors")).unwrap();
+        assert_eq!(out.dims("logits_full"), Some([1, 5, side, side].as_slice()));
+        assert_eq!(out.dims("confidence"), Some([1, 1, side, side].as_slice()));
+        let (scores, labels) = (out.read_f32("logits_full").unwrap().1, out.read_f32("labels").unwrap().1);
+        assert_eq!(labels.len(), side * side);
+        // The label of the first pixel is its largest score.
+        let score = |class: usize| scores[class * side * side];
+        assert!((0..5).all(|class| score(class) <= score(labels[0] as usize)), "side {side}");
+    }
+}
+
+#[test]
+fn inspect_says_where_the_auxiliary_head_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = support::models::tiny_config();
+    let write = |config: &atrous::models::Config| {
+        let weights = support::models::random_weights(config, 5);
+        let stored = atrous::weights::dialects::store(config, &weights, "atrous").unwrap();
+        let dtype = atrous::weights::FloatDType::F32;
+        atrous::weights::write_safetensors(dir.path().join("a.safetensors"), stored.tensors, &stored.metadata, dtype).unwrap();
+    };
+    let inspect =
+        |more: &[&str]| atrous(dir.path()).args(["inspect", "a.safetensors", "--size", "65"]).args(more).assert().success();
+    let json = || -> serde_json::Value { serde_json::from_slice(&inspect(&["--json"]).get_output().stdout).unwrap() };
+    write(&config);
+    let without = json();
+    inspect(&[]).stdout(contains("auxiliary").not());
+    config.head.as_mut().unwrap().aux = Some(atrous::models::Aux { dropout: 0.1 });
+    write(&config);
+    let with = json();
+    let number = |report: &serde_json::Value, name: &str| report[name].as_u64().unwrap();
+    let auxiliary = number(&with, "auxiliary_parameters");
+    assert!(auxiliary > 0);
+    assert_eq!(number(&with, "parameters") - auxiliary, number(&without, "parameters"));
+    assert_eq!(with["multi_adds"], without["multi_adds"]);
+    let said = inspect(&[]);
+    said.stdout(contains("of the parameters are the auxiliary head's").and(contains("at 65x65, without the auxiliary head")));
+}
+
+#[test]
+fn a_preset_size_is_named_and_another_can_be_asked_for() {
+    let dir = folder();
+    let mut config = support::models::tiny_config();
+    config.preprocess.short_side = Some(40);
+    let stored = atrous::weights::dialects::store(&config, &support::models::random_weights(&config, 5), "atrous").unwrap();
+    let dtype = atrous::weights::FloatDType::F32;
+    atrous::weights::write_safetensors(dir.path().join("p.safetensors"), stored.tensors, &stored.metadata, dtype).unwrap();
+    let segment = |more: &[&str]| {
+        let mut command = atrous(dir.path());
+        command.args(["segment", "a.png", "-w", "p.safetensors", "-s", "mask", "-o", "m.png"]).args(more);
+        command.assert().success()
+    };
+    segment(&[]).stderr(contains("size 40 on the short side, the preset in the weights; --size native for the image's own"));
+    segment(&["--size", "native"]).stderr(contains("short side").not());
+    let report = |more: &[&str]| -> serde_json::Value {
+        serde_json::from_slice(&segment(&[more, &["--json"]].concat()).get_output().stdout).unwrap()
+    };
+    let (preset, native) = (report(&[]), report(&["--size", "native"]));
+    // a.png has 61 x 47 pixels: int(40 * 61 / 47) is 51.
+    assert_eq!((&preset["size"], &preset["pictures"][0]["network_size"]), (&"short:40".into(), &serde_json::json!([51, 40])));
+    assert_eq!((&native["size"], &native["pictures"][0]["network_size"]), (&"native".into(), &serde_json::json!([61, 47])));
+}
+
+#[test]
 fn import_and_inspect_tell_the_same_network() {
     let dir = folder();
     atrous(dir.path()).args(["import", "tiny.safetensors", "half.safetensors", "--dtype", "f16"]).assert().success();
@@ -247,7 +322,16 @@ fn devices_say_what_auto_takes() {
     let output = atrous(dir.path()).args(["devices", "--json"]).assert().success().get_output().stdout.clone();
     let report: serde_json::Value = serde_json::from_slice(&output).expect("the list is JSON");
     assert!(report["adapters"].is_array());
-    atrous(dir.path()).args(["segment", "x.png", "-w", "y", "--device", "97"]).assert().failure();
+    // With an image and weights that are there, so that nothing but the device can be refused.
+    let dir = folder();
+    let segment = |device: &str| {
+        let args =
+            ["segment", "a.png", "-w", "tiny.safetensors", "--size", "33", "-s", "mask", "-o", "m.png", "--device", device];
+        atrous(dir.path()).args(args).assert()
+    };
+    segment("97").code(1).stderr(contains("97").and(contains("atrous devices")));
+    assert!(!dir.path().join("m.png").exists());
+    segment("cpu").success();
 }
 
 #[test]

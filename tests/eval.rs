@@ -8,6 +8,7 @@ use atrous::exec::{Device, Runner};
 use atrous::image::{ClassTable, LabelMap, Picture, SizeRule};
 use atrous::models::{Config, Outputs};
 use atrous::{DeviceChoice, Model, Segmenter, Shape, Tensor};
+use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 use std::path::Path;
@@ -326,6 +327,33 @@ fn charts_that_cannot_be_written_are_refused_before_anything_is_scored() {
     // Looking leaves nothing behind.
     atrous(folder.path()).args(EVAL).args(["--confusion", "a.png", "--part", "none"]).assert().code(1);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn the_trimap_surrounds_void_where_masks_contain_it_and_says_so() {
+    let folder = data_set();
+    let bands = |more: &[&str]| json(folder.path(), &[&["--trimap", "1"], more].concat());
+    let pixels = |report: &Value| report["trimap"][0]["pixels"].as_u64().unwrap();
+    let (default, void, boundary) = (bands(&[]), bands(&["--trimap-around", "void"]), bands(&["--trimap-around", "boundary"]));
+    assert_eq!((&default["trimap_around"], &boundary["trimap_around"]), (&"void".into(), &"boundary".into()));
+    // The void column is the second one: a column of 44 pixels on each side of it, in three images.
+    assert_eq!((pixels(&default), pixels(&void)), (3 * 2 * 44, 3 * 2 * 44));
+    assert!(pixels(&boundary) > pixels(&default), "there are other borders");
+    assert!(default["trimap_around_reason"].as_str().unwrap().contains("the masks contain void"));
+    let text = atrous(folder.path()).args(EVAL).args(["--trimap", "1"]).assert().success();
+    text.stdout(contains("around void (the default: the masks contain void").and(contains("--trimap-around")));
+    // Without void: borders.
+    for i in 0..3 {
+        let path = folder.path().join(format!("set/masks/{i}.png"));
+        let mask = LabelMap::new(60 + i, 44, (0..(60 + i) * 44).map(|at| u16::from(at % (60 + i) > 30)).collect()).unwrap();
+        mask.write(path, &ClassTable::generic(5)).unwrap();
+    }
+    let report = bands(&[]);
+    assert_eq!((&report["trimap_around"], pixels(&report)), (&"boundary".into(), 3 * 2 * 44));
+    assert!(report["trimap_around_reason"].as_str().unwrap().contains("no void"));
+    atrous(folder.path()).args(EVAL).args(["--trimap-around", "void"]).assert().code(2).stderr(contains("--trimap"));
+    let bad = ["--trimap", "1", "--trimap-around", "edge"];
+    atrous(folder.path()).args(EVAL).args(bad).assert().code(2).stderr(contains("void or boundary"));
 }
 
 #[test]

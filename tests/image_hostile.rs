@@ -8,6 +8,7 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 /// Counts what is allocated, and the most that ever was.
 struct Counting;
@@ -194,8 +195,61 @@ fn check(result: Result<Picture, atrous::Error>, case: &Case) -> Result<(), Stri
     }
 }
 
+/// One measurement of memory at a time: the counters are the whole process's.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// 48 MiB of zeros take some 50 kB in the file.
+#[test]
+fn a_png_color_profile_that_is_never_used_is_never_inflated() {
+    let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut info = png::Info::with_size(4, 2);
+    (info.color_type, info.bit_depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
+    info.icc_profile = Some(vec![0; 48 << 20].into());
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::with_info(&mut bytes, info).unwrap();
+    encoder.add_ztxt_chunk("Comment".into(), "x".repeat(1 << 20)).unwrap();
+    encoder.write_header().unwrap().write_image_data(&[7; 24]).unwrap();
+    assert!(bytes.windows(4).any(|w| w == b"iCCP") && bytes.len() < 1 << 20);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bomb.png");
+    std::fs::write(&path, &bytes).unwrap();
+    let peak = |work: &dyn Fn()| {
+        let base = NOW.load(Relaxed);
+        PEAK.store(base, Relaxed);
+        work();
+        (PEAK.load(Relaxed) - base) >> 20
+    };
+    assert_eq!(peak(&|| assert_eq!(decode(&path).unwrap().rgb, [7; 24])), 0, "MiB for a picture");
+    // RGB masks need a table: this one is refused for that, after its header was read.
+    assert_eq!(peak(&|| assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("RGB"))), 0, "MiB for a mask");
+}
+
+/// What has no end, or waits for a writer, is refused before it is opened; what is no picture, by its first bytes.
+#[cfg(unix)]
+#[test]
+fn fifos_devices_and_large_files_that_are_no_pictures_end_at_once() {
+    let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo.png");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let large = folder.path().join("large.png");
+    std::fs::File::create(&large).unwrap().set_len(900 << 20).unwrap();
+    let base = NOW.load(Relaxed);
+    PEAK.store(base, Relaxed);
+    for (path, part) in [(&*fifo, "is a FIFO"), (Path::new("/dev/zero"), "is a device"), (&*large, "is no picture")] {
+        let text = decode(path).unwrap_err().to_string();
+        assert!(text.contains(part) && text.contains(&path.display().to_string()), "{text}");
+    }
+    for path in [&*fifo, Path::new("/dev/zero")] {
+        assert!(LabelMap::read(path, None).unwrap_err().to_string().contains("not a regular file"));
+    }
+    let peak = PEAK.load(Relaxed) - base;
+    assert!(peak < 1 << 20, "{peak} bytes");
+}
+
 #[test]
 fn no_damaged_picture_panics_or_takes_a_gibibyte() {
+    let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let (cases, mut failures, mut errors) = (cases(), Vec::new(), 0);
     assert!(cases.len() >= 200, "{} damaged pictures", cases.len());

@@ -12,12 +12,13 @@ use atrous::models::{
 };
 use atrous::weights::WeightFile;
 use atrous::weights::dialects::{DIALECTS, Layout, Source, Stored, Tensors, Wanted, expected, find, identify, load, store};
-use atrous::{ErrorKind, Shape, Tensor};
+use atrous::{ErrorKind, Model, Shape, Tensor};
 
-/// Numbers that differ from element to element and from name to name.
+/// Numbers that differ from element to element and from name to name; variances are positive.
 fn weights(config: &Config) -> Weights {
     let each = parameters(config).unwrap().into_iter().enumerate().map(|(k, (name, shape))| {
-        let data = (0..shape.len()).map(|i| ((i * 7 + k * 131) % 1009) as f32 - 500.0).collect();
+        let least = if name.ends_with("running_var") { 1.0 } else { -500.0 };
+        let data = (0..shape.len()).map(|i| ((i * 7 + k * 131) % 1009) as f32 + least).collect();
         (name, ParamRef::new(Tensor::new(shape, data).unwrap()))
     });
     each.collect()
@@ -142,6 +143,40 @@ fn missing_misshapen_and_unexpected_tensors_are_reported_together() {
         assert!(text.contains(part), "{text}");
     }
     assert!(!text.contains("num_batches_tracked"), "{text}");
+}
+
+#[test]
+fn a_negative_running_variance_is_refused_with_its_tensor_in_every_dialect() {
+    for dialect in DIALECTS {
+        let config = network(dialect.name());
+        let mut stored = store(&config, &weights(&config), dialect.name()).unwrap();
+        let is_variance = |name: &str| ["running_var", "moving_variance"].iter().any(|part| name.ends_with(part));
+        let (name, _, data) = stored.tensors.iter_mut().rfind(|(name, ..)| is_variance(name)).expect("there are batch norms");
+        data[1] = -0.25;
+        let name = name.clone();
+        let text = error(&stored, Wanted::default());
+        assert!(text.contains(&format!("tensor `{name}`")) && text.contains("down to -0.25"), "{}: {text}", dialect.name());
+    }
+}
+
+#[test]
+fn the_default_size_is_the_preset_of_the_code_base() {
+    for (dialect, size) in [
+        ("torchvision", "short:520"),
+        ("jfzhang95", "short:513"),
+        ("tensorflow", "513"),
+        ("huggingface", "513"),
+        ("smp", "native"),
+        ("vainf", "native"),
+        ("atrous", "native"),
+    ] {
+        let config = network(dialect);
+        let model = Model { weights: Weights::new(), config, dialect, path: "a.safetensors".into() };
+        assert_eq!(model.usual_size().to_string(), size, "{dialect}");
+        // An import keeps it.
+        let config = Config::from_json(&model.config.to_json()).unwrap();
+        assert_eq!(Model { config, ..model }.usual_size().to_string(), size, "{dialect}, imported");
+    }
 }
 
 #[test]

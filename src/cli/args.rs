@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::DeviceChoice;
+use crate::image::SizeRule;
 use crate::memory;
 use crate::models::PaperHead;
 use crate::segmenter::Model;
@@ -114,6 +115,26 @@ impl MemoryArgs {
     pub(super) fn apply(&self) {
         memory::set_limit(self.max_memory);
     }
+}
+
+/// The size that a model chooses by itself and whose it is, for people; `None` where that is the image's own size.
+///
+/// Presets differ between code bases, and labels with them: without this line nobody would know that the image was scaled.
+pub(super) fn preset_size(model: &Model) -> Option<String> {
+    let size = match model.usual_size() {
+        SizeRule::Native => return None,
+        SizeRule::ShortSide(n) => format!("{n} on the short side"),
+        SizeRule::LongSide(n) => format!("{n} on the long side, padded to a square"),
+        exact => exact.to_string(),
+    };
+    let whose = match model.dialect {
+        "torchvision" => "torchvision's preset",
+        "tensorflow" => "TensorFlow's preset",
+        "huggingface" => "Hugging Face's preset",
+        "jfzhang95" => "jfzhang95's preset",
+        _ => "the preset in the weights",
+    };
+    Some(format!("size {size}, {whose}; --size native for the image's own"))
 }
 
 /// What [`PaperHead`] is called on the command line.

@@ -28,7 +28,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 
-    /// Also writes the activations of these nodes or stages (see `atrous inspect --ops`)
+    /// Also write the activations of these nodes or stages (see `atrous inspect --ops`), or `labels` and `confidence`
     #[arg(long, value_name = "NODE,...", value_delimiter = ',')]
     keep: Vec<String>,
 
@@ -51,7 +51,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
 /// Runs a model on `input`: `logits` and `logits_full` (for a bare backbone `features`) and the activations of the nodes or stages in
 /// `keep`, by name, in this order.
 pub(super) fn activations(model: &Model, input: &Tensor, keep: &[String], how: &DeviceArgs) -> Result<Vec<(String, Tensor)>> {
-    let wanted = Outputs { logits_full: model.config.head.is_some(), ..Outputs::default() };
+    let kept = |name: &str| keep.iter().any(|k| k == name);
+    let has_head = model.config.head.is_some();
+    let wanted = Outputs { logits_full: has_head, labels: kept("labels"), confidence: kept("confidence"), ..Outputs::default() };
     let mut network = model.network(input.shape(), &wanted)?;
     for name in keep {
         keep_node(&mut network, name)?;
@@ -64,11 +66,13 @@ pub(super) fn activations(model: &Model, input: &Tensor, keep: &[String], how: &
     Ok(runner.graph().outputs().iter().map(|(name, _)| name.clone()).zip(results).collect())
 }
 
-/// Makes a node or stage an output. Errors name those that come close.
+/// Makes a node or stage an output, unless it is one. Errors name those that come close.
 pub(super) fn keep_node(network: &mut Network, name: &str) -> Result<()> {
+    // An output need not be a node: without any upsampling `logits_full` is the value of `logits`.
+    let output = network.graph.outputs().iter().find(|(n, _)| n == name).map(|(_, v)| *v);
     let stage = network.stages.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
     let node = || network.graph.find_node(name).map(|n| n.outputs[0]);
-    match stage.or_else(node) {
+    match output.or(stage).or_else(node) {
         Some(value) => {
             network.graph.output(name, value);
             Ok(())

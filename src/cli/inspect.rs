@@ -4,7 +4,9 @@ use super::args::{HeadName, ModelArgs, mib, print, print_json, table, thousands}
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::image::{ClassTable, Fit, SizeRule};
-use crate::models::{Backbone, Config, ConvKind, Decoder, Head, Outputs, Pooling, build_network, is_trained, parameters};
+use crate::models::{
+    Backbone, Config, ConvKind, Decoder, Head, Outputs, Pooling, build_network, is_auxiliary, is_trained, parameters,
+};
 use crate::ops::Cost;
 use crate::passes;
 use crate::plan::Plan;
@@ -83,15 +85,28 @@ impl Subject {
         })
     }
 
-    /// Numbers that are trained, and running statistics.
-    fn numbers(&self) -> Result<(u64, u64)> {
-        let all: Vec<(bool, u64)> = match self {
-            Subject::File(model) => model.weights.iter().map(|(n, p)| (is_trained(n), p.shape().len() as u64)).collect(),
-            Subject::Paper(config) => parameters(config)?.iter().map(|(n, shape)| (is_trained(n), shape.len() as u64)).collect(),
+    fn numbers(&self) -> Result<Numbers> {
+        let all: Vec<(String, u64)> = match self {
+            Subject::File(model) => model.weights.iter().map(|(n, p)| (n.clone(), p.shape().len() as u64)).collect(),
+            Subject::Paper(config) => parameters(config)?.into_iter().map(|(n, shape)| (n, shape.len() as u64)).collect(),
         };
-        let of_kind = |trained: bool| all.iter().filter(|(t, _)| *t == trained).map(|(_, n)| n).sum();
-        Ok((of_kind(true), of_kind(false)))
+        let sum = |counts: &dyn Fn(&str) -> bool| all.iter().filter(|(name, _)| counts(name)).map(|(_, n)| n).sum();
+        Ok(Numbers {
+            parameters: sum(&is_trained),
+            auxiliary: sum(&|name| is_trained(name) && is_auxiliary(name)),
+            statistics: sum(&|name| !is_trained(name)),
+        })
     }
+}
+
+/// How many numbers a network has.
+struct Numbers {
+    /// Trained numbers, all of them.
+    parameters: u64,
+    /// Trained numbers of the auxiliary head.
+    auxiliary: u64,
+    /// Running statistics.
+    statistics: u64,
 }
 
 fn subject(args: &Args) -> Result<Subject> {
@@ -119,10 +134,13 @@ struct Report {
     config: Config,
     /// Trained numbers: kernels, biases, norms' factors and summands.
     parameters: u64,
+    /// Those of them in the auxiliary head, which trains the network and takes no part in inference.
+    auxiliary_parameters: u64,
     /// Norms' running statistics.
     statistics: u64,
     /// Width and height of the input that costs and memory are for.
     size: (usize, usize),
+    /// Without the auxiliary head.
     multi_adds: u64,
     /// Bytes of the buffers that activations share.
     activation_bytes: u64,
@@ -170,7 +188,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 }
 
 fn report(subject: &Subject, graph: &Graph, plan: &Plan, size: (usize, usize)) -> Result<Report> {
-    let (parameters, statistics) = subject.numbers()?;
+    let numbers = subject.numbers()?;
     let (file, dialect) = match subject {
         Subject::File(model) => (Some(text::path(&model.path)), Some(model.dialect)),
         Subject::Paper(_) => (None, None),
@@ -195,8 +213,9 @@ fn report(subject: &Subject, graph: &Graph, plan: &Plan, size: (usize, usize)) -
         file,
         dialect,
         config: subject.config().clone(),
-        parameters,
-        statistics,
+        parameters: numbers.parameters,
+        auxiliary_parameters: numbers.auxiliary,
+        statistics: numbers.statistics,
         size,
         multi_adds: layers.iter().map(|l| l.cost.multi_adds).sum(),
         activation_bytes: plan.activation_bytes(),
@@ -223,9 +242,16 @@ fn summary(report: &Report, subject: &Subject) -> String {
         rows.extend(head.aux.map(|_| ("auxiliary head", "yes".to_owned())));
     }
     let gigas = report.multi_adds as f64 / 1e9;
+    let (in_auxiliary, without_auxiliary) = match report.auxiliary_parameters {
+        0 => (String::new(), ""),
+        n => (format!("; {} of the parameters are the auxiliary head's", thousands(n)), ", without the auxiliary head"),
+    };
     rows.extend([
-        ("parameters", format!("{} (and {} running statistics)", thousands(report.parameters), thousands(report.statistics))),
-        ("Multi-Adds", format!("{gigas:.2} B at {}x{}", report.size.0, report.size.1)),
+        (
+            "parameters",
+            format!("{} (and {} running statistics{in_auxiliary})", thousands(report.parameters), thousands(report.statistics)),
+        ),
+        ("Multi-Adds", format!("{gigas:.2} B at {}x{}{without_auxiliary}", report.size.0, report.size.1)),
         (
             "memory",
             format!(

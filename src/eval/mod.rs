@@ -16,5 +16,5 @@ pub(crate) use evaluate::count_unless;
 pub use evaluate::{Scored, evaluate, ignored};
 pub use predictor::{Method, Prediction, Predictor, Windows};
 pub use scores::{ClassScore, Scores};
-pub use trimap::{Band, Trimap};
+pub use trimap::{Band, Trimap, TrimapAround};
 pub use trimap_chart::trimap_chart;

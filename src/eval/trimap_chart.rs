@@ -22,7 +22,8 @@ const PLOT: (usize, usize, usize, usize) = (76, 44, 612, 324);
 pub fn trimap_chart(bands: &[Band]) -> Result<Picture> {
     let points: Vec<(f64, f64)> = bands.iter().filter_map(|b| Some((b.width, 100.0 * b.mean_iou?))).collect();
     let Some(widest) = points.iter().map(|p| p.0).reduce(f64::max) else {
-        return Err(error!(Usage, "bands without a pixel have no picture").advice("the masks hold no border"));
+        return Err(error!(Usage, "bands without a pixel have no picture")
+            .advice("the masks contain no void or no border; try another --trimap-around"));
     };
     let (low, high) = points.iter().fold((100.0f64, 0.0f64), |(low, high), p| (low.min(p.1), high.max(p.1)));
     // Tens around the values, and at least twenty of them, so that a small difference is not made to look large.

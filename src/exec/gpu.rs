@@ -5,7 +5,7 @@ use super::record::{Bound, Recorded, Recorder, replay};
 use super::room;
 use super::store::Store;
 use crate::error::{Result, error};
-use crate::gpu::{Gpu, Mapping, pack, unpack, unreadable};
+use crate::gpu::{Checks, Gpu, Mapping, pack, unpack, unreadable};
 use crate::graph::{Graph, Node, ValueId};
 use crate::memory::Reservation;
 use crate::ops::Packing;
@@ -69,8 +69,10 @@ impl GpuRunner {
         let mut recorder = Recorder::new(&gpu);
         for (index, kernel) in &chosen {
             let node = &graph.nodes()[*index];
+            let checks = Checks::of(&*node.op);
             for dispatch in &kernel.dispatches {
-                recorder.add(&node.name, dispatch, |o| operand_buffer(&gpu, graph, &plan, store, node, o, &slots, &scratch))?;
+                let buffer = |o| operand_buffer(&gpu, graph, &plan, store, node, o, &slots, &scratch);
+                recorder.add(&node.name, dispatch, checks, buffer)?;
             }
         }
         let steps = recorder.finish()?;

@@ -1,7 +1,7 @@
 //! Dispatches made ready for a device: pipelines, bind groups, and one buffer with all their uniform blocks.
 
 use crate::error::{Error, ErrorKind, Result, error};
-use crate::gpu::{Gpu, Pipeline};
+use crate::gpu::{Checks, Gpu, Pipeline};
 use crate::ops::kernel::{Dispatch, Extent, Operand};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,15 +77,27 @@ impl<'a> Recorder<'a> {
         Self { gpu, pending: Vec::new(), uniforms: Vec::new() }
     }
 
-    /// Adds a dispatch of the node `name`, with `buffer` giving what it binds.
-    pub(crate) fn add(&mut self, name: &str, dispatch: &Dispatch, buffer: impl Fn(Operand) -> Result<Bound>) -> Result<()> {
-        let pending = self.prepare(name, dispatch, buffer).map_err(|e| e.at(format!("node `{name}`")))?;
+    /// Adds a dispatch of the node `name`, with `buffer` giving what it binds. `checks` are those of the operation that made the dispatch.
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        dispatch: &Dispatch,
+        checks: Checks,
+        buffer: impl Fn(Operand) -> Result<Bound>,
+    ) -> Result<()> {
+        let pending = self.prepare(name, dispatch, checks, buffer).map_err(|e| e.at(format!("node `{name}`")))?;
         self.pending.push(pending);
         Ok(())
     }
 
-    fn prepare(&mut self, name: &str, dispatch: &Dispatch, buffer: impl Fn(Operand) -> Result<Bound>) -> Result<Pending> {
-        let pipeline = self.gpu.pipeline(&dispatch.variant)?;
+    fn prepare(
+        &mut self,
+        name: &str,
+        dispatch: &Dispatch,
+        checks: Checks,
+        buffer: impl Fn(Operand) -> Result<Bound>,
+    ) -> Result<Pending> {
+        let pipeline = self.gpu.pipeline_with(&dispatch.variant, checks)?;
         let reflection = &pipeline.reflection;
         let buffers = reflection.operands(dispatch)?.into_iter().map(|(b, o)| Ok((b, buffer(o)?))).collect::<Result<Vec<_>>>()?;
         let bytes = reflection.params_bytes(dispatch)?;

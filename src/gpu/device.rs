@@ -5,8 +5,8 @@ use super::{buffers, shader};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::gpu::Reflection;
 use crate::graph::ParamRef;
-use crate::ops::Packing;
 use crate::ops::kernel::{Caps, Variant};
+use crate::ops::{Op, Packing, is_built_in};
 use futures_channel::oneshot;
 use std::collections::HashMap;
 use std::pin::pin;
@@ -17,6 +17,23 @@ use web_time::Instant;
 
 /// A device that does not answer for so long is taken to hang.
 const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Whether a shader is compiled with the checks that keep its indices inside its buffers and its loops finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Checks {
+    /// With them: for shaders, or sizes, that come from outside of this crate.
+    On,
+    /// Without, which is faster: for this crate's shaders with the sizes that this crate's operations give them.
+    Off,
+}
+
+impl Checks {
+    /// What the kernels of an operation need. Only operations of this crate go without: another one's kernels may start this crate's shaders
+    /// too, with sizes of its own.
+    pub(crate) fn of(op: &dyn Op) -> Self {
+        if is_built_in(op) { Checks::Off } else { Checks::On }
+    }
+}
 
 /// A compiled shader variant.
 pub struct Pipeline {
@@ -58,7 +75,7 @@ pub struct Gpu {
     pub(crate) queue: wgpu::Queue,
     adapter: wgpu::Adapter,
     summary: AdapterSummary,
-    pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
+    pipelines: Mutex<HashMap<(Variant, Checks), Arc<Pipeline>>>,
     params: Mutex<HashMap<(u64, Packing), (ParamRef, wgpu::Buffer)>>,
     /// Held while work is submitted.
     turn: Mutex<()>,
@@ -217,9 +234,19 @@ impl Gpu {
         if self.loss().is_some() { self.check().err().unwrap_or(error) } else { error }
     }
 
-    /// The compiled variant, made now if it is new.
+    /// The compiled variant with runtime checks, made now if it is new.
+    ///
+    /// # Errors
+    /// Where its text is not valid, or the device cannot run it.
     pub fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
-        if let Some(known) = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(variant) {
+        self.pipeline_with(variant, Checks::On)
+    }
+
+    /// As [`Gpu::pipeline`], perhaps without checks. A shader whose text is not this crate's always has them.
+    pub(crate) fn pipeline_with(&self, variant: &Variant, checks: Checks) -> Result<Arc<Pipeline>> {
+        let checks = if variant.source.is_some() { Checks::On } else { checks };
+        let key = (variant.clone(), checks);
+        if let Some(known) = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(known.clone());
         }
         let wgsl = shader::assemble(variant)?;
@@ -235,27 +262,28 @@ impl Gpu {
             .at(format!("shader {variant}")));
         }
         let begun = Instant::now();
-        let (raw, refused) = self.catching(wgpu::ErrorFilter::Validation, || self.compile(variant, wgsl));
+        let (raw, refused) = self.catching(wgpu::ErrorFilter::Validation, || self.compile(variant, wgsl, checks));
         log::debug!("shader {variant} takes {:.1?} to compile", begun.elapsed());
         if let Some(e) = refused {
             return Err(Error::new(ErrorKind::Shader, "the driver refused it").source(e).at(format!("shader {variant}")));
         }
         let made = Arc::new(Pipeline { raw, reflection });
-        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(variant.clone(), made.clone());
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made.clone());
         Ok(made)
     }
 
-    fn compile(&self, variant: &Variant, wgsl: String) -> wgpu::ComputePipeline {
+    fn compile(&self, variant: &Variant, wgsl: String, checks: Checks) -> wgpu::ComputePipeline {
         let label = variant.to_string();
         // Browsers want it said, naga knows no such line.
         let named = cfg!(target_arch = "wasm32") && wgsl.contains("subgroup");
         let wgsl = if named { format!("enable subgroups;\n{wgsl}") } else { wgsl };
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(wgsl.into()) };
-        let module = if cfg!(debug_assertions) {
+        let module = if cfg!(debug_assertions) || checks == Checks::On {
             self.device.create_shader_module(descriptor)
         } else {
-            // SAFETY: every shader guards its own indices, which the oracle tests run with checks on over random shapes; loops
-            // run over extents from the uniform block, so they end.
+            // SAFETY: the text is this crate's (`pipeline_with`), and so are the sizes, since only dispatches of this crate's operations ask for
+            // `Checks::Off` (`Checks::of`). Every such shader guards its own indices, which the oracle tests run with checks on over
+            // random shapes; loops run over extents from the uniform block, so they end.
             unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
         };
         self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {

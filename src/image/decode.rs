@@ -1,13 +1,15 @@
 //! Picture files to 8-bit RGB, with every surprise of real files handled or refused by name.
 
 use super::pixels;
-use super::probe::{self, Probe};
+use super::probe::{self, Alpha, Probe};
 use crate::error::{Error, Result, error};
+use crate::files::open_regular;
 use crate::memory;
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
-use std::fs::{self, File};
-use std::io::{Cursor, Read};
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 /// The largest picture that is decoded unless the caller says otherwise, in pixels: 512 MiB of RGB, the size at which Pillow
@@ -16,6 +18,9 @@ pub const MAX_PIXELS: u64 = 178_956_970;
 
 /// The most memory that decoding may take unless the caller says otherwise: 1 GiB.
 pub const MAX_BYTES: u64 = 1 << 30;
+
+/// What to do about a picture past a limit. The limits are those of [`DecodeOptions`], which programs set; no flag of the command line does.
+const SMALLER: &str = "scale the image down, or crop it, with an image editor first";
 
 /// The colour behind transparent pixels: the grey nearest to 0 after the mobile networks' `x / 127.5 - 1`.
 ///
@@ -56,7 +61,7 @@ impl Picture {
             return Err(error!(Usage, "a picture of {width} x {height} pixels in RGBA cannot be made of {} bytes", rgba.len()));
         }
         let mut notes = Vec::new();
-        let (rgb, alpha) = pixels::to_rgb(ColorType::Rgba8, rgba, backdrop, &mut notes)?;
+        let (rgb, alpha) = pixels::to_rgb(ColorType::Rgba8, rgba, backdrop, false, &mut notes)?;
         Ok(Self { width, height, rgb, alpha, notes })
     }
 }
@@ -105,20 +110,28 @@ impl DecodeOptions {
         self.decode_bytes(&bytes, &path.display().to_string())
     }
 
-    /// The bytes of a picture file, as many as [`DecodeOptions::max_bytes`] allows.
+    /// The bytes of a picture file, as many as [`DecodeOptions::max_bytes`] allows. What its first bytes show to be no picture is refused before
+    /// the rest is read.
     pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>> {
-        let meta = fs::metadata(path).map_err(|e| Error::io(path, "could not be read", e))?;
-        if meta.is_dir() {
-            return Err(error!(Picture, "is a folder, not a picture").file(path));
+        let file = open_image(path)?;
+        let unreadable = |e| Error::io(path, "could not be read", e);
+        let len = file.metadata().map_err(unreadable)?.len();
+        if len > self.max_bytes {
+            return Err(self.too_much(len).file(path));
         }
-        if meta.len() > self.max_bytes {
-            return Err(self.too_much(meta.len()).file(path));
+        let mut bytes = Vec::new();
+        (&file).take(probe::HEAD).read_to_end(&mut bytes).map_err(unreadable)?;
+        if !bytes.is_empty() {
+            probe::format_of(&bytes, &path.display().to_string()).map_err(|e| e.file(path))?;
         }
-        let mut bytes = Vec::with_capacity(meta.len() as usize + 1);
-        let file = File::open(path).map_err(|e| Error::io(path, "could not be opened", e))?;
-        // A pipe or a device has no length: stop where the limit is passed.
-        file.take(self.max_bytes + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, "could not be read", e))?;
-        Ok(bytes)
+        bytes.reserve_exact(usize::try_from(len).unwrap_or(0).saturating_sub(bytes.len()) + 1);
+        // A file may grow while it is read: stop where the limit is passed.
+        let rest = (self.max_bytes + 1).saturating_sub(bytes.len() as u64);
+        file.take(rest).read_to_end(&mut bytes).map_err(unreadable)?;
+        match bytes.len() as u64 {
+            found if found > self.max_bytes => Err(self.too_much(found).file(path)),
+            _ => Ok(bytes),
+        }
     }
 
     /// Reads a picture from memory; `name` is what errors call it.
@@ -138,13 +151,16 @@ impl DecodeOptions {
             return Err(error!(Picture, "holds {} frames; segment takes still pictures", probe.frames)
                 .advice("extract the frames first, or ask for the first one alone (--first-frame)"));
         }
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), probe.format);
+        let without = probe::without_metadata(bytes, probe.format);
+        let copied = if matches!(without, Cow::Owned(_)) { without.len() } else { 0 };
+        let held = bytes.len() + copied;
+        let mut reader = ImageReader::with_format(Cursor::new(&*without), probe.format);
         let mut limits = Limits::default();
-        limits.max_alloc = Some(self.max_bytes.saturating_sub(bytes.len() as u64));
+        limits.max_alloc = Some(self.max_bytes.saturating_sub(held as u64));
         reader.limits(limits);
         let mut decoder = reader.into_decoder().map_err(damaged)?;
         let (width, height) = decoder.dimensions();
-        self.check_size(width, height, decoder.color_type().bytes_per_pixel(), bytes.len(), &probe)?;
+        self.check_size(width, height, decoder.color_type().bytes_per_pixel(), held, &probe)?;
         let orientation = match probe.orientation {
             Some(orientation) => orientation,
             // Damaged EXIF does not make the pixels worthless: the picture is taken as it lies.
@@ -154,7 +170,12 @@ impl DecodeOptions {
         let mut data = memory::zeros(decoder.total_bytes() as usize)?;
         decoder.read_image(&mut data).map_err(damaged)?;
         let mut notes = notes_of(&probe, name);
-        let (rgb, alpha) = pixels::to_rgb(colour, data, self.backdrop, &mut notes)?;
+        let (colour, data) = match probe.alpha {
+            Alpha::None => pixels::without_last_channel(colour, data, &mut notes),
+            Alpha::Premultiplied | Alpha::AsDecoded => (colour, data),
+        };
+        let premultiplied = probe.alpha == Alpha::Premultiplied;
+        let (rgb, alpha) = pixels::to_rgb(colour, data, self.backdrop, premultiplied, &mut notes)?;
         pixels::turn(width, height, rgb, alpha, orientation, notes)
     }
 
@@ -190,7 +211,7 @@ impl DecodeOptions {
                 mega(pixels),
                 mega(self.max_pixels)
             )
-            .advice("scale the picture down first, or raise the limit (max_pixels)"));
+            .advice(SMALLER));
         }
         Ok(pixels)
     }
@@ -198,8 +219,36 @@ impl DecodeOptions {
     fn too_much(&self, needed: u64) -> Error {
         let mib = |n: u64| n.div_ceil(1 << 20);
         error!(Picture, "decoding takes about {} MiB of memory, more than the limit of {} MiB", mib(needed), mib(self.max_bytes))
-            .advice("scale the picture down first, or raise the limit (max_bytes)")
+            .advice(SMALLER)
     }
+}
+
+/// Opens an image file. FIFOs, devices and directories are refused: none of them is an image, and some have no end.
+fn open_image(path: &Path) -> Result<File> {
+    if path.is_dir() {
+        return Err(error!(Picture, "is a directory, not an image").file(path));
+    }
+    open_regular(path, "an image")
+}
+
+/// Columns and rows of an image file as stored (not turned by EXIF), by its header.
+///
+/// Errors name the file: it cannot be read, or has no header of an image.
+pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
+    let unreadable = |e| Error::io(path, "could not be read", e);
+    let mut file = open_image(path)?;
+    let mut head = Vec::new();
+    (&file).take(24).read_to_end(&mut head).map_err(unreadable)?;
+    // Of a PNG these bytes are enough; a decoder would also inflate its color profile.
+    if let Some(size) = probe::png_size(&head) {
+        return Ok(size);
+    }
+    file.rewind().map_err(unreadable)?;
+    let reader = ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(unreadable)?;
+    let (width, height) = reader.into_dimensions().map_err(|e| {
+        Error::new(crate::error::ErrorKind::Picture, "has no header of an image that is read").source(e).file(path)
+    })?;
+    Ok((width as usize, height as usize))
 }
 
 pub(crate) fn damaged(error: ImageError) -> Error {

@@ -115,6 +115,9 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
     use png::{BitDepth, ColorType};
     let damaged = |e: png::DecodingError| Error::new(ErrorKind::Picture, "is no readable PNG").source(e);
     let mut decoder = png::Decoder::new(BufReader::new(file));
+    // Nothing of them is used, and they may inflate a thousandfold.
+    decoder.set_ignore_iccp_chunk(true);
+    decoder.set_ignore_text_chunk(true);
     // Values as they are stored: no palette is applied, nothing is stretched.
     decoder.set_transformations(png::Transformations::IDENTITY);
     let info = decoder.read_header_info().map_err(damaged)?;

@@ -19,6 +19,7 @@ mod labels;
 mod legend;
 mod overlay;
 mod palette;
+mod pillow;
 mod pixels;
 pub(crate) mod probe;
 mod resize;
@@ -26,8 +27,8 @@ mod restore;
 mod save;
 mod sheet;
 
-pub(crate) use decode::damaged;
 pub use decode::{BACKDROP, DecodeOptions, MAX_BYTES, MAX_PIXELS, Picture, decode, decode_bytes};
+pub(crate) use decode::{damaged, dimensions};
 pub use labels::LabelMap;
 pub use legend::{LegendEntry, Tally, legend, legend_table};
 pub use overlay::{Overlay, cut_out, foreground};

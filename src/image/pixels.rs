@@ -14,6 +14,7 @@ pub(super) fn to_rgb(
     colour: ColorType,
     mut data: Vec<u8>,
     backdrop: [u8; 3],
+    premultiplied: bool,
     notes: &mut Vec<String>,
 ) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
     use ColorType::*;
@@ -29,7 +30,7 @@ pub(super) fn to_rgb(
         1 => (data.iter().flat_map(|&v| [v; 3]).collect(), None),
         2 => {
             let rgb = data.chunks_exact(2).flat_map(|p| [p[0]; 3]).collect();
-            lay_over(rgb, data.chunks_exact(2).map(|p| p[1]).collect(), backdrop, notes)
+            lay_over(rgb, data.chunks_exact(2).map(|p| p[1]).collect(), backdrop, premultiplied, notes)
         }
         3 => (data, None),
         _ => {
@@ -39,7 +40,7 @@ pub(super) fn to_rgb(
             }
             data.truncate(3 * alpha.len());
             data.shrink_to_fit();
-            lay_over(data, alpha, backdrop, notes)
+            lay_over(data, alpha, backdrop, premultiplied, notes)
         }
     })
 }
@@ -61,13 +62,39 @@ fn narrow(data: &mut Vec<u8>, notes: &mut Vec<String>) {
     }
 }
 
-fn lay_over(mut rgb: Vec<u8>, alpha: Vec<u8>, backdrop: [u8; 3], notes: &mut Vec<String>) -> (Vec<u8>, Option<Vec<u8>>) {
+/// Takes a last channel away that is not opacity, of two or four.
+pub(super) fn without_last_channel(colour: ColorType, mut data: Vec<u8>, notes: &mut Vec<String>) -> (ColorType, Vec<u8>) {
+    use ColorType::*;
+    let kept = match colour {
+        La8 => L8,
+        La16 => L16,
+        Rgba8 => Rgb8,
+        Rgba16 => Rgb16,
+        _ => return (colour, data),
+    };
+    let (from, to) = (usize::from(colour.bytes_per_pixel()), usize::from(kept.bytes_per_pixel()));
+    for pixel in 0..data.len() / from {
+        data.copy_within(from * pixel..from * pixel + to, to * pixel);
+    }
+    data.truncate(data.len() / from * to);
+    notes.push("the last channel is not marked as alpha (TIFF ExtraSamples), and was left out".into());
+    (kept, data)
+}
+
+fn lay_over(
+    mut rgb: Vec<u8>,
+    alpha: Vec<u8>,
+    backdrop: [u8; 3],
+    premultiplied: bool,
+    notes: &mut Vec<String>,
+) -> (Vec<u8>, Option<Vec<u8>>) {
     if alpha.iter().all(|&a| a == 255) {
         return (rgb, None);
     }
     for (pixel, &a) in rgb.chunks_exact_mut(3).zip(&alpha) {
         for (sample, behind) in pixel.iter_mut().zip(backdrop) {
-            *sample = mix(*sample, behind, a);
+            // Of premultiplied colors the front's share is in the sample already.
+            *sample = if premultiplied { sample.saturating_add(mix(0, behind, a)) } else { mix(*sample, behind, a) };
         }
     }
     let [r, g, b] = backdrop;

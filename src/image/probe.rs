@@ -6,6 +6,7 @@
 use crate::error::{Result, error};
 use image::ImageFormat;
 use image::metadata::Orientation;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// What was found in the container.
@@ -22,8 +23,21 @@ pub(crate) struct Probe {
     pub truncated: bool,
     /// A JPEG that keeps all coefficients in memory while decoding.
     pub progressive: bool,
+    /// What the last channel of a TIFF is.
+    pub alpha: Alpha,
     /// Of a PNG's `eXIf` chunk, which the decoder misses where it stands behind the pixels.
     pub orientation: Option<Orientation>,
+}
+
+/// What a fourth channel (or the second of gray) means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Alpha {
+    /// Opacity, where the decoder calls it that.
+    AsDecoded,
+    /// Opacity by which the colors are multiplied already (TIFF 6.0, section 18: ExtraSamples 1).
+    Premultiplied,
+    /// No opacity, whatever the decoder calls it: near infrared, say (ExtraSamples 0, or no such tag).
+    None,
 }
 
 /// The times for which the frames of an animation are shown, summed up.
@@ -105,7 +119,16 @@ const FOREIGN: &[(usize, &[u8], &str)] = &[
 /// Looks at a file's content. `name` only helps where the content is silent: TGA has no signature.
 pub(crate) fn probe(bytes: &[u8], name: &str) -> Result<Probe> {
     let (format, delays) = (format_of(bytes, name)?, Delays::default());
-    let mut found = Probe { format, frames: 1, pages: 1, delays, truncated: false, progressive: false, orientation: None };
+    let mut found = Probe {
+        format,
+        frames: 1,
+        pages: 1,
+        delays,
+        truncated: false,
+        progressive: false,
+        alpha: Alpha::AsDecoded,
+        orientation: None,
+    };
     match found.format {
         ImageFormat::Jpeg => jpeg(bytes, &mut found),
         ImageFormat::Png => png(bytes, &mut found),
@@ -117,7 +140,11 @@ pub(crate) fn probe(bytes: &[u8], name: &str) -> Result<Probe> {
     Ok(found)
 }
 
-fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat> {
+/// How many of a file's first bytes [`format_of`] looks at.
+pub(crate) const HEAD: u64 = 512;
+
+/// The kind of file, by its first bytes; by its name where it is TGA. Errors where no such picture is read.
+pub(crate) fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat> {
     use ImageFormat::*;
     let advice = "convert it to PNG or JPEG";
     match image::guess_format(bytes) {
@@ -212,6 +239,36 @@ fn png(bytes: &[u8], found: &mut Probe) {
     found.truncated = true;
 }
 
+/// A PNG's columns and rows, by its first 24 bytes.
+pub(crate) fn png_size(head: &[u8]) -> Option<(usize, usize)> {
+    let is_png = head.starts_with(b"\x89PNG\r\n\x1a\n") && head.get(12..16) == Some(b"IHDR");
+    is_png.then(|| Some((u32_be(head, 16)?, u32_be(head, 20)?)))?
+}
+
+/// A PNG without its color profile and its texts, of which nothing is used: decoders inflate them, and a thousandfold at that. Other kinds store
+/// such things uncompressed.
+pub(crate) fn without_metadata(bytes: &[u8], format: ImageFormat) -> Cow<'_, [u8]> {
+    if format != ImageFormat::Png {
+        return Cow::Borrowed(bytes);
+    }
+    let (mut at, mut kept, mut out) = (8, 0, Vec::new());
+    while let (Some(length), Some(kind)) = (u32_be(bytes, at), bytes.get(at + 4..at + 8)) {
+        let next = at.saturating_add(length).saturating_add(12);
+        if matches!(kind, b"iCCP" | b"tEXt" | b"zTXt" | b"iTXt") {
+            out.extend_from_slice(&bytes[kept..at]);
+            kept = next.min(bytes.len());
+        }
+        at = next;
+    }
+    match kept {
+        0 => Cow::Borrowed(bytes),
+        _ => {
+            out.extend_from_slice(&bytes[kept..]);
+            Cow::Owned(out)
+        }
+    }
+}
+
 fn gif(bytes: &[u8], found: &mut Probe) {
     let table = |flags: u8| if flags & 0x80 != 0 { 3usize << ((flags & 7) + 1) } else { 0 };
     let sub_blocks = |mut at: usize| -> Option<usize> {
@@ -267,7 +324,25 @@ fn webp(bytes: &[u8], found: &mut Probe) {
     found.frames = frames.max(1);
 }
 
-/// Counts the directories of a classic TIFF; a big one counts as one page.
+/// Tags of a TIFF's directory.
+const PHOTOMETRIC: usize = 262;
+const SAMPLES_PER_PIXEL: usize = 277;
+const EXTRA_SAMPLES: usize = 338;
+
+/// What the channel behind the colors is, by the tags of a TIFF.
+fn tiff_alpha(photometric: Option<usize>, samples: Option<usize>, extra: Option<usize>) -> Alpha {
+    // 0 and 1 are gray, 2 is RGB; other kinds have other numbers of colors, and stay the decoder's to name.
+    match (photometric, samples, extra) {
+        (Some(0 | 1), Some(2), extra) | (Some(2), Some(4), extra) => match extra {
+            Some(1) => Alpha::Premultiplied,
+            Some(2) => Alpha::AsDecoded,
+            _ => Alpha::None,
+        },
+        _ => Alpha::AsDecoded,
+    }
+}
+
+/// Counts the directories of a classic TIFF, and says what the first one's last channel is; a big one counts as one page.
 fn tiff(bytes: &[u8], found: &mut Probe) {
     let big_endian = bytes.starts_with(b"MM");
     let short = |at: usize| {
@@ -282,6 +357,15 @@ fn tiff(bytes: &[u8], found: &mut Probe) {
     // The bound breaks chains that bite their own tail.
     while let (Some(at @ 1..), true) = (next, pages < 1000) {
         let Some(entries) = short(at) else { break };
+        if pages == 0 {
+            let value = |tag: usize| {
+                let entry = (0..entries).map(|i| at + 2 + 12 * i).find(|&entry| short(entry) == Some(tag))?;
+                // One or two numbers of 16 bits are in the entry itself; more are elsewhere, at this offset.
+                let count = long(entry + 4)?;
+                if count > 2 { short(long(entry + 8)?) } else { short(entry + 8) }
+            };
+            found.alpha = tiff_alpha(value(PHOTOMETRIC), value(SAMPLES_PER_PIXEL), value(EXTRA_SAMPLES));
+        }
         pages += 1;
         next = long(at + 2 + 12 * entries);
     }

@@ -1,10 +1,8 @@
 //! The size at which a picture enters the network, and the resampling that takes it there.
 
 use super::decode::Picture;
+use super::pillow;
 use crate::error::{Error, ErrorKind, Result, error};
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -24,6 +22,9 @@ pub enum SizeRule {
     /// The long side becomes `n`, the shape is kept, and the right or the bottom is padded to `n` x `n`, as DeepLab's mobile
     /// networks were trained.
     LongSide(usize),
+    /// The short side becomes `n`, the long side follows, rounded down, and nothing is padded: what torchvision's presets do
+    /// (`resize_size=520`). A long side never exceeds 65,535.
+    ShortSide(usize),
     /// The picture is scaled, with its shape kept, to the largest size that fits into `w` x `h`, and padded at the right or the
     /// bottom to exactly that. It is never stretched: the networks know objects in their true proportions.
     Exact {
@@ -37,10 +38,12 @@ pub enum SizeRule {
 impl FromStr for SizeRule {
     type Err = Error;
 
-    /// `native`, a long side such as `513`, or a width and height such as `640x480`.
+    /// `native`, a long side such as `513`, a short side such as `short:520`, or a width and height such as `640x480`.
     fn from_str(text: &str) -> Result<Self> {
-        let bad =
-            || error!(Usage, "`{text}` is no size").advice("write `native`, a long side such as 513, or a size such as 640x480");
+        let bad = || {
+            error!(Usage, "`{text}` is no size")
+                .advice("write native, a long side such as 513, a short side such as short:520, or 640x480")
+        };
         let side = |digits: &str| match digits.parse() {
             Ok(n) if (1..=MAX_SIDE).contains(&n) && digits.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
             Ok(n) if n > MAX_SIDE => Err(error!(Usage, "a side of {n} pixels is more than {MAX_SIDE}")),
@@ -48,6 +51,7 @@ impl FromStr for SizeRule {
         };
         match text.to_ascii_lowercase().as_str() {
             "native" => Ok(SizeRule::Native),
+            text if text.starts_with("short:") => Ok(SizeRule::ShortSide(side(&text["short:".len()..])?)),
             text => match text.split_once('x') {
                 Some((w, h)) => Ok(SizeRule::Exact { w: side(w)?, h: side(h)? }),
                 None => Ok(SizeRule::LongSide(side(text)?)),
@@ -61,6 +65,7 @@ impl fmt::Display for SizeRule {
         match self {
             SizeRule::Native => f.write_str("native"),
             SizeRule::LongSide(n) => write!(f, "{n}"),
+            SizeRule::ShortSide(n) => write!(f, "short:{n}"),
             SizeRule::Exact { w, h } => write!(f, "{w}x{h}"),
         }
     }
@@ -80,11 +85,17 @@ pub struct Fit {
 impl SizeRule {
     /// The sizes for a picture of `width` x `height`.
     ///
-    /// The side that follows is rounded to the nearest, halves up, and is never less than 1.
+    /// The side that follows is rounded to the nearest, halves up (that of [`SizeRule::ShortSide`]: down), and is never less than 1.
     pub fn fit(self, width: usize, height: usize) -> Fit {
         let source = (width, height);
         let (w, h) = match self {
             SizeRule::Native => return Fit { source, scaled: source, padded: source },
+            SizeRule::ShortSide(n) => {
+                let (short, long) = (width.min(height).max(1), width.max(height));
+                let long = (n.saturating_mul(long) / short).clamp(1, MAX_SIDE.max(n));
+                let scaled = if width <= height { (n, long) } else { (long, n) };
+                return Fit { source, scaled, padded: scaled };
+            }
             SizeRule::LongSide(n) => (n, n),
             SizeRule::Exact { w, h } => (w, h),
         };
@@ -130,9 +141,9 @@ impl Fit {
 
 /// Scales `[h, w, 3]` bytes from one (width, height) to another.
 ///
-/// Bilinear with antialiasing: enlarging takes the usual two by two neighbours, at half-pixel centres; shrinking widens the triangle
-/// to the scale, so that every pixel of the source counts. That is what Pillow's `resize(..., BILINEAR)` and torchvision's
-/// `antialias=True` do (equal to Pillow within one step of 255), and not what OpenCV or a plain `interpolate` do.
+/// Bilinear with antialiasing: enlarging reads the usual two by two neighbors, at half-pixel centers; shrinking widens the triangle to the
+/// scale, so that every pixel of the source counts. The bytes are those of Pillow's `resize(..., BILINEAR)`, which torchvision's
+/// transforms call; OpenCV and a plain `interpolate` compute others.
 ///
 /// Errors where the bytes are not of the size stated, or a side is 0 or past 2^32.
 pub fn resample(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Cow<'_, [u8]>> {
@@ -162,18 +173,7 @@ pub fn resample_window(
     if at.0 > to.0 - size.0.min(to.0) || at.1 > to.1 - size.1.min(to.1) || size.0 > to.0 || size.1 > to.1 {
         return Err(wrong(format!("a window of {w} x {h} at {}, {} is not inside {tw} x {th}", at.0, at.1)));
     }
-    let source = TypedImageRef::<U8x3>::from_buffer(fw, fh, rgb).map_err(|e| wrong("resampling".into()).source(e))?;
-    let mut out = vec![0; 3 * size.0 * size.1];
-    let mut target = TypedImage::<U8x3>::from_buffer(w, h, &mut out).map_err(|e| wrong("resampling".into()).source(e))?;
-    // The window's edges in the source. The filter reads past them, into the rest of the picture.
-    let edge = |at: usize, from: u32, to: u32| (at as f64 * f64::from(from) / f64::from(to)).min(from.into());
-    let (left, top) = (edge(at.0, fw, tw), edge(at.1, fh, th));
-    let (right, bottom) = (edge(at.0 + size.0, fw, tw), edge(at.1 + size.1, fh, th));
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
-    let options = options.crop(left, top, right - left, bottom - top);
-    // Typed: programs carry no code for other kinds of pixels.
-    Resizer::new().resize_typed(&source, &mut target, &options).map_err(|e| wrong("resampling".into()).source(e))?;
-    Ok(out)
+    Ok(pillow::bilinear(rgb, from, to, at, size))
 }
 
 /// Scales `[h, w, 3]` bytes so that they cover another (width, height), with their shape kept; what sticks out on two sides is cut off there in
@@ -197,6 +197,7 @@ mod tests {
         for (text, rule) in [
             ("native", SizeRule::Native),
             ("513", SizeRule::LongSide(513)),
+            ("short:520", SizeRule::ShortSide(520)),
             ("640x480", SizeRule::Exact { w: 640, h: 480 }),
             ("1x65535", SizeRule::Exact { w: 1, h: 65535 }),
         ] {
@@ -205,7 +206,24 @@ mod tests {
         }
         assert_eq!("NATIVE".parse::<SizeRule>().unwrap(), SizeRule::Native);
         assert_eq!("640X480".parse::<SizeRule>().unwrap(), SizeRule::Exact { w: 640, h: 480 });
-        for text in ["", "0", "x", "640x", "x480", "0x5", "-3", "+3", "1.5", "3x4x5", "65536", "99999999999999999999", "513 "] {
+        for text in [
+            "",
+            "0",
+            "x",
+            "640x",
+            "x480",
+            "0x5",
+            "-3",
+            "+3",
+            "1.5",
+            "3x4x5",
+            "65536",
+            "99999999999999999999",
+            "513 ",
+            "short:",
+            "short:0",
+            "short:4x4",
+        ] {
             let error = text.parse::<SizeRule>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{text:?}: {error}");
         }
@@ -219,6 +237,10 @@ mod tests {
         assert_eq!(long(500, 375).padded, (513, 513));
         assert_eq!(long(513, 513), Fit { source: (513, 513), scaled: (513, 513), padded: (513, 513) });
         assert_eq!(long(100_000, 3).scaled, (513, 1), "never less than a pixel");
+        // torchvision: int(520 * long / short).
+        let short = |w, h| SizeRule::ShortSide(520).fit(w, h);
+        assert_eq!((short(500, 375).scaled, short(375, 500).padded), ((693, 520), (520, 693)));
+        assert_eq!((short(700, 700).scaled, short(1, 1_000_000).scaled), ((520, 520), (520, MAX_SIDE)));
         let exact = SizeRule::Exact { w: 640, h: 480 };
         assert_eq!(exact.fit(1000, 1000).scaled, (480, 480));
         assert_eq!(exact.fit(1000, 100).scaled, (640, 64));
@@ -283,8 +305,7 @@ mod tests {
                 for (i, value) in window.iter().enumerate() {
                     let (x, y, c) = (at.0 + i / 3 % size.0, at.1 + i / 3 / size.0, i % 3);
                     let expected = whole[3 * (y * to.0 + x) + c];
-                    // Positions of the window's pixels are rounded apart from those of the whole.
-                    assert!(value.abs_diff(expected) <= 1, "{to:?}, {at:?}: {value} for {expected} at {x}, {y}");
+                    assert_eq!(*value, expected, "{to:?}, {at:?} at {x}, {y}");
                 }
             }
             assert!(resample_window(&rgb, from, to, (1, 0), to).is_err());

@@ -45,3 +45,8 @@ pub fn parameters(config: &Config) -> Result<Vec<(String, Shape)>> {
 pub fn is_trained(name: &str) -> bool {
     !name.ends_with(".running_mean") && !name.ends_with(".running_var")
 }
+
+/// Whether a parameter is the auxiliary head's, which takes part in training alone.
+pub fn is_auxiliary(name: &str) -> bool {
+    name.starts_with("aux.")
+}

@@ -63,11 +63,13 @@ impl Model {
         Ok(self)
     }
 
-    /// The size rule that the model was made for, where its weights say so; else the picture's own size.
+    /// The size rule that the model was made for: its weights' own, else the preset of the code base that they come from (torchvision scales the
+    /// short side to 520); the picture's own size where there is neither.
     pub fn usual_size(&self) -> SizeRule {
         let how = &self.config.preprocess;
-        match (how.pad, how.size) {
-            (PadRule::Square, Some(n)) => SizeRule::LongSide(n),
+        match (how.pad, how.size, how.short_side) {
+            (PadRule::Square, Some(n), _) => SizeRule::LongSide(n),
+            (_, _, Some(n)) => SizeRule::ShortSide(n),
             _ => SizeRule::Native,
         }
     }

@@ -43,6 +43,8 @@ impl Beginning {
                 PreprocessName::Tensorflow => Preprocessing { size: None, pad: PadRule::None, ..Preprocessing::TENSORFLOW },
             };
         }
+        // Training sees crops of the images at their own size, and so does what it yields.
+        config.preprocess.short_side = None;
         config = config.with_output_stride(recipe.output_stride)?;
         config.name_classes(&table.names, &table.colours)?;
         let mut weights = random_weights(&config, seed.into())?;

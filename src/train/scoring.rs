@@ -4,18 +4,15 @@ use super::init::Beginning;
 use super::run::Setting;
 use super::trainer::Trainer;
 use crate::data::Pair;
-use crate::error::{Error, Result, error};
+use crate::error::Result;
 use crate::exec::Device;
-use crate::files::open_regular;
 use crate::graph::Weights;
-use crate::image::{ClassTable, SizeRule};
+use crate::image::{ClassTable, SizeRule, dimensions};
 use crate::models::{Config, Outputs};
 use crate::plan::Plan;
 use crate::segmenter::{Model, Segmenter};
 use crate::tensor::Shape;
-use image::ImageReader;
 use std::fmt;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 /// What it takes to score the largest of the validation pictures, beside the training.
@@ -93,24 +90,13 @@ impl<'a> Largest<'a> {
     fn of(pairs: &'a [Pair]) -> Result<Option<Self>> {
         let mut largest: Option<Self> = None;
         for pair in pairs {
-            let (width, height) = size(&pair.picture)?;
+            let (width, height) = dimensions(&pair.picture)?;
             if largest.as_ref().is_none_or(|l| width as u64 * height as u64 > l.width as u64 * l.height as u64) {
                 largest = Some(Self { pair, width, height });
             }
         }
         Ok(largest)
     }
-}
-
-/// Columns and rows of a picture, by its header.
-fn size(path: &Path) -> Result<(usize, usize)> {
-    let file = BufReader::new(open_regular(path, "an image")?);
-    let opened = ImageReader::new(file).with_guessed_format();
-    let (width, height) = opened
-        .map_err(|e| Error::io(path, "could not be read", e))?
-        .into_dimensions()
-        .map_err(|e| error!(Picture, "has no header that can be read: {e}").file(path))?;
-    Ok((width as usize, height as usize))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::compare::differs;
 use super::random::{Random, buffer_bytes};
 use crate::error::Result;
 use crate::exec::record::{Recorded, Recorder, replay};
-use crate::gpu::{Gpu, unpack};
+use crate::gpu::{Checks, Gpu, unpack};
 use crate::ops::Op;
 use crate::ops::kernel::{Kernel, KernelContext, Layout, Operand};
 use crate::tensor::Tensor;
@@ -70,7 +70,7 @@ impl<'a> Stage<'a> {
         let scratch: Vec<wgpu::Buffer> = scratch.collect::<Result<_>>()?;
         let mut recorder = Recorder::new(self.gpu);
         for dispatch in &kernel.dispatches {
-            recorder.add(&kernel.label, dispatch, |operand| {
+            recorder.add(&kernel.label, dispatch, Checks::of(self.op), |operand| {
                 let buffer = match operand {
                     Operand::Input(i) => &self.inputs[i].1,
                     Operand::Output(i) => &self.outputs[i].1,

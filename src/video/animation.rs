@@ -7,6 +7,7 @@ use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::{AnimationDecoder, Frames, ImageDecoder, ImageFormat, ImageResult, Limits};
+use std::borrow::Cow;
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -99,6 +100,10 @@ enum Decoder {
 
 impl Decoder {
     fn new(format: ImageFormat, bytes: Vec<u8>) -> Result<Self> {
+        let bytes = match probe::without_metadata(&bytes, format) {
+            Cow::Owned(without) => without,
+            Cow::Borrowed(_) => bytes,
+        };
         let bytes = Cursor::new(bytes);
         match format {
             ImageFormat::Gif => GifDecoder::new(bytes).map(|d| Decoder::Gif(Box::new(d))).map_err(damaged),

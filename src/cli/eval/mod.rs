@@ -1,13 +1,15 @@
 //! `atrous eval`: how good a network is on pictures with masks.
 
 mod ablation;
+mod bands;
 mod report;
 mod windows;
 
-use super::args::{DeviceArgs, MemoryArgs, ModelArgs, print, print_json};
+use self::bands::Bands;
+use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size, print, print_json};
 use crate::data::{self, Pair};
 use crate::error::{Result, error};
-use crate::eval::{Confusion, Method, Predictor, Trimap, Windows, confusion_chart, evaluate, ignored, trimap_chart};
+use crate::eval::{Confusion, Method, Predictor, TrimapAround, Windows, confusion_chart, evaluate, trimap_chart};
 use crate::exec::Times;
 use crate::files::Staged;
 use crate::image::{ClassTable, SizeRule};
@@ -38,9 +40,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "classes.txt")]
     class_table: Option<PathBuf>,
 
-    /// Size at which the network sees a picture: native, N (the long side, padded as the network was trained), or WxH
-    /// [default: as the network was made for]
-    #[arg(long, value_name = "native|N|WxH")]
+    /// Size at which the network sees the image: native (its own), N (long side, padded to a square), short:N (short side), or WxH
+    /// [default: the preset of the weights, such as short:520 for torchvision's; else native]
+    #[arg(long, value_name = "native|N|short:N|WxH")]
     size: Option<SizeRule>,
 
     /// Scales of that size whose probabilities are averaged; the paper takes 0.5,0.75,1,1.25,1.5,1.75
@@ -63,11 +65,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE.png")]
     confusion: Option<PathBuf>,
 
-    /// Also scores bands around the borders of the true classes, this many pixels wide to each side, such as 1,2,4,8,16,32
+    /// Also score bands around object borders (a trimap), W pixels wide to each side, 1 or more; such as 1,2,4,8,16,32
     #[arg(long, value_name = "W,...", value_delimiter = ',')]
     trimap: Vec<f64>,
 
-    /// Draws the bands' mIoU against their width
+    /// What the bands surround: void dilates the ignored pixels of the masks, as the paper does; boundary takes every border between two
+    /// labels [default: void if the masks contain ignored pixels, else boundary]
+    #[arg(long, value_name = "void|boundary", requires = "trimap")]
+    trimap_around: Option<TrimapAround>,
+
+    /// Plot the bands' mIoU against their width
     #[arg(long, value_name = "FILE.png", requires = "trimap")]
     trimap_plot: Option<PathBuf>,
 
@@ -94,7 +101,7 @@ fn side(text: &str) -> Result<(usize, usize)> {
     match text.parse()? {
         SizeRule::LongSide(n) => Ok((n, n)),
         SizeRule::Exact { w, h } => Ok((w, h)),
-        SizeRule::Native => Err(error!(Usage, "a window has a size, such as 513 or 640x480")),
+        SizeRule::Native | SizeRule::ShortSide(_) => Err(error!(Usage, "a window has a size, such as 513 or 640x480")),
     }
 }
 
@@ -131,7 +138,7 @@ struct Subject {
 /// What came out for one way of asking.
 struct Outcome {
     confusion: Confusion,
-    trimap: Option<Trimap>,
+    trimap: Option<bands::Measured>,
     /// Median time of a picture.
     time: Duration,
     /// Mean over the pictures, of all forward passes for one.
@@ -151,15 +158,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let segmenter = args.segmenter(model)?;
     if !args.quiet && !args.json {
         anstream::eprintln!("running on {}", segmenter.device());
+        if let Some(preset) = preset_size(segmenter.model()).filter(|_| args.size.is_none()) {
+            anstream::eprintln!("{preset}");
+        }
     }
     let bar = args.bar(subject.pairs.len());
     let mut predictor = windows::shown(Predictor::new(&segmenter, args.method())?, &bar);
     windows::announce(args, &predictor, &subject);
-    let trimap = match args.trimap.as_slice() {
-        [] => None,
-        widths => Some(Trimap::new(widths, subject.table.len(), &ignored(&subject.table))?),
-    };
-    let outcome = score(&bar, &mut predictor, &subject, trimap)?;
+    let bands = Bands::new(args, &subject.table)?;
+    let outcome = score(&bar, &mut predictor, &subject, bands)?;
     // What was scored is told first, and none of the three is lost with another one: hours may have gone into it.
     let report = report::Report::new(args, &segmenter, predictor.method(), &subject, &outcome);
     let printed = match args.json {
@@ -171,7 +178,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         None => Ok(()),
     };
     let bands = match (&args.trimap_plot, &outcome.trimap) {
-        (Some(path), Some(trimap)) => trimap_chart(&trimap.bands()).and_then(|chart| chart.save(path)),
+        (Some(path), Some(trimap)) => trimap_chart(&trimap.bands).and_then(|chart| chart.save(path)),
         _ => Ok(()),
     };
     matrix.and(bands).and(printed)
@@ -210,7 +217,7 @@ fn subject(args: &Args, model: &Model) -> Result<Subject> {
     Ok(Subject { pairs: listing.pairs, part: listing.split, table })
 }
 
-fn score(bar: &ProgressBar, predictor: &mut Predictor, subject: &Subject, mut trimap: Option<Trimap>) -> Result<Outcome> {
+fn score(bar: &ProgressBar, predictor: &mut Predictor, subject: &Subject, mut bands: Option<Bands>) -> Result<Outcome> {
     let mut times = Vec::with_capacity(subject.pairs.len());
     let mut multi_adds = 0u128;
     let confusion = evaluate(
@@ -223,8 +230,8 @@ fn score(bar: &ProgressBar, predictor: &mut Predictor, subject: &Subject, mut tr
         &subject.pairs,
         &subject.table,
         &mut |scored| {
-            if let Some(trimap) = &mut trimap {
-                trimap.add(scored.truth, scored.prediction).map_err(|e| e.file(&scored.pair.mask))?;
+            if let Some(bands) = &mut bands {
+                bands.add(scored.truth, scored.prediction).map_err(|e| e.file(&scored.pair.mask))?;
             }
             bar.inc(1);
             bar.set_message(scored.pair.name.clone());
@@ -234,5 +241,5 @@ fn score(bar: &ProgressBar, predictor: &mut Predictor, subject: &Subject, mut tr
     bar.finish_and_clear();
     let multi_adds = (multi_adds / subject.pairs.len() as u128) as u64;
     let time = Times::new(times).expect("invariant: there are pictures").median();
-    Ok(Outcome { confusion, trimap, time, multi_adds })
+    Ok(Outcome { confusion, trimap: bands.map(|b| b.measured()), time, multi_adds })
 }

@@ -2,7 +2,7 @@
 
 use super::super::args::{table, thousands};
 use super::{Args, Outcome, Subject};
-use crate::eval::{Band, Method, Scores};
+use crate::eval::{Band, Method, Scores, TrimapAround};
 use crate::segmenter::Segmenter;
 use std::path::Path;
 
@@ -26,6 +26,11 @@ pub(super) struct Report<'a> {
     milliseconds: f64,
     scores: Scores,
     trimap: Vec<Band>,
+    /// What the bands surround, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trimap_around: Option<TrimapAround>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trimap_around_reason: Option<&'static str>,
 }
 
 impl<'a> Report<'a> {
@@ -44,7 +49,9 @@ impl<'a> Report<'a> {
             multi_adds: outcome.multi_adds,
             milliseconds: outcome.time.as_secs_f64() * 1e3,
             scores: outcome.confusion.scores(&subject.table),
-            trimap: outcome.trimap.as_ref().map(|t| t.bands()).unwrap_or_default(),
+            trimap: outcome.trimap.as_ref().map(|t| t.bands.clone()).unwrap_or_default(),
+            trimap_around: outcome.trimap.as_ref().map(|t| t.around),
+            trimap_around_reason: outcome.trimap.as_ref().map(|t| t.reason),
         }
     }
 
@@ -78,7 +85,7 @@ impl<'a> Report<'a> {
             how += &format!(", windows of {w}x{h} every {x}x{y}");
         }
         let scores = &self.scores;
-        let rows = [
+        let mut rows = vec![
             ("mIoU", format!("{} %", percent(scores.mean_iou))),
             ("pixel accuracy", format!("{} %", percent(scores.pixel_accuracy))),
             ("mean accuracy", format!("{} %", percent(scores.mean_accuracy))),
@@ -87,6 +94,9 @@ impl<'a> Report<'a> {
             ("Multi-Adds", format!("{} B a picture", giga(self.multi_adds))),
             ("time", format!("{:.1} ms a picture (median)", self.milliseconds)),
         ];
+        if let (Some(around), Some(reason)) = (self.trimap_around, self.trimap_around_reason) {
+            rows.push(("bands", format!("around {around} ({reason}; set by --trimap-around)")));
+        }
         let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
         format!("{text}\n{}", table(&rows, &[]))
     }

@@ -6,7 +6,7 @@ mod pictures;
 mod work;
 mod write;
 
-use super::args::{DeviceArgs, MemoryArgs, ModelArgs};
+use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size};
 use crate::error::{Result, error};
 use crate::image::{ClassTable, Picture, SizeRule};
 use crate::segmenter::{Segmentation, Segmenter, Wants};
@@ -38,9 +38,9 @@ pub(super) struct Args {
     #[arg(short, long, default_value = "overlay", value_name = "STYLE")]
     style: Style,
 
-    /// Size at which the network sees the picture: native, N (the long side, padded as the network was trained), or WxH
-    /// [default: as the network was made for]
-    #[arg(long, value_name = "native|N|WxH")]
+    /// Size at which the network sees the image: native (its own), N (long side, padded to a square), short:N (short side), or WxH
+    /// [default: the preset of the weights, such as short:520 for torchvision's; else native]
+    #[arg(long, value_name = "native|N|short:N|WxH")]
     size: Option<SizeRule>,
 
     /// How strongly classes cover the picture, 0 to 1
@@ -131,6 +131,9 @@ impl Tools {
         let device = segmenter.device().to_string();
         if !args.quiet && !args.json {
             anstream::eprintln!("running on {device}");
+            if let Some(preset) = preset_size(segmenter.model()).filter(|_| args.size.is_none()) {
+                anstream::eprintln!("{preset}");
+            }
         }
         Ok(Self { segmenter, device, table, keep })
     }

@@ -54,6 +54,8 @@ struct Report<'a> {
     device: &'a str,
     weights: &'a std::path::Path,
     style: &'static str,
+    /// The size rule: `native`, `513`, `short:520` or `640x480`.
+    size: String,
     pictures: &'a [Outcome],
 }
 
@@ -65,7 +67,8 @@ pub(super) fn run(args: &Args, jobs: &[Job], tools: &Tools) -> Result<()> {
 
     if args.json {
         let weights = &tools.segmenter.model().path;
-        print_json(&Report { device: &tools.device, weights, style: args.style.suffix(), pictures: &outcomes })?;
+        let size = args.size.unwrap_or_else(|| tools.segmenter.usual_size()).to_string();
+        print_json(&Report { device: &tools.device, weights, style: args.style.suffix(), size, pictures: &outcomes })?;
     } else {
         for outcome in &outcomes {
             show(args, outcome)?;

@@ -14,6 +14,9 @@ pub struct Preprocessing {
     /// Pixels of the long side that the network was trained for, where the weights come with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<usize>,
+    /// Pixels that the code base's preset scales the short side to, without padding, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_side: Option<usize>,
     /// What is done about the short side.
     pub pad: PadRule,
 }
@@ -30,11 +33,17 @@ pub enum PadRule {
 
 impl Preprocessing {
     /// Mean and deviation of ImageNet, as PyTorch's libraries use.
-    pub const IMAGENET: Self =
-        Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], pad_value: [0.0; 3], size: None, pad: PadRule::None };
+    pub const IMAGENET: Self = Self {
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+        pad_value: [0.0; 3],
+        size: None,
+        short_side: None,
+        pad: PadRule::None,
+    };
     /// `x / 127.5 - 1`, padded with grey: TensorFlow's DeepLab.
     pub const TENSORFLOW: Self =
-        Self { mean: [0.5; 3], std: [0.5; 3], pad_value: [0.0; 3], size: Some(513), pad: PadRule::Square };
+        Self { mean: [0.5; 3], std: [0.5; 3], pad_value: [0.0; 3], size: Some(513), short_side: None, pad: PadRule::Square };
 
     /// Factor and summand for each colour of a byte: `x * scale + shift`.
     pub fn scale_shift(&self) -> ([f32; 3], [f32; 3]) {

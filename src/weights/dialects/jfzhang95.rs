@@ -41,7 +41,8 @@ impl Dialect for Jfzhang95 {
             norm: Norm::Separate,
             eps: Eps { backbone: 1e-5, head: 1e-5 },
             head: Some(head(tensors)),
-            preprocess: Preprocessing::IMAGENET,
+            // What it validates on: FixScaleCrop(513), of which the crop would leave a part of the image out.
+            preprocess: Preprocessing { short_side: Some(513), ..Preprocessing::IMAGENET },
         };
         let mut stem = "backbone.conv1.weight";
         if tensors.any(PARTS[0]) {

@@ -26,7 +26,7 @@ pub use tensors::{Source, Tensors};
 use crate::error::{Result, error};
 use crate::graph::{ParamRef, Weights};
 use crate::models::{self, CONFIG_KEY, Config};
-use crate::tensor::Shape;
+use crate::tensor::{Shape, Tensor};
 use crate::text::excerpt;
 use rayon::prelude::*;
 use std::collections::HashSet;
@@ -196,10 +196,28 @@ pub fn load(source: &dyn Source, wanted: Wanted) -> Result<Loaded> {
     let Fitted { dialect, config, layout, parameters } = fitted;
     let read = parameters.par_iter().map(|p| {
         let data = source.read(&p.name)?;
-        let tensor = layout.read(p.shape, p.part, data).map_err(|e| e.at(format!("tensor `{}`", p.name)))?;
+        let tensor = layout.read(p.shape, p.part, data).and_then(|t| check_numbers(p.part, t));
+        let tensor = tensor.map_err(|e| e.at(format!("tensor `{}`", p.name)))?;
         Ok((p.ours.clone(), ParamRef::new(tensor)))
     });
     Ok(Loaded { weights: read.collect::<Result<Weights>>()?, config, dialect: dialect.name() })
+}
+
+/// Refuses variances below zero: no batch has any, so the file is damaged or the tensor is something else. With them a batch norm is NaN,
+/// or, where eps hides the sign, a wrong factor.
+fn check_numbers(part: Part, tensor: Tensor) -> Result<Tensor> {
+    let negative = |v: &&f32| **v < 0.0;
+    match part {
+        Part::Variance => match tensor.f32().iter().filter(negative).count() {
+            0 => Ok(tensor),
+            count => {
+                let least = tensor.f32().iter().copied().fold(0.0, f32::min);
+                Err(error!(Weights, "{count} of {} running variances are negative, down to {least}", tensor.f32().len())
+                    .advice("the file is damaged, or its training diverged; export the weights again"))
+            }
+        },
+        _ => Ok(tensor),
+    }
 }
 
 fn detected(tensors: &Tensors) -> bool {

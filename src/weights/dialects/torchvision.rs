@@ -49,7 +49,8 @@ impl Dialect for Torchvision {
                 aux: tensors.any("aux_classifier.").then_some(Aux { dropout: 0.1 }),
                 align_corners: false,
             }),
-            preprocess: Preprocessing::IMAGENET,
+            // The preset of all its weights: transforms.SemanticSegmentation(resize_size=520).
+            preprocess: Preprocessing { short_side: Some(520), ..Preprocessing::IMAGENET },
         })
     }
 

@@ -1,0 +1,101 @@
+//! Which operations are this crate's own.
+
+use super::*;
+use std::any::TypeId;
+
+/// Whether an operation is one of this crate. Its kernels then start this crate's shaders with sizes that fit, and need no checks at runtime;
+/// of an operation from outside neither is known.
+///
+/// By the type itself: whatever [`Op`]'s methods return, another crate's operation could return too.
+pub(crate) fn is_built_in(op: &dyn Op) -> bool {
+    let any: &dyn Any = op;
+    BUILT_IN.iter().any(|known| known() == any.type_id())
+}
+
+/// An operation that is missing here works, and is slower than it could be: the test below looks for it.
+static BUILT_IN: &[fn() -> TypeId] = &[
+    TypeId::of::<Accumulate>,
+    TypeId::of::<Activate>,
+    TypeId::of::<ActivationGrad>,
+    TypeId::of::<AdamW>,
+    TypeId::of::<Add>,
+    TypeId::of::<Align>,
+    TypeId::of::<Argmax>,
+    TypeId::of::<AvgPool>,
+    TypeId::of::<AvgPoolGrad>,
+    TypeId::of::<BatchNorm>,
+    TypeId::of::<BatchNormGrad>,
+    TypeId::of::<BatchNormTrain>,
+    TypeId::of::<ChannelSum>,
+    TypeId::of::<ClassCounts>,
+    TypeId::of::<Concat>,
+    TypeId::of::<Conv2d>,
+    TypeId::of::<Conv2dInputGrad>,
+    TypeId::of::<Conv2dWeightGrad>,
+    TypeId::of::<Dropout>,
+    TypeId::of::<DropoutTrain>,
+    TypeId::of::<Flip>,
+    TypeId::of::<Frame>,
+    TypeId::of::<GlobalAvgPool>,
+    TypeId::of::<GradientScale>,
+    TypeId::of::<MaxPool>,
+    TypeId::of::<MaxPoolGrad>,
+    TypeId::of::<Mul>,
+    TypeId::of::<Paint>,
+    TypeId::of::<Preprocess>,
+    TypeId::of::<Resize>,
+    TypeId::of::<ResizeGrad>,
+    TypeId::of::<RunningStatistics>,
+    TypeId::of::<SegmentationLoss>,
+    TypeId::of::<Sgd>,
+    TypeId::of::<Slice>,
+    TypeId::of::<Softmax>,
+    TypeId::of::<TemporalMean>,
+    TypeId::of::<UpsampleArgmax>,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// Of outside, but it says that it is `Flip`.
+    #[derive(Debug)]
+    struct Disguised(Flip);
+
+    impl Op for Disguised {
+        fn name(&self) -> &'static str {
+            self.0.name()
+        }
+
+        fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+            self.0.infer(inputs)
+        }
+
+        fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+            self.0.cpu(inputs, outputs)
+        }
+
+        fn kernels(&self, context: &KernelContext) -> Vec<Kernel> {
+            self.0.kernels(context)
+        }
+    }
+
+    #[test]
+    fn operations_from_outside_are_compiled_with_runtime_checks() {
+        use crate::gpu::Checks;
+        assert_eq!(Checks::of(&Flip), Checks::Off);
+        assert_eq!(Checks::of(&Disguised(Flip)), Checks::On);
+    }
+
+    #[test]
+    fn every_operation_of_this_crate_is_listed() {
+        fn count(directory: &Path) -> usize {
+            let entries = std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().path());
+            let in_file =
+                |path: &Path| std::fs::read_to_string(path).unwrap().lines().filter(|l| l.starts_with("impl Op for ")).count();
+            entries.map(|path| if path.is_dir() { count(&path) } else { in_file(&path) }).sum()
+        }
+        assert_eq!(BUILT_IN.len(), count(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops")));
+    }
+}
