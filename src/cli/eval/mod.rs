@@ -4,6 +4,7 @@ mod ablation;
 mod report;
 
 use super::args::{DeviceArgs, ModelArgs, print, print_json};
+use super::outputs::OutputCheck;
 use crate::data::{self, Pair};
 use crate::error::{Result, error};
 use crate::eval::{Confusion, Method, Predictor, Trimap, Windows, confusion_chart, evaluate, ignored, trimap_chart};
@@ -134,12 +135,30 @@ struct Outcome {
     multi_adds: u64,
 }
 
+/// Refuses charts that would replace what is scored, or one another.
+fn check_outputs(args: &Args, pairs: &[Pair]) -> Result<()> {
+    let mut outputs = OutputCheck::new("name another file for the chart");
+    outputs.reads(&args.model.weights, "the weight file");
+    for pair in pairs {
+        outputs.reads(&pair.picture, "a picture of the data set");
+        outputs.reads(&pair.mask, "a mask of the data set");
+    }
+    if let Some(path) = &args.class_table {
+        outputs.reads(path, "the class table");
+    }
+    if let Some(path) = &args.confusion {
+        outputs.writes(path, "the confusion matrix")?;
+    }
+    args.trimap_plot.as_ref().map_or(Ok(()), |path| outputs.writes(path, "the chart of the bands"))
+}
+
 pub(super) fn run(args: &Args) -> Result<()> {
     for path in [&args.confusion, &args.trimap_plot].into_iter().flatten() {
         check_chart(path)?;
     }
     let model = args.model.open()?;
     let subject = subject(args, &model)?;
+    check_outputs(args, &subject.pairs)?;
     if args.ablation {
         return ablation::run(args, model, &subject);
     }
