@@ -169,6 +169,11 @@ pub(super) fn print(text: &str) -> Result<()> {
         .map_err(|e| Error::new(ErrorKind::Io, "standard output cannot be written").source(e))
 }
 
+/// Writes a line to standard error. Where nobody can read it any more (a closed terminal) it is lost; `eprintln` would panic.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
 /// Writes a value as JSON, indented, to standard output.
 pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)

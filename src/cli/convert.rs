@@ -1,6 +1,7 @@
 //! `atrous import` and `atrous export`: weights from one dialect and format to another.
 
 use super::args::{print, thousands};
+use super::outputs::OutputCheck;
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use crate::models::{fold_norms, inflate_stem};
@@ -76,7 +77,18 @@ impl From<Numbers> for FloatDType {
     }
 }
 
+/// Refuses an output that would replace what it is made from, before that is read.
+fn check(input: &Path, class_table: Option<&Path>, output: &Path) -> Result<()> {
+    let mut outputs = OutputCheck::new("name another output");
+    outputs.reads(input, "the input");
+    if let Some(path) = class_table {
+        outputs.reads(path, "the class table");
+    }
+    outputs.writes(output, "the output")
+}
+
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
+    check(&args.input, args.class_table.as_deref(), &args.output)?;
     let mut model = Model::open_as(&args.input, Wanted { classes: None, dialect: args.dialect.as_deref() })?;
     if let Some(channels) = args.input_channels {
         inflate_stem(&mut model.config, &mut model.weights, channels.into()).map_err(|e| e.file(&args.input))?;
@@ -92,6 +104,7 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
 }
 
 pub(super) fn export(args: &ExportArgs) -> Result<()> {
+    check(&args.input, None, &args.output)?;
     convert(&Model::open(&args.input)?, &args.output, &args.dialect, args.dtype.into())
 }
 

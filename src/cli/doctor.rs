@@ -1,6 +1,7 @@
 //! `atrous doctor`: finds what is wrong before time is spent on it.
 
 use super::args::{print, print_json, table, thousands};
+use super::outputs::OutputCheck;
 use crate::data::doctor::{Doctor, Examination, Finding, PartReport, Severity};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
@@ -63,6 +64,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let What::Data(args) = &args.what;
     let classes = args.classes.as_ref().map(ClassTable::read).transpose()?;
     let doctor = Doctor::new(&args.dir, &args.parts, classes)?;
+    check_sheet(args, &doctor)?;
     let bar = progress(doctor.pairs());
     let found = doctor.examine(|| bar.inc(1));
     bar.finish_and_clear();
@@ -78,6 +80,17 @@ pub(super) fn run(args: &Args) -> Result<()> {
         1 => Err(error!(Data, "1 fault was found").file(&args.dir)),
         n => Err(error!(Data, "{n} faults were found").file(&args.dir)),
     }
+}
+
+/// Refuses a sheet that would replace what is looked through.
+fn check_sheet(args: &DataArgs, doctor: &Doctor) -> Result<()> {
+    let Some(out) = &args.out else { return Ok(()) };
+    let mut outputs = OutputCheck::new("name another file for the sheet");
+    doctor.files().for_each(|file| outputs.reads(file, "a file of the data set"));
+    if let Some(path) = &args.classes {
+        outputs.reads(path, "the class table");
+    }
+    outputs.writes(out, "the sheet")
 }
 
 fn progress(pairs: usize) -> ProgressBar {

@@ -1,6 +1,7 @@
 //! `atrous infer`: raw tensors in and out.
 
 use super::args::{DeviceArgs, MemoryArgs, ModelArgs};
+use super::outputs::OutputCheck;
 use super::tensors;
 use crate::error::{Result, error};
 use crate::exec::Device;
@@ -41,6 +42,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     args.memory.apply();
+    let mut outputs = OutputCheck::new("name another output with -o");
+    outputs.reads(&args.input, "the input");
+    outputs.reads(&args.model.weights, "the weight file");
+    outputs.writes(&args.output, "the output")?;
     let model = args.model.open()?;
     let file = WeightFile::open(&args.input)?;
     let input = tensors::read(&file, "input")?;

@@ -10,6 +10,7 @@ mod eval;
 mod infer;
 mod inspect;
 mod interrupt;
+mod outputs;
 mod segment;
 mod tensors;
 mod threads;
@@ -32,7 +33,11 @@ Examples:
   atrous bench --network mobilenet_v2 --tune on
   atrous devices
 
-A GPU is used where there is one, else the processor: see `atrous devices`.";
+A GPU is used where there is one, else the processor: see `atrous devices`.
+
+Ctrl-C, SIGTERM and SIGHUP stop `segment` and `train` in good order: a video is finished with the frames so far, a training run can be
+resumed. The exit code is 0 then, and 128 plus the signal's number where something is missing. A second signal ends the program at
+once and removes temporary files.";
 
 /// DeepLabv3+ semantic segmentation on any GPU, without Python and without CUDA.
 #[derive(Debug, Parser)]
@@ -85,14 +90,20 @@ pub fn main() -> ExitCode {
     let logger = env_logger::Builder::from_env(env).format_timestamp(None).format_target(false).build();
     log::set_max_level(logger.filter());
     log::set_boxed_logger(Box::new(Printable(logger))).expect("invariant: this is the only logger");
-    match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = interrupt::install().and_then(|()| run(cli.command));
+    // A source that hangs is left on a thread of its own, and what it began is ended here.
+    interrupt::clean_up();
+    match (done, interrupt::caught()) {
+        (Ok(()), _) => ExitCode::SUCCESS,
         // A reader that went away (`atrous devices | head -1`) is no failure.
-        Err(e) if e.is_broken_pipe() => ExitCode::SUCCESS,
-        Err(e) => {
+        (Err(e), _) if e.is_broken_pipe() => ExitCode::SUCCESS,
+        (Err(e), caught) => {
             let style = anstyle::AnsiColor::Red.on_default().bold();
-            anstream::eprintln!("{style}error{style:#}: {e}");
-            ExitCode::from(if e.kind() == ErrorKind::Usage { 2 } else { 1 })
+            args::say(&format!("{style}error{style:#}: {e}"));
+            match caught.and_then(|signal| u8::try_from(128 + signal).ok()) {
+                Some(code) => ExitCode::from(code),
+                None => ExitCode::from(if e.kind() == ErrorKind::Usage { 2 } else { 1 }),
+            }
         }
     }
 }

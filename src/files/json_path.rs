@@ -56,8 +56,8 @@ fn load(stored: Stored) -> PathBuf {
 }
 
 /// Writes a path.
-pub(crate) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
-    store(path).serialize(to)
+pub(crate) fn serialize<S: Serializer>(path: impl AsRef<Path>, to: S) -> Result<S::Ok, S::Error> {
+    store(path.as_ref()).serialize(to)
 }
 
 /// Reads a path.
@@ -67,11 +67,11 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf,
 
 /// The same for paths that may be missing; they also need `#[serde(default)]`.
 pub(crate) mod optional {
-    use super::{Deserialize, Deserializer, PathBuf, Serialize, Serializer, Stored, load, store};
+    use super::{Deserialize, Deserializer, Path, PathBuf, Serialize, Serializer, Stored, load, store};
 
     /// Writes a path, or null.
-    pub(crate) fn serialize<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
-        path.as_deref().map(store).serialize(to)
+    pub(crate) fn serialize<P: AsRef<Path>, S: Serializer>(path: &Option<P>, to: S) -> Result<S::Ok, S::Error> {
+        path.as_ref().map(|path| store(path.as_ref())).serialize(to)
     }
 
     /// Reads a path, or null.

@@ -2,10 +2,15 @@
 
 pub(crate) mod json_path;
 mod lock;
+mod pattern;
 mod read;
+mod temporary;
 
 pub(crate) use lock::{DirectoryLock, sweep};
-pub(crate) use read::{BYTE_ORDER_MARK, open_regular, read_bytes, read_text, read_text_at_most, refuse_special};
+pub(crate) use pattern::{is_pattern, matching};
+pub(crate) use read::{BYTE_ORDER_MARK, open_regular, read_bytes, read_text, read_text_at_most, refuse_special, special};
+#[cfg(feature = "cli")]
+pub(crate) use temporary::remove_temporaries;
 
 use crate::error::{Error, Result, error};
 use std::fs::{self, File, OpenOptions};
@@ -54,8 +59,8 @@ pub(crate) struct Staged {
 enum Place {
     /// No regular file: written to directly.
     Direct(File),
-    /// A temporary file, and the name that it will take.
-    Temporary(tempfile::NamedTempFile, PathBuf),
+    /// A temporary file, the name that it will take, and its entry among those that a forced exit removes.
+    Temporary(tempfile::NamedTempFile, PathBuf, temporary::Registered),
 }
 
 impl Staged {
@@ -86,15 +91,20 @@ impl Staged {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o666))
         };
-        let temporary = builder.tempfile_in(&folder).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), place: Place::Temporary(temporary, target) })
+        let (temporary, entry) = temporary::create(|| builder.tempfile_in(&folder)).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), place: Place::Temporary(temporary, target, entry) })
+    }
+
+    /// The file's name at the end.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What to write to.
     pub(crate) fn file(&self) -> &File {
         match &self.place {
             Place::Direct(file) => file,
-            Place::Temporary(temporary, _) => temporary.as_file(),
+            Place::Temporary(temporary, ..) => temporary.as_file(),
         }
     }
 
@@ -102,14 +112,14 @@ impl Staged {
     pub(crate) fn written_path(&self) -> &Path {
         match &self.place {
             Place::Direct(_) => &self.path,
-            Place::Temporary(temporary, _) => temporary.path(),
+            Place::Temporary(temporary, ..) => temporary.path(),
         }
     }
 
     /// Gives the file its name once its data is on the disk, and waits until the name is there too.
     pub(crate) fn commit_durably(self) -> Result<()> {
         let failed = |e| Error::io(&self.path, "could not be written", e);
-        if let Place::Temporary(temporary, target) = &self.place {
+        if let Place::Temporary(temporary, target, _) = &self.place {
             temporary.as_file().sync_all().map_err(failed)?;
             let directory = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
             let path = self.path.clone();
@@ -121,7 +131,7 @@ impl Staged {
 
     /// Gives the file its name.
     pub(crate) fn commit(self) -> Result<()> {
-        if let Place::Temporary(temporary, target) = self.place {
+        if let Place::Temporary(temporary, target, _entry) = self.place {
             temporary.persist(target).map_err(|e| Error::io(&self.path, "could not be written", e.error))?;
         }
         Ok(())

@@ -18,7 +18,7 @@ pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
 pub(crate) fn refuse_special(path: &Path, wanted: &str) -> Result<()> {
     match fs::metadata(path) {
         Ok(meta) if !meta.is_file() && !meta.is_dir() => {
-            Err(error!(Io, "is {}, not a regular file", kind(&meta)).file(path).advice(format!("name {wanted} on disk")))
+            Err(error!(Io, "is {}, not a regular file", special(&meta)).file(path).advice(format!("name {wanted} on disk")))
         }
         _ => Ok(()),
     }
@@ -73,8 +73,9 @@ pub(crate) fn read_text_at_most(path: &Path, most: u64) -> Result<String> {
     Ok(text)
 }
 
+/// What a file is that is neither a regular one nor a directory, in words.
 #[cfg(unix)]
-fn kind(meta: &fs::Metadata) -> &'static str {
+pub(crate) fn special(meta: &fs::Metadata) -> &'static str {
     use std::os::unix::fs::FileTypeExt;
     match meta.file_type() {
         t if t.is_fifo() => "a FIFO",
@@ -84,8 +85,9 @@ fn kind(meta: &fs::Metadata) -> &'static str {
     }
 }
 
+/// What a file is that is neither a regular one nor a directory, in words.
 #[cfg(not(unix))]
-fn kind(_: &fs::Metadata) -> &'static str {
+pub(crate) fn special(_: &fs::Metadata) -> &'static str {
     "a device"
 }
 

@@ -116,7 +116,7 @@ mod tests {
 
     /// tests/golden/resize.py has the same formula.
     fn pattern((w, h): (usize, usize)) -> Vec<u8> {
-        (0..(w * h * 3) as u64).map(|i| (i * 2_654_435_761 >> 8) as u8).collect()
+        (0..(w * h * 3) as u64).map(|i| ((i * 2_654_435_761) >> 8) as u8).collect()
     }
 
     fn fnv1a64(bytes: &[u8]) -> u64 {

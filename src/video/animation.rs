@@ -11,10 +11,14 @@ use std::borrow::Cow;
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
 
 /// Frames as they are seen, each laid over those before it. They are made on a thread of its own, which is where the decoder has to live.
 pub(super) struct AnimationSource {
     frames: Receiver<Result<Frame>>,
+    /// Joined at the end: a decoder that panicked must not pass for one that is done.
+    decoder: Option<JoinHandle<()>>,
+    name: String,
     info: Info,
     over: bool,
 }
@@ -48,8 +52,8 @@ impl AnimationSource {
         let mut limits = Limits::default();
         limits.max_alloc = Some(options.decode.max_bytes.saturating_sub(length));
         let (sender, frames) = sync_channel(1);
-        let (name, backdrop) = (name.to_owned(), options.decode.backdrop);
-        std::thread::spawn(move || {
+        let (source, name, backdrop) = (name.to_owned(), name.to_owned(), options.decode.backdrop);
+        let decoder = std::thread::spawn(move || {
             let at = |e: Error, number: usize| e.at(format!("frame {number}")).at(&name);
             let decoded = match decoder.frames(limits) {
                 Ok(decoded) => decoded,
@@ -69,7 +73,7 @@ impl AnimationSource {
                 }
             }
         });
-        Ok(Self { frames, info, over: false })
+        Ok(Self { frames, decoder: Some(decoder), name: source, info, over: false })
     }
 }
 
@@ -80,7 +84,10 @@ impl Iterator for AnimationSource {
         if self.over {
             return None;
         }
-        let frame = self.frames.recv().ok();
+        let mut frame = self.frames.recv().ok();
+        if frame.is_none() && self.decoder.take().is_some_and(|thread| thread.join().is_err()) {
+            frame = Some(Err(Error::new(ErrorKind::Picture, "the decoder failed").at(&self.name)));
+        }
         self.over = !matches!(frame, Some(Ok(_)));
         frame
     }

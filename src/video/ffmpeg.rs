@@ -3,87 +3,28 @@
 //! A plain child, and not the crate `ffmpeg-sidecar`: that finds rate and size in ffmpeg's log, as rounded numbers, while a Y4M header gives the rate
 //! as an exact fraction, and Y4M is read here anyway.
 
+use super::process::{self, Process};
 use super::sink::Target;
 use super::y4m::Y4mSource;
 use super::yuv::Matrix;
 use super::{Frame, Info, Options, Source};
 use crate::error::{Error, ErrorKind, Result, error};
-use crate::files::Staged;
+use crate::files::{Staged, open_regular};
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::thread::JoinHandle;
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
-/// A child process, whose complaints are kept. It ends with this.
-#[derive(Debug)]
-pub(super) struct Process {
-    pub(super) child: Child,
-    complaints: Option<JoinHandle<String>>,
-}
+/// How long ffmpeg may take to end once it has closed its output.
+const END: Duration = Duration::from_secs(30);
 
-impl Process {
-    /// Starts a program. `advice` is what to do where it is not installed.
-    pub(super) fn start(command: &mut Command, advice: &'static str) -> Result<Self> {
-        let name = command.get_program().to_string_lossy().into_owned();
-        command.stderr(Stdio::piped());
-        own_group(command);
-        let mut child = command.spawn().map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => {
-                error!(Io, "the program `{name}` is not installed, and this kind of video needs it").advice(advice)
-            }
-            _ => error!(Io, "the program `{name}` could not be started").source(e),
-        })?;
-        let stderr = child.stderr.take();
-        // Read all the time: a child whose complaints nobody reads stands still.
-        let complaints = stderr.map(|mut stderr| {
-            std::thread::spawn(move || {
-                let mut text = Vec::new();
-                // What cannot be read any more is not missed.
-                let _ = stderr.read_to_end(&mut text);
-                String::from_utf8_lossy(&text[text.len().saturating_sub(2000)..]).trim().to_owned()
-            })
-        });
-        Ok(Self { child, complaints })
-    }
+/// How long an encoder may take to finish while its file does not grow. Large frames and slow codecs take minutes for one.
+const ENCODING: Duration = Duration::from_secs(600);
 
-    /// Waits for the end, and tells what the process said where it failed.
-    pub(super) fn end(&mut self) -> std::result::Result<(), String> {
-        let status = self.child.wait();
-        let said = self.complaints.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        match status {
-            Ok(status) if status.success() => {
-                // It goes on where it can, and so does this; what it met is not kept quiet.
-                if !said.is_empty() {
-                    log::warn!("ffmpeg says: {said}");
-                }
-                Ok(())
-            }
-            Ok(status) if said.is_empty() => Err(format!("ffmpeg ended with {status}")),
-            Ok(_) => Err(format!("ffmpeg says: {said}")),
-            Err(e) => Err(e.to_string()),
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended already, which is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Ctrl-C is for this program, which then lets its children finish.
-fn own_group(command: &mut Command) {
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(command, 0);
-    #[cfg(windows)]
-    std::os::windows::process::CommandExt::creation_flags(command, 0x200); // CREATE_NEW_PROCESS_GROUP
-    #[cfg(not(any(unix, windows)))]
-    let _ = command;
-}
+/// How long ffprobe may look for the length of a video, which is for the progress bar alone, and what it may say about it, in bytes.
+const PROBING: (Duration, usize) = (Duration::from_secs(5), 4096);
 
 /// A file's name for ffmpeg, so that neither a leading dash nor a colon means anything else.
 pub(super) fn file_url(path: &Path) -> OsString {
@@ -105,24 +46,23 @@ struct FfmpegSource {
 
 /// Opens a container.
 pub(super) fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
-    if let Err(e) = std::fs::File::open(path) {
-        return Err(Error::io(path, "could not be opened", e));
-    }
+    // ffmpeg would wait for a FIFO without an end, and its own words for a file that is not there are of another kind.
+    drop(open_regular(path, "a video")?);
     let mut command = Command::new("ffmpeg");
     // Playlists in a file may name other files, never the network. Frames come upright, at a constant rate, in a known matrix.
     command.args(["-nostdin", "-loglevel", "error", "-protocol_whitelist", "file,pipe,crypto,data", "-i"]).arg(file_url(path));
     command.args(["-map", "0:v:0", "-vf", "scale=out_color_matrix=bt601:out_range=tv", "-pix_fmt", "yuv444p"]);
     command.args(["-f", "yuv4mpegpipe", "pipe:1"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut process = Process::start(&mut command, READ_ADVICE).map_err(|e| e.file(path))?;
-    let stdout = process.child.stdout.take().expect("invariant: the output was asked for as a pipe");
+    let stdout = process.stdout().expect("invariant: the output was asked for as a pipe");
     let name = path.display().to_string();
     let reader = BufReader::with_capacity(1 << 16, stdout);
     let frames = match Y4mSource::new(reader, &name, None, Some(Matrix::Bt601), options) {
         Ok(frames) => frames,
         // Where nothing came, ffmpeg knows why.
         Err(unreadable) => {
-            let _ = process.child.kill();
-            return Err(match process.end() {
+            // At the stream's end it is about to end itself, and says why; a header that is no header is not waited for.
+            return Err(match process.end(Duration::from_secs(1), None) {
                 Err(said) if said.contains("says") => Error::new(ErrorKind::Picture, said).file(path),
                 _ => unreadable,
             });
@@ -136,10 +76,9 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
 fn expected_frames(path: &Path, info: &Info) -> Option<u64> {
     let mut command = Command::new("ffprobe");
     command.args(["-v", "error", "-protocol_whitelist", "file,pipe,crypto,data", "-show_entries", "format=duration", "-of"]);
-    command.args(["default=nokey=1:noprint_wrappers=1", "-i"]).arg(file_url(path)).stdin(Stdio::null());
-    own_group(&mut command);
-    let output = command.output().ok().filter(|o| o.status.success())?;
-    let seconds: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().ok()?;
+    command.args(["default=nokey=1:noprint_wrappers=1", "-i"]).arg(file_url(path));
+    let written = process::output(&mut command, PROBING.0, PROBING.1)?;
+    let seconds: f64 = String::from_utf8_lossy(&written).trim().parse().ok()?;
     let frames = (seconds * info.rate.per_second()).round();
     (1.0..1e12).contains(&frames).then_some(frames as u64)
 }
@@ -157,7 +96,7 @@ impl Iterator for FfmpegSource {
             return frame;
         }
         // The end, or ffmpeg gave up: a damaged file must not pass for a short one.
-        self.process.end().err().map(|said| Err(Error::new(ErrorKind::Picture, said).at(&self.name)))
+        self.process.end(END, None).err().map(|said| Err(Error::new(ErrorKind::Picture, said).at(&self.name)))
     }
 }
 
@@ -226,8 +165,8 @@ impl Encoder {
             };
         }
         command.arg(file_url(staged.written_path())).stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut process = Process::start(&mut command, WRITE_ADVICE).map_err(|e| e.file(path))?;
-        let stdin = process.child.stdin.take().expect("invariant: the input was asked for as a pipe");
+        let process = Process::start(&mut command, WRITE_ADVICE).map_err(|e| e.file(path))?;
+        let stdin = process.stdin().expect("invariant: the input was asked for as a pipe");
         let frames = Some(BufWriter::with_capacity(1 << 16, stdin));
         let row = info.width * if masks { 1 } else { 3 };
         Ok(Self { frames, process, staged, name: path.display().to_string(), row, rows: info.height, odd })
@@ -244,7 +183,7 @@ impl Encoder {
 
     fn broken(&mut self) -> Error {
         self.frames = None;
-        let said = self.process.end().err().unwrap_or_else(|| "ffmpeg ended before the clip did".to_owned());
+        let said = self.process.end(END, None).err().unwrap_or_else(|| "ffmpeg ended before the clip did".to_owned());
         Error::new(ErrorKind::Io, said).at(&self.name)
     }
 }
@@ -269,7 +208,8 @@ impl Target for Encoder {
         }
         // The pipe's end is the clip's.
         self.frames = None;
-        self.process.end().map_err(|said| Error::new(ErrorKind::Io, said).at(&self.name))?;
+        let ended = self.process.end(ENCODING, Some(self.staged.written_path()));
+        ended.map_err(|said| Error::new(ErrorKind::Io, said).at(&self.name))?;
         self.staged.commit()
     }
 

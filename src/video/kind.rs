@@ -40,7 +40,7 @@ pub fn kind(path: impl AsRef<Path>) -> Kind {
         return Kind::Sequence;
     }
     let name = path.to_string_lossy();
-    if !path.exists() && (name.contains(['*', '?', '[']) || super::sequence::is_numbered(path)) {
+    if !path.exists() && (crate::files::is_pattern(path) || super::sequence::is_numbered(path)) {
         return Kind::Sequence;
     }
     let mut head = Vec::new();

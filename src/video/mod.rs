@@ -22,6 +22,7 @@ mod ffmpeg;
 mod folder;
 mod gif;
 mod kind;
+mod process;
 mod rate;
 mod raw;
 mod select;
@@ -37,6 +38,8 @@ pub use select::{Selection, select};
 pub use sequence::is_numbered;
 pub use sink::{Content, Format, Sink, create, write_to};
 pub use yuv::{Colour, Matrix};
+#[cfg(feature = "cli")]
+pub(crate) use {folder::frame_in, process::end_children, sequence::files_of};
 
 use crate::error::{Error, Result, error};
 use crate::image::{DecodeOptions, Picture};
@@ -124,8 +127,9 @@ fn stream(reader: impl Read + Send + 'static, name: &str, length: Option<u64>, o
     })
 }
 
-/// A file, and its length where it is a regular one.
+/// A file or another program's stream, and its length where it is a regular file.
 fn file(path: &Path) -> Result<(File, Option<u64>)> {
+    // A FIFO (`mkfifo`, `<(..)`) is a stream like standard input.
     let file = File::open(path).map_err(|e| Error::io(path, "could not be opened", e))?;
     let meta = file.metadata().map_err(|e| Error::io(path, "could not be read", e))?;
     Ok((file, meta.is_file().then_some(meta.len())))

@@ -1,7 +1,8 @@
 //! Pictures one after the other: a folder, a pattern, or numbered names.
 
 use super::{Frame, Info, Options, Rate, Source};
-use crate::error::{Error, ErrorKind, Result, error};
+use crate::error::{Error, Result, error};
+use crate::files::{is_pattern, matching, special};
 use crate::image::{DecodeOptions, ENDINGS, Picture};
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -69,42 +70,62 @@ impl Source for SequenceSource {
     }
 }
 
+/// The files that a clip is read from: of a folder or pattern its pictures, else the path itself.
+///
+/// # Errors
+/// A folder or pattern has no pictures, or cannot be read.
+#[cfg(feature = "cli")]
+pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+    match super::kind(path) {
+        super::Kind::Sequence => Ok(files(path)?.0),
+        _ => Ok(vec![path.to_owned()]),
+    }
+}
+
 /// The files that a path stands for, in order, one at least; and what is odd about them.
 fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
-    let text = path.to_string_lossy();
     if path.is_dir() {
-        let mut found = listed(path)?;
-        found.retain(|f| f.extension().is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known))));
-        return sorted(found).ok_or_else(|| error!(Usage, "the folder holds no pictures").file(path));
+        let mut found =
+            listed(path, |file| file.extension().is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known))))?;
+        found.sort_by(|a, b| by_numbers(a, b));
+        return match found.is_empty() {
+            true => Err(error!(Usage, "the folder holds no pictures").file(path)),
+            false => Ok((found, Vec::new())),
+        };
     }
     if path.exists() {
         return Ok((vec![path.to_owned()], Vec::new()));
     }
-    if let Some(pattern) = numbered(&text) {
+    if let Some(pattern) = numbered(path) {
         return numbered_files(path, &pattern);
     }
-    if !text.contains(['*', '?', '[']) {
+    if !is_pattern(path) {
         // Opening it gives the reason.
         return Ok((vec![path.to_owned()], Vec::new()));
     }
-    let paths = glob::glob(&text).map_err(|e| Error::new(ErrorKind::Usage, format!("`{text}` is not a pattern")).source(e))?;
-    let found = paths.filter_map(|p| p.ok().filter(|p| p.is_file())).collect();
-    sorted(found).ok_or_else(|| error!(Usage, "no file fits the pattern `{text}`"))
+    let mut found = matching(path)?;
+    found.sort_by(|a, b| by_numbers(a, b));
+    match found.is_empty() {
+        true => Err(error!(Usage, "no file fits the pattern `{}`", path.display())),
+        false => Ok((found, Vec::new())),
+    }
 }
 
-fn sorted(mut found: Vec<PathBuf>) -> Option<(Vec<PathBuf>, Vec<String>)> {
-    found.sort_by(|a, b| by_numbers(&a.to_string_lossy(), &b.to_string_lossy()));
-    (!found.is_empty()).then_some((found, Vec::new()))
-}
-
-fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The regular files of a folder that `wanted` takes. FIFOs, sockets and devices among them are left out with a warning.
+fn listed(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::io(folder, "the folder cannot be read", e);
     let entries = std::fs::read_dir(folder).map_err(failed)?;
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(failed)?.path();
-        if path.is_file() {
-            found.push(path);
+        if !wanted(&path) {
+            continue;
+        }
+        match std::fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(meta) if !meta.is_file() => log::warn!("{}: is {}, skipped", path.display(), special(&meta)),
+            // A link that leads nowhere is a missing frame: reading it says so.
+            _ => found.push(path),
         }
     }
     Ok(found)
@@ -112,26 +133,29 @@ fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// A name with a place for a number: what stands before and behind it, and its digits at least.
 #[derive(Debug, PartialEq)]
-pub(super) struct Numbered {
-    before: String,
-    behind: String,
+struct Numbered {
+    before: Vec<u8>,
+    behind: Vec<u8>,
     digits: usize,
 }
 
 /// Whether a path is a pattern of numbered names, such as `shot%04d.png`, and no file of that name.
 pub fn is_numbered(path: impl AsRef<Path>) -> bool {
     let path = path.as_ref();
-    !path.exists() && numbered(&path.to_string_lossy()).is_some()
+    !path.exists() && numbered(path).is_some()
 }
 
-/// Reads `%d`, `%4d` or `%04d` in the last part of a path.
-pub(super) fn numbered(text: &str) -> Option<Numbered> {
-    let name = Path::new(text).file_name()?.to_str()?;
-    let (before, rest) = name.split_once('%')?;
-    let (digits, behind) = rest.split_once('d')?;
-    if digits.len() > 2 || !digits.bytes().all(|b| b.is_ascii_digit()) || behind.contains('%') {
+/// Reads `%d`, `%4d` or `%04d` in the last part of a path. Names are bytes here: they need not be UTF-8.
+fn numbered(path: &Path) -> Option<Numbered> {
+    let name = path.file_name()?.as_encoded_bytes();
+    let percent = name.iter().position(|b| *b == b'%')?;
+    let (before, rest) = (&name[..percent], &name[percent + 1..]);
+    let end = rest.iter().position(|b| *b == b'd')?;
+    let (digits, behind) = (&rest[..end], &rest[end + 1..]);
+    if digits.len() > 2 || !digits.iter().all(u8::is_ascii_digit) || behind.contains(&b'%') {
         return None;
     }
+    let digits = std::str::from_utf8(digits).ok()?;
     let digits = if digits.is_empty() { 1 } else { digits.parse().ok()? };
     Some(Numbered { before: before.to_owned(), behind: behind.to_owned(), digits })
 }
@@ -139,13 +163,14 @@ pub(super) fn numbered(text: &str) -> Option<Numbered> {
 /// Files whose names fit, by number. Numbers that are left out are told of, not refused: renderers leave out frames.
 fn numbered_files(path: &Path, pattern: &Numbered) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let number = |file: &PathBuf| -> Option<u64> {
-        let name = file.file_name()?.to_str()?;
-        let digits = name.strip_prefix(&pattern.before)?.strip_suffix(&pattern.behind)?;
-        let fits = digits.len() >= pattern.digits && digits.bytes().all(|b| b.is_ascii_digit());
-        fits.then(|| digits.parse().ok()).flatten()
+    let number = |file: &Path| -> Option<u64> {
+        let name = file.file_name()?.as_encoded_bytes();
+        let digits = name.strip_prefix(&*pattern.before)?.strip_suffix(&*pattern.behind)?;
+        let fits = digits.len() >= pattern.digits && digits.iter().all(u8::is_ascii_digit);
+        fits.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
     };
-    let mut found: Vec<(u64, PathBuf)> = listed(folder)?.into_iter().filter_map(|f| Some((number(&f)?, f))).collect();
+    let listed = listed(folder, |file| number(file).is_some())?;
+    let mut found: Vec<(u64, PathBuf)> = listed.into_iter().filter_map(|f| Some((number(&f)?, f))).collect();
     found.sort();
     let (Some(first), Some(last)) = (found.first(), found.last()) else {
         return Err(error!(Usage, "no file fits the pattern `{}`", path.display()));
@@ -159,17 +184,18 @@ fn numbered_files(path: &Path, pattern: &Numbered) -> Result<(Vec<PathBuf>, Vec<
 }
 
 /// Order of names in which `frame9` comes before `frame10`: runs of digits count as numbers.
-fn by_numbers(a: &str, b: &str) -> Ordering {
+fn by_numbers(a: &Path, b: &Path) -> Ordering {
+    let (a, b) = (a.as_os_str().as_encoded_bytes(), b.as_os_str().as_encoded_bytes());
     let (mut left, mut right) = (a, b);
-    while let (Some(x), Some(y)) = (left.chars().next(), right.chars().next()) {
+    while let (Some(x), Some(y)) = (left.first(), right.first()) {
         let order = if x.is_ascii_digit() && y.is_ascii_digit() {
             let (n, rest_left) = digits(left);
             let (m, rest_right) = digits(right);
             (left, right) = (rest_left, rest_right);
             n.len().cmp(&m.len()).then_with(|| n.cmp(m))
         } else {
-            (left, right) = (&left[x.len_utf8()..], &right[y.len_utf8()..]);
-            x.cmp(&y)
+            (left, right) = (&left[1..], &right[1..]);
+            x.cmp(y)
         };
         if order != Ordering::Equal {
             return order;
@@ -179,9 +205,10 @@ fn by_numbers(a: &str, b: &str) -> Ordering {
 }
 
 /// The digits at the beginning, without leading zeros, and the rest.
-fn digits(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    (text[..end].trim_start_matches('0'), &text[end..])
+fn digits(name: &[u8]) -> (&[u8], &[u8]) {
+    let end = name.iter().position(|b| !b.is_ascii_digit()).unwrap_or(name.len());
+    let zeros = name[..end].iter().take_while(|b| **b == b'0').count();
+    (&name[zeros..end], &name[end..])
 }
 
 #[cfg(test)]
@@ -191,13 +218,14 @@ mod tests {
     #[test]
     fn names_are_ordered_as_people_count() {
         let mut names = ["f10", "f9", "f010", "f1b", "f1", "g1", "f2/z", "f"];
-        names.sort_by(|a, b| by_numbers(a, b));
+        names.sort_by(|a, b| by_numbers(Path::new(a), Path::new(b)));
         assert_eq!(names, ["f", "f1", "f1b", "f2/z", "f9", "f010", "f10", "g1"]);
     }
 
     #[test]
     fn places_for_numbers_are_found() {
-        let found = |text| numbered(text).map(|n| (n.before, n.behind, n.digits));
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let found = |name: &str| numbered(Path::new(name)).map(|n| (text(n.before), text(n.behind), n.digits));
         assert_eq!(found("a%b/shot%04d.png"), Some(("shot".into(), ".png".into(), 4)));
         assert_eq!(found("%d.png"), Some((String::new(), ".png".into(), 1)));
         for text in ["shot.png", "100%.png", "%04x.png", "%123d.png", "%d-%d.png"] {

@@ -121,7 +121,7 @@ pub fn create(path: impl AsRef<Path>, info: &Info, classes: Option<&ClassTable>)
 /// # Errors
 /// It cannot be written to.
 pub fn write_to(out: impl Write + Send + 'static, name: &str, info: &Info, masks: bool, raw: bool) -> Result<Box<dyn Sink>> {
-    let out = Plain(BufWriter::with_capacity(1 << 16, out));
+    let out = Plain(BufWriter::with_capacity(1 << 16, out), name.to_owned());
     Ok(Box::new(Stream::begin(out, name.to_owned(), info, masks, raw)?))
 }
 
@@ -211,7 +211,9 @@ fn opaque(picture: &Picture, colour: [u8; 3]) -> Cow<'_, [u8]> {
 struct StagedFile(BufWriter<Staged>);
 
 impl Target for StagedFile {
-    fn finish(self) -> Result<()> {
+    fn finish(mut self) -> Result<()> {
+        let flushed = self.0.flush();
+        flushed.map_err(|e| Error::io(self.0.get_ref().path(), "could not be written", e))?;
         let staged = self.0.into_inner().map_err(|e| Error::new(ErrorKind::Io, "could not be written").source(e.into_error()))?;
         staged.commit()
     }
@@ -227,12 +229,12 @@ impl Write for StagedFile {
     }
 }
 
-/// Somebody else's stream.
-struct Plain<W: Write>(BufWriter<W>);
+/// Somebody else's stream, and its name.
+struct Plain<W: Write>(BufWriter<W>, String);
 
 impl<W: Write + Send> Target for Plain<W> {
     fn finish(mut self) -> Result<()> {
-        self.0.flush().map_err(|e| Error::new(ErrorKind::Io, "the stream could not be written").source(e))
+        self.0.flush().map_err(|e| Error::io(self.1, "could not be written", e))
     }
 }
 

@@ -7,6 +7,7 @@ mod windows;
 
 use self::bands::Bands;
 use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size, print, print_json};
+use super::outputs::OutputCheck;
 use crate::data::{self, Pair};
 use crate::error::{Result, error};
 use crate::eval::{Confusion, Method, Predictor, TrimapAround, Windows, confusion_chart, evaluate, trimap_chart};
@@ -145,6 +146,23 @@ struct Outcome {
     multi_adds: u64,
 }
 
+/// Refuses charts that would replace what is scored, or one another.
+fn check_outputs(args: &Args, pairs: &[Pair]) -> Result<()> {
+    let mut outputs = OutputCheck::new("name another file for the chart");
+    outputs.reads(&args.model.weights, "the weight file");
+    for pair in pairs {
+        outputs.reads(&pair.picture, "a picture of the data set");
+        outputs.reads(&pair.mask, "a mask of the data set");
+    }
+    if let Some(path) = &args.class_table {
+        outputs.reads(path, "the class table");
+    }
+    if let Some(path) = &args.confusion {
+        outputs.writes(path, "the confusion matrix")?;
+    }
+    args.trimap_plot.as_ref().map_or(Ok(()), |path| outputs.writes(path, "the chart of the bands"))
+}
+
 pub(super) fn run(args: &Args) -> Result<()> {
     args.memory.apply();
     for path in [&args.confusion, &args.trimap_plot].into_iter().flatten() {
@@ -152,6 +170,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     let model = args.model.open()?;
     let subject = subject(args, &model)?;
+    check_outputs(args, &subject.pairs)?;
     if args.ablation {
         return ablation::run(args, model, &subject);
     }

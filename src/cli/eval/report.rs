@@ -3,12 +3,15 @@
 use super::super::args::{table, thousands};
 use super::{Args, Outcome, Subject};
 use crate::eval::{Band, Method, Scores, TrimapAround};
+use crate::files::json_path;
 use crate::segmenter::Segmenter;
 use std::path::Path;
 
 #[derive(serde::Serialize)]
 pub(super) struct Report<'a> {
+    #[serde(serialize_with = "json_path::serialize")]
     weights: &'a Path,
+    #[serde(serialize_with = "json_path::serialize")]
     data: &'a Path,
     part: Option<&'a str>,
     pictures: usize,

@@ -1,10 +1,15 @@
 //! Which pictures, and where each result goes.
 
-use super::Style;
-use crate::error::{Error, ErrorKind, Result, error};
+use super::{Args, Style};
+use crate::cli::outputs::OutputCheck;
+use crate::error::{Error, Result, error};
+use crate::files::{is_pattern, matching, special};
 use crate::image::ENDINGS;
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
+
+/// What to do about outputs that are inputs.
+const ADVICE: &str = "name another output with -o";
 
 /// A picture to read and the file to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,52 +18,76 @@ pub(super) struct Job {
     pub output: PathBuf,
 }
 
-/// The jobs for the arguments of the command line, in their order, folders and patterns sorted by name.
-pub(super) fn jobs(inputs: &[String], output: Option<&Path>, style: Style) -> Result<Vec<Job>> {
-    let mut found: Vec<(PathBuf, PathBuf)> = Vec::new();
-    for text in inputs {
-        found.extend(expand(text)?);
+impl Job {
+    /// The file that `--probabilities` writes beside the result.
+    fn probabilities(&self) -> PathBuf {
+        self.output.with_extension("probabilities.safetensors")
     }
-    let to_folder = found.len() > 1
-        || output.is_some_and(|o| o.is_dir() || o.as_os_str().to_string_lossy().ends_with(['/', std::path::MAIN_SEPARATOR]))
-        || inputs.iter().any(|i| Path::new(i).is_dir());
-    let mut taken: HashMap<PathBuf, PathBuf> = HashMap::new();
-    found
-        .into_iter()
-        .map(|(input, relative)| {
-            let output = match output {
-                Some(file) if !to_folder => file.to_owned(),
-                Some(folder) => folder.join(relative.with_extension("png")),
-                None => {
-                    let stem = input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                    PathBuf::from(format!("{stem}-{}.png", style.suffix()))
-                }
-            };
-            if output.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png")) {
-                return Err(error!(Usage, "results are PNG files").file(&output).advice("let the name end in .png"));
-            }
-            if same_file(&input, &output) {
-                return Err(error!(Usage, "the result would replace the picture itself")
-                    .file(&input)
-                    .advice("name another `-o`"));
-            }
-            if let Some(other) = taken.insert(output.clone(), input.clone()) {
-                return Err(error!(Usage, "{} and {} would both be written there", other.display(), input.display())
-                    .file(&output)
-                    .advice("segment them one by one"));
-            }
-            Ok(Job { input, output })
-        })
-        .collect()
 }
 
-pub(super) fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+/// The jobs for the arguments of the command line, in their order, folders and patterns sorted by name. None of their results replaces
+/// anything that is read, or another result.
+pub(super) fn jobs(args: &Args) -> Result<Vec<Job>> {
+    let (inputs, style) = (&args.inputs, args.style);
+    let output = args.output.as_deref();
+    let mut found: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for input in inputs {
+        found.extend(expand(input)?);
+    }
+    let to_folder = found.len() > 1 || output.is_some_and(is_folder_name) || inputs.iter().any(|i| i.is_dir());
+    if let Some(folder) = output.filter(|o| to_folder && o.exists() && !o.is_dir()) {
+        return Err(error!(Usage, "is a file, and there is more than one result")
+            .file(folder)
+            .advice("name a directory with -o"));
+    }
+    let jobs = found.into_iter().map(|(input, relative)| {
+        let output = match output {
+            Some(file) if !to_folder => file.to_owned(),
+            Some(folder) => folder.join(relative.with_extension("png")),
+            None => usual_name(&input, style, "png"),
+        };
+        match output.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
+            true => Ok(Job { input, output }),
+            false => Err(error!(Usage, "results are PNG files").file(&output).advice("let the name end in .png")),
+        }
+    });
+    let jobs = jobs.collect::<Result<Vec<Job>>>()?;
+    let mut outputs = claimed(args);
+    jobs.iter().for_each(|job| outputs.reads(&job.input, "an input"));
+    for job in &jobs {
+        let of = job.input.display();
+        outputs.writes(&job.output, format!("the {} of {of}", style.suffix()))?;
+        if args.probabilities {
+            outputs.writes(&job.probabilities(), format!("the probabilities of {of}"))?;
+        }
+    }
+    Ok(jobs)
+}
+
+/// What every call reads beside its inputs.
+pub(super) fn claimed(args: &Args) -> OutputCheck {
+    let mut outputs = OutputCheck::new(ADVICE);
+    outputs.reads(&args.model.weights, "the weight file");
+    if let Some(path) = &args.class_table {
+        outputs.reads(path, "the class table");
+    }
+    outputs
+}
+
+/// NAME-STYLE.ENDING in the current folder. Names need not be UTF-8.
+pub(super) fn usual_name(input: &Path, style: Style, ending: &str) -> PathBuf {
+    let mut name = OsString::from(input.file_stem().unwrap_or_default());
+    name.push(format!("-{}.{ending}", style.suffix()));
+    PathBuf::from(name)
+}
+
+/// Whether a path is a folder, or ends like one that is to be made.
+fn is_folder_name(path: &Path) -> bool {
+    path.is_dir() || path.to_string_lossy().ends_with(['/', MAIN_SEPARATOR])
 }
 
 /// The pictures that an argument names, each with its path below the folder that was named.
-fn expand(text: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
-    let path = Path::new(text);
+fn expand(path: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
     let name = |p: &Path| PathBuf::from(p.file_name().unwrap_or_default());
     if path.is_dir() {
         let mut found = Vec::new();
@@ -69,30 +98,37 @@ fn expand(text: &str) -> Result<Vec<(PathBuf, PathBuf)>> {
         found.sort();
         return Ok(found);
     }
-    if path.exists() || !text.contains(['*', '?', '[']) {
+    if path.exists() || !is_pattern(path) {
         // A file that does not exist is reported when it is read, beside the others' results.
         return Ok(vec![(path.to_owned(), name(path))]);
     }
-    let paths = glob::glob(text).map_err(|e| Error::new(ErrorKind::Usage, format!("`{text}` is not a pattern")).source(e))?;
-    let mut found: Vec<PathBuf> = paths.filter_map(|p| p.ok().filter(|p| p.is_file())).collect();
-    found.sort();
+    let found = matching(path)?;
     if found.is_empty() {
-        return Err(error!(Usage, "no file fits the pattern `{text}`"));
+        return Err(error!(Usage, "no file fits the pattern `{}`", path.display()));
     }
     Ok(found.into_iter().map(|p| (p.clone(), name(&p))).collect())
 }
 
 fn folder(root: &Path, at: &Path, found: &mut Vec<(PathBuf, PathBuf)>) -> Result<()> {
-    let entries = std::fs::read_dir(at).map_err(|e| Error::io(at, "the folder cannot be read", e))?;
+    let failed = |e| Error::io(at, "the folder cannot be read", e);
+    let entries = std::fs::read_dir(at).map_err(failed)?;
     for entry in entries {
-        let entry = entry.map_err(|e| Error::io(at, "the folder cannot be read", e))?;
-        let (path, kind) = (entry.path(), entry.file_type().map_err(|e| Error::io(at, "the folder cannot be read", e))?);
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
         // Links to folders are not followed: they may lead in a circle.
-        if kind.is_dir() {
+        if entry.file_type().map_err(failed)?.is_dir() {
             folder(root, &path, found)?;
         } else if path.extension().is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known))) {
-            let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
-            found.push((path, relative));
+            match std::fs::metadata(&path) {
+                // A link to a folder that is called like a picture.
+                Ok(meta) if meta.is_dir() => {}
+                // Opening it would wait for a writer, perhaps for ever.
+                Ok(meta) if !meta.is_file() => log::warn!("{}: is {}, skipped", path.display(), special(&meta)),
+                _ => {
+                    let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
+                    found.push((path, relative));
+                }
+            }
         }
     }
     Ok(())

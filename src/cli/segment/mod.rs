@@ -6,10 +6,12 @@ mod pictures;
 mod work;
 mod write;
 
-use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size};
+use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size, say};
 use crate::error::{Result, error};
 use crate::image::{ClassTable, Picture, SizeRule};
 use crate::segmenter::{Segmentation, Segmenter, Wants};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Finds what is in pictures and videos and writes masks, overlays or cut-outs
@@ -20,11 +22,14 @@ use std::path::PathBuf;
 /// Videos are Y4M files, animated GIF, PNG and WebP, numbered pictures (shot%04d.png), `-` for standard input, and, where ffmpeg is installed,
 /// whatever it reads. They become .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi at the same rate, a folder of PNG files (NAME/), or a stream on
 /// standard output (`-o -`), without sound. A folder or a pattern of pictures is a video where the output is one, or --fps is given.
+///
+/// Ctrl-C, SIGTERM or SIGHUP finishes a video with the frames so far (exit code 0), and stops after the pictures under way (exit code 128
+/// plus the signal's number); a second signal ends the program at once. No output replaces an input of the same call.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Pictures, folders of pictures, or patterns such as 'holiday/*.jpg'; or one video
-    #[arg(required = true, value_name = "PICTURE|VIDEO")]
-    inputs: Vec<String>,
+    #[arg(required = true, value_name = "PICTURE|VIDEO", value_parser = OsStringValueParser::new().try_map(input))]
+    inputs: Vec<PathBuf>,
 
     #[command(flatten)]
     model: ModelArgs,
@@ -104,6 +109,14 @@ impl Style {
     }
 }
 
+/// Names need not be UTF-8; an empty one (an unset variable in quotes) names nothing.
+fn input(name: OsString) -> Result<PathBuf, &'static str> {
+    match name.is_empty() {
+        true => Err("the name of an input is empty; name an image, a video, a directory or a pattern"),
+        false => Ok(PathBuf::from(name)),
+    }
+}
+
 fn opacity(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(x) if (0.0..=1.0).contains(&x) => Ok(x),
@@ -130,9 +143,9 @@ impl Tools {
         let segmenter = Segmenter::new(model, &args.device.device)?.with_tuning(tuning);
         let device = segmenter.device().to_string();
         if !args.quiet && !args.json {
-            anstream::eprintln!("running on {device}");
+            say(&format!("running on {device}"));
             if let Some(preset) = preset_size(segmenter.model()).filter(|_| args.size.is_none()) {
-                anstream::eprintln!("{preset}");
+                say(&preset);
             }
         }
         Ok(Self { segmenter, device, table, keep })
@@ -150,8 +163,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if let Some(plan) = clip::plan(args)? {
         return clip::run(args, &plan);
     }
-    let jobs = inputs::jobs(&args.inputs, args.output.as_deref(), args.style)?;
-    pictures::run(args, &jobs, &Tools::open(args)?)
+    let jobs = inputs::jobs(args)?;
+    pictures::run(args, &jobs)
 }
 
 /// The table that was asked for; else the network's own, for tinting in colours that are bright enough.

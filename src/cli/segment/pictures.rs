@@ -4,7 +4,9 @@ use super::inputs::Job;
 use super::work::overlapped;
 use super::{Args, Tools, write};
 use crate::cli::args::{print, print_json};
-use crate::error::{Error, ErrorKind, Result, error};
+use crate::cli::interrupt::on_interrupt;
+use crate::error::{Error, Result, error};
+use crate::files::{json_path, refuse_special};
 use crate::image::{DecodeOptions, LegendEntry, Picture, legend, legend_table};
 use crate::segmenter::Segmentation;
 use crate::text;
@@ -12,14 +14,16 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What became of one picture.
 #[derive(Debug, serde::Serialize)]
 struct Outcome {
+    #[serde(serialize_with = "json_path::serialize")]
     input: PathBuf,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
+    error: Option<Error>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "json_path::optional::serialize")]
     output: Option<PathBuf>,
     /// Width and height.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,10 +39,10 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn failed(input: PathBuf, error: &Error) -> Self {
+    fn failed(input: PathBuf, error: Error) -> Self {
         Self {
             input,
-            error: Some(error.to_string()),
+            error: Some(error),
             output: None,
             size: None,
             network_size: None,
@@ -49,9 +53,14 @@ impl Outcome {
     }
 }
 
+fn text<S: serde::Serializer>(error: &Option<Error>, serializer: S) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&error.as_ref().map(Error::to_string), serializer)
+}
+
 #[derive(serde::Serialize)]
 struct Report<'a> {
     device: &'a str,
+    #[serde(serialize_with = "json_path::serialize")]
     weights: &'a std::path::Path,
     style: &'static str,
     /// The size rule: `native`, `513`, `short:520` or `640x480`.
@@ -59,55 +68,73 @@ struct Report<'a> {
     pictures: &'a [Outcome],
 }
 
-/// Segments the pictures and tells of them. A failure of one does not stop the others.
-pub(super) fn run(args: &Args, jobs: &[Job], tools: &Tools) -> Result<()> {
+/// Segments the pictures and reports on them. A failure of one does not stop the others; a signal stops after those under way.
+pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
+    let stop = on_interrupt("stopping after the pictures under way")?;
+    let tools = &Tools::open(args)?;
     let bar = progress(args, jobs.len());
-    let outcomes = work(args, jobs, tools, &bar);
+    let mut outcomes = work(args, jobs, tools, &stop, &bar);
     bar.finish_and_clear();
 
-    if args.json {
-        let weights = &tools.segmenter.model().path;
-        let size = args.size.unwrap_or_else(|| tools.segmenter.usual_size()).to_string();
-        print_json(&Report { device: &tools.device, weights, style: args.style.suffix(), size, pictures: &outcomes })?;
-    } else {
-        for outcome in &outcomes {
-            show(args, outcome)?;
-        }
+    let reported = report(args, tools, &outcomes);
+    // What failed outweighs a report that nobody reads any more.
+    let failed = outcomes.iter().filter(|o| o.error.is_some()).count();
+    if outcomes.len() < jobs.len() {
+        let failed = if failed == 0 { String::new() } else { format!(", {failed} of them with errors") };
+        return Err(error!(Picture, "stopped after {} of {} pictures{failed}", outcomes.len(), jobs.len()));
     }
-    match outcomes.iter().filter(|o| o.error.is_some()).count() {
-        0 => Ok(()),
-        _ if outcomes.len() == 1 => {
-            let text = outcomes[0].error.clone().unwrap_or_default();
-            Err(Error::new(ErrorKind::Picture, text))
-        }
-        failed => Err(error!(Picture, "{failed} of {} pictures failed", outcomes.len())),
+    match (failed, outcomes.pop().and_then(|o| o.error)) {
+        (0, _) => reported,
+        (1, Some(error)) if jobs.len() == 1 => Err(error),
+        _ => Err(error!(Picture, "{failed} of {} pictures failed", jobs.len())),
     }
 }
 
-/// What became of each picture, in their order.
-fn work(args: &Args, jobs: &[Job], tools: &Tools, bar: &ProgressBar) -> Vec<Outcome> {
+fn report(args: &Args, tools: &Tools, outcomes: &[Outcome]) -> Result<()> {
+    if args.json {
+        let weights = &tools.segmenter.model().path;
+        let size = args.size.unwrap_or_else(|| tools.segmenter.usual_size()).to_string();
+        return print_json(&Report { device: &tools.device, weights, style: args.style.suffix(), size, pictures: outcomes });
+    }
+    let mut printed = Ok(());
+    for outcome in outcomes {
+        match &outcome.error {
+            // The only one is what the program ends with.
+            Some(_) if outcomes.len() == 1 => {}
+            Some(error) => log::error!("{error}"),
+            None if printed.is_ok() => printed = show(args, outcome),
+            None => {}
+        }
+    }
+    printed
+}
+
+/// What became of each picture, in their order, up to where `stop` was set.
+fn work<'a>(args: &Args, jobs: &'a [Job], tools: &Tools, stop: &AtomicBool, bar: &ProgressBar) -> Vec<Outcome> {
     let decode = DecodeOptions { first_frame: args.first_frame, ..DecodeOptions::default() };
-    let mut outcomes: Vec<Option<Outcome>> = jobs.iter().map(|_| None).collect();
-    let decoded = jobs.iter().enumerate().map(|(index, job)| (index, decode.decode(&job.input)));
-    let network = |(index, picture): (usize, Result<Picture>)| {
+    let mut outcomes = Vec::with_capacity(jobs.len());
+    let decoded = jobs.iter().take_while(|_| !stop.load(Ordering::Relaxed)).map(|job| {
+        let picture = refuse_special(&job.input, "an image").and_then(|()| decode.decode(&job.input));
+        (job, picture)
+    });
+    let network = |(job, picture): (&'a Job, Result<Picture>)| {
         let found = picture.and_then(|picture| {
-            let found = tools.segment(args, &picture).map_err(|e| e.file(&jobs[index].input))?;
+            let found = tools.segment(args, &picture).map_err(|e| e.file(&job.input))?;
             Ok((picture, found))
         });
-        (index, found)
+        (job, found)
     };
-    overlapped(decoded, network, |(index, result)| {
-        let job = &jobs[index];
+    overlapped(decoded, network, |(job, result)| {
         let written = result.and_then(|(picture, found)| {
             write::picture(args, tools, job, &picture, &found)?;
             Ok(outcome(job, picture, &found, tools))
         });
-        outcomes[index] = Some(written.unwrap_or_else(|e| Outcome::failed(job.input.clone(), &e)));
+        outcomes.push(written.unwrap_or_else(|e| Outcome::failed(job.input.clone(), e)));
         bar.inc(1);
         bar.set_message(text::path(&job.input));
         ControlFlow::Continue(())
     });
-    outcomes.into_iter().map(|o| o.expect("invariant: every job sends one result")).collect()
+    outcomes
 }
 
 fn outcome(job: &Job, picture: Picture, found: &Segmentation, tools: &Tools) -> Outcome {
@@ -136,13 +163,6 @@ fn progress(args: &Args, pictures: usize) -> ProgressBar {
 }
 
 fn show(args: &Args, outcome: &Outcome) -> Result<()> {
-    if let Some(error) = &outcome.error {
-        // A single failure is told by the exit.
-        if args.inputs.len() > 1 || !args.quiet {
-            log::error!("{error}");
-        }
-        return Ok(());
-    }
     if args.quiet {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! What can be off with a data set, and what to do about it.
 
+use crate::files::json_path;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -130,7 +131,7 @@ pub struct Finding {
     /// The part it was found in, where the data set has parts.
     pub part: Option<String>,
     /// The file; the data set's folder, where it is about no file.
-    #[serde(serialize_with = "crate::text::lossy")]
+    #[serde(serialize_with = "json_path::serialize")]
     pub file: PathBuf,
     /// What exactly, in words; may be empty.
     pub detail: String,

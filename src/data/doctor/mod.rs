@@ -10,7 +10,7 @@ pub use finding::{Finding, Problem, Severity};
 
 use super::{Listing, Misfit, MisfitKind, Pair, parts, survey};
 use crate::error::Result;
-use crate::files::refuse_special;
+use crate::files::{json_path, refuse_special};
 use crate::image::{ClassTable, DecodeOptions, TURNED, decode_bytes};
 use crate::text::excerpt;
 use balance::Sums;
@@ -36,7 +36,7 @@ pub struct Doctor {
 #[derive(Debug, Clone, Serialize)]
 pub struct Examination {
     /// Its folder.
-    #[serde(serialize_with = "crate::text::lossy")]
+    #[serde(serialize_with = "json_path::serialize")]
     pub root: PathBuf,
     /// All that is off, the worst first.
     pub findings: Vec<Finding>,
@@ -105,6 +105,11 @@ impl Doctor {
     /// Pairs to be read.
     pub fn pairs(&self) -> usize {
         self.parts.iter().map(|p| p.pairs.len()).sum()
+    }
+
+    /// The pictures and masks to be read.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.parts.iter().flat_map(|p| &p.pairs).flat_map(|pair| [&*pair.picture, &*pair.mask])
     }
 
     /// Reads every picture and mask, on all cores; `tick` is called after each pair, from any thread.

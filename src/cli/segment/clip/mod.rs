@@ -1,24 +1,28 @@
 //! Clips: frames through the network in order, to a clip of the same rate.
 
 mod plan;
+mod writer;
 
 pub(super) use plan::plan;
 
-use super::work::overlapped;
+use super::work::interruptible;
 use super::write::{frame, frame_size};
 use super::{Args, Tools};
-use crate::cli::args::print;
-use crate::cli::interrupt::on_interrupt;
+use crate::cli::args::{print, say};
+use crate::cli::interrupt::{on_interrupt, unless_stopped};
 use crate::error::{Error, Result, error};
+use crate::files::json_path;
 use crate::image::{LegendEntry, Tally, legend_table};
-use crate::video::{self, Info, PixelFormat, Rate, Selection, Sink, Source};
+use crate::video::{self, Info, PixelFormat, Rate, Selection, Source};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use plan::Plan;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use writer::{GRACE, Writer};
 
 /// What only clips have.
 #[derive(Debug, clap::Args)]
@@ -57,12 +61,14 @@ fn size(text: &str) -> Result<(usize, usize), String> {
 /// What became of a clip.
 #[derive(serde::Serialize)]
 struct Outcome<'a> {
+    #[serde(serialize_with = "json_path::serialize")]
     input: &'a Path,
+    #[serde(serialize_with = "json_path::serialize")]
     output: &'a Path,
     /// Why the clip ends before its source does.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// Whether Ctrl-C ended it.
+    /// Whether a signal ended it.
     stopped: bool,
     /// Width and height.
     size: (usize, usize),
@@ -82,6 +88,7 @@ struct Outcome<'a> {
 #[derive(serde::Serialize)]
 struct Report<'a> {
     device: &'a str,
+    #[serde(serialize_with = "json_path::serialize")]
     weights: &'a Path,
     style: &'static str,
     video: Outcome<'a>,
@@ -96,26 +103,36 @@ struct Sums {
     notes: Vec<String>,
 }
 
-/// Segments the clip and tells of it. Where its source fails in the middle, the frames before it are kept and the error is returned; so are they
-/// after Ctrl-C, which is no error.
+/// Segments the clip and reports on it. Where its source fails in the middle, the frames before it are kept and the error is returned; so are
+/// they after a signal, which is no error.
 pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
-    let source = plan.source()?;
+    let stop = on_interrupt("stopping after the frames under way")?;
+    let nothing = || error!(Picture, "stopped before the first frame, so nothing was written").file(&plan.output);
+    // Even the beginning of a stream may be long in coming.
+    let opened = plan.clone();
+    let source = unless_stopped(&stop, move || opened.source()).ok_or_else(nothing)??;
     let tools = Tools::open(args)?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(nothing());
+    }
     let info = source.info().clone();
     let (width, height) = frame_size(args, info.width, info.height);
-    let mut sink = plan.sink(&Info { width, height, ..info.clone() }, args, &tools)?;
-    let stop = on_interrupt("stopping after the frames under way")?;
+    let mut sink = Writer::new(plan.sink(&Info { width, height, ..info.clone() }, args, &tools)?, &stop, GRACE);
     let bar = progress(args, info.frames);
     let begun = Instant::now();
     let mut sums = Sums { notes: info.notes.clone(), ..Sums::default() };
-    let (read_error, write_error) = work(args, &tools, source, &mut *sink, &stop, &mut sums, &bar);
+    let (read_error, write_error) = work(args, &tools, source, &mut sink, &stop, &mut sums, &bar);
     bar.finish_and_clear();
     if let Some(e) = write_error {
         return Err(e);
     }
     let stopped = stop.load(Ordering::Relaxed);
     if sums.frames == 0 {
-        return Err(read_error.unwrap_or_else(|| error!(Picture, "there is no frame to segment").file(&plan.input)));
+        return Err(match read_error {
+            Some(e) => e,
+            None if stopped => nothing(),
+            None => error!(Picture, "there is no frame to segment").file(&plan.input),
+        });
     }
     sink.finish()?;
     let seconds = begun.elapsed().as_secs_f64();
@@ -133,32 +150,31 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
         classes: sums.tally.legend(&tools.table),
         notes: sums.notes,
     };
-    tell(args, plan, &tools, outcome)?;
+    let told = tell(args, plan, &tools, outcome);
+    // A clip that is cut short outweighs a report that nobody reads any more.
     match read_error {
+        None => told,
         Some(e) => Err(e.at(format!("after {} frames, which are in {}", sums.frames, plan.output.display()))),
-        None => Ok(()),
     }
 }
 
-/// Runs the frames through, up to the end, an error, or Ctrl-C. Returns what went wrong with a frame, and with writing.
+/// Runs the frames through, up to the end, an error, or a signal. Returns what went wrong with a frame, and with writing.
 fn work(
     args: &Args,
     tools: &Tools,
     source: Box<dyn Source>,
-    sink: &mut dyn Sink,
-    stop: &AtomicBool,
+    sink: &mut Writer,
+    stop: &Arc<AtomicBool>,
     sums: &mut Sums,
     bar: &ProgressBar,
 ) -> (Option<Error>, Option<Error>) {
     let (mut read_error, mut write_error) = (None, None);
-    // An interrupt reaches the other end of a pipe too: what it leaves broken is no error.
-    let decoded = source.take_while(|_| !stop.load(Ordering::Relaxed));
     let network = |read: Result<video::Frame>| {
         let read = read?;
         let found = tools.segment(args, &read.picture)?;
         Ok((read, found))
     };
-    overlapped(decoded, network, |result| {
+    interruptible(source, stop, network, |result| {
         let (read, found) = match result {
             Ok(both) => both,
             Err(e) => {
@@ -174,7 +190,7 @@ fn work(
                 sums.notes.push(note.clone());
             }
         }
-        let written = frame(args, tools, &read.picture, found).and_then(|content| sink.write(&content, read.duration));
+        let written = frame(args, tools, &read.picture, found).and_then(|content| sink.write(content, read.duration));
         bar.inc(1);
         match written {
             Ok(()) => ControlFlow::Continue(()),
@@ -207,7 +223,7 @@ fn tell(args: &Args, plan: &Plan, tools: &Tools, outcome: Outcome) -> Result<()>
     let text = if args.json {
         let weights = &tools.segmenter.model().path;
         let report = Report { device: &tools.device, weights, style: args.style.suffix(), video: outcome };
-        serde_json::to_string_pretty(&report).expect("invariant: the report is plain data") + "\n"
+        serde_json::to_string_pretty(&report).map_err(|e| error!(Io, "the report cannot be written as JSON").source(e))? + "\n"
     } else {
         let (w, h) = outcome.size;
         let notes: String = outcome.notes.iter().map(|n| format!("  note: {n}\n")).collect();
@@ -224,7 +240,7 @@ fn tell(args: &Args, plan: &Plan, tools: &Tools, outcome: Outcome) -> Result<()>
         )
     };
     if plan.to_stream() {
-        anstream::eprint!("{text}");
+        say(text.trim_end());
         return Ok(());
     }
     print(&text)

@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// A clip to read and where it goes.
+#[derive(Clone)]
 pub(in super::super) struct Plan {
     pub(super) input: PathBuf,
     pub(super) output: PathBuf,
@@ -17,6 +18,9 @@ pub(in super::super) struct Plan {
 /// What stands for standard input and output.
 const STREAM: &str = "-";
 
+/// Where Unix has standard input as a file; on other systems there is none of that name, which claims nothing.
+const STANDARD_INPUT: &str = "/dev/stdin";
+
 /// The plan, where the arguments ask for a clip; `None` where they are pictures.
 pub(in super::super) fn plan(args: &Args) -> Result<Option<Plan>> {
     let clip = &args.clip;
@@ -24,15 +28,16 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<Plan>> {
     let only_clips = clip.fps.is_some() || clip.frames.is_some() || clip.every > 1 || clip.raw_size.is_some() || clip.raw_output;
     let to_stream = output == Some(Path::new(STREAM));
     let [input] = &args.inputs[..] else {
-        if only_clips || to_stream || args.inputs.iter().any(|i| i == STREAM) {
+        if only_clips || to_stream || args.inputs.iter().any(|i| i == Path::new(STREAM)) {
             return Err(error!(Usage, "videos are segmented one at a time"));
         }
         return Ok(None);
     };
     let to_clip = to_stream || output.and_then(Format::of).is_some_and(|f| f != Format::Folder);
+    let from_stream = input == Path::new(STREAM);
     let kind = video::kind(input);
     let is_clip = match kind {
-        _ if input == STREAM || clip.raw_size.is_some() => true,
+        _ if from_stream || clip.raw_size.is_some() => true,
         Kind::Y4m | Kind::Container => true,
         // An animation becomes no single picture, unless its first frame is asked for.
         Kind::Animation => !args.first_frame && (to_clip || output.is_none_or(|o| Format::of(o).is_some())),
@@ -48,7 +53,7 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<Plan>> {
     if args.probabilities {
         return Err(error!(Usage, "--probabilities goes with pictures, not with videos"));
     }
-    let tells_rate = clip.raw_size.is_none() && (input == STREAM || kind != Kind::Sequence);
+    let tells_rate = clip.raw_size.is_none() && (from_stream || kind != Kind::Sequence);
     if clip.fps.is_some() && tells_rate {
         return Err(error!(Usage, "--fps goes with numbered pictures and raw frames; this video tells its own rate").file(input));
     }
@@ -56,33 +61,32 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<Plan>> {
         Some(output) => output.to_owned(),
         None => usual_output(input, kind, args.style)?,
     };
-    check_places(input, &output)?;
+    check_places(args, input, &output)?;
     let format = clip.pixel_format.unwrap_or(PixelFormat::Rgb24);
     let raw = clip.raw_size.map(|(width, height)| RawFrames { width, height, format });
     let selection = Selection { every: clip.every, ..clip.frames.unwrap_or_default() };
-    Ok(Some(Plan { input: input.into(), output, options: Options { rate: clip.fps, raw, ..Options::default() }, selection }))
+    Ok(Some(Plan { input: input.clone(), output, options: Options { rate: clip.fps, raw, ..Options::default() }, selection }))
 }
 
 /// NAME-STYLE with the ending of the clip, or one that can hold it.
-fn usual_output(input: &str, kind: Kind, style: Style) -> Result<PathBuf> {
-    let path = Path::new(input);
+fn usual_output(input: &Path, kind: Kind, style: Style) -> Result<PathBuf> {
     let ending = match kind {
-        _ if input == STREAM => None,
+        _ if input == Path::new(STREAM) => None,
         Kind::Y4m => Some("y4m"),
         Kind::Animation => Some("gif"),
         Kind::Container if style == Style::Mask => Some("mkv"),
-        Kind::Container => path.extension().and_then(|e| e.to_str()),
+        Kind::Container => input.extension().and_then(|e| e.to_str()),
         Kind::Sequence | Kind::Still => None,
     };
     let ending =
         ending.ok_or_else(|| error!(Usage, "say where the result goes").advice("name a file, a folder or `-` with -o"))?;
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    Ok(PathBuf::from(format!("{stem}-{}.{ending}", style.suffix())))
+    Ok(inputs::usual_name(input, style, ending))
 }
 
 /// Refuses what would fail only after the network was read.
-fn check_places(input: &str, output: &Path) -> Result<()> {
-    if input == STREAM && std::io::stdin().is_terminal() {
+fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
+    let from_stream = input == Path::new(STREAM);
+    if from_stream && std::io::stdin().is_terminal() {
         return Err(error!(Usage, "standard input is a terminal; pipe a video into it"));
     }
     if output == Path::new(STREAM) {
@@ -91,15 +95,21 @@ fn check_places(input: &str, output: &Path) -> Result<()> {
             false => Ok(()),
         };
     }
-    if Format::of(output).is_none() {
+    let Some(format) = Format::of(output) else {
         return Err(error!(Usage, "a video does not go into such a file")
             .file(output)
             .advice("let it end in .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or in / for a folder"));
+    };
+    let mut outputs = inputs::claimed(args);
+    match from_stream {
+        // A file that the shell opened: `atrous segment - -o a.y4m <a.y4m`.
+        true => outputs.reads(Path::new(STANDARD_INPUT), "the input"),
+        false => video::files_of(input)?.iter().for_each(|file| outputs.reads(file, "an input")),
     }
-    if inputs::same_file(Path::new(input), output) {
-        return Err(error!(Usage, "the result would replace the video itself").file(input).advice("name another `-o`"));
+    match format {
+        Format::Folder => outputs.writes_frames(output),
+        _ => outputs.writes(output, format!("the {} of {}", args.style.suffix(), input.display())),
     }
-    Ok(())
 }
 
 impl Plan {
@@ -119,7 +129,7 @@ impl Plan {
         if Format::of(&self.output) != Some(Format::Folder)
             && let Some(folder) = self.output.parent().filter(|p| !p.as_os_str().is_empty())
         {
-            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "the folder cannot be made", e))?;
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "the directory cannot be created", e))?;
         }
         video::create(&self.output, info, masks.then_some(&tools.table))
     }

@@ -1,0 +1,185 @@
+//! A sink on a thread of its own: one that takes nothing more (a reader that stalls, an encoder that hangs) does not hold up the exit.
+
+use crate::cli::interrupt::POLL;
+use crate::cli::segment::work::WAITING;
+use crate::error::{Result, error};
+use crate::video::{Content, Sink};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long the sink may take for a frame, or for the end of its file, once a signal has come.
+pub(super) const GRACE: Duration = Duration::from_secs(20);
+
+enum Step {
+    Write(Content, Option<Duration>),
+    Finish,
+}
+
+/// Hands frames to a sink, a few ahead of what is written.
+pub(super) struct Writer {
+    /// `None` once nothing more comes.
+    steps: Option<SyncSender<Step>>,
+    /// How each step went.
+    done: Receiver<Result<()>>,
+    /// Steps that are not done yet.
+    waiting: usize,
+    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    grace: Duration,
+}
+
+impl Writer {
+    /// `grace` counts from when `stop` is set.
+    pub(super) fn new(mut sink: Box<dyn Sink>, stop: &Arc<AtomicBool>, grace: Duration) -> Self {
+        // One more than ever waits, so that neither side waits for the other here.
+        let (steps, todo) = sync_channel::<Step>(WAITING + 1);
+        let (report, done) = sync_channel(WAITING + 1);
+        let thread = std::thread::spawn(move || {
+            for step in todo {
+                let result = match step {
+                    Step::Write(content, duration) => sink.write(&content, duration),
+                    Step::Finish => return drop(report.send(sink.finish())),
+                };
+                let failed = result.is_err();
+                if report.send(result).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Self { steps: Some(steps), done, waiting: 0, thread: Some(thread), stop: stop.clone(), grace }
+    }
+
+    /// Writes a frame, or returns what went wrong with one before it.
+    ///
+    /// # Errors
+    /// Those of the sink; it takes nothing more after a signal.
+    pub(super) fn write(&mut self, content: Content, duration: Option<Duration>) -> Result<()> {
+        while self.waiting > WAITING {
+            self.one()?;
+        }
+        self.begin(Step::Write(content, duration))
+    }
+
+    /// Waits until all is written, and gives the file its name.
+    ///
+    /// # Errors
+    /// Those of the sink; it takes nothing more after a signal.
+    pub(super) fn finish(mut self) -> Result<()> {
+        while self.waiting > 0 {
+            self.one()?;
+        }
+        self.begin(Step::Finish)?;
+        self.one()
+    }
+
+    fn begin(&mut self, step: Step) -> Result<()> {
+        if self.steps.as_ref().is_some_and(|steps| steps.send(step).is_ok()) {
+            self.waiting += 1;
+            return Ok(());
+        }
+        // It is gone, and has said why.
+        self.one()
+    }
+
+    /// Waits for one step to be done.
+    fn one(&mut self) -> Result<()> {
+        let mut given_up = None;
+        loop {
+            match self.done.recv_timeout(POLL) {
+                Ok(result) => {
+                    self.waiting = self.waiting.saturating_sub(1);
+                    return result;
+                }
+                Err(RecvTimeoutError::Timeout) if self.stop.load(Ordering::Relaxed) => {
+                    let deadline = *given_up.get_or_insert_with(|| Instant::now() + self.grace);
+                    if Instant::now() > deadline {
+                        return Err(error!(Timeout, "nothing more was taken within {} s after the signal", self.grace.as_secs())
+                            .advice("the video is not finished"));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
+                        std::panic::resume_unwind(panic);
+                    }
+                    return Err(error!(Io, "the video ended before its frames did"));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // A sink that is not finished takes back what it began. It is given a moment for that, and no more.
+        self.steps = None;
+        let begun = Instant::now();
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) && begun.elapsed() < Duration::from_secs(1) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Picture;
+    use std::sync::Mutex;
+
+    /// Notes what it is asked for; fails or hangs at a frame.
+    #[derive(Clone, Default)]
+    struct Noting {
+        seen: Arc<Mutex<Vec<&'static str>>>,
+        fails: Option<usize>,
+        hangs: Option<usize>,
+    }
+
+    impl Sink for Noting {
+        fn write(&mut self, _: &Content, _: Option<Duration>) -> Result<()> {
+            let number = self.seen.lock().unwrap().len();
+            if self.hangs == Some(number) {
+                std::thread::sleep(Duration::from_secs(1000));
+            }
+            self.seen.lock().unwrap().push("frame");
+            if self.fails == Some(number) { Err(error!(Io, "disk full")) } else { Ok(()) }
+        }
+
+        fn finish(self: Box<Self>) -> Result<()> {
+            self.seen.lock().unwrap().push("end");
+            Ok(())
+        }
+    }
+
+    fn run(sink: &Noting, stop: bool) -> Result<()> {
+        let mut writer = Writer::new(Box::new(sink.clone()), &Arc::new(AtomicBool::new(stop)), Duration::from_millis(200));
+        for _ in 0..10 {
+            writer.write(Content::Picture(Picture::new(1, 1, vec![0; 3]).unwrap()), None)?;
+        }
+        writer.finish()
+    }
+
+    #[test]
+    fn frames_arrive_before_the_end_and_errors_are_returned() {
+        let sink = Noting::default();
+        run(&sink, false).unwrap();
+        run(&sink, true).unwrap();
+        let clip = [&["frame"; 10][..], &["end"]].concat();
+        assert_eq!(*sink.seen.lock().unwrap(), [&clip[..], &clip].concat());
+        for number in [0, 4, 9] {
+            let sink = Noting { fails: Some(number), ..Noting::default() };
+            assert!(run(&sink, false).unwrap_err().to_string().contains("disk full"));
+            assert_eq!(sink.seen.lock().unwrap().len(), number + 1, "nothing comes after an error");
+        }
+    }
+
+    #[test]
+    fn a_sink_that_hangs_is_given_up_after_a_signal() {
+        let begun = Instant::now();
+        let error = run(&Noting { hangs: Some(3), ..Noting::default() }, true).unwrap_err().to_string();
+        assert!(error.contains("nothing more was taken"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
+}
