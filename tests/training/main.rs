@@ -1,6 +1,8 @@
 //! Training on small made-up pictures: the loss falls, executors agree, runs can be interrupted.
 
 mod memory;
+mod notes;
+mod owner;
 mod run;
 #[path = "../support/mod.rs"]
 mod support;

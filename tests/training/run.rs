@@ -78,7 +78,7 @@ fn begin_on(device: &str, root: &Path, out: &Path) -> Vec<String> {
     args.map(str::to_owned).to_vec()
 }
 
-fn resume(out: &Path) -> Vec<String> {
+pub(crate) fn resume(out: &Path) -> Vec<String> {
     resume_on("cpu", out)
 }
 

@@ -181,6 +181,8 @@ fn options_that_make_no_sense_are_refused() {
     refuse(TrainOptions { class_weights: Some(vec![1.0; CLASSES]), ..options() }, "belong together");
     let weighted = StepOptions { loss: PixelLoss { weighted: true, ..PixelLoss::default() }, ..StepOptions::default() };
     refuse(TrainOptions { step: weighted, class_weights: Some(vec![1.0; 2]), ..options() }, "2 class weights for 3 classes");
+    refuse(TrainOptions { step: weighted, class_weights: Some(vec![0.0; CLASSES]), ..options() }, "all class weights are 0");
+    refuse(TrainOptions { accumulate: 65_537, ..options() }, "more than 65536");
     refuse(TrainOptions { max_norm: Some(f64::NAN), ..options() }, "above 0");
     let mut fewer = weights.clone();
     fewer.remove("logits.bias");
