@@ -3,7 +3,7 @@
 mod ablation;
 mod report;
 
-use super::args::{DeviceArgs, ModelArgs, print, print_json};
+use super::args::{DeviceArgs, ModelArgs, print, print_json, say};
 use super::outputs::OutputCheck;
 use crate::data::{self, Pair};
 use crate::error::{Result, error};
@@ -164,7 +164,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     let segmenter = args.segmenter(model)?;
     if !args.quiet && !args.json {
-        anstream::eprintln!("running on {}", segmenter.device());
+        say(&format!("running on {}", segmenter.device()));
     }
     let mut predictor = Predictor::new(&segmenter, args.method())?;
     let trimap = match args.trimap.as_slice() {

@@ -91,7 +91,7 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
     let setting = Setting { device: &device, workers: args.workers, command: &command };
     let say = |text: String| {
         if !args.quiet {
-            anstream::eprintln!("{text}");
+            super::args::say(&text);
         }
     };
     let mut run = if args.resume {
