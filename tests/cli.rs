@@ -125,7 +125,7 @@ fn results_never_replace_a_picture_or_each_other() {
         .stderr(contains("a.png"));
     picture(&dir.path().join("a.bmp"), 9, 9);
     let args = ["segment", "a.png", "a.bmp", "-w", "tiny.safetensors", "-o", "out/"];
-    atrous(dir.path()).args(args).assert().code(2).stderr(contains("both be written"));
+    atrous(dir.path()).args(args).assert().code(2).stderr(contains("would be written twice"));
 }
 
 #[test]

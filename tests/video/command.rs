@@ -11,20 +11,20 @@ use predicates::str::contains;
 use std::io::Cursor;
 use std::time::Duration;
 
-fn atrous(folder: &Path) -> Command {
+pub(super) fn atrous(folder: &Path) -> Command {
     let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
     command.current_dir(folder).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
     command
 }
 
-fn segment(folder: &Path, arguments: &[&str]) -> Command {
+pub(super) fn segment(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = atrous(folder);
     command.arg("segment").args(arguments).args(["--weights", "tiny.safetensors"]);
     command
 }
 
 /// A fresh folder with `tiny.safetensors`.
-fn folder() -> tempfile::TempDir {
+pub(super) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     write_tiny(&folder.path().join("tiny.safetensors"));
     folder
@@ -35,7 +35,7 @@ fn left(frame: &Frame) -> usize {
     number_of(&frame.picture)
 }
 
-fn in_order(frames: &[Frame], many: usize) {
+pub(super) fn in_order(frames: &[Frame], many: usize) {
     assert_eq!(frames.iter().map(left).collect::<Vec<_>>(), (0..many).collect::<Vec<_>>());
 }
 
@@ -153,53 +153,6 @@ fn a_reader_that_goes_away_is_no_failure() {
     assert!(done.status.success() && !String::from_utf8_lossy(&done.stderr).contains("error"), "{done:?}");
 }
 
-/// Ctrl-C while frames still come: the file is finished with those that were there.
-#[cfg(unix)]
-#[test]
-fn an_interrupt_finishes_the_clip_with_the_frames_so_far() {
-    use std::io::{Read, Write};
-    use std::process::Stdio;
-    let dir = folder();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_atrous"))
-        .args(["segment", "-", "-w", "tiny.safetensors", "-o", "frames/", "--style", "side-by-side", "--device", "cpu"])
-        .args(["--raw-size", "45x35"])
-        .current_dir(dir.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    for number in 0..5 {
-        stdin.write_all(&numbered(45, 35, number).rgb).unwrap();
-    }
-    stdin.flush().unwrap();
-    // The third frame is there, so the work goes on and waits for more.
-    let begun = std::time::Instant::now();
-    while !dir.path().join("frames/000003.png").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "no frame came");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let mut said = [0; 256];
-    let mut stderr = child.stderr.take().unwrap();
-    let mut text = String::new();
-    while !text.contains("stopping") {
-        let read = stderr.read(&mut said).unwrap();
-        assert!(read > 0, "it ended without a word: {text}");
-        text.push_str(&String::from_utf8_lossy(&said[..read]));
-    }
-    // A frame that is cut short, as a pipe leaves it when its writer is interrupted too.
-    stdin.write_all(&[0; 100]).unwrap();
-    drop(stdin);
-    let mut out = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-    assert!(child.wait().unwrap().success(), "{out}");
-    assert!(out.contains("5 frames in") && out.contains("stopped there"), "{out}");
-    let (_, frames) = read_all(&dir.path().join("frames"), &Options::default());
-    in_order(&frames, 5);
-}
-
 #[test]
 fn animations_become_animations_with_their_times() {
     let dir = folder();
@@ -255,7 +208,7 @@ fn arguments_that_contradict_each_other_are_refused() {
         (&["clip.y4m", "clip.y4m", "--every", "2"], "one at a time"),
         (&["-", "a.png"], "one at a time"),
         (&["clip.y4m", "-o", "out.png"], "does not go into such a file"),
-        (&["clip.y4m", "-o", "clip.y4m"], "replace the video itself"),
+        (&["clip.y4m", "-o", "clip.y4m"], "is an input and would be replaced by"),
         (&["clip.y4m", "--fps", "30"], "tells its own rate"),
         (&["clip.y4m", "--probabilities"], "--probabilities"),
         (&["a.png", "--frames", "1..2"], "is no video"),

@@ -6,7 +6,10 @@ mod support;
 mod command;
 mod containers;
 mod hostile;
+mod places;
 mod round_trips;
+#[cfg(unix)]
+mod signals;
 
 use atrous::image::Picture;
 use atrous::video::{Content, Frame, Info, Options, Source, create, open};

@@ -3,7 +3,7 @@
 mod report;
 mod train;
 
-use super::args::{DeviceArgs, HeadName, MemoryArgs, ModelArgs, print, print_json};
+use super::args::{DeviceArgs, HeadName, MemoryArgs, ModelArgs, print, print_json, say};
 use crate::error::{Result, error};
 use crate::exec::{Device, Runner, Times};
 use crate::image::SizeRule;
@@ -148,7 +148,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     let limit = multiply_add_rate(&device)?;
     if !args.json {
-        anstream::eprintln!("measuring on {device}");
+        say(&format!("measuring on {device}"));
     }
 
     let start = Instant::now();

@@ -2,7 +2,7 @@
 
 use super::report::{NodeRow, Warm, ms, rows, slowest};
 use super::{Args, ROUNDS, picture, repeat};
-use crate::cli::args::{print, print_json, table};
+use crate::cli::args::{print, print_json, say, table};
 use crate::error::{Result, error};
 use crate::exec::Device;
 use crate::memory;
@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
         return Err(error!(Usage, "a bare backbone has no classes to train").advice("name a network with a head"));
     };
     if !args.json {
-        anstream::eprintln!("measuring on {device}");
+        say(&format!("measuring on {device}"));
     }
     let start = Instant::now();
     let mut trainer = Trainer::new(device, &model.config, &model.weights, options(shape, args.recompute))?;

@@ -3,6 +3,7 @@
 use super::super::args::{print, print_json, table};
 use super::report::{giga, percent};
 use super::{Args, Subject, score, windows};
+use crate::cli::args::say;
 use crate::error::Result;
 use crate::eval::{Method, Predictor};
 use crate::models::Decoder;
@@ -38,7 +39,7 @@ pub(super) fn run(args: &Args, model: Model, subject: &Subject) -> Result<()> {
     for (output_stride, multi_scale, flip) in ROWS {
         let segmenter = args.segmenter(model.clone().with_output_stride(output_stride)?)?;
         if rows.is_empty() && !args.quiet && !args.json {
-            anstream::eprintln!("running on {}", segmenter.device());
+            say(&format!("running on {}", segmenter.device()));
         }
         let scales = if multi_scale { scales.clone() } else { vec![1.0] };
         let bar = args.bar(subject.pairs.len());

@@ -6,7 +6,7 @@ mod report;
 mod windows;
 
 use self::bands::Bands;
-use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size, print, print_json};
+use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size, print, print_json, say};
 use super::outputs::OutputCheck;
 use crate::data::{self, Pair};
 use crate::error::{Result, error};
@@ -176,9 +176,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     let segmenter = args.segmenter(model)?;
     if !args.quiet && !args.json {
-        anstream::eprintln!("running on {}", segmenter.device());
+        say(&format!("running on {}", segmenter.device()));
         if let Some(preset) = preset_size(segmenter.model()).filter(|_| args.size.is_none()) {
-            anstream::eprintln!("{preset}");
+            say(&preset);
         }
     }
     let bar = args.bar(subject.pairs.len());

@@ -1,5 +1,6 @@
 //! What a training shows on the terminal.
 
+use crate::cli::args::say;
 use crate::train::Event;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -37,7 +38,7 @@ impl Bar {
                 let due = self.last_line.is_none_or(|last| last.elapsed() > LINE);
                 if self.bar.is_hidden() && !self.quiet && due {
                     self.last_line = Some(Instant::now());
-                    anstream::eprintln!("step {step}/{}  {text}", self.steps);
+                    say(&format!("step {step}/{}  {text}", self.steps));
                 }
                 self.bar.set_message(text);
             }
@@ -57,7 +58,7 @@ impl Bar {
                 };
                 match (self.quiet, self.bar.is_hidden()) {
                     (true, _) => {}
-                    (false, true) => anstream::eprintln!("{line}"),
+                    (false, true) => say(&line),
                     (false, false) => self.bar.println(line),
                 }
             }

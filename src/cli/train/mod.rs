@@ -103,7 +103,7 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
     let setting = Setting { device: &device, workers: args.workers, command: &command, stop: Some(&*stop) };
     let say = |text: String| {
         if !args.quiet {
-            anstream::eprintln!("{text}");
+            super::args::say(&text);
         }
     };
     let mut run = if let Some(directory) = directory.take_if(|_| args.resume) {

@@ -117,7 +117,8 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
     }
     let info = source.info().clone();
     let (width, height) = frame_size(args, info.width, info.height);
-    let mut sink = Writer::new(plan.sink(&Info { width, height, ..info.clone() }, args, &tools)?, &stop, GRACE);
+    let sink = plan.sink(&Info { width, height, ..info.clone() }, args, &tools)?;
+    let mut sink = Writer::new(plan.output.display().to_string(), sink, &stop, GRACE);
     let bar = progress(args, info.frames);
     let begun = Instant::now();
     let mut sums = Sums { notes: info.notes.clone(), ..Sums::default() };

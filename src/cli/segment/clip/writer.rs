@@ -20,6 +20,8 @@ enum Step {
 
 /// Hands frames to a sink, a few ahead of what is written.
 pub(super) struct Writer {
+    /// What errors call it.
+    name: String,
     /// `None` once nothing more comes.
     steps: Option<SyncSender<Step>>,
     /// How each step went.
@@ -33,7 +35,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// `grace` counts from when `stop` is set.
-    pub(super) fn new(mut sink: Box<dyn Sink>, stop: &Arc<AtomicBool>, grace: Duration) -> Self {
+    pub(super) fn new(name: String, mut sink: Box<dyn Sink>, stop: &Arc<AtomicBool>, grace: Duration) -> Self {
         // One more than ever waits, so that neither side waits for the other here.
         let (steps, todo) = sync_channel::<Step>(WAITING + 1);
         let (report, done) = sync_channel(WAITING + 1);
@@ -49,7 +51,7 @@ impl Writer {
                 }
             }
         });
-        Self { steps: Some(steps), done, waiting: 0, thread: Some(thread), stop: stop.clone(), grace }
+        Self { name, steps: Some(steps), done, waiting: 0, thread: Some(thread), stop: stop.clone(), grace }
     }
 
     /// Writes a frame, or returns what went wrong with one before it.
@@ -97,6 +99,7 @@ impl Writer {
                     let deadline = *given_up.get_or_insert_with(|| Instant::now() + self.grace);
                     if Instant::now() > deadline {
                         return Err(error!(Timeout, "nothing more was taken within {} s after the signal", self.grace.as_secs())
+                            .at(&self.name)
                             .advice("the video is not finished"));
                     }
                 }
@@ -105,7 +108,7 @@ impl Writer {
                     if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
                         std::panic::resume_unwind(panic);
                     }
-                    return Err(error!(Io, "the video ended before its frames did"));
+                    return Err(error!(Io, "ended before its frames did").at(&self.name));
                 }
             }
         }
@@ -154,7 +157,8 @@ mod tests {
     }
 
     fn run(sink: &Noting, stop: bool) -> Result<()> {
-        let mut writer = Writer::new(Box::new(sink.clone()), &Arc::new(AtomicBool::new(stop)), Duration::from_millis(200));
+        let mut writer =
+            Writer::new("out".to_owned(), Box::new(sink.clone()), &Arc::new(AtomicBool::new(stop)), Duration::from_millis(200));
         for _ in 0..10 {
             writer.write(Content::Picture(Picture::new(1, 1, vec![0; 3]).unwrap()), None)?;
         }

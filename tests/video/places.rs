@@ -1,0 +1,243 @@
+//! What `atrous segment` reads and where it writes: no output replaces an input, and names of every kind work.
+
+use super::command::{atrous, folder, in_order, segment};
+use super::*;
+use predicates::prelude::*;
+use predicates::str::contains;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Every file below a folder, with its content.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(contents(&path)),
+            false => drop(found.insert(path.clone(), std::fs::read(path).unwrap())),
+        }
+    }
+    found
+}
+
+/// Refused as a mistake in the arguments, with every file as it was and none beside them.
+fn refused(folder: &Path, arguments: &[&str], reason: &str) {
+    let before = contents(folder);
+    segment(folder, arguments).write_stdin("").assert().code(2).stderr(contains(reason));
+    assert!(contents(folder) == before, "{arguments:?} changed a file");
+}
+
+#[test]
+fn a_result_never_replaces_another_input_of_the_call() {
+    let dir = folder();
+    for (name, number) in [("a.png", 1), ("a-overlay.png", 2), ("b.png", 3)] {
+        numbered(45, 35, number).save(dir.path().join(name)).unwrap();
+    }
+    let reason = "a-overlay.png: is an input and would be replaced by the overlay of a.png; name another output with -o";
+    refused(dir.path(), &["a.png", "a-overlay.png"], reason);
+    refused(dir.path(), &["*.png"], reason);
+    refused(dir.path(), &["."], "a-overlay.png: is an input");
+    refused(dir.path(), &[".", "-o", "."], "is an input and would be replaced");
+    refused(dir.path(), &["a.png", "b.png", "-o", "./"], "a.png: is an input");
+    refused(dir.path(), &["a.png", "a-later.png", "-s", "mask", "-o", "."], "is an input");
+    segment(dir.path(), &["a.png"]).arg("-o").arg("out.png").assert().success();
+    segment(dir.path(), &["a.png"]).arg("-o").arg("out.png").assert().success().stderr(contains("error").not());
+}
+
+#[test]
+fn files_beside_the_results_replace_no_input_either() {
+    let dir = folder();
+    numbered(45, 35, 1).save(dir.path().join("a.png")).unwrap();
+    std::fs::copy(dir.path().join("tiny.safetensors"), dir.path().join("x.probabilities.safetensors")).unwrap();
+    let before = contents(dir.path());
+    let mut command = atrous(dir.path());
+    command.args(["segment", "a.png", "-w", "x.probabilities.safetensors", "--probabilities", "-o", "x.png"]);
+    command.assert().code(2).stderr(contains("is the weight file and would be replaced by the probabilities of a.png"));
+    std::fs::write(dir.path().join("t.png"), "0 a\n1 b\n2 c\n3 d\n4 e\n").unwrap();
+    segment(dir.path(), &["a.png", "--class-table", "t.png", "-o", "t.png"])
+        .assert()
+        .code(2)
+        .stderr(contains("is the class table"));
+    std::fs::remove_file(dir.path().join("t.png")).unwrap();
+    assert!(contents(dir.path()) == before);
+    segment(dir.path(), &["a.png", "--probabilities", "-o", "y.png"]).assert().success();
+    assert!(dir.path().join("y.probabilities.safetensors").exists(), "where the check expects it");
+}
+
+#[test]
+fn numbered_frames_are_never_replaced_by_their_own_masks() {
+    let dir = folder();
+    for folder in ["fz", "shots"] {
+        std::fs::create_dir(dir.path().join(folder)).unwrap();
+    }
+    for number in 3..7 {
+        numbered(45, 35, number).save(dir.path().join(format!("fz/{number:06}.png"))).unwrap();
+        numbered(45, 35, number).save(dir.path().join(format!("shots/s{number}.png"))).unwrap();
+    }
+    for input in ["fz/%06d.png", "fz"] {
+        refused(dir.path(), &[input, "--fps", "5", "-o", "fz/", "-s", "mask"], "fz/: holds frames already, such as 000003.png");
+    }
+    refused(dir.path(), &["fz/*.png", "-o", "fz/", "-s", "mask"], "is an input");
+    refused(dir.path(), &["shots/s%d.png", "-o", "shots/"], "which is an input");
+    refused(dir.path(), &["shots/s%d.png", "-o", "fz/"], "holds frames already");
+    write_numbered(&dir.path().join("clip.y4m"), &info(45, 35, "25"), 2).unwrap();
+    refused(dir.path(), &["clip.y4m", "-o", "./clip.y4m"], "clip.y4m: is an input");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("clip.y4m", dir.path().join("link.y4m")).unwrap();
+        std::fs::hard_link(dir.path().join("clip.y4m"), dir.path().join("hard.y4m")).unwrap();
+        refused(dir.path(), &["clip.y4m", "-o", "link.y4m"], "is an input (clip.y4m)");
+        refused(dir.path(), &["hard.y4m", "-o", "clip.y4m"], "is an input (hard.y4m)");
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_atrous"));
+        command.args(["segment", "-", "-w", "tiny.safetensors", "-o", "clip.y4m"]).current_dir(dir.path());
+        let done = command.stdin(std::fs::File::open(dir.path().join("clip.y4m")).unwrap()).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.code() == Some(2) && said.contains("is the input"), "{said}");
+    }
+    segment(dir.path(), &["fz/%06d.png", "-o", "masks/", "-s", "side-by-side"]).assert().success();
+    in_order(&read_all(&dir.path().join("masks"), &Options::default()).1[..0], 0);
+    assert_eq!(read_all(&dir.path().join("masks"), &Options::default()).1.len(), 4);
+}
+
+#[test]
+fn other_commands_keep_their_inputs_too() {
+    let dir = folder();
+    let before = contents(dir.path());
+    let run = |arguments: &[&str]| atrous(dir.path()).args(arguments).assert().code(2);
+    let w = "tiny.safetensors";
+    run(&["import", w, "./tiny.safetensors", "--dtype", "f16"]).stderr(contains("is the input"));
+    run(&["export", w, w, "--dialect", "vainf"]).stderr(contains("is the input"));
+    run(&["infer", "-w", w, "-i", "x.safetensors", "-o", w]).stderr(contains("is the weight file"));
+    run(&["infer", "-w", w, "-i", "x.safetensors", "-o", "x.safetensors"]).stderr(contains("is the input"));
+    for folder in ["images", "masks"] {
+        std::fs::create_dir_all(dir.path().join("data").join(folder)).unwrap();
+        let gray = image::GrayImage::from_pixel(45, 35, image::Luma([1]));
+        gray.save(dir.path().join("data").join(folder).join("a.png")).unwrap();
+    }
+    let data = contents(dir.path());
+    let eval = ["eval", "-w", w, "--data", "data"];
+    run(&[&eval[..], &["--confusion", "data/masks/a.png"]].concat()).stderr(contains("is a mask of the data set"));
+    run(&[&eval[..], &["--confusion", "c.png", "--trimap", "1", "--trimap-plot", "./c.png"]].concat())
+        .stderr(contains("would be written twice"));
+    run(&["doctor", "data", "data", "-o", "data/images/a.png"]).stderr(contains("is a file of the data set"));
+    assert!(contents(dir.path()) == data && before.len() + 2 == data.len());
+}
+
+#[cfg(unix)]
+#[test]
+fn fifos_in_folders_are_passed_over_and_named_ones_refused() {
+    let dir = folder();
+    std::fs::create_dir(dir.path().join("in")).unwrap();
+    numbered(45, 35, 1).save(dir.path().join("in/b.png")).unwrap();
+    for name in ["in/a.png", "f.png", "f.mkv"] {
+        assert!(std::process::Command::new("mkfifo").arg(dir.path().join(name)).status().unwrap().success());
+    }
+    let limit = std::time::Duration::from_secs(60);
+    segment(dir.path(), &["in", "-o", "out"]).timeout(limit).assert().success().stderr(contains("in/a.png: is a FIFO, skipped"));
+    segment(dir.path(), &["in/*.png", "-o", "o.gif"]).timeout(limit).assert().success().stderr(contains("is a FIFO, skipped"));
+    segment(dir.path(), &["f.png", "in/b.png", "-o", "out2"])
+        .timeout(limit)
+        .assert()
+        .code(1)
+        .stderr(contains("f.png: is a FIFO, not a regular file").and(contains("1 of 2 pictures failed")));
+    assert!(dir.path().join("out2/b.png").exists());
+    segment(dir.path(), &["f.mkv"]).timeout(limit).assert().code(1).stderr(contains("f.mkv: is a FIFO"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_not_utf_8_are_read_written_and_reported() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = folder();
+    let name = |bytes: &'static [u8]| OsStr::from_bytes(bytes);
+    let sub = dir.path().join(name(b"d\xfe"));
+    std::fs::create_dir(&sub).unwrap();
+    for number in 1..4 {
+        numbered(45, 35, number).save(sub.join(format!("s{number:03}.png"))).unwrap();
+    }
+    numbered(45, 35, 1).save(dir.path().join(name(b"a\xff.png"))).unwrap();
+    let run = |arguments: &[&OsStr]| {
+        let mut command = segment(dir.path(), &[]);
+        let output = command.args(arguments).arg("--json").assert().success().get_output().stdout.clone();
+        serde_json::from_slice::<serde_json::Value>(&output).expect("the report is JSON")
+    };
+    let report = run(&[name(b"a\xff.png")]);
+    let path = |bytes: &[u8], lossy: &str| serde_json::json!({ "lossy": lossy, "bytes": bytes });
+    assert_eq!(report["pictures"][0]["input"], path(b"a\xff.png", "a\u{fffd}.png"));
+    assert_eq!(report["pictures"][0]["output"], path(b"a\xff-overlay.png", "a\u{fffd}-overlay.png"));
+    assert_eq!(report["weights"], "tiny.safetensors");
+    assert!(dir.path().join(name(b"a\xff-overlay.png")).exists());
+    run(&[name(b"a\xff*.png"), name(b"-o"), name(b"o\xff/")]);
+    assert!(dir.path().join(name(b"o\xff/a\xff-overlay.png")).exists());
+    let report = run(&[name(b"d\xfe/s%03d.png"), name(b"-o"), name(b"v\xff.y4m")]);
+    assert_eq!((&report["video"]["frames"], &report["video"]["output"]), (&3.into(), &path(b"v\xff.y4m", "v\u{fffd}.y4m")));
+    let report = run(&[name(b"v\xff.y4m"), name(b"-s"), name(b"mask")]);
+    assert_eq!(report["video"]["output"]["bytes"], serde_json::json!(b"v\xff-mask.y4m"));
+}
+
+#[test]
+fn every_error_is_printed_once() {
+    let dir = folder();
+    std::fs::write(dir.path().join("bad.png"), "no picture").unwrap();
+    for extra in [&[][..], &["-q"], &["--json"]] {
+        let mut command = segment(dir.path(), &["bad.png"]);
+        let output = command.args(extra).assert().code(1).get_output().stderr.clone();
+        let said = String::from_utf8(output).unwrap();
+        assert_eq!(said.matches("bad.png").count(), 1, "{said}");
+    }
+    segment(dir.path(), &[""]).assert().code(2).stderr(contains("the name of an input is empty; name an image"));
+}
+
+#[test]
+fn places_that_cannot_be_written_are_named() {
+    let dir = folder();
+    numbered(45, 35, 1).save(dir.path().join("a.png")).unwrap();
+    numbered(45, 35, 1).save(dir.path().join("b.png")).unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    write_numbered(&dir.path().join("clip.y4m"), &info(45, 35, "25"), 2).unwrap();
+    refused(dir.path(), &["a.png", "b.png", "-o", "file"], "file: is a file, and there is more than one result");
+    segment(dir.path(), &["clip.y4m", "-o", "file/out.y4m"])
+        .assert()
+        .code(1)
+        .stderr(contains("file: the directory cannot be created"));
+    segment(dir.path(), &["clip.y4m", "-o", "file/frames/"]).assert().code(1).stderr(contains("file/frames"));
+}
+
+/// A report that nobody can take does not hide what failed.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_or_closed_output_is_an_error_that_hides_no_other() {
+    use std::process::{Command, Stdio};
+    let dir = folder();
+    std::fs::write(dir.path().join("bad.png"), "no picture").unwrap();
+    numbered(45, 35, 1).save(dir.path().join("a.png")).unwrap();
+    write_numbered(&dir.path().join("clip.y4m"), &info(45, 35, "25"), 5).unwrap();
+    let run = |arguments: &[&str], stdout: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_atrous"));
+        command.args(["segment", "-w", "tiny.safetensors", "--device", "cpu"]).args(arguments).current_dir(dir.path());
+        let done = command.stdout(stdout).output().unwrap();
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    // A pipe that nobody reads.
+    let closed = || {
+        let mut child = Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
+        let pipe = child.stdin.take().unwrap();
+        child.wait().unwrap();
+        Stdio::from(pipe)
+    };
+    for (arguments, name) in [(&["clip.y4m", "-o", "-"][..], "standard output"), (&["a.png", "-o", "o.png"], "standard output")] {
+        let (code, said) = run(arguments, full());
+        assert!(code == Some(1) && said.contains(name) && said.contains("No space left"), "{code:?}, {said}");
+    }
+    assert_eq!(run(&["clip.y4m", "-o", "-"], closed()).0, Some(0), "a reader that went away is no failure");
+    for extra in [&[][..], &["--json"]] {
+        let (code, said) = run(&[&["bad.png", "a.png", "-o", "out"], extra].concat(), closed());
+        assert!(code == Some(1) && said.contains("1 of 2 pictures failed"), "{code:?}, {said}");
+    }
+    let whole = std::fs::read(dir.path().join("clip.y4m")).unwrap();
+    std::fs::write(dir.path().join("cut.y4m"), &whole[..whole.len() - 9]).unwrap();
+    let (code, said) = run(&["cut.y4m", "-o", "cut-out.y4m"], closed());
+    assert!(code == Some(1) && said.contains("after 4 frames, which are in cut-out.y4m"), "{code:?}, {said}");
+}

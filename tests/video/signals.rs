@@ -1,0 +1,279 @@
+//! Signals, stalled streams and hanging programs: `atrous segment` ends in time, keeps the frames so far, and leaves nothing behind.
+
+use super::command::{folder, in_order};
+use super::containers::ffmpeg;
+use super::*;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// What is waited for comes within this, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running program, which is killed where a test fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    /// `atrous segment` with the tiny network.
+    fn segment(folder: &Path, arguments: &[&str]) -> Self {
+        Self::start(program(folder).args(arguments))
+    }
+
+    fn start(command: &mut Command) -> Self {
+        Self(command.spawn().expect("the program was built with the tests"))
+    }
+
+    /// Sends raw frames, and keeps the stream open.
+    fn feed(&mut self, numbers: std::ops::Range<usize>) {
+        let stdin = self.0.stdin.as_mut().expect("a pipe");
+        numbers.for_each(|number| stdin.write_all(&numbered(45, 35, number).rgb).expect("the program reads"));
+        stdin.flush().expect("the program reads");
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status().expect("kill is there");
+        assert!(sent.success(), "the program has ended already");
+    }
+
+    /// How it ends, and what it said. Its input stays open.
+    fn end(&mut self) -> (ExitStatus, String) {
+        let stdin = self.0.stdin.take();
+        let begun = Instant::now();
+        let status = wait_for("the end", || self.0.try_wait().expect("it can be waited for"));
+        assert!(begun.elapsed() < PATIENCE);
+        drop(stdin);
+        let mut said = String::new();
+        self.0.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
+        (status, said)
+    }
+}
+
+fn program(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_atrous"));
+    command.current_dir(folder).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command.args(["segment", "-w", "tiny.safetensors"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Names in a folder, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> = entries.map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    names.sort();
+    names
+}
+
+/// Waits until the hidden file of a Y4M video has so many frames.
+fn wait_for_frames(folder: &Path, many: u64) {
+    let frame = 6 + 45 * 35 + 2 * 23 * 18;
+    wait_for("the frames", || {
+        let hidden = names(folder).into_iter().find(|name| name.starts_with(".atrous-"))?;
+        let length = std::fs::metadata(folder.join(hidden)).ok()?.len();
+        (length > many * frame).then_some(())
+    });
+}
+
+/// A folder with programs that stand for ffmpeg's: each notes its process ID in `NAME.pid` and then does what it is given.
+fn stand_ins(folder: &Path, programs: &[(&str, &str)]) -> std::ffi::OsString {
+    let bin = folder.join("bin");
+    std::fs::create_dir(&bin).expect("a fresh folder");
+    for (name, script) in programs {
+        let path = bin.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\necho $$ > '{}'\n{script}\n", bin.join(format!("{name}.pid")).display()))
+            .unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&path))).expect("no colon in the name")
+}
+
+/// The process ID that a stand-in noted.
+fn pid_of(folder: &Path, name: &str) -> String {
+    let file = folder.join("bin").join(format!("{name}.pid"));
+    wait_for("the stand-in", || std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))).trim().to_owned()
+}
+
+fn is_alive(pid: &str) -> bool {
+    Command::new("kill").args(["-0", pid]).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+const RAW: [&str; 6] = ["-", "--raw-size", "45x35", "-s", "side-by-side", "-o"];
+
+/// Exactly the finished video: nothing hidden is left.
+#[test]
+fn a_stalled_stream_is_finished_with_the_frames_so_far_by_each_signal() {
+    for signal in ["INT", "TERM", "HUP"] {
+        let dir = folder();
+        let mut running = Running::segment(dir.path(), &[&RAW[..], &["out.y4m"]].concat());
+        running.feed(0..5);
+        wait_for_frames(dir.path(), 5);
+        running.signal(signal);
+        let (status, said) = running.end();
+        assert!(status.success() && said.contains("stopping after the frames under way"), "{signal}: {status}, {said}");
+        assert_eq!(names(dir.path()), ["out.y4m", "tiny.safetensors"], "{signal}");
+        in_order(&read_all(&dir.path().join("out.y4m"), &Options::default()).1, 5);
+    }
+}
+
+#[test]
+fn a_container_is_finished_by_sigterm_too() {
+    if !ffmpeg() {
+        return;
+    }
+    let dir = folder();
+    let mut running = Running::segment(dir.path(), &[&RAW[..], &["out.mkv"]].concat());
+    running.feed(0..5);
+    // Its first bytes come when it is finished, so the frames cannot be waited for by them; the hidden file is there from the beginning.
+    wait_for("the file", || names(dir.path()).iter().any(|name| name.starts_with(".atrous-")).then_some(()));
+    std::thread::sleep(Duration::from_millis(1500));
+    running.signal("TERM");
+    let (status, said) = running.end();
+    assert!(status.success(), "{status}, {said}");
+    assert_eq!(names(dir.path()), ["out.mkv", "tiny.safetensors"]);
+    let frames = read_all(&dir.path().join("out.mkv"), &Options::default()).1;
+    assert!(!frames.is_empty() && frames.len() <= 5, "{} frames", frames.len());
+}
+
+#[test]
+fn a_signal_before_the_first_frame_ends_at_once_and_leaves_nothing() {
+    // Nothing at all, a header without frames.
+    for begun in ["", "YUV4MPEG2 W45 H35 F25:1\n"] {
+        for (name, signal, code) in [("out.y4m", "INT", 130), ("frames/", "TERM", 143)] {
+            let dir = folder();
+            let mut running = Running::segment(dir.path(), &["-", "-o", name]);
+            running.0.stdin.as_mut().unwrap().write_all(begun.as_bytes()).unwrap();
+            std::thread::sleep(Duration::from_millis(700));
+            running.signal(signal);
+            let (status, said) = running.end();
+            assert_eq!(status.code(), Some(code), "{said}");
+            assert!(said.contains("stopped before the first frame, so nothing was written"), "{said}");
+            assert_eq!(names(dir.path()), ["tiny.safetensors"], "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_not_kept_waiting_for_by_a_stalled_source() {
+    let dir = folder();
+    let mut running = Running::segment(dir.path(), &[&RAW[..], &["-"]].concat());
+    running.feed(0..5);
+    let mut first = [0; 100];
+    running.0.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    // The next frame finds nobody reading; more may not be taken any more.
+    let stdin = running.0.stdin.as_mut().unwrap();
+    let _ = (5..10).try_for_each(|number| stdin.write_all(&numbered(45, 35, number).rgb));
+    let (status, said) = running.end();
+    assert!(status.success() && !said.contains("error"), "{status}, {said}");
+}
+
+/// `head` is slow rather than gone: what is written is not taken. The second signal does not wait.
+#[test]
+fn the_second_signal_ends_at_once_and_takes_files_and_children_along() {
+    let dir = folder();
+    let path = stand_ins(dir.path(), &[("ffmpeg", "exec sleep 1000")]);
+    // More than a pipe holds.
+    let frames: Vec<u8> = (0..20).flat_map(|number| numbered(160, 120, number).rgb).collect();
+    std::fs::write(dir.path().join("clip.rgb"), frames).unwrap();
+    let mut command = program(dir.path());
+    command.args(["clip.rgb", "--raw-size", "160x120", "-o", "out.mkv"]).env("PATH", path);
+    let mut running = Running::start(&mut command);
+    let child = pid_of(dir.path(), "ffmpeg");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(is_alive(&child));
+    running.signal("TERM");
+    std::thread::sleep(Duration::from_millis(500));
+    running.signal("TERM");
+    let begun = Instant::now();
+    let (status, said) = running.end();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!((status.code(), status.signal()), (Some(143), None), "{said}");
+    assert!(!is_alive(&child), "the encoder was left running");
+    assert_eq!(names(dir.path()), ["bin", "clip.rgb", "tiny.safetensors"], "the encoder's file was left");
+}
+
+#[test]
+fn an_ffmpeg_that_hangs_while_it_opens_does_not_hold_up_the_exit() {
+    let dir = folder();
+    let path = stand_ins(dir.path(), &[("ffmpeg", "exec sleep 1000"), ("ffprobe", "exec sleep 1000")]);
+    std::fs::write(dir.path().join("clip.mkv"), b"\x1aE\xdf\xa3").unwrap();
+    let mut running = Running::start(program(dir.path()).args(["clip.mkv", "-o", "out.y4m"]).env("PATH", path));
+    let child = pid_of(dir.path(), "ffmpeg");
+    running.signal("TERM");
+    let (status, said) = running.end();
+    assert_eq!(status.code(), Some(143), "{said}");
+    assert!(!is_alive(&child), "ffmpeg was left running");
+    assert_eq!(names(dir.path()), ["bin", "clip.mkv", "tiny.safetensors"]);
+}
+
+/// The length is for the progress bar alone.
+#[test]
+fn an_ffprobe_that_hangs_costs_seconds_and_no_frames() {
+    if !ffmpeg() {
+        return;
+    }
+    let dir = folder();
+    write_numbered(&dir.path().join("clip.mkv"), &info(64, 48, "25"), 3).unwrap();
+    let path = stand_ins(dir.path(), &[("ffprobe", "exec sleep 1000")]);
+    let mut running =
+        Running::start(program(dir.path()).args(["clip.mkv", "-s", "side-by-side", "-o", "out.y4m"]).env("PATH", path));
+    let child = pid_of(dir.path(), "ffprobe");
+    let (status, said) = running.end();
+    assert!(status.success(), "{said}");
+    assert!(!is_alive(&child), "ffprobe was left running");
+    in_order(&read_all(&dir.path().join("out.y4m"), &Options::default()).1, 3);
+}
+
+#[test]
+fn a_batch_of_pictures_stops_after_those_under_way() {
+    let dir = folder();
+    std::fs::create_dir(dir.path().join("in")).unwrap();
+    (0..400).for_each(|n| numbered(320, 240, n % 64).save(dir.path().join(format!("in/{n:03}.png"))).unwrap());
+    let mut running = Running::segment(dir.path(), &["in", "-o", "out", "-s", "mask", "-q"]);
+    wait_for("the first mask", || dir.path().join("out/000.png").exists().then_some(()));
+    running.signal("TERM");
+    let (status, said) = running.end();
+    assert_eq!(status.code(), Some(143), "{said}");
+    assert!(said.contains("stopped after") && said.contains("of 400 pictures"), "{said}");
+    let masks = names(&dir.path().join("out"));
+    assert!(masks.len() < 400 && masks.iter().all(|name| !name.starts_with('.')), "{masks:?}");
+}
+
+/// `nohup atrous .. &`: the program outlives its terminal.
+#[test]
+fn a_hangup_that_is_ignored_stays_ignored() {
+    let dir = folder();
+    let mut command = Command::new("sh");
+    let script = "trap '' HUP; exec \"$0\" segment -w tiny.safetensors - --raw-size 45x35 -s side-by-side -o out.y4m";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_atrous")]).current_dir(dir.path()).env("ATROUS_DEVICE", "cpu");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running::start(&mut command);
+    running.feed(0..3);
+    wait_for_frames(dir.path(), 3);
+    running.signal("HUP");
+    running.feed(3..6);
+    drop(running.0.stdin.take());
+    let (status, said) = running.end();
+    assert!(status.success() && !said.contains("stopping"), "{status}, {said}");
+    in_order(&read_all(&dir.path().join("out.y4m"), &Options::default()).1, 6);
+}
