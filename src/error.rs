@@ -174,8 +174,6 @@ pub(crate) use error;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     const HOSTILE: &str = "a\u{1b}[2J\r\nerror: forged\u{9b}\u{202e}";
     const SHOWN: &str = "a\u{fffd}[2J\u{fffd}\u{fffd}error: forged\u{fffd}\u{fffd}";
 
