@@ -82,6 +82,7 @@ pub(crate) fn toml_error(kind: ErrorKind, what: &str, text: &str, e: &toml::de::
 /// JSON that can be shown on a terminal too: serde_json escapes C0 alone, so the rest of [`acts`] gets its `\u` escapes here.
 ///
 /// In JSON these characters stand inside strings only, so the meaning stays the same.
+#[cfg(any(feature = "cli", test))]
 pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
     // Line breaks and blanks between values are JSON's own.
     let bad = |c: char| !c.is_ascii_control() && acts(c) || c == '\u{7f}';
