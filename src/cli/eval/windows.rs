@@ -1,12 +1,10 @@
 //! How many windows images are seen through, reported before hours go into them.
 
-use super::super::args::thousands;
+use super::super::args::{say, thousands};
 use super::{Args, Subject};
 use crate::eval::Predictor;
-use crate::files::refuse_special;
-use image::ImageReader;
+use crate::image::dimensions;
 use indicatif::ProgressBar;
-use std::path::Path;
 
 /// More windows than this in an image are warned of.
 const MANY: usize = 1000;
@@ -27,12 +25,12 @@ pub(super) fn announce(args: &Args, predictor: &Predictor, subject: &Subject) {
         return;
     }
     // An image whose header cannot be read is reported when its turn comes.
-    let counts = subject.pairs.iter().filter_map(|pair| size(&pair.picture)).map(|(w, h)| predictor.windows(w, h));
+    let counts = subject.pairs.iter().filter_map(|pair| dimensions(&pair.picture).ok()).map(|(w, h)| predictor.windows(w, h));
     let (all, most) = counts.fold((0usize, 0), |(all, most), count| (all.saturating_add(count), most.max(count)));
     let passes = predictor.method().views();
     if !args.quiet && !args.json {
         let (all, most) = (thousands(all as u64), thousands(most as u64));
-        anstream::eprintln!("{all} windows in all, up to {most} for an image, {passes} forward passes for each");
+        say(&format!("{all} windows in all, up to {most} for an image, {passes} forward passes for each"));
     }
     if most > MANY {
         log::warn!(
@@ -40,11 +38,4 @@ pub(super) fn announce(args: &Args, predictor: &Predictor, subject: &Subject) {
             thousands(most as u64)
         );
     }
-}
-
-/// Columns and rows of an image, by its header.
-fn size(path: &Path) -> Option<(usize, usize)> {
-    refuse_special(path, "an image").ok()?;
-    let reader = ImageReader::open(path).ok()?.with_guessed_format().ok()?;
-    reader.into_dimensions().ok().map(|(w, h)| (w as usize, h as usize))
 }
