@@ -107,6 +107,13 @@ fn tensors() -> Vec<Case> {
     let megabyte = [&text("k")[..], b"q\x01", &text(&"m".repeat(1 << 20)), b"q\x02"].concat();
     let repeated: Vec<u8> = (0..2000).flat_map(|i| [text(&format!("k{i}")), b"h\x02".to_vec()].concat()).collect();
     let repeated = [b"}q\x00(", &megabyte[..], &repeated, &text("state_dict"), &w(good_tensor()), b"u"].concat();
+    let complex = tensor(&storage("ComplexFloatStorage", "0", 4), 0, &[4], &[1]);
+    let sparse = call("torch._utils", "_rebuild_sparse_tensor", &[b"N", b"N"]);
+    let complex = dict(&[("a", &complex), ("b", &complex), ("c", &sparse)]);
+    let (bytes, hooks) = (storage("ByteStorage", "0", 32), call("collections", "OrderedDict", &[]));
+    let dtype = global("torch", "float8_e4m3fn");
+    let f8 = [&bytes[..], &int(0), &super::build::numbers(&[32]), &super::build::numbers(&[1]), b"\x89", &hooks, &dtype];
+    let f8 = w(call("torch._utils", "_rebuild_tensor_v3", &f8));
     let twice = dict(&[("w", b"N"), ("w", &good_tensor())]);
     let shared: Vec<u8> = (0..40).flat_map(|i| [text(&format!("w{i}")), tensor(&floats, 0, &[1 << 18], &[0])].concat()).collect();
     let numbers = Fails("`w`: its offset, size or stride");
@@ -139,5 +146,11 @@ fn tensors() -> Vec<Case> {
         ("name of a mebibyte", dict(&[(&"n".repeat(1 << 20), &good_tensor())]), Fails("name takes 1 MiB")),
         ("a mebibyte under 2000 keys", repeated, Loads),
         ("a name twice", twice, Loads),
+        (
+            "complex tensors alone",
+            complex,
+            Fails("holds 2 tensors of type complex64, 1 sparse tensor, and no tensors of a supported type"),
+        ),
+        ("f8 tensors alone", f8, Fails("holds 1 tensor of type float8_e4m3fn, and no tensors of a supported type")),
     ])
 }
