@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::memory;
+use crate::ops::product;
 use std::io;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
@@ -10,7 +11,9 @@ use std::thread;
 const BESIDE: usize = 4;
 
 /// Memory without which no work is begun: what is allocated in small pieces would end the program.
-const LEAST: u64 = 28 << 20;
+const LEAST: u64 = 24 << 20;
+/// The same for each thread of the pool, where matrix products keep a block as large as a cache.
+const LEAST_OF_THREAD: u64 = 2 << 20;
 
 /// Starts as many threads as there are processors (or as `RAYON_NUM_THREADS` states), or as many as the system gives.
 ///
@@ -39,8 +42,21 @@ pub(super) fn start() -> Result<()> {
         .num_threads(count)
         .build_global()
         .map_err(|e| error!(OutOfMemory, "{count} threads could not be started: {e}"))?;
-    log::debug!("{:?} MiB of memory are available", memory::available().map(|bytes| bytes >> 20));
-    memory::check(LEAST, "the program").map_err(|e| e.advice("raise the limit on memory (`ulimit -v`)"))
+    let least = LEAST + LEAST_OF_THREAD * count as u64;
+    memory::check(least, "the program").map_err(|e| e.advice("raise the limit on memory (`ulimit -v`)"))?;
+    rayon::broadcast(|_| settle());
+    if let Some(bytes) = memory::available() {
+        log::debug!("{} MiB of memory are available", bytes >> 20);
+    }
+    Ok(())
+}
+
+/// Has a thread allocate now what it keeps for its matrix products, so that it is counted before graphs are checked against what is left.
+fn settle() {
+    /// Rows and columns for which the product uses that memory.
+    const SIDE: usize = 64;
+    let (ones, mut out) = ([1.0; SIDE * SIDE], [0.0; SIDE * SIDE]);
+    product(&mut out, &ones, &ones, (SIDE, SIDE, SIDE));
 }
 
 /// How many threads can run at once, up to `wanted`, and why no more. All have ended when this returns.

@@ -9,6 +9,7 @@ mod write;
 use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size, say};
 use crate::error::{Result, error};
 use crate::image::{ClassTable, Picture, SizeRule};
+use crate::memory;
 use crate::segmenter::{Segmentation, Segmenter, Wants};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::ffi::OsString;
@@ -152,6 +153,10 @@ impl Tools {
     }
 
     fn segment(&self, args: &Args, picture: &Picture) -> Result<Segmentation> {
+        // Labels, what is drawn of them, and the file's bytes.
+        const BYTES: u64 = 8;
+        let pixels = picture.width as u64 * picture.height as u64;
+        memory::check(BYTES.saturating_mul(pixels), "what is drawn of it")?;
         let size = args.size.unwrap_or_else(|| self.segmenter.usual_size());
         let wants = Wants { confidence: false, probabilities: args.probabilities || args.style == Style::Cutout };
         self.segmenter.segment_with(picture, size, wants)
