@@ -1,6 +1,6 @@
 //! Picture files to 8-bit RGB, with every surprise of real files handled or refused by name.
 
-use super::pixels;
+use super::{jpeg, pixels};
 use super::probe::{self, Alpha, Probe};
 use crate::error::{Error, Result, error};
 use crate::files::open_regular;
@@ -80,7 +80,8 @@ pub fn decode_bytes(bytes: &[u8], name: &str) -> Result<Picture> {
 ///
 /// PNG, JPEG, GIF, WebP, BMP, TIFF, PNM, QOI and TGA are read; the content decides which it is, not the file's name (TGA alone has
 /// no signature and goes by its name). The EXIF orientation is applied. Grey becomes RGB, 16-bit samples are rounded to 8,
-/// transparency is laid over [`DecodeOptions::backdrop`]. Colour profiles are not applied, as the networks' training did not.
+/// transparency is laid over [`DecodeOptions::backdrop`]. Color profiles are not applied, as the networks' training did not. The pixels of
+/// JPEGs in YCbCr (nearly all) are those of libjpeg, and so of Pillow; gray and CMYK ones may be a step of 255 or a few off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeOptions {
     /// Take the first frame of an animation instead of refusing it.
@@ -168,7 +169,10 @@ impl DecodeOptions {
         };
         let colour = decoder.color_type();
         let mut data = memory::zeros(decoder.total_bytes() as usize)?;
-        decoder.read_image(&mut data).map_err(damaged)?;
+        let is_done = probe.format == ImageFormat::Jpeg && jpeg::decode(bytes, (width, height), &mut data);
+        if !is_done {
+            decoder.read_image(&mut data).map_err(damaged)?;
+        }
         let mut notes = notes_of(&probe, name);
         let (colour, data) = match probe.alpha {
             Alpha::None => pixels::without_last_channel(colour, data, &mut notes),
@@ -184,7 +188,8 @@ impl DecodeOptions {
         let pixels = self.check_pixels(width.into(), height.into())?;
         // Beside the decoded samples: what the decoder holds, or what the conversion to RGB, the alpha and the turning take.
         let beside = match probe.format {
-            ImageFormat::Jpeg if probe.progressive => 2 * u64::from(bytes_per_pixel.max(4)),
+            // Coefficients of 16 bits and planes of 8, of three colors at most; or of four in the other decoder.
+            ImageFormat::Jpeg if probe.progressive => 9,
             ImageFormat::WebP => 6,
             ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::Bmp | ImageFormat::Pnm => 4,
             _ => u64::from(bytes_per_pixel).max(4),

@@ -15,6 +15,7 @@
 pub(crate) mod canvas;
 mod classes;
 mod decode;
+mod jpeg;
 mod labels;
 mod legend;
 mod overlay;

@@ -1,7 +1,8 @@
 //! Resampling of 8-bit RGB, to the very bytes that Pillow computes.
 //!
 //! Two passes, rows first and columns after them, with the result rounded to 8 bits in between: the order matters for the rounding, and
-//! networks were trained on images that went through Pillow or torchvision, which take this one. Weights are in fixed point with
+//! networks were trained on images that went through Pillow or torchvision, which take this one (Pillow 13 takes the other one for images
+//! that shrink much more in height than in width, earlier versions never do). Weights are in fixed point with
 //! [`PRECISION`] bits, as Pillow's are (`src/libImaging/Resample.c`).
 
 use rayon::prelude::*;

@@ -1,0 +1,246 @@
+//! One scan: the blocks of some components, in their order (ITU-T T.81, annexes A, F and G).
+
+use super::huffman::{Bits, Table, Unfit};
+use super::{Frame, Tables, ZIGZAG, idct};
+
+/// A component in a scan: its place in the frame, and the places of its tables.
+struct Part {
+    component: usize,
+    dc: usize,
+    ac: usize,
+}
+
+/// Which coefficients a scan has, and which of their bits (progressive files).
+struct Band {
+    first: usize,
+    last: usize,
+    /// The bit that was sent before; 0 where none was.
+    high: u32,
+    low: u32,
+}
+
+/// What goes on from block to block.
+struct State {
+    dc: [i32; 3],
+    /// Blocks that follow without any coefficient of the band.
+    empty: u32,
+}
+
+/// Decodes a scan whose header is `segment` and whose data begin at `at`. The place behind it, and a bit for each component that it had.
+pub(super) fn scan(bytes: &[u8], at: usize, segment: &[u8], frame: &mut Frame, tables: &Tables) -> Result<(usize, u8), Unfit> {
+    let (parts, band) = header(segment, frame)?;
+    let mut bits = Bits::new(bytes, at);
+    let mut state = State { dc: [0; 3], empty: 0 };
+    let mut done = 0usize;
+    let mut before_unit = |bits: &mut Bits, state: &mut State| {
+        let interval = tables.restart_interval;
+        if interval > 0 && done > 0 && done.is_multiple_of(interval) {
+            bits.restart(((done / interval - 1) % 8) as u8)?;
+            *state = State { dc: [0; 3], empty: 0 };
+        }
+        done += 1;
+        Ok(())
+    };
+    if let [part] = parts.as_slice() {
+        // Alone, a component's blocks come in rows, and only those that hold some of the picture.
+        let plane = &frame.components[part.component].plane;
+        for y in 0..plane_blocks(plane.height) {
+            for x in 0..plane_blocks(frame.components[part.component].plane.width) {
+                before_unit(&mut bits, &mut state)?;
+                unit(&mut bits, &mut state, part, &band, frame, tables, (x, y))?;
+            }
+        }
+    } else {
+        let mcus = (frame.width.div_ceil(8 * frame.largest.0), frame.height.div_ceil(8 * frame.largest.1));
+        for my in 0..mcus.1 {
+            for mx in 0..mcus.0 {
+                before_unit(&mut bits, &mut state)?;
+                for part in &parts {
+                    let (across, down) = frame.components[part.component].sampling;
+                    for y in 0..down {
+                        for x in 0..across {
+                            let at = (mx * across + x, my * down + y);
+                            unit(&mut bits, &mut state, part, &band, frame, tables, at)?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let used = parts.iter().fold(0, |used, part| used | 1 << part.component);
+    Ok((bits.end()?, used))
+}
+
+fn plane_blocks(side: usize) -> usize {
+    side.div_ceil(8)
+}
+
+fn header(segment: &[u8], frame: &Frame) -> Result<(Vec<Part>, Band), Unfit> {
+    let count = usize::from(*segment.first().ok_or(Unfit)?);
+    let (list, rest) = segment[1..].split_at_checked(2 * count).ok_or(Unfit)?;
+    let &[first, last, bits] = rest else { return Err(Unfit) };
+    let part = |pair: &[u8; 2]| {
+        let component = frame.components.iter().position(|c| c.id == pair[0]).ok_or(Unfit)?;
+        let (dc, ac) = (usize::from(pair[1] >> 4), usize::from(pair[1] & 15));
+        if dc > 3 || ac > 3 { Err(Unfit) } else { Ok(Part { component, dc, ac }) }
+    };
+    let parts = list.as_chunks::<2>().0.iter().map(part).collect::<Result<Vec<_>, _>>()?;
+    let twice = parts.iter().enumerate().any(|(i, p)| parts[..i].iter().any(|q| q.component == p.component));
+    let band = match frame.progressive {
+        true => Band { first: first.into(), last: last.into(), high: u32::from(bits >> 4), low: u32::from(bits & 15) },
+        false => Band { first: 0, last: 63, high: 0, low: 0 },
+    };
+    let of_dc = band.first == 0;
+    let sane = band.first <= band.last && band.last < 64 && band.low < 14 && (band.high == 0 || band.high == band.low + 1);
+    // A progressive scan has either the mean, of all components, or other coefficients, of one.
+    let fits = !frame.progressive || if of_dc { band.last == 0 } else { parts.len() == 1 };
+    if parts.is_empty() || twice || !sane || !fits { Err(Unfit) } else { Ok((parts, band)) }
+}
+
+fn unit(
+    bits: &mut Bits,
+    state: &mut State,
+    part: &Part,
+    band: &Band,
+    frame: &mut Frame,
+    tables: &Tables,
+    (x, y): (usize, usize),
+) -> Result<(), Unfit> {
+    let component = &mut frame.components[part.component];
+    if !frame.progressive {
+        let mut block = [0; 64];
+        let dc = tables.dc[part.dc].as_ref().ok_or(Unfit)?;
+        let ac = tables.ac[part.ac].as_ref().ok_or(Unfit)?;
+        block[0] = mean(bits, &mut state.dc[part.component], dc)? as i16;
+        baseline(bits, ac, &mut block)?;
+        let table = tables.quantisation[component.quantisation].as_ref().ok_or(Unfit)?;
+        let stride = component.plane.stride;
+        idct::block(&block, table, &mut component.plane.samples[8 * (y * stride + x)..], stride);
+        return Ok(());
+    }
+    let at = 64 * (y * component.blocks.0 + x);
+    let block: &mut [i16; 64] = component.coefficients[at..].first_chunk_mut().ok_or(Unfit)?;
+    match (band.first, band.high) {
+        (0, 0) => {
+            let dc = tables.dc[part.dc].as_ref().ok_or(Unfit)?;
+            block[0] = (mean(bits, &mut state.dc[part.component], dc)? << band.low) as i16;
+            Ok(())
+        }
+        (0, _) => {
+            block[0] |= (bits.take(1) << band.low) as i16;
+            Ok(())
+        }
+        (_, high) => {
+            let ac = tables.ac[part.ac].as_ref().ok_or(Unfit)?;
+            let pass = if high == 0 { first_pass } else { refine };
+            pass(bits, ac, &mut state.empty, band, block)
+        }
+    }
+}
+
+/// The mean of a block: the difference to the last one's is coded.
+fn mean(bits: &mut Bits, last: &mut i32, table: &Table) -> Result<i32, Unfit> {
+    let size = u32::from(bits.symbol(table)?);
+    if size > 15 {
+        return Err(Unfit);
+    }
+    *last = last.wrapping_add(bits.signed(size));
+    Ok(*last)
+}
+
+fn baseline(bits: &mut Bits, table: &Table, block: &mut [i16; 64]) -> Result<(), Unfit> {
+    let mut k = 1;
+    while k < 64 {
+        let symbol = bits.symbol(table)?;
+        let (run, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
+        if size == 0 {
+            if run < 15 {
+                break;
+            }
+            k += 16;
+            continue;
+        }
+        k += run;
+        let value = bits.signed(size);
+        *block.get_mut(usize::from(*ZIGZAG.get(k).ok_or(Unfit)?)).ok_or(Unfit)? = value as i16;
+        k += 1;
+    }
+    Ok(())
+}
+
+/// The highest bits of a band (T.81, G.1.2.2).
+fn first_pass(bits: &mut Bits, table: &Table, empty: &mut u32, band: &Band, block: &mut [i16; 64]) -> Result<(), Unfit> {
+    if *empty > 0 {
+        *empty -= 1;
+        return Ok(());
+    }
+    let mut k = band.first;
+    while k <= band.last {
+        let symbol = bits.symbol(table)?;
+        let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
+        if size == 0 {
+            if run < 15 {
+                *empty = (1 << run) - 1 + bits.take(run);
+                break;
+            }
+            k += 16;
+            continue;
+        }
+        k += run as usize;
+        let value = bits.signed(size) << band.low;
+        block[usize::from(*ZIGZAG.get(k).ok_or(Unfit)?)] = value as i16;
+        k += 1;
+    }
+    Ok(())
+}
+
+/// One more bit of a band: of coefficients that are not zero any more by one bit each, of the others by runs (T.81, G.1.2.3).
+fn refine(bits: &mut Bits, table: &Table, empty: &mut u32, band: &Band, block: &mut [i16; 64]) -> Result<(), Unfit> {
+    let bit = 1i16 << band.low;
+    // Passes over coefficients from `k` on, correcting those that are not zero, until `zeros` zeros were passed; the place of the next zero.
+    let correct = |bits: &mut Bits, block: &mut [i16; 64], mut k: usize, mut zeros: u32| {
+        while k <= band.last {
+            let value = &mut block[usize::from(ZIGZAG[k])];
+            if *value == 0 {
+                if zeros == 0 {
+                    break;
+                }
+                zeros -= 1;
+            } else if bits.take(1) == 1 && *value & bit == 0 {
+                *value = value.wrapping_add(if *value > 0 { bit } else { -bit });
+            }
+            k += 1;
+        }
+        k
+    };
+    let mut k = band.first;
+    if *empty == 0 {
+        while k <= band.last {
+            let symbol = bits.symbol(table)?;
+            let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
+            let value = match size {
+                0 if run < 15 => {
+                    *empty = (1 << run) + bits.take(run);
+                    break;
+                }
+                0 => 0,
+                1 if bits.take(1) == 1 => bit,
+                1 => -bit,
+                _ => return Err(Unfit),
+            };
+            k = correct(bits, block, k, run);
+            if k > band.last {
+                break;
+            }
+            if value != 0 {
+                block[usize::from(ZIGZAG[k])] = value;
+            }
+            k += 1;
+        }
+    }
+    if *empty > 0 {
+        correct(bits, block, k, u32::MAX);
+        *empty -= 1;
+    }
+    Ok(())
+}
