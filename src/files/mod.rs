@@ -7,8 +7,8 @@ mod read;
 mod temporary;
 
 pub(crate) use lock::{DirectoryLock, sweep};
-pub(crate) use pattern::{is_pattern, matching};
-pub(crate) use read::{BYTE_ORDER_MARK, open_regular, read_bytes, read_text, read_text_at_most, refuse_special, special};
+pub(crate) use pattern::{is_pattern, is_read, matching};
+pub(crate) use read::{BYTE_ORDER_MARK, open_regular, read_bytes, read_text, read_text_at_most, refuse_special};
 #[cfg(feature = "cli")]
 pub(crate) use temporary::remove_temporaries;
 

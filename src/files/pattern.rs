@@ -3,7 +3,7 @@
 //! The crate `glob` matches names, and the directories are walked here: its own walk passes over names that are not UTF-8 and over
 //! directories that cannot be read, without a word.
 
-use super::special;
+use super::read::special;
 use crate::error::{Error, ErrorKind, Result};
 use glob::Pattern;
 use std::ffi::OsStr;
@@ -18,25 +18,31 @@ pub(crate) fn is_pattern(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().iter().any(|b| b"*?[".contains(b))
 }
 
-/// The regular files that a pattern names, sorted. FIFOs, sockets and devices are left out with a warning.
+/// The regular files that a pattern names, sorted, and a line for each FIFO, socket or device that is left out.
 ///
 /// Errors name the pattern where it is none, and a directory that cannot be read.
-pub(crate) fn matching(pattern: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn matching(pattern: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let steps: Vec<Step> = pattern.components().map(|c| Step::of(c, pattern)).collect::<Result<_>>()?;
     let mut found = Vec::new();
     walk(PathBuf::new(), &steps, &mut found)?;
     found.sort();
     found.dedup();
-    found.retain(|path| match fs::metadata(path) {
+    let mut skipped = Vec::new();
+    found.retain(|path| is_read(path, &mut skipped));
+    Ok((found, skipped))
+}
+
+/// Whether a path is read as a file. Directories are not, nor, with a line in `skipped`, what a read might wait for without an end.
+pub(crate) fn is_read(path: &Path, skipped: &mut Vec<String>) -> bool {
+    match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => false,
         Ok(meta) if !meta.is_file() => {
-            log::warn!("{}: is {}, skipped", path.display(), special(&meta));
+            skipped.push(format!("{}: is {}, skipped", path.display(), special(&meta)));
             false
         }
         // A link that leads nowhere is reported when it is read.
         _ => true,
-    });
-    Ok(found)
+    }
 }
 
 /// One part of a pattern.
@@ -143,7 +149,8 @@ mod tests {
     }
 
     fn names(folder: &Path, pattern: &str) -> Vec<String> {
-        let found = matching(&folder.join(pattern)).unwrap();
+        let (found, skipped) = matching(&folder.join(pattern)).unwrap();
+        assert!(skipped.is_empty());
         found.iter().map(|p| p.strip_prefix(folder).unwrap().to_str().unwrap().replace('\\', "/")).collect()
     }
 
@@ -168,8 +175,8 @@ mod tests {
         for name in [&b"a\xff.png"[..], b"a\xfe.png", b"b.png"] {
             fs::write(dir.path().join(OsStr::from_bytes(name)), "").unwrap();
         }
-        assert_eq!(matching(&dir.path().join("a*.png")).unwrap().len(), 2);
-        let one = matching(&dir.path().join(OsStr::from_bytes(b"a\xff.*"))).unwrap();
+        assert_eq!(matching(&dir.path().join("a*.png")).unwrap().0.len(), 2);
+        let (one, _) = matching(&dir.path().join(OsStr::from_bytes(b"a\xff.*"))).unwrap();
         assert_eq!(one, [dir.path().join(OsStr::from_bytes(b"a\xff.png"))]);
     }
 }

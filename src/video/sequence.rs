@@ -2,7 +2,7 @@
 
 use super::{Frame, Info, Options, Rate, Source};
 use crate::error::{Error, Result, error};
-use crate::files::{is_pattern, matching, special};
+use crate::files::{is_pattern, is_read, matching};
 use crate::image::{DecodeOptions, ENDINGS, Picture};
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
         found.sort_by(|a, b| by_numbers(a, b));
         return match found.is_empty() {
             true => Err(error!(Usage, "the folder holds no pictures").file(path)),
-            false => Ok((found, Vec::new())),
+            false => Ok((found, skipped)),
         };
     }
     if path.exists() {
@@ -103,29 +103,23 @@ fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
         // Opening it gives the reason.
         return Ok((vec![path.to_owned()], Vec::new()));
     }
-    let mut found = matching(path)?;
+    let (mut found, skipped) = matching(path)?;
     found.sort_by(|a, b| by_numbers(a, b));
     match found.is_empty() {
         true => Err(error!(Usage, "no file fits the pattern `{}`", path.display())),
-        false => Ok((found, Vec::new())),
+        false => Ok((found, skipped)),
     }
 }
 
-/// The regular files of a folder that `wanted` takes. FIFOs, sockets and devices among them are left out with a warning.
-fn listed(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+/// The regular files of a folder that `wanted` takes; and a line in `skipped` for each FIFO, socket or device among them.
+fn listed(folder: &Path, skipped: &mut Vec<String>, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::io(folder, "the folder cannot be read", e);
     let entries = std::fs::read_dir(folder).map_err(failed)?;
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(failed)?.path();
-        if !wanted(&path) {
-            continue;
-        }
-        match std::fs::metadata(&path) {
-            Ok(meta) if meta.is_dir() => {}
-            Ok(meta) if !meta.is_file() => log::warn!("{}: is {}, skipped", path.display(), special(&meta)),
-            // A link that leads nowhere is a missing frame: reading it says so.
-            _ => found.push(path),
+        if wanted(&path) && is_read(&path, skipped) {
+            found.push(path);
         }
     }
     Ok(found)
@@ -169,14 +163,14 @@ fn numbered_files(path: &Path, pattern: &Numbered) -> Result<(Vec<PathBuf>, Vec<
         let fits = digits.len() >= pattern.digits && digits.iter().all(u8::is_ascii_digit);
         fits.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
     };
-    let listed = listed(folder, |file| number(file).is_some())?;
+    let mut notes = Vec::new();
+    let listed = listed(folder, &mut notes, |file| number(file).is_some())?;
     let mut found: Vec<(u64, PathBuf)> = listed.into_iter().filter_map(|f| Some((number(&f)?, f))).collect();
     found.sort();
     let (Some(first), Some(last)) = (found.first(), found.last()) else {
         return Err(error!(Usage, "no file fits the pattern `{}`", path.display()));
     };
     let missing = (last.0 - first.0).saturating_sub(found.len() as u64 - 1);
-    let mut notes = Vec::new();
     if missing > 0 {
         notes.push(format!("{missing} numbers between {} and {} have no picture", first.0, last.0));
     }

@@ -3,7 +3,7 @@
 use super::{Args, Style};
 use crate::cli::outputs::OutputCheck;
 use crate::error::{Error, Result, error};
-use crate::files::{is_pattern, matching, special};
+use crate::files::{is_pattern, is_read, matching};
 use crate::image::ENDINGS;
 use std::ffi::OsString;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
@@ -30,10 +30,11 @@ impl Job {
 pub(super) fn jobs(args: &Args) -> Result<Vec<Job>> {
     let (inputs, style) = (&args.inputs, args.style);
     let output = args.output.as_deref();
-    let mut found: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let (mut found, mut skipped) = (Vec::new(), Vec::new());
     for input in inputs {
-        found.extend(expand(input)?);
+        found.extend(expand(input, &mut skipped)?);
     }
+    skipped.iter().for_each(|line| log::warn!("{line}"));
     let to_folder = found.len() > 1 || output.is_some_and(is_folder_name) || inputs.iter().any(|i| i.is_dir());
     if let Some(folder) = output.filter(|o| to_folder && o.exists() && !o.is_dir()) {
         return Err(error!(Usage, "is a file, and there is more than one result")
@@ -86,12 +87,12 @@ fn is_folder_name(path: &Path) -> bool {
     path.is_dir() || path.to_string_lossy().ends_with(['/', MAIN_SEPARATOR])
 }
 
-/// The pictures that an argument names, each with its path below the folder that was named.
-fn expand(path: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+/// The pictures that an argument names, each with its path below the folder that was named; and a line for each file that is left out.
+fn expand(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<(PathBuf, PathBuf)>> {
     let name = |p: &Path| PathBuf::from(p.file_name().unwrap_or_default());
     if path.is_dir() {
         let mut found = Vec::new();
-        folder(path, path, &mut found)?;
+        folder(path, path, &mut found, skipped)?;
         if found.is_empty() {
             return Err(error!(Usage, "the folder holds no pictures").file(path));
         }
@@ -102,14 +103,15 @@ fn expand(path: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
         // A file that does not exist is reported when it is read, beside the others' results.
         return Ok(vec![(path.to_owned(), name(path))]);
     }
-    let found = matching(path)?;
+    let (found, special) = matching(path)?;
+    skipped.extend(special);
     if found.is_empty() {
         return Err(error!(Usage, "no file fits the pattern `{}`", path.display()));
     }
     Ok(found.into_iter().map(|p| (p.clone(), name(&p))).collect())
 }
 
-fn folder(root: &Path, at: &Path, found: &mut Vec<(PathBuf, PathBuf)>) -> Result<()> {
+fn folder(root: &Path, at: &Path, found: &mut Vec<(PathBuf, PathBuf)>, skipped: &mut Vec<String>) -> Result<()> {
     let failed = |e| Error::io(at, "the folder cannot be read", e);
     let entries = std::fs::read_dir(at).map_err(failed)?;
     for entry in entries {
@@ -117,18 +119,12 @@ fn folder(root: &Path, at: &Path, found: &mut Vec<(PathBuf, PathBuf)>) -> Result
         let path = entry.path();
         // Links to folders are not followed: they may lead in a circle.
         if entry.file_type().map_err(failed)?.is_dir() {
-            folder(root, &path, found)?;
-        } else if path.extension().is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known))) {
-            match std::fs::metadata(&path) {
-                // A link to a folder that is called like a picture.
-                Ok(meta) if meta.is_dir() => {}
-                // Opening it would wait for a writer, perhaps for ever.
-                Ok(meta) if !meta.is_file() => log::warn!("{}: is {}, skipped", path.display(), special(&meta)),
-                _ => {
-                    let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
-                    found.push((path, relative));
-                }
-            }
+            folder(root, &path, found, skipped)?;
+        } else if path.extension().is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known)))
+            && is_read(&path, skipped)
+        {
+            let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
+            found.push((path, relative));
         }
     }
     Ok(())

@@ -108,6 +108,7 @@ fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
     }
     match format {
         Format::Folder => outputs.writes_frames(output),
+        _ if from_stream => outputs.writes(output, format!("the {} of standard input", args.style.suffix())),
         _ => outputs.writes(output, format!("the {} of {}", args.style.suffix(), input.display())),
     }
 }
