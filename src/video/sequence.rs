@@ -85,8 +85,10 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
 /// The files that a path stands for, in order, one at least; and what is odd about them.
 fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     if path.is_dir() {
-        let mut found =
-            listed(path, |file| file.extension().is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known))))?;
+        let mut skipped = Vec::new();
+        let mut found = listed(path, &mut skipped, |file| {
+            file.extension().is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known)))
+        })?;
         found.sort_by(|a, b| by_numbers(a, b));
         return match found.is_empty() {
             true => Err(error!(Usage, "the folder holds no pictures").file(path)),
