@@ -94,7 +94,7 @@ const GREEN: [u8; 3] = [0, 177, 64];
 /// Begins a clip in a file or folder. `info` tells size and rate; `classes` is given where it will be masks, and colours them.
 ///
 /// # Errors
-/// The name says no format, the format cannot hold the clip, the place cannot be written to, the folder holds a clip already, or `ffmpeg` is
+/// The name says no format, the format cannot hold the clip, the place cannot be written to, the folder holds frames already, or `ffmpeg` is
 /// needed and not installed.
 pub fn create(path: impl AsRef<Path>, info: &Info, classes: Option<&ClassTable>) -> Result<Box<dyn Sink>> {
     let path = path.as_ref();

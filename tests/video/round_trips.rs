@@ -212,7 +212,7 @@ fn folders_patterns_and_numbers_are_clips_in_the_order_of_their_numbers() {
     let (_, frames) = read_all(&out.join("%06d.png"), &Options::default());
     assert_eq!((numbers(&frames), worst(&frames[1].picture, &numbered(36, 9, 1))), (vec![0, 1, 2], 0));
     let again = write_numbered(&out, &info(36, 9, "25"), 1).unwrap_err().to_string();
-    assert!(again.contains("holds a clip already"), "{again}");
+    assert!(again.contains("holds frames already"), "{again}");
 }
 
 #[test]
