@@ -24,6 +24,7 @@ impl Free {
 }
 
 /// Address space that the allocator has set apart and not used yet: small pieces still come out of it when nothing else is left.
+#[cfg(feature = "cli")]
 pub(super) fn set_apart() -> u64 {
     #[cfg(target_os = "linux")]
     return linux::set_apart(&std::fs::read_to_string("/proc/self/maps").unwrap_or_default());
@@ -61,6 +62,7 @@ mod linux {
     }
 
     /// Bytes of the mappings that belong to no file and can be neither read nor written.
+    #[cfg(any(feature = "cli", test))]
     pub(super) fn set_apart(maps: &str) -> u64 {
         let bytes = |line: &str| {
             let mut fields = line.split_whitespace();
