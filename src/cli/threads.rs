@@ -15,6 +15,9 @@ const LEAST: u64 = 24 << 20;
 /// The same for each thread of the pool, where matrix products keep a block as large as a cache.
 const LEAST_OF_THREAD: u64 = 2 << 20;
 
+/// Address space that a thread's stack and its part of the allocator take: where that is limited, no more than half of it goes there.
+const OF_THREAD: u64 = 66 << 20;
+
 /// Starts as many threads as there are processors (or as `RAYON_NUM_THREADS` states), or as many as the system gives.
 ///
 /// Left to itself, the pool starts with its first work, and panics where one of its threads cannot be started.
@@ -24,6 +27,8 @@ const LEAST_OF_THREAD: u64 = 2 << 20;
 pub(super) fn start() -> Result<()> {
     let stated = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok()).filter(|&n: &usize| n > 0);
     let wanted = stated.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let room = memory::address_space().map_or(usize::MAX, |bytes| usize::try_from(bytes / 2 / OF_THREAD).unwrap_or(usize::MAX));
+    let wanted = wanted.min(room.max(1));
     let (started, refused) = startable(wanted.saturating_add(BESIDE));
     let count = match refused {
         None => wanted,
@@ -43,7 +48,7 @@ pub(super) fn start() -> Result<()> {
         .build_global()
         .map_err(|e| error!(OutOfMemory, "{count} threads could not be started: {e}"))?;
     let least = LEAST + LEAST_OF_THREAD * count as u64;
-    memory::check(least, "the program").map_err(|e| e.advice("raise the limit on memory (`ulimit -v`)"))?;
+    memory::check_pieces(least, "the program").map_err(|e| e.advice("raise the limit on memory (`ulimit -v`)"))?;
     rayon::broadcast(|_| settle());
     if let Some(bytes) = memory::available() {
         log::debug!("{} MiB of memory are available", bytes >> 20);

@@ -161,6 +161,18 @@ pub(crate) fn check(bytes: u64, what: impl fmt::Display) -> Result<()> {
     }
 }
 
+/// As [`check`], for what is allocated in small pieces: they also come out of what the allocator has set apart.
+#[cfg(feature = "cli")]
+pub(crate) fn check_pieces(bytes: u64, what: impl fmt::Display) -> Result<()> {
+    check(bytes, what).or_else(|e| if system::set_apart() >= bytes { Ok(()) } else { Err(e) })
+}
+
+/// Address space that the process may still take, where that is limited.
+#[cfg(feature = "cli")]
+pub(crate) fn address_space() -> Option<u64> {
+    Free::now().process
+}
+
 /// Zeros that take no pages until they are written.
 ///
 /// # Errors

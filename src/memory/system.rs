@@ -23,6 +23,15 @@ impl Free {
     }
 }
 
+/// Address space that the allocator has set apart and not used yet: small pieces still come out of it when nothing else is left.
+#[cfg(feature = "cli")]
+pub(super) fn set_apart() -> u64 {
+    #[cfg(target_os = "linux")]
+    return linux::set_apart(&std::fs::read_to_string("/proc/self/maps").unwrap_or_default());
+    #[cfg(not(target_os = "linux"))]
+    0
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
     use super::Free;
@@ -50,6 +59,20 @@ mod linux {
             .flatten()
             .min(),
         }
+    }
+
+    /// Bytes of the mappings that belong to no file and can be neither read nor written.
+    #[cfg(any(feature = "cli", test))]
+    pub(super) fn set_apart(maps: &str) -> u64 {
+        let bytes = |line: &str| {
+            let mut fields = line.split_whitespace();
+            let (range, access) = (fields.next()?, fields.next()?);
+            let (from, to) = range.split_once('-')?;
+            // Behind access: offset, device, inode, and a name where there is one.
+            let is_apart = access == "---p" && fields.clone().nth(2) == Some("0") && fields.count() == 3;
+            is_apart.then(|| Some(u64::from_str_radix(to, 16).ok()?.saturating_sub(u64::from_str_radix(from, 16).ok()?)))?
+        };
+        maps.lines().filter_map(bytes).sum()
     }
 
     /// The line `key  123 kB` in bytes.
@@ -156,6 +179,15 @@ mod linux {
             assert_eq!(free(root(&files[..2]).path()).process, None);
             let strict = [MEMINFO, ("proc/sys/vm/overcommit_memory", "2\n")];
             assert_eq!(free(root(&strict).path()).process, Some(4000 << 10));
+        }
+
+        #[test]
+        fn what_the_allocator_sets_apart_are_mappings_of_no_file_and_no_access() {
+            let maps = "7f0000000000-7f0000021000 rw-p 00000000 00:00 0 \n\
+                        7f0000021000-7f0004000000 ---p 00000000 00:00 0 \n\
+                        7f0004000000-7f0004001000 ---p 00021000 fe:00 1234  /usr/lib/libc.so.6\n\
+                        odd line\n";
+            assert_eq!(set_apart(maps), 0x3fdf000);
         }
 
         #[test]
