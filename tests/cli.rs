@@ -187,7 +187,7 @@ fn infer_keeps_labels_and_the_logits_of_a_single_pixel() {
     let none = std::collections::BTreeMap::new();
     let dtype = atrous::weights::FloatDType::F32;
     for side in [1, 33] {
-        let input = (0..3 * side * side).map(|i| (i % 7) as f32 / 3.0 - 1.0).collect();
+        let input: Vec<f32> = (0..3 * side * side).map(|i| (i % 7) as f32 / 3.0 - 1.0).collect();
         let given = ("input".to_owned(), vec![1, 3, side, side], input);
         atrous::weights::write_safetensors(dir.path().join("x.safetensors"), [given], &none, dtype).unwrap();
         let keep = "logits_full,labels,confidence";
@@ -214,7 +214,8 @@ fn inspect_says_where_the_auxiliary_head_counts() {
         let dtype = atrous::weights::FloatDType::F32;
         atrous::weights::write_safetensors(dir.path().join("a.safetensors"), stored.tensors, &stored.metadata, dtype).unwrap();
     };
-    let inspect = |more: &[&str]| atrous(dir.path()).args(["inspect", "a.safetensors", "--size", "65"]).args(more).assert().success();
+    let inspect =
+        |more: &[&str]| atrous(dir.path()).args(["inspect", "a.safetensors", "--size", "65"]).args(more).assert().success();
     let json = || -> serde_json::Value { serde_json::from_slice(&inspect(&["--json"]).get_output().stdout).unwrap() };
     write(&config);
     let without = json();
@@ -324,7 +325,8 @@ fn devices_say_what_auto_takes() {
     // With an image and weights that are there, so that nothing but the device can be refused.
     let dir = folder();
     let segment = |device: &str| {
-        let args = ["segment", "a.png", "-w", "tiny.safetensors", "--size", "33", "-s", "mask", "-o", "m.png", "--device", device];
+        let args =
+            ["segment", "a.png", "-w", "tiny.safetensors", "--size", "33", "-s", "mask", "-o", "m.png", "--device", device];
         atrous(dir.path()).args(args).assert()
     };
     segment("97").code(1).stderr(contains("97").and(contains("atrous devices")));

@@ -49,8 +49,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 pub(super) fn activations(model: &Model, input: &Tensor, keep: &[String], how: &DeviceArgs) -> Result<Vec<(String, Tensor)>> {
     let kept = |name: &str| keep.iter().any(|k| k == name);
     let has_head = model.config.head.is_some();
-    let wanted =
-        Outputs { logits_full: has_head, labels: kept("labels"), confidence: kept("confidence"), ..Outputs::default() };
+    let wanted = Outputs { logits_full: has_head, labels: kept("labels"), confidence: kept("confidence"), ..Outputs::default() };
     let mut network = model.network(input.shape(), &wanted)?;
     for name in keep {
         keep_node(&mut network, name)?;

@@ -4,7 +4,9 @@ use super::args::{HeadName, ModelArgs, mib, print, print_json, table, thousands}
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::image::{ClassTable, Fit, SizeRule};
-use crate::models::{Backbone, Config, ConvKind, Decoder, Head, Outputs, Pooling, build_network, is_auxiliary, is_trained, parameters};
+use crate::models::{
+    Backbone, Config, ConvKind, Decoder, Head, Outputs, Pooling, build_network, is_auxiliary, is_trained, parameters,
+};
 use crate::ops::Cost;
 use crate::passes;
 use crate::plan::Plan;
@@ -246,11 +248,7 @@ fn summary(report: &Report, subject: &Subject) -> String {
     rows.extend([
         (
             "parameters",
-            format!(
-                "{} (and {} running statistics{in_auxiliary})",
-                thousands(report.parameters),
-                thousands(report.statistics)
-            ),
+            format!("{} (and {} running statistics{in_auxiliary})", thousands(report.parameters), thousands(report.statistics)),
         ),
         ("Multi-Adds", format!("{gigas:.2} B at {}x{}{without_auxiliary}", report.size.0, report.size.1)),
         (

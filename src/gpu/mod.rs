@@ -9,7 +9,7 @@ mod unroll;
 
 pub use adapter::{AdapterSummary, DeviceChoice, adapters};
 pub use buffers::{pack, pack_f32, unpack, unpack_f32};
-pub use device::{Gpu, Pipeline};
 pub(crate) use device::{Checks, Mapping, at_once, unreadable};
+pub use device::{Gpu, Pipeline};
 pub use reflect::{Binding, Reflection};
 pub use shader::{assemble, reflect, shader_names};

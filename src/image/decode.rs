@@ -1,7 +1,7 @@
 //! Picture files to 8-bit RGB, with every surprise of real files handled or refused by name.
 
-use super::{jpeg, pixels};
 use super::probe::{self, Alpha, Probe};
+use super::{jpeg, pixels};
 use crate::error::{Error, Result, error};
 use crate::files::open_regular;
 use image::metadata::Orientation;
@@ -249,9 +249,9 @@ pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
     }
     file.rewind().map_err(unreadable)?;
     let reader = ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(unreadable)?;
-    let (width, height) = reader
-        .into_dimensions()
-        .map_err(|e| Error::new(crate::error::ErrorKind::Picture, "has no header of an image that is read").source(e).file(path))?;
+    let (width, height) = reader.into_dimensions().map_err(|e| {
+        Error::new(crate::error::ErrorKind::Picture, "has no header of an image that is read").source(e).file(path)
+    })?;
     Ok((width as usize, height as usize))
 }
 

@@ -28,8 +28,8 @@ mod restore;
 mod save;
 mod sheet;
 
-pub(crate) use decode::{damaged, dimensions};
 pub use decode::{BACKDROP, DecodeOptions, MAX_BYTES, MAX_PIXELS, Picture, decode, decode_bytes};
+pub(crate) use decode::{damaged, dimensions};
 pub use labels::LabelMap;
 pub use legend::{LegendEntry, Tally, legend, legend_table};
 pub use overlay::{Overlay, cut_out, foreground};

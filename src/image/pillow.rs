@@ -67,7 +67,13 @@ const HALF: i32 = 1 << (PRECISION - 1);
 
 /// The window of `size` at `at` of the picture `rgb` (`[h, w, 3]`, `from`) scaled to `to`. All are (width, height), none is zero, and the window is
 /// inside.
-pub(super) fn bilinear(rgb: &[u8], from: (usize, usize), to: (usize, usize), at: (usize, usize), size: (usize, usize)) -> Vec<u8> {
+pub(super) fn bilinear(
+    rgb: &[u8],
+    from: (usize, usize),
+    to: (usize, usize),
+    at: (usize, usize),
+    size: (usize, usize),
+) -> Vec<u8> {
     let vertical = (from.1 != to.1).then(|| Taps::bilinear(from.1, to.1, at.1, size.1));
     let (top, bottom) = vertical.as_ref().map_or((at.1, at.1 + size.1), Taps::reach);
     let horizontal = (from.0 != to.0).then(|| Taps::bilinear(from.0, to.0, at.0, size.0));

@@ -119,7 +119,16 @@ const FOREIGN: &[(usize, &[u8], &str)] = &[
 /// Looks at a file's content. `name` only helps where the content is silent: TGA has no signature.
 pub(crate) fn probe(bytes: &[u8], name: &str) -> Result<Probe> {
     let (format, delays) = (format_of(bytes, name)?, Delays::default());
-    let mut found = Probe { format, frames: 1, pages: 1, delays, truncated: false, progressive: false, alpha: Alpha::AsDecoded, orientation: None };
+    let mut found = Probe {
+        format,
+        frames: 1,
+        pages: 1,
+        delays,
+        truncated: false,
+        progressive: false,
+        alpha: Alpha::AsDecoded,
+        orientation: None,
+    };
     match found.format {
         ImageFormat::Jpeg => jpeg(bytes, &mut found),
         ImageFormat::Png => png(bytes, &mut found),

@@ -40,8 +40,10 @@ impl FromStr for SizeRule {
 
     /// `native`, a long side such as `513`, a short side such as `short:520`, or a width and height such as `640x480`.
     fn from_str(text: &str) -> Result<Self> {
-        let bad =
-            || error!(Usage, "`{text}` is no size").advice("write native, a long side such as 513, a short side such as short:520, or 640x480");
+        let bad = || {
+            error!(Usage, "`{text}` is no size")
+                .advice("write native, a long side such as 513, a short side such as short:520, or 640x480")
+        };
         let side = |digits: &str| match digits.parse() {
             Ok(n) if (1..=MAX_SIDE).contains(&n) && digits.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
             Ok(n) if n > MAX_SIDE => Err(error!(Usage, "a side of {n} pixels is more than {MAX_SIDE}")),
@@ -204,7 +206,24 @@ mod tests {
         }
         assert_eq!("NATIVE".parse::<SizeRule>().unwrap(), SizeRule::Native);
         assert_eq!("640X480".parse::<SizeRule>().unwrap(), SizeRule::Exact { w: 640, h: 480 });
-        for text in ["", "0", "x", "640x", "x480", "0x5", "-3", "+3", "1.5", "3x4x5", "65536", "99999999999999999999", "513 ", "short:", "short:0", "short:4x4"] {
+        for text in [
+            "",
+            "0",
+            "x",
+            "640x",
+            "x480",
+            "0x5",
+            "-3",
+            "+3",
+            "1.5",
+            "3x4x5",
+            "65536",
+            "99999999999999999999",
+            "513 ",
+            "short:",
+            "short:0",
+            "short:4x4",
+        ] {
             let error = text.parse::<SizeRule>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{text:?}: {error}");
         }

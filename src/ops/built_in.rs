@@ -96,7 +96,8 @@ mod tests {
     fn every_operation_of_this_crate_is_listed() {
         fn count(directory: &Path) -> usize {
             let entries = std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().path());
-            let in_file = |path: &Path| std::fs::read_to_string(path).unwrap().lines().filter(|l| l.starts_with("impl Op for ")).count();
+            let in_file =
+                |path: &Path| std::fs::read_to_string(path).unwrap().lines().filter(|l| l.starts_with("impl Op for ")).count();
             entries.map(|path| if path.is_dir() { count(&path) } else { in_file(&path) }).sum()
         }
         assert_eq!(BUILT_IN.len(), count(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops")));

@@ -244,7 +244,8 @@ mod tests {
         let golden: Golden = serde_json::from_str(include_str!("../../../tests/golden/images/jpeg.json")).unwrap();
         let each = golden.cases.into_iter().map(|case| {
             let bytes = base64::engine::general_purpose::STANDARD.decode(case.file).unwrap();
-            let frame = bytes.windows(4).position(|w| w[0] == 0xff && matches!(w[1], 0xc0..=0xc2) && w[2] == 0 && w[3] == 17).unwrap();
+            let frame =
+                bytes.windows(4).position(|w| w[0] == 0xff && matches!(w[1], 0xc0..=0xc2) && w[2] == 0 && w[3] == 17).unwrap();
             let number = |at: usize| u32::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
             let size = (number(frame + 7), number(frame + 5));
             (case.name, bytes, size, case.fnv1a64)
