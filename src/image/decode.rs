@@ -174,7 +174,7 @@ impl DecodeOptions {
         }
         let mut notes = notes_of(&probe, name);
         let (colour, data) = match probe.alpha {
-            Alpha::None => pixels::without_last_channel(colour, data, &mut notes),
+            Alpha::None => pixels::without_fourth_channel(colour, data, &mut notes),
             Alpha::Premultiplied | Alpha::AsDecoded => (colour, data),
         };
         let premultiplied = probe.alpha == Alpha::Premultiplied;
