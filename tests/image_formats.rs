@@ -255,25 +255,23 @@ fn resampling_agrees_with_pillow() {
     assert!(resample(source.as_raw(), (7, 6), (3, 3)).is_err());
 }
 
-/// A TIFF of 2 x 1 pixels with `samples` of 8 bits each and the ExtraSamples tag, if any.
-fn tiff(photometric: u16, samples: u16, extra: Option<u16>, pixels: &[u8]) -> Vec<u8> {
+/// A TIFF of 2 x 1 pixels with four samples of 8 bits each and the ExtraSamples tag, if any.
+fn tiff(extra: Option<u16>, pixels: &[u8]) -> Vec<u8> {
     let mut entries: Vec<(u16, u16, u32, u32)> = vec![
         (256, 3, 1, 2),
         (257, 3, 1, 1),
-        // Bits of a sample: where there are more than two, they are behind the directory, in front of the pixels.
-        (258, 3, samples.into(), 8 | 8 << 16),
+        // Bits of each sample: behind the directory, in front of the pixels.
+        (258, 3, 4, 0),
         (259, 3, 1, 1),
-        (262, 3, 1, photometric.into()),
+        (262, 3, 1, 2),
         (273, 4, 1, 0),
-        (277, 3, 1, samples.into()),
+        (277, 3, 1, 4),
         (278, 3, 1, 1),
         (279, 4, 1, pixels.len() as u32),
     ];
     entries.extend(extra.map(|value| (338, 3, 1, u32::from(value))));
     let behind = 8 + 2 + 12 * entries.len() as u32 + 4;
-    if samples > 2 {
-        entries[2].3 = behind;
-    }
+    entries[2].3 = behind;
     entries[5].3 = behind + 8;
     let mut bytes = b"II*\0\x08\0\0\0".to_vec();
     bytes.extend((entries.len() as u16).to_le_bytes());
@@ -291,15 +289,13 @@ fn tiff(photometric: u16, samples: u16, extra: Option<u16>, pixels: &[u8]) -> Ve
 fn a_fourth_band_of_a_tiff_is_alpha_only_where_its_tag_says_so() {
     let pixels = [200, 100, 50, 0, 10, 20, 30, 255];
     for extra in [None, Some(0)] {
-        let picture = decode_bytes(&tiff(2, 4, extra, &pixels), "nir.tif").unwrap();
+        let picture = decode_bytes(&tiff(extra, &pixels), "nir.tif").unwrap();
         assert_eq!((&picture.rgb[..], &picture.alpha), (&[200, 100, 50, 10, 20, 30][..], &None), "{extra:?}");
         assert!(picture.notes.iter().any(|n| n.contains("ExtraSamples")), "{:?}", picture.notes);
     }
-    let straight = decode_bytes(&tiff(2, 4, Some(2), &pixels), "rgba.tif").unwrap();
+    let straight = decode_bytes(&tiff(Some(2), &pixels), "rgba.tif").unwrap();
     assert_eq!((&straight.rgb[..], straight.alpha.as_deref()), (&[127, 127, 127, 10, 20, 30][..], Some(&[0, 255][..])));
     // Premultiplied: half of 200 is stored, and half of the backdrop is added.
-    let premultiplied = decode_bytes(&tiff(2, 4, Some(1), &[100, 50, 25, 128, 10, 20, 30, 255]), "rgba.tif").unwrap();
+    let premultiplied = decode_bytes(&tiff(Some(1), &[100, 50, 25, 128, 10, 20, 30, 255]), "rgba.tif").unwrap();
     assert_eq!(premultiplied.rgb[..3], [163, 113, 88]);
-    let gray = decode_bytes(&tiff(1, 2, Some(0), &[9, 0, 8, 255]), "gray.tif").unwrap();
-    assert_eq!((&gray.rgb[..], &gray.alpha), (&[9, 9, 9, 8, 8, 8][..], &None));
 }

@@ -1,7 +1,7 @@
 //! Picture files to 8-bit RGB, with every surprise of real files handled or refused by name.
 
-use super::{jpeg, pixels};
 use super::probe::{self, Alpha, Probe};
+use super::{jpeg, pixels};
 use crate::error::{Error, Result, error};
 use crate::files::open_regular;
 use crate::memory;
@@ -175,7 +175,7 @@ impl DecodeOptions {
         }
         let mut notes = notes_of(&probe, name);
         let (colour, data) = match probe.alpha {
-            Alpha::None => pixels::without_last_channel(colour, data, &mut notes),
+            Alpha::None => pixels::without_fourth_channel(colour, data, &mut notes),
             Alpha::Premultiplied | Alpha::AsDecoded => (colour, data),
         };
         let premultiplied = probe.alpha == Alpha::Premultiplied;

@@ -62,12 +62,11 @@ fn narrow(data: &mut Vec<u8>, notes: &mut Vec<String>) {
     }
 }
 
-/// Takes a last channel away that is not opacity, of two or four.
-pub(super) fn without_last_channel(colour: ColorType, mut data: Vec<u8>, notes: &mut Vec<String>) -> (ColorType, Vec<u8>) {
+/// Takes a fourth channel away that is not opacity, where the decoder left it in.
+pub(super) fn without_fourth_channel(colour: ColorType, mut data: Vec<u8>, notes: &mut Vec<String>) -> (ColorType, Vec<u8>) {
     use ColorType::*;
+    notes.push("the fourth channel is not marked as alpha (TIFF ExtraSamples), and was left out".into());
     let kept = match colour {
-        La8 => L8,
-        La16 => L16,
         Rgba8 => Rgb8,
         Rgba16 => Rgb16,
         _ => return (colour, data),
@@ -77,7 +76,6 @@ pub(super) fn without_last_channel(colour: ColorType, mut data: Vec<u8>, notes: 
         data.copy_within(from * pixel..from * pixel + to, to * pixel);
     }
     data.truncate(data.len() / from * to);
-    notes.push("the last channel is not marked as alpha (TIFF ExtraSamples), and was left out".into());
     (kept, data)
 }
 

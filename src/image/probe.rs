@@ -23,13 +23,13 @@ pub(crate) struct Probe {
     pub truncated: bool,
     /// A JPEG that keeps all coefficients in memory while decoding.
     pub progressive: bool,
-    /// What the last channel of a TIFF is.
+    /// What the fourth channel of a TIFF is.
     pub alpha: Alpha,
     /// Of a PNG's `eXIf` chunk, which the decoder misses where it stands behind the pixels.
     pub orientation: Option<Orientation>,
 }
 
-/// What a fourth channel (or the second of gray) means.
+/// What a fourth channel means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Alpha {
     /// Opacity, where the decoder calls it that.
@@ -331,9 +331,9 @@ const EXTRA_SAMPLES: usize = 338;
 
 /// What the channel behind the colors is, by the tags of a TIFF.
 fn tiff_alpha(photometric: Option<usize>, samples: Option<usize>, extra: Option<usize>) -> Alpha {
-    // 0 and 1 are gray, 2 is RGB; other kinds have other numbers of colors, and stay the decoder's to name.
-    match (photometric, samples, extra) {
-        (Some(0 | 1), Some(2), extra) | (Some(2), Some(4), extra) => match extra {
+    // 2 is RGB; other kinds have other numbers of colors, and stay the decoder's to name.
+    match (photometric, samples) {
+        (Some(2), Some(4)) => match extra {
             Some(1) => Alpha::Premultiplied,
             Some(2) => Alpha::AsDecoded,
             _ => Alpha::None,

@@ -239,15 +239,24 @@ mod tests {
         fnv1a64: String,
     }
 
-    /// Files with their names, sizes and the checksums of libjpeg's pixels: tests/golden/jpeg.py.
-    fn golden() -> Vec<(String, Vec<u8>, (u32, u32), String)> {
+    struct Sample {
+        name: String,
+        bytes: Vec<u8>,
+        size: (u32, u32),
+        /// Checksum of libjpeg's pixels.
+        sum: String,
+    }
+
+    /// tests/golden/jpeg.py made them.
+    fn golden() -> Vec<Sample> {
         let golden: Golden = serde_json::from_str(include_str!("../../../tests/golden/images/jpeg.json")).unwrap();
         let each = golden.cases.into_iter().map(|case| {
             let bytes = base64::engine::general_purpose::STANDARD.decode(case.file).unwrap();
-            let frame = bytes.windows(4).position(|w| w[0] == 0xff && matches!(w[1], 0xc0..=0xc2) && w[2] == 0 && w[3] == 17).unwrap();
+            let frame =
+                bytes.windows(4).position(|w| w[0] == 0xff && matches!(w[1], 0xc0..=0xc2) && w[2] == 0 && w[3] == 17).unwrap();
             let number = |at: usize| u32::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
             let size = (number(frame + 7), number(frame + 5));
-            (case.name, bytes, size, case.fnv1a64)
+            Sample { name: case.name, bytes, size, sum: case.fnv1a64 }
         });
         each.collect()
     }
@@ -256,7 +265,7 @@ mod tests {
     fn subsampled_colors_are_interpolated_as_libjpeg_does_to_the_byte() {
         let golden = golden();
         assert!(golden.len() > 30);
-        for (name, bytes, size, sum) in golden {
+        for Sample { name, bytes, size, sum } in golden {
             let mut out = vec![0; 3 * (size.0 * size.1) as usize];
             assert!(decode(&bytes, size, &mut out), "{name} is not taken");
             let state = out.iter().fold(0xCBF2_9CE4_8422_2325u64, |s, &b| (s ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3));
@@ -272,7 +281,7 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as usize % n
         };
-        for (_, bytes, size, _) in golden() {
+        for Sample { bytes, size, .. } in golden() {
             let mut out = vec![0; 3 * (size.0 * size.1) as usize];
             for _ in 0..60 {
                 let mut damaged = bytes.clone();

@@ -24,7 +24,7 @@ fn row_of(plane: &Plane, y: usize, out: &mut [u8], sums: &mut Vec<i32>) {
             across_rows(sums, out, 8, 7);
         }
         (1, 2) => {
-            let bias = if y % 2 == 0 { 1 } else { 2 };
+            let bias = if y.is_multiple_of(2) { 1 } else { 2 };
             let (near, far) = (row(source), row(neighbour(plane, source, y)));
             for (out, (&near, &far)) in out.iter_mut().zip(near.iter().zip(far)) {
                 *out = ((3 * u16::from(near) + u16::from(far) + bias) >> 2) as u8;
@@ -41,7 +41,7 @@ fn row_of(plane: &Plane, y: usize, out: &mut [u8], sums: &mut Vec<i32>) {
 
 /// The other row that an output row lies at: above for even ones, below for odd ones; the edges repeat themselves.
 fn neighbour(plane: &Plane, source: usize, y: usize) -> usize {
-    if y % 2 == 0 { source.saturating_sub(1) } else { (source + 1).min(plane.height - 1) }
+    if y.is_multiple_of(2) { source.saturating_sub(1) } else { (source + 1).min(plane.height - 1) }
 }
 
 /// Twice as many columns from sums of sixteenths' quarters: three parts of the nearer one and one of the other. `even` and `odd` are what is added
