@@ -40,6 +40,7 @@ mod slice;
 mod softmax;
 mod temporal_mean;
 mod upsample_argmax;
+mod upsample_softmax;
 mod wide;
 mod window;
 
@@ -54,7 +55,7 @@ pub use avg_pool_grad::AvgPoolGrad;
 pub use batch_norm::BatchNorm;
 pub use batch_norm_grad::BatchNormGrad;
 pub use batch_norm_train::BatchNormTrain;
-pub use bilinear::Window;
+pub use bilinear::{Rows, Window};
 pub use binary::{Add, Mul};
 pub use channel_sum::ChannelSum;
 pub use class_counts::ClassCounts;
@@ -79,6 +80,7 @@ pub use slice::Slice;
 pub use softmax::Softmax;
 pub use temporal_mean::TemporalMean;
 pub use upsample_argmax::UpsampleArgmax;
+pub use upsample_softmax::UpsampleSoftmax;
 
 use crate::error::{Result, error};
 use crate::graph::Backward;

@@ -2,7 +2,7 @@
 
 use super::inputs::Job;
 use super::work::overlapped;
-use super::{Args, Tools, write};
+use super::{Args, Tools, probabilities, write};
 use crate::cli::args::{print, print_json};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::image::{DecodeOptions, LegendEntry, Picture, legend, legend_table};
@@ -87,16 +87,26 @@ fn work(args: &Args, jobs: &[Job], tools: &Tools, bar: &ProgressBar) -> Vec<Outc
     let decoded = jobs.iter().enumerate().map(|(index, job)| (index, decode.decode(&job.input)));
     let network = |(index, picture): (usize, Result<Picture>)| {
         let found = picture.and_then(|picture| {
-            let found = tools.segment(args, &picture).map_err(|e| e.file(&jobs[index].input))?;
-            Ok((picture, found))
+            let job = &jobs[index];
+            let found = match args.probabilities {
+                true => probabilities::segment(args, tools, job, &picture, bar).map(|(found, file)| (found, Some(file))),
+                false => tools.segment(args, &picture).map(|found| (found, None)),
+            };
+            let (found, file) = found.map_err(|e| e.file(&job.input))?;
+            Ok((picture, found, file))
         });
         (index, found)
     };
     overlapped(decoded, network, |(index, result)| {
         let job = &jobs[index];
-        let written = result.and_then(|(picture, found)| {
-            write::picture(args, tools, job, &picture, &found)?;
-            Ok(outcome(job, picture, &found, tools))
+        let written = result.and_then(|(mut picture, found, file)| {
+            let mut outcome = outcome(job, &mut picture, &found, tools);
+            write::picture(args, tools, job, picture, found)?;
+            if let Some(file) = file {
+                outcome.notes.push(file.note());
+                file.commit()?;
+            }
+            Ok(outcome)
         });
         outcomes[index] = Some(written.unwrap_or_else(|e| Outcome::failed(job.input.clone(), &e)));
         bar.inc(1);
@@ -106,7 +116,7 @@ fn work(args: &Args, jobs: &[Job], tools: &Tools, bar: &ProgressBar) -> Vec<Outc
     outcomes.into_iter().map(|o| o.expect("invariant: every job sends one result")).collect()
 }
 
-fn outcome(job: &Job, picture: Picture, found: &Segmentation, tools: &Tools) -> Outcome {
+fn outcome(job: &Job, picture: &mut Picture, found: &Segmentation, tools: &Tools) -> Outcome {
     let time = found.network_time + found.labels_time;
     Outcome {
         input: job.input.clone(),
@@ -115,7 +125,7 @@ fn outcome(job: &Job, picture: Picture, found: &Segmentation, tools: &Tools) -> 
         size: Some((picture.width, picture.height)),
         network_size: Some(found.fit.padded),
         classes: legend(&found.labels, &tools.table),
-        notes: picture.notes,
+        notes: std::mem::take(&mut picture.notes),
         milliseconds: Some(time.as_secs_f64() * 1e3),
     }
 }
