@@ -38,7 +38,10 @@ mod tests {
         for len in [usize::MAX / 8, usize::MAX] {
             let error = filled(0u32, len, "labels").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::OutOfMemory);
-            assert!(error.to_string().contains("MiB for labels") && error.to_string().contains("scale the image down"), "{error}");
+            assert!(
+                error.to_string().contains("MiB for labels") && error.to_string().contains("scale the image down"),
+                "{error}"
+            );
         }
         assert_eq!(filled(7u8, 3, "bytes").unwrap(), [7; 3]);
         assert_eq!(copied(&[1u8, 2], "bytes").unwrap(), [1, 2]);

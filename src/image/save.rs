@@ -35,7 +35,9 @@ impl Picture {
                 Err(error!(Picture, "JPEG holds no transparency").file(path).advice("write a .png or .webp"))
             }
             "jpg" | "jpeg" => atomic_write(path, |writer| {
-                JpegEncoder::new_with_quality(writer, JPEG_QUALITY).write_image(&self.rgb, w, h, ExtendedColorType::Rgb8).map_err(to_io)
+                JpegEncoder::new_with_quality(writer, JPEG_QUALITY)
+                    .write_image(&self.rgb, w, h, ExtendedColorType::Rgb8)
+                    .map_err(to_io)
             }),
             _ => Err(error!(Picture, "pictures are written as .png, .jpg or .webp").file(path)),
         }

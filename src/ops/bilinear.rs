@@ -166,8 +166,12 @@ pub(super) fn infer_rows(x: TensorType, size: (usize, usize), window: Option<Win
     let shape = infer(x, size, window)?;
     match rows {
         None => Ok(shape),
-        Some(Rows { first, count }) if count > 0 && first < shape.h && count <= shape.h - first => Ok(shape.with_hw(count, shape.w)),
-        Some(Rows { first, count }) => Err(error!(Graph, "{count} rows from {first} on are not rows of an output of {}", shape.h)),
+        Some(Rows { first, count }) if count > 0 && first < shape.h && count <= shape.h - first => {
+            Ok(shape.with_hw(count, shape.w))
+        }
+        Some(Rows { first, count }) => {
+            Err(error!(Graph, "{count} rows from {first} on are not rows of an output of {}", shape.h))
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) const WEIGHTS: &str = "weights";
 const HOST_STRIP: usize = 16 << 20;
 /// Bytes of a strip on a device: what every device can bind, and a whole picture's labels up to 33 megapixels.
 const DEVICE_STRIP: usize = 128 << 20;
+/// Bytes of a strip on a device that has the probabilities of all classes in it, which are read back.
+const DEVICE_PROBABILITIES: usize = 32 << 20;
 
 /// Some rows of the probabilities of all classes, at the picture's own size.
 #[derive(Debug)]
@@ -57,11 +59,10 @@ impl Values {
 }
 
 /// The most bytes of a strip.
-pub(super) fn strip_bytes(device: &Device) -> usize {
-    match device {
-        Device::Cpu => HOST_STRIP,
-        Device::Gpu(gpu) => usize::try_from(gpu.caps().max_binding.min(gpu.caps().max_buffer)).unwrap_or(usize::MAX).min(DEVICE_STRIP),
-    }
+pub(super) fn strip_bytes(device: &Device, values: Values) -> usize {
+    let Device::Gpu(gpu) = device else { return HOST_STRIP };
+    let most = if values.probabilities { DEVICE_PROBABILITIES } else { DEVICE_STRIP };
+    usize::try_from(gpu.caps().max_binding.min(gpu.caps().max_buffer)).unwrap_or(usize::MAX).min(most)
 }
 
 /// From the scores to the labels and the other values, in the order of [`Results::add`].
@@ -129,12 +130,15 @@ impl Results {
     /// Adds the outputs of a [`graph`]. Returns the probabilities, where there are any, for whoever takes them in strips.
     pub(super) fn add(&mut self, outputs: Vec<Tensor>, values: Values) -> Result<Option<Tensor>> {
         let mut outputs = outputs.into_iter();
-        let mut next = |is_there: bool| is_there.then(|| outputs.next().expect("invariant: the graph has an output for each value"));
+        let mut next =
+            |is_there: bool| is_there.then(|| outputs.next().expect("invariant: the graph has an output for each value"));
         append_labels(&mut self.labels, &next(true).expect("invariant: labels are always computed"), 0)?;
         let confidence = next(values.confidence);
         let foreground = next(values.foreground);
         let probabilities = next(values.probabilities);
-        for (all, some) in [(&mut self.confidence, &confidence), (&mut self.foreground, &foreground), (&mut self.probabilities, &probabilities)] {
+        for (all, some) in
+            [(&mut self.confidence, &confidence), (&mut self.foreground, &foreground), (&mut self.probabilities, &probabilities)]
+        {
             if let (Some(all), Some(some)) = (all, some) {
                 all.extend_from_slice(some.f32());
             }
@@ -234,8 +238,8 @@ mod tests {
     #[test]
     fn probabilities_beyond_all_memory_are_an_error_and_no_abort() {
         let wants = Wants { probabilities: true, ..Wants::default() };
-        let error = Results::new((1 << 20, 1 << 20), 1 << 15, &wants).err().unwrap();
+        let error = Results::new((1 << 10, 1 << 10), 1 << 40, &wants).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::OutOfMemory);
-        assert!(error.to_string().contains("32768 classes at 1048576 x 1048576") && error.to_string().contains("in strips"), "{error}");
+        assert!(error.to_string().contains("classes at 1024 x 1024") && error.to_string().contains("in strips"), "{error}");
     }
 }

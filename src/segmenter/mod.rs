@@ -278,7 +278,7 @@ impl Segmenter {
     /// Rows of the results that are computed at a time.
     fn strip_rows(&self, logits: Shape, fit: Fit, values: Values) -> usize {
         let device = self.device();
-        let most = self.strip_bytes.unwrap_or_else(|| finish::strip_bytes(&device));
+        let most = self.strip_bytes.unwrap_or_else(|| finish::strip_bytes(&device, values));
         let row = values.bytes(&device, logits.c).saturating_mul(fit.source.0);
         (most / row.max(1)).clamp(1, fit.source.1)
     }

@@ -225,7 +225,10 @@ fn encoded(header: &Header) -> Result<Vec<u8>> {
 /// Where the elements are more than this machine can count.
 #[cfg(feature = "cli")]
 pub(crate) fn header_of_one(name: &str, dims: &[usize]) -> Result<Vec<u8>> {
-    let bytes = dims.iter().try_fold(4usize, |n, &d| n.checked_mul(d)).ok_or_else(|| error!(Usage, "{dims:?} holds too many elements"))?;
+    let bytes = dims
+        .iter()
+        .try_fold(4usize, |n, &d| n.checked_mul(d))
+        .ok_or_else(|| error!(Usage, "{dims:?} holds too many elements"))?;
     let info = TensorInfo { dtype: Dtype::F32, shape: dims.to_vec(), data_offsets: (0, bytes) };
     encoded(&Header { metadata: Cow::default(), tensors: vec![(Cow::Borrowed(name), info)] })
 }

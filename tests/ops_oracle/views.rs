@@ -27,7 +27,8 @@ fn cases() -> Vec<Case> {
     let x = Shape::new(2, 6, 5, 7);
     let y = x.with_c(10);
     let conv = Conv2d { bias: true, residual: true, activation: Activation::Relu, ..Conv2d::square(1, 1, 1) };
-    let (labels, wide) = (|confidence| UpsampleArgmax { h: 9, w: 8, align_corners: true, window: None, rows: None, confidence }, x.with_c(8));
+    let (labels, wide) =
+        (|confidence| UpsampleArgmax { h: 9, w: 8, align_corners: true, window: None, rows: None, confidence }, x.with_c(8));
     let softmax = UpsampleSoftmax { h: 9, w: 8, align_corners: false, window: None, rows: None, weighted: false };
     vec![
         case(Conv2d { bias: false, residual: false, ..conv }, 1, &[x, Shape::new(3, 3, 7, 10)]),

@@ -37,7 +37,10 @@ impl ProbabilityFile {
     fn create(path: PathBuf, classes: usize, (width, height): (usize, usize)) -> Result<Self> {
         let elements = [4, classes, width, height].iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
         let Some(elements) = elements.filter(|&bytes| bytes <= MOST_BYTES) else {
-            let what = format!("the probabilities of {classes} classes at {width} x {height} pixels take more than {}", human(MOST_BYTES));
+            let what = format!(
+                "the probabilities of {classes} classes at {width} x {height} pixels take more than {}",
+                human(MOST_BYTES)
+            );
             return Err(Error::new(crate::ErrorKind::Usage, what).file(path).advice("scale the image down first"));
         };
         let header = safetensors::header_of_one("probabilities", &[1, classes, height, width])?;
@@ -147,7 +150,10 @@ mod tests {
         let mut file = ProbabilityFile::create(path.clone(), 2, (2, 2)).unwrap();
         let probabilities = &Tensor::new(Shape::new(1, 1, 2, 2), vec![0.5, 0.5, f32::NAN, 0.5]).unwrap();
         let error = file.write(&Strip { first_row: 1, probabilities }).unwrap_err().to_string();
-        assert!(error.contains("a.safetensors") && error.contains("class 0 has the probability NaN at column 1, row 1"), "{error}");
+        assert!(
+            error.contains("a.safetensors") && error.contains("class 0 has the probability NaN at column 1, row 1"),
+            "{error}"
+        );
         drop(file);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         let error = ProbabilityFile::create(path, 1 << 20, (1 << 20, 1 << 20)).unwrap_err().to_string();
