@@ -5,53 +5,54 @@ use rayon::prelude::*;
 /// For each pixel the squared Euclidean distance between its centre and that of the nearest pixel with another label; `u32::MAX` where
 /// there is none. `labels` are `[height, width]`; the picture's edge is no border.
 ///
-/// A distance transform for every label (Felzenszwalb and Huttenlocher, "Distance Transforms of Sampled Functions"): first along
-/// columns by counting, then along rows as the lower envelope of parabolas, exact in whole numbers.
+/// A distance transform (Felzenszwalb and Huttenlocher, "Distance Transforms of Sampled Functions"), exact in whole numbers: first along
+/// columns by counting, then along rows as the lower envelope of parabolas. Each run of equal labels in a row has an envelope of its own,
+/// over the run and its two neighbours: what lies beyond a neighbour is farther away than the neighbour itself, which has another label. So
+/// the work does not grow with the number of labels.
 pub(super) fn to_other_label(labels: &[u16], width: usize) -> Vec<u32> {
-    let mut present: Vec<u16> = labels.to_vec();
-    present.sort_unstable();
-    present.dedup();
     let mut out = vec![u32::MAX; labels.len()];
-    if width == 0 || present.len() < 2 {
+    if width == 0 {
         return out;
     }
-    let mut column = vec![u32::MAX; labels.len()];
-    for label in present {
-        along_columns(labels, width, label, &mut column);
-        out.par_chunks_mut(width).zip(labels.par_chunks(width)).zip(column.par_chunks(width)).for_each_init(
-            || (Vec::new(), Vec::new()),
-            |(sites, starts), ((out, labels), column)| {
-                if labels.contains(&label) {
-                    along_row(labels, label, column, sites, starts, out);
-                }
-            },
-        );
-    }
+    let column = along_columns(labels, width);
+    out.par_chunks_mut(width).zip(labels.par_chunks(width)).zip(column.par_chunks(width)).for_each_init(
+        || (Vec::new(), Vec::new()),
+        |(sites, starts), ((out, labels), column)| {
+            let mut start = 0;
+            for run in labels.chunk_by(|a, b| a == b) {
+                along_run(start, start + run.len(), column, sites, starts, out);
+                start += run.len();
+            }
+        },
+    );
     out
 }
 
 /// The distance to the nearest pixel of another label above or below; `u32::MAX` where there is none.
-fn along_columns(labels: &[u16], width: usize, label: u16, out: &mut [u32]) {
+fn along_columns(labels: &[u16], width: usize) -> Vec<u32> {
+    let mut out = vec![u32::MAX; labels.len()];
     let height = labels.len() / width;
-    let step = |out: &mut [u32], at: usize, before: Option<usize>| {
-        let next = before.map_or(u32::MAX, |b| out[b].saturating_add(1));
-        out[at] = if labels[at] == label { out[at].min(next) } else { 0 };
+    let step = |out: &mut [u32], at: usize, before: usize| {
+        let next = if labels[at] == labels[before] { out[before].saturating_add(1) } else { 1 };
+        out[at] = out[at].min(next);
     };
-    out.fill(u32::MAX);
-    for y in 0..height {
-        (y * width..(y + 1) * width).for_each(|at| step(out, at, at.checked_sub(width)));
+    for y in 1..height {
+        (y * width..(y + 1) * width).for_each(|at| step(&mut out, at, at - width));
     }
     for y in (0..height.saturating_sub(1)).rev() {
-        (y * width..(y + 1) * width).for_each(|at| step(out, at, Some(at + width)));
+        (y * width..(y + 1) * width).for_each(|at| step(&mut out, at, at + width));
     }
+    out
 }
 
-/// The lower envelope of the parabolas `(x - site)^2 + column[site]^2`, read at the pixels of `label`.
-fn along_row(labels: &[u16], label: u16, column: &[u32], sites: &mut Vec<usize>, starts: &mut Vec<i64>, out: &mut [u32]) {
-    let height = |site: usize| i64::from(column[site]) * i64::from(column[site]) + (site * site) as i64;
+/// The lower envelope of the parabolas `(x - site)^2 + column[site]^2`, read at the pixels `from..to` of a row, which have one label; the
+/// pixels next to them have another one, and so no distance to go.
+fn along_run(from: usize, to: usize, column: &[u32], sites: &mut Vec<usize>, starts: &mut Vec<i64>, out: &mut [u32]) {
+    let along = |site: usize| if (from..to).contains(&site) { u64::from(column[site]) } else { 0 };
+    let height = |site: usize| (along(site) * along(site) + (site * site) as u64) as i64;
     sites.clear();
     starts.clear();
-    for site in (0..column.len()).filter(|&x| column[x] != u32::MAX) {
+    for site in (from.saturating_sub(1)..(to + 1).min(column.len())).filter(|&site| along(site) != u64::from(u32::MAX)) {
         // The first x at which the new parabola is below the last one.
         let mut start = 0;
         while let (Some(&last), Some(&last_start)) = (sites.last(), starts.last()) {
@@ -67,16 +68,16 @@ fn along_row(labels: &[u16], label: u16, column: &[u32], sites: &mut Vec<usize>,
         sites.push(site);
         starts.push(start);
     }
+    if sites.is_empty() {
+        return;
+    }
     let mut k = 0;
-    for x in 0..out.len() {
+    for (x, out) in (from..to).zip(&mut out[from..to]) {
         while k + 1 < sites.len() && starts[k + 1] <= x as i64 {
             k += 1;
         }
-        if labels[x] == label && !sites.is_empty() {
-            let across = x.abs_diff(sites[k]) as u64;
-            let along = u64::from(column[sites[k]]);
-            out[x] = u32::try_from(across * across + along * along).unwrap_or(u32::MAX - 1);
-        }
+        let across = x.abs_diff(sites[k]) as u64;
+        *out = u32::try_from(across * across + along(sites[k]) * along(sites[k])).unwrap_or(u32::MAX - 1);
     }
 }
 
@@ -107,6 +108,13 @@ mod tests {
             }).collect();
             prop_assert_eq!(to_other_label(&labels, width), brute(&labels, width));
         }
+    }
+
+    /// Every pixel another label: one pass for each would be 65,536 passes.
+    #[test]
+    fn many_labels_take_no_longer_than_few() {
+        let labels: Vec<u16> = (0..=u16::MAX).collect();
+        assert_eq!(to_other_label(&labels, 256), [1; 65_536]);
     }
 
     #[test]

@@ -355,7 +355,7 @@ fn reserve_sum((w, h): Size, classes: usize) -> Result<Reservation> {
 fn labels_graph(probabilities: Shape, (w, h): Size) -> Result<Graph> {
     let mut graph = Graph::new();
     let x = graph.input("probabilities", TensorType::f32(probabilities));
-    let op = UpsampleArgmax { h, w, align_corners: false, window: None, confidence: false };
+    let op = UpsampleArgmax { h, w, align_corners: false, window: None, rows: None, confidence: false };
     let labels = graph.root().upsample_argmax("labels", x, op)?[0];
     graph.output("labels", labels);
     Ok(graph)

@@ -2,10 +2,11 @@
 
 use super::decode::MAX_PIXELS;
 use super::palette::ClassTable;
+use super::room::room;
+use super::save::write_rows;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::{atomic_write, open_regular};
 use crate::tensor::{Elements, Tensor};
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Write};
@@ -39,15 +40,8 @@ impl LabelMap {
         if shape.c != 1 || n >= shape.n {
             return Err(error!(Usage, "no label map {n} in a tensor {shape}: expected [N, H, W, 1]"));
         }
-        let range = n * shape.h * shape.w..(n + 1) * shape.h * shape.w;
-        let labels = match tensor.data() {
-            Elements::U8(values) => values[range].iter().map(|&v| u16::from(v)).collect(),
-            Elements::U32(values) => {
-                let narrow = |&v: &u32| u16::try_from(v).map_err(|_| error!(Usage, "class {v} is past 65535"));
-                values[range].iter().map(narrow).collect::<Result<_>>()?
-            }
-            Elements::F32(_) => return Err(error!(Usage, "a label map holds whole numbers, the tensor {shape} is f32")),
-        };
+        let mut labels = room(shape.h.saturating_mul(shape.w), "the labels")?;
+        append_labels(&mut labels, tensor, n)?;
         Self::new(shape.w, shape.h, labels)
     }
 
@@ -89,22 +83,39 @@ impl LabelMap {
 
     fn encode(&self, writer: impl Write, table: &ClassTable) -> Result<(), png::EncodingError> {
         let mut encoder = png::Encoder::new(writer, self.width as u32, self.height as u32);
-        let data: Cow<[u8]> = if self.max() < 256 {
+        let narrow = self.max() < 256;
+        if narrow {
             encoder.set_color(png::ColorType::Indexed);
             encoder.set_depth(png::BitDepth::Eight);
             encoder.set_palette(table.palette());
-            self.labels.iter().map(|&l| l as u8).collect()
         } else {
             encoder.set_color(png::ColorType::Grayscale);
             encoder.set_depth(png::BitDepth::Sixteen);
-            self.labels.iter().flat_map(|l| l.to_be_bytes()).collect()
-        };
+        }
         // Labels come in long runs of equal bytes: a filter would only break them up.
         encoder.set_filter(png::Filter::NoFilter);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(&data)?;
-        writer.finish()
+        write_rows(encoder, self.labels.chunks_exact(self.width), |labels, row| match narrow {
+            true => row.extend(labels.iter().map(|&l| l as u8)),
+            false => row.extend(labels.iter().flat_map(|l| l.to_be_bytes())),
+        })
     }
+}
+
+/// Adds the class numbers of picture `n` of a tensor `[N, H, W, 1]` to labels. Errors as [`LabelMap::from_tensor`].
+pub(crate) fn append_labels(labels: &mut Vec<u16>, tensor: &Tensor, n: usize) -> Result<()> {
+    let shape = tensor.shape();
+    let range = n * shape.h * shape.w..(n + 1) * shape.h * shape.w;
+    match tensor.data() {
+        Elements::U8(values) => labels.extend(values[range].iter().map(|&v| u16::from(v))),
+        Elements::U32(values) => {
+            if let Some(v) = values[range.clone()].iter().find(|&&v| v > u32::from(u16::MAX)) {
+                return Err(error!(Usage, "class {v} is past 65535"));
+            }
+            labels.extend(values[range].iter().map(|&v| v as u16));
+        }
+        Elements::F32(_) => return Err(error!(Usage, "a label map holds whole numbers, the tensor {shape} is f32")),
+    }
+    Ok(())
 }
 
 /// What to do about a mask whose colours are not plain.

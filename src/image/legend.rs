@@ -4,7 +4,6 @@ use super::labels::LabelMap;
 use super::palette::ClassTable;
 use anstyle::{RgbColor, Style};
 use serde::Serialize;
-use std::collections::HashMap;
 use std::fmt::Write;
 
 /// One class found in a picture.
@@ -32,26 +31,29 @@ impl LegendEntry {
 /// Pixels by class, over as many label maps as are added.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    counts: HashMap<u16, u64>,
+    /// By class; as long as the largest one needs.
+    counts: Vec<u64>,
     total: u64,
 }
 
 impl Tally {
     /// Adds the pixels of a label map.
     pub fn add(&mut self, labels: &LabelMap) {
-        for run in labels.labels.chunk_by(|a, b| a == b) {
-            *self.counts.entry(run[0]).or_default() += run.len() as u64;
+        let classes = usize::from(labels.max()) + 1;
+        if self.counts.len() < classes {
+            self.counts.resize(classes, 0);
         }
+        labels.labels.iter().for_each(|&label| self.counts[usize::from(label)] += 1);
         self.total += labels.labels.len() as u64;
     }
 
     /// The classes found, the largest first; equal ones by number.
     pub fn legend(&self, table: &ClassTable) -> Vec<LegendEntry> {
-        let entry = |(&class, &pixels): (&u16, &u64)| {
+        let entry = |(class, &pixels): (u16, &u64)| {
             let (name, colour) = (table.name(class.into()), table.colour(class.into()));
             LegendEntry { class, name, colour, pixels, share: pixels as f64 / self.total as f64 }
         };
-        let mut entries: Vec<_> = self.counts.iter().map(entry).collect();
+        let mut entries: Vec<_> = (0..=u16::MAX).zip(&self.counts).filter(|(_, pixels)| **pixels > 0).map(entry).collect();
         entries.sort_by_key(|e| (std::cmp::Reverse(e.pixels), e.class));
         entries
     }

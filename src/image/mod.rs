@@ -12,6 +12,7 @@
 //! # Ok::<(), atrous::Error>(())
 //! ```
 
+mod border;
 pub(crate) mod canvas;
 mod classes;
 mod decode;
@@ -25,12 +26,14 @@ mod pixels;
 pub(crate) mod probe;
 mod resize;
 mod restore;
+pub(crate) mod room;
 mod save;
 mod sheet;
 
 pub use decode::{BACKDROP, DecodeOptions, MAX_BYTES, MAX_PIXELS, Picture, decode, decode_bytes};
 pub(crate) use decode::{damaged, dimensions};
 pub use labels::LabelMap;
+pub(crate) use labels::append_labels;
 pub use legend::{LegendEntry, Tally, legend, legend_table};
 pub use overlay::{Overlay, cut_out, foreground};
 pub use palette::{ClassTable, IgnoredLabel, distinct, voc_colour};

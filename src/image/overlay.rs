@@ -1,8 +1,10 @@
 //! Labels laid over the photo, and objects cut out of it.
 
+use super::border::mark_borders;
 use super::decode::Picture;
 use super::labels::LabelMap;
 use super::palette::ClassTable;
+use super::room::{copied, filled, room};
 use crate::error::{Result, error};
 use rayon::prelude::*;
 
@@ -29,8 +31,19 @@ const OUTLINE_LIGHT: f32 = 0.45;
 impl Overlay {
     /// The photo with the classes' colours over it and a thin light line along their borders.
     ///
-    /// Errors where labels and photo differ in size, or the opacity is not within 0 and 1.
+    /// Errors where labels and photo differ in size, the opacity is not within 0 and 1, or there is no memory for the copy.
     pub fn draw(&self, picture: &Picture, labels: &LabelMap, table: &ClassTable) -> Result<Picture> {
+        same_size(picture, labels)?;
+        let mut out = Picture::new(picture.width, picture.height, copied(&picture.rgb, "the overlay")?)?;
+        self.draw_over(&mut out, labels, table)?;
+        Ok(out)
+    }
+
+    /// As [`Overlay::draw`], in the picture's own memory. It is opaque afterwards; its notes stay.
+    ///
+    /// # Errors
+    /// As [`Overlay::draw`]; the picture is unchanged then.
+    pub fn draw_over(&self, picture: &mut Picture, labels: &LabelMap, table: &ClassTable) -> Result<()> {
         same_size(picture, labels)?;
         if !(0.0..=1.0).contains(&self.opacity) {
             return Err(error!(Usage, "an opacity of {} is not within 0 and 1", self.opacity));
@@ -39,35 +52,45 @@ impl Overlay {
         let line = self.outline.unwrap_or_else(|| (w.max(h) / 400).max(1));
         let background = table.background().filter(|_| !self.tint_background);
         let plain = |label: u16| background == Some(usize::from(label));
-        let colours: Vec<[u8; 3]> = (0..=usize::from(labels.max())).map(|l| table.colour(l)).collect();
-        let mut rgb = picture.rgb.clone();
-        rgb.par_chunks_mut(3 * w).enumerate().for_each(|(y, row)| {
-            for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
-                let label = labels.labels[y * w + x];
+        // A class's colour, and its line's.
+        let colours: Vec<([u8; 3], [u8; 3])> = (0..=usize::from(labels.max()))
+            .map(|label| {
+                let colour = table.colour(label);
+                (colour, colour.map(|c| (f32::from(c) + (255.0 - f32::from(c)) * OUTLINE_LIGHT).round() as u8))
+            })
+            .collect();
+        // High enough that the rows which are read beside a strip for its columns are few beside its own.
+        let strip = line.saturating_mul(4).max(64).min(h);
+        // All that can fail comes before the first change.
+        let spare = rayon::current_num_threads().min(h.div_ceil(strip));
+        let spare = (0..spare).map(|_| filled(false, w * strip, "the outline")).collect::<Result<Vec<_>>>()?;
+        let spare = std::sync::Mutex::new(spare);
+        let strips = picture.rgb.par_chunks_mut(3 * w * strip).enumerate();
+        strips.for_each(|(index, rgb)| {
+            let lock = || spare.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut memory = lock().pop().expect("invariant: there is one for each thread");
+            let marks = &mut memory[..rgb.len() / 3];
+            mark_borders(&labels.labels, w, line, index * strip, rgb.len() / (3 * w), marks);
+            let labels = &labels.labels[index * strip * w..][..marks.len()];
+            for ((pixel, &label), &border) in rgb.chunks_exact_mut(3).zip(labels).zip(&*marks) {
+                let (colour, outline) = colours[usize::from(label)];
                 if plain(label) {
                     continue;
                 }
-                let border = line > 0 && at_border(labels, x, y, line, label);
-                for (value, colour) in pixel.iter_mut().zip(colours[usize::from(label)]) {
+                if border {
+                    pixel.copy_from_slice(&outline);
+                    continue;
+                }
+                for (value, colour) in pixel.iter_mut().zip(colour) {
                     let (photo, colour) = (f32::from(*value), f32::from(colour));
-                    let mixed = match border {
-                        true => colour + (255.0 - colour) * OUTLINE_LIGHT,
-                        false => photo + (colour - photo) * self.opacity,
-                    };
-                    *value = mixed.round() as u8;
+                    *value = (photo + (colour - photo) * self.opacity).round() as u8;
                 }
             }
+            lock().push(memory);
         });
-        Picture::new(w, h, rgb)
+        picture.alpha = None;
+        Ok(())
     }
-}
-
-/// Whether another class lies within `line` pixels to the sides. The picture's own edge is no border.
-fn at_border(labels: &LabelMap, x: usize, y: usize, line: usize, label: u16) -> bool {
-    let (w, h) = (labels.width, labels.height);
-    let row = &labels.labels[y * w..][..w];
-    let across = row[x.saturating_sub(line)..(x + line + 1).min(w)].iter().any(|&l| l != label);
-    across || (y.saturating_sub(line)..(y + line + 1).min(h)).any(|y| labels.labels[y * w + x] != label)
 }
 
 /// The kept classes on a transparent background: `alpha` is set, and `rgb` holds the photo's own colours.
@@ -76,16 +99,17 @@ fn at_border(labels: &LabelMap, x: usize, y: usize, line: usize, label: u16) -> 
 /// for each pixel, `[height, width]`: with it the edge is soft (transparent below 0.2, opaque above 0.8, a smooth step between);
 /// without it each pixel is in or out. What was transparent in the photo stays so.
 ///
-/// Errors where sizes differ, or nothing is named and the table has no background.
+/// The picture's own memory holds the result. Errors where sizes differ, nothing is named and the table has no background, or there is no
+/// memory for the opacity.
 pub fn cut_out(
-    picture: &Picture,
+    mut picture: Picture,
     labels: &LabelMap,
     table: &ClassTable,
     keep: &[usize],
     foreground: Option<&[f32]>,
     backdrop: [u8; 3],
 ) -> Result<Picture> {
-    same_size(picture, labels)?;
+    same_size(&picture, labels)?;
     let background = table.background();
     if keep.is_empty() && background.is_none() {
         return Err(error!(Usage, "a cut-out of what? these classes have no background").advice("name the classes to keep"));
@@ -97,20 +121,20 @@ pub fn cut_out(
         [] => background != Some(label.into()) && table.ignored.iter().all(|i| i.label != label),
         keep => keep.contains(&label.into()),
     };
-    let mut alpha: Vec<u8> = match foreground {
-        Some(p) => p.iter().map(|&p| (255.0 * smooth_step((p - 0.2) / 0.6)).round() as u8).collect(),
-        None => labels.labels.iter().map(|&l| if kept(l) { 255 } else { 0 }).collect(),
-    };
-    let mut out = picture.clone();
-    out.notes.clear();
-    if let Some(own) = &picture.alpha {
-        for (pixel, &own) in out.rgb.chunks_exact_mut(3).zip(own) {
+    let mut alpha: Vec<u8> = room(labels.labels.len(), "the cut-out's opacity")?;
+    match foreground {
+        Some(p) => alpha.extend(p.iter().map(|&p| (255.0 * smooth_step((p - 0.2) / 0.6)).round() as u8)),
+        None => alpha.extend(labels.labels.iter().map(|&l| if kept(l) { 255 } else { 0 })),
+    }
+    picture.notes.clear();
+    if let Some(own) = picture.alpha.take() {
+        for (pixel, &own) in picture.rgb.chunks_exact_mut(3).zip(&own) {
             lift_off(pixel, own, backdrop);
         }
-        alpha.iter_mut().zip(own).for_each(|(a, &own)| *a = ((u32::from(*a) * u32::from(own) + 127) / 255) as u8);
+        alpha.iter_mut().zip(own).for_each(|(a, own)| *a = ((u32::from(*a) * u32::from(own) + 127) / 255) as u8);
     }
-    out.alpha = Some(alpha);
-    Ok(out)
+    picture.alpha = Some(alpha);
+    Ok(picture)
 }
 
 /// Sums the probabilities of the kept classes over `[pixels, channels]`: what [`cut_out`] takes for a soft edge.
@@ -188,8 +212,8 @@ mod tests {
         let table = ClassTable::voc();
         assert!(Overlay::default().draw(&picture, &other, &table).is_err());
         assert!(Overlay { opacity: 1.5, ..Overlay::default() }.draw(&picture, &labels, &table).is_err());
-        assert!(cut_out(&picture, &labels, &table, &[], Some(&[0.5; 3]), BACKDROP).is_err());
-        let error = cut_out(&picture, &labels, &ClassTable::cityscapes(), &[], None, BACKDROP).unwrap_err();
+        assert!(cut_out(picture.clone(), &labels, &table, &[], Some(&[0.5; 3]), BACKDROP).is_err());
+        let error = cut_out(picture.clone(), &labels, &ClassTable::cityscapes(), &[], None, BACKDROP).unwrap_err();
         assert!(error.to_string().contains("name the classes"), "{error}");
         assert!(foreground(&[0.5; 4], 3, &[0]).is_err() && foreground(&[0.5; 3], 3, &[3]).is_err());
     }
@@ -197,12 +221,12 @@ mod tests {
     #[test]
     fn cut_outs_are_hard_by_labels_and_soft_by_probabilities() {
         let (picture, labels) = scene();
-        let hard = cut_out(&picture, &labels, &ClassTable::voc(), &[], None, BACKDROP).unwrap();
+        let hard = cut_out(picture.clone(), &labels, &ClassTable::voc(), &[], None, BACKDROP).unwrap();
         assert_eq!(hard.alpha.unwrap()[..6], [0, 0, 255, 255, 255, 255]);
-        let none = cut_out(&picture, &labels, &ClassTable::voc(), &[12], None, BACKDROP).unwrap();
+        let none = cut_out(picture.clone(), &labels, &ClassTable::voc(), &[12], None, BACKDROP).unwrap();
         assert!(none.alpha.unwrap().iter().all(|&a| a == 0));
         let p = [0.0, 0.2, 0.35, 0.5, 0.8, 1.0].repeat(3);
-        let soft = cut_out(&picture, &labels, &ClassTable::voc(), &[], Some(&p), BACKDROP).unwrap();
+        let soft = cut_out(picture.clone(), &labels, &ClassTable::voc(), &[], Some(&p), BACKDROP).unwrap();
         assert_eq!(soft.alpha.unwrap()[..6], [0, 0, 40, 128, 255, 255]);
         assert_eq!(foreground(&[0.2, 0.3, 0.5, 0.9, 0.1, 0.0], 3, &[1, 2]).unwrap(), [0.8, 0.1]);
     }
@@ -213,7 +237,7 @@ mod tests {
         for (alpha, tolerance) in [(255u8, 0), (200, 1), (100, 2), (40, 4)] {
             picture.rgb = [20, 127, 250].map(|v| mix(v, 127, alpha)).repeat(18);
             picture.alpha = Some(vec![alpha; 18]);
-            let out = cut_out(&picture, &labels, &ClassTable::voc(), &[], None, BACKDROP).unwrap();
+            let out = cut_out(picture.clone(), &labels, &ClassTable::voc(), &[], None, BACKDROP).unwrap();
             assert_eq!(out.alpha.unwrap()[..6], [0, 0, alpha, alpha, alpha, alpha]);
             for (got, wanted) in out.rgb[..3].iter().zip([20u8, 127, 250]) {
                 assert!(got.abs_diff(wanted) <= tolerance, "alpha {alpha}: {got} instead of {wanted}");

@@ -1,6 +1,7 @@
 //! The way back: labels and probabilities of the network's input to the size of the source.
 
 use super::resize::Fit;
+use super::room::filled;
 use crate::error::{Result, error};
 use rayon::prelude::*;
 
@@ -9,13 +10,13 @@ impl Fit {
     /// the nearest label, with pixel centres at halves: column `x` of `W` takes column `floor((x + 1/2) * w / W)`, computed in whole
     /// numbers.
     ///
-    /// Errors where the number of labels is not the padded size's.
+    /// Errors where the number of labels is not the padded size's, or there is no memory for the result.
     pub fn restore_labels<T: Copy + Send + Sync>(&self, labels: &[T]) -> Result<Vec<T>> {
         self.check(labels.len(), 1)?;
         let ((pw, _), (sw, sh), (w, h)) = (self.padded, self.scaled, self.source);
         let columns: Vec<usize> = (0..w).map(|x| nearest(x, sw, w)).collect();
         let Some(&any) = labels.first() else { return Ok(Vec::new()) };
-        let mut out = vec![any; w * h];
+        let mut out = filled(any, w.saturating_mul(h), "the labels")?;
         out.par_chunks_mut(w.max(1)).enumerate().for_each(|(y, out)| {
             let row = &labels[nearest(y, sh, h) * pw..][..sw];
             out.iter_mut().zip(&columns).for_each(|(out, &x)| *out = row[x]);
@@ -26,12 +27,13 @@ impl Fit {
     /// Values at the padded size, `[h, w, channels]`, to the source's size: the padding is cropped, then bilinear interpolation
     /// with pixel centres at halves, clamped at the scaled picture's border so that no padding flows in.
     ///
-    /// Interpolated probabilities still add up to 1. Errors where the number of values is not the padded size's.
+    /// Interpolated probabilities still add up to 1. Errors where the number of values is not the padded size's, or there is no memory for
+    /// the result.
     pub fn restore_values(&self, values: &[f32], channels: usize) -> Result<Vec<f32>> {
         self.check(values.len(), channels)?;
         let ((pw, _), (sw, sh), (w, h)) = (self.padded, self.scaled, self.source);
         let columns: Vec<_> = (0..w).map(|x| neighbours(x, sw, w)).collect();
-        let mut out = vec![0.0; w * h * channels];
+        let mut out = filled(0.0, w.saturating_mul(h).saturating_mul(channels), "the values")?;
         out.par_chunks_mut((w * channels).max(1)).enumerate().for_each(|(y, out)| {
             let (above, below, ty) = neighbours(y, sh, h);
             let (above, below) = (&values[above * pw * channels..], &values[below * pw * channels..]);

@@ -1,6 +1,7 @@
 //! Pictures to files.
 
 use super::decode::Picture;
+use super::room::room;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::atomic_write;
 use image::codecs::jpeg::JpegEncoder;
@@ -8,7 +9,7 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder, ImageError};
 use std::borrow::Cow;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Quality of JPEG files, of 100: text and thin lines stay clean.
@@ -23,18 +24,20 @@ impl Picture {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-        let (data, colour) = self.interleaved();
         let (w, h) = (self.width as u32, self.height as u32);
         match extension.as_str() {
-            "png" => atomic_write(path, |writer| self.write_png(writer, &data).map_err(Into::into)),
+            "png" => atomic_write(path, |writer| self.write_png(writer).map_err(Into::into)),
             "webp" => {
+                let (data, colour) = self.interleaved().map_err(|e| e.file(path))?;
                 atomic_write(path, |writer| WebPEncoder::new_lossless(writer).write_image(&data, w, h, colour).map_err(to_io))
             }
             "jpg" | "jpeg" if self.alpha.is_some() => {
                 Err(error!(Picture, "JPEG holds no transparency").file(path).advice("write a .png or .webp"))
             }
             "jpg" | "jpeg" => atomic_write(path, |writer| {
-                JpegEncoder::new_with_quality(writer, JPEG_QUALITY).write_image(&data, w, h, colour).map_err(to_io)
+                JpegEncoder::new_with_quality(writer, JPEG_QUALITY)
+                    .write_image(&self.rgb, w, h, ExtendedColorType::Rgb8)
+                    .map_err(to_io)
             }),
             _ => Err(error!(Picture, "pictures are written as .png, .jpg or .webp").file(path)),
         }
@@ -43,7 +46,7 @@ impl Picture {
     /// The picture as the bytes of a PNG file, small rather than quickly made.
     pub(crate) fn png(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        let (data, colour) = self.interleaved();
+        let (data, colour) = self.interleaved()?;
         let encoder = PngEncoder::new_with_quality(&mut out, CompressionType::Best, FilterType::Adaptive);
         encoder.write_image(&data, self.width as u32, self.height as u32, colour).map_err(unwritten)?;
         Ok(out)
@@ -57,25 +60,53 @@ impl Picture {
         Ok(out)
     }
 
-    fn interleaved(&self) -> (Cow<'_, [u8]>, ExtendedColorType) {
-        match &self.alpha {
+    fn interleaved(&self) -> Result<(Cow<'_, [u8]>, ExtendedColorType)> {
+        Ok(match &self.alpha {
             None => (Cow::Borrowed(&self.rgb), ExtendedColorType::Rgb8),
             Some(alpha) => {
-                let pixels = self.rgb.chunks_exact(3).zip(alpha);
-                (pixels.flat_map(|(p, &a)| [p[0], p[1], p[2], a]).collect(), ExtendedColorType::Rgba8)
+                let mut rgba = room(4 * alpha.len(), "the pixels")?;
+                rgba.extend(self.rgb.chunks_exact(3).zip(alpha).flat_map(|(p, &a)| [p[0], p[1], p[2], a]));
+                (Cow::Owned(rgba), ExtendedColorType::Rgba8)
             }
-        }
+        })
     }
 
-    fn write_png(&self, writer: impl io::Write, data: &[u8]) -> Result<(), png::EncodingError> {
+    /// Row by row: neither the interleaved pixels nor the compressed ones are ever in memory as a whole.
+    fn write_png(&self, writer: impl io::Write) -> Result<(), png::EncodingError> {
         let mut encoder = png::Encoder::new(writer, self.width as u32, self.height as u32);
         encoder.set_color(if self.alpha.is_some() { png::ColorType::Rgba } else { png::ColorType::Rgb });
         encoder.set_depth(png::BitDepth::Eight);
         encoder.set_compression(png::Compression::Fast);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(data)?;
-        writer.finish()
+        let rows = self.rgb.chunks_exact(3 * self.width);
+        match &self.alpha {
+            None => write_rows(encoder, rows, |rgb, row| row.extend_from_slice(rgb)),
+            Some(alpha) => write_rows(encoder, rows.zip(alpha.chunks_exact(self.width)), |(rgb, alpha), row| {
+                row.extend(rgb.chunks_exact(3).zip(alpha).flat_map(|(p, &a)| [p[0], p[1], p[2], a]));
+            }),
+        }
     }
+}
+
+/// Bytes of a PNG's chunks of pixels.
+const CHUNK: usize = 1 << 18;
+
+/// Writes a PNG row by row; `fill` appends a row's bytes.
+pub(super) fn write_rows<W: io::Write, R>(
+    encoder: png::Encoder<'_, W>,
+    rows: impl Iterator<Item = R>,
+    fill: impl Fn(R, &mut Vec<u8>),
+) -> Result<(), png::EncodingError> {
+    let mut writer = encoder.write_header()?;
+    let mut stream = writer.stream_writer_with_size(CHUNK)?;
+    let mut bytes = Vec::new();
+    for row in rows {
+        bytes.clear();
+        fill(row, &mut bytes);
+        stream.write_all(&bytes)?;
+    }
+    stream.finish()?;
+    // Not left to a drop, which would not tell of a full disk.
+    writer.finish()
 }
 
 fn unwritten(error: ImageError) -> Error {

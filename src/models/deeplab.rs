@@ -113,7 +113,7 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
     }
     if outputs.labels || outputs.confidence {
         let ((h, w), align_corners) = (size, head.align_corners);
-        let op = UpsampleArgmax { h, w, align_corners, window: None, confidence: outputs.confidence };
+        let op = UpsampleArgmax { h, w, align_corners, window: None, rows: None, confidence: outputs.confidence };
         let results = root.ops("labels", op, &[logits])?;
         named.extend(["labels", "confidence"].into_iter().zip(results));
     }

@@ -14,12 +14,24 @@ pub struct Window {
     pub scaled: (usize, usize),
 }
 
+/// The rows of an interpolation's output that are computed; the other rows are left out. Outputs that do not fit into memory at once are
+/// computed strip by strip, with the same bits as all at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rows {
+    /// The first row.
+    pub first: usize,
+    /// Number of rows, at least one.
+    pub count: usize,
+}
+
 /// Along one axis, output coordinate `d` lies at `(max(d * mul + add, sub) - sub) / den` of the input.
 ///
 /// That is PyTorch's `interpolate`: half-pixel centres, `max((d + 1/2) * from / to - 1/2, 0)`, or with aligned corners
 /// `d * (from - 1) / (to - 1)`, written as one fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Axis {
+    /// Added to each output coordinate: the first one that is computed.
+    first: usize,
     mul: usize,
     add: usize,
     sub: usize,
@@ -39,9 +51,9 @@ impl Axis {
     pub(super) fn new(from: usize, to: usize, align_corners: bool) -> Self {
         let last = from - 1;
         if align_corners {
-            Self { mul: if to > 1 { last } else { 0 }, add: 0, sub: 0, den: (to - 1).max(1), last }
+            Self { first: 0, mul: if to > 1 { last } else { 0 }, add: 0, sub: 0, den: (to - 1).max(1), last }
         } else {
-            Self { mul: 2 * from, add: from, sub: to, den: 2 * to, last }
+            Self { first: 0, mul: 2 * from, add: from, sub: to, den: 2 * to, last }
         }
     }
 
@@ -57,7 +69,7 @@ impl Axis {
             false => (2 * scaled * from, scaled * from, to * padded, 2 * to * padded),
         };
         let common = [mul, add, sub].into_iter().fold(den, gcd).max(1);
-        Self { mul: mul / common, add: add / common, sub: sub / common, den: den / common, last }
+        Self { first: 0, mul: mul / common, add: add / common, sub: sub / common, den: den / common, last }
     }
 
     /// Whether shaders can follow it. They know the numerator modulo 2^32 and its quotient to within one, so a remainder must be
@@ -67,7 +79,7 @@ impl Axis {
     }
 
     pub(super) fn tap(&self, d: usize) -> Tap {
-        let numerator = (d * self.mul + self.add).max(self.sub) - self.sub;
+        let numerator = ((self.first + d) * self.mul + self.add).max(self.sub) - self.sub;
         let lo = (numerator / self.den).min(self.last);
         Tap { lo, hi: (lo + 1).min(self.last), weight: (numerator % self.den) as f32 / self.den as f32 }
     }
@@ -82,11 +94,11 @@ impl Axis {
         let quotient = |v: f64| (v / self.den as f64) as f32;
         dispatch
             .param(mul, self.mul as u32)
-            .param(add, self.add.wrapping_sub(self.sub) as u32)
+            .param(add, self.first.wrapping_mul(self.mul).wrapping_add(self.add).wrapping_sub(self.sub) as u32)
             .param(den, self.den as u32)
             .param(last, self.last as u32)
             .param(scale, quotient(self.mul as f64))
-            .param(shift, quotient(self.add as f64 - self.sub as f64))
+            .param(shift, quotient(self.first as f64 * self.mul as f64 + self.add as f64 - self.sub as f64))
     }
 }
 
@@ -110,6 +122,12 @@ impl Grid {
                 x: Axis::windowed(from.w, w, padded.1, scaled.1, align_corners),
             },
         }
+    }
+
+    /// The grid of some rows of the output alone.
+    pub(super) fn rows(mut self, rows: Option<Rows>) -> Self {
+        self.y.first = rows.map_or(0, |rows| rows.first);
+        self
     }
 
     /// Whether shaders can follow it.
@@ -141,6 +159,25 @@ pub(super) fn infer(x: TensorType, (h, w): (usize, usize), window: Option<Window
         return Err(error!(Graph, "cannot resize from {} to {h} by {w}: {side} is not below 2^20", x.shape));
     }
     Ok(x.shape.with_hw(h, w))
+}
+
+/// As [`infer`], for some rows of the output alone. Errors also where these are not rows of the output.
+pub(super) fn infer_rows(x: TensorType, size: (usize, usize), window: Option<Window>, rows: Option<Rows>) -> Result<Shape> {
+    let shape = infer(x, size, window)?;
+    match rows {
+        None => Ok(shape),
+        Some(Rows { first, count }) if count > 0 && first < shape.h && count <= shape.h - first => {
+            Ok(shape.with_hw(count, shape.w))
+        }
+        Some(Rows { first, count }) => {
+            Err(error!(Graph, "{count} rows from {first} on are not rows of an output of {}", shape.h))
+        }
+    }
+}
+
+/// How rows are written in tables: ` rows 64..128`.
+pub(super) fn rows_attribute(rows: Option<Rows>) -> String {
+    rows.map_or_else(String::new, |Rows { first, count }| format!(" rows {first}..{}", first + count))
 }
 
 /// `(1 - weight) * a + weight * b`, element by element.

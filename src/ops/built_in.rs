@@ -52,6 +52,7 @@ static BUILT_IN: &[fn() -> TypeId] = &[
     TypeId::of::<Softmax>,
     TypeId::of::<TemporalMean>,
     TypeId::of::<UpsampleArgmax>,
+    TypeId::of::<UpsampleSoftmax>,
 ];
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ mod slice;
 mod softmax;
 mod temporal_mean;
 mod upsample_argmax;
+mod upsample_softmax;
 mod wide;
 mod window;
 
@@ -55,7 +56,7 @@ pub use avg_pool_grad::AvgPoolGrad;
 pub use batch_norm::BatchNorm;
 pub use batch_norm_grad::BatchNormGrad;
 pub use batch_norm_train::BatchNormTrain;
-pub use bilinear::Window;
+pub use bilinear::{Rows, Window};
 pub use binary::{Add, Mul};
 pub(crate) use built_in::is_built_in;
 pub use channel_sum::ChannelSum;
@@ -81,6 +82,7 @@ pub use slice::Slice;
 pub use softmax::Softmax;
 pub use temporal_mean::TemporalMean;
 pub use upsample_argmax::UpsampleArgmax;
+pub use upsample_softmax::UpsampleSoftmax;
 
 use crate::error::{Result, error};
 use crate::graph::Backward;

@@ -4,7 +4,7 @@
 
 use super::argmax::first_max;
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, Window, bilinear, expect_f32};
+use super::{Op, Rows, Window, bilinear, expect_f32};
 use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
@@ -22,6 +22,8 @@ pub struct UpsampleArgmax {
     pub align_corners: bool,
     /// Set where the output stands for a part of the source.
     pub window: Option<Window>,
+    /// Set where only some rows of the output are computed: its height is their number then.
+    pub rows: Option<Rows>,
     /// Whether the second output, the confidence, is computed.
     pub confidence: bool,
 }
@@ -34,12 +36,13 @@ impl Op for UpsampleArgmax {
     fn attributes(&self) -> String {
         let flag = |on, text| if on { text } else { "" };
         let (corners, window) = (flag(self.align_corners, " align_corners"), flag(self.window.is_some(), " window"));
-        format!("{}x{}{corners}{window}{}", self.h, self.w, flag(self.confidence, " confidence"))
+        let rows = bilinear::rows_attribute(self.rows);
+        format!("{}x{}{corners}{window}{rows}{}", self.h, self.w, flag(self.confidence, " confidence"))
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 1)?;
-        let shape = bilinear::infer(inputs[0], (self.h, self.w), self.window)?.with_c(1);
+        let shape = bilinear::infer_rows(inputs[0], (self.h, self.w), self.window, self.rows)?.with_c(1);
         let mut outputs = vec![TensorType::u32(shape)];
         if self.confidence {
             outputs.push(TensorType::f32(shape));
@@ -50,18 +53,19 @@ impl Op for UpsampleArgmax {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (x, from) = (inputs[0].f32(), inputs[0].shape());
         let (row, c) = (from.w * from.c, from.c);
-        let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners, self.window);
+        let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners, self.window).rows(self.rows);
         let columns = grid.x.taps(self.w);
+        let h = self.rows.map_or(self.h, |rows| rows.count);
         let (labels, confidence) = outputs.split_first_mut().expect("invariant: labels are inferred");
         // Rows of the confidence, or as many empty slices where it is not asked for.
         let mut rows: Vec<&mut [f32]> =
             confidence.iter_mut().flat_map(|confidence| confidence.f32_mut().chunks_mut(self.w)).collect();
-        rows.resize_with(from.n * self.h, Default::default);
+        rows.resize_with(from.n * h, Default::default);
         labels.u32_mut().par_chunks_mut(self.w).zip(rows).enumerate().for_each_init(
             || (Vec::new(), vec![0.0; c]),
             |(scratch, logits), (line, (labels, confidence))| {
-                let image = &x[line / self.h * from.h * row..][..from.h * row];
-                let between = bilinear::row_at(image, row, grid.y.tap(line % self.h), scratch);
+                let image = &x[line / h * from.h * row..][..from.h * row];
+                let between = bilinear::row_at(image, row, grid.y.tap(line % h), scratch);
                 for (ox, tap) in columns.iter().enumerate() {
                     bilinear::blend(&between[tap.lo * c..][..c], &between[tap.hi * c..][..c], tap.weight, logits);
                     let (label, max) = first_max(logits);
@@ -90,7 +94,7 @@ impl Op for UpsampleArgmax {
             .param("w_out", to.w)
             .layout("x", x)
             .threads(to.positions());
-        let grid = bilinear::Grid::new(from, (to.h, to.w), self.align_corners, self.window);
+        let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners, self.window).rows(self.rows);
         if !grid.fits_u32() {
             return Vec::new();
         }

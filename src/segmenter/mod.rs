@@ -1,7 +1,9 @@
 //! The way in for programs: a model, a device, pictures in, labels out.
 
+mod finish;
 mod model;
 
+pub use finish::Strip;
 pub use model::Model;
 
 use crate::error::{ErrorKind, Result, error};
@@ -10,9 +12,10 @@ use crate::gpu::{DeviceChoice, at_once};
 use crate::graph::Graph;
 use crate::image::{Fit, LabelMap, Picture, SizeRule};
 use crate::models::Outputs;
-use crate::ops::{Resize, UpsampleArgmax, Window};
-use crate::tensor::{Data, Shape, Tensor, TensorType};
+use crate::ops::Rows;
+use crate::tensor::{Data, Shape, Tensor};
 use crate::tune::Tuning;
+use finish::{Results, Values};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,12 +25,16 @@ use web_time::Instant;
 const KEPT: usize = 3;
 
 /// What [`Segmenter::segment`] is to compute besides the labels.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Wants {
-    /// The softmax probability of each pixel's class.
+    /// The softmax probability of each pixel's class: four bytes for each pixel.
     pub confidence: bool,
-    /// The softmax probabilities of all classes: four bytes for each class and pixel.
+    /// The softmax probabilities of all classes: four bytes for each class and pixel, 961 MiB for 21 classes at 12 megapixels. They are an
+    /// error where there is no such memory; [`Segmenter::segment_in_strips`] never has more than some rows of them.
     pub probabilities: bool,
+    /// The summed softmax probability of these classes, by number: four bytes for each pixel. It is what
+    /// [`cut_out`](crate::image::cut_out) takes for a soft edge.
+    pub foreground: Option<Vec<usize>>,
 }
 
 /// The result for one picture, at the picture's own size.
@@ -39,6 +46,8 @@ pub struct Segmentation {
     pub confidence: Option<Vec<f32>>,
     /// `[1, height, width, classes]`, where asked for.
     pub probabilities: Option<Tensor>,
+    /// `[height * width]`, where asked for.
+    pub foreground: Option<Vec<f32>>,
     /// The sizes that the picture passed through.
     pub fit: Fit,
     /// Time from the upload of the picture to the scores.
@@ -70,8 +79,13 @@ pub struct Segmenter {
     tuning: Tuning,
     /// By the sizes that the network sees: padded, and scaled.
     networks: Prepared<((usize, usize), (usize, usize))>,
-    finishers: Prepared<(Shape, Fit, Wants)>,
+    finishers: Prepared<(Shape, Fit, Values)>,
+    /// The most memory of a strip of results on the device, where it is not the device's own choice.
+    strip_bytes: Option<usize>,
 }
+
+/// Whoever takes strips of probabilities.
+type OnStrip<'a> = &'a mut (dyn FnMut(&Strip) -> Result<()> + Send);
 
 impl Segmenter {
     /// Opens the device that `choice` names.
@@ -95,7 +109,7 @@ impl Segmenter {
             return Err(error!(Weights, "holds a bare backbone, which does not segment").file(&model.path));
         }
         let (device, networks, finishers) = (Mutex::new(device), Mutex::default(), Mutex::default());
-        Ok(Self { model, choice, device, tuning: Tuning::default(), networks, finishers })
+        Ok(Self { model, choice, device, tuning: Tuning::default(), networks, finishers, strip_bytes: None })
     }
 
     /// Says how kernels are chosen: a [`Mode`](crate::tune::Mode), or a [`Tuning`] that also reports its progress. Without it, those are
@@ -126,7 +140,7 @@ impl Segmenter {
     /// Segments one picture. A lost device is opened again once.
     ///
     /// # Errors
-    /// Where the picture is too large for the device or too small for the network, or the device fails.
+    /// Where the picture is too large for the device or too small for the network, there is no memory for the results, or the device fails.
     pub fn segment(&self, picture: &Picture, size: SizeRule) -> Result<Segmentation> {
         self.segment_with(picture, size, Wants::default())
     }
@@ -134,15 +148,44 @@ impl Segmenter {
     /// As [`Segmenter::segment`], with more results.
     ///
     /// # Errors
-    /// As [`Segmenter::segment`].
+    /// As [`Segmenter::segment`], and where the network has no class that `wants` names.
     pub fn segment_with(&self, picture: &Picture, size: SizeRule, wants: Wants) -> Result<Segmentation> {
-        match (at_once(self.segment_async(picture, size, wants)), &self.choice) {
+        self.segment_at_once(picture, size, &wants, None)
+    }
+
+    /// As [`Segmenter::segment_with`]. The probabilities of all classes go to `on_strip`, some rows at a time from the top down, so that
+    /// little memory is taken however large the picture is. Where a lost device is opened again, they start over at the top.
+    ///
+    /// # Errors
+    /// As [`Segmenter::segment_with`], and those of `on_strip`, which end the work.
+    pub fn segment_in_strips(
+        &self,
+        picture: &Picture,
+        size: SizeRule,
+        wants: Wants,
+        mut on_strip: impl FnMut(&Strip) -> Result<()> + Send,
+    ) -> Result<Segmentation> {
+        self.segment_at_once(picture, size, &wants, Some(&mut on_strip))
+    }
+
+    fn segment_at_once(
+        &self,
+        picture: &Picture,
+        size: SizeRule,
+        wants: &Wants,
+        mut on_strip: Option<OnStrip>,
+    ) -> Result<Segmentation> {
+        let first: Option<OnStrip> = match &mut on_strip {
+            Some(on_strip) => Some(&mut **on_strip),
+            None => None,
+        };
+        match (at_once(self.compute(picture, size, wants, first)), &self.choice) {
             (Err(e), Some(choice)) if e.kind() == ErrorKind::DeviceLost => {
                 log::warn!("{e}; opening the device again");
                 lock(&self.networks).clear();
                 lock(&self.finishers).clear();
                 *lock(&self.device) = Device::open(choice)?;
-                at_once(self.segment_async(picture, size, wants))
+                at_once(self.compute(picture, size, wants, on_strip))
             }
             (done, _) => done,
         }
@@ -152,8 +195,18 @@ impl Segmenter {
     /// [`Runner::run_async`](crate::exec::Runner::run_async). A lost device is the caller's to mend.
     ///
     /// # Errors
-    /// As [`Segmenter::segment`].
+    /// As [`Segmenter::segment_with`].
     pub async fn segment_async(&self, picture: &Picture, size: SizeRule, wants: Wants) -> Result<Segmentation> {
+        self.compute(picture, size, &wants, None).await
+    }
+
+    async fn compute(
+        &self,
+        picture: &Picture,
+        size: SizeRule,
+        wants: &Wants,
+        mut on_strip: Option<OnStrip<'_>>,
+    ) -> Result<Segmentation> {
         let fit = size.fit(picture.width, picture.height);
         let network = match self.network(fit) {
             // What was made ready for other sizes may be in the way.
@@ -168,24 +221,38 @@ impl Segmenter {
         let started = Instant::now();
         let logits = network.run_async(&[("picture", &input)]).await?.swap_remove(0);
         let network_time = started.elapsed();
+        drop(input);
 
-        // Made ready before the clock starts, as the network was: a new size would else look slow.
-        let finisher = match self.finisher(logits.shape(), fit, wants) {
-            // The network has done its part, and goes where both do not fit.
-            Err(e) if e.kind() == ErrorKind::OutOfMemory => {
-                drop(network);
-                lock(&self.networks).clear();
-                self.finisher(logits.shape(), fit, wants)
+        let values = Values::new(wants, on_strip.is_some());
+        let weights = wants.foreground.as_ref().map(|keep| finish::class_weights(keep, logits.shape().c)).transpose()?;
+        let mut results = Results::new(fit.source, logits.shape().c, wants)?;
+        let height = fit.source.1;
+        let strip = self.strip_rows(logits.shape(), fit, values);
+        let mut labels_time = Duration::ZERO;
+        let mut network = Some(network);
+        for first in (0..height).step_by(strip) {
+            let rows = Rows { first, count: strip.min(height - first) };
+            // Made ready before the clock starts, as the network was: a new size would else look slow.
+            let finisher = match self.finisher(logits.shape(), fit, values, rows) {
+                // The network has done its part, and goes where both do not fit.
+                Err(e) if e.kind() == ErrorKind::OutOfMemory => {
+                    drop(network.take());
+                    lock(&self.networks).clear();
+                    self.finisher(logits.shape(), fit, values, rows)
+                }
+                made => made,
+            }?;
+            let started = Instant::now();
+            let inputs = [Some(("logits", &logits)), weights.as_ref().map(|weights| (finish::WEIGHTS, weights))];
+            let inputs: Vec<_> = inputs.into_iter().flatten().collect();
+            let outputs = finisher.run_async(&inputs).await?;
+            let probabilities = results.add(outputs, values)?;
+            labels_time += started.elapsed();
+            if let (Some(on_strip), Some(probabilities)) = (&mut on_strip, probabilities) {
+                on_strip(&Strip { first_row: first, probabilities: &probabilities })?;
             }
-            made => made,
-        }?;
-        let started = Instant::now();
-        let mut results = finisher.run_async(&[("logits", &logits)]).await?.into_iter();
-        let labels = LabelMap::from_tensor(&results.next().expect("invariant: the labels are the first output"), 0)?;
-        let confidence = wants.confidence.then(|| results.next()).flatten().map(|t| t.f32().to_vec());
-        let probabilities = wants.probabilities.then(|| results.next()).flatten();
-        let labels_time = started.elapsed();
-        Ok(Segmentation { labels, confidence, probabilities, fit, network_time, labels_time })
+        }
+        results.finish(fit, network_time, labels_time)
     }
 
     /// Makes a graph ready on the device in use, with the kernels that the tuning picks.
@@ -213,38 +280,24 @@ impl Segmenter {
         })
     }
 
-    /// Scores to labels at the picture's own size: one interpolation from the scores' grid straight to the source's pixels, padding
-    /// left out.
-    fn finisher(&self, logits: Shape, fit: Fit, wants: Wants) -> Result<Arc<Runner>> {
-        cached(&self.finishers, (logits, fit, wants), || {
-            let align_corners = self.model.config.head.as_ref().is_some_and(|h| h.align_corners);
-            self.prepare_end(finishing_graph(logits, fit, align_corners, wants)?)
-        })
-    }
-}
-
-fn finishing_graph(logits: Shape, fit: Fit, align_corners: bool, wants: Wants) -> Result<Graph> {
-    let mut graph = Graph::new();
-    let input = graph.input("logits", TensorType::f32(logits));
-    let (w, h) = fit.source;
-    let window = Some(Window { padded: (fit.padded.1, fit.padded.0), scaled: (fit.scaled.1, fit.scaled.0) });
-    let op = UpsampleArgmax { h, w, align_corners, window, confidence: wants.confidence };
-    let mut root = graph.root();
-    let results = root.upsample_argmax("labels", input, op)?;
-    let probabilities = match wants.probabilities {
-        true => {
-            let full = root.op("scores", Resize { h, w, align_corners, window }, &[input])?;
-            Some(root.softmax("probabilities", full)?)
+    /// Scores to some rows of the labels, and more, at the picture's own size: one interpolation from the scores' grid straight to the source's
+    /// pixels, padding left out. Only what makes all rows is kept for the next picture.
+    fn finisher(&self, logits: Shape, fit: Fit, values: Values, rows: Rows) -> Result<Arc<Runner>> {
+        let align_corners = self.model.config.head.as_ref().is_some_and(|h| h.align_corners);
+        let make = |rows| self.prepare_end(finish::graph(logits, fit, align_corners, values, rows)?);
+        match rows.count == fit.source.1 {
+            true => cached(&self.finishers, (logits, fit, values), || make(None)),
+            false => make(Some(rows)).map(Arc::new),
         }
-        false => None,
-    };
-    for (name, value) in ["labels", "confidence"].into_iter().zip(results) {
-        graph.output(name, value);
     }
-    if let Some(value) = probabilities {
-        graph.output("probabilities", value);
+
+    /// Rows of the results that are computed at a time.
+    fn strip_rows(&self, logits: Shape, fit: Fit, values: Values) -> usize {
+        let device = self.device();
+        let most = self.strip_bytes.unwrap_or_else(|| finish::strip_bytes(&device, values));
+        let row = values.bytes(&device, logits.c).saturating_mul(fit.source.0);
+        (most / row.max(1)).clamp(1, fit.source.1)
     }
-    Ok(graph)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -280,7 +333,7 @@ pub(crate) mod tests {
     use crate::models::{Backbone, Config, random_weights};
 
     /// A segmenter of three classes, and a picture.
-    fn tiny(choice: &DeviceChoice) -> Result<(Segmenter, Picture)> {
+    pub(crate) fn tiny(choice: &DeviceChoice) -> Result<(Segmenter, Picture)> {
         let config = Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 3);
         let weights = random_weights(&config, 1).unwrap();
         let model = Model { config, weights, dialect: "atrous", path: "random.safetensors".into() };

@@ -35,7 +35,7 @@ pub use raw::{Ignored, RawTensor};
 pub use safetensors::write_safetensors;
 
 /// A number of bytes for a reader: `17 bytes`, `40 KiB`, `1.5 GiB`.
-fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" });

@@ -201,12 +201,34 @@ pub fn write_safetensors<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
         header.tensors.push((Cow::Borrowed(&t.name), TensorInfo { dtype: stored, shape, data_offsets: (offset, end) }));
         offset = end;
     }
-    let mut text = serde_json::to_vec(&header).map_err(|e| error!(Weights, "cannot write the header").source(e).file(path))?;
-    // Spaces up to a multiple of eight, so that the data is aligned for those who map the file.
-    text.resize(text.len().next_multiple_of(8), b' ');
+    let header = encoded(&header).map_err(|e| e.file(path))?;
     save::replace(path, |to| {
-        to.write_all(&(text.len() as u64).to_le_bytes())?;
-        to.write_all(&text)?;
+        to.write_all(&header)?;
         tensors.iter().try_for_each(|t| save::write_elements(to, t.data.as_ref(), dtype))
     })
+}
+
+/// Everything before the elements: the header's length, and the header.
+fn encoded(header: &Header) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; 8];
+    serde_json::to_writer(&mut bytes, header).map_err(|e| error!(Weights, "cannot write the header").source(e))?;
+    // Spaces up to a multiple of eight, so that the data is aligned for those who map the file.
+    bytes.resize(bytes.len().next_multiple_of(8), b' ');
+    let length = bytes.len() as u64 - 8;
+    bytes[..8].copy_from_slice(&length.to_le_bytes());
+    Ok(bytes)
+}
+
+/// Everything before the elements in a file of one f32 tensor, for those who write the elements themselves.
+///
+/// # Errors
+/// Where the elements are more than this machine can count.
+#[cfg(feature = "cli")]
+pub(crate) fn header_of_one(name: &str, dims: &[usize]) -> Result<Vec<u8>> {
+    let bytes = dims
+        .iter()
+        .try_fold(4usize, |n, &d| n.checked_mul(d))
+        .ok_or_else(|| error!(Usage, "{dims:?} holds too many elements"))?;
+    let info = TensorInfo { dtype: Dtype::F32, shape: dims.to_vec(), data_offsets: (0, bytes) };
+    encoded(&Header { metadata: Cow::default(), tensors: vec![(Cow::Borrowed(name), info)] })
 }

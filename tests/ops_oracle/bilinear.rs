@@ -1,10 +1,10 @@
 //! Resizing, and upsampling with the choice of the class.
 
 use crate::oracle::{self, Map};
-use crate::support::{Rng, allclose};
+use crate::support::{Rng, allclose, run_op};
 use crate::{Case, Check, run};
-use atrous::ops::{Resize, UpsampleArgmax, Window};
-use atrous::{Shape, Tensor};
+use atrous::ops::{Op, Resize, Rows, UpsampleArgmax, UpsampleSoftmax, Window};
+use atrous::{Elements, Shape, Tensor};
 use std::sync::Arc;
 
 /// Three blends of numbers in [-1, 1) with weights that a division gave (2.5 units in the last place in WGSL).
@@ -104,7 +104,7 @@ fn labels_of_random_sizes() {
             let (shape, (h, w)) = sizes(&mut rng);
             let x = rng.tensor(shape);
             let x = Tensor::from_fn(shape, |n, y, column, c| 4.0 * x.f32()[shape.index(n, y, column, c)]);
-            labels(UpsampleArgmax { h, w, align_corners: i % 2 == 0, window: None, confidence: i % 4 < 2 }, x)
+            labels(UpsampleArgmax { h, w, align_corners: i % 2 == 0, window: None, rows: None, confidence: i % 4 < 2 }, x)
         })
         .collect();
     run(&cases);
@@ -117,7 +117,7 @@ fn labels_of_a_network() {
         .into_iter()
         .map(|(h0, w0, h, w, c)| {
             labels(
-                UpsampleArgmax { h, w, align_corners: false, window: None, confidence: true },
+                UpsampleArgmax { h, w, align_corners: false, window: None, rows: None, confidence: true },
                 rng.tensor(Shape::new(2, h0, w0, c)),
             )
         })
@@ -136,7 +136,7 @@ fn equal_logits_give_the_first_class() {
     });
     let cases = [false, true].map(|align_corners| {
         let logits = oracle::resize(&Map::of(&x), (h, w), align_corners, None);
-        let case = labels(UpsampleArgmax { h, w, align_corners, window: None, confidence: false }, x.clone());
+        let case = labels(UpsampleArgmax { h, w, align_corners, window: None, rows: None, confidence: false }, x.clone());
         let check: Check = Box::new(move |what, outputs| {
             (case.check)(what, outputs)?;
             let wrong = outputs[0].u32().iter().position(|&label| label > 2);
@@ -168,8 +168,84 @@ fn windows_are_resized_and_labelled() {
             let window = Some(window);
             let want = oracle::resize(&Map::of(&x), (h, w), align_corners, window);
             cases.push(Case::close(Resize { h, w, align_corners, window }, vec![x.clone()], want, BLEND, 0.0));
-            cases.push(labels(UpsampleArgmax { h, w, align_corners, window, confidence: true }, x));
+            cases.push(labels(UpsampleArgmax { h, w, align_corners, window, rows: None, confidence: true }, x));
         }
     }
     run(&cases);
+}
+
+/// Probabilities are off by what exp makes of logits that are off by `BLEND` (times 4: logits reach 4), and by its own 3 + 2 * 8 units in
+/// the last place in WGSL.
+const PROBABILITY: (f64, f64) = (1e-7, 1e-5);
+
+#[test]
+fn upsampled_probabilities_are_the_softmax_of_interpolated_logits() {
+    let mut rng = Rng(27);
+    let mut cases = Vec::new();
+    for i in 0..24 {
+        let (shape, (h, w)) = sizes(&mut rng);
+        let x = rng.tensor(shape);
+        let x = Tensor::from_fn(shape, |n, y, column, c| 4.0 * x.f32()[shape.index(n, y, column, c)]);
+        let op = UpsampleSoftmax { h, w, align_corners: i % 2 == 0, window: None, rows: None, weighted: false };
+        let want = oracle::softmax(&oracle::resize(&Map::of(&x), (h, w), op.align_corners, None));
+        cases.push(Case::close(op, vec![x.clone()], want.clone(), PROBABILITY.0, PROBABILITY.1));
+        let weights = Tensor::from_fn(Shape::vector(shape.c), |_, _, _, c| (c % 3 == 1) as u8 as f32);
+        let sum = Map::build(want.shape.with_c(1), |n, y, column, _| {
+            want.pixel(n, y, column).iter().zip(weights.f32()).map(|(p, &w)| p * f64::from(w)).sum()
+        });
+        let op = UpsampleSoftmax { weighted: true, ..op };
+        cases.push(Case::close(op, vec![x, weights], sum, PROBABILITY.0, PROBABILITY.1));
+    }
+    run(&cases);
+}
+
+/// Strips must join without a seam: on every device their bits are those of the whole.
+#[test]
+fn rows_have_the_bits_of_the_whole_output() {
+    let mut rng = Rng(28);
+    let window = WINDOWS[0].0;
+    for device in crate::support::devices() {
+        for (from, window, (h, w)) in [((17, 17), Some(window), (100, 75)), ((9, 7), None, (64, 5)), ((65, 4), None, (13, 9))] {
+            for align_corners in [false, true] {
+                let x = rng.tensor(Shape::new(1, from.0, from.1, 6));
+                let weights = Tensor::from_fn(Shape::vector(6), |_, _, _, c| (c % 2) as f32);
+                let labels = |rows| UpsampleArgmax { h, w, align_corners, window, rows, confidence: true };
+                let softmax = |rows, weighted| UpsampleSoftmax { h, w, align_corners, window, rows, weighted };
+                let all = |rows| -> Vec<Tensor> {
+                    let ops: [(Arc<dyn Op>, Vec<Tensor>); 3] = [
+                        (Arc::new(labels(rows)), vec![x.clone()]),
+                        (Arc::new(softmax(rows, false)), vec![x.clone()]),
+                        (Arc::new(softmax(rows, true)), vec![x.clone(), weights.clone()]),
+                    ];
+                    ops.iter().flat_map(|(op, x)| run_op(&device, op, x).unwrap().swap_remove(0).1).collect()
+                };
+                let bits = |t: &Tensor| match t.data() {
+                    Elements::F32(v) => v.iter().map(|v| v.to_bits()).collect::<Vec<u32>>(),
+                    _ => t.u32().to_vec(),
+                };
+                let mut joined: Vec<Vec<u32>> = vec![Vec::new(); 4];
+                for first in (0..h).step_by(10) {
+                    let strip = all(Some(Rows { first, count: (h - first).min(10) }));
+                    joined.iter_mut().zip(&strip).for_each(|(joined, strip)| joined.extend(bits(strip)));
+                }
+                assert_eq!(joined, all(None).iter().map(bits).collect::<Vec<_>>(), "{device}, {h} x {w}, {align_corners}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_outside_of_the_output_are_refused() {
+    let x = [atrous::TensorType::f32(Shape::new(1, 3, 3, 2))];
+    for (first, count) in [(0, 0), (5, 1), (3, 3), (usize::MAX, 2), (1, usize::MAX)] {
+        let op = UpsampleArgmax {
+            h: 5,
+            w: 5,
+            align_corners: false,
+            window: None,
+            rows: Some(Rows { first, count }),
+            confidence: false,
+        };
+        assert!(op.infer(&x).unwrap_err().to_string().contains("not rows of an output of 5"), "{first}, {count}");
+    }
 }

@@ -132,7 +132,8 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
         "argmax" => (Arc::new(Argmax), vec!["x"], vec!["labels"], 0.0),
         "upsample_argmax" => {
             let (h, w) = size();
-            let op = UpsampleArgmax { h, w, align_corners: record.get("align_corners"), window: None, confidence: true };
+            let op =
+                UpsampleArgmax { h, w, align_corners: record.get("align_corners"), window: None, rows: None, confidence: true };
             (Arc::new(op), vec!["x"], vec!["labels", "confidence"], 1e-5)
         }
         "preprocess" => {

@@ -6,7 +6,7 @@ use atrous::exec::{Device, Runner};
 use atrous::graph::{Graph, ParamRef, ValueId, View};
 use atrous::ops::{
     Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, Flip, GlobalAvgPool, MaxPool, Mul, Op,
-    Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
+    Padding, Preprocess, Resize, Softmax, UpsampleArgmax, UpsampleSoftmax,
 };
 use atrous::tensor::DType;
 use atrous::{Data, Elements, Shape, Tensor, TensorType};
@@ -27,7 +27,9 @@ fn cases() -> Vec<Case> {
     let x = Shape::new(2, 6, 5, 7);
     let y = x.with_c(10);
     let conv = Conv2d { bias: true, residual: true, activation: Activation::Relu, ..Conv2d::square(1, 1, 1) };
-    let (labels, wide) = (|confidence| UpsampleArgmax { h: 9, w: 8, align_corners: true, window: None, confidence }, x.with_c(8));
+    let (labels, wide) =
+        (|confidence| UpsampleArgmax { h: 9, w: 8, align_corners: true, window: None, rows: None, confidence }, x.with_c(8));
+    let softmax = UpsampleSoftmax { h: 9, w: 8, align_corners: false, window: None, rows: None, weighted: false };
     vec![
         case(Conv2d { bias: false, residual: false, ..conv }, 1, &[x, Shape::new(3, 3, 7, 10)]),
         case(Conv2d { bias: false, residual: false, padding: Padding::default(), ..conv }, 1, &[x, Shape::new(1, 1, 7, 9)]),
@@ -47,6 +49,8 @@ fn cases() -> Vec<Case> {
         case(Flip, 1, &[x]),
         case(Argmax, 1, &[x]),
         case(labels(true), 1, &[x]),
+        case(softmax, 1, &[x]),
+        case(UpsampleSoftmax { weighted: true, ..softmax }, 1, &[x, Shape::vector(7)]),
     ]
 }
 

@@ -13,7 +13,7 @@ use atrous::ops::{
     Accumulate, Activate, Activation, AdamW, Add, Align, Argmax, AvgPool, BatchNorm, BatchNormTrain, ClassCounts, Concat, Conv2d,
     Denominator, Dice, Dropout, DropoutTrain, Flip, Frame, GlobalAvgPool, GradientScale, Look, MaxPool, Mul, Op, Packing,
     Padding, Paint, PixelLoss, Preprocess, Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, TemporalMean,
-    UpsampleArgmax,
+    UpsampleArgmax, UpsampleSoftmax,
 };
 use atrous::plan::Plan;
 use atrous::tune::{CHAINS, multiply_add};
@@ -175,8 +175,11 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
         for align_corners in [false, true] {
             call(Arc::new(Resize { h, w, align_corners, window: None }), &[x]);
             for confidence in [false, true] {
-                call(Arc::new(UpsampleArgmax { h, w, align_corners, window: None, confidence }), &[x]);
+                call(Arc::new(UpsampleArgmax { h, w, align_corners, window: None, rows: None, confidence }), &[x]);
             }
+            let op = UpsampleSoftmax { h, w, align_corners, window: None, rows: None, weighted: false };
+            call(Arc::new(op), &[x]);
+            call(Arc::new(UpsampleSoftmax { weighted: true, ..op }), &[x, Shape::vector(x.c)]);
         }
     }
     call(Arc::new(BatchNormTrain { eps: 1e-5 }), &[x, Shape::vector(24), Shape::vector(24)]);

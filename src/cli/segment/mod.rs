@@ -3,6 +3,7 @@
 mod clip;
 mod inputs;
 mod pictures;
+mod probabilities;
 mod work;
 mod write;
 
@@ -10,7 +11,7 @@ use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size, say};
 use crate::error::{Result, error};
 use crate::image::{ClassTable, Picture, SizeRule};
 use crate::memory;
-use crate::segmenter::{Segmentation, Segmenter, Wants};
+use crate::segmenter::{Segmentation, Segmenter, Strip, Wants};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -61,7 +62,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "CLASS,...", value_delimiter = ',')]
     keep: Vec<String>,
 
-    /// Also writes the probabilities of all classes, as NAME.probabilities.safetensors beside the picture written
+    /// Also write the probabilities of all classes to NAME.probabilities.safetensors beside the output: four bytes for each pixel and class
     #[arg(long)]
     probabilities: bool,
 
@@ -139,7 +140,7 @@ impl Tools {
     fn open(args: &Args) -> Result<Self> {
         let model = args.model.open()?;
         let table = class_table(args, model.class_table())?;
-        let keep = kept_classes(&args.keep, &table)?;
+        let keep = kept_classes(&args.keep, &table, model.config.classes().unwrap_or(0))?;
         let tuning = args.device.tuning(args.quiet || args.json);
         let segmenter = Segmenter::new(model, &args.device.device)?.with_tuning(tuning);
         let device = segmenter.device().to_string();
@@ -153,14 +154,35 @@ impl Tools {
     }
 
     fn segment(&self, args: &Args, picture: &Picture) -> Result<Segmentation> {
-        // Labels, what is drawn of them, and the file's bytes.
-        const BYTES: u64 = 8;
-        let pixels = picture.width as u64 * picture.height as u64;
-        memory::check(BYTES.saturating_mul(pixels), "what is drawn of it")?;
-        let size = args.size.unwrap_or_else(|| self.segmenter.usual_size());
-        let wants = Wants { confidence: false, probabilities: args.probabilities || args.style == Style::Cutout };
-        self.segmenter.segment_with(picture, size, wants)
+        check_room(picture)?;
+        self.segmenter.segment_with(picture, self.size(args), self.wants(args))
     }
+
+    /// As [`Tools::segment`]; the probabilities of all classes go to `on_strip`, some rows at a time.
+    fn segment_in_strips(
+        &self,
+        args: &Args,
+        picture: &Picture,
+        on_strip: impl FnMut(&Strip) -> Result<()> + Send,
+    ) -> Result<Segmentation> {
+        check_room(picture)?;
+        self.segmenter.segment_in_strips(picture, self.size(args), self.wants(args), on_strip)
+    }
+
+    fn size(&self, args: &Args) -> SizeRule {
+        args.size.unwrap_or_else(|| self.segmenter.usual_size())
+    }
+
+    fn wants(&self, args: &Args) -> Wants {
+        Wants { foreground: (args.style == Style::Cutout).then(|| self.keep.clone()), ..Wants::default() }
+    }
+}
+
+/// Errors where there is no room for the results of an image: its labels, the drawing, and the file's bytes.
+fn check_room(picture: &Picture) -> Result<()> {
+    const BYTES: u64 = 8;
+    let pixels = picture.width as u64 * picture.height as u64;
+    memory::check(BYTES.saturating_mul(pixels), "what is drawn of it")
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
@@ -186,10 +208,10 @@ fn class_table(args: &Args, own: ClassTable) -> Result<ClassTable> {
     Ok(table)
 }
 
-/// Numbers of the classes that a cut-out keeps.
-fn kept_classes(names: &[String], table: &ClassTable) -> Result<Vec<usize>> {
+/// Numbers of the classes that a cut-out keeps, of the network's `classes`: a table may name more.
+fn kept_classes(names: &[String], table: &ClassTable, classes: usize) -> Result<Vec<usize>> {
     if names.is_empty() {
-        return Ok((1..table.names.len()).collect());
+        return Ok((1..classes).collect());
     }
     names
         .iter()

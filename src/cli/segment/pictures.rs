@@ -2,7 +2,7 @@
 
 use super::inputs::Job;
 use super::work::overlapped;
-use super::{Args, Tools, write};
+use super::{Args, Tools, probabilities, write};
 use crate::cli::args::{print, print_json};
 use crate::cli::interrupt::on_interrupt;
 use crate::error::{Error, Result, error};
@@ -119,15 +119,24 @@ fn work<'a>(args: &Args, jobs: &'a [Job], tools: &Tools, stop: &AtomicBool, bar:
     });
     let network = |(job, picture): (&'a Job, Result<Picture>)| {
         let found = picture.and_then(|picture| {
-            let found = tools.segment(args, &picture).map_err(|e| e.file(&job.input))?;
-            Ok((picture, found))
+            let found = match args.probabilities {
+                true => probabilities::segment(args, tools, job, &picture, bar).map(|(found, file)| (found, Some(file))),
+                false => tools.segment(args, &picture).map(|found| (found, None)),
+            };
+            let (found, file) = found.map_err(|e| e.file(&job.input))?;
+            Ok((picture, found, file))
         });
         (job, found)
     };
     overlapped(decoded, network, |(job, result)| {
-        let written = result.and_then(|(picture, found)| {
-            write::picture(args, tools, job, &picture, &found)?;
-            Ok(outcome(job, picture, &found, tools))
+        let written = result.and_then(|(mut picture, found, file)| {
+            let mut outcome = outcome(job, &mut picture, &found, tools);
+            write::picture(args, tools, job, picture, found)?;
+            if let Some(file) = file {
+                outcome.notes.push(file.note());
+                file.commit()?;
+            }
+            Ok(outcome)
         });
         outcomes.push(written.unwrap_or_else(|e| Outcome::failed(job.input.clone(), e)));
         bar.inc(1);
@@ -137,7 +146,7 @@ fn work<'a>(args: &Args, jobs: &'a [Job], tools: &Tools, stop: &AtomicBool, bar:
     outcomes
 }
 
-fn outcome(job: &Job, picture: Picture, found: &Segmentation, tools: &Tools) -> Outcome {
+fn outcome(job: &Job, picture: &mut Picture, found: &Segmentation, tools: &Tools) -> Outcome {
     let time = found.network_time + found.labels_time;
     Outcome {
         input: job.input.clone(),
@@ -146,7 +155,7 @@ fn outcome(job: &Job, picture: Picture, found: &Segmentation, tools: &Tools) -> 
         size: Some((picture.width, picture.height)),
         network_size: Some(found.fit.padded),
         classes: legend(&found.labels, &tools.table),
-        notes: picture.notes,
+        notes: std::mem::take(&mut picture.notes),
         milliseconds: Some(time.as_secs_f64() * 1e3),
     }
 }

@@ -191,7 +191,7 @@ fn work(
                 sums.notes.push(note.clone());
             }
         }
-        let written = frame(args, tools, &read.picture, found).and_then(|content| sink.write(content, read.duration));
+        let written = frame(args, tools, read.picture, found).and_then(|content| sink.write(content, read.duration));
         bar.inc(1);
         match written {
             Ok(()) => ControlFlow::Continue(()),

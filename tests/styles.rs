@@ -1,0 +1,140 @@
+//! What a style takes of memory, and what `--probabilities` writes.
+
+mod support;
+
+use assert_cmd::Command;
+use atrous::image::{SizeRule, decode};
+use atrous::models::{Config, Decoder};
+use atrous::segmenter::{Model, Segmenter, Wants};
+use atrous::weights::{FloatDType, WeightFile, dialects, write_safetensors};
+use atrous::{DeviceChoice, Tensor};
+use image::{Rgb, RgbImage};
+use std::path::Path;
+use support::models::{random_weights, tiny_config, write_tiny};
+
+/// Hills of color that no two rows share.
+fn landscape(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let wave =
+            |scale: f32, shift: f32| ((x as f32 / scale + shift).sin() * (y as f32 / scale - shift).cos() * 120.0 + 127.0) as u8;
+        Rgb([wave(97.0, 0.0), wave(171.0, 1.0), wave(313.0, 2.0)])
+    })
+}
+
+fn atrous(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("atrous").unwrap();
+    command.current_dir(folder).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1");
+    command
+}
+
+#[test]
+fn probabilities_are_written_in_strips_as_the_library_gives_them_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    write_tiny(&folder.path().join("tiny.safetensors"));
+    // Past 16 MiB of probabilities, so that there are several strips.
+    let (width, height) = (1100, 900);
+    landscape(width, height).save(folder.path().join("a.png")).unwrap();
+    let args = ["segment", "a.png", "-w", "tiny.safetensors", "--size", "129", "--style", "cutout", "-o", "out/a.png"];
+    let output = atrous(folder.path()).args(args).arg("--probabilities").assert().success().get_output().clone();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(stderr.contains("writing the probabilities of 5 classes to out/a.probabilities.safetensors: 19 MiB"), "{stderr}");
+    assert!(stdout.contains("the probabilities of 5 classes are in out/a.probabilities.safetensors (19 MiB)"), "{stdout}");
+    let model = Model::open(folder.path().join("tiny.safetensors")).unwrap();
+    let segmenter = Segmenter::new(model, &DeviceChoice::Cpu).unwrap();
+    let wants = Wants { probabilities: true, ..Wants::default() };
+    let found = segmenter.segment_with(&decode(folder.path().join("a.png")).unwrap(), SizeRule::LongSide(129), wants).unwrap();
+    let file = WeightFile::open(folder.path().join("out/a.probabilities.safetensors")).unwrap();
+    let (dims, data) = file.read_f32("probabilities").unwrap();
+    assert_eq!(dims, [1, 5, height as usize, width as usize]);
+    let written = Tensor::from_nchw(1, 5, height as usize, width as usize, &data).unwrap();
+    assert!(written == found.probabilities.unwrap(), "the bits are the same");
+    // The picture is what it is without them.
+    let with = std::fs::read(folder.path().join("out/a.png")).unwrap();
+    atrous(folder.path()).args(args).assert().success();
+    assert!(with == std::fs::read(folder.path().join("out/a.png")).unwrap());
+}
+
+#[test]
+fn probabilities_that_cannot_be_written_leave_no_file_and_name_it() {
+    let folder = tempfile::tempdir().unwrap();
+    write_tiny(&folder.path().join("tiny.safetensors"));
+    landscape(60, 40).save(folder.path().join("a.png")).unwrap();
+    std::fs::create_dir_all(folder.path().join("out/a.probabilities.safetensors")).unwrap();
+    let args = ["segment", "a.png", "-w", "tiny.safetensors", "-q", "--probabilities", "-o", "out/a.png"];
+    let output = atrous(folder.path()).args(args).assert().failure().get_output().clone();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("a.probabilities.safetensors") && stderr.contains("is a folder"), "{stderr}");
+    assert_eq!(std::fs::read_dir(folder.path().join("out")).unwrap().count(), 1, "nothing but the folder in the way");
+}
+
+/// A table may name more classes than the network has; a cut-out keeps those that it has.
+#[test]
+fn a_cutout_with_a_longer_class_table_keeps_the_networks_own_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    write_tiny(&folder.path().join("tiny.safetensors"));
+    landscape(60, 40).save(folder.path().join("a.png")).unwrap();
+    let line = |i: u8| format!("{i} name{i} {i} {i} {i}\n");
+    std::fs::write(folder.path().join("classes.txt"), (0..7).map(line).collect::<String>()).unwrap();
+    let args =
+        ["segment", "a.png", "-w", "tiny.safetensors", "-q", "--style", "cutout", "--class-table", "classes.txt", "-o", "b.png"];
+    atrous(folder.path()).args(args).assert().success();
+    let output = atrous(folder.path()).args(args).args(["--keep", "name6"]).assert().failure().get_output().clone();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("the network has 5 classes, none with the number 6"), "{stderr}");
+}
+
+/// 21 classes, on the tiny network.
+fn write_21_classes(path: &Path) {
+    let tiny = tiny_config();
+    let mut config = Config::deeplab_v3plus(tiny.backbone, 21);
+    let head = config.head.as_mut().expect("made with a head");
+    head.aspp.channels = 16;
+    if let Decoder::Plus(plus) = &mut head.decoder {
+        plus.channels = 16;
+        plus.low_level_channels = 8;
+    }
+    let stored = dialects::store(&config, &random_weights(&config, 5), "atrous").unwrap();
+    write_safetensors(path, stored.tensors, &stored.metadata, FloatDType::F32).unwrap();
+}
+
+/// The most memory that the program had at any time, in KiB.
+#[cfg(target_os = "linux")]
+fn peak_memory(folder: &Path, args: &[&str]) -> u64 {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_atrous"));
+    let mut child = command.current_dir(folder).env("ATROUS_DEVICE", "cpu").args(args).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let high = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+        peak = high.unwrap_or(0).max(peak);
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "{args:?}: {status}");
+            return peak;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "draws 12 megapixels five times and writes a file of 961 MiB"]
+fn no_style_takes_more_than_250_mib_at_12_megapixels_and_21_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    write_21_classes(&folder.path().join("n.safetensors"));
+    landscape(4000, 3000).save(folder.path().join("a.jpg")).unwrap();
+    let mut table = String::new();
+    let mut worst = 0;
+    for style in ["mask", "overlay", "side-by-side", "cutout", "probabilities"] {
+        let mut args = vec!["segment", "a.jpg", "-w", "n.safetensors", "-q", "--size", "257", "-o", "a.png", "--style"];
+        match style {
+            "probabilities" => args.extend(["mask", "--probabilities"]),
+            style => args.push(style),
+        }
+        let peak = peak_memory(folder.path(), &args) / 1024;
+        table += &format!("{style}: {peak} MiB\n");
+        worst = worst.max(peak);
+    }
+    println!("{table}");
+    assert!(worst <= 250, "{table}");
+}
