@@ -59,7 +59,7 @@ impl Overlay {
                 (colour, colour.map(|c| (f32::from(c) + (255.0 - f32::from(c)) * OUTLINE_LIGHT).round() as u8))
             })
             .collect();
-        // High enough that the rows which are read beside a strip for its columns are few beside its own.
+        // High enough that the rows which are read beside a strip for its columns are at most half as many as its own.
         let strip = line.saturating_mul(4).max(64).min(h);
         // All that can fail comes before the first change.
         let spare = rayon::current_num_threads().min(h.div_ceil(strip));
@@ -203,6 +203,33 @@ mod tests {
             .draw(&picture, &labels, &ClassTable::voc())
             .unwrap();
         assert_eq!((&full.rgb[..3], &full.rgb[6..9]), (&[0u8, 0, 0][..], &[192u8, 128, 128][..]));
+    }
+
+    /// Looking at every pixel in reach would be 9e9 steps here.
+    #[test]
+    fn a_wide_outline_takes_no_longer_than_a_thin_one() {
+        let (w, h) = (1500, 1500);
+        let mut picture = Picture::new(w, h, vec![100; 3 * w * h]).unwrap();
+        let labels = LabelMap::new(w, h, vec![15; w * h]).unwrap();
+        let mut time = |outline| {
+            let start = std::time::Instant::now();
+            let overlay = Overlay { outline: Some(outline), ..Overlay::default() };
+            overlay.draw_over(&mut picture, &labels, &ClassTable::voc()).unwrap();
+            start.elapsed()
+        };
+        let thin = time(1);
+        let wide = time(1000);
+        assert!(wide < 10 * thin + std::time::Duration::from_secs(1), "{wide:?}, a thin one takes {thin:?}");
+    }
+
+    #[test]
+    fn drawing_over_a_picture_is_drawing_a_copy_of_it() {
+        let (mut picture, labels) = scene();
+        let overlay = Overlay { outline: Some(2), ..Overlay::default() };
+        let drawn = overlay.draw(&picture, &labels, &ClassTable::voc()).unwrap();
+        picture.alpha = Some(vec![9; 18]);
+        overlay.draw_over(&mut picture, &labels, &ClassTable::voc()).unwrap();
+        assert_eq!(picture, drawn);
     }
 
     #[test]
