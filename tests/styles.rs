@@ -72,7 +72,7 @@ fn a_cutout_with_a_longer_class_table_keeps_the_networks_own_classes() {
     let folder = tempfile::tempdir().unwrap();
     write_tiny(&folder.path().join("tiny.safetensors"));
     landscape(60, 40).save(folder.path().join("a.png")).unwrap();
-    let line = |i: u8| format!("{i} name{i} {i} {i} {i}\n");
+    let line = |i: u8| if i == 0 { "0 background 0 0 0\n".to_owned() } else { format!("{i} name{i} {i} {i} {i}\n") };
     std::fs::write(folder.path().join("classes.txt"), (0..7).map(line).collect::<String>()).unwrap();
     let args =
         ["segment", "a.png", "-w", "tiny.safetensors", "-q", "--style", "cutout", "--class-table", "classes.txt", "-o", "b.png"];
@@ -80,6 +80,23 @@ fn a_cutout_with_a_longer_class_table_keeps_the_networks_own_classes() {
     let output = atrous(folder.path()).args(args).args(["--keep", "name6"]).assert().failure().get_output().clone();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("the network has 5 classes, none with the number 6"), "{stderr}");
+}
+
+/// It cut out everything but the first class: of street scenes, all but the sky.
+#[test]
+fn a_cutout_of_classes_without_a_background_asks_what_to_keep() {
+    let folder = tempfile::tempdir().unwrap();
+    write_tiny(&folder.path().join("tiny.safetensors"));
+    landscape(60, 40).save(folder.path().join("a.png")).unwrap();
+    let names = ["sky", "road", "tree", "car", "person"];
+    let line = |(i, name): (usize, &&str)| format!("{i} {name} {i} {i} {i}\n");
+    std::fs::write(folder.path().join("classes.txt"), names.iter().enumerate().map(line).collect::<String>()).unwrap();
+    let args =
+        ["segment", "a.png", "-w", "tiny.safetensors", "-q", "--style", "cutout", "--class-table", "classes.txt", "-o", "b.png"];
+    let output = atrous(folder.path()).args(args).assert().code(2).get_output().clone();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("no class called background; choose with --keep among sky, road"), "{stderr}");
+    atrous(folder.path()).args(args).args(["--keep", "road,person"]).assert().success();
 }
 
 /// Where the system says how much memory a process had.
@@ -95,6 +112,7 @@ mod memory {
         let tiny = tiny_config();
         let mut config = Config::deeplab_v3plus(tiny.backbone, 21);
         let head = config.head.as_mut().expect("made with a head");
+        head.class_names = (0..21).map(|i| if i == 0 { "background".to_owned() } else { format!("name{i}") }).collect();
         head.aspp.channels = 16;
         if let Decoder::Plus(plus) = &mut head.decoder {
             plus.channels = 16;

@@ -17,7 +17,7 @@ pub(super) struct ImportArgs {
     /// Weight file: .safetensors, .pth or .pt
     input: PathBuf,
 
-    /// Safetensors file to write
+    /// File to write: .safetensors, or .pth in PyTorch's format
     output: PathBuf,
 
     /// The code base whose names the file has, where they do not tell it themselves

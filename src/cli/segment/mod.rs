@@ -58,7 +58,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "classes.txt")]
     class_table: Option<PathBuf>,
 
-    /// Classes that a cut-out keeps, by name or number [default: all but the first, the background]
+    /// Classes that a cut-out keeps, by name or number [default: all but the class called background; where there is none, name them]
     #[arg(long, value_name = "CLASS,...", value_delimiter = ',')]
     keep: Vec<String>,
 
@@ -96,7 +96,7 @@ enum Style {
     Overlay,
     /// Picture and overlay beside each other, with a legend of the classes and their share (in videos without)
     SideBySide,
-    /// The picture with everything but the kept classes transparent
+    /// The picture with everything but the kept classes transparent (in .y4m, raw frames and containers such as .mp4: green)
     Cutout,
 }
 
@@ -140,7 +140,7 @@ impl Tools {
     fn open(args: &Args) -> Result<Self> {
         let model = args.model.open()?;
         let table = class_table(args, model.class_table())?;
-        let keep = kept_classes(&args.keep, &table, model.config.classes().unwrap_or(0))?;
+        let keep = kept_classes(args, &table, model.config.classes().unwrap_or(0))?;
         let tuning = args.device.tuning(args.quiet || args.json);
         let segmenter = Segmenter::new(model, &args.device.device)?.with_tuning(tuning);
         let device = segmenter.device().to_string();
@@ -209,9 +209,21 @@ fn class_table(args: &Args, own: ClassTable) -> Result<ClassTable> {
 }
 
 /// Numbers of the classes that a cut-out keeps, of the network's `classes`: a table may name more.
-fn kept_classes(names: &[String], table: &ClassTable, classes: usize) -> Result<Vec<usize>> {
+fn kept_classes(args: &Args, table: &ClassTable, classes: usize) -> Result<Vec<usize>> {
+    let names = &args.keep;
+    if args.style != Style::Cutout {
+        if !names.is_empty() {
+            log::warn!("`--keep` has no effect on the style `{}`; it chooses what `--style cutout` keeps", args.style.suffix());
+        }
+        return Ok(Vec::new());
+    }
     if names.is_empty() {
-        return Ok((1..classes).collect());
+        // Without this, a network of street scenes would lose its first class: the sky.
+        let background = table.background().ok_or_else(|| {
+            error!(Usage, "nothing says what a cut-out keeps: the network has no class called background")
+                .advice(format!("choose with --keep among {}", table.names.join(", ")))
+        })?;
+        return Ok((0..classes).filter(|&class| class != background).collect());
     }
     names
         .iter()
