@@ -11,7 +11,7 @@ use std::thread;
 const BESIDE: usize = 4;
 
 /// Memory without which no work is begun: what is allocated in small pieces would end the program.
-const LEAST: u64 = 24 << 20;
+const LEAST: u64 = 40 << 20;
 /// The same for each thread of the pool, where matrix products keep a block as large as a cache.
 const LEAST_OF_THREAD: u64 = 2 << 20;
 

@@ -20,8 +20,8 @@ use system::Free;
 const MARGIN: u64 = 16;
 /// No less is left of the machine's memory, and no more.
 const MARGIN_OF_MEMORY: (u64, u64) = (32 << 20, 1 << 30);
-/// The same of the process's address space, which nobody else takes.
-const MARGIN_OF_PROCESS: (u64, u64) = (4 << 20, 128 << 20);
+/// The same of the process's address space, which nobody else takes. Below it, what libraries allocate in small pieces ends the program.
+const MARGIN_OF_PROCESS: (u64, u64) = (16 << 20, 128 << 20);
 
 /// The account of the process.
 static LEDGER: Mutex<Ledger> = Mutex::new(Ledger { limit: None, held: 0, pending: 0 });

@@ -162,6 +162,8 @@ pub fn torchvision(backbone: &str, classes: usize, rates: &[usize]) -> Config {
     let mut config = base(net, classes, aspp(rates, 0.5), Decoder::Conv);
     config.head.as_mut().unwrap().aux = Some(Aux { dropout: 0.1 });
     config.output_stride = if mobilenet { 16 } else { 8 };
+    // `references/segmentation/presets.py`: evaluation resizes the shorter side.
+    config.preprocess.short_side = Some(520);
     if mobilenet {
         config.eps.backbone = 1e-3;
         config.dilation = DilationRule::WholeStage;
