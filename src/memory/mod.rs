@@ -5,7 +5,7 @@
 //! out all the same is an error of kind [`OutOfMemory`](crate::ErrorKind::OutOfMemory).
 //!
 //! Zeroed memory takes no pages until it is written. So what was promised to a graph that has not run yet is no longer available, though the
-//! system still counts it: [`Reservation`] keeps the account.
+//! system still counts it: a reservation keeps the account.
 
 mod system;
 
