@@ -144,11 +144,8 @@ impl log::Log for Printable {
 }
 
 fn run(command: Command) -> Result<()> {
-    let computes = !matches!(
-        command,
-        Command::Devices(_) | Command::Inspect(_) | Command::Export(_) | Command::Completions(_) | Command::Man(_)
-    );
-    if computes {
+    // Reading weights shares work among the threads too, and where none can be started the pool would panic.
+    if !matches!(command, Command::Completions(_) | Command::Man(_)) {
         threads::start()?;
     }
     match command {
