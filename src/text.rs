@@ -20,7 +20,7 @@ fn acts(c: char) -> bool {
 
 /// Text on one line with U+FFFD for each character that a terminal would obey. Ordinary Unicode stays as it is.
 ///
-/// [`Error`] and [`ClassTable`](crate::image::ClassTable) apply it themselves; it is for names that a program prints by itself.
+/// [`Error`] and [`ClassTable`](crate::image::ClassTable) apply it themselves; it is for names that a program prints without them.
 ///
 /// ```
 /// assert_eq!(atrous::text::printable("a\u{1b}[2J.png"), "a\u{fffd}[2J.png");

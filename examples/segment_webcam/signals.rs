@@ -1,6 +1,6 @@
 //! Ctrl-C, and the other signals that end a program where `ctrlc` is built for them.
 
-/// Calls `act` when the program is told to end. The second time it ends at once.
+/// Calls `act` at the first signal to end. The second one ends the program at once.
 pub fn on_stop(act: impl Fn() + Send + 'static) {
     let mut told = false;
     let handler = move || {

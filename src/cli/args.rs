@@ -117,7 +117,7 @@ impl MemoryArgs {
     }
 }
 
-/// The size that a model chooses by itself and whose it is, for people; `None` where that is the image's own size.
+/// The default size of a model and the code base it comes from, for people; `None` where that is the image's own size.
 ///
 /// Presets differ between code bases, and labels with them: without this line nobody would know that the image was scaled.
 pub(super) fn preset_size(model: &Model) -> Option<String> {

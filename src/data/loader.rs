@@ -230,7 +230,7 @@ impl Drop for Loader {
             while !worker.is_finished() && Instant::now() < patience {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            // One that a disk keeps waiting ends by itself once it is answered; it holds nothing that anybody waits for.
+            // A worker that waits for a disk ends once the disk answers; it holds nothing that another thread needs.
             if !worker.is_finished() {
                 continue;
             }

@@ -248,7 +248,7 @@ impl<'s> Predictor<'s> {
             return Err(error!(Usage, "an image of {w} x {h} pixels has {count} windows, at most {MOST_WINDOWS} are computed")
                 .advice("take a larger `--stride` or a larger `--window`"));
         }
-        // What cannot be made ready is told before the windows took their time.
+        // Graphs that cannot be prepared are reported before time goes into windows.
         let numbers = numbers_of_sum(fit.scaled, classes)?;
         self.chooser(Shape::new(1, h, w, classes), fit.source)?;
         let reserved = reserve_sum(fit.scaled, classes)?;

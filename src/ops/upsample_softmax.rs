@@ -18,7 +18,7 @@ pub struct UpsampleSoftmax {
     pub w: usize,
     /// Whether the centers of the corner pixels are kept in place; else the corners of the image are.
     pub align_corners: bool,
-    /// Set where the output stands for a part of the source.
+    /// Set where the output covers a part of the source.
     pub window: Option<Window>,
     /// Set where only some rows of the output are computed: its height is their number then.
     pub rows: Option<Rows>,

@@ -84,7 +84,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Waits until the hidden file of a Y4M video has so many frames.
+/// Waits until the hidden file of a Y4M video has at least that many frames.
 fn wait_for_frames(folder: &Path, many: u64) {
     let frame = 6 + 45 * 35 + 2 * 23 * 18;
     wait_for("the frames", || {

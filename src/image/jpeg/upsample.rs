@@ -39,7 +39,7 @@ fn row_of(plane: &Plane, y: usize, out: &mut [u8], sums: &mut Vec<i32>) {
     }
 }
 
-/// The other row that an output row lies at: above for even ones, below for odd ones; the edges repeat themselves.
+/// The neighboring row that an output row is blended with: above for even ones, below for odd ones; the edges repeat themselves.
 fn neighbour(plane: &Plane, source: usize, y: usize) -> usize {
     if y.is_multiple_of(2) { source.saturating_sub(1) } else { (source + 1).min(plane.height - 1) }
 }

@@ -53,7 +53,7 @@ pub(super) fn scratch(conv: &Conv2d, (xs, ws, ys): (Shape, Shape, Shape), thread
     floats(columns.saturating_add(packed(k, ws.c))).saturating_mul(threads.min(blocks) as u64)
 }
 
-/// Bytes of so many floats.
+/// Bytes of `count` floats.
 pub(super) fn floats(count: usize) -> u64 {
     (count as u64).saturating_mul(4)
 }

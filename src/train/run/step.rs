@@ -1,4 +1,4 @@
-//! A step of a run: its batches, one held at a time, and what is told of it.
+//! A step of a run: its batches, one held at a time, and its records.
 
 use super::super::event::Event;
 use super::super::trainer::{Feed, Outcome, Pictures};
