@@ -59,6 +59,7 @@ pub mod report;
 pub mod segmenter;
 pub mod tensor;
 pub mod text;
+mod thread;
 pub mod train;
 pub mod tune;
 pub mod video;

@@ -4,6 +4,7 @@
 //! signal, the program ends at once. Destructors do not run then, so child processes and temporary files are taken care of here.
 
 use crate::error::Result;
+use crate::thread;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,18 +65,21 @@ fn handle(signal: i32) {
 
 /// What `work` returns, or `None` as soon as `stop` is set. It runs on a thread of its own, which is left behind then: a read that never
 /// comes back must not hold up the exit.
-pub(super) fn unless_stopped<T: Send + 'static>(stop: &AtomicBool, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(super) fn unless_stopped<T: Send + 'static>(
+    stop: &AtomicBool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>> {
     let (sender, done) = sync_channel(1);
-    let thread = std::thread::spawn(move || drop(sender.send(work())));
+    let thread = thread::spawn("to read", move || drop(sender.send(work())))?;
     loop {
         match done.recv_timeout(POLL) {
-            Ok(value) => return Some(value),
-            Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => return None,
+            Ok(value) => return Ok(Some(value)),
+            Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => return Ok(None),
             Err(RecvTimeoutError::Timeout) => {}
             // The sender is gone without a value: a panic, which belongs to the caller.
             Err(RecvTimeoutError::Disconnected) => match thread.join() {
                 Err(panic) => std::panic::resume_unwind(panic),
-                Ok(()) => return None,
+                Ok(()) => return Ok(None),
             },
         }
     }
@@ -149,7 +153,7 @@ mod tests {
     #[test]
     fn what_never_comes_back_is_left_behind_once_the_flag_is_set() {
         let stop = Arc::new(AtomicBool::new(false));
-        assert_eq!(unless_stopped(&stop, || 7), Some(7));
+        assert_eq!(unless_stopped(&stop, || 7).unwrap(), Some(7));
         let (_never, stalled) = sync_channel::<()>(0);
         let flag = stop.clone();
         std::thread::spawn(move || {
@@ -157,7 +161,7 @@ mod tests {
             flag.store(true, Ordering::Relaxed);
         });
         let begun = Instant::now();
-        assert_eq!(unless_stopped(&stop, move || stalled.recv()), None);
+        assert_eq!(unless_stopped(&stop, move || stalled.recv()).unwrap(), None);
         assert!(begun.elapsed() < Duration::from_secs(5));
     }
 }

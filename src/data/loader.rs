@@ -4,10 +4,11 @@ use super::Pair;
 use super::augment::Augmentation;
 use super::draw::{Draw, Purpose};
 use super::samples::Samples;
-use crate::error::{Error, ErrorKind, Result, error};
+use crate::error::{Result, error};
 use crate::image::ClassTable;
 use crate::models::Preprocessing;
 use crate::tensor::{Data, Shape, Tensor};
+use crate::thread;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -155,12 +156,10 @@ impl Loader {
             order: Mutex::new((u64::MAX, Arc::default())),
         });
         let mut loader = Self { shared, workers: Vec::with_capacity(count), next: options.start, waited: Duration::ZERO };
-        for number in 0..count {
+        for _ in 0..count {
             let shared = loader.shared.clone();
-            let thread = std::thread::Builder::new().name(format!("loader {number}"));
-            let worker = thread.spawn(move || shared.work());
-            // The workers that were started are stopped by Drop.
-            loader.workers.push(worker.map_err(|e| Error::new(ErrorKind::Io, "no thread could be started").source(e))?);
+            // Where one cannot be started, Drop stops the others.
+            loader.workers.push(thread::spawn("to make batches", move || shared.work())?);
         }
         Ok(loader)
     }

@@ -2,8 +2,9 @@
 
 use super::Confusion;
 use crate::data::Pair;
-use crate::error::{Error, ErrorKind, Result, error};
+use crate::error::{Result, error};
 use crate::image::{ClassTable, LabelMap, Picture};
+use crate::thread;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -64,15 +65,14 @@ pub(crate) fn count_unless(
     let (loaded, waiting) = sync_channel(WAITING);
     // No scope, which would wait for a thread that may wait for a disk; this one ends when the channel does.
     let (files, classes) = (pairs.to_vec(), table.clone());
-    let reader = std::thread::Builder::new().name("evaluation".to_owned()).spawn(move || {
+    thread::spawn("to read images", move || {
         for pair in files {
             // The other end is gone where counting ended with an error, or was stopped.
             if loaded.send(pair.load(Some(&classes))).is_err() {
                 return;
             }
         }
-    });
-    reader.map_err(|e| Error::new(ErrorKind::OutOfMemory, "could not start a thread to read images").source(e))?;
+    })?;
     for (index, pair) in pairs.iter().enumerate() {
         let (picture, truth) = loop {
             match waiting.recv_timeout(POLL) {
@@ -104,6 +104,7 @@ pub fn ignored(table: &ClassTable) -> Vec<u32> {
 mod tests {
     use super::*;
     use crate::data::Ids;
+    use crate::error::ErrorKind;
     use std::path::Path;
 
     /// Three pairs of 4 x 2 pixels: the mask's label is 1 where the picture is bright, and 255 in one corner.

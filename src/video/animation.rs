@@ -3,6 +3,7 @@
 use super::{Frame, Info, Options, Rate, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Picture, damaged, probe};
+use crate::thread;
 use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
@@ -53,7 +54,7 @@ impl AnimationSource {
         limits.max_alloc = Some(options.decode.max_bytes.saturating_sub(length));
         let (sender, frames) = sync_channel(1);
         let (source, name, backdrop) = (name.to_owned(), name.to_owned(), options.decode.backdrop);
-        let decoder = std::thread::spawn(move || {
+        let decoder = thread::spawn("to decode frames", move || {
             let at = |e: Error, number: usize| e.at(format!("frame {number}")).at(&name);
             let decoded = match decoder.frames(limits) {
                 Ok(decoded) => decoded,
@@ -72,7 +73,7 @@ impl AnimationSource {
                     return;
                 }
             }
-        });
+        })?;
         Ok(Self { frames, decoder: Some(decoder), name: source, info, over: false })
     }
 }

@@ -1,6 +1,7 @@
 //! Child processes: their complaints in bounded memory, waiting with a limit, and an end with this process.
 
 use crate::error::{Result, error};
+use crate::thread;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -51,12 +52,14 @@ impl Process {
         running.push(Arc::downgrade(&child));
         drop(running);
         // Read all the time: a child whose complaints nobody reads stands still.
-        let complaints = stderr.map(|stderr| {
+        let mut process = Self { child, name, complaints: None };
+        if let Some(stderr) = stderr {
             let (sender, complaints) = sync_channel(1);
-            std::thread::spawn(move || drop(sender.send(String::from_utf8_lossy(&tail(stderr, KEPT)).trim().to_owned())));
-            complaints
-        });
-        Ok(Self { child, name, complaints })
+            let read = move || drop(sender.send(String::from_utf8_lossy(&tail(stderr, KEPT)).trim().to_owned()));
+            thread::spawn("to read what a program complains about", read)?;
+            process.complaints = Some(complaints);
+        }
+        Ok(process)
     }
 
     /// Its standard input, where that was asked for as a pipe and not taken yet.
@@ -150,12 +153,13 @@ pub(super) fn output(command: &mut Command, limit: Duration, most: usize) -> Opt
     let mut process = Process::start(command, "").ok()?;
     let stdout = process.stdout()?;
     let (sender, written) = sync_channel(1);
-    std::thread::spawn(move || {
+    let read = move || {
         let mut bytes = Vec::new();
         let read = stdout.take(most as u64 + 1).read_to_end(&mut bytes);
         // Whoever asked may have lost patience.
         let _ = sender.send(read.map(|_| bytes));
-    });
+    };
+    thread::spawn("to read what a program prints", read).ok()?;
     let begun = Instant::now();
     let bytes = written.recv_timeout(limit).ok()?.ok().filter(|bytes| bytes.len() <= most)?;
     process.end(limit.saturating_sub(begun.elapsed()), None).ok().map(|()| bytes)

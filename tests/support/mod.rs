@@ -52,6 +52,21 @@ pub fn data() -> Option<PathBuf> {
     None
 }
 
+/// The signals that end the program in good order. Where this process was started with SIGHUP ignored (`nohup cargo test`), its children
+/// ignore it too, as they should, and it is left out.
+#[cfg(unix)]
+pub fn ending_signals() -> &'static [&'static str] {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored =
+        status.lines().find_map(|line| line.strip_prefix("SigIgn:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Bit 0 stands for signal 1, SIGHUP.
+    if ignored.unwrap_or(0) & 1 == 1 {
+        println!("SIGHUP is ignored by whoever started the tests, so it is not sent");
+        return &["INT", "TERM"];
+    }
+    &["INT", "TERM", "HUP"]
+}
+
 /// A small, fast generator (splitmix64), so that every case can be repeated from its seed.
 pub struct Rng(pub u64);
 

@@ -2,7 +2,7 @@
 
 use super::process::{Running, atrous, run, tail};
 use super::{content, nothing_hidden, nothing_lost, picture, trials, weights};
-use crate::support::Rng;
+use crate::support::{Rng, ending_signals};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -60,11 +60,11 @@ fn video(rng: &mut Rng, dir: &Path) -> Result<String, String> {
         let _ = stream.write_all(&bytes[..cut]).and_then(|()| stream.flush());
     }
     std::thread::sleep(Duration::from_millis(rng.range(0, 900) as u64));
-    let signal = rng.pick(&["INT", "TERM", "HUP"]);
+    let signal = rng.pick(ending_signals());
     running.signal(signal);
     if rng.range(0, 3) == 0 {
         std::thread::sleep(Duration::from_millis(rng.range(0, 50) as u64));
-        running.signal(rng.pick(&["INT", "TERM", "HUP"]));
+        running.signal(rng.pick(ending_signals()));
     }
     let ended = running.end(LIMIT).map_err(|e| format!("{signal}, {e}: {command:?}"))?;
     drop(stream);
@@ -83,7 +83,7 @@ fn pictures(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     command.args(["segment", "*.png", "-w", "tiny.safetensors", "--size", "65", "-o", "out/", "--probabilities"]);
     let running = Running::start(&mut command);
     std::thread::sleep(Duration::from_millis(rng.range(0, 700) as u64));
-    let signal = rng.pick(&["INT", "TERM", "HUP"]);
+    let signal = rng.pick(ending_signals());
     running.signal(signal);
     let ended = running.end(LIMIT).map_err(|e| format!("{signal}, {e}: {command:?}"))?;
     nothing_lost(&before, dir, &[]).and_then(|()| nothing_hidden(dir)).map_err(|e| format!("{signal}: {e}: {command:?}"))?;
@@ -102,7 +102,7 @@ fn training(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     command.args(super::pairs::TRAIN).args(["--out", "run", "--seed", "1"]);
     let running = Running::start(&mut command);
     std::thread::sleep(Duration::from_millis(rng.range(0, 2500) as u64));
-    let signal = rng.pick(&["INT", "TERM", "HUP", "KILL"]);
+    let signal = rng.pick(&[ending_signals(), &["KILL"]].concat());
     running.signal(signal);
     let ended = running.end(LIMIT).map_err(|e| format!("training, {signal}, {e}"))?;
     let run_dir = dir.join("run");

@@ -2,6 +2,7 @@
 
 use super::command::{folder, in_order};
 use super::containers::ffmpeg;
+use super::support::ending_signals;
 use super::*;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -123,7 +124,7 @@ const RAW: [&str; 6] = ["-", "--raw-size", "45x35", "-s", "side-by-side", "-o"];
 /// Exactly the finished video: nothing hidden is left.
 #[test]
 fn a_stalled_stream_is_finished_with_the_frames_so_far_by_each_signal() {
-    for signal in ["INT", "TERM", "HUP"] {
+    for signal in ending_signals() {
         let dir = folder();
         let mut running = Running::segment(dir.path(), &[&RAW[..], &["out.y4m"]].concat());
         running.feed(0..5);

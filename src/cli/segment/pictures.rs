@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
     let stop = on_interrupt("stopping after the pictures under way")?;
     let tools = &Tools::open(args)?;
     let bar = progress(args, jobs.len());
-    let mut outcomes = work(args, jobs, tools, &stop, &bar);
+    let mut outcomes = work(args, jobs, tools, &stop, &bar)?;
     bar.finish_and_clear();
 
     let reported = report(args, tools, &outcomes);
@@ -110,7 +110,7 @@ fn report(args: &Args, tools: &Tools, outcomes: &[Outcome]) -> Result<()> {
 }
 
 /// What became of each picture, in their order, up to where `stop` was set.
-fn work<'a>(args: &Args, jobs: &'a [Job], tools: &Tools, stop: &AtomicBool, bar: &ProgressBar) -> Vec<Outcome> {
+fn work<'a>(args: &Args, jobs: &'a [Job], tools: &Tools, stop: &AtomicBool, bar: &ProgressBar) -> Result<Vec<Outcome>> {
     let decode = DecodeOptions { first_frame: args.first_frame, ..DecodeOptions::default() };
     let mut outcomes = Vec::with_capacity(jobs.len());
     let decoded = jobs.iter().take_while(|_| !stop.load(Ordering::Relaxed)).map(|job| {
@@ -128,7 +128,8 @@ fn work<'a>(args: &Args, jobs: &'a [Job], tools: &Tools, stop: &AtomicBool, bar:
         });
         (job, found)
     };
-    overlapped(decoded, network, |(job, result)| {
+    let bytes = |(_, picture): &(&Job, Result<Picture>)| picture.as_ref().map_or(0, |picture| picture.rgb.len());
+    overlapped(decoded, bytes, network, |(job, result)| {
         let written = result.and_then(|(mut picture, found, file)| {
             let mut outcome = outcome(job, &mut picture, &found, tools);
             write::picture(args, tools, job, picture, found)?;
@@ -142,8 +143,8 @@ fn work<'a>(args: &Args, jobs: &'a [Job], tools: &Tools, stop: &AtomicBool, bar:
         bar.inc(1);
         bar.set_message(text::path(&job.input));
         ControlFlow::Continue(())
-    });
-    outcomes
+    })?;
+    Ok(outcomes)
 }
 
 fn outcome(job: &Job, picture: &mut Picture, found: &Segmentation, tools: &Tools) -> Outcome {

@@ -2,6 +2,7 @@
 
 use crate::error::{Result, error};
 use crate::exec::Device;
+use crate::thread;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -35,12 +36,10 @@ impl Setting<'_> {
     /// disk that does not answer.
     pub(crate) fn wait_for<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let (done, waiting) = sync_channel(1);
-        let thread = std::thread::Builder::new().name("setting up".to_owned());
-        let spawned = thread.spawn(move || {
+        thread::spawn("to set up the run", move || {
             // Nobody waits any more where it was stopped.
             let _ = done.send(work());
-        });
-        spawned.map_err(|e| error!(Io, "no thread could be started: {e}"))?;
+        })?;
         loop {
             self.check()?;
             match waiting.recv_timeout(POLL) {

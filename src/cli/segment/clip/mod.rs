@@ -110,7 +110,7 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
     let nothing = || error!(Picture, "stopped before the first frame, so nothing was written").file(&plan.output);
     // Even the beginning of a stream may be long in coming.
     let opened = plan.clone();
-    let source = unless_stopped(&stop, move || opened.source()).ok_or_else(nothing)??;
+    let source = unless_stopped(&stop, move || opened.source())?.ok_or_else(nothing)??;
     let tools = Tools::open(args)?;
     if stop.load(Ordering::Relaxed) {
         return Err(nothing());
@@ -118,11 +118,11 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
     let info = source.info().clone();
     let (width, height) = frame_size(args, info.width, info.height);
     let sink = plan.sink(&Info { width, height, ..info.clone() }, args, &tools)?;
-    let mut sink = Writer::new(plan.output.display().to_string(), sink, &stop, GRACE);
+    let mut sink = Writer::new(plan.output.display().to_string(), sink, &stop, GRACE)?;
     let bar = progress(args, info.frames);
     let begun = Instant::now();
     let mut sums = Sums { notes: info.notes.clone(), ..Sums::default() };
-    let (read_error, write_error) = work(args, &tools, source, &mut sink, &stop, &mut sums, &bar);
+    let (read_error, write_error) = work(args, &tools, source, &mut sink, &stop, &mut sums, &bar)?;
     bar.finish_and_clear();
     if let Some(e) = write_error {
         return Err(e);
@@ -168,14 +168,15 @@ fn work(
     stop: &Arc<AtomicBool>,
     sums: &mut Sums,
     bar: &ProgressBar,
-) -> (Option<Error>, Option<Error>) {
+) -> Result<(Option<Error>, Option<Error>)> {
     let (mut read_error, mut write_error) = (None, None);
     let network = |read: Result<video::Frame>| {
         let read = read?;
         let found = tools.segment(args, &read.picture)?;
         Ok((read, found))
     };
-    interruptible(source, stop, network, |result| {
+    let bytes = |read: &Result<video::Frame>| read.as_ref().map_or(0, |read| read.picture.rgb.len());
+    interruptible(source, stop, bytes, network, |result| {
         let (read, found) = match result {
             Ok(both) => both,
             Err(e) => {
@@ -200,8 +201,8 @@ fn work(
                 ControlFlow::Break(())
             }
         }
-    });
-    (read_error, write_error)
+    })?;
+    Ok((read_error, write_error))
 }
 
 fn progress(args: &Args, frames: Option<u64>) -> ProgressBar {

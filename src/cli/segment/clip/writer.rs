@@ -3,6 +3,7 @@
 use crate::cli::interrupt::POLL;
 use crate::cli::segment::work::WAITING;
 use crate::error::{Result, error};
+use crate::thread;
 use crate::video::{Content, Sink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,11 +36,11 @@ pub(super) struct Writer {
 
 impl Writer {
     /// `grace` counts from when `stop` is set.
-    pub(super) fn new(name: String, mut sink: Box<dyn Sink>, stop: &Arc<AtomicBool>, grace: Duration) -> Self {
+    pub(super) fn new(name: String, mut sink: Box<dyn Sink>, stop: &Arc<AtomicBool>, grace: Duration) -> Result<Self> {
         // One more than ever waits, so that neither side waits for the other here.
         let (steps, todo) = sync_channel::<Step>(WAITING + 1);
         let (report, done) = sync_channel(WAITING + 1);
-        let thread = std::thread::spawn(move || {
+        let thread = thread::spawn("to write frames", move || {
             for step in todo {
                 let result = match step {
                     Step::Write(content, duration) => sink.write(&content, duration),
@@ -50,8 +51,8 @@ impl Writer {
                     return;
                 }
             }
-        });
-        Self { name, steps: Some(steps), done, waiting: 0, thread: Some(thread), stop: stop.clone(), grace }
+        })?;
+        Ok(Self { name, steps: Some(steps), done, waiting: 0, thread: Some(thread), stop: stop.clone(), grace })
     }
 
     /// Writes a frame, or returns what went wrong with one before it.
@@ -158,7 +159,7 @@ mod tests {
 
     fn run(sink: &Noting, stop: bool) -> Result<()> {
         let mut writer =
-            Writer::new("out".to_owned(), Box::new(sink.clone()), &Arc::new(AtomicBool::new(stop)), Duration::from_millis(200));
+            Writer::new("out".to_owned(), Box::new(sink.clone()), &Arc::new(AtomicBool::new(stop)), Duration::from_millis(200))?;
         for _ in 0..10 {
             writer.write(Content::Picture(Picture::new(1, 1, vec![0; 3]).unwrap()), None)?;
         }

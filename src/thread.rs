@@ -1,0 +1,47 @@
+//! Threads whose start may fail: the standard library's own `spawn` panics where the system gives none.
+
+use crate::error::{Error, ErrorKind, Result};
+use std::io;
+use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
+
+/// Starts a thread. `purpose` completes "could not start a thread ...": "to read images".
+///
+/// # Errors
+/// [`ErrorKind::OutOfMemory`] where a limit on memory or processes leaves no room for it.
+pub(crate) fn spawn<T: Send + 'static>(purpose: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
+    Builder::new().name(name(purpose)).spawn(work).map_err(|e| refused(purpose, e))
+}
+
+/// As [`spawn`], for a thread that ends with `scope`.
+///
+/// # Errors
+/// As [`spawn`].
+pub(crate) fn spawn_scoped<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    purpose: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    Builder::new().name(name(purpose)).spawn_scoped(scope, work).map_err(|e| refused(purpose, e))
+}
+
+/// What debuggers and panics show.
+fn name(purpose: &str) -> String {
+    purpose.trim_start_matches("to ").to_owned()
+}
+
+fn refused(purpose: &str, source: io::Error) -> Error {
+    Error::new(ErrorKind::OutOfMemory, format!("could not start a thread {purpose}"))
+        .source(source)
+        .advice("raise the limits on memory and processes (`ulimit -v`, `ulimit -u`)")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_thread_carries_its_purpose_as_its_name() {
+        let name = || std::thread::current().name().map(str::to_owned);
+        assert_eq!(super::spawn("to read images", name).unwrap().join().unwrap().as_deref(), Some("read images"));
+        let scoped = std::thread::scope(|scope| super::spawn_scoped(scope, "to write", name).unwrap().join().unwrap());
+        assert_eq!(scoped.as_deref(), Some("write"));
+    }
+}
