@@ -95,6 +95,10 @@ fn escape_sequences_in_names_of_files_do_not_reach_the_terminal() {
     let text = said(&mut atrous(dir.path()), &["segment", &name, "bad\u{1b}[2J.png", "-w", "tiny.safetensors"], 1);
     harmless(&text);
     assert!(text.contains(&format!("pic{SHOWN}.png")) && text.contains("bad\u{fffd}[2J.png"), "{text}");
+    // Notes name files too.
+    harmless(&said(&mut atrous(dir.path()), &["segment", &name, "-w", "tiny.safetensors", "--probabilities", "-o", "p.png"], 0));
+    let trained = ["train", &format!("data{HOSTILE}"), "--init", &format!("weights{HOSTILE}.safetensors"), "--out", &name];
+    harmless(&said(&mut atrous(dir.path()), &trained, 1));
     // As `atrous segment *` does in a folder where a file is called like an option.
     harmless(&said(&mut atrous(dir.path()), &["segment", &format!("--x{HOSTILE}")], 2));
 }

@@ -307,7 +307,7 @@ fn tensorflow_checkpoints_are_read_in_their_own_order_with_averages_first() {
     let listed = expected(find("tensorflow").unwrap(), &config, Layout::Hwio).unwrap();
     let mut tensors = vec![("global_step".to_owned(), vec![], vec![30000.0])];
     for e in listed {
-        let data = Layout::Hwio.write(weights[&e.ours].tensor(), e.part);
+        let data = Layout::Hwio.write(weights[&e.ours].tensor(), e.part).unwrap();
         let nonsense = vec![-1.0; data.len()];
         if e.name.contains("/BatchNorm/moving_") {
             tensors.push((e.name, e.dims, data));

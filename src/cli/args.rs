@@ -176,9 +176,14 @@ pub(super) fn say(text: &str) {
 
 /// Writes a value as JSON, indented, to standard output.
 pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    print(&json(value)?)
+}
+
+/// A value as JSON for a terminal, indented.
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::new(ErrorKind::Io, "the report cannot be written as JSON").source(e))?;
-    print(&format!("{}\n", printable_json(&text)))
+    Ok(format!("{}\n", printable_json(&text)))
 }
 
 /// Rows as a table: columns aligned, the ones in `right` to the right.

@@ -125,7 +125,10 @@ impl DecodeOptions {
         if !bytes.is_empty() {
             probe::format_of(&bytes, &path.display().to_string()).map_err(|e| e.file(path))?;
         }
-        bytes.reserve_exact(usize::try_from(len).unwrap_or(0).saturating_sub(bytes.len()) + 1);
+        let rest = usize::try_from(len).unwrap_or(0).saturating_sub(bytes.len()) + 1;
+        bytes
+            .try_reserve_exact(rest)
+            .map_err(|_| error!(OutOfMemory, "could not allocate {} to read it", memory::mib(rest as u64)).file(path))?;
         // A file may grow while it is read: stop where the limit is passed.
         let rest = (self.max_bytes + 1).saturating_sub(bytes.len() as u64);
         file.take(rest).read_to_end(&mut bytes).map_err(unreadable)?;

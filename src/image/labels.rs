@@ -6,6 +6,7 @@ use super::room::room;
 use super::save::write_rows;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::{atomic_write, open_regular};
+use crate::memory;
 use crate::tensor::{Elements, Tensor};
 use std::collections::HashMap;
 use std::fs::File;
@@ -151,18 +152,20 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
         _ => return Err(error!(Picture, "is a mask in grey with alpha").advice(PLAIN)),
     }
     let size = reader.output_buffer_size().ok_or_else(|| error!(Picture, "is too large"))?;
-    let mut data = vec![0; size];
+    let mut data = memory::zeros(size)?;
     let frame = reader.next_frame(&mut data).map_err(damaged)?;
     let rows = data.chunks_exact(frame.line_size.max(1)).take(height);
     let labels = match (frame.color_type, frame.bit_depth) {
         (ColorType::Grayscale | ColorType::Indexed, BitDepth::Eight) => {
-            rows.flat_map(|row| row[..width].iter().map(|&v| u16::from(v))).collect()
+            memory::collect(width * height, rows.flat_map(|row| row[..width].iter().map(|&v| u16::from(v))))?
         }
         (ColorType::Grayscale, BitDepth::Sixteen) => {
-            rows.flat_map(|row| row[..2 * width].chunks_exact(2).map(|p| u16::from_be_bytes([p[0], p[1]]))).collect()
+            let labels = rows.flat_map(|row| row[..2 * width].chunks_exact(2).map(|p| u16::from_be_bytes([p[0], p[1]])));
+            memory::collect(width * height, labels)?
         }
         (ColorType::Grayscale | ColorType::Indexed, depth) => {
-            rows.flat_map(|row| (0..width).map(|x| unpack(row, x, depth as usize))).collect()
+            let labels = rows.flat_map(|row| (0..width).map(|x| unpack(row, x, depth as usize)));
+            memory::collect(width * height, labels)?
         }
         (colour, _) => {
             let table = table.expect("invariant: RGB without a table was refused above");
@@ -171,7 +174,7 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
             if channels == 4 && pixels.clone().any(|p| p[3] != 255) {
                 return Err(error!(Picture, "is a mask with alpha, and not all of it is opaque").advice(PLAIN));
             }
-            from_colours(pixels.map(|p| [p[0], p[1], p[2]]), table, width)?
+            from_colours(pixels.map(|p| [p[0], p[1], p[2]]), table, (width, height))?
         }
     };
     let by_colour = matches!(frame.color_type, ColorType::Rgb | ColorType::Rgba);
@@ -185,7 +188,7 @@ fn unpack(row: &[u8], x: usize, bits: usize) -> u16 {
     u16::from(row[x / per_byte] >> shift) & ((1 << bits) - 1)
 }
 
-fn from_colours(pixels: impl Iterator<Item = [u8; 3]>, table: &ClassTable, width: usize) -> Result<Vec<u16>> {
+fn from_colours(pixels: impl Iterator<Item = [u8; 3]>, table: &ClassTable, (width, height): (usize, usize)) -> Result<Vec<u16>> {
     let ignored = table.ignored.iter().map(|i| (i.colour, i.label));
     // Classes last: where two share a colour, the class wins over the ignored label, the first class over the second.
     let classes = table.colours.iter().enumerate().rev().map(|(i, &c)| (c, i as u16));
@@ -193,7 +196,11 @@ fn from_colours(pixels: impl Iterator<Item = [u8; 3]>, table: &ClassTable, width
     let unknown = |at: usize, [r, g, b]: [u8; 3]| {
         error!(Picture, "the colour {r} {g} {b} at column {}, row {} is in no class", at % width, at / width)
     };
-    pixels.enumerate().map(|(at, colour)| meaning.get(&colour).copied().ok_or_else(|| unknown(at, colour))).collect()
+    let mut labels = memory::with_capacity(width * height)?;
+    for (at, colour) in pixels.enumerate() {
+        labels.push(meaning.get(&colour).copied().ok_or_else(|| unknown(at, colour))?);
+    }
+    Ok(labels)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::labels::LabelMap;
 use super::palette::ClassTable;
 use super::room::{copied, filled, room};
 use crate::error::{Result, error};
+use crate::memory;
 use rayon::prelude::*;
 
 /// How labels are laid over the photo.
@@ -146,7 +147,8 @@ pub fn foreground(probabilities: &[f32], channels: usize, keep: &[usize]) -> Res
             probabilities.len()
         ));
     }
-    Ok(probabilities.chunks_exact(channels).map(|p| keep.iter().map(|&k| p[k]).sum::<f32>().clamp(0.0, 1.0)).collect())
+    let sums = probabilities.chunks_exact(channels).map(|p| keep.iter().map(|&k| p[k]).sum::<f32>().clamp(0.0, 1.0));
+    memory::collect(probabilities.len() / channels, sums)
 }
 
 fn smooth_step(t: f32) -> f32 {

@@ -5,6 +5,8 @@
 //! that shrink much more in height than in width, earlier versions never do). Weights are in fixed point with
 //! [`PRECISION`] bits, as Pillow's are (`src/libImaging/Resample.c`).
 
+use crate::error::Result;
+use crate::memory;
 use rayon::prelude::*;
 
 /// Bits behind the point: 8 bits of a sample and a sign fit beside them, with one bit to spare for weights that sum up to a little over 1.
@@ -73,19 +75,19 @@ pub(super) fn bilinear(
     to: (usize, usize),
     at: (usize, usize),
     size: (usize, usize),
-) -> Vec<u8> {
+) -> Result<Vec<u8>> {
     let vertical = (from.1 != to.1).then(|| Taps::bilinear(from.1, to.1, at.1, size.1));
     let (top, bottom) = vertical.as_ref().map_or((at.1, at.1 + size.1), Taps::reach);
     let horizontal = (from.0 != to.0).then(|| Taps::bilinear(from.0, to.0, at.0, size.0));
-    let mut rows = vec![0; 3 * size.0 * (bottom - top)];
+    let mut rows: Vec<u8> = memory::zeros(3 * size.0 * (bottom - top))?;
     rows.par_chunks_exact_mut(3 * size.0).zip(rgb[3 * from.0 * top..].par_chunks_exact(3 * from.0)).for_each(|(out, row)| {
         match &horizontal {
             Some(taps) => along_row(row, taps, out),
             None => out.copy_from_slice(&row[3 * at.0..][..3 * size.0]),
         }
     });
-    let Some(taps) = vertical else { return rows };
-    let mut out = vec![0; 3 * size.0 * size.1];
+    let Some(taps) = vertical else { return Ok(rows) };
+    let mut out: Vec<u8> = memory::zeros(3 * size.0 * size.1)?;
     out.par_chunks_exact_mut(3 * size.0).enumerate().for_each_init(Vec::new, |sums, (y, out)| {
         let (first, weights) = taps.of(y);
         sums.clear();
@@ -95,7 +97,7 @@ pub(super) fn bilinear(
         }
         out.iter_mut().zip(sums).for_each(|(out, sum)| *out = round(*sum));
     });
-    out
+    Ok(out)
 }
 
 fn along_row(row: &[u8], taps: &Taps, out: &mut [u8]) {
@@ -139,7 +141,7 @@ mod tests {
         let golden: Golden = serde_json::from_str(include_str!("../../tests/golden/images/resize.json")).unwrap();
         assert!(golden.cases.len() > 10);
         for Case { from, to, fnv1a64: sum } in golden.cases {
-            let out = bilinear(&pattern(from), from, to, (0, 0), to);
+            let out = bilinear(&pattern(from), from, to, (0, 0), to).unwrap();
             assert_eq!(format!("{:016x}", fnv1a64(&out)), sum, "{from:?} to {to:?}");
         }
     }

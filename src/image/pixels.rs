@@ -2,6 +2,7 @@
 
 use super::decode::Picture;
 use crate::error::{Result, error};
+use crate::memory;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, GrayImage, RgbImage};
 
@@ -27,14 +28,16 @@ pub(super) fn to_rgb(
         notes.push("grey was spread to red, green and blue".into());
     }
     Ok(match colour.channel_count() {
-        1 => (data.iter().flat_map(|&v| [v; 3]).collect(), None),
+        1 => (memory::collect(3 * data.len(), data.iter().flat_map(|&v| [v; 3]))?, None),
         2 => {
-            let rgb = data.chunks_exact(2).flat_map(|p| [p[0]; 3]).collect();
-            lay_over(rgb, data.chunks_exact(2).map(|p| p[1]).collect(), backdrop, premultiplied, notes)
+            let pixels = data.len() / 2;
+            let rgb = memory::collect(3 * pixels, data.chunks_exact(2).flat_map(|p| [p[0]; 3]))?;
+            let alpha = memory::collect(pixels, data.chunks_exact(2).map(|p| p[1]))?;
+            lay_over(rgb, alpha, backdrop, premultiplied, notes)
         }
         3 => (data, None),
         _ => {
-            let alpha: Vec<u8> = data.chunks_exact(4).map(|p| p[3]).collect();
+            let alpha: Vec<u8> = memory::collect(data.len() / 4, data.chunks_exact(4).map(|p| p[3]))?;
             for pixel in 0..alpha.len() {
                 data.copy_within(4 * pixel..4 * pixel + 3, 3 * pixel);
             }

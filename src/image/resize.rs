@@ -173,7 +173,7 @@ pub fn resample_window(
     if at.0 > to.0 - size.0.min(to.0) || at.1 > to.1 - size.1.min(to.1) || size.0 > to.0 || size.1 > to.1 {
         return Err(wrong(format!("a window of {w} x {h} at {}, {} is not inside {tw} x {th}", at.0, at.1)));
     }
-    Ok(pillow::bilinear(rgb, from, to, at, size))
+    pillow::bilinear(rgb, from, to, at, size)
 }
 
 /// Scales `[h, w, 3]` bytes so that they cover another (width, height), with their shape kept; what sticks out on two sides is cut off there in

@@ -201,6 +201,16 @@ pub(crate) fn copy<T: Copy>(values: &[T]) -> Result<Vec<T>> {
     Ok(copy)
 }
 
+/// The values of an iterator, of which there are `len`.
+///
+/// # Errors
+/// As [`zeros`].
+pub(crate) fn collect<T>(len: usize, values: impl IntoIterator<Item = T>) -> Result<Vec<T>> {
+    let mut all = with_capacity(len)?;
+    all.extend(values);
+    Ok(all)
+}
+
 fn refused(len: usize, size: usize) -> Error {
     error!(OutOfMemory, "could not allocate {}", mib((len as u64).saturating_mul(size as u64)))
 }

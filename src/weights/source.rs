@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::open_regular;
+use crate::memory;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -66,7 +67,7 @@ impl Source {
 
     /// Bytes `offset..offset + len`, for ranges that were checked to lie in the file.
     pub fn bytes(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
-        let mut buffer = vec![0; len];
+        let mut buffer = memory::zeros(len)?;
         self.read_at(offset, &mut buffer)?;
         Ok(buffer)
     }

@@ -122,11 +122,11 @@ fn trial(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     let ended = run(&mut command, Duration::from_secs(60)).map_err(|e| format!("{e}: {command:?}"))?;
     // An output that is no input may have been there before; every trial begins with inputs alone, so all of them must be as they were.
     nothing_lost(&before, dir, &[]).and_then(|()| nothing_hidden(dir)).map_err(|e| format!("{e}: {command:?}"))?;
-    let escaped = [&ended.stdout, &ended.stderr]
-        .iter()
-        .any(|bytes| String::from_utf8_lossy(bytes).chars().any(|c| c.is_control() && c != '\n'));
-    if escaped {
-        return Err(format!("control characters in the output: {command:?}"));
+    for bytes in [&ended.stdout, &ended.stderr] {
+        let text = String::from_utf8_lossy(bytes);
+        if let Some(line) = text.lines().find(|line| line.chars().any(char::is_control)) {
+            return Err(format!("control characters in the output {line:?}: {command:?}"));
+        }
     }
     match ended.code() {
         0..=2 => Ok(format!("rc {}", ended.code())),

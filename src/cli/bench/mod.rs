@@ -176,7 +176,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let flops = |time: Duration| 2.0 * cost.multi_adds as f64 / time.as_secs_f64();
     let report = Report {
         network: model.config.backbone.title(),
-        weights: model.path.display().to_string(),
+        weights: crate::text::path(&model.path),
         device: device.to_string(),
         input: shape,
         output: wanted.0,

@@ -80,7 +80,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
     let of_nodes: f64 = nodes.iter().map(|n| n.ms).sum();
     let report = Report {
         network: model.config.backbone.title(),
-        weights: model.path.display().to_string(),
+        weights: crate::text::path(&model.path),
         device: device.to_string(),
         input: shape,
         output_stride: model.config.output_stride,

@@ -178,7 +178,7 @@ fn show(args: &Args, outcome: &Outcome) -> Result<()> {
     }
     let (Some((w, h)), Some(output)) = (outcome.size, &outcome.output) else { return Ok(()) };
     let ms = outcome.milliseconds.unwrap_or_default();
-    let notes: String = outcome.notes.iter().map(|n| format!("  note: {n}\n")).collect();
+    let notes: String = outcome.notes.iter().map(|n| format!("  note: {}\n", text::printable(n))).collect();
     let swatches = std::io::stdout().is_terminal();
     print(&format!(
         "{} ({w}x{h}, {ms:.0} ms) -> {}\n{notes}{}",

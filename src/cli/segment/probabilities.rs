@@ -7,6 +7,7 @@ use crate::files::Staged;
 use crate::image::Picture;
 use crate::image::room::filled;
 use crate::segmenter::{Segmentation, Strip};
+use crate::text;
 use crate::weights::{human, safetensors};
 use indicatif::ProgressBar;
 use std::io::{Seek, SeekFrom, Write};
@@ -89,7 +90,7 @@ impl ProbabilityFile {
 
     /// What was written, for people.
     pub(super) fn note(&self) -> String {
-        format!("the probabilities of {} classes are in {} ({})", self.classes, self.path.display(), human(self.bytes))
+        format!("the probabilities of {} classes are in {} ({})", self.classes, text::path(&self.path), human(self.bytes))
     }
 }
 
@@ -106,7 +107,7 @@ pub(super) fn segment(
     super::write::make_folder(&job.output)?;
     let mut file = ProbabilityFile::create(path, classes, (picture.width, picture.height))?;
     if !args.quiet && !args.json {
-        let (path, size) = (file.path.display(), human(file.bytes));
+        let (path, size) = (text::path(&file.path), human(file.bytes));
         bar.suspend(|| anstream::eprintln!("writing the probabilities of {classes} classes to {path}: {size}"));
     }
     let found = tools.segment_in_strips(args, picture, |strip| file.write(strip))?;

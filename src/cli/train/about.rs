@@ -20,7 +20,7 @@ pub(super) fn network(beginning: &Beginning, init: Option<&Path>) -> String {
         0 => "all".to_owned(),
         n => format!("{kept} tensors, and {n} are random: {}", parts(made).join(", ")),
     };
-    format!("{network}; from {}: {fresh}", init.display())
+    format!("{network}; from {}: {fresh}", crate::text::path(init))
 }
 
 /// Where a run that is resumed goes on.

@@ -15,6 +15,7 @@ use crate::exec::Device;
 use crate::gpu::DeviceChoice;
 use crate::image::ClassTable;
 use crate::segmenter::Model;
+use crate::text;
 use crate::train::{Beginning, Ending, Origin, Run, RunDirectory, Scoring, Sets, Setting, Trainer};
 use std::path::{Path, PathBuf};
 
@@ -147,13 +148,17 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
     match ending? {
         Ending::Stopped => {
             let due = if run.evaluation_due() { ", before its evaluation" } else { "" };
-            say(format!("stopped after step {}{due}; `atrous train --resume --out {}` goes on", run.step(), args.out.display()))
+            say(format!(
+                "stopped after step {}{due}; `atrous train --resume --out {}` goes on",
+                run.step(),
+                text::path(&args.out)
+            ))
         }
         Ending::Finished => {
             let gone = if args.out.join("best.safetensors").exists() { "" } else { " (best.safetensors is gone)" };
             let best =
                 run.best().map_or_else(String::new, |(miou, step)| format!("; best mIoU {miou:.4} after step {step}{gone}"));
-            say(format!("done: {} steps{best}; see {}", run.step(), args.out.join("report.html").display()));
+            say(format!("done: {} steps{best}; see {}", run.step(), text::path(args.out.join("report.html"))));
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ mod idct;
 mod scan;
 mod upsample;
 
+use crate::memory;
 use huffman::{Table, Unfit};
 use rayon::prelude::*;
 
@@ -179,19 +180,24 @@ impl Frame {
             }
             let blocks = (mcus.0 * across, mcus.1 * down);
             let plane = Plane {
-                samples: vec![0; 64 * blocks.0 * blocks.1],
+                samples: zeros(64 * blocks.0 * blocks.1)?,
                 stride: 8 * blocks.0,
                 width: (width * across).div_ceil(largest.0),
                 height: (height * down).div_ceil(largest.1),
                 factors: (largest.0 / across, largest.1 / down),
             };
-            let coefficients = if progressive { vec![0; 64 * blocks.0 * blocks.1] } else { Vec::new() };
+            let coefficients = if progressive { zeros(64 * blocks.0 * blocks.1)? } else { Vec::new() };
             let (id, quantisation) = (part[0], usize::from(part[2]));
             Ok(Component { id, sampling: (across, down), quantisation, blocks, plane, coefficients })
         };
         let components = [component(&parts[0])?, component(&parts[1])?, component(&parts[2])?];
         Ok(Self { progressive, width, height, components, largest })
     }
+}
+
+/// Where memory runs out the other decoder reports it.
+fn zeros<T: bytemuck::Zeroable>(len: usize) -> Result<Vec<T>, Unfit> {
+    memory::zeros(len).map_err(|_| Unfit)
 }
 
 fn define_quantisation(mut segment: &[u8], tables: &mut Tables) -> Result<(), Unfit> {

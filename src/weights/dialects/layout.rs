@@ -1,6 +1,7 @@
 //! How dialects order a tensor's elements, and the way from there to ours.
 
 use crate::error::Result;
+use crate::memory;
 use crate::tensor::{Shape, Tensor};
 
 /// The order of a kernel's axes in a file. Vectors have one axis everywhere.
@@ -75,7 +76,7 @@ impl Layout {
             return Tensor::new(shape, data);
         }
         let taps = shape.n * shape.h;
-        let mut out = vec![0.0; data.len()];
+        let mut out = memory::zeros(data.len())?;
         for (o, filter) in data.chunks_exact(shape.w * taps).enumerate() {
             for (i, plane) in filter.chunks_exact(taps).enumerate() {
                 for (tap, &value) in plane.iter().enumerate() {
@@ -87,19 +88,22 @@ impl Layout {
     }
 
     /// A file's elements from our tensor.
-    pub fn write(self, tensor: &Tensor, part: Part) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// Where memory runs out.
+    pub fn write(self, tensor: &Tensor, part: Part) -> Result<Vec<f32>> {
         let (shape, data) = (tensor.shape(), tensor.f32());
         if part != Part::Kernel || self != Layout::Oihw {
-            return data.to_vec();
+            return memory::copy(data);
         }
         let taps = shape.n * shape.h;
-        let mut out = Vec::with_capacity(data.len());
+        let mut out = memory::with_capacity(data.len())?;
         for o in 0..shape.c {
             for i in 0..shape.w {
                 out.extend((0..taps).map(|tap| data[(tap * shape.w + i) * shape.c + o]));
             }
         }
-        out
+        Ok(out)
     }
 }
 
@@ -110,7 +114,7 @@ mod tests {
     #[test]
     fn kernels_survive_the_way_to_pytorchs_order_and_back() {
         let ours = Tensor::from_fn(Shape::new(2, 3, 4, 5), |y, x, i, o| (1000 * y + 100 * x + 10 * i + o) as f32);
-        let theirs = Layout::Oihw.write(&ours, Part::Kernel);
+        let theirs = Layout::Oihw.write(&ours, Part::Kernel).unwrap();
         // Element [o = 3, i = 2, y = 1, x = 0] of [5, 4, 2, 3].
         assert_eq!(theirs[((3 * 4 + 2) * 2 + 1) * 3], 1023.0);
         assert_eq!(Layout::Oihw.read(ours.shape(), Part::Kernel, theirs).unwrap(), ours);

@@ -55,7 +55,7 @@ pub fn store(config: &Config, weights: &Weights, dialect: &str) -> Result<Stored
     }
     agrees(dialect, config, layout, &stored)?;
     for (p, (.., data)) in parameters.iter().zip(&mut stored.tensors) {
-        *data = layout.write(weights[&p.ours].tensor(), p.part);
+        *data = layout.write(weights[&p.ours].tensor(), p.part)?;
     }
     let copies =
         stored.tensors.iter().filter_map(|(name, dims, data)| Some((dialect.copy_of(name)?, dims.clone(), data.clone())));

@@ -8,11 +8,12 @@ pub(super) use plan::plan;
 use super::work::interruptible;
 use super::write::{frame, frame_size};
 use super::{Args, Tools};
-use crate::cli::args::{print, say};
+use crate::cli::args::{json, print, say};
 use crate::cli::interrupt::{on_interrupt, unless_stopped};
 use crate::error::{Error, Result, error};
 use crate::files::json_path;
 use crate::image::{LegendEntry, Tally, legend_table};
+use crate::text;
 use crate::video::{self, Info, PixelFormat, Rate, Selection, Source};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use plan::Plan;
@@ -225,16 +226,16 @@ fn tell(args: &Args, plan: &Plan, tools: &Tools, outcome: Outcome) -> Result<()>
     let text = if args.json {
         let weights = &tools.segmenter.model().path;
         let report = Report { device: &tools.device, weights, style: args.style.suffix(), video: outcome };
-        serde_json::to_string_pretty(&report).map_err(|e| error!(Io, "the report cannot be written as JSON").source(e))? + "\n"
+        json(&report)?
     } else {
         let (w, h) = outcome.size;
-        let notes: String = outcome.notes.iter().map(|n| format!("  note: {n}\n")).collect();
+        let notes: String = outcome.notes.iter().map(|n| format!("  note: {}\n", text::printable(n))).collect();
         let stopped = if outcome.stopped { ", stopped there" } else { "" };
         format!(
             "{} ({w}x{h}, {} frames a second) -> {}: {} frames in {:.1} s, {:.2} a second{stopped}\n{notes}{}",
-            crate::text::path(&plan.input),
+            text::path(&plan.input),
             outcome.rate,
-            crate::text::path(&plan.output),
+            text::path(&plan.output),
             outcome.frames,
             outcome.seconds,
             outcome.frames_per_second,
