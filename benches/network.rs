@@ -1,4 +1,4 @@
-//! DeepLabv3+ on MobileNetV2 and ResNet-50 at 512 x 512, 21 classes, random weights: picture to classes, on the CPU executor and a device.
+//! DeepLabv3+ on MobileNetV2 and ResNet-50 at 512 x 512, 21 classes, random weights: image to classes, on the CPU executor and a device.
 //!
 //! `cargo bench --bench network [-- FILTER]`. `atrous bench` measures one network with more detail.
 
@@ -25,7 +25,7 @@ fn main() {
             let labels = graph.outputs().iter().find(|(name, _)| name == "labels").expect("asked for").1;
             graph.clear_outputs();
             graph.output("labels", labels);
-            let graph = passes::optimise(graph).expect("passes take every network");
+            let graph = passes::optimize(graph).expect("passes take every network");
             let runner = Tuning::new(Mode::Cached).runner(&device, graph).expect("the device has room");
             let mut fastest = Duration::MAX;
             let mut group = criterion.benchmark_group("network");

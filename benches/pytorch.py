@@ -32,11 +32,11 @@ def network(encoder):
     return smp.DeepLabV3Plus(encoder, encoder_weights=None, classes=21)
 
 
-def write_weights(folder):
+def write_weights(directory):
     from safetensors.torch import save_file
 
     for encoder in NETWORKS.values():
-        save_file({k: v.contiguous() for k, v in network(encoder).state_dict().items()}, folder / f"{encoder}.safetensors")
+        save_file({k: v.contiguous() for k, v in network(encoder).state_dict().items()}, directory / f"{encoder}.safetensors")
 
 
 def pytorch(encoder, train, channels_last, runs):
@@ -125,13 +125,13 @@ def main():
     if args.write:
         return write_weights(args.write)
     devices, found = args.device or ["cpu"], {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         # Not here: a child's peak of memory begins at that of the process that starts it.
-        subprocess.run([sys.executable, __file__, "--write", folder], check=True)
+        subprocess.run([sys.executable, __file__, "--write", directory], check=True)
         for turn in range(args.rounds):
             for name, encoder in NETWORKS.items():
                 for device in devices:
-                    found.setdefault((name, device), []).append(ours(args, f"{folder}/{encoder}.safetensors", device))
+                    found.setdefault((name, device), []).append(ours(args, f"{directory}/{encoder}.safetensors", device))
                 for way in WAYS:
                     found.setdefault((name, way), []).append(theirs(args, encoder, way))
             print(f"round {turn + 1} of {args.rounds} done", file=sys.stderr, flush=True)

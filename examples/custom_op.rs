@@ -1,10 +1,10 @@
 //! An operation of your own, with its shader, in a network of this crate: where does it not know what it sees?
 //!
-//! `cargo run --release --example custom_op -- photo.jpg deeplab.safetensors unsure.png` writes a picture that is white where all classes are
+//! `cargo run --release --example custom_op -- photo.jpg deeplab.safetensors unsure.png` writes an image that is white where all classes are
 //! equally likely, and black where the network is sure.
 
 use atrous::exec::{Device, Runner};
-use atrous::image::{Picture, decode};
+use atrous::image::{Image, decode};
 use atrous::models::Outputs;
 use atrous::ops::Op;
 use atrous::ops::kernel::{Dispatch, Kernel, KernelContext};
@@ -58,25 +58,25 @@ fn main() -> Result<()> {
         eprintln!("usage: custom_op PHOTO WEIGHTS OUTPUT.png");
         std::process::exit(2);
     };
-    let (model, picture) = (Model::open(weights)?, decode(photo)?);
-    let (height, width) = (picture.height, picture.width);
+    let (model, image) = (Model::open(weights)?, decode(photo)?);
+    let (height, width) = (image.height, image.width);
 
-    // The network as far as its scores at the picture's size, and one node more.
-    let outputs = Outputs { logits_full: true, picture: Some((height, width)), ..Outputs::default() };
+    // The network as far as its scores at the image's size, and one node more.
+    let outputs = Outputs { logits_full: true, image: Some((height, width)), ..Outputs::default() };
     let mut graph = model.network(Shape::new(1, height, width, 3), &outputs)?.graph;
     let scores = graph.outputs().iter().find(|(name, _)| name == "logits_full").map(|&(_, value)| value);
-    let scores = scores.expect("the scores at the picture's size were asked for");
+    let scores = scores.expect("the scores at the image's size were asked for");
     let entropy = graph.root().op("entropy", Entropy, &[scores])?;
     graph.clear_outputs();
     graph.output("entropy", entropy);
 
     let device = Device::open(&DeviceChoice::Auto)?;
-    let runner = Runner::new(&device, passes::optimise(graph)?)?;
-    let input = Tensor::from_data(Shape::new(1, height, width, 3), Data::U8(picture.rgb))?;
-    let unsure = runner.run(&[("picture", &input)])?.swap_remove(0);
+    let runner = Runner::new(&device, passes::optimize(graph)?)?;
+    let input = Tensor::from_data(Shape::new(1, height, width, 3), Data::U8(image.rgb))?;
+    let unsure = runner.run(&[("image", &input)])?.swap_remove(0);
     println!("on {device}: {:.1} % of a tie on average", 100.0 * unsure.f32().iter().sum::<f32>() / (height * width) as f32);
-    let grey = unsure.f32().iter().flat_map(|&v| [(255.0 * v).round() as u8; 3]).collect();
-    Picture::new(width, height, grey)?.save(output)
+    let gray = unsure.f32().iter().flat_map(|&v| [(255.0 * v).round() as u8; 3]).collect();
+    Image::new(width, height, gray)?.save(output)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Segments one picture: `cargo run --release --example segment -- photo.jpg deeplab.safetensors overlay.png`.
+//! Segments one image: `cargo run --release --example segment -- photo.jpg deeplab.safetensors overlay.png`.
 
 use atrous::image::{Overlay, decode, legend, legend_table};
 use atrous::{DeviceChoice, Model, Result, Segmenter};
@@ -10,11 +10,11 @@ fn main() -> Result<()> {
         std::process::exit(2);
     };
     let segmenter = Segmenter::new(Model::open(weights)?, &DeviceChoice::Auto)?;
-    let picture = decode(photo)?;
-    let found = segmenter.segment(&picture, segmenter.usual_size())?;
+    let image = decode(photo)?;
+    let found = segmenter.segment(&image, segmenter.usual_size())?;
 
     let table = segmenter.model().class_table();
     println!("on {}: {:.0} ms", segmenter.device(), found.network_time.as_secs_f64() * 1e3);
     print!("{}", legend_table(&legend(&found.labels, &table), false));
-    Overlay::default().draw(&picture, &found.labels, &table)?.save(output)
+    Overlay::default().draw(&image, &found.labels, &table)?.save(output)
 }

@@ -1,4 +1,4 @@
-//! Trains a network on a folder of pictures and masks, from a program:
+//! Trains a network on a directory of images and masks, from a program:
 //! `cargo run --release --example train -- DATA RUN`. `DATA` holds `images/`, `masks/` and `classes.txt`.
 
 use atrous::DeviceChoice;

@@ -12,10 +12,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A file or folder could not be read or written.
+    /// A file or directory could not be read or written.
     Io,
-    /// A picture is damaged, of a kind that is not read, or too large.
-    Picture,
+    /// An image is damaged, of a kind that is not read, or too large.
+    Image,
     /// A weight file is damaged, or does not fit the network.
     Weights,
     /// A network's configuration contradicts itself.

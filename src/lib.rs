@@ -1,6 +1,6 @@
 //! DeepLabv3+ semantic segmentation on any GPU, through wgpu and WGSL compute shaders.
 //!
-//! The short way is [`Segmenter`]: a [`Model`] from a weight file, a [`DeviceChoice`], pictures in, labels out.
+//! The short way is [`Segmenter`]: a [`Model`] from a weight file, a [`DeviceChoice`], images in, labels out.
 //!
 //! ```no_run
 //! use atrous::image::{SizeRule, decode};
@@ -21,7 +21,7 @@
 //! use atrous::ops::Conv2d;
 //! use atrous::{Shape, Tensor, TensorType, passes};
 //!
-//! // A picture of 5 x 5 and a kernel of 3 x 3 at rate 2, which looks two pixels to each side.
+//! // An image of 5 x 5 and a kernel of 3 x 3 at rate 2, which looks two pixels to each side.
 //! let mut graph = Graph::new();
 //! let x = graph.input("x", TensorType::f32(Shape::new(1, 5, 5, 1)));
 //! let y = graph.root().conv2d("sum", Conv2d::square(1, 2, 2), x, (3, 3), 1)?;
@@ -29,9 +29,9 @@
 //! let ones = ParamRef::new(Tensor::from_fn(Shape::new(3, 3, 1, 1), |_, _, _, _| 1.0));
 //! graph.bind(&[("sum.weight".to_owned(), ones)].into())?;
 //!
-//! let runner = Runner::new(&Device::Cpu, passes::optimise(graph)?)?;
-//! let picture = Tensor::from_fn(Shape::new(1, 5, 5, 1), |_, row, column, _| (5 * row + column) as f32);
-//! let sums = runner.run(&[("x", &picture)])?.swap_remove(0);
+//! let runner = Runner::new(&Device::Cpu, passes::optimize(graph)?)?;
+//! let image = Tensor::from_fn(Shape::new(1, 5, 5, 1), |_, row, column, _| (5 * row + column) as f32);
+//! let sums = runner.run(&[("x", &image)])?.swap_remove(0);
 //! assert_eq!(sums.f32()[12], (0 + 2 + 4 + 10 + 12 + 14 + 20 + 22 + 24) as f32);
 //! # Ok::<(), atrous::Error>(())
 //! ```

@@ -7,7 +7,7 @@ use std::fmt;
 /// The extent of a tensor: four axes, channels last.
 ///
 /// Activations are `[N, H, W, C]`. Parameters use the same four axes: a convolution's kernel is `[kh, kw, c_in / groups,
-/// c_out]`, a vector of one value per channel is `[1, 1, 1, C]`. So the last axis is always the one that vectorises.
+/// c_out]`, a vector of one value per channel is `[1, 1, 1, C]`. So the last axis is always the one that vectorizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Shape {
     /// Batch (kernel height for a convolution's kernel).
@@ -80,7 +80,7 @@ pub enum DType {
     F32,
     /// 32-bit unsigned: class numbers.
     U32,
-    /// 8-bit unsigned: pictures.
+    /// 8-bit unsigned: images.
     U8,
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Where they are.
-const FOLDER: &str = ".ci/advisories";
+const DIRECTORY: &str = ".ci/advisories";
 
 /// An advisory in RustSec's format: TOML in a block of Markdown, then the title.
 #[derive(Debug, Deserialize)]
@@ -106,12 +106,13 @@ fn read(file: &str) -> String {
 
 /// The advisories of the tree. What is off with a file is a panic that names it.
 fn advisories() -> Vec<Advisory> {
-    let entries = fs::read_dir(Path::new(ROOT).join(FOLDER)).unwrap_or_else(|e| panic!("{FOLDER}: {e}"));
+    let entries = fs::read_dir(Path::new(ROOT).join(DIRECTORY)).unwrap_or_else(|e| panic!("{DIRECTORY}: {e}"));
     let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     let files = names.iter().filter(|name| *name != "README.md");
     let advisory = |name: &String| {
-        let advisory = Advisory::parse(&read(&format!("{FOLDER}/{name}"))).unwrap_or_else(|e| panic!("{FOLDER}/{name}: {e}"));
+        let advisory =
+            Advisory::parse(&read(&format!("{DIRECTORY}/{name}"))).unwrap_or_else(|e| panic!("{DIRECTORY}/{name}: {e}"));
         let facts = &advisory.advisory;
         assert_eq!(*name, format!("{}.md", facts.id), "an advisory's file has its name");
         assert!(facts.url.starts_with("https://") && facts.date.len() == 10, "{name}: {facts:?}");

@@ -1,4 +1,4 @@
-//! The command line as a process, each test in a fresh folder.
+//! The command line as a process, each test in a fresh directory.
 
 mod support;
 
@@ -8,28 +8,28 @@ use predicates::str::contains;
 use std::path::Path;
 use support::models::write_tiny;
 
-fn atrous(folder: &Path) -> Command {
+fn atrous(directory: &Path) -> Command {
     let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
-    command.current_dir(folder).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command.current_dir(directory).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
     command
 }
 
-/// A picture of a few coloured areas.
-fn picture(path: &Path, w: u32, h: u32) {
+/// An image of a few colored areas.
+fn image(path: &Path, w: u32, h: u32) {
     let area = |x: u32, y: u32| [(x * 255 / w) as u8, (y * 255 / h) as u8, if x > y { 200 } else { 30 }];
-    image::RgbImage::from_fn(w, h, |x, y| image::Rgb(area(x, y))).save(path).expect("the folder can be written");
+    image::RgbImage::from_fn(w, h, |x, y| image::Rgb(area(x, y))).save(path).expect("the directory can be written");
 }
 
-/// A fresh folder with `tiny.safetensors` and `a.png`, 61 x 47.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    write_tiny(&folder.path().join("tiny.safetensors"));
-    picture(&folder.path().join("a.png"), 61, 47);
-    folder
+/// A fresh directory with `tiny.safetensors` and `a.png`, 61 x 47.
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    write_tiny(&directory.path().join("tiny.safetensors"));
+    image(&directory.path().join("a.png"), 61, 47);
+    directory
 }
 
 fn size(path: impl AsRef<Path>) -> (u32, u32) {
-    image::image_dimensions(path).expect("a picture was written")
+    image::image_dimensions(path).expect("an image was written")
 }
 
 #[test]
@@ -57,8 +57,8 @@ fn help_names_every_command_and_shows_examples() {
 }
 
 #[test]
-fn every_style_is_written_at_the_pictures_own_size() {
-    let dir = folder();
+fn every_style_is_written_at_the_images_own_size() {
+    let dir = directory();
     for (style, expected) in [("mask", (61, 47)), ("overlay", (61, 47)), ("cutout", (61, 47))] {
         let out = format!("{style}.png");
         let args = ["segment", "a.png", "--weights", "tiny.safetensors", "--style", style, "-o", &out];
@@ -72,14 +72,14 @@ fn every_style_is_written_at_the_pictures_own_size() {
 
 #[test]
 fn sizes_change_the_networks_input_but_not_the_result() {
-    let dir = folder();
+    let dir = directory();
     for (text, network) in [("native", [61, 47]), ("33", [33, 33]), ("40x64", [40, 64])] {
         let args = ["segment", "a.png", "-w", "tiny.safetensors", "--size", text, "-s", "mask", "-o", "m.png", "--json"];
         let output = atrous(dir.path()).args(args).assert().success().get_output().stdout.clone();
         let report: serde_json::Value = serde_json::from_slice(&output).expect("the report is JSON");
-        assert_eq!(report["pictures"][0]["network_size"], serde_json::json!(network), "{text}");
-        let shares: f64 = report["pictures"][0]["classes"].as_array().unwrap().iter().map(|c| c["share"].as_f64().unwrap()).sum();
-        assert!((shares - 1.0).abs() < 1e-9, "the shares of all classes are the whole picture, not {shares}");
+        assert_eq!(report["images"][0]["network_size"], serde_json::json!(network), "{text}");
+        let shares: f64 = report["images"][0]["classes"].as_array().unwrap().iter().map(|c| c["share"].as_f64().unwrap()).sum();
+        assert!((shares - 1.0).abs() < 1e-9, "the shares of all classes are the whole image, not {shares}");
         assert_eq!(size(dir.path().join("m.png")), (61, 47));
     }
     let args = ["segment", "a.png", "-w", "tiny.safetensors", "--size", "0x5"];
@@ -87,12 +87,12 @@ fn sizes_change_the_networks_input_but_not_the_result() {
 }
 
 #[test]
-fn folders_and_patterns_keep_their_names() {
-    let dir = folder();
+fn directories_and_patterns_keep_their_names() {
+    let dir = directory();
     std::fs::create_dir_all(dir.path().join("in/deep")).unwrap();
-    picture(&dir.path().join("in/one.png"), 30, 20);
-    picture(&dir.path().join("in/deep/two.bmp"), 20, 30);
-    std::fs::write(dir.path().join("in/notes.txt"), "no picture").unwrap();
+    image(&dir.path().join("in/one.png"), 30, 20);
+    image(&dir.path().join("in/deep/two.bmp"), 20, 30);
+    std::fs::write(dir.path().join("in/notes.txt"), "no image").unwrap();
     atrous(dir.path()).args(["segment", "in", "-w", "tiny.safetensors", "-o", "out", "-s", "mask"]).assert().success();
     assert_eq!(size(dir.path().join("out/one.png")), (30, 20));
     assert_eq!(size(dir.path().join("out/deep/two.png")), (20, 30));
@@ -102,35 +102,35 @@ fn folders_and_patterns_keep_their_names() {
 }
 
 #[test]
-fn one_bad_picture_does_not_stop_the_others_and_is_named() {
-    let dir = folder();
-    std::fs::write(dir.path().join("bad.png"), b"not a picture").unwrap();
+fn one_bad_image_does_not_stop_the_others_and_is_named() {
+    let dir = directory();
+    std::fs::write(dir.path().join("bad.png"), b"not an image").unwrap();
     let args = ["segment", "bad.png", "a.png", "missing.jpg", "-w", "tiny.safetensors", "-o", "out/"];
     atrous(dir.path())
         .args(args)
         .assert()
         .code(1)
-        .stderr(contains("bad.png").and(contains("missing.jpg")).and(contains("2 of 3 pictures failed")));
+        .stderr(contains("bad.png").and(contains("missing.jpg")).and(contains("2 of 3 images failed")));
     assert!(dir.path().join("out/a.png").exists());
     assert!(!dir.path().join("out/bad.png").exists());
 }
 
 #[test]
-fn results_never_replace_a_picture_or_each_other() {
-    let dir = folder();
+fn results_never_replace_an_image_or_each_other() {
+    let dir = directory();
     atrous(dir.path())
         .args(["segment", "a.png", "-w", "tiny.safetensors", "-o", "a.png"])
         .assert()
         .code(2)
         .stderr(contains("a.png"));
-    picture(&dir.path().join("a.bmp"), 9, 9);
+    image(&dir.path().join("a.bmp"), 9, 9);
     let args = ["segment", "a.png", "a.bmp", "-w", "tiny.safetensors", "-o", "out/"];
     atrous(dir.path()).args(args).assert().code(2).stderr(contains("would be written twice"));
 }
 
 #[test]
 fn damaged_weights_are_refused_by_name() {
-    let dir = folder();
+    let dir = directory();
     let whole = std::fs::read(dir.path().join("tiny.safetensors")).unwrap();
     std::fs::write(dir.path().join("cut.safetensors"), &whole[..whole.len() / 2]).unwrap();
     let args = ["segment", "a.png", "-w", "cut.safetensors", "-o", "out.png"];
@@ -142,7 +142,7 @@ fn damaged_weights_are_refused_by_name() {
 
 #[test]
 fn infer_and_verify_find_the_node_that_was_changed() {
-    let dir = folder();
+    let dir = directory();
     let file = |name: &str| dir.path().join(name);
     let mut rng = support::Rng(3);
     let input: Vec<f32> = (0..3 * 33 * 41).map(|_| rng.unit()).collect();
@@ -183,7 +183,7 @@ fn infer_and_verify_find_the_node_that_was_changed() {
 
 #[test]
 fn infer_keeps_labels_and_the_logits_of_a_single_pixel() {
-    let dir = folder();
+    let dir = directory();
     let none = std::collections::BTreeMap::new();
     let dtype = atrous::weights::FloatDType::F32;
     for side in [1, 33] {
@@ -234,7 +234,7 @@ fn inspect_says_where_the_auxiliary_head_counts() {
 
 #[test]
 fn a_preset_size_is_named_and_another_can_be_asked_for() {
-    let dir = folder();
+    let dir = directory();
     let mut config = support::models::tiny_config();
     config.preprocess.short_side = Some(40);
     let stored = atrous::weights::dialects::store(&config, &support::models::random_weights(&config, 5), "atrous").unwrap();
@@ -252,13 +252,13 @@ fn a_preset_size_is_named_and_another_can_be_asked_for() {
     };
     let (preset, native) = (report(&[]), report(&["--size", "native"]));
     // a.png has 61 x 47 pixels: int(40 * 61 / 47) is 51.
-    assert_eq!((&preset["size"], &preset["pictures"][0]["network_size"]), (&"short:40".into(), &serde_json::json!([51, 40])));
-    assert_eq!((&native["size"], &native["pictures"][0]["network_size"]), (&"native".into(), &serde_json::json!([61, 47])));
+    assert_eq!((&preset["size"], &preset["images"][0]["network_size"]), (&"short:40".into(), &serde_json::json!([51, 40])));
+    assert_eq!((&native["size"], &native["images"][0]["network_size"]), (&"native".into(), &serde_json::json!([61, 47])));
 }
 
 #[test]
 fn import_and_inspect_tell_the_same_network() {
-    let dir = folder();
+    let dir = directory();
     atrous(dir.path()).args(["import", "tiny.safetensors", "half.safetensors", "--dtype", "f16"]).assert().success();
     for file in ["tiny.safetensors", "half.safetensors"] {
         let output =
@@ -272,15 +272,15 @@ fn import_and_inspect_tell_the_same_network() {
         .assert()
         .success()
         .stdout(contains("backbone.stem").and(contains("upsample_argmax")).and(contains("buffers,")));
-    let args = ["import", "tiny.safetensors", "grey.safetensors", "--input-channels", "1"];
+    let args = ["import", "tiny.safetensors", "gray.safetensors", "--input-channels", "1"];
     atrous(dir.path()).args(args).assert().success();
     atrous(dir.path())
-        .args(["inspect", "grey.safetensors", "--ops", "--size", "65"])
+        .args(["inspect", "gray.safetensors", "--ops", "--size", "65"])
         .assert()
         .success()
         .stdout(contains("[1, 33, 33, 8]"));
-    // What takes one channel is no network for pictures, and says so.
-    let args = ["segment", "a.png", "-w", "grey.safetensors", "-o", "grey.png"];
+    // What takes one channel is no network for images, and says so.
+    let args = ["segment", "a.png", "-w", "gray.safetensors", "-o", "gray.png"];
     atrous(dir.path()).args(args).assert().failure().stderr(contains("takes 1 channels"));
     atrous(dir.path()).args(["export", "tiny.safetensors", "tiny.pth", "--dialect", "atrous"]).assert().success();
     atrous(dir.path()).args(["inspect", "tiny.pth", "--size", "65"]).assert().success().stdout(contains("atrous"));
@@ -297,7 +297,7 @@ fn import_and_inspect_tell_the_same_network() {
         .stderr(contains("four.txt").and(contains("5 classes but 4 names")));
     atrous(dir.path()).args(named("five.txt")).assert().success();
     let table = atrous::Model::open(dir.path().join("named.safetensors")).unwrap().class_table();
-    assert_eq!((table.name(4).as_str(), table.colour(4)), ("thing4", [204, 2, 3]));
+    assert_eq!((table.name(4).as_str(), table.color(4)), ("thing4", [204, 2, 3]));
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn devices_say_what_auto_takes() {
     let report: serde_json::Value = serde_json::from_slice(&output).expect("the list is JSON");
     assert!(report["adapters"].is_array());
     // With an image and weights that are there, so that nothing but the device can be refused.
-    let dir = folder();
+    let dir = directory();
     let segment = |device: &str| {
         let args =
             ["segment", "a.png", "-w", "tiny.safetensors", "--size", "33", "-s", "mask", "-o", "m.png", "--device", device];
@@ -346,8 +346,8 @@ fn completions_and_man_pages_come_from_the_definitions() {
 }
 
 #[test]
-fn tuning_is_remembered_in_the_cache_folder_and_needs_a_gpu() {
-    let dir = folder();
+fn tuning_is_remembered_in_the_cache_directory_and_needs_a_gpu() {
+    let dir = directory();
     let cache = dir.path().join("cache");
     let segment = |device: &str, tune: &str, out: &str| {
         let mut command = atrous(dir.path());
@@ -364,7 +364,7 @@ fn tuning_is_remembered_in_the_cache_folder_and_needs_a_gpu() {
     segment("gpu", "cached", "cached.png").success();
     assert!(!cache.exists(), "nothing was measured");
     segment("gpu", "on", "on.png").success();
-    let tables = |folder: &Path| -> Vec<_> { std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect() };
+    let tables = |directory: &Path| -> Vec<_> { std::fs::read_dir(directory).unwrap().map(|f| f.unwrap().path()).collect() };
     let table = tables(&cache).into_iter().find(|f| f.extension().is_some_and(|e| e == "json")).expect("a table was written");
     let written = std::fs::read_to_string(&table).unwrap();
     assert!(written.contains("conv2d"), "{written}");
@@ -376,7 +376,7 @@ fn tuning_is_remembered_in_the_cache_folder_and_needs_a_gpu() {
 
 #[test]
 fn bench_measures_a_file_and_a_named_network() {
-    let dir = folder();
+    let dir = directory();
     let bench = |args: &[&str]| {
         let mut command = atrous(dir.path());
         command.arg("bench").args(args);
@@ -395,7 +395,7 @@ fn bench_measures_a_file_and_a_named_network() {
     assert!(0.0 < p10 && p10 <= median && median <= p90);
     let first = number("/first/graph_ms") + number("/first/ready_ms") + number("/first/run_ms");
     assert!((number("/first/total_ms") - first).abs() < 1e-6);
-    assert!((number("/pictures_per_second") * median / 2e3 - 1.0).abs() < 1e-6, "two pictures a run");
+    assert!((number("/images_per_second") * median / 2e3 - 1.0).abs() < 1e-6, "two images a run");
     let gflops = 2.0 * number("/multi_adds") / median / 1e6;
     assert!(gflops > 0.0 && (number("/gflops") / gflops - 1.0).abs() < 1e-6);
     assert!((number("/share_of_limit") * number("/limit_gflops") / gflops - 1.0).abs() < 1e-6);
@@ -423,7 +423,7 @@ fn bench_measures_a_file_and_a_named_network() {
 
 #[test]
 fn bench_times_steps_of_training() {
-    let dir = folder();
+    let dir = directory();
     let bench = |args: &[&str]| atrous(dir.path()).args(["bench", "--train", "-w", "tiny.safetensors"]).args(args).assert();
     let json = |args: &[&str]| -> serde_json::Value {
         let output = bench(args).success().get_output().stdout.clone();
@@ -435,15 +435,15 @@ fn bench_times_steps_of_training() {
         |of: &str| again.pointer(of).and_then(serde_json::Value::as_u64) > report.pointer(of).and_then(serde_json::Value::as_u64);
     assert!(more("/multi_adds") && !more("/need/activations") && again["recompute"] == true, "{again}");
     let number = |path: &str| report.pointer(path).and_then(serde_json::Value::as_f64).unwrap_or_else(|| panic!("no {path}"));
-    assert!((number("/pictures_per_second") * number("/warm/median_ms") / 2e3 - 1.0).abs() < 1e-6, "two pictures a step");
+    assert!((number("/images_per_second") * number("/warm/median_ms") / 2e3 - 1.0).abs() < 1e-6, "two images a step");
     let bytes = |part: &str| number(&format!("/need/{part}"));
-    assert!(bytes("activations") > bytes("parameters") && bytes("gradients") > 0.0 && bytes("optimiser") > 0.0, "{report}");
+    assert!(bytes("activations") > bytes("parameters") && bytes("gradients") > 0.0 && bytes("optimizer") > 0.0, "{report}");
     let of = |list: &str, name: &str| report[list].as_array().unwrap().iter().map(|x| x[name].as_f64().unwrap()).sum::<f64>();
     assert!((of("operations", "ms") / of("nodes", "ms") - 1.0).abs() < 1e-6 && (of("operations", "share") - 1.0).abs() < 1e-6);
     let operations: Vec<&str> = report["operations"].as_array().unwrap().iter().map(|o| o["op"].as_str().unwrap()).collect();
     for op in ["conv2d", "conv2d_weight_grad", "batch_norm_train", "batch_norm_grad", "segmentation_loss"] {
         assert!(operations.contains(&op), "{operations:?}");
     }
-    bench(&["--size", "17", "--runs", "1", "--nodes", "1"]).success().stdout(contains("By operation").and(contains("optimiser")));
+    bench(&["--size", "17", "--runs", "1", "--nodes", "1"]).success().stdout(contains("By operation").and(contains("optimizer")));
     bench(&["--output", "labels"]).code(2).stderr(contains("cannot be used with"));
 }

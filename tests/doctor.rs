@@ -9,7 +9,7 @@ use std::time::Duration;
 const CLASSES: &str = "0 ground 90 60 30\n1 sky 60 120 220\n2 tree 30 140 50\n3 house 200 60 40\n255 ignore 0 0 0\n";
 const SIZE: (u32, u32) = (96, 72);
 
-/// The class at a place of picture `n`: sky over ground, a tree, and a house, which stand elsewhere in each picture.
+/// The class at a place of image `n`: sky over ground, a tree, and a house, which stand elsewhere in each image.
 fn class(n: u32, x: u32, y: u32) -> u8 {
     let (tree, house) = (10 + 7 * n % 40, 50 + 5 * n % 30);
     match (x, y) {
@@ -21,7 +21,7 @@ fn class(n: u32, x: u32, y: u32) -> u8 {
     }
 }
 
-fn colour(class: u8) -> [u8; 3] {
+fn color(class: u8) -> [u8; 3] {
     match class {
         0 => [90, 60, 30],
         1 => [60, 120, 220],
@@ -31,7 +31,7 @@ fn colour(class: u8) -> [u8; 3] {
     }
 }
 
-fn write_grey(path: &Path, (w, h): (u32, u32), value: impl Fn(u32, u32) -> u8) {
+fn write_gray(path: &Path, (w, h): (u32, u32), value: impl Fn(u32, u32) -> u8) {
     image::GrayImage::from_fn(w, h, |x, y| image::Luma([value(x, y)])).save(path).unwrap();
 }
 
@@ -39,18 +39,18 @@ fn write_rgb(path: &Path, (w, h): (u32, u32), value: impl Fn(u32, u32) -> [u8; 3
     image::RgbImage::from_fn(w, h, |x, y| image::Rgb(value(x, y))).save(path).unwrap();
 }
 
-/// `train/` with sixteen pictures and `val/` with four, sound.
+/// `train/` with sixteen images and `val/` with four, sound.
 fn data_set() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
-    for folder in ["train", "trainannot", "val", "valannot"] {
-        fs::create_dir(root.path().join(folder)).unwrap();
+    for directory in ["train", "trainannot", "val", "valannot"] {
+        fs::create_dir(root.path().join(directory)).unwrap();
     }
     fs::write(root.path().join("classes.txt"), CLASSES).unwrap();
     for n in 0..20 {
         let part = if n < 16 { "train" } else { "val" };
-        let shaded = |x: u32, y: u32| colour(class(n, x, y)).map(|v| v.saturating_add(((x * 7 + y * 13 + n) % 23) as u8));
+        let shaded = |x: u32, y: u32| color(class(n, x, y)).map(|v| v.saturating_add(((x * 7 + y * 13 + n) % 23) as u8));
         write_rgb(&root.path().join(format!("{part}/p{n:02}.png")), SIZE, shaded);
-        write_grey(&root.path().join(format!("{part}annot/p{n:02}.png")), SIZE, |x, y| class(n, x, y));
+        write_gray(&root.path().join(format!("{part}annot/p{n:02}.png")), SIZE, |x, y| class(n, x, y));
     }
     root
 }
@@ -77,7 +77,7 @@ fn a_sound_data_set_has_no_findings_and_its_figures_are_right() {
     let root = data_set();
     assert_eq!(findings(root.path(), &[]), []);
     let sheet = root.path().join("sheet.png");
-    let run = doctor(root.path(), &["--out", sheet.to_str().unwrap(), "--pictures", "6"]).success();
+    let run = doctor(root.path(), &["--out", sheet.to_str().unwrap(), "--images", "6"]).success();
     let text = String::from_utf8(run.get_output().stdout.clone()).unwrap();
     assert!(text.contains("train: 16 pairs, 96 x 72 pixels") && text.contains("val: 4 pairs"), "{text}");
     assert!(image::image_dimensions(&sheet).unwrap().0 > 1000);
@@ -99,7 +99,7 @@ fn a_sound_data_set_has_no_findings_and_its_figures_are_right() {
     let all: u64 = pixels.iter().sum();
     for (class, &n) in pixels.iter().enumerate() {
         let told = &train["classes"][class];
-        assert_eq!((&told["pixels"], &told["pictures"]), (&n.into(), &16.into()));
+        assert_eq!((&told["pixels"], &told["images"]), (&n.into(), &16.into()));
         let share = n as f64 / all as f64;
         let log = 1.0 / (1.02 + share).ln();
         assert!((told["share"].as_f64().unwrap() - share).abs() < 1e-9);
@@ -115,66 +115,66 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
     let path = |file: &str| root.path().join(file);
     let mask = |n: u32| path(&format!("trainannot/p{n:02}.png"));
     // 1: values that are no class.
-    write_grey(&mask(0), SIZE, |x, y| if x > 90 && y > 60 { 77 } else { class(0, x, y) });
-    // 2: a mask in colours that nobody knows.
-    write_rgb(&mask(1), SIZE, |x, y| if y < 30 { [1, 2, 3] } else { colour(class(1, x, y)) });
-    // 3: a mask in colours that somebody saved as grey.
-    let grey = |[r, g, b]: [u8; 3]| (0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b)).round() as u8;
-    write_grey(&mask(2), SIZE, |x, y| grey(colour(class(2, x, y))));
-    // 4: a mask that was scaled as if it were a picture.
+    write_gray(&mask(0), SIZE, |x, y| if x > 90 && y > 60 { 77 } else { class(0, x, y) });
+    // 2: a mask in colors that nobody knows.
+    write_rgb(&mask(1), SIZE, |x, y| if y < 30 { [1, 2, 3] } else { color(class(1, x, y)) });
+    // 3: a mask in colors that somebody saved as gray.
+    let gray = |[r, g, b]: [u8; 3]| (0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b)).round() as u8;
+    write_gray(&mask(2), SIZE, |x, y| gray(color(class(2, x, y))));
+    // 4: a mask that was scaled as if it were an image.
     let crisp = image::GrayImage::from_fn(48, 36, |x, y| image::Luma([class(3, 2 * x, 2 * y).min(200)]));
     image::imageops::resize(&crisp, SIZE.0, SIZE.1, image::imageops::FilterType::Triangle).save(mask(3)).unwrap();
     // 5: a mask of another size.
-    write_grey(&mask(4), (SIZE.1, SIZE.0), |x, y| class(4, y, x));
-    // 6: a picture that is cut short, and a mask that is none.
+    write_gray(&mask(4), (SIZE.1, SIZE.0), |x, y| class(4, y, x));
+    // 6: an image that is cut short, and a mask that is none.
     let whole = fs::read(path("train/p05.png")).unwrap();
     fs::write(path("train/p05.png"), &whole[..whole.len() / 2]).unwrap();
     fs::write(mask(6), "no PNG").unwrap();
-    // 7: two pictures without a mask.
+    // 7: two images without a mask.
     fs::remove_file(mask(7)).unwrap();
     fs::remove_file(mask(8)).unwrap();
-    // 8: a mask without a picture.
+    // 8: a mask without an image.
     fs::remove_file(path("train/p09.png")).unwrap();
     // 9: a mask in which nothing counts.
-    write_grey(&mask(10), SIZE, |_, _| 255);
-    // 10: a picture of the validation part that is trained on too.
+    write_gray(&mask(10), SIZE, |_, _| 255);
+    // 10: an image of the validation part that is trained on too.
     fs::copy(path("val/p17.png"), path("train/p11.png")).unwrap();
-    // 11: a tiny picture.
-    write_rgb(&path("train/p12.png"), (20, 15), |x, y| colour(class(12, 4 * x, 4 * y)));
-    write_grey(&mask(12), (20, 15), |x, y| class(12, 4 * x, 4 * y));
+    // 11: a tiny image.
+    write_rgb(&path("train/p12.png"), (20, 15), |x, y| color(class(12, 4 * x, 4 * y)));
+    write_gray(&mask(12), (20, 15), |x, y| class(12, 4 * x, 4 * y));
     // 12: a palette in another order.
     let file = fs::File::create(mask(13)).unwrap();
     let mut encoder = png::Encoder::new(file, SIZE.0, SIZE.1);
     encoder.set_color(png::ColorType::Indexed);
-    encoder.set_palette([3u8, 2, 1, 0].iter().flat_map(|&c| colour(c)).collect::<Vec<u8>>());
+    encoder.set_palette([3u8, 2, 1, 0].iter().flat_map(|&c| color(c)).collect::<Vec<u8>>());
     let indices: Vec<u8> = (0..SIZE.0 * SIZE.1).map(|i| 3 - class(13, i % SIZE.0, i / SIZE.0).min(3)).collect();
     encoder.write_header().unwrap().write_image_data(&indices).unwrap();
     // 13: a class that nobody drew.
     fs::write(path("classes.txt"), CLASSES.replace("255 ignore", "4 river 0 90 160\n255 ignore")).unwrap();
-    // 14: two pictures of one name.
+    // 14: two images of one name.
     fs::copy(path("train/p14.png"), path("train/p14.bmp")).unwrap();
-    // 15: a picture that is there twice.
+    // 15: an image that is there twice.
     fs::copy(path("train/p14.png"), path("train/p15.png")).unwrap();
 
     let mut found: Vec<(String, String, String)> = findings(root.path(), &[]);
     found.sort();
     let expected = [
         ("all_ignored", "trainannot/p10.png", ""),
-        ("coloured_mask", "trainannot/p02.png", "greys of classes' colours"),
+        ("colored_mask", "trainannot/p02.png", "grays of classes' colors"),
         ("empty_class", "", "4 river"),
         ("empty_class", "", "4 river"),
         ("in_two_parts", "val/p17.png", "train/p11.png"),
         ("no_mask", "train/p07.png", "trainannot"),
         ("no_mask", "train/p08.png", "trainannot"),
-        ("no_picture", "trainannot/p09.png", "train"),
+        ("no_image", "trainannot/p09.png", "train"),
         ("out_of_range", "trainannot/p00.png", "77 (55 px)"),
-        ("palette_order", "trainannot/p13.png", "index 0 has the colour 200 60 40, which is that of house"),
+        ("palette_order", "trainannot/p13.png", "index 0 has the color 200 60 40, which is that of house"),
         ("same_name", "train/p14.png", "p14.bmp"),
-        ("size_differs", "trainannot/p04.png", "72 x 96 pixels, its picture 96 x 72"),
+        ("size_differs", "trainannot/p04.png", "72 x 96 pixels, its image 96 x 72"),
         ("smoothed", "trainannot/p03.png", "values"),
         ("tiny", "train/p12.png", "20 x 15"),
         ("twice", "train/p15.png", "train/p14"),
-        ("unknown_colours", "trainannot/p01.png", "1 colours: 1 2 3 (2880 px)"),
+        ("unknown_colors", "trainannot/p01.png", "1 colors: 1 2 3 (2880 px)"),
         ("unreadable", "train/p05.png", "cut short"),
         ("unreadable", "trainannot/p06.png", "PNG"),
     ];
@@ -188,31 +188,31 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
     let (text, error) = (&run.get_output().stdout, &run.get_output().stderr);
     let (text, error) = (String::from_utf8_lossy(text), String::from_utf8_lossy(error));
     assert!(error.contains("faults were found"), "{error}");
-    assert!(text.contains("fault: pictures without a mask (2)") && text.contains("-> draw the mask"), "{text}");
+    assert!(text.contains("fault: images without a mask (2)") && text.contains("-> draw the mask"), "{text}");
     assert!(path("sheet.png").is_file(), "the sheet shows what can be read");
     // Without the training part, the rest is sound but for the class that is missing.
     assert_eq!(names(&findings(root.path(), &["--part", "val"])), ["empty_class "]);
 }
 
 #[test]
-fn colours_need_a_table_and_zero_and_255_are_no_two_classes() {
+fn colors_need_a_table_and_zero_and_255_are_no_two_classes() {
     let root = data_set();
     fs::remove_file(root.path().join("classes.txt")).unwrap();
     for n in 16..20 {
         let mask = root.path().join(format!("valannot/p{n}.png"));
-        write_rgb(&mask, SIZE, |x, y| colour(class(n, x, y)));
+        write_rgb(&mask, SIZE, |x, y| color(class(n, x, y)));
     }
     let found = findings(root.path(), &["--part", "val"]);
-    let coloured: Vec<_> = found.iter().filter(|f| f.0 == "coloured_mask").collect();
-    assert_eq!(coloured.len(), 4, "{found:?}");
-    assert!(coloured[0].2.contains("5 colours") && coloured[0].2.contains("60 120 220"), "{coloured:?}");
+    let colored: Vec<_> = found.iter().filter(|f| f.0 == "colored_mask").collect();
+    assert_eq!(colored.len(), 4, "{found:?}");
+    assert!(colored[0].2.contains("5 colors") && colored[0].2.contains("60 120 220"), "{colored:?}");
     // With the table they are classes.
-    fs::write(root.path().join("colours.txt"), CLASSES).unwrap();
-    let table = root.path().join("colours.txt");
+    fs::write(root.path().join("colors.txt"), CLASSES).unwrap();
+    let table = root.path().join("colors.txt");
     assert_eq!(findings(root.path(), &["--part", "val", "--classes", table.to_str().unwrap()]), []);
 
     for n in 16..20 {
-        write_grey(&root.path().join(format!("valannot/p{n}.png")), SIZE, |x, y| if class(n, x, y) == 2 { 255 } else { 0 });
+        write_gray(&root.path().join(format!("valannot/p{n}.png")), SIZE, |x, y| if class(n, x, y) == 2 { 255 } else { 0 });
     }
     let problems: Vec<String> = findings(root.path(), &["--part", "val"]).into_iter().map(|f| f.0).collect();
     assert_eq!(problems, ["zero_and_255", "no_classes"]);
@@ -224,41 +224,41 @@ fn opaque_masks_with_alpha_are_sound_and_others_are_told_what_is_wrong() {
     let mask = |n: u32| root.path().join(format!("trainannot/p{n:02}.png"));
     let with_alpha = |n: u32, alpha: u8| {
         let pixel = |x, y| {
-            let [r, g, b] = colour(class(n, x, y));
+            let [r, g, b] = color(class(n, x, y));
             image::Rgba([r, g, b, if x == 9 { alpha } else { 255 }])
         };
         image::RgbaImage::from_fn(SIZE.0, SIZE.1, pixel).save(mask(n)).unwrap();
     };
     with_alpha(0, 255);
     with_alpha(1, 254);
-    let wide = |x, y| image::Rgb(colour(class(2, x, y)).map(|v| u16::from(v) * 257));
+    let wide = |x, y| image::Rgb(color(class(2, x, y)).map(|v| u16::from(v) * 257));
     image::ImageBuffer::<image::Rgb<u16>, Vec<u16>>::from_fn(SIZE.0, SIZE.1, wide).save(mask(2)).unwrap();
     let advice = "save it without alpha, with 8 bits a channel";
-    let told = |n: u32, what: &str| ("coloured_mask".to_owned(), format!("trainannot/p{n:02}.png"), format!("{what}; {advice}"));
-    let expected = [told(1, "colours with transparency"), told(2, "colours of 16 bits a channel")];
+    let told = |n: u32, what: &str| ("colored_mask".to_owned(), format!("trainannot/p{n:02}.png"), format!("{what}; {advice}"));
+    let expected = [told(1, "colors with transparency"), told(2, "colors of 16 bits a channel")];
     assert_eq!(findings(root.path(), &[]), expected);
 }
 
 #[test]
-fn two_classes_of_one_colour_matter_where_masks_are_in_colours() {
+fn two_classes_of_one_color_matter_where_masks_are_in_colors() {
     let root = data_set();
     fs::write(root.path().join("classes.txt"), CLASSES.replace("200 60 40", "30 140 50")).unwrap();
     assert_eq!(findings(root.path(), &[]), [], "masks that hold numbers");
     for n in 16..20 {
         let mask = root.path().join(format!("valannot/p{n}.png"));
-        write_rgb(&mask, SIZE, |x, y| colour(if class(n, x, y) == 3 { 2 } else { class(n, x, y) }));
+        write_rgb(&mask, SIZE, |x, y| color(if class(n, x, y) == 3 { 2 } else { class(n, x, y) }));
     }
     let found = findings(root.path(), &["--part", "val"]);
     let told: Vec<_> = found.iter().map(|f| (f.0.as_str(), f.2.as_str())).collect();
-    assert_eq!(told, [("empty_class", "3 house"), ("same_colour", "2 tree and 3 house are both 30 140 50")]);
+    assert_eq!(told, [("empty_class", "3 house"), ("same_color", "2 tree and 3 house are both 30 140 50")]);
 }
 
 #[test]
-fn a_picture_that_its_orientation_turns_is_told_of() {
+fn an_image_that_its_orientation_turns_is_told_of() {
     let root = data_set();
     let path = root.path().join("train/p05.jpg");
     fs::remove_file(root.path().join("train/p05.png")).unwrap();
-    write_rgb(&path, SIZE, |x, y| colour(class(5, x, y)));
+    write_rgb(&path, SIZE, |x, y| color(class(5, x, y)));
     let plain = fs::read(&path).unwrap();
     // Upside down: the size stays, so nothing else would tell.
     let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0";
@@ -291,7 +291,7 @@ fn files_that_are_too_large_or_never_end_are_told_of_and_not_read() {
 }
 
 #[test]
-fn folders_that_are_no_data_set_are_refused() {
+fn directories_that_are_no_data_set_are_refused() {
     let empty = tempfile::tempdir().unwrap();
     let run = doctor(empty.path(), &[]).code(1);
     assert!(String::from_utf8_lossy(&run.get_output().stderr).contains("laid out in no known way"));

@@ -17,14 +17,14 @@ const HOSTILE: &str = "\u{1b}]0;PWNED\u{7}\u{1b}[2J\r\nerror: forged\u{9b}31m\u{
 const SHOWN: &str = "\u{fffd}]0;PWNED\u{fffd}\u{fffd}[2J\u{fffd}\u{fffd}error: forged\u{fffd}31m\u{fffd}";
 
 /// As on a terminal: into a pipe, escape sequences would be taken out on the way, and nobody would see that they were there.
-fn atrous(folder: &Path) -> Command {
+fn atrous(directory: &Path) -> Command {
     let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
-    command.current_dir(folder).env("ATROUS_DEVICE", "cpu").env("CLICOLOR_FORCE", "1").env_remove("NO_COLOR");
+    command.current_dir(directory).env("ATROUS_DEVICE", "cpu").env("CLICOLOR_FORCE", "1").env_remove("NO_COLOR");
     command.env_remove("ATROUS_LOG").env_remove("WGPU_BACKEND").timeout(Duration::from_secs(60));
     command
 }
 
-fn picture(path: &Path) {
+fn image(path: &Path) {
     image::RgbImage::from_fn(41, 33, |x, y| image::Rgb([x as u8 * 6, y as u8 * 7, 90])).save(path).unwrap();
 }
 
@@ -54,7 +54,7 @@ fn escape_sequences_in_class_names_do_not_reach_the_terminal() {
     let stored = dialects::store(&config, &random_weights(&config, 7), "atrous").unwrap();
     let path = dir.path().join("esc.safetensors");
     write_safetensors(&path, stored.tensors, &stored.metadata, FloatDType::F32).unwrap();
-    picture(&dir.path().join("a.png"));
+    image(&dir.path().join("a.png"));
     for arguments in [&["inspect", "esc.safetensors"][..], &["segment", "a.png", "-w", "esc.safetensors"]] {
         let text = said(&mut atrous(dir.path()), arguments, 0);
         harmless(&text);
@@ -90,16 +90,17 @@ fn escape_sequences_in_names_of_files_do_not_reach_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     write_tiny(&dir.path().join("tiny.safetensors"));
     let name = format!("pic{HOSTILE}.png");
-    picture(&dir.path().join(&name));
-    fs::write(dir.path().join("bad\u{1b}[2J.png"), "no picture").unwrap();
+    image(&dir.path().join(&name));
+    fs::write(dir.path().join("bad\u{1b}[2J.png"), "no image").unwrap();
     let text = said(&mut atrous(dir.path()), &["segment", &name, "bad\u{1b}[2J.png", "-w", "tiny.safetensors"], 1);
     harmless(&text);
     assert!(text.contains(&format!("pic{SHOWN}.png")) && text.contains("bad\u{fffd}[2J.png"), "{text}");
     // Notes name files too.
     harmless(&said(&mut atrous(dir.path()), &["segment", &name, "-w", "tiny.safetensors", "--probabilities", "-o", "p.png"], 0));
-    let trained = ["train", &format!("data{HOSTILE}"), "--init", &format!("weights{HOSTILE}.safetensors"), "--out", &name];
+    let trained =
+        ["train", "--data", &format!("data{HOSTILE}"), "--init", &format!("weights{HOSTILE}.safetensors"), "--out", &name];
     harmless(&said(&mut atrous(dir.path()), &trained, 1));
-    // As `atrous segment *` does in a folder where a file is called like an option.
+    // As `atrous segment *` does in a directory where a file is called like an option.
     harmless(&said(&mut atrous(dir.path()), &["segment", &format!("--x{HOSTILE}")], 2));
 }
 
@@ -111,10 +112,10 @@ fn a_path_that_is_no_unicode_does_not_lose_a_report_in_json() {
     let name = std::ffi::OsStr::from_bytes(b"w\xff.safetensors");
     write_tiny(&dir.path().join(name));
     let set = dir.path().join(std::ffi::OsStr::from_bytes(b"set\xff"));
-    for folder in ["images", "masks"] {
-        fs::create_dir_all(set.join(folder)).unwrap();
+    for directory in ["images", "masks"] {
+        fs::create_dir_all(set.join(directory)).unwrap();
     }
-    picture(&set.join("images/a.png"));
+    image(&set.join("images/a.png"));
     image::GrayImage::from_fn(41, 33, |x, _| image::Luma([(x % 2) as u8])).save(set.join("masks/a.png")).unwrap();
     let json = |command: &mut Command| {
         let output = command.arg("--json").output().unwrap();
@@ -136,12 +137,12 @@ fn fifos_devices_directories_and_empty_files_are_refused_at_once_and_by_name() {
     let dir = tempfile::tempdir().unwrap();
     write_tiny(&dir.path().join("tiny.safetensors"));
     assert!(std::process::Command::new("mkfifo").arg(dir.path().join("fifo")).status().unwrap().success());
-    fs::create_dir(dir.path().join("folder")).unwrap();
+    fs::create_dir(dir.path().join("directory")).unwrap();
     fs::write(dir.path().join("empty"), "").unwrap();
     for (name, words) in [
         ("fifo", "fifo: is a FIFO, not a regular file; name a file of weights on disk"),
         ("/dev/zero", "/dev/zero: is a device, not a regular file"),
-        ("folder", "folder: is a directory; name a file of weights"),
+        ("directory", "directory: is a directory; name a file of weights"),
         ("empty", "empty: the file is empty"),
     ] {
         for arguments in [
@@ -167,8 +168,8 @@ fn fifos_devices_directories_and_empty_files_are_refused_at_once_and_by_name() {
 fn a_data_set_with_a_fifo_in_it_is_refused_before_any_work() {
     let dir = tempfile::tempdir().unwrap();
     write_tiny(&dir.path().join("tiny.safetensors"));
-    for folder in ["set/images", "set/masks"] {
-        fs::create_dir_all(dir.path().join(folder)).unwrap();
+    for directory in ["set/images", "set/masks"] {
+        fs::create_dir_all(dir.path().join(directory)).unwrap();
     }
     image::GrayImage::new(41, 33).save(dir.path().join("set/masks/a.png")).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(dir.path().join("set/images/a.png")).status().unwrap().success());
@@ -183,10 +184,10 @@ fn a_data_set_with_a_fifo_in_it_is_refused_before_any_work() {
 fn a_long_line_is_not_repeated_in_an_error() {
     let dir = tempfile::tempdir().unwrap();
     write_tiny(&dir.path().join("tiny.safetensors"));
-    for folder in ["set/images", "set/masks"] {
-        fs::create_dir_all(dir.path().join(folder)).unwrap();
+    for directory in ["set/images", "set/masks"] {
+        fs::create_dir_all(dir.path().join(directory)).unwrap();
     }
-    picture(&dir.path().join("set/images/a.png"));
+    image(&dir.path().join("set/images/a.png"));
     // Half a megabyte: recipes have a limit of one.
     let long = "x".repeat(1 << 19);
     fs::write(dir.path().join("classes.txt"), format!("0 sky 1 2 3\n{long}\n")).unwrap();
@@ -254,7 +255,7 @@ fn nan_in_an_input_is_said_of_the_input() {
 fn a_device_that_is_not_there_is_called_by_its_name_and_what_hides_it_is_named() {
     let dir = tempfile::tempdir().unwrap();
     write_tiny(&dir.path().join("tiny.safetensors"));
-    picture(&dir.path().join("a.png"));
+    image(&dir.path().join("a.png"));
     let segment = |device: &str, variable: Option<&str>, code: i32| {
         let mut command = atrous(dir.path());
         variable.map(|value| command.env("WGPU_BACKEND", value));

@@ -8,8 +8,8 @@ use atrous::models::Preprocessing;
 use atrous::tensor::Shape;
 use std::path::PathBuf;
 
-/// The data folder: `ATROUS_DATA`, or `../shared` beside the repository.
-fn data_folder() -> Option<PathBuf> {
+/// The data directory: `ATROUS_DATA`, or `../shared` beside the repository.
+fn data_directory() -> Option<PathBuf> {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let root = std::env::var_os("ATROUS_DATA").map_or_else(beside, PathBuf::from).join("data");
     if !root.is_dir() {
@@ -21,14 +21,14 @@ fn data_folder() -> Option<PathBuf> {
 
 #[test]
 fn the_voc_samples_are_listed_and_their_masks_hold_classes() {
-    let Some(root) = data_folder() else { return };
-    for (name, layout, count) in [("voc-sample", Layout::Voc, 13), ("voc-crops513", Layout::Folders, 14)] {
+    let Some(root) = data_directory() else { return };
+    for (name, layout, count) in [("voc-sample", Layout::Voc, 13), ("voc-crops513", Layout::Directories, 14)] {
         let listing = data::open(root.join(name), None).unwrap();
         assert_eq!((listing.layout, listing.pairs.len()), (layout, count), "{name}");
-        assert_eq!(listing.classes, Some(ClassTable::voc()), "{name}: classes.txt is VOC's colour map");
+        assert_eq!(listing.classes, Some(ClassTable::voc()), "{name}: classes.txt is VOC's color map");
         for pair in &listing.pairs {
-            let (picture, mask) = pair.load(None).unwrap();
-            assert!(picture.notes.is_empty(), "{}: {:?}", pair.name, picture.notes);
+            let (image, mask) = pair.load(None).unwrap();
+            assert!(image.notes.is_empty(), "{}: {:?}", pair.name, image.notes);
             assert!(mask.labels.iter().all(|&l| l < 21 || l == 255), "{}", pair.name);
             assert!(legend(&mask, &ClassTable::voc()).len() >= 2, "{}", pair.name);
         }
@@ -45,7 +45,7 @@ fn the_voc_samples_are_listed_and_their_masks_hold_classes() {
 
 #[test]
 fn camvids_masks_have_the_shares_of_classes_that_its_readme_states() {
-    let Some(root) = data_folder() else { return };
+    let Some(root) = data_directory() else { return };
     let stated = [0.1685, 0.2326, 0.0098, 0.3166, 0.0449, 0.0972, 0.0117, 0.0113, 0.0587, 0.0064, 0.0029, 0.0395];
     let listing = data::open(root.join("camvid"), Some("train")).unwrap();
     assert_eq!((listing.layout, listing.pairs.len()), (Layout::Split, 367));
@@ -64,32 +64,32 @@ fn camvids_masks_have_the_shares_of_classes_that_its_readme_states() {
 }
 
 #[test]
-fn a_written_mask_shows_the_class_colours_to_every_other_program() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("mask.png");
+fn a_written_mask_shows_the_class_colors_to_every_other_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mask.png");
     LabelMap::new(3, 1, vec![0, 15, 255]).unwrap().write(&path, &ClassTable::voc()).unwrap();
     let shown = image::open(&path).unwrap().into_rgb8();
     assert_eq!(shown.as_raw(), &[0, 0, 0, 192, 128, 128, 224, 224, 192]);
 }
 
 #[test]
-fn a_mask_of_another_size_than_its_picture_is_refused_by_name() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_mask_of_another_size_than_its_image_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
     for (name, width) in [("images", 4), ("masks", 5)] {
-        std::fs::create_dir(folder.path().join(name)).unwrap();
+        std::fs::create_dir(directory.path().join(name)).unwrap();
         let map = LabelMap::new(width, 2, vec![1; 2 * width]).unwrap();
-        map.write(folder.path().join(name).join("a.png"), &ClassTable::voc()).unwrap();
+        map.write(directory.path().join(name).join("a.png"), &ClassTable::voc()).unwrap();
     }
-    let listing = data::open(folder.path(), None).unwrap();
+    let listing = data::open(directory.path(), None).unwrap();
     let text = listing.pairs[0].load(None).unwrap_err().to_string();
-    assert!(text.contains("masks/a.png: the mask has 5 x 2 pixels, its picture 4 x 2"), "{text}");
+    assert!(text.contains("masks/a.png: the mask has 5 x 2 pixels, its image 4 x 2"), "{text}");
 }
 
-/// The recipe's augmentation on CamVid: every class is seen, a batch is what its pictures hold, and another loader that begins in the middle
+/// The recipe's augmentation on CamVid: every class is seen, a batch is what its images hold, and another loader that begins in the middle
 /// goes on with the same bits.
 #[test]
 fn camvid_batches_show_every_class_and_can_be_gone_on_with() {
-    let Some(root) = data_folder() else { return };
+    let Some(root) = data_directory() else { return };
     let listing = data::open(root.join("camvid"), Some("train")).unwrap();
     let augmentation = Augmentation { crop: (240, 320), balanced: 0.5, jitter: 0.3, ..Default::default() };
     let options = LoaderOptions { batch: 4, workers: 2, seed: 5, ..Default::default() };
@@ -102,11 +102,11 @@ fn camvid_batches_show_every_class_and_can_be_gone_on_with() {
     for index in 0..12 {
         let batch = batches.next().unwrap();
         assert_eq!((batch.index, batch.names.len()), (index, 4));
-        assert_eq!(batch.pictures.shape(), Shape::new(4, 240, 320, 3));
+        assert_eq!(batch.images.shape(), Shape::new(4, 240, 320, 3));
         assert_eq!(batch.labels.shape(), Shape::new(4, 240, 320, 1));
         seen.extend(batch.labels.u32().iter().copied());
         // Within bytes: (0 - 0.485) / 0.229 and (1 - 0.406) / 0.225.
-        assert!(batch.pictures.f32().iter().all(|v| (-2.2..2.7).contains(v)));
+        assert!(batch.images.f32().iter().all(|v| (-2.2..2.7).contains(v)));
         last = Some(batch);
     }
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), (0..11).chain([255]).collect::<Vec<u32>>());
@@ -116,11 +116,11 @@ fn camvid_batches_show_every_class_and_can_be_gone_on_with() {
 
 #[test]
 fn the_doctor_finds_nothing_wrong_with_sound_masks() {
-    let Some(root) = data_folder() else { return };
+    let Some(root) = data_directory() else { return };
     for (name, pairs) in [("camvid", 468), ("voc-sample", 13), ("voc-crops513", 14)] {
         let doctor = Doctor::new(root.join(name), &[], None).unwrap();
         let found = doctor.examine(|| {});
-        // Few pictures do not show all of VOC's classes.
+        // Few images do not show all of VOC's classes.
         let wrong: Vec<_> = found.findings.iter().filter(|f| f.problem != Problem::EmptyClass).collect();
         assert!(wrong.is_empty(), "{name}: {wrong:#?}");
         assert_eq!((doctor.pairs(), found.parts.iter().map(|p| p.pairs).sum::<usize>()), (pairs, pairs));

@@ -1,13 +1,13 @@
-//! Real kinds of picture files: every format, depth, orientation and animation.
+//! Real kinds of image files: every format, depth, orientation and animation.
 
 use atrous::ErrorKind;
-use atrous::image::{BACKDROP, DecodeOptions, Picture, decode, decode_bytes, resample};
+use atrous::image::{BACKDROP, DecodeOptions, Image, decode, decode_bytes, resample};
 use image::{DynamicImage, Frame, GrayAlphaImage, ImageBuffer, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use std::io::Cursor;
 
-fn encode(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut out = Cursor::new(Vec::new());
-    picture.write_to(&mut out, format).unwrap();
+    image.write_to(&mut out, format).unwrap();
     out.into_inner()
 }
 
@@ -16,7 +16,7 @@ fn pattern(w: u32, h: u32) -> RgbImage {
 }
 
 fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(format!("{}/tests/pictures/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    std::fs::read(format!("{}/tests/images/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 #[test]
@@ -31,48 +31,48 @@ fn lossless_formats_return_the_pixels_they_were_given() {
         (ImageFormat::Tga, "tga"),
         (ImageFormat::WebP, "webp"),
     ] {
-        let picture = decode_bytes(&encode(&source.clone().into(), format), &format!("a.{ending}")).unwrap();
-        let wanted = Picture::new(13, 7, source.as_raw().clone()).unwrap();
-        assert_eq!(picture, wanted, "{ending}");
+        let image = decode_bytes(&encode(&source.clone().into(), format), &format!("a.{ending}")).unwrap();
+        let wanted = Image::new(13, 7, source.as_raw().clone()).unwrap();
+        assert_eq!(image, wanted, "{ending}");
     }
 }
 
 #[test]
 fn the_content_decides_and_a_wrong_ending_is_noted() {
     let bytes = encode(&pattern(4, 4).into(), ImageFormat::Png);
-    let picture = decode_bytes(&bytes, "photo.jpg").unwrap();
-    assert_eq!(picture.notes, ["the name ends in .jpg, the content is PNG"]);
+    let image = decode_bytes(&bytes, "photo.jpg").unwrap();
+    assert_eq!(image.notes, ["the name ends in .jpg, the content is PNG"]);
     assert!(decode_bytes(&bytes, "no ending").unwrap().notes.is_empty());
 }
 
 #[test]
-fn grey_is_spread_and_sixteen_bits_are_rounded() {
-    let grey = DynamicImage::ImageLuma8(ImageBuffer::from_raw(2, 1, vec![7, 200]).unwrap());
-    let picture = decode_bytes(&encode(&grey, ImageFormat::Png), "a.png").unwrap();
-    assert_eq!(picture.rgb, [7, 7, 7, 200, 200, 200]);
+fn gray_is_spread_and_sixteen_bits_are_rounded() {
+    let gray = DynamicImage::ImageLuma8(ImageBuffer::from_raw(2, 1, vec![7, 200]).unwrap());
+    let image = decode_bytes(&encode(&gray, ImageFormat::Png), "a.png").unwrap();
+    assert_eq!(image.rgb, [7, 7, 7, 200, 200, 200]);
     let wide = vec![0, 257, 128, 129, 65535, 33000];
     let wide = DynamicImage::ImageRgb16(ImageBuffer::from_raw(2, 1, wide).unwrap());
-    let picture = decode_bytes(&encode(&wide, ImageFormat::Png), "a.png").unwrap();
-    assert_eq!(picture.rgb, [0, 1, 0, 1, 255, 128]);
-    assert_eq!(picture.notes, ["16-bit samples were rounded to 8"]);
+    let image = decode_bytes(&encode(&wide, ImageFormat::Png), "a.png").unwrap();
+    assert_eq!(image.rgb, [0, 1, 0, 1, 255, 128]);
+    assert_eq!(image.notes, ["16-bit samples were rounded to 8"]);
     let dark = DynamicImage::ImageLuma16(ImageBuffer::from_raw(2, 1, vec![0, 4095]).unwrap());
-    let picture = decode_bytes(&encode(&dark, ImageFormat::Tiff), "a.tif").unwrap();
-    assert_eq!(picture.rgb, [0, 0, 0, 16, 16, 16]);
-    assert!(picture.notes.iter().any(|n| n.contains("next to black")), "{:?}", picture.notes);
+    let image = decode_bytes(&encode(&dark, ImageFormat::Tiff), "a.tif").unwrap();
+    assert_eq!(image.rgb, [0, 0, 0, 16, 16, 16]);
+    assert!(image.notes.iter().any(|n| n.contains("next to black")), "{:?}", image.notes);
 }
 
 #[test]
 fn transparency_is_laid_over_the_backdrop_and_kept() {
     let pixels = vec![255, 0, 10, 255, 255, 0, 10, 0, 255, 0, 10, 128];
     let rgba = DynamicImage::ImageRgba8(RgbaImage::from_raw(3, 1, pixels).unwrap());
-    let picture = decode_bytes(&encode(&rgba, ImageFormat::Png), "a.png").unwrap();
-    assert_eq!(picture.rgb, [255, 0, 10, BACKDROP[0], BACKDROP[1], BACKDROP[2], 191, 63, 68]);
-    assert_eq!(picture.alpha, Some(vec![255, 0, 128]));
+    let image = decode_bytes(&encode(&rgba, ImageFormat::Png), "a.png").unwrap();
+    assert_eq!(image.rgb, [255, 0, 10, BACKDROP[0], BACKDROP[1], BACKDROP[2], 191, 63, 68]);
+    assert_eq!(image.alpha, Some(vec![255, 0, 128]));
     let white = DecodeOptions { backdrop: [255; 3], ..Default::default() };
     assert_eq!(white.decode_bytes(&encode(&rgba, ImageFormat::Png), "a.png").unwrap().rgb[3..6], [255; 3]);
     let opaque = DynamicImage::ImageLumaA8(GrayAlphaImage::from_raw(1, 2, vec![9, 255, 8, 255]).unwrap());
-    let picture = decode_bytes(&encode(&opaque, ImageFormat::Png), "a.png").unwrap();
-    assert_eq!((picture.rgb, picture.alpha), (vec![9, 9, 9, 8, 8, 8], None));
+    let image = decode_bytes(&encode(&opaque, ImageFormat::Png), "a.png").unwrap();
+    assert_eq!((image.rgb, image.alpha), (vec![9, 9, 9, 8, 8, 8], None));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn floating_point_samples_are_refused() {
     assert!(error.to_string().contains("hdr.tif: holds floating-point"), "{error}");
 }
 
-/// A JPEG whose quarters have four colours, with an EXIF orientation in front.
+/// A JPEG whose quarters have four colors, with an EXIF orientation in front.
 fn turned_jpeg(orientation: u8, big_endian: bool) -> Vec<u8> {
     let quarters = RgbImage::from_fn(48, 32, |x, y| QUARTERS[(x / 24 + 2 * (y / 16)) as usize]);
     let plain = encode(&quarters.into(), ImageFormat::Jpeg);
@@ -105,17 +105,17 @@ fn all_eight_exif_orientations_come_out_upright() {
     for (index, wanted) in upright.iter().enumerate() {
         for big_endian in [false, true] {
             let orientation = index as u8 + 1;
-            let picture = decode_bytes(&turned_jpeg(orientation, big_endian), "a.jpg").unwrap();
+            let image = decode_bytes(&turned_jpeg(orientation, big_endian), "a.jpg").unwrap();
             let (w, h) = if orientation >= 5 { (32, 48) } else { (48, 32) };
-            assert_eq!((picture.width, picture.height), (w, h), "orientation {orientation}");
-            let centre = |column: usize, row: usize| {
+            assert_eq!((image.width, image.height), (w, h), "orientation {orientation}");
+            let center = |column: usize, row: usize| {
                 let at = 3 * ((h / 4 + row * h / 2) * w + w / 4 + column * w / 2);
-                let pixel = &picture.rgb[at..at + 3];
+                let pixel = &image.rgb[at..at + 3];
                 QUARTERS.iter().position(|q| q.0.iter().zip(pixel).all(|(a, b)| a.abs_diff(*b) < 12))
             };
-            let seen = [centre(0, 0), centre(1, 0), centre(0, 1), centre(1, 1)];
+            let seen = [center(0, 0), center(1, 0), center(0, 1), center(1, 1)];
             assert_eq!(seen, wanted.map(Some), "orientation {orientation}, big endian: {big_endian}");
-            assert_eq!(picture.notes.is_empty(), orientation == 1);
+            assert_eq!(image.notes.is_empty(), orientation == 1);
         }
     }
     let nonsense = decode_bytes(&turned_jpeg(77, true), "a.jpg").unwrap();
@@ -134,9 +134,9 @@ fn orientation_is_applied_in_webp_and_in_png_behind_the_pixels_and_to_alpha() {
     let body = [b"eXIf", &exif[..]].concat();
     let chunk = [&(exif.len() as u32).to_be_bytes()[..], &body, &crc32(&body).to_be_bytes()].concat();
     let end = plain.len() - 12;
-    let picture = decode_bytes(&[&plain[..end], &chunk, &plain[end..]].concat(), "a.png").unwrap();
-    assert_eq!((picture.width, picture.height), (2, 3));
-    assert_eq!(picture.alpha.unwrap(), [110, 100, 111, 101, 112, 102]);
+    let image = decode_bytes(&[&plain[..end], &chunk, &plain[end..]].concat(), "a.png").unwrap();
+    assert_eq!((image.width, image.height), (2, 3));
+    assert_eq!(image.alpha.unwrap(), [110, 100, 111, 101, 112, 102]);
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
@@ -154,7 +154,7 @@ fn animations_are_refused_or_give_their_first_frame() {
     drop(encoder);
     for (name, bytes) in [("a.gif", gif), ("a.webp", fixture("animated.webp")), ("a.png", fixture("animated.png"))] {
         let error = decode_bytes(&bytes, name).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Picture);
+        assert_eq!(error.kind(), ErrorKind::Image);
         let text = error.to_string();
         assert!(text.starts_with(&format!("{name}: holds 3 frames")) && text.contains("--first-frame"), "{text}");
         let first = DecodeOptions { first_frame: true, ..Default::default() }.decode_bytes(&bytes, name).unwrap();
@@ -169,14 +169,14 @@ fn animations_are_refused_or_give_their_first_frame() {
 
 #[test]
 fn progressive_and_cmyk_jpegs_are_read() {
-    let picture = decode_bytes(&fixture("progressive.jpg"), "a.jpg").unwrap();
-    assert_eq!((picture.width, picture.height), (24, 16));
+    let image = decode_bytes(&fixture("progressive.jpg"), "a.jpg").unwrap();
+    assert_eq!((image.width, image.height), (24, 16));
     let cmyk = decode_bytes(&fixture("cmyk.jpg"), "a.jpg").unwrap();
     assert!(cmyk.rgb.iter().all(|v| v.abs_diff(149) <= 3), "{:?}", &cmyk.rgb[..3]);
 }
 
 #[test]
-fn what_is_no_picture_is_called_by_its_kind() {
+fn what_is_no_image_is_called_by_its_kind() {
     for (bytes, part) in [
         (&b""[..], "is empty"),
         (b"\0\0\0\x1cftypheic\0\0\0\0", "HEIC"),
@@ -185,7 +185,7 @@ fn what_is_no_picture_is_called_by_its_kind() {
         (b"%PDF-1.4", "PDF"),
         (b"<svg xmlns=", "SVG"),
         (b"8BPS\0\x01", "Photoshop"),
-        (b"hello", "is no picture of a kind that is read"),
+        (b"hello", "is no image of a kind that is read"),
     ] {
         let text = decode_bytes(bytes, "x.jpg").unwrap_err().to_string();
         assert!(text.starts_with("x.jpg: ") && text.contains(part), "{text}");
@@ -193,14 +193,14 @@ fn what_is_no_picture_is_called_by_its_kind() {
 }
 
 #[test]
-fn folders_missing_files_and_empty_files_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let empty = folder.path().join("empty.png");
+fn directories_missing_files_and_empty_files_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let empty = directory.path().join("empty.png");
     std::fs::write(&empty, b"").unwrap();
     for (path, kind, part) in [
-        (folder.path().to_path_buf(), ErrorKind::Picture, "is a directory"),
-        (folder.path().join("none.png"), ErrorKind::Io, "none.png"),
-        (empty, ErrorKind::Picture, "empty.png: is empty"),
+        (directory.path().to_path_buf(), ErrorKind::Image, "is a directory"),
+        (directory.path().join("none.png"), ErrorKind::Io, "none.png"),
+        (empty, ErrorKind::Image, "empty.png: is empty"),
     ] {
         let error = decode(&path).unwrap_err();
         assert_eq!(error.kind(), kind);
@@ -289,9 +289,9 @@ fn tiff(extra: Option<u16>, pixels: &[u8]) -> Vec<u8> {
 fn a_fourth_band_of_a_tiff_is_alpha_only_where_its_tag_says_so() {
     let pixels = [200, 100, 50, 0, 10, 20, 30, 255];
     for extra in [None, Some(0)] {
-        let picture = decode_bytes(&tiff(extra, &pixels), "nir.tif").unwrap();
-        assert_eq!((&picture.rgb[..], &picture.alpha), (&[200, 100, 50, 10, 20, 30][..], &None), "{extra:?}");
-        assert!(picture.notes.iter().any(|n| n.contains("ExtraSamples")), "{:?}", picture.notes);
+        let image = decode_bytes(&tiff(extra, &pixels), "nir.tif").unwrap();
+        assert_eq!((&image.rgb[..], &image.alpha), (&[200, 100, 50, 10, 20, 30][..], &None), "{extra:?}");
+        assert!(image.notes.iter().any(|n| n.contains("ExtraSamples")), "{:?}", image.notes);
     }
     let straight = decode_bytes(&tiff(Some(2), &pixels), "rgba.tif").unwrap();
     assert_eq!((&straight.rgb[..], straight.alpha.as_deref()), (&[127, 127, 127, 10, 20, 30][..], Some(&[0, 255][..])));

@@ -1,7 +1,7 @@
-//! Two hundred damaged pictures: each ends in an error that names the file, or in a picture of the size it claims. None panics, none
+//! Two hundred damaged images: each ends in an error that names the file, or in an image of the size it claims. None panics, none
 //! takes more than 1 GiB.
 
-use atrous::image::{LabelMap, Picture, decode};
+use atrous::image::{Image, LabelMap, decode};
 use image::{DynamicImage, ImageFormat, RgbaImage};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Cursor;
@@ -56,7 +56,7 @@ impl Random {
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Wanted {
     Error,
-    /// An error, or a whole picture: the damage may sit in the pixels' values.
+    /// An error, or a whole image: the damage may sit in the pixels' values.
     Either,
 }
 
@@ -66,9 +66,9 @@ struct Case {
     wanted: Wanted,
 }
 
-fn encode(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut out = Cursor::new(Vec::new());
-    picture.write_to(&mut out, format).unwrap();
+    image.write_to(&mut out, format).unwrap();
     out.into_inner()
 }
 
@@ -79,13 +79,13 @@ fn whole_files() -> Vec<(&'static str, Vec<u8>)> {
         image::Rgba([x * 4 + noise, y * 5 + noise, (x + y) * 2, 255 - noise].map(|v| v.min(255) as u8))
     });
     let rgba = DynamicImage::ImageRgba8(rgba);
-    let (rgb, grey, wide) =
+    let (rgb, gray, wide) =
         (DynamicImage::from(rgba.to_rgb8()), DynamicImage::from(rgba.to_luma8()), DynamicImage::from(rgba.to_rgba16()));
-    let fixture = |name: &str| std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures").join(name)).unwrap();
+    let fixture = |name: &str| std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images").join(name)).unwrap();
     vec![
         ("rgb.png", encode(&rgb, ImageFormat::Png)),
         ("wide.png", encode(&wide, ImageFormat::Png)),
-        ("grey.png", encode(&grey, ImageFormat::Png)),
+        ("gray.png", encode(&gray, ImageFormat::Png)),
         ("rgb.jpg", encode(&rgb, ImageFormat::Jpeg)),
         ("progressive.jpg", fixture("progressive.jpg")),
         ("rgb.gif", encode(&rgb, ImageFormat::Gif)),
@@ -183,12 +183,10 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-fn check(result: Result<Picture, atrous::Error>, case: &Case) -> Result<(), String> {
+fn check(result: Result<Image, atrous::Error>, case: &Case) -> Result<(), String> {
     match result {
-        Ok(picture) if case.wanted == Wanted::Error => {
-            Err(format!("was taken for a picture of {} x {}", picture.width, picture.height))
-        }
-        Ok(picture) if picture.rgb.len() != 3 * picture.width * picture.height => Err("has another size than it says".into()),
+        Ok(image) if case.wanted == Wanted::Error => Err(format!("was taken for an image of {} x {}", image.width, image.height)),
+        Ok(image) if image.rgb.len() != 3 * image.width * image.height => Err("has another size than it says".into()),
         Ok(_) => Ok(()),
         Err(error) if !error.to_string().contains(&case.name) => Err(format!("is not named in the error: {error}")),
         Err(_) => Ok(()),
@@ -210,8 +208,8 @@ fn a_png_color_profile_that_is_never_used_is_never_inflated() {
     encoder.add_ztxt_chunk("Comment".into(), "x".repeat(1 << 20)).unwrap();
     encoder.write_header().unwrap().write_image_data(&[7; 24]).unwrap();
     assert!(bytes.windows(4).any(|w| w == b"iCCP") && bytes.len() < 1 << 20);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("bomb.png");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bomb.png");
     std::fs::write(&path, &bytes).unwrap();
     let peak = |work: &dyn Fn()| {
         let base = NOW.load(Relaxed);
@@ -219,24 +217,24 @@ fn a_png_color_profile_that_is_never_used_is_never_inflated() {
         work();
         (PEAK.load(Relaxed) - base) >> 20
     };
-    assert_eq!(peak(&|| assert_eq!(decode(&path).unwrap().rgb, [7; 24])), 0, "MiB for a picture");
+    assert_eq!(peak(&|| assert_eq!(decode(&path).unwrap().rgb, [7; 24])), 0, "MiB for an image");
     // RGB masks need a table: this one is refused for that, after its header was read.
     assert_eq!(peak(&|| assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("RGB"))), 0, "MiB for a mask");
 }
 
-/// What has no end, or waits for a writer, is refused before it is opened; what is no picture, by its first bytes.
+/// What has no end, or waits for a writer, is refused before it is opened; what is no image, by its first bytes.
 #[cfg(unix)]
 #[test]
-fn fifos_devices_and_large_files_that_are_no_pictures_end_at_once() {
+fn fifos_devices_and_large_files_that_are_no_images_end_at_once() {
     let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = tempfile::tempdir().unwrap();
-    let fifo = folder.path().join("fifo.png");
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo.png");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let large = folder.path().join("large.png");
+    let large = directory.path().join("large.png");
     std::fs::File::create(&large).unwrap().set_len(900 << 20).unwrap();
     let base = NOW.load(Relaxed);
     PEAK.store(base, Relaxed);
-    for (path, part) in [(&*fifo, "is a FIFO"), (Path::new("/dev/zero"), "is a device"), (&*large, "is no picture")] {
+    for (path, part) in [(&*fifo, "is a FIFO"), (Path::new("/dev/zero"), "is a device"), (&*large, "is no image")] {
         let text = decode(path).unwrap_err().to_string();
         assert!(text.contains(part) && text.contains(&path.display().to_string()), "{text}");
     }
@@ -248,18 +246,18 @@ fn fifos_devices_and_large_files_that_are_no_pictures_end_at_once() {
 }
 
 #[test]
-fn no_damaged_picture_panics_or_takes_a_gibibyte() {
+fn no_damaged_image_panics_or_takes_a_gibibyte() {
     let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let (cases, mut failures, mut errors) = (cases(), Vec::new(), 0);
-    assert!(cases.len() >= 200, "{} damaged pictures", cases.len());
+    assert!(cases.len() >= 200, "{} damaged images", cases.len());
     for (name, whole) in whole_files() {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         std::fs::write(&path, whole).unwrap();
-        decode(&path).expect("the undamaged file is a picture");
+        decode(&path).expect("the undamaged file is an image");
     }
     for case in &cases {
-        let path = folder.path().join(&case.name);
+        let path = directory.path().join(&case.name);
         std::fs::write(&path, &case.bytes).unwrap();
         let base = NOW.load(Relaxed);
         PEAK.store(base, Relaxed);
@@ -274,9 +272,9 @@ fn no_damaged_picture_panics_or_takes_a_gibibyte() {
             Ok((_, Err(error))) if !error.to_string().contains(&case.name) => {
                 Err(format!("is not named in the mask's error: {error}"))
             }
-            Ok((picture, _)) => {
-                errors += usize::from(picture.is_err());
-                check(picture, case)
+            Ok((image, _)) => {
+                errors += usize::from(image.is_err());
+                check(image, case)
             }
         };
         let mut fail = |what: String| failures.push(format!("{}: {what}", case.name));
@@ -288,6 +286,6 @@ fn no_damaged_picture_panics_or_takes_a_gibibyte() {
             fail(format!("took {:?}", started.elapsed()));
         }
     }
-    println!("{} damaged pictures: {errors} errors, {} decoded", cases.len(), cases.len() - errors);
+    println!("{} damaged images: {errors} errors, {} decoded", cases.len(), cases.len() - errors);
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }

@@ -1,9 +1,9 @@
-//! Live pictures: the same labels as a segmenter's, on both executors, whole or in slices, and every way to paint.
+//! Live images: the same labels as a segmenter's, on both executors, whole or in slices, and every way to paint.
 
 mod support;
 
 use atrous::exec::Device;
-use atrous::image::{Picture, SizeRule, decode, resample};
+use atrous::image::{Image, SizeRule, decode, resample};
 use atrous::live::{Behind, Effect, Live};
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::{Backbone, Config, random_weights};
@@ -22,30 +22,30 @@ fn model() -> Model {
     Model { config, weights, dialect: "atrous", path: "random.safetensors".into() }
 }
 
-/// A picture of soft patches and some noise.
-fn picture(width: usize, height: usize, seed: u64) -> Picture {
+/// An image of soft patches and some noise.
+fn image(width: usize, height: usize, seed: u64) -> Image {
     let mut rng = Rng(seed);
     let patches: Vec<u8> = (0..3 * 6 * 5).map(|_| rng.range(0, 255) as u8).collect();
     let mut rgb = resample(&patches, (6, 5), (width, height)).unwrap().into_owned();
     rgb.iter_mut().for_each(|v| *v = v.saturating_add(rng.range(0, 9) as u8));
-    Picture::new(width, height, rgb).unwrap()
+    Image::new(width, height, rgb).unwrap()
 }
 
 fn live(device: &Device, model: &Model, size: (usize, usize), rule: SizeRule) -> Live {
     Live::new(device, model, size, rule, &Tuning::new(Mode::Off)).unwrap()
 }
 
-fn frame(picture: &Picture) -> Vec<u32> {
-    Live::packed(&picture.rgb)
+fn frame(image: &Image) -> Vec<u32> {
+    Live::packed(&image.rgb)
 }
 
-/// The labels of the newest frame, by the colours of a mask in which every class is shown.
+/// The labels of the newest frame, by the colors of a mask in which every class is shown.
 fn labels(live: &Live) -> Vec<u16> {
     let mut look = live.look(Effect::Mask);
     let mut meaning = HashMap::new();
-    for (class, (colour, shown)) in (0u16..).zip(&mut look.classes) {
-        (*colour, *shown) = ([class as u8, 100, 255 - class as u8], true);
-        meaning.insert(*colour, class);
+    for (class, (color, shown)) in (0u16..).zip(&mut look.classes) {
+        (*color, *shown) = ([class as u8, 100, 255 - class as u8], true);
+        meaning.insert(*color, class);
     }
     live.set_look(&look).unwrap();
     live.paint().unwrap();
@@ -66,10 +66,10 @@ fn labels_are_those_of_a_segmenter_where_the_frame_enters_unscaled() {
     for device in devices() {
         // As it is, and with padding at the right and below.
         for (size, rule) in [((97, 65), SizeRule::Native), ((97, 65), SizeRule::LongSide(97))] {
-            let picture = picture(size.0, size.1, 1);
-            let wanted = Segmenter::on(model.clone(), &device).unwrap().segment(&picture, rule).unwrap().labels.labels;
+            let image = image(size.0, size.1, 1);
+            let wanted = Segmenter::on(model.clone(), &device).unwrap().segment(&image, rule).unwrap().labels.labels;
             let live = live(&device, &model, size, rule);
-            live.set_frame(&frame(&picture)).unwrap();
+            live.set_frame(&frame(&image)).unwrap();
             live.segment().unwrap();
             assert_same_labels(&format!("{device}, {rule}"), &labels(&live), &wanted);
             let shares = live.shares().unwrap();
@@ -85,12 +85,12 @@ fn labels_of_a_photo_are_those_of_a_segmenter() {
         println!("skipped: no data");
         return;
     };
-    let Some(photo) = first_picture(&data.join("data/photos")) else {
+    let Some(photo) = first_image(&data.join("data/photos")) else {
         println!("skipped: no data");
         return;
     };
     let rgb = resample(&photo.rgb, (photo.width, photo.height), (257, 193)).unwrap().into_owned();
-    let photo = Picture::new(257, 193, rgb).unwrap();
+    let photo = Image::new(257, 193, rgb).unwrap();
     let device = gpu().unwrap_or(Device::Cpu);
     let rule = SizeRule::LongSide(257);
     let wanted = Segmenter::on(model.clone(), &device).unwrap().segment(&photo, rule).unwrap().labels.labels;
@@ -100,14 +100,14 @@ fn labels_of_a_photo_are_those_of_a_segmenter() {
     assert_same_labels("a photo", &labels(&live), &wanted);
 }
 
-fn first_picture(folder: &std::path::Path) -> Option<Picture> {
-    let mut files: Vec<_> = walk(folder).into_iter().filter(|p| p.extension().is_some_and(|e| e == "jpg")).collect();
+fn first_image(directory: &std::path::Path) -> Option<Image> {
+    let mut files: Vec<_> = walk(directory).into_iter().filter(|p| p.extension().is_some_and(|e| e == "jpg")).collect();
     files.sort();
     decode(files.first()?).ok()
 }
 
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let paths = entries.filter_map(|e| Some(e.ok()?.path()));
     paths.flat_map(|p| if p.is_dir() { walk(&p) } else { vec![p] }).collect()
 }
@@ -116,10 +116,10 @@ fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
 fn both_executors_paint_the_same() {
     let Some(gpu) = gpu() else { return };
     let model = model();
-    let (picture, behind) = (picture(90, 70, 2), picture(50, 60, 3));
+    let (image, behind) = (image(90, 70, 2), image(50, 60, 3));
     let all = [Device::Cpu, gpu].map(|device| {
         let live = live(&device, &model, (90, 70), SizeRule::LongSide(65));
-        live.set_frame(&frame(&picture)).unwrap();
+        live.set_frame(&frame(&image)).unwrap();
         live.set_behind(&behind).unwrap();
         live.segment().unwrap();
         EFFECTS.map(|effect| {
@@ -146,8 +146,8 @@ const EFFECTS: [Effect; 5] = [
     Effect::Mask,
     Effect::Overlay,
     Effect::CutOut(Behind::Frame),
-    Effect::CutOut(Behind::Colour([0, 160, 60])),
-    Effect::CutOut(Behind::Picture),
+    Effect::CutOut(Behind::Color([0, 160, 60])),
+    Effect::CutOut(Behind::Image),
 ];
 
 #[test]
@@ -155,7 +155,7 @@ fn slices_give_the_same_bits_as_one_submission() {
     let model = model();
     for device in devices() {
         let live = live(&device, &model, (97, 65), SizeRule::Native);
-        live.set_frame(&frame(&picture(97, 65, 4))).unwrap();
+        live.set_frame(&frame(&image(97, 65, 4))).unwrap();
         live.segment().unwrap();
         let whole = live.store().read("scores").unwrap();
         for budget in [Duration::ZERO, Duration::from_millis(2), Duration::from_secs(60)] {
@@ -165,10 +165,10 @@ fn slices_give_the_same_bits_as_one_submission() {
                 true => assert_eq!(slices.count(), 1),
                 false => assert!(slices.count() > 1, "{budget:?}"),
             }
-            live.set_frame(&frame(&picture(97, 65, 5))).unwrap();
+            live.set_frame(&frame(&image(97, 65, 5))).unwrap();
             live.segment_in_slices(&slices).unwrap();
-            assert_ne!(live.store().read("scores").unwrap(), whole, "another picture has other scores");
-            live.set_frame(&frame(&picture(97, 65, 4))).unwrap();
+            assert_ne!(live.store().read("scores").unwrap(), whole, "another image has other scores");
+            live.set_frame(&frame(&image(97, 65, 4))).unwrap();
             live.segment_in_slices(&slices).unwrap();
             assert_eq!(live.store().read("scores").unwrap(), whole, "{device}, {budget:?}");
         }
@@ -183,7 +183,7 @@ fn probabilities_are_averaged_over_frames_and_the_first_is_taken_as_it_is() {
     let model = model();
     for device in devices() {
         let live = live(&device, &model, (65, 49), SizeRule::Native);
-        let frames = [6, 7].map(|seed| frame(&picture(65, 49, seed)));
+        let frames = [6, 7].map(|seed| frame(&image(65, 49, seed)));
         let mean = |pixels: &[u32]| {
             live.set_frame(pixels).unwrap();
             live.segment().unwrap();

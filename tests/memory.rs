@@ -8,22 +8,22 @@ use predicates::str::contains;
 use std::path::Path;
 use support::models::write_tiny;
 
-fn atrous(folder: &Path) -> Command {
+fn atrous(directory: &Path) -> Command {
     let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
-    command.current_dir(folder).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command.current_dir(directory).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
     command
 }
 
 fn image(path: &Path, w: u32, h: u32) {
-    image::RgbImage::from_fn(w, h, |x, y| image::Rgb([x as u8, y as u8, 90])).save(path).expect("the folder can be written");
+    image::RgbImage::from_fn(w, h, |x, y| image::Rgb([x as u8, y as u8, 90])).save(path).expect("the directory can be written");
 }
 
-/// A fresh folder with `tiny.safetensors` and `a.png`, 61 x 47.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    write_tiny(&folder.path().join("tiny.safetensors"));
-    image(&folder.path().join("a.png"), 61, 47);
-    folder
+/// A fresh directory with `tiny.safetensors` and `a.png`, 61 x 47.
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    write_tiny(&directory.path().join("tiny.safetensors"));
+    image(&directory.path().join("a.png"), 61, 47);
+    directory
 }
 
 /// The two numbers of the first `WxH` behind `about`.
@@ -33,8 +33,8 @@ fn advised(text: &str) -> String {
 }
 
 #[test]
-fn one_image_past_the_memory_fails_alone_and_the_others_of_the_folder_are_segmented() {
-    let dir = folder();
+fn one_image_past_the_memory_fails_alone_and_the_others_of_the_directory_are_segmented() {
+    let dir = directory();
     let images = dir.path().join("images");
     std::fs::create_dir(&images).unwrap();
     for (name, side) in [("a", 60), ("b", 50), ("c", 900), ("d", 70), ("e", 40), ("f", 61)] {
@@ -62,14 +62,14 @@ fn one_image_past_the_memory_fails_alone_and_the_others_of_the_folder_are_segmen
                 .and(contains("but the memory limit leaves"))
                 .and(contains("would fit, or raise `--max-memory`")),
         )
-        .stderr(contains("1 of 6 pictures failed"));
+        .stderr(contains("1 of 6 images failed"));
     let written = std::fs::read_dir(dir.path().join("out")).unwrap().count();
     assert_eq!(written, 5, "all but one are written");
 }
 
 #[test]
 fn the_size_that_is_said_to_fit_does() {
-    let dir = folder();
+    let dir = directory();
     image(&dir.path().join("large.png"), 700, 500);
     let segment = |size: &str| {
         let mut command = atrous(dir.path());
@@ -99,7 +99,7 @@ fn the_size_that_is_said_to_fit_does() {
 #[cfg(target_os = "linux")]
 #[test]
 fn sizes_past_all_memory_are_refused_in_words() {
-    let dir = folder();
+    let dir = directory();
     let refused = |args: &[&str]| {
         let text = atrous(dir.path()).args(args).assert().code(1);
         let text = String::from_utf8_lossy(&text.get_output().stderr).into_owned();
@@ -112,7 +112,7 @@ fn sizes_past_all_memory_are_refused_in_words() {
 
 #[test]
 fn raw_tensors_are_bound_by_the_limit_too() {
-    let dir = folder();
+    let dir = directory();
     let input = [("input".to_owned(), vec![1, 3, 300, 300], vec![0.5f32; 3 * 300 * 300])];
     let path = dir.path().join("in.safetensors");
     atrous::weights::write_safetensors(&path, input.to_vec(), &Default::default(), atrous::weights::FloatDType::F32).unwrap();
@@ -130,7 +130,7 @@ fn raw_tensors_are_bound_by_the_limit_too() {
 #[test]
 fn limits_on_the_address_space_end_in_words_and_never_in_a_signal() {
     use std::os::unix::process::ExitStatusExt;
-    let dir = folder();
+    let dir = directory();
     image(&dir.path().join("large.png"), 2000, 1500);
     let program = assert_cmd::cargo::cargo_bin("atrous");
     let mut refused = 0;
@@ -160,7 +160,7 @@ fn limits_on_the_address_space_end_in_words_and_never_in_a_signal() {
 
 #[test]
 fn windows_are_counted_before_the_first_one_and_too_many_are_refused() {
-    let dir = folder();
+    let dir = directory();
     let data = dir.path().join("data");
     for (kind, file) in [("images", "a.png"), ("masks", "a.png")] {
         std::fs::create_dir_all(data.join(kind)).unwrap();
@@ -179,6 +179,6 @@ fn windows_are_counted_before_the_first_one_and_too_many_are_refused() {
         .stderr(contains("an image has 128,064 windows, each a forward pass"))
         .stderr(contains("at most 100000 are computed; take a larger `--stride` or a larger `--window`"));
     eval("1", "1").assert().code(2).stderr(contains("smaller than the network's output stride"));
-    eval("200", "201").assert().code(2).stderr(contains("do not cover a picture"));
+    eval("200", "201").assert().code(2).stderr(contains("do not cover an image"));
     eval("200", "200").assert().success().stderr(contains("4 windows in all").and(contains("WARN").not()));
 }

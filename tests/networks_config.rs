@@ -77,7 +77,7 @@ fn configs_survive_json() {
     head.aspp.pooling = Pooling::Window { crop: (513, 513), stride: (1, 1) };
     head.aux = Some(Aux { dropout: 0.1 });
     head.class_names = (0..21).map(|i| format!("class {i}")).collect();
-    head.class_colours = (0..21).map(|i| [i, 255 - i, 7]).collect();
+    head.class_colors = (0..21).map(|i| [i, 255 - i, 7]).collect();
     assert_eq!(Config::from_json(&config.to_json()).unwrap(), config);
     for text in ["", "{}", "[1]", "{\"backbone\":{\"res_net\":{}}}"] {
         assert_eq!(Config::from_json(text).unwrap_err().kind(), ErrorKind::Config, "{text}");
@@ -98,7 +98,7 @@ fn contradictions_are_refused_with_their_place() {
         ("padding before the expansion", |c| c.padding = PaddingRule::BeforeExpansion { stem: 0 }),
         ("classes must be", |c| c.head.as_mut().unwrap().classes = 0),
         ("21 classes but 1 names", |c| c.head.as_mut().unwrap().class_names = vec!["cat".into()]),
-        ("21 classes but 2 colours", |c| c.head.as_mut().unwrap().class_colours = vec![[0; 3]; 2]),
+        ("21 classes but 2 colors", |c| c.head.as_mut().unwrap().class_colors = vec![[0; 3]; 2]),
         ("a rate of the ASPP", |c| c.head.as_mut().unwrap().aspp.rates = vec![0]),
         ("dropout of the ASPP", |c| c.head.as_mut().unwrap().aspp.dropout = 1.0),
         ("window", |c| c.head.as_mut().unwrap().aspp.pooling = Pooling::Window { crop: (0, 1), stride: (1, 1) }),
@@ -193,17 +193,17 @@ fn the_windowed_pooling_can_be_run_and_left_out() {
 }
 
 #[test]
-fn a_picture_is_normalised_and_padded_in_the_graph() {
+fn an_image_is_normalized_and_padded_in_the_graph() {
     let config = Config { preprocess: Preprocessing::TENSORFLOW, ..mobilenet() };
-    let outputs = Outputs { picture: Some((20, 33)), ..Outputs::default() };
+    let outputs = Outputs { image: Some((20, 33)), ..Outputs::default() };
     let mut network = build_network(&config, Shape::new(1, 33, 33, 3), &outputs).unwrap();
     let inputs: Vec<_> = network.graph.inputs().map(|(name, v)| (name.to_owned(), network.graph.ty(v))).collect();
     assert_eq!(inputs.len(), 1);
-    assert_eq!((inputs[0].0.as_str(), inputs[0].1.dtype, inputs[0].1.shape), ("picture", DType::U8, Shape::new(1, 20, 33, 3)));
+    assert_eq!((inputs[0].0.as_str(), inputs[0].1.dtype, inputs[0].1.shape), ("image", DType::U8, Shape::new(1, 20, 33, 3)));
     let node = network.graph.find_node("preprocess").unwrap().clone();
     let mut out = [Tensor::zeros(network.graph.ty(node.outputs[0]))];
-    let picture = Tensor::from_data(Shape::new(1, 20, 33, 3), Data::U8(vec![255; 20 * 33 * 3])).unwrap();
-    node.op.cpu(&[&picture], &mut out).unwrap();
+    let image = Tensor::from_data(Shape::new(1, 20, 33, 3), Data::U8(vec![255; 20 * 33 * 3])).unwrap();
+    node.op.cpu(&[&image], &mut out).unwrap();
     let at = |y: usize, x: usize| out[0].f32()[out[0].shape().index(0, y, x, 1)];
     assert!((at(19, 32) - 1.0).abs() < 1e-6 && at(20, 0) == 0.0);
     network.keep_stages();

@@ -112,7 +112,7 @@ fn options_that_no_name_tells_survive_in_the_metadata() {
     let mut config = network("smp").with_output_stride(8).unwrap();
     let head = config.head.as_mut().unwrap();
     head.class_names = ["a", "b", "c", "d", "e"].map(String::from).to_vec();
-    head.class_colours = [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [13, 14, 15]].to_vec();
+    head.class_colors = [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [13, 14, 15]].to_vec();
     head.aspp.rates = vec![6, 12, 18];
     config.preprocess.size = Some(513);
     config.preprocess.pad = PadRule::Square;
@@ -351,7 +351,7 @@ fn smps_old_names_of_deeplabv3_are_read() {
 }
 
 #[test]
-fn the_weights_folder_is_read() {
+fn the_weights_directory_is_read() {
     let Some(data) = support::data() else { return };
     for (name, dialect, classes, count, norm) in [
         ("deeplabv3_mnv2_dm05_voc21", "tensorflow", Some(21), 688_357, Norm::Folded),

@@ -8,7 +8,7 @@ mod support;
 
 use atrous::exec::{Device, Runner};
 use atrous::models::{Config, DilationRule, Network, Outputs, build_network, is_trained, parameters};
-use atrous::passes::optimise;
+use atrous::passes::optimize;
 use atrous::weights::WeightFile;
 use atrous::weights::dialects::{Loaded, Wanted, load};
 use atrous::{Shape, Tensor};
@@ -121,19 +121,19 @@ fn check(case: &str) -> Result<(), String> {
     if trained + unused != golden.parameters() {
         return Err(format!("{trained} parameters, PyTorch has {}", golden.parameters() - unused));
     }
-    let x = seeded::picture(golden.input_shape);
+    let x = seeded::image(golden.input_shape);
     let has_head = config.head.is_some();
     let outputs = Outputs { labels: has_head, logits_full: has_head, ..Outputs::default() };
     let mut network = build_network(&config, x.shape(), &outputs).map_err(text)?;
     network.graph.bind(&weights).map_err(text)?;
     // The passes must not change what the whole computes.
-    let optimised = Network { graph: optimise(network.graph.clone()).map_err(text)?, stages: Vec::new() };
+    let optimized = Network { graph: optimize(network.graph.clone()).map_err(text)?, stages: Vec::new() };
     network.keep_stages();
     let results = run(&Device::Cpu, &network, &x).map_err(text)?;
     compare_stages(&golden, &network, &results)?;
     compare_outputs(&golden, &results)?;
     for device in support::devices() {
-        let results = run(&device, &optimised, &x).map_err(text)?;
+        let results = run(&device, &optimized, &x).map_err(text)?;
         compare_outputs(&golden, &results).map_err(|e| format!("after the passes, on {device}: {e}"))?;
     }
     Ok(())
@@ -207,7 +207,7 @@ fn a_wrong_dilation_is_found_at_its_stage() {
     let golden = Golden::open("smp_v3plus_resnet18_os16_n2x80x48");
     let mut loaded = load_case(&golden).unwrap();
     loaded.config.dilation = DilationRule::AfterStride;
-    let x = seeded::picture(golden.input_shape);
+    let x = seeded::image(golden.input_shape);
     let mut network = build_network(&loaded.config, x.shape(), &Outputs::default()).unwrap();
     network.graph.bind(&loaded.weights).unwrap();
     network.keep_stages();
@@ -244,7 +244,7 @@ fn the_generator_gives_the_values_of_the_readme() {
     assert_eq!([u[0], u[1], u[1000]], [5_343_962, 9_144_840, 265_680]);
     let p = seeded::parameter(name, &[64, 3, 7, 7], 0);
     assert_eq!([p[0], p[1], p[1000]].map(f32::to_bits), [0xBD96_2C76, 0x3C95_337C, 0xBE48_53BA]);
-    let x = seeded::picture([1, 3, 20, 20]).to_nchw();
+    let x = seeded::image([1, 3, 20, 20]).to_nchw();
     let bits = [0, 1, 16, 399, 1199].map(|i: usize| x[i].to_bits());
     assert_eq!(bits, [0xBE20_D970, 0xBD90_69C8, 0xBF10_B645, 0x3F39_3AF5, 0xBF80_91B4]);
 }

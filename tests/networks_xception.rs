@@ -86,7 +86,7 @@ fn in_place_the_last_convolution_of_exit1_is_not_dilated() {
 }
 
 #[test]
-fn low_level_features_are_at_a_quarter_of_the_picture_at_every_output_stride() {
+fn low_level_features_are_at_a_quarter_of_the_image_at_every_output_stride() {
     for (depth, stage_channels) in [(41, 128), (65, 128), (71, 256)] {
         for (tap, channels) in [(LowLevel::Stage, stage_channels), (LowLevel::TensorFlow, 256)] {
             for output_stride in [8, 16, 32] {

@@ -106,7 +106,7 @@ fn every_pass_keeps_the_outputs_on_every_executor() {
 
 #[test]
 fn passes_leave_convolutions_and_little_else() {
-    let graph = passes::optimise(network(1, 33, 33, false).unwrap()).unwrap();
+    let graph = passes::optimize(network(1, 33, 33, false).unwrap()).unwrap();
     let count = |name: &str| graph.nodes().iter().filter(|n| n.op.name() == name).count();
     for gone in ["batch_norm", "activate", "add", "dropout"] {
         assert_eq!(count(gone), 0, "{gone} is left:\n{}", Plan::new(&graph).describe(&graph));
@@ -122,20 +122,20 @@ fn a_kept_activation_stops_fusion_there() {
     let mut graph = network(1, 17, 17, false).unwrap();
     let norm = graph.find_node("a.norm").unwrap().outputs[0];
     graph.output("kept", norm);
-    let graph = passes::optimise(graph).unwrap();
+    let graph = passes::optimize(graph).unwrap();
     let (_, kept) = graph.outputs().iter().find(|(name, _)| name == "kept").unwrap();
     // The norm folds into the convolution, whose output is now read twice; the addition must not swallow it.
     assert_eq!(graph.producer(*kept).unwrap().op.attributes(), "s1 d2 p2 +bias");
 }
 
 #[test]
-fn folded_parameters_are_computed_once_for_all_picture_sizes() {
+fn folded_parameters_are_computed_once_for_all_image_sizes() {
     let mut rng = Rng(5);
     let table = weights(&network(1, 9, 9, false).unwrap(), &mut rng);
     let ids = |h: usize, w: usize| {
         let mut graph = network(1, h, w, false).unwrap();
         graph.bind(&table).unwrap();
-        let graph = passes::optimise(graph).unwrap();
+        let graph = passes::optimize(graph).unwrap();
         graph.params().map(|(_, v)| graph.param_data(v).unwrap().clone()).collect::<Vec<_>>()
     };
     let (small, large) = (ids(9, 9), ids(33, 17));
@@ -144,9 +144,9 @@ fn folded_parameters_are_computed_once_for_all_picture_sizes() {
 
 #[test]
 fn buffers_are_shared_only_by_values_that_do_not_live_at_once() {
-    for optimised in [false, true] {
+    for optimized in [false, true] {
         let graph = network(1, 33, 25, false).unwrap();
-        let graph = if optimised { passes::optimise(graph).unwrap() } else { graph };
+        let graph = if optimized { passes::optimize(graph).unwrap() } else { graph };
         let plan = Plan::new(&graph);
         let root = |v: ValueId| graph.value(v).view.map_or(v, |view| view.root);
         // Walks the steps and notes which value's content each slot holds; every read must find its own.

@@ -1,8 +1,8 @@
-//! Trained networks on real pictures, where the data is at hand (`ATROUS_DATA`).
+//! Trained networks on real images, where the data is at hand (`ATROUS_DATA`).
 
 mod support;
 
-use atrous::data::{Pair, list_folders, list_voc};
+use atrous::data::{Pair, list_directories, list_voc};
 use atrous::eval::Confusion;
 use atrous::image::{LabelMap, SizeRule, decode};
 use atrous::{DeviceChoice, Model, Segmenter};
@@ -16,7 +16,7 @@ fn segmenter(data: &Path, name: &str, output_stride: usize, device: &DeviceChoic
 fn voc_pairs(data: &Path) -> Vec<Pair> {
     let mut pairs = list_voc(data.join("data/voc-sample"), "all").unwrap();
     let crops = data.join("data/voc-crops513");
-    pairs.extend(list_folders(crops.join("images"), crops.join("masks")).unwrap());
+    pairs.extend(list_directories(crops.join("images"), crops.join("masks")).unwrap());
     pairs
 }
 
@@ -26,9 +26,9 @@ fn gpu_choice() -> Option<DeviceChoice> {
     Some(std::env::var("ATROUS_DEVICE").map_or(DeviceChoice::Gpu, |text| text.parse().unwrap()))
 }
 
-/// The recipe is that of tests/golden/voc_miou.py, which gives 0.7677 and 0.7397 in PyTorch with pictures scaled in 8 bits.
+/// The recipe is that of tests/golden/voc_miou.py, which gives 0.7677 and 0.7397 in PyTorch with images scaled in 8 bits.
 #[test]
-fn phone_networks_score_what_they_should_on_voc_pictures() {
+fn phone_networks_score_what_they_should_on_voc_images() {
     let Some(data) = support::data() else { return };
     let pairs = voc_pairs(&data);
     assert_eq!(pairs.len(), 27);
@@ -37,8 +37,8 @@ fn phone_networks_score_what_they_should_on_voc_pictures() {
         let table = network.model().class_table();
         let mut confusion = Confusion::new(21, &[255]).unwrap();
         for pair in &pairs {
-            let (picture, truth) = pair.load(Some(&table)).unwrap();
-            let found = network.segment(&picture, SizeRule::LongSide(513)).unwrap();
+            let (image, truth) = pair.load(Some(&table)).unwrap();
+            let found = network.segment(&image, SizeRule::LongSide(513)).unwrap();
             confusion.add(&truth.labels, &found.labels.labels).unwrap();
         }
         let scores = confusion.scores(&table);
@@ -67,8 +67,8 @@ fn executors_agree_on_every_photo_and_runs_repeat_to_the_bit() {
     let (cpu, gpu) = (segmenter(&data, name, 16, &DeviceChoice::Cpu), segmenter(&data, name, 16, &gpu));
     let mut problems = Vec::new();
     for path in photos(&data) {
-        let picture = decode(&path).unwrap();
-        let on = |s: &Segmenter| s.segment(&picture, SizeRule::LongSide(257)).unwrap().labels;
+        let image = decode(&path).unwrap();
+        let on = |s: &Segmenter| s.segment(&image, SizeRule::LongSide(257)).unwrap().labels;
         let (a, b) = (on(&cpu), on(&gpu));
         let same = agreement(&a, &b);
         println!("{}: {:.5} of the labels agree", path.display(), same);
@@ -93,8 +93,8 @@ fn executors_agree_on_every_photo_at_full_size() {
         let name = format!("{name}.safetensors");
         let (cpu, gpu) = (segmenter(&data, &name, stride, &DeviceChoice::Cpu), segmenter(&data, &name, stride, &gpu));
         for path in photos(&data) {
-            let picture = decode(&path).unwrap();
-            let on = |s: &Segmenter| s.segment(&picture, SizeRule::LongSide(513)).unwrap().labels;
+            let image = decode(&path).unwrap();
+            let on = |s: &Segmenter| s.segment(&image, SizeRule::LongSide(513)).unwrap().labels;
             let same = agreement(&on(&cpu), &on(&gpu));
             println!("{name} {}: {same:.5}", path.display());
             if same < 0.999 {
@@ -110,8 +110,8 @@ fn networks_find_what_the_photos_show() {
     let Some(data) = support::data() else { return };
     let shows = |weights: &str, photo: &str, class: &str, at_least: f64| {
         let network = segmenter(&data, weights, 16, &DeviceChoice::Cpu);
-        let picture = decode(data.join("data/photos").join(photo)).unwrap();
-        let found = network.segment(&picture, SizeRule::LongSide(513)).unwrap();
+        let image = decode(data.join("data/photos").join(photo)).unwrap();
+        let found = network.segment(&image, SizeRule::LongSide(513)).unwrap();
         let legend = atrous::image::legend(&found.labels, &network.model().class_table());
         let share = legend.iter().find(|e| e.name == class).map_or(0.0, |e| e.share);
         assert!(share >= at_least, "{weights} on {photo}: {class} covers {share:.3}, {legend:?}");

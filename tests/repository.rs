@@ -10,12 +10,12 @@ const LONGEST: usize = 500;
 
 /// Every file of the tree with its path from the root, `/` between the parts. What git ignores is left out.
 fn files() -> Vec<String> {
-    fn walk(folder: &Path, out: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap().map(|e| e.unwrap()) {
+    fn walk(directory: &Path, out: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(directory).unwrap().map(|e| e.unwrap()) {
             let name = entry.file_name().into_string().unwrap();
             let ignored =
                 [".git", "target", "__pycache__", "node_modules", "pkg"].contains(&name.as_str()) || name.ends_with(".tmp");
-            if ignored || (folder == Path::new(ROOT) && name.starts_with("OUT")) {
+            if ignored || (directory == Path::new(ROOT) && name.starts_with("OUT")) {
                 continue;
             }
             match entry.file_type().unwrap().is_dir() {
@@ -59,7 +59,7 @@ fn no_source_file_is_longer_than_500_lines() {
 fn every_shader_file_is_used_by_an_operation() {
     let shaders: Vec<String> = with_ending(&[".wesl"]).into_iter().filter(|f| f.starts_with("shaders/")).collect();
     let name = |file: &str| file.trim_start_matches("shaders/").trim_end_matches(".wesl").to_owned();
-    let at_work = |f: &&String| ["src/ops/", "src/tune/"].iter().any(|folder| f.starts_with(folder));
+    let at_work = |f: &&String| ["src/ops/", "src/tune/"].iter().any(|directory| f.starts_with(directory));
     let sources: Vec<String> = with_ending(&[".rs"]).iter().filter(at_work).map(|f| text(f)).collect();
     let named = |file: &String| sources.iter().any(|s| s.contains(&format!("\"{}\"", name(file))));
     let mut reached: BTreeSet<String> = shaders.iter().filter(|f| named(f)).cloned().collect();
@@ -162,7 +162,7 @@ fn options(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn licences_and_changelog_go_with_the_manifest() {
+fn licenses_and_changelog_go_with_the_manifest() {
     assert_eq!(env!("CARGO_PKG_LICENSE"), "MIT OR Apache-2.0");
     for file in ["LICENSE-MIT", "LICENSE-APACHE"] {
         assert!(text("README.md").contains(&format!("({file})")), "README.md does not link {file}");
@@ -211,27 +211,27 @@ fn the_architecture_names_every_part_of_the_library() {
     let parts: BTreeSet<String> = with_ending(&[".rs"])
         .iter()
         .filter_map(|f| f.strip_prefix("src/"))
-        .map(|f| f.split_once('/').map_or(format!("src/{f}"), |(folder, _)| format!("src/{folder}/")))
+        .map(|f| f.split_once('/').map_or(format!("src/{f}"), |(directory, _)| format!("src/{directory}/")))
         .filter(|p| !["src/lib.rs", "src/main.rs"].contains(&p.as_str()))
         .collect();
     let unnamed: Vec<String> = parts.into_iter().filter(|p| !body.contains(&format!("`{p}`"))).collect();
     none("parts that ARCHITECTURE.md does not name", &unnamed);
 }
 
-/// Absolute paths that mean something on one machine only: home folders, and where this tree lies just now.
+/// Absolute paths that mean something on one machine only: home directories, and where this tree lies just now.
 #[test]
 fn no_path_of_somebodys_machine_is_in_the_tree() {
-    let mut paths: Vec<String> = ["home", "root", "Users"].iter().map(|folder| format!("/{folder}/")).collect();
+    let mut paths: Vec<String> = ["home", "root", "Users"].iter().map(|directory| format!("/{directory}/")).collect();
     paths.push(format!(r":\{}\", "Users"));
-    // The tree and the folder around it, unless that is the root of everything.
+    // The tree and the directory around it, unless that is the root of everything.
     let around = Path::new(ROOT).ancestors().take(2).filter(|p| p.parent().is_some());
     paths.extend(around.map(|p| format!("{}{}", p.display(), std::path::MAIN_SEPARATOR)));
     let mut problems = Vec::new();
     for file in files() {
-        // Pictures and tensors are not text.
+        // Images and tensors are not text.
         let Ok(body) = fs::read_to_string(Path::new(ROOT).join(&file)) else { continue };
         for (number, line) in (1..).zip(body.lines()) {
-            // In `a/home/b` and `https://host/home/` the folder is in the middle of something else.
+            // In `a/home/b` and `https://host/home/` the directory is in the middle of something else.
             let absolute = |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-*}$)/".contains(c));
             let found = paths.iter().find(|p| line.match_indices(p.as_str()).any(|(at, _)| p.starts_with(':') || absolute(at)));
             problems.extend(found.map(|p| format!("{file}:{number}: {p}")));

@@ -2,7 +2,7 @@
 
 mod support;
 
-use atrous::data::list_folders;
+use atrous::data::list_directories;
 use atrous::eval::Confusion;
 use atrous::image::{SizeRule, decode};
 use atrous::{DeviceChoice, Model, Segmenter};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 const NETWORK: &str = "weights/camvid-mobilenetv2.safetensors";
 
-/// A file of the repository; `None`, with a line, where only the package is, which has neither weights nor pictures.
+/// A file of the repository; `None`, with a line, where only the package is, which has neither weights nor images.
 fn file(name: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     // Cargo leaves this file in packages, and nowhere else.
@@ -27,13 +27,13 @@ fn segmenter(path: &Path) -> Segmenter {
 
 #[test]
 fn the_drawn_street_has_its_parts_where_they_are_drawn() {
-    let (Some(network), Some(picture)) = (file(NETWORK), file("docs/pictures/street.png")) else { return };
+    let (Some(network), Some(image)) = (file(NETWORK), file("docs/images/street.png")) else { return };
     assert!(std::fs::metadata(&network).unwrap().len() < 12 << 20, "small enough to be fetched with the sources");
     let network = segmenter(&network);
     let table = network.model().class_table();
-    assert_eq!((table.len(), table.find("road"), table.colour(3)), (11, Some(3), [128, 64, 128]), "CamVid's classes and colours");
-    let found = network.segment(&decode(picture).unwrap(), SizeRule::Native).unwrap().labels;
-    // Share of a class within a part of the picture, from and to in hundredths of its sides.
+    assert_eq!((table.len(), table.find("road"), table.color(3)), (11, Some(3), [128, 64, 128]), "CamVid's classes and colors");
+    let found = network.segment(&decode(image).unwrap(), SizeRule::Native).unwrap().labels;
+    // Share of a class within a part of the image, from and to in hundredths of its sides.
     let share = |class: &str, columns: [usize; 2], rows: [usize; 2]| {
         let span = |part: [usize; 2], side: usize| part[0] * side / 100..part[1] * side / 100;
         let class = table.find(class).unwrap();
@@ -66,11 +66,11 @@ fn the_score_on_camvid_is_the_one_that_is_told() {
     let network = segmenter(&network);
     let table = network.model().class_table();
     let mut confusion = Confusion::new(11, &[11]).unwrap();
-    let pairs = list_folders(data.join("val"), data.join("valannot")).unwrap();
+    let pairs = list_directories(data.join("val"), data.join("valannot")).unwrap();
     assert_eq!(pairs.len(), 101);
     for pair in &pairs {
-        let (picture, truth) = pair.load(Some(&table)).unwrap();
-        confusion.add(&truth.labels, &network.segment(&picture, SizeRule::Native).unwrap().labels.labels).unwrap();
+        let (image, truth) = pair.load(Some(&table)).unwrap();
+        confusion.add(&truth.labels, &network.segment(&image, SizeRule::Native).unwrap().labels.labels).unwrap();
     }
     let found = confusion.scores(&table).mean_iou.unwrap();
     println!("mIoU {found:.4}");

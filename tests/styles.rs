@@ -20,64 +20,64 @@ fn landscape(width: u32, height: u32) -> RgbImage {
     })
 }
 
-fn atrous(folder: &Path) -> Command {
+fn atrous(directory: &Path) -> Command {
     let mut command = Command::cargo_bin("atrous").unwrap();
-    command.current_dir(folder).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1");
+    command.current_dir(directory).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1");
     command
 }
 
 #[test]
 fn probabilities_are_written_in_strips_as_the_library_gives_them_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    write_tiny(&folder.path().join("tiny.safetensors"));
+    let directory = tempfile::tempdir().unwrap();
+    write_tiny(&directory.path().join("tiny.safetensors"));
     // Past 16 MiB of probabilities, so that there are several strips.
     let (width, height) = (1100, 900);
-    landscape(width, height).save(folder.path().join("a.png")).unwrap();
+    landscape(width, height).save(directory.path().join("a.png")).unwrap();
     let args = ["segment", "a.png", "-w", "tiny.safetensors", "--size", "129", "--style", "cutout", "-o", "out/a.png"];
-    let output = atrous(folder.path()).args(args).arg("--probabilities").assert().success().get_output().clone();
+    let output = atrous(directory.path()).args(args).arg("--probabilities").assert().success().get_output().clone();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(stderr.contains("writing the probabilities of 5 classes to out/a.probabilities.safetensors: 19 MiB"), "{stderr}");
     assert!(stdout.contains("the probabilities of 5 classes are in out/a.probabilities.safetensors (19 MiB)"), "{stdout}");
-    let model = Model::open(folder.path().join("tiny.safetensors")).unwrap();
+    let model = Model::open(directory.path().join("tiny.safetensors")).unwrap();
     let segmenter = Segmenter::new(model, &DeviceChoice::Cpu).unwrap();
     let wants = Wants { probabilities: true, ..Wants::default() };
-    let found = segmenter.segment_with(&decode(folder.path().join("a.png")).unwrap(), SizeRule::LongSide(129), wants).unwrap();
-    let file = WeightFile::open(folder.path().join("out/a.probabilities.safetensors")).unwrap();
+    let found = segmenter.segment_with(&decode(directory.path().join("a.png")).unwrap(), SizeRule::LongSide(129), wants).unwrap();
+    let file = WeightFile::open(directory.path().join("out/a.probabilities.safetensors")).unwrap();
     let (dims, data) = file.read_f32("probabilities").unwrap();
     assert_eq!(dims, [1, 5, height as usize, width as usize]);
     let written = Tensor::from_nchw(1, 5, height as usize, width as usize, &data).unwrap();
     assert!(written == found.probabilities.unwrap(), "the bits are the same");
-    // The picture is what it is without them.
-    let with = std::fs::read(folder.path().join("out/a.png")).unwrap();
-    atrous(folder.path()).args(args).assert().success();
-    assert!(with == std::fs::read(folder.path().join("out/a.png")).unwrap());
+    // The image is what it is without them.
+    let with = std::fs::read(directory.path().join("out/a.png")).unwrap();
+    atrous(directory.path()).args(args).assert().success();
+    assert!(with == std::fs::read(directory.path().join("out/a.png")).unwrap());
 }
 
 #[test]
 fn probabilities_that_cannot_be_written_leave_no_file_and_name_it() {
-    let folder = tempfile::tempdir().unwrap();
-    write_tiny(&folder.path().join("tiny.safetensors"));
-    landscape(60, 40).save(folder.path().join("a.png")).unwrap();
-    std::fs::create_dir_all(folder.path().join("out/a.probabilities.safetensors")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    write_tiny(&directory.path().join("tiny.safetensors"));
+    landscape(60, 40).save(directory.path().join("a.png")).unwrap();
+    std::fs::create_dir_all(directory.path().join("out/a.probabilities.safetensors")).unwrap();
     let args = ["segment", "a.png", "-w", "tiny.safetensors", "-q", "--probabilities", "-o", "out/a.png"];
-    let output = atrous(folder.path()).args(args).assert().failure().get_output().clone();
+    let output = atrous(directory.path()).args(args).assert().failure().get_output().clone();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("a.probabilities.safetensors") && stderr.contains("is a folder"), "{stderr}");
-    assert_eq!(std::fs::read_dir(folder.path().join("out")).unwrap().count(), 1, "nothing but the folder in the way");
+    assert!(stderr.contains("a.probabilities.safetensors") && stderr.contains("is a directory"), "{stderr}");
+    assert_eq!(std::fs::read_dir(directory.path().join("out")).unwrap().count(), 1, "nothing but the directory in the way");
 }
 
 /// A table may name more classes than the network has; a cut-out keeps those that it has.
 #[test]
 fn a_cutout_with_a_longer_class_table_keeps_the_networks_own_classes() {
-    let folder = tempfile::tempdir().unwrap();
-    write_tiny(&folder.path().join("tiny.safetensors"));
-    landscape(60, 40).save(folder.path().join("a.png")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    write_tiny(&directory.path().join("tiny.safetensors"));
+    landscape(60, 40).save(directory.path().join("a.png")).unwrap();
     let line = |i: u8| if i == 0 { "0 background 0 0 0\n".to_owned() } else { format!("{i} name{i} {i} {i} {i}\n") };
-    std::fs::write(folder.path().join("classes.txt"), (0..7).map(line).collect::<String>()).unwrap();
+    std::fs::write(directory.path().join("classes.txt"), (0..7).map(line).collect::<String>()).unwrap();
     let args =
         ["segment", "a.png", "-w", "tiny.safetensors", "-q", "--style", "cutout", "--class-table", "classes.txt", "-o", "b.png"];
-    atrous(folder.path()).args(args).assert().success();
-    let output = atrous(folder.path()).args(args).args(["--keep", "name6"]).assert().failure().get_output().clone();
+    atrous(directory.path()).args(args).assert().success();
+    let output = atrous(directory.path()).args(args).args(["--keep", "name6"]).assert().failure().get_output().clone();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("the network has 5 classes, none with the number 6"), "{stderr}");
 }
@@ -85,18 +85,18 @@ fn a_cutout_with_a_longer_class_table_keeps_the_networks_own_classes() {
 /// It cut out everything but the first class: of street scenes, all but the sky.
 #[test]
 fn a_cutout_of_classes_without_a_background_asks_what_to_keep() {
-    let folder = tempfile::tempdir().unwrap();
-    write_tiny(&folder.path().join("tiny.safetensors"));
-    landscape(60, 40).save(folder.path().join("a.png")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    write_tiny(&directory.path().join("tiny.safetensors"));
+    landscape(60, 40).save(directory.path().join("a.png")).unwrap();
     let names = ["sky", "road", "tree", "car", "person"];
     let line = |(i, name): (usize, &&str)| format!("{i} {name} {i} {i} {i}\n");
-    std::fs::write(folder.path().join("classes.txt"), names.iter().enumerate().map(line).collect::<String>()).unwrap();
+    std::fs::write(directory.path().join("classes.txt"), names.iter().enumerate().map(line).collect::<String>()).unwrap();
     let args =
         ["segment", "a.png", "-w", "tiny.safetensors", "-q", "--style", "cutout", "--class-table", "classes.txt", "-o", "b.png"];
-    let output = atrous(folder.path()).args(args).assert().code(2).get_output().clone();
+    let output = atrous(directory.path()).args(args).assert().code(2).get_output().clone();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("no class called background; choose with --keep among sky, road"), "{stderr}");
-    atrous(folder.path()).args(args).args(["--keep", "road,person"]).assert().success();
+    atrous(directory.path()).args(args).args(["--keep", "road,person"]).assert().success();
 }
 
 /// Where the system says how much memory a process had.
@@ -123,9 +123,9 @@ mod memory {
     }
 
     /// The most memory that the program had at any time, in KiB.
-    fn peak_memory(folder: &Path, args: &[&str]) -> u64 {
+    fn peak_memory(directory: &Path, args: &[&str]) -> u64 {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_atrous"));
-        let mut child = command.current_dir(folder).env("ATROUS_DEVICE", "cpu").args(args).spawn().unwrap();
+        let mut child = command.current_dir(directory).env("ATROUS_DEVICE", "cpu").args(args).spawn().unwrap();
         let status = format!("/proc/{}/status", child.id());
         let mut peak = 0;
         loop {
@@ -143,12 +143,12 @@ mod memory {
     /// All classes at full size would be 240 MiB.
     #[test]
     fn cutouts_and_probabilities_take_no_memory_for_each_class() {
-        let folder = tempfile::tempdir().unwrap();
-        write_21_classes(&folder.path().join("n.safetensors"));
-        landscape(2000, 1500).save(folder.path().join("a.jpg")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        write_21_classes(&directory.path().join("n.safetensors"));
+        landscape(2000, 1500).save(directory.path().join("a.jpg")).unwrap();
         for style in [&["cutout"][..], &["mask", "--probabilities"]] {
             let args = ["segment", "a.jpg", "-w", "n.safetensors", "-q", "--size", "129", "-o", "a.png", "--style"];
-            let peak = peak_memory(folder.path(), &[&args[..], style].concat()) / 1024;
+            let peak = peak_memory(directory.path(), &[&args[..], style].concat()) / 1024;
             assert!(peak < 160, "{style:?}: {peak} MiB");
         }
     }
@@ -156,9 +156,9 @@ mod memory {
     #[test]
     #[ignore = "draws 12 megapixels five times and writes a file of 961 MiB"]
     fn no_style_takes_more_than_250_mib_at_12_megapixels_and_21_classes() {
-        let folder = tempfile::tempdir().unwrap();
-        write_21_classes(&folder.path().join("n.safetensors"));
-        landscape(4000, 3000).save(folder.path().join("a.jpg")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        write_21_classes(&directory.path().join("n.safetensors"));
+        landscape(4000, 3000).save(directory.path().join("a.jpg")).unwrap();
         let mut table = String::new();
         let mut worst = 0;
         for style in ["mask", "overlay", "side-by-side", "cutout", "probabilities"] {
@@ -167,7 +167,7 @@ mod memory {
                 "probabilities" => args.extend(["mask", "--probabilities"]),
                 style => args.push(style),
             }
-            let peak = peak_memory(folder.path(), &args) / 1024;
+            let peak = peak_memory(directory.path(), &args) / 1024;
             table += &format!("{style}: {peak} MiB\n");
             worst = worst.max(peak);
         }

@@ -68,7 +68,7 @@ fn in_dialect(loaded: &Loaded, dialect: &str, values: &Weights) -> (Named, Named
 }
 
 fn check(case: &str) {
-    let path = seeded::folder().join(format!("../training/{case}.safetensors"));
+    let path = seeded::directory().join(format!("../training/{case}.safetensors"));
     let (metadata, golden) = seeded::read(&path);
     let network = Golden::open(case);
     let loaded = conventions::load_seeded(&network).unwrap();
@@ -80,7 +80,7 @@ fn check(case: &str) {
         plus.dropouts.iter_mut().for_each(|p| *p = 0.0);
     }
     let shape: [usize; 4] = serde_json::from_str(&metadata["input_shape"]).unwrap();
-    let (input, classes) = (seeded::picture(shape), config.classes().unwrap());
+    let (input, classes) = (seeded::image(shape), config.classes().unwrap());
     let labels = labels(input.shape(), classes);
     let outputs = Outputs { logits_full: true, ..Outputs::default() };
     let graph = build_network(&config, input.shape(), &outputs).unwrap().graph;

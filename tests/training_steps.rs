@@ -9,7 +9,7 @@ mod support;
 
 use atrous::exec::Device;
 use atrous::models::Decoder;
-use atrous::train::{Decay, Groups, Optimiser, Pictures, Schedule, TrainOptions, Trainer};
+use atrous::train::{Decay, Groups, Images, Optimizer, Schedule, TrainOptions, Trainer};
 use atrous::weights::dialects::store;
 use atrous::{Data, Shape, Tensor};
 use seeded::Golden;
@@ -38,7 +38,7 @@ fn options(metadata: &HashMap<String, String>, shape: Shape, steps: usize) -> Tr
     let decay = Decay::Poly { power: number("power") };
     let schedule = Schedule { base: number("rate"), decay, steps: steps as u32, warm_up: 0, floor: 0.0 };
     TrainOptions {
-        optimiser: Optimiser::Sgd { momentum: number("momentum") as f32, nesterov: false },
+        optimizer: Optimizer::Sgd { momentum: number("momentum") as f32, nesterov: false },
         groups: Groups { backbone: number("backbone"), decay: number("decay"), ..Groups::default() },
         ..TrainOptions::new(shape.n, (shape.h, shape.w), schedule)
     }
@@ -50,7 +50,7 @@ fn numbers(metadata: &HashMap<String, String>, name: &str) -> Vec<f64> {
 
 /// What differs from PyTorch on a device.
 fn differences(case: &str, device: &Device) -> Vec<String> {
-    let (metadata, golden) = seeded::read(&seeded::folder().join(format!("../training/{case}.steps.safetensors")));
+    let (metadata, golden) = seeded::read(&seeded::directory().join(format!("../training/{case}.steps.safetensors")));
     let network = Golden::open(case);
     let loaded = conventions::load_seeded(&network).unwrap();
     let mut config = loaded.config.clone();
@@ -60,7 +60,7 @@ fn differences(case: &str, device: &Device) -> Vec<String> {
     if let Decoder::Plus(plus) = &mut head.decoder {
         plus.dropouts.iter_mut().for_each(|p| *p = 0.0);
     }
-    let input = seeded::picture(serde_json::from_str(&metadata["input_shape"]).unwrap());
+    let input = seeded::image(serde_json::from_str(&metadata["input_shape"]).unwrap());
     let labels = labels(input.shape(), config.classes().unwrap());
     let (losses, single) = (numbers(&metadata, "losses"), numbers(&metadata, "losses_f32"));
     let mut trainer = Trainer::new(device, &config, &loaded.weights, options(&metadata, input.shape(), losses.len())).unwrap();
@@ -69,7 +69,7 @@ fn differences(case: &str, device: &Device) -> Vec<String> {
     let mut problems = Vec::new();
     let mut worst = 0f64;
     for (step, (want, single)) in losses.iter().zip(&single).enumerate() {
-        let loss = trainer.step(&[Pictures { pictures: &input, labels: &labels, names: &[] }]).unwrap().loss;
+        let loss = trainer.step(&[Images { images: &input, labels: &labels, names: &[] }]).unwrap().loss;
         let off = (loss - want).abs() / want;
         worst = worst.max(off);
         if off.is_nan() || off > 1e-3 {

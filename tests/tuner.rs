@@ -107,8 +107,8 @@ fn a_kernel_with_wrong_numbers_is_never_chosen_however_fast() {
 #[test]
 fn what_was_measured_is_remembered_across_tuners() {
     let Some((device, _)) = gpu() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let table = folder.path().join("deep/er/tune.json");
+    let directory = tempfile::tempdir().unwrap();
+    let table = directory.path().join("deep/er/tune.json");
     let tuning = |mode| Tuning::new(mode).with_table(Some(table.clone()));
     let shape = Shape::new(1, 16, 16, 16);
     let op = Tampered::new(mostly_wrong);
@@ -134,8 +134,8 @@ fn what_was_measured_is_remembered_across_tuners() {
 #[test]
 fn damaged_and_foreign_tables_are_survived_and_replaced() {
     let Some((device, _)) = gpu() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let table = folder.path().join("tune.json");
+    let directory = tempfile::tempdir().unwrap();
+    let table = directory.path().join("tune.json");
     let tuning = |mode| Tuning::new(mode).with_table(Some(table.clone()));
     let of = |c| graph(Tampered::new(two), Shape::new(1, 4, 4, c));
     chosen(&device, &tuning(Mode::On), of(4)).unwrap();
@@ -156,8 +156,8 @@ fn damaged_and_foreign_tables_are_survived_and_replaced() {
 #[test]
 fn off_and_cached_never_measure() {
     let Some((device, _)) = gpu() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let table = folder.path().join("tune.json");
+    let directory = tempfile::tempdir().unwrap();
+    let table = directory.path().join("tune.json");
     for mode in [Mode::Off, Mode::Cached] {
         let op = Tampered::new(two);
         let count = op.references.clone();
@@ -197,8 +197,8 @@ fn processes_that_write_one_table_lose_no_entry() {
     if gpu().is_none() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let table = folder.path().join("tune.json");
+    let directory = tempfile::tempdir().unwrap();
+    let table = directory.path().join("tune.json");
     let start = |width: usize| {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child_process_measures"])
@@ -214,7 +214,7 @@ fn processes_that_write_one_table_lose_no_entry() {
         }
     });
     assert_eq!(choices(&table).len(), 3 * 12);
-    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    let files: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(files.len(), 2, "the table and its lock, nothing temporary: {files:?}");
 }
 
@@ -235,8 +235,8 @@ fn network(rng: &mut Rng) -> Graph {
 #[test]
 fn a_tuned_network_gives_the_same_bits_again_and_right_ones() {
     let Some((device, _)) = gpu() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let table = folder.path().join("tune.json");
+    let directory = tempfile::tempdir().unwrap();
+    let table = directory.path().join("tune.json");
     let mut rng = Rng(5);
     let graph = network(&mut rng);
     let x = rng.tensor(Shape::new(1, 17, 13, 12));
@@ -264,8 +264,8 @@ fn a_tuned_network_gives_the_same_bits_again_and_right_ones() {
 
 #[test]
 fn tuning_the_cpu_executor_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let table = folder.path().join("tune.json");
+    let directory = tempfile::tempdir().unwrap();
+    let table = directory.path().join("tune.json");
     let tuning = Tuning::new(Mode::On).with_table(Some(table.clone()));
     let runner = tuning.runner(&Device::Cpu, network(&mut Rng(5))).unwrap();
     assert!(runner.kernels().is_empty() && !table.exists());

@@ -91,7 +91,7 @@ fn every_kind_of_value_in_a_state_dict_is_listed_or_named_as_ignored() {
         holds(&file, name, &[3], seed + 1);
     }
     let ignored: Vec<&str> = file.ignored().iter().map(|i| i.name.as_str()).collect();
-    assert_eq!(ignored, ["complex", "f8", "quantised", "sparse", "nothing", "state"]);
+    assert_eq!(ignored, ["complex", "f8", "quantized", "sparse", "nothing", "state"]);
     assert_eq!(file.ignored()[2].what, "a quantized tensor");
     assert_eq!(file.metadata()["version"], "3");
     assert_eq!(file.metadata()["name"], "kinds");
@@ -135,18 +135,18 @@ fn whole_models_and_scripts_are_refused_with_advice() {
     }
 }
 
-/// Every file of the weights folder opens, and all of its floating-point tensors can be read.
+/// Every file of the weights directory opens, and all of its floating-point tensors can be read.
 #[test]
-fn the_data_folders_weights_are_read_whole() {
+fn the_data_directories_weights_are_read_whole() {
     let data = std::env::var_os("ATROUS_DATA").map(PathBuf::from);
     let data = data.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    let Ok(folder) = std::fs::read_dir(data.join("weights")) else {
+    let Ok(directory) = std::fs::read_dir(data.join("weights")) else {
         println!("skipped: no data");
         return;
     };
     let mut files = 0;
-    for entry in folder {
-        let path = entry.expect("a folder that was listed").path();
+    for entry in directory {
+        let path = entry.expect("a directory that was listed").path();
         if !path.extension().is_some_and(|e| e == "safetensors" || e == "pth" || e == "pt") {
             continue;
         }

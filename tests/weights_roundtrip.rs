@@ -72,8 +72,8 @@ proptest! {
 
     #[test]
     fn safetensors_come_back_as_they_were(tensors in tensors(), metadata in metadata(), dtype in dtype()) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.safetensors");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.safetensors");
         let borrowed = tensors.iter().map(|(name, dims, data)| (name.as_str(), dims, data));
         write_safetensors(&path, borrowed, &metadata, dtype).unwrap();
         let file = WeightFile::open(&path).unwrap();
@@ -97,8 +97,8 @@ proptest! {
         dtype in dtype(),
         wrap in prop::option::of(prop_oneof![Just("state_dict"), Just("model_state"), Just("anything")]),
     ) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.pth");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.pth");
         let wrap = wrap.map(|key| Wrap { key, metadata: &metadata });
         write_pth(&path, tensors.clone(), wrap, dtype).unwrap();
         let file = WeightFile::open(&path).unwrap();
@@ -111,8 +111,8 @@ proptest! {
 
 #[test]
 fn files_by_the_safetensors_crate_are_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("theirs.safetensors");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("theirs.safetensors");
     let bytes: Vec<u8> = [1.5f64, -2.0].iter().flat_map(|v| v.to_le_bytes()).collect();
     let view = |dtype, shape: &[usize], data| safetensors::tensor::TensorView::new(dtype, shape.to_vec(), data).unwrap();
     let views = [
@@ -132,11 +132,11 @@ fn files_by_the_safetensors_crate_are_read() {
 
 #[test]
 fn the_same_weights_give_the_same_bytes() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let metadata = BTreeMap::from(["one", "two", "three", "four"].map(|k| (k.to_owned(), k.to_owned())));
     let tensors = || [("b", [2], [1f32, 2.0]), ("a", [2], [3.0, 4.0])];
     let bytes = |name: &str, write: &dyn Fn(&Path)| {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         write(&path);
         std::fs::read(path).unwrap()
     };
@@ -151,8 +151,8 @@ fn the_same_weights_give_the_same_bytes() {
 
 #[test]
 fn what_cannot_be_stored_is_refused_and_the_old_file_stays() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("kept.safetensors");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kept.safetensors");
     std::fs::write(&path, "old").unwrap();
     let none = BTreeMap::new();
     let write = |tensors: &[(&str, Vec<usize>, Vec<f32>)], dtype| {
@@ -179,19 +179,19 @@ fn what_cannot_be_stored_is_refused_and_the_old_file_stays() {
     let clash = write_pth(&path, [("w", [1], [0.0])], wrap, FloatDType::F32).unwrap_err();
     assert!(clash.to_string().contains("where the tensors go"), "{clash}");
 
-    let nowhere = folder.path().join("missing/w.safetensors");
+    let nowhere = directory.path().join("missing/w.safetensors");
     let error = write_safetensors(&nowhere, [("w", [1], [0.0])], &none, FloatDType::F32).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
 
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
-    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["kept.safetensors"], "no temporary file stays");
 }
 
 #[test]
 fn weights_of_nan_are_refused_with_their_place() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("nan.safetensors");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("nan.safetensors");
     for (bits, what) in [(0x7e00u16, "NaN"), (0xfc00, "infinity")] {
         let mut bytes = vec![0u8; 24];
         bytes[14..16].copy_from_slice(&bits.to_le_bytes());
@@ -208,9 +208,9 @@ fn weights_of_nan_are_refused_with_their_place() {
 #[test]
 fn written_files_have_the_permissions_of_new_files() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
-    let (ours, plain) = (folder.path().join("ours.safetensors"), folder.path().join("plain"));
+    let (ours, plain) = (directory.path().join("ours.safetensors"), directory.path().join("plain"));
     write_safetensors(&ours, [("w", [1], [0.0])], &BTreeMap::new(), FloatDType::F32).unwrap();
     std::fs::write(&plain, "").unwrap();
     assert_eq!(mode(&ours), mode(&plain));

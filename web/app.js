@@ -9,7 +9,7 @@ const SHIPPED = './pkg/network.safetensors';
 
 const $ = id => document.getElementById(id);
 
-// What the page knows. `image`: { source, width, height, name } of a still picture.
+// What the page knows. `image`: { source, width, height, name } of a still image.
 // `seen`: the sizes that the network has its shaders for.
 const state = { ready: false, loaded: false, image: undefined, live: false, frames: 0, hidden: new Set(), seen: new Set() };
 
@@ -25,13 +25,13 @@ const opacity = () => $('opacity').value / 100;
 async function useNetwork(blob, name) {
   say(`Reading ${name}…`);
   describe(await engine.load(blob, name), name);
-  say('Ready: choose a picture.');
+  say('Ready: choose an image.');
   if (state.image && !state.live) await still();
 }
 
 function describe(network, name) {
   state.loaded = true;
-  // As the command line has it: what is no thing keeps its own colours.
+  // As the command line has it: what is no thing keeps its own colors.
   state.hidden = new Set(network.background === null ? [] : [network.background]);
   state.seen.clear();
   const millions = (network.parameters / 1e6).toFixed(1);
@@ -45,7 +45,7 @@ async function shippedNetwork() {
   await useNetwork(await answer.blob(), 'the network that ships');
 }
 
-// ---------------------------------------------------------------- one picture
+// ---------------------------------------------------------------- one image
 
 async function segment({ source, width, height }) {
   const pixels = view.take(source, width, height);
@@ -77,27 +77,27 @@ async function still() {
   say(`${name}, ${width}x${height}.`);
 }
 
-async function usePicture(file) {
+async function useImage(file) {
   stop();
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, { colorSpaceConversion: 'none' });
   } catch {
-    throw new Error(`${file.name || 'That'} is no picture that this browser reads.`);
+    throw new Error(`${file.name || 'That'} is no image that this browser reads.`);
   }
-  state.image = { source: bitmap, width: bitmap.width, height: bitmap.height, name: file.name || 'the pasted picture' };
+  state.image = { source: bitmap, width: bitmap.width, height: bitmap.height, name: file.name || 'the pasted image' };
   await still();
 }
 
 function legend(entries) {
   const text = entries.map(e => `${e.name} ${(100 * e.share).toFixed(1)} %`);
-  view.describe(`Picture with ${text.join(', ')}`);
+  view.describe(`Image with ${text.join(', ')}`);
   $('legend').replaceChildren(...entries.map((entry, i) => {
     const part = (kind, content) => Object.assign(document.createElement('span'), { className: kind, textContent: content });
     const button = Object.assign(document.createElement('button'), { type: 'button', title: 'Show or hide this class' });
     button.setAttribute('aria-pressed', !state.hidden.has(entry.class));
     const swatch = part('swatch', '');
-    swatch.style.background = `rgb(${entry.colour})`;
+    swatch.style.background = `rgb(${entry.color})`;
     button.append(swatch, part('name', entry.name), part('share', text[i].slice(entry.name.length + 1)));
     button.onclick = guarded(async () => {
       state.hidden.delete(entry.class) || state.hidden.add(entry.class);
@@ -165,14 +165,14 @@ const isWeights = file => /\.(safetensors|pth|pt)$/i.test(file.name);
 const takeNow = guarded(async file => {
   if (!file) return;
   if (!state.ready) throw new Error('There is no WebGPU adapter to work with.');
-  await (isWeights(file) ? useNetwork(file, file.name) : usePicture(file));
+  await (isWeights(file) ? useNetwork(file, file.name) : useImage(file));
 });
 
 // One file after the other, so that what is told is of the last one.
 let taken = Promise.resolve();
 const take = file => (taken = taken.then(() => takeNow(file)));
 
-for (const id of ['picture', 'weights']) {
+for (const id of ['image', 'weights']) {
   $(id).onchange = async () => {
     await take($(id).files[0]);
     // The same file can be chosen again.
@@ -203,7 +203,7 @@ $('restart').onclick = async () => {
     $('save-mask').disabled = $('save-overlay').disabled = true;
     $('restart').hidden = true;
     if (network) describe(network, name);
-    say(network ? 'Restarted: choose a picture.' : 'Restarted: choose a network.');
+    say(network ? 'Restarted: choose an image.' : 'Restarted: choose a network.');
   } catch {
     // Whatever is wrong is not wrong with this page's state alone.
     location.reload();

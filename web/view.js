@@ -1,28 +1,28 @@
-// The picture, the classes' colours over it, and files of both.
+// The image, the classes' colors over it, and files of both.
 
-// What lies behind transparent pixels, as in the command line: mid-grey.
+// What lies behind transparent pixels, as in the command line: mid-gray.
 const BACKDROP = 'rgb(127, 127, 127)';
 
 const view = document.getElementById('view');
-const picture = document.createElement('canvas');
+const image = document.createElement('canvas');
 const tint = document.createElement('canvas');
 let tinted = false;
 
-const context = canvas => canvas.getContext('2d', { willReadFrequently: canvas === picture });
+const context = canvas => canvas.getContext('2d', { willReadFrequently: canvas === image });
 
-// Takes an ImageBitmap or a video's frame as the picture, and returns its pixels.
+// Takes an ImageBitmap or a video's frame as the image, and returns its pixels.
 export function take(source, width, height) {
-  for (const canvas of [view, picture, tint]) {
+  for (const canvas of [view, image, tint]) {
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   }
-  const draw = context(picture);
+  const draw = context(image);
   draw.fillStyle = BACKDROP;
   draw.fillRect(0, 0, width, height);
   draw.drawImage(source, 0, 0, width, height);
   return draw.getImageData(0, 0, width, height);
 }
 
-// Takes the classes' colours, four bytes a pixel; none while there is no result yet.
+// Takes the classes' colors, four bytes a pixel; none while there is no result yet.
 export function cover(rgba) {
   tinted = rgba !== undefined;
   if (tinted) context(tint).putImageData(new ImageData(new Uint8ClampedArray(rgba), tint.width, tint.height), 0, 0);
@@ -32,7 +32,7 @@ export function draw(opacity) {
   view.hidden = false;
   const draw = context(view);
   draw.globalAlpha = 1;
-  draw.drawImage(picture, 0, 0);
+  draw.drawImage(image, 0, 0);
   if (tinted) {
     draw.globalAlpha = opacity;
     draw.drawImage(tint, 0, 0);

@@ -1,4 +1,4 @@
-// The network's own thread: the page stays quick while shaders are made and pictures wait for the GPU.
+// The network's own thread: the page stays quick while shaders are made and images wait for the GPU.
 //
 // Each message is { id, call, args }, each answer { id, value } or { id, error }. Calls run one after the other. { fatal } says that there will be
 // no more answers.
@@ -38,7 +38,7 @@ const calls = {
 };
 
 function result() {
-  if (!found) throw new Error('no picture was segmented yet');
+  if (!found) throw new Error('no image was segmented yet');
   return found;
 }
 

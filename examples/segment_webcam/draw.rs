@@ -5,7 +5,7 @@ use atrous::gpu::Gpu;
 use atrous::live::Live;
 use std::sync::Arc;
 
-/// A class with a smaller part of the picture is not listed.
+/// A class with a smaller part of the image is not listed.
 const LEAST: f32 = 0.005;
 
 /// Where something goes: upper left corner and size in pixels of the window.
@@ -28,7 +28,7 @@ pub enum Kind {
     Message,
     /// In the middle.
     Help,
-    /// At the top, on the right: only classes that are in the picture.
+    /// At the top, on the right: only classes that are in the image.
     Classes,
 }
 

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 pub fn run(options: &Options, model: &Model, mut source: Box<dyn Source>, frames: usize) -> Result<()> {
     let device = Device::open(&options.device.parse::<DeviceChoice>()?)?;
     println!("device: {device}");
-    if let Some(folder) = &options.save {
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "could not be made", e))?;
+    if let Some(directory) = &options.save {
+        std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, "could not be made", e))?;
     }
     let size = crate::first_size(options, model, source.size());
     let live = Live::new(&device, model, source.size(), size, &Tuning::default())?;
@@ -24,7 +24,7 @@ pub fn run(options: &Options, model: &Model, mut source: Box<dyn Source>, frames
     if let Some(path) = &options.behind {
         live.set_behind(&image::decode(path)?)?;
     }
-    live.set_look(&View::new(&live, options.style, options.colour, options.mirror, options.in_step).look(&live))?;
+    live.set_look(&View::new(&live, options.style, options.color, options.mirror, options.in_step).look(&live))?;
     let mut times = [Duration::ZERO; 2];
     let mut done = 0;
     let stopped = Arc::new(AtomicBool::new(false));
@@ -42,12 +42,12 @@ pub fn run(options: &Options, model: &Model, mut source: Box<dyn Source>, frames
         let painted = live.painted()?;
         times = [times[0] + (captured - started), times[1] + captured.elapsed()];
         done += 1;
-        if let Some(folder) = &options.save {
-            painted.save(folder.join(format!("frame-{done:05}.png")))?;
+        if let Some(directory) = &options.save {
+            painted.save(directory.join(format!("frame-{done:05}.png")))?;
         }
     }
     let each = |time: Duration| time.as_secs_f64() * 1e3 / done.max(1) as f64;
-    println!("{done} frames: capture {:.1} ms, upload to picture {:.1} ms each", each(times[0]), each(times[1]));
+    println!("{done} frames: capture {:.1} ms, upload to image {:.1} ms each", each(times[0]), each(times[1]));
     if done > 0 {
         let mut shares: Vec<(f32, String)> = live.shares()?.into_iter().zip(live.table().names.clone()).collect();
         shares.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -66,8 +66,8 @@ mod tests {
 
     #[test]
     fn frames_of_the_drawn_scene_are_saved() {
-        let folder = tempfile::tempdir().unwrap();
-        let save = folder.path().join("frames");
+        let directory = tempfile::tempdir().unwrap();
+        let save = directory.path().join("frames");
         let arguments =
             ["segment_webcam", "--weights", "none", "--source", "synthetic", "--resolution", "64x48", "--device", "cpu"];
         let more = ["--size", "65", "--frames", "3", "--smooth", "0.5", "--style", "blur", "--save", save.to_str().unwrap()];

@@ -25,7 +25,7 @@ use clap::Parser;
 use options::Options;
 use std::process::ExitCode;
 
-/// Without `--size`, networks that were made for more get this long side: live pictures are to be quick.
+/// Without `--size`, networks that were made for more get this long side: live images are to be quick.
 const USUAL_SIDE: usize = 513;
 
 fn main() -> ExitCode {

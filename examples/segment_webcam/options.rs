@@ -21,7 +21,7 @@ pub struct Options {
     /// The network: safetensors or .pth of any known dialect
     #[arg(long, required_unless_present = "list_cameras", value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// camera, camera:N, synthetic (a drawn scene), a picture or a clip, or a folder of pictures that are shown in turn
+    /// camera, camera:N, synthetic (a drawn scene), an image or a video, or a directory of images that are shown in turn
     #[arg(long, default_value = "camera")]
     pub source: SourceChoice,
     /// Lists the cameras and ends
@@ -33,15 +33,15 @@ pub struct Options {
     /// Size of the network's input: a long side such as 257, or native. Without it what the network was made for, 513 at most
     #[arg(long)]
     pub size: Option<SizeRule>,
-    /// mask, overlay, blur, colour or picture
+    /// mask, overlay, blur, color or image
     #[arg(long, value_enum, default_value = "overlay")]
     pub style: Style,
-    /// The picture behind cut-outs of style `picture`
+    /// The image behind cut-outs of style `image`
     #[arg(long, value_name = "FILE")]
     pub behind: Option<PathBuf>,
-    /// The colour behind cut-outs of style `colour`, as RRGGBB
-    #[arg(long, value_name = "RRGGBB", default_value = "00b140", value_parser = colour)]
-    pub colour: [u8; 3],
+    /// The color behind cut-outs of style `color`, as RRGGBB
+    #[arg(long, value_name = "RRGGBB", default_value = "00b140", value_parser = color)]
+    pub color: [u8; 3],
     /// How much of the earlier frames' probabilities is kept, 0 to below 1
     #[arg(long, default_value_t = 0.0)]
     pub smooth: f32,
@@ -51,10 +51,10 @@ pub struct Options {
     /// Left and right exchanged
     #[arg(long)]
     pub mirror: bool,
-    /// What the camera is asked for; pictures are scaled to fit into it
+    /// What the camera is asked for; images are scaled to fit into it
     #[arg(long, default_value = "640x480", value_parser = resolution)]
     pub resolution: (usize, usize),
-    /// Frames a second of sources that are no camera. Without it a clip's own, and 30 for pictures
+    /// Frames a second of sources that are no camera. Without it a video's own, and 30 for images
     #[arg(long, value_parser = rate)]
     pub rate: Option<f64>,
     /// Milliseconds that the network may keep the device from the window at a time
@@ -63,7 +63,7 @@ pub struct Options {
     /// Segments so many frames without a window
     #[arg(long, value_name = "N")]
     pub frames: Option<usize>,
-    /// The folder for saved frames
+    /// The directory for saved frames
     #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
     /// Takes the device away after so many frames of the window, to try that it is opened again
@@ -78,7 +78,7 @@ pub enum SourceChoice {
     Camera(usize),
     /// A drawn scene.
     Synthetic,
-    /// A picture, an animation, or a folder.
+    /// An image, an animation, or a directory.
     Path(PathBuf),
 }
 
@@ -95,7 +95,7 @@ impl FromStr for SourceChoice {
     }
 }
 
-fn colour(text: &str) -> Result<[u8; 3], String> {
+fn color(text: &str) -> Result<[u8; 3], String> {
     let value = u32::from_str_radix(text.trim_start_matches('#'), 16).ok().filter(|v| *v < 1 << 24);
     let [_, r, g, b] = value.ok_or("expected six hexadecimal digits such as 00b140")?.to_be_bytes();
     Ok([r, g, b])
@@ -126,7 +126,7 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(choice));
         }
-        assert_eq!(colour("00b140"), Ok([0, 177, 64]));
-        assert!(colour("1000000").is_err() && resolution("640").is_err() && rate("0").is_err());
+        assert_eq!(color("00b140"), Ok([0, 177, 64]));
+        assert!(color("1000000").is_err() && resolution("640").is_err() && rate("0").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Text for the window: small pictures of RGBA, uploaded when they change.
+//! Text for the window: small images of RGBA, uploaded when they change.
 
 use embedded_graphics::mono_font::iso_8859_1::{FONT_7X13, FONT_7X13_BOLD};
 use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
@@ -16,7 +16,7 @@ const BACK: [u8; 4] = [12, 14, 18, 190];
 const INK: [u8; 4] = [240, 242, 245, 255];
 const DIM: [u8; 4] = [140, 144, 152, 255];
 
-/// A picture `[height, width, 4]`, red first, alpha not multiplied in.
+/// An image `[height, width, 4]`, red first, alpha not multiplied in.
 pub struct Panel {
     pub width: usize,
     pub height: usize,
@@ -39,12 +39,12 @@ impl Panel {
         panel
     }
 
-    /// A row for each class: its colour and name, dim where it is hidden, marked where it is chosen. Which of the rows are seen is decided on
+    /// A row for each class: its color and name, dim where it is hidden, marked where it is chosen. Which of the rows are seen is decided on
     /// the device.
     pub fn classes(rows: &[(String, [u8; 3], bool)], chosen: usize) -> Self {
         let longest = rows.iter().map(|r| r.0.chars().count()).max().unwrap_or(0);
         let mut panel = Self::new(longest + 4, rows.len());
-        // No rows of margin: each class is one line of the picture.
+        // No rows of margin: each class is one line of the image.
         panel.height = rows.len() * LETTER.1;
         panel.rgba.truncate(4 * panel.width * panel.height);
         for (i, (name, [r, g, b], shown)) in rows.iter().enumerate() {
@@ -56,10 +56,10 @@ impl Panel {
         panel
     }
 
-    fn square(&mut self, line: usize, colour: [u8; 4]) {
+    fn square(&mut self, line: usize, color: [u8; 4]) {
         for y in line * LETTER.1 + 3..line * LETTER.1 + 14 {
             for x in MARGIN + 10..MARGIN + 22 {
-                self.put(x, y, colour);
+                self.put(x, y, color);
             }
         }
     }
@@ -71,9 +71,9 @@ impl Panel {
         done.expect("invariant: drawing to memory cannot fail");
     }
 
-    fn put(&mut self, x: usize, y: usize, colour: [u8; 4]) {
+    fn put(&mut self, x: usize, y: usize, color: [u8; 4]) {
         if x < self.width && y < self.height {
-            self.rgba[4 * (y * self.width + x)..][..4].copy_from_slice(&colour);
+            self.rgba[4 * (y * self.width + x)..][..4].copy_from_slice(&color);
         }
     }
 }

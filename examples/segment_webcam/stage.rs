@@ -45,7 +45,7 @@ impl Stage {
         config.format = config.format.remove_srgb_suffix();
         surface.configure(gpu.device(), &config);
         let renderer = Renderer::new(&gpu, config.format, window.scale_factor());
-        let view = View::new(&live, options.style, options.colour, options.mirror, options.in_step);
+        let view = View::new(&live, options.style, options.color, options.mirror, options.in_step);
         let worker = Worker::default();
         let mut stage =
             Stage { window, gpu, surface, config, renderer, live: live.clone(), view, worker, stale: true, busy: false };
@@ -58,7 +58,7 @@ impl Stage {
         (self.window, self.view)
     }
 
-    /// A window that is minimised has no size on some systems: it is left alone until it has one again.
+    /// A window that is minimized has no size on some systems: it is left alone until it has one again.
     pub fn resize(&mut self, size: PhysicalSize<u32>) {
         if size.width > 0 && size.height > 0 {
             (self.config.width, self.config.height) = (size.width, size.height);
@@ -79,7 +79,7 @@ impl Stage {
     pub fn apply(&mut self) -> Result<()> {
         self.live.set_look(&self.view.look(&self.live))?;
         let view = &self.view;
-        let row = |(i, name): (usize, &String)| (name.clone(), view.class_colour(i), view.is_shown(i));
+        let row = |(i, name): (usize, &String)| (name.clone(), view.class_color(i), view.is_shown(i));
         let rows: Vec<_> = view.names.iter().enumerate().map(row).collect();
         self.renderer.set_panel(Kind::Classes, Some(&Panel::classes(&rows, view.chosen)), &self.live);
         if view.help != self.renderer.has(Kind::Help) {

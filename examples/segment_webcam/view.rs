@@ -6,26 +6,26 @@ use clap::ValueEnum;
 /// A way to show the segmentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Style {
-    /// The classes' colours alone.
+    /// The classes' colors alone.
     Mask,
-    /// The classes' colours over the frame.
+    /// The classes' colors over the frame.
     Overlay,
     /// What is shown stands before the blurred frame.
     Blur,
-    /// What is shown stands before one colour.
-    Colour,
-    /// What is shown stands before a picture.
-    Picture,
+    /// What is shown stands before one color.
+    Color,
+    /// What is shown stands before an image.
+    Image,
 }
 
-const STYLES: [Style; 5] = [Style::Mask, Style::Overlay, Style::Blur, Style::Colour, Style::Picture];
+const STYLES: [Style; 5] = [Style::Mask, Style::Overlay, Style::Blur, Style::Color, Style::Image];
 
 /// The state behind the keys.
 pub struct View {
     style: Style,
     /// One for each style.
     opacity: [f32; STYLES.len()],
-    colour: [u8; 3],
+    color: [u8; 3],
     pub mirror: bool,
     pub frozen: bool,
     /// Each frame is shown with its own scores.
@@ -38,13 +38,13 @@ pub struct View {
 }
 
 impl View {
-    pub fn new(live: &Live, style: Style, colour: [u8; 3], mirror: bool, in_step: bool) -> Self {
+    pub fn new(live: &Live, style: Style, color: [u8; 3], mirror: bool, in_step: bool) -> Self {
         let classes = live.look(Effect::Mask).classes;
-        let opacity = STYLES.map(|s| live.look(effect(s, colour)).opacity);
+        let opacity = STYLES.map(|s| live.look(effect(s, color)).opacity);
         // The first class that is shown: a background is none.
         let chosen = classes.iter().position(|c| c.1).unwrap_or(0);
         let names = live.table().names.clone();
-        Self { style, opacity, colour, mirror, frozen: false, in_step, help: false, chosen, names, classes }
+        Self { style, opacity, color, mirror, frozen: false, in_step, help: false, chosen, names, classes }
     }
 
     fn at(&self) -> usize {
@@ -83,12 +83,12 @@ impl View {
         self.classes[class].1
     }
 
-    pub fn class_colour(&self, class: usize) -> [u8; 3] {
+    pub fn class_color(&self, class: usize) -> [u8; 3] {
         self.classes[class].0
     }
 
     pub fn look(&self, live: &Live) -> Look {
-        let mut look = live.look(effect(self.style, self.colour));
+        let mut look = live.look(effect(self.style, self.color));
         look.opacity = self.opacity[self.at()];
         look.mirror = self.mirror;
         look.classes.clone_from(&self.classes);
@@ -106,12 +106,12 @@ impl View {
     }
 }
 
-fn effect(style: Style, colour: [u8; 3]) -> Effect {
+fn effect(style: Style, color: [u8; 3]) -> Effect {
     match style {
         Style::Mask => Effect::Mask,
         Style::Overlay => Effect::Overlay,
         Style::Blur => Effect::CutOut(Behind::Frame),
-        Style::Colour => Effect::CutOut(Behind::Colour(colour)),
-        Style::Picture => Effect::CutOut(Behind::Picture),
+        Style::Color => Effect::CutOut(Behind::Color(color)),
+        Style::Image => Effect::CutOut(Behind::Image),
     }
 }

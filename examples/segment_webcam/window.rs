@@ -11,7 +11,7 @@ use crate::stage::Stage;
 use crate::worker::{self, Setup, Told};
 use atrous::exec::Device;
 use atrous::gpu::Gpu;
-use atrous::image::{Picture, SizeRule};
+use atrous::image::{Image, SizeRule};
 use atrous::{DeviceChoice, Error, ErrorKind, Model, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ struct App {
     options: Options,
     choice: DeviceChoice,
     model: Arc<Model>,
-    behind: Option<Arc<Picture>>,
+    behind: Option<Arc<Image>>,
     source: Option<Box<dyn Source>>,
     frame_size: (usize, usize),
     size: SizeRule,
@@ -367,15 +367,15 @@ impl App {
     /// Writes the painted frame in a thread of its own: reading it back waits for the device.
     fn save(&mut self) {
         let Some(stage) = &self.stage else { return };
-        let folder = self.options.save.clone().unwrap_or_default();
+        let directory = self.options.save.clone().unwrap_or_default();
         // What an earlier run saved stays.
-        let names = (self.saved + 1..).map(|n| (n, folder.join(format!("segment_webcam-{n:04}.png"))));
+        let names = (self.saved + 1..).map(|n| (n, directory.join(format!("segment_webcam-{n:04}.png"))));
         let Some((number, path)) = names.into_iter().find(|(_, path)| !path.exists()) else { return };
         self.saved = number;
         let (live, proxy) = (stage.live.clone(), self.proxy.clone());
         std::thread::spawn(move || {
-            let made = std::fs::create_dir_all(if folder.as_os_str().is_empty() { ".".as_ref() } else { folder.as_path() });
-            let made = made.map_err(|e| Error::io(&folder, "could not be made", e));
+            let made = std::fs::create_dir_all(if directory.as_os_str().is_empty() { ".".as_ref() } else { directory.as_path() });
+            let made = made.map_err(|e| Error::io(&directory, "could not be made", e));
             let done = made.and_then(|()| live.painted()?.save(&path));
             // After the window has closed nobody listens, which is fine.
             drop(proxy.send_event(Event::Saved(done.map(|_| path))));

@@ -1,7 +1,7 @@
 //! The thread that runs the network: on the newest frame, slice by slice, as often as it can.
 
 use atrous::exec::{Device, Slices};
-use atrous::image::{Picture, SizeRule};
+use atrous::image::{Image, SizeRule};
 use atrous::live::Live;
 use atrous::tune::Tuning;
 use atrous::{Model, Result};
@@ -68,7 +68,7 @@ pub struct Setup {
     pub device: Device,
     pub model: Arc<Model>,
     pub frame: (usize, usize),
-    pub behind: Option<Arc<Picture>>,
+    pub behind: Option<Arc<Image>>,
     pub smooth: f32,
     /// How long the device may be kept from the window at a time.
     pub slice: Duration,
@@ -78,8 +78,8 @@ impl Setup {
     pub fn live(&self, size: SizeRule) -> Result<Live> {
         let live = Live::new(&self.device, &self.model, self.frame, size, &Tuning::default())?;
         live.set_smoothing(self.smooth)?;
-        if let Some(picture) = &self.behind {
-            live.set_behind(picture)?;
+        if let Some(image) = &self.behind {
+            live.set_behind(image)?;
         }
         Ok(live)
     }

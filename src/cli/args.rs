@@ -161,7 +161,7 @@ impl From<HeadName> for PaperHead {
     }
 }
 
-/// Writes text to standard output; colours go where it is no terminal.
+/// Writes text to standard output; colors go where it is no terminal.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes())

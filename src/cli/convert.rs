@@ -24,7 +24,7 @@ pub(super) struct ImportArgs {
     #[arg(long, value_name = "NAME")]
     dialect: Option<String>,
 
-    /// Changes the first convolution to take N channels, as for pictures of one or four: one gets the sum over the old ones, more get
+    /// Changes the first convolution to take N channels, as for images of one or four: one gets the sum over the old ones, more get
     /// them repeated in turn, scaled so that the sums keep their size
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     input_channels: Option<u16>,
@@ -33,7 +33,7 @@ pub(super) struct ImportArgs {
     #[arg(long)]
     fold: bool,
 
-    /// File with the classes' numbers, names and colours, one a line: the output keeps them
+    /// File with the classes' numbers, names and colors, one a line: the output keeps them
     #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 
@@ -98,7 +98,7 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
     }
     if let Some(path) = &args.class_table {
         let table = ClassTable::read(path)?;
-        model.config.name_classes(&table.names, &table.colours).map_err(|e| e.file(path))?;
+        model.config.name_classes(&table.names, &table.colors).map_err(|e| e.file(path))?;
     }
     convert(&model, &args.output, "atrous", args.dtype.into())
 }

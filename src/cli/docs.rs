@@ -10,11 +10,11 @@ pub(super) struct CompletionArgs {
     shell: clap_complete::Shell,
 }
 
-/// Writes man pages into a folder
+/// Writes man pages into a directory
 #[derive(Debug, clap::Args)]
 pub(super) struct ManArgs {
-    /// The folder, made if it does not exist
-    folder: PathBuf,
+    /// The directory, made if it does not exist
+    directory: PathBuf,
 }
 
 pub(super) fn completions(args: &CompletionArgs, mut command: clap::Command) -> Result<()> {
@@ -24,6 +24,6 @@ pub(super) fn completions(args: &CompletionArgs, mut command: clap::Command) -> 
 }
 
 pub(super) fn man(args: &ManArgs, command: clap::Command) -> Result<()> {
-    std::fs::create_dir_all(&args.folder).map_err(|e| Error::io(&args.folder, "the folder cannot be made", e))?;
-    clap_mangen::generate_to(command, &args.folder).map_err(|e| Error::io(&args.folder, "man pages cannot be written", e))
+    std::fs::create_dir_all(&args.directory).map_err(|e| Error::io(&args.directory, "the directory cannot be made", e))?;
+    clap_mangen::generate_to(command, &args.directory).map_err(|e| Error::io(&args.directory, "man pages cannot be written", e))
 }

@@ -23,7 +23,7 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Looks through a folder of pictures and masks: what would go wrong in training, how the classes are spread, suggested weights
+    /// Looks through a directory of images and masks: what would go wrong in training, how the classes are spread, suggested weights
     ///
     /// Known are the layouts of PASCAL VOC (also with SBD), Cityscapes, ADE20K and CamVid, and images/ with masks/. Ends with an error
     /// where there are faults, so that a script stops before it trains.
@@ -32,24 +32,24 @@ enum What {
 
 #[derive(Debug, clap::Args)]
 struct DataArgs {
-    /// The data set's folder
+    /// The data set's directory
     dir: PathBuf,
 
     /// A part to look through, such as train; may be repeated [default: those for training, validation and test]
     #[arg(long = "part", value_name = "NAME")]
     parts: Vec<String>,
 
-    /// Names and colours of the classes [default: the folder's classes.txt, else what VOC, Cityscapes and ADE20K have]
+    /// Names and colors of the classes [default: the directory's classes.txt, else what VOC, Cityscapes and ADE20K have]
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
 
-    /// Writes a sheet of pictures with their masks over them (.png, .jpg or .webp)
+    /// Writes a sheet of images with their masks over them (.png, .jpg or .webp)
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
 
-    /// Pictures on the sheet
+    /// Images on the sheet
     #[arg(long, default_value_t = 24, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=400))]
-    pictures: u16,
+    images: u16,
 
     /// Lines for each kind of finding; 0 prints all
     #[arg(long, default_value_t = 10, value_name = "N")]
@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         false => print(&text(&found, if args.lines == 0 { usize::MAX } else { args.lines }))?,
     }
     if let Some(out) = &args.out {
-        found.sheet(usize::from(args.pictures))?.save(out)?;
+        found.sheet(usize::from(args.images))?.save(out)?;
     }
     match found.faults() {
         0 => Ok(()),
@@ -132,7 +132,7 @@ fn part(part: &PartReport) -> String {
     };
     let name = printable(part.name.as_deref().unwrap_or("all"));
     let mut out = format!("{name}: {} pairs, {size}\n\n", thousands(part.pairs as u64));
-    let heads = ["class", "", "pixels", "share", "", "pictures", "median weight", "log weight"];
+    let heads = ["class", "", "pixels", "share", "", "images", "median weight", "log weight"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     let largest = part.classes.iter().map(|c| c.share).fold(0.0, f64::max);
     let weight = |w: Option<f64>| w.map_or("-".to_owned(), |w| format!("{w:.3}"));
@@ -145,7 +145,7 @@ fn part(part: &PartReport) -> String {
             thousands(class.pixels),
             format!("{:.2} %", 100.0 * class.share),
             "#".repeat(cells),
-            thousands(class.pictures as u64),
+            thousands(class.images as u64),
             weight(class.median_weight),
             weight(class.log_weight),
         ]);

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 /// Runs a network on raw tensors
 ///
-/// The input file holds a tensor `input` [N, C, H, W] f32, already normalised. The output file holds `logits`, the classifier's
+/// The input file holds a tensor `input` [N, C, H, W] f32, already normalized. The output file holds `logits`, the classifier's
 /// scores before the last upsampling, and `logits_full`, the scores at the input's size, [N, classes, H, W] both.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -63,7 +63,7 @@ pub(super) fn activations(model: &Model, input: &Tensor, keep: &[String], how: &
     for name in keep {
         keep_node(&mut network, name)?;
     }
-    let graph = passes::optimise(network.graph)?;
+    let graph = passes::optimize(network.graph)?;
     let device = Device::open(&how.device)?;
     log::info!("running on {device}");
     let runner = how.tuning(false).runner(&device, graph)?;

@@ -169,8 +169,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let outputs = Outputs { labels: config.head.is_some(), ..Outputs::default() };
     let input = Shape::new(1, h, w, config.input_channels);
     let built = passes::dead_code(subject.network(input, &outputs)?)?;
-    let optimised = passes::optimise(built.clone())?;
-    let plan = Plan::new(&optimised);
+    let optimized = passes::optimize(built.clone())?;
+    let plan = Plan::new(&optimized);
     let report = report(&subject, &built, &plan, (w, h))?;
     if args.json {
         return print_json(&report);
@@ -182,7 +182,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     if args.plan {
         text += "\n";
-        text += &plan.describe(&optimised);
+        text += &plan.describe(&optimized);
     }
     print(&text)
 }

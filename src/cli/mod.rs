@@ -26,8 +26,8 @@ const EXAMPLES: &str = "\
 Examples:
   atrous segment photo.jpg --weights deeplab.safetensors -o out.png
   atrous segment holiday/ --weights deeplab.safetensors -o masks/ --style mask
-  atrous segment clip.mp4 --weights deeplab.safetensors -o out.mp4
-  ffmpeg -i clip.mp4 -f yuv4mpegpipe - | atrous segment - --weights deeplab.safetensors -o - | ffplay -
+  atrous segment video.mp4 --weights deeplab.safetensors -o out.mp4
+  ffmpeg -i video.mp4 -f yuv4mpegpipe - | atrous segment - --weights deeplab.safetensors -o - | ffplay -
   atrous inspect deeplab.pth --ops
   atrous eval --weights deeplab.safetensors --data VOC2012 --part val
   atrous bench --network mobilenet_v2 --tune on
@@ -53,9 +53,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Finds what is in pictures and videos and writes masks, overlays or cut-outs
+    /// Finds what is in images and videos and writes masks, overlays or cut-outs
     Segment(segment::Args),
-    /// Trains a network on pictures and masks
+    /// Trains a network on images and masks
     Train(Box<train::Args>),
     /// Lists the devices of this machine, their limits, and which one is taken by itself
     Devices(devices::Args),
@@ -71,13 +71,13 @@ enum Command {
     Verify(verify::Args),
     /// Measures how fast a network runs on this machine
     Bench(bench::Args),
-    /// Scores a network on pictures with masks
+    /// Scores a network on images with masks
     Eval(eval::Args),
     /// Finds what is wrong with a data set before it is trained on
     Doctor(doctor::Args),
     /// Writes a completion script for a shell to standard output
     Completions(docs::CompletionArgs),
-    /// Writes man pages into a folder
+    /// Writes man pages into a directory
     Man(docs::ManArgs),
 }
 

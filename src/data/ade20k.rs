@@ -1,6 +1,6 @@
-//! Folders laid out as ADE20K's scene parsing challenge.
+//! Directories laid out as ADE20K's scene parsing challenge.
 
-use super::pairing::{Folders, Matched, folders};
+use super::pairing::{Directories, Matched, directories};
 use super::{Ids, Pair};
 use crate::error::{Result, error};
 use crate::files::read_text;
@@ -10,7 +10,7 @@ use std::path::Path;
 const CLASSES: usize = 150;
 
 /// The pairs of a part ("training", "validation"): `images/SPLIT/NAME.jpg` with `annotations/SPLIT/NAME.png`, whose 1 to 150 become
-/// the classes 0 to 149, and whose 0 is ignored. Where the folder has a `classes.txt` of another number of classes, the data is not
+/// the classes 0 to 149, and whose 0 is ignored. Where the directory has a `classes.txt` of another number of classes, the data is not
 /// ADE20K's, and values are classes as they are.
 ///
 /// Errors name what is missing.
@@ -19,7 +19,7 @@ pub fn list_ade20k(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>> {
 }
 
 pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
-    Folders::read(&root.join("images").join(split), &root.join("annotations").join(split))?.all(ids(root)?)
+    Directories::read(&root.join("images").join(split), &root.join("annotations").join(split))?.all(ids(root)?)
 }
 
 /// Other data in the same layout has classes of its own, whose numbers must not be shifted.
@@ -29,10 +29,10 @@ fn ids(root: &Path) -> Result<Ids> {
     Ok(if others { Ids::Classes } else { Ids::Ade20k })
 }
 
-/// The parts that have pictures and masks, by name.
+/// The parts that have images and masks, by name.
 pub(super) fn splits(root: &Path) -> Result<Vec<String>> {
     let masks = root.join("annotations");
-    Ok(folders(&root.join("images"))?.into_iter().filter(|split| masks.join(split).is_dir()).collect())
+    Ok(directories(&root.join("images"))?.into_iter().filter(|split| masks.join(split).is_dir()).collect())
 }
 
 /// Only where the parts are called as in ADE20K: masks in some other `annotations/` would be shifted by one without a word.
@@ -41,13 +41,13 @@ pub(super) fn is_there(root: &Path) -> bool {
     part("training") || part("validation")
 }
 
-/// The 150 classes, with the names of the `objectInfo150.txt` that comes with the data where it is there, in colours that can be told
+/// The 150 classes, with the names of the `objectInfo150.txt` that comes with the data where it is there, in colors that can be told
 /// apart; 255 is ignored.
 ///
 /// Errors where that file is not what it should be.
 pub(super) fn classes(root: &Path) -> Result<ClassTable> {
     let mut table = ClassTable::generic(CLASSES);
-    table.ignored = vec![IgnoredLabel { label: 255, name: "ignore".into(), colour: [0; 3] }];
+    table.ignored = vec![IgnoredLabel { label: 255, name: "ignore".into(), color: [0; 3] }];
     let file = root.join("objectInfo150.txt");
     if file.is_file() {
         table.names = names(&read_text(&file)?).map_err(|e| e.file(&file))?;
@@ -55,7 +55,7 @@ pub(super) fn classes(root: &Path) -> Result<ClassTable> {
     Ok(table)
 }
 
-/// Lines of number, share, pictures in training, pictures in validation, and synonyms with commas between, of which the first is taken.
+/// Lines of number, share, images in training, images in validation, and synonyms with commas between, of which the first is taken.
 fn names(text: &str) -> Result<Vec<String>> {
     let mut names = Vec::with_capacity(CLASSES);
     for line in text.lines().skip(1).filter(|line| !line.trim().is_empty()) {

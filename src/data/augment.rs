@@ -1,6 +1,6 @@
-//! What is done to a picture and its mask before a network trains on them.
+//! What is done to an image and its mask before a network trains on them.
 
-use super::colour::{self, Jitter};
+use super::color::{self, Jitter};
 use super::draw::Draw;
 use crate::error::{Result, error};
 use crate::image::resample_window;
@@ -16,26 +16,26 @@ const MOST_SCALE: f64 = 64.0;
 /// The most steps of a scale: their number must not leave what a whole number holds.
 const MOST_STEPS: f64 = 1e6;
 
-/// What is done to a picture and its mask, in this order: scale, pad, crop, flip, blur, colours. As in TensorFlow's DeepLab, padding
+/// What is done to an image and its mask, in this order: scale, pad, crop, flip, blur, colors. As in TensorFlow's DeepLab, padding
 /// lies below and to the right.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
-    /// Height and width of what the network sees, in pixels. A scaled picture that is smaller is padded with
+    /// Height and width of what the network sees, in pixels. A scaled image that is smaller is padded with
     /// [`Preprocessing::pad_value`], its mask with the ignore label.
     pub crop: (usize, usize),
-    /// The least and the largest factor by which a picture is scaled, drawn evenly.
+    /// The least and the largest factor by which an image is scaled, drawn evenly.
     pub scale: (f64, f64),
     /// Distance between the factors, counted from the least one (0.25 in TensorFlow's DeepLab); 0 takes any in between.
     pub scale_step: f64,
     /// Probability of mirroring left and right.
     pub flip: f64,
-    /// Strength of colour changes; 0 is none. Brightness, contrast and saturation are multiplied by `1 - jitter` to
+    /// Strength of color changes; 0 is none. Brightness, contrast and saturation are multiplied by `1 - jitter` to
     /// `1 + jitter`, the hue is turned by up to `jitter / 10` of a circle to either side.
     pub jitter: f64,
     /// Probability of a Gaussian blur with a deviation of 0.1 to 2 pixels.
     pub blur: f64,
-    /// Share of crops that are centred on a pixel of a class that is drawn evenly among those in the picture, so that rare
+    /// Share of crops that are centered on a pixel of a class that is drawn evenly among those in the image, so that rare
     /// classes are seen more often ("category-balanced crops"); the others lie anywhere.
     pub balanced: f64,
 }
@@ -96,8 +96,8 @@ impl Augmentation {
         let scaled = (side(sample.width), side(sample.height));
         let size = (self.crop.1.min(scaled.0), self.crop.0.min(scaled.1));
         let room = (scaled.0 - size.0, scaled.1 - size.1);
-        let centre = if draw.chance(self.balanced) { sample.pixel_of_a_class(draw) } else { None };
-        let at = match centre {
+        let center = if draw.chance(self.balanced) { sample.pixel_of_a_class(draw) } else { None };
+        let at = match center {
             Some((x, y)) => {
                 // The scaled pixel that shows the middle of the source's, in the middle of the window where the edges allow.
                 let start = |at: usize, source: usize, scaled: usize, size: usize, room: usize| {
@@ -110,14 +110,14 @@ impl Augmentation {
         Window { scaled, at, size, flip: draw.chance(self.flip) }
     }
 
-    /// Writes one augmented crop: `picture` is `[h, w, 3]`, normalised, `labels` is `[h, w]`.
+    /// Writes one augmented crop: `image` is `[h, w, 3]`, normalized, `labels` is `[h, w]`.
     pub(super) fn apply(
         &self,
         sample: &Sample,
         draw: &mut Draw,
         preprocess: &Preprocessing,
         ignore: u32,
-        picture: &mut [f32],
+        image: &mut [f32],
         labels: &mut [u32],
     ) -> Result<()> {
         let window = self.draw_window(sample, draw);
@@ -127,49 +127,47 @@ impl Augmentation {
         let source = (sample.width, sample.height);
         let mut rgb = resample_window(&sample.rgb, source, window.scaled, window.at, window.size)?;
         if let Some(deviation) = blur {
-            rgb = colour::blur(rgb, (w, h), deviation as f32)?;
+            rgb = color::blur(rgb, (w, h), deviation as f32)?;
         }
         let to_input = jitter.matrix(&rgb, preprocess);
         let crop = self.crop.1;
         let columns: Vec<usize> = (0..w).map(|x| window.source(x, 0, sample).0).collect();
         for y in 0..self.crop.0 {
-            let (picture, labels) = (&mut picture[3 * y * crop..][..3 * crop], &mut labels[y * crop..][..crop]);
-            // Where the picture ends, in this row.
+            let (image, labels) = (&mut image[3 * y * crop..][..3 * crop], &mut labels[y * crop..][..crop]);
+            // Where the image ends, in this row.
             let inside = if y < h { w } else { 0 };
             if inside > 0 {
                 let row = &sample.labels[window.source(0, y, sample).1 * sample.width..][..sample.width];
                 let bytes = rgb[3 * y * w..][..3 * w].chunks_exact(3);
                 for (x, (pixel, &column)) in bytes.zip(&columns).enumerate() {
                     let x = if window.flip { crop - 1 - x } else { x };
-                    picture[3 * x..][..3].copy_from_slice(&to_input.apply([pixel[0], pixel[1], pixel[2]]));
+                    image[3 * x..][..3].copy_from_slice(&to_input.apply([pixel[0], pixel[1], pixel[2]]));
                     labels[x] = if row[column] == IGNORED { ignore } else { u32::from(row[column]) };
                 }
             }
             let padding = if window.flip { 0..crop - inside } else { inside..crop };
-            picture[3 * padding.start..3 * padding.end]
-                .chunks_exact_mut(3)
-                .for_each(|p| p.copy_from_slice(&preprocess.pad_value));
+            image[3 * padding.start..3 * padding.end].chunks_exact_mut(3).for_each(|p| p.copy_from_slice(&preprocess.pad_value));
             labels[padding].fill(ignore);
         }
         Ok(())
     }
 }
 
-/// The part of the scaled picture that is seen.
+/// The part of the scaled image that is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window {
-    /// Width and height of the whole picture, scaled.
+    /// Width and height of the whole image, scaled.
     scaled: (usize, usize),
     /// Its column and row where the part begins.
     at: (usize, usize),
-    /// Width and height of the part: the crop's, or less where the scaled picture is smaller.
+    /// Width and height of the part: the crop's, or less where the scaled image is smaller.
     size: (usize, usize),
     /// Whether the crop is mirrored, padding included.
     flip: bool,
 }
 
 impl Window {
-    /// The source's pixel under the centre of the window's pixel. The picture is resampled with the same centres.
+    /// The source's pixel under the center of the window's pixel. The image is resampled with the same centers.
     fn source(&self, x: usize, y: usize, sample: &Sample) -> (usize, usize) {
         let along = |at: usize, scaled: usize, source: usize| (2 * at + 1) * source / (2 * scaled);
         (along(self.at.0 + x, self.scaled.0, sample.width), along(self.at.1 + y, self.scaled.1, sample.height))
@@ -193,7 +191,7 @@ impl Sample {
         self.rgb.len() + 2 * self.labels.len()
     }
 
-    /// Column and row of a pixel, drawn evenly among those of a class that is drawn evenly among those in the picture. `None`
+    /// Column and row of a pixel, drawn evenly among those of a class that is drawn evenly among those in the image. `None`
     /// where all is ignored.
     fn pixel_of_a_class(&self, draw: &mut Draw) -> Option<(usize, usize)> {
         let mut counts = vec![0usize; usize::from(*self.labels.iter().filter(|&&l| l != IGNORED).max()?) + 1];

@@ -6,7 +6,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 /// What a generator is for: two purposes never share numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// The order of an epoch's pictures; numbered by epoch.
+    /// The order of an epoch's images; numbered by epoch.
     Order = 1,
     /// What is done to a sample; numbered by sample.
     Sample = 2,

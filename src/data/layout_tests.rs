@@ -15,11 +15,11 @@ fn put(root: &Path, file: &str, content: &str) {
     fs::write(path, content).unwrap();
 }
 
-/// Name, picture and mask from the root on.
+/// Name, image and mask from the root on.
 fn found(root: &Path, split: Option<&str>) -> Vec<(String, String, String, Ids)> {
     let from_root = |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
     let pairs = open(root, split).unwrap().pairs.into_iter();
-    pairs.map(|p| (p.name, from_root(&p.picture), from_root(&p.mask), p.ids)).collect()
+    pairs.map(|p| (p.name, from_root(&p.image), from_root(&p.mask), p.ids)).collect()
 }
 
 #[test]
@@ -37,8 +37,8 @@ fn cityscapes_pairs_its_cities_and_maps_its_labels() {
     ]);
     let pairs = found(root.path(), Some("train"));
     let of = |name: &str, city: &str, mask: &str, ids| {
-        let picture = format!("leftImg8bit/train/{city}/{name}_leftImg8bit.png");
-        (name.to_owned(), picture, format!("gtFine/train/{city}/{name}_gtFine_{mask}.png"), ids)
+        let image = format!("leftImg8bit/train/{city}/{name}_leftImg8bit.png");
+        (name.to_owned(), image, format!("gtFine/train/{city}/{name}_gtFine_{mask}.png"), ids)
     };
     let expected = [of("aachen_001", "aachen", "labelTrainIds", Ids::Classes), of("ulm_000", "ulm", "labelIds", Ids::Cityscapes)];
     assert_eq!(pairs, expected);
@@ -53,7 +53,7 @@ fn cityscapes_pairs_its_cities_and_maps_its_labels() {
 }
 
 #[test]
-fn pictures_of_one_name_in_two_cities_are_two_and_hidden_files_are_none() {
+fn images_of_one_name_in_two_cities_are_two_and_hidden_files_are_none() {
     let root = tree(&[
         "leftImg8bit/val/ulm/x_leftImg8bit.png",
         "leftImg8bit/val/bonn/x_leftImg8bit.png",
@@ -90,10 +90,10 @@ fn other_data_in_the_layout_of_ade20k_keeps_its_numbers() {
 }
 
 #[test]
-fn classes_that_were_found_by_their_colours_are_not_renumbered() {
-    let folder = tempfile::tempdir().unwrap();
-    let pair = super::tests::write_pair(folder.path(), "a", (2, 1), |_, _| 0);
-    Picture::new(2, 1, vec![4, 5, 6, 1, 2, 3]).unwrap().save(&pair.mask).unwrap();
+fn classes_that_were_found_by_their_colors_are_not_renumbered() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = super::tests::write_pair(directory.path(), "a", (2, 1), |_, _| 0);
+    Image::new(2, 1, vec![4, 5, 6, 1, 2, 3]).unwrap().save(&pair.mask).unwrap();
     let table = ClassTable::parse("0 sky 1 2 3\n1 car 4 5 6\n").unwrap();
     for ids in [Ids::Classes, Ids::Ade20k, Ids::Cityscapes] {
         let (_, mask) = Pair { ids, ..pair.clone() }.load(Some(&table)).unwrap();
@@ -124,9 +124,9 @@ fn ade20k_shifts_its_labels_and_reads_their_names() {
 
 #[test]
 fn masks_are_mapped_to_classes_when_they_are_read() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let load = |ids, values: [u16; 5]| {
-        let pair = super::tests::write_pair(folder.path(), "a", (5, 1), |x, _| values[x]);
+        let pair = super::tests::write_pair(directory.path(), "a", (5, 1), |x, _| values[x]);
         Pair { ids, ..pair }.load(None).unwrap().1.labels
     };
     assert_eq!(load(Ids::Ade20k, [0, 1, 150, 151, 7]), [255, 0, 149, 151, 6]);
@@ -163,7 +163,7 @@ fn voc_takes_the_masks_of_sbd_where_it_has_none() {
 }
 
 #[test]
-fn lists_with_paths_of_another_machine_find_the_pictures_by_name() {
+fn lists_with_paths_of_another_machine_find_the_images_by_name() {
     let root = tree(&["train/x.png", "train/y.png", "trainannot/x.png", "trainannot/y.png"]);
     let listed = |list: &str| {
         put(root.path(), "train.txt", list);
@@ -172,11 +172,11 @@ fn lists_with_paths_of_another_machine_find_the_pictures_by_name() {
     let pair = |name: &str| (name.to_owned(), format!("train/{name}.png"), format!("trainannot/{name}.png"), Ids::Classes);
     // As SegNet's CamVid comes.
     assert_eq!(listed("/SegNet/CamVid/train/y.png /SegNet/CamVid/trainannot/y.png\n"), pair("y"));
-    // Folders of other names, pictures of another kind, and an editor that puts a mark in front.
-    assert_eq!(listed("set/pictures/x.jpg set/masks/x.png\n"), pair("x"));
+    // Directories of other names, images of another kind, and an editor that puts a mark in front.
+    assert_eq!(listed("set/images/x.jpg set/masks/x.png\n"), pair("x"));
     assert_eq!(listed("\u{feff}y\n"), pair("y"));
     for (list, part) in [
-        ("/set/train/z.png /set/trainannot/z.png", "1 names that have no picture: z"),
+        ("/set/train/z.png /set/trainannot/z.png", "1 names that have no image: z"),
         ("/a/train/x.png /a/trainannot/x.png\n/b/train/x.png /b/trainannot/x.png", "line 2: `b/train/x` is listed twice"),
     ] {
         put(root.path(), "train.txt", list);
@@ -186,7 +186,7 @@ fn lists_with_paths_of_another_machine_find_the_pictures_by_name() {
 }
 
 #[test]
-fn listed_pictures_of_one_name_in_two_folders_are_called_by_their_paths() {
+fn listed_images_of_one_name_in_two_directories_are_called_by_their_paths() {
     let root = tree(&["train/x.png", "train/y.png", "trainannot/x.png", "trainannot/y.png", "more/x.png", "masks/x.png"]);
     put(root.path(), "train.txt", "train/x.png trainannot/x.png\nmore/x.png masks/x.png\ntrain/y.png trainannot/y.png\n");
     let names: Vec<_> = found(root.path(), None).into_iter().map(|p| (p.0, p.2)).collect();
@@ -198,7 +198,7 @@ fn listed_pictures_of_one_name_in_two_folders_are_called_by_their_paths() {
 }
 
 #[test]
-fn plain_folders_may_have_parts_as_folders_or_as_lists() {
+fn plain_directories_may_have_parts_as_directories_or_as_lists() {
     let root = tree(&[
         "images/train/a.jpg",
         "images/val/b.png",
@@ -228,16 +228,16 @@ fn a_survey_tells_all_that_does_not_pair_up_and_keeps_the_rest() {
     assert_eq!(listing.pairs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["a"]);
     let told: Vec<_> = misfits.iter().map(|m| (m.kind, m.name.as_str())).collect();
     use MisfitKind::*;
-    assert_eq!(told, [(SameName, "a"), (NoMask, "b"), (NoMask, "c"), (NoPicture, "d")]);
+    assert_eq!(told, [(SameName, "a"), (NoMask, "b"), (NoMask, "c"), (NoImage, "d")]);
     assert!(misfits[3].file.ends_with("masks/d.png"));
 }
 
 #[test]
 fn what_is_held_out_depends_on_names_alone() {
     let listing = |names: &[usize]| {
-        let pair = |n: &usize| Pair { name: format!("n{n}"), picture: "p".into(), mask: "m".into(), ids: Ids::Classes };
+        let pair = |n: &usize| Pair { name: format!("n{n}"), image: "p".into(), mask: "m".into(), ids: Ids::Classes };
         let pairs = names.iter().map(pair).collect();
-        Listing { root: "data".into(), layout: Layout::Folders, split: None, pairs, classes: None }
+        Listing { root: "data".into(), layout: Layout::Directories, split: None, pairs, classes: None }
     };
     let names = |l: &Listing| l.pairs.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
     let all: Vec<usize> = (0..200).collect();

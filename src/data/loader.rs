@@ -16,16 +16,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Pictures and labels of one step.
+/// Images and labels of one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// The batch's number, from 0.
     pub index: u64,
-    /// `[N, h, w, 3]`, normalised.
-    pub pictures: Tensor,
+    /// `[N, h, w, 3]`, normalized.
+    pub images: Tensor,
     /// `[N, h, w, 1]` of u32: classes, or [`LoaderOptions::ignore`].
     pub labels: Tensor,
-    /// The pictures' names, N of them.
+    /// The images' names, N of them.
     pub names: Vec<String>,
 }
 
@@ -41,7 +41,7 @@ pub const MOST_WORKERS: usize = 1024;
 /// How batches are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoaderOptions {
-    /// Pictures in a batch.
+    /// Images in a batch.
     pub batch: usize,
     /// Worker threads; 0 takes one less than there are cores, at least one. [`MOST_WORKERS`] at most.
     pub workers: usize,
@@ -107,7 +107,7 @@ struct Open {
 
 /// One sample of a batch.
 struct Part {
-    picture: Vec<f32>,
+    image: Vec<f32>,
     labels: Vec<u32>,
     name: String,
 }
@@ -126,7 +126,7 @@ impl Loader {
     ) -> Result<Self> {
         augmentation.check()?;
         if options.batch == 0 {
-            return Err(error!(Config, "a batch of no pictures"));
+            return Err(error!(Config, "a batch of no images"));
         }
         if (options.ignore as usize) < classes {
             return Err(error!(Config, "label {} cannot be ignored: it is one of {classes} classes", options.ignore).advice(
@@ -138,7 +138,7 @@ impl Loader {
         }
         let samples = Samples::new(pairs, table, classes)?;
         if samples.len() > u32::MAX as usize {
-            return Err(error!(Data, "{} pictures are more than can be counted", samples.len()));
+            return Err(error!(Data, "{} images are more than can be counted", samples.len()));
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if options.workers == 0 { cores.saturating_sub(1).max(1) } else { options.workers };
@@ -209,12 +209,12 @@ impl Loader {
     }
 
     /// How long `next` has waited since the loader was made: beside the time that has passed, the share in which the device was idle
-    /// for want of pictures.
+    /// for want of images.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// Batches in which every picture is seen once.
+    /// Batches in which every image is seen once.
     pub fn batches_per_epoch(&self) -> f64 {
         self.shared.samples.len() as f64 / self.shared.options.batch as f64
     }
@@ -287,16 +287,16 @@ impl Shared {
 
     fn assemble(&self, index: u64, parts: impl Iterator<Item = Result<Part>>) -> Result<Batch> {
         let (n, (h, w)) = (self.options.batch, self.augmentation.crop);
-        let (mut pictures, mut labels) = (Vec::with_capacity(n * h * w * 3), Vec::with_capacity(n * h * w));
+        let (mut images, mut labels) = (Vec::with_capacity(n * h * w * 3), Vec::with_capacity(n * h * w));
         let mut names = Vec::with_capacity(n);
         for part in parts {
             let part = part?;
-            pictures.extend_from_slice(&part.picture);
+            images.extend_from_slice(&part.image);
             labels.extend_from_slice(&part.labels);
             names.push(part.name);
         }
-        let pictures = Tensor::new(Shape::new(n, h, w, 3), pictures)?;
-        Ok(Batch { index, pictures, labels: Tensor::from_data(Shape::new(n, h, w, 1), Data::U32(labels))?, names })
+        let images = Tensor::new(Shape::new(n, h, w, 3), images)?;
+        Ok(Batch { index, images, labels: Tensor::from_data(Shape::new(n, h, w, 1), Data::U32(labels))?, names })
     }
 
     fn part(&self, number: u64) -> Result<Part> {
@@ -304,13 +304,13 @@ impl Shared {
         let at = self.order(number / len)[(number % len) as usize] as usize;
         let sample = self.samples.get(at)?;
         let (h, w) = self.augmentation.crop;
-        let (mut picture, mut labels) = (vec![0.0; h * w * 3], vec![0; h * w]);
+        let (mut image, mut labels) = (vec![0.0; h * w * 3], vec![0; h * w]);
         let mut draw = Draw::new(self.options.seed, Purpose::Sample, number);
         let name = self.samples.name(at).to_owned();
         self.augmentation
-            .apply(&sample, &mut draw, &self.preprocess, self.options.ignore, &mut picture, &mut labels)
+            .apply(&sample, &mut draw, &self.preprocess, self.options.ignore, &mut image, &mut labels)
             .map_err(|e| e.at(name.clone()))?;
-        Ok(Part { picture, labels, name })
+        Ok(Part { image, labels, name })
     }
 
     fn order(&self, epoch: u64) -> Arc<Vec<u32>> {
@@ -328,12 +328,12 @@ mod tests {
     use super::*;
     use crate::data::Ids;
 
-    fn loader(folder: &std::path::Path, batch: usize) -> Loader {
+    fn loader(directory: &std::path::Path, batch: usize) -> Loader {
         let pair = |n: u8| {
-            let [picture, mask] = ["png", "mask.png"].map(|end| folder.join(format!("{n}.{end}")));
-            image::RgbImage::from_fn(8, 8, |x, y| image::Rgb([n, x as u8, y as u8])).save(&picture).unwrap();
+            let [image, mask] = ["png", "mask.png"].map(|end| directory.join(format!("{n}.{end}")));
+            image::RgbImage::from_fn(8, 8, |x, y| image::Rgb([n, x as u8, y as u8])).save(&image).unwrap();
             image::GrayImage::from_pixel(8, 8, image::Luma([n % 2])).save(&mask).unwrap();
-            Pair { name: n.to_string(), picture, mask, ids: Ids::Classes }
+            Pair { name: n.to_string(), image, mask, ids: Ids::Classes }
         };
         let augmentation = Augmentation { crop: (8, 8), ..Augmentation::default() };
         let options = LoaderOptions { batch, workers: 2, ..LoaderOptions::default() };
@@ -342,8 +342,8 @@ mod tests {
 
     #[test]
     fn waiting_for_data_that_never_comes_ends_when_it_is_stopped() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut loader = loader(folder.path(), 2);
+        let directory = tempfile::tempdir().unwrap();
+        let mut loader = loader(directory.path(), 2);
         // Whoever holds this keeps the workers waiting, as a disk does that does not answer.
         let shared = loader.shared.clone();
         let stalled = shared.order.lock().unwrap();
@@ -365,8 +365,8 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_made_again_is_the_same() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut loader = loader(folder.path(), 3);
+        let directory = tempfile::tempdir().unwrap();
+        let mut loader = loader(directory.path(), 3);
         for index in 0..4 {
             assert_eq!(loader.next().unwrap(), loader.again(index).unwrap());
         }

@@ -1,12 +1,12 @@
-//! Folders of pictures with their masks, as pairs, for training and evaluation.
+//! Directories of images with their masks, as pairs, for training and evaluation.
 
 mod ade20k;
 mod augment;
 mod cityscapes;
-mod colour;
+mod color;
+mod directory;
 pub mod doctor;
 mod draw;
-mod folder;
 mod hold_out;
 #[cfg(test)]
 mod layout_tests;
@@ -20,48 +20,48 @@ mod voc;
 pub use ade20k::list_ade20k;
 pub use augment::Augmentation;
 pub use cityscapes::list_cityscapes;
-pub use folder::{list_folders, list_names};
+pub use directory::{list_directories, list_names};
 pub use loader::{Batch, Loader, LoaderOptions, MOST_WORKERS};
 pub use pairing::{Misfit, MisfitKind};
 pub use voc::list_voc;
 
 use crate::error::{Result, error};
-use crate::image::{ClassTable, LabelMap, Picture, decode};
+use crate::image::{ClassTable, Image, LabelMap, decode};
 use pairing::Matched;
 use std::path::{Path, PathBuf};
 
-/// A picture and its mask.
+/// An image and its mask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
     /// The files' common name, without ending.
     pub name: String,
-    /// The picture.
-    pub picture: PathBuf,
+    /// The image.
+    pub image: PathBuf,
     /// The mask: a PNG.
     pub mask: PathBuf,
-    /// What the mask's values mean. Masks in RGB have colours instead, which are those of classes.
+    /// What the mask's values mean. Masks in RGB have colors instead, which are those of classes.
     pub ids: Ids,
 }
 
 impl Pair {
     /// Reads both; the labels are classes then, and 255 (or an ignored label of `table`) where there is none. `table` tells what the
-    /// colours of RGB masks mean; masks with a palette or in grey do not need it.
+    /// colors of RGB masks mean; masks with a palette or in gray do not need it.
     ///
     /// Errors name the file: one cannot be read, or the two differ in size.
-    pub fn load(&self, table: Option<&ClassTable>) -> Result<(Picture, LabelMap)> {
-        let picture = decode(&self.picture)?;
-        let (mut mask, by_colour) = LabelMap::read_by_value_or_colour(&self.mask, table)?;
-        if (picture.width, picture.height) != (mask.width, mask.height) {
-            let size = format!("{} x {} pixels, its picture {} x {}", mask.width, mask.height, picture.width, picture.height);
+    pub fn load(&self, table: Option<&ClassTable>) -> Result<(Image, LabelMap)> {
+        let image = decode(&self.image)?;
+        let (mut mask, by_color) = LabelMap::read_by_value_or_color(&self.mask, table)?;
+        if (image.width, image.height) != (mask.width, mask.height) {
+            let size = format!("{} x {} pixels, its image {} x {}", mask.width, mask.height, image.width, image.height);
             return Err(error!(Data, "the mask has {size}")
                 .file(&self.mask)
                 .advice("check whether one of them was turned or scaled"));
         }
-        // Colours are those of classes, whatever values mean.
-        if self.ids != Ids::Classes && !by_colour {
+        // Colors are those of classes, whatever values mean.
+        if self.ids != Ids::Classes && !by_color {
             mask.labels.iter_mut().for_each(|label| *label = self.ids.class(*label));
         }
-        Ok((picture, mask))
+        Ok((image, mask))
     }
 }
 
@@ -90,7 +90,7 @@ impl Ids {
     }
 }
 
-/// How a data set's folder is laid out.
+/// How a data set's directory is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// `JPEGImages/`, `SegmentationClass/` (or `SegmentationClassAug/`), `ImageSets/Segmentation/SPLIT.txt`.
@@ -101,17 +101,17 @@ pub enum Layout {
     /// than 150 classes, it is other data in that layout.
     Ade20k,
     /// `images/` and `masks/`, perhaps with `SPLIT/` in both or `SPLIT.txt` beside them.
-    Folders,
+    Directories,
     /// `SPLIT/` and `SPLITannot/`, perhaps with `SPLIT.txt`, as CamVid comes.
     Split,
 }
 
 impl Layout {
-    /// The layout of a folder. Errors where it is none of them.
+    /// The layout of a directory. Errors where it is none of them.
     pub fn of(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
         if !root.is_dir() {
-            return Err(error!(Data, "is no folder").file(root));
+            return Err(error!(Data, "is no directory").file(root));
         }
         if voc::is_there(root) {
             Ok(Layout::Voc)
@@ -120,8 +120,8 @@ impl Layout {
         } else if ade20k::is_there(root) {
             Ok(Layout::Ade20k)
         } else if root.join("images").is_dir() && root.join("masks").is_dir() {
-            Ok(Layout::Folders)
-        } else if !folder::annotated_splits(root)?.is_empty() {
+            Ok(Layout::Directories)
+        } else if !directory::annotated_splits(root)?.is_empty() {
             Ok(Layout::Split)
         } else {
             Err(error!(Data, "is laid out in no known way").file(root).advice(
@@ -136,8 +136,8 @@ impl Layout {
             Layout::Voc => voc::splits(root),
             Layout::Cityscapes => cityscapes::splits(root),
             Layout::Ade20k => ade20k::splits(root),
-            Layout::Folders => folder::plain_splits(root),
-            Layout::Split => folder::annotated_splits(root),
+            Layout::Directories => directory::plain_splits(root),
+            Layout::Split => directory::annotated_splits(root),
         }
     }
 
@@ -148,32 +148,32 @@ impl Layout {
             Layout::Voc => Some(ClassTable::voc()),
             Layout::Cityscapes => Some(ClassTable::cityscapes()),
             Layout::Ade20k => Some(ade20k::classes(root)?),
-            Layout::Folders | Layout::Split => None,
+            Layout::Directories | Layout::Split => None,
         })
     }
 }
 
-/// A data set: what was found in its folder.
+/// A data set: what was found in its directory.
 #[derive(Debug, Clone)]
 pub struct Listing {
-    /// Its folder.
+    /// Its directory.
     pub root: PathBuf,
     /// How it is laid out.
     pub layout: Layout,
     /// The part that was listed ("val"), where the layout has parts.
     pub split: Option<String>,
-    /// Pictures with masks, in the order of the list, or by name.
+    /// Images with masks, in the order of the list, or by name.
     pub pairs: Vec<Pair>,
     /// Its classes: of `classes.txt`, else those that VOC, Cityscapes and ADE20K have.
     pub classes: Option<ClassTable>,
 }
 
-/// Opens a data set's folder, whichever of the [`Layout`]s it has.
+/// Opens a data set's directory, whichever of the [`Layout`]s it has.
 ///
 /// `split` is the part to list ("train", "val"); `None` takes "val" where there is one, else the only one there is. Where there is no
 /// such part, "train" also finds "training" and "val" also "validation".
 ///
-/// Errors name what is off: no layout that is known, no such part (with those there are), pictures without masks, an unreadable list.
+/// Errors name what is off: no layout that is known, no such part (with those there are), images without masks, an unreadable list.
 pub fn open(root: impl AsRef<Path>, split: Option<&str>) -> Result<Listing> {
     let (listing, matched) = find(root.as_ref(), split)?;
     Ok(Listing { pairs: matched.strict()?, ..listing })
@@ -189,7 +189,7 @@ pub fn survey(root: impl AsRef<Path>, split: Option<&str>) -> Result<(Listing, V
 
 /// The names of a data set's parts; none where it has no parts.
 ///
-/// Errors where the folder has no layout that is known.
+/// Errors where the directory has no layout that is known.
 pub fn parts(root: impl AsRef<Path>) -> Result<Vec<String>> {
     Layout::of(&root)?.splits(root.as_ref())
 }
@@ -198,8 +198,8 @@ fn find(root: &Path, split: Option<&str>) -> Result<(Listing, Matched)> {
     let layout = Layout::of(root)?;
     let splits = layout.splits(root)?;
     let split = match (layout, split) {
-        (Layout::Folders, None) if splits.is_empty() => None,
-        (Layout::Folders, Some(split)) if splits.is_empty() => {
+        (Layout::Directories, None) if splits.is_empty() => None,
+        (Layout::Directories, Some(split)) if splits.is_empty() => {
             return Err(error!(Data, "has images/ and masks/, and no part `{split}`").file(root));
         }
         (_, split) => Some(choose(root, split, splits)?),
@@ -209,8 +209,8 @@ fn find(root: &Path, split: Option<&str>) -> Result<(Listing, Matched)> {
         Layout::Voc => voc::matched(root, part)?,
         Layout::Cityscapes => cityscapes::matched(root, part)?,
         Layout::Ade20k => ade20k::matched(root, part)?,
-        Layout::Folders => folder::plain(root, split.as_deref())?,
-        Layout::Split => folder::annotated(root, part)?,
+        Layout::Directories => directory::plain(root, split.as_deref())?,
+        Layout::Split => directory::annotated(root, part)?,
     };
     let classes = layout.classes(root)?;
     Ok((Listing { root: root.to_path_buf(), layout, split, pairs: Vec::new(), classes }, matched))

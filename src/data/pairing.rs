@@ -1,4 +1,4 @@
-//! Which picture belongs to which mask, and what has no partner.
+//! Which image belongs to which mask, and what has no partner.
 
 use super::{Ids, Pair};
 use crate::error::{Error, Result, error};
@@ -7,8 +7,8 @@ use crate::text::excerpt;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-/// Endings of the files that count as pictures; others (`Thumbs.db`, `.txt`) are passed over.
-const PICTURES: &[&str] =
+/// Endings of the files that count as images; others (`Thumbs.db`, `.txt`) are passed over.
+const IMAGES: &[&str] =
     &["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm", "pnm", "pbm", "pam", "qoi", "tga"];
 const MASKS: &[&str] = &["png"];
 
@@ -22,11 +22,11 @@ const SPELLED_OUT: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MisfitKind {
-    /// A picture that has no mask.
+    /// An image that has no mask.
     NoMask,
-    /// A mask that has no picture.
-    NoPicture,
-    /// A file of the same name, ending aside, as another one of its folder.
+    /// A mask that has no image.
+    NoImage,
+    /// A file of the same name, ending aside, as another one of its directory.
     SameName,
 }
 
@@ -39,7 +39,7 @@ pub struct Misfit {
     pub name: String,
     /// The file at hand; the list, where the name stands in a list.
     pub file: PathBuf,
-    /// The folder in which the partner was looked for; the other file, where two share a name.
+    /// The directory in which the partner was looked for; the other file, where two share a name.
     pub place: PathBuf,
 }
 
@@ -56,7 +56,7 @@ impl Matched {
     pub(super) fn strict(self) -> Result<Vec<Pair>> {
         let Some(first) = self.misfits.first() else {
             for pair in &self.pairs {
-                refuse_special(&pair.picture, "an image")?;
+                refuse_special(&pair.image, "an image")?;
                 refuse_special(&pair.mask, "a mask")?;
             }
             return Ok(self.pairs);
@@ -69,8 +69,8 @@ impl Matched {
         let what = match (first.kind, listed) {
             (MisfitKind::NoMask, false) => "without a mask of the same name",
             (MisfitKind::NoMask, true) => "names that have no mask",
-            (_, false) => "masks without a picture of the same name",
-            (_, true) => "names that have no picture",
+            (_, false) => "masks without an image of the same name",
+            (_, true) => "names that have no image",
         };
         let more = if alike.len() > SPELLED_OUT { ", ..." } else { "" };
         let names: Vec<String> = alike.iter().take(SPELLED_OUT).map(|m| excerpt(&m.name)).collect();
@@ -80,55 +80,55 @@ impl Matched {
     }
 }
 
-/// The pictures and masks of two folders.
-pub(super) struct Folders {
+/// The images and masks of two directories.
+pub(super) struct Directories {
     places: (PathBuf, PathBuf),
-    pictures: BTreeMap<String, PathBuf>,
+    images: BTreeMap<String, PathBuf>,
     masks: BTreeMap<String, PathBuf>,
     misfits: Vec<Misfit>,
 }
 
-impl Folders {
-    /// Errors where a folder cannot be listed.
-    pub(super) fn read(pictures: &Path, masks: &Path) -> Result<Self> {
+impl Directories {
+    /// Errors where a directory cannot be listed.
+    pub(super) fn read(images: &Path, masks: &Path) -> Result<Self> {
         let mut misfits = Vec::new();
-        let mut read = |folder: &Path, endings| by_name(&files(folder)?, endings, &mut misfits);
-        let (found, found_masks) = (read(pictures, PICTURES)?, read(masks, MASKS)?);
-        Ok(Self { places: (pictures.into(), masks.into()), pictures: found, masks: found_masks, misfits })
+        let mut read = |directory: &Path, endings| by_name(&files(directory)?, endings, &mut misfits);
+        let (found, found_masks) = (read(images, IMAGES)?, read(masks, MASKS)?);
+        Ok(Self { places: (images.into(), masks.into()), images: found, masks: found_masks, misfits })
     }
 
-    /// Every picture with its mask, by name. Errors where there is no picture.
+    /// Every image with its mask, by name. Errors where there is no image.
     pub(super) fn all(self, ids: Ids) -> Result<Matched> {
-        if self.pictures.is_empty() {
-            return Err(error!(Data, "holds no pictures").file(&self.places.0));
+        if self.images.is_empty() {
+            return Err(error!(Data, "holds no images").file(&self.places.0));
         }
-        Ok(match_up(self.pictures, self.masks, &self.places, self.misfits, ids))
+        Ok(match_up(self.images, self.masks, &self.places, self.misfits, ids))
     }
 
     /// The pairs that a file lists, in its order; see [`list_names`](super::list_names). Pairs of paths begin at `root`.
     pub(super) fn listed(mut self, list: &Path, root: &Path) -> Result<Matched> {
         let text = read_text(list)?;
         let entries = Entry::all(&text).map_err(|e| e.file(list))?;
-        let (mut names, mut pictures) = (HashSet::new(), HashSet::new());
+        let (mut names, mut images) = (HashSet::new(), HashSet::new());
         let mut out = Matched { pairs: Vec::new(), misfits: std::mem::take(&mut self.misfits) };
         // Two files of one name do not matter where a list says nothing of them.
         let named: HashSet<&str> = text.lines().map(str::trim).collect();
         out.misfits.retain(|m| named.contains(m.name.as_str()));
         for entry in entries {
-            let (picture, mask) = match &entry.paths {
-                Some((picture, mask)) => self.find(root, picture, mask),
-                None => (self.pictures.get(&entry.name).cloned(), self.masks.get(&entry.name).cloned()),
+            let (image, mask) = match &entry.paths {
+                Some((image, mask)) => self.find(root, image, mask),
+                None => (self.images.get(&entry.name).cloned(), self.masks.get(&entry.name).cloned()),
             };
-            let known = picture.as_ref().is_some_and(|picture| !pictures.insert(picture.clone()));
+            let known = image.as_ref().is_some_and(|image| !images.insert(image.clone()));
             if !names.insert(entry.name.clone()) || known {
                 let error = error!(Data, "`{}` is listed twice", excerpt(&entry.name));
                 return Err(error.at(format!("line {}", entry.line)).file(list));
             }
-            match (picture, mask) {
-                (Some(picture), Some(mask)) => out.pairs.push(Pair { name: entry.name, picture, mask, ids: Ids::Classes }),
-                (picture, _) => {
-                    let (kind, place) = match picture {
-                        None => (MisfitKind::NoPicture, &self.places.0),
+            match (image, mask) {
+                (Some(image), Some(mask)) => out.pairs.push(Pair { name: entry.name, image, mask, ids: Ids::Classes }),
+                (image, _) => {
+                    let (kind, place) = match image {
+                        None => (MisfitKind::NoImage, &self.places.0),
                         Some(_) => (MisfitKind::NoMask, &self.places.1),
                     };
                     out.misfits.push(Misfit { kind, name: entry.name, file: list.into(), place: place.clone() });
@@ -141,57 +141,57 @@ impl Folders {
         Ok(out)
     }
 
-    /// The files of two listed paths: those that lie so under `root`. Lists that were written on another machine begin with its folders,
-    /// so where neither is there, those that lie there without them; else the files of these names in the two folders.
-    fn find(&self, root: &Path, picture: &Path, mask: &Path) -> (Option<PathBuf>, Option<PathBuf>) {
+    /// The files of two listed paths: those that lie so under `root`. Lists that were written on another machine begin with its directories,
+    /// so where neither is there, those that lie there without them; else the files of these names in the two directories.
+    fn find(&self, root: &Path, image: &Path, mask: &Path) -> (Option<PathBuf>, Option<PathBuf>) {
         let there = |path: &Path| Some(root.join(path)).filter(|p| p.is_file());
-        let as_listed = (there(picture), there(mask));
+        let as_listed = (there(image), there(mask));
         if as_listed != (None, None) {
             return as_listed;
         }
-        let depth = picture.components().count().min(mask.components().count());
-        // A folder stays in front of the name: the two lie in different ones.
+        let depth = image.components().count().min(mask.components().count());
+        // A directory stays in front of the name: the two lie in different ones.
         for skipped in 1..depth.saturating_sub(1) {
             let rest = |path: &Path| there(&path.components().skip(skipped).collect::<PathBuf>());
-            if let (Some(picture), Some(mask)) = (rest(picture), rest(mask))
-                && picture != mask
+            if let (Some(image), Some(mask)) = (rest(image), rest(mask))
+                && image != mask
             {
-                return (Some(picture), Some(mask));
+                return (Some(image), Some(mask));
             }
         }
-        let named = |path: &Path, folder: &Path, files: &BTreeMap<String, PathBuf>| {
-            let same = path.file_name().map(|name| folder.join(name)).filter(|p| p.is_file());
+        let named = |path: &Path, directory: &Path, files: &BTreeMap<String, PathBuf>| {
+            let same = path.file_name().map(|name| directory.join(name)).filter(|p| p.is_file());
             same.or_else(|| files.get(path.file_stem()?.to_str()?).cloned())
         };
-        (named(picture, &self.places.0, &self.pictures), named(mask, &self.places.1, &self.masks))
+        (named(image, &self.places.0, &self.images), named(mask, &self.places.1, &self.masks))
     }
 
-    /// Adds a second folder of masks for the names that have none in the first.
-    pub(super) fn more_masks(&mut self, folder: &Path) -> Result<()> {
-        for (name, mask) in by_name(&files(folder)?, MASKS, &mut self.misfits)? {
+    /// Adds a second directory of masks for the names that have none in the first.
+    pub(super) fn more_masks(&mut self, directory: &Path) -> Result<()> {
+        for (name, mask) in by_name(&files(directory)?, MASKS, &mut self.misfits)? {
             self.masks.entry(name).or_insert(mask);
         }
         Ok(())
     }
 }
 
-/// Pictures with the masks of their names, and what is left over.
+/// Images with the masks of their names, and what is left over.
 pub(super) fn match_up(
-    pictures: BTreeMap<String, PathBuf>,
+    images: BTreeMap<String, PathBuf>,
     mut masks: BTreeMap<String, PathBuf>,
     places: &(PathBuf, PathBuf),
     misfits: Vec<Misfit>,
     ids: Ids,
 ) -> Matched {
-    let mut out = Matched { pairs: Vec::with_capacity(pictures.len()), misfits };
-    for (name, picture) in pictures {
+    let mut out = Matched { pairs: Vec::with_capacity(images.len()), misfits };
+    for (name, image) in images {
         match masks.remove(&name) {
-            Some(mask) => out.pairs.push(Pair { name, picture, mask, ids }),
-            None => out.misfits.push(Misfit { kind: MisfitKind::NoMask, name, file: picture, place: places.1.clone() }),
+            Some(mask) => out.pairs.push(Pair { name, image, mask, ids }),
+            None => out.misfits.push(Misfit { kind: MisfitKind::NoMask, name, file: image, place: places.1.clone() }),
         }
     }
     let lonely = masks.into_iter();
-    let misfit = |(name, file)| Misfit { kind: MisfitKind::NoPicture, name, file, place: places.0.clone() };
+    let misfit = |(name, file)| Misfit { kind: MisfitKind::NoImage, name, file, place: places.0.clone() };
     out.misfits.extend(lonely.map(misfit));
     out
 }
@@ -201,12 +201,12 @@ struct Entry {
     /// Its number, from 1 on.
     line: usize,
     name: String,
-    /// Of picture and mask, from the data set's folder.
+    /// Of image and mask, from the data set's directory.
     paths: Option<(PathBuf, PathBuf)>,
 }
 
 impl Entry {
-    /// The lines of a list that are not empty. Pictures of one name in several folders are called by their paths, without ending, so that
+    /// The lines of a list that are not empty. Images of one name in several directories are called by their paths, without ending, so that
     /// no two have the same name.
     fn all(text: &str) -> Result<Vec<Self>> {
         if let Some((number, _)) = text.lines().enumerate().nth(MOST_LINES) {
@@ -218,8 +218,8 @@ impl Entry {
         let mut times = HashMap::<String, usize>::new();
         entries.iter().for_each(|entry| *times.entry(entry.name.clone()).or_default() += 1);
         for entry in entries.iter_mut().filter(|entry| times[&entry.name] > 1) {
-            if let Some((picture, _)) = &entry.paths {
-                entry.name = picture.with_extension("").display().to_string();
+            if let Some((image, _)) = &entry.paths {
+                entry.name = image.with_extension("").display().to_string();
             }
         }
         Ok(entries)
@@ -236,13 +236,13 @@ impl Entry {
         };
         let stem = |path: &Path| path.file_stem().and_then(|s| s.to_str()).map(str::to_owned);
         let words: Vec<&str> = line.split_whitespace().collect();
-        if let [picture, mask] = words[..]
-            && let (Some(picture), Some(mask)) = (inside(picture), inside(mask))
-            && let Some(name) = stem(&picture)
+        if let [image, mask] = words[..]
+            && let (Some(image), Some(mask)) = (inside(image), inside(mask))
+            && let Some(name) = stem(&image)
         {
-            return Ok(Self { line: number, name, paths: Some((picture, mask)) });
+            return Ok(Self { line: number, name, paths: Some((image, mask)) });
         }
-        Err(error!(Data, "`{}` is no plain file name, and no two paths inside the folder", excerpt(line)))
+        Err(error!(Data, "`{}` is no plain file name, and no two paths inside the directory", excerpt(line)))
     }
 }
 
@@ -250,28 +250,28 @@ fn parts(path: &str) -> Vec<Component<'_>> {
     Path::new(path).components().collect()
 }
 
-/// The files of a folder, sorted. Errors where it cannot be listed.
-pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    Ok(entries(folder)?.into_iter().filter(|path| !path.is_dir()).collect())
+/// The files of a directory, sorted. Errors where it cannot be listed.
+pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+    Ok(entries(directory)?.into_iter().filter(|path| !path.is_dir()).collect())
 }
 
-/// The names of the folders in a folder, sorted. Errors where it cannot be listed.
-pub(super) fn folders(folder: &Path) -> Result<Vec<String>> {
+/// The names of the directories in a directory, sorted. Errors where it cannot be listed.
+pub(super) fn directories(directory: &Path) -> Result<Vec<String>> {
     let name = |path: PathBuf| path.file_name().and_then(|n| n.to_str()).map(str::to_owned);
-    Ok(entries(folder)?.into_iter().filter(|path| path.is_dir()).filter_map(name).collect())
+    Ok(entries(directory)?.into_iter().filter(|path| path.is_dir()).filter_map(name).collect())
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let unreadable = |e| Error::io(folder, "could not be listed", e);
-    let paths = std::fs::read_dir(folder).map_err(unreadable)?.map(|entry| Ok(entry.map_err(unreadable)?.path()));
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = |e| Error::io(directory, "could not be listed", e);
+    let paths = std::fs::read_dir(directory).map_err(unreadable)?.map(|entry| Ok(entry.map_err(unreadable)?.path()));
     let mut paths: Vec<PathBuf> = paths.collect::<Result<_>>()?;
     paths.sort();
     Ok(paths)
 }
 
-/// Whether a folder holds a picture itself.
-pub(super) fn has_pictures(folder: &Path) -> Result<bool> {
-    Ok(files(folder)?.iter().any(|path| name_of(path, PICTURES).is_some()))
+/// Whether a directory holds an image itself.
+pub(super) fn has_images(directory: &Path) -> Result<bool> {
+    Ok(files(directory)?.iter().any(|path| name_of(path, IMAGES).is_some()))
 }
 
 fn by_name(files: &[PathBuf], endings: &[&str], misfits: &mut Vec<Misfit>) -> Result<BTreeMap<String, PathBuf>> {

@@ -29,7 +29,7 @@ struct Kept {
 impl Samples {
     pub(super) fn new(pairs: Vec<Pair>, table: Option<ClassTable>, classes: usize) -> Result<Self> {
         if pairs.is_empty() {
-            return Err(error!(Data, "no pictures to train on"));
+            return Err(error!(Data, "no images to train on"));
         }
         if !(1..usize::from(IGNORED)).contains(&classes) {
             return Err(error!(Config, "{classes} classes; 1 to {} can be trained", IGNORED - 1));
@@ -65,11 +65,11 @@ impl Samples {
     }
 
     fn read(&self, pair: &Pair) -> Result<Sample> {
-        let (picture, mask) = pair.load(self.table.as_ref())?;
+        let (image, mask) = pair.load(self.table.as_ref())?;
         let ignored = self.table.as_ref().map(ClassTable::ignored_values).unwrap_or_default();
         let known = |&label: &u16| usize::from(label) < self.classes && !ignored.contains(&label.into());
         let labels = mask.labels.iter().map(|l| if known(l) { *l } else { IGNORED }).collect();
-        Ok(Sample { width: picture.width, height: picture.height, rgb: picture.rgb, labels })
+        Ok(Sample { width: image.width, height: image.height, rgb: image.rgb, labels })
     }
 }
 
@@ -81,15 +81,15 @@ mod tests {
 
     #[test]
     fn labels_that_are_no_class_are_ignored_and_memory_has_its_limit() {
-        let folder = tempfile::tempdir().unwrap();
-        let pairs: Vec<Pair> = ["a", "b"].map(|name| write_pair(folder.path(), name, (3, 1), |x, _| [0, 2, 7][x])).into();
+        let directory = tempfile::tempdir().unwrap();
+        let pairs: Vec<Pair> = ["a", "b"].map(|name| write_pair(directory.path(), name, (3, 1), |x, _| [0, 2, 7][x])).into();
         let mut table = ClassTable::generic(3);
         let labels = |table: &ClassTable| {
             let samples = Samples::new(pairs[..1].to_vec(), Some(table.clone()), 3).unwrap();
             samples.get(0).unwrap().labels.clone()
         };
         assert_eq!(labels(&table), [0, 2, IGNORED]);
-        table.ignored = vec![IgnoredLabel { label: 0, name: "void".into(), colour: [0; 3] }];
+        table.ignored = vec![IgnoredLabel { label: 0, name: "void".into(), color: [0; 3] }];
         assert_eq!(labels(&table), [IGNORED, 2, IGNORED]);
 
         let mut samples = Samples::new(pairs, None, 3).unwrap();

@@ -1,4 +1,4 @@
-//! Augmentation and loader, on pictures that the tests draw.
+//! Augmentation and loader, on images that the tests draw.
 
 use super::augment::{IGNORED, Sample};
 use super::draw::{Draw, Purpose};
@@ -7,23 +7,23 @@ use crate::models::Preprocessing;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-/// Normalised values are bytes, so that tests can read them; the padding is out of a byte's range.
+/// Normalized values are bytes, so that tests can read them; the padding is out of a byte's range.
 const BYTES: Preprocessing =
     Preprocessing { mean: [0.0; 3], std: [1.0 / 255.0; 3], pad_value: [-1.0, -2.0, -3.0], ..Preprocessing::IMAGENET };
 
-/// Writes a grey picture and its mask as PNG: `label(x, y)` is the mask's value and ten times it the picture's.
-pub(super) fn write_pair(folder: &Path, name: &str, (w, h): (usize, usize), label: impl Fn(usize, usize) -> u16) -> Pair {
+/// Writes a gray image and its mask as PNG: `label(x, y)` is the mask's value and ten times it the image's.
+pub(super) fn write_pair(directory: &Path, name: &str, (w, h): (usize, usize), label: impl Fn(usize, usize) -> u16) -> Pair {
     let labels: Vec<u16> = (0..w * h).map(|at| label(at % w, at / w)).collect();
     let rgb = labels.iter().flat_map(|&l| [(l * 10) as u8; 3]).collect();
-    let (picture, mask) = (folder.join(format!("{name}-picture.png")), folder.join(format!("{name}-mask.png")));
-    Picture::new(w, h, rgb).unwrap().save(&picture).unwrap();
+    let (image, mask) = (directory.join(format!("{name}-image.png")), directory.join(format!("{name}-mask.png")));
+    Image::new(w, h, rgb).unwrap().save(&image).unwrap();
     LabelMap::new(w, h, labels).unwrap().write(&mask, &ClassTable::voc()).unwrap();
-    Pair { name: name.into(), picture, mask, ids: Ids::Classes }
+    Pair { name: name.into(), image, mask, ids: Ids::Classes }
 }
 
-fn pairs(folder: &Path, n: usize) -> Vec<Pair> {
-    // Every picture has another value in its corner, so that samples can be told apart.
-    (0..n).map(|i| write_pair(folder, &format!("p{i}"), (24, 18), move |x, y| ((x / 5 + y / 4 + i) % 9) as u16)).collect()
+fn pairs(directory: &Path, n: usize) -> Vec<Pair> {
+    // Every image has another value in its corner, so that samples can be told apart.
+    (0..n).map(|i| write_pair(directory, &format!("p{i}"), (24, 18), move |x, y| ((x / 5 + y / 4 + i) % 9) as u16)).collect()
 }
 
 fn busy() -> Augmentation {
@@ -36,8 +36,8 @@ fn loader(pairs: &[Pair], augmentation: Augmentation, options: LoaderOptions) ->
 
 #[test]
 fn batches_are_the_same_for_any_number_of_workers_and_any_start() {
-    let folder = tempfile::tempdir().unwrap();
-    let pairs = pairs(folder.path(), 7);
+    let directory = tempfile::tempdir().unwrap();
+    let pairs = pairs(directory.path(), 7);
     let options = LoaderOptions { batch: 3, workers: 1, prefetch: 1, seed: 11, ..Default::default() };
     let mut unbroken = loader(&pairs, busy(), options);
     let expected: Vec<Batch> = (0..9).map(|_| unbroken.next().unwrap()).collect();
@@ -48,15 +48,15 @@ fn batches_are_the_same_for_any_number_of_workers_and_any_start() {
         }
     }
     let mut other = loader(&pairs, busy(), LoaderOptions { seed: 12, ..options });
-    assert_ne!(other.next().unwrap().pictures, expected[0].pictures, "another seed");
+    assert_ne!(other.next().unwrap().images, expected[0].images, "another seed");
     assert_eq!(expected.iter().map(|b| b.index).collect::<Vec<_>>(), (0..9).collect::<Vec<_>>());
     assert!((unbroken.batches_per_epoch() - 7.0 / 3.0).abs() < 1e-12);
 }
 
 #[test]
-fn every_epoch_sees_every_picture_once_in_another_order() {
-    let folder = tempfile::tempdir().unwrap();
-    let pairs = pairs(folder.path(), 6);
+fn every_epoch_sees_every_image_once_in_another_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let pairs = pairs(directory.path(), 6);
     let mut loader = loader(&pairs, busy(), LoaderOptions { batch: 4, workers: 2, ..Default::default() });
     let names: Vec<String> = (0..6).flat_map(|_| loader.next().unwrap().names).collect();
     let epochs: Vec<&[String]> = names.chunks(6).collect();
@@ -66,9 +66,9 @@ fn every_epoch_sees_every_picture_once_in_another_order() {
     assert!(epochs.iter().any(|e| e != &epochs[0]), "four epochs in one order");
 }
 
-/// Ten levels of grey for each label, and pixels as labels: what the crop shows must be what its labels say.
+/// Ten levels of gray for each label, and pixels as labels: what the crop shows must be what its labels say.
 #[test]
-fn masks_stay_on_their_pictures_through_scale_crop_and_flip() {
+fn masks_stay_on_their_images_through_scale_crop_and_flip() {
     let (w, h) = (31, 23);
     // Quarters of the plane, so that there are large areas whose inside no interpolation touches.
     let label = |x: usize, y: usize| (1 + x / 11 + 3 * (y / 8)) as u16;
@@ -77,14 +77,14 @@ fn masks_stay_on_their_pictures_through_scale_crop_and_flip() {
     let augmentation = Augmentation { crop: (19, 27), balanced: 0.5, ..Default::default() };
     let (mut inside, mut flipped, mut scales) = (0, 0, HashSet::new());
     for number in 0..300 {
-        let (picture, labels) = crop(&augmentation, &sample, number);
+        let (image, labels) = crop(&augmentation, &sample, number);
         let known = labels.iter().filter(|&&l| l != 255).count();
-        for (at, (pixel, &label)) in picture.chunks_exact(3).zip(&labels).enumerate() {
+        for (at, (pixel, &label)) in image.chunks_exact(3).zip(&labels).enumerate() {
             if label == 255 {
                 assert_eq!(pixel, BYTES.pad_value, "only padding is ignored here");
                 continue;
             }
-            // Within two pixels of another label, at scales up to 2, colours are mixed; elsewhere they must be the label's own.
+            // Within two pixels of another label, at scales up to 2, colors are mixed; elsewhere they must be the label's own.
             let (x, y) = (at % 27, at / 27);
             let mut near = (0..25).map(|i| (x + i % 5, y + i / 5)).map(|(x, y)| (x.checked_sub(2), y.checked_sub(2)));
             let alike = near.all(|at| match at {
@@ -106,23 +106,23 @@ fn masks_stay_on_their_pictures_through_scale_crop_and_flip() {
 
 fn crop(augmentation: &Augmentation, sample: &Sample, number: u64) -> (Vec<f32>, Vec<u32>) {
     let (h, w) = augmentation.crop;
-    let (mut picture, mut labels) = (vec![9e9; h * w * 3], vec![77; h * w]);
+    let (mut image, mut labels) = (vec![9e9; h * w * 3], vec![77; h * w]);
     let mut draw = Draw::new(5, Purpose::Sample, number);
-    augmentation.apply(sample, &mut draw, &BYTES, 255, &mut picture, &mut labels).unwrap();
-    (picture, labels)
+    augmentation.apply(sample, &mut draw, &BYTES, 255, &mut image, &mut labels).unwrap();
+    (image, labels)
 }
 
-/// At a factor of two, each source pixel is a square of four in the mask, and the picture's values rise in even steps.
+/// At a factor of two, each source pixel is a square of four in the mask, and the image's values rise in even steps.
 #[test]
-fn pixel_centres_of_picture_and_mask_agree() {
+fn pixel_centers_of_image_and_mask_agree() {
     let (w, h) = (8, 4);
     let labels: Vec<u16> = (0..w * h).map(|at| (at % w) as u16).collect();
     let sample = Sample { width: w, height: h, rgb: labels.iter().flat_map(|&l| [(l * 20) as u8; 3]).collect(), labels };
     let augmentation = Augmentation { scale: (2.0, 2.0), ..Augmentation::none((8, 16)) };
-    let (picture, labels) = crop(&augmentation, &sample, 0);
-    let row: Vec<f32> = picture[..48].chunks_exact(3).map(|p| p[0]).collect();
+    let (image, labels) = crop(&augmentation, &sample, 0);
+    let row: Vec<f32> = image[..48].chunks_exact(3).map(|p| p[0]).collect();
     assert_eq!(labels[..16], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]);
-    // Half-pixel centres: 0.25 and 0.75 between neighbours, the edges held.
+    // Half-pixel centers: 0.25 and 0.75 between neighbors, the edges held.
     let expected: Vec<f32> = (0..16).map(|x| (20.0 * ((x as f32 + 0.5) / 2.0 - 0.5)).clamp(0.0, 140.0)).collect();
     assert!(row.iter().zip(&expected).all(|(r, e)| (r - e).abs() <= 0.51), "{row:?}");
     let (mirrored, labels) = crop(&Augmentation { flip: 1.0, ..augmentation }, &sample, 0);
@@ -136,11 +136,11 @@ fn pixel_centres_of_picture_and_mask_agree() {
 }
 
 #[test]
-fn small_pictures_are_padded_below_and_to_the_right() {
+fn small_images_are_padded_below_and_to_the_right() {
     let sample = Sample { width: 3, height: 2, rgb: vec![50; 18], labels: vec![4; 6] };
     for (flip, columns) in [(0.0, 0..3), (1.0, 2..5)] {
-        let (picture, labels) = crop(&Augmentation { flip, ..Augmentation::none((4, 5)) }, &sample, 1);
-        for (at, (pixel, label)) in picture.chunks_exact(3).zip(labels).enumerate() {
+        let (image, labels) = crop(&Augmentation { flip, ..Augmentation::none((4, 5)) }, &sample, 1);
+        for (at, (pixel, label)) in image.chunks_exact(3).zip(labels).enumerate() {
             let inside = columns.contains(&(at % 5)) && at / 5 < 2;
             assert_eq!(label, if inside { 4 } else { 255 });
             let expected = if inside { [50.0; 3] } else { BYTES.pad_value };
@@ -173,26 +173,26 @@ fn balanced_crops_find_the_rare_class() {
         (0..400).filter(|&n| crop(&augmentation, &sample, n).1.contains(&2)).count()
     };
     let (without, with) = (found(0.0), found(1.0));
-    // A crop at any place holds the pixel with a probability of 88 / 8100; of balanced ones, half are centred on it.
+    // A crop at any place holds the pixel with a probability of 88 / 8100; of balanced ones, half are centered on it.
     assert!(without < 20, "{without}");
     assert!((150..250).contains(&with), "{with}");
     let nothing = Sample { width: 4, height: 4, rgb: vec![0; 48], labels: vec![IGNORED; 16] };
     let (_, labels) = crop(&Augmentation { balanced: 1.0, ..Augmentation::none((4, 4)) }, &nothing, 0);
-    assert_eq!(labels, [255; 16], "a picture with no labels is taken as it is");
+    assert_eq!(labels, [255; 16], "an image with no labels is taken as it is");
 }
 
 #[test]
 fn a_file_that_cannot_be_read_is_named_when_its_batch_has_come() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut pairs = pairs(folder.path(), 6);
-    std::fs::write(&pairs[4].picture, b"no picture").unwrap();
-    pairs[2].mask = folder.path().join("gone.png");
+    let directory = tempfile::tempdir().unwrap();
+    let mut pairs = pairs(directory.path(), 6);
+    std::fs::write(&pairs[4].image, b"no image").unwrap();
+    pairs[2].mask = directory.path().join("gone.png");
     let mut loader = loader(&pairs, busy(), LoaderOptions { batch: 1, workers: 3, prefetch: 4, ..Default::default() });
     let results: Vec<_> = (0..6).map(|_| loader.next()).collect();
     let mut messages: Vec<String> = results.iter().filter_map(|r| r.as_ref().err()).map(ToString::to_string).collect();
     messages.sort();
     assert_eq!(messages.len(), 2, "{messages:?}");
-    assert!(messages[0].contains("gone.png") && messages[1].contains("p4-picture.png"), "{messages:?}");
+    assert!(messages[0].contains("gone.png") && messages[1].contains("p4-image.png"), "{messages:?}");
     // The good ones lie where their numbers say.
     for (index, batch) in (0..).zip(&results) {
         assert!(batch.as_ref().is_ok_and(|b| b.index == index) || batch.is_err());
@@ -201,17 +201,17 @@ fn a_file_that_cannot_be_read_is_named_when_its_batch_has_come() {
 
 #[test]
 fn settings_out_of_range_are_refused_by_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let pairs = pairs(folder.path(), 1);
+    let directory = tempfile::tempdir().unwrap();
+    let pairs = pairs(directory.path(), 1);
     let refused = |pairs: &[Pair], table: Option<ClassTable>, augmentation: Augmentation, options: LoaderOptions| {
         let made = Loader::new(pairs.to_vec(), table, 9, BYTES, augmentation, options);
         made.err().map(|e| e.to_string()).unwrap_or_default()
     };
     let (plain, options) = (busy, LoaderOptions::default());
     for (message, part) in [
-        (refused(&[], None, plain(), options), "no pictures"),
+        (refused(&[], None, plain(), options), "no images"),
         (refused(&pairs, Some(ClassTable::voc()), plain(), options), "the data has 21 classes, the network 9"),
-        (refused(&pairs, None, plain(), LoaderOptions { batch: 0, ..options }), "no pictures"),
+        (refused(&pairs, None, plain(), LoaderOptions { batch: 0, ..options }), "no images"),
         (refused(&pairs, None, plain(), LoaderOptions { ignore: 8, ..options }), "label 8 cannot be ignored"),
         (refused(&pairs, None, Augmentation { crop: (0, 5), ..plain() }, options), "crop: 0 x 5"),
         (refused(&pairs, None, Augmentation { scale: (2.0, 1.0), ..plain() }, options), "scale: 2 to 1"),
@@ -233,8 +233,8 @@ fn settings_out_of_range_are_refused_by_name() {
 
 #[test]
 fn a_loader_that_is_dropped_stops_whatever_it_is_doing() {
-    let folder = tempfile::tempdir().unwrap();
-    let pairs = pairs(folder.path(), 3);
+    let directory = tempfile::tempdir().unwrap();
+    let pairs = pairs(directory.path(), 3);
     let began = Instant::now();
     for taken in [0, 1, 2] {
         // With everything made ahead, with work under way, and before anything is done.

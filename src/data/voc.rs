@@ -1,7 +1,7 @@
-//! Folders laid out as PASCAL VOC's, also with the masks of the Semantic Boundaries Dataset (SBD).
+//! Directories laid out as PASCAL VOC's, also with the masks of the Semantic Boundaries Dataset (SBD).
 
 use super::Pair;
-use super::pairing::{Folders, Matched, files};
+use super::pairing::{Directories, Matched, files};
 use crate::error::Result;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ fn lists(root: &Path) -> PathBuf {
     root.join("ImageSets").join("Segmentation")
 }
 
-/// The pairs of a part ("train", "val", "trainval", "trainaug"): the names of `ImageSets/Segmentation/SPLIT.txt`, their pictures in
+/// The pairs of a part ("train", "val", "trainval", "trainaug"): the names of `ImageSets/Segmentation/SPLIT.txt`, their images in
 /// `JPEGImages/`, their masks in `SegmentationClass/`, or where that has none, in `SegmentationClassAug/`. Lines of two paths
 /// (`/JPEGImages/x.jpg /SegmentationClassAug/x.png`) say themselves which.
 ///
@@ -22,10 +22,10 @@ pub fn list_voc(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>> {
 }
 
 pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
-    let there: Vec<PathBuf> = MASKS.iter().map(|name| root.join(name)).filter(|folder| folder.is_dir()).collect();
+    let there: Vec<PathBuf> = MASKS.iter().map(|name| root.join(name)).filter(|directory| directory.is_dir()).collect();
     let first = there.first().cloned().unwrap_or_else(|| root.join(MASKS[0]));
-    let mut found = Folders::read(&root.join("JPEGImages"), &first)?;
-    there.iter().skip(1).try_for_each(|folder| found.more_masks(folder))?;
+    let mut found = Directories::read(&root.join("JPEGImages"), &first)?;
+    there.iter().skip(1).try_for_each(|directory| found.more_masks(directory))?;
     found.listed(&lists(root).join(format!("{split}.txt")), root)
 }
 

@@ -1,9 +1,9 @@
-//! The confusion matrix as a picture.
+//! The confusion matrix as an image.
 
 use super::confusion::Confusion;
 use crate::error::Result;
 use crate::image::canvas::{Canvas, Face, Rgb, Run};
-use crate::image::{ClassTable, Picture};
+use crate::image::{ClassTable, Image};
 
 const PAPER: Rgb = [252, 252, 250];
 const INK: Rgb = [32, 34, 38];
@@ -14,11 +14,11 @@ const GRID: Rgb = [232, 233, 235];
 /// white to dark blue; on the right each class's IoU. Classes that occur neither in truth nor in prediction are left out.
 ///
 /// Errors where no class occurs, that is, no pixel was counted.
-pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Picture> {
+pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Image> {
     let occurs = |&c: &usize| confusion.truth_pixels(c) + confusion.predicted_pixels(c) > 0;
     let classes: Vec<usize> = (0..confusion.classes()).filter(occurs).collect();
     if classes.is_empty() {
-        return Err(crate::error::error!(Usage, "a confusion matrix without a pixel has no picture"));
+        return Err(crate::error::error!(Usage, "a confusion matrix without a pixel has no image"));
     }
     let n = classes.len();
     // Many classes: smaller letters and cells, but never too small to read.
@@ -64,7 +64,7 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Pict
     let summary = format!("mIoU {}   pixel accuracy {}", figure(scores.mean_iou), figure(scores.pixel_accuracy));
     let summary = bold.shorten(&summary, width - 2 * margin);
     canvas.text(margin, height - margin - face.height() / 2, &summary, bold, Run::Right, INK);
-    Picture::new(canvas.width, canvas.height, canvas.rgb)
+    Image::new(canvas.width, canvas.height, canvas.rgb)
 }
 
 /// White at 0 to dark blue at 1, steeper at the start so that small confusions show.

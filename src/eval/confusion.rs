@@ -41,7 +41,7 @@ impl Confusion {
         self.ignored.contains(&truth) || (self.lenient && truth as usize >= self.classes)
     }
 
-    /// Counts the pixels of one picture.
+    /// Counts the pixels of one image.
     ///
     /// Errors, with nothing counted, where the two differ in length, a true label is neither a class nor ignored, or a prediction
     /// is no class.

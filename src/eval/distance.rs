@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-/// For each pixel the squared Euclidean distance between its centre and that of the nearest pixel with another label; `u32::MAX` where
-/// there is none. `labels` are `[height, width]`; the picture's edge is no border.
+/// For each pixel the squared Euclidean distance between its center and that of the nearest pixel with another label; `u32::MAX` where
+/// there is none. `labels` are `[height, width]`; the image's edge is no border.
 ///
 /// A distance transform (Felzenszwalb and Huttenlocher, "Distance Transforms of Sampled Functions"), exact in whole numbers: first along
 /// columns by counting, then along rows as the lower envelope of parabolas. Each run of equal labels in a row has an envelope of its own,
-/// over the run and its two neighbours: what lies beyond a neighbour is farther away than the neighbour itself, which has another label. So
+/// over the run and its two neighbors: what lies beyond a neighbor is farther away than the neighbor itself, which has another label. So
 /// the work does not grow with the number of labels.
 pub(super) fn to_other_label(labels: &[u16], width: usize) -> Vec<u32> {
     let mut out = vec![u32::MAX; labels.len()];
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_one_label_has_no_border() {
+    fn an_image_of_one_label_has_no_border() {
         assert_eq!(to_other_label(&[3; 6], 3), [u32::MAX; 6]);
     }
 }

@@ -1,9 +1,9 @@
-//! Scoring a network on pairs of pictures and masks.
+//! Scoring a network on pairs of images and masks.
 
 use super::Confusion;
 use crate::data::Pair;
 use crate::error::{Result, error};
-use crate::image::{ClassTable, LabelMap, Picture};
+use crate::image::{ClassTable, Image, LabelMap};
 use crate::thread;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -12,37 +12,37 @@ use std::time::Duration;
 /// The label that masks usually mark pixels of no class with, also where a class table does not name it.
 const USUAL_IGNORE: u32 = 255;
 
-/// Pictures that may lie decoded, waiting for the network.
+/// Images that may lie decoded, waiting for the network.
 const WAITING: usize = 2;
 
 /// How often a thread that waits looks whether it is to stop.
 const POLL: Duration = Duration::from_millis(50);
 
-/// A picture that was scored.
+/// An image that was scored.
 #[derive(Debug)]
 pub struct Scored<'a> {
     /// Its place in the list.
     pub index: usize,
     /// Its files.
     pub pair: &'a Pair,
-    /// The picture.
-    pub picture: &'a Picture,
+    /// The image.
+    pub image: &'a Image,
     /// The true classes.
     pub truth: &'a LabelMap,
     /// The classes that were found.
     pub prediction: &'a LabelMap,
 }
 
-/// Counts what `predict` says of every pair's picture against the pair's mask.
+/// Counts what `predict` says of every pair's image against the pair's mask.
 ///
 /// The classes are those of `table`, whose ignored labels do not count (nor does 255, where that is no class); it also tells what
-/// colours of RGB masks mean. The next pictures are read while `predict` works, and `each` sees every picture when it was counted,
+/// colors of RGB masks mean. The next images are read while `predict` works, and `each` sees every image when it was counted,
 /// in the order of the list.
 ///
 /// # Errors
 /// What `predict` or `each` return; a file that cannot be read; labels that are no classes. Each names the file.
 pub fn evaluate(
-    predict: &mut impl FnMut(&Picture) -> Result<LabelMap>,
+    predict: &mut impl FnMut(&Image) -> Result<LabelMap>,
     pairs: &[Pair],
     table: &ClassTable,
     each: &mut dyn FnMut(&Scored) -> Result<()>,
@@ -52,12 +52,12 @@ pub fn evaluate(
     Ok(counted.expect("invariant: nobody stops this"))
 }
 
-/// As [`evaluate`], into an empty matrix that knows what to leave out. `None` once `stop` is set, after the picture in work, also where the
+/// As [`evaluate`], into an empty matrix that knows what to leave out. `None` once `stop` is set, after the image in work, also where the
 /// next one never comes: a disk may not answer any more.
 pub(crate) fn count_unless(
     stop: &AtomicBool,
     mut confusion: Confusion,
-    predict: &mut impl FnMut(&Picture) -> Result<LabelMap>,
+    predict: &mut impl FnMut(&Image) -> Result<LabelMap>,
     pairs: &[Pair],
     table: &ClassTable,
     each: &mut dyn FnMut(&Scored) -> Result<()>,
@@ -74,19 +74,19 @@ pub(crate) fn count_unless(
         }
     })?;
     for (index, pair) in pairs.iter().enumerate() {
-        let (picture, truth) = loop {
+        let (image, truth) = loop {
             match waiting.recv_timeout(POLL) {
                 _ if stop.load(Ordering::Relaxed) => return Ok(None),
                 Ok(loaded) => break loaded?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(error!(Data, "could not be read: the thread that reads panicked").file(&pair.picture));
+                    return Err(error!(Data, "could not be read: the thread that reads panicked").file(&pair.image));
                 }
             }
         };
-        let prediction = predict(&picture).map_err(|e| e.file(&pair.picture))?;
+        let prediction = predict(&image).map_err(|e| e.file(&pair.image))?;
         confusion.add(&truth.labels, &prediction.labels).map_err(|e| e.file(&pair.mask))?;
-        each(&Scored { index, pair, picture: &picture, truth: &truth, prediction: &prediction })?;
+        each(&Scored { index, pair, image: &image, truth: &truth, prediction: &prediction })?;
     }
     Ok(Some(confusion))
 }
@@ -107,8 +107,8 @@ mod tests {
     use crate::error::ErrorKind;
     use std::path::Path;
 
-    /// Three pairs of 4 x 2 pixels: the mask's label is 1 where the picture is bright, and 255 in one corner.
-    fn pairs(folder: &Path) -> Vec<Pair> {
+    /// Three pairs of 4 x 2 pixels: the mask's label is 1 where the image is bright, and 255 in one corner.
+    fn pairs(directory: &Path) -> Vec<Pair> {
         let table = ClassTable::generic(2);
         let pair = |i: u8| {
             let bright = |p: usize| (p + usize::from(i)).is_multiple_of(3);
@@ -116,23 +116,23 @@ mod tests {
             let mut labels: Vec<u16> = (0..8).map(|p| u16::from(bright(p))).collect();
             labels[7] = 255;
             let name = format!("{i}");
-            let (picture, mask) = (folder.join(format!("{i}.png")), folder.join(format!("{i}-mask.png")));
-            Picture::new(4, 2, rgb).unwrap().save(&picture).unwrap();
+            let (image, mask) = (directory.join(format!("{i}.png")), directory.join(format!("{i}-mask.png")));
+            Image::new(4, 2, rgb).unwrap().save(&image).unwrap();
             LabelMap::new(4, 2, labels).unwrap().write(&mask, &table).unwrap();
-            Pair { name, picture, mask, ids: Ids::Classes }
+            Pair { name, image, mask, ids: Ids::Classes }
         };
         (0..3).map(pair).collect()
     }
 
-    fn bright(picture: &Picture) -> Result<LabelMap> {
-        let labels = picture.rgb.chunks_exact(3).map(|p| u16::from(p[0] > 127)).collect();
-        LabelMap::new(picture.width, picture.height, labels)
+    fn bright(image: &Image) -> Result<LabelMap> {
+        let labels = image.rgb.chunks_exact(3).map(|p| u16::from(p[0] > 127)).collect();
+        LabelMap::new(image.width, image.height, labels)
     }
 
     #[test]
     fn every_pair_is_counted_once_and_in_order() {
-        let folder = tempfile::tempdir().unwrap();
-        let pairs = pairs(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let pairs = pairs(directory.path());
         let mut seen = Vec::new();
         let mut each = |scored: &Scored| {
             assert_eq!(scored.truth.labels[..7], scored.prediction.labels[..7]);
@@ -147,15 +147,15 @@ mod tests {
 
     #[test]
     fn the_first_failure_ends_it_and_names_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut pairs = pairs(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let mut pairs = pairs(directory.path());
         let table = ClassTable::generic(2);
-        let mut fails = |_: &Picture| Err(error!(Device, "is gone"));
+        let mut fails = |_: &Image| Err(error!(Device, "is gone"));
         let error = evaluate(&mut fails, &pairs, &table, &mut |_| Ok(())).unwrap_err();
         assert!(error.kind() == ErrorKind::Device && error.to_string().contains("0.png: is gone"), "{error}");
         let error = evaluate(&mut bright, &pairs, &ClassTable::generic(1), &mut |_| Ok(())).unwrap_err().to_string();
         assert!(error.contains("0-mask.png") && error.contains("label 1"), "{error}");
-        pairs[1].mask = folder.path().join("none.png");
+        pairs[1].mask = directory.path().join("none.png");
         let mut seen = 0;
         let mut each = |_: &Scored| {
             seen += 1;
@@ -166,9 +166,9 @@ mod tests {
     }
 
     #[test]
-    fn an_evaluation_that_is_stopped_ends_after_the_picture_in_work() {
-        let folder = tempfile::tempdir().unwrap();
-        let (pairs, table) = (pairs(folder.path()), ClassTable::generic(2));
+    fn an_evaluation_that_is_stopped_ends_after_the_image_in_work() {
+        let directory = tempfile::tempdir().unwrap();
+        let (pairs, table) = (pairs(directory.path()), ClassTable::generic(2));
         let (stop, mut seen) = (AtomicBool::new(false), 0);
         let mut each = |_: &Scored| {
             seen += 1;

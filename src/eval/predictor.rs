@@ -1,10 +1,10 @@
-//! How a network is asked about a picture: once, at several scales, mirrored, or window by window.
+//! How a network is asked about an image: once, at several scales, mirrored, or window by window.
 
 use super::views::{Wanted, align_corners, network_graph, scaled_side, sum_graph};
 use crate::error::{ErrorKind, Result, error};
 use crate::exec::Runner;
 use crate::graph::Graph;
-use crate::image::{Fit, LabelMap, Picture, SizeRule};
+use crate::image::{Fit, Image, LabelMap, SizeRule};
 use crate::memory::{self, Reservation};
 use crate::models::Outputs;
 use crate::ops::UpsampleArgmax;
@@ -21,7 +21,7 @@ const LARGEST_SCALE: f64 = 16.0;
 /// Windows of an image past this are a slip of the keyboard: at a millisecond each they take minutes.
 const MOST_WINDOWS: usize = 100_000;
 
-/// Windows that are laid over a picture, so that the network sees a part at a time. Width and height in pixels of the scaled picture.
+/// Windows that are laid over an image, so that the network sees a part at a time. Width and height in pixels of the scaled image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Windows {
     /// Size of a window.
@@ -41,25 +41,25 @@ impl Windows {
 /// How a network is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Method {
-    /// The size at which the picture enters; `None` takes that for which the network was made.
+    /// The size at which the image enters; `None` takes that for which the network was made.
     pub size: Option<SizeRule>,
     /// Scales of that size whose probabilities are averaged.
     pub scales: Vec<f64>,
     /// Whether each is also seen in a mirror.
     pub flip: bool,
-    /// Windows, instead of the whole picture at once.
+    /// Windows, instead of the whole image at once.
     pub windows: Option<Windows>,
 }
 
 impl Default for Method {
-    /// The whole picture, once.
+    /// The whole image, once.
     fn default() -> Self {
         Self { size: None, scales: vec![1.0], flip: false, windows: None }
     }
 }
 
 impl Method {
-    /// Forward passes for a picture, or for a window of it.
+    /// Forward passes for an image, or for a window of it.
     pub fn views(&self) -> usize {
         self.scales.len() * if self.flip { 2 } else { 1 }
     }
@@ -78,7 +78,7 @@ impl Method {
         if let Some(Windows { size, stride }) = self.windows {
             let ((w, h), (x, y)) = (size, stride);
             if w == 0 || h == 0 || x == 0 || y == 0 || x > w || y > h {
-                return Err(error!(Usage, "windows of {w} x {h} every {x} x {y} pixels do not cover a picture"));
+                return Err(error!(Usage, "windows of {w} x {h} every {x} x {y} pixels do not cover an image"));
             }
         }
         Ok(())
@@ -91,7 +91,7 @@ type OnWindow<'s> = Box<dyn FnMut(usize, usize) + 's>;
 /// What was found, and how long it took.
 #[derive(Debug, Clone)]
 pub struct Prediction {
-    /// The class of each pixel, at the picture's own size.
+    /// The class of each pixel, at the image's own size.
     pub labels: LabelMap,
     /// Time of the runs on the device; making graphs ready for a new size is not in it.
     pub time: Duration,
@@ -103,7 +103,7 @@ type Size = (usize, usize);
 /// What was made ready last, and for what.
 type Ready<K, R> = Option<(K, R)>;
 
-/// Logits of the views, the picture's sizes, and what is wanted of them.
+/// Logits of the views, the image's sizes, and what is wanted of them.
 type End = (Vec<Shape>, Fit, Wanted);
 
 /// What is in `slot`, made anew where it is there for another `key`. What is not needed any more makes room first.
@@ -180,25 +180,25 @@ impl<'s> Predictor<'s> {
         self.method.size.unwrap_or_else(|| self.segmenter.usual_size()).fit(width, height)
     }
 
-    /// The classes of a picture's pixels.
+    /// The classes of an image's pixels.
     ///
     /// # Errors
-    /// Where the picture is too large for the device or too small for the network at a scale, or the device fails.
-    pub fn predict(&mut self, picture: &Picture) -> Result<Prediction> {
-        let fit = self.fit(picture.width, picture.height);
+    /// Where the image is too large for the device or too small for the network at a scale, or the device fails.
+    pub fn predict(&mut self, image: &Image) -> Result<Prediction> {
+        let fit = self.fit(image.width, image.height);
         if self.method.is_plain() {
             let size = self.method.size.unwrap_or_else(|| self.segmenter.usual_size());
-            let found = self.segmenter.segment(picture, size)?;
+            let found = self.segmenter.segment(image, size)?;
             return Ok(Prediction { labels: found.labels, time: found.network_time + found.labels_time });
         }
         match self.method.windows {
             None => {
                 // What does not fit into memory is refused before the image is scaled.
                 self.networks(fit)?;
-                let (labels, time) = self.views(fit, fit.scale(picture)?.into_owned(), Wanted::Labels)?;
+                let (labels, time) = self.views(fit, fit.scale(image)?.into_owned(), Wanted::Labels)?;
                 Ok(Prediction { labels: LabelMap::from_tensor(&labels, 0)?, time })
             }
-            Some(windows) => self.window_by_window(fit, picture, windows),
+            Some(windows) => self.window_by_window(fit, image, windows),
         }
     }
 
@@ -218,15 +218,15 @@ impl<'s> Predictor<'s> {
         ready(&mut self.networks, key, make).map(Vec::as_slice)
     }
 
-    /// Runs every view of a picture that was scaled, and their end.
+    /// Runs every view of an image that was scaled, and their end.
     fn views(&mut self, fit: Fit, pixels: Vec<u8>, wanted: Wanted) -> Result<(Tensor, Duration)> {
         let segmenter = self.segmenter;
         let networks = self.networks(fit)?;
-        let picture = Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), Data::U8(pixels))?;
+        let image = Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), Data::U8(pixels))?;
         let started = Instant::now();
         let mut logits = Vec::new();
         for network in networks {
-            logits.extend(network.run(&[("picture", &picture)])?);
+            logits.extend(network.run(&[("image", &image)])?);
         }
         let time = started.elapsed();
 
@@ -239,8 +239,8 @@ impl<'s> Predictor<'s> {
         Ok((result, time + started.elapsed()))
     }
 
-    /// Adds up the windows' probabilities at the scaled picture's size; the classes are chosen at the picture's own.
-    fn window_by_window(&mut self, fit: Fit, picture: &Picture, windows: Windows) -> Result<Prediction> {
+    /// Adds up the windows' probabilities at the scaled image's size; the classes are chosen at the image's own.
+    fn window_by_window(&mut self, fit: Fit, image: &Image, windows: Windows) -> Result<Prediction> {
         let (w, h) = fit.scaled;
         let classes = self.segmenter.model().config.classes().unwrap_or(0);
         let count = windows.count(w, h);
@@ -254,7 +254,7 @@ impl<'s> Predictor<'s> {
         let reserved = reserve_sum(fit.scaled, classes)?;
         let mut sum = memory::zeros::<f32>(numbers)?;
         let mut counts = memory::zeros::<u32>(w * h)?;
-        let scaled = fit.scale(picture)?;
+        let scaled = fit.scale(image)?;
         let pixels = &scaled[..];
         let (seen_w, seen_h) = (windows.size.0.min(w), windows.size.1.min(h));
         let part = Fit { source: (seen_w, seen_h), scaled: (seen_w, seen_h), padded: windows.size };
@@ -275,7 +275,7 @@ impl<'s> Predictor<'s> {
             }
         }
         reserved.used();
-        // Neighbours that were seen by different numbers of windows are made comparable before the interpolation between them.
+        // Neighbors that were seen by different numbers of windows are made comparable before the interpolation between them.
         for (pixel, &count) in sum.chunks_exact_mut(classes).zip(&counts) {
             pixel.iter_mut().for_each(|p| *p /= count as f32);
         }
@@ -286,13 +286,13 @@ impl<'s> Predictor<'s> {
         Ok(Prediction { labels, time: time + started.elapsed() })
     }
 
-    /// What chooses the classes at the picture's own size from the windows' probabilities.
+    /// What chooses the classes at the image's own size from the windows' probabilities.
     fn chooser(&mut self, probabilities: Shape, size: Size) -> Result<&Runner> {
         let segmenter = self.segmenter;
         ready(&mut self.labels, (probabilities, size), |&(shape, size)| segmenter.prepare_end(labels_graph(shape, size)?))
     }
 
-    /// Multi-Adds of all forward passes for a picture of this size, as papers count them.
+    /// Multi-Adds of all forward passes for an image of this size, as papers count them.
     ///
     /// # Errors
     /// As [`Predictor::predict`].
@@ -328,7 +328,7 @@ impl<'s> Predictor<'s> {
 /// The end of the views, from their logits on.
 fn prepare_sum(segmenter: &Segmenter, logits: &[Shape], fit: Fit, wanted: Wanted) -> Result<Runner> {
     let graph = sum_graph(logits, fit, align_corners(segmenter.model()), wanted)?;
-    segmenter.prepare_end(passes::optimise(graph)?)
+    segmenter.prepare_end(passes::optimize(graph)?)
 }
 
 /// Numbers in the sum of the windows' probabilities.

@@ -36,7 +36,7 @@ pub struct Scores {
     pub mean_accuracy: Option<f64>,
     /// mIoU: mean of the classes' IoU over the classes that **occur in the truth**.
     ///
-    /// On a full validation set this is the usual figure. On a few pictures it leaves out the classes that none of them shows;
+    /// On a full validation set this is the usual figure. On a few images it leaves out the classes that none of them shows;
     /// a class that is only predicted, wrongly, still costs the classes whose pixels it took.
     pub mean_iou: Option<f64>,
     /// Mean of the classes' IoU over the classes that occur in the truth **or the prediction**: a class that is only predicted

@@ -92,7 +92,7 @@ impl Trimap {
         self.around
     }
 
-    /// Counts a picture's pixels that lie in the bands.
+    /// Counts an image's pixels that lie in the bands.
     ///
     /// # Errors
     /// Where the two differ in size, or hold labels that are no classes.
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_without_a_border_count_in_no_band() {
+    fn images_without_a_border_count_in_no_band() {
         let map = LabelMap::new(3, 1, vec![1; 3]).unwrap();
         for around in [TrimapAround::Boundary, TrimapAround::Void] {
             let mut trimap = Trimap::new(&[1e9], around, 2, &[]).unwrap();

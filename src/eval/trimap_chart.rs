@@ -1,8 +1,8 @@
-//! mIoU against the width of the band around borders, as a picture.
+//! mIoU against the width of the band around borders, as an image.
 
 use super::trimap::Band;
 use crate::error::{Result, error};
-use crate::image::Picture;
+use crate::image::Image;
 use crate::image::canvas::{Canvas, Face, Rgb, Run};
 
 const PAPER: Rgb = [252, 252, 250];
@@ -11,7 +11,7 @@ const PALE_INK: Rgb = [118, 122, 130];
 const GRID: Rgb = [226, 228, 230];
 const LINE: Rgb = [35, 96, 197];
 
-/// Size of the picture, and where the plot lies in it.
+/// Size of the image, and where the plot lies in it.
 const SIZE: (usize, usize) = (720, 440);
 const PLOT: (usize, usize, usize, usize) = (76, 44, 612, 324);
 
@@ -19,10 +19,10 @@ const PLOT: (usize, usize, usize, usize) = (76, 44, 612, 324);
 ///
 /// # Errors
 /// Where no band has a pixel.
-pub fn trimap_chart(bands: &[Band]) -> Result<Picture> {
+pub fn trimap_chart(bands: &[Band]) -> Result<Image> {
     let points: Vec<(f64, f64)> = bands.iter().filter_map(|b| Some((b.width, 100.0 * b.mean_iou?))).collect();
     let Some(widest) = points.iter().map(|p| p.0).reduce(f64::max) else {
-        return Err(error!(Usage, "bands without a pixel have no picture")
+        return Err(error!(Usage, "bands without a pixel have no image")
             .advice("the masks contain no void or no border; try another --trimap-around"));
     };
     let (low, high) = points.iter().fold((100.0f64, 0.0f64), |(low, high), p| (low.min(p.1), high.max(p.1)));
@@ -67,7 +67,7 @@ pub fn trimap_chart(bands: &[Band]) -> Result<Picture> {
     for &(w, v) in &points {
         dot(&mut canvas, x(w), y(v), 9);
     }
-    Picture::new(canvas.width, canvas.height, canvas.rgb)
+    Image::new(canvas.width, canvas.height, canvas.rgb)
 }
 
 fn dot(canvas: &mut Canvas, x: f64, y: f64, size: usize) {

@@ -1,4 +1,4 @@
-//! One picture seen several times: at several scales, and in a mirror.
+//! One image seen several times: at several scales, and in a mirror.
 
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
@@ -24,18 +24,18 @@ pub(super) fn align_corners(model: &Model) -> bool {
     model.config.head.as_ref().is_some_and(|h| h.align_corners)
 }
 
-/// From a picture's bytes `[1, h, w, 3]` (`fit.scaled`) to the network's logits at one scale, and to those of the mirrored picture, mirrored
-/// back, where `flip` is set. The picture is normalised and padded once, and resized after that.
+/// From an image's bytes `[1, h, w, 3]` (`fit.scaled`) to the network's logits at one scale, and to those of the mirrored image, mirrored
+/// back, where `flip` is set. The image is normalized and padded once, and resized after that.
 pub(super) fn network_graph(model: &Model, fit: Fit, scale: f64, flip: bool) -> Result<Graph> {
     let align_corners = align_corners(model);
     let ((w, h), (scaled_w, scaled_h)) = (fit.padded, fit.scaled);
     let how = &model.config.preprocess;
     let (factor, shift) = how.scale_shift();
     let mut graph = Graph::new();
-    let picture = graph.input("picture", TensorType::u8(Shape::new(1, scaled_h, scaled_w, 3)));
+    let image = graph.input("image", TensorType::u8(Shape::new(1, scaled_h, scaled_w, 3)));
     let mut root = graph.root();
     let preprocess = Preprocess { h, w, scale: factor, shift, pad_value: how.pad_value };
-    let x = root.preprocess("preprocess", picture, preprocess)?;
+    let x = root.preprocess("preprocess", image, preprocess)?;
     let size = (scaled_side(h, scale, align_corners), scaled_side(w, scale, align_corners));
     let x = root.resize("scaled", x, size, align_corners)?;
     let network = model.network(root.shape(x), &Outputs::default())?.graph;
@@ -47,7 +47,7 @@ pub(super) fn network_graph(model: &Model, fit: Fit, scale: f64, flip: bool) -> 
         let logits = graph.root().flip("back", logits)?;
         graph.output("flipped", logits);
     }
-    crate::passes::optimise(graph)
+    crate::passes::optimize(graph)
 }
 
 fn logits_of(graph: &mut Graph, name: &str, network: &Graph, x: ValueId) -> Result<ValueId> {
@@ -65,7 +65,7 @@ pub(super) enum Wanted {
     Sum,
 }
 
-/// From the views' logits (inputs `0`, `1`, ...) to the picture's own pixels: each is enlarged, made probabilities, and added up.
+/// From the views' logits (inputs `0`, `1`, ...) to the image's own pixels: each is enlarged, made probabilities, and added up.
 ///
 /// The mean's largest class is the sum's.
 pub(super) fn sum_graph(logits: &[Shape], fit: Fit, align_corners: bool, wanted: Wanted) -> Result<Graph> {

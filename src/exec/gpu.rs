@@ -222,7 +222,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Refuses graphs with a value past the device's limits, and says which picture size would fit.
+/// Refuses graphs with a value past the device's limits, and says which image size would fit.
 fn check_sizes(gpu: &Gpu, graph: &Graph) -> Result<()> {
     let limit = gpu.caps().max_binding.min(gpu.caps().max_buffer);
     let bytes = |v: ValueId| Layout::bytes(graph.ty(v), Packing::Channels);

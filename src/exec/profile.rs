@@ -74,7 +74,7 @@ impl Runner {
     /// Times the nodes that run, in their order, `rounds` times (at least once).
     ///
     /// On the CPU executor they are timed as they pass by in whole runs. On a device each is run alone, several times in one submission,
-    /// after those before it: without its neighbours, and with its operands in the caches, a node may take a little less than in a run.
+    /// after those before it: without its neighbors, and with its operands in the caches, a node may take a little less than in a run.
     ///
     /// # Errors
     /// As [`Runner::run`].

@@ -1,6 +1,6 @@
 //! Numbers that outlive runs: named buffers on a device, in which values of several graphs lie (parameters, gradients, momenta).
 //!
-//! Tensors lie in device layout on the processor too, so that a buffer can be taken as one long vector there as well: an optimiser
+//! Tensors lie in device layout on the processor too, so that a buffer can be taken as one long vector there as well: an optimizer
 //! updates all the parameters in one dispatch.
 
 use super::Device;

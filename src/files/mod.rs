@@ -17,14 +17,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes a file through a temporary one in the same folder, which then takes the name.
+/// Writes a file through a temporary one in the same directory, which then takes the name.
 ///
 /// Whoever reads `path` sees the old content or the whole new content, also where the program is stopped in between or the
 /// disk is full. A symbolic link keeps pointing where it does: its target is replaced. What is not a regular file (a pipe,
 /// `/dev/stdout`, `/dev/null`) cannot be replaced by a rename and is written to directly. The data is not flushed to the disk
-/// (`fsync`): that a power cut may cost the newest pictures is fine, waiting for the disk after each of them is not.
+/// (`fsync`): that a power cut may cost the newest images is fine, waiting for the disk after each of them is not.
 ///
-/// Errors: the folder does not exist, `path` is a folder, no permission, disk full, or whatever `write` returns; each names `path`.
+/// Errors: the directory does not exist, `path` is a directory, no permission, disk full, or whatever `write` returns; each names `path`.
 pub fn atomic_write(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
     let path = path.as_ref();
     let staged = Staged::create(path, ".tmp")?;
@@ -68,7 +68,7 @@ impl Staged {
     pub(crate) fn create(path: &Path, ending: &str) -> Result<Self> {
         let failed = |e| Error::io(path, "could not be written", e);
         let target = match fs::metadata(path) {
-            Ok(meta) if meta.is_dir() => return Err(error!(Io, "is a folder; give the name of a file").file(path)),
+            Ok(meta) if meta.is_dir() => return Err(error!(Io, "is a directory; give the name of a file").file(path)),
             Ok(meta) if !meta.is_file() => {
                 let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
                 return Ok(Self { path: path.to_owned(), place: Place::Direct(file) });
@@ -76,12 +76,14 @@ impl Staged {
             Ok(_) => fs::canonicalize(path).map_err(failed)?,
             Err(_) => path.to_path_buf(),
         };
-        let folder = match target.parent() {
+        let directory = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
             _ => PathBuf::from("."),
         };
-        if !folder.is_dir() {
-            return Err(error!(Io, "there is no folder `{}`", folder.display()).file(path).advice("create the folder first"));
+        if !directory.is_dir() {
+            return Err(error!(Io, "there is no directory `{}`", directory.display())
+                .file(path)
+                .advice("create the directory first"));
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".atrous-").suffix(ending);
@@ -91,7 +93,7 @@ impl Staged {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o666))
         };
-        let (temporary, entry) = temporary::create(|| builder.tempfile_in(&folder)).map_err(failed)?;
+        let (temporary, entry) = temporary::create(|| builder.tempfile_in(&directory)).map_err(failed)?;
         Ok(Self { path: path.to_owned(), place: Place::Temporary(temporary, target, entry) })
     }
 
@@ -168,14 +170,14 @@ impl Write for Staged {
 mod tests {
     use super::*;
 
-    fn names(folder: &Path) -> Vec<String> {
-        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    fn names(directory: &Path) -> Vec<String> {
+        fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     #[test]
     fn the_old_file_stays_whole_when_writing_fails() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.bin");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.bin");
         atomic_write(&path, |w| w.write_all(b"old")).unwrap();
         let error = atomic_write(&path, |w| {
             w.write_all(b"half of the new")?;
@@ -184,29 +186,29 @@ mod tests {
         .unwrap_err();
         assert!(error.to_string().contains("a.bin") && error.to_string().contains("disk full"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(names(folder.path()), ["a.bin"], "the temporary file must be gone");
+        assert_eq!(names(directory.path()), ["a.bin"], "the temporary file must be gone");
         atomic_write(&path, |w| w.write_all(b"new")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[test]
-    fn folders_and_missing_folders_are_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = atomic_write(folder.path(), |_| Ok(())).unwrap_err();
-        assert!(error.to_string().contains("is a folder"), "{error}");
-        let error = atomic_write(folder.path().join("no/such/a.png"), |_| Ok(())).unwrap_err();
-        assert!(error.to_string().contains("a.png") && error.to_string().contains("create the folder"), "{error}");
+    fn directories_and_missing_directories_are_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = atomic_write(directory.path(), |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("is a directory"), "{error}");
+        let error = atomic_write(directory.path().join("no/such/a.png"), |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("a.png") && error.to_string().contains("create the directory"), "{error}");
     }
 
     #[test]
     fn a_durable_write_replaces_the_old_file_and_leaves_nothing_beside_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("checkpoint.bin");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("checkpoint.bin");
         for content in [&b"old"[..], b"new"] {
             durable_write(&path, |w| w.write_all(content)).unwrap();
             assert_eq!(fs::read(&path).unwrap(), content);
         }
-        assert_eq!(names(folder.path()), ["checkpoint.bin"]);
+        assert_eq!(names(directory.path()), ["checkpoint.bin"]);
     }
 
     #[cfg(unix)]
@@ -221,8 +223,9 @@ mod tests {
     #[test]
     fn a_link_keeps_pointing_and_the_mode_follows_the_umask() {
         use std::os::unix::fs::{PermissionsExt, symlink};
-        let folder = tempfile::tempdir().unwrap();
-        let (target, link, plain) = (folder.path().join("target"), folder.path().join("link"), folder.path().join("plain"));
+        let directory = tempfile::tempdir().unwrap();
+        let (target, link, plain) =
+            (directory.path().join("target"), directory.path().join("link"), directory.path().join("plain"));
         fs::write(&target, b"old").unwrap();
         fs::write(&plain, b"").unwrap();
         symlink(&target, &link).unwrap();

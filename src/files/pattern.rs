@@ -139,19 +139,19 @@ mod tests {
     use super::*;
 
     fn tree(files: &[&str]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for file in files {
-            let path = folder.path().join(file);
+            let path = directory.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
-        folder
+        directory
     }
 
-    fn names(folder: &Path, pattern: &str) -> Vec<String> {
-        let (found, skipped) = matching(&folder.join(pattern)).unwrap();
+    fn names(directory: &Path, pattern: &str) -> Vec<String> {
+        let (found, skipped) = matching(&directory.join(pattern)).unwrap();
         assert!(skipped.is_empty());
-        found.iter().map(|p| p.strip_prefix(folder).unwrap().to_str().unwrap().replace('\\', "/")).collect()
+        found.iter().map(|p| p.strip_prefix(directory).unwrap().to_str().unwrap().replace('\\', "/")).collect()
     }
 
     #[test]

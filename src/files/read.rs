@@ -97,8 +97,8 @@ mod tests {
 
     #[test]
     fn texts_that_are_too_long_or_no_text_are_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("train.txt");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("train.txt");
         fs::write(&path, "\u{feff}\u{feff}a\n").unwrap();
         assert_eq!(read_text_at_most(&path, 8).unwrap(), "\u{feff}a\n", "one mark is taken away");
         let error = read_text_at_most(&path, 7).unwrap_err().to_string();
@@ -106,21 +106,21 @@ mod tests {
         fs::write(&path, b"\xff\xfea\0").unwrap();
         let error = read_text(&path).unwrap_err().to_string();
         assert!(error.contains("train.txt: is no text in UTF-8") && error.contains("save it as"), "{error}");
-        assert!(read_text(&folder.path().join("none.txt")).unwrap_err().to_string().contains("none.txt: could not be"));
+        assert!(read_text(&directory.path().join("none.txt")).unwrap_err().to_string().contains("none.txt: could not be"));
     }
 
     #[cfg(unix)]
     #[test]
     fn fifos_devices_and_sockets_are_refused_before_they_are_opened() {
-        let folder = tempfile::tempdir().unwrap();
-        let (fifo, socket) = (folder.path().join("fifo"), folder.path().join("socket"));
+        let directory = tempfile::tempdir().unwrap();
+        let (fifo, socket) = (directory.path().join("fifo"), directory.path().join("socket"));
         assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         for (path, what) in [(&*fifo, "a FIFO"), (&*socket, "a socket"), (Path::new("/dev/zero"), "a device")] {
             let error = read_bytes(path, "an image", 1 << 20).unwrap_err().to_string();
             assert!(error.contains(&format!("is {what}, not a regular file; name an image on disk")), "{error}");
         }
-        let error = read_text(folder.path()).unwrap_err().to_string();
+        let error = read_text(directory.path()).unwrap_err().to_string();
         assert!(error.contains("is a directory; name a text file"), "{error}");
     }
 }

@@ -64,11 +64,11 @@ mod tests {
 
     #[test]
     fn temporary_files_are_known_from_their_creation_to_their_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let (file, entry) = create(|| NamedTempFile::new_in(folder.path())).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let (file, entry) = create(|| NamedTempFile::new_in(directory.path())).unwrap();
         let path = file.path().to_owned();
         assert!(live().contains(&path));
-        remove(&BTreeSet::from([path.clone(), folder.path().join("renamed meanwhile")]));
+        remove(&BTreeSet::from([path.clone(), directory.path().join("renamed meanwhile")]));
         assert!(!path.exists());
         drop(entry);
         assert!(!live().contains(&path));

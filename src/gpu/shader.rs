@@ -42,7 +42,7 @@ fn shader_error(variant: &Variant, message: String) -> Error {
     Error::new(ErrorKind::Shader, message).at(format!("shader {variant}"))
 }
 
-/// An error's text without the colours that wesl puts into it whether or not they go to a terminal. Browsers do not carry the code that
+/// An error's text without the colors that wesl puts into it whether or not they go to a terminal. Browsers do not carry the code that
 /// draws it: whatever does not compile does not compile natively either.
 fn plain(e: &wesl::Error) -> String {
     if cfg!(target_arch = "wasm32") {

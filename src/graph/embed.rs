@@ -62,7 +62,7 @@ mod tests {
         inner.output("y", y);
 
         let mut outer = Graph::new();
-        let x = outer.input("picture", TensorType::f32(shape));
+        let x = outer.input("image", TensorType::f32(shape));
         let once = outer.embed("once", &inner, &[("x", x)]).unwrap();
         let turned = outer.root().op("turned", Flip, &[once[0].1]).unwrap();
         let twice = outer.embed("twice", &inner, &[("x", turned)]).unwrap();
@@ -72,8 +72,8 @@ mod tests {
         let params: Vec<_> = outer.params().map(|(_, v)| outer.param_data(v).unwrap().id()).collect();
         assert_eq!(params.len(), 2);
         assert_eq!(params[0], params[1]);
-        let picture = Tensor::from_fn(shape, |_, _, w, _| w as f32);
-        let y = Runner::new(&Device::Cpu, outer).unwrap().run(&[("picture", &picture)]).unwrap();
+        let image = Tensor::from_fn(shape, |_, _, w, _| w as f32);
+        let y = Runner::new(&Device::Cpu, outer).unwrap().run(&[("image", &image)]).unwrap();
         assert_eq!(y[0].f32(), [2.0, 22.0, 1.0, 21.0, 0.0, 20.0]);
     }
 

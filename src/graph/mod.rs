@@ -140,7 +140,7 @@ impl Graph {
         if let Some(empty) = types.iter().find(|ty| ty.shape.is_empty()) {
             return Err(error!(Graph, "the output would be empty: {}", empty.shape)
                 .at(address())
-                .advice("the picture is too small for this network"));
+                .advice("the image is too small for this network"));
         }
         let node = self.nodes.len();
         let outputs: Vec<ValueId> =

@@ -25,7 +25,7 @@ struct Inner {
 pub struct ParamRef(Arc<Inner>);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-/// Derived parameters that somebody still holds, by what they were derived from: graphs for several picture sizes share them.
+/// Derived parameters that somebody still holds, by what they were derived from: graphs for several image sizes share them.
 static DERIVED: LazyLock<Mutex<Derived>> = LazyLock::new(Mutex::default);
 
 impl ParamRef {

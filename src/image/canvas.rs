@@ -1,7 +1,7 @@
-//! A canvas of RGB bytes with the few things that legends and tables need: rectangles, pictures, and text.
+//! A canvas of RGB bytes with the few things that legends and tables need: rectangles, images, and text.
 //!
 //! The letters are the X11 "misc-fixed" bitmap fonts (public domain) as `embedded-graphics` carries them: no font file, no
-//! licence to pass on, and the same pixels on every machine. They cover Latin-1; other letters are drawn as `?`.
+//! license to pass on, and the same pixels on every machine. They cover Latin-1; other letters are drawn as `?`.
 
 use embedded_graphics::mono_font::iso_8859_1::{FONT_7X13, FONT_7X13_BOLD, FONT_9X15, FONT_9X15_BOLD, FONT_9X18, FONT_9X18_BOLD};
 use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
@@ -10,7 +10,7 @@ use embedded_graphics::prelude::{DrawTarget, Drawable, OriginDimensions, Pixel, 
 use embedded_graphics::text::{Baseline, Text};
 use std::convert::Infallible;
 
-/// A colour, sRGB.
+/// A color, sRGB.
 pub(crate) type Rgb = [u8; 3];
 
 /// A bitmap font at a whole-numbered scale.
@@ -64,7 +64,7 @@ pub(crate) enum Run {
     Up,
 }
 
-/// An RGB picture to draw on. Whatever falls outside is cut off.
+/// An RGB image to draw on. Whatever falls outside is cut off.
 pub(crate) struct Canvas {
     pub(crate) width: usize,
     pub(crate) height: usize,
@@ -72,20 +72,20 @@ pub(crate) struct Canvas {
 }
 
 impl Canvas {
-    pub(crate) fn new(width: usize, height: usize, colour: Rgb) -> Self {
-        Self { width, height, rgb: colour.repeat(width * height) }
+    pub(crate) fn new(width: usize, height: usize, color: Rgb) -> Self {
+        Self { width, height, rgb: color.repeat(width * height) }
     }
 
-    fn put(&mut self, x: usize, y: usize, colour: Rgb) {
+    fn put(&mut self, x: usize, y: usize, color: Rgb) {
         if x < self.width && y < self.height {
-            self.rgb[3 * (y * self.width + x)..][..3].copy_from_slice(&colour);
+            self.rgb[3 * (y * self.width + x)..][..3].copy_from_slice(&color);
         }
     }
 
-    pub(crate) fn rect(&mut self, x: usize, y: usize, w: usize, h: usize, colour: Rgb) {
+    pub(crate) fn rect(&mut self, x: usize, y: usize, w: usize, h: usize, color: Rgb) {
         for y in y..y + h {
             for x in x..x + w {
-                self.put(x, y, colour);
+                self.put(x, y, color);
             }
         }
     }
@@ -95,7 +95,7 @@ impl Canvas {
         let r = radius.min(w / 2).min(h / 2);
         for dy in 0..r {
             for dx in 0..r {
-                // How far the pixel's centre lies outside the quarter circle.
+                // How far the pixel's center lies outside the quarter circle.
                 let (fx, fy) = (r as f32 - dx as f32 - 0.5, r as f32 - dy as f32 - 0.5);
                 let cover = ((fx * fx + fy * fy).sqrt() - r as f32 + 0.5).clamp(0.0, 1.0);
                 for (px, py) in
@@ -107,16 +107,16 @@ impl Canvas {
         }
     }
 
-    fn blend(&mut self, x: usize, y: usize, colour: Rgb, share: f32) {
+    fn blend(&mut self, x: usize, y: usize, color: Rgb, share: f32) {
         if x < self.width && y < self.height {
-            for (pixel, colour) in self.rgb[3 * (y * self.width + x)..][..3].iter_mut().zip(colour) {
-                *pixel = (f32::from(*pixel) + (f32::from(colour) - f32::from(*pixel)) * share).round() as u8;
+            for (pixel, color) in self.rgb[3 * (y * self.width + x)..][..3].iter_mut().zip(color) {
+                *pixel = (f32::from(*pixel) + (f32::from(color) - f32::from(*pixel)) * share).round() as u8;
             }
         }
     }
 
-    /// Draws a picture `[h, w, 3]`.
-    pub(crate) fn picture(&mut self, x: usize, y: usize, (w, h): (usize, usize), rgb: &[u8]) {
+    /// Draws an image `[h, w, 3]`.
+    pub(crate) fn image(&mut self, x: usize, y: usize, (w, h): (usize, usize), rgb: &[u8]) {
         let visible = w.min(self.width.saturating_sub(x));
         for row in 0..h.min(self.height.saturating_sub(y)) {
             self.rgb[3 * ((y + row) * self.width + x)..][..3 * visible].copy_from_slice(&rgb[3 * row * w..][..3 * visible]);
@@ -124,8 +124,8 @@ impl Canvas {
     }
 
     /// Draws a line of text. (x, y) is where its first letter begins: the top left corner, for `Run::Up` the bottom left one.
-    pub(crate) fn text(&mut self, x: usize, y: usize, text: &str, face: Face, run: Run, colour: Rgb) {
-        let mut pen = Pen { canvas: self, x, y, scale: face.scale, run, colour };
+    pub(crate) fn text(&mut self, x: usize, y: usize, text: &str, face: Face, run: Run, color: Rgb) {
+        let mut pen = Pen { canvas: self, x, y, scale: face.scale, run, color };
         let style = MonoTextStyle::new(face.font, BinaryColor::On);
         let done = Text::with_baseline(text, Point::zero(), style, Baseline::Top).draw(&mut pen);
         done.expect("invariant: drawing to memory cannot fail");
@@ -139,7 +139,7 @@ struct Pen<'a> {
     y: usize,
     scale: usize,
     run: Run,
-    colour: Rgb,
+    color: Rgb,
 }
 
 impl OriginDimensions for Pen<'_> {
@@ -158,8 +158,8 @@ impl DrawTarget for Pen<'_> {
             let (Ok(x), Ok(y), true) = (usize::try_from(x), usize::try_from(y), ink.is_on()) else { continue };
             let (dx, dy) = (x * scale, y * scale);
             match self.run {
-                Run::Right => self.canvas.rect(self.x + dx, self.y + dy, scale, scale, self.colour),
-                Run::Up => self.canvas.rect(self.x + dy, self.y.saturating_sub(dx + scale - 1), scale, scale, self.colour),
+                Run::Right => self.canvas.rect(self.x + dx, self.y + dy, scale, scale, self.color),
+                Run::Up => self.canvas.rect(self.x + dy, self.y.saturating_sub(dx + scale - 1), scale, scale, self.color),
             }
         }
         Ok(())

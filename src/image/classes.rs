@@ -1,6 +1,6 @@
 //! The class tables of well-known data sets.
 
-use super::palette::{ClassTable, IgnoredLabel, voc_colour};
+use super::palette::{ClassTable, IgnoredLabel, voc_color};
 
 /// PASCAL VOC 2012 (and torchvision's "COCO with VOC labels"), by number.
 const VOC: [&str; 21] = [
@@ -27,7 +27,7 @@ const VOC: [&str; 21] = [
     "tvmonitor",
 ];
 
-/// Cityscapes: name, colour, and the training number (none for the classes that are not scored), by label number.
+/// Cityscapes: name, color, and the training number (none for the classes that are not scored), by label number.
 type Cityscapes = (&'static str, [u8; 3], bool);
 const CITYSCAPES: [Cityscapes; 34] = [
     ("unlabeled", [0, 0, 0], false),
@@ -81,8 +81,8 @@ const CAMVID: [(&str, [u8; 3]); 11] = [
     ("bicyclist", [0, 128, 192]),
 ];
 
-fn ignore(label: u16, name: &str, colour: [u8; 3]) -> Vec<IgnoredLabel> {
-    vec![IgnoredLabel { label, name: name.into(), colour }]
+fn ignore(label: u16, name: &str, color: [u8; 3]) -> Vec<IgnoredLabel> {
+    vec![IgnoredLabel { label, name: name.into(), color }]
 }
 
 impl ClassTable {
@@ -91,15 +91,15 @@ impl ClassTable {
     pub fn voc() -> Self {
         Self {
             names: VOC.map(Into::into).into(),
-            colours: (0..VOC.len()).map(voc_colour).collect(),
-            ignored: ignore(255, "ignore", voc_colour(255)),
+            colors: (0..VOC.len()).map(voc_color).collect(),
+            ignored: ignore(255, "ignore", voc_color(255)),
         }
     }
 
     /// The 19 classes of Cityscapes that are trained and scored, by training number; 255 is ignored.
     pub fn cityscapes() -> Self {
-        let (names, colours) = CITYSCAPES.iter().filter(|c| c.2).map(|c| (c.0.to_string(), c.1)).unzip();
-        Self { names, colours, ignored: ignore(255, "ignore", [0, 0, 0]) }
+        let (names, colors) = CITYSCAPES.iter().filter(|c| c.2).map(|c| (c.0.to_string(), c.1)).unzip();
+        Self { names, colors, ignored: ignore(255, "ignore", [0, 0, 0]) }
     }
 
     /// The training number of a label of Cityscapes' `labelIds` masks: 255 for the labels that are not scored; values that are no label
@@ -114,14 +114,14 @@ impl ClassTable {
 
     /// All 34 labels of Cityscapes, by label number, as in its `labelIds` masks.
     pub fn cityscapes_full() -> Self {
-        let (names, colours) = CITYSCAPES.iter().map(|c| (c.0.to_string(), c.1)).unzip();
-        Self { names, colours, ignored: Vec::new() }
+        let (names, colors) = CITYSCAPES.iter().map(|c| (c.0.to_string(), c.1)).unzip();
+        Self { names, colors, ignored: Vec::new() }
     }
 
-    /// CamVid's 11 classes; 11 is unlabelled.
+    /// CamVid's 11 classes; 11 is unlabeled.
     pub fn camvid() -> Self {
-        let (names, colours) = CAMVID.iter().map(|c| (c.0.to_string(), c.1)).unzip();
-        Self { names, colours, ignored: ignore(11, "unlabelled", [0, 0, 0]) }
+        let (names, colors) = CAMVID.iter().map(|c| (c.0.to_string(), c.1)).unzip();
+        Self { names, colors, ignored: ignore(11, "unlabeled", [0, 0, 0]) }
     }
 
     /// The likeliest table for a network of which only the number of classes is known: VOC for 21, Cityscapes for 19, and
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!((ClassTable::camvid().len(), ClassTable::camvid().ignored_values()), (11, vec![11]));
         for n in [1, 2, 19, 21, 150] {
             let table = ClassTable::for_classes(n);
-            assert_eq!((table.len(), table.colours.len()), (n, n));
+            assert_eq!((table.len(), table.colors.len()), (n, n));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Picture files to 8-bit RGB, with every surprise of real files handled or refused by name.
+//! Image files to 8-bit RGB, with every surprise of real files handled or refused by name.
 
 use super::probe::{self, Alpha, Probe};
 use super::{jpeg, pixels};
@@ -12,25 +12,25 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
-/// The largest picture that is decoded unless the caller says otherwise, in pixels: 512 MiB of RGB, the size at which Pillow
+/// The largest image that is decoded unless the caller says otherwise, in pixels: 512 MiB of RGB, the size at which Pillow
 /// too stops believing a file.
 pub const MAX_PIXELS: u64 = 178_956_970;
 
 /// The most memory that decoding may take unless the caller says otherwise: 1 GiB.
 pub const MAX_BYTES: u64 = 1 << 30;
 
-/// What to do about a picture past a limit. The limits are those of [`DecodeOptions`], which programs set; no flag of the command line does.
+/// What to do about an image past a limit. The limits are those of [`DecodeOptions`], which programs set; no flag of the command line does.
 const SMALLER: &str = "scale the image down, or crop it, with an image editor first";
 
-/// The colour behind transparent pixels: the grey nearest to 0 after the mobile networks' `x / 127.5 - 1`.
+/// The color behind transparent pixels: the gray nearest to 0 after the mobile networks' `x / 127.5 - 1`.
 ///
-/// Neither white nor black: mid-grey is what the networks saw around their training pictures (padding), light and dark objects
-/// both keep their contrast against it, and the colours that files hide under transparent pixels never reach the network.
+/// Neither white nor black: mid-gray is what the networks saw around their training images (padding), light and dark objects
+/// both keep their contrast against it, and the colors that files hide under transparent pixels never reach the network.
 pub const BACKDROP: [u8; 3] = [127; 3];
 
-/// A decoded picture: 8-bit sRGB, upright.
+/// A decoded image: 8-bit sRGB, upright.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct Image {
     /// Columns.
     pub width: usize,
     /// Rows.
@@ -39,26 +39,26 @@ pub struct Picture {
     pub rgb: Vec<u8>,
     /// `[height, width]`, 255 opaque; `None` where every pixel is opaque. Cut-outs keep what was transparent transparent.
     pub alpha: Option<Vec<u8>>,
-    /// What was done to the file's content on the way, in sentences for people; empty for a plain picture.
+    /// What was done to the file's content on the way, in sentences for people; empty for a plain image.
     pub notes: Vec<String>,
 }
 
-impl Picture {
-    /// A picture from its pixels, `[height, width, 3]`. Errors where it has no pixels or their number does not fit.
+impl Image {
+    /// An image from its pixels, `[height, width, 3]`. Errors where it has no pixels or their number does not fit.
     pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self> {
         let wanted = width.checked_mul(height).and_then(|n| n.checked_mul(3));
         if wanted != Some(rgb.len()) || rgb.is_empty() {
-            return Err(error!(Usage, "a picture of {width} x {height} pixels in RGB cannot be made of {} bytes", rgb.len()));
+            return Err(error!(Usage, "an image of {width} x {height} pixels in RGB cannot be made of {} bytes", rgb.len()));
         }
         Ok(Self { width, height, rgb, alpha: None, notes: Vec::new() })
     }
 
-    /// A picture from its pixels with their opacity, `[height, width, 4]`: what is transparent is laid over `backdrop`, and kept in
+    /// An image from its pixels with their opacity, `[height, width, 4]`: what is transparent is laid over `backdrop`, and kept in
     /// `alpha`. Errors where it has no pixels or their number does not fit.
     pub fn from_rgba(width: usize, height: usize, rgba: Vec<u8>, backdrop: [u8; 3]) -> Result<Self> {
         let wanted = width.checked_mul(height).and_then(|n| n.checked_mul(4));
         if wanted != Some(rgba.len()) || rgba.is_empty() {
-            return Err(error!(Usage, "a picture of {width} x {height} pixels in RGBA cannot be made of {} bytes", rgba.len()));
+            return Err(error!(Usage, "an image of {width} x {height} pixels in RGBA cannot be made of {} bytes", rgba.len()));
         }
         let mut notes = Vec::new();
         let (rgb, alpha) = pixels::to_rgb(ColorType::Rgba8, rgba, backdrop, false, &mut notes)?;
@@ -66,20 +66,20 @@ impl Picture {
     }
 }
 
-/// Reads a picture file with the default [`DecodeOptions`].
-pub fn decode(path: impl AsRef<Path>) -> Result<Picture> {
+/// Reads an image file with the default [`DecodeOptions`].
+pub fn decode(path: impl AsRef<Path>) -> Result<Image> {
     DecodeOptions::default().decode(path)
 }
 
-/// Reads a picture from memory with the default [`DecodeOptions`]; `name` is what errors call it.
-pub fn decode_bytes(bytes: &[u8], name: &str) -> Result<Picture> {
+/// Reads an image from memory with the default [`DecodeOptions`]; `name` is what errors call it.
+pub fn decode_bytes(bytes: &[u8], name: &str) -> Result<Image> {
     DecodeOptions::default().decode_bytes(bytes, name)
 }
 
-/// How pictures are read.
+/// How images are read.
 ///
 /// PNG, JPEG, GIF, WebP, BMP, TIFF, PNM, QOI and TGA are read; the content decides which it is, not the file's name (TGA alone has
-/// no signature and goes by its name). The EXIF orientation is applied. Grey becomes RGB, 16-bit samples are rounded to 8,
+/// no signature and goes by its name). The EXIF orientation is applied. Gray becomes RGB, 16-bit samples are rounded to 8,
 /// transparency is laid over [`DecodeOptions::backdrop`]. Color profiles are not applied, as the networks' training did not. The pixels of
 /// JPEGs in YCbCr (nearly all) are those of libjpeg, and so of Pillow; gray and CMYK ones may be a step of 255 or a few off.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub struct DecodeOptions {
     pub max_pixels: u64,
     /// The most memory that decoding may take, in bytes: the file, its pixels, and what the decoder needs beside them.
     pub max_bytes: u64,
-    /// The colour behind transparent pixels.
+    /// The color behind transparent pixels.
     pub backdrop: [u8; 3],
 }
 
@@ -101,17 +101,17 @@ impl Default for DecodeOptions {
 }
 
 impl DecodeOptions {
-    /// Reads a picture file.
+    /// Reads an image file.
     ///
-    /// Errors name the file: it cannot be read, is empty, a folder, no picture, of a kind that is not read, damaged, cut short,
+    /// Errors name the file: it cannot be read, is empty, a directory, no image, of a kind that is not read, damaged, cut short,
     /// too large, or an animation.
-    pub fn decode(&self, path: impl AsRef<Path>) -> Result<Picture> {
+    pub fn decode(&self, path: impl AsRef<Path>) -> Result<Image> {
         let path = path.as_ref();
         let bytes = self.read(path)?;
         self.decode_bytes(&bytes, &path.display().to_string())
     }
 
-    /// The bytes of a picture file, as many as [`DecodeOptions::max_bytes`] allows. What its first bytes show to be no picture is refused before
+    /// The bytes of an image file, as many as [`DecodeOptions::max_bytes`] allows. What its first bytes show to be no image is refused before
     /// the rest is read.
     pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>> {
         let file = open_image(path)?;
@@ -138,21 +138,21 @@ impl DecodeOptions {
         }
     }
 
-    /// Reads a picture from memory; `name` is what errors call it.
-    pub fn decode_bytes(&self, bytes: &[u8], name: &str) -> Result<Picture> {
+    /// Reads an image from memory; `name` is what errors call it.
+    pub fn decode_bytes(&self, bytes: &[u8], name: &str) -> Result<Image> {
         self.decode_inner(bytes, name).map_err(|e| e.at(name))
     }
 
-    fn decode_inner(&self, bytes: &[u8], name: &str) -> Result<Picture> {
+    fn decode_inner(&self, bytes: &[u8], name: &str) -> Result<Image> {
         if bytes.is_empty() {
-            return Err(error!(Picture, "is empty"));
+            return Err(error!(Image, "is empty"));
         }
         let probe = probe::probe(bytes, name)?;
         if probe.truncated {
-            return Err(error!(Picture, "is cut short: the picture's end is missing").advice("copy or download it again"));
+            return Err(error!(Image, "is cut short: the image's end is missing").advice("copy or download it again"));
         }
         if probe.frames > 1 && !self.first_frame {
-            return Err(error!(Picture, "holds {} frames; segment takes still pictures", probe.frames)
+            return Err(error!(Image, "holds {} frames; segment takes still images", probe.frames)
                 .advice("extract the frames first, or ask for the first one alone (--first-frame)"));
         }
         let without = probe::without_metadata(bytes, probe.format);
@@ -167,22 +167,22 @@ impl DecodeOptions {
         self.check_size(width, height, decoder.color_type().bytes_per_pixel(), held, &probe)?;
         let orientation = match probe.orientation {
             Some(orientation) => orientation,
-            // Damaged EXIF does not make the pixels worthless: the picture is taken as it lies.
+            // Damaged EXIF does not make the pixels worthless: the image is taken as it lies.
             None => decoder.orientation().unwrap_or(Orientation::NoTransforms),
         };
-        let colour = decoder.color_type();
+        let color = decoder.color_type();
         let mut data = memory::zeros(decoder.total_bytes() as usize)?;
         let is_done = probe.format == ImageFormat::Jpeg && jpeg::decode(bytes, (width, height), &mut data);
         if !is_done {
             decoder.read_image(&mut data).map_err(damaged)?;
         }
         let mut notes = notes_of(&probe, name);
-        let (colour, data) = match probe.alpha {
-            Alpha::None => pixels::without_fourth_channel(colour, data, &mut notes),
-            Alpha::Premultiplied | Alpha::AsDecoded => (colour, data),
+        let (color, data) = match probe.alpha {
+            Alpha::None => pixels::without_fourth_channel(color, data, &mut notes),
+            Alpha::Premultiplied | Alpha::AsDecoded => (color, data),
         };
         let premultiplied = probe.alpha == Alpha::Premultiplied;
-        let (rgb, alpha) = pixels::to_rgb(colour, data, self.backdrop, premultiplied, &mut notes)?;
+        let (rgb, alpha) = pixels::to_rgb(color, data, self.backdrop, premultiplied, &mut notes)?;
         pixels::turn(width, height, rgb, alpha, orientation, notes)
     }
 
@@ -209,12 +209,12 @@ impl DecodeOptions {
     pub(crate) fn check_pixels(&self, width: u64, height: u64) -> Result<u64> {
         let pixels = width.saturating_mul(height);
         if pixels == 0 {
-            return Err(error!(Picture, "has no pixels ({width} x {height})"));
+            return Err(error!(Image, "has no pixels ({width} x {height})"));
         }
         if pixels > self.max_pixels {
             let mega = |n: u64| n as f64 / 1e6;
             return Err(error!(
-                Picture,
+                Image,
                 "{width} x {height} pixels are {:.1} million, more than the limit of {:.1} million",
                 mega(pixels),
                 mega(self.max_pixels)
@@ -226,7 +226,7 @@ impl DecodeOptions {
 
     fn too_much(&self, needed: u64) -> Error {
         let mib = |n: u64| n.div_ceil(1 << 20);
-        error!(Picture, "decoding takes about {} MiB of memory, more than the limit of {} MiB", mib(needed), mib(self.max_bytes))
+        error!(Image, "decoding takes about {} MiB of memory, more than the limit of {} MiB", mib(needed), mib(self.max_bytes))
             .advice(SMALLER)
     }
 }
@@ -234,7 +234,7 @@ impl DecodeOptions {
 /// Opens an image file. FIFOs, devices and directories are refused: none of them is an image, and some have no end.
 fn open_image(path: &Path) -> Result<File> {
     if path.is_dir() {
-        return Err(error!(Picture, "is a directory, not an image").file(path));
+        return Err(error!(Image, "is a directory, not an image").file(path));
     }
     open_regular(path, "an image")
 }
@@ -253,9 +253,9 @@ pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
     }
     file.rewind().map_err(unreadable)?;
     let reader = ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(unreadable)?;
-    let (width, height) = reader.into_dimensions().map_err(|e| {
-        Error::new(crate::error::ErrorKind::Picture, "has no header of an image that is read").source(e).file(path)
-    })?;
+    let (width, height) = reader
+        .into_dimensions()
+        .map_err(|e| Error::new(crate::error::ErrorKind::Image, "has no header of an image that is read").source(e).file(path))?;
     Ok((width as usize, height as usize))
 }
 
@@ -265,7 +265,7 @@ pub(crate) fn damaged(error: ImageError) -> Error {
         ImageError::Unsupported(_) => "is of a kind that is not read",
         _ => "is damaged",
     };
-    Error::new(crate::error::ErrorKind::Picture, message).source(error)
+    Error::new(crate::error::ErrorKind::Image, message).source(error)
 }
 
 fn notes_of(probe: &Probe, name: &str) -> Vec<String> {

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{BufReader, Write};
 use std::path::Path;
 
-/// A class number for each pixel of a picture.
+/// A class number for each pixel of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelMap {
     /// Columns.
@@ -33,9 +33,9 @@ impl LabelMap {
         Ok(Self { width, height, labels })
     }
 
-    /// Picture `n` of a tensor `[N, H, W, 1]` of class numbers (u32 or u8).
+    /// Image `n` of a tensor `[N, H, W, 1]` of class numbers (u32 or u8).
     ///
-    /// Errors where the tensor has another shape or element type, no picture `n`, or a class past 65,535.
+    /// Errors where the tensor has another shape or element type, no image `n`, or a class past 65,535.
     pub fn from_tensor(tensor: &Tensor, n: usize) -> Result<Self> {
         let shape = tensor.shape();
         if shape.c != 1 || n >= shape.n {
@@ -51,21 +51,21 @@ impl LabelMap {
         self.labels.iter().copied().max().unwrap_or(0)
     }
 
-    /// Reads a mask: a PNG whose value is the class. Of a palette PNG that is the index, whatever the colours; of a grey PNG the
-    /// grey value as stored (1, 2, 4, 8 or 16 bits, not stretched to 255).
+    /// Reads a mask: a PNG whose value is the class. Of a palette PNG that is the index, whatever the colors; of a gray PNG the
+    /// gray value as stored (1, 2, 4, 8 or 16 bits, not stretched to 255).
     ///
-    /// A PNG in RGB, or in RGBA where all of it is opaque, is read too where `table` tells what its colours mean. Errors name the file:
-    /// no PNG, damaged, with transparency, or with a colour that is in no class.
+    /// A PNG in RGB, or in RGBA where all of it is opaque, is read too where `table` tells what its colors mean. Errors name the file:
+    /// no PNG, damaged, with transparency, or with a color that is in no class.
     pub fn read(path: impl AsRef<Path>, table: Option<&ClassTable>) -> Result<Self> {
-        Self::read_by_value_or_colour(path.as_ref(), table).map(|(map, _)| map)
+        Self::read_by_value_or_color(path.as_ref(), table).map(|(map, _)| map)
     }
 
-    /// As [`LabelMap::read`]; and whether the labels were found by their colours, which are classes whatever values mean in a data set.
-    pub(crate) fn read_by_value_or_colour(path: &Path, table: Option<&ClassTable>) -> Result<(Self, bool)> {
+    /// As [`LabelMap::read`]; and whether the labels were found by their colors, which are classes whatever values mean in a data set.
+    pub(crate) fn read_by_value_or_color(path: &Path, table: Option<&ClassTable>) -> Result<(Self, bool)> {
         read_mask(open_regular(path, "a mask")?, table).map_err(|e| e.file(path))
     }
 
-    /// Writes a mask: an 8-bit palette PNG whose index is the class and whose colours are the table's; 16-bit grey where a
+    /// Writes a mask: an 8-bit palette PNG whose index is the class and whose colors are the table's; 16-bit gray where a
     /// label is past 255. Errors name the file.
     pub fn write(&self, path: impl AsRef<Path>, table: &ClassTable) -> Result<()> {
         atomic_write(path, |writer| self.encode(writer, table).map_err(Into::into))
@@ -77,7 +77,7 @@ impl LabelMap {
     /// Where the map is too large for a PNG.
     pub fn png(&self, table: &ClassTable) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let failed = |e| Error::new(ErrorKind::Picture, "the mask could not be encoded").source(e);
+        let failed = |e| Error::new(ErrorKind::Image, "the mask could not be encoded").source(e);
         self.encode(&mut bytes, table).map_err(failed)?;
         Ok(bytes)
     }
@@ -102,7 +102,7 @@ impl LabelMap {
     }
 }
 
-/// Adds the class numbers of picture `n` of a tensor `[N, H, W, 1]` to labels. Errors as [`LabelMap::from_tensor`].
+/// Adds the class numbers of image `n` of a tensor `[N, H, W, 1]` to labels. Errors as [`LabelMap::from_tensor`].
 pub(crate) fn append_labels(labels: &mut Vec<u16>, tensor: &Tensor, n: usize) -> Result<()> {
     let shape = tensor.shape();
     let range = n * shape.h * shape.w..(n + 1) * shape.h * shape.w;
@@ -119,13 +119,13 @@ pub(crate) fn append_labels(labels: &mut Vec<u16>, tensor: &Tensor, n: usize) ->
     Ok(())
 }
 
-/// What to do about a mask whose colours are not plain.
+/// What to do about a mask whose colors are not plain.
 const PLAIN: &str = "save it without alpha, with 8 bits a channel";
 
-/// A mask, and whether its labels were found by their colours.
+/// A mask, and whether its labels were found by their colors.
 fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)> {
     use png::{BitDepth, ColorType};
-    let damaged = |e: png::DecodingError| Error::new(ErrorKind::Picture, "is no readable PNG").source(e);
+    let damaged = |e: png::DecodingError| Error::new(ErrorKind::Image, "is no readable PNG").source(e);
     let mut decoder = png::Decoder::new(BufReader::new(file));
     // Nothing of them is used, and they may inflate a thousandfold.
     decoder.set_ignore_iccp_chunk(true);
@@ -135,23 +135,23 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
     let info = decoder.read_header_info().map_err(damaged)?;
     let (width, height) = (info.width as usize, info.height as usize);
     if (width * height) as u64 > MAX_PIXELS {
-        return Err(error!(Picture, "a mask of {width} x {height} pixels is more than the limit of {MAX_PIXELS}"));
+        return Err(error!(Image, "a mask of {width} x {height} pixels is more than the limit of {MAX_PIXELS}"));
     }
     let mut reader = decoder.read_info().map_err(damaged)?;
     // Checked before memory is taken for it.
     match reader.output_color_type() {
         (ColorType::Grayscale | ColorType::Indexed, _) => {}
         (ColorType::Rgb | ColorType::Rgba, BitDepth::Eight) if table.is_some() => {}
-        (colour @ (ColorType::Rgb | ColorType::Rgba), BitDepth::Eight) => {
-            let kind = if colour == ColorType::Rgb { "RGB" } else { "RGBA" };
-            return Err(error!(Picture, "is a mask in {kind}, whose colours have no known meaning")
-                .advice("give the classes' colours in a classes.txt"));
+        (color @ (ColorType::Rgb | ColorType::Rgba), BitDepth::Eight) => {
+            let kind = if color == ColorType::Rgb { "RGB" } else { "RGBA" };
+            return Err(error!(Image, "is a mask in {kind}, whose colors have no known meaning")
+                .advice("give the classes' colors in a classes.txt"));
         }
-        (ColorType::Rgb, _) => return Err(error!(Picture, "is a mask with 16 bits a channel").advice(PLAIN)),
-        (_, BitDepth::Sixteen) => return Err(error!(Picture, "is a mask with alpha and 16 bits a channel").advice(PLAIN)),
-        _ => return Err(error!(Picture, "is a mask in grey with alpha").advice(PLAIN)),
+        (ColorType::Rgb, _) => return Err(error!(Image, "is a mask with 16 bits a channel").advice(PLAIN)),
+        (_, BitDepth::Sixteen) => return Err(error!(Image, "is a mask with alpha and 16 bits a channel").advice(PLAIN)),
+        _ => return Err(error!(Image, "is a mask in gray with alpha").advice(PLAIN)),
     }
-    let size = reader.output_buffer_size().ok_or_else(|| error!(Picture, "is too large"))?;
+    let size = reader.output_buffer_size().ok_or_else(|| error!(Image, "is too large"))?;
     let mut data = memory::zeros(size)?;
     let frame = reader.next_frame(&mut data).map_err(damaged)?;
     let rows = data.chunks_exact(frame.line_size.max(1)).take(height);
@@ -167,18 +167,18 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
             let labels = rows.flat_map(|row| (0..width).map(|x| unpack(row, x, depth as usize)));
             memory::collect(width * height, labels)?
         }
-        (colour, _) => {
+        (color, _) => {
             let table = table.expect("invariant: RGB without a table was refused above");
-            let channels = colour.samples();
+            let channels = color.samples();
             let pixels = rows.flat_map(|row| row[..channels * width].chunks_exact(channels));
             if channels == 4 && pixels.clone().any(|p| p[3] != 255) {
-                return Err(error!(Picture, "is a mask with alpha, and not all of it is opaque").advice(PLAIN));
+                return Err(error!(Image, "is a mask with alpha, and not all of it is opaque").advice(PLAIN));
             }
-            from_colours(pixels.map(|p| [p[0], p[1], p[2]]), table, (width, height))?
+            from_colors(pixels.map(|p| [p[0], p[1], p[2]]), table, (width, height))?
         }
     };
-    let by_colour = matches!(frame.color_type, ColorType::Rgb | ColorType::Rgba);
-    Ok((LabelMap::new(width, height, labels)?, by_colour))
+    let by_color = matches!(frame.color_type, ColorType::Rgb | ColorType::Rgba);
+    Ok((LabelMap::new(width, height, labels)?, by_color))
 }
 
 /// Value `x` of a row in which each takes `bits` (1, 2 or 4), the first in the highest bits.
@@ -188,17 +188,17 @@ fn unpack(row: &[u8], x: usize, bits: usize) -> u16 {
     u16::from(row[x / per_byte] >> shift) & ((1 << bits) - 1)
 }
 
-fn from_colours(pixels: impl Iterator<Item = [u8; 3]>, table: &ClassTable, (width, height): (usize, usize)) -> Result<Vec<u16>> {
-    let ignored = table.ignored.iter().map(|i| (i.colour, i.label));
-    // Classes last: where two share a colour, the class wins over the ignored label, the first class over the second.
-    let classes = table.colours.iter().enumerate().rev().map(|(i, &c)| (c, i as u16));
+fn from_colors(pixels: impl Iterator<Item = [u8; 3]>, table: &ClassTable, (width, height): (usize, usize)) -> Result<Vec<u16>> {
+    let ignored = table.ignored.iter().map(|i| (i.color, i.label));
+    // Classes last: where two share a color, the class wins over the ignored label, the first class over the second.
+    let classes = table.colors.iter().enumerate().rev().map(|(i, &c)| (c, i as u16));
     let meaning: HashMap<[u8; 3], u16> = ignored.chain(classes).collect();
     let unknown = |at: usize, [r, g, b]: [u8; 3]| {
-        error!(Picture, "the colour {r} {g} {b} at column {}, row {} is in no class", at % width, at / width)
+        error!(Image, "the color {r} {g} {b} at column {}, row {} is in no class", at % width, at / width)
     };
     let mut labels = memory::with_capacity(width * height)?;
-    for (at, colour) in pixels.enumerate() {
-        labels.push(meaning.get(&colour).copied().ok_or_else(|| unknown(at, colour))?);
+    for (at, color) in pixels.enumerate() {
+        labels.push(meaning.get(&color).copied().ok_or_else(|| unknown(at, color))?);
     }
     Ok(labels)
 }
@@ -209,22 +209,22 @@ mod tests {
     use crate::tensor::{Data, Shape};
     use proptest::prelude::*;
 
-    fn write_png(path: &Path, colour: png::ColorType, depth: png::BitDepth, size: (u32, u32), data: &[u8]) {
+    fn write_png(path: &Path, color: png::ColorType, depth: png::BitDepth, size: (u32, u32), data: &[u8]) {
         let mut encoder = png::Encoder::new(File::create(path).unwrap(), size.0, size.1);
-        encoder.set_color(colour);
+        encoder.set_color(color);
         encoder.set_depth(depth);
-        if colour == png::ColorType::Indexed {
+        if color == png::ColorType::Indexed {
             encoder.set_palette((0..48).map(|v| 255 - v).collect::<Vec<u8>>());
         }
         encoder.write_header().unwrap().write_image_data(data).unwrap();
     }
 
     #[test]
-    fn palette_and_grey_masks_are_read_as_stored_at_every_depth() {
+    fn palette_and_gray_masks_are_read_as_stored_at_every_depth() {
         use png::{BitDepth::*, ColorType::*};
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mask.png");
-        for (colour, depth, row, labels) in [
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mask.png");
+        for (color, depth, row, labels) in [
             (Indexed, One, vec![0b1010_0000], [1, 0, 1]),
             (Grayscale, One, vec![0b0110_0000], [0, 1, 1]),
             (Indexed, Two, vec![0b1101_1000], [3, 1, 2]),
@@ -233,16 +233,16 @@ mod tests {
             (Grayscale, Eight, vec![1, 255, 7], [1, 255, 7]),
             (Grayscale, Sixteen, vec![1, 0, 0, 3, 255, 255], [256, 3, 65535]),
         ] {
-            write_png(&path, colour, depth, (3, 2), &[row.clone(), row].concat());
+            write_png(&path, color, depth, (3, 2), &[row.clone(), row].concat());
             let map = LabelMap::read(&path, None).unwrap();
-            assert_eq!(map.labels, [labels, labels].concat(), "{colour:?} {depth:?}");
+            assert_eq!(map.labels, [labels, labels].concat(), "{color:?} {depth:?}");
         }
     }
 
     #[test]
-    fn coloured_masks_need_a_table_and_known_colours() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mask.png");
+    fn colored_masks_need_a_table_and_known_colors() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mask.png");
         let data = [[192, 128, 128], [0, 0, 0], [224, 224, 192]].concat();
         write_png(&path, png::ColorType::Rgb, png::BitDepth::Eight, (3, 1), &data);
         let error = LabelMap::read(&path, None).unwrap_err().to_string();
@@ -255,18 +255,18 @@ mod tests {
     #[test]
     fn opaque_masks_with_alpha_are_read_and_others_are_told_what_is_wrong() {
         use png::{BitDepth::*, ColorType::*};
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mask.png");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mask.png");
         let voc = ClassTable::voc();
         write_png(&path, Rgba, Eight, (2, 1), &[192, 128, 128, 255, 0, 0, 0, 255]);
         assert_eq!(LabelMap::read(&path, Some(&voc)).unwrap().labels, [15, 0]);
-        for (colour, depth, data, part) in [
+        for (color, depth, data, part) in [
             (Rgba, Eight, vec![192, 128, 128, 255, 0, 0, 0, 254], "not all of it is opaque"),
-            (GrayscaleAlpha, Eight, vec![1, 255, 0, 255], "in grey with alpha"),
+            (GrayscaleAlpha, Eight, vec![1, 255, 0, 255], "in gray with alpha"),
             (Rgb, Sixteen, vec![0; 12], "with 16 bits a channel"),
             (Rgba, Sixteen, vec![255; 16], "with alpha and 16 bits a channel"),
         ] {
-            write_png(&path, colour, depth, (2, 1), &data);
+            write_png(&path, color, depth, (2, 1), &data);
             let error = LabelMap::read(&path, Some(&voc)).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("save it without alpha, with 8 bits a channel"), "{error}");
         }
@@ -274,13 +274,13 @@ mod tests {
 
     #[test]
     fn what_is_no_mask_is_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mask.png");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mask.png");
         std::fs::write(&path, b"JFIF").unwrap();
         assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("mask.png"));
         write_png(&path, png::ColorType::Rgba, png::BitDepth::Eight, (1, 1), &[0; 4]);
         assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("a mask in RGBA"));
-        assert_eq!(LabelMap::read(folder.path().join("none.png"), None).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(LabelMap::read(directory.path().join("none.png"), None).unwrap_err().kind(), ErrorKind::Io);
     }
 
     #[test]
@@ -298,8 +298,8 @@ mod tests {
             let top = top.min(65_536);
             let labels = (0..(w * h) as u32).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) % top) as u16).collect();
             let map = LabelMap::new(w, h, labels).unwrap();
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("mask.png");
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("mask.png");
             map.write(&path, &ClassTable::voc()).unwrap();
             prop_assert_eq!(LabelMap::read(&path, None).unwrap(), map);
         }

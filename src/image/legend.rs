@@ -1,4 +1,4 @@
-//! What was found in a picture: the classes and their shares, as data and as a table for the terminal.
+//! What was found in an image: the classes and their shares, as data and as a table for the terminal.
 
 use super::labels::LabelMap;
 use super::palette::ClassTable;
@@ -6,18 +6,18 @@ use anstyle::{RgbColor, Style};
 use serde::Serialize;
 use std::fmt::Write;
 
-/// One class found in a picture.
+/// One class found in an image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LegendEntry {
     /// Class number.
     pub class: u16,
     /// Its name.
     pub name: String,
-    /// Its display colour, sRGB.
-    pub colour: [u8; 3],
+    /// Its display color, sRGB.
+    pub color: [u8; 3],
     /// Number of its pixels.
     pub pixels: u64,
-    /// Its part of the picture, 0 to 1.
+    /// Its part of the image, 0 to 1.
     pub share: f64,
 }
 
@@ -50,8 +50,8 @@ impl Tally {
     /// The classes found, the largest first; equal ones by number.
     pub fn legend(&self, table: &ClassTable) -> Vec<LegendEntry> {
         let entry = |(class, &pixels): (u16, &u64)| {
-            let (name, colour) = (table.name(class.into()), table.colour(class.into()));
-            LegendEntry { class, name, colour, pixels, share: pixels as f64 / self.total as f64 }
+            let (name, color) = (table.name(class.into()), table.color(class.into()));
+            LegendEntry { class, name, color, pixels, share: pixels as f64 / self.total as f64 }
         };
         let mut entries: Vec<_> = (0..=u16::MAX).zip(&self.counts).filter(|(_, pixels)| **pixels > 0).map(entry).collect();
         entries.sort_by_key(|e| (std::cmp::Reverse(e.pixels), e.class));
@@ -66,7 +66,7 @@ pub fn legend(labels: &LabelMap, table: &ClassTable) -> Vec<LegendEntry> {
     tally.legend(table)
 }
 
-/// A legend as lines of text: name, share and pixels in columns; with `swatches` each line begins with its class's colour (24-bit
+/// A legend as lines of text: name, share and pixels in columns; with `swatches` each line begins with its class's color (24-bit
 /// terminal codes, so only ask for them where the output is a terminal).
 pub fn legend_table(entries: &[LegendEntry], swatches: bool) -> String {
     let width = |text: fn(&LegendEntry) -> String| entries.iter().map(|e| text(e).chars().count()).max().unwrap_or(0);
@@ -75,7 +75,7 @@ pub fn legend_table(entries: &[LegendEntry], swatches: bool) -> String {
     let mut out = String::new();
     for entry in entries {
         if swatches {
-            let [r, g, b] = entry.colour;
+            let [r, g, b] = entry.color;
             let style = Style::new().bg_color(Some(RgbColor(r, g, b).into()));
             write!(out, "{style}  {style:#} ").expect("invariant: a String takes any text");
         }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn the_largest_class_comes_first_and_shares_add_up() {
         let entries = legend(&map(), &ClassTable::voc());
-        let found: Vec<_> = entries.iter().map(|e| (e.class, e.name.as_str(), e.pixels, e.colour)).collect();
+        let found: Vec<_> = entries.iter().map(|e| (e.class, e.name.as_str(), e.pixels, e.color)).collect();
         let (black, pink) = ([0; 3], [192, 128, 128]);
         assert_eq!(
             found,
@@ -121,12 +121,12 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_in_columns_and_coloured_only_when_asked() {
+    fn the_table_is_in_columns_and_colored_only_when_asked() {
         let entries = legend(&map(), &ClassTable::voc());
         let plain = legend_table(&entries[..3], false);
         assert_eq!(plain, "background  75.0 %  1,500 px\nperson      24.9 %    498 px\ndog          0.1 %      1 px\n");
-        let coloured = legend_table(&entries[1..2], true);
-        assert!(coloured.starts_with("\u{1b}[48;2;192;128;128m  \u{1b}[0m person"), "{coloured:?}");
+        let colored = legend_table(&entries[1..2], true);
+        assert!(colored.starts_with("\u{1b}[48;2;192;128;128m  \u{1b}[0m person"), "{colored:?}");
     }
 
     #[test]

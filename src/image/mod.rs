@@ -1,4 +1,4 @@
-//! Pictures in and out: decode, bring to the network's size, bring labels back, and draw what was found.
+//! Images in and out: decode, bring to the network's size, bring labels back, and draw what was found.
 //!
 //! ```no_run
 //! use atrous::image::{self, ClassTable, LabelMap, Overlay, SizeRule};
@@ -30,17 +30,17 @@ pub(crate) mod room;
 mod save;
 mod sheet;
 
-pub use decode::{BACKDROP, DecodeOptions, MAX_BYTES, MAX_PIXELS, Picture, decode, decode_bytes};
+pub use decode::{BACKDROP, DecodeOptions, Image, MAX_BYTES, MAX_PIXELS, decode, decode_bytes};
 pub(crate) use decode::{damaged, dimensions};
 pub use labels::LabelMap;
 pub(crate) use labels::append_labels;
 pub use legend::{LegendEntry, Tally, legend, legend_table};
 pub use overlay::{Overlay, cut_out, foreground};
-pub use palette::{ClassTable, IgnoredLabel, distinct, voc_colour};
+pub use palette::{ClassTable, IgnoredLabel, distinct, voc_color};
 pub(crate) use pixels::{TURNED, mix};
 pub use resize::{Fit, PAD, SizeRule, cover, resample, resample_window};
 pub use sheet::SideBySide;
 
-/// Endings of picture files, for what is taken from folders; files that are named one by one may have any.
+/// Endings of image files, for what is taken from directories; files that are named one by one may have any.
 pub(crate) const ENDINGS: [&str; 14] =
     ["png", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "qoi", "tga"];

@@ -1,4 +1,4 @@
-//! Class names and display colours: [`ClassTable`], how it is read from `classes.txt`, and colours for classes that have none.
+//! Class names and display colors: [`ClassTable`], how it is read from `classes.txt`, and colors for classes that have none.
 
 use crate::error::{Error, Result, error};
 use crate::files::{BYTE_ORDER_MARK, read_text_at_most};
@@ -10,37 +10,39 @@ use std::path::Path;
 const MOST_BYTES: u64 = 16 << 20;
 
 /// Names that mark a label as no class: its pixels count in no score.
-const IGNORED_NAMES: &[&str] = &["ignore", "ignored", "unlabelled", "unlabeled", "void"];
+const IGNORED_NAMES: &[&str] = &["ignore", "ignored", "unlabeled", "unlabeled", "void"];
 
-/// The names and display colours of a network's or a data set's classes.
+/// The names and display colors of a network's or a data set's classes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Raw")]
 pub struct ClassTable {
     /// Names, by class number.
     pub names: Vec<String>,
-    /// Display colours (sRGB), by class number; as many as names.
-    pub colours: Vec<[u8; 3]>,
+    /// Display colors (sRGB), by class number; as many as names.
+    pub colors: Vec<[u8; 3]>,
     /// Labels that occur in masks and are no class.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<IgnoredLabel>,
 }
 
-/// A label of masks that is no class ("ignore", "unlabelled"): left out of losses and scores.
+/// A label of masks that is no class ("ignore", "unlabeled"): left out of losses and scores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IgnoredLabel {
     /// The value in masks.
     pub label: u16,
     /// Its name.
     pub name: String,
-    /// Its display colour.
-    pub colour: [u8; 3],
+    /// Its display color.
+    #[serde(alias = "colour")]
+    pub color: [u8; 3],
 }
 
 /// What is read from JSON before it is checked.
 #[derive(Deserialize)]
 struct Raw {
     names: Vec<String>,
-    colours: Vec<[u8; 3]>,
+    #[serde(alias = "colours")]
+    colors: Vec<[u8; 3]>,
     #[serde(default)]
     ignored: Vec<IgnoredLabel>,
 }
@@ -50,39 +52,39 @@ impl TryFrom<Raw> for ClassTable {
 
     fn try_from(raw: Raw) -> Result<Self> {
         let clean = |label: IgnoredLabel| IgnoredLabel { name: class_name(&label.name), ..label };
-        Ok(Self { ignored: raw.ignored.into_iter().map(clean).collect(), ..Self::new(raw.names, raw.colours)? })
+        Ok(Self { ignored: raw.ignored.into_iter().map(clean).collect(), ..Self::new(raw.names, raw.colors)? })
     }
 }
 
 impl ClassTable {
-    /// A table from names and colours. In names, characters that a terminal obeys (escape sequences, line breaks) become U+FFFD, and names of
+    /// A table from names and colors. In names, characters that a terminal obeys (escape sequences, line breaks) become U+FFFD, and names of
     /// more than 160 characters are cut: they come from files, and are shown in many places.
     ///
-    /// Errors where there is no class, or not one colour for each name.
-    pub fn new(names: Vec<String>, colours: Vec<[u8; 3]>) -> Result<Self> {
-        if names.len() != colours.len() {
-            return Err(error!(Config, "{} class names, but {} colours", names.len(), colours.len()));
+    /// Errors where there is no class, or not one color for each name.
+    pub fn new(names: Vec<String>, colors: Vec<[u8; 3]>) -> Result<Self> {
+        if names.len() != colors.len() {
+            return Err(error!(Config, "{} class names, but {} colors", names.len(), colors.len()));
         }
         if names.is_empty() {
             return Err(error!(Config, "a class table with no classes"));
         }
-        Ok(Self { names: names.iter().map(|name| class_name(name)).collect(), colours, ignored: Vec::new() })
+        Ok(Self { names: names.iter().map(|name| class_name(name)).collect(), colors, ignored: Vec::new() })
     }
 
-    /// `n` nameless classes ("class 0", ...) in colours that can be told apart.
+    /// `n` nameless classes ("class 0", ...) in colors that can be told apart.
     pub fn generic(n: usize) -> Self {
         let names = (0..n).map(|i| format!("class {i}")).collect();
-        Self { names, colours: (0..n).map(distinct).collect(), ignored: Vec::new() }
+        Self { names, colors: (0..n).map(distinct).collect(), ignored: Vec::new() }
     }
 
-    /// The same classes in bright colours that can be told apart ([`distinct`]), the background and ignored labels as they were.
+    /// The same classes in bright colors that can be told apart ([`distinct`]), the background and ignored labels as they were.
     ///
-    /// Data sets' own colours are made for masks; some (VOC's cat, 64 0 0) are too dark to tint a photo with.
+    /// Data sets' own colors are made for masks; some (VOC's cat, 64 0 0) are too dark to tint a photo with.
     #[must_use]
     pub fn vivid(&self) -> Self {
         let background = self.background();
-        let colour = |class| if background == Some(class) { self.colours[class] } else { distinct(class) };
-        Self { colours: (0..self.len()).map(colour).collect(), ..self.clone() }
+        let color = |class| if background == Some(class) { self.colors[class] } else { distinct(class) };
+        Self { colors: (0..self.len()).map(color).collect(), ..self.clone() }
     }
 
     /// Number of classes, ignored labels not counted.
@@ -104,12 +106,12 @@ impl ClassTable {
         }
     }
 
-    /// The colour of a label; VOC's for one that the table does not know.
-    pub fn colour(&self, label: usize) -> [u8; 3] {
-        match (self.colours.get(label), self.ignored_label(label)) {
-            (_, Some(ignored)) => ignored.colour,
-            (Some(&colour), None) => colour,
-            (None, None) => voc_colour(label),
+    /// The color of a label; VOC's for one that the table does not know.
+    pub fn color(&self, label: usize) -> [u8; 3] {
+        match (self.colors.get(label), self.ignored_label(label)) {
+            (_, Some(ignored)) => ignored.color,
+            (Some(&color), None) => color,
+            (None, None) => voc_color(label),
         }
     }
 
@@ -138,72 +140,72 @@ impl ClassTable {
         Self::parse(&read_text_at_most(path, MOST_BYTES)?).map_err(|e| e.file(path))
     }
 
-    /// A table from lines of number, name and colour, such as `7 car 128 128 128`. Names may hold blanks; empty lines and lines
+    /// A table from lines of number, name and color, such as `7 car 128 128 128`. Names may hold blanks; empty lines and lines
     /// that begin with `#` are skipped, and so is a byte-order mark in front.
     ///
-    /// The numbers count up from 0 without a gap. Lines named "ignore", "unlabelled", "unlabeled" or "void" with the number behind
+    /// The numbers count up from 0 without a gap. Lines named "ignore", "unlabeled", "unlabeled" or "void" with the number behind
     /// the last class, or 255, tell of ignored labels. Errors name the line.
     pub fn parse(text: &str) -> Result<Self> {
-        let (mut names, mut colours, mut ignored) = (Vec::new(), Vec::new(), Vec::<IgnoredLabel>::new());
+        let (mut names, mut colors, mut ignored) = (Vec::new(), Vec::new(), Vec::<IgnoredLabel>::new());
         for (index, line) in text.trim_start_matches(BYTE_ORDER_MARK).lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let (label, name, colour) = parse_line(line)
+            let (label, name, color) = parse_line(line)
                 .ok_or_else(|| error!(Data, "`{}` is not a number, a name and three values 0 to 255", excerpt(line)))
                 .map_err(|e| e.at(format!("line {}", index + 1)))?;
             if IGNORED_NAMES.contains(&name.to_ascii_lowercase().as_str()) && usize::from(label) >= names.len() {
-                ignored.push(IgnoredLabel { label, name: class_name(&name), colour });
+                ignored.push(IgnoredLabel { label, name: class_name(&name), color });
             } else if usize::from(label) == names.len() && ignored.is_empty() {
                 names.push(name);
-                colours.push(colour);
+                colors.push(color);
             } else {
                 let next = names.len();
                 return Err(error!(Data, "class {label} where class {next} should follow; ignored labels come last")
                     .at(format!("line {}", index + 1)));
             }
         }
-        Ok(Self { ignored, ..Self::new(names, colours).map_err(|_| error!(Data, "lists no classes"))? })
+        Ok(Self { ignored, ..Self::new(names, colors).map_err(|_| error!(Data, "lists no classes"))? })
     }
 
-    /// 256 colours for a palette PNG: the table's, and VOC's for the values past it.
+    /// 256 colors for a palette PNG: the table's, and VOC's for the values past it.
     pub fn palette(&self) -> Vec<u8> {
-        (0..256).flat_map(|label| self.colour(label)).collect()
+        (0..256).flat_map(|label| self.color(label)).collect()
     }
 }
 
 fn parse_line(line: &str) -> Option<(u16, String, [u8; 3])> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (number, rest) = words.split_first()?;
-    let (name, colour) = rest.split_at_checked(rest.len().checked_sub(3)?)?;
+    let (name, color) = rest.split_at_checked(rest.len().checked_sub(3)?)?;
     if name.is_empty() {
         return None;
     }
-    let colour: Vec<u8> = colour.iter().map(|v| v.parse::<u8>().ok()).collect::<Option<_>>()?;
-    Some((number.parse().ok()?, name.join(" "), colour.try_into().ok()?))
+    let color: Vec<u8> = color.iter().map(|v| v.parse::<u8>().ok()).collect::<Option<_>>()?;
+    Some((number.parse().ok()?, name.join(" "), color.try_into().ok()?))
 }
 
-/// The colour of a label in PASCAL VOC's colour map: the label's bits, three at a time, are dealt to red, green and blue from the
+/// The color of a label in PASCAL VOC's color map: the label's bits, three at a time, are dealt to red, green and blue from the
 /// highest bit down (`VOClabelcolormap` of the VOC development kit). 0 is black, 255 is (224, 224, 192).
-pub fn voc_colour(label: usize) -> [u8; 3] {
-    let mut colour = [0u8; 3];
+pub fn voc_color(label: usize) -> [u8; 3] {
+    let mut color = [0u8; 3];
     for (round, shift) in (0..8).rev().enumerate() {
-        for (channel, value) in colour.iter_mut().enumerate() {
+        for (channel, value) in color.iter_mut().enumerate() {
             *value |= ((label >> (3 * round + channel) & 1) as u8) << shift;
         }
     }
-    colour
+    color
 }
 
-/// Colour `index` of an endless row of colours that can be told apart: hues a golden angle apart in OKLCH, so that neighbours and
-/// near-neighbours in the row lie far from each other, at lightness and chroma that change from one to the next.
+/// Color `index` of an endless row of colors that can be told apart: hues a golden angle apart in OKLCH, so that neighbors and
+/// near-neighbors in the row lie far from each other, at lightness and chroma that change from one to the next.
 pub fn distinct(index: usize) -> [u8; 3] {
     const GOLDEN_ANGLE: f64 = 137.507_764_050_037_85;
     let hue = (25.0 + GOLDEN_ANGLE * index as f64).to_radians();
     let lightness = [0.70, 0.82, 0.60, 0.76, 0.65][index % 5];
     let chroma = [0.20, 0.14, 0.17][index % 3];
-    // Less chroma until the colour exists in sRGB: hue and lightness, which tell classes apart, stay.
+    // Less chroma until the color exists in sRGB: hue and lightness, which tell classes apart, stay.
     (0..20)
         .map(|step| oklch(lightness, chroma * (1.0 - f64::from(step) / 20.0), hue))
         .find(|rgb| rgb.iter().all(|v| (-1e-9..=1.0 + 1e-9).contains(v)))
@@ -236,24 +238,23 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn the_voc_colours_are_the_development_kits() {
-        for (label, colour) in
+    fn the_voc_colors_are_the_development_kits() {
+        for (label, color) in
             [(0, [0, 0, 0]), (1, [128, 0, 0]), (8, [64, 0, 0]), (15, [192, 128, 128]), (20, [0, 64, 128]), (255, [224, 224, 192])]
         {
-            assert_eq!(voc_colour(label), colour, "label {label}");
+            assert_eq!(voc_color(label), color, "label {label}");
         }
     }
 
     #[test]
     fn class_files_are_read_with_their_ignored_labels() {
-        let table =
-            ClassTable::parse("# comment\n0 sky 1 2 3\n\n1  traffic  light 4 5 6\n2 unlabelled 0 0 0\n255 ignore 9 9 9\n")
-                .unwrap();
+        let table = ClassTable::parse("# comment\n0 sky 1 2 3\n\n1  traffic  light 4 5 6\n2 unlabeled 0 0 0\n255 ignore 9 9 9\n")
+            .unwrap();
         assert_eq!(table.names, ["sky", "traffic light"]);
-        assert_eq!(table.colours, [[1, 2, 3], [4, 5, 6]]);
+        assert_eq!(table.colors, [[1, 2, 3], [4, 5, 6]]);
         assert_eq!(table.ignored_values(), [2, 255]);
-        assert_eq!((table.name(2), table.colour(255)), ("unlabelled".into(), [9, 9, 9]));
-        assert_eq!((table.name(77), table.colour(21)), ("class 77".into(), voc_colour(21)));
+        assert_eq!((table.name(2), table.color(255)), ("unlabeled".into(), [9, 9, 9]));
+        assert_eq!((table.name(77), table.color(21)), ("class 77".into(), voc_color(21)));
         let json = serde_json::to_string(&table).unwrap();
         assert_eq!(serde_json::from_str::<ClassTable>(&json).unwrap(), table);
     }
@@ -273,7 +274,10 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Data);
             assert!(error.to_string().contains(part), "{text:?}: {error}");
         }
-        assert!(serde_json::from_str::<ClassTable>(r#"{"names":["a"],"colours":[]}"#).is_err());
+        assert!(serde_json::from_str::<ClassTable>(r#"{"names":["a"],"colors":[]}"#).is_err());
+        let earlier = r#"{"names":["a"],"colours":[[1,2,3]],"ignored":[{"label":255,"name":"b","colour":[0,0,0]}]}"#;
+        let table: ClassTable = serde_json::from_str(earlier).expect("tables of earlier versions, with British spelling");
+        assert_eq!(table.colors, [[1, 2, 3]]);
     }
 
     #[test]
@@ -282,7 +286,8 @@ mod tests {
         let table =
             ClassTable::parse("0 \u{1b}]0;PWNED\u{7} 1 2 3\n1 road 1 2 3\n2 ignore\u{1b} 0 0 0\n3 ignore 0 0 0\n").unwrap();
         assert_eq!(table.names, [shown, "road", "ignore\u{fffd}"]);
-        let json = r#"{"names":["\u001b]0;PWNED\u0007"],"colours":[[1,2,3]],"ignored":[{"label":255,"name":"a\r\nb","colour":[0,0,0]}]}"#;
+        let json =
+            r#"{"names":["\u001b]0;PWNED\u0007"],"colors":[[1,2,3]],"ignored":[{"label":255,"name":"a\r\nb","color":[0,0,0]}]}"#;
         let table: ClassTable = serde_json::from_str(json).unwrap();
         assert_eq!((&table.names[0][..], &table.name(255)[..]), (shown, "a\u{fffd}\u{fffd}b"));
         let long = ClassTable::new(vec!["é".repeat(1 << 20)], vec![[0; 3]]).unwrap();
@@ -303,27 +308,27 @@ mod tests {
         let expected = ClassTable::parse(text).unwrap();
         let marked = format!("\u{feff}{text}");
         assert_eq!(ClassTable::parse(&marked).unwrap(), expected);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("classes.txt");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("classes.txt");
         std::fs::write(&path, marked).unwrap();
         assert_eq!(ClassTable::read(&path).unwrap(), expected);
     }
 
     #[test]
-    fn generic_colours_can_be_told_apart() {
-        let colours: Vec<_> = (0..40).map(distinct).collect();
+    fn generic_colors_can_be_told_apart() {
+        let colors: Vec<_> = (0..40).map(distinct).collect();
         let mut least = f64::MAX;
-        for (i, a) in colours.iter().enumerate() {
-            for b in &colours[..i] {
+        for (i, a) in colors.iter().enumerate() {
+            for b in &colors[..i] {
                 least = least.min(a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum::<f64>().sqrt());
             }
         }
-        assert!(least > 18.0, "two of the first forty colours are {least:.1} apart");
+        assert!(least > 18.0, "two of the first forty colors are {least:.1} apart");
         let first: Vec<_> = (0..256).map(distinct).collect::<std::collections::HashSet<_>>().into_iter().collect();
-        assert!(first.len() > 250, "{} different colours of 256", first.len());
+        assert!(first.len() > 250, "{} different colors of 256", first.len());
         let (voc, vivid) = (ClassTable::voc(), ClassTable::voc().vivid());
-        assert_eq!((&vivid.names, vivid.colour(0), vivid.colour(255)), (&voc.names, [0; 3], [224, 224, 192]));
+        assert_eq!((&vivid.names, vivid.color(0), vivid.color(255)), (&voc.names, [0; 3], [224, 224, 192]));
         let bright = |c: [u8; 3]| u32::from(c[0]) * 2 + u32::from(c[1]) * 5 + u32::from(c[2]) > 8 * 70;
-        assert!((1..21).all(|class| bright(vivid.colour(class))) && !bright(voc.colour(8)));
+        assert!((1..21).all(|class| bright(vivid.color(class))) && !bright(voc.color(8)));
     }
 }

@@ -67,7 +67,7 @@ fn round(sum: i32) -> u8 {
 /// Half a step: what is shifted out is rounded.
 const HALF: i32 = 1 << (PRECISION - 1);
 
-/// The window of `size` at `at` of the picture `rgb` (`[h, w, 3]`, `from`) scaled to `to`. All are (width, height), none is zero, and the window is
+/// The window of `size` at `at` of the image `rgb` (`[h, w, 3]`, `from`) scaled to `to`. All are (width, height), none is zero, and the window is
 /// inside.
 pub(super) fn bilinear(
     rgb: &[u8],

@@ -1,33 +1,33 @@
-//! From whatever samples a decoder returns to upright 8-bit RGB, with as few copies of the picture as its kind allows.
+//! From whatever samples a decoder returns to upright 8-bit RGB, with as few copies of the image as its kind allows.
 
-use super::decode::Picture;
+use super::decode::Image;
 use crate::error::{Result, error};
 use crate::memory;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, GrayImage, RgbImage};
 
-/// How the note on a picture begins that was turned by its EXIF orientation.
+/// How the note on an image begins that was turned by its EXIF orientation.
 pub(crate) const TURNED: &str = "turned upright";
 
 /// RGB over `backdrop`, and the alpha where a pixel is not opaque. `data` are interleaved samples as a decoder returns them, 16-bit
 /// ones in the machine's byte order.
 pub(super) fn to_rgb(
-    colour: ColorType,
+    color: ColorType,
     mut data: Vec<u8>,
     backdrop: [u8; 3],
     premultiplied: bool,
     notes: &mut Vec<String>,
 ) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
     use ColorType::*;
-    match colour {
+    match color {
         L8 | La8 | Rgb8 | Rgba8 => {}
         L16 | La16 | Rgb16 | Rgba16 => narrow(&mut data, notes),
-        _ => return Err(error!(Picture, "holds floating-point samples").advice("convert it to 8 or 16 bits a sample")),
+        _ => return Err(error!(Image, "holds floating-point samples").advice("convert it to 8 or 16 bits a sample")),
     }
-    if matches!(colour, L8 | La8 | L16 | La16) {
-        notes.push("grey was spread to red, green and blue".into());
+    if matches!(color, L8 | La8 | L16 | La16) {
+        notes.push("gray was spread to red, green and blue".into());
     }
-    Ok(match colour.channel_count() {
+    Ok(match color.channel_count() {
         1 => (memory::collect(3 * data.len(), data.iter().flat_map(|&v| [v; 3]))?, None),
         2 => {
             let pixels = data.len() / 2;
@@ -61,20 +61,20 @@ fn narrow(data: &mut Vec<u8>, notes: &mut Vec<String>) {
     notes.push("16-bit samples were rounded to 8".into());
     // 10- and 12-bit data in 16-bit files: valid, but next to black, and a network sees nothing in it.
     if largest < 4096 {
-        notes.push(format!("the largest 16-bit sample is only {largest} of 65535: the picture is next to black"));
+        notes.push(format!("the largest 16-bit sample is only {largest} of 65535: the image is next to black"));
     }
 }
 
 /// Takes a fourth channel away that is not opacity, where the decoder left it in.
-pub(super) fn without_fourth_channel(colour: ColorType, mut data: Vec<u8>, notes: &mut Vec<String>) -> (ColorType, Vec<u8>) {
+pub(super) fn without_fourth_channel(color: ColorType, mut data: Vec<u8>, notes: &mut Vec<String>) -> (ColorType, Vec<u8>) {
     use ColorType::*;
     notes.push("the fourth channel is not marked as alpha (TIFF ExtraSamples), and was left out".into());
-    let kept = match colour {
+    let kept = match color {
         Rgba8 => Rgb8,
         Rgba16 => Rgb16,
-        _ => return (colour, data),
+        _ => return (color, data),
     };
-    let (from, to) = (usize::from(colour.bytes_per_pixel()), usize::from(kept.bytes_per_pixel()));
+    let (from, to) = (usize::from(color.bytes_per_pixel()), usize::from(kept.bytes_per_pixel()));
     for pixel in 0..data.len() / from {
         data.copy_within(from * pixel..from * pixel + to, to * pixel);
     }
@@ -99,7 +99,7 @@ fn lay_over(
         }
     }
     let [r, g, b] = backdrop;
-    notes.push(format!("transparency was laid over the colour {r} {g} {b}"));
+    notes.push(format!("transparency was laid over the color {r} {g} {b}"));
     (rgb, Some(alpha))
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn mix(front: u8, behind: u8, share: u8) -> u8 {
     ((front * share + behind * (255 - share) + 127) / 255) as u8
 }
 
-/// Turns and mirrors the picture upright.
+/// Turns and mirrors the image upright.
 pub(super) fn turn(
     width: u32,
     height: u32,
@@ -117,8 +117,8 @@ pub(super) fn turn(
     alpha: Option<Vec<u8>>,
     orientation: Orientation,
     mut notes: Vec<String>,
-) -> Result<Picture> {
-    let lost = || error!(Picture, "the decoder returned fewer pixels than {width} x {height}");
+) -> Result<Image> {
+    let lost = || error!(Image, "the decoder returned fewer pixels than {width} x {height}");
     let mut rgb = DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, rgb).ok_or_else(lost)?);
     let mut alpha = match alpha {
         Some(alpha) => Some(DynamicImage::ImageLuma8(GrayImage::from_raw(width, height, alpha).ok_or_else(lost)?)),
@@ -130,5 +130,5 @@ pub(super) fn turn(
         notes.push(format!("{TURNED} (EXIF orientation {})", orientation.to_exif()));
     }
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    Ok(Picture { width, height, rgb: rgb.into_rgb8().into_raw(), alpha: alpha.map(|a| a.into_luma8().into_raw()), notes })
+    Ok(Image { width, height, rgb: rgb.into_rgb8().into_raw(), alpha: alpha.map(|a| a.into_luma8().into_raw()), notes })
 }

@@ -1,6 +1,6 @@
-//! What a picture file says of itself before anything is decoded: its kind, how many frames it holds, whether it is cut short.
+//! What an image file says of itself before anything is decoded: its kind, how many frames it holds, whether it is cut short.
 //!
-//! The decoders do not tell these (a JPEG decoder fills a missing half with grey and calls it success), so the containers are
+//! The decoders do not tell these (a JPEG decoder fills a missing half with gray and calls it success), so the containers are
 //! walked here. Nothing is allocated, and no length found in a file is trusted beyond the end of the bytes.
 
 use crate::error::{Result, error};
@@ -13,7 +13,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Probe {
     pub format: ImageFormat,
-    /// Frames of an animation; 1 for a still picture.
+    /// Frames of an animation; 1 for a still image.
     pub frames: usize,
     /// Pages of a TIFF; 1 for others.
     pub pages: usize,
@@ -85,30 +85,30 @@ pub(crate) fn animates(head: &[u8]) -> bool {
     matches!(image::guess_format(head), Ok(Gif | Png | WebP))
 }
 
-/// Whether a file begins as a picture, read here or not.
-pub(crate) fn is_picture(head: &[u8]) -> bool {
+/// Whether a file begins as an image, read here or not.
+pub(crate) fn is_image(head: &[u8]) -> bool {
     image::guess_format(head).is_ok()
 }
 
-/// Kinds of file that people take for pictures and that are not read, by their first bytes.
+/// Kinds of file that people take for images and that are not read, by their first bytes.
 const FOREIGN: &[(usize, &[u8], &str)] = &[
-    (4, b"ftypavi", "an AVIF picture"),
-    (4, b"ftyphei", "a HEIC picture"),
-    (4, b"ftyphev", "a HEIC picture"),
-    (4, b"ftypmif1", "a HEIF picture"),
-    (4, b"ftypmsf1", "a HEIF picture"),
-    (4, b"ftypcrx", "a camera's raw picture"),
+    (4, b"ftypavi", "an AVIF image"),
+    (4, b"ftyphei", "a HEIC image"),
+    (4, b"ftyphev", "a HEIC image"),
+    (4, b"ftypmif1", "a HEIF image"),
+    (4, b"ftypmsf1", "a HEIF image"),
+    (4, b"ftypcrx", "a camera's raw image"),
     (4, b"ftyp", "a video"),
-    (0, b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
-    (0, b"\xff\x0a", "a JPEG XL picture"),
-    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (0, b"\xff\x0a", "a JPEG XL image"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
     (0, b"8BPS", "a Photoshop document"),
     (0, b"%PDF", "a PDF document"),
     (0, b"PK\x03\x04", "a zip archive"),
     (0, b"\x1aE\xdf\xa3", "a video"),
     (0, b"YUV4MPEG2", "a video"),
     (8, b"AVI ", "a video"),
-    (0, b"RIFF", "a RIFF file that is no WebP picture"),
+    (0, b"RIFF", "a RIFF file that is no WebP image"),
     (0, b"<svg", "an SVG drawing"),
     (0, b"<?xml", "an XML file (perhaps an SVG drawing)"),
     (0, b"<!DOCTYPE", "a web page"),
@@ -143,7 +143,7 @@ pub(crate) fn probe(bytes: &[u8], name: &str) -> Result<Probe> {
 /// How many of a file's first bytes [`format_of`] looks at.
 pub(crate) const HEAD: u64 = 512;
 
-/// The kind of file, by its first bytes; by its name where it is TGA. Errors where no such picture is read.
+/// The kind of file, by its first bytes; by its name where it is TGA. Errors where no such image is read.
 pub(crate) fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat> {
     use ImageFormat::*;
     let advice = "convert it to PNG or JPEG";
@@ -151,22 +151,22 @@ pub(crate) fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat> {
         Ok(format @ (Png | Jpeg | Gif | WebP | Bmp | Tiff | Pnm | Qoi)) => return Ok(format),
         Ok(other) => {
             let kind = other.extensions_str().first().map_or("unknown".into(), |e| e.to_uppercase());
-            return Err(error!(Picture, "holds {kind}, which is not read").advice(advice));
+            return Err(error!(Image, "holds {kind}, which is not read").advice(advice));
         }
         Err(_) if bytes.starts_with(b"II+\0") || bytes.starts_with(b"MM\0+") => return Ok(Tiff),
         Err(_) => {}
     }
     for (at, magic, what) in FOREIGN {
         if bytes.get(*at..).is_some_and(|rest| rest.starts_with(magic)) {
-            let advice = if *what == "a video" { "videos are segmented one at a time, not among pictures" } else { advice };
-            return Err(error!(Picture, "is {what}, which is not read").advice(advice));
+            let advice = if *what == "a video" { "videos are segmented one at a time, not among images" } else { advice };
+            return Err(error!(Image, "is {what}, which is not read").advice(advice));
         }
     }
     let extension = name.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase()).unwrap_or_default();
     if matches!(extension.as_str(), "tga" | "icb" | "vda" | "vst") {
         return Ok(Tga);
     }
-    Err(error!(Picture, "is no picture of a kind that is read")
+    Err(error!(Image, "is no image of a kind that is read")
         .advice("give a PNG, JPEG, GIF, WebP, BMP, TIFF, PNM, QOI or TGA file"))
 }
 
@@ -186,7 +186,7 @@ fn u32_le(bytes: &[u8], at: usize) -> Option<usize> {
     Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize)
 }
 
-/// Walks the segments up to the end-of-image marker. A picture without one was cut short.
+/// Walks the segments up to the end-of-image marker. An image without one was cut short.
 fn jpeg(bytes: &[u8], found: &mut Probe) {
     let mut at = 2;
     found.truncated = true;
@@ -301,7 +301,7 @@ fn gif(bytes: &[u8], found: &mut Probe) {
             }
         }
     };
-    // A file without its last byte, but with a whole frame, is a picture all the same.
+    // A file without its last byte, but with a whole frame, is an image all the same.
     found.truncated = walk().is_none() && frames == 0;
     found.frames = frames.max(1);
 }

@@ -1,23 +1,23 @@
-//! The size at which a picture enters the network, and the resampling that takes it there.
+//! The size at which an image enters the network, and the resampling that takes it there.
 
-use super::decode::Picture;
+use super::decode::Image;
 use super::pillow;
 use crate::error::{Error, ErrorKind, Result, error};
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-/// The grey that fills a picture up to the network's size: next to 0 after `x / 127.5 - 1`. Where a device normalises into a
+/// The gray that fills an image up to the network's size: next to 0 after `x / 127.5 - 1`. Where a device normalizes into a
 /// padded tensor it writes 0 itself; this value is for canvases of bytes.
 pub const PAD: u8 = 127;
 
 /// The largest side that a rule may name.
 const MAX_SIDE: usize = 65_535;
 
-/// How the size at which a picture enters the network is found.
+/// How the size at which an image enters the network is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SizeRule {
-    /// The picture's own size, whatever it is: odd or even, square or not.
+    /// The image's own size, whatever it is: odd or even, square or not.
     Native,
     /// The long side becomes `n`, the shape is kept, and the right or the bottom is padded to `n` x `n`, as DeepLab's mobile
     /// networks were trained.
@@ -25,7 +25,7 @@ pub enum SizeRule {
     /// The short side becomes `n`, the long side follows, rounded down, and nothing is padded: what torchvision's presets do
     /// (`resize_size=520`). A long side never exceeds 65,535.
     ShortSide(usize),
-    /// The picture is scaled, with its shape kept, to the largest size that fits into `w` x `h`, and padded at the right or the
+    /// The image is scaled, with its shape kept, to the largest size that fits into `w` x `h`, and padded at the right or the
     /// bottom to exactly that. It is never stretched: the networks know objects in their true proportions.
     Exact {
         /// Width in pixels.
@@ -71,19 +71,19 @@ impl fmt::Display for SizeRule {
     }
 }
 
-/// The sizes that a picture passes through, all as (width, height).
+/// The sizes that an image passes through, all as (width, height).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fit {
-    /// The picture's own size, to which labels return.
+    /// The image's own size, to which labels return.
     pub source: (usize, usize),
-    /// The size to which the picture is scaled; it lies in the top left corner of the padded size.
+    /// The size to which the image is scaled; it lies in the top left corner of the padded size.
     pub scaled: (usize, usize),
     /// The size of the network's input.
     pub padded: (usize, usize),
 }
 
 impl SizeRule {
-    /// The sizes for a picture of `width` x `height`.
+    /// The sizes for an image of `width` x `height`.
     ///
     /// The side that follows is rounded to the nearest, halves up (that of [`SizeRule::ShortSide`]: down), and is never less than 1.
     pub fn fit(self, width: usize, height: usize) -> Fit {
@@ -108,25 +108,25 @@ impl SizeRule {
 }
 
 impl Fit {
-    /// Whether the picture enters as it is.
+    /// Whether the image enters as it is.
     pub fn is_identity(&self) -> bool {
         self.source == self.scaled && self.scaled == self.padded
     }
 
-    /// The picture's pixels at the scaled size, `[h, w, 3]`, not padded. Borrowed where nothing is to be done.
+    /// The image's pixels at the scaled size, `[h, w, 3]`, not padded. Borrowed where nothing is to be done.
     ///
-    /// Errors where `picture` is not of the size that this was computed for.
-    pub fn scale<'a>(&self, picture: &'a Picture) -> Result<Cow<'a, [u8]>> {
-        if (picture.width, picture.height) != self.source {
-            let ((w, h), (pw, ph)) = (self.source, (picture.width, picture.height));
-            return Err(error!(Usage, "the sizes were computed for a picture of {w} x {h} pixels, this one has {pw} x {ph}"));
+    /// Errors where `image` is not of the size that this was computed for.
+    pub fn scale<'a>(&self, image: &'a Image) -> Result<Cow<'a, [u8]>> {
+        if (image.width, image.height) != self.source {
+            let ((w, h), (pw, ph)) = (self.source, (image.width, image.height));
+            return Err(error!(Usage, "the sizes were computed for an image of {w} x {h} pixels, this one has {pw} x {ph}"));
         }
-        resample(&picture.rgb, self.source, self.scaled)
+        resample(&image.rgb, self.source, self.scaled)
     }
 
-    /// The picture's pixels at the padded size, `[h, w, 3]`, with [`PAD`] at the right and the bottom.
-    pub fn scale_and_pad<'a>(&self, picture: &'a Picture) -> Result<Cow<'a, [u8]>> {
-        let scaled = self.scale(picture)?;
+    /// The image's pixels at the padded size, `[h, w, 3]`, with [`PAD`] at the right and the bottom.
+    pub fn scale_and_pad<'a>(&self, image: &'a Image) -> Result<Cow<'a, [u8]>> {
+        let scaled = self.scale(image)?;
         if self.scaled == self.padded {
             return Ok(scaled);
         }
@@ -248,13 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_grey_and_right_and_below() {
-        let picture = Picture::new(4, 2, (0..24).map(|v| v * 10).collect()).unwrap();
+    fn padding_is_gray_and_right_and_below() {
+        let image = Image::new(4, 2, (0..24).map(|v| v * 10).collect()).unwrap();
         let fit = SizeRule::Exact { w: 4, h: 3 }.fit(4, 2);
-        let padded = fit.scale_and_pad(&picture).unwrap();
-        assert_eq!(padded[..24], picture.rgb[..]);
+        let padded = fit.scale_and_pad(&image).unwrap();
+        assert_eq!(padded[..24], image.rgb[..]);
         assert_eq!(padded[24..], [PAD; 12]);
-        let other = Picture::new(2, 2, vec![0; 12]).unwrap();
+        let other = Image::new(2, 2, vec![0; 12]).unwrap();
         assert_eq!(fit.scale(&other).unwrap_err().kind(), ErrorKind::Usage);
     }
 
@@ -274,7 +274,7 @@ mod tests {
         }
 
         #[test]
-        fn resampling_keeps_a_flat_picture_flat(w in 1usize..40, h in 1usize..40, tw in 1usize..40, th in 1usize..40, v in 0u8..=255) {
+        fn resampling_keeps_a_flat_image_flat(w in 1usize..40, h in 1usize..40, tw in 1usize..40, th in 1usize..40, v in 0u8..=255) {
             let source = vec![v; 3 * w * h];
             let out = resample(&source, (w, h), (tw, th)).unwrap();
             prop_assert_eq!(out.len(), 3 * tw * th);
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_covers_another_size_and_its_middle_stays() {
+    fn an_image_covers_another_size_and_its_middle_stays() {
         // Columns of 0, 100, 200: the middle is 100 in a square, and the outer ones are cut in halves.
         let rgb = [[0; 3], [100; 3], [200; 3], [0; 3], [100; 3], [200; 3]].concat();
         assert_eq!(cover(&rgb, (3, 2), (3, 2)).unwrap(), rgb);

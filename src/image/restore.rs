@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 impl Fit {
     /// Labels at the padded size, `[h, w]`, to the source's size: the padding is cropped, then each pixel of the source takes
-    /// the nearest label, with pixel centres at halves: column `x` of `W` takes column `floor((x + 1/2) * w / W)`, computed in whole
+    /// the nearest label, with pixel centers at halves: column `x` of `W` takes column `floor((x + 1/2) * w / W)`, computed in whole
     /// numbers.
     ///
     /// Errors where the number of labels is not the padded size's, or there is no memory for the result.
@@ -25,17 +25,17 @@ impl Fit {
     }
 
     /// Values at the padded size, `[h, w, channels]`, to the source's size: the padding is cropped, then bilinear interpolation
-    /// with pixel centres at halves, clamped at the scaled picture's border so that no padding flows in.
+    /// with pixel centers at halves, clamped at the scaled image's border so that no padding flows in.
     ///
     /// Interpolated probabilities still add up to 1. Errors where the number of values is not the padded size's, or there is no memory for
     /// the result.
     pub fn restore_values(&self, values: &[f32], channels: usize) -> Result<Vec<f32>> {
         self.check(values.len(), channels)?;
         let ((pw, _), (sw, sh), (w, h)) = (self.padded, self.scaled, self.source);
-        let columns: Vec<_> = (0..w).map(|x| neighbours(x, sw, w)).collect();
+        let columns: Vec<_> = (0..w).map(|x| neighbors(x, sw, w)).collect();
         let mut out = filled(0.0, w.saturating_mul(h).saturating_mul(channels), "the values")?;
         out.par_chunks_mut((w * channels).max(1)).enumerate().for_each(|(y, out)| {
-            let (above, below, ty) = neighbours(y, sh, h);
+            let (above, below, ty) = neighbors(y, sh, h);
             let (above, below) = (&values[above * pw * channels..], &values[below * pw * channels..]);
             for (&(left, right, tx), out) in columns.iter().zip(out.chunks_exact_mut(channels)) {
                 for (c, out) in out.iter_mut().enumerate() {
@@ -64,7 +64,7 @@ fn nearest(at: usize, from: usize, to: usize) -> usize {
 }
 
 /// The two samples around `(at + 1/2) * from / to - 1/2`, and the second one's weight.
-fn neighbours(at: usize, from: usize, to: usize) -> (usize, usize, f32) {
+fn neighbors(at: usize, from: usize, to: usize) -> (usize, usize, f32) {
     // In units of 1 / (2 to), to stay exact where a pixel falls on a pixel.
     let position = ((2 * at + 1) * from).saturating_sub(to);
     let first = (position / (2 * to)).min(from - 1);
@@ -79,7 +79,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn labels_that_were_enlarged_by_two_are_taken_at_the_centres() {
+    fn labels_that_were_enlarged_by_two_are_taken_at_the_centers() {
         let fit = Fit { source: (2, 1), scaled: (4, 2), padded: (5, 3) };
         #[rustfmt::skip]
         let labels = [
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_interpolated_at_the_centres_and_never_from_the_padding() {
+    fn values_are_interpolated_at_the_centers_and_never_from_the_padding() {
         let fit = Fit { source: (4, 1), scaled: (2, 1), padded: (3, 2) };
         let padding = f32::NAN;
         let out = fit.restore_values(&[0.0, 1.0, padding, padding, padding, padding], 1).unwrap();
@@ -113,11 +113,11 @@ mod tests {
         #[test]
         fn the_nearest_label_agrees_with_fractions(from in 1usize..4000, to in 1usize..4000, at in 0usize..4000) {
             let at = at % to;
-            // The interval [got, got + 1) holds the centre: got <= (at + 1/2) * from / to < got + 1.
+            // The interval [got, got + 1) holds the center: got <= (at + 1/2) * from / to < got + 1.
             let got = nearest(at, from, to);
-            let centre = (at as u128 * 2 + 1) * from as u128;
+            let center = (at as u128 * 2 + 1) * from as u128;
             prop_assert!(got < from);
-            prop_assert!(got as u128 * 2 * to as u128 <= centre && centre < (got as u128 + 1) * 2 * to as u128);
+            prop_assert!(got as u128 * 2 * to as u128 <= center && center < (got as u128 + 1) * 2 * to as u128);
         }
 
         #[test]

@@ -1,6 +1,6 @@
-//! Pictures to files.
+//! Images to files.
 
-use super::decode::Picture;
+use super::decode::Image;
 use super::room::room;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::atomic_write;
@@ -15,8 +15,8 @@ use std::path::Path;
 /// Quality of JPEG files, of 100: text and thin lines stay clean.
 const JPEG_QUALITY: u8 = 92;
 
-impl Picture {
-    /// Writes the picture: `.png`, `.webp` (both without loss) or `.jpg`/`.jpeg`, by the name's ending. Where `alpha` is set it is
+impl Image {
+    /// Writes the image: `.png`, `.webp` (both without loss) or `.jpg`/`.jpeg`, by the name's ending. Where `alpha` is set it is
     /// written too, which JPEG cannot.
     ///
     /// The file appears whole or not at all. Errors name the file: another ending, transparency in a JPEG, too large for the
@@ -28,31 +28,31 @@ impl Picture {
         match extension.as_str() {
             "png" => atomic_write(path, |writer| self.write_png(writer).map_err(Into::into)),
             "webp" => {
-                let (data, colour) = self.interleaved().map_err(|e| e.file(path))?;
-                atomic_write(path, |writer| WebPEncoder::new_lossless(writer).write_image(&data, w, h, colour).map_err(to_io))
+                let (data, color) = self.interleaved().map_err(|e| e.file(path))?;
+                atomic_write(path, |writer| WebPEncoder::new_lossless(writer).write_image(&data, w, h, color).map_err(to_io))
             }
             "jpg" | "jpeg" if self.alpha.is_some() => {
-                Err(error!(Picture, "JPEG holds no transparency").file(path).advice("write a .png or .webp"))
+                Err(error!(Image, "JPEG holds no transparency").file(path).advice("write a .png or .webp"))
             }
             "jpg" | "jpeg" => atomic_write(path, |writer| {
                 JpegEncoder::new_with_quality(writer, JPEG_QUALITY)
                     .write_image(&self.rgb, w, h, ExtendedColorType::Rgb8)
                     .map_err(to_io)
             }),
-            _ => Err(error!(Picture, "pictures are written as .png, .jpg or .webp").file(path)),
+            _ => Err(error!(Image, "images are written as .png, .jpg or .webp").file(path)),
         }
     }
 
-    /// The picture as the bytes of a PNG file, small rather than quickly made.
+    /// The image as the bytes of a PNG file, small rather than quickly made.
     pub(crate) fn png(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        let (data, colour) = self.interleaved()?;
+        let (data, color) = self.interleaved()?;
         let encoder = PngEncoder::new_with_quality(&mut out, CompressionType::Best, FilterType::Adaptive);
-        encoder.write_image(&data, self.width as u32, self.height as u32, colour).map_err(unwritten)?;
+        encoder.write_image(&data, self.width as u32, self.height as u32, color).map_err(unwritten)?;
         Ok(out)
     }
 
-    /// The picture, without transparency, as the bytes of a JPEG file.
+    /// The image, without transparency, as the bytes of a JPEG file.
     pub(crate) fn jpeg(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         let encoder = JpegEncoder::new_with_quality(&mut out, JPEG_QUALITY);
@@ -110,7 +110,7 @@ pub(super) fn write_rows<W: io::Write, R>(
 }
 
 fn unwritten(error: ImageError) -> Error {
-    Error::new(ErrorKind::Picture, "could not be encoded").source(error)
+    Error::new(ErrorKind::Image, "could not be encoded").source(error)
 }
 
 fn to_io(error: ImageError) -> io::Error {
@@ -126,33 +126,33 @@ mod tests {
     use crate::image::decode;
 
     #[test]
-    fn pictures_come_back_as_they_were_saved() {
-        let folder = tempfile::tempdir().unwrap();
+    fn images_come_back_as_they_were_saved() {
+        let directory = tempfile::tempdir().unwrap();
         let rgb: Vec<u8> = (0..3 * 20 * 10).map(|i| (i * 7 % 256) as u8).collect();
-        let mut picture = Picture::new(20, 10, rgb).unwrap();
+        let mut image = Image::new(20, 10, rgb).unwrap();
         for name in ["a.png", "a.webp"] {
-            let path = folder.path().join(name);
-            picture.save(&path).unwrap();
-            assert_eq!(decode(&path).unwrap(), picture, "{name}");
+            let path = directory.path().join(name);
+            image.save(&path).unwrap();
+            assert_eq!(decode(&path).unwrap(), image, "{name}");
         }
-        picture.rgb.fill(77);
-        picture.save(folder.path().join("a.JPG")).unwrap();
-        assert!(decode(folder.path().join("a.JPG")).unwrap().rgb.iter().all(|v| v.abs_diff(77) <= 1));
-        picture.alpha = Some((0..200).map(|i| i as u8).collect());
-        let path = folder.path().join("b.png");
-        picture.save(&path).unwrap();
-        assert_eq!(decode(&path).unwrap().alpha, picture.alpha);
+        image.rgb.fill(77);
+        image.save(directory.path().join("a.JPG")).unwrap();
+        assert!(decode(directory.path().join("a.JPG")).unwrap().rgb.iter().all(|v| v.abs_diff(77) <= 1));
+        image.alpha = Some((0..200).map(|i| i as u8).collect());
+        let path = directory.path().join("b.png");
+        image.save(&path).unwrap();
+        assert_eq!(decode(&path).unwrap().alpha, image.alpha);
     }
 
     #[test]
     fn other_endings_and_transparent_jpegs_are_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut picture = Picture::new(1, 1, vec![0; 3]).unwrap();
-        let error = picture.save(folder.path().join("a.bmp")).unwrap_err().to_string();
+        let directory = tempfile::tempdir().unwrap();
+        let mut image = Image::new(1, 1, vec![0; 3]).unwrap();
+        let error = image.save(directory.path().join("a.bmp")).unwrap_err().to_string();
         assert!(error.contains("a.bmp") && error.contains(".png"), "{error}");
-        picture.alpha = Some(vec![0]);
-        let error = picture.save(folder.path().join("a.jpg")).unwrap_err().to_string();
+        image.alpha = Some(vec![0]);
+        let error = image.save(directory.path().join("a.jpg")).unwrap_err().to_string();
         assert!(error.contains("a.jpg") && error.contains("transparency"), "{error}");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

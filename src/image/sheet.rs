@@ -1,7 +1,7 @@
-//! The picture that is made to be looked at: the photo, the overlay beside it, and the classes found with their shares.
+//! The image that is made to be looked at: the photo, the overlay beside it, and the classes found with their shares.
 
 use super::canvas::{Canvas, Face, Rgb, Run};
-use super::decode::Picture;
+use super::decode::Image;
 use super::labels::LabelMap;
 use super::legend::{LegendEntry, legend};
 use super::overlay::{Overlay, same_size};
@@ -15,13 +15,13 @@ const INK: Rgb = [32, 34, 38];
 const PALE_INK: Rgb = [118, 122, 130];
 /// Around swatches, so that a white class too has an edge.
 const EDGE: Rgb = [205, 207, 210];
-/// For the background where the overlay leaves it untinted: its table colour, often black, is nowhere in the picture then.
+/// For the background where the overlay leaves it untinted: its table color, often black, is nowhere in the image then.
 const UNTINTED: Rgb = [228, 230, 233];
 
 /// More classes than this are summed up in one line.
 const MOST_ENTRIES: usize = 30;
 
-/// How the side-by-side picture is drawn.
+/// How the side-by-side image is drawn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SideBySide {
     /// The right half.
@@ -58,14 +58,14 @@ impl SideBySide {
     /// The photo on the left, the overlay on the right, below them a bar of the classes' shares and the legend, largest first.
     ///
     /// Errors where labels and photo differ in size, or the overlay's settings are off.
-    pub fn draw(&self, picture: &Picture, labels: &LabelMap, table: &ClassTable) -> Result<Picture> {
-        same_size(picture, labels)?;
+    pub fn draw(&self, image: &Image, labels: &LabelMap, table: &ClassTable) -> Result<Image> {
+        same_size(image, labels)?;
         let mut entries = legend(labels, table);
         let untinted = table.background().filter(|_| !self.overlay.tint_background);
-        entries.iter_mut().filter(|e| untinted == Some(e.class.into())).for_each(|e| e.colour = UNTINTED);
+        entries.iter_mut().filter(|e| untinted == Some(e.class.into())).for_each(|e| e.color = UNTINTED);
         let shown = &entries[..entries.len().min(MOST_ENTRIES)];
-        let layout = self.layout(picture, shown);
-        let (photo, overlay) = self.panels(picture, labels, table, layout.panel)?;
+        let layout = self.layout(image, shown);
+        let (photo, overlay) = self.panels(image, labels, table, layout.panel)?;
         let Layout { face, margin, gap, panel: (pw, ph), inner, .. } = layout;
 
         let rows = shown.len().div_ceil(layout.columns);
@@ -75,8 +75,8 @@ impl SideBySide {
         let mut canvas = Canvas::new(inner + 2 * margin, height, PAPER);
 
         let left = margin + (inner - (2 * pw + gap)) / 2;
-        canvas.picture(left, margin, (pw, ph), &photo.rgb);
-        canvas.picture(left + pw + gap, margin, (pw, ph), &overlay.rgb);
+        canvas.image(left, margin, (pw, ph), &photo.rgb);
+        canvas.image(left + pw + gap, margin, (pw, ph), &overlay.rgb);
         for x in [left, left + pw + gap] {
             canvas.round_corners(x, margin, pw, ph, face.height() / 3, PAPER);
         }
@@ -97,16 +97,16 @@ impl SideBySide {
             let caption = face.shorten(caption, inner);
             canvas.text(margin, y + (layout.row - face.height()) / 2, &caption, face, Run::Right, PALE_INK);
         }
-        Picture::new(canvas.width, canvas.height, canvas.rgb)
+        Image::new(canvas.width, canvas.height, canvas.rgb)
     }
 
-    fn layout(&self, picture: &Picture, shown: &[LegendEntry]) -> Layout {
-        let long = picture.width.max(picture.height);
-        // Small pictures are enlarged by a whole factor, to be seen at all.
+    fn layout(&self, image: &Image, shown: &[LegendEntry]) -> Layout {
+        let long = image.width.max(image.height);
+        // Small images are enlarged by a whole factor, to be seen at all.
         let grow = (320 / long.max(1)).clamp(1, self.panel.max(1));
         let target = (long * grow).min(self.panel.max(1));
         let side = |n: usize| ((n * target + long / 2) / long).max(1);
-        let panel = (side(picture.width), side(picture.height));
+        let panel = (side(image.width), side(image.height));
         let unit = (panel.0.max(panel.1) / 28).clamp(13, 54);
         let (face, bold) = (Face::of_height(unit, false), Face::of_height(unit, true));
         let gap = unit * 2 / 3;
@@ -116,20 +116,14 @@ impl SideBySide {
         let inner = (2 * panel.0 + gap).max(cell);
         let most = (inner + 2 * unit) / (cell + 2 * unit);
         let columns = most.min(shown.len()).max(1);
-        // Full rows end flush with the pictures; a row that does not fill them stays together on the left.
+        // Full rows end flush with the images; a row that does not fill them stays together on the left.
         let pitch = if columns == most && columns > 1 { (inner - cell) / (columns - 1) } else { cell + 2 * unit };
         Layout { face, bold, margin: unit * 4 / 3, gap, panel, inner, columns, cell, pitch, row: face.height() * 3 / 2 }
     }
 
-    fn panels(
-        &self,
-        picture: &Picture,
-        labels: &LabelMap,
-        table: &ClassTable,
-        panel: (usize, usize),
-    ) -> Result<(Picture, Picture)> {
-        let source = (picture.width, picture.height);
-        let photo = Picture::new(panel.0, panel.1, resample(&picture.rgb, source, panel)?.into_owned())?;
+    fn panels(&self, image: &Image, labels: &LabelMap, table: &ClassTable, panel: (usize, usize)) -> Result<(Image, Image)> {
+        let source = (image.width, image.height);
+        let photo = Image::new(panel.0, panel.1, resample(&image.rgb, source, panel)?.into_owned())?;
         let fit = Fit { source: panel, scaled: source, padded: source };
         let labels = LabelMap::new(panel.0, panel.1, fit.restore_labels(&labels.labels)?)?;
         let overlay = self.overlay.draw(&photo, &labels, table)?;
@@ -141,15 +135,15 @@ fn swatch(face: Face) -> usize {
     face.height() - face.height() / 5
 }
 
-/// One bar, as wide as the pictures, divided by the classes' shares.
+/// One bar, as wide as the images, divided by the classes' shares.
 fn draw_bar(canvas: &mut Canvas, (x, y, w, h): (usize, usize, usize, usize), entries: &[LegendEntry]) {
     let mut done = 0.0;
     for entry in entries {
         let from = (done * w as f64).round() as usize;
         done += entry.share;
         let to = (done * w as f64).round() as usize;
-        canvas.rect(x + from, y, to.min(w).saturating_sub(from), h, entry.colour);
-        // A thin gap between neighbours, where both are wide enough to spare it.
+        canvas.rect(x + from, y, to.min(w).saturating_sub(from), h, entry.color);
+        // A thin gap between neighbors, where both are wide enough to spare it.
         if from > 0 && to - from > 3 {
             canvas.rect(x + from, y, 1, h, PAPER);
         }
@@ -162,7 +156,7 @@ fn draw_entry(canvas: &mut Canvas, layout: &Layout, x: usize, y: usize, entry: &
     let down = (layout.row - side) / 2;
     canvas.rect(x, y + down, side, side, EDGE);
     canvas.round_corners(x, y + down, side, side, side / 4, PAPER);
-    canvas.rect(x + 1, y + down + 1, side - 2, side - 2, entry.colour);
+    canvas.rect(x + 1, y + down + 1, side - 2, side - 2, entry.color);
     canvas.round_corners(x + 1, y + down + 1, side - 2, side - 2, side / 4, EDGE);
     canvas.round_corners(x, y + down, side, side, side / 4, PAPER);
     let text = y + (layout.row - face.height()) / 2;
@@ -177,21 +171,21 @@ fn draw_entry(canvas: &mut Canvas, layout: &Layout, x: usize, y: usize, entry: &
 mod tests {
     use super::*;
 
-    fn picture(w: usize, h: usize, classes: u16) -> (Picture, LabelMap) {
+    fn image(w: usize, h: usize, classes: u16) -> (Image, LabelMap) {
         let labels = (0..w * h).map(|i| (i % usize::from(classes)) as u16).collect();
-        (Picture::new(w, h, vec![90; 3 * w * h]).unwrap(), LabelMap::new(w, h, labels).unwrap())
+        (Image::new(w, h, vec![90; 3 * w * h]).unwrap(), LabelMap::new(w, h, labels).unwrap())
     }
 
     #[test]
-    fn sheets_of_any_shape_hold_both_pictures() {
+    fn sheets_of_any_shape_hold_both_images() {
         for (w, h, classes) in [(1, 1, 1), (500, 375, 3), (375, 500, 21), (3000, 40, 5), (7, 900, 2), (2500, 1900, 200)] {
-            let (photo, labels) = picture(w, h, classes);
+            let (photo, labels) = image(w, h, classes);
             let sheet = SideBySide { caption: Some("a network".into()), panel: 800, ..Default::default() };
             let out = sheet.draw(&photo, &labels, &ClassTable::for_classes(classes.into())).unwrap();
             let scale = (800.0 / w.max(h) as f64).min(1.0);
             assert!(out.width as f64 >= 2.0 * w as f64 * scale && out.height as f64 > h as f64 * scale, "{w} x {h}");
             assert!(out.width < 2400 && out.height < 2400, "{w} x {h} became {} x {}", out.width, out.height);
-            // The photo's grey stands in the left half as it is.
+            // The photo's gray stands in the left half as it is.
             assert!(out.rgb.chunks_exact(3).filter(|p| p == &[90; 3]).count() as f64 >= (w * h) as f64 * scale * scale * 0.9);
         }
     }
@@ -199,7 +193,7 @@ mod tests {
     #[test]
     fn the_bar_is_divided_by_share() {
         let mut canvas = Canvas::new(100, 3, PAPER);
-        let entry = |share, colour| LegendEntry { class: 0, name: String::new(), colour, pixels: 1, share };
+        let entry = |share, color| LegendEntry { class: 0, name: String::new(), color, pixels: 1, share };
         draw_bar(&mut canvas, (0, 0, 100, 2), &[entry(0.75, [1; 3]), entry(0.25, [2; 3])]);
         let count = |v: u8| canvas.rgb[..300].chunks_exact(3).filter(|p| p == &[v; 3]).count();
         assert!((73..=75).contains(&count(1)) && (23..=25).contains(&count(2)), "{} and {}", count(1), count(2));

@@ -34,7 +34,7 @@ pub(super) struct Parts {
     pub counts: Part,
     /// How to paint.
     pub look: Part,
-    /// The picture behind cut-outs.
+    /// The image behind cut-outs.
     pub behind: Part,
     /// What was painted, packed pixels.
     pub painted: Part,
@@ -66,9 +66,9 @@ impl Parts {
         self.all().into_iter().try_for_each(|(name, ty)| store.add(name, (Layout::bytes(ty, Packing::Channels) / 4) as usize))
     }
 
-    /// Optimises a graph whose inputs and outputs are called like parts, and puts them into the store.
+    /// Optimizes a graph whose inputs and outputs are called like parts, and puts them into the store.
     fn place(&self, graph: Graph) -> Result<Graph> {
-        let mut graph = passes::optimise(graph)?;
+        let mut graph = passes::optimize(graph)?;
         let inputs = graph.inputs().map(|(name, v)| (name.to_owned(), v)).collect::<Vec<_>>();
         for (name, v) in graph.outputs().to_vec().into_iter().chain(inputs) {
             graph.remove_output(&name);

@@ -28,7 +28,7 @@ pub use crate::ops::{Behind, Effect, Look};
 use crate::error::{Result, error};
 use crate::exec::{Device, Runner, Slices, Store};
 use crate::gpu::pack_f32;
-use crate::image::{ClassTable, Fit, Picture, SizeRule, cover};
+use crate::image::{ClassTable, Fit, Image, SizeRule, cover};
 use crate::ops::Packing;
 use crate::segmenter::Model;
 use crate::tune::Tuning;
@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How strongly an overlay colours the frame, until the program says otherwise.
+/// How strongly an overlay colors the frame, until the program says otherwise.
 const OPACITY: f32 = 0.55;
 /// How steep soft edges are, until the program says otherwise.
 const EDGE: f32 = 2.5;
@@ -51,7 +51,7 @@ pub struct Live {
     fit: Fit,
     table: ClassTable,
     segment: Runner,
-    /// With the picture behind from the store, and with the blurred frame.
+    /// With the image behind from the store, and with the blurred frame.
     painters: [Runner; 2],
     blurred: AtomicBool,
     /// The share of the old mean, and whether there is none yet.
@@ -62,7 +62,7 @@ impl Live {
     /// Makes a model ready for frames of `source` (width, height), which enter the network at the size that `size` says.
     ///
     /// # Errors
-    /// Where the model has no classes or takes no pictures, or the size is too large for the device or too small for the network.
+    /// Where the model has no classes or takes no images, or the size is too large for the device or too small for the network.
     pub fn new(device: &Device, model: &Model, source: (usize, usize), size: SizeRule, tuning: &Tuning) -> Result<Self> {
         let Some(head) = &model.config.head else {
             return Err(error!(Weights, "holds a bare backbone, which does not segment").file(&model.path));
@@ -84,7 +84,7 @@ impl Live {
         Ok(live)
     }
 
-    /// The pixels of a picture `[height, width, 3]` as frames are given: red in the lowest eight bits, then green, blue, and 255.
+    /// The pixels of an image `[height, width, 3]` as frames are given: red in the lowest eight bits, then green, blue, and 255.
     pub fn packed(rgb: &[u8]) -> Vec<u32> {
         rgb.chunks_exact(3).map(|p| u32::from_le_bytes([p[0], p[1], p[2], 255])).collect()
     }
@@ -94,7 +94,7 @@ impl Live {
         self.fit
     }
 
-    /// Names and colours of the classes.
+    /// Names and colors of the classes.
     pub fn table(&self) -> &ClassTable {
         &self.table
     }
@@ -174,10 +174,10 @@ impl Live {
         self.segment.run_in_slices(&[], slices)
     }
 
-    /// A look with the table's colours in which all classes but the background are shown.
+    /// A look with the table's colors in which all classes but the background are shown.
     pub fn look(&self, effect: Effect) -> Look {
         let (vivid, background) = (self.table.vivid(), self.table.background());
-        let classes = (0..vivid.len()).map(|c| (vivid.colour(c), background != Some(c))).collect();
+        let classes = (0..vivid.len()).map(|c| (vivid.color(c), background != Some(c))).collect();
         let opacity = if effect == Effect::Overlay { OPACITY } else { 1.0 };
         Look { effect, opacity, mirror: false, edge: EDGE, classes }
     }
@@ -194,12 +194,12 @@ impl Live {
         self.store.write(self.parts.look.0, look.tensor().f32())
     }
 
-    /// Says which picture stands behind cut-outs. It is scaled so that it covers the frame, and what sticks out is cut off.
+    /// Says which image stands behind cut-outs. It is scaled so that it covers the frame, and what sticks out is cut off.
     ///
     /// # Errors
     /// Where the device fails.
-    pub fn set_behind(&self, picture: &Picture) -> Result<()> {
-        let rgb = cover(&picture.rgb, (picture.width, picture.height), self.fit.source)?;
+    pub fn set_behind(&self, image: &Image) -> Result<()> {
+        let rgb = cover(&image.rgb, (image.width, image.height), self.fit.source)?;
         let numbers: Vec<f32> = rgb.into_iter().map(f32::from).collect();
         let (name, ty) = self.parts.behind;
         self.store.write(name, &pack_f32(&numbers, ty.shape, Packing::Channels)?)
@@ -218,7 +218,7 @@ impl Live {
     ///
     /// # Errors
     /// Where the device fails.
-    pub fn painted(&self) -> Result<Picture> {
+    pub fn painted(&self) -> Result<Image> {
         let pixels = self.store.read_u32(self.parts.painted.0)?;
         let rgb = pixels
             .iter()
@@ -227,10 +227,10 @@ impl Live {
                 [r, g, b]
             })
             .collect();
-        Picture::new(self.fit.source.0, self.fit.source.1, rgb)
+        Image::new(self.fit.source.0, self.fit.source.1, rgb)
     }
 
-    /// Reads back which share of the picture each class has, on the grid of the scores; adds up to 1.
+    /// Reads back which share of the image each class has, on the grid of the scores; adds up to 1.
     ///
     /// # Errors
     /// Where the device fails.

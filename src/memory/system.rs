@@ -109,14 +109,14 @@ mod linux {
     /// The least that a group and those around it leave. In a container its own group is mounted as the root, whatever its path is outside.
     fn along(base: &Path, path: &str, files: Files) -> Option<u64> {
         let inner = base.join(path);
-        inner.ancestors().take_while(|folder| folder.starts_with(base)).filter_map(|folder| left(folder, files)).min()
+        inner.ancestors().take_while(|directory| directory.starts_with(base)).filter_map(|directory| left(directory, files)).min()
     }
 
-    fn left(folder: &Path, [limit, used, cache]: Files) -> Option<u64> {
-        let number = |name: &str| read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
+    fn left(directory: &Path, [limit, used, cache]: Files) -> Option<u64> {
+        let number = |name: &str| read_to_string(directory.join(name)).ok()?.trim().parse::<u64>().ok();
         // `max` is no number: unlimited.
         let (limit, used) = (number(limit)?, number(used)?);
-        let stat = read_to_string(folder.join("memory.stat")).unwrap_or_default();
+        let stat = read_to_string(directory.join("memory.stat")).unwrap_or_default();
         let cached = stat.lines().find_map(|line| line.strip_prefix(cache)?.trim().parse::<u64>().ok()).unwrap_or(0);
         Some(limit.saturating_sub(used.saturating_sub(cached)))
     }

@@ -28,7 +28,7 @@ pub enum Backbone {
 pub(super) struct Features {
     /// At the output stride.
     pub last: ValueId,
-    /// At a quarter of the picture.
+    /// At a quarter of the image.
     pub low_level: ValueId,
     /// For the auxiliary classifier.
     pub aux: ValueId,

@@ -29,7 +29,7 @@ const MOST: usize = 1 << 16;
 pub struct Config {
     /// What computes the features.
     pub backbone: Backbone,
-    /// Pixels of the picture to a pixel of the last features: 8, 16 or 32. May be changed on the same weights
+    /// Pixels of the image to a pixel of the last features: 8, 16 or 32. May be changed on the same weights
     /// ([`Config::with_output_stride`]).
     pub output_stride: usize,
     /// What becomes of a stage's rates once it is dilated instead of strided.
@@ -39,7 +39,7 @@ pub struct Config {
     pub multi_grid: Vec<usize>,
     /// How the backbone pads.
     pub padding: PaddingRule,
-    /// Channels of the picture.
+    /// Channels of the image.
     pub input_channels: usize,
     /// Whether batch norms stand apart from the convolutions.
     pub norm: Norm,
@@ -48,7 +48,7 @@ pub struct Config {
     /// What turns features into classes; none for a bare backbone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<Head>,
-    /// What is done to a picture first.
+    /// What is done to an image first.
     pub preprocess: Preprocessing,
 }
 
@@ -122,7 +122,7 @@ impl Config {
             low_level_first: false,
         });
         let head =
-            Head { classes, class_names: Vec::new(), class_colours: Vec::new(), aspp, decoder, aux: None, align_corners: false };
+            Head { classes, class_names: Vec::new(), class_colors: Vec::new(), aspp, decoder, aux: None, align_corners: false };
         Self { output_stride: 16, head: Some(head), ..Self::bare(backbone) }
     }
 
@@ -148,7 +148,7 @@ impl Config {
         Self { head: None, ..self }
     }
 
-    /// The same weights at another output stride. ASPP's rates change so that they span as many pixels of the picture as before
+    /// The same weights at another output stride. ASPP's rates change so that they span as many pixels of the image as before
     /// (DeepLabv3, section 3.3: rates double from 16 to 8).
     ///
     /// # Errors
@@ -177,13 +177,13 @@ impl Config {
         self.head.as_ref().map(|h| h.classes)
     }
 
-    /// Gives the classes names and display colours, which the file then keeps.
+    /// Gives the classes names and display colors, which the file then keeps.
     ///
     /// # Errors
     /// Where there are not as many as the network has classes.
-    pub fn name_classes(&mut self, names: &[String], colours: &[[u8; 3]]) -> Result<()> {
+    pub fn name_classes(&mut self, names: &[String], colors: &[[u8; 3]]) -> Result<()> {
         let Some(head) = &mut self.head else { return Err(error!(Config, "has no classes to be named")) };
-        (head.class_names, head.class_colours) = (names.to_vec(), colours.to_vec());
+        (head.class_names, head.class_colors) = (names.to_vec(), colors.to_vec());
         self.validate()
     }
 
@@ -231,8 +231,8 @@ impl Config {
         sane("classes", head.classes)?;
         let names = head.class_names.len();
         check(names == 0 || names == head.classes, &|| format!("{} classes but {names} names of classes", head.classes))?;
-        let colours = head.class_colours.len();
-        check(colours == 0 || colours == head.classes, &|| format!("{} classes but {colours} colours of classes", head.classes))?;
+        let colors = head.class_colors.len();
+        check(colors == 0 || colors == head.classes, &|| format!("{} classes but {colors} colors of classes", head.classes))?;
         sane("channels of the ASPP", head.aspp.channels)?;
         for &rate in &head.aspp.rates {
             sane("a rate of the ASPP", rate)?;

@@ -22,9 +22,9 @@ pub struct Outputs {
     pub aux: bool,
     /// Height and width of the labels; the input's where none is given.
     pub size: Option<(usize, usize)>,
-    /// Reads a picture: the input is then called `picture`, u8 `[N, h, w, 3]` of this height and width (at most the input shape's),
-    /// and is normalised and padded first.
-    pub picture: Option<(usize, usize)>,
+    /// Reads an image: the input is then called `image`, u8 `[N, h, w, 3]` of this height and width (at most the input shape's),
+    /// and is normalized and padded first.
+    pub image: Option<(usize, usize)>,
 }
 
 /// A graph with marks in it.
@@ -70,9 +70,9 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
             .advice("inflate the stem for other channels"));
     }
     let mut graph = Graph::new();
-    let x = match outputs.picture {
+    let x = match outputs.image {
         None => graph.input("input", TensorType::f32(input)),
-        Some(size) => picture(&mut graph, input, size, &config.preprocess)?,
+        Some(size) => image(&mut graph, input, size, &config.preprocess)?,
     };
     let mut b = Builder { config, eps: config.eps.backbone, stages: Vec::new() };
     let mut root = graph.root();
@@ -124,15 +124,15 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
     Ok(Network { graph, stages: b.stages })
 }
 
-fn picture(graph: &mut Graph, input: Shape, (h, w): (usize, usize), how: &Preprocessing) -> Result<ValueId> {
+fn image(graph: &mut Graph, input: Shape, (h, w): (usize, usize), how: &Preprocessing) -> Result<ValueId> {
     if input.c != 3 {
-        return Err(error!(Config, "pictures have 3 channels, the network takes {}", input.c)
+        return Err(error!(Config, "images have 3 channels, the network takes {}", input.c)
             .advice("give the network its channels as a tensor"));
     }
-    let picture = graph.input("picture", TensorType::u8(Shape::new(input.n, h, w, 3)));
+    let image = graph.input("image", TensorType::u8(Shape::new(input.n, h, w, 3)));
     let (scale, shift) = how.scale_shift();
     let op = Preprocess { h: input.h, w: input.w, scale, shift, pad_value: how.pad_value };
-    graph.root().op("preprocess", op, &[picture])
+    graph.root().op("preprocess", op, &[image])
 }
 
 fn auxiliary(b: &mut Builder, root: &mut Scope, x: ValueId, head: &Head) -> Result<Option<ValueId>> {

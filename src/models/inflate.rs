@@ -1,4 +1,4 @@
-//! Weights for pictures of other than three channels.
+//! Weights for images of other than three channels.
 
 use super::config::Config;
 use crate::error::{Result, error};
@@ -18,7 +18,7 @@ pub fn inflate_stem(config: &mut Config, weights: &mut Weights, channels: usize)
         return Err(error!(Weights, "there is no `{STEM_WEIGHT}` to change"));
     };
     if channels == 0 {
-        return Err(error!(Config, "a picture needs a channel"));
+        return Err(error!(Config, "an image needs a channel"));
     }
     let (shape, tensor) = (old.shape(), old.tensor());
     let (from, values) = (shape.w, tensor.f32());

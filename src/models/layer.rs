@@ -180,7 +180,7 @@ impl Strides {
         Step { stride: 1, dilation, after: self.rate }
     }
 
-    /// Pixels of the picture to a pixel here.
+    /// Pixels of the image to a pixel here.
     pub fn reached(&self) -> usize {
         self.reached
     }

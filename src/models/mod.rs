@@ -32,7 +32,7 @@ pub use random::random_weights;
 use crate::error::Result;
 use crate::tensor::Shape;
 
-/// Names and shapes of a network's parameters, in the order of the graph. They do not depend on the picture's size.
+/// Names and shapes of a network's parameters, in the order of the graph. They do not depend on the image's size.
 ///
 /// # Errors
 /// Where the config contradicts itself.

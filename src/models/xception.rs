@@ -117,7 +117,7 @@ impl Xception {
             };
             match (tap, before, strides.reached()) {
                 (LowLevel::Stage, _, 4) => low_level = b.stage(&unit.name, x),
-                // The unit that leaves a quarter of the picture still has it in its second convolution.
+                // The unit that leaves a quarter of the image still has it in its second convolution.
                 (LowLevel::TensorFlow, 4, 8) => {
                     low_level = second;
                     b.stage(&unit.name, sum);

@@ -18,11 +18,11 @@ pub struct AvgPool {
     pub kernel: (usize, usize),
     /// Steps down and to the right.
     pub stride: (usize, usize),
-    /// Rows and columns of zeros around the picture.
+    /// Rows and columns of zeros around the image.
     pub padding: Padding,
     /// Whether the zeros count in the divisor (PyTorch's default; TensorFlow's `SAME` leaves them out).
     pub count_include_pad: bool,
-    /// Whether a last window may stick out of the picture and its padding. What sticks out never counts.
+    /// Whether a last window may stick out of the image and its padding. What sticks out never counts.
     pub ceil_mode: bool,
 }
 

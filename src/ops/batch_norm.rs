@@ -1,4 +1,4 @@
-//! Batch normalisation of a trained network: fixed statistics, so it is one multiplication and one addition for each channel.
+//! Batch normalization of a trained network: fixed statistics, so it is one multiplication and one addition for each channel.
 
 use super::kernel::{Dispatch, Kernel, KernelContext, Layout};
 use super::wide::wide;
@@ -103,7 +103,7 @@ impl BatchNorm {
 }
 
 impl Scope<'_> {
-    /// Batch normalisation with the parameters `NAME.weight`, `NAME.bias`, `NAME.running_mean` and `NAME.running_var`.
+    /// Batch normalization with the parameters `NAME.weight`, `NAME.bias`, `NAME.running_mean` and `NAME.running_var`.
     pub fn batch_norm(&mut self, name: &str, x: ValueId, eps: f32) -> Result<ValueId> {
         let shape = Shape::vector(self.shape(x).c);
         let mut here = self.scope(name);

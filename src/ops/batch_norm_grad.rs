@@ -1,4 +1,4 @@
-//! The gradients of batch normalisation, with the statistics of the batch or with fixed ones.
+//! The gradients of batch normalization, with the statistics of the batch or with fixed ones.
 
 use super::channel_sum::{add, block, blocks, partial, sums};
 use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};

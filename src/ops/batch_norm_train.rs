@@ -1,4 +1,4 @@
-//! Batch normalisation with the statistics of the batch, for training.
+//! Batch normalization with the statistics of the batch, for training.
 
 use super::channel_sum::{block, blocks, partial, sums};
 use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
@@ -92,7 +92,7 @@ impl Op for BatchNormTrain {
         self.norm().infer(&[x, inputs[1], inputs[2], vector, vector])?;
         if x.shape.positions() < 2 {
             return Err(error!(Graph, "one value for each channel has no variance ({})", x.shape)
-                .advice("take a larger batch or picture, or fixed statistics for this norm"));
+                .advice("take a larger batch or image, or fixed statistics for this norm"));
         }
         Ok(vec![x, vector, vector])
     }

@@ -1,16 +1,16 @@
-//! Where bilinear interpolation reads, in whole numbers: the same neighbours on every device, and weights rounded once.
+//! Where bilinear interpolation reads, in whole numbers: the same neighbors on every device, and weights rounded once.
 
 use super::kernel::Dispatch;
 use crate::error::{Result, error};
 use crate::tensor::{Shape, TensorType};
 
-/// The part of a picture that an interpolation shows: scores are made for a padded picture, labels are wanted for the picture before
+/// The part of an image that an interpolation shows: scores are made for a padded image, labels are wanted for the image before
 /// it was scaled and padded. One interpolation leads straight there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
     /// Height and width of the network's input, which the source of the interpolation stands for.
     pub padded: (usize, usize),
-    /// Height and width of the picture in its top left corner, which the output stands for.
+    /// Height and width of the image in its top left corner, which the output stands for.
     pub scaled: (usize, usize),
 }
 
@@ -26,7 +26,7 @@ pub struct Rows {
 
 /// Along one axis, output coordinate `d` lies at `(max(d * mul + add, sub) - sub) / den` of the input.
 ///
-/// That is PyTorch's `interpolate`: half-pixel centres, `max((d + 1/2) * from / to - 1/2, 0)`, or with aligned corners
+/// That is PyTorch's `interpolate`: half-pixel centers, `max((d + 1/2) * from / to - 1/2, 0)`, or with aligned corners
 /// `d * (from - 1) / (to - 1)`, written as one fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Axis {
@@ -39,7 +39,7 @@ pub(super) struct Axis {
     last: usize,
 }
 
-/// The two neighbours of an output coordinate, and the weight of the second.
+/// The two neighbors of an output coordinate, and the weight of the second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Tap {
     pub lo: usize,
@@ -57,7 +57,7 @@ impl Axis {
         }
     }
 
-    /// The output's `to` pixels lie over the first `scaled` of `padded` pixels (centres at halves), which `from` values stand for.
+    /// The output's `to` pixels lie over the first `scaled` of `padded` pixels (centers at halves), which `from` values stand for.
     ///
     /// With `p + 1/2 = (d + 1/2) * scaled / to` the place among the padded pixels, the source's coordinate is `p * (from - 1) / (padded - 1)`
     /// or `(p + 1/2) * from / padded - 1/2`, as in [`Axis::new`], written as one fraction and reduced.
@@ -73,7 +73,7 @@ impl Axis {
     }
 
     /// Whether shaders can follow it. They know the numerator modulo 2^32 and its quotient to within one, so a remainder must be
-    /// told from its neighbours a denominator away.
+    /// told from its neighbors a denominator away.
     fn fits_u32(&self) -> bool {
         self.den < 1 << 30
     }
@@ -154,7 +154,7 @@ pub(super) fn infer(x: TensorType, (h, w): (usize, usize), window: Option<Window
             return Err(error!(Graph, "a window of {scaled:?} does not lie in {padded:?}"));
         }
     }
-    // So shaders find the neighbours within one by f32 arithmetic.
+    // So shaders find the neighbors within one by f32 arithmetic.
     if let Some(side) = [x.shape.h, x.shape.w, h, w].into_iter().find(|&side| side >= 1 << 20) {
         return Err(error!(Graph, "cannot resize from {} to {h} by {w}: {side} is not below 2^20", x.shape));
     }
@@ -253,7 +253,7 @@ mod tests {
                     };
                     let tap = axis.tap(d);
                     let got = tap.lo as f64 + f64::from(tap.weight);
-                    // Past the last value there is nothing to blend with: whatever the weight, both neighbours are the last.
+                    // Past the last value there is nothing to blend with: whatever the weight, both neighbors are the last.
                     let same = (got - expected).abs() < 1e-6 || (tap.lo == tap.hi && expected >= from - 1.0);
                     assert!(same, "{from} -> {to} at {d}: {got} is not {expected}");
                 }
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shaders_arithmetic_finds_the_same_neighbours() {
+    fn the_shaders_arithmetic_finds_the_same_neighbors() {
         // The last two have numerators past 2^32.
         for (from, to, padded, scaled) in
             [(33, 500, 513, 513), (33, 375, 513, 385), (5, 7, 9, 3), (257, 9001, 1025, 1021), (1000, 60_001, 8191, 8187)]

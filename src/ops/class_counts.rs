@@ -12,9 +12,9 @@ use crate::tensor::{Data, Shape, Tensor, TensorType};
 pub struct ClassCounts {
     /// Channels that are classes.
     pub classes: usize,
-    /// Rows that stand for the picture and not for its padding.
+    /// Rows that stand for the image and not for its padding.
     pub rows: usize,
-    /// Columns that stand for the picture.
+    /// Columns that stand for the image.
     pub columns: usize,
 }
 

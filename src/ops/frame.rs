@@ -1,4 +1,4 @@
-//! A frame of a camera, as it is drawn on a screen, to the tensor that a network reads: scaled, normalised and padded in one operation.
+//! A frame of a camera, as it is drawn on a screen, to the tensor that a network reads: scaled, normalized and padded in one operation.
 
 use super::Op;
 use super::kernel::{Dispatch, Kernel, KernelContext};
@@ -7,11 +7,11 @@ use crate::error::{Result, error};
 use crate::tensor::{DType, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// Packed pictures u32 `[N, h0, w0, 1]` (red in the lowest eight bits, then green and blue; the highest eight are not looked at) to
+/// Packed images u32 `[N, h0, w0, 1]` (red in the lowest eight bits, then green and blue; the highest eight are not looked at) to
 /// f32 `[N, h, w, 3]`: scaled to `scaled` in the top left corner, `byte * scale + shift` channel by channel, and filled up with `pad_value`.
 ///
 /// Scaling is bilinear with antialiasing, as that of [`resample`](crate::image::resample), but not rounded to bytes on the way. Along an axis
-/// from `n` to `m` pixels, output `d` has its centre at `c = (d + 1/2) * n / m`, source pixel `i` the weight
+/// from `n` to `m` pixels, output `d` has its center at `c = (d + 1/2) * n / m`, source pixel `i` the weight
 /// `max(0, 1 - |i + 1/2 - c| / r)` with `r = max(n / m, 1)`, and the weights are divided by their sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Frame {
@@ -19,13 +19,13 @@ pub struct Frame {
     pub h: usize,
     /// Columns of the output.
     pub w: usize,
-    /// Rows and columns that the picture becomes, at most those of the output.
+    /// Rows and columns that the image becomes, at most those of the output.
     pub scaled: (usize, usize),
     /// Factor of each channel: `1 / (255 * std)` for statistics of values in 0 to 1.
     pub scale: [f32; 3],
     /// Addend of each channel: `-mean / std`.
     pub shift: [f32; 3],
-    /// What the rows and columns beyond the picture hold, already normalised.
+    /// What the rows and columns beyond the image hold, already normalized.
     pub pad_value: [f32; 3],
 }
 
@@ -45,17 +45,17 @@ impl Filter {
 
     /// The first source pixel of output `d`, and the weights from there on; they add up to 1.
     fn taps(&self, d: usize) -> (usize, Vec<f32>) {
-        let centre = (d as f32 + 0.5) * self.step;
-        let first = (centre - self.reach).floor().max(0.0) as usize;
-        let end = ((centre + self.reach).ceil() as usize).min(self.from);
-        let weight = |i: usize| (1.0 - (i as f32 + 0.5 - centre).abs() / self.reach).max(0.0);
+        let center = (d as f32 + 0.5) * self.step;
+        let first = (center - self.reach).floor().max(0.0) as usize;
+        let end = ((center + self.reach).ceil() as usize).min(self.from);
+        let weight = |i: usize| (1.0 - (i as f32 + 0.5 - center).abs() / self.reach).max(0.0);
         let sum: f32 = (first..end).map(weight).sum();
         (first, (first..end).map(|i| weight(i) / sum).collect())
     }
 }
 
-/// The colours of a packed pixel, 0 to 255.
-pub(super) fn colours(pixel: u32) -> [f32; 3] {
+/// The colors of a packed pixel, 0 to 255.
+pub(super) fn colors(pixel: u32) -> [f32; 3] {
     [pixel, pixel >> 8, pixel >> 16].map(|v| (v & 255) as f32)
 }
 
@@ -74,7 +74,7 @@ impl Op for Frame {
         };
         let shape = frame.shape;
         if frame.dtype != DType::U32 || shape.c != 1 {
-            return Err(error!(Graph, "expected a picture of packed pixels, u32 of 1 channel, got {:?} {shape}", frame.dtype));
+            return Err(error!(Graph, "expected an image of packed pixels, u32 of 1 channel, got {:?} {shape}", frame.dtype));
         }
         let sides = [shape.h, shape.w, self.scaled.0, self.scaled.1, self.h, self.w];
         // So that positions are exact to a small part of a pixel in f32.
@@ -82,7 +82,7 @@ impl Op for Frame {
             return Err(error!(Graph, "cannot scale {shape} to {:?} in {} by {}", self.scaled, self.h, self.w));
         }
         if self.scaled.0 > self.h || self.scaled.1 > self.w {
-            return Err(error!(Graph, "a picture of {:?} does not fit into {} by {}", self.scaled, self.h, self.w));
+            return Err(error!(Graph, "an image of {:?} does not fit into {} by {}", self.scaled, self.h, self.w));
         }
         Ok(vec![TensorType::f32(shape.with_hw(self.h, self.w).with_c(3))])
     }
@@ -93,9 +93,9 @@ impl Op for Frame {
         let columns = Filter::new(from.w, self.scaled.1);
         let columns: Vec<_> = (0..self.scaled.1).map(|d| columns.taps(d)).collect();
         outputs[0].f32_mut().par_chunks_mut(self.w * 3).enumerate().for_each_init(Vec::new, |between, (line, y)| {
-            let (image, oy) = (line / self.h, line % self.h);
+            let (n, oy) = (line / self.h, line % self.h);
             let inside = if oy < self.scaled.0 { self.scaled.1 } else { 0 };
-            let (picture, padding) = y.split_at_mut(inside * 3);
+            let (image, padding) = y.split_at_mut(inside * 3);
             padding.chunks_exact_mut(3).for_each(|y| y.copy_from_slice(&self.pad_value));
             if inside == 0 {
                 return;
@@ -104,12 +104,12 @@ impl Op for Frame {
             between.resize(from.w, [0f32; 3]);
             let (first, weights) = rows.taps(oy);
             for (row, weight) in (first..).zip(weights) {
-                for (sum, &pixel) in between.iter_mut().zip(&x[from.index(image, row, 0, 0)..][..from.w]) {
-                    let colours = colours(pixel);
-                    (0..3).for_each(|c| sum[c] += weight * colours[c]);
+                for (sum, &pixel) in between.iter_mut().zip(&x[from.index(n, row, 0, 0)..][..from.w]) {
+                    let colors = colors(pixel);
+                    (0..3).for_each(|c| sum[c] += weight * colors[c]);
                 }
             }
-            for (y, (first, weights)) in picture.chunks_exact_mut(3).zip(&columns) {
+            for (y, (first, weights)) in image.chunks_exact_mut(3).zip(&columns) {
                 let mut sum = [0f32; 3];
                 for (pixel, weight) in between[*first..].iter().zip(weights) {
                     (0..3).for_each(|c| sum[c] += weight * pixel[c]);

@@ -17,9 +17,9 @@ pub struct MaxPool {
     pub stride: (usize, usize),
     /// Distance between a window's rows and columns.
     pub dilation: (usize, usize),
-    /// Rows and columns around the picture.
+    /// Rows and columns around the image.
     pub padding: Padding,
-    /// Whether a last window may stick out of the picture and its padding.
+    /// Whether a last window may stick out of the image and its padding.
     pub ceil_mode: bool,
 }
 

@@ -94,7 +94,7 @@ use std::fmt;
 /// What one run of an operation costs, however it is computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Cost {
-    /// Multiplications with an addition, as papers count them (padding counts as if it were picture).
+    /// Multiplications with an addition, as papers count them (padding counts as if it were image).
     pub multi_adds: u64,
     /// Bytes read and written once: inputs, parameters and outputs.
     pub bytes: u64,

@@ -1,6 +1,6 @@
-//! The end of a live segmentation in one operation: upsampling of the scores, choice of the class, and its colour over the frame.
+//! The end of a live segmentation in one operation: upsampling of the scores, choice of the class, and its color over the frame.
 
-use super::frame::colours;
+use super::frame::colors;
 use super::kernel::{Dispatch, Kernel, KernelContext, Operand};
 use super::{Op, Window, bilinear};
 use crate::error::{Result, error};
@@ -16,10 +16,10 @@ const STEEP: f32 = 5.5;
 /// What a [`Look`] does with a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Effect {
-    /// The colour of the pixel's class; black where that is not shown.
+    /// The color of the pixel's class; black where that is not shown.
     #[default]
     Mask,
-    /// The colour of the pixel's class over the frame; the frame alone where the class is not shown.
+    /// The color of the pixel's class over the frame; the frame alone where the class is not shown.
     Overlay,
     /// The frame where a class is shown, something else behind, with a soft edge between.
     CutOut(Behind),
@@ -28,12 +28,12 @@ pub enum Effect {
 /// What stands behind what was cut out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behind {
-    /// One colour, sRGB.
-    Colour([u8; 3]),
+    /// One color, sRGB.
+    Color([u8; 3]),
     /// The input `behind`, mirrored with the frame.
     Frame,
     /// The input `behind`, never mirrored.
-    Picture,
+    Image,
 }
 
 /// How [`Paint`] is to draw: its third input, so that it can change from frame to frame.
@@ -48,7 +48,7 @@ pub struct Look {
     /// Steepness of soft edges. With 1 the frame's share is the probability of the best shown class against the best other one; more is harder.
     /// The frame's share is 0 or 1 where this times the difference of the two scores is past 5.5.
     pub edge: f32,
-    /// Colour (sRGB) and whether it is shown, for each class.
+    /// Color (sRGB) and whether it is shown, for each class.
     pub classes: Vec<([u8; 3], bool)>,
 }
 
@@ -60,20 +60,20 @@ impl Look {
 
     /// The tensor that [`Paint`] reads.
     ///
-    /// Its rows are: effect, opacity, mirror, edge; the colour behind and which kind of picture (0 none, 1 the frame's, 2 one of its own); for every
-    /// four classes what is added to their scores where shown classes are sought, then the same where the others are; for each class its colour.
+    /// Its rows are: effect, opacity, mirror, edge; the color behind and which kind of image (0 none, 1 the frame's, 2 one of its own); for every
+    /// four classes what is added to their scores where shown classes are sought, then the same where the others are; for each class its color.
     pub fn tensor(&self) -> Tensor {
         let (effect, behind) = match self.effect {
-            Effect::Mask => (0.0, Behind::Colour([0; 3])),
-            Effect::Overlay => (1.0, Behind::Colour([0; 3])),
+            Effect::Mask => (0.0, Behind::Color([0; 3])),
+            Effect::Overlay => (1.0, Behind::Color([0; 3])),
             Effect::CutOut(behind) => (2.0, behind),
         };
         let flag = |on: bool| if on { 1.0 } else { 0.0 };
         let rgb = |[r, g, b]: [u8; 3]| [r, g, b].map(f32::from);
         let ([r, g, b], kind) = match behind {
-            Behind::Colour(colour) => (rgb(colour), 0.0),
+            Behind::Color(color) => (rgb(color), 0.0),
             Behind::Frame => ([0.0; 3], 1.0),
-            Behind::Picture => ([0.0; 3], 2.0),
+            Behind::Image => ([0.0; 3], 2.0),
         };
         let mut rows = vec![effect, self.opacity.clamp(0.0, 1.0), flag(self.mirror), self.edge, r, g, b, kind];
         for shown in [true, false] {
@@ -81,23 +81,23 @@ impl Look {
             // Lanes without a class are in neither group.
             rows.extend((0..lanes).map(|i| if self.classes.get(i).is_some_and(|c| c.1 == shown) { 0.0 } else { -APART }));
         }
-        for &(colour, _) in &self.classes {
-            rows.extend(rgb(colour));
+        for &(color, _) in &self.classes {
+            rows.extend(rgb(color));
             rows.push(0.0);
         }
         Tensor::new(Self::shape(self.classes.len()), rows).expect("invariant: the rows are those of the shape")
     }
 }
 
-/// Frames u32 `[N, H, W, 1]` (packed pixels, see [`super::Frame`]), scores f32 `[N, h, w, C]`, a [`Look`], and pictures behind, f32 `[N, h', w', 3]`
+/// Frames u32 `[N, H, W, 1]` (packed pixels, see [`super::Frame`]), scores f32 `[N, h, w, C]`, a [`Look`], and images behind, f32 `[N, h', w', 3]`
 /// of 0 to 255, to painted frames u32 `[N, H, W, 1]`, opaque.
 ///
-/// Scores are interpolated as by [`super::UpsampleArgmax`], and so are the pictures behind, with the corners kept in place.
+/// Scores are interpolated as by [`super::UpsampleArgmax`], and so are the images behind, with the corners kept in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paint {
     /// Channels of the scores that are classes.
     pub classes: usize,
-    /// Whether scores keep the centres of the corner pixels in place; else the corners of the picture are.
+    /// Whether scores keep the centers of the corner pixels in place; else the corners of the image are.
     pub align_corners: bool,
     /// Set where the frame is a part of what the scores are for.
     pub window: Option<Window>,
@@ -136,7 +136,7 @@ impl Op for Paint {
             return Err(error!(Graph, "expected a frame of packed pixels, got {:?} {}", frame.dtype, frame.shape));
         }
         if [scores, look, behind].iter().any(|t| t.dtype != DType::F32) {
-            return Err(error!(Graph, "scores, look and picture behind must be f32"));
+            return Err(error!(Graph, "scores, look and image behind must be f32"));
         }
         let (to, n) = (frame.shape, frame.shape.n);
         let classes = (1..=scores.shape.c).contains(&self.classes);
@@ -148,7 +148,7 @@ impl Op for Paint {
         {
             return Err(error!(
                 Graph,
-                "{} classes over {to}: scores {}, look {} and picture behind {} do not fit",
+                "{} classes over {to}: scores {}, look {} and image behind {} do not fit",
                 self.classes,
                 scores.shape,
                 look.shape,
@@ -193,7 +193,7 @@ impl Op for Paint {
                         sums.fold((0, -2.0 * APART), |best, (i, v)| if v > best.1 { (i, v) } else { best })
                     };
                     let (inside, outside) = (best(shown), best(others));
-                    let photo = colours(frame.u32()[to.index(image, y, seen, 0)]);
+                    let photo = colors(frame.u32()[to.index(image, y, seen, 0)]);
                     let is_shown = inside.1 >= outside.1;
                     let [cr, cg, cb, _] = row(2 + 2 * c4 + inside.0);
                     let styled = match (effect as u32, is_shown) {

@@ -1,4 +1,4 @@
-//! From a picture's bytes to the normalised, padded tensor that a network reads.
+//! From an image's bytes to the normalized, padded tensor that a network reads.
 
 use super::Op;
 use super::kernel::{Dispatch, Kernel, KernelContext};
@@ -7,19 +7,19 @@ use crate::graph::{Scope, ValueId};
 use crate::tensor::{DType, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// Pictures u8 `[N, h0, w0, 3]` to f32 `[N, h, w, 3]`: `byte * scale + shift` channel by channel, below and to the right filled up with
+/// Images u8 `[N, h0, w0, 3]` to f32 `[N, h, w, 3]`: `byte * scale + shift` channel by channel, below and to the right filled up with
 /// `pad_value`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preprocess {
-    /// Rows of the output, at least those of the picture.
+    /// Rows of the output, at least those of the image.
     pub h: usize,
-    /// Columns of the output, at least those of the picture.
+    /// Columns of the output, at least those of the image.
     pub w: usize,
     /// Factor of each channel: `1 / (255 * std)` for statistics of values in 0 to 1.
     pub scale: [f32; 3],
     /// Addend of each channel: `-mean / std`.
     pub shift: [f32; 3],
-    /// What the rows and columns beyond the picture hold, already normalised.
+    /// What the rows and columns beyond the image hold, already normalized.
     pub pad_value: [f32; 3],
 }
 
@@ -40,19 +40,19 @@ impl Op for Preprocess {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        let [picture] = inputs else {
+        let [image] = inputs else {
             return Err(error!(Graph, "takes 1 input, got {}", inputs.len()));
         };
-        let shape = picture.shape;
-        if picture.dtype != DType::U8 || shape.c != 3 {
-            return Err(error!(Graph, "expected a picture of 3 channels of bytes, got {:?} {shape}", picture.dtype));
+        let shape = image.shape;
+        if image.dtype != DType::U8 || shape.c != 3 {
+            return Err(error!(Graph, "expected an image of 3 channels of bytes, got {:?} {shape}", image.dtype));
         }
         if shape.is_empty() {
-            return Err(error!(Graph, "a picture of {} by {} holds no pixel", shape.h, shape.w));
+            return Err(error!(Graph, "an image of {} by {} holds no pixel", shape.h, shape.w));
         }
         if shape.h > self.h || shape.w > self.w {
-            return Err(error!(Graph, "a picture of {} by {} does not fit into {} by {}", shape.h, shape.w, self.h, self.w)
-                .advice("resize the picture first"));
+            return Err(error!(Graph, "an image of {} by {} does not fit into {} by {}", shape.h, shape.w, self.h, self.w)
+                .advice("resize the image first"));
         }
         Ok(vec![TensorType::f32(shape.with_hw(self.h, self.w))])
     }
@@ -60,12 +60,12 @@ impl Op for Preprocess {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (x, from) = (inputs[0].u8(), inputs[0].shape());
         outputs[0].f32_mut().par_chunks_mut(self.w * 3).enumerate().for_each(|(line, y)| {
-            let (image, oy) = (line / self.h, line % self.h);
+            let (n, oy) = (line / self.h, line % self.h);
             let inside = if oy < from.h { from.w } else { 0 };
-            let (picture, padding) = y.split_at_mut(inside * 3);
+            let (image, padding) = y.split_at_mut(inside * 3);
             if inside > 0 {
-                let x = &x[from.index(image, oy, 0, 0)..][..inside * 3];
-                for (y, x) in picture.chunks_exact_mut(3).zip(x.chunks_exact(3)) {
+                let x = &x[from.index(n, oy, 0, 0)..][..inside * 3];
+                for (y, x) in image.chunks_exact_mut(3).zip(x.chunks_exact(3)) {
                     for c in 0..3 {
                         y[c] = f32::from(x[c]) * self.scale[c] + self.shift[c];
                     }
@@ -93,8 +93,8 @@ impl Op for Preprocess {
 }
 
 impl Scope<'_> {
-    /// Normalises and pads a picture of bytes.
-    pub fn preprocess(&mut self, name: &str, picture: ValueId, op: Preprocess) -> Result<ValueId> {
-        self.op(name, op, &[picture])
+    /// Normalizes and pads an image of bytes.
+    pub fn preprocess(&mut self, name: &str, image: ValueId, op: Preprocess) -> Result<ValueId> {
+        self.op(name, op, &[image])
     }
 }

@@ -18,7 +18,7 @@ pub struct UpsampleArgmax {
     pub h: usize,
     /// Columns of the output.
     pub w: usize,
-    /// Whether the centres of the corner pixels are kept in place; else the corners of the picture are.
+    /// Whether the centers of the corner pixels are kept in place; else the corners of the image are.
     pub align_corners: bool,
     /// Set where the output stands for a part of the source.
     pub window: Option<Window>,

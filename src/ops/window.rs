@@ -18,7 +18,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// Number of windows, by PyTorch's rule: with `ceil_mode` a last window may stick out, if it begins inside the picture or
+    /// Number of windows, by PyTorch's rule: with `ceil_mode` a last window may stick out, if it begins inside the image or
     /// the padding before it.
     fn count(&self, ceil_mode: bool) -> usize {
         let span = self.dilation.saturating_mul(self.kernel - 1).saturating_add(1);
@@ -30,7 +30,7 @@ impl Axis {
         if ceil_mode && steps * self.stride >= self.size + self.before { steps } else { steps + 1 }
     }
 
-    /// The taps of window `i` that read the picture.
+    /// The taps of window `i` that read the image.
     pub(super) fn taps(&self, i: usize) -> Range<usize> {
         let start = i * self.stride;
         let first = self.before.saturating_sub(start).div_ceil(self.dilation);
@@ -60,7 +60,7 @@ impl Axis {
         before(positions.start).min(end)..end
     }
 
-    /// Taps of window `i` that lie in the picture or its padding. What a last window of `ceil_mode` has beyond does not count.
+    /// Taps of window `i` that lie in the image or its padding. What a last window of `ceil_mode` has beyond does not count.
     pub(super) fn counted(&self, i: usize) -> usize {
         let inside = (self.size + self.before + self.after).saturating_sub(i * self.stride);
         inside.div_ceil(self.dilation).min(self.kernel)
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn taps_are_those_inside_the_picture() {
+    fn taps_are_those_inside_the_image() {
         for a in [axis(7, 3, 2, 2, 2, 1), axis(1, 3, 2, 1, 1, 1), axis(9, 4, 3, 1, 0, 3), axis(5, 2, 1, 3, 2, 2)] {
             for i in 0..a.count(true) {
                 let inside = |tap: &usize| (a.before..a.before + a.size).contains(&(i * a.stride + tap * a.dilation));

@@ -28,7 +28,7 @@ pub const ALL: [(&str, Pass); 5] = [
 ];
 
 /// Runs all passes, and verifies the graph after each.
-pub fn optimise(graph: Graph) -> Result<Graph> {
+pub fn optimize(graph: Graph) -> Result<Graph> {
     ALL.iter().try_fold(graph, |graph, (name, pass)| {
         let graph = pass(graph).map_err(|e| e.at(format!("pass {name}")))?;
         graph.verify().map_err(|e| e.at(format!("after pass {name}")))?;

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// The log's name in the folder of a run.
+/// The log's name in the directory of a run.
 pub const LOG: &str = "log.jsonl";
 
 /// The longest log that is read, twenty times what a million steps leave.
@@ -40,10 +40,10 @@ impl Resumed {
 /// ```
 /// use atrous::report::{Record, RunLog, StepRecord, read};
 ///
-/// let folder = tempfile::tempdir().unwrap();
-/// let mut log = RunLog::open(folder.path(), None)?;
+/// let directory = tempfile::tempdir().unwrap();
+/// let mut log = RunLog::open(directory.path(), None)?;
 /// log.write(&Record::Step(StepRecord { step: 1, loss: 2.5, ..StepRecord::default() }))?;
-/// assert_eq!(read(folder.path())?[0].step(), 1);
+/// assert_eq!(read(directory.path())?[0].step(), 1);
 /// # Ok::<(), atrous::Error>(())
 /// ```
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub struct RunLog {
 }
 
 impl RunLog {
-    /// Opens the records in the folder `dir`, which is there already: new ones, or those of a run that goes on.
+    /// Opens the records in the directory `dir`, which is there already: new ones, or those of a run that goes on.
     ///
     /// On resuming, records of what is done again are dropped: the log is written anew to a temporary file, which then takes its name, and
     /// TensorBoard is told by an entry in the new event file. Lines that are no records are dropped with a warning: the checkpoint is whole,
@@ -71,7 +71,7 @@ impl RunLog {
             }
             return Err(error!(Usage, "holds the records of a run")
                 .file(&path)
-                .advice("resume that run, or name another folder for the new one"));
+                .advice("resume that run, or name another directory for the new one"));
         };
         let mut kept = Vec::new();
         for (number, line) in (1..).zip(old) {
@@ -109,7 +109,7 @@ fn line(record: &Record) -> io::Result<String> {
     Ok(serde_json::to_string(record)? + "\n")
 }
 
-/// All records of the run in the folder `dir`. A last line without an end, torn when the program was killed, is left out.
+/// All records of the run in the directory `dir`. A last line without an end, torn when the program was killed, is left out.
 ///
 /// # Errors
 /// Where there is no log, or a line is no record; the error names the line.
@@ -305,7 +305,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         RunLog::open(dir.path(), None).unwrap().write(&step(1, 1.0)).unwrap();
         let error = RunLog::open(dir.path(), None).unwrap_err().to_string();
-        assert!(error.contains(LOG) && error.contains("another folder"), "{error}");
+        assert!(error.contains(LOG) && error.contains("another directory"), "{error}");
         fs::write(dir.path().join(LOG), "{\"kind\":\"step\"}\n{}\n").unwrap();
         let error = read(dir.path()).unwrap_err().to_string();
         assert!(error.contains("line 1"), "{error}");

@@ -16,7 +16,7 @@ pub enum Record {
     Note(NoteRecord),
     /// A step was made, or the last one of those that are told together.
     Step(StepRecord),
-    /// The network was scored on the validation pictures.
+    /// The network was scored on the validation images.
     Evaluation(EvaluationRecord),
     /// The program ended by itself.
     End(EndRecord),
@@ -68,7 +68,7 @@ pub struct NoteRecord {
 pub struct StepRecord {
     /// Steps done, this one included.
     pub step: u64,
-    /// Passes over the training pictures so far: 1.5 is in the middle of the second.
+    /// Passes over the training images so far: 1.5 is in the middle of the second.
     pub epoch: f64,
     /// The loss.
     #[serde(deserialize_with = "or_nan")]
@@ -78,9 +78,9 @@ pub struct StepRecord {
     pub rate: f64,
     /// Norm of the gradient before clipping, where it was computed.
     pub gradient_norm: Option<f64>,
-    /// Pictures trained on per second.
-    #[serde(deserialize_with = "or_nan")]
-    pub pictures_per_second: f64,
+    /// Images trained on per second.
+    #[serde(deserialize_with = "or_nan", alias = "pictures_per_second")]
+    pub images_per_second: f64,
     /// Share of the time in which the device waited for data, 0 to 1.
     #[serde(deserialize_with = "or_nan")]
     pub idle: f64,
@@ -89,7 +89,7 @@ pub struct StepRecord {
     pub seconds: f64,
 }
 
-/// Scores on the validation pictures. Fractions of 1; `None` where no pixel counts.
+/// Scores on the validation images. Fractions of 1; `None` where no pixel counts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct EvaluationRecord {
     /// Steps done.

@@ -21,7 +21,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// A new event file in `dir`. `resumed_at` tells TensorBoard to forget what older files of the folder say of later steps.
+    /// A new event file in `dir`. `resumed_at` tells TensorBoard to forget what older files of the directory say of later steps.
     pub fn create(dir: &Path, resumed_at: Option<u64>) -> Result<Self> {
         let mut number = 0;
         let (path, file) = loop {
@@ -85,7 +85,7 @@ impl Events {
                 some("train/rate", Some(r.rate)),
                 some("train/epoch", Some(r.epoch)),
                 some("train/gradient_norm", r.gradient_norm),
-                some("train/pictures_per_second", Some(r.pictures_per_second)),
+                some("train/images_per_second", Some(r.images_per_second)),
                 some("train/idle", Some(r.idle)),
             ]
             .into_iter()

@@ -1,4 +1,4 @@
-//! From scores to labels, probabilities and sums of them at the picture's own size, some rows at a time.
+//! From scores to labels, probabilities and sums of them at the image's own size, some rows at a time.
 //!
 //! Probabilities of all classes at full size are larger than everything else by far: 961 MiB for 21 classes at 12 megapixels. So they exist
 //! for some rows only, and what has one number for each pixel is put together from these. The bits are those of all rows at once.
@@ -16,14 +16,14 @@ use std::time::Duration;
 /// The graph's input that has 1 for the classes of the foreground, 0 for the others.
 pub(super) const WEIGHTS: &str = "weights";
 
-/// Bytes of a strip on the processor: enough work for every core, and little beside the picture.
+/// Bytes of a strip on the processor: enough work for every core, and little beside the image.
 const HOST_STRIP: usize = 16 << 20;
-/// Bytes of a strip on a device: what every device can bind, and a whole picture's labels up to 33 megapixels.
+/// Bytes of a strip on a device: what every device can bind, and a whole image's labels up to 33 megapixels.
 const DEVICE_STRIP: usize = 128 << 20;
 /// Bytes of a strip on a device that has the probabilities of all classes in it, which are read back.
 const DEVICE_PROBABILITIES: usize = 32 << 20;
 
-/// Some rows of the probabilities of all classes, at the picture's own size.
+/// Some rows of the probabilities of all classes, at the image's own size.
 #[derive(Debug)]
 pub struct Strip<'a> {
     /// The first of the rows.
@@ -168,14 +168,14 @@ mod tests {
     }
 
     /// Cut into strips of one row up to all rows.
-    fn check(mut segmenter: Segmenter, picture: &crate::image::Picture) {
+    fn check(mut segmenter: Segmenter, image: &crate::image::Image) {
         for size in [SizeRule::Native, SizeRule::LongSide(65)] {
             segmenter.strip_bytes = None;
-            let whole = segmenter.segment_with(picture, size, everything()).unwrap();
+            let whole = segmenter.segment_with(image, size, everything()).unwrap();
             for bytes in [1, 5_000, 20_000] {
                 segmenter.strip_bytes = Some(bytes);
                 let (mut rows, mut probabilities) = (0, Vec::new());
-                let strips = segmenter.segment_in_strips(picture, size, everything(), |strip| {
+                let strips = segmenter.segment_in_strips(image, size, everything(), |strip| {
                     assert_eq!(strip.first_row, rows, "from the top down");
                     rows += strip.probabilities.shape().h;
                     probabilities.extend_from_slice(strip.probabilities.f32());
@@ -195,10 +195,10 @@ mod tests {
 
     #[test]
     fn strips_have_the_bits_of_the_whole() {
-        let (segmenter, picture) = tiny(&DeviceChoice::Cpu).unwrap();
-        check(segmenter, &picture);
-        if let Some((segmenter, picture)) = ready() {
-            check(segmenter, &picture);
+        let (segmenter, image) = tiny(&DeviceChoice::Cpu).unwrap();
+        check(segmenter, &image);
+        if let Some((segmenter, image)) = ready() {
+            check(segmenter, &image);
         }
     }
 
@@ -206,10 +206,10 @@ mod tests {
     /// unit in the last place each, and they share the exponentials. Three classes: 2 * 4 * 2^-24 < 5e-7.
     #[test]
     fn the_foreground_is_the_sum_of_the_kept_classes_probabilities() {
-        let (segmenter, picture) = tiny(&DeviceChoice::Cpu).unwrap();
+        let (segmenter, image) = tiny(&DeviceChoice::Cpu).unwrap();
         for keep in [vec![], vec![0], vec![2, 1], vec![1, 1], vec![0, 1, 2]] {
             let wants = Wants { probabilities: true, foreground: Some(keep.clone()), ..Wants::default() };
-            let found = segmenter.segment_with(&picture, SizeRule::LongSide(65), wants).unwrap();
+            let found = segmenter.segment_with(&image, SizeRule::LongSide(65), wants).unwrap();
             let mut once = keep.clone();
             once.dedup();
             let sums = foreground(found.probabilities.unwrap().f32(), 3, &once).unwrap();
@@ -219,16 +219,16 @@ mod tests {
             assert!(got.iter().all(|p| (0.0..=1.0).contains(p)));
         }
         let wants = Wants { foreground: Some(vec![3]), ..Wants::default() };
-        let error = segmenter.segment_with(&picture, SizeRule::Native, wants).unwrap_err();
+        let error = segmenter.segment_with(&image, SizeRule::Native, wants).unwrap_err();
         assert!(error.to_string().contains("3 classes, none with the number 3"), "{error}");
     }
 
     #[test]
     fn an_error_of_the_caller_ends_the_strips() {
-        let (mut segmenter, picture) = tiny(&DeviceChoice::Cpu).unwrap();
+        let (mut segmenter, image) = tiny(&DeviceChoice::Cpu).unwrap();
         segmenter.strip_bytes = Some(1);
         let mut calls = 0;
-        let result = segmenter.segment_in_strips(&picture, SizeRule::Native, Wants::default(), |_| {
+        let result = segmenter.segment_in_strips(&image, SizeRule::Native, Wants::default(), |_| {
             calls += 1;
             if calls == 3 { Err(error!(Io, "the disk is full")) } else { Ok(()) }
         });

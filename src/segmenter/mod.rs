@@ -1,4 +1,4 @@
-//! The way in for programs: a model, a device, pictures in, labels out.
+//! The way in for programs: a model, a device, images in, labels out.
 
 mod finish;
 mod model;
@@ -10,7 +10,7 @@ use crate::error::{ErrorKind, Result, error};
 use crate::exec::{Device, Runner};
 use crate::gpu::{DeviceChoice, at_once};
 use crate::graph::Graph;
-use crate::image::{Fit, LabelMap, Picture, SizeRule};
+use crate::image::{Fit, Image, LabelMap, SizeRule};
 use crate::models::Outputs;
 use crate::ops::Rows;
 use crate::tensor::{Data, Shape, Tensor};
@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use web_time::Instant;
 
-/// Prepared networks are kept for so many picture sizes; the one that was not used for longest goes first.
+/// Prepared networks are kept for so many image sizes; the one that was not used for longest goes first.
 const KEPT: usize = 3;
 
 /// What [`Segmenter::segment`] is to compute besides the labels.
@@ -37,7 +37,7 @@ pub struct Wants {
     pub foreground: Option<Vec<usize>>,
 }
 
-/// The result for one picture, at the picture's own size.
+/// The result for one image, at the image's own size.
 #[derive(Debug, Clone)]
 pub struct Segmentation {
     /// The class of each pixel.
@@ -48,9 +48,9 @@ pub struct Segmentation {
     pub probabilities: Option<Tensor>,
     /// `[height * width]`, where asked for.
     pub foreground: Option<Vec<f32>>,
-    /// The sizes that the picture passed through.
+    /// The sizes that the image passed through.
     pub fit: Fit,
-    /// Time from the upload of the picture to the scores.
+    /// Time from the upload of the image to the scores.
     pub network_time: Duration,
     /// Time of the last upsampling and the choice of classes; making them ready for a new size is not in it.
     pub labels_time: Duration,
@@ -59,15 +59,15 @@ pub struct Segmentation {
 /// A bounded list of prepared graphs, least recently used first.
 type Prepared<K> = Mutex<VecDeque<(K, Arc<Runner>)>>;
 
-/// A model on a device, ready for pictures of any size.
+/// A model on a device, ready for images of any size.
 ///
 /// ```no_run
 /// use atrous::image::{SizeRule, decode};
 /// use atrous::{DeviceChoice, Model, Segmenter};
 ///
 /// let segmenter = Segmenter::new(Model::open("deeplab.safetensors")?, &DeviceChoice::Auto)?;
-/// let picture = decode("street.jpg")?;
-/// let found = segmenter.segment(&picture, SizeRule::Native)?;
+/// let image = decode("street.jpg")?;
+/// let found = segmenter.segment(&image, SizeRule::Native)?;
 /// found.labels.write("street.png", &segmenter.model().class_table())?;
 /// # Ok::<(), atrous::Error>(())
 /// ```
@@ -137,40 +137,40 @@ impl Segmenter {
         self.model.usual_size()
     }
 
-    /// Segments one picture. A lost device is opened again once.
+    /// Segments one image. A lost device is opened again once.
     ///
     /// # Errors
-    /// Where the picture is too large for the device or too small for the network, there is no memory for the results, or the device fails.
-    pub fn segment(&self, picture: &Picture, size: SizeRule) -> Result<Segmentation> {
-        self.segment_with(picture, size, Wants::default())
+    /// Where the image is too large for the device or too small for the network, there is no memory for the results, or the device fails.
+    pub fn segment(&self, image: &Image, size: SizeRule) -> Result<Segmentation> {
+        self.segment_with(image, size, Wants::default())
     }
 
     /// As [`Segmenter::segment`], with more results.
     ///
     /// # Errors
     /// As [`Segmenter::segment`], and where the network has no class that `wants` names.
-    pub fn segment_with(&self, picture: &Picture, size: SizeRule, wants: Wants) -> Result<Segmentation> {
-        self.segment_at_once(picture, size, &wants, None)
+    pub fn segment_with(&self, image: &Image, size: SizeRule, wants: Wants) -> Result<Segmentation> {
+        self.segment_at_once(image, size, &wants, None)
     }
 
     /// As [`Segmenter::segment_with`]. The probabilities of all classes go to `on_strip`, some rows at a time from the top down, so that
-    /// little memory is taken however large the picture is. Where a lost device is opened again, they start over at the top.
+    /// little memory is taken however large the image is. Where a lost device is opened again, they start over at the top.
     ///
     /// # Errors
     /// As [`Segmenter::segment_with`], and those of `on_strip`, which end the work.
     pub fn segment_in_strips(
         &self,
-        picture: &Picture,
+        image: &Image,
         size: SizeRule,
         wants: Wants,
         mut on_strip: impl FnMut(&Strip) -> Result<()> + Send,
     ) -> Result<Segmentation> {
-        self.segment_at_once(picture, size, &wants, Some(&mut on_strip))
+        self.segment_at_once(image, size, &wants, Some(&mut on_strip))
     }
 
     fn segment_at_once(
         &self,
-        picture: &Picture,
+        image: &Image,
         size: SizeRule,
         wants: &Wants,
         mut on_strip: Option<OnStrip>,
@@ -179,13 +179,13 @@ impl Segmenter {
             Some(on_strip) => Some(&mut **on_strip),
             None => None,
         };
-        match (at_once(self.compute(picture, size, wants, first)), &self.choice) {
+        match (at_once(self.compute(image, size, wants, first)), &self.choice) {
             (Err(e), Some(choice)) if e.kind() == ErrorKind::DeviceLost => {
                 log::warn!("{e}; opening the device again");
                 lock(&self.networks).clear();
                 lock(&self.finishers).clear();
                 *lock(&self.device) = Device::open(choice)?;
-                at_once(self.compute(picture, size, wants, on_strip))
+                at_once(self.compute(image, size, wants, on_strip))
             }
             (done, _) => done,
         }
@@ -196,18 +196,18 @@ impl Segmenter {
     ///
     /// # Errors
     /// As [`Segmenter::segment_with`].
-    pub async fn segment_async(&self, picture: &Picture, size: SizeRule, wants: Wants) -> Result<Segmentation> {
-        self.compute(picture, size, &wants, None).await
+    pub async fn segment_async(&self, image: &Image, size: SizeRule, wants: Wants) -> Result<Segmentation> {
+        self.compute(image, size, &wants, None).await
     }
 
     async fn compute(
         &self,
-        picture: &Picture,
+        image: &Image,
         size: SizeRule,
         wants: &Wants,
         mut on_strip: Option<OnStrip<'_>>,
     ) -> Result<Segmentation> {
-        let fit = size.fit(picture.width, picture.height);
+        let fit = size.fit(image.width, image.height);
         let network = match self.network(fit) {
             // What was made ready for other sizes may be in the way.
             Err(e) if e.kind() == ErrorKind::OutOfMemory => {
@@ -216,10 +216,10 @@ impl Segmenter {
             }
             made => made,
         }?;
-        let pixels = Data::U8(fit.scale(picture)?.into_owned());
+        let pixels = Data::U8(fit.scale(image)?.into_owned());
         let input = Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), pixels)?;
         let started = Instant::now();
-        let logits = network.run_async(&[("picture", &input)]).await?.swap_remove(0);
+        let logits = network.run_async(&[("image", &input)]).await?.swap_remove(0);
         let network_time = started.elapsed();
         drop(input);
 
@@ -260,7 +260,7 @@ impl Segmenter {
         self.tuning.runner(&self.device(), graph)
     }
 
-    /// As [`Segmenter::prepare`], for graphs that end at a picture's full size: those past the device's limits run on the processor.
+    /// As [`Segmenter::prepare`], for graphs that end at an image's full size: those past the device's limits run on the processor.
     pub(crate) fn prepare_end(&self, graph: Graph) -> Result<Runner> {
         match self.prepare(graph.clone()) {
             Err(e) if !self.device().is_cpu() && matches!(e.kind(), ErrorKind::OutOfMemory | ErrorKind::Shader) => {
@@ -271,17 +271,17 @@ impl Segmenter {
         }
     }
 
-    /// Picture to scores, for one pair of sizes.
+    /// Image to scores, for one pair of sizes.
     fn network(&self, fit: Fit) -> Result<Arc<Runner>> {
         cached(&self.networks, (fit.padded, fit.scaled), || {
             let ((w, h), (scaled_w, scaled_h)) = (fit.padded, fit.scaled);
-            let outputs = Outputs { picture: Some((scaled_h, scaled_w)), ..Outputs::default() };
+            let outputs = Outputs { image: Some((scaled_h, scaled_w)), ..Outputs::default() };
             self.prepare(self.model.graph(Shape::new(1, h, w, 3), &outputs)?)
         })
     }
 
-    /// Scores to some rows of the labels, and more, at the picture's own size: one interpolation from the scores' grid straight to the source's
-    /// pixels, padding left out. Only what makes all rows is kept for the next picture.
+    /// Scores to some rows of the labels, and more, at the image's own size: one interpolation from the scores' grid straight to the source's
+    /// pixels, padding left out. Only what makes all rows is kept for the next image.
     fn finisher(&self, logits: Shape, fit: Fit, values: Values, rows: Rows) -> Result<Arc<Runner>> {
         let align_corners = self.model.config.head.as_ref().is_some_and(|h| h.align_corners);
         let make = |rows| self.prepare_end(finish::graph(logits, fit, align_corners, values, rows)?);
@@ -332,17 +332,17 @@ pub(crate) mod tests {
     use crate::models::mobilenet_v2::MobileNetV2;
     use crate::models::{Backbone, Config, random_weights};
 
-    /// A segmenter of three classes, and a picture.
-    pub(crate) fn tiny(choice: &DeviceChoice) -> Result<(Segmenter, Picture)> {
+    /// A segmenter of three classes, and an image.
+    pub(crate) fn tiny(choice: &DeviceChoice) -> Result<(Segmenter, Image)> {
         let config = Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 3);
         let weights = random_weights(&config, 1).unwrap();
         let model = Model { config, weights, dialect: "atrous", path: "random.safetensors".into() };
         let rgb = (0..33 * 33 * 3).map(|i| (i * 37 % 251) as u8).collect();
-        Ok((Segmenter::new(model, choice)?, Picture::new(33, 33, rgb).unwrap()))
+        Ok((Segmenter::new(model, choice)?, Image::new(33, 33, rgb).unwrap()))
     }
 
     /// The same on a device; nothing where there is no device and none is asked for.
-    pub(crate) fn ready() -> Option<(Segmenter, Picture)> {
+    pub(crate) fn ready() -> Option<(Segmenter, Image)> {
         let Ok(ready) = tiny(&DeviceChoice::Gpu) else {
             assert!(std::env::var("ATROUS_REQUIRE_GPU").is_err(), "no GPU adapter");
             println!("skipped: no GPU adapter");
@@ -354,12 +354,12 @@ pub(crate) mod tests {
     #[test]
     fn the_time_of_the_labels_is_without_making_them_ready() {
         const HELD: Duration = Duration::from_millis(400);
-        let (segmenter, picture) = tiny(&DeviceChoice::Cpu).unwrap();
-        segmenter.segment(&picture, SizeRule::Native).unwrap();
+        let (segmenter, image) = tiny(&DeviceChoice::Cpu).unwrap();
+        segmenter.segment(&image, SizeRule::Native).unwrap();
         let found = std::thread::scope(|scope| {
             // While this is held, nothing can be made ready for the labels, however fast that is otherwise.
             let held = lock(&segmenter.finishers);
-            let found = scope.spawn(|| segmenter.segment(&picture, SizeRule::Native).unwrap());
+            let found = scope.spawn(|| segmenter.segment(&image, SizeRule::Native).unwrap());
             std::thread::sleep(HELD);
             drop(held);
             found.join().unwrap()
@@ -368,12 +368,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_lost_device_is_opened_again_once_and_the_picture_comes_out() {
-        let Some((segmenter, picture)) = ready() else { return };
-        let before = segmenter.segment(&picture, SizeRule::Native).unwrap().labels;
+    fn a_lost_device_is_opened_again_once_and_the_image_comes_out() {
+        let Some((segmenter, image)) = ready() else { return };
+        let before = segmenter.segment(&image, SizeRule::Native).unwrap().labels;
         let Device::Gpu(lost) = segmenter.device() else { panic!("a GPU was asked for") };
         lost.device.destroy();
-        let after = segmenter.segment(&picture, SizeRule::Native).unwrap().labels;
+        let after = segmenter.segment(&image, SizeRule::Native).unwrap().labels;
         assert_eq!(before, after);
         let Device::Gpu(new) = segmenter.device() else { panic!("a GPU was asked for") };
         assert!(!Arc::ptr_eq(&lost, &new), "the device was opened again");
@@ -381,14 +381,14 @@ pub(crate) mod tests {
 
     #[test]
     fn a_device_that_is_lost_while_threads_have_work_on_it_is_told_to_be_lost() {
-        let Some((segmenter, picture)) = ready() else { return };
-        let before = segmenter.segment(&picture, SizeRule::Native).unwrap().labels;
+        let Some((segmenter, image)) = ready() else { return };
+        let before = segmenter.segment(&image, SizeRule::Native).unwrap().labels;
         let Device::Gpu(lost) = segmenter.device() else { panic!("a GPU was asked for") };
         // Until the device is another: however fast it is, it is lost under somebody's work.
         let is_old = || matches!(segmenter.device(), Device::Gpu(now) if Arc::ptr_eq(&now, &lost));
         let work = || {
             while is_old() {
-                assert_eq!(segmenter.segment(&picture, SizeRule::Native).unwrap().labels, before);
+                assert_eq!(segmenter.segment(&image, SizeRule::Native).unwrap().labels, before);
             }
         };
         std::thread::scope(|scope| {

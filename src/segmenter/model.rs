@@ -64,7 +64,7 @@ impl Model {
     }
 
     /// The size rule that the model was made for: its weights' own, else the preset of the code base that they come from (torchvision scales the
-    /// short side to 520); the picture's own size where there is neither.
+    /// short side to 520); the image's own size where there is neither.
     pub fn usual_size(&self) -> SizeRule {
         let how = &self.config.preprocess;
         match (how.pad, how.size, how.short_side) {
@@ -74,20 +74,20 @@ impl Model {
         }
     }
 
-    /// Names and colours of the classes: the file's own where it has them, else the usual table for that number of classes.
+    /// Names and colors of the classes: the file's own where it has them, else the usual table for that number of classes.
     pub fn class_table(&self) -> ClassTable {
         let mut table = ClassTable::for_classes(self.config.classes().unwrap_or(0));
         let Some(head) = &self.config.head else { return table };
         if head.class_names.len() == table.names.len() {
             table.names = head.class_names.iter().map(|name| class_name(name)).collect();
         }
-        if head.class_colours.len() == table.colours.len() {
-            table.colours.clone_from(&head.class_colours);
+        if head.class_colors.len() == table.colors.len() {
+            table.colors.clone_from(&head.class_colors);
         }
         table
     }
 
-    /// The graph for an input `[N, H, W, C]`, with its weights, not yet optimised: stages can still be asked for by their names.
+    /// The graph for an input `[N, H, W, C]`, with its weights, not yet optimized: stages can still be asked for by their names.
     ///
     /// # Errors
     /// Where the input does not fit the network, or the weights do not.
@@ -97,11 +97,11 @@ impl Model {
         Ok(network)
     }
 
-    /// The optimised graph for an input `[N, H, W, C]`.
+    /// The optimized graph for an input `[N, H, W, C]`.
     ///
     /// # Errors
     /// As [`Model::network`].
     pub fn graph(&self, input: Shape, outputs: &Outputs) -> Result<Graph> {
-        passes::optimise(self.network(input, outputs)?.graph)
+        passes::optimize(self.network(input, outputs)?.graph)
     }
 }

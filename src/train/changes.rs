@@ -26,6 +26,8 @@ impl Changes {
         let (mut ignored, mut harmless, mut effective) = (Vec::new(), Vec::new(), Vec::new());
         if let Some(then) = &progress.recipe {
             let mut fields = Vec::new();
+            // Read and written again, keys that had another name in earlier versions are no change.
+            let then = &serde_json::from_value(then.clone()).map_or_else(|_| then.clone(), |recipe: Recipe| recipe.to_json());
             compare("", then, &recipe.to_json(), &mut fields);
             for (field, then, now) in fields {
                 let told = format!("`{field}` from {then} to {now}");

@@ -14,7 +14,7 @@ use std::path::Path;
 /// The metadata key of a checkpoint's [`Progress`], as JSON.
 const PROGRESS_KEY: &str = "atrous.progress";
 
-/// How far a run is. Order of the pictures, augmentation, dropout and learning rate follow from the number of steps and the seed alone.
+/// How far a run is. Order of the images, augmentation, dropout and learning rate follow from the number of steps and the seed alone.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
@@ -24,13 +24,13 @@ pub struct Progress {
     pub best: Option<(f64, u64)>,
     /// Seconds of training so far.
     pub seconds: f64,
-    /// Whether the network after this step is still to be scored. A checkpoint comes before, so that a picture that cannot be read then costs
+    /// Whether the network after this step is still to be scored. A checkpoint comes before, so that an image that cannot be read then costs
     /// no steps.
     #[serde(default)]
     pub evaluation_due: bool,
-    /// Pictures to train on: with others the order is another.
-    #[serde(default)]
-    pub pictures: Option<usize>,
+    /// Images to train on: with others the order is another.
+    #[serde(default, alias = "pictures")]
+    pub images: Option<usize>,
     /// Losses of the last steps, of which the records tell the mean.
     #[serde(default)]
     pub losses: VecDeque<f64>,
@@ -59,7 +59,7 @@ pub fn write(path: &Path, trainer: &Trainer, progress: &Progress) -> Result<()> 
     for (name, param) in trainer.weights()? {
         tensors.push((format!("weights.{name}"), dims(param.shape()), param.tensor().f32().to_vec()));
     }
-    for (name, tensor) in trainer.optimiser_state()? {
+    for (name, tensor) in trainer.optimizer_state()? {
         tensors.push((name, dims(tensor.shape()), tensor.f32().to_vec()));
     }
     let json = serde_json::to_string(progress).map_err(|e| error!(Io, "the progress cannot be written as JSON: {e}"))?;
@@ -112,7 +112,7 @@ impl Checkpoint {
     /// Brings a trainer to where the checkpoint was written.
     ///
     /// # Errors
-    /// Where the trainer is of another network or optimiser.
+    /// Where the trainer is of another network or optimizer.
     pub fn restore(&self, trainer: &mut Trainer) -> Result<()> {
         trainer.restore(self.progress.step, &self.weights, &self.state)
     }

@@ -10,11 +10,11 @@ pub(super) struct Clock {
     before: f64,
     start: Instant,
     paused: Duration,
-    /// Time that the device waited for pictures since the last step was told.
+    /// Time that the device waited for images since the last step was told.
     waited: Duration,
     /// When the last step ended, in time that counts.
     last: Duration,
-    /// Time, pictures and waiting of the last steps.
+    /// Time, images and waiting of the last steps.
     steps: VecDeque<(Duration, u64, Duration)>,
 }
 
@@ -38,22 +38,22 @@ impl Clock {
         self.paused += time;
     }
 
-    /// Notes time that the device waited for pictures.
+    /// Notes time that the device waited for images.
     pub fn wait(&mut self, time: Duration) {
         self.waited += time;
     }
 
-    /// Notes the end of a step; pictures per second and the share of waiting, over the last steps.
-    pub fn step(&mut self, pictures: u64) -> (f64, f64) {
+    /// Notes the end of a step; images per second and the share of waiting, over the last steps.
+    pub fn step(&mut self, images: u64) -> (f64, f64) {
         let now = self.counted();
         let took = now.saturating_sub(std::mem::replace(&mut self.last, now));
-        self.steps.push_back((took, pictures, std::mem::take(&mut self.waited)));
+        self.steps.push_back((took, images, std::mem::take(&mut self.waited)));
         if self.steps.len() > TOLD as usize {
             self.steps.pop_front();
         }
         let time: f64 = self.steps.iter().map(|s| s.0.as_secs_f64()).sum::<f64>().max(1e-9);
-        let (pictures, waited) =
+        let (images, waited) =
             (self.steps.iter().map(|s| s.1).sum::<u64>(), self.steps.iter().map(|s| s.2.as_secs_f64()).sum::<f64>());
-        (pictures as f64 / time, (waited / time).clamp(0.0, 1.0))
+        (images as f64 / time, (waited / time).clamp(0.0, 1.0))
     }
 }

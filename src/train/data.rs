@@ -1,6 +1,6 @@
-//! The pictures of a run: those it trains on and those it is scored on.
+//! The images of a run: those it trains on and those it is scored on.
 
-use super::folder::Origin;
+use super::directory::Origin;
 use super::recipe::{DataRecipe, Recipe};
 use super::run::Setting;
 use super::trainer::Trainer;
@@ -9,16 +9,16 @@ use crate::error::{Result, error};
 use crate::image::ClassTable;
 use std::fmt;
 
-/// Training and validation pictures with their classes.
+/// Training and validation images with their classes.
 #[derive(Debug, Clone)]
 pub struct Sets {
-    /// Pictures to train on.
+    /// Images to train on.
     pub training: Vec<Pair>,
-    /// Pictures to be scored on.
+    /// Images to be scored on.
     pub validation: Vec<Pair>,
-    /// Names and colours of the classes; one at least.
+    /// Names and colors of the classes; one at least.
     pub table: ClassTable,
-    /// Which pictures these are, in words.
+    /// Which images these are, in words.
     told: String,
 }
 
@@ -26,7 +26,7 @@ impl Sets {
     /// Opens a data set as the recipe says: its two parts, or one of which a share is held out.
     ///
     /// # Errors
-    /// Where the folder is no data set or lacks a part that is asked for, or the data has no classes and none are given.
+    /// Where the directory is no data set or lacks a part that is asked for, or the data has no classes and none are given.
     pub fn open(origin: &Origin, recipe: &Recipe) -> Result<Self> {
         let (root, how, usual) = (&origin.data, &recipe.data, DataRecipe::default());
         let parts = data::parts(root)?;
@@ -43,13 +43,13 @@ impl Sets {
         let table = table.ok_or_else(|| {
             error!(Data, "does not say which classes it has")
                 .file(root)
-                .advice("put a classes.txt beside the pictures (number, name, colour), or give `--class-table` or `--classes`")
+                .advice("put a classes.txt beside the images (number, name, color), or give `--class-table` or `--classes`")
         })?;
         if table.is_empty() {
             return Err(error!(Data, "has no classes").file(root));
         }
         let told = format!(
-            "data: {} pictures to train on{}, {} to be scored on ({})",
+            "data: {} images to train on{}, {} to be scored on ({})",
             training.pairs.len(),
             part.map_or_else(String::new, |part| format!(" (part {part})")),
             validation.pairs.len(),
@@ -61,7 +61,7 @@ impl Sets {
 }
 
 impl fmt::Display for Sets {
-    /// `data: 367 pictures to train on (part train), 101 to be scored on (part val)`.
+    /// `data: 367 images to train on (part train), 101 to be scored on (part val)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.told)
     }

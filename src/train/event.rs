@@ -5,7 +5,7 @@ use crate::report::EvaluationRecord;
 /// What a run says about itself as it goes.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A step was made: its number from 1, the loss of late, the rate, pictures per second.
+    /// A step was made: its number from 1, the loss of late, the rate, images per second.
     Step {
         /// Steps done.
         step: u64,
@@ -13,14 +13,14 @@ pub enum Event<'a> {
         loss: f64,
         /// Learning rate.
         rate: f64,
-        /// Pictures trained on per second.
-        pictures_per_second: f64,
-        /// Share of the time in which the device waited for pictures.
+        /// Images trained on per second.
+        images_per_second: f64,
+        /// Share of the time in which the device waited for images.
         idle: f64,
     },
-    /// A validation picture was scored: its number from 1.
+    /// A validation image was scored: its number from 1.
     Scored {
-        /// Pictures scored.
+        /// Images scored.
         done: usize,
         /// Of so many.
         of: usize,

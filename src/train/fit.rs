@@ -9,9 +9,9 @@ use std::fmt;
 /// How a training fits into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fit {
-    /// Pictures of a batch.
+    /// Images of a batch.
     pub batch: usize,
-    /// Batches whose gradients are added up for a step. `batch * accumulate` is as many pictures as before.
+    /// Batches whose gradients are added up for a step. `batch * accumulate` is as many images as before.
     pub accumulate: u32,
     /// Whether activations are computed again.
     pub recompute: bool,
@@ -61,10 +61,10 @@ impl Fit {
                 }
             }
         }
-        let least = least.expect("invariant: options with a picture in a batch are tried at least once");
+        let least = least.expect("invariant: options with an image in a batch are tried at least once");
         let (limit, all) = (at_least(limit), at_least(least.need.total().saturating_add(apart)));
         let beside = scoring.map_or_else(String::new, |Scoring { width, height, bytes }| {
-            format!(", and {} to score pictures of up to {width}x{height}", at_least(*bytes))
+            format!(", and {} to score images of up to {width}x{height}", at_least(*bytes))
         });
         let train = format!("{} to train ({least})", at_least(least.need.total()));
         let error = error!(OutOfMemory, "no way to train fits into {limit}; the least is {all}: {train}{beside}");

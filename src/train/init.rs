@@ -46,7 +46,7 @@ impl Beginning {
         // Training sees crops of the images at their own size, and so does what it yields.
         config.preprocess.short_side = None;
         config = config.with_output_stride(recipe.output_stride)?;
-        config.name_classes(&table.names, &table.colours)?;
+        config.name_classes(&table.names, &table.colors)?;
         let mut weights = random_weights(&config, seed.into())?;
         let (mut kept, mut made) = (Vec::new(), Vec::new());
         for (name, own) in &mut weights {
@@ -100,7 +100,7 @@ fn of_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Result<Conf
         head.classes = classes;
         // Those of the file are of other classes.
         head.class_names.clear();
-        head.class_colours.clear();
+        head.class_colors.clear();
     }
     Ok(config)
 }

@@ -16,8 +16,8 @@ pub struct Need {
     pub parameters: u64,
     /// Gradients, and their sums over several batches.
     pub gradients: u64,
-    /// What the optimiser keeps, and what an update takes while it runs.
-    pub optimiser: u64,
+    /// What the optimizer keeps, and what an update takes while it runs.
+    pub optimizer: u64,
     /// What the network computes on the way, forward and backward.
     pub activations: u64,
 }
@@ -29,19 +29,19 @@ impl Need {
         let sums = if options.accumulate > 1 { 2 } else { 1 };
         // Devices overwrite what is updated; the processor computes it beside the old vectors.
         let scale = GradientScale { share: 1.0, max_norm: None };
-        let update = update::update(parameters, &options.optimiser, scale, "gradients", 1)?;
+        let update = update::update(parameters, &options.optimizer, scale, "gradients", 1)?;
         let beside = device.activation_bytes(&update);
         Ok(Self {
             parameters: of_parameters + 4 * of_norms,
             gradients: sums * of_parameters,
-            optimiser: options.optimiser.states().len() as u64 * of_parameters + beside,
+            optimizer: options.optimizer.states().len() as u64 * of_parameters + beside,
             activations: device.activation_bytes(step),
         })
     }
 
     /// All together.
     pub fn total(&self) -> u64 {
-        self.parameters + self.gradients + self.optimiser + self.activations
+        self.parameters + self.gradients + self.optimizer + self.activations
     }
 }
 
@@ -50,12 +50,12 @@ impl fmt::Display for Need {
         let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
         write!(
             f,
-            "{} (activations {}, parameters {}, gradients {}, optimiser {})",
+            "{} (activations {}, parameters {}, gradients {}, optimizer {})",
             mib(self.total()),
             mib(self.activations),
             mib(self.parameters),
             mib(self.gradients),
-            mib(self.optimiser)
+            mib(self.optimizer)
         )
     }
 }

@@ -4,7 +4,7 @@ use super::groups::Groups;
 use super::mining::Mining;
 use super::schedule::Schedule;
 use super::step::StepOptions;
-use super::update::Optimiser;
+use super::update::Optimizer;
 use crate::error::{Result, error};
 use crate::models::{Config, Norm};
 use serde::{Deserialize, Serialize};
@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 /// Everything about steps that stays the same over a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainOptions {
-    /// Pictures of a batch.
+    /// Images of a batch.
     pub batch: usize,
-    /// Height and width of the pictures.
+    /// Height and width of the images.
     pub crop: (usize, usize),
     /// Batches whose gradients are added up for a step, 1 to 65,536. Each takes the time of a step of its own; of memory they take the sums of
     /// the gradients, as much as the parameters, however many they are.
@@ -26,7 +26,7 @@ pub struct TrainOptions {
     /// The share of hard pixels over the run, where the loss keeps those alone.
     pub mining: Option<Mining>,
     /// What turns gradients into changes.
-    pub optimiser: Optimiser,
+    pub optimizer: Optimizer,
     /// Rates and decays by part.
     pub groups: Groups,
     /// The learning rate.
@@ -61,8 +61,8 @@ impl NormMomentum {
     }
 }
 
-/// The most pictures of a batch, and the most pixels: far beyond what any device holds, and small enough that bytes can be counted.
-const MOST_PICTURES: usize = 1 << 16;
+/// The most images of a batch, and the most pixels: far beyond what any device holds, and small enough that bytes can be counted.
+const MOST_IMAGES: usize = 1 << 16;
 /// The most batches of a step: one is held at a time, but with more a step is no step any more.
 const MOST_BATCHES: u32 = 1 << 16;
 const MOST_PIXELS: u64 = 1 << 36;
@@ -77,7 +77,7 @@ impl TrainOptions {
             step: StepOptions::default(),
             class_weights: None,
             mining: None,
-            optimiser: Optimiser::SGD,
+            optimizer: Optimizer::SGD,
             groups: Groups::default(),
             schedule,
             max_norm: None,
@@ -101,10 +101,10 @@ impl TrainOptions {
                 .advice("train from weights whose norms stand apart"));
         }
         if self.batch == 0 || self.accumulate == 0 {
-            return Err(error!(Config, "a step needs at least one picture"));
+            return Err(error!(Config, "a step needs at least one image"));
         }
         let pixels = [self.crop.0, self.crop.1, self.batch].into_iter().fold(1u64, |all, n| all.saturating_mul(n as u64));
-        if self.batch > MOST_PICTURES || pixels > MOST_PIXELS {
+        if self.batch > MOST_IMAGES || pixels > MOST_PIXELS {
             let (h, w) = self.crop;
             return Err(error!(Config, "a batch of {} crops of {h} x {w} pixels is more than any device holds", self.batch)
                 .advice("take smaller batches, and add up the gradients of several by `accumulate`"));
@@ -113,7 +113,7 @@ impl TrainOptions {
             return Err(error!(Config, "adding up the gradients of {} batches is more than {MOST_BATCHES}", self.accumulate)
                 .advice("each of them takes the time of a step: take fewer, and more steps"));
         }
-        self.optimiser.validate()?;
+        self.optimizer.validate()?;
         if self.step.aux.is_some_and(|factor| !factor.is_finite() || factor < 0.0) {
             return Err(error!(Config, "the factor of the auxiliary loss must be 0 or more, got {:?}", self.step.aux));
         }
@@ -139,7 +139,7 @@ impl TrainOptions {
             }
             Some(weights) if weights.iter().all(|w| *w == 0.0) => {
                 Err(error!(Config, "all class weights are 0, so that no pixel would count")
-                    .advice("give the classes that are to be learnt a weight above 0"))
+                    .advice("give the classes that are to be learned a weight above 0"))
             }
             weights if weights.is_some() != self.step.loss.weighted => {
                 Err(error!(Config, "class weights and a loss that takes them belong together"))

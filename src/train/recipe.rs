@@ -5,7 +5,7 @@ use super::mining::Mining;
 use super::options::{NormMomentum, TrainOptions};
 use super::schedule::{Decay, Schedule};
 use super::step::{NormMode, StepOptions};
-use super::update::Optimiser;
+use super::update::Optimizer;
 use crate::data::Augmentation;
 use crate::error::{ErrorKind, Result, error};
 use crate::ops::PixelLoss;
@@ -24,13 +24,13 @@ const LAST_LABEL: u32 = u16::MAX as u32;
 pub struct Recipe {
     /// Steps (updates of the weights) of the whole run.
     pub steps: u32,
-    /// Pictures of a batch.
+    /// Images of a batch.
     pub batch: usize,
     /// Batches whose gradients are added up for a step (see [`TrainOptions::accumulate`]).
     pub accumulate: u32,
     /// Whether activations are computed again for the backward part, to save memory (see [`StepOptions::recompute`]).
     pub recompute: bool,
-    /// Decides about first weights, order of the pictures, augmentation and dropout.
+    /// Decides about first weights, order of the images, augmentation and dropout.
     pub seed: u32,
     /// Learning rate after the warm-up.
     pub rate: f64,
@@ -44,20 +44,21 @@ pub struct Recipe {
     pub norm: NormMode,
     /// Factor of the auxiliary head's loss, for networks that have one.
     pub aux: Option<f32>,
-    /// Steps between two evaluations on the validation pictures; the last step is always followed by one.
+    /// Steps between two evaluations on the validation images; the last step is always followed by one.
     pub evaluate_every: u32,
     /// Steps between two checkpoints; evaluations and the last step are always followed by one.
     pub checkpoint_every: u32,
     /// What is trained.
     pub network: NetworkRecipe,
-    /// Which pictures.
+    /// Which images.
     pub data: DataRecipe,
     /// What is done to them.
     pub augmentation: Augmentation,
     /// How the rate falls.
     pub decay: Decay,
     /// What turns gradients into changes.
-    pub optimiser: Optimiser,
+    #[serde(alias = "optimiser")]
+    pub optimizer: Optimizer,
     /// Rates and weight decays by part.
     pub groups: Groups,
     /// How running statistics move.
@@ -76,13 +77,13 @@ pub struct NetworkRecipe {
     pub model: Option<ModelName>,
     /// Name of the backbone (see [`Backbone::NAMES`](crate::models::Backbone::NAMES)). With weights to begin from it is theirs.
     pub backbone: Option<String>,
-    /// Pixels of the picture to a pixel of the last features: 8, 16 or 32.
+    /// Pixels of the image to a pixel of the last features: 8, 16 or 32.
     pub output_stride: usize,
     /// Whether ASPP and decoder have separable convolutions.
     pub separable: bool,
     /// Share of values that is dropped after ASPP's projection.
     pub dropout: f32,
-    /// How pictures become numbers, where the weights to begin from do not say it right.
+    /// How images become numbers, where the weights to begin from do not say it right.
     pub preprocess: Option<PreprocessName>,
 }
 
@@ -111,7 +112,7 @@ pub enum PreprocessName {
     Tensorflow,
 }
 
-/// The pictures of a recipe.
+/// The images of a recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataRecipe {
@@ -146,7 +147,7 @@ impl Default for Recipe {
             data: DataRecipe::default(),
             augmentation: Augmentation::default(),
             decay: Decay::Poly { power: 0.9 },
-            optimiser: Optimiser::SGD,
+            optimizer: Optimizer::SGD,
             groups: Groups::default(),
             norm_momentum: NormMomentum::default(),
             loss: PixelLoss::default(),
@@ -186,7 +187,7 @@ impl Recipe {
         toml::from_str(text).map_err(|e| crate::text::toml_error(ErrorKind::Config, "is no recipe", text, &e))
     }
 
-    /// As TOML, every field spelt out.
+    /// As TOML, every field spelled out.
     ///
     /// # Errors
     /// Never for recipes that [`Recipe::parse`] would take.
@@ -194,7 +195,7 @@ impl Recipe {
         toml::to_string(self).map_err(|e| error!(Config, "cannot be written as TOML: {e}"))
     }
 
-    /// As JSON, every field spelt out: as the records of a run have it.
+    /// As JSON, every field spelled out: as the records of a run have it.
     pub(super) fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
@@ -245,7 +246,7 @@ impl Recipe {
             },
             class_weights: self.data.class_weights.clone(),
             mining: self.mining,
-            optimiser: self.optimiser,
+            optimizer: self.optimizer,
             groups: self.groups,
             schedule: Schedule { base: self.rate, decay: self.decay, steps: self.steps, warm_up: self.warm_up, floor },
             max_norm: self.max_norm,
@@ -263,7 +264,7 @@ mod tests {
         let full = Recipe {
             max_norm: Some(5.0),
             mining: Some(Mining { top: 0.25, steps: 100 }),
-            optimiser: Optimiser::ADAM_W,
+            optimizer: Optimizer::ADAM_W,
             decay: Decay::Step { every: 10, factor: 0.5 },
             ..Recipe::default()
         };

@@ -1,4 +1,4 @@
-//! A training from its first step to its last, with everything that is kept of it in one folder.
+//! A training from its first step to its last, with everything that is kept of it in one directory.
 
 mod evaluation;
 mod setting;
@@ -11,8 +11,8 @@ use super::changes::Changes;
 use super::checkpoint::{self, Checkpoint, Progress};
 use super::clock::Clock;
 use super::data::{Fed, Sets};
+use super::directory::{Origin, RunDirectory};
 use super::event::{Ending, Event};
-use super::folder::{Origin, RunDirectory};
 use super::init::Beginning;
 use super::recipe::Recipe;
 use super::scoring;
@@ -29,7 +29,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 /// Steps that are told together.
 pub(super) const TOLD: u64 = 10;
 
-/// A training in its folder.
+/// A training in its directory.
 pub struct Run {
     recipe: Recipe,
     trainer: Trainer,
@@ -46,24 +46,24 @@ pub struct Run {
     /// Whether it was said that no pixel of a batch counts.
     said_empty: bool,
     /// The last to be dropped: its lock is released when nothing is written any more.
-    folder: RunDirectory,
+    directory: RunDirectory,
 }
 
 impl Run {
     /// Begins a run in a directory, and writes what it begins with. `sets` are those of `origin`.
     ///
     /// # Errors
-    /// Where anything does not fit together: the largest validation picture is segmented once, so that what cannot be scored is refused before
+    /// Where anything does not fit together: the largest validation image is segmented once, so that what cannot be scored is refused before
     /// the first step. The directory is left as it was found then.
     pub fn begin(
-        mut folder: RunDirectory,
+        mut directory: RunDirectory,
         mut recipe: Recipe,
         origin: Origin,
         sets: Sets,
         beginning: &Beginning,
         setting: Setting,
     ) -> Result<Self> {
-        folder.check_vacant()?;
+        directory.check_vacant()?;
         if let Some(moved) = recipe.ignore_none_of(sets.table.len()) {
             log::warn!("{moved}");
         }
@@ -71,28 +71,28 @@ impl Run {
         let trainer = Trainer::new(setting.device, &beginning.config, &beginning.weights, recipe.options()?)?;
         setting.check()?;
         let progress = Progress {
-            pictures: Some(sets.training.len()),
+            images: Some(sets.training.len()),
             recipe: Some(recipe.to_json()),
             device: Some(setting.device_name()),
             ..Progress::default()
         };
         let fed = Fed::new(sets, &recipe, &trainer, 0, setting)?;
-        scoring::rehearse(&trainer, &fed.validation, &fed.table, folder.path(), setting)?;
+        scoring::rehearse(&trainer, &fed.validation, &fed.table, directory.path(), setting)?;
         setting.check()?;
-        folder.write(&recipe, &origin)?;
-        checkpoint::write(&folder.checkpoint(), &trainer, &progress)?;
-        let log = RunLog::open(folder.path(), None)?;
-        Self::new(folder, recipe, trainer, fed, log, progress, setting, Vec::new())
+        directory.write(&recipe, &origin)?;
+        checkpoint::write(&directory.checkpoint(), &trainer, &progress)?;
+        let log = RunLog::open(directory.path(), None)?;
+        Self::new(directory, recipe, trainer, fed, log, progress, setting, Vec::new())
     }
 
-    /// Goes on with the run of a directory from its last checkpoint. What differs from how the run began (recipe, device, number of pictures) is
+    /// Goes on with the run of a directory from its last checkpoint. What differs from how the run began (recipe, device, number of images) is
     /// said and recorded.
     ///
     /// # Errors
     /// Where the data is not there any more or has other classes, or the recipe does not fit the checkpoint.
-    pub fn resume(folder: RunDirectory, setting: Setting) -> Result<Self> {
-        let (recipe, origin) = folder.read()?;
-        let found = Checkpoint::read(&folder.checkpoint())?;
+    pub fn resume(directory: RunDirectory, setting: Setting) -> Result<Self> {
+        let (recipe, origin) = directory.read()?;
+        let found = Checkpoint::read(&directory.checkpoint())?;
         let mut notes = Changes::new(&found.progress, &recipe, setting).notes();
         let mut trainer = Trainer::new(setting.device, &found.config, found.weights(), recipe.options()?)?;
         found.restore(&mut trainer)?;
@@ -100,25 +100,25 @@ impl Run {
         let mut progress = found.progress;
         let sets = Sets::open(&origin, &recipe)?;
         let now = sets.training.len();
-        if let Some(then) = progress.pictures.filter(|&then| then != now) {
-            notes.push(format!("the data has {now} pictures to train on, and had {then}: their order is another from here on"));
+        if let Some(then) = progress.images.filter(|&then| then != now) {
+            notes.push(format!("the data has {now} images to train on, and had {then}: their order is another from here on"));
         }
-        if progress.best.is_some() && !folder.best().exists() {
+        if progress.best.is_some() && !directory.best().exists() {
             notes.push("best.safetensors is gone: the next evaluation writes it anew, however good it is".to_owned());
             progress.best = None;
         }
-        (progress.recipe, progress.device, progress.pictures) = (Some(recipe.to_json()), Some(setting.device_name()), Some(now));
+        (progress.recipe, progress.device, progress.images) = (Some(recipe.to_json()), Some(setting.device_name()), Some(now));
         let fed = Fed::new(sets, &recipe, &trainer, progress.step, setting)?;
-        scoring::rehearse(&trainer, &fed.validation, &fed.table, folder.path(), setting)?;
+        scoring::rehearse(&trainer, &fed.validation, &fed.table, directory.path(), setting)?;
         setting.check()?;
-        folder.sweep()?;
+        directory.sweep()?;
         let resumed = Resumed { step: progress.step, evaluation_due: progress.evaluation_due };
-        let log = RunLog::open(folder.path(), Some(resumed))?;
-        Self::new(folder, recipe, trainer, fed, log, progress, setting, notes)
+        let log = RunLog::open(directory.path(), Some(resumed))?;
+        Self::new(directory, recipe, trainer, fed, log, progress, setting, notes)
     }
 
     fn new(
-        mut folder: RunDirectory,
+        mut directory: RunDirectory,
         recipe: Recipe,
         trainer: Trainer,
         fed: Fed,
@@ -137,12 +137,25 @@ impl Run {
             classes: fed.table.names.clone(),
             config: recipe.to_json(),
         }))?;
-        folder.begin();
+        directory.begin();
         let clock = Clock::new(progress.seconds);
         let Fed { loader, validation, table } = fed;
         let (scores, samples, saved, said_empty) = (None, Vec::new(), progress.step, false);
-        let mut run =
-            Self { recipe, trainer, loader, validation, table, log, progress, clock, scores, samples, saved, said_empty, folder };
+        let mut run = Self {
+            recipe,
+            trainer,
+            loader,
+            validation,
+            table,
+            log,
+            progress,
+            clock,
+            scores,
+            samples,
+            saved,
+            said_empty,
+            directory,
+        };
         notes.into_iter().try_for_each(|text| run.note(text))?;
         Ok(run)
     }
@@ -180,11 +193,11 @@ impl Run {
         Trainer::need(self.trainer.device(), self.trainer.config(), self.trainer.options())
     }
 
-    /// Makes the steps that are left. `stop` asks for an end: after the step in work, or after the picture that is being scored (the evaluation is
+    /// Makes the steps that are left. `stop` asks for an end: after the step in work, or after the image that is being scored (the evaluation is
     /// made when the run is resumed), or at once where the next batch is waited for. A checkpoint holds everything then.
     ///
     /// # Errors
-    /// Where a picture cannot be read, the device fails, a file cannot be written, the training diverges, or no pixel of a whole epoch has a label
+    /// Where an image cannot be read, the device fails, a file cannot be written, the training diverges, or no pixel of a whole epoch has a label
     /// that counts. The last checkpoint stays.
     pub fn go(&mut self, stop: &AtomicBool, tell: &mut dyn FnMut(Event)) -> Result<Ending> {
         let ending = self.steps(stop, tell);
@@ -195,8 +208,8 @@ impl Run {
         };
         let (step, seconds) = (self.progress.step, self.clock.seconds());
         let ended = self.log.write(&Record::End(EndRecord { step, time: now(), seconds, reason })).and_then(|()| {
-            // Scores and pictures are of this process: a page that an earlier one left has more to show than one without them.
-            if self.scores.is_some() || !self.folder.report().exists() { self.report() } else { Ok(()) }
+            // Scores and images are of this process: a page that an earlier one left has more to show than one without them.
+            if self.scores.is_some() || !self.directory.report().exists() { self.report() } else { Ok(()) }
         });
         // What went wrong first is what counts.
         ending.and_then(|ending| ended.map(|()| ending))
@@ -245,8 +258,8 @@ impl Run {
     fn save(&mut self, tell: &mut dyn FnMut(Event)) -> Result<()> {
         let pause = Instant::now();
         self.progress.seconds = self.clock.seconds();
-        checkpoint::write_weights(&self.folder.last(), self.trainer.config(), &self.trainer.weights()?)?;
-        checkpoint::write(&self.folder.checkpoint(), &self.trainer, &self.progress)?;
+        checkpoint::write_weights(&self.directory.last(), self.trainer.config(), &self.trainer.weights()?)?;
+        checkpoint::write(&self.directory.checkpoint(), &self.trainer, &self.progress)?;
         self.saved = self.progress.step;
         self.clock.pause(pause.elapsed());
         tell(Event::Saved { step: self.progress.step });
@@ -261,8 +274,8 @@ impl Run {
 
     fn report(&self) -> Result<()> {
         let (scores, samples) = (self.scores.clone(), self.samples.clone());
-        let data = ReportData { records: report::read(self.folder.path())?, table: self.table.clone(), scores, samples };
-        report::html::write(&self.folder.report(), &data)
+        let data = ReportData { records: report::read(self.directory.path())?, table: self.table.clone(), scores, samples };
+        report::html::write(&self.directory.report(), &data)
     }
 }
 

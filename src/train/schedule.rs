@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// How the rate falls after the warm-up, from 1 on: a factor of the base rate.
 ///
-/// In a recipe a table with its `kind`, as the optimiser's: `[decay]`, `kind = "poly"`, `power = 0.9`. What earlier versions wrote is read as well:
+/// In a recipe a table with its `kind`, as the optimizer's: `[decay]`, `kind = "poly"`, `power = 0.9`. What earlier versions wrote is read as well:
 /// `decay = { poly = { power = 0.9 } }` and `decay = "constant"`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]

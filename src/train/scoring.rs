@@ -15,10 +15,10 @@ use crate::tensor::Shape;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// What it takes to score the largest of the validation pictures, beside the training.
+/// What it takes to score the largest of the validation images, beside the training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Scoring {
-    /// Columns of that picture.
+    /// Columns of that image.
     pub width: usize,
     /// Rows.
     pub height: usize,
@@ -27,24 +27,24 @@ pub struct Scoring {
 }
 
 impl Scoring {
-    /// For the largest of these pictures, whose headers alone are read. `None` where there are none.
+    /// For the largest of these images, whose headers alone are read. `None` where there are none.
     ///
     /// # Errors
-    /// Where a header cannot be read (the error names the file), or the network does not take so small a picture.
+    /// Where a header cannot be read (the error names the file), or the network does not take so small an image.
     pub fn new(device: &Device, beginning: &Beginning, validation: &[Pair]) -> Result<Option<Self>> {
         let Some(Largest { width, height, .. }) = Largest::of(validation)? else { return Ok(None) };
         let model = model(beginning.config.clone(), beginning.weights.clone(), PathBuf::new());
-        let outputs = Outputs { picture: Some((height, width)), ..Outputs::default() };
+        let outputs = Outputs { image: Some((height, width)), ..Outputs::default() };
         let graph = model.graph(Shape::new(1, height, width, 3), &outputs)?;
         Ok(Some(Self { width, height, bytes: device.activation_bytes(&graph) + Plan::new(&graph).param_bytes }))
     }
 }
 
 impl fmt::Display for Scoring {
-    /// `41 MiB more while pictures of up to 480x360 are scored`.
+    /// `41 MiB more while images of up to 480x360 are scored`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = self.bytes as f64 / f64::from(1 << 20);
-        write!(f, "{mib:.0} MiB more while pictures of up to {}x{} are scored", self.width, self.height)
+        write!(f, "{mib:.0} MiB more while images of up to {}x{} are scored", self.width, self.height)
     }
 }
 
@@ -53,21 +53,21 @@ pub(super) fn segmenter(trainer: &Trainer, path: PathBuf) -> Result<Segmenter> {
     Segmenter::on(model(trainer.config().clone(), trainer.weights()?, path), trainer.device())
 }
 
-/// Segments the largest picture once, as it will be scored, and reads its mask.
+/// Segments the largest image once, as it will be scored, and reads its mask.
 ///
 /// # Errors
-/// What an evaluation would have failed with: a header that cannot be read, a picture past the device's limits, a mask of another size.
+/// What an evaluation would have failed with: a header that cannot be read, an image past the device's limits, a mask of another size.
 pub(super) fn rehearse(trainer: &Trainer, validation: &[Pair], table: &ClassTable, path: &Path, setting: Setting) -> Result<()> {
     let (pairs, table) = (validation.to_vec(), table.clone());
-    // Reading may wait for a disk, and a large picture takes the processor minutes; a stop waits for neither.
+    // Reading may wait for a disk, and a large image takes the processor minutes; a stop waits for neither.
     let read = move || {
         let Some(Largest { pair, .. }) = Largest::of(&pairs)? else { return Ok(None) };
-        pair.load(Some(&table)).map(|(picture, _)| Some((picture, pair.picture.clone())))
+        pair.load(Some(&table)).map(|(image, _)| Some((image, pair.image.clone())))
     };
-    let Some((picture, name)) = setting.wait_for(read)? else { return Ok(()) };
+    let Some((image, name)) = setting.wait_for(read)? else { return Ok(()) };
     let segmenter = segmenter(trainer, path.to_owned())?;
     let segment = move || {
-        let done = segmenter.segment(&picture, SizeRule::Native);
+        let done = segmenter.segment(&image, SizeRule::Native);
         done.map(drop).map_err(|e| e.at(format!("scoring {}", name.display())))
     };
     // A device is quick, and must not be at work any more when the process ends.
@@ -78,7 +78,7 @@ fn model(config: Config, weights: Weights, path: PathBuf) -> Model {
     Model { config, weights, dialect: "atrous", path }
 }
 
-/// The picture with the most pixels.
+/// The image with the most pixels.
 struct Largest<'a> {
     pair: &'a Pair,
     width: usize,
@@ -86,11 +86,11 @@ struct Largest<'a> {
 }
 
 impl<'a> Largest<'a> {
-    /// The first such picture. Only headers are read; errors name the file.
+    /// The first such image. Only headers are read; errors name the file.
     fn of(pairs: &'a [Pair]) -> Result<Option<Self>> {
         let mut largest: Option<Self> = None;
         for pair in pairs {
-            let (width, height) = dimensions(&pair.picture)?;
+            let (width, height) = dimensions(&pair.image)?;
             if largest.as_ref().is_none_or(|l| width as u64 * height as u64 > l.width as u64 * l.height as u64) {
                 largest = Some(Self { pair, width, height });
             }
@@ -106,18 +106,18 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::train::{NetworkRecipe, Recipe};
 
-    fn pair(folder: &Path, name: &str, size: (u32, u32)) -> Pair {
-        let [picture, mask] = ["picture", "mask"].map(|kind| folder.join(format!("{name}.{kind}.png")));
-        image::RgbImage::new(size.0, size.1).save(&picture).unwrap();
+    fn pair(directory: &Path, name: &str, size: (u32, u32)) -> Pair {
+        let [image, mask] = ["image", "mask"].map(|kind| directory.join(format!("{name}.{kind}.png")));
+        image::RgbImage::new(size.0, size.1).save(&image).unwrap();
         image::GrayImage::new(size.0, size.1).save(&mask).unwrap();
-        Pair { name: name.to_owned(), picture, mask, ids: Ids::Classes }
+        Pair { name: name.to_owned(), image, mask, ids: Ids::Classes }
     }
 
     #[test]
-    fn the_largest_picture_decides_and_headers_that_cannot_be_read_are_named() {
-        let folder = tempfile::tempdir().unwrap();
+    fn the_largest_image_decides_and_headers_that_cannot_be_read_are_named() {
+        let directory = tempfile::tempdir().unwrap();
         let mut pairs: Vec<Pair> =
-            [("a", (40, 30)), ("b", (65, 33)), ("c", (33, 65))].map(|(name, size)| pair(folder.path(), name, size)).into();
+            [("a", (40, 30)), ("b", (65, 33)), ("c", (33, 65))].map(|(name, size)| pair(directory.path(), name, size)).into();
         let network = NetworkRecipe { backbone: Some("mobilenet_v2_0.1".into()), ..NetworkRecipe::default() };
         let beginning = Beginning::new(&network, &ClassTable::generic(3), 1, None).unwrap();
         let found = Scoring::new(&Device::Cpu, &beginning, &pairs).unwrap().unwrap();
@@ -135,10 +135,10 @@ mod tests {
         let text = rehearse(&pairs).unwrap_err().to_string();
         assert!(text.contains("b.mask.png"), "{text}");
 
-        std::fs::write(&pairs[2].picture, b"no picture").unwrap();
+        std::fs::write(&pairs[2].image, b"no image").unwrap();
         let error = Scoring::new(&Device::Cpu, &beginning, &pairs).unwrap_err();
-        assert!(error.kind() == ErrorKind::Picture && error.to_string().contains("c.picture.png"), "{error}");
-        pairs[0].picture = folder.path().join("not there.png");
+        assert!(error.kind() == ErrorKind::Image && error.to_string().contains("c.image.png"), "{error}");
+        pairs[0].image = directory.path().join("not there.png");
         assert_eq!(rehearse(&pairs).unwrap_err().kind(), ErrorKind::Io);
     }
 }

@@ -64,7 +64,7 @@ pub struct Step {
     /// Norms that take the statistics of the batch, with the number of values that those are of.
     pub norms: Vec<(String, usize)>,
     /// Norms that were to take the statistics of the batch, but see one value for each channel: they take the running ones. The norm of
-    /// ASPP's pooled branch is one, with one picture in a batch.
+    /// ASPP's pooled branch is one, with one image in a batch.
     pub too_small: Vec<String>,
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// What turns gradients into changes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
-pub enum Optimiser {
+pub enum Optimizer {
     /// Gradient descent with momentum.
     Sgd {
         /// Share of the old momentum that stays.
@@ -29,7 +29,7 @@ pub enum Optimiser {
     },
 }
 
-impl Optimiser {
+impl Optimizer {
     /// Gradient descent with a momentum of 0.9.
     pub const SGD: Self = Self::Sgd { momentum: 0.9, nesterov: false };
     /// AdamW with the usual numbers.
@@ -58,7 +58,7 @@ impl Optimiser {
             }
             // Numbers without a gradient, as the padding of channels, would be 0 / 0.
             Self::AdamW { eps, .. } if !eps.is_normal() || eps < 0.0 => {
-                Err(error!(Config, "the optimiser's `eps` must be above 0, got {eps}"))
+                Err(error!(Config, "the optimizer's `eps` must be above 0, got {eps}"))
             }
             _ => Ok(()),
         }
@@ -130,10 +130,10 @@ fn table(graph: &mut Graph, name: &str, groups: usize) -> ValueId {
 
 /// The update of the parameters: inputs `groups.I` for each segment, and `table`; output `scale` (see [`GradientScale`]). `gradients` is
 /// the name of their vector.
-pub(super) fn update(bank: &Bank, optimiser: &Optimiser, scale: GradientScale, gradients: &str, groups: usize) -> Result<Graph> {
+pub(super) fn update(bank: &Bank, optimizer: &Optimizer, scale: GradientScale, gradients: &str, groups: usize) -> Result<Graph> {
     let mut flat = Flat { graph: Graph::new(), bank };
     let (w, g, blocks) = (flat.vector("parameters"), flat.vector(gradients), flat.groups());
-    let states: Vec<Vec<ValueId>> = optimiser.states().iter().map(|name| flat.vector(name)).collect();
+    let states: Vec<Vec<ValueId>> = optimizer.states().iter().map(|name| flat.vector(name)).collect();
     let table = table(&mut flat.graph, "table", groups);
     let scale = flat.graph.push("scale", Arc::new(scale), &g)?[0];
     flat.graph.output("scale", scale);
@@ -141,7 +141,7 @@ pub(super) fn update(bank: &Bank, optimiser: &Optimiser, scale: GradientScale, g
         let mut inputs = vec![w[segment]];
         inputs.extend(states.iter().map(|state| state[segment]));
         inputs.extend([g[segment], scale, blocks[segment], table]);
-        flat.update(&format!("update.{segment}"), optimiser.op(), &inputs)?;
+        flat.update(&format!("update.{segment}"), optimizer.op(), &inputs)?;
     }
     Ok(flat.graph)
 }

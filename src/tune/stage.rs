@@ -121,7 +121,7 @@ impl Candidate<'_> {
     pub fn check(&self) -> Result<Option<String>> {
         let stage = self.stage;
         for (layout, buffer) in &stage.outputs {
-            // NaN for f32, no class and no grey for the others: what is not written does not pass for right.
+            // NaN for f32, no class and no gray for the others: what is not written does not pass for right.
             stage.gpu.queue.write_buffer(buffer, 0, &vec![0xFF; buffer_bytes(*layout) as usize]);
         }
         self.run(1)?;

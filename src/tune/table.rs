@@ -95,15 +95,15 @@ fn warn_once(path: &Path, trouble: &'static str, words: impl FnOnce() -> String)
 
 /// Writes the table with what other processes have put into the file meanwhile.
 fn merge(path: &Path, content: &mut Content, patience: Duration) -> Result<()> {
-    let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(|e| Error::io(folder, "the folder cannot be made", e))?;
+    let directory = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(directory).map_err(|e| Error::io(directory, "the directory cannot be made", e))?;
     // Between reading and writing nobody else may write. The lock is a file of its own, since the table is replaced by a rename, and
     // it is left where it is: deleting it would let two processes hold a lock each.
     let lock_path = path.with_extension("lock");
     refuse_special(&lock_path, "a lock file")?;
     let lock = File::create(&lock_path).map_err(|e| Error::io(&lock_path, "could not be written", e))?;
     if let Err(e) = wait_for(&lock, patience) {
-        // Some network folders have no locks. A lost entry is measured again.
+        // Some network directories have no locks. A lost entry is measured again.
         log::debug!("{}: no lock: {e}", text::path(&lock_path));
     }
     for (key, choice) in read(path, &content.device) {
@@ -148,15 +148,15 @@ fn read(path: &Path, device: &Header) -> BTreeMap<String, Choice> {
     }
 }
 
-/// Where the table of an adapter is kept: in the folder `ATROUS_CACHE`, else in `atrous` in the user's cache directory
+/// Where the table of an adapter is kept: in the directory `ATROUS_CACHE`, else in `atrous` in the user's cache directory
 /// (`XDG_CACHE_HOME`, `LOCALAPPDATA`, `~/Library/Caches` on macOS, `~/.cache`). `None` where the user has none.
 pub fn table_path(adapter: &AdapterSummary) -> Option<PathBuf> {
-    let folder = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let directory = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let usual = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
-    let cache = folder("ATROUS_CACHE")
-        .or_else(|| folder("XDG_CACHE_HOME").map(|f| f.join("atrous")))
-        .or_else(|| folder("LOCALAPPDATA").map(|f| f.join("atrous")))
-        .or_else(|| folder("HOME").map(|f| f.join(usual).join("atrous")))?;
+    let cache = directory("ATROUS_CACHE")
+        .or_else(|| directory("XDG_CACHE_HOME").map(|f| f.join("atrous")))
+        .or_else(|| directory("LOCALAPPDATA").map(|f| f.join("atrous")))
+        .or_else(|| directory("HOME").map(|f| f.join(usual).join("atrous")))?;
     // The hash only keeps the files of different devices apart; the header inside decides whether a table is taken.
     let mut hasher = DefaultHasher::new();
     Header::of(adapter).hash(&mut hasher);
@@ -180,8 +180,8 @@ mod tests {
 
     #[test]
     fn a_lock_that_is_held_for_ever_does_not_hang_the_tuner() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tune.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tune.json");
         let held = File::create(path.with_extension("lock")).unwrap();
         held.lock().unwrap();
         let mut content = Table::open(&adapter(), None).content;
@@ -193,8 +193,8 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_fifo_in_the_place_of_table_or_lock_does_not_hang_the_tuner() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tune.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tune.json");
         let lock = path.with_extension("lock");
         for fifo in [&path, &lock] {
             assert!(std::process::Command::new("mkfifo").arg(fifo).status().unwrap().success());
@@ -206,8 +206,8 @@ mod tests {
 
     #[test]
     fn a_table_that_is_longer_than_any_is_not_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tune.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tune.json");
         // Sparse: no disk is taken for it.
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
         assert!(Table::open(&adapter(), Some(path)).content.choices.is_empty());
@@ -229,8 +229,8 @@ mod tests {
 
     #[test]
     fn writers_at_the_same_time_lose_no_choice() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tune.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tune.json");
         const WRITERS: usize = 8;
         const CHOICES: usize = 12;
         // A lock belongs to an open file, so threads with tables of their own are to each other as processes are.

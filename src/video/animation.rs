@@ -1,8 +1,8 @@
-//! Animated GIF, PNG and WebP files as clips.
+//! Animated GIF, PNG and WebP files as videos.
 
 use super::{Frame, Info, Options, Rate, Source};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Picture, damaged, probe};
+use crate::image::{Image, damaged, probe};
 use crate::thread;
 use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
@@ -65,8 +65,8 @@ impl AnimationSource {
                 let frame = frame.map_err(damaged).and_then(|frame| {
                     let duration = probe::shown(frame.delay().into());
                     let rgba = frame.into_buffer();
-                    let picture = Picture::from_rgba(rgba.width() as usize, rgba.height() as usize, rgba.into_raw(), backdrop)?;
-                    Ok(Frame { picture, duration: Some(duration) })
+                    let image = Image::from_rgba(rgba.width() as usize, rgba.height() as usize, rgba.into_raw(), backdrop)?;
+                    Ok(Frame { image, duration: Some(duration) })
                 });
                 let failed = frame.is_err();
                 if sender.send(frame.map_err(|e| at(e, number))).is_err() || failed {
@@ -87,7 +87,7 @@ impl Iterator for AnimationSource {
         }
         let mut frame = self.frames.recv().ok();
         if frame.is_none() && self.decoder.take().is_some_and(|thread| thread.join().is_err()) {
-            frame = Some(Err(Error::new(ErrorKind::Picture, "the decoder failed").at(&self.name)));
+            frame = Some(Err(Error::new(ErrorKind::Image, "the decoder failed").at(&self.name)));
         }
         self.over = !matches!(frame, Some(Ok(_)));
         frame
@@ -117,7 +117,7 @@ impl Decoder {
             ImageFormat::Gif => GifDecoder::new(bytes).map(|d| Decoder::Gif(Box::new(d))).map_err(damaged),
             ImageFormat::Png => PngDecoder::new(bytes).map(|d| Decoder::Png(Box::new(d))).map_err(damaged),
             ImageFormat::WebP => WebPDecoder::new(bytes).map(Decoder::WebP).map_err(damaged),
-            _ => Err(Error::new(ErrorKind::Picture, "is no animation")),
+            _ => Err(Error::new(ErrorKind::Image, "is no animation")),
         }
     }
 

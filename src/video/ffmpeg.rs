@@ -33,7 +33,7 @@ pub(super) fn file_url(path: &Path) -> OsString {
     url
 }
 
-const READ_ADVICE: &str = "install ffmpeg, or convert the video on another machine: `ffmpeg -i VIDEO -pix_fmt yuv420p clip.y4m`";
+const READ_ADVICE: &str = "install ffmpeg, or convert the video on another machine: `ffmpeg -i VIDEO -pix_fmt yuv420p video.y4m`";
 
 /// Frames that ffmpeg decodes.
 struct FfmpegSource {
@@ -63,7 +63,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
         Err(unreadable) => {
             // At the stream's end it is about to end itself, and says why; a header that is no header is not waited for.
             return Err(match process.end(Duration::from_secs(1), None) {
-                Err(said) if said.contains("says") => Error::new(ErrorKind::Picture, said).file(path),
+                Err(said) if said.contains("says") => Error::new(ErrorKind::Image, said).file(path),
                 _ => unreadable,
             });
         }
@@ -96,7 +96,7 @@ impl Iterator for FfmpegSource {
             return frame;
         }
         // The end, or ffmpeg gave up: a damaged file must not pass for a short one.
-        self.process.end(END, None).err().map(|said| Err(Error::new(ErrorKind::Picture, said).at(&self.name)))
+        self.process.end(END, None).err().map(|said| Err(Error::new(ErrorKind::Image, said).at(&self.name)))
     }
 }
 
@@ -106,7 +106,7 @@ impl Source for FfmpegSource {
     }
 }
 
-const WRITE_ADVICE: &str = "install ffmpeg, or write a .y4m, a .gif or a folder";
+const WRITE_ADVICE: &str = "install ffmpeg, or write a .y4m, a .gif or a directory";
 
 /// Raw frames that ffmpeg encodes into a file, which takes its name at the end.
 pub(super) struct Encoder {
@@ -123,13 +123,13 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    /// Begins a file of pictures (rgb24) or masks (gray).
+    /// Begins a file of images (rgb24) or masks (gray).
     pub(super) fn start(path: &Path, info: &Info, masks: bool) -> Result<Self> {
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         if masks && ending != "mkv" {
             return Err(error!(Usage, "masks keep their classes only without loss, which .{ending} files are not written with")
                 .file(path)
-                .advice("write a .mkv, a .y4m, a .gif or a folder"));
+                .advice("write a .mkv, a .y4m, a .gif or a directory"));
         }
         let staged = Staged::create(path, &format!(".{ending}"))?;
         // Most players take 4:2:0 alone, for which many encoders want even sizes: the last column or row is repeated.
@@ -183,7 +183,7 @@ impl Encoder {
 
     fn broken(&mut self) -> Error {
         self.frames = None;
-        let said = self.process.end(END, None).err().unwrap_or_else(|| "ffmpeg ended before the clip did".to_owned());
+        let said = self.process.end(END, None).err().unwrap_or_else(|| "ffmpeg ended before the video did".to_owned());
         Error::new(ErrorKind::Io, said).at(&self.name)
     }
 }
@@ -206,7 +206,7 @@ impl Target for Encoder {
         if self.flush().is_err() {
             return Err(self.broken());
         }
-        // The pipe's end is the clip's.
+        // The pipe's end is the video's.
         self.frames = None;
         let ended = self.process.end(ENCODING, Some(self.staged.written_path()));
         ended.map_err(|said| Error::new(ErrorKind::Io, said).at(&self.name))?;

@@ -4,19 +4,19 @@ use super::sink::{Content, Sink, bytes_of, check};
 use super::{Info, Rate};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::Staged;
-use crate::image::{ClassTable, Picture};
+use crate::image::{ClassTable, Image};
 use gif::{DisposalMethod, Encoder, EncodingError, Frame, Repeat};
 use std::io::BufWriter;
 use std::path::Path;
 use std::time::Duration;
 
-/// How hard the 256 colours of a frame are looked for: 1 is hardest, 30 quickest.
+/// How hard the 256 colors of a frame are looked for: 1 is hardest, 30 quickest.
 const SPEED: i32 = 10;
 
 /// Shorter times than two hundredths of a second are slowed down to ten by browsers.
 const SHORTEST: u64 = 2;
 
-/// Writes frames with 256 colours each. A mask has one palette, whose indices are the classes.
+/// Writes frames with 256 colors each. A mask has one palette, whose indices are the classes.
 pub(super) struct GifSink {
     encoder: Encoder<BufWriter<Staged>>,
     name: String,
@@ -52,7 +52,7 @@ impl Sink for GifSink {
                 frame.palette = None;
                 frame
             }
-            Content::Picture(picture) => Frame::from_rgba_speed(w, h, &mut rgba(picture), SPEED),
+            Content::Image(image) => Frame::from_rgba_speed(w, h, &mut rgba(image), SPEED),
         };
         if frame.transparent.is_some() {
             frame.dispose = DisposalMethod::Background;
@@ -70,9 +70,9 @@ impl Sink for GifSink {
 }
 
 /// The pixels with their opacity; the format knows no other than none and all.
-fn rgba(picture: &Picture) -> Vec<u8> {
-    let alpha = |i: usize| picture.alpha.as_ref().is_none_or(|a| a[i] >= 128);
-    let pixels = picture.rgb.chunks_exact(3).enumerate();
+fn rgba(image: &Image) -> Vec<u8> {
+    let alpha = |i: usize| image.alpha.as_ref().is_none_or(|a| a[i] >= 128);
+    let pixels = image.rgb.chunks_exact(3).enumerate();
     pixels.flat_map(|(i, p)| if alpha(i) { [p[0], p[1], p[2], 255] } else { [0; 4] }).collect()
 }
 
@@ -108,7 +108,7 @@ impl Clock {
 fn unwritten(name: &str, error: EncodingError) -> Error {
     match error {
         EncodingError::Io(error) => Error::io(name, "could not be written", error),
-        other => Error::new(ErrorKind::Picture, "could not be encoded").at(name).source(other),
+        other => Error::new(ErrorKind::Image, "could not be encoded").at(name).source(other),
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// What kind of clip a path leads to.
+/// What kind of video a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A YUV4MPEG2 stream.
@@ -15,9 +15,9 @@ pub enum Kind {
     Animation,
     /// A container of another program's (mp4, mkv, webm, mov, avi, ..), which `ffmpeg` reads.
     Container,
-    /// A folder of pictures, or a pattern of their names (`*`, `?`, `[..]`, `%04d`).
+    /// A directory of images, or a pattern of their names (`*`, `?`, `[..]`, `%04d`).
     Sequence,
-    /// A single picture, or what may be one.
+    /// A single image, or what may be one.
     Still,
 }
 
@@ -60,14 +60,14 @@ pub fn kind(path: impl AsRef<Path>) -> Kind {
     if probe::animates(&head) {
         return match DecodeOptions::default().read(path).and_then(|bytes| probe::probe(&bytes, &name)) {
             Ok(found) if found.frames > 1 => Kind::Animation,
-            // Damaged ones too: reading them as pictures says what is wrong.
+            // Damaged ones too: reading them as images says what is wrong.
             _ => Kind::Still,
         };
     }
     match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("y4m")) {
         true => Kind::Y4m,
-        // No picture begins like this, and the name says video.
-        false if is_container_name(path) && !probe::is_picture(&head) => Kind::Container,
+        // No image begins like this, and the name says video.
+        false if is_container_name(path) && !probe::is_image(&head) => Kind::Container,
         false => Kind::Still,
     }
 }
@@ -75,7 +75,7 @@ pub fn kind(path: impl AsRef<Path>) -> Kind {
 /// Whether a file begins like a container of video.
 fn is_container(head: &[u8]) -> bool {
     let at = |from: usize, magic: &[u8]| head.get(from..).is_some_and(|rest| rest.starts_with(magic));
-    // The same box begins still pictures, under brands of their own.
+    // The same box begins still images, under brands of their own.
     let still = [b"avi", b"hei", b"hev", b"mif", b"msf", b"crx"].iter().any(|brand| at(8, *brand));
     (at(4, b"ftyp") && !still)
         || at(4, b"moov")
@@ -94,21 +94,21 @@ mod tests {
 
     #[test]
     fn content_decides_before_the_name() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let file = |name: &str, bytes: &[u8]| {
-            let path = folder.path().join(name);
+            let path = directory.path().join(name);
             std::fs::write(&path, bytes).unwrap();
             kind(path)
         };
         let png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0";
         assert_eq!(file("a.png", b"YUV4MPEG2 W2 H2\n"), Kind::Y4m);
         assert_eq!(file("b.bin", b"\0\0\0\x18ftypisom"), Kind::Container);
-        assert_eq!(file("c.mp4", png), Kind::Still, "a picture whose name says video");
+        assert_eq!(file("c.mp4", png), Kind::Still, "an image whose name says video");
         assert_eq!(file("d.mp4", b"what ffmpeg may know"), Kind::Container);
-        assert_eq!(file("e.mp4", b"\0\0\0\x18ftypavif"), Kind::Still, "a picture, if none that is read");
+        assert_eq!(file("e.mp4", b"\0\0\0\x18ftypavif"), Kind::Still, "an image, if none that is read");
         assert_eq!(file("f.png", b"\0\0\0\x18ftypavif"), Kind::Still);
         assert_eq!(file("g.y4m", b""), Kind::Y4m);
-        assert_eq!(kind(folder.path()), Kind::Sequence);
+        assert_eq!(kind(directory.path()), Kind::Sequence);
         assert_eq!(kind("none/such.mkv"), Kind::Container);
         assert_eq!(kind("none/such%03d.png"), Kind::Sequence);
         assert_eq!(kind("none/such.png"), Kind::Still);

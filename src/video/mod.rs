@@ -1,15 +1,15 @@
-//! Clips in and out: frames as [`Picture`]s from Y4M, raw streams, animations, image sequences and, through the `ffmpeg` program, from whatever
+//! Videos in and out: frames as [`Image`]s from Y4M, raw streams, animations, image sequences and, through the `ffmpeg` program, from whatever
 //! else it reads; and the same ways back.
 //!
 //! ```no_run
 //! use atrous::video::{self, Options, Source};
 //!
-//! // A file, a folder of pictures, `shot%04d.png`, `shots/*.png`.
-//! let clip = video::open("street.y4m", &Options::default())?;
-//! println!("{} x {}, {} frames a second", clip.info().width, clip.info().height, clip.info().rate);
-//! for frame in clip {
-//!     let picture = frame?.picture;
-//!     assert_eq!(picture.rgb.len(), 3 * picture.width * picture.height);
+//! // A file, a directory of images, `shot%04d.png`, `shots/*.png`.
+//! let video = video::open("street.y4m", &Options::default())?;
+//! println!("{} x {}, {} frames a second", video.info().width, video.info().height, video.info().rate);
+//! for frame in video {
+//!     let image = frame?.image;
+//!     assert_eq!(image.rgb.len(), 3 * image.width * image.height);
 //! }
 //! # Ok::<(), atrous::Error>(())
 //! ```
@@ -18,8 +18,8 @@
 //! finished explicitly: a file appears under its name only then, whole.
 
 mod animation;
+mod directory;
 mod ffmpeg;
-mod folder;
 mod gif;
 mod kind;
 mod process;
@@ -37,18 +37,18 @@ pub use raw::{PixelFormat, RawFrames};
 pub use select::{Selection, select};
 pub use sequence::is_numbered;
 pub use sink::{Content, Format, Sink, create, write_to};
-pub use yuv::{Colour, Matrix};
+pub use yuv::{Color, Matrix};
 #[cfg(feature = "cli")]
-pub(crate) use {folder::frame_in, process::end_children, sequence::files_of};
+pub(crate) use {directory::frame_in, process::end_children, sequence::files_of};
 
 use crate::error::{Error, Result, error};
-use crate::image::{DecodeOptions, Picture};
+use crate::image::{DecodeOptions, Image};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::time::Duration;
 
-/// What a clip says of itself before its frames.
+/// What a video says of itself before its frames.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Info {
     /// Columns of every frame.
@@ -59,16 +59,16 @@ pub struct Info {
     pub rate: Rate,
     /// How many frames there are, where that can be told beforehand. A hint: what a file says of itself may be wrong.
     pub frames: Option<u64>,
-    /// What was assumed about the clip, in sentences for people.
+    /// What was assumed about the video, in sentences for people.
     pub notes: Vec<String>,
 }
 
-/// A frame of a clip.
+/// A frame of a video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame {
     /// What it shows.
-    pub picture: Picture,
-    /// How long it is shown, where the format says that of each frame; else as the clip's rate has it.
+    pub image: Image,
+    /// How long it is shown, where the format says that of each frame; else as the video's rate has it.
     pub duration: Option<Duration>,
 }
 
@@ -78,19 +78,19 @@ pub trait Source: Iterator<Item = Result<Frame>> + Send {
     fn info(&self) -> &Info;
 }
 
-/// How clips are read.
+/// How videos are read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Options {
     /// Frames a second of what does not tell its rate: image sequences and raw frames. `None` is [`Rate::USUAL`].
     pub rate: Option<Rate>,
     /// Size and layout, where a stream is nothing but raw frames.
     pub raw: Option<RawFrames>,
-    /// Limits, which are checked before memory is taken, and the colour behind transparent pixels.
+    /// Limits, which are checked before memory is taken, and the color behind transparent pixels.
     pub decode: DecodeOptions,
 }
 
-/// Opens a clip: a file of any [`Kind`], a folder of pictures, a pattern such as `shots/*.png` or `shot%04d.png`, or with [`Options::raw`] a file of
-/// raw frames. A still picture is a clip of one frame.
+/// Opens a video: a file of any [`Kind`], a directory of images, a pattern such as `shots/*.png` or `shot%04d.png`, or with [`Options::raw`] a file of
+/// raw frames. A still image is a video of one frame.
 ///
 /// # Errors
 /// It cannot be read, is damaged at its beginning, is past the limits, or needs `ffmpeg` where that is not installed.
@@ -111,7 +111,7 @@ pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Box<dyn Source>
     })
 }
 
-/// Reads a clip from a stream, such as standard input: raw frames where [`Options::raw`] says what they are, else Y4M. `name` is what errors call it.
+/// Reads a video from a stream, such as standard input: raw frames where [`Options::raw`] says what they are, else Y4M. `name` is what errors call it.
 ///
 /// # Errors
 /// The stream does not begin as Y4M, or is past the limits.
@@ -143,10 +143,7 @@ fn bytes_for(width: u64, height: u64, bytes_per_pixel: u64, options: &Options) -
     if bytes > limits.max_bytes {
         let mib = |n: u64| n.div_ceil(1 << 20);
         let (needed, limit) = (mib(bytes), mib(limits.max_bytes));
-        return Err(error!(
-            Picture,
-            "a frame of {width} x {height} pixels takes {needed} MiB, more than the limit of {limit} MiB"
-        ));
+        return Err(error!(Image, "a frame of {width} x {height} pixels takes {needed} MiB, more than the limit of {limit} MiB"));
     }
     // Within the limits, which are far below what a `usize` of 32 bits holds.
     Ok((width as usize, height as usize))

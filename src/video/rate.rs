@@ -13,7 +13,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// What pictures and raw frames are played at where nothing else is said.
+    /// What images and raw frames are played at where nothing else is said.
     pub const USUAL: Rate = Rate { numerator: 25, denominator: 1 };
 
     /// `numerator / denominator` frames a second; `None` where one of them is zero, or the fraction in lowest terms has a part past 32 bits.

@@ -1,9 +1,9 @@
 //! Frames with nothing around them, as cameras and pipes give them: size, layout and rate have to be said.
 
-use super::yuv::{Chroma, Colour, Matrix, Samples, to_rgb};
+use super::yuv::{Chroma, Color, Matrix, Samples, to_rgb};
 use super::{Frame, Info, Options, Rate, Source, bytes_for};
 use crate::error::{Error, ErrorKind, Result, error};
-use crate::image::Picture;
+use crate::image::Image;
 use std::io::Read;
 use std::str::FromStr;
 
@@ -61,43 +61,43 @@ impl PixelFormat {
         }
     }
 
-    /// The picture that the bytes of a frame show. Luma and chroma are taken for limited range, in the matrix that [`Matrix::usual`] names;
+    /// The image that the bytes of a frame show. Luma and chroma are taken for limited range, in the matrix that [`Matrix::usual`] names;
     /// what is transparent is laid over `backdrop`.
     ///
     /// # Errors
     /// Where the bytes are not as many as a frame of that size has, or the size does not go with the format.
-    pub fn picture(self, width: usize, height: usize, bytes: &[u8], backdrop: [u8; 3]) -> Result<Picture> {
+    pub fn image(self, width: usize, height: usize, bytes: &[u8], backdrop: [u8; 3]) -> Result<Image> {
         if self == PixelFormat::Yuyv422 && !width.is_multiple_of(2) {
             return Err(error!(Usage, "frames of yuyv422 have an even width, not {width}"));
         }
         if bytes.len() != self.frame_bytes(width, height) {
             return Err(error!(Usage, "{} bytes are no frame of {width} x {height} pixels in {self:?}", bytes.len()));
         }
-        let colour = Colour { matrix: Matrix::usual(width, height), full_range: false };
+        let color = Color { matrix: Matrix::usual(width, height), full_range: false };
         let (luma, rest) = bytes.split_at(bytes.len().min(width * height));
         let (row, quarter) = (width.div_ceil(2), width.div_ceil(2) * height.div_ceil(2));
         let halved = |cb, cr| Some(Chroma { cb, cr, across: 2, down: 2 });
         let rgb = match self {
             PixelFormat::Rgb24 => bytes.to_vec(),
             PixelFormat::Bgr24 => bytes.chunks_exact(3).flat_map(|p| [p[2], p[1], p[0]]).collect(),
-            PixelFormat::Rgba => return Picture::from_rgba(width, height, bytes.to_vec(), backdrop),
+            PixelFormat::Rgba => return Image::from_rgba(width, height, bytes.to_vec(), backdrop),
             PixelFormat::Gray => bytes.iter().flat_map(|&v| [v; 3]).collect(),
             PixelFormat::Yuv420p => {
                 let (cb, cr) = rest.split_at(quarter);
                 let chroma = halved(Samples::plane(cb, row), Samples::plane(cr, row));
-                to_rgb(width, height, Samples::plane(luma, width), chroma, colour)
+                to_rgb(width, height, Samples::plane(luma, width), chroma, color)
             }
             PixelFormat::Nv12 => {
                 let pairs = |from: usize| Samples { data: &rest[from..], step: 2, pitch: 2 * row };
-                to_rgb(width, height, Samples::plane(luma, width), halved(pairs(0), pairs(1)), colour)
+                to_rgb(width, height, Samples::plane(luma, width), halved(pairs(0), pairs(1)), color)
             }
             PixelFormat::Yuyv422 => {
                 let samples = |from: usize, step| Samples { data: &bytes[from..], step, pitch: 2 * width };
                 let chroma = Chroma { cb: samples(1, 4), cr: samples(3, 4), across: 2, down: 1 };
-                to_rgb(width, height, samples(0, 2), Some(chroma), colour)
+                to_rgb(width, height, samples(0, 2), Some(chroma), color)
             }
         };
-        Picture::new(width, height, rgb)
+        Image::new(width, height, rgb)
     }
 }
 
@@ -145,7 +145,7 @@ impl<R: Read + Send> RawSource<R> {
                 Ok(0) if filled == 0 => return Ok(None),
                 Ok(0) => {
                     let wanted = self.bytes.len();
-                    return Err(error!(Picture, "the stream ends after {filled} of its {wanted} bytes")
+                    return Err(error!(Image, "the stream ends after {filled} of its {wanted} bytes")
                         .at(format!("frame {number}"))
                         .at(&self.name)
                         .advice("are the size and the pixel format the stream's?"));
@@ -160,7 +160,7 @@ impl<R: Read + Send> RawSource<R> {
         }
         self.read = number;
         let RawFrames { width, height, format } = self.frames;
-        Ok(Some(Frame { picture: format.picture(width, height, &self.bytes, self.backdrop)?, duration: None }))
+        Ok(Some(Frame { image: format.image(width, height, &self.bytes, self.backdrop)?, duration: None }))
     }
 }
 

@@ -1,10 +1,10 @@
-//! Parts of clips.
+//! Parts of videos.
 
 use super::{Frame, Info, Source};
 use crate::error::{Error, Result, error};
 use std::str::FromStr;
 
-/// Which frames of a clip are taken.
+/// Which frames of a video are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Selection {
     /// The first one, counted from 1.
@@ -39,7 +39,7 @@ impl FromStr for Selection {
     }
 }
 
-/// The selected frames of a clip. It keeps its speed: where frames are left out, the others are shown for longer.
+/// The selected frames of a video. It keeps its speed: where frames are left out, the others are shown for longer.
 ///
 /// # Errors
 /// One of so many as `every` says would be no rate.

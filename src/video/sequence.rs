@@ -1,17 +1,17 @@
-//! Pictures one after the other: a folder, a pattern, or numbered names.
+//! Images one after the other: a directory, a pattern, or numbered names.
 
 use super::{Frame, Info, Options, Rate, Source};
 use crate::error::{Error, Result, error};
 use crate::files::{is_pattern, is_read, matching};
-use crate::image::{DecodeOptions, ENDINGS, Picture};
+use crate::image::{DecodeOptions, ENDINGS, Image};
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
-/// Frames from picture files, all of the first one's size.
+/// Frames from image files, all of the first one's size.
 pub(super) struct SequenceSource {
     files: std::vec::IntoIter<PathBuf>,
-    /// The first picture, which told the size.
-    first: Option<Picture>,
+    /// The first image, which told the size.
+    first: Option<Image>,
     first_file: PathBuf,
     info: Info,
     decode: DecodeOptions,
@@ -31,20 +31,20 @@ impl SequenceSource {
     }
 
     fn read(&self, file: &Path) -> Result<Frame> {
-        let picture = self.decode.decode(file)?;
+        let image = self.decode.decode(file)?;
         let (w, h) = (self.info.width, self.info.height);
-        if (picture.width, picture.height) != (w, h) {
+        if (image.width, image.height) != (w, h) {
             return Err(error!(
-                Picture,
+                Image,
                 "has {} x {} pixels, {} has {w} x {h}",
-                picture.width,
-                picture.height,
+                image.width,
+                image.height,
                 self.first_file.display()
             )
             .file(file)
-            .advice("the pictures of a clip have one size"));
+            .advice("the images of a video have one size"));
         }
-        Ok(Frame { picture, duration: None })
+        Ok(Frame { image, duration: None })
     }
 }
 
@@ -52,8 +52,8 @@ impl Iterator for SequenceSource {
     type Item = Result<Frame>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(picture) = self.first.take() {
-            return Some(Ok(Frame { picture, duration: None }));
+        if let Some(image) = self.first.take() {
+            return Some(Ok(Frame { image, duration: None }));
         }
         if self.over {
             return None;
@@ -70,10 +70,10 @@ impl Source for SequenceSource {
     }
 }
 
-/// The files that a clip is read from: of a folder or pattern its pictures, else the path itself.
+/// The files that a video is read from: of a directory or pattern its images, else the path itself.
 ///
 /// # Errors
-/// A folder or pattern has no pictures, or cannot be read.
+/// A directory or pattern has no images, or cannot be read.
 #[cfg(feature = "cli")]
 pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     match super::kind(path) {
@@ -91,7 +91,7 @@ fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
         })?;
         found.sort_by(|a, b| by_numbers(a, b));
         return match found.is_empty() {
-            true => Err(error!(Usage, "the folder holds no pictures").file(path)),
+            true => Err(error!(Usage, "the directory holds no images").file(path)),
             false => Ok((found, skipped)),
         };
     }
@@ -113,10 +113,10 @@ fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     }
 }
 
-/// The regular files of a folder that `wanted` takes; and a line in `skipped` for each FIFO, socket or device among them.
-fn listed(folder: &Path, skipped: &mut Vec<String>, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
-    let failed = |e| Error::io(folder, "the folder cannot be read", e);
-    let entries = std::fs::read_dir(folder).map_err(failed)?;
+/// The regular files of a directory that `wanted` takes; and a line in `skipped` for each FIFO, socket or device among them.
+fn listed(directory: &Path, skipped: &mut Vec<String>, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let failed = |e| Error::io(directory, "the directory cannot be read", e);
+    let entries = std::fs::read_dir(directory).map_err(failed)?;
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(failed)?.path();
@@ -158,7 +158,7 @@ fn numbered(path: &Path) -> Option<Numbered> {
 
 /// Files whose names fit, by number. Numbers that are left out are told of, not refused: renderers leave out frames.
 fn numbered_files(path: &Path, pattern: &Numbered) -> Result<(Vec<PathBuf>, Vec<String>)> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let number = |file: &Path| -> Option<u64> {
         let name = file.file_name()?.as_encoded_bytes();
         let digits = name.strip_prefix(&*pattern.before)?.strip_suffix(&*pattern.behind)?;
@@ -166,7 +166,7 @@ fn numbered_files(path: &Path, pattern: &Numbered) -> Result<(Vec<PathBuf>, Vec<
         fits.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
     };
     let mut notes = Vec::new();
-    let listed = listed(folder, &mut notes, |file| number(file).is_some())?;
+    let listed = listed(directory, &mut notes, |file| number(file).is_some())?;
     let mut found: Vec<(u64, PathBuf)> = listed.into_iter().filter_map(|f| Some((number(&f)?, f))).collect();
     found.sort();
     let (Some(first), Some(last)) = (found.first(), found.last()) else {
@@ -174,7 +174,7 @@ fn numbered_files(path: &Path, pattern: &Numbered) -> Result<(Vec<PathBuf>, Vec<
     };
     let missing = (last.0 - first.0).saturating_sub(found.len() as u64 - 1);
     if missing > 0 {
-        notes.push(format!("{missing} numbers between {} and {} have no picture", first.0, last.0));
+        notes.push(format!("{missing} numbers between {} and {} have no image", first.0, last.0));
     }
     Ok((found.into_iter().map(|(_, f)| f).collect(), notes))
 }

@@ -1,12 +1,12 @@
-//! Frames to files, folders and streams.
+//! Frames to files, directories and streams.
 
+use super::directory::DirectorySink;
 use super::ffmpeg::Encoder;
-use super::folder::FolderSink;
 use super::gif::GifSink;
 use super::{Info, kind, y4m};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::Staged;
-use crate::image::{ClassTable, LabelMap, Picture};
+use crate::image::{ClassTable, Image, LabelMap};
 use std::borrow::Cow;
 use std::io::{BufWriter, Write};
 use std::path::{MAIN_SEPARATOR, Path};
@@ -15,8 +15,8 @@ use std::time::Duration;
 /// What a frame that is written shows.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
-    /// A picture. Where a format has no transparency, what is transparent takes the colour that [`Format::opaque`] names.
-    Picture(Picture),
+    /// An image. Where a format has no transparency, what is transparent takes the color that [`Format::opaque`] names.
+    Image(Image),
     /// Class numbers.
     Mask(LabelMap),
 }
@@ -25,20 +25,20 @@ impl Content {
     /// Width and height.
     pub fn size(&self) -> (usize, usize) {
         match self {
-            Content::Picture(picture) => (picture.width, picture.height),
+            Content::Image(image) => (image.width, image.height),
             Content::Mask(labels) => (labels.width, labels.height),
         }
     }
 }
 
-/// A clip being written. Frames come in order, all of the size and kind that it was made for.
+/// A video being written. Frames come in order, all of the size and kind that it was made for.
 ///
-/// What is dropped without [`Sink::finish`] leaves no file under the clip's name; a folder keeps the frames that it has.
+/// What is dropped without [`Sink::finish`] leaves no file under the video's name; a directory keeps the frames that it has.
 pub trait Sink: Send {
-    /// Writes the next frame, shown for `duration`, or as long as the clip's rate says. Formats that have one rate for all frames ignore it.
+    /// Writes the next frame, shown for `duration`, or as long as the video's rate says. Formats that have one rate for all frames ignore it.
     ///
     /// # Errors
-    /// The frame has another size or kind than the clip, or cannot be written.
+    /// The frame has another size or kind than the video, or cannot be written.
     fn write(&mut self, content: &Content, duration: Option<Duration>) -> Result<()>;
 
     /// Writes what is left, and gives the file its name.
@@ -48,27 +48,27 @@ pub trait Sink: Send {
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
-/// How a clip is written.
+/// How a video is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// YUV4MPEG2: pictures in 4:2:0, limited range, BT.709 or BT.601 as [`Matrix::usual`](super::Matrix::usual) says; masks as mono, one byte a pixel that
+    /// YUV4MPEG2: images in 4:2:0, limited range, BT.709 or BT.601 as [`Matrix::usual`](super::Matrix::usual) says; masks as mono, one byte a pixel that
     /// is the class.
     Y4m,
-    /// Bare frames: pictures as rgb24, masks as one byte a pixel.
+    /// Bare frames: images as rgb24, masks as one byte a pixel.
     Raw,
     /// GIF. A mask's indices are the classes.
     Gif,
-    /// A folder of PNG files, `000001.png` and so on; masks have a palette.
-    Folder,
-    /// A container that `ffmpeg` writes: pictures with the codec that it usually takes there, masks without loss (FFV1, `.mkv` only). Without sound.
+    /// A directory of PNG files, `000001.png` and so on; masks have a palette.
+    Directory,
+    /// A container that `ffmpeg` writes: images with the codec that it usually takes there, masks without loss (FFV1, `.mkv` only). Without sound.
     Container,
 }
 
 impl Format {
-    /// The format that an output's name asks for: `None` where it names none. A folder is there already, or ends in a slash.
+    /// The format that an output's name asks for: `None` where it names none. A directory is there already, or ends in a slash.
     pub fn of(path: &Path) -> Option<Self> {
         if path.is_dir() || path.to_string_lossy().ends_with(['/', MAIN_SEPARATOR]) {
-            return Some(Format::Folder);
+            return Some(Format::Directory);
         }
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         match ending.as_str() {
@@ -79,34 +79,34 @@ impl Format {
         }
     }
 
-    /// The colour that replaces what is transparent: green, which nothing but a screen of it is, so that other programs can key it out.
+    /// The color that replaces what is transparent: green, which nothing but a screen of it is, so that other programs can key it out.
     pub fn opaque(self) -> Option<[u8; 3]> {
         match self {
             Format::Y4m | Format::Raw | Format::Container => Some(GREEN),
-            Format::Gif | Format::Folder => None,
+            Format::Gif | Format::Directory => None,
         }
     }
 }
 
-/// The usual colour of chroma-key screens in video.
+/// The usual color of chroma-key screens in video.
 const GREEN: [u8; 3] = [0, 177, 64];
 
-/// Begins a clip in a file or folder. `info` tells size and rate; `classes` is given where it will be masks, and colours them.
+/// Begins a video in a file or directory. `info` tells size and rate; `classes` is given where it will be masks, and colors them.
 ///
 /// # Errors
-/// The name says no format, the format cannot hold the clip, the place cannot be written to, the folder holds frames already, or `ffmpeg` is
+/// The name says no format, the format cannot hold the video, the place cannot be written to, the directory holds frames already, or `ffmpeg` is
 /// needed and not installed.
 pub fn create(path: impl AsRef<Path>, info: &Info, classes: Option<&ClassTable>) -> Result<Box<dyn Sink>> {
     let path = path.as_ref();
     let masks = classes.is_some();
     let name = path.display().to_string();
     let format = Format::of(path).ok_or_else(|| {
-        error!(Usage, "the name says no format of a clip")
+        error!(Usage, "the name says no format of a video")
             .file(path)
-            .advice("let it end in .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or in / for a folder of PNG files")
+            .advice("let it end in .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or in / for a directory of PNG files")
     })?;
     Ok(match format {
-        Format::Folder => Box::new(FolderSink::create(path, info, classes)?),
+        Format::Directory => Box::new(DirectorySink::create(path, info, classes)?),
         Format::Gif => Box::new(GifSink::create(path, info, classes)?),
         Format::Container => Box::new(Stream::begin(Encoder::start(path, info, masks)?, name, info, masks, true)?),
         Format::Y4m | Format::Raw => {
@@ -116,7 +116,7 @@ pub fn create(path: impl AsRef<Path>, info: &Info, classes: Option<&ClassTable>)
     })
 }
 
-/// Begins a clip on a stream, such as standard output: as Y4M, or `raw` as bare frames. `name` is what errors call it.
+/// Begins a video on a stream, such as standard output: as Y4M, or `raw` as bare frames. `name` is what errors call it.
 ///
 /// # Errors
 /// It cannot be written to.
@@ -148,7 +148,7 @@ impl<T: Target> Stream<T> {
     fn begin(out: T, name: String, info: &Info, masks: bool, raw: bool) -> Result<Self> {
         let mut stream = Self { out, name, info: info.clone(), masks, raw };
         if !raw {
-            let content = if masks { y4m::Content::Mono } else { y4m::Content::Colour };
+            let content = if masks { y4m::Content::Mono } else { y4m::Content::Color };
             let written = y4m::write_header(&mut stream.out, info, content);
             written.map_err(|e| stream.out.explain(&stream.name, e))?;
         }
@@ -164,9 +164,9 @@ impl<T: Target> Sink for Stream<T> {
                 let bytes = bytes_of(labels).map_err(|e| e.at(&self.name))?;
                 if self.raw { self.out.write_all(&bytes) } else { y4m::write_mono(&mut self.out, &bytes) }
             }
-            Content::Picture(picture) => {
-                let rgb = opaque(picture, GREEN);
-                if self.raw { self.out.write_all(&rgb) } else { y4m::write_colour(&mut self.out, &self.info, &rgb) }
+            Content::Image(image) => {
+                let rgb = opaque(image, GREEN);
+                if self.raw { self.out.write_all(&rgb) } else { y4m::write_color(&mut self.out, &self.info, &rgb) }
             }
         };
         // Somebody may be watching at the other end.
@@ -178,15 +178,15 @@ impl<T: Target> Sink for Stream<T> {
     }
 }
 
-/// Whether a frame is what the clip is made of.
+/// Whether a frame is what the video is made of.
 pub(super) fn check(content: &Content, info: &Info, masks: bool) -> Result<()> {
     let ((w, h), kind) = (content.size(), matches!(content, Content::Mask(_)));
     if (w, h) != (info.width, info.height) {
-        return Err(error!(Usage, "a frame of {w} x {h} pixels in a clip of {} x {}", info.width, info.height));
+        return Err(error!(Usage, "a frame of {w} x {h} pixels in a video of {} x {}", info.width, info.height));
     }
     if kind != masks {
-        let name = |masks| if masks { "masks" } else { "pictures" };
-        return Err(error!(Usage, "a clip of {} takes no {}", name(masks), name(kind)));
+        let name = |masks| if masks { "masks" } else { "images" };
+        return Err(error!(Usage, "a video of {} takes no {}", name(masks), name(kind)));
     }
     Ok(())
 }
@@ -196,15 +196,15 @@ pub(super) fn bytes_of(labels: &LabelMap) -> Result<Vec<u8>> {
     match labels.max() {
         0..=255 => Ok(labels.labels.iter().map(|&l| l as u8).collect()),
         max => Err(error!(Usage, "class {max} does not fit a byte")
-            .advice("write a folder of PNG files, which hold classes up to 65535")),
+            .advice("write a directory of PNG files, which hold classes up to 65535")),
     }
 }
 
-/// The picture with `colour` in place of what is transparent.
-fn opaque(picture: &Picture, colour: [u8; 3]) -> Cow<'_, [u8]> {
-    let Some(alpha) = &picture.alpha else { return Cow::Borrowed(&picture.rgb) };
-    let pixels = picture.rgb.chunks_exact(3).zip(alpha);
-    pixels.flat_map(|(p, &a)| [0, 1, 2].map(|i| crate::image::mix(p[i], colour[i], a))).collect()
+/// The image with `color` in place of what is transparent.
+fn opaque(image: &Image, color: [u8; 3]) -> Cow<'_, [u8]> {
+    let Some(alpha) = &image.alpha else { return Cow::Borrowed(&image.rgb) };
+    let pixels = image.rgb.chunks_exact(3).zip(alpha);
+    pixels.flat_map(|(p, &a)| [0, 1, 2].map(|i| crate::image::mix(p[i], color[i], a))).collect()
 }
 
 /// A file that takes its name at the end.

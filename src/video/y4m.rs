@@ -4,10 +4,10 @@
 //! from one within a frame, and a refusal must say what is wrong; of a reader that does not do these, little would be left. The tests hold it
 //! against the crate `y4m`.
 
-use super::yuv::{Chroma, Colour, Matrix, Samples, from_rgb_420, to_rgb};
+use super::yuv::{Chroma, Color, Matrix, Samples, from_rgb_420, to_rgb};
 use super::{Frame, Info, Options, Rate, Source, bytes_for};
 use crate::error::{Error, Result, error};
-use crate::image::Picture;
+use crate::image::Image;
 use std::io::{BufRead, ErrorKind as IoKind, Read, Write};
 
 /// How every Y4M stream begins.
@@ -30,7 +30,7 @@ struct Header {
 
 impl Header {
     fn parse(line: &[u8], options: &Options) -> Result<Self> {
-        let not_y4m = || error!(Picture, "is no Y4M stream: it does not begin with YUV4MPEG2");
+        let not_y4m = || error!(Image, "is no Y4M stream: it does not begin with YUV4MPEG2");
         let line = line.strip_prefix(MAGIC).ok_or_else(not_y4m)?;
         let line = String::from_utf8_lossy(line);
         let (mut width, mut height) = (None, None);
@@ -53,7 +53,7 @@ impl Header {
             }
         }
         let (Some(width), Some(height)) = (width, height) else {
-            return Err(error!(Picture, "the Y4M header gives no width and height (W and H)"));
+            return Err(error!(Image, "the Y4M header gives no width and height (W and H)"));
         };
         // Planes and RGB together, before any of it exists.
         (header.width, header.height) = bytes_for(width.into(), height.into(), 6, options)?;
@@ -79,7 +79,7 @@ fn chroma(name: &str) -> Result<Option<(usize, usize)>> {
         "411" => Some((4, 1)),
         "mono" => None,
         _ => {
-            return Err(error!(Picture, "holds Y4M of the kind C{name}; 8-bit 4:2:0, 4:2:2, 4:4:4, 4:1:1 and mono are read")
+            return Err(error!(Image, "holds Y4M of the kind C{name}; 8-bit 4:2:0, 4:2:2, 4:4:4, 4:1:1 and mono are read")
                 .advice("convert it: `ffmpeg -i IN -pix_fmt yuv420p OUT.y4m`"));
         }
     })
@@ -90,7 +90,7 @@ pub(super) struct Y4mSource<R> {
     reader: R,
     name: String,
     header: Header,
-    colour: Colour,
+    color: Color,
     info: Info,
     planes: Vec<u8>,
     /// Frames read so far.
@@ -99,14 +99,14 @@ pub(super) struct Y4mSource<R> {
 }
 
 impl<R: BufRead + Send> Y4mSource<R> {
-    /// Reads the header. `length` is the stream's, where it is a file; `matrix` what its colours are in, where that is known better than
+    /// Reads the header. `length` is the stream's, where it is a file; `matrix` what its colors are in, where that is known better than
     /// by guessing.
     pub(super) fn new(mut reader: R, name: &str, length: Option<u64>, matrix: Option<Matrix>, options: &Options) -> Result<Self> {
         let line = line(&mut reader).map_err(|e| Error::io(name, "could not be read", e))?;
-        let line = line.ok_or_else(|| error!(Picture, "the Y4M header has no end").at(name))?;
+        let line = line.ok_or_else(|| error!(Image, "the Y4M header has no end").at(name))?;
         let header = Header::parse(&line, options).map_err(|e| e.at(name))?;
         let (w, h) = (header.width, header.height);
-        let colour = Colour { matrix: matrix.unwrap_or(Matrix::usual(w, h)), full_range: header.full_range };
+        let color = Color { matrix: matrix.unwrap_or(Matrix::usual(w, h)), full_range: header.full_range };
         let (luma, chroma, _) = header.sizes();
         let size = luma + 2 * chroma;
         // Exact unless frames carry parameters of their own, which nobody writes.
@@ -120,16 +120,16 @@ impl<R: BufRead + Send> Y4mSource<R> {
         }
         if header.chroma.is_some() && matrix.is_none() {
             let range = if header.full_range { "full" } else { "limited" };
-            notes.push(format!("colours were taken for {} in {range} range", colour.matrix.name()));
+            notes.push(format!("colors were taken for {} in {range} range", color.matrix.name()));
         }
         let info = Info { width: w, height: h, rate: header.rate.unwrap_or(Rate::USUAL), frames, notes };
-        Ok(Self { reader, name: name.to_owned(), header, colour, info, planes: vec![0; size], read: 0, over: false })
+        Ok(Self { reader, name: name.to_owned(), header, color, info, planes: vec![0; size], read: 0, over: false })
     }
 
     fn frame(&mut self) -> Result<Option<Frame>> {
         let number = self.read + 1;
         let broken = |e: std::io::Error| match e.kind() {
-            IoKind::UnexpectedEof => error!(Picture, "the stream ends in the middle of it"),
+            IoKind::UnexpectedEof => error!(Image, "the stream ends in the middle of it"),
             _ => Error::new(crate::error::ErrorKind::Io, "could not be read").source(e),
         };
         let at = |e: Error| e.at(format!("frame {number}")).at(&self.name);
@@ -137,9 +137,9 @@ impl<R: BufRead + Send> Y4mSource<R> {
             return Ok(None);
         }
         let line = line(&mut self.reader).map_err(|e| at(broken(e)))?;
-        let line = line.ok_or_else(|| at(error!(Picture, "its header has no end, so the stream is damaged or cut short")))?;
+        let line = line.ok_or_else(|| at(error!(Image, "its header has no end, so the stream is damaged or cut short")))?;
         if line.strip_prefix(b"FRAME").is_none_or(|rest| !rest.is_empty() && rest[0] != b' ') {
-            return Err(at(error!(Picture, "does not begin with FRAME, so the stream is damaged before it")));
+            return Err(at(error!(Image, "does not begin with FRAME, so the stream is damaged before it")));
         }
         self.reader.read_exact(&mut self.planes).map_err(|e| at(broken(e)))?;
         self.read = number;
@@ -150,8 +150,8 @@ impl<R: BufRead + Send> Y4mSource<R> {
             let (cb, cr) = rest.split_at(size);
             Chroma { cb: Samples::plane(cb, row), cr: Samples::plane(cr, row), across, down }
         });
-        let picture = Picture::new(w, h, to_rgb(w, h, Samples::plane(y, w), chroma, self.colour))?;
-        Ok(Some(Frame { picture, duration: None }))
+        let image = Image::new(w, h, to_rgb(w, h, Samples::plane(y, w), chroma, self.color))?;
+        Ok(Some(Frame { image, duration: None }))
     }
 }
 
@@ -184,8 +184,8 @@ fn line(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
 /// What a written stream holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
-    /// Pictures, in 4:2:0 and limited range.
-    Colour,
+    /// Images, in 4:2:0 and limited range.
+    Color,
     /// One byte a pixel, as it is.
     Mono,
 }
@@ -193,18 +193,18 @@ pub(super) enum Content {
 /// Writes the line at the beginning of a stream.
 pub(super) fn write_header(out: &mut impl Write, info: &Info, content: Content) -> std::io::Result<()> {
     let kind = match content {
-        Content::Colour => "C420jpeg XCOLORRANGE=LIMITED",
+        Content::Color => "C420jpeg XCOLORRANGE=LIMITED",
         Content::Mono => "Cmono XCOLORRANGE=FULL",
     };
     let (n, d) = (info.rate.numerator(), info.rate.denominator());
     writeln!(out, "YUV4MPEG2 W{} H{} F{n}:{d} Ip A1:1 {kind}", info.width, info.height)
 }
 
-/// Writes a frame of [`Content::Colour`] from RGB.
-pub(super) fn write_colour(out: &mut impl Write, info: &Info, rgb: &[u8]) -> std::io::Result<()> {
-    let colour = Colour { matrix: Matrix::usual(info.width, info.height), full_range: false };
+/// Writes a frame of [`Content::Color`] from RGB.
+pub(super) fn write_color(out: &mut impl Write, info: &Info, rgb: &[u8]) -> std::io::Result<()> {
+    let color = Color { matrix: Matrix::usual(info.width, info.height), full_range: false };
     out.write_all(b"FRAME\n")?;
-    out.write_all(&from_rgb_420(info.width, info.height, rgb, colour))
+    out.write_all(&from_rgb_420(info.width, info.height, rgb, color))
 }
 
 /// Writes a frame of [`Content::Mono`].

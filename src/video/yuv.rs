@@ -5,7 +5,7 @@
 //! BT.709. In 8 bits of limited range (BT.601-7, 2.5.3) `Y` lies in 16 to 235 and `Cb`, `Cr` in 16 to 240 around 128; in full range (ITU-T H.273, 8.3)
 //! all of them use 0 to 255.
 //!
-//! A chroma sample is shared by the pixels that it covers, with no interpolation, wherever the file says it lies: coloured edges may be off by
+//! A chroma sample is shared by the pixels that it covers, with no interpolation, wherever the file says it lies: colored edges may be off by
 //! half a pixel.
 
 use rayon::prelude::*;
@@ -44,7 +44,7 @@ impl Matrix {
 
 /// What 8-bit samples of luma and chroma mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Colour {
+pub struct Color {
     /// The weights.
     pub matrix: Matrix,
     /// All of 0 to 255 is used, instead of 16 to 235 (240 for chroma).
@@ -87,11 +87,11 @@ fn clamp(x: i32) -> u8 {
     (x >> POINT).clamp(0, 255) as u8
 }
 
-/// RGB, `[height, width, 3]`. Without chroma the picture is grey.
-pub(super) fn to_rgb(width: usize, height: usize, luma: Samples, chroma: Option<Chroma>, colour: Colour) -> Vec<u8> {
-    let (kr, kb) = colour.matrix.weights();
+/// RGB, `[height, width, 3]`. Without chroma the image is gray.
+pub(super) fn to_rgb(width: usize, height: usize, luma: Samples, chroma: Option<Chroma>, color: Color) -> Vec<u8> {
+    let (kr, kb) = color.matrix.weights();
     let kg = 1.0 - kr - kb;
-    let (black, y_scale, c_scale) = if colour.full_range { (0, 1.0, 1.0) } else { (16, 255.0 / 219.0, 255.0 / 224.0) };
+    let (black, y_scale, c_scale) = if color.full_range { (0, 1.0, 1.0) } else { (16, 255.0 / 219.0, 255.0 / 224.0) };
     let y_gain = fixed(y_scale);
     let (r_cr, b_cb) = (fixed(c_scale * 2.0 * (1.0 - kr)), fixed(c_scale * 2.0 * (1.0 - kb)));
     let (g_cb, g_cr) = (fixed(c_scale * 2.0 * (1.0 - kb) * kb / kg), fixed(c_scale * 2.0 * (1.0 - kr) * kr / kg));
@@ -118,10 +118,10 @@ pub(super) fn to_rgb(width: usize, height: usize, luma: Samples, chroma: Option<
 
 /// A plane of luma and two of chroma at half the columns and rows (rounded up), one behind the other. A chroma sample is the mean of the pixels
 /// that it covers.
-pub(super) fn from_rgb_420(width: usize, height: usize, rgb: &[u8], colour: Colour) -> Vec<u8> {
-    let (kr, kb) = colour.matrix.weights();
+pub(super) fn from_rgb_420(width: usize, height: usize, rgb: &[u8], color: Color) -> Vec<u8> {
+    let (kr, kb) = color.matrix.weights();
     let kg = 1.0 - kr - kb;
-    let (black, y_scale, c_scale) = if colour.full_range { (0, 1.0, 1.0) } else { (16, 219.0 / 255.0, 224.0 / 255.0) };
+    let (black, y_scale, c_scale) = if color.full_range { (0, 1.0, 1.0) } else { (16, 219.0 / 255.0, 224.0 / 255.0) };
     let y_of = [kr, kg, kb].map(|k| fixed(k * y_scale));
     let cb_of = [-kr, -kg, 1.0 - kb].map(|k| fixed(k * c_scale / (2.0 - 2.0 * kb)));
     let cr_of = [1.0 - kr, -kg, -kb].map(|k| fixed(k * c_scale / (2.0 - 2.0 * kr)));
@@ -159,20 +159,20 @@ fn dot(a: [i32; 3], b: [i32; 3]) -> i32 {
 mod tests {
     use super::*;
 
-    const LIMITED_601: Colour = Colour { matrix: Matrix::Bt601, full_range: false };
-    const LIMITED_709: Colour = Colour { matrix: Matrix::Bt709, full_range: false };
-    const FULL_601: Colour = Colour { matrix: Matrix::Bt601, full_range: true };
+    const LIMITED_601: Color = Color { matrix: Matrix::Bt601, full_range: false };
+    const LIMITED_709: Color = Color { matrix: Matrix::Bt709, full_range: false };
+    const FULL_601: Color = Color { matrix: Matrix::Bt601, full_range: true };
 
-    fn pixel(yuv: [u8; 3], colour: Colour) -> [u8; 3] {
+    fn pixel(yuv: [u8; 3], color: Color) -> [u8; 3] {
         let plane = |i: usize| Samples::plane(&yuv[i..=i], 1);
         let chroma = Chroma { cb: plane(1), cr: plane(2), across: 1, down: 1 };
-        to_rgb(1, 1, plane(0), Some(chroma), colour).try_into().unwrap()
+        to_rgb(1, 1, plane(0), Some(chroma), color).try_into().unwrap()
     }
 
-    /// The colour bars' 8-bit values: of 100 % bars in ITU-R BT.471 / BT.801 for BT.601, of the same bars in BT.709, and JFIF's for full range.
+    /// The color bars' 8-bit values: of 100 % bars in ITU-R BT.471 / BT.801 for BT.601, of the same bars in BT.709, and JFIF's for full range.
     #[test]
-    fn colour_bars_have_their_published_values() {
-        let bars: [(Colour, [u8; 3], [u8; 3]); 12] = [
+    fn color_bars_have_their_published_values() {
+        let bars: [(Color, [u8; 3], [u8; 3]); 12] = [
             (LIMITED_601, [255, 255, 255], [235, 128, 128]),
             (LIMITED_601, [0, 0, 0], [16, 128, 128]),
             (LIMITED_601, [255, 0, 0], [81, 90, 240]),
@@ -186,19 +186,19 @@ mod tests {
             (FULL_601, [255, 0, 0], [76, 85, 255]),
             (FULL_601, [0, 0, 255], [29, 255, 107]),
         ];
-        for (colour, rgb, yuv) in bars {
-            assert_eq!(from_rgb_420(1, 1, &rgb, colour), yuv, "{rgb:?} in {colour:?}");
+        for (color, rgb, yuv) in bars {
+            assert_eq!(from_rgb_420(1, 1, &rgb, color), yuv, "{rgb:?} in {color:?}");
             // Rounding to 8 bits moved chroma by up to a half, which its gain of 2.02 and the luma's of 1.16 make up to two.
-            let back = pixel(yuv, colour);
-            assert!(back.iter().zip(rgb).all(|(a, b)| a.abs_diff(b) <= 2), "{yuv:?} in {colour:?} gave {back:?} for {rgb:?}");
+            let back = pixel(yuv, color);
+            assert!(back.iter().zip(rgb).all(|(a, b)| a.abs_diff(b) <= 2), "{yuv:?} in {color:?} gave {back:?} for {rgb:?}");
         }
     }
 
     #[test]
     fn whole_numbers_are_within_one_of_the_formula() {
-        for colour in [LIMITED_601, LIMITED_709, FULL_601] {
-            let (kr, kb) = colour.matrix.weights();
-            let (off, ys, cs) = if colour.full_range { (0.0, 1.0, 1.0) } else { (16.0, 255.0 / 219.0, 255.0 / 224.0) };
+        for color in [LIMITED_601, LIMITED_709, FULL_601] {
+            let (kr, kb) = color.matrix.weights();
+            let (off, ys, cs) = if color.full_range { (0.0, 1.0, 1.0) } else { (16.0, 255.0 / 219.0, 255.0 / 224.0) };
             for code in 0..16 * 16 * 16u32 {
                 let yuv = [code & 15, (code >> 4) & 15, code >> 8].map(|n| (n * 17) as u8);
                 let (y, cb, cr) =
@@ -206,9 +206,9 @@ mod tests {
                 let (r, b) = (y + 2.0 * (1.0 - kr) * cr, y + 2.0 * (1.0 - kb) * cb);
                 let g = (y - kr * r - kb * b) / (1.0 - kr - kb);
                 let want = [r, g, b].map(|v| v.round().clamp(0.0, 255.0));
-                let got = pixel(yuv, colour);
+                let got = pixel(yuv, color);
                 let near = got.iter().zip(want).all(|(&a, b)| (f64::from(a) - b).abs() <= 1.0);
-                assert!(near, "{yuv:?} in {colour:?}: {got:?}, expected {want:?}");
+                assert!(near, "{yuv:?} in {color:?}: {got:?}, expected {want:?}");
             }
         }
     }

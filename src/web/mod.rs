@@ -1,10 +1,10 @@
 //! The way in for web pages: what `web/worker.js` calls, through the bindings in `web/pkg/atrous.js`. Only on `wasm32`, where wgpu's device is the browser's WebGPU.
 //!
-//! A page owns a [`Network`]: bytes of a weight file in, pixels of a canvas in, labels out. Pictures are decoded by the browser, and drawn by it.
+//! A page owns a [`Network`]: bytes of a weight file in, pixels of a canvas in, labels out. Images are decoded by the browser, and drawn by it.
 
 use crate::exec::Device;
 use crate::gpu::Gpu;
-use crate::image::{LabelMap, Picture, SizeRule, legend};
+use crate::image::{Image, LabelMap, SizeRule, legend};
 use crate::segmenter::{Model, Segmentation, Segmenter, Wants};
 use crate::tune::Mode;
 use crate::{Error, image::ClassTable};
@@ -72,7 +72,7 @@ struct Description<'a> {
     dialect: &'a str,
     classes: &'a [String],
     /// sRGB, one for each class.
-    colours: &'a [[u8; 3]],
+    colors: &'a [[u8; 3]],
     /// The class that is no thing, which a page begins with untinted.
     background: Option<usize>,
     output_stride: usize,
@@ -96,14 +96,14 @@ impl Network {
         Ok(Self { segmenter, table })
     }
 
-    /// Dialect, classes with colours, size and number of parameters, as JSON.
+    /// Dialect, classes with colors, size and number of parameters, as JSON.
     #[wasm_bindgen(getter)]
     pub fn description(&self) -> String {
         let model = self.segmenter.model();
         json(&Description {
             dialect: model.dialect,
             classes: &self.table.names,
-            colours: &self.table.colours,
+            colors: &self.table.colors,
             background: self.table.background(),
             output_stride: model.config.output_stride,
             size: self.segmenter.usual_size().to_string(),
@@ -111,7 +111,7 @@ impl Network {
         })
     }
 
-    /// Segments a picture.
+    /// Segments an image.
     ///
     /// `rgba` has four bytes a pixel in rows, as a canvas gives them; transparency is not looked at. `size` is written as for the command
     /// line (`native`, `513`, `640x480`); empty for the size that the network was made for. One call at a time.
@@ -121,19 +121,19 @@ impl Network {
     pub async fn segment(&self, rgba: Vec<u8>, width: usize, height: usize, size: String) -> Result<Found, JsValue> {
         let rule = if size.is_empty() { self.segmenter.usual_size() } else { size.parse::<SizeRule>()? };
         let rgb = rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
-        let picture = Picture::new(width, height, rgb)?;
-        let found = self.segmenter.segment_async(&picture, rule, Wants::default()).await?;
+        let image = Image::new(width, height, rgb)?;
+        let found = self.segmenter.segment_async(&image, rule, Wants::default()).await?;
         Ok(Found { found, table: self.table.clone(), plain: self.segmenter.model().class_table() })
     }
 }
 
-/// What was found in a picture.
+/// What was found in an image.
 #[wasm_bindgen]
 pub struct Found {
     found: Segmentation,
-    /// Colours for looking at.
+    /// Colors for looking at.
     table: ClassTable,
-    /// The data set's own colours.
+    /// The data set's own colors.
     plain: ClassTable,
 }
 
@@ -145,16 +145,16 @@ impl Found {
         self.labels_of().labels.clone()
     }
 
-    /// The classes' colours as four bytes a pixel, for a canvas. Classes whose number stands in `hidden` are transparent.
+    /// The classes' colors as four bytes a pixel, for a canvas. Classes whose number stands in `hidden` are transparent.
     pub fn tint(&self, hidden: &[u16]) -> Vec<u8> {
-        let colour = |&label: &u16| {
-            let [r, g, b] = self.table.colour(label.into());
+        let color = |&label: &u16| {
+            let [r, g, b] = self.table.color(label.into());
             [r, g, b, if hidden.contains(&label) { 0 } else { 255 }]
         };
-        self.labels_of().labels.iter().flat_map(colour).collect()
+        self.labels_of().labels.iter().flat_map(color).collect()
     }
 
-    /// The classes found with colour, pixels and share, the largest first, as JSON.
+    /// The classes found with color, pixels and share, the largest first, as JSON.
     #[wasm_bindgen(getter)]
     pub fn legend(&self) -> String {
         json(&legend(self.labels_of(), &self.table))
@@ -163,18 +163,18 @@ impl Found {
     /// The mask as `atrous segment --style mask` writes it: a PNG in which the value of a pixel is its class.
     ///
     /// # Errors
-    /// Where the picture is too large for a PNG.
+    /// Where the image is too large for a PNG.
     pub fn mask(&self) -> Result<Vec<u8>, JsValue> {
         Ok(self.labels_of().png(&self.plain)?)
     }
 
-    /// Milliseconds from the upload of the picture to its labels.
+    /// Milliseconds from the upload of the image to its labels.
     #[wasm_bindgen(getter)]
     pub fn milliseconds(&self) -> f64 {
         (self.found.network_time + self.found.labels_time).as_secs_f64() * 1e3
     }
 
-    /// Width and height at which the network saw the picture.
+    /// Width and height at which the network saw the image.
     #[wasm_bindgen(getter, js_name = networkSize)]
     pub fn network_size(&self) -> Vec<usize> {
         vec![self.found.fit.padded.0, self.found.fit.padded.1]

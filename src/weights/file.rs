@@ -113,7 +113,7 @@ impl WeightFile {
         &self.contents.metadata
     }
 
-    /// What else stands in a `.pth`'s state dict, and what it is: quantised tensors, Python objects. Empty for safetensors.
+    /// What else stands in a `.pth`'s state dict, and what it is: quantized tensors, Python objects. Empty for safetensors.
     pub fn ignored(&self) -> &[Ignored] {
         &self.contents.ignored
     }

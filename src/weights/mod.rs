@@ -10,8 +10,8 @@
 //! ```
 //! use atrous::weights::{FloatDType, WeightFile, write_safetensors};
 //! # fn main() -> atrous::Result<()> {
-//! # let folder = tempfile::tempdir().unwrap();
-//! # let path = folder.path().join("tiny.safetensors");
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("tiny.safetensors");
 //! write_safetensors(&path, [("conv.bias", [2], [0.5f32, -1.0])], &Default::default(), FloatDType::F16)?;
 //! let file = WeightFile::open(&path)?;
 //! assert_eq!(file.read_f32("conv.bias")?, (vec![2], vec![0.5, -1.0]));

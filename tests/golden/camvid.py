@@ -1,4 +1,4 @@
-"""Trains a CamVid recipe in PyTorch, for comparison with `atrous train`: the same network, losses, optimiser, schedule and kinds of
+"""Trains a CamVid recipe in PyTorch, for comparison with `atrous train`: the same network, losses, optimizer, schedule and kinds of
 augmentation, with draws of its own. Prints the mIoU on the validation set as training goes on.
 
     python camvid.py --data camvid/ --recipe ../../recipes/camvid.toml [--init mobilenetv2_imagenet1k.safetensors] --out RESULT.json
@@ -145,15 +145,15 @@ class Pictures:
         y[: mask.shape[0], : mask.shape[1]] = np.where(mask < CLASSES, mask, 255)
         return (x[:, :, ::-1], y[:, ::-1]) if rng.random() < self.how.get("flip", 0.5) else (x, y)
 
-    grey = np.array([0.299, 0.587, 0.114])
+    gray = np.array([0.299, 0.587, 0.114])
 
     def jitter(self, picture, strength):
-        """Brightness, contrast, saturation and, by up to a tenth of the strength, hue: a turn around the grey axis (Rodrigues' formula)."""
+        """Brightness, contrast, saturation and, by up to a tenth of the strength, hue: a turn around the gray axis (Rodrigues' formula)."""
         brightness, contrast, saturation = self.rng.uniform(1 - strength, 1 + strength, 3)
         angle = 2 * math.pi * self.rng.uniform(-strength / 10, strength / 10)
         picture = picture * brightness
-        picture = contrast * picture + (1 - contrast) * (picture @ self.grey).mean()
-        picture = saturation * picture + (1 - saturation) * (picture @ self.grey)[..., None]
+        picture = contrast * picture + (1 - contrast) * (picture @ self.gray).mean()
+        picture = saturation * picture + (1 - saturation) * (picture @ self.gray)[..., None]
         axis = np.full(3, 1 / math.sqrt(3))
         across = np.cross(np.eye(3), axis)
         turn = math.cos(angle) * np.eye(3) + math.sin(angle) * across + (1 - math.cos(angle)) * np.outer(axis, axis)
@@ -212,9 +212,9 @@ def main():
     if args.init:
         network.load_backbone(args.init)
     training, validation = Pictures(args.data, "train", recipe, rng), Pictures(args.data, "val", recipe, rng)
-    optimiser = recipe["optimiser"]
-    assert optimiser["kind"] == "adam_w"
-    adam = torch.optim.AdamW(groups(network, recipe), betas=tuple(optimiser["betas"]), eps=optimiser["eps"])
+    optimizer = recipe["optimizer"]
+    assert optimizer["kind"] == "adam_w"
+    adam = torch.optim.AdamW(groups(network, recipe), betas=tuple(optimizer["betas"]), eps=optimizer["eps"])
     weights = recipe.get("data", {}).get("class_weights")
     weights = None if weights is None else torch.tensor(weights)
     warm_up, base = recipe.get("warm_up", 0), recipe["rate"]

@@ -144,7 +144,7 @@ fn base(backbone: Backbone, classes: usize, aspp: Aspp, decoder: Decoder) -> Con
         head: Some(Head {
             classes,
             class_names: Vec::new(),
-            class_colours: Vec::new(),
+            class_colors: Vec::new(),
             aspp,
             decoder,
             aux: None,

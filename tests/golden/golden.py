@@ -66,7 +66,7 @@ class FunctionNet:
         return self.state[name]
 
     def conv(self, name, x, out, k=1, stride=1, dilation=1, groups=1, pad="same", bias=False, classifier=False):
-        """Convolution without normalisation.
+        """Convolution without normalization.
 
         `pad`: "same" is symmetric (what PyTorch code writes as dilation * (k - 1) / 2), "tf" is TensorFlow's SAME, a number
         is that many pixels on every side. `bias`: True, or the bias's own name; the kernel's exponent then makes the output spread
@@ -98,7 +98,7 @@ class FunctionNet:
         return F.conv2d(x, self.parameter(kernel, shape), offset, stride, 0, dilation, groups)
 
     def batch_norm(self, name, x, eps=1e-5):
-        """Batch normalisation; its mean and variance take their exponents from `x`. In training, those of the batch, and PyTorch's momentum."""
+        """Batch normalization; its mean and variance take their exponents from `x`. In training, those of the batch, and PyTorch's momentum."""
         names = ("/gamma", "/beta", "/moving_mean", "/moving_variance")
         if not self.tf:
             names = (".weight", ".bias", ".running_mean", ".running_var")

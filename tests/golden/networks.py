@@ -17,7 +17,7 @@ import nets_torchvision
 import nets_vainf
 from golden import FunctionNet
 
-FOLDER = Path(__file__).parent / "networks"
+DIRECTORY = Path(__file__).parent / "networks"
 ODD, EVEN, TALL, SMALL = (65, 65), (64, 96), (97, 61), (80, 48)
 
 
@@ -304,7 +304,7 @@ def main():
         for name, build, forward, shape, config in family():
             name += "_" + (f"n{shape[0]}x" if shape[0] > 1 else "") + f"{shape[2]}x{shape[3]}"
             if not wanted or any(part in name for part in wanted):
-                golden.write(FOLDER / f"{name}.safetensors", build(), forward, shape, config)
+                golden.write(DIRECTORY / f"{name}.safetensors", build(), forward, shape, config)
 
 
 if __name__ == "__main__":

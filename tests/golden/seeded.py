@@ -1,6 +1,6 @@
 """Values that both sides can make: every parameter and every input follows from its name, its shape and one small exponent.
 
-README.md of this folder holds the exact definition; the Rust tests repeat it bit for bit.
+README.md of this directory holds the exact definition; the Rust tests repeat it bit for bit.
 """
 
 import numpy as np

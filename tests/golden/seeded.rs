@@ -1,4 +1,4 @@
-//! The twin of `seeded.py`: parameters and inputs that follow from names. README.md of this folder holds the definition.
+//! The twin of `seeded.py`: parameters and inputs that follow from names. README.md of this directory holds the definition.
 
 use atrous::weights::dialects::Source;
 use atrous::{Result, Tensor};
@@ -44,7 +44,7 @@ pub fn parameter(name: &str, dims: &[usize], exponent: i8) -> Vec<f32> {
 }
 
 /// The input of shape [N, C, H, W]: blocks of 16 x 16 pixels of one value, plus noise.
-pub fn picture([n, c, h, w]: [usize; 4]) -> Tensor {
+pub fn image([n, c, h, w]: [usize; 4]) -> Tensor {
     let (rows, columns) = (h.div_ceil(16), w.div_ceil(16));
     let blocks: Vec<f32> = uniform("input.blocks", n * c * rows * columns).collect();
     let mut data = Vec::with_capacity(n * c * h * w);
@@ -73,14 +73,14 @@ pub struct Golden {
     metadata: HashMap<String, String>,
 }
 
-/// The folder of golden files.
-pub fn folder() -> PathBuf {
+/// The directory of golden files.
+pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/networks")
 }
 
 /// The cases whose names begin so, sorted.
 pub fn cases(prefix: &str) -> Vec<String> {
-    let names = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut found: Vec<String> = names
         .filter_map(|name| Some(name.strip_suffix(".safetensors")?.to_owned()))
         .filter(|case| case.starts_with(prefix))
@@ -113,7 +113,7 @@ pub fn read(path: &Path) -> (HashMap<String, String>, HashMap<String, Values>) {
 impl Golden {
     /// Reads a case.
     pub fn open(case: &str) -> Self {
-        let (metadata, tensors) = read(&folder().join(format!("{case}.safetensors")));
+        let (metadata, tensors) = read(&directory().join(format!("{case}.safetensors")));
         Self {
             case: case.to_owned(),
             config: serde_json::from_str(&metadata["config"]).unwrap(),

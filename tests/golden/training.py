@@ -17,7 +17,7 @@ import golden
 import networks
 import seeded
 
-FOLDER = Path(__file__).parent / "training"
+DIRECTORY = Path(__file__).parent / "training"
 CASES = ("smp_v3plus_mobilenet_v2_os16_65x65", "vainf_v3plus_resnet50_os16_97x61", "tf_v3plus_xception_41_os16_n2x80x48")
 SHAPE = (4, 3, 65, 65)
 SAMPLES = 8
@@ -89,8 +89,8 @@ def write(case, build, function, shape, config):
         "loss": repr(exact_loss),
         "gradients": str(len(names)),
     }
-    golden.save(FOLDER / f"{case}.safetensors", tensors, metadata)
-    size = (FOLDER / f"{case}.safetensors").stat().st_size
+    golden.save(DIRECTORY / f"{case}.safetensors", tensors, metadata)
+    size = (DIRECTORY / f"{case}.safetensors").stat().st_size
     over = sum(error > 1e-3 * norm for error, norm in zip(errors, norms))
     print(f"{case}: loss {loss:.6f} ({exact_loss:.6f}), {len(names)} gradients, {over} of them off by over 1e-3 in f32, {size} B", flush=True)
 

@@ -30,7 +30,7 @@ POWER = 0.9
 
 
 def labels(shape, classes):
-    """The class of a block of 16 x 16 pixels follows from its first colour; one pixel in sixteen is ignored."""
+    """The class of a block of 16 x 16 pixels follows from its first color; one pixel in sixteen is ignored."""
     n, c, h, w = shape
     rows, columns = -(-h // seeded.BLOCK), -(-w // seeded.BLOCK)
     blocks = seeded.uniform("input.blocks", n * c * rows * columns).reshape(n, c, rows, columns)[:, 0]
@@ -49,15 +49,15 @@ def train(net, function, x, y, base):
         groups.setdefault((BACKBONE if backbone else 1.0, DECAY if value.dim() > 1 else 0.0), []).append(value)
     groups = [{"params": values, "factor": factor, "weight_decay": decay} for (factor, decay), values in groups.items()]
     assert len(groups) == 4
-    optimiser = torch.optim.SGD(groups, lr=base, momentum=MOMENTUM)
+    optimizer = torch.optim.SGD(groups, lr=base, momentum=MOMENTUM)
     losses = []
     for step in range(STEPS):
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = base * group["factor"] * (1 - step / STEPS) ** POWER
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = F.cross_entropy(function(subject, x)[1], y, ignore_index=training.IGNORED)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     return losses, {n: v.detach() for n, v in state.items() if v.is_floating_point() and n not in trained}
 
@@ -98,7 +98,7 @@ def write(case, build, function, shape, config, base):
         "losses_f32": json.dumps(single[0]),
         "recipe": json.dumps({"rate": base, "power": POWER, "momentum": MOMENTUM, "decay": DECAY, "backbone": BACKBONE}),
     }
-    golden.save(training.FOLDER / f"{case}.steps.safetensors", tensors, metadata)
+    golden.save(training.DIRECTORY / f"{case}.steps.safetensors", tensors, metadata)
 
 
 def main():

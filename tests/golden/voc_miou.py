@@ -1,14 +1,14 @@
 """mIoU of `deeplabv3_mnv2_dm05_voc21` on 13 + 14 VOC pictures, step by step, with the choices that a program has to make.
 
-Usage: ATROUS_DATA=FOLDER python voc_miou.py [network output stride [size]]
+Usage: ATROUS_DATA=DIRECTORY python voc_miou.py [network output stride [size]]
 
 The recipe (first line of the table), at output stride 16:
 1. The picture is scaled by s = 513 / max(width, height): the long side becomes 513, the short side is round(short * s), bilinear
-   between pixel centres (align_corners false), in float, not rounded to bytes. Pictures of 513 x 513 stay as they are.
-2. It stands at the top left of 513 x 513; the rest is grey, 0 after x / 127.5 - 1.
+   between pixel centers (align_corners false), in float, not rounded to bytes. Pictures of 513 x 513 stay as they are.
+2. It stands at the top left of 513 x 513; the rest is gray, 0 after x / 127.5 - 1.
 3. The network; its logits (33 x 33) are enlarged to 513 x 513 bilinearly, corners aligned.
 4. The picture's part [rounded height, rounded width] is cut out, enlarged or reduced to the source's size (bilinear between pixel
-   centres), and the largest class taken.
+   centers), and the largest class taken.
 5. One confusion matrix over all 27 pictures, mask value 255 left out; IoU for each class; mean over the classes that occur in the masks (18).
 """
 
@@ -54,7 +54,7 @@ def run(forward, net, image, size, rounding, method, place):
     width, height = image.size
     scale = size / max(width, height)
     height, width = (min(size, rounding(side * scale)) for side in (height, width))
-    top, left = ((size - height) // 2, (size - width) // 2) if place == "centre" else (0, 0)
+    top, left = ((size - height) // 2, (size - width) // 2) if place == "center" else (0, 0)
     x = torch.zeros(1, 3, size, size)
     x[0, :, top : top + height, left : left + width] = scaled(image, height, width, method) / 127.5 - 1
     _, full = forward(net, x)
@@ -92,7 +92,7 @@ def main():
         (round, "bytes", "top left", "logits"),
         (round, "bytes", "top left", "labels"),
         (round, "corners", "top left", "logits"),
-        (round, "float", "centre", "logits"),
+        (round, "float", "center", "logits"),
         (int, "float", "top left", "logits"),
     ]
     print(f"{name}, output stride {stride}, {size} x {size}")

@@ -18,8 +18,8 @@ struct Case {
 }
 
 impl Case {
-    /// Random scores, with some pixels that are ignored and some whose label is no class. Neighbouring pixels share their labels, as in
-    /// pictures, so that interpolation matters.
+    /// Random scores, with some pixels that are ignored and some whose label is no class. Neighboring pixels share their labels, as in
+    /// images, so that interpolation matters.
     fn random(rng: &mut Rng, op: SegmentationLoss, from: Shape, (h, w): (usize, usize)) -> Self {
         let shape = from.with_c(1).with_hw(h, w);
         let labels = (0..shape.positions()).map(|i| match i % 7 {
@@ -169,7 +169,7 @@ fn every_kind_of_loss_at_the_labels_size() {
 fn every_kind_of_loss_at_another_size() {
     let mut rng = Rng(2);
     let mut cases = Vec::new();
-    // Upsampled, downsampled, both, one row or column or pixel wide, several pictures, classes that do not fill a vec4.
+    // Upsampled, downsampled, both, one row or column or pixel wide, several images, classes that do not fill a vec4.
     for (from, to) in [
         (Shape::new(2, 2, 3, 6), (7, 9)),
         (Shape::new(1, 3, 4, 5), (12, 16)),
@@ -336,7 +336,7 @@ fn logits_that_overflow_an_exponential_do_no_harm() {
 }
 
 #[test]
-fn a_picture_of_ignored_pixels_has_no_loss_and_no_gradient() {
+fn an_image_of_ignored_pixels_has_no_loss_and_no_gradient() {
     let logits = Rng(6).tensor(Shape::new(1, 2, 2, 5));
     for kind in kinds() {
         check_finite(kind, &logits, &[255; 4], 0.0);

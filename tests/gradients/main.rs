@@ -6,7 +6,7 @@ mod loss;
 mod loss_golden;
 mod networks;
 mod norm;
-mod optimiser;
+mod optimizer;
 #[path = "../ops_oracle/oracle.rs"]
 #[allow(dead_code)]
 mod oracle;

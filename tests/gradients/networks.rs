@@ -141,7 +141,7 @@ fn a_small_step_against_the_gradient_lowers_the_loss_by_as_much_as_it_says() {
 }
 
 #[test]
-fn one_picture_trains_with_running_statistics_for_the_pooled_branch() {
+fn one_image_trains_with_running_statistics_for_the_pooled_branch() {
     let (_, config) = configs().swap_remove(0);
     let step = step_of(&config, Shape::new(1, 33, 33, 3), &StepOptions::default());
     assert_eq!(step.too_small, ["aspp.pool.conv.norm"]);

@@ -1,4 +1,4 @@
-//! Batch normalisation, with the batch's statistics and with fixed ones.
+//! Batch normalization, with the batch's statistics and with fixed ones.
 
 use crate::oracle::Map;
 use crate::support::{Rng, allclose, devices, run_op};
@@ -17,7 +17,7 @@ fn statistics(x: &Map, c: usize) -> (f64, f64) {
     (mean, values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n)
 }
 
-fn normalised(x: &Map, weight: &Map, bias: &Map, of: impl Fn(usize) -> (f64, f64)) -> Map {
+fn normalized(x: &Map, weight: &Map, bias: &Map, of: impl Fn(usize) -> (f64, f64)) -> Map {
     let all: Vec<(f64, f64)> = (0..x.shape.c).map(of).collect();
     Map::build(x.shape, |n, i, j, c| {
         let (mean, variance) = all[c];
@@ -33,7 +33,7 @@ fn with_the_statistics_of_the_batch() {
         .map(|shape| {
             let vector = Shape::vector(shape.c);
             let inputs = vec![rng.tensor(shape), rng.tensor(vector), rng.tensor(vector)];
-            Case::new(BatchNormTrain { eps: EPS }, inputs, |x| normalised(&x[0], &x[1], &x[2], |c| statistics(&x[0], c)))
+            Case::new(BatchNormTrain { eps: EPS }, inputs, |x| normalized(&x[0], &x[1], &x[2], |c| statistics(&x[0], c)))
         })
         .collect();
     check(&mut rng, &cases);

@@ -35,7 +35,7 @@ fn resizes_of_random_sizes() {
 #[test]
 fn resizes_of_the_networks() {
     let mut rng = Rng(22);
-    // To the decoder (x4), to the picture (x4, x8, x16), at odd and even sizes, and the pooled pixel back to its map.
+    // To the decoder (x4), to the image (x4, x8, x16), at odd and even sizes, and the pooled pixel back to its map.
     let cases: Vec<Case> = [(9, 9, 33, 33), (17, 13, 65, 49), (4, 6, 64, 96), (16, 12, 64, 48), (1, 1, 33, 17), (65, 64, 8, 9)]
         .into_iter()
         .flat_map(|(h0, w0, h, w)| {
@@ -148,7 +148,7 @@ fn equal_logits_give_the_first_class() {
     run(&cases);
 }
 
-/// Windows: network input, picture in its corner, output; the last one has fractions past 32 bits.
+/// Windows: network input, image in its corner, output; the last one has fractions past 32 bits.
 const WINDOWS: [(Window, (usize, usize)); 5] = [
     (Window { padded: (65, 65), scaled: (65, 49) }, (100, 75)),
     (Window { padded: (65, 65), scaled: (49, 65) }, (30, 41)),
@@ -158,7 +158,7 @@ const WINDOWS: [(Window, (usize, usize)); 5] = [
 ];
 
 #[test]
-fn windows_are_resized_and_labelled() {
+fn windows_are_resized_and_labeled() {
     let mut rng = Rng(26);
     let mut cases = Vec::new();
     for (i, (window, (h, w))) in WINDOWS.into_iter().enumerate() {

@@ -58,7 +58,7 @@ fn attributes(rng: &mut Rng, x: Shape) -> (Conv2d, (usize, usize)) {
     }
 }
 
-fn picture(rng: &mut Rng, c: usize) -> Shape {
+fn image(rng: &mut Rng, c: usize) -> Shape {
     Shape::new(rng.range(1, 3), rng.pick(&[1, 2, 3, 6, 7, 9]), rng.pick(&[1, 2, 4, 5, 8, 11]), c)
 }
 
@@ -68,7 +68,7 @@ fn convolutions_of_random_shapes() {
     let cases: Vec<Case> = (0..48)
         .map(|i| {
             let c = rng.pick(&[1, 2, 3, 4, 5, 8, 13, 16]);
-            let x = picture(&mut rng, c);
+            let x = image(&mut rng, c);
             let (conv, kernel) = attributes(&mut rng, x);
             let c_out = rng.pick(&[1, 2, 3, 4, 7, 8, 12, 21]);
             case(&mut rng, with_epilogue(conv, i), x, kernel, c_out, i % 3 == 0)
@@ -83,7 +83,7 @@ fn pointwise_convolutions_of_random_shapes() {
     let cases: Vec<Case> = (0..24)
         .map(|i| {
             let c = rng.pick(&[1, 3, 4, 6, 24, 33, 48]);
-            let x = picture(&mut rng, c);
+            let x = image(&mut rng, c);
             let stride = if i % 4 == 0 { 2 } else { 1 };
             let c_out = rng.pick(&[1, 2, 4, 5, 24, 35, 64]);
             case(&mut rng, with_epilogue(Conv2d::square(stride, 1, 0), i), x, (1, 1), c_out, i % 3 == 0)
@@ -98,7 +98,7 @@ fn depthwise_convolutions_of_random_shapes() {
     let cases: Vec<Case> = (0..32)
         .map(|i| {
             let c = rng.pick(&[1, 2, 3, 4, 5, 8, 15, 32]);
-            let x = picture(&mut rng, c);
+            let x = image(&mut rng, c);
             let (conv, kernel) = attributes(&mut rng, x);
             case(&mut rng, with_epilogue(Conv2d { groups: c, ..conv }, i), x, kernel, c, i % 3 == 0)
         })
@@ -106,7 +106,7 @@ fn depthwise_convolutions_of_random_shapes() {
     run(&cases);
 }
 
-/// Every way in which the windows of a block of pixels overlap, with blocks that end outside the picture, and without padding.
+/// Every way in which the windows of a block of pixels overlap, with blocks that end outside the image, and without padding.
 #[test]
 fn depthwise_convolutions_in_blocks() {
     let mut rng = Rng(9);
@@ -143,7 +143,7 @@ fn grouped_convolutions_of_random_shapes() {
         .map(|i| {
             // Groups whose channels begin anywhere in a vec4, and depthwise with a multiplier (one input channel, several outputs).
             let groups = rng.pick(&[2, 3, 4, 5]);
-            let x = picture(&mut rng, 1);
+            let x = image(&mut rng, 1);
             let x = x.with_c(groups * rng.pick(&[1, 2, 3, 4]));
             let (conv, kernel) = attributes(&mut rng, x);
             let c_out = groups * rng.range(1, 5);
@@ -163,7 +163,7 @@ fn convolutions_of_real_networks() {
         // A ResNet's stem, and the same with TensorFlow's padding at an even size.
         (same(2, 1, 7), Shape::new(1, 33, 29, 3), 7, 64),
         (Conv2d { padding: Padding::tf_same(even, 3, 2, 1), ..Conv2d::square(2, 1, 0) }, even, 3, 32),
-        // ASPP: at rate 12 on a map of 17 x 15 most taps see padding; at rate 36 all but the centre do.
+        // ASPP: at rate 12 on a map of 17 x 15 most taps see padding; at rate 36 all but the center do.
         (same(1, 12, 3), Shape::new(1, 17, 15, 72), 3, 40),
         (same(1, 36, 3), Shape::new(1, 9, 11, 64), 3, 64),
         // The pooled branch: one pixel.
@@ -209,7 +209,7 @@ fn convolutions_larger_than_the_largest_tiles() {
 #[test]
 fn a_convolution_of_padding_alone_is_its_bias() {
     let mut rng = Rng(7);
-    // Rate 9 on a map of 2 x 2: only the centre of the kernel could see the picture, and a kernel of 2 x 2 has no centre.
+    // Rate 9 on a map of 2 x 2: only the center of the kernel could see the image, and a kernel of 2 x 2 has no center.
     let conv = Conv2d { bias: true, padding: Padding::all(20), ..Conv2d::square(9, 9, 0) };
     let x = Shape::new(1, 2, 2, 3);
     let one = case(&mut rng, conv, x, (2, 2), 5, false);

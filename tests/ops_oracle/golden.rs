@@ -35,7 +35,7 @@ impl Record {
     }
 }
 
-/// A stored tensor in our layout: pictures and maps from NCHW, kernels from OIHW, vectors as `[1, 1, 1, C]`, labels `[N, H, W, 1]`.
+/// A stored tensor in our layout: images and maps from NCHW, kernels from OIHW, vectors as `[1, 1, 1, C]`, labels `[N, H, W, 1]`.
 fn tensor(file: &SafeTensors, name: &str, role: &str) -> Tensor {
     let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
     let dims = view.shape();

@@ -1,4 +1,4 @@
-//! Operations of live pictures: frames in, painted frames out.
+//! Operations of live images: frames in, painted frames out.
 
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose};
@@ -7,26 +7,26 @@ use atrous::ops::{Behind, ClassCounts, Effect, Frame, Look, Op, Paint, TemporalM
 use atrous::{Data, Shape, Tensor, TensorType};
 use std::sync::Arc;
 
-/// Pixels of any colour, with bits where nothing is looked at.
+/// Pixels of any color, with bits where nothing is looked at.
 fn frame(rng: &mut Rng, shape: Shape) -> Tensor {
     Tensor::from_data(shape, Data::U32((0..shape.len()).map(|_| rng.next() as u32).collect())).unwrap()
 }
 
-fn colour(pixel: u32, c: usize) -> f64 {
+fn color(pixel: u32, c: usize) -> f64 {
     f64::from(pixel >> (8 * c) & 255)
 }
 
 /// The weights of all source pixels for output `d`, as the documentation of `Frame` has it.
 fn weights(d: usize, from: usize, to: usize) -> Vec<f64> {
     let step = from as f64 / to as f64;
-    let (centre, reach) = ((d as f64 + 0.5) * step, step.max(1.0));
-    let all: Vec<f64> = (0..from).map(|i| (1.0 - (i as f64 + 0.5 - centre).abs() / reach).max(0.0)).collect();
+    let (center, reach) = ((d as f64 + 0.5) * step, step.max(1.0));
+    let all: Vec<f64> = (0..from).map(|i| (1.0 - (i as f64 + 0.5 - center).abs() / reach).max(0.0)).collect();
     let sum: f64 = all.iter().sum();
     all.iter().map(|w| w / sum).collect()
 }
 
 #[test]
-fn frames_are_scaled_normalised_and_padded() {
+fn frames_are_scaled_normalized_and_padded() {
     let mut rng = Rng(51);
     let sizes = [
         // Source, scaled, output: kept, enlarged, shrunk a little and much, along one side, to a single pixel.
@@ -55,12 +55,12 @@ fn frames_are_scaled_normalised_and_padded() {
                 let mut sum = 0.0;
                 for (i, row) in rows.iter().enumerate() {
                     for (j, column) in columns.iter().enumerate() {
-                        sum += row * column * colour(pixels[shape.index(n, i, j, 0)], c);
+                        sum += row * column * color(pixels[shape.index(n, i, j, 0)], c);
                     }
                 }
                 sum * f64::from(op.scale[c]) + f64::from(op.shift[c])
             });
-            // A centre at up to 83 is wrong by two roundings, and a weight by as much; the two weights that this moves between are of
+            // A center at up to 83 is wrong by two roundings, and a weight by as much; the two weights that this moves between are of
             // pixels up to 255 apart, which the scale makes up to 4.6. Along two axes, and some more for sums of up to 14 terms each.
             Case::close(op, vec![x], want, 4.6 * ROUNDING * (2.0 * 2.0 * 83.0 + 40.0), 0.0)
         })
@@ -98,7 +98,7 @@ fn means_over_time_and_their_logarithms() {
 }
 
 #[test]
-fn classes_are_counted_in_the_picture_and_not_in_its_padding() {
+fn classes_are_counted_in_the_image_and_not_in_its_padding() {
     let mut rng = Rng(53);
     let cases: Vec<Case> = [(1, 4, 5, 5, 7), (21, 24, 33, 40, 40), (6, 6, 9, 9, 3), (30, 32, 70, 71, 65)]
         .into_iter()
@@ -147,7 +147,7 @@ fn painted(op: &Paint, look: &Look, scores: &Map, behind: &Map, frame: (&[u32], 
         all.fold((0, f64::NEG_INFINITY), |best, c| if values[c] > best.1 { (c, values[c]) } else { best })
     };
     let (inside, outside) = (best(true), best(false));
-    let photo: [f64; 3] = std::array::from_fn(|c| colour(pixels[to.index(n, y, seen, 0)], c));
+    let photo: [f64; 3] = std::array::from_fn(|c| color(pixels[to.index(n, y, seen, 0)], c));
     let own = look.classes[inside.0].0.map(f64::from);
     let styled = match (look.effect, inside.1 >= outside.1) {
         (Effect::Mask | Effect::Overlay, true) => own,
@@ -155,7 +155,7 @@ fn painted(op: &Paint, look: &Look, scores: &Map, behind: &Map, frame: (&[u32], 
         (Effect::Overlay, false) => photo,
         (Effect::CutOut(kind), _) => {
             let back = match kind {
-                Behind::Colour(colour) => colour.map(f64::from),
+                Behind::Color(color) => color.map(f64::from),
                 kind => {
                     let x = if kind == Behind::Frame { seen } else { x };
                     let row = taps(y, to.h, behind.shape.h, to.h, to.h, false);
@@ -177,9 +177,9 @@ fn frames_are_painted_in_every_way() {
     let effects = [
         Effect::Mask,
         Effect::Overlay,
-        Effect::CutOut(Behind::Colour([10, 200, 77])),
+        Effect::CutOut(Behind::Color([10, 200, 77])),
         Effect::CutOut(Behind::Frame),
-        Effect::CutOut(Behind::Picture),
+        Effect::CutOut(Behind::Image),
     ];
     let mut cases = Vec::new();
     for (i, effect) in effects.into_iter().flat_map(|e| [e; 4]).enumerate() {
@@ -204,7 +204,7 @@ fn frames_are_painted_in_every_way() {
                 let want = painted(&op, &look, &scores, &behind, (pixels.u32(), to), at);
                 let got = outputs[0].u32()[i];
                 // Bytes are rounded: one step, where the number before lies by a half.
-                let wrong = (0..3).any(|c| (colour(got, c) - want[c]).abs() > 0.5 + 255.0 * 64.0 * ROUNDING);
+                let wrong = (0..3).any(|c| (color(got, c) - want[c]).abs() > 0.5 + 255.0 * 64.0 * ROUNDING);
                 off += usize::from(wrong || got >> 24 != 255);
             }
             // Where two classes are equally likely to within rounding, either may win: at most one pixel of these few hundred.
@@ -221,17 +221,17 @@ fn operands_that_do_not_fit_are_refused() {
         let message = op.infer(inputs).expect_err("must be refused").to_string();
         assert!(message.contains(part), "{}: {message}", op.name());
     };
-    let picture = TensorType::u32(Shape::new(1, 4, 6, 1));
+    let image = TensorType::u32(Shape::new(1, 4, 6, 1));
     let frame = Frame { h: 4, w: 4, scaled: (4, 5), scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.0; 3] };
-    refused(&frame, &[picture], "does not fit into 4 by 4");
-    refused(&frame, &[TensorType::u8(picture.shape)], "packed");
-    refused(&Frame { scaled: (0, 4), ..frame }, &[picture], "cannot scale");
+    refused(&frame, &[image], "does not fit into 4 by 4");
+    refused(&frame, &[TensorType::u8(image.shape)], "packed");
+    refused(&Frame { scaled: (0, 4), ..frame }, &[image], "cannot scale");
     let scores = TensorType::f32(Shape::new(1, 3, 3, 5));
     refused(&TemporalMean, &[scores, scores, TensorType::f32(Shape::vector(4))], "[1, 3, 3, 8]");
     refused(&ClassCounts { classes: 6, rows: 3, columns: 3 }, &[scores], "6 classes");
     let look = TensorType::f32(Look::shape(5));
     let paint = Paint { classes: 5, align_corners: false, window: None };
-    refused(&paint, &[picture, scores, look], "4 inputs");
-    refused(&paint, &[picture, scores, look, scores], "do not fit");
-    refused(&Paint { classes: 4, ..paint }, &[picture, scores, look, TensorType::f32(Shape::new(1, 1, 1, 3))], "do not fit");
+    refused(&paint, &[image, scores, look], "4 inputs");
+    refused(&paint, &[image, scores, look, scores], "do not fit");
+    refused(&Paint { classes: 4, ..paint }, &[image, scores, look, TensorType::f32(Shape::new(1, 1, 1, 3))], "do not fit");
 }

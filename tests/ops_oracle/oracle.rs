@@ -76,7 +76,7 @@ pub fn conv2d(conv: &Conv2d, x: &Map, w: &Map, bias: Option<&Map>, residual: Opt
 }
 
 /// Starts of the windows along one axis, counted from the corner of the padding. With `ceil` a last one may stick out, but all must
-/// begin inside the picture or the padding before it.
+/// begin inside the image or the padding before it.
 fn starts(size: usize, before: usize, after: usize, span: usize, stride: usize, ceil: bool) -> Vec<usize> {
     let padded = size + before + after;
     let mut starts: Vec<usize> = (0..).map(|i| i * stride).take_while(|s| s + span <= padded).collect();
@@ -91,7 +91,7 @@ fn starts(size: usize, before: usize, after: usize, span: usize, stride: usize, 
 
 type Pair = (usize, usize);
 
-/// For each output element all the taps of its window: value in the picture, 0 in the padding, none beyond both.
+/// For each output element all the taps of its window: value in the image, 0 in the padding, none beyond both.
 fn windows(x: &Map, kernel: Pair, stride: Pair, dilation: Pair, p: Padding, ceil: bool, f: impl Fn(&[Tap]) -> f64) -> Map {
     let span = |k: usize, d: usize| d * (k - 1) + 1;
     let rows = starts(x.shape.h, p.top, p.bottom, span(kernel.0, dilation.0), stride.0, ceil);
@@ -103,7 +103,7 @@ fn windows(x: &Map, kernel: Pair, stride: Pair, dilation: Pair, p: Padding, ceil
             for kx in 0..kernel.1 {
                 let (iy, ix) = (rows[oy] + ky * dilation.0, columns[ox] + kx * dilation.1);
                 taps.push(match x.inside(n, iy as isize - p.top as isize, ix as isize - p.left as isize, c) {
-                    Some(v) => Tap::Picture(v),
+                    Some(v) => Tap::Image(v),
                     None if iy < height && ix < width => Tap::Padding,
                     None => Tap::Beyond,
                 });
@@ -116,27 +116,27 @@ fn windows(x: &Map, kernel: Pair, stride: Pair, dilation: Pair, p: Padding, ceil
 /// What a tap of a pooling window sees.
 #[derive(PartialEq)]
 enum Tap {
-    Picture(f64),
+    Image(f64),
     Padding,
     Beyond,
 }
 
 impl Tap {
-    fn picture(&self) -> Option<f64> {
-        if let Tap::Picture(v) = self { Some(*v) } else { None }
+    fn image(&self) -> Option<f64> {
+        if let Tap::Image(v) = self { Some(*v) } else { None }
     }
 }
 
 pub fn max_pool(p: &MaxPool, x: &Map) -> Map {
     windows(x, p.kernel, p.stride, p.dilation, p.padding, p.ceil_mode, |taps| {
-        taps.iter().filter_map(Tap::picture).fold(f64::NEG_INFINITY, f64::max)
+        taps.iter().filter_map(Tap::image).fold(f64::NEG_INFINITY, f64::max)
     })
 }
 
 pub fn avg_pool(p: &AvgPool, x: &Map) -> Map {
     windows(x, p.kernel, p.stride, (1, 1), p.padding, p.ceil_mode, |taps| {
-        let sum: f64 = taps.iter().filter_map(Tap::picture).sum();
-        let counts = |t: &&Tap| t.picture().is_some() || (p.count_include_pad && **t == Tap::Padding);
+        let sum: f64 = taps.iter().filter_map(Tap::image).sum();
+        let counts = |t: &&Tap| t.image().is_some() || (p.count_include_pad && **t == Tap::Padding);
         sum / taps.iter().filter(counts).count() as f64
     })
 }
@@ -149,7 +149,7 @@ pub fn global_avg_pool(x: &Map) -> Map {
     })
 }
 
-/// PyTorch's `interpolate(mode="bilinear")`; with a window, of that part of the picture.
+/// PyTorch's `interpolate(mode="bilinear")`; with a window, of that part of the image.
 pub fn resize(x: &Map, (h, w): (usize, usize), align_corners: bool, window: Option<Window>) -> Map {
     let source = |d: usize, from: usize, to: usize, part: Option<(usize, usize)>| {
         let (from, to, d) = (from as f64, to as f64, d as f64);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 const CHANNELS: [usize; 9] = [1, 2, 3, 4, 5, 7, 8, 21, 36];
 
-fn picture(rng: &mut Rng) -> Shape {
+fn image(rng: &mut Rng) -> Shape {
     let c = rng.pick(&CHANNELS);
     Shape::new(rng.range(1, 3), rng.pick(&[1, 2, 5, 9]), rng.pick(&[1, 3, 8, 17]), c)
 }
@@ -27,7 +27,7 @@ fn activations() {
         .into_iter()
         .flat_map(|a| [a; 3])
         .map(|a| {
-            let shape = picture(&mut rng);
+            let shape = image(&mut rng);
             let x = values(&mut rng, shape, -8.0, 8.0);
             let m = Map::of(&x);
             let want = Map::build(shape, |n, y, column, c| oracle::activation(a, m.at(n, y, column, c)));
@@ -43,7 +43,7 @@ fn batch_norms() {
     let cases: Vec<Case> = [1e-3, 1e-5, 1e-3, 1e-5, 1.0, 1e-5]
         .into_iter()
         .map(|eps| {
-            let shape = picture(&mut rng);
+            let shape = image(&mut rng);
             let vector = Shape::vector(shape.c);
             let mut inputs = vec![rng.tensor(shape)];
             for (low, high) in [(-1.5, 1.5), (-1.0, 1.0), (-1.0, 1.0), (0.1, 2.0)] {
@@ -66,7 +66,7 @@ fn additions_and_products_with_all_broadcasts() {
     let mut rng = Rng(33);
     let mut cases = Vec::new();
     for _ in 0..6 {
-        let shape = picture(&mut rng);
+        let shape = image(&mut rng);
         for b_shape in [shape, shape.with_hw(1, 1), Shape::vector(shape.c)] {
             let inputs = vec![rng.tensor(shape), rng.tensor(b_shape)];
             let (a, b) = (Map::of(&inputs[0]), Map::of(&inputs[1]));
@@ -92,7 +92,7 @@ fn concatenations_of_any_channel_counts() {
     let cases: Vec<Case> = lists
         .iter()
         .map(|channels| {
-            let shape = picture(&mut rng);
+            let shape = image(&mut rng);
             let inputs: Vec<Tensor> = channels.iter().map(|&c| rng.tensor(shape.with_c(c))).collect();
             let maps: Vec<Map> = inputs.iter().map(Map::of).collect();
             let want = Map::build(shape.with_c(channels.iter().sum()), |n, y, x, c| {
@@ -124,7 +124,7 @@ fn flips() {
     let mut rng = Rng(39);
     let cases: Vec<Case> = (0..12)
         .map(|_| {
-            let shape = picture(&mut rng);
+            let shape = image(&mut rng);
             let x = rng.tensor(shape);
             let m = Map::of(&x);
             let want = Map::build(shape, |n, y, column, c| m.at(n, y, shape.w - 1 - column, c));
@@ -137,7 +137,7 @@ fn flips() {
 #[test]
 fn softmaxes() {
     let mut rng = Rng(36);
-    let mut shapes: Vec<Shape> = CHANNELS.iter().map(|&c| picture(&mut rng).with_c(c)).collect();
+    let mut shapes: Vec<Shape> = CHANNELS.iter().map(|&c| image(&mut rng).with_c(c)).collect();
     shapes.push(Shape::new(1, 1, 1, 1000));
     let mut cases: Vec<Case> = shapes
         .into_iter()
@@ -166,7 +166,7 @@ fn argmaxes() {
     let mut rng = Rng(37);
     let mut cases = Vec::new();
     for c in CHANNELS {
-        let shape = picture(&mut rng).with_c(c);
+        let shape = image(&mut rng).with_c(c);
         cases.push(argmax(rng.tensor(shape)));
         // Few different values: nearly every pixel has equal maxima, some are all negative.
         cases.push(argmax(Tensor::from_fn(shape, |_, _, _, _| rng.pick(&[-3.0, -2.0, -1.0]))));
@@ -175,7 +175,7 @@ fn argmaxes() {
 }
 
 #[test]
-fn pictures_are_normalised_and_padded() {
+fn images_are_normalized_and_padded() {
     let mut rng = Rng(38);
     let cases: Vec<Case> = [(1, 1, 1, 1, 1), (1, 5, 7, 5, 7), (2, 3, 5, 8, 9), (3, 7, 2, 7, 6), (1, 4, 4, 16, 4)]
         .into_iter()
@@ -190,9 +190,9 @@ fn pictures_are_normalised_and_padded() {
                     f64::from(op.pad_value[c])
                 }
             });
-            let picture = Tensor::from_data(shape, Data::U8(bytes.clone())).unwrap();
+            let image = Tensor::from_data(shape, Data::U8(bytes.clone())).unwrap();
             // A product of at most 4.6 and a sum.
-            Case::close(op, vec![picture], want, 8.0 * ROUNDING, 0.0)
+            Case::close(op, vec![image], want, 8.0 * ROUNDING, 0.0)
         })
         .collect();
     run(&cases);

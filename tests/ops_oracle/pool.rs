@@ -7,7 +7,7 @@ use atrous::Shape;
 use atrous::ops::{AvgPool, GlobalAvgPool, MaxPool, Op, Padding};
 use atrous::tensor::TensorType;
 
-fn picture(rng: &mut Rng) -> Shape {
+fn image(rng: &mut Rng) -> Shape {
     let c = rng.pick(&[1, 2, 4, 5, 8, 13]);
     Shape::new(rng.range(1, 3), rng.pick(&[1, 2, 5, 8, 9, 14]), rng.pick(&[1, 3, 4, 7, 12]), c)
 }
@@ -33,7 +33,7 @@ fn max_pools_of_random_shapes() {
     let mut rng = Rng(11);
     let cases: Vec<Case> = (0..40)
         .map(|i| {
-            let shape = picture(&mut rng);
+            let shape = image(&mut rng);
             let pool = window(&mut rng, shape, i % 2 == 0);
             let x = rng.tensor(shape);
             let want = oracle::max_pool(&pool, &Map::of(&x));
@@ -57,7 +57,7 @@ fn average_pools_of_random_shapes() {
     let mut rng = Rng(13);
     let cases: Vec<Case> = (0..40)
         .map(|i| {
-            let shape = picture(&mut rng);
+            let shape = image(&mut rng);
             let MaxPool { kernel, stride, padding, ceil_mode, .. } = window(&mut rng, shape, false);
             let pool = AvgPool { kernel, stride, padding, ceil_mode, count_include_pad: i % 2 == 0 };
             let x = rng.tensor(shape);

@@ -58,13 +58,13 @@ fn cases() -> Vec<Case> {
 /// begin at a multiple of four, as views must.
 fn into_view(graph: &mut Graph, name: &str, value: ValueId) {
     let shape = graph.shape(value);
-    let neighbour = |graph: &mut Graph, what: &str, c: usize| {
+    let neighbor = |graph: &mut Graph, what: &str, c: usize| {
         let input = graph.input(&format!("{name}.{what}"), TensorType::f32(shape.with_c(c)));
         graph.push(&format!("{name}.{what}.copy"), Arc::new(Activate(Activation::Relu)), &[input]).unwrap()[0]
     };
-    let mut parts = vec![(neighbour(graph, "front", 8), 0), (value, 8)];
+    let mut parts = vec![(neighbor(graph, "front", 8), 0), (value, 8)];
     if shape.c.is_multiple_of(4) {
-        parts.push((neighbour(graph, "back", 3), 8 + shape.c));
+        parts.push((neighbor(graph, "back", 3), 8 + shape.c));
     }
     let values: Vec<ValueId> = parts.iter().map(|&(v, _)| v).collect();
     let root = graph.push(&format!("{name}.concat"), Arc::new(Concat), &values).unwrap()[0];
@@ -130,17 +130,17 @@ fn operands_in_views_give_the_same_as_operands_of_their_own() {
 }
 
 #[test]
-fn a_picture_is_prepared_into_a_view() {
+fn an_image_is_prepared_into_a_view() {
     let Some(device) = gpu() else { return };
     let mut graph = Graph::new();
     let shape = Shape::new(2, 5, 7, 3);
-    let picture = graph.input("picture", TensorType::u8(shape));
+    let image = graph.input("image", TensorType::u8(shape));
     let op = Preprocess { h: 6, w: 9, scale: [0.01; 3], shift: [-1.0; 3], pad_value: [0.5; 3] };
-    let y = graph.push("prepare", Arc::new(op), &[picture]).unwrap()[0];
+    let y = graph.push("prepare", Arc::new(op), &[image]).unwrap()[0];
     into_view(&mut graph, "y", y);
     let bytes = Tensor::from_data(shape, Data::U8((0..shape.len()).map(|i| (i * 37 % 256) as u8).collect())).unwrap();
     let front = Tensor::zeros(TensorType::f32(Shape::new(2, 6, 9, 8)));
-    let inputs = [("picture", &bytes), ("y.front", &front)];
+    let inputs = [("image", &bytes), ("y.front", &front)];
     let run = |device: &Device| Runner::new(device, graph.clone()).unwrap().run(&inputs).unwrap().remove(0);
     let want: Vec<f64> = run(&Device::Cpu).f32().iter().map(|&v| f64::from(v)).collect();
     allclose("preprocess", &run(&device), &want, 1e-6, 0.0).unwrap();

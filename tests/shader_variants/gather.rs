@@ -84,7 +84,7 @@ fn add(all: &mut BTreeSet<Variant>, op: &dyn Op, inputs: &[Layout], outputs: &[L
     all.extend(kernels.into_iter().flat_map(|k| k.dispatches).map(|d| d.variant));
 }
 
-/// Optimised graphs of every backbone under every kind of head and padding, at sizes with and without remainders.
+/// Optimized graphs of every backbone under every kind of head and padding, at sizes with and without remainders.
 fn networks() -> Vec<Graph> {
     let configs = configs();
     let shapes = [Shape::new(1, 65, 97, 3), Shape::new(2, 64, 48, 3)];
@@ -97,11 +97,11 @@ fn networks() -> Vec<Graph> {
                 confidence: labels && i % 2 == 0,
                 logits_full: labels,
                 aux: labels,
-                picture: Some((h, w - 1)),
+                image: Some((h, w - 1)),
                 ..Outputs::default()
             };
             let network = build_network(config, shape, &outputs).expect("the config is well-formed");
-            passes::optimise(network.graph).expect("passes take every network")
+            passes::optimize(network.graph).expect("passes take every network")
         })
     });
     all.collect()
@@ -195,14 +195,14 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
 
 /// Frames in, painted frames out.
 fn live(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
-    let (picture, f32) = (TensorType::u32(Shape::new(1, 60, 80, 1)), TensorType::f32);
+    let (image, f32) = (TensorType::u32(Shape::new(1, 60, 80, 1)), TensorType::f32);
     let (logits, mean) = (Shape::new(1, 9, 9, 21), f32(Shape::new(1, 9, 9, 24)));
     let frame = Frame { h: 33, w: 33, scaled: (25, 33), scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.5; 3] };
-    all.push((Arc::new(frame), vec![picture]));
+    all.push((Arc::new(frame), vec![image]));
     all.push((Arc::new(TemporalMean), vec![f32(logits), mean, f32(Shape::vector(4))]));
     all.push((Arc::new(ClassCounts { classes: 21, rows: 7, columns: 9 }), vec![mean]));
     let paint = Paint { classes: 21, align_corners: false, window: None };
-    all.push((Arc::new(paint), vec![picture, mean, f32(Look::shape(21)), f32(Shape::new(1, 15, 20, 3))]));
+    all.push((Arc::new(paint), vec![image, mean, f32(Look::shape(21)), f32(Shape::new(1, 15, 20, 3))]));
 }
 
 /// Every kind of loss, with labels of the scores' size and of another.

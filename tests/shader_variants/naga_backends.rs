@@ -7,7 +7,7 @@ use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use std::path::PathBuf;
 
-/// A folder that the translations are written to, for compilers that are not here: `scripts/portability` has it set.
+/// A directory that the translations are written to, for compilers that are not here: `scripts/portability` has it set.
 const OUT: &str = "ATROUS_SHADERS_OUT";
 
 /// What each translation says against a shader; `number` names its files where they are kept.
@@ -24,8 +24,8 @@ pub fn check(number: usize, compiled: &Compiled) -> Vec<String> {
         let told = |e: String| Some(format!("{name}: {e}"));
         match (result, std::env::var_os(OUT)) {
             (Ok(bytes), _) if bytes.is_empty() => told("nothing was written".into()),
-            (Ok(bytes), Some(folder)) => {
-                let path = PathBuf::from(folder).join(format!("{number:04}.{ending}"));
+            (Ok(bytes), Some(directory)) => {
+                let path = PathBuf::from(directory).join(format!("{number:04}.{ending}"));
                 std::fs::write(&path, bytes).err().and_then(|e| told(format!("{}: {e}", path.display())))
             }
             (Ok(_), None) => None,

@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
-/// An installed tint, and a folder for what it reads.
+/// An installed tint, and a directory for what it reads.
 pub struct Tint {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Tint {
@@ -19,7 +19,7 @@ impl Tint {
                 None
             }
             Err(e) => panic!("tint cannot be run: {e}"),
-            Ok(_) => Some(Self { folder: TempDir::new().expect("the temporary folder can be written") }),
+            Ok(_) => Some(Self { directory: TempDir::new().expect("the temporary directory can be written") }),
         }
     }
 
@@ -27,7 +27,7 @@ impl Tint {
     pub fn check(&self, compiled: &Compiled) -> Result<(), String> {
         // naga knows subgroup functions without being told; on the web they have to be asked for.
         let enable = if compiled.uses_subgroups() { "enable subgroups;\n" } else { "" };
-        let file = tempfile::Builder::new().suffix(".wgsl").tempfile_in(self.folder.path()).map_err(|e| e.to_string())?;
+        let file = tempfile::Builder::new().suffix(".wgsl").tempfile_in(self.directory.path()).map_err(|e| e.to_string())?;
         std::fs::write(file.path(), format!("{enable}{}", compiled.wgsl)).map_err(|e| e.to_string())?;
         // Whatever it was built to write, every tint writes WGSL; parsing and validation come before.
         let mut command = Command::new("tint");

@@ -41,12 +41,12 @@ pub fn devices() -> Vec<Device> {
     [Some(Device::Cpu), gpu()].into_iter().flatten().collect()
 }
 
-/// The folder with pictures and weights; `None`, with a line, where there is none.
+/// The directory with images and weights; `None`, with a line, where there is none.
 pub fn data() -> Option<PathBuf> {
     let fallback = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let folder = std::env::var_os("ATROUS_DATA").map_or(fallback, PathBuf::from);
-    if folder.join("weights").is_dir() {
-        return Some(folder);
+    let directory = std::env::var_os("ATROUS_DATA").map_or(fallback, PathBuf::from);
+    if directory.join("weights").is_dir() {
+        return Some(directory);
     }
     println!("skipped: no data");
     None

@@ -39,7 +39,7 @@ fn weights_are_the_same_to_the_bit_when_activations_are_computed_again() {
     }
 }
 
-/// Loss, gradients and statistics of one step on pictures of noise.
+/// Loss, gradients and statistics of one step on images of noise.
 fn one_step(device: &Device, config: &Config, weights: &Weights, shape: Shape, recompute: bool) -> Vec<(String, Tensor)> {
     let network = build_network(config, shape, &Outputs { logits_full: true, ..Outputs::default() }).unwrap();
     let step = training_step(network.graph, &StepOptions { recompute, ..StepOptions::default() }).unwrap();
@@ -90,7 +90,7 @@ fn recomputation_halves_what_networks_need_for_activations() {
             let at = format!("{backbone} {crop:?}: {before}; {after}");
             println!("{at}");
             assert!(2 * after.activations < before.activations, "{at}");
-            let others = |need: atrous::train::Need| (need.parameters, need.gradients, need.optimiser);
+            let others = |need: atrous::train::Need| (need.parameters, need.gradients, need.optimizer);
             assert_eq!(others(before), others(after), "{at}");
         }
     }
@@ -179,7 +179,7 @@ fn a_run_within_a_limit_of_memory_says_how_and_ends_with_the_same_bits_where_onl
     let (done, out) = with("refused", &["--max-memory", "1KiB"]);
     let text = text(&done.failure());
     assert!(text.contains("no way to train fits into 1 KiB; the least is") && !out.exists(), "{text}");
-    assert!(text.contains("to score pictures of up to 48x40"), "{text}");
+    assert!(text.contains("to score images of up to 48x40"), "{text}");
     // What is said to be the least is enough, scoring included.
     let least = text.split("the least is ").nth(1).unwrap().split(": ").next().unwrap().replace(' ', "");
     let (done, _) = with("least", &["--max-memory", &least, "--dry-run"]);

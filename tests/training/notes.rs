@@ -1,4 +1,4 @@
-//! What a run says where nothing can be learnt, or where it is resumed as another than it was.
+//! What a run says where nothing can be learned, or where it is resumed as another than it was.
 
 use crate::run::{begin, data_set, resume, train};
 use atrous::report::{Record, read};
@@ -19,8 +19,8 @@ fn notes(out: &Path) -> Vec<String> {
 }
 
 /// Gives every pixel of some masks the label that is ignored.
-fn ignore_all(folder: &Path) {
-    for mask in fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+fn ignore_all(directory: &Path) {
+    for mask in fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()) {
         let (width, height) = image::image_dimensions(&mask).unwrap();
         image::GrayImage::from_pixel(width, height, image::Luma([255])).save(&mask).unwrap();
     }
@@ -32,7 +32,7 @@ fn a_training_of_which_no_pixel_counts_is_warned_of_and_refused_after_an_epoch()
     ignore_all(&root.path().join("trainannot"));
     for (name, steps, made) in [("epoch", "12", 4), ("short", "2", 2)] {
         let out = root.path().join(name);
-        // Seven pictures in batches of two: the fourth step ends the first epoch.
+        // Seven images in batches of two: the fourth step ends the first epoch.
         let told = text(&train(&with(begin(root.path(), &out), &["--steps", steps])).failure());
         assert!(told.contains("step 1: no pixel of a batch counts"), "{told}");
         assert!(
@@ -52,7 +52,7 @@ fn an_evaluation_of_which_no_pixel_counts_is_never_the_best() {
     let told = text(&train(&with(begin(root.path(), &out), &["--steps", "1"])).success());
     assert!(told.contains("no score") && !told.contains("best"), "{told}");
     assert!(!out.join("best.safetensors").exists());
-    assert!(notes(&out)[0].contains("validation pictures counts"));
+    assert!(notes(&out)[0].contains("validation images counts"));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn what_accumulation_costs_is_said_and_too_much_of_it_refused() {
     let root = data_set();
     let out = root.path().join("run");
     let told = text(&train(&with(begin(root.path(), &out), &["--accumulate", "70", "--dry-run"])).success());
-    assert!(told.contains("140 pictures, 20.0 times all there are"), "{told}");
+    assert!(told.contains("140 images, 20.0 times all there are"), "{told}");
     let told = text(&train(&with(begin(root.path(), &out), &["--accumulate", "100000"])).failure());
     assert!(told.contains("more than 65536") && !out.exists(), "{told}");
 }

@@ -86,7 +86,7 @@ fn a_run_that_is_refused_leaves_a_directory_as_it_was() {
     let done = train(&begin(root.path(), &out)).failure();
     assert!(stderr(done.get_output()).contains("would overwrite it"));
     fs::remove_file(out.join("recipe.toml")).unwrap();
-    // Refused late, when the largest validation picture is looked at.
+    // Refused late, when the largest validation image is looked at.
     fs::write(root.path().join("valannot/p07.png"), b"no mask").unwrap();
     fs::write(root.path().join("valannot/p08.png"), b"no mask").unwrap();
     fs::write(root.path().join("valannot/p09.png"), b"no mask").unwrap();

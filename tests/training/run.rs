@@ -42,21 +42,21 @@ fn class(n: u32, x: u32, y: u32) -> u8 {
     }
 }
 
-/// `train/` with seven pictures and `val/` with three, and the recipe.
+/// `train/` with seven images and `val/` with three, and the recipe.
 pub(crate) fn data_set() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
-    for folder in ["train", "trainannot", "val", "valannot"] {
-        fs::create_dir(root.path().join(folder)).unwrap();
+    for directory in ["train", "trainannot", "val", "valannot"] {
+        fs::create_dir(root.path().join(directory)).unwrap();
     }
     fs::write(root.path().join("classes.txt"), CLASSES).unwrap();
     fs::write(root.path().join("recipe.toml"), RECIPE).unwrap();
-    let colours = [[90u8, 60, 30], [60, 120, 220], [30, 140, 50], [0; 3]];
+    let colors = [[90u8, 60, 30], [60, 120, 220], [30, 140, 50], [0; 3]];
     for n in 0..10 {
         let part = if n < 7 { "train" } else { "val" };
-        let colour =
-            |x, y| colours[usize::from(class(n, x, y)).min(3)].map(|v| v.saturating_add(((x * 7 + y * 13 + n) % 23) as u8));
-        let file = |folder: &str| root.path().join(format!("{folder}/p{n:02}.png"));
-        image::RgbImage::from_fn(SIZE.0, SIZE.1, |x, y| image::Rgb(colour(x, y))).save(file(part)).unwrap();
+        let color =
+            |x, y| colors[usize::from(class(n, x, y)).min(3)].map(|v| v.saturating_add(((x * 7 + y * 13 + n) % 23) as u8));
+        let file = |directory: &str| root.path().join(format!("{directory}/p{n:02}.png"));
+        image::RgbImage::from_fn(SIZE.0, SIZE.1, |x, y| image::Rgb(color(x, y))).save(file(part)).unwrap();
         let mask = image::GrayImage::from_fn(SIZE.0, SIZE.1, |x, y| image::Luma([class(n, x, y)]));
         mask.save(file(&format!("{part}annot"))).unwrap();
     }
@@ -153,8 +153,8 @@ fn the_network_of_a_run_segments_and_is_scored_as_the_run_says() {
     let out = root.path().join("run");
     train(&begin(root.path(), &out)).success();
     let weights = out.join("best.safetensors");
-    let picture = root.path().join("val/p08.png");
-    let segment = ["segment", "--device", "cpu", "--weights", weights.to_str().unwrap(), picture.to_str().unwrap(), "--json"];
+    let image = root.path().join("val/p08.png");
+    let segment = ["segment", "--device", "cpu", "--weights", weights.to_str().unwrap(), image.to_str().unwrap(), "--json"];
     let json = Command::new(program()).current_dir(root.path()).args(segment).assert().success().get_output().stdout.clone();
     assert!(String::from_utf8_lossy(&json).contains("tree") || String::from_utf8_lossy(&json).contains("ground"));
 
@@ -186,7 +186,7 @@ fn bad_settings_are_refused_before_anything_is_written() {
         (&["--backbone", "vgg16"][..], "vgg16"),
         (&["--crop", "0"][..], "one side"),
         (&["--part", "nowhere"][..], "nowhere"),
-        (&["--batch", "0"][..], "at least one picture"),
+        (&["--batch", "0"][..], "at least one image"),
         (&["--init", "no.safetensors"][..], "no.safetensors"),
         (&["--output-stride", "7"][..], "7"),
         (&["--val-part", "vla"][..], "there are: train, val"),
@@ -201,7 +201,7 @@ fn bad_settings_are_refused_before_anything_is_written() {
         ("setps = 3", "setps"),
         ("aux = nan", "auxiliary"),
         ("rate_floor = 1.0", "lowest rate"),
-        ("optimiser = { kind = \"adam_w\", betas = [0.9, 0.999], eps = 0.0 }", "`eps`"),
+        ("optimizer = { kind = \"adam_w\", betas = [0.9, 0.999], eps = 0.0 }", "`eps`"),
         ("loss = { ignore = 1 }", "label 1 cannot be ignored"),
     ] {
         fs::write(root.path().join("recipe.toml"), format!("{line}\n{RECIPE}")).unwrap();
@@ -211,7 +211,7 @@ fn bad_settings_are_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_folder_holds_one_run() {
+fn a_directory_holds_one_run() {
     let root = data_set();
     let out = root.path().join("run");
     let short = |mut args: Vec<String>| {
@@ -236,7 +236,7 @@ fn a_folder_holds_one_run() {
 }
 
 #[test]
-fn files_of_others_in_the_folder_of_a_run_stay() {
+fn files_of_others_in_the_directory_of_a_run_stay() {
     let root = data_set();
     let out = root.path().join("run");
     fs::create_dir_all(out.join(".cache.tmp")).unwrap();
@@ -253,12 +253,12 @@ fn an_evaluation_that_fails_costs_no_steps_and_is_made_up_for() {
     let root = data_set();
     let [whole, broken] = ["whole", "broken"].map(|name| root.path().join(name));
     train(&begin(root.path(), &whole)).success();
-    let picture = root.path().join("val/p08.png");
-    let good = fs::read(&picture).unwrap();
-    fs::write(&picture, &good[..good.len() / 2]).unwrap();
+    let image = root.path().join("val/p08.png");
+    let good = fs::read(&image).unwrap();
+    fs::write(&image, &good[..good.len() / 2]).unwrap();
     let text = String::from_utf8_lossy(&train(&begin(root.path(), &broken)).failure().get_output().stderr).into_owned();
     assert!(text.contains("p08.png"), "{text}");
-    fs::write(&picture, &good).unwrap();
+    fs::write(&image, &good).unwrap();
     let text = String::from_utf8_lossy(&train(&resume(&broken)).success().get_output().stderr).into_owned();
     assert!(text.contains("going on after step 6 of 12"), "{text}");
     assert_eq!(ending(&whole), ending(&broken));

@@ -4,7 +4,7 @@ use crate::support::{Rng, devices};
 use atrous::exec::Device;
 use atrous::models::{Backbone, Config, Decoder, random_weights};
 use atrous::ops::{Denominator, PixelLoss};
-use atrous::train::{Decay, NormMode, Optimiser, Pictures, Schedule, StepOptions, TrainOptions, Trainer};
+use atrous::train::{Decay, Images, NormMode, Optimizer, Schedule, StepOptions, TrainOptions, Trainer};
 use atrous::{Data, ErrorKind, Shape, Tensor};
 
 const CLASSES: usize = 3;
@@ -26,8 +26,8 @@ pub(crate) fn options() -> TrainOptions {
     TrainOptions::new(2, (33, 33), schedule)
 }
 
-/// Coloured rectangles on a ground of another colour; some pixels are ignored.
-fn pictures(rng: &mut Rng, n: usize) -> (Tensor, Tensor) {
+/// Colored rectangles on a ground of another color; some pixels are ignored.
+fn images(rng: &mut Rng, n: usize) -> (Tensor, Tensor) {
     let shape = Shape::new(n, 33, 33, 3);
     let mut labels = vec![0u32; shape.positions()];
     for image in labels.chunks_exact_mut(33 * 33) {
@@ -39,8 +39,8 @@ fn pictures(rng: &mut Rng, n: usize) -> (Tensor, Tensor) {
         }
         image[..5].fill(255);
     }
-    let colour = |label: u32, c: usize| if label as usize % 3 == c { 1.0 } else { -0.5 };
-    let pixels = (0..shape.len()).map(|i| colour(labels[i / 3], i % 3) + 0.2 * rng.unit()).collect();
+    let color = |label: u32, c: usize| if label as usize % 3 == c { 1.0 } else { -0.5 };
+    let pixels = (0..shape.len()).map(|i| color(labels[i / 3], i % 3) + 0.2 * rng.unit()).collect();
     (Tensor::new(shape, pixels).unwrap(), Tensor::from_data(shape.with_c(1), Data::U32(labels)).unwrap())
 }
 
@@ -52,29 +52,29 @@ pub(crate) fn trainer(device: &Device, options: TrainOptions) -> Trainer {
 pub(crate) fn steps(trainer: &mut Trainer, rng: &mut Rng, count: usize) -> Vec<f64> {
     let options = trainer.options().clone();
     let one = |_| {
-        let batches: Vec<_> = (0..options.accumulate).map(|_| pictures(rng, options.batch)).collect();
-        let batches: Vec<_> = batches.iter().map(|(pictures, labels)| Pictures { pictures, labels, names: &[] }).collect();
+        let batches: Vec<_> = (0..options.accumulate).map(|_| images(rng, options.batch)).collect();
+        let batches: Vec<_> = batches.iter().map(|(images, labels)| Images { images, labels, names: &[] }).collect();
         trainer.step(&batches).unwrap().loss
     };
     (0..count).map(one).collect()
 }
 
-/// Bits of all the weights and of what the optimiser keeps.
+/// Bits of all the weights and of what the optimizer keeps.
 pub(crate) fn bits(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
     let numbers = |t: &Tensor| t.f32().iter().map(|v| v.to_bits()).collect();
     let weights = trainer.weights().unwrap();
     let mut all: Vec<(String, Vec<u32>)> = weights.iter().map(|(n, p)| (n.clone(), numbers(p.tensor()))).collect();
-    all.extend(trainer.optimiser_state().unwrap().iter().map(|(n, t)| (n.clone(), numbers(t))));
+    all.extend(trainer.optimizer_state().unwrap().iter().map(|(n, t)| (n.clone(), numbers(t))));
     all
 }
 
 #[test]
 fn the_loss_falls_and_executors_agree() {
     let mut first = Vec::new();
-    for (name, optimiser, rate) in [("sgd", Optimiser::SGD, 0.05), ("adam_w", Optimiser::ADAM_W, 0.003)] {
+    for (name, optimizer, rate) in [("sgd", Optimizer::SGD, 0.05), ("adam_w", Optimizer::ADAM_W, 0.003)] {
         for device in devices() {
             let schedule = Schedule { base: rate, ..options().schedule };
-            let mut trainer = trainer(&device, TrainOptions { optimiser, schedule, max_norm: Some(5.0), ..options() });
+            let mut trainer = trainer(&device, TrainOptions { optimizer, schedule, max_norm: Some(5.0), ..options() });
             let losses = steps(&mut trainer, &mut Rng(7), 30);
             let (early, late) = (losses[0], losses[25..].iter().sum::<f64>() / 5.0);
             assert!(late < 0.5 * early, "{name} on {device}: {losses:?}");
@@ -96,7 +96,7 @@ fn a_restored_training_goes_on_to_the_same_bits() {
         let mut whole = trainer(&device, options.clone());
         let mut rng = Rng(3);
         steps(&mut whole, &mut rng, 2);
-        let (weights, state, place) = (whole.weights().unwrap(), whole.optimiser_state().unwrap(), rng.0);
+        let (weights, state, place) = (whole.weights().unwrap(), whole.optimizer_state().unwrap(), rng.0);
         steps(&mut whole, &mut rng, 2);
 
         let mut resumed = trainer(&device, options);
@@ -114,18 +114,18 @@ fn a_restored_training_goes_on_to_the_same_bits() {
 fn gradients_of_two_batches_are_those_of_one_twice_as_large() {
     let loss = PixelLoss { denominator: Denominator::Pixels, ..PixelLoss::default() };
     let options = TrainOptions { step: StepOptions { loss, norm: NormMode::Frozen, ..StepOptions::default() }, ..options() };
-    let (pictures, labels) = pictures(&mut Rng(5), 2);
+    let (images, labels) = images(&mut Rng(5), 2);
     let half = |i: usize| {
         let (p, l) = (33 * 33 * 3, 33 * 33);
-        let picture = Tensor::new(Shape::new(1, 33, 33, 3), pictures.f32()[i * p..][..p].to_vec()).unwrap();
-        (picture, Tensor::from_data(Shape::new(1, 33, 33, 1), Data::U32(labels.u32()[i * l..][..l].to_vec())).unwrap())
+        let image = Tensor::new(Shape::new(1, 33, 33, 3), images.f32()[i * p..][..p].to_vec()).unwrap();
+        (image, Tensor::from_data(Shape::new(1, 33, 33, 1), Data::U32(labels.u32()[i * l..][..l].to_vec())).unwrap())
     };
     for device in devices() {
         let mut whole = trainer(&device, options.clone());
-        let want = whole.step(&[Pictures { pictures: &pictures, labels: &labels, names: &[] }]).unwrap();
+        let want = whole.step(&[Images { images: &images, labels: &labels, names: &[] }]).unwrap();
         let mut halves = trainer(&device, TrainOptions { batch: 1, accumulate: 2, ..options.clone() });
         let both = [half(0), half(1)];
-        let both: Vec<_> = both.iter().map(|(pictures, labels)| Pictures { pictures, labels, names: &[] }).collect();
+        let both: Vec<_> = both.iter().map(|(images, labels)| Images { images, labels, names: &[] }).collect();
         let got = halves.step(&both).unwrap();
         assert!(
             (got.loss - want.loss).abs() < 1e-5 && (got.gradient_norm / want.gradient_norm - 1.0).abs() < 1e-3,
@@ -135,7 +135,7 @@ fn gradients_of_two_batches_are_those_of_one_twice_as_large() {
 }
 
 #[test]
-fn with_one_picture_the_pooled_norm_keeps_its_running_statistics() {
+fn with_one_image_the_pooled_norm_keeps_its_running_statistics() {
     for device in devices() {
         let mut trainer = trainer(&device, TrainOptions { batch: 1, ..options() });
         assert_eq!(trainer.too_small(), ["aspp.pool.conv.norm"]);
@@ -156,9 +156,9 @@ fn what_is_not_finite_is_told_with_its_node_and_changes_nothing() {
         let mut rng = Rng(2);
         steps(&mut trainer, &mut rng, 1);
         let before = bits(&trainer);
-        let (mut pictures, labels) = pictures(&mut rng, 2);
-        pictures.f32_mut()[100] = f32::NAN;
-        let error = trainer.step(&[Pictures { pictures: &pictures, labels: &labels, names: &[] }]).unwrap_err();
+        let (mut images, labels) = images(&mut rng, 2);
+        images.f32_mut()[100] = f32::NAN;
+        let error = trainer.step(&[Images { images: &images, labels: &labels, names: &[] }]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Training);
         let text = error.to_string();
         assert!(text.contains("step 2") && text.contains("`backbone."), "{text}");
@@ -177,7 +177,7 @@ fn options_that_make_no_sense_are_refused() {
         let error = Trainer::new(&Device::Cpu, &config, &weights, options).map(drop).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     };
-    refuse(TrainOptions { batch: 0, ..options() }, "at least one picture");
+    refuse(TrainOptions { batch: 0, ..options() }, "at least one image");
     refuse(TrainOptions { class_weights: Some(vec![1.0; CLASSES]), ..options() }, "belong together");
     let weighted = StepOptions { loss: PixelLoss { weighted: true, ..PixelLoss::default() }, ..StepOptions::default() };
     refuse(TrainOptions { step: weighted, class_weights: Some(vec![1.0; 2]), ..options() }, "2 class weights for 3 classes");

@@ -53,8 +53,8 @@ fn weights(dir: &Path) -> PathBuf {
     path
 }
 
-/// A drawn picture of random colors.
-fn picture(rng: &mut Rng, width: u32, height: u32) -> image::RgbImage {
+/// A drawn image of random colors.
+fn image(rng: &mut Rng, width: u32, height: u32) -> image::RgbImage {
     let shade = rng.range(0, 255) as u32;
     image::RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 5 + shade) as u8, (y * 3) as u8, (x + y) as u8]))
 }

@@ -1,7 +1,7 @@
 //! Any command under any limit of address space: it does its work, or says in words that the memory does not suffice.
 
 use super::process::{atrous_within, run, tail};
-use super::{content, nothing_hidden, nothing_lost, picture, trials, weights};
+use super::{content, image, nothing_hidden, nothing_lost, trials, weights};
 use crate::support::Rng;
 use std::path::Path;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 fn trial(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     weights(dir);
     let (width, height) = rng.pick(&[(40, 30), (480, 360), (1000, 900), (3000, 2000)]);
-    picture(rng, width, height).save(dir.join("a.png")).expect("a picture of the trial");
-    picture(rng, 64, 48).save(dir.join("b.png")).expect("a picture of the trial");
+    image(rng, width, height).save(dir.join("a.png")).expect("an image of the trial");
+    image(rng, 64, 48).save(dir.join("b.png")).expect("an image of the trial");
     let before = content(dir);
     // From less than the program itself takes to more than any of these needs, evenly by factors.
     let kib = (30_000.0 * 400f64.powf((f64::from(rng.unit()) + 1.0) / 2.0)) as usize;

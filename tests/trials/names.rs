@@ -1,7 +1,7 @@
 //! Hostile names and layouts: whatever is segmented to wherever, inputs stay as they are.
 
 use super::process::{run, tail};
-use super::{content, nothing_hidden, nothing_lost, picture, process, trials, weights};
+use super::{content, image, nothing_hidden, nothing_lost, process, trials, weights};
 use crate::support::Rng;
 use std::ffi::OsString;
 use std::fs;
@@ -54,7 +54,7 @@ fn name(rng: &mut Rng) -> OsString {
     OsString::from_vec(bytes)
 }
 
-/// An input: a picture, a link to one, a hard link, a FIFO, a directory of pictures, text, or nothing.
+/// An input: an image, a link to one, a hard link, a FIFO, a directory of images, text, or nothing.
 fn input(rng: &mut Rng, dir: &Path, earlier: &[PathBuf]) -> PathBuf {
     let path = dir.join(name(rng));
     if path.symlink_metadata().is_ok() {
@@ -63,7 +63,7 @@ fn input(rng: &mut Rng, dir: &Path, earlier: &[PathBuf]) -> PathBuf {
     let draw = |rng: &mut Rng, path: &Path| {
         let (width, height) = (rng.range(1, 40) as u32, rng.range(1, 40) as u32);
         let format = image::ImageFormat::from_path(path).unwrap_or(image::ImageFormat::Png);
-        picture(rng, width, height).save_with_format(path, format).expect("a picture of the trial");
+        image(rng, width, height).save_with_format(path, format).expect("an image of the trial");
     };
     match rng.range(0, 13) {
         0 if !earlier.is_empty() => drop(symlink(rng.pick(&earlier.iter().map(PathBuf::as_path).collect::<Vec<_>>()), &path)),
@@ -80,7 +80,7 @@ fn input(rng: &mut Rng, dir: &Path, earlier: &[PathBuf]) -> PathBuf {
                 }
             }
         }
-        4 => fs::write(&path, "no picture").expect("a file of the trial"),
+        4 => fs::write(&path, "no image").expect("a file of the trial"),
         5 => {}
         _ => draw(rng, &path),
     }

@@ -1,7 +1,7 @@
 //! Two processes at once: one owner for a run, and outputs that are whole whoever wrote last.
 
 use super::process::{Running, atrous, run, tail};
-use super::{content, nothing_hidden, nothing_lost, picture, trials, weights};
+use super::{content, image, nothing_hidden, nothing_lost, trials, weights};
 use crate::support::Rng;
 use std::fs;
 use std::path::Path;
@@ -27,16 +27,16 @@ pub const TRAIN: &[&str] = &[
     "recipe.toml",
 ];
 
-/// Six pictures with masks of two classes, and a recipe that saves every second step.
+/// Six images with masks of two classes, and a recipe that saves every second step.
 pub fn data_set(rng: &mut Rng, dir: &Path) {
-    for folder in ["data/train", "data/trainannot", "data/val", "data/valannot"] {
-        fs::create_dir_all(dir.join(folder)).expect("directories of the data set");
+    for directory in ["data/train", "data/trainannot", "data/val", "data/valannot"] {
+        fs::create_dir_all(dir.join(directory)).expect("directories of the data set");
     }
     fs::write(dir.join("data/classes.txt"), "0 ground 90 60 30\n1 sky 60 120 220\n").expect("the classes");
     fs::write(dir.join("recipe.toml"), "checkpoint_every = 2\nevaluate_every = 8\n").expect("the recipe");
     for n in 0..6 {
         let part = if n < 4 { "train" } else { "val" };
-        picture(rng, 48, 40).save(dir.join(format!("data/{part}/p{n}.png"))).expect("a picture");
+        image(rng, 48, 40).save(dir.join(format!("data/{part}/p{n}.png"))).expect("an image");
         let mask = image::GrayImage::from_fn(48, 40, |_, y| image::Luma([u8::from(y < 15 + n)]));
         mask.save(dir.join(format!("data/{part}annot/p{n}.png"))).expect("a mask");
     }
@@ -108,7 +108,7 @@ fn trainings(rng: &mut Rng, dir: &Path) -> Result<String, String> {
 fn segments(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     weights(dir);
     for n in 0..6 {
-        picture(rng, 60, 50).save(dir.join(format!("p{n}.png"))).expect("a picture of the trial");
+        image(rng, 60, 50).save(dir.join(format!("p{n}.png"))).expect("an image of the trial");
     }
     let before = content(dir);
     let begin = || {

@@ -31,8 +31,9 @@ impl Ended {
         if crashed || words.contains("panicked at") {
             return Err(format!("crashed ({}): {}", self.code(), tail(&words)));
         }
-        // A signal that was sent may end it at once.
-        if self.status.code().is_some_and(|code| code != 0) && words.is_empty() {
+        // A signal that was sent may end it at once, as it would any program.
+        let by_signal = matches!(self.status.code(), None | Some(129 | 130 | 143));
+        if !self.status.success() && !by_signal && words.is_empty() {
             return Err(format!("ended with {} and without a word", self.code()));
         }
         Ok(self)

@@ -1,7 +1,7 @@
 //! Signals at random moments: what can be finished is finished, and nothing half-written or hidden stays.
 
 use super::process::{Running, atrous, run, tail};
-use super::{content, nothing_hidden, nothing_lost, picture, trials, weights};
+use super::{content, image, nothing_hidden, nothing_lost, trials, weights};
 use crate::support::{Rng, ending_signals};
 use std::fs;
 use std::io::Write;
@@ -41,7 +41,7 @@ fn whole(path: &Path) -> Result<(), String> {
 
 fn video(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     weights(dir);
-    fs::write(dir.join("in.y4m"), y4m(64, 48, 400)).expect("a clip of the trial");
+    fs::write(dir.join("in.y4m"), y4m(64, 48, 400)).expect("a video of the trial");
     let before = content(dir);
     let out = rng.pick(&["out.y4m", "out.gif", "frames/", "out.mkv", "-"]);
     let stalled = rng.range(0, 2) == 0;
@@ -73,10 +73,10 @@ fn video(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     Ok(format!("video {signal} rc {}", ended.code()))
 }
 
-fn pictures(rng: &mut Rng, dir: &Path) -> Result<String, String> {
+fn images(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     weights(dir);
     for n in 0..40 {
-        picture(rng, 60, 50).save(dir.join(format!("p{n:02}.png"))).expect("a picture of the trial");
+        image(rng, 60, 50).save(dir.join(format!("p{n:02}.png"))).expect("an image of the trial");
     }
     let before = content(dir);
     let mut command = atrous(dir);
@@ -93,7 +93,7 @@ fn pictures(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     {
         image::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
     }
-    Ok(format!("pictures {signal} rc {}", ended.code()))
+    Ok(format!("images {signal} rc {}", ended.code()))
 }
 
 fn training(rng: &mut Rng, dir: &Path) -> Result<String, String> {
@@ -126,7 +126,7 @@ fn training(rng: &mut Rng, dir: &Path) -> Result<String, String> {
 fn signals() {
     trials("signals", 120, |rng, dir| match rng.range(0, 5) {
         0 => training(rng, dir),
-        1 | 2 => pictures(rng, dir),
+        1 | 2 => images(rng, dir),
         _ => video(rng, dir),
     });
 }

@@ -1,4 +1,4 @@
-//! `atrous segment` on clips, as a process.
+//! `atrous segment` on videos, as a process.
 
 use super::containers::ffmpeg;
 use super::*;
@@ -11,28 +11,28 @@ use predicates::str::contains;
 use std::io::Cursor;
 use std::time::Duration;
 
-pub(super) fn atrous(folder: &Path) -> Command {
+pub(super) fn atrous(directory: &Path) -> Command {
     let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
-    command.current_dir(folder).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command.current_dir(directory).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
     command
 }
 
-pub(super) fn segment(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = atrous(folder);
+pub(super) fn segment(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = atrous(directory);
     command.arg("segment").args(arguments).args(["--weights", "tiny.safetensors"]);
     command
 }
 
-/// A fresh folder with `tiny.safetensors`.
-pub(super) fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    write_tiny(&folder.path().join("tiny.safetensors"));
-    folder
+/// A fresh directory with `tiny.safetensors`.
+pub(super) fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    write_tiny(&directory.path().join("tiny.safetensors"));
+    directory
 }
 
-/// The left half of a frame written side by side: the clip itself.
+/// The left half of a frame written side by side: the video itself.
 fn left(frame: &Frame) -> usize {
-    number_of(&frame.picture)
+    number_of(&frame.image)
 }
 
 pub(super) fn in_order(frames: &[Frame], many: usize) {
@@ -41,11 +41,11 @@ pub(super) fn in_order(frames: &[Frame], many: usize) {
 
 #[test]
 fn sixty_frames_give_sixty_frames_in_order_with_the_right_rate() {
-    let dir = folder();
+    let dir = directory();
     let (w, h) = (45, 35);
-    write_numbered(&dir.path().join("clip.y4m"), &info(w, h, "30000/1001"), 60).unwrap();
-    segment(dir.path(), &["clip.y4m", "-o", "out/both.y4m", "--style", "side-by-side"]).assert().success().stdout(
-        contains("clip.y4m (45x35, 30000/1001 frames a second) -> out/both.y4m: 60 frames in").and(contains("background")),
+    write_numbered(&dir.path().join("video.y4m"), &info(w, h, "30000/1001"), 60).unwrap();
+    segment(dir.path(), &["video.y4m", "-o", "out/both.y4m", "--style", "side-by-side"]).assert().success().stdout(
+        contains("video.y4m (45x35, 30000/1001 frames a second) -> out/both.y4m: 60 frames in").and(contains("background")),
     );
     let (found, frames) = read_all(&dir.path().join("out/both.y4m"), &Options::default());
     assert_eq!((found.width, found.height, found.rate.to_string().as_str()), (2 * w, h, "30000/1001"));
@@ -57,43 +57,43 @@ fn containers_through_ffmpeg_keep_sixty_frames_too() {
     if !ffmpeg() {
         return;
     }
-    let dir = folder();
-    write_numbered(&dir.path().join("clip.mp4"), &info(64, 48, "24000/1001"), 60).unwrap();
-    segment(dir.path(), &["clip.mp4", "--style", "side-by-side"]).assert().success().stdout(contains("60 frames in"));
-    let (found, frames) = read_all(&dir.path().join("clip-side-by-side.mp4"), &Options::default());
+    let dir = directory();
+    write_numbered(&dir.path().join("video.mp4"), &info(64, 48, "24000/1001"), 60).unwrap();
+    segment(dir.path(), &["video.mp4", "--style", "side-by-side"]).assert().success().stdout(contains("60 frames in"));
+    let (found, frames) = read_all(&dir.path().join("video-side-by-side.mp4"), &Options::default());
     assert_eq!((found.width, found.rate.to_string().as_str()), (128, "24000/1001"));
     in_order(&frames, 60);
-    segment(dir.path(), &["clip.mp4", "-s", "mask", "-o", "m.mp4"]).assert().code(2).stderr(contains(".mkv"));
+    segment(dir.path(), &["video.mp4", "-s", "mask", "-o", "m.mp4"]).assert().code(2).stderr(contains(".mkv"));
 }
 
 #[test]
 fn without_ffmpeg_containers_are_refused_with_what_to_do() {
-    let dir = folder();
-    std::fs::write(dir.path().join("clip.mp4"), b"\0\0\0\x18ftypisom").unwrap();
-    write_numbered(&dir.path().join("clip.y4m"), &info(45, 35, "25"), 2).unwrap();
+    let dir = directory();
+    std::fs::write(dir.path().join("video.mp4"), b"\0\0\0\x18ftypisom").unwrap();
+    write_numbered(&dir.path().join("video.y4m"), &info(45, 35, "25"), 2).unwrap();
     let run = |arguments: &[&str]| segment(dir.path(), arguments).env("PATH", dir.path()).assert().code(1);
-    run(&["clip.mp4"]).stderr(contains("clip.mp4: the program `ffmpeg` is not installed").and(contains("ffmpeg -i VIDEO")));
-    run(&["clip.y4m", "-o", "out.mp4"]).stderr(contains("out.mp4: the program `ffmpeg`").and(contains("write a .y4m")));
+    run(&["video.mp4"]).stderr(contains("video.mp4: the program `ffmpeg` is not installed").and(contains("ffmpeg -i VIDEO")));
+    run(&["video.y4m", "-o", "out.mp4"]).stderr(contains("out.mp4: the program `ffmpeg`").and(contains("write a .y4m")));
     assert!(!dir.path().join("out.mp4").exists());
 }
 
-/// A mask of a clip is the mask of the frame as a picture.
+/// A mask of a video is the mask of the frame as an image.
 #[test]
-fn masks_of_frames_are_masks_of_the_pictures() {
-    let dir = folder();
+fn masks_of_frames_are_masks_of_the_images() {
+    let dir = directory();
     std::fs::create_dir(dir.path().join("shots")).unwrap();
     for number in 1..=12 {
         numbered(45, 35, number).save(dir.path().join(format!("shots/s{number:02}.png"))).unwrap();
     }
     segment(dir.path(), &["shots/s%02d.png", "-s", "mask", "-o", "masks/"]).assert().success();
     segment(dir.path(), &["shots", "--fps", "10", "-s", "mask", "-o", "masks.y4m"]).assert().success();
-    segment(dir.path(), &["shots", "-s", "mask", "-o", "pictures/"]).assert().success();
+    segment(dir.path(), &["shots", "-s", "mask", "-o", "images/"]).assert().success();
     let stream = std::fs::read(dir.path().join("masks.y4m")).unwrap();
     assert!(stream.starts_with(b"YUV4MPEG2 W45 H35 F10:1 Ip A1:1 Cmono"));
     let mut decoder = y4m::decode(Cursor::new(stream)).unwrap();
     let mut seen = std::collections::HashSet::new();
     for number in 1..=12 {
-        let want = LabelMap::read(dir.path().join(format!("pictures/s{number:02}.png")), None).unwrap();
+        let want = LabelMap::read(dir.path().join(format!("images/s{number:02}.png")), None).unwrap();
         assert_eq!(LabelMap::read(dir.path().join(format!("masks/{number:06}.png")), None).unwrap(), want, "frame {number}");
         let labels: Vec<u16> = decoder.read_frame().unwrap().get_y_plane().iter().map(|&v| v.into()).collect();
         assert_eq!(labels, want.labels, "frame {number}");
@@ -104,7 +104,7 @@ fn masks_of_frames_are_masks_of_the_pictures() {
 
 #[test]
 fn streams_go_in_and_out_and_messages_beside_them() {
-    let dir = folder();
+    let dir = directory();
     let (w, h) = (46, 35);
     let raw: Vec<u8> = (0..7).flat_map(|n| numbered(w, h, n).rgb).collect();
     let run = |extra: &[&str]| {
@@ -118,8 +118,8 @@ fn streams_go_in_and_out_and_messages_beside_them() {
     assert_eq!(run(&["-s", "mask", "--raw-output"]).len(), 7 * w * h);
     assert_eq!(run(&["--raw-output"]).len(), 7 * w * h * 3);
 
-    write_numbered(&dir.path().join("clip.y4m"), &info(w, h, "25"), 5).unwrap();
-    let stream = std::fs::read(dir.path().join("clip.y4m")).unwrap();
+    write_numbered(&dir.path().join("video.y4m"), &info(w, h, "25"), 5).unwrap();
+    let stream = std::fs::read(dir.path().join("video.y4m")).unwrap();
     let arguments = ["-", "-o", "part.y4m", "--frames", "2..5", "--every", "2", "-s", "side-by-side", "--json"];
     let done = segment(dir.path(), &arguments).write_stdin(stream).assert().success();
     let report: serde_json::Value = serde_json::from_slice(&done.get_output().stdout).expect("the report is JSON");
@@ -138,10 +138,10 @@ fn streams_go_in_and_out_and_messages_beside_them() {
 fn a_reader_that_goes_away_is_no_failure() {
     use std::io::Read;
     use std::process::Stdio;
-    let dir = folder();
-    write_numbered(&dir.path().join("clip.y4m"), &info(45, 35, "25"), 60).unwrap();
+    let dir = directory();
+    write_numbered(&dir.path().join("video.y4m"), &info(45, 35, "25"), 60).unwrap();
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_atrous"))
-        .args(["segment", "clip.y4m", "-w", "tiny.safetensors", "-o", "-", "--raw-output", "--device", "cpu"])
+        .args(["segment", "video.y4m", "-w", "tiny.safetensors", "-o", "-", "--raw-output", "--device", "cpu"])
         .current_dir(dir.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -155,11 +155,11 @@ fn a_reader_that_goes_away_is_no_failure() {
 
 #[test]
 fn animations_become_animations_with_their_times() {
-    let dir = folder();
+    let dir = directory();
     let times = [70, 400, 90].map(Duration::from_millis);
     let mut sink = create(dir.path().join("a.gif"), &info(45, 35, "25"), None).unwrap();
     for (number, time) in times.iter().enumerate() {
-        sink.write(&Content::Picture(numbered(45, 35, number)), Some(*time)).unwrap();
+        sink.write(&Content::Image(numbered(45, 35, number)), Some(*time)).unwrap();
     }
     sink.finish().unwrap();
     segment(dir.path(), &["a.gif", "-s", "side-by-side"]).assert().success();
@@ -169,7 +169,7 @@ fn animations_become_animations_with_their_times() {
     assert_eq!(frames.iter().map(|f| f.duration.unwrap()).collect::<Vec<_>>(), times);
     in_order(&read_all(&dir.path().join("frames"), &Options::default()).1, 3);
 
-    // A picture stays what it was: refused without --first-frame.
+    // An image stays what it was: refused without --first-frame.
     segment(dir.path(), &["a.gif", "-o", "a.png"])
         .assert()
         .code(1)
@@ -179,52 +179,52 @@ fn animations_become_animations_with_their_times() {
 }
 
 #[test]
-fn a_clip_that_breaks_off_gives_its_frames_and_an_error() {
-    let dir = folder();
-    let path = dir.path().join("clip.y4m");
+fn a_video_that_breaks_off_gives_its_frames_and_an_error() {
+    let dir = directory();
+    let path = dir.path().join("video.y4m");
     write_numbered(&path, &info(45, 35, "25"), 4).unwrap();
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
-    segment(dir.path(), &["clip.y4m", "-o", "out.y4m", "-s", "side-by-side"])
+    segment(dir.path(), &["video.y4m", "-o", "out.y4m", "-s", "side-by-side"])
         .assert()
         .code(1)
         .stdout(contains("3 frames in"))
-        .stderr(contains("after 3 frames, which are in out.y4m: clip.y4m: frame 4: the stream ends"));
+        .stderr(contains("after 3 frames, which are in out.y4m: video.y4m: frame 4: the stream ends"));
     in_order(&read_all(&dir.path().join("out.y4m"), &Options::default()).1, 3);
 
     std::fs::write(&path, &whole[..200]).unwrap();
-    segment(dir.path(), &["clip.y4m", "-o", "none.y4m"]).assert().code(1).stderr(contains("frame 1"));
+    segment(dir.path(), &["video.y4m", "-o", "none.y4m"]).assert().code(1).stderr(contains("frame 1"));
     std::fs::write(&path, b"YUV4MPEG2 W45 H35 F25:1\n").unwrap();
-    segment(dir.path(), &["clip.y4m", "-o", "none.y4m"]).assert().code(1).stderr(contains("no frame"));
+    segment(dir.path(), &["video.y4m", "-o", "none.y4m"]).assert().code(1).stderr(contains("no frame"));
     assert!(!dir.path().join("none.y4m").exists(), "where no frame came there is no file");
 }
 
 #[test]
 fn arguments_that_contradict_each_other_are_refused() {
-    let dir = folder();
-    write_numbered(&dir.path().join("clip.y4m"), &info(45, 35, "25"), 1).unwrap();
+    let dir = directory();
+    write_numbered(&dir.path().join("video.y4m"), &info(45, 35, "25"), 1).unwrap();
     numbered(45, 35, 1).save(dir.path().join("a.png")).unwrap();
     let cases: [(&[&str], &str); 11] = [
-        (&["clip.y4m", "clip.y4m", "--every", "2"], "one at a time"),
+        (&["video.y4m", "video.y4m", "--every", "2"], "one at a time"),
         (&["-", "a.png"], "one at a time"),
-        (&["clip.y4m", "-o", "out.png"], "does not go into such a file"),
-        (&["clip.y4m", "-o", "clip.y4m"], "is an input and would be replaced by"),
-        (&["clip.y4m", "--fps", "30"], "tells its own rate"),
-        (&["clip.y4m", "--probabilities"], "--probabilities"),
+        (&["video.y4m", "-o", "out.png"], "does not go into such a file"),
+        (&["video.y4m", "-o", "video.y4m"], "is an input and would be replaced by"),
+        (&["video.y4m", "--fps", "30"], "tells its own rate"),
+        (&["video.y4m", "--probabilities"], "--probabilities"),
         (&["a.png", "--frames", "1..2"], "is no video"),
         (&["-"], "say where the result goes"),
-        (&["clip.y4m", "--frames", "3..2"], "no range of frames"),
-        (&["clip.y4m", "--every", "0"], "--every"),
-        (&["clip.y4m", "--pixel-format", "rgb24"], "--raw-size"),
+        (&["video.y4m", "--frames", "3..2"], "no range of frames"),
+        (&["video.y4m", "--every", "0"], "--every"),
+        (&["video.y4m", "--pixel-format", "rgb24"], "--raw-size"),
     ];
     for (arguments, reason) in cases {
         segment(dir.path(), arguments).write_stdin("").assert().code(2).stderr(contains(reason));
     }
-    segment(dir.path(), &["clip.y4m", "a.png", "-o", "out/"])
+    segment(dir.path(), &["video.y4m", "a.png", "-o", "out/"])
         .assert()
         .code(1)
-        .stderr(contains("clip.y4m: is a video").and(contains("one at a time")));
-    assert!(dir.path().join("out/a.png").exists(), "the picture beside it is segmented all the same");
+        .stderr(contains("video.y4m: is a video").and(contains("one at a time")));
+    assert!(dir.path().join("out/a.png").exists(), "the image beside it is segmented all the same");
     segment(dir.path(), &["none.y4m"]).assert().code(1).stderr(contains("none.y4m"));
     segment(dir.path(), &["-", "-o", "x.y4m"]).write_stdin("no video").assert().code(1).stderr(contains("standard input"));
 }

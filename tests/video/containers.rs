@@ -31,34 +31,34 @@ fn containers_keep_frames_order_and_the_exact_rate() {
         let expected = found.frames.expect("ffprobe comes with ffmpeg");
         assert!(expected.abs_diff(12) <= 1, "{name}: {expected} frames expected");
         // Codecs lose detail; the mean of a channel far from the squares shows a wrong matrix or range.
-        let mean = |p: &Picture| p.rgb.iter().map(|&v| f64::from(v)).sum::<f64>() / p.rgb.len() as f64;
-        let (got, want) = (mean(&frames[5].picture), mean(&numbered(found.width, found.height, 5)));
+        let mean = |p: &Image| p.rgb.iter().map(|&v| f64::from(v)).sum::<f64>() / p.rgb.len() as f64;
+        let (got, want) = (mean(&frames[5].image), mean(&numbered(found.width, found.height, 5)));
         assert!((got - want).abs() < 6.0, "{name}: mean {got:.1}, expected {want:.1}");
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4, "no temporary file is left");
 }
 
-/// Broad areas of pure colours go through both matrices unchanged, at sizes on both sides of where players change the matrix.
+/// Broad areas of pure colors go through both matrices unchanged, at sizes on both sides of where players change the matrix.
 #[test]
-fn colours_come_back_from_containers() {
+fn colors_come_back_from_containers() {
     if !ffmpeg() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     for (w, h) in [(64, 48), (1280, 16)] {
         let path = dir.path().join(format!("{w}.mkv"));
-        let colours = [[200, 40, 40], [40, 200, 40], [40, 40, 200], [128, 128, 128]];
+        let colors = [[200, 40, 40], [40, 200, 40], [40, 40, 200], [128, 128, 128]];
         let mut sink = create(&path, &info(w, h, "25"), None).unwrap();
         for _ in 0..3 {
-            let rgb = (0..w * h).flat_map(|i| colours[i % w * 4 / w]).collect();
-            sink.write(&Content::Picture(Picture::new(w, h, rgb).unwrap()), None).unwrap();
+            let rgb = (0..w * h).flat_map(|i| colors[i % w * 4 / w]).collect();
+            sink.write(&Content::Image(Image::new(w, h, rgb).unwrap()), None).unwrap();
         }
         sink.finish().unwrap();
         let (_, frames) = read_all(&path, &Options::default());
-        for (area, want) in colours.iter().enumerate() {
+        for (area, want) in colors.iter().enumerate() {
             let at = 3 * (h / 2 * w + w / 8 + area * w / 4);
-            let got = &frames[1].picture.rgb[at..at + 3];
-            // A quantiser of quality 23 and two roundings of a matrix.
+            let got = &frames[1].image.rgb[at..at + 3];
+            // A quantizer of quality 23 and two roundings of a matrix.
             assert!(got.iter().zip(want).all(|(a, b)| a.abs_diff(*b) <= 8), "{w}: {got:?}, expected {want:?}");
         }
     }
@@ -89,10 +89,10 @@ fn animated_webp_is_read_with_its_times() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let (clip, path) = (dir.path().join("a.y4m"), dir.path().join("a.webp"));
-    write_numbered(&clip, &info(64, 48, "25"), 6).unwrap();
+    let (video, path) = (dir.path().join("a.y4m"), dir.path().join("a.webp"));
+    write_numbered(&video, &info(64, 48, "25"), 6).unwrap();
     let mut command = Command::new("ffmpeg");
-    command.args(["-loglevel", "error", "-i"]).arg(&clip).args(["-c:v", "libwebp_anim", "-lossless", "1", "-loop", "0"]);
+    command.args(["-loglevel", "error", "-i"]).arg(&video).args(["-c:v", "libwebp_anim", "-lossless", "1", "-loop", "0"]);
     if !command.arg(&path).output().unwrap().status.success() {
         println!("skipped: this ffmpeg writes no WebP");
         return;

@@ -95,32 +95,32 @@ fn what_is_cut_short_gives_the_frames_before_and_an_error_that_names_the_frame()
 }
 
 #[test]
-fn pictures_of_another_size_or_none_at_all_are_named() {
+fn images_of_another_size_or_none_at_all_are_named() {
     let dir = tempfile::tempdir().unwrap();
     numbered(37, 29, 0).save(dir.path().join("1.png")).unwrap();
     numbered(38, 29, 1).save(dir.path().join("2.png")).unwrap();
     let (_, frames, error) = drain(open(dir.path(), &Options::default()).unwrap());
     let error = error.expect("another size").to_string();
     assert!(frames.len() == 1 && error.contains("2.png: has 38 x 29 pixels") && error.contains("1.png has 37 x 29"), "{error}");
-    std::fs::write(dir.path().join("2.png"), "no picture").unwrap();
+    std::fs::write(dir.path().join("2.png"), "no image").unwrap();
     let (_, _, error) = drain(open(dir.path(), &Options::default()).unwrap());
-    assert!(error.expect("no picture").to_string().contains("2.png"));
+    assert!(error.expect("no image").to_string().contains("2.png"));
     let empty = tempfile::tempdir().unwrap();
-    assert!(open(empty.path(), &Options::default()).err().unwrap().to_string().contains("no pictures"));
+    assert!(open(empty.path(), &Options::default()).err().unwrap().to_string().contains("no images"));
 }
 
 #[test]
-fn a_clip_that_is_not_finished_leaves_nothing() {
+fn a_video_that_is_not_finished_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["a.y4m", "a.gif", "a.raw"] {
         let mut sink = create(dir.path().join(name), &info(37, 29, "25"), None).unwrap();
-        sink.write(&Content::Picture(numbered(37, 29, 0)), None).unwrap();
-        let error = sink.write(&Content::Picture(numbered(36, 29, 0)), None).unwrap_err().to_string();
+        sink.write(&Content::Image(numbered(37, 29, 0)), None).unwrap();
+        let error = sink.write(&Content::Image(numbered(36, 29, 0)), None).unwrap_err().to_string();
         assert!(error.contains("36 x 29") && error.contains(name), "{error}");
         drop(sink);
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    for (name, reason) in [("a.txt", "no format"), ("none/such.y4m", "no folder")] {
+    for (name, reason) in [("a.txt", "no format"), ("none/such.y4m", "no directory")] {
         let error = create(dir.path().join(name), &info(37, 29, "25"), None).err().expect("cannot be").to_string();
         assert!(error.contains(name) && error.contains(reason), "{error}");
     }

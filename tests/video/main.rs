@@ -1,4 +1,4 @@
-//! Clips in and out: every source and sink, and `atrous segment` on clips as a process.
+//! Videos in and out: every source and sink, and `atrous segment` on videos as a process.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -11,7 +11,7 @@ mod round_trips;
 #[cfg(unix)]
 mod signals;
 
-use atrous::image::Picture;
+use atrous::image::Image;
 use atrous::video::{Content, Frame, Info, Options, Source, create, open};
 use atrous::{Error, Result};
 use std::path::Path;
@@ -21,7 +21,7 @@ const BITS: usize = 6;
 const SIDE: usize = 6;
 
 /// A frame that carries its number, black and white squares that survive any codec, over a gradient that moves.
-fn numbered(width: usize, height: usize, number: usize) -> Picture {
+fn numbered(width: usize, height: usize, number: usize) -> Image {
     assert!(width >= BITS * SIDE && height > SIDE && number < 1 << BITS);
     let pixel = |x: usize, y: usize| {
         if y < SIDE && x < BITS * SIDE {
@@ -30,14 +30,14 @@ fn numbered(width: usize, height: usize, number: usize) -> Picture {
         [(x * 255 / width) as u8, (y * 255 / height) as u8, (4 * number) as u8]
     };
     let rgb = (0..width * height).flat_map(|i| pixel(i % width, i / width)).collect();
-    Picture::new(width, height, rgb).expect("as many bytes as pixels")
+    Image::new(width, height, rgb).expect("as many bytes as pixels")
 }
 
 /// The number that a frame carries: the middles of its squares.
-fn number_of(picture: &Picture) -> usize {
+fn number_of(image: &Image) -> usize {
     let bright = |bit: usize| {
-        let at = 3 * (SIDE / 2 * picture.width + bit * SIDE + SIDE / 2);
-        picture.rgb[at..at + 3].iter().map(|&v| usize::from(v)).sum::<usize>() > 3 * 128
+        let at = 3 * (SIDE / 2 * image.width + bit * SIDE + SIDE / 2);
+        image.rgb[at..at + 3].iter().map(|&v| usize::from(v)).sum::<usize>() > 3 * 128
     };
     (0..BITS).map(|bit| usize::from(bright(bit)) << bit).sum()
 }
@@ -46,11 +46,11 @@ fn info(width: usize, height: usize, rate: &str) -> Info {
     Info { width, height, rate: rate.parse().expect("a rate"), frames: None, notes: Vec::new() }
 }
 
-/// Writes a clip of numbered frames.
+/// Writes a video of numbered frames.
 fn write_numbered(path: &Path, info: &Info, frames: usize) -> Result<()> {
     let mut sink = create(path, info, None)?;
     for number in 0..frames {
-        sink.write(&Content::Picture(numbered(info.width, info.height, number)), None)?;
+        sink.write(&Content::Image(numbered(info.width, info.height, number)), None)?;
     }
     sink.finish()
 }
@@ -69,7 +69,7 @@ fn drain(source: Box<dyn Source>) -> (Info, Vec<Frame>, Option<Error>) {
     (info, frames, error)
 }
 
-/// All frames of a clip that is whole.
+/// All frames of a video that is whole.
 fn read_all(path: &Path, options: &Options) -> (Info, Vec<Frame>) {
     let source = open(path, options).unwrap_or_else(|e| panic!("{e}"));
     let (info, frames, error) = drain(source);
@@ -78,11 +78,11 @@ fn read_all(path: &Path, options: &Options) -> (Info, Vec<Frame>) {
 }
 
 fn numbers(frames: &[Frame]) -> Vec<usize> {
-    frames.iter().map(|f| number_of(&f.picture)).collect()
+    frames.iter().map(|f| number_of(&f.image)).collect()
 }
 
-/// The largest difference of two pictures' samples.
-fn worst(a: &Picture, b: &Picture) -> u8 {
+/// The largest difference of two images' samples.
+fn worst(a: &Image, b: &Image) -> u8 {
     assert_eq!((a.width, a.height), (b.width, b.height));
     a.rgb.iter().zip(&b.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0)
 }

@@ -1,16 +1,16 @@
 //! What `atrous segment` reads and where it writes: no output replaces an input, and names of every kind work.
 
-use super::command::{atrous, folder, segment};
+use super::command::{atrous, directory, segment};
 use super::*;
 use predicates::prelude::*;
 use predicates::str::contains;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Every file below a folder, with its content.
-fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+/// Every file below a directory, with its content.
+fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
+    for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         match path.is_dir() {
             true => found.extend(contents(&path)),
@@ -21,15 +21,15 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// Refused as a mistake in the arguments, with every file as it was and none beside them.
-fn refused(folder: &Path, arguments: &[&str], reason: &str) {
-    let before = contents(folder);
-    segment(folder, arguments).write_stdin("").assert().code(2).stderr(contains(reason));
-    assert!(contents(folder) == before, "{arguments:?} changed a file");
+fn refused(directory: &Path, arguments: &[&str], reason: &str) {
+    let before = contents(directory);
+    segment(directory, arguments).write_stdin("").assert().code(2).stderr(contains(reason));
+    assert!(contents(directory) == before, "{arguments:?} changed a file");
 }
 
 #[test]
 fn a_result_never_replaces_another_input_of_the_call() {
-    let dir = folder();
+    let dir = directory();
     for (name, number) in [("a.png", 1), ("a-overlay.png", 2), ("b.png", 3)] {
         numbered(45, 35, number).save(dir.path().join(name)).unwrap();
     }
@@ -46,7 +46,7 @@ fn a_result_never_replaces_another_input_of_the_call() {
 
 #[test]
 fn files_beside_the_results_replace_no_input_either() {
-    let dir = folder();
+    let dir = directory();
     numbered(45, 35, 1).save(dir.path().join("a.png")).unwrap();
     std::fs::copy(dir.path().join("tiny.safetensors"), dir.path().join("x.probabilities.safetensors")).unwrap();
     let before = contents(dir.path());
@@ -66,9 +66,9 @@ fn files_beside_the_results_replace_no_input_either() {
 
 #[test]
 fn numbered_frames_are_never_replaced_by_their_own_masks() {
-    let dir = folder();
-    for folder in ["fz", "shots"] {
-        std::fs::create_dir(dir.path().join(folder)).unwrap();
+    let dir = directory();
+    for directory in ["fz", "shots"] {
+        std::fs::create_dir(dir.path().join(directory)).unwrap();
     }
     for number in 3..7 {
         numbered(45, 35, number).save(dir.path().join(format!("fz/{number:06}.png"))).unwrap();
@@ -80,17 +80,17 @@ fn numbered_frames_are_never_replaced_by_their_own_masks() {
     refused(dir.path(), &["fz/*.png", "-o", "fz/", "-s", "mask"], "is an input");
     refused(dir.path(), &["shots/s%d.png", "-o", "shots/"], "which is an input");
     refused(dir.path(), &["shots/s%d.png", "-o", "fz/"], "holds frames already");
-    write_numbered(&dir.path().join("clip.y4m"), &info(45, 35, "25"), 2).unwrap();
-    refused(dir.path(), &["clip.y4m", "-o", "./clip.y4m"], "clip.y4m: is an input");
+    write_numbered(&dir.path().join("video.y4m"), &info(45, 35, "25"), 2).unwrap();
+    refused(dir.path(), &["video.y4m", "-o", "./video.y4m"], "video.y4m: is an input");
     #[cfg(unix)]
     {
-        std::os::unix::fs::symlink("clip.y4m", dir.path().join("link.y4m")).unwrap();
-        std::fs::hard_link(dir.path().join("clip.y4m"), dir.path().join("hard.y4m")).unwrap();
-        refused(dir.path(), &["clip.y4m", "-o", "link.y4m"], "is an input (clip.y4m)");
-        refused(dir.path(), &["hard.y4m", "-o", "clip.y4m"], "is an input (hard.y4m)");
+        std::os::unix::fs::symlink("video.y4m", dir.path().join("link.y4m")).unwrap();
+        std::fs::hard_link(dir.path().join("video.y4m"), dir.path().join("hard.y4m")).unwrap();
+        refused(dir.path(), &["video.y4m", "-o", "link.y4m"], "is an input (video.y4m)");
+        refused(dir.path(), &["hard.y4m", "-o", "video.y4m"], "is an input (hard.y4m)");
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_atrous"));
-        command.args(["segment", "-", "-w", "tiny.safetensors", "-o", "clip.y4m"]).current_dir(dir.path());
-        let done = command.stdin(std::fs::File::open(dir.path().join("clip.y4m")).unwrap()).output().unwrap();
+        command.args(["segment", "-", "-w", "tiny.safetensors", "-o", "video.y4m"]).current_dir(dir.path());
+        let done = command.stdin(std::fs::File::open(dir.path().join("video.y4m")).unwrap()).output().unwrap();
         let said = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.code() == Some(2) && said.contains("is the input"), "{said}");
     }
@@ -100,7 +100,7 @@ fn numbered_frames_are_never_replaced_by_their_own_masks() {
 
 #[test]
 fn other_commands_keep_their_inputs_too() {
-    let dir = folder();
+    let dir = directory();
     let before = contents(dir.path());
     let run = |arguments: &[&str]| atrous(dir.path()).args(arguments).assert().code(2);
     let w = "tiny.safetensors";
@@ -108,10 +108,10 @@ fn other_commands_keep_their_inputs_too() {
     run(&["export", w, w, "--dialect", "vainf"]).stderr(contains("is the input"));
     run(&["infer", "-w", w, "-i", "x.safetensors", "-o", w]).stderr(contains("is the weight file"));
     run(&["infer", "-w", w, "-i", "x.safetensors", "-o", "x.safetensors"]).stderr(contains("is the input"));
-    for folder in ["images", "masks"] {
-        std::fs::create_dir_all(dir.path().join("data").join(folder)).unwrap();
+    for directory in ["images", "masks"] {
+        std::fs::create_dir_all(dir.path().join("data").join(directory)).unwrap();
         let gray = image::GrayImage::from_pixel(45, 35, image::Luma([1]));
-        gray.save(dir.path().join("data").join(folder).join("a.png")).unwrap();
+        gray.save(dir.path().join("data").join(directory).join("a.png")).unwrap();
     }
     let data = contents(dir.path());
     let eval = ["eval", "-w", w, "--data", "data"];
@@ -124,8 +124,8 @@ fn other_commands_keep_their_inputs_too() {
 
 #[cfg(unix)]
 #[test]
-fn fifos_in_folders_are_passed_over_and_named_ones_refused() {
-    let dir = folder();
+fn fifos_in_directories_are_passed_over_and_named_ones_refused() {
+    let dir = directory();
     std::fs::create_dir(dir.path().join("in")).unwrap();
     numbered(45, 35, 1).save(dir.path().join("in/b.png")).unwrap();
     for name in ["in/a.png", "f.png", "f.mkv"] {
@@ -142,7 +142,7 @@ fn fifos_in_folders_are_passed_over_and_named_ones_refused() {
         .timeout(limit)
         .assert()
         .code(1)
-        .stderr(contains("f.png: is a FIFO, not a regular file").and(contains("1 of 2 pictures failed")));
+        .stderr(contains("f.png: is a FIFO, not a regular file").and(contains("1 of 2 images failed")));
     assert!(dir.path().join("out2/b.png").exists());
     segment(dir.path(), &["f.mkv"]).timeout(limit).assert().code(1).stderr(contains("f.mkv: is a FIFO"));
 }
@@ -152,7 +152,7 @@ fn fifos_in_folders_are_passed_over_and_named_ones_refused() {
 fn names_that_are_not_utf_8_are_read_written_and_reported() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
-    let dir = folder();
+    let dir = directory();
     let name = |bytes: &'static [u8]| OsStr::from_bytes(bytes);
     let sub = dir.path().join(name(b"d\xfe"));
     std::fs::create_dir(&sub).unwrap();
@@ -167,8 +167,8 @@ fn names_that_are_not_utf_8_are_read_written_and_reported() {
     };
     let report = run(&[name(b"a\xff.png")]);
     let path = |bytes: &[u8], lossy: &str| serde_json::json!({ "lossy": lossy, "bytes": bytes });
-    assert_eq!(report["pictures"][0]["input"], path(b"a\xff.png", "a\u{fffd}.png"));
-    assert_eq!(report["pictures"][0]["output"], path(b"a\xff-overlay.png", "a\u{fffd}-overlay.png"));
+    assert_eq!(report["images"][0]["input"], path(b"a\xff.png", "a\u{fffd}.png"));
+    assert_eq!(report["images"][0]["output"], path(b"a\xff-overlay.png", "a\u{fffd}-overlay.png"));
     assert_eq!(report["weights"], "tiny.safetensors");
     assert!(dir.path().join(name(b"a\xff-overlay.png")).exists());
     run(&[name(b"a\xff*.png"), name(b"-o"), name(b"o\xff/")]);
@@ -181,8 +181,8 @@ fn names_that_are_not_utf_8_are_read_written_and_reported() {
 
 #[test]
 fn every_error_is_printed_once() {
-    let dir = folder();
-    std::fs::write(dir.path().join("bad.png"), "no picture").unwrap();
+    let dir = directory();
+    std::fs::write(dir.path().join("bad.png"), "no image").unwrap();
     for extra in [&[][..], &["-q"], &["--json"]] {
         let mut command = segment(dir.path(), &["bad.png"]);
         let output = command.args(extra).assert().code(1).get_output().stderr.clone();
@@ -194,17 +194,17 @@ fn every_error_is_printed_once() {
 
 #[test]
 fn places_that_cannot_be_written_are_named() {
-    let dir = folder();
+    let dir = directory();
     numbered(45, 35, 1).save(dir.path().join("a.png")).unwrap();
     numbered(45, 35, 1).save(dir.path().join("b.png")).unwrap();
     std::fs::write(dir.path().join("file"), "").unwrap();
-    write_numbered(&dir.path().join("clip.y4m"), &info(45, 35, "25"), 2).unwrap();
+    write_numbered(&dir.path().join("video.y4m"), &info(45, 35, "25"), 2).unwrap();
     refused(dir.path(), &["a.png", "b.png", "-o", "file"], "file: is a file, and there is more than one result");
-    segment(dir.path(), &["clip.y4m", "-o", "file/out.y4m"])
+    segment(dir.path(), &["video.y4m", "-o", "file/out.y4m"])
         .assert()
         .code(1)
         .stderr(contains("file: the directory cannot be created"));
-    segment(dir.path(), &["clip.y4m", "-o", "file/frames/"]).assert().code(1).stderr(contains("file/frames"));
+    segment(dir.path(), &["video.y4m", "-o", "file/frames/"]).assert().code(1).stderr(contains("file/frames"));
 }
 
 /// A report that nobody can take does not hide what failed.
@@ -212,10 +212,10 @@ fn places_that_cannot_be_written_are_named() {
 #[test]
 fn a_full_or_closed_output_is_an_error_that_hides_no_other() {
     use std::process::{Command, Stdio};
-    let dir = folder();
-    std::fs::write(dir.path().join("bad.png"), "no picture").unwrap();
+    let dir = directory();
+    std::fs::write(dir.path().join("bad.png"), "no image").unwrap();
     numbered(45, 35, 1).save(dir.path().join("a.png")).unwrap();
-    write_numbered(&dir.path().join("clip.y4m"), &info(45, 35, "25"), 5).unwrap();
+    write_numbered(&dir.path().join("video.y4m"), &info(45, 35, "25"), 5).unwrap();
     let run = |arguments: &[&str], stdout: Stdio| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_atrous"));
         command.args(["segment", "-w", "tiny.safetensors", "--device", "cpu"]).args(arguments).current_dir(dir.path());
@@ -230,16 +230,17 @@ fn a_full_or_closed_output_is_an_error_that_hides_no_other() {
         child.wait().unwrap();
         Stdio::from(pipe)
     };
-    for (arguments, name) in [(&["clip.y4m", "-o", "-"][..], "standard output"), (&["a.png", "-o", "o.png"], "standard output")] {
+    for (arguments, name) in [(&["video.y4m", "-o", "-"][..], "standard output"), (&["a.png", "-o", "o.png"], "standard output")]
+    {
         let (code, said) = run(arguments, full());
         assert!(code == Some(1) && said.contains(name) && said.contains("No space left"), "{code:?}, {said}");
     }
-    assert_eq!(run(&["clip.y4m", "-o", "-"], closed()).0, Some(0), "a reader that went away is no failure");
+    assert_eq!(run(&["video.y4m", "-o", "-"], closed()).0, Some(0), "a reader that went away is no failure");
     for extra in [&[][..], &["--json"]] {
         let (code, said) = run(&[&["bad.png", "a.png", "-o", "out"], extra].concat(), closed());
-        assert!(code == Some(1) && said.contains("1 of 2 pictures failed"), "{code:?}, {said}");
+        assert!(code == Some(1) && said.contains("1 of 2 images failed"), "{code:?}, {said}");
     }
-    let whole = std::fs::read(dir.path().join("clip.y4m")).unwrap();
+    let whole = std::fs::read(dir.path().join("video.y4m")).unwrap();
     std::fs::write(dir.path().join("cut.y4m"), &whole[..whole.len() - 9]).unwrap();
     let (code, said) = run(&["cut.y4m", "-o", "cut-out.y4m"], closed());
     assert!(code == Some(1) && said.contains("after 4 frames, which are in cut-out.y4m"), "{code:?}, {said}");

@@ -19,10 +19,10 @@ fn y4m_keeps_frames_order_and_rate_at_odd_and_even_sizes() {
         assert_eq!(found.frames, Some(5), "the file's length tells how many");
         assert_eq!(numbers(&frames), [0, 1, 2, 3, 4], "{w} x {h}");
         // The gradient changes slowly, so sharing chroma among four pixels costs little away from the squares: at most half the
-        // step between neighbours (255 / 7 rows in the lowest picture), and 3 for rounding.
+        // step between neighbors (255 / 7 rows in the lowest image), and 3 for rounding.
         let bound = 3 + (255 / w.min(h - SIDE) / 2) as u8;
         for (number, frame) in frames.iter().enumerate() {
-            let (got, want) = (&frame.picture, numbered(w, h, number));
+            let (got, want) = (&frame.image, numbered(w, h, number));
             let below = 3 * w * (SIDE + 2)..;
             if let (Some(got), Some(want)) = (got.rgb.get(below.clone()), want.rgb.get(below)) {
                 let worst = got.iter().zip(want).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
@@ -69,23 +69,23 @@ fn y4m_is_what_another_reader_and_writer_make_of_it() {
         let (info, frames, error) = drain(read(Cursor::new(bytes), "theirs", &Options::default()).unwrap());
         assert!(error.is_none() && frames.len() == 2, "{kind:?}");
         assert_eq!(info.rate.to_string(), "24");
-        // Y = 81, Cb = 90, Cr = 240 is red in BT.601; alone, the luma is the grey (81 - 16) * 255 / 219.
+        // Y = 81, Cb = 90, Cr = 240 is red in BT.601; alone, the luma is the gray (81 - 16) * 255 / 219.
         let want = if chroma == 0 { [76, 76, 76] } else { [254, 0, 0] };
         let near = |p: &[u8]| p.iter().zip(want).all(|(a, b)| a.abs_diff(b) <= 1);
-        assert!(frames[1].picture.rgb.chunks_exact(3).all(near), "{kind:?}: {:?}", &frames[1].picture.rgb[..3]);
+        assert!(frames[1].image.rgb.chunks_exact(3).all(near), "{kind:?}: {:?}", &frames[1].image.rgb[..3]);
     }
 }
 
 #[test]
 fn the_range_and_the_matrix_are_taken_from_header_and_size() {
-    let grey = |header: &str, value: u8, size: usize| {
+    let gray = |header: &str, value: u8, size: usize| {
         let mut bytes = format!("YUV4MPEG2 {header}\nFRAME Ip\n").into_bytes();
         bytes.resize(bytes.len() + size, value);
-        let (info, frames, _) = drain(read(Cursor::new(bytes), "grey", &Options::default()).unwrap());
-        (info, frames[0].picture.rgb[0])
+        let (info, frames, _) = drain(read(Cursor::new(bytes), "gray", &Options::default()).unwrap());
+        (info, frames[0].image.rgb[0])
     };
-    assert_eq!(grey("W2 H2 F25:1 C420jpeg XCOLORRANGE=FULL", 128, 6).1, 128);
-    let (small, value) = grey("W2 H2 F0:0", 128, 6);
+    assert_eq!(gray("W2 H2 F25:1 C420jpeg XCOLORRANGE=FULL", 128, 6).1, 128);
+    let (small, value) = gray("W2 H2 F0:0", 128, 6);
     assert_eq!(value, 130, "(128 - 16) * 255 / 219");
     assert_eq!(small.rate.to_string(), "25", "what is taken where the stream tells none");
     assert!(
@@ -93,24 +93,24 @@ fn the_range_and_the_matrix_are_taken_from_header_and_size() {
         "{:?}",
         small.notes
     );
-    let (large, _) = grey("W1280 H2 F50:1 It", 128, 1280 * 3);
+    let (large, _) = gray("W1280 H2 F50:1 It", 128, 1280 * 3);
     assert!(large.notes.iter().any(|n| n.contains("BT.709")) && large.notes.iter().any(|n| n.contains("interlaced")));
 }
 
 #[test]
-fn raw_frames_of_every_format_show_the_same_picture() {
+fn raw_frames_of_every_format_show_the_same_image() {
     let (w, h) = (36, 8);
     let rgb = numbered(w, h, 37);
-    let grey: Vec<u8> = rgb.rgb.chunks_exact(3).map(|p| p[1]).collect();
-    // Grey in every layout: chroma in the middle.
-    let limited: Vec<u8> = grey.iter().map(|&v| (16.0 + f64::from(v) * 219.0 / 255.0).round() as u8).collect();
+    let gray: Vec<u8> = rgb.rgb.chunks_exact(3).map(|p| p[1]).collect();
+    // Gray in every layout: chroma in the middle.
+    let limited: Vec<u8> = gray.iter().map(|&v| (16.0 + f64::from(v) * 219.0 / 255.0).round() as u8).collect();
     let with_chroma = |luma: &[u8], chroma: usize| [luma, &vec![128; chroma]].concat();
-    let spread: Vec<u8> = grey.iter().flat_map(|&v| [v; 3]).collect();
+    let spread: Vec<u8> = gray.iter().flat_map(|&v| [v; 3]).collect();
     let cases = [
         ("rgb24", spread.clone(), 0),
         ("bgr24", rgb.rgb.chunks_exact(3).flat_map(|p| [p[2], p[1], p[0]]).collect(), 0),
-        ("rgba", grey.iter().flat_map(|&v| [v, v, v, 255]).collect(), 0),
-        ("gray", grey.clone(), 0),
+        ("rgba", gray.iter().flat_map(|&v| [v, v, v, 255]).collect(), 0),
+        ("gray", gray.clone(), 0),
         ("yuv420p", with_chroma(&limited, w * h / 2), 1),
         ("nv12", with_chroma(&limited, w * h / 2), 1),
         ("yuyv422", limited.iter().flat_map(|&v| [v, 128]).collect(), 1),
@@ -124,8 +124,8 @@ fn raw_frames_of_every_format_show_the_same_picture() {
         };
         let (info, frames, error) = drain(read(Cursor::new(bytes.repeat(3)), "-", &options).unwrap());
         assert!(error.is_none() && frames.len() == 3 && info.rate.to_string() == "30", "{name}");
-        let want = if name == "bgr24" { rgb.clone() } else { Picture::new(w, h, spread.clone()).unwrap() };
-        let worst = worst(&frames[2].picture, &want);
+        let want = if name == "bgr24" { rgb.clone() } else { Image::new(w, h, spread.clone()).unwrap() };
+        let worst = worst(&frames[2].image, &want);
         assert!(worst <= tolerance, "{name}: off by {worst}");
     }
     assert!("yuv9".parse::<PixelFormat>().unwrap_err().to_string().contains("nv12"));
@@ -141,12 +141,12 @@ fn raw_chroma_lies_where_its_format_says() {
         (PixelFormat::Nv12, [&y[..], &[90, 240, 90, 240]].concat()),
         (PixelFormat::Yuyv422, [81, 90, 81, 240].repeat(4)),
     ] {
-        let picture = format.picture(w, h, &bytes, [0; 3]).unwrap();
+        let image = format.image(w, h, &bytes, [0; 3]).unwrap();
         let red = |p: &[u8]| p[0] >= 253 && p[1] <= 1 && p[2] <= 1;
-        assert!(picture.rgb.chunks_exact(3).all(red), "{format:?}: {:?}", picture.rgb);
-        assert!(format.picture(w, h, &bytes[1..], [0; 3]).is_err());
+        assert!(image.rgb.chunks_exact(3).all(red), "{format:?}: {:?}", image.rgb);
+        assert!(format.image(w, h, &bytes[1..], [0; 3]).is_err());
     }
-    assert!(PixelFormat::Yuyv422.picture(3, 2, &[0; 12], [0; 3]).unwrap_err().to_string().contains("even"));
+    assert!(PixelFormat::Yuyv422.image(3, 2, &[0; 12], [0; 3]).unwrap_err().to_string().contains("even"));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn gif_keeps_frames_and_each_ones_time() {
     let mut sink = create(&path, &info(37, 29, "25"), None).unwrap();
     let times = [70, 400, 20, 90].map(Duration::from_millis);
     for (number, time) in times.iter().enumerate() {
-        sink.write(&Content::Picture(numbered(37, 29, number)), Some(*time)).unwrap();
+        sink.write(&Content::Image(numbered(37, 29, number)), Some(*time)).unwrap();
     }
     sink.finish().unwrap();
     let (found, frames) = read_all(&path, &Options::default());
@@ -186,17 +186,17 @@ fn animated_png_is_read_with_its_times() {
     writer.finish().unwrap();
     let (found, frames) = read_all(&path, &Options::default());
     assert_eq!((numbers(&frames), found.rate.to_string().as_str(), found.frames), (vec![0, 1, 2], "30", Some(3)));
-    assert_eq!(worst(&frames[2].picture, &numbered(37, 29, 2)), 0);
+    assert_eq!(worst(&frames[2].image, &numbered(37, 29, 2)), 0);
 }
 
 #[test]
-fn folders_patterns_and_numbers_are_clips_in_the_order_of_their_numbers() {
+fn directories_patterns_and_numbers_are_videos_in_the_order_of_their_numbers() {
     let dir = tempfile::tempdir().unwrap();
     // Not padded: by the letters alone, 10 would come before 8.
     for number in [8, 9, 10, 12] {
         numbered(37, 29, number).save(dir.path().join(format!("shot{number}.png"))).unwrap();
     }
-    std::fs::write(dir.path().join("notes.txt"), "no picture").unwrap();
+    std::fs::write(dir.path().join("notes.txt"), "no image").unwrap();
     let options = Options { rate: Some("12.5".parse().unwrap()), ..Options::default() };
     for (name, notes) in [("", 0), ("shot*.png", 0), ("shot%d.png", 1)] {
         let (found, frames) = read_all(&dir.path().join(name), &options);
@@ -210,7 +210,7 @@ fn folders_patterns_and_numbers_are_clips_in_the_order_of_their_numbers() {
     let out = dir.path().join("frames/");
     write_numbered(&out, &info(36, 9, "25"), 3).unwrap();
     let (_, frames) = read_all(&out.join("%06d.png"), &Options::default());
-    assert_eq!((numbers(&frames), worst(&frames[1].picture, &numbered(36, 9, 1))), (vec![0, 1, 2], 0));
+    assert_eq!((numbers(&frames), worst(&frames[1].image, &numbered(36, 9, 1))), (vec![0, 1, 2], 0));
     let again = write_numbered(&out, &info(36, 9, "25"), 1).unwrap_err().to_string();
     assert!(again.contains("holds frames already"), "{again}");
 }
@@ -225,8 +225,8 @@ fn masks_keep_their_classes_in_every_format() {
     for name in ["m.y4m", "m.raw", "m.gif", "m/"] {
         let path = dir.path().join(name);
         let mut sink = create(&path, &info, Some(&ClassTable::voc())).unwrap();
-        let wrong = sink.write(&Content::Picture(Picture::new(w, h, vec![0; 45]).unwrap()), None).unwrap_err().to_string();
-        assert!(wrong.contains("takes no pictures"), "{wrong}");
+        let wrong = sink.write(&Content::Image(Image::new(w, h, vec![0; 45]).unwrap()), None).unwrap_err().to_string();
+        assert!(wrong.contains("takes no images"), "{wrong}");
         masks.iter().for_each(|m| sink.write(&Content::Mask(m.clone()), None).unwrap());
         sink.finish().unwrap();
         let classes: Vec<Vec<u16>> = match name {
@@ -241,7 +241,7 @@ fn masks_keep_their_classes_in_every_format() {
                 while let Some(frame) = decoder.read_next_frame().unwrap() {
                     found.push(frame.buffer.iter().map(|&v| v.into()).collect());
                 }
-                assert_eq!(decoder.global_palette().map(|p| &p[3..6]), Some(&[128, 0, 0][..]), "the classes' colours");
+                assert_eq!(decoder.global_palette().map(|p| &p[3..6]), Some(&[128, 0, 0][..]), "the classes' colors");
                 found
             }
             _ => (1..=3).map(|n| LabelMap::read(path.join(format!("{n:06}.png")), None).unwrap().labels).collect(),
@@ -251,7 +251,7 @@ fn masks_keep_their_classes_in_every_format() {
 }
 
 #[test]
-fn parts_of_clips_keep_their_speed() {
+fn parts_of_videos_keep_their_speed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.y4m");
     write_numbered(&path, &info(37, 29, "30"), 10).unwrap();
@@ -273,7 +273,7 @@ fn parts_of_clips_keep_their_speed() {
     let gif = dir.path().join("a.gif");
     let mut sink = create(&gif, &info(37, 29, "10"), None).unwrap();
     for (number, millis) in [100, 200, 300, 400, 500].into_iter().enumerate() {
-        sink.write(&Content::Picture(numbered(37, 29, number)), Some(Duration::from_millis(millis))).unwrap();
+        sink.write(&Content::Image(numbered(37, 29, number)), Some(Duration::from_millis(millis))).unwrap();
     }
     sink.finish().unwrap();
     let selection = Selection { every: 2, ..Selection::default() };
@@ -299,12 +299,12 @@ impl std::io::Write for Shared {
 
 #[test]
 fn streams_hold_what_files_hold_and_transparency_becomes_green() {
-    let mut picture = numbered(37, 29, 5);
-    picture.alpha = Some(vec![0; 37 * 29]);
+    let mut image = numbered(37, 29, 5);
+    image.alpha = Some(vec![0; 37 * 29]);
     let out = Shared::default();
     let mut sink = write_to(out.clone(), "stream", &info(37, 29, "25"), false, true).unwrap();
-    sink.write(&Content::Picture(picture), None).unwrap();
-    sink.write(&Content::Picture(numbered(37, 29, 6)), None).unwrap();
+    sink.write(&Content::Image(image), None).unwrap();
+    sink.write(&Content::Image(numbered(37, 29, 6)), None).unwrap();
     sink.finish().unwrap();
     let bytes = out.0.lock().unwrap().clone();
     assert_eq!(bytes.len(), 2 * 37 * 29 * 3);

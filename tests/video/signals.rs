@@ -1,6 +1,6 @@
 //! Signals, stalled streams and hanging programs: `atrous segment` ends in time, keeps the frames so far, and leaves nothing behind.
 
-use super::command::{folder, in_order};
+use super::command::{directory, in_order};
 use super::containers::ffmpeg;
 use super::support::ending_signals;
 use super::*;
@@ -25,8 +25,8 @@ impl Drop for Running {
 
 impl Running {
     /// `atrous segment` with the tiny network.
-    fn segment(folder: &Path, arguments: &[&str]) -> Self {
-        Self::start(program(folder).args(arguments))
+    fn segment(directory: &Path, arguments: &[&str]) -> Self {
+        Self::start(program(directory).args(arguments))
     }
 
     fn start(command: &mut Command) -> Self {
@@ -58,9 +58,9 @@ impl Running {
     }
 }
 
-fn program(folder: &Path) -> Command {
+fn program(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_atrous"));
-    command.current_dir(folder).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command.current_dir(directory).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
     command.args(["segment", "-w", "tiny.safetensors"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -77,28 +77,28 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Names in a folder, sorted.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).expect("a folder");
+/// Names in a directory, sorted.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("a directory");
     let mut names: Vec<String> = entries.map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
     names.sort();
     names
 }
 
 /// Waits until the hidden file of a Y4M video has at least that many frames.
-fn wait_for_frames(folder: &Path, many: u64) {
+fn wait_for_frames(directory: &Path, many: u64) {
     let frame = 6 + 45 * 35 + 2 * 23 * 18;
     wait_for("the frames", || {
-        let hidden = names(folder).into_iter().find(|name| name.starts_with(".atrous-"))?;
-        let length = std::fs::metadata(folder.join(hidden)).ok()?.len();
+        let hidden = names(directory).into_iter().find(|name| name.starts_with(".atrous-"))?;
+        let length = std::fs::metadata(directory.join(hidden)).ok()?.len();
         (length > many * frame).then_some(())
     });
 }
 
-/// A folder with programs that stand for ffmpeg's: each notes its process ID in `NAME.pid` and then does what it is given.
-fn stand_ins(folder: &Path, programs: &[(&str, &str)]) -> std::ffi::OsString {
-    let bin = folder.join("bin");
-    std::fs::create_dir(&bin).expect("a fresh folder");
+/// A directory with programs that stand for ffmpeg's: each notes its process ID in `NAME.pid` and then does what it is given.
+fn stand_ins(directory: &Path, programs: &[(&str, &str)]) -> std::ffi::OsString {
+    let bin = directory.join("bin");
+    std::fs::create_dir(&bin).expect("a fresh directory");
     for (name, script) in programs {
         let path = bin.join(name);
         std::fs::write(&path, format!("#!/bin/sh\necho $$ > '{}'\n{script}\n", bin.join(format!("{name}.pid")).display()))
@@ -110,8 +110,8 @@ fn stand_ins(folder: &Path, programs: &[(&str, &str)]) -> std::ffi::OsString {
 }
 
 /// The process ID that a stand-in noted.
-fn pid_of(folder: &Path, name: &str) -> String {
-    let file = folder.join("bin").join(format!("{name}.pid"));
+fn pid_of(directory: &Path, name: &str) -> String {
+    let file = directory.join("bin").join(format!("{name}.pid"));
     wait_for("the stand-in", || std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))).trim().to_owned()
 }
 
@@ -125,7 +125,7 @@ const RAW: [&str; 6] = ["-", "--raw-size", "45x35", "-s", "side-by-side", "-o"];
 #[test]
 fn a_stalled_stream_is_finished_with_the_frames_so_far_by_each_signal() {
     for signal in ending_signals() {
-        let dir = folder();
+        let dir = directory();
         let mut running = Running::segment(dir.path(), &[&RAW[..], &["out.y4m"]].concat());
         running.feed(0..5);
         wait_for_frames(dir.path(), 5);
@@ -142,7 +142,7 @@ fn a_container_is_finished_by_sigterm_too() {
     if !ffmpeg() {
         return;
     }
-    let dir = folder();
+    let dir = directory();
     let mut running = Running::segment(dir.path(), &[&RAW[..], &["out.mkv"]].concat());
     running.feed(0..5);
     // Its first bytes come when it is finished, so the frames cannot be waited for by them; the hidden file is there from the beginning.
@@ -161,7 +161,7 @@ fn a_signal_before_the_first_frame_ends_at_once_and_leaves_nothing() {
     // Nothing at all, a header without frames.
     for begun in ["", "YUV4MPEG2 W45 H35 F25:1\n"] {
         for (name, signal, code) in [("out.y4m", "INT", 130), ("frames/", "TERM", 143)] {
-            let dir = folder();
+            let dir = directory();
             let mut running = Running::segment(dir.path(), &["-", "-o", name]);
             running.0.stdin.as_mut().unwrap().write_all(begun.as_bytes()).unwrap();
             std::thread::sleep(Duration::from_millis(700));
@@ -176,7 +176,7 @@ fn a_signal_before_the_first_frame_ends_at_once_and_leaves_nothing() {
 
 #[test]
 fn a_reader_that_goes_away_is_not_kept_waiting_for_by_a_stalled_source() {
-    let dir = folder();
+    let dir = directory();
     let mut running = Running::segment(dir.path(), &[&RAW[..], &["-"]].concat());
     running.feed(0..5);
     let mut first = [0; 100];
@@ -191,13 +191,13 @@ fn a_reader_that_goes_away_is_not_kept_waiting_for_by_a_stalled_source() {
 /// `head` is slow rather than gone: what is written is not taken. The second signal does not wait.
 #[test]
 fn the_second_signal_ends_at_once_and_takes_files_and_children_along() {
-    let dir = folder();
+    let dir = directory();
     let path = stand_ins(dir.path(), &[("ffmpeg", "exec sleep 1000")]);
     // More than a pipe holds.
     let frames: Vec<u8> = (0..20).flat_map(|number| numbered(160, 120, number).rgb).collect();
-    std::fs::write(dir.path().join("clip.rgb"), frames).unwrap();
+    std::fs::write(dir.path().join("video.rgb"), frames).unwrap();
     let mut command = program(dir.path());
-    command.args(["clip.rgb", "--raw-size", "160x120", "-o", "out.mkv"]).env("PATH", path);
+    command.args(["video.rgb", "--raw-size", "160x120", "-o", "out.mkv"]).env("PATH", path);
     let mut running = Running::start(&mut command);
     let child = pid_of(dir.path(), "ffmpeg");
     std::thread::sleep(Duration::from_millis(500));
@@ -210,21 +210,21 @@ fn the_second_signal_ends_at_once_and_takes_files_and_children_along() {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_eq!((status.code(), status.signal()), (Some(143), None), "{said}");
     assert!(!is_alive(&child), "the encoder was left running");
-    assert_eq!(names(dir.path()), ["bin", "clip.rgb", "tiny.safetensors"], "the encoder's file was left");
+    assert_eq!(names(dir.path()), ["bin", "video.rgb", "tiny.safetensors"], "the encoder's file was left");
 }
 
 #[test]
 fn an_ffmpeg_that_hangs_while_it_opens_does_not_hold_up_the_exit() {
-    let dir = folder();
+    let dir = directory();
     let path = stand_ins(dir.path(), &[("ffmpeg", "exec sleep 1000"), ("ffprobe", "exec sleep 1000")]);
-    std::fs::write(dir.path().join("clip.mkv"), b"\x1aE\xdf\xa3").unwrap();
-    let mut running = Running::start(program(dir.path()).args(["clip.mkv", "-o", "out.y4m"]).env("PATH", path));
+    std::fs::write(dir.path().join("video.mkv"), b"\x1aE\xdf\xa3").unwrap();
+    let mut running = Running::start(program(dir.path()).args(["video.mkv", "-o", "out.y4m"]).env("PATH", path));
     let child = pid_of(dir.path(), "ffmpeg");
     running.signal("TERM");
     let (status, said) = running.end();
     assert_eq!(status.code(), Some(143), "{said}");
     assert!(!is_alive(&child), "ffmpeg was left running");
-    assert_eq!(names(dir.path()), ["bin", "clip.mkv", "tiny.safetensors"]);
+    assert_eq!(names(dir.path()), ["bin", "video.mkv", "tiny.safetensors"]);
 }
 
 /// The length is for the progress bar alone.
@@ -233,11 +233,11 @@ fn an_ffprobe_that_hangs_costs_seconds_and_no_frames() {
     if !ffmpeg() {
         return;
     }
-    let dir = folder();
-    write_numbered(&dir.path().join("clip.mkv"), &info(64, 48, "25"), 3).unwrap();
+    let dir = directory();
+    write_numbered(&dir.path().join("video.mkv"), &info(64, 48, "25"), 3).unwrap();
     let path = stand_ins(dir.path(), &[("ffprobe", "exec sleep 1000")]);
     let mut running =
-        Running::start(program(dir.path()).args(["clip.mkv", "-s", "side-by-side", "-o", "out.y4m"]).env("PATH", path));
+        Running::start(program(dir.path()).args(["video.mkv", "-s", "side-by-side", "-o", "out.y4m"]).env("PATH", path));
     let child = pid_of(dir.path(), "ffprobe");
     let (status, said) = running.end();
     assert!(status.success(), "{said}");
@@ -246,8 +246,8 @@ fn an_ffprobe_that_hangs_costs_seconds_and_no_frames() {
 }
 
 #[test]
-fn a_batch_of_pictures_stops_after_those_under_way() {
-    let dir = folder();
+fn a_batch_of_images_stops_after_those_under_way() {
+    let dir = directory();
     std::fs::create_dir(dir.path().join("in")).unwrap();
     (0..400).for_each(|n| numbered(320, 240, n % 64).save(dir.path().join(format!("in/{n:03}.png"))).unwrap());
     let mut running = Running::segment(dir.path(), &["in", "-o", "out", "-s", "mask", "-q"]);
@@ -255,7 +255,7 @@ fn a_batch_of_pictures_stops_after_those_under_way() {
     running.signal("TERM");
     let (status, said) = running.end();
     assert_eq!(status.code(), Some(143), "{said}");
-    assert!(said.contains("stopped after") && said.contains("of 400 pictures"), "{said}");
+    assert!(said.contains("stopped after") && said.contains("of 400 images"), "{said}");
     let masks = names(&dir.path().join("out"));
     assert!(masks.len() < 400 && masks.iter().all(|name| !name.starts_with('.')), "{masks:?}");
 }
@@ -263,7 +263,7 @@ fn a_batch_of_pictures_stops_after_those_under_way() {
 /// `nohup atrous .. &`: the program outlives its terminal.
 #[test]
 fn a_hangup_that_is_ignored_stays_ignored() {
-    let dir = folder();
+    let dir = directory();
     let mut command = Command::new("sh");
     let script = "trap '' HUP; exec \"$0\" segment -w tiny.safetensors - --raw-size 45x35 -s side-by-side -o out.y4m";
     command.args(["-c", script, env!("CARGO_BIN_EXE_atrous")]).current_dir(dir.path()).env("ATROUS_DEVICE", "cpu");

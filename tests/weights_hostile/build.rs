@@ -36,7 +36,7 @@ pub fn safetensors(header: &[u8], data: &[u8]) -> Vec<u8> {
 pub const DATA: [u8; 32] = *b"\x00\x3c\x00\x3c\x00\x3d\x00\x3d\x00\x3e\x00\x3e\x00\x3f\x00\x3f\
                               \x00\x3c\x00\x3c\x00\x3d\x00\x3d\x00\x3e\x00\x3e\x00\x3f\x00\x3f";
 
-/// A zip archive as PyTorch writes it, in the folder `archive`.
+/// A zip archive as PyTorch writes it, in the directory `archive`.
 pub fn archive(entries: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in entries {

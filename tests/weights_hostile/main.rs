@@ -96,12 +96,12 @@ fn judge(path: &Path, case: &Case) -> Option<String> {
 
 #[test]
 fn damaged_files_are_errors_that_name_the_file_within_bounded_memory() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let cases = damaged();
     assert!(cases.len() >= 200, "{} files", cases.len());
     let mut wrong = Vec::new();
     for (number, case) in cases.iter().enumerate() {
-        let path = folder.path().join(format!("damaged-{number:03}.bin"));
+        let path = directory.path().join(format!("damaged-{number:03}.bin"));
         std::fs::write(&path, &case.bytes).unwrap();
         wrong.extend(judge(&path, case).map(|what| format!("{number} ({}): {what}", case.name)));
         std::fs::remove_file(&path).unwrap();
@@ -114,9 +114,9 @@ fn damaged_files_are_errors_that_name_the_file_within_bounded_memory() {
 
 #[test]
 fn the_files_that_are_damaged_were_in_order_before() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for (name, bytes) in valid() {
-        let path = folder.path().join("valid");
+        let path = directory.path().join("valid");
         std::fs::write(&path, &bytes).unwrap();
         let count = load(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert!(count > 9, "{name}");
@@ -125,20 +125,20 @@ fn the_files_that_are_damaged_were_in_order_before() {
 
 #[test]
 fn what_is_not_a_file_is_refused_by_its_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let error = load(folder.path()).unwrap_err().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let error = load(directory.path()).unwrap_err().to_string();
     assert!(
-        error.contains(folder.path().to_str().unwrap()) && error.contains("is a directory; name a file of weights"),
+        error.contains(directory.path().to_str().unwrap()) && error.contains("is a directory; name a file of weights"),
         "{error}"
     );
-    let error = load(&folder.path().join("missing.pth")).unwrap_err().to_string();
+    let error = load(&directory.path().join("missing.pth")).unwrap_err().to_string();
     assert!(error.contains("missing.pth"), "{error}");
 }
 
 #[test]
 fn a_file_that_shrinks_after_opening_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("shrinks.safetensors");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shrinks.safetensors");
     std::fs::write(&path, headers::valid()).unwrap();
     let file = WeightFile::open(&path).unwrap();
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(100).unwrap();

@@ -8,11 +8,11 @@ import { after, test } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 // Copies of the page's files, of which each test imports its own. Without the package.json node takes them for another kind of module.
-const folder = mkdtempSync(join(tmpdir(), 'atrous-engine-'));
-after(() => rmSync(folder, { recursive: true }));
+const directory = mkdtempSync(join(tmpdir(), 'atrous-engine-'));
+after(() => rmSync(directory, { recursive: true }));
 let copies = 0;
 function copy(file) {
-  const own = join(folder, String(copies++));
+  const own = join(directory, String(copies++));
   mkdirSync(join(own, 'pkg'), { recursive: true });
   writeFileSync(join(own, 'package.json'), '{ "type": "module" }');
   copyFileSync(fileURLToPath(new URL(`../${file}`, import.meta.url)), join(own, file));
@@ -162,6 +162,6 @@ test('an exception that nothing catches is the end of the engine too, and no res
   const { error } = await ask('mask');
   listeners.error({ error: new RangeError('out of memory') });
   done();
-  assert.equal(error, 'no picture was segmented yet');
+  assert.equal(error, 'no image was segmented yet');
   assert.deepEqual(heard.at(-1), { fatal: 'out of memory' });
 });

@@ -1,4 +1,4 @@
-// The page in a real browser. Needs web/pkg (scripts/web builds it), Chromium, and playwright-core: `npm install && npm test` in this folder.
+// The page in a real browser. Needs web/pkg (scripts/web builds it), Chromium, and playwright-core: `npm install && npm test` in this directory.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { OUT, ROOT, browser, film, nativeMask, nativePth, serve, weights } from './support.mjs';
 
-const PICTURE = join(ROOT, 'docs/pictures/street.png');
+const IMAGE = join(ROOT, 'docs/images/street.png');
 const file = weights();
 // Without data there is nothing to segment with, and that is said.
 const skip = file ? false : 'skipped: no data (no network ships, and ATROUS_DATA has none)';
@@ -50,16 +50,16 @@ async function saved(page, button) {
   return path;
 }
 
-test('a picture has the labels of the native program, and nothing leaves the machine', { skip, timeout: 600_000 }, async () => {
+test('an image has the labels of the native program, and nothing leaves the machine', { skip, timeout: 600_000 }, async () => {
   const chromium = await browser();
   try {
     const page = await open(chromium, { viewport: { width: 1280, height: 800 } });
     await withNetwork(page);
-    await page.setInputFiles('#picture', PICTURE);
+    await page.setInputFiles('#image', IMAGE);
     await status(page, 'street.png, ');
     await page.screenshot({ path: join(OUT, 'desk.png') });
-    const masks = [await saved(page, '#save-mask'), nativeMask(file, PICTURE)].map(path => readFileSync(path).toString('base64'));
-    // Classes have colours of their own, so equal colours are equal labels.
+    const masks = [await saved(page, '#save-mask'), nativeMask(file, IMAGE)].map(path => readFileSync(path).toString('base64'));
+    // Classes have colors of their own, so equal colors are equal labels.
     const equal = await page.evaluate(async masks => {
       const pixels = async mask => {
         const bytes = Uint8Array.from(atob(mask), c => c.charCodeAt(0));
@@ -93,7 +93,7 @@ test('a picture has the labels of the native program, and nothing leaves the mac
   }
 });
 
-test('a dropped picture, and one that is none, on a phone in the dark', { skip, timeout: 600_000 }, async () => {
+test('a dropped image, and one that is none, on a phone in the dark', { skip, timeout: 600_000 }, async () => {
   const chromium = await browser();
   try {
     const page = await open(chromium, { viewport: { width: 390, height: 844 }, colorScheme: 'dark' });
@@ -104,7 +104,7 @@ test('a dropped picture, and one that is none, on a phone in the dark', { skip, 
       data.items.add(new File([Uint8Array.from(atob(bytes), c => c.charCodeAt(0))], name, { type }));
       document.getElementById('stage').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
     }, [bytes, name, type]);
-    await drop(readFileSync(PICTURE).toString('base64'), 'street.png', 'image/png');
+    await drop(readFileSync(IMAGE).toString('base64'), 'street.png', 'image/png');
     await status(page, 'street.png, ');
     const wide = await page.evaluate(() => document.documentElement.scrollWidth);
     assert.ok(wide <= 390, `nothing sticks out to the right: ${wide}`);
@@ -114,16 +114,16 @@ test('a dropped picture, and one that is none, on a phone in the dark', { skip, 
       const data = new DataTransfer();
       data.items.add(new File([Uint8Array.from(atob(bytes), c => c.charCodeAt(0))], '', { type: 'image/png' }));
       document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true }));
-    }, readFileSync(PICTURE).toString('base64'));
-    await status(page, 'the pasted picture, ');
+    }, readFileSync(IMAGE).toString('base64'));
+    await status(page, 'the pasted image, ');
     // And with the network as PyTorch would have saved it.
     const shares = await page.textContent('#legend');
     await page.setInputFiles('#weights', nativePth(file));
     await page.locator('#network').filter({ hasText: 'network.pth' }).waitFor({ timeout: 60_000 });
-    await status(page, 'the pasted picture, ');
+    await status(page, 'the pasted image, ');
     assert.equal(await page.textContent('#legend'), shares, 'the same network');
-    await drop(Buffer.from('no picture').toString('base64'), 'notes.txt', 'text/plain');
-    await status(page, 'notes.txt is no picture');
+    await drop(Buffer.from('no image').toString('base64'), 'notes.txt', 'text/plain');
+    await status(page, 'notes.txt is no image');
     await drop(Buffer.from('no weights').toString('base64'), 'a.safetensors', '');
     await status(page, 'a.safetensors: ');
     assert.deepEqual(page.troubles, []);
@@ -158,12 +158,12 @@ test('an engine that stopped says so at once, and is restarted with its network'
     await page.selectOption('#size', '257');
     // As a panic does: an exception that nothing in the worker catches.
     await page.workers()[0].evaluate(() => { setTimeout(() => { throw new WebAssembly.RuntimeError('unreachable'); }); });
-    await page.setInputFiles('#picture', PICTURE);
+    await page.setInputFiles('#image', IMAGE);
     await status(page, 'the engine stopped: ', 30_000);
     await page.click('#restart');
-    await status(page, 'Restarted: choose a picture', 60_000);
+    await status(page, 'Restarted: choose an image', 60_000);
     assert.ok(await page.locator('#restart').isHidden());
-    await page.setInputFiles('#picture', PICTURE);
+    await page.setInputFiles('#image', IMAGE);
     await status(page, 'street.png, ');
   } finally {
     await chromium.close();

@@ -63,7 +63,7 @@ export function film(frames = 30) {
   return path;
 }
 
-// A weight file to test with: the one that ships, else one of the data folder.
+// A weight file to test with: the one that ships, else one of the data directory.
 export function weights() {
   const data = process.env.ATROUS_DATA ?? join(ROOT, '../shared');
   const shipped = join(ROOT, 'weights');
@@ -77,10 +77,10 @@ function native(...arguments_) {
   else execFileSync('cargo', ['run', '--quiet', '--', ...arguments_], { cwd: ROOT, stdio: 'inherit' });
 }
 
-// Its mask of a picture.
-export function nativeMask(weights, picture) {
+// Its mask of an image.
+export function nativeMask(weights, image) {
   const out = join(OUT, 'native.png');
-  native('segment', picture, '--weights', weights, '--style', 'mask', '--device', 'cpu', '--quiet', '-o', out);
+  native('segment', image, '--weights', weights, '--style', 'mask', '--device', 'cpu', '--quiet', '-o', out);
   return out;
 }
 

@@ -47,13 +47,13 @@ pub fn nv12(bytes: &[u8], (w, h): (usize, usize), stride: usize) -> Result<Vec<u
     Ok(pixels)
 }
 
-/// One JPEG picture, as MJPEG has them, with its size.
+/// One JPEG image, as MJPEG has them, with its size.
 pub fn jpeg(bytes: &[u8]) -> Result<((usize, usize), Vec<u32>)> {
-    let picture = image::load_from_memory_with_format(bytes, image::ImageFormat::Jpeg)
-        .map_err(|e| Error::new(ErrorKind::Data, "the camera sent a damaged picture").source(e))?
+    let image = image::load_from_memory_with_format(bytes, image::ImageFormat::Jpeg)
+        .map_err(|e| Error::new(ErrorKind::Data, "the camera sent a damaged image").source(e))?
         .into_rgb8();
-    let size = (picture.width() as usize, picture.height() as usize);
-    Ok((size, atrous::live::Live::packed(picture.as_raw())))
+    let size = (image.width() as usize, image.height() as usize);
+    Ok((size, atrous::live::Live::packed(image.as_raw())))
 }
 
 #[cfg(test)]
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     /// White, black, and pure red, green and blue in BT.601.
-    const COLOURS: [([u8; 3], [u8; 3]); 5] = [
+    const COLORS: [([u8; 3], [u8; 3]); 5] = [
         ([235, 128, 128], [255, 255, 255]),
         ([16, 128, 128], [0, 0, 0]),
         ([81, 90, 240], [255, 0, 0]),
@@ -70,8 +70,8 @@ mod tests {
     ];
 
     #[test]
-    fn colours_come_out_of_every_layout() {
-        for (yuv, rgb) in COLOURS {
+    fn colors_come_out_of_every_layout() {
+        for (yuv, rgb) in COLORS {
             let near = |pixel: u32| pixel.to_le_bytes()[..3].iter().zip(rgb).all(|(&a, b)| a.abs_diff(b) <= 2);
             let [y, u, v] = yuv;
             // Two bytes more in each row than it has pixels.

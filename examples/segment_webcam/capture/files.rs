@@ -1,41 +1,41 @@
-//! Files as a source: a picture again and again, a folder's pictures in turn, or a clip from its beginning each time it ends.
+//! Files as a source: an image again and again, a directory's images in turn, or a video from its beginning each time it ends.
 
 use super::Source;
-use atrous::image::{DecodeOptions, Picture, cover};
+use atrous::image::{DecodeOptions, Image, cover};
 use atrous::live::Live;
 use atrous::video::{self, Kind};
 use atrous::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
-/// More pictures than these are read anew each time they come round.
+/// More images than these are read anew each time they come round.
 const KEPT: usize = 300;
 
 const ENDINGS: [&str; 10] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "qoi"];
 
-/// Opens a file, a folder, or a pattern of names. Frames are made to fit into `most`.
+/// Opens a file, a directory, or a pattern of names. Frames are made to fit into `most`.
 pub fn open(path: &Path, most: (usize, usize)) -> Result<Box<dyn Source>> {
     match video::kind(path) {
-        Kind::Still => Ok(Box::new(Pictures::open(vec![path.to_owned()], path, most)?)),
-        Kind::Sequence if path.is_dir() => Ok(Box::new(Pictures::open(listed(path)?, path, most)?)),
-        _ => Ok(Box::new(Clip::open(path, most)?)),
+        Kind::Still => Ok(Box::new(Images::open(vec![path.to_owned()], path, most)?)),
+        Kind::Sequence if path.is_dir() => Ok(Box::new(Images::open(listed(path)?, path, most)?)),
+        _ => Ok(Box::new(Video::open(path, most)?)),
     }
 }
 
-/// The size that a picture gets: its own, or the largest of its shape that fits.
+/// The size that an image gets: its own, or the largest of its shape that fits.
 fn fit((w, h): (usize, usize), most: (usize, usize)) -> (usize, usize) {
     let scale = (most.0 as f64 / w as f64).min(most.1 as f64 / h as f64).min(1.0);
     let side = |n: usize| ((n as f64 * scale).round() as usize).max(1);
     (side(w), side(h))
 }
 
-fn pixels(picture: &Picture, size: (usize, usize)) -> Result<Vec<u32>> {
-    Ok(Live::packed(&cover(&picture.rgb, (picture.width, picture.height), size)?))
+fn pixels(image: &Image, size: (usize, usize)) -> Result<Vec<u32>> {
+    Ok(Live::packed(&cover(&image.rgb, (image.width, image.height), size)?))
 }
 
-fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |e| Error::io(folder, "could not be listed", e);
+fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e| Error::io(directory, "could not be listed", e);
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
         if ending.is_some_and(|e| ENDINGS.contains(&e.as_str())) {
@@ -46,30 +46,30 @@ fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Pictures of any sizes; all are made as large as the first.
-struct Pictures {
+/// Images of any sizes; all are made as large as the first.
+struct Images {
     files: Vec<PathBuf>,
-    /// Of each picture the pixels, where they are kept.
+    /// Of each image the pixels, where they are kept.
     ready: Vec<Option<Vec<u32>>>,
     size: (usize, usize),
     at: usize,
     name: String,
 }
 
-fn decode(path: &Path) -> Result<Picture> {
+fn decode(path: &Path) -> Result<Image> {
     DecodeOptions { first_frame: true, ..DecodeOptions::default() }.decode(path)
 }
 
-impl Pictures {
+impl Images {
     fn open(files: Vec<PathBuf>, path: &Path, most: (usize, usize)) -> Result<Self> {
-        let first = files.first().ok_or_else(|| Error::new(ErrorKind::Data, "holds no pictures").file(path))?;
-        let picture = decode(first)?;
-        let size = fit((picture.width, picture.height), most);
+        let first = files.first().ok_or_else(|| Error::new(ErrorKind::Data, "holds no images").file(path))?;
+        let image = decode(first)?;
+        let size = fit((image.width, image.height), most);
         Ok(Self { ready: vec![None; files.len()], files, size, at: 0, name: path.display().to_string() })
     }
 }
 
-impl Source for Pictures {
+impl Source for Images {
     fn size(&self) -> (usize, usize) {
         self.size
     }
@@ -92,8 +92,8 @@ impl Source for Pictures {
     }
 }
 
-/// A clip that begins again when it ends.
-struct Clip {
+/// A video that begins again when it ends.
+struct Video {
     path: PathBuf,
     frames: Box<dyn video::Source>,
     size: (usize, usize),
@@ -101,7 +101,7 @@ struct Clip {
     begun: bool,
 }
 
-impl Clip {
+impl Video {
     fn open(path: &Path, most: (usize, usize)) -> Result<Self> {
         let frames = video::open(path, &video::Options::default())?;
         let size = fit((frames.info().width, frames.info().height), most);
@@ -109,7 +109,7 @@ impl Clip {
     }
 }
 
-impl Source for Clip {
+impl Source for Video {
     fn size(&self) -> (usize, usize) {
         self.size
     }
@@ -122,7 +122,7 @@ impl Source for Clip {
         }
         let Some(frame) = next.transpose()? else { return Ok(None) };
         self.begun = true;
-        Ok(Some(pixels(&frame.picture, self.size)?))
+        Ok(Some(pixels(&frame.image, self.size)?))
     }
 
     fn rate(&self) -> Option<f64> {
@@ -146,27 +146,27 @@ mod tests {
     }
 
     #[test]
-    fn folders_and_clips_begin_again_when_they_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let gray = |v: u8, side: usize| Picture::new(side, side, vec![v; 3 * side * side]).unwrap();
+    fn directories_and_videos_begin_again_when_they_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let gray = |v: u8, side: usize| Image::new(side, side, vec![v; 3 * side * side]).unwrap();
         for (name, value, side) in [("a.png", 10, 16), ("b.png", 20, 30)] {
-            gray(value, side).save(folder.path().join(name)).unwrap();
+            gray(value, side).save(directory.path().join(name)).unwrap();
         }
-        let mut pictures = open(folder.path(), (640, 480)).unwrap();
-        let values: Vec<u32> = (0..4).map(|_| pictures.next().unwrap().unwrap()[5] & 255).collect();
-        assert_eq!((values, pictures.size()), (vec![10, 20, 10, 20], (16, 16)));
+        let mut images = open(directory.path(), (640, 480)).unwrap();
+        let values: Vec<u32> = (0..4).map(|_| images.next().unwrap().unwrap()[5] & 255).collect();
+        assert_eq!((values, images.size()), (vec![10, 20, 10, 20], (16, 16)));
 
-        // Y4M: a plane of luma for each frame, grey.
-        let clip = folder.path().join("clip.y4m");
+        // Y4M: a plane of luma for each frame, gray.
+        let video = directory.path().join("video.y4m");
         let mut bytes = b"YUV4MPEG2 W4 H4 F12:1 Cmono\n".to_vec();
         for luma in [50u8, 200] {
             bytes.extend(b"FRAME\n");
             bytes.extend([luma; 16]);
         }
-        std::fs::write(&clip, bytes).unwrap();
-        let mut clip = open(&clip, (640, 480)).unwrap();
-        let values: Vec<u32> = (0..5).map(|_| clip.next().unwrap().unwrap()[3] & 255).collect();
-        assert_eq!((clip.size(), clip.rate()), ((4, 4), Some(12.0)));
+        std::fs::write(&video, bytes).unwrap();
+        let mut video = open(&video, (640, 480)).unwrap();
+        let values: Vec<u32> = (0..5).map(|_| video.next().unwrap().unwrap()[3] & 255).collect();
+        assert_eq!((video.size(), video.rate()), ((4, 4), Some(12.0)));
         assert!(values[0] == values[2] && values[1] == values[3] && values[0] < values[1], "{values:?}");
         assert!(open(Path::new("none.png"), (9, 9)).is_err());
     }

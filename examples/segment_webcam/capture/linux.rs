@@ -104,7 +104,7 @@ impl Camera {
             NV12 => convert::nv12(bytes, self.size, stride(self.size.0)),
             _ => match convert::jpeg(bytes)? {
                 (size, pixels) if size == self.size => Ok(pixels),
-                ((w, h), _) => Err(Error::new(ErrorKind::Data, format!("the camera sent a picture of {w} x {h}"))),
+                ((w, h), _) => Err(Error::new(ErrorKind::Data, format!("the camera sent an image of {w} x {h}"))),
             },
         }
     }
@@ -117,7 +117,7 @@ impl Source for Camera {
 
     fn next(&mut self) -> Result<Option<Vec<u32>>> {
         let mut last = None;
-        // The first pictures of a stream are cut short by some cameras.
+        // The first images of a stream are cut short by some cameras.
         for _ in 0..DAMAGED {
             let bytes = self.stream.dequeue(|view| Ok(if view.is_error() { Vec::new() } else { view.to_vec() }));
             let bytes = bytes.map_err(|e| explain(&self.path, e))?;

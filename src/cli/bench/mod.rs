@@ -29,7 +29,7 @@ const ROUNDS: usize = 5;
 /// and the reading back of the output. The limit beside which the arithmetic is shown is measured before and after them: bare multiply-adds
 /// on a GPU, a small matrix product on every thread of the processor.
 ///
-/// With --train a run is a step of training: forward, backward and update. Its loss is the cross entropy, its optimiser gradient descent with
+/// With --train a run is a step of training: forward, backward and update. Its loss is the cross entropy, its optimizer gradient descent with
 /// momentum; what would be read from a data set is made up.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -40,7 +40,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "513", value_name = "N|WxH")]
     size: SizeRule,
 
-    /// Pictures in one run
+    /// Images in one run
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
 
@@ -131,7 +131,7 @@ impl NetworkArgs {
 pub(super) fn run(args: &Args) -> Result<()> {
     args.memory.apply();
     let (w, h) = match args.size {
-        SizeRule::Native => return Err(error!(Usage, "there is no picture whose size could be taken; give N or WxH")),
+        SizeRule::Native => return Err(error!(Usage, "there is no image whose size could be taken; give N or WxH")),
         size => size.fit(1, 1).padded,
     };
     let model = args.network.open()?;
@@ -156,12 +156,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let wanted = network.graph.outputs().last().cloned().expect("invariant: a network has an output");
     network.graph.clear_outputs();
     network.graph.output(&wanted.0, wanted.1);
-    let graph = passes::optimise(network.graph)?;
+    let graph = passes::optimize(network.graph)?;
     let built = start.elapsed();
     let start = Instant::now();
     let runner = args.device.tuning(args.json).runner(&device, graph)?;
     let ready = start.elapsed();
-    let input = picture(shape)?;
+    let input = image(shape)?;
     let inputs = [("input", &input)];
     let first = runner.time(&inputs, 1)?.median();
     let warm = warm_runs(&runner, &inputs, args.runs)?;
@@ -184,7 +184,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         multi_adds: cost.multi_adds,
         first: First { graph_ms: ms(built), ready_ms: ms(ready), run_ms: ms(first), total_ms: ms(built + ready + first) },
         warm: Warm::new(&warm),
-        pictures_per_second: shape.n as f64 / warm.median().as_secs_f64(),
+        images_per_second: shape.n as f64 / warm.median().as_secs_f64(),
         gflops: flops(warm.median()) / 1e9,
         limit_gflops: limit / 1e9,
         share_of_limit: flops(warm.median()) / limit,
@@ -198,8 +198,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     print(&report.text(args.nodes.map(|n| (n, device.is_cpu()))))
 }
 
-/// Numbers such as those of normalised pictures.
-fn picture(shape: Shape) -> Result<Tensor> {
+/// Numbers such as those of normalized images.
+fn image(shape: Shape) -> Result<Tensor> {
     Tensor::try_from_fn(shape, |n, y, x, c| ((7 * n + 13 * y + 29 * x + 5 * c) % 64) as f32 / 16.0 - 2.0)
 }
 

@@ -15,11 +15,11 @@ pub(super) struct Report {
     /// The output that a run computes.
     pub output: String,
     pub output_stride: usize,
-    /// Of one run, all its pictures together.
+    /// Of one run, all its images together.
     pub multi_adds: u64,
     pub first: First,
     pub warm: Warm,
-    pub pictures_per_second: f64,
+    pub images_per_second: f64,
     /// A multiply-add counts as two operations, here and below.
     pub gflops: f64,
     pub limit_gflops: f64,
@@ -109,7 +109,7 @@ impl Report {
                 ),
             ),
             ("runs after it", warm.text()),
-            ("pictures", format!("{:.2} a second", self.pictures_per_second)),
+            ("images", format!("{:.2} a second", self.images_per_second)),
             (
                 "arithmetic",
                 format!(

@@ -1,14 +1,14 @@
 //! `atrous bench --train`: steps of training.
 
 use super::report::{NodeRow, Warm, ms, rows, slowest};
-use super::{Args, ROUNDS, picture, repeat};
+use super::{Args, ROUNDS, image, repeat};
 use crate::cli::args::{print, print_json, say, table};
 use crate::error::{Result, error};
 use crate::exec::Device;
 use crate::memory;
 use crate::segmenter::Model;
 use crate::tensor::{Data, Shape, Tensor};
-use crate::train::{Decay, Need, Pictures, Schedule, TrainOptions, Trainer};
+use crate::train::{Decay, Images, Need, Schedule, TrainOptions, Trainer};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ struct Report {
     /// The first step, in which drivers compile what they put off.
     first_ms: f64,
     warm: Warm,
-    pictures_per_second: f64,
+    images_per_second: f64,
     /// A multiply-add counts as two operations.
     gflops: f64,
     /// Bytes by the plan for devices.
@@ -63,8 +63,8 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
     let start = Instant::now();
     let mut trainer = Trainer::new(device, &model.config, &model.weights, options(shape, args.recompute))?;
     let ready = start.elapsed();
-    let (pictures, labels) = (picture(shape)?, labels(shape, classes)?);
-    let batch = Pictures { pictures: &pictures, labels: &labels, names: &[] };
+    let (images, labels) = (image(shape)?, labels(shape, classes)?);
+    let batch = Images { images: &images, labels: &labels, names: &[] };
     let mut step = || {
         let start = Instant::now();
         trainer.step(&[batch])?;
@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
         multi_adds: cost.multi_adds,
         ready_ms: ms(ready),
         first_ms: ms(first),
-        pictures_per_second: shape.n as f64 / warm.median().as_secs_f64(),
+        images_per_second: shape.n as f64 / warm.median().as_secs_f64(),
         gflops: 2.0 * cost.multi_adds as f64 / warm.median().as_secs_f64() / 1e9,
         need: Trainer::need(trainer.device(), &model.config, trainer.options())?,
         update_ms: if nodes.is_empty() { 0.0 } else { (ms(warm.median()) - of_nodes).max(0.0) },
@@ -102,7 +102,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
     print(&report.text(args.nodes.map(|n| (n, device.is_cpu()))))
 }
 
-/// A usual recipe, with a rate at which made-up pictures do no harm.
+/// A usual recipe, with a rate at which made-up images do no harm.
 fn options(shape: Shape, recompute: bool) -> TrainOptions {
     let schedule = Schedule { base: 1e-4, decay: Decay::Constant, steps: u32::MAX, warm_up: 0, floor: 0.0 };
     let mut options = TrainOptions::new(shape.n, (shape.h, shape.w), schedule);
@@ -146,7 +146,7 @@ impl Report {
             ("batch", format!("{}", self.input)),
             ("first step", format!("{:.0} ms, after {:.0} ms of getting ready", self.first_ms, self.ready_ms)),
             ("steps after it", self.warm.text()),
-            ("pictures", format!("{:.2} a second", self.pictures_per_second)),
+            ("images", format!("{:.2} a second", self.images_per_second)),
             ("arithmetic", format!("{:.1} GFLOP/s ({:.2} B Multi-Adds a step)", self.gflops, self.multi_adds as f64 / 1e9)),
             ("memory", format!("{} by the plan", self.need)),
         ];

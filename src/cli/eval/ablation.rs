@@ -24,9 +24,9 @@ struct Row {
     flip: bool,
     mean_iou: Option<f64>,
     pixel_accuracy: Option<f64>,
-    /// Of all forward passes for a picture; the mean over the pictures.
+    /// Of all forward passes for an image; the mean over the images.
     multi_adds: u64,
-    /// Median time of a picture on the device.
+    /// Median time of an image on the device.
     milliseconds: f64,
 }
 
@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args, model: Model, subject: &Subject) -> Result<()> {
 
 fn text(rows: &[Row]) -> String {
     let yes = |set: bool| if set { "yes" } else { "" }.to_owned();
-    let head = ["OS", "decoder", "MS", "flip", "mIoU %", "pixel acc. %", "Multi-Adds", "ms a picture"];
+    let head = ["OS", "decoder", "MS", "flip", "mIoU %", "pixel acc. %", "Multi-Adds", "ms an image"];
     let mut all = vec![head.map(str::to_owned).to_vec()];
     all.extend(rows.iter().map(|r| {
         vec![

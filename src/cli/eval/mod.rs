@@ -1,4 +1,4 @@
-//! `atrous eval`: how good a network is on pictures with masks.
+//! `atrous eval`: how good a network is on images with masks.
 
 mod ablation;
 mod bands;
@@ -20,15 +20,15 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Scores a network on pictures with masks: mIoU, each class's IoU, pixel and mean accuracy
+/// Scores a network on images with masks: mIoU, each class's IoU, pixel and mean accuracy
 ///
-/// mIoU is the mean over the classes that occur in the masks, of one confusion matrix over all pictures, at the pictures' own sizes.
+/// mIoU is the mean over the classes that occur in the masks, of one confusion matrix over all images, at the images' own sizes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// Data set: a VOC folder, images/ with masks/, or NAME/ with NAMEannot/
+    /// Data set: a VOC directory, images/ with masks/, or NAME/ with NAMEannot/
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
 
@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     part: Option<String>,
 
-    /// File with the classes' numbers, names and colours, one a line, instead of the data set's own; labels called void or ignore, behind
+    /// File with the classes' numbers, names and colors, one a line, instead of the data set's own; labels called void or ignore, behind
     /// the last class, do not count
     #[arg(long, value_name = "classes.txt")]
     class_table: Option<PathBuf>,
@@ -50,7 +50,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "S,...", value_delimiter = ',')]
     scales: Vec<f64>,
 
-    /// Averages with the probabilities of the mirrored picture
+    /// Averages with the probabilities of the mirrored image
     #[arg(long)]
     flip: bool,
 
@@ -120,11 +120,11 @@ impl Args {
         Ok(Segmenter::new(model, &self.device.device)?.with_tuning(self.device.tuning(self.quiet || self.json)))
     }
 
-    fn bar(&self, pictures: usize) -> ProgressBar {
+    fn bar(&self, images: usize) -> ProgressBar {
         let shown = !self.quiet && std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(pictures as u64), target);
-        let style = ProgressStyle::with_template("{bar:32} {pos}/{len} pictures  {per_sec}  {eta} left  {wide_msg}");
+        let bar = ProgressBar::with_draw_target(Some(images as u64), target);
+        let style = ProgressStyle::with_template("{bar:32} {pos}/{len} images  {per_sec}  {eta} left  {wide_msg}");
         bar.with_style(style.expect("invariant: the template is well-formed"))
     }
 }
@@ -140,9 +140,9 @@ struct Subject {
 struct Outcome {
     confusion: Confusion,
     trimap: Option<bands::Measured>,
-    /// Median time of a picture.
+    /// Median time of an image.
     time: Duration,
-    /// Mean over the pictures, of all forward passes for one.
+    /// Mean over the images, of all forward passes for one.
     multi_adds: u64,
 }
 
@@ -151,7 +151,7 @@ fn check_outputs(args: &Args, pairs: &[Pair]) -> Result<()> {
     let mut outputs = OutputCheck::new("name another file for the chart");
     outputs.reads(&args.model.weights, "the weight file");
     for pair in pairs {
-        outputs.reads(&pair.picture, "a picture of the data set");
+        outputs.reads(&pair.image, "an image of the data set");
         outputs.reads(&pair.mask, "a mask of the data set");
     }
     if let Some(path) = &args.class_table {
@@ -207,7 +207,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 fn check_chart(path: &Path) -> Result<()> {
     let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     if !["png", "jpg", "jpeg", "webp"].iter().any(|known| ending.eq_ignore_ascii_case(known)) {
-        return Err(error!(Usage, "pictures are written as .png, .jpg or .webp").file(path));
+        return Err(error!(Usage, "images are written as .png, .jpg or .webp").file(path));
     }
     // A pipe is not opened twice: its reader would take the first end for the last.
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
@@ -217,7 +217,7 @@ fn check_chart(path: &Path) -> Result<()> {
     Staged::create(path, ".tmp").map(drop)
 }
 
-/// The pictures, and the classes in which they are scored.
+/// The images, and the classes in which they are scored.
 fn subject(args: &Args, model: &Model) -> Result<Subject> {
     let listing = data::open(&args.data, args.part.as_deref())?;
     let own = model.class_table();
@@ -231,7 +231,7 @@ fn subject(args: &Args, model: &Model) -> Result<Subject> {
             .advice("score a network on the classes that it was trained for"));
     }
     if listing.pairs.is_empty() {
-        return Err(error!(Data, "holds no pictures with masks").file(&args.data));
+        return Err(error!(Data, "holds no images with masks").file(&args.data));
     }
     Ok(Subject { pairs: listing.pairs, part: listing.split, table })
 }
@@ -240,10 +240,10 @@ fn score(bar: &ProgressBar, predictor: &mut Predictor, subject: &Subject, mut ba
     let mut times = Vec::with_capacity(subject.pairs.len());
     let mut multi_adds = 0u128;
     let confusion = evaluate(
-        &mut |picture| {
-            let found = predictor.predict(picture)?;
+        &mut |image| {
+            let found = predictor.predict(image)?;
             times.push(found.time);
-            multi_adds += u128::from(predictor.multi_adds(picture.width, picture.height)?);
+            multi_adds += u128::from(predictor.multi_adds(image.width, image.height)?);
             Ok(found.labels)
         },
         &subject.pairs,
@@ -259,6 +259,6 @@ fn score(bar: &ProgressBar, predictor: &mut Predictor, subject: &Subject, mut ba
     )?;
     bar.finish_and_clear();
     let multi_adds = (multi_adds / subject.pairs.len() as u128) as u64;
-    let time = Times::new(times).expect("invariant: there are pictures").median();
+    let time = Times::new(times).expect("invariant: there are images").median();
     Ok(Outcome { confusion, trimap: bands.map(|b| b.measured()), time, multi_adds })
 }

@@ -14,7 +14,7 @@ pub(super) struct Report<'a> {
     #[serde(serialize_with = "json_path::serialize")]
     data: &'a Path,
     part: Option<&'a str>,
-    pictures: usize,
+    images: usize,
     device: String,
     /// `native`, a long side, or width x height.
     size: String,
@@ -23,9 +23,9 @@ pub(super) struct Report<'a> {
     flip: bool,
     /// Width and height of a window, and from one to the next.
     window: Option<[usize; 4]>,
-    /// Of all forward passes for a picture; the mean over the pictures.
+    /// Of all forward passes for an image; the mean over the images.
     multi_adds: u64,
-    /// Median time of a picture on the device.
+    /// Median time of an image on the device.
     milliseconds: f64,
     scores: Scores,
     trimap: Vec<Band>,
@@ -42,7 +42,7 @@ impl<'a> Report<'a> {
             weights: &args.model.weights,
             data: &args.data,
             part: subject.part.as_deref(),
-            pictures: subject.pairs.len(),
+            images: subject.pairs.len(),
             device: segmenter.device().to_string(),
             size: method.size.unwrap_or_else(|| segmenter.usual_size()).to_string(),
             output_stride: segmenter.model().config.output_stride,
@@ -92,10 +92,10 @@ impl<'a> Report<'a> {
             ("mIoU", format!("{} %", percent(scores.mean_iou))),
             ("pixel accuracy", format!("{} %", percent(scores.pixel_accuracy))),
             ("mean accuracy", format!("{} %", percent(scores.mean_accuracy))),
-            ("pictures", self.pictures.to_string()),
+            ("images", self.images.to_string()),
             ("asked", how),
-            ("Multi-Adds", format!("{} B a picture", giga(self.multi_adds))),
-            ("time", format!("{:.1} ms a picture (median)", self.milliseconds)),
+            ("Multi-Adds", format!("{} B an image", giga(self.multi_adds))),
+            ("time", format!("{:.1} ms an image (median)", self.milliseconds)),
         ];
         if let (Some(around), Some(reason)) = (self.trimap_around, self.trimap_around_reason) {
             rows.push(("bands", format!("around {around} ({reason}; set by --trimap-around)")));

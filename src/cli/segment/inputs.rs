@@ -1,4 +1,4 @@
-//! Which pictures, and where each result goes.
+//! Which images, and where each result goes.
 
 use super::{Args, Style};
 use crate::cli::outputs::OutputCheck;
@@ -11,7 +11,7 @@ use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 /// What to do about outputs that are inputs.
 const ADVICE: &str = "name another output with -o";
 
-/// A picture to read and the file to write.
+/// An image to read and the file to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Job {
     pub input: PathBuf,
@@ -25,7 +25,7 @@ impl Job {
     }
 }
 
-/// The jobs for the arguments of the command line, in their order, folders and patterns sorted by name. None of their results replaces
+/// The jobs for the arguments of the command line, in their order, directories and patterns sorted by name. None of their results replaces
 /// anything that is read, or another result.
 pub(super) fn jobs(args: &Args) -> Result<Vec<Job>> {
     let (inputs, style) = (&args.inputs, args.style);
@@ -35,16 +35,16 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job>> {
         found.extend(expand(input, &mut skipped)?);
     }
     skipped.iter().for_each(|line| log::warn!("{line}"));
-    let to_folder = found.len() > 1 || output.is_some_and(is_folder_name) || inputs.iter().any(|i| i.is_dir());
-    if let Some(folder) = output.filter(|o| to_folder && o.exists() && !o.is_dir()) {
+    let to_directory = found.len() > 1 || output.is_some_and(is_directory_name) || inputs.iter().any(|i| i.is_dir());
+    if let Some(directory) = output.filter(|o| to_directory && o.exists() && !o.is_dir()) {
         return Err(error!(Usage, "is a file, and there is more than one result")
-            .file(folder)
+            .file(directory)
             .advice("name a directory with -o"));
     }
     let jobs = found.into_iter().map(|(input, relative)| {
         let output = match output {
-            Some(file) if !to_folder => file.to_owned(),
-            Some(folder) => folder.join(relative.with_extension("png")),
+            Some(file) if !to_directory => file.to_owned(),
+            Some(directory) => directory.join(relative.with_extension("png")),
             None => usual_name(&input, style, "png"),
         };
         match output.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
@@ -75,26 +75,26 @@ pub(super) fn claimed(args: &Args) -> OutputCheck {
     outputs
 }
 
-/// NAME-STYLE.ENDING in the current folder. Names need not be UTF-8.
+/// NAME-STYLE.ENDING in the current directory. Names need not be UTF-8.
 pub(super) fn usual_name(input: &Path, style: Style, ending: &str) -> PathBuf {
     let mut name = OsString::from(input.file_stem().unwrap_or_default());
     name.push(format!("-{}.{ending}", style.suffix()));
     PathBuf::from(name)
 }
 
-/// Whether a path is a folder, or ends like one that is to be made.
-fn is_folder_name(path: &Path) -> bool {
+/// Whether a path is a directory, or ends like one that is to be made.
+fn is_directory_name(path: &Path) -> bool {
     path.is_dir() || path.to_string_lossy().ends_with(['/', MAIN_SEPARATOR])
 }
 
-/// The pictures that an argument names, each with its path below the folder that was named; and a line for each file that is left out.
+/// The images that an argument names, each with its path below the directory that was named; and a line for each file that is left out.
 fn expand(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<(PathBuf, PathBuf)>> {
     let name = |p: &Path| PathBuf::from(p.file_name().unwrap_or_default());
     if path.is_dir() {
         let mut found = Vec::new();
-        folder(path, path, &mut found, skipped)?;
+        directory(path, path, &mut found, skipped)?;
         if found.is_empty() {
-            return Err(error!(Usage, "the folder holds no pictures").file(path));
+            return Err(error!(Usage, "the directory holds no images").file(path));
         }
         found.sort();
         return Ok(found);
@@ -111,15 +111,15 @@ fn expand(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<(PathBuf, PathBu
     Ok(found.into_iter().map(|p| (p.clone(), name(&p))).collect())
 }
 
-fn folder(root: &Path, at: &Path, found: &mut Vec<(PathBuf, PathBuf)>, skipped: &mut Vec<String>) -> Result<()> {
-    let failed = |e| Error::io(at, "the folder cannot be read", e);
+fn directory(root: &Path, at: &Path, found: &mut Vec<(PathBuf, PathBuf)>, skipped: &mut Vec<String>) -> Result<()> {
+    let failed = |e| Error::io(at, "the directory cannot be read", e);
     let entries = std::fs::read_dir(at).map_err(failed)?;
     for entry in entries {
         let entry = entry.map_err(failed)?;
         let path = entry.path();
-        // Links to folders are not followed: they may lead in a circle.
+        // Links to directories are not followed: they may lead in a circle.
         if entry.file_type().map_err(failed)?.is_dir() {
-            folder(root, &path, found, skipped)?;
+            directory(root, &path, found, skipped)?;
         } else if path.extension().is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known)))
             && is_read(&path, skipped)
         {

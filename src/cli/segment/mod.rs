@@ -1,42 +1,42 @@
-//! `atrous segment`: pictures and clips in, masks and overlays out.
+//! `atrous segment`: images and videos in, masks and overlays out.
 
-mod clip;
+mod images;
 mod inputs;
-mod pictures;
 mod probabilities;
+mod video;
 mod work;
 mod write;
 
 use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size, say};
 use crate::error::{Result, error};
-use crate::image::{ClassTable, Picture, SizeRule};
+use crate::image::{ClassTable, Image, SizeRule};
 use crate::memory;
 use crate::segmenter::{Segmentation, Segmenter, Strip, Wants};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Finds what is in pictures and videos and writes masks, overlays or cut-outs
+/// Finds what is in images and videos and writes masks, overlays or cut-outs
 ///
-/// Labels come back at each picture's own size. A mask is an indexed PNG in which the value of a pixel is its class, in the data set's
-/// colours; overlays take brighter ones.
+/// Labels come back at each image's own size. A mask is an indexed PNG in which the value of a pixel is its class, in the data set's
+/// colors; overlays take brighter ones.
 ///
-/// Videos are Y4M files, animated GIF, PNG and WebP, numbered pictures (shot%04d.png), `-` for standard input, and, where ffmpeg is installed,
-/// whatever it reads. They become .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi at the same rate, a folder of PNG files (NAME/), or a stream on
-/// standard output (`-o -`), without sound. A folder or a pattern of pictures is a video where the output is one, or --fps is given.
+/// Videos are Y4M files, animated GIF, PNG and WebP, numbered images (shot%04d.png), `-` for standard input, and, where ffmpeg is installed,
+/// whatever it reads. They become .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi at the same rate, a directory of PNG files (NAME/), or a stream on
+/// standard output (`-o -`), without sound. A directory or a pattern of images is a video where the output is one, or --fps is given.
 ///
-/// Ctrl-C, SIGTERM or SIGHUP finishes a video with the frames so far (exit code 0), and stops after the pictures under way (exit code 128
+/// Ctrl-C, SIGTERM or SIGHUP finishes a video with the frames so far (exit code 0), and stops after the images under way (exit code 128
 /// plus the signal's number); a second signal ends the program at once. No output replaces an input of the same call.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Pictures, folders of pictures, or patterns such as 'holiday/*.jpg'; or one video
-    #[arg(required = true, value_name = "PICTURE|VIDEO", value_parser = OsStringValueParser::new().try_map(input))]
+    /// Images, directories of images, or patterns such as 'holiday/*.jpg'; or one video
+    #[arg(required = true, value_name = "IMAGE|VIDEO", value_parser = OsStringValueParser::new().try_map(input))]
     inputs: Vec<PathBuf>,
 
     #[command(flatten)]
     model: ModelArgs,
 
-    /// File to write, or a folder where there are several pictures [default: NAME-STYLE.png in the current folder; of a video, with its own
+    /// File to write, or a directory where there are several images [default: NAME-STYLE.png in the current directory; of a video, with its own
     /// ending]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
@@ -50,11 +50,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "native|N|short:N|WxH")]
     size: Option<SizeRule>,
 
-    /// How strongly classes cover the picture, 0 to 1
+    /// How strongly classes cover the image, 0 to 1
     #[arg(long, default_value_t = 0.6, value_name = "X", value_parser = opacity)]
     opacity: f32,
 
-    /// File with the classes' numbers, names and colours, one a line, instead of the network's own
+    /// File with the classes' numbers, names and colors, one a line, instead of the network's own
     #[arg(long, value_name = "classes.txt")]
     class_table: Option<PathBuf>,
 
@@ -66,7 +66,7 @@ pub(super) struct Args {
     #[arg(long)]
     probabilities: bool,
 
-    /// Takes the first frame of animated pictures instead of refusing them
+    /// Takes the first frame of animated images instead of refusing them
     #[arg(long)]
     first_frame: bool,
 
@@ -79,7 +79,7 @@ pub(super) struct Args {
     quiet: bool,
 
     #[command(flatten)]
-    clip: clip::ClipArgs,
+    video: video::VideoArgs,
 
     #[command(flatten)]
     memory: MemoryArgs,
@@ -92,11 +92,11 @@ pub(super) struct Args {
 enum Style {
     /// Indexed PNG: the value of a pixel is its class
     Mask,
-    /// The picture with the classes' colours over it
+    /// The image with the classes' colors over it
     Overlay,
-    /// Picture and overlay beside each other, with a legend of the classes and their share (in videos without)
+    /// Image and overlay beside each other, with a legend of the classes and their share (in videos without)
     SideBySide,
-    /// The picture with everything but the kept classes transparent (in .y4m, raw frames and containers such as .mp4: green)
+    /// The image with everything but the kept classes transparent (in .y4m, raw frames and containers such as .mp4: green)
     Cutout,
 }
 
@@ -126,7 +126,7 @@ fn opacity(text: &str) -> Result<f32, String> {
     }
 }
 
-/// What pictures and clips are segmented with.
+/// What images and videos are segmented with.
 struct Tools {
     segmenter: Segmenter,
     /// The device in words.
@@ -153,20 +153,20 @@ impl Tools {
         Ok(Self { segmenter, device, table, keep })
     }
 
-    fn segment(&self, args: &Args, picture: &Picture) -> Result<Segmentation> {
-        check_room(picture)?;
-        self.segmenter.segment_with(picture, self.size(args), self.wants(args))
+    fn segment(&self, args: &Args, image: &Image) -> Result<Segmentation> {
+        check_room(image)?;
+        self.segmenter.segment_with(image, self.size(args), self.wants(args))
     }
 
     /// As [`Tools::segment`]; the probabilities of all classes go to `on_strip`, some rows at a time.
     fn segment_in_strips(
         &self,
         args: &Args,
-        picture: &Picture,
+        image: &Image,
         on_strip: impl FnMut(&Strip) -> Result<()> + Send,
     ) -> Result<Segmentation> {
-        check_room(picture)?;
-        self.segmenter.segment_in_strips(picture, self.size(args), self.wants(args), on_strip)
+        check_room(image)?;
+        self.segmenter.segment_in_strips(image, self.size(args), self.wants(args), on_strip)
     }
 
     fn size(&self, args: &Args) -> SizeRule {
@@ -179,22 +179,22 @@ impl Tools {
 }
 
 /// Errors where there is no room for the results of an image: its labels, the drawing, and the file's bytes.
-fn check_room(picture: &Picture) -> Result<()> {
+fn check_room(image: &Image) -> Result<()> {
     const BYTES: u64 = 8;
-    let pixels = picture.width as u64 * picture.height as u64;
+    let pixels = image.width as u64 * image.height as u64;
     memory::check(BYTES.saturating_mul(pixels), "what is drawn of it")
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
     args.memory.apply();
-    if let Some(plan) = clip::plan(args)? {
-        return clip::run(args, &plan);
+    if let Some(plan) = video::plan(args)? {
+        return video::run(args, &plan);
     }
     let jobs = inputs::jobs(args)?;
-    pictures::run(args, &jobs)
+    images::run(args, &jobs)
 }
 
-/// The table that was asked for; else the network's own, for tinting in colours that are bright enough.
+/// The table that was asked for; else the network's own, for tinting in colors that are bright enough.
 fn class_table(args: &Args, own: ClassTable) -> Result<ClassTable> {
     let Some(path) = &args.class_table else {
         let tints = matches!(args.style, Style::Overlay | Style::SideBySide);

@@ -4,7 +4,7 @@ use super::inputs::Job;
 use super::{Args, Tools};
 use crate::error::{Error, Result, error};
 use crate::files::Staged;
-use crate::image::Picture;
+use crate::image::Image;
 use crate::image::room::filled;
 use crate::segmenter::{Segmentation, Strip};
 use crate::text;
@@ -94,23 +94,23 @@ impl ProbabilityFile {
     }
 }
 
-/// Segments a picture and writes its probabilities on the way.
+/// Segments an image and writes its probabilities on the way.
 pub(super) fn segment(
     args: &Args,
     tools: &Tools,
     job: &Job,
-    picture: &Picture,
+    image: &Image,
     bar: &ProgressBar,
 ) -> Result<(Segmentation, ProbabilityFile)> {
     let path = job.output.with_extension("probabilities.safetensors");
     let classes = tools.segmenter.model().config.classes().unwrap_or(0);
-    super::write::make_folder(&job.output)?;
-    let mut file = ProbabilityFile::create(path, classes, (picture.width, picture.height))?;
+    super::write::make_directory(&job.output)?;
+    let mut file = ProbabilityFile::create(path, classes, (image.width, image.height))?;
     if !args.quiet && !args.json {
         let (path, size) = (text::path(&file.path), human(file.bytes));
         bar.suspend(|| anstream::eprintln!("writing the probabilities of {classes} classes to {path}: {size}"));
     }
-    let found = tools.segment_in_strips(args, picture, |strip| file.write(strip))?;
+    let found = tools.segment_in_strips(args, image, |strip| file.write(strip))?;
     file.planes = Vec::new();
     Ok((found, file))
 }
@@ -123,14 +123,14 @@ mod tests {
 
     #[test]
     fn strips_of_any_height_make_the_file_that_would_be_written_at_once() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let (c, w, h) = (3, 5, 7);
         let all = Tensor::from_fn(Shape::new(1, h, w, c), |_, y, x, c| (y * 100 + x * 10 + c) as f32);
-        let whole = folder.path().join("whole.safetensors");
+        let whole = directory.path().join("whole.safetensors");
         let nchw = vec![("probabilities", [1, c, h, w], all.to_nchw())];
         crate::weights::write_safetensors(&whole, nchw, &Default::default(), crate::weights::FloatDType::F32).unwrap();
         for rows in [1, 3, 7] {
-            let path = folder.path().join("strips.safetensors");
+            let path = directory.path().join("strips.safetensors");
             let mut file = ProbabilityFile::create(path.clone(), c, (w, h)).unwrap();
             for first_row in (0..h).step_by(rows) {
                 let count = rows.min(h - first_row);
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn a_file_that_fails_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.safetensors");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.safetensors");
         let mut file = ProbabilityFile::create(path.clone(), 2, (2, 2)).unwrap();
         let probabilities = &Tensor::new(Shape::new(1, 1, 2, 2), vec![0.5, 0.5, f32::NAN, 0.5]).unwrap();
         let error = file.write(&Strip { first_row: 1, probabilities }).unwrap_err().to_string();
@@ -156,9 +156,9 @@ mod tests {
             "{error}"
         );
         drop(file);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         let error = ProbabilityFile::create(path, 1 << 20, (1 << 20, 1 << 20)).unwrap_err().to_string();
         assert!(error.contains("more than 128 GiB"), "{error}");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

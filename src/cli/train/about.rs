@@ -37,7 +37,7 @@ pub(super) fn resumed(run: &Run) -> String {
 }
 
 /// What to say of crops whose map is no larger than a rate of ASPP. Seen on CamVid: trained on crops of 257, networks had a mIoU of 0.646
-/// (rates 12, 24, 36) and 0.556 (6, 12, 18) on whole pictures, and of 0.699 and 0.595 window by window.
+/// (rates 12, 24, 36) and 0.556 (6, 12, 18) on whole images, and of 0.699 and 0.595 window by window.
 pub(super) fn narrow_crops(config: &Config, (h, w): (usize, usize)) -> Option<String> {
     let rate = *config.head.as_ref()?.aspp.rates.iter().max()?;
     let stride = config.output_stride;
@@ -45,21 +45,21 @@ pub(super) fn narrow_crops(config: &Config, (h, w): (usize, usize)) -> Option<St
         let least = rate * stride + 1;
         format!(
             "note: crops of {h}x{w} are smaller than ASPP's rate of {rate} reaches ({least} pixels): its outer taps meet padding alone, and on \
-             whole pictures the norms behind them find what they have not learnt; take `--crop {least}` or more"
+             whole images the norms behind them find what they have not learned; take `--crop {least}` or more"
         )
     })
 }
 
-/// What adding up the gradients of several batches costs. `pictures` are those of the training set.
-pub(super) fn accumulated(batch: usize, accumulate: u32, pictures: usize) -> Option<String> {
+/// What adding up the gradients of several batches costs. `images` are those of the training set.
+pub(super) fn accumulated(batch: usize, accumulate: u32, images: usize) -> Option<String> {
     let all = batch as u64 * u64::from(accumulate);
-    let passes = match all as f64 / pictures as f64 {
+    let passes = match all as f64 / images as f64 {
         passes if passes > 1.0 => format!(", {passes:.1} times all there are"),
         _ => String::new(),
     };
     (accumulate > 1).then(|| {
         format!(
-            "a step adds up the gradients of {accumulate} batches, one after the other: {all} pictures{passes}, and {accumulate} times the time \
+            "a step adds up the gradients of {accumulate} batches, one after the other: {all} images{passes}, and {accumulate} times the time \
              of a batch"
         )
     })
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(accumulated(8, 1, 100), None);
         assert!(!accumulated(8, 2, 100).unwrap().contains("times all"));
         let told = accumulated(8, 100, 400).unwrap();
-        assert!(told.contains("800 pictures, 2.0 times all there are") && told.contains("100 times the time"), "{told}");
+        assert!(told.contains("800 images, 2.0 times all there are") && told.contains("100 times the time"), "{told}");
     }
 
     #[test]

@@ -31,9 +31,9 @@ impl Bar {
 
     pub(super) fn show(&mut self, event: &Event) {
         match event {
-            Event::Step { step, loss, rate, pictures_per_second, idle } => {
-                let idle = if *idle > 0.05 { format!("  waiting for pictures {:.0} %", 100.0 * idle) } else { String::new() };
-                let text = format!("loss {loss:.4}{}  rate {rate:.2e}  {pictures_per_second:.1} pictures/s{idle}", self.miou);
+            Event::Step { step, loss, rate, images_per_second, idle } => {
+                let idle = if *idle > 0.05 { format!("  waiting for images {:.0} %", 100.0 * idle) } else { String::new() };
+                let text = format!("loss {loss:.4}{}  rate {rate:.2e}  {images_per_second:.1} images/s{idle}", self.miou);
                 self.bar.set_position(*step);
                 let due = self.last_line.is_none_or(|last| last.elapsed() > LINE);
                 if self.bar.is_hidden() && !self.quiet && due {
@@ -54,7 +54,7 @@ impl Bar {
                             record.step, record.seconds
                         )
                     }
-                    None => format!("step {}: no score, since no pixel of the validation pictures counts", record.step),
+                    None => format!("step {}: no score, since no pixel of the validation images counts", record.step),
                 };
                 match (self.quiet, self.bar.is_hidden()) {
                     (true, _) => {}

@@ -39,7 +39,7 @@ pub(super) fn fit(
     let mut told = vec![format!("to fit into {}: {fit}", mib(limit))];
     if fit.batch < recipe.batch && recipe.norm != NormMode::Frozen {
         told.push(format!(
-            "note: batch norms take the statistics of {} instead of {} pictures; `--norm frozen` lets them keep those of `--init`",
+            "note: batch norms take the statistics of {} instead of {} images; `--norm frozen` lets them keep those of `--init`",
             fit.batch, recipe.batch
         ));
     }

@@ -1,4 +1,4 @@
-//! `atrous train`: pictures and masks in, a network out.
+//! `atrous train`: images and masks in, a network out.
 
 mod about;
 mod bar;
@@ -26,22 +26,22 @@ Examples:
   atrous train --resume --out runs/mine
   atrous segment street.png --weights runs/mine/best.safetensors
 
-The folder of a run holds best.safetensors and last.safetensors, which all other commands take, report.html, log.jsonl, event files for
+The directory of a run holds best.safetensors and last.safetensors, which all other commands take, report.html, log.jsonl, event files for
 TensorBoard, the recipe, and a checkpoint from which `--resume` goes on, to the same bits as a run that was never broken off.";
 
-/// Trains a network on pictures and masks
+/// Trains a network on images and masks
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Args {
-    /// Folder of the data set: images/ and masks/, NAME/ and NAMEannot/, or as PASCAL VOC, Cityscapes or ADE20K have it
+    /// Directory of the data set: images/ and masks/, NAME/ and NAMEannot/, or as PASCAL VOC, Cityscapes or ADE20K have it
     #[arg(long, value_name = "DIR", required_unless_present = "resume")]
     data: Option<PathBuf>,
 
-    /// Folder of the run
+    /// Directory of the run
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Goes on with the run of the folder; all its settings stay
+    /// Goes on with the run of the directory; all its settings stay
     #[arg(long, conflicts_with_all = ["data", "recipe", "init", "class_table", "classes"])]
     resume: bool,
 
@@ -53,7 +53,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
 
-    /// File with the classes' numbers, names and colours, one a line, instead of the data set's own
+    /// File with the classes' numbers, names and colors, one a line, instead of the data set's own
     #[arg(long, value_name = "classes.txt")]
     class_table: Option<PathBuf>,
 
@@ -61,12 +61,12 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "N", conflicts_with = "class_table", value_parser = classes)]
     classes: Option<usize>,
 
-    /// Threads that read pictures and make batches [default: one less than there are cores]
+    /// Threads that read images and make batches [default: one less than there are cores]
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N", value_parser = workers)]
     workers: usize,
 
     /// Memory that the training may take, such as 4GiB or 800MiB: computes activations again, or adds up smaller batches, where it must.
-    /// Scratch memory of kernels and pictures that wait for their step come on top
+    /// Scratch memory of kernels and images that wait for their step come on top
     #[arg(long, conflicts_with = "resume", value_name = "SIZE", value_parser = memory::size)]
     max_memory: Option<u64>,
 
@@ -139,7 +139,7 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
     };
     for norm in run.trainer().too_small() {
         say(format!(
-            "note: `{norm}` sees one value for each channel with batches of one picture, and keeps its running statistics"
+            "note: `{norm}` sees one value for each channel with batches of one image, and keeps its running statistics"
         ));
     }
     let mut bar = bar::Bar::new(u64::from(run.recipe().steps), run.step(), args.quiet);
@@ -178,7 +178,7 @@ fn classes(text: &str) -> Result<usize, String> {
     within(text, 1, Confusion::MOST_CLASSES)
 }
 
-/// A run may be resumed from another folder.
+/// A run may be resumed from another directory.
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|e| crate::error::Error::io(path, "is no path", e))
 }

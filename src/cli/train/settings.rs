@@ -1,7 +1,7 @@
 //! Settings of a training on the command line: each overrides one of the recipe.
 
 use crate::error::Result;
-use crate::train::{Decay, ModelName, NormMode, Optimiser, PreprocessName, Recipe};
+use crate::train::{Decay, ModelName, NormMode, Optimizer, PreprocessName, Recipe};
 use std::path::Path;
 
 /// What of a recipe can be said by flags. Anything else is for the recipe's file.
@@ -16,11 +16,11 @@ pub(super) struct Settings {
     #[arg(long, value_name = "NAME")]
     backbone: Option<String>,
 
-    /// Pixels of the picture to a pixel of the last features [default: 16]
+    /// Pixels of the image to a pixel of the last features [default: 16]
     #[arg(long, value_name = "8|16|32")]
     output_stride: Option<usize>,
 
-    /// How pictures become numbers, where the weights of `--init` do not say it right
+    /// How images become numbers, where the weights of `--init` do not say it right
     #[arg(long, value_name = "NAME")]
     preprocess: Option<PreprocessName>,
 
@@ -28,7 +28,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "N")]
     steps: Option<u32>,
 
-    /// Pictures of a batch [default: 8]
+    /// Images of a batch [default: 8]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
 
@@ -58,7 +58,7 @@ pub(super) struct Settings {
 
     /// What turns gradients into changes [default: sgd]
     #[arg(long, value_name = "NAME")]
-    optimiser: Option<OptimiserName>,
+    optimizer: Option<OptimizerName>,
 
     /// Weight decay of the kernels [default: 0.0001]
     #[arg(long, value_name = "X")]
@@ -76,7 +76,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "MODE")]
     norm: Option<NormMode>,
 
-    /// Decides about first weights, order of the pictures, augmentation and dropout [default: 1]
+    /// Decides about first weights, order of the images, augmentation and dropout [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
 
@@ -88,7 +88,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "NAME")]
     val_part: Option<String>,
 
-    /// Share of the pictures that is held out where there is no part to evaluate on [default: 0.1]
+    /// Share of the images that is held out where there is no part to evaluate on [default: 0.1]
     #[arg(long, value_name = "X")]
     val_share: Option<f64>,
 
@@ -114,7 +114,7 @@ enum ScheduleName {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum OptimiserName {
+enum OptimizerName {
     /// Gradient descent with a momentum of 0.9
     Sgd,
     /// Adam with decoupled weight decay
@@ -180,10 +180,10 @@ impl Settings {
                 ScheduleName::Cosine => Decay::Cosine,
             };
         }
-        if let Some(name) = self.optimiser {
-            recipe.optimiser = match name {
-                OptimiserName::Sgd => Optimiser::SGD,
-                OptimiserName::AdamW => Optimiser::ADAM_W,
+        if let Some(name) = self.optimizer {
+            recipe.optimizer = match name {
+                OptimizerName::Sgd => Optimizer::SGD,
+                OptimizerName::AdamW => Optimizer::ADAM_W,
             };
         }
         Ok(recipe)

@@ -13,10 +13,10 @@ pub struct ClassCount {
     pub pixels: u64,
     /// Its share of the pixels that count.
     pub share: f64,
-    /// Pictures in which it occurs.
-    pub pictures: usize,
+    /// Images in which it occurs.
+    pub images: usize,
     /// Weight by median frequency balancing (Eigen and Fergus, "Predicting Depth, Surface Normals and Semantic Labels", 2015, section
-    /// 4.3.2): the median of the classes' frequencies over this one's, a frequency being counted in the pictures that show the class.
+    /// 4.3.2): the median of the classes' frequencies over this one's, a frequency being counted in the images that show the class.
     pub median_weight: Option<f64>,
     /// Weight by `1 / ln(1.02 + share)` (Paszke et al., "ENet", 2016, section 5.2): from 1.4 to 50.
     pub log_weight: Option<f64>,
@@ -25,10 +25,10 @@ pub struct ClassCount {
 /// Sums over the masks of a part.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sums {
-    /// By class: pixels, pictures, and counted pixels of those pictures.
+    /// By class: pixels, images, and counted pixels of those images.
     classes: Vec<(u64, usize, u64)>,
     pub(super) ignored: u64,
-    pub(super) pictures: usize,
+    pub(super) images: usize,
 }
 
 impl Sums {
@@ -43,15 +43,15 @@ impl Sums {
         let counted: u64 = counts.clone().filter(|(l, _)| inside(**l)).map(|(_, n)| n).sum();
         for (&label, &n) in counts {
             match self.classes.get_mut(usize::from(label)) {
-                Some((pixels, pictures, of)) => {
+                Some((pixels, images, of)) => {
                     *pixels += n;
-                    *pictures += 1;
+                    *images += 1;
                     *of += counted;
                 }
                 None => self.ignored += n,
             }
         }
-        self.pictures += 1;
+        self.images += 1;
     }
 
     pub(super) fn finish(&self, name: impl Fn(usize) -> String) -> Vec<ClassCount> {
@@ -68,7 +68,7 @@ impl Sums {
                 name: name(class),
                 pixels: counts.0,
                 share,
-                pictures: counts.1,
+                images: counts.1,
                 median_weight: frequency(counts).map(|f| median / f),
                 log_weight: (counts.0 > 0).then(|| 1.0 / (1.02 + share).ln()),
             }
@@ -91,8 +91,8 @@ mod tests {
             sums.add(counts.iter());
         }
         let counts = sums.finish(|c| format!("c{c}"));
-        assert_eq!((sums.ignored, sums.pictures), (10, 2));
-        assert_eq!(counts.iter().map(|c| (c.pixels, c.pictures)).collect::<Vec<_>>(), [(80, 2), (30, 1), (80, 1), (0, 0)]);
+        assert_eq!((sums.ignored, sums.images), (10, 2));
+        assert_eq!(counts.iter().map(|c| (c.pixels, c.images)).collect::<Vec<_>>(), [(80, 2), (30, 1), (80, 1), (0, 0)]);
         // Frequencies 80 / 190, 30 / 90, 80 / 100: the median is the first.
         let expected = [Some(1.0), Some(80.0 / 190.0 * 3.0), Some(80.0 / 190.0 / 0.8), None];
         for (count, expected) in counts.iter().zip(expected) {

@@ -4,12 +4,12 @@ use super::finding::{Finding, Problem};
 use crate::data::{Ids, Pair};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::open_regular;
-use crate::image::{ClassTable, LabelMap, decode, voc_colour};
+use crate::image::{ClassTable, LabelMap, decode, voc_color};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::BufReader;
 use std::path::Path;
 
-/// Values and colours that a finding spells out.
+/// Values and colors that a finding spells out.
 const SPELLED_OUT: usize = 6;
 
 /// Share of steps between areas that go over a value in between, from which a mask counts as smoothed. Crisp masks have a few where a
@@ -20,8 +20,8 @@ const SMOOTH: f64 = 0.12;
 /// What a mask holds: sizes, and pixels by class (or value that is none).
 pub(super) struct Mask {
     pub(super) size: (usize, usize),
-    /// Whether its classes were found by their colours.
-    pub(super) by_colour: bool,
+    /// Whether its classes were found by their colors.
+    pub(super) by_color: bool,
     pub(super) counts: BTreeMap<u16, u64>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Mask {
 /// `classes` is the number of classes, where it is known, with the values that are ignored.
 pub(super) fn check(pair: &Pair, table: Option<&ClassTable>, findings: &mut Vec<Finding>) -> Option<Mask> {
     let file = &pair.mask;
-    let (map, by_colour) = match LabelMap::read_by_value_or_colour(file, table) {
+    let (map, by_color) = match LabelMap::read_by_value_or_color(file, table) {
         Ok(read) => read,
         Err(error) => {
             findings.push(unread(file, table, &error));
@@ -38,8 +38,8 @@ pub(super) fn check(pair: &Pair, table: Option<&ClassTable>, findings: &mut Vec<
         }
     };
     let values = count(map.labels.iter().copied());
-    // Colours are those of classes, whatever values mean.
-    let ids = if by_colour { Ids::Classes } else { pair.ids };
+    // Colors are those of classes, whatever values mean.
+    let ids = if by_color { Ids::Classes } else { pair.ids };
     let cause = cause(file, ids, &map, &values, table);
     let mut counts = BTreeMap::new();
     for (&value, &n) in &values {
@@ -57,7 +57,7 @@ pub(super) fn check(pair: &Pair, table: Option<&ClassTable>, findings: &mut Vec<
         None if counts.keys().all(|&l| ignored(l)) => findings.push(Finding::fault(Problem::AllIgnored, file, "")),
         None => {}
     }
-    Some(Mask { size: (map.width, map.height), by_colour, counts })
+    Some(Mask { size: (map.width, map.height), by_color, counts })
 }
 
 /// Whether a label is a class or one that is ignored on purpose.
@@ -71,31 +71,31 @@ fn cause(file: &Path, ids: Ids, map: &LabelMap, values: &BTreeMap<u16, u64>, tab
     use png::ColorType::{Rgb, Rgba};
     let stored = stored(file).ok()?;
     let share = in_between(map);
-    if share > SMOOTH && !matches!(stored.colour, Rgb | Rgba) {
+    if share > SMOOTH && !matches!(stored.color, Rgb | Rgba) {
         let detail = format!("{:.0} % of the steps go over values in between; {} values", 100.0 * share, values.len());
         return Some(Finding::fault(Problem::Smoothed, file, detail));
     }
     let table = table?;
-    let colours: HashSet<[u8; 3]> = table.colours.iter().copied().chain(table.ignored.iter().map(|i| i.colour)).collect();
+    let colors: HashSet<[u8; 3]> = table.colors.iter().copied().chain(table.ignored.iter().map(|i| i.color)).collect();
     let strange: Vec<u16> = values.keys().copied().filter(|&v| !known(ids.class(v), Some(table))).collect();
-    if stored.colour == png::ColorType::Grayscale && strange.len() > 1 {
-        // Pillow's and OpenCV's grey, whose roundings differ by one.
-        let grey = |[r, g, b]: [u8; 3]| (0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b)).round();
-        let greys: Vec<f64> = colours.iter().map(|&c| grey(c)).collect();
-        if strange.iter().all(|&v| greys.iter().any(|g| (g - f64::from(v)).abs() <= 1.0)) {
+    if stored.color == png::ColorType::Grayscale && strange.len() > 1 {
+        // Pillow's and OpenCV's gray, whose roundings differ by one.
+        let gray = |[r, g, b]: [u8; 3]| (0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b)).round();
+        let grays: Vec<f64> = colors.iter().map(|&c| gray(c)).collect();
+        if strange.iter().all(|&v| grays.iter().any(|g| (g - f64::from(v)).abs() <= 1.0)) {
             let list = spell_out(strange.iter().map(u16::to_string));
-            return Some(Finding::fault(Problem::ColouredMask, file, format!("{list} are the greys of classes' colours")));
+            return Some(Finding::fault(Problem::ColoredMask, file, format!("{list} are the grays of classes' colors")));
         }
     }
     if let Some(palette) = stored.palette {
         let used: Vec<(u16, [u8; 3])> = values.keys().filter_map(|&v| Some((v, *palette.get(usize::from(v))?))).collect();
-        let standard = used.iter().all(|&(v, colour)| colour == voc_colour(v.into()));
-        let ours = used.iter().all(|(_, colour)| colours.contains(colour));
-        let moved = used.iter().find(|&&(v, colour)| table.colour(ids.class(v).into()) != colour);
+        let standard = used.iter().all(|&(v, color)| color == voc_color(v.into()));
+        let ours = used.iter().all(|(_, color)| colors.contains(color));
+        let moved = used.iter().find(|&&(v, color)| table.color(ids.class(v).into()) != color);
         if let (true, false, Some((index, [r, g, b]))) = (ours, standard, moved) {
-            let class = table.colours.iter().position(|c| c == &[*r, *g, *b]);
+            let class = table.colors.iter().position(|c| c == &[*r, *g, *b]);
             let class = class.map_or("an ignored label".to_owned(), |class| table.name(class));
-            let detail = format!("index {index} has the colour {r} {g} {b}, which is that of {class}");
+            let detail = format!("index {index} has the color {r} {g} {b}, which is that of {class}");
             return Some(Finding::fault(Problem::PaletteOrder, file, detail));
         }
     }
@@ -107,29 +107,28 @@ fn unread(file: &Path, table: Option<&ClassTable>, error: &Error) -> Finding {
     use png::ColorType::{GrayscaleAlpha, Rgb, Rgba};
     let unreadable = || Finding::fault(Problem::Unreadable, file, cause_of(error, file));
     let not_plain =
-        |what: &str| Finding::fault(Problem::ColouredMask, file, format!("{what}; save it without alpha, with 8 bits a channel"));
-    match stored(file).map(|s| (s.colour, s.depth)) {
-        Ok((Rgb | Rgba, png::BitDepth::Sixteen)) => return not_plain("colours of 16 bits a channel"),
+        |what: &str| Finding::fault(Problem::ColoredMask, file, format!("{what}; save it without alpha, with 8 bits a channel"));
+    match stored(file).map(|s| (s.color, s.depth)) {
+        Ok((Rgb | Rgba, png::BitDepth::Sixteen)) => return not_plain("colors of 16 bits a channel"),
         Ok((Rgb | Rgba, _)) => {}
-        Ok((GrayscaleAlpha, _)) => return not_plain("grey with transparency"),
+        Ok((GrayscaleAlpha, _)) => return not_plain("gray with transparency"),
         _ => return unreadable(),
     }
-    let Ok(picture) = decode(file) else { return unreadable() };
-    // What shows through are no colours of the mask's.
-    if picture.alpha.is_some() {
-        return not_plain("colours with transparency");
+    let Ok(image) = decode(file) else { return unreadable() };
+    // What shows through are no colors of the mask's.
+    if image.alpha.is_some() {
+        return not_plain("colors with transparency");
     }
-    let found = count(picture.rgb.chunks_exact(3).map(|p| [p[0], p[1], p[2]]));
-    let known =
-        |colour: &[u8; 3]| table.is_some_and(|t| t.colours.contains(colour) || t.ignored.iter().any(|i| i.colour == *colour));
-    let mut strange: Vec<([u8; 3], u64)> = found.into_iter().filter(|(colour, _)| !known(colour)).collect();
+    let found = count(image.rgb.chunks_exact(3).map(|p| [p[0], p[1], p[2]]));
+    let known = |color: &[u8; 3]| table.is_some_and(|t| t.colors.contains(color) || t.ignored.iter().any(|i| i.color == *color));
+    let mut strange: Vec<([u8; 3], u64)> = found.into_iter().filter(|(color, _)| !known(color)).collect();
     strange.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
     let list = spell_out(strange.iter().map(|([r, g, b], n)| format!("{r} {g} {b} ({n} px)")));
     match table {
-        None => Finding::fault(Problem::ColouredMask, file, format!("{} colours: {list}", strange.len())),
-        // All colours are known, so it is something else.
+        None => Finding::fault(Problem::ColoredMask, file, format!("{} colors: {list}", strange.len())),
+        // All colors are known, so it is something else.
         Some(_) if strange.is_empty() => unreadable(),
-        Some(_) => Finding::fault(Problem::UnknownColours, file, format!("{} colours: {list}", strange.len())),
+        Some(_) => Finding::fault(Problem::UnknownColors, file, format!("{} colors: {list}", strange.len())),
     }
 }
 
@@ -140,13 +139,13 @@ pub(super) fn cause_of(error: &Error, file: &Path) -> String {
 
 /// What the header of a PNG says.
 struct Stored {
-    colour: png::ColorType,
+    color: png::ColorType,
     depth: png::BitDepth,
     palette: Option<Vec<[u8; 3]>>,
 }
 
 fn stored(file: &Path) -> Result<Stored> {
-    let damaged = |e: png::DecodingError| Error::new(ErrorKind::Picture, "is no readable PNG").source(e);
+    let damaged = |e: png::DecodingError| Error::new(ErrorKind::Image, "is no readable PNG").source(e);
     let mut decoder = png::Decoder::new(BufReader::new(open_regular(file, "a mask")?));
     // Neither counts here, and both can inflate to a thousand times their size.
     decoder.set_ignore_iccp_chunk(true);
@@ -154,7 +153,7 @@ fn stored(file: &Path) -> Result<Stored> {
     let reader = decoder.read_info().map_err(damaged)?;
     let info = reader.info();
     let palette = info.palette.as_ref().map(|p| p.chunks_exact(3).map(|c| [c[0], c[1], c[2]]).collect());
-    Ok(Stored { colour: info.color_type, depth: info.bit_depth, palette })
+    Ok(Stored { color: info.color_type, depth: info.bit_depth, palette })
 }
 
 /// Of all steps from one value to another that is not next to it, over three pixels in a row or column, the share whose middle lies
@@ -181,7 +180,7 @@ fn count<T: std::hash::Hash + Ord>(values: impl Iterator<Item = T>) -> BTreeMap<
 }
 
 fn spell_out(list: impl Iterator<Item = String>) -> String {
-    // A photo in place of a mask has a million colours: only those that are shown are spelled out.
+    // A photo in place of a mask has a million colors: only those that are shown are spelled out.
     let list: Vec<String> = list.take(SPELLED_OUT + 1).collect();
     let more = if list.len() > SPELLED_OUT { ", ..." } else { "" };
     format!("{}{more}", list[..list.len().min(SPELLED_OUT)].join(", "))

@@ -35,7 +35,7 @@ pub struct Doctor {
 /// What was found out about a data set.
 #[derive(Debug, Clone, Serialize)]
 pub struct Examination {
-    /// Its folder.
+    /// Its directory.
     #[serde(serialize_with = "json_path::serialize")]
     pub root: PathBuf,
     /// All that is off, the worst first.
@@ -54,9 +54,9 @@ pub struct Examination {
 pub struct PartReport {
     /// Its name, where the data set has parts.
     pub name: Option<String>,
-    /// Pairs of picture and mask.
+    /// Pairs of image and mask.
     pub pairs: usize,
-    /// The least and the largest width and height among its pictures, in pixels; `None` where none could be read.
+    /// The least and the largest width and height among its images, in pixels; `None` where none could be read.
     pub sizes: Option<[(usize, usize); 2]>,
     /// How the classes are spread.
     pub classes: Vec<ClassCount>,
@@ -68,14 +68,14 @@ pub struct PartReport {
 #[derive(Debug, Clone)]
 struct Seen {
     pair: Pair,
-    /// Of the picture, where it could be read.
+    /// Of the image, where it could be read.
     size: Option<(usize, usize)>,
-    /// Length and hash of the picture's file.
+    /// Length and hash of the image's file.
     content: Option<(u64, u64)>,
     /// Pixels by class, where the mask could be read and fits.
     counts: Option<BTreeMap<u16, u64>>,
-    /// Whether the mask's classes were found by their colours.
-    by_colour: bool,
+    /// Whether the mask's classes were found by their colors.
+    by_color: bool,
     findings: Vec<Finding>,
 }
 
@@ -83,7 +83,7 @@ impl Doctor {
     /// Lists the named parts; where none is named, those for training, validation and test, or all where no part has such a name. `table`
     /// is taken instead of the classes that the data set itself tells of.
     ///
-    /// Errors where the folder is laid out in no known way, has no such part, or a list of it cannot be read.
+    /// Errors where the directory is laid out in no known way, has no such part, or a list of it cannot be read.
     pub fn new(root: impl AsRef<Path>, wanted: &[String], table: Option<ClassTable>) -> Result<Self> {
         let root = root.as_ref();
         let names: Vec<Option<String>> = match wanted {
@@ -107,12 +107,12 @@ impl Doctor {
         self.parts.iter().map(|p| p.pairs.len()).sum()
     }
 
-    /// The pictures and masks to be read.
+    /// The images and masks to be read.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.parts.iter().flat_map(|p| &p.pairs).flat_map(|pair| [&*pair.picture, &*pair.mask])
+        self.parts.iter().flat_map(|p| &p.pairs).flat_map(|pair| [&*pair.image, &*pair.mask])
     }
 
-    /// Reads every picture and mask, on all cores; `tick` is called after each pair, from any thread.
+    /// Reads every image and mask, on all cores; `tick` is called after each pair, from any thread.
     pub fn examine(&self, tick: impl Fn() + Sync) -> Examination {
         let table = self.table.as_ref();
         let look = |pair: &Pair| {
@@ -142,8 +142,8 @@ impl Doctor {
         if self.table.is_none() {
             findings.push(Finding::warning(Problem::NoClasses, &self.root, "names and number were guessed from the masks"));
         }
-        if let Some(table) = self.table.as_ref().filter(|_| seen.iter().flatten().any(|s| s.by_colour)) {
-            findings.extend(same_colours(table, &self.root));
+        if let Some(table) = self.table.as_ref().filter(|_| seen.iter().flatten().any(|s| s.by_color)) {
+            findings.extend(same_colors(table, &self.root));
         }
         for part in parts {
             let name = part.name.as_deref();
@@ -156,28 +156,27 @@ impl Doctor {
         }
     }
 
-    /// Pictures whose files hold the same bytes.
+    /// Images whose files hold the same bytes.
     fn about_copies(&self, seen: &[Vec<Seen>], findings: &mut Vec<Finding>) {
         let mut alike = HashMap::<(u64, u64), Vec<(usize, &Path)>>::new();
         for (part, seen) in seen.iter().enumerate() {
-            for (content, picture) in seen.iter().filter_map(|s| Some((s.content?, s.pair.picture.as_path()))) {
-                alike.entry(content).or_default().push((part, picture));
+            for (content, image) in seen.iter().filter_map(|s| Some((s.content?, s.pair.image.as_path()))) {
+                alike.entry(content).or_default().push((part, image));
             }
         }
         for group in alike.into_values().filter(|group| group.len() > 1) {
             let (part, first) = group[0];
             // The same hash is next to certain; the same bytes are.
             let bytes = read(first);
-            for &(other, picture) in &group[1..] {
-                let same = picture == first || matches!((&bytes, read(picture)), (Ok(a), Ok(b)) if *a == b);
+            for &(other, image) in &group[1..] {
+                let same = image == first || matches!((&bytes, read(image)), (Ok(a), Ok(b)) if *a == b);
                 let place = |part: usize| self.parts[part].split.clone().unwrap_or_default();
                 if same && part != other {
                     let detail = format!("the same bytes as {} in {}", first.display(), place(part));
-                    findings
-                        .push(Finding::fault(Problem::InTwoParts, picture, detail).in_part(self.parts[other].split.as_deref()));
+                    findings.push(Finding::fault(Problem::InTwoParts, image, detail).in_part(self.parts[other].split.as_deref()));
                 } else if same {
                     let detail = format!("the same bytes as {}", first.display());
-                    findings.push(Finding::warning(Problem::Twice, picture, detail).in_part(self.parts[other].split.as_deref()));
+                    findings.push(Finding::warning(Problem::Twice, image, detail).in_part(self.parts[other].split.as_deref()));
                 }
             }
         }
@@ -209,35 +208,35 @@ fn of_misfit(misfit: &Misfit) -> Finding {
     let listed = misfit.file.extension().is_some_and(|e| e == "txt");
     let (problem, detail) = match misfit.kind {
         MisfitKind::NoMask if listed => (Problem::NoMask, format!("lists {}", excerpt(&misfit.name))),
-        MisfitKind::NoPicture if listed => (Problem::NoPicture, format!("lists {}", excerpt(&misfit.name))),
+        MisfitKind::NoImage if listed => (Problem::NoImage, format!("lists {}", excerpt(&misfit.name))),
         MisfitKind::NoMask => (Problem::NoMask, format!("none in {}", misfit.place.display())),
-        MisfitKind::NoPicture => (Problem::NoPicture, format!("none in {}", misfit.place.display())),
+        MisfitKind::NoImage => (Problem::NoImage, format!("none in {}", misfit.place.display())),
         MisfitKind::SameName => (Problem::SameName, format!("and {}", misfit.place.display())),
     };
     Finding::fault(problem, &misfit.file, detail)
 }
 
-/// Classes that have the colour of one before them: coloured masks never show them.
-fn same_colours(table: &ClassTable, root: &Path) -> Vec<Finding> {
+/// Classes that have the color of one before them: colored masks never show them.
+fn same_colors(table: &ClassTable, root: &Path) -> Vec<Finding> {
     let mut first = HashMap::new();
-    let twice = table.colours.iter().enumerate().filter_map(|(class, colour)| {
-        let other = *first.entry(colour).or_insert(class);
-        let [r, g, b] = colour;
+    let twice = table.colors.iter().enumerate().filter_map(|(class, color)| {
+        let other = *first.entry(color).or_insert(class);
+        let [r, g, b] = color;
         let detail = || format!("{other} {} and {class} {} are both {r} {g} {b}", table.name(other), table.name(class));
-        (other != class).then(|| Finding::fault(Problem::SameColour, root, detail()))
+        (other != class).then(|| Finding::fault(Problem::SameColor, root, detail()))
     });
     twice.collect()
 }
 
-/// A picture file's bytes, as many as training would read.
+/// An image file's bytes, as many as training would read.
 fn read(file: &Path) -> Result<Vec<u8>> {
     refuse_special(file, "an image")?;
     DecodeOptions::default().read(file)
 }
 
 fn look_at(pair: &Pair, table: Option<&ClassTable>) -> Seen {
-    let mut seen = Seen { pair: pair.clone(), size: None, content: None, counts: None, by_colour: false, findings: Vec::new() };
-    let file = &pair.picture;
+    let mut seen = Seen { pair: pair.clone(), size: None, content: None, counts: None, by_color: false, findings: Vec::new() };
+    let file = &pair.image;
     match read(file) {
         Err(e) => seen.findings.push(Finding::fault(Problem::Unreadable, file, mask::cause_of(&e, file))),
         Ok(bytes) => {
@@ -246,9 +245,9 @@ fn look_at(pair: &Pair, table: Option<&ClassTable>) -> Seen {
             seen.content = Some((bytes.len() as u64, hasher.finish()));
             match decode_bytes(&bytes, &file.display().to_string()) {
                 Err(e) => seen.findings.push(Finding::fault(Problem::Unreadable, file, mask::cause_of(&e, file))),
-                Ok(picture) => {
-                    seen.size = Some((picture.width, picture.height));
-                    let turned = picture.notes.iter().find(|note| note.starts_with(TURNED));
+                Ok(image) => {
+                    seen.size = Some((image.width, image.height));
+                    let turned = image.notes.iter().find(|note| note.starts_with(TURNED));
                     seen.findings.extend(turned.map(|note| Finding::warning(Problem::Turned, file, note.as_str())));
                 }
             }
@@ -258,10 +257,10 @@ fn look_at(pair: &Pair, table: Option<&ClassTable>) -> Seen {
         seen.findings.push(Finding::warning(Problem::Tiny, file, format!("{w} x {h} pixels")));
     }
     let Some(mask) = mask::check(pair, table, &mut seen.findings) else { return seen };
-    seen.by_colour = mask.by_colour;
+    seen.by_color = mask.by_color;
     match seen.size {
         Some((w, h)) if (w, h) != mask.size => {
-            let detail = format!("{} x {} pixels, its picture {w} x {h}", mask.size.0, mask.size.1);
+            let detail = format!("{} x {} pixels, its image {w} x {h}", mask.size.0, mask.size.1);
             seen.findings.push(Finding::fault(Problem::SizeDiffers, &pair.mask, detail));
         }
         _ => seen.counts = Some(mask.counts),

@@ -1,9 +1,9 @@
-//! A sheet of pictures with their masks over them: what is wrong with labels is seen sooner than it is computed.
+//! A sheet of images with their masks over them: what is wrong with labels is seen sooner than it is computed.
 
 use super::{Examination, Seen};
 use crate::error::{Result, error};
 use crate::image::canvas::{Canvas, Face, Rgb, Run};
-use crate::image::{ClassTable, LabelMap, Overlay, Picture, SizeRule, resample};
+use crate::image::{ClassTable, Image, LabelMap, Overlay, SizeRule, resample};
 use rayon::prelude::*;
 
 const PAPER: Rgb = [252, 252, 250];
@@ -14,22 +14,22 @@ const IGNORED: Rgb = [20, 20, 22];
 /// For the background, which is drawn as it is.
 const UNTINTED: Rgb = [228, 230, 233];
 
-/// Cells of a row, and the width and height that a picture has in one.
+/// Cells of a row, and the width and height that an image has in one.
 const COLUMNS: usize = 4;
 const CELL: (usize, usize) = (360, 270);
 const GAP: usize = 16;
 
 impl Examination {
-    /// Draws up to `most` pictures with their masks over them, with the classes' names and shares below. Every class is among them where
-    /// that many pictures suffice; the rest is spread evenly over the parts. Pictures with findings have a red name.
+    /// Draws up to `most` images with their masks over them, with the classes' names and shares below. Every class is among them where
+    /// that many images suffice; the rest is spread evenly over the parts. Images with findings have a red name.
     ///
     /// Errors where no pair can be drawn.
-    pub fn sheet(&self, most: usize) -> Result<Picture> {
+    pub fn sheet(&self, most: usize) -> Result<Image> {
         let chosen = self.choose(most);
         let mut table = self.classes.vivid();
         // Nothing may look like what is ignored.
-        table.ignored.iter_mut().for_each(|i| i.colour = IGNORED);
-        let cells: Vec<(&Seen, Picture)> = chosen.par_iter().filter_map(|seen| Some((*seen, self.cell(seen, &table)?))).collect();
+        table.ignored.iter_mut().for_each(|i| i.color = IGNORED);
+        let cells: Vec<(&Seen, Image)> = chosen.par_iter().filter_map(|seen| Some((*seen, self.cell(seen, &table)?))).collect();
         if cells.is_empty() {
             return Err(error!(Data, "has no pair that could be drawn").file(&self.root));
         }
@@ -43,18 +43,18 @@ impl Examination {
         let rows = cells.len().div_ceil(columns);
         let legend = entries.len().div_ceil(across) * face.height() * 3 / 2;
         let mut canvas = Canvas::new(width, 2 * GAP + rows * pitch_y + legend + GAP, PAPER);
-        for (index, (seen, picture)) in cells.iter().enumerate() {
+        for (index, (seen, image)) in cells.iter().enumerate() {
             let (x, y) = (GAP + index % columns * pitch_x, GAP + index / columns * pitch_y);
-            let (left, top) = ((CELL.0 - picture.width) / 2, (CELL.1 - picture.height) / 2);
-            canvas.picture(x + left, y + top, (picture.width, picture.height), &picture.rgb);
+            let (left, top) = ((CELL.0 - image.width) / 2, (CELL.1 - image.height) / 2);
+            canvas.image(x + left, y + top, (image.width, image.height), &image.rgb);
             let name = face.shorten(&seen.pair.name, CELL.0);
             let (face, ink) = if seen.findings.is_empty() { (face, INK) } else { (bold, FAULT) };
             canvas.text(x, y + CELL.1 + 2, &name, face, Run::Right, ink);
         }
         let top = GAP + rows * pitch_y + GAP / 2;
-        for (index, (colour, text)) in entries.iter().enumerate() {
+        for (index, (color, text)) in entries.iter().enumerate() {
             let (x, y) = (GAP + index % across * entry, top + index / across * face.height() * 3 / 2);
-            canvas.rect(x, y, face.height(), face.height(), *colour);
+            canvas.rect(x, y, face.height(), face.height(), *color);
             canvas.text(
                 x + face.height() + GAP / 2,
                 y,
@@ -64,7 +64,7 @@ impl Examination {
                 if text.starts_with('-') { PALE_INK } else { INK },
             );
         }
-        Picture::new(canvas.width, canvas.height, canvas.rgb)
+        Image::new(canvas.width, canvas.height, canvas.rgb)
     }
 
     fn legend(&self, table: &ClassTable) -> Vec<(Rgb, String)> {
@@ -72,13 +72,13 @@ impl Examination {
         self.parts.iter().flat_map(|p| &p.classes).for_each(|c| pixels[c.class] += c.pixels);
         let all = pixels.iter().sum::<u64>().max(1) as f64;
         let text = |class: usize| format!("{class} {} {:.1} %", table.name(class), 100.0 * pixels[class] as f64 / all);
-        let colour = |class: usize| if table.background() == Some(class) { UNTINTED } else { table.colours[class] };
-        let entries = (0..table.len()).filter(|&c| pixels[c] > 0).map(|c| (colour(c), text(c)));
+        let color = |class: usize| if table.background() == Some(class) { UNTINTED } else { table.colors[class] };
+        let entries = (0..table.len()).filter(|&c| pixels[c] > 0).map(|c| (color(c), text(c)));
         let ignored = self.parts.iter().any(|p| p.ignored > 0);
         entries.chain(ignored.then(|| (IGNORED, "- ignored".to_owned()))).collect()
     }
 
-    /// Pictures that can be drawn: for each class that none has yet, the one with most of it; then evenly over all.
+    /// Images that can be drawn: for each class that none has yet, the one with most of it; then evenly over all.
     fn choose(&self, most: usize) -> Vec<&Seen> {
         let all: Vec<&Seen> = self.seen.iter().flatten().filter(|s| s.size.is_some() && s.counts.is_some()).collect();
         let pixels = |at: usize, class: usize| all[at].counts.as_ref().and_then(|c| c.get(&(class as u16))).copied().unwrap_or(0);
@@ -101,9 +101,9 @@ impl Examination {
     }
 
     /// A pair drawn at the cell's size; `None` where it cannot be read any more.
-    fn cell(&self, seen: &Seen, table: &ClassTable) -> Option<Picture> {
-        let (picture, mut mask) = seen.pair.load(Some(&self.classes)).ok()?;
-        let fit = SizeRule::Exact { w: CELL.0, h: CELL.1 }.fit(picture.width, picture.height);
+    fn cell(&self, seen: &Seen, table: &ClassTable) -> Option<Image> {
+        let (image, mut mask) = seen.pair.load(Some(&self.classes)).ok()?;
+        let fit = SizeRule::Exact { w: CELL.0, h: CELL.1 }.fit(image.width, image.height);
         let (w, h) = fit.scaled;
         // What counts in no loss is drawn as such.
         let ignored = self.classes.ignored_values();
@@ -113,11 +113,11 @@ impl Examination {
             mask.labels[(2 * y + 1) * mask.height / (2 * h) * mask.width + (2 * x + 1) * mask.width / (2 * w)]
         };
         let labels = (0..w * h).map(|i| at(i % w, i / w)).collect();
-        let small = resample(&picture.rgb, (picture.width, picture.height), (w, h)).ok()?;
-        let small = Picture::new(w, h, small.into_owned()).ok()?;
+        let small = resample(&image.rgb, (image.width, image.height), (w, h)).ok()?;
+        let small = Image::new(w, h, small.into_owned()).ok()?;
         let mut table = table.clone();
         if table.len() <= 255 && !table.ignored_values().contains(&255) {
-            table.ignored.push(crate::image::IgnoredLabel { label: 255, name: "ignored".into(), colour: IGNORED });
+            table.ignored.push(crate::image::IgnoredLabel { label: 255, name: "ignored".into(), color: IGNORED });
         }
         Overlay { opacity: 0.5, ..Overlay::default() }.draw(&small, &LabelMap::new(w, h, labels).ok()?, &table).ok()
     }

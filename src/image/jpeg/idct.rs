@@ -43,9 +43,9 @@ fn descale(x: i32, bits: u32) -> i32 {
     x.wrapping_add(1 << (bits - 1)) >> bits
 }
 
-/// A block of coefficients in natural order, times its quantisation table, to 8 x 8 samples in rows that are `stride` apart.
-pub(super) fn block(coefficients: &[i16; 64], quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
-    let at = |i: usize| i32::from(coefficients[i]).wrapping_mul(i32::from(quantisation[i]));
+/// A block of coefficients in natural order, times its quantization table, to 8 x 8 samples in rows that are `stride` apart.
+pub(super) fn block(coefficients: &[i16; 64], quantization: &[u16; 64], out: &mut [u8], stride: usize) {
+    let at = |i: usize| i32::from(coefficients[i]).wrapping_mul(i32::from(quantization[i]));
     let mut middle = [[0i32; 8]; 8];
     for x in 0..8 {
         if (1..8).all(|y| coefficients[8 * y + x] == 0) {

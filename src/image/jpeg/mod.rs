@@ -1,7 +1,7 @@
-//! JPEGs of three colours as libjpeg decodes them, bit for bit: networks were trained on its pixels, and the usual decoder for Rust enlarges
-//! colour at half size in another way, up to four steps of 255 off.
+//! JPEGs of three colors as libjpeg decodes them, bit for bit: networks were trained on its pixels, and the usual decoder for Rust enlarges
+//! color at half size in another way, up to four steps of 255 off.
 //!
-//! Baseline, extended and progressive Huffman-coded files in YCbCr, 8 bits a sample. All others (grey, CMYK, arithmetic coding, lossless) and all
+//! Baseline, extended and progressive Huffman-coded files in YCbCr, 8 bits a sample. All others (gray, CMYK, arithmetic coding, lossless) and all
 //! damaged ones are left to the decoder of the `image` crate, which forgives more.
 
 mod huffman;
@@ -20,26 +20,26 @@ const ZIGZAG: [u8; 64] = [
     57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 ];
 
-/// Encoders write ten scans or so. Each goes over the whole picture, however few bytes it has.
+/// Encoders write ten scans or so. Each goes over the whole image, however few bytes it has.
 const MOST_SCANS: usize = 100;
 
-/// One colour's samples.
+/// One color's samples.
 struct Plane {
     samples: Vec<u8>,
     /// Samples from one row to the next: whole blocks.
     stride: usize,
-    /// Columns and rows that belong to the picture.
+    /// Columns and rows that belong to the image.
     width: usize,
     height: usize,
-    /// Pixels of the picture to a sample, across and down.
+    /// Pixels of the image to a sample, across and down.
     factors: (usize, usize),
 }
 
-/// One colour of a frame.
+/// One color of a frame.
 struct Component {
     id: u8,
     sampling: (usize, usize),
-    quantisation: usize,
+    quantization: usize,
     /// Blocks in a row and a column, of whole MCUs.
     blocks: (usize, usize),
     plane: Plane,
@@ -58,7 +58,7 @@ struct Frame {
 /// What segments define for the scans behind them.
 #[derive(Default)]
 struct Tables {
-    quantisation: [Option<[u16; 64]>; 4],
+    quantization: [Option<[u16; 64]>; 4],
     dc: [Option<Table>; 4],
     ac: [Option<Table>; 4],
     restart_interval: usize,
@@ -98,7 +98,7 @@ fn decode_into(bytes: &[u8], (width, height): (usize, usize), out: &mut [u8]) ->
             0xc4 => define_huffman(segment, &mut tables)?,
             // Other frames: lossless, hierarchical, arithmetic; a second one; a height that follows later.
             0xc0..=0xcf | 0xdc => return Err(Unfit),
-            0xdb => define_quantisation(segment, &mut tables)?,
+            0xdb => define_quantization(segment, &mut tables)?,
             0xdd => tables.restart_interval = usize::from(u16::from_be_bytes(segment.try_into().map_err(|_| Unfit)?)),
             0xe0 if segment.starts_with(b"JFIF\0") => jfif = true,
             0xee if segment.starts_with(b"Adobe") => adobe = segment.get(11).copied(),
@@ -120,11 +120,11 @@ fn decode_into(bytes: &[u8], (width, height): (usize, usize), out: &mut [u8]) ->
         }
     }
     let frame = frame.filter(|_| seen == 0b111).ok_or(Unfit)?;
-    let (quantisation, progressive) = (&tables.quantisation, frame.progressive);
+    let (quantization, progressive) = (&tables.quantization, frame.progressive);
     let mut planes = Vec::with_capacity(3);
     for component in frame.components {
         if progressive {
-            let table = quantisation[component.quantisation].as_ref().ok_or(Unfit)?;
+            let table = quantization[component.quantization].as_ref().ok_or(Unfit)?;
             planes.push(transformed(component, table));
         } else {
             planes.push(component.plane);
@@ -136,12 +136,12 @@ fn decode_into(bytes: &[u8], (width, height): (usize, usize), out: &mut [u8]) ->
 }
 
 /// The samples of a progressive component, once all its scans are read.
-fn transformed(component: Component, quantisation: &[u16; 64]) -> Plane {
+fn transformed(component: Component, quantization: &[u16; 64]) -> Plane {
     let Component { mut plane, coefficients, blocks, .. } = component;
     let rows = plane.samples.par_chunks_exact_mut(8 * plane.stride).zip(coefficients.par_chunks_exact(64 * blocks.0));
     rows.for_each(|(rows, blocks)| {
         for (x, block) in blocks.as_chunks::<64>().0.iter().enumerate() {
-            idct::block(block, quantisation, &mut rows[8 * x..], plane.stride);
+            idct::block(block, quantization, &mut rows[8 * x..], plane.stride);
         }
     });
     plane
@@ -158,7 +158,7 @@ fn is_ycbcr(frame: &Frame, jfif: bool, adobe: Option<u8>) -> bool {
 }
 
 impl Frame {
-    /// From the frame's header. Memory is taken for a picture of `size` alone, whose limits were checked.
+    /// From the frame's header. Memory is taken for an image of `size` alone, whose limits were checked.
     fn new(segment: &[u8], progressive: bool, size: (usize, usize)) -> Result<Self, Unfit> {
         let &[8, h0, h1, w0, w1, 3, ref rest @ ..] = segment else { return Err(Unfit) };
         let (height, width) = (usize::from(u16::from_be_bytes([h0, h1])), usize::from(u16::from_be_bytes([w0, w1])));
@@ -187,8 +187,8 @@ impl Frame {
                 factors: (largest.0 / across, largest.1 / down),
             };
             let coefficients = if progressive { zeros(64 * blocks.0 * blocks.1)? } else { Vec::new() };
-            let (id, quantisation) = (part[0], usize::from(part[2]));
-            Ok(Component { id, sampling: (across, down), quantisation, blocks, plane, coefficients })
+            let (id, quantization) = (part[0], usize::from(part[2]));
+            Ok(Component { id, sampling: (across, down), quantization, blocks, plane, coefficients })
         };
         let components = [component(&parts[0])?, component(&parts[1])?, component(&parts[2])?];
         Ok(Self { progressive, width, height, components, largest })
@@ -200,9 +200,9 @@ fn zeros<T: bytemuck::Zeroable>(len: usize) -> Result<Vec<T>, Unfit> {
     memory::zeros(len).map_err(|_| Unfit)
 }
 
-fn define_quantisation(mut segment: &[u8], tables: &mut Tables) -> Result<(), Unfit> {
+fn define_quantization(mut segment: &[u8], tables: &mut Tables) -> Result<(), Unfit> {
     while let [head, rest @ ..] = segment {
-        let (wide, table) = (head >> 4, tables.quantisation.get_mut(usize::from(head & 15)).ok_or(Unfit)?);
+        let (wide, table) = (head >> 4, tables.quantization.get_mut(usize::from(head & 15)).ok_or(Unfit)?);
         let bytes = if wide == 0 { 64 } else { 128 };
         let values = rest.get(..bytes).ok_or(Unfit)?;
         let mut natural = [0; 64];

@@ -42,7 +42,7 @@ pub(super) fn scan(bytes: &[u8], at: usize, segment: &[u8], frame: &mut Frame, t
         Ok(())
     };
     if let [part] = parts.as_slice() {
-        // Alone, a component's blocks come in rows, and only those that hold some of the picture.
+        // Alone, a component's blocks come in rows, and only those that hold some of the image.
         let plane = &frame.components[part.component].plane;
         for y in 0..plane_blocks(plane.height) {
             for x in 0..plane_blocks(frame.components[part.component].plane.width) {
@@ -113,7 +113,7 @@ fn unit(
         let ac = tables.ac[part.ac].as_ref().ok_or(Unfit)?;
         block[0] = mean(bits, &mut state.dc[part.component], dc)? as i16;
         baseline(bits, ac, &mut block)?;
-        let table = tables.quantisation[component.quantisation].as_ref().ok_or(Unfit)?;
+        let table = tables.quantization[component.quantization].as_ref().ok_or(Unfit)?;
         let stride = component.plane.stride;
         idct::block(&block, table, &mut component.plane.samples[8 * (y * stride + x)..], stride);
         return Ok(());

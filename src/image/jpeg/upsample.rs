@@ -1,4 +1,4 @@
-//! From planes to RGB as libjpeg does it: colour at half size is interpolated by a triangle ("fancy upsampling", `jdsample.c`), then converted by
+//! From planes to RGB as libjpeg does it: color at half size is interpolated by a triangle ("fancy upsampling", `jdsample.c`), then converted by
 //! fixed-point tables (`jdcolor.c`).
 
 use super::Plane;
@@ -18,14 +18,14 @@ fn row_of(plane: &Plane, y: usize, out: &mut [u8], sums: &mut Vec<i32>) {
             across_rows(sums, out, 4, 8);
         }
         (2, 2) if fancy => {
-            let (near, far) = (row(source), row(neighbour(plane, source, y)));
+            let (near, far) = (row(source), row(neighbor(plane, source, y)));
             sums.clear();
             sums.extend(near.iter().zip(far).map(|(&near, &far)| 3 * i32::from(near) + i32::from(far)));
             across_rows(sums, out, 8, 7);
         }
         (1, 2) => {
             let bias = if y.is_multiple_of(2) { 1 } else { 2 };
-            let (near, far) = (row(source), row(neighbour(plane, source, y)));
+            let (near, far) = (row(source), row(neighbor(plane, source, y)));
             for (out, (&near, &far)) in out.iter_mut().zip(near.iter().zip(far)) {
                 *out = ((3 * u16::from(near) + u16::from(far) + bias) >> 2) as u8;
             }
@@ -40,7 +40,7 @@ fn row_of(plane: &Plane, y: usize, out: &mut [u8], sums: &mut Vec<i32>) {
 }
 
 /// The neighboring row that an output row is blended with: above for even ones, below for odd ones; the edges repeat themselves.
-fn neighbour(plane: &Plane, source: usize, y: usize) -> usize {
+fn neighbor(plane: &Plane, source: usize, y: usize) -> usize {
     if y.is_multiple_of(2) { source.saturating_sub(1) } else { (source + 1).min(plane.height - 1) }
 }
 
@@ -72,7 +72,7 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     [red, green, blue].map(|v| v.clamp(0, 255) as u8)
 }
 
-/// The picture, `[height, width, 3]`, from luma and two planes of colour.
+/// The image, `[height, width, 3]`, from luma and two planes of color.
 pub(super) fn to_rgb(planes: &[Plane; 3], width: usize, out: &mut [u8]) {
     out.par_chunks_exact_mut(3 * width).enumerate().for_each_init(
         || (vec![0u8; width], vec![0u8; width], vec![0u8; width], Vec::new()),

@@ -10,9 +10,9 @@ pub struct Head {
     /// Their names in order; empty where the file does not say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class_names: Vec<String>,
-    /// Their display colours (sRGB) in order; empty where the file does not say.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub class_colours: Vec<[u8; 3]>,
+    /// Their display colors (sRGB) in order; empty where the file does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", alias = "class_colours")]
+    pub class_colors: Vec<[u8; 3]>,
     /// Atrous spatial pyramid pooling.
     pub aspp: Aspp,
     /// What follows it.
@@ -20,7 +20,7 @@ pub struct Head {
     /// A second classifier on an inner stage, for training (torchvision).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aux: Option<Aux>,
-    /// Whether the decoder's and the last upsampling, and that of a windowed pooling, take corners as pixel centres.
+    /// Whether the decoder's and the last upsampling, and that of a windowed pooling, take corners as pixel centers.
     pub align_corners: bool,
 }
 
@@ -67,7 +67,7 @@ pub enum Pooling {
     /// The mean over windows (TensorFlow's `image_pooling_crop_size` and `image_pooling_stride`). A window larger than the map
     /// takes the whole map.
     Window {
-        /// Height and width in pixels of the picture.
+        /// Height and width in pixels of the image.
         crop: (usize, usize),
         /// Steps down and right in pixels of the features.
         stride: (usize, usize),
@@ -103,7 +103,7 @@ pub struct PlusDecoder {
     pub low_level_first: bool,
 }
 
-/// Where the low-level features are taken, at a quarter of the picture's size.
+/// Where the low-level features are taken, at a quarter of the image's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LowLevel {

@@ -133,7 +133,7 @@ impl Call<'_> {
             for run in &runs {
                 let Some(iy) = self.input_row(oy, run.ky) else { continue };
                 for ox in 0..ys.w {
-                    // The part of the run that lies inside the picture.
+                    // The part of the run that lies inside the image.
                     let left =
                         (ox * self.conv.stride.1 + run.kx * self.conv.dilation.1) as isize - self.conv.padding.left as isize;
                     let (skip, end) = ((-left).max(0), (xs.w as isize - left).min(run.taps as isize));
@@ -157,7 +157,7 @@ impl Call<'_> {
         }
     }
 
-    /// Taps that read neighbouring pixels of a row, which one copy serves. Dilated taps are alone.
+    /// Taps that read neighboring pixels of a row, which one copy serves. Dilated taps are alone.
     fn runs(&self, taps: &[(usize, usize)]) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         for (first, &(ky, kx)) in taps.iter().enumerate() {

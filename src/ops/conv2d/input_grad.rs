@@ -40,7 +40,7 @@ impl Conv2dInputGrad {
     /// The convolution that computes the gradient from the spread gradient `dy` and turned weights, where there is one.
     fn turned(&self, dy: Shape, w: Shape) -> Option<Conv2d> {
         let Conv2d { dilation, padding: p, .. } = self.conv;
-        // More padding than a kernel reaches: outputs that saw nothing of the picture would have to be cut off.
+        // More padding than a kernel reaches: outputs that saw nothing of the image would have to be cut off.
         let padding = Padding {
             top: (dilation.0 * (w.n - 1)).checked_sub(p.top)?,
             bottom: (self.h + p.top).checked_sub(dy.h)?,

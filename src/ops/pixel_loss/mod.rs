@@ -133,7 +133,7 @@ pub struct SegmentationLoss {
     pub pixel: PixelLoss,
     /// Factor of loss and gradient.
     pub factor: f32,
-    /// Whether the interpolation keeps the centres of the corner pixels in place; else it keeps the corners of the picture.
+    /// Whether the interpolation keeps the centers of the corner pixels in place; else it keeps the corners of the image.
     pub align_corners: bool,
 }
 

@@ -9,7 +9,7 @@ use super::Record;
 use crate::error::Result;
 use crate::eval::Scores;
 use crate::files::atomic_write;
-use crate::image::{ClassTable, LabelMap, Picture};
+use crate::image::{ClassTable, Image, LabelMap};
 use std::path::Path;
 
 /// The page, with `{{name}}` where the parts go.
@@ -20,21 +20,21 @@ const PAGE: &str = include_str!("page.html");
 pub struct ReportData {
     /// The run's records (see [`super::read`]); what they lack, the page lacks.
     pub records: Vec<Record>,
-    /// Names and colours of the classes.
+    /// Names and colors of the classes.
     pub table: ClassTable,
-    /// Scores of the network on the validation pictures: the table of classes and the confusion matrix.
+    /// Scores of the network on the validation images: the table of classes and the confusion matrix.
     pub scores: Option<Scores>,
-    /// Pictures that the network was shown.
+    /// Images that the network was shown.
     pub samples: Vec<Sample>,
 }
 
-/// A picture with what is in it, and what the network says is in it; all of one size.
+/// An image with what is in it, and what the network says is in it; all of one size.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// Its name.
     pub name: String,
-    /// The picture.
-    pub picture: Picture,
+    /// The image.
+    pub image: Image,
     /// The true classes.
     pub truth: LabelMap,
     /// The network's.
@@ -100,9 +100,9 @@ fn percent(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |v| format!("{:.1} %", 100.0 * v))
 }
 
-/// A class's colour beside its name.
+/// A class's color beside its name.
 fn swatch(table: &ClassTable, class: usize) -> String {
-    let [r, g, b] = table.colour(class);
+    let [r, g, b] = table.color(class);
     format!("<span class=\"swatch\" style=\"background:rgb({r} {g} {b})\"></span>{}", escape(&table.name(class)))
 }
 
@@ -133,9 +133,9 @@ mod tests {
         }
         records.push(Record::Evaluation(EvaluationRecord::new(3000, 2.0, &scores, true)));
         records.push(Record::End(EndRecord { step: 3000, reason: NASTY.into(), ..Default::default() }));
-        let picture = Picture::new(2, 2, vec![90; 12]).unwrap();
+        let image = Image::new(2, 2, vec![90; 12]).unwrap();
         let map = |labels: [u16; 4]| LabelMap::new(2, 2, labels.to_vec()).unwrap();
-        let sample = Sample { name: NASTY.into(), picture, truth: map([0, 1, 1, 255]), prediction: map([0, 1, 0, 2]) };
+        let sample = Sample { name: NASTY.into(), image, truth: map([0, 1, 1, 255]), prediction: map([0, 1, 0, 2]) };
         ReportData { records, table, scores: Some(scores), samples: vec![sample] }
     }
 
@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn a_run_that_has_only_begun_has_a_page_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("report.html");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.html");
         let empty = ReportData { records: Vec::new(), table: ClassTable::generic(2), scores: None, samples: Vec::new() };
         write(&path, &empty).unwrap();
         let page = std::fs::read_to_string(path).unwrap();

@@ -58,9 +58,9 @@ pub(super) fn tiles(records: &[Record]) -> String {
         if last.seconds.is_finite() && last.seconds > 0.0 {
             tiles.push((duration(last.seconds), "of training".to_owned()));
         }
-        let (speed, idle) = (mean(|s| s.pictures_per_second), mean(|s| s.idle));
+        let (speed, idle) = (mean(|s| s.images_per_second), mean(|s| s.idle));
         if speed.is_finite() && speed > 0.0 {
-            tiles.push((format!("{speed:.1}"), "pictures a second".to_owned()));
+            tiles.push((format!("{speed:.1}"), "images a second".to_owned()));
             tiles.push((percent(Some(idle).filter(|i| i.is_finite())), "of the time waiting for data".to_owned()));
         }
     }
@@ -90,11 +90,7 @@ pub(super) fn curves(records: &[Record]) -> String {
     let pale = format!("Pale: as recorded. Bold: a running mean of about {:.0} records.", window(steps.len()).ceil());
     let cards = [
         ("Loss", pale.as_str(), bold(series(|s| s.loss))),
-        (
-            "mIoU",
-            "On the validation pictures.",
-            with(Curve { line: scores, dots: true, best, percent: true, ..Curve::default() }),
-        ),
+        ("mIoU", "On the validation images.", with(Curve { line: scores, dots: true, best, percent: true, ..Curve::default() })),
         ("Learning rate", "As the schedule gave it.", with(Curve { line: series(|s| s.rate), ..Curve::default() })),
         ("Gradient's norm", "Before clipping.", bold(norms)),
     ];

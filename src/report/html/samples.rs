@@ -1,13 +1,13 @@
-//! Pictures with truth and prediction, inside the page.
+//! Images with truth and prediction, inside the page.
 
 use super::{ReportData, Sample, escape, percent, swatch};
 use crate::error::{Result, error};
-use crate::image::{ClassTable, LabelMap, Picture, resample};
+use crate::image::{ClassTable, Image, LabelMap, resample};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::collections::BTreeSet;
 
-/// Pictures on the page are scaled down to this many pixels on the long side.
+/// Images on the page are scaled down to this many pixels on the long side.
 const LONGEST: usize = 480;
 
 pub(super) fn section(data: &ReportData) -> Result<String> {
@@ -27,13 +27,10 @@ pub(super) fn section(data: &ReportData) -> Result<String> {
 }
 
 fn card(sample: &Sample, table: &ClassTable, ignored: &[u32]) -> Result<String> {
-    let size = (sample.picture.width, sample.picture.height);
+    let size = (sample.image.width, sample.image.height);
     for (what, map) in [("truth", &sample.truth), ("prediction", &sample.prediction)] {
         if (map.width, map.height) != size {
-            return Err(error!(
-                Usage,
-                "the {what} has {} x {} pixels, the picture {} x {}", map.width, map.height, size.0, size.1
-            ));
+            return Err(error!(Usage, "the {what} has {} x {} pixels, the image {} x {}", map.width, map.height, size.0, size.1));
         }
     }
     let counts = |t: &u16| !ignored.contains(&u32::from(*t)) && usize::from(*t) < table.len();
@@ -41,14 +38,14 @@ fn card(sample: &Sample, table: &ClassTable, ignored: &[u32]) -> Result<String> 
     let (all, right) = labels().fold((0u64, 0u64), |(all, right), (t, p)| (all + 1, right + u64::from(t == p)));
     let accuracy = (all > 0).then(|| right as f64 / all as f64);
     let to = shrunk(size);
-    let photo = Picture::new(to.0, to.1, resample(&sample.picture.rgb, size, to)?.into_owned())?;
-    let pictures = [
-        ("picture", photo.jpeg()?, "jpeg"),
+    let photo = Image::new(to.0, to.1, resample(&sample.image.rgb, size, to)?.into_owned())?;
+    let images = [
+        ("image", photo.jpeg()?, "jpeg"),
         ("truth", mask(&sample.truth, to, table)?.png()?, "png"),
         ("prediction", mask(&sample.prediction, to, table)?.png()?, "png"),
     ];
     let name = escape(&sample.name);
-    let figures: String = pictures
+    let figures: String = images
         .iter()
         .map(|(what, bytes, kind)| {
             let data = BASE64_STANDARD.encode(bytes);
@@ -70,12 +67,12 @@ fn shrunk((w, h): (usize, usize)) -> (usize, usize) {
     if long <= LONGEST { (w, h) } else { ((w * LONGEST / long).max(1), (h * LONGEST / long).max(1)) }
 }
 
-/// The classes' colours, each pixel the one in the middle of those that it stands for.
-fn mask(map: &LabelMap, (w, h): (usize, usize), table: &ClassTable) -> Result<Picture> {
+/// The classes' colors, each pixel the one in the middle of those that it stands for.
+fn mask(map: &LabelMap, (w, h): (usize, usize), table: &ClassTable) -> Result<Image> {
     let middle = |i: usize, of: usize, from: usize| ((2 * i + 1) * from / (2 * of)).min(from - 1);
     let at = |(x, y): (usize, usize)| map.labels[middle(y, h, map.height) * map.width + middle(x, w, map.width)];
-    let rgb = (0..w * h).flat_map(|i| table.colour(at((i % w, i / w)).into())).collect();
-    Picture::new(w, h, rgb)
+    let rgb = (0..w * h).flat_map(|i| table.color(at((i % w, i / w)).into())).collect();
+    Image::new(w, h, rgb)
 }
 
 #[cfg(test)]
@@ -90,8 +87,8 @@ mod tests {
         let to = shrunk((1000, 4));
         assert_eq!(to, (480, 1));
         let small = mask(&map, to, &table).unwrap();
-        let colours: Vec<&[u8]> = small.rgb.chunks_exact(3).collect();
-        assert_eq!(colours[..240], vec![&table.colour(1)[..]; 240]);
-        assert_eq!(colours[240..], vec![&table.colour(2)[..]; 240]);
+        let colors: Vec<&[u8]> = small.rgb.chunks_exact(3).collect();
+        assert_eq!(colors[..240], vec![&table.color(1)[..]; 240]);
+        assert_eq!(colors[240..], vec![&table.color(2)[..]; 240]);
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn classes(data: &ReportData) -> String {
     }
     let summary = data.scores.as_ref().map_or_else(String::new, |s| {
         format!(
-            "<p class=\"pale\">mIoU {}, pixel accuracy {}, mean accuracy {}, over the validation pictures.</p>",
+            "<p class=\"pale\">mIoU {}, pixel accuracy {}, mean accuracy {}, over the validation images.</p>",
             percent(s.mean_iou),
             percent(s.pixel_accuracy),
             percent(s.mean_accuracy)

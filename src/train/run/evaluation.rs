@@ -11,25 +11,25 @@ use crate::report::{EvaluationRecord, Record};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-/// Validation pictures that the report shows.
+/// Validation images that the report shows.
 const SHOWN: usize = 6;
 
 impl Run {
     /// Scores the network as it is now, as `atrous eval` does with the weights that are written. `false` where it was stopped.
     pub(super) fn evaluate(&mut self, stop: &AtomicBool, tell: &mut dyn FnMut(Event)) -> Result<bool> {
         let pause = Instant::now();
-        let segmenter = scoring::segmenter(&self.trainer, self.folder.last())?;
+        let segmenter = scoring::segmenter(&self.trainer, self.directory.last())?;
         let of = self.validation.len();
         let every = of.div_ceil(SHOWN).max(1);
         let mut samples = Vec::new();
-        let mut predict = |picture: &_| Ok(segmenter.segment(picture, SizeRule::Native)?.labels);
+        let mut predict = |image: &_| Ok(segmenter.segment(image, SizeRule::Native)?.labels);
         // Labels that are no class have no part in training either.
         let empty = Confusion::new(self.table.len(), &ignored(&self.table))?.lenient();
         let confusion = count_unless(stop, empty, &mut predict, &self.validation, &self.table, &mut |scored| {
             tell(Event::Scored { done: scored.index + 1, of });
             if scored.index % every == 0 {
-                let (name, picture) = (scored.pair.name.clone(), scored.picture.clone());
-                samples.push(Sample { name, picture, truth: scored.truth.clone(), prediction: scored.prediction.clone() });
+                let (name, image) = (scored.pair.name.clone(), scored.image.clone());
+                samples.push(Sample { name, image, truth: scored.truth.clone(), prediction: scored.prediction.clone() });
             }
             Ok(())
         })?;
@@ -40,11 +40,11 @@ impl Run {
         if let Some(miou) = best {
             self.progress.best = Some((miou, step));
             let model = segmenter.model();
-            checkpoint::write_weights(&self.folder.best(), &model.config, &model.weights)?;
+            checkpoint::write_weights(&self.directory.best(), &model.config, &model.weights)?;
         }
         if confusion.pixels() == 0 {
             self.note(format!(
-                "step {step}: no pixel of the {of} validation pictures counts, since each is ignored or of no class: there is no score; \
+                "step {step}: no pixel of the {of} validation images counts, since each is ignored or of no class: there is no score; \
                  `atrous doctor` checks a data set's masks"
             ))?;
         }

@@ -1,7 +1,7 @@
 //! A step of a run: its batches, one held at a time, and its records.
 
 use super::super::event::Event;
-use super::super::trainer::{Feed, Outcome, Pictures};
+use super::super::trainer::{Feed, Images, Outcome};
 use super::{Run, TOLD};
 use crate::data::{Batch, Loader};
 use crate::error::{Result, error};
@@ -21,7 +21,7 @@ struct Stream<'l> {
     counts: &'l dyn Fn(u32) -> bool,
     /// Whether any pixel of the step counts.
     counted: bool,
-    /// The pictures of the first batch without a pixel that counts.
+    /// The images of the first batch without a pixel that counts.
     empty: Option<Vec<String>>,
 }
 
@@ -33,12 +33,12 @@ impl Stream<'_> {
     }
 }
 
-fn pictures(batch: &Batch) -> Pictures<'_> {
-    Pictures { pictures: &batch.pictures, labels: &batch.labels, names: &batch.names }
+fn images(batch: &Batch) -> Images<'_> {
+    Images { images: &batch.images, labels: &batch.labels, names: &batch.names }
 }
 
 impl Feed for Stream<'_> {
-    fn next(&mut self) -> Result<Option<Pictures<'_>>> {
+    fn next(&mut self) -> Result<Option<Images<'_>>> {
         // Gone before the next one comes: they are large.
         self.held = None;
         self.held = self.fetch(self.first + self.given)?;
@@ -50,16 +50,16 @@ impl Feed for Stream<'_> {
         } else if self.empty.is_none() {
             self.empty = Some(batch.names.clone());
         }
-        Ok(Some(pictures(batch)))
+        Ok(Some(images(batch)))
     }
 
-    fn again(&mut self, i: usize) -> Result<Pictures<'_>> {
+    fn again(&mut self, i: usize) -> Result<Images<'_>> {
         let index = self.first + i as u64;
         let batch = match self.held.take().filter(|held| held.index == index) {
             Some(held) => held,
             None => self.loader.again(index)?,
         };
-        Ok(pictures(self.held.insert(batch)))
+        Ok(images(self.held.insert(batch)))
     }
 }
 
@@ -84,7 +84,7 @@ impl Run {
             self.said_empty = true;
             let step = self.progress.step + 1;
             self.note(format!(
-                "step {step}: no pixel of a batch counts in the loss, since each is ignored or of no class (pictures {}); \
+                "step {step}: no pixel of a batch counts in the loss, since each is ignored or of no class (images {}); \
                  `atrous doctor` checks a data set's masks",
                 shortened(&names)
             ))?;
@@ -92,7 +92,7 @@ impl Run {
         Ok(outcome)
     }
 
-    /// Errors after the first epoch, or the whole run where that is shorter, where no pixel has counted: nothing can be learnt from such data.
+    /// Errors after the first epoch, or the whole run where that is shorter, where no pixel has counted: nothing can be learned from such data.
     pub(super) fn check_counted(&self) -> Result<()> {
         let batches = self.progress.step * u64::from(self.recipe.accumulate);
         let over = batches as f64 >= self.loader.batches_per_epoch() || self.progress.step >= u64::from(self.recipe.steps);
@@ -117,9 +117,9 @@ impl Run {
             losses.pop_front();
         }
         let loss = losses.iter().sum::<f64>() / losses.len() as f64;
-        let pictures = self.recipe.batch as u64 * u64::from(self.recipe.accumulate);
-        let (pictures_per_second, idle) = self.clock.step(pictures);
-        tell(Event::Step { step, loss, rate: outcome.rate, pictures_per_second, idle });
+        let images = self.recipe.batch as u64 * u64::from(self.recipe.accumulate);
+        let (images_per_second, idle) = self.clock.step(images);
+        tell(Event::Step { step, loss, rate: outcome.rate, images_per_second, idle });
         if !step.is_multiple_of(TOLD) && step != u64::from(self.recipe.steps) {
             return Ok(());
         }
@@ -130,7 +130,7 @@ impl Run {
             loss,
             rate: outcome.rate,
             gradient_norm: Some(outcome.gradient_norm),
-            pictures_per_second,
+            images_per_second,
             idle,
             seconds: self.clock.seconds(),
         }))

@@ -1,37 +1,37 @@
 //! Where a step's batches come from: one is held at a time, however many gradients are added up.
 
-use super::Pictures;
+use super::Images;
 use crate::error::Result;
 
 /// The batches of one step.
 pub(crate) trait Feed {
     /// The next batch; they are asked for in order. `None` gives the step up.
-    fn next(&mut self) -> Result<Option<Pictures<'_>>>;
+    fn next(&mut self) -> Result<Option<Images<'_>>>;
 
     /// The `i`-th batch once more, to look for what is wrong in it.
-    fn again(&mut self, i: usize) -> Result<Pictures<'_>>;
+    fn again(&mut self, i: usize) -> Result<Images<'_>>;
 }
 
 /// Batches that the caller holds.
 pub(super) struct Held<'b> {
-    batches: &'b [Pictures<'b>],
+    batches: &'b [Images<'b>],
     next: usize,
 }
 
 impl<'b> Held<'b> {
-    pub(super) fn new(batches: &'b [Pictures<'b>]) -> Self {
+    pub(super) fn new(batches: &'b [Images<'b>]) -> Self {
         Self { batches, next: 0 }
     }
 }
 
 impl Feed for Held<'_> {
-    fn next(&mut self) -> Result<Option<Pictures<'_>>> {
+    fn next(&mut self) -> Result<Option<Images<'_>>> {
         let batch = self.batches.get(self.next).copied();
         self.next += 1;
         Ok(batch)
     }
 
-    fn again(&mut self, i: usize) -> Result<Pictures<'_>> {
+    fn again(&mut self, i: usize) -> Result<Images<'_>> {
         Ok(self.batches[i])
     }
 }
@@ -52,10 +52,10 @@ mod tests {
         recipe.augmentation.crop = (33, 33);
         let mut trainer = Trainer::new(&Device::Cpu, &begun.config, &begun.weights, recipe.options().unwrap()).unwrap();
         let shape = Shape::new(2, 33, 33, 3);
-        let pictures = Tensor::new(shape, (0..shape.len()).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect()).unwrap();
+        let images = Tensor::new(shape, (0..shape.len()).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect()).unwrap();
         let labels = (0..shape.positions()).map(|i| (i % 3) as u32).collect();
         let labels = Tensor::from_data(shape.with_c(1), Data::U32(labels)).unwrap();
-        let batch = Pictures { pictures: &pictures, labels: &labels, names: &[] };
+        let batch = Images { images: &images, labels: &labels, names: &[] };
         let bits = |trainer: &Trainer| {
             let bits = |t: &Tensor| t.f32().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             trainer.weights().unwrap().into_iter().map(|(name, p)| (name, bits(p.tensor()))).collect::<Vec<_>>()

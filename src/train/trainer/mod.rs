@@ -21,17 +21,17 @@ use feed::Held;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The most pictures that an error names.
+/// The most images that an error names.
 const NAMED: usize = 32;
 
-/// Pictures with their labels, as a step takes them.
+/// Images with their labels, as a step takes them.
 #[derive(Debug, Clone, Copy)]
-pub struct Pictures<'a> {
-    /// Normalised pictures, f32 `[N, H, W, C]`.
-    pub pictures: &'a Tensor,
+pub struct Images<'a> {
+    /// Normalized images, f32 `[N, H, W, C]`.
+    pub images: &'a Tensor,
     /// Their labels, u32 `[N, H, W, 1]`.
     pub labels: &'a Tensor,
-    /// What the pictures are called, for errors; none where they have no names.
+    /// What the images are called, for errors; none where they have no names.
     pub names: &'a [String],
 }
 
@@ -88,7 +88,7 @@ impl Trainer {
 
         let mut store = Store::new(device);
         let mut vectors = vec!["parameters", "gradients"];
-        vectors.extend(options.optimiser.states());
+        vectors.extend(options.optimizer.states());
         if options.accumulate > 1 {
             vectors.push("sums");
         }
@@ -106,7 +106,7 @@ impl Trainer {
         let gradients = if options.accumulate > 1 { "sums" } else { "gradients" };
         let ready = |graph: Graph| Runner::with_store(&store, graph, &mut FirstChoice);
         let forward = ready(graph)?;
-        let update = ready(update::update(&parameters, &options.optimiser, scale, gradients, groups.len())?)?;
+        let update = ready(update::update(&parameters, &options.optimizer, scale, gradients, groups.len())?)?;
         let accumulate = (options.accumulate > 1).then(|| ready(update::accumulate(&parameters)?)).transpose()?;
         let count = norms.entries().len();
         let statistics = (!counts.is_empty()).then(|| ready(update::statistics(&norms, count)?)).transpose()?;
@@ -179,7 +179,7 @@ impl Trainer {
     /// # Errors
     /// Where a batch has another shape, the device fails, or (of kind `Training`) something is not finite any more: no parameter is
     /// updated then, though running statistics may have moved, and the error names the first node whose result is not finite.
-    pub fn step(&mut self, batches: &[Pictures]) -> Result<Outcome> {
+    pub fn step(&mut self, batches: &[Images]) -> Result<Outcome> {
         if batches.len() != self.options.accumulate as usize {
             return Err(error!(Usage, "a step takes {} batches, got {}", self.options.accumulate, batches.len()));
         }
@@ -242,7 +242,7 @@ impl Trainer {
     ///
     /// # Errors
     /// Where the batch has another shape, or the device fails.
-    pub fn time_nodes(&self, batch: &Pictures, rounds: usize) -> Result<Vec<NodeTime>> {
+    pub fn time_nodes(&self, batch: &Images, rounds: usize) -> Result<Vec<NodeTime>> {
         self.forward.time_nodes(&self.inputs(batch, &self.own_inputs(0)?), rounds)
     }
 
@@ -256,7 +256,7 @@ impl Trainer {
         (self.step * u64::from(self.options.accumulate) + i as u64) as u32
     }
 
-    /// What the step takes beside pictures and labels.
+    /// What the step takes beside images and labels.
     fn own_inputs(&self, i: usize) -> Result<Vec<(&'static str, Tensor)>> {
         let number = Tensor::from_data(Shape::vector(1), Data::U32(vec![self.batch_number(i)]))?;
         let mining = self.options.mining.map(|mining| ("mining", mining.input(self.small_step())));
@@ -268,8 +268,8 @@ impl Trainer {
         u32::try_from(self.step).unwrap_or(u32::MAX)
     }
 
-    fn inputs<'t>(&'t self, batch: &Pictures<'t>, own: &'t [(&'static str, Tensor)]) -> Vec<(&'t str, &'t Tensor)> {
-        let mut inputs = vec![("input", batch.pictures), ("labels", batch.labels)];
+    fn inputs<'t>(&'t self, batch: &Images<'t>, own: &'t [(&'static str, Tensor)]) -> Vec<(&'t str, &'t Tensor)> {
+        let mut inputs = vec![("input", batch.images), ("labels", batch.labels)];
         inputs.extend(own.iter().map(|(name, tensor)| (*name, tensor)));
         inputs.extend(self.constants.class_weights.as_ref().map(|w| ("class_weights", w)));
         inputs
@@ -277,7 +277,7 @@ impl Trainer {
 
     /// Rate, decay and corrections of each group.
     fn table(&self, rate: f64) -> Result<Tensor> {
-        let (c1, c2) = self.options.optimiser.corrections(self.step + 1);
+        let (c1, c2) = self.options.optimizer.corrections(self.step + 1);
         let row = |g: &Group| [(rate * g.rate) as f32, g.decay as f32, c1, c2];
         Tensor::new(Shape::new(1, 1, self.groups.len(), 4), self.groups.iter().flat_map(row).collect())
     }
@@ -305,15 +305,15 @@ impl Trainer {
             Err::<_, Error>(e) => format!("; looking for the first such node failed ({e})"),
         };
         let error = error!(Training, "{what} is not finite in step {}{place}", self.step + 1)
-            .advice("lower the learning rate, warm up longer, clip the gradients, or look at the pictures of this batch");
+            .advice("lower the learning rate, warm up longer, clip the gradients, or look at the images of this batch");
         match names.len() {
             0 => error,
-            n if n > NAMED => error.at(format!("pictures {} and {} more", names[..NAMED].join(", "), n - NAMED)),
-            _ => error.at(format!("pictures {}", names.join(", "))),
+            n if n > NAMED => error.at(format!("images {} and {} more", names[..NAMED].join(", "), n - NAMED)),
+            _ => error.at(format!("images {}", names.join(", "))),
         }
     }
 
-    fn first_not_finite(&self, batch: &Pictures, i: usize) -> Result<Option<String>> {
+    fn first_not_finite(&self, batch: &Images, i: usize) -> Result<Option<String>> {
         let mut store = Store::new(&Device::Cpu);
         for name in self.store.names() {
             let numbers = self.store.read(name)?;

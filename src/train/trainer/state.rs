@@ -40,28 +40,28 @@ impl Trainer {
         Ok(())
     }
 
-    /// What the optimiser keeps, by `STATE.PARAMETER`.
+    /// What the optimizer keeps, by `STATE.PARAMETER`.
     ///
     /// # Errors
     /// Where the device fails.
-    pub fn optimiser_state(&self) -> Result<BTreeMap<String, Tensor>> {
+    pub fn optimizer_state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut all = BTreeMap::new();
-        for state in self.options.optimiser.states() {
+        for state in self.options.optimizer.states() {
             all.extend(self.read(&self.parameters, state)?.into_iter().map(|(name, t)| (format!("{state}.{name}"), t)));
         }
         Ok(all)
     }
 
-    /// Goes on from what [`Trainer::weights`] and [`Trainer::optimiser_state`] gave after `step` steps.
+    /// Goes on from what [`Trainer::weights`] and [`Trainer::optimizer_state`] gave after `step` steps.
     ///
     /// # Errors
     /// Where a tensor is missing or has another shape, or the device fails.
     pub fn restore(&mut self, step: u64, weights: &Weights, state: &BTreeMap<String, Tensor>) -> Result<()> {
         self.set_weights(weights)?;
-        for vector in self.options.optimiser.states() {
+        for vector in self.options.optimizer.states() {
             let find = |name: &str| state.get(&format!("{vector}.{name}"));
             if let Some(entry) = self.parameters.entries().iter().find(|e| find(&e.name).is_none()) {
-                return Err(error!(Weights, "`{vector}.{}` is missing", entry.name).advice("was it another optimiser?"));
+                return Err(error!(Weights, "`{vector}.{}` is missing", entry.name).advice("was it another optimizer?"));
             }
             self.write(&self.parameters, vector, &find)?;
         }

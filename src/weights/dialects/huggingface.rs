@@ -39,7 +39,7 @@ impl Dialect for HuggingFace {
             head: Some(Head {
                 classes: torch::classes(tensors, "segmentation_head.classifier.convolution"),
                 class_names: Vec::new(),
-                class_colours: Vec::new(),
+                class_colors: Vec::new(),
                 aspp: Aspp {
                     channels: tensors.dim("segmentation_head.conv_aspp.convolution.weight", 0).unwrap_or(256),
                     rates: Vec::new(),

@@ -97,7 +97,7 @@ fn head(tensors: &Tensors) -> Head {
     Head {
         classes: torch::classes(tensors, "decoder.last_conv.8"),
         class_names: Vec::new(),
-        class_colours: Vec::new(),
+        class_colors: Vec::new(),
         aspp: Aspp {
             channels,
             rates: vec![6, 12, 18],

@@ -78,7 +78,7 @@ pub trait Dialect: Sync {
     /// Takes over into `theirs`, which [`Dialect::infer`] gave, what the code base leaves to its flags and `config` says.
     fn take_over_flags(&self, _theirs: &mut Config, _config: &Config) {}
 
-    /// Whether a tensor is left out on purpose: counters, optimisers' state, classifiers of ImageNet.
+    /// Whether a tensor is left out on purpose: counters, optimizers' state, classifiers of ImageNet.
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
         name.ends_with("num_batches_tracked")
     }

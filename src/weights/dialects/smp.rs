@@ -65,7 +65,7 @@ impl Dialect for Smp {
             head: Some(Head {
                 classes: torch::classes(tensors, "segmentation_head.0"),
                 class_names: Vec::new(),
-                class_colours: Vec::new(),
+                class_colors: Vec::new(),
                 aspp,
                 decoder: if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
                 aux: None,
@@ -106,7 +106,7 @@ impl Dialect for Smp {
     }
 
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
-        // The classifier of whole pictures that SMP can train beside.
+        // The classifier of whole images that SMP can train beside.
         name.ends_with("num_batches_tracked") || name.starts_with("classification_head.")
     }
 }

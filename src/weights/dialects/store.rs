@@ -89,7 +89,7 @@ fn take_over_options(theirs: &mut Config, config: &Config) {
     theirs.preprocess = config.preprocess;
     if let (Some(theirs), Some(ours)) = (&mut theirs.head, &config.head) {
         theirs.class_names.clone_from(&ours.class_names);
-        theirs.class_colours.clone_from(&ours.class_colours);
+        theirs.class_colors.clone_from(&ours.class_colors);
         theirs.aspp.dropout = ours.aspp.dropout;
         if theirs.aspp.rates.len() == ours.aspp.rates.len() {
             theirs.aspp.rates.clone_from(&ours.aspp.rates);

@@ -13,7 +13,7 @@ use crate::models::{
 const HEAD_EPS: f32 = 1.001e-5;
 /// The averages that training keeps, which evaluation uses.
 const AVERAGE: &str = "/ExponentialMovingAverage";
-/// What optimisers and the training loop store beside the weights.
+/// What optimizers and the training loop store beside the weights.
 const TRAINING: [&str; 5] = ["/Momentum", "/RMSProp", "/RMSProp_1", "/Adam", "/Adam_1"];
 const STEM: &str = "MobilenetV2/Conv/weights";
 
@@ -189,7 +189,7 @@ fn head(file: &File) -> Option<Head> {
             low_level_first: false,
         })
     });
-    Some(Head { classes, class_names: Vec::new(), class_colours: Vec::new(), aspp, decoder, aux: None, align_corners: true })
+    Some(Head { classes, class_names: Vec::new(), class_colors: Vec::new(), aspp, decoder, aux: None, align_corners: true })
 }
 
 fn mobilenet_v2_layer(path: &str) -> Option<String> {

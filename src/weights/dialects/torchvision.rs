@@ -43,7 +43,7 @@ impl Dialect for Torchvision {
             head: Some(Head {
                 classes: torch::classes(tensors, "classifier.4"),
                 class_names: Vec::new(),
-                class_colours: Vec::new(),
+                class_colors: Vec::new(),
                 aspp: torch::infer_aspp(tensors, "classifier.0.", [12, 24, 36], 0.5),
                 decoder: Decoder::Conv,
                 aux: tensors.any("aux_classifier.").then_some(Aux { dropout: 0.1 }),

@@ -64,7 +64,7 @@ impl Dialect for VainF {
             head: Some(Head {
                 classes: torch::classes(tensors, classifier),
                 class_names: Vec::new(),
-                class_colours: Vec::new(),
+                class_colors: Vec::new(),
                 aspp,
                 decoder: if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
                 aux: None,

@@ -34,7 +34,7 @@ pub(in super::super) fn open(source: &Source) -> Result<Contents> {
 
 struct Archive<'a> {
     source: &'a Source,
-    /// By name within the archive's one folder.
+    /// By name within the archive's one directory.
     entries: HashMap<String, OwnedZipFileEntry>,
     storages: Vec<Storage>,
     by_key: HashMap<String, usize>,
@@ -56,19 +56,19 @@ impl<'a> Archive<'a> {
             return Err(error!(Weights, "two entries of the zip archive have the same name"));
         }
         let mut all = HashMap::new();
-        let mut folder = None;
+        let mut root = None;
         for index in 0..directory.len() {
             let entry = directory.entry(index).map_err(damaged)?;
             let Ok(name) = std::str::from_utf8(entry.name_raw()).map(str::to_owned) else { continue };
             if let Some(prefix) = name.strip_suffix("data.pkl").filter(|p| p.is_empty() || p.ends_with('/')) {
-                folder.get_or_insert(prefix.to_owned());
+                root.get_or_insert(prefix.to_owned());
             }
             all.insert(name, OwnedZipFileEntry::from(entry));
         }
-        let Some(folder) = folder else {
+        let Some(root) = root else {
             return Err(error!(Weights, "a zip archive, but not one of PyTorch: it holds no `data.pkl`"));
         };
-        let entries = all.into_iter().filter_map(|(name, e)| Some((name.strip_prefix(&folder)?.to_owned(), e))).collect();
+        let entries = all.into_iter().filter_map(|(name, e)| Some((name.strip_prefix(&root)?.to_owned(), e))).collect();
         let left = source.len().saturating_mul(MAX_EXPANSION).saturating_add(EXPANSION_EXTRA);
         Ok(Self { source, entries, storages: Vec::new(), by_key: HashMap::new(), left })
     }
@@ -83,7 +83,7 @@ impl<'a> Archive<'a> {
         {
             return Err(error!(Weights, "the numbers are in big-endian order, which is not read"));
         }
-        let entry = self.entries.remove("data.pkl").expect("invariant: the folder was found by this entry");
+        let entry = self.entries.remove("data.pkl").expect("invariant: the directory was found by this entry");
         self.whole(entry, MAX_PICKLE)
     }
 

@@ -5,7 +5,7 @@
 
 use super::value::{Call, Id, Node, Values};
 
-/// Opcodes in one pickle. The largest networks here take 60,000, with their optimiser's state twice as many.
+/// Opcodes in one pickle. The largest networks here take 60,000, with their optimizer's state twice as many.
 const MAX_OPS: usize = 1 << 20;
 /// Bytes of the name of a module, class or function.
 const MAX_LINE: usize = 1024;

@@ -83,7 +83,7 @@ pub(super) fn rebuild<'a>(values: &Values<'a>, id: Id) -> Rebuilt<'a> {
     Rebuilt::Broken("parameters are wrapped in parameters without end")
 }
 
-/// A tensor from the arguments of the rebuilder that makes it; `None` for rebuilders of other kinds (sparse, quantised).
+/// A tensor from the arguments of the rebuilder that makes it; `None` for rebuilders of other kinds (sparse, quantized).
 fn plain<'a>(values: &Values<'a>, function: Option<(&str, &str)>, args: &[Id]) -> Option<Rebuilt<'a>> {
     if let Some(("torch._utils", name)) = function
         && name.starts_with("_rebuild_sparse_")

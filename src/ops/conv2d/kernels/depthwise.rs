@@ -13,7 +13,7 @@ const MAX_TAPS: usize = 25;
 /// operation is bound by memory.
 const LOAD: usize = 8;
 
-/// All candidates, the one expected to be fastest first: by the threads' loads and multiplications, those beyond the picture included.
+/// All candidates, the one expected to be fastest first: by the threads' loads and multiplications, those beyond the image included.
 pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     let w = cx.inputs[1].ty.shape;
     let taps = w.n * w.h;
@@ -36,7 +36,7 @@ struct Axis {
     strips: usize,
 }
 
-/// Windows overlap where the pixels of a strip are a dilation apart, or where neighbours' are not dilated.
+/// Windows overlap where the pixels of a strip are a dilation apart, or where neighbors' are not dilated.
 fn axis(size: usize, run: usize, taps: usize, stride: usize, dilation: usize) -> Option<Axis> {
     let (step, spread) = match (run, stride, dilation) {
         (1, ..) => (1, 1),

@@ -90,7 +90,7 @@ fn kernel(conv: &Conv2d, cx: &KernelContext, tile: Tile, lanes: usize, subgroup:
         return None;
     }
     let (stride, dilation) = (conv.stride.1, conv.dilation.1);
-    // Pixels a dilation apart read the same columns; with a stride, neighbours do as long as nothing is dilated.
+    // Pixels a dilation apart read the same columns; with a stride, neighbors do as long as nothing is dilated.
     let (taps, step, spread) = match (tile.window, stride, dilation) {
         (false, ..) => (1, 1, 1),
         (true, 1, _) => (w.h, dilation, 1),
@@ -129,7 +129,7 @@ fn kernel(conv: &Conv2d, cx: &KernelContext, tile: Tile, lanes: usize, subgroup:
         .groups(groups);
     let steps = w.n * w.h.div_ceil(taps) * (x.c4() / tile.k);
     let weights = taps * if subgroup { block / lanes } else { block };
-    // Lanes beyond the picture and vec4s beyond the last channel are counted too: they are what a tile wastes.
+    // Lanes beyond the image and vec4s beyond the last channel are counted too: they are what a tile wastes.
     let cost = cost(tile, groups * lanes, steps, tile.k * columns + weights, taps);
     Some((cost, Kernel::one(label, dispatch)))
 }

@@ -20,15 +20,15 @@ pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     tiles.sort_by(|a, b| a.time(pixels, c4_out, c4_in).total_cmp(&b.time(pixels, c4_out, c4_in)));
     let tiled = tiles.into_iter().filter_map(|tile| workgroup::kernel(conv, cx, tile));
     let lanes = lanes::list(conv, cx);
-    // Barriers and workgroup memory are dear where threads are coroutines on a processor, and what makes a GPU fast: except for a
-    // picture's three channels, which would leave most of a step of K empty.
+    // Barriers and workgroup memory are dear where threads are coroutines on a processor, and what makes a GPU fast: except for an
+    // image's three channels, which would leave most of a step of K empty.
     let lanes_first = cx.caps.software || 2 * c4_in <= workgroup::TILES[0].k;
     let mut all: Vec<Kernel> = if lanes_first { lanes.into_iter().chain(tiled).collect() } else { tiled.chain(lanes).collect() };
     all.push(Kernel::one("direct", direct(conv, cx, "conv2d/direct").when("grouped", conv.groups > 1)));
     all
 }
 
-/// The pictures as a kernel sees them: shapes of input and output.
+/// The images as a kernel sees them: shapes of input and output.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     x: Shape,
@@ -91,7 +91,7 @@ fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame)
     dispatch.param("r_pitch", r.map_or(0, |r| r.pitch)).param("r_offset", r.map_or(0, |r| r.offset))
 }
 
-/// Whether any tap of any pixel lies outside the picture.
+/// Whether any tap of any pixel lies outside the image.
 fn reads_padding(conv: &Conv2d, cx: &KernelContext) -> bool {
     let (x, w, y) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape, cx.outputs[0].ty.shape);
     let past = |out: usize, stride: usize, k: usize, dilation: usize, before: usize, size: usize| {
@@ -125,7 +125,7 @@ mod tests {
             assert_eq!(labels(caps, 129, 304, 3, 256)[0], "workgroup 128x128x16");
             assert_eq!(labels(caps, 33, 256, 3, 256)[0], "workgroup 64x64x16");
             assert_eq!(labels(caps, 1, 2048, 1, 256)[0], "workgroup 32x32x32");
-            // A picture's three channels are a quarter of a step.
+            // An image's three channels are a quarter of a step.
             assert!(!labels(caps, 257, 3, 3, 32)[0].starts_with("workgroup"));
         }
         let lavapipe = Caps { software: true, subgroup: Some((8, 8)), ..Caps::PORTABLE };

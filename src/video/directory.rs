@@ -1,4 +1,4 @@
-//! Frames as PNG files in a folder.
+//! Frames as PNG files in a directory.
 
 use super::Info;
 use super::sink::{Content, Sink, check};
@@ -12,25 +12,27 @@ use std::time::Duration;
 const DIGITS: usize = 6;
 
 /// Writes `000001.png` and so on. Each file appears whole; what was written stays also where the rest fails.
-pub(super) struct FolderSink {
-    folder: PathBuf,
-    /// Whether the folder was made for this clip.
+pub(super) struct DirectorySink {
+    directory: PathBuf,
+    /// Whether the directory was made for this video.
     made: bool,
     info: Info,
     classes: Option<ClassTable>,
     written: u64,
 }
 
-impl FolderSink {
-    pub(super) fn create(folder: &Path, info: &Info, classes: Option<&ClassTable>) -> Result<Self> {
-        let made = !folder.exists();
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "the directory cannot be created", e))?;
-        // The frames of another clip would look like this one's, and may be what this one is read from.
-        if let Some(held) = frame_in(folder)? {
+impl DirectorySink {
+    pub(super) fn create(directory: &Path, info: &Info, classes: Option<&ClassTable>) -> Result<Self> {
+        let made = !directory.exists();
+        std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, "the directory cannot be created", e))?;
+        // The frames of another video would look like this one's, and may be what this one is read from.
+        if let Some(held) = frame_in(directory)? {
             let held = held.display();
-            return Err(error!(Usage, "holds frames already, such as {held}").file(folder).advice("empty it, or name another"));
+            return Err(error!(Usage, "holds frames already, such as {held}")
+                .file(directory)
+                .advice("empty it, or name another"));
         }
-        Ok(Self { folder: folder.to_owned(), made, info: info.clone(), classes: classes.cloned(), written: 0 })
+        Ok(Self { directory: directory.to_owned(), made, info: info.clone(), classes: classes.cloned(), written: 0 })
     }
 }
 
@@ -62,19 +64,19 @@ fn is_frame_name(name: &Path) -> bool {
     ending && digits.len() >= DIGITS && digits.iter().all(u8::is_ascii_digit)
 }
 
-impl Drop for FolderSink {
+impl Drop for DirectorySink {
     fn drop(&mut self) {
-        // A clip without frames leaves nothing. A folder that somebody has put something into stays, since only empty ones can be removed.
+        // A video without frames leaves nothing. A directory that somebody has put something into stays, since only empty ones can be removed.
         if self.made && self.written == 0 {
-            let _ = std::fs::remove_dir(&self.folder);
+            let _ = std::fs::remove_dir(&self.directory);
         }
     }
 }
 
-impl Sink for FolderSink {
+impl Sink for DirectorySink {
     fn write(&mut self, content: &Content, _: Option<Duration>) -> Result<()> {
-        check(content, &self.info, self.classes.is_some()).map_err(|e| e.file(&self.folder))?;
-        let file = self.folder.join(format!("{:0DIGITS$}.png", self.written + 1));
+        check(content, &self.info, self.classes.is_some()).map_err(|e| e.file(&self.directory))?;
+        let file = self.directory.join(format!("{:0DIGITS$}.png", self.written + 1));
         // It was not there at the beginning, so somebody else has put it there since.
         if file.symlink_metadata().is_ok() {
             return Err(error!(Io, "appeared while the frames were written")
@@ -83,7 +85,7 @@ impl Sink for FolderSink {
         }
         match (content, &self.classes) {
             (Content::Mask(labels), Some(classes)) => labels.write(file, classes)?,
-            (Content::Picture(picture), _) => picture.save(file)?,
+            (Content::Image(image), _) => image.save(file)?,
             (Content::Mask(_), None) => unreachable!("invariant: masks without classes were refused above"),
         }
         self.written += 1;

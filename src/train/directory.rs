@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
-    /// Folder of the data set.
+    /// Directory of the data set.
     #[serde(with = "json_path")]
     pub data: PathBuf,
     /// The classes, where they are not the data set's own.
@@ -200,19 +200,21 @@ impl Drop for RunDirectory {
 fn vacant(dir: &Path) -> Result<()> {
     let at = |name: &str| dir.join(name);
     if at("checkpoint.safetensors").exists() {
-        return Err(error!(Usage, "holds a run already").file(dir).advice("go on with it by `--resume`, or name another folder"));
+        return Err(error!(Usage, "holds a run already")
+            .file(dir)
+            .advice("go on with it by `--resume`, or name another directory"));
     }
     // Records are begun after the first checkpoint: where they are alone, somebody has taken the checkpoint away and kept the rest.
     if let Some(left) = [LOG, "best.safetensors", "last.safetensors"].map(at).into_iter().find(|path| path.exists()) {
         return Err(error!(Usage, "is of an earlier run, which a new one would overwrite")
             .file(left)
-            .advice("name another folder, or move this one's files away"));
+            .advice("name another directory, or move this one's files away"));
     }
     // A run that was killed before its first checkpoint leaves both of these, and is begun anew.
     if at(RECIPE).exists() && !at(ORIGIN).exists() {
         return Err(error!(Usage, "is there already, and a new run would overwrite it")
             .file(at(RECIPE))
-            .advice("name another folder for the run, or rename the file"));
+            .advice("name another directory for the run, or rename the file"));
     }
     Ok(())
 }
@@ -311,7 +313,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn an_origin_in_a_folder_whose_name_is_no_utf8_comes_back() {
+    fn an_origin_in_a_directory_whose_name_is_no_utf8_comes_back() {
         use std::os::unix::ffi::OsStringExt;
         let root = tempfile::tempdir().unwrap();
         let odd = PathBuf::from(OsString::from_vec(b"ds_\xff".to_vec()));

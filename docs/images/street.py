@@ -1,4 +1,4 @@
-"""Draws street.png, a street for the README, so that no photo with a licence of its own is needed. Needs Pillow and numpy."""
+"""Draws street.png, a street for the README, so that no photo with a license of its own is needed. Needs Pillow and numpy."""
 from PIL import Image, ImageDraw, ImageFilter
 import math, random
 import numpy as np
@@ -7,11 +7,11 @@ random.seed(11)
 rng = np.random.default_rng(11)
 S, W, H = 3, 480, 360
 VX, VY = 250, 158  # where parallel lines of the street meet
-EYE = 1.5  # metres above the road
+EYE = 1.5  # meters above the road
 
 
 def at(x, y, z):
-    """Pixel of a point x metres to the right, y above the road, z ahead."""
+    """Pixel of a point x meters to the right, y above the road, z ahead."""
     f = 300 / z
     return (VX + x * f) * S, (VY + (EYE - y) * f) * S
 
@@ -27,7 +27,7 @@ def noise(size, cell, strength):
 
 
 def textured(layer, grain):
-    """The layer with blotches of several sizes over its colours."""
+    """The layer with blotches of several sizes over its colors."""
     a = np.asarray(layer).astype(np.float32)
     spread = sum(noise(layer.size, cell, s) for cell, s in grain)
     a[..., :3] = np.clip(a[..., :3] + spread[..., None] * (a[..., 3:] > 0), 0, 255)
@@ -54,8 +54,8 @@ scene = Image.fromarray(np.clip(sky, 0, 255).astype(np.uint8)).convert("RGBA")
 # Far end of the street.
 far = canvas()
 d = ImageDraw.Draw(far)
-for x, w, h, grey in [(-9, 7, 8, 120), (-3, 5, 6, 135), (2, 5, 7, 128), (6, 6, 5, 115), (11, 8, 6, 122)]:
-    quad(d, [(x, 0, 90), (x, h, 90), (x + w, h, 90), (x + w, 0, 90)], (grey, grey - 6, grey - 14, 255))
+for x, w, h, gray in [(-9, 7, 8, 120), (-3, 5, 6, 135), (2, 5, 7, 128), (6, 6, 5, 115), (11, 8, 6, 122)]:
+    quad(d, [(x, 0, 90), (x, h, 90), (x + w, h, 90), (x + w, 0, 90)], (gray, gray - 6, gray - 14, 255))
 scene.alpha_composite(textured(far, [(8, 8)]))
 
 # The ground: road, kerbs, pavements.
@@ -77,11 +77,11 @@ z = 70.0
 while z > 2.5:
     depth = random.uniform(5, 8)
     near, height = max(z - depth, 1.2), random.uniform(8, 11)
-    colour = random.choice([(150, 120, 98), (128, 92, 76), (168, 156, 138), (110, 96, 90)])
+    color = random.choice([(150, 120, 98), (128, 92, 76), (168, 156, 138), (110, 96, 90)])
     house = canvas()
     d = ImageDraw.Draw(house)
-    wall(d, -8, near, z, 0, height, colour + (255,))
-    wall(d, -8, near, z, height - 0.4, height, tuple(int(c * 0.7) for c in colour) + (255,))
+    wall(d, -8, near, z, 0, height, color + (255,))
+    wall(d, -8, near, z, height - 0.4, height, tuple(int(c * 0.7) for c in color) + (255,))
     wall(d, -8, near + 0.15, z - 0.15, 0.3, 3, (42, 44, 46, 255))
     wall(d, -8, near + 0.15, z - 0.15, 3, 3.6, random.choice([(38, 60, 52, 255), (90, 34, 34, 255), (48, 52, 78, 255)]))
     for y in (4.4, 7.0):
@@ -130,14 +130,14 @@ def box(d, x, z, w, h, fill, y=0.0):
     quad(d, [(x, y, z), (x, y + h, z), (x + w, y + h, z), (x + w, y, z)], fill)
 
 
-def car(x, z, colour):
+def car(x, z, color):
     c = canvas()
     d = ImageDraw.Draw(c)
-    dark = tuple(int(v * 0.55) for v in colour)
+    dark = tuple(int(v * 0.55) for v in color)
     quad(d, [(x, 0.06, z), (x - 0.1, 0.0, z), (x + 1.9, 0.0, z), (x + 1.8, 0.06, z)], (28, 28, 30, 255))
     for i in (0, 1.5):
         box(d, x + i + 0.05, z, 0.25, 0.5, (20, 20, 22, 255))
-    d.rounded_rectangle([*at(x, 0.95, z), *at(x + 1.8, 0.25, z)], radius=36 * S / z, fill=colour + (255,))
+    d.rounded_rectangle([*at(x, 0.95, z), *at(x + 1.8, 0.25, z)], radius=36 * S / z, fill=color + (255,))
     quad(d, [(x + 0.15, 0.9, z), (x + 0.35, 1.42, z + 0.8), (x + 1.45, 1.42, z + 0.8), (x + 1.65, 0.9, z)], dark + (255,))
     quad(d, [(x + 0.27, 0.93, z), (x + 0.42, 1.36, z + 0.7), (x + 1.38, 1.36, z + 0.7), (x + 1.53, 0.93, z)], (92, 106, 120, 255))
     box(d, x + 0.55, z, 0.7, 0.14, (210, 208, 190, 255), 0.42)
@@ -174,9 +174,9 @@ def pole(x, z, height, sign=None, light=False):
         d.ellipse([cx - r * 0.72, cy - r * 0.72, cx + r * 0.72, cy + r * 0.72], fill=sign + (255,))
     if light:
         d.rounded_rectangle([cx - r * 0.6, cy - r * 1.5, cx + r * 0.6, cy + r * 1.5], radius=r * 0.2, fill=(22, 24, 24, 255))
-        for i, colour in enumerate([(70, 22, 20), (74, 58, 20), (60, 210, 120)]):
+        for i, color in enumerate([(70, 22, 20), (74, 58, 20), (60, 210, 120)]):
             y = cy + (i - 1) * r * 0.95
-            d.ellipse([cx - r * 0.36, y - r * 0.36, cx + r * 0.36, y + r * 0.36], fill=colour + (255,))
+            d.ellipse([cx - r * 0.36, y - r * 0.36, cx + r * 0.36, y + r * 0.36], fill=color + (255,))
     scene.alpha_composite(c)
 
 
@@ -194,6 +194,6 @@ shadow = Image.new("L", (W * S, H * S), 0)
 d = ImageDraw.Draw(shadow)
 d.polygon([at(-8, 0, 1.7), at(1.6, 0, 1.7), at(0.2, 0, 300), at(-8, 0, 300)], fill=92)
 scene.paste(Image.new("RGBA", scene.size, (18, 20, 30, 255)), (0, 0), shadow.filter(ImageFilter.GaussianBlur(4 * S)))
-picture = scene.convert("RGB").resize((W, H), Image.LANCZOS).filter(ImageFilter.GaussianBlur(0.6))
-grained = np.asarray(picture).astype(np.float32) + rng.normal(0, 1.5, (H, W, 3))
+image = scene.convert("RGB").resize((W, H), Image.LANCZOS).filter(ImageFilter.GaussianBlur(0.6))
+grained = np.asarray(image).astype(np.float32) + rng.normal(0, 1.5, (H, W, 3))
 Image.fromarray(np.clip(grained, 0, 255).astype(np.uint8)).save("street.png")

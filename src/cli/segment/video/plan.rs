@@ -1,4 +1,4 @@
-//! Whether the arguments ask for a clip, and what it is made from and into.
+//! Whether the arguments ask for a video, and what it is made from and into.
 
 use super::super::{Args, Style, Tools, inputs};
 use crate::error::{Error, Result, error};
@@ -6,7 +6,7 @@ use crate::video::{self, Format, Info, Kind, Options, PixelFormat, RawFrames, Se
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-/// A clip to read and where it goes.
+/// A video to read and where it goes.
 #[derive(Clone)]
 pub(in super::super) struct Plan {
     pub(super) input: PathBuf,
@@ -21,54 +21,55 @@ const STREAM: &str = "-";
 /// Where Unix has standard input as a file; on other systems there is none of that name, which claims nothing.
 const STANDARD_INPUT: &str = "/dev/stdin";
 
-/// The plan, where the arguments ask for a clip; `None` where they are pictures.
+/// The plan, where the arguments ask for a video; `None` where they are images.
 pub(in super::super) fn plan(args: &Args) -> Result<Option<Plan>> {
-    let clip = &args.clip;
+    let video = &args.video;
     let output = args.output.as_deref();
-    let only_clips = clip.fps.is_some() || clip.frames.is_some() || clip.every > 1 || clip.raw_size.is_some() || clip.raw_output;
+    let only_videos =
+        video.fps.is_some() || video.frames.is_some() || video.every > 1 || video.raw_size.is_some() || video.raw_output;
     let to_stream = output == Some(Path::new(STREAM));
     let [input] = &args.inputs[..] else {
-        if only_clips || to_stream || args.inputs.iter().any(|i| i == Path::new(STREAM)) {
+        if only_videos || to_stream || args.inputs.iter().any(|i| i == Path::new(STREAM)) {
             return Err(error!(Usage, "videos are segmented one at a time"));
         }
         return Ok(None);
     };
-    let to_clip = to_stream || output.and_then(Format::of).is_some_and(|f| f != Format::Folder);
+    let to_video = to_stream || output.and_then(Format::of).is_some_and(|f| f != Format::Directory);
     let from_stream = input == Path::new(STREAM);
     let kind = video::kind(input);
-    let is_clip = match kind {
-        _ if from_stream || clip.raw_size.is_some() => true,
+    let is_video = match kind {
+        _ if from_stream || video.raw_size.is_some() => true,
         Kind::Y4m | Kind::Container => true,
-        // An animation becomes no single picture, unless its first frame is asked for.
-        Kind::Animation => !args.first_frame && (to_clip || output.is_none_or(|o| Format::of(o).is_some())),
-        Kind::Sequence => to_clip || clip.fps.is_some() || video::is_numbered(input),
+        // An animation becomes no single image, unless its first frame is asked for.
+        Kind::Animation => !args.first_frame && (to_video || output.is_none_or(|o| Format::of(o).is_some())),
+        Kind::Sequence => to_video || video.fps.is_some() || video::is_numbered(input),
         Kind::Still => false,
     };
-    if !is_clip {
-        return match only_clips {
+    if !is_video {
+        return match only_videos {
             true => Err(error!(Usage, "is no video").file(input).advice("leave out the options for videos")),
             false => Ok(None),
         };
     }
     if args.probabilities {
-        return Err(error!(Usage, "--probabilities goes with pictures, not with videos"));
+        return Err(error!(Usage, "--probabilities goes with images, not with videos"));
     }
-    let tells_rate = clip.raw_size.is_none() && (from_stream || kind != Kind::Sequence);
-    if clip.fps.is_some() && tells_rate {
-        return Err(error!(Usage, "--fps goes with numbered pictures and raw frames; this video tells its own rate").file(input));
+    let tells_rate = video.raw_size.is_none() && (from_stream || kind != Kind::Sequence);
+    if video.fps.is_some() && tells_rate {
+        return Err(error!(Usage, "--fps goes with numbered images and raw frames; this video tells its own rate").file(input));
     }
     let output = match output {
         Some(output) => output.to_owned(),
         None => usual_output(input, kind, args.style)?,
     };
     check_places(args, input, &output)?;
-    let format = clip.pixel_format.unwrap_or(PixelFormat::Rgb24);
-    let raw = clip.raw_size.map(|(width, height)| RawFrames { width, height, format });
-    let selection = Selection { every: clip.every, ..clip.frames.unwrap_or_default() };
-    Ok(Some(Plan { input: input.clone(), output, options: Options { rate: clip.fps, raw, ..Options::default() }, selection }))
+    let format = video.pixel_format.unwrap_or(PixelFormat::Rgb24);
+    let raw = video.raw_size.map(|(width, height)| RawFrames { width, height, format });
+    let selection = Selection { every: video.every, ..video.frames.unwrap_or_default() };
+    Ok(Some(Plan { input: input.clone(), output, options: Options { rate: video.fps, raw, ..Options::default() }, selection }))
 }
 
-/// NAME-STYLE with the ending of the clip, or one that can hold it.
+/// NAME-STYLE with the ending of the video, or one that can hold it.
 fn usual_output(input: &Path, kind: Kind, style: Style) -> Result<PathBuf> {
     let ending = match kind {
         _ if input == Path::new(STREAM) => None,
@@ -79,7 +80,7 @@ fn usual_output(input: &Path, kind: Kind, style: Style) -> Result<PathBuf> {
         Kind::Sequence | Kind::Still => None,
     };
     let ending =
-        ending.ok_or_else(|| error!(Usage, "say where the result goes").advice("name a file, a folder or `-` with -o"))?;
+        ending.ok_or_else(|| error!(Usage, "say where the result goes").advice("name a file, a directory or `-` with -o"))?;
     Ok(inputs::usual_name(input, style, ending))
 }
 
@@ -98,7 +99,7 @@ fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
     let Some(format) = Format::of(output) else {
         return Err(error!(Usage, "a video does not go into such a file")
             .file(output)
-            .advice("let it end in .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or in / for a folder"));
+            .advice("let it end in .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or in / for a directory"));
     };
     let mut outputs = inputs::claimed(args);
     match from_stream {
@@ -107,7 +108,7 @@ fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
         false => video::files_of(input)?.iter().for_each(|file| outputs.reads(file, "an input")),
     }
     match format {
-        Format::Folder => outputs.writes_frames(output),
+        Format::Directory => outputs.writes_frames(output),
         _ if from_stream => outputs.writes(output, format!("the {} of standard input", args.style.suffix())),
         _ => outputs.writes(output, format!("the {} of {}", args.style.suffix(), input.display())),
     }
@@ -125,12 +126,12 @@ impl Plan {
     pub(super) fn sink(&self, info: &Info, args: &Args, tools: &Tools) -> Result<Box<dyn Sink>> {
         let masks = args.style == Style::Mask;
         if self.to_stream() {
-            return video::write_to(std::io::stdout(), "standard output", info, masks, args.clip.raw_output);
+            return video::write_to(std::io::stdout(), "standard output", info, masks, args.video.raw_output);
         }
-        if Format::of(&self.output) != Some(Format::Folder)
-            && let Some(folder) = self.output.parent().filter(|p| !p.as_os_str().is_empty())
+        if Format::of(&self.output) != Some(Format::Directory)
+            && let Some(directory) = self.output.parent().filter(|p| !p.as_os_str().is_empty())
         {
-            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "the directory cannot be created", e))?;
+            std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, "the directory cannot be created", e))?;
         }
         video::create(&self.output, info, masks.then_some(&tools.table))
     }

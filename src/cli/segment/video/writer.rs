@@ -130,7 +130,7 @@ impl Drop for Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Picture;
+    use crate::image::Image;
     use std::sync::Mutex;
 
     /// Notes what it is asked for; fails or hangs at a frame.
@@ -161,7 +161,7 @@ mod tests {
         let mut writer =
             Writer::new("out".to_owned(), Box::new(sink.clone()), &Arc::new(AtomicBool::new(stop)), Duration::from_millis(200))?;
         for _ in 0..10 {
-            writer.write(Content::Picture(Picture::new(1, 1, vec![0; 3]).unwrap()), None)?;
+            writer.write(Content::Image(Image::new(1, 1, vec![0; 3]).unwrap()), None)?;
         }
         writer.finish()
     }
@@ -171,8 +171,8 @@ mod tests {
         let sink = Noting::default();
         run(&sink, false).unwrap();
         run(&sink, true).unwrap();
-        let clip = [&["frame"; 10][..], &["end"]].concat();
-        assert_eq!(*sink.seen.lock().unwrap(), [&clip[..], &clip].concat());
+        let video = [&["frame"; 10][..], &["end"]].concat();
+        assert_eq!(*sink.seen.lock().unwrap(), [&video[..], &video].concat());
         for number in [0, 4, 9] {
             let sink = Noting { fails: Some(number), ..Noting::default() };
             assert!(run(&sink, false).unwrap_err().to_string().contains("disk full"));

@@ -1,6 +1,6 @@
-//! Plain folders of pictures and masks with the same names.
+//! Plain directories of images and masks with the same names.
 
-use super::pairing::{Folders, Matched, folders, has_pictures};
+use super::pairing::{Directories, Matched, directories, has_images};
 use super::{Ids, Pair};
 use crate::error::Result;
 use std::path::Path;
@@ -8,54 +8,54 @@ use std::path::Path;
 /// Lists that may lie beside `images/` and `masks/`.
 const LISTS: [&str; 4] = ["train", "val", "test", "trainval"];
 
-/// All pictures of a folder with the masks of the same name (ending aside) in another, by name.
+/// All images of a directory with the masks of the same name (ending aside) in another, by name.
 ///
-/// Errors: a folder cannot be listed or holds no picture, two files share a name, or a picture has no mask or a mask no picture.
-pub fn list_folders(pictures: impl AsRef<Path>, masks: impl AsRef<Path>) -> Result<Vec<Pair>> {
-    Folders::read(pictures.as_ref(), masks.as_ref())?.all(Ids::Classes)?.strict()
+/// Errors: a directory cannot be listed or holds no image, two files share a name, or an image has no mask or a mask no image.
+pub fn list_directories(images: impl AsRef<Path>, masks: impl AsRef<Path>) -> Result<Vec<Pair>> {
+    Directories::read(images.as_ref(), masks.as_ref())?.all(Ids::Classes)?.strict()
 }
 
-/// The pairs that a file of names lists, in its order: one name without ending a line, or the paths of picture and mask from the list's
-/// folder on, with a blank between. Where no file lies there, as in lists that were written on another machine, paths are taken without the
-/// folders that they begin with, or by the names of their files. Pictures of one name in several folders are called by their paths.
+/// The pairs that a file of names lists, in its order: one name without ending a line, or the paths of image and mask from the list's
+/// directory on, with a blank between. Where no file lies there, as in lists that were written on another machine, paths are taken without the
+/// directories that they begin with, or by the names of their files. Images of one name in several directories are called by their paths.
 ///
-/// Errors: the list cannot be read, is empty, names something twice or outside the folders, or a picture or mask is missing.
-pub fn list_names(pictures: impl AsRef<Path>, masks: impl AsRef<Path>, list: impl AsRef<Path>) -> Result<Vec<Pair>> {
+/// Errors: the list cannot be read, is empty, names something twice or outside the directories, or an image or mask is missing.
+pub fn list_names(images: impl AsRef<Path>, masks: impl AsRef<Path>, list: impl AsRef<Path>) -> Result<Vec<Pair>> {
     let list = list.as_ref();
     let root = list.parent().unwrap_or(Path::new(""));
-    Folders::read(pictures.as_ref(), masks.as_ref())?.listed(list, root)?.strict()
+    Directories::read(images.as_ref(), masks.as_ref())?.listed(list, root)?.strict()
 }
 
-/// `images/` and `masks/`: `None` is all of them; a part is a folder in both, or a list of names beside them.
+/// `images/` and `masks/`: `None` is all of them; a part is a directory in both, or a list of names beside them.
 pub(super) fn plain(root: &Path, split: Option<&str>) -> Result<Matched> {
-    let (pictures, masks) = (root.join("images"), root.join("masks"));
-    let Some(split) = split else { return Folders::read(&pictures, &masks)?.all(Ids::Classes) };
-    if pictures.join(split).is_dir() {
-        return Folders::read(&pictures.join(split), &masks.join(split))?.all(Ids::Classes);
+    let (images, masks) = (root.join("images"), root.join("masks"));
+    let Some(split) = split else { return Directories::read(&images, &masks)?.all(Ids::Classes) };
+    if images.join(split).is_dir() {
+        return Directories::read(&images.join(split), &masks.join(split))?.all(Ids::Classes);
     }
-    Folders::read(&pictures, &masks)?.listed(&root.join(format!("{split}.txt")), root)
+    Directories::read(&images, &masks)?.listed(&root.join(format!("{split}.txt")), root)
 }
 
-/// The parts of `images/` and `masks/`, by name; none where the pictures lie there themselves and no list is beside them.
+/// The parts of `images/` and `masks/`, by name; none where the images lie there themselves and no list is beside them.
 pub(super) fn plain_splits(root: &Path) -> Result<Vec<String>> {
-    let (pictures, masks) = (root.join("images"), root.join("masks"));
-    if has_pictures(&pictures)? {
+    let (images, masks) = (root.join("images"), root.join("masks"));
+    if has_images(&images)? {
         let listed = LISTS.iter().filter(|name| root.join(format!("{name}.txt")).is_file());
         return Ok(listed.map(|name| (*name).to_owned()).collect());
     }
-    Ok(folders(&pictures)?.into_iter().filter(|split| masks.join(split).is_dir()).collect())
+    Ok(directories(&images)?.into_iter().filter(|split| masks.join(split).is_dir()).collect())
 }
 
 /// `SPLIT/` and `SPLITannot/`, with the names of `SPLIT.txt` where it is there.
 pub(super) fn annotated(root: &Path, split: &str) -> Result<Matched> {
-    let folders = Folders::read(&root.join(split), &root.join(format!("{split}annot")))?;
+    let directories = Directories::read(&root.join(split), &root.join(format!("{split}annot")))?;
     let list = root.join(format!("{split}.txt"));
-    if list.is_file() { folders.listed(&list, root) } else { folders.all(Ids::Classes) }
+    if list.is_file() { directories.listed(&list, root) } else { directories.all(Ids::Classes) }
 }
 
-/// The parts of a folder with `NAME/` and `NAMEannot/`, by name.
+/// The parts of a directory with `NAME/` and `NAMEannot/`, by name.
 pub(super) fn annotated_splits(root: &Path) -> Result<Vec<String>> {
-    let names = folders(root)?;
+    let names = directories(root)?;
     let split = |name: &String| name.strip_suffix("annot").filter(|split| !split.is_empty()).map(str::to_owned);
     Ok(names.iter().filter_map(split).filter(|split| root.join(split).is_dir()).collect())
 }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn two_folders_pair_up_by_name_and_strangers_are_passed_over() {
+    fn two_directories_pair_up_by_name_and_strangers_are_passed_over() {
         let root = tree(&[
             ("images/b.jpg", ""),
             ("images/a.PNG", ""),
@@ -90,13 +90,13 @@ mod tests {
             ("masks/b.png", ""),
         ]);
         let listing = open(root.path(), None).unwrap();
-        assert_eq!((listing.layout, listing.classes), (Layout::Folders, None));
+        assert_eq!((listing.layout, listing.classes), (Layout::Directories, None));
         assert_eq!(names(root.path(), None).unwrap(), ["a", "b"]);
         assert!(names(root.path(), Some("val")).is_err());
     }
 
     #[test]
-    fn voc_folders_follow_the_list_in_its_order() {
+    fn voc_directories_follow_the_list_in_its_order() {
         let root = tree(&[
             ("JPEGImages/x.jpg", ""),
             ("JPEGImages/y.jpg", ""),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn split_folders_take_their_list_or_all() {
+    fn split_directories_take_their_list_or_all() {
         let files = [("train/a.png", ""), ("train/b.png", ""), ("trainannot/a.png", ""), ("trainannot/b.png", "")];
         let root = tree(&files);
         assert_eq!(names(root.path(), None).unwrap(), ["a", "b"], "the only part");
@@ -133,19 +133,19 @@ mod tests {
             (vec![("images/a.png", ""), ("masks/b.png", "")], "1 without a mask of the same name: a"),
             (
                 vec![("images/a.png", ""), ("masks/a.png", ""), ("masks/b.png", "")],
-                "1 masks without a picture of the same name: b",
+                "1 masks without an image of the same name: b",
             ),
             (vec![("images/a.png", ""), ("images/a.jpg", ""), ("masks/a.png", "")], "share a name"),
-            (vec![("images/a.txt", ""), ("masks/a.png", "")], "holds no pictures"),
+            (vec![("images/a.txt", ""), ("masks/a.png", "")], "holds no images"),
             (vec![("val/a.png", ""), ("valannot/a.png", ""), ("val.txt", "../a\n")], "line 1: `../a` is no plain file name"),
             (vec![("val/a.png", ""), ("valannot/a.png", ""), ("val.txt", "a\na\n")], "line 2: `a` is listed twice"),
             (vec![("val/a.png", ""), ("valannot/a.png", ""), ("val.txt", "\n")], "lists no names"),
-            (vec![("pictures/a.png", "")], "laid out in no known way"),
+            (vec![("images/a.png", "")], "laid out in no known way"),
         ] {
             let root = tree(&files);
             let error = names(root.path(), None).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
-        assert!(open("/no/such/folder", None).unwrap_err().to_string().contains("is no folder"));
+        assert!(open("/no/such/directory", None).unwrap_err().to_string().contains("is no directory"));
     }
 }

@@ -1,4 +1,4 @@
-"""Makes the pictures of this folder with Pillow: kinds that the `image` crate cannot write. Run in this folder."""
+"""Makes the images of this directory with Pillow: kinds that the `image` crate cannot write. Run in this directory."""
 import numpy as np
 from PIL import Image
 

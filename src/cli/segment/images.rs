@@ -1,4 +1,4 @@
-//! Pictures, one result each: what became of them, and how it is told.
+//! Images, one result each: what became of them, and how it is told.
 
 use super::inputs::Job;
 use super::work::overlapped;
@@ -7,7 +7,7 @@ use crate::cli::args::{print, print_json};
 use crate::cli::interrupt::on_interrupt;
 use crate::error::{Error, Result, error};
 use crate::files::{json_path, refuse_special};
-use crate::image::{DecodeOptions, LegendEntry, Picture, legend, legend_table};
+use crate::image::{DecodeOptions, Image, LegendEntry, legend, legend_table};
 use crate::segmenter::Segmentation;
 use crate::text;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What became of one picture.
+/// What became of one image.
 #[derive(Debug, serde::Serialize)]
 struct Outcome {
     #[serde(serialize_with = "json_path::serialize")]
@@ -65,12 +65,12 @@ struct Report<'a> {
     style: &'static str,
     /// The size rule: `native`, `513`, `short:520` or `640x480`.
     size: String,
-    pictures: &'a [Outcome],
+    images: &'a [Outcome],
 }
 
-/// Segments the pictures and reports on them. A failure of one does not stop the others; a signal stops after those under way.
+/// Segments the images and reports on them. A failure of one does not stop the others; a signal stops after those under way.
 pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
-    let stop = on_interrupt("stopping after the pictures under way")?;
+    let stop = on_interrupt("stopping after the images under way")?;
     let tools = &Tools::open(args)?;
     let bar = progress(args, jobs.len());
     let mut outcomes = work(args, jobs, tools, &stop, &bar)?;
@@ -81,12 +81,12 @@ pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
     let failed = outcomes.iter().filter(|o| o.error.is_some()).count();
     if outcomes.len() < jobs.len() {
         let failed = if failed == 0 { String::new() } else { format!(", {failed} of them with errors") };
-        return Err(error!(Picture, "stopped after {} of {} pictures{failed}", outcomes.len(), jobs.len()));
+        return Err(error!(Image, "stopped after {} of {} images{failed}", outcomes.len(), jobs.len()));
     }
     match (failed, outcomes.pop().and_then(|o| o.error)) {
         (0, _) => reported,
         (1, Some(error)) if jobs.len() == 1 => Err(error),
-        _ => Err(error!(Picture, "{failed} of {} pictures failed", jobs.len())),
+        _ => Err(error!(Image, "{failed} of {} images failed", jobs.len())),
     }
 }
 
@@ -94,7 +94,7 @@ fn report(args: &Args, tools: &Tools, outcomes: &[Outcome]) -> Result<()> {
     if args.json {
         let weights = &tools.segmenter.model().path;
         let size = args.size.unwrap_or_else(|| tools.segmenter.usual_size()).to_string();
-        return print_json(&Report { device: &tools.device, weights, style: args.style.suffix(), size, pictures: outcomes });
+        return print_json(&Report { device: &tools.device, weights, style: args.style.suffix(), size, images: outcomes });
     }
     let mut printed = Ok(());
     for outcome in outcomes {
@@ -109,30 +109,30 @@ fn report(args: &Args, tools: &Tools, outcomes: &[Outcome]) -> Result<()> {
     printed
 }
 
-/// What became of each picture, in their order, up to where `stop` was set.
+/// What became of each image, in their order, up to where `stop` was set.
 fn work<'a>(args: &Args, jobs: &'a [Job], tools: &Tools, stop: &AtomicBool, bar: &ProgressBar) -> Result<Vec<Outcome>> {
     let decode = DecodeOptions { first_frame: args.first_frame, ..DecodeOptions::default() };
     let mut outcomes = Vec::with_capacity(jobs.len());
     let decoded = jobs.iter().take_while(|_| !stop.load(Ordering::Relaxed)).map(|job| {
-        let picture = refuse_special(&job.input, "an image").and_then(|()| decode.decode(&job.input));
-        (job, picture)
+        let image = refuse_special(&job.input, "an image").and_then(|()| decode.decode(&job.input));
+        (job, image)
     });
-    let network = |(job, picture): (&'a Job, Result<Picture>)| {
-        let found = picture.and_then(|picture| {
+    let network = |(job, image): (&'a Job, Result<Image>)| {
+        let found = image.and_then(|image| {
             let found = match args.probabilities {
-                true => probabilities::segment(args, tools, job, &picture, bar).map(|(found, file)| (found, Some(file))),
-                false => tools.segment(args, &picture).map(|found| (found, None)),
+                true => probabilities::segment(args, tools, job, &image, bar).map(|(found, file)| (found, Some(file))),
+                false => tools.segment(args, &image).map(|found| (found, None)),
             };
             let (found, file) = found.map_err(|e| e.file(&job.input))?;
-            Ok((picture, found, file))
+            Ok((image, found, file))
         });
         (job, found)
     };
-    let bytes = |(_, picture): &(&Job, Result<Picture>)| picture.as_ref().map_or(0, |picture| picture.rgb.len());
+    let bytes = |(_, image): &(&Job, Result<Image>)| image.as_ref().map_or(0, |image| image.rgb.len());
     overlapped(decoded, bytes, network, |(job, result)| {
-        let written = result.and_then(|(mut picture, found, file)| {
-            let mut outcome = outcome(job, &mut picture, &found, tools);
-            write::picture(args, tools, job, picture, found)?;
+        let written = result.and_then(|(mut image, found, file)| {
+            let mut outcome = outcome(job, &mut image, &found, tools);
+            write::image(args, tools, job, image, found)?;
             if let Some(file) = file {
                 outcome.notes.push(file.note());
                 file.commit()?;
@@ -147,27 +147,27 @@ fn work<'a>(args: &Args, jobs: &'a [Job], tools: &Tools, stop: &AtomicBool, bar:
     Ok(outcomes)
 }
 
-fn outcome(job: &Job, picture: &mut Picture, found: &Segmentation, tools: &Tools) -> Outcome {
+fn outcome(job: &Job, image: &mut Image, found: &Segmentation, tools: &Tools) -> Outcome {
     let time = found.network_time + found.labels_time;
     Outcome {
         input: job.input.clone(),
         error: None,
         output: Some(job.output.clone()),
-        size: Some((picture.width, picture.height)),
+        size: Some((image.width, image.height)),
         network_size: Some(found.fit.padded),
         classes: legend(&found.labels, &tools.table),
-        notes: std::mem::take(&mut picture.notes),
+        notes: std::mem::take(&mut image.notes),
         milliseconds: Some(time.as_secs_f64() * 1e3),
     }
 }
 
-fn progress(args: &Args, pictures: usize) -> ProgressBar {
-    let shown = pictures > 1 && !args.quiet && std::io::stderr().is_terminal();
+fn progress(args: &Args, images: usize) -> ProgressBar {
+    let shown = images > 1 && !args.quiet && std::io::stderr().is_terminal();
     let bar = ProgressBar::with_draw_target(
-        Some(pictures as u64),
+        Some(images as u64),
         if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
     );
-    let style = ProgressStyle::with_template("{bar:32} {pos}/{len} pictures  {per_sec}  {eta} left  {wide_msg}");
+    let style = ProgressStyle::with_template("{bar:32} {pos}/{len} images  {per_sec}  {eta} left  {wide_msg}");
     bar.set_style(style.expect("invariant: the template is well-formed"));
     bar
 }

@@ -1,5 +1,5 @@
-//! What `atrous segment` draws, against pictures in `tests/golden/pictures`. After a wanted change, look at the new pictures and keep
-//! them: `ATROUS_UPDATE_GOLDEN=1 cargo test --test segment_pictures`.
+//! What `atrous segment` draws, against images in `tests/golden/styles`. After a wanted change, look at the new images and keep
+//! them: `ATROUS_UPDATE_GOLDEN=1 cargo test --test segment_images`.
 
 mod support;
 
@@ -8,9 +8,9 @@ use image::{DynamicImage, Rgb, RgbImage};
 use std::path::{Path, PathBuf};
 use support::models::write_seeded;
 
-/// Pixels of one picture that may differ: labels may change where two classes are equally likely, and executors round differently.
+/// Pixels of one image that may differ: labels may change where two classes are equally likely, and executors round differently.
 const SHARE: f64 = 0.005;
-/// A channel differs where it is off by more than this: PNG keeps every value, but colours over a picture are rounded.
+/// A channel differs where it is off by more than this: PNG keeps every value, but colors over an image are rounded.
 const STEP: u8 = 2;
 
 /// A house on a meadow under a sky: 96 x 64.
@@ -33,10 +33,10 @@ fn scene() -> RgbImage {
 }
 
 fn golden(style: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pictures").join(format!("{style}.png"))
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/styles").join(format!("{style}.png"))
 }
 
-/// The share of the pixels that differ, or what is wrong with the sizes or the kinds of colour.
+/// The share of the pixels that differ, or what is wrong with the sizes or the kinds of color.
 fn difference(got: &DynamicImage, want: &DynamicImage) -> Result<f64, String> {
     let kind = |i: &DynamicImage| (i.width(), i.height(), i.color());
     if kind(got) != kind(want) {
@@ -50,18 +50,18 @@ fn difference(got: &DynamicImage, want: &DynamicImage) -> Result<f64, String> {
 
 #[test]
 fn every_style_looks_as_it_did() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     // With these weights every class covers a tenth of the scene or more.
-    write_seeded(&folder.path().join("tiny.safetensors"), 39);
-    scene().save(folder.path().join("scene.png")).unwrap();
+    write_seeded(&directory.path().join("tiny.safetensors"), 39);
+    scene().save(directory.path().join("scene.png")).unwrap();
     let gpu = support::gpu().map(|_| std::env::var("ATROUS_DEVICE").unwrap_or_else(|_| "gpu".to_owned()));
     let update = std::env::var("ATROUS_UPDATE_GOLDEN").is_ok_and(|v| v == "1");
     let mut problems = Vec::new();
     for device in ["cpu".to_owned()].into_iter().chain(gpu) {
         for style in ["mask", "overlay", "side-by-side", "cutout"] {
-            let out = folder.path().join(format!("{style}.png"));
+            let out = directory.path().join(format!("{style}.png"));
             let mut command = Command::cargo_bin("atrous").unwrap();
-            command.current_dir(&folder).env("ATROUS_DEVICE", &device).env("NO_COLOR", "1");
+            command.current_dir(&directory).env("ATROUS_DEVICE", &device).env("NO_COLOR", "1");
             command.args(["segment", "scene.png", "-w", "tiny.safetensors", "--style", style, "-q", "-o"]).arg(&out);
             command.assert().success();
             if update && device == "cpu" {
@@ -80,7 +80,7 @@ fn every_style_looks_as_it_did() {
 }
 
 #[test]
-fn a_changed_picture_is_noticed() {
+fn a_changed_image_is_noticed() {
     let scene = DynamicImage::ImageRgb8(scene());
     assert_eq!(difference(&scene, &scene), Ok(0.0));
     assert!(difference(&scene, &scene.fliph()).unwrap() > SHARE);

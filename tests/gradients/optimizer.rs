@@ -163,8 +163,8 @@ fn gradients_are_scaled_to_the_largest_norm_and_what_is_not_finite_is_told() {
         let g: Vec<Tensor> = lengths.iter().map(|&n| rng.tensor(Shape::vector(n))).collect();
         let squares: f64 = g.iter().flat_map(|t| t.f32()).map(|&v| f64::from(v).powi(2)).sum();
         let norm = squares.sqrt() * f64::from(share);
-        let clip = max_norm.map_or(1.0, |max: f32| (f64::from(max) / (norm + 1e-6)).min(1.0));
-        let want = [norm, f64::from(share) * clip, 1.0, 0.0];
+        let video = max_norm.map_or(1.0, |max: f32| (f64::from(max) / (norm + 1e-6)).min(1.0));
+        let want = [norm, f64::from(share) * video, 1.0, 0.0];
         let op: Arc<dyn Op> = Arc::new(GradientScale { share, max_norm });
         for device in devices() {
             for (_, got) in run_op(&device, &op, &g).unwrap() {

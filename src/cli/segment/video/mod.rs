@@ -1,4 +1,4 @@
-//! Clips: frames through the network in order, to a clip of the same rate.
+//! Videos: frames through the network in order, to a video of the same rate.
 
 mod plan;
 mod writer;
@@ -25,11 +25,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use writer::{GRACE, Writer};
 
-/// What only clips have.
+/// What only videos have.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Video")]
-pub(super) struct ClipArgs {
-    /// Frames a second of numbered pictures and raw frames, such as 25, 29.97 or 30000/1001; other videos tell theirs [default: 25]
+pub(super) struct VideoArgs {
+    /// Frames a second of numbered images and raw frames, such as 25, 29.97 or 30000/1001; other videos tell theirs [default: 25]
     #[arg(long, value_name = "RATE")]
     fps: Option<Rate>,
 
@@ -59,14 +59,14 @@ fn size(text: &str) -> Result<(usize, usize), String> {
     pair.filter(|&(w, h)| w > 0 && h > 0).ok_or_else(|| "must be width x height, such as 640x480".to_owned())
 }
 
-/// What became of a clip.
+/// What became of a video.
 #[derive(serde::Serialize)]
 struct Outcome<'a> {
     #[serde(serialize_with = "json_path::serialize")]
     input: &'a Path,
     #[serde(serialize_with = "json_path::serialize")]
     output: &'a Path,
-    /// Why the clip ends before its source does.
+    /// Why the video ends before its source does.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// Whether a signal ended it.
@@ -104,11 +104,11 @@ struct Sums {
     notes: Vec<String>,
 }
 
-/// Segments the clip and reports on it. Where its source fails in the middle, the frames before it are kept and the error is returned; so are
+/// Segments the video and reports on it. Where its source fails in the middle, the frames before it are kept and the error is returned; so are
 /// they after a signal, which is no error.
 pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
     let stop = on_interrupt("stopping after the frames under way")?;
-    let nothing = || error!(Picture, "stopped before the first frame, so nothing was written").file(&plan.output);
+    let nothing = || error!(Image, "stopped before the first frame, so nothing was written").file(&plan.output);
     // Even the beginning of a stream may be long in coming.
     let opened = plan.clone();
     let source = unless_stopped(&stop, move || opened.source())?.ok_or_else(nothing)??;
@@ -133,7 +133,7 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
         return Err(match read_error {
             Some(e) => e,
             None if stopped => nothing(),
-            None => error!(Picture, "there is no frame to segment").file(&plan.input),
+            None => error!(Image, "there is no frame to segment").file(&plan.input),
         });
     }
     sink.finish()?;
@@ -153,7 +153,7 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
         notes: sums.notes,
     };
     let told = tell(args, plan, &tools, outcome);
-    // A clip that is cut short outweighs a report that nobody reads any more.
+    // A video that is cut short outweighs a report that nobody reads any more.
     match read_error {
         None => told,
         Some(e) => Err(e.at(format!("after {} frames, which are in {}", sums.frames, plan.output.display()))),
@@ -173,10 +173,10 @@ fn work(
     let (mut read_error, mut write_error) = (None, None);
     let network = |read: Result<video::Frame>| {
         let read = read?;
-        let found = tools.segment(args, &read.picture)?;
+        let found = tools.segment(args, &read.image)?;
         Ok((read, found))
     };
-    let bytes = |read: &Result<video::Frame>| read.as_ref().map_or(0, |read| read.picture.rgb.len());
+    let bytes = |read: &Result<video::Frame>| read.as_ref().map_or(0, |read| read.image.rgb.len());
     interruptible(source, stop, bytes, network, |result| {
         let (read, found) = match result {
             Ok(both) => both,
@@ -188,12 +188,12 @@ fn work(
         sums.frames += 1;
         sums.tally.add(&found.labels);
         sums.network_size = Some(found.fit.padded);
-        for note in &read.picture.notes {
+        for note in &read.image.notes {
             if !sums.notes.contains(note) {
                 sums.notes.push(note.clone());
             }
         }
-        let written = frame(args, tools, read.picture, found).and_then(|content| sink.write(content, read.duration));
+        let written = frame(args, tools, read.image, found).and_then(|content| sink.write(content, read.duration));
         bar.inc(1);
         match written {
             Ok(()) => ControlFlow::Continue(()),
@@ -217,7 +217,7 @@ fn progress(args: &Args, frames: Option<u64>) -> ProgressBar {
     ProgressBar::with_draw_target(frames, target).with_style(style)
 }
 
-/// The report: to standard output, unless the clip goes there.
+/// The report: to standard output, unless the video goes there.
 fn tell(args: &Args, plan: &Plan, tools: &Tools, outcome: Outcome) -> Result<()> {
     if args.quiet && !args.json {
         return Ok(());
