@@ -1,7 +1,8 @@
-//! Convolutions of MobileNetV2, ResNet-50 and Xception at 513 x 513, output stride 16: every kernel on a device, and the CPU executor.
+//! Convolutions of MobileNetV2, ResNet-50 and Xception at 513 x 513, output stride 16: every kernel
+//! on a device, and the CPU executor.
 //!
-//! `cargo bench --bench conv [-- FILTER]`. After the times there is a table of what each reaches of the bare multiply-adds that the same
-//! device was measured to do in the same run.
+//! `cargo bench --bench conv [-- FILTER]`. After the times there is a table of what each reaches of
+//! the bare multiply-adds that the same device was measured to do in the same run.
 
 mod support;
 
@@ -68,16 +69,23 @@ impl Case {
 
     fn on_cpu(&self, criterion: &mut Criterion, shares: &mut Shares) {
         let (inputs, output) = self.types();
-        let numbers =
-            |ty: TensorType| Tensor::from_fn(ty.shape, |n, y, x, c| ((7 * n + 13 * y + 29 * x + 5 * c) % 64) as f32 / 32.0);
+        let numbers = |ty: TensorType| {
+            Tensor::from_fn(ty.shape, |n, y, x, c| {
+                ((7 * n + 13 * y + 29 * x + 5 * c) % 64) as f32 / 32.0
+            })
+        };
         let (inputs, mut outputs) = (inputs.map(numbers), [Tensor::zeros(output)]);
         let mut once = || {
             let start = Instant::now();
-            self.conv.cpu(&[&inputs[0], &inputs[1]], &mut outputs).expect("the CPU executor takes every convolution");
+            self.conv
+                .cpu(&[&inputs[0], &inputs[1]], &mut outputs)
+                .expect("the CPU executor takes every convolution");
             start.elapsed()
         };
         let fastest =
-            measure(criterion, &format!("cpu/{}", self.name), self.multi_adds(), |runs| (0..runs).map(|_| once()).sum());
+            measure(criterion, &format!("cpu/{}", self.name), self.multi_adds(), |runs| {
+                (0..runs).map(|_| once()).sum()
+            });
         shares.add(self.name.to_owned(), self.multi_adds(), fastest);
     }
 
@@ -107,7 +115,12 @@ impl Case {
 }
 
 /// Measures with criterion; the least time of one run.
-fn measure(criterion: &mut Criterion, name: &str, multi_adds: u64, mut run: impl FnMut(u64) -> Duration) -> Duration {
+fn measure(
+    criterion: &mut Criterion,
+    name: &str,
+    multi_adds: u64,
+    mut run: impl FnMut(u64) -> Duration,
+) -> Duration {
     let mut fastest = Duration::MAX;
     let mut group = criterion.benchmark_group("conv");
     group.throughput(Throughput::Elements(2 * multi_adds));

@@ -1,16 +1,20 @@
-//! An operation of your own, with its shader, in a network of this crate: where does it not know what it sees?
+//! An operation of your own, with its shader, in a network of this crate: where does it not know
+//! what it sees?
 //!
-//! `cargo run --release --example custom_op -- photo.jpg deeplab.safetensors unsure.png` writes an image that is white where all classes are
-//! equally likely, and black where the network is sure.
+//! `cargo run --release --example custom_op -- photo.jpg deeplab.safetensors unsure.png` writes an
+//! image that is white where all classes are equally likely, and black where the network is sure.
 
 use atrous::exec::{Device, Runner};
 use atrous::image::{Image, decode};
 use atrous::models::Outputs;
 use atrous::ops::Op;
 use atrous::ops::kernel::{Dispatch, Kernel, KernelContext};
-use atrous::{Data, DeviceChoice, Error, ErrorKind, Model, Result, Shape, Tensor, TensorType, passes};
+use atrous::{
+    Data, DeviceChoice, Error, ErrorKind, Model, Result, Shape, Tensor, TensorType, passes,
+};
 
-/// Logits `[N, H, W, classes]` to the entropy of their softmax `[N, H, W, 1]`, divided by `ln(classes)`.
+/// Logits `[N, H, W, classes]` to the entropy of their softmax `[N, H, W, 1]`, divided by
+/// `ln(classes)`.
 #[derive(Debug)]
 struct Entropy;
 
@@ -64,7 +68,8 @@ fn main() -> Result<()> {
     // The network as far as its scores at the image's size, and one node more.
     let outputs = Outputs { logits_full: true, image: Some((height, width)), ..Outputs::default() };
     let mut graph = model.network(Shape::new(1, height, width, 3), &outputs)?.graph;
-    let scores = graph.outputs().iter().find(|(name, _)| name == "logits_full").map(|&(_, value)| value);
+    let scores =
+        graph.outputs().iter().find(|(name, _)| name == "logits_full").map(|&(_, value)| value);
     let scores = scores.expect("the scores at the image's size were asked for");
     let entropy = graph.root().op("entropy", Entropy, &[scores])?;
     graph.clear_outputs();
@@ -74,7 +79,10 @@ fn main() -> Result<()> {
     let runner = Runner::new(&device, passes::optimize(graph)?)?;
     let input = Tensor::from_data(Shape::new(1, height, width, 3), Data::U8(image.rgb))?;
     let unsure = runner.run(&[("image", &input)])?.swap_remove(0);
-    println!("on {device}: {:.1} % of a tie on average", 100.0 * unsure.f32().iter().sum::<f32>() / (height * width) as f32);
+    println!(
+        "on {device}: {:.1} % of a tie on average",
+        100.0 * unsure.f32().iter().sum::<f32>() / (height * width) as f32
+    );
     let gray = unsure.f32().iter().flat_map(|&v| [(255.0 * v).round() as u8; 3]).collect();
     Image::new(width, height, gray)?.save(output)
 }
@@ -84,21 +92,24 @@ mod tests {
     use super::*;
     use atrous::graph::Graph;
 
-    /// On the processor, and on a GPU where one is found: known entropies, and channels that do not fill the last `vec4`.
+    /// On the processor, and on a GPU where one is found: known entropies, and channels that do not
+    /// fill the last `vec4`.
     #[test]
     fn entropies_are_right_on_both_executors() {
         let (shape, sure, tie) = (Shape::new(1, 1, 3, 5), [90.0, 0.0, 0.0, 0.0, 0.0], [-7.0; 5]);
         // Two classes as likely as each other, three impossible: ln 2 of ln 5.
         let half = [50.0, -50.0, 50.0, -50.0, -50.0];
         let scores = Tensor::from_data(shape, Data::F32([sure, tie, half].concat())).unwrap();
-        let gpu = Device::open(&DeviceChoice::Gpu).inspect_err(|e| println!("skipped: no GPU adapter ({e})"));
+        let gpu = Device::open(&DeviceChoice::Gpu)
+            .inspect_err(|e| println!("skipped: no GPU adapter ({e})"));
         assert!(gpu.is_ok() || std::env::var("ATROUS_REQUIRE_GPU").is_err(), "no GPU adapter");
         for device in [Device::Cpu].into_iter().chain(gpu) {
             let mut graph = Graph::new();
             let x = graph.input("x", TensorType::f32(shape));
             let y = graph.root().op("entropy", Entropy, &[x]).unwrap();
             graph.output("y", y);
-            let y = Runner::new(&device, graph).unwrap().run(&[("x", &scores)]).unwrap().swap_remove(0);
+            let y =
+                Runner::new(&device, graph).unwrap().run(&[("x", &scores)]).unwrap().swap_remove(0);
             for (got, want) in y.f32().iter().zip([0.0, 1.0, 2f32.ln() / 5f32.ln()]) {
                 assert!((got - want).abs() < 1e-5, "{got} instead of {want} on {device}");
             }

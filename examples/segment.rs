@@ -1,4 +1,5 @@
-//! Segments one image: `cargo run --release --example segment -- photo.jpg deeplab.safetensors overlay.png`.
+//! Segments one image: `cargo run --release --example segment -- photo.jpg deeplab.safetensors
+//! overlay.png`.
 
 use atrous::image::{Overlay, decode, legend, legend_table};
 use atrous::{DeviceChoice, Model, Result, Segmenter};

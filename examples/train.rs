@@ -1,5 +1,6 @@
 //! Trains a network on a directory of images and masks, from a program:
-//! `cargo run --release --example train -- DATA RUN`. `DATA` holds `images/`, `masks/` and `classes.txt`.
+//! `cargo run --release --example train -- DATA RUN`. `DATA` holds `images/`, `masks/` and
+//! `classes.txt`.
 
 use atrous::DeviceChoice;
 use atrous::data::Augmentation;
@@ -15,7 +16,8 @@ fn main() -> atrous::Result<()> {
     };
     let directory = RunDirectory::create(out)?;
     let augmentation = Augmentation { crop: (257, 257), ..Augmentation::default() };
-    let recipe = Recipe { steps: 500, batch: 4, evaluate_every: 100, augmentation, ..Recipe::default() };
+    let recipe =
+        Recipe { steps: 500, batch: 4, evaluate_every: 100, augmentation, ..Recipe::default() };
     let origin = Origin { data: data.into(), classes: None, init: None };
     let sets = Sets::open(&origin, &recipe)?;
     let beginning = Beginning::new(&recipe.network, &sets.table, recipe.seed, None)?;

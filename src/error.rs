@@ -42,8 +42,9 @@ pub enum ErrorKind {
 
 /// An error with an address: which file, node or tensor, what is wrong, and what to do.
 ///
-/// It is shown on one line, and below that the lines of [`Error::detail`]. Addresses and messages quote names out of files: characters in them
-/// that a terminal obeys (escape sequences, line breaks, bidirectional overrides) are shown as U+FFFD.
+/// It is shown on one line, and below that the lines of [`Error::detail`]. Addresses and messages
+/// quote names out of files: characters in them that a terminal obeys (escape sequences, line
+/// breaks, bidirectional overrides) are shown as U+FFFD.
 ///
 /// ```
 /// use atrous::{Error, ErrorKind};
@@ -72,7 +73,14 @@ impl Error {
     /// An error of `kind` that says `message`, with no address yet.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         let (address, detail) = (Vec::new(), Vec::new());
-        Self(Box::new(Inner { kind, address, message: message.into(), advice: None, detail, source: None }))
+        Self(Box::new(Inner {
+            kind,
+            address,
+            message: message.into(),
+            advice: None,
+            detail,
+            source: None,
+        }))
     }
 
     /// Puts an address in front: the innermost is given first, each further call goes to its left.
@@ -95,7 +103,8 @@ impl Error {
         self
     }
 
-    /// Adds lines below the message, such as an excerpt of the file at fault. Each is cut at 80 characters.
+    /// Adds lines below the message, such as an excerpt of the file at fault. Each is cut at 80
+    /// characters.
     #[must_use]
     pub fn detail(mut self, lines: impl AsRef<str>) -> Self {
         self.0.detail.extend(lines.as_ref().trim_end().split('\n').map(excerpt));
@@ -130,7 +139,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &self.0;
         // Compilers of shaders and drivers write several lines, and no names out of files.
-        let lines = matches!(inner.kind, ErrorKind::Shader | ErrorKind::Device | ErrorKind::DeviceLost);
+        let lines =
+            matches!(inner.kind, ErrorKind::Shader | ErrorKind::Device | ErrorKind::DeviceLost);
         let clean = |text: &str, longest: usize| match lines {
             true => printable_lines(text).into_owned(),
             false => printable(&cut(text, longest)).into_owned(),
@@ -159,9 +169,11 @@ impl std::error::Error for Error {
     }
 }
 
-/// Characters of an address, a message or an advice that are shown. Reports of three dozen tensors that do not fit are the longest.
+/// Characters of an address, a message or an advice that are shown. Reports of three dozen tensors
+/// that do not fit are the longest.
 const LONGEST: usize = 8000;
-/// Characters of a cause that are shown. Parsers quote what they could not read, which may be megabytes.
+/// Characters of a cause that are shown. Parsers quote what they could not read, which may be
+/// megabytes.
 const LONGEST_SOURCE: usize = 1000;
 
 /// Shorthand: an [`Error`] of a kind with a formatted message.
@@ -180,20 +192,30 @@ mod tests {
     #[test]
     fn names_out_of_files_do_not_reach_the_terminal_as_commands() {
         let cause = std::io::Error::other(HOSTILE);
-        let error = error!(Weights, "no tensor `{HOSTILE}`").file(HOSTILE).at(HOSTILE).source(cause).advice(HOSTILE);
-        assert_eq!(error.to_string(), format!("{SHOWN}: {SHOWN}: no tensor `{SHOWN}`: {SHOWN}; {SHOWN}"));
+        let error = error!(Weights, "no tensor `{HOSTILE}`")
+            .file(HOSTILE)
+            .at(HOSTILE)
+            .source(cause)
+            .advice(HOSTILE);
+        assert_eq!(
+            error.to_string(),
+            format!("{SHOWN}: {SHOWN}: no tensor `{SHOWN}`: {SHOWN}; {SHOWN}")
+        );
     }
 
     #[test]
     fn an_error_of_megabytes_is_cut() {
         let long = "é".repeat(1 << 20);
-        let error = error!(Weights, "no tensor `{long}`").at(long.clone()).source(std::io::Error::other(long));
+        let error = error!(Weights, "no tensor `{long}`")
+            .at(long.clone())
+            .source(std::io::Error::other(long));
         assert!(error.to_string().chars().count() < 18_000);
     }
 
     #[test]
     fn lines_that_were_meant_stay_lines_in_an_error_and_around_it() {
-        let inner = error!(Config, "is no recipe").detail(format!("1 | {}\n  | ^{HOSTILE}", "x".repeat(100)));
+        let inner = error!(Config, "is no recipe")
+            .detail(format!("1 | {}\n  | ^{HOSTILE}", "x".repeat(100)));
         let x = "x".repeat(76);
         let expected = format!("is no recipe\n  1 | {x}...\n    | ^a\u{fffd}[2J\u{fffd}");
         assert!(inner.to_string().starts_with(&expected), "{inner}");

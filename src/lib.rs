@@ -1,6 +1,7 @@
 //! DeepLabv3+ semantic segmentation on any GPU, through wgpu and WGSL compute shaders.
 //!
-//! The short way is [`Segmenter`]: a [`Model`] from a weight file, a [`DeviceChoice`], images in, labels out.
+//! The short way is [`Segmenter`]: a [`Model`] from a weight file, a [`DeviceChoice`], images in,
+//! labels out.
 //!
 //! ```no_run
 //! use atrous::image::{SizeRule, decode};
@@ -12,8 +13,9 @@
 //! # Ok::<(), atrous::Error>(())
 //! ```
 //!
-//! Below it lie the stages, each of which is data for the next and can be used alone: a [`graph`] of operations from [`ops`], [`passes`] over
-//! it, a [`plan`] of its buffers, and [`exec`], which runs it on a device or on the processor.
+//! Below it lie the stages, each of which is data for the next and can be used alone: a [`graph`]
+//! of operations from [`ops`], [`passes`] over it, a [`plan`] of its buffers, and [`exec`], which
+//! runs it on a device or on the processor.
 //!
 //! ```
 //! use atrous::exec::{Device, Runner};
@@ -36,8 +38,8 @@
 //! # Ok::<(), atrous::Error>(())
 //! ```
 //!
-//! Networks are [`models::Config`]s; [`weights`] reads and writes the files of several code bases. `examples/custom_op.rs` adds an operation
-//! with a shader of its own.
+//! Networks are [`models::Config`]s; [`weights`] reads and writes the files of several code bases.
+//! `examples/custom_op.rs` adds an operation with a shader of its own.
 
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -6,8 +6,9 @@ use std::fmt;
 
 /// The extent of a tensor: four axes, channels last.
 ///
-/// Activations are `[N, H, W, C]`. Parameters use the same four axes: a convolution's kernel is `[kh, kw, c_in / groups,
-/// c_out]`, a vector of one value per channel is `[1, 1, 1, C]`. So the last axis is always the one that vectorizes.
+/// Activations are `[N, H, W, C]`. Parameters use the same four axes: a convolution's kernel is
+/// `[kh, kw, c_in / groups, c_out]`, a vector of one value per channel is `[1, 1, 1, C]`. So the
+/// last axis is always the one that vectorizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Shape {
     /// Batch (kernel height for a convolution's kernel).
@@ -31,7 +32,8 @@ impl Shape {
         Self::new(1, 1, 1, c)
     }
 
-    /// Number of elements. Saturates instead of overflowing, so that an absurd shape compares as too large.
+    /// Number of elements. Saturates instead of overflowing, so that an absurd shape compares as
+    /// too large.
     pub const fn len(&self) -> usize {
         self.n.saturating_mul(self.h).saturating_mul(self.w).saturating_mul(self.c)
     }
@@ -209,13 +211,19 @@ impl Tensor {
     /// A tensor of any element type. Errors where the number of elements is not the shape's.
     pub fn from_data(shape: Shape, data: Data) -> Result<Self> {
         if data.len() != shape.len() {
-            return Err(error!(Usage, "a tensor of shape {shape} holds {} elements, got {}", shape.len(), data.len()));
+            return Err(error!(
+                Usage,
+                "a tensor of shape {shape} holds {} elements, got {}",
+                shape.len(),
+                data.len()
+            ));
         }
         Ok(Self { shape, data })
     }
 
-    /// A tensor in memory that has room for it, whose elements are whatever lies there. What is past them stays as it is until
-    /// [`Tensor::into_memory`] takes it back: a vector that is cut and grown again would be filled with zeros each time.
+    /// A tensor in memory that has room for it, whose elements are whatever lies there. What is
+    /// past them stays as it is until [`Tensor::into_memory`] takes it back: a vector that is cut
+    /// and grown again would be filled with zeros each time.
     pub(crate) fn lent(shape: Shape, mut memory: Vec<f32>) -> Self {
         if memory.len() < shape.len() {
             memory.resize(shape.len(), 0.0);
@@ -266,12 +274,19 @@ impl Tensor {
     ///
     /// # Errors
     /// Where the system has no memory for it.
-    pub fn try_from_fn(shape: Shape, f: impl FnMut(usize, usize, usize, usize) -> f32) -> Result<Self> {
+    pub fn try_from_fn(
+        shape: Shape,
+        f: impl FnMut(usize, usize, usize, usize) -> f32,
+    ) -> Result<Self> {
         Ok(Self::filled(shape, memory::with_capacity(shape.len())?, f))
     }
 
     /// `data` is empty, with room for all elements.
-    fn filled(shape: Shape, mut data: Vec<f32>, mut f: impl FnMut(usize, usize, usize, usize) -> f32) -> Self {
+    fn filled(
+        shape: Shape,
+        mut data: Vec<f32>,
+        mut f: impl FnMut(usize, usize, usize, usize) -> f32,
+    ) -> Self {
         for n in 0..shape.n {
             for y in 0..shape.h {
                 for x in 0..shape.w {
@@ -318,7 +333,8 @@ impl Tensor {
     /// The elements of an f32 tensor.
     ///
     /// # Panics
-    /// Where the element type is another: graphs are verified before they run, so that is a bug of the caller.
+    /// Where the element type is another: graphs are verified before they run, so that is a bug of
+    /// the caller.
     pub fn f32(&self) -> &[f32] {
         match &self.data {
             Data::F32(v) => &v[..self.shape.len()],

@@ -1,4 +1,5 @@
-//! Threads whose start may fail: the standard library's own `spawn` panics where the system gives none.
+//! Threads whose start may fail: the standard library's own `spawn` panics where the system gives
+//! none.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::io;
@@ -8,7 +9,10 @@ use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 ///
 /// # Errors
 /// [`ErrorKind::OutOfMemory`] where a limit on memory or processes leaves no room for it.
-pub(crate) fn spawn<T: Send + 'static>(purpose: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
+pub(crate) fn spawn<T: Send + 'static>(
+    purpose: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
     Builder::new().name(name(purpose)).spawn(work).map_err(|e| refused(purpose, e))
 }
 
@@ -40,8 +44,13 @@ mod tests {
     #[test]
     fn a_thread_carries_its_purpose_as_its_name() {
         let name = || std::thread::current().name().map(str::to_owned);
-        assert_eq!(super::spawn("to read images", name).unwrap().join().unwrap().as_deref(), Some("read images"));
-        let scoped = std::thread::scope(|scope| super::spawn_scoped(scope, "to write", name).unwrap().join().unwrap());
+        assert_eq!(
+            super::spawn("to read images", name).unwrap().join().unwrap().as_deref(),
+            Some("read images")
+        );
+        let scoped = std::thread::scope(|scope| {
+            super::spawn_scoped(scope, "to write", name).unwrap().join().unwrap()
+        });
         assert_eq!(scoped.as_deref(), Some("write"));
     }
 }

@@ -1,4 +1,5 @@
-//! Versions in Cargo.lock that a security advisory affects. Needs no network: the advisories are those in .ci/advisories.
+//! Versions in Cargo.lock that a security advisory affects. Needs no network: the advisories are
+//! those in .ci/advisories.
 
 use semver::{Version, VersionReq};
 use serde::Deserialize;
@@ -63,7 +64,8 @@ struct Exception {
 impl Advisory {
     fn parse(text: &str) -> Result<Self, String> {
         let text = text.strip_prefix("```toml\n").ok_or("does not begin with a block of TOML")?;
-        let (facts, rest) = text.split_once("\n```\n").ok_or("has a block of TOML without an end")?;
+        let (facts, rest) =
+            text.split_once("\n```\n").ok_or("has a block of TOML without an end")?;
         let title = rest.trim_start().lines().next().and_then(|line| line.strip_prefix("# "));
         title.filter(|title| !title.trim().is_empty()).ok_or("has no title")?;
         toml::from_str(facts).map_err(|e| e.to_string())
@@ -89,14 +91,24 @@ fn problems(advisories: &[Advisory], lock: &Lock, exceptions: &[Exception]) -> V
     let hits = hits(advisories, lock);
     let excused = |id: &str| exceptions.iter().any(|e| e.id == id);
     let open = hits.iter().filter(|(id, _)| !excused(id)).map(|(id, p)| {
-        format!("{} {} is affected by {id}: update it, or give a reason in deny.toml's `ignore`", p.name, p.version)
+        format!(
+            "{} {} is affected by {id}: update it, or give a reason in deny.toml's `ignore`",
+            p.name, p.version
+        )
     });
     let stale = exceptions.iter().filter(|e| !hits.iter().any(|(id, _)| *id == e.id));
-    let stale = stale.map(|e| format!("{} affects nothing any more: take it out of deny.toml's `ignore`", e.id));
+    let stale = stale
+        .map(|e| format!("{} affects nothing any more: take it out of deny.toml's `ignore`", e.id));
     let unexplained = exceptions.iter().filter(|e| e.reason.trim().len() < 20);
     let unexplained = unexplained.map(|e| format!("{} is ignored without a reason", e.id));
-    let gone = advisories.iter().filter(|a| !lock.package.iter().any(|p| p.name == a.advisory.package));
-    let gone = gone.map(|a| format!("{} is about {}, which is not in Cargo.lock: delete it", a.advisory.id, a.advisory.package));
+    let gone =
+        advisories.iter().filter(|a| !lock.package.iter().any(|p| p.name == a.advisory.package));
+    let gone = gone.map(|a| {
+        format!(
+            "{} is about {}, which is not in Cargo.lock: delete it",
+            a.advisory.id, a.advisory.package
+        )
+    });
     open.chain(stale).chain(unexplained).chain(gone).collect()
 }
 
@@ -106,13 +118,15 @@ fn read(file: &str) -> String {
 
 /// The advisories of the tree. What is off with a file is a panic that names it.
 fn advisories() -> Vec<Advisory> {
-    let entries = fs::read_dir(Path::new(ROOT).join(DIRECTORY)).unwrap_or_else(|e| panic!("{DIRECTORY}: {e}"));
-    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let entries = fs::read_dir(Path::new(ROOT).join(DIRECTORY))
+        .unwrap_or_else(|e| panic!("{DIRECTORY}: {e}"));
+    let mut names: Vec<String> =
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     let files = names.iter().filter(|name| *name != "README.md");
     let advisory = |name: &String| {
-        let advisory =
-            Advisory::parse(&read(&format!("{DIRECTORY}/{name}"))).unwrap_or_else(|e| panic!("{DIRECTORY}/{name}: {e}"));
+        let advisory = Advisory::parse(&read(&format!("{DIRECTORY}/{name}")))
+            .unwrap_or_else(|e| panic!("{DIRECTORY}/{name}: {e}"));
         let facts = &advisory.advisory;
         assert_eq!(*name, format!("{}.md", facts.id), "an advisory's file has its name");
         assert!(facts.url.starts_with("https://") && facts.date.len() == 10, "{name}: {facts:?}");
@@ -155,16 +169,20 @@ fn a_planted_advisory_is_found_until_the_version_is_patched_or_a_reason_is_given
         let lock = lock(version);
         assert_eq!(!hits(&planted, &lock).is_empty(), affected, "{version}");
     }
-    let exception = |reason: &str| [Exception { id: "RUSTSEC-2025-9999".into(), reason: reason.into() }];
+    let exception =
+        |reason: &str| [Exception { id: "RUSTSEC-2025-9999".into(), reason: reason.into() }];
     let reason = exception("it is planted, and never called");
     assert_eq!(
         problems(&planted, &lock("1.1.0"), &[]),
-        ["planted 1.1.0 is affected by RUSTSEC-2025-9999: update it, or give a reason in deny.toml's `ignore`"]
+        [
+            "planted 1.1.0 is affected by RUSTSEC-2025-9999: update it, or give a reason in deny.toml's `ignore`"
+        ]
     );
     assert_eq!(problems(&planted, &lock("1.1.0"), &reason), [""; 0]);
     assert!(problems(&planted, &lock("1.1.0"), &exception(""))[0].contains("without a reason"));
     assert!(problems(&planted, &lock("1.2.3"), &reason)[0].contains("affects nothing any more"));
-    let other: Lock = toml::from_str("[[package]]\nname = \"other\"\nversion = \"1.1.0\"\n").unwrap();
+    let other: Lock =
+        toml::from_str("[[package]]\nname = \"other\"\nversion = \"1.1.0\"\n").unwrap();
     assert!(problems(&planted, &other, &[])[0].contains("is not in Cargo.lock"));
 }
 

@@ -10,14 +10,21 @@ use support::models::write_tiny;
 
 fn atrous(directory: &Path) -> Command {
     let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
-    command.current_dir(directory).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command
+        .current_dir(directory)
+        .env("ATROUS_DEVICE", "cpu")
+        .env("NO_COLOR", "1")
+        .env_remove("ATROUS_LOG");
     command
 }
 
 /// An image of a few colored areas.
 fn image(path: &Path, w: u32, h: u32) {
-    let area = |x: u32, y: u32| [(x * 255 / w) as u8, (y * 255 / h) as u8, if x > y { 200 } else { 30 }];
-    image::RgbImage::from_fn(w, h, |x, y| image::Rgb(area(x, y))).save(path).expect("the directory can be written");
+    let area =
+        |x: u32, y: u32| [(x * 255 / w) as u8, (y * 255 / h) as u8, if x > y { 200 } else { 30 }];
+    image::RgbImage::from_fn(w, h, |x, y| image::Rgb(area(x, y)))
+        .save(path)
+        .expect("the directory can be written");
 }
 
 /// A fresh directory with `tiny.safetensors` and `a.png`, 61 x 47.
@@ -35,7 +42,8 @@ fn size(path: impl AsRef<Path>) -> (u32, u32) {
 #[test]
 fn help_names_every_command_and_shows_examples() {
     let dir = tempfile::tempdir().unwrap();
-    let mut check = atrous(dir.path()).arg("--help").assert().success().stdout(contains("Examples:"));
+    let mut check =
+        atrous(dir.path()).arg("--help").assert().success().stdout(contains("Examples:"));
     for command in [
         "segment",
         "train",
@@ -61,25 +69,56 @@ fn every_style_is_written_at_the_images_own_size() {
     let dir = directory();
     for (style, expected) in [("mask", (61, 47)), ("overlay", (61, 47)), ("cutout", (61, 47))] {
         let out = format!("{style}.png");
-        let args = ["segment", "a.png", "--weights", "tiny.safetensors", "--style", style, "-o", &out];
-        atrous(dir.path()).args(args).assert().success().stdout(contains("a.png (61x47,")).stderr(contains("CPU executor"));
+        let args =
+            ["segment", "a.png", "--weights", "tiny.safetensors", "--style", style, "-o", &out];
+        atrous(dir.path())
+            .args(args)
+            .assert()
+            .success()
+            .stdout(contains("a.png (61x47,"))
+            .stderr(contains("CPU executor"));
         assert_eq!(size(dir.path().join(out)), expected, "{style}");
     }
-    let args = ["segment", "a.png", "-w", "tiny.safetensors", "-s", "side-by-side", "-o", "both.png"];
+    let args =
+        ["segment", "a.png", "-w", "tiny.safetensors", "-s", "side-by-side", "-o", "both.png"];
     atrous(dir.path()).args(args).assert().success();
-    assert!(size(dir.path().join("both.png")).0 > 2 * 61, "photo and overlay stand beside each other");
+    assert!(
+        size(dir.path().join("both.png")).0 > 2 * 61,
+        "photo and overlay stand beside each other"
+    );
 }
 
 #[test]
 fn sizes_change_the_networks_input_but_not_the_result() {
     let dir = directory();
     for (text, network) in [("native", [61, 47]), ("33", [33, 33]), ("40x64", [40, 64])] {
-        let args = ["segment", "a.png", "-w", "tiny.safetensors", "--size", text, "-s", "mask", "-o", "m.png", "--json"];
+        let args = [
+            "segment",
+            "a.png",
+            "-w",
+            "tiny.safetensors",
+            "--size",
+            text,
+            "-s",
+            "mask",
+            "-o",
+            "m.png",
+            "--json",
+        ];
         let output = atrous(dir.path()).args(args).assert().success().get_output().stdout.clone();
-        let report: serde_json::Value = serde_json::from_slice(&output).expect("the report is JSON");
+        let report: serde_json::Value =
+            serde_json::from_slice(&output).expect("the report is JSON");
         assert_eq!(report["images"][0]["network_size"], serde_json::json!(network), "{text}");
-        let shares: f64 = report["images"][0]["classes"].as_array().unwrap().iter().map(|c| c["share"].as_f64().unwrap()).sum();
-        assert!((shares - 1.0).abs() < 1e-9, "the shares of all classes are the whole image, not {shares}");
+        let shares: f64 = report["images"][0]["classes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["share"].as_f64().unwrap())
+            .sum();
+        assert!(
+            (shares - 1.0).abs() < 1e-9,
+            "the shares of all classes are the whole image, not {shares}"
+        );
         assert_eq!(size(dir.path().join("m.png")), (61, 47));
     }
     let args = ["segment", "a.png", "-w", "tiny.safetensors", "--size", "0x5"];
@@ -93,24 +132,33 @@ fn directories_and_patterns_keep_their_names() {
     image(&dir.path().join("in/one.png"), 30, 20);
     image(&dir.path().join("in/deep/two.bmp"), 20, 30);
     std::fs::write(dir.path().join("in/notes.txt"), "no image").unwrap();
-    atrous(dir.path()).args(["segment", "in", "-w", "tiny.safetensors", "-o", "out", "-s", "mask"]).assert().success();
+    atrous(dir.path())
+        .args(["segment", "in", "-w", "tiny.safetensors", "-o", "out", "-s", "mask"])
+        .assert()
+        .success();
     assert_eq!(size(dir.path().join("out/one.png")), (30, 20));
     assert_eq!(size(dir.path().join("out/deep/two.png")), (20, 30));
-    atrous(dir.path()).args(["segment", "in/*.png", "a.png", "-w", "tiny.safetensors", "-o", "flat/"]).assert().success();
+    atrous(dir.path())
+        .args(["segment", "in/*.png", "a.png", "-w", "tiny.safetensors", "-o", "flat/"])
+        .assert()
+        .success();
     assert!(dir.path().join("flat/one.png").exists() && dir.path().join("flat/a.png").exists());
-    atrous(dir.path()).args(["segment", "in/*.gif", "-w", "tiny.safetensors"]).assert().code(2).stderr(contains("in/*.gif"));
+    atrous(dir.path())
+        .args(["segment", "in/*.gif", "-w", "tiny.safetensors"])
+        .assert()
+        .code(2)
+        .stderr(contains("in/*.gif"));
 }
 
 #[test]
 fn one_bad_image_does_not_stop_the_others_and_is_named() {
     let dir = directory();
     std::fs::write(dir.path().join("bad.png"), b"not an image").unwrap();
-    let args = ["segment", "bad.png", "a.png", "missing.jpg", "-w", "tiny.safetensors", "-o", "out/"];
-    atrous(dir.path())
-        .args(args)
-        .assert()
-        .code(1)
-        .stderr(contains("bad.png").and(contains("missing.jpg")).and(contains("2 of 3 images failed")));
+    let args =
+        ["segment", "bad.png", "a.png", "missing.jpg", "-w", "tiny.safetensors", "-o", "out/"];
+    atrous(dir.path()).args(args).assert().code(1).stderr(
+        contains("bad.png").and(contains("missing.jpg")).and(contains("2 of 3 images failed")),
+    );
     assert!(dir.path().join("out/a.png").exists());
     assert!(!dir.path().join("out/bad.png").exists());
 }
@@ -149,8 +197,19 @@ fn infer_and_verify_find_the_node_that_was_changed() {
     let none = std::collections::BTreeMap::new();
     let dtype = atrous::weights::FloatDType::F32;
     let given = ("input".to_owned(), vec![1, 3, 33, 41], input);
-    atrous::weights::write_safetensors(file("x.safetensors"), [given.clone()], &none, dtype).unwrap();
-    let args = ["infer", "-w", "tiny.safetensors", "-i", "x.safetensors", "-o", "y.safetensors", "--keep", "stem,aspp,decoder"];
+    atrous::weights::write_safetensors(file("x.safetensors"), [given.clone()], &none, dtype)
+        .unwrap();
+    let args = [
+        "infer",
+        "-w",
+        "tiny.safetensors",
+        "-i",
+        "x.safetensors",
+        "-o",
+        "y.safetensors",
+        "--keep",
+        "stem,aspp,decoder",
+    ];
     atrous(dir.path()).args(args).assert().success();
 
     let out = atrous::weights::WeightFile::open(file("y.safetensors")).unwrap();
@@ -162,7 +221,8 @@ fn infer_and_verify_find_the_node_that_was_changed() {
         (name.clone(), dims, data)
     };
     let mut reference: Vec<_> = names.iter().map(read).chain([given]).collect();
-    atrous::weights::write_safetensors(file("ok.safetensors"), reference.clone(), &none, dtype).unwrap();
+    atrous::weights::write_safetensors(file("ok.safetensors"), reference.clone(), &none, dtype)
+        .unwrap();
     let verify = |reference: &str| {
         let mut command = atrous(dir.path());
         command.args(["verify", "-w", "tiny.safetensors", "--reference", reference]);
@@ -177,7 +237,17 @@ fn infer_and_verify_find_the_node_that_was_changed() {
     }
     atrous::weights::write_safetensors(file("bad.safetensors"), reference, &none, dtype).unwrap();
     verify("bad.safetensors").code(1).stderr(contains("node `aspp`: the first that differs: 1 of"));
-    let args = ["infer", "-w", "tiny.safetensors", "-i", "x.safetensors", "-o", "z.safetensors", "--keep", "asp"];
+    let args = [
+        "infer",
+        "-w",
+        "tiny.safetensors",
+        "-i",
+        "x.safetensors",
+        "-o",
+        "z.safetensors",
+        "--keep",
+        "asp",
+    ];
     atrous(dir.path()).args(args).assert().code(2).stderr(contains("names like it"));
 }
 
@@ -189,14 +259,26 @@ fn infer_keeps_labels_and_the_logits_of_a_single_pixel() {
     for side in [1, 33] {
         let input: Vec<f32> = (0..3 * side * side).map(|i| (i % 7) as f32 / 3.0 - 1.0).collect();
         let given = ("input".to_owned(), vec![1, 3, side, side], input);
-        atrous::weights::write_safetensors(dir.path().join("x.safetensors"), [given], &none, dtype).unwrap();
+        atrous::weights::write_safetensors(dir.path().join("x.safetensors"), [given], &none, dtype)
+            .unwrap();
         let keep = "logits_full,labels,confidence";
-        let args = ["infer", "-w", "tiny.safetensors", "-i", "x.safetensors", "-o", "y.safetensors", "--keep", keep];
+        let args = [
+            "infer",
+            "-w",
+            "tiny.safetensors",
+            "-i",
+            "x.safetensors",
+            "-o",
+            "y.safetensors",
+            "--keep",
+            keep,
+        ];
         atrous(dir.path()).args(args).assert().success();
         let out = atrous::weights::WeightFile::open(dir.path().join("y.safetensors")).unwrap();
         assert_eq!(out.dims("logits_full"), Some([1, 5, side, side].as_slice()));
         assert_eq!(out.dims("confidence"), Some([1, 1, side, side].as_slice()));
-        let (scores, labels) = (out.read_f32("logits_full").unwrap().1, out.read_f32("labels").unwrap().1);
+        let (scores, labels) =
+            (out.read_f32("logits_full").unwrap().1, out.read_f32("labels").unwrap().1);
         assert_eq!(labels.len(), side * side);
         // The label of the first pixel is its largest score.
         let score = |class: usize| scores[class * side * side];
@@ -212,11 +294,24 @@ fn inspect_says_where_the_auxiliary_head_counts() {
         let weights = support::models::random_weights(config, 5);
         let stored = atrous::weights::dialects::store(config, &weights, "atrous").unwrap();
         let dtype = atrous::weights::FloatDType::F32;
-        atrous::weights::write_safetensors(dir.path().join("a.safetensors"), stored.tensors, &stored.metadata, dtype).unwrap();
+        atrous::weights::write_safetensors(
+            dir.path().join("a.safetensors"),
+            stored.tensors,
+            &stored.metadata,
+            dtype,
+        )
+        .unwrap();
     };
-    let inspect =
-        |more: &[&str]| atrous(dir.path()).args(["inspect", "a.safetensors", "--size", "65"]).args(more).assert().success();
-    let json = || -> serde_json::Value { serde_json::from_slice(&inspect(&["--json"]).get_output().stdout).unwrap() };
+    let inspect = |more: &[&str]| {
+        atrous(dir.path())
+            .args(["inspect", "a.safetensors", "--size", "65"])
+            .args(more)
+            .assert()
+            .success()
+    };
+    let json = || -> serde_json::Value {
+        serde_json::from_slice(&inspect(&["--json"]).get_output().stdout).unwrap()
+    };
     write(&config);
     let without = json();
     inspect(&[]).stdout(contains("auxiliary").not());
@@ -229,7 +324,10 @@ fn inspect_says_where_the_auxiliary_head_counts() {
     assert_eq!(number(&with, "parameters") - auxiliary, number(&without, "parameters"));
     assert_eq!(with["multi_adds"], without["multi_adds"]);
     let said = inspect(&[]);
-    said.stdout(contains("of the parameters are the auxiliary head's").and(contains("at 65x65, without the auxiliary head")));
+    said.stdout(
+        contains("of the parameters are the auxiliary head's")
+            .and(contains("at 65x65, without the auxiliary head")),
+    );
 }
 
 #[test]
@@ -237,33 +335,63 @@ fn a_preset_size_is_named_and_another_can_be_asked_for() {
     let dir = directory();
     let mut config = support::models::tiny_config();
     config.preprocess.short_side = Some(40);
-    let stored = atrous::weights::dialects::store(&config, &support::models::random_weights(&config, 5), "atrous").unwrap();
+    let stored = atrous::weights::dialects::store(
+        &config,
+        &support::models::random_weights(&config, 5),
+        "atrous",
+    )
+    .unwrap();
     let dtype = atrous::weights::FloatDType::F32;
-    atrous::weights::write_safetensors(dir.path().join("p.safetensors"), stored.tensors, &stored.metadata, dtype).unwrap();
+    atrous::weights::write_safetensors(
+        dir.path().join("p.safetensors"),
+        stored.tensors,
+        &stored.metadata,
+        dtype,
+    )
+    .unwrap();
     let segment = |more: &[&str]| {
         let mut command = atrous(dir.path());
-        command.args(["segment", "a.png", "-w", "p.safetensors", "-s", "mask", "-o", "m.png"]).args(more);
+        command
+            .args(["segment", "a.png", "-w", "p.safetensors", "-s", "mask", "-o", "m.png"])
+            .args(more);
         command.assert().success()
     };
-    segment(&[]).stderr(contains("size 40 on the short side, the preset in the weights; --size native for the image's own"));
+    segment(&[]).stderr(contains(
+        "size 40 on the short side, the preset in the weights; --size native for the image's own",
+    ));
     segment(&["--size", "native"]).stderr(contains("short side").not());
     let report = |more: &[&str]| -> serde_json::Value {
         serde_json::from_slice(&segment(&[more, &["--json"]].concat()).get_output().stdout).unwrap()
     };
     let (preset, native) = (report(&[]), report(&["--size", "native"]));
     // a.png has 61 x 47 pixels: int(40 * 61 / 47) is 51.
-    assert_eq!((&preset["size"], &preset["images"][0]["network_size"]), (&"short:40".into(), &serde_json::json!([51, 40])));
-    assert_eq!((&native["size"], &native["images"][0]["network_size"]), (&"native".into(), &serde_json::json!([61, 47])));
+    assert_eq!(
+        (&preset["size"], &preset["images"][0]["network_size"]),
+        (&"short:40".into(), &serde_json::json!([51, 40]))
+    );
+    assert_eq!(
+        (&native["size"], &native["images"][0]["network_size"]),
+        (&"native".into(), &serde_json::json!([61, 47]))
+    );
 }
 
 #[test]
 fn import_and_inspect_tell_the_same_network() {
     let dir = directory();
-    atrous(dir.path()).args(["import", "tiny.safetensors", "half.safetensors", "--dtype", "f16"]).assert().success();
+    atrous(dir.path())
+        .args(["import", "tiny.safetensors", "half.safetensors", "--dtype", "f16"])
+        .assert()
+        .success();
     for file in ["tiny.safetensors", "half.safetensors"] {
-        let output =
-            atrous(dir.path()).args(["inspect", file, "--size", "65", "--json"]).assert().success().get_output().stdout.clone();
-        let report: serde_json::Value = serde_json::from_slice(&output).expect("the report is JSON");
+        let output = atrous(dir.path())
+            .args(["inspect", file, "--size", "65", "--json"])
+            .assert()
+            .success()
+            .get_output()
+            .stdout
+            .clone();
+        let report: serde_json::Value =
+            serde_json::from_slice(&output).expect("the report is JSON");
         assert_eq!(report["config"]["head"]["classes"], 5);
         assert!(report["multi_adds"].as_u64().unwrap() > 100_000);
     }
@@ -271,7 +399,9 @@ fn import_and_inspect_tell_the_same_network() {
         .args(["inspect", "tiny.safetensors", "--ops", "--plan", "--size", "65"])
         .assert()
         .success()
-        .stdout(contains("backbone.stem").and(contains("upsample_argmax")).and(contains("buffers,")));
+        .stdout(
+            contains("backbone.stem").and(contains("upsample_argmax")).and(contains("buffers,")),
+        );
     let args = ["import", "tiny.safetensors", "gray.safetensors", "--input-channels", "1"];
     atrous(dir.path()).args(args).assert().success();
     atrous(dir.path())
@@ -282,11 +412,23 @@ fn import_and_inspect_tell_the_same_network() {
     // What takes one channel is no network for images, and says so.
     let args = ["segment", "a.png", "-w", "gray.safetensors", "-o", "gray.png"];
     atrous(dir.path()).args(args).assert().failure().stderr(contains("takes 1 channels"));
-    atrous(dir.path()).args(["export", "tiny.safetensors", "tiny.pth", "--dialect", "atrous"]).assert().success();
-    atrous(dir.path()).args(["inspect", "tiny.pth", "--size", "65"]).assert().success().stdout(contains("atrous"));
-    atrous(dir.path()).args(["import", "tiny.safetensors", "out.txt"]).assert().code(2).stderr(contains("out.txt"));
+    atrous(dir.path())
+        .args(["export", "tiny.safetensors", "tiny.pth", "--dialect", "atrous"])
+        .assert()
+        .success();
+    atrous(dir.path())
+        .args(["inspect", "tiny.pth", "--size", "65"])
+        .assert()
+        .success()
+        .stdout(contains("atrous"));
+    atrous(dir.path())
+        .args(["import", "tiny.safetensors", "out.txt"])
+        .assert()
+        .code(2)
+        .stderr(contains("out.txt"));
     for (classes, file) in [(5, "five.txt"), (4, "four.txt")] {
-        let lines: Vec<String> = (0..classes).map(|i| format!("{i} thing{i} {} 2 3", 200 + i)).collect();
+        let lines: Vec<String> =
+            (0..classes).map(|i| format!("{i} thing{i} {} 2 3", 200 + i)).collect();
         std::fs::write(dir.path().join(file), lines.join("\n")).unwrap();
     }
     let named = |file| ["import", "tiny.safetensors", "named.safetensors", "--class-table", file];
@@ -303,30 +445,58 @@ fn import_and_inspect_tell_the_same_network() {
 #[test]
 fn inspect_tells_of_the_papers_networks_without_weights() {
     let dir = tempfile::tempdir().unwrap();
-    let args = ["inspect", "--network", "xception65", "--head", "plus-separable", "--output-stride", "8"];
-    let expected = contains("176.85 B at 513x513").and(contains("Xception-65")).and(contains("separable"));
+    let args =
+        ["inspect", "--network", "xception65", "--head", "plus-separable", "--output-stride", "8"];
+    let expected =
+        contains("176.85 B at 513x513").and(contains("Xception-65")).and(contains("separable"));
     atrous(dir.path()).args(args).assert().success().stdout(expected);
     let args = ["inspect", "--network", "mobilenet_v2", "--head", "phone", "--json"];
     let output = atrous(dir.path()).args(args).assert().success().get_output().stdout.clone();
     let report: serde_json::Value = serde_json::from_slice(&output).expect("the report is JSON");
     assert_eq!(report["config"]["head"]["decoder"], "none");
     assert!(report.get("file").is_none());
-    atrous(dir.path()).args(["inspect", "--network", "vgg16"]).assert().code(2).stderr(contains("resnet101"));
+    atrous(dir.path())
+        .args(["inspect", "--network", "vgg16"])
+        .assert()
+        .code(2)
+        .stderr(contains("resnet101"));
     atrous(dir.path()).arg("inspect").assert().code(2).stderr(contains("<FILE"));
 }
 
 #[test]
 fn devices_say_what_auto_takes() {
     let dir = tempfile::tempdir().unwrap();
-    atrous(dir.path()).arg("devices").assert().success().stdout(contains("CPU executor").and(contains("--device auto")));
-    let output = atrous(dir.path()).args(["devices", "--json"]).assert().success().get_output().stdout.clone();
+    atrous(dir.path())
+        .arg("devices")
+        .assert()
+        .success()
+        .stdout(contains("CPU executor").and(contains("--device auto")));
+    let output = atrous(dir.path())
+        .args(["devices", "--json"])
+        .assert()
+        .success()
+        .get_output()
+        .stdout
+        .clone();
     let report: serde_json::Value = serde_json::from_slice(&output).expect("the list is JSON");
     assert!(report["adapters"].is_array());
     // With an image and weights that are there, so that nothing but the device can be refused.
     let dir = directory();
     let segment = |device: &str| {
-        let args =
-            ["segment", "a.png", "-w", "tiny.safetensors", "--size", "33", "-s", "mask", "-o", "m.png", "--device", device];
+        let args = [
+            "segment",
+            "a.png",
+            "-w",
+            "tiny.safetensors",
+            "--size",
+            "33",
+            "-s",
+            "mask",
+            "-o",
+            "m.png",
+            "--device",
+            device,
+        ];
         atrous(dir.path()).args(args).assert()
     };
     segment("97").code(1).stderr(contains("97").and(contains("atrous devices")));
@@ -338,7 +508,11 @@ fn devices_say_what_auto_takes() {
 fn completions_and_man_pages_come_from_the_definitions() {
     let dir = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
-        atrous(dir.path()).args(["completions", shell]).assert().success().stdout(contains("segment"));
+        atrous(dir.path())
+            .args(["completions", shell])
+            .assert()
+            .success()
+            .stdout(contains("segment"));
     }
     atrous(dir.path()).args(["man", "pages"]).assert().success();
     let page = std::fs::read_to_string(dir.path().join("pages/atrous-segment.1")).unwrap();
@@ -351,7 +525,12 @@ fn tuning_is_remembered_in_the_cache_directory_and_needs_a_gpu() {
     let cache = dir.path().join("cache");
     let segment = |device: &str, tune: &str, out: &str| {
         let mut command = atrous(dir.path());
-        command.env("ATROUS_CACHE", &cache).env("ATROUS_DEVICE", device).args(["segment", "a.png", "-w", "tiny.safetensors"]);
+        command.env("ATROUS_CACHE", &cache).env("ATROUS_DEVICE", device).args([
+            "segment",
+            "a.png",
+            "-w",
+            "tiny.safetensors",
+        ]);
         command.args(["--size", "33", "-s", "mask", "-q", "--tune", tune, "-o", out]);
         command.assert()
     };
@@ -364,8 +543,13 @@ fn tuning_is_remembered_in_the_cache_directory_and_needs_a_gpu() {
     segment("gpu", "cached", "cached.png").success();
     assert!(!cache.exists(), "nothing was measured");
     segment("gpu", "on", "on.png").success();
-    let tables = |directory: &Path| -> Vec<_> { std::fs::read_dir(directory).unwrap().map(|f| f.unwrap().path()).collect() };
-    let table = tables(&cache).into_iter().find(|f| f.extension().is_some_and(|e| e == "json")).expect("a table was written");
+    let tables = |directory: &Path| -> Vec<_> {
+        std::fs::read_dir(directory).unwrap().map(|f| f.unwrap().path()).collect()
+    };
+    let table = tables(&cache)
+        .into_iter()
+        .find(|f| f.extension().is_some_and(|e| e == "json"))
+        .expect("a table was written");
     let written = std::fs::read_to_string(&table).unwrap();
     assert!(written.contains("conv2d"), "{written}");
     segment("gpu", "on", "again.png").success();
@@ -386,12 +570,29 @@ fn bench_measures_a_file_and_a_named_network() {
         let output = bench(args).success().get_output().stdout.clone();
         serde_json::from_slice(&output).expect("the report is JSON")
     };
-    let args = ["-w", "tiny.safetensors", "--size", "65x33", "--batch", "2", "--runs", "3", "--nodes", "--json"];
+    let args = [
+        "-w",
+        "tiny.safetensors",
+        "--size",
+        "65x33",
+        "--batch",
+        "2",
+        "--runs",
+        "3",
+        "--nodes",
+        "--json",
+    ];
     let report = json(&args);
     assert_eq!(report["input"], serde_json::to_value(atrous::Shape::new(2, 33, 65, 3)).unwrap());
     assert_eq!((&report["output"], &report["warm"]["runs"]), (&"labels".into(), &3.into()));
-    let number = |path: &str| report.pointer(path).and_then(serde_json::Value::as_f64).unwrap_or_else(|| panic!("no {path}"));
-    let (p10, median, p90) = (number("/warm/p10_ms"), number("/warm/median_ms"), number("/warm/p90_ms"));
+    let number = |path: &str| {
+        report
+            .pointer(path)
+            .and_then(serde_json::Value::as_f64)
+            .unwrap_or_else(|| panic!("no {path}"))
+    };
+    let (p10, median, p90) =
+        (number("/warm/p10_ms"), number("/warm/median_ms"), number("/warm/p90_ms"));
     assert!(0.0 < p10 && p10 <= median && median <= p90);
     let first = number("/first/graph_ms") + number("/first/ready_ms") + number("/first/run_ms");
     assert!((number("/first/total_ms") - first).abs() < 1e-6);
@@ -405,45 +606,115 @@ fn bench_measures_a_file_and_a_named_network() {
     assert!(nodes.len() > 20 && (shares - 1.0).abs() < 1e-6, "{} nodes, {shares}", nodes.len());
     assert!(nodes.iter().all(|n| n["kernel"].is_null()), "the processor has no kernels");
 
-    let text = ["-w", "tiny.safetensors", "--size", "33", "--runs", "1", "--nodes", "2", "--output", "logits"];
-    let lines = bench(&text).success().stdout(contains("to `logits`").and(contains("The 2 slowest of")));
+    let text = [
+        "-w",
+        "tiny.safetensors",
+        "--size",
+        "33",
+        "--runs",
+        "1",
+        "--nodes",
+        "2",
+        "--output",
+        "logits",
+    ];
+    let lines =
+        bench(&text).success().stdout(contains("to `logits`").and(contains("The 2 slowest of")));
     lines.stderr(contains("measuring on CPU executor"));
-    let named = json(&["--network", "resnet18", "--size", "17", "--runs", "1", "--json", "--output", "logits-full"]);
+    let named = json(&[
+        "--network",
+        "resnet18",
+        "--size",
+        "17",
+        "--runs",
+        "1",
+        "--json",
+        "--output",
+        "logits-full",
+    ]);
     assert_eq!((&named["network"], &named["output"]), (&"ResNet-18".into(), &"logits_full".into()));
     bench(&["--network", "resnet19"]).code(2).stderr(contains("resnet18"));
     bench(&["--size", "65"]).code(2).stderr(contains("--weights"));
     bench(&["-w", "tiny.safetensors", "--size", "native"]).code(2);
     if support::gpu().is_some() {
-        let args = ["-w", "tiny.safetensors", "--size", "33", "--runs", "1", "--nodes", "--json", "--device", "gpu"];
+        let args = [
+            "-w",
+            "tiny.safetensors",
+            "--size",
+            "33",
+            "--runs",
+            "1",
+            "--nodes",
+            "--json",
+            "--device",
+            "gpu",
+        ];
         let report = json(&args);
         let nodes = report["nodes"].as_array().unwrap();
-        assert!(nodes.iter().all(|n| n["kernel"].is_string() && n["ms"].as_f64().unwrap() > 0.0), "{nodes:?}");
+        assert!(
+            nodes.iter().all(|n| n["kernel"].is_string() && n["ms"].as_f64().unwrap() > 0.0),
+            "{nodes:?}"
+        );
     }
 }
 
 #[test]
 fn bench_times_steps_of_training() {
     let dir = directory();
-    let bench = |args: &[&str]| atrous(dir.path()).args(["bench", "--train", "-w", "tiny.safetensors"]).args(args).assert();
+    let bench = |args: &[&str]| {
+        atrous(dir.path()).args(["bench", "--train", "-w", "tiny.safetensors"]).args(args).assert()
+    };
     let json = |args: &[&str]| -> serde_json::Value {
         let output = bench(args).success().get_output().stdout.clone();
         serde_json::from_slice(&output).expect("the report is JSON")
     };
     let report = json(&["--size", "33", "--batch", "2", "--runs", "2", "--nodes", "--json"]);
     let again = json(&["--size", "33", "--batch", "2", "--runs", "1", "--recompute", "--json"]);
-    let more =
-        |of: &str| again.pointer(of).and_then(serde_json::Value::as_u64) > report.pointer(of).and_then(serde_json::Value::as_u64);
-    assert!(more("/multi_adds") && !more("/need/activations") && again["recompute"] == true, "{again}");
-    let number = |path: &str| report.pointer(path).and_then(serde_json::Value::as_f64).unwrap_or_else(|| panic!("no {path}"));
-    assert!((number("/images_per_second") * number("/warm/median_ms") / 2e3 - 1.0).abs() < 1e-6, "two images a step");
+    let more = |of: &str| {
+        again.pointer(of).and_then(serde_json::Value::as_u64)
+            > report.pointer(of).and_then(serde_json::Value::as_u64)
+    };
+    assert!(
+        more("/multi_adds") && !more("/need/activations") && again["recompute"] == true,
+        "{again}"
+    );
+    let number = |path: &str| {
+        report
+            .pointer(path)
+            .and_then(serde_json::Value::as_f64)
+            .unwrap_or_else(|| panic!("no {path}"))
+    };
+    assert!(
+        (number("/images_per_second") * number("/warm/median_ms") / 2e3 - 1.0).abs() < 1e-6,
+        "two images a step"
+    );
     let bytes = |part: &str| number(&format!("/need/{part}"));
-    assert!(bytes("activations") > bytes("parameters") && bytes("gradients") > 0.0 && bytes("optimizer") > 0.0, "{report}");
-    let of = |list: &str, name: &str| report[list].as_array().unwrap().iter().map(|x| x[name].as_f64().unwrap()).sum::<f64>();
-    assert!((of("operations", "ms") / of("nodes", "ms") - 1.0).abs() < 1e-6 && (of("operations", "share") - 1.0).abs() < 1e-6);
-    let operations: Vec<&str> = report["operations"].as_array().unwrap().iter().map(|o| o["op"].as_str().unwrap()).collect();
-    for op in ["conv2d", "conv2d_weight_grad", "batch_norm_train", "batch_norm_grad", "segmentation_loss"] {
+    assert!(
+        bytes("activations") > bytes("parameters")
+            && bytes("gradients") > 0.0
+            && bytes("optimizer") > 0.0,
+        "{report}"
+    );
+    let of = |list: &str, name: &str| {
+        report[list].as_array().unwrap().iter().map(|x| x[name].as_f64().unwrap()).sum::<f64>()
+    };
+    assert!(
+        (of("operations", "ms") / of("nodes", "ms") - 1.0).abs() < 1e-6
+            && (of("operations", "share") - 1.0).abs() < 1e-6
+    );
+    let operations: Vec<&str> = report["operations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|o| o["op"].as_str().unwrap())
+        .collect();
+    for op in
+        ["conv2d", "conv2d_weight_grad", "batch_norm_train", "batch_norm_grad", "segmentation_loss"]
+    {
         assert!(operations.contains(&op), "{operations:?}");
     }
-    bench(&["--size", "17", "--runs", "1", "--nodes", "1"]).success().stdout(contains("By operation").and(contains("optimizer")));
+    bench(&["--size", "17", "--runs", "1", "--nodes", "1"])
+        .success()
+        .stdout(contains("By operation").and(contains("optimizer")));
     bench(&["--output", "labels"]).code(2).stderr(contains("cannot be used with"));
 }

@@ -1,4 +1,5 @@
-//! `atrous doctor data` on data sets that are drawn here, sound ones and ones with faults planted in them.
+//! `atrous doctor data` on data sets that are drawn here, sound ones and ones with faults planted
+//! in them.
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -6,10 +7,12 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-const CLASSES: &str = "0 ground 90 60 30\n1 sky 60 120 220\n2 tree 30 140 50\n3 house 200 60 40\n255 ignore 0 0 0\n";
+const CLASSES: &str =
+    "0 ground 90 60 30\n1 sky 60 120 220\n2 tree 30 140 50\n3 house 200 60 40\n255 ignore 0 0 0\n";
 const SIZE: (u32, u32) = (96, 72);
 
-/// The class at a place of image `n`: sky over ground, a tree, and a house, which stand elsewhere in each image.
+/// The class at a place of image `n`: sky over ground, a tree, and a house, which stand elsewhere
+/// in each image.
 fn class(n: u32, x: u32, y: u32) -> u8 {
     let (tree, house) = (10 + 7 * n % 40, 50 + 5 * n % 30);
     match (x, y) {
@@ -48,9 +51,13 @@ fn data_set() -> tempfile::TempDir {
     fs::write(root.path().join("classes.txt"), CLASSES).unwrap();
     for n in 0..20 {
         let part = if n < 16 { "train" } else { "val" };
-        let shaded = |x: u32, y: u32| color(class(n, x, y)).map(|v| v.saturating_add(((x * 7 + y * 13 + n) % 23) as u8));
+        let shaded = |x: u32, y: u32| {
+            color(class(n, x, y)).map(|v| v.saturating_add(((x * 7 + y * 13 + n) % 23) as u8))
+        };
         write_rgb(&root.path().join(format!("{part}/p{n:02}.png")), SIZE, shaded);
-        write_gray(&root.path().join(format!("{part}annot/p{n:02}.png")), SIZE, |x, y| class(n, x, y));
+        write_gray(&root.path().join(format!("{part}annot/p{n:02}.png")), SIZE, |x, y| {
+            class(n, x, y)
+        });
     }
     root
 }
@@ -67,7 +74,12 @@ fn findings(root: &Path, args: &[&str]) -> Vec<(String, String, String)> {
     let out = doctor(root, &[args, &["--json"]].concat()).get_output().stdout.clone();
     let report: Value = serde_json::from_slice(&out).expect("JSON");
     let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
-    let name = |file: String| Path::new(&file).strip_prefix(root).map(|p| p.to_str().unwrap().replace('\\', "/")).unwrap_or(file);
+    let name = |file: String| {
+        Path::new(&file)
+            .strip_prefix(root)
+            .map(|p| p.to_str().unwrap().replace('\\', "/"))
+            .unwrap_or(file)
+    };
     let list = report["findings"].as_array().expect("a list");
     list.iter().map(|f| (text(f, "problem"), name(text(f, "file")), text(f, "detail"))).collect()
 }
@@ -79,7 +91,10 @@ fn a_sound_data_set_has_no_findings_and_its_figures_are_right() {
     let sheet = root.path().join("sheet.png");
     let run = doctor(root.path(), &["--out", sheet.to_str().unwrap(), "--images", "6"]).success();
     let text = String::from_utf8(run.get_output().stdout.clone()).unwrap();
-    assert!(text.contains("train: 16 pairs, 96 x 72 pixels") && text.contains("val: 4 pairs"), "{text}");
+    assert!(
+        text.contains("train: 16 pairs, 96 x 72 pixels") && text.contains("val: 4 pairs"),
+        "{text}"
+    );
     assert!(image::image_dimensions(&sheet).unwrap().0 > 1000);
 
     let out = doctor(root.path(), &["--json"]).success().get_output().stdout.clone();
@@ -119,11 +134,16 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
     // 2: a mask in colors that nobody knows.
     write_rgb(&mask(1), SIZE, |x, y| if y < 30 { [1, 2, 3] } else { color(class(1, x, y)) });
     // 3: a mask in colors that somebody saved as gray.
-    let gray = |[r, g, b]: [u8; 3]| (0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b)).round() as u8;
+    let gray = |[r, g, b]: [u8; 3]| {
+        (0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b)).round() as u8
+    };
     write_gray(&mask(2), SIZE, |x, y| gray(color(class(2, x, y))));
     // 4: a mask that was scaled as if it were an image.
-    let crisp = image::GrayImage::from_fn(48, 36, |x, y| image::Luma([class(3, 2 * x, 2 * y).min(200)]));
-    image::imageops::resize(&crisp, SIZE.0, SIZE.1, image::imageops::FilterType::Triangle).save(mask(3)).unwrap();
+    let crisp =
+        image::GrayImage::from_fn(48, 36, |x, y| image::Luma([class(3, 2 * x, 2 * y).min(200)]));
+    image::imageops::resize(&crisp, SIZE.0, SIZE.1, image::imageops::FilterType::Triangle)
+        .save(mask(3))
+        .unwrap();
     // 5: a mask of another size.
     write_gray(&mask(4), (SIZE.1, SIZE.0), |x, y| class(4, y, x));
     // 6: an image that is cut short, and a mask that is none.
@@ -147,10 +167,12 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
     let mut encoder = png::Encoder::new(file, SIZE.0, SIZE.1);
     encoder.set_color(png::ColorType::Indexed);
     encoder.set_palette([3u8, 2, 1, 0].iter().flat_map(|&c| color(c)).collect::<Vec<u8>>());
-    let indices: Vec<u8> = (0..SIZE.0 * SIZE.1).map(|i| 3 - class(13, i % SIZE.0, i / SIZE.0).min(3)).collect();
+    let indices: Vec<u8> =
+        (0..SIZE.0 * SIZE.1).map(|i| 3 - class(13, i % SIZE.0, i / SIZE.0).min(3)).collect();
     encoder.write_header().unwrap().write_image_data(&indices).unwrap();
     // 13: a class that nobody drew.
-    fs::write(path("classes.txt"), CLASSES.replace("255 ignore", "4 river 0 90 160\n255 ignore")).unwrap();
+    fs::write(path("classes.txt"), CLASSES.replace("255 ignore", "4 river 0 90 160\n255 ignore"))
+        .unwrap();
     // 14: two images of one name.
     fs::copy(path("train/p14.png"), path("train/p14.bmp")).unwrap();
     // 15: an image that is there twice.
@@ -168,7 +190,11 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
         ("no_mask", "train/p08.png", "trainannot"),
         ("no_image", "trainannot/p09.png", "train"),
         ("out_of_range", "trainannot/p00.png", "77 (55 px)"),
-        ("palette_order", "trainannot/p13.png", "index 0 has the color 200 60 40, which is that of house"),
+        (
+            "palette_order",
+            "trainannot/p13.png",
+            "index 0 has the color 200 60 40, which is that of house",
+        ),
         ("same_name", "train/p14.png", "p14.bmp"),
         ("size_differs", "trainannot/p04.png", "72 x 96 pixels, its image 96 x 72"),
         ("smoothed", "trainannot/p03.png", "values"),
@@ -178,8 +204,14 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
         ("unreadable", "train/p05.png", "cut short"),
         ("unreadable", "trainannot/p06.png", "PNG"),
     ];
-    let names = |list: &[(String, String, String)]| list.iter().map(|f| format!("{} {}", f.0, f.1)).collect::<Vec<_>>();
-    assert_eq!(names(&found), expected.iter().map(|e| format!("{} {}", e.0, e.1)).collect::<Vec<_>>(), "{found:#?}");
+    let names = |list: &[(String, String, String)]| {
+        list.iter().map(|f| format!("{} {}", f.0, f.1)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(&found),
+        expected.iter().map(|e| format!("{} {}", e.0, e.1)).collect::<Vec<_>>(),
+        "{found:#?}"
+    );
     for (finding, expected) in found.iter().zip(expected) {
         assert!(finding.2.contains(expected.2), "{finding:?} does not say `{}`", expected.2);
     }
@@ -188,7 +220,10 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
     let (text, error) = (&run.get_output().stdout, &run.get_output().stderr);
     let (text, error) = (String::from_utf8_lossy(text), String::from_utf8_lossy(error));
     assert!(error.contains("faults were found"), "{error}");
-    assert!(text.contains("fault: images without a mask (2)") && text.contains("-> draw the mask"), "{text}");
+    assert!(
+        text.contains("fault: images without a mask (2)") && text.contains("-> draw the mask"),
+        "{text}"
+    );
     assert!(path("sheet.png").is_file(), "the sheet shows what can be read");
     // Without the training part, the rest is sound but for the class that is missing.
     assert_eq!(names(&findings(root.path(), &["--part", "val"])), ["empty_class "]);
@@ -205,16 +240,22 @@ fn colors_need_a_table_and_zero_and_255_are_no_two_classes() {
     let found = findings(root.path(), &["--part", "val"]);
     let colored: Vec<_> = found.iter().filter(|f| f.0 == "colored_mask").collect();
     assert_eq!(colored.len(), 4, "{found:?}");
-    assert!(colored[0].2.contains("5 colors") && colored[0].2.contains("60 120 220"), "{colored:?}");
+    assert!(
+        colored[0].2.contains("5 colors") && colored[0].2.contains("60 120 220"),
+        "{colored:?}"
+    );
     // With the table they are classes.
     fs::write(root.path().join("colors.txt"), CLASSES).unwrap();
     let table = root.path().join("colors.txt");
     assert_eq!(findings(root.path(), &["--part", "val", "--classes", table.to_str().unwrap()]), []);
 
     for n in 16..20 {
-        write_gray(&root.path().join(format!("valannot/p{n}.png")), SIZE, |x, y| if class(n, x, y) == 2 { 255 } else { 0 });
+        write_gray(&root.path().join(format!("valannot/p{n}.png")), SIZE, |x, y| {
+            if class(n, x, y) == 2 { 255 } else { 0 }
+        });
     }
-    let problems: Vec<String> = findings(root.path(), &["--part", "val"]).into_iter().map(|f| f.0).collect();
+    let problems: Vec<String> =
+        findings(root.path(), &["--part", "val"]).into_iter().map(|f| f.0).collect();
     assert_eq!(problems, ["zero_and_255", "no_classes"]);
 }
 
@@ -232,9 +273,13 @@ fn opaque_masks_with_alpha_are_sound_and_others_are_told_what_is_wrong() {
     with_alpha(0, 255);
     with_alpha(1, 254);
     let wide = |x, y| image::Rgb(color(class(2, x, y)).map(|v| u16::from(v) * 257));
-    image::ImageBuffer::<image::Rgb<u16>, Vec<u16>>::from_fn(SIZE.0, SIZE.1, wide).save(mask(2)).unwrap();
+    image::ImageBuffer::<image::Rgb<u16>, Vec<u16>>::from_fn(SIZE.0, SIZE.1, wide)
+        .save(mask(2))
+        .unwrap();
     let advice = "save it without alpha, with 8 bits a channel";
-    let told = |n: u32, what: &str| ("colored_mask".to_owned(), format!("trainannot/p{n:02}.png"), format!("{what}; {advice}"));
+    let told = |n: u32, what: &str| {
+        ("colored_mask".to_owned(), format!("trainannot/p{n:02}.png"), format!("{what}; {advice}"))
+    };
     let expected = [told(1, "colors with transparency"), told(2, "colors of 16 bits a channel")];
     assert_eq!(findings(root.path(), &[]), expected);
 }
@@ -250,7 +295,10 @@ fn two_classes_of_one_color_matter_where_masks_are_in_colors() {
     }
     let found = findings(root.path(), &["--part", "val"]);
     let told: Vec<_> = found.iter().map(|f| (f.0.as_str(), f.2.as_str())).collect();
-    assert_eq!(told, [("empty_class", "3 house"), ("same_color", "2 tree and 3 house are both 30 140 50")]);
+    assert_eq!(
+        told,
+        [("empty_class", "3 house"), ("same_color", "2 tree and 3 house are both 30 140 50")]
+    );
 }
 
 #[test]
@@ -286,7 +334,10 @@ fn files_that_are_too_large_or_never_end_are_told_of_and_not_read() {
     let found = findings(root.path(), &[]);
     assert_eq!(found.len(), expected.len(), "{found:?}");
     for (finding, (file, part)) in found.iter().zip(expected) {
-        assert!(finding.0 == "unreadable" && finding.1 == file && finding.2.contains(part), "{finding:?}");
+        assert!(
+            finding.0 == "unreadable" && finding.1 == file && finding.2.contains(part),
+            "{finding:?}"
+        );
     }
 }
 
@@ -297,5 +348,8 @@ fn directories_that_are_no_data_set_are_refused() {
     assert!(String::from_utf8_lossy(&run.get_output().stderr).contains("laid out in no known way"));
     let root = data_set();
     let run = doctor(root.path(), &["--part", "nonsense"]).code(1);
-    assert!(String::from_utf8_lossy(&run.get_output().stderr).contains("no part `nonsense`; there are: train, val"));
+    assert!(
+        String::from_utf8_lossy(&run.get_output().stderr)
+            .contains("no part `nonsense`; there are: train, val")
+    );
 }

@@ -1,5 +1,5 @@
-//! Names that do something to a terminal, lines of megabytes, and files that are none: what the command line makes of them. As a process, since what
-//! counts is what arrives at its end.
+//! Names that do something to a terminal, lines of megabytes, and files that are none: what the
+//! command line makes of them. As a process, since what counts is what arrives at its end.
 
 mod support;
 
@@ -14,25 +14,35 @@ use support::models::{random_weights, tiny_config, write_tiny};
 /// A window's title, a cleared screen, a forged line, C1's CSI, and a right-to-left override.
 const HOSTILE: &str = "\u{1b}]0;PWNED\u{7}\u{1b}[2J\r\nerror: forged\u{9b}31m\u{202e}";
 /// The same as it may be shown.
-const SHOWN: &str = "\u{fffd}]0;PWNED\u{fffd}\u{fffd}[2J\u{fffd}\u{fffd}error: forged\u{fffd}31m\u{fffd}";
+const SHOWN: &str =
+    "\u{fffd}]0;PWNED\u{fffd}\u{fffd}[2J\u{fffd}\u{fffd}error: forged\u{fffd}31m\u{fffd}";
 
-/// As on a terminal: into a pipe, escape sequences would be taken out on the way, and nobody would see that they were there.
+/// As on a terminal: into a pipe, escape sequences would be taken out on the way, and nobody would
+/// see that they were there.
 fn atrous(directory: &Path) -> Command {
     let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
-    command.current_dir(directory).env("ATROUS_DEVICE", "cpu").env("CLICOLOR_FORCE", "1").env_remove("NO_COLOR");
+    command
+        .current_dir(directory)
+        .env("ATROUS_DEVICE", "cpu")
+        .env("CLICOLOR_FORCE", "1")
+        .env_remove("NO_COLOR");
     command.env_remove("ATROUS_LOG").env_remove("WGPU_BACKEND").timeout(Duration::from_secs(60));
     command
 }
 
 fn image(path: &Path) {
-    image::RgbImage::from_fn(41, 33, |x, y| image::Rgb([x as u8 * 6, y as u8 * 7, 90])).save(path).unwrap();
+    image::RgbImage::from_fn(41, 33, |x, y| image::Rgb([x as u8 * 6, y as u8 * 7, 90]))
+        .save(path)
+        .unwrap();
 }
 
 /// What a command writes, standard output and standard error.
 #[track_caller]
 fn said(command: &mut Command, arguments: &[&str], code: i32) -> String {
     let output = command.args(arguments).output().unwrap();
-    let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
+    let text = [&output.stdout, &output.stderr]
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        .concat();
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
     text
 }
@@ -55,7 +65,9 @@ fn escape_sequences_in_class_names_do_not_reach_the_terminal() {
     let path = dir.path().join("esc.safetensors");
     write_safetensors(&path, stored.tensors, &stored.metadata, FloatDType::F32).unwrap();
     image(&dir.path().join("a.png"));
-    for arguments in [&["inspect", "esc.safetensors"][..], &["segment", "a.png", "-w", "esc.safetensors"]] {
+    for arguments in
+        [&["inspect", "esc.safetensors"][..], &["segment", "a.png", "-w", "esc.safetensors"]]
+    {
         let text = said(&mut atrous(dir.path()), arguments, 0);
         harmless(&text);
         assert!(text.contains(SHOWN), "{text}");
@@ -63,21 +75,30 @@ fn escape_sequences_in_class_names_do_not_reach_the_terminal() {
     let text = said(&mut atrous(dir.path()), &["inspect", "esc.safetensors", "--json"], 0);
     harmless(&text);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(json["config"]["head"]["class_names"][1], format!("1{HOSTILE}"), "programs get what the file holds");
+    assert_eq!(
+        json["config"]["head"]["class_names"][1],
+        format!("1{HOSTILE}"),
+        "programs get what the file holds"
+    );
 }
 
 #[test]
 fn escape_sequences_in_tensor_names_do_not_reach_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tn.safetensors");
-    write_safetensors(&path, [(HOSTILE, [1], [0.5f32])], &BTreeMap::new(), FloatDType::F32).unwrap();
+    write_safetensors(&path, [(HOSTILE, [1], [0.5f32])], &BTreeMap::new(), FloatDType::F32)
+        .unwrap();
     for arguments in [
         &["inspect", "tn.safetensors"][..],
         &["import", "tn.safetensors", "out.safetensors"],
         &["inspect", "tn.safetensors", "--dialect", "smp"],
         &["inspect", "tn.safetensors", "--dialect", HOSTILE],
     ] {
-        let text = said(&mut atrous(dir.path()), arguments, if arguments.contains(&HOSTILE) { 2 } else { 1 });
+        let text = said(
+            &mut atrous(dir.path()),
+            arguments,
+            if arguments.contains(&HOSTILE) { 2 } else { 1 },
+        );
         harmless(&text);
     }
     let text = said(&mut atrous(dir.path()), &["inspect", "tn.safetensors"], 1);
@@ -92,13 +113,31 @@ fn escape_sequences_in_names_of_files_do_not_reach_the_terminal() {
     let name = format!("pic{HOSTILE}.png");
     image(&dir.path().join(&name));
     fs::write(dir.path().join("bad\u{1b}[2J.png"), "no image").unwrap();
-    let text = said(&mut atrous(dir.path()), &["segment", &name, "bad\u{1b}[2J.png", "-w", "tiny.safetensors"], 1);
+    let text = said(
+        &mut atrous(dir.path()),
+        &["segment", &name, "bad\u{1b}[2J.png", "-w", "tiny.safetensors"],
+        1,
+    );
     harmless(&text);
-    assert!(text.contains(&format!("pic{SHOWN}.png")) && text.contains("bad\u{fffd}[2J.png"), "{text}");
+    assert!(
+        text.contains(&format!("pic{SHOWN}.png")) && text.contains("bad\u{fffd}[2J.png"),
+        "{text}"
+    );
     // Notes name files too.
-    harmless(&said(&mut atrous(dir.path()), &["segment", &name, "-w", "tiny.safetensors", "--probabilities", "-o", "p.png"], 0));
-    let trained =
-        ["train", "--data", &format!("data{HOSTILE}"), "--init", &format!("weights{HOSTILE}.safetensors"), "--out", &name];
+    harmless(&said(
+        &mut atrous(dir.path()),
+        &["segment", &name, "-w", "tiny.safetensors", "--probabilities", "-o", "p.png"],
+        0,
+    ));
+    let trained = [
+        "train",
+        "--data",
+        &format!("data{HOSTILE}"),
+        "--init",
+        &format!("weights{HOSTILE}.safetensors"),
+        "--out",
+        &name,
+    ];
     harmless(&said(&mut atrous(dir.path()), &trained, 1));
     // As `atrous segment *` does in a directory where a file is called like an option.
     harmless(&said(&mut atrous(dir.path()), &["segment", &format!("--x{HOSTILE}")], 2));
@@ -116,10 +155,13 @@ fn a_path_that_is_no_unicode_does_not_lose_a_report_in_json() {
         fs::create_dir_all(set.join(directory)).unwrap();
     }
     image(&set.join("images/a.png"));
-    image::GrayImage::from_fn(41, 33, |x, _| image::Luma([(x % 2) as u8])).save(set.join("masks/a.png")).unwrap();
+    image::GrayImage::from_fn(41, 33, |x, _| image::Luma([(x % 2) as u8]))
+        .save(set.join("masks/a.png"))
+        .unwrap();
     let json = |command: &mut Command| {
         let output = command.arg("--json").output().unwrap();
-        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+        serde_json::from_slice::<serde_json::Value>(&output.stdout)
+            .unwrap_or_else(|e| panic!("{e}: {output:?}"))
     };
     assert_eq!(json(atrous(dir.path()).arg("inspect").arg(name))["file"], "w\u{fffd}.safetensors");
     let found = json(atrous(dir.path()).args(["doctor", "data"]).arg(&set));
@@ -136,7 +178,13 @@ fn a_path_that_is_no_unicode_does_not_lose_a_report_in_json() {
 fn fifos_devices_directories_and_empty_files_are_refused_at_once_and_by_name() {
     let dir = tempfile::tempdir().unwrap();
     write_tiny(&dir.path().join("tiny.safetensors"));
-    assert!(std::process::Command::new("mkfifo").arg(dir.path().join("fifo")).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(dir.path().join("fifo"))
+            .status()
+            .unwrap()
+            .success()
+    );
     fs::create_dir(dir.path().join("directory")).unwrap();
     fs::write(dir.path().join("empty"), "").unwrap();
     for (name, words) in [
@@ -157,7 +205,9 @@ fn fifos_devices_directories_and_empty_files_are_refused_at_once_and_by_name() {
         }
     }
     let table = ["import", "tiny.safetensors", "out.safetensors", "--class-table"];
-    for (name, words) in [("fifo", "fifo: is a FIFO"), ("/dev/zero", "is a device"), ("empty", "lists no classes")] {
+    for (name, words) in
+        [("fifo", "fifo: is a FIFO"), ("/dev/zero", "is a device"), ("empty", "lists no classes")]
+    {
         let text = said(&mut atrous(dir.path()), &[&table[..], &[name]].concat(), 1);
         assert!(text.contains(words), "{text}");
     }
@@ -172,9 +222,16 @@ fn a_data_set_with_a_fifo_in_it_is_refused_before_any_work() {
         fs::create_dir_all(dir.path().join(directory)).unwrap();
     }
     image::GrayImage::new(41, 33).save(dir.path().join("set/masks/a.png")).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(dir.path().join("set/images/a.png")).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(dir.path().join("set/images/a.png"))
+            .status()
+            .unwrap()
+            .success()
+    );
     let words = "a.png: is a FIFO, not a regular file";
-    let text = said(&mut atrous(dir.path()), &["eval", "-w", "tiny.safetensors", "--data", "set"], 1);
+    let text =
+        said(&mut atrous(dir.path()), &["eval", "-w", "tiny.safetensors", "--data", "set"], 1);
     assert!(text.contains(words), "{text}");
     let text = said(&mut atrous(dir.path()), &["doctor", "data", "set"], 1);
     assert!(text.contains("files that cannot be read (1)") && text.contains("is a FIFO"), "{text}");
@@ -201,29 +258,44 @@ fn a_long_line_is_not_repeated_in_an_error() {
             &["train", "--data", "set", "--out", "run", "--recipe", "recipe.toml"],
             "recipe.toml: is no recipe: line 2: unknown field",
         ),
-        (&["train", "--data", "set", "--out", "run", "--recipe", "value.toml"], "value.toml: is no recipe: line 1: "),
+        (
+            &["train", "--data", "set", "--out", "run", "--recipe", "value.toml"],
+            "value.toml: is no recipe: line 1: ",
+        ),
         (&["doctor", "data", "set"], "train.txt: line 1: `xxx"),
     ] {
         let text = said(&mut atrous(dir.path()), arguments, 1);
-        assert!(text.contains(words) && text.len() < 3000, "{arguments:?}: {} bytes: {:.300}", text.len(), text);
+        assert!(
+            text.contains(words) && text.len() < 3000,
+            "{arguments:?}: {} bytes: {:.300}",
+            text.len(),
+            text
+        );
     }
 }
 
-/// Names of the deepest nesting there can be, of the greatest length, and very many: none may take long, and none may fill the screen.
+/// Names of the deepest nesting there can be, of the greatest length, and very many: none may take
+/// long, and none may fill the screen.
 #[test]
 fn a_hundred_thousand_tensors_and_names_full_of_points_take_no_time_and_no_screen() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, names: Vec<String>| {
         let tensors = names.into_iter().map(|name| (name, [1], [0.5f32]));
-        write_safetensors(dir.path().join(name), tensors, &BTreeMap::new(), FloatDType::F32).unwrap();
+        write_safetensors(dir.path().join(name), tensors, &BTreeMap::new(), FloatDType::F32)
+            .unwrap();
     };
     file("many.safetensors", (0..100_000).map(|i| format!("{i}{HOSTILE}")).collect());
     file("deep.safetensors", (0..8_000).map(|i| format!("{}{i:04}", "a.".repeat(500))).collect());
-    file("long.safetensors", (0..8_000).map(|i| format!("{i:04}{}", "\u{1b}[2J".repeat(200))).collect());
+    file(
+        "long.safetensors",
+        (0..8_000).map(|i| format!("{i:04}{}", "\u{1b}[2J".repeat(200))).collect(),
+    );
     for name in ["many.safetensors", "deep.safetensors", "long.safetensors"] {
-        for arguments in
-            [&["inspect", name][..], &["inspect", name, "--dialect", "smp"], &["inspect", name, "--dialect", "torchvision"]]
-        {
+        for arguments in [
+            &["inspect", name][..],
+            &["inspect", name, "--dialect", "smp"],
+            &["inspect", name, "--dialect", "torchvision"],
+        ] {
             let mut command = atrous(dir.path());
             let text = said(command.timeout(Duration::from_secs(20)), arguments, 1);
             harmless(&text);
@@ -240,14 +312,20 @@ fn nan_in_an_input_is_said_of_the_input() {
     let header = r#"{"input":{"dtype":"F16","shape":[1,3,2,2],"data_offsets":[0,24]}}"#;
     let mut data = vec![0u8; 24];
     data[..2].copy_from_slice(&[0x00, 0x7e]);
-    fs::write(dir.path().join("in.safetensors"), [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat())
-        .unwrap();
+    fs::write(
+        dir.path().join("in.safetensors"),
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat(),
+    )
+    .unwrap();
     let text = said(
         &mut atrous(dir.path()),
         &["infer", "-w", "tiny.safetensors", "--input", "in.safetensors", "-o", "out.safetensors"],
         1,
     );
-    assert!(text.contains("in.safetensors: tensor `input`: holds NaN (first at [0, 0, 0, 0]); inputs"), "{text}");
+    assert!(
+        text.contains("in.safetensors: tensor `input`: holds NaN (first at [0, 0, 0, 0]); inputs"),
+        "{text}"
+    );
     assert!(!text.contains("training") && !text.contains("weights hold"), "{text}");
 }
 
@@ -259,15 +337,27 @@ fn a_device_that_is_not_there_is_called_by_its_name_and_what_hides_it_is_named()
     let segment = |device: &str, variable: Option<&str>, code: i32| {
         let mut command = atrous(dir.path());
         variable.map(|value| command.env("WGPU_BACKEND", value));
-        said(&mut command, &["segment", "a.png", "-w", "tiny.safetensors", "--device", device], code)
+        said(
+            &mut command,
+            &["segment", "a.png", "-w", "tiny.safetensors", "--device", device],
+            code,
+        )
     };
     let text = segment("rubbish", None, 1);
-    assert!(text.contains("`rubbish` is not auto, cpu, gpu, an index, or part of an adapter's name"), "{text}");
+    assert!(
+        text.contains("`rubbish` is not auto, cpu, gpu, an index, or part of an adapter's name"),
+        "{text}"
+    );
     let text = segment("", None, 2);
     assert!(text.contains("no device is named; take auto, cpu, gpu"), "{text}");
     // A backend that no machine has; metal's and DirectX's names are real ones elsewhere.
     let text = segment("vulkan:llvmpipe", Some("rubbish"), 1);
-    assert!(text.contains("has `llvmpipe` in its name; WGPU_BACKEND=rubbish leaves no adapter: unset it"), "{text}");
+    assert!(
+        text.contains(
+            "has `llvmpipe` in its name; WGPU_BACKEND=rubbish leaves no adapter: unset it"
+        ),
+        "{text}"
+    );
     let text = segment("auto", Some("rubbish"), 0);
     assert!(text.contains("WGPU_BACKEND=rubbish leaves no adapter to `--device auto`"), "{text}");
     let text = said(atrous(dir.path()).env("WGPU_BACKEND", "rubbish"), &["devices"], 0);

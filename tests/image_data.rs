@@ -22,10 +22,16 @@ fn data_directory() -> Option<PathBuf> {
 #[test]
 fn the_voc_samples_are_listed_and_their_masks_hold_classes() {
     let Some(root) = data_directory() else { return };
-    for (name, layout, count) in [("voc-sample", Layout::Voc, 13), ("voc-crops513", Layout::Directories, 14)] {
+    for (name, layout, count) in
+        [("voc-sample", Layout::Voc, 13), ("voc-crops513", Layout::Directories, 14)]
+    {
         let listing = data::open(root.join(name), None).unwrap();
         assert_eq!((listing.layout, listing.pairs.len()), (layout, count), "{name}");
-        assert_eq!(listing.classes, Some(ClassTable::voc()), "{name}: classes.txt is VOC's color map");
+        assert_eq!(
+            listing.classes,
+            Some(ClassTable::voc()),
+            "{name}: classes.txt is VOC's color map"
+        );
         for pair in &listing.pairs {
             let (image, mask) = pair.load(None).unwrap();
             assert!(image.notes.is_empty(), "{}: {:?}", pair.name, image.notes);
@@ -35,7 +41,8 @@ fn the_voc_samples_are_listed_and_their_masks_hold_classes() {
     }
     let listing = data::open(root.join("voc-sample"), Some("all")).unwrap();
     let first = LabelMap::read(&listing.pairs[0].mask, None).unwrap();
-    let mut names: Vec<_> = legend(&first, &ClassTable::voc()).into_iter().map(|e| e.name).collect();
+    let mut names: Vec<_> =
+        legend(&first, &ClassTable::voc()).into_iter().map(|e| e.name).collect();
     names.sort();
     assert_eq!(
         (listing.pairs[0].name.as_str(), names),
@@ -46,7 +53,10 @@ fn the_voc_samples_are_listed_and_their_masks_hold_classes() {
 #[test]
 fn camvids_masks_have_the_shares_of_classes_that_its_readme_states() {
     let Some(root) = data_directory() else { return };
-    let stated = [0.1685, 0.2326, 0.0098, 0.3166, 0.0449, 0.0972, 0.0117, 0.0113, 0.0587, 0.0064, 0.0029, 0.0395];
+    let stated = [
+        0.1685, 0.2326, 0.0098, 0.3166, 0.0449, 0.0972, 0.0117, 0.0113, 0.0587, 0.0064, 0.0029,
+        0.0395,
+    ];
     let listing = data::open(root.join("camvid"), Some("train")).unwrap();
     assert_eq!((listing.layout, listing.pairs.len()), (Layout::Split, 367));
     assert_eq!(listing.classes, Some(ClassTable::camvid()));
@@ -60,7 +70,11 @@ fn camvids_masks_have_the_shares_of_classes_that_its_readme_states() {
         let share = confusion.truth_pixels(class) as f64 / confusion.pixels() as f64;
         assert!((share - stated).abs() < 6e-5, "class {class}: {share:.5}, stated {stated}");
     }
-    assert_eq!(data::open(root.join("camvid"), None).unwrap().pairs.len(), 101, "val where nothing is said");
+    assert_eq!(
+        data::open(root.join("camvid"), None).unwrap().pairs.len(),
+        101,
+        "val where nothing is said"
+    );
 }
 
 #[test]
@@ -85,17 +99,19 @@ fn a_mask_of_another_size_than_its_image_is_refused_by_name() {
     assert!(text.contains("masks/a.png: the mask has 5 x 2 pixels, its image 4 x 2"), "{text}");
 }
 
-/// The recipe's augmentation on CamVid: every class is seen, a batch is what its images hold, and another loader that begins in the middle
-/// goes on with the same bits.
+/// The recipe's augmentation on CamVid: every class is seen, a batch is what its images hold, and
+/// another loader that begins in the middle goes on with the same bits.
 #[test]
 fn camvid_batches_show_every_class_and_can_be_gone_on_with() {
     let Some(root) = data_directory() else { return };
     let listing = data::open(root.join("camvid"), Some("train")).unwrap();
-    let augmentation = Augmentation { crop: (240, 320), balanced: 0.5, jitter: 0.3, ..Default::default() };
+    let augmentation =
+        Augmentation { crop: (240, 320), balanced: 0.5, jitter: 0.3, ..Default::default() };
     let options = LoaderOptions { batch: 4, workers: 2, seed: 5, ..Default::default() };
     let loader = |options| {
         let (pairs, table) = (listing.pairs.clone(), listing.classes.clone());
-        Loader::new(pairs, table, 11, Preprocessing::IMAGENET, augmentation.clone(), options).unwrap()
+        Loader::new(pairs, table, 11, Preprocessing::IMAGENET, augmentation.clone(), options)
+            .unwrap()
     };
     let mut batches = loader(options);
     let (mut seen, mut last) = (std::collections::BTreeSet::new(), None);
@@ -121,8 +137,12 @@ fn the_doctor_finds_nothing_wrong_with_sound_masks() {
         let doctor = Doctor::new(root.join(name), &[], None).unwrap();
         let found = doctor.examine(|| {});
         // Few images do not show all of VOC's classes.
-        let wrong: Vec<_> = found.findings.iter().filter(|f| f.problem != Problem::EmptyClass).collect();
+        let wrong: Vec<_> =
+            found.findings.iter().filter(|f| f.problem != Problem::EmptyClass).collect();
         assert!(wrong.is_empty(), "{name}: {wrong:#?}");
-        assert_eq!((doctor.pairs(), found.parts.iter().map(|p| p.pairs).sum::<usize>()), (pairs, pairs));
+        assert_eq!(
+            (doctor.pairs(), found.parts.iter().map(|p| p.pairs).sum::<usize>()),
+            (pairs, pairs)
+        );
     }
 }

@@ -2,7 +2,9 @@
 
 use atrous::ErrorKind;
 use atrous::image::{BACKDROP, DecodeOptions, Image, decode, decode_bytes, resample};
-use image::{DynamicImage, Frame, GrayAlphaImage, ImageBuffer, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
+use image::{
+    DynamicImage, Frame, GrayAlphaImage, ImageBuffer, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage,
+};
 use std::io::Cursor;
 
 fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
@@ -12,7 +14,9 @@ fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
 }
 
 fn pattern(w: u32, h: u32) -> RgbImage {
-    RgbImage::from_fn(w, h, |x, y| Rgb([0, 1, 2].map(|c| ((x * 37 + y * 101 + c * 59 + x * y * 13) % 256) as u8)))
+    RgbImage::from_fn(w, h, |x, y| {
+        Rgb([0, 1, 2].map(|c| ((x * 37 + y * 101 + c * 59 + x * y * 13) % 256) as u8))
+    })
 }
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -31,7 +35,8 @@ fn lossless_formats_return_the_pixels_they_were_given() {
         (ImageFormat::Tga, "tga"),
         (ImageFormat::WebP, "webp"),
     ] {
-        let image = decode_bytes(&encode(&source.clone().into(), format), &format!("a.{ending}")).unwrap();
+        let image =
+            decode_bytes(&encode(&source.clone().into(), format), &format!("a.{ending}")).unwrap();
         let wanted = Image::new(13, 7, source.as_raw().clone()).unwrap();
         assert_eq!(image, wanted, "{ending}");
     }
@@ -69,15 +74,20 @@ fn transparency_is_laid_over_the_backdrop_and_kept() {
     assert_eq!(image.rgb, [255, 0, 10, BACKDROP[0], BACKDROP[1], BACKDROP[2], 191, 63, 68]);
     assert_eq!(image.alpha, Some(vec![255, 0, 128]));
     let white = DecodeOptions { backdrop: [255; 3], ..Default::default() };
-    assert_eq!(white.decode_bytes(&encode(&rgba, ImageFormat::Png), "a.png").unwrap().rgb[3..6], [255; 3]);
-    let opaque = DynamicImage::ImageLumaA8(GrayAlphaImage::from_raw(1, 2, vec![9, 255, 8, 255]).unwrap());
+    assert_eq!(
+        white.decode_bytes(&encode(&rgba, ImageFormat::Png), "a.png").unwrap().rgb[3..6],
+        [255; 3]
+    );
+    let opaque =
+        DynamicImage::ImageLumaA8(GrayAlphaImage::from_raw(1, 2, vec![9, 255, 8, 255]).unwrap());
     let image = decode_bytes(&encode(&opaque, ImageFormat::Png), "a.png").unwrap();
     assert_eq!((image.rgb, image.alpha), (vec![9, 9, 9, 8, 8, 8], None));
 }
 
 #[test]
 fn floating_point_samples_are_refused() {
-    let float = DynamicImage::ImageRgb32F(ImageBuffer::from_raw(1, 1, vec![0.5, 20.0, -3.0]).unwrap());
+    let float =
+        DynamicImage::ImageRgb32F(ImageBuffer::from_raw(1, 1, vec![0.5, 20.0, -3.0]).unwrap());
     let error = decode_bytes(&encode(&float, ImageFormat::Tiff), "hdr.tif").unwrap_err();
     assert!(error.to_string().contains("hdr.tif: holds floating-point"), "{error}");
 }
@@ -87,21 +97,33 @@ fn turned_jpeg(orientation: u8, big_endian: bool) -> Vec<u8> {
     let quarters = RgbImage::from_fn(48, 32, |x, y| QUARTERS[(x / 24 + 2 * (y / 16)) as usize]);
     let plain = encode(&quarters.into(), ImageFormat::Jpeg);
     let tiff: Vec<u8> = if big_endian {
-        [b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0", &[orientation][..], b"\0\0\0\0\0\0"].concat()
+        [b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0", &[orientation][..], b"\0\0\0\0\0\0"]
+            .concat()
     } else {
-        [b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0", &[orientation][..], b"\0\0\0\0\0\0\0"].concat()
+        [b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0", &[orientation][..], b"\0\0\0\0\0\0\0"]
+            .concat()
     };
     let exif = [b"Exif\0\0", &tiff[..]].concat();
     [&plain[..2], b"\xff\xe1", &(exif.len() as u16 + 2).to_be_bytes(), &exif, &plain[2..]].concat()
 }
 
-const QUARTERS: [Rgb<u8>; 4] = [Rgb([220, 30, 30]), Rgb([30, 200, 30]), Rgb([30, 30, 210]), Rgb([230, 220, 40])];
+const QUARTERS: [Rgb<u8>; 4] =
+    [Rgb([220, 30, 30]), Rgb([30, 200, 30]), Rgb([30, 30, 210]), Rgb([230, 220, 40])];
 
 #[test]
 fn all_eight_exif_orientations_come_out_upright() {
-    // Which stored quarter is seen top left, top right, bottom left, bottom right (Exif 2.3, tag 0x0112).
-    let upright =
-        [[0, 1, 2, 3], [1, 0, 3, 2], [3, 2, 1, 0], [2, 3, 0, 1], [0, 2, 1, 3], [2, 0, 3, 1], [3, 1, 2, 0], [1, 3, 0, 2]];
+    // Which stored quarter is seen top left, top right, bottom left, bottom right (Exif 2.3, tag
+    // 0x0112).
+    let upright = [
+        [0, 1, 2, 3],
+        [1, 0, 3, 2],
+        [3, 2, 1, 0],
+        [2, 3, 0, 1],
+        [0, 2, 1, 3],
+        [2, 0, 3, 1],
+        [3, 1, 2, 0],
+        [1, 3, 0, 2],
+    ];
     for (index, wanted) in upright.iter().enumerate() {
         for big_endian in [false, true] {
             let orientation = index as u8 + 1;
@@ -111,15 +133,25 @@ fn all_eight_exif_orientations_come_out_upright() {
             let center = |column: usize, row: usize| {
                 let at = 3 * ((h / 4 + row * h / 2) * w + w / 4 + column * w / 2);
                 let pixel = &image.rgb[at..at + 3];
-                QUARTERS.iter().position(|q| q.0.iter().zip(pixel).all(|(a, b)| a.abs_diff(*b) < 12))
+                QUARTERS
+                    .iter()
+                    .position(|q| q.0.iter().zip(pixel).all(|(a, b)| a.abs_diff(*b) < 12))
             };
             let seen = [center(0, 0), center(1, 0), center(0, 1), center(1, 1)];
-            assert_eq!(seen, wanted.map(Some), "orientation {orientation}, big endian: {big_endian}");
+            assert_eq!(
+                seen,
+                wanted.map(Some),
+                "orientation {orientation}, big endian: {big_endian}"
+            );
             assert_eq!(image.notes.is_empty(), orientation == 1);
         }
     }
     let nonsense = decode_bytes(&turned_jpeg(77, true), "a.jpg").unwrap();
-    assert_eq!((nonsense.width, nonsense.height), (48, 32), "an orientation that does not exist is none");
+    assert_eq!(
+        (nonsense.width, nonsense.height),
+        (48, 32),
+        "an orientation that does not exist is none"
+    );
 }
 
 #[test]
@@ -132,7 +164,8 @@ fn orientation_is_applied_in_webp_and_in_png_behind_the_pixels_and_to_alpha() {
     let plain = encode(&rgba.into(), ImageFormat::Png);
     let exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
     let body = [b"eXIf", &exif[..]].concat();
-    let chunk = [&(exif.len() as u32).to_be_bytes()[..], &body, &crc32(&body).to_be_bytes()].concat();
+    let chunk =
+        [&(exif.len() as u32).to_be_bytes()[..], &body, &crc32(&body).to_be_bytes()].concat();
     let end = plain.len() - 12;
     let image = decode_bytes(&[&plain[..end], &chunk, &plain[end..]].concat(), "a.png").unwrap();
     assert_eq!((image.width, image.height), (2, 3));
@@ -140,9 +173,12 @@ fn orientation_is_applied_in_webp_and_in_png_behind_the_pixels_and_to_alpha() {
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
-    !bytes
-        .iter()
-        .fold(!0u32, |crc, &b| (0..8).fold(crc ^ u32::from(b), |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 }))
+    !bytes.iter().fold(!0u32, |crc, &b| {
+        (0..8).fold(
+            crc ^ u32::from(b),
+            |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 },
+        )
+    })
 }
 
 #[test]
@@ -152,19 +188,29 @@ fn animations_are_refused_or_give_their_first_frame() {
     let frame = |v: u8| Frame::new(RgbaImage::from_pixel(4, 4, Rgba([v, v, v, 255])));
     encoder.encode_frames([frame(0), frame(120), frame(250)]).unwrap();
     drop(encoder);
-    for (name, bytes) in [("a.gif", gif), ("a.webp", fixture("animated.webp")), ("a.png", fixture("animated.png"))] {
+    for (name, bytes) in
+        [("a.gif", gif), ("a.webp", fixture("animated.webp")), ("a.png", fixture("animated.png"))]
+    {
         let error = decode_bytes(&bytes, name).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Image);
         let text = error.to_string();
-        assert!(text.starts_with(&format!("{name}: holds 3 frames")) && text.contains("--first-frame"), "{text}");
-        let first = DecodeOptions { first_frame: true, ..Default::default() }.decode_bytes(&bytes, name).unwrap();
+        assert!(
+            text.starts_with(&format!("{name}: holds 3 frames")) && text.contains("--first-frame"),
+            "{text}"
+        );
+        let first = DecodeOptions { first_frame: true, ..Default::default() }
+            .decode_bytes(&bytes, name)
+            .unwrap();
         assert_eq!((first.width, first.height, first.rgb[0]), (4, 4, 0), "{name}");
         assert_eq!(first.notes, ["the first of 3 frames was taken"]);
     }
     let still = encode(&pattern(4, 4).into(), ImageFormat::Gif);
     assert_eq!(decode_bytes(&still, "a.gif").unwrap().rgb.len(), 48);
     let pages = decode_bytes(&fixture("pages.tif"), "a.tif").unwrap();
-    assert_eq!((pages.rgb[0], pages.notes.as_slice()), (120, &["the first of 3 pages was taken".to_string()][..]));
+    assert_eq!(
+        (pages.rgb[0], pages.notes.as_slice()),
+        (120, &["the first of 3 pages was taken".to_string()][..])
+    );
 }
 
 #[test]
@@ -213,8 +259,15 @@ fn limits_are_checked_from_the_header() {
     let bytes = encode(&pattern(40, 30).into(), ImageFormat::Png);
     let small = DecodeOptions { max_pixels: 1199, ..Default::default() };
     let text = small.decode_bytes(&bytes, "big.png").unwrap_err().to_string();
-    assert!(text.starts_with("big.png: 40 x 30 pixels") && text.contains("scale the image down"), "{text}");
-    assert!(DecodeOptions { max_pixels: 1200, ..Default::default() }.decode_bytes(&bytes, "big.png").is_ok());
+    assert!(
+        text.starts_with("big.png: 40 x 30 pixels") && text.contains("scale the image down"),
+        "{text}"
+    );
+    assert!(
+        DecodeOptions { max_pixels: 1200, ..Default::default() }
+            .decode_bytes(&bytes, "big.png")
+            .is_ok()
+    );
     let little = DecodeOptions { max_bytes: 5000, ..Default::default() };
     let text = little.decode_bytes(&bytes, "big.png").unwrap_err().to_string();
     assert!(text.contains("big.png") && text.contains("memory"), "{text}");
@@ -222,7 +275,8 @@ fn limits_are_checked_from_the_header() {
 
 #[test]
 fn resampling_agrees_with_pillow() {
-    // Image.fromarray(pattern).resize(size, Image.BILINEAR) of Pillow 13: shrunk, enlarged, and one of each.
+    // Image.fromarray(pattern).resize(size, Image.BILINEAR) of Pillow 13: shrunk, enlarged, and one
+    // of each.
     #[rustfmt::skip]
     let golden: [((usize, usize), &[u8]); 3] = [
         ((4, 3), &[
@@ -290,12 +344,20 @@ fn a_fourth_band_of_a_tiff_is_alpha_only_where_its_tag_says_so() {
     let pixels = [200, 100, 50, 0, 10, 20, 30, 255];
     for extra in [None, Some(0)] {
         let image = decode_bytes(&tiff(extra, &pixels), "nir.tif").unwrap();
-        assert_eq!((&image.rgb[..], &image.alpha), (&[200, 100, 50, 10, 20, 30][..], &None), "{extra:?}");
+        assert_eq!(
+            (&image.rgb[..], &image.alpha),
+            (&[200, 100, 50, 10, 20, 30][..], &None),
+            "{extra:?}"
+        );
         assert!(image.notes.iter().any(|n| n.contains("ExtraSamples")), "{:?}", image.notes);
     }
     let straight = decode_bytes(&tiff(Some(2), &pixels), "rgba.tif").unwrap();
-    assert_eq!((&straight.rgb[..], straight.alpha.as_deref()), (&[127, 127, 127, 10, 20, 30][..], Some(&[0, 255][..])));
+    assert_eq!(
+        (&straight.rgb[..], straight.alpha.as_deref()),
+        (&[127, 127, 127, 10, 20, 30][..], Some(&[0, 255][..]))
+    );
     // Premultiplied: half of 200 is stored, and half of the backdrop is added.
-    let premultiplied = decode_bytes(&tiff(Some(1), &[100, 50, 25, 128, 10, 20, 30, 255]), "rgba.tif").unwrap();
+    let premultiplied =
+        decode_bytes(&tiff(Some(1), &[100, 50, 25, 128, 10, 20, 30, 255]), "rgba.tif").unwrap();
     assert_eq!(premultiplied.rgb[..3], [163, 113, 88]);
 }

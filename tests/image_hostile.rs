@@ -1,5 +1,5 @@
-//! Two hundred damaged images: each ends in an error that names the file, or in an image of the size it claims. None panics, none
-//! takes more than 1 GiB.
+//! Two hundred damaged images: each ends in an error that names the file, or in an image of the
+//! size it claims. None panics, none takes more than 1 GiB.
 
 use atrous::image::{Image, LabelMap, decode};
 use image::{DynamicImage, ImageFormat, RgbaImage};
@@ -16,7 +16,8 @@ struct Counting;
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is handed to the system's allocator unchanged; the counters touch no memory of the callers.
+// SAFETY: every call is handed to the system's allocator unchanged; the counters touch no memory of
+// the callers.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
@@ -26,7 +27,8 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
-        // SAFETY: as above. Zeroed by the system, so that a page that is never touched is never taken.
+        // SAFETY: as above. Zeroed by the system, so that a page that is never touched is never
+        // taken.
         unsafe { System.alloc_zeroed(layout) }
     }
 
@@ -76,12 +78,20 @@ fn whole_files() -> Vec<(&'static str, Vec<u8>)> {
     let mut random = Random(7);
     let rgba = RgbaImage::from_fn(61, 43, |x, y| {
         let noise = random.below(40) as u32;
-        image::Rgba([x * 4 + noise, y * 5 + noise, (x + y) * 2, 255 - noise].map(|v| v.min(255) as u8))
+        image::Rgba(
+            [x * 4 + noise, y * 5 + noise, (x + y) * 2, 255 - noise].map(|v| v.min(255) as u8),
+        )
     });
     let rgba = DynamicImage::ImageRgba8(rgba);
-    let (rgb, gray, wide) =
-        (DynamicImage::from(rgba.to_rgb8()), DynamicImage::from(rgba.to_luma8()), DynamicImage::from(rgba.to_rgba16()));
-    let fixture = |name: &str| std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images").join(name)).unwrap();
+    let (rgb, gray, wide) = (
+        DynamicImage::from(rgba.to_rgb8()),
+        DynamicImage::from(rgba.to_luma8()),
+        DynamicImage::from(rgba.to_rgba16()),
+    );
+    let fixture = |name: &str| {
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images").join(name))
+            .unwrap()
+    };
     vec![
         ("rgb.png", encode(&rgb, ImageFormat::Png)),
         ("wide.png", encode(&wide, ImageFormat::Png)),
@@ -104,7 +114,11 @@ fn damage(name: &str, whole: &[u8], random: &mut Random, cases: &mut Vec<Case>) 
     let (stem, ending) = name.rsplit_once('.').unwrap();
     for part in [1, 12, 50, 80, 97] {
         let bytes = whole[..(whole.len() * part / 100).max(3)].to_vec();
-        cases.push(Case { name: format!("{stem}-cut{part}.{ending}"), bytes, wanted: Wanted::Error });
+        cases.push(Case {
+            name: format!("{stem}-cut{part}.{ending}"),
+            bytes,
+            wanted: Wanted::Error,
+        });
     }
     for round in 0..7 {
         let mut bytes = whole.to_vec();
@@ -113,14 +127,21 @@ fn damage(name: &str, whole: &[u8], random: &mut Random, cases: &mut Vec<Case>) 
             let at = random.below(reach);
             bytes[at] ^= 1 << random.below(8);
         }
-        cases.push(Case { name: format!("{stem}-bits{round}.{ending}"), bytes, wanted: Wanted::Either });
+        cases.push(Case {
+            name: format!("{stem}-bits{round}.{ending}"),
+            bytes,
+            wanted: Wanted::Either,
+        });
     }
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
-    !bytes
-        .iter()
-        .fold(!0u32, |crc, &b| (0..8).fold(crc ^ u32::from(b), |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 }))
+    !bytes.iter().fold(!0u32, |crc, &b| {
+        (0..8).fold(
+            crc ^ u32::from(b),
+            |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 },
+        )
+    })
 }
 
 /// Headers that claim sizes which the data does not have.
@@ -131,7 +152,14 @@ fn lies(files: &[(&'static str, Vec<u8>)], cases: &mut Vec<Case>) {
         let wanted = if name.ends_with(".gif") { Wanted::Either } else { Wanted::Error };
         cases.push(Case { name, bytes, wanted });
     };
-    let big = [(13_000u32, 13_000u32), (65_535, 65_535), (0x7fff_ffff, 0x7fff_ffff), (u32::MAX, u32::MAX), (u32::MAX, 1), (0, 0)];
+    let big = [
+        (13_000u32, 13_000u32),
+        (65_535, 65_535),
+        (0x7fff_ffff, 0x7fff_ffff),
+        (u32::MAX, u32::MAX),
+        (u32::MAX, 1),
+        (0, 0),
+    ];
     for (i, (w, h)) in big.into_iter().enumerate() {
         for source in ["rgb.png", "wide.png"] {
             let mut png = whole(source);
@@ -151,7 +179,10 @@ fn lies(files: &[(&'static str, Vec<u8>)], cases: &mut Vec<Case>) {
         let mut tiff = whole("rgba.tif");
         for (tag, value) in [(256u16, w), (257, h)] {
             let key = [tag.to_le_bytes(), 4u16.to_le_bytes()].concat();
-            let at = tiff.windows(4).position(|bytes| bytes == key).expect("the encoder writes long width and height");
+            let at = tiff
+                .windows(4)
+                .position(|bytes| bytes == key)
+                .expect("the encoder writes long width and height");
             tiff[at + 8..at + 12].copy_from_slice(&value.to_le_bytes());
         }
         push(format!("lie{i}.tif"), tiff);
@@ -165,7 +196,8 @@ fn lies(files: &[(&'static str, Vec<u8>)], cases: &mut Vec<Case>) {
         for (source, start) in [("rgb.jpg", [0xff, 0xc0]), ("progressive.jpg", [0xff, 0xc2])] {
             let mut jpeg = whole(source);
             let at = jpeg.windows(2).position(|bytes| bytes == start).unwrap();
-            jpeg[at + 5..at + 9].copy_from_slice(&[side.to_be_bytes(), side.to_be_bytes()].concat());
+            jpeg[at + 5..at + 9]
+                .copy_from_slice(&[side.to_be_bytes(), side.to_be_bytes()].concat());
             push(format!("lie{i}-{source}"), jpeg);
         }
         let mut gif = whole("rgb.gif");
@@ -185,10 +217,16 @@ fn cases() -> Vec<Case> {
 
 fn check(result: Result<Image, atrous::Error>, case: &Case) -> Result<(), String> {
     match result {
-        Ok(image) if case.wanted == Wanted::Error => Err(format!("was taken for an image of {} x {}", image.width, image.height)),
-        Ok(image) if image.rgb.len() != 3 * image.width * image.height => Err("has another size than it says".into()),
+        Ok(image) if case.wanted == Wanted::Error => {
+            Err(format!("was taken for an image of {} x {}", image.width, image.height))
+        }
+        Ok(image) if image.rgb.len() != 3 * image.width * image.height => {
+            Err("has another size than it says".into())
+        }
         Ok(_) => Ok(()),
-        Err(error) if !error.to_string().contains(&case.name) => Err(format!("is not named in the error: {error}")),
+        Err(error) if !error.to_string().contains(&case.name) => {
+            Err(format!("is not named in the error: {error}"))
+        }
         Err(_) => Ok(()),
     }
 }
@@ -219,10 +257,15 @@ fn a_png_color_profile_that_is_never_used_is_never_inflated() {
     };
     assert_eq!(peak(&|| assert_eq!(decode(&path).unwrap().rgb, [7; 24])), 0, "MiB for an image");
     // RGB masks need a table: this one is refused for that, after its header was read.
-    assert_eq!(peak(&|| assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("RGB"))), 0, "MiB for a mask");
+    assert_eq!(
+        peak(&|| assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("RGB"))),
+        0,
+        "MiB for a mask"
+    );
 }
 
-/// What has no end, or waits for a writer, is refused before it is opened; what is no image, by its first bytes.
+/// What has no end, or waits for a writer, is refused before it is opened; what is no image, by its
+/// first bytes.
 #[cfg(unix)]
 #[test]
 fn fifos_devices_and_large_files_that_are_no_images_end_at_once() {
@@ -234,7 +277,9 @@ fn fifos_devices_and_large_files_that_are_no_images_end_at_once() {
     std::fs::File::create(&large).unwrap().set_len(900 << 20).unwrap();
     let base = NOW.load(Relaxed);
     PEAK.store(base, Relaxed);
-    for (path, part) in [(&*fifo, "is a FIFO"), (Path::new("/dev/zero"), "is a device"), (&*large, "is no image")] {
+    for (path, part) in
+        [(&*fifo, "is a FIFO"), (Path::new("/dev/zero"), "is a device"), (&*large, "is no image")]
+    {
         let text = decode(path).unwrap_err().to_string();
         assert!(text.contains(part) && text.contains(&path.display().to_string()), "{text}");
     }

@@ -1,4 +1,5 @@
-//! Live images: the same labels as a segmenter's, on both executors, whole or in slices, and every way to paint.
+//! Live images: the same labels as a segmenter's, on both executors, whole or in slices, and every
+//! way to paint.
 
 mod support;
 
@@ -17,7 +18,8 @@ const CLASSES: usize = 7;
 
 /// A small network with weights that mean nothing.
 fn model() -> Model {
-    let config = Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), CLASSES);
+    let config =
+        Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), CLASSES);
     let weights = random_weights(&config, 3).unwrap();
     Model { config, weights, dialect: "atrous", path: "random.safetensors".into() }
 }
@@ -57,7 +59,11 @@ fn assert_same_labels(what: &str, live: &[u16], wanted: &[u16]) {
     let different = live.iter().zip(wanted).filter(|(a, b)| a != b).count();
     let classes = wanted.iter().collect::<std::collections::HashSet<_>>().len();
     assert!(classes > 1, "{what}: labels of one class show nothing");
-    assert!(different * 1000 <= wanted.len(), "{what}: {different} of {} labels differ", wanted.len());
+    assert!(
+        different * 1000 <= wanted.len(),
+        "{what}: {different} of {} labels differ",
+        wanted.len()
+    );
 }
 
 #[test]
@@ -67,7 +73,12 @@ fn labels_are_those_of_a_segmenter_where_the_frame_enters_unscaled() {
         // As it is, and with padding at the right and below.
         for (size, rule) in [((97, 65), SizeRule::Native), ((97, 65), SizeRule::LongSide(97))] {
             let image = image(size.0, size.1, 1);
-            let wanted = Segmenter::on(model.clone(), &device).unwrap().segment(&image, rule).unwrap().labels.labels;
+            let wanted = Segmenter::on(model.clone(), &device)
+                .unwrap()
+                .segment(&image, rule)
+                .unwrap()
+                .labels
+                .labels;
             let live = live(&device, &model, size, rule);
             live.set_frame(&frame(&image)).unwrap();
             live.segment().unwrap();
@@ -93,7 +104,8 @@ fn labels_of_a_photo_are_those_of_a_segmenter() {
     let photo = Image::new(257, 193, rgb).unwrap();
     let device = gpu().unwrap_or(Device::Cpu);
     let rule = SizeRule::LongSide(257);
-    let wanted = Segmenter::on(model.clone(), &device).unwrap().segment(&photo, rule).unwrap().labels.labels;
+    let wanted =
+        Segmenter::on(model.clone(), &device).unwrap().segment(&photo, rule).unwrap().labels.labels;
     let live = live(&device, &model, (257, 193), rule);
     live.set_frame(&frame(&photo)).unwrap();
     live.segment().unwrap();
@@ -101,7 +113,8 @@ fn labels_of_a_photo_are_those_of_a_segmenter() {
 }
 
 fn first_image(directory: &std::path::Path) -> Option<Image> {
-    let mut files: Vec<_> = walk(directory).into_iter().filter(|p| p.extension().is_some_and(|e| e == "jpg")).collect();
+    let mut files: Vec<_> =
+        walk(directory).into_iter().filter(|p| p.extension().is_some_and(|e| e == "jpg")).collect();
     files.sort();
     decode(files.first()?).ok()
 }
@@ -138,7 +151,11 @@ fn both_executors_paint_the_same() {
         assert!(off * 1000 <= cpu.len(), "{effect:?}: {off} of {} bytes differ", cpu.len());
     }
     for (i, one) in all[1].iter().enumerate() {
-        assert!(all[1][..i].iter().all(|other| other != one), "{:?} looks like another", EFFECTS[i]);
+        assert!(
+            all[1][..i].iter().all(|other| other != one),
+            "{:?} looks like another",
+            EFFECTS[i]
+        );
     }
 }
 
@@ -167,7 +184,11 @@ fn slices_give_the_same_bits_as_one_submission() {
             }
             live.set_frame(&frame(&image(97, 65, 5))).unwrap();
             live.segment_in_slices(&slices).unwrap();
-            assert_ne!(live.store().read("scores").unwrap(), whole, "another image has other scores");
+            assert_ne!(
+                live.store().read("scores").unwrap(),
+                whole,
+                "another image has other scores"
+            );
             live.set_frame(&frame(&image(97, 65, 4))).unwrap();
             live.segment_in_slices(&slices).unwrap();
             assert_eq!(live.store().read("scores").unwrap(), whole, "{device}, {budget:?}");
@@ -190,12 +211,17 @@ fn probabilities_are_averaged_over_frames_and_the_first_is_taken_as_it_is() {
             live.store().read("mean").unwrap()
         };
         let alone = [0, 1].map(|i| mean(&frames[i]));
-        assert!(alone[0].chunks(8).all(|p| (p.iter().sum::<f32>() - 1.0).abs() < 1e-5), "they are probabilities");
+        assert!(
+            alone[0].chunks(8).all(|p| (p.iter().sum::<f32>() - 1.0).abs() < 1e-5),
+            "they are probabilities"
+        );
         live.set_smoothing(0.75).unwrap();
         live.restart();
         assert_eq!(mean(&frames[0]), alone[0], "{device}");
         let both = mean(&frames[1]);
-        let off = (0..both.len()).map(|i| (both[i] - 0.75 * alone[0][i] - 0.25 * alone[1][i]).abs()).fold(0.0, f32::max);
+        let off = (0..both.len())
+            .map(|i| (both[i] - 0.75 * alone[0][i] - 0.25 * alone[1][i]).abs())
+            .fold(0.0, f32::max);
         assert!(off < 1e-6, "{device}: off by {off}");
     }
 }
@@ -212,6 +238,8 @@ fn what_does_not_fit_is_refused() {
     look.classes.pop();
     assert!(live.set_look(&look).unwrap_err().to_string().contains("6 classes"));
     let bare = Model { config: model.config.clone().without_head(), ..model };
-    let error = Live::new(&Device::Cpu, &bare, (40, 30), SizeRule::Native, &Tuning::default()).err().unwrap();
+    let error = Live::new(&Device::Cpu, &bare, (40, 30), SizeRule::Native, &Tuning::default())
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("backbone"), "{error}");
 }

@@ -1,4 +1,5 @@
-//! Memory is checked before it is allocated: errors in words where it does not suffice, and the work that fits is done.
+//! Memory is checked before it is allocated: errors in words where it does not suffice, and the
+//! work that fits is done.
 
 mod support;
 
@@ -10,12 +11,18 @@ use support::models::write_tiny;
 
 fn atrous(directory: &Path) -> Command {
     let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
-    command.current_dir(directory).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command
+        .current_dir(directory)
+        .env("ATROUS_DEVICE", "cpu")
+        .env("NO_COLOR", "1")
+        .env_remove("ATROUS_LOG");
     command
 }
 
 fn image(path: &Path, w: u32, h: u32) {
-    image::RgbImage::from_fn(w, h, |x, y| image::Rgb([x as u8, y as u8, 90])).save(path).expect("the directory can be written");
+    image::RgbImage::from_fn(w, h, |x, y| image::Rgb([x as u8, y as u8, 90]))
+        .save(path)
+        .expect("the directory can be written");
 }
 
 /// A fresh directory with `tiny.safetensors` and `a.png`, 61 x 47.
@@ -28,7 +35,8 @@ fn directory() -> tempfile::TempDir {
 
 /// The two numbers of the first `WxH` behind `about`.
 fn advised(text: &str) -> String {
-    let rest = text.split("of about ").nth(1).unwrap_or_else(|| panic!("no size is advised: {text}"));
+    let rest =
+        text.split("of about ").nth(1).unwrap_or_else(|| panic!("no size is advised: {text}"));
     rest.split_whitespace().next().unwrap().to_owned()
 }
 
@@ -105,7 +113,16 @@ fn sizes_past_all_memory_are_refused_in_words() {
         let text = String::from_utf8_lossy(&text.get_output().stderr).into_owned();
         assert!(text.contains("in all, but") && text.contains("would fit"), "{args:?}: {text}");
     };
-    refused(&["segment", "a.png", "-w", "tiny.safetensors", "--size", "65535x65535", "-o", "o.png"]);
+    refused(&[
+        "segment",
+        "a.png",
+        "-w",
+        "tiny.safetensors",
+        "--size",
+        "65535x65535",
+        "-o",
+        "o.png",
+    ]);
     refused(&["bench", "-w", "tiny.safetensors", "--size", "65535", "--batch", "65535"]);
     refused(&["bench", "--network", "xception65", "--size", "60000", "--batch", "9"]);
 }
@@ -115,17 +132,34 @@ fn raw_tensors_are_bound_by_the_limit_too() {
     let dir = directory();
     let input = [("input".to_owned(), vec![1, 3, 300, 300], vec![0.5f32; 3 * 300 * 300])];
     let path = dir.path().join("in.safetensors");
-    atrous::weights::write_safetensors(&path, input.to_vec(), &Default::default(), atrous::weights::FloatDType::F32).unwrap();
+    atrous::weights::write_safetensors(
+        &path,
+        input.to_vec(),
+        &Default::default(),
+        atrous::weights::FloatDType::F32,
+    )
+    .unwrap();
     let infer = |limit: &str| {
         let mut command = atrous(dir.path());
-        command.args(["infer", "-w", "tiny.safetensors", "-i", "in.safetensors", "-o", "out.safetensors", "--max-memory", limit]);
+        command.args([
+            "infer",
+            "-w",
+            "tiny.safetensors",
+            "-i",
+            "in.safetensors",
+            "-o",
+            "out.safetensors",
+            "--max-memory",
+            limit,
+        ]);
         command
     };
     infer("1MiB").assert().code(1).stderr(contains("an input of about"));
     infer("1GiB").assert().success();
 }
 
-/// The kernel's limits of a process: what is past them is refused by the allocator, at whatever place comes first.
+/// The kernel's limits of a process: what is past them is refused by the allocator, at whatever
+/// place comes first.
 #[cfg(target_os = "linux")]
 #[test]
 fn limits_on_the_address_space_end_in_words_and_never_in_a_signal() {
@@ -151,7 +185,11 @@ fn limits_on_the_address_space_end_in_words_and_never_in_a_signal() {
             assert_eq!(done.status.signal(), None, "{kib} {args}: {text}");
             // The loader itself may fail below.
             let fails = matches!(done.status.code(), Some(1 | 127));
-            assert!(done.status.success() || (fails && text.contains("error")), "{kib} {args}: {:?} {text}", done.status);
+            assert!(
+                done.status.success() || (fails && text.contains("error")),
+                "{kib} {args}: {:?} {text}",
+                done.status
+            );
             refused += usize::from(fails);
         }
     }
@@ -175,10 +213,17 @@ fn windows_are_counted_before_the_first_one_and_too_many_are_refused() {
     eval("33", "1")
         .assert()
         .code(2)
-        .stderr(contains("128,064 windows in all, up to 128,064 for an image, 1 forward passes for each"))
+        .stderr(contains(
+            "128,064 windows in all, up to 128,064 for an image, 1 forward passes for each",
+        ))
         .stderr(contains("an image has 128,064 windows, each a forward pass"))
-        .stderr(contains("at most 100000 are computed; take a larger `--stride` or a larger `--window`"));
+        .stderr(contains(
+            "at most 100000 are computed; take a larger `--stride` or a larger `--window`",
+        ));
     eval("1", "1").assert().code(2).stderr(contains("smaller than the network's output stride"));
     eval("200", "201").assert().code(2).stderr(contains("do not cover an image"));
-    eval("200", "200").assert().success().stderr(contains("4 windows in all").and(contains("WARN").not()));
+    eval("200", "200")
+        .assert()
+        .success()
+        .stderr(contains("4 windows in all").and(contains("WARN").not()));
 }

@@ -1,4 +1,5 @@
-//! Multi-Adds of the paper's networks at 513x513 against its tables; the comparison is printed in `docs/multi-adds.md`.
+//! Multi-Adds of the paper's networks at 513x513 against its tables; the comparison is printed in
+//! `docs/multi-adds.md`.
 
 use atrous::graph::Graph;
 use atrous::models::{Backbone, Config, PaperHead, build, is_trained, parameters};
@@ -6,7 +7,8 @@ use atrous::ops::Conv2d;
 use atrous::{Shape, passes};
 use std::fmt::Write;
 
-/// Backbone, head, output stride, and the paper's billions of Multi-Adds (arXiv 1802.02611, tables 3 and 5).
+/// Backbone, head, output stride, and the paper's billions of Multi-Adds (arXiv 1802.02611, tables
+/// 3 and 5).
 const PAPER: [(&str, PaperHead, usize, f64); 12] = [
     ("resnet101_beta", PaperHead::NoDecoder, 32, 52.43),
     ("resnet101_beta", PaperHead::NoDecoder, 16, 81.02),
@@ -26,23 +28,27 @@ fn graph(config: &Config) -> Graph {
     passes::dead_code(build(config, Shape::new(1, 513, 513, 3)).unwrap()).unwrap()
 }
 
-/// Rows or columns that TensorFlow computes for `n` of a map, where it dilates by splitting the map into `rate * rate` maps of equal size
-/// (`SpaceToBatchND`): the map is padded by `rate` on both sides, and then until `rate` divides it.
+/// Rows or columns that TensorFlow computes for `n` of a map, where it dilates by splitting the map
+/// into `rate * rate` maps of equal size (`SpaceToBatchND`): the map is padded by `rate` on both
+/// sides, and then until `rate` divides it.
 fn split_extent(n: usize, rate: usize) -> usize {
     (n + 2 * rate).next_multiple_of(rate) - 2 * rate
 }
 
-/// Multi-Adds as they are needed, and as they are with TensorFlow's padding of dilated convolutions.
+/// Multi-Adds as they are needed, and as they are with TensorFlow's padding of dilated
+/// convolutions.
 fn multi_adds(graph: &Graph) -> (u64, u64) {
     let (mut needed, mut padded) = (0, 0);
     for node in graph.nodes() {
-        let types = |ids: &[atrous::graph::ValueId]| ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>();
+        let types =
+            |ids: &[atrous::graph::ValueId]| ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>();
         let cost = node.op.cost(&types(&node.inputs), &types(&node.outputs)).multi_adds;
         needed += cost;
         padded += match node.op.downcast_ref::<Conv2d>() {
             Some(conv) if conv.dilation.0 > 1 => {
                 let y = graph.shape(node.outputs[0]);
-                let pixels = split_extent(y.h, conv.dilation.0) * split_extent(y.w, conv.dilation.1);
+                let pixels =
+                    split_extent(y.h, conv.dilation.0) * split_extent(y.w, conv.dilation.1);
                 cost / (y.h * y.w) as u64 * pixels as u64
             }
             _ => cost,
@@ -51,11 +57,12 @@ fn multi_adds(graph: &Graph) -> (u64, u64) {
     (needed, padded)
 }
 
-/// The row that does not fit the paper's own other rows: there the decoder adds 21.74 to 21.77 B, here 20.26 B.
+/// The row that does not fit the paper's own other rows: there the decoder adds 21.74 to 21.77 B,
+/// here 20.26 B.
 const ODD: (&str, PaperHead, usize) = ("resnet101_beta", PaperHead::Decoder, 16);
 
-/// The table of `docs/multi-adds.md`, and the largest difference from the paper once dilation is counted as TensorFlow does it,
-/// without and with the odd row.
+/// The table of `docs/multi-adds.md`, and the largest difference from the paper once dilation is
+/// counted as TensorFlow does it, without and with the odd row.
 fn comparison() -> (String, f64, f64) {
     let mut text = String::from(
         "| backbone | head | output stride | parameters | Multi-Adds | the paper | difference | with padding for rates | difference |\n\
@@ -63,9 +70,16 @@ fn comparison() -> (String, f64, f64) {
     );
     let (mut worst, mut odd) = (0f64, 0f64);
     for (name, head, stride, paper) in PAPER {
-        let config = Config::paper(Backbone::named(name).unwrap(), head, 21).unwrap().with_output_stride(stride).unwrap();
-        let trained: usize =
-            parameters(&config).unwrap().iter().filter(|(n, _)| is_trained(n)).map(|(_, shape)| shape.len()).sum();
+        let config = Config::paper(Backbone::named(name).unwrap(), head, 21)
+            .unwrap()
+            .with_output_stride(stride)
+            .unwrap();
+        let trained: usize = parameters(&config)
+            .unwrap()
+            .iter()
+            .filter(|(n, _)| is_trained(n))
+            .map(|(_, shape)| shape.len())
+            .sum();
         let (needed, padded) = multi_adds(&graph(&config));
         let (needed, padded) = (needed as f64 / 1e9, padded as f64 / 1e9);
         let percent = |ours: f64| 100.0 * (ours - paper) / paper;

@@ -1,12 +1,13 @@
-//! Configs: what is refused, what survives JSON and changes of the output stride; and networks at extreme sizes.
+//! Configs: what is refused, what survives JSON and changes of the output stride; and networks at
+//! extreme sizes.
 
 use atrous::exec::{Device, Runner};
 use atrous::graph::{ParamRef, Weights};
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::mobilenet_v3::MobileNetV3;
 use atrous::models::{
-    Aux, Backbone, Config, Decoder, DilationRule, LowLevel, Outputs, PaddingRule, Pooling, Preprocessing, STEM_WEIGHT, build,
-    build_network, inflate_stem, parameters,
+    Aux, Backbone, Config, Decoder, DilationRule, LowLevel, Outputs, PaddingRule, Pooling,
+    Preprocessing, STEM_WEIGHT, build, build_network, inflate_stem, parameters,
 };
 use atrous::ops::Conv2d;
 use atrous::{DType, Data, ErrorKind, Shape, Tensor};
@@ -23,7 +24,10 @@ fn mobilenet() -> Config {
 fn steps(config: &Config, part: &str, end: &str) -> Vec<(usize, usize)> {
     let graph = build(config, Shape::new(1, 65, 65, 3)).unwrap();
     let nodes = graph.nodes().iter().filter(|n| n.name.contains(part) && n.name.ends_with(end));
-    nodes.filter_map(|n| n.op.downcast_ref::<Conv2d>()).map(|c| (c.stride.0, c.dilation.0)).collect()
+    nodes
+        .filter_map(|n| n.op.downcast_ref::<Conv2d>())
+        .map(|c| (c.stride.0, c.dilation.0))
+        .collect()
 }
 
 #[test]
@@ -47,7 +51,9 @@ fn resnet_dilates_as_the_table_of_dialects_says() {
 
 #[test]
 fn mobilenet_v2_dilates_as_the_table_of_dialects_says() {
-    let dilations = |config: &Config| -> Vec<usize> { steps(config, "block", ".depthwise").into_iter().map(|s| s.1).collect() };
+    let dilations = |config: &Config| -> Vec<usize> {
+        steps(config, "block", ".depthwise").into_iter().map(|s| s.1).collect()
+    };
     let config = mobilenet();
     assert_eq!(dilations(&config), [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2]);
     let config = config.with_output_stride(8).unwrap();
@@ -59,7 +65,10 @@ fn mobilenet_v2_dilates_as_the_table_of_dialects_says() {
 #[test]
 fn rates_follow_the_output_stride() {
     let rates = |os: usize| resnet(18).with_output_stride(os).unwrap().head.unwrap().aspp.rates;
-    assert_eq!((rates(8), rates(16), rates(32)), (vec![12, 24, 36], vec![6, 12, 18], vec![3, 6, 9]));
+    assert_eq!(
+        (rates(8), rates(16), rates(32)),
+        (vec![12, 24, 36], vec![6, 12, 18], vec![3, 6, 9])
+    );
     let mut odd = resnet(18);
     odd.head.as_mut().unwrap().aspp.rates = vec![5];
     assert!(odd.with_output_stride(32).unwrap_err().to_string().contains("rate 5"));
@@ -94,14 +103,19 @@ fn contradictions_are_refused_with_their_place() {
         ("input channels", |c| c.input_channels = 0),
         ("multi-grid has 2 factors", |c| c.multi_grid = vec![1, 2]),
         ("eps must be positive", |c| c.eps.head = f32::NAN),
-        ("no ResNet-51", |c| c.backbone = Backbone::ResNet(atrous::models::resnet::ResNet { depth: 51, ..resnet_50() })),
+        ("no ResNet-51", |c| {
+            c.backbone =
+                Backbone::ResNet(atrous::models::resnet::ResNet { depth: 51, ..resnet_50() })
+        }),
         ("padding before the expansion", |c| c.padding = PaddingRule::BeforeExpansion { stem: 0 }),
         ("classes must be", |c| c.head.as_mut().unwrap().classes = 0),
         ("21 classes but 1 names", |c| c.head.as_mut().unwrap().class_names = vec!["cat".into()]),
         ("21 classes but 2 colors", |c| c.head.as_mut().unwrap().class_colors = vec![[0; 3]; 2]),
         ("a rate of the ASPP", |c| c.head.as_mut().unwrap().aspp.rates = vec![0]),
         ("dropout of the ASPP", |c| c.head.as_mut().unwrap().aspp.dropout = 1.0),
-        ("window", |c| c.head.as_mut().unwrap().aspp.pooling = Pooling::Window { crop: (0, 1), stride: (1, 1) }),
+        ("window", |c| {
+            c.head.as_mut().unwrap().aspp.pooling = Pooling::Window { crop: (0, 1), stride: (1, 1) }
+        }),
         ("deviations", |c| c.preprocess.std = [0.0, 1.0, 1.0]),
         ("low-level channels", |c| plus(c).low_level_channels = usize::MAX),
         ("no inner place", |c| {
@@ -131,12 +145,15 @@ fn plus(config: &mut Config) -> &mut atrous::models::PlusDecoder {
 
 #[test]
 fn every_network_takes_a_single_pixel_and_odd_sizes() {
-    let configs = [resnet(18), mobilenet(), Config::deeplab_v3plus(Backbone::MobileNetV3(MobileNetV3 {}), 3)];
+    let configs =
+        [resnet(18), mobilenet(), Config::deeplab_v3plus(Backbone::MobileNetV3(MobileNetV3 {}), 3)];
     for config in configs {
         for (h, w) in [(1, 1), (2, 1), (3, 17), (33, 32)] {
-            let outputs = Outputs { labels: true, confidence: true, logits_full: true, ..Outputs::default() };
+            let outputs =
+                Outputs { labels: true, confidence: true, logits_full: true, ..Outputs::default() };
             let network = build_network(&config, Shape::new(2, h, w, 3), &outputs).unwrap();
-            let (_, labels) = network.graph.outputs().iter().find(|(name, _)| name == "labels").unwrap();
+            let (_, labels) =
+                network.graph.outputs().iter().find(|(name, _)| name == "labels").unwrap();
             assert_eq!(network.graph.shape(*labels), Shape::new(2, h, w, 1));
         }
     }
@@ -158,9 +175,12 @@ fn inputs_that_vanish_are_refused() {
 fn windowed_pooling_at_the_training_size_is_the_global_mean() {
     let size = |crop: usize| {
         let mut config = mobilenet();
-        config.head.as_mut().unwrap().aspp.pooling = Pooling::Window { crop: (crop, crop), stride: (1, 1) };
-        let network = build_network(&config, Shape::new(1, 97, 65, 3), &Outputs::default()).unwrap();
-        let (_, pooled) = network.stages.iter().find(|(name, _)| name == "aspp.pool").unwrap().clone();
+        config.head.as_mut().unwrap().aspp.pooling =
+            Pooling::Window { crop: (crop, crop), stride: (1, 1) };
+        let network =
+            build_network(&config, Shape::new(1, 97, 65, 3), &Outputs::default()).unwrap();
+        let (_, pooled) =
+            network.stages.iter().find(|(name, _)| name == "aspp.pool").unwrap().clone();
         network.graph.shape(pooled)
     };
     // The map is 7 x 5 at output stride 16.
@@ -181,11 +201,18 @@ fn the_windowed_pooling_can_be_run_and_left_out() {
             .unwrap()
             .into_iter()
             .map(|(name, shape)| {
-                (name, ParamRef::new(Tensor::from_fn(shape, |y, x, i, o| ((y + 2 * x + 3 * i + 5 * o) % 7) as f32 / 7.0)))
+                (
+                    name,
+                    ParamRef::new(Tensor::from_fn(shape, |y, x, i, o| {
+                        ((y + 2 * x + 3 * i + 5 * o) % 7) as f32 / 7.0
+                    })),
+                )
             })
             .collect();
         graph.bind(&weights).unwrap();
-        let x = Tensor::from_fn(Shape::new(1, 65, 65, 3), |_, y, x, c| ((y * 3 + x * 5 + c) % 11) as f32 / 11.0 - 0.5);
+        let x = Tensor::from_fn(Shape::new(1, 65, 65, 3), |_, y, x, c| {
+            ((y * 3 + x * 5 + c) % 11) as f32 / 11.0 - 0.5
+        });
         let logits = Runner::new(&Device::Cpu, graph).unwrap().run(&[("input", &x)]).unwrap();
         assert!(logits[0].f32().iter().all(|v| v.is_finite()));
         assert_eq!(logits[0].shape(), Shape::new(1, 17, 17, 5));
@@ -197,12 +224,17 @@ fn an_image_is_normalized_and_padded_in_the_graph() {
     let config = Config { preprocess: Preprocessing::TENSORFLOW, ..mobilenet() };
     let outputs = Outputs { image: Some((20, 33)), ..Outputs::default() };
     let mut network = build_network(&config, Shape::new(1, 33, 33, 3), &outputs).unwrap();
-    let inputs: Vec<_> = network.graph.inputs().map(|(name, v)| (name.to_owned(), network.graph.ty(v))).collect();
+    let inputs: Vec<_> =
+        network.graph.inputs().map(|(name, v)| (name.to_owned(), network.graph.ty(v))).collect();
     assert_eq!(inputs.len(), 1);
-    assert_eq!((inputs[0].0.as_str(), inputs[0].1.dtype, inputs[0].1.shape), ("image", DType::U8, Shape::new(1, 20, 33, 3)));
+    assert_eq!(
+        (inputs[0].0.as_str(), inputs[0].1.dtype, inputs[0].1.shape),
+        ("image", DType::U8, Shape::new(1, 20, 33, 3))
+    );
     let node = network.graph.find_node("preprocess").unwrap().clone();
     let mut out = [Tensor::zeros(network.graph.ty(node.outputs[0]))];
-    let image = Tensor::from_data(Shape::new(1, 20, 33, 3), Data::U8(vec![255; 20 * 33 * 3])).unwrap();
+    let image =
+        Tensor::from_data(Shape::new(1, 20, 33, 3), Data::U8(vec![255; 20 * 33 * 3])).unwrap();
     node.op.cpu(&[&image], &mut out).unwrap();
     let at = |y: usize, x: usize| out[0].f32()[out[0].shape().index(0, y, x, 1)];
     assert!((at(19, 32) - 1.0).abs() < 1e-6 && at(20, 0) == 0.0);
@@ -214,7 +246,9 @@ fn an_image_is_normalized_and_padded_in_the_graph() {
 fn a_stem_is_inflated_by_smps_rule() {
     let mut config = mobilenet();
     let shape = Shape::new(3, 3, 3, 2);
-    let stem = ParamRef::new(Tensor::from_fn(shape, |y, x, i, o| (1000 * y + 100 * x + 10 * i + o) as f32));
+    let stem = ParamRef::new(Tensor::from_fn(shape, |y, x, i, o| {
+        (1000 * y + 100 * x + 10 * i + o) as f32
+    }));
     let inflated = |config: &mut Config, channels: usize| {
         let mut weights = Weights::from([(STEM_WEIGHT.to_owned(), stem.clone())]);
         inflate_stem(config, &mut weights, channels).map(|()| weights[STEM_WEIGHT].tensor().clone())

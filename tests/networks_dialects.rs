@@ -1,4 +1,5 @@
-//! Loading and writing under each dialect's names: what is found, what is refused, and that nothing is lost on the way.
+//! Loading and writing under each dialect's names: what is found, what is refused, and that nothing
+//! is lost on the way.
 
 mod support;
 
@@ -7,11 +8,13 @@ use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::mobilenet_v3::MobileNetV3;
 use atrous::models::xception::{Variant, Xception};
 use atrous::models::{
-    Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Head, LowLevel, Norm, PadRule, PaddingRule, PlusDecoder, Pooling,
-    build, parameters,
+    Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Head, LowLevel, Norm, PadRule,
+    PaddingRule, PlusDecoder, Pooling, build, parameters,
 };
 use atrous::weights::WeightFile;
-use atrous::weights::dialects::{DIALECTS, Layout, Source, Stored, Tensors, Wanted, expected, find, identify, load, store};
+use atrous::weights::dialects::{
+    DIALECTS, Layout, Source, Stored, Tensors, Wanted, expected, find, identify, load, store,
+};
 use atrous::{ErrorKind, Model, Shape, Tensor};
 
 /// Numbers that differ from element to element and from name to name; variances are positive.
@@ -30,28 +33,37 @@ fn network(dialect: &str) -> Config {
     let mobilenet = Backbone::MobileNetV2(narrow(8));
     let rough = match dialect {
         "atrous" => Config::deeplab_v3plus(Backbone::resnet(18).unwrap(), 5),
-        "tensorflow" => with_decoder(Config::deeplab_v3plus(Backbone::MobileNetV2(narrow(1)), 5), |plus| {
-            plus.low_level = LowLevel::TensorFlow;
-            plus.kind = ConvKind::SeparableNorm;
-        }),
-        "torchvision" => with_head(Config::deeplab_v3plus(Backbone::MobileNetV3(MobileNetV3 {}), 5), |head| {
-            head.decoder = Decoder::Conv;
-            head.aux = Some(Aux { dropout: 0.1 });
-        }),
+        "tensorflow" => {
+            with_decoder(Config::deeplab_v3plus(Backbone::MobileNetV2(narrow(1)), 5), |plus| {
+                plus.low_level = LowLevel::TensorFlow;
+                plus.kind = ConvKind::SeparableNorm;
+            })
+        }
+        "torchvision" => {
+            with_head(Config::deeplab_v3plus(Backbone::MobileNetV3(MobileNetV3 {}), 5), |head| {
+                head.decoder = Decoder::Conv;
+                head.aux = Some(Aux { dropout: 0.1 });
+            })
+        }
         "smp" => {
             let net = MobileNetV2 { last: Some(64), last_is_features: true, ..narrow(8) };
-            let config = with_decoder(Config::deeplab_v3plus(Backbone::MobileNetV2(net), 5), |plus| {
-                plus.kind = ConvKind::Separable;
-                plus.dropouts = vec![0.0];
-            });
+            let config =
+                with_decoder(Config::deeplab_v3plus(Backbone::MobileNetV2(net), 5), |plus| {
+                    plus.kind = ConvKind::Separable;
+                    plus.dropouts = vec![0.0];
+                });
             with_head(config, |head| head.aspp.separable_after = true)
         }
-        "vainf" => with_decoder(Config::deeplab_v3plus(mobilenet, 5), |plus| plus.dropouts = vec![0.0]),
+        "vainf" => {
+            with_decoder(Config::deeplab_v3plus(mobilenet, 5), |plus| plus.dropouts = vec![0.0])
+        }
         "huggingface" => with_head(Config::deeplab_v3plus(mobilenet, 5), |head| {
             head.aspp.rates.clear();
             head.decoder = Decoder::None;
         }),
-        "jfzhang95" => with_decoder(Config::deeplab_v3plus(mobilenet, 5), |plus| plus.dropouts = vec![0.5, 0.1]),
+        "jfzhang95" => with_decoder(Config::deeplab_v3plus(mobilenet, 5), |plus| {
+            plus.dropouts = vec![0.5, 0.1]
+        }),
         "timm" => Config::deeplab_v3plus(Backbone::MobileNetV3(MobileNetV3 {}), 5).without_head(),
         "imagenet" => Config::deeplab_v3plus(mobilenet, 5).without_head(),
         other => panic!("give `{other}` a small network here"),
@@ -99,7 +111,8 @@ fn every_dialect_reads_back_what_it_writes() {
             if !with_metadata && dialect.name() != "atrous" {
                 stored.metadata.clear();
             }
-            let loaded = load(&stored, Wanted::default()).unwrap_or_else(|e| panic!("{}: {e}", dialect.name()));
+            let loaded = load(&stored, Wanted::default())
+                .unwrap_or_else(|e| panic!("{}: {e}", dialect.name()));
             assert_eq!(loaded.dialect, dialect.name());
             assert_eq!(loaded.config, config, "{}", dialect.name());
             assert!(same(&loaded.weights, &weights), "{}", dialect.name());
@@ -116,7 +129,8 @@ fn options_that_no_name_tells_survive_in_the_metadata() {
     head.aspp.rates = vec![6, 12, 18];
     config.preprocess.size = Some(513);
     config.preprocess.pad = PadRule::Square;
-    let loaded = load(&store(&config, &weights(&config), "smp").unwrap(), Wanted::default()).unwrap();
+    let loaded =
+        load(&store(&config, &weights(&config), "smp").unwrap(), Wanted::default()).unwrap();
     assert_eq!(loaded.config, config);
 }
 
@@ -150,9 +164,14 @@ fn a_negative_running_variance_is_refused_with_its_tensor_in_every_dialect() {
     for dialect in DIALECTS {
         let config = network(dialect.name());
         let mut stored = store(&config, &weights(&config), dialect.name()).unwrap();
-        let is_variance = |name: &str| ["running_var", "moving_variance"].iter().any(|part| name.ends_with(part));
+        let is_variance =
+            |name: &str| ["running_var", "moving_variance"].iter().any(|part| name.ends_with(part));
         // Whichever is read first is named.
-        stored.tensors.iter_mut().filter(|(name, ..)| is_variance(name)).for_each(|(.., data)| data[1] = -0.25);
+        stored
+            .tensors
+            .iter_mut()
+            .filter(|(name, ..)| is_variance(name))
+            .for_each(|(.., data)| data[1] = -0.25);
         let text = error(&stored, Wanted::default());
         let named = text.split('`').nth(1).unwrap_or_default();
         assert!(is_variance(named) && text.contains("down to -0.25"), "{}: {text}", dialect.name());
@@ -171,7 +190,8 @@ fn the_default_size_is_the_preset_of_the_code_base() {
         ("atrous", "native"),
     ] {
         let config = network(dialect);
-        let model = Model { weights: Weights::new(), config, dialect, path: "a.safetensors".into() };
+        let model =
+            Model { weights: Weights::new(), config, dialect, path: "a.safetensors".into() };
         assert_eq!(model.usual_size().to_string(), size, "{dialect}");
         // An import keeps it.
         let config = Config::from_json(&model.config.to_json()).unwrap();
@@ -193,7 +213,8 @@ fn a_wrong_number_of_classes_is_an_error_before_reading() {
 
 #[test]
 fn names_of_nobody_are_an_error() {
-    let stored = Stored { tensors: vec![("some.weight".into(), vec![1], vec![1.0])], ..Stored::default() };
+    let stored =
+        Stored { tensors: vec![("some.weight".into(), vec![1], vec![1.0])], ..Stored::default() };
     assert!(error(&stored, Wanted::default()).contains("no known network: `some.weight`"));
 }
 
@@ -239,11 +260,16 @@ fn jfzhang95s_second_copy_of_mobilenet_is_written_and_passed_over() {
     let weights = weights(&config);
     let mut stored = store(&config, &weights, "jfzhang95").unwrap();
     stored.metadata.clear();
-    let data = |name: &str| stored.tensors.iter().find(|(n, ..)| n == name).map(|(.., data)| data.clone());
+    let data =
+        |name: &str| stored.tensors.iter().find(|(n, ..)| n == name).map(|(.., data)| data.clone());
     let backbone = config.clone().without_head();
-    let copies = stored.tensors.iter().filter(|(name, ..)| name.starts_with("backbone.features.")).count();
+    let copies =
+        stored.tensors.iter().filter(|(name, ..)| name.starts_with("backbone.features.")).count();
     assert_eq!(copies, parameters(&backbone).unwrap().len());
-    assert_eq!(data("backbone.features.17.conv.6.weight"), data("backbone.high_level_features.17.conv.6.weight"));
+    assert_eq!(
+        data("backbone.features.17.conv.6.weight"),
+        data("backbone.high_level_features.17.conv.6.weight")
+    );
     for (name, _, data) in &mut stored.tensors {
         if name.starts_with("backbone.features.") {
             data.fill(f32::NAN);
@@ -265,7 +291,9 @@ fn a_large_tensorflow_network_is_written_with_its_flags() {
     let inferred = found.infer(&Tensors::of(&Stored { tensors, ..Stored::default() })).unwrap();
     assert_eq!(inferred.backbone, rough.backbone);
     let window = Pooling::Window { crop: (513, 513), stride: (1, 1) };
-    let config = with_head(Config { multi_grid: vec![1, 2, 4], ..inferred }, |head| head.aspp.pooling = window);
+    let config = with_head(Config { multi_grid: vec![1, 2, 4], ..inferred }, |head| {
+        head.aspp.pooling = window
+    });
     let weights = weights(&config);
     let stored = store(&config, &weights, "tensorflow").unwrap();
     let loaded = load(&stored, Wanted::default()).unwrap();
@@ -273,24 +301,36 @@ fn a_large_tensorflow_network_is_written_with_its_flags() {
     assert!(same(&loaded.weights, &weights));
     // A variant that TensorFlow does not have under these names is refused.
     let in_place = Backbone::Xception(Xception { variant: Variant::InPlace, ..net });
-    let text = store(&Config { backbone: in_place, ..config }, &weights, "tensorflow").unwrap_err().to_string();
+    let text = store(&Config { backbone: in_place, ..config }, &weights, "tensorflow")
+        .unwrap_err()
+        .to_string();
     assert!(text.contains("backbone.xception.variant"), "{text}");
 }
 
 #[test]
 fn relatives_of_known_backbones_are_refused_by_name() {
-    // EfficientNet-B0 has timm's names with other numbers of blocks; jfzhang95's DRN has layer1 to layer8 of basic blocks.
+    // EfficientNet-B0 has timm's names with other numbers of blocks; jfzhang95's DRN has layer1 to
+    // layer8 of basic blocks.
     let blocks = |stages: [usize; 7]| {
-        let each =
-            stages.into_iter().enumerate().flat_map(|(i, n)| (0..n).map(move |j| format!("blocks.{i}.{j}.conv_dw.weight")));
+        let each = stages
+            .into_iter()
+            .enumerate()
+            .flat_map(|(i, n)| (0..n).map(move |j| format!("blocks.{i}.{j}.conv_dw.weight")));
         each.chain(["conv_stem.weight".to_owned()])
     };
-    let drn = ["aspp.aspp1.atrous_conv.weight", "backbone.layer1.0.conv1.weight", "backbone.layer8.0.conv1.weight"];
+    let drn = [
+        "aspp.aspp1.atrous_conv.weight",
+        "backbone.layer1.0.conv1.weight",
+        "backbone.layer8.0.conv1.weight",
+    ];
     for (names, message) in [
         (blocks([1, 2, 2, 3, 3, 4, 1]).collect::<Vec<_>>(), "[1, 2, 2, 3, 3, 4, 1] blocks"),
         (drn.map(String::from).to_vec(), "DRN is not"),
         (
-            vec!["blocks.0.stack.conv1.conv_dw.weight".to_owned(), "blocks.19.stack.conv1.conv_dw.weight".to_owned()],
+            vec![
+                "blocks.0.stack.conv1.conv_dw.weight".to_owned(),
+                "blocks.19.stack.conv1.conv_dw.weight".to_owned(),
+            ],
             "has 20 units",
         ),
     ] {
@@ -337,7 +377,11 @@ fn smps_old_names_of_deeplabv3_are_read() {
     let mut stored = store(&config, &weights, "smp").unwrap();
     stored.metadata.clear();
     for (name, ..) in &mut stored.tensors {
-        for (new, old) in [("decoder.aspp.", "decoder.0."), ("decoder.conv.", "decoder.1."), ("decoder.bn.", "decoder.2.")] {
+        for (new, old) in [
+            ("decoder.aspp.", "decoder.0."),
+            ("decoder.conv.", "decoder.1."),
+            ("decoder.bn.", "decoder.2."),
+        ] {
             if let Some(rest) = name.strip_prefix(new) {
                 *name = format!("{old}{rest}");
                 break;
@@ -360,10 +404,18 @@ fn the_weights_directory_is_read() {
         // The classifier of 1280 x 1000 + 1000 is left out.
         ("mobilenetv2_imagenet1k", "imagenet", None, 3_538_984 - 1_281_000, Norm::Separate),
     ] {
-        let file = WeightFile::open(data.join("weights").join(format!("{name}.safetensors"))).unwrap();
+        let file =
+            WeightFile::open(data.join("weights").join(format!("{name}.safetensors"))).unwrap();
         let loaded = load(&file, Wanted { classes, ..Wanted::default() }).unwrap();
-        assert_eq!((loaded.dialect, loaded.config.classes(), loaded.config.norm), (dialect, classes, norm));
-        assert_eq!(loaded.weights.values().map(|w| w.shape().len()).sum::<usize>(), count, "{name}");
+        assert_eq!(
+            (loaded.dialect, loaded.config.classes(), loaded.config.norm),
+            (dialect, classes, norm)
+        );
+        assert_eq!(
+            loaded.weights.values().map(|w| w.shape().len()).sum::<usize>(),
+            count,
+            "{name}"
+        );
         let mut graph = build(&loaded.config, Shape::new(1, 65, 65, 3)).unwrap();
         graph.bind(&loaded.weights).unwrap();
         if dialect == "tensorflow" {

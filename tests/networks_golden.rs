@@ -1,4 +1,5 @@
-//! Every network and dialect against PyTorch: stage by stage, then logits and labels. See `tests/golden/README.md`.
+//! Every network and dialect against PyTorch: stage by stage, then logits and labels. See
+//! `tests/golden/README.md`.
 
 #[path = "golden/conventions.rs"]
 mod conventions;
@@ -7,15 +8,17 @@ mod seeded;
 mod support;
 
 use atrous::exec::{Device, Runner};
-use atrous::models::{Config, DilationRule, Network, Outputs, build_network, is_trained, parameters};
+use atrous::models::{
+    Config, DilationRule, Network, Outputs, build_network, is_trained, parameters,
+};
 use atrous::passes::optimize;
 use atrous::weights::WeightFile;
 use atrous::weights::dialects::{Loaded, Wanted, load};
 use atrous::{Shape, Tensor};
 use seeded::{Golden, Values};
 
-/// Elements of stages and logits may differ by this much. The values spread by about 1 (logits by 2), and PyTorch's own rounding error
-/// is about 1e-5.
+/// Elements of stages and logits may differ by this much. The values spread by about 1 (logits by
+/// 2), and PyTorch's own rounding error is about 1e-5.
 const TOLERANCE: f32 = 1e-3;
 const SAMPLE_STEP: usize = 1_000_003;
 
@@ -37,7 +40,13 @@ fn compare(what: &str, got: &Tensor, want: &Values, sampled: bool) -> Result<(),
         return Ok(());
     }
     let k = worst.1;
-    Err(format!("{what}: differs by {} at element {} (got {}, PyTorch {})", worst.0, at(k), got[at(k)], want.data[k]))
+    Err(format!(
+        "{what}: differs by {} at element {} (got {}, PyTorch {})",
+        worst.0,
+        at(k),
+        got[at(k)],
+        want.data[k]
+    ))
 }
 
 fn nchw(shape: Shape) -> [usize; 4] {
@@ -45,7 +54,11 @@ fn nchw(shape: Shape) -> [usize; 4] {
 }
 
 /// The stages in the order of computation: the first wrong one is named.
-fn compare_stages(golden: &Golden, network: &Network, results: &[(String, Tensor)]) -> Result<(), String> {
+fn compare_stages(
+    golden: &Golden,
+    network: &Network,
+    results: &[(String, Tensor)],
+) -> Result<(), String> {
     for stage in &golden.stages {
         if !network.stages.iter().any(|(name, _)| name == stage) {
             return Err(format!("there is no stage `{stage}`"));
@@ -56,7 +69,12 @@ fn compare_stages(golden: &Golden, network: &Network, results: &[(String, Tensor
         if dims != *want {
             return Err(format!("stage `{stage}`: shape {dims:?}, PyTorch has {want:?}"));
         }
-        compare(&format!("stage `{stage}`"), got, &golden.tensors[&format!("stage.{stage}.samples")], true)?;
+        compare(
+            &format!("stage `{stage}`"),
+            got,
+            &golden.tensors[&format!("stage.{stage}.samples")],
+            true,
+        )?;
     }
     Ok(())
 }
@@ -96,7 +114,11 @@ fn load_case(golden: &Golden) -> Result<Loaded, String> {
         "" => conventions::load_seeded(golden)?,
         file => {
             let Some(data) = support::data() else { return Err("skipped".to_owned()) };
-            load(&WeightFile::open(data.join("weights").join(file)).map_err(text)?, Wanted::default()).map_err(text)?
+            load(
+                &WeightFile::open(data.join("weights").join(file)).map_err(text)?,
+                Wanted::default(),
+            )
+            .map_err(text)?
         }
     };
     if loaded.dialect != dialect {
@@ -116,8 +138,14 @@ fn check(case: &str) -> Result<(), String> {
         Err(e) if e == "skipped" => return Ok(()),
         loaded => loaded?,
     };
-    let trained: usize = parameters(&config).map_err(text)?.iter().filter(|(n, _)| is_trained(n)).map(|(_, s)| s.len()).sum();
-    let unused: usize = conventions::unused(&golden).iter().map(|(_, dims)| dims.iter().product::<usize>()).sum();
+    let trained: usize = parameters(&config)
+        .map_err(text)?
+        .iter()
+        .filter(|(n, _)| is_trained(n))
+        .map(|(_, s)| s.len())
+        .sum();
+    let unused: usize =
+        conventions::unused(&golden).iter().map(|(_, dims)| dims.iter().product::<usize>()).sum();
     if trained + unused != golden.parameters() {
         return Err(format!("{trained} parameters, PyTorch has {}", golden.parameters() - unused));
     }
@@ -127,14 +155,16 @@ fn check(case: &str) -> Result<(), String> {
     let mut network = build_network(&config, x.shape(), &outputs).map_err(text)?;
     network.graph.bind(&weights).map_err(text)?;
     // The passes must not change what the whole computes.
-    let optimized = Network { graph: optimize(network.graph.clone()).map_err(text)?, stages: Vec::new() };
+    let optimized =
+        Network { graph: optimize(network.graph.clone()).map_err(text)?, stages: Vec::new() };
     network.keep_stages();
     let results = run(&Device::Cpu, &network, &x).map_err(text)?;
     compare_stages(&golden, &network, &results)?;
     compare_outputs(&golden, &results)?;
     for device in support::devices() {
         let results = run(&device, &optimized, &x).map_err(text)?;
-        compare_outputs(&golden, &results).map_err(|e| format!("after the passes, on {device}: {e}"))?;
+        compare_outputs(&golden, &results)
+            .map_err(|e| format!("after the passes, on {device}: {e}"))?;
     }
     Ok(())
 }
@@ -149,7 +179,13 @@ fn check_all(prefix: &str) {
         .filter(|case| case.contains(&only))
         .filter_map(|case| Some(format!("{case}: {}", check(case).err()?)))
         .collect();
-    assert!(failures.is_empty(), "{} of {} cases fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases fail:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
 }
 
 #[test]
@@ -251,10 +287,16 @@ fn the_generator_gives_the_values_of_the_readme() {
 
 #[test]
 fn parameter_counts_are_the_published_ones() {
-    for (backbone, count) in [("resnet50", 42_004_074), ("resnet101", 60_996_202), ("mobilenet_v3_large", 11_029_328)] {
+    for (backbone, count) in
+        [("resnet50", 42_004_074), ("resnet101", 60_996_202), ("mobilenet_v3_large", 11_029_328)]
+    {
         let config: Config = conventions::torchvision(backbone, 21, &[12, 24, 36]);
         let parameters = parameters(&config).unwrap();
-        let trained: usize = parameters.iter().filter(|(name, _)| is_trained(name)).map(|(_, shape)| shape.len()).sum();
+        let trained: usize = parameters
+            .iter()
+            .filter(|(name, _)| is_trained(name))
+            .map(|(_, shape)| shape.len())
+            .sum();
         assert_eq!(trained, count, "{backbone}");
     }
 }

@@ -1,8 +1,11 @@
-//! Xception's strides, rates and shortcuts by the table of the specification, and what its configs refuse.
+//! Xception's strides, rates and shortcuts by the table of the specification, and what its configs
+//! refuse.
 
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::xception::{Variant, Xception};
-use atrous::models::{Backbone, Config, Decoder, DilationRule, LowLevel, Outputs, PaddingRule, build, build_network};
+use atrous::models::{
+    Backbone, Config, Decoder, DilationRule, LowLevel, Outputs, PaddingRule, build, build_network,
+};
 use atrous::ops::Conv2d;
 use atrous::{ErrorKind, Shape};
 
@@ -11,7 +14,8 @@ fn config(depth: usize, output_stride: usize) -> Config {
     Config::deeplab_v3plus(backbone, 3).with_output_stride(output_stride).unwrap()
 }
 
-/// Stride and rate of the three depthwise convolutions of a unit, and the shortcut's stride where it is a convolution.
+/// Stride and rate of the three depthwise convolutions of a unit, and the shortcut's stride where
+/// it is a convolution.
 fn unit(config: &Config, name: &str) -> ([(usize, usize); 3], Option<usize>) {
     let graph = build(config, Shape::new(1, 65, 65, 3)).unwrap();
     let conv = |path: &str| {
@@ -20,7 +24,9 @@ fn unit(config: &Config, name: &str) -> ([(usize, usize); 3], Option<usize>) {
         assert_eq!((conv.stride.0, conv.dilation.0), (conv.stride.1, conv.dilation.1));
         Some((conv.stride.0, conv.dilation.0))
     };
-    let each = [1, 2, 3].map(|i| conv(&format!("conv{i}.depthwise")).unwrap_or_else(|| panic!("{name} has no conv{i}")));
+    let each = [1, 2, 3].map(|i| {
+        conv(&format!("conv{i}.depthwise")).unwrap_or_else(|| panic!("{name} has no conv{i}"))
+    });
     (each, conv("shortcut").map(|(stride, _)| stride))
 }
 
@@ -36,14 +42,20 @@ fn the_stride_is_in_the_third_convolution_and_in_the_shortcut() {
         let config = config(depth, 32);
         for (i, &stride) in (1..).zip(strides) {
             let expected = if stride == 2 { STRIDED } else { plain(1) };
-            assert_eq!(unit(&config, &format!("entry{i}")), (expected, Some(stride)), "Xception-{depth}, entry{i}");
+            assert_eq!(
+                unit(&config, &format!("entry{i}")),
+                (expected, Some(stride)),
+                "Xception-{depth}, entry{i}"
+            );
         }
         let middle = if depth == 41 { 8 } else { 16 };
         assert_eq!(unit(&config, &format!("middle{middle}")), (plain(1), None));
         assert_eq!(unit(&config, "exit1"), (STRIDED, Some(2)));
         assert_eq!(unit(&config, "exit2"), (plain(1), None));
         let graph = build(&config, Shape::new(1, 65, 65, 3)).unwrap();
-        assert!(graph.find_node(&format!("backbone.middle{}.conv1.depthwise", middle + 1)).is_none());
+        assert!(
+            graph.find_node(&format!("backbone.middle{}.conv1.depthwise", middle + 1)).is_none()
+        );
     }
 }
 
@@ -73,7 +85,9 @@ fn the_multi_grid_goes_to_the_convolutions_of_the_last_unit() {
     let grid = Config { multi_grid: vec![1, 2, 4], ..config(65, 16) };
     assert_eq!(unit(&grid, "exit2").0, [(1, 2), (1, 4), (1, 8)]);
     assert_eq!(unit(&grid, "exit1").0, plain(1));
-    let error = build(&Config { multi_grid: vec![1, 2], ..grid }, Shape::new(1, 65, 65, 3)).unwrap_err().to_string();
+    let error = build(&Config { multi_grid: vec![1, 2], ..grid }, Shape::new(1, 65, 65, 3))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("Xception-65 has 3 units"), "{error}");
 }
 
@@ -91,12 +105,19 @@ fn low_level_features_are_at_a_quarter_of_the_image_at_every_output_stride() {
         for (tap, channels) in [(LowLevel::Stage, stage_channels), (LowLevel::TensorFlow, 256)] {
             for output_stride in [8, 16, 32] {
                 let mut config = config(depth, output_stride);
-                let Some(Decoder::Plus(plus)) = config.head.as_mut().map(|h| &mut h.decoder) else { unreachable!() };
+                let Some(Decoder::Plus(plus)) = config.head.as_mut().map(|h| &mut h.decoder) else {
+                    unreachable!()
+                };
                 plus.low_level = tap;
-                let network = build_network(&config, Shape::new(1, 97, 65, 3), &Outputs::default()).unwrap();
+                let network =
+                    build_network(&config, Shape::new(1, 97, 65, 3), &Outputs::default()).unwrap();
                 let graph = &network.graph;
                 let taken = graph.find_node("decoder.low_level").unwrap().inputs[0];
-                assert_eq!(graph.shape(taken), Shape::new(1, 25, 17, channels), "Xception-{depth} at {output_stride}");
+                assert_eq!(
+                    graph.shape(taken),
+                    Shape::new(1, 25, 17, channels),
+                    "Xception-{depth} at {output_stride}"
+                );
                 let last = network.stages.iter().find(|(name, _)| name == "exit2").unwrap().1;
                 let extent = |pixels: usize| (pixels - 1) / output_stride + 1;
                 assert_eq!(graph.shape(last), Shape::new(1, extent(97), extent(65), 2048));
@@ -114,9 +135,19 @@ fn groups_of_blocks_keep_one_rate_by_jfzhang95s_rule() {
         (16, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2]),
         (8, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 4]),
     ] {
-        let graph = build(&rule.clone().with_output_stride(output_stride).unwrap(), Shape::new(1, 65, 65, 3)).unwrap();
-        let depthwise = graph.nodes().iter().filter(|n| n.name.contains("block") && n.name.ends_with(".depthwise"));
-        let rates: Vec<usize> = depthwise.filter_map(|n| n.op.downcast_ref::<Conv2d>()).map(|conv| conv.dilation.0).collect();
+        let graph = build(
+            &rule.clone().with_output_stride(output_stride).unwrap(),
+            Shape::new(1, 65, 65, 3),
+        )
+        .unwrap();
+        let depthwise = graph
+            .nodes()
+            .iter()
+            .filter(|n| n.name.contains("block") && n.name.ends_with(".depthwise"));
+        let rates: Vec<usize> = depthwise
+            .filter_map(|n| n.op.downcast_ref::<Conv2d>())
+            .map(|conv| conv.dilation.0)
+            .collect();
         assert_eq!(rates, expected, "at output stride {output_stride}");
     }
 }
@@ -128,8 +159,14 @@ fn contradictions_are_refused() {
     let unknown = Backbone::Xception(Xception { depth: 42, variant: Variant::TensorFlow });
     for (message, wrong) in [
         ("no Xception-42", Config { backbone: unknown, ..good.clone() }),
-        ("padding before the expansion", Config { padding: PaddingRule::BeforeExpansion { stem: 1 }, ..good.clone() }),
-        ("only MobileNetV2 has groups", Config { dilation: DilationRule::AfterGroup, ..good.clone() }),
+        (
+            "padding before the expansion",
+            Config { padding: PaddingRule::BeforeExpansion { stem: 1 }, ..good.clone() },
+        ),
+        (
+            "only MobileNetV2 has groups",
+            Config { dilation: DilationRule::AfterGroup, ..good.clone() },
+        ),
     ] {
         let error = build(&wrong, Shape::new(1, 65, 65, 3)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);

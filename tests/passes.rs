@@ -10,15 +10,23 @@ use atrous::{Result, Shape, Tensor, TensorType, passes};
 use support::{Rng, allclose, devices};
 
 /// Convolution, batch norm, activation.
-fn layer(s: &mut Scope, name: &str, conv: Conv2d, x: ValueId, k: usize, c: usize, act: Activation) -> Result<ValueId> {
+fn layer(
+    s: &mut Scope,
+    name: &str,
+    conv: Conv2d,
+    x: ValueId,
+    k: usize,
+    c: usize,
+    act: Activation,
+) -> Result<ValueId> {
     let mut s = s.scope(name);
     let x = s.conv2d("conv", conv, x, (k, k), c)?;
     let x = s.batch_norm("norm", x, 1e-3)?;
     s.activate("act", act, x)
 }
 
-/// A network in small: residual block, separable convolution, ASPP with a pooled branch, decoder with a low-level tap. `odd` takes
-/// channel counts that are not multiples of four.
+/// A network in small: residual block, separable convolution, ASPP with a pooled branch, decoder
+/// with a low-level tap. `odd` takes channel counts that are not multiples of four.
 fn network(batch: usize, h: usize, w: usize, odd: bool) -> Result<Graph> {
     let c = if odd { 7 } else { 8 };
     let mut graph = Graph::new();
@@ -26,7 +34,8 @@ fn network(batch: usize, h: usize, w: usize, odd: bool) -> Result<Graph> {
     let s = &mut graph.root();
     let x = layer(s, "stem", Conv2d::square(2, 1, 1), input, 3, c, Activation::Relu6)?;
     let low = x;
-    let shortcut = layer(s, "shortcut", Conv2d::square(1, 1, 0), x, 1, 2 * c, Activation::Identity)?;
+    let shortcut =
+        layer(s, "shortcut", Conv2d::square(1, 1, 0), x, 1, 2 * c, Activation::Identity)?;
     let y = layer(s, "a", Conv2d::square(1, 2, 2), x, 3, 2 * c, Activation::Identity)?;
     let y = s.add("add", y, shortcut)?;
     let x = s.activate("relu", Activation::Relu, y)?;
@@ -38,7 +47,8 @@ fn network(batch: usize, h: usize, w: usize, odd: bool) -> Result<Graph> {
     let one = layer(&mut aspp, "one", Conv2d::square(1, 1, 0), x, 1, c, Activation::Relu)?;
     let rate = layer(&mut aspp, "rate", Conv2d::square(1, 6, 6), x, 3, c, Activation::Relu)?;
     let pooled = aspp.global_avg_pool("pool", x)?;
-    let pooled = layer(&mut aspp, "pooled", Conv2d::square(1, 1, 0), pooled, 1, c, Activation::Relu)?;
+    let pooled =
+        layer(&mut aspp, "pooled", Conv2d::square(1, 1, 0), pooled, 1, c, Activation::Relu)?;
     let pooled = aspp.resize("up", pooled, (sh, sw), false)?;
     let all = aspp.concat("concat", &[one, rate, pooled])?;
     let x = layer(&mut aspp, "project", Conv2d::square(1, 1, 0), all, 1, c, Activation::Relu)?;
@@ -46,7 +56,8 @@ fn network(batch: usize, h: usize, w: usize, odd: bool) -> Result<Graph> {
     let low = layer(s, "low", Conv2d::square(1, 1, 0), low, 1, 4, Activation::Relu)?;
     let x = s.concat("join", &[low, x])?;
     let x = layer(s, "last", Conv2d::square(1, 1, 1), x, 3, c, Activation::Relu)?;
-    let logits = s.conv2d("classifier", Conv2d { bias: true, ..Conv2d::default() }, x, (1, 1), 5)?;
+    let logits =
+        s.conv2d("classifier", Conv2d { bias: true, ..Conv2d::default() }, x, (1, 1), 5)?;
     let full = s.resize("full", logits, (h, w), true)?;
     graph.output("logits", logits);
     graph.output("logits_full", full);
@@ -61,7 +72,11 @@ fn weights(graph: &Graph, rng: &mut Rng) -> Weights {
             let positive = name.ends_with("running_var");
             let tensor = Tensor::from_fn(shape, |_, _, _, _| {
                 let u = rng.unit();
-                if positive { 1.0 + 0.5 * u } else { u * (2.0 / (shape.len() / shape.c) as f32).sqrt() }
+                if positive {
+                    1.0 + 0.5 * u
+                } else {
+                    u * (2.0 / (shape.len() / shape.c) as f32).sqrt()
+                }
             });
             (name.to_owned(), ParamRef::new(tensor))
         })
@@ -79,7 +94,9 @@ fn f64s(tensor: &Tensor) -> Vec<f64> {
 #[test]
 fn every_pass_keeps_the_outputs_on_every_executor() {
     let mut problems = Vec::new();
-    for (case, (batch, h, w, odd)) in [(1, 17, 21, false), (2, 12, 9, true), (2, 16, 16, false)].into_iter().enumerate() {
+    for (case, (batch, h, w, odd)) in
+        [(1, 17, 21, false), (2, 12, 9, true), (2, 16, 16, false)].into_iter().enumerate()
+    {
         let mut rng = Rng(case as u64);
         let mut graph = network(batch, h, w, odd).unwrap();
         graph.bind(&weights(&graph, &mut rng)).unwrap();
@@ -88,7 +105,16 @@ fn every_pass_keeps_the_outputs_on_every_executor() {
         let mut check = |what: &str, device: &Device, graph: &Graph| {
             for (got, want) in outputs(device, graph.clone(), &input).iter().zip(&want) {
                 // Sums of up to 144 products of order 1 in eight layers, each off by a few ulps.
-                problems.extend(allclose(&format!("case {case}, {what}, {device}"), got, &f64s(want), 2e-5, 2e-5).err());
+                problems.extend(
+                    allclose(
+                        &format!("case {case}, {what}, {device}"),
+                        got,
+                        &f64s(want),
+                        2e-5,
+                        2e-5,
+                    )
+                    .err(),
+                );
             }
         };
         let mut passed = graph.clone();
@@ -124,7 +150,8 @@ fn a_kept_activation_stops_fusion_there() {
     graph.output("kept", norm);
     let graph = passes::optimize(graph).unwrap();
     let (_, kept) = graph.outputs().iter().find(|(name, _)| name == "kept").unwrap();
-    // The norm folds into the convolution, whose output is now read twice; the addition must not swallow it.
+    // The norm folds into the convolution, whose output is now read twice; the addition must not
+    // swallow it.
     assert_eq!(graph.producer(*kept).unwrap().op.attributes(), "s1 d2 p2 +bias");
 }
 
@@ -149,7 +176,8 @@ fn buffers_are_shared_only_by_values_that_do_not_live_at_once() {
         let graph = if optimized { passes::optimize(graph).unwrap() } else { graph };
         let plan = Plan::new(&graph);
         let root = |v: ValueId| graph.value(v).view.map_or(v, |view| view.root);
-        // Walks the steps and notes which value's content each slot holds; every read must find its own.
+        // Walks the steps and notes which value's content each slot holds; every read must find its
+        // own.
         let mut holds: Vec<Option<ValueId>> = vec![None; plan.slots.len()];
         let slot = |v: ValueId| plan.places[v.index()].map(|p| p.slot);
         for (_, v) in graph.inputs() {
@@ -157,7 +185,11 @@ fn buffers_are_shared_only_by_values_that_do_not_live_at_once() {
         }
         for node in graph.nodes() {
             for &v in &node.inputs {
-                assert!(slot(v).is_none_or(|s| holds[s] == Some(root(v))), "{} reads what was overwritten", node.name);
+                assert!(
+                    slot(v).is_none_or(|s| holds[s] == Some(root(v))),
+                    "{} reads what was overwritten",
+                    node.name
+                );
             }
             for &v in &node.outputs {
                 let s = slot(v).unwrap();
@@ -190,5 +222,8 @@ fn a_value_past_the_devices_binding_limit_is_refused_with_the_size_that_fits() {
     let error = Runner::new(&Device::Gpu(gpu), graph).err().expect("the value does not fit");
     assert_eq!(error.kind(), atrous::ErrorKind::OutOfMemory);
     let text = error.to_string();
-    assert!(text.contains("`large`") && text.contains("would fit") && text.contains("--device cpu"), "{text}");
+    assert!(
+        text.contains("`large`") && text.contains("would fit") && text.contains("--device cpu"),
+        "{text}"
+    );
 }

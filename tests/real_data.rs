@@ -26,13 +26,16 @@ fn gpu_choice() -> Option<DeviceChoice> {
     Some(std::env::var("ATROUS_DEVICE").map_or(DeviceChoice::Gpu, |text| text.parse().unwrap()))
 }
 
-/// The recipe is that of tests/golden/voc_miou.py, which gives 0.7677 and 0.7397 in PyTorch with images scaled in 8 bits.
+/// The recipe is that of tests/golden/voc_miou.py, which gives 0.7677 and 0.7397 in PyTorch with
+/// images scaled in 8 bits.
 #[test]
 fn phone_networks_score_what_they_should_on_voc_images() {
     let Some(data) = support::data() else { return };
     let pairs = voc_pairs(&data);
     assert_eq!(pairs.len(), 27);
-    for (name, expected) in [("deeplabv3_mnv2_dm05_voc21", (0.768, 0.967)), ("deeplabv3_mnv2_voc21", (0.740, 0.9603))] {
+    for (name, expected) in
+        [("deeplabv3_mnv2_dm05_voc21", (0.768, 0.967)), ("deeplabv3_mnv2_voc21", (0.740, 0.9603))]
+    {
         let network = segmenter(&data, &format!("{name}.safetensors"), 16, &DeviceChoice::Cpu);
         let table = network.model().class_table();
         let mut confusion = Confusion::new(21, &[255]).unwrap();
@@ -50,7 +53,8 @@ fn phone_networks_score_what_they_should_on_voc_images() {
 }
 
 fn photos(data: &Path) -> Vec<PathBuf> {
-    let mut photos: Vec<PathBuf> = std::fs::read_dir(data.join("data/photos")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut photos: Vec<PathBuf> =
+        std::fs::read_dir(data.join("data/photos")).unwrap().map(|e| e.unwrap().path()).collect();
     photos.sort();
     photos
 }
@@ -64,7 +68,8 @@ fn agreement(a: &LabelMap, b: &LabelMap) -> f64 {
 fn executors_agree_on_every_photo_and_runs_repeat_to_the_bit() {
     let (Some(data), Some(gpu)) = (support::data(), gpu_choice()) else { return };
     let name = "deeplabv3_mnv2_dm05_voc21.safetensors";
-    let (cpu, gpu) = (segmenter(&data, name, 16, &DeviceChoice::Cpu), segmenter(&data, name, 16, &gpu));
+    let (cpu, gpu) =
+        (segmenter(&data, name, 16, &DeviceChoice::Cpu), segmenter(&data, name, 16, &gpu));
     let mut problems = Vec::new();
     for path in photos(&data) {
         let image = decode(&path).unwrap();
@@ -87,11 +92,18 @@ fn executors_agree_on_every_photo_and_runs_repeat_to_the_bit() {
 #[ignore = "slow: every photo at full size on both executors with every network"]
 fn executors_agree_on_every_photo_at_full_size() {
     let (Some(data), Some(gpu)) = (support::data(), gpu_choice()) else { return };
-    let networks = [("deeplabv3_mnv2_dm05_voc21", 16), ("deeplabv3_mnv2_voc21", 16), ("deeplabv3_mnv2_dm05_portrait2", 8)];
+    let networks = [
+        ("deeplabv3_mnv2_dm05_voc21", 16),
+        ("deeplabv3_mnv2_voc21", 16),
+        ("deeplabv3_mnv2_dm05_portrait2", 8),
+    ];
     let mut problems = Vec::new();
     for (name, stride) in networks {
         let name = format!("{name}.safetensors");
-        let (cpu, gpu) = (segmenter(&data, &name, stride, &DeviceChoice::Cpu), segmenter(&data, &name, stride, &gpu));
+        let (cpu, gpu) = (
+            segmenter(&data, &name, stride, &DeviceChoice::Cpu),
+            segmenter(&data, &name, stride, &gpu),
+        );
         for path in photos(&data) {
             let image = decode(&path).unwrap();
             let on = |s: &Segmenter| s.segment(&image, SizeRule::LongSide(513)).unwrap().labels;

@@ -1,5 +1,5 @@
-//! What `atrous segment` draws, against images in `tests/golden/styles`. After a wanted change, look at the new images and keep
-//! them: `ATROUS_UPDATE_GOLDEN=1 cargo test --test segment_images`.
+//! What `atrous segment` draws, against images in `tests/golden/styles`. After a wanted change,
+//! look at the new images and keep them: `ATROUS_UPDATE_GOLDEN=1 cargo test --test segment_images`.
 
 mod support;
 
@@ -8,9 +8,11 @@ use image::{DynamicImage, Rgb, RgbImage};
 use std::path::{Path, PathBuf};
 use support::models::write_seeded;
 
-/// Pixels of one image that may differ: labels may change where two classes are equally likely, and executors round differently.
+/// Pixels of one image that may differ: labels may change where two classes are equally likely, and
+/// executors round differently.
 const SHARE: f64 = 0.005;
-/// A channel differs where it is off by more than this: PNG keeps every value, but colors over an image are rounded.
+/// A channel differs where it is off by more than this: PNG keeps every value, but colors over an
+/// image are rounded.
 const STEP: u8 = 2;
 
 /// A house on a meadow under a sky: 96 x 64.
@@ -54,7 +56,8 @@ fn every_style_looks_as_it_did() {
     // With these weights every class covers a tenth of the scene or more.
     write_seeded(&directory.path().join("tiny.safetensors"), 39);
     scene().save(directory.path().join("scene.png")).unwrap();
-    let gpu = support::gpu().map(|_| std::env::var("ATROUS_DEVICE").unwrap_or_else(|_| "gpu".to_owned()));
+    let gpu =
+        support::gpu().map(|_| std::env::var("ATROUS_DEVICE").unwrap_or_else(|_| "gpu".to_owned()));
     let update = std::env::var("ATROUS_UPDATE_GOLDEN").is_ok_and(|v| v == "1");
     let mut problems = Vec::new();
     for device in ["cpu".to_owned()].into_iter().chain(gpu) {
@@ -62,16 +65,32 @@ fn every_style_looks_as_it_did() {
             let out = directory.path().join(format!("{style}.png"));
             let mut command = Command::cargo_bin("atrous").unwrap();
             command.current_dir(&directory).env("ATROUS_DEVICE", &device).env("NO_COLOR", "1");
-            command.args(["segment", "scene.png", "-w", "tiny.safetensors", "--style", style, "-q", "-o"]).arg(&out);
+            command
+                .args([
+                    "segment",
+                    "scene.png",
+                    "-w",
+                    "tiny.safetensors",
+                    "--style",
+                    style,
+                    "-q",
+                    "-o",
+                ])
+                .arg(&out);
             command.assert().success();
             if update && device == "cpu" {
                 std::fs::create_dir_all(golden(style).parent().unwrap()).unwrap();
                 std::fs::copy(&out, golden(style)).unwrap();
             }
-            let open = |path: &Path| image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let open = |path: &Path| {
+                image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+            };
             match difference(&open(&out), &open(&golden(style))) {
                 Ok(share) if share <= SHARE => {}
-                Ok(share) => problems.push(format!("{style} on {device}: {:.2} % of the pixels differ", 100.0 * share)),
+                Ok(share) => problems.push(format!(
+                    "{style} on {device}: {:.2} % of the pixels differ",
+                    100.0 * share
+                )),
                 Err(problem) => problems.push(format!("{style} on {device}: {problem}")),
             }
         }

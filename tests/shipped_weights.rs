@@ -1,4 +1,5 @@
-//! The network that ships: that it is what `weights/README.md` says, and sees what the project's own drawing shows.
+//! The network that ships: that it is what `weights/README.md` says, and sees what the project's
+//! own drawing shows.
 
 mod support;
 
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 const NETWORK: &str = "weights/camvid-mobilenetv2.safetensors";
 
-/// A file of the repository; `None`, with a line, where only the package is, which has neither weights nor images.
+/// A file of the repository; `None`, with a line, where only the package is, which has neither
+/// weights nor images.
 fn file(name: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     // Cargo leaves this file in packages, and nowhere else.
@@ -27,11 +29,20 @@ fn segmenter(path: &Path) -> Segmenter {
 
 #[test]
 fn the_drawn_street_has_its_parts_where_they_are_drawn() {
-    let (Some(network), Some(image)) = (file(NETWORK), file("docs/images/street.png")) else { return };
-    assert!(std::fs::metadata(&network).unwrap().len() < 12 << 20, "small enough to be fetched with the sources");
+    let (Some(network), Some(image)) = (file(NETWORK), file("docs/images/street.png")) else {
+        return;
+    };
+    assert!(
+        std::fs::metadata(&network).unwrap().len() < 12 << 20,
+        "small enough to be fetched with the sources"
+    );
     let network = segmenter(&network);
     let table = network.model().class_table();
-    assert_eq!((table.len(), table.find("road"), table.color(3)), (11, Some(3), [128, 64, 128]), "CamVid's classes and colors");
+    assert_eq!(
+        (table.len(), table.find("road"), table.color(3)),
+        (11, Some(3), [128, 64, 128]),
+        "CamVid's classes and colors"
+    );
     let found = network.segment(&decode(image).unwrap(), SizeRule::Native).unwrap().labels;
     // Share of a class within a part of the image, from and to in hundredths of its sides.
     let share = |class: &str, columns: [usize; 2], rows: [usize; 2]| {
@@ -55,13 +66,20 @@ fn the_drawn_street_has_its_parts_where_they_are_drawn() {
     }
 }
 
-/// The figure is the one of `weights/README.md`, of which the validation set was used to choose the checkpoint.
+/// The figure is the one of `weights/README.md`, of which the validation set was used to choose the
+/// checkpoint.
 #[test]
 fn the_score_on_camvid_is_the_one_that_is_told() {
-    let (Some(network), Some(document)) = (file(NETWORK), file("weights/README.md")) else { return };
+    let (Some(network), Some(document)) = (file(NETWORK), file("weights/README.md")) else {
+        return;
+    };
     let Some(data) = support::data().map(|d| d.join("data/camvid")) else { return };
     let document = std::fs::read_to_string(document).unwrap();
-    let told = document.split("mIoU **").nth(1).and_then(|rest| rest.split("**").next()).expect("a figure behind `mIoU **`");
+    let told = document
+        .split("mIoU **")
+        .nth(1)
+        .and_then(|rest| rest.split("**").next())
+        .expect("a figure behind `mIoU **`");
     let told: f64 = told.parse().unwrap();
     let network = segmenter(&network);
     let table = network.model().class_table();
@@ -70,7 +88,9 @@ fn the_score_on_camvid_is_the_one_that_is_told() {
     assert_eq!(pairs.len(), 101);
     for pair in &pairs {
         let (image, truth) = pair.load(Some(&table)).unwrap();
-        confusion.add(&truth.labels, &network.segment(&image, SizeRule::Native).unwrap().labels.labels).unwrap();
+        confusion
+            .add(&truth.labels, &network.segment(&image, SizeRule::Native).unwrap().labels.labels)
+            .unwrap();
     }
     let found = confusion.scores(&table).mean_iou.unwrap();
     println!("mIoU {found:.4}");

@@ -14,8 +14,10 @@ use support::models::write_tiny;
 /// Hills of color that no two rows share.
 fn landscape(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
-        let wave =
-            |scale: f32, shift: f32| ((x as f32 / scale + shift).sin() * (y as f32 / scale - shift).cos() * 120.0 + 127.0) as u8;
+        let wave = |scale: f32, shift: f32| {
+            ((x as f32 / scale + shift).sin() * (y as f32 / scale - shift).cos() * 120.0 + 127.0)
+                as u8
+        };
         Rgb([wave(97.0, 0.0), wave(171.0, 1.0), wave(313.0, 2.0)])
     })
 }
@@ -33,15 +35,49 @@ fn probabilities_are_written_in_strips_as_the_library_gives_them_at_once() {
     // Past 16 MiB of probabilities, so that there are several strips.
     let (width, height) = (1100, 900);
     landscape(width, height).save(directory.path().join("a.png")).unwrap();
-    let args = ["segment", "a.png", "-w", "tiny.safetensors", "--size", "129", "--style", "cutout", "-o", "out/a.png"];
-    let output = atrous(directory.path()).args(args).arg("--probabilities").assert().success().get_output().clone();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(stderr.contains("writing the probabilities of 5 classes to out/a.probabilities.safetensors: 19 MiB"), "{stderr}");
-    assert!(stdout.contains("the probabilities of 5 classes are in out/a.probabilities.safetensors (19 MiB)"), "{stdout}");
+    let args = [
+        "segment",
+        "a.png",
+        "-w",
+        "tiny.safetensors",
+        "--size",
+        "129",
+        "--style",
+        "cutout",
+        "-o",
+        "out/a.png",
+    ];
+    let output = atrous(directory.path())
+        .args(args)
+        .arg("--probabilities")
+        .assert()
+        .success()
+        .get_output()
+        .clone();
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        stderr.contains(
+            "writing the probabilities of 5 classes to out/a.probabilities.safetensors: 19 MiB"
+        ),
+        "{stderr}"
+    );
+    assert!(
+        stdout.contains(
+            "the probabilities of 5 classes are in out/a.probabilities.safetensors (19 MiB)"
+        ),
+        "{stdout}"
+    );
     let model = Model::open(directory.path().join("tiny.safetensors")).unwrap();
     let segmenter = Segmenter::new(model, &DeviceChoice::Cpu).unwrap();
     let wants = Wants { probabilities: true, ..Wants::default() };
-    let found = segmenter.segment_with(&decode(directory.path().join("a.png")).unwrap(), SizeRule::LongSide(129), wants).unwrap();
+    let found = segmenter
+        .segment_with(
+            &decode(directory.path().join("a.png")).unwrap(),
+            SizeRule::LongSide(129),
+            wants,
+        )
+        .unwrap();
     let file = WeightFile::open(directory.path().join("out/a.probabilities.safetensors")).unwrap();
     let (dims, data) = file.read_f32("probabilities").unwrap();
     assert_eq!(dims, [1, 5, height as usize, width as usize]);
@@ -59,11 +95,19 @@ fn probabilities_that_cannot_be_written_leave_no_file_and_name_it() {
     write_tiny(&directory.path().join("tiny.safetensors"));
     landscape(60, 40).save(directory.path().join("a.png")).unwrap();
     std::fs::create_dir_all(directory.path().join("out/a.probabilities.safetensors")).unwrap();
-    let args = ["segment", "a.png", "-w", "tiny.safetensors", "-q", "--probabilities", "-o", "out/a.png"];
+    let args =
+        ["segment", "a.png", "-w", "tiny.safetensors", "-q", "--probabilities", "-o", "out/a.png"];
     let output = atrous(directory.path()).args(args).assert().failure().get_output().clone();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("a.probabilities.safetensors") && stderr.contains("is a directory"), "{stderr}");
-    assert_eq!(std::fs::read_dir(directory.path().join("out")).unwrap().count(), 1, "nothing but the directory in the way");
+    assert!(
+        stderr.contains("a.probabilities.safetensors") && stderr.contains("is a directory"),
+        "{stderr}"
+    );
+    assert_eq!(
+        std::fs::read_dir(directory.path().join("out")).unwrap().count(),
+        1,
+        "nothing but the directory in the way"
+    );
 }
 
 /// A table may name more classes than the network has; a cut-out keeps those that it has.
@@ -72,12 +116,36 @@ fn a_cutout_with_a_longer_class_table_keeps_the_networks_own_classes() {
     let directory = tempfile::tempdir().unwrap();
     write_tiny(&directory.path().join("tiny.safetensors"));
     landscape(60, 40).save(directory.path().join("a.png")).unwrap();
-    let line = |i: u8| if i == 0 { "0 background 0 0 0\n".to_owned() } else { format!("{i} name{i} {i} {i} {i}\n") };
-    std::fs::write(directory.path().join("classes.txt"), (0..7).map(line).collect::<String>()).unwrap();
-    let args =
-        ["segment", "a.png", "-w", "tiny.safetensors", "-q", "--style", "cutout", "--class-table", "classes.txt", "-o", "b.png"];
+    let line = |i: u8| {
+        if i == 0 {
+            "0 background 0 0 0\n".to_owned()
+        } else {
+            format!("{i} name{i} {i} {i} {i}\n")
+        }
+    };
+    std::fs::write(directory.path().join("classes.txt"), (0..7).map(line).collect::<String>())
+        .unwrap();
+    let args = [
+        "segment",
+        "a.png",
+        "-w",
+        "tiny.safetensors",
+        "-q",
+        "--style",
+        "cutout",
+        "--class-table",
+        "classes.txt",
+        "-o",
+        "b.png",
+    ];
     atrous(directory.path()).args(args).assert().success();
-    let output = atrous(directory.path()).args(args).args(["--keep", "name6"]).assert().failure().get_output().clone();
+    let output = atrous(directory.path())
+        .args(args)
+        .args(["--keep", "name6"])
+        .assert()
+        .failure()
+        .get_output()
+        .clone();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("the network has 5 classes, none with the number 6"), "{stderr}");
 }
@@ -90,12 +158,30 @@ fn a_cutout_of_classes_without_a_background_asks_what_to_keep() {
     landscape(60, 40).save(directory.path().join("a.png")).unwrap();
     let names = ["sky", "road", "tree", "car", "person"];
     let line = |(i, name): (usize, &&str)| format!("{i} {name} {i} {i} {i}\n");
-    std::fs::write(directory.path().join("classes.txt"), names.iter().enumerate().map(line).collect::<String>()).unwrap();
-    let args =
-        ["segment", "a.png", "-w", "tiny.safetensors", "-q", "--style", "cutout", "--class-table", "classes.txt", "-o", "b.png"];
+    std::fs::write(
+        directory.path().join("classes.txt"),
+        names.iter().enumerate().map(line).collect::<String>(),
+    )
+    .unwrap();
+    let args = [
+        "segment",
+        "a.png",
+        "-w",
+        "tiny.safetensors",
+        "-q",
+        "--style",
+        "cutout",
+        "--class-table",
+        "classes.txt",
+        "-o",
+        "b.png",
+    ];
     let output = atrous(directory.path()).args(args).assert().code(2).get_output().clone();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("no class called background; choose with --keep among sky, road"), "{stderr}");
+    assert!(
+        stderr.contains("no class called background; choose with --keep among sky, road"),
+        "{stderr}"
+    );
     atrous(directory.path()).args(args).args(["--keep", "road,person"]).assert().success();
 }
 
@@ -112,7 +198,9 @@ mod memory {
         let tiny = tiny_config();
         let mut config = Config::deeplab_v3plus(tiny.backbone, 21);
         let head = config.head.as_mut().expect("made with a head");
-        head.class_names = (0..21).map(|i| if i == 0 { "background".to_owned() } else { format!("name{i}") }).collect();
+        head.class_names = (0..21)
+            .map(|i| if i == 0 { "background".to_owned() } else { format!("name{i}") })
+            .collect();
         head.aspp.channels = 16;
         if let Decoder::Plus(plus) = &mut head.decoder {
             plus.channels = 16;
@@ -125,12 +213,15 @@ mod memory {
     /// The most memory that the program had at any time, in KiB.
     fn peak_memory(directory: &Path, args: &[&str]) -> u64 {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_atrous"));
-        let mut child = command.current_dir(directory).env("ATROUS_DEVICE", "cpu").args(args).spawn().unwrap();
+        let mut child =
+            command.current_dir(directory).env("ATROUS_DEVICE", "cpu").args(args).spawn().unwrap();
         let status = format!("/proc/{}/status", child.id());
         let mut peak = 0;
         loop {
             let text = std::fs::read_to_string(&status).unwrap_or_default();
-            let high = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+            let high = text.lines().find_map(|line| {
+                line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok()
+            });
             peak = high.unwrap_or(0).max(peak);
             if let Some(status) = child.try_wait().unwrap() {
                 assert!(status.success(), "{args:?}: {status}");
@@ -147,7 +238,18 @@ mod memory {
         write_21_classes(&directory.path().join("n.safetensors"));
         landscape(2000, 1500).save(directory.path().join("a.jpg")).unwrap();
         for style in [&["cutout"][..], &["mask", "--probabilities"]] {
-            let args = ["segment", "a.jpg", "-w", "n.safetensors", "-q", "--size", "129", "-o", "a.png", "--style"];
+            let args = [
+                "segment",
+                "a.jpg",
+                "-w",
+                "n.safetensors",
+                "-q",
+                "--size",
+                "129",
+                "-o",
+                "a.png",
+                "--style",
+            ];
             let peak = peak_memory(directory.path(), &[&args[..], style].concat()) / 1024;
             assert!(peak < 160, "{style:?}: {peak} MiB");
         }
@@ -162,7 +264,18 @@ mod memory {
         let mut table = String::new();
         let mut worst = 0;
         for style in ["mask", "overlay", "side-by-side", "cutout", "probabilities"] {
-            let mut args = vec!["segment", "a.jpg", "-w", "n.safetensors", "-q", "--size", "257", "-o", "a.png", "--style"];
+            let mut args = vec![
+                "segment",
+                "a.jpg",
+                "-w",
+                "n.safetensors",
+                "-q",
+                "--size",
+                "257",
+                "-o",
+                "a.png",
+                "--style",
+            ];
             match style {
                 "probabilities" => args.extend(["mask", "--probabilities"]),
                 style => args.push(style),

@@ -1,4 +1,5 @@
-//! One step of training against PyTorch: loss, every named gradient, running statistics. See `tests/golden/training.py`.
+//! One step of training against PyTorch: loss, every named gradient, running statistics. See
+//! `tests/golden/training.py`.
 
 #[path = "golden/conventions.rs"]
 mod conventions;
@@ -26,17 +27,27 @@ fn labels(shape: Shape, classes: usize) -> Tensor {
     let count = shape.positions();
     let ignored = seeded::uniform("labels.ignored", count).map(|u| u < 1.0 / 16.0);
     let chosen = seeded::uniform("labels", count).map(|u| (u * classes as f32) as u32);
-    let data = chosen.zip(ignored).map(|(class, ignored)| if ignored { 255 } else { class }).collect();
+    let data =
+        chosen.zip(ignored).map(|(class, ignored)| if ignored { 255 } else { class }).collect();
     Tensor::from_data(shape.with_c(1), Data::U32(data)).unwrap()
 }
 
 /// Loss, gradients, and the statistics after the step, under our names.
-fn run(device: &Device, step: &Step, weights: &Weights, input: &Tensor, labels: &Tensor) -> (f32, Weights) {
+fn run(
+    device: &Device,
+    step: &Step,
+    weights: &Weights,
+    input: &Tensor,
+    labels: &Tensor,
+) -> (f32, Weights) {
     let mut graph = step.graph.clone();
     let read: Vec<String> = graph.params().map(|(name, _)| name.to_owned()).collect();
-    graph.bind(&read.into_iter().map(|name| (name.clone(), weights[&name].clone())).collect()).unwrap();
+    graph
+        .bind(&read.into_iter().map(|name| (name.clone(), weights[&name].clone())).collect())
+        .unwrap();
     let names: Vec<String> = graph.outputs().iter().map(|(name, _)| name.clone()).collect();
-    let results = Runner::new(device, graph).unwrap().run(&[("input", input), ("labels", labels)]).unwrap();
+    let results =
+        Runner::new(device, graph).unwrap().run(&[("input", input), ("labels", labels)]).unwrap();
     let results: HashMap<String, Tensor> = names.into_iter().zip(results).collect();
     let mut all = Weights::new();
     for name in &step.trained {
@@ -45,25 +56,41 @@ fn run(device: &Device, step: &Step, weights: &Weights, input: &Tensor, labels: 
     for (norm, values) in &step.norms {
         // The running variance is of the population: the batch's is corrected by n / (n - 1).
         let unbiased = *values as f32 / (*values as f32 - 1.0);
-        for (running, batch, factor) in [("running_mean", "batch_mean", 1.0), ("running_var", "batch_variance", unbiased)] {
+        for (running, batch, factor) in
+            [("running_mean", "batch_mean", 1.0), ("running_var", "batch_variance", unbiased)]
+        {
             let name = format!("{norm}.{running}");
-            let (old, new) = (weights[&name].tensor().f32(), results[&format!("{norm}.{batch}")].f32());
-            let mixed = old.iter().zip(new).map(|(old, new)| (1.0 - MOMENTUM) * old + MOMENTUM * factor * new).collect();
-            all.insert(name, ParamRef::new(Tensor::from_data(Shape::vector(old.len()), Data::F32(mixed)).unwrap()));
+            let (old, new) =
+                (weights[&name].tensor().f32(), results[&format!("{norm}.{batch}")].f32());
+            let mixed = old
+                .iter()
+                .zip(new)
+                .map(|(old, new)| (1.0 - MOMENTUM) * old + MOMENTUM * factor * new)
+                .collect();
+            all.insert(
+                name,
+                ParamRef::new(
+                    Tensor::from_data(Shape::vector(old.len()), Data::F32(mixed)).unwrap(),
+                ),
+            );
         }
     }
     (results["loss"].f32()[0], all)
 }
 
-/// Tensors under the dialect's names and in its layout, trained ones and statistics apart, sorted by name.
+/// Tensors under the dialect's names and in its layout, trained ones and statistics apart, sorted
+/// by name.
 type Named = Vec<(String, Vec<f32>)>;
 
 fn in_dialect(loaded: &Loaded, dialect: &str, values: &Weights) -> (Named, Named) {
     let stored = store(&loaded.config, values, dialect).unwrap();
     let mut all: Named = stored.tensors.into_iter().map(|(name, _, data)| (name, data)).collect();
     all.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
-    let statistic =
-        |name: &str| ["running_mean", "running_var", "moving_mean", "moving_variance"].iter().any(|s| name.ends_with(s));
+    let statistic = |name: &str| {
+        ["running_mean", "running_var", "moving_mean", "moving_variance"]
+            .iter()
+            .any(|s| name.ends_with(s))
+    };
     all.into_iter().partition(|(name, _)| !statistic(name))
 }
 
@@ -95,15 +122,20 @@ fn check(case: &str) {
             problems.push(format!("{device}: the loss is {loss}, PyTorch has {want}"));
         }
         let (gradients, statistics) = in_dialect(&loaded, loaded.dialect, &values);
-        let (norms, errors, samples) = (&golden["norms"].data, &golden["errors"].data, &golden["samples"].data);
+        let (norms, errors, samples) =
+            (&golden["norms"].data, &golden["errors"].data, &golden["samples"].data);
         assert_eq!(gradients.len(), norms.len(), "{case}: PyTorch has another number of gradients");
         let mut strict = 0;
         for (i, (name, gradient)) in gradients.iter().enumerate() {
-            let norm = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt() as f32;
-            let sampled = (0..SAMPLES).map(|k| (gradient[k * SAMPLE_STEP % gradient.len()] - samples[i * SAMPLES + k]).abs());
+            let norm =
+                gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt() as f32;
+            let sampled = (0..SAMPLES).map(|k| {
+                (gradient[k * SAMPLE_STEP % gradient.len()] - samples[i * SAMPLES + k]).abs()
+            });
             let off = sampled.fold((norm - norms[i]).abs(), f32::max);
-            // Within a thousandth of the gradient's norm, and where PyTorch's single precision is further than that from its double
-            // precision, within four times its error. A gradient that is zero but for rounding (a bias before a norm) has that error alone.
+            // Within a thousandth of the gradient's norm, and where PyTorch's single precision is
+            // further than that from its double precision, within four times its error. A gradient
+            // that is zero but for rounding (a bias before a norm) has that error alone.
             strict += usize::from(off <= 1e-3 * norms[i]);
             if off.is_nan() || off > 1e-3 * norms[i] + 4.0 * errors[i] {
                 problems.push(format!(
@@ -112,10 +144,16 @@ fn check(case: &str) {
                 ));
             }
         }
-        println!("{case} on {device}: loss {loss}, {strict} of {} gradients within a thousandth of their norm", gradients.len());
+        println!(
+            "{case} on {device}: loss {loss}, {strict} of {} gradients within a thousandth of their norm",
+            gradients.len()
+        );
         for (i, (name, values)) in statistics.iter().enumerate() {
             for k in 0..SAMPLES {
-                let (got, want) = (values[k * SAMPLE_STEP % values.len()], golden["statistics"].data[i * SAMPLES + k]);
+                let (got, want) = (
+                    values[k * SAMPLE_STEP % values.len()],
+                    golden["statistics"].data[i * SAMPLES + k],
+                );
                 let off = (got - want).abs();
                 if off.is_nan() || off > 1e-4 * want.abs().max(1.0) {
                     problems.push(format!("{device}, {name}: {got}, PyTorch has {want}"));

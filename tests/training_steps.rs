@@ -1,4 +1,5 @@
-//! Twenty steps of training against PyTorch: every loss, and the running statistics after them. See `tests/golden/training_steps.py`.
+//! Twenty steps of training against PyTorch: every loss, and the running statistics after them. See
+//! `tests/golden/training_steps.py`.
 
 #[path = "golden/conventions.rs"]
 mod conventions;
@@ -21,7 +22,8 @@ const SAMPLES: usize = 8;
 /// `training_steps.py`'s labels.
 fn labels(shape: Shape, classes: usize) -> Tensor {
     let (rows, columns) = (shape.h.div_ceil(16), shape.w.div_ceil(16));
-    let blocks: Vec<f32> = seeded::uniform("input.blocks", shape.n * shape.c * rows * columns).collect();
+    let blocks: Vec<f32> =
+        seeded::uniform("input.blocks", shape.n * shape.c * rows * columns).collect();
     let label = |(i, ignored): (usize, f32)| {
         let (n, y, x) = (i / (shape.h * shape.w), i / shape.w % shape.h, i % shape.w);
         let block = blocks[(n * shape.c * rows + y / 16) * columns + x / 16];
@@ -36,10 +38,15 @@ fn options(metadata: &HashMap<String, String>, shape: Shape, steps: usize) -> Tr
     let recipe: serde_json::Value = serde_json::from_str(&metadata["recipe"]).unwrap();
     let number = |name: &str| recipe[name].as_f64().unwrap();
     let decay = Decay::Poly { power: number("power") };
-    let schedule = Schedule { base: number("rate"), decay, steps: steps as u32, warm_up: 0, floor: 0.0 };
+    let schedule =
+        Schedule { base: number("rate"), decay, steps: steps as u32, warm_up: 0, floor: 0.0 };
     TrainOptions {
         optimizer: Optimizer::Sgd { momentum: number("momentum") as f32, nesterov: false },
-        groups: Groups { backbone: number("backbone"), decay: number("decay"), ..Groups::default() },
+        groups: Groups {
+            backbone: number("backbone"),
+            decay: number("decay"),
+            ..Groups::default()
+        },
         ..TrainOptions::new(shape.n, (shape.h, shape.w), schedule)
     }
 }
@@ -50,7 +57,8 @@ fn numbers(metadata: &HashMap<String, String>, name: &str) -> Vec<f64> {
 
 /// What differs from PyTorch on a device.
 fn differences(case: &str, device: &Device) -> Vec<String> {
-    let (metadata, golden) = seeded::read(&seeded::directory().join(format!("../training/{case}.steps.safetensors")));
+    let (metadata, golden) =
+        seeded::read(&seeded::directory().join(format!("../training/{case}.steps.safetensors")));
     let network = Golden::open(case);
     let loaded = conventions::load_seeded(&network).unwrap();
     let mut config = loaded.config.clone();
@@ -63,37 +71,59 @@ fn differences(case: &str, device: &Device) -> Vec<String> {
     let input = seeded::image(serde_json::from_str(&metadata["input_shape"]).unwrap());
     let labels = labels(input.shape(), config.classes().unwrap());
     let (losses, single) = (numbers(&metadata, "losses"), numbers(&metadata, "losses_f32"));
-    let mut trainer = Trainer::new(device, &config, &loaded.weights, options(&metadata, input.shape(), losses.len())).unwrap();
+    let mut trainer = Trainer::new(
+        device,
+        &config,
+        &loaded.weights,
+        options(&metadata, input.shape(), losses.len()),
+    )
+    .unwrap();
     assert!(trainer.too_small().is_empty());
 
     let mut problems = Vec::new();
     let mut worst = 0f64;
     for (step, (want, single)) in losses.iter().zip(&single).enumerate() {
-        let loss = trainer.step(&[Images { images: &input, labels: &labels, names: &[] }]).unwrap().loss;
+        let loss =
+            trainer.step(&[Images { images: &input, labels: &labels, names: &[] }]).unwrap().loss;
         let off = (loss - want).abs() / want;
         worst = worst.max(off);
         if off.is_nan() || off > 1e-3 {
-            problems.push(format!("step {step}: the loss is {loss}, PyTorch has {want} (in single precision {single})"));
+            problems.push(format!(
+                "step {step}: the loss is {loss}, PyTorch has {want} (in single precision {single})"
+            ));
         }
     }
     let stored = store(&loaded.config, &trainer.weights().unwrap(), loaded.dialect).unwrap();
-    let statistic =
-        |name: &str| ["running_mean", "running_var", "moving_mean", "moving_variance"].iter().any(|s| name.ends_with(s));
-    let mut statistics: Vec<(String, Vec<f32>)> =
-        stored.tensors.into_iter().map(|(name, _, data)| (name, data)).filter(|(name, _)| statistic(name)).collect();
+    let statistic = |name: &str| {
+        ["running_mean", "running_var", "moving_mean", "moving_variance"]
+            .iter()
+            .any(|s| name.ends_with(s))
+    };
+    let mut statistics: Vec<(String, Vec<f32>)> = stored
+        .tensors
+        .into_iter()
+        .map(|(name, _, data)| (name, data))
+        .filter(|(name, _)| statistic(name))
+        .collect();
     statistics.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
-    let (norms, errors, samples) = (&golden["norms"].data, &golden["errors"].data, &golden["samples"].data);
+    let (norms, errors, samples) =
+        (&golden["norms"].data, &golden["errors"].data, &golden["samples"].data);
     assert_eq!(statistics.len(), norms.len(), "{case}: PyTorch has another number of statistics");
     let (mut strict, mut farthest) = (0, 0f32);
     for (i, (name, values)) in statistics.iter().enumerate() {
         let norm = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt() as f32;
-        let sampled = (0..SAMPLES).map(|k| (values[k * SAMPLE_STEP % values.len()] - samples[i * SAMPLES + k]).abs());
+        let sampled = (0..SAMPLES)
+            .map(|k| (values[k * SAMPLE_STEP % values.len()] - samples[i * SAMPLES + k]).abs());
         let off = sampled.fold((norm - norms[i]).abs(), f32::max);
         farthest = farthest.max(off / norms[i]);
         strict += usize::from(off <= 1e-4 * norms[i]);
-        // Of its norm; where PyTorch's single precision has gone further than that from its double precision, four times as far as it.
+        // Of its norm; where PyTorch's single precision has gone further than that from its double
+        // precision, four times as far as it.
         if off.is_nan() || off > (1e-4 * norms[i]).max(4.0 * errors[i]) {
-            problems.push(format!("{name}: off by {off:.2e}, the norm is {:.2e}, PyTorch's error {:.1e}", norms[i], errors[i]));
+            problems.push(format!(
+                "{name}: off by {off:.2e}, the norm is {:.2e}, PyTorch's error {:.1e}",
+                norms[i], errors[i]
+            ));
         }
     }
     println!(

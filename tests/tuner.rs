@@ -54,8 +54,8 @@ fn two(kernel: Kernel) -> Vec<Kernel> {
     vec![named(&kernel, "one"), named(&kernel, "two")]
 }
 
-/// Two wrong kernels, the first with less to do (where the work takes several workgroups); one that does not compile; the right one; one
-/// that does it many times.
+/// Two wrong kernels, the first with less to do (where the work takes several workgroups); one that
+/// does not compile; the right one; one that does it many times.
 fn mostly_wrong(kernel: Kernel) -> Vec<Kernel> {
     let mut halved = named(&kernel, "half of it");
     halved.dispatches[0].extent = match kernel.dispatches[0].extent {
@@ -79,7 +79,8 @@ fn gpu() -> Option<(Device, Arc<Gpu>)> {
 }
 
 fn graph(op: impl Op, shape: Shape) -> Graph {
-    support::graph_of(Arc::new(op), &[Tensor::zeros(TensorType::f32(shape))]).expect("the operation takes any shape")
+    support::graph_of(Arc::new(op), &[Tensor::zeros(TensorType::f32(shape))])
+        .expect("the operation takes any shape")
 }
 
 fn chosen(device: &Device, tuning: &Tuning, graph: Graph) -> Result<String> {
@@ -97,10 +98,14 @@ fn a_kernel_with_wrong_numbers_is_never_chosen_however_fast() {
     let Some((device, _)) = gpu() else { return };
     let tuning = Tuning::new(Mode::On).with_table(None);
     let shape = Shape::new(1, 64, 64, 64);
-    assert_eq!(chosen(&device, &tuning, graph(Tampered::new(mostly_wrong), shape)).unwrap(), "right");
+    assert_eq!(
+        chosen(&device, &tuning, graph(Tampered::new(mostly_wrong), shape)).unwrap(),
+        "right"
+    );
 
     let all_wrong = |kernel: Kernel| mostly_wrong(kernel).drain(..3).collect();
-    let error = chosen(&device, &tuning, graph(Tampered::new(all_wrong), shape)).unwrap_err().to_string();
+    let error =
+        chosen(&device, &tuning, graph(Tampered::new(all_wrong), shape)).unwrap_err().to_string();
     assert!(error.contains("node `op`") && error.contains("right numbers"), "{error}");
 }
 
@@ -122,12 +127,23 @@ fn what_was_measured_is_remembered_across_tuners() {
     let remembered = choices(&table);
     let (key, choice) = remembered.iter().next().expect("one choice");
     assert!(key.starts_with("tampered") && key.contains("[1, 16, 16, 16]"), "{key}");
-    assert!(choice["kernel"] == "right" && choice["microseconds"].as_f64().unwrap() > 0.0, "{choice}");
+    assert!(
+        choice["kernel"] == "right" && choice["microseconds"].as_f64().unwrap() > 0.0,
+        "{choice}"
+    );
 
     // Another shape is another call, and a label that is gone is measured again.
-    assert_eq!(chosen(&device, &tuning(Mode::Cached), graph(op.clone(), Shape::new(1, 16, 16, 32))).unwrap(), "half of it");
+    assert_eq!(
+        chosen(&device, &tuning(Mode::Cached), graph(op.clone(), Shape::new(1, 16, 16, 32)))
+            .unwrap(),
+        "half of it"
+    );
     let renamed = |kernel: Kernel| vec![named(&kernel, "new one"), named(&kernel, "new two")];
-    assert!(chosen(&device, &tuning(Mode::On), graph(Tampered::new(renamed), shape)).unwrap().starts_with("new"));
+    assert!(
+        chosen(&device, &tuning(Mode::On), graph(Tampered::new(renamed), shape))
+            .unwrap()
+            .starts_with("new")
+    );
     assert!(choices(&table)[key]["kernel"].as_str().unwrap().starts_with("new"));
 }
 
@@ -167,7 +183,11 @@ fn off_and_cached_never_measure() {
             seen.fetch_add(1, Ordering::Relaxed);
         });
         assert_eq!(chosen(&device, &tuning, graph(op, Shape::new(1, 4, 4, 4))).unwrap(), "one");
-        assert_eq!((count.load(Ordering::Relaxed), reports.load(Ordering::Relaxed)), (0, 0), "{mode:?}");
+        assert_eq!(
+            (count.load(Ordering::Relaxed), reports.load(Ordering::Relaxed)),
+            (0, 0),
+            "{mode:?}"
+        );
         assert!(!table.exists(), "{mode:?} writes nothing");
     }
     // What was measured once is of no interest to `Off`.
@@ -176,8 +196,14 @@ fn off_and_cached_never_measure() {
     let shape = Shape::new(1, 4, 4, 4);
     let best = chosen(&device, &tuning(Mode::On), graph(Tampered::new(two), shape)).unwrap();
     let other: fn(Kernel) -> Vec<Kernel> = if best == "one" { swapped } else { two };
-    assert_ne!(chosen(&device, &tuning(Mode::Off), graph(Tampered::new(other), shape)).unwrap(), best);
-    assert_eq!(chosen(&device, &tuning(Mode::Cached), graph(Tampered::new(other), shape)).unwrap(), best);
+    assert_ne!(
+        chosen(&device, &tuning(Mode::Off), graph(Tampered::new(other), shape)).unwrap(),
+        best
+    );
+    assert_eq!(
+        chosen(&device, &tuning(Mode::Cached), graph(Tampered::new(other), shape)).unwrap(),
+        best
+    );
 }
 
 /// Not a test of its own: what the processes of the next test do.
@@ -185,7 +211,10 @@ fn off_and_cached_never_measure() {
 fn child_process_measures() {
     let Some(table) = std::env::var_os("ATROUS_TEST_TABLE").map(PathBuf::from) else { return };
     let Some((device, _)) = gpu() else { return };
-    let width: usize = std::env::var("ATROUS_TEST_WIDTH").ok().and_then(|w| w.parse().ok()).expect("set with the table");
+    let width: usize = std::env::var("ATROUS_TEST_WIDTH")
+        .ok()
+        .and_then(|w| w.parse().ok())
+        .expect("set with the table");
     let tuning = Tuning::new(Mode::On).with_table(Some(table));
     for h in 1..=12 {
         chosen(&device, &tuning, graph(Tampered::new(two), Shape::new(1, h, width, 4))).unwrap();
@@ -214,7 +243,8 @@ fn processes_that_write_one_table_lose_no_entry() {
         }
     });
     assert_eq!(choices(&table).len(), 3 * 12);
-    let files: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    let files: Vec<_> =
+        std::fs::read_dir(directory.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(files.len(), 2, "the table and its lock, nothing temporary: {files:?}");
 }
 
@@ -223,9 +253,14 @@ fn network(rng: &mut Rng) -> Graph {
     let mut graph = Graph::new();
     let mut x = graph.input("x", TensorType::f32(Shape::new(1, 17, 13, 12)));
     for (i, (side, c)) in [(3, 20), (1, 8)].into_iter().enumerate() {
-        let conv = Conv2d { padding: Padding::same(side, 1), activation: Activation::Relu, ..Conv2d::default() };
+        let conv = Conv2d {
+            padding: Padding::same(side, 1),
+            activation: Activation::Relu,
+            ..Conv2d::default()
+        };
         let shape = Shape::new(side, side, graph.shape(x).c, c);
-        let w = graph.derived_param(&format!("w{i}"), shape, Some(ParamRef::new(rng.tensor(shape))));
+        let w =
+            graph.derived_param(&format!("w{i}"), shape, Some(ParamRef::new(rng.tensor(shape))));
         x = graph.push(&format!("conv{i}"), Arc::new(conv), &[x, w]).unwrap()[0];
     }
     graph.output("y", x);
@@ -250,15 +285,25 @@ fn a_tuned_network_gives_the_same_bits_again_and_right_ones() {
     });
     let first = reporting.runner(&device, graph.clone()).unwrap();
     let reports = seen.lock().unwrap().clone();
-    let [(0, 2, Some(one)), (1, 2, Some(other)), (2, 2, None)] = reports.as_slice() else { panic!("{reports:?}") };
-    assert!(one.starts_with("conv2d s1 d1 p1 relu") && other.starts_with("conv2d s1 d1 p0 relu"), "{reports:?}");
+    let [(0, 2, Some(one)), (1, 2, Some(other)), (2, 2, None)] = reports.as_slice() else {
+        panic!("{reports:?}")
+    };
+    assert!(
+        one.starts_with("conv2d s1 d1 p1 relu") && other.starts_with("conv2d s1 d1 p0 relu"),
+        "{reports:?}"
+    );
 
-    let again = Tuning::new(Mode::Cached).with_table(Some(table)).runner(&device, graph.clone()).unwrap();
+    let again =
+        Tuning::new(Mode::Cached).with_table(Some(table)).runner(&device, graph.clone()).unwrap();
     assert_eq!(first.kernels(), again.kernels());
     let tuned = run(&first);
     assert_eq!(tuned, run(&again));
     assert_eq!(tuned, run(&first));
-    let want: Vec<f64> = run(&Runner::new(&Device::Cpu, graph).unwrap()).f32().iter().map(|&v| f64::from(v)).collect();
+    let want: Vec<f64> = run(&Runner::new(&Device::Cpu, graph).unwrap())
+        .f32()
+        .iter()
+        .map(|&v| f64::from(v))
+        .collect();
     support::allclose("tuned", &tuned, &want, 1e-4, 1e-4).unwrap();
 }
 

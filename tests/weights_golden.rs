@@ -25,19 +25,38 @@ fn holds(file: &WeightFile, name: &str, dims: &[usize], seed: usize) {
 
 #[track_caller]
 fn is_the_network(file: &WeightFile) {
-    assert_eq!(file.names().collect::<Vec<_>>(), ["conv.weight", "conv.bias", "bn.num_batches_tracked"]);
+    assert_eq!(
+        file.names().collect::<Vec<_>>(),
+        ["conv.weight", "conv.bias", "bn.num_batches_tracked"]
+    );
     holds(file, "conv.weight", &[4, 3, 3, 3], 1);
     holds(file, "conv.bias", &[4], 2);
-    assert_eq!(file.get("bn.num_batches_tracked").map(|t| (t.dtype(), t.dims(), t.len())), Some((StoredDType::I64, &[][..], 1)));
+    assert_eq!(
+        file.get("bn.num_batches_tracked").map(|t| (t.dtype(), t.dims(), t.len())),
+        Some((StoredDType::I64, &[][..], 1))
+    );
     let error = file.read_f32("bn.num_batches_tracked").unwrap_err().to_string();
-    assert!(error.ends_with("tensor `bn.num_batches_tracked`: expected floating point, the file holds I64"), "{error}");
+    assert!(
+        error.ends_with(
+            "tensor `bn.num_batches_tracked`: expected floating point, the file holds I64"
+        ),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_modules_state_dict_is_read_with_its_names_in_order() {
     let file = open("module.pth");
     assert_eq!(file.format(), Format::Pth);
-    let names = ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"];
+    let names = [
+        "0.weight",
+        "0.bias",
+        "1.weight",
+        "1.bias",
+        "1.running_mean",
+        "1.running_var",
+        "1.num_batches_tracked",
+    ];
     assert_eq!(file.names().collect::<Vec<_>>(), names);
     holds(&file, "0.weight", &[4, 3, 3, 3], 0);
     for (seed, name) in names.iter().enumerate().take(6).skip(1) {
@@ -83,7 +102,8 @@ fn parameters_and_tensors_with_attributes_are_tensors() {
 #[test]
 fn every_kind_of_value_in_a_state_dict_is_listed_or_named_as_ignored() {
     let file = open("kinds.pth");
-    let listed: Vec<String> = file.tensors().iter().map(|t| format!("{} {}", t.name(), t.dtype())).collect();
+    let listed: Vec<String> =
+        file.tensors().iter().map(|t| format!("{} {}", t.name(), t.dtype())).collect();
     let expected = "f64 F64, f32 F32, f16 F16, bf16 BF16, i64 I64, i32 I32, i16 I16, i8 I8, \
                     u64 U64, u32 U32, u16 U16, u8 U8, bool BOOL";
     assert_eq!(listed.join(", "), expected);
@@ -102,8 +122,10 @@ fn a_checkpoints_state_dict_is_found_and_module_is_stripped() {
     for name in ["checkpoint.pth", "protocol5.pth", "legacy_checkpoint.pth"] {
         let file = open(name);
         is_the_network(&file);
-        let metadata: Vec<_> = file.metadata().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        let expected = [("arch", "deeplabv3plus"), ("best_score", "0.75"), ("done", "true"), ("epoch", "12")];
+        let metadata: Vec<_> =
+            file.metadata().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let expected =
+            [("arch", "deeplabv3plus"), ("best_score", "0.75"), ("done", "true"), ("epoch", "12")];
         assert_eq!(metadata, expected, "{name}");
     }
 }
@@ -129,9 +151,15 @@ fn deflated_archives_are_read() {
 
 #[test]
 fn whole_models_and_scripts_are_refused_with_advice() {
-    for (name, holds) in [("whole_model.pth", "torch.nn.modules.container.Sequential"), ("script.pth", "TorchScript")] {
+    for (name, holds) in [
+        ("whole_model.pth", "torch.nn.modules.container.Sequential"),
+        ("script.pth", "TorchScript"),
+    ] {
         let error = WeightFile::open(golden(name)).unwrap_err().to_string();
-        assert!(error.contains(name) && error.contains(holds) && error.contains("state_dict()"), "{error}");
+        assert!(
+            error.contains(name) && error.contains(holds) && error.contains("state_dict()"),
+            "{error}"
+        );
     }
 }
 
@@ -157,7 +185,12 @@ fn the_data_directories_weights_are_read_whole() {
             assert_eq!(dims.iter().product::<usize>(), values.len());
             elements += values.len();
         }
-        println!("{}: {} tensors, {elements} floats, {:?}", path.display(), file.names().len(), file.metadata());
+        println!(
+            "{}: {} tensors, {elements} floats, {:?}",
+            path.display(),
+            file.names().len(),
+            file.metadata()
+        );
         assert!(elements > 100_000, "{}", path.display());
         files += 1;
     }

@@ -1,6 +1,8 @@
 //! What is written is what is read, for both formats.
 
-use atrous::weights::{FloatDType, Format, StoredDType, WeightFile, Wrap, write_pth, write_safetensors};
+use atrous::weights::{
+    FloatDType, Format, StoredDType, WeightFile, Wrap, write_pth, write_safetensors,
+};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
@@ -8,13 +10,15 @@ use std::path::Path;
 
 type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
 
-/// Up to six tensors with different names, any text among them, and dimensions that include none and zero.
+/// Up to six tensors with different names, any text among them, and dimensions that include none
+/// and zero.
 fn tensors() -> impl Strategy<Value = Tensors> {
     let name = prop_oneof![3 => "[a-z]{1,8}(\\.[a-z0-9_]{1,12}){0,3}", 1 => "\\PC{1,20}"];
     let dims = prop::collection::vec(0usize..5, 0..5);
     let tensor = (name, dims).prop_flat_map(|(name, dims)| {
         let len: usize = dims.iter().product();
-        prop::collection::vec(-1000f32..1000.0, len).prop_map(move |data| (name.clone(), dims.clone(), data))
+        prop::collection::vec(-1000f32..1000.0, len)
+            .prop_map(move |data| (name.clone(), dims.clone(), data))
     });
     prop::collection::vec(tensor, 1..6).prop_map(|mut tensors| {
         let mut seen = HashSet::from(["__metadata__".to_owned()]);
@@ -40,7 +44,12 @@ fn stored(value: f32, dtype: FloatDType) -> f32 {
 }
 
 /// Compares a file with what was written, where `rename` is what a reader does to names.
-fn compare(file: &WeightFile, tensors: &Tensors, dtype: FloatDType, rename: impl Fn(&str) -> String) {
+fn compare(
+    file: &WeightFile,
+    tensors: &Tensors,
+    dtype: FloatDType,
+    rename: impl Fn(&str) -> String,
+) {
     assert_eq!(
         file.names().map(str::to_owned).collect::<Vec<_>>(),
         tensors.iter().map(|(name, ..)| rename(name)).collect::<Vec<_>>()
@@ -55,7 +64,8 @@ fn compare(file: &WeightFile, tensors: &Tensors, dtype: FloatDType, rename: impl
     }
 }
 
-/// What the reader of a `.pth` does: a `module.` that every name has is dropped, as often as every name has it.
+/// What the reader of a `.pth` does: a `module.` that every name has is dropped, as often as every
+/// name has it.
 fn unwrapped(tensors: &Tensors) -> usize {
     let depth = |name: &str| {
         let mut depth = 0;
@@ -114,7 +124,9 @@ fn files_by_the_safetensors_crate_are_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("theirs.safetensors");
     let bytes: Vec<u8> = [1.5f64, -2.0].iter().flat_map(|v| v.to_le_bytes()).collect();
-    let view = |dtype, shape: &[usize], data| safetensors::tensor::TensorView::new(dtype, shape.to_vec(), data).unwrap();
+    let view = |dtype, shape: &[usize], data| {
+        safetensors::tensor::TensorView::new(dtype, shape.to_vec(), data).unwrap()
+    };
     let views = [
         ("b.steps", view(safetensors::Dtype::I64, &[], &[7, 0, 0, 0, 0, 0, 0, 0])),
         ("a.weight", view(safetensors::Dtype::F64, &[2, 1], &bytes)),
@@ -125,7 +137,12 @@ fn files_by_the_safetensors_crate_are_read() {
     assert_eq!(file.read_f32("a.weight").unwrap(), (vec![2, 1], vec![1.5, -2.0]));
     assert_eq!(file.get("mask").unwrap().dtype(), StoredDType::Bool);
     let error = file.read_f32("b.steps").unwrap_err().to_string();
-    assert!(error.contains("theirs.safetensors: tensor `b.steps`: expected floating point, the file holds I64"), "{error}");
+    assert!(
+        error.contains(
+            "theirs.safetensors: tensor `b.steps`: expected floating point, the file holds I64"
+        ),
+        "{error}"
+    );
     let error = file.read_f32("c").unwrap_err().to_string();
     assert!(error.contains("there is no tensor `c`"), "{error}");
 }
@@ -133,7 +150,8 @@ fn files_by_the_safetensors_crate_are_read() {
 #[test]
 fn the_same_weights_give_the_same_bytes() {
     let directory = tempfile::tempdir().unwrap();
-    let metadata = BTreeMap::from(["one", "two", "three", "four"].map(|k| (k.to_owned(), k.to_owned())));
+    let metadata =
+        BTreeMap::from(["one", "two", "three", "four"].map(|k| (k.to_owned(), k.to_owned())));
     let tensors = || [("b", [2], [1f32, 2.0]), ("a", [2], [3.0, 4.0])];
     let bytes = |name: &str, write: &dyn Fn(&Path)| {
         let path = directory.path().join(name);
@@ -172,7 +190,8 @@ fn what_cannot_be_stored_is_refused_and_the_old_file_stays() {
     assert!(twice.contains("two tensors are named `w`"), "{twice}");
     assert!(write(&[], FloatDType::F32).contains("no tensors to write"));
 
-    let reserved = write_safetensors(&path, [("__metadata__", [1], [0.0])], &none, FloatDType::F32).unwrap_err();
+    let reserved = write_safetensors(&path, [("__metadata__", [1], [0.0])], &none, FloatDType::F32)
+        .unwrap_err();
     assert!(reserved.to_string().contains("no name for a tensor"), "{reserved}");
     let metadata = BTreeMap::from([("state_dict".to_owned(), String::new())]);
     let wrap = Some(Wrap { key: "state_dict", metadata: &metadata });
@@ -180,11 +199,13 @@ fn what_cannot_be_stored_is_refused_and_the_old_file_stays() {
     assert!(clash.to_string().contains("where the tensors go"), "{clash}");
 
     let nowhere = directory.path().join("missing/w.safetensors");
-    let error = write_safetensors(&nowhere, [("w", [1], [0.0])], &none, FloatDType::F32).unwrap_err();
+    let error =
+        write_safetensors(&nowhere, [("w", [1], [0.0])], &none, FloatDType::F32).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
 
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
-    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["kept.safetensors"], "no temporary file stays");
 }
 
@@ -196,7 +217,9 @@ fn weights_of_nan_are_refused_with_their_place() {
         let mut bytes = vec![0u8; 24];
         bytes[14..16].copy_from_slice(&bits.to_le_bytes());
         bytes[20..22].copy_from_slice(&bits.to_le_bytes());
-        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F16, vec![2, 3, 2], &bytes).unwrap();
+        let view =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F16, vec![2, 3, 2], &bytes)
+                .unwrap();
         safetensors::serialize_to_file([("w", view)], None, &path).unwrap();
         let error = WeightFile::open(&path).unwrap().read_f32("w").unwrap_err().to_string();
         let expected = format!("nan.safetensors: tensor `w`: holds {what} (first at [1, 0, 1])");

@@ -6,12 +6,14 @@ use atrous::tune::multiply_add_rate;
 use criterion::Criterion;
 use std::time::Duration;
 
-/// Whether this only shows that the benchmarks run: `cargo bench -- --test`, or a start by `cargo test`.
+/// Whether this only shows that the benchmarks run: `cargo bench -- --test`, or a start by
+/// `cargo test`.
 pub fn is_rehearsal() -> bool {
     std::env::args().any(|a| a == "--test") || !std::env::args().any(|a| a == "--bench")
 }
 
-/// The CPU executor, and the device that `ATROUS_DEVICE` names (any adapter where it is not set), if there is one.
+/// The CPU executor, and the device that `ATROUS_DEVICE` names (any adapter where it is not set),
+/// if there is one.
 pub fn devices() -> Vec<Device> {
     let choice = std::env::var("ATROUS_DEVICE").map_or(Ok(DeviceChoice::Gpu), |text| text.parse());
     let gpu = choice.and_then(|choice| Device::open(&choice));
@@ -54,7 +56,8 @@ impl Shares {
         }
     }
 
-    /// Prints them. The limit is measured again, since the machine may have been busy the first time.
+    /// Prints them. The limit is measured again, since the machine may have been busy the first
+    /// time.
     pub fn print(mut self, device: &Device) {
         self.limit = self.limit.max(multiply_add_rate(device).expect("the device multiplies"));
         println!("\n{}: bare multiply-adds reach {:.1} GFLOP/s", self.device, self.limit / 1e9);

@@ -1,4 +1,5 @@
-//! Draws the painted frame and panels of text. The frame's shader reads the buffer that the painting wrote: it never leaves the device.
+//! Draws the painted frame and panels of text. The frame's shader reads the buffer that the
+//! painting wrote: it never leaves the device.
 
 use crate::panel::Panel;
 use atrous::gpu::Gpu;
@@ -53,7 +54,8 @@ impl Renderer {
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some("window"), source };
         let module = gpu.device().create_shader_module(descriptor);
         let pipeline = |vertex: &str, fragment: &str, blend: Option<wgpu::BlendState>| {
-            let target = wgpu::ColorTargetState { format, blend, write_mask: wgpu::ColorWrites::ALL };
+            let target =
+                wgpu::ColorTargetState { format, blend, write_mask: wgpu::ColorWrites::ALL };
             gpu.device().create_render_pipeline(&wgpu::RenderPipelineDescriptor {
                 label: Some(fragment),
                 layout: None,
@@ -63,7 +65,10 @@ impl Renderer {
                     compilation_options: Default::default(),
                     buffers: &[],
                 },
-                primitive: wgpu::PrimitiveState { topology: wgpu::PrimitiveTopology::TriangleStrip, ..Default::default() },
+                primitive: wgpu::PrimitiveState {
+                    topology: wgpu::PrimitiveTopology::TriangleStrip,
+                    ..Default::default()
+                },
                 depth_stencil: None,
                 multisample: Default::default(),
                 fragment: Some(wgpu::FragmentState {
@@ -101,8 +106,14 @@ impl Renderer {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: uniform.as_entire_binding() }];
-        entries.extend(bindings.iter().map(|(binding, r)| wgpu::BindGroupEntry { binding: *binding, resource: r.clone() }));
+        let mut entries =
+            vec![wgpu::BindGroupEntry { binding: 0, resource: uniform.as_entire_binding() }];
+        entries.extend(
+            bindings.iter().map(|(binding, r)| wgpu::BindGroupEntry {
+                binding: *binding,
+                resource: r.clone(),
+            }),
+        );
         let bind_group = self.gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("window"),
             layout: &pipeline.get_bind_group_layout(0),
@@ -114,7 +125,10 @@ impl Renderer {
     /// Draws what this paints from now on.
     pub fn show(&mut self, live: &Live) {
         let (w, h) = live.fit().source;
-        let painted = live.store().device_buffer("painted").expect("invariant: frames are painted on the window's device");
+        let painted = live
+            .store()
+            .device_buffer("painted")
+            .expect("invariant: frames are painted on the window's device");
         let bindings = [(1, painted.as_entire_binding())];
         self.frame = Some(self.item(&self.frame_pipeline, [w as f32, h as f32], 1, &bindings));
         // Its counts are in other buffers.
@@ -124,7 +138,11 @@ impl Renderer {
     /// Changes a panel, or takes it away.
     pub fn set_panel(&mut self, kind: Kind, panel: Option<&Panel>, live: &Live) {
         self.panels[kind as usize] = panel.map(|panel| {
-            let size = wgpu::Extent3d { width: panel.width as u32, height: panel.height as u32, depth_or_array_layers: 1 };
+            let size = wgpu::Extent3d {
+                width: panel.width as u32,
+                height: panel.height as u32,
+                depth_or_array_layers: 1,
+            };
             let texture = self.gpu.device().create_texture(&wgpu::TextureDescriptor {
                 label: Some("text"),
                 size,
@@ -135,18 +153,28 @@ impl Renderer {
                 usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
                 view_formats: &[],
             });
-            let layout =
-                wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(4 * size.width), rows_per_image: Some(size.height) };
+            let layout = wgpu::TexelCopyBufferLayout {
+                offset: 0,
+                bytes_per_row: Some(4 * size.width),
+                rows_per_image: Some(size.height),
+            };
             self.gpu.queue().write_texture(texture.as_image_copy(), &panel.rgba, layout, size);
             let view = texture.create_view(&Default::default());
             let letters = (3, wgpu::BindingResource::TextureView(&view));
             let size = [panel.width as f32, panel.height as f32];
             match kind {
                 Kind::Classes => {
-                    let counts =
-                        live.store().device_buffer("counts").expect("invariant: classes are counted on the window's device");
+                    let counts = live
+                        .store()
+                        .device_buffer("counts")
+                        .expect("invariant: classes are counted on the window's device");
                     let rows = live.table().len() as u32;
-                    self.item(&self.classes_pipeline, size, rows, &[(2, counts.as_entire_binding()), letters])
+                    self.item(
+                        &self.classes_pipeline,
+                        size,
+                        rows,
+                        &[(2, counts.as_entire_binding()), letters],
+                    )
                 }
                 _ => self.item(&self.panel_pipeline, size, 1, &[letters]),
             }
@@ -166,7 +194,10 @@ impl Renderer {
             Kind::Message => [0.0, h - size[1]],
             Kind::Help => [((w - size[0]) / 2.0).floor(), ((h - size[1]) / 2.0).floor()],
             // Below the status line.
-            Kind::Classes => [w - size[0], self.panels[Kind::Status as usize].as_ref().map_or(0.0, |s| s.size[1] * self.scale)],
+            Kind::Classes => [
+                w - size[0],
+                self.panels[Kind::Status as usize].as_ref().map_or(0.0, |s| s.size[1] * self.scale),
+            ],
         };
         (corner, size)
     }
@@ -182,13 +213,19 @@ impl Renderer {
     /// Draws everything to a texture of the window, `[width, height]` pixels.
     pub fn draw(&self, target: &wgpu::Texture, window: [f32; 2]) {
         let view = target.create_view(&Default::default());
-        let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("window") });
+        let mut encoder = self
+            .gpu
+            .device()
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("window") });
         {
             let attachment = wgpu::RenderPassColorAttachment {
                 view: &view,
                 depth_slice: None,
                 resolve_target: None,
-                ops: wgpu::Operations { load: wgpu::LoadOp::Clear(wgpu::Color::BLACK), store: wgpu::StoreOp::Store },
+                ops: wgpu::Operations {
+                    load: wgpu::LoadOp::Clear(wgpu::Color::BLACK),
+                    store: wgpu::StoreOp::Store,
+                },
             };
             let mut pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
                 label: Some("window"),
@@ -206,7 +243,11 @@ impl Renderer {
             }
             for kind in KINDS {
                 if let Some(item) = &self.panels[kind as usize] {
-                    let pipeline = if kind == Kind::Classes { &self.classes_pipeline } else { &self.panel_pipeline };
+                    let pipeline = if kind == Kind::Classes {
+                        &self.classes_pipeline
+                    } else {
+                        &self.panel_pipeline
+                    };
                     call(pipeline, item, self.panel_place(kind, item, window));
                 }
             }

@@ -8,7 +8,8 @@ struct Place {
     size: vec2f,
     // Size of the source: of the frame, or of the panel's image.
     source: vec2f,
-    // For the list of classes: rows in it, and the part of all pixels that a class needs to be seen.
+    // For the list of classes: rows in it, and the part of all pixels that a class needs to be
+    // seen.
     rows: u32,
     least: f32,
 }
@@ -35,7 +36,8 @@ fn whole(@builtin(vertex_index) index: u32) -> Corner {
     return quad(index, place.corner, place.size, vec2f(0.0, 1.0));
 }
 
-// One row of the list of classes. A class that is not in the image gets no place, and those after it move up.
+// One row of the list of classes. A class that is not in the image gets no place, and those after
+// it move up.
 @vertex
 fn class_row(@builtin(vertex_index) index: u32, @builtin(instance_index) row: u32) -> Corner {
     var all = 0u;

@@ -78,19 +78,25 @@ impl Figures {
             None => "is being made ready".into(),
         };
         let present = ms(self.presenting / self.frames);
-        let line = format!("{rate:.0} frames/s  capture {:.0} ms  network {network}  present {present:.1} ms", ms(self.capture));
+        let line = format!(
+            "{rate:.0} frames/s  capture {:.0} ms  network {network}  present {present:.1} ms",
+            ms(self.capture)
+        );
         (self.since, self.frames, self.presenting) = (Some(Instant::now()), 0, Duration::ZERO);
         Some(line)
     }
 
     /// Tells at the end how it was.
     pub fn print(&mut self) {
-        let Total { first: Some(first), last: Some(last), frames, presenting, gaps, runs, running } = &mut self.total else {
+        let Total { first: Some(first), last: Some(last), frames, presenting, gaps, runs, running } =
+            &mut self.total
+        else {
             return;
         };
         gaps.sort();
         let seconds = (*last - *first).as_secs_f64();
-        let percentile = |p: usize| gaps.get(gaps.len() * p / 100).map_or(0.0, |g| g.as_secs_f64() * 1e3);
+        let percentile =
+            |p: usize| gaps.get(gaps.len() * p / 100).map_or(0.0, |g| g.as_secs_f64() * 1e3);
         println!(
             "window: {frames} frames in {seconds:.1} s, {:.1} a second; {:.1} ms of work each; gaps: half below {:.0} ms, 95 % below {:.0} ms",
             f64::from(*frames - 1) / seconds.max(1e-3),
@@ -99,7 +105,10 @@ impl Figures {
             percentile(95)
         );
         if *runs > 0 {
-            println!("network: {runs} runs, {:.0} ms each", running.as_secs_f64() * 1e3 / f64::from(*runs));
+            println!(
+                "network: {runs} runs, {:.0} ms each",
+                running.as_secs_f64() * 1e3 / f64::from(*runs)
+            );
         }
     }
 }

@@ -12,11 +12,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-pub fn run(options: &Options, model: &Model, mut source: Box<dyn Source>, frames: usize) -> Result<()> {
+pub fn run(
+    options: &Options,
+    model: &Model,
+    mut source: Box<dyn Source>,
+    frames: usize,
+) -> Result<()> {
     let device = Device::open(&options.device.parse::<DeviceChoice>()?)?;
     println!("device: {device}");
     if let Some(directory) = &options.save {
-        std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, "could not be made", e))?;
+        std::fs::create_dir_all(directory)
+            .map_err(|e| Error::io(directory, "could not be made", e))?;
     }
     let size = crate::first_size(options, model, source.size());
     let live = Live::new(&device, model, source.size(), size, &Tuning::default())?;
@@ -24,13 +30,17 @@ pub fn run(options: &Options, model: &Model, mut source: Box<dyn Source>, frames
     if let Some(path) = &options.behind {
         live.set_behind(&image::decode(path)?)?;
     }
-    live.set_look(&View::new(&live, options.style, options.color, options.mirror, options.in_step).look(&live))?;
+    live.set_look(
+        &View::new(&live, options.style, options.color, options.mirror, options.in_step)
+            .look(&live),
+    )?;
     let mut times = [Duration::ZERO; 2];
     let mut done = 0;
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = stopped.clone();
     signals::on_stop(move || flag.store(true, Ordering::Relaxed));
-    // What is saved so far and the figures are worth having, so an interrupt ends the loop and not the program.
+    // What is saved so far and the figures are worth having, so an interrupt ends the loop and not
+    // the program.
     while done < frames && !stopped.load(Ordering::Relaxed) {
         let started = Instant::now();
         let Some(pixels) = source.next()? else { break };
@@ -47,11 +57,19 @@ pub fn run(options: &Options, model: &Model, mut source: Box<dyn Source>, frames
         }
     }
     let each = |time: Duration| time.as_secs_f64() * 1e3 / done.max(1) as f64;
-    println!("{done} frames: capture {:.1} ms, upload to image {:.1} ms each", each(times[0]), each(times[1]));
+    println!(
+        "{done} frames: capture {:.1} ms, upload to image {:.1} ms each",
+        each(times[0]),
+        each(times[1])
+    );
     if done > 0 {
-        let mut shares: Vec<(f32, String)> = live.shares()?.into_iter().zip(live.table().names.clone()).collect();
+        let mut shares: Vec<(f32, String)> =
+            live.shares()?.into_iter().zip(live.table().names.clone()).collect();
         shares.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let seen = shares.iter().filter(|s| s.0 >= 0.005).map(|(share, name)| format!("{name} {:.1} %", 100.0 * share));
+        let seen = shares
+            .iter()
+            .filter(|s| s.0 >= 0.005)
+            .map(|(share, name)| format!("{name} {:.1} %", 100.0 * share));
         println!("in the last one: {}", seen.collect::<Vec<_>>().join(", "));
     }
     Ok(())
@@ -68,16 +86,39 @@ mod tests {
     fn frames_of_the_drawn_scene_are_saved() {
         let directory = tempfile::tempdir().unwrap();
         let save = directory.path().join("frames");
-        let arguments =
-            ["segment_webcam", "--weights", "none", "--source", "synthetic", "--resolution", "64x48", "--device", "cpu"];
-        let more = ["--size", "65", "--frames", "3", "--smooth", "0.5", "--style", "blur", "--save", save.to_str().unwrap()];
+        let arguments = [
+            "segment_webcam",
+            "--weights",
+            "none",
+            "--source",
+            "synthetic",
+            "--resolution",
+            "64x48",
+            "--device",
+            "cpu",
+        ];
+        let more = [
+            "--size",
+            "65",
+            "--frames",
+            "3",
+            "--smooth",
+            "0.5",
+            "--style",
+            "blur",
+            "--save",
+            save.to_str().unwrap(),
+        ];
         let options = Options::parse_from(arguments.iter().chain(&more));
-        let config = Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 4);
+        let config =
+            Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 4);
         let weights = random_weights(&config, 1).unwrap();
         let model = Model { config, weights, dialect: "atrous", path: "none".into() };
         let source = crate::capture::open(&options).unwrap();
         run(&options, &model, source, options.frames.unwrap()).unwrap();
-        let saved: Vec<_> = (1..=3).map(|i| image::decode(save.join(format!("frame-{i:05}.png"))).unwrap()).collect();
+        let saved: Vec<_> = (1..=3)
+            .map(|i| image::decode(save.join(format!("frame-{i:05}.png"))).unwrap())
+            .collect();
         assert!(saved.iter().all(|p| (p.width, p.height) == (64, 48)));
         assert!(saved[0].rgb != saved[1].rgb && saved[1].rgb != saved[2].rgb, "the scene moves");
         assert_eq!(std::fs::read_dir(&save).unwrap().count(), 3);

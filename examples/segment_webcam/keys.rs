@@ -70,7 +70,10 @@ mod tests {
     #[test]
     fn letters_work_in_both_cases() {
         let key = |text: &str| Key::Character(text.into());
-        assert_eq!((action(&key("q")), action(&key("Q"))), (Some(Action::Quit), Some(Action::Quit)));
+        assert_eq!(
+            (action(&key("q")), action(&key("Q"))),
+            (Some(Action::Quit), Some(Action::Quit))
+        );
         assert_eq!(action(&Key::Named(NamedKey::ArrowLeft)), Some(Action::Style(-1)));
         assert_eq!(action(&key("x")), None);
     }

@@ -1,9 +1,11 @@
-//! Segments what a camera sees, in a window. `cargo run --release --example segment_webcam -- --weights deeplab.safetensors`; `--help` tells the
-//! rest, and H in the window shows the keys.
+//! Segments what a camera sees, in a window. `cargo run --release --example segment_webcam --
+//! --weights deeplab.safetensors`; `--help` tells the rest, and H in the window shows the keys.
 //!
-//! Three threads. One captures and keeps only the newest frame (`capture`). One runs the network, slice by slice (`worker`). The window's own
-//! (`window`, with what it shows in `stage`) uploads each frame, paints it with the newest scores there are, and presents it; it waits for neither of the others. Frame, scores and
-//! painted frame lie in buffers of one device (`atrous::live`); the window's shader reads the painted one (`draw`).
+//! Three threads. One captures and keeps only the newest frame (`capture`). One runs the network,
+//! slice by slice (`worker`). The window's own (`window`, with what it shows in `stage`) uploads
+//! each frame, paints it with the newest scores there are, and presents it; it waits for neither of
+//! the others. Frame, scores and painted frame lie in buffers of one device (`atrous::live`); the
+//! window's shader reads the painted one (`draw`).
 
 mod capture;
 mod draw;
@@ -25,7 +27,8 @@ use clap::Parser;
 use options::Options;
 use std::process::ExitCode;
 
-/// Without `--size`, networks that were made for more get this long side: live images are to be quick.
+/// Without `--size`, networks that were made for more get this long side: live images are to be
+/// quick.
 const USUAL_SIDE: usize = 513;
 
 fn main() -> ExitCode {
@@ -42,13 +45,17 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<()> {
     if options.list_cameras {
         let cameras = capture::list()?;
-        cameras.iter().enumerate().for_each(|(i, name)| println!("camera:{i}  {}", printable(name)));
+        cameras
+            .iter()
+            .enumerate()
+            .for_each(|(i, name)| println!("camera:{i}  {}", printable(name)));
         if cameras.is_empty() {
             println!("no camera was found; --source synthetic shows a drawn scene");
         }
         return Ok(());
     }
-    let weights = options.weights.as_ref().expect("invariant: required where no cameras are listed");
+    let weights =
+        options.weights.as_ref().expect("invariant: required where no cameras are listed");
     let model = Model::open(weights)?;
     let source = capture::open(&options)?;
     let (w, h) = source.size();

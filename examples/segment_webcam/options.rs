@@ -9,19 +9,22 @@ use std::str::FromStr;
 
 /// Segments what a camera sees, in a window.
 ///
-/// Everything from the upload of a frame to its presentation happens on the GPU. With --frames there is no window: so many frames are
-/// segmented one after the other, and saved where --save says.
+/// Everything from the upload of a frame to its presentation happens on the GPU. With --frames
+/// there is no window: so many frames are segmented one after the other, and saved where --save
+/// says.
 ///
-/// Keys: arrows left and right change the style, up and down its opacity; comma and period choose a class, space shows or hides it, A shows all
-/// or only the chosen one; M mirrors, F freezes, T
-/// shows frames in step with the network, S saves a PNG, plus and minus change the size of the network's input, H shows the keys, Q quits.
+/// Keys: arrows left and right change the style, up and down its opacity; comma and period choose a
+/// class, space shows or hides it, A shows all or only the chosen one; M mirrors, F freezes, T
+/// shows frames in step with the network, S saves a PNG, plus and minus change the size of the
+/// network's input, H shows the keys, Q quits.
 #[derive(Parser, Debug)]
 #[command(name = "segment_webcam")]
 pub struct Options {
     /// The network: safetensors or .pth of any known dialect
     #[arg(long, required_unless_present = "list_cameras", value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// camera, camera:N, synthetic (a drawn scene), an image or a video, or a directory of images that are shown in turn
+    /// camera, camera:N, synthetic (a drawn scene), an image or a video, or a directory of images
+    /// that are shown in turn
     #[arg(long, default_value = "camera")]
     pub source: SourceChoice,
     /// Lists the cameras and ends
@@ -30,7 +33,8 @@ pub struct Options {
     /// auto, gpu, cpu (without a window), vulkan:llvmpipe, or an index of `atrous devices`
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Size of the network's input: a long side such as 257, or native. Without it what the network was made for, 513 at most
+    /// Size of the network's input: a long side such as 257, or native. Without it what the network
+    /// was made for, 513 at most
     #[arg(long)]
     pub size: Option<SizeRule>,
     /// mask, overlay, blur, color or image
@@ -45,7 +49,8 @@ pub struct Options {
     /// How much of the earlier frames' probabilities is kept, 0 to below 1
     #[arg(long, default_value_t = 0.0)]
     pub smooth: f32,
-    /// Shows each frame with its own scores, at the network's pace, and not the newest frame with the newest scores
+    /// Shows each frame with its own scores, at the network's pace, and not the newest frame with
+    /// the newest scores
     #[arg(long)]
     pub in_step: bool,
     /// Left and right exchanged
@@ -103,11 +108,16 @@ fn color(text: &str) -> Result<[u8; 3], String> {
 
 fn resolution(text: &str) -> Result<(usize, usize), String> {
     let sides = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
-    sides.filter(|(w, h)| (16..=4096).contains(w) && (16..=4096).contains(h)).ok_or("expected a size such as 640x480".into())
+    sides
+        .filter(|(w, h)| (16..=4096).contains(w) && (16..=4096).contains(h))
+        .ok_or("expected a size such as 640x480".into())
 }
 
 fn rate(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|v| (0.01..=1000.0).contains(v)).ok_or("expected a number from 0.01 to 1000".into())
+    text.parse()
+        .ok()
+        .filter(|v| (0.01..=1000.0).contains(v))
+        .ok_or("expected a number from 0.01 to 1000".into())
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ pub struct Panel {
 
 impl Panel {
     fn new(letters: usize, lines: usize) -> Self {
-        let (width, height) = (letters.max(1) * LETTER.0 + 2 * MARGIN, lines.max(1) * LETTER.1 + MARGIN);
+        let (width, height) =
+            (letters.max(1) * LETTER.0 + 2 * MARGIN, lines.max(1) * LETTER.1 + MARGIN);
         Self { width, height, rgba: BACK.repeat(width * height) }
     }
 
@@ -39,8 +40,8 @@ impl Panel {
         panel
     }
 
-    /// A row for each class: its color and name, dim where it is hidden, marked where it is chosen. Which of the rows are seen is decided on
-    /// the device.
+    /// A row for each class: its color and name, dim where it is hidden, marked where it is chosen.
+    /// Which of the rows are seen is decided on the device.
     pub fn classes(rows: &[(String, [u8; 3], bool)], chosen: usize) -> Self {
         let longest = rows.iter().map(|r| r.0.chars().count()).max().unwrap_or(0);
         let mut panel = Self::new(longest + 4, rows.len());
@@ -64,8 +65,16 @@ impl Panel {
         }
     }
 
-    fn text(&mut self, line: usize, letter: usize, text: &str, font: &'static MonoFont<'static>, ink: [u8; 4]) {
-        let mut pen = Pen { at: (MARGIN + letter * LETTER.0, line * LETTER.1 + 2), panel: self, ink };
+    fn text(
+        &mut self,
+        line: usize,
+        letter: usize,
+        text: &str,
+        font: &'static MonoFont<'static>,
+        ink: [u8; 4],
+    ) {
+        let mut pen =
+            Pen { at: (MARGIN + letter * LETTER.0, line * LETTER.1 + 2), panel: self, ink };
         let style = MonoTextStyle::new(font, BinaryColor::On);
         let done = Text::with_baseline(text, Point::zero(), style, Baseline::Top).draw(&mut pen);
         done.expect("invariant: drawing to memory cannot fail");
@@ -94,7 +103,10 @@ impl DrawTarget for Pen<'_> {
     type Color = BinaryColor;
     type Error = Infallible;
 
-    fn draw_iter<I: IntoIterator<Item = Pixel<BinaryColor>>>(&mut self, pixels: I) -> Result<(), Infallible> {
+    fn draw_iter<I: IntoIterator<Item = Pixel<BinaryColor>>>(
+        &mut self,
+        pixels: I,
+    ) -> Result<(), Infallible> {
         for Pixel(Point { x, y }, ink) in pixels {
             if let (Ok(x), Ok(y), true) = (usize::try_from(x), usize::try_from(y), ink.is_on()) {
                 self.panel.put(self.at.0 + x, self.at.1 + y, self.ink);
@@ -114,8 +126,14 @@ mod tests {
         assert_eq!((panel.width, panel.height), (9 * LETTER.0 + 2 * MARGIN, 2 * LETTER.1 + MARGIN));
         let inked = panel.rgba.chunks_exact(4).filter(|p| *p == INK).count();
         assert!(inked > 60 && panel.rgba.len() == 4 * panel.width * panel.height);
-        let classes = Panel::classes(&[("sky".into(), [1, 2, 3], true), ("road".into(), [4, 5, 6], false)], 1);
+        let classes = Panel::classes(
+            &[("sky".into(), [1, 2, 3], true), ("road".into(), [4, 5, 6], false)],
+            1,
+        );
         assert_eq!(classes.height, 2 * LETTER.1);
-        assert!(classes.rgba.chunks_exact(4).any(|p| p == [1, 2, 3, 255]) && classes.rgba.chunks_exact(4).any(|p| p == DIM));
+        assert!(
+            classes.rgba.chunks_exact(4).any(|p| p == [1, 2, 3, 255])
+                && classes.rgba.chunks_exact(4).any(|p| p == DIM)
+        );
     }
 }

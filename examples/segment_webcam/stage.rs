@@ -1,4 +1,5 @@
-//! What the window shows and how: everything that belongs to the device, made anew when it or the surface is lost.
+//! What the window shows and how: everything that belongs to the device, made anew when it or the
+//! surface is lost.
 
 use crate::draw::{Kind, Renderer};
 use crate::keys;
@@ -40,15 +41,28 @@ impl Stage {
         let size = window.inner_size();
         let mut config = surface
             .get_default_config(gpu.adapter(), size.width.max(1), size.height.max(1))
-            .ok_or_else(|| Error::new(ErrorKind::Device, "the window cannot be drawn on").at(gpu.summary().name.clone()))?;
+            .ok_or_else(|| {
+                Error::new(ErrorKind::Device, "the window cannot be drawn on")
+                    .at(gpu.summary().name.clone())
+            })?;
         // Painted frames are sRGB already: nothing may be encoded a second time.
         config.format = config.format.remove_srgb_suffix();
         surface.configure(gpu.device(), &config);
         let renderer = Renderer::new(&gpu, config.format, window.scale_factor());
         let view = View::new(&live, options.style, options.color, options.mirror, options.in_step);
         let worker = Worker::default();
-        let mut stage =
-            Stage { window, gpu, surface, config, renderer, live: live.clone(), view, worker, stale: true, busy: false };
+        let mut stage = Stage {
+            window,
+            gpu,
+            surface,
+            config,
+            renderer,
+            live: live.clone(),
+            view,
+            worker,
+            stale: true,
+            busy: false,
+        };
         stage.adopt(live)?;
         Ok(stage)
     }
@@ -58,7 +72,8 @@ impl Stage {
         (self.window, self.view)
     }
 
-    /// A window that is minimized has no size on some systems: it is left alone until it has one again.
+    /// A window that is minimized has no size on some systems: it is left alone until it has one
+    /// again.
     pub fn resize(&mut self, size: PhysicalSize<u32>) {
         if size.width > 0 && size.height > 0 {
             (self.config.width, self.config.height) = (size.width, size.height);
@@ -79,9 +94,14 @@ impl Stage {
     pub fn apply(&mut self) -> Result<()> {
         self.live.set_look(&self.view.look(&self.live))?;
         let view = &self.view;
-        let row = |(i, name): (usize, &String)| (name.clone(), view.class_color(i), view.is_shown(i));
+        let row =
+            |(i, name): (usize, &String)| (name.clone(), view.class_color(i), view.is_shown(i));
         let rows: Vec<_> = view.names.iter().enumerate().map(row).collect();
-        self.renderer.set_panel(Kind::Classes, Some(&Panel::classes(&rows, view.chosen)), &self.live);
+        self.renderer.set_panel(
+            Kind::Classes,
+            Some(&Panel::classes(&rows, view.chosen)),
+            &self.live,
+        );
         if view.help != self.renderer.has(Kind::Help) {
             let panel = view.help.then(|| Panel::lines(&keys::HELP));
             self.renderer.set_panel(Kind::Help, panel.as_ref(), &self.live);
@@ -96,8 +116,11 @@ impl Stage {
         let chosen = self.view.chosen;
         let class = &self.view.names[chosen];
         let shown = if self.view.is_shown(chosen) { "shown" } else { "hidden" };
-        let lines =
-            [figures, format!("{w}x{h}  {}  {class}: {shown}", self.view.describe()), Device::Gpu(self.gpu.clone()).to_string()];
+        let lines = [
+            figures,
+            format!("{w}x{h}  {}  {class}: {shown}", self.view.describe()),
+            Device::Gpu(self.gpu.clone()).to_string(),
+        ];
         self.renderer.set_panel(Kind::Status, Some(&Panel::lines(&lines)), &self.live);
     }
 }

@@ -44,7 +44,18 @@ impl View {
         // The first class that is shown: a background is none.
         let chosen = classes.iter().position(|c| c.1).unwrap_or(0);
         let names = live.table().names.clone();
-        Self { style, opacity, color, mirror, frozen: false, in_step, help: false, chosen, names, classes }
+        Self {
+            style,
+            opacity,
+            color,
+            mirror,
+            frozen: false,
+            in_step,
+            help: false,
+            chosen,
+            names,
+            classes,
+        }
     }
 
     fn at(&self) -> usize {
@@ -53,7 +64,8 @@ impl View {
 
     /// The style `steps` further on, around the end.
     pub fn change_style(&mut self, steps: isize) {
-        self.style = STYLES[(self.at() as isize + steps).rem_euclid(STYLES.len() as isize) as usize];
+        self.style =
+            STYLES[(self.at() as isize + steps).rem_euclid(STYLES.len() as isize) as usize];
     }
 
     /// Changes the opacity of the style in use by a share.
@@ -64,7 +76,8 @@ impl View {
 
     /// Chooses the class `steps` further on, around the end.
     pub fn choose(&mut self, steps: isize) {
-        self.chosen = (self.chosen as isize + steps).rem_euclid(self.classes.len() as isize) as usize;
+        self.chosen =
+            (self.chosen as isize + steps).rem_euclid(self.classes.len() as isize) as usize;
     }
 
     /// Shows the chosen class, or hides it.
@@ -72,11 +85,15 @@ impl View {
         self.classes[self.chosen].1 ^= true;
     }
 
-    /// Shows the chosen class alone; where that is so already, all but the first, which is the background of most networks.
+    /// Shows the chosen class alone; where that is so already, all but the first, which is the
+    /// background of most networks.
     pub fn toggle_all(&mut self) {
         let alone = self.classes.iter().enumerate().all(|(i, c)| c.1 == (i == self.chosen));
         let chosen = self.chosen;
-        self.classes.iter_mut().enumerate().for_each(|(i, c)| c.1 = if alone { i > 0 } else { i == chosen });
+        self.classes
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, c)| c.1 = if alone { i > 0 } else { i == chosen });
     }
 
     pub fn is_shown(&self, class: usize) -> bool {
@@ -97,11 +114,15 @@ impl View {
 
     /// Style, opacity and what else is not as usual, in words.
     pub fn describe(&self) -> String {
-        let name = self.style.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
+        let name =
+            self.style.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
         let flag = |on: bool, text: &'static str| if on { text } else { "" };
         let opacity = (100.0 * self.opacity[self.at()]).round();
-        let (mirrored, frozen, in_step) =
-            (flag(self.mirror, ", mirrored"), flag(self.frozen, ", frozen"), flag(self.in_step, ", in step"));
+        let (mirrored, frozen, in_step) = (
+            flag(self.mirror, ", mirrored"),
+            flag(self.frozen, ", frozen"),
+            flag(self.in_step, ", in step"),
+        );
         format!("{name} {opacity} %{mirrored}{frozen}{in_step}")
     }
 }

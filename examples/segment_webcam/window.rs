@@ -1,4 +1,5 @@
-//! The window: uploads frames, paints and presents them, and takes keys. It never waits for camera or network.
+//! The window: uploads frames, paints and presents them, and takes keys. It never waits for camera
+//! or network.
 
 use crate::capture::{self, Mailbox, News, Source};
 use crate::draw::Kind;
@@ -56,11 +57,15 @@ fn window_error(e: impl std::error::Error + Send + Sync + 'static) -> Error {
 pub fn run(options: Options, model: Model, source: Box<dyn Source>) -> Result<()> {
     let choice: DeviceChoice = options.device.parse()?;
     if choice == DeviceChoice::Cpu {
-        return Err(Error::new(ErrorKind::Usage, "a window needs a GPU").advice("--frames N --save DIR runs on the processor"));
+        return Err(Error::new(ErrorKind::Usage, "a window needs a GPU")
+            .advice("--frames N --save DIR runs on the processor"));
     }
     // The libraries of X11 are loaded only now, and some of them are not asked for politely.
     let event_loop = std::panic::catch_unwind(|| EventLoop::<Event>::with_user_event().build())
-        .map_err(|_| Error::new(ErrorKind::Device, "no window can be opened: a library is missing").advice(advice()))?
+        .map_err(|_| {
+            Error::new(ErrorKind::Device, "no window can be opened: a library is missing")
+                .advice(advice())
+        })?
         .map_err(window_error)?;
     let behind = options.behind.as_ref().map(atrous::image::decode).transpose()?.map(Arc::new);
     let size = crate::first_size(&options, &model, source.size());
@@ -114,9 +119,13 @@ impl ApplicationHandler<Event> for App {
             return;
         }
         let (w, h) = self.frame_size;
-        let attributes =
-            Window::default_attributes().with_title("segment_webcam").with_inner_size(PhysicalSize::new(w as u32, h as u32));
-        let made = event_loop.create_window(attributes).map_err(window_error).and_then(|w| self.open(event_loop, Arc::new(w)));
+        let attributes = Window::default_attributes()
+            .with_title("segment_webcam")
+            .with_inner_size(PhysicalSize::new(w as u32, h as u32));
+        let made = event_loop
+            .create_window(attributes)
+            .map_err(window_error)
+            .and_then(|w| self.open(event_loop, Arc::new(w)));
         self.or_exit(event_loop, made);
     }
 
@@ -193,7 +202,8 @@ impl App {
             smooth: self.options.smooth,
             slice: Duration::from_secs_f64(self.options.slice / 1e3),
         };
-        let stage = Stage::new(window, gpu, surface, Arc::new(setup.live(self.size)?), &self.options)?;
+        let stage =
+            Stage::new(window, gpu, surface, Arc::new(setup.live(self.size)?), &self.options)?;
         let proxy = self.proxy.clone();
         let tell = move |told| proxy.send_event(Event::Network(told)).is_ok();
         worker::start(setup, stage.live.clone(), stage.worker.clone(), tell);
@@ -246,7 +256,9 @@ impl App {
                 self.upload_again()
             }
             Told::Refused(text) => self.say(&text.replace('\n', " ")),
-            Told::Failed(e) if e.kind() == ErrorKind::DeviceLost => self.reopen(event_loop, "the device was lost"),
+            Told::Failed(e) if e.kind() == ErrorKind::DeviceLost => {
+                self.reopen(event_loop, "the device was lost")
+            }
             Told::Failed(e) => Err(e),
         }
     }
@@ -282,7 +294,8 @@ impl App {
         if inner.width == 0 || inner.height == 0 {
             return Ok(());
         }
-        // In step, what is painted is the frame that the scores are of, before the next one is uploaded.
+        // In step, what is painted is the frame that the scores are of, before the next one is
+        // uploaded.
         let in_step = stage.view.in_step;
         if in_step && !stage.busy && std::mem::take(&mut stage.stale) {
             stage.live.paint()?;
@@ -310,19 +323,29 @@ impl App {
             stage.gpu.device().destroy();
         }
         let texture = match stage.surface.get_current_texture() {
-            wgpu::CurrentSurfaceTexture::Success(texture) | wgpu::CurrentSurfaceTexture::Suboptimal(texture) => texture,
+            wgpu::CurrentSurfaceTexture::Success(texture)
+            | wgpu::CurrentSurfaceTexture::Suboptimal(texture) => texture,
             wgpu::CurrentSurfaceTexture::Outdated => return self.resize(inner),
-            wgpu::CurrentSurfaceTexture::Lost => return self.reopen(event_loop, "the window's surface was lost"),
+            wgpu::CurrentSurfaceTexture::Lost => {
+                return self.reopen(event_loop, "the window's surface was lost");
+            }
             // Hidden, or a driver that is busy: the next frame asks again.
-            wgpu::CurrentSurfaceTexture::Timeout | wgpu::CurrentSurfaceTexture::Occluded => return Ok(()),
+            wgpu::CurrentSurfaceTexture::Timeout | wgpu::CurrentSurfaceTexture::Occluded => {
+                return Ok(());
+            }
             wgpu::CurrentSurfaceTexture::Validation => return stage.gpu.check(),
         };
-        stage.renderer.draw(&texture.texture, [texture.texture.width() as f32, texture.texture.height() as f32]);
+        stage.renderer.draw(
+            &texture.texture,
+            [texture.texture.width() as f32, texture.texture.height() as f32],
+        );
         stage.window.pre_present_notify();
         stage.gpu.queue().present(texture);
         self.figures.present(started);
         match stage.gpu.check() {
-            Err(e) if e.kind() == ErrorKind::DeviceLost => self.reopen(event_loop, "the device was lost"),
+            Err(e) if e.kind() == ErrorKind::DeviceLost => {
+                self.reopen(event_loop, "the device was lost")
+            }
             done => done,
         }
     }
@@ -369,12 +392,19 @@ impl App {
         let Some(stage) = &self.stage else { return };
         let directory = self.options.save.clone().unwrap_or_default();
         // What an earlier run saved stays.
-        let names = (self.saved + 1..).map(|n| (n, directory.join(format!("segment_webcam-{n:04}.png"))));
-        let Some((number, path)) = names.into_iter().find(|(_, path)| !path.exists()) else { return };
+        let names =
+            (self.saved + 1..).map(|n| (n, directory.join(format!("segment_webcam-{n:04}.png"))));
+        let Some((number, path)) = names.into_iter().find(|(_, path)| !path.exists()) else {
+            return;
+        };
         self.saved = number;
         let (live, proxy) = (stage.live.clone(), self.proxy.clone());
         std::thread::spawn(move || {
-            let made = std::fs::create_dir_all(if directory.as_os_str().is_empty() { ".".as_ref() } else { directory.as_path() });
+            let made = std::fs::create_dir_all(if directory.as_os_str().is_empty() {
+                ".".as_ref()
+            } else {
+                directory.as_path()
+            });
             let made = made.map_err(|e| Error::io(&directory, "could not be made", e));
             let done = made.and_then(|()| live.painted()?.save(&path));
             // After the window has closed nobody listens, which is fine.

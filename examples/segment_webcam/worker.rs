@@ -86,7 +86,12 @@ impl Setup {
 }
 
 /// Starts the thread. `tell` says whether anybody listens.
-pub fn start(setup: Setup, live: Arc<Live>, worker: Worker, tell: impl Fn(Told) -> bool + Send + 'static) {
+pub fn start(
+    setup: Setup,
+    live: Arc<Live>,
+    worker: Worker,
+    tell: impl Fn(Told) -> bool + Send + 'static,
+) {
     std::thread::spawn(move || {
         if let Err(e) = work(&setup, live, &worker, &tell) {
             tell(Told::Failed(e));
@@ -94,7 +99,12 @@ pub fn start(setup: Setup, live: Arc<Live>, worker: Worker, tell: impl Fn(Told) 
     });
 }
 
-fn work(setup: &Setup, mut live: Arc<Live>, worker: &Worker, tell: &impl Fn(Told) -> bool) -> Result<()> {
+fn work(
+    setup: &Setup,
+    mut live: Arc<Live>,
+    worker: &Worker,
+    tell: &impl Fn(Told) -> bool,
+) -> Result<()> {
     let mut slices: Option<Slices> = None;
     let mut seen = 0;
     while let Some((frame, size)) = worker.next(seen) {

@@ -1,10 +1,12 @@
-//! Compiles HLSL compute shaders (shader model 6.0, entry point `main`) by Microsoft's DirectXShaderCompiler, and tells which are refused. For
-//! machines that have the compiler as a library alone, `libdxcompiler.so`; where there is the program `dxc`, that does the same.
+//! Compiles HLSL compute shaders (shader model 6.0, entry point `main`) by Microsoft's
+//! DirectXShaderCompiler, and tells which are refused. For machines that have the compiler as a
+//! library alone, `libdxcompiler.so`; where there is the program `dxc`, that does the same.
 //!
 //!     dxc-check LIBRARY FILE...
 //!
-//! Interfaces are those of `dxcapi.h`. Off Windows, COM is played by C++ classes with a virtual destructor, which takes two places in the table of
-//! methods after `IUnknown`'s three; the crates for DXC know the later layout without them.
+//! Interfaces are those of `dxcapi.h`. Off Windows, COM is played by C++ classes with a virtual
+//! destructor, which takes two places in the table of methods after `IUnknown`'s three; the crates
+//! for DXC know the later layout without them.
 
 use libloading::{Library, Symbol};
 use std::ffi::{OsString, c_void};
@@ -84,7 +86,8 @@ fn wide(text: &str) -> Vec<u32> {
 
 fn compile(library: &Object, compiler: &Object, text: &str) -> Result<(), String> {
     let (entry, profile) = (wide("main"), wide("cs_6_0"));
-    // SAFETY: places and types of the methods are those of dxcapi.h; all pointers outlive the calls.
+    // SAFETY: places and types of the methods are those of dxcapi.h; all pointers outlive the
+    // calls.
     unsafe {
         let create: CreateBlob = library.method(CREATE_BLOB_ON_HEAP);
         let source = Object::made(|to| create(library.0, text.as_ptr(), text.len() as u32, UTF8, to))?;

@@ -16,7 +16,8 @@ use std::path::PathBuf;
 /// Which device runs the work.
 #[derive(Debug, clap::Args)]
 pub(super) struct DeviceArgs {
-    /// auto (a real GPU, else the processor), cpu, gpu, an index of `atrous devices`, or backend:name such as vulkan:llvmpipe
+    /// auto (a real GPU, else the processor), cpu, gpu, an index of `atrous devices`, or
+    /// backend:name such as vulkan:llvmpipe
     #[arg(long, default_value = "auto", value_name = "DEVICE", env = "ATROUS_DEVICE")]
     pub device: DeviceChoice,
 
@@ -47,13 +48,15 @@ impl From<Tune> for Mode {
 }
 
 impl DeviceArgs {
-    /// The tuning that was asked for, with a bar on the terminal while something is measured (unless `quiet`).
+    /// The tuning that was asked for, with a bar on the terminal while something is measured
+    /// (unless `quiet`).
     pub(super) fn tuning(&self, quiet: bool) -> Tuning {
         let tuning = Tuning::new(self.tune.into());
         if quiet || !std::io::stderr().is_terminal() {
             return tuning;
         }
-        let style = ProgressStyle::with_template("tuning {bar:32} {pos}/{len}  {elapsed}  {wide_msg}");
+        let style =
+            ProgressStyle::with_template("tuning {bar:32} {pos}/{len}  {elapsed}  {wide_msg}");
         let style = style.expect("invariant: the template is well-formed");
         let bar = ProgressBar::hidden().with_style(style);
         tuning.reporting(move |progress| match progress.measuring {
@@ -81,7 +84,8 @@ pub(super) struct ModelArgs {
     #[arg(long, value_name = "NAME")]
     pub dialect: Option<String>,
 
-    /// Output stride to run the weights at: smaller is finer and slower [default: the network's own]
+    /// Output stride to run the weights at: smaller is finer and slower [default: the network's
+    /// own]
     #[arg(long, value_name = "8|16|32")]
     pub output_stride: Option<usize>,
 
@@ -104,8 +108,8 @@ impl ModelArgs {
 /// How much memory the work may take.
 #[derive(Debug, clap::Args)]
 pub(super) struct MemoryArgs {
-    /// Limit on the memory for what networks compute, with their inputs and outputs, such as 4GiB; weights and decoded images come on top
-    /// [default: the memory that is available]
+    /// Limit on the memory for what networks compute, with their inputs and outputs, such as 4GiB;
+    /// weights and decoded images come on top [default: the memory that is available]
     #[arg(long, value_name = "SIZE", value_parser = super::train::size)]
     pub max_memory: Option<u64>,
 }
@@ -117,9 +121,11 @@ impl MemoryArgs {
     }
 }
 
-/// The default size of a model and the code base it comes from, for people; `None` where that is the image's own size.
+/// The default size of a model and the code base it comes from, for people; `None` where that is
+/// the image's own size.
 ///
-/// Presets differ between code bases, and labels with them: without this line nobody would know that the image was scaled.
+/// Presets differ between code bases, and labels with them: without this line nobody would know
+/// that the image was scaled.
 pub(super) fn preset_size(model: &Model) -> Option<String> {
     let size = match model.usual_size() {
         SizeRule::Native => return None,
@@ -169,7 +175,8 @@ pub(super) fn print(text: &str) -> Result<()> {
         .map_err(|e| Error::new(ErrorKind::Io, "standard output cannot be written").source(e))
 }
 
-/// Writes a line to standard error. Where nobody can read it any more (a closed terminal) it is lost; `eprintln` would panic.
+/// Writes a line to standard error. Where nobody can read it any more (a closed terminal) it is
+/// lost; `eprintln` would panic.
 pub(super) fn say(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text}");
 }
@@ -189,7 +196,9 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {
 /// Rows as a table: columns aligned, the ones in `right` to the right.
 pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0);
+    let width = |c: usize| {
+        rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {

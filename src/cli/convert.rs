@@ -24,12 +24,14 @@ pub(super) struct ImportArgs {
     #[arg(long, value_name = "NAME")]
     dialect: Option<String>,
 
-    /// Changes the first convolution to take N channels, as for images of one or four: one gets the sum over the old ones, more get
-    /// them repeated in turn, scaled so that the sums keep their size
+    /// Changes the first convolution to take N channels, as for images of one or four: one gets the
+    /// sum over the old ones, more get them repeated in turn, scaled so that the sums keep their
+    /// size
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     input_channels: Option<u16>,
 
-    /// Folds the batch norms into the convolutions: for finished networks, which then cannot be trained any more
+    /// Folds the batch norms into the convolutions: for finished networks, which then cannot be
+    /// trained any more
     #[arg(long)]
     fold: bool,
 
@@ -89,9 +91,11 @@ fn check(input: &Path, class_table: Option<&Path>, output: &Path) -> Result<()> 
 
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
     check(&args.input, args.class_table.as_deref(), &args.output)?;
-    let mut model = Model::open_as(&args.input, Wanted { classes: None, dialect: args.dialect.as_deref() })?;
+    let mut model =
+        Model::open_as(&args.input, Wanted { classes: None, dialect: args.dialect.as_deref() })?;
     if let Some(channels) = args.input_channels {
-        inflate_stem(&mut model.config, &mut model.weights, channels.into()).map_err(|e| e.file(&args.input))?;
+        inflate_stem(&mut model.config, &mut model.weights, channels.into())
+            .map_err(|e| e.file(&args.input))?;
     }
     if args.fold {
         fold_norms(&mut model.config, &mut model.weights).map_err(|e| e.file(&args.input))?;
@@ -109,13 +113,15 @@ pub(super) fn export(args: &ExportArgs) -> Result<()> {
 }
 
 fn convert(model: &Model, output: &Path, dialect: &str, dtype: FloatDType) -> Result<()> {
-    let stored = dialects::store(&model.config, &model.weights, dialect).map_err(|e| e.file(&model.path))?;
+    let stored =
+        dialects::store(&model.config, &model.weights, dialect).map_err(|e| e.file(&model.path))?;
     let count: u64 = stored.tensors.iter().map(|(_, _, data)| data.len() as u64).sum();
     let tensors = stored.tensors.len();
     match output.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => write_safetensors(output, stored.tensors, &stored.metadata, dtype)?,
         Some("pth" | "pt") => {
-            // VainF's and jfzhang95's loaders look for the weights under a key; our own names say nothing without the metadata beside them.
+            // VainF's and jfzhang95's loaders look for the weights under a key; our own names say
+            // nothing without the metadata beside them.
             let key = match dialect {
                 "vainf" => Some("model_state"),
                 "jfzhang95" | "atrous" => Some("state_dict"),

@@ -27,16 +27,16 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if args.json {
         return print_json(&report);
     }
-    let mut rows =
-        vec![["", "device", "backend", "kind", "driver", "largest binding", "subgroup", "f16"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["", "device", "backend", "kind", "driver", "largest binding", "subgroup", "f16"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     let mark = |auto: bool, index: &str| format!("{} {index}", if auto { "*" } else { " " });
     for a in &report.adapters {
-        let subgroup = a.caps.subgroup.map_or(
-            "-".to_owned(),
-            |(min, max)| {
-                if min == max { min.to_string() } else { format!("{min}-{max}") }
-            },
-        );
+        let subgroup = a.caps.subgroup.map_or("-".to_owned(), |(min, max)| {
+            if min == max { min.to_string() } else { format!("{min}-{max}") }
+        });
         rows.push(vec![
             mark(report.auto == Some(a.index), &a.index.to_string()),
             a.name.clone(),

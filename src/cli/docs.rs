@@ -24,6 +24,8 @@ pub(super) fn completions(args: &CompletionArgs, mut command: clap::Command) -> 
 }
 
 pub(super) fn man(args: &ManArgs, command: clap::Command) -> Result<()> {
-    std::fs::create_dir_all(&args.directory).map_err(|e| Error::io(&args.directory, "the directory cannot be made", e))?;
-    clap_mangen::generate_to(command, &args.directory).map_err(|e| Error::io(&args.directory, "man pages cannot be written", e))
+    std::fs::create_dir_all(&args.directory)
+        .map_err(|e| Error::io(&args.directory, "the directory cannot be made", e))?;
+    clap_mangen::generate_to(command, &args.directory)
+        .map_err(|e| Error::io(&args.directory, "man pages cannot be written", e))
 }

@@ -23,10 +23,12 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Looks through a directory of images and masks: what would go wrong in training, how the classes are spread, suggested weights
+    /// Looks through a directory of images and masks: what would go wrong in training, how the
+    /// classes are spread, suggested weights
     ///
-    /// Known are the layouts of PASCAL VOC (also with SBD), Cityscapes, ADE20K and CamVid, and images/ with masks/. Ends with an error
-    /// where there are faults, so that a script stops before it trains.
+    /// Known are the layouts of PASCAL VOC (also with SBD), Cityscapes, ADE20K and CamVid, and
+    /// images/ with masks/. Ends with an error where there are faults, so that a script stops
+    /// before it trains.
     Data(DataArgs),
 }
 
@@ -35,11 +37,13 @@ struct DataArgs {
     /// The data set's directory
     dir: PathBuf,
 
-    /// A part to look through, such as train; may be repeated [default: those for training, validation and test]
+    /// A part to look through, such as train; may be repeated [default: those for training,
+    /// validation and test]
     #[arg(long = "part", value_name = "NAME")]
     parts: Vec<String>,
 
-    /// Names and colors of the classes [default: the directory's classes.txt, else what VOC, Cityscapes and ADE20K have]
+    /// Names and colors of the classes [default: the directory's classes.txt, else what VOC,
+    /// Cityscapes and ADE20K have]
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
 
@@ -97,22 +101,32 @@ fn progress(pairs: usize) -> ProgressBar {
     let shown = std::io::stderr().is_terminal();
     let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let style = ProgressStyle::with_template("{bar:32} {pos}/{len} pairs  {per_sec}  {eta} left");
-    ProgressBar::with_draw_target(Some(pairs as u64), target).with_style(style.expect("invariant: the template is well-formed"))
+    ProgressBar::with_draw_target(Some(pairs as u64), target)
+        .with_style(style.expect("invariant: the template is well-formed"))
 }
 
 fn text(found: &Examination, lines: usize) -> String {
     let parts: Vec<String> = found.parts.iter().map(part).collect();
     let mut out = parts.join("\n");
     for severity in [Severity::Fault, Severity::Warning] {
-        let alike: Vec<&Finding> = found.findings.iter().filter(|f| f.severity == severity).collect();
+        let alike: Vec<&Finding> =
+            found.findings.iter().filter(|f| f.severity == severity).collect();
         // They come sorted by problem.
         for group in alike.chunk_by(|a, b| a.problem == b.problem) {
             let word = if severity == Severity::Fault { "fault" } else { "warning" };
             let problem = group[0].problem;
             let _ = writeln!(out, "\n{word}: {} ({})", problem.title(), group.len());
             for finding in group.iter().take(lines) {
-                let detail = if finding.detail.is_empty() { String::new() } else { format!(": {}", printable(&finding.detail)) };
-                let part = finding.part.as_ref().map(|p| format!(" [{}]", printable(p))).unwrap_or_default();
+                let detail = if finding.detail.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", printable(&finding.detail))
+                };
+                let part = finding
+                    .part
+                    .as_ref()
+                    .map(|p| format!(" [{}]", printable(p)))
+                    .unwrap_or_default();
                 let _ = writeln!(out, "  {}{part}{detail}", text::path(&finding.file));
             }
             if group.len() > lines {
@@ -128,7 +142,9 @@ fn part(part: &PartReport) -> String {
     let size = match part.sizes {
         None => "none can be read".to_owned(),
         Some([least, most]) if least == most => format!("{} x {} pixels", least.0, least.1),
-        Some([least, most]) => format!("{} to {} x {} to {} pixels", least.0, most.0, least.1, most.1),
+        Some([least, most]) => {
+            format!("{} to {} x {} to {} pixels", least.0, most.0, least.1, most.1)
+        }
     };
     let name = printable(part.name.as_deref().unwrap_or("all"));
     let mut out = format!("{name}: {} pairs, {size}\n\n", thousands(part.pairs as u64));
@@ -138,7 +154,11 @@ fn part(part: &PartReport) -> String {
     let weight = |w: Option<f64>| w.map_or("-".to_owned(), |w| format!("{w:.3}"));
     for class in &part.classes {
         // A class that is there at all has a mark.
-        let cells = if class.pixels == 0 { 0 } else { ((class.share / largest * BAR as f64).round() as usize).max(1) };
+        let cells = if class.pixels == 0 {
+            0
+        } else {
+            ((class.share / largest * BAR as f64).round() as usize).max(1)
+        };
         rows.push(vec![
             class.class.to_string(),
             class.name.clone(),

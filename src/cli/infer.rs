@@ -14,8 +14,9 @@ use std::path::PathBuf;
 
 /// Runs a network on raw tensors
 ///
-/// The input file holds a tensor `input` [N, C, H, W] f32, already normalized. The output file holds `logits`, the classifier's
-/// scores before the last upsampling, and `logits_full`, the scores at the input's size, [N, classes, H, W] both.
+/// The input file holds a tensor `input` [N, C, H, W] f32, already normalized. The output file
+/// holds `logits`, the classifier's scores before the last upsampling, and `logits_full`, the
+/// scores at the input's size, [N, classes, H, W] both.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -29,7 +30,8 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 
-    /// Also write the activations of these nodes or stages (see `atrous inspect --ops`), or `labels` and `confidence`
+    /// Also write the activations of these nodes or stages (see `atrous inspect --ops`), or
+    /// `labels` and `confidence`
     #[arg(long, value_name = "NODE,...", value_delimiter = ',')]
     keep: Vec<String>,
 
@@ -53,12 +55,22 @@ pub(super) fn run(args: &Args) -> Result<()> {
     tensors::write(&args.output, &outputs, FloatDType::F32)
 }
 
-/// Runs a model on `input`: `logits` and `logits_full` (for a bare backbone `features`) and the activations of the nodes or stages in
-/// `keep`, by name, in this order.
-pub(super) fn activations(model: &Model, input: &Tensor, keep: &[String], how: &DeviceArgs) -> Result<Vec<(String, Tensor)>> {
+/// Runs a model on `input`: `logits` and `logits_full` (for a bare backbone `features`) and the
+/// activations of the nodes or stages in `keep`, by name, in this order.
+pub(super) fn activations(
+    model: &Model,
+    input: &Tensor,
+    keep: &[String],
+    how: &DeviceArgs,
+) -> Result<Vec<(String, Tensor)>> {
     let kept = |name: &str| keep.iter().any(|k| k == name);
     let has_head = model.config.head.is_some();
-    let wanted = Outputs { logits_full: has_head, labels: kept("labels"), confidence: kept("confidence"), ..Outputs::default() };
+    let wanted = Outputs {
+        logits_full: has_head,
+        labels: kept("labels"),
+        confidence: kept("confidence"),
+        ..Outputs::default()
+    };
     let mut network = model.network(input.shape(), &wanted)?;
     for name in keep {
         keep_node(&mut network, name)?;
@@ -84,9 +96,19 @@ pub(super) fn keep_node(network: &mut Network, name: &str) -> Result<()> {
         }
         None => {
             let last = name.rsplit('.').next().unwrap_or(name);
-            let close: Vec<&str> =
-                network.graph.nodes().iter().map(|n| n.name.as_str()).filter(|n| n.contains(last)).take(5).collect();
-            let close = if close.is_empty() { String::new() } else { format!("; names like it: {}", close.join(", ")) };
+            let close: Vec<&str> = network
+                .graph
+                .nodes()
+                .iter()
+                .map(|n| n.name.as_str())
+                .filter(|n| n.contains(last))
+                .take(5)
+                .collect();
+            let close = if close.is_empty() {
+                String::new()
+            } else {
+                format!("; names like it: {}", close.join(", "))
+            };
             Err(error!(Usage, "the network has no node or stage `{name}`")
                 .advice(format!("`atrous inspect --ops` lists them{close}")))
         }

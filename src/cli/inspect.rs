@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::graph::Graph;
 use crate::image::{ClassTable, Fit, SizeRule};
 use crate::models::{
-    Backbone, Config, ConvKind, Decoder, Head, Outputs, Pooling, build_network, is_auxiliary, is_trained, parameters,
+    Backbone, Config, ConvKind, Decoder, Head, Outputs, Pooling, build_network, is_auxiliary,
+    is_trained, parameters,
 };
 use crate::ops::Cost;
 use crate::passes;
@@ -24,7 +25,8 @@ pub(super) struct Args {
     #[arg(value_name = "FILE", required_unless_present = "network")]
     weights: Option<PathBuf>,
 
-    /// Instead of a file: a backbone, such as xception65, resnet101 or mobilenet_v2, with the head that --head names
+    /// Instead of a file: a backbone, such as xception65, resnet101 or mobilenet_v2, with the head
+    /// that --head names
     #[arg(long, value_name = "BACKBONE", conflicts_with = "weights")]
     network: Option<String>,
 
@@ -87,10 +89,16 @@ impl Subject {
 
     fn numbers(&self) -> Result<Numbers> {
         let all: Vec<(String, u64)> = match self {
-            Subject::File(model) => model.weights.iter().map(|(n, p)| (n.clone(), p.shape().len() as u64)).collect(),
-            Subject::Paper(config) => parameters(config)?.into_iter().map(|(n, shape)| (n, shape.len() as u64)).collect(),
+            Subject::File(model) => {
+                model.weights.iter().map(|(n, p)| (n.clone(), p.shape().len() as u64)).collect()
+            }
+            Subject::Paper(config) => {
+                parameters(config)?.into_iter().map(|(n, shape)| (n, shape.len() as u64)).collect()
+            }
         };
-        let sum = |counts: &dyn Fn(&str) -> bool| all.iter().filter(|(name, _)| counts(name)).map(|(_, n)| n).sum();
+        let sum = |counts: &dyn Fn(&str) -> bool| {
+            all.iter().filter(|(name, _)| counts(name)).map(|(_, n)| n).sum()
+        };
         Ok(Numbers {
             parameters: sum(&is_trained),
             auxiliary: sum(&|name| is_trained(name) && is_auxiliary(name)),
@@ -119,8 +127,10 @@ fn subject(args: &Args) -> Result<Subject> {
         };
         return Ok(Subject::Paper(Box::new(config)));
     }
-    let weights = args.weights.clone().expect("invariant: clap asks for a file where there is no network");
-    let how = ModelArgs { weights, dialect: args.model.dialect.clone(), output_stride, classes: None };
+    let weights =
+        args.weights.clone().expect("invariant: clap asks for a file where there is no network");
+    let how =
+        ModelArgs { weights, dialect: args.model.dialect.clone(), output_stride, classes: None };
     Ok(Subject::File(Box::new(how.open()?)))
 }
 
@@ -134,7 +144,8 @@ struct Report {
     config: Config,
     /// Trained numbers: kernels, biases, norms' factors and summands.
     parameters: u64,
-    /// Those of them in the auxiliary head, which trains the network and takes no part in inference.
+    /// Those of them in the auxiliary head, which trains the network and takes no part in
+    /// inference.
     auxiliary_parameters: u64,
     /// Norms' running statistics.
     statistics: u64,
@@ -197,7 +208,9 @@ fn report(subject: &Subject, graph: &Graph, plan: &Plan, size: (usize, usize)) -
         .nodes()
         .iter()
         .map(|node| {
-            let types = |ids: &[crate::graph::ValueId]| ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>();
+            let types = |ids: &[crate::graph::ValueId]| {
+                ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>()
+            };
             let params = node.inputs.iter().filter(|v| graph.is_param(**v));
             Layer {
                 name: node.name.clone(),
@@ -229,7 +242,10 @@ fn summary(report: &Report, subject: &Subject) -> String {
     let mut rows = Vec::new();
     rows.extend(report.file.iter().map(|file| ("file", file.clone())));
     rows.extend(report.dialect.iter().map(|dialect| ("dialect", (*dialect).to_owned())));
-    rows.extend([("backbone", config.backbone.title()), ("output stride", config.output_stride.to_string())]);
+    rows.extend([
+        ("backbone", config.backbone.title()),
+        ("output stride", config.output_stride.to_string()),
+    ]);
     if let Some(head) = &config.head {
         let names = match subject {
             Subject::File(model) => model.class_table().names,
@@ -244,14 +260,24 @@ fn summary(report: &Report, subject: &Subject) -> String {
     let gigas = report.multi_adds as f64 / 1e9;
     let (in_auxiliary, without_auxiliary) = match report.auxiliary_parameters {
         0 => (String::new(), ""),
-        n => (format!("; {} of the parameters are the auxiliary head's", thousands(n)), ", without the auxiliary head"),
+        n => (
+            format!("; {} of the parameters are the auxiliary head's", thousands(n)),
+            ", without the auxiliary head",
+        ),
     };
     rows.extend([
         (
             "parameters",
-            format!("{} (and {} running statistics{in_auxiliary})", thousands(report.parameters), thousands(report.statistics)),
+            format!(
+                "{} (and {} running statistics{in_auxiliary})",
+                thousands(report.parameters),
+                thousands(report.statistics)
+            ),
         ),
-        ("Multi-Adds", format!("{gigas:.2} B at {}x{}{without_auxiliary}", report.size.0, report.size.1)),
+        (
+            "Multi-Adds",
+            format!("{gigas:.2} B at {}x{}{without_auxiliary}", report.size.0, report.size.1),
+        ),
         (
             "memory",
             format!(
@@ -261,7 +287,8 @@ fn summary(report: &Report, subject: &Subject) -> String {
             ),
         ),
     ]);
-    let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
+    let rows: Vec<Vec<String>> =
+        rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
     table(&rows, &[])
 }
 
@@ -270,12 +297,17 @@ fn head_text(head: &Head) -> String {
     let aspp = &head.aspp;
     let mut parts = Vec::new();
     match &head.decoder {
-        Decoder::Plus(plus) => parts.push(format!("DeepLabv3+ (low-level channels {})", plus.low_level_channels)),
+        Decoder::Plus(plus) => {
+            parts.push(format!("DeepLabv3+ (low-level channels {})", plus.low_level_channels))
+        }
         Decoder::None | Decoder::Conv => parts.push("DeepLabv3 (no decoder)".to_owned()),
     }
     match aspp.rates.as_slice() {
         [] => parts.push("no dilated branches".to_owned()),
-        rates => parts.push(format!("rates {}", rates.iter().map(usize::to_string).collect::<Vec<_>>().join(" "))),
+        rates => parts.push(format!(
+            "rates {}",
+            rates.iter().map(usize::to_string).collect::<Vec<_>>().join(" ")
+        )),
     }
     if aspp.kind != ConvKind::Plain {
         parts.push("separable".to_owned());
@@ -283,14 +315,18 @@ fn head_text(head: &Head) -> String {
     match aspp.pooling {
         Pooling::Off => {}
         Pooling::Global => parts.push("pooled branch".to_owned()),
-        Pooling::Window { crop, .. } => parts.push(format!("windowed pooling for {}x{}", crop.1, crop.0)),
+        Pooling::Window { crop, .. } => {
+            parts.push(format!("windowed pooling for {}x{}", crop.1, crop.0))
+        }
     }
     parts.join(", ")
 }
 
 fn layer_table(layers: &[Layer]) -> String {
     let mut rows = vec![
-        ["node", "operation", "attributes", "output [N, H, W, C]", "parameters", "M Multi-Adds"].map(str::to_owned).to_vec(),
+        ["node", "operation", "attributes", "output [N, H, W, C]", "parameters", "M Multi-Adds"]
+            .map(str::to_owned)
+            .to_vec(),
     ];
     rows.extend(layers.iter().map(|l| {
         vec![

@@ -1,7 +1,8 @@
 //! Signals that end the program: Ctrl-C (SIGINT), SIGTERM and SIGHUP, which all do the same.
 //!
-//! A command that can stop in good order asks for a flag with [`on_interrupt`]; the first signal sets it. Without one, and with the second
-//! signal, the program ends at once. Destructors do not run then, so child processes and temporary files are taken care of here.
+//! A command that can stop in good order asks for a flag with [`on_interrupt`]; the first signal
+//! sets it. Without one, and with the second signal, the program ends at once. Destructors do not
+//! run then, so child processes and temporary files are taken care of here.
 
 use crate::error::Result;
 use crate::thread;
@@ -63,8 +64,8 @@ fn handle(signal: i32) {
     }
 }
 
-/// What `work` returns, or `None` as soon as `stop` is set. It runs on a thread of its own, which is left behind then: a read that never
-/// comes back must not hold up the exit.
+/// What `work` returns, or `None` as soon as `stop` is set. It runs on a thread of its own, which
+/// is left behind then: a read that never comes back must not hold up the exit.
 pub(super) fn unless_stopped<T: Send + 'static>(
     stop: &AtomicBool,
     work: impl FnOnce() -> T + Send + 'static,
@@ -92,13 +93,16 @@ mod platform {
     use signal_hook::iterator::Signals;
     use std::sync::mpsc::sync_channel;
 
-    /// The thread begins before the signals are caught: caught ones that nobody handles would be lost.
+    /// The thread begins before the signals are caught: caught ones that nobody handles would be
+    /// lost.
     pub(super) fn install() -> Result<()> {
         let failed = |e| Error::new(ErrorKind::Io, "signals cannot be caught").source(e);
         let (sender, begun) = sync_channel(1);
         let work = move || {
             // `nohup` and its like have SIGHUP ignored, and the program must outlive the terminal.
-            let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|s| *s != SIGHUP || !is_ignored(SIGHUP));
+            let wanted = [SIGINT, SIGTERM, SIGHUP]
+                .into_iter()
+                .filter(|s| *s != SIGHUP || !is_ignored(SIGHUP));
             match Signals::new(wanted) {
                 Ok(mut signals) => {
                     let _ = sender.send(Ok(()));
@@ -114,8 +118,8 @@ mod platform {
     /// Whether the process was begun with the signal ignored.
     fn is_ignored(signal: i32) -> bool {
         let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: without a new action, `sigaction` changes nothing and fills in `action`, which is large enough and, being plain data, valid
-        // as zeros should it fail.
+        // SAFETY: without a new action, `sigaction` changes nothing and fills in `action`, which is
+        // large enough and, being plain data, valid as zeros should it fail.
         let action = unsafe {
             libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
             action.assume_init()
@@ -123,7 +127,8 @@ mod platform {
         action.sa_sigaction == libc::SIG_IGN
     }
 
-    /// At once: neither destructors nor functions that drivers have registered for the exit, which may wait for what hangs.
+    /// At once: neither destructors nor functions that drivers have registered for the exit, which
+    /// may wait for what hangs.
     pub(super) fn exit(code: i32) -> ! {
         signal_hook::low_level::exit(code)
     }
@@ -137,7 +142,8 @@ mod platform {
     const SIGINT: i32 = 2;
 
     pub(super) fn install() -> Result<()> {
-        ctrlc::set_handler(|| super::handle(SIGINT)).map_err(|e| error!(Io, "Ctrl-C cannot be caught: {e}"))
+        ctrlc::set_handler(|| super::handle(SIGINT))
+            .map_err(|e| error!(Io, "Ctrl-C cannot be caught: {e}"))
     }
 
     pub(super) fn exit(code: i32) -> ! {

@@ -1,4 +1,5 @@
-//! The command line: one file a command. Help, completions and man pages come from the same definitions.
+//! The command line: one file a command. Help, completions and man pages come from the same
+//! definitions.
 
 mod args;
 mod bench;
@@ -87,7 +88,8 @@ pub fn main() -> ExitCode {
     let level = ["warn", "info", "debug"][usize::from(cli.verbose.min(2))];
     let filter = if cli.verbose > 2 { "debug".to_owned() } else { format!("error,atrous={level}") };
     let env = env_logger::Env::default().filter_or("ATROUS_LOG", filter);
-    let logger = env_logger::Builder::from_env(env).format_timestamp(None).format_target(false).build();
+    let logger =
+        env_logger::Builder::from_env(env).format_timestamp(None).format_target(false).build();
     log::set_max_level(logger.filter());
     log::set_boxed_logger(Box::new(Printable(logger))).expect("invariant: this is the only logger");
     let done = interrupt::install().and_then(|()| run(cli.command));
@@ -108,9 +110,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Ends the program with clap's words about the arguments. They quote the arguments, and `atrous segment *` makes arguments of names of files.
+/// Ends the program with clap's words about the arguments. They quote the arguments, and
+/// `atrous segment *` makes arguments of names of files.
 fn refuse(error: &clap::Error) -> ! {
-    let arguments: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> =
+        std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
     if arguments.iter().any(|a| printable(a) != *a)
         && let Err(shown) = Cli::try_parse_from(arguments.iter().map(|a| printable(a).into_owned()))
     {
@@ -119,9 +123,11 @@ fn refuse(error: &clap::Error) -> ! {
     error.exit()
 }
 
-/// A logger that lets nothing through that a terminal obeys: messages hold names of files, and names out of files.
+/// A logger that lets nothing through that a terminal obeys: messages hold names of files, and
+/// names out of files.
 ///
-/// Line breaks stay, since messages of drivers have them; the logger inside indents what follows, so that no line can pass for another message.
+/// Line breaks stay, since messages of drivers have them; the logger inside indents what follows,
+/// so that no line can pass for another message.
 struct Printable(env_logger::Logger);
 
 impl log::Log for Printable {
@@ -133,7 +139,11 @@ impl log::Log for Printable {
         if self.0.matches(record) {
             let text = record.args().to_string();
             let mut shown = log::Record::builder();
-            shown.metadata(record.metadata().clone()).module_path(record.module_path()).file(record.file()).line(record.line());
+            shown
+                .metadata(record.metadata().clone())
+                .module_path(record.module_path())
+                .file(record.file())
+                .line(record.line());
             self.0.log(&shown.args(format_args!("{}", printable_lines(&text))).build());
         }
     }
@@ -144,7 +154,8 @@ impl log::Log for Printable {
 }
 
 fn run(command: Command) -> Result<()> {
-    // Reading weights shares work among the threads too, and where none can be started the pool would panic.
+    // Reading weights shares work among the threads too, and where none can be started the pool
+    // would panic.
     if !matches!(command, Command::Completions(_) | Command::Man(_)) {
         threads::start()?;
     }

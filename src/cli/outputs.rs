@@ -1,4 +1,5 @@
-//! No output of a command replaces one of its inputs, or another output: all of them are compared before the first is written.
+//! No output of a command replaces one of its inputs, or another output: all of them are compared
+//! before the first is written.
 
 use crate::error::{Error, Result, error};
 use std::collections::HashMap;
@@ -11,8 +12,9 @@ const LINKS: usize = 40;
 
 /// What a command reads and writes. First everything that it reads, then everything that it writes.
 ///
-/// Two paths are one file where the operating system says so (device and inode: symbolic and hard links, `.` and `..`, file systems that
-/// ignore case), or where they would be, being made: the same name in the same directory, however that is spelled.
+/// Two paths are one file where the operating system says so (device and inode: symbolic and hard
+/// links, `.` and `..`, file systems that ignore case), or where they would be, being made: the
+/// same name in the same directory, however that is spelled.
 #[derive(Debug)]
 pub(super) struct OutputCheck {
     advice: &'static str,
@@ -104,7 +106,8 @@ impl OutputCheck {
         Ok(())
     }
 
-    /// Adds a directory that will get frames, `000001.png` and so on, of which nobody knows how many.
+    /// Adds a directory that will get frames, `000001.png` and so on, of which nobody knows how
+    /// many.
     ///
     /// # Errors
     /// It holds such files already, or an input, or it cannot be read.
@@ -115,11 +118,16 @@ impl OutputCheck {
                 .advice("empty it, or name another directory with -o"));
         }
         let place = self.directory(directory);
-        let inside = self.claims.iter().find(|claim| claim.place.parent() == Some(&*place) && claim.is_input());
+        let inside = self
+            .claims
+            .iter()
+            .find(|claim| claim.place.parent() == Some(&*place) && claim.is_input());
         match inside {
-            Some(claim) => Err(error!(Usage, "holds {}, which is {}", claim.path.display(), claim.what)
-                .file(directory)
-                .advice("name another directory with -o")),
+            Some(claim) => {
+                Err(error!(Usage, "holds {}, which is {}", claim.path.display(), claim.what)
+                    .file(directory)
+                    .advice("name another directory with -o"))
+            }
             None => Ok(()),
         }
     }
@@ -136,16 +144,20 @@ impl OutputCheck {
     fn conflict(&self, path: &Path, what: &str, with: usize) -> Error {
         let other = &self.claims[with];
         // The same name twice would only confuse.
-        let name = if other.path == path { String::new() } else { format!(" ({})", other.path.display()) };
+        let name =
+            if other.path == path { String::new() } else { format!(" ({})", other.path.display()) };
         match &other.what {
             What::Read(role) => error!(Usage, "is {role}{name} and would be replaced by {what}"),
-            What::Written(first) => error!(Usage, "would be written twice: as {first}{name} and as {what}"),
+            What::Written(first) => {
+                error!(Usage, "would be written twice: as {first}{name} and as {what}")
+            }
         }
         .file(path)
         .advice(self.advice)
     }
 
-    /// Where a path leads, as a directory without links and a name; more than one where it is a link to what is not there yet.
+    /// Where a path leads, as a directory without links and a name; more than one where it is a
+    /// link to what is not there yet.
     fn places(&mut self, path: &Path) -> Vec<PathBuf> {
         let mut places = Vec::new();
         let mut next = path.to_owned();
@@ -173,14 +185,21 @@ impl OutputCheck {
         found
     }
 
-    /// Whether the file system takes names that differ in case alone for one: tried with a file, where there is a doubt. Where that cannot be
-    /// tried, it is assumed.
+    /// Whether the file system takes names that differ in case alone for one: tried with a file,
+    /// where there is a doubt. Where that cannot be tried, it is assumed.
     fn ignores_case(&mut self, place: &Path) -> bool {
-        let Some(directory) = place.ancestors().skip(1).find(|a| a.is_dir()).map(Path::to_owned) else { return true };
+        let Some(directory) = place.ancestors().skip(1).find(|a| a.is_dir()).map(Path::to_owned)
+        else {
+            return true;
+        };
         *self.ignoring_case.entry(directory).or_insert_with_key(|directory| {
-            let probe = tempfile::Builder::new().prefix(".atrous-Case-").suffix(".tmp").tempfile_in(directory);
+            let probe = tempfile::Builder::new()
+                .prefix(".atrous-Case-")
+                .suffix(".tmp")
+                .tempfile_in(directory);
             probe.map_or(true, |probe| {
-                let name = probe.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+                let name =
+                    probe.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase();
                 fs::symlink_metadata(directory.join(name)).is_ok()
             })
         })
@@ -209,7 +228,8 @@ fn folded(place: &Path) -> String {
 fn resolve(path: &Path) -> PathBuf {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // The longest beginning that exists is resolved by the system, the rest by its letters: nothing of it can be a link.
+    // The longest beginning that exists is resolved by the system, the rest by its letters: nothing
+    // of it can be a link.
     let mut rest: Vec<Component> = Vec::new();
     let mut components = absolute.components();
     loop {

@@ -25,8 +25,12 @@ fn an_input_is_recognized_however_the_output_is_spelled() {
         spellings.extend(["soft.png", "here/a.png", "here/here/soft.png"]);
     }
     for spelled in spellings {
-        let error = said(&at("a.png"), &at(spelled)).unwrap_or_else(|| panic!("{spelled} was accepted"));
-        assert!(error.contains("is an input") && error.contains("replaced by the mask; name another"), "{error}");
+        let error =
+            said(&at("a.png"), &at(spelled)).unwrap_or_else(|| panic!("{spelled} was accepted"));
+        assert!(
+            error.contains("is an input") && error.contains("replaced by the mask; name another"),
+            "{error}"
+        );
         assert!(said(&at(spelled), &at("a.png")).is_some(), "{spelled} as the input");
     }
     assert_eq!(said(&at("a.png"), &at("b.png")), None);
@@ -45,7 +49,10 @@ fn an_input_that_is_not_there_yet_is_one_all_the_same() {
         std::os::unix::fs::symlink("real/later.png", at("dangling.png")).unwrap();
         assert!(said(&at("real/a.png"), &at("link/a.png")).is_some());
         assert!(said(&at("link/new/a.png"), &at("real/new/a.png")).is_some());
-        assert!(said(&at("real/later.png"), &at("dangling.png")).is_some(), "the link would lead there once it exists");
+        assert!(
+            said(&at("real/later.png"), &at("dangling.png")).is_some(),
+            "the link would lead there once it exists"
+        );
     }
 }
 
@@ -54,7 +61,8 @@ fn two_outputs_in_one_place_are_refused_with_both_names() {
     let dir = tempfile::tempdir().unwrap();
     let mut outputs = OutputCheck::new("name another");
     outputs.writes(&dir.path().join("x.png"), "the mask of a.jpg").unwrap();
-    let error = outputs.writes(&dir.path().join("./x.png"), "the mask of b.jpg").unwrap_err().to_string();
+    let error =
+        outputs.writes(&dir.path().join("./x.png"), "the mask of b.jpg").unwrap_err().to_string();
     assert!(error.contains("x.png: would be written twice: as the mask of a.jpg"), "{error}");
     assert!(error.contains("and as the mask of b.jpg; name another"), "{error}");
 }
@@ -87,7 +95,10 @@ fn a_directory_with_frames_or_an_input_takes_no_frames() {
     outputs.reads(&at("mixed/shot1.png"), "an input");
     outputs.reads(&at("free/tiny.safetensors"), "the weight file");
     let error = outputs.writes_frames(&at("numbered")).unwrap_err().to_string();
-    assert!(error.contains("numbered: holds frames already, such as 000003.png; empty it"), "{error}");
+    assert!(
+        error.contains("numbered: holds frames already, such as 000003.png; empty it"),
+        "{error}"
+    );
     let error = outputs.writes_frames(&at("free/../mixed/")).unwrap_err().to_string();
     assert!(error.contains("shot1.png, which is an input; name another directory"), "{error}");
     outputs.writes_frames(&at("free")).unwrap();
@@ -102,11 +113,22 @@ fn devices_may_be_written_to_by_all() {
     outputs.writes(Path::new("/dev/null"), "the mask of b.png").unwrap();
 }
 
-/// Paths in a tree with directories, links of both kinds, and names in two cases, some of which are there.
+/// Paths in a tree with directories, links of both kinds, and names in two cases, some of which are
+/// there.
 #[cfg(unix)]
 fn spelled() -> impl Strategy<Value = String> {
-    let directory = prop::sample::select(vec!["", "./", "d/", "link/", "d/../", "link/../", "new/", "new/../", "d/./"]);
-    let name = prop::sample::select(vec!["a.png", "b.png", "A.png", "soft.png", "hard.png", "dangling.png", "c.png"]);
+    let directory = prop::sample::select(vec![
+        "", "./", "d/", "link/", "d/../", "link/../", "new/", "new/../", "d/./",
+    ]);
+    let name = prop::sample::select(vec![
+        "a.png",
+        "b.png",
+        "A.png",
+        "soft.png",
+        "hard.png",
+        "dangling.png",
+        "c.png",
+    ]);
     (directory, name).prop_map(|(directory, name)| format!("{directory}{name}"))
 }
 
@@ -114,7 +136,8 @@ fn spelled() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever is accepted is then written for real, the way that commands write: every input still has its content, and every output its own.
+    /// Whatever is accepted is then written for real, the way that commands write: every input
+    /// still has its content, and every output its own.
     #[test]
     fn what_is_accepted_destroys_nothing(inputs in prop::collection::vec(spelled(), 1..4), wanted in prop::collection::vec(spelled(), 1..4)) {
         use std::os::unix::fs::symlink;

@@ -14,7 +14,8 @@ pub(super) fn read(file: &WeightFile, name: &str) -> Result<Tensor> {
         [n, c, h, w] => [n, c, h, w],
         [c, h, w] => [1, c, h, w],
         _ => {
-            return Err(error!(Usage, "tensor `{name}` has dimensions {dims:?}, not [N, C, H, W]").file(file.path()));
+            return Err(error!(Usage, "tensor `{name}` has dimensions {dims:?}, not [N, C, H, W]")
+                .file(file.path()));
         }
     };
     let [n, c, h, w] = dims4;

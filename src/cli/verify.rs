@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 /// Compares activations with a reference, node by node, and names the first that differs
 ///
-/// The reference is a safetensors file with `input` [N, C, H, W] and any number of activations under the names of nodes or stages
-/// (as `atrous infer --keep` writes them, with `input` added), `logits` or `logits_full`.
+/// The reference is a safetensors file with `input` [N, C, H, W] and any number of activations
+/// under the names of nodes or stages (as `atrous infer --keep` writes them, with `input` added),
+/// `logits` or `logits_full`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -50,14 +51,19 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let model = args.model.open()?;
     let file = WeightFile::open(&args.reference)?;
     let input = tensors::read(&file, "input")?;
-    let mut names: Vec<String> = file.names().filter(|n| *n != "input").map(str::to_owned).collect();
+    let mut names: Vec<String> =
+        file.names().filter(|n| *n != "input").map(str::to_owned).collect();
     if names.is_empty() {
-        return Err(error!(Usage, "holds nothing to compare with but `input`").file(&args.reference));
+        return Err(
+            error!(Usage, "holds nothing to compare with but `input`").file(&args.reference)
+        );
     }
     names.retain(|n| n != "logits" && n != "logits_full");
     let computed = infer::activations(&model, &input, &names, &args.device)?;
-    let in_order = model
-        .network(input.shape(), &crate::models::Outputs { logits_full: model.config.head.is_some(), ..Default::default() })?;
+    let in_order = model.network(
+        input.shape(),
+        &crate::models::Outputs { logits_full: model.config.head.is_some(), ..Default::default() },
+    )?;
     let position = |name: &str| {
         let value = in_order.stages.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
         let value = value.or_else(|| in_order.graph.find_node(name).map(|n| n.outputs[0]));
@@ -74,7 +80,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if args.json {
         print_json(&rows)?;
     } else {
-        let mut lines = vec![["", "node", "largest difference", "outside", "elements"].map(str::to_owned).to_vec()];
+        let mut lines = vec![
+            ["", "node", "largest difference", "outside", "elements"].map(str::to_owned).to_vec(),
+        ];
         lines.extend(rows.iter().map(|r| {
             let mark = if r.agrees { "ok" } else { "DIFFERS" };
             vec![
@@ -91,7 +99,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
         None => Ok(()),
         Some(first) => Err(error!(
             Weights,
-            "the first that differs: {} of {} elements, by up to {:.3e}", first.outside, first.elements, first.largest_difference
+            "the first that differs: {} of {} elements, by up to {:.3e}",
+            first.outside,
+            first.elements,
+            first.largest_difference
         )
         .at(format!("node `{}`", first.name))),
     }
@@ -99,9 +110,13 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 fn compare(name: &str, got: &Tensor, want: &Tensor, args: &Args) -> Result<Row> {
     if got.shape() != want.shape() {
-        return Err(
-            error!(Weights, "computes {}, the reference holds {}", got.shape(), want.shape()).at(format!("node `{name}`"))
-        );
+        return Err(error!(
+            Weights,
+            "computes {}, the reference holds {}",
+            got.shape(),
+            want.shape()
+        )
+        .at(format!("node `{name}`")));
     }
     let (mut largest, mut outside) = (0f32, 0);
     for (g, w) in got.f32().iter().zip(want.f32()) {
@@ -111,5 +126,11 @@ fn compare(name: &str, got: &Tensor, want: &Tensor, args: &Args) -> Result<Row> 
         outside += usize::from(!inside);
         largest = if difference.is_nan() { f32::NAN } else { largest.max(difference) };
     }
-    Ok(Row { name: name.to_owned(), agrees: outside == 0, largest_difference: largest, outside, elements: got.shape().len() })
+    Ok(Row {
+        name: name.to_owned(),
+        agrees: outside == 0,
+        largest_difference: largest,
+        outside,
+        elements: got.shape().len(),
+    })
 }

@@ -16,41 +16,60 @@ const MOST_SCALE: f64 = 64.0;
 /// The most steps of a scale: their number must not leave what a whole number holds.
 const MOST_STEPS: f64 = 1e6;
 
-/// What is done to an image and its mask, in this order: scale, pad, crop, flip, blur, colors. As in TensorFlow's DeepLab, padding
-/// lies below and to the right.
+/// What is done to an image and its mask, in this order: scale, pad, crop, flip, blur, colors. As
+/// in TensorFlow's DeepLab, padding lies below and to the right.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
-    /// Height and width of what the network sees, in pixels. A scaled image that is smaller is padded with
-    /// [`Preprocessing::pad_value`], its mask with the ignore label.
+    /// Height and width of what the network sees, in pixels. A scaled image that is smaller is
+    /// padded with [`Preprocessing::pad_value`], its mask with the ignore label.
     pub crop: (usize, usize),
     /// The least and the largest factor by which an image is scaled, drawn evenly.
     pub scale: (f64, f64),
-    /// Distance between the factors, counted from the least one (0.25 in TensorFlow's DeepLab); 0 takes any in between.
+    /// Distance between the factors, counted from the least one (0.25 in TensorFlow's DeepLab); 0
+    /// takes any in between.
     pub scale_step: f64,
     /// Probability of mirroring left and right.
     pub flip: f64,
-    /// Strength of color changes; 0 is none. Brightness, contrast and saturation are multiplied by `1 - jitter` to
-    /// `1 + jitter`, the hue is turned by up to `jitter / 10` of a circle to either side.
+    /// Strength of color changes; 0 is none. Brightness, contrast and saturation are multiplied by
+    /// `1 - jitter` to `1 + jitter`, the hue is turned by up to `jitter / 10` of a circle to either
+    /// side.
     pub jitter: f64,
     /// Probability of a Gaussian blur with a deviation of 0.1 to 2 pixels.
     pub blur: f64,
-    /// Share of crops that are centered on a pixel of a class that is drawn evenly among those in the image, so that rare
-    /// classes are seen more often ("category-balanced crops"); the others lie anywhere.
+    /// Share of crops that are centered on a pixel of a class that is drawn evenly among those in
+    /// the image, so that rare classes are seen more often ("category-balanced crops"); the others
+    /// lie anywhere.
     pub balanced: f64,
 }
 
 impl Default for Augmentation {
     /// The paper's: crops of 513 x 513, scales of 0.5 to 2, mirrored half of the time.
     fn default() -> Self {
-        Self { crop: (513, 513), scale: (0.5, 2.0), scale_step: 0.0, flip: 0.5, jitter: 0.0, blur: 0.0, balanced: 0.0 }
+        Self {
+            crop: (513, 513),
+            scale: (0.5, 2.0),
+            scale_step: 0.0,
+            flip: 0.5,
+            jitter: 0.0,
+            blur: 0.0,
+            balanced: 0.0,
+        }
     }
 }
 
 impl Augmentation {
     /// Crops of `crop` (height, width) at any place, and nothing else.
     pub fn none(crop: (usize, usize)) -> Self {
-        Self { crop, scale: (1.0, 1.0), scale_step: 0.0, flip: 0.0, jitter: 0.0, blur: 0.0, balanced: 0.0 }
+        Self {
+            crop,
+            scale: (1.0, 1.0),
+            scale_step: 0.0,
+            flip: 0.0,
+            jitter: 0.0,
+            blur: 0.0,
+            balanced: 0.0,
+        }
     }
 
     /// Errors with the field that is out of its range.
@@ -61,17 +80,31 @@ impl Augmentation {
         }
         let (least, most) = self.scale;
         if !(least > 0.0 && most >= least && most <= MOST_SCALE) {
-            return Err(error!(Config, "scale: {least} to {most} is no range of factors above 0 and up to {MOST_SCALE}"));
+            return Err(error!(
+                Config,
+                "scale: {least} to {most} is no range of factors above 0 and up to {MOST_SCALE}"
+            ));
         }
         if !(self.scale_step >= 0.0 && self.scale_step.is_finite()) {
-            return Err(error!(Config, "scale_step: {} is no distance of factors", self.scale_step));
+            return Err(error!(
+                Config,
+                "scale_step: {} is no distance of factors", self.scale_step
+            ));
         }
         if self.scale_step > 0.0 && (most - least) / self.scale_step > MOST_STEPS {
             let step = self.scale_step;
-            return Err(error!(Config, "scale_step: {step:e} makes more than {MOST_STEPS} factors of {least} to {most}")
-                .advice("0 takes any factor in between"));
+            return Err(error!(
+                Config,
+                "scale_step: {step:e} makes more than {MOST_STEPS} factors of {least} to {most}"
+            )
+            .advice("0 takes any factor in between"));
         }
-        for (name, value) in [("flip", self.flip), ("jitter", self.jitter), ("blur", self.blur), ("balanced", self.balanced)] {
+        for (name, value) in [
+            ("flip", self.flip),
+            ("jitter", self.jitter),
+            ("blur", self.blur),
+            ("balanced", self.balanced),
+        ] {
             if !(0.0..=1.0).contains(&value) {
                 return Err(error!(Config, "{name}: {value} is not within 0 and 1"));
             }
@@ -99,11 +132,15 @@ impl Augmentation {
         let center = if draw.chance(self.balanced) { sample.pixel_of_a_class(draw) } else { None };
         let at = match center {
             Some((x, y)) => {
-                // The scaled pixel that shows the middle of the source's, in the middle of the window where the edges allow.
+                // The scaled pixel that shows the middle of the source's, in the middle of the
+                // window where the edges allow.
                 let start = |at: usize, source: usize, scaled: usize, size: usize, room: usize| {
                     ((2 * at + 1) * scaled / (2 * source)).saturating_sub(size / 2).min(room)
                 };
-                (start(x, sample.width, scaled.0, size.0, room.0), start(y, sample.height, scaled.1, size.1, room.1))
+                (
+                    start(x, sample.width, scaled.0, size.0, room.0),
+                    start(y, sample.height, scaled.1, size.1, room.1),
+                )
             }
             None => (draw.below(room.0 + 1), draw.below(room.1 + 1)),
         };
@@ -133,20 +170,26 @@ impl Augmentation {
         let crop = self.crop.1;
         let columns: Vec<usize> = (0..w).map(|x| window.source(x, 0, sample).0).collect();
         for y in 0..self.crop.0 {
-            let (image, labels) = (&mut image[3 * y * crop..][..3 * crop], &mut labels[y * crop..][..crop]);
+            let (image, labels) =
+                (&mut image[3 * y * crop..][..3 * crop], &mut labels[y * crop..][..crop]);
             // Where the image ends, in this row.
             let inside = if y < h { w } else { 0 };
             if inside > 0 {
-                let row = &sample.labels[window.source(0, y, sample).1 * sample.width..][..sample.width];
+                let row =
+                    &sample.labels[window.source(0, y, sample).1 * sample.width..][..sample.width];
                 let bytes = rgb[3 * y * w..][..3 * w].chunks_exact(3);
                 for (x, (pixel, &column)) in bytes.zip(&columns).enumerate() {
                     let x = if window.flip { crop - 1 - x } else { x };
-                    image[3 * x..][..3].copy_from_slice(&to_input.apply([pixel[0], pixel[1], pixel[2]]));
-                    labels[x] = if row[column] == IGNORED { ignore } else { u32::from(row[column]) };
+                    image[3 * x..][..3]
+                        .copy_from_slice(&to_input.apply([pixel[0], pixel[1], pixel[2]]));
+                    labels[x] =
+                        if row[column] == IGNORED { ignore } else { u32::from(row[column]) };
                 }
             }
             let padding = if window.flip { 0..crop - inside } else { inside..crop };
-            image[3 * padding.start..3 * padding.end].chunks_exact_mut(3).for_each(|p| p.copy_from_slice(&preprocess.pad_value));
+            image[3 * padding.start..3 * padding.end]
+                .chunks_exact_mut(3)
+                .for_each(|p| p.copy_from_slice(&preprocess.pad_value));
             labels[padding].fill(ignore);
         }
         Ok(())
@@ -167,10 +210,14 @@ struct Window {
 }
 
 impl Window {
-    /// The source's pixel under the center of the window's pixel. The image is resampled with the same centers.
+    /// The source's pixel under the center of the window's pixel. The image is resampled with the
+    /// same centers.
     fn source(&self, x: usize, y: usize, sample: &Sample) -> (usize, usize) {
         let along = |at: usize, scaled: usize, source: usize| (2 * at + 1) * source / (2 * scaled);
-        (along(self.at.0 + x, self.scaled.0, sample.width), along(self.at.1 + y, self.scaled.1, sample.height))
+        (
+            along(self.at.0 + x, self.scaled.0, sample.width),
+            along(self.at.1 + y, self.scaled.1, sample.height),
+        )
     }
 }
 
@@ -191,10 +238,11 @@ impl Sample {
         self.rgb.len() + 2 * self.labels.len()
     }
 
-    /// Column and row of a pixel, drawn evenly among those of a class that is drawn evenly among those in the image. `None`
-    /// where all is ignored.
+    /// Column and row of a pixel, drawn evenly among those of a class that is drawn evenly among
+    /// those in the image. `None` where all is ignored.
     fn pixel_of_a_class(&self, draw: &mut Draw) -> Option<(usize, usize)> {
-        let mut counts = vec![0usize; usize::from(*self.labels.iter().filter(|&&l| l != IGNORED).max()?) + 1];
+        let mut counts =
+            vec![0usize; usize::from(*self.labels.iter().filter(|&&l| l != IGNORED).max()?) + 1];
         self.labels.iter().filter(|&&l| l != IGNORED).for_each(|&l| counts[usize::from(l)] += 1);
         let present: Vec<usize> = (0..counts.len()).filter(|&class| counts[class] > 0).collect();
         let class = present[draw.below(present.len())];

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 const IMAGES: &str = "leftImg8bit";
 const MASKS: &str = "gtFine";
 
-/// The pairs of a part ("train", "val"): `leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png` with `gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png`,
-/// whose labels become training numbers, or where there is none, with `NAME_gtFine_labelTrainIds.png`, whose values are taken as they are.
-/// Images of one name in several cities are called `CITY/NAME`.
+/// The pairs of a part ("train", "val"): `leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png` with
+/// `gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png`, whose labels become training numbers, or where
+/// there is none, with `NAME_gtFine_labelTrainIds.png`, whose values are taken as they are. Images
+/// of one name in several cities are called `CITY/NAME`.
 ///
 /// Errors name what is missing.
 pub fn list_cityscapes(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>> {
@@ -22,13 +23,17 @@ pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
     let places = (root.join(IMAGES).join(split), root.join(MASKS).join(split));
     let images = with_suffix(&places.0, "_leftImg8bit.png")?;
     if images.is_empty() {
-        return Err(error!(Data, "holds no city with images named *_leftImg8bit.png").file(&places.0));
+        return Err(
+            error!(Data, "holds no city with images named *_leftImg8bit.png").file(&places.0)
+        );
     }
     let trained = with_suffix(&places.1, "_gtFine_labelTrainIds.png")?;
     let labeled = with_suffix(&places.1, "_gtFine_labelIds.png")?;
     let shared = shared([&images, &trained, &labeled].into_iter().flatten());
     let by_name = |found: Vec<Found>| -> BTreeMap<String, PathBuf> {
-        let name = |f: &Found| if shared.contains(&f.name) { format!("{}/{}", f.city, f.name) } else { f.name.clone() };
+        let name = |f: &Found| {
+            if shared.contains(&f.name) { format!("{}/{}", f.city, f.name) } else { f.name.clone() }
+        };
         found.into_iter().map(|f| (name(&f), f.path)).collect()
     };
     let mut masks = by_name(labeled);
@@ -48,7 +53,10 @@ pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
 /// The parts that have images and masks, by name.
 pub(super) fn splits(root: &Path) -> Result<Vec<String>> {
     let masks = root.join(MASKS);
-    Ok(directories(&root.join(IMAGES))?.into_iter().filter(|split| masks.join(split).is_dir()).collect())
+    Ok(directories(&root.join(IMAGES))?
+        .into_iter()
+        .filter(|split| masks.join(split).is_dir())
+        .collect())
 }
 
 pub(super) fn is_there(root: &Path) -> bool {
@@ -67,7 +75,8 @@ fn with_suffix(directory: &Path, suffix: &str) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for city in directories(directory)? {
         for path in files(&directory.join(&city))? {
-            let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(suffix));
+            let name =
+                path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(suffix));
             let name = name.filter(|name| !name.starts_with('.')).map(str::to_owned);
             found.extend(name.map(|name| Found { city: city.clone(), name, path }));
         }
@@ -78,5 +87,7 @@ fn with_suffix(directory: &Path, suffix: &str) -> Result<Vec<Found>> {
 /// Names that more than one city has.
 fn shared<'a>(all: impl Iterator<Item = &'a Found>) -> HashSet<String> {
     let mut cities = HashMap::new();
-    all.filter(|f| **cities.entry(&f.name).or_insert(&f.city) != f.city).map(|f| f.name.clone()).collect()
+    all.filter(|f| **cities.entry(&f.name).or_insert(&f.city) != f.city)
+        .map(|f| f.name.clone())
+        .collect()
 }

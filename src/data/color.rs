@@ -8,8 +8,8 @@ use image::RgbImage;
 /// Weights of red, green and blue in a gray (ITU-R BT.601, as Pillow and torchvision take it).
 const GRAY: [f32; 3] = [0.299, 0.587, 0.114];
 
-/// How colors are changed. All four changes are linear in red, green and blue, so together they are one matrix; what leaves 0 to 255 is
-/// cut off once, at the end.
+/// How colors are changed. All four changes are linear in red, green and blue, so together they are
+/// one matrix; what leaves 0 to 255 is cut off once, at the end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Jitter {
     brightness: f32,
@@ -22,7 +22,8 @@ pub(super) struct Jitter {
 impl Jitter {
     /// `strength` as in `Augmentation::jitter`. Draws four numbers whatever the strength is.
     pub(super) fn draw(strength: f64, draw: &mut Draw) -> Self {
-        let mut around = |middle: f64, width: f64| draw.between(middle - width, middle + width) as f32;
+        let mut around =
+            |middle: f64, width: f64| draw.between(middle - width, middle + width) as f32;
         let [brightness, contrast, saturation] = std::array::from_fn(|_| around(1.0, strength));
         Self { brightness, contrast, saturation, hue: around(0.0, strength / 10.0) }
     }
@@ -31,7 +32,8 @@ impl Jitter {
         *self == Self { brightness: 1.0, contrast: 1.0, saturation: 1.0, hue: 0.0 }
     }
 
-    /// From the bytes of an image (`[h, w, 3]`; contrast turns around its mean gray) to a network's input.
+    /// From the bytes of an image (`[h, w, 3]`; contrast turns around its mean gray) to a network's
+    /// input.
     pub(super) fn matrix(&self, rgb: &[u8], preprocess: &Preprocessing) -> ToInput {
         let (scale, shift) = preprocess.scale_shift();
         if self.is_none() {
@@ -40,8 +42,10 @@ impl Jitter {
         let mut sums = [0u64; 3];
         rgb.chunks_exact(3).for_each(|p| (0..3).for_each(|c| sums[c] += u64::from(p[c])));
         let pixels = (rgb.len() / 3).max(1) as f64;
-        let mean: f32 = (0..3).map(|c| GRAY[c] * (sums[c] as f64 / pixels) as f32).sum::<f32>() * self.brightness;
-        // Turning hues: a rotation around the gray axis (Rodrigues' formula), which keeps the sum of the three.
+        let mean: f32 = (0..3).map(|c| GRAY[c] * (sums[c] as f64 / pixels) as f32).sum::<f32>()
+            * self.brightness;
+        // Turning hues: a rotation around the gray axis (Rodrigues' formula), which keeps the sum
+        // of the three.
         let (sin, cos) = (self.hue * std::f32::consts::TAU).sin_cos();
         let (even, side) = ((1.0 - cos) / 3.0, sin / 3f32.sqrt());
         let turn: [[f32; 3]; 3] = std::array::from_fn(|i| {
@@ -53,11 +57,14 @@ impl Jitter {
         });
         // Away from or towards the pixel's own gray.
         let saturate: [[f32; 3]; 3] = std::array::from_fn(|i| {
-            std::array::from_fn(|j| (1.0 - self.saturation) * GRAY[j] + if i == j { self.saturation } else { 0.0 })
+            std::array::from_fn(|j| {
+                (1.0 - self.saturation) * GRAY[j] + if i == j { self.saturation } else { 0.0 }
+            })
         });
         let gain = self.brightness * self.contrast;
-        let factors =
-            std::array::from_fn(|i| std::array::from_fn(|j| gain * (0..3).map(|k| turn[i][k] * saturate[k][j]).sum::<f32>()));
+        let factors = std::array::from_fn(|i| {
+            std::array::from_fn(|j| gain * (0..3).map(|k| turn[i][k] * saturate[k][j]).sum::<f32>())
+        });
         // Rows of both matrices sum to 1, so a gray summand passes through them as it is.
         ToInput { colors: Some((factors, (1.0 - self.contrast) * mean)), scale, shift }
     }
@@ -76,7 +83,9 @@ impl ToInput {
         let pixel = pixel.map(f32::from);
         let changed = match &self.colors {
             None => pixel,
-            Some((m, add)) => m.map(|row| (row[0] * pixel[0] + row[1] * pixel[1] + row[2] * pixel[2] + add).clamp(0.0, 255.0)),
+            Some((m, add)) => m.map(|row| {
+                (row[0] * pixel[0] + row[1] * pixel[1] + row[2] * pixel[2] + add).clamp(0.0, 255.0)
+            }),
         };
         std::array::from_fn(|c| changed[c] * self.scale[c] + self.shift[c])
     }
@@ -84,7 +93,8 @@ impl ToInput {
 
 /// An image `[h, w, 3]` under a Gaussian of this deviation in pixels.
 pub(super) fn blur(rgb: Vec<u8>, (w, h): (usize, usize), deviation: f32) -> Result<Vec<u8>> {
-    let image = RgbImage::from_raw(w as u32, h as u32, rgb).ok_or_else(|| error!(Usage, "no image of {w} x {h} pixels"))?;
+    let image = RgbImage::from_raw(w as u32, h as u32, rgb)
+        .ok_or_else(|| error!(Usage, "no image of {w} x {h} pixels"))?;
     Ok(image::imageops::blur(&image, deviation).into_raw())
 }
 
@@ -95,7 +105,8 @@ mod tests {
 
     const SAME: Jitter = Jitter { brightness: 1.0, contrast: 1.0, saturation: 1.0, hue: 0.0 };
     /// Bytes stay bytes.
-    const BYTES: Preprocessing = Preprocessing { mean: [0.0; 3], std: [1.0 / 255.0; 3], ..Preprocessing::IMAGENET };
+    const BYTES: Preprocessing =
+        Preprocessing { mean: [0.0; 3], std: [1.0 / 255.0; 3], ..Preprocessing::IMAGENET };
 
     fn of(jitter: Jitter, image: &[u8]) -> Vec<[f32; 3]> {
         let matrix = jitter.matrix(image, &BYTES);
@@ -129,7 +140,10 @@ mod tests {
         assert!(Jitter::draw(0.0, &mut draw).is_none());
         for _ in 0..200 {
             let j = Jitter::draw(0.4, &mut draw);
-            assert!([j.brightness, j.contrast, j.saturation].iter().all(|f| (0.6..=1.4).contains(f)), "{j:?}");
+            assert!(
+                [j.brightness, j.contrast, j.saturation].iter().all(|f| (0.6..=1.4).contains(f)),
+                "{j:?}"
+            );
             assert!(j.hue.abs() <= 0.04 && !j.is_none());
         }
     }

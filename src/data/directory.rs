@@ -10,23 +10,32 @@ const LISTS: [&str; 4] = ["train", "val", "test", "trainval"];
 
 /// All images of a directory with the masks of the same name (ending aside) in another, by name.
 ///
-/// Errors: a directory cannot be listed or holds no image, two files share a name, or an image has no mask or a mask no image.
+/// Errors: a directory cannot be listed or holds no image, two files share a name, or an image has
+/// no mask or a mask no image.
 pub fn list_directories(images: impl AsRef<Path>, masks: impl AsRef<Path>) -> Result<Vec<Pair>> {
     Directories::read(images.as_ref(), masks.as_ref())?.all(Ids::Classes)?.strict()
 }
 
-/// The pairs that a file of names lists, in its order: one name without ending a line, or the paths of image and mask from the list's
-/// directory on, with a blank between. Where no file lies there, as in lists that were written on another machine, paths are taken without the
-/// directories that they begin with, or by the names of their files. Images of one name in several directories are called by their paths.
+/// The pairs that a file of names lists, in its order: one name without ending a line, or the paths
+/// of image and mask from the list's directory on, with a blank between. Where no file lies there,
+/// as in lists that were written on another machine, paths are taken without the directories that
+/// they begin with, or by the names of their files. Images of one name in several directories are
+/// called by their paths.
 ///
-/// Errors: the list cannot be read, is empty, names something twice or outside the directories, or an image or mask is missing.
-pub fn list_names(images: impl AsRef<Path>, masks: impl AsRef<Path>, list: impl AsRef<Path>) -> Result<Vec<Pair>> {
+/// Errors: the list cannot be read, is empty, names something twice or outside the directories, or
+/// an image or mask is missing.
+pub fn list_names(
+    images: impl AsRef<Path>,
+    masks: impl AsRef<Path>,
+    list: impl AsRef<Path>,
+) -> Result<Vec<Pair>> {
     let list = list.as_ref();
     let root = list.parent().unwrap_or(Path::new(""));
     Directories::read(images.as_ref(), masks.as_ref())?.listed(list, root)?.strict()
 }
 
-/// `images/` and `masks/`: `None` is all of them; a part is a directory in both, or a list of names beside them.
+/// `images/` and `masks/`: `None` is all of them; a part is a directory in both, or a list of names
+/// beside them.
 pub(super) fn plain(root: &Path, split: Option<&str>) -> Result<Matched> {
     let (images, masks) = (root.join("images"), root.join("masks"));
     let Some(split) = split else { return Directories::read(&images, &masks)?.all(Ids::Classes) };
@@ -36,7 +45,8 @@ pub(super) fn plain(root: &Path, split: Option<&str>) -> Result<Matched> {
     Directories::read(&images, &masks)?.listed(&root.join(format!("{split}.txt")), root)
 }
 
-/// The parts of `images/` and `masks/`, by name; none where the images lie there themselves and no list is beside them.
+/// The parts of `images/` and `masks/`, by name; none where the images lie there themselves and no
+/// list is beside them.
 pub(super) fn plain_splits(root: &Path) -> Result<Vec<String>> {
     let (images, masks) = (root.join("images"), root.join("masks"));
     if has_images(&images)? {
@@ -56,7 +66,9 @@ pub(super) fn annotated(root: &Path, split: &str) -> Result<Matched> {
 /// The parts of a directory with `NAME/` and `NAMEannot/`, by name.
 pub(super) fn annotated_splits(root: &Path) -> Result<Vec<String>> {
     let names = directories(root)?;
-    let split = |name: &String| name.strip_suffix("annot").filter(|split| !split.is_empty()).map(str::to_owned);
+    let split = |name: &String| {
+        name.strip_suffix("annot").filter(|split| !split.is_empty()).map(str::to_owned)
+    };
     Ok(names.iter().filter_map(split).filter(|split| root.join(split).is_dir()).collect())
 }
 
@@ -111,14 +123,22 @@ mod tests {
         assert_eq!(names(root.path(), None).unwrap(), ["x"], "val where nothing is said");
         assert_eq!(open(root.path(), None).unwrap().classes.unwrap().len(), 21);
         let error = names(root.path(), Some("bad")).unwrap_err().to_string();
-        assert!(error.contains("bad.txt") && error.contains("1 names that have no mask: z"), "{error}");
+        assert!(
+            error.contains("bad.txt") && error.contains("1 names that have no mask: z"),
+            "{error}"
+        );
         let error = names(root.path(), Some("test")).unwrap_err().to_string();
         assert!(error.contains("no part `test`; there are: bad, train, val"), "{error}");
     }
 
     #[test]
     fn split_directories_take_their_list_or_all() {
-        let files = [("train/a.png", ""), ("train/b.png", ""), ("trainannot/a.png", ""), ("trainannot/b.png", "")];
+        let files = [
+            ("train/a.png", ""),
+            ("train/b.png", ""),
+            ("trainannot/a.png", ""),
+            ("trainannot/b.png", ""),
+        ];
         let root = tree(&files);
         assert_eq!(names(root.path(), None).unwrap(), ["a", "b"], "the only part");
         fs::write(root.path().join("train.txt"), "b\n").unwrap();
@@ -130,15 +150,24 @@ mod tests {
     #[test]
     fn what_does_not_pair_up_is_refused_by_name() {
         for (files, part) in [
-            (vec![("images/a.png", ""), ("masks/b.png", "")], "1 without a mask of the same name: a"),
+            (
+                vec![("images/a.png", ""), ("masks/b.png", "")],
+                "1 without a mask of the same name: a",
+            ),
             (
                 vec![("images/a.png", ""), ("masks/a.png", ""), ("masks/b.png", "")],
                 "1 masks without an image of the same name: b",
             ),
             (vec![("images/a.png", ""), ("images/a.jpg", ""), ("masks/a.png", "")], "share a name"),
             (vec![("images/a.txt", ""), ("masks/a.png", "")], "holds no images"),
-            (vec![("val/a.png", ""), ("valannot/a.png", ""), ("val.txt", "../a\n")], "line 1: `../a` is no plain file name"),
-            (vec![("val/a.png", ""), ("valannot/a.png", ""), ("val.txt", "a\na\n")], "line 2: `a` is listed twice"),
+            (
+                vec![("val/a.png", ""), ("valannot/a.png", ""), ("val.txt", "../a\n")],
+                "line 1: `../a` is no plain file name",
+            ),
+            (
+                vec![("val/a.png", ""), ("valannot/a.png", ""), ("val.txt", "a\na\n")],
+                "line 2: `a` is listed twice",
+            ),
             (vec![("val/a.png", ""), ("valannot/a.png", ""), ("val.txt", "\n")], "lists no names"),
             (vec![("images/a.png", "")], "laid out in no known way"),
         ] {
@@ -146,6 +175,8 @@ mod tests {
             let error = names(root.path(), None).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
-        assert!(open("/no/such/directory", None).unwrap_err().to_string().contains("is no directory"));
+        assert!(
+            open("/no/such/directory", None).unwrap_err().to_string().contains("is no directory")
+        );
     }
 }

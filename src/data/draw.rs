@@ -14,7 +14,8 @@ pub(super) enum Purpose {
     HoldOut = 3,
 }
 
-/// A generator keyed by seed, purpose and number: the seed and the purpose are ChaCha's key, the number is its stream.
+/// A generator keyed by seed, purpose and number: the seed and the purpose are ChaCha's key, the
+/// number is its stream.
 pub(super) struct Draw(ChaCha8Rng);
 
 impl Draw {
@@ -65,11 +66,21 @@ mod tests {
     fn keys_decide_and_values_never_change() {
         let first = |seed, purpose, number| Draw::new(seed, purpose, number).0.next_u64();
         assert_eq!(first(7, Purpose::Sample, 3), first(7, Purpose::Sample, 3));
-        let all = [(7, Purpose::Sample, 3), (8, Purpose::Sample, 3), (7, Purpose::Order, 3), (7, Purpose::Sample, 4)];
-        let values: std::collections::HashSet<u64> = all.iter().map(|k| first(k.0, k.1, k.2)).collect();
+        let all = [
+            (7, Purpose::Sample, 3),
+            (8, Purpose::Sample, 3),
+            (7, Purpose::Order, 3),
+            (7, Purpose::Sample, 4),
+        ];
+        let values: std::collections::HashSet<u64> =
+            all.iter().map(|k| first(k.0, k.1, k.2)).collect();
         assert_eq!(values.len(), 4);
-        // ChaCha8 with an all-zero key and stream 0: from the published test vectors (Strombergson's draft, TC1, 8 rounds).
-        assert_eq!(ChaCha8Rng::from_seed([0; 32]).next_u64().to_le_bytes(), [0x3e, 0x00, 0xef, 0x2f, 0x89, 0x5f, 0x40, 0xd6]);
+        // ChaCha8 with an all-zero key and stream 0: from the published test vectors
+        // (Strombergson's draft, TC1, 8 rounds).
+        assert_eq!(
+            ChaCha8Rng::from_seed([0; 32]).next_u64().to_le_bytes(),
+            [0x3e, 0x00, 0xef, 0x2f, 0x89, 0x5f, 0x40, 0xd6]
+        );
     }
 
     #[test]

@@ -17,7 +17,8 @@ fn put(root: &Path, file: &str, content: &str) {
 
 /// Name, image and mask from the root on.
 fn found(root: &Path, split: Option<&str>) -> Vec<(String, String, String, Ids)> {
-    let from_root = |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+    let from_root =
+        |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
     let pairs = open(root, split).unwrap().pairs.into_iter();
     pairs.map(|p| (p.name, from_root(&p.image), from_root(&p.mask), p.ids)).collect()
 }
@@ -40,7 +41,10 @@ fn cityscapes_pairs_its_cities_and_maps_its_labels() {
         let image = format!("leftImg8bit/train/{city}/{name}_leftImg8bit.png");
         (name.to_owned(), image, format!("gtFine/train/{city}/{name}_gtFine_{mask}.png"), ids)
     };
-    let expected = [of("aachen_001", "aachen", "labelTrainIds", Ids::Classes), of("ulm_000", "ulm", "labelIds", Ids::Cityscapes)];
+    let expected = [
+        of("aachen_001", "aachen", "labelTrainIds", Ids::Classes),
+        of("ulm_000", "ulm", "labelIds", Ids::Cityscapes),
+    ];
     assert_eq!(pairs, expected);
     let listing = open(root.path(), None).unwrap();
     assert_eq!((listing.layout, listing.split.as_deref()), (Layout::Cityscapes, Some("val")));
@@ -74,7 +78,10 @@ fn images_of_one_name_in_two_cities_are_two_and_hidden_files_are_none() {
     assert_eq!(masks, expected);
     fs::remove_file(root.path().join("gtFine/val/bonn/x_gtFine_labelTrainIds.png")).unwrap();
     let error = open(root.path(), None).unwrap_err().to_string();
-    assert!(error.contains("1 without a mask of the same name: bonn/x"), "not with the mask of another city: {error}");
+    assert!(
+        error.contains("1 without a mask of the same name: bonn/x"),
+        "not with the mask of another city: {error}"
+    );
 }
 
 #[test]
@@ -103,10 +110,18 @@ fn classes_that_were_found_by_their_colors_are_not_renumbered() {
 
 #[test]
 fn ade20k_shifts_its_labels_and_reads_their_names() {
-    let root =
-        tree(&["images/training/a.jpg", "images/validation/b.jpg", "annotations/training/a.png", "annotations/validation/b.png"]);
+    let root = tree(&[
+        "images/training/a.jpg",
+        "images/validation/b.jpg",
+        "annotations/training/a.png",
+        "annotations/validation/b.png",
+    ]);
     for split in [Some("val"), Some("validation")] {
-        let expected = ("b".to_owned(), "images/validation/b.jpg".to_owned(), "annotations/validation/b.png".to_owned());
+        let expected = (
+            "b".to_owned(),
+            "images/validation/b.jpg".to_owned(),
+            "annotations/validation/b.png".to_owned(),
+        );
         let pairs = found(root.path(), split);
         assert_eq!(pairs, [(expected.0, expected.1, expected.2, Ids::Ade20k)]);
     }
@@ -114,9 +129,14 @@ fn ade20k_shifts_its_labels_and_reads_their_names() {
     let names = || open(root.path(), Some("train")).map(|l| l.classes.unwrap().names);
     assert_eq!(names().unwrap()[149], "class 149");
     let line = |n: usize| format!("{n}\t0.1\t10\t1\tthing{n}, matter{n} \n");
-    let info: String = std::iter::once("Idx\tRatio\tTrain\tVal\tName\n".to_owned()).chain((1..=150).map(line)).collect();
+    let info: String = std::iter::once("Idx\tRatio\tTrain\tVal\tName\n".to_owned())
+        .chain((1..=150).map(line))
+        .collect();
     put(root.path(), "objectInfo150.txt", &info);
-    assert_eq!((names().unwrap()[0].as_str(), names().unwrap()[149].as_str()), ("thing1", "thing150"));
+    assert_eq!(
+        (names().unwrap()[0].as_str(), names().unwrap()[149].as_str()),
+        ("thing1", "thing150")
+    );
     put(root.path(), "objectInfo150.txt", &info.replace("\n77\t", "\n78\t"));
     let error = names().unwrap_err().to_string();
     assert!(error.contains("objectInfo150.txt") && error.contains("class 77"), "{error}");
@@ -144,8 +164,13 @@ fn voc_takes_the_masks_of_sbd_where_it_has_none() {
         "SegmentationClassAug/y.png",
     ]);
     put(root.path(), "ImageSets/Segmentation/trainaug.txt", "y\nx\n");
-    put(root.path(), "ImageSets/Segmentation/val.txt", "/JPEGImages/x.jpg /SegmentationClassAug/x.png\n");
-    let masks = |split| found(root.path(), Some(split)).into_iter().map(|p| (p.0, p.2)).collect::<Vec<_>>();
+    put(
+        root.path(),
+        "ImageSets/Segmentation/val.txt",
+        "/JPEGImages/x.jpg /SegmentationClassAug/x.png\n",
+    );
+    let masks =
+        |split| found(root.path(), Some(split)).into_iter().map(|p| (p.0, p.2)).collect::<Vec<_>>();
     let pair = |name: &str, mask: &str| (name.to_owned(), mask.to_owned());
     let both = [pair("y", "SegmentationClassAug/y.png"), pair("x", "SegmentationClass/x.png")];
     assert_eq!(masks("trainaug"), both);
@@ -157,7 +182,11 @@ fn voc_takes_the_masks_of_sbd_where_it_has_none() {
         let error = open(root.path(), None).unwrap_err().to_string();
         assert!(error.contains("line 1") && error.contains("no plain file name"), "{error}");
     }
-    put(root.path(), "ImageSets/Segmentation/val.txt", "/JPEGImages/x.jpg /SegmentationClassAug/gone.png\n");
+    put(
+        root.path(),
+        "ImageSets/Segmentation/val.txt",
+        "/JPEGImages/x.jpg /SegmentationClassAug/gone.png\n",
+    );
     let error = open(root.path(), None).unwrap_err().to_string();
     assert!(error.contains("val.txt") && error.contains("have no mask: x"), "{error}");
 }
@@ -169,7 +198,14 @@ fn lists_with_paths_of_another_machine_find_the_images_by_name() {
         put(root.path(), "train.txt", list);
         found(root.path(), None).remove(0)
     };
-    let pair = |name: &str| (name.to_owned(), format!("train/{name}.png"), format!("trainannot/{name}.png"), Ids::Classes);
+    let pair = |name: &str| {
+        (
+            name.to_owned(),
+            format!("train/{name}.png"),
+            format!("trainannot/{name}.png"),
+            Ids::Classes,
+        )
+    };
     // As SegNet's CamVid comes.
     assert_eq!(listed("/SegNet/CamVid/train/y.png /SegNet/CamVid/trainannot/y.png\n"), pair("y"));
     // Directories of other names, images of another kind, and an editor that puts a mark in front.
@@ -177,7 +213,10 @@ fn lists_with_paths_of_another_machine_find_the_images_by_name() {
     assert_eq!(listed("\u{feff}y\n"), pair("y"));
     for (list, part) in [
         ("/set/train/z.png /set/trainannot/z.png", "1 names that have no image: z"),
-        ("/a/train/x.png /a/trainannot/x.png\n/b/train/x.png /b/trainannot/x.png", "line 2: `b/train/x` is listed twice"),
+        (
+            "/a/train/x.png /a/trainannot/x.png\n/b/train/x.png /b/trainannot/x.png",
+            "line 2: `b/train/x` is listed twice",
+        ),
     ] {
         put(root.path(), "train.txt", list);
         let error = open(root.path(), None).unwrap_err().to_string();
@@ -187,11 +226,29 @@ fn lists_with_paths_of_another_machine_find_the_images_by_name() {
 
 #[test]
 fn listed_images_of_one_name_in_two_directories_are_called_by_their_paths() {
-    let root = tree(&["train/x.png", "train/y.png", "trainannot/x.png", "trainannot/y.png", "more/x.png", "masks/x.png"]);
-    put(root.path(), "train.txt", "train/x.png trainannot/x.png\nmore/x.png masks/x.png\ntrain/y.png trainannot/y.png\n");
+    let root = tree(&[
+        "train/x.png",
+        "train/y.png",
+        "trainannot/x.png",
+        "trainannot/y.png",
+        "more/x.png",
+        "masks/x.png",
+    ]);
+    put(
+        root.path(),
+        "train.txt",
+        "train/x.png trainannot/x.png\nmore/x.png masks/x.png\ntrain/y.png trainannot/y.png\n",
+    );
     let names: Vec<_> = found(root.path(), None).into_iter().map(|p| (p.0, p.2)).collect();
     let pair = |name: &str, mask: &str| (name.to_owned(), mask.to_owned());
-    assert_eq!(names, [pair("train/x", "trainannot/x.png"), pair("more/x", "masks/x.png"), pair("y", "trainannot/y.png")]);
+    assert_eq!(
+        names,
+        [
+            pair("train/x", "trainannot/x.png"),
+            pair("more/x", "masks/x.png"),
+            pair("y", "trainannot/y.png")
+        ]
+    );
     put(root.path(), "train.txt", "train/x.png trainannot/x.png\n/train/x.png masks/x.png\n");
     let error = open(root.path(), None).unwrap_err().to_string();
     assert!(error.contains("line 2: `train/x` is listed twice"), "{error}");
@@ -223,7 +280,14 @@ fn plain_directories_may_have_parts_as_directories_or_as_lists() {
 
 #[test]
 fn a_survey_tells_all_that_does_not_pair_up_and_keeps_the_rest() {
-    let root = tree(&["images/a.jpg", "images/a.png", "images/b.jpg", "images/c.jpg", "masks/a.png", "masks/d.png"]);
+    let root = tree(&[
+        "images/a.jpg",
+        "images/a.png",
+        "images/b.jpg",
+        "images/c.jpg",
+        "masks/a.png",
+        "masks/d.png",
+    ]);
     let (listing, misfits) = survey(root.path(), None).unwrap();
     assert_eq!(listing.pairs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["a"]);
     let told: Vec<_> = misfits.iter().map(|m| (m.kind, m.name.as_str())).collect();
@@ -235,9 +299,20 @@ fn a_survey_tells_all_that_does_not_pair_up_and_keeps_the_rest() {
 #[test]
 fn what_is_held_out_depends_on_names_alone() {
     let listing = |names: &[usize]| {
-        let pair = |n: &usize| Pair { name: format!("n{n}"), image: "p".into(), mask: "m".into(), ids: Ids::Classes };
+        let pair = |n: &usize| Pair {
+            name: format!("n{n}"),
+            image: "p".into(),
+            mask: "m".into(),
+            ids: Ids::Classes,
+        };
         let pairs = names.iter().map(pair).collect();
-        Listing { root: "data".into(), layout: Layout::Directories, split: None, pairs, classes: None }
+        Listing {
+            root: "data".into(),
+            layout: Layout::Directories,
+            split: None,
+            pairs,
+            classes: None,
+        }
     };
     let names = |l: &Listing| l.pairs.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
     let all: Vec<usize> = (0..200).collect();
@@ -257,7 +332,9 @@ fn what_is_held_out_depends_on_names_alone() {
     let (_, more) = listing(&(0..201).collect::<Vec<_>>()).hold_out(0.1, 3).unwrap();
     assert!(names(&validation).iter().filter(|n| !names(&more).contains(n)).count() <= 1);
     assert_eq!(listing(&[1, 2]).hold_out(0.01, 0).unwrap().1.pairs.len(), 1);
-    for (names, share) in [(vec![1], 0.1), (vec![1, 2], 0.9), (vec![1, 2], 0.0), (vec![1, 2], f64::NAN)] {
+    for (names, share) in
+        [(vec![1], 0.1), (vec![1, 2], 0.9), (vec![1, 2], 0.0), (vec![1, 2], f64::NAN)]
+    {
         assert!(listing(&names).hold_out(share, 0).is_err(), "{share} of {names:?}");
     }
 }

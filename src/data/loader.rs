@@ -43,7 +43,8 @@ pub const MOST_WORKERS: usize = 1024;
 pub struct LoaderOptions {
     /// Images in a batch.
     pub batch: usize,
-    /// Worker threads; 0 takes one less than there are cores, at least one. [`MOST_WORKERS`] at most.
+    /// Worker threads; 0 takes one less than there are cores, at least one. [`MOST_WORKERS`] at
+    /// most.
     pub workers: usize,
     /// Batches that are made ahead, at least one.
     pub prefetch: usize,
@@ -51,7 +52,8 @@ pub struct LoaderOptions {
     pub seed: u64,
     /// Number of the first batch.
     pub start: u64,
-    /// Label of pixels that count in no loss: padding, and what is no class. No less than the number of classes.
+    /// Label of pixels that count in no loss: padding, and what is no class. No less than the
+    /// number of classes.
     pub ignore: u32,
 }
 
@@ -63,9 +65,10 @@ impl Default for LoaderOptions {
 
 /// Batches in order, without end.
 ///
-/// Sample `i` is place `i % len` of epoch `i / len`'s order, which depends on the seed and the epoch alone, and what is done to it depends on the
-/// seed and `i` alone. So a run that is resumed at any batch sees what an unbroken run would have seen, whatever the number of workers.
-/// Epochs follow each other without a gap: a batch may hold the end of one and the beginning of the next.
+/// Sample `i` is place `i % len` of epoch `i / len`'s order, which depends on the seed and the
+/// epoch alone, and what is done to it depends on the seed and `i` alone. So a run that is resumed
+/// at any batch sees what an unbroken run would have seen, whatever the number of workers. Epochs
+/// follow each other without a gap: a batch may hold the end of one and the beginning of the next.
 pub struct Loader {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -113,9 +116,11 @@ struct Part {
 }
 
 impl Loader {
-    /// Starts the workers. Labels that are `table`'s ignored ones, or not below `classes`, become [`LoaderOptions::ignore`].
+    /// Starts the workers. Labels that are `table`'s ignored ones, or not below `classes`, become
+    /// [`LoaderOptions::ignore`].
     ///
-    /// Errors where there are no pairs, the table has more classes than `classes`, or a setting is out of its range.
+    /// Errors where there are no pairs, the table has more classes than `classes`, or a setting is
+    /// out of its range.
     pub fn new(
         pairs: Vec<Pair>,
         table: Option<ClassTable>,
@@ -134,16 +139,21 @@ impl Loader {
             ));
         }
         if options.workers > MOST_WORKERS {
-            return Err(error!(Config, "{} worker threads; {MOST_WORKERS} at most", options.workers));
+            return Err(error!(
+                Config,
+                "{} worker threads; {MOST_WORKERS} at most", options.workers
+            ));
         }
         let samples = Samples::new(pairs, table, classes)?;
         if samples.len() > u32::MAX as usize {
             return Err(error!(Data, "{} images are more than can be counted", samples.len()));
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if options.workers == 0 { cores.saturating_sub(1).max(1) } else { options.workers };
+        let count =
+            if options.workers == 0 { cores.saturating_sub(1).max(1) } else { options.workers };
         let sample = options.start.checked_mul(options.batch as u64);
-        let sample = sample.ok_or_else(|| error!(Usage, "batch {} is past the end of counting", options.start))?;
+        let sample = sample
+            .ok_or_else(|| error!(Usage, "batch {} is past the end of counting", options.start))?;
         let limit = options.start + options.prefetch.max(1) as u64;
         let shared = Arc::new(Shared {
             samples,
@@ -155,7 +165,12 @@ impl Loader {
             done: Condvar::new(),
             order: Mutex::new((u64::MAX, Arc::default())),
         });
-        let mut loader = Self { shared, workers: Vec::with_capacity(count), next: options.start, waited: Duration::ZERO };
+        let mut loader = Self {
+            shared,
+            workers: Vec::with_capacity(count),
+            next: options.start,
+            waited: Duration::ZERO,
+        };
         for _ in 0..count {
             let shared = loader.shared.clone();
             // Where one cannot be started, Drop stops the others.
@@ -166,15 +181,16 @@ impl Loader {
 
     /// The next batch; waits until it is made.
     ///
-    /// Errors name the file that could not be read, when its batch's turn has come. The batch is lost then; the next call gives the
-    /// one after it.
+    /// Errors name the file that could not be read, when its batch's turn has come. The batch is
+    /// lost then; the next call gives the one after it.
     #[expect(clippy::should_implement_trait, reason = "there is always a next one, so no Option")]
     pub fn next(&mut self) -> Result<Batch> {
         let never = AtomicBool::new(false);
         self.next_unless(&never).map(|batch| batch.expect("invariant: nobody stops this"))
     }
 
-    /// As [`Loader::next`]; `None` once `stop` is set while the batch is not made, which it may never be: a disk may not answer any more.
+    /// As [`Loader::next`]; `None` once `stop` is set while the batch is not made, which it may
+    /// never be: a disk may not answer any more.
     ///
     /// Errors as [`Loader::next`].
     pub fn next_unless(&mut self, stop: &AtomicBool) -> Result<Option<Batch>> {
@@ -184,7 +200,14 @@ impl Loader {
             match state.finished.remove(&self.next) {
                 Some(batch) => break batch,
                 None if stop.load(Ordering::Relaxed) => return Ok(None),
-                None => state = self.shared.done.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0,
+                None => {
+                    state = self
+                        .shared
+                        .done
+                        .wait_timeout(state, POLL)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
             }
         };
         state.limit += 1;
@@ -200,7 +223,11 @@ impl Loader {
     /// Errors as [`Loader::next`].
     pub fn again(&self, index: u64) -> Result<Batch> {
         let first = index * self.shared.options.batch as u64;
-        self.shared.assemble(index, (first..first + self.shared.options.batch as u64).map(|sample| self.shared.part(sample)))
+        self.shared.assemble(
+            index,
+            (first..first + self.shared.options.batch as u64)
+                .map(|sample| self.shared.part(sample)),
+        )
     }
 
     /// Number of the batch that [`Loader::next`] gives.
@@ -208,8 +235,8 @@ impl Loader {
         self.next
     }
 
-    /// How long `next` has waited since the loader was made: beside the time that has passed, the share in which the device was idle
-    /// for want of images.
+    /// How long `next` has waited since the loader was made: beside the time that has passed, the
+    /// share in which the device was idle for want of images.
     pub fn waited(&self) -> Duration {
         self.waited
     }
@@ -229,7 +256,8 @@ impl Drop for Loader {
             while !worker.is_finished() && Instant::now() < patience {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            // A worker that waits for a disk ends once the disk answers; it holds nothing that another thread needs.
+            // A worker that waits for a disk ends once the disk answers; it holds nothing that
+            // another thread needs.
             if !worker.is_finished() {
                 continue;
             }
@@ -261,7 +289,8 @@ impl Shared {
                 state.sample - 1
             };
             let part = catch_unwind(AssertUnwindSafe(|| self.part(sample)));
-            let part = part.unwrap_or_else(|_| Err(error!(Data, "making sample {sample} panicked")));
+            let part =
+                part.unwrap_or_else(|_| Err(error!(Data, "making sample {sample} panicked")));
             self.hand_in(sample, part);
         }
     }
@@ -287,7 +316,8 @@ impl Shared {
 
     fn assemble(&self, index: u64, parts: impl Iterator<Item = Result<Part>>) -> Result<Batch> {
         let (n, (h, w)) = (self.options.batch, self.augmentation.crop);
-        let (mut images, mut labels) = (Vec::with_capacity(n * h * w * 3), Vec::with_capacity(n * h * w));
+        let (mut images, mut labels) =
+            (Vec::with_capacity(n * h * w * 3), Vec::with_capacity(n * h * w));
         let mut names = Vec::with_capacity(n);
         for part in parts {
             let part = part?;
@@ -296,7 +326,12 @@ impl Shared {
             names.push(part.name);
         }
         let images = Tensor::new(Shape::new(n, h, w, 3), images)?;
-        Ok(Batch { index, images, labels: Tensor::from_data(Shape::new(n, h, w, 1), Data::U32(labels))?, names })
+        Ok(Batch {
+            index,
+            images,
+            labels: Tensor::from_data(Shape::new(n, h, w, 1), Data::U32(labels))?,
+            names,
+        })
     }
 
     fn part(&self, number: u64) -> Result<Part> {
@@ -308,7 +343,14 @@ impl Shared {
         let mut draw = Draw::new(self.options.seed, Purpose::Sample, number);
         let name = self.samples.name(at).to_owned();
         self.augmentation
-            .apply(&sample, &mut draw, &self.preprocess, self.options.ignore, &mut image, &mut labels)
+            .apply(
+                &sample,
+                &mut draw,
+                &self.preprocess,
+                self.options.ignore,
+                &mut image,
+                &mut labels,
+            )
             .map_err(|e| e.at(name.clone()))?;
         Ok(Part { image, labels, name })
     }
@@ -316,7 +358,8 @@ impl Shared {
     fn order(&self, epoch: u64) -> Arc<Vec<u32>> {
         let mut held = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         if held.0 != epoch {
-            let order = Draw::new(self.options.seed, Purpose::Order, epoch).permutation(self.samples.len());
+            let order =
+                Draw::new(self.options.seed, Purpose::Order, epoch).permutation(self.samples.len());
             *held = (epoch, Arc::new(order));
         }
         held.1.clone()
@@ -331,13 +374,23 @@ mod tests {
     fn loader(directory: &std::path::Path, batch: usize) -> Loader {
         let pair = |n: u8| {
             let [image, mask] = ["png", "mask.png"].map(|end| directory.join(format!("{n}.{end}")));
-            image::RgbImage::from_fn(8, 8, |x, y| image::Rgb([n, x as u8, y as u8])).save(&image).unwrap();
+            image::RgbImage::from_fn(8, 8, |x, y| image::Rgb([n, x as u8, y as u8]))
+                .save(&image)
+                .unwrap();
             image::GrayImage::from_pixel(8, 8, image::Luma([n % 2])).save(&mask).unwrap();
             Pair { name: n.to_string(), image, mask, ids: Ids::Classes }
         };
         let augmentation = Augmentation { crop: (8, 8), ..Augmentation::default() };
         let options = LoaderOptions { batch, workers: 2, ..LoaderOptions::default() };
-        Loader::new((0..5).map(pair).collect(), None, 2, Preprocessing::IMAGENET, augmentation, options).unwrap()
+        Loader::new(
+            (0..5).map(pair).collect(),
+            None,
+            2,
+            Preprocessing::IMAGENET,
+            augmentation,
+            options,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -349,7 +402,9 @@ mod tests {
         let stalled = shared.order.lock().unwrap();
         // What was made before.
         let made = Instant::now() + Duration::from_millis(300);
-        while Instant::now() < made && loader.next_unless(&AtomicBool::new(true)).unwrap().is_some() {}
+        while Instant::now() < made && loader.next_unless(&AtomicBool::new(true)).unwrap().is_some()
+        {
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let setter = stop.clone();
         std::thread::spawn(move || {

@@ -44,15 +44,19 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Reads both; the labels are classes then, and 255 (or an ignored label of `table`) where there is none. `table` tells what the
-    /// colors of RGB masks mean; masks with a palette or in gray do not need it.
+    /// Reads both; the labels are classes then, and 255 (or an ignored label of `table`) where
+    /// there is none. `table` tells what the colors of RGB masks mean; masks with a palette or in
+    /// gray do not need it.
     ///
     /// Errors name the file: one cannot be read, or the two differ in size.
     pub fn load(&self, table: Option<&ClassTable>) -> Result<(Image, LabelMap)> {
         let image = decode(&self.image)?;
         let (mut mask, by_color) = LabelMap::read_by_value_or_color(&self.mask, table)?;
         if (image.width, image.height) != (mask.width, mask.height) {
-            let size = format!("{} x {} pixels, its image {} x {}", mask.width, mask.height, image.width, image.height);
+            let size = format!(
+                "{} x {} pixels, its image {} x {}",
+                mask.width, mask.height, image.width, image.height
+            );
             return Err(error!(Data, "the mask has {size}")
                 .file(&self.mask)
                 .advice("check whether one of them was turned or scaled"));
@@ -78,7 +82,8 @@ pub enum Ids {
 }
 
 impl Ids {
-    /// The class of a mask's value; 255 for those that are ignored. Values that mean nothing stay past the last class.
+    /// The class of a mask's value; 255 for those that are ignored. Values that mean nothing stay
+    /// past the last class.
     pub fn class(self, value: u16) -> u16 {
         match (self, value) {
             (Ids::Classes, value) => value,
@@ -93,12 +98,14 @@ impl Ids {
 /// How a data set's directory is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// `JPEGImages/`, `SegmentationClass/` (or `SegmentationClassAug/`), `ImageSets/Segmentation/SPLIT.txt`.
+    /// `JPEGImages/`, `SegmentationClass/` (or `SegmentationClassAug/`),
+    /// `ImageSets/Segmentation/SPLIT.txt`.
     Voc,
     /// `leftImg8bit/SPLIT/CITY/` and `gtFine/SPLIT/CITY/`.
     Cityscapes,
-    /// `images/SPLIT/` and `annotations/SPLIT/`, the parts being called `training` and `validation`. With a `classes.txt` of other
-    /// than 150 classes, it is other data in that layout.
+    /// `images/SPLIT/` and `annotations/SPLIT/`, the parts being called `training` and
+    /// `validation`. With a `classes.txt` of other than 150 classes, it is other data in that
+    /// layout.
     Ade20k,
     /// `images/` and `masks/`, perhaps with `SPLIT/` in both or `SPLIT.txt` beside them.
     Directories,
@@ -170,10 +177,12 @@ pub struct Listing {
 
 /// Opens a data set's directory, whichever of the [`Layout`]s it has.
 ///
-/// `split` is the part to list ("train", "val"); `None` takes "val" where there is one, else the only one there is. Where there is no
-/// such part, "train" also finds "training" and "val" also "validation".
+/// `split` is the part to list ("train", "val"); `None` takes "val" where there is one, else the
+/// only one there is. Where there is no such part, "train" also finds "training" and "val" also
+/// "validation".
 ///
-/// Errors name what is off: no layout that is known, no such part (with those there are), images without masks, an unreadable list.
+/// Errors name what is off: no layout that is known, no such part (with those there are), images
+/// without masks, an unreadable list.
 pub fn open(root: impl AsRef<Path>, split: Option<&str>) -> Result<Listing> {
     let (listing, matched) = find(root.as_ref(), split)?;
     Ok(Listing { pairs: matched.strict()?, ..listing })

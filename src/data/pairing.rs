@@ -8,11 +8,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 /// Endings of the files that count as images; others (`Thumbs.db`, `.txt`) are passed over.
-const IMAGES: &[&str] =
-    &["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm", "pnm", "pbm", "pam", "qoi", "tga"];
+const IMAGES: &[&str] = &[
+    "png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm", "pnm", "pbm", "pam",
+    "qoi", "tga",
+];
 const MASKS: &[&str] = &["png"];
 
-/// Lines of the longest list that is read: each takes some hundred bytes of memory, and a file of the greatest length could have 33 million.
+/// Lines of the longest list that is read: each takes some hundred bytes of memory, and a file of
+/// the greatest length could have 33 million.
 const MOST_LINES: usize = 4_000_000;
 
 /// How many names an error spells out.
@@ -51,8 +54,9 @@ pub(super) struct Matched {
 }
 
 impl Matched {
-    /// The pairs. Errors where anything does not fit, with the first kind of misfit and the names of that kind; and where a file of a pair is a
-    /// FIFO, a socket or a device, before hours of work come to it.
+    /// The pairs. Errors where anything does not fit, with the first kind of misfit and the names
+    /// of that kind; and where a file of a pair is a FIFO, a socket or a device, before hours of
+    /// work come to it.
     pub(super) fn strict(self) -> Result<Vec<Pair>> {
         let Some(first) = self.misfits.first() else {
             for pair in &self.pairs {
@@ -62,7 +66,9 @@ impl Matched {
             return Ok(self.pairs);
         };
         if first.kind == MisfitKind::SameName {
-            return Err(error!(Data, "and `{}` share a name", first.place.display()).file(&first.file));
+            return Err(
+                error!(Data, "and `{}` share a name", first.place.display()).file(&first.file)
+            );
         }
         let alike: Vec<&Misfit> = self.misfits.iter().filter(|m| m.kind == first.kind).collect();
         let listed = first.file.extension().is_some_and(|e| e == "txt");
@@ -74,7 +80,8 @@ impl Matched {
         };
         let more = if alike.len() > SPELLED_OUT { ", ..." } else { "" };
         let names: Vec<String> = alike.iter().take(SPELLED_OUT).map(|m| excerpt(&m.name)).collect();
-        let error = error!(Data, "{} {what}: {}{more}", alike.len(), names.join(", ")).file(&first.place);
+        let error =
+            error!(Data, "{} {what}: {}{more}", alike.len(), names.join(", ")).file(&first.place);
         let error = error.advice("`atrous doctor data` lists all that is off with a data set");
         Err(if listed { error.file(&first.file) } else { error })
     }
@@ -92,9 +99,15 @@ impl Directories {
     /// Errors where a directory cannot be listed.
     pub(super) fn read(images: &Path, masks: &Path) -> Result<Self> {
         let mut misfits = Vec::new();
-        let mut read = |directory: &Path, endings| by_name(&files(directory)?, endings, &mut misfits);
+        let mut read =
+            |directory: &Path, endings| by_name(&files(directory)?, endings, &mut misfits);
         let (found, found_masks) = (read(images, IMAGES)?, read(masks, MASKS)?);
-        Ok(Self { places: (images.into(), masks.into()), images: found, masks: found_masks, misfits })
+        Ok(Self {
+            places: (images.into(), masks.into()),
+            images: found,
+            masks: found_masks,
+            misfits,
+        })
     }
 
     /// Every image with its mask, by name. Errors where there is no image.
@@ -105,7 +118,8 @@ impl Directories {
         Ok(match_up(self.images, self.masks, &self.places, self.misfits, ids))
     }
 
-    /// The pairs that a file lists, in its order; see [`list_names`](super::list_names). Pairs of paths begin at `root`.
+    /// The pairs that a file lists, in its order; see [`list_names`](super::list_names). Pairs of
+    /// paths begin at `root`.
     pub(super) fn listed(mut self, list: &Path, root: &Path) -> Result<Matched> {
         let text = read_text(list)?;
         let entries = Entry::all(&text).map_err(|e| e.file(list))?;
@@ -117,7 +131,9 @@ impl Directories {
         for entry in entries {
             let (image, mask) = match &entry.paths {
                 Some((image, mask)) => self.find(root, image, mask),
-                None => (self.images.get(&entry.name).cloned(), self.masks.get(&entry.name).cloned()),
+                None => {
+                    (self.images.get(&entry.name).cloned(), self.masks.get(&entry.name).cloned())
+                }
             };
             let known = image.as_ref().is_some_and(|image| !images.insert(image.clone()));
             if !names.insert(entry.name.clone()) || known {
@@ -125,13 +141,20 @@ impl Directories {
                 return Err(error.at(format!("line {}", entry.line)).file(list));
             }
             match (image, mask) {
-                (Some(image), Some(mask)) => out.pairs.push(Pair { name: entry.name, image, mask, ids: Ids::Classes }),
+                (Some(image), Some(mask)) => {
+                    out.pairs.push(Pair { name: entry.name, image, mask, ids: Ids::Classes })
+                }
                 (image, _) => {
                     let (kind, place) = match image {
                         None => (MisfitKind::NoImage, &self.places.0),
                         Some(_) => (MisfitKind::NoMask, &self.places.1),
                     };
-                    out.misfits.push(Misfit { kind, name: entry.name, file: list.into(), place: place.clone() });
+                    out.misfits.push(Misfit {
+                        kind,
+                        name: entry.name,
+                        file: list.into(),
+                        place: place.clone(),
+                    });
                 }
             }
         }
@@ -141,8 +164,9 @@ impl Directories {
         Ok(out)
     }
 
-    /// The files of two listed paths: those that lie so under `root`. Lists that were written on another machine begin with its directories,
-    /// so where neither is there, those that lie there without them; else the files of these names in the two directories.
+    /// The files of two listed paths: those that lie so under `root`. Lists that were written on
+    /// another machine begin with its directories, so where neither is there, those that lie there
+    /// without them; else the files of these names in the two directories.
     fn find(&self, root: &Path, image: &Path, mask: &Path) -> (Option<PathBuf>, Option<PathBuf>) {
         let there = |path: &Path| Some(root.join(path)).filter(|p| p.is_file());
         let as_listed = (there(image), there(mask));
@@ -187,11 +211,17 @@ pub(super) fn match_up(
     for (name, image) in images {
         match masks.remove(&name) {
             Some(mask) => out.pairs.push(Pair { name, image, mask, ids }),
-            None => out.misfits.push(Misfit { kind: MisfitKind::NoMask, name, file: image, place: places.1.clone() }),
+            None => out.misfits.push(Misfit {
+                kind: MisfitKind::NoMask,
+                name,
+                file: image,
+                place: places.1.clone(),
+            }),
         }
     }
     let lonely = masks.into_iter();
-    let misfit = |(name, file)| Misfit { kind: MisfitKind::NoImage, name, file, place: places.0.clone() };
+    let misfit =
+        |(name, file)| Misfit { kind: MisfitKind::NoImage, name, file, place: places.0.clone() };
     out.misfits.extend(lonely.map(misfit));
     out
 }
@@ -206,14 +236,16 @@ struct Entry {
 }
 
 impl Entry {
-    /// The lines of a list that are not empty. Images of one name in several directories are called by their paths, without ending, so that
-    /// no two have the same name.
+    /// The lines of a list that are not empty. Images of one name in several directories are called
+    /// by their paths, without ending, so that no two have the same name.
     fn all(text: &str) -> Result<Vec<Self>> {
         if let Some((number, _)) = text.lines().enumerate().nth(MOST_LINES) {
             return Err(error!(Data, "has more than {number} lines"));
         }
         let lines = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty());
-        let parsed = lines.map(|(number, line)| Self::parse(number, line).map_err(|e| e.at(format!("line {number}"))));
+        let parsed = lines.map(|(number, line)| {
+            Self::parse(number, line).map_err(|e| e.at(format!("line {number}")))
+        });
         let mut entries: Vec<Self> = parsed.collect::<Result<_>>()?;
         let mut times = HashMap::<String, usize>::new();
         entries.iter().for_each(|entry| *times.entry(entry.name.clone()).or_default() += 1);
@@ -231,7 +263,8 @@ impl Entry {
         }
         let inside = |path: &str| {
             let path = path.trim_start_matches('/');
-            let normal = !path.is_empty() && parts(path).iter().all(|c| matches!(c, Component::Normal(_)));
+            let normal =
+                !path.is_empty() && parts(path).iter().all(|c| matches!(c, Component::Normal(_)));
             normal.then(|| PathBuf::from(path))
         };
         let stem = |path: &Path| path.file_stem().and_then(|s| s.to_str()).map(str::to_owned);
@@ -242,7 +275,11 @@ impl Entry {
         {
             return Ok(Self { line: number, name, paths: Some((image, mask)) });
         }
-        Err(error!(Data, "`{}` is no plain file name, and no two paths inside the directory", excerpt(line)))
+        Err(error!(
+            Data,
+            "`{}` is no plain file name, and no two paths inside the directory",
+            excerpt(line)
+        ))
     }
 }
 
@@ -263,7 +300,9 @@ pub(super) fn directories(directory: &Path) -> Result<Vec<String>> {
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     let unreadable = |e| Error::io(directory, "could not be listed", e);
-    let paths = std::fs::read_dir(directory).map_err(unreadable)?.map(|entry| Ok(entry.map_err(unreadable)?.path()));
+    let paths = std::fs::read_dir(directory)
+        .map_err(unreadable)?
+        .map(|entry| Ok(entry.map_err(unreadable)?.path()));
     let mut paths: Vec<PathBuf> = paths.collect::<Result<_>>()?;
     paths.sort();
     Ok(paths)
@@ -274,7 +313,11 @@ pub(super) fn has_images(directory: &Path) -> Result<bool> {
     Ok(files(directory)?.iter().any(|path| name_of(path, IMAGES).is_some()))
 }
 
-fn by_name(files: &[PathBuf], endings: &[&str], misfits: &mut Vec<Misfit>) -> Result<BTreeMap<String, PathBuf>> {
+fn by_name(
+    files: &[PathBuf],
+    endings: &[&str],
+    misfits: &mut Vec<Misfit>,
+) -> Result<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::<String, PathBuf>::new();
     for path in files {
         let Some(name) = name_of(path, endings) else { continue };
@@ -291,7 +334,8 @@ fn by_name(files: &[PathBuf], endings: &[&str], misfits: &mut Vec<Misfit>) -> Re
     Ok(found)
 }
 
-/// A file's name without its ending, where the ending is one of these. Hidden files (`._a.png` of a Mac) are none of ours.
+/// A file's name without its ending, where the ending is one of these. Hidden files (`._a.png` of a
+/// Mac) are none of ours.
 fn name_of<'a>(path: &'a Path, endings: &[&str]) -> Option<&'a str> {
     let ending = path.extension()?.to_str()?.to_ascii_lowercase();
     let stem = path.file_stem()?.to_str()?;

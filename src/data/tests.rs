@@ -8,14 +8,25 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// Normalized values are bytes, so that tests can read them; the padding is out of a byte's range.
-const BYTES: Preprocessing =
-    Preprocessing { mean: [0.0; 3], std: [1.0 / 255.0; 3], pad_value: [-1.0, -2.0, -3.0], ..Preprocessing::IMAGENET };
+const BYTES: Preprocessing = Preprocessing {
+    mean: [0.0; 3],
+    std: [1.0 / 255.0; 3],
+    pad_value: [-1.0, -2.0, -3.0],
+    ..Preprocessing::IMAGENET
+};
 
-/// Writes a gray image and its mask as PNG: `label(x, y)` is the mask's value and ten times it the image's.
-pub(super) fn write_pair(directory: &Path, name: &str, (w, h): (usize, usize), label: impl Fn(usize, usize) -> u16) -> Pair {
+/// Writes a gray image and its mask as PNG: `label(x, y)` is the mask's value and ten times it the
+/// image's.
+pub(super) fn write_pair(
+    directory: &Path,
+    name: &str,
+    (w, h): (usize, usize),
+    label: impl Fn(usize, usize) -> u16,
+) -> Pair {
     let labels: Vec<u16> = (0..w * h).map(|at| label(at % w, at / w)).collect();
     let rgb = labels.iter().flat_map(|&l| [(l * 10) as u8; 3]).collect();
-    let (image, mask) = (directory.join(format!("{name}-image.png")), directory.join(format!("{name}-mask.png")));
+    let (image, mask) =
+        (directory.join(format!("{name}-image.png")), directory.join(format!("{name}-mask.png")));
     Image::new(w, h, rgb).unwrap().save(&image).unwrap();
     LabelMap::new(w, h, labels).unwrap().write(&mask, &ClassTable::voc()).unwrap();
     Pair { name: name.into(), image, mask, ids: Ids::Classes }
@@ -23,7 +34,13 @@ pub(super) fn write_pair(directory: &Path, name: &str, (w, h): (usize, usize), l
 
 fn pairs(directory: &Path, n: usize) -> Vec<Pair> {
     // Every image has another value in its corner, so that samples can be told apart.
-    (0..n).map(|i| write_pair(directory, &format!("p{i}"), (24, 18), move |x, y| ((x / 5 + y / 4 + i) % 9) as u16)).collect()
+    (0..n)
+        .map(|i| {
+            write_pair(directory, &format!("p{i}"), (24, 18), move |x, y| {
+                ((x / 5 + y / 4 + i) % 9) as u16
+            })
+        })
+        .collect()
 }
 
 fn busy() -> Augmentation {
@@ -38,11 +55,13 @@ fn loader(pairs: &[Pair], augmentation: Augmentation, options: LoaderOptions) ->
 fn batches_are_the_same_for_any_number_of_workers_and_any_start() {
     let directory = tempfile::tempdir().unwrap();
     let pairs = pairs(directory.path(), 7);
-    let options = LoaderOptions { batch: 3, workers: 1, prefetch: 1, seed: 11, ..Default::default() };
+    let options =
+        LoaderOptions { batch: 3, workers: 1, prefetch: 1, seed: 11, ..Default::default() };
     let mut unbroken = loader(&pairs, busy(), options);
     let expected: Vec<Batch> = (0..9).map(|_| unbroken.next().unwrap()).collect();
     for (workers, prefetch, start) in [(4, 3, 0), (2, 1, 4), (3, 5, 8)] {
-        let mut other = loader(&pairs, busy(), LoaderOptions { workers, prefetch, start, ..options });
+        let mut other =
+            loader(&pairs, busy(), LoaderOptions { workers, prefetch, start, ..options });
         for batch in &expected[start as usize..] {
             assert_eq!(&other.next().unwrap(), batch, "{workers} workers, from batch {start}");
         }
@@ -57,7 +76,8 @@ fn batches_are_the_same_for_any_number_of_workers_and_any_start() {
 fn every_epoch_sees_every_image_once_in_another_order() {
     let directory = tempfile::tempdir().unwrap();
     let pairs = pairs(directory.path(), 6);
-    let mut loader = loader(&pairs, busy(), LoaderOptions { batch: 4, workers: 2, ..Default::default() });
+    let mut loader =
+        loader(&pairs, busy(), LoaderOptions { batch: 4, workers: 2, ..Default::default() });
     let names: Vec<String> = (0..6).flat_map(|_| loader.next().unwrap().names).collect();
     let epochs: Vec<&[String]> = names.chunks(6).collect();
     for epoch in &epochs {
@@ -66,14 +86,20 @@ fn every_epoch_sees_every_image_once_in_another_order() {
     assert!(epochs.iter().any(|e| e != &epochs[0]), "four epochs in one order");
 }
 
-/// Ten levels of gray for each label, and pixels as labels: what the crop shows must be what its labels say.
+/// Ten levels of gray for each label, and pixels as labels: what the crop shows must be what its
+/// labels say.
 #[test]
 fn masks_stay_on_their_images_through_scale_crop_and_flip() {
     let (w, h) = (31, 23);
     // Quarters of the plane, so that there are large areas whose inside no interpolation touches.
     let label = |x: usize, y: usize| (1 + x / 11 + 3 * (y / 8)) as u16;
     let labels: Vec<u16> = (0..w * h).map(|at| label(at % w, at / w)).collect();
-    let sample = Sample { width: w, height: h, rgb: labels.iter().flat_map(|&l| [(l * 10) as u8; 3]).collect(), labels };
+    let sample = Sample {
+        width: w,
+        height: h,
+        rgb: labels.iter().flat_map(|&l| [(l * 10) as u8; 3]).collect(),
+        labels,
+    };
     let augmentation = Augmentation { crop: (19, 27), balanced: 0.5, ..Default::default() };
     let (mut inside, mut flipped, mut scales) = (0, 0, HashSet::new());
     for number in 0..300 {
@@ -84,16 +110,23 @@ fn masks_stay_on_their_images_through_scale_crop_and_flip() {
                 assert_eq!(pixel, BYTES.pad_value, "only padding is ignored here");
                 continue;
             }
-            // Within two pixels of another label, at scales up to 2, colors are mixed; elsewhere they must be the label's own.
+            // Within two pixels of another label, at scales up to 2, colors are mixed; elsewhere
+            // they must be the label's own.
             let (x, y) = (at % 27, at / 27);
-            let mut near = (0..25).map(|i| (x + i % 5, y + i / 5)).map(|(x, y)| (x.checked_sub(2), y.checked_sub(2)));
+            let mut near = (0..25)
+                .map(|i| (x + i % 5, y + i / 5))
+                .map(|(x, y)| (x.checked_sub(2), y.checked_sub(2)));
             let alike = near.all(|at| match at {
                 (Some(x @ 0..27), Some(y @ 0..19)) => [label, 255].contains(&labels[27 * y + x]),
                 _ => false,
             });
             if alike {
                 let off = (pixel[0] - 10.0 * label as f32).abs();
-                assert!(off < 0.5, "sample {number}: {} at {x}, {y}, the label is {label}", pixel[0]);
+                assert!(
+                    off < 0.5,
+                    "sample {number}: {} at {x}, {y}, the label is {label}",
+                    pixel[0]
+                );
                 inside += 1;
             }
         }
@@ -101,7 +134,11 @@ fn masks_stay_on_their_images_through_scale_crop_and_flip() {
         flipped += usize::from(row.first() > row.last());
         scales.insert(known);
     }
-    assert!(inside > 15_000 && (60..240).contains(&flipped) && scales.len() > 10, "{inside} {flipped} {}", scales.len());
+    assert!(
+        inside > 15_000 && (60..240).contains(&flipped) && scales.len() > 10,
+        "{inside} {flipped} {}",
+        scales.len()
+    );
 }
 
 fn crop(augmentation: &Augmentation, sample: &Sample, number: u64) -> (Vec<f32>, Vec<u32>) {
@@ -112,26 +149,42 @@ fn crop(augmentation: &Augmentation, sample: &Sample, number: u64) -> (Vec<f32>,
     (image, labels)
 }
 
-/// At a factor of two, each source pixel is a square of four in the mask, and the image's values rise in even steps.
+/// At a factor of two, each source pixel is a square of four in the mask, and the image's values
+/// rise in even steps.
 #[test]
 fn pixel_centers_of_image_and_mask_agree() {
     let (w, h) = (8, 4);
     let labels: Vec<u16> = (0..w * h).map(|at| (at % w) as u16).collect();
-    let sample = Sample { width: w, height: h, rgb: labels.iter().flat_map(|&l| [(l * 20) as u8; 3]).collect(), labels };
+    let sample = Sample {
+        width: w,
+        height: h,
+        rgb: labels.iter().flat_map(|&l| [(l * 20) as u8; 3]).collect(),
+        labels,
+    };
     let augmentation = Augmentation { scale: (2.0, 2.0), ..Augmentation::none((8, 16)) };
     let (image, labels) = crop(&augmentation, &sample, 0);
     let row: Vec<f32> = image[..48].chunks_exact(3).map(|p| p[0]).collect();
     assert_eq!(labels[..16], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]);
     // Half-pixel centers: 0.25 and 0.75 between neighbors, the edges held.
-    let expected: Vec<f32> = (0..16).map(|x| (20.0 * ((x as f32 + 0.5) / 2.0 - 0.5)).clamp(0.0, 140.0)).collect();
+    let expected: Vec<f32> =
+        (0..16).map(|x| (20.0 * ((x as f32 + 0.5) / 2.0 - 0.5)).clamp(0.0, 140.0)).collect();
     assert!(row.iter().zip(&expected).all(|(r, e)| (r - e).abs() <= 0.51), "{row:?}");
     let (mirrored, labels) = crop(&Augmentation { flip: 1.0, ..augmentation }, &sample, 0);
     assert_eq!(labels[..16], [7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0]);
     let back: Vec<f32> = mirrored[..48].chunks_exact(3).rev().map(|p| p[0]).collect();
     assert_eq!(back, row);
     // A third: the middle one of each three.
-    let sample = Sample { width: 9, height: 3, rgb: vec![0; 81], labels: (0..27).map(|at| at % 9 + 9 * (at / 9)).collect() };
-    let (_, labels) = crop(&Augmentation { scale: (1.0 / 3.0, 1.0 / 3.0), ..Augmentation::none((1, 3)) }, &sample, 0);
+    let sample = Sample {
+        width: 9,
+        height: 3,
+        rgb: vec![0; 81],
+        labels: (0..27).map(|at| at % 9 + 9 * (at / 9)).collect(),
+    };
+    let (_, labels) = crop(
+        &Augmentation { scale: (1.0 / 3.0, 1.0 / 3.0), ..Augmentation::none((1, 3)) },
+        &sample,
+        0,
+    );
     assert_eq!(labels, [10, 13, 16]);
 }
 
@@ -139,12 +192,16 @@ fn pixel_centers_of_image_and_mask_agree() {
 fn small_images_are_padded_below_and_to_the_right() {
     let sample = Sample { width: 3, height: 2, rgb: vec![50; 18], labels: vec![4; 6] };
     for (flip, columns) in [(0.0, 0..3), (1.0, 2..5)] {
-        let (image, labels) = crop(&Augmentation { flip, ..Augmentation::none((4, 5)) }, &sample, 1);
+        let (image, labels) =
+            crop(&Augmentation { flip, ..Augmentation::none((4, 5)) }, &sample, 1);
         for (at, (pixel, label)) in image.chunks_exact(3).zip(labels).enumerate() {
             let inside = columns.contains(&(at % 5)) && at / 5 < 2;
             assert_eq!(label, if inside { 4 } else { 255 });
             let expected = if inside { [50.0; 3] } else { BYTES.pad_value };
-            assert!(pixel.iter().zip(expected).all(|(p, e)| (p - e).abs() < 1e-3), "{pixel:?} at {at}");
+            assert!(
+                pixel.iter().zip(expected).all(|(p, e)| (p - e).abs() < 1e-3),
+                "{pixel:?} at {at}"
+            );
         }
     }
 }
@@ -154,7 +211,9 @@ fn steps_of_the_scale_are_all_met_and_nothing_between() {
     let sample = Sample { width: 40, height: 40, rgb: vec![0; 4800], labels: vec![1; 1600] };
     let seen = |scale_step| -> HashSet<usize> {
         let augmentation = Augmentation { crop: (80, 80), scale_step, ..Default::default() };
-        (0..200).map(|n| crop(&augmentation, &sample, n).1.iter().filter(|&&l| l == 1).count()).collect()
+        (0..200)
+            .map(|n| crop(&augmentation, &sample, n).1.iter().filter(|&&l| l == 1).count())
+            .collect()
     };
     let steps: HashSet<usize> = [20, 30, 40, 50, 60, 70, 80].map(|side: usize| side * side).into();
     assert_eq!(seen(0.25), steps);
@@ -173,11 +232,13 @@ fn balanced_crops_find_the_rare_class() {
         (0..400).filter(|&n| crop(&augmentation, &sample, n).1.contains(&2)).count()
     };
     let (without, with) = (found(0.0), found(1.0));
-    // A crop at any place holds the pixel with a probability of 88 / 8100; of balanced ones, half are centered on it.
+    // A crop at any place holds the pixel with a probability of 88 / 8100; of balanced ones, half
+    // are centered on it.
     assert!(without < 20, "{without}");
     assert!((150..250).contains(&with), "{with}");
     let nothing = Sample { width: 4, height: 4, rgb: vec![0; 48], labels: vec![IGNORED; 16] };
-    let (_, labels) = crop(&Augmentation { balanced: 1.0, ..Augmentation::none((4, 4)) }, &nothing, 0);
+    let (_, labels) =
+        crop(&Augmentation { balanced: 1.0, ..Augmentation::none((4, 4)) }, &nothing, 0);
     assert_eq!(labels, [255; 16], "an image with no labels is taken as it is");
 }
 
@@ -187,12 +248,20 @@ fn a_file_that_cannot_be_read_is_named_when_its_batch_has_come() {
     let mut pairs = pairs(directory.path(), 6);
     std::fs::write(&pairs[4].image, b"no image").unwrap();
     pairs[2].mask = directory.path().join("gone.png");
-    let mut loader = loader(&pairs, busy(), LoaderOptions { batch: 1, workers: 3, prefetch: 4, ..Default::default() });
+    let mut loader = loader(
+        &pairs,
+        busy(),
+        LoaderOptions { batch: 1, workers: 3, prefetch: 4, ..Default::default() },
+    );
     let results: Vec<_> = (0..6).map(|_| loader.next()).collect();
-    let mut messages: Vec<String> = results.iter().filter_map(|r| r.as_ref().err()).map(ToString::to_string).collect();
+    let mut messages: Vec<String> =
+        results.iter().filter_map(|r| r.as_ref().err()).map(ToString::to_string).collect();
     messages.sort();
     assert_eq!(messages.len(), 2, "{messages:?}");
-    assert!(messages[0].contains("gone.png") && messages[1].contains("p4-image.png"), "{messages:?}");
+    assert!(
+        messages[0].contains("gone.png") && messages[1].contains("p4-image.png"),
+        "{messages:?}"
+    );
     // The good ones lie where their numbers say.
     for (index, batch) in (0..).zip(&results) {
         assert!(batch.as_ref().is_ok_and(|b| b.index == index) || batch.is_err());
@@ -203,20 +272,38 @@ fn a_file_that_cannot_be_read_is_named_when_its_batch_has_come() {
 fn settings_out_of_range_are_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let pairs = pairs(directory.path(), 1);
-    let refused = |pairs: &[Pair], table: Option<ClassTable>, augmentation: Augmentation, options: LoaderOptions| {
+    let refused = |pairs: &[Pair],
+                   table: Option<ClassTable>,
+                   augmentation: Augmentation,
+                   options: LoaderOptions| {
         let made = Loader::new(pairs.to_vec(), table, 9, BYTES, augmentation, options);
         made.err().map(|e| e.to_string()).unwrap_or_default()
     };
     let (plain, options) = (busy, LoaderOptions::default());
     for (message, part) in [
         (refused(&[], None, plain(), options), "no images"),
-        (refused(&pairs, Some(ClassTable::voc()), plain(), options), "the data has 21 classes, the network 9"),
+        (
+            refused(&pairs, Some(ClassTable::voc()), plain(), options),
+            "the data has 21 classes, the network 9",
+        ),
         (refused(&pairs, None, plain(), LoaderOptions { batch: 0, ..options }), "no images"),
-        (refused(&pairs, None, plain(), LoaderOptions { ignore: 8, ..options }), "label 8 cannot be ignored"),
+        (
+            refused(&pairs, None, plain(), LoaderOptions { ignore: 8, ..options }),
+            "label 8 cannot be ignored",
+        ),
         (refused(&pairs, None, Augmentation { crop: (0, 5), ..plain() }, options), "crop: 0 x 5"),
-        (refused(&pairs, None, Augmentation { scale: (2.0, 1.0), ..plain() }, options), "scale: 2 to 1"),
-        (refused(&pairs, None, Augmentation { scale: (f64::NAN, 1.0), ..plain() }, options), "scale: NaN"),
-        (refused(&pairs, None, Augmentation { scale_step: -1.0, ..plain() }, options), "scale_step: -1"),
+        (
+            refused(&pairs, None, Augmentation { scale: (2.0, 1.0), ..plain() }, options),
+            "scale: 2 to 1",
+        ),
+        (
+            refused(&pairs, None, Augmentation { scale: (f64::NAN, 1.0), ..plain() }, options),
+            "scale: NaN",
+        ),
+        (
+            refused(&pairs, None, Augmentation { scale_step: -1.0, ..plain() }, options),
+            "scale_step: -1",
+        ),
         (
             refused(&pairs, None, Augmentation { scale_step: 1e-20, ..plain() }, options),
             "scale_step: 1e-20 makes more than 1000000",
@@ -225,7 +312,8 @@ fn settings_out_of_range_are_refused_by_name() {
     ] {
         assert!(message.contains(part), "{message:?} for {part}");
     }
-    let misspelled = serde_json::from_str::<Augmentation>(r#"{"flipp": 0.5}"#).unwrap_err().to_string();
+    let misspelled =
+        serde_json::from_str::<Augmentation>(r#"{"flipp": 0.5}"#).unwrap_err().to_string();
     assert!(misspelled.contains("flipp"), "{misspelled}");
     let partly: Augmentation = serde_json::from_str(r#"{"crop": [321, 320]}"#).unwrap();
     assert_eq!(partly, Augmentation { crop: (321, 320), ..Default::default() });

@@ -1,4 +1,5 @@
-//! Directories laid out as PASCAL VOC's, also with the masks of the Semantic Boundaries Dataset (SBD).
+//! Directories laid out as PASCAL VOC's, also with the masks of the Semantic Boundaries Dataset
+//! (SBD).
 
 use super::Pair;
 use super::pairing::{Directories, Matched, files};
@@ -12,8 +13,9 @@ fn lists(root: &Path) -> PathBuf {
     root.join("ImageSets").join("Segmentation")
 }
 
-/// The pairs of a part ("train", "val", "trainval", "trainaug"): the names of `ImageSets/Segmentation/SPLIT.txt`, their images in
-/// `JPEGImages/`, their masks in `SegmentationClass/`, or where that has none, in `SegmentationClassAug/`. Lines of two paths
+/// The pairs of a part ("train", "val", "trainval", "trainaug"): the names of
+/// `ImageSets/Segmentation/SPLIT.txt`, their images in `JPEGImages/`, their masks in
+/// `SegmentationClass/`, or where that has none, in `SegmentationClassAug/`. Lines of two paths
 /// (`/JPEGImages/x.jpg /SegmentationClassAug/x.png`) say themselves which.
 ///
 /// Errors name the list and what is missing.
@@ -22,7 +24,8 @@ pub fn list_voc(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>> {
 }
 
 pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
-    let there: Vec<PathBuf> = MASKS.iter().map(|name| root.join(name)).filter(|directory| directory.is_dir()).collect();
+    let there: Vec<PathBuf> =
+        MASKS.iter().map(|name| root.join(name)).filter(|directory| directory.is_dir()).collect();
     let first = there.first().cloned().unwrap_or_else(|| root.join(MASKS[0]));
     let mut found = Directories::read(&root.join("JPEGImages"), &first)?;
     there.iter().skip(1).try_for_each(|directory| found.more_masks(directory))?;
@@ -31,8 +34,11 @@ pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
 
 /// The parts there are lists of, by name.
 pub(super) fn splits(root: &Path) -> Result<Vec<String>> {
-    let lists = files(&lists(root))?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "txt"));
-    let names = lists.filter_map(|path| path.file_stem().and_then(|s| s.to_str()).map(String::from));
+    let lists = files(&lists(root))?
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "txt"));
+    let names =
+        lists.filter_map(|path| path.file_stem().and_then(|s| s.to_str()).map(String::from));
     // Not the hidden files (`._train.txt`) of a Mac.
     Ok(names.filter(|name| !name.starts_with('.')).collect())
 }

@@ -10,8 +10,9 @@ const INK: Rgb = [32, 34, 38];
 const PALE_INK: Rgb = [118, 122, 130];
 const GRID: Rgb = [232, 233, 235];
 
-/// Draws the confusion matrix: rows are the true classes, columns the predicted ones, each cell the part of its row in percent, from
-/// white to dark blue; on the right each class's IoU. Classes that occur neither in truth nor in prediction are left out.
+/// Draws the confusion matrix: rows are the true classes, columns the predicted ones, each cell the
+/// part of its row in percent, from white to dark blue; on the right each class's IoU. Classes that
+/// occur neither in truth nor in prediction are left out.
 ///
 /// Errors where no class occurs, that is, no pixel was counted.
 pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Image> {
@@ -24,33 +25,73 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Imag
     // Many classes: smaller letters and cells, but never too small to read.
     let face = Face::of_height(if n > 30 { 13 } else { 15 }, false);
     let bold = Face::of_height(face.height(), true);
-    let names: Vec<String> = classes.iter().map(|&c| bold.shorten(&table.name(c), 24 * bold.advance())).collect();
+    let names: Vec<String> =
+        classes.iter().map(|&c| bold.shorten(&table.name(c), 24 * bold.advance())).collect();
     let widest = names.iter().map(|name| bold.width(name)).max().unwrap_or(0);
-    let (margin, cell) = (face.height() * 3 / 2, (face.width("100") + face.height()).max(face.height() * 2));
-    let (left, top) = (margin + face.height() * 2 + widest + margin / 2, margin + face.height() * 2 + widest + margin / 2);
+    let (margin, cell) =
+        (face.height() * 3 / 2, (face.width("100") + face.height()).max(face.height() * 2));
+    let (left, top) = (
+        margin + face.height() * 2 + widest + margin / 2,
+        margin + face.height() * 2 + widest + margin / 2,
+    );
     let column = face.width("IoU %") + margin / 2;
-    let (width, height) = (left + n * cell + margin / 2 + column + margin, top + n * cell + 2 * margin + face.height());
+    let (width, height) = (
+        left + n * cell + margin / 2 + column + margin,
+        top + n * cell + 2 * margin + face.height(),
+    );
     let mut canvas = Canvas::new(width, height, PAPER);
 
     let title = "predicted";
-    canvas.text(left + (n * cell).saturating_sub(face.width(title)) / 2, margin / 2, title, face, Run::Right, PALE_INK);
+    canvas.text(
+        left + (n * cell).saturating_sub(face.width(title)) / 2,
+        margin / 2,
+        title,
+        face,
+        Run::Right,
+        PALE_INK,
+    );
     let title = "true";
-    canvas.text(margin / 2, top + (n * cell + face.width(title)) / 2, title, face, Run::Up, PALE_INK);
+    canvas.text(
+        margin / 2,
+        top + (n * cell + face.width(title)) / 2,
+        title,
+        face,
+        Run::Up,
+        PALE_INK,
+    );
     canvas.rect(left, top, n * cell + 1, n * cell + 1, GRID);
     for (row, &truth) in classes.iter().enumerate() {
         let y = top + row * cell;
         let middle = y + (cell - face.height()) / 2;
         let name = &names[row];
         canvas.text(left - margin / 2 - bold.width(name), middle, name, bold, Run::Right, INK);
-        canvas.text(left + row * cell + (cell - face.height()) / 2, top - margin / 2, name, bold, Run::Up, INK);
+        canvas.text(
+            left + row * cell + (cell - face.height()) / 2,
+            top - margin / 2,
+            name,
+            bold,
+            Run::Up,
+            INK,
+        );
         let whole = confusion.truth_pixels(truth);
         for (column, &prediction) in classes.iter().enumerate() {
-            let share = if whole == 0 { 0.0 } else { confusion.count(truth, prediction) as f64 / whole as f64 };
+            let share = if whole == 0 {
+                0.0
+            } else {
+                confusion.count(truth, prediction) as f64 / whole as f64
+            };
             let x = left + column * cell;
             canvas.rect(x + 1, y + 1, cell - 1, cell - 1, shade(share));
             let text = percent(share);
             let ink = if share > 0.45 { PAPER } else { INK };
-            canvas.text(x + (cell + 1 - face.width(&text)) / 2, middle, &text, face, Run::Right, ink);
+            canvas.text(
+                x + (cell + 1 - face.width(&text)) / 2,
+                middle,
+                &text,
+                face,
+                Run::Right,
+                ink,
+            );
         }
         let iou = confusion.iou(truth).map_or("-".into(), |iou| format!("{:.1}", 100.0 * iou));
         let end = left + n * cell + margin / 2 + column;
@@ -58,10 +99,21 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Imag
     }
     let heading = "IoU %";
     let end = left + n * cell + margin / 2 + column;
-    canvas.text(end - face.width(heading), top - margin / 2 - face.height(), heading, face, Run::Right, PALE_INK);
+    canvas.text(
+        end - face.width(heading),
+        top - margin / 2 - face.height(),
+        heading,
+        face,
+        Run::Right,
+        PALE_INK,
+    );
     let scores = confusion.scores(table);
     let figure = |value: Option<f64>| value.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
-    let summary = format!("mIoU {}   pixel accuracy {}", figure(scores.mean_iou), figure(scores.pixel_accuracy));
+    let summary = format!(
+        "mIoU {}   pixel accuracy {}",
+        figure(scores.mean_iou),
+        figure(scores.pixel_accuracy)
+    );
     let summary = bold.shorten(&summary, width - 2 * margin);
     canvas.text(margin, height - margin - face.height() / 2, &summary, bold, Run::Right, INK);
     Image::new(canvas.width, canvas.height, canvas.rgb)
@@ -69,10 +121,13 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Imag
 
 /// White at 0 to dark blue at 1, steeper at the start so that small confusions show.
 fn shade(share: f64) -> Rgb {
-    let stops: [[f64; 3]; 4] = [[255.0, 255.0, 255.0], [158.0, 202.0, 225.0], [66.0, 146.0, 198.0], [8.0, 48.0, 107.0]];
+    let stops: [[f64; 3]; 4] =
+        [[255.0, 255.0, 255.0], [158.0, 202.0, 225.0], [66.0, 146.0, 198.0], [8.0, 48.0, 107.0]];
     let at = share.clamp(0.0, 1.0).sqrt() * 3.0;
     let from = (at as usize).min(2);
-    std::array::from_fn(|c| (stops[from][c] + (stops[from + 1][c] - stops[from][c]) * (at - from as f64)).round() as u8)
+    std::array::from_fn(|c| {
+        (stops[from][c] + (stops[from + 1][c] - stops[from][c]) * (at - from as f64)).round() as u8
+    })
 }
 
 /// Whole percents; nothing for less than half a percent.
@@ -95,7 +150,9 @@ mod tests {
             assert!(dark > n * 300, "{n} classes: {dark} dark pixels");
             assert!(chart.width < 60 * n + 700 && chart.height < 60 * n + 500);
         }
-        assert!(confusion_chart(&Confusion::new(2, &[]).unwrap(), &ClassTable::generic(2)).is_err());
+        assert!(
+            confusion_chart(&Confusion::new(2, &[]).unwrap(), &ClassTable::generic(2)).is_err()
+        );
     }
 
     #[test]

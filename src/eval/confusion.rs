@@ -3,7 +3,8 @@
 use crate::error::{Result, error};
 use serde::Serialize;
 
-/// Counts of pixels: rows are the true classes, columns the predicted ones. Pixels whose truth is ignored are not in it.
+/// Counts of pixels: rows are the true classes, columns the predicted ones. Pixels whose truth is
+/// ignored are not in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Confusion {
     classes: usize,
@@ -22,14 +23,22 @@ impl Confusion {
     /// The most classes that a matrix is made of.
     pub const MOST_CLASSES: usize = 4096;
 
-    /// An empty matrix for `classes` classes, in which pixels with a true label of `ignored` do not count.
+    /// An empty matrix for `classes` classes, in which pixels with a true label of `ignored` do not
+    /// count.
     ///
-    /// A label below `classes` may be ignored too. Errors where there is no class, or more than [`Confusion::MOST_CLASSES`].
+    /// A label below `classes` may be ignored too. Errors where there is no class, or more than
+    /// [`Confusion::MOST_CLASSES`].
     pub fn new(classes: usize, ignored: &[u32]) -> Result<Self> {
         if !(1..=Self::MOST_CLASSES).contains(&classes) {
             return Err(error!(Usage, "a confusion matrix of {classes} classes"));
         }
-        Ok(Self { classes, ignored: ignored.to_vec(), counts: vec![0; classes * classes], ignored_pixels: 0, lenient: false })
+        Ok(Self {
+            classes,
+            ignored: ignored.to_vec(),
+            counts: vec![0; classes * classes],
+            ignored_pixels: 0,
+            lenient: false,
+        })
     }
 
     /// Leaves out true labels that are no class, as training does.
@@ -43,21 +52,37 @@ impl Confusion {
 
     /// Counts the pixels of one image.
     ///
-    /// Errors, with nothing counted, where the two differ in length, a true label is neither a class nor ignored, or a prediction
-    /// is no class.
-    pub fn add<T: Copy + Into<u32>, P: Copy + Into<u32>>(&mut self, truth: &[T], prediction: &[P]) -> Result<()> {
+    /// Errors, with nothing counted, where the two differ in length, a true label is neither a
+    /// class nor ignored, or a prediction is no class.
+    pub fn add<T: Copy + Into<u32>, P: Copy + Into<u32>>(
+        &mut self,
+        truth: &[T],
+        prediction: &[P],
+    ) -> Result<()> {
         if truth.len() != prediction.len() {
-            return Err(error!(Data, "{} true labels, but {} predicted ones", truth.len(), prediction.len()));
+            return Err(error!(
+                Data,
+                "{} true labels, but {} predicted ones",
+                truth.len(),
+                prediction.len()
+            ));
         }
-        let labels = || truth.iter().zip(prediction).map(|(&t, &p)| -> (u32, u32) { (t.into(), p.into()) });
+        let labels =
+            || truth.iter().zip(prediction).map(|(&t, &p)| -> (u32, u32) { (t.into(), p.into()) });
         // Checked first, so that an error leaves the counts as they were.
         for (truth, prediction) in labels().filter(|&(truth, _)| !self.leaves_out(truth)) {
             if truth as usize >= self.classes {
-                return Err(error!(Data, "the true label {truth} is none of {} classes, nor ignored", self.classes)
-                    .advice("name the label to ignore, or take the classes of this data"));
+                return Err(error!(
+                    Data,
+                    "the true label {truth} is none of {} classes, nor ignored", self.classes
+                )
+                .advice("name the label to ignore, or take the classes of this data"));
             }
             if prediction as usize >= self.classes {
-                return Err(error!(Data, "the predicted label {prediction} is none of {} classes", self.classes));
+                return Err(error!(
+                    Data,
+                    "the predicted label {prediction} is none of {} classes", self.classes
+                ));
             }
         }
         for (truth, prediction) in labels() {
@@ -70,7 +95,8 @@ impl Confusion {
         Ok(())
     }
 
-    /// Adds another matrix, counted elsewhere. Errors where it has other classes or ignores other labels.
+    /// Adds another matrix, counted elsewhere. Errors where it has other classes or ignores other
+    /// labels.
     pub fn merge(&mut self, other: &Confusion) -> Result<()> {
         if self.classes != other.classes || self.ignored != other.ignored {
             return Err(error!(
@@ -94,7 +120,11 @@ impl Confusion {
 
     /// Pixels of true class `truth` that were predicted as `prediction`; 0 for what is no class.
     pub fn count(&self, truth: usize, prediction: usize) -> u64 {
-        if truth.max(prediction) < self.classes { self.counts[truth * self.classes + prediction] } else { 0 }
+        if truth.max(prediction) < self.classes {
+            self.counts[truth * self.classes + prediction]
+        } else {
+            0
+        }
     }
 
     /// Pixels that count.
@@ -117,7 +147,8 @@ impl Confusion {
         (0..self.classes).map(|t| self.count(t, class)).sum()
     }
 
-    /// Right pixels of the class over all that are of it in the truth or the prediction; `None` where there are none.
+    /// Right pixels of the class over all that are of it in the truth or the prediction; `None`
+    /// where there are none.
     pub fn iou(&self, class: usize) -> Option<f64> {
         let right = self.count(class, class);
         ratio(right, self.truth_pixels(class) + self.predicted_pixels(class) - right)

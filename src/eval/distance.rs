@@ -2,33 +2,39 @@
 
 use rayon::prelude::*;
 
-/// For each pixel the squared Euclidean distance between its center and that of the nearest pixel with another label; `u32::MAX` where
-/// there is none. `labels` are `[height, width]`; the image's edge is no border.
+/// For each pixel the squared Euclidean distance between its center and that of the nearest pixel
+/// with another label; `u32::MAX` where there is none. `labels` are `[height, width]`; the image's
+/// edge is no border.
 ///
-/// A distance transform (Felzenszwalb and Huttenlocher, "Distance Transforms of Sampled Functions"), exact in whole numbers: first along
-/// columns by counting, then along rows as the lower envelope of parabolas. Each run of equal labels in a row has an envelope of its own,
-/// over the run and its two neighbors: what lies beyond a neighbor is farther away than the neighbor itself, which has another label. So
-/// the work does not grow with the number of labels.
+/// A distance transform (Felzenszwalb and Huttenlocher, "Distance Transforms of Sampled
+/// Functions"), exact in whole numbers: first along columns by counting, then along rows as the
+/// lower envelope of parabolas. Each run of equal labels in a row has an envelope of its own, over
+/// the run and its two neighbors: what lies beyond a neighbor is farther away than the neighbor
+/// itself, which has another label. So the work does not grow with the number of labels.
 pub(super) fn to_other_label(labels: &[u16], width: usize) -> Vec<u32> {
     let mut out = vec![u32::MAX; labels.len()];
     if width == 0 {
         return out;
     }
     let column = along_columns(labels, width);
-    out.par_chunks_mut(width).zip(labels.par_chunks(width)).zip(column.par_chunks(width)).for_each_init(
-        || (Vec::new(), Vec::new()),
-        |(sites, starts), ((out, labels), column)| {
-            let mut start = 0;
-            for run in labels.chunk_by(|a, b| a == b) {
-                along_run(start, start + run.len(), column, sites, starts, out);
-                start += run.len();
-            }
-        },
-    );
+    out.par_chunks_mut(width)
+        .zip(labels.par_chunks(width))
+        .zip(column.par_chunks(width))
+        .for_each_init(
+            || (Vec::new(), Vec::new()),
+            |(sites, starts), ((out, labels), column)| {
+                let mut start = 0;
+                for run in labels.chunk_by(|a, b| a == b) {
+                    along_run(start, start + run.len(), column, sites, starts, out);
+                    start += run.len();
+                }
+            },
+        );
     out
 }
 
-/// The distance to the nearest pixel of another label above or below; `u32::MAX` where there is none.
+/// The distance to the nearest pixel of another label above or below; `u32::MAX` where there is
+/// none.
 fn along_columns(labels: &[u16], width: usize) -> Vec<u32> {
     let mut out = vec![u32::MAX; labels.len()];
     let height = labels.len() / width;
@@ -45,14 +51,24 @@ fn along_columns(labels: &[u16], width: usize) -> Vec<u32> {
     out
 }
 
-/// The lower envelope of the parabolas `(x - site)^2 + column[site]^2`, read at the pixels `from..to` of a row, which have one label; the
-/// pixels next to them have another one, and so no distance to go.
-fn along_run(from: usize, to: usize, column: &[u32], sites: &mut Vec<usize>, starts: &mut Vec<i64>, out: &mut [u32]) {
+/// The lower envelope of the parabolas `(x - site)^2 + column[site]^2`, read at the pixels
+/// `from..to` of a row, which have one label; the pixels next to them have another one, and so no
+/// distance to go.
+fn along_run(
+    from: usize,
+    to: usize,
+    column: &[u32],
+    sites: &mut Vec<usize>,
+    starts: &mut Vec<i64>,
+    out: &mut [u32],
+) {
     let along = |site: usize| if (from..to).contains(&site) { u64::from(column[site]) } else { 0 };
     let height = |site: usize| (along(site) * along(site) + (site * site) as u64) as i64;
     sites.clear();
     starts.clear();
-    for site in (from.saturating_sub(1)..(to + 1).min(column.len())).filter(|&site| along(site) != u64::from(u32::MAX)) {
+    for site in (from.saturating_sub(1)..(to + 1).min(column.len()))
+        .filter(|&site| along(site) != u64::from(u32::MAX))
+    {
         // The first x at which the new parabola is below the last one.
         let mut start = 0;
         while let (Some(&last), Some(&last_start)) = (sites.last(), starts.last()) {
@@ -77,7 +93,8 @@ fn along_run(from: usize, to: usize, column: &[u32], sites: &mut Vec<usize>, sta
             k += 1;
         }
         let across = x.abs_diff(sites[k]) as u64;
-        *out = u32::try_from(across * across + along(sites[k]) * along(sites[k])).unwrap_or(u32::MAX - 1);
+        *out = u32::try_from(across * across + along(sites[k]) * along(sites[k]))
+            .unwrap_or(u32::MAX - 1);
     }
 }
 
@@ -92,8 +109,13 @@ mod tests {
             let ((ax, ay), (bx, by)) = (at(a), at(b));
             (ax.abs_diff(bx).pow(2) + ay.abs_diff(by).pow(2)) as u32
         };
-        let nearest =
-            |i: usize| (0..labels.len()).filter(|&j| labels[j] != labels[i]).map(|j| distance(i, j)).min().unwrap_or(u32::MAX);
+        let nearest = |i: usize| {
+            (0..labels.len())
+                .filter(|&j| labels[j] != labels[i])
+                .map(|j| distance(i, j))
+                .min()
+                .unwrap_or(u32::MAX)
+        };
         (0..labels.len()).map(nearest).collect()
     }
 

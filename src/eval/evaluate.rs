@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-/// The label that masks usually mark pixels of no class with, also where a class table does not name it.
+/// The label that masks usually mark pixels of no class with, also where a class table does not
+/// name it.
 const USUAL_IGNORE: u32 = 255;
 
 /// Images that may lie decoded, waiting for the network.
@@ -35,25 +36,27 @@ pub struct Scored<'a> {
 
 /// Counts what `predict` says of every pair's image against the pair's mask.
 ///
-/// The classes are those of `table`, whose ignored labels do not count (nor does 255, where that is no class); it also tells what
-/// colors of RGB masks mean. The next images are read while `predict` works, and `each` sees every image when it was counted,
-/// in the order of the list.
+/// The classes are those of `table`, whose ignored labels do not count (nor does 255, where that is
+/// no class); it also tells what colors of RGB masks mean. The next images are read while `predict`
+/// works, and `each` sees every image when it was counted, in the order of the list.
 ///
 /// # Errors
-/// What `predict` or `each` return; a file that cannot be read; labels that are no classes. Each names the file.
+/// What `predict` or `each` return; a file that cannot be read; labels that are no classes. Each
+/// names the file.
 pub fn evaluate(
     predict: &mut impl FnMut(&Image) -> Result<LabelMap>,
     pairs: &[Pair],
     table: &ClassTable,
     each: &mut dyn FnMut(&Scored) -> Result<()>,
 ) -> Result<Confusion> {
-    let (never, confusion) = (AtomicBool::new(false), Confusion::new(table.len(), &ignored(table))?);
+    let (never, confusion) =
+        (AtomicBool::new(false), Confusion::new(table.len(), &ignored(table))?);
     let counted = count_unless(&never, confusion, predict, pairs, table, each)?;
     Ok(counted.expect("invariant: nobody stops this"))
 }
 
-/// As [`evaluate`], into an empty matrix that knows what to leave out. `None` once `stop` is set, after the image in work, also where the
-/// next one never comes: a disk may not answer any more.
+/// As [`evaluate`], into an empty matrix that knows what to leave out. `None` once `stop` is set,
+/// after the image in work, also where the next one never comes: a disk may not answer any more.
 pub(crate) fn count_unless(
     stop: &AtomicBool,
     mut confusion: Confusion,
@@ -63,7 +66,8 @@ pub(crate) fn count_unless(
     each: &mut dyn FnMut(&Scored) -> Result<()>,
 ) -> Result<Option<Confusion>> {
     let (loaded, waiting) = sync_channel(WAITING);
-    // No scope, which would wait for a thread that may wait for a disk; this one ends when the channel does.
+    // No scope, which would wait for a thread that may wait for a disk; this one ends when the
+    // channel does.
     let (files, classes) = (pairs.to_vec(), table.clone());
     thread::spawn("to read images", move || {
         for pair in files {
@@ -80,7 +84,8 @@ pub(crate) fn count_unless(
                 Ok(loaded) => break loaded?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(error!(Data, "could not be read: the thread that reads panicked").file(&pair.image));
+                    return Err(error!(Data, "could not be read: the thread that reads panicked")
+                        .file(&pair.image));
                 }
             }
         };
@@ -107,7 +112,8 @@ mod tests {
     use crate::error::ErrorKind;
     use std::path::Path;
 
-    /// Three pairs of 4 x 2 pixels: the mask's label is 1 where the image is bright, and 255 in one corner.
+    /// Three pairs of 4 x 2 pixels: the mask's label is 1 where the image is bright, and 255 in one
+    /// corner.
     fn pairs(directory: &Path) -> Vec<Pair> {
         let table = ClassTable::generic(2);
         let pair = |i: u8| {
@@ -116,7 +122,8 @@ mod tests {
             let mut labels: Vec<u16> = (0..8).map(|p| u16::from(bright(p))).collect();
             labels[7] = 255;
             let name = format!("{i}");
-            let (image, mask) = (directory.join(format!("{i}.png")), directory.join(format!("{i}-mask.png")));
+            let (image, mask) =
+                (directory.join(format!("{i}.png")), directory.join(format!("{i}-mask.png")));
             Image::new(4, 2, rgb).unwrap().save(&image).unwrap();
             LabelMap::new(4, 2, labels).unwrap().write(&mask, &table).unwrap();
             Pair { name, image, mask, ids: Ids::Classes }
@@ -152,8 +159,13 @@ mod tests {
         let table = ClassTable::generic(2);
         let mut fails = |_: &Image| Err(error!(Device, "is gone"));
         let error = evaluate(&mut fails, &pairs, &table, &mut |_| Ok(())).unwrap_err();
-        assert!(error.kind() == ErrorKind::Device && error.to_string().contains("0.png: is gone"), "{error}");
-        let error = evaluate(&mut bright, &pairs, &ClassTable::generic(1), &mut |_| Ok(())).unwrap_err().to_string();
+        assert!(
+            error.kind() == ErrorKind::Device && error.to_string().contains("0.png: is gone"),
+            "{error}"
+        );
+        let error = evaluate(&mut bright, &pairs, &ClassTable::generic(1), &mut |_| Ok(()))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("0-mask.png") && error.contains("label 1"), "{error}");
         pairs[1].mask = directory.path().join("none.png");
         let mut seen = 0;

@@ -18,10 +18,12 @@ use web_time::Instant;
 /// Scales past this are a slip of the keyboard.
 const LARGEST_SCALE: f64 = 16.0;
 
-/// Windows of an image past this are a slip of the keyboard: at a millisecond each they take minutes.
+/// Windows of an image past this are a slip of the keyboard: at a millisecond each they take
+/// minutes.
 const MOST_WINDOWS: usize = 100_000;
 
-/// Windows that are laid over an image, so that the network sees a part at a time. Width and height in pixels of the scaled image.
+/// Windows that are laid over an image, so that the network sees a part at a time. Width and height
+/// in pixels of the scaled image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Windows {
     /// Size of a window.
@@ -33,8 +35,14 @@ pub struct Windows {
 impl Windows {
     /// How many there are over an image of this size.
     fn count(&self, width: usize, height: usize) -> usize {
-        let along = |side: usize, window: usize, stride: usize| side.saturating_sub(window).div_ceil(stride) + 1;
-        along(width, self.size.0, self.stride.0).saturating_mul(along(height, self.size.1, self.stride.1))
+        let along = |side: usize, window: usize, stride: usize| {
+            side.saturating_sub(window).div_ceil(stride) + 1
+        };
+        along(width, self.size.0, self.stride.0).saturating_mul(along(
+            height,
+            self.size.1,
+            self.stride.1,
+        ))
     }
 }
 
@@ -73,12 +81,18 @@ impl Method {
             return Err(error!(Usage, "no scale is named"));
         }
         if let Some(scale) = self.scales.iter().find(|s| !(**s > 0.0 && **s <= LARGEST_SCALE)) {
-            return Err(error!(Usage, "a scale of {scale} is not above 0 and at most {LARGEST_SCALE}"));
+            return Err(error!(
+                Usage,
+                "a scale of {scale} is not above 0 and at most {LARGEST_SCALE}"
+            ));
         }
         if let Some(Windows { size, stride }) = self.windows {
             let ((w, h), (x, y)) = (size, stride);
             if w == 0 || h == 0 || x == 0 || y == 0 || x > w || y > h {
-                return Err(error!(Usage, "windows of {w} x {h} every {x} x {y} pixels do not cover an image"));
+                return Err(error!(
+                    Usage,
+                    "windows of {w} x {h} every {x} x {y} pixels do not cover an image"
+                ));
             }
         }
         Ok(())
@@ -106,8 +120,13 @@ type Ready<K, R> = Option<(K, R)>;
 /// Logits of the views, the image's sizes, and what is wanted of them.
 type End = (Vec<Shape>, Fit, Wanted);
 
-/// What is in `slot`, made anew where it is there for another `key`. What is not needed any more makes room first.
-fn ready<K: PartialEq, R>(slot: &mut Ready<K, R>, key: K, make: impl FnOnce(&K) -> Result<R>) -> Result<&R> {
+/// What is in `slot`, made anew where it is there for another `key`. What is not needed any more
+/// makes room first.
+fn ready<K: PartialEq, R>(
+    slot: &mut Ready<K, R>,
+    key: K,
+    make: impl FnOnce(&K) -> Result<R>,
+) -> Result<&R> {
     if slot.as_ref().is_none_or(|(k, _)| *k != key) {
         *slot = None;
         let made = make(&key)?;
@@ -155,10 +174,19 @@ impl<'s> Predictor<'s> {
             }
         }
         let on_window = Box::new(|_, _| ());
-        Ok(Self { segmenter, method, networks: None, end: None, labels: None, costs: HashMap::new(), on_window })
+        Ok(Self {
+            segmenter,
+            method,
+            networks: None,
+            end: None,
+            labels: None,
+            costs: HashMap::new(),
+            on_window,
+        })
     }
 
-    /// Calls `report` after each window with the windows of the image that are done, and with how many it has.
+    /// Calls `report` after each window with the windows of the image that are done, and with how
+    /// many it has.
     #[must_use]
     pub fn on_window(mut self, report: impl FnMut(usize, usize) + 's) -> Self {
         self.on_window = Box::new(report);
@@ -183,19 +211,24 @@ impl<'s> Predictor<'s> {
     /// The classes of an image's pixels.
     ///
     /// # Errors
-    /// Where the image is too large for the device or too small for the network at a scale, or the device fails.
+    /// Where the image is too large for the device or too small for the network at a scale, or the
+    /// device fails.
     pub fn predict(&mut self, image: &Image) -> Result<Prediction> {
         let fit = self.fit(image.width, image.height);
         if self.method.is_plain() {
             let size = self.method.size.unwrap_or_else(|| self.segmenter.usual_size());
             let found = self.segmenter.segment(image, size)?;
-            return Ok(Prediction { labels: found.labels, time: found.network_time + found.labels_time });
+            return Ok(Prediction {
+                labels: found.labels,
+                time: found.network_time + found.labels_time,
+            });
         }
         match self.method.windows {
             None => {
                 // What does not fit into memory is refused before the image is scaled.
                 self.networks(fit)?;
-                let (labels, time) = self.views(fit, fit.scale(image)?.into_owned(), Wanted::Labels)?;
+                let (labels, time) =
+                    self.views(fit, fit.scale(image)?.into_owned(), Wanted::Labels)?;
                 Ok(Prediction { labels: LabelMap::from_tensor(&labels, 0)?, time })
             }
             Some(windows) => self.window_by_window(fit, image, windows),
@@ -206,7 +239,10 @@ impl<'s> Predictor<'s> {
     fn networks(&mut self, fit: Fit) -> Result<&[Runner]> {
         let (segmenter, method) = (self.segmenter, &self.method);
         let make = |_: &(Size, Size)| {
-            let graphs = method.scales.iter().map(|&s| network_graph(segmenter.model(), fit, s, method.flip));
+            let graphs = method
+                .scales
+                .iter()
+                .map(|&s| network_graph(segmenter.model(), fit, s, method.flip));
             graphs.map(|g| segmenter.prepare(g?)).collect::<Result<Vec<Runner>>>()
         };
         let key = (fit.padded, fit.scaled);
@@ -222,7 +258,8 @@ impl<'s> Predictor<'s> {
     fn views(&mut self, fit: Fit, pixels: Vec<u8>, wanted: Wanted) -> Result<(Tensor, Duration)> {
         let segmenter = self.segmenter;
         let networks = self.networks(fit)?;
-        let image = Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), Data::U8(pixels))?;
+        let image =
+            Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), Data::U8(pixels))?;
         let started = Instant::now();
         let mut logits = Vec::new();
         for network in networks {
@@ -231,7 +268,9 @@ impl<'s> Predictor<'s> {
         let time = started.elapsed();
 
         let shapes: Vec<Shape> = logits.iter().map(Tensor::shape).collect();
-        let end = ready(&mut self.end, (shapes, fit, wanted), |(shapes, ..)| prepare_sum(segmenter, shapes, fit, wanted))?;
+        let end = ready(&mut self.end, (shapes, fit, wanted), |(shapes, ..)| {
+            prepare_sum(segmenter, shapes, fit, wanted)
+        })?;
         let names: Vec<String> = (0..logits.len()).map(|i| i.to_string()).collect();
         let inputs: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(&logits).collect();
         let started = Instant::now();
@@ -239,8 +278,14 @@ impl<'s> Predictor<'s> {
         Ok((result, time + started.elapsed()))
     }
 
-    /// Adds up the windows' probabilities at the scaled image's size; the classes are chosen at the image's own.
-    fn window_by_window(&mut self, fit: Fit, image: &Image, windows: Windows) -> Result<Prediction> {
+    /// Adds up the windows' probabilities at the scaled image's size; the classes are chosen at the
+    /// image's own.
+    fn window_by_window(
+        &mut self,
+        fit: Fit,
+        image: &Image,
+        windows: Windows,
+    ) -> Result<Prediction> {
         let (w, h) = fit.scaled;
         let classes = self.segmenter.model().config.classes().unwrap_or(0);
         let count = windows.count(w, h);
@@ -262,12 +307,16 @@ impl<'s> Predictor<'s> {
         let mut done = 0;
         for y in offsets(h, windows.size.1, windows.stride.1) {
             for x in offsets(w, windows.size.0, windows.stride.0) {
-                let rows = (y..y + seen_h).flat_map(|row| &pixels[3 * (row * w + x)..][..3 * seen_w]);
+                let rows =
+                    (y..y + seen_h).flat_map(|row| &pixels[3 * (row * w + x)..][..3 * seen_w]);
                 let (found, took) = self.views(part, rows.copied().collect(), Wanted::Sum)?;
                 time += took;
                 for (row, found) in found.f32().chunks_exact(seen_w * classes).enumerate() {
                     let at = (y + row) * w + x;
-                    sum[at * classes..][..seen_w * classes].iter_mut().zip(found).for_each(|(s, f)| *s += f);
+                    sum[at * classes..][..seen_w * classes]
+                        .iter_mut()
+                        .zip(found)
+                        .for_each(|(s, f)| *s += f);
                     counts[at..][..seen_w].iter_mut().for_each(|c| *c += 1);
                 }
                 done += 1;
@@ -275,7 +324,8 @@ impl<'s> Predictor<'s> {
             }
         }
         reserved.used();
-        // Neighbors that were seen by different numbers of windows are made comparable before the interpolation between them.
+        // Neighbors that were seen by different numbers of windows are made comparable before the
+        // interpolation between them.
         for (pixel, &count) in sum.chunks_exact_mut(classes).zip(&counts) {
             pixel.iter_mut().for_each(|p| *p /= count as f32);
         }
@@ -289,7 +339,9 @@ impl<'s> Predictor<'s> {
     /// What chooses the classes at the image's own size from the windows' probabilities.
     fn chooser(&mut self, probabilities: Shape, size: Size) -> Result<&Runner> {
         let segmenter = self.segmenter;
-        ready(&mut self.labels, (probabilities, size), |&(shape, size)| segmenter.prepare_end(labels_graph(shape, size)?))
+        ready(&mut self.labels, (probabilities, size), |&(shape, size)| {
+            segmenter.prepare_end(labels_graph(shape, size)?)
+        })
     }
 
     /// Multi-Adds of all forward passes for an image of this size, as papers count them.
@@ -318,15 +370,25 @@ impl<'s> Predictor<'s> {
         let model = self.segmenter.model();
         let input = Shape::new(1, h, w, model.config.input_channels);
         let graph = passes::dead_code(model.network(input, &Outputs::default())?.graph)?;
-        let types = |ids: &[crate::graph::ValueId]| ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>();
-        let cost = graph.nodes().iter().map(|n| n.op.cost(&types(&n.inputs), &types(&n.outputs)).multi_adds).sum();
+        let types =
+            |ids: &[crate::graph::ValueId]| ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>();
+        let cost = graph
+            .nodes()
+            .iter()
+            .map(|n| n.op.cost(&types(&n.inputs), &types(&n.outputs)).multi_adds)
+            .sum();
         self.costs.insert((w, h), cost);
         Ok(cost)
     }
 }
 
 /// The end of the views, from their logits on.
-fn prepare_sum(segmenter: &Segmenter, logits: &[Shape], fit: Fit, wanted: Wanted) -> Result<Runner> {
+fn prepare_sum(
+    segmenter: &Segmenter,
+    logits: &[Shape],
+    fit: Fit,
+    wanted: Wanted,
+) -> Result<Runner> {
     let graph = sum_graph(logits, fit, align_corners(segmenter.model()), wanted)?;
     segmenter.prepare_end(passes::optimize(graph)?)
 }
@@ -335,19 +397,24 @@ fn prepare_sum(segmenter: &Segmenter, logits: &[Shape], fit: Fit, wanted: Wanted
 fn numbers_of_sum((w, h): Size, classes: usize) -> Result<usize> {
     let numbers = w.checked_mul(h).and_then(|pixels| pixels.checked_mul(classes));
     numbers.filter(|n| n.checked_mul(size_of::<f32>()).is_some()).ok_or_else(|| {
-        let what = format!("{classes} probabilities at {w} x {h} pixels are more than any memory holds");
+        let what =
+            format!("{classes} probabilities at {w} x {h} pixels are more than any memory holds");
         error!(OutOfMemory, "{what}").advice(SMALLER_SUM)
     })
 }
 
 const SMALLER_SUM: &str = "take smaller images or a smaller `--size`, or leave out `--window`";
 
-/// Memory for the sum of the windows' probabilities, for the number of windows at each pixel, and for the scaled image.
+/// Memory for the sum of the windows' probabilities, for the number of windows at each pixel, and
+/// for the scaled image.
 fn reserve_sum((w, h): Size, classes: usize) -> Result<Reservation> {
     let pixels = (w as u64).saturating_mul(h as u64);
     let bytes = pixels.saturating_mul(4 * (classes as u64 + 1));
     Reservation::new(bytes, pixels.saturating_mul(3)).map_err(|room| {
-        let what = format!("the sum of {classes} probabilities at {w} x {h} pixels takes {}", memory::mib(bytes));
+        let what = format!(
+            "the sum of {classes} probabilities at {w} x {h} pixels takes {}",
+            memory::mib(bytes)
+        );
         error!(OutOfMemory, "{what}, but {room}").advice(SMALLER_SUM)
     })
 }
@@ -355,7 +422,8 @@ fn reserve_sum((w, h): Size, classes: usize) -> Result<Reservation> {
 fn labels_graph(probabilities: Shape, (w, h): Size) -> Result<Graph> {
     let mut graph = Graph::new();
     let x = graph.input("probabilities", TensorType::f32(probabilities));
-    let op = UpsampleArgmax { h, w, align_corners: false, window: None, rows: None, confidence: false };
+    let op =
+        UpsampleArgmax { h, w, align_corners: false, window: None, rows: None, confidence: false };
     let labels = graph.root().upsample_argmax("labels", x, op)?[0];
     graph.output("labels", labels);
     Ok(graph)
@@ -376,7 +444,10 @@ mod tests {
     #[test]
     fn windows_over_more_than_memory_holds_are_refused_by_their_size() {
         assert_eq!(numbers_of_sum((5_000, 4_000), 150).unwrap(), 3_000_000_000);
-        let fails = [numbers_of_sum((usize::MAX, 2), 21).map(drop), numbers_of_sum((1 << 31, 1 << 31), 21).map(drop)];
+        let fails = [
+            numbers_of_sum((usize::MAX, 2), 21).map(drop),
+            numbers_of_sum((1 << 31, 1 << 31), 21).map(drop),
+        ];
         #[cfg(target_os = "linux")]
         let fails = fails.into_iter().chain([reserve_sum((1 << 24, 1 << 24), 21).map(drop)]);
         for error in fails.into_iter().map(Result::unwrap_err) {
@@ -388,7 +459,9 @@ mod tests {
 
     #[test]
     fn windows_are_counted_as_they_are_laid() {
-        for (side, window, stride) in [(96, 33, 1), (33, 33, 7), (20, 33, 5), (100, 33, 33), (1, 33, 33), (99, 33, 20)] {
+        for (side, window, stride) in
+            [(96, 33, 1), (33, 33, 7), (20, 33, 5), (100, 33, 33), (1, 33, 33), (99, 33, 20)]
+        {
             let windows = Windows { size: (window, window), stride: (stride, stride) };
             let laid = offsets(side, window, stride).count();
             assert_eq!(windows.count(side, side), laid * laid, "{side} {window} {stride}");
@@ -397,13 +470,15 @@ mod tests {
         assert_eq!(one.count(usize::MAX, usize::MAX), usize::MAX);
     }
 
-    /// Nothing is allocated for it: the device's limits are looked at before the first buffer, and the processor waits for a run.
+    /// Nothing is allocated for it: the device's limits are looked at before the first buffer, and
+    /// the processor waits for a run.
     #[test]
     fn scales_and_windows_past_the_devices_limits_end_on_the_processor() {
         let Some((segmenter, _)) = crate::segmenter::tests::ready() else { return };
         let Device::Gpu(gpu) = segmenter.device() else { panic!("a GPU was asked for") };
         // Three channels are one vec4 of 16 bytes.
-        let side = ((gpu.caps().max_binding.min(gpu.caps().max_buffer) / 16) as f64).sqrt() as usize + 64;
+        let side =
+            ((gpu.caps().max_binding.min(gpu.caps().max_buffer) / 16) as f64).sqrt() as usize + 64;
         // Runners on the processor have no kernels.
         let on_processor = |runner: &Runner| runner.kernels().is_empty();
         let small = Shape::new(1, 4, 4, 3);

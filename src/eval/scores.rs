@@ -36,11 +36,12 @@ pub struct Scores {
     pub mean_accuracy: Option<f64>,
     /// mIoU: mean of the classes' IoU over the classes that **occur in the truth**.
     ///
-    /// On a full validation set this is the usual figure. On a few images it leaves out the classes that none of them shows;
-    /// a class that is only predicted, wrongly, still costs the classes whose pixels it took.
+    /// On a full validation set this is the usual figure. On a few images it leaves out the classes
+    /// that none of them shows; a class that is only predicted, wrongly, still costs the classes
+    /// whose pixels it took.
     pub mean_iou: Option<f64>,
-    /// Mean of the classes' IoU over the classes that occur in the truth **or the prediction**: a class that is only predicted
-    /// counts as 0. Never above [`Scores::mean_iou`].
+    /// Mean of the classes' IoU over the classes that occur in the truth **or the prediction**: a
+    /// class that is only predicted counts as 0. Never above [`Scores::mean_iou`].
     pub mean_iou_union: Option<f64>,
     /// IoU weighted by the classes' parts of the truth.
     pub frequency_weighted_iou: Option<f64>,
@@ -66,7 +67,8 @@ impl Confusion {
             .collect();
         let pixels = self.pixels();
         let right = (0..self.classes()).map(|c| self.count(c, c)).sum();
-        let weighted = classes.iter().map(|c| c.iou.unwrap_or(0.0) * c.truth_pixels as f64).sum::<f64>();
+        let weighted =
+            classes.iter().map(|c| c.iou.unwrap_or(0.0) * c.truth_pixels as f64).sum::<f64>();
         Scores {
             pixels,
             ignored_pixels: self.ignored_pixels(),
@@ -76,7 +78,9 @@ impl Confusion {
             mean_iou_union: mean(classes.iter().filter_map(|c| c.iou)),
             frequency_weighted_iou: (pixels > 0).then(|| weighted / pixels as f64),
             classes,
-            confusion: (0..self.classes()).map(|t| (0..self.classes()).map(|p| self.count(t, p)).collect()).collect(),
+            confusion: (0..self.classes())
+                .map(|t| (0..self.classes()).map(|p| self.count(t, p)).collect())
+                .collect(),
         }
     }
 }
@@ -95,7 +99,8 @@ mod tests {
     #[test]
     fn a_case_computed_by_hand() {
         let mut confusion = Confusion::new(4, &[255]).unwrap();
-        // Truth 0: five pixels, four right, one as 1. Truth 1: three, one right, one as 0, one as 2. 255 is left out.
+        // Truth 0: five pixels, four right, one as 1. Truth 1: three, one right, one as 0, one as
+        // 2. 255 is left out.
         let truth = [0u8, 0, 0, 0, 0, 1, 1, 1, 255, 255];
         let prediction = [0u32, 0, 0, 0, 1, 1, 0, 2, 3, 0];
         confusion.add(&truth, &prediction).unwrap();
@@ -105,26 +110,41 @@ mod tests {
         assert_eq!(ious, [Some(4.0 / 6.0), Some(1.0 / 4.0), Some(0.0), None]);
         assert_eq!(scores.pixel_accuracy, Some(5.0 / 8.0));
         assert_eq!(scores.mean_accuracy, Some((4.0 / 5.0 + 1.0 / 3.0) / 2.0));
-        assert_eq!(scores.mean_iou, Some((4.0 / 6.0 + 1.0 / 4.0) / 2.0), "class 2 is only predicted");
+        assert_eq!(
+            scores.mean_iou,
+            Some((4.0 / 6.0 + 1.0 / 4.0) / 2.0),
+            "class 2 is only predicted"
+        );
         assert_eq!(scores.mean_iou_union, Some((4.0 / 6.0 + 1.0 / 4.0) / 3.0));
-        assert!((scores.frequency_weighted_iou.unwrap() - (5.0 * 4.0 / 6.0 + 3.0 / 4.0) / 8.0).abs() < 1e-12);
+        assert!(
+            (scores.frequency_weighted_iou.unwrap() - (5.0 * 4.0 / 6.0 + 3.0 / 4.0) / 8.0).abs()
+                < 1e-12
+        );
         assert_eq!(scores.classes[0].precision, Some(4.0 / 5.0));
         assert_eq!(scores.confusion, [[4, 1, 0, 0], [1, 1, 1, 0], [0; 4], [0; 4]]);
         let json: serde_json::Value = serde_json::to_value(&scores).unwrap();
-        assert_eq!((&json["classes"][3]["iou"], &json["confusion"][1][2]), (&serde_json::Value::Null, &1.into()));
+        assert_eq!(
+            (&json["classes"][3]["iou"], &json["confusion"][1][2]),
+            (&serde_json::Value::Null, &1.into())
+        );
     }
 
     #[test]
     fn nothing_counted_has_no_scores() {
         let scores = Confusion::new(3, &[]).unwrap().scores(&ClassTable::generic(3));
-        assert_eq!((scores.pixel_accuracy, scores.mean_iou, scores.mean_iou_union), (None, None, None));
+        assert_eq!(
+            (scores.pixel_accuracy, scores.mean_iou, scores.mean_iou_union),
+            (None, None, None)
+        );
         assert_eq!((scores.mean_accuracy, scores.frequency_weighted_iou), (None, None));
     }
 
     #[test]
     fn labels_out_of_range_are_refused_and_nothing_is_counted() {
         let mut confusion = Confusion::new(2, &[9]).unwrap();
-        for (truth, prediction) in [(vec![0u8, 2], vec![0u8, 0]), (vec![0, 1], vec![0, 2]), (vec![0, 9], vec![1])] {
+        for (truth, prediction) in
+            [(vec![0u8, 2], vec![0u8, 0]), (vec![0, 1], vec![0, 2]), (vec![0, 9], vec![1])]
+        {
             assert_eq!(confusion.add(&truth, &prediction).unwrap_err().kind(), ErrorKind::Data);
             assert_eq!(confusion.pixels(), 0);
         }

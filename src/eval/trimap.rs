@@ -12,11 +12,12 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TrimapAround {
-    /// The void annotation, dilated: pixels whose label is ignored, such as the line that PASCAL VOC draws around every object. This is the
-    /// measure of the DeepLabv3+ paper (section 4.4, figure 5).
+    /// The void annotation, dilated: pixels whose label is ignored, such as the line that PASCAL
+    /// VOC draws around every object. This is the measure of the DeepLabv3+ paper (section 4.4,
+    /// figure 5).
     Void,
-    /// Every border between two different true labels, ignored ones included. For masks without void, and for those whose void marks
-    /// something else than borders.
+    /// Every border between two different true labels, ignored ones included. For masks without
+    /// void, and for those whose void marks something else than borders.
     Boundary,
 }
 
@@ -37,17 +38,21 @@ impl FromStr for TrimapAround {
         match text {
             "void" => Ok(TrimapAround::Void),
             "boundary" => Ok(TrimapAround::Boundary),
-            _ => Err(error!(Usage, "`{text}` is not a kind of trimap").advice("use void or boundary")),
+            _ => {
+                Err(error!(Usage, "`{text}` is not a kind of trimap")
+                    .advice("use void or boundary"))
+            }
         }
     }
 }
 
-/// Confusion matrices of bands around object borders (DeepLabv3+ paper, section 4.4 and figure 5; Krähenbühl and Koltun, arXiv 1210.5644,
-/// section 5).
+/// Confusion matrices of bands around object borders (DeepLabv3+ paper, section 4.4 and figure 5;
+/// Krähenbühl and Koltun, arXiv 1210.5644, section 5).
 ///
-/// [`TrimapAround`] selects what a band surrounds. A pixel is in the band of width `w` if the center of a void pixel ([`TrimapAround::Void`]),
-/// or of a pixel with another true label ([`TrimapAround::Boundary`]), is at most `w` pixels away (Euclidean): a dilation by a disk of radius
-/// `w`. Ignored pixels are never scored. The image's edge is not a border.
+/// [`TrimapAround`] selects what a band surrounds. A pixel is in the band of width `w` if the
+/// center of a void pixel ([`TrimapAround::Void`]), or of a pixel with another true label
+/// ([`TrimapAround::Boundary`]), is at most `w` pixels away (Euclidean): a dilation by a disk of
+/// radius `w`. Ignored pixels are never scored. The image's edge is not a border.
 #[derive(Debug, Clone)]
 pub struct Trimap {
     around: TrimapAround,
@@ -69,21 +74,31 @@ pub struct Band {
 }
 
 impl Trimap {
-    /// Empty bands of these widths in pixels around `around`, for `classes` classes; `ignored` (the void labels) as in [`Confusion::new`].
+    /// Empty bands of these widths in pixels around `around`, for `classes` classes; `ignored` (the
+    /// void labels) as in [`Confusion::new`].
     ///
     /// # Errors
     /// Where there is no width, or one below 1 (no other pixel is nearer).
-    pub fn new(widths: &[f64], around: TrimapAround, classes: usize, ignored: &[u32]) -> Result<Self> {
+    pub fn new(
+        widths: &[f64],
+        around: TrimapAround,
+        classes: usize,
+        ignored: &[u32],
+    ) -> Result<Self> {
         if widths.is_empty() {
             return Err(error!(Usage, "a trimap without a width"));
         }
         if let Some(width) = widths.iter().find(|w| !(**w >= 1.0 && w.is_finite())) {
-            return Err(error!(Usage, "a band of {width} pixels holds no pixel").advice("give widths of 1 and more"));
+            return Err(error!(Usage, "a band of {width} pixels holds no pixel")
+                .advice("give widths of 1 and more"));
         }
         let mut widths = widths.to_vec();
         widths.sort_by(f64::total_cmp);
         widths.dedup();
-        let bands = widths.into_iter().map(|w| Ok((w, Confusion::new(classes, ignored)?))).collect::<Result<_>>()?;
+        let bands = widths
+            .into_iter()
+            .map(|w| Ok((w, Confusion::new(classes, ignored)?)))
+            .collect::<Result<_>>()?;
         Ok(Self { around, ignored: ignored.to_vec(), bands })
     }
 
@@ -98,15 +113,20 @@ impl Trimap {
     /// Where the two differ in size, or hold labels that are no classes.
     pub fn add(&mut self, truth: &LabelMap, prediction: &LabelMap) -> Result<()> {
         if (truth.width, truth.height) != (prediction.width, prediction.height) {
-            let ((w, h), (pw, ph)) = ((truth.width, truth.height), (prediction.width, prediction.height));
+            let ((w, h), (pw, ph)) =
+                ((truth.width, truth.height), (prediction.width, prediction.height));
             return Err(error!(Data, "{w} x {h} true labels, but {pw} x {ph} predicted ones"));
         }
         let distances = match self.around {
             TrimapAround::Boundary => to_other_label(&truth.labels, truth.width),
-            // Two labels alone, void and the rest: the distance of every other pixel to void. Those of void pixels are not scored.
+            // Two labels alone, void and the rest: the distance of every other pixel to void. Those
+            // of void pixels are not scored.
             TrimapAround::Void => {
-                let void: Vec<u16> =
-                    truth.labels.iter().map(|&label| u16::from(self.ignored.contains(&u32::from(label)))).collect();
+                let void: Vec<u16> = truth
+                    .labels
+                    .iter()
+                    .map(|&label| u16::from(self.ignored.contains(&u32::from(label))))
+                    .collect();
                 to_other_label(&void, truth.width)
             }
         };
@@ -124,7 +144,12 @@ impl Trimap {
         let score = |(width, confusion): &(f64, Confusion)| {
             // Names play no part.
             let scores = confusion.scores(&ClassTable::generic(confusion.classes()));
-            Band { width: *width, pixels: scores.pixels, mean_iou: scores.mean_iou, pixel_accuracy: scores.pixel_accuracy }
+            Band {
+                width: *width,
+                pixels: scores.pixels,
+                mean_iou: scores.mean_iou,
+                pixel_accuracy: scores.pixel_accuracy,
+            }
         };
         self.bands.iter().map(score).collect()
     }
@@ -137,7 +162,9 @@ mod tests {
     #[test]
     fn bands_grow_to_both_sides_of_a_border() {
         // Two classes, five columns each, three rows; the prediction is one column off.
-        let map = |border: usize| LabelMap::new(10, 3, (0..30).map(|i| u16::from(i % 10 >= border)).collect()).unwrap();
+        let map = |border: usize| {
+            LabelMap::new(10, 3, (0..30).map(|i| u16::from(i % 10 >= border)).collect()).unwrap()
+        };
         let mut trimap = Trimap::new(&[3.0, 1.0, 100.0], TrimapAround::Boundary, 2, &[]).unwrap();
         trimap.add(&map(5), &map(6)).unwrap();
         let bands = trimap.bands();
@@ -145,7 +172,8 @@ mod tests {
         assert_eq!(right(0), (1.0, 6, 0.5));
         assert_eq!(right(1), (3.0, 18, 15.0 / 18.0));
         assert_eq!(right(2), (100.0, 30, 27.0 / 30.0));
-        // In the narrowest band class 0 is right but for 3 more pixels (3 of 6), class 1 not found at all.
+        // In the narrowest band class 0 is right but for 3 more pixels (3 of 6), class 1 not found
+        // at all.
         assert_eq!(bands[0].mean_iou, Some(0.25));
     }
 
@@ -167,10 +195,15 @@ mod tests {
             let mut trimap = Trimap::new(&[1e9], around, 2, &[]).unwrap();
             trimap.add(&map, &map).unwrap();
             assert_eq!((trimap.bands()[0].pixels, trimap.bands()[0].mean_iou), (0, None));
-            assert!(Trimap::new(&[0.5], around, 2, &[]).is_err() && Trimap::new(&[], around, 2, &[]).is_err());
+            assert!(
+                Trimap::new(&[0.5], around, 2, &[]).is_err()
+                    && Trimap::new(&[], around, 2, &[]).is_err()
+            );
             assert_eq!(around.to_string().parse::<TrimapAround>().unwrap(), around);
         }
-        assert!("outline".parse::<TrimapAround>().unwrap_err().to_string().contains("void or boundary"));
+        assert!(
+            "outline".parse::<TrimapAround>().unwrap_err().to_string().contains("void or boundary")
+        );
     }
 
     /// scipy's binary dilation of the void annotation by disks: tests/golden/trimap.py.
@@ -191,8 +224,11 @@ mod tests {
             mean_iou: f64,
             pixel_accuracy: f64,
         }
-        let golden: Golden = serde_json::from_str(include_str!("../../tests/golden/eval/trimap.json")).unwrap();
-        let map = |labels: Vec<u16>| LabelMap::new(golden.width, labels.len() / golden.width, labels).unwrap();
+        let golden: Golden =
+            serde_json::from_str(include_str!("../../tests/golden/eval/trimap.json")).unwrap();
+        let map = |labels: Vec<u16>| {
+            LabelMap::new(golden.width, labels.len() / golden.width, labels).unwrap()
+        };
         let (truth, prediction) = (map(golden.truth), map(golden.prediction));
         let widths: Vec<f64> = golden.bands.iter().map(|b| b.width).collect();
         let score = |around| {
@@ -203,7 +239,10 @@ mod tests {
         for (found, golden) in score(TrimapAround::Void).iter().zip(&golden.bands) {
             assert_eq!(found.pixels, golden.pixels, "width {}", golden.width);
             assert!((found.mean_iou.unwrap() - golden.mean_iou).abs() < 1e-12, "{found:?}");
-            assert!((found.pixel_accuracy.unwrap() - golden.pixel_accuracy).abs() < 1e-12, "{found:?}");
+            assert!(
+                (found.pixel_accuracy.unwrap() - golden.pixel_accuracy).abs() < 1e-12,
+                "{found:?}"
+            );
         }
         // The scene has a border without void, which only the other kind sees.
         assert!(score(TrimapAround::Boundary)[0].pixels > golden.bands[0].pixels);

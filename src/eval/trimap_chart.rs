@@ -20,15 +20,22 @@ const PLOT: (usize, usize, usize, usize) = (76, 44, 612, 324);
 /// # Errors
 /// Where no band has a pixel.
 pub fn trimap_chart(bands: &[Band]) -> Result<Image> {
-    let points: Vec<(f64, f64)> = bands.iter().filter_map(|b| Some((b.width, 100.0 * b.mean_iou?))).collect();
+    let points: Vec<(f64, f64)> =
+        bands.iter().filter_map(|b| Some((b.width, 100.0 * b.mean_iou?))).collect();
     let Some(widest) = points.iter().map(|p| p.0).reduce(f64::max) else {
         return Err(error!(Usage, "bands without a pixel have no image")
             .advice("the masks contain no void or no border; try another --trimap-around"));
     };
-    let (low, high) = points.iter().fold((100.0f64, 0.0f64), |(low, high), p| (low.min(p.1), high.max(p.1)));
-    // Tens around the values, and at least twenty of them, so that a small difference is not made to look large.
+    let (low, high) =
+        points.iter().fold((100.0f64, 0.0f64), |(low, high), p| (low.min(p.1), high.max(p.1)));
+    // Tens around the values, and at least twenty of them, so that a small difference is not made
+    // to look large.
     let (bottom, top) = ((low / 10.0).floor() * 10.0, (high / 10.0).ceil() * 10.0);
-    let (bottom, top) = if top - bottom < 20.0 { ((top - 20.0).max(0.0), (top - 20.0).max(0.0) + 20.0) } else { (bottom, top) };
+    let (bottom, top) = if top - bottom < 20.0 {
+        ((top - 20.0).max(0.0), (top - 20.0).max(0.0) + 20.0)
+    } else {
+        (bottom, top)
+    };
     let (left, upper, width, height) = PLOT;
     let x = |w: f64| left as f64 + w / widest * width as f64;
     let y = |v: f64| upper as f64 + (top - v) / (top - bottom) * height as f64;
@@ -40,7 +47,14 @@ pub fn trimap_chart(bands: &[Band]) -> Result<Image> {
         let value = bottom + step * i as f64;
         let (text, at) = (format!("{value:.0} %"), y(value) as usize);
         canvas.rect(left, at, width, 1, GRID);
-        canvas.text(left - 10 - face.width(&text), at.saturating_sub(face.height() / 2), &text, face, Run::Right, PALE_INK);
+        canvas.text(
+            left - 10 - face.width(&text),
+            at.saturating_sub(face.height() / 2),
+            &text,
+            face,
+            Run::Right,
+            PALE_INK,
+        );
     }
     canvas.rect(left, upper + height, width, 1, PALE_INK);
     let mut free = 0;
@@ -82,11 +96,20 @@ mod tests {
     #[test]
     fn a_line_rises_where_wider_bands_score_better() {
         let band = |width: f64, mean_iou| Band { width, pixels: 1, mean_iou, pixel_accuracy: None };
-        let bands = [band(1.0, Some(0.3)), band(2.0, None), band(10.0, Some(0.5)), band(40.0, Some(0.75))];
+        let bands =
+            [band(1.0, Some(0.3)), band(2.0, None), band(10.0, Some(0.5)), band(40.0, Some(0.75))];
         let chart = trimap_chart(&bands).unwrap();
         // The topmost pixel of the line in a column.
-        let top = |x: usize| (0..chart.height).find(|y| chart.rgb[3 * (y * chart.width + x)..][..3] == LINE).unwrap();
-        assert!(top(100) > top(230) && top(230) > top(600), "{} {} {}", top(100), top(230), top(600));
+        let top = |x: usize| {
+            (0..chart.height).find(|y| chart.rgb[3 * (y * chart.width + x)..][..3] == LINE).unwrap()
+        };
+        assert!(
+            top(100) > top(230) && top(230) > top(600),
+            "{} {} {}",
+            top(100),
+            top(230),
+            top(600)
+        );
         assert!(trimap_chart(&[band(1.0, None)]).is_err());
         assert!(trimap_chart(&[band(1.0, Some(1.0))]).is_ok());
     }

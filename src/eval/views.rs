@@ -10,7 +10,8 @@ use crate::tensor::{Shape, TensorType};
 
 /// A network input's side at a scale.
 ///
-/// With aligned corners the distance between the corner pixels is scaled, as TensorFlow's DeepLab does it: sides of 16k + 1 stay such.
+/// With aligned corners the distance between the corner pixels is scaled, as TensorFlow's DeepLab
+/// does it: sides of 16k + 1 stay such.
 pub(super) fn scaled_side(side: usize, scale: f64, align_corners: bool) -> usize {
     let scaled = match align_corners {
         true => (side - 1) as f64 * scale + 1.0,
@@ -24,8 +25,9 @@ pub(super) fn align_corners(model: &Model) -> bool {
     model.config.head.as_ref().is_some_and(|h| h.align_corners)
 }
 
-/// From an image's bytes `[1, h, w, 3]` (`fit.scaled`) to the network's logits at one scale, and to those of the mirrored image, mirrored
-/// back, where `flip` is set. The image is normalized and padded once, and resized after that.
+/// From an image's bytes `[1, h, w, 3]` (`fit.scaled`) to the network's logits at one scale, and to
+/// those of the mirrored image, mirrored back, where `flip` is set. The image is normalized and
+/// padded once, and resized after that.
 pub(super) fn network_graph(model: &Model, fit: Fit, scale: f64, flip: bool) -> Result<Graph> {
     let align_corners = align_corners(model);
     let ((w, h), (scaled_w, scaled_h)) = (fit.padded, fit.scaled);
@@ -65,13 +67,20 @@ pub(super) enum Wanted {
     Sum,
 }
 
-/// From the views' logits (inputs `0`, `1`, ...) to the image's own pixels: each is enlarged, made probabilities, and added up.
+/// From the views' logits (inputs `0`, `1`, ...) to the image's own pixels: each is enlarged, made
+/// probabilities, and added up.
 ///
 /// The mean's largest class is the sum's.
-pub(super) fn sum_graph(logits: &[Shape], fit: Fit, align_corners: bool, wanted: Wanted) -> Result<Graph> {
+pub(super) fn sum_graph(
+    logits: &[Shape],
+    fit: Fit,
+    align_corners: bool,
+    wanted: Wanted,
+) -> Result<Graph> {
     let (w, h) = fit.source;
     // Sizes at the scale 1 serve all: only their proportions matter.
-    let window = Some(Window { padded: (fit.padded.1, fit.padded.0), scaled: (fit.scaled.1, fit.scaled.0) });
+    let window =
+        Some(Window { padded: (fit.padded.1, fit.padded.0), scaled: (fit.scaled.1, fit.scaled.0) });
     let mut graph = Graph::new();
     let mut sum: Option<ValueId> = None;
     for (i, &shape) in logits.iter().enumerate() {

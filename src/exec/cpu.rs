@@ -15,7 +15,8 @@ pub(super) struct CpuRunner {
     graph: Arc<Graph>,
     store: Arc<Store>,
     plan: HostPlan,
-    /// The plan's memory, where no value lies in it: fresh pages would cost the kernel more time than some nodes take.
+    /// The plan's memory, where no value lies in it: fresh pages would cost the kernel more time
+    /// than some nodes take.
     spare: Mutex<Vec<Option<Vec<f32>>>>,
     /// For each node the values that nothing reads after it.
     last_read: Vec<Vec<ValueId>>,
@@ -48,14 +49,16 @@ impl CpuRunner {
         Ok(Self { graph, store, plan, spare, last_read, reserved })
     }
 
-    /// Runs once; `done` is told of each node how long it took and what it computed, and may end the run by an error.
+    /// Runs once; `done` is told of each node how long it took and what it computed, and may end
+    /// the run by an error.
     pub(super) fn run(
         &self,
         inputs: &[&Tensor],
         mut done: impl FnMut(usize, Duration, &[Tensor]) -> Result<()>,
     ) -> Result<Vec<Tensor>> {
         let graph = &self.graph;
-        let mut given: Vec<Option<&Tensor>> = graph.value_ids().map(|v| graph.param_data(v).map(|p| p.tensor())).collect();
+        let mut given: Vec<Option<&Tensor>> =
+            graph.value_ids().map(|v| graph.param_data(v).map(|p| p.tensor())).collect();
         let is_resident = |v: ValueId| graph.value(v).resident.is_some();
         for ((_, v), tensor) in graph.inputs().filter(|&(_, v)| !is_resident(v)).zip(inputs) {
             given[v.index()] = Some(tensor);
@@ -72,7 +75,11 @@ impl CpuRunner {
             let read: Vec<&Tensor> = node
                 .inputs
                 .iter()
-                .map(|v| given[v.index()].or(computed[v.index()].as_deref()).expect("invariant: a verified graph runs in order"))
+                .map(|v| {
+                    given[v.index()]
+                        .or(computed[v.index()].as_deref())
+                        .expect("invariant: a verified graph runs in order")
+                })
                 .collect();
             node.op.cpu(&read, &mut outputs).map_err(|e| e.at(address()))?;
             done(i, start.elapsed(), &outputs)?;
@@ -83,7 +90,11 @@ impl CpuRunner {
             }
             for &v in &self.last_read[i] {
                 // What lies in the store stays there.
-                if let Some(memory) = computed[v.index()].take().and_then(Arc::into_inner).and_then(Tensor::into_memory) {
+                if let Some(memory) = computed[v.index()]
+                    .take()
+                    .and_then(Arc::into_inner)
+                    .and_then(Tensor::into_memory)
+                {
                     self.give_back(v, memory);
                 }
             }
@@ -134,7 +145,8 @@ impl CpuRunner {
         Ok(tensor)
     }
 
-    /// The memory that the plan has for a value, with whatever is in it. It is fresh where no run has left any, or another run holds it.
+    /// The memory that the plan has for a value, with whatever is in it. It is fresh where no run
+    /// has left any, or another run holds it.
     fn memory(&self, v: ValueId) -> Result<Option<Vec<f32>>> {
         let Some(slot) = self.plan.slot_of[v.index()] else { return Ok(None) };
         let spare = self.spare()[slot].take();
@@ -142,7 +154,8 @@ impl CpuRunner {
         spare.map_or_else(|| memory::zeros((self.plan.slots[slot] / 4) as usize), Ok).map(Some)
     }
 
-    /// Keeps a value's memory for the next one that the plan has there, unless there is some already: so no run needs more than the plan says.
+    /// Keeps a value's memory for the next one that the plan has there, unless there is some
+    /// already: so no run needs more than the plan says.
     fn give_back(&self, v: ValueId, memory: Vec<f32>) {
         if let Some(slot) = self.plan.slot_of[v.index()] {
             self.spare()[slot].get_or_insert(memory);
@@ -164,7 +177,10 @@ mod tests {
         store.add("parameters", 64).unwrap();
         let mut graph = Graph::new();
         let kept = graph.input("kept", TensorType::f32(Shape::new(1, 4, 4, 4)));
-        graph.set_resident(kept, Resident { buffer: "parameters".into(), first: 0, packing: Packing::Channels });
+        graph.set_resident(
+            kept,
+            Resident { buffer: "parameters".into(), first: 0, packing: Packing::Channels },
+        );
         let mut root = graph.root();
         let a = root.activate("a", Activation::Relu, kept).unwrap();
         let b = root.add("b", a, kept).unwrap();
@@ -186,7 +202,8 @@ mod tests {
         store.write("sums", &[1.0; 64]).unwrap();
         let mut graph = Graph::new();
         let place = Resident { buffer: "sums".into(), first: 0, packing: Packing::Channels };
-        let [sum, g] = ["sum", "g"].map(|name| graph.input(name, TensorType::f32(Shape::vector(64))));
+        let [sum, g] =
+            ["sum", "g"].map(|name| graph.input(name, TensorType::f32(Shape::vector(64))));
         let keep = graph.input("keep", TensorType::f32(Shape::vector(4)));
         graph.set_resident(sum, place.clone());
         let new = graph.push("add", Arc::new(Accumulate), &[sum, g, keep]).unwrap()[0];

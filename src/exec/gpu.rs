@@ -1,4 +1,5 @@
-//! The device executor: everything is recorded once; a run uploads, replays one compute pass in one submit, and reads back.
+//! The device executor: everything is recorded once; a run uploads, replays one compute pass in one
+//! submit, and reads back.
 
 use super::Choose;
 use super::record::{Bound, Recorded, Recorder, replay};
@@ -49,13 +50,23 @@ pub(super) struct GpuRunner {
 }
 
 impl GpuRunner {
-    pub(super) fn new(gpu: Arc<Gpu>, graph: &Graph, store: &Store, choose: &mut dyn Choose) -> Result<Self> {
+    pub(super) fn new(
+        gpu: Arc<Gpu>,
+        graph: &Graph,
+        store: &Store,
+        choose: &mut dyn Choose,
+    ) -> Result<Self> {
         let plan = Plan::new(graph);
         check_sizes(&gpu, graph)?;
         let reserved = room::reserve_for_device(&gpu, graph, &plan)?;
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        let slots: Vec<wgpu::Buffer> =
-            plan.slots.iter().map(|&bytes| gpu.buffer("activations", bytes, usage)).collect::<Result<_>>()?;
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_DST
+            | wgpu::BufferUsages::COPY_SRC;
+        let slots: Vec<wgpu::Buffer> = plan
+            .slots
+            .iter()
+            .map(|&bytes| gpu.buffer("activations", bytes, usage))
+            .collect::<Result<_>>()?;
         let chosen = choose_kernels(&gpu, graph, &plan, choose)?;
         let scratch = scratch_buffers(&gpu, &chosen)?;
         let mut recorded = 0;
@@ -71,13 +82,15 @@ impl GpuRunner {
             let node = &graph.nodes()[*index];
             let checks = Checks::of(&*node.op);
             for dispatch in &kernel.dispatches {
-                let buffer = |o| operand_buffer(&gpu, graph, &plan, store, node, o, &slots, &scratch);
+                let buffer =
+                    |o| operand_buffer(&gpu, graph, &plan, store, node, o, &slots, &scratch);
                 recorder.add(&node.name, dispatch, checks, buffer)?;
             }
         }
         let steps = recorder.finish()?;
 
-        let place = |v: ValueId| plan.places[v.index()].expect("invariant: inputs and outputs have places");
+        let place =
+            |v: ValueId| plan.places[v.index()].expect("invariant: inputs and outputs have places");
         let given = graph.inputs().filter(|&(_, v)| graph.value(v).resident.is_none());
         let inputs = given.map(|(_, v)| slots[place(v).slot].clone()).collect();
         let outputs = graph
@@ -86,13 +99,24 @@ impl GpuRunner {
             .map(|&(_, v)| {
                 let (slot, layout) = (place(v).slot, place(v).layout);
                 let bytes = match layout.ty.dtype {
-                    crate::tensor::DType::F32 => 16 * u64::from(layout.pitch) * layout.ty.shape.positions() as u64,
+                    crate::tensor::DType::F32 => {
+                        16 * u64::from(layout.pitch) * layout.ty.shape.positions() as u64
+                    }
                     _ => Layout::bytes(layout.ty, Packing::Channels),
                 };
                 Readback { from: slots[slot].clone(), bytes, layout }
             })
             .collect();
-        let runner = Self { gpu, inputs, steps, outputs, nodes, submitting: Mutex::new(()), staging: Mutex::default(), reserved };
+        let runner = Self {
+            gpu,
+            inputs,
+            steps,
+            outputs,
+            nodes,
+            submitting: Mutex::new(()),
+            staging: Mutex::default(),
+            reserved,
+        };
         // Where there is no room for them, it is better told now.
         let staging = runner.staging()?;
         lock(&runner.staging).push(staging);
@@ -111,7 +135,8 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// Times each node alone, in order, so that it reads what it reads in a run: its position in the graph, its kernel, its time.
+    /// Times each node alone, in order, so that it reads what it reads in a run: its position in
+    /// the graph, its kernel, its time.
     pub(super) fn time_nodes(&self, inputs: &[&Tensor]) -> Result<Vec<(usize, &str, Duration)>> {
         let _alone = lock(&self.submitting);
         self.upload(inputs)?;
@@ -121,7 +146,8 @@ impl GpuRunner {
                 let steps = &self.steps[n.steps.clone()];
                 let once = replay(&self.gpu, steps, 1)?;
                 let repeats = (ALONE.as_nanos() / once.as_nanos().max(1)).clamp(1, 100) as u32;
-                // A node reads nothing that it writes, so it can be repeated; updates in place would change more each time, but take as long.
+                // A node reads nothing that it writes, so it can be repeated; updates in place
+                // would change more each time, but take as long.
                 Ok((n.node, n.kernel.as_str(), replay(&self.gpu, steps, repeats)? / repeats))
             })
             .collect()
@@ -129,10 +155,15 @@ impl GpuRunner {
 
     /// Starts the nodes at these positions among those that run, in one submission.
     fn start(&self, nodes: Range<usize>) -> wgpu::SubmissionIndex {
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("piece") });
+        let mut encoder = self
+            .gpu
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("piece") });
         {
-            let mut pass =
-                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("piece"), timestamp_writes: None });
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: Some("piece"),
+                timestamp_writes: None,
+            });
             for step in self.nodes[nodes].iter().flat_map(|n| &self.steps[n.steps.clone()]) {
                 step.dispatch(&mut pass);
             }
@@ -155,8 +186,13 @@ impl GpuRunner {
         self.gpu.check()
     }
 
-    /// Runs piece by piece, waiting for each before the next is started, and says how long each took. Nothing is read back.
-    pub(super) fn run_pieces(&self, inputs: &[&Tensor], pieces: &[Range<usize>]) -> Result<Vec<Duration>> {
+    /// Runs piece by piece, waiting for each before the next is started, and says how long each
+    /// took. Nothing is read back.
+    pub(super) fn run_pieces(
+        &self,
+        inputs: &[&Tensor],
+        pieces: &[Range<usize>],
+    ) -> Result<Vec<Duration>> {
         let _alone = lock(&self.submitting);
         self.upload(inputs)?;
         let times = pieces.iter().map(|piece| {
@@ -177,7 +213,8 @@ impl GpuRunner {
         self.outputs.iter().map(|output| self.gpu.buffer("readback", output.bytes, usage)).collect()
     }
 
-    /// Runs once. Natively the first poll waits for the device; in browsers, where nothing can wait, it takes turns with the page.
+    /// Runs once. Natively the first poll waits for the device; in browsers, where nothing can
+    /// wait, it takes turns with the page.
     pub(super) async fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let staging = self.staging()?;
         let mapped = self.submit(inputs, &staging)?;
@@ -187,7 +224,9 @@ impl GpuRunner {
             .iter()
             .zip(&staging)
             .map(|(output, staging)| {
-                let view = staging.get_mapped_range(0..output.bytes).map_err(|e| self.gpu.blame(unreadable().source(e)))?;
+                let view = staging
+                    .get_mapped_range(0..output.bytes)
+                    .map_err(|e| self.gpu.blame(unreadable().source(e)))?;
                 let tensor = unpack(&view, output.layout);
                 drop(view);
                 staging.unmap();
@@ -202,10 +241,15 @@ impl GpuRunner {
     fn submit(&self, inputs: &[&Tensor], staging: &[wgpu::Buffer]) -> Result<Mapping> {
         let _alone = lock(&self.submitting);
         self.upload(inputs)?;
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("run") });
+        let mut encoder = self
+            .gpu
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("run") });
         {
-            let mut pass =
-                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("run"), timestamp_writes: None });
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: Some("run"),
+                timestamp_writes: None,
+            });
             for step in &self.steps {
                 step.dispatch(&mut pass);
             }
@@ -213,7 +257,8 @@ impl GpuRunner {
         for (output, staging) in self.outputs.iter().zip(staging) {
             encoder.copy_buffer_to_buffer(&output.from, 0, staging, 0, output.bytes);
         }
-        let outputs = staging.iter().zip(&self.outputs).map(|(staging, output)| (staging, output.bytes));
+        let outputs =
+            staging.iter().zip(&self.outputs).map(|(staging, output)| (staging, output.bytes));
         Ok(self.gpu.submit_and_map(encoder, outputs))
     }
 }
@@ -232,8 +277,14 @@ fn check_sizes(gpu: &Gpu, graph: &Graph) -> Result<()> {
     }
     let mib = |b: u64| b as f64 / f64::from(1 << 20);
     let what = format!("{} takes {:.0} MiB", room::value(graph, largest), mib(bytes(largest)));
-    let error = error!(OutOfMemory, "{what}, but {} binds at most {:.0} MiB", gpu.summary().name, mib(limit));
-    let advice = room::advice(graph, limit as f64 / bytes(largest) as f64, ", or take `--device cpu`");
+    let error = error!(
+        OutOfMemory,
+        "{what}, but {} binds at most {:.0} MiB",
+        gpu.summary().name,
+        mib(limit)
+    );
+    let advice =
+        room::advice(graph, limit as f64 / bytes(largest) as f64, ", or take `--device cpu`");
     Err(room::at(graph, largest, error).advice(advice))
 }
 
@@ -241,32 +292,44 @@ fn layout_of(graph: &Graph, plan: &Plan, v: ValueId) -> Layout {
     plan.places[v.index()].map_or_else(|| Layout::contiguous(graph.ty(v)), |p| p.layout)
 }
 
-fn choose_kernels(gpu: &Gpu, graph: &Graph, plan: &Plan, choose: &mut dyn Choose) -> Result<Vec<(usize, Kernel)>> {
+fn choose_kernels(
+    gpu: &Gpu,
+    graph: &Graph,
+    plan: &Plan,
+    choose: &mut dyn Choose,
+) -> Result<Vec<(usize, Kernel)>> {
     choose.begin(plan.steps.len());
     plan.steps
         .iter()
         .map(|&index| {
             let node = &graph.nodes()[index];
             let address = || format!("node `{}` ({})", node.name, node.op.name());
-            let layouts = |ids: &[ValueId]| ids.iter().map(|&v| layout_of(graph, plan, v)).collect::<Vec<_>>();
+            let layouts = |ids: &[ValueId]| {
+                ids.iter().map(|&v| layout_of(graph, plan, v)).collect::<Vec<_>>()
+            };
             let (inputs, outputs) = (layouts(&node.inputs), layouts(&node.outputs));
             let context = KernelContext { inputs: &inputs, outputs: &outputs, caps: gpu.caps() };
             let mut kernels = node.op.kernels(&context);
             if kernels.is_empty() {
-                return Err(error!(Shader, "no kernel fits device {}", gpu.summary().name).at(address()));
+                return Err(
+                    error!(Shader, "no kernel fits device {}", gpu.summary().name).at(address())
+                );
             }
-            let choice = choose.choose(node.op.as_ref(), &context, &kernels).map_err(|e| e.at(address()))?;
+            let choice =
+                choose.choose(node.op.as_ref(), &context, &kernels).map_err(|e| e.at(address()))?;
             Ok((index, kernels.swap_remove(choice)))
         })
         .collect()
 }
 
-/// Scratch buffers are shared by all the steps: the `i`-th is as large as the largest that any kernel wants.
+/// Scratch buffers are shared by all the steps: the `i`-th is as large as the largest that any
+/// kernel wants.
 fn scratch_buffers(gpu: &Gpu, chosen: &[(usize, Kernel)]) -> Result<Vec<wgpu::Buffer>> {
     let count = chosen.iter().map(|(_, k)| k.scratch.len()).max().unwrap_or(0);
     (0..count)
         .map(|i| {
-            let bytes = chosen.iter().filter_map(|(_, k)| k.scratch.get(i)).copied().max().unwrap_or(0);
+            let bytes =
+                chosen.iter().filter_map(|(_, k)| k.scratch.get(i)).copied().max().unwrap_or(0);
             gpu.buffer("scratch", bytes, wgpu::BufferUsages::STORAGE)
         })
         .collect()

@@ -1,4 +1,5 @@
-//! Running a graph: on a device by dispatches, or on the processor by the operations' own functions.
+//! Running a graph: on a device by dispatches, or on the processor by the operations' own
+//! functions.
 
 mod cpu;
 mod gpu;
@@ -41,7 +42,8 @@ impl Device {
         matches!(self, Device::Cpu)
     }
 
-    /// Bytes that a graph's values take here while it runs, parameters and what lies in a store aside.
+    /// Bytes that a graph's values take here while it runs, parameters and what lies in a store
+    /// aside.
     pub fn activation_bytes(&self, graph: &Graph) -> u64 {
         match self {
             Device::Cpu => HostPlan::new(graph).bytes(),
@@ -65,7 +67,12 @@ pub trait Choose {
     fn begin(&mut self, _calls: usize) {}
 
     /// Position in `kernels`, which is not empty.
-    fn choose(&mut self, op: &dyn crate::ops::Op, context: &KernelContext, kernels: &[Kernel]) -> Result<usize>;
+    fn choose(
+        &mut self,
+        op: &dyn crate::ops::Op,
+        context: &KernelContext,
+        kernels: &[Kernel],
+    ) -> Result<usize>;
 }
 
 /// Takes what the operation expects to be fastest.
@@ -78,7 +85,8 @@ impl Choose for FirstChoice {
     }
 }
 
-/// A graph made ready on a device. It can run any number of times; runs on one runner follow each other.
+/// A graph made ready on a device. It can run any number of times; runs on one runner follow each
+/// other.
 pub struct Runner {
     graph: Arc<Graph>,
     kind: Kind,
@@ -93,7 +101,8 @@ impl Runner {
     /// Makes a verified graph ready, with the kernels that the operations expect to be fastest.
     ///
     /// # Errors
-    /// Where something is missing, or there is no memory for it, in the device or in main memory (see [`memory`](crate::memory)).
+    /// Where something is missing, or there is no memory for it, in the device or in main memory
+    /// (see [`memory`](crate::memory)).
     pub fn new(device: &Device, graph: Graph) -> Result<Self> {
         Self::with_kernels(device, graph, &mut FirstChoice)
     }
@@ -103,28 +112,32 @@ impl Runner {
         Self::with_store(&Arc::new(Store::new(device)), graph, choose)
     }
 
-    /// Makes a graph ready on the store's device. Values that [lie in a store](Graph::set_resident) lie in this one, and are not given
-    /// to runs.
+    /// Makes a graph ready on the store's device. Values that [lie in a store](Graph::set_resident)
+    /// lie in this one, and are not given to runs.
     pub fn with_store(store: &Arc<Store>, graph: Graph, choose: &mut dyn Choose) -> Result<Self> {
         graph.verify()?;
         store.check(&graph)?;
         let is_resident = |v: ValueId| graph.value(v).resident.is_some();
-        if let Some((name, _)) = graph.params().find(|&(_, v)| graph.param_data(v).is_none() && !is_resident(v)) {
-            return Err(error!(Weights, "parameter `{name}` has no data").advice("bind weights before running"));
+        if let Some((name, _)) =
+            graph.params().find(|&(_, v)| graph.param_data(v).is_none() && !is_resident(v))
+        {
+            return Err(error!(Weights, "parameter `{name}` has no data")
+                .advice("bind weights before running"));
         }
         if let Some((name, _)) = graph.outputs().iter().find(|(_, v)| graph.is_param(*v)) {
             return Err(error!(Graph, "output `{name}` is a parameter, which no run computes"));
         }
         let kept = graph.outputs().iter().find(|&&(_, v)| is_resident(v));
         if let Some((name, _)) = kept.filter(|_| matches!(store.device(), Device::Gpu(_))) {
-            return Err(
-                error!(Graph, "output `{name}` lies in a store: a device leaves it there").advice("read it by `Store::read`")
-            );
+            return Err(error!(Graph, "output `{name}` lies in a store: a device leaves it there")
+                .advice("read it by `Store::read`"));
         }
         let graph = Arc::new(graph);
         let kind = match store.device() {
             Device::Cpu => Kind::Cpu(cpu::CpuRunner::new(graph.clone(), store.clone())?),
-            Device::Gpu(gpu) => Kind::Gpu(Box::new(gpu::GpuRunner::new(gpu.clone(), &graph, store, choose)?)),
+            Device::Gpu(gpu) => {
+                Kind::Gpu(Box::new(gpu::GpuRunner::new(gpu.clone(), &graph, store, choose)?))
+            }
         };
         Ok(Self { graph, kind })
     }
@@ -147,17 +160,18 @@ impl Runner {
         }
     }
 
-    /// Runs once. `inputs` are the graph's inputs by name; the result has the graph's outputs in their order.
+    /// Runs once. `inputs` are the graph's inputs by name; the result has the graph's outputs in
+    /// their order.
     ///
     /// # Errors
-    /// Where an input is missing or misshapen, or the device fails. On a browser's device, which cannot be waited for, always:
-    /// see [`Runner::run_async`].
+    /// Where an input is missing or misshapen, or the device fails. On a browser's device, which
+    /// cannot be waited for, always: see [`Runner::run_async`].
     pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
         at_once(self.run_async(inputs))
     }
 
-    /// As [`Runner::run`], for browsers, where a device's results come only after the caller has let go of the page's one thread. Elsewhere
-    /// the first poll waits for the device.
+    /// As [`Runner::run`], for browsers, where a device's results come only after the caller has
+    /// let go of the page's one thread. Elsewhere the first poll waits for the device.
     ///
     /// # Errors
     /// Where an input is missing or misshapen, or the device fails.
@@ -174,7 +188,9 @@ impl Runner {
     /// # Errors
     /// As [`Runner::run`]; where the runner is a device's.
     pub fn first_not_finite(&self, inputs: &[(&str, &Tensor)]) -> Result<Option<String>> {
-        let Kind::Cpu(runner) = &self.kind else { return Err(error!(Usage, "a device does not say what its nodes compute")) };
+        let Kind::Cpu(runner) = &self.kind else {
+            return Err(error!(Usage, "a device does not say what its nodes compute"));
+        };
         let mut found = None;
         let look = |node: usize, _, outputs: &[Tensor]| {
             let finite = |t: &Tensor| !matches!(t.data(), Elements::F32(v) if v.iter().any(|x| !x.is_finite()));
@@ -199,8 +215,15 @@ impl Runner {
                     .ok_or_else(|| error!(Usage, "is not given").at(format!("input `{name}`")))?;
                 if tensor.ty() != self.graph.ty(v) {
                     let (want, got) = (self.graph.ty(v), tensor.ty());
-                    return Err(error!(Usage, "expected {:?} {}, got {:?} {}", want.dtype, want.shape, got.dtype, got.shape)
-                        .at(format!("input `{name}`")));
+                    return Err(error!(
+                        Usage,
+                        "expected {:?} {}, got {:?} {}",
+                        want.dtype,
+                        want.shape,
+                        got.dtype,
+                        got.shape
+                    )
+                    .at(format!("input `{name}`")));
                 }
                 Ok(*tensor)
             })

@@ -73,15 +73,17 @@ impl Runner {
 
     /// Times the nodes that run, in their order, `rounds` times (at least once).
     ///
-    /// On the CPU executor they are timed as they pass by in whole runs. On a device each is run alone, several times in one submission,
-    /// after those before it: without its neighbors, and with its operands in the caches, a node may take a little less than in a run.
+    /// On the CPU executor they are timed as they pass by in whole runs. On a device each is run
+    /// alone, several times in one submission, after those before it: without its neighbors, and
+    /// with its operands in the caches, a node may take a little less than in a run.
     ///
     /// # Errors
     /// As [`Runner::run`].
     pub fn time_nodes(&self, inputs: &[(&str, &Tensor)], rounds: usize) -> Result<Vec<NodeTime>> {
         let inputs = self.ordered(inputs)?;
         // For each node its kernel and its times.
-        let mut found: Vec<(Option<String>, Vec<Duration>)> = vec![(None, Vec::new()); self.graph.nodes().len()];
+        let mut found: Vec<(Option<String>, Vec<Duration>)> =
+            vec![(None, Vec::new()); self.graph.nodes().len()];
         for _ in 0..rounds.max(1) {
             match &self.kind {
                 Kind::Cpu(runner) => {
@@ -110,11 +112,10 @@ impl Runner {
 
     /// Multi-Adds and bytes of one run: the sum over the nodes.
     pub fn cost(&self) -> Cost {
-        self.graph
-            .nodes()
-            .iter()
-            .map(|node| cost(&self.graph, node))
-            .fold(Cost::default(), |a, b| Cost { multi_adds: a.multi_adds + b.multi_adds, bytes: a.bytes + b.bytes })
+        self.graph.nodes().iter().map(|node| cost(&self.graph, node)).fold(
+            Cost::default(),
+            |a, b| Cost { multi_adds: a.multi_adds + b.multi_adds, bytes: a.bytes + b.bytes },
+        )
     }
 }
 
@@ -132,7 +133,10 @@ mod tests {
         let ms = Duration::from_millis;
         assert_eq!(Times::new(Vec::new()), None);
         let times = Times::new([40, 10, 30, 20].map(ms).to_vec()).unwrap();
-        assert_eq!((times.percentile(0.0), times.median(), times.percentile(1.0)), (ms(10), ms(25), ms(40)));
+        assert_eq!(
+            (times.percentile(0.0), times.median(), times.percentile(1.0)),
+            (ms(10), ms(25), ms(40))
+        );
         assert_eq!(Times::new(vec![ms(7)]).unwrap().percentile(0.9), ms(7));
     }
 }

@@ -1,4 +1,5 @@
-//! Dispatches made ready for a device: pipelines, bind groups, and one buffer with all their uniform blocks.
+//! Dispatches made ready for a device: pipelines, bind groups, and one buffer with all their
+//! uniform blocks.
 
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::gpu::{Checks, Gpu, Pipeline};
@@ -40,9 +41,12 @@ impl Recorded {
 
 /// Runs the steps so often in one pass, and says how long submitting and waiting took.
 pub(crate) fn replay(gpu: &Gpu, steps: &[Recorded], repeats: u32) -> Result<Duration> {
-    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("measurement") });
+    let mut encoder = gpu
+        .device
+        .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("measurement") });
     {
-        let descriptor = wgpu::ComputePassDescriptor { label: Some("measurement"), timestamp_writes: None };
+        let descriptor =
+            wgpu::ComputePassDescriptor { label: Some("measurement"), timestamp_writes: None };
         let mut pass = encoder.begin_compute_pass(&descriptor);
         for step in (0..repeats).flat_map(|_| steps) {
             step.dispatch(&mut pass);
@@ -77,7 +81,8 @@ impl<'a> Recorder<'a> {
         Self { gpu, pending: Vec::new(), uniforms: Vec::new() }
     }
 
-    /// Adds a dispatch of the node `name`, with `buffer` giving what it binds. `checks` are those of the operation that made the dispatch.
+    /// Adds a dispatch of the node `name`, with `buffer` giving what it binds. `checks` are those
+    /// of the operation that made the dispatch.
     pub(crate) fn add(
         &mut self,
         name: &str,
@@ -85,7 +90,9 @@ impl<'a> Recorder<'a> {
         checks: Checks,
         buffer: impl Fn(Operand) -> Result<Bound>,
     ) -> Result<()> {
-        let pending = self.prepare(name, dispatch, checks, buffer).map_err(|e| e.at(format!("node `{name}`")))?;
+        let pending = self
+            .prepare(name, dispatch, checks, buffer)
+            .map_err(|e| e.at(format!("node `{name}`")))?;
         self.pending.push(pending);
         Ok(())
     }
@@ -99,7 +106,11 @@ impl<'a> Recorder<'a> {
     ) -> Result<Pending> {
         let pipeline = self.gpu.pipeline_with(&dispatch.variant, checks)?;
         let reflection = &pipeline.reflection;
-        let buffers = reflection.operands(dispatch)?.into_iter().map(|(b, o)| Ok((b, buffer(o)?))).collect::<Result<Vec<_>>>()?;
+        let buffers = reflection
+            .operands(dispatch)?
+            .into_iter()
+            .map(|(b, o)| Ok((b, buffer(o)?)))
+            .collect::<Result<Vec<_>>>()?;
         let bytes = reflection.params_bytes(dispatch)?;
         let params = reflection.params.as_ref().map(|p| {
             let align = self.gpu.device.limits().min_uniform_buffer_offset_alignment as usize;
@@ -112,20 +123,23 @@ impl<'a> Recorder<'a> {
             Extent::Groups(groups) => groups,
             Extent::Threads(threads) => threads.div_ceil(u64::from(reflection.group_size)),
         };
-        let groups = wrap(groups, self.gpu.caps().max_groups).map_err(|e| e.at(format!("dispatch of {}", dispatch.variant)))?;
+        let groups = wrap(groups, self.gpu.caps().max_groups)
+            .map_err(|e| e.at(format!("dispatch of {}", dispatch.variant)))?;
         Ok(Pending { name: name.to_owned(), pipeline, buffers, params, groups })
     }
 
     /// Uploads the uniform blocks and binds everything.
     pub(crate) fn finish(self) -> Result<Vec<Recorded>> {
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let uniform = self.gpu.buffer("sizes of all dispatches", self.uniforms.len() as u64, usage)?;
+        let uniform =
+            self.gpu.buffer("sizes of all dispatches", self.uniforms.len() as u64, usage)?;
         self.gpu.queue.write_buffer(&uniform, 0, &self.uniforms);
         self.pending.into_iter().map(|p| bind(self.gpu, p, &uniform)).collect()
     }
 }
 
-/// Splits a long row of workgroups over two dimensions. Shaders count `x + y * num_workgroups.x` and guard the end.
+/// Splits a long row of workgroups over two dimensions. Shaders count `x + y * num_workgroups.x`
+/// and guard the end.
 fn wrap(groups: u64, limit: u32) -> Result<(u32, u32)> {
     let limit = u64::from(limit);
     let x = groups.clamp(1, limit);
@@ -142,12 +156,16 @@ fn bind(gpu: &Gpu, pending: Pending, uniform: &wgpu::Buffer) -> Result<Recorded>
         .iter()
         .map(|(binding, Bound { buffer, offset, bytes })| {
             let range = wgpu::BufferBinding { buffer, offset: *offset, size: *bytes };
-            wgpu::BindGroupEntry { binding: *binding, resource: wgpu::BindingResource::Buffer(range) }
+            wgpu::BindGroupEntry {
+                binding: *binding,
+                resource: wgpu::BindingResource::Buffer(range),
+            }
         })
         .collect();
     if let Some((binding, offset, size)) = pending.params {
         let size = std::num::NonZeroU64::new(size);
-        let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: uniform, offset, size });
+        let resource =
+            wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: uniform, offset, size });
         entries.push(wgpu::BindGroupEntry { binding, resource });
     }
     let (bind_group, refused) = gpu.catching(wgpu::ErrorFilter::Validation, || {

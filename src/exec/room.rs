@@ -1,4 +1,5 @@
-//! Graphs that do not fit: found before anything is allocated, and refused with the size that would fit.
+//! Graphs that do not fit: found before anything is allocated, and refused with the size that would
+//! fit.
 
 use crate::error::{Error, Result, error};
 use crate::gpu::Gpu;
@@ -11,7 +12,8 @@ use crate::tensor::Shape;
 /// Memory for a graph on the processor, where there is room for it.
 ///
 /// # Errors
-/// Of kind `OutOfMemory`. The error names the node with the largest output, and the size of input that would fit.
+/// Of kind `OutOfMemory`. The error names the node with the largest output, and the size of input
+/// that would fit.
 pub(super) fn reserve(graph: &Graph, plan: &HostPlan) -> Result<Reservation> {
     let need = HostNeed::new(graph, plan, rayon::current_num_threads());
     Reservation::new(need.kept(), need.inputs).map_err(|room| refuse(graph, &need, room))
@@ -24,10 +26,14 @@ pub(super) fn reserve(graph: &Graph, plan: &HostPlan) -> Result<Reservation> {
 /// # Errors
 /// As [`reserve`].
 pub(super) fn reserve_for_device(gpu: &Gpu, graph: &Graph, plan: &Plan) -> Result<Reservation> {
-    let of = |values: &mut dyn Iterator<Item = ValueId>| bytes(&values.map(|v| graph.ty(v)).collect::<Vec<_>>());
-    let inputs = of(&mut graph.inputs().map(|(_, v)| v).filter(|&v| graph.value(v).resident.is_none()));
+    let of = |values: &mut dyn Iterator<Item = ValueId>| {
+        bytes(&values.map(|v| graph.ty(v)).collect::<Vec<_>>())
+    };
+    let inputs =
+        of(&mut graph.inputs().map(|(_, v)| v).filter(|&v| graph.value(v).resident.is_none()));
     let outputs = of(&mut graph.outputs().iter().map(|&(_, v)| v));
-    // Inputs are copied into the device's layout, and once more by the driver; outputs are read from a buffer that is mapped.
+    // Inputs are copied into the device's layout, and once more by the driver; outputs are read
+    // from a buffer that is mapped.
     let host = inputs.saturating_mul(3).saturating_add(outputs.saturating_mul(2));
     let need = HostNeed { values: plan.activation_bytes(), outputs: 0, inputs: host, scratch: 0 };
     let reserved = match gpu.caps().software {
@@ -48,9 +54,15 @@ fn refuse(graph: &Graph, need: &HostNeed, room: Room) -> Error {
     let Some(largest) = largest(graph, of_value) else {
         return error!(OutOfMemory, "the graph takes {}, but {room}", mib(need.total()));
     };
-    let what = format!("{} takes {} of {}", value(graph, largest), mib(of_value(largest)), mib(need.total()));
+    let what = format!(
+        "{} takes {} of {}",
+        value(graph, largest),
+        mib(of_value(largest)),
+        mib(need.total())
+    );
     let or = if room.is_limit { ", or raise `--max-memory`" } else { "" };
-    at(graph, largest, error!(OutOfMemory, "{what} in all, but {room}")).advice(advice(graph, share, or))
+    at(graph, largest, error!(OutOfMemory, "{what} in all, but {room}"))
+        .advice(advice(graph, share, or))
 }
 
 /// The value that takes the most bytes, parameters aside.
@@ -61,7 +73,11 @@ pub(super) fn largest(graph: &Graph, bytes: impl Fn(ValueId) -> u64) -> Option<V
 /// A value in an error that has its address.
 pub(super) fn value(graph: &Graph, v: ValueId) -> String {
     let shape = graph.shape(v);
-    if graph.producer(v).is_some() { format!("its output {shape}") } else { format!("its shape {shape}") }
+    if graph.producer(v).is_some() {
+        format!("its output {shape}")
+    } else {
+        format!("its shape {shape}")
+    }
 }
 
 /// An error of a value's node or input.
@@ -70,13 +86,14 @@ pub(super) fn at(graph: &Graph, v: ValueId, error: Error) -> Error {
     error.at(format!("{kind} `{}`", graph.value_name(v)))
 }
 
-/// What would fit where a graph may take this share of what it needs: a smaller input (or, where outputs are larger than inputs, a smaller
-/// image), or a smaller batch.
+/// What would fit where a graph may take this share of what it needs: a smaller input (or, where
+/// outputs are larger than inputs, a smaller image), or a smaller batch.
 pub(super) fn advice(graph: &Graph, share: f64, or: &str) -> String {
     /// Strides round sides up.
     const CAUTION: f64 = 0.99;
-    let widest =
-        |values: &mut dyn Iterator<Item = ValueId>| values.map(|v| graph.shape(v)).max_by_key(|s| s.h.saturating_mul(s.w));
+    let widest = |values: &mut dyn Iterator<Item = ValueId>| {
+        values.map(|v| graph.shape(v)).max_by_key(|s| s.h.saturating_mul(s.w))
+    };
     let input = widest(&mut graph.inputs().map(|(_, v)| v));
     let output = widest(&mut graph.outputs().iter().map(|&(_, v)| v));
     let area = |s: &Shape| s.h.saturating_mul(s.w);
@@ -89,7 +106,9 @@ pub(super) fn advice(graph: &Graph, share: f64, or: &str) -> String {
     let batch = (shape.n as f64 * share) as usize;
     match (side(shape.w), side(shape.h)) {
         (0, _) | (_, 0) => format!("no size would fit{or}"),
-        (w, h) if batch > 0 && shape.n > 1 => format!("an {what} of about {w}x{h} or a batch of {batch} would fit{or}"),
+        (w, h) if batch > 0 && shape.n > 1 => {
+            format!("an {what} of about {w}x{h} or a batch of {batch} would fit{or}")
+        }
         (w, h) => format!("an {what} of about {w}x{h} would fit{or}"),
     }
 }
@@ -136,7 +155,12 @@ mod tests {
         );
         assert!(text.ends_with("; an input of about 49x39 would fit"), "{text}");
         let text = refused(8, Room { bytes: 8 * quarter.bytes, is_limit: true });
-        assert!(text.ends_with("; an input of about 49x39 or a batch of 2 would fit, or raise `--max-memory`"), "{text}");
+        assert!(
+            text.ends_with(
+                "; an input of about 49x39 or a batch of 2 would fit, or raise `--max-memory`"
+            ),
+            "{text}"
+        );
         assert!(refused(1, Room { bytes: 0, is_limit: false }).ends_with("; no size would fit"));
     }
 
@@ -148,6 +172,9 @@ mod tests {
         graph.output("y", y);
         let plan = HostPlan::new(&graph);
         assert_eq!(HostNeed::new(&graph, &plan, 1).total(), u64::MAX);
-        assert_eq!(reserve(&graph, &plan).map(drop).unwrap_err().kind(), crate::ErrorKind::OutOfMemory);
+        assert_eq!(
+            reserve(&graph, &plan).map(drop).unwrap_err().kind(),
+            crate::ErrorKind::OutOfMemory
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Runs that leave their results on the device, whole or in slices.
 //!
-//! A device works off one queue. A whole network in one submission keeps what a window draws waiting until it is done, on a slow device for a
-//! large part of a second. In slices of a few milliseconds, each started when the one before is done, the window's work gets in between.
+//! A device works off one queue. A whole network in one submission keeps what a window draws
+//! waiting until it is done, on a slow device for a large part of a second. In slices of a few
+//! milliseconds, each started when the one before is done, the window's work gets in between.
 
 use super::{Kind, Runner};
 use crate::error::{Result, error};
@@ -45,8 +46,9 @@ impl Slices {
 }
 
 impl Runner {
-    /// Runs once and returns nothing: results are the values that lie in a store. On a device it does not wait; what is started later on
-    /// the same device runs after it. On the processor it is done when this returns.
+    /// Runs once and returns nothing: results are the values that lie in a store. On a device it
+    /// does not wait; what is started later on the same device runs after it. On the processor it
+    /// is done when this returns.
     ///
     /// # Errors
     /// As [`Runner::run`]. What goes wrong on a device afterwards is told by the next call.
@@ -58,8 +60,8 @@ impl Runner {
         }
     }
 
-    /// Finds pieces of about `budget` each, by running twice node by node: once so that drivers have everything ready, and once with a
-    /// clock. On the processor there is one piece.
+    /// Finds pieces of about `budget` each, by running twice node by node: once so that drivers
+    /// have everything ready, and once with a clock. On the processor there is one piece.
     ///
     /// # Errors
     /// As [`Runner::run`].
@@ -83,8 +85,8 @@ impl Runner {
         Ok(Slices::cut(&times, budget))
     }
 
-    /// As [`Runner::enqueue`], in pieces: each is started when the one before is done, so that other work on the device need not wait for
-    /// more than one. It returns when the last is done.
+    /// As [`Runner::enqueue`], in pieces: each is started when the one before is done, so that
+    /// other work on the device need not wait for more than one. It returns when the last is done.
     ///
     /// # Errors
     /// As [`Runner::run`]; and where the pieces are those of another runner.

@@ -1,7 +1,8 @@
-//! Numbers that outlive runs: named buffers on a device, in which values of several graphs lie (parameters, gradients, momenta).
+//! Numbers that outlive runs: named buffers on a device, in which values of several graphs lie
+//! (parameters, gradients, momenta).
 //!
-//! Tensors lie in device layout on the processor too, so that a buffer can be taken as one long vector there as well: an optimizer
-//! updates all the parameters in one dispatch.
+//! Tensors lie in device layout on the processor too, so that a buffer can be taken as one long
+//! vector there as well: an optimizer updates all the parameters in one dispatch.
 
 use super::Device;
 use super::record::Bound;
@@ -56,11 +57,14 @@ impl Store {
             Device::Cpu => {
                 let at = |e: crate::error::Error| e.at(format!("buffer `{name}`"));
                 memory::check((numbers as u64).saturating_mul(4), "it").map_err(at)?;
-                let zeros = Tensor::try_zeros(TensorType::f32(Shape::vector(numbers))).map_err(at)?;
+                let zeros =
+                    Tensor::try_zeros(TensorType::f32(Shape::vector(numbers))).map_err(at)?;
                 Memory::Host(Mutex::new(Arc::new(zeros)))
             }
             Device::Gpu(gpu) => {
-                let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+                let usage = wgpu::BufferUsages::STORAGE
+                    | wgpu::BufferUsages::COPY_DST
+                    | wgpu::BufferUsages::COPY_SRC;
                 // wgpu clears new buffers.
                 Memory::Device(gpu.buffer(name, 4 * numbers as u64, usage)?)
             }
@@ -90,7 +94,9 @@ impl Store {
             (Memory::Device(raw), Device::Gpu(gpu)) => {
                 Ok(bytemuck::pod_collect_to_vec(&gpu.read(raw, 0, 4 * buffer.numbers as u64)?))
             }
-            (Memory::Device(_), Device::Cpu) => unreachable!("invariant: buffers are made on the store's device"),
+            (Memory::Device(_), Device::Cpu) => {
+                unreachable!("invariant: buffers are made on the store's device")
+            }
         }
     }
 
@@ -101,12 +107,19 @@ impl Store {
     pub fn write(&self, name: &str, numbers: &[f32]) -> Result<()> {
         let buffer = self.buffer(name)?;
         if buffer.numbers != numbers.len() {
-            return Err(error!(Graph, "holds {} numbers, not {}", buffer.numbers, numbers.len()).at(format!("buffer `{name}`")));
+            return Err(error!(Graph, "holds {} numbers, not {}", buffer.numbers, numbers.len())
+                .at(format!("buffer `{name}`")));
         }
         match (&buffer.memory, &self.device) {
-            (Memory::Host(own), _) => Arc::make_mut(&mut lock(own)).f32_mut().copy_from_slice(numbers),
-            (Memory::Device(raw), Device::Gpu(gpu)) => gpu.queue.write_buffer(raw, 0, bytemuck::cast_slice(numbers)),
-            (Memory::Device(_), Device::Cpu) => unreachable!("invariant: buffers are made on the store's device"),
+            (Memory::Host(own), _) => {
+                Arc::make_mut(&mut lock(own)).f32_mut().copy_from_slice(numbers)
+            }
+            (Memory::Device(raw), Device::Gpu(gpu)) => {
+                gpu.queue.write_buffer(raw, 0, bytemuck::cast_slice(numbers))
+            }
+            (Memory::Device(_), Device::Cpu) => {
+                unreachable!("invariant: buffers are made on the store's device")
+            }
         }
         Ok(())
     }
@@ -127,8 +140,8 @@ impl Store {
         self.write(name, bytemuck::cast_slice(numbers))
     }
 
-    /// A buffer on the device, for programs that draw what lies in it; it can be bound for reading and copied from. `None` on the
-    /// processor, and where there is no such buffer.
+    /// A buffer on the device, for programs that draw what lies in it; it can be bound for reading
+    /// and copied from. `None` on the processor, and where there is no such buffer.
     pub fn device_buffer(&self, name: &str) -> Option<&wgpu::Buffer> {
         match &self.buffers.get(name)?.memory {
             Memory::Device(buffer) => Some(buffer),
@@ -137,7 +150,9 @@ impl Store {
     }
 
     fn buffer(&self, name: &str) -> Result<&Buffer> {
-        self.buffers.get(name).ok_or_else(|| error!(Graph, "is not in the store").at(format!("buffer `{name}`")))
+        self.buffers
+            .get(name)
+            .ok_or_else(|| error!(Graph, "is not in the store").at(format!("buffer `{name}`")))
     }
 
     /// Checks that all that a graph expects here is here, and that devices can write it.
@@ -146,20 +161,39 @@ impl Store {
             let at = || format!("value `{}`", graph.value_name(v));
             let (ty, buffer) = (graph.ty(v), self.buffer(&place.buffer).map_err(|e| e.at(at()))?);
             if place.first % ALIGNMENT != 0 || place.first + numbers(ty, place) > buffer.numbers {
-                return Err(error!(Graph, "{} does not fit into `{}` at {}", ty.shape, place.buffer, place.first).at(at()));
+                return Err(error!(
+                    Graph,
+                    "{} does not fit into `{}` at {}", ty.shape, place.buffer, place.first
+                )
+                .at(at()));
             }
-            let readers = graph.nodes().iter().flat_map(|n| n.inputs.iter().enumerate().map(move |(i, &read)| (n, i, read)));
+            let readers = graph
+                .nodes()
+                .iter()
+                .flat_map(|n| n.inputs.iter().enumerate().map(move |(i, &read)| (n, i, read)));
             let other = |packing| Layout::bytes(ty, packing) != Layout::bytes(ty, place.packing);
-            if let Some((node, _, _)) = readers.filter(|&(_, _, read)| read == v).find(|(node, i, _)| other(node.op.packing(*i)))
+            if let Some((node, _, _)) = readers
+                .filter(|&(_, _, read)| read == v)
+                .find(|(node, i, _)| other(node.op.packing(*i)))
             {
-                return Err(
-                    error!(Graph, "{} lies as {:?}, which node `{}` cannot read", ty.shape, place.packing, node.name).at(at())
-                );
+                return Err(error!(
+                    Graph,
+                    "{} lies as {:?}, which node `{}` cannot read",
+                    ty.shape,
+                    place.packing,
+                    node.name
+                )
+                .at(at()));
             }
-            // What a device writes into the padding of channels means nothing, and buffers are read as a whole.
+            // What a device writes into the padding of channels means nothing, and buffers are read
+            // as a whole.
             let whole = ty.dtype == DType::U32 || ty.shape.c.is_multiple_of(4);
             if ty.dtype == DType::U8 || (graph.producer(v).is_some() && !whole) {
-                return Err(error!(Graph, "{:?} {} cannot be kept: align its channels", ty.dtype, ty.shape).at(at()));
+                return Err(error!(
+                    Graph,
+                    "{:?} {} cannot be kept: align its channels", ty.dtype, ty.shape
+                )
+                .at(at()));
             }
         }
         Ok(())
@@ -178,17 +212,27 @@ impl Store {
         }
     }
 
-    /// A value that lies here, on the processor. What must be copied takes the memory that `memory` gives.
-    pub(super) fn load(&self, graph: &Graph, v: ValueId, memory: impl FnOnce() -> Result<Vec<f32>>) -> Result<Arc<Tensor>> {
+    /// A value that lies here, on the processor. What must be copied takes the memory that `memory`
+    /// gives.
+    pub(super) fn load(
+        &self,
+        graph: &Graph,
+        v: ValueId,
+        memory: impl FnOnce() -> Result<Vec<f32>>,
+    ) -> Result<Arc<Tensor>> {
         let (place, ty) = (resident(graph, v), graph.ty(v));
-        let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else { unreachable!("invariant: this is the processor") };
+        let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else {
+            unreachable!("invariant: this is the processor")
+        };
         let own = lock(own);
         if own.ty() == ty {
             return Ok(Arc::clone(&own));
         }
         let packed = &own.f32()[place.first..][..numbers(ty, place)];
         let tensor = match ty.dtype {
-            DType::U32 => Tensor::from_data(ty.shape, Data::U32(bytemuck::cast_slice(packed).to_vec()))?,
+            DType::U32 => {
+                Tensor::from_data(ty.shape, Data::U32(bytemuck::cast_slice(packed).to_vec()))?
+            }
             _ => unpack_f32(packed, ty.shape, place.packing, memory()?),
         };
         Ok(Arc::new(tensor))
@@ -197,7 +241,9 @@ impl Store {
     /// Keeps what a node computed, where it is to lie here; on the processor.
     pub(super) fn keep(&self, graph: &Graph, v: ValueId, tensor: &Arc<Tensor>) -> Result<()> {
         let Some(place) = &graph.value(v).resident else { return Ok(()) };
-        let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else { unreachable!("invariant: this is the processor") };
+        let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else {
+            unreachable!("invariant: this is the processor")
+        };
         let mut own = lock(own);
         if own.ty() == tensor.ty() {
             *own = Arc::clone(tensor);

@@ -1,7 +1,8 @@
 //! Paths in JSON, also those that are no Unicode: `#[serde(with = "crate::files::json_path")]`.
 //!
-//! A path in UTF-8 is a plain string. Any other is an object with its text, unreadable parts replaced, and its units on the system that wrote
-//! it: `{"lossy": "ds_?", "bytes": [100, 115, 95, 255]}`, on Windows `wide` instead of `bytes`.
+//! A path in UTF-8 is a plain string. Any other is an object with its text, unreadable parts
+//! replaced, and its units on the system that wrote it:
+//! `{"lossy": "ds_?", "bytes": [100, 115, 95, 255]}`, on Windows `wide` instead of `bytes`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::ffi::OsString;
@@ -32,9 +33,11 @@ fn store(path: &Path) -> Stored {
     }
     let lossy = path.to_string_lossy().into_owned();
     #[cfg(unix)]
-    let (bytes, wide) = (Some(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec()), None);
+    let (bytes, wide) =
+        (Some(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec()), None);
     #[cfg(windows)]
-    let (bytes, wide) = (None, Some(std::os::windows::ffi::OsStrExt::encode_wide(path.as_os_str()).collect()));
+    let (bytes, wide) =
+        (None, Some(std::os::windows::ffi::OsStrExt::encode_wide(path.as_os_str()).collect()));
     #[cfg(not(any(unix, windows)))]
     let (bytes, wide) = (None, None);
     Stored::Raw(Raw { lossy, bytes, wide })
@@ -49,7 +52,8 @@ fn load(stored: Stored) -> PathBuf {
     #[cfg(unix)]
     let native: Option<OsString> = raw.bytes.map(std::os::unix::ffi::OsStringExt::from_vec);
     #[cfg(windows)]
-    let native: Option<OsString> = raw.wide.map(|wide| std::os::windows::ffi::OsStringExt::from_wide(&wide));
+    let native: Option<OsString> =
+        raw.wide.map(|wide| std::os::windows::ffi::OsStringExt::from_wide(&wide));
     #[cfg(not(any(unix, windows)))]
     let native: Option<OsString> = None;
     native.unwrap_or_else(|| raw.lossy.into()).into()
@@ -67,15 +71,22 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf,
 
 /// The same for paths that may be missing; they also need `#[serde(default)]`.
 pub(crate) mod optional {
-    use super::{Deserialize, Deserializer, Path, PathBuf, Serialize, Serializer, Stored, load, store};
+    use super::{
+        Deserialize, Deserializer, Path, PathBuf, Serialize, Serializer, Stored, load, store,
+    };
 
     /// Writes a path, or null.
-    pub(crate) fn serialize<P: AsRef<Path>, S: Serializer>(path: &Option<P>, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<P: AsRef<Path>, S: Serializer>(
+        path: &Option<P>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         path.as_ref().map(|path| store(path.as_ref())).serialize(to)
     }
 
     /// Reads a path, or null.
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
         Ok(Option::<Stored>::deserialize(from)?.map(load))
     }
 }
@@ -119,7 +130,8 @@ mod tests {
     #[test]
     fn a_path_of_another_system_is_its_text() {
         let other = if cfg!(windows) { r#""bytes":[255]"# } else { r#""wide":[55296]"# };
-        let holder: Holder = serde_json::from_str(&format!(r#"{{"path":{{"lossy":"ds_?",{other}}}}}"#)).unwrap();
+        let holder: Holder =
+            serde_json::from_str(&format!(r#"{{"path":{{"lossy":"ds_?",{other}}}}}"#)).unwrap();
         assert_eq!(holder.path, Path::new("ds_?"));
     }
 }

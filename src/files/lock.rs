@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// An exclusive lock on a directory, held until it is dropped or the process ends, however it ends.
 ///
-/// The lock is the operating system's (`flock`, `LockFileEx`) on a file in the directory, so a dead process never keeps one. The file
-/// holds the owner's process ID for messages, and stays after the lock is released: if it were deleted, two processes could each
-/// lock a file of that name.
+/// The lock is the operating system's (`flock`, `LockFileEx`) on a file in the directory, so a dead
+/// process never keeps one. The file holds the owner's process ID for messages, and stays after the
+/// lock is released: if it were deleted, two processes could each lock a file of that name.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
     /// Open for as long as the lock is held.
@@ -24,8 +24,9 @@ const TRIES: usize = 64;
 impl DirectoryLock {
     /// Locks the directory `directory` by its file `name`, without waiting.
     ///
-    /// Errors (`Usage`) where another process holds the lock: `directory` "`doing` by process N", for example "is being trained". Also
-    /// where the file cannot be written, or the file system has no locks: two owners at once would lose data, so none is assumed.
+    /// Errors (`Usage`) where another process holds the lock: `directory` "`doing` by process N",
+    /// for example "is being trained". Also where the file cannot be written, or the file system
+    /// has no locks: two owners at once would lose data, so none is assumed.
     pub(crate) fn acquire(directory: &Path, name: &str, doing: &str) -> Result<Self> {
         let path = directory.join(name);
         let failed = |e| Error::io(&path, "could not be locked", e);
@@ -35,13 +36,18 @@ impl DirectoryLock {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let by = owner(&mut file).map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+                    let by = owner(&mut file).map_or_else(
+                        || "another process".to_owned(),
+                        |pid| format!("process {pid}"),
+                    );
                     return Err(error!(Usage, "{doing} by {by}")
                         .file(directory)
                         .advice("wait until it ends, or name another directory"));
                 }
                 Err(TryLockError::Error(e)) => {
-                    return Err(failed(e).advice("this file system may not support locks; name a directory on a local disk"));
+                    return Err(failed(e).advice(
+                        "this file system may not support locks; name a directory on a local disk",
+                    ));
                 }
             }
             // A lock on a file that was removed since it was opened keeps nobody out.
@@ -56,16 +62,19 @@ impl DirectoryLock {
         Err(error!(Io, "could not be locked: it is removed again and again").file(&path))
     }
 
-    /// Releases the lock, and removes the file where [`DirectoryLock::acquire`] made it: for an owner that leaves the directory as it was.
+    /// Releases the lock, and removes the file where [`DirectoryLock::acquire`] made it: for an
+    /// owner that leaves the directory as it was.
     pub(crate) fn undo(self) {
         if self.is_new {
-            // Removed while it is still locked, so that whoever opened it before finds out. A file that stays is no more than untidy.
+            // Removed while it is still locked, so that whoever opened it before finds out. A file
+            // that stays is no more than untidy.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// The lock file, and whether it is new. Not truncated: until the lock is held, the content is somebody else's.
+/// The lock file, and whether it is new. Not truncated: until the lock is held, the content is
+/// somebody else's.
 fn open(path: &Path) -> std::io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
@@ -93,9 +102,11 @@ fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// The process ID in a lock file. `None` where it holds none, or (on Windows) nobody else may read it.
+/// The process ID in a lock file. `None` where it holds none, or (on Windows) nobody else may read
+/// it.
 fn owner(file: &mut File) -> Option<u32> {
-    // An owner that has just locked the file writes its ID in a moment; until then there is none, or that of the owner before.
+    // An owner that has just locked the file writes its ID in a moment; until then there is none,
+    // or that of the owner before.
     (0..20).find_map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));
         let mut text = String::new();
@@ -105,11 +116,15 @@ fn owner(file: &mut File) -> Option<u32> {
     })
 }
 
-/// Removes temporary files that a killed process left in a directory. Only for the owner of its lock: to anybody else they may be files that
-/// are being written.
+/// Removes temporary files that a killed process left in a directory. Only for the owner of its
+/// lock: to anybody else they may be files that are being written.
 ///
 /// `is_temporary` decides by the name. Errors name what could not be listed or removed.
-pub(crate) fn sweep(_owned: &DirectoryLock, directory: &Path, is_temporary: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+pub(crate) fn sweep(
+    _owned: &DirectoryLock,
+    directory: &Path,
+    is_temporary: impl Fn(&str) -> bool,
+) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::io(directory, "could not be listed", e);
     let mut removed = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
@@ -134,12 +149,14 @@ mod tests {
     fn the_second_owner_is_refused_with_the_first_ones_process_id() {
         let dir = tempfile::tempdir().unwrap();
         let first = DirectoryLock::acquire(dir.path(), "lock", "is being trained").unwrap();
-        let error = DirectoryLock::acquire(dir.path(), "lock", "is being trained").unwrap_err().to_string();
+        let error =
+            DirectoryLock::acquire(dir.path(), "lock", "is being trained").unwrap_err().to_string();
         assert!(error.contains("is being trained by"), "{error}");
         #[cfg(unix)]
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
         drop(first);
-        DirectoryLock::acquire(dir.path(), "lock", "is being trained").expect("released when it is dropped");
+        DirectoryLock::acquire(dir.path(), "lock", "is being trained")
+            .expect("released when it is dropped");
     }
 
     #[test]
@@ -149,7 +166,10 @@ mod tests {
         fs::write(dir.path().join("lock"), "4294967295\n").unwrap();
         let _owned = DirectoryLock::acquire(dir.path(), "lock", "is in use").unwrap();
         #[cfg(unix)]
-        assert_eq!(fs::read_to_string(dir.path().join("lock")).unwrap(), format!("{}\n", std::process::id()));
+        assert_eq!(
+            fs::read_to_string(dir.path().join("lock")).unwrap(),
+            format!("{}\n", std::process::id())
+        );
     }
 
     #[test]
@@ -162,7 +182,8 @@ mod tests {
         assert!(dir.path().join("lock").exists(), "it was there before");
     }
 
-    /// Threads that lock, look whether they are alone, and remove the file: comparing the file with its name is what keeps them apart.
+    /// Threads that lock, look whether they are alone, and remove the file: comparing the file with
+    /// its name is what keeps them apart.
     #[test]
     fn a_lock_on_a_removed_file_is_not_taken_for_one() {
         use std::sync::atomic::{AtomicUsize, Ordering};
@@ -173,7 +194,11 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..20 {
                         if let Ok(lock) = DirectoryLock::acquire(dir.path(), "lock", "is in use") {
-                            assert_eq!(owners.fetch_add(1, Ordering::SeqCst), 0, "two owners at once");
+                            assert_eq!(
+                                owners.fetch_add(1, Ordering::SeqCst),
+                                0,
+                                "two owners at once"
+                            );
                             locked.fetch_add(1, Ordering::SeqCst);
                             owners.fetch_sub(1, Ordering::SeqCst);
                             lock.undo();

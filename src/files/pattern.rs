@@ -1,7 +1,7 @@
 //! Files that a pattern with wildcards names (`shots/*.png`, `a?[0-9].png`, `**/x.png`).
 //!
-//! The crate `glob` matches names, and the directories are walked here: its own walk passes over names that are not UTF-8 and over
-//! directories that cannot be read, without a word.
+//! The crate `glob` matches names, and the directories are walked here: its own walk passes over
+//! names that are not UTF-8 and over directories that cannot be read, without a word.
 
 use super::read::special;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,11 +18,13 @@ pub(crate) fn is_pattern(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().iter().any(|b| b"*?[".contains(b))
 }
 
-/// The regular files that a pattern names, sorted, and a line for each FIFO, socket or device that is left out.
+/// The regular files that a pattern names, sorted, and a line for each FIFO, socket or device that
+/// is left out.
 ///
 /// Errors name the pattern where it is none, and a directory that cannot be read.
 pub(crate) fn matching(pattern: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
-    let steps: Vec<Step> = pattern.components().map(|c| Step::of(c, pattern)).collect::<Result<_>>()?;
+    let steps: Vec<Step> =
+        pattern.components().map(|c| Step::of(c, pattern)).collect::<Result<_>>()?;
     let mut found = Vec::new();
     walk(PathBuf::new(), &steps, &mut found)?;
     found.sort();
@@ -32,7 +34,8 @@ pub(crate) fn matching(pattern: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     Ok((found, skipped))
 }
 
-/// Whether a path is read as a file. Directories are not, nor, with a line in `skipped`, what a read might wait for without an end.
+/// Whether a path is read as a file. Directories are not, nor, with a line in `skipped`, what a
+/// read might wait for without an end.
 pub(crate) fn is_read(path: &Path, skipped: &mut Vec<String>) -> bool {
     match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => false,
@@ -65,9 +68,10 @@ impl Step {
             return Ok(Step::Deep);
         }
         let pattern = Pattern::new(&text(name));
-        pattern
-            .map(Step::Wild)
-            .map_err(|e| Error::new(ErrorKind::Usage, format!("`{}` is not a pattern", whole.display())).source(e))
+        pattern.map(Step::Wild).map_err(|e| {
+            Error::new(ErrorKind::Usage, format!("`{}` is not a pattern", whole.display()))
+                .source(e)
+        })
     }
 }
 
@@ -118,7 +122,8 @@ fn walk(at: PathBuf, steps: &[Step], found: &mut Vec<PathBuf>) -> Result<()> {
     }
 }
 
-/// What a directory holds: names as text, paths, and whether they are directories. Nothing where it is none.
+/// What a directory holds: names as text, paths, and whether they are directories. Nothing where it
+/// is none.
 fn listed(directory: &Path) -> Result<Vec<(String, PathBuf, bool)>> {
     let here = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     if !here.is_dir() {
@@ -151,7 +156,10 @@ mod tests {
     fn names(directory: &Path, pattern: &str) -> Vec<String> {
         let (found, skipped) = matching(&directory.join(pattern)).unwrap();
         assert!(skipped.is_empty());
-        found.iter().map(|p| p.strip_prefix(directory).unwrap().to_str().unwrap().replace('\\', "/")).collect()
+        found
+            .iter()
+            .map(|p| p.strip_prefix(directory).unwrap().to_str().unwrap().replace('\\', "/"))
+            .collect()
     }
 
     #[test]
@@ -160,7 +168,10 @@ mod tests {
         assert_eq!(names(dir.path(), "*.png"), ["[x].png", "a.png", "b.png"]);
         assert_eq!(names(dir.path(), "[ab].png"), ["a.png", "b.png"]);
         assert_eq!(names(dir.path(), "*/?.png"), ["d/c.png"]);
-        assert_eq!(names(dir.path(), "**/*.png"), ["[x].png", "a.png", "b.png", "d/c.png", "d/e/f.png"]);
+        assert_eq!(
+            names(dir.path(), "**/*.png"),
+            ["[x].png", "a.png", "b.png", "d/c.png", "d/e/f.png"]
+        );
         assert_eq!(names(dir.path(), "[[]x].png"), ["[x].png"]);
         assert_eq!(names(dir.path(), "d*"), [""; 0], "no directories");
         let error = matching(Path::new("a[b")).unwrap_err().to_string();

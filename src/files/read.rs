@@ -11,20 +11,25 @@ const MOST_BYTES: u64 = 64 << 20;
 /// What a text in UTF-8 may begin with, and is no part of it.
 pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Errors (`Io`) where `path` exists and is neither a regular file nor a directory: opening a FIFO waits for a writer that may never come, and a
-/// device or a socket has no end. `wanted` is what the caller reads, for the advice ("an image").
+/// Errors (`Io`) where `path` exists and is neither a regular file nor a directory: opening a FIFO
+/// waits for a writer that may never come, and a device or a socket has no end. `wanted` is what
+/// the caller reads, for the advice ("an image").
 ///
-/// Looked at before it is opened, since the opening itself is what hangs. A path that does not exist is left to whoever opens it.
+/// Looked at before it is opened, since the opening itself is what hangs. A path that does not
+/// exist is left to whoever opens it.
 pub(crate) fn refuse_special(path: &Path, wanted: &str) -> Result<()> {
     match fs::metadata(path) {
         Ok(meta) if !meta.is_file() && !meta.is_dir() => {
-            Err(error!(Io, "is {}, not a regular file", special(&meta)).file(path).advice(format!("name {wanted} on disk")))
+            Err(error!(Io, "is {}, not a regular file", special(&meta))
+                .file(path)
+                .advice(format!("name {wanted} on disk")))
         }
         _ => Ok(()),
     }
 }
 
-/// Opens a regular file for reading; `wanted` is what the caller reads, for the advice ("an image").
+/// Opens a regular file for reading; `wanted` is what the caller reads, for the advice ("an
+/// image").
 ///
 /// Errors (`Io`) name the file: it cannot be opened, is a directory, or a FIFO, socket or device.
 pub(crate) fn open_regular(path: &Path, wanted: &str) -> Result<File> {
@@ -39,18 +44,22 @@ pub(crate) fn open_regular(path: &Path, wanted: &str) -> Result<File> {
 
 /// The content of a regular file of at most `most` bytes.
 ///
-/// Errors name the file: as [`open_regular`], or it is longer. Nothing is allocated for a file that is too long.
+/// Errors name the file: as [`open_regular`], or it is longer. Nothing is allocated for a file that
+/// is too long.
 pub(crate) fn read_bytes(path: &Path, wanted: &str, most: u64) -> Result<Vec<u8>> {
     let file = open_regular(path, wanted)?;
     let unreadable = |e| Error::io(path, "could not be read", e);
     let len = file.metadata().map_err(unreadable)?.len();
     let mut bytes = Vec::new();
-    // A file may grow while it is read, and those of /proc have no length: the limit holds for what is read as well.
+    // A file may grow while it is read, and those of /proc have no length: the limit holds for what
+    // is read as well.
     if len <= most {
         file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     }
     match len.max(bytes.len() as u64) {
-        found if found > most => Err(error!(Data, "is longer than {most} bytes, the limit for {wanted}").file(path)),
+        found if found > most => {
+            Err(error!(Data, "is longer than {most} bytes, the limit for {wanted}").file(path))
+        }
         _ => Ok(bytes),
     }
 }
@@ -66,7 +75,9 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 pub(crate) fn read_text_at_most(path: &Path, most: u64) -> Result<String> {
     let bytes = read_bytes(path, "a text file", most)?;
     let text = String::from_utf8(bytes);
-    let mut text = text.map_err(|_| error!(Data, "is no text in UTF-8").file(path).advice("save it as plain text in UTF-8"))?;
+    let mut text = text.map_err(|_| {
+        error!(Data, "is no text in UTF-8").file(path).advice("save it as plain text in UTF-8")
+    })?;
     if text.starts_with(BYTE_ORDER_MARK) {
         text.drain(..BYTE_ORDER_MARK.len_utf8());
     }
@@ -105,8 +116,16 @@ mod tests {
         assert!(error.contains("train.txt: is longer than 7 bytes"), "{error}");
         fs::write(&path, b"\xff\xfea\0").unwrap();
         let error = read_text(&path).unwrap_err().to_string();
-        assert!(error.contains("train.txt: is no text in UTF-8") && error.contains("save it as"), "{error}");
-        assert!(read_text(&directory.path().join("none.txt")).unwrap_err().to_string().contains("none.txt: could not be"));
+        assert!(
+            error.contains("train.txt: is no text in UTF-8") && error.contains("save it as"),
+            "{error}"
+        );
+        assert!(
+            read_text(&directory.path().join("none.txt"))
+                .unwrap_err()
+                .to_string()
+                .contains("none.txt: could not be")
+        );
     }
 
     #[cfg(unix)]
@@ -116,9 +135,14 @@ mod tests {
         let (fifo, socket) = (directory.path().join("fifo"), directory.path().join("socket"));
         assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        for (path, what) in [(&*fifo, "a FIFO"), (&*socket, "a socket"), (Path::new("/dev/zero"), "a device")] {
+        for (path, what) in
+            [(&*fifo, "a FIFO"), (&*socket, "a socket"), (Path::new("/dev/zero"), "a device")]
+        {
             let error = read_bytes(path, "an image", 1 << 20).unwrap_err().to_string();
-            assert!(error.contains(&format!("is {what}, not a regular file; name an image on disk")), "{error}");
+            assert!(
+                error.contains(&format!("is {what}, not a regular file; name an image on disk")),
+                "{error}"
+            );
         }
         let error = read_text(directory.path()).unwrap_err().to_string();
         assert!(error.contains("is a directory; name a text file"), "{error}");

@@ -23,9 +23,11 @@ impl Drop for Registered {
     }
 }
 
-/// Creates a temporary file with `make` and registers it. The set stays locked in between: a file that [`remove_temporaries`] does not know
-/// of is never left behind.
-pub(crate) fn create(make: impl FnOnce() -> io::Result<NamedTempFile>) -> io::Result<(NamedTempFile, Registered)> {
+/// Creates a temporary file with `make` and registers it. The set stays locked in between: a file
+/// that [`remove_temporaries`] does not know of is never left behind.
+pub(crate) fn create(
+    make: impl FnOnce() -> io::Result<NamedTempFile>,
+) -> io::Result<(NamedTempFile, Registered)> {
     let mut live = live();
     let file = make()?;
     let path = file.path().to_owned();
@@ -33,10 +35,12 @@ pub(crate) fn create(make: impl FnOnce() -> io::Result<NamedTempFile>) -> io::Re
     Ok((file, Registered(path)))
 }
 
-/// Removes every registered file, and keeps others from being created. Only for a process that ends right after it.
+/// Removes every registered file, and keeps others from being created. Only for a process that ends
+/// right after it.
 #[cfg(feature = "cli")]
 pub(crate) fn remove_temporaries() {
-    // On a file system that hangs, whoever creates a file holds the lock for ever; the exit does not wait for that.
+    // On a file system that hangs, whoever creates a file holds the lock for ever; the exit does
+    // not wait for that.
     for _ in 0..100 {
         match LIVE.try_lock() {
             Ok(live) => {
@@ -45,7 +49,9 @@ pub(crate) fn remove_temporaries() {
                 return;
             }
             Err(std::sync::TryLockError::Poisoned(live)) => return remove(&live.into_inner()),
-            Err(std::sync::TryLockError::WouldBlock) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            Err(std::sync::TryLockError::WouldBlock) => {
+                std::thread::sleep(std::time::Duration::from_millis(10))
+            }
         }
     }
 }

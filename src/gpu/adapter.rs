@@ -42,7 +42,9 @@ impl FromStr for DeviceChoice {
             "gpu" => Self::Gpu,
             _ => match (lower.parse(), lower.split_once(':')) {
                 (Ok(index), _) => Self::Index(index),
-                (_, Some((backend, name))) => Self::Named { backend: backend.into(), name: name.into() },
+                (_, Some((backend, name))) => {
+                    Self::Named { backend: backend.into(), name: name.into() }
+                }
                 _ if ["vulkan", "metal", "dx12", "gl"].contains(&lower.as_str()) => {
                     Self::Named { backend: lower, name: String::new() }
                 }
@@ -92,7 +94,8 @@ fn instance(backends: wgpu::Backends) -> wgpu::Instance {
     wgpu::Instance::new(descriptor)
 }
 
-/// Rank of an adapter: smaller is better. The order is stable, so that indices mean the same from run to run.
+/// Rank of an adapter: smaller is better. The order is stable, so that indices mean the same from
+/// run to run.
 fn rank(info: &wgpu::AdapterInfo) -> u8 {
     let kind = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => 0,
@@ -105,7 +108,8 @@ fn rank(info: &wgpu::AdapterInfo) -> u8 {
     kind + u8::from(info.backend == wgpu::Backend::Gl)
 }
 
-/// The variable that limits the backends, and its value, where it does: an empty one limits nothing.
+/// The variable that limits the backends, and its value, where it does: an empty one limits
+/// nothing.
 pub(crate) fn limiting_variable() -> Option<String> {
     let value = std::env::var_os("WGPU_BACKEND")?;
     let value = value.to_string_lossy();
@@ -117,8 +121,8 @@ fn named_backends() -> Option<wgpu::Backends> {
     limiting_variable().and_then(|_| wgpu::Backends::from_env())
 }
 
-/// The adapters of this machine, best first. OpenGL is asked only where nothing better answers, or by `WGPU_BACKEND=gl`:
-/// its start-up writes warnings to the terminal.
+/// The adapters of this machine, best first. OpenGL is asked only where nothing better answers, or
+/// by `WGPU_BACKEND=gl`: its start-up writes warnings to the terminal.
 pub(super) async fn ranked() -> Vec<wgpu::Adapter> {
     if let Some(named) = named_backends() {
         return ranked_of(&instance(named)).await;
@@ -132,7 +136,9 @@ pub(super) async fn ranked() -> Vec<wgpu::Adapter> {
 pub(super) async fn ranked_of(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     let mut all = instance.enumerate_adapters(wgpu::Backends::all()).await;
     // An adapter without compute shaders (old OpenGL) is of no use.
-    all.retain(|a| a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
+    all.retain(|a| {
+        a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
+    });
     all.sort_by_key(|a| rank(&a.get_info()));
     all
 }
@@ -140,7 +146,10 @@ pub(super) async fn ranked_of(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
 /// The adapter that a browser gives: it has one at a time, and takes wishes.
 #[cfg(target_arch = "wasm32")]
 pub(super) async fn browser() -> Result<wgpu::Adapter> {
-    let options = wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+    let options = wgpu::RequestAdapterOptions {
+        power_preference: wgpu::PowerPreference::HighPerformance,
+        ..Default::default()
+    };
     instance(wgpu::Backends::BROWSER_WEBGPU).request_adapter(&options).await.map_err(|e| {
         crate::Error::new(crate::ErrorKind::Device, "the browser gives no WebGPU adapter")
             .source(e)
@@ -178,7 +187,8 @@ fn caps(info: &wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Feature
     Caps {
         software,
         // Browsers fall back on SwiftShader, and need not name it.
-        short_code: info.name.contains("SwiftShader") || (software && info.backend == wgpu::Backend::BrowserWebGpu),
+        short_code: info.name.contains("SwiftShader")
+            || (software && info.backend == wgpu::Backend::BrowserWebGpu),
         subgroup: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
         f16: features.contains(wgpu::Features::SHADER_F16),
         max_binding: limits.max_storage_buffer_binding_size,
@@ -197,17 +207,21 @@ pub(super) fn choose(adapters: &[wgpu::Adapter], choice: &DeviceChoice) -> Resul
         DeviceChoice::Cpu => return Ok(None),
         DeviceChoice::Auto => {
             if let (true, Some(limit)) = (infos.is_empty(), limiting_variable()) {
-                log::warn!("{limit} leaves no adapter to `--device auto`: the CPU executor is used");
+                log::warn!(
+                    "{limit} leaves no adapter to `--device auto`: the CPU executor is used"
+                );
             }
             return Ok(infos.iter().position(|i| i.device_type != wgpu::DeviceType::Cpu));
         }
         DeviceChoice::Gpu => (!infos.is_empty()).then_some(0),
         DeviceChoice::Index(i) => (*i < infos.len()).then_some(*i),
-        DeviceChoice::Named { backend, name } => infos
-            .iter()
-            .position(|i| (backend.is_empty() || i.backend.to_str() == backend) && i.name.to_lowercase().contains(name.as_str())),
+        DeviceChoice::Named { backend, name } => infos.iter().position(|i| {
+            (backend.is_empty() || i.backend.to_str() == backend)
+                && i.name.to_lowercase().contains(name.as_str())
+        }),
     };
-    let there = || infos.iter().map(|i| format!("{}:{}", i.backend.to_str(), i.name)).collect::<Vec<_>>();
+    let there =
+        || infos.iter().map(|i| format!("{}:{}", i.backend.to_str(), i.name)).collect::<Vec<_>>();
     match found {
         Some(index) => Ok(Some(index)),
         None => Err(absent(choice, &there(), limiting_variable())),
@@ -222,18 +236,34 @@ fn absent(choice: &DeviceChoice, there: &[String], limit: Option<String>) -> cra
             error!(Device, "no adapter has the backend `{}`", excerpt(backend))
         }
         DeviceChoice::Named { backend, name } if backend.is_empty() => {
-            error!(Device, "`{}` is not auto, cpu, gpu, an index, or part of an adapter's name", excerpt(name))
+            error!(
+                Device,
+                "`{}` is not auto, cpu, gpu, an index, or part of an adapter's name",
+                excerpt(name)
+            )
         }
         DeviceChoice::Named { backend, name } => {
-            error!(Device, "no adapter of the backend `{}` has `{}` in its name", excerpt(backend), excerpt(name))
+            error!(
+                Device,
+                "no adapter of the backend `{}` has `{}` in its name",
+                excerpt(backend),
+                excerpt(name)
+            )
         }
         _ => error!(Device, "no GPU adapter was found"),
     };
     match (limit, there) {
-        (Some(limit), []) => error.advice(format!("{limit} leaves no adapter: unset it, or take `--device cpu`")),
-        (Some(limit), some) => error.advice(format!("{limit} limits the backends, which leaves {}: unset it", some.join(", "))),
+        (Some(limit), []) => {
+            error.advice(format!("{limit} leaves no adapter: unset it, or take `--device cpu`"))
+        }
+        (Some(limit), some) => error.advice(format!(
+            "{limit} limits the backends, which leaves {}: unset it",
+            some.join(", ")
+        )),
         (None, []) => error.advice("install a Vulkan driver, or take `--device cpu`"),
-        (None, some) => error.advice(format!("`atrous devices` lists the adapters: {}", some.join(", "))),
+        (None, some) => {
+            error.advice(format!("`atrous devices` lists the adapters: {}", some.join(", ")))
+        }
     }
 }
 
@@ -243,7 +273,10 @@ mod tests {
 
     #[test]
     fn choices_are_read_from_text() {
-        let named = |backend: &str, name: &str| DeviceChoice::Named { backend: backend.into(), name: name.into() };
+        let named = |backend: &str, name: &str| DeviceChoice::Named {
+            backend: backend.into(),
+            name: name.into(),
+        };
         for (text, choice) in [
             ("auto", DeviceChoice::Auto),
             ("CPU", DeviceChoice::Cpu),
@@ -256,7 +289,10 @@ mod tests {
         }
         for empty in ["", " "] {
             let error = empty.parse::<DeviceChoice>().unwrap_err();
-            assert!(error.to_string().starts_with("no device is named; take auto, cpu, gpu"), "{error}");
+            assert!(
+                error.to_string().starts_with("no device is named; take auto, cpu, gpu"),
+                "{error}"
+            );
         }
     }
 
@@ -283,6 +319,9 @@ mod tests {
             shown("7", &llvmpipe, None),
             "no adapter has the index 7; `atrous devices` lists the adapters: vulkan:llvmpipe"
         );
-        assert_eq!(shown("gpu", &[], None), "no GPU adapter was found; install a Vulkan driver, or take `--device cpu`");
+        assert_eq!(
+            shown("gpu", &[], None),
+            "no GPU adapter was found; install a Vulkan driver, or take `--device cpu`"
+        );
     }
 }

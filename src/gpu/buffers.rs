@@ -25,8 +25,8 @@ pub fn pack(tensor: &Tensor, packing: Packing) -> Result<Vec<u8>> {
     }
 }
 
-/// The numbers of a tensor of shape `s` in device layout: padded with zeros where its channels (as a matrix, its rows too) are no
-/// multiple of four.
+/// The numbers of a tensor of shape `s` in device layout: padded with zeros where its channels (as
+/// a matrix, its rows too) are no multiple of four.
 ///
 /// # Errors
 /// Where there is no memory for a copy.
@@ -45,7 +45,8 @@ pub fn pack_f32(numbers: &[f32], s: Shape, packing: Packing) -> Result<Cow<'_, [
     Ok(Cow::Owned(out))
 }
 
-/// The tensor of shape `s` that [`pack_f32`] packed. It takes `memory` over; what lies there is lost.
+/// The tensor of shape `s` that [`pack_f32`] packed. It takes `memory` over; what lies there is
+/// lost.
 pub fn unpack_f32(packed: &[f32], s: Shape, packing: Packing, memory: Vec<f32>) -> Tensor {
     let (rows, pitch) = (rows(s, packing), 4 * s.c4());
     let mut tensor = Tensor::lent(s, memory);
@@ -100,7 +101,9 @@ mod tests {
 
     #[test]
     fn pack_pads_and_unpack_reads_it_back() {
-        let tensor = Tensor::from_fn(Shape::new(2, 3, 5, 7), |n, y, x, c| (n * 1000 + y * 100 + x * 10 + c) as f32);
+        let tensor = Tensor::from_fn(Shape::new(2, 3, 5, 7), |n, y, x, c| {
+            (n * 1000 + y * 100 + x * 10 + c) as f32
+        });
         let bytes = pack(&tensor, Packing::Channels).unwrap();
         assert_eq!(bytes.len() as u64, Layout::bytes(tensor.ty(), Packing::Channels));
         assert_eq!(unpack(&bytes, Layout::contiguous(tensor.ty())).unwrap(), tensor);
@@ -116,6 +119,9 @@ mod tests {
     fn unpack_reads_a_channel_range() {
         let whole = Tensor::from_fn(Shape::new(1, 1, 2, 8), |_, _, x, c| (x * 10 + c) as f32);
         let layout = Layout { ty: TensorType::f32(Shape::new(1, 1, 2, 3)), pitch: 2, offset: 1 };
-        assert_eq!(unpack(&pack(&whole, Packing::Channels).unwrap(), layout).unwrap().f32(), [4.0, 5.0, 6.0, 14.0, 15.0, 16.0]);
+        assert_eq!(
+            unpack(&pack(&whole, Packing::Channels).unwrap(), layout).unwrap().f32(),
+            [4.0, 5.0, 6.0, 14.0, 15.0, 16.0]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The device: adapters, shader assembly, pipelines, buffers. wgpu's types appear here, in `exec/` (`gpu.rs`, `record.rs`, `store.rs`) and in `tune/` (`stage.rs`, `rate.rs`).
+//! The device: adapters, shader assembly, pipelines, buffers. wgpu's types appear here, in `exec/`
+//! (`gpu.rs`, `record.rs`, `store.rs`) and in `tune/` (`stage.rs`, `rate.rs`).
 
 mod adapter;
 mod buffers;

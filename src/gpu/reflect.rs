@@ -1,4 +1,5 @@
-//! What naga knows of a shader: bindings by name, members of the uniform block, group size. Nothing is typed a second time.
+//! What naga knows of a shader: bindings by name, members of the uniform block, group size. Nothing
+//! is typed a second time.
 
 use crate::error::{Result, error};
 use crate::ops::kernel::{Dispatch, Operand, Scalar};
@@ -43,10 +44,15 @@ pub struct Params {
 }
 
 impl Reflection {
-    /// Reads a validated module. It must have one entry point, and scalars alone in its uniform block.
+    /// Reads a validated module. It must have one entry point, and scalars alone in its uniform
+    /// block.
     pub fn new(module: naga::Module, info: naga::valid::ModuleInfo) -> Result<Self> {
         let [entry] = module.entry_points.as_slice() else {
-            return Err(error!(Shader, "has {} entry points instead of one", module.entry_points.len()));
+            return Err(error!(
+                Shader,
+                "has {} entry points instead of one",
+                module.entry_points.len()
+            ));
         };
         let group_size = entry.workgroup_size.iter().product();
         let entry_info = info.get_entry_point(0);
@@ -60,7 +66,11 @@ impl Reflection {
             match (var.space, &var.binding) {
                 (AddressSpace::WorkGroup, _) => workgroup_memory += inner.size(module.to_ctx()),
                 (AddressSpace::Storage { access }, Some(at)) => {
-                    bindings.push(Binding { name, binding: at.binding, writes: access.contains(StorageAccess::STORE) });
+                    bindings.push(Binding {
+                        name,
+                        binding: at.binding,
+                        writes: access.contains(StorageAccess::STORE),
+                    });
                 }
                 (AddressSpace::Uniform, Some(at)) => {
                     let TypeInner::Struct { members, span } = inner else {
@@ -69,12 +79,22 @@ impl Reflection {
                     let members = members
                         .iter()
                         .map(|m| match module.types[m.ty].inner {
-                            TypeInner::Scalar(s) => Ok((m.name.clone().unwrap_or_default(), m.offset, s)),
-                            _ => Err(error!(Shader, "`{name}.{}` is not a scalar", m.name.as_deref().unwrap_or("?"))),
+                            TypeInner::Scalar(s) => {
+                                Ok((m.name.clone().unwrap_or_default(), m.offset, s))
+                            }
+                            _ => Err(error!(
+                                Shader,
+                                "`{name}.{}` is not a scalar",
+                                m.name.as_deref().unwrap_or("?")
+                            )),
                         })
                         .collect::<Result<_>>()?;
                     // Uniform blocks are bound in multiples of 16 bytes.
-                    params = Some(Params { binding: at.binding, size: span.next_multiple_of(16), members });
+                    params = Some(Params {
+                        binding: at.binding,
+                        size: span.next_multiple_of(16),
+                        members,
+                    });
                 }
                 _ => {}
             }
@@ -82,40 +102,56 @@ impl Reflection {
         Ok(Self { module, info, bindings, params, group_size, workgroup_memory })
     }
 
-    /// The operand for each storage binding of the shader. Errors name a binding that the dispatch lacks, has too many of, or
-    /// writes though the shader only reads it.
+    /// The operand for each storage binding of the shader. Errors name a binding that the dispatch
+    /// lacks, has too many of, or writes though the shader only reads it.
     pub fn operands(&self, dispatch: &Dispatch) -> Result<Vec<(u32, Operand)>> {
         let address = || format!("dispatch of {}", dispatch.variant);
-        if let Some((name, _)) = dispatch.bindings.iter().find(|(n, _)| !self.bindings.iter().any(|b| b.name == *n)) {
-            return Err(error!(Shader, "binds `{name}`, which the shader does not have or does not use").at(address()));
+        if let Some((name, _)) =
+            dispatch.bindings.iter().find(|(n, _)| !self.bindings.iter().any(|b| b.name == *n))
+        {
+            return Err(error!(
+                Shader,
+                "binds `{name}`, which the shader does not have or does not use"
+            )
+            .at(address()));
         }
         self.bindings
             .iter()
             .map(|b| {
-                let (_, operand) = dispatch
-                    .bindings
-                    .iter()
-                    .find(|(n, _)| *n == b.name)
-                    .ok_or_else(|| error!(Shader, "does not bind `{}`", b.name).at(address()))?;
+                let (_, operand) =
+                    dispatch.bindings.iter().find(|(n, _)| *n == b.name).ok_or_else(|| {
+                        error!(Shader, "does not bind `{}`", b.name).at(address())
+                    })?;
                 if b.writes && matches!(operand, Operand::Input(_)) {
-                    return Err(error!(Shader, "the shader writes `{}`, which is bound to an input", b.name).at(address()));
+                    return Err(error!(
+                        Shader,
+                        "the shader writes `{}`, which is bound to an input", b.name
+                    )
+                    .at(address()));
                 }
                 Ok((b.binding, *operand))
             })
             .collect()
     }
 
-    /// The bytes of the uniform block for a dispatch. Errors name a member that is missing, unknown, or of another type.
+    /// The bytes of the uniform block for a dispatch. Errors name a member that is missing,
+    /// unknown, or of another type.
     pub fn params_bytes(&self, dispatch: &Dispatch) -> Result<Vec<u8>> {
         let address = || format!("dispatch of {}", dispatch.variant);
         let Some(params) = &self.params else {
             return match dispatch.params.first() {
                 None => Ok(Vec::new()),
-                Some((name, _)) => Err(error!(Shader, "sets `{name}`, but the shader has no params").at(address())),
+                Some((name, _)) => {
+                    Err(error!(Shader, "sets `{name}`, but the shader has no params").at(address()))
+                }
             };
         };
-        if let Some((name, _)) = dispatch.params.iter().find(|(n, _)| !params.members.iter().any(|(m, ..)| m == n)) {
-            return Err(error!(Shader, "sets `{name}`, which is not a member of params").at(address()));
+        if let Some((name, _)) =
+            dispatch.params.iter().find(|(n, _)| !params.members.iter().any(|(m, ..)| m == n))
+        {
+            return Err(
+                error!(Shader, "sets `{name}`, which is not a member of params").at(address())
+            );
         }
         let mut bytes = vec![0; params.size as usize];
         for (name, offset, scalar) in &params.members {
@@ -125,7 +161,11 @@ impl Reflection {
                 (Some(Scalar::I32(v)), naga::ScalarKind::Sint) => v.to_le_bytes(),
                 (Some(Scalar::F32(v)), naga::ScalarKind::Float) => v.to_le_bytes(),
                 (None, _) => return Err(error!(Shader, "does not set `{name}`").at(address())),
-                (Some(v), kind) => return Err(error!(Shader, "sets `{name}` to {v:?}, not a {kind:?}").at(address())),
+                (Some(v), kind) => {
+                    return Err(
+                        error!(Shader, "sets `{name}` to {v:?}, not a {kind:?}").at(address())
+                    );
+                }
             };
             bytes[*offset as usize..*offset as usize + 4].copy_from_slice(&word);
         }

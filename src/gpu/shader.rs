@@ -1,4 +1,5 @@
-//! Shader assembly: the files under `shaders/`, composed by wesl with a variant's conditions and constants.
+//! Shader assembly: the files under `shaders/`, composed by wesl with a variant's conditions and
+//! constants.
 
 use super::reflect::Reflection;
 use super::unroll::unroll;
@@ -17,7 +18,8 @@ fn modules(dir: &'static Dir, out: &mut Vec<(String, &'static str)>) {
         let path = file.path();
         let text = file.contents_utf8().expect("invariant: shaders are UTF-8 text");
         if path.extension().is_some_and(|e| e == "wesl") {
-            let parts: Vec<_> = path.with_extension("").iter().map(|p| p.to_string_lossy().into_owned()).collect();
+            let parts: Vec<_> =
+                path.with_extension("").iter().map(|p| p.to_string_lossy().into_owned()).collect();
             out.push((format!("package::{}", parts.join("::")), text));
         }
     }
@@ -42,8 +44,9 @@ fn shader_error(variant: &Variant, message: String) -> Error {
     Error::new(ErrorKind::Shader, message).at(format!("shader {variant}"))
 }
 
-/// An error's text without the colors that wesl puts into it whether or not they go to a terminal. Browsers do not carry the code that
-/// draws it: whatever does not compile does not compile natively either.
+/// An error's text without the colors that wesl puts into it whether or not they go to a terminal.
+/// Browsers do not carry the code that draws it: whatever does not compile does not compile
+/// natively either.
 fn plain(e: &wesl::Error) -> String {
     if cfg!(target_arch = "wasm32") {
         return "does not compile".to_owned();
@@ -82,7 +85,11 @@ pub fn assemble(variant: &Variant) -> Result<String> {
         resolver.add_module(root.clone(), Cow::Borrowed(source));
     }
     let mut compiler = Wesl::new_barebones().set_custom_resolver(resolver);
-    compiler.set_mangler(ManglerKind::None).use_condcomp(true).use_imports(true).use_stripping(true);
+    compiler
+        .set_mangler(ManglerKind::None)
+        .use_condcomp(true)
+        .use_imports(true)
+        .use_stripping(true);
     compiler.set_missing_feature_behavior(false);
     for feature in &variant.features {
         compiler.set_feature(feature, true);
@@ -94,8 +101,12 @@ pub fn assemble(variant: &Variant) -> Result<String> {
 
 /// Parses, validates and reflects WGSL text. `variant` is for messages.
 pub fn reflect(variant: &Variant, wgsl: &str) -> Result<Reflection> {
-    let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| shader_error(variant, unparsed(&e, wgsl)))?;
-    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());
+    let module = naga::front::wgsl::parse_str(wgsl)
+        .map_err(|e| shader_error(variant, unparsed(&e, wgsl)))?;
+    let mut validator = naga::valid::Validator::new(
+        naga::valid::ValidationFlags::all(),
+        naga::valid::Capabilities::all(),
+    );
     let info = validator.validate(&module).map_err(|e| shader_error(variant, invalid(&e, wgsl)))?;
     Reflection::new(module, info).map_err(|e| e.at(format!("shader {variant}")))
 }

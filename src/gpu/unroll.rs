@@ -1,13 +1,15 @@
-//! `@unroll for (var i = 0u; i < COUNT; i++) { .. }` in a shader becomes `COUNT` blocks, in each of which `i` is a constant.
+//! `@unroll for (var i = 0u; i < COUNT; i++) { .. }` in a shader becomes `COUNT` blocks, in each of
+//! which `i` is a constant.
 //!
-//! Drivers unroll loops as they please. Register tiles need it for certain: an array that is indexed by a variable lies in
-//! memory, and `subgroupBroadcast` takes a constant lane only. `COUNT` is a literal or one of the variant's constants.
+//! Drivers unroll loops as they please. Register tiles need it for certain: an array that is
+//! indexed by a variable lies in memory, and `subgroupBroadcast` takes a constant lane only.
+//! `COUNT` is a literal or one of the variant's constants.
 
 use crate::error::{Result, error};
 use crate::ops::kernel::Variant;
 use wesl::syntax::{
-    Attribute, BinaryOperator, CompoundStatement, Declaration, DeclarationKind, Expression, ForStatement, GlobalDeclaration,
-    LiteralExpression, Statement, StatementNode, TranslationUnit,
+    Attribute, BinaryOperator, CompoundStatement, Declaration, DeclarationKind, Expression,
+    ForStatement, GlobalDeclaration, LiteralExpression, Statement, StatementNode, TranslationUnit,
 };
 
 /// Unrolls every marked loop of a compiled shader.
@@ -57,7 +59,9 @@ fn in_block(block: &mut CompoundStatement, variant: &Variant) -> Result<()> {
 }
 
 fn is_marked(node: &ForStatement) -> bool {
-    node.attributes.iter().any(|a| matches!(a.node(), Attribute::Custom(custom) if custom.name == "unroll"))
+    node.attributes
+        .iter()
+        .any(|a| matches!(a.node(), Attribute::Custom(custom) if custom.name == "unroll"))
 }
 
 fn copies(node: &ForStatement, variant: &Variant) -> Result<Vec<StatementNode>> {
@@ -66,7 +70,8 @@ fn copies(node: &ForStatement, variant: &Variant) -> Result<Vec<StatementNode>> 
             .at(format!("shader {variant}"))
     })?;
     if node.body.statements.iter().any(|s| leaves(s.node())) {
-        return Err(error!(Shader, "an unrolled loop cannot be left by `break` or `continue`").at(format!("shader {variant}")));
+        return Err(error!(Shader, "an unrolled loop cannot be left by `break` or `continue`")
+            .at(format!("shader {variant}")));
     }
     let copy = |i: u32| {
         let constant = Declaration {
@@ -87,7 +92,10 @@ fn copies(node: &ForStatement, variant: &Variant) -> Result<Vec<StatementNode>> 
 fn header<'a>(node: &'a ForStatement, variant: &Variant) -> Option<(&'a Declaration, u32)> {
     let Statement::Declaration(counter) = node.initializer.as_ref()?.node() else { return None };
     let is_counter = |e: &Expression| matches!(e, Expression::TypeOrIdentifier(t) if *t.ident.name() == *counter.ident.name());
-    let from_zero = matches!(counter.initializer.as_ref()?.node(), Expression::Literal(LiteralExpression::U32(0)));
+    let from_zero = matches!(
+        counter.initializer.as_ref()?.node(),
+        Expression::Literal(LiteralExpression::U32(0))
+    );
     let Statement::Increment(update) = node.update.as_ref()?.node() else { return None };
     let Expression::Binary(condition) = node.condition.as_ref()?.node() else { return None };
     if !from_zero || !is_counter(update.expression.node()) || !is_counter(condition.left.node()) {
@@ -98,7 +106,9 @@ fn header<'a>(node: &'a ForStatement, variant: &Variant) -> Option<(&'a Declarat
     }
     let count = match condition.right.node() {
         Expression::Literal(LiteralExpression::U32(count)) => *count,
-        Expression::TypeOrIdentifier(t) => variant.constants.iter().find(|(name, _)| *name == *t.ident.name())?.1,
+        Expression::TypeOrIdentifier(t) => {
+            variant.constants.iter().find(|(name, _)| *name == *t.ident.name())?.1
+        }
         _ => return None,
     };
     Some((counter, count))
@@ -125,7 +135,12 @@ mod tests {
     use super::*;
 
     fn unrolled(text: &str) -> Result<String> {
-        let variant = Variant { shader: "test", source: None, features: Vec::new(), constants: vec![("COUNT", 2)] };
+        let variant = Variant {
+            shader: "test",
+            source: None,
+            features: Vec::new(),
+            constants: vec![("COUNT", 2)],
+        };
         let mut unit: TranslationUnit = text.parse().expect("test text is WGSL");
         unroll(&mut unit, &variant)?;
         Ok(unit.to_string())

@@ -1,14 +1,17 @@
-//! Gradients, graph to graph: each operation's rule adds the nodes for its own, and nothing but the walk here adds them up.
+//! Gradients, graph to graph: each operation's rule adds the nodes for its own, and nothing but the
+//! walk here adds them up.
 //!
-//! Nodes that a rule adds are called after the node that they belong to: `NODE.grad.x`. Sums of several gradients of one value are called after
-//! the node that computes it: `NODE.I.sum1`, ..., `I` being the number of the value.
+//! Nodes that a rule adds are called after the node that they belong to: `NODE.grad.x`. Sums of
+//! several gradients of one value are called after the node that computes it: `NODE.I.sum1`, ...,
+//! `I` being the number of the value.
 
 use super::{Graph, ValueId};
 use crate::error::{Result, error};
 use crate::ops::{Add, Op};
 use std::sync::Arc;
 
-/// What an operation's rule ([`Op::gradient`]) sees: its node's values, the gradients that arrived, and where to put those of the inputs.
+/// What an operation's rule ([`Op::gradient`]) sees: its node's values, the gradients that arrived,
+/// and where to put those of the inputs.
 pub struct Backward<'g> {
     graph: &'g mut Graph,
     name: String,
@@ -45,7 +48,8 @@ impl Backward<'_> {
         self.arrived[0].expect("invariant: a rule is asked only where a gradient arrived")
     }
 
-    /// Whether anybody asks for the gradient of an input. A rule leaves out what it would compute for the others.
+    /// Whether anybody asks for the gradient of an input. A rule leaves out what it would compute
+    /// for the others.
     pub fn wants(&self, input: usize) -> bool {
         self.wanted[input]
     }
@@ -79,15 +83,21 @@ impl Backward<'_> {
 }
 
 impl Graph {
-    /// Adds the nodes that compute the gradients of a number (a loss) by the values `of`, and returns them: `None` for a value that the
-    /// number does not depend on.
+    /// Adds the nodes that compute the gradients of a number (a loss) by the values `of`, and
+    /// returns them: `None` for a value that the number does not depend on.
     ///
-    /// `seeds` are the gradients that are known, of values on the way: usually that of the logits, which the loss operation computes itself.
+    /// `seeds` are the gradients that are known, of values on the way: usually that of the logits,
+    /// which the loss operation computes itself.
     ///
     /// # Errors
     /// Where an operation on the way has no rule, or a seed has another shape than its value.
-    pub fn gradients(&mut self, seeds: &[(ValueId, ValueId)], of: &[ValueId]) -> Result<Vec<Option<ValueId>>> {
-        let mut sums = Sums { gradients: vec![None; self.values.len()], counts: vec![0; self.values.len()] };
+    pub fn gradients(
+        &mut self,
+        seeds: &[(ValueId, ValueId)],
+        of: &[ValueId],
+    ) -> Result<Vec<Option<ValueId>>> {
+        let mut sums =
+            Sums { gradients: vec![None; self.values.len()], counts: vec![0; self.values.len()] };
         for &(value, gradient) in seeds {
             sums.add(self, value, gradient)?;
         }
@@ -95,16 +105,25 @@ impl Graph {
         for position in (0..self.nodes.len()).rev() {
             // Nodes of gradients are added behind the ones walked here.
             let node = &self.nodes[position];
-            let arrived: Vec<Option<ValueId>> = node.outputs.iter().map(|v| sums.gradients[v.index()]).collect();
+            let arrived: Vec<Option<ValueId>> =
+                node.outputs.iter().map(|v| sums.gradients[v.index()]).collect();
             let wanted: Vec<bool> = node.inputs.iter().map(|v| depends[v.index()]).collect();
             if arrived.iter().all(Option::is_none) || !wanted.contains(&true) {
                 continue;
             }
-            let (name, op, inputs, outputs) = (node.name.clone(), node.op.clone(), node.inputs.clone(), node.outputs.clone());
+            let (name, op, inputs, outputs) =
+                (node.name.clone(), node.op.clone(), node.inputs.clone(), node.outputs.clone());
             let address = || format!("node `{name}` ({})", op.name());
             let read = inputs.clone();
-            let mut rule =
-                Backward { graph: self, name: name.clone(), inputs: read, outputs, arrived, wanted, given: Vec::new() };
+            let mut rule = Backward {
+                graph: self,
+                name: name.clone(),
+                inputs: read,
+                outputs,
+                arrived,
+                wanted,
+                given: Vec::new(),
+            };
             op.gradient(&mut rule).map_err(|e| e.at(address()))?;
             for (input, gradient) in rule.given {
                 if depends[inputs[input].index()] {
@@ -138,7 +157,11 @@ impl Sums {
     fn add(&mut self, graph: &mut Graph, value: ValueId, gradient: ValueId) -> Result<()> {
         if graph.ty(gradient) != graph.ty(value) {
             let (got, expected) = (graph.shape(gradient), graph.shape(value));
-            return Err(error!(Graph, "the gradient of `{}` is {got}, expected {expected}", graph.value_name(value)));
+            return Err(error!(
+                Graph,
+                "the gradient of `{}` is {got}, expected {expected}",
+                graph.value_name(value)
+            ));
         }
         let i = value.index();
         self.gradients[i] = Some(match self.gradients[i] {

@@ -4,28 +4,45 @@ use super::{Graph, Source, ValueId};
 use crate::error::{Result, error};
 
 impl Graph {
-    /// Adds the nodes of `other` and returns its outputs by their names. Its nodes and parameters get `prefix` and a dot before their
-    /// names; parameters keep their identities, so that a network that stands in a graph twice has its weights on the device once.
+    /// Adds the nodes of `other` and returns its outputs by their names. Its nodes and parameters
+    /// get `prefix` and a dot before their names; parameters keep their identities, so that a
+    /// network that stands in a graph twice has its weights on the device once.
     ///
     /// `inputs` are what `other` reads, by the names of its inputs.
     ///
     /// # Errors
     /// Where an input of `other` is not given, or has another type.
-    pub fn embed(&mut self, prefix: &str, other: &Graph, inputs: &[(&str, ValueId)]) -> Result<Vec<(String, ValueId)>> {
+    pub fn embed(
+        &mut self,
+        prefix: &str,
+        other: &Graph,
+        inputs: &[(&str, ValueId)],
+    ) -> Result<Vec<(String, ValueId)>> {
         let mut map: Vec<Option<ValueId>> = vec![None; other.values.len()];
         for (place, value) in map.iter_mut().zip(&other.values) {
             *place = match &value.source {
                 Source::Node { .. } => None,
-                Source::Param { name, data } => {
-                    Some(self.derived_param(&format!("{prefix}.{name}"), value.ty.shape, data.clone()))
-                }
+                Source::Param { name, data } => Some(self.derived_param(
+                    &format!("{prefix}.{name}"),
+                    value.ty.shape,
+                    data.clone(),
+                )),
                 Source::Input(name) => {
                     let given = inputs.iter().find(|(n, _)| n == name).map(|&(_, v)| v);
-                    let given = given.ok_or_else(|| error!(Graph, "is not given").at(format!("input `{name}` of `{prefix}`")))?;
+                    let given = given.ok_or_else(|| {
+                        error!(Graph, "is not given").at(format!("input `{name}` of `{prefix}`"))
+                    })?;
                     let (want, got) = (value.ty, self.ty(given));
                     if want != got {
-                        return Err(error!(Graph, "expected {:?} {}, got {:?} {}", want.dtype, want.shape, got.dtype, got.shape)
-                            .at(format!("input `{name}` of `{prefix}`")));
+                        return Err(error!(
+                            Graph,
+                            "expected {:?} {}, got {:?} {}",
+                            want.dtype,
+                            want.shape,
+                            got.dtype,
+                            got.shape
+                        )
+                        .at(format!("input `{name}` of `{prefix}`")));
                     }
                     Some(given)
                 }
@@ -33,13 +50,19 @@ impl Graph {
         }
         const ORDER: &str = "invariant: nodes stand in running order";
         for node in &other.nodes {
-            let inputs: Vec<ValueId> = node.inputs.iter().map(|v| map[v.index()].expect(ORDER)).collect();
-            let outputs = self.push(&format!("{prefix}.{}", node.name), node.op.clone(), &inputs)?;
+            let inputs: Vec<ValueId> =
+                node.inputs.iter().map(|v| map[v.index()].expect(ORDER)).collect();
+            let outputs =
+                self.push(&format!("{prefix}.{}", node.name), node.op.clone(), &inputs)?;
             for (old, new) in node.outputs.iter().zip(outputs) {
                 map[old.index()] = Some(new);
             }
         }
-        Ok(other.outputs.iter().map(|(name, v)| (name.clone(), map[v.index()].expect(ORDER))).collect())
+        Ok(other
+            .outputs
+            .iter()
+            .map(|(name, v)| (name.clone(), map[v.index()].expect(ORDER)))
+            .collect())
     }
 }
 
@@ -56,7 +79,8 @@ mod tests {
         let shape = Shape::new(1, 1, 3, 2);
         let mut inner = Graph::new();
         let x = inner.input("x", TensorType::f32(shape));
-        let summand = ParamRef::new(Tensor::from_fn(Shape::vector(2), |_, _, _, c| 10.0 * c as f32));
+        let summand =
+            ParamRef::new(Tensor::from_fn(Shape::vector(2), |_, _, _, c| 10.0 * c as f32));
         let b = inner.derived_param("b", Shape::vector(2), Some(summand));
         let y = inner.root().op("sum", Add, &[x, b]).unwrap();
         inner.output("y", y);
@@ -69,7 +93,8 @@ mod tests {
         assert_eq!(twice[0].0, "y");
         outer.output("y", twice[0].1);
         outer.verify().unwrap();
-        let params: Vec<_> = outer.params().map(|(_, v)| outer.param_data(v).unwrap().id()).collect();
+        let params: Vec<_> =
+            outer.params().map(|(_, v)| outer.param_data(v).unwrap().id()).collect();
         assert_eq!(params.len(), 2);
         assert_eq!(params[0], params[1]);
         let image = Tensor::from_fn(shape, |_, _, w, _| w as f32);

@@ -1,6 +1,7 @@
 //! A network as data: typed values, and nodes in an order in which they can run.
 //!
-//! A graph is made for one input shape. It knows nothing of devices: it can be built, verified, rewritten and printed anywhere.
+//! A graph is made for one input shape. It knows nothing of devices: it can be built, verified,
+//! rewritten and printed anywhere.
 
 mod autodiff;
 mod builder;
@@ -51,7 +52,8 @@ pub enum Source {
     },
 }
 
-/// A channel range of a concatenation's output, in which one of its inputs lies (see `passes::concat_views`).
+/// A channel range of a concatenation's output, in which one of its inputs lies (see
+/// `passes::concat_views`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View {
     /// The concatenation's output, which holds all the channels. It is never itself a view.
@@ -60,7 +62,8 @@ pub struct View {
     pub channel: usize,
 }
 
-/// A place in memory that outlives a run (see [`Store`](crate::exec::Store)): what a run writes there, later runs of any graph read there.
+/// A place in memory that outlives a run (see [`Store`](crate::exec::Store)): what a run writes
+/// there, later runs of any graph read there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resident {
     /// Name of the buffer in the store.
@@ -133,7 +136,12 @@ impl Graph {
     }
 
     /// Adds a node and returns its outputs. Errors name the node.
-    pub fn push(&mut self, name: &str, op: Arc<dyn Op>, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
+    pub fn push(
+        &mut self,
+        name: &str,
+        op: Arc<dyn Op>,
+        inputs: &[ValueId],
+    ) -> Result<Vec<ValueId>> {
         let types: Vec<TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
         let address = || format!("node `{name}` ({})", op.name());
         let types = op.infer(&types).map_err(|e| e.at(address()))?;
@@ -143,19 +151,30 @@ impl Graph {
                 .advice("the image is too small for this network"));
         }
         let node = self.nodes.len();
-        let outputs: Vec<ValueId> =
-            (0..).zip(types).map(|(output, ty)| self.push_value(ty, Source::Node { node, output })).collect();
-        self.nodes.push(Node { name: name.to_owned(), op, inputs: inputs.to_vec(), outputs: outputs.clone() });
+        let outputs: Vec<ValueId> = (0..)
+            .zip(types)
+            .map(|(output, ty)| self.push_value(ty, Source::Node { node, output }))
+            .collect();
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            op,
+            inputs: inputs.to_vec(),
+            outputs: outputs.clone(),
+        });
         Ok(outputs)
     }
 
     fn push_value(&mut self, ty: TensorType, source: Source) -> ValueId {
-        let id = ValueId(u32::try_from(self.values.len()).expect("invariant: a graph has fewer than 2^32 values"));
+        let id = ValueId(
+            u32::try_from(self.values.len())
+                .expect("invariant: a graph has fewer than 2^32 values"),
+        );
         self.values.push(Value { ty, source, view: None, resident: None });
         id
     }
 
-    /// Asks for `value` to be returned from runs under `name`. Asking again for a name replaces the value.
+    /// Asks for `value` to be returned from runs under `name`. Asking again for a name replaces the
+    /// value.
     pub fn output(&mut self, name: &str, value: ValueId) {
         self.outputs.retain(|(n, _)| n != name);
         self.outputs.push((name.to_owned(), value));
@@ -176,8 +195,9 @@ impl Graph {
         self.values[id.index()].view = Some(view);
     }
 
-    /// Puts a value into a store: an input or a parameter is then read there, and what a node computes is written there (u32, or f32 with
-    /// channels a multiple of four). Passes forget it, so they come first.
+    /// Puts a value into a store: an input or a parameter is then read there, and what a node
+    /// computes is written there (u32, or f32 with channels a multiple of four). Passes forget it,
+    /// so they come first.
     pub fn set_resident(&mut self, id: ValueId, resident: Resident) {
         self.values[id.index()].resident = Some(resident);
     }
@@ -270,7 +290,9 @@ impl Graph {
     /// How often each value is read, by nodes and as an output.
     pub fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.values.len()];
-        for v in self.nodes.iter().flat_map(|n| &n.inputs).chain(self.outputs.iter().map(|(_, v)| v)) {
+        for v in
+            self.nodes.iter().flat_map(|n| &n.inputs).chain(self.outputs.iter().map(|(_, v)| v))
+        {
             uses[v.index()] += 1;
         }
         uses

@@ -1,4 +1,5 @@
-//! Parameters: shared, computed when first needed, and known by an identity so that devices upload each once.
+//! Parameters: shared, computed when first needed, and known by an identity so that devices upload
+//! each once.
 
 use super::{Graph, Source};
 use crate::error::{Result, error};
@@ -8,7 +9,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-/// A network's parameters by our names, in our layout (`[kh, kw, c_in / groups, c_out]`, `[1, 1, 1, c]`).
+/// A network's parameters by our names, in our layout (`[kh, kw, c_in / groups, c_out]`,
+/// `[1, 1, 1, c]`).
 pub type Weights = BTreeMap<String, ParamRef>;
 
 type Compute = Box<dyn FnOnce() -> Tensor + Send>;
@@ -20,12 +22,14 @@ struct Inner {
     data: LazyLock<Tensor, Compute>,
 }
 
-/// A parameter's numbers, shared between graphs. Folded parameters are computed when they are first read.
+/// A parameter's numbers, shared between graphs. Folded parameters are computed when they are first
+/// read.
 #[derive(Clone)]
 pub struct ParamRef(Arc<Inner>);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-/// Derived parameters that somebody still holds, by what they were derived from: graphs for several image sizes share them.
+/// Derived parameters that somebody still holds, by what they were derived from: graphs for several
+/// image sizes share them.
 static DERIVED: LazyLock<Mutex<Derived>> = LazyLock::new(Mutex::default);
 
 impl ParamRef {
@@ -39,7 +43,8 @@ impl ParamRef {
         Self(Arc::new(Inner { id, shape, data: LazyLock::new(Box::new(compute)) }))
     }
 
-    /// A parameter computed from others. The same `recipe` on the same parents gives the same shared parameter.
+    /// A parameter computed from others. The same `recipe` on the same parents gives the same
+    /// shared parameter.
     pub fn derived(
         parents: &[&ParamRef],
         recipe: &str,
@@ -89,7 +94,8 @@ impl fmt::Debug for ParamRef {
 const NAMED: usize = 12;
 
 impl Graph {
-    /// Gives the parameters their data. Every missing, unexpected and misshapen tensor is reported together.
+    /// Gives the parameters their data. Every missing, unexpected and misshapen tensor is reported
+    /// together.
     pub fn bind(&mut self, weights: &Weights) -> Result<()> {
         let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
         for value in &mut self.values {
@@ -104,15 +110,21 @@ impl Graph {
             if found.shape() == value.ty.shape {
                 *data = Some(found.clone());
             } else {
-                misshapen.push(format!("{name} (expected {}, got {})", value.ty.shape, found.shape()));
+                misshapen.push(format!(
+                    "{name} (expected {}, got {})",
+                    value.ty.shape,
+                    found.shape()
+                ));
             }
         }
-        let unexpected: Vec<String> = weights.keys().filter(|k| !used.contains(*k)).cloned().collect();
-        let report: Vec<String> = [("missing", missing), ("misshapen", misshapen), ("unexpected", unexpected)]
-            .iter()
-            .filter(|(_, names)| !names.is_empty())
-            .map(|(what, names)| list(what, names))
-            .collect();
+        let unexpected: Vec<String> =
+            weights.keys().filter(|k| !used.contains(*k)).cloned().collect();
+        let report: Vec<String> =
+            [("missing", missing), ("misshapen", misshapen), ("unexpected", unexpected)]
+                .iter()
+                .filter(|(_, names)| !names.is_empty())
+                .map(|(what, names)| list(what, names))
+                .collect();
         if report.is_empty() {
             return Ok(());
         }
@@ -138,7 +150,9 @@ mod tests {
     #[test]
     fn derived_parameters_are_shared_by_recipe() {
         let a = param(3);
-        let double = |p: &[ParamRef]| Tensor::from_fn(p[0].shape(), |_, _, _, c| 2.0 * p[0].tensor().f32()[c]);
+        let double = |p: &[ParamRef]| {
+            Tensor::from_fn(p[0].shape(), |_, _, _, c| 2.0 * p[0].tensor().f32()[c])
+        };
         let one = ParamRef::derived(&[&a], "double", a.shape(), double);
         let two = ParamRef::derived(&[&a], "double", a.shape(), double);
         let other = ParamRef::derived(&[&a], "twice", a.shape(), double);
@@ -154,7 +168,9 @@ mod tests {
         graph.param("b", Shape::vector(3));
         let weights = Weights::from([("b".into(), param(4)), ("c".into(), param(1))]);
         let text = graph.bind(&weights).unwrap_err().to_string();
-        for part in ["1 missing: a", "b (expected [1, 1, 1, 3], got [1, 1, 1, 4])", "1 unexpected: c"] {
+        for part in
+            ["1 missing: a", "b (expected [1, 1, 1, 3], got [1, 1, 1, 4])", "1 unexpected: c"]
+        {
             assert!(text.contains(part), "{text}");
         }
     }

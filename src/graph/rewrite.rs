@@ -1,4 +1,5 @@
-//! The walk that passes share: a new graph is built node by node, and a rule may put something else in a node's place.
+//! The walk that passes share: a new graph is built node by node, and a rule may put something else
+//! in a node's place.
 
 use super::{Graph, Node, Source, ValueId};
 use crate::error::Result;
@@ -14,7 +15,8 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    /// The node that computes `value`, if its operation is a `T` and nothing but the node being rewritten reads it.
+    /// The node that computes `value`, if its operation is a `T` and nothing but the node being
+    /// rewritten reads it.
     pub fn sole_producer<T: Op>(&self, value: ValueId) -> Option<(&Node, &T)> {
         if self.uses(value) != 1 {
             return None;
@@ -41,8 +43,8 @@ impl Rewrite {
     }
 }
 
-/// Builds `old` anew. `rule` sees each node with its inputs in the new graph and may return what stands for its outputs;
-/// `None` keeps the node. What nothing reads any more is left out.
+/// Builds `old` anew. `rule` sees each node with its inputs in the new graph and may return what
+/// stands for its outputs; `None` keeps the node. What nothing reads any more is left out.
 pub fn rewrite(
     old: Graph,
     mut rule: impl FnMut(&mut Rewrite, &Node, &[ValueId]) -> Result<Option<Vec<ValueId>>>,
@@ -58,27 +60,35 @@ pub fn rewrite(
         }
     }
     for node in &old.nodes {
-        let inputs: Vec<ValueId> =
-            node.inputs.iter().map(|v| map[v.index()].expect("invariant: nodes stand in running order")).collect();
+        let inputs: Vec<ValueId> = node
+            .inputs
+            .iter()
+            .map(|v| map[v.index()].expect("invariant: nodes stand in running order"))
+            .collect();
         let outputs = match rule(&mut new, node, &inputs)? {
             Some(replaced) => replaced,
             None => new.graph.push(&node.name, node.op.clone(), &inputs)?,
         };
         for (old_id, new_id) in node.outputs.iter().zip(outputs) {
             map[old_id.index()] = Some(new_id);
-            // A value that stands for several old ones (a node left out) has the readers of all of them.
+            // A value that stands for several old ones (a node left out) has the readers of all of
+            // them.
             let passed_on = node.inputs.iter().zip(&inputs).any(|(_, &input)| input == new_id);
             let before = if passed_on { new.uses(new_id).saturating_sub(1) } else { 0 };
             new.uses.insert(new_id, before + uses[old_id.index()]);
         }
     }
     for (name, value) in &old.outputs {
-        new.graph.output(name, map[value.index()].expect("invariant: outputs are computed by nodes of the graph"));
+        new.graph.output(
+            name,
+            map[value.index()].expect("invariant: outputs are computed by nodes of the graph"),
+        );
     }
     Ok(strip(&new.graph))
 }
 
-/// The graph without the nodes and parameters that no output depends on. Inputs stay: callers give them by name.
+/// The graph without the nodes and parameters that no output depends on. Inputs stay: callers give
+/// them by name.
 pub(crate) fn strip(graph: &Graph) -> Graph {
     let mut live = vec![false; graph.values.len()];
     for (_, value) in &graph.outputs {
@@ -107,7 +117,9 @@ pub(crate) fn strip(graph: &Graph) -> Graph {
     for (i, value) in graph.values.iter().enumerate() {
         let source = match &value.source {
             Source::Node { node, .. } if !keep[*node] => continue,
-            Source::Node { node, output } => Source::Node { node: position[*node], output: *output },
+            Source::Node { node, output } => {
+                Source::Node { node: position[*node], output: *output }
+            }
             Source::Param { .. } if !live[i] => continue,
             other => other.clone(),
         };
@@ -115,7 +127,8 @@ pub(crate) fn strip(graph: &Graph) -> Graph {
         out.values[id.index()].view = value.view;
         map[i] = Some(id);
     }
-    let at = |v: &ValueId| map[v.index()].expect("invariant: kept nodes read and write kept values");
+    let at =
+        |v: &ValueId| map[v.index()].expect("invariant: kept nodes read and write kept values");
     out.nodes = graph
         .nodes
         .iter()

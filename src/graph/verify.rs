@@ -8,25 +8,36 @@ impl Graph {
     /// Checks names, order, types and views. Run after building and after every pass.
     pub fn verify(&self) -> Result<()> {
         let mut names = HashSet::new();
-        let mut known: Vec<bool> = self.values.iter().map(|v| !matches!(v.source, Source::Node { .. })).collect();
+        let mut known: Vec<bool> =
+            self.values.iter().map(|v| !matches!(v.source, Source::Node { .. })).collect();
         for (position, node) in self.nodes.iter().enumerate() {
             let here = || format!("node `{}` ({})", node.name, node.op.name());
             if !names.insert(node.name.as_str()) {
                 return Err(error!(Graph, "two nodes have this name").at(here()));
             }
             if let Some(&early) = node.inputs.iter().find(|v| !known[v.index()]) {
-                return Err(error!(Graph, "reads `{}` before it is computed", self.value_name(early)).at(here()));
+                return Err(error!(
+                    Graph,
+                    "reads `{}` before it is computed",
+                    self.value_name(early)
+                )
+                .at(here()));
             }
             let types: Vec<_> = node.inputs.iter().map(|&v| self.ty(v)).collect();
             let inferred = node.op.infer(&types).map_err(|e| e.at(here()))?;
             let stored: Vec<_> = node.outputs.iter().map(|&v| self.ty(v)).collect();
             if inferred != stored {
-                return Err(error!(Graph, "computes {inferred:?} but the graph says {stored:?}").at(here()));
+                return Err(
+                    error!(Graph, "computes {inferred:?} but the graph says {stored:?}").at(here())
+                );
             }
             for (index, v) in node.outputs.iter().enumerate() {
                 known[v.index()] = true;
-                if !matches!(self.value(*v).source, Source::Node { node, output } if node == position && output == index) {
-                    return Err(error!(Graph, "output {index} does not point back at its node").at(here()));
+                if !matches!(self.value(*v).source, Source::Node { node, output } if node == position && output == index)
+                {
+                    return Err(
+                        error!(Graph, "output {index} does not point back at its node").at(here())
+                    );
                 }
             }
         }
@@ -39,14 +50,18 @@ impl Graph {
                 && view.channel + value.ty.shape.c <= root.ty.shape.c
                 && root.ty.shape.with_c(0) == value.ty.shape.with_c(0);
             if !fits {
-                return Err(error!(Graph, "a view of {} does not fit into {}", value.ty.shape, root.ty.shape)
-                    .at(format!("node `{}`", self.value_name(view.root))));
+                return Err(error!(
+                    Graph,
+                    "a view of {} does not fit into {}", value.ty.shape, root.ty.shape
+                )
+                .at(format!("node `{}`", self.value_name(view.root))));
             }
         }
         Ok(())
     }
 
-    /// What is overwritten in place must be read by nobody afterwards, and may be no parameter that graphs share.
+    /// What is overwritten in place must be read by nobody afterwards, and may be no parameter that
+    /// graphs share.
     fn verify_in_place(&self) -> Result<()> {
         let mut last_read = vec![0; self.values.len()];
         for (position, node) in self.nodes.iter().enumerate() {
@@ -59,11 +74,12 @@ impl Graph {
                 let place = |v: ValueId| self.value(v).resident.as_ref();
                 let shared = self.is_param(before) && place(before).is_none();
                 if last_read[before.index()] > position || shared || place(before) != place(after) {
-                    return Err(error!(Graph, "overwrites `{}`, which is used elsewhere", self.value_name(before)).at(format!(
-                        "node `{}` ({})",
-                        node.name,
-                        node.op.name()
-                    )));
+                    return Err(error!(
+                        Graph,
+                        "overwrites `{}`, which is used elsewhere",
+                        self.value_name(before)
+                    )
+                    .at(format!("node `{}` ({})", node.name, node.op.name())));
                 }
             }
         }

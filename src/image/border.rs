@@ -1,11 +1,19 @@
 //! Which pixels lie near the border of a class, in a time that does not depend on how near.
 
-/// Marks the pixels of `count` rows from `first` on that have another label within `line` pixels in their row or in their column. The
-/// image's own edge is no border. `marks` are `[count, width]`.
+/// Marks the pixels of `count` rows from `first` on that have another label within `line` pixels in
+/// their row or in their column. The image's own edge is no border. `marks` are `[count, width]`.
 ///
-/// Each row and column is walked along twice, with the distance to the last change of the label in hand: the work for a pixel is the same
-/// for any width of the line. Rows next to the marked ones are read for the columns, `line` of them on each side.
-pub(super) fn mark_borders(labels: &[u16], width: usize, line: usize, first: usize, count: usize, marks: &mut [bool]) {
+/// Each row and column is walked along twice, with the distance to the last change of the label in
+/// hand: the work for a pixel is the same for any width of the line. Rows next to the marked ones
+/// are read for the columns, `line` of them on each side.
+pub(super) fn mark_borders(
+    labels: &[u16],
+    width: usize,
+    line: usize,
+    first: usize,
+    count: usize,
+    marks: &mut [bool],
+) {
     marks.fill(false);
     if line == 0 || width == 0 {
         return;
@@ -15,8 +23,8 @@ pub(super) fn mark_borders(labels: &[u16], width: usize, line: usize, first: usi
         mark_along(row(y).iter().zip(&mut *marks), line);
         mark_along(row(y).iter().zip(&mut *marks).rev(), line);
     }
-    // For each column the number of rows since the label changed, `line` where that is farther or was not seen: rows before the first one
-    // that is read are too far away to matter.
+    // For each column the number of rows since the label changed, `line` where that is farther or
+    // was not seen: rows before the first one that is read are too far away to matter.
     let mut since = vec![line; width];
     let height = labels.len() / width;
     let from = first.saturating_sub(line);
@@ -44,7 +52,11 @@ pub(super) fn mark_borders(labels: &[u16], width: usize, line: usize, first: usi
 fn mark_along<'a>(pixels: impl Iterator<Item = (&'a u16, &'a mut bool)>, line: usize) {
     let (mut before, mut since) = (None, line);
     for (&label, mark) in pixels {
-        since = if before.is_some_and(|before| before != label) { 0 } else { since.saturating_add(1).min(line) };
+        since = if before.is_some_and(|before| before != label) {
+            0
+        } else {
+            since.saturating_add(1).min(line)
+        };
         before = Some(label);
         *mark |= since < line;
     }
@@ -66,10 +78,18 @@ mod tests {
     use proptest::prelude::*;
 
     /// The definition: another label within `line` pixels in the row or the column.
-    fn is_at_border(labels: &[u16], (w, h): (usize, usize), (x, y): (usize, usize), line: usize) -> bool {
+    fn is_at_border(
+        labels: &[u16],
+        (w, h): (usize, usize),
+        (x, y): (usize, usize),
+        line: usize,
+    ) -> bool {
         let label = labels[y * w + x];
-        let near = |at: usize, end: usize| at.saturating_sub(line)..at.saturating_add(line).saturating_add(1).min(end);
-        near(x, w).any(|x| labels[y * w + x] != label) || near(y, h).any(|y| labels[y * w + x] != label)
+        let near = |at: usize, end: usize| {
+            at.saturating_sub(line)..at.saturating_add(line).saturating_add(1).min(end)
+        };
+        near(x, w).any(|x| labels[y * w + x] != label)
+            || near(y, h).any(|y| labels[y * w + x] != label)
     }
 
     proptest! {

@@ -1,9 +1,13 @@
-//! A canvas of RGB bytes with the few things that legends and tables need: rectangles, images, and text.
+//! A canvas of RGB bytes with the few things that legends and tables need: rectangles, images, and
+//! text.
 //!
-//! The letters are the X11 "misc-fixed" bitmap fonts (public domain) as `embedded-graphics` carries them: no font file, no
-//! license to pass on, and the same pixels on every machine. They cover Latin-1; other letters are drawn as `?`.
+//! The letters are the X11 "misc-fixed" bitmap fonts (public domain) as `embedded-graphics` carries
+//! them: no font file, no license to pass on, and the same pixels on every machine. They cover
+//! Latin-1; other letters are drawn as `?`.
 
-use embedded_graphics::mono_font::iso_8859_1::{FONT_7X13, FONT_7X13_BOLD, FONT_9X15, FONT_9X15_BOLD, FONT_9X18, FONT_9X18_BOLD};
+use embedded_graphics::mono_font::iso_8859_1::{
+    FONT_7X13, FONT_7X13_BOLD, FONT_9X15, FONT_9X15_BOLD, FONT_9X18, FONT_9X18_BOLD,
+};
 use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
 use embedded_graphics::pixelcolor::BinaryColor;
 use embedded_graphics::prelude::{DrawTarget, Drawable, OriginDimensions, Pixel, Point, Size};
@@ -23,11 +27,16 @@ pub(crate) struct Face {
 impl Face {
     /// The face whose height comes nearest to `pixels`, 13 at least.
     pub(crate) fn of_height(pixels: usize, bold: bool) -> Self {
-        let fonts: [&'static MonoFont<'static>; 3] =
-            if bold { [&FONT_7X13_BOLD, &FONT_9X15_BOLD, &FONT_9X18_BOLD] } else { [&FONT_7X13, &FONT_9X15, &FONT_9X18] };
+        let fonts: [&'static MonoFont<'static>; 3] = if bold {
+            [&FONT_7X13_BOLD, &FONT_9X15_BOLD, &FONT_9X18_BOLD]
+        } else {
+            [&FONT_7X13, &FONT_9X15, &FONT_9X18]
+        };
         let scale = pixels.div_ceil(20).max(1);
         let faces = (1..=scale).flat_map(|scale| fonts.map(|font| Face { font, scale }));
-        faces.min_by_key(|face| face.height().abs_diff(pixels)).expect("invariant: there are three faces at scale 1")
+        faces
+            .min_by_key(|face| face.height().abs_diff(pixels))
+            .expect("invariant: there are three faces at scale 1")
     }
 
     /// Pixels of a line.
@@ -90,17 +99,29 @@ impl Canvas {
         }
     }
 
-    /// Rounds the corners of what is already drawn in a rectangle, by laying `outside` over them; smooth.
-    pub(crate) fn round_corners(&mut self, x: usize, y: usize, w: usize, h: usize, radius: usize, outside: Rgb) {
+    /// Rounds the corners of what is already drawn in a rectangle, by laying `outside` over them;
+    /// smooth.
+    pub(crate) fn round_corners(
+        &mut self,
+        x: usize,
+        y: usize,
+        w: usize,
+        h: usize,
+        radius: usize,
+        outside: Rgb,
+    ) {
         let r = radius.min(w / 2).min(h / 2);
         for dy in 0..r {
             for dx in 0..r {
                 // How far the pixel's center lies outside the quarter circle.
                 let (fx, fy) = (r as f32 - dx as f32 - 0.5, r as f32 - dy as f32 - 0.5);
                 let cover = ((fx * fx + fy * fy).sqrt() - r as f32 + 0.5).clamp(0.0, 1.0);
-                for (px, py) in
-                    [(x + dx, y + dy), (x + w - 1 - dx, y + dy), (x + dx, y + h - 1 - dy), (x + w - 1 - dx, y + h - 1 - dy)]
-                {
+                for (px, py) in [
+                    (x + dx, y + dy),
+                    (x + w - 1 - dx, y + dy),
+                    (x + dx, y + h - 1 - dy),
+                    (x + w - 1 - dx, y + h - 1 - dy),
+                ] {
                     self.blend(px, py, outside, cover);
                 }
             }
@@ -110,7 +131,8 @@ impl Canvas {
     fn blend(&mut self, x: usize, y: usize, color: Rgb, share: f32) {
         if x < self.width && y < self.height {
             for (pixel, color) in self.rgb[3 * (y * self.width + x)..][..3].iter_mut().zip(color) {
-                *pixel = (f32::from(*pixel) + (f32::from(color) - f32::from(*pixel)) * share).round() as u8;
+                *pixel = (f32::from(*pixel) + (f32::from(color) - f32::from(*pixel)) * share)
+                    .round() as u8;
             }
         }
     }
@@ -119,12 +141,22 @@ impl Canvas {
     pub(crate) fn image(&mut self, x: usize, y: usize, (w, h): (usize, usize), rgb: &[u8]) {
         let visible = w.min(self.width.saturating_sub(x));
         for row in 0..h.min(self.height.saturating_sub(y)) {
-            self.rgb[3 * ((y + row) * self.width + x)..][..3 * visible].copy_from_slice(&rgb[3 * row * w..][..3 * visible]);
+            self.rgb[3 * ((y + row) * self.width + x)..][..3 * visible]
+                .copy_from_slice(&rgb[3 * row * w..][..3 * visible]);
         }
     }
 
-    /// Draws a line of text. (x, y) is where its first letter begins: the top left corner, for `Run::Up` the bottom left one.
-    pub(crate) fn text(&mut self, x: usize, y: usize, text: &str, face: Face, run: Run, color: Rgb) {
+    /// Draws a line of text. (x, y) is where its first letter begins: the top left corner, for
+    /// `Run::Up` the bottom left one.
+    pub(crate) fn text(
+        &mut self,
+        x: usize,
+        y: usize,
+        text: &str,
+        face: Face,
+        run: Run,
+        color: Rgb,
+    ) {
         let mut pen = Pen { canvas: self, x, y, scale: face.scale, run, color };
         let style = MonoTextStyle::new(face.font, BinaryColor::On);
         let done = Text::with_baseline(text, Point::zero(), style, Baseline::Top).draw(&mut pen);
@@ -152,14 +184,25 @@ impl DrawTarget for Pen<'_> {
     type Color = BinaryColor;
     type Error = Infallible;
 
-    fn draw_iter<I: IntoIterator<Item = Pixel<BinaryColor>>>(&mut self, pixels: I) -> Result<(), Infallible> {
+    fn draw_iter<I: IntoIterator<Item = Pixel<BinaryColor>>>(
+        &mut self,
+        pixels: I,
+    ) -> Result<(), Infallible> {
         let scale = self.scale;
         for Pixel(Point { x, y }, ink) in pixels {
-            let (Ok(x), Ok(y), true) = (usize::try_from(x), usize::try_from(y), ink.is_on()) else { continue };
+            let (Ok(x), Ok(y), true) = (usize::try_from(x), usize::try_from(y), ink.is_on()) else {
+                continue;
+            };
             let (dx, dy) = (x * scale, y * scale);
             match self.run {
                 Run::Right => self.canvas.rect(self.x + dx, self.y + dy, scale, scale, self.color),
-                Run::Up => self.canvas.rect(self.x + dy, self.y.saturating_sub(dx + scale - 1), scale, scale, self.color),
+                Run::Up => self.canvas.rect(
+                    self.x + dy,
+                    self.y.saturating_sub(dx + scale - 1),
+                    scale,
+                    scale,
+                    self.color,
+                ),
             }
         }
         Ok(())
@@ -172,16 +215,27 @@ mod tests {
 
     #[test]
     fn text_stays_inside_its_width_and_height_and_is_cut_at_the_canvas() {
-        for (height, bold) in [(5, false), (13, true), (17, false), (27, true), (44, false), (90, true)] {
+        for (height, bold) in
+            [(5, false), (13, true), (17, false), (27, true), (44, false), (90, true)]
+        {
             let face = Face::of_height(height, bold);
-            assert!(face.height().abs_diff(height) <= height.max(13) / 4 + 8, "{height} became {}", face.height());
+            assert!(
+                face.height().abs_diff(height) <= height.max(13) / 4 + 8,
+                "{height} became {}",
+                face.height()
+            );
             let (w, h) = (face.width("Wgß@"), face.height());
             let mut canvas = Canvas::new(w + 6, h + 6, [0; 3]);
             canvas.text(3, 3, "Wgß@", face, Run::Right, [255; 3]);
-            let inked: Vec<_> =
-                (0..canvas.rgb.len() / 3).filter(|p| canvas.rgb[3 * p] == 255).map(|p| (p % (w + 6), p / (w + 6))).collect();
+            let inked: Vec<_> = (0..canvas.rgb.len() / 3)
+                .filter(|p| canvas.rgb[3 * p] == 255)
+                .map(|p| (p % (w + 6), p / (w + 6)))
+                .collect();
             assert!(inked.len() > 40);
-            assert!(inked.iter().all(|&(x, y)| (3..3 + w).contains(&x) && (3..3 + h).contains(&y)), "{height}");
+            assert!(
+                inked.iter().all(|&(x, y)| (3..3 + w).contains(&x) && (3..3 + h).contains(&y)),
+                "{height}"
+            );
             canvas.text(w, h, "cut off", face, Run::Right, [255; 3]);
             canvas.text(2, 4, "cut off", face, Run::Up, [255; 3]);
         }

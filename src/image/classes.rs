@@ -27,7 +27,8 @@ const VOC: [&str; 21] = [
     "tvmonitor",
 ];
 
-/// Cityscapes: name, color, and the training number (none for the classes that are not scored), by label number.
+/// Cityscapes: name, color, and the training number (none for the classes that are not scored), by
+/// label number.
 type Cityscapes = (&'static str, [u8; 3], bool);
 const CITYSCAPES: [Cityscapes; 34] = [
     ("unlabeled", [0, 0, 0], false),
@@ -86,8 +87,8 @@ fn ignore(label: u16, name: &str, color: [u8; 3]) -> Vec<IgnoredLabel> {
 }
 
 impl ClassTable {
-    /// PASCAL VOC's 21 classes; 255 is ignored. Also the classes of torchvision's networks, which were trained on COCO with
-    /// VOC's labels.
+    /// PASCAL VOC's 21 classes; 255 is ignored. Also the classes of torchvision's networks, which
+    /// were trained on COCO with VOC's labels.
     pub fn voc() -> Self {
         Self {
             names: VOC.map(Into::into).into(),
@@ -96,14 +97,16 @@ impl ClassTable {
         }
     }
 
-    /// The 19 classes of Cityscapes that are trained and scored, by training number; 255 is ignored.
+    /// The 19 classes of Cityscapes that are trained and scored, by training number; 255 is
+    /// ignored.
     pub fn cityscapes() -> Self {
-        let (names, colors) = CITYSCAPES.iter().filter(|c| c.2).map(|c| (c.0.to_string(), c.1)).unzip();
+        let (names, colors) =
+            CITYSCAPES.iter().filter(|c| c.2).map(|c| (c.0.to_string(), c.1)).unzip();
         Self { names, colors, ignored: ignore(255, "ignore", [0, 0, 0]) }
     }
 
-    /// The training number of a label of Cityscapes' `labelIds` masks: 255 for the labels that are not scored; values that are no label
-    /// of Cityscapes stay as they are.
+    /// The training number of a label of Cityscapes' `labelIds` masks: 255 for the labels that are
+    /// not scored; values that are no label of Cityscapes stay as they are.
     pub fn cityscapes_training(label: u16) -> u16 {
         match CITYSCAPES.get(usize::from(label)) {
             None => label,
@@ -124,8 +127,8 @@ impl ClassTable {
         Self { names, colors, ignored: ignore(11, "unlabeled", [0, 0, 0]) }
     }
 
-    /// The likeliest table for a network of which only the number of classes is known: VOC for 21, Cityscapes for 19, and
-    /// [`ClassTable::generic`] for any other.
+    /// The likeliest table for a network of which only the number of classes is known: VOC for 21,
+    /// Cityscapes for 19, and [`ClassTable::generic`] for any other.
     pub fn for_classes(n: usize) -> Self {
         match n {
             21 => Self::voc(),
@@ -151,11 +154,21 @@ mod tests {
         assert_eq!(voc.palette()[3 * 255..], [224, 224, 192]);
         let (trained, full) = (ClassTable::cityscapes(), ClassTable::cityscapes_full());
         assert_eq!((trained.len(), full.len()), (19, 34));
-        assert_eq!((trained.find("car"), trained.find("bicycle"), full.find("car")), (Some(13), Some(18), Some(26)));
-        assert_eq!((trained.names[0].as_str(), trained.names[10].as_str(), trained.names[16].as_str()), ("road", "sky", "train"));
-        let training = [0, 6, 7, 8, 9, 11, 26, 29, 31, 33, 34, 255].map(ClassTable::cityscapes_training);
+        assert_eq!(
+            (trained.find("car"), trained.find("bicycle"), full.find("car")),
+            (Some(13), Some(18), Some(26))
+        );
+        assert_eq!(
+            (trained.names[0].as_str(), trained.names[10].as_str(), trained.names[16].as_str()),
+            ("road", "sky", "train")
+        );
+        let training =
+            [0, 6, 7, 8, 9, 11, 26, 29, 31, 33, 34, 255].map(ClassTable::cityscapes_training);
         assert_eq!(training, [255, 255, 0, 1, 255, 2, 13, 255, 16, 18, 34, 255]);
-        assert_eq!((ClassTable::camvid().len(), ClassTable::camvid().ignored_values()), (11, vec![11]));
+        assert_eq!(
+            (ClassTable::camvid().len(), ClassTable::camvid().ignored_values()),
+            (11, vec![11])
+        );
         for n in [1, 2, 19, 21, 150] {
             let table = ClassTable::for_classes(n);
             assert_eq!((table.len(), table.colors.len()), (n, n));

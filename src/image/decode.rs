@@ -12,20 +12,23 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
-/// The largest image that is decoded unless the caller says otherwise, in pixels: 512 MiB of RGB, the size at which Pillow
-/// too stops believing a file.
+/// The largest image that is decoded unless the caller says otherwise, in pixels: 512 MiB of RGB,
+/// the size at which Pillow too stops believing a file.
 pub const MAX_PIXELS: u64 = 178_956_970;
 
 /// The most memory that decoding may take unless the caller says otherwise: 1 GiB.
 pub const MAX_BYTES: u64 = 1 << 30;
 
-/// What to do about an image past a limit. The limits are those of [`DecodeOptions`], which programs set; no flag of the command line does.
+/// What to do about an image past a limit. The limits are those of [`DecodeOptions`], which
+/// programs set; no flag of the command line does.
 const SMALLER: &str = "scale the image down, or crop it, with an image editor first";
 
-/// The color behind transparent pixels: the gray nearest to 0 after the mobile networks' `x / 127.5 - 1`.
+/// The color behind transparent pixels: the gray nearest to 0 after the mobile networks'
+/// `x / 127.5 - 1`.
 ///
-/// Neither white nor black: mid-gray is what the networks saw around their training images (padding), light and dark objects
-/// both keep their contrast against it, and the colors that files hide under transparent pixels never reach the network.
+/// Neither white nor black: mid-gray is what the networks saw around their training images
+/// (padding), light and dark objects both keep their contrast against it, and the colors that files
+/// hide under transparent pixels never reach the network.
 pub const BACKDROP: [u8; 3] = [127; 3];
 
 /// A decoded image: 8-bit sRGB, upright.
@@ -37,28 +40,45 @@ pub struct Image {
     pub height: usize,
     /// `[height, width, 3]`, red first. Transparent pixels are already laid over the backdrop.
     pub rgb: Vec<u8>,
-    /// `[height, width]`, 255 opaque; `None` where every pixel is opaque. Cut-outs keep what was transparent transparent.
+    /// `[height, width]`, 255 opaque; `None` where every pixel is opaque. Cut-outs keep what was
+    /// transparent transparent.
     pub alpha: Option<Vec<u8>>,
-    /// What was done to the file's content on the way, in sentences for people; empty for a plain image.
+    /// What was done to the file's content on the way, in sentences for people; empty for a plain
+    /// image.
     pub notes: Vec<String>,
 }
 
 impl Image {
-    /// An image from its pixels, `[height, width, 3]`. Errors where it has no pixels or their number does not fit.
+    /// An image from its pixels, `[height, width, 3]`. Errors where it has no pixels or their
+    /// number does not fit.
     pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self> {
         let wanted = width.checked_mul(height).and_then(|n| n.checked_mul(3));
         if wanted != Some(rgb.len()) || rgb.is_empty() {
-            return Err(error!(Usage, "an image of {width} x {height} pixels in RGB cannot be made of {} bytes", rgb.len()));
+            return Err(error!(
+                Usage,
+                "an image of {width} x {height} pixels in RGB cannot be made of {} bytes",
+                rgb.len()
+            ));
         }
         Ok(Self { width, height, rgb, alpha: None, notes: Vec::new() })
     }
 
-    /// An image from its pixels with their opacity, `[height, width, 4]`: what is transparent is laid over `backdrop`, and kept in
-    /// `alpha`. Errors where it has no pixels or their number does not fit.
-    pub fn from_rgba(width: usize, height: usize, rgba: Vec<u8>, backdrop: [u8; 3]) -> Result<Self> {
+    /// An image from its pixels with their opacity, `[height, width, 4]`: what is transparent is
+    /// laid over `backdrop`, and kept in `alpha`. Errors where it has no pixels or their number
+    /// does not fit.
+    pub fn from_rgba(
+        width: usize,
+        height: usize,
+        rgba: Vec<u8>,
+        backdrop: [u8; 3],
+    ) -> Result<Self> {
         let wanted = width.checked_mul(height).and_then(|n| n.checked_mul(4));
         if wanted != Some(rgba.len()) || rgba.is_empty() {
-            return Err(error!(Usage, "an image of {width} x {height} pixels in RGBA cannot be made of {} bytes", rgba.len()));
+            return Err(error!(
+                Usage,
+                "an image of {width} x {height} pixels in RGBA cannot be made of {} bytes",
+                rgba.len()
+            ));
         }
         let mut notes = Vec::new();
         let (rgb, alpha) = pixels::to_rgb(ColorType::Rgba8, rgba, backdrop, false, &mut notes)?;
@@ -78,17 +98,20 @@ pub fn decode_bytes(bytes: &[u8], name: &str) -> Result<Image> {
 
 /// How images are read.
 ///
-/// PNG, JPEG, GIF, WebP, BMP, TIFF, PNM, QOI and TGA are read; the content decides which it is, not the file's name (TGA alone has
-/// no signature and goes by its name). The EXIF orientation is applied. Gray becomes RGB, 16-bit samples are rounded to 8,
-/// transparency is laid over [`DecodeOptions::backdrop`]. Color profiles are not applied, as the networks' training did not. The pixels of
-/// JPEGs in YCbCr (nearly all) are those of libjpeg, and so of Pillow; gray and CMYK ones may be a step of 255 or a few off.
+/// PNG, JPEG, GIF, WebP, BMP, TIFF, PNM, QOI and TGA are read; the content decides which it is, not
+/// the file's name (TGA alone has no signature and goes by its name). The EXIF orientation is
+/// applied. Gray becomes RGB, 16-bit samples are rounded to 8, transparency is laid over
+/// [`DecodeOptions::backdrop`]. Color profiles are not applied, as the networks' training did not.
+/// The pixels of JPEGs in YCbCr (nearly all) are those of libjpeg, and so of Pillow; gray and CMYK
+/// ones may be a step of 255 or a few off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeOptions {
     /// Take the first frame of an animation instead of refusing it.
     pub first_frame: bool,
     /// The largest number of pixels; the header is checked before memory is taken.
     pub max_pixels: u64,
-    /// The most memory that decoding may take, in bytes: the file, its pixels, and what the decoder needs beside them.
+    /// The most memory that decoding may take, in bytes: the file, its pixels, and what the decoder
+    /// needs beside them.
     pub max_bytes: u64,
     /// The color behind transparent pixels.
     pub backdrop: [u8; 3],
@@ -96,23 +119,28 @@ pub struct DecodeOptions {
 
 impl Default for DecodeOptions {
     fn default() -> Self {
-        Self { first_frame: false, max_pixels: MAX_PIXELS, max_bytes: MAX_BYTES, backdrop: BACKDROP }
+        Self {
+            first_frame: false,
+            max_pixels: MAX_PIXELS,
+            max_bytes: MAX_BYTES,
+            backdrop: BACKDROP,
+        }
     }
 }
 
 impl DecodeOptions {
     /// Reads an image file.
     ///
-    /// Errors name the file: it cannot be read, is empty, a directory, no image, of a kind that is not read, damaged, cut short,
-    /// too large, or an animation.
+    /// Errors name the file: it cannot be read, is empty, a directory, no image, of a kind that is
+    /// not read, damaged, cut short, too large, or an animation.
     pub fn decode(&self, path: impl AsRef<Path>) -> Result<Image> {
         let path = path.as_ref();
         let bytes = self.read(path)?;
         self.decode_bytes(&bytes, &path.display().to_string())
     }
 
-    /// The bytes of an image file, as many as [`DecodeOptions::max_bytes`] allows. What its first bytes show to be no image is refused before
-    /// the rest is read.
+    /// The bytes of an image file, as many as [`DecodeOptions::max_bytes`] allows. What its first
+    /// bytes show to be no image is refused before the rest is read.
     pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>> {
         let file = open_image(path)?;
         let unreadable = |e| Error::io(path, "could not be read", e);
@@ -126,9 +154,10 @@ impl DecodeOptions {
             probe::format_of(&bytes, &path.display().to_string()).map_err(|e| e.file(path))?;
         }
         let rest = usize::try_from(len).unwrap_or(0).saturating_sub(bytes.len()) + 1;
-        bytes
-            .try_reserve_exact(rest)
-            .map_err(|_| error!(OutOfMemory, "could not allocate {} to read it", memory::mib(rest as u64)).file(path))?;
+        bytes.try_reserve_exact(rest).map_err(|_| {
+            error!(OutOfMemory, "could not allocate {} to read it", memory::mib(rest as u64))
+                .file(path)
+        })?;
         // A file may grow while it is read: stop where the limit is passed.
         let rest = (self.max_bytes + 1).saturating_sub(bytes.len() as u64);
         file.take(rest).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -149,11 +178,14 @@ impl DecodeOptions {
         }
         let probe = probe::probe(bytes, name)?;
         if probe.truncated {
-            return Err(error!(Image, "is cut short: the image's end is missing").advice("copy or download it again"));
+            return Err(error!(Image, "is cut short: the image's end is missing")
+                .advice("copy or download it again"));
         }
         if probe.frames > 1 && !self.first_frame {
             return Err(error!(Image, "holds {} frames; segment takes still images", probe.frames)
-                .advice("extract the frames first, or ask for the first one alone (--first-frame)"));
+                .advice(
+                    "extract the frames first, or ask for the first one alone (--first-frame)",
+                ));
         }
         let without = probe::without_metadata(bytes, probe.format);
         let copied = if matches!(without, Cow::Owned(_)) { without.len() } else { 0 };
@@ -172,7 +204,8 @@ impl DecodeOptions {
         };
         let color = decoder.color_type();
         let mut data = memory::zeros(decoder.total_bytes() as usize)?;
-        let is_done = probe.format == ImageFormat::Jpeg && jpeg::decode(bytes, (width, height), &mut data);
+        let is_done =
+            probe.format == ImageFormat::Jpeg && jpeg::decode(bytes, (width, height), &mut data);
         if !is_done {
             decoder.read_image(&mut data).map_err(damaged)?;
         }
@@ -187,18 +220,29 @@ impl DecodeOptions {
     }
 
     /// Refuses a size before anything is allocated for it.
-    fn check_size(&self, width: u32, height: u32, bytes_per_pixel: u8, file: usize, probe: &Probe) -> Result<()> {
+    fn check_size(
+        &self,
+        width: u32,
+        height: u32,
+        bytes_per_pixel: u8,
+        file: usize,
+        probe: &Probe,
+    ) -> Result<()> {
         let pixels = self.check_pixels(width.into(), height.into())?;
-        // Beside the decoded samples: what the decoder holds, or what the conversion to RGB, the alpha and the turning take.
+        // Beside the decoded samples: what the decoder holds, or what the conversion to RGB, the
+        // alpha and the turning take.
         let beside = match probe.format {
-            // Coefficients of 16 bits and planes of 8, of three colors at most; or of four in the other decoder.
+            // Coefficients of 16 bits and planes of 8, of three colors at most; or of four in the
+            // other decoder.
             ImageFormat::Jpeg if probe.progressive => 9,
             ImageFormat::WebP => 6,
             ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::Bmp | ImageFormat::Pnm => 4,
             _ => u64::from(bytes_per_pixel).max(4),
         };
         let copies = if probe.format == ImageFormat::Jpeg { 2 } else { 1 };
-        let needed = pixels.saturating_mul(u64::from(bytes_per_pixel) + beside).saturating_add(copies * file as u64);
+        let needed = pixels
+            .saturating_mul(u64::from(bytes_per_pixel) + beside)
+            .saturating_add(copies * file as u64);
         if needed > self.max_bytes {
             return Err(self.too_much(needed).at(format!("{width} x {height} pixels")));
         }
@@ -226,12 +270,18 @@ impl DecodeOptions {
 
     fn too_much(&self, needed: u64) -> Error {
         let mib = |n: u64| n.div_ceil(1 << 20);
-        error!(Image, "decoding takes about {} MiB of memory, more than the limit of {} MiB", mib(needed), mib(self.max_bytes))
-            .advice(SMALLER)
+        error!(
+            Image,
+            "decoding takes about {} MiB of memory, more than the limit of {} MiB",
+            mib(needed),
+            mib(self.max_bytes)
+        )
+        .advice(SMALLER)
     }
 }
 
-/// Opens an image file. FIFOs, devices and directories are refused: none of them is an image, and some have no end.
+/// Opens an image file. FIFOs, devices and directories are refused: none of them is an image, and
+/// some have no end.
 fn open_image(path: &Path) -> Result<File> {
     if path.is_dir() {
         return Err(error!(Image, "is a directory, not an image").file(path));
@@ -252,10 +302,13 @@ pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
         return Ok(size);
     }
     file.rewind().map_err(unreadable)?;
-    let reader = ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(unreadable)?;
-    let (width, height) = reader
-        .into_dimensions()
-        .map_err(|e| Error::new(crate::error::ErrorKind::Image, "has no header of an image that is read").source(e).file(path))?;
+    let reader =
+        ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(unreadable)?;
+    let (width, height) = reader.into_dimensions().map_err(|e| {
+        Error::new(crate::error::ErrorKind::Image, "has no header of an image that is read")
+            .source(e)
+            .file(path)
+    })?;
     Ok((width as usize, height as usize))
 }
 
@@ -276,10 +329,15 @@ fn notes_of(probe: &Probe, name: &str) -> Vec<String> {
     if probe.pages > 1 {
         notes.push(format!("the first of {} pages was taken", probe.pages));
     }
-    let extension = Path::new(name).extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let extension = Path::new(name)
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let claimed = ImageFormat::from_extension(&extension);
     if claimed.is_some_and(|claimed| claimed != probe.format) {
-        let kind = probe.format.extensions_str().first().copied().unwrap_or_default().to_uppercase();
+        let kind =
+            probe.format.extensions_str().first().copied().unwrap_or_default().to_uppercase();
         notes.push(format!("the name ends in .{extension}, the content is {kind}"));
     }
     notes

@@ -25,21 +25,30 @@ pub struct LabelMap {
 }
 
 impl LabelMap {
-    /// A map from its labels, `[height, width]`. Errors where it has no pixels or their number does not fit.
+    /// A map from its labels, `[height, width]`. Errors where it has no pixels or their number does
+    /// not fit.
     pub fn new(width: usize, height: usize, labels: Vec<u16>) -> Result<Self> {
         if labels.is_empty() || width.checked_mul(height) != Some(labels.len()) {
-            return Err(error!(Usage, "a label map of {width} x {height} pixels cannot be made of {} labels", labels.len()));
+            return Err(error!(
+                Usage,
+                "a label map of {width} x {height} pixels cannot be made of {} labels",
+                labels.len()
+            ));
         }
         Ok(Self { width, height, labels })
     }
 
     /// Image `n` of a tensor `[N, H, W, 1]` of class numbers (u32 or u8).
     ///
-    /// Errors where the tensor has another shape or element type, no image `n`, or a class past 65,535.
+    /// Errors where the tensor has another shape or element type, no image `n`, or a class past
+    /// 65,535.
     pub fn from_tensor(tensor: &Tensor, n: usize) -> Result<Self> {
         let shape = tensor.shape();
         if shape.c != 1 || n >= shape.n {
-            return Err(error!(Usage, "no label map {n} in a tensor {shape}: expected [N, H, W, 1]"));
+            return Err(error!(
+                Usage,
+                "no label map {n} in a tensor {shape}: expected [N, H, W, 1]"
+            ));
         }
         let mut labels = room(shape.h.saturating_mul(shape.w), "the labels")?;
         append_labels(&mut labels, tensor, n)?;
@@ -51,22 +60,28 @@ impl LabelMap {
         self.labels.iter().copied().max().unwrap_or(0)
     }
 
-    /// Reads a mask: a PNG whose value is the class. Of a palette PNG that is the index, whatever the colors; of a gray PNG the
-    /// gray value as stored (1, 2, 4, 8 or 16 bits, not stretched to 255).
+    /// Reads a mask: a PNG whose value is the class. Of a palette PNG that is the index, whatever
+    /// the colors; of a gray PNG the gray value as stored (1, 2, 4, 8 or 16 bits, not stretched to
+    /// 255).
     ///
-    /// A PNG in RGB, or in RGBA where all of it is opaque, is read too where `table` tells what its colors mean. Errors name the file:
-    /// no PNG, damaged, with transparency, or with a color that is in no class.
+    /// A PNG in RGB, or in RGBA where all of it is opaque, is read too where `table` tells what its
+    /// colors mean. Errors name the file: no PNG, damaged, with transparency, or with a color that
+    /// is in no class.
     pub fn read(path: impl AsRef<Path>, table: Option<&ClassTable>) -> Result<Self> {
         Self::read_by_value_or_color(path.as_ref(), table).map(|(map, _)| map)
     }
 
-    /// As [`LabelMap::read`]; and whether the labels were found by their colors, which are classes whatever values mean in a data set.
-    pub(crate) fn read_by_value_or_color(path: &Path, table: Option<&ClassTable>) -> Result<(Self, bool)> {
+    /// As [`LabelMap::read`]; and whether the labels were found by their colors, which are classes
+    /// whatever values mean in a data set.
+    pub(crate) fn read_by_value_or_color(
+        path: &Path,
+        table: Option<&ClassTable>,
+    ) -> Result<(Self, bool)> {
         read_mask(open_regular(path, "a mask")?, table).map_err(|e| e.file(path))
     }
 
-    /// Writes a mask: an 8-bit palette PNG whose index is the class and whose colors are the table's; 16-bit gray where a
-    /// label is past 255. Errors name the file.
+    /// Writes a mask: an 8-bit palette PNG whose index is the class and whose colors are the
+    /// table's; 16-bit gray where a label is past 255. Errors name the file.
     pub fn write(&self, path: impl AsRef<Path>, table: &ClassTable) -> Result<()> {
         atomic_write(path, |writer| self.encode(writer, table).map_err(Into::into))
     }
@@ -102,7 +117,8 @@ impl LabelMap {
     }
 }
 
-/// Adds the class numbers of image `n` of a tensor `[N, H, W, 1]` to labels. Errors as [`LabelMap::from_tensor`].
+/// Adds the class numbers of image `n` of a tensor `[N, H, W, 1]` to labels. Errors as
+/// [`LabelMap::from_tensor`].
 pub(crate) fn append_labels(labels: &mut Vec<u16>, tensor: &Tensor, n: usize) -> Result<()> {
     let shape = tensor.shape();
     let range = n * shape.h * shape.w..(n + 1) * shape.h * shape.w;
@@ -114,7 +130,12 @@ pub(crate) fn append_labels(labels: &mut Vec<u16>, tensor: &Tensor, n: usize) ->
             }
             labels.extend(values[range].iter().map(|&v| v as u16));
         }
-        Elements::F32(_) => return Err(error!(Usage, "a label map holds whole numbers, the tensor {shape} is f32")),
+        Elements::F32(_) => {
+            return Err(error!(
+                Usage,
+                "a label map holds whole numbers, the tensor {shape} is f32"
+            ));
+        }
     }
     Ok(())
 }
@@ -125,7 +146,8 @@ const PLAIN: &str = "save it without alpha, with 8 bits a channel";
 /// A mask, and whether its labels were found by their colors.
 fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)> {
     use png::{BitDepth, ColorType};
-    let damaged = |e: png::DecodingError| Error::new(ErrorKind::Image, "is no readable PNG").source(e);
+    let damaged =
+        |e: png::DecodingError| Error::new(ErrorKind::Image, "is no readable PNG").source(e);
     let mut decoder = png::Decoder::new(BufReader::new(file));
     // Nothing of them is used, and they may inflate a thousandfold.
     decoder.set_ignore_iccp_chunk(true);
@@ -135,7 +157,10 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
     let info = decoder.read_header_info().map_err(damaged)?;
     let (width, height) = (info.width as usize, info.height as usize);
     if (width * height) as u64 > MAX_PIXELS {
-        return Err(error!(Image, "a mask of {width} x {height} pixels is more than the limit of {MAX_PIXELS}"));
+        return Err(error!(
+            Image,
+            "a mask of {width} x {height} pixels is more than the limit of {MAX_PIXELS}"
+        ));
     }
     let mut reader = decoder.read_info().map_err(damaged)?;
     // Checked before memory is taken for it.
@@ -147,8 +172,12 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
             return Err(error!(Image, "is a mask in {kind}, whose colors have no known meaning")
                 .advice("give the classes' colors in a classes.txt"));
         }
-        (ColorType::Rgb, _) => return Err(error!(Image, "is a mask with 16 bits a channel").advice(PLAIN)),
-        (_, BitDepth::Sixteen) => return Err(error!(Image, "is a mask with alpha and 16 bits a channel").advice(PLAIN)),
+        (ColorType::Rgb, _) => {
+            return Err(error!(Image, "is a mask with 16 bits a channel").advice(PLAIN));
+        }
+        (_, BitDepth::Sixteen) => {
+            return Err(error!(Image, "is a mask with alpha and 16 bits a channel").advice(PLAIN));
+        }
         _ => return Err(error!(Image, "is a mask in gray with alpha").advice(PLAIN)),
     }
     let size = reader.output_buffer_size().ok_or_else(|| error!(Image, "is too large"))?;
@@ -156,11 +185,14 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
     let frame = reader.next_frame(&mut data).map_err(damaged)?;
     let rows = data.chunks_exact(frame.line_size.max(1)).take(height);
     let labels = match (frame.color_type, frame.bit_depth) {
-        (ColorType::Grayscale | ColorType::Indexed, BitDepth::Eight) => {
-            memory::collect(width * height, rows.flat_map(|row| row[..width].iter().map(|&v| u16::from(v))))?
-        }
+        (ColorType::Grayscale | ColorType::Indexed, BitDepth::Eight) => memory::collect(
+            width * height,
+            rows.flat_map(|row| row[..width].iter().map(|&v| u16::from(v))),
+        )?,
         (ColorType::Grayscale, BitDepth::Sixteen) => {
-            let labels = rows.flat_map(|row| row[..2 * width].chunks_exact(2).map(|p| u16::from_be_bytes([p[0], p[1]])));
+            let labels = rows.flat_map(|row| {
+                row[..2 * width].chunks_exact(2).map(|p| u16::from_be_bytes([p[0], p[1]]))
+            });
             memory::collect(width * height, labels)?
         }
         (ColorType::Grayscale | ColorType::Indexed, depth) => {
@@ -172,7 +204,8 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
             let channels = color.samples();
             let pixels = rows.flat_map(|row| row[..channels * width].chunks_exact(channels));
             if channels == 4 && pixels.clone().any(|p| p[3] != 255) {
-                return Err(error!(Image, "is a mask with alpha, and not all of it is opaque").advice(PLAIN));
+                return Err(error!(Image, "is a mask with alpha, and not all of it is opaque")
+                    .advice(PLAIN));
             }
             from_colors(pixels.map(|p| [p[0], p[1], p[2]]), table, (width, height))?
         }
@@ -188,13 +221,23 @@ fn unpack(row: &[u8], x: usize, bits: usize) -> u16 {
     u16::from(row[x / per_byte] >> shift) & ((1 << bits) - 1)
 }
 
-fn from_colors(pixels: impl Iterator<Item = [u8; 3]>, table: &ClassTable, (width, height): (usize, usize)) -> Result<Vec<u16>> {
+fn from_colors(
+    pixels: impl Iterator<Item = [u8; 3]>,
+    table: &ClassTable,
+    (width, height): (usize, usize),
+) -> Result<Vec<u16>> {
     let ignored = table.ignored.iter().map(|i| (i.color, i.label));
-    // Classes last: where two share a color, the class wins over the ignored label, the first class over the second.
+    // Classes last: where two share a color, the class wins over the ignored label, the first class
+    // over the second.
     let classes = table.colors.iter().enumerate().rev().map(|(i, &c)| (c, i as u16));
     let meaning: HashMap<[u8; 3], u16> = ignored.chain(classes).collect();
     let unknown = |at: usize, [r, g, b]: [u8; 3]| {
-        error!(Image, "the color {r} {g} {b} at column {}, row {} is in no class", at % width, at / width)
+        error!(
+            Image,
+            "the color {r} {g} {b} at column {}, row {} is in no class",
+            at % width,
+            at / width
+        )
     };
     let mut labels = memory::with_capacity(width * height)?;
     for (at, color) in pixels.enumerate() {
@@ -209,7 +252,13 @@ mod tests {
     use crate::tensor::{Data, Shape};
     use proptest::prelude::*;
 
-    fn write_png(path: &Path, color: png::ColorType, depth: png::BitDepth, size: (u32, u32), data: &[u8]) {
+    fn write_png(
+        path: &Path,
+        color: png::ColorType,
+        depth: png::BitDepth,
+        size: (u32, u32),
+        data: &[u8],
+    ) {
         let mut encoder = png::Encoder::new(File::create(path).unwrap(), size.0, size.1);
         encoder.set_color(color);
         encoder.set_depth(depth);
@@ -268,7 +317,11 @@ mod tests {
         ] {
             write_png(&path, color, depth, (2, 1), &data);
             let error = LabelMap::read(&path, Some(&voc)).unwrap_err().to_string();
-            assert!(error.contains(part) && error.contains("save it without alpha, with 8 bits a channel"), "{error}");
+            assert!(
+                error.contains(part)
+                    && error.contains("save it without alpha, with 8 bits a channel"),
+                "{error}"
+            );
         }
     }
 
@@ -280,16 +333,26 @@ mod tests {
         assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("mask.png"));
         write_png(&path, png::ColorType::Rgba, png::BitDepth::Eight, (1, 1), &[0; 4]);
         assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("a mask in RGBA"));
-        assert_eq!(LabelMap::read(directory.path().join("none.png"), None).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(
+            LabelMap::read(directory.path().join("none.png"), None).unwrap_err().kind(),
+            ErrorKind::Io
+        );
     }
 
     #[test]
     fn label_maps_come_out_of_tensors() {
-        let tensor = Tensor::from_data(Shape::new(2, 1, 2, 1), Data::U32(vec![1, 2, 3, 70_000])).unwrap();
-        assert_eq!(LabelMap::from_tensor(&tensor, 0).unwrap(), LabelMap { width: 2, height: 1, labels: vec![1, 2] });
+        let tensor =
+            Tensor::from_data(Shape::new(2, 1, 2, 1), Data::U32(vec![1, 2, 3, 70_000])).unwrap();
+        assert_eq!(
+            LabelMap::from_tensor(&tensor, 0).unwrap(),
+            LabelMap { width: 2, height: 1, labels: vec![1, 2] }
+        );
         assert!(LabelMap::from_tensor(&tensor, 1).unwrap_err().to_string().contains("70000"));
         assert!(LabelMap::from_tensor(&tensor, 2).is_err());
-        assert!(LabelMap::from_tensor(&Tensor::from_fn(Shape::new(1, 1, 1, 1), |_, _, _, _| 0.0), 0).is_err());
+        assert!(
+            LabelMap::from_tensor(&Tensor::from_fn(Shape::new(1, 1, 1, 1), |_, _, _, _| 0.0), 0)
+                .is_err()
+        );
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! What was found in an image: the classes and their shares, as data and as a table for the terminal.
+//! What was found in an image: the classes and their shares, as data and as a table for the
+//! terminal.
 
 use super::labels::LabelMap;
 use super::palette::ClassTable;
@@ -53,7 +54,11 @@ impl Tally {
             let (name, color) = (table.name(class.into()), table.color(class.into()));
             LegendEntry { class, name, color, pixels, share: pixels as f64 / self.total as f64 }
         };
-        let mut entries: Vec<_> = (0..=u16::MAX).zip(&self.counts).filter(|(_, pixels)| **pixels > 0).map(entry).collect();
+        let mut entries: Vec<_> = (0..=u16::MAX)
+            .zip(&self.counts)
+            .filter(|(_, pixels)| **pixels > 0)
+            .map(entry)
+            .collect();
         entries.sort_by_key(|e| (std::cmp::Reverse(e.pixels), e.class));
         entries
     }
@@ -66,10 +71,13 @@ pub fn legend(labels: &LabelMap, table: &ClassTable) -> Vec<LegendEntry> {
     tally.legend(table)
 }
 
-/// A legend as lines of text: name, share and pixels in columns; with `swatches` each line begins with its class's color (24-bit
-/// terminal codes, so only ask for them where the output is a terminal).
+/// A legend as lines of text: name, share and pixels in columns; with `swatches` each line begins
+/// with its class's color (24-bit terminal codes, so only ask for them where the output is a
+/// terminal).
 pub fn legend_table(entries: &[LegendEntry], swatches: bool) -> String {
-    let width = |text: fn(&LegendEntry) -> String| entries.iter().map(|e| text(e).chars().count()).max().unwrap_or(0);
+    let width = |text: fn(&LegendEntry) -> String| {
+        entries.iter().map(|e| text(e).chars().count()).max().unwrap_or(0)
+    };
     let (names, shares) = (width(|e| e.name.clone()), width(LegendEntry::percent));
     let pixels = width(|e| grouped(e.pixels));
     let mut out = String::new();
@@ -80,7 +88,8 @@ pub fn legend_table(entries: &[LegendEntry], swatches: bool) -> String {
             write!(out, "{style}  {style:#} ").expect("invariant: a String takes any text");
         }
         let (name, share, count) = (&entry.name, entry.percent(), grouped(entry.pixels));
-        writeln!(out, "{name:<names$}  {share:>shares$}  {count:>pixels$} px").expect("invariant: a String takes any text");
+        writeln!(out, "{name:<names$}  {share:>shares$}  {count:>pixels$} px")
+            .expect("invariant: a String takes any text");
     }
     out
 }
@@ -88,7 +97,12 @@ pub fn legend_table(entries: &[LegendEntry], swatches: bool) -> String {
 /// Thousands in groups: 1,234,567.
 fn grouped(n: u64) -> String {
     let digits = n.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(|g| String::from_utf8_lossy(g).into_owned()).collect();
+    let groups: Vec<_> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|g| String::from_utf8_lossy(g).into_owned())
+        .collect();
     groups.join(",")
 }
 
@@ -106,7 +120,8 @@ mod tests {
     #[test]
     fn the_largest_class_comes_first_and_shares_add_up() {
         let entries = legend(&map(), &ClassTable::voc());
-        let found: Vec<_> = entries.iter().map(|e| (e.class, e.name.as_str(), e.pixels, e.color)).collect();
+        let found: Vec<_> =
+            entries.iter().map(|e| (e.class, e.name.as_str(), e.pixels, e.color)).collect();
         let (black, pink) = ([0; 3], [192, 128, 128]);
         assert_eq!(
             found,
@@ -124,7 +139,10 @@ mod tests {
     fn the_table_is_in_columns_and_colored_only_when_asked() {
         let entries = legend(&map(), &ClassTable::voc());
         let plain = legend_table(&entries[..3], false);
-        assert_eq!(plain, "background  75.0 %  1,500 px\nperson      24.9 %    498 px\ndog          0.1 %      1 px\n");
+        assert_eq!(
+            plain,
+            "background  75.0 %  1,500 px\nperson      24.9 %    498 px\ndog          0.1 %      1 px\n"
+        );
         let colored = legend_table(&entries[1..2], true);
         assert!(colored.starts_with("\u{1b}[48;2;192;128;128m  \u{1b}[0m person"), "{colored:?}");
     }

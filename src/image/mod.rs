@@ -1,4 +1,5 @@
-//! Images in and out: decode, bring to the network's size, bring labels back, and draw what was found.
+//! Images in and out: decode, bring to the network's size, bring labels back, and draw what was
+//! found.
 //!
 //! ```no_run
 //! use atrous::image::{self, ClassTable, LabelMap, Overlay, SizeRule};
@@ -41,6 +42,9 @@ pub(crate) use pixels::{TURNED, mix};
 pub use resize::{Fit, PAD, SizeRule, cover, resample, resample_window};
 pub use sheet::SideBySide;
 
-/// Endings of image files, for what is taken from directories; files that are named one by one may have any.
-pub(crate) const ENDINGS: [&str; 14] =
-    ["png", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "qoi", "tga"];
+/// Endings of image files, for what is taken from directories; files that are named one by one may
+/// have any.
+pub(crate) const ENDINGS: [&str; 14] = [
+    "png", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "qoi",
+    "tga",
+];

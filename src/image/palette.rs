@@ -1,4 +1,5 @@
-//! Class names and display colors: [`ClassTable`], how it is read from `classes.txt`, and colors for classes that have none.
+//! Class names and display colors: [`ClassTable`], how it is read from `classes.txt`, and colors
+//! for classes that have none.
 
 use crate::error::{Error, Result, error};
 use crate::files::{BYTE_ORDER_MARK, read_text_at_most};
@@ -52,13 +53,17 @@ impl TryFrom<Raw> for ClassTable {
 
     fn try_from(raw: Raw) -> Result<Self> {
         let clean = |label: IgnoredLabel| IgnoredLabel { name: class_name(&label.name), ..label };
-        Ok(Self { ignored: raw.ignored.into_iter().map(clean).collect(), ..Self::new(raw.names, raw.colors)? })
+        Ok(Self {
+            ignored: raw.ignored.into_iter().map(clean).collect(),
+            ..Self::new(raw.names, raw.colors)?
+        })
     }
 }
 
 impl ClassTable {
-    /// A table from names and colors. In names, characters that a terminal obeys (escape sequences, line breaks) become U+FFFD, and names of
-    /// more than 160 characters are cut: they come from files, and are shown in many places.
+    /// A table from names and colors. In names, characters that a terminal obeys (escape sequences,
+    /// line breaks) become U+FFFD, and names of more than 160 characters are cut: they come from
+    /// files, and are shown in many places.
     ///
     /// Errors where there is no class, or not one color for each name.
     pub fn new(names: Vec<String>, colors: Vec<[u8; 3]>) -> Result<Self> {
@@ -68,7 +73,11 @@ impl ClassTable {
         if names.is_empty() {
             return Err(error!(Config, "a class table with no classes"));
         }
-        Ok(Self { names: names.iter().map(|name| class_name(name)).collect(), colors, ignored: Vec::new() })
+        Ok(Self {
+            names: names.iter().map(|name| class_name(name)).collect(),
+            colors,
+            ignored: Vec::new(),
+        })
     }
 
     /// `n` nameless classes ("class 0", ...) in colors that can be told apart.
@@ -77,13 +86,16 @@ impl ClassTable {
         Self { names, colors: (0..n).map(distinct).collect(), ignored: Vec::new() }
     }
 
-    /// The same classes in bright colors that can be told apart ([`distinct`]), the background and ignored labels as they were.
+    /// The same classes in bright colors that can be told apart ([`distinct`]), the background and
+    /// ignored labels as they were.
     ///
-    /// Data sets' own colors are made for masks; some (VOC's cat, 64 0 0) are too dark to tint a photo with.
+    /// Data sets' own colors are made for masks; some (VOC's cat, 64 0 0) are too dark to tint a
+    /// photo with.
     #[must_use]
     pub fn vivid(&self) -> Self {
         let background = self.background();
-        let color = |class| if background == Some(class) { self.colors[class] } else { distinct(class) };
+        let color =
+            |class| if background == Some(class) { self.colors[class] } else { distinct(class) };
         Self { colors: (0..self.len()).map(color).collect(), ..self.clone() }
     }
 
@@ -119,7 +131,8 @@ impl ClassTable {
         self.ignored.iter().find(|i| usize::from(i.label) == label)
     }
 
-    /// The class that is called "background", where there is one: overlays leave it as it is, cut-outs make it transparent.
+    /// The class that is called "background", where there is one: overlays leave it as it is,
+    /// cut-outs make it transparent.
     pub fn background(&self) -> Option<usize> {
         self.names.iter().position(|n| n.eq_ignore_ascii_case("background"))
     }
@@ -140,33 +153,50 @@ impl ClassTable {
         Self::parse(&read_text_at_most(path, MOST_BYTES)?).map_err(|e| e.file(path))
     }
 
-    /// A table from lines of number, name and color, such as `7 car 128 128 128`. Names may hold blanks; empty lines and lines
-    /// that begin with `#` are skipped, and so is a byte-order mark in front.
+    /// A table from lines of number, name and color, such as `7 car 128 128 128`. Names may hold
+    /// blanks; empty lines and lines that begin with `#` are skipped, and so is a byte-order mark
+    /// in front.
     ///
-    /// The numbers count up from 0 without a gap. Lines named "ignore", "unlabeled", "unlabeled" or "void" with the number behind
-    /// the last class, or 255, tell of ignored labels. Errors name the line.
+    /// The numbers count up from 0 without a gap. Lines named "ignore", "unlabeled", "unlabeled" or
+    /// "void" with the number behind the last class, or 255, tell of ignored labels. Errors name
+    /// the line.
     pub fn parse(text: &str) -> Result<Self> {
-        let (mut names, mut colors, mut ignored) = (Vec::new(), Vec::new(), Vec::<IgnoredLabel>::new());
+        let (mut names, mut colors, mut ignored) =
+            (Vec::new(), Vec::new(), Vec::<IgnoredLabel>::new());
         for (index, line) in text.trim_start_matches(BYTE_ORDER_MARK).lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let (label, name, color) = parse_line(line)
-                .ok_or_else(|| error!(Data, "`{}` is not a number, a name and three values 0 to 255", excerpt(line)))
+                .ok_or_else(|| {
+                    error!(
+                        Data,
+                        "`{}` is not a number, a name and three values 0 to 255",
+                        excerpt(line)
+                    )
+                })
                 .map_err(|e| e.at(format!("line {}", index + 1)))?;
-            if IGNORED_NAMES.contains(&name.to_ascii_lowercase().as_str()) && usize::from(label) >= names.len() {
+            if IGNORED_NAMES.contains(&name.to_ascii_lowercase().as_str())
+                && usize::from(label) >= names.len()
+            {
                 ignored.push(IgnoredLabel { label, name: class_name(&name), color });
             } else if usize::from(label) == names.len() && ignored.is_empty() {
                 names.push(name);
                 colors.push(color);
             } else {
                 let next = names.len();
-                return Err(error!(Data, "class {label} where class {next} should follow; ignored labels come last")
-                    .at(format!("line {}", index + 1)));
+                return Err(error!(
+                    Data,
+                    "class {label} where class {next} should follow; ignored labels come last"
+                )
+                .at(format!("line {}", index + 1)));
             }
         }
-        Ok(Self { ignored, ..Self::new(names, colors).map_err(|_| error!(Data, "lists no classes"))? })
+        Ok(Self {
+            ignored,
+            ..Self::new(names, colors).map_err(|_| error!(Data, "lists no classes"))?
+        })
     }
 
     /// 256 colors for a palette PNG: the table's, and VOC's for the values past it.
@@ -186,8 +216,9 @@ fn parse_line(line: &str) -> Option<(u16, String, [u8; 3])> {
     Some((number.parse().ok()?, name.join(" "), color.try_into().ok()?))
 }
 
-/// The color of a label in PASCAL VOC's color map: the label's bits, three at a time, are dealt to red, green and blue from the
-/// highest bit down (`VOClabelcolormap` of the VOC development kit). 0 is black, 255 is (224, 224, 192).
+/// The color of a label in PASCAL VOC's color map: the label's bits, three at a time, are dealt to
+/// red, green and blue from the highest bit down (`VOClabelcolormap` of the VOC development kit). 0
+/// is black, 255 is (224, 224, 192).
 pub fn voc_color(label: usize) -> [u8; 3] {
     let mut color = [0u8; 3];
     for (round, shift) in (0..8).rev().enumerate() {
@@ -198,14 +229,16 @@ pub fn voc_color(label: usize) -> [u8; 3] {
     color
 }
 
-/// Color `index` of an endless row of colors that can be told apart: hues a golden angle apart in OKLCH, so that neighbors and
-/// near-neighbors in the row lie far from each other, at lightness and chroma that change from one to the next.
+/// Color `index` of an endless row of colors that can be told apart: hues a golden angle apart in
+/// OKLCH, so that neighbors and near-neighbors in the row lie far from each other, at lightness and
+/// chroma that change from one to the next.
 pub fn distinct(index: usize) -> [u8; 3] {
     const GOLDEN_ANGLE: f64 = 137.507_764_050_037_85;
     let hue = (25.0 + GOLDEN_ANGLE * index as f64).to_radians();
     let lightness = [0.70, 0.82, 0.60, 0.76, 0.65][index % 5];
     let chroma = [0.20, 0.14, 0.17][index % 3];
-    // Less chroma until the color exists in sRGB: hue and lightness, which tell classes apart, stay.
+    // Less chroma until the color exists in sRGB: hue and lightness, which tell classes apart,
+    // stay.
     (0..20)
         .map(|step| oklch(lightness, chroma * (1.0 - f64::from(step) / 20.0), hue))
         .find(|rgb| rgb.iter().all(|v| (-1e-9..=1.0 + 1e-9).contains(v)))
@@ -239,9 +272,14 @@ mod tests {
 
     #[test]
     fn the_voc_colors_are_the_development_kits() {
-        for (label, color) in
-            [(0, [0, 0, 0]), (1, [128, 0, 0]), (8, [64, 0, 0]), (15, [192, 128, 128]), (20, [0, 64, 128]), (255, [224, 224, 192])]
-        {
+        for (label, color) in [
+            (0, [0, 0, 0]),
+            (1, [128, 0, 0]),
+            (8, [64, 0, 0]),
+            (15, [192, 128, 128]),
+            (20, [0, 64, 128]),
+            (255, [224, 224, 192]),
+        ] {
             assert_eq!(voc_color(label), color, "label {label}");
         }
     }
@@ -276,29 +314,37 @@ mod tests {
         }
         assert!(serde_json::from_str::<ClassTable>(r#"{"names":["a"],"colors":[]}"#).is_err());
         let earlier = r#"{"names":["a"],"colours":[[1,2,3]],"ignored":[{"label":255,"name":"b","colour":[0,0,0]}]}"#;
-        let table: ClassTable = serde_json::from_str(earlier).expect("tables of earlier versions, with British spelling");
+        let table: ClassTable = serde_json::from_str(earlier)
+            .expect("tables of earlier versions, with British spelling");
         assert_eq!(table.colors, [[1, 2, 3]]);
     }
 
     #[test]
     fn escape_sequences_in_class_names_are_not_kept() {
         let shown = "\u{fffd}]0;PWNED\u{fffd}";
-        let table =
-            ClassTable::parse("0 \u{1b}]0;PWNED\u{7} 1 2 3\n1 road 1 2 3\n2 ignore\u{1b} 0 0 0\n3 ignore 0 0 0\n").unwrap();
+        let table = ClassTable::parse(
+            "0 \u{1b}]0;PWNED\u{7} 1 2 3\n1 road 1 2 3\n2 ignore\u{1b} 0 0 0\n3 ignore 0 0 0\n",
+        )
+        .unwrap();
         assert_eq!(table.names, [shown, "road", "ignore\u{fffd}"]);
-        let json =
-            r#"{"names":["\u001b]0;PWNED\u0007"],"colors":[[1,2,3]],"ignored":[{"label":255,"name":"a\r\nb","color":[0,0,0]}]}"#;
+        let json = r#"{"names":["\u001b]0;PWNED\u0007"],"colors":[[1,2,3]],"ignored":[{"label":255,"name":"a\r\nb","color":[0,0,0]}]}"#;
         let table: ClassTable = serde_json::from_str(json).unwrap();
         assert_eq!((&table.names[0][..], &table.name(255)[..]), (shown, "a\u{fffd}\u{fffd}b"));
         let long = ClassTable::new(vec!["é".repeat(1 << 20)], vec![[0; 3]]).unwrap();
         assert_eq!(long.names[0], "é".repeat(160) + "...");
         let bin = "ashcan, trash can, garbage can, wastebin, ash bin, ash-bin, ashbin, dustbin, trash barrel, trash bin";
-        assert_eq!(ClassTable::new(vec![bin.into()], vec![[0; 3]]).unwrap().names, [bin], "the longest real name, of ADE20K");
+        assert_eq!(
+            ClassTable::new(vec![bin.into()], vec![[0; 3]]).unwrap().names,
+            [bin],
+            "the longest real name, of ADE20K"
+        );
     }
 
     #[test]
     fn an_error_quotes_no_more_than_the_start_of_a_line_of_a_megabyte() {
-        let error = ClassTable::parse(&format!("0 sky 1 2 3\n{}", "x".repeat(1 << 20))).unwrap_err().to_string();
+        let error = ClassTable::parse(&format!("0 sky 1 2 3\n{}", "x".repeat(1 << 20)))
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("line 2: `xxx") && error.len() < 200, "{} bytes", error.len());
     }
 
@@ -320,15 +366,26 @@ mod tests {
         let mut least = f64::MAX;
         for (i, a) in colors.iter().enumerate() {
             for b in &colors[..i] {
-                least = least.min(a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum::<f64>().sqrt());
+                least = least.min(
+                    a.iter()
+                        .zip(b)
+                        .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))
+                        .sum::<f64>()
+                        .sqrt(),
+                );
             }
         }
         assert!(least > 18.0, "two of the first forty colors are {least:.1} apart");
-        let first: Vec<_> = (0..256).map(distinct).collect::<std::collections::HashSet<_>>().into_iter().collect();
+        let first: Vec<_> =
+            (0..256).map(distinct).collect::<std::collections::HashSet<_>>().into_iter().collect();
         assert!(first.len() > 250, "{} different colors of 256", first.len());
         let (voc, vivid) = (ClassTable::voc(), ClassTable::voc().vivid());
-        assert_eq!((&vivid.names, vivid.color(0), vivid.color(255)), (&voc.names, [0; 3], [224, 224, 192]));
-        let bright = |c: [u8; 3]| u32::from(c[0]) * 2 + u32::from(c[1]) * 5 + u32::from(c[2]) > 8 * 70;
+        assert_eq!(
+            (&vivid.names, vivid.color(0), vivid.color(255)),
+            (&voc.names, [0; 3], [224, 224, 192])
+        );
+        let bright =
+            |c: [u8; 3]| u32::from(c[0]) * 2 + u32::from(c[1]) * 5 + u32::from(c[2]) > 8 * 70;
         assert!((1..21).all(|class| bright(vivid.color(class))) && !bright(voc.color(8)));
     }
 }

@@ -1,4 +1,5 @@
-//! From whatever samples a decoder returns to upright 8-bit RGB, with as few copies of the image as its kind allows.
+//! From whatever samples a decoder returns to upright 8-bit RGB, with as few copies of the image as
+//! its kind allows.
 
 use super::decode::Image;
 use crate::error::{Result, error};
@@ -9,8 +10,8 @@ use image::{ColorType, DynamicImage, GrayImage, RgbImage};
 /// How the note on an image begins that was turned by its EXIF orientation.
 pub(crate) const TURNED: &str = "turned upright";
 
-/// RGB over `backdrop`, and the alpha where a pixel is not opaque. `data` are interleaved samples as a decoder returns them, 16-bit
-/// ones in the machine's byte order.
+/// RGB over `backdrop`, and the alpha where a pixel is not opaque. `data` are interleaved samples
+/// as a decoder returns them, 16-bit ones in the machine's byte order.
 pub(super) fn to_rgb(
     color: ColorType,
     mut data: Vec<u8>,
@@ -22,7 +23,10 @@ pub(super) fn to_rgb(
     match color {
         L8 | La8 | Rgb8 | Rgba8 => {}
         L16 | La16 | Rgb16 | Rgba16 => narrow(&mut data, notes),
-        _ => return Err(error!(Image, "holds floating-point samples").advice("convert it to 8 or 16 bits a sample")),
+        _ => {
+            return Err(error!(Image, "holds floating-point samples")
+                .advice("convert it to 8 or 16 bits a sample"));
+        }
     }
     if matches!(color, L8 | La8 | L16 | La16) {
         notes.push("gray was spread to red, green and blue".into());
@@ -37,7 +41,8 @@ pub(super) fn to_rgb(
         }
         3 => (data, None),
         _ => {
-            let alpha: Vec<u8> = memory::collect(data.len() / 4, data.chunks_exact(4).map(|p| p[3]))?;
+            let alpha: Vec<u8> =
+                memory::collect(data.len() / 4, data.chunks_exact(4).map(|p| p[3]))?;
             for pixel in 0..alpha.len() {
                 data.copy_within(4 * pixel..4 * pixel + 3, 3 * pixel);
             }
@@ -59,16 +64,25 @@ fn narrow(data: &mut Vec<u8>, notes: &mut Vec<String>) {
     data.truncate(data.len() / 2);
     data.shrink_to_fit();
     notes.push("16-bit samples were rounded to 8".into());
-    // 10- and 12-bit data in 16-bit files: valid, but next to black, and a network sees nothing in it.
+    // 10- and 12-bit data in 16-bit files: valid, but next to black, and a network sees nothing in
+    // it.
     if largest < 4096 {
-        notes.push(format!("the largest 16-bit sample is only {largest} of 65535: the image is next to black"));
+        notes.push(format!(
+            "the largest 16-bit sample is only {largest} of 65535: the image is next to black"
+        ));
     }
 }
 
 /// Takes a fourth channel away that is not opacity, where the decoder left it in.
-pub(super) fn without_fourth_channel(color: ColorType, mut data: Vec<u8>, notes: &mut Vec<String>) -> (ColorType, Vec<u8>) {
+pub(super) fn without_fourth_channel(
+    color: ColorType,
+    mut data: Vec<u8>,
+    notes: &mut Vec<String>,
+) -> (ColorType, Vec<u8>) {
     use ColorType::*;
-    notes.push("the fourth channel is not marked as alpha (TIFF ExtraSamples), and was left out".into());
+    notes.push(
+        "the fourth channel is not marked as alpha (TIFF ExtraSamples), and was left out".into(),
+    );
     let kept = match color {
         Rgba8 => Rgb8,
         Rgba16 => Rgb16,
@@ -95,7 +109,11 @@ fn lay_over(
     for (pixel, &a) in rgb.chunks_exact_mut(3).zip(&alpha) {
         for (sample, behind) in pixel.iter_mut().zip(backdrop) {
             // Of premultiplied colors the front's share is in the sample already.
-            *sample = if premultiplied { sample.saturating_add(mix(0, behind, a)) } else { mix(*sample, behind, a) };
+            *sample = if premultiplied {
+                sample.saturating_add(mix(0, behind, a))
+            } else {
+                mix(*sample, behind, a)
+            };
         }
     }
     let [r, g, b] = backdrop;
@@ -121,7 +139,9 @@ pub(super) fn turn(
     let lost = || error!(Image, "the decoder returned fewer pixels than {width} x {height}");
     let mut rgb = DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, rgb).ok_or_else(lost)?);
     let mut alpha = match alpha {
-        Some(alpha) => Some(DynamicImage::ImageLuma8(GrayImage::from_raw(width, height, alpha).ok_or_else(lost)?)),
+        Some(alpha) => Some(DynamicImage::ImageLuma8(
+            GrayImage::from_raw(width, height, alpha).ok_or_else(lost)?,
+        )),
         None => None,
     };
     if orientation != Orientation::NoTransforms {
@@ -130,5 +150,11 @@ pub(super) fn turn(
         notes.push(format!("{TURNED} (EXIF orientation {})", orientation.to_exif()));
     }
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    Ok(Image { width, height, rgb: rgb.into_rgb8().into_raw(), alpha: alpha.map(|a| a.into_luma8().into_raw()), notes })
+    Ok(Image {
+        width,
+        height,
+        rgb: rgb.into_rgb8().into_raw(),
+        alpha: alpha.map(|a| a.into_luma8().into_raw()),
+        notes,
+    })
 }

@@ -1,7 +1,9 @@
-//! What an image file says of itself before anything is decoded: its kind, how many frames it holds, whether it is cut short.
+//! What an image file says of itself before anything is decoded: its kind, how many frames it
+//! holds, whether it is cut short.
 //!
-//! The decoders do not tell these (a JPEG decoder fills a missing half with gray and calls it success), so the containers are
-//! walked here. Nothing is allocated, and no length found in a file is trusted beyond the end of the bytes.
+//! The decoders do not tell these (a JPEG decoder fills a missing half with gray and calls it
+//! success), so the containers are walked here. Nothing is allocated, and no length found in a file
+//! is trusted beyond the end of the bytes.
 
 use crate::error::{Result, error};
 use image::ImageFormat;
@@ -36,7 +38,8 @@ pub(crate) enum Alpha {
     AsDecoded,
     /// Opacity by which the colors are multiplied already (TIFF 6.0, section 18: ExtraSamples 1).
     Premultiplied,
-    /// No opacity, whatever the decoder calls it: near infrared, say (ExtraSamples 0, or no such tag).
+    /// No opacity, whatever the decoder calls it: near infrared, say (ExtraSamples 0, or no such
+    /// tag).
     None,
 }
 
@@ -53,16 +56,19 @@ pub(crate) struct Delays {
 
 impl Delays {
     fn add(&mut self, seconds: (u32, u32)) {
-        let shown = shown(Duration::from_secs_f64(f64::from(seconds.0) / f64::from(seconds.1.max(1))));
+        let shown =
+            shown(Duration::from_secs_f64(f64::from(seconds.0) / f64::from(seconds.1.max(1))));
         self.frames += 1;
         self.micros += shown.as_micros() as u64;
         self.differ |= *self.first.get_or_insert(seconds) != seconds;
     }
 
-    /// Frames a second as a fraction, and whether that is only their mean; `None` where no frame tells.
+    /// Frames a second as a fraction, and whether that is only their mean; `None` where no frame
+    /// tells.
     pub(crate) fn rate(&self) -> Option<((u64, u64), bool)> {
         let (above, below) = self.first?;
-        let slow = shown(Duration::from_secs_f64(f64::from(above) / f64::from(below.max(1)))) == SLOW;
+        let slow =
+            shown(Duration::from_secs_f64(f64::from(above) / f64::from(below.max(1)))) == SLOW;
         Some(match (self.differ, slow) {
             (true, _) => ((self.frames * 1_000_000, self.micros), true),
             (false, true) => ((10, 1), false),
@@ -143,14 +149,16 @@ pub(crate) fn probe(bytes: &[u8], name: &str) -> Result<Probe> {
 /// How many of a file's first bytes [`format_of`] looks at.
 pub(crate) const HEAD: u64 = 512;
 
-/// The kind of file, by its first bytes; by its name where it is TGA. Errors where no such image is read.
+/// The kind of file, by its first bytes; by its name where it is TGA. Errors where no such image is
+/// read.
 pub(crate) fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat> {
     use ImageFormat::*;
     let advice = "convert it to PNG or JPEG";
     match image::guess_format(bytes) {
         Ok(format @ (Png | Jpeg | Gif | WebP | Bmp | Tiff | Pnm | Qoi)) => return Ok(format),
         Ok(other) => {
-            let kind = other.extensions_str().first().map_or("unknown".into(), |e| e.to_uppercase());
+            let kind =
+                other.extensions_str().first().map_or("unknown".into(), |e| e.to_uppercase());
             return Err(error!(Image, "holds {kind}, which is not read").advice(advice));
         }
         Err(_) if bytes.starts_with(b"II+\0") || bytes.starts_with(b"MM\0+") => return Ok(Tiff),
@@ -158,7 +166,11 @@ pub(crate) fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat> {
     }
     for (at, magic, what) in FOREIGN {
         if bytes.get(*at..).is_some_and(|rest| rest.starts_with(magic)) {
-            let advice = if *what == "a video" { "videos are segmented one at a time, not among images" } else { advice };
+            let advice = if *what == "a video" {
+                "videos are segmented one at a time, not among images"
+            } else {
+                advice
+            };
             return Err(error!(Image, "is {what}, which is not read").advice(advice));
         }
     }
@@ -190,7 +202,10 @@ fn u32_le(bytes: &[u8], at: usize) -> Option<usize> {
 fn jpeg(bytes: &[u8], found: &mut Probe) {
     let mut at = 2;
     found.truncated = true;
-    while let Some(skip) = bytes.get(at..).and_then(|rest| rest.windows(2).position(|w| w[0] == 0xff && is_marker(w[1]))) {
+    while let Some(skip) = bytes
+        .get(at..)
+        .and_then(|rest| rest.windows(2).position(|w| w[0] == 0xff && is_marker(w[1])))
+    {
         let marker = bytes[at + skip + 1];
         at += skip + 2;
         match marker {
@@ -210,7 +225,8 @@ fn jpeg(bytes: &[u8], found: &mut Probe) {
     }
 }
 
-/// Whether a byte behind 0xff makes a marker: not a stuffed 0xff, fill, or a restart in the middle of the data.
+/// Whether a byte behind 0xff makes a marker: not a stuffed 0xff, fill, or a restart in the middle
+/// of the data.
 fn is_marker(byte: u8) -> bool {
     !matches!(byte, 0x00 | 0xff | 0xd0..=0xd7)
 }
@@ -224,13 +240,18 @@ fn png(bytes: &[u8], found: &mut Probe) {
             b"IDAT" => seen_pixels = true,
             // An animation's header counts only in front of the pixels.
             b"acTL" if !seen_pixels => found.frames = u32_be(bytes, at + 8).unwrap_or(1).max(1),
-            // The numbers of seconds; nothing below the line stands for 100 (APNG specification, fcTL).
+            // The numbers of seconds; nothing below the line stands for 100 (APNG specification,
+            // fcTL).
             b"fcTL" => {
-                if let (Some(above), Some(below)) = (u16_be(bytes, data.start + 20), u16_be(bytes, data.start + 22)) {
+                if let (Some(above), Some(below)) =
+                    (u16_be(bytes, data.start + 20), u16_be(bytes, data.start + 22))
+                {
                     found.delays.add((above as u32, if below == 0 { 100 } else { below as u32 }));
                 }
             }
-            b"eXIf" => found.orientation = bytes.get(data.clone()).and_then(Orientation::from_exif_chunk),
+            b"eXIf" => {
+                found.orientation = bytes.get(data.clone()).and_then(Orientation::from_exif_chunk)
+            }
             b"IEND" => return,
             _ => {}
         }
@@ -245,8 +266,8 @@ pub(crate) fn png_size(head: &[u8]) -> Option<(usize, usize)> {
     is_png.then(|| Some((u32_be(head, 16)?, u32_be(head, 20)?)))?
 }
 
-/// A PNG without its color profile and its texts, of which nothing is used: decoders inflate them, and a thousandfold at that. Other kinds store
-/// such things uncompressed.
+/// A PNG without its color profile and its texts, of which nothing is used: decoders inflate them,
+/// and a thousandfold at that. Other kinds store such things uncompressed.
 pub(crate) fn without_metadata(bytes: &[u8], format: ImageFormat) -> Cow<'_, [u8]> {
     if format != ImageFormat::Png {
         return Cow::Borrowed(bytes);
@@ -281,7 +302,8 @@ fn gif(bytes: &[u8], found: &mut Probe) {
         }
     };
     let mut frames = 0;
-    // Said in front of a frame, in hundredths of a second; a frame in front of which nothing is said has none.
+    // Said in front of a frame, in hundredths of a second; a frame in front of which nothing is
+    // said has none.
     let mut said = 0;
     let mut walk = || -> Option<()> {
         let mut at = 13 + table(*bytes.get(10)?);
@@ -310,7 +332,9 @@ fn webp(bytes: &[u8], found: &mut Probe) {
     let Some(size) = u32_le(bytes, 4) else { return found.truncated = true };
     found.truncated = size.saturating_add(8) > bytes.len();
     let (mut at, mut frames) = (12usize, 0);
-    while let (Some(kind), Some(length)) = (bytes.get(at..at.saturating_add(4)), u32_le(bytes, at.saturating_add(4))) {
+    while let (Some(kind), Some(length)) =
+        (bytes.get(at..at.saturating_add(4)), u32_le(bytes, at.saturating_add(4)))
+    {
         frames += usize::from(kind == b"ANMF");
         // Milliseconds in 24 bits, behind place and size.
         if let (b"ANMF", Some(millis)) = (kind, u32_le(bytes, at.saturating_add(20))) {
@@ -342,12 +366,17 @@ fn tiff_alpha(photometric: Option<usize>, samples: Option<usize>, extra: Option<
     }
 }
 
-/// Counts the directories of a classic TIFF, and says what the first one's last channel is; a big one counts as one page.
+/// Counts the directories of a classic TIFF, and says what the first one's last channel is; a big
+/// one counts as one page.
 fn tiff(bytes: &[u8], found: &mut Probe) {
     let big_endian = bytes.starts_with(b"MM");
     let short = |at: usize| {
         let pair: [u8; 2] = bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
-        Some(usize::from(if big_endian { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) }))
+        Some(usize::from(if big_endian {
+            u16::from_be_bytes(pair)
+        } else {
+            u16::from_le_bytes(pair)
+        }))
     };
     let long = |at: usize| if big_endian { u32_be(bytes, at) } else { u32_le(bytes, at) };
     if short(2) != Some(42) {
@@ -359,12 +388,16 @@ fn tiff(bytes: &[u8], found: &mut Probe) {
         let Some(entries) = short(at) else { break };
         if pages == 0 {
             let value = |tag: usize| {
-                let entry = (0..entries).map(|i| at + 2 + 12 * i).find(|&entry| short(entry) == Some(tag))?;
-                // One or two numbers of 16 bits are in the entry itself; more are elsewhere, at this offset.
+                let entry = (0..entries)
+                    .map(|i| at + 2 + 12 * i)
+                    .find(|&entry| short(entry) == Some(tag))?;
+                // One or two numbers of 16 bits are in the entry itself; more are elsewhere, at
+                // this offset.
                 let count = long(entry + 4)?;
                 if count > 2 { short(long(entry + 8)?) } else { short(entry + 8) }
             };
-            found.alpha = tiff_alpha(value(PHOTOMETRIC), value(SAMPLES_PER_PIXEL), value(EXTRA_SAMPLES));
+            found.alpha =
+                tiff_alpha(value(PHOTOMETRIC), value(SAMPLES_PER_PIXEL), value(EXTRA_SAMPLES));
         }
         pages += 1;
         next = long(at + 2 + 12 * entries);

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-/// The gray that fills an image up to the network's size: next to 0 after `x / 127.5 - 1`. Where a device normalizes into a
-/// padded tensor it writes 0 itself; this value is for canvases of bytes.
+/// The gray that fills an image up to the network's size: next to 0 after `x / 127.5 - 1`. Where a
+/// device normalizes into a padded tensor it writes 0 itself; this value is for canvases of bytes.
 pub const PAD: u8 = 127;
 
 /// The largest side that a rule may name.
@@ -19,14 +19,15 @@ const MAX_SIDE: usize = 65_535;
 pub enum SizeRule {
     /// The image's own size, whatever it is: odd or even, square or not.
     Native,
-    /// The long side becomes `n`, the shape is kept, and the right or the bottom is padded to `n` x `n`, as DeepLab's mobile
-    /// networks were trained.
+    /// The long side becomes `n`, the shape is kept, and the right or the bottom is padded to `n` x
+    /// `n`, as DeepLab's mobile networks were trained.
     LongSide(usize),
-    /// The short side becomes `n`, the long side follows, rounded down, and nothing is padded: what torchvision's presets do
-    /// (`resize_size=520`). A long side never exceeds 65,535.
+    /// The short side becomes `n`, the long side follows, rounded down, and nothing is padded: what
+    /// torchvision's presets do (`resize_size=520`). A long side never exceeds 65,535.
     ShortSide(usize),
-    /// The image is scaled, with its shape kept, to the largest size that fits into `w` x `h`, and padded at the right or the
-    /// bottom to exactly that. It is never stretched: the networks know objects in their true proportions.
+    /// The image is scaled, with its shape kept, to the largest size that fits into `w` x `h`, and
+    /// padded at the right or the bottom to exactly that. It is never stretched: the networks know
+    /// objects in their true proportions.
     Exact {
         /// Width in pixels.
         w: usize,
@@ -38,20 +39,28 @@ pub enum SizeRule {
 impl FromStr for SizeRule {
     type Err = Error;
 
-    /// `native`, a long side such as `513`, a short side such as `short:520`, or a width and height such as `640x480`.
+    /// `native`, a long side such as `513`, a short side such as `short:520`, or a width and height
+    /// such as `640x480`.
     fn from_str(text: &str) -> Result<Self> {
         let bad = || {
-            error!(Usage, "`{text}` is no size")
-                .advice("write native, a long side such as 513, a short side such as short:520, or 640x480")
+            error!(Usage, "`{text}` is no size").advice(
+                "write native, a long side such as 513, a short side such as short:520, or 640x480",
+            )
         };
         let side = |digits: &str| match digits.parse() {
-            Ok(n) if (1..=MAX_SIDE).contains(&n) && digits.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
-            Ok(n) if n > MAX_SIDE => Err(error!(Usage, "a side of {n} pixels is more than {MAX_SIDE}")),
+            Ok(n) if (1..=MAX_SIDE).contains(&n) && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                Ok(n)
+            }
+            Ok(n) if n > MAX_SIDE => {
+                Err(error!(Usage, "a side of {n} pixels is more than {MAX_SIDE}"))
+            }
             _ => Err(bad()),
         };
         match text.to_ascii_lowercase().as_str() {
             "native" => Ok(SizeRule::Native),
-            text if text.starts_with("short:") => Ok(SizeRule::ShortSide(side(&text["short:".len()..])?)),
+            text if text.starts_with("short:") => {
+                Ok(SizeRule::ShortSide(side(&text["short:".len()..])?))
+            }
             text => match text.split_once('x') {
                 Some((w, h)) => Ok(SizeRule::Exact { w: side(w)?, h: side(h)? }),
                 None => Ok(SizeRule::LongSide(side(text)?)),
@@ -85,7 +94,8 @@ pub struct Fit {
 impl SizeRule {
     /// The sizes for an image of `width` x `height`.
     ///
-    /// The side that follows is rounded to the nearest, halves up (that of [`SizeRule::ShortSide`]: down), and is never less than 1.
+    /// The side that follows is rounded to the nearest, halves up (that of [`SizeRule::ShortSide`]:
+    /// down), and is never less than 1.
     pub fn fit(self, width: usize, height: usize) -> Fit {
         let source = (width, height);
         let (w, h) = match self {
@@ -99,10 +109,14 @@ impl SizeRule {
             SizeRule::LongSide(n) => (n, n),
             SizeRule::Exact { w, h } => (w, h),
         };
-        let follow = |of: usize, to: usize, from: usize| ((2 * of * to + from) / (2 * from).max(1)).max(1);
+        let follow =
+            |of: usize, to: usize, from: usize| ((2 * of * to + from) / (2 * from).max(1)).max(1);
         // Which side meets its bound first: w / width against h / height.
-        let scaled =
-            if w * height <= h * width { (w, follow(height, w, width).min(h)) } else { (follow(width, h, height).min(w), h) };
+        let scaled = if w * height <= h * width {
+            (w, follow(height, w, width).min(h))
+        } else {
+            (follow(width, h, height).min(w), h)
+        };
         Fit { source, scaled, padded: (w, h) }
     }
 }
@@ -113,18 +127,23 @@ impl Fit {
         self.source == self.scaled && self.scaled == self.padded
     }
 
-    /// The image's pixels at the scaled size, `[h, w, 3]`, not padded. Borrowed where nothing is to be done.
+    /// The image's pixels at the scaled size, `[h, w, 3]`, not padded. Borrowed where nothing is to
+    /// be done.
     ///
     /// Errors where `image` is not of the size that this was computed for.
     pub fn scale<'a>(&self, image: &'a Image) -> Result<Cow<'a, [u8]>> {
         if (image.width, image.height) != self.source {
             let ((w, h), (pw, ph)) = (self.source, (image.width, image.height));
-            return Err(error!(Usage, "the sizes were computed for an image of {w} x {h} pixels, this one has {pw} x {ph}"));
+            return Err(error!(
+                Usage,
+                "the sizes were computed for an image of {w} x {h} pixels, this one has {pw} x {ph}"
+            ));
         }
         resample(&image.rgb, self.source, self.scaled)
     }
 
-    /// The image's pixels at the padded size, `[h, w, 3]`, with [`PAD`] at the right and the bottom.
+    /// The image's pixels at the padded size, `[h, w, 3]`, with [`PAD`] at the right and the
+    /// bottom.
     pub fn scale_and_pad<'a>(&self, image: &'a Image) -> Result<Cow<'a, [u8]>> {
         let scaled = self.scale(image)?;
         if self.scaled == self.padded {
@@ -141,19 +160,24 @@ impl Fit {
 
 /// Scales `[h, w, 3]` bytes from one (width, height) to another.
 ///
-/// Bilinear with antialiasing: enlarging reads the usual two by two neighbors, at half-pixel centers; shrinking widens the triangle to the
-/// scale, so that every pixel of the source counts. The bytes are those of Pillow's `resize(..., BILINEAR)`, which torchvision's
-/// transforms call; OpenCV and a plain `interpolate` compute others.
+/// Bilinear with antialiasing: enlarging reads the usual two by two neighbors, at half-pixel
+/// centers; shrinking widens the triangle to the scale, so that every pixel of the source counts.
+/// The bytes are those of Pillow's `resize(..., BILINEAR)`, which torchvision's transforms call;
+/// OpenCV and a plain `interpolate` compute others.
 ///
 /// Errors where the bytes are not of the size stated, or a side is 0 or past 2^32.
 pub fn resample(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Cow<'_, [u8]>> {
-    if from == to && from.0.checked_mul(from.1).and_then(|n| n.checked_mul(3)) == Some(rgb.len()) && !rgb.is_empty() {
+    if from == to
+        && from.0.checked_mul(from.1).and_then(|n| n.checked_mul(3)) == Some(rgb.len())
+        && !rgb.is_empty()
+    {
         return Ok(Cow::Borrowed(rgb));
     }
     resample_window(rgb, from, to, (0, 0), to).map(Cow::Owned)
 }
 
-/// The window of `size` at column and row `at` of what [`resample`] makes, without computing the rest.
+/// The window of `size` at column and row `at` of what [`resample`] makes, without computing the
+/// rest.
 ///
 /// Errors as there, and where the window does not lie inside.
 pub fn resample_window(
@@ -164,20 +188,35 @@ pub fn resample_window(
     size: (usize, usize),
 ) -> Result<Vec<u8>> {
     let wrong = |what: String| Error::new(ErrorKind::Usage, what);
-    let side = |n: usize| u32::try_from(n).ok().filter(|&n| n > 0).ok_or_else(|| wrong(format!("a side of {n} pixels")));
+    let side = |n: usize| {
+        u32::try_from(n)
+            .ok()
+            .filter(|&n| n > 0)
+            .ok_or_else(|| wrong(format!("a side of {n} pixels")))
+    };
     let (fw, fh, tw, th) = (side(from.0)?, side(from.1)?, side(to.0)?, side(to.1)?);
     let (w, h) = (side(size.0)?, side(size.1)?);
     if from.0.checked_mul(from.1).and_then(|n| n.checked_mul(3)) != Some(rgb.len()) {
-        return Err(wrong(format!("{fw} x {fh} pixels in RGB cannot be made of {} bytes", rgb.len())));
+        return Err(wrong(format!(
+            "{fw} x {fh} pixels in RGB cannot be made of {} bytes",
+            rgb.len()
+        )));
     }
-    if at.0 > to.0 - size.0.min(to.0) || at.1 > to.1 - size.1.min(to.1) || size.0 > to.0 || size.1 > to.1 {
-        return Err(wrong(format!("a window of {w} x {h} at {}, {} is not inside {tw} x {th}", at.0, at.1)));
+    if at.0 > to.0 - size.0.min(to.0)
+        || at.1 > to.1 - size.1.min(to.1)
+        || size.0 > to.0
+        || size.1 > to.1
+    {
+        return Err(wrong(format!(
+            "a window of {w} x {h} at {}, {} is not inside {tw} x {th}",
+            at.0, at.1
+        )));
     }
     pillow::bilinear(rgb, from, to, at, size)
 }
 
-/// Scales `[h, w, 3]` bytes so that they cover another (width, height), with their shape kept; what sticks out on two sides is cut off there in
-/// equal parts.
+/// Scales `[h, w, 3]` bytes so that they cover another (width, height), with their shape kept; what
+/// sticks out on two sides is cut off there in equal parts.
 ///
 /// Errors as [`resample`].
 pub fn cover(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Vec<u8>> {
@@ -235,12 +274,18 @@ mod tests {
         assert_eq!(long(500, 375).scaled, (513, 385), "384.75 is rounded up");
         assert_eq!(long(375, 500).scaled, (385, 513));
         assert_eq!(long(500, 375).padded, (513, 513));
-        assert_eq!(long(513, 513), Fit { source: (513, 513), scaled: (513, 513), padded: (513, 513) });
+        assert_eq!(
+            long(513, 513),
+            Fit { source: (513, 513), scaled: (513, 513), padded: (513, 513) }
+        );
         assert_eq!(long(100_000, 3).scaled, (513, 1), "never less than a pixel");
         // torchvision: int(520 * long / short).
         let short = |w, h| SizeRule::ShortSide(520).fit(w, h);
         assert_eq!((short(500, 375).scaled, short(375, 500).padded), ((693, 520), (520, 693)));
-        assert_eq!((short(700, 700).scaled, short(1, 1_000_000).scaled), ((520, 520), (520, MAX_SIDE)));
+        assert_eq!(
+            (short(700, 700).scaled, short(1, 1_000_000).scaled),
+            ((520, 520), (520, MAX_SIDE))
+        );
         let exact = SizeRule::Exact { w: 640, h: 480 };
         assert_eq!(exact.fit(1000, 1000).scaled, (480, 480));
         assert_eq!(exact.fit(1000, 100).scaled, (640, 64));
@@ -284,7 +329,8 @@ mod tests {
 
     #[test]
     fn an_image_covers_another_size_and_its_middle_stays() {
-        // Columns of 0, 100, 200: the middle is 100 in a square, and the outer ones are cut in halves.
+        // Columns of 0, 100, 200: the middle is 100 in a square, and the outer ones are cut in
+        // halves.
         let rgb = [[0; 3], [100; 3], [200; 3], [0; 3], [100; 3], [200; 3]].concat();
         assert_eq!(cover(&rgb, (3, 2), (3, 2)).unwrap(), rgb);
         let square = cover(&rgb, (3, 2), (20, 20)).unwrap();
@@ -297,7 +343,8 @@ mod tests {
 
     #[test]
     fn a_window_is_what_the_whole_would_have_there() {
-        let (from, rgb) = ((37, 23), (0..37 * 23 * 3).map(|i| (i * 97 % 251) as u8).collect::<Vec<_>>());
+        let (from, rgb) =
+            ((37, 23), (0..37 * 23 * 3).map(|i| (i * 97 % 251) as u8).collect::<Vec<_>>());
         for to in [(74, 46), (37, 23), (19, 12), (51, 17)] {
             let whole = resample(&rgb, from, to).unwrap();
             for (at, size) in [((0, 0), to), ((3, 2), (7, 9)), ((to.0 - 5, to.1 - 4), (5, 4))] {

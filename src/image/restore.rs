@@ -6,11 +6,12 @@ use crate::error::{Result, error};
 use rayon::prelude::*;
 
 impl Fit {
-    /// Labels at the padded size, `[h, w]`, to the source's size: the padding is cropped, then each pixel of the source takes
-    /// the nearest label, with pixel centers at halves: column `x` of `W` takes column `floor((x + 1/2) * w / W)`, computed in whole
-    /// numbers.
+    /// Labels at the padded size, `[h, w]`, to the source's size: the padding is cropped, then each
+    /// pixel of the source takes the nearest label, with pixel centers at halves: column `x` of `W`
+    /// takes column `floor((x + 1/2) * w / W)`, computed in whole numbers.
     ///
-    /// Errors where the number of labels is not the padded size's, or there is no memory for the result.
+    /// Errors where the number of labels is not the padded size's, or there is no memory for the
+    /// result.
     pub fn restore_labels<T: Copy + Send + Sync>(&self, labels: &[T]) -> Result<Vec<T>> {
         self.check(labels.len(), 1)?;
         let ((pw, _), (sw, sh), (w, h)) = (self.padded, self.scaled, self.source);
@@ -24,11 +25,12 @@ impl Fit {
         Ok(out)
     }
 
-    /// Values at the padded size, `[h, w, channels]`, to the source's size: the padding is cropped, then bilinear interpolation
-    /// with pixel centers at halves, clamped at the scaled image's border so that no padding flows in.
+    /// Values at the padded size, `[h, w, channels]`, to the source's size: the padding is cropped,
+    /// then bilinear interpolation with pixel centers at halves, clamped at the scaled image's
+    /// border so that no padding flows in.
     ///
-    /// Interpolated probabilities still add up to 1. Errors where the number of values is not the padded size's, or there is no memory for
-    /// the result.
+    /// Interpolated probabilities still add up to 1. Errors where the number of values is not the
+    /// padded size's, or there is no memory for the result.
     pub fn restore_values(&self, values: &[f32], channels: usize) -> Result<Vec<f32>> {
         self.check(values.len(), channels)?;
         let ((pw, _), (sw, sh), (w, h)) = (self.padded, self.scaled, self.source);
@@ -36,7 +38,8 @@ impl Fit {
         let mut out = filled(0.0, w.saturating_mul(h).saturating_mul(channels), "the values")?;
         out.par_chunks_mut((w * channels).max(1)).enumerate().for_each(|(y, out)| {
             let (above, below, ty) = neighbors(y, sh, h);
-            let (above, below) = (&values[above * pw * channels..], &values[below * pw * channels..]);
+            let (above, below) =
+                (&values[above * pw * channels..], &values[below * pw * channels..]);
             for (&(left, right, tx), out) in columns.iter().zip(out.chunks_exact_mut(channels)) {
                 for (c, out) in out.iter_mut().enumerate() {
                     let (l, r) = (left * channels + c, right * channels + c);
@@ -52,7 +55,10 @@ impl Fit {
     fn check(&self, found: usize, channels: usize) -> Result<()> {
         let (w, h) = self.padded;
         if channels == 0 || found != w * h * channels {
-            return Err(error!(Usage, "a map of {w} x {h} pixels with {channels} channels cannot be made of {found} values"));
+            return Err(error!(
+                Usage,
+                "a map of {w} x {h} pixels with {channels} channels cannot be made of {found} values"
+            ));
         }
         Ok(())
     }
@@ -87,7 +93,8 @@ mod tests {
             5, 6, 7, 8, 9,
             9, 9, 9, 9, 9,
         ];
-        // Columns 0 and 1 sit at 1.0 and 3.0 of the enlarged row: the pixel that begins there; the row at 1.0.
+        // Columns 0 and 1 sit at 1.0 and 3.0 of the enlarged row: the pixel that begins there; the
+        // row at 1.0.
         assert_eq!(fit.restore_labels(&labels).unwrap(), [6, 8]);
         let fit = Fit { source: (4, 2), scaled: (2, 1), padded: (2, 2) };
         assert_eq!(fit.restore_labels(&[3u8, 4, 9, 9]).unwrap(), [3, 3, 4, 4, 3, 3, 4, 4]);
@@ -113,7 +120,8 @@ mod tests {
         #[test]
         fn the_nearest_label_agrees_with_fractions(from in 1usize..4000, to in 1usize..4000, at in 0usize..4000) {
             let at = at % to;
-            // The interval [got, got + 1) holds the center: got <= (at + 1/2) * from / to < got + 1.
+            // The interval [got, got + 1) holds the center: got <= (at + 1/2) * from / to < got +
+            // 1.
             let got = nearest(at, from, to);
             let center = (at as u128 * 2 + 1) * from as u128;
             prop_assert!(got < from);

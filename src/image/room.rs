@@ -1,4 +1,5 @@
-//! Memory whose size an image decides: an error with advice where there is none, instead of an abort that ends a whole batch.
+//! Memory whose size an image decides: an error with advice where there is none, instead of an
+//! abort that ends a whole batch.
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -10,7 +11,9 @@ pub(crate) fn room<T>(len: usize, what: &str) -> Result<Vec<T>> {
         Err(e) => {
             let mib = len.saturating_mul(size_of::<T>()) as f64 / f64::from(1 << 20);
             let message = format!("could not allocate {mib:.1} MiB for {what}");
-            Err(Error::new(ErrorKind::OutOfMemory, message).source(e).advice("scale the image down first"))
+            Err(Error::new(ErrorKind::OutOfMemory, message)
+                .source(e)
+                .advice("scale the image down first"))
         }
     }
 }
@@ -39,7 +42,8 @@ mod tests {
             let error = filled(0u32, len, "labels").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::OutOfMemory);
             assert!(
-                error.to_string().contains("MiB for labels") && error.to_string().contains("scale the image down"),
+                error.to_string().contains("MiB for labels")
+                    && error.to_string().contains("scale the image down"),
                 "{error}"
             );
         }

@@ -16,23 +16,28 @@ use std::path::Path;
 const JPEG_QUALITY: u8 = 92;
 
 impl Image {
-    /// Writes the image: `.png`, `.webp` (both without loss) or `.jpg`/`.jpeg`, by the name's ending. Where `alpha` is set it is
-    /// written too, which JPEG cannot.
+    /// Writes the image: `.png`, `.webp` (both without loss) or `.jpg`/`.jpeg`, by the name's
+    /// ending. Where `alpha` is set it is written too, which JPEG cannot.
     ///
-    /// The file appears whole or not at all. Errors name the file: another ending, transparency in a JPEG, too large for the
-    /// format, or it cannot be written.
+    /// The file appears whole or not at all. Errors name the file: another ending, transparency in
+    /// a JPEG, too large for the format, or it cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let extension =
+            path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         let (w, h) = (self.width as u32, self.height as u32);
         match extension.as_str() {
             "png" => atomic_write(path, |writer| self.write_png(writer).map_err(Into::into)),
             "webp" => {
                 let (data, color) = self.interleaved().map_err(|e| e.file(path))?;
-                atomic_write(path, |writer| WebPEncoder::new_lossless(writer).write_image(&data, w, h, color).map_err(to_io))
+                atomic_write(path, |writer| {
+                    WebPEncoder::new_lossless(writer).write_image(&data, w, h, color).map_err(to_io)
+                })
             }
             "jpg" | "jpeg" if self.alpha.is_some() => {
-                Err(error!(Image, "JPEG holds no transparency").file(path).advice("write a .png or .webp"))
+                Err(error!(Image, "JPEG holds no transparency")
+                    .file(path)
+                    .advice("write a .png or .webp"))
             }
             "jpg" | "jpeg" => atomic_write(path, |writer| {
                 JpegEncoder::new_with_quality(writer, JPEG_QUALITY)
@@ -47,8 +52,11 @@ impl Image {
     pub(crate) fn png(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         let (data, color) = self.interleaved()?;
-        let encoder = PngEncoder::new_with_quality(&mut out, CompressionType::Best, FilterType::Adaptive);
-        encoder.write_image(&data, self.width as u32, self.height as u32, color).map_err(unwritten)?;
+        let encoder =
+            PngEncoder::new_with_quality(&mut out, CompressionType::Best, FilterType::Adaptive);
+        encoder
+            .write_image(&data, self.width as u32, self.height as u32, color)
+            .map_err(unwritten)?;
         Ok(out)
     }
 
@@ -56,7 +64,9 @@ impl Image {
     pub(crate) fn jpeg(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         let encoder = JpegEncoder::new_with_quality(&mut out, JPEG_QUALITY);
-        encoder.write_image(&self.rgb, self.width as u32, self.height as u32, ExtendedColorType::Rgb8).map_err(unwritten)?;
+        encoder
+            .write_image(&self.rgb, self.width as u32, self.height as u32, ExtendedColorType::Rgb8)
+            .map_err(unwritten)?;
         Ok(out)
     }
 
@@ -65,24 +75,37 @@ impl Image {
             None => (Cow::Borrowed(&self.rgb), ExtendedColorType::Rgb8),
             Some(alpha) => {
                 let mut rgba = room(4 * alpha.len(), "the pixels")?;
-                rgba.extend(self.rgb.chunks_exact(3).zip(alpha).flat_map(|(p, &a)| [p[0], p[1], p[2], a]));
+                rgba.extend(
+                    self.rgb.chunks_exact(3).zip(alpha).flat_map(|(p, &a)| [p[0], p[1], p[2], a]),
+                );
                 (Cow::Owned(rgba), ExtendedColorType::Rgba8)
             }
         })
     }
 
-    /// Row by row: neither the interleaved pixels nor the compressed ones are ever in memory as a whole.
+    /// Row by row: neither the interleaved pixels nor the compressed ones are ever in memory as a
+    /// whole.
     fn write_png(&self, writer: impl io::Write) -> Result<(), png::EncodingError> {
         let mut encoder = png::Encoder::new(writer, self.width as u32, self.height as u32);
-        encoder.set_color(if self.alpha.is_some() { png::ColorType::Rgba } else { png::ColorType::Rgb });
+        encoder.set_color(if self.alpha.is_some() {
+            png::ColorType::Rgba
+        } else {
+            png::ColorType::Rgb
+        });
         encoder.set_depth(png::BitDepth::Eight);
         encoder.set_compression(png::Compression::Fast);
         let rows = self.rgb.chunks_exact(3 * self.width);
         match &self.alpha {
             None => write_rows(encoder, rows, |rgb, row| row.extend_from_slice(rgb)),
-            Some(alpha) => write_rows(encoder, rows.zip(alpha.chunks_exact(self.width)), |(rgb, alpha), row| {
-                row.extend(rgb.chunks_exact(3).zip(alpha).flat_map(|(p, &a)| [p[0], p[1], p[2], a]));
-            }),
+            Some(alpha) => write_rows(
+                encoder,
+                rows.zip(alpha.chunks_exact(self.width)),
+                |(rgb, alpha), row| {
+                    row.extend(
+                        rgb.chunks_exact(3).zip(alpha).flat_map(|(p, &a)| [p[0], p[1], p[2], a]),
+                    );
+                },
+            ),
         }
     }
 }
@@ -137,7 +160,9 @@ mod tests {
         }
         image.rgb.fill(77);
         image.save(directory.path().join("a.JPG")).unwrap();
-        assert!(decode(directory.path().join("a.JPG")).unwrap().rgb.iter().all(|v| v.abs_diff(77) <= 1));
+        assert!(
+            decode(directory.path().join("a.JPG")).unwrap().rgb.iter().all(|v| v.abs_diff(77) <= 1)
+        );
         image.alpha = Some((0..200).map(|i| i as u8).collect());
         let path = directory.path().join("b.png");
         image.save(&path).unwrap();

@@ -1,4 +1,5 @@
-//! The image that is made to be looked at: the photo, the overlay beside it, and the classes found with their shares.
+//! The image that is made to be looked at: the photo, the overlay beside it, and the classes found
+//! with their shares.
 
 use super::canvas::{Canvas, Face, Rgb, Run};
 use super::decode::Image;
@@ -15,7 +16,8 @@ const INK: Rgb = [32, 34, 38];
 const PALE_INK: Rgb = [118, 122, 130];
 /// Around swatches, so that a white class too has an edge.
 const EDGE: Rgb = [205, 207, 210];
-/// For the background where the overlay leaves it untinted: its table color, often black, is nowhere in the image then.
+/// For the background where the overlay leaves it untinted: its table color, often black, is
+/// nowhere in the image then.
 const UNTINTED: Rgb = [228, 230, 233];
 
 /// More classes than this are summed up in one line.
@@ -26,7 +28,8 @@ const MOST_ENTRIES: usize = 30;
 pub struct SideBySide {
     /// The right half.
     pub overlay: Overlay,
-    /// Long side of each half, in pixels: larger photos are scaled down to it, as the sheet is for looking, not for measuring.
+    /// Long side of each half, in pixels: larger photos are scaled down to it, as the sheet is for
+    /// looking, not for measuring.
     pub panel: usize,
     /// A small line below, such as the network's name.
     pub caption: Option<String>,
@@ -55,14 +58,18 @@ struct Layout {
 }
 
 impl SideBySide {
-    /// The photo on the left, the overlay on the right, below them a bar of the classes' shares and the legend, largest first.
+    /// The photo on the left, the overlay on the right, below them a bar of the classes' shares and
+    /// the legend, largest first.
     ///
     /// Errors where labels and photo differ in size, or the overlay's settings are off.
     pub fn draw(&self, image: &Image, labels: &LabelMap, table: &ClassTable) -> Result<Image> {
         same_size(image, labels)?;
         let mut entries = legend(labels, table);
         let untinted = table.background().filter(|_| !self.overlay.tint_background);
-        entries.iter_mut().filter(|e| untinted == Some(e.class.into())).for_each(|e| e.color = UNTINTED);
+        entries
+            .iter_mut()
+            .filter(|e| untinted == Some(e.class.into()))
+            .for_each(|e| e.color = UNTINTED);
         let shown = &entries[..entries.len().min(MOST_ENTRIES)];
         let layout = self.layout(image, shown);
         let (photo, overlay) = self.panels(image, labels, table, layout.panel)?;
@@ -71,7 +78,14 @@ impl SideBySide {
         let rows = shown.len().div_ceil(layout.columns);
         let bar = (face.height() / 2).max(6);
         let lines = usize::from(entries.len() > shown.len()) + usize::from(self.caption.is_some());
-        let height = margin + ph + margin + bar + gap + rows * layout.row + lines * layout.row + margin * 2 / 3;
+        let height = margin
+            + ph
+            + margin
+            + bar
+            + gap
+            + rows * layout.row
+            + lines * layout.row
+            + margin * 2 / 3;
         let mut canvas = Canvas::new(inner + 2 * margin, height, PAPER);
 
         let left = margin + (inner - (2 * pw + gap)) / 2;
@@ -85,17 +99,37 @@ impl SideBySide {
         y += bar + gap;
         for (index, entry) in shown.iter().enumerate() {
             let (row, column) = (index / layout.columns, index % layout.columns);
-            draw_entry(&mut canvas, &layout, margin + column * layout.pitch, y + row * layout.row, entry);
+            draw_entry(
+                &mut canvas,
+                &layout,
+                margin + column * layout.pitch,
+                y + row * layout.row,
+                entry,
+            );
         }
         y += rows * layout.row;
         if let Some(rest) = entries.get(MOST_ENTRIES..).filter(|rest| !rest.is_empty()) {
             let share = 100.0 * rest.iter().map(|e| e.share).sum::<f64>();
-            canvas.text(margin, y, &format!("and {} more, {share:.1} % together", rest.len()), face, Run::Right, PALE_INK);
+            canvas.text(
+                margin,
+                y,
+                &format!("and {} more, {share:.1} % together", rest.len()),
+                face,
+                Run::Right,
+                PALE_INK,
+            );
             y += layout.row;
         }
         if let Some(caption) = &self.caption {
             let caption = face.shorten(caption, inner);
-            canvas.text(margin, y + (layout.row - face.height()) / 2, &caption, face, Run::Right, PALE_INK);
+            canvas.text(
+                margin,
+                y + (layout.row - face.height()) / 2,
+                &caption,
+                face,
+                Run::Right,
+                PALE_INK,
+            );
         }
         Image::new(canvas.width, canvas.height, canvas.rgb)
     }
@@ -111,19 +145,43 @@ impl SideBySide {
         let (face, bold) = (Face::of_height(unit, false), Face::of_height(unit, true));
         let gap = unit * 2 / 3;
         // Swatch, name, share.
-        let widest = shown.iter().map(|e| bold.width(&e.name)).max().unwrap_or(0).min(30 * bold.advance());
+        let widest =
+            shown.iter().map(|e| bold.width(&e.name)).max().unwrap_or(0).min(30 * bold.advance());
         let cell = swatch(face) + gap + widest + gap + face.width("100.0 %");
         let inner = (2 * panel.0 + gap).max(cell);
         let most = (inner + 2 * unit) / (cell + 2 * unit);
         let columns = most.min(shown.len()).max(1);
-        // Full rows end flush with the images; a row that does not fill them stays together on the left.
-        let pitch = if columns == most && columns > 1 { (inner - cell) / (columns - 1) } else { cell + 2 * unit };
-        Layout { face, bold, margin: unit * 4 / 3, gap, panel, inner, columns, cell, pitch, row: face.height() * 3 / 2 }
+        // Full rows end flush with the images; a row that does not fill them stays together on the
+        // left.
+        let pitch = if columns == most && columns > 1 {
+            (inner - cell) / (columns - 1)
+        } else {
+            cell + 2 * unit
+        };
+        Layout {
+            face,
+            bold,
+            margin: unit * 4 / 3,
+            gap,
+            panel,
+            inner,
+            columns,
+            cell,
+            pitch,
+            row: face.height() * 3 / 2,
+        }
     }
 
-    fn panels(&self, image: &Image, labels: &LabelMap, table: &ClassTable, panel: (usize, usize)) -> Result<(Image, Image)> {
+    fn panels(
+        &self,
+        image: &Image,
+        labels: &LabelMap,
+        table: &ClassTable,
+        panel: (usize, usize),
+    ) -> Result<(Image, Image)> {
         let source = (image.width, image.height);
-        let photo = Image::new(panel.0, panel.1, resample(&image.rgb, source, panel)?.into_owned())?;
+        let photo =
+            Image::new(panel.0, panel.1, resample(&image.rgb, source, panel)?.into_owned())?;
         let fit = Fit { source: panel, scaled: source, padded: source };
         let labels = LabelMap::new(panel.0, panel.1, fit.restore_labels(&labels.labels)?)?;
         let overlay = self.overlay.draw(&photo, &labels, table)?;
@@ -136,7 +194,11 @@ fn swatch(face: Face) -> usize {
 }
 
 /// One bar, as wide as the images, divided by the classes' shares.
-fn draw_bar(canvas: &mut Canvas, (x, y, w, h): (usize, usize, usize, usize), entries: &[LegendEntry]) {
+fn draw_bar(
+    canvas: &mut Canvas,
+    (x, y, w, h): (usize, usize, usize, usize),
+    entries: &[LegendEntry],
+) {
     let mut done = 0.0;
     for entry in entries {
         let from = (done * w as f64).round() as usize;
@@ -178,24 +240,50 @@ mod tests {
 
     #[test]
     fn sheets_of_any_shape_hold_both_images() {
-        for (w, h, classes) in [(1, 1, 1), (500, 375, 3), (375, 500, 21), (3000, 40, 5), (7, 900, 2), (2500, 1900, 200)] {
+        for (w, h, classes) in [
+            (1, 1, 1),
+            (500, 375, 3),
+            (375, 500, 21),
+            (3000, 40, 5),
+            (7, 900, 2),
+            (2500, 1900, 200),
+        ] {
             let (photo, labels) = image(w, h, classes);
-            let sheet = SideBySide { caption: Some("a network".into()), panel: 800, ..Default::default() };
-            let out = sheet.draw(&photo, &labels, &ClassTable::for_classes(classes.into())).unwrap();
+            let sheet =
+                SideBySide { caption: Some("a network".into()), panel: 800, ..Default::default() };
+            let out =
+                sheet.draw(&photo, &labels, &ClassTable::for_classes(classes.into())).unwrap();
             let scale = (800.0 / w.max(h) as f64).min(1.0);
-            assert!(out.width as f64 >= 2.0 * w as f64 * scale && out.height as f64 > h as f64 * scale, "{w} x {h}");
-            assert!(out.width < 2400 && out.height < 2400, "{w} x {h} became {} x {}", out.width, out.height);
+            assert!(
+                out.width as f64 >= 2.0 * w as f64 * scale && out.height as f64 > h as f64 * scale,
+                "{w} x {h}"
+            );
+            assert!(
+                out.width < 2400 && out.height < 2400,
+                "{w} x {h} became {} x {}",
+                out.width,
+                out.height
+            );
             // The photo's gray stands in the left half as it is.
-            assert!(out.rgb.chunks_exact(3).filter(|p| p == &[90; 3]).count() as f64 >= (w * h) as f64 * scale * scale * 0.9);
+            assert!(
+                out.rgb.chunks_exact(3).filter(|p| p == &[90; 3]).count() as f64
+                    >= (w * h) as f64 * scale * scale * 0.9
+            );
         }
     }
 
     #[test]
     fn the_bar_is_divided_by_share() {
         let mut canvas = Canvas::new(100, 3, PAPER);
-        let entry = |share, color| LegendEntry { class: 0, name: String::new(), color, pixels: 1, share };
+        let entry =
+            |share, color| LegendEntry { class: 0, name: String::new(), color, pixels: 1, share };
         draw_bar(&mut canvas, (0, 0, 100, 2), &[entry(0.75, [1; 3]), entry(0.25, [2; 3])]);
         let count = |v: u8| canvas.rgb[..300].chunks_exact(3).filter(|p| p == &[v; 3]).count();
-        assert!((73..=75).contains(&count(1)) && (23..=25).contains(&count(2)), "{} and {}", count(1), count(2));
+        assert!(
+            (73..=75).contains(&count(1)) && (23..=25).contains(&count(2)),
+            "{} and {}",
+            count(1),
+            count(2)
+        );
     }
 }

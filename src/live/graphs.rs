@@ -1,4 +1,5 @@
-//! The graphs of a live segmentation, made of ordinary operations. What they share lies in a store, by the names of [`Part`].
+//! The graphs of a live segmentation, made of ordinary operations. What they share lies in a store,
+//! by the names of [`Part`].
 
 use crate::error::Result;
 use crate::exec::Store;
@@ -6,7 +7,9 @@ use crate::graph::{Graph, Resident, ValueId};
 use crate::image::Fit;
 use crate::models::Outputs;
 use crate::ops::kernel::Layout;
-use crate::ops::{AvgPool, ClassCounts, Frame, Look, Packing, Padding, Paint, TemporalMean, Window};
+use crate::ops::{
+    AvgPool, ClassCounts, Frame, Look, Packing, Padding, Paint, TemporalMean, Window,
+};
 use crate::passes;
 use crate::segmenter::Model;
 use crate::tensor::{Shape, TensorType};
@@ -16,7 +19,8 @@ const BLUR_SCALE: usize = 8;
 /// The blur's window is this part of the short side.
 const BLUR_PART: usize = 10;
 
-/// What the graphs share, and what is read or written between runs: the name in the store, and its type.
+/// What the graphs share, and what is read or written between runs: the name in the store, and its
+/// type.
 pub(super) type Part = (&'static str, TensorType);
 
 /// The parts of one live segmentation.
@@ -58,15 +62,27 @@ impl Parts {
     }
 
     fn all(&self) -> [Part; 8] {
-        [self.frame, self.keep, self.mean, self.scores, self.counts, self.look, self.behind, self.painted]
+        [
+            self.frame,
+            self.keep,
+            self.mean,
+            self.scores,
+            self.counts,
+            self.look,
+            self.behind,
+            self.painted,
+        ]
     }
 
     /// Makes room for all of them.
     pub(super) fn add_to(&self, store: &mut Store) -> Result<()> {
-        self.all().into_iter().try_for_each(|(name, ty)| store.add(name, (Layout::bytes(ty, Packing::Channels) / 4) as usize))
+        self.all().into_iter().try_for_each(|(name, ty)| {
+            store.add(name, (Layout::bytes(ty, Packing::Channels) / 4) as usize)
+        })
     }
 
-    /// Optimizes a graph whose inputs and outputs are called like parts, and puts them into the store.
+    /// Optimizes a graph whose inputs and outputs are called like parts, and puts them into the
+    /// store.
     fn place(&self, graph: Graph) -> Result<Graph> {
         let mut graph = passes::optimize(graph)?;
         let inputs = graph.inputs().map(|(name, v)| (name.to_owned(), v)).collect::<Vec<_>>();
@@ -85,7 +101,14 @@ pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Parts)> {
     let (scale, shift) = how.scale_shift();
     let mut graph = Graph::new();
     let frame = graph.input("frame", TensorType::u32(Shape::new(1, source_h, source_w, 1)));
-    let op = Frame { h, w, scaled: (fit.scaled.1, fit.scaled.0), scale, shift, pad_value: how.pad_value };
+    let op = Frame {
+        h,
+        w,
+        scaled: (fit.scaled.1, fit.scaled.0),
+        scale,
+        shift,
+        pad_value: how.pad_value,
+    };
     let x = graph.root().op("frame", op, &[frame])?;
     let network = model.network(graph.shape(x), &Outputs::default())?.graph;
     let outputs = graph.embed("network", &network, &[("input", x)])?;
@@ -96,26 +119,38 @@ pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Parts)> {
     let results = graph.root().ops("scores", TemporalMean, &[logits, mean, keep])?;
     let inside = |side: usize, scaled: usize, padded: usize| (side * scaled).div_ceil(padded);
     let (rows, columns) = (inside(shape.h, fit.scaled.1, h), inside(shape.w, fit.scaled.0, w));
-    let counts = graph.root().op("counts", ClassCounts { classes: shape.c, rows, columns }, &[results[1]])?;
+    let counts = graph.root().op(
+        "counts",
+        ClassCounts { classes: shape.c, rows, columns },
+        &[results[1]],
+    )?;
     for (name, value) in [("mean", results[0]), ("scores", results[1]), ("counts", counts)] {
         graph.output(name, value);
     }
     Ok((parts.place(graph)?, parts))
 }
 
-/// From the frame and the scores to a painted frame; what is behind lies in the store, or is the blurred frame.
+/// From the frame and the scores to a painted frame; what is behind lies in the store, or is the
+/// blurred frame.
 pub(super) fn paint(parts: &Parts, fit: Fit, align_corners: bool, blurred: bool) -> Result<Graph> {
     let mut graph = Graph::new();
-    let [frame, scores, look] = [parts.frame, parts.scores, parts.look].map(|(name, ty)| graph.input(name, ty));
-    let behind = if blurred { blur(&mut graph, frame)? } else { graph.input(parts.behind.0, parts.behind.1) };
-    let window = Window { padded: (fit.padded.1, fit.padded.0), scaled: (fit.scaled.1, fit.scaled.0) };
+    let [frame, scores, look] =
+        [parts.frame, parts.scores, parts.look].map(|(name, ty)| graph.input(name, ty));
+    let behind = if blurred {
+        blur(&mut graph, frame)?
+    } else {
+        graph.input(parts.behind.0, parts.behind.1)
+    };
+    let window =
+        Window { padded: (fit.padded.1, fit.padded.0), scaled: (fit.scaled.1, fit.scaled.0) };
     let op = Paint { classes: parts.counts.1.shape.c, align_corners, window: Some(window) };
     let painted = graph.root().op("painted", op, &[frame, scores, look, behind])?;
     graph.output("painted", painted);
     parts.place(graph)
 }
 
-/// The frame as it looks out of focus, smaller, 0 to 255: the mean over windows twice, which makes a pyramid of weights.
+/// The frame as it looks out of focus, smaller, 0 to 255: the mean over windows twice, which makes
+/// a pyramid of weights.
 fn blur(graph: &mut Graph, frame: ValueId) -> Result<ValueId> {
     let from = graph.shape(frame);
     let (h, w) = (from.h.div_ceil(BLUR_SCALE), from.w.div_ceil(BLUR_SCALE));
@@ -125,7 +160,12 @@ fn blur(graph: &mut Graph, frame: ValueId) -> Result<ValueId> {
     let mut x = scope.op("small", op, &[frame])?;
     // Odd, so that nothing is shifted.
     let k = (h.min(w) / BLUR_PART).max(1) | 1;
-    let padding = |rows: usize, columns: usize| Padding { top: rows, bottom: rows, left: columns, right: columns };
+    let padding = |rows: usize, columns: usize| Padding {
+        top: rows,
+        bottom: rows,
+        left: columns,
+        right: columns,
+    };
     for round in 0..2 {
         for (name, kernel) in [("rows", (k, 1)), ("columns", (1, k))] {
             let mean = AvgPool {

@@ -1,8 +1,11 @@
-//! A network over the frames of a camera, with everything on the device: frames go up, painted frames stay there to be drawn.
+//! A network over the frames of a camera, with everything on the device: frames go up, painted
+//! frames stay there to be drawn.
 //!
-//! [`Live`] has two kinds of graphs. One goes from the frame to scores and is as slow as the network. The other takes the newest frame and the newest
-//! scores and paints, which is quick. They share buffers in a [`Store`] and nothing else, so a program can paint every frame of the camera
-//! while the network is still busy with an earlier one. `examples/segment_webcam/` does so, in two threads.
+//! [`Live`] has two kinds of graphs. One goes from the frame to scores and is as slow as the
+//! network. The other takes the newest frame and the newest scores and paints, which is quick. They
+//! share buffers in a [`Store`] and nothing else, so a program can paint every frame of the camera
+//! while the network is still busy with an earlier one. `examples/segment_webcam/` does so, in two
+//! threads.
 //!
 //! ```no_run
 //! use atrous::exec::Device;
@@ -44,7 +47,8 @@ const EDGE: f32 = 2.5;
 
 /// A network made ready for frames of one size.
 ///
-/// It can be shared between threads. Calls from several threads take effect in the order in which they reach the device.
+/// It can be shared between threads. Calls from several threads take effect in the order in which
+/// they reach the device.
 pub struct Live {
     store: Arc<Store>,
     parts: Parts,
@@ -59,13 +63,23 @@ pub struct Live {
 }
 
 impl Live {
-    /// Makes a model ready for frames of `source` (width, height), which enter the network at the size that `size` says.
+    /// Makes a model ready for frames of `source` (width, height), which enter the network at the
+    /// size that `size` says.
     ///
     /// # Errors
-    /// Where the model has no classes or takes no images, or the size is too large for the device or too small for the network.
-    pub fn new(device: &Device, model: &Model, source: (usize, usize), size: SizeRule, tuning: &Tuning) -> Result<Self> {
+    /// Where the model has no classes or takes no images, or the size is too large for the device
+    /// or too small for the network.
+    pub fn new(
+        device: &Device,
+        model: &Model,
+        source: (usize, usize),
+        size: SizeRule,
+        tuning: &Tuning,
+    ) -> Result<Self> {
         let Some(head) = &model.config.head else {
-            return Err(error!(Weights, "holds a bare backbone, which does not segment").file(&model.path));
+            return Err(
+                error!(Weights, "holds a bare backbone, which does not segment").file(&model.path)
+            );
         };
         if source.0 == 0 || source.1 == 0 {
             return Err(error!(Usage, "frames of {} x {} hold no pixel", source.0, source.1));
@@ -76,15 +90,27 @@ impl Live {
         parts.add_to(&mut store)?;
         let store = Arc::new(store);
         let segment = tuning.runner_in(&store, graph)?;
-        let painter = |blurred| tuning.runner_in(&store, graphs::paint(&parts, fit, head.align_corners, blurred)?);
+        let painter = |blurred| {
+            tuning.runner_in(&store, graphs::paint(&parts, fit, head.align_corners, blurred)?)
+        };
         let painters = [painter(false)?, painter(true)?];
         let (blurred, smoothing) = (AtomicBool::new(false), Mutex::new((0.0, true)));
-        let live = Self { store, parts, fit, table: model.class_table(), segment, painters, blurred, smoothing };
+        let live = Self {
+            store,
+            parts,
+            fit,
+            table: model.class_table(),
+            segment,
+            painters,
+            blurred,
+            smoothing,
+        };
         live.set_look(&live.look(Effect::Overlay))?;
         Ok(live)
     }
 
-    /// The pixels of an image `[height, width, 3]` as frames are given: red in the lowest eight bits, then green, blue, and 255.
+    /// The pixels of an image `[height, width, 3]` as frames are given: red in the lowest eight
+    /// bits, then green, blue, and 255.
     pub fn packed(rgb: &[u8]) -> Vec<u32> {
         rgb.chunks_exact(3).map(|p| u32::from_le_bytes([p[0], p[1], p[2], 255])).collect()
     }
@@ -99,8 +125,8 @@ impl Live {
         &self.table
     }
 
-    /// The store with everything that lives on the device: `painted` is the painted frame, packed pixels, and `counts` the pixels of each class on the
-    /// grid of the scores, both u32.
+    /// The store with everything that lives on the device: `painted` is the painted frame, packed
+    /// pixels, and `counts` the pixels of each class on the grid of the scores, both u32.
     pub fn store(&self) -> &Store {
         &self.store
     }
@@ -110,7 +136,8 @@ impl Live {
         &self.segment
     }
 
-    /// Uploads a frame: the newest one for the network and for painting. `pixels` are those of [`Live::packed`].
+    /// Uploads a frame: the newest one for the network and for painting. `pixels` are those of
+    /// [`Live::packed`].
     ///
     /// # Errors
     /// Where there are not as many pixels as the frames have.
@@ -118,13 +145,17 @@ impl Live {
         self.store.write_u32(self.parts.frame.0, pixels)
     }
 
-    /// How much of the earlier frames' probabilities is kept, 0 (nothing) to below 1: `p = a * old + (1 - a) * new`.
+    /// How much of the earlier frames' probabilities is kept, 0 (nothing) to below 1:
+    /// `p = a * old + (1 - a) * new`.
     ///
     /// # Errors
     /// Where it is not within these.
     pub fn set_smoothing(&self, a: f32) -> Result<()> {
         if !(0.0..1.0).contains(&a) {
-            return Err(error!(Usage, "smoothing keeps a share of at least 0 and below 1, not {a}"));
+            return Err(error!(
+                Usage,
+                "smoothing keeps a share of at least 0 and below 1, not {a}"
+            ));
         }
         self.smoothing().0 = a;
         Ok(())
@@ -147,7 +178,8 @@ impl Live {
         self.store.write(self.parts.keep.0, &[if fresh { 0.0 } else { a }, 0.0, 0.0, 0.0])
     }
 
-    /// Runs the network on the newest frame. On a device it does not wait, and nothing is read back.
+    /// Runs the network on the newest frame. On a device it does not wait, and nothing is read
+    /// back.
     ///
     /// # Errors
     /// Where the device fails.
@@ -156,7 +188,8 @@ impl Live {
         self.segment.enqueue(&[])
     }
 
-    /// Finds out how the network is cut into slices of about `budget`, by running it twice on the newest frame.
+    /// Finds out how the network is cut into slices of about `budget`, by running it twice on the
+    /// newest frame.
     ///
     /// # Errors
     /// Where the device fails.
@@ -165,7 +198,8 @@ impl Live {
         self.segment.slices(&[], budget)
     }
 
-    /// As [`Live::segment`], slice by slice, so that what another thread draws comes in between; returns when the last is done.
+    /// As [`Live::segment`], slice by slice, so that what another thread draws comes in between;
+    /// returns when the last is done.
     ///
     /// # Errors
     /// Where the device fails, or the slices are those of another size.
@@ -188,13 +222,19 @@ impl Live {
     /// Where the look is for another number of classes.
     pub fn set_look(&self, look: &Look) -> Result<()> {
         if look.classes.len() != self.table.len() {
-            return Err(error!(Usage, "a look for {} classes, of {}", look.classes.len(), self.table.len()));
+            return Err(error!(
+                Usage,
+                "a look for {} classes, of {}",
+                look.classes.len(),
+                self.table.len()
+            ));
         }
         self.blurred.store(look.effect == Effect::CutOut(Behind::Frame), Ordering::Relaxed);
         self.store.write(self.parts.look.0, look.tensor().f32())
     }
 
-    /// Says which image stands behind cut-outs. It is scaled so that it covers the frame, and what sticks out is cut off.
+    /// Says which image stands behind cut-outs. It is scaled so that it covers the frame, and what
+    /// sticks out is cut off.
     ///
     /// # Errors
     /// Where the device fails.
@@ -205,7 +245,8 @@ impl Live {
         self.store.write(name, &pack_f32(&numbers, ty.shape, Packing::Channels)?)
     }
 
-    /// Paints the newest frame with the newest scores. On a device it does not wait, and nothing is read back.
+    /// Paints the newest frame with the newest scores. On a device it does not wait, and nothing is
+    /// read back.
     ///
     /// # Errors
     /// Where the device fails.

@@ -1,11 +1,13 @@
 //! Main memory: what may still be taken, and by whom it will be.
 //!
-//! Graphs that run on the processor, and what the host keeps for those on a device, are checked before anything is allocated for them: against
-//! the limit of [`set_limit`], else against the memory that is available. Behind the check allocations are fallible, so that memory which runs
+//! Graphs that run on the processor, and what the host keeps for those on a device, are checked
+//! before anything is allocated for them: against the limit of [`set_limit`], else against the
+//! memory that is available. Behind the check allocations are fallible, so that memory which runs
 //! out all the same is an error of kind [`OutOfMemory`](crate::ErrorKind::OutOfMemory).
 //!
-//! Zeroed memory takes no pages until it is written. So what was promised to a graph that has not run yet is no longer available, though the
-//! system still counts it: a reservation keeps the account.
+//! Zeroed memory takes no pages until it is written. So what was promised to a graph that has not
+//! run yet is no longer available, though the system still counts it: a reservation keeps the
+//! account.
 
 mod system;
 
@@ -20,7 +22,8 @@ use system::Free;
 const MARGIN: u64 = 16;
 /// No less is left of the machine's memory, and no more.
 const MARGIN_OF_MEMORY: (u64, u64) = (32 << 20, 1 << 30);
-/// The same of the process's address space, which nobody else takes. Below it, what libraries allocate in small pieces ends the program.
+/// The same of the process's address space, which nobody else takes. Below it, what libraries
+/// allocate in small pieces ends the program.
 const MARGIN_OF_PROCESS: (u64, u64) = (16 << 20, 128 << 20);
 
 /// The account of the process.
@@ -35,11 +38,13 @@ struct Ledger {
     pending: u64,
 }
 
-/// Sets how many bytes all prepared graphs of this process may take together, with their inputs and outputs, on the processor and on devices; with
-/// `None`, the default, it is the main memory that is available when a graph is made ready. Weights and decoded images come on top.
+/// Sets how many bytes all prepared graphs of this process may take together, with their inputs and
+/// outputs, on the processor and on devices; with `None`, the default, it is the main memory that
+/// is available when a graph is made ready. Weights and decoded images come on top.
 ///
-/// It holds for the whole process, since memory is the process's. Graphs that are ready already keep what they have. A limit past what is
-/// available is taken at its word: then the system may swap, or end the process.
+/// It holds for the whole process, since memory is the process's. Graphs that are ready already
+/// keep what they have. A limit past what is available is taken at its word: then the system may
+/// swap, or end the process.
 pub fn set_limit(bytes: Option<u64>) {
     ledger().limit = bytes;
 }
@@ -49,8 +54,8 @@ pub fn limit() -> Option<u64> {
     ledger().limit
 }
 
-/// Bytes that a graph which is made ready now may take. `None` where neither a limit is set nor the system states what it has: everywhere but on
-/// Linux.
+/// Bytes that a graph which is made ready now may take. `None` where neither a limit is set nor the
+/// system states what it has: everywhere but on Linux.
 pub fn available() -> Option<u64> {
     ledger().room(Free::now()).map(|room| room.bytes)
 }
@@ -83,7 +88,10 @@ impl Ledger {
     fn room(&self, free: Free) -> Option<Room> {
         let spared = |bytes: u64, (least, most)| {
             let margin = (bytes / MARGIN).clamp(least, most);
-            Room { bytes: bytes.saturating_sub(margin).saturating_sub(self.pending), is_limit: false }
+            Room {
+                bytes: bytes.saturating_sub(margin).saturating_sub(self.pending),
+                is_limit: false,
+            }
         };
         let own = match self.limit {
             Some(limit) => Some(Room { bytes: limit.saturating_sub(self.held), is_limit: true }),
@@ -103,8 +111,8 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Promises `bytes` that will be written soon and kept, where they and `beside` (what others allocate at once) are available; else says how
-    /// many are.
+    /// Promises `bytes` that will be written soon and kept, where they and `beside` (what others
+    /// allocate at once) are available; else says how many are.
     pub(crate) fn new(bytes: u64, beside: u64) -> Result<Self, Room> {
         let mut ledger = ledger();
         match ledger.room(Free::now()) {
@@ -117,7 +125,8 @@ impl Reservation {
         }
     }
 
-    /// Promises `bytes` of a device's own memory, of which [`set_limit`] alone is known to limit anything.
+    /// Promises `bytes` of a device's own memory, of which [`set_limit`] alone is known to limit
+    /// anything.
     pub(crate) fn on_device(bytes: u64) -> Result<Self, Room> {
         let mut ledger = ledger();
         match ledger.room(Free::default()) {
@@ -156,12 +165,15 @@ pub(crate) fn check(bytes: u64, what: impl fmt::Display) -> Result<()> {
     // Who sets a limit past what is available is taken at their word here too.
     let free = if ledger.limit.is_some() { Free { memory: None, ..free } } else { free };
     match (Ledger { limit: None, ..ledger }).room(free) {
-        Some(room) if bytes > room.bytes => Err(error!(OutOfMemory, "{what} takes {}, but {room}", mib(bytes))),
+        Some(room) if bytes > room.bytes => {
+            Err(error!(OutOfMemory, "{what} takes {}, but {room}", mib(bytes)))
+        }
         _ => Ok(()),
     }
 }
 
-/// As [`check`], for what is allocated in small pieces: they also come out of what the allocator has set apart.
+/// As [`check`], for what is allocated in small pieces: they also come out of what the allocator
+/// has set apart.
 #[cfg(feature = "cli")]
 pub(crate) fn check_pieces(bytes: u64, what: impl fmt::Display) -> Result<()> {
     check(bytes, what).or_else(|e| if system::set_apart() >= bytes { Ok(()) } else { Err(e) })
@@ -232,13 +244,28 @@ mod tests {
         let free = Free { memory: Some(16 * GIB), process: None };
         let account = |limit, held, pending| Ledger { limit, held, pending };
         assert_eq!(account(None, 0, 0).room(NONE), None);
-        assert_eq!(account(None, 5 * GIB, 0).room(free), Some(Room { bytes: 15 * GIB, is_limit: false }));
-        assert_eq!(account(None, 5 * GIB, 5 * GIB).room(free), Some(Room { bytes: 10 * GIB, is_limit: false }));
-        assert_eq!(account(Some(32 * GIB), 5 * GIB, 5 * GIB).room(free), Some(Room { bytes: 27 * GIB, is_limit: true }));
+        assert_eq!(
+            account(None, 5 * GIB, 0).room(free),
+            Some(Room { bytes: 15 * GIB, is_limit: false })
+        );
+        assert_eq!(
+            account(None, 5 * GIB, 5 * GIB).room(free),
+            Some(Room { bytes: 10 * GIB, is_limit: false })
+        );
+        assert_eq!(
+            account(Some(32 * GIB), 5 * GIB, 5 * GIB).room(free),
+            Some(Room { bytes: 27 * GIB, is_limit: true })
+        );
         let bound = Free { process: Some(GIB), ..free };
-        assert_eq!(account(Some(32 * GIB), 0, 0).room(bound), Some(Room { bytes: GIB - GIB / 16, is_limit: false }));
+        assert_eq!(
+            account(Some(32 * GIB), 0, 0).room(bound),
+            Some(Room { bytes: GIB - GIB / 16, is_limit: false })
+        );
         assert_eq!(account(Some(0), 0, 0).room(bound), Some(Room { bytes: 0, is_limit: true }));
-        assert_eq!(account(None, 0, 0).room(Free { memory: Some(1), process: None }).unwrap().bytes, 0);
+        assert_eq!(
+            account(None, 0, 0).room(Free { memory: Some(1), process: None }).unwrap().bytes,
+            0
+        );
     }
 
     #[test]
@@ -246,7 +273,10 @@ mod tests {
         let most = isize::MAX as usize;
         assert_eq!(zeros::<f32>(most / 4).unwrap_err().kind(), crate::ErrorKind::OutOfMemory);
         assert_eq!(with_capacity::<u8>(most).unwrap_err().kind(), crate::ErrorKind::OutOfMemory);
-        assert_eq!(zeros::<f32>(usize::MAX).unwrap_err().to_string(), format!("could not allocate {}", mib(u64::MAX)));
+        assert_eq!(
+            zeros::<f32>(usize::MAX).unwrap_err().to_string(),
+            format!("could not allocate {}", mib(u64::MAX))
+        );
         assert_eq!((zeros::<u32>(3).unwrap(), copy(&[1, 2]).unwrap()), (vec![0; 3], vec![1, 2]));
     }
 

@@ -1,8 +1,10 @@
 //! Memory that the system would still give this process.
 //!
-//! Linux alone is asked: it hands out more than it has and ends the process that uses it, so there the check must come first. Windows commits
-//! memory when it is allocated and macOS swaps, so an allocation that succeeds can be used: there the amount is unknown and the allocation itself
-//! is the check. So is it in a browser. A crate that asks every system (sysinfo) would bring a large dependency tree for these three.
+//! Linux alone is asked: it hands out more than it has and ends the process that uses it, so there
+//! the check must come first. Windows commits memory when it is allocated and macOS swaps, so an
+//! allocation that succeeds can be used: there the amount is unknown and the allocation itself is
+//! the check. So is it in a browser. A crate that asks every system (sysinfo) would bring a large
+//! dependency tree for these three.
 
 /// Bytes that are still to be had.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,7 +25,8 @@ impl Free {
     }
 }
 
-/// Address space that the allocator has set apart and not used yet: small pieces still come out of it when nothing else is left.
+/// Address space that the allocator has set apart and not used yet: small pieces still come out of
+/// it when nothing else is left.
 #[cfg(feature = "cli")]
 pub(super) fn set_apart() -> u64 {
     #[cfg(target_os = "linux")]
@@ -38,16 +41,21 @@ mod linux {
     use std::fs::read_to_string;
     use std::path::Path;
 
-    /// What files under `root` state, `/` but in tests. What is missing or unreadable limits nothing.
+    /// What files under `root` state, `/` but in tests. What is missing or unreadable limits
+    /// nothing.
     pub(super) fn free(root: &Path) -> Free {
         let read = |path: &str| read_to_string(root.join(path)).unwrap_or_default();
-        let (meminfo, status, limits) = (read("proc/meminfo"), read("proc/self/status"), read("proc/self/limits"));
+        let (meminfo, status, limits) =
+            (read("proc/meminfo"), read("proc/self/status"), read("proc/self/limits"));
         let machine = kib(&meminfo, "MemAvailable:");
         // In this mode the kernel promises no more than it has, and refuses the rest.
         let strict = read("proc/sys/vm/overcommit_memory").trim() == "2";
-        let promised = || Some(kib(&meminfo, "CommitLimit:")?.saturating_sub(kib(&meminfo, "Committed_AS:")?));
+        let promised =
+            || Some(kib(&meminfo, "CommitLimit:")?.saturating_sub(kib(&meminfo, "Committed_AS:")?));
         let groups = groups(root, &read("proc/self/cgroup"));
-        let of_process = |limit: &str, used: &str| Some(soft_limit(&limits, limit)?.saturating_sub(kib(&status, used)?));
+        let of_process = |limit: &str, used: &str| {
+            Some(soft_limit(&limits, limit)?.saturating_sub(kib(&status, used)?))
+        };
         Free {
             memory: [machine, groups].into_iter().flatten().min(),
             process: [
@@ -69,8 +77,15 @@ mod linux {
             let (range, access) = (fields.next()?, fields.next()?);
             let (from, to) = range.split_once('-')?;
             // Behind access: offset, device, inode, and a name where there is one.
-            let is_apart = access == "---p" && fields.clone().nth(2) == Some("0") && fields.count() == 3;
-            is_apart.then(|| Some(u64::from_str_radix(to, 16).ok()?.saturating_sub(u64::from_str_radix(from, 16).ok()?)))?
+            let is_apart =
+                access == "---p" && fields.clone().nth(2) == Some("0") && fields.count() == 3;
+            is_apart.then(|| {
+                Some(
+                    u64::from_str_radix(to, 16)
+                        .ok()?
+                        .saturating_sub(u64::from_str_radix(from, 16).ok()?),
+                )
+            })?
         };
         maps.lines().filter_map(bytes).sum()
     }
@@ -83,10 +98,17 @@ mod linux {
 
     /// The soft limit of the line that begins with `name`; `None` where it is unlimited.
     fn soft_limit(limits: &str, name: &str) -> Option<u64> {
-        limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+        limits
+            .lines()
+            .find_map(|line| line.strip_prefix(name))?
+            .split_whitespace()
+            .next()?
+            .parse()
+            .ok()
     }
 
-    /// What the control groups of the process leave: those of version 2, and the memory controller of version 1.
+    /// What the control groups of the process leave: those of version 2, and the memory controller
+    /// of version 1.
     fn groups(root: &Path, own: &str) -> Option<u64> {
         let group = |line: &str| {
             let (_, rest) = line.split_once(':')?;
@@ -101,23 +123,33 @@ mod linux {
         own.lines().filter_map(group).min()
     }
 
-    /// Names of a group's files: limit, use, and the part of the use in `memory.stat` that the kernel drops where it needs room.
+    /// Names of a group's files: limit, use, and the part of the use in `memory.stat` that the
+    /// kernel drops where it needs room.
     type Files = [&'static str; 3];
     const V2: Files = ["memory.max", "memory.current", "inactive_file "];
     const V1: Files = ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "];
 
-    /// The least that a group and those around it leave. In a container its own group is mounted as the root, whatever its path is outside.
+    /// The least that a group and those around it leave. In a container its own group is mounted as
+    /// the root, whatever its path is outside.
     fn along(base: &Path, path: &str, files: Files) -> Option<u64> {
         let inner = base.join(path);
-        inner.ancestors().take_while(|directory| directory.starts_with(base)).filter_map(|directory| left(directory, files)).min()
+        inner
+            .ancestors()
+            .take_while(|directory| directory.starts_with(base))
+            .filter_map(|directory| left(directory, files))
+            .min()
     }
 
     fn left(directory: &Path, [limit, used, cache]: Files) -> Option<u64> {
-        let number = |name: &str| read_to_string(directory.join(name)).ok()?.trim().parse::<u64>().ok();
+        let number =
+            |name: &str| read_to_string(directory.join(name)).ok()?.trim().parse::<u64>().ok();
         // `max` is no number: unlimited.
         let (limit, used) = (number(limit)?, number(used)?);
         let stat = read_to_string(directory.join("memory.stat")).unwrap_or_default();
-        let cached = stat.lines().find_map(|line| line.strip_prefix(cache)?.trim().parse::<u64>().ok()).unwrap_or(0);
+        let cached = stat
+            .lines()
+            .find_map(|line| line.strip_prefix(cache)?.trim().parse::<u64>().ok())
+            .unwrap_or(0);
         Some(limit.saturating_sub(used.saturating_sub(cached)))
     }
 
@@ -137,13 +169,19 @@ mod linux {
             root
         }
 
-        const MEMINFO: (&str, &str) =
-            ("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    8000 kB\nCommitLimit: 5000 kB\nCommitted_AS:  1000 kB\n");
+        const MEMINFO: (&str, &str) = (
+            "proc/meminfo",
+            "MemTotal: 9000 kB\nMemAvailable:    8000 kB\nCommitLimit: 5000 kB\nCommitted_AS:  1000 kB\n",
+        );
 
         #[test]
         fn nothing_readable_limits_nothing() {
             assert_eq!(free(root(&[]).path()), Free::default());
-            let odd = [("proc/meminfo", "MemAvailable: lots kB"), ("proc/self/cgroup", "what\n0::"), ("proc/self/limits", "Max")];
+            let odd = [
+                ("proc/meminfo", "MemAvailable: lots kB"),
+                ("proc/self/cgroup", "what\n0::"),
+                ("proc/self/limits", "Max"),
+            ];
             assert_eq!(free(root(&odd).path()), Free::default());
         }
 
@@ -174,7 +212,11 @@ mod linux {
             let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
                           Max data size             unlimited            unlimited            bytes     \n\
                           Max address space         1048576              unlimited            bytes     \n";
-            let files = [MEMINFO, ("proc/self/limits", limits), ("proc/self/status", "VmSize:\t     24 kB\nVmData:\t 5 kB\n")];
+            let files = [
+                MEMINFO,
+                ("proc/self/limits", limits),
+                ("proc/self/status", "VmSize:\t     24 kB\nVmData:\t 5 kB\n"),
+            ];
             assert_eq!(free(root(&files).path()).process, Some(1000 << 10));
             assert_eq!(free(root(&files[..2]).path()).process, None);
             let strict = [MEMINFO, ("proc/sys/vm/overcommit_memory", "2\n")];

@@ -6,8 +6,15 @@ use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::ops::{AvgPool, Padding};
 
-/// 1x1, dilated 3x3 and pooled branches on `x` `[N, h, w, C]`, concatenated and projected: `[N, h, w, channels]`.
-pub(super) fn aspp(b: &mut Builder, scope: &mut Scope, x: ValueId, aspp: &Aspp, align_corners: bool) -> Result<ValueId> {
+/// 1x1, dilated 3x3 and pooled branches on `x` `[N, h, w, C]`, concatenated and projected:
+/// `[N, h, w, channels]`.
+pub(super) fn aspp(
+    b: &mut Builder,
+    scope: &mut Scope,
+    x: ValueId,
+    aspp: &Aspp,
+    align_corners: bool,
+) -> Result<ValueId> {
     let conv1x1 = b.layer(scope, "conv1x1", x, Layer::pointwise(aspp.channels).relu())?;
     let mut branches = vec![b.stage("aspp.conv1x1", conv1x1)];
     for (i, &rate) in (1..).zip(&aspp.rates) {
@@ -29,17 +36,28 @@ pub(super) fn aspp(b: &mut Builder, scope: &mut Scope, x: ValueId, aspp: &Aspp, 
 }
 
 /// The pooled branch, spread over the map again.
-fn image_features(b: &mut Builder, scope: &mut Scope, x: ValueId, aspp: &Aspp, align_corners: bool) -> Result<Option<ValueId>> {
+fn image_features(
+    b: &mut Builder,
+    scope: &mut Scope,
+    x: ValueId,
+    aspp: &Aspp,
+    align_corners: bool,
+) -> Result<Option<ValueId>> {
     let shape = scope.shape(x);
     let pooled = match aspp.pooling {
         Pooling::Off => return Ok(None),
         Pooling::Global => scope.global_avg_pool("mean", x)?,
         Pooling::Window { crop, stride } => {
             // TensorFlow's `scale_dimension`: sizes are a multiple of the stride, plus one.
-            let extent = |pixels: usize, map: usize| ((pixels - 1) / b.config.output_stride + 1).min(map);
+            let extent =
+                |pixels: usize, map: usize| ((pixels - 1) / b.config.output_stride + 1).min(map);
             let kernel = (extent(crop.0, shape.h), extent(crop.1, shape.w));
             let padding = Padding::default();
-            scope.avg_pool("mean", x, AvgPool { kernel, stride, padding, count_include_pad: false, ceil_mode: false })?
+            scope.avg_pool(
+                "mean",
+                x,
+                AvgPool { kernel, stride, padding, count_include_pad: false, ceil_mode: false },
+            )?
         }
     };
     let y = b.layer(scope, "conv", pooled, Layer::pointwise(aspp.channels).relu())?;

@@ -62,8 +62,13 @@ impl Backbone {
                 self.title()
             ));
         }
-        if config.dilation == DilationRule::AfterGroup && !matches!(self, Backbone::MobileNetV2(_)) {
-            return Err(error!(Config, "only MobileNetV2 has groups of blocks for the rule of dilation, not {}", self.title()));
+        if config.dilation == DilationRule::AfterGroup && !matches!(self, Backbone::MobileNetV2(_))
+        {
+            return Err(error!(
+                Config,
+                "only MobileNetV2 has groups of blocks for the rule of dilation, not {}",
+                self.title()
+            ));
         }
         match self {
             Backbone::ResNet(net) => net.validate(config),
@@ -83,7 +88,13 @@ impl Backbone {
         }
     }
 
-    pub(super) fn build(&self, b: &mut Builder, scope: &mut Scope, x: ValueId, tap: LowLevel) -> Result<Features> {
+    pub(super) fn build(
+        &self,
+        b: &mut Builder,
+        scope: &mut Scope,
+        x: ValueId,
+        tap: LowLevel,
+    ) -> Result<Features> {
         match self {
             Backbone::ResNet(net) => net.build(b, scope, x, tap),
             Backbone::MobileNetV2(net) => net.build(b, scope, x, tap),

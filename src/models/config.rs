@@ -1,4 +1,5 @@
-//! What a network is: everything that its weights do not say. Stored as JSON in the metadata of our weight files.
+//! What a network is: everything that its weights do not say. Stored as JSON in the metadata of our
+//! weight files.
 
 mod head;
 mod preprocessing;
@@ -29,12 +30,13 @@ const MOST: usize = 1 << 16;
 pub struct Config {
     /// What computes the features.
     pub backbone: Backbone,
-    /// Pixels of the image to a pixel of the last features: 8, 16 or 32. May be changed on the same weights
-    /// ([`Config::with_output_stride`]).
+    /// Pixels of the image to a pixel of the last features: 8, 16 or 32. May be changed on the same
+    /// weights ([`Config::with_output_stride`]).
     pub output_stride: usize,
     /// What becomes of a stage's rates once it is dilated instead of strided.
     pub dilation: DilationRule,
-    /// Factors of the rates of the last stage's units (DeepLabv3, section 3.2.1). Empty stands for all ones.
+    /// Factors of the rates of the last stage's units (DeepLabv3, section 3.2.1). Empty stands for
+    /// all ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub multi_grid: Vec<usize>,
     /// How the backbone pads.
@@ -56,13 +58,13 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DilationRule {
-    /// The first unit keeps the rate of the stage before, the others take the new one: torchvision's and VainF's ResNets,
-    /// TensorFlow's networks, Hugging Face, VainF's MobileNetV2.
+    /// The first unit keeps the rate of the stage before, the others take the new one:
+    /// torchvision's and VainF's ResNets, TensorFlow's networks, Hugging Face, VainF's MobileNetV2.
     AfterStride,
     /// Every unit takes the new rate: SMP, jfzhang95, torchvision's MobileNetV3.
     WholeStage,
-    /// The whole group of blocks that lost its stride keeps the rate of the group before, the next group takes the new one: jfzhang95's
-    /// MobileNetV2.
+    /// The whole group of blocks that lost its stride keeps the rate of the group before, the next
+    /// group takes the new one: jfzhang95's MobileNetV2.
     AfterGroup,
 }
 
@@ -74,8 +76,8 @@ pub enum PaddingRule {
     Symmetric,
     /// TensorFlow's `SAME`: strided layers pad even sizes below and to the right only.
     TfSame,
-    /// MobileNetV2 as VainF and jfzhang95 write it: a block is padded before its expansion, so that the border which the
-    /// depthwise convolution sees holds the expansion's bias.
+    /// MobileNetV2 as VainF and jfzhang95 write it: a block is padded before its expansion, so that
+    /// the border which the depthwise convolution sees holds the expansion's bias.
     BeforeExpansion {
         /// Padding of the stem: 0 for VainF, 1 for jfzhang95.
         stem: usize,
@@ -102,7 +104,8 @@ pub struct Eps {
 }
 
 impl Config {
-    /// The paper's DeepLabv3+ on a backbone, as a starting point: output stride 16, rates 6, 12, 18, plain convolutions.
+    /// The paper's DeepLabv3+ on a backbone, as a starting point: output stride 16, rates 6, 12,
+    /// 18, plain convolutions.
     pub fn deeplab_v3plus(backbone: Backbone, classes: usize) -> Self {
         let aspp = Aspp {
             channels: 256,
@@ -121,12 +124,20 @@ impl Config {
             dropouts: vec![0.0; 2],
             low_level_first: false,
         });
-        let head =
-            Head { classes, class_names: Vec::new(), class_colors: Vec::new(), aspp, decoder, aux: None, align_corners: false };
+        let head = Head {
+            classes,
+            class_names: Vec::new(),
+            class_colors: Vec::new(),
+            aspp,
+            decoder,
+            aux: None,
+            align_corners: false,
+        };
         Self { output_stride: 16, head: Some(head), ..Self::bare(backbone) }
     }
 
-    /// A bare backbone with the conventions of most ImageNet classifiers: output stride 32, symmetric padding.
+    /// A bare backbone with the conventions of most ImageNet classifiers: output stride 32,
+    /// symmetric padding.
     pub fn bare(backbone: Backbone) -> Self {
         Self {
             backbone,
@@ -148,8 +159,8 @@ impl Config {
         Self { head: None, ..self }
     }
 
-    /// The same weights at another output stride. ASPP's rates change so that they span as many pixels of the image as before
-    /// (DeepLabv3, section 3.3: rates double from 16 to 8).
+    /// The same weights at another output stride. ASPP's rates change so that they span as many
+    /// pixels of the image as before (DeepLabv3, section 3.3: rates double from 16 to 8).
     ///
     /// # Errors
     /// Where the stride is none of 8, 16, 32, or the rates cannot be divided evenly.
@@ -160,7 +171,8 @@ impl Config {
                 if output_stride == 0 || !pixels.is_multiple_of(output_stride) {
                     return Err(error!(
                         Config,
-                        "rate {rate} at output stride {} has no equal at {output_stride}", self.output_stride
+                        "rate {rate} at output stride {} has no equal at {output_stride}",
+                        self.output_stride
                     )
                     .advice("set the rates by hand"));
                 }
@@ -182,14 +194,17 @@ impl Config {
     /// # Errors
     /// Where there are not as many as the network has classes.
     pub fn name_classes(&mut self, names: &[String], colors: &[[u8; 3]]) -> Result<()> {
-        let Some(head) = &mut self.head else { return Err(error!(Config, "has no classes to be named")) };
+        let Some(head) = &mut self.head else {
+            return Err(error!(Config, "has no classes to be named"));
+        };
         (head.class_names, head.class_colors) = (names.to_vec(), colors.to_vec());
         self.validate()
     }
 
     /// The config as JSON, for metadata.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("invariant: a config has no map with keys that are not strings")
+        serde_json::to_string(self)
+            .expect("invariant: a config has no map with keys that are not strings")
     }
 
     /// Reads a config, and validates it.
@@ -197,8 +212,8 @@ impl Config {
     /// # Errors
     /// Where it is not the JSON of a config, and as [`Config::validate`].
     pub fn from_json(json: &str) -> Result<Self> {
-        let config: Self =
-            serde_json::from_str(json).map_err(|e| Error::new(ErrorKind::Config, "not the config of a network").source(e))?;
+        let config: Self = serde_json::from_str(json)
+            .map_err(|e| Error::new(ErrorKind::Config, "not the config of a network").source(e))?;
         config.validate()?;
         Ok(config)
     }
@@ -212,13 +227,21 @@ impl Config {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::Config, message())),
         };
-        let sane = |what: &str, n: usize| check((1..=MOST).contains(&n), &|| format!("{what} must be 1 to {MOST}, got {n}"));
-        let share = |what: &str, p: f32| check((0.0..1.0).contains(&p), &|| format!("{what} must be in 0 to 1, got {p}"));
+        let sane = |what: &str, n: usize| {
+            check((1..=MOST).contains(&n), &|| format!("{what} must be 1 to {MOST}, got {n}"))
+        };
+        let share = |what: &str, p: f32| {
+            check((0.0..1.0).contains(&p), &|| format!("{what} must be in 0 to 1, got {p}"))
+        };
         let os = self.output_stride;
-        check(matches!(os, 8 | 16 | 32), &|| format!("the output stride must be 8, 16 or 32, got {os}"))?;
+        check(matches!(os, 8 | 16 | 32), &|| {
+            format!("the output stride must be 8, 16 or 32, got {os}")
+        })?;
         sane("input channels", self.input_channels)?;
         for eps in [self.eps.backbone, self.eps.head] {
-            check(eps.is_finite() && eps > 0.0, &|| format!("a batch norm's eps must be positive, got {eps}"))?;
+            check(eps.is_finite() && eps > 0.0, &|| {
+                format!("a batch norm's eps must be positive, got {eps}")
+            })?;
         }
         for &factor in &self.multi_grid {
             sane("a factor of the multi-grid", factor)?;
@@ -230,9 +253,13 @@ impl Config {
         let Some(head) = &self.head else { return Ok(()) };
         sane("classes", head.classes)?;
         let names = head.class_names.len();
-        check(names == 0 || names == head.classes, &|| format!("{} classes but {names} names of classes", head.classes))?;
+        check(names == 0 || names == head.classes, &|| {
+            format!("{} classes but {names} names of classes", head.classes)
+        })?;
         let colors = head.class_colors.len();
-        check(colors == 0 || colors == head.classes, &|| format!("{} classes but {colors} colors of classes", head.classes))?;
+        check(colors == 0 || colors == head.classes, &|| {
+            format!("{} classes but {colors} colors of classes", head.classes)
+        })?;
         sane("channels of the ASPP", head.aspp.channels)?;
         for &rate in &head.aspp.rates {
             sane("a rate of the ASPP", rate)?;
@@ -246,7 +273,9 @@ impl Config {
         if let Decoder::Plus(plus) = &head.decoder {
             sane("low-level channels", plus.low_level_channels)?;
             sane("channels of the decoder", plus.channels)?;
-            check(plus.dropouts.len() <= 16, &|| format!("{} convolutions in the decoder", plus.dropouts.len()))?;
+            check(plus.dropouts.len() <= 16, &|| {
+                format!("{} convolutions in the decoder", plus.dropouts.len())
+            })?;
             plus.dropouts.iter().try_for_each(|&p| share("dropout of the decoder", p))?;
         }
         head.aux.iter().try_for_each(|aux| share("dropout of the auxiliary head", aux.dropout))

@@ -5,7 +5,8 @@ use super::layer::{Builder, Layer};
 use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 
-/// `x` enlarged to the size of `low_level`, concatenated with its projection, and refined by 3x3 convolutions.
+/// `x` enlarged to the size of `low_level`, concatenated with its projection, and refined by 3x3
+/// convolutions.
 pub(super) fn decoder(
     b: &mut Builder,
     scope: &mut Scope,
@@ -14,11 +15,17 @@ pub(super) fn decoder(
     decoder: &PlusDecoder,
     align_corners: bool,
 ) -> Result<ValueId> {
-    let low = b.layer(scope, "low_level", low_level, Layer::pointwise(decoder.low_level_channels).relu())?;
+    let low = b.layer(
+        scope,
+        "low_level",
+        low_level,
+        Layer::pointwise(decoder.low_level_channels).relu(),
+    )?;
     b.stage("low_level", low);
     let size = scope.shape(low);
     let x = scope.resize("upsample", x, (size.h, size.w), align_corners)?;
-    let mut x = scope.concat("concat", &if decoder.low_level_first { [low, x] } else { [x, low] })?;
+    let mut x =
+        scope.concat("concat", &if decoder.low_level_first { [low, x] } else { [x, low] })?;
     for (i, &dropout) in (1..).zip(&decoder.dropouts) {
         x = b.head_conv(scope, &format!("conv{i}"), x, decoder.kind, 1, decoder.channels)?;
         if dropout > 0.0 {

@@ -22,19 +22,20 @@ pub struct Outputs {
     pub aux: bool,
     /// Height and width of the labels; the input's where none is given.
     pub size: Option<(usize, usize)>,
-    /// Reads an image: the input is then called `image`, u8 `[N, h, w, 3]` of this height and width (at most the input shape's),
-    /// and is normalized and padded first.
+    /// Reads an image: the input is then called `image`, u8 `[N, h, w, 3]` of this height and width
+    /// (at most the input shape's), and is normalized and padded first.
     pub image: Option<(usize, usize)>,
 }
 
 /// A graph with marks in it.
 #[derive(Debug, Clone)]
 pub struct Network {
-    /// The graph, verified and without the numbers of its parameters. Parameters of parts that no output needs (the auxiliary head) are
-    /// in it until `passes::dead_code` has run.
+    /// The graph, verified and without the numbers of its parameters. Parameters of parts that no
+    /// output needs (the auxiliary head) are in it until `passes::dead_code` has run.
     pub graph: Graph,
-    /// Names of stages and their values, in the order of computation: `stem`, `layer1` ..., `aspp.rate1`, `decoder`, ... These ids hold
-    /// until a pass rewrites the graph: ask for a stage as an output ([`Network::keep_stages`]) before.
+    /// Names of stages and their values, in the order of computation: `stem`, `layer1` ...,
+    /// `aspp.rate1`, `decoder`, ... These ids hold until a pass rewrites the graph: ask for a stage
+    /// as an output ([`Network::keep_stages`]) before.
     pub stages: Vec<(String, ValueId)>,
 }
 
@@ -47,11 +48,12 @@ impl Network {
     }
 }
 
-/// The graph of a network for an input `[N, H, W, C]` called `input`, with the one output `logits` (before the last upsampling; for a
-/// bare backbone `features`).
+/// The graph of a network for an input `[N, H, W, C]` called `input`, with the one output `logits`
+/// (before the last upsampling; for a bare backbone `features`).
 ///
 /// # Errors
-/// Where the config contradicts itself, the channels differ, or the input is too small for the network.
+/// Where the config contradicts itself, the channels differ, or the input is too small for the
+/// network.
 pub fn build(config: &Config, input: Shape) -> Result<Graph> {
     Ok(build_network(config, input, &Outputs::default())?.graph)
 }
@@ -66,8 +68,11 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
         return Err(error!(Config, "the input {input} is empty"));
     }
     if input.c != config.input_channels {
-        return Err(error!(Config, "the network takes {} channels, the input is {input}", config.input_channels)
-            .advice("inflate the stem for other channels"));
+        return Err(error!(
+            Config,
+            "the network takes {} channels, the input is {input}", config.input_channels
+        )
+        .advice("inflate the stem for other channels"));
     }
     let mut graph = Graph::new();
     let x = match outputs.image {
@@ -91,11 +96,23 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
     let x = match &head.decoder {
         Decoder::None => x,
         Decoder::Conv => {
-            let y = b.layer(&mut root.scope("head"), "conv", x, Layer::new(3, head.aspp.channels).relu())?;
+            let y = b.layer(
+                &mut root.scope("head"),
+                "conv",
+                x,
+                Layer::new(3, head.aspp.channels).relu(),
+            )?;
             b.stage("head", y)
         }
         Decoder::Plus(plus) => {
-            let y = decoder(&mut b, &mut root.scope("decoder"), x, features.low_level, plus, head.align_corners)?;
+            let y = decoder(
+                &mut b,
+                &mut root.scope("decoder"),
+                x,
+                features.low_level,
+                plus,
+                head.align_corners,
+            )?;
             b.stage("decoder", y)
         }
     };
@@ -113,7 +130,14 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
     }
     if outputs.labels || outputs.confidence {
         let ((h, w), align_corners) = (size, head.align_corners);
-        let op = UpsampleArgmax { h, w, align_corners, window: None, rows: None, confidence: outputs.confidence };
+        let op = UpsampleArgmax {
+            h,
+            w,
+            align_corners,
+            window: None,
+            rows: None,
+            confidence: outputs.confidence,
+        };
         let results = root.ops("labels", op, &[logits])?;
         named.extend(["labels", "confidence"].into_iter().zip(results));
     }
@@ -124,7 +148,12 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
     Ok(Network { graph, stages: b.stages })
 }
 
-fn image(graph: &mut Graph, input: Shape, (h, w): (usize, usize), how: &Preprocessing) -> Result<ValueId> {
+fn image(
+    graph: &mut Graph,
+    input: Shape,
+    (h, w): (usize, usize),
+    how: &Preprocessing,
+) -> Result<ValueId> {
     if input.c != 3 {
         return Err(error!(Config, "images have 3 channels, the network takes {}", input.c)
             .advice("give the network its channels as a tensor"));
@@ -135,7 +164,12 @@ fn image(graph: &mut Graph, input: Shape, (h, w): (usize, usize), how: &Preproce
     graph.root().op("preprocess", op, &[image])
 }
 
-fn auxiliary(b: &mut Builder, root: &mut Scope, x: ValueId, head: &Head) -> Result<Option<ValueId>> {
+fn auxiliary(
+    b: &mut Builder,
+    root: &mut Scope,
+    x: ValueId,
+    head: &Head,
+) -> Result<Option<ValueId>> {
     let Some(aux) = &head.aux else { return Ok(None) };
     let mut scope = root.scope("aux");
     let inner = scope.shape(x).c / 4;

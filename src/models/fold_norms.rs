@@ -7,8 +7,9 @@ use crate::graph::{ParamRef, Weights};
 use crate::ops::BatchNorm;
 use crate::tensor::{Shape, Tensor};
 
-/// Makes every convolution with a batch norm one with a bias that computes the same: smaller and a little faster to load, but not to be
-/// trained any more. Nothing happens where the norms are folded already.
+/// Makes every convolution with a batch norm one with a bias that computes the same: smaller and a
+/// little faster to load, but not to be trained any more. Nothing happens where the norms are
+/// folded already.
 ///
 /// # Errors
 /// Where a parameter is missing.
@@ -16,14 +17,22 @@ pub fn fold_norms(config: &mut Config, weights: &mut Weights) -> Result<()> {
     if config.norm == Norm::Folded {
         return Ok(());
     }
-    let norms: Vec<String> = weights.keys().filter_map(|name| name.strip_suffix(".norm.weight").map(str::to_owned)).collect();
+    let norms: Vec<String> = weights
+        .keys()
+        .filter_map(|name| name.strip_suffix(".norm.weight").map(str::to_owned))
+        .collect();
     for conv in norms {
         let mut take = |part: &str| {
             let name = format!("{conv}.{part}");
             weights.remove(&name).ok_or_else(|| error!(Weights, "`{name}` is missing"))
         };
         let kernel = take("weight")?;
-        let norm = [take("norm.weight")?, take("norm.bias")?, take("norm.running_mean")?, take("norm.running_var")?];
+        let norm = [
+            take("norm.weight")?,
+            take("norm.bias")?,
+            take("norm.running_mean")?,
+            take("norm.running_var")?,
+        ];
         let eps = if conv.starts_with("backbone.") { config.eps.backbone } else { config.eps.head };
         let [weight, bias, mean, variance] = norm.each_ref().map(|p| p.tensor().f32());
         let (factor, shift) = BatchNorm { eps }.affine(weight, bias, mean, variance);
@@ -37,7 +46,10 @@ pub fn fold_norms(config: &mut Config, weights: &mut Weights) -> Result<()> {
     }
     config.norm = Norm::Folded;
     // What is left must be what the folded network asks for.
-    match parameters(config)?.into_iter().find(|(name, shape)| weights.get(name).is_none_or(|p| p.shape() != *shape)) {
+    match parameters(config)?
+        .into_iter()
+        .find(|(name, shape)| weights.get(name).is_none_or(|p| p.shape() != *shape))
+    {
         Some((name, shape)) => Err(error!(Weights, "folding left no `{name}` of {shape}")),
         None => Ok(()),
     }
@@ -51,7 +63,9 @@ mod tests {
 
     #[test]
     fn a_folded_network_computes_what_it_did() {
-        for (name, separable) in [("mobilenet_v2_0.25", true), ("resnet18", false), ("xception41", true)] {
+        for (name, separable) in
+            [("mobilenet_v2_0.25", true), ("resnet18", false), ("xception41", true)]
+        {
             let mut config = Config::deeplab_v3plus(Backbone::named(name).unwrap(), 3);
             if separable {
                 config.head.as_mut().unwrap().aspp.kind = crate::models::ConvKind::SeparableNorm;
@@ -62,20 +76,29 @@ mod tests {
                 if name.ends_with(".running_var") || name.ends_with(".running_mean") {
                     let (shape, some) = (param.shape(), name.len() as f32);
                     let least = if name.ends_with("var") { 1.5 } else { 0.0 };
-                    *param = ParamRef::new(Tensor::from_fn(shape, |_, _, _, c| least + 0.2 * ((c as f32 + some) * 0.37).sin()));
+                    *param = ParamRef::new(Tensor::from_fn(shape, |_, _, _, c| {
+                        least + 0.2 * ((c as f32 + some) * 0.37).sin()
+                    }));
                 }
             }
-            let input = Tensor::from_fn(Shape::new(1, 33, 49, 3), |_, y, x, c| ((y * 7 + x * 3 + c) as f32 * 0.1).sin());
+            let input = Tensor::from_fn(Shape::new(1, 33, 49, 3), |_, y, x, c| {
+                ((y * 7 + x * 3 + c) as f32 * 0.1).sin()
+            });
             let run = |config: &Config, weights: &Weights| {
                 let mut graph = build(config, input.shape()).unwrap();
                 graph.bind(weights).unwrap();
-                Runner::new(&Device::Cpu, graph).unwrap().run(&[("input", &input)]).unwrap().swap_remove(0)
+                Runner::new(&Device::Cpu, graph)
+                    .unwrap()
+                    .run(&[("input", &input)])
+                    .unwrap()
+                    .swap_remove(0)
             };
             let want = run(&config, &weights);
             fold_norms(&mut config, &mut weights).unwrap();
             let got = run(&config, &weights);
             let most = want.f32().iter().fold(0.0f32, |m, v| m.max(v.abs()));
-            let off = want.f32().iter().zip(got.f32()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let off =
+                want.f32().iter().zip(got.f32()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(most > 0.0 && off < 1e-4 * most, "{name}: off by {off} of {most}");
             let again = weights.len();
             fold_norms(&mut config, &mut weights).unwrap();

@@ -8,8 +8,9 @@ use crate::tensor::{Shape, Tensor};
 /// Name of the first convolution's kernel, in every network.
 pub const STEM_WEIGHT: &str = "backbone.stem.conv1.weight";
 
-/// Changes the first convolution to take `channels` instead of what it takes, by SMP's rule: one channel gets the sum over the old ones;
-/// otherwise the old ones are repeated in turn, scaled by old / new.
+/// Changes the first convolution to take `channels` instead of what it takes, by SMP's rule: one
+/// channel gets the sum over the old ones; otherwise the old ones are repeated in turn, scaled by
+/// old / new.
 ///
 /// # Errors
 /// Where there are no channels, or the weights have no stem.

@@ -1,4 +1,5 @@
-//! What networks are made of: convolution, batch norm and activation as one layer, and the walk of strides and rates.
+//! What networks are made of: convolution, batch norm and activation as one layer, and the walk of
+//! strides and rates.
 
 use super::config::{Config, ConvKind, DilationRule, Norm, PaddingRule};
 use crate::error::Result;
@@ -94,17 +95,28 @@ impl Layer {
 
 impl Builder<'_> {
     /// Adds `NAME` (the convolution), `NAME.norm` and `NAME.relu` (or as the activation is called).
-    pub fn layer(&mut self, scope: &mut Scope, name: &str, x: ValueId, layer: Layer) -> Result<ValueId> {
+    pub fn layer(
+        &mut self,
+        scope: &mut Scope,
+        name: &str,
+        x: ValueId,
+        layer: Layer,
+    ) -> Result<ValueId> {
         let padding = layer.padding.unwrap_or_else(|| match self.config.padding {
-            PaddingRule::TfSame => Padding::tf_same(scope.shape(x), layer.kernel, layer.stride, layer.dilation),
-            PaddingRule::Symmetric | PaddingRule::BeforeExpansion { .. } => Padding::same(layer.kernel, layer.dilation),
+            PaddingRule::TfSame => {
+                Padding::tf_same(scope.shape(x), layer.kernel, layer.stride, layer.dilation)
+            }
+            PaddingRule::Symmetric | PaddingRule::BeforeExpansion { .. } => {
+                Padding::same(layer.kernel, layer.dilation)
+            }
         });
         let conv = Conv2d {
             stride: (layer.stride, layer.stride),
             dilation: (layer.dilation, layer.dilation),
             padding,
             groups: if layer.depthwise { scope.shape(x).c } else { 1 },
-            bias: layer.follows == Follows::Bias || (layer.follows == Follows::Norm && self.config.norm == Norm::Folded),
+            bias: layer.follows == Follows::Bias
+                || (layer.follows == Follows::Norm && self.config.norm == Norm::Folded),
             ..Conv2d::default()
         };
         let mut y = scope.conv2d(name, conv, x, (layer.kernel, layer.kernel), layer.channels)?;
@@ -115,7 +127,8 @@ impl Builder<'_> {
         here.activate(layer.activation.feature(), layer.activation, y)
     }
 
-    /// A 3x3 convolution of the head with batch norm and ReLU: `NAME`, or `NAME.depthwise` and `NAME.pointwise`.
+    /// A 3x3 convolution of the head with batch norm and ReLU: `NAME`, or `NAME.depthwise` and
+    /// `NAME.pointwise`.
     pub fn head_conv(
         &mut self,
         scope: &mut Scope,
@@ -127,7 +140,9 @@ impl Builder<'_> {
     ) -> Result<ValueId> {
         let depthwise = Layer::depthwise(3, scope.shape(x).c).dilation(rate);
         let depthwise = match kind {
-            ConvKind::Plain => return self.layer(scope, name, x, Layer::new(3, channels).dilation(rate).relu()),
+            ConvKind::Plain => {
+                return self.layer(scope, name, x, Layer::new(3, channels).dilation(rate).relu());
+            }
             ConvKind::Separable => depthwise.bare(),
             ConvKind::SeparableNorm => depthwise.relu(),
         };

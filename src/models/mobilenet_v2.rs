@@ -9,7 +9,8 @@ use crate::ops::{Activation, Padding};
 use serde::{Deserialize, Serialize};
 
 /// Channels, repeats and stride of the groups of blocks at width 1 (table 2 of the paper).
-const GROUPS: [(usize, usize, usize); 7] = [(16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)];
+const GROUPS: [(usize, usize, usize); 7] =
+    [(16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)];
 
 /// A MobileNetV2, by its channels: implementations round them differently at widths other than 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +24,8 @@ pub struct MobileNetV2 {
     /// Channels of the last 1x1 layer, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<usize>,
-    /// Whether that layer's output is the features (SMP). Otherwise the last block's is, and the layer is only kept.
+    /// Whether that layer's output is the features (SMP). Otherwise the last block's is, and the
+    /// layer is only kept.
     #[serde(default)]
     pub last_is_features: bool,
 }
@@ -32,11 +34,18 @@ impl MobileNetV2 {
     /// Numbers of the last blocks of the seven groups.
     pub const LAST_BLOCKS: [usize; 7] = [0, 2, 5, 9, 12, 15, 16];
 
-    /// Channels times `width`, rounded to a multiple of `divisor` but by no more than a tenth down (as the paper's code does).
-    /// TensorFlow's DeepLab uses divisor 1 at widths below 1, torchvision and Hugging Face 8.
+    /// Channels times `width`, rounded to a multiple of `divisor` but by no more than a tenth down
+    /// (as the paper's code does). TensorFlow's DeepLab uses divisor 1 at widths below 1,
+    /// torchvision and Hugging Face 8.
     pub fn with_width(width: f64, divisor: usize) -> Self {
         let round = |channels: usize| make_divisible(channels as f64 * width, divisor);
-        Self { stem: round(32), channels: GROUPS.map(|g| round(g.0)), expansion: 6, last: None, last_is_features: false }
+        Self {
+            stem: round(32),
+            channels: GROUPS.map(|g| round(g.0)),
+            expansion: 6,
+            last: None,
+            last_is_features: false,
+        }
     }
 
     pub(super) fn title(&self) -> String {
@@ -49,16 +58,27 @@ impl MobileNetV2 {
     pub(super) fn validate(&self) -> Result<()> {
         let sane = |n: usize| (1..=1 << 14).contains(&n);
         let channels = [self.stem, self.last.unwrap_or(1)];
-        if !channels.iter().chain(&self.channels).all(|&c| sane(c)) || !(1..=16).contains(&self.expansion) {
+        if !channels.iter().chain(&self.channels).all(|&c| sane(c))
+            || !(1..=16).contains(&self.expansion)
+        {
             return Err(error!(Config, "a MobileNetV2 cannot have these channels: {self:?}"));
         }
         if self.last_is_features && self.last.is_none() {
-            return Err(error!(Config, "the features are to be the last 1x1 layer's, but there is none"));
+            return Err(error!(
+                Config,
+                "the features are to be the last 1x1 layer's, but there is none"
+            ));
         }
         Ok(())
     }
 
-    pub(super) fn build(&self, b: &mut Builder, scope: &mut Scope, x: ValueId, tap: LowLevel) -> Result<Features> {
+    pub(super) fn build(
+        &self,
+        b: &mut Builder,
+        scope: &mut Scope,
+        x: ValueId,
+        tap: LowLevel,
+    ) -> Result<Features> {
         let mut stem = Layer::new(3, self.stem).stride(2).act(Activation::Relu6);
         if let PaddingRule::BeforeExpansion { stem: padding } = b.config.padding {
             stem = stem.padding(Padding::all(padding));
@@ -75,7 +95,14 @@ impl MobileNetV2 {
                     DilationRule::AfterGroup => Step { stride: 1, ..first },
                     _ => strides.step(1),
                 };
-                let (y, inner) = self.block(b, &mut scope.scope(format_args!("block{block}")), x, channels, step, block > 0)?;
+                let (y, inner) = self.block(
+                    b,
+                    &mut scope.scope(format_args!("block{block}")),
+                    x,
+                    channels,
+                    step,
+                    block > 0,
+                )?;
                 x = b.stage(format!("block{block}"), y);
                 match block {
                     2 => low_level = if tap == LowLevel::TensorFlow { inner } else { x },
@@ -109,7 +136,10 @@ impl MobileNetV2 {
         let c = scope.shape(x).c;
         let inside = if expand { c * self.expansion } else { c };
         let mut expansion = Layer::pointwise(inside).act(Activation::Relu6);
-        let mut depthwise = Layer::depthwise(3, inside).stride(step.stride).dilation(step.dilation).act(Activation::Relu6);
+        let mut depthwise = Layer::depthwise(3, inside)
+            .stride(step.stride)
+            .dilation(step.dilation)
+            .act(Activation::Relu6);
         if expand && matches!(b.config.padding, PaddingRule::BeforeExpansion { .. }) {
             expansion = expansion.padding(Padding::same(3, step.dilation));
             depthwise = depthwise.padding(Padding::default());

@@ -9,11 +9,13 @@ use crate::graph::{Scope, ValueId};
 use crate::ops::Activation;
 use serde::{Deserialize, Serialize};
 
-/// MobileNetV3-Large at width 1, with the layer of 960 channels after its blocks. Its only form: nothing to set.
+/// MobileNetV3-Large at width 1, with the layer of 960 channels after its blocks. Its only form:
+/// nothing to set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MobileNetV3 {}
 
-/// A row of table 1 of the paper: kernel, channels inside, channels, squeeze-and-excite, activation, stride.
+/// A row of table 1 of the paper: kernel, channels inside, channels, squeeze-and-excite,
+/// activation, stride.
 type Row = (usize, usize, usize, bool, Activation, usize);
 
 const RE: Activation = Activation::Relu;
@@ -37,7 +39,8 @@ const ROWS: [Row; 15] = [
 ];
 const LAST: usize = 960;
 
-/// Whether a block has layers of these kinds, for the dialects' numbering: expansion, squeeze-and-excite.
+/// Whether a block has layers of these kinds, for the dialects' numbering: expansion,
+/// squeeze-and-excite.
 pub(crate) fn block_has(block: usize) -> Option<(bool, bool)> {
     let &(_, inside, _, squeeze, _, _) = ROWS.get(block)?;
     let before = if block == 0 { 16 } else { ROWS[block - 1].2 };
@@ -51,7 +54,11 @@ impl MobileNetV3 {
 
     pub(super) fn validate(&self, config: &Config) -> Result<()> {
         if matches!(config.padding, PaddingRule::BeforeExpansion { .. }) {
-            return Err(error!(Config, "padding before the expansion is for MobileNetV2, not {}", self.title()));
+            return Err(error!(
+                Config,
+                "padding before the expansion is for MobileNetV2, not {}",
+                self.title()
+            ));
         }
         match config.head.as_ref().map(|h| &h.decoder) {
             Some(Decoder::Plus(plus)) if plus.low_level == LowLevel::TensorFlow => {
@@ -61,8 +68,15 @@ impl MobileNetV3 {
         }
     }
 
-    pub(super) fn build(&self, b: &mut Builder, scope: &mut Scope, x: ValueId, _tap: LowLevel) -> Result<Features> {
-        let mut x = b.layer(&mut scope.scope("stem"), "conv1", x, Layer::new(3, 16).stride(2).act(HS))?;
+    pub(super) fn build(
+        &self,
+        b: &mut Builder,
+        scope: &mut Scope,
+        x: ValueId,
+        _tap: LowLevel,
+    ) -> Result<Features> {
+        let mut x =
+            b.layer(&mut scope.scope("stem"), "conv1", x, Layer::new(3, 16).stride(2).act(HS))?;
         b.stage("stem", x);
         let mut strides = Strides::new(b.config, 2);
         let (mut low_level, mut aux) = (x, x);
@@ -81,7 +95,13 @@ impl MobileNetV3 {
     }
 }
 
-fn block(b: &mut Builder, scope: &mut Scope, x: ValueId, row: &Row, strides: &mut Strides) -> Result<ValueId> {
+fn block(
+    b: &mut Builder,
+    scope: &mut Scope,
+    x: ValueId,
+    row: &Row,
+    strides: &mut Strides,
+) -> Result<ValueId> {
     let &(kernel, inside, channels, squeeze, activation, stride) = row;
     let c = scope.shape(x).c;
     let step = strides.step(stride);
@@ -89,7 +109,10 @@ fn block(b: &mut Builder, scope: &mut Scope, x: ValueId, row: &Row, strides: &mu
     if inside != c {
         y = b.layer(scope, "expand", y, Layer::pointwise(inside).act(activation))?;
     }
-    let depthwise = Layer::depthwise(kernel, inside).stride(step.stride).dilation(step.dilation).act(activation);
+    let depthwise = Layer::depthwise(kernel, inside)
+        .stride(step.stride)
+        .dilation(step.dilation)
+        .act(activation);
     y = b.layer(scope, "depthwise", y, depthwise)?;
     if squeeze {
         y = squeeze_excite(b, &mut scope.scope("se"), y)?;
@@ -103,7 +126,12 @@ fn block(b: &mut Builder, scope: &mut Scope, x: ValueId, row: &Row, strides: &mu
 fn squeeze_excite(b: &mut Builder, scope: &mut Scope, x: ValueId) -> Result<ValueId> {
     let c = scope.shape(x).c;
     let y = scope.global_avg_pool("mean", x)?;
-    let y = b.layer(scope, "fc1", y, Layer::pointwise(make_divisible((c / 4) as f64, 8)).biased().relu())?;
+    let y = b.layer(
+        scope,
+        "fc1",
+        y,
+        Layer::pointwise(make_divisible((c / 4) as f64, 8)).biased().relu(),
+    )?;
     let y = b.layer(scope, "fc2", y, Layer::pointwise(c).biased().act(Activation::HardSigmoid))?;
     scope.mul("scale", x, y)
 }

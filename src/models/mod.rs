@@ -1,7 +1,8 @@
 //! Networks: from a [`Config`] to a [`Graph`](crate::graph::Graph).
 //!
-//! Nodes and parameters are named by their place: `backbone.layer1.0.conv1`, `aspp.rate2`, `decoder.low_level`, `logits`. A layer is a
-//! convolution `NAME` with its batch norm `NAME.norm` and its activation `NAME.relu` (or `NAME.relu6`, ...).
+//! Nodes and parameters are named by their place: `backbone.layer1.0.conv1`, `aspp.rate2`,
+//! `decoder.low_level`, `logits`. A layer is a convolution `NAME` with its batch norm `NAME.norm`
+//! and its activation `NAME.relu` (or `NAME.relu6`, ...).
 
 mod aspp;
 mod backbone;
@@ -20,8 +21,8 @@ pub mod xception;
 
 pub use backbone::Backbone;
 pub use config::{
-    Aspp, Aux, CONFIG_KEY, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PadRule, PaddingRule, PlusDecoder,
-    Pooling, Preprocessing,
+    Aspp, Aux, CONFIG_KEY, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
+    PadRule, PaddingRule, PlusDecoder, Pooling, Preprocessing,
 };
 pub use deeplab::{Network, Outputs, build, build_network};
 pub use fold_norms::fold_norms;
@@ -32,7 +33,8 @@ pub use random::random_weights;
 use crate::error::Result;
 use crate::tensor::Shape;
 
-/// Names and shapes of a network's parameters, in the order of the graph. They do not depend on the image's size.
+/// Names and shapes of a network's parameters, in the order of the graph. They do not depend on the
+/// image's size.
 ///
 /// # Errors
 /// Where the config contradicts itself.
@@ -41,7 +43,8 @@ pub fn parameters(config: &Config) -> Result<Vec<(String, Shape)>> {
     Ok(graph.params().map(|(name, id)| (name.to_owned(), graph.shape(id))).collect())
 }
 
-/// Whether a parameter is trained: running means and variances are not, and papers do not count them.
+/// Whether a parameter is trained: running means and variances are not, and papers do not count
+/// them.
 pub fn is_trained(name: &str) -> bool {
     !name.ends_with(".running_mean") && !name.ends_with(".running_var")
 }

@@ -1,7 +1,9 @@
 //! Backbones by name, and the networks of the paper's tables on them.
 
 use super::backbone::Backbone;
-use super::config::{Config, ConvKind, Decoder, Eps, LowLevel, PaddingRule, PlusDecoder, Preprocessing};
+use super::config::{
+    Config, ConvKind, Decoder, Eps, LowLevel, PaddingRule, PlusDecoder, Preprocessing,
+};
 use super::mobilenet_v2::MobileNetV2;
 use super::mobilenet_v3::MobileNetV3;
 use super::resnet::{ResNet, Stem, Strided};
@@ -25,7 +27,8 @@ impl Backbone {
         "xception71",
     ];
 
-    /// The backbone of a name: one of [`Backbone::NAMES`], or `mobilenet_v2_W` with a width multiplier such as `mobilenet_v2_0.5`.
+    /// The backbone of a name: one of [`Backbone::NAMES`], or `mobilenet_v2_W` with a width
+    /// multiplier such as `mobilenet_v2_0.5`.
     ///
     /// # Errors
     /// Where the name is not known, with those that are.
@@ -40,13 +43,17 @@ impl Backbone {
             }
             _ => None,
         };
-        let width = || name.strip_prefix("mobilenet_v2_")?.parse().ok().filter(|w| (0.05..=4.0).contains(w));
+        let width = || {
+            name.strip_prefix("mobilenet_v2_")?.parse().ok().filter(|w| (0.05..=4.0).contains(w))
+        };
         let mobile = || width().map(|w| Backbone::MobileNetV2(MobileNetV2::with_width(w, 8)));
         let resnet = || ResNet::new(depth("resnet")?).ok().map(Backbone::ResNet);
         let xception = || Xception::new(depth("xception")?).ok().map(Backbone::Xception);
         known.or_else(mobile).or_else(resnet).or_else(xception).ok_or_else(|| {
-            error!(Usage, "no backbone is called `{name}`")
-                .advice(format!("known are {}, and mobilenet_v2_W with a width W such as 0.5", Self::NAMES.join(", ")))
+            error!(Usage, "no backbone is called `{name}`").advice(format!(
+                "known are {}, and mobilenet_v2_W with a width W such as 0.5",
+                Self::NAMES.join(", ")
+            ))
         })
     }
 }
@@ -60,18 +67,24 @@ pub enum PaperHead {
     Decoder,
     /// DeepLabv3+ with separable convolutions in ASPP and decoder.
     Separable,
-    /// Image features and one 1x1 convolution, for MobileNetV2 (section 4 of MobileNetV2's paper, and TensorFlow's code).
+    /// Image features and one 1x1 convolution, for MobileNetV2 (section 4 of MobileNetV2's paper,
+    /// and TensorFlow's code).
     Phone,
 }
 
 impl Config {
-    /// A network of the paper with the conventions of the code that trained it, at output stride 16.
+    /// A network of the paper with the conventions of the code that trained it, at output stride
+    /// 16.
     ///
     /// # Errors
     /// Where the backbone cannot have the head.
     pub fn paper(backbone: Backbone, head: PaperHead, classes: usize) -> Result<Self> {
         let beta = matches!(&backbone, Backbone::ResNet(net) if net.stem == Stem::Beta);
-        let tap = if matches!(backbone, Backbone::MobileNetV3(_)) { LowLevel::Stage } else { LowLevel::TensorFlow };
+        let tap = if matches!(backbone, Backbone::MobileNetV3(_)) {
+            LowLevel::Stage
+        } else {
+            LowLevel::TensorFlow
+        };
         let mut config = Self::deeplab_v3plus(backbone, classes);
         config.padding = PaddingRule::TfSame;
         config.eps = Eps { backbone: 1e-3, head: 1e-5 };
@@ -79,7 +92,8 @@ impl Config {
         if beta {
             config.multi_grid = vec![1, 2, 4];
         }
-        let kind = if head == PaperHead::Separable { ConvKind::SeparableNorm } else { ConvKind::Plain };
+        let kind =
+            if head == PaperHead::Separable { ConvKind::SeparableNorm } else { ConvKind::Plain };
         let parts = config.head.as_mut().expect("invariant: deeplab_v3plus has a head");
         parts.align_corners = true;
         parts.aspp.pool_first = true;
@@ -114,8 +128,13 @@ mod tests {
             let family = name.split('_').next().unwrap();
             assert!(title.starts_with(&family[..6]), "{name}: {title}");
         }
-        assert_ne!(Backbone::named("mobilenet_v2_0.5").unwrap(), Backbone::named("mobilenet_v2").unwrap());
-        for name in ["", "resnet", "resnet51", "xception", "mobilenet_v2_0", "mobilenet_v2_nan", "vgg16"] {
+        assert_ne!(
+            Backbone::named("mobilenet_v2_0.5").unwrap(),
+            Backbone::named("mobilenet_v2").unwrap()
+        );
+        for name in
+            ["", "resnet", "resnet51", "xception", "mobilenet_v2_0", "mobilenet_v2_nan", "vgg16"]
+        {
             let error = Backbone::named(name).unwrap_err().to_string();
             assert!(error.contains("xception65"), "{name}: {error}");
         }

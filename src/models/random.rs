@@ -6,8 +6,9 @@ use crate::error::Result;
 use crate::graph::{ParamRef, Weights};
 use crate::tensor::{Shape, Tensor};
 
-/// Weights from a seed: kernels uniform with He's variance (arXiv 1502.01852), so that activations neither die nor explode; biases and the
-/// norms' summands 0, factors and variances 1. The same seed gives the same weights everywhere.
+/// Weights from a seed: kernels uniform with He's variance (arXiv 1502.01852), so that activations
+/// neither die nor explode; biases and the norms' summands 0, factors and variances 1. The same
+/// seed gives the same weights everywhere.
 ///
 /// # Errors
 /// Where the config contradicts itself.
@@ -48,12 +49,18 @@ mod tests {
     #[test]
     fn a_seed_always_gives_the_same_weights_and_kernels_keep_the_variance() {
         let config = Config::deeplab_v3plus(Backbone::named("resnet18").unwrap(), 3);
-        let (one, same, other) = (random_weights(&config, 1), random_weights(&config, 1), random_weights(&config, 2));
+        let (one, same, other) =
+            (random_weights(&config, 1), random_weights(&config, 1), random_weights(&config, 2));
         let name = "logits.weight";
         let numbers = |w: &Result<Weights>| w.as_ref().unwrap()[name].tensor().f32().to_vec();
         assert_eq!(numbers(&one), numbers(&same));
         assert_ne!(numbers(&one), numbers(&other));
-        let (count, sum) = (numbers(&one).len() as f32, numbers(&one).iter().map(|v| v * v).sum::<f32>());
-        assert!((sum / count * 256.0 - 2.0).abs() < 0.3, "He's variance is 2 / 256, got {}", sum / count);
+        let (count, sum) =
+            (numbers(&one).len() as f32, numbers(&one).iter().map(|v| v * v).sum::<f32>());
+        assert!(
+            (sum / count * 256.0 - 2.0).abs() < 0.3,
+            "He's variance is 2 / 256, got {}",
+            sum / count
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! ResNet (He et al., arXiv 1512.03385): 18, 34, 50, 101, 152; with the 7x7 stem or TensorFlow's three 3x3 ("beta").
+//! ResNet (He et al., arXiv 1512.03385): 18, 34, 50, 101, 152; with the 7x7 stem or TensorFlow's
+//! three 3x3 ("beta").
 
 use super::backbone::Features;
 use super::config::{Config, LowLevel, PaddingRule};
@@ -89,12 +90,22 @@ impl ResNet {
             return Err(unknown(self.depth));
         }
         if matches!(config.padding, PaddingRule::BeforeExpansion { .. }) {
-            return Err(error!(Config, "padding before the expansion is for MobileNetV2, not {}", self.title()));
+            return Err(error!(
+                Config,
+                "padding before the expansion is for MobileNetV2, not {}",
+                self.title()
+            ));
         }
         Ok(())
     }
 
-    pub(super) fn build(&self, b: &mut Builder, scope: &mut Scope, x: ValueId, tap: LowLevel) -> Result<Features> {
+    pub(super) fn build(
+        &self,
+        b: &mut Builder,
+        scope: &mut Scope,
+        x: ValueId,
+        tap: LowLevel,
+    ) -> Result<Features> {
         let mut x = self.stem(b, &mut scope.scope("stem"), x)?;
         let mut strides = Strides::new(b.config, 4);
         let (mut low_level, mut aux) = (x, x);
@@ -105,12 +116,20 @@ impl ResNet {
                     Strided::Last => 1 + usize::from(stage < 3 && i + 1 == units),
                 };
                 let step = strides.step(stride);
-                let grid = if stage == 3 { b.config.multi_grid.get(i).copied().unwrap_or(1) } else { 1 };
-                let unit =
-                    Unit { channels: 64 << stage, stride: step.stride, dilation: step.dilation * grid, after: step.after * grid };
+                let grid =
+                    if stage == 3 { b.config.multi_grid.get(i).copied().unwrap_or(1) } else { 1 };
+                let unit = Unit {
+                    channels: 64 << stage,
+                    stride: step.stride,
+                    dilation: step.dilation * grid,
+                    after: step.after * grid,
+                };
                 let mut here = scope.scope(format_args!("layer{}.{i}", stage + 1));
-                let (y, inner) =
-                    if self.bottleneck() { bottleneck(b, &mut here, x, &unit)? } else { basic(b, &mut here, x, &unit)? };
+                let (y, inner) = if self.bottleneck() {
+                    bottleneck(b, &mut here, x, &unit)?
+                } else {
+                    basic(b, &mut here, x, &unit)?
+                };
                 x = y;
                 if stage == 0 && strides.reached() == 4 {
                     low_level = if tap == LowLevel::TensorFlow { inner } else { x };
@@ -125,12 +144,23 @@ impl ResNet {
     }
 
     fn stem(&self, b: &mut Builder, scope: &mut Scope, x: ValueId) -> Result<ValueId> {
-        // TensorFlow pads strided convolutions of ResNets by hand, the same on all sides; its pooling is SAME.
+        // TensorFlow pads strided convolutions of ResNets by hand, the same on all sides; its
+        // pooling is SAME.
         let symmetric = |k: usize| Padding::same(k, 1);
         let y = match self.stem {
-            Stem::Single => b.layer(scope, "conv1", x, Layer::new(7, 64).stride(2).padding(symmetric(7)).relu())?,
+            Stem::Single => b.layer(
+                scope,
+                "conv1",
+                x,
+                Layer::new(7, 64).stride(2).padding(symmetric(7)).relu(),
+            )?,
             Stem::Beta => {
-                let y = b.layer(scope, "conv1", x, Layer::new(3, 64).stride(2).padding(symmetric(3)).relu())?;
+                let y = b.layer(
+                    scope,
+                    "conv1",
+                    x,
+                    Layer::new(3, 64).stride(2).padding(symmetric(3)).relu(),
+                )?;
                 let y = b.layer(scope, "conv2", y, Layer::new(3, 64).relu())?;
                 b.layer(scope, "conv3", y, Layer::new(3, 128).relu())?
             }
@@ -148,32 +178,69 @@ fn unknown(depth: usize) -> crate::Error {
     error!(Config, "there is no ResNet-{depth}").advice("18, 34, 50, 101 and 152 are known")
 }
 
-fn max_pool(scope: &mut Scope, name: &str, x: ValueId, kernel: usize, stride: usize, padding: Padding) -> Result<ValueId> {
-    let pool = MaxPool { kernel: (kernel, kernel), stride: (stride, stride), dilation: (1, 1), padding, ceil_mode: false };
+fn max_pool(
+    scope: &mut Scope,
+    name: &str,
+    x: ValueId,
+    kernel: usize,
+    stride: usize,
+    padding: Padding,
+) -> Result<ValueId> {
+    let pool = MaxPool {
+        kernel: (kernel, kernel),
+        stride: (stride, stride),
+        dilation: (1, 1),
+        padding,
+        ceil_mode: false,
+    };
     scope.max_pool(name, x, pool)
 }
 
 /// The input as the sum wants it: itself, its every other pixel, or a convolution of it.
-fn shortcut(b: &mut Builder, scope: &mut Scope, x: ValueId, stride: usize, channels: usize) -> Result<ValueId> {
+fn shortcut(
+    b: &mut Builder,
+    scope: &mut Scope,
+    x: ValueId,
+    stride: usize,
+    channels: usize,
+) -> Result<ValueId> {
     match (scope.shape(x).c == channels, stride) {
         (true, 1) => Ok(x),
         (true, _) => max_pool(scope, "subsample", x, 1, stride, Padding::default()),
-        (false, _) => b.layer(scope, "downsample", x, Layer::pointwise(channels).stride(stride).padding(Padding::default())),
+        (false, _) => b.layer(
+            scope,
+            "downsample",
+            x,
+            Layer::pointwise(channels).stride(stride).padding(Padding::default()),
+        ),
     }
 }
 
 /// 3x3, 3x3. Gives the unit's output, and its last convolution's before the sum.
-fn basic(b: &mut Builder, scope: &mut Scope, x: ValueId, unit: &Unit) -> Result<(ValueId, ValueId)> {
+fn basic(
+    b: &mut Builder,
+    scope: &mut Scope,
+    x: ValueId,
+    unit: &Unit,
+) -> Result<(ValueId, ValueId)> {
     let c = unit.channels;
     let pad = |d| Padding::same(3, d);
-    let first = Layer::new(3, c).stride(unit.stride).dilation(unit.dilation).padding(pad(unit.dilation));
+    let first =
+        Layer::new(3, c).stride(unit.stride).dilation(unit.dilation).padding(pad(unit.dilation));
     let y = b.layer(scope, "conv1", x, first.relu())?;
-    let y = b.layer(scope, "conv2", y, Layer::new(3, c).dilation(unit.after).padding(pad(unit.after)))?;
+    let y =
+        b.layer(scope, "conv2", y, Layer::new(3, c).dilation(unit.after).padding(pad(unit.after)))?;
     finish(b, scope, x, y, unit.stride)
 }
 
-/// 1x1, 3x3 with the stride, 1x1. Gives the unit's output, and its last convolution's before the sum.
-fn bottleneck(b: &mut Builder, scope: &mut Scope, x: ValueId, unit: &Unit) -> Result<(ValueId, ValueId)> {
+/// 1x1, 3x3 with the stride, 1x1. Gives the unit's output, and its last convolution's before the
+/// sum.
+fn bottleneck(
+    b: &mut Builder,
+    scope: &mut Scope,
+    x: ValueId,
+    unit: &Unit,
+) -> Result<(ValueId, ValueId)> {
     let c = unit.channels;
     let y = b.layer(scope, "conv1", x, Layer::pointwise(c).relu())?;
     let second = Layer::new(3, c).stride(unit.stride).dilation(unit.dilation);
@@ -182,7 +249,13 @@ fn bottleneck(b: &mut Builder, scope: &mut Scope, x: ValueId, unit: &Unit) -> Re
     finish(b, scope, x, y, unit.stride)
 }
 
-fn finish(b: &mut Builder, scope: &mut Scope, x: ValueId, y: ValueId, stride: usize) -> Result<(ValueId, ValueId)> {
+fn finish(
+    b: &mut Builder,
+    scope: &mut Scope,
+    x: ValueId,
+    y: ValueId,
+    stride: usize,
+) -> Result<(ValueId, ValueId)> {
     let channels = scope.shape(y).c;
     let x = shortcut(b, scope, x, stride, channels)?;
     let sum = scope.add("add", y, x)?;

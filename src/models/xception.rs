@@ -1,7 +1,8 @@
 //! Modified Aligned Xception (arXiv 1802.02611, section 3.2) with 41, 65 or 71 layers.
 //!
-//! The paper's figure 4 draws batch norm and ReLU after every depthwise convolution. The code that trained the released weights, which is
-//! followed here, has the ReLU there in the last unit alone; the others begin each separable convolution with it.
+//! The paper's figure 4 draws batch norm and ReLU after every depthwise convolution. The code that
+//! trained the released weights, which is followed here, has the ReLU there in the last unit alone;
+//! the others begin each separable convolution with it.
 
 use super::backbone::Features;
 use super::config::{Config, LowLevel, PaddingRule};
@@ -26,16 +27,18 @@ pub struct Xception {
 pub enum Variant {
     /// TensorFlow's, and timm's after it.
     TensorFlow,
-    /// jfzhang95's, which is Xception-65 with three differences: ReLUs work in place, so that the shortcut of a unit reads its input after
-    /// the ReLU (and the low-level features lie behind one); the last convolution of `exit1` has rate 1 whatever the unit's is; `exit2`
-    /// has no ReLU between depthwise and pointwise convolutions.
+    /// jfzhang95's, which is Xception-65 with three differences: ReLUs work in place, so that the
+    /// shortcut of a unit reads its input after the ReLU (and the low-level features lie behind
+    /// one); the last convolution of `exit1` has rate 1 whatever the unit's is; `exit2` has no ReLU
+    /// between depthwise and pointwise convolutions.
     InPlace,
 }
 
 /// What is added to what a unit's convolutions give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shortcut {
-    /// A 1x1 convolution of the unit's input. The table decides, not the shapes: at output stride 8 Xception-71 keeps that of `entry5`.
+    /// A 1x1 convolution of the unit's input. The table decides, not the shapes: at output stride 8
+    /// Xception-71 keeps that of `entry5`.
     Conv,
     /// The unit's input.
     Input,
@@ -78,8 +81,11 @@ impl Xception {
             71 => (&[(128, 2), (256, 1), (256, 2), (728, 1), (728, 2)], 16),
             _ => return Vec::new(),
         };
-        let unit = |name: String, channels, stride, shortcut| Unit { name, channels, stride, shortcut };
-        let entry = (1..).zip(entry).map(|(i, &(c, stride))| unit(format!("entry{i}"), [c; 3], stride, Shortcut::Conv));
+        let unit =
+            |name: String, channels, stride, shortcut| Unit { name, channels, stride, shortcut };
+        let entry = (1..)
+            .zip(entry)
+            .map(|(i, &(c, stride))| unit(format!("entry{i}"), [c; 3], stride, Shortcut::Conv));
         let middle = (1..=middle).map(|i| unit(format!("middle{i}"), [728; 3], 1, Shortcut::Input));
         let exit = [
             unit("exit1".to_owned(), [728, 1024, 1024], 2, Shortcut::Conv),
@@ -93,13 +99,24 @@ impl Xception {
             return Err(unknown(self.depth));
         }
         if matches!(config.padding, PaddingRule::BeforeExpansion { .. }) {
-            return Err(error!(Config, "padding before the expansion is for MobileNetV2, not {}", self.title()));
+            return Err(error!(
+                Config,
+                "padding before the expansion is for MobileNetV2, not {}",
+                self.title()
+            ));
         }
         Ok(())
     }
 
-    /// `x` `[N, H, W, C]`. The last features have 2048 channels; the low-level features 256 at TensorFlow's tap, else 128 (Xception-71: 256).
-    pub(super) fn build(&self, b: &mut Builder, scope: &mut Scope, x: ValueId, tap: LowLevel) -> Result<Features> {
+    /// `x` `[N, H, W, C]`. The last features have 2048 channels; the low-level features 256 at
+    /// TensorFlow's tap, else 128 (Xception-71: 256).
+    pub(super) fn build(
+        &self,
+        b: &mut Builder,
+        scope: &mut Scope,
+        x: ValueId,
+        tap: LowLevel,
+    ) -> Result<Features> {
         let mut stem = scope.scope("stem");
         let x = b.layer(&mut stem, "conv1", x, Layer::new(3, 32).stride(2).relu())?;
         let mut x = b.layer(&mut stem, "conv2", x, Layer::new(3, 64).relu())?;
@@ -112,12 +129,15 @@ impl Xception {
             let mut here = scope.scope(&unit.name);
             let (sum, second) = self.unit(b, &mut here, x, &unit, step)?;
             x = match self.variant {
-                Variant::InPlace if unit.shortcut != Shortcut::None => here.activate("relu", Activation::Relu, sum)?,
+                Variant::InPlace if unit.shortcut != Shortcut::None => {
+                    here.activate("relu", Activation::Relu, sum)?
+                }
                 _ => sum,
             };
             match (tap, before, strides.reached()) {
                 (LowLevel::Stage, _, 4) => low_level = b.stage(&unit.name, x),
-                // The unit that leaves a quarter of the image still has it in its second convolution.
+                // The unit that leaves a quarter of the image still has it in its second
+                // convolution.
                 (LowLevel::TensorFlow, 4, 8) => {
                     low_level = second;
                     b.stage(&unit.name, sum);
@@ -132,14 +152,22 @@ impl Xception {
     }
 
     /// Gives the unit's output, and its second convolution's.
-    fn unit(&self, b: &mut Builder, scope: &mut Scope, x: ValueId, unit: &Unit, step: Step) -> Result<(ValueId, ValueId)> {
+    fn unit(
+        &self,
+        b: &mut Builder,
+        scope: &mut Scope,
+        x: ValueId,
+        unit: &Unit,
+        step: Step,
+    ) -> Result<(ValueId, ValueId)> {
         let in_place = self.variant == Variant::InPlace;
         let last = unit.shortcut == Shortcut::None;
         let rates = match (unit.name.as_str(), in_place) {
             ("exit1", true) => [step.dilation, step.dilation, 1],
             _ => [step.dilation; 3],
         };
-        let grid = |i: usize| if last { b.config.multi_grid.get(i).copied().unwrap_or(1) } else { 1 };
+        let grid =
+            |i: usize| if last { b.config.multi_grid.get(i).copied().unwrap_or(1) } else { 1 };
         let rates: [usize; 3] = std::array::from_fn(|i| rates[i] * grid(i));
         let between = if last && !in_place { Activation::Relu } else { Activation::Identity };
         let after = if last { Activation::Relu } else { Activation::Identity };
@@ -151,7 +179,8 @@ impl Xception {
                 y = here.activate("relu", Activation::Relu, y)?;
             }
             let stride = if i == 2 { step.stride } else { 1 };
-            let depthwise = Layer::depthwise(3, here.shape(y).c).stride(stride).dilation(rate).act(between);
+            let depthwise =
+                Layer::depthwise(3, here.shape(y).c).stride(stride).dilation(rate).act(between);
             y = b.layer(&mut here, "depthwise", y, depthwise)?;
             y = b.layer(&mut here, "pointwise", y, Layer::pointwise(channels).act(after))?;
             if i == 1 {
@@ -161,7 +190,12 @@ impl Xception {
         let shortcut = match unit.shortcut {
             Shortcut::None => return Ok((y, second)),
             Shortcut::Input => x,
-            Shortcut::Conv => b.layer(scope, "shortcut", x, Layer::pointwise(unit.channels[2]).stride(step.stride))?,
+            Shortcut::Conv => b.layer(
+                scope,
+                "shortcut",
+                x,
+                Layer::pointwise(unit.channels[2]).stride(step.stride),
+            )?,
         };
         Ok((scope.add("add", y, shortcut)?, second))
     }

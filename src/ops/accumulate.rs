@@ -6,8 +6,9 @@ use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `[sum, g, keep]` to `[sum']`, in place: `sum + g`, or `g` alone where the first element of `keep` `[1, 1, 1, 4]` is 0 (the first batch of
-/// a step: what `sum` held does not matter then, not even where it is not finite). `sum` and `g` are flat vectors.
+/// `[sum, g, keep]` to `[sum']`, in place: `sum + g`, or `g` alone where the first element of
+/// `keep` `[1, 1, 1, 4]` is 0 (the first batch of a step: what `sum` held does not matter then, not
+/// even where it is not finite). `sum` and `g` are flat vectors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Accumulate;
 
@@ -19,10 +20,17 @@ impl Op for Accumulate {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 3)?;
         let flat = Shape::vector(inputs[0].shape.c);
-        if inputs[0].shape != flat || inputs[1].shape != flat || !flat.c.is_multiple_of(4) || inputs[2].shape != Shape::vector(4)
+        if inputs[0].shape != flat
+            || inputs[1].shape != flat
+            || !flat.c.is_multiple_of(4)
+            || inputs[2].shape != Shape::vector(4)
         {
             let got: Vec<String> = inputs.iter().map(|ty| ty.shape.to_string()).collect();
-            return Err(error!(Graph, "takes two flat vectors of one length and [1, 1, 1, 4], got {}", got.join(", ")));
+            return Err(error!(
+                Graph,
+                "takes two flat vectors of one length and [1, 1, 1, 4], got {}",
+                got.join(", ")
+            ));
         }
         Ok(vec![inputs[0]])
     }
@@ -40,8 +48,12 @@ impl Op for Accumulate {
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let vectors = cx.outputs[0].ty.shape.c4();
-        let dispatch =
-            Dispatch::new("accumulate").write("sum", 0).read("g", 1).read("keep", 2).param("vectors", vectors).threads(vectors);
+        let dispatch = Dispatch::new("accumulate")
+            .write("sum", 0)
+            .read("g", 1)
+            .read("keep", 2)
+            .param("vectors", vectors)
+            .threads(vectors);
         vec![Kernel::one("flat", dispatch)]
     }
 }

@@ -9,7 +9,9 @@ use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
 /// An activation function. The formulas are PyTorch's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// `x`.

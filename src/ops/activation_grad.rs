@@ -7,13 +7,14 @@ use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `dx = dy * activation'(x)` of `[x, dy]`, element by element. Where the function has a corner, the slope is PyTorch's: 0 for ReLU and
-/// ReLU6, that of the flat side for the hard ones.
+/// `dx = dy * activation'(x)` of `[x, dy]`, element by element. Where the function has a corner,
+/// the slope is PyTorch's: 0 for ReLU and ReLU6, that of the flat side for the hard ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActivationGrad(pub Activation);
 
 impl Activation {
-    /// Whether the slope at what comes out is the slope at what came in: then what came in need not be kept for the backward part.
+    /// Whether the slope at what comes out is the slope at what came in: then what came in need not
+    /// be kept for the backward part.
     pub(super) fn slope_survives(self) -> bool {
         match self {
             Activation::Identity | Activation::Relu | Activation::Relu6 => true,
@@ -61,7 +62,10 @@ impl Op for ActivationGrad {
         expect_f32(inputs, 2)?;
         match inputs[0] == inputs[1] {
             true => Ok(vec![inputs[0]]),
-            false => Err(error!(Graph, "expected two inputs of one shape, got {} and {}", inputs[0].shape, inputs[1].shape)),
+            false => Err(error!(
+                Graph,
+                "expected two inputs of one shape, got {} and {}", inputs[0].shape, inputs[1].shape
+            )),
         }
     }
 

@@ -5,11 +5,13 @@ use super::{Op, flat};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 
-/// `[w, m, v, g, scale, groups, table]` to `[w', m', v']`, in place, as PyTorch's `AdamW`, with `d = scale * g`:
-/// `m' = b1 * m + (1 - b1) * d`, `v' = b2 * v + (1 - b2) * d * d`, `w' = w * (1 - rate * decay) - rate * (m' * c1) / (sqrt(v' * c2) + eps)`.
+/// `[w, m, v, g, scale, groups, table]` to `[w', m', v']`, in place, as PyTorch's `AdamW`, with
+/// `d = scale * g`: `m' = b1 * m + (1 - b1) * d`, `v' = b2 * v + (1 - b2) * d * d`, `w' = w * (1 -
+/// rate * decay) - rate * (m' * c1) / (sqrt(v' * c2) + eps)`.
 ///
-/// Parameters, moments and gradients are flat vectors; `scale` comes from [`GradientScale`](super::GradientScale), and where that found a
-/// gradient that is not finite nothing changes; the table has each group's rate and decay, and the corrections `c1` and `c2`
+/// Parameters, moments and gradients are flat vectors; `scale` comes from
+/// [`GradientScale`](super::GradientScale), and where that found a gradient that is not finite
+/// nothing changes; the table has each group's rate and decay, and the corrections `c1` and `c2`
 /// ([`AdamW::corrections`]) (see [`flat`]). The first moments are 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
@@ -20,9 +22,11 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// `1 / (1 - b1^t)` and `1 / (1 - b2^t)` of step `t`, counted from 1. Single precision could not compute them.
+    /// `1 / (1 - b1^t)` and `1 / (1 - b2^t)` of step `t`, counted from 1. Single precision could
+    /// not compute them.
     pub fn corrections(&self, step: u64) -> (f32, f32) {
-        let correction = |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(step.max(1) as f64))) as f32;
+        let correction =
+            |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(step.max(1) as f64))) as f32;
         (correction(self.betas.0), correction(self.betas.1))
     }
 }
@@ -40,7 +44,10 @@ impl Op for AdamW {
         let ty = flat::infer(inputs, 4, true)?;
         let share = |beta: f32| (0.0..1.0).contains(&beta);
         if !share(self.betas.0) || !share(self.betas.1) {
-            return Err(error!(Graph, "betas must be at least 0 and below 1, got {:?}", self.betas));
+            return Err(error!(
+                Graph,
+                "betas must be at least 0 and below 1, got {:?}", self.betas
+            ));
         }
         Ok(vec![ty; 3])
     }
@@ -51,21 +58,29 @@ impl Op for AdamW {
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (w, m, v, g) = (inputs[0].f32(), inputs[1].f32(), inputs[2].f32(), inputs[3].f32());
-        let &[_, scale, finite, _] = inputs[4].f32() else { unreachable!("invariant: four elements are inferred") };
+        let &[_, scale, finite, _] = inputs[4].f32() else {
+            unreachable!("invariant: four elements are inferred")
+        };
         let (b1, b2) = self.betas;
-        flat::blocks(outputs, inputs[5], inputs[6], |first, [rate, decay, c1, c2], [new_w, new_m, new_v]| {
-            let [w, m, v, g] = [w, m, v, g].map(|all| flat::block(all, first));
-            if finite == 0.0 {
-                (*new_w, *new_m, *new_v) = (*w, *m, *v);
-                return;
-            }
-            for i in 0..flat::BLOCK {
-                let d = scale * g[i];
-                new_m[i] = b1 * m[i] + (1.0 - b1) * d;
-                new_v[i] = b2 * v[i] + (1.0 - b2) * d * d;
-                new_w[i] = w[i] * (1.0 - rate * decay) - rate * (new_m[i] * c1) / ((new_v[i] * c2).sqrt() + self.eps);
-            }
-        });
+        flat::blocks(
+            outputs,
+            inputs[5],
+            inputs[6],
+            |first, [rate, decay, c1, c2], [new_w, new_m, new_v]| {
+                let [w, m, v, g] = [w, m, v, g].map(|all| flat::block(all, first));
+                if finite == 0.0 {
+                    (*new_w, *new_m, *new_v) = (*w, *m, *v);
+                    return;
+                }
+                for i in 0..flat::BLOCK {
+                    let d = scale * g[i];
+                    new_m[i] = b1 * m[i] + (1.0 - b1) * d;
+                    new_v[i] = b2 * v[i] + (1.0 - b2) * d * d;
+                    new_w[i] = w[i] * (1.0 - rate * decay)
+                        - rate * (new_m[i] * c1) / ((new_v[i] * c2).sqrt() + self.eps);
+                }
+            },
+        );
         Ok(())
     }
 

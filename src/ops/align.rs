@@ -5,8 +5,8 @@ use super::{Op, Packing, expect_f32};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 
-/// `[N, H, W, C]` to the same with channels rounded up to a multiple of four, and with [`Packing::Matrix`] the columns too: the last ones
-/// are zeros.
+/// `[N, H, W, C]` to the same with channels rounded up to a multiple of four, and with
+/// [`Packing::Matrix`] the columns too: the last ones are zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Align(pub Packing);
 
@@ -32,8 +32,12 @@ impl Op for Align {
         let (x, y) = (inputs[0].shape(), outputs[0].shape());
         let out = outputs[0].f32_mut();
         out.fill(0.0);
-        for (from, to) in inputs[0].f32().chunks_exact(x.w * x.c).zip(out.chunks_exact_mut(y.w * y.c)) {
-            from.chunks_exact(x.c).zip(to.chunks_exact_mut(y.c)).for_each(|(from, to)| to[..x.c].copy_from_slice(from));
+        for (from, to) in
+            inputs[0].f32().chunks_exact(x.w * x.c).zip(out.chunks_exact_mut(y.w * y.c))
+        {
+            from.chunks_exact(x.c)
+                .zip(to.chunks_exact_mut(y.c))
+                .for_each(|(from, to)| to[..x.c].copy_from_slice(from));
         }
         Ok(())
     }

@@ -29,11 +29,14 @@ impl Op for Argmax {
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (shape, x) = (inputs[0].shape(), inputs[0].f32());
-        outputs[0]
-            .u32_mut()
-            .par_chunks_mut(shape.w)
-            .zip(x.par_chunks(shape.w * shape.c))
-            .for_each(|(labels, x)| labels.iter_mut().zip(x.chunks_exact(shape.c)).for_each(|(l, x)| *l = first_max(x).0));
+        outputs[0].u32_mut().par_chunks_mut(shape.w).zip(x.par_chunks(shape.w * shape.c)).for_each(
+            |(labels, x)| {
+                labels
+                    .iter_mut()
+                    .zip(x.chunks_exact(shape.c))
+                    .for_each(|(l, x)| *l = first_max(x).0)
+            },
+        );
         Ok(())
     }
 
@@ -52,7 +55,8 @@ impl Op for Argmax {
 }
 
 impl Scope<'_> {
-    /// The channel of the largest value of each pixel, u32 `[N, H, W, 1]`; the first of equal maxima.
+    /// The channel of the largest value of each pixel, u32 `[N, H, W, 1]`; the first of equal
+    /// maxima.
     pub fn argmax(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
         self.op(name, Argmax, &[x])
     }

@@ -1,7 +1,8 @@
 //! Average pooling over windows, and over the whole map.
 //!
-//! Sums are made of partial sums (a row of a window; see `channel_sum.rs` for a map), so that their rounding error grows with the square root
-//! of the number of values, not with the number itself. Both executors add in the same order.
+//! Sums are made of partial sums (a row of a window; see `channel_sum.rs` for a map), so that their
+//! rounding error grows with the square root of the number of values, not with the number itself.
+//! Both executors add in the same order.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::window::{Axis, Window};
@@ -20,9 +21,11 @@ pub struct AvgPool {
     pub stride: (usize, usize),
     /// Rows and columns of zeros around the image.
     pub padding: Padding,
-    /// Whether the zeros count in the divisor (PyTorch's default; TensorFlow's `SAME` leaves them out).
+    /// Whether the zeros count in the divisor (PyTorch's default; TensorFlow's `SAME` leaves them
+    /// out).
     pub count_include_pad: bool,
-    /// Whether a last window may stick out of the image and its padding. What sticks out never counts.
+    /// Whether a last window may stick out of the image and its padding. What sticks out never
+    /// counts.
     pub ceil_mode: bool,
 }
 
@@ -86,7 +89,12 @@ impl Op for AvgPool {
                     for ky in rows.taps(oy) {
                         sum.fill(0.0);
                         for kx in columns.taps(ox) {
-                            let at = from.index(image, rows.position(oy, ky), columns.position(ox, kx), 0);
+                            let at = from.index(
+                                image,
+                                rows.position(oy, ky),
+                                columns.position(ox, kx),
+                                0,
+                            );
                             add(sum, &x[at..at + to.c]);
                         }
                         add(y, sum);
@@ -114,7 +122,11 @@ impl Op for AvgPool {
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
         let from = backward.graph().shape(backward.input(0));
-        let dx = backward.op("x", AvgPoolGrad { pool: *self, size: (from.h, from.w) }, &[backward.dy()])?;
+        let dx = backward.op(
+            "x",
+            AvgPoolGrad { pool: *self, size: (from.h, from.w) },
+            &[backward.dy()],
+        )?;
         backward.give(0, dx);
         Ok(())
     }
@@ -153,7 +165,11 @@ impl Op for GlobalAvgPool {
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
         let from = backward.graph().shape(backward.input(0));
         let whole = AvgPool { kernel: (from.h, from.w), ..AvgPool::square(1, 1, 0) };
-        let dx = backward.op("x", AvgPoolGrad { pool: whole, size: (from.h, from.w) }, &[backward.dy()])?;
+        let dx = backward.op(
+            "x",
+            AvgPoolGrad { pool: whole, size: (from.h, from.w) },
+            &[backward.dy()],
+        )?;
         backward.give(0, dx);
         Ok(())
     }

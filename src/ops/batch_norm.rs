@@ -1,4 +1,5 @@
-//! Batch normalization of a trained network: fixed statistics, so it is one multiplication and one addition for each channel.
+//! Batch normalization of a trained network: fixed statistics, so it is one multiplication and one
+//! addition for each channel.
 
 use super::kernel::{Dispatch, Kernel, KernelContext, Layout};
 use super::wide::wide;
@@ -8,8 +9,8 @@ use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `y = (x - mean) / sqrt(var + eps) * weight + bias` of `[x, weight, bias, mean, var]`: `x` `[N, H, W, C]`, the others
-/// `[1, 1, 1, C]` (Ioffe and Szegedy 2015, algorithm 2).
+/// `y = (x - mean) / sqrt(var + eps) * weight + bias` of `[x, weight, bias, mean, var]`: `x`
+/// `[N, H, W, C]`, the others `[1, 1, 1, C]` (Ioffe and Szegedy 2015, algorithm 2).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchNorm {
     /// Added to the variance; positive.
@@ -17,9 +18,17 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// The factor and the addend of each channel: `y = x * factor + addend`. The four vectors have the same length.
-    pub fn affine(&self, weight: &[f32], bias: &[f32], mean: &[f32], var: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let factor: Vec<f32> = weight.iter().zip(var).map(|(w, v)| w / (v + self.eps).sqrt()).collect();
+    /// The factor and the addend of each channel: `y = x * factor + addend`. The four vectors have
+    /// the same length.
+    pub fn affine(
+        &self,
+        weight: &[f32],
+        bias: &[f32],
+        mean: &[f32],
+        var: &[f32],
+    ) -> (Vec<f32>, Vec<f32>) {
+        let factor: Vec<f32> =
+            weight.iter().zip(var).map(|(w, v)| w / (v + self.eps).sqrt()).collect();
         let addend = bias.iter().zip(mean).zip(&factor).map(|((b, m), f)| b - m * f).collect();
         (factor, addend)
     }
@@ -53,14 +62,18 @@ impl Op for BatchNorm {
         let expected = Shape::vector(inputs[0].shape.c);
         for (input, what) in inputs[1..].iter().zip(["weight", "bias", "mean", "variance"]) {
             if input.shape != expected {
-                return Err(error!(Graph, "expected a {what} of shape {expected}, got {}", input.shape));
+                return Err(error!(
+                    Graph,
+                    "expected a {what} of shape {expected}, got {}", input.shape
+                ));
             }
         }
         Ok(vec![inputs[0]])
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
-        let (factor, addend) = self.affine(inputs[1].f32(), inputs[2].f32(), inputs[3].f32(), inputs[4].f32());
+        let (factor, addend) =
+            self.affine(inputs[1].f32(), inputs[2].f32(), inputs[3].f32(), inputs[4].f32());
         let shape = inputs[0].shape();
         let row = shape.w * shape.c;
         let rows = outputs[0].f32_mut().par_chunks_mut(row).zip(inputs[0].f32().par_chunks(row));
@@ -69,7 +82,8 @@ impl Op for BatchNorm {
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let dispatch = self.dispatch(cx.inputs[0], cx.outputs[0]).read("mean", 3).read("variance", 4);
+        let dispatch =
+            self.dispatch(cx.inputs[0], cx.outputs[0]).read("mean", 3).read("variance", 4);
         vec![Kernel::one("plain", dispatch)]
     }
 
@@ -77,8 +91,15 @@ impl Op for BatchNorm {
         if backward.wants(3) || backward.wants(4) {
             return Err(error!(Graph, "fixed statistics have no gradient"));
         }
-        let inputs = [backward.dy(), backward.input(0), backward.input(1), backward.input(3), backward.input(4)];
-        let gradients = backward.ops("x", BatchNormGrad { eps: self.eps, frozen: true }, &inputs)?;
+        let inputs = [
+            backward.dy(),
+            backward.input(0),
+            backward.input(1),
+            backward.input(3),
+            backward.input(4),
+        ];
+        let gradients =
+            backward.ops("x", BatchNormGrad { eps: self.eps, frozen: true }, &inputs)?;
         (0..3).for_each(|i| backward.give(i, gradients[i]));
         Ok(())
     }
@@ -103,12 +124,15 @@ impl BatchNorm {
 }
 
 impl Scope<'_> {
-    /// Batch normalization with the parameters `NAME.weight`, `NAME.bias`, `NAME.running_mean` and `NAME.running_var`.
+    /// Batch normalization with the parameters `NAME.weight`, `NAME.bias`, `NAME.running_mean` and
+    /// `NAME.running_var`.
     pub fn batch_norm(&mut self, name: &str, x: ValueId, eps: f32) -> Result<ValueId> {
         let shape = Shape::vector(self.shape(x).c);
         let mut here = self.scope(name);
         let mut inputs = vec![x];
-        inputs.extend(["weight", "bias", "running_mean", "running_var"].map(|p| here.param(p, shape)));
+        inputs.extend(
+            ["weight", "bias", "running_mean", "running_var"].map(|p| here.param(p, shape)),
+        );
         here.op("", BatchNorm { eps }, &inputs)
     }
 }

@@ -8,9 +8,10 @@ use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `[dy, x, weight, mean, variance]` to `[dx, dweight, dbias]`. With `z = (x - mean) / sqrt(variance + eps)` and sums over all `n`
-/// positions of the batch, `dbias = sum(dy)`, `dweight = sum(dy * z)`, and
-/// `dx = weight / sqrt(variance + eps) * (dy - (dbias + z * dweight) / n)`; fixed statistics lack the term divided by `n`.
+/// `[dy, x, weight, mean, variance]` to `[dx, dweight, dbias]`. With
+/// `z = (x - mean) / sqrt(variance + eps)` and sums over all `n` positions of the batch,
+/// `dbias = sum(dy)`, `dweight = sum(dy * z)`, and `dx = weight / sqrt(variance + eps) * (dy -
+/// (dbias + z * dweight) / n)`; fixed statistics lack the term divided by `n`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchNormGrad {
     /// Added to the variance; positive.
@@ -83,17 +84,25 @@ impl Op for BatchNormGrad {
         let inverse: Vec<f32> = variance.iter().map(|v| 1.0 / (v + self.eps).sqrt()).collect();
         let both = self.sums(dy, x, mean, positions);
         let (dweight, dbias) = both.split_at(c);
-        let dweight: Vec<f32> = dweight.iter().zip(&inverse).map(|(sum, inverse)| sum * inverse).collect();
+        let dweight: Vec<f32> =
+            dweight.iter().zip(&inverse).map(|(sum, inverse)| sum * inverse).collect();
         outputs[1].f32_mut().copy_from_slice(&dweight);
         outputs[2].f32_mut().copy_from_slice(dbias);
         let share = if self.frozen { 0.0 } else { 1.0 / positions as f32 };
-        let factor: Vec<f32> = weight.iter().zip(&inverse).map(|(w, inverse)| w * inverse).collect();
+        let factor: Vec<f32> =
+            weight.iter().zip(&inverse).map(|(w, inverse)| w * inverse).collect();
         let constant: Vec<f32> = dbias.iter().map(|db| db * share).collect();
-        let slope: Vec<f32> = dweight.iter().zip(&inverse).map(|(dw, inverse)| dw * inverse * share).collect();
+        let slope: Vec<f32> =
+            dweight.iter().zip(&inverse).map(|(dw, inverse)| dw * inverse * share).collect();
         let row = shape.w * c;
-        outputs[0].f32_mut().par_chunks_mut(row).zip(dy.par_chunks(row)).zip(x.par_chunks(row)).for_each(|((dx, dy), x)| {
-            apply(dx, dy, x, mean, &factor, &constant, &slope);
-        });
+        outputs[0]
+            .f32_mut()
+            .par_chunks_mut(row)
+            .zip(dy.par_chunks(row))
+            .zip(x.par_chunks(row))
+            .for_each(|((dx, dy), x)| {
+                apply(dx, dy, x, mean, &factor, &constant, &slope);
+            });
         Ok(())
     }
 
@@ -113,7 +122,9 @@ impl Op for BatchNormGrad {
                 .layout("x", x)
                 .param("eps", self.eps)
         };
-        let first = partial(common("batch_norm_grad_sums"), positions).bind("sums", Operand::Scratch(0)).threads(parts * c4);
+        let first = partial(common("batch_norm_grad_sums"), positions)
+            .bind("sums", Operand::Scratch(0))
+            .threads(parts * c4);
         // A position of the scratch holds the parts of dweight, then those of dbias.
         let part = |offset: usize| Layout {
             ty: TensorType::f32(Shape::new(1, 1, parts, shape.c)),
@@ -136,6 +147,10 @@ impl Op for BatchNormGrad {
             apply,
         ];
         let scratch = TensorType::f32(Shape::new(1, 1, parts, 8 * c4));
-        vec![Kernel { label: "two passes".to_owned(), dispatches, scratch: vec![Layout::bytes(scratch, Packing::Channels)] }]
+        vec![Kernel {
+            label: "two passes".to_owned(),
+            dispatches,
+            scratch: vec![Layout::bytes(scratch, Packing::Channels)],
+        }]
     }
 }

@@ -9,9 +9,10 @@ use crate::graph::Backward;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `[x, weight, bias]` to `[y, mean, variance]`: `y = (x - mean) / sqrt(variance + eps) * weight + bias`, with the mean and the (biased)
-/// variance of each channel over the batch and the map (Ioffe and Szegedy 2015, algorithm 1). `x` is `[N, H, W, C]`, the vectors
-/// `[1, 1, 1, C]`.
+/// `[x, weight, bias]` to `[y, mean, variance]`:
+/// `y = (x - mean) / sqrt(variance + eps) * weight + bias`, with the mean and the (biased) variance
+/// of each channel over the batch and the map (Ioffe and Szegedy 2015, algorithm 1). `x` is
+/// `[N, H, W, C]`, the vectors `[1, 1, 1, C]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchNormTrain {
     /// Added to the variance; positive.
@@ -30,8 +31,9 @@ fn one_row(layout: Layout) -> Layout {
     Layout { ty: TensorType::f32(Shape::new(1, 1, s.positions(), s.c)), ..layout }
 }
 
-/// The mean of each channel, and the sum of the squares of what differs from it, in one pass over memory: a block's are found while it lies in
-/// a cache, and put together as in Chan, Golub and LeVeque 1979 (formula 1.5). A sum of squares of the values themselves would cancel.
+/// The mean of each channel, and the sum of the squares of what differs from it, in one pass over
+/// memory: a block's are found while it lies in a cache, and put together as in Chan, Golub and
+/// LeVeque 1979 (formula 1.5). A sum of squares of the values themselves would cancel.
 fn moments(x: &[f32], positions: usize, c: usize) -> (Vec<f64>, Vec<f64>) {
     let block = block(positions);
     let mut parts = vec![0.0; positions.div_ceil(block) * 3 * c];
@@ -42,11 +44,15 @@ fn moments(x: &[f32], positions: usize, c: usize) -> (Vec<f64>, Vec<f64>) {
         moments_of_block(mean, off, squares, x);
     });
     // There are few parts, and f64 for them is cheap.
-    let parts: Vec<(f64, &[f32])> =
-        parts.chunks_exact(3 * c).enumerate().map(|(i, part)| ((positions - i * block).min(block) as f64, part)).collect();
+    let parts: Vec<(f64, &[f32])> = parts
+        .chunks_exact(3 * c)
+        .enumerate()
+        .map(|(i, part)| ((positions - i * block).min(block) as f64, part))
+        .collect();
     // Where a block's mean is rounded, its values are off that by `off` together.
     let mean_of = |n: f64, part: &[f32], i: usize| f64::from(part[i]) + f64::from(part[c + i]) / n;
-    let mean_of_all = |i| parts.iter().map(|&(n, part)| n * mean_of(n, part, i)).sum::<f64>() / positions as f64;
+    let mean_of_all =
+        |i| parts.iter().map(|&(n, part)| n * mean_of(n, part, i)).sum::<f64>() / positions as f64;
     let mean: Vec<f64> = (0..c).map(mean_of_all).collect();
     let squares_of = |i: usize| {
         let of_part = |&(n, part): &(f64, &[f32])| {
@@ -60,7 +66,8 @@ fn moments(x: &[f32], positions: usize, c: usize) -> (Vec<f64>, Vec<f64>) {
 }
 
 wide! {
-    /// Of each channel of a block the mean as f32 rounds it, the sum of what differs from that, and the sum of its squares; from zeros on.
+    /// Of each channel of a block the mean as f32 rounds it, the sum of what differs from that, and
+    /// the sum of its squares; from zeros on.
     fn moments_of_block(mean: &mut [f32], off: &mut [f32], squares: &mut [f32], x: &[f32]) {
         let c = mean.len();
         x.chunks_exact(c).for_each(|x| mean.iter_mut().zip(x).for_each(|(sum, x)| *sum += x));
@@ -101,10 +108,17 @@ impl Op for BatchNormTrain {
         let (x, shape) = (inputs[0].f32(), inputs[0].shape());
         let (positions, c) = (shape.positions(), shape.c);
         let (mean, squares) = moments(x, positions, c);
-        let [y, mean_out, variance] = outputs else { unreachable!("invariant: three outputs are inferred") };
+        let [y, mean_out, variance] = outputs else {
+            unreachable!("invariant: three outputs are inferred")
+        };
         mean_out.f32_mut().iter_mut().zip(mean).for_each(|(out, mean)| *out = mean as f32);
-        variance.f32_mut().iter_mut().zip(squares).for_each(|(out, sum)| *out = (sum / positions as f64) as f32);
-        self.norm().cpu(&[inputs[0], inputs[1], inputs[2], mean_out, variance], std::slice::from_mut(y))
+        variance
+            .f32_mut()
+            .iter_mut()
+            .zip(squares)
+            .for_each(|(out, sum)| *out = (sum / positions as f64) as f32);
+        self.norm()
+            .cpu(&[inputs[0], inputs[1], inputs[2], mean_out, variance], std::slice::from_mut(y))
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
@@ -130,7 +144,11 @@ impl Op for BatchNormTrain {
             sums(Operand::Scratch(0), part, Operand::Output(2), variance, parts, scale),
             apply,
         ];
-        vec![Kernel { label: "two passes".to_owned(), dispatches, scratch: vec![Layout::bytes(part.ty, Packing::Channels)] }]
+        vec![Kernel {
+            label: "two passes".to_owned(),
+            dispatches,
+            scratch: vec![Layout::bytes(part.ty, Packing::Channels)],
+        }]
     }
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
@@ -141,8 +159,15 @@ impl Op for BatchNormTrain {
                 "the statistics of a batch norm have no gradient, and something differentiated reads them"
             ));
         }
-        let inputs = [backward.dy(), backward.input(0), backward.input(1), backward.output(1), backward.output(2)];
-        let gradients = backward.ops("x", BatchNormGrad { eps: self.eps, frozen: false }, &inputs)?;
+        let inputs = [
+            backward.dy(),
+            backward.input(0),
+            backward.input(1),
+            backward.output(1),
+            backward.output(2),
+        ];
+        let gradients =
+            backward.ops("x", BatchNormGrad { eps: self.eps, frozen: false }, &inputs)?;
         (0..3).for_each(|i| backward.give(i, gradients[i]));
         Ok(())
     }

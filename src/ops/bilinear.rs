@@ -1,11 +1,12 @@
-//! Where bilinear interpolation reads, in whole numbers: the same neighbors on every device, and weights rounded once.
+//! Where bilinear interpolation reads, in whole numbers: the same neighbors on every device, and
+//! weights rounded once.
 
 use super::kernel::Dispatch;
 use crate::error::{Result, error};
 use crate::tensor::{Shape, TensorType};
 
-/// The part of an image that an interpolation shows: scores are made for a padded image, labels are wanted for the image before
-/// it was scaled and padded. One interpolation leads straight there.
+/// The part of an image that an interpolation shows: scores are made for a padded image, labels are
+/// wanted for the image before it was scaled and padded. One interpolation leads straight there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
     /// Height and width of the network's input, which the source of the interpolation stands for.
@@ -14,8 +15,9 @@ pub struct Window {
     pub scaled: (usize, usize),
 }
 
-/// The rows of an interpolation's output that are computed; the other rows are left out. Outputs that do not fit into memory at once are
-/// computed strip by strip, with the same bits as all at once.
+/// The rows of an interpolation's output that are computed; the other rows are left out. Outputs
+/// that do not fit into memory at once are computed strip by strip, with the same bits as all at
+/// once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rows {
     /// The first row.
@@ -24,10 +26,11 @@ pub struct Rows {
     pub count: usize,
 }
 
-/// Along one axis, output coordinate `d` lies at `(max(d * mul + add, sub) - sub) / den` of the input.
+/// Along one axis, output coordinate `d` lies at `(max(d * mul + add, sub) - sub) / den` of the
+/// input.
 ///
-/// That is PyTorch's `interpolate`: half-pixel centers, `max((d + 1/2) * from / to - 1/2, 0)`, or with aligned corners
-/// `d * (from - 1) / (to - 1)`, written as one fraction.
+/// That is PyTorch's `interpolate`: half-pixel centers, `max((d + 1/2) * from / to - 1/2, 0)`, or
+/// with aligned corners `d * (from - 1) / (to - 1)`, written as one fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Axis {
     /// Added to each output coordinate: the first one that is computed.
@@ -51,29 +54,47 @@ impl Axis {
     pub(super) fn new(from: usize, to: usize, align_corners: bool) -> Self {
         let last = from - 1;
         if align_corners {
-            Self { first: 0, mul: if to > 1 { last } else { 0 }, add: 0, sub: 0, den: (to - 1).max(1), last }
+            Self {
+                first: 0,
+                mul: if to > 1 { last } else { 0 },
+                add: 0,
+                sub: 0,
+                den: (to - 1).max(1),
+                last,
+            }
         } else {
             Self { first: 0, mul: 2 * from, add: from, sub: to, den: 2 * to, last }
         }
     }
 
-    /// The output's `to` pixels lie over the first `scaled` of `padded` pixels (centers at halves), which `from` values stand for.
+    /// The output's `to` pixels lie over the first `scaled` of `padded` pixels (centers at halves),
+    /// which `from` values stand for.
     ///
-    /// With `p + 1/2 = (d + 1/2) * scaled / to` the place among the padded pixels, the source's coordinate is `p * (from - 1) / (padded - 1)`
-    /// or `(p + 1/2) * from / padded - 1/2`, as in [`Axis::new`], written as one fraction and reduced.
+    /// With `p + 1/2 = (d + 1/2) * scaled / to` the place among the padded pixels, the source's
+    /// coordinate is `p * (from - 1) / (padded - 1)` or `(p + 1/2) * from / padded - 1/2`, as in
+    /// [`Axis::new`], written as one fraction and reduced.
     fn windowed(from: usize, to: usize, padded: usize, scaled: usize, align_corners: bool) -> Self {
         let last = from - 1;
         let (mul, add, sub, den) = match align_corners {
-            true if padded > 1 => (2 * scaled * last, scaled * last, to * last, 2 * to * (padded - 1)),
+            true if padded > 1 => {
+                (2 * scaled * last, scaled * last, to * last, 2 * to * (padded - 1))
+            }
             true => (0, 0, 0, 1),
             false => (2 * scaled * from, scaled * from, to * padded, 2 * to * padded),
         };
         let common = [mul, add, sub].into_iter().fold(den, gcd).max(1);
-        Self { first: 0, mul: mul / common, add: add / common, sub: sub / common, den: den / common, last }
+        Self {
+            first: 0,
+            mul: mul / common,
+            add: add / common,
+            sub: sub / common,
+            den: den / common,
+            last,
+        }
     }
 
-    /// Whether shaders can follow it. They know the numerator modulo 2^32 and its quotient to within one, so a remainder must be
-    /// told from its neighbors a denominator away.
+    /// Whether shaders can follow it. They know the numerator modulo 2^32 and its quotient to
+    /// within one, so a remainder must be told from its neighbors a denominator away.
     fn fits_u32(&self) -> bool {
         self.den < 1 << 30
     }
@@ -81,24 +102,36 @@ impl Axis {
     pub(super) fn tap(&self, d: usize) -> Tap {
         let numerator = ((self.first + d) * self.mul + self.add).max(self.sub) - self.sub;
         let lo = (numerator / self.den).min(self.last);
-        Tap { lo, hi: (lo + 1).min(self.last), weight: (numerator % self.den) as f32 / self.den as f32 }
+        Tap {
+            lo,
+            hi: (lo + 1).min(self.last),
+            weight: (numerator % self.den) as f32 / self.den as f32,
+        }
     }
 
     pub(super) fn taps(&self, to: usize) -> Vec<Tap> {
         (0..to).map(|d| self.tap(d)).collect()
     }
 
-    /// The members of a shader's uniform block; whole numbers are taken modulo 2^32 (see `shaders/shared/bilinear.wesl`).
+    /// The members of a shader's uniform block; whole numbers are taken modulo 2^32 (see
+    /// `shaders/shared/bilinear.wesl`).
     pub(super) fn params(self, dispatch: Dispatch, names: [&'static str; 6]) -> Dispatch {
         let [mul, add, den, last, scale, shift] = names;
         let quotient = |v: f64| (v / self.den as f64) as f32;
         dispatch
             .param(mul, self.mul as u32)
-            .param(add, self.first.wrapping_mul(self.mul).wrapping_add(self.add).wrapping_sub(self.sub) as u32)
+            .param(
+                add,
+                self.first.wrapping_mul(self.mul).wrapping_add(self.add).wrapping_sub(self.sub)
+                    as u32,
+            )
             .param(den, self.den as u32)
             .param(last, self.last as u32)
             .param(scale, quotient(self.mul as f64))
-            .param(shift, quotient(self.first as f64 * self.mul as f64 + self.add as f64 - self.sub as f64))
+            .param(
+                shift,
+                quotient(self.first as f64 * self.mul as f64 + self.add as f64 - self.sub as f64),
+            )
     }
 }
 
@@ -114,9 +147,17 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    pub(super) fn new(from: Shape, (h, w): (usize, usize), align_corners: bool, window: Option<Window>) -> Self {
+    pub(super) fn new(
+        from: Shape,
+        (h, w): (usize, usize),
+        align_corners: bool,
+        window: Option<Window>,
+    ) -> Self {
         match window {
-            None => Self { y: Axis::new(from.h, h, align_corners), x: Axis::new(from.w, w, align_corners) },
+            None => Self {
+                y: Axis::new(from.h, h, align_corners),
+                x: Axis::new(from.w, w, align_corners),
+            },
             Some(Window { padded, scaled }) => Self {
                 y: Axis::windowed(from.h, h, padded.0, scaled.0, align_corners),
                 x: Axis::windowed(from.w, w, padded.1, scaled.1, align_corners),
@@ -137,47 +178,65 @@ impl Grid {
 
     /// The members `y_mul`, ... of a shader's uniform block; see `shaders/shared/bilinear.wesl`.
     pub(super) fn params(&self, dispatch: Dispatch) -> Dispatch {
-        let dispatch = self.y.params(dispatch, ["y_mul", "y_add", "y_den", "y_last", "y_scale", "y_shift"]);
+        let dispatch =
+            self.y.params(dispatch, ["y_mul", "y_add", "y_den", "y_last", "y_scale", "y_shift"]);
         self.x.params(dispatch, ["x_mul", "x_add", "x_den", "x_last", "x_scale", "x_shift"])
     }
 }
 
-/// Shape of `x` at another size. Errors where there is nothing to read, where a size is absurd, or where a window is larger than what
-/// it lies in.
-pub(super) fn infer(x: TensorType, (h, w): (usize, usize), window: Option<Window>) -> Result<Shape> {
+/// Shape of `x` at another size. Errors where there is nothing to read, where a size is absurd, or
+/// where a window is larger than what it lies in.
+pub(super) fn infer(
+    x: TensorType,
+    (h, w): (usize, usize),
+    window: Option<Window>,
+) -> Result<Shape> {
     if x.shape.is_empty() {
         return Err(error!(Graph, "cannot interpolate in {}: it is empty", x.shape));
     }
     if let Some(Window { padded, scaled }) = window {
-        let inside = |scaled: usize, padded: usize| (1..=padded).contains(&scaled) && padded < 1 << 20;
+        let inside =
+            |scaled: usize, padded: usize| (1..=padded).contains(&scaled) && padded < 1 << 20;
         if !inside(scaled.0, padded.0) || !inside(scaled.1, padded.1) {
             return Err(error!(Graph, "a window of {scaled:?} does not lie in {padded:?}"));
         }
     }
     // So shaders find the neighbors within one by f32 arithmetic.
     if let Some(side) = [x.shape.h, x.shape.w, h, w].into_iter().find(|&side| side >= 1 << 20) {
-        return Err(error!(Graph, "cannot resize from {} to {h} by {w}: {side} is not below 2^20", x.shape));
+        return Err(error!(
+            Graph,
+            "cannot resize from {} to {h} by {w}: {side} is not below 2^20", x.shape
+        ));
     }
     Ok(x.shape.with_hw(h, w))
 }
 
-/// As [`infer`], for some rows of the output alone. Errors also where these are not rows of the output.
-pub(super) fn infer_rows(x: TensorType, size: (usize, usize), window: Option<Window>, rows: Option<Rows>) -> Result<Shape> {
+/// As [`infer`], for some rows of the output alone. Errors also where these are not rows of the
+/// output.
+pub(super) fn infer_rows(
+    x: TensorType,
+    size: (usize, usize),
+    window: Option<Window>,
+    rows: Option<Rows>,
+) -> Result<Shape> {
     let shape = infer(x, size, window)?;
     match rows {
         None => Ok(shape),
         Some(Rows { first, count }) if count > 0 && first < shape.h && count <= shape.h - first => {
             Ok(shape.with_hw(count, shape.w))
         }
-        Some(Rows { first, count }) => {
-            Err(error!(Graph, "{count} rows from {first} on are not rows of an output of {}", shape.h))
-        }
+        Some(Rows { first, count }) => Err(error!(
+            Graph,
+            "{count} rows from {first} on are not rows of an output of {}", shape.h
+        )),
     }
 }
 
 /// How rows are written in tables: ` rows 64..128`.
 pub(super) fn rows_attribute(rows: Option<Rows>) -> String {
-    rows.map_or_else(String::new, |Rows { first, count }| format!(" rows {first}..{}", first + count))
+    rows.map_or_else(String::new, |Rows { first, count }| {
+        format!(" rows {first}..{}", first + count)
+    })
 }
 
 /// `(1 - weight) * a + weight * b`, element by element.
@@ -188,8 +247,14 @@ pub(super) fn blend(a: &[f32], b: &[f32], weight: f32, out: &mut [f32]) {
     }
 }
 
-/// The row of an image that lies at `tap` between two rows of `row` values each; `scratch` holds it where it is neither.
-pub(super) fn row_at<'a>(image: &'a [f32], row: usize, tap: Tap, scratch: &'a mut Vec<f32>) -> &'a [f32] {
+/// The row of an image that lies at `tap` between two rows of `row` values each; `scratch` holds it
+/// where it is neither.
+pub(super) fn row_at<'a>(
+    image: &'a [f32],
+    row: usize,
+    tap: Tap,
+    scratch: &'a mut Vec<f32>,
+) -> &'a [f32] {
     let (lo, hi) = (&image[tap.lo * row..][..row], &image[tap.hi * row..][..row]);
     if tap.weight == 0.0 || tap.lo == tap.hi {
         return lo;
@@ -209,7 +274,11 @@ mod tests {
         for align_corners in [false, true] {
             for size in [1, 2, 7, 513] {
                 for (d, tap) in Axis::new(size, size, align_corners).taps(size).iter().enumerate() {
-                    assert_eq!((tap.lo, tap.weight), (d, 0.0), "size {size}, align_corners {align_corners}");
+                    assert_eq!(
+                        (tap.lo, tap.weight),
+                        (d, 0.0),
+                        "size {size}, align_corners {align_corners}"
+                    );
                 }
             }
         }
@@ -217,7 +286,9 @@ mod tests {
 
     #[test]
     fn fractions_agree_with_the_formula_in_double_precision() {
-        for (from, to) in [(1, 5), (5, 1), (2, 3), (33, 129), (129, 513), (65, 64), (7, 20), (100, 9)] {
+        for (from, to) in
+            [(1, 5), (5, 1), (2, 3), (33, 129), (129, 513), (65, 64), (7, 20), (100, 9)]
+        {
             for align_corners in [false, true] {
                 let axis = Axis::new(from, to, align_corners);
                 for d in 0..to {
@@ -229,7 +300,10 @@ mod tests {
                     };
                     let tap = axis.tap(d);
                     let got = tap.lo as f64 + f64::from(tap.weight);
-                    assert!((got - expected).abs() < 1e-6, "{from} -> {to} at {d}: {got} is not {expected}");
+                    assert!(
+                        (got - expected).abs() < 1e-6,
+                        "{from} -> {to} at {d}: {got} is not {expected}"
+                    );
                     assert!(tap.hi <= axis.last && tap.hi - tap.lo <= 1);
                 }
             }
@@ -238,13 +312,18 @@ mod tests {
 
     #[test]
     fn windows_agree_with_the_formula_in_double_precision() {
-        for (from, to, padded, scaled) in
-            [(33, 500, 513, 513), (33, 375, 513, 385), (65, 4000, 513, 513), (5, 7, 9, 3), (1, 4, 1, 1)]
-        {
+        for (from, to, padded, scaled) in [
+            (33, 500, 513, 513),
+            (33, 375, 513, 385),
+            (65, 4000, 513, 513),
+            (5, 7, 9, 3),
+            (1, 4, 1, 1),
+        ] {
             for align_corners in [false, true] {
                 let axis = Axis::windowed(from, to, padded, scaled, align_corners);
                 for d in 0..to {
-                    let (from, to, padded, scaled) = (from as f64, to as f64, padded as f64, scaled as f64);
+                    let (from, to, padded, scaled) =
+                        (from as f64, to as f64, padded as f64, scaled as f64);
                     let p = (d as f64 + 0.5) * scaled / to - 0.5;
                     let expected = match align_corners {
                         true if padded > 1.0 => p.max(0.0) * (from - 1.0) / (padded - 1.0),
@@ -253,8 +332,10 @@ mod tests {
                     };
                     let tap = axis.tap(d);
                     let got = tap.lo as f64 + f64::from(tap.weight);
-                    // Past the last value there is nothing to blend with: whatever the weight, both neighbors are the last.
-                    let same = (got - expected).abs() < 1e-6 || (tap.lo == tap.hi && expected >= from - 1.0);
+                    // Past the last value there is nothing to blend with: whatever the weight, both
+                    // neighbors are the last.
+                    let same = (got - expected).abs() < 1e-6
+                        || (tap.lo == tap.hi && expected >= from - 1.0);
                     assert!(same, "{from} -> {to} at {d}: {got} is not {expected}");
                 }
             }
@@ -265,7 +346,10 @@ mod tests {
     fn a_window_over_everything_is_no_window() {
         for (from, to) in [(33, 513), (7, 20), (100, 9)] {
             for align_corners in [false, true] {
-                let (plain, windowed) = (Axis::new(from, to, align_corners), Axis::windowed(from, to, to, to, align_corners));
+                let (plain, windowed) = (
+                    Axis::new(from, to, align_corners),
+                    Axis::windowed(from, to, to, to, align_corners),
+                );
                 assert_eq!(plain.taps(to), windowed.taps(to));
             }
         }
@@ -274,13 +358,22 @@ mod tests {
     #[test]
     fn the_shaders_arithmetic_finds_the_same_neighbors() {
         // The last two have numerators past 2^32.
-        for (from, to, padded, scaled) in
-            [(33, 500, 513, 513), (33, 375, 513, 385), (5, 7, 9, 3), (257, 9001, 1025, 1021), (1000, 60_001, 8191, 8187)]
-        {
+        for (from, to, padded, scaled) in [
+            (33, 500, 513, 513),
+            (33, 375, 513, 385),
+            (5, 7, 9, 3),
+            (257, 9001, 1025, 1021),
+            (1000, 60_001, 8191, 8187),
+        ] {
             for align_corners in [false, true] {
                 let axis = Axis::windowed(from, to, padded, scaled, align_corners);
                 assert!(axis.fits_u32());
-                let params = axis.params(Dispatch::new("resize"), ["mul", "add", "den", "last", "scale", "shift"]).params;
+                let params = axis
+                    .params(
+                        Dispatch::new("resize"),
+                        ["mul", "add", "den", "last", "scale", "shift"],
+                    )
+                    .params;
                 let [
                     (_, Scalar::U32(mul)),
                     (_, Scalar::U32(add)),
@@ -295,7 +388,11 @@ mod tests {
                 for d in 0..to {
                     // As `tap` in shaders/shared/bilinear.wesl.
                     let mut whole = (d as f32 * scale + shift).floor().max(0.0) as u32;
-                    let mut rest = (d as u32).wrapping_mul(mul).wrapping_add(add).wrapping_sub(whole.wrapping_mul(den)) as i32;
+                    let mut rest = (d as u32)
+                        .wrapping_mul(mul)
+                        .wrapping_add(add)
+                        .wrapping_sub(whole.wrapping_mul(den))
+                        as i32;
                     if rest < 0 && whole > 0 {
                         whole -= 1;
                         rest += den as i32;
@@ -305,7 +402,11 @@ mod tests {
                     }
                     let tap = axis.tap(d);
                     let lo = (whole as usize).min(from - 1);
-                    assert_eq!((lo, rest.max(0) as f32 / den as f32), (tap.lo, tap.weight), "{from} -> {to} at {d}");
+                    assert_eq!(
+                        (lo, rest.max(0) as f32 / den as f32),
+                        (tap.lo, tap.weight),
+                        "{from} -> {to} at {d}"
+                    );
                 }
             }
         }

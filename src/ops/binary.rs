@@ -1,4 +1,5 @@
-//! Addition and multiplication of two values, element by element or with one value for each channel.
+//! Addition and multiplication of two values, element by element or with one value for each
+//! channel.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{ChannelSum, Op, expect_f32};
@@ -7,11 +8,13 @@ use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `y = a + b` (residual connections). `b` has the shape of `a` `[N, H, W, C]`, or is `[N, 1, 1, C]` or `[1, 1, 1, C]`.
+/// `y = a + b` (residual connections). `b` has the shape of `a` `[N, H, W, C]`, or is
+/// `[N, 1, 1, C]` or `[1, 1, 1, C]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Add;
 
-/// `y = a * b` (squeeze and excite). `b` has the shape of `a` `[N, H, W, C]`, or is `[N, 1, 1, C]` or `[1, 1, 1, C]`.
+/// `y = a * b` (squeeze and excite). `b` has the shape of `a` `[N, H, W, C]`, or is `[N, 1, 1, C]`
+/// or `[1, 1, 1, C]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mul;
 
@@ -20,7 +23,10 @@ fn infer(inputs: &[TensorType]) -> Result<Vec<TensorType>> {
     let (a, b) = (inputs[0].shape, inputs[1].shape);
     let per_channel = (b.h, b.w, b.c) == (1, 1, a.c) && (b.n == 1 || b.n == a.n);
     if a != b && !per_channel {
-        return Err(error!(Graph, "expected a second input of shape {a} or [1 or {}, 1, 1, {}], got {b}", a.n, a.c));
+        return Err(error!(
+            Graph,
+            "expected a second input of shape {a} or [1 or {}, 1, 1, {}], got {b}", a.n, a.c
+        ));
     }
     Ok(vec![inputs[0]])
 }
@@ -29,28 +35,35 @@ fn cpu(inputs: &[&Tensor], output: &mut Tensor, f: impl Fn(f32, f32) -> f32 + Sy
     let (shape, b_shape) = (inputs[0].shape(), inputs[1].shape());
     let (a, b) = (inputs[0].f32(), inputs[1].f32());
     let row = shape.w * shape.c;
-    output.f32_mut().par_chunks_mut(row).zip(a.par_chunks(row)).enumerate().for_each(|(line, (y, a))| {
-        let apply = |y: &mut [f32], a: &[f32], b: &[f32]| {
-            for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
-                *y = f(*a, *b);
+    output.f32_mut().par_chunks_mut(row).zip(a.par_chunks(row)).enumerate().for_each(
+        |(line, (y, a))| {
+            let apply = |y: &mut [f32], a: &[f32], b: &[f32]| {
+                for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+                    *y = f(*a, *b);
+                }
+            };
+            if b_shape == shape {
+                apply(y, a, &b[line * row..][..row]);
+            } else {
+                let image = if b_shape.n > 1 { line / shape.h } else { 0 };
+                let b = &b[image * shape.c..][..shape.c];
+                y.chunks_exact_mut(shape.c)
+                    .zip(a.chunks_exact(shape.c))
+                    .for_each(|(y, a)| apply(y, a, b));
             }
-        };
-        if b_shape == shape {
-            apply(y, a, &b[line * row..][..row]);
-        } else {
-            let image = if b_shape.n > 1 { line / shape.h } else { 0 };
-            let b = &b[image * shape.c..][..shape.c];
-            y.chunks_exact_mut(shape.c).zip(a.chunks_exact(shape.c)).for_each(|(y, a)| apply(y, a, b));
-        }
-    });
+        },
+    );
 }
 
 fn kernels(cx: &KernelContext, multiply: bool) -> Vec<Kernel> {
     let (a, b, y) = (cx.inputs[0], cx.inputs[1], cx.outputs[0]);
     let (shape, b_shape) = (y.ty.shape, b.ty.shape);
     // Pixels of the output that share a pixel of b, and pixels of b before it comes to an end.
-    let (pixels_per_b, b_pixels) =
-        if b_shape == shape { (1, shape.positions()) } else { (shape.h * shape.w, b_shape.positions()) };
+    let (pixels_per_b, b_pixels) = if b_shape == shape {
+        (1, shape.positions())
+    } else {
+        (shape.h * shape.w, b_shape.positions())
+    };
     let dispatch = Dispatch::new("binary")
         .when("multiply", multiply)
         .read("a", 0)

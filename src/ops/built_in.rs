@@ -3,16 +3,18 @@
 use super::*;
 use std::any::TypeId;
 
-/// Whether an operation is one of this crate. Its kernels then start this crate's shaders with sizes that fit, and need no checks at runtime;
-/// of an operation from outside neither is known.
+/// Whether an operation is one of this crate. Its kernels then start this crate's shaders with
+/// sizes that fit, and need no checks at runtime; of an operation from outside neither is known.
 ///
-/// By the type itself: whatever [`Op`]'s methods return, another crate's operation could return too.
+/// By the type itself: whatever [`Op`]'s methods return, another crate's operation could return
+/// too.
 pub(crate) fn is_built_in(op: &dyn Op) -> bool {
     let any: &dyn Any = op;
     BUILT_IN.iter().any(|known| known() == any.type_id())
 }
 
-/// An operation that is missing here works, and is slower than it could be: the test below looks for it.
+/// An operation that is missing here works, and is slower than it could be: the test below looks
+/// for it.
 static BUILT_IN: &[fn() -> TypeId] = &[
     TypeId::of::<Accumulate>,
     TypeId::of::<Activate>,
@@ -93,8 +95,13 @@ mod tests {
     fn every_operation_of_this_crate_is_listed() {
         fn count(directory: &Path) -> usize {
             let entries = std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().path());
-            let in_file =
-                |path: &Path| std::fs::read_to_string(path).unwrap().lines().filter(|l| l.starts_with("impl Op for ")).count();
+            let in_file = |path: &Path| {
+                std::fs::read_to_string(path)
+                    .unwrap()
+                    .lines()
+                    .filter(|l| l.starts_with("impl Op for "))
+                    .count()
+            };
             entries.map(|path| if path.is_dir() { count(&path) } else { in_file(&path) }).sum()
         }
         assert_eq!(BUILT_IN.len(), count(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops")));

@@ -1,7 +1,9 @@
-//! Sums of each channel: over an image, or over the whole batch (the gradient of a bias and of what is added to every pixel).
+//! Sums of each channel: over an image, or over the whole batch (the gradient of a bias and of what
+//! is added to every pixel).
 //!
-//! Sums are made of partial sums (blocks of positions), so that their rounding error grows with the square root of the number of
-//! values, not with the number itself. Both executors add in the same order.
+//! Sums are made of partial sums (blocks of positions), so that their rounding error grows with the
+//! square root of the number of values, not with the number itself. Both executors add in the same
+//! order.
 
 use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
 use super::{Op, Packing, expect_f32};
@@ -18,7 +20,8 @@ pub struct ChannelSum {
     pub scale: f32,
 }
 
-/// Positions that are added one after the other: about the square root of all, so that both levels are equally long.
+/// Positions that are added one after the other: about the square root of all, so that both levels
+/// are equally long.
 pub(super) fn block(positions: usize) -> usize {
     positions.isqrt().max(16)
 }
@@ -26,7 +29,11 @@ pub(super) fn block(positions: usize) -> usize {
 impl ChannelSum {
     /// What is added up, as `[sums, 1, positions, C]`.
     fn rows(&self, x: Shape) -> Shape {
-        if self.per_image { Shape::new(x.n, 1, x.h * x.w, x.c) } else { Shape::new(1, 1, x.positions(), x.c) }
+        if self.per_image {
+            Shape::new(x.n, 1, x.h * x.w, x.c)
+        } else {
+            Shape::new(1, 1, x.positions(), x.c)
+        }
     }
 }
 
@@ -53,7 +60,11 @@ impl Op for ChannelSum {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let rows = self.rows(inputs[0].shape());
         let (positions, c) = (rows.w, rows.c);
-        for (x, y) in inputs[0].f32().chunks_exact(positions * c).zip(outputs[0].f32_mut().chunks_exact_mut(c)) {
+        for (x, y) in inputs[0]
+            .f32()
+            .chunks_exact(positions * c)
+            .zip(outputs[0].f32_mut().chunks_exact_mut(c))
+        {
             let sums = sum_positions(positions, c, |p, sum| add(sum, &x[p * c..][..c]));
             y.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum * self.scale);
         }
@@ -67,19 +78,31 @@ impl Op for ChannelSum {
         let block = block(rows.w);
         let parts = rows.w.div_ceil(block);
         if parts == 1 {
-            return vec![Kernel::one("one step", sums(Operand::Input(0), x, Operand::Output(0), y, rows.w, self.scale))];
+            return vec![Kernel::one(
+                "one step",
+                sums(Operand::Input(0), x, Operand::Output(0), y, rows.w, self.scale),
+            )];
         }
         let part = Layout::contiguous(TensorType::f32(rows.with_hw(1, parts)));
         let dispatches = vec![
             sums(Operand::Input(0), x, Operand::Scratch(0), part, block, 1.0),
             sums(Operand::Scratch(0), part, Operand::Output(0), y, parts, self.scale),
         ];
-        vec![Kernel { label: "two steps".to_owned(), dispatches, scratch: vec![Layout::bytes(part.ty, Packing::Channels)] }]
+        vec![Kernel {
+            label: "two steps".to_owned(),
+            dispatches,
+            scratch: vec![Layout::bytes(part.ty, Packing::Channels)],
+        }]
     }
 }
 
-/// `values` sums over the positions: `each` adds what a position gives. In parallel, and always in the same order.
-pub(super) fn sum_positions(positions: usize, values: usize, each: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+/// `values` sums over the positions: `each` adds what a position gives. In parallel, and always in
+/// the same order.
+pub(super) fn sum_positions(
+    positions: usize,
+    values: usize,
+    each: impl Fn(usize, &mut [f32]) + Sync,
+) -> Vec<f32> {
     let block = block(positions);
     let mut parts = vec![0.0; positions.div_ceil(block) * values];
     parts.par_chunks_exact_mut(values).enumerate().for_each(|(i, part)| {
@@ -95,14 +118,22 @@ pub(super) fn blocks(positions: usize) -> usize {
     positions.div_ceil(block(positions))
 }
 
-/// How a shader that makes partial sums of its own divides the positions: adds the members `positions`, `block` and `parts`.
+/// How a shader that makes partial sums of its own divides the positions: adds the members
+/// `positions`, `block` and `parts`.
 pub(super) fn partial(dispatch: Dispatch, positions: usize) -> Dispatch {
     let parts = blocks(positions);
     dispatch.param("positions", positions).param("block", block(positions)).param("parts", parts)
 }
 
 /// Adds `block` positions after the other of each image, and multiplies by `scale`.
-pub(super) fn sums(x: Operand, from: Layout, y: Operand, to: Layout, block: usize, scale: f32) -> Dispatch {
+pub(super) fn sums(
+    x: Operand,
+    from: Layout,
+    y: Operand,
+    to: Layout,
+    block: usize,
+    scale: f32,
+) -> Dispatch {
     let (xs, ys) = (from.ty.shape, to.ty.shape);
     Dispatch::new("channel_sum")
         .bind("x", x)

@@ -6,8 +6,9 @@ use super::{Op, expect_f32};
 use crate::error::{Result, error};
 use crate::tensor::{Data, Shape, Tensor, TensorType};
 
-/// Scores `[N, H, W, C]` to the number of pixels whose largest score each class has, u32 `[1, 1, 1, classes]`; the first of equal maxima
-/// counts. Rows and columns past `rows` and `columns`, and channels past `classes`, are left out.
+/// Scores `[N, H, W, C]` to the number of pixels whose largest score each class has, u32
+/// `[1, 1, 1, classes]`; the first of equal maxima counts. Rows and columns past `rows` and
+/// `columns`, and channels past `classes`, are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClassCounts {
     /// Channels that are classes.
@@ -32,7 +33,10 @@ impl Op for ClassCounts {
         let x = inputs[0].shape;
         let inside = |part: usize, whole: usize| (1..=whole).contains(&part);
         if !inside(self.classes, x.c) || !inside(self.rows, x.h) || !inside(self.columns, x.w) {
-            return Err(error!(Graph, "{} classes of {} by {} are not in {x}", self.classes, self.rows, self.columns));
+            return Err(error!(
+                Graph,
+                "{} classes of {} by {} are not in {x}", self.classes, self.rows, self.columns
+            ));
         }
         Ok(vec![TensorType::u32(Shape::vector(self.classes))])
     }
@@ -42,7 +46,9 @@ impl Op for ClassCounts {
         let mut counts = vec![0; self.classes];
         for image in 0..shape.n {
             for row in 0..self.rows {
-                for pixel in x[shape.index(image, row, 0, 0)..][..self.columns * shape.c].chunks_exact(shape.c) {
+                for pixel in x[shape.index(image, row, 0, 0)..][..self.columns * shape.c]
+                    .chunks_exact(shape.c)
+                {
                     counts[first_max(&pixel[..self.classes]).0 as usize] += 1;
                 }
             }
@@ -67,6 +73,10 @@ impl Op for ClassCounts {
                 .threads(threads)
         };
         let count = dispatch(false, x.ty.shape.n * self.rows * self.columns).read("x", 0);
-        vec![Kernel { label: "atomics".into(), dispatches: vec![dispatch(true, self.classes), count], scratch: Vec::new() }]
+        vec![Kernel {
+            label: "atomics".into(),
+            dispatches: vec![dispatch(true, self.classes), count],
+            scratch: Vec::new(),
+        }]
     }
 }

@@ -7,7 +7,8 @@ use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `y[.., first input's channels, second input's channels, ..]`: any number of inputs `[N, H, W, C_i]` of one `[N, H, W]`.
+/// `y[.., first input's channels, second input's channels, ..]`: any number of inputs
+/// `[N, H, W, C_i]` of one `[N, H, W]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Concat;
 
@@ -57,9 +58,11 @@ impl Op for Concat {
         Ok(())
     }
 
-    /// One dispatch for each input, in order: an executor may leave out those whose input already lies in its place.
+    /// One dispatch for each input, in order: an executor may leave out those whose input already
+    /// lies in its place.
     ///
-    /// An input that does not begin at a multiple of four channels keeps the lanes that the inputs before it wrote.
+    /// An input that does not begin at a multiple of four channels keeps the lanes that the inputs
+    /// before it wrote.
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let y = cx.outputs[0];
         let mut channel = 0;
@@ -93,7 +96,11 @@ impl Op for Concat {
         for index in 0..count {
             let channels = backward.graph().shape(backward.input(index)).c;
             if backward.wants(index) {
-                let dx = backward.op(&format!("x{index}"), Slice { first, channels }, &[backward.dy()])?;
+                let dx = backward.op(
+                    &format!("x{index}"),
+                    Slice { first, channels },
+                    &[backward.dy()],
+                )?;
                 backward.give(index, dx);
             }
             first += channels;

@@ -6,7 +6,8 @@ use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 
-/// Drops nothing: a trained network runs without. The node marks the place and the probability for those who train.
+/// Drops nothing: a trained network runs without. The node marks the place and the probability for
+/// those who train.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
     /// The share of values that training replaces by zero.
@@ -25,7 +26,10 @@ impl Op for Dropout {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 1)?;
         if !(0.0..1.0).contains(&self.p) {
-            return Err(error!(Graph, "the share of dropped values must be at least 0 and below 1, got {}", self.p));
+            return Err(error!(
+                Graph,
+                "the share of dropped values must be at least 0 and below 1, got {}", self.p
+            ));
         }
         Ok(vec![inputs[0]])
     }

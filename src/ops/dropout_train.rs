@@ -7,10 +7,12 @@ use crate::graph::Backward;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `[x, step]` to `x / (1 - p)` where the generator keeps an element and 0 where it does not. `step` is u32 `[1, 1, 1, 1]`.
+/// `[x, step]` to `x / (1 - p)` where the generator keeps an element and 0 where it does not.
+/// `step` is u32 `[1, 1, 1, 1]`.
 ///
-/// Whether an element is kept depends on `key`, `step` and its number in `[N, H, W, C]` order and on nothing else, so the gradient finds the
-/// same ones without storing them, and a run can be repeated from any step.
+/// Whether an element is kept depends on `key`, `step` and its number in `[N, H, W, C]` order and
+/// on nothing else, so the gradient finds the same ones without storing them, and a run can be
+/// repeated from any step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DropoutTrain {
     /// The share of values that is replaced by zero.
@@ -48,10 +50,18 @@ impl Op for DropoutTrain {
         }
         expect_f32(&inputs[..1], 1)?;
         if inputs[1] != TensorType::u32(Shape::vector(1)) {
-            return Err(error!(Graph, "expected the step as u32 [1, 1, 1, 1], got {:?} {}", inputs[1].dtype, inputs[1].shape));
+            return Err(error!(
+                Graph,
+                "expected the step as u32 [1, 1, 1, 1], got {:?} {}",
+                inputs[1].dtype,
+                inputs[1].shape
+            ));
         }
         if !(0.0..1.0).contains(&self.p) {
-            return Err(error!(Graph, "the share of dropped values must be at least 0 and below 1, got {}", self.p));
+            return Err(error!(
+                Graph,
+                "the share of dropped values must be at least 0 and below 1, got {}", self.p
+            ));
         }
         Ok(vec![inputs[0]])
     }

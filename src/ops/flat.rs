@@ -1,8 +1,10 @@
-//! What operations on flat vectors share: vectors `[1, 1, 1, L]` in which all the parameters (or gradients, momenta, statistics) of a
-//! network lie one after the other, each from a multiple of [`BLOCK`] on.
+//! What operations on flat vectors share: vectors `[1, 1, 1, L]` in which all the parameters (or
+//! gradients, momenta, statistics) of a network lie one after the other, each from a multiple of
+//! [`BLOCK`] on.
 //!
-//! What differs from tensor to tensor (learning rate, weight decay) comes as `groups` u32 `[1, 1, 1, L / BLOCK]`, the group of each
-//! block, and `table` `[1, 1, groups, 4]`, four numbers of each group.
+//! What differs from tensor to tensor (learning rate, weight decay) comes as `groups` u32
+//! `[1, 1, 1, L / BLOCK]`, the group of each block, and `table` `[1, 1, groups, 4]`, four numbers
+//! of each group.
 
 use super::kernel::{Dispatch, KernelContext};
 use crate::error::{Result, error};
@@ -12,28 +14,48 @@ use rayon::prelude::*;
 /// Numbers that belong to one group.
 pub const BLOCK: usize = 64;
 
-/// Checks `vectors` flat vectors of one length, then `[1, 1, 1, 4]` where there is a `scale`, then groups and table.
+/// Checks `vectors` flat vectors of one length, then `[1, 1, 1, 4]` where there is a `scale`, then
+/// groups and table.
 pub(super) fn infer(inputs: &[TensorType], vectors: usize, scale: bool) -> Result<TensorType> {
     let count = vectors + usize::from(scale) + 2;
     if inputs.len() != count {
         return Err(error!(Graph, "takes {count} inputs, got {}", inputs.len()));
     }
     let first = inputs[0];
-    if first != TensorType::f32(Shape::vector(first.shape.c)) || !first.shape.c.is_multiple_of(BLOCK) {
-        return Err(error!(Graph, "expected a flat vector of a multiple of {BLOCK} numbers, got {}", first.shape));
+    if first != TensorType::f32(Shape::vector(first.shape.c))
+        || !first.shape.c.is_multiple_of(BLOCK)
+    {
+        return Err(error!(
+            Graph,
+            "expected a flat vector of a multiple of {BLOCK} numbers, got {}", first.shape
+        ));
     }
     if let Some(i) = (1..vectors).find(|&i| inputs[i] != first) {
-        return Err(error!(Graph, "expected input {i} to be {} like the first, got {}", first.shape, inputs[i].shape));
+        return Err(error!(
+            Graph,
+            "expected input {i} to be {} like the first, got {}", first.shape, inputs[i].shape
+        ));
     }
     if scale && inputs[vectors] != TensorType::f32(Shape::vector(4)) {
-        return Err(error!(Graph, "expected the scale of the gradients as [1, 1, 1, 4], got {}", inputs[vectors].shape));
+        return Err(error!(
+            Graph,
+            "expected the scale of the gradients as [1, 1, 1, 4], got {}", inputs[vectors].shape
+        ));
     }
     let (groups, table) = (inputs[count - 2], inputs[count - 1]);
     if groups != TensorType::u32(Shape::vector(first.shape.c / BLOCK)) {
-        return Err(error!(Graph, "expected a group u32 for each of {} blocks, got {}", first.shape.c / BLOCK, groups.shape));
+        return Err(error!(
+            Graph,
+            "expected a group u32 for each of {} blocks, got {}",
+            first.shape.c / BLOCK,
+            groups.shape
+        ));
     }
     if table != TensorType::f32(Shape::new(1, 1, table.shape.w, 4)) {
-        return Err(error!(Graph, "expected four numbers of each group as [1, 1, groups, 4], got {}", table.shape));
+        return Err(error!(
+            Graph,
+            "expected four numbers of each group as [1, 1, groups, 4], got {}", table.shape
+        ));
     }
     Ok(first)
 }
@@ -41,14 +63,16 @@ pub(super) fn infer(inputs: &[TensorType], vectors: usize, scale: bool) -> Resul
 /// Blocks of a vector that one thread takes on at a time.
 const RUN: usize = 256;
 
-/// Calls `each` for each block of the outputs, in parallel, with its first element's place, its group's numbers and the blocks.
+/// Calls `each` for each block of the outputs, in parallel, with its first element's place, its
+/// group's numbers and the blocks.
 pub(super) fn blocks<const N: usize>(
     outputs: &mut [Tensor],
     groups: &Tensor,
     table: &Tensor,
     each: impl Fn(usize, [f32; 4], [&mut [f32; BLOCK]; N]) + Sync,
 ) {
-    let outputs: &mut [Tensor; N] = outputs.try_into().expect("invariant: as many outputs as are inferred");
+    let outputs: &mut [Tensor; N] =
+        outputs.try_into().expect("invariant: as many outputs as are inferred");
     let mut left = outputs.each_mut().map(Tensor::f32_mut);
     let table = table.f32().as_chunks::<4>().0;
     let runs: Vec<(&[u32], [&mut [f32]; N])> = groups
@@ -56,16 +80,21 @@ pub(super) fn blocks<const N: usize>(
         .chunks(RUN)
         .map(|groups| {
             let count = BLOCK * groups.len();
-            let own = left.each_mut().map(|all| all.split_off_mut(..count).expect("invariant: a group for each block"));
+            let own = left
+                .each_mut()
+                .map(|all| all.split_off_mut(..count).expect("invariant: a group for each block"));
             (groups, own)
         })
         .collect();
     runs.into_par_iter().enumerate().for_each(|(run, (groups, mut numbers))| {
-        let mut blocks = numbers.each_mut().map(|numbers| numbers.as_chunks_mut::<BLOCK>().0.iter_mut());
+        let mut blocks =
+            numbers.each_mut().map(|numbers| numbers.as_chunks_mut::<BLOCK>().0.iter_mut());
         for (i, &group) in groups.iter().enumerate() {
             // A group that the table lacks takes the last, as in the shaders.
             let group = table[(group as usize).min(table.len() - 1)];
-            let own = blocks.each_mut().map(|blocks| blocks.next().expect("invariant: a group for each block"));
+            let own = blocks
+                .each_mut()
+                .map(|blocks| blocks.next().expect("invariant: a group for each block"));
             each((run * RUN + i) * BLOCK, group, own);
         }
     });
@@ -76,7 +105,8 @@ pub(super) fn block(numbers: &[f32], first: usize) -> &[f32; BLOCK] {
     numbers[first..].first_chunk().expect("invariant: vectors are a multiple of blocks")
 }
 
-/// What the shaders share: a thread for every four numbers. `vectors` are the inputs behind those that are updated in place.
+/// What the shaders share: a thread for every four numbers. `vectors` are the inputs behind those
+/// that are updated in place.
 pub(super) fn dispatch(shader: &'static str, cx: &KernelContext) -> Dispatch {
     let (vectors, groups) = (cx.outputs[0].ty.shape.c4(), cx.inputs.len() - 2);
     Dispatch::new(shader)

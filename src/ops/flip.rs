@@ -24,9 +24,13 @@ impl Op for Flip {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let shape = inputs[0].shape();
         let (row, c) = (shape.w * shape.c, shape.c);
-        outputs[0].f32_mut().par_chunks_mut(row).zip(inputs[0].f32().par_chunks(row)).for_each(|(y, x)| {
-            y.chunks_exact_mut(c).zip(x.chunks_exact(c).rev()).for_each(|(y, x)| y.copy_from_slice(x));
-        });
+        outputs[0].f32_mut().par_chunks_mut(row).zip(inputs[0].f32().par_chunks(row)).for_each(
+            |(y, x)| {
+                y.chunks_exact_mut(c)
+                    .zip(x.chunks_exact(c).rev())
+                    .for_each(|(y, x)| y.copy_from_slice(x));
+            },
+        );
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! A frame of a camera, as it is drawn on a screen, to the tensor that a network reads: scaled, normalized and padded in one operation.
+//! A frame of a camera, as it is drawn on a screen, to the tensor that a network reads: scaled,
+//! normalized and padded in one operation.
 
 use super::Op;
 use super::kernel::{Dispatch, Kernel, KernelContext};
@@ -7,12 +8,14 @@ use crate::error::{Result, error};
 use crate::tensor::{DType, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// Packed images u32 `[N, h0, w0, 1]` (red in the lowest eight bits, then green and blue; the highest eight are not looked at) to
-/// f32 `[N, h, w, 3]`: scaled to `scaled` in the top left corner, `byte * scale + shift` channel by channel, and filled up with `pad_value`.
+/// Packed images u32 `[N, h0, w0, 1]` (red in the lowest eight bits, then green and blue; the
+/// highest eight are not looked at) to f32 `[N, h, w, 3]`: scaled to `scaled` in the top left
+/// corner, `byte * scale + shift` channel by channel, and filled up with `pad_value`.
 ///
-/// Scaling is bilinear with antialiasing, as that of [`resample`](crate::image::resample), but not rounded to bytes on the way. Along an axis
-/// from `n` to `m` pixels, output `d` has its center at `c = (d + 1/2) * n / m`, source pixel `i` the weight
-/// `max(0, 1 - |i + 1/2 - c| / r)` with `r = max(n / m, 1)`, and the weights are divided by their sum.
+/// Scaling is bilinear with antialiasing, as that of [`resample`](crate::image::resample), but not
+/// rounded to bytes on the way. Along an axis from `n` to `m` pixels, output `d` has its center at
+/// `c = (d + 1/2) * n / m`, source pixel `i` the weight `max(0, 1 - |i + 1/2 - c| / r)` with
+/// `r = max(n / m, 1)`, and the weights are divided by their sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Frame {
     /// Rows of the output.
@@ -29,7 +32,8 @@ pub struct Frame {
     pub pad_value: [f32; 3],
 }
 
-/// Along one axis: source pixels to an output pixel, and how far to each side an output pixel looks.
+/// Along one axis: source pixels to an output pixel, and how far to each side an output pixel
+/// looks.
 #[derive(Clone, Copy)]
 struct Filter {
     step: f32,
@@ -74,15 +78,25 @@ impl Op for Frame {
         };
         let shape = frame.shape;
         if frame.dtype != DType::U32 || shape.c != 1 {
-            return Err(error!(Graph, "expected an image of packed pixels, u32 of 1 channel, got {:?} {shape}", frame.dtype));
+            return Err(error!(
+                Graph,
+                "expected an image of packed pixels, u32 of 1 channel, got {:?} {shape}",
+                frame.dtype
+            ));
         }
         let sides = [shape.h, shape.w, self.scaled.0, self.scaled.1, self.h, self.w];
         // So that positions are exact to a small part of a pixel in f32.
         if shape.is_empty() || sides.iter().any(|side| !(1..1 << 16).contains(side)) {
-            return Err(error!(Graph, "cannot scale {shape} to {:?} in {} by {}", self.scaled, self.h, self.w));
+            return Err(error!(
+                Graph,
+                "cannot scale {shape} to {:?} in {} by {}", self.scaled, self.h, self.w
+            ));
         }
         if self.scaled.0 > self.h || self.scaled.1 > self.w {
-            return Err(error!(Graph, "an image of {:?} does not fit into {} by {}", self.scaled, self.h, self.w));
+            return Err(error!(
+                Graph,
+                "an image of {:?} does not fit into {} by {}", self.scaled, self.h, self.w
+            ));
         }
         Ok(vec![TensorType::f32(shape.with_hw(self.h, self.w).with_c(3))])
     }
@@ -92,37 +106,43 @@ impl Op for Frame {
         let rows = Filter::new(from.h, self.scaled.0);
         let columns = Filter::new(from.w, self.scaled.1);
         let columns: Vec<_> = (0..self.scaled.1).map(|d| columns.taps(d)).collect();
-        outputs[0].f32_mut().par_chunks_mut(self.w * 3).enumerate().for_each_init(Vec::new, |between, (line, y)| {
-            let (n, oy) = (line / self.h, line % self.h);
-            let inside = if oy < self.scaled.0 { self.scaled.1 } else { 0 };
-            let (image, padding) = y.split_at_mut(inside * 3);
-            padding.chunks_exact_mut(3).for_each(|y| y.copy_from_slice(&self.pad_value));
-            if inside == 0 {
-                return;
-            }
-            between.clear();
-            between.resize(from.w, [0f32; 3]);
-            let (first, weights) = rows.taps(oy);
-            for (row, weight) in (first..).zip(weights) {
-                for (sum, &pixel) in between.iter_mut().zip(&x[from.index(n, row, 0, 0)..][..from.w]) {
-                    let colors = colors(pixel);
-                    (0..3).for_each(|c| sum[c] += weight * colors[c]);
+        outputs[0].f32_mut().par_chunks_mut(self.w * 3).enumerate().for_each_init(
+            Vec::new,
+            |between, (line, y)| {
+                let (n, oy) = (line / self.h, line % self.h);
+                let inside = if oy < self.scaled.0 { self.scaled.1 } else { 0 };
+                let (image, padding) = y.split_at_mut(inside * 3);
+                padding.chunks_exact_mut(3).for_each(|y| y.copy_from_slice(&self.pad_value));
+                if inside == 0 {
+                    return;
                 }
-            }
-            for (y, (first, weights)) in image.chunks_exact_mut(3).zip(&columns) {
-                let mut sum = [0f32; 3];
-                for (pixel, weight) in between[*first..].iter().zip(weights) {
-                    (0..3).for_each(|c| sum[c] += weight * pixel[c]);
+                between.clear();
+                between.resize(from.w, [0f32; 3]);
+                let (first, weights) = rows.taps(oy);
+                for (row, weight) in (first..).zip(weights) {
+                    for (sum, &pixel) in
+                        between.iter_mut().zip(&x[from.index(n, row, 0, 0)..][..from.w])
+                    {
+                        let colors = colors(pixel);
+                        (0..3).for_each(|c| sum[c] += weight * colors[c]);
+                    }
                 }
-                (0..3).for_each(|c| y[c] = sum[c] * self.scale[c] + self.shift[c]);
-            }
-        });
+                for (y, (first, weights)) in image.chunks_exact_mut(3).zip(&columns) {
+                    let mut sum = [0f32; 3];
+                    for (pixel, weight) in between[*first..].iter().zip(weights) {
+                        (0..3).for_each(|c| sum[c] += weight * pixel[c]);
+                    }
+                    (0..3).for_each(|c| y[c] = sum[c] * self.scale[c] + self.shift[c]);
+                }
+            },
+        );
         Ok(())
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let (from, y) = (cx.inputs[0].ty.shape, cx.outputs[0]);
-        let (rows, columns) = (Filter::new(from.h, self.scaled.0), Filter::new(from.w, self.scaled.1));
+        let (rows, columns) =
+            (Filter::new(from.h, self.scaled.0), Filter::new(from.w, self.scaled.1));
         let dispatch = Dispatch::new("frame")
             .read("x", 0)
             .write("y", 0)

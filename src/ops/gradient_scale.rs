@@ -6,8 +6,9 @@ use super::{Op, Packing};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
 
-/// `[g, ..]`, flat vectors that together hold all the gradients, to `[1, 1, 1, 4]`: the Euclidean norm of `share * g`, the factor that an
-/// update multiplies `g` by, and 1 where all is finite, else 0; the last element is 0.
+/// `[g, ..]`, flat vectors that together hold all the gradients, to `[1, 1, 1, 4]`: the Euclidean
+/// norm of `share * g`, the factor that an update multiplies `g` by, and 1 where all is finite,
+/// else 0; the last element is 0.
 ///
 /// The factor is `share * min(1, max_norm / (norm + 1e-6))`, as PyTorch's `clip_grad_norm_` has it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,12 +37,15 @@ impl Op for GradientScale {
     }
 
     fn attributes(&self) -> String {
-        let clip = self.max_norm.map_or_else(|| "no limit".to_owned(), |max| format!("at most {max}"));
+        let clip =
+            self.max_norm.map_or_else(|| "no limit".to_owned(), |max| format!("at most {max}"));
         if self.share == 1.0 { clip } else { format!("{clip}, times {}", self.share) }
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        let flat = |ty: &TensorType| *ty == TensorType::f32(Shape::vector(ty.shape.c)) && ty.shape.c.is_multiple_of(4);
+        let flat = |ty: &TensorType| {
+            *ty == TensorType::f32(Shape::vector(ty.shape.c)) && ty.shape.c.is_multiple_of(4)
+        };
         if inputs.is_empty() || !inputs.iter().all(flat) {
             return Err(error!(Graph, "takes flat vectors of multiples of four numbers"));
         }
@@ -53,11 +57,19 @@ impl Op for GradientScale {
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         // Four sums side by side: one alone would wait for each addition to end.
-        let add = |sum: &mut [f32], g: &[f32]| sum.iter_mut().zip(g).for_each(|(sum, g)| *sum += g * g);
-        let squares = |g: &[f32]| sum_positions(g.len() / 4, 4, |p, sum| add(sum, &g[4 * p..][..4])).iter().sum::<f32>();
+        let add =
+            |sum: &mut [f32], g: &[f32]| sum.iter_mut().zip(g).for_each(|(sum, g)| *sum += g * g);
+        let squares = |g: &[f32]| {
+            sum_positions(g.len() / 4, 4, |p, sum| add(sum, &g[4 * p..][..4])).iter().sum::<f32>()
+        };
         let norm = inputs.iter().map(|g| squares(g.f32())).sum::<f32>().sqrt() * self.share;
         let factor = self.share * (self.limit() / (norm + 1e-6)).min(1.0);
-        outputs[0].f32_mut().copy_from_slice(&[norm, factor, f32::from(u8::from(norm.is_finite())), 0.0]);
+        outputs[0].f32_mut().copy_from_slice(&[
+            norm,
+            factor,
+            f32::from(u8::from(norm.is_finite())),
+            0.0,
+        ]);
         Ok(())
     }
 
@@ -77,7 +89,8 @@ impl Op for GradientScale {
             dispatches.push(squares);
             all += parts;
         }
-        let row = |positions: usize| Layout::contiguous(TensorType::f32(Shape::new(1, 1, positions, 4)));
+        let row =
+            |positions: usize| Layout::contiguous(TensorType::f32(Shape::new(1, 1, positions, 4)));
         dispatches.push(sums(Operand::Scratch(0), row(all), Operand::Scratch(1), row(1), all, 1.0));
         let last = Dispatch::new("gradient_scale")
             .bind("sum", Operand::Scratch(1))

@@ -1,4 +1,5 @@
-//! Kernels as data: what to dispatch, on which operands, with which constants. Nothing here knows wgpu.
+//! Kernels as data: what to dispatch, on which operands, with which constants. Nothing here knows
+//! wgpu.
 
 use super::Packing;
 use crate::tensor::TensorType;
@@ -8,9 +9,11 @@ use std::fmt;
 /// What a device can do, as far as kernels ask.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Caps {
-    /// The adapter runs on the processor (lavapipe, SwiftShader): barriers are dear there, registers are few.
+    /// The adapter runs on the processor (lavapipe, SwiftShader): barriers are dear there,
+    /// registers are few.
     pub software: bool,
-    /// The driver's compiler takes minutes and gigabytes for long unrolled code (SwiftShader): kernels have to be short.
+    /// The driver's compiler takes minutes and gigabytes for long unrolled code (SwiftShader):
+    /// kernels have to be short.
     pub short_code: bool,
     /// Smallest and largest subgroup, where subgroup functions can be used.
     pub subgroup: Option<(u32, u32)>,
@@ -48,8 +51,9 @@ impl Caps {
 
 /// How a tensor lies in a device buffer.
 ///
-/// f32: `[N, H, W]` pixels of `pitch` `vec4`s each, of which the tensor's channels are `c4()` from `offset` on. Lanes beyond the last
-/// channel hold finite numbers of no meaning. u32 and u8: contiguous, u8 packed four to a word.
+/// f32: `[N, H, W]` pixels of `pitch` `vec4`s each, of which the tensor's channels are `c4()` from
+/// `offset` on. Lanes beyond the last channel hold finite numbers of no meaning. u32 and u8:
+/// contiguous, u8 packed four to a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Layout {
     /// Shape and element type.
@@ -72,7 +76,9 @@ impl Layout {
         match ty.dtype {
             crate::tensor::DType::F32 => {
                 let w = if packing == Packing::Matrix { s.w.next_multiple_of(4) } else { s.w };
-                [s.n, s.h, w, s.c4()].iter().fold(16u64, |bytes, &side| bytes.saturating_mul(side as u64))
+                [s.n, s.h, w, s.c4()]
+                    .iter()
+                    .fold(16u64, |bytes, &side| bytes.saturating_mul(side as u64))
             }
             crate::tensor::DType::U32 => (s.len() as u64).saturating_mul(4),
             crate::tensor::DType::U8 => (s.len() as u64).saturating_add(3) / 4 * 4,
@@ -138,9 +144,11 @@ impl From<f32> for Scalar {
 /// A shader variant: the file under `shaders/`, conditions for its `@if`s, and injected constants.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Variant {
-    /// File name under `shaders/` without the ending: `conv2d/direct`. With `source`, any name, for messages.
+    /// File name under `shaders/` without the ending: `conv2d/direct`. With `source`, any name, for
+    /// messages.
     pub shader: &'static str,
-    /// The shader's text where it is no file of this crate. It may import what is under `shaders/`: `import package::shared::lanes::exist;`.
+    /// The shader's text where it is no file of this crate. It may import what is under `shaders/`:
+    /// `import package::shared::lanes::exist;`.
     pub source: Option<&'static str>,
     /// Conditions that hold. All the others are false.
     pub features: Vec<&'static str>,
@@ -179,7 +187,8 @@ pub struct Dispatch {
     pub bindings: Vec<(&'static str, Operand)>,
     /// Members of the shader's uniform block `params`.
     pub params: Vec<(Cow<'static, str>, Scalar)>,
-    /// How much is started. Shaders number their workgroups by `group.x + group.y * groups.x`, since long extents are wrapped.
+    /// How much is started. Shaders number their workgroups by `group.x + group.y * groups.x`,
+    /// since long extents are wrapped.
     pub extent: Extent,
 }
 
@@ -190,9 +199,10 @@ impl Dispatch {
         Self { variant, bindings: Vec::new(), params: Vec::new(), extent: Extent::Groups(0) }
     }
 
-    /// A dispatch of a shader of your own, for operations outside of this crate: `name` is for messages, `source` is WESL text. What it
-    /// must look like is what the files under `shaders/` look like: a uniform block `params`, and an entry point `main` that numbers its
-    /// workgroups by `x + y * num_workgroups.x`. See `examples/custom_op.rs`.
+    /// A dispatch of a shader of your own, for operations outside of this crate: `name` is for
+    /// messages, `source` is WESL text. What it must look like is what the files under `shaders/`
+    /// look like: a uniform block `params`, and an entry point `main` that numbers its workgroups
+    /// by `x + y * num_workgroups.x`. See `examples/custom_op.rs`.
     pub fn custom(name: &'static str, source: &'static str) -> Self {
         let mut dispatch = Self::new(name);
         dispatch.variant.source = Some(source);
@@ -241,14 +251,16 @@ impl Dispatch {
         self
     }
 
-    /// Tells the shader where a tensor lies: members `NAME_pitch` and `NAME_offset` of the uniform block.
+    /// Tells the shader where a tensor lies: members `NAME_pitch` and `NAME_offset` of the uniform
+    /// block.
     #[must_use]
     pub fn layout(self, name: &'static str, tensor: Layout) -> Self {
-        self.param(format!("{name}_pitch"), tensor.pitch).param(format!("{name}_offset"), tensor.offset)
+        self.param(format!("{name}_pitch"), tensor.pitch)
+            .param(format!("{name}_offset"), tensor.offset)
     }
 
-    /// Sets what the shaders of convolutions and poolings call a window: rows and columns, steps, distances, and the padding before the
-    /// first row and column.
+    /// Sets what the shaders of convolutions and poolings call a window: rows and columns, steps,
+    /// distances, and the padding before the first row and column.
     #[must_use]
     pub fn window(
         self,

@@ -8,7 +8,8 @@ use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// The largest value of each window of `x` `[N, H, W, C]`; padding is never the largest. Sizes follow PyTorch's `max_pool2d`.
+/// The largest value of each window of `x` `[N, H, W, C]`; padding is never the largest. Sizes
+/// follow PyTorch's `max_pool2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPool {
     /// Rows and columns of a window.
@@ -75,7 +76,8 @@ impl Op for MaxPool {
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let dispatch = self.window().params(Dispatch::new("max_pool"), cx).read("x", 0).write("y", 0);
+        let dispatch =
+            self.window().params(Dispatch::new("max_pool"), cx).read("x", 0).write("y", 0);
         vec![Kernel::one("plain", dispatch)]
     }
 

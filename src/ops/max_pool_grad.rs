@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `dx` `[N, H, W, C]` of `[x, dy]`. Of equal values in a window the first one, row by row, takes it all, as in PyTorch.
+/// `dx` `[N, H, W, C]` of `[x, dy]`. Of equal values in a window the first one, row by row, takes
+/// it all, as in PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPoolGrad(pub MaxPool);
 
@@ -47,19 +48,32 @@ impl Op for MaxPoolGrad {
         let (from, to): (Shape, Shape) = (inputs[0].shape(), inputs[1].shape());
         let (rows, columns): (Axis, Axis) = self.0.window().axes(from);
         let line = from.w * from.c;
-        let bands =
-            outputs[0].f32_mut().par_chunks_mut(line * from.h).enumerate().flat_map(|(image, dx)| {
-                dx.par_chunks_mut(line * BAND).enumerate().map(move |(band, dx)| (image, band * BAND, dx))
-            });
+        let bands = outputs[0].f32_mut().par_chunks_mut(line * from.h).enumerate().flat_map(
+            |(image, dx)| {
+                dx.par_chunks_mut(line * BAND)
+                    .enumerate()
+                    .map(move |(band, dx)| (image, band * BAND, dx))
+            },
+        );
         let memory = || (vec![0.0; from.c], vec![0; from.c]);
         bands.for_each_init(memory, |(best, tap_of), (image, first, dx)| {
             dx.fill(0.0);
             let own = first..first + dx.len() / line;
             let seen = |&oy: &usize| rows.taps(oy).any(|ky| own.contains(&rows.position(oy, ky)));
-            for (oy, ox) in (0..to.h).filter(seen).flat_map(|oy| (0..to.w).map(move |ox| (oy, ox))) {
+            for (oy, ox) in (0..to.h).filter(seen).flat_map(|oy| (0..to.w).map(move |ox| (oy, ox)))
+            {
                 let at = |(ky, kx)| (rows.position(oy, ky), columns.position(ox, kx));
-                let taps = || rows.taps(oy).flat_map(|ky| columns.taps(ox).map(move |kx| (ky, kx))).map(at).enumerate();
-                first_maxima(best, tap_of, taps().map(|(_, (iy, ix))| &x[from.index(image, iy, ix, 0)..][..from.c]));
+                let taps = || {
+                    rows.taps(oy)
+                        .flat_map(|ky| columns.taps(ox).map(move |kx| (ky, kx)))
+                        .map(at)
+                        .enumerate()
+                };
+                first_maxima(
+                    best,
+                    tap_of,
+                    taps().map(|(_, (iy, ix))| &x[from.index(image, iy, ix, 0)..][..from.c]),
+                );
                 let dy = &dy[to.index(image, oy, ox, 0)..][..to.c];
                 for (tap, (iy, ix)) in taps().filter(|(_, (iy, _))| own.contains(iy)) {
                     let dx = &mut dx[(iy - first) * line + ix * from.c..][..from.c];
@@ -73,8 +87,13 @@ impl Op for MaxPoolGrad {
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let (x, dy, dx) = (cx.inputs[0], cx.inputs[1], cx.outputs[0]);
-        let dispatch =
-            self.0.window().grad_params(Dispatch::new("max_pool_grad"), dy, dx).read("x", 0).read("dy", 1).write("dx", 0);
+        let dispatch = self
+            .0
+            .window()
+            .grad_params(Dispatch::new("max_pool_grad"), dy, dx)
+            .read("x", 0)
+            .read("dy", 1)
+            .write("dx", 0);
         vec![Kernel::one("gather", dispatch.layout("x", x))]
     }
 }

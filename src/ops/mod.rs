@@ -1,7 +1,7 @@
 //! Operations: one file each, with everything about it.
 //!
-//! The executors, passes, tuner and printers call nothing but [`Op`]. To add an operation: its file here, its shader in
-//! `shaders/`, and its line in the list of modules below.
+//! The executors, passes, tuner and printers call nothing but [`Op`]. To add an operation: its file
+//! here, its shader in `shaders/`, and its line in the list of modules below.
 
 mod accumulate;
 mod activation;
@@ -105,7 +105,8 @@ pub struct Cost {
 pub enum Packing {
     /// `[n, h, w, c]` with the channels padded to a multiple of four by zeros.
     Channels,
-    /// As [`Packing::Channels`], and `w` (a kernel's input channels) padded to a multiple of four by zeros too.
+    /// As [`Packing::Channels`], and `w` (a kernel's input channels) padded to a multiple of four
+    /// by zeros too.
     Matrix,
 }
 
@@ -119,7 +120,8 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
         String::new()
     }
 
-    /// Types of the outputs for inputs of the given types. Errors say what was expected; the graph adds the node's name.
+    /// Types of the outputs for inputs of the given types. Errors say what was expected; the graph
+    /// adds the node's name.
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>>;
 
     /// Multi-Adds and bytes. By default no Multi-Adds, and every input and output once.
@@ -127,21 +129,24 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
         Cost { multi_adds: 0, bytes: bytes(inputs) + bytes(outputs) }
     }
 
-    /// The reference: computes the outputs from the inputs on the processor. The outputs come in with the inferred types and
-    /// unspecified contents. Inputs have the types that [`Op::infer`] accepted.
+    /// The reference: computes the outputs from the inputs on the processor. The outputs come in
+    /// with the inferred types and unspecified contents. Inputs have the types that [`Op::infer`]
+    /// accepted.
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()>;
 
-    /// Bytes that [`Op::cpu`] takes at most beside inputs and outputs, on `threads` threads; what is no more than some rows counts as nothing.
-    /// They are checked before a graph runs, since what fails to be allocated in between ends the process.
+    /// Bytes that [`Op::cpu`] takes at most beside inputs and outputs, on `threads` threads; what
+    /// is no more than some rows counts as nothing. They are checked before a graph runs, since
+    /// what fails to be allocated in between ends the process.
     fn cpu_scratch(&self, _inputs: &[TensorType], _outputs: &[TensorType], _threads: usize) -> u64 {
         0
     }
 
-    /// The ways to compute it on a device, the one expected to be fastest first. All give the same numbers within rounding.
+    /// The ways to compute it on a device, the one expected to be fastest first. All give the same
+    /// numbers within rounding.
     fn kernels(&self, context: &KernelContext) -> Vec<Kernel>;
 
-    /// Adds the nodes that compute the gradients of the inputs from those of the outputs. A rule never adds gradients up
-    /// (see [`Graph::gradients`](crate::graph::Graph::gradients)).
+    /// Adds the nodes that compute the gradients of the inputs from those of the outputs. A rule
+    /// never adds gradients up (see [`Graph::gradients`](crate::graph::Graph::gradients)).
     ///
     /// # Errors
     /// Where the operation has no rule: by default.
@@ -149,8 +154,9 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
         Err(error!(Graph, "has no gradient").advice("train on the scores before it"))
     }
 
-    /// Inputs that are overwritten by an output of the same type: `(input, output)`. On devices the two are one buffer, and kernels bind the
-    /// output alone, which holds the input when they begin.
+    /// Inputs that are overwritten by an output of the same type: `(input, output)`. On devices the
+    /// two are one buffer, and kernels bind the output alone, which holds the input when they
+    /// begin.
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[]
     }

@@ -1,4 +1,5 @@
-//! The end of a live segmentation in one operation: upsampling of the scores, choice of the class, and its color over the frame.
+//! The end of a live segmentation in one operation: upsampling of the scores, choice of the class,
+//! and its color over the frame.
 
 use super::frame::colors;
 use super::kernel::{Dispatch, Kernel, KernelContext, Operand};
@@ -10,7 +11,8 @@ use rayon::prelude::*;
 /// More than any score: added to or taken from scores of classes that are left out.
 const APART: f32 = 1e30;
 
-/// Margins beyond this are taken as infinite: by then the share is about one step of 255 from 0 or 1.
+/// Margins beyond this are taken as infinite: by then the share is about one step of 255 from 0 or
+/// 1.
 const STEEP: f32 = 5.5;
 
 /// What a [`Look`] does with a pixel.
@@ -45,8 +47,9 @@ pub struct Look {
     pub opacity: f32,
     /// Left and right exchanged.
     pub mirror: bool,
-    /// Steepness of soft edges. With 1 the frame's share is the probability of the best shown class against the best other one; more is harder.
-    /// The frame's share is 0 or 1 where this times the difference of the two scores is past 5.5.
+    /// Steepness of soft edges. With 1 the frame's share is the probability of the best shown class
+    /// against the best other one; more is harder. The frame's share is 0 or 1 where this times the
+    /// difference of the two scores is past 5.5.
     pub edge: f32,
     /// Color (sRGB) and whether it is shown, for each class.
     pub classes: Vec<([u8; 3], bool)>,
@@ -60,8 +63,10 @@ impl Look {
 
     /// The tensor that [`Paint`] reads.
     ///
-    /// Its rows are: effect, opacity, mirror, edge; the color behind and which kind of image (0 none, 1 the frame's, 2 one of its own); for every
-    /// four classes what is added to their scores where shown classes are sought, then the same where the others are; for each class its color.
+    /// Its rows are: effect, opacity, mirror, edge; the color behind and which kind of image (0
+    /// none, 1 the frame's, 2 one of its own); for every four classes what is added to their scores
+    /// where shown classes are sought, then the same where the others are; for each class its
+    /// color.
     pub fn tensor(&self) -> Tensor {
         let (effect, behind) = match self.effect {
             Effect::Mask => (0.0, Behind::Color([0; 3])),
@@ -75,29 +80,36 @@ impl Look {
             Behind::Frame => ([0.0; 3], 1.0),
             Behind::Image => ([0.0; 3], 2.0),
         };
-        let mut rows = vec![effect, self.opacity.clamp(0.0, 1.0), flag(self.mirror), self.edge, r, g, b, kind];
+        let mut rows =
+            vec![effect, self.opacity.clamp(0.0, 1.0), flag(self.mirror), self.edge, r, g, b, kind];
         for shown in [true, false] {
             let lanes = self.classes.len().next_multiple_of(4);
             // Lanes without a class are in neither group.
-            rows.extend((0..lanes).map(|i| if self.classes.get(i).is_some_and(|c| c.1 == shown) { 0.0 } else { -APART }));
+            rows.extend((0..lanes).map(|i| {
+                if self.classes.get(i).is_some_and(|c| c.1 == shown) { 0.0 } else { -APART }
+            }));
         }
         for &(color, _) in &self.classes {
             rows.extend(rgb(color));
             rows.push(0.0);
         }
-        Tensor::new(Self::shape(self.classes.len()), rows).expect("invariant: the rows are those of the shape")
+        Tensor::new(Self::shape(self.classes.len()), rows)
+            .expect("invariant: the rows are those of the shape")
     }
 }
 
-/// Frames u32 `[N, H, W, 1]` (packed pixels, see [`super::Frame`]), scores f32 `[N, h, w, C]`, a [`Look`], and images behind, f32 `[N, h', w', 3]`
-/// of 0 to 255, to painted frames u32 `[N, H, W, 1]`, opaque.
+/// Frames u32 `[N, H, W, 1]` (packed pixels, see [`super::Frame`]), scores f32 `[N, h, w, C]`, a
+/// [`Look`], and images behind, f32 `[N, h', w', 3]` of 0 to 255, to painted frames u32
+/// `[N, H, W, 1]`, opaque.
 ///
-/// Scores are interpolated as by [`super::UpsampleArgmax`], and so are the images behind, with the corners kept in place.
+/// Scores are interpolated as by [`super::UpsampleArgmax`], and so are the images behind, with the
+/// corners kept in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paint {
     /// Channels of the scores that are classes.
     pub classes: usize,
-    /// Whether scores keep the centers of the corner pixels in place; else the corners of the image are.
+    /// Whether scores keep the centers of the corner pixels in place; else the corners of the image
+    /// are.
     pub align_corners: bool,
     /// Set where the frame is a part of what the scores are for.
     pub window: Option<Window>,
@@ -125,7 +137,12 @@ impl Op for Paint {
 
     fn attributes(&self) -> String {
         let flag = |on, text| if on { text } else { "" };
-        format!("{}{}{}", self.classes, flag(self.align_corners, " align_corners"), flag(self.window.is_some(), " window"))
+        format!(
+            "{}{}{}",
+            self.classes,
+            flag(self.align_corners, " align_corners"),
+            flag(self.window.is_some(), " window")
+        )
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
@@ -133,7 +150,10 @@ impl Op for Paint {
             return Err(error!(Graph, "takes 4 inputs, got {}", inputs.len()));
         };
         if frame.dtype != DType::U32 || frame.shape.c != 1 || frame.shape.is_empty() {
-            return Err(error!(Graph, "expected a frame of packed pixels, got {:?} {}", frame.dtype, frame.shape));
+            return Err(error!(
+                Graph,
+                "expected a frame of packed pixels, got {:?} {}", frame.dtype, frame.shape
+            ));
         }
         if [scores, look, behind].iter().any(|t| t.dtype != DType::F32) {
             return Err(error!(Graph, "scores, look and image behind must be f32"));
@@ -161,11 +181,15 @@ impl Op for Paint {
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
-        let [frame, scores, look, behind] = inputs else { unreachable!("invariant: four inputs are inferred") };
+        let [frame, scores, look, behind] = inputs else {
+            unreachable!("invariant: four inputs are inferred")
+        };
         let (to, from, back) = (frame.shape(), scores.shape(), behind.shape());
         let grids = self.grids(to, from, back);
         let columns = (grids.scores.x.taps(to.w), grids.behind.x.taps(to.w));
-        let row = |i: usize| <[f32; 4]>::try_from(&look.f32()[4 * i..][..4]).expect("invariant: rows of four");
+        let row = |i: usize| {
+            <[f32; 4]>::try_from(&look.f32()[4 * i..][..4]).expect("invariant: rows of four")
+        };
         let ([effect, opacity, mirror, edge], [r, g, b, kind]) = (row(0), row(1));
         let c4 = self.classes.div_ceil(4);
         let apart = |group: usize| &look.f32()[4 * (2 + group * c4)..][..self.classes];
@@ -176,9 +200,11 @@ impl Op for Paint {
             |(scratch, back_scratch, values), (line, out)| {
                 let (image, y) = (line / to.h, line % to.h);
                 let scores = &scores.f32()[from.index(image, 0, 0, 0)..];
-                let between = bilinear::row_at(scores, from.w * from.c, grids.scores.y.tap(y), scratch);
+                let between =
+                    bilinear::row_at(scores, from.w * from.c, grids.scores.y.tap(y), scratch);
                 let behind = &behind.f32()[back.index(image, 0, 0, 0)..];
-                let behind = bilinear::row_at(behind, back.w * 3, grids.behind.y.tap(y), back_scratch);
+                let behind =
+                    bilinear::row_at(behind, back.w * 3, grids.behind.y.tap(y), back_scratch);
                 for (x, out) in out.iter_mut().enumerate() {
                     let seen = if mirror != 0.0 { to.w - 1 - x } else { x };
                     let tap = columns.0[seen];
@@ -190,7 +216,10 @@ impl Op for Paint {
                     );
                     let best = |group: &[f32]| {
                         let sums = values.iter().zip(group).map(|(v, apart)| v + apart).enumerate();
-                        sums.fold((0, -2.0 * APART), |best, (i, v)| if v > best.1 { (i, v) } else { best })
+                        sums.fold(
+                            (0, -2.0 * APART),
+                            |best, (i, v)| if v > best.1 { (i, v) } else { best },
+                        )
                     };
                     let (inside, outside) = (best(shown), best(others));
                     let photo = colors(frame.u32()[to.index(image, y, seen, 0)]);
@@ -268,6 +297,10 @@ impl Op for Paint {
         dispatch = grids.behind.y.params(dispatch, names);
         let names = ["u_mul", "u_add", "u_den", "u_last", "u_scale", "u_shift"];
         dispatch = grids.behind.x.params(dispatch, names);
-        vec![Kernel { label: "pixel".into(), dispatches: vec![grid, dispatch], scratch: vec![4 * points as u64] }]
+        vec![Kernel {
+            label: "pixel".into(),
+            dispatches: vec![grid, dispatch],
+            scratch: vec![4 * points as u64],
+        }]
     }
 }

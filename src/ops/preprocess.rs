@@ -7,8 +7,8 @@ use crate::graph::{Scope, ValueId};
 use crate::tensor::{DType, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// Images u8 `[N, h0, w0, 3]` to f32 `[N, h, w, 3]`: `byte * scale + shift` channel by channel, below and to the right filled up with
-/// `pad_value`.
+/// Images u8 `[N, h0, w0, 3]` to f32 `[N, h, w, 3]`: `byte * scale + shift` channel by channel,
+/// below and to the right filled up with `pad_value`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preprocess {
     /// Rows of the output, at least those of the image.
@@ -24,8 +24,17 @@ pub struct Preprocess {
 }
 
 /// A dispatch with factor, addend and padding of each channel.
-pub(super) fn channels(dispatch: Dispatch, scale: [f32; 3], shift: [f32; 3], pad_value: [f32; 3]) -> Dispatch {
-    let names = [["scale_r", "scale_g", "scale_b"], ["shift_r", "shift_g", "shift_b"], ["pad_r", "pad_g", "pad_b"]];
+pub(super) fn channels(
+    dispatch: Dispatch,
+    scale: [f32; 3],
+    shift: [f32; 3],
+    pad_value: [f32; 3],
+) -> Dispatch {
+    let names = [
+        ["scale_r", "scale_g", "scale_b"],
+        ["shift_r", "shift_g", "shift_b"],
+        ["pad_r", "pad_g", "pad_b"],
+    ];
     let all = names.into_iter().flatten().zip([scale, shift, pad_value].into_iter().flatten());
     all.fold(dispatch, |d, (name, value)| d.param(name, value))
 }
@@ -45,14 +54,20 @@ impl Op for Preprocess {
         };
         let shape = image.shape;
         if image.dtype != DType::U8 || shape.c != 3 {
-            return Err(error!(Graph, "expected an image of 3 channels of bytes, got {:?} {shape}", image.dtype));
+            return Err(error!(
+                Graph,
+                "expected an image of 3 channels of bytes, got {:?} {shape}", image.dtype
+            ));
         }
         if shape.is_empty() {
             return Err(error!(Graph, "an image of {} by {} holds no pixel", shape.h, shape.w));
         }
         if shape.h > self.h || shape.w > self.w {
-            return Err(error!(Graph, "an image of {} by {} does not fit into {} by {}", shape.h, shape.w, self.h, self.w)
-                .advice("resize the image first"));
+            return Err(error!(
+                Graph,
+                "an image of {} by {} does not fit into {} by {}", shape.h, shape.w, self.h, self.w
+            )
+            .advice("resize the image first"));
         }
         Ok(vec![TensorType::f32(shape.with_hw(self.h, self.w))])
     }

@@ -14,7 +14,8 @@ pub struct Resize {
     pub h: usize,
     /// Columns of the output.
     pub w: usize,
-    /// Whether the centers of the corner pixels are kept in place; else the corners of the image are.
+    /// Whether the centers of the corner pixels are kept in place; else the corners of the image
+    /// are.
     pub align_corners: bool,
     /// Set where the output stands for a part of the source.
     pub window: Option<Window>,
@@ -34,7 +35,8 @@ impl Op for Resize {
 
     fn attributes(&self) -> String {
         let flag = |on, text| if on { text } else { "" };
-        let (corners, window) = (flag(self.align_corners, " align_corners"), flag(self.window.is_some(), " window"));
+        let (corners, window) =
+            (flag(self.align_corners, " align_corners"), flag(self.window.is_some(), " window"));
         format!("{}x{}{corners}{window}", self.h, self.w)
     }
 
@@ -48,13 +50,21 @@ impl Op for Resize {
         let (row, c) = (from.w * from.c, from.c);
         let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners, self.window);
         let columns = grid.x.taps(self.w);
-        outputs[0].f32_mut().par_chunks_mut(self.w * c).enumerate().for_each_init(Vec::new, |scratch, (line, y)| {
-            let image = &x[line / self.h * from.h * row..][..from.h * row];
-            let between = bilinear::row_at(image, row, grid.y.tap(line % self.h), scratch);
-            for (tap, y) in columns.iter().zip(y.chunks_exact_mut(c)) {
-                bilinear::blend(&between[tap.lo * c..][..c], &between[tap.hi * c..][..c], tap.weight, y);
-            }
-        });
+        outputs[0].f32_mut().par_chunks_mut(self.w * c).enumerate().for_each_init(
+            Vec::new,
+            |scratch, (line, y)| {
+                let image = &x[line / self.h * from.h * row..][..from.h * row];
+                let between = bilinear::row_at(image, row, grid.y.tap(line % self.h), scratch);
+                for (tap, y) in columns.iter().zip(y.chunks_exact_mut(c)) {
+                    bilinear::blend(
+                        &between[tap.lo * c..][..c],
+                        &between[tap.hi * c..][..c],
+                        tap.weight,
+                        y,
+                    );
+                }
+            },
+        );
         Ok(())
     }
 
@@ -84,8 +94,12 @@ impl Op for Resize {
         let from = backward.graph().shape(backward.input(0));
         let dx = match (from.h, from.w) {
             // Every pixel of the output is the one of the input.
-            (1, 1) => backward.op("x", ChannelSum { per_image: true, scale: 1.0 }, &[backward.dy()])?,
-            (h, w) => backward.op("x", ResizeGrad { resize: *self, size: (h, w) }, &[backward.dy()])?,
+            (1, 1) => {
+                backward.op("x", ChannelSum { per_image: true, scale: 1.0 }, &[backward.dy()])?
+            }
+            (h, w) => {
+                backward.op("x", ResizeGrad { resize: *self, size: (h, w) }, &[backward.dy()])?
+            }
         };
         backward.give(0, dx);
         Ok(())
@@ -94,7 +108,13 @@ impl Op for Resize {
 
 impl Scope<'_> {
     /// Resizes bilinearly to `(h, w)`; a value that has this size adds no node.
-    pub fn resize(&mut self, name: &str, x: ValueId, (h, w): (usize, usize), align_corners: bool) -> Result<ValueId> {
+    pub fn resize(
+        &mut self,
+        name: &str,
+        x: ValueId,
+        (h, w): (usize, usize),
+        align_corners: bool,
+    ) -> Result<ValueId> {
         let resize = Resize { h, w, align_corners, window: None };
         if resize.is_identity(self.shape(x)) { Ok(x) } else { self.op(name, resize, &[x]) }
     }

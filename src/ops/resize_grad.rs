@@ -1,4 +1,5 @@
-//! The gradient of bilinear resizing: each source pixel gathers from the output pixels that read it.
+//! The gradient of bilinear resizing: each source pixel gathers from the output pixels that read
+//! it.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, Resize, bilinear, expect_f32, expect_gradient};
@@ -6,7 +7,8 @@ use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `dx` `[N, h, w, C]` of `dy`, the gradient of what `resize` gives for a source of `size` `(h, w)`.
+/// `dx` `[N, h, w, C]` of `dy`, the gradient of what `resize` gives for a source of `size`
+/// `(h, w)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResizeGrad {
     /// The forward operation.
@@ -18,7 +20,12 @@ pub struct ResizeGrad {
 impl ResizeGrad {
     fn grid(&self, c: usize) -> bilinear::Grid {
         let from = Shape::new(1, self.size.0, self.size.1, c);
-        bilinear::Grid::new(from, (self.resize.h, self.resize.w), self.resize.align_corners, self.resize.window)
+        bilinear::Grid::new(
+            from,
+            (self.resize.h, self.resize.w),
+            self.resize.align_corners,
+            self.resize.window,
+        )
     }
 }
 
@@ -49,7 +56,11 @@ impl Op for ResizeGrad {
         expect_f32(inputs, 1)?;
         let dy = inputs[0].shape;
         let x = dy.with_hw(self.size.0, self.size.1);
-        let expected = bilinear::infer(TensorType::f32(x), (self.resize.h, self.resize.w), self.resize.window)?;
+        let expected = bilinear::infer(
+            TensorType::f32(x),
+            (self.resize.h, self.resize.w),
+            self.resize.window,
+        )?;
         expect_gradient(expected, dy)?;
         Ok(vec![TensorType::f32(x)])
     }

@@ -5,9 +5,11 @@ use super::{Op, flat};
 use crate::error::Result;
 use crate::tensor::{Tensor, TensorType};
 
-/// `[r, s, groups, table]` to `[r']`, in place: `r' = r + momentum * (factor * s - r)`, with the running statistics `r` and those of the
-/// batch `s` as flat vectors. The table has each group's momentum (PyTorch's sense: the share of the new; TensorFlow's decay is 1 less
-/// it) and factor: `n / (n - 1)` for the unbiased variance that PyTorch and TensorFlow's fused norm keep (see [`flat`]).
+/// `[r, s, groups, table]` to `[r']`, in place: `r' = r + momentum * (factor * s - r)`, with the
+/// running statistics `r` and those of the batch `s` as flat vectors. The table has each group's
+/// momentum (PyTorch's sense: the share of the new; TensorFlow's decay is 1 less it) and factor:
+/// `n / (n - 1)` for the unbiased variance that PyTorch and TensorFlow's fused norm keep (see
+/// [`flat`]).
 ///
 /// A statistic that is not finite changes nothing, so that a step that goes wrong leaves no trace.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,6 +41,9 @@ impl Op for RunningStatistics {
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        vec![Kernel::one("flat", flat::dispatch("running_statistics", cx).write("r", 0).read("s", 1))]
+        vec![Kernel::one(
+            "flat",
+            flat::dispatch("running_statistics", cx).write("r", 0).read("s", 1),
+        )]
     }
 }

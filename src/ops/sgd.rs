@@ -5,11 +5,14 @@ use super::{Op, flat};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 
-/// `[w, m, g, scale, groups, table]` to `[w', m']`, in place, as PyTorch's `SGD` without dampening: `d = scale * g + decay * w`,
-/// `m' = momentum * m + d`, `w' = w - rate * m'` (with Nesterov's rule `d + momentum * m'` in place of `m'`).
+/// `[w, m, g, scale, groups, table]` to `[w', m']`, in place, as PyTorch's `SGD` without dampening:
+/// `d = scale * g + decay * w`, `m' = momentum * m + d`, `w' = w - rate * m'` (with Nesterov's rule
+/// `d + momentum * m'` in place of `m'`).
 ///
-/// Parameters, momenta and gradients are flat vectors; `scale` comes from [`GradientScale`](super::GradientScale), and where that found a
-/// gradient that is not finite nothing changes; the table has each group's rate and decay (see [`flat`]). The first momentum is 0.
+/// Parameters, momenta and gradients are flat vectors; `scale` comes from
+/// [`GradientScale`](super::GradientScale), and where that found a gradient that is not finite
+/// nothing changes; the table has each group's rate and decay (see [`flat`]). The first momentum is
+/// 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sgd {
     /// Share of the old momentum that stays, 0 to 1; 0.9 in most recipes.
@@ -30,7 +33,10 @@ impl Op for Sgd {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let ty = flat::infer(inputs, 3, true)?;
         if !(0.0..1.0).contains(&self.momentum) {
-            return Err(error!(Graph, "the momentum must be at least 0 and below 1, got {}", self.momentum));
+            return Err(error!(
+                Graph,
+                "the momentum must be at least 0 and below 1, got {}", self.momentum
+            ));
         }
         Ok(vec![ty; 2])
     }
@@ -41,7 +47,9 @@ impl Op for Sgd {
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (w, m, g) = (inputs[0].f32(), inputs[1].f32(), inputs[2].f32());
-        let &[_, scale, finite, _] = inputs[3].f32() else { unreachable!("invariant: four elements are inferred") };
+        let &[_, scale, finite, _] = inputs[3].f32() else {
+            unreachable!("invariant: four elements are inferred")
+        };
         flat::blocks(outputs, inputs[4], inputs[5], |first, [rate, decay, ..], [new_w, new_m]| {
             let [w, m, g] = [w, m, g].map(|all| flat::block(all, first));
             if finite == 0.0 {
@@ -51,7 +59,8 @@ impl Op for Sgd {
             for i in 0..flat::BLOCK {
                 let d = scale * g[i] + decay * w[i];
                 new_m[i] = self.momentum * m[i] + d;
-                new_w[i] = w[i] - rate * if self.nesterov { d + self.momentum * new_m[i] } else { new_m[i] };
+                new_w[i] = w[i]
+                    - rate * if self.nesterov { d + self.momentum * new_m[i] } else { new_m[i] };
             }
         });
         Ok(())

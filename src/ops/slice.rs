@@ -29,7 +29,10 @@ impl Op for Slice {
         let shape = inputs[0].shape;
         match self.first.checked_add(self.channels) {
             Some(end) if end <= shape.c => Ok(vec![TensorType::f32(shape.with_c(self.channels))]),
-            _ => Err(error!(Graph, "{shape} has no {} channels from {} on", self.channels, self.first)),
+            _ => Err(error!(
+                Graph,
+                "{shape} has no {} channels from {} on", self.channels, self.first
+            )),
         }
     }
 

@@ -24,17 +24,19 @@ impl Op for Softmax {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let shape = inputs[0].shape();
         let row = shape.w * shape.c;
-        outputs[0].f32_mut().par_chunks_mut(row).zip(inputs[0].f32().par_chunks(row)).for_each(|(y, x)| {
-            for (y, x) in y.chunks_exact_mut(shape.c).zip(x.chunks_exact(shape.c)) {
-                let max = x.iter().copied().fold(f32::MIN, f32::max);
-                let mut sum = 0.0;
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y = (x - max).exp();
-                    sum += *y;
+        outputs[0].f32_mut().par_chunks_mut(row).zip(inputs[0].f32().par_chunks(row)).for_each(
+            |(y, x)| {
+                for (y, x) in y.chunks_exact_mut(shape.c).zip(x.chunks_exact(shape.c)) {
+                    let max = x.iter().copied().fold(f32::MIN, f32::max);
+                    let mut sum = 0.0;
+                    for (y, x) in y.iter_mut().zip(x) {
+                        *y = (x - max).exp();
+                        sum += *y;
+                    }
+                    y.iter_mut().for_each(|y| *y /= sum);
                 }
-                y.iter_mut().for_each(|y| *y /= sum);
-            }
-        });
+            },
+        );
         Ok(())
     }
 

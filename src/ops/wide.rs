@@ -3,10 +3,11 @@
 /// Numbers of a task that goes over memory once.
 pub(super) const CHUNK: usize = 1 << 14;
 
-/// Defines functions that are compiled once more for AVX2, for processors that have it. Products and sums are not fused, so their numbers do
-/// not depend on the processor.
+/// Defines functions that are compiled once more for AVX2, for processors that have it. Products
+/// and sums are not fused, so their numbers do not depend on the processor.
 ///
-/// This is a macro because a closure that is called from both versions would be compiled once, for neither.
+/// This is a macro because a closure that is called from both versions would be compiled once, for
+/// neither.
 macro_rules! wide {
     ($($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
         $(#[$attribute])*
@@ -22,7 +23,8 @@ macro_rules! wide {
 
             #[cfg(target_arch = "x86_64")]
             if std::arch::is_x86_feature_detected!("avx2") {
-                // SAFETY: the feature that the function is compiled with was just found on this processor.
+                // SAFETY: the feature that the function is compiled with was just found on this
+                // processor.
                 return unsafe { avx2($($argument),*) };
             }
             each($($argument),*);

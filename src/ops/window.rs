@@ -18,15 +18,19 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// Number of windows, by PyTorch's rule: with `ceil_mode` a last window may stick out, if it begins inside the image or
-    /// the padding before it.
+    /// Number of windows, by PyTorch's rule: with `ceil_mode` a last window may stick out, if it
+    /// begins inside the image or the padding before it.
     fn count(&self, ceil_mode: bool) -> usize {
         let span = self.dilation.saturating_mul(self.kernel - 1).saturating_add(1);
         let padded = self.size.saturating_add(self.before).saturating_add(self.after);
         if padded < span {
             return 0;
         }
-        let steps = if ceil_mode { (padded - span).div_ceil(self.stride) } else { (padded - span) / self.stride };
+        let steps = if ceil_mode {
+            (padded - span).div_ceil(self.stride)
+        } else {
+            (padded - span) / self.stride
+        };
         if ceil_mode && steps * self.stride >= self.size + self.before { steps } else { steps + 1 }
     }
 
@@ -34,7 +38,10 @@ impl Axis {
     pub(super) fn taps(&self, i: usize) -> Range<usize> {
         let start = i * self.stride;
         let first = self.before.saturating_sub(start).div_ceil(self.dilation);
-        let end = (self.size + self.before).saturating_sub(start).div_ceil(self.dilation).min(self.kernel);
+        let end = (self.size + self.before)
+            .saturating_sub(start)
+            .div_ceil(self.dilation)
+            .min(self.kernel);
         first.min(end)..end
     }
 
@@ -44,23 +51,36 @@ impl Axis {
     }
 
     /// The windows, of `count`, that read a position, each with the tap that does.
-    pub(super) fn readers(&self, position: usize, count: usize) -> impl Iterator<Item = (usize, usize)> {
+    pub(super) fn readers(
+        &self,
+        position: usize,
+        count: usize,
+    ) -> impl Iterator<Item = (usize, usize)> {
         let &Self { kernel, stride, dilation, before, .. } = self;
         // Windows come in order where the taps come backwards.
         (0..kernel).rev().filter_map(move |tap| {
             let start = (position + before).checked_sub(tap * dilation)?;
-            (start.is_multiple_of(stride) && start / stride < count).then_some((start / stride, tap))
+            (start.is_multiple_of(stride) && start / stride < count)
+                .then_some((start / stride, tap))
         })
     }
 
     /// The windows, of `count`, of which a tap reads one of `positions`.
-    pub(super) fn windows(&self, tap: usize, positions: Range<usize>, count: usize) -> Range<usize> {
-        let before = |position: usize| (position + self.before).saturating_sub(tap * self.dilation).div_ceil(self.stride);
+    pub(super) fn windows(
+        &self,
+        tap: usize,
+        positions: Range<usize>,
+        count: usize,
+    ) -> Range<usize> {
+        let before = |position: usize| {
+            (position + self.before).saturating_sub(tap * self.dilation).div_ceil(self.stride)
+        };
         let end = before(positions.end).min(count);
         before(positions.start).min(end)..end
     }
 
-    /// Taps of window `i` that lie in the image or its padding. What a last window of `ceil_mode` has beyond does not count.
+    /// Taps of window `i` that lie in the image or its padding. What a last window of `ceil_mode`
+    /// has beyond does not count.
     pub(super) fn counted(&self, i: usize) -> usize {
         let inside = (self.size + self.before + self.after).saturating_sub(i * self.stride);
         inside.div_ceil(self.dilation).min(self.kernel)
@@ -80,7 +100,14 @@ pub(super) struct Window {
 impl Window {
     pub(super) fn axes(&self, x: Shape) -> (Axis, Axis) {
         let p = self.padding;
-        let axis = |size, kernel, stride, dilation, before, after| Axis { size, kernel, stride, dilation, before, after };
+        let axis = |size, kernel, stride, dilation, before, after| Axis {
+            size,
+            kernel,
+            stride,
+            dilation,
+            before,
+            after,
+        };
         (
             axis(x.h, self.kernel.0, self.stride.0, self.dilation.0, p.top, p.bottom),
             axis(x.w, self.kernel.1, self.stride.1, self.dilation.1, p.left, p.right),
@@ -94,7 +121,9 @@ impl Window {
         }
         let (rows, columns) = self.axes(x);
         let mut counts = [0; 2];
-        for ((axis, what), count) in [(rows, "rows"), (columns, "columns")].into_iter().zip(&mut counts) {
+        for ((axis, what), count) in
+            [(rows, "rows"), (columns, "columns")].into_iter().zip(&mut counts)
+        {
             *count = axis.count(self.ceil_mode);
             if let Some(i) = (0..*count).find(|&i| axis.taps(i).is_empty()) {
                 return Err(error!(
@@ -109,7 +138,8 @@ impl Window {
         Ok(x.with_hw(counts[0], counts[1]))
     }
 
-    /// The uniform block and the extent of a pooling shader: one thread for each pixel and four channels of the output.
+    /// The uniform block and the extent of a pooling shader: one thread for each pixel and four
+    /// channels of the output.
     pub(super) fn params(&self, dispatch: Dispatch, cx: &KernelContext) -> Dispatch {
         let (x, y) = (cx.inputs[0], cx.outputs[0]);
         let (from, to) = (x.ty.shape, y.ty.shape);
@@ -128,7 +158,8 @@ impl Window {
             .threads(to.positions() * to.c4())
     }
 
-    /// The same for the gradient: one thread for each pixel and four channels of the input's gradient `dx`.
+    /// The same for the gradient: one thread for each pixel and four channels of the input's
+    /// gradient `dx`.
     pub(super) fn grad_params(&self, dispatch: Dispatch, dy: Layout, dx: Layout) -> Dispatch {
         let (from, to) = (dx.ty.shape, dy.ty.shape);
         dispatch
@@ -164,7 +195,14 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn axis(size: usize, kernel: usize, stride: usize, dilation: usize, before: usize, after: usize) -> Axis {
+    fn axis(
+        size: usize,
+        kernel: usize,
+        stride: usize,
+        dilation: usize,
+        before: usize,
+        after: usize,
+    ) -> Axis {
         Axis { size, kernel, stride, dilation, before, after }
     }
 
@@ -186,9 +224,16 @@ mod tests {
 
     #[test]
     fn taps_are_those_inside_the_image() {
-        for a in [axis(7, 3, 2, 2, 2, 1), axis(1, 3, 2, 1, 1, 1), axis(9, 4, 3, 1, 0, 3), axis(5, 2, 1, 3, 2, 2)] {
+        for a in [
+            axis(7, 3, 2, 2, 2, 1),
+            axis(1, 3, 2, 1, 1, 1),
+            axis(9, 4, 3, 1, 0, 3),
+            axis(5, 2, 1, 3, 2, 2),
+        ] {
             for i in 0..a.count(true) {
-                let inside = |tap: &usize| (a.before..a.before + a.size).contains(&(i * a.stride + tap * a.dilation));
+                let inside = |tap: &usize| {
+                    (a.before..a.before + a.size).contains(&(i * a.stride + tap * a.dilation))
+                };
                 let expected: Vec<usize> = (0..a.kernel).filter(inside).collect();
                 let taps = a.taps(i);
                 assert_eq!(taps.clone().collect::<Vec<_>>(), expected, "{a:?} window {i}");
@@ -199,11 +244,19 @@ mod tests {
 
     #[test]
     fn windows_of_a_tap_are_those_that_read_the_positions() {
-        for a in [axis(7, 3, 2, 2, 2, 1), axis(1, 3, 2, 1, 1, 1), axis(9, 4, 3, 1, 0, 3), axis(5, 2, 1, 9, 6, 6)] {
+        for a in [
+            axis(7, 3, 2, 2, 2, 1),
+            axis(1, 3, 2, 1, 1, 1),
+            axis(9, 4, 3, 1, 0, 3),
+            axis(5, 2, 1, 9, 6, 6),
+        ] {
             let count = a.count(false);
             for tap in 0..a.kernel {
                 for (from, to) in (0..=a.size).flat_map(|to| (0..=to).map(move |from| (from, to))) {
-                    let reads = |i: &usize| (a.before + from..a.before + to).contains(&(i * a.stride + tap * a.dilation));
+                    let reads = |i: &usize| {
+                        (a.before + from..a.before + to)
+                            .contains(&(i * a.stride + tap * a.dilation))
+                    };
                     let expected: Vec<usize> = (0..count).filter(reads).collect();
                     let got: Vec<usize> = a.windows(tap, from..to, count).collect();
                     assert_eq!(got, expected, "{a:?} tap {tap} of {from}..{to}");
@@ -214,8 +267,17 @@ mod tests {
 
     #[test]
     fn a_window_of_padding_alone_is_refused() {
-        let window = Window { kernel: (2, 2), stride: (1, 1), dilation: (3, 3), padding: Padding::all(2), ceil_mode: false };
-        let message = window.output_shape(Shape::new(1, 1, 5, 8)).expect_err("no tap reads the single row").to_string();
+        let window = Window {
+            kernel: (2, 2),
+            stride: (1, 1),
+            dilation: (3, 3),
+            padding: Padding::all(2),
+            ceil_mode: false,
+        };
+        let message = window
+            .output_shape(Shape::new(1, 1, 5, 8))
+            .expect_err("no tap reads the single row")
+            .to_string();
         assert!(message.contains("nothing but padding"), "{message}");
     }
 }

@@ -6,15 +6,18 @@ use crate::ops::{Activation, BatchNorm, Conv2d};
 use crate::tensor::{Shape, Tensor};
 use std::sync::Arc;
 
-/// `norm(conv(x, w) + b) = conv(x, w * factor) + (b * factor + shift)`, where `factor = weight / sqrt(var + eps)` and
-/// `shift = bias - mean * factor` for each output channel. Depthwise kernels fold in the same way, so a separable convolution
-/// loses both of its norms.
+/// `norm(conv(x, w) + b) = conv(x, w * factor) + (b * factor + shift)`, where `factor = weight /
+/// sqrt(var + eps)` and `shift = bias - mean * factor` for each output channel. Depthwise kernels
+/// fold in the same way, so a separable convolution loses both of its norms.
 pub fn fold_batch_norm(graph: Graph) -> Result<Graph> {
     rewrite(graph, |new, node, inputs| {
         let Some(norm) = node.op.downcast_ref::<BatchNorm>() else { return Ok(None) };
-        let Some((conv_node, conv)) = new.sole_producer::<Conv2d>(inputs[0]) else { return Ok(None) };
+        let Some((conv_node, conv)) = new.sole_producer::<Conv2d>(inputs[0]) else {
+            return Ok(None);
+        };
         let plain = conv.activation == Activation::Identity && !conv.residual;
-        let constant = conv_node.inputs[1..].iter().chain(&inputs[1..]).all(|&v| new.graph.is_param(v));
+        let constant =
+            conv_node.inputs[1..].iter().chain(&inputs[1..]).all(|&v| new.graph.is_param(v));
         if !plain || !constant {
             return Ok(None);
         }
@@ -25,10 +28,18 @@ pub fn fold_batch_norm(graph: Graph) -> Result<Graph> {
     })
 }
 
-/// Kernel and bias with the norm `[weight, bias, mean, var]` folded in; without data where the originals have none.
-fn folded(new: &mut Rewrite, norm: BatchNorm, w: ValueId, b: Option<ValueId>, norm_params: &[ValueId]) -> (ValueId, ValueId) {
+/// Kernel and bias with the norm `[weight, bias, mean, var]` folded in; without data where the
+/// originals have none.
+fn folded(
+    new: &mut Rewrite,
+    norm: BatchNorm,
+    w: ValueId,
+    b: Option<ValueId>,
+    norm_params: &[ValueId],
+) -> (ValueId, ValueId) {
     let graph = &new.graph;
-    let all: Option<Vec<&ParamRef>> = [w].iter().chain(norm_params).chain(b.as_ref()).map(|&v| graph.param_data(v)).collect();
+    let all: Option<Vec<&ParamRef>> =
+        [w].iter().chain(norm_params).chain(b.as_ref()).map(|&v| graph.param_data(v)).collect();
     let (w_shape, c_out) = (graph.shape(w), graph.shape(w).c);
     let recipe = |part: &str| format!("fold_batch_norm {part} eps {:e}", norm.eps);
     let affine = move |p: &[ParamRef]| {
@@ -49,7 +60,9 @@ fn folded(new: &mut Rewrite, norm: BatchNorm, w: ValueId, b: Option<ValueId>, no
         ParamRef::derived(p, &recipe("bias"), Shape::vector(c_out), move |p| {
             let (factor, shift) = affine(p);
             let before = p.get(5).map(|b| b.tensor().f32());
-            Tensor::from_fn(Shape::vector(c_out), |_, _, _, c| before.map_or(0.0, |b| b[c] * factor[c]) + shift[c])
+            Tensor::from_fn(Shape::vector(c_out), |_, _, _, c| {
+                before.map_or(0.0, |b| b[c] * factor[c]) + shift[c]
+            })
         })
     });
     let name = graph.value_name(w).trim_end_matches(".weight").to_owned();

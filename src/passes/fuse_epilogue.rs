@@ -1,4 +1,5 @@
-//! An addition and an activation after a convolution become its epilogue: one kernel writes what three would.
+//! An addition and an activation after a convolution become its epilogue: one kernel writes what
+//! three would.
 
 use crate::error::Result;
 use crate::graph::{Graph, Rewrite, ValueId, rewrite};
@@ -12,11 +13,14 @@ pub fn fuse_epilogue(graph: Graph) -> Result<Graph> {
             return fuse_add(new, inputs);
         }
         let Some(&Activate(activation)) = node.op.downcast_ref() else { return Ok(None) };
-        let Some((conv_node, conv)) = new.sole_producer::<Conv2d>(inputs[0]) else { return Ok(None) };
+        let Some((conv_node, conv)) = new.sole_producer::<Conv2d>(inputs[0]) else {
+            return Ok(None);
+        };
         if conv.activation != Activation::Identity {
             return Ok(None);
         }
-        let (name, operands, op) = (conv_node.name.clone(), conv_node.inputs.clone(), Conv2d { activation, ..*conv });
+        let (name, operands, op) =
+            (conv_node.name.clone(), conv_node.inputs.clone(), Conv2d { activation, ..*conv });
         Ok(Some(new.graph.push(&name, Arc::new(op), &operands)?))
     })
 }
@@ -30,7 +34,8 @@ fn fuse_add(new: &mut Rewrite, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>
         if conv.activation != Activation::Identity || conv.residual {
             continue;
         }
-        let (name, mut operands, op) = (conv_node.name.clone(), conv_node.inputs.clone(), Conv2d { residual: true, ..*conv });
+        let (name, mut operands, op) =
+            (conv_node.name.clone(), conv_node.inputs.clone(), Conv2d { residual: true, ..*conv });
         operands.push(residual);
         return Ok(Some(new.graph.push(&name, Arc::new(op), &operands)?));
     }

@@ -1,5 +1,5 @@
-//! The pooled branch of ASPP moves into the projection's bias: its upsampled map is constant, so its share of the product is
-//! one vector for each image.
+//! The pooled branch of ASPP moves into the projection's bias: its upsampled map is constant, so
+//! its share of the product is one vector for each image.
 
 use crate::error::Result;
 use crate::graph::{Graph, ParamRef, Rewrite, ValueId, rewrite};
@@ -8,7 +8,8 @@ use crate::tensor::{Shape, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// `conv1x1(concat(.., resize(p), ..), w) + b = conv1x1(concat(..), w_rest) + (conv1x1(p, w_p) + b)` for `p` of `[N, 1, 1, C]`.
+/// `conv1x1(concat(.., resize(p), ..), w) + b = conv1x1(concat(..), w_rest) + (conv1x1(p, w_p) +
+/// b)` for `p` of `[N, 1, 1, C]`.
 pub fn pooled_branch(graph: Graph) -> Result<Graph> {
     rewrite(graph, |new, node, inputs| {
         let Some(conv) = node.op.downcast_ref::<Conv2d>() else { return Ok(None) };
@@ -25,7 +26,9 @@ pub fn pooled_branch(graph: Graph) -> Result<Graph> {
             let s = new.graph.shape(source);
             ((s.h, s.w) == (1, 1)).then_some(source)
         };
-        let Some(at) = parts.iter().position(|&v| pooled(new, v).is_some()) else { return Ok(None) };
+        let Some(at) = parts.iter().position(|&v| pooled(new, v).is_some()) else {
+            return Ok(None);
+        };
         let source = pooled(new, parts[at]).expect("invariant: found just above");
         if parts.len() < 2 || !new.graph.is_param(*inputs.get(2).unwrap_or(&w)) {
             return Ok(None);
@@ -42,7 +45,8 @@ pub fn pooled_branch(graph: Graph) -> Result<Graph> {
         let vector = Conv2d { residual: false, activation: Activation::Identity, ..*conv };
         let bias = new.op(&format!("{}.pooled", node.name), vector, &operands)?;
 
-        let rest: Vec<ValueId> = parts.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, &v)| v).collect();
+        let rest: Vec<ValueId> =
+            parts.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, &v)| v).collect();
         let x = match rest.as_slice() {
             [one] => *one,
             many => new.op(&concat_name, Concat, many)?,
@@ -62,7 +66,11 @@ fn pick_rows(new: &mut Rewrite, w: ValueId, part: &str, ranges: Vec<Range<usize>
         let recipe = format!("input channels {ranges:?}");
         ParamRef::derived(&[data], &recipe, picked, move |p| {
             let w = p[0].tensor().f32();
-            let rows: Vec<f32> = ranges.iter().flat_map(|r| &w[r.start * shape.c..r.end * shape.c]).copied().collect();
+            let rows: Vec<f32> = ranges
+                .iter()
+                .flat_map(|r| &w[r.start * shape.c..r.end * shape.c])
+                .copied()
+                .collect();
             Tensor::new(picked, rows).expect("invariant: the ranges lie in the kernel")
         })
     });

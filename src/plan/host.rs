@@ -1,4 +1,5 @@
-//! The plan of the CPU executor, which holds values as tensors: densely, and each in memory of its own while it lives.
+//! The plan of the CPU executor, which holds values as tensors: densely, and each in memory of its
+//! own while it lives.
 
 use super::slots::{Demand, Sharing};
 use crate::graph::{Graph, Node, ValueId};
@@ -8,7 +9,8 @@ use crate::tensor::DType;
 /// Which memory each value of a graph takes on the processor.
 #[derive(Debug, Clone)]
 pub struct HostPlan {
-    /// For each value the position of its memory in [`HostPlan::slots`]. `None` for what is given or handed out, and for integers.
+    /// For each value the position of its memory in [`HostPlan::slots`]. `None` for what is given
+    /// or handed out, and for integers.
     pub slot_of: Vec<Option<usize>>,
     /// Bytes that values share one after the other.
     pub slots: Vec<u64>,
@@ -25,7 +27,8 @@ impl HostPlan {
             }
         }
         graph.outputs().iter().for_each(|&(_, v)| has_memory[v.index()] = false);
-        // A value in a store that a node replaces is the store's own until then, and its memory is of use to the next run.
+        // A value in a store that a node replaces is the store's own until then, and its memory is
+        // of use to the next run.
         let mut replaced_by = vec![None; graph.values().len()];
         for node in graph.nodes() {
             for &(input, output) in node.op.in_place() {
@@ -43,7 +46,8 @@ impl HostPlan {
                 lives[v.index()].get_or_insert((step, step)).1 = step;
             }
         }
-        let living: Vec<ValueId> = graph.value_ids().filter(|v| lives[v.index()].is_some()).collect();
+        let living: Vec<ValueId> =
+            graph.value_ids().filter(|v| lives[v.index()].is_some()).collect();
         let demand = |v: &ValueId| {
             let (first, last) = lives[v.index()].expect("invariant: only those that live");
             Demand { bytes: (graph.shape(*v).len() as u64).saturating_mul(4), first, last }
@@ -85,13 +89,17 @@ impl HostNeed {
     pub fn new(graph: &Graph, plan: &HostPlan, threads: usize) -> Self {
         let is_resident = |v: ValueId| graph.value(v).resident.is_some();
         let of = |v: ValueId| bytes(&[graph.ty(v)]);
-        let sum = |values: &mut dyn Iterator<Item = ValueId>| values.map(of).fold(0, u64::saturating_add);
-        // Integers have no place in the plan: each lives in memory of its own from its node to its last reader.
+        let sum =
+            |values: &mut dyn Iterator<Item = ValueId>| values.map(of).fold(0, u64::saturating_add);
+        // Integers have no place in the plan: each lives in memory of its own from its node to its
+        // last reader.
         let is_output = |v: ValueId| graph.outputs().iter().any(|&(_, output)| output == v);
         let computed = graph.nodes().iter().flat_map(|node| &node.outputs).copied();
-        let integers = sum(&mut computed.filter(|&v| graph.ty(v).dtype != DType::F32 && !is_output(v)));
+        let integers =
+            sum(&mut computed.filter(|&v| graph.ty(v).dtype != DType::F32 && !is_output(v)));
         let types = |ids: &[ValueId]| ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>();
-        let scratch = |node: &Node| node.op.cpu_scratch(&types(&node.inputs), &types(&node.outputs), threads);
+        let scratch =
+            |node: &Node| node.op.cpu_scratch(&types(&node.inputs), &types(&node.outputs), threads);
         Self {
             values: plan.bytes().saturating_add(integers),
             // A value that is returned under several names is copied.

@@ -1,4 +1,5 @@
-//! A plan: which buffer each value of a graph lies in, and in which order the nodes run. Data only; no device is needed.
+//! A plan: which buffer each value of a graph lies in, and in which order the nodes run. Data only;
+//! no device is needed.
 //!
 //! [`Plan`] is that of a device, [`HostPlan`] that of the CPU executor.
 
@@ -26,17 +27,20 @@ pub struct Place {
 /// Buffers and order for one graph.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// For each value of the graph its place; `None` for parameters, which have buffers of their own, and for what lies in a store.
+    /// For each value of the graph its place; `None` for parameters, which have buffers of their
+    /// own, and for what lies in a store.
     pub places: Vec<Option<Place>>,
     /// Bytes of each buffer that values share one after the other.
     pub slots: Vec<u64>,
-    /// Nodes to run, as positions in the graph. Concatenations whose inputs already lie in place are left out.
+    /// Nodes to run, as positions in the graph. Concatenations whose inputs already lie in place
+    /// are left out.
     pub steps: Vec<usize>,
     /// Bytes of all parameters in device layout.
     pub param_bytes: u64,
 }
 
-/// Steps from the first write of a buffer's content to its last read, inclusive. Step 0 is the upload of the inputs; node i runs at step i + 1.
+/// Steps from the first write of a buffer's content to its last read, inclusive. Step 0 is the
+/// upload of the inputs; node i runs at step i + 1.
 #[derive(Debug, Clone, Copy)]
 struct Life {
     first: usize,
@@ -49,17 +53,24 @@ impl Plan {
         let roots = roots(graph);
         let root = |v: ValueId| roots[v.index()];
         let lives = lives(graph, root);
-        let living: Vec<(ValueId, Life)> = graph.value_ids().filter_map(|v| Some((v, lives[v.index()]?))).collect();
+        let living: Vec<(ValueId, Life)> =
+            graph.value_ids().filter_map(|v| Some((v, lives[v.index()]?))).collect();
         let demand = |&(v, Life { first, last }): &(ValueId, Life)| {
             let bytes = Layout::bytes(graph.ty(v), Packing::Channels);
             Demand { bytes, first, last }
         };
-        let Sharing { slot_of: slots_in_order, slots } = Sharing::new(&living.iter().map(demand).collect::<Vec<_>>());
+        let Sharing { slot_of: slots_in_order, slots } =
+            Sharing::new(&living.iter().map(demand).collect::<Vec<_>>());
         let mut slot_of: Vec<Option<usize>> = vec![None; graph.values().len()];
         for ((v, _), slot) in living.iter().zip(slots_in_order) {
             slot_of[v.index()] = Some(slot);
         }
-        let mut plan = Plan { places: vec![None; graph.values().len()], slots, steps: Vec::new(), param_bytes: 0 };
+        let mut plan = Plan {
+            places: vec![None; graph.values().len()],
+            slots,
+            steps: Vec::new(),
+            param_bytes: 0,
+        };
         for v in graph.value_ids() {
             let ty = graph.ty(v);
             let mut layout = Layout::contiguous(ty);
@@ -89,7 +100,11 @@ impl Plan {
 /// Whether node `i` is a concatenation with nothing left to do.
 fn is_in_place(graph: &Graph, i: usize) -> bool {
     let node = &graph.nodes()[i];
-    !node.inputs.is_empty() && node.inputs.iter().all(|&v| graph.value(v).view.is_some_and(|view| view.root == node.outputs[0]))
+    !node.inputs.is_empty()
+        && node
+            .inputs
+            .iter()
+            .all(|&v| graph.value(v).view.is_some_and(|view| view.root == node.outputs[0]))
 }
 
 /// Whether a value has no place among the activations.
@@ -97,7 +112,8 @@ fn is_apart(graph: &Graph, v: ValueId) -> bool {
     graph.is_param(v) || graph.value(v).resident.is_some()
 }
 
-/// For each value the one whose buffer it lies in: its view's, that of the input which it overwrites, or its own.
+/// For each value the one whose buffer it lies in: its view's, that of the input which it
+/// overwrites, or its own.
 fn roots(graph: &Graph) -> Vec<ValueId> {
     let mut roots: Vec<ValueId> = graph.value_ids().collect();
     for node in graph.nodes() {
@@ -113,7 +129,8 @@ fn roots(graph: &Graph) -> Vec<ValueId> {
     roots
 }
 
-/// For each value that has a buffer of its own (inputs and what nodes compute, but no views and no parameters): its life.
+/// For each value that has a buffer of its own (inputs and what nodes compute, but no views and no
+/// parameters): its life.
 fn lives(graph: &Graph, root: impl Fn(ValueId) -> ValueId) -> Vec<Option<Life>> {
     let mut lives: Vec<Option<Life>> = vec![None; graph.values().len()];
     let mut touch = |v: ValueId, step: usize| {
@@ -143,7 +160,10 @@ fn param_bytes(graph: &Graph) -> u64 {
     let mut seen = vec![false; graph.values().len()];
     for node in graph.nodes() {
         for (index, &v) in node.inputs.iter().enumerate() {
-            if graph.is_param(v) && graph.value(v).resident.is_none() && !std::mem::replace(&mut seen[v.index()], true) {
+            if graph.is_param(v)
+                && graph.value(v).resident.is_none()
+                && !std::mem::replace(&mut seen[v.index()], true)
+            {
                 debug_assert!(graph.ty(v).dtype == DType::F32);
                 bytes += Layout::bytes(graph.ty(v), node.op.packing(index));
             }

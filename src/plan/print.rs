@@ -12,18 +12,23 @@ impl Plan {
         for (step, &i) in self.steps.iter().enumerate() {
             let node = &graph.nodes()[i];
             let place = |v: &crate::graph::ValueId| match self.places[v.index()] {
-                Some(p) if p.layout.offset > 0 || p.layout.pitch as usize != graph.shape(*v).c4() => {
+                Some(p)
+                    if p.layout.offset > 0 || p.layout.pitch as usize != graph.shape(*v).c4() =>
+                {
                     format!("#{}[{}..]", p.slot, 4 * p.layout.offset)
                 }
                 Some(p) => format!("#{}", p.slot),
                 None => String::new(),
             };
-            let reads: Vec<String> = node.inputs.iter().map(place).filter(|p| !p.is_empty()).collect();
-            let writes: Vec<String> = node.outputs.iter().map(|v| format!("{} {}", place(v), graph.shape(*v))).collect();
+            let reads: Vec<String> =
+                node.inputs.iter().map(place).filter(|p| !p.is_empty()).collect();
+            let writes: Vec<String> =
+                node.outputs.iter().map(|v| format!("{} {}", place(v), graph.shape(*v))).collect();
             let what = format!("{} {}", node.op.name(), node.op.attributes());
             let (reads, writes) = (reads.join(" "), writes.join(" "));
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{step:4}  {:width$}  {what:44} {reads:>12} -> {writes}", node.name);
+            let _ =
+                writeln!(text, "{step:4}  {:width$}  {what:44} {reads:>12} -> {writes}", node.name);
         }
         let _ = writeln!(
             text,

@@ -37,11 +37,17 @@ pub(super) struct Sharing {
 impl Sharing {
     /// Few bytes for these demands, such that no two in one buffer meet.
     ///
-    /// The best is hard to find; three quick ways are tried, and the one that takes least is kept (the first of several): values by size into the
-    /// buffer that was free for the shortest time, or into the smallest ("greedy by size", Pisarchyk and Lee, arXiv 2001.03288), and values by
-    /// time. For steps of training the first way takes 1 to 3 % more than lives at once, and going by time 6 to 23 %.
+    /// The best is hard to find; three quick ways are tried, and the one that takes least is kept
+    /// (the first of several): values by size into the buffer that was free for the shortest time,
+    /// or into the smallest ("greedy by size", Pisarchyk and Lee, arXiv 2001.03288), and values by
+    /// time. For steps of training the first way takes 1 to 3 % more than lives at once, and going
+    /// by time 6 to 23 %.
     pub fn new(demands: &[Demand]) -> Self {
-        let tries = [by_size(demands, |_, gap| gap as u64), by_size(demands, |bytes, _| bytes), by_time(demands)];
+        let tries = [
+            by_size(demands, |_, gap| gap as u64),
+            by_size(demands, |bytes, _| bytes),
+            by_time(demands),
+        ];
         tries.into_iter().min_by_key(Self::bytes).expect("invariant: there are three")
     }
 
@@ -51,8 +57,8 @@ impl Sharing {
     }
 }
 
-/// The largest values first, so that a buffer never grows: each into the buffer with the least `rank` of its bytes and of the steps to its nearest
-/// other value.
+/// The largest values first, so that a buffer never grows: each into the buffer with the least
+/// `rank` of its bytes and of the steps to its nearest other value.
 fn by_size(demands: &[Demand], rank: impl Fn(u64, usize) -> u64) -> Sharing {
     let mut order: Vec<usize> = (0..demands.len()).collect();
     order.sort_by_key(|&i| (Reverse(demands[i].bytes), demands[i].first));
@@ -82,7 +88,8 @@ fn by_size(demands: &[Demand], rank: impl Fn(u64, usize) -> u64) -> Sharing {
     sharing
 }
 
-/// The first values first: each into the smallest free buffer that is large enough, else into the largest, which then grows.
+/// The first values first: each into the smallest free buffer that is large enough, else into the
+/// largest, which then grows.
 fn by_time(demands: &[Demand]) -> Sharing {
     let mut order: Vec<usize> = (0..demands.len()).collect();
     order.sort_by_key(|&i| demands[i].first);
@@ -92,8 +99,11 @@ fn by_time(demands: &[Demand]) -> Sharing {
     for i in order {
         let Demand { bytes, first, last } = demands[i];
         let free = || (0..until.len()).filter(|&slot| until[slot] < first);
-        let fits = free().filter(|&slot| sharing.slots[slot] >= bytes).min_by_key(|&slot| sharing.slots[slot]);
-        let slot = fits.or_else(|| free().max_by_key(|&slot| sharing.slots[slot])).unwrap_or(until.len());
+        let fits = free()
+            .filter(|&slot| sharing.slots[slot] >= bytes)
+            .min_by_key(|&slot| sharing.slots[slot]);
+        let slot =
+            fits.or_else(|| free().max_by_key(|&slot| sharing.slots[slot])).unwrap_or(until.len());
         if slot == until.len() {
             until.push(last);
             sharing.slots.push(bytes);
@@ -111,7 +121,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn demand() -> impl Strategy<Value = Demand> {
-        (1..40u64, 0..30usize, 0..12usize).prop_map(|(bytes, first, steps)| Demand { bytes, first, last: first + steps })
+        (1..40u64, 0..30usize, 0..12usize).prop_map(|(bytes, first, steps)| Demand {
+            bytes,
+            first,
+            last: first + steps,
+        })
     }
 
     proptest! {
@@ -137,8 +151,8 @@ mod tests {
 
     #[test]
     fn a_large_value_that_comes_late_does_not_make_a_buffer_grow_that_a_small_one_holds() {
-        let [small, large, next] =
-            [(1, 0, 5), (100, 2, 3), (100, 6, 7)].map(|(bytes, first, last)| Demand { bytes, first, last });
+        let [small, large, next] = [(1, 0, 5), (100, 2, 3), (100, 6, 7)]
+            .map(|(bytes, first, last)| Demand { bytes, first, last });
         assert_eq!(Sharing::new(&[small, large, next]).bytes(), 101);
     }
 }

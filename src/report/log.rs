@@ -54,10 +54,12 @@ pub struct RunLog {
 }
 
 impl RunLog {
-    /// Opens the records in the directory `dir`, which is there already: new ones, or those of a run that goes on.
+    /// Opens the records in the directory `dir`, which is there already: new ones, or those of a
+    /// run that goes on.
     ///
-    /// On resuming, records of what is done again are dropped: the log is written anew to a temporary file, which then takes its name, and
-    /// TensorBoard is told by an entry in the new event file. Lines that are no records are dropped with a warning: the checkpoint is whole,
+    /// On resuming, records of what is done again are dropped: the log is written anew to a
+    /// temporary file, which then takes its name, and TensorBoard is told by an entry in the new
+    /// event file. Lines that are no records are dropped with a warning: the checkpoint is whole,
     /// and a full disk's traces in the log are no reason not to go on.
     ///
     /// # Errors
@@ -78,7 +80,10 @@ impl RunLog {
             match line {
                 Line::Record(record) if resumed.keeps(&record) => kept.push(*record),
                 Line::Record(_) | Line::Torn => {}
-                Line::Other(e) => log::warn!("{}: line {number} is no record of a run and is left out ({e})", path.display()),
+                Line::Other(e) => log::warn!(
+                    "{}: line {number} is no record of a run and is left out ({e})",
+                    path.display()
+                ),
             }
         }
         Self::append(path, dir, Some(resumed.step), &kept)
@@ -86,14 +91,18 @@ impl RunLog {
 
     fn append(path: PathBuf, dir: &Path, resumed_at: Option<u64>, kept: &[Record]) -> Result<Self> {
         atomic_write(&path, |w| kept.iter().try_for_each(|r| w.write_all(line(r)?.as_bytes())))?;
-        let file = OpenOptions::new().append(true).open(&path).map_err(|e| Error::io(&path, "could not be opened", e))?;
+        let file = OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .map_err(|e| Error::io(&path, "could not be opened", e))?;
         let mut events = Events::create(dir, resumed_at)?;
         // The classes' names are needed for what comes.
         kept.iter().for_each(|r| events.note_classes(r));
         Ok(Self { path, file, events })
     }
 
-    /// Appends a record: one write to the log, so that a run that is killed leaves whole lines, and its scalars for TensorBoard.
+    /// Appends a record: one write to the log, so that a run that is killed leaves whole lines, and
+    /// its scalars for TensorBoard.
     ///
     /// # Errors
     /// Where a file cannot be written.
@@ -109,7 +118,8 @@ fn line(record: &Record) -> io::Result<String> {
     Ok(serde_json::to_string(record)? + "\n")
 }
 
-/// All records of the run in the directory `dir`. A last line without an end, torn when the program was killed, is left out.
+/// All records of the run in the directory `dir`. A last line without an end, torn when the program
+/// was killed, is left out.
 ///
 /// # Errors
 /// Where there is no log, or a line is no record; the error names the line.
@@ -150,10 +160,16 @@ fn lines(path: &Path) -> Result<Vec<Line>> {
         read += got;
         if got > MOST_LINE {
             let at = format!("line {}", lines.len() + 1);
-            return Err(error!(Data, "is longer than {MOST_LINE} bytes, the limit for a record").at(at).file(path));
+            return Err(error!(Data, "is longer than {MOST_LINE} bytes, the limit for a record")
+                .at(at)
+                .file(path));
         }
         if read > MOST_BYTES {
-            return Err(error!(Data, "is longer than {MOST_BYTES} bytes, the limit for a run's log").file(path));
+            return Err(error!(
+                Data,
+                "is longer than {MOST_BYTES} bytes, the limit for a run's log"
+            )
+            .file(path));
         }
         lines.push(match serde_json::from_slice(&line) {
             _ if line.is_empty() => return Ok(lines),
@@ -171,7 +187,13 @@ mod tests {
     use std::fs;
 
     fn step(step: u64, loss: f64) -> Record {
-        Record::Step(StepRecord { step, loss, rate: 0.007, gradient_norm: Some(1.5), ..StepRecord::default() })
+        Record::Step(StepRecord {
+            step,
+            loss,
+            rate: 0.007,
+            gradient_norm: Some(1.5),
+            ..StepRecord::default()
+        })
     }
 
     fn start(step: u64) -> Record {
@@ -205,8 +227,19 @@ mod tests {
             best: true,
             ..Default::default()
         };
-        let end = EndRecord { step: 2, time: 1.0, seconds: 3.5, reason: "finished \"so\"\nhe said".into() };
-        let all = [start(0), step(1, 2.25), step(2, 1e-300), Record::Evaluation(evaluation), Record::End(end)];
+        let end = EndRecord {
+            step: 2,
+            time: 1.0,
+            seconds: 3.5,
+            reason: "finished \"so\"\nhe said".into(),
+        };
+        let all = [
+            start(0),
+            step(1, 2.25),
+            step(2, 1e-300),
+            Record::Evaluation(evaluation),
+            Record::End(end),
+        ];
         let mut log = RunLog::open(dir.path(), None).unwrap();
         all.iter().for_each(|r| log.write(r).unwrap());
         assert_eq!(read(dir.path()).unwrap(), all);
@@ -219,7 +252,9 @@ mod tests {
     fn a_loss_that_is_not_finite_is_written_and_read() {
         let dir = tempfile::tempdir().unwrap();
         RunLog::open(dir.path(), None).unwrap().write(&step(1, f64::INFINITY)).unwrap();
-        let Record::Step(back) = read(dir.path()).unwrap().swap_remove(0) else { panic!("a step was written") };
+        let Record::Step(back) = read(dir.path()).unwrap().swap_remove(0) else {
+            panic!("a step was written")
+        };
         assert!(back.loss.is_nan() && back.rate == 0.007);
     }
 
@@ -238,9 +273,15 @@ mod tests {
         log.write(&start(5)).unwrap();
         log.write(&step(6, 1.0)).unwrap();
         assert_eq!(steps(dir.path()), [0, 1, 2, 3, 4, 5, 5, 6]);
-        let names: Vec<String> =
-            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        assert_eq!(names.len(), 3, "a log and an event file for each start, nothing temporary: {names:?}");
+        let names: Vec<String> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert_eq!(
+            names.len(),
+            3,
+            "a log and an event file for each start, nothing temporary: {names:?}"
+        );
     }
 
     #[test]
@@ -255,8 +296,11 @@ mod tests {
     fn an_evaluation_that_is_made_again_is_not_told_twice() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = RunLog::open(dir.path(), None).unwrap();
-        let evaluation = |step: u64| Record::Evaluation(EvaluationRecord { step, ..Default::default() });
-        [step(1, 1.0), evaluation(1), step(2, 1.0), evaluation(2)].iter().for_each(|r| log.write(r).unwrap());
+        let evaluation =
+            |step: u64| Record::Evaluation(EvaluationRecord { step, ..Default::default() });
+        [step(1, 1.0), evaluation(1), step(2, 1.0), evaluation(2)]
+            .iter()
+            .for_each(|r| log.write(r).unwrap());
         RunLog::open(dir.path(), after(2)).unwrap();
         assert_eq!(steps(dir.path()), [1, 1, 2, 2]);
         RunLog::open(dir.path(), Some(Resumed { step: 2, evaluation_due: true })).unwrap();
@@ -280,7 +324,9 @@ mod tests {
         let file = File::create(dir.path().join(LOG)).unwrap();
         // All holes: no disk has to hold it.
         file.set_len(1 << 40).unwrap();
-        for error in [read(dir.path()).unwrap_err(), RunLog::open(dir.path(), after(1)).unwrap_err()] {
+        for error in
+            [read(dir.path()).unwrap_err(), RunLog::open(dir.path(), after(1)).unwrap_err()]
+        {
             assert!(error.to_string().contains("line 1: is longer than"), "{error}");
         }
     }

@@ -3,10 +3,12 @@
 use crate::eval::Scores;
 use serde::{Deserialize, Serialize};
 
-/// One line of `log.jsonl`: an object whose `kind` is `start`, `note`, `step`, `evaluation` or `end`.
+/// One line of `log.jsonl`: an object whose `kind` is `start`, `note`, `step`, `evaluation` or
+/// `end`.
 ///
-/// `step` is everywhere the number of steps (updates of the weights) that are done: after the first one it is 1. Numbers that are not
-/// finite are `null` in the file, since JSON has none, and NaN when they are read back.
+/// `step` is everywhere the number of steps (updates of the weights) that are done: after the first
+/// one it is 1. Numbers that are not finite are `null` in the file, since JSON has none, and NaN
+/// when they are read back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Record {

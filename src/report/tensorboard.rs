@@ -1,5 +1,5 @@
-//! Event files for TensorBoard: TFRecords that hold a few fields of `tensorflow/core/util/event.proto` and
-//! `tensorflow/core/framework/summary.proto`.
+//! Event files for TensorBoard: TFRecords that hold a few fields of
+//! `tensorflow/core/util/event.proto` and `tensorflow/core/framework/summary.proto`.
 
 use super::record::Record;
 use crate::error::{Error, Result};
@@ -21,12 +21,18 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// A new event file in `dir`. `resumed_at` tells TensorBoard to forget what older files of the directory say of later steps.
+    /// A new event file in `dir`. `resumed_at` tells TensorBoard to forget what older files of the
+    /// directory say of later steps.
     pub fn create(dir: &Path, resumed_at: Option<u64>) -> Result<Self> {
         let mut number = 0;
         let (path, file) = loop {
-            // The parts are TensorBoard's own, in which it sorts files; the host's name is not needed, so it is not told.
-            let name = format!("events.out.tfevents.{:.0}.atrous.{}.{number}", now().floor(), std::process::id());
+            // The parts are TensorBoard's own, in which it sorts files; the host's name is not
+            // needed, so it is not told.
+            let name = format!(
+                "events.out.tfevents.{:.0}.atrous.{}.{number}",
+                now().floor(),
+                std::process::id()
+            );
             let path = dir.join(name);
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => break (path, file),
@@ -38,7 +44,8 @@ impl Events {
         // Event.file_version = 3
         let mut first = vec![event(now(), 0, 3, b"brain.Event:2")];
         if let Some(step) = resumed_at {
-            // Event.session_log = 7, SessionLog.status = 1: START is 1. Events from this step on are dropped.
+            // Event.session_log = 7, SessionLog.status = 1: START is 1. Events from this step on
+            // are dropped.
             first.push(event(now(), step + 1, 7, &[1 << 3, 1]));
         }
         if let Err(e) = events.append(&first) {
@@ -98,21 +105,28 @@ impl Events {
                     some("val/mean_accuracy", r.mean_accuracy),
                 ];
                 let class = |(number, iou): (usize, &Option<f64>)| {
-                    let name = self.classes.get(number).map_or_else(|| number.to_string(), Clone::clone);
+                    let name =
+                        self.classes.get(number).map_or_else(|| number.to_string(), Clone::clone);
                     iou.map(|iou| (format!("val/iou/{name}"), iou))
                 };
-                whole.into_iter().flatten().chain(r.class_ious.iter().enumerate().filter_map(class)).collect()
+                whole
+                    .into_iter()
+                    .flatten()
+                    .chain(r.class_ious.iter().enumerate().filter_map(class))
+                    .collect()
             }
         }
     }
 
     fn append(&mut self, events: &[Vec<u8>]) -> Result<()> {
         let frames: Vec<u8> = events.iter().flat_map(|e| frame(e)).collect();
-        append(&mut self.file, &frames).map_err(|e| Error::io(&self.path, "could not be written", e))
+        append(&mut self.file, &frames)
+            .map_err(|e| Error::io(&self.path, "could not be written", e))
     }
 }
 
-/// Appends to a file in one write, all or nothing: half a record, as a full disk leaves it, would swallow the next one.
+/// Appends to a file in one write, all or nothing: half a record, as a full disk leaves it, would
+/// swallow the next one.
 pub(super) fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     let whole = file.metadata()?.len();
     file.write_all(bytes).inspect_err(|_| {
@@ -132,7 +146,8 @@ fn frame(data: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The checksum as TFRecords store it, turned and shifted so that a checksum of data that holds checksums stays a good one.
+/// The checksum as TFRecords store it, turned and shifted so that a checksum of data that holds
+/// checksums stays a good one.
 fn masked(data: &[u8]) -> u32 {
     CRC.checksum(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -176,7 +191,9 @@ mod tests {
     /// CRC-32C bit by bit, after RFC 3720 B.4: not the code that writes.
     fn crc(data: &[u8]) -> u32 {
         !data.iter().fold(!0u32, |crc, &byte| {
-            (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 })
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+                if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 }
+            })
         })
     }
 
@@ -257,7 +274,9 @@ mod tests {
         let values = fields(summary).into_iter().map(|(number, value)| {
             let Wire::Bytes(entry) = value else { panic!("a value that is no message") };
             let entry = fields(entry);
-            let (Some(Wire::Bytes(tag)), Some(Wire::Four(value))) = (field(&entry, 1), field(&entry, 2)) else {
+            let (Some(Wire::Bytes(tag)), Some(Wire::Four(value))) =
+                (field(&entry, 1), field(&entry, 2))
+            else {
                 panic!("a value without tag or number")
             };
             assert_eq!(number, 1);
@@ -268,7 +287,8 @@ mod tests {
 
     fn event_files(dir: &std::path::Path) -> Vec<Vec<u8>> {
         let entries = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
-        let mut paths: Vec<_> = entries.filter(|p| p.to_string_lossy().contains("events.out.tfevents.")).collect();
+        let mut paths: Vec<_> =
+            entries.filter(|p| p.to_string_lossy().contains("events.out.tfevents.")).collect();
         paths.sort();
         paths.iter().map(|p| fs::read(p).unwrap()).collect()
     }
@@ -287,10 +307,18 @@ mod tests {
         let classes = vec!["sky".to_owned(), "road".to_owned()];
         log.write(&Record::Start(StartRecord { classes, ..Default::default() })).unwrap();
         // A step past 127 takes two bytes.
-        let step = StepRecord { step: 300, loss: 0.75, rate: 0.007, gradient_norm: None, idle: 0.25, ..Default::default() };
+        let step = StepRecord {
+            step: 300,
+            loss: 0.75,
+            rate: 0.007,
+            gradient_norm: None,
+            idle: 0.25,
+            ..Default::default()
+        };
         log.write(&Record::Step(step)).unwrap();
         let class_ious = vec![Some(0.5), None, Some(1.0)];
-        let evaluation = EvaluationRecord { step: 301, mean_iou: Some(0.5), class_ious, ..Default::default() };
+        let evaluation =
+            EvaluationRecord { step: 301, mean_iou: Some(0.5), class_ious, ..Default::default() };
         log.write(&Record::Evaluation(evaluation)).unwrap();
 
         let files = event_files(dir.path());
@@ -306,7 +334,9 @@ mod tests {
         assert!(!scalars.contains_key("train/gradient_norm"));
         let (step, scalars) = summary(events[2]).unwrap();
         let expected: BTreeMap<String, f32> =
-            [("val/mean_iou", 0.5), ("val/iou/sky", 0.5), ("val/iou/2", 1.0)].map(|(t, v)| (t.to_owned(), v)).into();
+            [("val/mean_iou", 0.5), ("val/iou/sky", 0.5), ("val/iou/2", 1.0)]
+                .map(|(t, v)| (t.to_owned(), v))
+                .into();
         assert_eq!((step, scalars, events.len()), (301, expected, 3));
     }
 
@@ -315,11 +345,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let start = StartRecord { classes: vec!["sky".to_owned()], ..Default::default() };
         RunLog::open(dir.path(), None).unwrap().write(&Record::Start(start)).unwrap();
-        let mut log = RunLog::open(dir.path(), Some(Resumed { step: 200, evaluation_due: false })).unwrap();
-        let evaluation = EvaluationRecord { step: 250, class_ious: vec![Some(0.5)], ..Default::default() };
+        let mut log =
+            RunLog::open(dir.path(), Some(Resumed { step: 200, evaluation_due: false })).unwrap();
+        let evaluation =
+            EvaluationRecord { step: 250, class_ious: vec![Some(0.5)], ..Default::default() };
         log.write(&Record::Evaluation(evaluation)).unwrap();
         let files = event_files(dir.path());
-        let resumed = files.iter().map(|f| records(f)).find(|r| r.len() == 3).expect("the file of the second start");
+        let resumed = files
+            .iter()
+            .map(|f| records(f))
+            .find(|r| r.len() == 3)
+            .expect("the file of the second start");
         let session = fields(resumed[1]);
         assert_eq!(field(&session, 2), Some(&Wire::Varint(201)));
         let Some(Wire::Bytes(status)) = field(&session, 7) else { panic!("no session log") };

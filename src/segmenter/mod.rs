@@ -21,7 +21,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use web_time::Instant;
 
-/// Prepared networks are kept for so many image sizes; the one that was not used for longest goes first.
+/// Prepared networks are kept for so many image sizes; the one that was not used for longest goes
+/// first.
 const KEPT: usize = 3;
 
 /// What [`Segmenter::segment`] is to compute besides the labels.
@@ -29,11 +30,12 @@ const KEPT: usize = 3;
 pub struct Wants {
     /// The softmax probability of each pixel's class: four bytes for each pixel.
     pub confidence: bool,
-    /// The softmax probabilities of all classes: four bytes for each class and pixel, 961 MiB for 21 classes at 12 megapixels. They are an
-    /// error where there is no such memory; [`Segmenter::segment_in_strips`] never has more than some rows of them.
+    /// The softmax probabilities of all classes: four bytes for each class and pixel, 961 MiB for
+    /// 21 classes at 12 megapixels. They are an error where there is no such memory;
+    /// [`Segmenter::segment_in_strips`] never has more than some rows of them.
     pub probabilities: bool,
-    /// The summed softmax probability of these classes, by number: four bytes for each pixel. It is what
-    /// [`cut_out`](crate::image::cut_out) takes for a soft edge.
+    /// The summed softmax probability of these classes, by number: four bytes for each pixel. It is
+    /// what [`cut_out`](crate::image::cut_out) takes for a soft edge.
     pub foreground: Option<Vec<usize>>,
 }
 
@@ -52,7 +54,8 @@ pub struct Segmentation {
     pub fit: Fit,
     /// Time from the upload of the image to the scores.
     pub network_time: Duration,
-    /// Time of the last upsampling and the choice of classes; making them ready for a new size is not in it.
+    /// Time of the last upsampling and the choice of classes; making them ready for a new size is
+    /// not in it.
     pub labels_time: Duration,
 }
 
@@ -80,7 +83,8 @@ pub struct Segmenter {
     /// By the sizes that the network sees: padded, and scaled.
     networks: Prepared<((usize, usize), (usize, usize))>,
     finishers: Prepared<(Shape, Fit, Values)>,
-    /// The most memory of a strip of results on the device, where it is not the device's own choice.
+    /// The most memory of a strip of results on the device, where it is not the device's own
+    /// choice.
     strip_bytes: Option<usize>,
 }
 
@@ -106,15 +110,27 @@ impl Segmenter {
 
     fn with_device(model: Model, device: Device, choice: Option<DeviceChoice>) -> Result<Self> {
         if model.config.head.is_none() {
-            return Err(error!(Weights, "holds a bare backbone, which does not segment").file(&model.path));
+            return Err(
+                error!(Weights, "holds a bare backbone, which does not segment").file(&model.path)
+            );
         }
-        let (device, networks, finishers) = (Mutex::new(device), Mutex::default(), Mutex::default());
-        Ok(Self { model, choice, device, tuning: Tuning::default(), networks, finishers, strip_bytes: None })
+        let (device, networks, finishers) =
+            (Mutex::new(device), Mutex::default(), Mutex::default());
+        Ok(Self {
+            model,
+            choice,
+            device,
+            tuning: Tuning::default(),
+            networks,
+            finishers,
+            strip_bytes: None,
+        })
     }
 
-    /// Says how kernels are chosen: a [`Mode`](crate::tune::Mode), or a [`Tuning`] that also reports its progress. Without it, those are
-    /// taken that were once measured on this device, else those expected to be fastest. Networks that are ready already are let go. On the
-    /// CPU executor it has no effect.
+    /// Says how kernels are chosen: a [`Mode`](crate::tune::Mode), or a [`Tuning`] that also
+    /// reports its progress. Without it, those are taken that were once measured on this device,
+    /// else those expected to be fastest. Networks that are ready already are let go. On the CPU
+    /// executor it has no effect.
     #[must_use]
     pub fn with_tuning(self, tuning: impl Into<Tuning>) -> Self {
         lock(&self.networks).clear();
@@ -140,7 +156,8 @@ impl Segmenter {
     /// Segments one image. A lost device is opened again once.
     ///
     /// # Errors
-    /// Where the image is too large for the device or too small for the network, there is no memory for the results, or the device fails.
+    /// Where the image is too large for the device or too small for the network, there is no memory
+    /// for the results, or the device fails.
     pub fn segment(&self, image: &Image, size: SizeRule) -> Result<Segmentation> {
         self.segment_with(image, size, Wants::default())
     }
@@ -149,12 +166,18 @@ impl Segmenter {
     ///
     /// # Errors
     /// As [`Segmenter::segment`], and where the network has no class that `wants` names.
-    pub fn segment_with(&self, image: &Image, size: SizeRule, wants: Wants) -> Result<Segmentation> {
+    pub fn segment_with(
+        &self,
+        image: &Image,
+        size: SizeRule,
+        wants: Wants,
+    ) -> Result<Segmentation> {
         self.segment_at_once(image, size, &wants, None)
     }
 
-    /// As [`Segmenter::segment_with`]. The probabilities of all classes go to `on_strip`, some rows at a time from the top down, so that
-    /// little memory is taken however large the image is. Where a lost device is opened again, they start over at the top.
+    /// As [`Segmenter::segment_with`]. The probabilities of all classes go to `on_strip`, some rows
+    /// at a time from the top down, so that little memory is taken however large the image is.
+    /// Where a lost device is opened again, they start over at the top.
     ///
     /// # Errors
     /// As [`Segmenter::segment_with`], and those of `on_strip`, which end the work.
@@ -192,11 +215,17 @@ impl Segmenter {
     }
 
     /// As [`Segmenter::segment_with`], for browsers, where nothing can wait for a device; see
-    /// [`Runner::run_async`](crate::exec::Runner::run_async). A lost device is the caller's to mend.
+    /// [`Runner::run_async`](crate::exec::Runner::run_async). A lost device is the caller's to
+    /// mend.
     ///
     /// # Errors
     /// As [`Segmenter::segment_with`].
-    pub async fn segment_async(&self, image: &Image, size: SizeRule, wants: Wants) -> Result<Segmentation> {
+    pub async fn segment_async(
+        &self,
+        image: &Image,
+        size: SizeRule,
+        wants: Wants,
+    ) -> Result<Segmentation> {
         self.compute(image, size, &wants, None).await
     }
 
@@ -224,7 +253,11 @@ impl Segmenter {
         drop(input);
 
         let values = Values::new(wants, on_strip.is_some());
-        let weights = wants.foreground.as_ref().map(|keep| finish::class_weights(keep, logits.shape().c)).transpose()?;
+        let weights = wants
+            .foreground
+            .as_ref()
+            .map(|keep| finish::class_weights(keep, logits.shape().c))
+            .transpose()?;
         let mut results = Results::new(fit.source, logits.shape().c, wants)?;
         let height = fit.source.1;
         let strip = self.strip_rows(logits.shape(), fit, values);
@@ -232,7 +265,8 @@ impl Segmenter {
         let mut network = Some(network);
         for first in (0..height).step_by(strip) {
             let rows = Rows { first, count: strip.min(height - first) };
-            // Made ready before the clock starts, as the network was: a new size would else look slow.
+            // Made ready before the clock starts, as the network was: a new size would else look
+            // slow.
             let finisher = match self.finisher(logits.shape(), fit, values, rows) {
                 // The network has done its part, and goes where both do not fit.
                 Err(e) if e.kind() == ErrorKind::OutOfMemory => {
@@ -243,7 +277,10 @@ impl Segmenter {
                 made => made,
             }?;
             let started = Instant::now();
-            let inputs = [Some(("logits", &logits)), weights.as_ref().map(|weights| (finish::WEIGHTS, weights))];
+            let inputs = [
+                Some(("logits", &logits)),
+                weights.as_ref().map(|weights| (finish::WEIGHTS, weights)),
+            ];
             let inputs: Vec<_> = inputs.into_iter().flatten().collect();
             let outputs = finisher.run_async(&inputs).await?;
             let probabilities = results.add(outputs, values)?;
@@ -260,10 +297,14 @@ impl Segmenter {
         self.tuning.runner(&self.device(), graph)
     }
 
-    /// As [`Segmenter::prepare`], for graphs that end at an image's full size: those past the device's limits run on the processor.
+    /// As [`Segmenter::prepare`], for graphs that end at an image's full size: those past the
+    /// device's limits run on the processor.
     pub(crate) fn prepare_end(&self, graph: Graph) -> Result<Runner> {
         match self.prepare(graph.clone()) {
-            Err(e) if !self.device().is_cpu() && matches!(e.kind(), ErrorKind::OutOfMemory | ErrorKind::Shader) => {
+            Err(e)
+                if !self.device().is_cpu()
+                    && matches!(e.kind(), ErrorKind::OutOfMemory | ErrorKind::Shader) =>
+            {
                 log::info!("{e}; the labels are computed on the processor");
                 Runner::new(&Device::Cpu, graph)
             }
@@ -280,11 +321,13 @@ impl Segmenter {
         })
     }
 
-    /// Scores to some rows of the labels, and more, at the image's own size: one interpolation from the scores' grid straight to the source's
-    /// pixels, padding left out. Only what makes all rows is kept for the next image.
+    /// Scores to some rows of the labels, and more, at the image's own size: one interpolation from
+    /// the scores' grid straight to the source's pixels, padding left out. Only what makes all rows
+    /// is kept for the next image.
     fn finisher(&self, logits: Shape, fit: Fit, values: Values, rows: Rows) -> Result<Arc<Runner>> {
         let align_corners = self.model.config.head.as_ref().is_some_and(|h| h.align_corners);
-        let make = |rows| self.prepare_end(finish::graph(logits, fit, align_corners, values, rows)?);
+        let make =
+            |rows| self.prepare_end(finish::graph(logits, fit, align_corners, values, rows)?);
         match rows.count == fit.source.1 {
             true => cached(&self.finishers, (logits, fit, values), || make(None)),
             false => make(Some(rows)).map(Arc::new),
@@ -304,7 +347,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn cached<K: PartialEq + Copy>(table: &Prepared<K>, key: K, make: impl Fn() -> Result<Runner>) -> Result<Arc<Runner>> {
+fn cached<K: PartialEq + Copy>(
+    table: &Prepared<K>,
+    key: K,
+    make: impl Fn() -> Result<Runner>,
+) -> Result<Arc<Runner>> {
     let mut table = lock(table);
     if let Some(at) = table.iter().position(|(k, _)| *k == key) {
         let found = table.remove(at).expect("invariant: just found there");
@@ -334,7 +381,8 @@ pub(crate) mod tests {
 
     /// A segmenter of three classes, and an image.
     pub(crate) fn tiny(choice: &DeviceChoice) -> Result<(Segmenter, Image)> {
-        let config = Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 3);
+        let config =
+            Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 3);
         let weights = random_weights(&config, 1).unwrap();
         let model = Model { config, weights, dialect: "atrous", path: "random.safetensors".into() };
         let rgb = (0..33 * 33 * 3).map(|i| (i * 37 % 251) as u8).collect();
@@ -357,7 +405,8 @@ pub(crate) mod tests {
         let (segmenter, image) = tiny(&DeviceChoice::Cpu).unwrap();
         segmenter.segment(&image, SizeRule::Native).unwrap();
         let found = std::thread::scope(|scope| {
-            // While this is held, nothing can be made ready for the labels, however fast that is otherwise.
+            // While this is held, nothing can be made ready for the labels, however fast that is
+            // otherwise.
             let held = lock(&segmenter.finishers);
             let found = scope.spawn(|| segmenter.segment(&image, SizeRule::Native).unwrap());
             std::thread::sleep(HELD);

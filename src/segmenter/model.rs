@@ -51,7 +51,12 @@ impl Model {
 
     fn load(file: &WeightFile, wanted: Wanted) -> Result<Self> {
         let loaded = dialects::load(file, wanted)?;
-        Ok(Self { config: loaded.config, weights: loaded.weights, dialect: loaded.dialect, path: file.path().to_owned() })
+        Ok(Self {
+            config: loaded.config,
+            weights: loaded.weights,
+            dialect: loaded.dialect,
+            path: file.path().to_owned(),
+        })
     }
 
     /// The same weights with another output stride (8, 16 or 32).
@@ -63,8 +68,9 @@ impl Model {
         Ok(self)
     }
 
-    /// The size rule that the model was made for: its weights' own, else the preset of the code base that they come from (torchvision scales the
-    /// short side to 520); the image's own size where there is neither.
+    /// The size rule that the model was made for: its weights' own, else the preset of the code
+    /// base that they come from (torchvision scales the short side to 520); the image's own size
+    /// where there is neither.
     pub fn usual_size(&self) -> SizeRule {
         let how = &self.config.preprocess;
         match (how.pad, how.size, how.short_side) {
@@ -74,7 +80,8 @@ impl Model {
         }
     }
 
-    /// Names and colors of the classes: the file's own where it has them, else the usual table for that number of classes.
+    /// Names and colors of the classes: the file's own where it has them, else the usual table for
+    /// that number of classes.
     pub fn class_table(&self) -> ClassTable {
         let mut table = ClassTable::for_classes(self.config.classes().unwrap_or(0));
         let Some(head) = &self.config.head else { return table };
@@ -87,7 +94,8 @@ impl Model {
         table
     }
 
-    /// The graph for an input `[N, H, W, C]`, with its weights, not yet optimized: stages can still be asked for by their names.
+    /// The graph for an input `[N, H, W, C]`, with its weights, not yet optimized: stages can still
+    /// be asked for by their names.
     ///
     /// # Errors
     /// Where the input does not fit the network, or the weights do not.

@@ -1,7 +1,8 @@
 //! Where each tensor lies in the flat vectors that updates run on.
 //!
-//! Parameters, their gradients and momenta lie alike: what is at one place of the parameters' vector has its gradient at the same place of
-//! the gradients'. A vector is cut into segments that a device can bind; no tensor straddles two.
+//! Parameters, their gradients and momenta lie alike: what is at one place of the parameters'
+//! vector has its gradient at the same place of the gradients'. A vector is cut into segments that
+//! a device can bind; no tensor straddles two.
 
 use crate::error::{Result, error};
 use crate::gpu::{pack_f32, unpack_f32};
@@ -43,16 +44,18 @@ impl Bank {
     ///
     /// # Errors
     /// Where a single tensor is larger.
-    pub fn new(tensors: impl IntoIterator<Item = (String, Shape, Packing)>, limit: u64) -> Result<Self> {
+    pub fn new(
+        tensors: impl IntoIterator<Item = (String, Shape, Packing)>,
+        limit: u64,
+    ) -> Result<Self> {
         let limit = usize::try_from(limit / 4).unwrap_or(usize::MAX) / flat::BLOCK * flat::BLOCK;
         let mut bank = Bank { entries: Vec::new(), segments: Vec::new() };
         for (name, shape, packing) in tensors {
             let mut entry = Entry { name, shape, packing, segment: 0, first: 0 };
             let numbers = entry.numbers().next_multiple_of(flat::BLOCK);
             if numbers > limit {
-                return Err(
-                    error!(OutOfMemory, "{shape} is past what the device binds").at(format!("parameter `{}`", entry.name))
-                );
+                return Err(error!(OutOfMemory, "{shape} is past what the device binds")
+                    .at(format!("parameter `{}`", entry.name)));
             }
             if bank.segments.last().is_none_or(|&used| used + numbers > limit) {
                 bank.segments.push(0);
@@ -70,21 +73,32 @@ impl Bank {
         &self.entries
     }
 
-    /// Name of a segment's buffer, with its numbers, for each segment of the vector called `vector`.
+    /// Name of a segment's buffer, with its numbers, for each segment of the vector called
+    /// `vector`.
     pub fn buffers(&self, vector: &str) -> impl Iterator<Item = (String, usize)> {
-        self.segments.iter().enumerate().map(move |(i, &numbers)| (format!("{vector}.{i}"), numbers))
+        self.segments
+            .iter()
+            .enumerate()
+            .map(move |(i, &numbers)| (format!("{vector}.{i}"), numbers))
     }
 
     /// Where a tensor lies in the vector called `vector`.
     pub fn place(&self, vector: &str, entry: &Entry) -> Resident {
-        Resident { buffer: format!("{vector}.{}", entry.segment), first: entry.first, packing: entry.packing }
+        Resident {
+            buffer: format!("{vector}.{}", entry.segment),
+            first: entry.first,
+            packing: entry.packing,
+        }
     }
 
-    /// For each segment the group of each block; `group` says a tensor's. What is between tensors belongs to the one before.
+    /// For each segment the group of each block; `group` says a tensor's. What is between tensors
+    /// belongs to the one before.
     pub fn groups(&self, group: impl Fn(usize, &Entry) -> u32) -> Vec<Vec<u32>> {
-        let mut groups: Vec<Vec<u32>> = self.segments.iter().map(|numbers| vec![0; numbers / flat::BLOCK]).collect();
+        let mut groups: Vec<Vec<u32>> =
+            self.segments.iter().map(|numbers| vec![0; numbers / flat::BLOCK]).collect();
         for (i, entry) in self.entries.iter().enumerate() {
-            let blocks = entry.first / flat::BLOCK..(entry.first + entry.numbers()).div_ceil(flat::BLOCK);
+            let blocks =
+                entry.first / flat::BLOCK..(entry.first + entry.numbers()).div_ceil(flat::BLOCK);
             groups[entry.segment][blocks].fill(group(i, entry));
         }
         groups
@@ -95,13 +109,13 @@ impl Bank {
     /// # Errors
     /// Where a tensor has another shape, or there is no memory for a copy.
     pub fn pack<'t>(&self, tensor: impl Fn(&str) -> Option<&'t Tensor>) -> Result<Vec<Vec<f32>>> {
-        let mut segments: Vec<Vec<f32>> = self.segments.iter().map(|&numbers| vec![0.0; numbers]).collect();
+        let mut segments: Vec<Vec<f32>> =
+            self.segments.iter().map(|&numbers| vec![0.0; numbers]).collect();
         for entry in &self.entries {
             let Some(tensor) = tensor(&entry.name) else { continue };
             if tensor.ty() != TensorType::f32(entry.shape) {
-                return Err(
-                    error!(Weights, "expected {}, got {}", entry.shape, tensor.shape()).at(format!("tensor `{}`", entry.name))
-                );
+                return Err(error!(Weights, "expected {}, got {}", entry.shape, tensor.shape())
+                    .at(format!("tensor `{}`", entry.name)));
             }
             let packed = pack_f32(tensor.f32(), entry.shape, entry.packing)?;
             segments[entry.segment][entry.first..][..packed.len()].copy_from_slice(&packed);
@@ -111,7 +125,14 @@ impl Bank {
 
     /// The tensors that lie in the segments.
     pub fn unpack(&self, segments: &[Vec<f32>]) -> BTreeMap<String, Tensor> {
-        let tensor = |e: &Entry| unpack_f32(&segments[e.segment][e.first..][..e.numbers()], e.shape, e.packing, Vec::new());
+        let tensor = |e: &Entry| {
+            unpack_f32(
+                &segments[e.segment][e.first..][..e.numbers()],
+                e.shape,
+                e.packing,
+                Vec::new(),
+            )
+        };
         self.entries.iter().map(|e| (e.name.clone(), tensor(e))).collect()
     }
 }
@@ -132,13 +153,22 @@ mod tests {
     #[test]
     fn tensors_come_back_from_every_segment() {
         // `a` takes 3 * 3 * 4 * 8 = 288 numbers, so 320 with its end; `b` 64; `c` 192.
-        for (limit, segments) in [(1 << 20, vec![576]), (384 * 4, vec![384, 192]), (320 * 4, vec![320, 256])] {
+        for (limit, segments) in
+            [(1 << 20, vec![576]), (384 * 4, vec![384, 192]), (320 * 4, vec![320, 256])]
+        {
             let bank = bank(limit).unwrap();
             assert_eq!(bank.segments, segments);
             let tensors: BTreeMap<String, Tensor> = bank
                 .entries()
                 .iter()
-                .map(|e| (e.name.clone(), Tensor::from_fn(e.shape, |n, h, w, c| (n + 10 * h + 100 * w) as f32 + c as f32 / 8.0)))
+                .map(|e| {
+                    (
+                        e.name.clone(),
+                        Tensor::from_fn(e.shape, |n, h, w, c| {
+                            (n + 10 * h + 100 * w) as f32 + c as f32 / 8.0
+                        }),
+                    )
+                })
                 .collect();
             let packed = bank.pack(|name| tensors.get(name)).unwrap();
             assert_eq!(bank.unpack(&packed), tensors);
@@ -151,7 +181,11 @@ mod tests {
     #[test]
     fn tensors_of_another_shape_are_refused() {
         let other = Tensor::zeros(TensorType::f32(Shape::vector(6)));
-        let error = bank(1 << 20).unwrap().pack(|name| (name == "b").then_some(&other)).unwrap_err().to_string();
+        let error = bank(1 << 20)
+            .unwrap()
+            .pack(|name| (name == "b").then_some(&other))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("`b`") && error.contains("[1, 1, 1, 5]"), "{error}");
     }
 }

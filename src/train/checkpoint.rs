@@ -14,7 +14,8 @@ use std::path::Path;
 /// The metadata key of a checkpoint's [`Progress`], as JSON.
 const PROGRESS_KEY: &str = "atrous.progress";
 
-/// How far a run is. Order of the images, augmentation, dropout and learning rate follow from the number of steps and the seed alone.
+/// How far a run is. Order of the images, augmentation, dropout and learning rate follow from the
+/// number of steps and the seed alone.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
@@ -24,8 +25,8 @@ pub struct Progress {
     pub best: Option<(f64, u64)>,
     /// Seconds of training so far.
     pub seconds: f64,
-    /// Whether the network after this step is still to be scored. A checkpoint comes before, so that an image that cannot be read then costs
-    /// no steps.
+    /// Whether the network after this step is still to be scored. A checkpoint comes before, so
+    /// that an image that cannot be read then costs no steps.
     #[serde(default)]
     pub evaluation_due: bool,
     /// Images to train on: with others the order is another.
@@ -34,10 +35,12 @@ pub struct Progress {
     /// Losses of the last steps, of which the records tell the mean.
     #[serde(default)]
     pub losses: VecDeque<f64>,
-    /// Whether any pixel has counted in the loss so far. Checkpoints of earlier versions do not say so.
+    /// Whether any pixel has counted in the loss so far. Checkpoints of earlier versions do not say
+    /// so.
     #[serde(default = "assumed")]
     pub counted: bool,
-    /// The recipe that the last steps were made with, as in the log; none in checkpoints of earlier versions.
+    /// The recipe that the last steps were made with, as in the log; none in checkpoints of earlier
+    /// versions.
     #[serde(default)]
     pub recipe: Option<serde_json::Value>,
     /// The device that they were made on, in words; none in checkpoints of earlier versions.
@@ -57,13 +60,21 @@ pub fn write(path: &Path, trainer: &Trainer, progress: &Progress) -> Result<()> 
     let dims = |s: Shape| vec![s.n, s.h, s.w, s.c];
     let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
     for (name, param) in trainer.weights()? {
-        tensors.push((format!("weights.{name}"), dims(param.shape()), param.tensor().f32().to_vec()));
+        tensors.push((
+            format!("weights.{name}"),
+            dims(param.shape()),
+            param.tensor().f32().to_vec(),
+        ));
     }
     for (name, tensor) in trainer.optimizer_state()? {
         tensors.push((name, dims(tensor.shape()), tensor.f32().to_vec()));
     }
-    let json = serde_json::to_string(progress).map_err(|e| error!(Io, "the progress cannot be written as JSON: {e}"))?;
-    let metadata = BTreeMap::from([(PROGRESS_KEY.to_owned(), json), (CONFIG_KEY.to_owned(), trainer.config().to_json())]);
+    let json = serde_json::to_string(progress)
+        .map_err(|e| error!(Io, "the progress cannot be written as JSON: {e}"))?;
+    let metadata = BTreeMap::from([
+        (PROGRESS_KEY.to_owned(), json),
+        (CONFIG_KEY.to_owned(), trainer.config().to_json()),
+    ]);
     write_safetensors(path, tensors, &metadata, FloatDType::F32)
 }
 
@@ -87,8 +98,8 @@ impl Checkpoint {
         let file = WeightFile::open(path)?;
         let none = || error!(Weights, "is no checkpoint of a training").file(path);
         let progress = file.metadata().get(PROGRESS_KEY).ok_or_else(none)?;
-        let progress =
-            serde_json::from_str(progress).map_err(|e| error!(Weights, "tells its progress wrongly: {e}").file(path))?;
+        let progress = serde_json::from_str(progress)
+            .map_err(|e| error!(Weights, "tells its progress wrongly: {e}").file(path))?;
         let config = file.metadata().get(CONFIG_KEY).ok_or_else(none)?;
         let config = Config::from_json(config).map_err(|e| e.file(path))?;
         let (mut weights, mut state) = (Weights::new(), BTreeMap::new());

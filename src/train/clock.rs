@@ -52,8 +52,10 @@ impl Clock {
             self.steps.pop_front();
         }
         let time: f64 = self.steps.iter().map(|s| s.0.as_secs_f64()).sum::<f64>().max(1e-9);
-        let (images, waited) =
-            (self.steps.iter().map(|s| s.1).sum::<u64>(), self.steps.iter().map(|s| s.2.as_secs_f64()).sum::<f64>());
+        let (images, waited) = (
+            self.steps.iter().map(|s| s.1).sum::<u64>(),
+            self.steps.iter().map(|s| s.2.as_secs_f64()).sum::<f64>(),
+        );
         (images as f64 / time, (waited / time).clamp(0.0, 1.0))
     }
 }

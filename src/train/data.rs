@@ -26,7 +26,8 @@ impl Sets {
     /// Opens a data set as the recipe says: its two parts, or one of which a share is held out.
     ///
     /// # Errors
-    /// Where the directory is no data set or lacks a part that is asked for, or the data has no classes and none are given.
+    /// Where the directory is no data set or lacks a part that is asked for, or the data has no
+    /// classes and none are given.
     pub fn open(origin: &Origin, recipe: &Recipe) -> Result<Self> {
         let (root, how, usual) = (&origin.data, &recipe.data, DataRecipe::default());
         let parts = data::parts(root)?;
@@ -75,8 +76,15 @@ pub(super) struct Fed {
 }
 
 impl Fed {
-    /// Starts to read, for the step after `step`. What does not fit the network in training is refused.
-    pub fn new(sets: Sets, recipe: &Recipe, trainer: &Trainer, step: u64, setting: Setting) -> Result<Self> {
+    /// Starts to read, for the step after `step`. What does not fit the network in training is
+    /// refused.
+    pub fn new(
+        sets: Sets,
+        recipe: &Recipe,
+        trainer: &Trainer,
+        step: u64,
+        setting: Setting,
+    ) -> Result<Self> {
         let Sets { training, validation, table, .. } = sets;
         let config = trainer.config();
         let classes = config.classes().unwrap_or(0);
@@ -99,7 +107,8 @@ impl Fed {
             ..LoaderOptions::default()
         };
         let (how, augmentation) = (config.preprocess, recipe.augmentation.clone());
-        let loader = Loader::new(training, Some(table.clone()), classes, how, augmentation, options)?;
+        let loader =
+            Loader::new(training, Some(table.clone()), classes, how, augmentation, options)?;
         Ok(Self { loader, validation, table })
     }
 }

@@ -1,5 +1,6 @@
-//! The directory of a run: `recipe.toml`, `origin.json`, `checkpoint.safetensors`, `best.safetensors`, `last.safetensors`, `log.jsonl`,
-//! `report.html`, event files, and `lock`, which says who trains in it.
+//! The directory of a run: `recipe.toml`, `origin.json`, `checkpoint.safetensors`,
+//! `best.safetensors`, `last.safetensors`, `log.jsonl`, `report.html`, event files, and `lock`,
+//! which says who trains in it.
 
 use super::recipe::Recipe;
 use crate::error::{Error, Result, error};
@@ -27,8 +28,10 @@ pub struct Origin {
     pub init: Option<PathBuf>,
 }
 
-/// How the names of temporary files begin: those of today, and those that earlier versions gave to weights.
-const TEMPORARY: [&str; 4] = [".atrous-", ".checkpoint.safetensors.", ".best.safetensors.", ".last.safetensors."];
+/// How the names of temporary files begin: those of today, and those that earlier versions gave to
+/// weights.
+const TEMPORARY: [&str; 4] =
+    [".atrous-", ".checkpoint.safetensors.", ".best.safetensors.", ".last.safetensors."];
 
 const LOCK: &str = "lock";
 const RECIPE: &str = "recipe.toml";
@@ -37,13 +40,16 @@ const ORIGIN: &str = "origin.json";
 /// The longest `origin.json` that is read; with 4096 named classes it has half a megabyte.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// How often a directory is made anew that another process, whose run did not come about, removed again.
+/// How often a directory is made anew that another process, whose run did not come about, removed
+/// again.
 const TRIES: usize = 64;
 
-/// The directory of a run, owned by this process: until this is dropped, no other process trains in it.
+/// The directory of a run, owned by this process: until this is dropped, no other process trains in
+/// it.
 ///
-/// Where a run does not come about ([`Run::begin`](super::Run::begin) or [`Run::resume`](super::Run::resume) fails, or is not called), the
-/// directory is left as it was found: what was made for the run is removed again.
+/// Where a run does not come about ([`Run::begin`](super::Run::begin) or
+/// [`Run::resume`](super::Run::resume) fails, or is not called), the directory is left as it was
+/// found: what was made for the run is removed again.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
@@ -61,10 +67,12 @@ impl RunDirectory {
     /// The directory of a new run, made where there is none.
     ///
     /// # Errors
-    /// Where another process trains in it, it holds a run already or files that a run would overwrite, or it cannot be written.
+    /// Where another process trains in it, it holds a run already or files that a run would
+    /// overwrite, or it cannot be written.
     pub fn create(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        // Who trains in it matters more than what is in it; and where nobody may be, nothing is made for what is refused.
+        // Who trains in it matters more than what is in it; and where nobody may be, nothing is
+        // made for what is refused.
         if !dir.join(LOCK).exists() {
             vacant(dir)?;
         }
@@ -72,7 +80,13 @@ impl RunDirectory {
             let made = create_directories(dir)?;
             match DirectoryLock::acquire(dir, LOCK, "is being trained") {
                 Ok(lock) => {
-                    let owned = Self { path: dir.to_owned(), lock: Some(lock), made, before: None, begun: false };
+                    let owned = Self {
+                        path: dir.to_owned(),
+                        lock: Some(lock),
+                        made,
+                        before: None,
+                        begun: false,
+                    };
                     vacant(dir)?;
                     return Ok(owned);
                 }
@@ -92,13 +106,18 @@ impl RunDirectory {
     /// Where another process trains in it, it holds no run, or it cannot be written.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        let none = || error!(Usage, "holds no run to go on with").file(dir).advice("begin one without `--resume`");
+        let none = || {
+            error!(Usage, "holds no run to go on with")
+                .file(dir)
+                .advice("begin one without `--resume`")
+        };
         let checkpoint = dir.join("checkpoint.safetensors");
         if !dir.join(LOCK).exists() && !checkpoint.is_file() {
             return Err(none());
         }
         let lock = Some(DirectoryLock::acquire(dir, LOCK, "is being trained")?);
-        let owned = Self { path: dir.to_owned(), lock, made: Vec::new(), before: None, begun: false };
+        let owned =
+            Self { path: dir.to_owned(), lock, made: Vec::new(), before: None, begun: false };
         if !checkpoint.is_file() {
             return Err(none());
         }
@@ -114,12 +133,20 @@ impl RunDirectory {
     pub(super) fn write(&mut self, recipe: &Recipe, origin: &Origin) -> Result<()> {
         vacant(&self.path)?;
         let failed = |e| Error::io(&self.path, "could not be listed", e);
-        let names = fs::read_dir(&self.path).map_err(failed)?.map(|entry| entry.map(|entry| entry.file_name()));
+        let names = fs::read_dir(&self.path)
+            .map_err(failed)?
+            .map(|entry| entry.map(|entry| entry.file_name()));
         self.before = Some(names.collect::<std::io::Result<_>>().map_err(failed)?);
         self.sweep()?;
         let json = serde_json::to_string_pretty(origin);
-        let json = json.map_err(|e| error!(Io, "cannot be written as JSON: {e}").file(self.path.join(ORIGIN)))?;
-        let text = |text: String| move |w: &mut std::io::BufWriter<&fs::File>| std::io::Write::write_all(w, text.as_bytes());
+        let json = json.map_err(|e| {
+            error!(Io, "cannot be written as JSON: {e}").file(self.path.join(ORIGIN))
+        })?;
+        let text = |text: String| {
+            move |w: &mut std::io::BufWriter<&fs::File>| {
+                std::io::Write::write_all(w, text.as_bytes())
+            }
+        };
         // In this order: a recipe without an origin is somebody else's (see `vacant`).
         atomic_write(self.path.join(ORIGIN), text(json))?;
         atomic_write(self.path.join(RECIPE), text(recipe.to_toml()?))
@@ -129,14 +156,17 @@ impl RunDirectory {
     pub(super) fn read(&self) -> Result<(Recipe, Origin)> {
         let path = self.path.join(ORIGIN);
         let text = read_text_at_most(&path, MOST_BYTES)?;
-        let origin =
-            serde_json::from_str(&text).map_err(|e| error!(Config, "does not say where a run came from: {e}").file(&path))?;
+        let origin = serde_json::from_str(&text)
+            .map_err(|e| error!(Config, "does not say where a run came from: {e}").file(&path))?;
         Ok((Recipe::read(self.path.join(RECIPE))?, origin))
     }
 
-    /// Removes what a run that was killed left half-written: files under the temporary names that this program gives, and no other.
+    /// Removes what a run that was killed left half-written: files under the temporary names that
+    /// this program gives, and no other.
     pub(super) fn sweep(&self) -> Result<()> {
-        let is_temporary = |name: &str| TEMPORARY.iter().any(|start| name.starts_with(start)) && name.ends_with(".tmp");
+        let is_temporary = |name: &str| {
+            TEMPORARY.iter().any(|start| name.starts_with(start)) && name.ends_with(".tmp")
+        };
         match &self.lock {
             Some(lock) => sweep(lock, &self.path, is_temporary).map(drop),
             None => Ok(()),
@@ -169,13 +199,17 @@ impl RunDirectory {
         self.path.join("report.html")
     }
 
-    /// Removes the files of a run that did not come about. `vacant` has made sure that these names are no one else's.
+    /// Removes the files of a run that did not come about. `vacant` has made sure that these names
+    /// are no one else's.
     fn remove_files(&self) {
         let Some(before) = &self.before else { return };
         let ours = [RECIPE, ORIGIN, LOG, "checkpoint.safetensors"];
-        let names = fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let names =
+            fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.file_name());
         for name in names.filter(|name| !before.contains(name)) {
-            let is_ours = name.to_str().is_some_and(|n| ours.contains(&n) || n.starts_with("events.out.tfevents."));
+            let is_ours = name
+                .to_str()
+                .is_some_and(|n| ours.contains(&n) || n.starts_with("events.out.tfevents."));
             if is_ours {
                 // What went wrong before is what is reported.
                 let _ = fs::remove_file(self.path.join(name));
@@ -204,8 +238,11 @@ fn vacant(dir: &Path) -> Result<()> {
             .file(dir)
             .advice("go on with it by `--resume`, or name another directory"));
     }
-    // Records are begun after the first checkpoint: where they are alone, somebody has taken the checkpoint away and kept the rest.
-    if let Some(left) = [LOG, "best.safetensors", "last.safetensors"].map(at).into_iter().find(|path| path.exists()) {
+    // Records are begun after the first checkpoint: where they are alone, somebody has taken the
+    // checkpoint away and kept the rest.
+    if let Some(left) =
+        [LOG, "best.safetensors", "last.safetensors"].map(at).into_iter().find(|path| path.exists())
+    {
         return Err(error!(Usage, "is of an earlier run, which a new one would overwrite")
             .file(left)
             .advice("name another directory, or move this one's files away"));
@@ -245,7 +282,10 @@ mod tests {
     use super::*;
 
     fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -294,7 +334,9 @@ mod tests {
         assert_eq!(names(owned.path()), before, "the temporary file is the owner's");
         let path = owned.path().to_owned();
         drop(owned);
-        assert!(RunDirectory::create(&path).unwrap_err().to_string().contains("holds a run already"));
+        assert!(
+            RunDirectory::create(&path).unwrap_err().to_string().contains("holds a run already")
+        );
         RunDirectory::open(&path).unwrap().sweep().unwrap();
         assert!(!temporary.exists());
     }

@@ -14,7 +14,8 @@ pub struct Groups {
     pub head: f64,
     /// Factor of the rate in the classifier; 10 in TensorFlow's recipes.
     pub last_layer: f64,
-    /// Factor of the rate of the classifier's bias, on top of `last_layer`; 2 in TensorFlow's recipes.
+    /// Factor of the rate of the classifier's bias, on top of `last_layer`; 2 in TensorFlow's
+    /// recipes.
     pub last_bias: f64,
     /// Weight decay.
     pub decay: f64,
@@ -81,7 +82,9 @@ impl Groups {
         } else {
             self.head
         };
-        let exempt = (norm && !self.decay_norms) || (!norm && bias && !self.decay_biases) || (depthwise && !self.decay_depthwise);
+        let exempt = (norm && !self.decay_norms)
+            || (!norm && bias && !self.decay_biases)
+            || (depthwise && !self.decay_depthwise);
         Group { rate, decay: if exempt { 0.0 } else { self.decay } }
     }
 }
@@ -109,14 +112,21 @@ mod tests {
 
     #[test]
     fn a_dense_kernel_on_one_channel_decays_as_any_other() {
-        let gray = Config { input_channels: 1, ..Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 5) };
+        let gray = Config {
+            input_channels: 1,
+            ..Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 5)
+        };
         let names = depthwise(&gray);
         let shapes: Vec<_> = parameters(&gray).unwrap();
         let one_channel = |shape: &Shape| shape.w == 1 && shape.n * shape.h > 1;
-        let dense: Vec<_> = shapes.iter().filter(|(name, shape)| one_channel(shape) && !names.contains(name)).collect();
+        let dense: Vec<_> = shapes
+            .iter()
+            .filter(|(name, shape)| one_channel(shape) && !names.contains(name))
+            .collect();
         assert_eq!(dense.len(), 1, "the first convolution alone: {dense:?}");
         let groups = Groups { decay_depthwise: false, ..Groups::default() };
-        let bank = Bank::new([(dense[0].0.clone(), dense[0].1, Packing::Channels)], 1 << 30).unwrap();
+        let bank =
+            Bank::new([(dense[0].0.clone(), dense[0].1, Packing::Channels)], 1 << 30).unwrap();
         assert_eq!(groups.of(&bank.entries()[0], false).decay, 1e-4);
         assert_eq!(groups.of(&bank.entries()[0], true).decay, 0.0);
     }
@@ -124,13 +134,26 @@ mod tests {
     #[test]
     fn parameters_of_a_network_find_their_groups() {
         let config = Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 5);
-        let tensors = parameters(&config).unwrap().into_iter().map(|(name, shape)| (name, shape, Packing::Channels));
+        let tensors = parameters(&config)
+            .unwrap()
+            .into_iter()
+            .map(|(name, shape)| (name, shape, Packing::Channels));
         let bank = Bank::new(tensors, 1 << 30).unwrap();
-        let groups =
-            Groups { backbone: 0.1, head: 1.0, last_layer: 10.0, last_bias: 2.0, decay_depthwise: false, ..Groups::default() };
+        let groups = Groups {
+            backbone: 0.1,
+            head: 1.0,
+            last_layer: 10.0,
+            last_bias: 2.0,
+            decay_depthwise: false,
+            ..Groups::default()
+        };
         let depthwise_kernels = depthwise(&config);
         let of = |name: &str| {
-            let entry = bank.entries().iter().find(|e| e.name == name).unwrap_or_else(|| panic!("there is no {name}"));
+            let entry = bank
+                .entries()
+                .iter()
+                .find(|e| e.name == name)
+                .unwrap_or_else(|| panic!("there is no {name}"));
             let group = groups.of(entry, depthwise_kernels.contains(name));
             (group.rate, group.decay)
         };
@@ -141,9 +164,12 @@ mod tests {
             let (rate, decay) = of(&entry.name);
             assert_eq!(rate == 0.1, entry.name.starts_with("backbone."), "{}", entry.name);
             norms += usize::from(entry.name.ends_with(".norm.weight") && decay == 0.0);
-            depthwise += usize::from(!entry.name.contains(".norm.") && entry.name.ends_with(".weight") && decay == 0.0);
+            depthwise += usize::from(
+                !entry.name.contains(".norm.") && entry.name.ends_with(".weight") && decay == 0.0,
+            );
         }
-        // 52 norms in the backbone, six in ASPP and its projection, three in the decoder; 17 blocks with a depthwise convolution.
+        // 52 norms in the backbone, six in ASPP and its projection, three in the decoder; 17 blocks
+        // with a depthwise convolution.
         assert_eq!((norms, depthwise), (60, 17));
         assert!(Groups { decay: f64::NAN, ..groups }.validate().is_err());
     }

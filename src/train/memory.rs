@@ -23,8 +23,15 @@ pub struct Need {
 }
 
 impl Need {
-    pub(super) fn new(device: &Device, step: &Graph, parameters: &Bank, norms: &Bank, options: &TrainOptions) -> Result<Self> {
-        let bytes = |bank: &Bank| 4 * bank.buffers("").map(|(_, numbers)| numbers as u64).sum::<u64>();
+    pub(super) fn new(
+        device: &Device,
+        step: &Graph,
+        parameters: &Bank,
+        norms: &Bank,
+        options: &TrainOptions,
+    ) -> Result<Self> {
+        let bytes =
+            |bank: &Bank| 4 * bank.buffers("").map(|(_, numbers)| numbers as u64).sum::<u64>();
         let (of_parameters, of_norms) = (bytes(parameters), bytes(norms));
         let sums = if options.accumulate > 1 { 2 } else { 1 };
         // Devices overwrite what is updated; the processor computes it beside the old vectors.

@@ -4,8 +4,9 @@ use crate::error::{Result, error};
 use crate::tensor::{Data, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// Hard-pixel mining as in TensorFlow's DeepLab (`hard_example_mining_step`, `top_k_percent_pixels`): the share of the pixels whose losses
-/// are kept falls in a straight line from 1 at the first step to `top`, and stays there.
+/// Hard-pixel mining as in TensorFlow's DeepLab (`hard_example_mining_step`,
+/// `top_k_percent_pixels`): the share of the pixels whose losses are kept falls in a straight line
+/// from 1 at the first step to `top`, and stays there.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mining {
@@ -24,7 +25,10 @@ impl Mining {
     pub fn validate(&self) -> Result<()> {
         match self.top > 0.0 && self.top <= 1.0 {
             true => Ok(()),
-            false => Err(error!(Config, "the share of hard pixels must be more than 0 and at most 1, got {}", self.top)),
+            false => Err(error!(
+                Config,
+                "the share of hard pixels must be more than 0 and at most 1, got {}", self.top
+            )),
         }
     }
 
@@ -38,7 +42,8 @@ impl Mining {
         done * self.top + (1.0 - done)
     }
 
-    /// The share as the graph of a step takes it, its input `mining`: `[1, 1, 1, 4]`, of which the first number is read.
+    /// The share as the graph of a step takes it, its input `mining`: `[1, 1, 1, 4]`, of which the
+    /// first number is read.
     pub fn input(&self, step: u32) -> Tensor {
         let data = Data::F32(vec![self.share(step), 0.0, 0.0, 0.0]);
         Tensor::from_data(Shape::vector(4), data).expect("invariant: four numbers")
@@ -61,7 +66,14 @@ mod tests {
 
     #[test]
     fn a_share_of_nothing_or_of_more_than_all_is_refused() {
-        for (top, right) in [(0.0, false), (-0.5, false), (1.5, false), (f32::NAN, false), (1.0, true), (0.01, true)] {
+        for (top, right) in [
+            (0.0, false),
+            (-0.5, false),
+            (1.5, false),
+            (f32::NAN, false),
+            (1.0, true),
+            (0.01, true),
+        ] {
             assert_eq!(Mining { top, steps: 10 }.validate().is_ok(), right, "{top}");
         }
     }

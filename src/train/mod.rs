@@ -1,4 +1,5 @@
-//! Training: one step's forward and backward pass as a graph, parameters that stay on the device from step to step, and whole runs.
+//! Training: one step's forward and backward pass as a graph, parameters that stay on the device
+//! from step to step, and whole runs.
 
 mod bank;
 mod changes;

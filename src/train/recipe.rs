@@ -1,4 +1,5 @@
-//! A training as a file: what is trained, on what, and how. The defaults are a sensible training; a recipe says what differs.
+//! A training as a file: what is trained, on what, and how. The defaults are a sensible training; a
+//! recipe says what differs.
 
 use super::groups::Groups;
 use super::mining::Mining;
@@ -12,13 +13,15 @@ use crate::ops::PixelLoss;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// The longest file that is read as a recipe: a weight for each of 4096 classes has a tenth of this.
+/// The longest file that is read as a recipe: a weight for each of 4096 classes has a tenth of
+/// this.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// The label that is ignored where 255 is a class: masks hold no larger one.
 const LAST_LABEL: u32 = u16::MAX as u32;
 
-/// Every setting of a training. As a file it is TOML; a field that is left out has the value of [`Recipe::default`].
+/// Every setting of a training. As a file it is TOML; a field that is left out has the value of
+/// [`Recipe::default`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
@@ -28,7 +31,8 @@ pub struct Recipe {
     pub batch: usize,
     /// Batches whose gradients are added up for a step (see [`TrainOptions::accumulate`]).
     pub accumulate: u32,
-    /// Whether activations are computed again for the backward part, to save memory (see [`StepOptions::recompute`]).
+    /// Whether activations are computed again for the backward part, to save memory (see
+    /// [`StepOptions::recompute`]).
     pub recompute: bool,
     /// Decides about first weights, order of the images, augmentation and dropout.
     pub seed: u32,
@@ -44,7 +48,8 @@ pub struct Recipe {
     pub norm: NormMode,
     /// Factor of the auxiliary head's loss, for networks that have one.
     pub aux: Option<f32>,
-    /// Steps between two evaluations on the validation images; the last step is always followed by one.
+    /// Steps between two evaluations on the validation images; the last step is always followed by
+    /// one.
     pub evaluate_every: u32,
     /// Steps between two checkpoints; evaluations and the last step are always followed by one.
     pub checkpoint_every: u32,
@@ -73,9 +78,11 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkRecipe {
-    /// The part from features to classes. With weights to begin from it is theirs, else that of DeepLabv3+.
+    /// The part from features to classes. With weights to begin from it is theirs, else that of
+    /// DeepLabv3+.
     pub model: Option<ModelName>,
-    /// Name of the backbone (see [`Backbone::NAMES`](crate::models::Backbone::NAMES)). With weights to begin from it is theirs.
+    /// Name of the backbone (see [`Backbone::NAMES`](crate::models::Backbone::NAMES)). With weights
+    /// to begin from it is theirs.
     pub backbone: Option<String>,
     /// Pixels of the image to a pixel of the last features: 8, 16 or 32.
     pub output_stride: usize,
@@ -118,7 +125,8 @@ pub enum PreprocessName {
 pub struct DataRecipe {
     /// The part of the data set to train on.
     pub part: String,
-    /// The part to evaluate on. Where the data set has no such part, a share of the first is held out for it.
+    /// The part to evaluate on. Where the data set has no such part, a share of the first is held
+    /// out for it.
     pub validation: String,
     /// That share.
     pub hold_out: f64,
@@ -158,7 +166,14 @@ impl Default for Recipe {
 
 impl Default for NetworkRecipe {
     fn default() -> Self {
-        Self { model: None, backbone: None, output_stride: 16, separable: true, dropout: 0.1, preprocess: None }
+        Self {
+            model: None,
+            backbone: None,
+            output_stride: 16,
+            separable: true,
+            dropout: 0.1,
+            preprocess: None,
+        }
     }
 }
 
@@ -184,7 +199,8 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::read`].
     pub fn parse(text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|e| crate::text::toml_error(ErrorKind::Config, "is no recipe", text, &e))
+        toml::from_str(text)
+            .map_err(|e| crate::text::toml_error(ErrorKind::Config, "is no recipe", text, &e))
     }
 
     /// As TOML, every field spelled out.
@@ -200,7 +216,8 @@ impl Recipe {
         serde_json::to_value(self).unwrap_or_default()
     }
 
-    /// Ignores another label where the usual one, 255, is one of `classes` classes; what to say of it.
+    /// Ignores another label where the usual one, 255, is one of `classes` classes; what to say of
+    /// it.
     pub fn ignore_none_of(&mut self, classes: usize) -> Option<String> {
         let usual = PixelLoss::default().ignore;
         if self.loss.ignore != usual || classes <= usual as usize || classes > LAST_LABEL as usize {
@@ -219,9 +236,14 @@ impl Recipe {
     pub fn options(&self) -> Result<TrainOptions> {
         self.augmentation.check()?;
         if self.evaluate_every == 0 || self.checkpoint_every == 0 {
-            return Err(error!(Config, "`evaluate_every` and `checkpoint_every` must be at least 1"));
+            return Err(error!(
+                Config,
+                "`evaluate_every` and `checkpoint_every` must be at least 1"
+            ));
         }
-        if (self.loss.weighted && self.data.class_weights.is_none()) || (self.loss.mined && self.mining.is_none()) {
+        if (self.loss.weighted && self.data.class_weights.is_none())
+            || (self.loss.mined && self.mining.is_none())
+        {
             return Err(error!(
                 Config,
                 "`loss.weighted` and `loss.mined` follow from `data.class_weights` and `[mining]`: leave them out"
@@ -248,7 +270,13 @@ impl Recipe {
             mining: self.mining,
             optimizer: self.optimizer,
             groups: self.groups,
-            schedule: Schedule { base: self.rate, decay: self.decay, steps: self.steps, warm_up: self.warm_up, floor },
+            schedule: Schedule {
+                base: self.rate,
+                decay: self.decay,
+                steps: self.steps,
+                warm_up: self.warm_up,
+                floor,
+            },
             max_norm: self.max_norm,
             norm_momentum: self.norm_momentum,
         })
@@ -274,7 +302,10 @@ mod tests {
         let mut many = Recipe::default();
         assert_eq!(many.ignore_none_of(255), None);
         let told = many.ignore_none_of(300).unwrap();
-        assert!(many.loss.ignore == 65_535 && told.contains("300 classes") && told.contains("65535"), "{told}");
+        assert!(
+            many.loss.ignore == 65_535 && told.contains("300 classes") && told.contains("65535"),
+            "{told}"
+        );
         assert_eq!(many.ignore_none_of(300), None);
         let short = Recipe::parse("steps = 10\n[network]\nbackbone = \"resnet50\"\n").unwrap();
         assert_eq!((short.steps, short.batch), (10, Recipe::default().batch));

@@ -1,9 +1,12 @@
-//! Recomputation of activations: most of what the forward part computes is forgotten, and computed again when the backward part needs it
-//! (Chen et al. 2016, "Training deep nets with sublinear memory cost").
+//! Recomputation of activations: most of what the forward part computes is forgotten, and computed
+//! again when the backward part needs it (Chen et al. 2016, "Training deep nets with sublinear
+//! memory cost").
 //!
-//! The forward part is cut into segments. What crosses a cut stays in memory; the rest of a segment is computed again, from what stayed,
-//! right before the first backward node that reads some of it. Backward nodes keep their order, and all operations give the same bits each
-//! time (dropout counts, it does not draw), so loss and gradients are the same to the bit. The price is most of a second forward part.
+//! The forward part is cut into segments. What crosses a cut stays in memory; the rest of a segment
+//! is computed again, from what stayed, right before the first backward node that reads some of it.
+//! Backward nodes keep their order, and all operations give the same bits each time (dropout
+//! counts, it does not draw), so loss and gradients are the same to the bit. The price is most of a
+//! second forward part.
 
 use crate::error::Result;
 use crate::graph::{Graph, Node, Resident, Rewrite, ValueId, rewrite};
@@ -15,8 +18,9 @@ use std::sync::Arc;
 /// Segments are tried from the whole forward part down to about a part in so many.
 const MOST_SEGMENTS: u64 = 24;
 
-/// The step's graph with recomputation, where that needs less memory, else as it was. The first `forward` nodes are the forward part with
-/// the loss; the others are gradients. Nodes that are computed again are called `NODE.again`.
+/// The step's graph with recomputation, where that needs less memory, else as it was. The first
+/// `forward` nodes are the forward part with the loss; the others are gradients. Nodes that are
+/// computed again are called `NODE.again`.
 ///
 /// # Errors
 /// Where nodes of that name exist.
@@ -66,7 +70,10 @@ impl<'g> Tape<'g> {
         let (nodes, gradients) = graph.nodes().split_at(forward);
         let mut tape = Self {
             nodes,
-            bytes: graph.value_ids().map(|v| Layout::bytes(graph.ty(v), Packing::Channels)).collect(),
+            bytes: graph
+                .value_ids()
+                .map(|v| Layout::bytes(graph.ty(v), Packing::Channels))
+                .collect(),
             last_read: vec![0; graph.values().len()],
             read_back: vec![false; graph.values().len()],
         };
@@ -95,10 +102,12 @@ impl<'g> Tape<'g> {
         values.filter(|v| self.read_back[v.index()]).map(|v| self.bytes[v.index()]).sum()
     }
 
-    /// The ends of segments, the last one's left out. Of all the ways to cut in which no segment of several nodes has more than `limit` bytes
-    /// for the backward part beside those that cross its end, the one with the fewest bytes that cross cuts.
+    /// The ends of segments, the last one's left out. Of all the ways to cut in which no segment of
+    /// several nodes has more than `limit` bytes for the backward part beside those that cross its
+    /// end, the one with the fewest bytes that cross cuts.
     fn cuts(&self, limit: u64) -> Vec<usize> {
-        // For each position the bytes that cross cuts up to it, and where its segment begins. A value that crosses several cuts counts once.
+        // For each position the bytes that cross cuts up to it, and where its segment begins. A
+        // value that crosses several cuts counts once.
         let mut best: Vec<(u64, usize)> = vec![(0, 0)];
         for end in 1..=self.nodes.len() {
             let (mut crossing, mut inside) = (0, 0);
@@ -160,9 +169,11 @@ fn is_batch_norm(node: &Node) -> bool {
 fn with_segments(graph: &Graph, tape: &Tape, cuts: &[usize]) -> Result<Graph> {
     let again = tape.again(cuts);
     let count = graph.values().len();
-    let mut twice = Twice { gone: vec![None; count], first: vec![None; count], second: vec![None; count] };
+    let mut twice =
+        Twice { gone: vec![None; count], first: vec![None; count], second: vec![None; count] };
     for (segment, (nodes, &end)) in again.iter().zip(cuts).enumerate() {
-        let values = nodes.iter().flat_map(|&i| &tape.nodes[i].outputs).filter(|v| !tape.stays(**v, end));
+        let values =
+            nodes.iter().flat_map(|&i| &tape.nodes[i].outputs).filter(|v| !tape.stays(**v, end));
         values.for_each(|v| twice.gone[v.index()] = Some(segment));
     }
     let mut done = vec![false; cuts.len()];
@@ -174,7 +185,9 @@ fn with_segments(graph: &Graph, tape: &Tape, cuts: &[usize]) -> Result<Graph> {
             for v in &node.inputs {
                 let segment = twice.gone[v.index()];
                 if let Some(segment) = segment.filter(|&s| !std::mem::replace(&mut done[s], true)) {
-                    again[segment].iter().try_for_each(|&i| twice.compute_again(new, &tape.nodes[i]))?;
+                    again[segment]
+                        .iter()
+                        .try_for_each(|&i| twice.compute_again(new, &tape.nodes[i]))?;
                 }
             }
             inputs = twice.present(&node.inputs);
@@ -204,13 +217,17 @@ impl Twice {
     /// What the backward part takes for values.
     fn present(&self, values: &[ValueId]) -> Vec<ValueId> {
         let one = |i: usize| if self.gone[i].is_some() { self.second[i] } else { self.first[i] };
-        values.iter().map(|v| one(v.index()).expect("invariant: nodes stand in running order")).collect()
+        values
+            .iter()
+            .map(|v| one(v.index()).expect("invariant: nodes stand in running order"))
+            .collect()
     }
 
     fn compute_again(&mut self, new: &mut Rewrite, node: &Node) -> Result<()> {
         let mut inputs = self.present(&node.inputs);
         let op: Arc<dyn Op> = match node.op.downcast_ref() {
-            // The same operation as the last part of the first one, so the same bits, and its sums are not made twice.
+            // The same operation as the last part of the first one, so the same bits, and its sums
+            // are not made twice.
             Some(&BatchNormTrain { eps }) => {
                 inputs.extend(self.present(&node.outputs[1..]));
                 Arc::new(BatchNorm { eps })
@@ -218,7 +235,10 @@ impl Twice {
             None => node.op.clone(),
         };
         let outputs = new.graph.push(&format!("{}.again", node.name), op, &inputs)?;
-        node.outputs.iter().zip(outputs).for_each(|(old, new)| self.second[old.index()] = Some(new));
+        node.outputs
+            .iter()
+            .zip(outputs)
+            .for_each(|(old, new)| self.second[old.index()] = Some(new));
         Ok(())
     }
 }
@@ -233,7 +253,9 @@ mod tests {
 
     fn step(backbone: &str, shape: Shape, options: StepOptions) -> Graph {
         let config = Config::deeplab_v3plus(Backbone::named(backbone).unwrap(), 12);
-        let network = build_network(&config, shape, &Outputs { logits_full: true, ..Outputs::default() }).unwrap();
+        let network =
+            build_network(&config, shape, &Outputs { logits_full: true, ..Outputs::default() })
+                .unwrap();
         training_step(network.graph, &options).unwrap().graph
     }
 
@@ -242,14 +264,27 @@ mod tests {
         for backbone in ["mobilenet_v2_0.25", "resnet18", "mobilenet_v3"] {
             let shape = Shape::new(2, 65, 65, 3);
             let plain = step(backbone, shape, StepOptions::default());
-            let again = step(backbone, shape, StepOptions { recompute: true, ..StepOptions::default() });
+            let again =
+                step(backbone, shape, StepOptions { recompute: true, ..StepOptions::default() });
             let is_again = |n: &&Node| n.name.ends_with(".again");
-            let names = |g: &Graph| g.nodes().iter().filter(|n| !is_again(n)).map(|n| n.name.clone()).collect::<Vec<_>>();
+            let names = |g: &Graph| {
+                g.nodes()
+                    .iter()
+                    .filter(|n| !is_again(n))
+                    .map(|n| n.name.clone())
+                    .collect::<Vec<_>>()
+            };
             assert_eq!(names(&plain), names(&again), "{backbone}");
             let twice: Vec<&Node> = again.nodes().iter().filter(is_again).collect();
-            assert!(twice.len() > 20 && !twice.iter().any(|n| is_batch_norm(n)), "{backbone}: {}", twice.len());
+            assert!(
+                twice.len() > 20 && !twice.iter().any(|n| is_batch_norm(n)),
+                "{backbone}: {}",
+                twice.len()
+            );
             assert!(twice.iter().any(|n| n.op.is::<BatchNorm>()), "{backbone}");
-            let outputs = |g: &Graph| g.outputs().iter().map(|(n, v)| (n.clone(), g.ty(*v))).collect::<Vec<_>>();
+            let outputs = |g: &Graph| {
+                g.outputs().iter().map(|(n, v)| (n.clone(), g.ty(*v))).collect::<Vec<_>>()
+            };
             assert_eq!(outputs(&plain), outputs(&again), "{backbone}");
         }
     }
@@ -259,7 +294,8 @@ mod tests {
         let mut graph = Graph::new();
         let mut x = graph.input("input", TensorType::f32(Shape::new(1, 32, 32, channels[0])));
         for (i, pair) in channels.windows(2).enumerate() {
-            let weight = graph.param(&format!("conv{i}.weight"), Shape::new(1, 1, pair[0], pair[1]));
+            let weight =
+                graph.param(&format!("conv{i}.weight"), Shape::new(1, 1, pair[0], pair[1]));
             let conv = crate::ops::Conv2d::default();
             x = graph.push(&format!("conv{i}"), Arc::new(conv), &[x, weight]).unwrap()[0];
             x = graph.root().activate(&format!("act{i}"), Activation::HardSwish, x).unwrap();
@@ -270,26 +306,45 @@ mod tests {
 
     #[test]
     fn cuts_lie_where_little_crosses() {
-        // Wide maps with a narrow one at conv2, and one at conv5: a cut there keeps 4 channels of 32 x 32.
+        // Wide maps with a narrow one at conv2, and one at conv5: a cut there keeps 4 channels of
+        // 32 x 32.
         let channels = [4, 32, 32, 4, 32, 32, 4, 32, 4];
         let graph = row(&channels, StepOptions::default());
         let forward = graph.nodes().iter().position(|n| n.name == "loss").unwrap() + 1;
         let tape = Tape::new(&graph, forward);
         let cuts = tape.cuts(tape.read_back_bytes() / 2);
         let names: Vec<&str> = cuts.iter().map(|&c| graph.nodes()[c - 1].name.as_str()).collect();
-        assert!(!names.is_empty() && names.iter().all(|n| ["conv2", "act2", "conv5", "act5"].contains(n)), "{names:?}");
+        assert!(
+            !names.is_empty()
+                && names.iter().all(|n| ["conv2", "act2", "conv5", "act5"].contains(n)),
+            "{names:?}"
+        );
         // With no limit there is nothing to gain from a cut.
         assert!(tape.cuts(u64::MAX).is_empty());
     }
 
     #[test]
     fn what_is_computed_again_stands_before_its_first_reader_and_reads_what_stayed() {
-        let graph = row(&[4, 32, 32, 4, 32, 32, 4, 32, 4], StepOptions { recompute: true, ..StepOptions::default() });
+        let graph = row(
+            &[4, 32, 32, 4, 32, 32, 4, 32, 4],
+            StepOptions { recompute: true, ..StepOptions::default() },
+        );
         let names: Vec<&str> = graph.nodes().iter().map(|n| n.name.as_str()).collect();
-        let at = |name: &str| names.iter().position(|n| *n == name).unwrap_or_else(|| panic!("no `{name}` in {names:?}"));
+        let at = |name: &str| {
+            names
+                .iter()
+                .position(|n| *n == name)
+                .unwrap_or_else(|| panic!("no `{name}` in {names:?}"))
+        };
         // The backward part of the first segment ends with the gradients of conv0.
-        assert!(at("conv0.again") < at("act0.again") && at("act0.again") < at("act1.grad.x"), "{names:?}");
-        assert!(at("conv0.again") > at("conv3.grad.w"), "the segment after it comes first: {names:?}");
+        assert!(
+            at("conv0.again") < at("act0.again") && at("act0.again") < at("act1.grad.x"),
+            "{names:?}"
+        );
+        assert!(
+            at("conv0.again") > at("conv3.grad.w"),
+            "the segment after it comes first: {names:?}"
+        );
         let reader = graph.find_node("act0.grad.x").unwrap();
         assert_eq!(graph.value_name(reader.inputs[0]), "conv0.again");
     }

@@ -53,8 +53,9 @@ impl Run {
     /// Begins a run in a directory, and writes what it begins with. `sets` are those of `origin`.
     ///
     /// # Errors
-    /// Where anything does not fit together: the largest validation image is segmented once, so that what cannot be scored is refused before
-    /// the first step. The directory is left as it was found then.
+    /// Where anything does not fit together: the largest validation image is segmented once, so
+    /// that what cannot be scored is refused before the first step. The directory is left as it was
+    /// found then.
     pub fn begin(
         mut directory: RunDirectory,
         mut recipe: Recipe,
@@ -68,7 +69,8 @@ impl Run {
             log::warn!("{moved}");
         }
         // What does not fit together is found before anything is written.
-        let trainer = Trainer::new(setting.device, &beginning.config, &beginning.weights, recipe.options()?)?;
+        let trainer =
+            Trainer::new(setting.device, &beginning.config, &beginning.weights, recipe.options()?)?;
         setting.check()?;
         let progress = Progress {
             images: Some(sets.training.len()),
@@ -85,16 +87,18 @@ impl Run {
         Self::new(directory, recipe, trainer, fed, log, progress, setting, Vec::new())
     }
 
-    /// Goes on with the run of a directory from its last checkpoint. What differs from how the run began (recipe, device, number of images) is
-    /// said and recorded.
+    /// Goes on with the run of a directory from its last checkpoint. What differs from how the run
+    /// began (recipe, device, number of images) is said and recorded.
     ///
     /// # Errors
-    /// Where the data is not there any more or has other classes, or the recipe does not fit the checkpoint.
+    /// Where the data is not there any more or has other classes, or the recipe does not fit the
+    /// checkpoint.
     pub fn resume(directory: RunDirectory, setting: Setting) -> Result<Self> {
         let (recipe, origin) = directory.read()?;
         let found = Checkpoint::read(&directory.checkpoint())?;
         let mut notes = Changes::new(&found.progress, &recipe, setting).notes();
-        let mut trainer = Trainer::new(setting.device, &found.config, found.weights(), recipe.options()?)?;
+        let mut trainer =
+            Trainer::new(setting.device, &found.config, found.weights(), recipe.options()?)?;
         found.restore(&mut trainer)?;
         setting.check()?;
         let mut progress = found.progress;
@@ -104,10 +108,14 @@ impl Run {
             notes.push(format!("the data has {now} images to train on, and had {then}: their order is another from here on"));
         }
         if progress.best.is_some() && !directory.best().exists() {
-            notes.push("best.safetensors is gone: the next evaluation writes it anew, however good it is".to_owned());
+            notes.push(
+                "best.safetensors is gone: the next evaluation writes it anew, however good it is"
+                    .to_owned(),
+            );
             progress.best = None;
         }
-        (progress.recipe, progress.device, progress.images) = (Some(recipe.to_json()), Some(setting.device_name()), Some(now));
+        (progress.recipe, progress.device, progress.images) =
+            (Some(recipe.to_json()), Some(setting.device_name()), Some(now));
         let fed = Fed::new(sets, &recipe, &trainer, progress.step, setting)?;
         scoring::rehearse(&trainer, &fed.validation, &fed.table, directory.path(), setting)?;
         setting.check()?;
@@ -133,7 +141,11 @@ impl Run {
             time: now(),
             command: setting.command.to_owned(),
             device: setting.device.to_string(),
-            network: format!("DeepLab on {}, output stride {}", config.backbone.title(), config.output_stride),
+            network: format!(
+                "DeepLab on {}, output stride {}",
+                config.backbone.title(),
+                config.output_stride
+            ),
             classes: fed.table.names.clone(),
             config: recipe.to_json(),
         }))?;
@@ -193,12 +205,13 @@ impl Run {
         Trainer::need(self.trainer.device(), self.trainer.config(), self.trainer.options())
     }
 
-    /// Makes the steps that are left. `stop` asks for an end: after the step in work, or after the image that is being scored (the evaluation is
-    /// made when the run is resumed), or at once where the next batch is waited for. A checkpoint holds everything then.
+    /// Makes the steps that are left. `stop` asks for an end: after the step in work, or after the
+    /// image that is being scored (the evaluation is made when the run is resumed), or at once
+    /// where the next batch is waited for. A checkpoint holds everything then.
     ///
     /// # Errors
-    /// Where an image cannot be read, the device fails, a file cannot be written, the training diverges, or no pixel of a whole epoch has a label
-    /// that counts. The last checkpoint stays.
+    /// Where an image cannot be read, the device fails, a file cannot be written, the training
+    /// diverges, or no pixel of a whole epoch has a label that counts. The last checkpoint stays.
     pub fn go(&mut self, stop: &AtomicBool, tell: &mut dyn FnMut(Event)) -> Result<Ending> {
         let ending = self.steps(stop, tell);
         let reason = match &ending {
@@ -207,10 +220,18 @@ impl Run {
             Err(e) => e.to_string(),
         };
         let (step, seconds) = (self.progress.step, self.clock.seconds());
-        let ended = self.log.write(&Record::End(EndRecord { step, time: now(), seconds, reason })).and_then(|()| {
-            // Scores and images are of this process: a page that an earlier one left has more to show than one without them.
-            if self.scores.is_some() || !self.directory.report().exists() { self.report() } else { Ok(()) }
-        });
+        let ended = self
+            .log
+            .write(&Record::End(EndRecord { step, time: now(), seconds, reason }))
+            .and_then(|()| {
+                // Scores and images are of this process: a page that an earlier one left has more
+                // to show than one without them.
+                if self.scores.is_some() || !self.directory.report().exists() {
+                    self.report()
+                } else {
+                    Ok(())
+                }
+            });
         // What went wrong first is what counts.
         ending.and_then(|ending| ended.map(|()| ending))
     }
@@ -234,7 +255,10 @@ impl Run {
             self.check_counted()?;
             let due = |every: u32| step == last || step.is_multiple_of(every.into());
             self.progress.evaluation_due = due(self.recipe.evaluate_every);
-            if stop.load(Ordering::Relaxed) || self.progress.evaluation_due || due(self.recipe.checkpoint_every) {
+            if stop.load(Ordering::Relaxed)
+                || self.progress.evaluation_due
+                || due(self.recipe.checkpoint_every)
+            {
                 self.save(tell)?;
             }
             if self.progress.evaluation_due && !self.score(stop, tell)? {
@@ -244,7 +268,8 @@ impl Run {
         Ok(Ending::Finished)
     }
 
-    /// Scores the network, and notes in a checkpoint that this is done. `false` where it was stopped.
+    /// Scores the network, and notes in a checkpoint that this is done. `false` where it was
+    /// stopped.
     fn score(&mut self, stop: &AtomicBool, tell: &mut dyn FnMut(Event)) -> Result<bool> {
         if !self.evaluate(stop, tell)? {
             return Ok(false);
@@ -258,7 +283,11 @@ impl Run {
     fn save(&mut self, tell: &mut dyn FnMut(Event)) -> Result<()> {
         let pause = Instant::now();
         self.progress.seconds = self.clock.seconds();
-        checkpoint::write_weights(&self.directory.last(), self.trainer.config(), &self.trainer.weights()?)?;
+        checkpoint::write_weights(
+            &self.directory.last(),
+            self.trainer.config(),
+            &self.trainer.weights()?,
+        )?;
         checkpoint::write(&self.directory.checkpoint(), &self.trainer, &self.progress)?;
         self.saved = self.progress.step;
         self.clock.pause(pause.elapsed());
@@ -274,7 +303,12 @@ impl Run {
 
     fn report(&self) -> Result<()> {
         let (scores, samples) = (self.scores.clone(), self.samples.clone());
-        let data = ReportData { records: report::read(self.directory.path())?, table: self.table.clone(), scores, samples };
+        let data = ReportData {
+            records: report::read(self.directory.path())?,
+            table: self.table.clone(),
+            scores,
+            samples,
+        };
         report::html::write(&self.directory.report(), &data)
     }
 }

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 /// How the rate falls after the warm-up, from 1 on: a factor of the base rate.
 ///
-/// In a recipe a table with its `kind`, as the optimizer's: `[decay]`, `kind = "poly"`, `power = 0.9`. What earlier versions wrote is read as well:
-/// `decay = { poly = { power = 0.9 } }` and `decay = "constant"`.
+/// In a recipe a table with its `kind`, as the optimizer's: `[decay]`, `kind = "poly"`,
+/// `power = 0.9`. What earlier versions wrote is read as well: `decay = { poly = { power = 0.9 } }`
+/// and `decay = "constant"`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Decay {
@@ -48,13 +49,19 @@ impl<'de> Deserialize<'de> for Decay {
             Value::String(kind) => (kind, Value::Object(Map::new())),
             Value::Object(mut table) => match table.remove("kind") {
                 Some(Value::String(kind)) => (kind, Value::Object(table)),
-                Some(other) => return Err(D::Error::custom(format!("`kind` must be {kinds}, got {other}"))),
+                Some(other) => {
+                    return Err(D::Error::custom(format!("`kind` must be {kinds}, got {other}")));
+                }
                 None => match (table.len(), table.into_iter().next()) {
                     (1, Some((kind, fields))) if fields.is_object() => (kind, fields),
                     _ => return Err(D::Error::custom(format!("needs a `kind`: {kinds}"))),
                 },
             },
-            other => return Err(D::Error::custom(format!("must be a table with a `kind`, {kinds}, got {other}"))),
+            other => {
+                return Err(D::Error::custom(format!(
+                    "must be a table with a `kind`, {kinds}, got {other}"
+                )));
+            }
         };
         let written = Written::deserialize(Value::Object(Map::from_iter([(kind, fields)])));
         Ok(match written.map_err(D::Error::custom)? {
@@ -75,7 +82,8 @@ pub struct Schedule {
     pub decay: Decay,
     /// Steps of the whole run.
     pub steps: u32,
-    /// Steps in which the rate rises in a straight line: step `s` of them, counted from 0, has `base * (s + 1) / warm_up`.
+    /// Steps in which the rate rises in a straight line: step `s` of them, counted from 0, has
+    /// `base * (s + 1) / warm_up`.
     #[serde(default)]
     pub warm_up: u32,
     /// The rate never falls below this.
@@ -91,16 +99,27 @@ impl Schedule {
     pub fn validate(&self) -> Result<()> {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         if !positive(self.base) {
-            return Err(error!(Config, "the learning rate must be a positive number, got {}", self.base));
+            return Err(error!(
+                Config,
+                "the learning rate must be a positive number, got {}", self.base
+            ));
         }
         if self.steps == 0 || self.warm_up >= self.steps {
-            return Err(error!(Config, "a run of {} steps has no room for {} of warm-up", self.steps, self.warm_up));
+            return Err(error!(
+                Config,
+                "a run of {} steps has no room for {} of warm-up", self.steps, self.warm_up
+            ));
         }
         if !(0.0..=self.base).contains(&self.floor) {
-            return Err(error!(Config, "the lowest rate must be 0 to the base rate {}, got {}", self.base, self.floor));
+            return Err(error!(
+                Config,
+                "the lowest rate must be 0 to the base rate {}, got {}", self.base, self.floor
+            ));
         }
         match self.decay {
-            Decay::Poly { power } if !positive(power) => Err(error!(Config, "the power must be a positive number, got {power}")),
+            Decay::Poly { power } if !positive(power) => {
+                Err(error!(Config, "the power must be a positive number, got {power}"))
+            }
             Decay::Step { every: 0, .. } => Err(error!(Config, "a rate cannot fall every 0 steps")),
             Decay::Step { factor, .. } if !(0.0..=1.0).contains(&factor) => {
                 Err(error!(Config, "the factor of a step must be 0 to 1, got {factor}"))
@@ -114,7 +133,10 @@ impl Schedule {
         if step < self.warm_up {
             return self.base * f64::from(step + 1) / f64::from(self.warm_up);
         }
-        let (done, all) = (f64::from(step.min(self.steps) - self.warm_up), f64::from((self.steps - self.warm_up).max(1)));
+        let (done, all) = (
+            f64::from(step.min(self.steps) - self.warm_up),
+            f64::from((self.steps - self.warm_up).max(1)),
+        );
         let factor = match self.decay {
             Decay::Constant => 1.0,
             Decay::Poly { power } => (1.0 - done / all).powf(power),
@@ -139,7 +161,8 @@ mod tests {
 
     #[test]
     fn rates_are_those_of_pytorchs_schedulers() {
-        // PolynomialLR(total_iters=100, power=0.9), StepLR(30, 0.1), CosineAnnealingLR(100) from 0.01, after 0, 50 and 75 steps.
+        // PolynomialLR(total_iters=100, power=0.9), StepLR(30, 0.1), CosineAnnealingLR(100) from
+        // 0.01, after 0, 50 and 75 steps.
         for (decay, wanted) in [
             (Decay::Poly { power: 0.9 }, [0.01, 0.005358867312681466, 0.0028717458874925874]),
             (Decay::Step { every: 30, factor: 0.1 }, [0.01, 0.001, 0.0001]),
@@ -192,7 +215,10 @@ mod tests {
             ("[decay]\nkind = \"poly\"\npower = 0.9\nevery = 2", "every"),
             ("[decay]\npower = 0.9", "needs a `kind`"),
             ("decay = 3", "must be a table"),
-            ("decay = { poly = { power = 0.9 }, step = { every = 3, factor = 0.1 } }", "needs a `kind`"),
+            (
+                "decay = { poly = { power = 0.9 }, step = { every = 3, factor = 0.1 } }",
+                "needs a `kind`",
+            ),
         ] {
             let error = toml::from_str::<File>(text).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

@@ -1,4 +1,5 @@
-//! Scoring, looked at before the first step: it comes hours later, when it would be late to learn that it cannot be done.
+//! Scoring, looked at before the first step: it comes hours later, when it would be late to learn
+//! that it cannot be done.
 
 use super::init::Beginning;
 use super::run::Setting;
@@ -30,13 +31,22 @@ impl Scoring {
     /// For the largest of these images, whose headers alone are read. `None` where there are none.
     ///
     /// # Errors
-    /// Where a header cannot be read (the error names the file), or the network does not take so small an image.
-    pub fn new(device: &Device, beginning: &Beginning, validation: &[Pair]) -> Result<Option<Self>> {
+    /// Where a header cannot be read (the error names the file), or the network does not take so
+    /// small an image.
+    pub fn new(
+        device: &Device,
+        beginning: &Beginning,
+        validation: &[Pair],
+    ) -> Result<Option<Self>> {
         let Some(Largest { width, height, .. }) = Largest::of(validation)? else { return Ok(None) };
         let model = model(beginning.config.clone(), beginning.weights.clone(), PathBuf::new());
         let outputs = Outputs { image: Some((height, width)), ..Outputs::default() };
         let graph = model.graph(Shape::new(1, height, width, 3), &outputs)?;
-        Ok(Some(Self { width, height, bytes: device.activation_bytes(&graph) + Plan::new(&graph).param_bytes }))
+        Ok(Some(Self {
+            width,
+            height,
+            bytes: device.activation_bytes(&graph) + Plan::new(&graph).param_bytes,
+        }))
     }
 }
 
@@ -44,7 +54,11 @@ impl fmt::Display for Scoring {
     /// `41 MiB more while images of up to 480x360 are scored`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = self.bytes as f64 / f64::from(1 << 20);
-        write!(f, "{mib:.0} MiB more while images of up to {}x{} are scored", self.width, self.height)
+        write!(
+            f,
+            "{mib:.0} MiB more while images of up to {}x{} are scored",
+            self.width, self.height
+        )
     }
 }
 
@@ -56,10 +70,18 @@ pub(super) fn segmenter(trainer: &Trainer, path: PathBuf) -> Result<Segmenter> {
 /// Segments the largest image once, as it will be scored, and reads its mask.
 ///
 /// # Errors
-/// What an evaluation would have failed with: a header that cannot be read, an image past the device's limits, a mask of another size.
-pub(super) fn rehearse(trainer: &Trainer, validation: &[Pair], table: &ClassTable, path: &Path, setting: Setting) -> Result<()> {
+/// What an evaluation would have failed with: a header that cannot be read, an image past the
+/// device's limits, a mask of another size.
+pub(super) fn rehearse(
+    trainer: &Trainer,
+    validation: &[Pair],
+    table: &ClassTable,
+    path: &Path,
+    setting: Setting,
+) -> Result<()> {
     let (pairs, table) = (validation.to_vec(), table.clone());
-    // Reading may wait for a disk, and a large image takes the processor minutes; a stop waits for neither.
+    // Reading may wait for a disk, and a large image takes the processor minutes; a stop waits for
+    // neither.
     let read = move || {
         let Some(Largest { pair, .. }) = Largest::of(&pairs)? else { return Ok(None) };
         pair.load(Some(&table)).map(|(image, _)| Some((image, pair.image.clone())))
@@ -91,7 +113,10 @@ impl<'a> Largest<'a> {
         let mut largest: Option<Self> = None;
         for pair in pairs {
             let (width, height) = dimensions(&pair.image)?;
-            if largest.as_ref().is_none_or(|l| width as u64 * height as u64 > l.width as u64 * l.height as u64) {
+            if largest
+                .as_ref()
+                .is_none_or(|l| width as u64 * height as u64 > l.width as u64 * l.height as u64)
+            {
                 largest = Some(Self { pair, width, height });
             }
         }
@@ -107,7 +132,8 @@ mod tests {
     use crate::train::{NetworkRecipe, Recipe};
 
     fn pair(directory: &Path, name: &str, size: (u32, u32)) -> Pair {
-        let [image, mask] = ["image", "mask"].map(|kind| directory.join(format!("{name}.{kind}.png")));
+        let [image, mask] =
+            ["image", "mask"].map(|kind| directory.join(format!("{name}.{kind}.png")));
         image::RgbImage::new(size.0, size.1).save(&image).unwrap();
         image::GrayImage::new(size.0, size.1).save(&mask).unwrap();
         Pair { name: name.to_owned(), image, mask, ids: Ids::Classes }
@@ -116,9 +142,11 @@ mod tests {
     #[test]
     fn the_largest_image_decides_and_headers_that_cannot_be_read_are_named() {
         let directory = tempfile::tempdir().unwrap();
-        let mut pairs: Vec<Pair> =
-            [("a", (40, 30)), ("b", (65, 33)), ("c", (33, 65))].map(|(name, size)| pair(directory.path(), name, size)).into();
-        let network = NetworkRecipe { backbone: Some("mobilenet_v2_0.1".into()), ..NetworkRecipe::default() };
+        let mut pairs: Vec<Pair> = [("a", (40, 30)), ("b", (65, 33)), ("c", (33, 65))]
+            .map(|(name, size)| pair(directory.path(), name, size))
+            .into();
+        let network =
+            NetworkRecipe { backbone: Some("mobilenet_v2_0.1".into()), ..NetworkRecipe::default() };
         let beginning = Beginning::new(&network, &ClassTable::generic(3), 1, None).unwrap();
         let found = Scoring::new(&Device::Cpu, &beginning, &pairs).unwrap().unwrap();
         assert_eq!((found.width, found.height), (65, 33));
@@ -127,9 +155,12 @@ mod tests {
         assert_eq!(Scoring::new(&Device::Cpu, &beginning, &[]).unwrap(), None);
 
         let options = Recipe { network, batch: 1, ..Recipe::default() }.options().unwrap();
-        let trainer = Trainer::new(&Device::Cpu, &beginning.config, &beginning.weights, options).unwrap();
+        let trainer =
+            Trainer::new(&Device::Cpu, &beginning.config, &beginning.weights, options).unwrap();
         let setting = Setting { device: &Device::Cpu, workers: 1, command: "", stop: None };
-        let rehearse = |pairs: &[Pair]| super::rehearse(&trainer, pairs, &ClassTable::generic(3), Path::new("run"), setting);
+        let rehearse = |pairs: &[Pair]| {
+            super::rehearse(&trainer, pairs, &ClassTable::generic(3), Path::new("run"), setting)
+        };
         rehearse(&pairs).unwrap();
         image::GrayImage::new(64, 33).save(&pairs[1].mask).unwrap();
         let text = rehearse(&pairs).unwrap_err().to_string();
@@ -137,7 +168,10 @@ mod tests {
 
         std::fs::write(&pairs[2].image, b"no image").unwrap();
         let error = Scoring::new(&Device::Cpu, &beginning, &pairs).unwrap_err();
-        assert!(error.kind() == ErrorKind::Image && error.to_string().contains("c.image.png"), "{error}");
+        assert!(
+            error.kind() == ErrorKind::Image && error.to_string().contains("c.image.png"),
+            "{error}"
+        );
         pairs[0].image = directory.path().join("not there.png");
         assert_eq!(rehearse(&pairs).unwrap_err().kind(), ErrorKind::Io);
     }

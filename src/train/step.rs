@@ -1,15 +1,19 @@
-//! From a network to one step of its training: loss, gradients and the batch's statistics, in one graph.
+//! From a network to one step of its training: loss, gradients and the batch's statistics, in one
+//! graph.
 
 use super::recompute::recompute;
 use crate::error::{Result, error};
 use crate::graph::{Graph, Rewrite, ValueId, rewrite};
 use crate::models::is_trained;
-use crate::ops::{Add, BatchNorm, BatchNormTrain, Dropout, DropoutTrain, PixelLoss, Resize, SegmentationLoss};
+use crate::ops::{
+    Add, BatchNorm, BatchNormTrain, Dropout, DropoutTrain, PixelLoss, Resize, SegmentationLoss,
+};
 use crate::tensor::{Shape, TensorType};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Which batch norms take the statistics of the batch. The others take their running statistics, as a trained network does.
+/// Which batch norms take the statistics of the batch. The others take their running statistics, as
+/// a trained network does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
@@ -28,33 +32,45 @@ pub enum NormMode {
 pub struct StepOptions {
     /// The loss of the scores at the labels' size.
     pub loss: PixelLoss,
-    /// Whether the last interpolation of the scores is part of the loss's operation, in both directions: then scores of the labels' size are
-    /// never stored. The numbers are the same but for rounding.
+    /// Whether the last interpolation of the scores is part of the loss's operation, in both
+    /// directions: then scores of the labels' size are never stored. The numbers are the same but
+    /// for rounding.
     pub fused: bool,
-    /// Factor of the auxiliary head's loss (torchvision's recipes take 0.5). None leaves the head untrained.
+    /// Factor of the auxiliary head's loss (torchvision's recipes take 0.5). None leaves the head
+    /// untrained.
     pub aux: Option<f32>,
     /// The batch norms.
     pub norm: NormMode,
     /// Tells the dropouts of one run from those of another.
     pub seed: u32,
-    /// Whether activations are computed again for the backward part where that saves memory. Loss and gradients are the same to the bit.
+    /// Whether activations are computed again for the backward part where that saves memory. Loss
+    /// and gradients are the same to the bit.
     pub recompute: bool,
 }
 
 impl Default for StepOptions {
     fn default() -> Self {
-        Self { loss: PixelLoss::default(), fused: true, aux: None, norm: NormMode::Train, seed: 0, recompute: false }
+        Self {
+            loss: PixelLoss::default(),
+            fused: true,
+            aux: None,
+            norm: NormMode::Train,
+            seed: 0,
+            recompute: false,
+        }
     }
 }
 
 /// One step of training.
 ///
-/// Inputs of the graph are the network's, `labels` u32 `[N, H, W, 1]`, `class_weights` `[1, 1, 1, classes]` where the loss has weights,
-/// `mining` `[1, 1, 1, 4]` where only hard pixels are kept (the first number is their share, see [`super::Mining`]), and `step` u32
-/// `[1, 1, 1, 1]` where something is dropped.
+/// Inputs of the graph are the network's, `labels` u32 `[N, H, W, 1]`, `class_weights`
+/// `[1, 1, 1, classes]` where the loss has weights, `mining` `[1, 1, 1, 4]` where only hard pixels
+/// are kept (the first number is their share, see [`super::Mining`]), and `step` u32 `[1, 1, 1, 1]`
+/// where something is dropped.
 ///
-/// Outputs are `loss` `[1, 1, 1, 1]`, with an auxiliary head `aux_loss` (its part of `loss`, the factor included), `grad.P` for each trained
-/// parameter `P`, and for each norm `N` of [`Step::norms`] the batch's `N.batch_mean` and (biased) `N.batch_variance`.
+/// Outputs are `loss` `[1, 1, 1, 1]`, with an auxiliary head `aux_loss` (its part of `loss`, the
+/// factor included), `grad.P` for each trained parameter `P`, and for each norm `N` of
+/// [`Step::norms`] the batch's `N.batch_mean` and (biased) `N.batch_variance`.
 #[derive(Debug, Clone)]
 pub struct Step {
     /// The graph, verified.
@@ -63,13 +79,14 @@ pub struct Step {
     pub trained: Vec<String>,
     /// Norms that take the statistics of the batch, with the number of values that those are of.
     pub norms: Vec<(String, usize)>,
-    /// Norms that were to take the statistics of the batch, but see one value for each channel: they take the running ones. The norm of
-    /// ASPP's pooled branch is one, with one image in a batch.
+    /// Norms that were to take the statistics of the batch, but see one value for each channel:
+    /// they take the running ones. The norm of ASPP's pooled branch is one, with one image in a
+    /// batch.
     pub too_small: Vec<String>,
 }
 
-/// Builds the step of a network that has the output `logits_full`, and where its auxiliary head is to be trained `aux_logits`. Other
-/// outputs are left out.
+/// Builds the step of a network that has the output `logits_full`, and where its auxiliary head is
+/// to be trained `aux_logits`. Other outputs are left out.
 ///
 /// # Errors
 /// Where the network lacks an output, or an operation on the way has no gradient.
@@ -81,17 +98,21 @@ pub fn training_step(network: Graph, options: &StepOptions) -> Result<Step> {
     };
     let aux = match options.aux {
         None => None,
-        Some(factor) => match find("aux_logits") {
-            Some(logits) => Some((logits, factor)),
-            None => {
-                return Err(error!(Graph, "there is no output `aux_logits`, which the auxiliary loss is of")
+        Some(factor) => {
+            match find("aux_logits") {
+                Some(logits) => Some((logits, factor)),
+                None => {
+                    return Err(error!(Graph, "there is no output `aux_logits`, which the auxiliary loss is of")
                     .advice("train without an auxiliary loss, or build the network with an auxiliary head"));
+                }
             }
-        },
+        }
     };
     let shape = network.shape(full);
     // The operation before the scores of the labels' size, which is the loss's own where it can be.
-    let last = network.producer(full).and_then(|node| Some((*node.op.downcast_ref::<Resize>()?, node.inputs[0])));
+    let last = network
+        .producer(full)
+        .and_then(|node| Some((*node.op.downcast_ref::<Resize>()?, node.inputs[0])));
     let last = last.filter(|(resize, _)| resize.window.is_none());
     let align_corners = last.is_some_and(|(resize, _)| resize.align_corners);
     let scores = last.filter(|_| options.fused).map_or(full, |(_, small)| small);
@@ -100,8 +121,9 @@ pub fn training_step(network: Graph, options: &StepOptions) -> Result<Step> {
     if let Some((logits, _)) = aux {
         network.output("aux_scores", logits);
     }
-    // An auxiliary head without a loss, or a backbone's last layer that only a classifier reads, is no part of the step: its norms would
-    // be noted, and then not be found. (The pass for this takes dropout away as well.)
+    // An auxiliary head without a loss, or a backbone's last layer that only a classifier reads, is
+    // no part of the step: its norms would be noted, and then not be found. (The pass for this
+    // takes dropout away as well.)
     let network = rewrite(network, |_, _, _| Ok(None))?;
 
     let (mut graph, norms) = for_training(network, options)?;
@@ -125,8 +147,11 @@ pub fn training_step(network: Graph, options: &StepOptions) -> Result<Step> {
     }
     graph.output("loss", loss);
 
-    let params: Vec<(String, ValueId)> =
-        graph.params().filter(|(name, _)| is_trained(name)).map(|(name, id)| (name.to_owned(), id)).collect();
+    let params: Vec<(String, ValueId)> = graph
+        .params()
+        .filter(|(name, _)| is_trained(name))
+        .map(|(name, id)| (name.to_owned(), id))
+        .collect();
     let ids: Vec<ValueId> = params.iter().map(|&(_, id)| id).collect();
     let forward = graph.nodes().len();
     let gradients = graph.gradients(&seeds, &ids)?;
@@ -169,9 +194,15 @@ impl Losses {
         let labels = graph.shape(self.read[0]);
         let scores = match self.fused {
             true => scores,
-            false => graph.root().resize(&format!("{name}.scores"), scores, (labels.h, labels.w), align_corners)?,
+            false => graph.root().resize(
+                &format!("{name}.scores"),
+                scores,
+                (labels.h, labels.w),
+                align_corners,
+            )?,
         };
-        let inputs: Vec<ValueId> = std::iter::once(scores).chain(self.read.iter().copied()).collect();
+        let inputs: Vec<ValueId> =
+            std::iter::once(scores).chain(self.read.iter().copied()).collect();
         let op = SegmentationLoss { pixel: self.pixel, factor, align_corners };
         let (loss, gradient) = graph.root().segmentation_loss(name, op, &inputs)?;
         Ok((loss, (scores, gradient)))
@@ -225,5 +256,6 @@ fn step_input(new: &mut Rewrite) -> ValueId {
 
 /// A key of a dropout's own: FNV-1a of its name, from the seed on.
 fn key(seed: u32, name: &str) -> u32 {
-    name.bytes().fold(0x811c_9dc5 ^ seed, |key, byte| (key ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    name.bytes()
+        .fold(0x811c_9dc5 ^ seed, |key, byte| (key ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }

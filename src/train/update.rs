@@ -1,4 +1,5 @@
-//! The graphs that run on flat vectors after the gradients are there: sums over batches, the update, the running statistics.
+//! The graphs that run on flat vectors after the gradients are there: sums over batches, the
+//! update, the running statistics.
 
 use super::bank::Bank;
 use crate::error::{Result, error};
@@ -113,7 +114,8 @@ impl Flat<'_> {
         let outputs = self.graph.push(name, op, inputs)?;
         for &(input, output) in pairs {
             let place = self.graph.value(inputs[input]).resident.clone();
-            let place = place.ok_or_else(|| error!(Graph, "only vectors of the store are updated"))?;
+            let place =
+                place.ok_or_else(|| error!(Graph, "only vectors of the store are updated"))?;
             self.graph.set_resident(outputs[output], place);
         }
         Ok(())
@@ -128,12 +130,19 @@ fn table(graph: &mut Graph, name: &str, groups: usize) -> ValueId {
     graph.input(name, TensorType::f32(Shape::new(1, 1, groups, 4)))
 }
 
-/// The update of the parameters: inputs `groups.I` for each segment, and `table`; output `scale` (see [`GradientScale`]). `gradients` is
-/// the name of their vector.
-pub(super) fn update(bank: &Bank, optimizer: &Optimizer, scale: GradientScale, gradients: &str, groups: usize) -> Result<Graph> {
+/// The update of the parameters: inputs `groups.I` for each segment, and `table`; output `scale`
+/// (see [`GradientScale`]). `gradients` is the name of their vector.
+pub(super) fn update(
+    bank: &Bank,
+    optimizer: &Optimizer,
+    scale: GradientScale,
+    gradients: &str,
+    groups: usize,
+) -> Result<Graph> {
     let mut flat = Flat { graph: Graph::new(), bank };
     let (w, g, blocks) = (flat.vector("parameters"), flat.vector(gradients), flat.groups());
-    let states: Vec<Vec<ValueId>> = optimizer.states().iter().map(|name| flat.vector(name)).collect();
+    let states: Vec<Vec<ValueId>> =
+        optimizer.states().iter().map(|name| flat.vector(name)).collect();
     let table = table(&mut flat.graph, "table", groups);
     let scale = flat.graph.push("scale", Arc::new(scale), &g)?[0];
     flat.graph.output("scale", scale);
@@ -157,17 +166,22 @@ pub(super) fn accumulate(bank: &Bank) -> Result<Graph> {
     Ok(flat.graph)
 }
 
-/// The update of the running statistics: inputs `groups.I` for each segment, and `table` for the means, `table_variance` for the variances
-/// (see [`RunningStatistics`]).
+/// The update of the running statistics: inputs `groups.I` for each segment, and `table` for the
+/// means, `table_variance` for the variances (see [`RunningStatistics`]).
 pub(super) fn statistics(bank: &Bank, groups: usize) -> Result<Graph> {
     let mut flat = Flat { graph: Graph::new(), bank };
     let blocks = flat.groups();
     for (kind, name) in [("mean", "table"), ("variance", "table_variance")] {
-        let (r, s) = (flat.vector(&format!("running_{kind}")), flat.vector(&format!("batch_{kind}")));
+        let (r, s) =
+            (flat.vector(&format!("running_{kind}")), flat.vector(&format!("batch_{kind}")));
         let table = table(&mut flat.graph, name, groups);
         for segment in 0..r.len() {
             let inputs = [r[segment], s[segment], blocks[segment], table];
-            flat.update(&format!("running_{kind}.{segment}"), Arc::new(RunningStatistics), &inputs)?;
+            flat.update(
+                &format!("running_{kind}.{segment}"),
+                Arc::new(RunningStatistics),
+                &inputs,
+            )?;
         }
     }
     Ok(flat.graph)

@@ -5,13 +5,17 @@ use crate::tensor::{Elements, Tensor};
 /// Share of whole numbers that may differ: rounding decides ties between classes.
 const TIES: usize = 1000;
 
-/// What is wrong with `got`, if anything. Elements are sums of `products` products of numbers up to 1, taken in any order.
+/// What is wrong with `got`, if anything. Elements are sums of `products` products of numbers up to
+/// 1, taken in any order.
 pub(super) fn differs(got: &Tensor, want: &Tensor, products: f32) -> Option<String> {
     let (wrong, of) = match (got.data(), want.data()) {
         (Elements::F32(got), Elements::F32(want)) => {
-            // Half a unit in the last place for each addition, if all of them erred to the same side, and some for short sums.
+            // Half a unit in the last place for each addition, if all of them erred to the same
+            // side, and some for short sums.
             let atol = 1.2e-7 * products.max(16.0);
-            let close = |g: f32, w: f32| (g - w).abs() <= atol + 1e-4 * w.abs() || g == w || (g.is_nan() && w.is_nan());
+            let close = |g: f32, w: f32| {
+                (g - w).abs() <= atol + 1e-4 * w.abs() || g == w || (g.is_nan() && w.is_nan())
+            };
             (got.iter().zip(want).filter(|&(&g, &w)| !close(g, w)).count(), want.len())
         }
         (Elements::U32(got), Elements::U32(want)) => {
@@ -36,9 +40,17 @@ mod tests {
     fn rounding_passes_and_anything_more_does_not() {
         let want = tensor([1.0, -2.0, 0.0, f32::INFINITY]);
         assert_eq!(differs(&tensor([1.000_05, -2.0001, 1e-6, f32::INFINITY]), &want, 16.0), None);
-        assert!(differs(&tensor([1.001, -2.0, 0.0, f32::INFINITY]), &want, 16.0).unwrap().starts_with("1 of 4"));
+        assert!(
+            differs(&tensor([1.001, -2.0, 0.0, f32::INFINITY]), &want, 16.0)
+                .unwrap()
+                .starts_with("1 of 4")
+        );
         assert!(differs(&tensor([f32::NAN; 4]), &want, 16.0).unwrap().starts_with("4 of 4"));
         assert!(differs(&tensor([1.0, -2.0, 1e-4, f32::INFINITY]), &want, 16.0).is_some());
-        assert_eq!(differs(&tensor([1.0, -2.0, 1e-4, f32::INFINITY]), &want, 2048.0), None, "long sums round more");
+        assert_eq!(
+            differs(&tensor([1.0, -2.0, 1e-4, f32::INFINITY]), &want, 2048.0),
+            None,
+            "long sums round more"
+        );
     }
 }

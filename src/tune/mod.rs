@@ -1,9 +1,10 @@
 //! The tuner: which of an operation's kernels is the fastest on this device.
 //!
-//! Operations list their kernels with the one first that they expect to be fastest. On a given device, for a given shape, another one may
-//! be. The tuner runs them: every candidate's numbers are checked against the operation's CPU function before its time counts, so a
-//! driver that miscompiles one kernel costs time and nothing else. What was measured is remembered, on disk too (see [`table_path`]), for
-//! each adapter, driver and version of this crate.
+//! Operations list their kernels with the one first that they expect to be fastest. On a given
+//! device, for a given shape, another one may be. The tuner runs them: every candidate's numbers
+//! are checked against the operation's CPU function before its time counts, so a driver that
+//! miscompiles one kernel costs time and nothing else. What was measured is remembered, on disk too
+//! (see [`table_path`]), for each adapter, driver and version of this crate.
 //!
 //! ```no_run
 //! use atrous::tune::{Mode, Tuning};
@@ -48,7 +49,8 @@ pub enum Mode {
     On,
 }
 
-/// How far the tuning of a graph has come. It is reported before each measurement, and once more at the end of one in which there was any.
+/// How far the tuning of a graph has come. It is reported before each measurement, and once more at
+/// the end of one in which there was any.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
     /// Nodes whose kernel is known.
@@ -61,7 +63,8 @@ pub struct Progress<'a> {
 
 type Report = Arc<dyn Fn(&Progress) + Send + Sync>;
 
-/// Mode, table and reports of tuners: what a caller decides once for all the graphs that it makes ready.
+/// Mode, table and reports of tuners: what a caller decides once for all the graphs that it makes
+/// ready.
 #[derive(Clone, Default)]
 pub struct Tuning {
     mode: Mode,
@@ -93,10 +96,12 @@ impl Tuning {
         self.mode
     }
 
-    /// Makes a graph ready on a device with the kernels of this tuning. The CPU executor has nothing to choose.
+    /// Makes a graph ready on a device with the kernels of this tuning. The CPU executor has
+    /// nothing to choose.
     ///
     /// # Errors
-    /// As [`Runner::with_kernels`]; and where none of the kernels of a node gives the right numbers.
+    /// As [`Runner::with_kernels`]; and where none of the kernels of a node gives the right
+    /// numbers.
     pub fn runner(&self, device: &Device, graph: Graph) -> Result<Runner> {
         self.runner_in(&Arc::new(Store::new(device)), graph)
     }
@@ -123,7 +128,10 @@ impl From<Mode> for Tuning {
 
 impl fmt::Debug for Tuning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tuning").field("mode", &self.mode).field("table", &self.table).finish_non_exhaustive()
+        f.debug_struct("Tuning")
+            .field("mode", &self.mode)
+            .field("table", &self.table)
+            .finish_non_exhaustive()
     }
 }
 
@@ -156,7 +164,8 @@ impl Tuner {
 
     fn report(&self, measuring: Option<&str>) {
         if let Some(report) = &self.tuning.report {
-            // A tuner may be asked about more calls than were announced: tests and benchmarks announce none.
+            // A tuner may be asked about more calls than were announced: tests and benchmarks
+            // announce none.
             let (done, of) = (self.progress.done, self.progress.of.max(self.progress.done));
             report(&Progress { done, of, measuring });
         }
@@ -167,7 +176,10 @@ impl Tuner {
             return Ok(0);
         }
         let key = key(op, context);
-        let known = self.table.get(&key).and_then(|choice| kernels.iter().position(|k| k.label == choice.kernel));
+        let known = self
+            .table
+            .get(&key)
+            .and_then(|choice| kernels.iter().position(|k| k.label == choice.kernel));
         match (known, self.tuning.mode) {
             (Some(index), _) => Ok(index),
             (None, Mode::On) => {
@@ -182,7 +194,10 @@ impl Tuner {
                 };
                 let kernel = &kernels[index].label;
                 log::info!("{key}: `{kernel}` of {} takes {time:.1?}", kernels.len());
-                self.table.insert(key, Choice { kernel: kernel.clone(), microseconds: time.as_secs_f64() * 1e6 });
+                self.table.insert(
+                    key,
+                    Choice { kernel: kernel.clone(), microseconds: time.as_secs_f64() * 1e6 },
+                );
                 Ok(index)
             }
             (None, _) => Ok(0),
@@ -195,7 +210,12 @@ impl Choose for Tuner {
         self.progress = Count { of: calls, ..Count::default() };
     }
 
-    fn choose(&mut self, op: &dyn Op, context: &KernelContext, kernels: &[Kernel]) -> Result<usize> {
+    fn choose(
+        &mut self,
+        op: &dyn Op,
+        context: &KernelContext,
+        kernels: &[Kernel],
+    ) -> Result<usize> {
         let picked = self.pick(op, context, kernels);
         self.progress.done += 1;
         if self.progress.measured > 0 && self.progress.done == self.progress.of {
@@ -206,25 +226,47 @@ impl Choose for Tuner {
 }
 
 /// Checks and times all the kernels of a call; the position of the fastest right one and its time.
-fn measure(gpu: &Gpu, op: &dyn Op, context: &KernelContext, kernels: &[Kernel]) -> Result<(usize, Duration)> {
+fn measure(
+    gpu: &Gpu,
+    op: &dyn Op,
+    context: &KernelContext,
+    kernels: &[Kernel],
+) -> Result<(usize, Duration)> {
     let stage = Stage::new(gpu, op, context)?;
     let mut best: Option<(usize, Duration)> = None;
     for (index, kernel) in kernels.iter().enumerate() {
         match attempt(&stage, kernel, best.map(|(_, time)| time)) {
             Ok(Outcome::Right(time)) => {
-                log::debug!("{} {}: `{}` takes {time:.1?}", op.name(), op.attributes(), kernel.label);
+                log::debug!(
+                    "{} {}: `{}` takes {time:.1?}",
+                    op.name(),
+                    op.attributes(),
+                    kernel.label
+                );
                 if best.is_none_or(|(_, fastest)| time < fastest) {
                     best = Some((index, time));
                 }
             }
             Ok(Outcome::Hopeless(time)) => {
-                log::debug!("{} {}: `{}` is too slow: {time:.1?}", op.name(), op.attributes(), kernel.label);
+                log::debug!(
+                    "{} {}: `{}` is too slow: {time:.1?}",
+                    op.name(),
+                    op.attributes(),
+                    kernel.label
+                );
             }
             Ok(Outcome::Wrong(report)) => {
-                log::warn!("{} {}: `{}` is left out: {report}", op.name(), op.attributes(), kernel.label);
+                log::warn!(
+                    "{} {}: `{}` is left out: {report}",
+                    op.name(),
+                    op.attributes(),
+                    kernel.label
+                );
             }
             // What one shader does is no fault of the others.
-            Err(e) if e.kind() == ErrorKind::Shader => log::warn!("{}: `{}` is left out: {e}", op.name(), kernel.label),
+            Err(e) if e.kind() == ErrorKind::Shader => {
+                log::warn!("{}: `{}` is left out: {e}", op.name(), kernel.label)
+            }
             Err(e) => return Err(e),
         }
     }
@@ -253,11 +295,17 @@ fn attempt(stage: &Stage, kernel: &Kernel, best: Option<Duration>) -> Result<Out
 }
 
 fn none_right(op: &dyn Op) -> Error {
-    error!(Shader, "no kernel of {} {} gives the right numbers on this device", op.name(), op.attributes())
-        .advice("take `--device cpu`, and report it with the output of `atrous devices`")
+    error!(
+        Shader,
+        "no kernel of {} {} gives the right numbers on this device",
+        op.name(),
+        op.attributes()
+    )
+    .advice("take `--device cpu`, and report it with the output of `atrous devices`")
 }
 
-/// What a choice depends on besides the device: the operation, its attributes, and how its operands lie.
+/// What a choice depends on besides the device: the operation, its attributes, and how its operands
+/// lie.
 fn key(op: &dyn Op, context: &KernelContext) -> String {
     let layout = |l: &Layout| {
         let plain = *l == Layout::contiguous(l.ty);
@@ -265,5 +313,11 @@ fn key(op: &dyn Op, context: &KernelContext) -> String {
         format!("{}{place}", l.ty.shape)
     };
     let all = |layouts: &[Layout]| layouts.iter().map(layout).collect::<Vec<_>>().join(" ");
-    format!("{} {}: {} -> {}", op.name(), op.attributes(), all(context.inputs), all(context.outputs))
+    format!(
+        "{} {}: {} -> {}",
+        op.name(),
+        op.attributes(),
+        all(context.inputs),
+        all(context.outputs)
+    )
 }

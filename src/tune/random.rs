@@ -26,12 +26,17 @@ impl Random {
         (0..count).map(|_| self.unit()).collect()
     }
 
-    /// A tensor of numbers in [-1, 1) (small whole numbers where it is not f32), and the buffer that it lies in. The lanes of the buffer
-    /// that are not the tensor's hold numbers too, which no kernel may let through.
+    /// A tensor of numbers in [-1, 1) (small whole numbers where it is not f32), and the buffer
+    /// that it lies in. The lanes of the buffer that are not the tensor's hold numbers too, which
+    /// no kernel may let through.
     ///
     /// # Errors
     /// Where there is no memory for them.
-    pub(super) fn operand(&mut self, layout: Layout, packing: Packing) -> Result<(Tensor, Vec<u8>)> {
+    pub(super) fn operand(
+        &mut self,
+        layout: Layout,
+        packing: Packing,
+    ) -> Result<(Tensor, Vec<u8>)> {
         let shape = layout.ty.shape;
         if layout.ty.dtype == DType::F32 && packing == Packing::Channels {
             let floats = self.floats(buffer_bytes(layout) as usize / 4);
@@ -43,7 +48,8 @@ impl Random {
             DType::U32 => Data::U32((0..shape.len()).map(|_| (self.bits() % 4) as u32).collect()),
             DType::U8 => Data::U8((0..shape.len()).map(|_| self.bits() as u8).collect()),
         };
-        let tensor = Tensor::from_data(shape, data).expect("invariant: as many elements as the shape has");
+        let tensor =
+            Tensor::from_data(shape, data).expect("invariant: as many elements as the shape has");
         let bytes = pack(&tensor, packing)?;
         Ok((tensor, bytes))
     }

@@ -9,7 +9,8 @@ use crate::ops::product;
 use std::time::Duration;
 use web_time::Instant;
 
-/// Numbers of independent chains of `vec4`s in a thread: few may not hide the latency of an addition, many may not fit the registers.
+/// Numbers of independent chains of `vec4`s in a thread: few may not hide the latency of an
+/// addition, many may not fit the registers.
 pub const CHAINS: [u32; 5] = [2, 3, 4, 8, 16];
 /// Multiply-adds in a chain.
 const ROUNDS: u32 = 512;
@@ -30,8 +31,9 @@ pub fn multiply_add(threads: usize, chains: u32) -> Dispatch {
         .threads(threads)
 }
 
-/// Floating-point operations a second (a multiply-add counts as two) that a device reaches with nothing else to do: on a GPU by chains of
-/// multiply-adds in registers, on the processor by a small matrix product on every thread at once. It takes some tenths of a second.
+/// Floating-point operations a second (a multiply-add counts as two) that a device reaches with
+/// nothing else to do: on a GPU by chains of multiply-adds in registers, on the processor by a
+/// small matrix product on every thread at once. It takes some tenths of a second.
 ///
 /// # Errors
 /// Where the device fails.
@@ -39,7 +41,10 @@ pub fn multiply_add_rate(device: &Device) -> Result<f64> {
     match device {
         Device::Cpu => Ok(processor_rate()),
         Device::Gpu(gpu) => {
-            let rates = CHAINS.iter().map(|&chains| device_rate(gpu, chains)).collect::<Result<Vec<f64>>>()?;
+            let rates = CHAINS
+                .iter()
+                .map(|&chains| device_rate(gpu, chains))
+                .collect::<Result<Vec<f64>>>()?;
             Ok(rates.into_iter().fold(0.0, f64::max))
         }
     }
@@ -49,14 +54,18 @@ fn device_rate(gpu: &Gpu, chains: u32) -> Result<f64> {
     let threads: usize = if gpu.caps().software { 1 << 12 } else { 1 << 18 };
     let y = gpu.buffer("sums", 16 * threads as u64, wgpu::BufferUsages::STORAGE)?;
     let mut recorder = Recorder::new(gpu);
-    recorder.add("rate of multiply-adds", &multiply_add(threads, chains), Checks::Off, |_| Ok(y.clone().into()))?;
+    recorder.add("rate of multiply-adds", &multiply_add(threads, chains), Checks::Off, |_| {
+        Ok(y.clone().into())
+    })?;
     let steps = recorder.finish()?;
     // The first run may compile.
     let once = replay(gpu, &steps, 1)?.min(replay(gpu, &steps, 1)?);
     let repeats = (RUN.as_nanos() / once.as_nanos().max(1)).clamp(1, 100) as u32;
-    let times = (0..RUNS).map(|_| replay(gpu, &steps, repeats)).collect::<Result<Vec<Duration>>>()?;
+    let times =
+        (0..RUNS).map(|_| replay(gpu, &steps, repeats)).collect::<Result<Vec<Duration>>>()?;
     let fastest = times.into_iter().min().unwrap_or(Duration::MAX);
-    let flops = f64::from(repeats) * threads as f64 * f64::from(ROUNDS) * f64::from(chains) * 4.0 * 2.0;
+    let flops =
+        f64::from(repeats) * threads as f64 * f64::from(ROUNDS) * f64::from(chains) * 4.0 * 2.0;
     Ok(flops / fastest.as_secs_f64())
 }
 

@@ -42,7 +42,9 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// Where the device has no room.
     pub fn new(gpu: &'a Gpu, op: &'a dyn Op, context: &KernelContext) -> Result<Self> {
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_DST
+            | wgpu::BufferUsages::COPY_SRC;
         let mut random = Random(1);
         let inputs = (0..)
             .zip(context.inputs)
@@ -56,7 +58,9 @@ impl<'a> Stage<'a> {
         let outputs = context
             .outputs
             .iter()
-            .map(|layout| Ok((*layout, gpu.buffer("output of a measurement", buffer_bytes(*layout), usage)?)))
+            .map(|layout| {
+                Ok((*layout, gpu.buffer("output of a measurement", buffer_bytes(*layout), usage)?))
+            })
             .collect::<Result<_>>()?;
         Ok(Self { gpu, op, inputs, outputs, reference: OnceCell::new() })
     }
@@ -66,7 +70,10 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// Of kind `Shader` where the kernel does not compile or does not fit its operands.
     pub fn candidate(&'a self, kernel: &Kernel) -> Result<Candidate<'a>> {
-        let scratch = kernel.scratch.iter().map(|&bytes| self.gpu.buffer("scratch", bytes, wgpu::BufferUsages::STORAGE));
+        let scratch = kernel
+            .scratch
+            .iter()
+            .map(|&bytes| self.gpu.buffer("scratch", bytes, wgpu::BufferUsages::STORAGE));
         let scratch: Vec<wgpu::Buffer> = scratch.collect::<Result<_>>()?;
         let mut recorder = Recorder::new(self.gpu);
         for dispatch in &kernel.dispatches {
@@ -87,7 +94,8 @@ impl<'a> Stage<'a> {
             return Ok(known);
         }
         let inputs: Vec<&Tensor> = self.inputs.iter().map(|(tensor, _)| tensor).collect();
-        let mut outputs: Vec<Tensor> = self.outputs.iter().map(|(layout, _)| Tensor::zeros(layout.ty)).collect();
+        let mut outputs: Vec<Tensor> =
+            self.outputs.iter().map(|(layout, _)| Tensor::zeros(layout.ty)).collect();
         self.op.cpu(&inputs, &mut outputs)?;
         Ok(self.reference.get_or_init(|| outputs))
     }
@@ -106,7 +114,8 @@ impl<'a> Stage<'a> {
 }
 
 impl Candidate<'_> {
-    /// Runs it so often in one submission; the time until all is done. The first run of a kernel may compile it.
+    /// Runs it so often in one submission; the time until all is done. The first run of a kernel
+    /// may compile it.
     ///
     /// # Errors
     /// Where the device fails.
@@ -114,14 +123,16 @@ impl Candidate<'_> {
         replay(self.stage.gpu, &self.steps, repeats)
     }
 
-    /// Runs it once and compares its outputs with those of the operation's CPU function. `Ok(Some(report))` where they differ.
+    /// Runs it once and compares its outputs with those of the operation's CPU function.
+    /// `Ok(Some(report))` where they differ.
     ///
     /// # Errors
     /// Where the device fails.
     pub fn check(&self) -> Result<Option<String>> {
         let stage = self.stage;
         for (layout, buffer) in &stage.outputs {
-            // NaN for f32, no class and no gray for the others: what is not written does not pass for right.
+            // NaN for f32, no class and no gray for the others: what is not written does not pass
+            // for right.
             stage.gpu.queue.write_buffer(buffer, 0, &vec![0xFF; buffer_bytes(*layout) as usize]);
         }
         self.run(1)?;
@@ -135,7 +146,8 @@ impl Candidate<'_> {
         Ok(None)
     }
 
-    /// Time of a single run, which may have to compile first; of a second one where the first is not hopeless beyond doubt.
+    /// Time of a single run, which may have to compile first; of a second one where the first is
+    /// not hopeless beyond doubt.
     pub(super) fn once(&self, best: Duration) -> Result<Duration> {
         let first = self.run(1)?;
         // Drivers compile for some hundred milliseconds.

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 /// The longest table that is read. A choice takes about 200 bytes.
 const MOST_BYTES: u64 = 16 << 20;
-/// How long to wait for another process to write the table. One write takes milliseconds; a process that was stopped may hold the lock for ever.
+/// How long to wait for another process to write the table. One write takes milliseconds; a process
+/// that was stopped may hold the lock for ever.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A measured choice.
@@ -61,7 +62,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// The table in the file, or an empty one where there is none, or it is damaged, or it was made for another device.
+    /// The table in the file, or an empty one where there is none, or it is damaged, or it was made
+    /// for another device.
     pub(super) fn open(adapter: &AdapterSummary, path: Option<PathBuf>) -> Self {
         let device = Header::of(adapter);
         let choices = path.as_deref().map(|path| read(path, &device)).unwrap_or_default();
@@ -72,21 +74,27 @@ impl Table {
         self.content.choices.get(key)
     }
 
-    /// Remembers a choice, on disk too. Where that fails, the choice is good for this process alone.
+    /// Remembers a choice, on disk too. Where that fails, the choice is good for this process
+    /// alone.
     pub(super) fn insert(&mut self, key: String, choice: Choice) {
         self.content.choices.insert(key, choice);
         let Some(path) = &self.path else { return };
         if let Err(e) = merge(path, &mut self.content, PATIENCE) {
-            warn_once(path, "unwritable", || format!("what was measured is not kept for the next time: {e}"));
-            // Dozens of kernels are measured in a row, and none of their choices can be written either.
+            warn_once(path, "unwritable", || {
+                format!("what was measured is not kept for the next time: {e}")
+            });
+            // Dozens of kernels are measured in a row, and none of their choices can be written
+            // either.
             self.path = None;
         }
     }
 }
 
-/// Warns about a table, once for each kind of trouble: every network that a program makes ready opens the table anew.
+/// Warns about a table, once for each kind of trouble: every network that a program makes ready
+/// opens the table anew.
 fn warn_once(path: &Path, trouble: &'static str, words: impl FnOnce() -> String) {
-    static WARNED: LazyLock<Mutex<HashSet<(PathBuf, &'static str)>>> = LazyLock::new(Mutex::default);
+    static WARNED: LazyLock<Mutex<HashSet<(PathBuf, &'static str)>>> =
+        LazyLock::new(Mutex::default);
     if WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert((path.to_owned(), trouble)) {
         let words = words();
         log::warn!("{words}");
@@ -96,12 +104,15 @@ fn warn_once(path: &Path, trouble: &'static str, words: impl FnOnce() -> String)
 /// Writes the table with what other processes have put into the file meanwhile.
 fn merge(path: &Path, content: &mut Content, patience: Duration) -> Result<()> {
     let directory = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).map_err(|e| Error::io(directory, "the directory cannot be made", e))?;
-    // Between reading and writing nobody else may write. The lock is a file of its own, since the table is replaced by a rename, and
-    // it is left where it is: deleting it would let two processes hold a lock each.
+    fs::create_dir_all(directory)
+        .map_err(|e| Error::io(directory, "the directory cannot be made", e))?;
+    // Between reading and writing nobody else may write. The lock is a file of its own, since the
+    // table is replaced by a rename, and it is left where it is: deleting it would let two
+    // processes hold a lock each.
     let lock_path = path.with_extension("lock");
     refuse_special(&lock_path, "a lock file")?;
-    let lock = File::create(&lock_path).map_err(|e| Error::io(&lock_path, "could not be written", e))?;
+    let lock =
+        File::create(&lock_path).map_err(|e| Error::io(&lock_path, "could not be written", e))?;
     if let Err(e) = wait_for(&lock, patience) {
         // Some network directories have no locks. A lost entry is measured again.
         log::debug!("{}: no lock: {e}", text::path(&lock_path));
@@ -121,7 +132,9 @@ fn wait_for(lock: &File, patience: Duration) -> std::io::Result<()> {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(e)) => return Err(e),
             Err(TryLockError::WouldBlock) if begun.elapsed() >= patience => {
-                return Err(std::io::Error::other(format!("another process held it for {patience:.1?}")));
+                return Err(std::io::Error::other(format!(
+                    "another process held it for {patience:.1?}"
+                )));
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
         }
@@ -133,7 +146,9 @@ fn read(path: &Path, device: &Header) -> BTreeMap<String, Choice> {
         return BTreeMap::new();
     }
     let ignored = |why: String| {
-        warn_once(path, "unreadable", || format!("the kernels chosen by measurement are not used: {why}"));
+        warn_once(path, "unreadable", || {
+            format!("the kernels chosen by measurement are not used: {why}")
+        });
         BTreeMap::new()
     };
     let bytes = match read_bytes(path, "a table of measured kernels", MOST_BYTES) {
@@ -144,20 +159,26 @@ fn read(path: &Path, device: &Header) -> BTreeMap<String, Choice> {
     match serde_json::from_slice::<Content>(&bytes) {
         Ok(content) if content.device == *device => content.choices,
         Ok(_) => ignored(format!("{named} is of another device or version")),
-        Err(e) => ignored(format!("{named} is damaged ({}); the next `--tune on` replaces it", text::excerpt(&e.to_string()))),
+        Err(e) => ignored(format!(
+            "{named} is damaged ({}); the next `--tune on` replaces it",
+            text::excerpt(&e.to_string())
+        )),
     }
 }
 
-/// Where the table of an adapter is kept: in the directory `ATROUS_CACHE`, else in `atrous` in the user's cache directory
-/// (`XDG_CACHE_HOME`, `LOCALAPPDATA`, `~/Library/Caches` on macOS, `~/.cache`). `None` where the user has none.
+/// Where the table of an adapter is kept: in the directory `ATROUS_CACHE`, else in `atrous` in the
+/// user's cache directory (`XDG_CACHE_HOME`, `LOCALAPPDATA`, `~/Library/Caches` on macOS,
+/// `~/.cache`). `None` where the user has none.
 pub fn table_path(adapter: &AdapterSummary) -> Option<PathBuf> {
-    let directory = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let directory =
+        |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let usual = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
     let cache = directory("ATROUS_CACHE")
         .or_else(|| directory("XDG_CACHE_HOME").map(|f| f.join("atrous")))
         .or_else(|| directory("LOCALAPPDATA").map(|f| f.join("atrous")))
         .or_else(|| directory("HOME").map(|f| f.join(usual).join("atrous")))?;
-    // The hash only keeps the files of different devices apart; the header inside decides whether a table is taken.
+    // The hash only keeps the files of different devices apart; the header inside decides whether a
+    // table is taken.
     let mut hasher = DefaultHasher::new();
     Header::of(adapter).hash(&mut hasher);
     Some(cache.join(format!("tune-{:016x}.json", hasher.finish())))
@@ -201,7 +222,11 @@ mod tests {
         }
         let mut table = Table::open(&adapter(), Some(path.clone()));
         table.insert("a".to_owned(), choice());
-        assert_eq!((table.get("a"), &table.path), (Some(&choice()), &None), "kept in memory, and not tried again");
+        assert_eq!(
+            (table.get("a"), &table.path),
+            (Some(&choice()), &None),
+            "kept in memory, and not tried again"
+        );
     }
 
     #[test]
@@ -216,9 +241,13 @@ mod tests {
     #[test]
     fn trouble_with_a_table_is_told_once() {
         let mut told = 0;
-        for (path, trouble) in
-            [("a", "unreadable"), ("a", "unreadable"), ("a", "unwritable"), ("b", "unreadable"), ("a", "unreadable")]
-        {
+        for (path, trouble) in [
+            ("a", "unreadable"),
+            ("a", "unreadable"),
+            ("a", "unwritable"),
+            ("b", "unreadable"),
+            ("a", "unreadable"),
+        ] {
             warn_once(Path::new(path), trouble, || {
                 told += 1;
                 String::new()
@@ -233,7 +262,8 @@ mod tests {
         let path = directory.path().join("tune.json");
         const WRITERS: usize = 8;
         const CHOICES: usize = 12;
-        // A lock belongs to an open file, so threads with tables of their own are to each other as processes are.
+        // A lock belongs to an open file, so threads with tables of their own are to each other as
+        // processes are.
         std::thread::scope(|scope| {
             for writer in 0..WRITERS {
                 let mut table = Table::open(&adapter(), Some(path.clone()));

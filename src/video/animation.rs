@@ -14,7 +14,8 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-/// Frames as they are seen, each laid over those before it. They are made on a thread of its own, which is where the decoder has to live.
+/// Frames as they are seen, each laid over those before it. They are made on a thread of its own,
+/// which is where the decoder has to live.
 pub(super) struct AnimationSource {
     frames: Receiver<Result<Frame>>,
     /// Joined at the end: a decoder that panicked must not pass for one that is done.
@@ -37,7 +38,8 @@ impl AnimationSource {
         let decoder = Decoder::new(found.format, bytes)?;
         let (width, height) = decoder.dimensions();
         // The canvas as it is, the one being made, and the RGB that comes out.
-        let (width, height) = super::bytes_for(width.into(), height.into(), 4 + 4 + 4 + 3, options)?;
+        let (width, height) =
+            super::bytes_for(width.into(), height.into(), 4 + 4 + 4 + 3, options)?;
         let ((above, below), mean) = found.delays.rate().unwrap_or(((10, 1), false));
         let rate = Rate::new(above, below).unwrap_or(Rate::USUAL);
         let mut notes = Vec::new();
@@ -65,7 +67,12 @@ impl AnimationSource {
                 let frame = frame.map_err(damaged).and_then(|frame| {
                     let duration = probe::shown(frame.delay().into());
                     let rgba = frame.into_buffer();
-                    let image = Image::from_rgba(rgba.width() as usize, rgba.height() as usize, rgba.into_raw(), backdrop)?;
+                    let image = Image::from_rgba(
+                        rgba.width() as usize,
+                        rgba.height() as usize,
+                        rgba.into_raw(),
+                        backdrop,
+                    )?;
                     Ok(Frame { image, duration: Some(duration) })
                 });
                 let failed = frame.is_err();
@@ -114,8 +121,12 @@ impl Decoder {
         };
         let bytes = Cursor::new(bytes);
         match format {
-            ImageFormat::Gif => GifDecoder::new(bytes).map(|d| Decoder::Gif(Box::new(d))).map_err(damaged),
-            ImageFormat::Png => PngDecoder::new(bytes).map(|d| Decoder::Png(Box::new(d))).map_err(damaged),
+            ImageFormat::Gif => {
+                GifDecoder::new(bytes).map(|d| Decoder::Gif(Box::new(d))).map_err(damaged)
+            }
+            ImageFormat::Png => {
+                PngDecoder::new(bytes).map(|d| Decoder::Png(Box::new(d))).map_err(damaged)
+            }
             ImageFormat::WebP => WebPDecoder::new(bytes).map(Decoder::WebP).map_err(damaged),
             _ => Err(Error::new(ErrorKind::Image, "is no animation")),
         }

@@ -11,7 +11,8 @@ use std::time::Duration;
 /// Digits of a frame's number in its name, at least.
 const DIGITS: usize = 6;
 
-/// Writes `000001.png` and so on. Each file appears whole; what was written stays also where the rest fails.
+/// Writes `000001.png` and so on. Each file appears whole; what was written stays also where the
+/// rest fails.
 pub(super) struct DirectorySink {
     directory: PathBuf,
     /// Whether the directory was made for this video.
@@ -22,21 +23,34 @@ pub(super) struct DirectorySink {
 }
 
 impl DirectorySink {
-    pub(super) fn create(directory: &Path, info: &Info, classes: Option<&ClassTable>) -> Result<Self> {
+    pub(super) fn create(
+        directory: &Path,
+        info: &Info,
+        classes: Option<&ClassTable>,
+    ) -> Result<Self> {
         let made = !directory.exists();
-        std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, "the directory cannot be created", e))?;
-        // The frames of another video would look like this one's, and may be what this one is read from.
+        std::fs::create_dir_all(directory)
+            .map_err(|e| Error::io(directory, "the directory cannot be created", e))?;
+        // The frames of another video would look like this one's, and may be what this one is read
+        // from.
         if let Some(held) = frame_in(directory)? {
             let held = held.display();
             return Err(error!(Usage, "holds frames already, such as {held}")
                 .file(directory)
                 .advice("empty it, or name another"));
         }
-        Ok(Self { directory: directory.to_owned(), made, info: info.clone(), classes: classes.cloned(), written: 0 })
+        Ok(Self {
+            directory: directory.to_owned(),
+            made,
+            info: info.clone(),
+            classes: classes.cloned(),
+            written: 0,
+        })
     }
 }
 
-/// The name of a frame (`000001.png` and the like) that a directory holds. `None` where it holds none or does not exist.
+/// The name of a frame (`000001.png` and the like) that a directory holds. `None` where it holds
+/// none or does not exist.
 ///
 /// # Errors
 /// The directory cannot be read.
@@ -66,7 +80,8 @@ fn is_frame_name(name: &Path) -> bool {
 
 impl Drop for DirectorySink {
     fn drop(&mut self) {
-        // A video without frames leaves nothing. A directory that somebody has put something into stays, since only empty ones can be removed.
+        // A video without frames leaves nothing. A directory that somebody has put something into
+        // stays, since only empty ones can be removed.
         if self.made && self.written == 0 {
             let _ = std::fs::remove_dir(&self.directory);
         }
@@ -86,7 +101,9 @@ impl Sink for DirectorySink {
         match (content, &self.classes) {
             (Content::Mask(labels), Some(classes)) => labels.write(file, classes)?,
             (Content::Image(image), _) => image.save(file)?,
-            (Content::Mask(_), None) => unreachable!("invariant: masks without classes were refused above"),
+            (Content::Mask(_), None) => {
+                unreachable!("invariant: masks without classes were refused above")
+            }
         }
         self.written += 1;
         Ok(())
@@ -106,7 +123,15 @@ mod tests {
         for name in ["000001.png", "000000.png", "1234567.png", "000042.PNG"] {
             assert!(is_frame_name(Path::new(name)), "{name}");
         }
-        for name in ["00001.png", "a00001.png", "000001.jpg", "000001", ".png", "000001.png.txt", "shot-000001.png"] {
+        for name in [
+            "00001.png",
+            "a00001.png",
+            "000001.jpg",
+            "000001",
+            ".png",
+            "000001.png.txt",
+            "shot-000001.png",
+        ] {
             assert!(!is_frame_name(Path::new(name)), "{name}");
         }
     }

@@ -1,7 +1,9 @@
-//! Containers through the `ffmpeg` program, where it is installed: a child process and a pipe each way. Nothing is ever downloaded.
+//! Containers through the `ffmpeg` program, where it is installed: a child process and a pipe each
+//! way. Nothing is ever downloaded.
 //!
-//! A plain child, and not the crate `ffmpeg-sidecar`: that finds rate and size in ffmpeg's log, as rounded numbers, while a Y4M header gives the rate
-//! as an exact fraction, and Y4M is read here anyway.
+//! A plain child, and not the crate `ffmpeg-sidecar`: that finds rate and size in ffmpeg's log, as
+//! rounded numbers, while a Y4M header gives the rate as an exact fraction, and Y4M is read here
+//! anyway.
 
 use super::process::{self, Process};
 use super::sink::Target;
@@ -20,10 +22,12 @@ use std::time::Duration;
 /// How long ffmpeg may take to end once it has closed its output.
 const END: Duration = Duration::from_secs(30);
 
-/// How long an encoder may take to finish while its file does not grow. Large frames and slow codecs take minutes for one.
+/// How long an encoder may take to finish while its file does not grow. Large frames and slow
+/// codecs take minutes for one.
 const ENCODING: Duration = Duration::from_secs(600);
 
-/// How long ffprobe may look for the length of a video, which is for the progress bar alone, and what it may say about it, in bytes.
+/// How long ffprobe may look for the length of a video, which is for the progress bar alone, and
+/// what it may say about it, in bytes.
 const PROBING: (Duration, usize) = (Duration::from_secs(5), 4096);
 
 /// A file's name for ffmpeg, so that neither a leading dash nor a colon means anything else.
@@ -46,12 +50,30 @@ struct FfmpegSource {
 
 /// Opens a container.
 pub(super) fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
-    // ffmpeg would wait for a FIFO without an end, and its own words for a file that is not there are of another kind.
+    // ffmpeg would wait for a FIFO without an end, and its own words for a file that is not there
+    // are of another kind.
     drop(open_regular(path, "a video")?);
     let mut command = Command::new("ffmpeg");
-    // Playlists in a file may name other files, never the network. Frames come upright, at a constant rate, in a known matrix.
-    command.args(["-nostdin", "-loglevel", "error", "-protocol_whitelist", "file,pipe,crypto,data", "-i"]).arg(file_url(path));
-    command.args(["-map", "0:v:0", "-vf", "scale=out_color_matrix=bt601:out_range=tv", "-pix_fmt", "yuv444p"]);
+    // Playlists in a file may name other files, never the network. Frames come upright, at a
+    // constant rate, in a known matrix.
+    command
+        .args([
+            "-nostdin",
+            "-loglevel",
+            "error",
+            "-protocol_whitelist",
+            "file,pipe,crypto,data",
+            "-i",
+        ])
+        .arg(file_url(path));
+    command.args([
+        "-map",
+        "0:v:0",
+        "-vf",
+        "scale=out_color_matrix=bt601:out_range=tv",
+        "-pix_fmt",
+        "yuv444p",
+    ]);
     command.args(["-f", "yuv4mpegpipe", "pipe:1"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut process = Process::start(&mut command, READ_ADVICE).map_err(|e| e.file(path))?;
     let stdout = process.stdout().expect("invariant: the output was asked for as a pipe");
@@ -61,7 +83,8 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
         Ok(frames) => frames,
         // Where nothing came, ffmpeg knows why.
         Err(unreadable) => {
-            // At the stream's end it is about to end itself, and says why; a header that is no header is not waited for.
+            // At the stream's end it is about to end itself, and says why; a header that is no
+            // header is not waited for.
             return Err(match process.end(Duration::from_secs(1), None) {
                 Err(said) if said.contains("says") => Error::new(ErrorKind::Image, said).file(path),
                 _ => unreadable,
@@ -72,10 +95,19 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
     Ok(Box::new(FfmpegSource { frames, process, name, info, over: false }))
 }
 
-/// About how many frames there will be: ffprobe's duration times the rate. `None` where it does not tell, or is not there.
+/// About how many frames there will be: ffprobe's duration times the rate. `None` where it does not
+/// tell, or is not there.
 fn expected_frames(path: &Path, info: &Info) -> Option<u64> {
     let mut command = Command::new("ffprobe");
-    command.args(["-v", "error", "-protocol_whitelist", "file,pipe,crypto,data", "-show_entries", "format=duration", "-of"]);
+    command.args([
+        "-v",
+        "error",
+        "-protocol_whitelist",
+        "file,pipe,crypto,data",
+        "-show_entries",
+        "format=duration",
+        "-of",
+    ]);
     command.args(["default=nokey=1:noprint_wrappers=1", "-i"]).arg(file_url(path));
     let written = process::output(&mut command, PROBING.0, PROBING.1)?;
     let seconds: f64 = String::from_utf8_lossy(&written).trim().parse().ok()?;
@@ -96,7 +128,10 @@ impl Iterator for FfmpegSource {
             return frame;
         }
         // The end, or ffmpeg gave up: a damaged file must not pass for a short one.
-        self.process.end(END, None).err().map(|said| Err(Error::new(ErrorKind::Image, said).at(&self.name)))
+        self.process
+            .end(END, None)
+            .err()
+            .map(|said| Err(Error::new(ErrorKind::Image, said).at(&self.name)))
     }
 }
 
@@ -125,14 +160,16 @@ pub(super) struct Encoder {
 impl Encoder {
     /// Begins a file of images (rgb24) or masks (gray).
     pub(super) fn start(path: &Path, info: &Info, masks: bool) -> Result<Self> {
-        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let ending =
+            path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         if masks && ending != "mkv" {
             return Err(error!(Usage, "masks keep their classes only without loss, which .{ending} files are not written with")
                 .file(path)
                 .advice("write a .mkv, a .y4m, a .gif or a directory"));
         }
         let staged = Staged::create(path, &format!(".{ending}"))?;
-        // Most players take 4:2:0 alone, for which many encoders want even sizes: the last column or row is repeated.
+        // Most players take 4:2:0 alone, for which many encoders want even sizes: the last column
+        // or row is repeated.
         let odd = if masks { (0, 0) } else { (info.width % 2, info.height % 2) };
         let (w, h) = (info.width + odd.0, info.height + odd.1);
         let rate = format!("{}/{}", info.rate.numerator(), info.rate.denominator());
@@ -156,7 +193,12 @@ impl Encoder {
                 Matrix::Bt601 => ("bt601", "smpte170m"),
                 Matrix::Bt709 => ("bt709", "bt709"),
             };
-            command.args(["-vf", &format!("scale=out_color_matrix={matrix}:out_range=tv"), "-pix_fmt", "yuv420p"]);
+            command.args([
+                "-vf",
+                &format!("scale=out_color_matrix={matrix}:out_range=tv"),
+                "-pix_fmt",
+                "yuv420p",
+            ]);
             command.args(["-colorspace", tag, "-color_range", "tv"]);
             match ending.as_str() {
                 "webm" => command.args(["-c:v", "libvpx-vp9", "-crf", "30", "-b:v", "0"]),
@@ -169,7 +211,15 @@ impl Encoder {
         let stdin = process.stdin().expect("invariant: the input was asked for as a pipe");
         let frames = Some(BufWriter::with_capacity(1 << 16, stdin));
         let row = info.width * if masks { 1 } else { 3 };
-        Ok(Self { frames, process, staged, name: path.display().to_string(), row, rows: info.height, odd })
+        Ok(Self {
+            frames,
+            process,
+            staged,
+            name: path.display().to_string(),
+            row,
+            rows: info.height,
+            odd,
+        })
     }
 
     /// A frame with its last column and row repeated where their number was odd.
@@ -177,13 +227,18 @@ impl Encoder {
         if self.odd == (0, 0) || frame.len() != self.row * self.rows {
             return Cow::Borrowed(frame);
         }
-        let rows = frame.chunks_exact(self.row).chain(frame.rchunks_exact(self.row).take(self.odd.1));
+        let rows =
+            frame.chunks_exact(self.row).chain(frame.rchunks_exact(self.row).take(self.odd.1));
         rows.flat_map(|row| row.iter().chain(&row[self.row - 3 * self.odd.0..])).copied().collect()
     }
 
     fn broken(&mut self) -> Error {
         self.frames = None;
-        let said = self.process.end(END, None).err().unwrap_or_else(|| "ffmpeg ended before the video did".to_owned());
+        let said = self
+            .process
+            .end(END, None)
+            .err()
+            .unwrap_or_else(|| "ffmpeg ended before the video did".to_owned());
         Error::new(ErrorKind::Io, said).at(&self.name)
     }
 }

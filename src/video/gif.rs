@@ -30,13 +30,23 @@ impl GifSink {
         let name = path.display().to_string();
         let (Ok(w), Ok(h)) = (u16::try_from(info.width), u16::try_from(info.height)) else {
             let size = format!("{} x {}", info.width, info.height);
-            return Err(error!(Usage, "a GIF of {size} pixels cannot be; the format ends at 65535").file(path));
+            return Err(error!(
+                Usage,
+                "a GIF of {size} pixels cannot be; the format ends at 65535"
+            )
+            .file(path));
         };
         let out = BufWriter::with_capacity(1 << 16, Staged::create(path, ".tmp")?);
         let palette = classes.map(ClassTable::palette).unwrap_or_default();
         let mut encoder = Encoder::new(out, w, h, &palette).map_err(|e| unwritten(&name, e))?;
         encoder.set_repeat(Repeat::Infinite).map_err(|e| unwritten(&name, e))?;
-        Ok(Self { encoder, name, info: info.clone(), masks: classes.is_some(), clock: Clock::new(info.rate) })
+        Ok(Self {
+            encoder,
+            name,
+            info: info.clone(),
+            masks: classes.is_some(),
+            clock: Clock::new(info.rate),
+        })
     }
 }
 
@@ -47,7 +57,12 @@ impl Sink for GifSink {
         let (w, h) = (self.info.width as u16, self.info.height as u16);
         let mut frame = match content {
             Content::Mask(labels) => {
-                let mut frame = Frame::from_indexed_pixels(w, h, bytes_of(labels).map_err(|e| e.at(&self.name))?, None);
+                let mut frame = Frame::from_indexed_pixels(
+                    w,
+                    h,
+                    bytes_of(labels).map_err(|e| e.at(&self.name))?,
+                    None,
+                );
                 // The file's own palette.
                 frame.palette = None;
                 frame
@@ -64,7 +79,9 @@ impl Sink for GifSink {
     fn finish(self: Box<Self>) -> Result<()> {
         let name = self.name;
         let out = self.encoder.into_inner().map_err(|e| unwritten(&name, e))?;
-        let staged = out.into_inner().map_err(|e| Error::io(&name, "could not be written", e.into_error()))?;
+        let staged = out
+            .into_inner()
+            .map_err(|e| Error::io(&name, "could not be written", e.into_error()))?;
         staged.commit()
     }
 }
@@ -118,7 +135,9 @@ mod tests {
 
     #[test]
     fn rounded_times_add_up_to_the_rate() {
-        for (rate, frames, seconds) in [("25", 50, 2), ("30", 90, 3), ("30000/1001", 3000, 100), ("12.5", 25, 2)] {
+        for (rate, frames, seconds) in
+            [("25", 50, 2), ("30", 90, 3), ("30000/1001", 3000, 100), ("12.5", 25, 2)]
+        {
             let mut clock = Clock::new(rate.parse().unwrap());
             let delays: Vec<u64> = (0..frames).map(|_| clock.tick(None).into()).collect();
             let (sum, least) = (delays.iter().sum::<u64>(), delays.iter().min().unwrap());
@@ -127,8 +146,16 @@ mod tests {
         }
         let mut clock = Clock::new(Rate::USUAL);
         let said = [70, 20, 400].map(Duration::from_millis);
-        assert_eq!(said.map(|d| clock.tick(Some(d))), [7, 2, 40], "times of the frames' own are kept");
+        assert_eq!(
+            said.map(|d| clock.tick(Some(d))),
+            [7, 2, 40],
+            "times of the frames' own are kept"
+        );
         let mut fast = Clock::new("100".parse().unwrap());
-        assert_eq!((0..3).map(|_| fast.tick(None)).collect::<Vec<_>>(), [2, 2, 2], "none so short that browsers slow it down");
+        assert_eq!(
+            (0..3).map(|_| fast.tick(None)).collect::<Vec<_>>(),
+            [2, 2, 2],
+            "none so short that browsers slow it down"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What an argument is: told by content first, by its name where the content is silent or not there.
+//! What an argument is: told by content first, by its name where the content is silent or not
+//! there.
 
 use super::y4m::MAGIC;
 use crate::image::{DecodeOptions, probe};
@@ -23,8 +24,8 @@ pub enum Kind {
 
 /// Endings of containers, for files whose content does not tell.
 const CONTAINERS: [&str; 22] = [
-    "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts", "m2ts", "wmv", "asf", "flv", "f4v", "ogv", "ogg",
-    "3gp", "mxf", "vob", "h264", "hevc",
+    "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts", "m2ts", "wmv", "asf",
+    "flv", "f4v", "ogv", "ogg", "3gp", "mxf", "vob", "h264", "hevc",
 ];
 
 /// Whether a name ends like a container.
@@ -33,7 +34,8 @@ pub(super) fn is_container_name(path: &Path) -> bool {
     CONTAINERS.contains(&ending.as_str())
 }
 
-/// What the path leads to. A file that cannot be read is judged by its name; opening it says what is wrong.
+/// What the path leads to. A file that cannot be read is judged by its name; opening it says what
+/// is wrong.
 pub fn kind(path: impl AsRef<Path>) -> Kind {
     let path = path.as_ref();
     if path.is_dir() {
@@ -58,7 +60,10 @@ pub fn kind(path: impl AsRef<Path>) -> Kind {
         return Kind::Container;
     }
     if probe::animates(&head) {
-        return match DecodeOptions::default().read(path).and_then(|bytes| probe::probe(&bytes, &name)) {
+        return match DecodeOptions::default()
+            .read(path)
+            .and_then(|bytes| probe::probe(&bytes, &name))
+        {
             Ok(found) if found.frames > 1 => Kind::Animation,
             // Damaged ones too: reading them as images says what is wrong.
             _ => Kind::Still,
@@ -74,7 +79,8 @@ pub fn kind(path: impl AsRef<Path>) -> Kind {
 
 /// Whether a file begins like a container of video.
 fn is_container(head: &[u8]) -> bool {
-    let at = |from: usize, magic: &[u8]| head.get(from..).is_some_and(|rest| rest.starts_with(magic));
+    let at =
+        |from: usize, magic: &[u8]| head.get(from..).is_some_and(|rest| rest.starts_with(magic));
     // The same box begins still images, under brands of their own.
     let still = [b"avi", b"hei", b"hev", b"mif", b"msf", b"crx"].iter().any(|brand| at(8, *brand));
     (at(4, b"ftyp") && !still)
@@ -105,7 +111,11 @@ mod tests {
         assert_eq!(file("b.bin", b"\0\0\0\x18ftypisom"), Kind::Container);
         assert_eq!(file("c.mp4", png), Kind::Still, "an image whose name says video");
         assert_eq!(file("d.mp4", b"what ffmpeg may know"), Kind::Container);
-        assert_eq!(file("e.mp4", b"\0\0\0\x18ftypavif"), Kind::Still, "an image, if none that is read");
+        assert_eq!(
+            file("e.mp4", b"\0\0\0\x18ftypavif"),
+            Kind::Still,
+            "an image, if none that is read"
+        );
         assert_eq!(file("f.png", b"\0\0\0\x18ftypavif"), Kind::Still);
         assert_eq!(file("g.y4m", b""), Kind::Y4m);
         assert_eq!(kind(directory.path()), Kind::Sequence);

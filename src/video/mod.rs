@@ -1,5 +1,5 @@
-//! Videos in and out: frames as [`Image`]s from Y4M, raw streams, animations, image sequences and, through the `ffmpeg` program, from whatever
-//! else it reads; and the same ways back.
+//! Videos in and out: frames as [`Image`]s from Y4M, raw streams, animations, image sequences and,
+//! through the `ffmpeg` program, from whatever else it reads; and the same ways back.
 //!
 //! ```no_run
 //! use atrous::video::{self, Options, Source};
@@ -14,8 +14,9 @@
 //! # Ok::<(), atrous::Error>(())
 //! ```
 //!
-//! A source gives frames until it ends or fails; after an error it gives nothing more, and what came before is whole. A [`Sink`] takes frames and is
-//! finished explicitly: a file appears under its name only then, whole.
+//! A source gives frames until it ends or fails; after an error it gives nothing more, and what
+//! came before is whole. A [`Sink`] takes frames and is finished explicitly: a file appears under
+//! its name only then, whole.
 
 mod animation;
 mod directory;
@@ -57,7 +58,8 @@ pub struct Info {
     pub height: usize,
     /// Frames a second; of animations whose frames have times of their own, the mean.
     pub rate: Rate,
-    /// How many frames there are, where that can be told beforehand. A hint: what a file says of itself may be wrong.
+    /// How many frames there are, where that can be told beforehand. A hint: what a file says of
+    /// itself may be wrong.
     pub frames: Option<u64>,
     /// What was assumed about the video, in sentences for people.
     pub notes: Vec<String>,
@@ -68,7 +70,8 @@ pub struct Info {
 pub struct Frame {
     /// What it shows.
     pub image: Image,
-    /// How long it is shown, where the format says that of each frame; else as the video's rate has it.
+    /// How long it is shown, where the format says that of each frame; else as the video's rate has
+    /// it.
     pub duration: Option<Duration>,
 }
 
@@ -81,7 +84,8 @@ pub trait Source: Iterator<Item = Result<Frame>> + Send {
 /// How videos are read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Options {
-    /// Frames a second of what does not tell its rate: image sequences and raw frames. `None` is [`Rate::USUAL`].
+    /// Frames a second of what does not tell its rate: image sequences and raw frames. `None` is
+    /// [`Rate::USUAL`].
     pub rate: Option<Rate>,
     /// Size and layout, where a stream is nothing but raw frames.
     pub raw: Option<RawFrames>,
@@ -89,11 +93,13 @@ pub struct Options {
     pub decode: DecodeOptions,
 }
 
-/// Opens a video: a file of any [`Kind`], a directory of images, a pattern such as `shots/*.png` or `shot%04d.png`, or with [`Options::raw`] a file of
-/// raw frames. A still image is a video of one frame.
+/// Opens a video: a file of any [`Kind`], a directory of images, a pattern such as `shots/*.png` or
+/// `shot%04d.png`, or with [`Options::raw`] a file of raw frames. A still image is a video of one
+/// frame.
 ///
 /// # Errors
-/// It cannot be read, is damaged at its beginning, is past the limits, or needs `ffmpeg` where that is not installed.
+/// It cannot be read, is damaged at its beginning, is past the limits, or needs `ffmpeg` where that
+/// is not installed.
 pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Box<dyn Source>> {
     let path = path.as_ref();
     if options.raw.is_some() {
@@ -111,15 +117,25 @@ pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Box<dyn Source>
     })
 }
 
-/// Reads a video from a stream, such as standard input: raw frames where [`Options::raw`] says what they are, else Y4M. `name` is what errors call it.
+/// Reads a video from a stream, such as standard input: raw frames where [`Options::raw`] says what
+/// they are, else Y4M. `name` is what errors call it.
 ///
 /// # Errors
 /// The stream does not begin as Y4M, or is past the limits.
-pub fn read(reader: impl Read + Send + 'static, name: &str, options: &Options) -> Result<Box<dyn Source>> {
+pub fn read(
+    reader: impl Read + Send + 'static,
+    name: &str,
+    options: &Options,
+) -> Result<Box<dyn Source>> {
     stream(reader, name, None, options)
 }
 
-fn stream(reader: impl Read + Send + 'static, name: &str, length: Option<u64>, options: &Options) -> Result<Box<dyn Source>> {
+fn stream(
+    reader: impl Read + Send + 'static,
+    name: &str,
+    length: Option<u64>,
+    options: &Options,
+) -> Result<Box<dyn Source>> {
     let reader = BufReader::with_capacity(1 << 16, reader);
     Ok(match options.raw {
         Some(raw) => Box::new(raw::RawSource::new(reader, name, length, raw, options)?),
@@ -136,14 +152,22 @@ fn file(path: &Path) -> Result<(File, Option<u64>)> {
 }
 
 /// The two sizes, where a frame of that size at so many bytes a pixel is within the limits.
-fn bytes_for(width: u64, height: u64, bytes_per_pixel: u64, options: &Options) -> Result<(usize, usize)> {
+fn bytes_for(
+    width: u64,
+    height: u64,
+    bytes_per_pixel: u64,
+    options: &Options,
+) -> Result<(usize, usize)> {
     let limits = &options.decode;
     limits.check_pixels(width, height)?;
     let bytes = width.saturating_mul(height).saturating_mul(bytes_per_pixel);
     if bytes > limits.max_bytes {
         let mib = |n: u64| n.div_ceil(1 << 20);
         let (needed, limit) = (mib(bytes), mib(limits.max_bytes));
-        return Err(error!(Image, "a frame of {width} x {height} pixels takes {needed} MiB, more than the limit of {limit} MiB"));
+        return Err(error!(
+            Image,
+            "a frame of {width} x {height} pixels takes {needed} MiB, more than the limit of {limit} MiB"
+        ));
     }
     // Within the limits, which are far below what a `usize` of 32 bits holds.
     Ok((width as usize, height as usize))

@@ -1,4 +1,5 @@
-//! Child processes: their complaints in bounded memory, waiting with a limit, and an end with this process.
+//! Child processes: their complaints in bounded memory, waiting with a limit, and an end with this
+//! process.
 
 use crate::error::{Result, error};
 use crate::thread;
@@ -12,10 +13,12 @@ use std::time::{Duration, Instant};
 /// What is kept of the complaints: their end, which says why a program gave up.
 const KEPT: usize = 2000;
 
-/// How long the last complaints are waited for once the process has ended: something that it started may hold the pipe open.
+/// How long the last complaints are waited for once the process has ended: something that it
+/// started may hold the pipe open.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The children that run, for [`end_children`]. The process IDs would not do: the system uses them again.
+/// The children that run, for [`end_children`]. The process IDs would not do: the system uses them
+/// again.
 static RUNNING: Mutex<Vec<Weak<Mutex<Child>>>> = Mutex::new(Vec::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -38,11 +41,13 @@ impl Process {
         let name = command.get_program().to_string_lossy().into_owned();
         command.stderr(Stdio::piped());
         own_group(command);
-        // Locked over the start: a child that `end_children` does not know of would outlive the program.
+        // Locked over the start: a child that `end_children` does not know of would outlive the
+        // program.
         let mut running = lock(&RUNNING);
         let mut child = command.spawn().map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
-                error!(Io, "the program `{name}` is not installed, and this kind of video needs it").advice(advice)
+                error!(Io, "the program `{name}` is not installed, and this kind of video needs it")
+                    .advice(advice)
             }
             _ => error!(Io, "the program `{name}` could not be started").source(e),
         })?;
@@ -55,7 +60,9 @@ impl Process {
         let mut process = Self { child, name, complaints: None };
         if let Some(stderr) = stderr {
             let (sender, complaints) = sync_channel(1);
-            let read = move || drop(sender.send(String::from_utf8_lossy(&tail(stderr, KEPT)).trim().to_owned()));
+            let read = move || {
+                drop(sender.send(String::from_utf8_lossy(&tail(stderr, KEPT)).trim().to_owned()))
+            };
             thread::spawn("to read what a program complains about", read)?;
             process.complaints = Some(complaints);
         }
@@ -78,11 +85,19 @@ impl Process {
         let _ = lock(&self.child).kill();
     }
 
-    /// Waits for the end, and returns what the process said where it failed. It is killed once `limit` has passed without an end and
-    /// without a change in the length of the file `growing`.
-    pub(super) fn end(&mut self, limit: Duration, growing: Option<&Path>) -> std::result::Result<(), String> {
+    /// Waits for the end, and returns what the process said where it failed. It is killed once
+    /// `limit` has passed without an end and without a change in the length of the file `growing`.
+    pub(super) fn end(
+        &mut self,
+        limit: Duration,
+        growing: Option<&Path>,
+    ) -> std::result::Result<(), String> {
         let status = self.wait(limit, growing);
-        let said = self.complaints.take().and_then(|said| said.recv_timeout(LAST_WORDS).ok()).unwrap_or_default();
+        let said = self
+            .complaints
+            .take()
+            .and_then(|said| said.recv_timeout(LAST_WORDS).ok())
+            .unwrap_or_default();
         let name = &self.name;
         match status {
             Ok(Some(status)) if status.success() => {
@@ -94,16 +109,23 @@ impl Process {
             }
             Ok(Some(status)) if said.is_empty() => Err(format!("{name} ended with {status}")),
             Ok(Some(_)) => Err(format!("{name} says: {said}")),
-            Ok(None) if said.is_empty() => Err(format!("{name} did not end within {} s and was killed", limit.as_secs())),
-            Ok(None) => Err(format!("{name} did not end within {} s and was killed; it says: {said}", limit.as_secs())),
+            Ok(None) if said.is_empty() => {
+                Err(format!("{name} did not end within {} s and was killed", limit.as_secs()))
+            }
+            Ok(None) => Err(format!(
+                "{name} did not end within {} s and was killed; it says: {said}",
+                limit.as_secs()
+            )),
             Err(e) => Err(e.to_string()),
         }
     }
 
     /// How it ended; `None` where it had to be killed.
     fn wait(&self, limit: Duration, growing: Option<&Path>) -> std::io::Result<Option<ExitStatus>> {
-        let length = || growing.and_then(|path| std::fs::metadata(path).ok()).map(|meta| meta.len());
-        let (mut begun, mut before, mut pause) = (Instant::now(), length(), Duration::from_millis(1));
+        let length =
+            || growing.and_then(|path| std::fs::metadata(path).ok()).map(|meta| meta.len());
+        let (mut begun, mut before, mut pause) =
+            (Instant::now(), length(), Duration::from_millis(1));
         loop {
             // Never locked while waiting, so that it can be killed meanwhile.
             if let Some(status) = lock(&self.child).try_wait()? {
@@ -131,13 +153,15 @@ impl Drop for Process {
     }
 }
 
-/// Kills all children that run. Only for a process that ends right after it: none can be started any more.
+/// Kills all children that run. Only for a process that ends right after it: none can be started
+/// any more.
 #[cfg(feature = "cli")]
 pub(crate) fn end_children() {
     let running = lock(&RUNNING);
     for child in running.iter().filter_map(Weak::upgrade) {
         let mut child = lock(&child);
-        // It may have ended already, which is fine. One that the system cannot end is not waited for.
+        // It may have ended already, which is fine. One that the system cannot end is not waited
+        // for.
         let _ = child.kill();
         let killed = Instant::now();
         while matches!(child.try_wait(), Ok(None)) && killed.elapsed() < Duration::from_secs(1) {
@@ -147,7 +171,8 @@ pub(crate) fn end_children() {
     std::mem::forget(running);
 }
 
-/// What a program writes to standard output, `most` bytes at most; `None` where it writes more, fails, or takes longer than `limit`.
+/// What a program writes to standard output, `most` bytes at most; `None` where it writes more,
+/// fails, or takes longer than `limit`.
 pub(super) fn output(command: &mut Command, limit: Duration, most: usize) -> Option<Vec<u8>> {
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut process = Process::start(command, "").ok()?;
@@ -216,11 +241,26 @@ mod tests {
     fn a_process_that_hangs_or_writes_without_end_is_given_up() {
         let begun = Instant::now();
         let short = Duration::from_millis(300);
-        assert_eq!(output(&mut shell("echo 12.5"), Duration::from_secs(20), 100).as_deref(), Some(&b"12.5\n"[..]));
-        assert_eq!(output(&mut shell("echo 12.5; exit 3"), Duration::from_secs(20), 100), None, "it failed");
+        assert_eq!(
+            output(&mut shell("echo 12.5"), Duration::from_secs(20), 100).as_deref(),
+            Some(&b"12.5\n"[..])
+        );
+        assert_eq!(
+            output(&mut shell("echo 12.5; exit 3"), Duration::from_secs(20), 100),
+            None,
+            "it failed"
+        );
         assert_eq!(output(&mut shell("exec sleep 100"), short, 100), None, "it hangs");
-        assert_eq!(output(&mut shell("exec >&-; exec sleep 100"), short, 100), None, "it hangs after its output is closed");
-        assert_eq!(output(&mut shell("exec cat /dev/zero"), Duration::from_secs(20), 100), None, "it writes for ever");
+        assert_eq!(
+            output(&mut shell("exec >&-; exec sleep 100"), short, 100),
+            None,
+            "it hangs after its output is closed"
+        );
+        assert_eq!(
+            output(&mut shell("exec cat /dev/zero"), Duration::from_secs(20), 100),
+            None,
+            "it writes for ever"
+        );
         assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     }
 
@@ -229,7 +269,10 @@ mod tests {
     fn the_end_tells_what_was_said_even_where_a_grandchild_keeps_the_pipe_open() {
         let begun = Instant::now();
         let mut process = Process::start(&mut shell("echo bad codec >&2; exit 2"), "").unwrap();
-        assert_eq!(process.end(Duration::from_secs(20), None), Err("sh says: bad codec".to_owned()));
+        assert_eq!(
+            process.end(Duration::from_secs(20), None),
+            Err("sh says: bad codec".to_owned())
+        );
         let mut process = Process::start(&mut shell("sleep 5 & exit 2"), "").unwrap();
         assert!(process.end(Duration::from_secs(20), None).unwrap_err().contains("ended with"));
         let mut process = Process::start(&mut shell("exec sleep 100"), "").unwrap();

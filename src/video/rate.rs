@@ -16,14 +16,18 @@ impl Rate {
     /// What images and raw frames are played at where nothing else is said.
     pub const USUAL: Rate = Rate { numerator: 25, denominator: 1 };
 
-    /// `numerator / denominator` frames a second; `None` where one of them is zero, or the fraction in lowest terms has a part past 32 bits.
+    /// `numerator / denominator` frames a second; `None` where one of them is zero, or the fraction
+    /// in lowest terms has a part past 32 bits.
     pub fn new(numerator: u64, denominator: u64) -> Option<Self> {
         if numerator == 0 || denominator == 0 {
             return None;
         }
         let common = gcd(numerator, denominator);
         let (numerator, denominator) = (numerator / common, denominator / common);
-        Some(Self { numerator: numerator.try_into().ok()?, denominator: denominator.try_into().ok()? })
+        Some(Self {
+            numerator: numerator.try_into().ok()?,
+            denominator: denominator.try_into().ok()?,
+        })
     }
 
     /// The fraction's upper part.
@@ -36,7 +40,8 @@ impl Rate {
         self.denominator
     }
 
-    /// The rate that is left where only every `n`th frame is; `None` where that is none, or no fraction of 32 bits.
+    /// The rate that is left where only every `n`th frame is; `None` where that is none, or no
+    /// fraction of 32 bits.
     pub fn every(self, n: u64) -> Option<Self> {
         Self::new(self.numerator.into(), u64::from(self.denominator).checked_mul(n)?)
     }
@@ -48,7 +53,8 @@ impl Rate {
 
     /// When frame `n`, counted from 0, begins.
     pub fn begin_of(self, n: u64) -> Duration {
-        let nanos = u128::from(n) * u128::from(self.denominator) * 1_000_000_000 / u128::from(self.numerator);
+        let nanos = u128::from(n) * u128::from(self.denominator) * 1_000_000_000
+            / u128::from(self.numerator);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
@@ -63,13 +69,16 @@ impl fmt::Display for Rate {
     }
 }
 
-/// `25`, `30000/1001`, `30000:1001`, `12.5`. The rounded figures of television (23.976, 29.97, 59.94) are taken for what they stand for.
+/// `25`, `30000/1001`, `30000:1001`, `12.5`. The rounded figures of television (23.976, 29.97,
+/// 59.94) are taken for what they stand for.
 impl FromStr for Rate {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let parsed = match text.split_once(['/', ':']) {
-            Some((n, d)) => n.trim().parse().ok().zip(d.trim().parse().ok()).and_then(|(n, d)| Self::new(n, d)),
+            Some((n, d)) => {
+                n.trim().parse().ok().zip(d.trim().parse().ok()).and_then(|(n, d)| Self::new(n, d))
+            }
             None => match text {
                 "23.976" | "23.98" => Self::new(24_000, 1001),
                 "29.97" => Self::new(30_000, 1001),
@@ -77,7 +86,12 @@ impl FromStr for Rate {
                 _ => decimal(text),
             },
         };
-        parsed.ok_or_else(|| error!(Usage, "`{text}` is no rate; give frames a second such as 25, 12.5 or 30000/1001"))
+        parsed.ok_or_else(|| {
+            error!(
+                Usage,
+                "`{text}` is no rate; give frames a second such as 25, 12.5 or 30000/1001"
+            )
+        })
     }
 }
 
@@ -113,9 +127,15 @@ mod tests {
             ("0.1", 1, 10, "1/10"),
         ] {
             let rate: Rate = text.parse().unwrap();
-            assert_eq!((rate.numerator(), rate.denominator(), rate.to_string().as_str()), (n, d, shown), "{text}");
+            assert_eq!(
+                (rate.numerator(), rate.denominator(), rate.to_string().as_str()),
+                (n, d, shown),
+                "{text}"
+            );
         }
-        for text in ["", "0", "25/0", "0:0", "-5", "fast", "1/2/3", "99999999999", "1.2.3", "1.-2", "+.5x"] {
+        for text in
+            ["", "0", "25/0", "0:0", "-5", "fast", "1/2/3", "99999999999", "1.2.3", "1.-2", "+.5x"]
+        {
             let error = text.parse::<Rate>().unwrap_err().to_string();
             assert!(error.contains("no rate"), "{text}: {error}");
         }

@@ -1,4 +1,5 @@
-//! Frames with nothing around them, as cameras and pipes give them: size, layout and rate have to be said.
+//! Frames with nothing around them, as cameras and pipes give them: size, layout and rate have to
+//! be said.
 
 use super::yuv::{Chroma, Color, Matrix, Samples, to_rgb};
 use super::{Frame, Info, Options, Rate, Source, bytes_for};
@@ -7,7 +8,8 @@ use crate::image::Image;
 use std::io::Read;
 use std::str::FromStr;
 
-/// How the pixels of a raw frame lie, by the names that ffmpeg has for them. All have 8 bits a sample.
+/// How the pixels of a raw frame lie, by the names that ffmpeg has for them. All have 8 bits a
+/// sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PixelFormat {
     /// Red, green, blue.
@@ -42,7 +44,13 @@ impl FromStr for PixelFormat {
 
     fn from_str(text: &str) -> Result<Self> {
         let found = NAMES.iter().find(|(name, _)| *name == text).map(|(_, format)| *format);
-        found.ok_or_else(|| error!(Usage, "`{text}` is no pixel format; there are {}", NAMES.map(|(name, _)| name).join(", ")))
+        found.ok_or_else(|| {
+            error!(
+                Usage,
+                "`{text}` is no pixel format; there are {}",
+                NAMES.map(|(name, _)| name).join(", ")
+            )
+        })
     }
 }
 
@@ -56,22 +64,35 @@ impl PixelFormat {
             PixelFormat::Rgb24 | PixelFormat::Bgr24 => pixels.saturating_mul(3),
             PixelFormat::Rgba => pixels.saturating_mul(4),
             PixelFormat::Gray => pixels,
-            PixelFormat::Yuv420p | PixelFormat::Nv12 => pixels.saturating_add(quarter.saturating_mul(2)),
+            PixelFormat::Yuv420p | PixelFormat::Nv12 => {
+                pixels.saturating_add(quarter.saturating_mul(2))
+            }
             PixelFormat::Yuyv422 => pixels.saturating_mul(2),
         }
     }
 
-    /// The image that the bytes of a frame show. Luma and chroma are taken for limited range, in the matrix that [`Matrix::usual`] names;
-    /// what is transparent is laid over `backdrop`.
+    /// The image that the bytes of a frame show. Luma and chroma are taken for limited range, in
+    /// the matrix that [`Matrix::usual`] names; what is transparent is laid over `backdrop`.
     ///
     /// # Errors
-    /// Where the bytes are not as many as a frame of that size has, or the size does not go with the format.
-    pub fn image(self, width: usize, height: usize, bytes: &[u8], backdrop: [u8; 3]) -> Result<Image> {
+    /// Where the bytes are not as many as a frame of that size has, or the size does not go with
+    /// the format.
+    pub fn image(
+        self,
+        width: usize,
+        height: usize,
+        bytes: &[u8],
+        backdrop: [u8; 3],
+    ) -> Result<Image> {
         if self == PixelFormat::Yuyv422 && !width.is_multiple_of(2) {
             return Err(error!(Usage, "frames of yuyv422 have an even width, not {width}"));
         }
         if bytes.len() != self.frame_bytes(width, height) {
-            return Err(error!(Usage, "{} bytes are no frame of {width} x {height} pixels in {self:?}", bytes.len()));
+            return Err(error!(
+                Usage,
+                "{} bytes are no frame of {width} x {height} pixels in {self:?}",
+                bytes.len()
+            ));
         }
         let color = Color { matrix: Matrix::usual(width, height), full_range: false };
         let (luma, rest) = bytes.split_at(bytes.len().min(width * height));
@@ -89,10 +110,17 @@ impl PixelFormat {
             }
             PixelFormat::Nv12 => {
                 let pairs = |from: usize| Samples { data: &rest[from..], step: 2, pitch: 2 * row };
-                to_rgb(width, height, Samples::plane(luma, width), halved(pairs(0), pairs(1)), color)
+                to_rgb(
+                    width,
+                    height,
+                    Samples::plane(luma, width),
+                    halved(pairs(0), pairs(1)),
+                    color,
+                )
             }
             PixelFormat::Yuyv422 => {
-                let samples = |from: usize, step| Samples { data: &bytes[from..], step, pitch: 2 * width };
+                let samples =
+                    |from: usize, step| Samples { data: &bytes[from..], step, pitch: 2 * width };
                 let chroma = Chroma { cb: samples(1, 4), cr: samples(3, 4), across: 2, down: 1 };
                 to_rgb(width, height, samples(0, 2), Some(chroma), color)
             }
@@ -125,16 +153,38 @@ pub(super) struct RawSource<R> {
 }
 
 impl<R: Read + Send> RawSource<R> {
-    pub(super) fn new(reader: R, name: &str, length: Option<u64>, frames: RawFrames, options: &Options) -> Result<Self> {
-        let (width, height) = bytes_for(frames.width as u64, frames.height as u64, 8, options).map_err(|e| e.at(name))?;
+    pub(super) fn new(
+        reader: R,
+        name: &str,
+        length: Option<u64>,
+        frames: RawFrames,
+        options: &Options,
+    ) -> Result<Self> {
+        let (width, height) = bytes_for(frames.width as u64, frames.height as u64, 8, options)
+            .map_err(|e| e.at(name))?;
         if frames.format == PixelFormat::Yuyv422 && !width.is_multiple_of(2) {
             return Err(error!(Usage, "frames of yuyv422 have an even width, not {width}").at(name));
         }
         let size = frames.format.frame_bytes(width, height);
         let rate = options.rate.unwrap_or(Rate::USUAL);
-        let info = Info { width, height, rate, frames: length.map(|l| l / size as u64), notes: Vec::new() };
+        let info = Info {
+            width,
+            height,
+            rate,
+            frames: length.map(|l| l / size as u64),
+            notes: Vec::new(),
+        };
         let backdrop = options.decode.backdrop;
-        Ok(Self { reader, name: name.to_owned(), frames, info, backdrop, bytes: vec![0; size], read: 0, over: false })
+        Ok(Self {
+            reader,
+            name: name.to_owned(),
+            frames,
+            info,
+            backdrop,
+            bytes: vec![0; size],
+            read: 0,
+            over: false,
+        })
     }
 
     fn frame(&mut self) -> Result<Option<Frame>> {
@@ -145,10 +195,13 @@ impl<R: Read + Send> RawSource<R> {
                 Ok(0) if filled == 0 => return Ok(None),
                 Ok(0) => {
                     let wanted = self.bytes.len();
-                    return Err(error!(Image, "the stream ends after {filled} of its {wanted} bytes")
-                        .at(format!("frame {number}"))
-                        .at(&self.name)
-                        .advice("are the size and the pixel format the stream's?"));
+                    return Err(error!(
+                        Image,
+                        "the stream ends after {filled} of its {wanted} bytes"
+                    )
+                    .at(format!("frame {number}"))
+                    .at(&self.name)
+                    .advice("are the size and the pixel format the stream's?"));
                 }
                 Ok(n) => filled += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
@@ -160,7 +213,10 @@ impl<R: Read + Send> RawSource<R> {
         }
         self.read = number;
         let RawFrames { width, height, format } = self.frames;
-        Ok(Some(Frame { image: format.image(width, height, &self.bytes, self.backdrop)?, duration: None }))
+        Ok(Some(Frame {
+            image: format.image(width, height, &self.bytes, self.backdrop)?,
+            duration: None,
+        }))
     }
 }
 

@@ -27,7 +27,9 @@ impl FromStr for Selection {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || error!(Usage, "`{text}` is no range of frames; give A..B, A.. or ..B, counted from 1");
+        let bad = || {
+            error!(Usage, "`{text}` is no range of frames; give A..B, A.. or ..B, counted from 1")
+        };
         let (first, last) = text.split_once("..").ok_or_else(bad)?;
         let number = |text: &str| text.parse().map_err(|_| bad());
         let first = if first.is_empty() { 1 } else { number(first)? };
@@ -39,7 +41,8 @@ impl FromStr for Selection {
     }
 }
 
-/// The selected frames of a video. It keeps its speed: where frames are left out, the others are shown for longer.
+/// The selected frames of a video. It keeps its speed: where frames are left out, the others are
+/// shown for longer.
 ///
 /// # Errors
 /// One of so many as `every` says would be no rate.
@@ -49,7 +52,10 @@ pub fn select(source: Box<dyn Source>, selection: Selection) -> Result<Box<dyn S
     }
     let Selection { first, last, every } = selection;
     let mut info = source.info().clone();
-    info.rate = info.rate.every(every).ok_or_else(|| error!(Usage, "one of {every} frames cannot be taken"))?;
+    info.rate = info
+        .rate
+        .every(every)
+        .ok_or_else(|| error!(Usage, "one of {every} frames cannot be taken"))?;
     let end = |frames: u64| last.map_or(frames, |last| last.min(frames));
     info.frames = info.frames.map(|frames| (end(frames) + 1).saturating_sub(first).div_ceil(every));
     Ok(Box::new(Selected { source, selection, info, read: 0, next: None }))

@@ -26,8 +26,16 @@ impl SequenceSource {
         let first_file = files.next().expect("invariant: `files` gives one at least");
         let first = options.decode.decode(&first_file)?;
         let rate = options.rate.unwrap_or(Rate::USUAL);
-        let info = Info { width: first.width, height: first.height, rate, frames: Some(count), notes };
-        Ok(Self { files, first: Some(first), first_file, info, decode: options.decode.clone(), over: false })
+        let info =
+            Info { width: first.width, height: first.height, rate, frames: Some(count), notes };
+        Ok(Self {
+            files,
+            first: Some(first),
+            first_file,
+            info,
+            decode: options.decode.clone(),
+            over: false,
+        })
     }
 
     fn read(&self, file: &Path) -> Result<Frame> {
@@ -87,7 +95,8 @@ fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     if path.is_dir() {
         let mut skipped = Vec::new();
         let mut found = listed(path, &mut skipped, |file| {
-            file.extension().is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known)))
+            file.extension()
+                .is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known)))
         })?;
         found.sort_by(|a, b| by_numbers(a, b));
         return match found.is_empty() {
@@ -113,8 +122,13 @@ fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     }
 }
 
-/// The regular files of a directory that `wanted` takes; and a line in `skipped` for each FIFO, socket or device among them.
-fn listed(directory: &Path, skipped: &mut Vec<String>, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+/// The regular files of a directory that `wanted` takes; and a line in `skipped` for each FIFO,
+/// socket or device among them.
+fn listed(
+    directory: &Path,
+    skipped: &mut Vec<String>,
+    wanted: impl Fn(&Path) -> bool,
+) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::io(directory, "the directory cannot be read", e);
     let entries = std::fs::read_dir(directory).map_err(failed)?;
     let mut found = Vec::new();
@@ -141,7 +155,8 @@ pub fn is_numbered(path: impl AsRef<Path>) -> bool {
     !path.exists() && numbered(path).is_some()
 }
 
-/// Reads `%d`, `%4d` or `%04d` in the last part of a path. Names are bytes here: they need not be UTF-8.
+/// Reads `%d`, `%4d` or `%04d` in the last part of a path. Names are bytes here: they need not be
+/// UTF-8.
 fn numbered(path: &Path) -> Option<Numbered> {
     let name = path.file_name()?.as_encoded_bytes();
     let percent = name.iter().position(|b| *b == b'%')?;
@@ -156,7 +171,8 @@ fn numbered(path: &Path) -> Option<Numbered> {
     Some(Numbered { before: before.to_owned(), behind: behind.to_owned(), digits })
 }
 
-/// Files whose names fit, by number. Numbers that are left out are told of, not refused: renderers leave out frames.
+/// Files whose names fit, by number. Numbers that are left out are told of, not refused: renderers
+/// leave out frames.
 fn numbered_files(path: &Path, pattern: &Numbered) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let number = |file: &Path| -> Option<u64> {
@@ -167,7 +183,8 @@ fn numbered_files(path: &Path, pattern: &Numbered) -> Result<(Vec<PathBuf>, Vec<
     };
     let mut notes = Vec::new();
     let listed = listed(directory, &mut notes, |file| number(file).is_some())?;
-    let mut found: Vec<(u64, PathBuf)> = listed.into_iter().filter_map(|f| Some((number(&f)?, f))).collect();
+    let mut found: Vec<(u64, PathBuf)> =
+        listed.into_iter().filter_map(|f| Some((number(&f)?, f))).collect();
     found.sort();
     let (Some(first), Some(last)) = (found.first(), found.last()) else {
         return Err(error!(Usage, "no file fits the pattern `{}`", path.display()));
@@ -221,7 +238,9 @@ mod tests {
     #[test]
     fn places_for_numbers_are_found() {
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        let found = |name: &str| numbered(Path::new(name)).map(|n| (text(n.before), text(n.behind), n.digits));
+        let found = |name: &str| {
+            numbered(Path::new(name)).map(|n| (text(n.before), text(n.behind), n.digits))
+        };
         assert_eq!(found("a%b/shot%04d.png"), Some(("shot".into(), ".png".into(), 4)));
         assert_eq!(found("%d.png"), Some((String::new(), ".png".into(), 1)));
         for text in ["shot.png", "100%.png", "%04x.png", "%123d.png", "%d-%d.png"] {

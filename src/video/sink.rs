@@ -15,7 +15,8 @@ use std::time::Duration;
 /// What a frame that is written shows.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
-    /// An image. Where a format has no transparency, what is transparent takes the color that [`Format::opaque`] names.
+    /// An image. Where a format has no transparency, what is transparent takes the color that
+    /// [`Format::opaque`] names.
     Image(Image),
     /// Class numbers.
     Mask(LabelMap),
@@ -33,9 +34,11 @@ impl Content {
 
 /// A video being written. Frames come in order, all of the size and kind that it was made for.
 ///
-/// What is dropped without [`Sink::finish`] leaves no file under the video's name; a directory keeps the frames that it has.
+/// What is dropped without [`Sink::finish`] leaves no file under the video's name; a directory
+/// keeps the frames that it has.
 pub trait Sink: Send {
-    /// Writes the next frame, shown for `duration`, or as long as the video's rate says. Formats that have one rate for all frames ignore it.
+    /// Writes the next frame, shown for `duration`, or as long as the video's rate says. Formats
+    /// that have one rate for all frames ignore it.
     ///
     /// # Errors
     /// The frame has another size or kind than the video, or cannot be written.
@@ -51,8 +54,9 @@ pub trait Sink: Send {
 /// How a video is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// YUV4MPEG2: images in 4:2:0, limited range, BT.709 or BT.601 as [`Matrix::usual`](super::Matrix::usual) says; masks as mono, one byte a pixel that
-    /// is the class.
+    /// YUV4MPEG2: images in 4:2:0, limited range, BT.709 or BT.601 as
+    /// [`Matrix::usual`](super::Matrix::usual) says; masks as mono, one byte a pixel that is the
+    /// class.
     Y4m,
     /// Bare frames: images as rgb24, masks as one byte a pixel.
     Raw,
@@ -60,17 +64,20 @@ pub enum Format {
     Gif,
     /// A directory of PNG files, `000001.png` and so on; masks have a palette.
     Directory,
-    /// A container that `ffmpeg` writes: images with the codec that it usually takes there, masks without loss (FFV1, `.mkv` only). Without sound.
+    /// A container that `ffmpeg` writes: images with the codec that it usually takes there, masks
+    /// without loss (FFV1, `.mkv` only). Without sound.
     Container,
 }
 
 impl Format {
-    /// The format that an output's name asks for: `None` where it names none. A directory is there already, or ends in a slash.
+    /// The format that an output's name asks for: `None` where it names none. A directory is there
+    /// already, or ends in a slash.
     pub fn of(path: &Path) -> Option<Self> {
         if path.is_dir() || path.to_string_lossy().ends_with(['/', MAIN_SEPARATOR]) {
             return Some(Format::Directory);
         }
-        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let ending =
+            path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         match ending.as_str() {
             "y4m" => Some(Format::Y4m),
             "gif" => Some(Format::Gif),
@@ -79,7 +86,8 @@ impl Format {
         }
     }
 
-    /// The color that replaces what is transparent: green, which nothing but a screen of it is, so that other programs can key it out.
+    /// The color that replaces what is transparent: green, which nothing but a screen of it is, so
+    /// that other programs can key it out.
     pub fn opaque(self) -> Option<[u8; 3]> {
         match self {
             Format::Y4m | Format::Raw | Format::Container => Some(GREEN),
@@ -91,12 +99,17 @@ impl Format {
 /// The usual color of chroma-key screens in video.
 const GREEN: [u8; 3] = [0, 177, 64];
 
-/// Begins a video in a file or directory. `info` tells size and rate; `classes` is given where it will be masks, and colors them.
+/// Begins a video in a file or directory. `info` tells size and rate; `classes` is given where it
+/// will be masks, and colors them.
 ///
 /// # Errors
-/// The name says no format, the format cannot hold the video, the place cannot be written to, the directory holds frames already, or `ffmpeg` is
-/// needed and not installed.
-pub fn create(path: impl AsRef<Path>, info: &Info, classes: Option<&ClassTable>) -> Result<Box<dyn Sink>> {
+/// The name says no format, the format cannot hold the video, the place cannot be written to, the
+/// directory holds frames already, or `ffmpeg` is needed and not installed.
+pub fn create(
+    path: impl AsRef<Path>,
+    info: &Info,
+    classes: Option<&ClassTable>,
+) -> Result<Box<dyn Sink>> {
     let path = path.as_ref();
     let masks = classes.is_some();
     let name = path.display().to_string();
@@ -108,7 +121,9 @@ pub fn create(path: impl AsRef<Path>, info: &Info, classes: Option<&ClassTable>)
     Ok(match format {
         Format::Directory => Box::new(DirectorySink::create(path, info, classes)?),
         Format::Gif => Box::new(GifSink::create(path, info, classes)?),
-        Format::Container => Box::new(Stream::begin(Encoder::start(path, info, masks)?, name, info, masks, true)?),
+        Format::Container => {
+            Box::new(Stream::begin(Encoder::start(path, info, masks)?, name, info, masks, true)?)
+        }
         Format::Y4m | Format::Raw => {
             let out = StagedFile(BufWriter::with_capacity(1 << 16, Staged::create(path, ".tmp")?));
             Box::new(Stream::begin(out, name, info, masks, format == Format::Raw)?)
@@ -116,11 +131,18 @@ pub fn create(path: impl AsRef<Path>, info: &Info, classes: Option<&ClassTable>)
     })
 }
 
-/// Begins a video on a stream, such as standard output: as Y4M, or `raw` as bare frames. `name` is what errors call it.
+/// Begins a video on a stream, such as standard output: as Y4M, or `raw` as bare frames. `name` is
+/// what errors call it.
 ///
 /// # Errors
 /// It cannot be written to.
-pub fn write_to(out: impl Write + Send + 'static, name: &str, info: &Info, masks: bool, raw: bool) -> Result<Box<dyn Sink>> {
+pub fn write_to(
+    out: impl Write + Send + 'static,
+    name: &str,
+    info: &Info,
+    masks: bool,
+    raw: bool,
+) -> Result<Box<dyn Sink>> {
     let out = Plain(BufWriter::with_capacity(1 << 16, out), name.to_owned());
     Ok(Box::new(Stream::begin(out, name.to_owned(), info, masks, raw)?))
 }
@@ -162,11 +184,19 @@ impl<T: Target> Sink for Stream<T> {
         let written = match content {
             Content::Mask(labels) => {
                 let bytes = bytes_of(labels).map_err(|e| e.at(&self.name))?;
-                if self.raw { self.out.write_all(&bytes) } else { y4m::write_mono(&mut self.out, &bytes) }
+                if self.raw {
+                    self.out.write_all(&bytes)
+                } else {
+                    y4m::write_mono(&mut self.out, &bytes)
+                }
             }
             Content::Image(image) => {
                 let rgb = opaque(image, GREEN);
-                if self.raw { self.out.write_all(&rgb) } else { y4m::write_color(&mut self.out, &self.info, &rgb) }
+                if self.raw {
+                    self.out.write_all(&rgb)
+                } else {
+                    y4m::write_color(&mut self.out, &self.info, &rgb)
+                }
             }
         };
         // Somebody may be watching at the other end.
@@ -182,7 +212,10 @@ impl<T: Target> Sink for Stream<T> {
 pub(super) fn check(content: &Content, info: &Info, masks: bool) -> Result<()> {
     let ((w, h), kind) = (content.size(), matches!(content, Content::Mask(_)));
     if (w, h) != (info.width, info.height) {
-        return Err(error!(Usage, "a frame of {w} x {h} pixels in a video of {} x {}", info.width, info.height));
+        return Err(error!(
+            Usage,
+            "a frame of {w} x {h} pixels in a video of {} x {}", info.width, info.height
+        ));
     }
     if kind != masks {
         let name = |masks| if masks { "masks" } else { "images" };
@@ -214,7 +247,9 @@ impl Target for StagedFile {
     fn finish(mut self) -> Result<()> {
         let flushed = self.0.flush();
         flushed.map_err(|e| Error::io(self.0.get_ref().path(), "could not be written", e))?;
-        let staged = self.0.into_inner().map_err(|e| Error::new(ErrorKind::Io, "could not be written").source(e.into_error()))?;
+        let staged = self.0.into_inner().map_err(|e| {
+            Error::new(ErrorKind::Io, "could not be written").source(e.into_error())
+        })?;
         staged.commit()
     }
 }

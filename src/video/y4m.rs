@@ -1,7 +1,9 @@
-//! YUV4MPEG2 (`.y4m`), the uncompressed video that tools pass through pipes: a line of text, then for each frame a line and its planes.
+//! YUV4MPEG2 (`.y4m`), the uncompressed video that tools pass through pipes: a line of text, then
+//! for each frame a line and its planes.
 //!
-//! Read and written here, not by a crate: a header must be checked before memory is taken for what it says, an end between two frames must be told
-//! from one within a frame, and a refusal must say what is wrong; of a reader that does not do these, little would be left. The tests hold it
+//! Read and written here, not by a crate: a header must be checked before memory is taken for what
+//! it says, an end between two frames must be told from one within a frame, and a refusal must say
+//! what is wrong; of a reader that does not do these, little would be left. The tests hold it
 //! against the crate `y4m`.
 
 use super::yuv::{Chroma, Color, Matrix, Samples, from_rgb_420, to_rgb};
@@ -34,14 +36,25 @@ impl Header {
         let line = line.strip_prefix(MAGIC).ok_or_else(not_y4m)?;
         let line = String::from_utf8_lossy(line);
         let (mut width, mut height) = (None, None);
-        let mut header = Header { width: 0, height: 0, rate: None, chroma: Some((2, 2)), full_range: false, interlaced: false };
+        let mut header = Header {
+            width: 0,
+            height: 0,
+            rate: None,
+            chroma: Some((2, 2)),
+            full_range: false,
+            interlaced: false,
+        };
         for word in line.split(' ').filter(|w| !w.is_empty()) {
             let (key, value) = word.split_at(word.chars().next().map_or(0, char::len_utf8));
             match key {
                 "W" => width = value.parse::<u32>().ok(),
                 "H" => height = value.parse::<u32>().ok(),
                 // 0:0 is how the format says that the rate is not known.
-                "F" => header.rate = value.split_once(':').and_then(|(n, d)| Rate::new(n.parse().ok()?, d.parse().ok()?)),
+                "F" => {
+                    header.rate = value
+                        .split_once(':')
+                        .and_then(|(n, d)| Rate::new(n.parse().ok()?, d.parse().ok()?))
+                }
                 "I" => header.interlaced = !matches!(value, "p" | "?"),
                 "C" => header.chroma = chroma(value)?,
                 "X" => match value {
@@ -79,8 +92,11 @@ fn chroma(name: &str) -> Result<Option<(usize, usize)>> {
         "411" => Some((4, 1)),
         "mono" => None,
         _ => {
-            return Err(error!(Image, "holds Y4M of the kind C{name}; 8-bit 4:2:0, 4:2:2, 4:4:4, 4:1:1 and mono are read")
-                .advice("convert it: `ffmpeg -i IN -pix_fmt yuv420p OUT.y4m`"));
+            return Err(error!(
+                Image,
+                "holds Y4M of the kind C{name}; 8-bit 4:2:0, 4:2:2, 4:4:4, 4:1:1 and mono are read"
+            )
+            .advice("convert it: `ffmpeg -i IN -pix_fmt yuv420p OUT.y4m`"));
         }
     })
 }
@@ -99,21 +115,31 @@ pub(super) struct Y4mSource<R> {
 }
 
 impl<R: BufRead + Send> Y4mSource<R> {
-    /// Reads the header. `length` is the stream's, where it is a file; `matrix` what its colors are in, where that is known better than
-    /// by guessing.
-    pub(super) fn new(mut reader: R, name: &str, length: Option<u64>, matrix: Option<Matrix>, options: &Options) -> Result<Self> {
+    /// Reads the header. `length` is the stream's, where it is a file; `matrix` what its colors are
+    /// in, where that is known better than by guessing.
+    pub(super) fn new(
+        mut reader: R,
+        name: &str,
+        length: Option<u64>,
+        matrix: Option<Matrix>,
+        options: &Options,
+    ) -> Result<Self> {
         let line = line(&mut reader).map_err(|e| Error::io(name, "could not be read", e))?;
         let line = line.ok_or_else(|| error!(Image, "the Y4M header has no end").at(name))?;
         let header = Header::parse(&line, options).map_err(|e| e.at(name))?;
         let (w, h) = (header.width, header.height);
-        let color = Color { matrix: matrix.unwrap_or(Matrix::usual(w, h)), full_range: header.full_range };
+        let color =
+            Color { matrix: matrix.unwrap_or(Matrix::usual(w, h)), full_range: header.full_range };
         let (luma, chroma, _) = header.sizes();
         let size = luma + 2 * chroma;
         // Exact unless frames carry parameters of their own, which nobody writes.
         let frames = length.map(|l| l.saturating_sub(line.len() as u64 + 1) / (size as u64 + 6));
         let mut notes = Vec::new();
         if header.rate.is_none() {
-            notes.push(format!("the stream does not tell its rate; {} frames a second are taken", Rate::USUAL));
+            notes.push(format!(
+                "the stream does not tell its rate; {} frames a second are taken",
+                Rate::USUAL
+            ));
         }
         if header.interlaced {
             notes.push("the video is interlaced; frames are taken as they lie".to_owned());
@@ -122,8 +148,18 @@ impl<R: BufRead + Send> Y4mSource<R> {
             let range = if header.full_range { "full" } else { "limited" };
             notes.push(format!("colors were taken for {} in {range} range", color.matrix.name()));
         }
-        let info = Info { width: w, height: h, rate: header.rate.unwrap_or(Rate::USUAL), frames, notes };
-        Ok(Self { reader, name: name.to_owned(), header, color, info, planes: vec![0; size], read: 0, over: false })
+        let info =
+            Info { width: w, height: h, rate: header.rate.unwrap_or(Rate::USUAL), frames, notes };
+        Ok(Self {
+            reader,
+            name: name.to_owned(),
+            header,
+            color,
+            info,
+            planes: vec![0; size],
+            read: 0,
+            over: false,
+        })
     }
 
     fn frame(&mut self) -> Result<Option<Frame>> {
@@ -137,9 +173,14 @@ impl<R: BufRead + Send> Y4mSource<R> {
             return Ok(None);
         }
         let line = line(&mut self.reader).map_err(|e| at(broken(e)))?;
-        let line = line.ok_or_else(|| at(error!(Image, "its header has no end, so the stream is damaged or cut short")))?;
+        let line = line.ok_or_else(|| {
+            at(error!(Image, "its header has no end, so the stream is damaged or cut short"))
+        })?;
         if line.strip_prefix(b"FRAME").is_none_or(|rest| !rest.is_empty() && rest[0] != b' ') {
-            return Err(at(error!(Image, "does not begin with FRAME, so the stream is damaged before it")));
+            return Err(at(error!(
+                Image,
+                "does not begin with FRAME, so the stream is damaged before it"
+            )));
         }
         self.reader.read_exact(&mut self.planes).map_err(|e| at(broken(e)))?;
         self.read = number;
@@ -191,7 +232,11 @@ pub(super) enum Content {
 }
 
 /// Writes the line at the beginning of a stream.
-pub(super) fn write_header(out: &mut impl Write, info: &Info, content: Content) -> std::io::Result<()> {
+pub(super) fn write_header(
+    out: &mut impl Write,
+    info: &Info,
+    content: Content,
+) -> std::io::Result<()> {
     let kind = match content {
         Content::Color => "C420jpeg XCOLORRANGE=LIMITED",
         Content::Mono => "Cmono XCOLORRANGE=FULL",

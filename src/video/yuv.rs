@@ -1,12 +1,13 @@
 //! Luma and chroma to RGB and back.
 //!
-//! The matrices are those of ITU-R BT.601-7 (2.5.1) and BT.709-6 (item 3.2 on): with `Kg = 1 - Kr - Kb`,
-//! `Y = Kr R + Kg G + Kb B`, `Cb = (B - Y) / (2 - 2 Kb)`, `Cr = (R - Y) / (2 - 2 Kr)`, where `Kr, Kb` are 0.299, 0.114 in BT.601 and 0.2126, 0.0722 in
-//! BT.709. In 8 bits of limited range (BT.601-7, 2.5.3) `Y` lies in 16 to 235 and `Cb`, `Cr` in 16 to 240 around 128; in full range (ITU-T H.273, 8.3)
-//! all of them use 0 to 255.
+//! The matrices are those of ITU-R BT.601-7 (2.5.1) and BT.709-6 (item 3.2 on): with
+//! `Kg = 1 - Kr - Kb`, `Y = Kr R + Kg G + Kb B`, `Cb = (B - Y) / (2 - 2 Kb)`,
+//! `Cr = (R - Y) / (2 - 2 Kr)`, where `Kr, Kb` are 0.299, 0.114 in BT.601 and 0.2126, 0.0722 in
+//! BT.709. In 8 bits of limited range (BT.601-7, 2.5.3) `Y` lies in 16 to 235 and `Cb`, `Cr` in 16
+//! to 240 around 128; in full range (ITU-T H.273, 8.3) all of them use 0 to 255.
 //!
-//! A chroma sample is shared by the pixels that it covers, with no interpolation, wherever the file says it lies: colored edges may be off by
-//! half a pixel.
+//! A chroma sample is shared by the pixels that it covers, with no interpolation, wherever the file
+//! says it lies: colored edges may be off by half a pixel.
 
 use rayon::prelude::*;
 
@@ -20,7 +21,8 @@ pub enum Matrix {
 }
 
 impl Matrix {
-    /// What players assume where a file says nothing: BT.709 from a width of 1280 or a height above 576 on, BT.601 below.
+    /// What players assume where a file says nothing: BT.709 from a width of 1280 or a height above
+    /// 576 on, BT.601 below.
     pub fn usual(width: usize, height: usize) -> Self {
         if width >= 1280 || height > 576 { Matrix::Bt709 } else { Matrix::Bt601 }
     }
@@ -51,7 +53,8 @@ pub struct Color {
     pub full_range: bool,
 }
 
-/// Where the samples of one kind lie: the one at column `x` and row `y` of its grid is `data[x * step + y * pitch]`.
+/// Where the samples of one kind lie: the one at column `x` and row `y` of its grid is
+/// `data[x * step + y * pitch]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Samples<'a> {
     pub data: &'a [u8],
@@ -88,13 +91,21 @@ fn clamp(x: i32) -> u8 {
 }
 
 /// RGB, `[height, width, 3]`. Without chroma the image is gray.
-pub(super) fn to_rgb(width: usize, height: usize, luma: Samples, chroma: Option<Chroma>, color: Color) -> Vec<u8> {
+pub(super) fn to_rgb(
+    width: usize,
+    height: usize,
+    luma: Samples,
+    chroma: Option<Chroma>,
+    color: Color,
+) -> Vec<u8> {
     let (kr, kb) = color.matrix.weights();
     let kg = 1.0 - kr - kb;
-    let (black, y_scale, c_scale) = if color.full_range { (0, 1.0, 1.0) } else { (16, 255.0 / 219.0, 255.0 / 224.0) };
+    let (black, y_scale, c_scale) =
+        if color.full_range { (0, 1.0, 1.0) } else { (16, 255.0 / 219.0, 255.0 / 224.0) };
     let y_gain = fixed(y_scale);
     let (r_cr, b_cb) = (fixed(c_scale * 2.0 * (1.0 - kr)), fixed(c_scale * 2.0 * (1.0 - kb)));
-    let (g_cb, g_cr) = (fixed(c_scale * 2.0 * (1.0 - kb) * kb / kg), fixed(c_scale * 2.0 * (1.0 - kr) * kr / kg));
+    let (g_cb, g_cr) =
+        (fixed(c_scale * 2.0 * (1.0 - kb) * kb / kg), fixed(c_scale * 2.0 * (1.0 - kr) * kr / kg));
     let mut rgb = vec![0; width * height * 3];
     rgb.par_chunks_mut(3 * width).enumerate().for_each(|(y, row)| {
         let luma_row = &luma.data[y * luma.pitch..];
@@ -116,12 +127,13 @@ pub(super) fn to_rgb(width: usize, height: usize, luma: Samples, chroma: Option<
     rgb
 }
 
-/// A plane of luma and two of chroma at half the columns and rows (rounded up), one behind the other. A chroma sample is the mean of the pixels
-/// that it covers.
+/// A plane of luma and two of chroma at half the columns and rows (rounded up), one behind the
+/// other. A chroma sample is the mean of the pixels that it covers.
 pub(super) fn from_rgb_420(width: usize, height: usize, rgb: &[u8], color: Color) -> Vec<u8> {
     let (kr, kb) = color.matrix.weights();
     let kg = 1.0 - kr - kb;
-    let (black, y_scale, c_scale) = if color.full_range { (0, 1.0, 1.0) } else { (16, 219.0 / 255.0, 224.0 / 255.0) };
+    let (black, y_scale, c_scale) =
+        if color.full_range { (0, 1.0, 1.0) } else { (16, 219.0 / 255.0, 224.0 / 255.0) };
     let y_of = [kr, kg, kb].map(|k| fixed(k * y_scale));
     let cb_of = [-kr, -kg, 1.0 - kb].map(|k| fixed(k * c_scale / (2.0 - 2.0 * kb)));
     let cr_of = [1.0 - kr, -kg, -kb].map(|k| fixed(k * c_scale / (2.0 - 2.0 * kr)));
@@ -134,20 +146,28 @@ pub(super) fn from_rgb_420(width: usize, height: usize, rgb: &[u8], color: Color
         }
     });
     let (cb, cr) = chroma.split_at_mut(cw * ch);
-    cb.par_chunks_mut(cw).zip(cr.par_chunks_mut(cw)).zip(rgb.par_chunks(6 * width)).for_each(|((cb, cr), rows)| {
-        for x in 0..cw {
-            // At odd edges the block is narrower or lower.
-            let columns = 2 * x..(2 * x + 2).min(width);
-            let block = rows.chunks_exact(3 * width).flat_map(|row| columns.clone().map(move |x| &row[3 * x..3 * x + 3]));
-            let (mut sum, mut n) = ([0; 3], 0);
-            for p in block {
-                sum = [sum[0] + i32::from(p[0]), sum[1] + i32::from(p[1]), sum[2] + i32::from(p[2])];
-                n += 1;
+    cb.par_chunks_mut(cw).zip(cr.par_chunks_mut(cw)).zip(rgb.par_chunks(6 * width)).for_each(
+        |((cb, cr), rows)| {
+            for x in 0..cw {
+                // At odd edges the block is narrower or lower.
+                let columns = 2 * x..(2 * x + 2).min(width);
+                let block = rows
+                    .chunks_exact(3 * width)
+                    .flat_map(|row| columns.clone().map(move |x| &row[3 * x..3 * x + 3]));
+                let (mut sum, mut n) = ([0; 3], 0);
+                for p in block {
+                    sum = [
+                        sum[0] + i32::from(p[0]),
+                        sum[1] + i32::from(p[1]),
+                        sum[2] + i32::from(p[2]),
+                    ];
+                    n += 1;
+                }
+                let sample = |of: [i32; 3]| clamp(dot(of, sum) / n + (128 << POINT) + HALF);
+                (cb[x], cr[x]) = (sample(cb_of), sample(cr_of));
             }
-            let sample = |of: [i32; 3]| clamp(dot(of, sum) / n + (128 << POINT) + HALF);
-            (cb[x], cr[x]) = (sample(cb_of), sample(cr_of));
-        }
-    });
+        },
+    );
     out
 }
 
@@ -169,7 +189,8 @@ mod tests {
         to_rgb(1, 1, plane(0), Some(chroma), color).try_into().unwrap()
     }
 
-    /// The color bars' 8-bit values: of 100 % bars in ITU-R BT.471 / BT.801 for BT.601, of the same bars in BT.709, and JFIF's for full range.
+    /// The color bars' 8-bit values: of 100 % bars in ITU-R BT.471 / BT.801 for BT.601, of the same
+    /// bars in BT.709, and JFIF's for full range.
     #[test]
     fn color_bars_have_their_published_values() {
         let bars: [(Color, [u8; 3], [u8; 3]); 12] = [
@@ -188,9 +209,13 @@ mod tests {
         ];
         for (color, rgb, yuv) in bars {
             assert_eq!(from_rgb_420(1, 1, &rgb, color), yuv, "{rgb:?} in {color:?}");
-            // Rounding to 8 bits moved chroma by up to a half, which its gain of 2.02 and the luma's of 1.16 make up to two.
+            // Rounding to 8 bits moved chroma by up to a half, which its gain of 2.02 and the
+            // luma's of 1.16 make up to two.
             let back = pixel(yuv, color);
-            assert!(back.iter().zip(rgb).all(|(a, b)| a.abs_diff(b) <= 2), "{yuv:?} in {color:?} gave {back:?} for {rgb:?}");
+            assert!(
+                back.iter().zip(rgb).all(|(a, b)| a.abs_diff(b) <= 2),
+                "{yuv:?} in {color:?} gave {back:?} for {rgb:?}"
+            );
         }
     }
 
@@ -198,11 +223,18 @@ mod tests {
     fn whole_numbers_are_within_one_of_the_formula() {
         for color in [LIMITED_601, LIMITED_709, FULL_601] {
             let (kr, kb) = color.matrix.weights();
-            let (off, ys, cs) = if color.full_range { (0.0, 1.0, 1.0) } else { (16.0, 255.0 / 219.0, 255.0 / 224.0) };
+            let (off, ys, cs) = if color.full_range {
+                (0.0, 1.0, 1.0)
+            } else {
+                (16.0, 255.0 / 219.0, 255.0 / 224.0)
+            };
             for code in 0..16 * 16 * 16u32 {
                 let yuv = [code & 15, (code >> 4) & 15, code >> 8].map(|n| (n * 17) as u8);
-                let (y, cb, cr) =
-                    ((f64::from(yuv[0]) - off) * ys, (f64::from(yuv[1]) - 128.0) * cs, (f64::from(yuv[2]) - 128.0) * cs);
+                let (y, cb, cr) = (
+                    (f64::from(yuv[0]) - off) * ys,
+                    (f64::from(yuv[1]) - 128.0) * cs,
+                    (f64::from(yuv[2]) - 128.0) * cs,
+                );
                 let (r, b) = (y + 2.0 * (1.0 - kr) * cr, y + 2.0 * (1.0 - kb) * cb);
                 let g = (y - kr * r - kb * b) / (1.0 - kr - kb);
                 let want = [r, g, b].map(|v| v.round().clamp(0.0, 255.0));
@@ -215,7 +247,8 @@ mod tests {
 
     #[test]
     fn odd_edges_keep_their_own_chroma() {
-        // 3 x 3, the last column red, the last row blue: their blocks hold no other pixel but the corner.
+        // 3 x 3, the last column red, the last row blue: their blocks hold no other pixel but the
+        // corner.
         let mut rgb = vec![0; 27];
         for i in 0..2 {
             rgb[(i * 3 + 2) * 3] = 255;

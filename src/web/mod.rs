@@ -1,6 +1,8 @@
-//! The way in for web pages: what `web/worker.js` calls, through the bindings in `web/pkg/atrous.js`. Only on `wasm32`, where wgpu's device is the browser's WebGPU.
+//! The way in for web pages: what `web/worker.js` calls, through the bindings in
+//! `web/pkg/atrous.js`. Only on `wasm32`, where wgpu's device is the browser's WebGPU.
 //!
-//! A page owns a [`Network`]: bytes of a weight file in, pixels of a canvas in, labels out. Images are decoded by the browser, and drawn by it.
+//! A page owns a [`Network`]: bytes of a weight file in, pixels of a canvas in, labels out. Images
+//! are decoded by the browser, and drawn by it.
 
 use crate::exec::Device;
 use crate::gpu::Gpu;
@@ -92,7 +94,8 @@ impl Network {
         let model = Model::from_bytes(bytes, name)?;
         let table = model.class_table().vivid();
         // Measurements would have to wait for the device, which a page cannot.
-        let segmenter = Segmenter::on(model, &Device::Gpu(adapter.0.clone()))?.with_tuning(Mode::Off);
+        let segmenter =
+            Segmenter::on(model, &Device::Gpu(adapter.0.clone()))?.with_tuning(Mode::Off);
         Ok(Self { segmenter, table })
     }
 
@@ -113,13 +116,21 @@ impl Network {
 
     /// Segments an image.
     ///
-    /// `rgba` has four bytes a pixel in rows, as a canvas gives them; transparency is not looked at. `size` is written as for the command
-    /// line (`native`, `513`, `640x480`); empty for the size that the network was made for. One call at a time.
+    /// `rgba` has four bytes a pixel in rows, as a canvas gives them; transparency is not looked
+    /// at. `size` is written as for the command line (`native`, `513`, `640x480`); empty for the
+    /// size that the network was made for. One call at a time.
     ///
     /// # Errors
     /// Where sizes do not fit, or the device fails.
-    pub async fn segment(&self, rgba: Vec<u8>, width: usize, height: usize, size: String) -> Result<Found, JsValue> {
-        let rule = if size.is_empty() { self.segmenter.usual_size() } else { size.parse::<SizeRule>()? };
+    pub async fn segment(
+        &self,
+        rgba: Vec<u8>,
+        width: usize,
+        height: usize,
+        size: String,
+    ) -> Result<Found, JsValue> {
+        let rule =
+            if size.is_empty() { self.segmenter.usual_size() } else { size.parse::<SizeRule>()? };
         let rgb = rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
         let image = Image::new(width, height, rgb)?;
         let found = self.segmenter.segment_async(&image, rule, Wants::default()).await?;
@@ -145,7 +156,8 @@ impl Found {
         self.labels_of().labels.clone()
     }
 
-    /// The classes' colors as four bytes a pixel, for a canvas. Classes whose number stands in `hidden` are transparent.
+    /// The classes' colors as four bytes a pixel, for a canvas. Classes whose number stands in
+    /// `hidden` are transparent.
     pub fn tint(&self, hidden: &[u16]) -> Vec<u8> {
         let color = |&label: &u16| {
             let [r, g, b] = self.table.color(label.into());
@@ -160,7 +172,8 @@ impl Found {
         json(&legend(self.labels_of(), &self.table))
     }
 
-    /// The mask as `atrous segment --style mask` writes it: a PNG in which the value of a pixel is its class.
+    /// The mask as `atrous segment --style mask` writes it: a PNG in which the value of a pixel is
+    /// its class.
     ///
     /// # Errors
     /// Where the image is too large for a PNG.

@@ -51,13 +51,20 @@ impl StoredDType {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
     }
 
-    /// Appends little-endian elements to `out` as f32; f64 is rounded. Nothing is appended for integers.
+    /// Appends little-endian elements to `out` as f32; f64 is rounded. Nothing is appended for
+    /// integers.
     pub(super) fn decode(self, bytes: &[u8], out: &mut Vec<f32>) {
         match self {
-            Self::F64 => out.extend(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32)),
+            Self::F64 => {
+                out.extend(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32))
+            }
             Self::F32 => out.extend(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
-            Self::F16 => out.extend(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
-            Self::BF16 => out.extend(bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
+            Self::F16 => {
+                out.extend(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()))
+            }
+            Self::BF16 => {
+                out.extend(bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()))
+            }
             _ => debug_assert!(self.is_float(), "the caller has checked the type"),
         }
     }
@@ -100,8 +107,12 @@ impl FloatDType {
     pub(super) fn encode(self, values: &[f32], out: &mut Vec<u8>) {
         match self {
             Self::F32 => values.iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes())),
-            Self::F16 => values.iter().for_each(|v| out.extend_from_slice(&f16::from_f32(*v).to_le_bytes())),
-            Self::BF16 => values.iter().for_each(|v| out.extend_from_slice(&bf16::from_f32(*v).to_le_bytes())),
+            Self::F16 => {
+                values.iter().for_each(|v| out.extend_from_slice(&f16::from_f32(*v).to_le_bytes()))
+            }
+            Self::BF16 => {
+                values.iter().for_each(|v| out.extend_from_slice(&bf16::from_f32(*v).to_le_bytes()))
+            }
         }
     }
 

@@ -12,8 +12,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use zip::read::OwnedZipFileEntry;
 
-/// Tensors of one file may share storage, and one may repeat its elements (a stride of zero). Together they may take this many
-/// times the file's data, and [`SHARED_EXTRA`] bytes: past that the file is built to exhaust memory.
+/// Tensors of one file may share storage, and one may repeat its elements (a stride of zero).
+/// Together they may take this many times the file's data, and [`SHARED_EXTRA`] bytes: past that
+/// the file is built to exhaust memory.
 const SHARED_FACTOR: u64 = 4;
 const SHARED_EXTRA: u64 = 16 << 20;
 /// Bytes read from the file at a time. A multiple of every element's size.
@@ -58,8 +59,8 @@ impl WeightFile {
     /// Opens a file and reads what it lists, telling formats by the content and not by the name.
     ///
     /// # Errors
-    /// Where the file cannot be read; is none of safetensors, zip `.pth` and legacy `.pth`; is cut short; or contradicts itself in
-    /// sizes, offsets or types. All of them name the file.
+    /// Where the file cannot be read; is none of safetensors, zip `.pth` and legacy `.pth`; is cut
+    /// short; or contradicts itself in sizes, offsets or types. All of them name the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::read(Source::open(path.as_ref())?)
     }
@@ -74,7 +75,8 @@ impl WeightFile {
 
     fn read(source: Source) -> Result<Self> {
         let (format, contents) = read_contents(&source).map_err(|e| e.file(source.path()))?;
-        let by_name = contents.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
+        let by_name =
+            contents.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let file = Self { source, format, contents, by_name, inflated: Mutex::new(None) };
         file.check().map_err(|e| e.file(file.path()))?;
         Ok(file)
@@ -88,12 +90,22 @@ impl WeightFile {
         }
         if self.by_name.len() != tensors.len() {
             let twice = tensors.iter().enumerate().find(|(i, t)| self.by_name[&t.name] != *i);
-            return Err(error!(Weights, "two tensors are named `{}`", twice.map_or("", |(_, t)| t.name())));
+            return Err(error!(
+                Weights,
+                "two tensors are named `{}`",
+                twice.map_or("", |(_, t)| t.name())
+            ));
         }
         let stored = storages.iter().fold(0u64, |sum, s| sum.saturating_add(s.len));
-        let asked = tensors.iter().fold(0u64, |sum, t| sum.saturating_add((t.len * t.dtype.size()) as u64));
+        let asked =
+            tensors.iter().fold(0u64, |sum, t| sum.saturating_add((t.len * t.dtype.size()) as u64));
         if asked > stored.saturating_mul(SHARED_FACTOR).saturating_add(SHARED_EXTRA) {
-            return Err(error!(Weights, "the tensors would take {}, the file's data is {}", human(asked), human(stored)));
+            return Err(error!(
+                Weights,
+                "the tensors would take {}, the file's data is {}",
+                human(asked),
+                human(stored)
+            ));
         }
         Ok(())
     }
@@ -108,12 +120,14 @@ impl WeightFile {
         self.format
     }
 
-    /// Text about the tensors: safetensors' metadata, or the numbers and strings that stand beside a `.pth`'s state dict.
+    /// Text about the tensors: safetensors' metadata, or the numbers and strings that stand beside
+    /// a `.pth`'s state dict.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.contents.metadata
     }
 
-    /// What else stands in a `.pth`'s state dict, and what it is: quantized tensors, Python objects. Empty for safetensors.
+    /// What else stands in a `.pth`'s state dict, and what it is: quantized tensors, Python
+    /// objects. Empty for safetensors.
     pub fn ignored(&self) -> &[Ignored] {
         &self.contents.ignored
     }
@@ -141,24 +155,35 @@ impl WeightFile {
     /// A floating-point tensor: its extent, and its elements in row-major order as f32.
     ///
     /// # Errors
-    /// Where there is no such tensor, where it holds integers, where an element is NaN or infinite (the error gives the first
-    /// one's index), and where the file has become shorter since it was opened.
+    /// Where there is no such tensor, where it holds integers, where an element is NaN or infinite
+    /// (the error gives the first one's index), and where the file has become shorter since it was
+    /// opened.
     pub fn read_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
         self.read_finite(name, "every value must be finite")
     }
 
-    /// As [`WeightFile::read_f32`]; `advice` is what to do about NaN and infinity, which depends on what the numbers are.
-    pub(crate) fn read_finite(&self, name: &str, advice: &'static str) -> Result<(Vec<usize>, Vec<f32>)> {
+    /// As [`WeightFile::read_f32`]; `advice` is what to do about NaN and infinity, which depends on
+    /// what the numbers are.
+    pub(crate) fn read_finite(
+        &self,
+        name: &str,
+        advice: &'static str,
+    ) -> Result<(Vec<usize>, Vec<f32>)> {
         let Some(tensor) = self.get(name) else {
             return Err(error!(Weights, "there is no tensor `{name}`").file(self.path()));
         };
-        let elements = self.elements(tensor, advice).map_err(|e| e.at(format!("tensor `{name}`")).file(self.path()))?;
+        let elements = self
+            .elements(tensor, advice)
+            .map_err(|e| e.at(format!("tensor `{name}`")).file(self.path()))?;
         Ok((tensor.dims.clone(), elements))
     }
 
     fn elements(&self, tensor: &RawTensor, advice: &'static str) -> Result<Vec<f32>> {
         if !tensor.dtype.is_float() {
-            return Err(error!(Weights, "expected floating point, the file holds {}", tensor.dtype));
+            return Err(error!(
+                Weights,
+                "expected floating point, the file holds {}", tensor.dtype
+            ));
         }
         let mut values = self.span(tensor)?;
         if let Some(strides) = &tensor.strides {
@@ -166,7 +191,9 @@ impl WeightFile {
         }
         if let Some(first) = values.iter().position(|v| !v.is_finite()) {
             let what = if values[first].is_nan() { "NaN" } else { "infinity" };
-            return Err(error!(Weights, "holds {what} (first at {:?})", tensor.index(first)).advice(advice));
+            return Err(
+                error!(Weights, "holds {what} (first at {:?})", tensor.index(first)).advice(advice)
+            );
         }
         Ok(values)
     }
@@ -220,7 +247,9 @@ fn no_tensors(ignored: &[Ignored]) -> Error {
     let mut kinds: Vec<(&str, usize)> = counts.into_iter().collect();
     kinds.sort_by_key(|&(what, n)| (Reverse(n), what));
     let kind = |&(what, n): &(&str, usize)| match what.strip_prefix("a ") {
-        Some(one) if n > 1 && one.contains("tensor") => format!("{n} {}", one.replacen("tensor", "tensors", 1)),
+        Some(one) if n > 1 && one.contains("tensor") => {
+            format!("{n} {}", one.replacen("tensor", "tensors", 1))
+        }
         Some(one) if n == 1 && one.contains("tensor") => format!("1 {one}"),
         _ => format!("{n} of {}", excerpt(what)),
     };
@@ -247,7 +276,9 @@ fn read_contents(source: &Source) -> Result<(Format, Contents)> {
         return Ok((Format::Safetensors, safetensors::open(source)?));
     }
     let advice = match &head[..] {
-        h if h.starts_with(b"version https://git-lfs") => "it is a Git LFS pointer: fetch the file itself with `git lfs pull`",
+        h if h.starts_with(b"version https://git-lfs") => {
+            "it is a Git LFS pointer: fetch the file itself with `git lfs pull`"
+        }
         h if h.starts_with(b"<") => "it looks like a web page: the download went wrong",
         h if h.starts_with(b"\x89HDF") => "it is HDF5 (Keras): convert it to safetensors first",
         [0x80, ..] => "it is a plain pickle: write it again with torch.save or as safetensors",

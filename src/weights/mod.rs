@@ -1,9 +1,10 @@
 //! Weight files: reading safetensors and PyTorch's `.pth`, writing both.
 //!
-//! A [`WeightFile`] is a list of named tensors that are still on disk. Opening one reads and checks the header alone: sizes,
-//! offsets and types are compared with the file's length before any memory is taken for them. A `.pth` file is a pickle, that is,
-//! a program; it is read here as data by a small stack machine that calls nothing (see [`pth`]), so that a file from a stranger
-//! can do no harm.
+//! A [`WeightFile`] is a list of named tensors that are still on disk. Opening one reads and checks
+//! the header alone: sizes, offsets and types are compared with the file's length before any memory
+//! is taken for them. A `.pth` file is a pickle, that is, a program; it is read here as data by a
+//! small stack machine that calls nothing (see [`pth`]), so that a file from a stranger can do no
+//! harm.
 //!
 //! Names are the file's own. What they mean is the business of the dialects.
 //!

@@ -11,7 +11,8 @@ const MAX_RANK: usize = 16;
 /// Bytes of a tensor's name.
 const MAX_NAME: usize = 1024;
 
-/// A tensor of a [`WeightFile`](super::WeightFile): its description. The elements are still in the file.
+/// A tensor of a [`WeightFile`](super::WeightFile): its description. The elements are still in the
+/// file.
 #[derive(Debug, Clone)]
 pub struct RawTensor {
     pub(super) name: String,
@@ -29,7 +30,8 @@ pub struct RawTensor {
 }
 
 impl RawTensor {
-    /// Checks a tensor against the storage that it lies in, `available` bytes long. The error has no address yet.
+    /// Checks a tensor against the storage that it lies in, `available` bytes long. The error has
+    /// no address yet.
     pub(super) fn new(
         name: String,
         dtype: StoredDType,
@@ -51,21 +53,29 @@ impl RawTensor {
         let extent = || {
             let len = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
             let span = match &strides {
-                Some(strides) if len > 0 => {
-                    dims.iter().zip(strides).try_fold(1usize, |span, (&d, &s)| span.checked_add((d - 1).checked_mul(s)?))?
-                }
+                Some(strides) if len > 0 => dims
+                    .iter()
+                    .zip(strides)
+                    .try_fold(1usize, |span, (&d, &s)| span.checked_add((d - 1).checked_mul(s)?))?,
                 _ => len,
             };
             let end = (span as u64).checked_mul(dtype.size() as u64)?.checked_add(offset)?;
-            // Both lengths in memory, as the file's elements and as f32, must be numbers that memory has.
+            // Both lengths in memory, as the file's elements and as f32, must be numbers that
+            // memory has.
             len.max(span).checked_mul(dtype.size().max(4)).map(|_| (len, span, end))
         };
         let Some((len, span, end)) = extent() else {
-            return Err(at(error!(Weights, "dimensions {dims:?}, their strides or the offset are past any memory")));
+            return Err(at(error!(
+                Weights,
+                "dimensions {dims:?}, their strides or the offset are past any memory"
+            )));
         };
         if end > available {
             let has = human(available);
-            return Err(at(error!(Weights, "{dims:?} of {dtype} reaches byte {end} of a storage of {has}")));
+            return Err(at(error!(
+                Weights,
+                "{dims:?} of {dtype} reaches byte {end} of a storage of {has}"
+            )));
         }
         Ok(Self { name, dtype, dims, storage, offset, strides, span, len })
     }
@@ -80,8 +90,8 @@ impl RawTensor {
         self.dtype
     }
 
-    /// Extent in the file's order, for a convolution's kernel `[c_out, c_in / groups, kh, kw]` with PyTorch's names. Empty for
-    /// a single number.
+    /// Extent in the file's order, for a convolution's kernel `[c_out, c_in / groups, kh, kw]` with
+    /// PyTorch's names. Empty for a single number.
     pub fn dims(&self) -> &[usize] {
         &self.dims
     }
@@ -164,7 +174,12 @@ pub(super) fn reserve(len: usize) -> Result<Vec<f32>> {
 }
 
 /// Picks `len` elements of `dims` out of a storage by their strides, in row-major order.
-pub(super) fn gather(values: &[f32], dims: &[usize], strides: &[usize], len: usize) -> Result<Vec<f32>> {
+pub(super) fn gather(
+    values: &[f32],
+    dims: &[usize],
+    strides: &[usize],
+    len: usize,
+) -> Result<Vec<f32>> {
     let mut out = reserve(len)?;
     let mut index = vec![0; dims.len()];
     let mut at = 0;
@@ -188,7 +203,13 @@ mod tests {
     use super::*;
 
     fn tensor(dims: &[usize], strides: &[usize], offset: u64, available: u64) -> Result<RawTensor> {
-        RawTensor::new("w".into(), StoredDType::F32, dims.into(), Some(strides.into()), (0, offset, available))
+        RawTensor::new(
+            "w".into(),
+            StoredDType::F32,
+            dims.into(),
+            Some(strides.into()),
+            (0, offset, available),
+        )
     }
 
     #[test]

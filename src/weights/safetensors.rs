@@ -1,4 +1,5 @@
-//! The safetensors format: eight bytes of header length, a JSON header, then the elements without gaps.
+//! The safetensors format: eight bytes of header length, a JSON header, then the elements without
+//! gaps.
 //!
 //! <https://huggingface.co/docs/safetensors/index#format>
 
@@ -33,15 +34,18 @@ pub(super) fn open(source: &Source) -> Result<Contents> {
     let after = source.len() - 8;
     if header_len > after {
         let (says, has) = (human(header_len), human(source.len()));
-        return Err(error!(Weights, "the header says that it takes {says} but the file has {has}: the file was cut short"));
+        return Err(error!(
+            Weights,
+            "the header says that it takes {says} but the file has {has}: the file was cut short"
+        ));
     }
     if header_len > MAX_HEADER {
         let (says, most) = (human(header_len), human(MAX_HEADER));
         return Err(error!(Weights, "the header takes {says}, headers of up to {most} are read"));
     }
     let bytes = source.bytes(8, header_len as usize)?;
-    let header: Header =
-        serde_json::from_slice(&bytes).map_err(|e| error!(Weights, "the header is not that of safetensors").source(e))?;
+    let header: Header = serde_json::from_slice(&bytes)
+        .map_err(|e| error!(Weights, "the header is not that of safetensors").source(e))?;
 
     let data = after - header_len;
     check_offsets(&header.tensors, data)?;
@@ -60,14 +64,20 @@ fn check_offsets(tensors: &[(Cow<'_, str>, TensorInfo)], data: u64) -> Result<()
         && info.data_offsets.1 as u64 > data
     {
         let past = human(info.data_offsets.1 as u64 - data);
-        return Err(error!(Weights, "tensor `{name}` ends {past} past the file's end: the file was cut short"));
+        return Err(error!(
+            Weights,
+            "tensor `{name}` ends {past} past the file's end: the file was cut short"
+        ));
     }
     let mut order: Vec<_> = tensors.iter().map(|(name, info)| (info.data_offsets, name)).collect();
     order.sort_unstable();
     let (mut covered, mut before) = (0, "the header");
     for ((begin, end), name) in order {
         if end < begin {
-            return Err(error!(Weights, "tensor `{name}` ends at byte {end}, before it begins at byte {begin}"));
+            return Err(error!(
+                Weights,
+                "tensor `{name}` ends at byte {end}, before it begins at byte {begin}"
+            ));
         }
         if begin < covered {
             return Err(error!(
@@ -76,19 +86,28 @@ fn check_offsets(tensors: &[(Cow<'_, str>, TensorInfo)], data: u64) -> Result<()
             ));
         }
         if begin > covered {
-            return Err(error!(Weights, "{} before tensor `{name}` belong to no tensor", human((begin - covered) as u64)));
+            return Err(error!(
+                Weights,
+                "{} before tensor `{name}` belong to no tensor",
+                human((begin - covered) as u64)
+            ));
         }
         (covered, before) = (end, name);
     }
     if (covered as u64) < data {
-        return Err(error!(Weights, "{} after the last tensor belong to none", human(data - covered as u64)));
+        return Err(error!(
+            Weights,
+            "{} after the last tensor belong to none",
+            human(data - covered as u64)
+        ));
     }
     Ok(())
 }
 
 fn tensor(name: String, info: TensorInfo, data: u64) -> Result<RawTensor> {
     let Some(dtype) = stored(info.dtype) else {
-        return Err(error!(Weights, "elements of type {} are not read", info.dtype).at(format!("tensor `{name}`")));
+        return Err(error!(Weights, "elements of type {} are not read", info.dtype)
+            .at(format!("tensor `{name}`")));
     };
     let (begin, end) = info.data_offsets;
     let bytes = info.shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d));
@@ -96,9 +115,11 @@ fn tensor(name: String, info: TensorInfo, data: u64) -> Result<RawTensor> {
         let takes = bytes.map_or("more than any memory".into(), |b| human(b as u64));
         let given = human((end - begin) as u64);
         let shape = &info.shape[..info.shape.len().min(8)];
-        return Err(
-            error!(Weights, "{shape:?} of {dtype} takes {takes} but the header gives it {given}").at(format!("tensor `{name}`"))
-        );
+        return Err(error!(
+            Weights,
+            "{shape:?} of {dtype} takes {takes} but the header gives it {given}"
+        )
+        .at(format!("tensor `{name}`")));
     }
     RawTensor::new(name, dtype, info.shape, None, (0, begin as u64, data))
 }
@@ -122,8 +143,9 @@ fn stored(dtype: Dtype) -> Option<StoredDType> {
     })
 }
 
-/// The JSON header. The `safetensors` crate's own reader keeps tensors in a hash map: the file's order, names that stand twice
-/// and the tensor at fault are lost there, and the map is built by way of a copy many times the header's size.
+/// The JSON header. The `safetensors` crate's own reader keeps tensors in a hash map: the file's
+/// order, names that stand twice and the tensor at fault are lost there, and the map is built by
+/// way of a copy many times the header's size.
 struct Header<'a> {
     metadata: Cow<'a, BTreeMap<String, String>>,
     tensors: Vec<(Cow<'a, str>, TensorInfo)>,
@@ -139,13 +161,18 @@ impl<'de> Deserialize<'de> for Header<'static> {
                 f.write_str("an object of tensors")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<Self::Value, A::Error> {
                 let mut header = Header { metadata: Cow::default(), tensors: Vec::new() };
                 while let Some(name) = map.next_key::<String>()? {
                     if name == METADATA {
                         header.metadata = Cow::Owned(map.next_value()?);
                     } else {
-                        let info = map.next_value().map_err(|e| A::Error::custom(format!("tensor `{name}`: {e}")))?;
+                        let info = map
+                            .next_value()
+                            .map_err(|e| A::Error::custom(format!("tensor `{name}`: {e}")))?;
                         header.tensors.push((Cow::Owned(name), info));
                     }
                 }
@@ -169,13 +196,15 @@ impl Serialize for Header<'_> {
     }
 }
 
-/// Writes tensors, each a name, its dimensions and its elements in row-major order, in the order given.
+/// Writes tensors, each a name, its dimensions and its elements in row-major order, in the order
+/// given.
 ///
-/// The file appears under `path` once it is complete. The same tensors and metadata give the same bytes.
+/// The file appears under `path` once it is complete. The same tensors and metadata give the same
+/// bytes.
 ///
 /// # Errors
-/// Where two names are the same, elements do not fill the dimensions, a value is NaN, infinite or past the range of `dtype`, or
-/// the file cannot be written.
+/// Where two names are the same, elements do not fill the dimensions, a value is NaN, infinite or
+/// past the range of `dtype`, or the file cannot be written.
 pub fn write_safetensors<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
     path: impl AsRef<Path>,
     tensors: impl IntoIterator<Item = (N, D, V)>,
@@ -190,7 +219,8 @@ pub fn write_safetensors<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
         FloatDType::F16 => Dtype::F16,
         FloatDType::BF16 => Dtype::BF16,
     };
-    let mut header = Header { metadata: Cow::Borrowed(metadata), tensors: Vec::with_capacity(tensors.len()) };
+    let mut header =
+        Header { metadata: Cow::Borrowed(metadata), tensors: Vec::with_capacity(tensors.len()) };
     let mut offset = 0;
     for t in &tensors {
         if t.name == METADATA {
@@ -198,7 +228,10 @@ pub fn write_safetensors<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
         }
         let end = offset + t.data.as_ref().len() * element;
         let shape = t.dims.as_ref().to_vec();
-        header.tensors.push((Cow::Borrowed(&t.name), TensorInfo { dtype: stored, shape, data_offsets: (offset, end) }));
+        header.tensors.push((
+            Cow::Borrowed(&t.name),
+            TensorInfo { dtype: stored, shape, data_offsets: (offset, end) },
+        ));
         offset = end;
     }
     let header = encoded(&header).map_err(|e| e.file(path))?;
@@ -211,7 +244,8 @@ pub fn write_safetensors<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
 /// Everything before the elements: the header's length, and the header.
 fn encoded(header: &Header) -> Result<Vec<u8>> {
     let mut bytes = vec![0; 8];
-    serde_json::to_writer(&mut bytes, header).map_err(|e| error!(Weights, "cannot write the header").source(e))?;
+    serde_json::to_writer(&mut bytes, header)
+        .map_err(|e| error!(Weights, "cannot write the header").source(e))?;
     // Spaces up to a multiple of eight, so that the data is aligned for those who map the file.
     bytes.resize(bytes.len().next_multiple_of(8), b' ');
     let length = bytes.len() as u64 - 8;
@@ -219,7 +253,8 @@ fn encoded(header: &Header) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Everything before the elements in a file of one f32 tensor, for those who write the elements themselves.
+/// Everything before the elements in a file of one f32 tensor, for those who write the elements
+/// themselves.
 ///
 /// # Errors
 /// Where the elements are more than this machine can count.

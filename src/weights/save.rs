@@ -15,7 +15,8 @@ pub(super) struct Outgoing<D, V> {
     pub data: V,
 }
 
-/// Collects and checks tensors: names differ, elements fill the dimensions, every value survives `dtype`.
+/// Collects and checks tensors: names differ, elements fill the dimensions, every value survives
+/// `dtype`.
 pub(super) fn collect<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
     tensors: impl IntoIterator<Item = (N, D, V)>,
     dtype: FloatDType,
@@ -44,14 +45,21 @@ fn check(dims: &[usize], data: &[f32], dtype: FloatDType) -> Result<()> {
     match data.iter().position(|v| !dtype.holds(*v)) {
         None => Ok(()),
         Some(at) if data[at].is_finite() => {
-            Err(error!(Weights, "element {at}, {}, is past the range of {dtype:?}", data[at]).advice("write F32"))
+            Err(error!(Weights, "element {at}, {}, is past the range of {dtype:?}", data[at])
+                .advice("write F32"))
         }
-        Some(at) => Err(error!(Weights, "element {at} is {}", data[at]).advice("the training has diverged")),
+        Some(at) => {
+            Err(error!(Weights, "element {at} is {}", data[at]).advice("the training has diverged"))
+        }
     }
 }
 
 /// Elements of `data` in the file's form, piece by piece.
-pub(super) fn write_elements(to: &mut impl Write, data: &[f32], dtype: FloatDType) -> io::Result<()> {
+pub(super) fn write_elements(
+    to: &mut impl Write,
+    data: &[f32],
+    dtype: FloatDType,
+) -> io::Result<()> {
     let mut buffer = Vec::new();
     for piece in data.chunks(16 << 10) {
         buffer.clear();
@@ -61,7 +69,11 @@ pub(super) fn write_elements(to: &mut impl Write, data: &[f32], dtype: FloatDTyp
     Ok(())
 }
 
-/// Writes weights: whole or not at all, and on the disk before the file takes its name. A symbolic link stays one; its target is replaced.
-pub(super) fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
+/// Writes weights: whole or not at all, and on the disk before the file takes its name. A symbolic
+/// link stays one; its target is replaced.
+pub(super) fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+) -> Result<()> {
     durable_write(path, write)
 }

@@ -10,8 +10,8 @@ use std::sync::Mutex;
 
 /// An opened file of known length.
 ///
-/// Of a file on disk: reads, not a memory map: a file that shrinks while it is read then ends in an error and not in a signal, and no `unsafe` is
-/// needed.
+/// Of a file on disk: reads, not a memory map: a file that shrinks while it is read then ends in an
+/// error and not in a signal, and no `unsafe` is needed.
 #[derive(Debug)]
 pub(super) struct Source {
     path: PathBuf,
@@ -36,7 +36,11 @@ impl Source {
     /// A file that is in memory, under a name for messages.
     pub fn memory(bytes: Vec<u8>, name: &Path) -> Self {
         let len = bytes.len() as u64;
-        Self { path: name.to_path_buf(), len, bytes: Mutex::new(Bytes::Memory(io::Cursor::new(bytes))) }
+        Self {
+            path: name.to_path_buf(),
+            len,
+            bytes: Mutex::new(Bytes::Memory(io::Cursor::new(bytes))),
+        }
     }
 
     /// Where the file lies.
@@ -51,11 +55,13 @@ impl Source {
 
     /// Fills `buffer` from the bytes at `offset`. The error does not name the file yet.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.read_exact_at(offset, buffer).map_err(|e| Error::new(ErrorKind::Io, "cannot read the weights").source(e))
+        self.read_exact_at(offset, buffer)
+            .map_err(|e| Error::new(ErrorKind::Io, "cannot read the weights").source(e))
     }
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        // A poisoned lock only means that another thread panicked between a seek and a read: the next one seeks anyway.
+        // A poisoned lock only means that another thread panicked between a seek and a read: the
+        // next one seeks anyway.
         let mut bytes = self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let reader: &mut dyn ReadSeek = match &mut *bytes {
             Bytes::File(file) => file,

@@ -1,4 +1,5 @@
-//! What each code base does, stated a second time and apart from the dialects: configs from the golden files' own description.
+//! What each code base does, stated a second time and apart from the dialects: configs from the
+//! golden files' own description.
 
 use crate::seeded::Golden;
 use atrous::models::mobilenet_v2::MobileNetV2;
@@ -6,8 +7,8 @@ use atrous::models::mobilenet_v3::MobileNetV3;
 use atrous::models::resnet::{ResNet, Stem, Strided};
 use atrous::models::xception::{Variant, Xception};
 use atrous::models::{
-    Aspp, Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule, PlusDecoder, Pooling,
-    Preprocessing,
+    Aspp, Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
+    PaddingRule, PlusDecoder, Pooling, Preprocessing,
 };
 use atrous::weights::dialects::{Layout, Loaded, Stored, Tensors, Wanted, expected, find, load};
 
@@ -41,7 +42,8 @@ pub fn unused(golden: &Golden) -> Vec<(String, Vec<usize>)> {
 pub fn load_seeded(golden: &Golden) -> Result<Loaded, String> {
     let text = |e: atrous::Error| e.to_string();
     let wanted = config(golden);
-    let listed = expected(find(dialect(golden)).map_err(text)?, &wanted, Layout::Oihw).map_err(text)?;
+    let listed =
+        expected(find(dialect(golden)).map_err(text)?, &wanted, Layout::Oihw).map_err(text)?;
     let mut named: Vec<_> = listed.into_iter().map(|e| (e.name, e.dims)).collect();
     named.extend(unused(golden));
     let mut loaded = load(&golden.weights(named)?, Wanted::default()).map_err(text)?;
@@ -53,7 +55,8 @@ pub fn load_seeded(golden: &Golden) -> Result<Loaded, String> {
 pub fn config(golden: &Golden) -> Config {
     let backbone = golden.text("backbone");
     let classes = golden.number("classes");
-    let rates: Vec<usize> = serde_json::from_value(golden.config["rates"].clone()).unwrap_or_default();
+    let rates: Vec<usize> =
+        serde_json::from_value(golden.config["rates"].clone()).unwrap_or_default();
     let plus = golden.text("head") == "v3+";
     let mut config = match dialect(golden) {
         "torchvision" => torchvision(backbone, classes, &rates),
@@ -62,7 +65,10 @@ pub fn config(golden: &Golden) -> Config {
         "tensorflow" if plus => from_names("tensorflow", tensorflow(backbone, classes)),
         "tensorflow" => phone(golden, 1, false, classes),
         "jfzhang95" => from_names("jfzhang95", jfzhang95(backbone, classes)),
-        "timm" => from_names("timm", Config::deeplab_v3plus(xception(backbone, Variant::TensorFlow), 1).without_head()),
+        "timm" => from_names(
+            "timm",
+            Config::deeplab_v3plus(xception(backbone, Variant::TensorFlow), 1).without_head(),
+        ),
         "huggingface" => phone(golden, 8, true, classes),
         "imagenet" => imagenet(backbone),
         other => panic!("no conventions are stated for {other}"),
@@ -78,8 +84,8 @@ pub fn config(golden: &Golden) -> Config {
     config
 }
 
-/// The config that a dialect finds in the names of a rough one. What its code does beyond the names is not stated a second time here:
-/// PyTorch's values are the proof.
+/// The config that a dialect finds in the names of a rough one. What its code does beyond the names
+/// is not stated a second time here: PyTorch's values are the proof.
 fn from_names(dialect: &str, rough: Config) -> Config {
     let dialect = find(dialect).unwrap();
     let listed = expected(dialect, &rough, Layout::Oihw).unwrap();
@@ -93,12 +99,19 @@ fn xception(name: &str, variant: Variant) -> Backbone {
 }
 
 fn tensorflow(backbone: &str, classes: usize) -> Config {
-    let net = match backbone.strip_prefix("resnet_v1_").and_then(|name| name.strip_suffix("_beta")) {
-        Some(depth) => Backbone::ResNet(ResNet { depth: depth.parse().unwrap(), stem: Stem::Beta, strided: Strided::Last }),
+    let net = match backbone.strip_prefix("resnet_v1_").and_then(|name| name.strip_suffix("_beta"))
+    {
+        Some(depth) => Backbone::ResNet(ResNet {
+            depth: depth.parse().unwrap(),
+            stem: Stem::Beta,
+            strided: Strided::Last,
+        }),
         None => xception(backbone, Variant::TensorFlow),
     };
     let aspp = Aspp { kind: ConvKind::SeparableNorm, pool_first: true, ..aspp(&[6, 12, 18], 0.1) };
-    let Decoder::Plus(plus) = plus_decoder(ConvKind::SeparableNorm, false) else { unreachable!("made with a decoder") };
+    let Decoder::Plus(plus) = plus_decoder(ConvKind::SeparableNorm, false) else {
+        unreachable!("made with a decoder")
+    };
     let plus = PlusDecoder { low_level: LowLevel::TensorFlow, dropouts: vec![0.0; 2], ..plus };
     base(net, classes, aspp, Decoder::Plus(plus))
 }
@@ -109,7 +122,9 @@ fn jfzhang95(backbone: &str, classes: usize) -> Config {
         "mobilenet_v2" => Backbone::MobileNetV2(MobileNetV2::with_width(1.0, 8)),
         _ => resnet(backbone),
     };
-    let Decoder::Plus(plus) = plus_decoder(ConvKind::Plain, false) else { unreachable!("made with a decoder") };
+    let Decoder::Plus(plus) = plus_decoder(ConvKind::Plain, false) else {
+        unreachable!("made with a decoder")
+    };
     let plus = PlusDecoder { dropouts: vec![0.5, 0.1], ..plus };
     base(net, classes, aspp(&[6, 12, 18], 0.5), Decoder::Plus(plus))
 }
@@ -201,7 +216,11 @@ fn smp(backbone: &str, plus: bool, separable: bool, classes: usize, rates: &[usi
 
 fn vainf(backbone: &str, plus: bool, classes: usize, rates: &[usize]) -> Config {
     let mobilenet = backbone == "mobilenet_v2";
-    let net = if mobilenet { Backbone::MobileNetV2(MobileNetV2::with_width(1.0, 8)) } else { resnet(backbone) };
+    let net = if mobilenet {
+        Backbone::MobileNetV2(MobileNetV2::with_width(1.0, 8))
+    } else {
+        resnet(backbone)
+    };
     let decoder = if plus { plus_decoder(ConvKind::Plain, true) } else { Decoder::Conv };
     let mut config = base(net, classes, aspp(rates, 0.1), decoder);
     if mobilenet {
@@ -215,7 +234,11 @@ fn phone(golden: &Golden, divisor: usize, hugging_face: bool, classes: usize) ->
     let width = golden.config["width"].as_f64().unwrap();
     let mut net = MobileNetV2::with_width(width, divisor);
     net.last = hugging_face.then_some(1280);
-    let aspp = Aspp { kind: ConvKind::SeparableNorm, pool_first: true, ..aspp(&[], if hugging_face { 0.8 } else { 0.1 }) };
+    let aspp = Aspp {
+        kind: ConvKind::SeparableNorm,
+        pool_first: true,
+        ..aspp(&[], if hugging_face { 0.8 } else { 0.1 })
+    };
     let mut config = base(Backbone::MobileNetV2(net), classes, aspp, Decoder::None);
     config.padding = PaddingRule::TfSame;
     config.eps = Eps { backbone: 1e-3, head: if hugging_face { 1e-5 } else { 1.001e-5 } };

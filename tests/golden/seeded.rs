@@ -1,4 +1,5 @@
-//! The twin of `seeded.py`: parameters and inputs that follow from names. README.md of this directory holds the definition.
+//! The twin of `seeded.py`: parameters and inputs that follow from names. README.md of this
+//! directory holds the definition.
 
 use atrous::weights::dialects::Source;
 use atrous::{Result, Tensor};
@@ -8,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// 64-bit FNV-1a.
 pub fn fnv1a64(data: &[u8]) -> u64 {
-    data.iter().fold(0xCBF2_9CE4_8422_2325, |state, &byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
+    data.iter().fold(0xCBF2_9CE4_8422_2325, |state, &byte| {
+        (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    })
 }
 
 /// `count` numbers in [0, 1), multiples of 2^-24.
@@ -34,10 +37,14 @@ pub fn parameter(name: &str, dims: &[usize], exponent: i8) -> Vec<f32> {
             let a = (6.0 / fan_in as f64).sqrt() as f32;
             uniform(name, count).map(|u| (2.0 * u - 1.0) * a).collect()
         }
-        (_, "weight" | "gamma" | "running_var" | "moving_variance") => uniform(name, count).map(|u| 0.75 + 0.5 * u).collect(),
-        (_, "running_mean" | "moving_mean" | "bias" | "beta" | "biases" | "Conv2D_bias" | "depthwise_bias") => {
-            uniform(name, count).map(|u| 0.25 * u - 0.125).collect()
+        (_, "weight" | "gamma" | "running_var" | "moving_variance") => {
+            uniform(name, count).map(|u| 0.75 + 0.5 * u).collect()
         }
+        (
+            _,
+            "running_mean" | "moving_mean" | "bias" | "beta" | "biases" | "Conv2D_bias"
+            | "depthwise_bias",
+        ) => uniform(name, count).map(|u| 0.25 * u - 0.125).collect(),
         _ => panic!("no rule for parameter {name} {dims:?}"),
     };
     values.into_iter().map(|v| v * scale).collect()
@@ -80,7 +87,9 @@ pub fn directory() -> PathBuf {
 
 /// The cases whose names begin so, sorted.
 pub fn cases(prefix: &str) -> Vec<String> {
-    let names = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = std::fs::read_dir(directory())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut found: Vec<String> = names
         .filter_map(|name| Some(name.strip_suffix(".safetensors")?.to_owned()))
         .filter(|case| case.starts_with(prefix))
@@ -97,10 +106,16 @@ pub fn read(path: &Path) -> (HashMap<String, String>, HashMap<String, Values>) {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let tensors = file.tensors().into_iter().map(|(name, view)| {
         let data = match view.dtype() {
-            safetensors::Dtype::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
-            safetensors::Dtype::I32 => {
-                view.data().chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()) as f32).collect()
-            }
+            safetensors::Dtype::F32 => view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+                .collect(),
+            safetensors::Dtype::I32 => view
+                .data()
+                .chunks_exact(4)
+                .map(|b| i32::from_le_bytes(b.try_into().unwrap()) as f32)
+                .collect(),
             safetensors::Dtype::U8 => view.data().iter().map(|&b| f32::from(b)).collect(),
             safetensors::Dtype::I8 => view.data().iter().map(|&b| f32::from(b as i8)).collect(),
             other => panic!("{name}: {other:?}"),
@@ -139,8 +154,12 @@ impl Golden {
         self.metadata["parameters"].parse().unwrap()
     }
 
-    /// The seeded weights for these names and dimensions, after comparing them with what PyTorch had.
-    pub fn weights(&self, mut named: Vec<(String, Vec<usize>)>) -> std::result::Result<Seeded<'_>, String> {
+    /// The seeded weights for these names and dimensions, after comparing them with what PyTorch
+    /// had.
+    pub fn weights(
+        &self,
+        mut named: Vec<(String, Vec<usize>)>,
+    ) -> std::result::Result<Seeded<'_>, String> {
         named.sort();
         let mut lines = String::new();
         for (name, dims) in &named {
@@ -148,11 +167,17 @@ impl Golden {
             lines += &format!("{name} {}\n", dims.join("x"));
         }
         let (count, fnv) = (&self.metadata["tensors"], &self.metadata["names_fnv"]);
-        if *count != named.len().to_string() || *fnv != format!("{:016x}", fnv1a64(lines.as_bytes())) {
-            return Err(format!("names or dimensions differ from PyTorch's {count} tensors; ours, {}:\n{lines}", named.len()));
+        if *count != named.len().to_string()
+            || *fnv != format!("{:016x}", fnv1a64(lines.as_bytes()))
+        {
+            return Err(format!(
+                "names or dimensions differ from PyTorch's {count} tensors; ours, {}:\n{lines}",
+                named.len()
+            ));
         }
         let exponents = self.tensors["exponents"].data.iter().map(|&e| e as i8);
-        let tensors = named.into_iter().zip(exponents).map(|((name, dims), e)| (name, (dims, e))).collect();
+        let tensors =
+            named.into_iter().zip(exponents).map(|((name, dims), e)| (name, (dims, e))).collect();
         Ok(Seeded { golden: self, tensors })
     }
 }

@@ -1,4 +1,5 @@
-//! Convolutions: tiny ones against finite differences, and each backward operation with every kernel against sums in double precision.
+//! Convolutions: tiny ones against finite differences, and each backward operation with every
+//! kernel against sums in double precision.
 
 use crate::oracle;
 use crate::support::{Rng, allclose, devices, run_op};
@@ -13,7 +14,14 @@ use std::sync::Arc;
 const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
 
 /// A convolution at a random point; with a bias for each image where `per_image`.
-fn case(rng: &mut Rng, conv: Conv2d, x: Shape, kernel: (usize, usize), c_out: usize, per_image: bool) -> Case {
+fn case(
+    rng: &mut Rng,
+    conv: Conv2d,
+    x: Shape,
+    kernel: (usize, usize),
+    c_out: usize,
+    per_image: bool,
+) -> Case {
     let types = [x, Shape::new(kernel.0, kernel.1, x.c / conv.groups, c_out)].map(TensorType::f32);
     let plain = Conv2d { bias: false, residual: false, ..conv };
     let y = plain.infer(&types).unwrap()[0].shape;
@@ -26,14 +34,26 @@ fn case(rng: &mut Rng, conv: Conv2d, x: Shape, kernel: (usize, usize), c_out: us
     }
     let inputs = shapes.into_iter().map(|s| rng.tensor(s)).collect();
     Case::new(conv, inputs, move |x| {
-        oracle::conv2d(&conv, &x[0], &x[1], conv.bias.then(|| &x[2]), conv.residual.then(|| x.last().unwrap()))
+        oracle::conv2d(
+            &conv,
+            &x[0],
+            &x[1],
+            conv.bias.then(|| &x[2]),
+            conv.residual.then(|| x.last().unwrap()),
+        )
     })
 }
 
 /// Attributes, kernel, input and output channels that no two cases share.
 fn small() -> Vec<(Conv2d, (usize, usize), Shape, usize)> {
     let pads = |top, bottom, left, right| Padding { top, bottom, left, right };
-    let conv = |stride, dilation, padding, groups| Conv2d { stride, dilation, padding, groups, ..Conv2d::default() };
+    let conv = |stride, dilation, padding, groups| Conv2d {
+        stride,
+        dilation,
+        padding,
+        groups,
+        ..Conv2d::default()
+    };
     vec![
         (conv((1, 1), (1, 1), pads(1, 1, 1, 1), 1), (3, 3), Shape::new(2, 4, 5, 3), 5),
         (conv((2, 2), (1, 1), pads(1, 1, 1, 1), 1), (3, 3), Shape::new(1, 6, 5, 4), 2),
@@ -61,8 +81,10 @@ fn small() -> Vec<(Conv2d, (usize, usize), Shape, usize)> {
 #[test]
 fn every_kind_of_convolution_against_finite_differences() {
     let mut rng = Rng(1);
-    let cases: Vec<Case> =
-        small().into_iter().map(|(conv, kernel, x, c_out)| case(&mut rng, conv, x, kernel, c_out, false)).collect();
+    let cases: Vec<Case> = small()
+        .into_iter()
+        .map(|(conv, kernel, x, c_out)| case(&mut rng, conv, x, kernel, c_out, false))
+        .collect();
     check(&mut rng, &cases);
 }
 
@@ -78,7 +100,14 @@ fn bias_residual_and_fused_activation() {
         (false, true, Activation::Relu, false),
         (true, false, Activation::Relu6, false),
     ] {
-        cases.push(case(&mut rng, Conv2d { bias, residual, activation, ..same }, x, (3, 3), 5, per_image));
+        cases.push(case(
+            &mut rng,
+            Conv2d { bias, residual, activation, ..same },
+            x,
+            (3, 3),
+            5,
+            per_image,
+        ));
     }
     check(&mut rng, &cases);
 }
@@ -100,9 +129,10 @@ fn gradients(conv: &Conv2d, x: &Tensor, w: &Tensor, dy: &Tensor) -> (Vec<f64>, V
     let (xs, ws, ys) = (x.shape(), w.shape(), dy.shape());
     let (x, w, dy) = (x.f32(), w.f32(), dy.f32());
     let (mut dx, mut dw) = (vec![0.0; xs.len()], vec![0.0; ws.len()]);
-    let read = |out: usize, stride: usize, tap: usize, dilation: usize, before: usize, size: usize| {
-        (out * stride + tap * dilation).checked_sub(before).filter(|&i| i < size)
-    };
+    let read =
+        |out: usize, stride: usize, tap: usize, dilation: usize, before: usize, size: usize| {
+            (out * stride + tap * dilation).checked_sub(before).filter(|&i| i < size)
+        };
     for position in 0..ys.positions() {
         let (n, oy, ox) = (position / (ys.h * ys.w), position / ys.w % ys.h, position % ys.w);
         for tap in 0..ws.n * ws.h {
@@ -124,23 +154,32 @@ fn gradients(conv: &Conv2d, x: &Tensor, w: &Tensor, dy: &Tensor) -> (Vec<f64>, V
     (dx, dw)
 }
 
-/// Runs both backward operations of a convolution on every device with every kernel. Returns what goes wrong.
-fn backward(rng: &mut Rng, conv: Conv2d, kernel: (usize, usize), x: Shape, c_out: usize) -> Vec<String> {
+/// Runs both backward operations of a convolution on every device with every kernel. Returns what
+/// goes wrong.
+fn backward(
+    rng: &mut Rng,
+    conv: Conv2d,
+    kernel: (usize, usize),
+    x: Shape,
+    c_out: usize,
+) -> Vec<String> {
     let w = Shape::new(kernel.0, kernel.1, x.c / conv.groups, c_out);
     let y = conv.infer(&[x, w].map(TensorType::f32)).unwrap()[0].shape;
     let (x, w, dy) = (rng.tensor(x), rng.tensor(w), rng.tensor(y));
     let (dx, dw) = gradients(&conv, &x, &w, &dy);
     let what = format!("{}x{} {} of {} to {}", kernel.0, kernel.1, conv.attributes(), x.shape(), y);
-    // As for the forward pass: a sum of K products of numbers in [-1, 1) rounds by far less than K times.
+    // As for the forward pass: a sum of K products of numbers in [-1, 1) rounds by far less than K
+    // times.
     let atol = |terms: usize| 2.0 * (terms + 8) as f64 * ROUNDING;
     let by_input: Arc<dyn Op> = Arc::new(Conv2dInputGrad { conv, h: x.shape().h, w: x.shape().w });
     let by_weights: Arc<dyn Op> = Arc::new(Conv2dWeightGrad { conv, kernel });
     let terms = (kernel.0 * kernel.1 * c_out / conv.groups, y.positions());
     let mut problems = Vec::new();
     for device in devices() {
-        for (op, inputs, want, terms) in
-            [(&by_input, [dy.clone(), w.clone()], &dx, terms.0), (&by_weights, [x.clone(), dy.clone()], &dw, terms.1)]
-        {
+        for (op, inputs, want, terms) in [
+            (&by_input, [dy.clone(), w.clone()], &dx, terms.0),
+            (&by_weights, [x.clone(), dy.clone()], &dw, terms.1),
+        ] {
             match run_op(&device, op, &inputs) {
                 Err(e) => problems.push(format!("{} of {what} on {device}: {e}", op.name())),
                 Ok(all) => problems.extend(all.iter().filter_map(|(label, outputs)| {
@@ -163,7 +202,10 @@ fn none(problems: &[String]) {
 fn every_kernel_of_every_kind_of_convolution() {
     let mut rng = Rng(3);
     none(
-        &small().into_iter().flat_map(|(conv, kernel, x, c_out)| backward(&mut rng, conv, kernel, x, c_out)).collect::<Vec<_>>(),
+        &small()
+            .into_iter()
+            .flat_map(|(conv, kernel, x, c_out)| backward(&mut rng, conv, kernel, x, c_out))
+            .collect::<Vec<_>>(),
     );
 }
 
@@ -179,11 +221,21 @@ fn random_attributes_and_shapes() {
         let conv = Conv2d {
             stride: (rng.range(1, 3), rng.range(1, 3)),
             dilation: (rng.range(1, 4), rng.pick(&[1, 2, 12])),
-            padding: Padding { top: rng.range(0, 4), bottom: rng.range(0, 4), left: rng.range(0, 9), right: rng.range(0, 9) },
+            padding: Padding {
+                top: rng.range(0, 4),
+                bottom: rng.range(0, 4),
+                left: rng.range(0, 9),
+                right: rng.range(0, 9),
+            },
             groups,
             ..Conv2d::default()
         };
-        let x = Shape::new(rng.range(1, 3), rng.pick(&[1, 2, 7, 10]), rng.pick(&[1, 4, 9, 11]), groups * inputs);
+        let x = Shape::new(
+            rng.range(1, 3),
+            rng.pick(&[1, 2, 7, 10]),
+            rng.pick(&[1, 4, 9, 11]),
+            groups * inputs,
+        );
         let w = Shape::new(kernel.0, kernel.1, inputs, groups * multiplier);
         if conv.infer(&[x, w].map(TensorType::f32)).is_ok_and(|y| !y[0].shape.is_empty()) {
             problems.extend(backward(&mut rng, conv, kernel, x, w.c));
@@ -196,8 +248,10 @@ fn random_attributes_and_shapes() {
 #[test]
 fn convolutions_of_real_networks_scaled_down() {
     let mut rng = Rng(5);
-    let same =
-        |stride, dilation, kernel| Conv2d { padding: Padding::same(kernel, dilation), ..Conv2d::square(stride, dilation, 0) };
+    let same = |stride, dilation, kernel| Conv2d {
+        padding: Padding::same(kernel, dilation),
+        ..Conv2d::square(stride, dilation, 0)
+    };
     let mut problems = Vec::new();
     for (conv, kernel, x, c_out) in [
         (same(1, 2, 3), 3, Shape::new(1, 17, 17, 64), 64),
@@ -221,7 +275,8 @@ fn lanes_without_a_channel_add_nothing() {
     let mut rng = Rng(6);
     for (groups, stride) in [(1, 1), (1, 2), (3, 1), (6, 2)] {
         let conv = Conv2d { groups, ..Conv2d::square(stride, 1, 1) };
-        let (x, w) = (rng.tensor(Shape::new(1, 5, 6, 6)), rng.tensor(Shape::new(3, 3, 6 / groups, 6)));
+        let (x, w) =
+            (rng.tensor(Shape::new(1, 5, 6, 6)), rng.tensor(Shape::new(3, 3, 6 / groups, 6)));
         let y = conv.infer(&[x.ty(), w.ty()]).unwrap()[0];
         let dy = rng.tensor(y.shape);
         let mut graph = Graph::new();
@@ -231,15 +286,31 @@ fn lanes_without_a_channel_add_nothing() {
         let above = root.activate("above", Activation::HardSigmoid, x_in).unwrap();
         let arriving = root.activate("arriving", Activation::HardSigmoid, dy_in).unwrap();
         let y = root.op("y", conv, &[above, w_in]).unwrap();
-        for (i, gradient) in graph.gradients(&[(y, arriving)], &[above, w_in]).unwrap().into_iter().enumerate() {
+        for (i, gradient) in
+            graph.gradients(&[(y, arriving)], &[above, w_in]).unwrap().into_iter().enumerate()
+        {
             graph.output(&i.to_string(), gradient.unwrap());
         }
-        let sigmoid = |t: &Tensor| Tensor::from_fn(t.shape(), |n, i, j, c| (t.f32()[t.shape().index(n, i, j, c)] + 3.0) / 6.0);
+        let sigmoid = |t: &Tensor| {
+            Tensor::from_fn(t.shape(), |n, i, j, c| {
+                (t.f32()[t.shape().index(n, i, j, c)] + 3.0) / 6.0
+            })
+        };
         let (dx, dw) = gradients(&conv, &sigmoid(&x), &w, &sigmoid(&dy));
         for device in devices() {
-            let got = Runner::new(&device, graph.clone()).unwrap().run(&[("x", &x), ("dy", &dy)]).unwrap();
+            let got = Runner::new(&device, graph.clone())
+                .unwrap()
+                .run(&[("x", &x), ("dy", &dy)])
+                .unwrap();
             for (i, want) in [&dx, &dw].into_iter().enumerate() {
-                allclose(&format!("{groups} groups, stride {stride}, {i} on {device}"), &got[i], want, 1e-5, 1e-6).unwrap();
+                allclose(
+                    &format!("{groups} groups, stride {stride}, {i} on {device}"),
+                    &got[i],
+                    want,
+                    1e-5,
+                    1e-6,
+                )
+                .unwrap();
             }
         }
     }
@@ -248,13 +319,22 @@ fn lanes_without_a_channel_add_nothing() {
 #[test]
 fn gradients_of_other_shapes_are_refused() {
     let conv = Conv2d::square(2, 1, 1);
-    let [x, w, dy, other] =
-        [Shape::new(1, 6, 6, 4), Shape::new(3, 3, 4, 8), Shape::new(1, 3, 3, 8), Shape::new(1, 4, 3, 8)].map(TensorType::f32);
+    let [x, w, dy, other] = [
+        Shape::new(1, 6, 6, 4),
+        Shape::new(3, 3, 4, 8),
+        Shape::new(1, 3, 3, 8),
+        Shape::new(1, 4, 3, 8),
+    ]
+    .map(TensorType::f32);
     assert_eq!(Conv2dInputGrad { conv, h: 6, w: 6 }.infer(&[dy, w]).unwrap(), [x]);
     assert_eq!(Conv2dWeightGrad { conv, kernel: (3, 3) }.infer(&[x, dy]).unwrap(), [w]);
     assert!(Conv2dInputGrad { conv, h: 6, w: 6 }.infer(&[other, w]).is_err());
     assert!(Conv2dInputGrad { conv, h: 8, w: 6 }.infer(&[dy, w]).is_err());
     assert!(Conv2dWeightGrad { conv, kernel: (3, 3) }.infer(&[x, other]).is_err());
-    assert!(Conv2dWeightGrad { conv: Conv2d { groups: 0, ..conv }, kernel: (3, 3) }.infer(&[x, dy]).is_err());
+    assert!(
+        Conv2dWeightGrad { conv: Conv2d { groups: 0, ..conv }, kernel: (3, 3) }
+            .infer(&[x, dy])
+            .is_err()
+    );
     assert!(Conv2dWeightGrad { conv, kernel: (0, 3) }.infer(&[x, dy]).is_err());
 }

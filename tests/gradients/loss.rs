@@ -1,4 +1,5 @@
-//! The losses of a segmentation against their formulas and finite differences, at the labels' size and at smaller and larger ones.
+//! The losses of a segmentation against their formulas and finite differences, at the labels' size
+//! and at smaller and larger ones.
 
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, devices, run_op};
@@ -18,8 +19,8 @@ struct Case {
 }
 
 impl Case {
-    /// Random scores, with some pixels that are ignored and some whose label is no class. Neighboring pixels share their labels, as in
-    /// images, so that interpolation matters.
+    /// Random scores, with some pixels that are ignored and some whose label is no class.
+    /// Neighboring pixels share their labels, as in images, so that interpolation matters.
     fn random(rng: &mut Rng, op: SegmentationLoss, from: Shape, (h, w): (usize, usize)) -> Self {
         let shape = from.with_c(1).with_hw(h, w);
         let labels = (0..shape.positions()).map(|i| match i % 7 {
@@ -53,11 +54,13 @@ impl Case {
         let (loss, to, classes) = (self.op.pixel, self.labels.shape(), logits.shape.c);
         let x = oracle::resize(logits, (to.h, to.w), self.op.align_corners, None);
         let labels = self.labels.u32();
-        let counted: Vec<usize> =
-            (0..labels.len()).filter(|&i| labels[i] != loss.ignore && (labels[i] as usize) < classes).collect();
+        let counted: Vec<usize> = (0..labels.len())
+            .filter(|&i| labels[i] != loss.ignore && (labels[i] as usize) < classes)
+            .collect();
         let weight = |c: usize| if loss.weighted { f64::from(self.weights[c]) } else { 1.0 };
         let scores = |i: usize| &x.data[i * classes..][..classes];
-        let log_p = |i: usize, c: usize| scores(i)[c] - scores(i).iter().map(|x| x.exp()).sum::<f64>().ln();
+        let log_p =
+            |i: usize, c: usize| scores(i)[c] - scores(i).iter().map(|x| x.exp()).sum::<f64>().ln();
         let smoothing = f64::from(loss.smoothing);
         let each = |&i: &usize| {
             let target = labels[i] as usize;
@@ -69,17 +72,20 @@ impl Case {
         };
         let mut pixels: Vec<(f64, f64)> = counted.iter().map(each).collect();
         if loss.mined {
-            // A share of all pixels, as TensorFlow has it. Equal losses go together: maps of one row or column have many of them.
+            // A share of all pixels, as TensorFlow has it. Equal losses go together: maps of one
+            // row or column have many of them.
             let kept = ((self.share * labels.len() as f32) as usize).max(1);
             pixels.sort_by(|a, b| b.0.total_cmp(&a.0));
             let threshold = pixels.get(kept - 1).map_or(0.0, |p| p.0 * (1.0 - 1e-9));
             pixels.retain(|p| p.0 >= threshold);
         }
-        let (sum, denominator) = pixels.iter().fold((0.0, 0.0), |sum, p| (sum.0 + p.0, sum.1 + p.1));
+        let (sum, denominator) =
+            pixels.iter().fold((0.0, 0.0), |sum, p| (sum.0 + p.0, sum.1 + p.1));
         let mut total = if denominator > 0.0 { sum / denominator } else { 0.0 };
         if let Some(Dice { weight, smooth }) = loss.dice {
             let class = |c: usize| {
-                let own: Vec<usize> = counted.iter().copied().filter(|&i| labels[i] as usize == c).collect();
+                let own: Vec<usize> =
+                    counted.iter().copied().filter(|&i| labels[i] as usize == c).collect();
                 let inside: f64 = own.iter().map(|&i| log_p(i, c).exp()).sum();
                 let everywhere: f64 = counted.iter().map(|&i| log_p(i, c).exp()).sum();
                 let smooth = f64::from(smooth);
@@ -117,10 +123,16 @@ impl Case {
                 Ok(results) => {
                     for (label, got) in results {
                         let what = format!("{} on {device}, {label}", self.what());
-                        // Scores of up to 6 are rounded by 5e-7, and so are the logarithms of probabilities. Exponentials and powers
-                        // have some units in the last place more.
-                        problems.extend(allclose(&format!("{what}: loss"), &got[0], &[value], 2e-6, 2e-5).err());
-                        problems.extend(allclose(&format!("{what}: gradient"), &got[1], &slopes, 2e-6, 1e-4).err());
+                        // Scores of up to 6 are rounded by 5e-7, and so are the logarithms of
+                        // probabilities. Exponentials and powers have some units in the last place
+                        // more.
+                        problems.extend(
+                            allclose(&format!("{what}: loss"), &got[0], &[value], 2e-6, 2e-5).err(),
+                        );
+                        problems.extend(
+                            allclose(&format!("{what}: gradient"), &got[1], &slopes, 2e-6, 1e-4)
+                                .err(),
+                        );
                     }
                 }
             }
@@ -148,7 +160,13 @@ fn kinds() -> Vec<PixelLoss> {
         PixelLoss { gamma: 2.0, ..plain },
         PixelLoss { gamma: 0.5, weighted: true, denominator: Denominator::Pixels, ..plain },
         PixelLoss { mined: true, ..plain },
-        PixelLoss { mined: true, smoothing: 0.1, weighted: true, denominator: Denominator::Pixels, ..plain },
+        PixelLoss {
+            mined: true,
+            smoothing: 0.1,
+            weighted: true,
+            denominator: Denominator::Pixels,
+            ..plain
+        },
         PixelLoss { dice: dice(0.0), ..plain },
         PixelLoss { dice: dice(1.0), weighted: true, smoothing: 0.1, mined: true, ..plain },
         PixelLoss { dice: dice(1.0), gamma: 2.0, mined: true, ..plain },
@@ -159,8 +177,17 @@ fn kinds() -> Vec<PixelLoss> {
 fn every_kind_of_loss_at_the_labels_size() {
     let mut rng = Rng(1);
     let mut cases = Vec::new();
-    for shape in [Shape::new(2, 3, 5, 6), Shape::new(1, 5, 6, 21), Shape::new(1, 1, 1, 2), Shape::new(1, 9, 8, 4)] {
-        cases.extend(kinds().into_iter().map(|pixel| Case::random(&mut rng, pixel.into(), shape, (shape.h, shape.w))));
+    for shape in [
+        Shape::new(2, 3, 5, 6),
+        Shape::new(1, 5, 6, 21),
+        Shape::new(1, 1, 1, 2),
+        Shape::new(1, 9, 8, 4),
+    ] {
+        cases.extend(
+            kinds()
+                .into_iter()
+                .map(|pixel| Case::random(&mut rng, pixel.into(), shape, (shape.h, shape.w))),
+        );
     }
     check(&cases);
 }
@@ -169,7 +196,8 @@ fn every_kind_of_loss_at_the_labels_size() {
 fn every_kind_of_loss_at_another_size() {
     let mut rng = Rng(2);
     let mut cases = Vec::new();
-    // Upsampled, downsampled, both, one row or column or pixel wide, several images, classes that do not fill a vec4.
+    // Upsampled, downsampled, both, one row or column or pixel wide, several images, classes that
+    // do not fill a vec4.
     for (from, to) in [
         (Shape::new(2, 2, 3, 6), (7, 9)),
         (Shape::new(1, 3, 4, 5), (12, 16)),
@@ -179,9 +207,18 @@ fn every_kind_of_loss_at_another_size() {
         (Shape::new(1, 6, 2, 2), (3, 11)),
     ] {
         for (i, pixel) in kinds().into_iter().enumerate() {
-            let op = SegmentationLoss { pixel, factor: if i % 3 == 0 { 0.4 } else { 1.0 }, align_corners: i % 2 == 0 };
+            let op = SegmentationLoss {
+                pixel,
+                factor: if i % 3 == 0 { 0.4 } else { 1.0 },
+                align_corners: i % 2 == 0,
+            };
             cases.push(Case::random(&mut rng, op, from, to));
-            cases.push(Case::random(&mut rng, SegmentationLoss { align_corners: i % 2 == 1, ..op }, from, to));
+            cases.push(Case::random(
+                &mut rng,
+                SegmentationLoss { align_corners: i % 2 == 1, ..op },
+                from,
+                to,
+            ));
         }
     }
     for align_corners in [false, true] {
@@ -192,17 +229,23 @@ fn every_kind_of_loss_at_another_size() {
     check(&cases);
 }
 
-/// The graph of an upsampling, the loss at full size and the upsampling's gradient; or of the one operation.
+/// The graph of an upsampling, the loss at full size and the upsampling's gradient; or of the one
+/// operation.
 fn graph_of(case: &Case, fused: bool) -> Graph {
     let mut graph = Graph::new();
     let inputs = case.inputs();
-    let mut read: Vec<_> = inputs.iter().enumerate().map(|(i, t)| graph.input(&i.to_string(), t.ty())).collect();
+    let mut read: Vec<_> =
+        inputs.iter().enumerate().map(|(i, t)| graph.input(&i.to_string(), t.ty())).collect();
     let (small, to) = (read[0], case.labels.shape());
     if !fused {
         read[0] = graph.root().resize("up", small, (to.h, to.w), case.op.align_corners).unwrap();
     }
     let (loss, gradient) = graph.root().segmentation_loss("loss", case.op, &read).unwrap();
-    let gradient = if fused { gradient } else { graph.gradients(&[(read[0], gradient)], &[small]).unwrap()[0].unwrap() };
+    let gradient = if fused {
+        gradient
+    } else {
+        graph.gradients(&[(read[0], gradient)], &[small]).unwrap()[0].unwrap()
+    };
     graph.output("loss", loss);
     graph.output("gradient", gradient);
     graph
@@ -213,20 +256,34 @@ fn the_fused_loss_is_upsampling_then_the_loss_then_the_upsamplings_gradient() {
     let mut rng = Rng(3);
     let mut problems = Vec::new();
     for (i, pixel) in kinds().into_iter().enumerate() {
-        let from = Shape::new(rng.range(1, 3), rng.range(2, 12), rng.range(2, 12), rng.range(2, 23));
+        let from =
+            Shape::new(rng.range(1, 3), rng.range(2, 12), rng.range(2, 12), rng.range(2, 23));
         let op = SegmentationLoss { align_corners: i % 2 == 1, ..pixel.into() };
         let to = (rng.range(1, 60), rng.range(1, 60));
         let case = Case::random(&mut rng, op, from, to);
         let inputs = case.inputs();
-        let named: Vec<(String, &Tensor)> = inputs.iter().enumerate().map(|(i, t)| (i.to_string(), t)).collect();
+        let named: Vec<(String, &Tensor)> =
+            inputs.iter().enumerate().map(|(i, t)| (i.to_string(), t)).collect();
         let named: Vec<(&str, &Tensor)> = named.iter().map(|(n, t)| (n.as_str(), *t)).collect();
         for device in devices() {
-            let run = |fused| Runner::new(&device, graph_of(&case, fused)).unwrap().run(&named).unwrap();
+            let run =
+                |fused| Runner::new(&device, graph_of(&case, fused)).unwrap().run(&named).unwrap();
             let (got, want) = (run(true), run(false));
-            for (output, (got, want)) in ["loss", "gradient"].into_iter().zip(got.iter().zip(&want)) {
+            for (output, (got, want)) in ["loss", "gradient"].into_iter().zip(got.iter().zip(&want))
+            {
                 let want: Vec<f64> = want.f32().iter().map(|&v| v.into()).collect();
-                // A gradient is a sum over some hundred pixels of terms up to the gradient at full size; the order of the sum differs.
-                problems.extend(allclose(&format!("{} on {device}: {output}", case.what()), got, &want, 2e-6, 2e-5).err());
+                // A gradient is a sum over some hundred pixels of terms up to the gradient at full
+                // size; the order of the sum differs.
+                problems.extend(
+                    allclose(
+                        &format!("{} on {device}: {output}", case.what()),
+                        got,
+                        &want,
+                        2e-6,
+                        2e-5,
+                    )
+                    .err(),
+                );
             }
             assert_eq!(run(true), got, "the same bits each time on {device}");
         }
@@ -237,12 +294,18 @@ fn the_fused_loss_is_upsampling_then_the_loss_then_the_upsamplings_gradient() {
 #[test]
 fn the_threads_of_the_processor_do_not_change_a_bit() {
     let mut rng = Rng(4);
-    let pixel = PixelLoss { mined: true, dice: Some(Dice { weight: 1.0, smooth: 0.0 }), ..PixelLoss::default() };
+    let pixel = PixelLoss {
+        mined: true,
+        dice: Some(Dice { weight: 1.0, smooth: 0.0 }),
+        ..PixelLoss::default()
+    };
     let case = Case::random(&mut rng, pixel.into(), Shape::new(2, 9, 8, 5), (65, 60));
     let op: Arc<dyn Op> = Arc::new(case.op);
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| run_op(&atrous::exec::Device::Cpu, &op, &case.inputs()).unwrap().swap_remove(0).1)
+        pool.install(|| {
+            run_op(&atrous::exec::Device::Cpu, &op, &case.inputs()).unwrap().swap_remove(0).1
+        })
     };
     let one = with(1);
     assert!(one[1].f32().iter().any(|g| *g != 0.0));
@@ -255,7 +318,10 @@ fn the_threads_of_the_processor_do_not_change_a_bit() {
 fn with_losses(losses: &[f32]) -> (Tensor, Tensor) {
     let shape = Shape::new(1, 1, losses.len(), 2);
     // -ln p = l where the other score is ln(e^l - 1) above the label's.
-    let scores = losses.iter().flat_map(|&l| [0.0, if l == 0.0 { -200.0 } else { l.exp_m1().ln() }]).collect();
+    let scores = losses
+        .iter()
+        .flat_map(|&l| [0.0, if l == 0.0 { -200.0 } else { l.exp_m1().ln() }])
+        .collect();
     let labels = Tensor::from_data(shape.with_c(1), Data::U32(vec![0; losses.len()])).unwrap();
     (Tensor::from_data(shape, Data::F32(scores)).unwrap(), labels)
 }
@@ -264,10 +330,13 @@ fn with_losses(losses: &[f32]) -> (Tensor, Tensor) {
 fn mined(losses: &[f32], share: f32) -> Vec<(String, f32, Vec<bool>)> {
     let (logits, labels) = with_losses(losses);
     let share = Tensor::from_data(Shape::vector(4), Data::F32(vec![share, 0.0, 0.0, 0.0])).unwrap();
-    let op: Arc<dyn Op> = Arc::new(SegmentationLoss::from(PixelLoss { mined: true, ..PixelLoss::default() }));
+    let op: Arc<dyn Op> =
+        Arc::new(SegmentationLoss::from(PixelLoss { mined: true, ..PixelLoss::default() }));
     let mut all = Vec::new();
     for device in devices() {
-        for (label, got) in run_op(&device, &op, &[logits.clone(), labels.clone(), share.clone()]).unwrap() {
+        for (label, got) in
+            run_op(&device, &op, &[logits.clone(), labels.clone(), share.clone()]).unwrap()
+        {
             let kept = got[1].f32().chunks_exact(2).map(|g| g[0] != 0.0).collect();
             all.push((format!("{device} {label}"), got[0].f32()[0], kept));
         }
@@ -319,7 +388,10 @@ fn the_hardest_of_many_pixels_are_found_over_all_magnitudes() {
             let count = chosen.iter().filter(|c| **c).count();
             // Losses that differ by rounding alone may become equal.
             assert!(count >= kept && count <= kept + 20, "{device}: {count} instead of {kept}");
-            assert!((f64::from(loss) - want).abs() < 1e-3 * want, "{device}: {loss} instead of {want}");
+            assert!(
+                (f64::from(loss) - want).abs() < 1e-3 * want,
+                "{device}: {loss} instead of {want}"
+            );
             results.push(count);
         }
     }
@@ -329,7 +401,9 @@ fn the_hardest_of_many_pixels_are_found_over_all_magnitudes() {
 #[test]
 fn logits_that_overflow_an_exponential_do_no_harm() {
     let shape = Shape::new(1, 1, 2, 3);
-    let logits = Tensor::from_data(shape, Data::F32(vec![800.0, 0.0, -800.0, -1000.0, -1000.0, -1001.0])).unwrap();
+    let logits =
+        Tensor::from_data(shape, Data::F32(vec![800.0, 0.0, -800.0, -1000.0, -1000.0, -1001.0]))
+            .unwrap();
     for gamma in [0.0, 2.0] {
         check_finite(PixelLoss { gamma, ..PixelLoss::default() }, &logits, &[1, 0], 800.0 / 2.0);
     }
@@ -345,10 +419,13 @@ fn an_image_of_ignored_pixels_has_no_loss_and_no_gradient() {
 
 #[test]
 fn a_loss_that_is_no_number_is_not_hidden_by_mining() {
-    let logits = Tensor::from_data(Shape::new(1, 1, 2, 2), Data::F32(vec![f32::NAN, 0.0, 0.0, 1.0])).unwrap();
+    let logits =
+        Tensor::from_data(Shape::new(1, 1, 2, 2), Data::F32(vec![f32::NAN, 0.0, 0.0, 1.0]))
+            .unwrap();
     let labels = Tensor::from_data(Shape::new(1, 1, 2, 1), Data::U32(vec![0, 0])).unwrap();
     let share = Tensor::from_data(Shape::vector(4), Data::F32(vec![0.5, 0.0, 0.0, 0.0])).unwrap();
-    let op: Arc<dyn Op> = Arc::new(SegmentationLoss::from(PixelLoss { mined: true, ..PixelLoss::default() }));
+    let op: Arc<dyn Op> =
+        Arc::new(SegmentationLoss::from(PixelLoss { mined: true, ..PixelLoss::default() }));
     // On the processor: what a device's compiler makes of NaN is its own affair.
     let got = run_op(&atrous::exec::Device::Cpu, &op, &[logits, labels, share]).unwrap();
     assert!(got[0].1[0].f32()[0].is_nan());
@@ -357,26 +434,45 @@ fn a_loss_that_is_no_number_is_not_hidden_by_mining() {
 /// The loss, to within a hundredth of its size or 1, and only finite numbers.
 fn check_finite(kind: PixelLoss, logits: &Tensor, labels: &[u32], about: f32) {
     let labels = Tensor::from_data(logits.shape().with_c(1), Data::U32(labels.to_vec())).unwrap();
-    let case = Case { op: kind.into(), logits: logits.clone(), labels, weights: vec![1.0; logits.shape().c], share: 0.5 };
+    let case = Case {
+        op: kind.into(),
+        logits: logits.clone(),
+        labels,
+        weights: vec![1.0; logits.shape().c],
+        share: 0.5,
+    };
     let op: Arc<dyn Op> = Arc::new(case.op);
     for device in devices() {
         for (label, got) in run_op(&device, &op, &case.inputs()).unwrap() {
             let value = got[0].f32()[0];
             let what = format!("{} on {device}, {label}", case.what());
-            assert!((value - about).abs() <= if about == 0.0 { 0.0 } else { 1.0 + 0.01 * about }, "{what}: {value}");
-            assert!(got[1].f32().iter().all(|g| g.is_finite() && (about > 0.0 || *g == 0.0)), "{what}");
+            assert!(
+                (value - about).abs() <= if about == 0.0 { 0.0 } else { 1.0 + 0.01 * about },
+                "{what}: {value}"
+            );
+            assert!(
+                got[1].f32().iter().all(|g| g.is_finite() && (about > 0.0 || *g == 0.0)),
+                "{what}"
+            );
         }
     }
 }
 
 #[test]
 fn inputs_of_another_shape_and_numbers_without_sense_are_refused() {
-    let (logits, labels) = (TensorType::f32(Shape::new(1, 2, 3, 4)), TensorType::u32(Shape::new(1, 5, 7, 1)));
+    let (logits, labels) =
+        (TensorType::f32(Shape::new(1, 2, 3, 4)), TensorType::u32(Shape::new(1, 5, 7, 1)));
     let op = |pixel: PixelLoss| SegmentationLoss::from(pixel);
     let plain = PixelLoss::default();
     assert!(op(plain).infer(&[logits, labels]).is_ok());
-    assert!(op(plain).infer(&[logits, TensorType::u32(Shape::new(2, 5, 7, 1))]).is_err(), "another batch");
-    assert!(op(plain).infer(&[logits, TensorType::u32(Shape::new(1, 5, 7, 4))]).is_err(), "labels of four channels");
+    assert!(
+        op(plain).infer(&[logits, TensorType::u32(Shape::new(2, 5, 7, 1))]).is_err(),
+        "another batch"
+    );
+    assert!(
+        op(plain).infer(&[logits, TensorType::u32(Shape::new(1, 5, 7, 4))]).is_err(),
+        "labels of four channels"
+    );
     assert!(op(plain).infer(&[logits, TensorType::f32(labels.shape)]).is_err());
     assert!(op(plain).infer(&[logits]).is_err());
     let weighted = op(PixelLoss { weighted: true, ..plain });

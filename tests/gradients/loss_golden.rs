@@ -1,4 +1,5 @@
-//! Losses and their gradients against what PyTorch and segmentation-models-pytorch compute (`tests/golden/losses.py`).
+//! Losses and their gradients against what PyTorch and segmentation-models-pytorch compute
+//! (`tests/golden/losses.py`).
 
 use crate::support::{allclose, devices, run_op};
 use atrous::ops::{Op, PixelLoss, SegmentationLoss};
@@ -20,7 +21,8 @@ struct Record {
 /// Numbers of the file, maps from NCHW to our order.
 fn floats(file: &SafeTensors, name: &str) -> (Shape, Vec<f32>) {
     let view = file.tensor(name).unwrap();
-    let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let values: Vec<f32> =
+        view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     let &[n, c, h, w] = view.shape() else { return (Shape::vector(values.len()), values) };
     let shape = Shape::new(n, h, w, c);
     let tensor = Tensor::from_fn(shape, |n, y, x, k| values[((n * c + k) * h + y) * w + x]);
@@ -33,7 +35,8 @@ fn losses_and_gradients_are_pytorchs() {
     let bytes = std::fs::read(&path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-    let records: Vec<Record> = serde_json::from_str(&header.metadata().as_ref().unwrap()["cases"]).unwrap();
+    let records: Vec<Record> =
+        serde_json::from_str(&header.metadata().as_ref().unwrap()["cases"]).unwrap();
     let tensor = |name: &str| {
         let (shape, values) = floats(&file, name);
         Tensor::from_data(shape, Data::F32(values)).unwrap()
@@ -48,16 +51,27 @@ fn losses_and_gradients_are_pytorchs() {
         inputs.extend(pixel.weighted.then(|| tensor("weights")));
         let share = Data::F32(vec![*share, 0.0, 0.0, 0.0]);
         inputs.extend(pixel.mined.then(|| Tensor::from_data(Shape::vector(4), share).unwrap()));
-        let op: Arc<dyn Op> = Arc::new(SegmentationLoss { align_corners: *align_corners, ..(*pixel).into() });
-        let gradient: Vec<f64> = floats(&file, &format!("{case}.gradient")).1.into_iter().map(f64::from).collect();
+        let op: Arc<dyn Op> =
+            Arc::new(SegmentationLoss { align_corners: *align_corners, ..(*pixel).into() });
+        let gradient: Vec<f64> =
+            floats(&file, &format!("{case}.gradient")).1.into_iter().map(f64::from).collect();
         for device in devices() {
             for (label, got) in run_op(&device, &op, &inputs).unwrap() {
                 let what = format!("{case} on {device}, {label}");
                 // As in `loss.rs`; some hundred pixels are added up.
-                problems.extend(allclose(&format!("{what}: loss"), &got[0], &[*loss], 2e-6, 1e-5).err());
-                problems.extend(allclose(&format!("{what}: gradient"), &got[1], &gradient, 1e-6, 1e-4).err());
+                problems.extend(
+                    allclose(&format!("{what}: loss"), &got[0], &[*loss], 2e-6, 1e-5).err(),
+                );
+                problems.extend(
+                    allclose(&format!("{what}: gradient"), &got[1], &gradient, 1e-6, 1e-4).err(),
+                );
             }
         }
     }
-    assert!(records.len() >= 10 && problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+    assert!(
+        records.len() >= 10 && problems.is_empty(),
+        "{} problems:\n{}",
+        problems.len(),
+        problems.join("\n")
+    );
 }

@@ -1,4 +1,5 @@
-//! Gradients: every operation's rule against finite differences of a double-precision oracle, on both executors.
+//! Gradients: every operation's rule against finite differences of a double-precision oracle, on
+//! both executors.
 
 mod conv;
 mod dropout;
@@ -44,13 +45,18 @@ impl Case {
         format!("{} {} of {}", self.op.name(), self.op.attributes(), shapes.join(", "))
     }
 
-    /// The graph of the gradients of `sum(y * dy)` by every input. Inputs that devices pack as matrices are parameters.
+    /// The graph of the gradients of `sum(y * dy)` by every input. Inputs that devices pack as
+    /// matrices are parameters.
     fn graph(&self, dy: Shape) -> atrous::Result<Graph> {
         let mut graph = Graph::new();
         let ids: Vec<ValueId> = (0..)
             .zip(&self.inputs)
             .map(|(i, tensor)| match self.op.packing(i) {
-                Packing::Matrix => graph.derived_param(&format!("x{i}"), tensor.shape(), Some(ParamRef::new(tensor.clone()))),
+                Packing::Matrix => graph.derived_param(
+                    &format!("x{i}"),
+                    tensor.shape(),
+                    Some(ParamRef::new(tensor.clone())),
+                ),
                 Packing::Channels => graph.input(&format!("x{i}"), tensor.ty()),
             })
             .collect();
@@ -67,7 +73,9 @@ impl Case {
     fn differences(&self, dy: &Map) -> Vec<Vec<f64>> {
         const H: f64 = 1e-4;
         let mut maps: Vec<Map> = self.inputs.iter().map(Map::of).collect();
-        let loss = |maps: &[Map]| (self.oracle)(maps).data.iter().zip(&dy.data).map(|(y, dy)| y * dy).sum::<f64>();
+        let loss = |maps: &[Map]| {
+            (self.oracle)(maps).data.iter().zip(&dy.data).map(|(y, dy)| y * dy).sum::<f64>()
+        };
         (0..maps.len())
             .map(|i| {
                 let each = |k: usize| {
@@ -87,8 +95,9 @@ impl Case {
 
 /// Runs all the cases on every device, and then fails if any went wrong.
 ///
-/// Elements are sums of at most some hundred products of numbers in [-1, 1]: f32 rounds them by less than 2e-5, and the error of the
-/// difference is about `H * H` times the third derivative, which for these functions is zero or small.
+/// Elements are sums of at most some hundred products of numbers in [-1, 1]: f32 rounds them by
+/// less than 2e-5, and the error of the difference is about `H * H` times the third derivative,
+/// which for these functions is zero or small.
 fn check(rng: &mut Rng, cases: &[Case]) {
     let mut problems = Vec::new();
     for case in cases {
@@ -104,14 +113,25 @@ fn check(rng: &mut Rng, cases: &[Case]) {
             }
         };
         for device in devices() {
-            let named: Vec<(String, &Tensor)> = (0..).zip(&case.inputs).map(|(i, t)| (format!("x{i}"), t)).collect();
-            let mut named: Vec<(&str, &Tensor)> = named.iter().map(|(n, t)| (n.as_str(), *t)).collect();
+            let named: Vec<(String, &Tensor)> =
+                (0..).zip(&case.inputs).map(|(i, t)| (format!("x{i}"), t)).collect();
+            let mut named: Vec<(&str, &Tensor)> =
+                named.iter().map(|(n, t)| (n.as_str(), *t)).collect();
             named.push(("dy", &dy));
             match Runner::new(&device, graph.clone()).and_then(|runner| runner.run(&named)) {
                 Err(e) => problems.push(format!("{what} on {device}: {e}")),
                 Ok(gradients) => {
                     for (i, (got, want)) in gradients.iter().zip(&wanted).enumerate() {
-                        problems.extend(allclose(&format!("{what} on {device}, input {i}"), got, want, 5e-5, 1e-4).err());
+                        problems.extend(
+                            allclose(
+                                &format!("{what} on {device}, input {i}"),
+                                got,
+                                want,
+                                5e-5,
+                                1e-4,
+                            )
+                            .err(),
+                        );
                     }
                 }
             }

@@ -1,4 +1,5 @@
-//! A whole step of training: gradients of networks on both executors, and along their own direction.
+//! A whole step of training: gradients of networks on both executors, and along their own
+//! direction.
 
 use crate::support::models::random_weights;
 use crate::support::{Rng, devices};
@@ -30,7 +31,10 @@ fn configs() -> Vec<(&'static str, Config)> {
     head.aspp.separable_after = true;
     vec![
         ("MobileNetV2, separable", small_head(separable)),
-        ("MobileNetV2 for phones", small_head(Config::paper(narrow, PaperHead::Phone, 4).expect("it can have it"))),
+        (
+            "MobileNetV2 for phones",
+            small_head(Config::paper(narrow, PaperHead::Phone, 4).expect("it can have it")),
+        ),
         ("ResNet-18", small_head(Config::deeplab_v3plus(named("resnet18"), 3))),
         ("MobileNetV3", small_head(Config::deeplab_v3plus(named("mobilenet_v3"), 6))),
     ]
@@ -44,7 +48,9 @@ struct Batch {
 
 impl Batch {
     fn random(rng: &mut Rng, shape: Shape, classes: usize) -> Self {
-        let label = |i: usize, rng: &mut Rng| if i.is_multiple_of(11) { 255 } else { rng.range(0, classes - 1) as u32 };
+        let label = |i: usize, rng: &mut Rng| {
+            if i.is_multiple_of(11) { 255 } else { rng.range(0, classes - 1) as u32 }
+        };
         let labels = (0..shape.positions()).map(|i| label(i, rng)).collect();
         Self {
             input: rng.tensor(shape),
@@ -60,8 +66,14 @@ impl Batch {
         let wanted: Weights = names.iter().map(|n| (n.clone(), weights[n].clone())).collect();
         graph.bind(&wanted).unwrap();
         let mining = Mining { top: 0.3, steps: 0 }.input(0);
-        let all = [("input", &self.input), ("labels", &self.labels), ("step", &self.step), ("mining", &mining)];
-        let inputs: Vec<_> = all.into_iter().filter(|(name, _)| graph.inputs().any(|(n, _)| n == *name)).collect();
+        let all = [
+            ("input", &self.input),
+            ("labels", &self.labels),
+            ("step", &self.step),
+            ("mining", &mining),
+        ];
+        let inputs: Vec<_> =
+            all.into_iter().filter(|(name, _)| graph.inputs().any(|(n, _)| n == *name)).collect();
         let names: Vec<String> = graph.outputs().iter().map(|(n, _)| n.clone()).collect();
         names.into_iter().zip(Runner::new(device, graph).unwrap().run(&inputs).unwrap()).collect()
     }
@@ -84,17 +96,25 @@ fn executors_agree_on_every_gradient_of_whole_networks() {
         let weights = random_weights(&config, 5);
         let batch = Batch::random(&mut Rng(7), shape, config.classes().unwrap());
         for norm_mode in [NormMode::Train, NormMode::Frozen] {
-            let step = step_of(&config, shape, &StepOptions { norm: norm_mode, ..StepOptions::default() });
+            let step =
+                step_of(&config, shape, &StepOptions { norm: norm_mode, ..StepOptions::default() });
             assert!(step.too_small.is_empty(), "{name}");
             let trained = weights.keys().filter(|n| atrous::models::is_trained(n)).count();
-            assert_eq!(step.trained.len(), trained, "{name}: every trained parameter has a gradient");
-            let results: Vec<_> = devices().iter().map(|device| batch.run(device, &step, &weights)).collect();
+            assert_eq!(
+                step.trained.len(),
+                trained,
+                "{name}: every trained parameter has a gradient"
+            );
+            let results: Vec<_> =
+                devices().iter().map(|device| batch.run(device, &step, &weights)).collect();
             for other in &results[1..] {
                 for ((output, a), (_, b)) in results[0].iter().zip(other) {
-                    let difference = norm(a.f32().iter().zip(b.f32()).map(|(a, b)| f64::from(a - b)));
+                    let difference =
+                        norm(a.f32().iter().zip(b.f32()).map(|(a, b)| f64::from(a - b)));
                     let size = norm(a.f32().iter().map(|&v| v.into()));
-                    // Rounding grows through some fifty layers: norms over maps of 3x3 divide by small deviations, and ReLUs whose input
-                    // is 0 within rounding open or close. A wrong term is of the size of the gradient itself. What a norm before
+                    // Rounding grows through some fifty layers: norms over maps of 3x3 divide by
+                    // small deviations, and ReLUs whose input is 0 within rounding open or close. A
+                    // wrong term is of the size of the gradient itself. What a norm before
                     // subtracts again has a gradient of zero, and of rounding alone.
                     if difference.is_nan() || difference > 1e-2 * size + 2e-6 {
                         problems.push(format!("{name}, {norm_mode:?}, {output}: differs by {difference:.2e} of {size:.2e}"));
@@ -114,8 +134,14 @@ fn a_small_step_against_the_gradient_lowers_the_loss_by_as_much_as_it_says() {
         let batch = Batch::random(&mut Rng(8), shape, config.classes().unwrap());
         let step = step_of(&config, shape, &StepOptions::default());
         let results = batch.run(&Device::Cpu, &step, &weights);
-        let gradient = |parameter: &str| &results.iter().find(|(n, _)| n == &format!("grad.{parameter}")).unwrap().1;
-        let square: f64 = step.trained.iter().map(|p| norm(gradient(p).f32().iter().map(|&v| v.into())).powi(2)).sum();
+        let gradient = |parameter: &str| {
+            &results.iter().find(|(n, _)| n == &format!("grad.{parameter}")).unwrap().1
+        };
+        let square: f64 = step
+            .trained
+            .iter()
+            .map(|p| norm(gradient(p).f32().iter().map(|&v| v.into())).powi(2))
+            .sum();
         let loss = |step_size: f64| {
             let moved: Weights = weights
                 .iter()
@@ -123,14 +149,19 @@ fn a_small_step_against_the_gradient_lowers_the_loss_by_as_much_as_it_says() {
                     let mut tensor = param.tensor().clone();
                     if step.trained.contains(name) {
                         let g = gradient(name).f32();
-                        tensor.f32_mut().iter_mut().zip(g).for_each(|(w, g)| *w += (step_size * f64::from(*g)) as f32);
+                        tensor
+                            .f32_mut()
+                            .iter_mut()
+                            .zip(g)
+                            .for_each(|(w, g)| *w += (step_size * f64::from(*g)) as f32);
                     }
                     (name.clone(), ParamRef::new(tensor))
                 })
                 .collect();
             f64::from(batch.run(&Device::Cpu, &step, &moved)[0].1.f32()[0])
         };
-        // Too small a step drowns in the rounding of weights and loss, too large a one sees the curvature: one of these must do.
+        // Too small a step drowns in the rounding of weights and loss, too large a one sees the
+        // curvature: one of these must do.
         let slopes = [2e-4, 1e-3, 5e-3].map(|change| {
             let h = change / square;
             (loss(h) - loss(-h)) / (2.0 * h)
@@ -145,15 +176,23 @@ fn one_image_trains_with_running_statistics_for_the_pooled_branch() {
     let (_, config) = configs().swap_remove(0);
     let step = step_of(&config, Shape::new(1, 33, 33, 3), &StepOptions::default());
     assert_eq!(step.too_small, ["aspp.pool.conv.norm"]);
-    assert!(step.trained.iter().any(|p| p == "aspp.pool.conv.norm.weight"), "its factor is trained all the same");
-    let frozen = step_of(&config, Shape::new(1, 33, 33, 3), &StepOptions { norm: NormMode::Frozen, ..StepOptions::default() });
+    assert!(
+        step.trained.iter().any(|p| p == "aspp.pool.conv.norm.weight"),
+        "its factor is trained all the same"
+    );
+    let frozen = step_of(
+        &config,
+        Shape::new(1, 33, 33, 3),
+        &StepOptions { norm: NormMode::Frozen, ..StepOptions::default() },
+    );
     assert!(frozen.norms.is_empty() && frozen.too_small.is_empty());
 }
 
 #[test]
 fn a_network_without_scores_at_full_size_is_refused() {
     let (_, config) = configs().swap_remove(0);
-    let graph = build_network(&config, Shape::new(1, 33, 33, 3), &Outputs::default()).unwrap().graph;
+    let graph =
+        build_network(&config, Shape::new(1, 33, 33, 3), &Outputs::default()).unwrap().graph;
     let error = training_step(graph, &StepOptions::default()).unwrap_err().to_string();
     assert!(error.contains("logits_full"), "{error}");
 }
@@ -168,7 +207,12 @@ fn furthest(a: &[(String, Tensor)], b: impl Fn(&str) -> Vec<f32>) -> (f64, Strin
 }
 
 fn values<'a>(results: &'a [(String, Tensor)], name: &str) -> &'a [f32] {
-    results.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("there is no `{name}`")).1.f32()
+    results
+        .iter()
+        .find(|(n, _)| n == name)
+        .unwrap_or_else(|| panic!("there is no `{name}`"))
+        .1
+        .f32()
 }
 
 #[test]
@@ -177,8 +221,10 @@ fn scores_of_the_labels_size_are_not_stored_and_nothing_else_changes() {
     let (_, mut config) = configs().swap_remove(2);
     let batch = Batch::random(&mut Rng(9), shape, config.classes().unwrap());
     let dice = Some(Dice { weight: 0.5, smooth: 1.0 });
-    for (align_corners, loss) in [(false, PixelLoss::default()), (true, PixelLoss { mined: true, dice, ..PixelLoss::default() })]
-    {
+    for (align_corners, loss) in [
+        (false, PixelLoss::default()),
+        (true, PixelLoss { mined: true, dice, ..PixelLoss::default() }),
+    ] {
         config.head.as_mut().unwrap().align_corners = align_corners;
         let weights = random_weights(&config, 7);
         let options = StepOptions { loss, norm: NormMode::Frozen, ..StepOptions::default() };
@@ -186,11 +232,14 @@ fn scores_of_the_labels_size_are_not_stored_and_nothing_else_changes() {
         let full = step_of(&config, shape, &StepOptions { fused: false, ..options });
         let at_full_size = |step: &Step| {
             let nodes = step.graph.nodes().iter().flat_map(|n| &n.outputs);
-            nodes.filter(|&&v| step.graph.shape(v) == shape.with_c(config.classes().unwrap())).count()
+            nodes
+                .filter(|&&v| step.graph.shape(v) == shape.with_c(config.classes().unwrap()))
+                .count()
         };
         assert_eq!((at_full_size(&fused), at_full_size(&full)), (0, 2));
         for device in devices() {
-            let (a, b) = (batch.run(&device, &fused, &weights), batch.run(&device, &full, &weights));
+            let (a, b) =
+                (batch.run(&device, &fused, &weights), batch.run(&device, &full, &weights));
             assert_eq!(a.len(), b.len());
             let (off, name) = furthest(&a, |name| values(&b, name).to_vec());
             assert!(off < 1e-3, "{device}: {name} is off by {off:.1e}");
@@ -206,7 +255,9 @@ fn an_auxiliary_head_adds_its_share_to_loss_and_gradients() {
     let weights = random_weights(&config, 8);
     let batch = Batch::random(&mut Rng(10), shape, config.classes().unwrap());
     let frozen = StepOptions { norm: NormMode::Frozen, ..StepOptions::default() };
-    let with = |aux: Option<f32>, fused: bool| step_of(&config, shape, &StepOptions { aux, fused, ..frozen });
+    let with = |aux: Option<f32>, fused: bool| {
+        step_of(&config, shape, &StepOptions { aux, fused, ..frozen })
+    };
     let trained = with(Some(0.5), true).trained;
     assert!(trained.iter().any(|p| p.starts_with("aux.")), "the head is trained: {trained:?}");
     for device in devices() {
@@ -214,13 +265,20 @@ fn an_auxiliary_head_adds_its_share_to_loss_and_gradients() {
         let half = batch.run(&device, &with(Some(0.5), true), &weights);
         let two = batch.run(&device, &with(Some(2.0), true), &weights);
         let full = batch.run(&device, &with(Some(2.0), false), &weights);
-        let (main, sum, part) = (values(&none, "loss")[0], values(&half, "loss")[0], values(&half, "aux_loss")[0]);
-        assert!(part > 0.0 && (main + part - sum).abs() < 1e-5 * sum, "{device}: {main} + {part} is not {sum}");
+        let (main, sum, part) =
+            (values(&none, "loss")[0], values(&half, "loss")[0], values(&half, "aux_loss")[0]);
+        assert!(
+            part > 0.0 && (main + part - sum).abs() < 1e-5 * sum,
+            "{device}: {main} + {part} is not {sum}"
+        );
         // Everything is linear in the factor: none + 4 * (half - none) is two.
         let straight = |name: &str| {
             let at_none = none.iter().find(|(n, _)| n == name).map(|(_, t)| t.f32());
             let half = values(&half, name).iter().enumerate();
-            half.map(|(i, half)| at_none.map_or(4.0 * half, |none| none[i] + 4.0 * (half - none[i]))).collect()
+            half.map(|(i, half)| {
+                at_none.map_or(4.0 * half, |none| none[i] + 4.0 * (half - none[i]))
+            })
+            .collect()
         };
         let (off, name) = furthest(&two, straight);
         assert!(off < 1e-3, "{device}: {name} is off by {off:.1e}");
@@ -234,7 +292,9 @@ fn an_auxiliary_loss_without_its_head_is_refused() {
     let (_, config) = configs().swap_remove(0);
     let outputs = Outputs { logits_full: true, aux: true, ..Outputs::default() };
     let graph = build_network(&config, Shape::new(1, 33, 33, 3), &outputs).unwrap().graph;
-    let error = training_step(graph, &StepOptions { aux: Some(0.4), ..StepOptions::default() }).unwrap_err().to_string();
+    let error = training_step(graph, &StepOptions { aux: Some(0.4), ..StepOptions::default() })
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("aux_logits"), "{error}");
 }
 
@@ -248,10 +308,22 @@ fn branches_that_nothing_reads_are_no_part_of_a_step_and_dropout_is() {
     // As torchvision's: an auxiliary head that the recipe gives no share of the loss.
     (head.aux, head.aspp.dropout) = (Some(Aux { dropout: 0.1 }), 0.3);
     for norm in [NormMode::Train, NormMode::BackboneFrozen] {
-        let step = step_of(&config, Shape::new(2, 33, 41, 3), &StepOptions { norm, aux: None, ..StepOptions::default() });
+        let step = step_of(
+            &config,
+            Shape::new(2, 33, 41, 3),
+            &StepOptions { norm, aux: None, ..StepOptions::default() },
+        );
         let has = |part: &str| step.graph.nodes().iter().any(|node| node.name.contains(part));
-        assert!(!has("aux.") && !has("backbone.last") && step.norms.iter().all(|(name, _)| !name.starts_with("aux.")));
-        let drops = step.graph.nodes().iter().any(|node| node.op.name() == "dropout_train" && node.name.starts_with("aspp."));
+        assert!(
+            !has("aux.")
+                && !has("backbone.last")
+                && step.norms.iter().all(|(name, _)| !name.starts_with("aux."))
+        );
+        let drops = step
+            .graph
+            .nodes()
+            .iter()
+            .any(|node| node.op.name() == "dropout_train" && node.name.starts_with("aspp."));
         assert!(drops, "{norm:?}");
     }
 }

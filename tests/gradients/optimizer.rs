@@ -1,4 +1,5 @@
-//! Updates of all the parameters: several steps against the same formulas in double precision, and one element against PyTorch.
+//! Updates of all the parameters: several steps against the same formulas in double precision, and
+//! one element against PyTorch.
 
 use crate::support::{Rng, allclose, devices, run_op};
 use atrous::ops::{Accumulate, AdamW, Align, GradientScale, Op, Packing, RunningStatistics, Sgd};
@@ -26,14 +27,28 @@ struct Step {
     table: Vec<[f32; 4]>,
 }
 
-/// Runs updates on every device: `op` on `[w, states.., g, scale, groups, table]`. The results of the last one.
-fn descend(op: impl Op, states: usize, w: &Tensor, of_blocks: &[u32], steps: &[Step], check: impl Fn(&str, &[Tensor])) {
+/// Runs updates on every device: `op` on `[w, states.., g, scale, groups, table]`. The results of
+/// the last one.
+fn descend(
+    op: impl Op,
+    states: usize,
+    w: &Tensor,
+    of_blocks: &[u32],
+    steps: &[Step],
+    check: impl Fn(&str, &[Tensor]),
+) {
     let op: Arc<dyn Op> = Arc::new(op);
     for device in devices() {
-        let mut now: Vec<Tensor> = std::iter::once(w.clone()).chain((0..states).map(|_| Tensor::zeros(w.ty()))).collect();
+        let mut now: Vec<Tensor> =
+            std::iter::once(w.clone()).chain((0..states).map(|_| Tensor::zeros(w.ty()))).collect();
         for step in steps {
             let mut inputs = now.clone();
-            inputs.extend([step.g.clone(), vector(&step.scale), groups(of_blocks), table(&step.table)]);
+            inputs.extend([
+                step.g.clone(),
+                vector(&step.scale),
+                groups(of_blocks),
+                table(&step.table),
+            ]);
             now = run_op(&device, &op, &inputs).unwrap().swap_remove(0).1;
         }
         check(&device.to_string(), &now);
@@ -45,7 +60,12 @@ const OF_BLOCKS: [u32; 3] = [0, 1, 0];
 
 fn steps(rng: &mut Rng, rows: impl Fn(usize) -> Vec<[f32; 4]>) -> Vec<Step> {
     // The last step is one that found a gradient which is not finite.
-    let scales = [[1.0, 1.0, 1.0, 0.0], [9.0, 0.25, 1.0, 0.0], [2.0, 0.5, 1.0, 0.0], [f32::NAN, f32::NAN, 0.0, 0.0]];
+    let scales = [
+        [1.0, 1.0, 1.0, 0.0],
+        [9.0, 0.25, 1.0, 0.0],
+        [2.0, 0.5, 1.0, 0.0],
+        [f32::NAN, f32::NAN, 0.0, 0.0],
+    ];
     let each = |(i, scale): (usize, [f32; 4])| {
         let mut g = rng.tensor(Shape::vector(3 * BLOCK));
         if scale[2] == 0.0 {
@@ -61,9 +81,11 @@ fn gradient_descent_with_momentum() {
     let mut rng = Rng(1);
     let w = rng.tensor(Shape::vector(3 * BLOCK));
     let rates = [0.1f32, 0.08, 0.06, 0.04];
-    let steps = steps(&mut rng, |i| vec![[rates[i], 1e-2, 0.0, 0.0], [10.0 * rates[i], 0.0, 0.0, 0.0]]);
+    let steps =
+        steps(&mut rng, |i| vec![[rates[i], 1e-2, 0.0, 0.0], [10.0 * rates[i], 0.0, 0.0, 0.0]]);
     for (momentum, nesterov) in [(0.9, false), (0.9, true), (0.0, false)] {
-        let (mut x, mut m) = (w.f32().iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), vec![0.0; w.shape().len()]);
+        let (mut x, mut m) =
+            (w.f32().iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), vec![0.0; w.shape().len()]);
         for step in steps.iter().filter(|step| step.scale[2] != 0.0) {
             for i in 0..x.len() {
                 let [rate, decay, ..] = step.table[OF_BLOCKS[i / BLOCK] as usize].map(f64::from);
@@ -103,7 +125,8 @@ fn adam_w() {
         }
     }
     descend(op, 2, &w, &OF_BLOCKS, &steps, |device, got| {
-        // The second moment is a small difference from 0 of (1 - b2), which single precision knows to 6e-5 of its size.
+        // The second moment is a small difference from 0 of (1 - b2), which single precision knows
+        // to 6e-5 of its size.
         allclose(&format!("{device}: weights"), &got[0], &x, 4e-6, 4e-6).unwrap();
         allclose(&format!("{device}: first moment"), &got[1], &m, 1e-6, 1e-5).unwrap();
         allclose(&format!("{device}: second moment"), &got[2], &v, 1e-8, 1e-4).unwrap();
@@ -119,7 +142,11 @@ fn updates_are_pytorchs() {
         scale: [1.0, 1.0, 1.0, 0.0],
         table: vec![[0.1, 0.01, corrections.0, corrections.1]],
     };
-    let check = |want: f64| move |device: &str, got: &[Tensor]| allclose(device, &got[0], &[want; BLOCK], 1e-6, 0.0).unwrap();
+    let check = |want: f64| {
+        move |device: &str, got: &[Tensor]| {
+            allclose(device, &got[0], &[want; BLOCK], 1e-6, 0.0).unwrap()
+        }
+    };
     let plain = [0.3, -0.2, 0.1].map(|g| step(g, (0.0, 0.0)));
     let sgd = Sgd { momentum: 0.9, nesterov: false };
     descend(sgd, 1, &all(0.5), &[0], &plain, check(0.443991369));
@@ -142,7 +169,8 @@ fn running_statistics_take_their_share_of_what_is_finite() {
             if new.is_finite() { (1.0 - momentum) * old + momentum * factor * new } else { old }
         })
         .collect();
-    let inputs = [r, s, groups(&[0, 1]), table(&[[0.1, 1.0, 0.0, 0.0], [0.01, 8.0 / 7.0, 0.0, 0.0]])];
+    let inputs =
+        [r, s, groups(&[0, 1]), table(&[[0.1, 1.0, 0.0, 0.0], [0.01, 8.0 / 7.0, 0.0, 0.0]])];
     let op: Arc<dyn Op> = Arc::new(RunningStatistics);
     for device in devices() {
         for (_, got) in run_op(&device, &op, &inputs).unwrap() {
@@ -202,12 +230,18 @@ fn sums_of_gradients_begin_anew_where_told() {
 #[test]
 fn alignment_adds_zeros_behind_columns_and_channels() {
     let mut rng = Rng(6);
-    for shape in [Shape::new(3, 3, 3, 7), Shape::vector(11), Shape::new(2, 1, 5, 8), Shape::new(1, 1, 4, 4)] {
+    for shape in
+        [Shape::new(3, 3, 3, 7), Shape::vector(11), Shape::new(2, 1, 5, 8), Shape::new(1, 1, 4, 4)]
+    {
         for packing in [Packing::Channels, Packing::Matrix] {
             let (x, op) = (rng.tensor(shape), Align(packing));
             let y = op.shape(shape);
             let at = |n, h, w, c| {
-                if w < shape.w && c < shape.c { x.f32()[((n * shape.h + h) * shape.w + w) * shape.c + c] } else { 0.0 }
+                if w < shape.w && c < shape.c {
+                    x.f32()[((n * shape.h + h) * shape.w + w) * shape.c + c]
+                } else {
+                    0.0
+                }
             };
             let want = Tensor::from_fn(y, at);
             let op: Arc<dyn Op> = Arc::new(op);
@@ -225,17 +259,23 @@ fn alignment_adds_zeros_behind_columns_and_channels() {
 #[test]
 fn states_of_another_shape_are_refused() {
     let [w, other, scale] = [64, 128, 4].map(|n| TensorType::f32(Shape::vector(n)));
-    let (groups, table) = (TensorType::u32(Shape::vector(1)), TensorType::f32(Shape::new(1, 1, 2, 4)));
+    let (groups, table) =
+        (TensorType::u32(Shape::vector(1)), TensorType::f32(Shape::new(1, 1, 2, 4)));
     let sgd = Sgd { momentum: 0.9, nesterov: false };
     assert!(sgd.infer(&[w, w, w, scale, groups, table]).is_ok());
     assert!(sgd.infer(&[w, other, w, scale, groups, table]).is_err());
     assert!(sgd.infer(&[w, w, w, w, groups, table]).is_err());
-    assert!(sgd.infer(&[other, other, other, scale, groups, table]).is_err(), "a group for each block");
+    assert!(
+        sgd.infer(&[other, other, other, scale, groups, table]).is_err(),
+        "a group for each block"
+    );
     assert!(sgd.infer(&[scale, scale, scale, scale, groups, table]).is_err(), "whole blocks");
     assert!(Sgd { momentum: 1.0, ..sgd }.infer(&[w, w, w, scale, groups, table]).is_err());
     let adam = AdamW { betas: (0.9, 0.999), eps: 1e-8 };
     assert!(adam.infer(&[w, w, w, w, scale, groups, table]).is_ok());
     assert!(adam.infer(&[w, w, w, scale, groups, table]).is_err());
-    assert!(AdamW { betas: (0.9, 1.0), ..adam }.infer(&[w, w, w, w, scale, groups, table]).is_err());
+    assert!(
+        AdamW { betas: (0.9, 1.0), ..adam }.infer(&[w, w, w, w, scale, groups, table]).is_err()
+    );
     assert!(GradientScale { share: 1.0, max_norm: Some(0.0) }.infer(&[w]).is_err());
 }

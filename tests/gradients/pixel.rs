@@ -3,11 +3,15 @@
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, devices, run_op};
 use crate::{Case, check};
-use atrous::ops::{Activate, Activation, ActivationGrad, Add, ChannelSum, Concat, Flip, Mul, Op, Resize, Slice, Window};
+use atrous::ops::{
+    Activate, Activation, ActivationGrad, Add, ChannelSum, Concat, Flip, Mul, Op, Resize, Slice,
+    Window,
+};
 use atrous::{Shape, Tensor};
 use std::sync::Arc;
 
-/// Numbers that are not closer to a corner of any activation (-3, 0, 3, 6) than finite differences reach.
+/// Numbers that are not closer to a corner of any activation (-3, 0, 3, 6) than finite differences
+/// reach.
 fn off_corners(rng: &mut Rng, shape: Shape) -> Tensor {
     Tensor::from_fn(shape, |_, _, _, _| {
         let x = 8.0 * rng.unit();
@@ -24,7 +28,10 @@ fn activations() {
         .into_iter()
         .flat_map(|a| [Shape::new(1, 3, 5, 7), Shape::new(2, 2, 1, 4)].map(|s| (a, s)))
         .map(|(a, shape)| {
-            let oracle = move |x: &[Map]| Map { shape, data: x[0].data.iter().map(|&v| oracle::activation(a, v)).collect() };
+            let oracle = move |x: &[Map]| Map {
+                shape,
+                data: x[0].data.iter().map(|&v| oracle::activation(a, v)).collect(),
+            };
             Case::new(Activate(a), vec![off_corners(&mut rng, shape)], oracle)
         })
         .collect();
@@ -39,13 +46,15 @@ fn flips() {
         Map::build(shape, |n, y, column, c| x[0].at(n, y, shape.w - 1 - column, c))
     };
     let shapes = [Shape::new(2, 3, 4, 5), Shape::new(1, 2, 1, 8), Shape::new(1, 1, 7, 1)];
-    let cases: Vec<Case> = shapes.into_iter().map(|s| Case::new(Flip, vec![rng.tensor(s)], oracle)).collect();
+    let cases: Vec<Case> =
+        shapes.into_iter().map(|s| Case::new(Flip, vec![rng.tensor(s)], oracle)).collect();
     check(&mut rng, &cases);
 }
 
 #[test]
 fn the_slope_in_a_corner_is_pytorchs() {
-    let x = Tensor::from_data(Shape::vector(4), atrous::Data::F32(vec![-3.0, 0.0, 3.0, 6.0])).unwrap();
+    let x =
+        Tensor::from_data(Shape::vector(4), atrous::Data::F32(vec![-3.0, 0.0, 3.0, 6.0])).unwrap();
     let dy = Tensor::from_fn(Shape::vector(4), |_, _, _, _| 1.0);
     for (activation, slopes) in [
         (Activation::Relu, [0.0, 0.0, 1.0, 1.0]),
@@ -56,7 +65,14 @@ fn the_slope_in_a_corner_is_pytorchs() {
         let op: Arc<dyn Op> = Arc::new(ActivationGrad(activation));
         for device in devices() {
             for (label, outputs) in run_op(&device, &op, &[x.clone(), dy.clone()]).unwrap() {
-                allclose(&format!("{activation:?} on {device}, {label}"), &outputs[0], &slopes, 1e-7, 0.0).unwrap();
+                allclose(
+                    &format!("{activation:?} on {device}, {label}"),
+                    &outputs[0],
+                    &slopes,
+                    1e-7,
+                    0.0,
+                )
+                .unwrap();
             }
         }
     }
@@ -75,8 +91,12 @@ fn sums_and_products() {
     let mut cases = Vec::new();
     for b in [a, Shape::new(2, 1, 1, 5), Shape::vector(5)] {
         let inputs = [rng.tensor(a), rng.tensor(b)].to_vec();
-        let sum = |x: &[Map]| Map::build(x[0].shape, |n, i, j, c| x[0].at(n, i, j, c) + broadcast(&x[1], n, i, j, c));
-        let product = |x: &[Map]| Map::build(x[0].shape, |n, i, j, c| x[0].at(n, i, j, c) * broadcast(&x[1], n, i, j, c));
+        let sum = |x: &[Map]| {
+            Map::build(x[0].shape, |n, i, j, c| x[0].at(n, i, j, c) + broadcast(&x[1], n, i, j, c))
+        };
+        let product = |x: &[Map]| {
+            Map::build(x[0].shape, |n, i, j, c| x[0].at(n, i, j, c) * broadcast(&x[1], n, i, j, c))
+        };
         cases.push(Case::new(Add, inputs.clone(), sum));
         cases.push(Case::new(Mul, inputs, product));
     }
@@ -116,18 +136,27 @@ fn concatenations_whose_parts_begin_anywhere_in_a_vec4() {
 fn resizing_up_and_down() {
     let mut rng = Rng(4);
     let mut cases = Vec::new();
-    for ((h, w), (to_h, to_w)) in
-        [((3, 4), (9, 7)), ((5, 3), (2, 3)), ((1, 1), (4, 5)), ((1, 5), (3, 9)), ((4, 4), (1, 1)), ((7, 6), (8, 25))]
-    {
+    for ((h, w), (to_h, to_w)) in [
+        ((3, 4), (9, 7)),
+        ((5, 3), (2, 3)),
+        ((1, 1), (4, 5)),
+        ((1, 5), (3, 9)),
+        ((4, 4), (1, 1)),
+        ((7, 6), (8, 25)),
+    ] {
         for align_corners in [false, true] {
             let op = Resize { h: to_h, w: to_w, align_corners, window: None };
             let x = rng.tensor(Shape::new(2, h, w, 3));
-            cases.push(Case::new(op, vec![x], move |x| oracle::resize(&x[0], (to_h, to_w), align_corners, None)));
+            cases.push(Case::new(op, vec![x], move |x| {
+                oracle::resize(&x[0], (to_h, to_w), align_corners, None)
+            }));
         }
     }
     let window = Some(Window { padded: (33, 33), scaled: (20, 33) });
     let op = Resize { h: 11, w: 13, align_corners: false, window };
-    cases.push(Case::new(op, vec![rng.tensor(Shape::new(1, 3, 4, 2))], move |x| oracle::resize(&x[0], (11, 13), false, window)));
+    cases.push(Case::new(op, vec![rng.tensor(Shape::new(1, 3, 4, 2))], move |x| {
+        oracle::resize(&x[0], (11, 13), false, window)
+    }));
     check(&mut rng, &cases);
 }
 
@@ -139,16 +168,28 @@ fn sums_of_channels() {
         let x = rng.tensor(shape);
         let map = Map::of(&x);
         for per_image in [false, true] {
-            let want = Map::build(Shape::new(if per_image { shape.n } else { 1 }, 1, 1, shape.c), |image, _, _, c| {
-                let images = if per_image { image..image + 1 } else { 0..shape.n };
-                let pixels = images.flat_map(|n| (0..shape.h).flat_map(move |i| (0..shape.w).map(move |j| (n, i, j))));
-                0.5 * pixels.map(|(n, i, j)| map.at(n, i, j, c)).sum::<f64>()
-            });
+            let want = Map::build(
+                Shape::new(if per_image { shape.n } else { 1 }, 1, 1, shape.c),
+                |image, _, _, c| {
+                    let images = if per_image { image..image + 1 } else { 0..shape.n };
+                    let pixels = images.flat_map(|n| {
+                        (0..shape.h).flat_map(move |i| (0..shape.w).map(move |j| (n, i, j)))
+                    });
+                    0.5 * pixels.map(|(n, i, j)| map.at(n, i, j, c)).sum::<f64>()
+                },
+            );
             let op: Arc<dyn Op> = Arc::new(ChannelSum { per_image, scale: 0.5 });
             for device in devices() {
                 for (label, outputs) in run_op(&device, &op, std::slice::from_ref(&x)).unwrap() {
                     assert_eq!(outputs[0].shape(), want.shape);
-                    allclose(&format!("{shape} on {device}, {label}"), &outputs[0], &want.data, 1e-5, 1e-6).unwrap();
+                    allclose(
+                        &format!("{shape} on {device}, {label}"),
+                        &outputs[0],
+                        &want.data,
+                        1e-5,
+                        1e-6,
+                    )
+                    .unwrap();
                 }
             }
         }

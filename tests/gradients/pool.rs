@@ -13,7 +13,13 @@ fn max_pools() -> [MaxPool; 4] {
     [
         stem,
         MaxPool { ceil_mode: true, ..MaxPool::square(2, 2, 0) },
-        MaxPool { kernel: (2, 3), stride: (1, 2), dilation: (2, 1), padding: odd, ceil_mode: false },
+        MaxPool {
+            kernel: (2, 3),
+            stride: (1, 2),
+            dilation: (2, 1),
+            padding: odd,
+            ceil_mode: false,
+        },
         MaxPool::square(2, 3, 0),
     ]
 }
@@ -25,7 +31,8 @@ fn max_pooling() {
     for pool in max_pools() {
         // The last has more lines than one thread takes on.
         for shape in [Shape::new(2, 6, 7, 3), Shape::new(1, 5, 5, 4), Shape::new(2, 35, 3, 2)] {
-            // All numbers differ by more than finite differences reach: k * 89 runs through all the residues of a prime.
+            // All numbers differ by more than finite differences reach: k * 89 runs through all the
+            // residues of a prime.
             let mut k = rng.range(0, 500);
             let x = Tensor::from_fn(shape, |_, _, _, _| {
                 k += 1;
@@ -40,7 +47,8 @@ fn max_pooling() {
 #[test]
 fn of_equal_values_the_first_takes_the_gradient_of_a_max_pool() {
     let x = Tensor::from_fn(Shape::new(1, 2, 2, 5), |_, _, _, _| 0.0);
-    let dy = Tensor::from_data(Shape::new(1, 1, 1, 5), Data::F32(vec![1.0, 2.0, 3.0, 4.0, 5.0])).unwrap();
+    let dy = Tensor::from_data(Shape::new(1, 1, 1, 5), Data::F32(vec![1.0, 2.0, 3.0, 4.0, 5.0]))
+        .unwrap();
     let op: Arc<dyn Op> = Arc::new(MaxPoolGrad(MaxPool::square(2, 2, 0)));
     for device in devices() {
         for (_, outputs) in run_op(&device, &op, &[x.clone(), dy.clone()]).unwrap() {
@@ -57,13 +65,18 @@ fn average_pooling() {
     let odd = Padding { top: 1, bottom: 0, left: 0, right: 1 };
     for (padding, ceil_mode) in [(Padding::default(), false), (odd, false), (odd, true)] {
         for count_include_pad in [false, true] {
-            let pool = AvgPool { kernel: (3, 2), stride: (2, 2), padding, count_include_pad, ceil_mode };
+            let pool =
+                AvgPool { kernel: (3, 2), stride: (2, 2), padding, count_include_pad, ceil_mode };
             let x = rng.tensor(Shape::new(2, 6, 5, 3));
             cases.push(Case::new(pool, vec![x], move |x| oracle::avg_pool(&pool, &x[0])));
         }
     }
     let whole = AvgPool { kernel: (4, 3), ..AvgPool::square(1, 1, 0) };
-    cases.push(Case::new(whole, vec![rng.tensor(Shape::new(1, 4, 3, 5))], move |x| oracle::avg_pool(&whole, &x[0])));
-    cases.push(Case::new(GlobalAvgPool, vec![rng.tensor(Shape::new(2, 3, 5, 6))], |x| oracle::global_avg_pool(&x[0])));
+    cases.push(Case::new(whole, vec![rng.tensor(Shape::new(1, 4, 3, 5))], move |x| {
+        oracle::avg_pool(&whole, &x[0])
+    }));
+    cases.push(Case::new(GlobalAvgPool, vec![rng.tensor(Shape::new(2, 3, 5, 6))], |x| {
+        oracle::global_avg_pool(&x[0])
+    }));
     check(&mut rng, &cases);
 }

@@ -11,7 +11,8 @@ fn gradients_of_a_value_that_is_read_often_are_added_up() {
     // y = x * x + 3 relu(x), by adding relu(x) three times.
     let shape = Shape::new(1, 2, 2, 3);
     let mut graph = Graph::new();
-    let (x, dy) = (graph.input("x", TensorType::f32(shape)), graph.input("dy", TensorType::f32(shape)));
+    let (x, dy) =
+        (graph.input("x", TensorType::f32(shape)), graph.input("dy", TensorType::f32(shape)));
     let root = &mut graph.root();
     let mut y = root.mul("square", x, x).unwrap();
     let positive = root.activate("relu", Activation::Relu, x).unwrap();
@@ -23,9 +24,14 @@ fn gradients_of_a_value_that_is_read_often_are_added_up() {
     graph.verify().unwrap();
     let mut rng = Rng(1);
     let (x, dy) = (rng.tensor(shape), rng.tensor(shape));
-    let got = Runner::new(&Device::Cpu, graph).unwrap().run(&[("x", &x), ("dy", &dy)]).unwrap().swap_remove(0);
+    let got = Runner::new(&Device::Cpu, graph)
+        .unwrap()
+        .run(&[("x", &x), ("dy", &dy)])
+        .unwrap()
+        .swap_remove(0);
     let slope = |x: f32| f64::from(2.0 * x + if x > 0.0 { 3.0 } else { 0.0 });
-    let want: Vec<f64> = x.f32().iter().zip(dy.f32()).map(|(&x, &dy)| f64::from(dy) * slope(x)).collect();
+    let want: Vec<f64> =
+        x.f32().iter().zip(dy.f32()).map(|(&x, &dy)| f64::from(dy) * slope(x)).collect();
     allclose("dx", &got, &want, 1e-6, 1e-6).unwrap();
 }
 

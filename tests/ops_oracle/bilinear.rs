@@ -7,7 +7,8 @@ use atrous::ops::{Op, Resize, Rows, UpsampleArgmax, UpsampleSoftmax, Window};
 use atrous::{Elements, Shape, Tensor};
 use std::sync::Arc;
 
-/// Three blends of numbers in [-1, 1) with weights that a division gave (2.5 units in the last place in WGSL).
+/// Three blends of numbers in [-1, 1) with weights that a division gave (2.5 units in the last
+/// place in WGSL).
 const BLEND: f64 = 1e-6;
 
 fn sizes(rng: &mut Rng) -> (Shape, (usize, usize)) {
@@ -35,18 +36,28 @@ fn resizes_of_random_sizes() {
 #[test]
 fn resizes_of_the_networks() {
     let mut rng = Rng(22);
-    // To the decoder (x4), to the image (x4, x8, x16), at odd and even sizes, and the pooled pixel back to its map.
-    let cases: Vec<Case> = [(9, 9, 33, 33), (17, 13, 65, 49), (4, 6, 64, 96), (16, 12, 64, 48), (1, 1, 33, 17), (65, 64, 8, 9)]
-        .into_iter()
-        .flat_map(|(h0, w0, h, w)| {
-            [false, true].map(|align_corners| (Shape::new(1, h0, w0, 6), Resize { h, w, align_corners, window: None }))
+    // To the decoder (x4), to the image (x4, x8, x16), at odd and even sizes, and the pooled pixel
+    // back to its map.
+    let cases: Vec<Case> = [
+        (9, 9, 33, 33),
+        (17, 13, 65, 49),
+        (4, 6, 64, 96),
+        (16, 12, 64, 48),
+        (1, 1, 33, 17),
+        (65, 64, 8, 9),
+    ]
+    .into_iter()
+    .flat_map(|(h0, w0, h, w)| {
+        [false, true].map(|align_corners| {
+            (Shape::new(1, h0, w0, 6), Resize { h, w, align_corners, window: None })
         })
-        .map(|(shape, resize)| {
-            let x = rng.tensor(shape);
-            let want = oracle::resize(&Map::of(&x), (resize.h, resize.w), resize.align_corners, None);
-            Case::close(resize, vec![x], want, BLEND, 0.0)
-        })
-        .collect();
+    })
+    .map(|(shape, resize)| {
+        let x = rng.tensor(shape);
+        let want = oracle::resize(&Map::of(&x), (resize.h, resize.w), resize.align_corners, None);
+        Case::close(resize, vec![x], want, BLEND, 0.0)
+    })
+    .collect();
     run(&cases);
 }
 
@@ -55,7 +66,9 @@ fn a_resize_to_the_same_size_changes_no_bit() {
     let mut rng = Rng(23);
     let cases: Vec<Case> = [(1, 1), (7, 5), (65, 33)]
         .into_iter()
-        .flat_map(|(h, w)| [false, true].map(|align_corners| Resize { h, w, align_corners, window: None }))
+        .flat_map(|(h, w)| {
+            [false, true].map(|align_corners| Resize { h, w, align_corners, window: None })
+        })
         .map(|resize| {
             let x = rng.tensor(Shape::new(2, resize.h, resize.w, 5));
             let want = Map::of(&x);
@@ -65,7 +78,8 @@ fn a_resize_to_the_same_size_changes_no_bit() {
     run(&cases);
 }
 
-/// The label's logit must be the largest within rounding, and the confidence its softmax probability.
+/// The label's logit must be the largest within rounding, and the confidence its softmax
+/// probability.
 fn labels(op: UpsampleArgmax, x: Tensor) -> Case {
     let logits = oracle::resize(&Map::of(&x), (op.h, op.w), op.align_corners, op.window);
     let probabilities = oracle::softmax(&logits);
@@ -73,7 +87,10 @@ fn labels(op: UpsampleArgmax, x: Tensor) -> Case {
         let shape = logits.shape.with_c(1);
         let expected = if op.confidence { 2 } else { 1 };
         if outputs.len() != expected || outputs.iter().any(|t| t.shape() != shape) {
-            return Err(format!("{what}: expected {expected} outputs of shape {shape}, got {}", outputs.len()));
+            return Err(format!(
+                "{what}: expected {expected} outputs of shape {shape}, got {}",
+                outputs.len()
+            ));
         }
         let mut confidence = Vec::with_capacity(shape.len());
         for (i, &label) in outputs[0].u32().iter().enumerate() {
@@ -83,12 +100,16 @@ fn labels(op: UpsampleArgmax, x: Tensor) -> Case {
             let chosen = pixel.get(label as usize).copied().unwrap_or(f64::NEG_INFINITY);
             // Logits reach 4.
             if chosen < max - 4.0 * BLEND {
-                return Err(format!("{what}: pixel {:?} got class {label}, whose logit is {chosen}, not {max}", (n, y, column)));
+                return Err(format!(
+                    "{what}: pixel {:?} got class {label}, whose logit is {chosen}, not {max}",
+                    (n, y, column)
+                ));
             }
             confidence.push(probabilities.at(n, y, column, label as usize));
         }
         match outputs.get(1) {
-            // exp of up to 8 below the maximum: 3 + 2 * 8 units in the last place in WGSL, and as much for logits 4e-6 off.
+            // exp of up to 8 below the maximum: 3 + 2 * 8 units in the last place in WGSL, and as
+            // much for logits 4e-6 off.
             Some(got) => allclose(what, got, &confidence, 1e-7, 1e-5),
             None => Ok(()),
         }
@@ -103,8 +124,20 @@ fn labels_of_random_sizes() {
         .map(|i| {
             let (shape, (h, w)) = sizes(&mut rng);
             let x = rng.tensor(shape);
-            let x = Tensor::from_fn(shape, |n, y, column, c| 4.0 * x.f32()[shape.index(n, y, column, c)]);
-            labels(UpsampleArgmax { h, w, align_corners: i % 2 == 0, window: None, rows: None, confidence: i % 4 < 2 }, x)
+            let x = Tensor::from_fn(shape, |n, y, column, c| {
+                4.0 * x.f32()[shape.index(n, y, column, c)]
+            });
+            labels(
+                UpsampleArgmax {
+                    h,
+                    w,
+                    align_corners: i % 2 == 0,
+                    window: None,
+                    rows: None,
+                    confidence: i % 4 < 2,
+                },
+                x,
+            )
         })
         .collect();
     run(&cases);
@@ -113,22 +146,31 @@ fn labels_of_random_sizes() {
 #[test]
 fn labels_of_a_network() {
     let mut rng = Rng(25);
-    let cases: Vec<Case> = [(17, 13, 65, 49, 21), (5, 6, 80, 96, 19), (1, 1, 9, 9, 3), (33, 33, 33, 33, 150)]
-        .into_iter()
-        .map(|(h0, w0, h, w, c)| {
-            labels(
-                UpsampleArgmax { h, w, align_corners: false, window: None, rows: None, confidence: true },
-                rng.tensor(Shape::new(2, h0, w0, c)),
-            )
-        })
-        .collect();
+    let cases: Vec<Case> =
+        [(17, 13, 65, 49, 21), (5, 6, 80, 96, 19), (1, 1, 9, 9, 3), (33, 33, 33, 33, 150)]
+            .into_iter()
+            .map(|(h0, w0, h, w, c)| {
+                labels(
+                    UpsampleArgmax {
+                        h,
+                        w,
+                        align_corners: false,
+                        window: None,
+                        rows: None,
+                        confidence: true,
+                    },
+                    rng.tensor(Shape::new(2, h0, w0, c)),
+                )
+            })
+            .collect();
     run(&cases);
 }
 
 #[test]
 fn equal_logits_give_the_first_class() {
     let (h, w) = (11, 7);
-    // Classes 2, 3, 5 and 6 are equal everywhere, and the largest where 0 is not: in one vec4, in two, and in one lane of two.
+    // Classes 2, 3, 5 and 6 are equal everywhere, and the largest where 0 is not: in one vec4, in
+    // two, and in one lane of two.
     let x = Tensor::from_fn(Shape::new(1, 3, 4, 9), |_, _, x, c| match c {
         0 if x < 2 => 2.0,
         2 | 3 | 5 | 6 => 0.7,
@@ -136,12 +178,17 @@ fn equal_logits_give_the_first_class() {
     });
     let cases = [false, true].map(|align_corners| {
         let logits = oracle::resize(&Map::of(&x), (h, w), align_corners, None);
-        let case = labels(UpsampleArgmax { h, w, align_corners, window: None, rows: None, confidence: false }, x.clone());
+        let case = labels(
+            UpsampleArgmax { h, w, align_corners, window: None, rows: None, confidence: false },
+            x.clone(),
+        );
         let check: Check = Box::new(move |what, outputs| {
             (case.check)(what, outputs)?;
             let wrong = outputs[0].u32().iter().position(|&label| label > 2);
             let pixel = wrong.map(|i| logits.pixel(0, i / w, i % w));
-            pixel.map_or(Ok(()), |p| Err(format!("{what}: a class behind its equal 2 was taken, of {p:?}")))
+            pixel.map_or(Ok(()), |p| {
+                Err(format!("{what}: a class behind its equal 2 was taken, of {p:?}"))
+            })
         });
         Case { op: case.op, inputs: case.inputs, check }
     });
@@ -167,15 +214,24 @@ fn windows_are_resized_and_labeled() {
             let x = rng.tensor(Shape::new(1, from.0, from.1, 3));
             let window = Some(window);
             let want = oracle::resize(&Map::of(&x), (h, w), align_corners, window);
-            cases.push(Case::close(Resize { h, w, align_corners, window }, vec![x.clone()], want, BLEND, 0.0));
-            cases.push(labels(UpsampleArgmax { h, w, align_corners, window, rows: None, confidence: true }, x));
+            cases.push(Case::close(
+                Resize { h, w, align_corners, window },
+                vec![x.clone()],
+                want,
+                BLEND,
+                0.0,
+            ));
+            cases.push(labels(
+                UpsampleArgmax { h, w, align_corners, window, rows: None, confidence: true },
+                x,
+            ));
         }
     }
     run(&cases);
 }
 
-/// Probabilities are off by what exp makes of logits that are off by `BLEND` (times 4: logits reach 4), and by its own 3 + 2 * 8 units in
-/// the last place in WGSL.
+/// Probabilities are off by what exp makes of logits that are off by `BLEND` (times 4: logits reach
+/// 4), and by its own 3 + 2 * 8 units in the last place in WGSL.
 const PROBABILITY: (f64, f64) = (1e-7, 1e-5);
 
 #[test]
@@ -185,11 +241,20 @@ fn upsampled_probabilities_are_the_softmax_of_interpolated_logits() {
     for i in 0..24 {
         let (shape, (h, w)) = sizes(&mut rng);
         let x = rng.tensor(shape);
-        let x = Tensor::from_fn(shape, |n, y, column, c| 4.0 * x.f32()[shape.index(n, y, column, c)]);
-        let op = UpsampleSoftmax { h, w, align_corners: i % 2 == 0, window: None, rows: None, weighted: false };
+        let x =
+            Tensor::from_fn(shape, |n, y, column, c| 4.0 * x.f32()[shape.index(n, y, column, c)]);
+        let op = UpsampleSoftmax {
+            h,
+            w,
+            align_corners: i % 2 == 0,
+            window: None,
+            rows: None,
+            weighted: false,
+        };
         let want = oracle::softmax(&oracle::resize(&Map::of(&x), (h, w), op.align_corners, None));
         cases.push(Case::close(op, vec![x.clone()], want.clone(), PROBABILITY.0, PROBABILITY.1));
-        let weights = Tensor::from_fn(Shape::vector(shape.c), |_, _, _, c| (c % 3 == 1) as u8 as f32);
+        let weights =
+            Tensor::from_fn(Shape::vector(shape.c), |_, _, _, c| (c % 3 == 1) as u8 as f32);
         let sum = Map::build(want.shape.with_c(1), |n, y, column, _| {
             want.pixel(n, y, column).iter().zip(weights.f32()).map(|(p, &w)| p * f64::from(w)).sum()
         });
@@ -205,19 +270,31 @@ fn rows_have_the_bits_of_the_whole_output() {
     let mut rng = Rng(28);
     let window = WINDOWS[0].0;
     for device in crate::support::devices() {
-        for (from, window, (h, w)) in [((17, 17), Some(window), (100, 75)), ((9, 7), None, (64, 5)), ((65, 4), None, (13, 9))] {
+        for (from, window, (h, w)) in
+            [((17, 17), Some(window), (100, 75)), ((9, 7), None, (64, 5)), ((65, 4), None, (13, 9))]
+        {
             for align_corners in [false, true] {
                 let x = rng.tensor(Shape::new(1, from.0, from.1, 6));
                 let weights = Tensor::from_fn(Shape::vector(6), |_, _, _, c| (c % 2) as f32);
-                let labels = |rows| UpsampleArgmax { h, w, align_corners, window, rows, confidence: true };
-                let softmax = |rows, weighted| UpsampleSoftmax { h, w, align_corners, window, rows, weighted };
+                let labels =
+                    |rows| UpsampleArgmax { h, w, align_corners, window, rows, confidence: true };
+                let softmax = |rows, weighted| UpsampleSoftmax {
+                    h,
+                    w,
+                    align_corners,
+                    window,
+                    rows,
+                    weighted,
+                };
                 let all = |rows| -> Vec<Tensor> {
                     let ops: [(Arc<dyn Op>, Vec<Tensor>); 3] = [
                         (Arc::new(labels(rows)), vec![x.clone()]),
                         (Arc::new(softmax(rows, false)), vec![x.clone()]),
                         (Arc::new(softmax(rows, true)), vec![x.clone(), weights.clone()]),
                     ];
-                    ops.iter().flat_map(|(op, x)| run_op(&device, op, x).unwrap().swap_remove(0).1).collect()
+                    ops.iter()
+                        .flat_map(|(op, x)| run_op(&device, op, x).unwrap().swap_remove(0).1)
+                        .collect()
                 };
                 let bits = |t: &Tensor| match t.data() {
                     Elements::F32(v) => v.iter().map(|v| v.to_bits()).collect::<Vec<u32>>(),
@@ -226,9 +303,16 @@ fn rows_have_the_bits_of_the_whole_output() {
                 let mut joined: Vec<Vec<u32>> = vec![Vec::new(); 4];
                 for first in (0..h).step_by(10) {
                     let strip = all(Some(Rows { first, count: (h - first).min(10) }));
-                    joined.iter_mut().zip(&strip).for_each(|(joined, strip)| joined.extend(bits(strip)));
+                    joined
+                        .iter_mut()
+                        .zip(&strip)
+                        .for_each(|(joined, strip)| joined.extend(bits(strip)));
                 }
-                assert_eq!(joined, all(None).iter().map(bits).collect::<Vec<_>>(), "{device}, {h} x {w}, {align_corners}");
+                assert_eq!(
+                    joined,
+                    all(None).iter().map(bits).collect::<Vec<_>>(),
+                    "{device}, {h} x {w}, {align_corners}"
+                );
             }
         }
     }
@@ -246,6 +330,9 @@ fn rows_outside_of_the_output_are_refused() {
             rows: Some(Rows { first, count }),
             confidence: false,
         };
-        assert!(op.infer(&x).unwrap_err().to_string().contains("not rows of an output of 5"), "{first}, {count}");
+        assert!(
+            op.infer(&x).unwrap_err().to_string().contains("not rows of an output of 5"),
+            "{first}, {count}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Convolutions: random shapes and attributes, corner cases, and shapes of real networks that fill several tiles.
+//! Convolutions: random shapes and attributes, corner cases, and shapes of real networks that fill
+//! several tiles.
 
 use crate::oracle::{self, Map};
 use crate::support::Rng;
@@ -6,7 +7,8 @@ use crate::{Case, ROUNDING, run};
 use atrous::ops::{Activation, Conv2d, Padding};
 use atrous::{Shape, Tensor};
 
-/// Epilogues of the cases: bias, residual, activation. A list and not all combinations, since each is a shader of its own.
+/// Epilogues of the cases: bias, residual, activation. A list and not all combinations, since each
+/// is a shader of its own.
 const EPILOGUES: [(bool, bool, Activation); 8] = [
     (false, false, Activation::Identity),
     (true, false, Activation::Identity),
@@ -18,19 +20,37 @@ const EPILOGUES: [(bool, bool, Activation); 8] = [
     (false, false, Activation::HardSigmoid),
 ];
 
-/// A call with random operands; `bias_per_image` where the epilogue has a bias and the batch is more than one.
-fn case(rng: &mut Rng, conv: Conv2d, x: Shape, kernel: (usize, usize), c_out: usize, bias_per_image: bool) -> Case {
+/// A call with random operands; `bias_per_image` where the epilogue has a bias and the batch is
+/// more than one.
+fn case(
+    rng: &mut Rng,
+    conv: Conv2d,
+    x: Shape,
+    kernel: (usize, usize),
+    c_out: usize,
+    bias_per_image: bool,
+) -> Case {
     let w = Shape::new(kernel.0, kernel.1, x.c / conv.groups, c_out);
     let mut inputs = vec![rng.tensor(x), rng.tensor(w)];
     let (xm, wm) = (Map::of(&inputs[0]), Map::of(&inputs[1]));
-    let bias = conv.bias.then(|| rng.tensor(Shape::new(if bias_per_image { x.n } else { 1 }, 1, 1, c_out)));
+    let bias = conv
+        .bias
+        .then(|| rng.tensor(Shape::new(if bias_per_image { x.n } else { 1 }, 1, 1, c_out)));
     let plain = Conv2d { bias: false, residual: false, activation: Activation::Identity, ..conv };
-    let residual = conv.residual.then(|| rng.tensor(oracle::conv2d(&plain, &xm, &wm, None, None).shape));
-    let want = oracle::conv2d(&conv, &xm, &wm, bias.as_ref().map(Map::of).as_ref(), residual.as_ref().map(Map::of).as_ref());
+    let residual =
+        conv.residual.then(|| rng.tensor(oracle::conv2d(&plain, &xm, &wm, None, None).shape));
+    let want = oracle::conv2d(
+        &conv,
+        &xm,
+        &wm,
+        bias.as_ref().map(Map::of).as_ref(),
+        residual.as_ref().map(Map::of).as_ref(),
+    );
     inputs.extend(bias.into_iter().chain(residual));
-    // Sums of products of numbers in [-1, 1): a sum of K has a spread of sqrt(K) / 3, and each of its K additions rounds by as
-    // much times 2^-24; errors add up like a random walk. K + 8 roundings are far more, and far less than a missing product.
-    // Hard-swish multiplies errors by at most 1.5 below 3, and by the value's size above, which rtol covers.
+    // Sums of products of numbers in [-1, 1): a sum of K has a spread of sqrt(K) / 3, and each of
+    // its K additions rounds by as much times 2^-24; errors add up like a random walk. K + 8
+    // roundings are far more, and far less than a missing product. Hard-swish multiplies errors by
+    // at most 1.5 below 3, and by the value's size above, which rtol covers.
     let terms = (w.n * w.h * w.w + 8) as f64;
     Case::close(conv, inputs, want, 2.0 * terms * ROUNDING, 1e-6)
 }
@@ -47,12 +67,19 @@ fn attributes(rng: &mut Rng, x: Shape) -> (Conv2d, (usize, usize)) {
         let conv = Conv2d {
             stride: (rng.range(1, 3), rng.range(1, 3)),
             dilation: (rng.range(1, 4), rng.pick(&[1, 2, 3, 12])),
-            padding: Padding { top: rng.range(0, 5), bottom: rng.range(0, 5), left: rng.range(0, 12), right: rng.range(0, 12) },
+            padding: Padding {
+                top: rng.range(0, 5),
+                bottom: rng.range(0, 5),
+                left: rng.range(0, 12),
+                right: rng.range(0, 12),
+            },
             ..Conv2d::default()
         };
         let fits = |size, before, after, k: usize, d: usize| size + before + after > d * (k - 1);
         let p = conv.padding;
-        if fits(x.h, p.top, p.bottom, kernel.0, conv.dilation.0) && fits(x.w, p.left, p.right, kernel.1, conv.dilation.1) {
+        if fits(x.h, p.top, p.bottom, kernel.0, conv.dilation.0)
+            && fits(x.w, p.left, p.right, kernel.1, conv.dilation.1)
+        {
             return (conv, kernel);
         }
     }
@@ -86,7 +113,14 @@ fn pointwise_convolutions_of_random_shapes() {
             let x = image(&mut rng, c);
             let stride = if i % 4 == 0 { 2 } else { 1 };
             let c_out = rng.pick(&[1, 2, 4, 5, 24, 35, 64]);
-            case(&mut rng, with_epilogue(Conv2d::square(stride, 1, 0), i), x, (1, 1), c_out, i % 3 == 0)
+            case(
+                &mut rng,
+                with_epilogue(Conv2d::square(stride, 1, 0), i),
+                x,
+                (1, 1),
+                c_out,
+                i % 3 == 0,
+            )
         })
         .collect();
     run(&cases);
@@ -106,7 +140,8 @@ fn depthwise_convolutions_of_random_shapes() {
     run(&cases);
 }
 
-/// Every way in which the windows of a block of pixels overlap, with blocks that end outside the image, and without padding.
+/// Every way in which the windows of a block of pixels overlap, with blocks that end outside the
+/// image, and without padding.
 #[test]
 fn depthwise_convolutions_in_blocks() {
     let mut rng = Rng(9);
@@ -130,7 +165,13 @@ fn depthwise_convolutions_in_blocks() {
     .enumerate()
     {
         let x = Shape::new(1 + i % 2, 19, 23, 20);
-        let conv = Conv2d { stride, dilation, padding: Padding::all(padding), groups: x.c, ..Conv2d::default() };
+        let conv = Conv2d {
+            stride,
+            dilation,
+            padding: Padding::all(padding),
+            groups: x.c,
+            ..Conv2d::default()
+        };
         cases.push(case(&mut rng, with_epilogue(conv, i), x, kernel, x.c, i % 2 == 1));
     }
     run(&cases);
@@ -141,13 +182,21 @@ fn grouped_convolutions_of_random_shapes() {
     let mut rng = Rng(5);
     let cases: Vec<Case> = (0..24)
         .map(|i| {
-            // Groups whose channels begin anywhere in a vec4, and depthwise with a multiplier (one input channel, several outputs).
+            // Groups whose channels begin anywhere in a vec4, and depthwise with a multiplier (one
+            // input channel, several outputs).
             let groups = rng.pick(&[2, 3, 4, 5]);
             let x = image(&mut rng, 1);
             let x = x.with_c(groups * rng.pick(&[1, 2, 3, 4]));
             let (conv, kernel) = attributes(&mut rng, x);
             let c_out = groups * rng.range(1, 5);
-            case(&mut rng, with_epilogue(Conv2d { groups, ..conv }, i), x, kernel, c_out, i % 3 == 0)
+            case(
+                &mut rng,
+                with_epilogue(Conv2d { groups, ..conv }, i),
+                x,
+                kernel,
+                c_out,
+                i % 3 == 0,
+            )
         })
         .collect();
     run(&cases);
@@ -156,14 +205,22 @@ fn grouped_convolutions_of_random_shapes() {
 #[test]
 fn convolutions_of_real_networks() {
     let mut rng = Rng(6);
-    let same =
-        |stride, dilation, kernel| Conv2d { padding: Padding::same(kernel, dilation), ..Conv2d::square(stride, dilation, 0) };
+    let same = |stride, dilation, kernel| Conv2d {
+        padding: Padding::same(kernel, dilation),
+        ..Conv2d::square(stride, dilation, 0)
+    };
     let even = Shape::new(1, 32, 40, 3);
     let cases = [
         // A ResNet's stem, and the same with TensorFlow's padding at an even size.
         (same(2, 1, 7), Shape::new(1, 33, 29, 3), 7, 64),
-        (Conv2d { padding: Padding::tf_same(even, 3, 2, 1), ..Conv2d::square(2, 1, 0) }, even, 3, 32),
-        // ASPP: at rate 12 on a map of 17 x 15 most taps see padding; at rate 36 all but the center do.
+        (
+            Conv2d { padding: Padding::tf_same(even, 3, 2, 1), ..Conv2d::square(2, 1, 0) },
+            even,
+            3,
+            32,
+        ),
+        // ASPP: at rate 12 on a map of 17 x 15 most taps see padding; at rate 36 all but the center
+        // do.
         (same(1, 12, 3), Shape::new(1, 17, 15, 72), 3, 40),
         (same(1, 36, 3), Shape::new(1, 9, 11, 64), 3, 64),
         // The pooled branch: one pixel.
@@ -176,7 +233,9 @@ fn convolutions_of_real_networks() {
     let cases: Vec<Case> = cases
         .into_iter()
         .enumerate()
-        .map(|(i, (conv, x, kernel, c_out))| case(&mut rng, with_epilogue(conv, 2 + i % 2), x, (kernel, kernel), c_out, false))
+        .map(|(i, (conv, x, kernel, c_out))| {
+            case(&mut rng, with_epilogue(conv, 2 + i % 2), x, (kernel, kernel), c_out, false)
+        })
         .collect();
     run(&cases);
 }
@@ -185,23 +244,39 @@ fn convolutions_of_real_networks() {
 #[test]
 fn convolutions_larger_than_the_largest_tiles() {
     let mut rng = Rng(8);
-    let same =
-        |stride, dilation, kernel| Conv2d { padding: Padding::same(kernel, dilation), ..Conv2d::square(stride, dilation, 0) };
+    let same = |stride, dilation, kernel| Conv2d {
+        padding: Padding::same(kernel, dilation),
+        ..Conv2d::square(stride, dilation, 0)
+    };
     let epilogue = |bias, residual, activation, conv| Conv2d { bias, residual, activation, ..conv };
     let cases = [
-        // Tiles that reach from one image of a batch into the next, with a bias of its own for each.
+        // Tiles that reach from one image of a batch into the next, with a bias of its own for
+        // each.
         (epilogue(true, true, Activation::Relu, same(1, 1, 3)), Shape::new(2, 13, 17, 23), 3, 139),
-        (epilogue(true, true, Activation::Relu, Conv2d::default()), Shape::new(2, 11, 15, 41), 1, 150),
-        // Whole tiles of pixels whose upper or lower taps meet padding alone, and a row longer than a tile whose left or right ones do.
+        (
+            epilogue(true, true, Activation::Relu, Conv2d::default()),
+            Shape::new(2, 11, 15, 41),
+            1,
+            150,
+        ),
+        // Whole tiles of pixels whose upper or lower taps meet padding alone, and a row longer than
+        // a tile whose left or right ones do.
         (epilogue(true, false, Activation::Relu, same(1, 18, 3)), Shape::new(1, 40, 33, 12), 3, 70),
         (epilogue(true, false, Activation::Relu, same(1, 140, 3)), Shape::new(1, 2, 270, 8), 3, 36),
         // Stride and dilation at once, and an even kernel.
         (epilogue(true, false, Activation::Relu, same(2, 2, 3)), Shape::new(1, 31, 37, 36), 3, 132),
-        (epilogue(false, false, Activation::Identity, Conv2d::square(1, 1, 2)), Shape::new(1, 14, 19, 20), 4, 65),
+        (
+            epilogue(false, false, Activation::Identity, Conv2d::square(1, 1, 2)),
+            Shape::new(1, 14, 19, 20),
+            4,
+            65,
+        ),
     ];
     let cases: Vec<Case> = cases
         .into_iter()
-        .map(|(conv, x, kernel, c_out)| case(&mut rng, conv, x, (kernel, kernel), c_out, conv.residual))
+        .map(|(conv, x, kernel, c_out)| {
+            case(&mut rng, conv, x, (kernel, kernel), c_out, conv.residual)
+        })
         .collect();
     run(&cases);
 }
@@ -209,12 +284,14 @@ fn convolutions_larger_than_the_largest_tiles() {
 #[test]
 fn a_convolution_of_padding_alone_is_its_bias() {
     let mut rng = Rng(7);
-    // Rate 9 on a map of 2 x 2: only the center of the kernel could see the image, and a kernel of 2 x 2 has no center.
+    // Rate 9 on a map of 2 x 2: only the center of the kernel could see the image, and a kernel of
+    // 2 x 2 has no center.
     let conv = Conv2d { bias: true, padding: Padding::all(20), ..Conv2d::square(9, 9, 0) };
     let x = Shape::new(1, 2, 2, 3);
     let one = case(&mut rng, conv, x, (2, 2), 5, false);
     let bias: Vec<f32> = one.inputs[2].f32().to_vec();
-    let outputs: Vec<Tensor> = crate::run_op(&atrous::exec::Device::Cpu, &one.op, &one.inputs).unwrap().remove(0).1;
+    let outputs: Vec<Tensor> =
+        crate::run_op(&atrous::exec::Device::Cpu, &one.op, &one.inputs).unwrap().remove(0).1;
     assert_eq!(outputs[0].f32()[..5], bias, "the corner sees padding alone");
     run(&[one]);
 }

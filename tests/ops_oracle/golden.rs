@@ -3,8 +3,8 @@
 use crate::oracle::Map;
 use crate::{Case, ROUNDING, run};
 use atrous::ops::{
-    Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, GlobalAvgPool, MaxPool, Mul, Op, Padding, Preprocess,
-    Resize, Softmax, UpsampleArgmax,
+    Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, GlobalAvgPool, MaxPool,
+    Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
 };
 use atrous::{Data, Elements, Shape, Tensor};
 use safetensors::{Dtype, SafeTensors};
@@ -26,7 +26,8 @@ struct Record {
 
 impl Record {
     fn get<T: DeserializeOwned>(&self, name: &str) -> T {
-        serde_json::from_value(self.attributes[name].clone()).unwrap_or_else(|e| panic!("{}: {name}: {e}", self.case))
+        serde_json::from_value(self.attributes[name].clone())
+            .unwrap_or_else(|e| panic!("{}: {name}: {e}", self.case))
     }
 
     fn padding(&self) -> Padding {
@@ -35,7 +36,8 @@ impl Record {
     }
 }
 
-/// A stored tensor in our layout: images and maps from NCHW, kernels from OIHW, vectors as `[1, 1, 1, C]`, labels `[N, H, W, 1]`.
+/// A stored tensor in our layout: images and maps from NCHW, kernels from OIHW, vectors as
+/// `[1, 1, 1, C]`, labels `[N, H, W, 1]`.
 fn tensor(file: &SafeTensors, name: &str, role: &str) -> Tensor {
     let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
     let dims = view.shape();
@@ -48,13 +50,23 @@ fn tensor(file: &SafeTensors, name: &str, role: &str) -> Tensor {
     };
     // Where element [a, b, c, d] of the file goes.
     let at = |i: usize| {
-        let (d, c, b, a) = (i % from[3], i / from[3] % from[2], i / from[3] / from[2] % from[1], i / from[3] / from[2] / from[1]);
-        if role == "weight" && dims.len() == 4 { shape.index(c, d, b, a) } else { shape.index(a, c, d, b) }
+        let (d, c, b, a) = (
+            i % from[3],
+            i / from[3] % from[2],
+            i / from[3] / from[2] % from[1],
+            i / from[3] / from[2] / from[1],
+        );
+        if role == "weight" && dims.len() == 4 {
+            shape.index(c, d, b, a)
+        } else {
+            shape.index(a, c, d, b)
+        }
     };
     let data = match view.dtype() {
         Dtype::F32 => {
             let mut out = vec![0.0; shape.len()];
-            let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            let values =
+                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             values.enumerate().for_each(|(i, v)| out[at(i)] = v);
             Data::F32(out)
         }
@@ -68,7 +80,8 @@ fn tensor(file: &SafeTensors, name: &str, role: &str) -> Tensor {
     Tensor::from_data(shape, data).unwrap()
 }
 
-/// The operation, its inputs' roles in order, its outputs' roles in order, and the tolerance for values near 1.
+/// The operation, its inputs' roles in order, its outputs' roles in order, and the tolerance for
+/// values near 1.
 type Call = (Arc<dyn Op>, Vec<&'static str>, Vec<&'static str>, f64);
 
 fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
@@ -94,11 +107,19 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
         "batch_norm" => {
             let roles = vec!["x", "weight", "bias", "running_mean", "running_var"];
             // Variances down to 0: factors reach 2 / sqrt(1e-5) = 632, products 2500.
-            (Arc::new(BatchNorm { eps: record.get("eps") }), roles, vec!["y"], 8.0 * 2500.0 * ROUNDING)
+            (
+                Arc::new(BatchNorm { eps: record.get("eps") }),
+                roles,
+                vec!["y"],
+                8.0 * 2500.0 * ROUNDING,
+            )
         }
         "resize" => {
             let (h, w) = size();
-            one(Arc::new(Resize { h, w, align_corners: record.get("align_corners"), window: None }), 2e-6)
+            one(
+                Arc::new(Resize { h, w, align_corners: record.get("align_corners"), window: None }),
+                2e-6,
+            )
         }
         "max_pool" => {
             let pool = MaxPool {
@@ -132,13 +153,20 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
         "argmax" => (Arc::new(Argmax), vec!["x"], vec!["labels"], 0.0),
         "upsample_argmax" => {
             let (h, w) = size();
-            let op =
-                UpsampleArgmax { h, w, align_corners: record.get("align_corners"), window: None, rows: None, confidence: true };
+            let op = UpsampleArgmax {
+                h,
+                w,
+                align_corners: record.get("align_corners"),
+                window: None,
+                rows: None,
+                confidence: true,
+            };
             (Arc::new(op), vec!["x"], vec!["labels", "confidence"], 1e-5)
         }
         "preprocess" => {
             let (h, w) = size();
-            let (scale, shift, pad_value) = (record.get("scale"), record.get("shift"), record.get("pad_value"));
+            let (scale, shift, pad_value) =
+                (record.get("scale"), record.get("shift"), record.get("pad_value"));
             one(Arc::new(Preprocess { h, w, scale, shift, pad_value }), 1e-6)
         }
         // A rule for weights, not an operation; the tests of the weights check it.
@@ -158,16 +186,25 @@ fn operations_agree_with_pytorch() {
     let cases: Vec<Case> = records
         .iter()
         .filter_map(|record| {
-            let inputs = record.inputs.iter().map(|(role, name)| (role.clone(), tensor(&file, name, role))).collect();
+            let inputs = record
+                .inputs
+                .iter()
+                .map(|(role, name)| (role.clone(), tensor(&file, name, role)))
+                .collect();
             let (op, roles, outputs, atol) = call(record, &inputs)?;
-            let want: Vec<Tensor> = outputs.iter().map(|&role| tensor(&file, &record.outputs[role], role)).collect();
+            let want: Vec<Tensor> =
+                outputs.iter().map(|&role| tensor(&file, &record.outputs[role], role)).collect();
             let name = record.case.clone();
             let check = Box::new(move |what: &str, got: &[Tensor]| {
                 got.iter().zip(&want).try_for_each(|(got, want)| {
                     let what = format!("{name}: {what}");
                     let exact = !matches!(got.data(), Elements::F32(_));
                     if got.shape() != want.shape() {
-                        return Err(format!("{what}: the shape is {}, expected {}", got.shape(), want.shape()));
+                        return Err(format!(
+                            "{what}: the shape is {}, expected {}",
+                            got.shape(),
+                            want.shape()
+                        ));
                     }
                     let want = match want.data() {
                         Elements::U8(v) => v.iter().map(|&v| f64::from(v)).collect(),
@@ -177,7 +214,11 @@ fn operations_agree_with_pytorch() {
                     crate::support::allclose(&what, got, &want, atol, rtol)
                 })
             });
-            Some(Case { op, inputs: roles.iter().map(|&role| inputs[role].clone()).collect(), check })
+            Some(Case {
+                op,
+                inputs: roles.iter().map(|&role| inputs[role].clone()).collect(),
+                check,
+            })
         })
         .collect();
     assert!(cases.len() > 100, "the file holds {} cases", cases.len());

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 /// Pixels of any color, with bits where nothing is looked at.
 fn frame(rng: &mut Rng, shape: Shape) -> Tensor {
-    Tensor::from_data(shape, Data::U32((0..shape.len()).map(|_| rng.next() as u32).collect())).unwrap()
+    Tensor::from_data(shape, Data::U32((0..shape.len()).map(|_| rng.next() as u32).collect()))
+        .unwrap()
 }
 
 fn color(pixel: u32, c: usize) -> f64 {
@@ -20,7 +21,8 @@ fn color(pixel: u32, c: usize) -> f64 {
 fn weights(d: usize, from: usize, to: usize) -> Vec<f64> {
     let step = from as f64 / to as f64;
     let (center, reach) = ((d as f64 + 0.5) * step, step.max(1.0));
-    let all: Vec<f64> = (0..from).map(|i| (1.0 - (i as f64 + 0.5 - center).abs() / reach).max(0.0)).collect();
+    let all: Vec<f64> =
+        (0..from).map(|i| (1.0 - (i as f64 + 0.5 - center).abs() / reach).max(0.0)).collect();
     let sum: f64 = all.iter().sum();
     all.iter().map(|w| w / sum).collect()
 }
@@ -29,7 +31,8 @@ fn weights(d: usize, from: usize, to: usize) -> Vec<f64> {
 fn frames_are_scaled_normalized_and_padded() {
     let mut rng = Rng(51);
     let sizes = [
-        // Source, scaled, output: kept, enlarged, shrunk a little and much, along one side, to a single pixel.
+        // Source, scaled, output: kept, enlarged, shrunk a little and much, along one side, to a
+        // single pixel.
         ((5, 7), (5, 7), (5, 7)),
         ((5, 7), (5, 7), (8, 9)),
         ((4, 6), (9, 13), (9, 16)),
@@ -44,8 +47,14 @@ fn frames_are_scaled_normalized_and_padded() {
         .map(|((h0, w0), scaled, (h, w))| {
             let shape = Shape::new(rng.range(1, 2), h0, w0, 1);
             let x = frame(&mut rng, shape);
-            let op =
-                Frame { h, w, scaled, scale: [0.017, 0.018, 0.0174], shift: [-2.1, -2.0, -1.8], pad_value: [0.1, -0.2, 0.3] };
+            let op = Frame {
+                h,
+                w,
+                scaled,
+                scale: [0.017, 0.018, 0.0174],
+                shift: [-2.1, -2.0, -1.8],
+                pad_value: [0.1, -0.2, 0.3],
+            };
             let pixels = x.u32().to_vec();
             let want = Map::build(shape.with_hw(h, w).with_c(3), |n, y, x, c| {
                 if y >= scaled.0 || x >= scaled.1 {
@@ -60,8 +69,9 @@ fn frames_are_scaled_normalized_and_padded() {
                 }
                 sum * f64::from(op.scale[c]) + f64::from(op.shift[c])
             });
-            // A center at up to 83 is wrong by two roundings, and a weight by as much; the two weights that this moves between are of
-            // pixels up to 255 apart, which the scale makes up to 4.6. Along two axes, and some more for sums of up to 14 terms each.
+            // A center at up to 83 is wrong by two roundings, and a weight by as much; the two
+            // weights that this moves between are of pixels up to 255 apart, which the scale makes
+            // up to 4.6. Along two axes, and some more for sums of up to 14 terms each.
             Case::close(op, vec![x], want, 4.6 * ROUNDING * (2.0 * 2.0 * 83.0 + 40.0), 0.0)
         })
         .collect();
@@ -71,57 +81,83 @@ fn frames_are_scaled_normalized_and_padded() {
 #[test]
 fn means_over_time_and_their_logarithms() {
     let mut rng = Rng(52);
-    let cases: Vec<Case> = [(1, 0.0), (3, 0.5), (4, 0.9), (21, 0.0), (21, 0.8), (7, 1.0)]
-        .into_iter()
-        .map(|(c, keep)| {
-            let shape = Shape::new(rng.range(1, 2), rng.range(1, 5), rng.range(1, 9), c);
-            let padded = TemporalMean::shape(shape);
-            let x = Tensor::from_fn(shape, |_, _, _, _| 8.0 * rng.unit());
-            let old = Tensor::from_fn(padded, |_, _, _, c| if c < shape.c { (rng.unit() + 1.0) / 2.0 } else { 0.0 });
-            let share = Tensor::new(Shape::vector(4), vec![keep, 9.0, 9.0, 9.0]).unwrap();
-            let (p, before) = (oracle::softmax(&Map::of(&x)), Map::of(&old));
-            let mean = Map::build(padded, |n, y, x, c| match c < shape.c {
-                true => f64::from(keep) * before.at(n, y, x, c) + (1.0 - f64::from(keep)) * p.at(n, y, x, c),
-                false => 0.0,
-            });
-            let check: Check = Box::new(move |what, outputs| {
-                let scores: Vec<f64> = mean.data.iter().map(|m| m.max(1e-30).ln()).collect();
-                // The softmax's error as in its own test. A logarithm adds 2^-21 near 1, and 3 units in the last place elsewhere.
-                let relative = 2.0 * 70.0 * ROUNDING;
-                allclose(&format!("{what}, mean"), &outputs[0], &mean.data, 1e-9, relative)?;
-                allclose(&format!("{what}, scores"), &outputs[1], &scores, relative + 8.0 * ROUNDING, 6.0 * ROUNDING)
-            });
-            Case { op: Arc::new(TemporalMean), inputs: vec![x, old, share], check }
-        })
-        .collect();
+    let cases: Vec<Case> =
+        [(1, 0.0), (3, 0.5), (4, 0.9), (21, 0.0), (21, 0.8), (7, 1.0)]
+            .into_iter()
+            .map(|(c, keep)| {
+                let shape = Shape::new(rng.range(1, 2), rng.range(1, 5), rng.range(1, 9), c);
+                let padded = TemporalMean::shape(shape);
+                let x = Tensor::from_fn(shape, |_, _, _, _| 8.0 * rng.unit());
+                let old = Tensor::from_fn(padded, |_, _, _, c| {
+                    if c < shape.c { (rng.unit() + 1.0) / 2.0 } else { 0.0 }
+                });
+                let share = Tensor::new(Shape::vector(4), vec![keep, 9.0, 9.0, 9.0]).unwrap();
+                let (p, before) = (oracle::softmax(&Map::of(&x)), Map::of(&old));
+                let mean = Map::build(padded, |n, y, x, c| match c < shape.c {
+                    true => {
+                        f64::from(keep) * before.at(n, y, x, c)
+                            + (1.0 - f64::from(keep)) * p.at(n, y, x, c)
+                    }
+                    false => 0.0,
+                });
+                let check: Check = Box::new(move |what, outputs| {
+                    let scores: Vec<f64> = mean.data.iter().map(|m| m.max(1e-30).ln()).collect();
+                    // The softmax's error as in its own test. A logarithm adds 2^-21 near 1, and 3
+                    // units in the last place elsewhere.
+                    let relative = 2.0 * 70.0 * ROUNDING;
+                    allclose(&format!("{what}, mean"), &outputs[0], &mean.data, 1e-9, relative)?;
+                    allclose(
+                        &format!("{what}, scores"),
+                        &outputs[1],
+                        &scores,
+                        relative + 8.0 * ROUNDING,
+                        6.0 * ROUNDING,
+                    )
+                });
+                Case { op: Arc::new(TemporalMean), inputs: vec![x, old, share], check }
+            })
+            .collect();
     run(&cases);
 }
 
 #[test]
 fn classes_are_counted_in_the_image_and_not_in_its_padding() {
     let mut rng = Rng(53);
-    let cases: Vec<Case> = [(1, 4, 5, 5, 7), (21, 24, 33, 40, 40), (6, 6, 9, 9, 3), (30, 32, 70, 71, 65)]
-        .into_iter()
-        .map(|(classes, channels, rows, h, columns)| {
-            let shape = Shape::new(rng.range(1, 2), h, columns + 2, channels);
-            // Channels past the classes are largest, and must not win.
-            let x = Tensor::from_fn(shape, |_, _, _, c| if c < classes { rng.pick(&[-2.0, -1.0, 0.5, 3.0]) } else { 9.0 });
-            let m = Map::of(&x);
-            let mut want = vec![0.0; classes];
-            for (n, y, x) in (0..shape.n).flat_map(|n| (0..rows).flat_map(move |y| (0..columns).map(move |x| (n, y, x)))) {
-                let scores = &m.pixel(n, y, x)[..classes];
-                let first = (0..classes).fold(0, |best, i| if scores[i] > scores[best] { i } else { best });
-                want[first] += 1.0;
-            }
-            let want = Map { shape: Shape::vector(classes), data: want };
-            Case::close(ClassCounts { classes, rows, columns }, vec![x], want, 0.0, 0.0)
-        })
-        .collect();
+    let cases: Vec<Case> =
+        [(1, 4, 5, 5, 7), (21, 24, 33, 40, 40), (6, 6, 9, 9, 3), (30, 32, 70, 71, 65)]
+            .into_iter()
+            .map(|(classes, channels, rows, h, columns)| {
+                let shape = Shape::new(rng.range(1, 2), h, columns + 2, channels);
+                // Channels past the classes are largest, and must not win.
+                let x = Tensor::from_fn(shape, |_, _, _, c| {
+                    if c < classes { rng.pick(&[-2.0, -1.0, 0.5, 3.0]) } else { 9.0 }
+                });
+                let m = Map::of(&x);
+                let mut want = vec![0.0; classes];
+                for (n, y, x) in (0..shape.n)
+                    .flat_map(|n| (0..rows).flat_map(move |y| (0..columns).map(move |x| (n, y, x))))
+                {
+                    let scores = &m.pixel(n, y, x)[..classes];
+                    let first = (0..classes)
+                        .fold(0, |best, i| if scores[i] > scores[best] { i } else { best });
+                    want[first] += 1.0;
+                }
+                let want = Map { shape: Shape::vector(classes), data: want };
+                Case::close(ClassCounts { classes, rows, columns }, vec![x], want, 0.0, 0.0)
+            })
+            .collect();
     run(&cases);
 }
 
 /// What one painted pixel is, in double precision.
-fn painted(op: &Paint, look: &Look, scores: &Map, behind: &Map, frame: (&[u32], Shape), at: (usize, usize, usize)) -> [f64; 3] {
+fn painted(
+    op: &Paint,
+    look: &Look,
+    scores: &Map,
+    behind: &Map,
+    frame: (&[u32], Shape),
+    at: (usize, usize, usize),
+) -> [f64; 3] {
     let ((pixels, to), (n, y, x)) = (frame, at);
     let seen = if look.mirror { to.w - 1 - x } else { x };
     let taps = |d: usize, to: usize, from: usize, padded: usize, scaled: usize, corners: bool| {
@@ -135,16 +171,21 @@ fn painted(op: &Paint, look: &Look, scores: &Map, behind: &Map, frame: (&[u32], 
         (lo, (lo + 1).min(from - 1), (place - lo as f64).min(1.0))
     };
     let between = |map: &Map, row: (usize, usize, f64), column: (usize, usize, f64), c: usize| {
-        let across = |y| map.at(n, y, column.0, c) * (1.0 - column.2) + map.at(n, y, column.1, c) * column.2;
+        let across =
+            |y| map.at(n, y, column.0, c) * (1.0 - column.2) + map.at(n, y, column.1, c) * column.2;
         across(row.0) * (1.0 - row.2) + across(row.1) * row.2
     };
     let window = op.window.unwrap_or(Window { padded: (to.h, to.w), scaled: (to.h, to.w) });
     let row = taps(y, to.h, scores.shape.h, window.padded.0, window.scaled.0, op.align_corners);
-    let column = taps(seen, to.w, scores.shape.w, window.padded.1, window.scaled.1, op.align_corners);
+    let column =
+        taps(seen, to.w, scores.shape.w, window.padded.1, window.scaled.1, op.align_corners);
     let values: Vec<f64> = (0..op.classes).map(|c| between(scores, row, column, c)).collect();
     let best = |shown: bool| {
         let all = (0..op.classes).filter(|&c| look.classes[c].1 == shown);
-        all.fold((0, f64::NEG_INFINITY), |best, c| if values[c] > best.1 { (c, values[c]) } else { best })
+        all.fold(
+            (0, f64::NEG_INFINITY),
+            |best, c| if values[c] > best.1 { (c, values[c]) } else { best },
+        )
     };
     let (inside, outside) = (best(true), best(false));
     let photo: [f64; 3] = std::array::from_fn(|c| color(pixels[to.index(n, y, seen, 0)], c));
@@ -164,7 +205,11 @@ fn painted(op: &Paint, look: &Look, scores: &Map, behind: &Map, frame: (&[u32], 
                 }
             };
             let margin = f64::from(look.edge) * (inside.1 - outside.1);
-            let share = if margin.abs() < 5.5 { 1.0 / (1.0 + (-margin).exp()) } else { f64::from(u8::from(margin > 0.0)) };
+            let share = if margin.abs() < 5.5 {
+                1.0 / (1.0 + (-margin).exp())
+            } else {
+                f64::from(u8::from(margin > 0.0))
+            };
             std::array::from_fn(|c| back[c] + (photo[c] - back[c]) * share)
         }
     };
@@ -190,11 +235,18 @@ fn frames_are_painted_in_every_way() {
         let window = (i % 2 == 1).then_some(Window { padded: (40, 41), scaled: (33, 41) });
         let op = Paint { classes, align_corners: i % 4 < 2, window };
         let shown = |c: usize| !(c + i).is_multiple_of(3) || i % 4 == 0;
-        let classes = (0..classes).map(|c| ([rng.range(0, 255) as u8, 9, 255 - c as u8], shown(c))).collect();
-        let look =
-            Look { effect, opacity: rng.pick(&[0.3, 1.0]), mirror: i % 3 == 0, edge: rng.pick(&[1.0, 4.0, 40.0]), classes };
+        let classes =
+            (0..classes).map(|c| ([rng.range(0, 255) as u8, 9, 255 - c as u8], shown(c))).collect();
+        let look = Look {
+            effect,
+            opacity: rng.pick(&[0.3, 1.0]),
+            mirror: i % 3 == 0,
+            edge: rng.pick(&[1.0, 4.0, 40.0]),
+            classes,
+        };
         let pixels = frame(&mut rng, to);
-        let (scores, behind) = (rng.tensor(scores), Tensor::from_fn(behind, |_, _, _, _| 127.5 * (rng.unit() + 1.0)));
+        let (scores, behind) =
+            (rng.tensor(scores), Tensor::from_fn(behind, |_, _, _, _| 127.5 * (rng.unit() + 1.0)));
         let inputs = vec![pixels.clone(), scores.clone(), look.tensor(), behind.clone()];
         let (scores, behind) = (Map::of(&scores), Map::of(&behind));
         let check: Check = Box::new(move |what, outputs| {
@@ -204,11 +256,17 @@ fn frames_are_painted_in_every_way() {
                 let want = painted(&op, &look, &scores, &behind, (pixels.u32(), to), at);
                 let got = outputs[0].u32()[i];
                 // Bytes are rounded: one step, where the number before lies by a half.
-                let wrong = (0..3).any(|c| (color(got, c) - want[c]).abs() > 0.5 + 255.0 * 64.0 * ROUNDING);
+                let wrong =
+                    (0..3).any(|c| (color(got, c) - want[c]).abs() > 0.5 + 255.0 * 64.0 * ROUNDING);
                 off += usize::from(wrong || got >> 24 != 255);
             }
-            // Where two classes are equally likely to within rounding, either may win: at most one pixel of these few hundred.
-            if off > 1 { Err(format!("{what}: {off} of {} pixels are wrong", to.len())) } else { Ok(()) }
+            // Where two classes are equally likely to within rounding, either may win: at most one
+            // pixel of these few hundred.
+            if off > 1 {
+                Err(format!("{what}: {off} of {} pixels are wrong", to.len()))
+            } else {
+                Ok(())
+            }
         });
         cases.push(Case { op: Arc::new(op), inputs, check });
     }
@@ -222,7 +280,8 @@ fn operands_that_do_not_fit_are_refused() {
         assert!(message.contains(part), "{}: {message}", op.name());
     };
     let image = TensorType::u32(Shape::new(1, 4, 6, 1));
-    let frame = Frame { h: 4, w: 4, scaled: (4, 5), scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.0; 3] };
+    let frame =
+        Frame { h: 4, w: 4, scaled: (4, 5), scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.0; 3] };
     refused(&frame, &[image], "does not fit into 4 by 4");
     refused(&frame, &[TensorType::u8(image.shape)], "packed");
     refused(&Frame { scaled: (0, 4), ..frame }, &[image], "cannot scale");
@@ -233,5 +292,9 @@ fn operands_that_do_not_fit_are_refused() {
     let paint = Paint { classes: 5, align_corners: false, window: None };
     refused(&paint, &[image, scores, look], "4 inputs");
     refused(&paint, &[image, scores, look, scores], "do not fit");
-    refused(&Paint { classes: 4, ..paint }, &[image, scores, look, TensorType::f32(Shape::new(1, 1, 1, 3))], "do not fit");
+    refused(
+        &Paint { classes: 4, ..paint },
+        &[image, scores, look, TensorType::f32(Shape::new(1, 1, 1, 3))],
+        "do not fit",
+    );
 }

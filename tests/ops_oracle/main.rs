@@ -1,4 +1,5 @@
-//! Every operation against plain double-precision loops: on the processor, and on the device with every kernel it has.
+//! Every operation against plain double-precision loops: on the processor, and on the device with
+//! every kernel it has.
 
 mod bilinear;
 mod conv;
@@ -35,7 +36,11 @@ impl Case {
     fn close(op: impl Op, inputs: Vec<Tensor>, want: Map, atol: f64, rtol: f64) -> Self {
         let check: Check = Box::new(move |what, outputs| {
             if outputs[0].shape() != want.shape {
-                return Err(format!("{what}: the shape is {}, expected {}", outputs[0].shape(), want.shape));
+                return Err(format!(
+                    "{what}: the shape is {}, expected {}",
+                    outputs[0].shape(),
+                    want.shape
+                ));
             }
             allclose(what, &outputs[0], &want.data, atol, rtol)
         });
@@ -50,17 +55,28 @@ fn run(cases: &[Case]) {
     for device in devices() {
         for case in cases {
             let shapes: Vec<String> = case.inputs.iter().map(|t| t.shape().to_string()).collect();
-            let what = format!("{} {} of {} on {device}", case.op.name(), case.op.attributes(), shapes.join(", "));
+            let what = format!(
+                "{} {} of {} on {device}",
+                case.op.name(),
+                case.op.attributes(),
+                shapes.join(", ")
+            );
             match run_op(&device, &case.op, &case.inputs) {
                 Err(e) => failures.push(format!("{what}: {e}")),
                 Ok(results) => {
                     runs += results.len();
-                    let checked = results.iter().map(|(label, y)| (case.check)(&format!("{what}, kernel `{label}`"), y));
+                    let checked = results
+                        .iter()
+                        .map(|(label, y)| (case.check)(&format!("{what}, kernel `{label}`"), y));
                     failures.extend(checked.filter_map(Result::err));
                 }
             }
         }
     }
     let shown = failures.iter().take(8).cloned().collect::<Vec<_>>().join("\n");
-    assert!(failures.is_empty(), "{} failures in {runs} runs, the first ones:\n{shown}", failures.len());
+    assert!(
+        failures.is_empty(),
+        "{} failures in {runs} runs, the first ones:\n{shown}",
+        failures.len()
+    );
 }

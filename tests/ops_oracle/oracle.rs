@@ -1,4 +1,5 @@
-//! The operations once more, in double precision and with no thought of speed: one formula for each output element.
+//! The operations once more, in double precision and with no thought of speed: one formula for each
+//! output element.
 
 use atrous::ops::{Activation, AvgPool, Conv2d, MaxPool, Padding, Window};
 use atrous::{Shape, Tensor};
@@ -75,11 +76,19 @@ pub fn conv2d(conv: &Conv2d, x: &Map, w: &Map, bias: Option<&Map>, residual: Opt
     })
 }
 
-/// Starts of the windows along one axis, counted from the corner of the padding. With `ceil` a last one may stick out, but all must
-/// begin inside the image or the padding before it.
-fn starts(size: usize, before: usize, after: usize, span: usize, stride: usize, ceil: bool) -> Vec<usize> {
+/// Starts of the windows along one axis, counted from the corner of the padding. With `ceil` a last
+/// one may stick out, but all must begin inside the image or the padding before it.
+fn starts(
+    size: usize,
+    before: usize,
+    after: usize,
+    span: usize,
+    stride: usize,
+    ceil: bool,
+) -> Vec<usize> {
     let padded = size + before + after;
-    let mut starts: Vec<usize> = (0..).map(|i| i * stride).take_while(|s| s + span <= padded).collect();
+    let mut starts: Vec<usize> =
+        (0..).map(|i| i * stride).take_while(|s| s + span <= padded).collect();
     if ceil {
         if starts.last().is_some_and(|s| s + span < padded) {
             starts.push(starts.len() * stride);
@@ -91,8 +100,17 @@ fn starts(size: usize, before: usize, after: usize, span: usize, stride: usize, 
 
 type Pair = (usize, usize);
 
-/// For each output element all the taps of its window: value in the image, 0 in the padding, none beyond both.
-fn windows(x: &Map, kernel: Pair, stride: Pair, dilation: Pair, p: Padding, ceil: bool, f: impl Fn(&[Tap]) -> f64) -> Map {
+/// For each output element all the taps of its window: value in the image, 0 in the padding, none
+/// beyond both.
+fn windows(
+    x: &Map,
+    kernel: Pair,
+    stride: Pair,
+    dilation: Pair,
+    p: Padding,
+    ceil: bool,
+    f: impl Fn(&[Tap]) -> f64,
+) -> Map {
     let span = |k: usize, d: usize| d * (k - 1) + 1;
     let rows = starts(x.shape.h, p.top, p.bottom, span(kernel.0, dilation.0), stride.0, ceil);
     let columns = starts(x.shape.w, p.left, p.right, span(kernel.1, dilation.1), stride.1, ceil);
@@ -102,11 +120,18 @@ fn windows(x: &Map, kernel: Pair, stride: Pair, dilation: Pair, p: Padding, ceil
         for ky in 0..kernel.0 {
             for kx in 0..kernel.1 {
                 let (iy, ix) = (rows[oy] + ky * dilation.0, columns[ox] + kx * dilation.1);
-                taps.push(match x.inside(n, iy as isize - p.top as isize, ix as isize - p.left as isize, c) {
-                    Some(v) => Tap::Image(v),
-                    None if iy < height && ix < width => Tap::Padding,
-                    None => Tap::Beyond,
-                });
+                taps.push(
+                    match x.inside(
+                        n,
+                        iy as isize - p.top as isize,
+                        ix as isize - p.left as isize,
+                        c,
+                    ) {
+                        Some(v) => Tap::Image(v),
+                        None if iy < height && ix < width => Tap::Padding,
+                        None => Tap::Beyond,
+                    },
+                );
             }
         }
         f(&taps)
@@ -156,7 +181,9 @@ pub fn resize(x: &Map, (h, w): (usize, usize), align_corners: bool, window: Opti
         let place = match (part, align_corners) {
             (None, false) => (d + 0.5) * from / to - 0.5,
             (None, true) if to > 1.0 => d * (from - 1.0) / (to - 1.0),
-            (Some((padded, scaled)), false) => (d + 0.5) * scaled as f64 / to * from / padded as f64 - 0.5,
+            (Some((padded, scaled)), false) => {
+                (d + 0.5) * scaled as f64 / to * from / padded as f64 - 0.5
+            }
             (Some((padded, scaled)), true) if padded > 1 => {
                 ((d + 0.5) * scaled as f64 / to - 0.5) * (from - 1.0) / (padded as f64 - 1.0)
             }
@@ -164,7 +191,8 @@ pub fn resize(x: &Map, (h, w): (usize, usize), align_corners: bool, window: Opti
         };
         place.clamp(0.0, from - 1.0)
     };
-    let (rows, columns) = (window.map(|v| (v.padded.0, v.scaled.0)), window.map(|v| (v.padded.1, v.scaled.1)));
+    let (rows, columns) =
+        (window.map(|v| (v.padded.0, v.scaled.0)), window.map(|v| (v.padded.1, v.scaled.1)));
     Map::build(x.shape.with_hw(h, w), |n, oy, ox, c| {
         let (sy, sx) = (source(oy, x.shape.h, h, rows), source(ox, x.shape.w, w, columns));
         let (y0, x0) = ((sy as usize).min(x.shape.h - 1), (sx as usize).min(x.shape.w - 1));
@@ -187,6 +215,9 @@ pub fn softmax(x: &Map) -> Map {
 pub fn argmax(x: &Map) -> Map {
     Map::build(x.shape.with_c(1), |n, y, column, _| {
         let pixel = x.pixel(n, y, column);
-        (0..pixel.len()).rev().max_by(|&a, &b| pixel[a].total_cmp(&pixel[b])).expect("a pixel has channels") as f64
+        (0..pixel.len())
+            .rev()
+            .max_by(|&a, &b| pixel[a].total_cmp(&pixel[b]))
+            .expect("a pixel has channels") as f64
     })
 }

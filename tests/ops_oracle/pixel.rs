@@ -3,7 +3,10 @@
 use crate::oracle::{self, Map};
 use crate::support::Rng;
 use crate::{Case, Check, ROUNDING, run};
-use atrous::ops::{Activate, Activation, Add, Argmax, BatchNorm, Concat, Dropout, Flip, Mul, Op, Preprocess, Softmax};
+use atrous::ops::{
+    Activate, Activation, Add, Argmax, BatchNorm, Concat, Dropout, Flip, Mul, Op, Preprocess,
+    Softmax,
+};
 use atrous::{Data, Shape, Tensor, TensorType};
 use std::sync::Arc;
 
@@ -22,7 +25,13 @@ fn values(rng: &mut Rng, shape: Shape, low: f32, high: f32) -> Tensor {
 #[test]
 fn activations() {
     let mut rng = Rng(31);
-    let all = [Activation::Identity, Activation::Relu, Activation::Relu6, Activation::HardSwish, Activation::HardSigmoid];
+    let all = [
+        Activation::Identity,
+        Activation::Relu,
+        Activation::Relu6,
+        Activation::HardSwish,
+        Activation::HardSigmoid,
+    ];
     let cases: Vec<Case> = all
         .into_iter()
         .flat_map(|a| [a; 3])
@@ -30,7 +39,8 @@ fn activations() {
             let shape = image(&mut rng);
             let x = values(&mut rng, shape, -8.0, 8.0);
             let m = Map::of(&x);
-            let want = Map::build(shape, |n, y, column, c| oracle::activation(a, m.at(n, y, column, c)));
+            let want =
+                Map::build(shape, |n, y, column, c| oracle::activation(a, m.at(n, y, column, c)));
             Case::close(Activate(a), vec![x], want, 1e-6, 4.0 * ROUNDING)
         })
         .collect();
@@ -54,7 +64,8 @@ fn batch_norms() {
                 let v = |i: usize| m[i].data[c];
                 (m[0].at(n, y, column, c) - v(3)) / (v(4) + f64::from(eps)).sqrt() * v(1) + v(2)
             });
-            // Factors stay below 1.5 / sqrt(0.1) = 5; a square root, a division, a product and a sum of at most 6, twice.
+            // Factors stay below 1.5 / sqrt(0.1) = 5; a square root, a division, a product and a
+            // sum of at most 6, twice.
             Case::close(BatchNorm { eps }, inputs, want, 8.0 * 6.0 * ROUNDING, 1e-6)
         })
         .collect();
@@ -86,14 +97,21 @@ fn additions_and_products_with_all_broadcasts() {
 #[test]
 fn concatenations_of_any_channel_counts() {
     let mut rng = Rng(34);
-    let mut lists: Vec<Vec<usize>> =
-        vec![vec![5], vec![4, 8, 4], vec![48, 256], vec![1, 1, 1, 1, 1, 1], vec![3, 4, 2, 7, 1], vec![2, 1, 5]];
+    let mut lists: Vec<Vec<usize>> = vec![
+        vec![5],
+        vec![4, 8, 4],
+        vec![48, 256],
+        vec![1, 1, 1, 1, 1, 1],
+        vec![3, 4, 2, 7, 1],
+        vec![2, 1, 5],
+    ];
     lists.extend((0..16).map(|_| (0..rng.range(2, 6)).map(|_| rng.range(1, 9)).collect()));
     let cases: Vec<Case> = lists
         .iter()
         .map(|channels| {
             let shape = image(&mut rng);
-            let inputs: Vec<Tensor> = channels.iter().map(|&c| rng.tensor(shape.with_c(c))).collect();
+            let inputs: Vec<Tensor> =
+                channels.iter().map(|&c| rng.tensor(shape.with_c(c))).collect();
             let maps: Vec<Map> = inputs.iter().map(Map::of).collect();
             let want = Map::build(shape.with_c(channels.iter().sum()), |n, y, x, c| {
                 let mut c = c;
@@ -144,12 +162,15 @@ fn softmaxes() {
         .map(|shape| {
             let x = values(&mut rng, shape, -8.0, 8.0);
             let want = oracle::softmax(&Map::of(&x));
-            // exp of up to -16: 3 + 2 * 16 units in the last place in WGSL. Positive terms: their relative errors do not grow.
+            // exp of up to -16: 3 + 2 * 16 units in the last place in WGSL. Positive terms: their
+            // relative errors do not grow.
             Case::close(Softmax, vec![x], want, 1e-9, 2.0 * 70.0 * ROUNDING)
         })
         .collect();
     // Numbers whose exponentials would overflow without the maximum taken away.
-    let x = Tensor::from_fn(Shape::new(1, 2, 2, 5), |_, y, x, c| [300.0, -300.0, 299.0, 1e4, -1e30][(y + x + c) % 5]);
+    let x = Tensor::from_fn(Shape::new(1, 2, 2, 5), |_, y, x, c| {
+        [300.0, -300.0, 299.0, 1e4, -1e30][(y + x + c) % 5]
+    });
     let want = oracle::softmax(&Map::of(&x));
     cases.push(Case::close(Softmax, vec![x], want, 1e-7, 1e-5));
     run(&cases);
@@ -177,24 +198,32 @@ fn argmaxes() {
 #[test]
 fn images_are_normalized_and_padded() {
     let mut rng = Rng(38);
-    let cases: Vec<Case> = [(1, 1, 1, 1, 1), (1, 5, 7, 5, 7), (2, 3, 5, 8, 9), (3, 7, 2, 7, 6), (1, 4, 4, 16, 4)]
-        .into_iter()
-        .map(|(n, h0, w0, h, w)| {
-            let shape = Shape::new(n, h0, w0, 3);
-            let bytes: Vec<u8> = (0..shape.len()).map(|_| rng.range(0, 255) as u8).collect();
-            let op = Preprocess { h, w, scale: [0.017, 0.018, 0.0174], shift: [-2.1, -2.0, -1.8], pad_value: [0.1, -0.2, 0.3] };
-            let want = Map::build(shape.with_hw(h, w), |n, y, x, c| {
-                if y < h0 && x < w0 {
-                    f64::from(bytes[shape.index(n, y, x, c)]) * f64::from(op.scale[c]) + f64::from(op.shift[c])
-                } else {
-                    f64::from(op.pad_value[c])
-                }
-            });
-            let image = Tensor::from_data(shape, Data::U8(bytes.clone())).unwrap();
-            // A product of at most 4.6 and a sum.
-            Case::close(op, vec![image], want, 8.0 * ROUNDING, 0.0)
-        })
-        .collect();
+    let cases: Vec<Case> =
+        [(1, 1, 1, 1, 1), (1, 5, 7, 5, 7), (2, 3, 5, 8, 9), (3, 7, 2, 7, 6), (1, 4, 4, 16, 4)]
+            .into_iter()
+            .map(|(n, h0, w0, h, w)| {
+                let shape = Shape::new(n, h0, w0, 3);
+                let bytes: Vec<u8> = (0..shape.len()).map(|_| rng.range(0, 255) as u8).collect();
+                let op = Preprocess {
+                    h,
+                    w,
+                    scale: [0.017, 0.018, 0.0174],
+                    shift: [-2.1, -2.0, -1.8],
+                    pad_value: [0.1, -0.2, 0.3],
+                };
+                let want = Map::build(shape.with_hw(h, w), |n, y, x, c| {
+                    if y < h0 && x < w0 {
+                        f64::from(bytes[shape.index(n, y, x, c)]) * f64::from(op.scale[c])
+                            + f64::from(op.shift[c])
+                    } else {
+                        f64::from(op.pad_value[c])
+                    }
+                });
+                let image = Tensor::from_data(shape, Data::U8(bytes.clone())).unwrap();
+                // A product of at most 4.6 and a sum.
+                Case::close(op, vec![image], want, 8.0 * ROUNDING, 0.0)
+            })
+            .collect();
     run(&cases);
 }
 
@@ -205,7 +234,8 @@ fn more_workgroups_than_one_dimension_takes() {
     let x = Tensor::from_fn(shape, |_, y, x, _| (y * 7 + x) as f32);
     let check: Check = Box::new(|what, outputs| {
         let shape = outputs[0].shape();
-        let wrong = (0..shape.len()).find(|&i| outputs[0].f32()[i] != ((i / shape.w) * 7 + i % shape.w) as f32);
+        let wrong = (0..shape.len())
+            .find(|&i| outputs[0].f32()[i] != ((i / shape.w) * 7 + i % shape.w) as f32);
         wrong.map_or(Ok(()), |i| Err(format!("{what}: element {i} is {}", outputs[0].f32()[i])))
     });
     run(&[Case { op: Arc::new(Activate(Activation::Relu)), inputs: vec![x], check }]);

@@ -12,14 +12,20 @@ fn image(rng: &mut Rng) -> Shape {
     Shape::new(rng.range(1, 3), rng.pick(&[1, 2, 5, 8, 9, 14]), rng.pick(&[1, 3, 4, 7, 12]), c)
 }
 
-/// Random windows; those that the operation refuses (no window fits, or one sees padding alone) are drawn again.
+/// Random windows; those that the operation refuses (no window fits, or one sees padding alone) are
+/// drawn again.
 fn window(rng: &mut Rng, x: Shape, dilated: bool) -> MaxPool {
     loop {
         let pool = MaxPool {
             kernel: (rng.range(1, 4), rng.range(1, 5)),
             stride: (rng.range(1, 3), rng.range(1, 4)),
             dilation: if dilated { (rng.range(1, 2), rng.range(1, 3)) } else { (1, 1) },
-            padding: Padding { top: rng.range(0, 2), bottom: rng.range(0, 2), left: rng.range(0, 2), right: rng.range(0, 2) },
+            padding: Padding {
+                top: rng.range(0, 2),
+                bottom: rng.range(0, 2),
+                left: rng.range(0, 2),
+                right: rng.range(0, 2),
+            },
             ceil_mode: rng.range(0, 1) == 1,
         };
         if pool.infer(&[TensorType::f32(x)]).is_ok_and(|y| !y[0].shape.is_empty()) {
@@ -47,7 +53,9 @@ fn max_pools_of_random_shapes() {
 fn max_pool_of_negative_numbers_never_takes_the_padding() {
     let mut rng = Rng(12);
     let x = rng.tensor(Shape::new(1, 5, 6, 3));
-    let x = atrous::Tensor::from_fn(x.shape(), |n, y, column, c| x.f32()[x.shape().index(n, y, column, c)] - 5.0);
+    let x = atrous::Tensor::from_fn(x.shape(), |n, y, column, c| {
+        x.f32()[x.shape().index(n, y, column, c)] - 5.0
+    });
     let want = oracle::max_pool(&MaxPool::square(3, 2, 1), &Map::of(&x));
     run(&[Case::close(MaxPool::square(3, 2, 1), vec![x], want, 0.0, 0.0)]);
 }
@@ -59,7 +67,8 @@ fn average_pools_of_random_shapes() {
         .map(|i| {
             let shape = image(&mut rng);
             let MaxPool { kernel, stride, padding, ceil_mode, .. } = window(&mut rng, shape, false);
-            let pool = AvgPool { kernel, stride, padding, ceil_mode, count_include_pad: i % 2 == 0 };
+            let pool =
+                AvgPool { kernel, stride, padding, ceil_mode, count_include_pad: i % 2 == 0 };
             let x = rng.tensor(shape);
             let want = oracle::avg_pool(&pool, &Map::of(&x));
             // A row of up to 5 numbers in [-1, 1), up to 4 rows, a division.
@@ -81,8 +90,9 @@ fn a_window_as_large_as_the_map_is_the_mean() {
     run(&cases);
 }
 
-/// Two levels of sqrt(n) additions of numbers in [-1, 1), each with partial sums below sqrt(n) in size on the first level and near
-/// sqrt(n) on the second, divided by n: about two roundings of a number near 1 are left, whatever n is.
+/// Two levels of sqrt(n) additions of numbers in [-1, 1), each with partial sums below sqrt(n) in
+/// size on the first level and near sqrt(n) on the second, divided by n: about two roundings of a
+/// number near 1 are left, whatever n is.
 fn mean_error(positions: usize) -> f64 {
     4.0 * ROUNDING + 8.0 * ROUNDING / (positions as f64).sqrt()
 }
@@ -90,25 +100,34 @@ fn mean_error(positions: usize) -> f64 {
 #[test]
 fn means_over_maps_of_any_size() {
     let mut rng = Rng(15);
-    let cases: Vec<Case> =
-        [(1, 1, 1, 3), (3, 1, 1, 8), (2, 1, 7, 5), (1, 4, 4, 1), (2, 17, 16, 21), (1, 65, 65, 6), (3, 5, 300, 4)]
-            .into_iter()
-            .map(|(n, h, w, c)| {
-                let x = rng.tensor(Shape::new(n, h, w, c));
-                let want = oracle::global_avg_pool(&Map::of(&x));
-                Case::close(GlobalAvgPool, vec![x], want, mean_error(h * w), 1e-6)
-            })
-            .collect();
+    let cases: Vec<Case> = [
+        (1, 1, 1, 3),
+        (3, 1, 1, 8),
+        (2, 1, 7, 5),
+        (1, 4, 4, 1),
+        (2, 17, 16, 21),
+        (1, 65, 65, 6),
+        (3, 5, 300, 4),
+    ]
+    .into_iter()
+    .map(|(n, h, w, c)| {
+        let x = rng.tensor(Shape::new(n, h, w, c));
+        let want = oracle::global_avg_pool(&Map::of(&x));
+        Case::close(GlobalAvgPool, vec![x], want, mean_error(h * w), 1e-6)
+    })
+    .collect();
     run(&cases);
 }
 
 #[test]
 fn the_mean_of_many_large_numbers_keeps_its_digits() {
-    // Added one after the other in f32, 65 x 65 numbers near 1000 lose three digits: the sum's last place is worth 0.25 there.
+    // Added one after the other in f32, 65 x 65 numbers near 1000 lose three digits: the sum's last
+    // place is worth 0.25 there.
     let shape = Shape::new(1, 65, 65, 5);
     let mut rng = Rng(16);
     let x = atrous::Tensor::from_fn(shape, |_, _, _, c| 1000.0 + rng.unit() + c as f32);
     let want = oracle::global_avg_pool(&Map::of(&x));
-    // 65 additions on each level: rounding errors of one sign would be 130 roundings, of both signs about 11.
+    // 65 additions on each level: rounding errors of one sign would be 130 roundings, of both signs
+    // about 11.
     run(&[Case::close(GlobalAvgPool, vec![x], want, 0.0, 16.0 * ROUNDING)]);
 }

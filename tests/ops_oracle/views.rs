@@ -1,12 +1,13 @@
-//! Operands that lie in a channel range of another buffer: no shader may forget a pitch or an offset, write next to its range, or use
-//! what lies in the lanes beyond the last channel.
+//! Operands that lie in a channel range of another buffer: no shader may forget a pitch or an
+//! offset, write next to its range, or use what lies in the lanes beyond the last channel.
 
 use crate::support::{Rng, allclose, gpu};
 use atrous::exec::{Device, Runner};
 use atrous::graph::{Graph, ParamRef, ValueId, View};
 use atrous::ops::{
-    Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, Flip, GlobalAvgPool, MaxPool, Mul, Op,
-    Padding, Preprocess, Resize, Softmax, UpsampleArgmax, UpsampleSoftmax,
+    Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, Flip,
+    GlobalAvgPool, MaxPool, Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
+    UpsampleSoftmax,
 };
 use atrous::tensor::DType;
 use atrous::{Data, Elements, Shape, Tensor, TensorType};
@@ -26,17 +27,50 @@ fn case(op: impl Op, activations: usize, inputs: &[Shape]) -> Case {
 fn cases() -> Vec<Case> {
     let x = Shape::new(2, 6, 5, 7);
     let y = x.with_c(10);
-    let conv = Conv2d { bias: true, residual: true, activation: Activation::Relu, ..Conv2d::square(1, 1, 1) };
-    let (labels, wide) =
-        (|confidence| UpsampleArgmax { h: 9, w: 8, align_corners: true, window: None, rows: None, confidence }, x.with_c(8));
-    let softmax = UpsampleSoftmax { h: 9, w: 8, align_corners: false, window: None, rows: None, weighted: false };
+    let conv = Conv2d {
+        bias: true,
+        residual: true,
+        activation: Activation::Relu,
+        ..Conv2d::square(1, 1, 1)
+    };
+    let (labels, wide) = (
+        |confidence| UpsampleArgmax {
+            h: 9,
+            w: 8,
+            align_corners: true,
+            window: None,
+            rows: None,
+            confidence,
+        },
+        x.with_c(8),
+    );
+    let softmax = UpsampleSoftmax {
+        h: 9,
+        w: 8,
+        align_corners: false,
+        window: None,
+        rows: None,
+        weighted: false,
+    };
     vec![
         case(Conv2d { bias: false, residual: false, ..conv }, 1, &[x, Shape::new(3, 3, 7, 10)]),
-        case(Conv2d { bias: false, residual: false, padding: Padding::default(), ..conv }, 1, &[x, Shape::new(1, 1, 7, 9)]),
-        case(Conv2d { bias: false, residual: false, groups: 7, ..conv }, 1, &[x, Shape::new(3, 3, 1, 7)]),
+        case(
+            Conv2d { bias: false, residual: false, padding: Padding::default(), ..conv },
+            1,
+            &[x, Shape::new(1, 1, 7, 9)],
+        ),
+        case(
+            Conv2d { bias: false, residual: false, groups: 7, ..conv },
+            1,
+            &[x, Shape::new(3, 3, 1, 7)],
+        ),
         case(Activate(Activation::HardSwish), 1, &[x]),
         case(Dropout { p: 0.1 }, 1, &[x]),
-        case(BatchNorm { eps: 1e-5 }, 1, &[x, Shape::vector(7), Shape::vector(7), Shape::vector(7), Shape::vector(7)]),
+        case(
+            BatchNorm { eps: 1e-5 },
+            1,
+            &[x, Shape::vector(7), Shape::vector(7), Shape::vector(7), Shape::vector(7)],
+        ),
         case(Add, 2, &[x, x]),
         case(Mul, 2, &[x, x.with_hw(1, 1)]),
         case(Concat, 3, &[x, y, wide]),
@@ -54,13 +88,15 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Puts `value` into a concatenation, in which it lies from the start: eight channels before it, and three behind it where they
-/// begin at a multiple of four, as views must.
+/// Puts `value` into a concatenation, in which it lies from the start: eight channels before it,
+/// and three behind it where they begin at a multiple of four, as views must.
 fn into_view(graph: &mut Graph, name: &str, value: ValueId) {
     let shape = graph.shape(value);
     let neighbor = |graph: &mut Graph, what: &str, c: usize| {
         let input = graph.input(&format!("{name}.{what}"), TensorType::f32(shape.with_c(c)));
-        graph.push(&format!("{name}.{what}.copy"), Arc::new(Activate(Activation::Relu)), &[input]).unwrap()[0]
+        graph
+            .push(&format!("{name}.{what}.copy"), Arc::new(Activate(Activation::Relu)), &[input])
+            .unwrap()[0]
     };
     let mut parts = vec![(neighbor(graph, "front", 8), 0), (value, 8)];
     if shape.c.is_multiple_of(4) {
@@ -74,7 +110,8 @@ fn into_view(graph: &mut Graph, name: &str, value: ValueId) {
     graph.output(&format!("{name}.whole"), root);
 }
 
-/// The operation between views: each activation comes out of a view, and each f32 output goes into one.
+/// The operation between views: each activation comes out of a view, and each f32 output goes into
+/// one.
 fn graph_of(case: &Case, rng: &mut Rng) -> Graph {
     let mut graph = Graph::new();
     let mut inputs = Vec::new();
@@ -85,9 +122,14 @@ fn graph_of(case: &Case, rng: &mut Rng) -> Graph {
             inputs.push(graph.derived_param(&format!("p{i}"), shape, Some(ParamRef::new(data))));
             continue;
         }
-        // Inputs are negative, so their hard sigmoid is below 1/2: less than what the lanes beyond the last channel then hold.
+        // Inputs are negative, so their hard sigmoid is below 1/2: less than what the lanes beyond
+        // the last channel then hold.
         let given = graph.input(&format!("in{i}"), TensorType::f32(shape));
-        inputs.push(graph.push(&format!("in{i}.copy"), Arc::new(Activate(Activation::HardSigmoid)), &[given]).unwrap()[0]);
+        inputs.push(
+            graph
+                .push(&format!("in{i}.copy"), Arc::new(Activate(Activation::HardSigmoid)), &[given])
+                .unwrap()[0],
+        );
         into_view(&mut graph, &format!("view{i}"), inputs[i]);
     }
     for (i, v) in graph.push("op", case.op.clone(), &inputs).unwrap().into_iter().enumerate() {
@@ -108,9 +150,12 @@ fn operands_in_views_give_the_same_as_operands_of_their_own() {
         let graph = graph_of(&case, &mut rng);
         let tensors: Vec<(String, Tensor)> = graph
             .inputs()
-            .map(|(name, v)| (name.to_owned(), Tensor::from_fn(graph.shape(v), |_, _, _, _| rng.unit() - 1.5)))
+            .map(|(name, v)| {
+                (name.to_owned(), Tensor::from_fn(graph.shape(v), |_, _, _, _| rng.unit() - 1.5))
+            })
             .collect();
-        let inputs: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
+        let inputs: Vec<(&str, &Tensor)> =
+            tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
         let on = |device: &Device| Runner::new(device, graph.clone()).and_then(|r| r.run(&inputs));
         // The processor's executor ignores views.
         let (want, got) = (on(&Device::Cpu).unwrap(), on(&device));
@@ -122,7 +167,8 @@ fn operands_in_views_give_the_same_as_operands_of_their_own() {
                 Elements::U32(v) => v.iter().map(|&v| f64::from(v)).collect(),
                 Elements::U8(v) => v.iter().map(|&v| f64::from(v)).collect(),
             };
-            // Convolutions here add 63 products of at most 1.3; labels must be equal (no two logits are close in these cases).
+            // Convolutions here add 63 products of at most 1.3; labels must be equal (no two logits
+            // are close in these cases).
             failures.extend(allclose(&format!("{name} {output}"), got, &want, 3e-5, 1e-5).err());
         }
     }
@@ -138,10 +184,16 @@ fn an_image_is_prepared_into_a_view() {
     let op = Preprocess { h: 6, w: 9, scale: [0.01; 3], shift: [-1.0; 3], pad_value: [0.5; 3] };
     let y = graph.push("prepare", Arc::new(op), &[image]).unwrap()[0];
     into_view(&mut graph, "y", y);
-    let bytes = Tensor::from_data(shape, Data::U8((0..shape.len()).map(|i| (i * 37 % 256) as u8).collect())).unwrap();
+    let bytes = Tensor::from_data(
+        shape,
+        Data::U8((0..shape.len()).map(|i| (i * 37 % 256) as u8).collect()),
+    )
+    .unwrap();
     let front = Tensor::zeros(TensorType::f32(Shape::new(2, 6, 9, 8)));
     let inputs = [("image", &bytes), ("y.front", &front)];
-    let run = |device: &Device| Runner::new(device, graph.clone()).unwrap().run(&inputs).unwrap().remove(0);
+    let run = |device: &Device| {
+        Runner::new(device, graph.clone()).unwrap().run(&inputs).unwrap().remove(0)
+    };
     let want: Vec<f64> = run(&Device::Cpu).f32().iter().map(|&v| f64::from(v)).collect();
     allclose("preprocess", &run(&device), &want, 1e-6, 0.0).unwrap();
 }

@@ -1,4 +1,5 @@
-//! Which shader variants the program can emit, gathered from the operations themselves: nothing here names a shader.
+//! Which shader variants the program can emit, gathered from the operations themselves: nothing
+//! here names a shader.
 
 use atrous::graph::{Graph, ValueId};
 use atrous::models::mobilenet_v2::MobileNetV2;
@@ -6,13 +7,15 @@ use atrous::models::mobilenet_v3::MobileNetV3;
 use atrous::models::resnet::ResNet;
 use atrous::models::xception::Xception;
 use atrous::models::{
-    Aux, Backbone, Config, ConvKind, Decoder, LowLevel, Outputs, PaddingRule, PlusDecoder, Pooling, build_network,
+    Aux, Backbone, Config, ConvKind, Decoder, LowLevel, Outputs, PaddingRule, PlusDecoder, Pooling,
+    build_network,
 };
 use atrous::ops::kernel::{Caps, KernelContext, Layout, Variant};
 use atrous::ops::{
-    Accumulate, Activate, Activation, AdamW, Add, Align, Argmax, AvgPool, BatchNorm, BatchNormTrain, ClassCounts, Concat, Conv2d,
-    Denominator, Dice, Dropout, DropoutTrain, Flip, Frame, GlobalAvgPool, GradientScale, Look, MaxPool, Mul, Op, Packing,
-    Padding, Paint, PixelLoss, Preprocess, Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, TemporalMean,
+    Accumulate, Activate, Activation, AdamW, Add, Align, Argmax, AvgPool, BatchNorm,
+    BatchNormTrain, ClassCounts, Concat, Conv2d, Denominator, Dice, Dropout, DropoutTrain, Flip,
+    Frame, GlobalAvgPool, GradientScale, Look, MaxPool, Mul, Op, Packing, Padding, Paint,
+    PixelLoss, Preprocess, Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, TemporalMean,
     UpsampleArgmax, UpsampleSoftmax,
 };
 use atrous::plan::Plan;
@@ -21,13 +24,29 @@ use atrous::{Shape, TensorType, passes};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The devices whose kernels are looked at: what WebGPU promises, a software adapter, one that wants short shaders, a desktop GPU.
+/// The devices whose kernels are looked at: what WebGPU promises, a software adapter, one that
+/// wants short shaders, a desktop GPU.
 pub fn devices() -> [(&'static str, Caps); 4] {
-    let software =
-        Caps { software: true, subgroup: Some((8, 8)), workgroup_memory: 32 << 10, max_invocations: 1024, ..Caps::PORTABLE };
-    let desktop = Caps { software: false, subgroup: Some((32, 32)), workgroup_memory: 48 << 10, ..software.clone() };
+    let software = Caps {
+        software: true,
+        subgroup: Some((8, 8)),
+        workgroup_memory: 32 << 10,
+        max_invocations: 1024,
+        ..Caps::PORTABLE
+    };
+    let desktop = Caps {
+        software: false,
+        subgroup: Some((32, 32)),
+        workgroup_memory: 48 << 10,
+        ..software.clone()
+    };
     let short = Caps { software: true, short_code: true, subgroup: Some((4, 4)), ..Caps::PORTABLE };
-    [("portable", Caps::PORTABLE), ("software", software), ("short code", short), ("desktop", desktop)]
+    [
+        ("portable", Caps::PORTABLE),
+        ("software", software),
+        ("short code", short),
+        ("desktop", desktop),
+    ]
 }
 
 /// Every variant for a device.
@@ -35,7 +54,9 @@ pub fn variants(caps: &Caps) -> BTreeSet<Variant> {
     let mut all = BTreeSet::new();
     for graph in networks() {
         let plan = Plan::new(&graph);
-        let layout = |v: ValueId| plan.places[v.index()].map_or_else(|| Layout::contiguous(graph.ty(v)), |p| p.layout);
+        let layout = |v: ValueId| {
+            plan.places[v.index()].map_or_else(|| Layout::contiguous(graph.ty(v)), |p| p.layout)
+        };
         for &step in &plan.steps {
             let node = &graph.nodes()[step];
             let layouts = |ids: &[ValueId]| ids.iter().map(|&v| layout(v)).collect::<Vec<_>>();
@@ -47,7 +68,8 @@ pub fn variants(caps: &Caps) -> BTreeSet<Variant> {
             add(&mut all, node.op.as_ref(), &node.inputs, &node.outputs, caps);
         }
         let outputs = op.infer(&inputs).expect("the call is well-formed");
-        let layouts = |types: Vec<TensorType>| types.into_iter().map(Layout::contiguous).collect::<Vec<_>>();
+        let layouts =
+            |types: Vec<TensorType>| types.into_iter().map(Layout::contiguous).collect::<Vec<_>>();
         add(&mut all, op.as_ref(), &layouts(inputs), &layouts(outputs), caps);
     }
     // The one shader that is no operation's: the measurement of what a device can do at most.
@@ -65,7 +87,8 @@ struct Call {
 /// What the operation's rule adds to a graph; nothing where it has none.
 fn gradient_nodes(op: Arc<dyn Op>, inputs: &[TensorType]) -> Vec<Call> {
     let mut graph = Graph::new();
-    let x: Vec<ValueId> = (0..).zip(inputs).map(|(i, ty)| graph.input(&format!("x{i}"), *ty)).collect();
+    let x: Vec<ValueId> =
+        (0..).zip(inputs).map(|(i, ty)| graph.input(&format!("x{i}"), *ty)).collect();
     let y = graph.push("op", op, &x).expect("the call is well-formed");
     // What stands behind the first output are by-products: statistics have no gradient.
     let seeds = [(y[0], graph.input("dy", graph.ty(y[0])))];
@@ -75,16 +98,29 @@ fn gradient_nodes(op: Arc<dyn Op>, inputs: &[TensorType]) -> Vec<Call> {
     }
     let layouts = |ids: &[ValueId]| ids.iter().map(|&v| Layout::contiguous(graph.ty(v))).collect();
     let calls = graph.nodes()[forward..].iter();
-    calls.map(|n| Call { op: n.op.clone(), inputs: layouts(&n.inputs), outputs: layouts(&n.outputs) }).collect()
+    calls
+        .map(|n| Call {
+            op: n.op.clone(),
+            inputs: layouts(&n.inputs),
+            outputs: layouts(&n.outputs),
+        })
+        .collect()
 }
 
-fn add(all: &mut BTreeSet<Variant>, op: &dyn Op, inputs: &[Layout], outputs: &[Layout], caps: &Caps) {
+fn add(
+    all: &mut BTreeSet<Variant>,
+    op: &dyn Op,
+    inputs: &[Layout],
+    outputs: &[Layout],
+    caps: &Caps,
+) {
     let kernels = op.kernels(&KernelContext { inputs, outputs, caps });
     assert!(!kernels.is_empty(), "{} {} has no kernel", op.name(), op.attributes());
     all.extend(kernels.into_iter().flat_map(|k| k.dispatches).map(|d| d.variant));
 }
 
-/// Optimized graphs of every backbone under every kind of head and padding, at sizes with and without remainders.
+/// Optimized graphs of every backbone under every kind of head and padding, at sizes with and
+/// without remainders.
 fn networks() -> Vec<Graph> {
     let configs = configs();
     let shapes = [Shape::new(1, 65, 97, 3), Shape::new(2, 64, 48, 3)];
@@ -100,7 +136,8 @@ fn networks() -> Vec<Graph> {
                 image: Some((h, w - 1)),
                 ..Outputs::default()
             };
-            let network = build_network(config, shape, &outputs).expect("the config is well-formed");
+            let network =
+                build_network(config, shape, &outputs).expect("the config is well-formed");
             passes::optimize(network.graph).expect("passes take every network")
         })
     });
@@ -127,15 +164,30 @@ fn configs() -> Vec<Config> {
     };
     let stage = LowLevel::Stage;
     let mut all = vec![
-        with(Backbone::ResNet(ResNet::new(18).expect("exists")), 16, plus(ConvKind::Plain, stage, false), PaddingRule::Symmetric),
-        with(Backbone::ResNet(ResNet::new(50).expect("exists")), 8, Decoder::Conv, PaddingRule::Symmetric),
+        with(
+            Backbone::ResNet(ResNet::new(18).expect("exists")),
+            16,
+            plus(ConvKind::Plain, stage, false),
+            PaddingRule::Symmetric,
+        ),
+        with(
+            Backbone::ResNet(ResNet::new(50).expect("exists")),
+            8,
+            Decoder::Conv,
+            PaddingRule::Symmetric,
+        ),
         with(
             Backbone::Xception(Xception::new(41).expect("exists")),
             16,
             plus(ConvKind::SeparableNorm, LowLevel::TensorFlow, false),
             PaddingRule::TfSame,
         ),
-        with(mobilenet(), 16, plus(ConvKind::Separable, stage, true), PaddingRule::BeforeExpansion { stem: 1 }),
+        with(
+            mobilenet(),
+            16,
+            plus(ConvKind::Separable, stage, true),
+            PaddingRule::BeforeExpansion { stem: 1 },
+        ),
         with(mobilenet(), 8, Decoder::None, PaddingRule::TfSame),
         with(Backbone::MobileNetV3(MobileNetV3 {}), 16, Decoder::Conv, PaddingRule::Symmetric),
         with(mobilenet(), 32, Decoder::None, PaddingRule::Symmetric).without_head(),
@@ -153,7 +205,9 @@ fn configs() -> Vec<Config> {
 fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     let x = Shape::new(2, 19, 23, 24);
     let mut all = convolutions();
-    let mut call = |op: Arc<dyn Op>, shapes: &[Shape]| all.push((op, shapes.iter().map(|&s| TensorType::f32(s)).collect()));
+    let mut call = |op: Arc<dyn Op>, shapes: &[Shape]| {
+        all.push((op, shapes.iter().map(|&s| TensorType::f32(s)).collect()))
+    };
     for activation in ACTIVATIONS {
         call(Arc::new(Activate(activation)), &[x]);
     }
@@ -164,7 +218,10 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     call(Arc::new(Flip), &[x]);
     call(Arc::new(GlobalAvgPool), &[x]);
     call(Arc::new(Dropout { p: 0.5 }), &[x]);
-    call(Arc::new(BatchNorm { eps: 1e-5 }), &[x, Shape::vector(24), Shape::vector(24), Shape::vector(24), Shape::vector(24)]);
+    call(
+        Arc::new(BatchNorm { eps: 1e-5 }),
+        &[x, Shape::vector(24), Shape::vector(24), Shape::vector(24), Shape::vector(24)],
+    );
     call(Arc::new(MaxPool::square(3, 2, 1)), &[x]);
     for count_include_pad in [false, true] {
         call(Arc::new(AvgPool { count_include_pad, ..AvgPool::square(3, 2, 1) }), &[x]);
@@ -175,9 +232,20 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
         for align_corners in [false, true] {
             call(Arc::new(Resize { h, w, align_corners, window: None }), &[x]);
             for confidence in [false, true] {
-                call(Arc::new(UpsampleArgmax { h, w, align_corners, window: None, rows: None, confidence }), &[x]);
+                call(
+                    Arc::new(UpsampleArgmax {
+                        h,
+                        w,
+                        align_corners,
+                        window: None,
+                        rows: None,
+                        confidence,
+                    }),
+                    &[x],
+                );
             }
-            let op = UpsampleSoftmax { h, w, align_corners, window: None, rows: None, weighted: false };
+            let op =
+                UpsampleSoftmax { h, w, align_corners, window: None, rows: None, weighted: false };
             call(Arc::new(op), &[x]);
             call(Arc::new(UpsampleSoftmax { weighted: true, ..op }), &[x, Shape::vector(x.c)]);
         }
@@ -187,7 +255,8 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     updates(&mut all);
     let step = TensorType::u32(Shape::vector(1));
     all.push((Arc::new(DropoutTrain { p: 0.1, key: 1 }), vec![TensorType::f32(x), step]));
-    let preprocess = Preprocess { h: 33, w: 40, scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.5; 3] };
+    let preprocess =
+        Preprocess { h: 33, w: 40, scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.5; 3] };
     all.push((Arc::new(preprocess), vec![TensorType::u8(Shape::new(1, 30, 40, 3))]));
     live(&mut all);
     all
@@ -197,17 +266,32 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
 fn live(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
     let (image, f32) = (TensorType::u32(Shape::new(1, 60, 80, 1)), TensorType::f32);
     let (logits, mean) = (Shape::new(1, 9, 9, 21), f32(Shape::new(1, 9, 9, 24)));
-    let frame = Frame { h: 33, w: 33, scaled: (25, 33), scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.5; 3] };
+    let frame = Frame {
+        h: 33,
+        w: 33,
+        scaled: (25, 33),
+        scale: [1.0; 3],
+        shift: [0.0; 3],
+        pad_value: [0.5; 3],
+    };
     all.push((Arc::new(frame), vec![image]));
     all.push((Arc::new(TemporalMean), vec![f32(logits), mean, f32(Shape::vector(4))]));
     all.push((Arc::new(ClassCounts { classes: 21, rows: 7, columns: 9 }), vec![mean]));
     let paint = Paint { classes: 21, align_corners: false, window: None };
-    all.push((Arc::new(paint), vec![image, mean, f32(Look::shape(21)), f32(Shape::new(1, 15, 20, 3))]));
+    all.push((
+        Arc::new(paint),
+        vec![image, mean, f32(Look::shape(21)), f32(Shape::new(1, 15, 20, 3))],
+    ));
 }
 
 /// Every kind of loss, with labels of the scores' size and of another.
 fn losses(x: Shape) -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
-    let kinds = [(0.0, 0.0, false, None), (0.1, 0.0, false, None), (0.0, 2.0, true, None), (0.1, 0.0, true, Some(1.0))];
+    let kinds = [
+        (0.0, 0.0, false, None),
+        (0.1, 0.0, false, None),
+        (0.0, 2.0, true, None),
+        (0.1, 0.0, true, Some(1.0)),
+    ];
     let mut all: Vec<(Arc<dyn Op>, Vec<TensorType>)> = Vec::new();
     for labels in [x.with_c(1), x.with_c(1).with_hw(76, 91)] {
         for (smoothing, gamma, mined, dice) in kinds {
@@ -218,7 +302,8 @@ fn losses(x: Shape) -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
                 (true, Denominator::Pixels),
             ] {
                 let dice = dice.map(|smooth| Dice { weight: 0.5, smooth });
-                let pixel = PixelLoss { ignore: 255, smoothing, weighted, denominator, gamma, mined, dice };
+                let pixel =
+                    PixelLoss { ignore: 255, smoothing, weighted, denominator, gamma, mined, dice };
                 let mut inputs = vec![TensorType::f32(x), TensorType::u32(labels)];
                 inputs.extend(weighted.then(|| TensorType::f32(Shape::vector(x.c))));
                 inputs.extend(mined.then(|| TensorType::f32(Shape::vector(4))));
@@ -233,21 +318,31 @@ fn losses(x: Shape) -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
 fn updates(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
     let vector = |n: usize| TensorType::f32(Shape::vector(n));
     let (w, scale) = (vector(192), vector(4));
-    let (groups, table) = (TensorType::u32(Shape::vector(3)), TensorType::f32(Shape::new(1, 1, 2, 4)));
+    let (groups, table) =
+        (TensorType::u32(Shape::vector(3)), TensorType::f32(Shape::new(1, 1, 2, 4)));
     for nesterov in [false, true] {
         all.push((Arc::new(Sgd { momentum: 0.9, nesterov }), vec![w, w, w, scale, groups, table]));
     }
-    all.push((Arc::new(AdamW { betas: (0.9, 0.999), eps: 1e-8 }), vec![w, w, w, w, scale, groups, table]));
+    all.push((
+        Arc::new(AdamW { betas: (0.9, 0.999), eps: 1e-8 }),
+        vec![w, w, w, w, scale, groups, table],
+    ));
     all.push((Arc::new(RunningStatistics), vec![w, w, groups, table]));
     all.push((Arc::new(Accumulate), vec![w, w, scale]));
     all.push((Arc::new(GradientScale { share: 1.0, max_norm: None }), vec![w, w]));
     all.push((Arc::new(Align(Packing::Matrix)), vec![TensorType::f32(Shape::new(3, 3, 3, 5))]));
 }
 
-const ACTIVATIONS: [Activation; 5] =
-    [Activation::Identity, Activation::Relu, Activation::Relu6, Activation::HardSwish, Activation::HardSigmoid];
+const ACTIVATIONS: [Activation; 5] = [
+    Activation::Identity,
+    Activation::Relu,
+    Activation::Relu6,
+    Activation::HardSwish,
+    Activation::HardSigmoid,
+];
 
-/// Every epilogue on one shape, and every kind of kernel with some epilogues: the two do not meet in the shaders but in `store`.
+/// Every epilogue on one shape, and every kind of kernel with some epilogues: the two do not meet
+/// in the shaders but in `store`.
 fn convolutions() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     let mut all: Vec<(Arc<dyn Op>, Vec<TensorType>)> = Vec::new();
     let mut call = |conv: Conv2d, kernel: (usize, usize), x: Shape, c_out: usize| {
@@ -283,9 +378,27 @@ fn convolutions() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
             ((2, 1), (2, 3), 3, (3, 2)),
             ((2, 2), (1, 1), 0, (1, 1)),
         ] {
-            call(Conv2d { stride, dilation, padding: Padding::all(padding), groups, ..Conv2d::default() }, kernel, x, 48);
             call(
-                Conv2d { stride, dilation, padding: Padding::all(padding), groups, bias: true, ..Conv2d::default() },
+                Conv2d {
+                    stride,
+                    dilation,
+                    padding: Padding::all(padding),
+                    groups,
+                    ..Conv2d::default()
+                },
+                kernel,
+                x,
+                48,
+            );
+            call(
+                Conv2d {
+                    stride,
+                    dilation,
+                    padding: Padding::all(padding),
+                    groups,
+                    bias: true,
+                    ..Conv2d::default()
+                },
                 kernel,
                 x,
                 24,

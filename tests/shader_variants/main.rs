@@ -1,11 +1,15 @@
-//! Every shader variant that the program can emit, through every compiler that one of its platforms has.
+//! Every shader variant that the program can emit, through every compiler that one of its platforms
+//! has.
 //!
-//! naga writes what wgpu hands to Vulkan (SPIR-V), Metal (MSL), Direct3D 12 (HLSL) and OpenGL (GLSL); tint is the compiler of Chrome,
-//! and is asked where it is installed. Which variants go where follows from the [`Caps`] that they were made for:
+//! naga writes what wgpu hands to Vulkan (SPIR-V), Metal (MSL), Direct3D 12 (HLSL) and OpenGL
+//! (GLSL); tint is the compiler of Chrome, and is asked where it is installed. Which variants go
+//! where follows from the [`Caps`] that they were made for:
 //!
-//! * Variants for a device without subgroups must pass everything, GLSL ES 3.1 and Direct3D's oldest shader model included.
-//! * Subgroup variants are emitted only where wgpu reports `SUBGROUP`. It does so on Vulkan, Metal, Direct3D 12 with shader model 6,
-//!   and OpenGL with `GL_KHR_shader_subgroup`; they are written for Metal 2.4, shader model 6.0, and both GLSLs.
+//! * Variants for a device without subgroups must pass everything, GLSL ES 3.1 and Direct3D's
+//!   oldest shader model included.
+//! * Subgroup variants are emitted only where wgpu reports `SUBGROUP`. It does so on Vulkan, Metal,
+//!   Direct3D 12 with shader model 6, and OpenGL with `GL_KHR_shader_subgroup`; they are written
+//!   for Metal 2.4, shader model 6.0, and both GLSLs.
 
 mod gather;
 mod naga_backends;
@@ -18,7 +22,8 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-/// A variant's text, what naga knows of it, and the devices (positions in [`gather::devices`]) that it is for.
+/// A variant's text, what naga knows of it, and the devices (positions in [`gather::devices`]) that
+/// it is for.
 struct Compiled {
     variant: Variant,
     devices: Vec<usize>,
@@ -32,12 +37,15 @@ impl Compiled {
     }
 }
 
-/// All variants, assembled once for all tests, or what naga's parser and validator say against them.
+/// All variants, assembled once for all tests, or what naga's parser and validator say against
+/// them.
 fn compiled() -> &'static [Result<Compiled, String>] {
     static ALL: LazyLock<Vec<Result<Compiled, String>>> = LazyLock::new(|| {
         let mut devices: BTreeMap<Variant, Vec<usize>> = BTreeMap::new();
         for (i, (_, caps)) in gather::devices().iter().enumerate() {
-            gather::variants(caps).into_iter().for_each(|variant| devices.entry(variant).or_default().push(i));
+            gather::variants(caps)
+                .into_iter()
+                .for_each(|variant| devices.entry(variant).or_default().push(i));
         }
         let compile = |(variant, devices): (Variant, Vec<usize>)| {
             let wgsl = assemble(&variant).map_err(|e| e.to_string())?;
@@ -49,23 +57,37 @@ fn compiled() -> &'static [Result<Compiled, String>] {
     &ALL
 }
 
-/// Runs a check over all variants that compile, and fails with the first few that it has something against.
+/// Runs a check over all variants that compile, and fails with the first few that it has something
+/// against.
 fn check(what: &str, problems: impl Fn(usize, &Compiled) -> Vec<String> + Sync) {
     let all = compiled();
     let problems: Vec<String> = all
         .par_iter()
         .enumerate()
         .filter_map(|(number, one)| Some((number, one.as_ref().ok()?)))
-        .flat_map_iter(|(number, one)| problems(number, one).into_iter().map(|p| format!("{}: {p}", one.variant)))
+        .flat_map_iter(|(number, one)| {
+            problems(number, one).into_iter().map(|p| format!("{}: {p}", one.variant))
+        })
         .collect();
     let shown = problems.iter().take(6).cloned().collect::<Vec<_>>().join("\n\n");
-    assert!(problems.is_empty(), "{what}: {} problems in {} variants, the first ones:\n{shown}", problems.len(), all.len());
+    assert!(
+        problems.is_empty(),
+        "{what}: {} problems in {} variants, the first ones:\n{shown}",
+        problems.len(),
+        all.len()
+    );
 }
 
 #[test]
 fn every_variant_is_valid_wgsl() {
     let errors: Vec<&String> = compiled().iter().filter_map(|one| one.as_ref().err()).collect();
-    assert!(errors.is_empty(), "{} of {} variants, the first one: {}", errors.len(), compiled().len(), errors[0]);
+    assert!(
+        errors.is_empty(),
+        "{} of {} variants, the first one: {}",
+        errors.len(),
+        compiled().len(),
+        errors[0]
+    );
     println!("{} variants", compiled().len());
 }
 
@@ -89,15 +111,20 @@ fn every_variant_fits_the_devices_that_it_is_for() {
         compiled
             .devices
             .iter()
-            .filter_map(|&i| within(compiled, &devices[i].1).err().map(|e| format!("{e} ({})", devices[i].0)))
+            .filter_map(|&i| {
+                within(compiled, &devices[i].1).err().map(|e| format!("{e} ({})", devices[i].0))
+            })
             .collect()
     });
 }
 
-/// Checks a shader against a device's limits, and that it needs no language extension that the device lacks.
+/// Checks a shader against a device's limits, and that it needs no language extension that the
+/// device lacks.
 fn within(compiled: &Compiled, caps: &Caps) -> Result<(), String> {
-    // Without the capability naga refuses subgroup functions; f16 and all else that a device need not have are refused everywhere.
-    let subgroups = if caps.subgroup.is_some() { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    // Without the capability naga refuses subgroup functions; f16 and all else that a device need
+    // not have are refused everywhere.
+    let subgroups =
+        if caps.subgroup.is_some() { Capabilities::SUBGROUP } else { Capabilities::empty() };
     let reflection = &compiled.reflection;
     Validator::new(ValidationFlags::all(), subgroups)
         .validate(&reflection.module)
@@ -117,7 +144,12 @@ fn within(compiled: &Compiled, caps: &Caps) -> Result<(), String> {
 
 #[test]
 fn every_shader_file_is_reached() {
-    let reached: BTreeSet<&str> = compiled().iter().flatten().map(|one| one.variant.shader).collect();
-    let missing: Vec<String> = shader_names().into_iter().filter(|name| !reached.contains(name.as_str())).collect();
-    assert!(missing.is_empty(), "no operation dispatches {missing:?}: delete them, or call them in gather.rs");
+    let reached: BTreeSet<&str> =
+        compiled().iter().flatten().map(|one| one.variant.shader).collect();
+    let missing: Vec<String> =
+        shader_names().into_iter().filter(|name| !reached.contains(name.as_str())).collect();
+    assert!(
+        missing.is_empty(),
+        "no operation dispatches {missing:?}: delete them, or call them in gather.rs"
+    );
 }

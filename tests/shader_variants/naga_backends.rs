@@ -7,7 +7,8 @@ use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use std::path::PathBuf;
 
-/// A directory that the translations are written to, for compilers that are not here: `scripts/portability` has it set.
+/// A directory that the translations are written to, for compilers that are not here:
+/// `scripts/portability` has it set.
 const OUT: &str = "ATROUS_SHADERS_OUT";
 
 /// What each translation says against a shader; `number` names its files where they are kept.
@@ -26,7 +27,9 @@ pub fn check(number: usize, compiled: &Compiled) -> Vec<String> {
             (Ok(bytes), _) if bytes.is_empty() => told("nothing was written".into()),
             (Ok(bytes), Some(directory)) => {
                 let path = PathBuf::from(directory).join(format!("{number:04}.{ending}"));
-                std::fs::write(&path, bytes).err().and_then(|e| told(format!("{}: {e}", path.display())))
+                std::fs::write(&path, bytes)
+                    .err()
+                    .and_then(|e| told(format!("{}: {e}", path.display())))
             }
             (Ok(_), None) => None,
             (Err(e), _) => told(e),
@@ -40,40 +43,68 @@ fn entry(compiled: &Compiled) -> String {
 }
 
 fn spir_v(compiled: &Compiled) -> Result<Vec<u8>, String> {
-    // Subgroup functions came with SPIR-V 1.3, which every Vulkan 1.1 driver takes; wgpu writes the rest as 1.0.
-    let options =
-        spv::Options { lang_version: if compiled.uses_subgroups() { (1, 3) } else { (1, 0) }, ..spv::Options::default() };
-    let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry(compiled) };
-    let words = spv::write_vec(&compiled.reflection.module, &compiled.reflection.info, &options, Some(&pipeline));
+    // Subgroup functions came with SPIR-V 1.3, which every Vulkan 1.1 driver takes; wgpu writes the
+    // rest as 1.0.
+    let options = spv::Options {
+        lang_version: if compiled.uses_subgroups() { (1, 3) } else { (1, 0) },
+        ..spv::Options::default()
+    };
+    let pipeline =
+        spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry(compiled) };
+    let words = spv::write_vec(
+        &compiled.reflection.module,
+        &compiled.reflection.info,
+        &options,
+        Some(&pipeline),
+    );
     Ok(words.map_err(|e| e.to_string())?.into_iter().flat_map(u32::to_le_bytes).collect())
 }
 
 fn metal(compiled: &Compiled) -> Result<Vec<u8>, String> {
     let lang_version = if compiled.uses_subgroups() { (2, 4) } else { (2, 0) };
     let options = msl::Options { lang_version, ..msl::Options::default() };
-    let pipeline = msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry(compiled))), ..Default::default() };
+    let pipeline = msl::PipelineOptions {
+        entry_point: Some((ShaderStage::Compute, entry(compiled))),
+        ..Default::default()
+    };
     let mut writer = msl::Writer::new(String::new());
     let Reflection { module, info, .. } = &compiled.reflection;
     let written = writer.write(module, info, &options, &pipeline).map_err(|e| e.to_string())?;
     // Errors of single entry points are reported beside the result.
-    written.entry_point_names.into_iter().try_for_each(|name| name.map(drop)).map_err(|e| e.to_string())?;
+    written
+        .entry_point_names
+        .into_iter()
+        .try_for_each(|name| name.map(drop))
+        .map_err(|e| e.to_string())?;
     Ok(writer.finish().into_bytes())
 }
 
 fn direct3d(compiled: &Compiled) -> Result<Vec<u8>, String> {
-    let shader_model = if compiled.uses_subgroups() { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+    let shader_model =
+        if compiled.uses_subgroups() { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
     let options = hlsl::Options { shader_model, ..hlsl::Options::default() };
-    let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry(compiled))) };
+    let pipeline =
+        hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry(compiled))) };
     let mut text = String::new();
     let Reflection { module, info, .. } = &compiled.reflection;
-    let written = hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None).map_err(|e| e.to_string())?;
-    written.entry_point_names.into_iter().try_for_each(|name| name.map(drop)).map_err(|e| e.to_string())?;
+    let written = hlsl::Writer::new(&mut text, &options, &pipeline)
+        .write(module, info, None)
+        .map_err(|e| e.to_string())?;
+    written
+        .entry_point_names
+        .into_iter()
+        .try_for_each(|name| name.map(drop))
+        .map_err(|e| e.to_string())?;
     Ok(text.into_bytes())
 }
 
 fn opengl(compiled: &Compiled, version: glsl::Version) -> Result<Vec<u8>, String> {
     let options = glsl::Options { version, ..glsl::Options::default() };
-    let pipeline = glsl::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry(compiled), multiview: None };
+    let pipeline = glsl::PipelineOptions {
+        shader_stage: ShaderStage::Compute,
+        entry_point: entry(compiled),
+        multiview: None,
+    };
     let mut text = String::new();
     let Reflection { module, info, .. } = &compiled.reflection;
     glsl::Writer::new(&mut text, module, info, &options, &pipeline, BoundsCheckPolicies::default())

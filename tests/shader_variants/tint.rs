@@ -13,13 +13,20 @@ pub struct Tint {
 impl Tint {
     /// `None`, with a line, where none is on the path.
     pub fn find() -> Option<Self> {
-        match Command::new("tint").arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        match Command::new("tint")
+            .arg("--help")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+        {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 println!("skipped: no tint");
                 None
             }
             Err(e) => panic!("tint cannot be run: {e}"),
-            Ok(_) => Some(Self { directory: TempDir::new().expect("the temporary directory can be written") }),
+            Ok(_) => Some(Self {
+                directory: TempDir::new().expect("the temporary directory can be written"),
+            }),
         }
     }
 
@@ -27,12 +34,24 @@ impl Tint {
     pub fn check(&self, compiled: &Compiled) -> Result<(), String> {
         // naga knows subgroup functions without being told; on the web they have to be asked for.
         let enable = if compiled.uses_subgroups() { "enable subgroups;\n" } else { "" };
-        let file = tempfile::Builder::new().suffix(".wgsl").tempfile_in(self.directory.path()).map_err(|e| e.to_string())?;
-        std::fs::write(file.path(), format!("{enable}{}", compiled.wgsl)).map_err(|e| e.to_string())?;
-        // Whatever it was built to write, every tint writes WGSL; parsing and validation come before.
+        let file = tempfile::Builder::new()
+            .suffix(".wgsl")
+            .tempfile_in(self.directory.path())
+            .map_err(|e| e.to_string())?;
+        std::fs::write(file.path(), format!("{enable}{}", compiled.wgsl))
+            .map_err(|e| e.to_string())?;
+        // Whatever it was built to write, every tint writes WGSL; parsing and validation come
+        // before.
         let mut command = Command::new("tint");
-        command.args(["--format", "wgsl", "--output-name"]).arg(file.path().with_extension("out")).arg(file.path());
+        command
+            .args(["--format", "wgsl", "--output-name"])
+            .arg(file.path().with_extension("out"))
+            .arg(file.path());
         let output = command.output().map_err(|e| e.to_string())?;
-        if output.status.success() { Ok(()) } else { Err(format!("tint: {}", String::from_utf8_lossy(&output.stderr))) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(format!("tint: {}", String::from_utf8_lossy(&output.stderr)))
+        }
     }
 }

@@ -12,12 +12,14 @@ use atrous::{Elements, Result, Shape, Tensor};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-/// The device of the GPU tests, opened once: `ATROUS_DEVICE`, else any adapter, software ones included.
+/// The device of the GPU tests, opened once: `ATROUS_DEVICE`, else any adapter, software ones
+/// included.
 ///
 /// `None` where the machine has none; with `ATROUS_REQUIRE_GPU=1` that is a failure instead.
 pub fn gpu() -> Option<Device> {
     static GPU: LazyLock<Option<Device>> = LazyLock::new(|| {
-        let choice = std::env::var("ATROUS_DEVICE").map_or(Ok(DeviceChoice::Gpu), |text| text.parse());
+        let choice =
+            std::env::var("ATROUS_DEVICE").map_or(Ok(DeviceChoice::Gpu), |text| text.parse());
         let opened = choice.and_then(|c| Device::open(&c));
         let required = std::env::var("ATROUS_REQUIRE_GPU").is_ok_and(|v| v == "1");
         match opened {
@@ -52,13 +54,15 @@ pub fn data() -> Option<PathBuf> {
     None
 }
 
-/// The signals that end the program in good order. Where this process was started with SIGHUP ignored (`nohup cargo test`), its children
-/// ignore it too, as they should, and it is left out.
+/// The signals that end the program in good order. Where this process was started with SIGHUP
+/// ignored (`nohup cargo test`), its children ignore it too, as they should, and it is left out.
 #[cfg(unix)]
 pub fn ending_signals() -> &'static [&'static str] {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored =
-        status.lines().find_map(|line| line.strip_prefix("SigIgn:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     // Bit 0 stands for signal 1, SIGHUP.
     if ignored.unwrap_or(0) & 1 == 1 {
         println!("SIGHUP is ignored by whoever started the tests, so it is not sent");
@@ -120,14 +124,19 @@ impl Choose for Count {
     }
 }
 
-/// A graph of one operation. Inputs that must be packed as matrices are parameters, the others inputs called `0`, `1`, ...
+/// A graph of one operation. Inputs that must be packed as matrices are parameters, the others
+/// inputs called `0`, `1`, ...
 pub fn graph_of(op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Graph> {
     let mut graph = Graph::new();
     let ids: Vec<_> = inputs
         .iter()
         .enumerate()
         .map(|(i, tensor)| match op.packing(i) {
-            Packing::Matrix => graph.derived_param(&i.to_string(), tensor.shape(), Some(ParamRef::new(tensor.clone()))),
+            Packing::Matrix => graph.derived_param(
+                &i.to_string(),
+                tensor.shape(),
+                Some(ParamRef::new(tensor.clone())),
+            ),
             Packing::Channels => graph.input(&i.to_string(), tensor.ty()),
         })
         .collect();
@@ -137,24 +146,44 @@ pub fn graph_of(op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Graph> {
     Ok(graph)
 }
 
-fn run_graph(device: &Device, graph: Graph, inputs: &[Tensor], choose: &mut dyn Choose) -> Result<(String, Vec<Tensor>)> {
+fn run_graph(
+    device: &Device,
+    graph: Graph,
+    inputs: &[Tensor],
+    choose: &mut dyn Choose,
+) -> Result<(String, Vec<Tensor>)> {
     let runner = Runner::with_kernels(device, graph, choose)?;
-    let named: Vec<(String, &Tensor)> = inputs.iter().enumerate().map(|(i, t)| (i.to_string(), t)).collect();
+    let named: Vec<(String, &Tensor)> =
+        inputs.iter().enumerate().map(|(i, t)| (i.to_string(), t)).collect();
     let named: Vec<(&str, &Tensor)> = named.iter().map(|(n, t)| (n.as_str(), *t)).collect();
-    let label = runner.kernels().into_iter().map(|(_, label)| label).next().unwrap_or_else(|| "cpu".into());
+    let label =
+        runner.kernels().into_iter().map(|(_, label)| label).next().unwrap_or_else(|| "cpu".into());
     Ok((label, runner.run(&named)?))
 }
 
-/// Runs one operation on a device with every kernel it has there; once on the processor. Returns label and outputs.
-pub fn run_op(device: &Device, op: &Arc<dyn Op>, inputs: &[Tensor]) -> Result<Vec<(String, Vec<Tensor>)>> {
+/// Runs one operation on a device with every kernel it has there; once on the processor. Returns
+/// label and outputs.
+pub fn run_op(
+    device: &Device,
+    op: &Arc<dyn Op>,
+    inputs: &[Tensor],
+) -> Result<Vec<(String, Vec<Tensor>)>> {
     let mut count = Count(1);
     let first = run_graph(device, graph_of(op.clone(), inputs)?, inputs, &mut count)?;
-    let rest = (1..count.0).map(|i| run_graph(device, graph_of(op.clone(), inputs)?, inputs, &mut Nth(i)));
+    let rest =
+        (1..count.0).map(|i| run_graph(device, graph_of(op.clone(), inputs)?, inputs, &mut Nth(i)));
     std::iter::once(Ok(first)).chain(rest).collect()
 }
 
-/// `|a - b| <= atol + rtol * |b|` for every element, or a report: how many differ, the first of them, and the largest difference.
-pub fn allclose(what: &str, got: &Tensor, want: &[f64], atol: f64, rtol: f64) -> Result<(), String> {
+/// `|a - b| <= atol + rtol * |b|` for every element, or a report: how many differ, the first of
+/// them, and the largest difference.
+pub fn allclose(
+    what: &str,
+    got: &Tensor,
+    want: &[f64],
+    atol: f64,
+    rtol: f64,
+) -> Result<(), String> {
     let values: Vec<f64> = match got.data() {
         Elements::F32(v) => v.iter().map(|&v| f64::from(v)).collect(),
         Elements::U32(v) => v.iter().map(|&v| f64::from(v)).collect(),
@@ -170,9 +199,18 @@ pub fn allclose(what: &str, got: &Tensor, want: &[f64], atol: f64, rtol: f64) ->
         return Ok(());
     }
     let s = got.shape();
-    let position = |i: usize| (i / (s.h * s.w * s.c), i / (s.w * s.c) % s.h, i / s.c % s.w, i % s.c);
-    let first: Vec<String> =
-        bad.iter().take(4).map(|&i| format!("{:?}: {} expected {}", position(i), values[i], want[i])).collect();
+    let position =
+        |i: usize| (i / (s.h * s.w * s.c), i / (s.w * s.c) % s.h, i / s.c % s.w, i % s.c);
+    let first: Vec<String> = bad
+        .iter()
+        .take(4)
+        .map(|&i| format!("{:?}: {} expected {}", position(i), values[i], want[i]))
+        .collect();
     let largest = bad.iter().map(|&i| (values[i] - want[i]).abs()).fold(0.0, f64::max);
-    Err(format!("{what}: {} of {} elements of {s} differ, by up to {largest:.3e}; {}", bad.len(), want.len(), first.join("; ")))
+    Err(format!(
+        "{what}: {} of {} elements of {s} differ, by up to {largest:.3e}; {}",
+        bad.len(),
+        want.len(),
+        first.join("; ")
+    ))
 }

@@ -59,6 +59,8 @@ pub fn write_tiny(path: &Path) {
 /// As [`write_tiny`], with the weights of a seed.
 pub fn write_seeded(path: &Path, seed: u64) {
     let config = tiny_config();
-    let stored = dialects::store(&config, &random_weights(&config, seed), "atrous").expect("the weights fit the config");
-    write_safetensors(path, stored.tensors, &stored.metadata, FloatDType::F32).expect("the directory can be written");
+    let stored = dialects::store(&config, &random_weights(&config, seed), "atrous")
+        .expect("the weights fit the config");
+    write_safetensors(path, stored.tensors, &stored.metadata, FloatDType::F32)
+        .expect("the directory can be written");
 }

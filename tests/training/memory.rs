@@ -7,7 +7,10 @@ use atrous::ErrorKind;
 use atrous::exec::{Device, Runner};
 use atrous::graph::Weights;
 use atrous::models::{Backbone, Config, Outputs, build_network, random_weights};
-use atrous::train::{Beginning, Fit, NormMode, Origin, Recipe, Scoring, Sets, StepOptions, TrainOptions, Trainer, training_step};
+use atrous::train::{
+    Beginning, Fit, NormMode, Origin, Recipe, Scoring, Sets, StepOptions, TrainOptions, Trainer,
+    training_step,
+};
 use atrous::{Data, Shape, Tensor};
 
 fn recomputing(options: TrainOptions) -> TrainOptions {
@@ -19,37 +22,59 @@ fn weights_are_the_same_to_the_bit_when_activations_are_computed_again() {
     let mut config = config();
     config.head.as_mut().unwrap().aspp.dropout = 0.3;
     for (norm, accumulate) in [(NormMode::Train, 2), (NormMode::BackboneFrozen, 1)] {
-        let kept = TrainOptions { accumulate, step: StepOptions { norm, ..StepOptions::default() }, ..options() };
+        let kept = TrainOptions {
+            accumulate,
+            step: StepOptions { norm, ..StepOptions::default() },
+            ..options()
+        };
         let again = recomputing(kept.clone());
-        let need = |options: &TrainOptions| Trainer::need(&Device::Cpu, &config, options).unwrap().activations;
+        let need = |options: &TrainOptions| {
+            Trainer::need(&Device::Cpu, &config, options).unwrap().activations
+        };
         assert!(need(&again) < need(&kept), "{} {}", need(&again), need(&kept));
         for device in devices() {
             let run = |options: &TrainOptions| {
                 let weights = random_weights(&config, 1).unwrap();
-                let mut trainer = Trainer::new(&device, &config, &weights, options.clone()).unwrap();
-                let losses: Vec<u64> = steps(&mut trainer, &mut Rng(7), 3).into_iter().map(f64::to_bits).collect();
+                let mut trainer =
+                    Trainer::new(&device, &config, &weights, options.clone()).unwrap();
+                let losses: Vec<u64> =
+                    steps(&mut trainer, &mut Rng(7), 3).into_iter().map(f64::to_bits).collect();
                 (losses, bits(&trainer))
             };
             let ((kept_losses, kept_bits), (losses, bits)) = (run(&kept), run(&again));
             assert_eq!(kept_losses, losses, "{norm:?} on {device}");
             let pairs = kept_bits.iter().zip(&bits);
-            let differing: Vec<&str> = pairs.filter(|(a, b)| a != b).map(|(a, _)| a.0.as_str()).collect();
-            assert!(differing.is_empty() && kept_bits.len() == bits.len(), "{norm:?} on {device}: {differing:?}");
+            let differing: Vec<&str> =
+                pairs.filter(|(a, b)| a != b).map(|(a, _)| a.0.as_str()).collect();
+            assert!(
+                differing.is_empty() && kept_bits.len() == bits.len(),
+                "{norm:?} on {device}: {differing:?}"
+            );
         }
     }
 }
 
 /// Loss, gradients and statistics of one step on images of noise.
-fn one_step(device: &Device, config: &Config, weights: &Weights, shape: Shape, recompute: bool) -> Vec<(String, Tensor)> {
-    let network = build_network(config, shape, &Outputs { logits_full: true, ..Outputs::default() }).unwrap();
-    let step = training_step(network.graph, &StepOptions { recompute, ..StepOptions::default() }).unwrap();
+fn one_step(
+    device: &Device,
+    config: &Config,
+    weights: &Weights,
+    shape: Shape,
+    recompute: bool,
+) -> Vec<(String, Tensor)> {
+    let network =
+        build_network(config, shape, &Outputs { logits_full: true, ..Outputs::default() }).unwrap();
+    let step =
+        training_step(network.graph, &StepOptions { recompute, ..StepOptions::default() }).unwrap();
     assert_eq!(recompute, step.graph.nodes().iter().any(|n| n.name.ends_with(".again")));
     let mut graph = step.graph;
     let names: Vec<String> = graph.params().map(|(name, _)| name.to_owned()).collect();
     graph.bind(&names.into_iter().map(|n| (n.clone(), weights[&n].clone())).collect()).unwrap();
     let mut rng = Rng(3);
     let input = rng.tensor(shape);
-    let labels = (0..shape.positions()).map(|_| rng.range(0, config.classes().unwrap() - 1) as u32).collect();
+    let labels = (0..shape.positions())
+        .map(|_| rng.range(0, config.classes().unwrap() - 1) as u32)
+        .collect();
     let labels = Tensor::from_data(shape.with_c(1), Data::U32(labels)).unwrap();
     let number = Tensor::from_data(Shape::vector(1), Data::U32(vec![5])).unwrap();
     let names: Vec<String> = graph.outputs().iter().map(|(n, _)| n.clone()).collect();
@@ -73,7 +98,11 @@ fn gradients_of_whole_networks_are_the_same_to_the_bit() {
             assert_eq!(kept.len(), again.len());
             for ((name, a), (other, b)) in kept.iter().zip(&again) {
                 let bits = |t: &Tensor| t.f32().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-                assert!(name == other && bits(a) == bits(b), "{} on {device}: `{name}`", config.backbone.title());
+                assert!(
+                    name == other && bits(a) == bits(b),
+                    "{} on {device}: `{name}`",
+                    config.backbone.title()
+                );
             }
         }
     }
@@ -90,7 +119,8 @@ fn recomputation_halves_what_networks_need_for_activations() {
             let at = format!("{backbone} {crop:?}: {before}; {after}");
             println!("{at}");
             assert!(2 * after.activations < before.activations, "{at}");
-            let others = |need: atrous::train::Need| (need.parameters, need.gradients, need.optimizer);
+            let others =
+                |need: atrous::train::Need| (need.parameters, need.gradients, need.optimizer);
             assert_eq!(others(before), others(after), "{at}");
         }
     }
@@ -108,7 +138,8 @@ fn a_training_is_made_to_fit_at_the_least_price() {
     let fit = |limit| Fit::new(&Device::Cpu, &config, &plain, limit);
     let mut limit = u64::MAX;
     // From cheap to dear; a candidate that needs no less than one before it is never taken.
-    let candidates = [6, 3, 2, 1].map(|batch| [(batch, 6 / batch as u32, false), (batch, 6 / batch as u32, true)]);
+    let candidates = [6, 3, 2, 1]
+        .map(|batch| [(batch, 6 / batch as u32, false), (batch, 6 / batch as u32, true)]);
     let mut taken = 0;
     for (batch, accumulate, recompute) in candidates.into_iter().flatten() {
         let need = need(batch, accumulate, recompute);
@@ -128,13 +159,16 @@ fn a_training_is_made_to_fit_at_the_least_price() {
     let mib = format!("the least is {} MiB", least.div_ceil(1 << 20));
     assert!(error.to_string().contains(&mib), "{error}; {mib}");
     // Who asks for recomputation gets it, fit or not.
-    assert!(Fit::new(&Device::Cpu, &config, &recomputing(plain.clone()), u64::MAX).unwrap().recompute);
+    assert!(
+        Fit::new(&Device::Cpu, &config, &recomputing(plain.clone()), u64::MAX).unwrap().recompute
+    );
 }
 
 #[test]
 fn what_fits_trains() {
     let plain = TrainOptions { batch: 8, ..options() };
-    let recomputed = Trainer::need(&Device::Cpu, &config(), &recomputing(plain.clone())).unwrap().total();
+    let recomputed =
+        Trainer::need(&Device::Cpu, &config(), &recomputing(plain.clone())).unwrap().total();
     let fit = Fit::new(&Device::Cpu, &config(), &plain, recomputed - 1).unwrap();
     assert_eq!((fit.batch, fit.accumulate), (4, 2), "{fit}");
     let mut tried = TrainOptions { batch: fit.batch, accumulate: fit.accumulate, ..plain };
@@ -142,12 +176,16 @@ fn what_fits_trains() {
     for device in devices() {
         let mut trainer = trainer(&device, tried.clone());
         let losses = steps(&mut trainer, &mut Rng(7), 20);
-        assert!(losses[17..].iter().sum::<f64>() < losses[..3].iter().sum::<f64>(), "on {device}: {losses:?}");
+        assert!(
+            losses[17..].iter().sum::<f64>() < losses[..3].iter().sum::<f64>(),
+            "on {device}: {losses:?}"
+        );
     }
 }
 
 #[test]
-fn a_run_within_a_limit_of_memory_says_how_and_ends_with_the_same_bits_where_only_recomputation_is_needed() {
+fn a_run_within_a_limit_of_memory_says_how_and_ends_with_the_same_bits_where_only_recomputation_is_needed()
+ {
     let root = data_set();
     let recipe = Recipe::read(root.path().join("recipe.toml")).unwrap();
     let origin = Origin { data: root.path().to_owned(), classes: None, init: None };
@@ -155,7 +193,10 @@ fn a_run_within_a_limit_of_memory_says_how_and_ends_with_the_same_bits_where_onl
     let beginning = Beginning::new(&recipe.network, &sets.table, recipe.seed, None).unwrap();
     let scoring = Scoring::new(&Device::Cpu, &beginning, &sets.validation).unwrap().unwrap().bytes;
     let options = |recompute| Recipe { recompute, ..recipe.clone() }.options().unwrap();
-    let need = |recompute| scoring + Trainer::need(&Device::Cpu, &beginning.config, &options(recompute)).unwrap().total();
+    let need = |recompute| {
+        scoring
+            + Trainer::need(&Device::Cpu, &beginning.config, &options(recompute)).unwrap().total()
+    };
     let limit = format!("{}KiB", need(true).div_ceil(1024));
     assert!(need(true).next_multiple_of(1024) < need(false), "{} {}", need(true), need(false));
 
@@ -165,7 +206,9 @@ fn a_run_within_a_limit_of_memory_says_how_and_ends_with_the_same_bits_where_onl
         args.extend(["--steps", "3"].iter().chain(extra).map(|&s| s.to_owned()));
         (train(&args), out)
     };
-    let text = |done: &assert_cmd::assert::Assert| String::from_utf8_lossy(&done.get_output().stderr).into_owned();
+    let text = |done: &assert_cmd::assert::Assert| {
+        String::from_utf8_lossy(&done.get_output().stderr).into_owned()
+    };
     let (_, plain) = with("plain", &[]);
     let (done, fitted) = with("fitted", &["--max-memory", &limit]);
     assert!(text(&done).contains("batches of 2, activations computed again"), "{}", text(&done));
@@ -178,10 +221,14 @@ fn a_run_within_a_limit_of_memory_says_how_and_ends_with_the_same_bits_where_onl
 
     let (done, out) = with("refused", &["--max-memory", "1KiB"]);
     let text = text(&done.failure());
-    assert!(text.contains("no way to train fits into 1 KiB; the least is") && !out.exists(), "{text}");
+    assert!(
+        text.contains("no way to train fits into 1 KiB; the least is") && !out.exists(),
+        "{text}"
+    );
     assert!(text.contains("to score images of up to 48x40"), "{text}");
     // What is said to be the least is enough, scoring included.
-    let least = text.split("the least is ").nth(1).unwrap().split(": ").next().unwrap().replace(' ', "");
+    let least =
+        text.split("the least is ").nth(1).unwrap().split(": ").next().unwrap().replace(' ', "");
     let (done, _) = with("least", &["--max-memory", &least, "--dry-run"]);
     done.success();
 }

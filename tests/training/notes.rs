@@ -15,7 +15,11 @@ fn text(done: &assert_cmd::assert::Assert) -> String {
 }
 
 fn notes(out: &Path) -> Vec<String> {
-    read(out).unwrap().into_iter().filter_map(|r| if let Record::Note(note) = r { Some(note.text) } else { None }).collect()
+    read(out)
+        .unwrap()
+        .into_iter()
+        .filter_map(|r| if let Record::Note(note) = r { Some(note.text) } else { None })
+        .collect()
 }
 
 /// Gives every pixel of some masks the label that is ignored.
@@ -36,7 +40,8 @@ fn a_training_of_which_no_pixel_counts_is_warned_of_and_refused_after_an_epoch()
         let told = text(&train(&with(begin(root.path(), &out), &["--steps", steps])).failure());
         assert!(told.contains("step 1: no pixel of a batch counts"), "{told}");
         assert!(
-            told.contains(&format!("no pixel of the {made} batches so far counts")) && told.contains("atrous doctor"),
+            told.contains(&format!("no pixel of the {made} batches so far counts"))
+                && told.contains("atrous doctor"),
             "{told}"
         );
         assert!(!out.join("best.safetensors").exists());
@@ -91,7 +96,9 @@ fn a_run_that_is_resumed_after_its_recipe_was_edited_says_what_becomes_of_it() {
 fn three_hundred_classes_need_no_other_label_to_ignore() {
     let root = data_set();
     let out = root.path().join("run");
-    let told = text(&train(&with(begin(root.path(), &out), &["--classes", "300", "--steps", "1"])).success());
+    let told = text(
+        &train(&with(begin(root.path(), &out), &["--classes", "300", "--steps", "1"])).success(),
+    );
     assert!(told.contains("label 255 is one of 300 classes"), "{told}");
     assert!(fs::read_to_string(out.join("recipe.toml")).unwrap().contains("ignore = 65535"));
 }
@@ -100,7 +107,9 @@ fn three_hundred_classes_need_no_other_label_to_ignore() {
 fn what_accumulation_costs_is_said_and_too_much_of_it_refused() {
     let root = data_set();
     let out = root.path().join("run");
-    let told = text(&train(&with(begin(root.path(), &out), &["--accumulate", "70", "--dry-run"])).success());
+    let told = text(
+        &train(&with(begin(root.path(), &out), &["--accumulate", "70", "--dry-run"])).success(),
+    );
     assert!(told.contains("140 images, 20.0 times all there are"), "{told}");
     let told = text(&train(&with(begin(root.path(), &out), &["--accumulate", "100000"])).failure());
     assert!(told.contains("more than 65536") && !out.exists(), "{told}");
@@ -121,9 +130,22 @@ fn a_data_set_and_a_run_whose_names_are_no_utf8_are_trained_and_resumed() {
     let program = || assert_cmd::Command::new(assert_cmd::cargo::cargo_bin("atrous"));
     let recipe = root.path().join("recipe.toml");
     let begun = ["train", "--device", "cpu", "--steps", "2", "--recipe"];
-    program().args(begun).arg(&recipe).arg("--data").arg(&data).arg("--out").arg(&out).assert().success();
-    let steps = fs::read_to_string(out.join("recipe.toml")).unwrap().replace("steps = 2\n", "steps = 3\n");
+    program()
+        .args(begun)
+        .arg(&recipe)
+        .arg("--data")
+        .arg(&data)
+        .arg("--out")
+        .arg(&out)
+        .assert()
+        .success();
+    let steps =
+        fs::read_to_string(out.join("recipe.toml")).unwrap().replace("steps = 2\n", "steps = 3\n");
     fs::write(out.join("recipe.toml"), steps).unwrap();
-    let resumed = program().args(["train", "--device", "cpu", "--resume", "--out"]).arg(&out).assert().success();
+    let resumed = program()
+        .args(["train", "--device", "cpu", "--resume", "--out"])
+        .arg(&out)
+        .assert()
+        .success();
     assert!(text(&resumed).contains("going on after step 2 of 3"));
 }

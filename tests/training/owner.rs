@@ -9,7 +9,13 @@ use std::time::Duration;
 
 fn spawn(args: &[String]) -> Child {
     let program = assert_cmd::cargo::cargo_bin("atrous");
-    Command::new(program).env("NO_COLOR", "1").args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    Command::new(program)
+        .env("NO_COLOR", "1")
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 fn with(mut args: Vec<String>, extra: &[&str]) -> Vec<String> {
@@ -22,14 +28,18 @@ fn stderr(output: &Output) -> String {
 }
 
 fn event_files(out: &Path) -> usize {
-    fs::read_dir(out).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().contains("tfevents")).count()
+    fs::read_dir(out)
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().contains("tfevents"))
+        .count()
 }
 
 #[test]
 fn a_second_process_does_not_stop_the_training_that_is_running() {
     let root = data_set();
     let out = root.path().join("run");
-    let mut first = spawn(&with(begin(root.path(), &out), &["--steps", "100000", "--checkpoint-every", "1"]));
+    let mut first =
+        spawn(&with(begin(root.path(), &out), &["--steps", "100000", "--checkpoint-every", "1"]));
     while !out.join("log.jsonl").exists() {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -58,20 +68,24 @@ fn of_two_runs_begun_at_once_one_is_refused_and_the_files_are_the_others() {
     for attempt in 0..4 {
         let out = root.path().join(format!("run{attempt}"));
         let seeds = ["1", "2"];
-        let both = seeds.map(|seed| spawn(&with(begin(root.path(), &out), &["--seed", seed, "--steps", "1"])));
+        let both = seeds
+            .map(|seed| spawn(&with(begin(root.path(), &out), &["--seed", seed, "--steps", "1"])));
         let pids = [both[0].id(), both[1].id()];
         let outputs = both.map(|child| child.wait_with_output().unwrap());
         let texts = [stderr(&outputs[0]), stderr(&outputs[1])];
         let codes = [outputs[0].status.code(), outputs[1].status.code()];
-        let winner = codes.iter().position(|code| *code == Some(0)).unwrap_or_else(|| panic!("{texts:?}"));
+        let winner =
+            codes.iter().position(|code| *code == Some(0)).unwrap_or_else(|| panic!("{texts:?}"));
         let loser = &texts[1 - winner];
         assert_eq!(codes[1 - winner], Some(2), "{texts:?}");
         // One that comes when the other is done already finds its run.
-        let named = cfg!(not(unix)) || loser.contains(&format!("is being trained by process {}", pids[winner]));
+        let named = cfg!(not(unix))
+            || loser.contains(&format!("is being trained by process {}", pids[winner]));
         assert!(named || loser.contains("holds a run already"), "{loser}");
         let recipe = fs::read_to_string(out.join("recipe.toml")).unwrap();
         assert!(recipe.contains(&format!("seed = {}\n", seeds[winner])), "{recipe}");
-        let starts: Vec<_> = read(&out).unwrap().into_iter().filter(|r| matches!(r, Record::Start(_))).collect();
+        let starts: Vec<_> =
+            read(&out).unwrap().into_iter().filter(|r| matches!(r, Record::Start(_))).collect();
         let [Record::Start(start)] = &starts[..] else { panic!("one start: {starts:?}") };
         assert_eq!(start.config["seed"].to_string(), seeds[winner]);
     }
@@ -128,7 +142,9 @@ fn a_run_that_is_stopped_again_and_again_ends_with_the_bits_and_the_curve_of_an_
         let output = child.wait_with_output().unwrap();
         let text = stderr(&output);
         match output.status.code() {
-            Some(0) => assert!(text.contains("stopped after step") || text.contains("done:"), "{text}"),
+            Some(0) => {
+                assert!(text.contains("stopped after step") || text.contains("done:"), "{text}")
+            }
             Some(1) => assert!(text.contains("stopped before the first step"), "{text}"),
             // Before the signal is caught it ends the process at once.
             None => {}

@@ -53,10 +53,14 @@ pub(crate) fn data_set() -> tempfile::TempDir {
     let colors = [[90u8, 60, 30], [60, 120, 220], [30, 140, 50], [0; 3]];
     for n in 0..10 {
         let part = if n < 7 { "train" } else { "val" };
-        let color =
-            |x, y| colors[usize::from(class(n, x, y)).min(3)].map(|v| v.saturating_add(((x * 7 + y * 13 + n) % 23) as u8));
+        let color = |x, y| {
+            colors[usize::from(class(n, x, y)).min(3)]
+                .map(|v| v.saturating_add(((x * 7 + y * 13 + n) % 23) as u8))
+        };
         let file = |directory: &str| root.path().join(format!("{directory}/p{n:02}.png"));
-        image::RgbImage::from_fn(SIZE.0, SIZE.1, |x, y| image::Rgb(color(x, y))).save(file(part)).unwrap();
+        image::RgbImage::from_fn(SIZE.0, SIZE.1, |x, y| image::Rgb(color(x, y)))
+            .save(file(part))
+            .unwrap();
         let mask = image::GrayImage::from_fn(SIZE.0, SIZE.1, |x, y| image::Luma([class(n, x, y)]));
         mask.save(file(&format!("{part}annot"))).unwrap();
     }
@@ -73,8 +77,17 @@ pub(crate) fn begin(root: &Path, out: &Path) -> Vec<String> {
 
 fn begin_on(device: &str, root: &Path, out: &Path) -> Vec<String> {
     let path = |p: &Path| p.to_str().unwrap().to_owned();
-    let args =
-        ["train", "--device", device, "--data", &path(root), "--recipe", &path(&root.join("recipe.toml")), "--out", &path(out)];
+    let args = [
+        "train",
+        "--device",
+        device,
+        "--data",
+        &path(root),
+        "--recipe",
+        &path(&root.join("recipe.toml")),
+        "--out",
+        &path(out),
+    ];
     args.map(str::to_owned).to_vec()
 }
 
@@ -83,7 +96,9 @@ pub(crate) fn resume(out: &Path) -> Vec<String> {
 }
 
 fn resume_on(device: &str, out: &Path) -> Vec<String> {
-    ["train", "--device", device, "--resume", "--out", out.to_str().unwrap()].map(str::to_owned).to_vec()
+    ["train", "--device", device, "--resume", "--out", out.to_str().unwrap()]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 pub(crate) fn train(args: &[String]) -> assert_cmd::assert::Assert {
@@ -123,14 +138,23 @@ fn kill_again_and_again(device: &str) {
     let done = train(&begin_on(device, root.path(), &whole)).success();
     let time = start.elapsed();
     let text = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
-    assert!(text.contains("memory:") && text.contains("step 12: mIoU") && text.contains("done: 12 steps"), "{text}");
+    assert!(
+        text.contains("memory:")
+            && text.contains("step 12: mIoU")
+            && text.contains("done: 12 steps"),
+        "{text}"
+    );
 
     let broken = root.path().join("broken");
     let mut rng = Rng(9);
     let mut kills = 0;
     let mut args = begin_on(device, root.path(), &broken);
     while kills < 10 {
-        let mut child = std::process::Command::new(program()).args(&args).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = std::process::Command::new(program())
+            .args(&args)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(time * rng.range(2, 60) as u32 / 100);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -143,7 +167,10 @@ fn kill_again_and_again(device: &str) {
     assert_eq!(ending(&whole), ending(&broken));
     assert_eq!(evaluations(&whole), evaluations(&broken));
     assert_eq!(evaluations(&whole).len(), 2);
-    let rest: Vec<String> = fs::read_dir(&broken).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let rest: Vec<String> = fs::read_dir(&broken)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert!(rest.iter().all(|name| !name.ends_with(".tmp")), "{rest:?}");
 }
 
@@ -154,12 +181,38 @@ fn the_network_of_a_run_segments_and_is_scored_as_the_run_says() {
     train(&begin(root.path(), &out)).success();
     let weights = out.join("best.safetensors");
     let image = root.path().join("val/p08.png");
-    let segment = ["segment", "--device", "cpu", "--weights", weights.to_str().unwrap(), image.to_str().unwrap(), "--json"];
-    let json = Command::new(program()).current_dir(root.path()).args(segment).assert().success().get_output().stdout.clone();
-    assert!(String::from_utf8_lossy(&json).contains("tree") || String::from_utf8_lossy(&json).contains("ground"));
+    let segment = [
+        "segment",
+        "--device",
+        "cpu",
+        "--weights",
+        weights.to_str().unwrap(),
+        image.to_str().unwrap(),
+        "--json",
+    ];
+    let json = Command::new(program())
+        .current_dir(root.path())
+        .args(segment)
+        .assert()
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    assert!(
+        String::from_utf8_lossy(&json).contains("tree")
+            || String::from_utf8_lossy(&json).contains("ground")
+    );
 
-    let eval =
-        ["eval", "--device", "cpu", "--weights", weights.to_str().unwrap(), "--data", root.path().to_str().unwrap(), "--json"];
+    let eval = [
+        "eval",
+        "--device",
+        "cpu",
+        "--weights",
+        weights.to_str().unwrap(),
+        "--data",
+        root.path().to_str().unwrap(),
+        "--json",
+    ];
     let json = Command::new(program()).args(eval).assert().success().get_output().stdout.clone();
     let scores: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let best = evaluations(&out).into_iter().rev().find(|e| e.best).unwrap().mean_iou.unwrap();
@@ -176,7 +229,8 @@ fn bad_settings_are_refused_before_anything_is_written() {
     let with = |extra: &[&str]| {
         let mut args = begin(root.path(), &out);
         args.extend(extra.iter().map(|&s| s.to_owned()));
-        let text = String::from_utf8_lossy(&train(&args).failure().get_output().stderr).into_owned();
+        let text =
+            String::from_utf8_lossy(&train(&args).failure().get_output().stderr).into_owned();
         assert!(!out.exists(), "{text}");
         text
     };
@@ -218,10 +272,14 @@ fn a_directory_holds_one_run() {
         args.extend(["--steps", "1"].map(str::to_owned));
         args
     };
-    let text = |assert: assert_cmd::assert::Assert| String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    let text = |assert: assert_cmd::assert::Assert| {
+        String::from_utf8_lossy(&assert.get_output().stderr).into_owned()
+    };
     assert!(text(train(&resume(&out)).failure()).contains("holds no run"));
     train(&short(begin(root.path(), &out))).success();
-    assert!(text(train(&short(begin(root.path(), &out))).failure()).contains("holds a run already"));
+    assert!(
+        text(train(&short(begin(root.path(), &out))).failure()).contains("holds a run already")
+    );
     assert!(text(train(&short(resume(&out))).failure()).contains("takes the settings of the run"));
     // What the page shows is not taken away by a start that makes no step.
     let page = || fs::read_to_string(out.join("report.html")).unwrap();
@@ -256,10 +314,13 @@ fn an_evaluation_that_fails_costs_no_steps_and_is_made_up_for() {
     let image = root.path().join("val/p08.png");
     let good = fs::read(&image).unwrap();
     fs::write(&image, &good[..good.len() / 2]).unwrap();
-    let text = String::from_utf8_lossy(&train(&begin(root.path(), &broken)).failure().get_output().stderr).into_owned();
+    let text =
+        String::from_utf8_lossy(&train(&begin(root.path(), &broken)).failure().get_output().stderr)
+            .into_owned();
     assert!(text.contains("p08.png"), "{text}");
     fs::write(&image, &good).unwrap();
-    let text = String::from_utf8_lossy(&train(&resume(&broken)).success().get_output().stderr).into_owned();
+    let text = String::from_utf8_lossy(&train(&resume(&broken)).success().get_output().stderr)
+        .into_owned();
     assert!(text.contains("going on after step 6 of 12"), "{text}");
     assert_eq!(ending(&whole), ending(&broken));
     assert_eq!(evaluations(&whole), evaluations(&broken));
@@ -273,7 +334,8 @@ fn a_run_does_not_go_on_with_other_classes() {
     args.extend(["--steps", "1"].map(str::to_owned));
     train(&args).success();
     fs::write(root.path().join("classes.txt"), CLASSES.replace("sky", "cloud")).unwrap();
-    let text = String::from_utf8_lossy(&train(&resume(&out)).failure().get_output().stderr).into_owned();
+    let text =
+        String::from_utf8_lossy(&train(&resume(&out)).failure().get_output().stderr).into_owned();
     assert!(text.contains("ground, cloud, tree") && text.contains("ground, sky, tree"), "{text}");
 }
 
@@ -297,5 +359,8 @@ fn a_dry_run_tells_the_memory_and_writes_nothing() {
     args.push("--dry-run".to_owned());
     let done = train(&args).success();
     let text = String::from_utf8_lossy(&done.get_output().stderr).into_owned();
-    assert!(text.contains("MobileNetV2") && text.contains("activations") && !out.exists(), "{text}");
+    assert!(
+        text.contains("MobileNetV2") && text.contains("activations") && !out.exists(),
+        "{text}"
+    );
 }

@@ -4,7 +4,9 @@ use crate::support::{Rng, devices};
 use atrous::exec::Device;
 use atrous::models::{Backbone, Config, Decoder, random_weights};
 use atrous::ops::{Denominator, PixelLoss};
-use atrous::train::{Decay, Images, NormMode, Optimizer, Schedule, StepOptions, TrainOptions, Trainer};
+use atrous::train::{
+    Decay, Images, NormMode, Optimizer, Schedule, StepOptions, TrainOptions, Trainer,
+};
 use atrous::{Data, ErrorKind, Shape, Tensor};
 
 const CLASSES: usize = 3;
@@ -22,7 +24,8 @@ pub(crate) fn config() -> Config {
 }
 
 pub(crate) fn options() -> TrainOptions {
-    let schedule = Schedule { base: 0.05, decay: Decay::Constant, steps: 1000, warm_up: 0, floor: 0.0 };
+    let schedule =
+        Schedule { base: 0.05, decay: Decay::Constant, steps: 1000, warm_up: 0, floor: 0.0 };
     TrainOptions::new(2, (33, 33), schedule)
 }
 
@@ -41,7 +44,10 @@ fn images(rng: &mut Rng, n: usize) -> (Tensor, Tensor) {
     }
     let color = |label: u32, c: usize| if label as usize % 3 == c { 1.0 } else { -0.5 };
     let pixels = (0..shape.len()).map(|i| color(labels[i / 3], i % 3) + 0.2 * rng.unit()).collect();
-    (Tensor::new(shape, pixels).unwrap(), Tensor::from_data(shape.with_c(1), Data::U32(labels)).unwrap())
+    (
+        Tensor::new(shape, pixels).unwrap(),
+        Tensor::from_data(shape.with_c(1), Data::U32(labels)).unwrap(),
+    )
 }
 
 pub(crate) fn trainer(device: &Device, options: TrainOptions) -> Trainer {
@@ -53,7 +59,8 @@ pub(crate) fn steps(trainer: &mut Trainer, rng: &mut Rng, count: usize) -> Vec<f
     let options = trainer.options().clone();
     let one = |_| {
         let batches: Vec<_> = (0..options.accumulate).map(|_| images(rng, options.batch)).collect();
-        let batches: Vec<_> = batches.iter().map(|(images, labels)| Images { images, labels, names: &[] }).collect();
+        let batches: Vec<_> =
+            batches.iter().map(|(images, labels)| Images { images, labels, names: &[] }).collect();
         trainer.step(&batches).unwrap().loss
     };
     (0..count).map(one).collect()
@@ -63,7 +70,8 @@ pub(crate) fn steps(trainer: &mut Trainer, rng: &mut Rng, count: usize) -> Vec<f
 pub(crate) fn bits(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
     let numbers = |t: &Tensor| t.f32().iter().map(|v| v.to_bits()).collect();
     let weights = trainer.weights().unwrap();
-    let mut all: Vec<(String, Vec<u32>)> = weights.iter().map(|(n, p)| (n.clone(), numbers(p.tensor()))).collect();
+    let mut all: Vec<(String, Vec<u32>)> =
+        weights.iter().map(|(n, p)| (n.clone(), numbers(p.tensor()))).collect();
     all.extend(trainer.optimizer_state().unwrap().iter().map(|(n, t)| (n.clone(), numbers(t))));
     all
 }
@@ -71,10 +79,15 @@ pub(crate) fn bits(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
 #[test]
 fn the_loss_falls_and_executors_agree() {
     let mut first = Vec::new();
-    for (name, optimizer, rate) in [("sgd", Optimizer::SGD, 0.05), ("adam_w", Optimizer::ADAM_W, 0.003)] {
+    for (name, optimizer, rate) in
+        [("sgd", Optimizer::SGD, 0.05), ("adam_w", Optimizer::ADAM_W, 0.003)]
+    {
         for device in devices() {
             let schedule = Schedule { base: rate, ..options().schedule };
-            let mut trainer = trainer(&device, TrainOptions { optimizer, schedule, max_norm: Some(5.0), ..options() });
+            let mut trainer = trainer(
+                &device,
+                TrainOptions { optimizer, schedule, max_norm: Some(5.0), ..options() },
+            );
             let losses = steps(&mut trainer, &mut Rng(7), 30);
             let (early, late) = (losses[0], losses[25..].iter().sum::<f64>() / 5.0);
             assert!(late < 0.5 * early, "{name} on {device}: {losses:?}");
@@ -96,7 +109,8 @@ fn a_restored_training_goes_on_to_the_same_bits() {
         let mut whole = trainer(&device, options.clone());
         let mut rng = Rng(3);
         steps(&mut whole, &mut rng, 2);
-        let (weights, state, place) = (whole.weights().unwrap(), whole.optimizer_state().unwrap(), rng.0);
+        let (weights, state, place) =
+            (whole.weights().unwrap(), whole.optimizer_state().unwrap(), rng.0);
         steps(&mut whole, &mut rng, 2);
 
         let mut resumed = trainer(&device, options);
@@ -109,26 +123,41 @@ fn a_restored_training_goes_on_to_the_same_bits() {
     }
 }
 
-/// Without norms of the batch two halves have the gradient of the whole, where both have as many pixels that count.
+/// Without norms of the batch two halves have the gradient of the whole, where both have as many
+/// pixels that count.
 #[test]
 fn gradients_of_two_batches_are_those_of_one_twice_as_large() {
     let loss = PixelLoss { denominator: Denominator::Pixels, ..PixelLoss::default() };
-    let options = TrainOptions { step: StepOptions { loss, norm: NormMode::Frozen, ..StepOptions::default() }, ..options() };
+    let options = TrainOptions {
+        step: StepOptions { loss, norm: NormMode::Frozen, ..StepOptions::default() },
+        ..options()
+    };
     let (images, labels) = images(&mut Rng(5), 2);
     let half = |i: usize| {
         let (p, l) = (33 * 33 * 3, 33 * 33);
-        let image = Tensor::new(Shape::new(1, 33, 33, 3), images.f32()[i * p..][..p].to_vec()).unwrap();
-        (image, Tensor::from_data(Shape::new(1, 33, 33, 1), Data::U32(labels.u32()[i * l..][..l].to_vec())).unwrap())
+        let image =
+            Tensor::new(Shape::new(1, 33, 33, 3), images.f32()[i * p..][..p].to_vec()).unwrap();
+        (
+            image,
+            Tensor::from_data(
+                Shape::new(1, 33, 33, 1),
+                Data::U32(labels.u32()[i * l..][..l].to_vec()),
+            )
+            .unwrap(),
+        )
     };
     for device in devices() {
         let mut whole = trainer(&device, options.clone());
         let want = whole.step(&[Images { images: &images, labels: &labels, names: &[] }]).unwrap();
-        let mut halves = trainer(&device, TrainOptions { batch: 1, accumulate: 2, ..options.clone() });
+        let mut halves =
+            trainer(&device, TrainOptions { batch: 1, accumulate: 2, ..options.clone() });
         let both = [half(0), half(1)];
-        let both: Vec<_> = both.iter().map(|(images, labels)| Images { images, labels, names: &[] }).collect();
+        let both: Vec<_> =
+            both.iter().map(|(images, labels)| Images { images, labels, names: &[] }).collect();
         let got = halves.step(&both).unwrap();
         assert!(
-            (got.loss - want.loss).abs() < 1e-5 && (got.gradient_norm / want.gradient_norm - 1.0).abs() < 1e-3,
+            (got.loss - want.loss).abs() < 1e-5
+                && (got.gradient_norm / want.gradient_norm - 1.0).abs() < 1e-3,
             "{got:?} {want:?}"
         );
     }
@@ -143,8 +172,14 @@ fn with_one_image_the_pooled_norm_keeps_its_running_statistics() {
         steps(&mut trainer, &mut Rng(1), 1);
         let after = trainer.weights().unwrap();
         let moved = |name: &str| before[name].tensor() != after[name].tensor();
-        assert!(!moved("aspp.pool.conv.norm.running_mean") && !moved("aspp.pool.conv.norm.running_var"), "on {device}");
-        assert!(moved("aspp.project.norm.running_mean") && moved("aspp.project.norm.running_var"), "on {device}");
+        assert!(
+            !moved("aspp.pool.conv.norm.running_mean") && !moved("aspp.pool.conv.norm.running_var"),
+            "on {device}"
+        );
+        assert!(
+            moved("aspp.project.norm.running_mean") && moved("aspp.project.norm.running_var"),
+            "on {device}"
+        );
         assert!(moved("aspp.pool.conv.weight") && moved("aspp.pool.conv.norm.bias"), "on {device}");
     }
 }
@@ -158,12 +193,14 @@ fn what_is_not_finite_is_told_with_its_node_and_changes_nothing() {
         let before = bits(&trainer);
         let (mut images, labels) = images(&mut rng, 2);
         images.f32_mut()[100] = f32::NAN;
-        let error = trainer.step(&[Images { images: &images, labels: &labels, names: &[] }]).unwrap_err();
+        let error =
+            trainer.step(&[Images { images: &images, labels: &labels, names: &[] }]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Training);
         let text = error.to_string();
         assert!(text.contains("step 2") && text.contains("`backbone."), "{text}");
-        let trained =
-            |all: &[(String, Vec<u32>)]| all.iter().filter(|(n, _)| !n.contains("running")).cloned().collect::<Vec<_>>();
+        let trained = |all: &[(String, Vec<u32>)]| {
+            all.iter().filter(|(n, _)| !n.contains("running")).cloned().collect::<Vec<_>>()
+        };
         assert_eq!(trained(&before), trained(&bits(&trainer)), "on {device}");
         assert_eq!(trainer.steps_done(), 1);
     }
@@ -174,19 +211,40 @@ fn options_that_make_no_sense_are_refused() {
     let config = config();
     let weights = random_weights(&config, 1).unwrap();
     let refuse = |options: TrainOptions, part: &str| {
-        let error = Trainer::new(&Device::Cpu, &config, &weights, options).map(drop).unwrap_err().to_string();
+        let error = Trainer::new(&Device::Cpu, &config, &weights, options)
+            .map(drop)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(part), "{error}");
     };
     refuse(TrainOptions { batch: 0, ..options() }, "at least one image");
-    refuse(TrainOptions { class_weights: Some(vec![1.0; CLASSES]), ..options() }, "belong together");
-    let weighted = StepOptions { loss: PixelLoss { weighted: true, ..PixelLoss::default() }, ..StepOptions::default() };
-    refuse(TrainOptions { step: weighted, class_weights: Some(vec![1.0; 2]), ..options() }, "2 class weights for 3 classes");
-    refuse(TrainOptions { step: weighted, class_weights: Some(vec![0.0; CLASSES]), ..options() }, "all class weights are 0");
+    refuse(
+        TrainOptions { class_weights: Some(vec![1.0; CLASSES]), ..options() },
+        "belong together",
+    );
+    let weighted = StepOptions {
+        loss: PixelLoss { weighted: true, ..PixelLoss::default() },
+        ..StepOptions::default()
+    };
+    refuse(
+        TrainOptions { step: weighted, class_weights: Some(vec![1.0; 2]), ..options() },
+        "2 class weights for 3 classes",
+    );
+    refuse(
+        TrainOptions { step: weighted, class_weights: Some(vec![0.0; CLASSES]), ..options() },
+        "all class weights are 0",
+    );
     refuse(TrainOptions { accumulate: 65_537, ..options() }, "more than 65536");
     refuse(TrainOptions { max_norm: Some(f64::NAN), ..options() }, "above 0");
     let mut fewer = weights.clone();
     fewer.remove("logits.bias");
-    assert!(Trainer::new(&Device::Cpu, &config, &fewer, options()).map(drop).unwrap_err().to_string().contains("logits.bias"));
+    assert!(
+        Trainer::new(&Device::Cpu, &config, &fewer, options())
+            .map(drop)
+            .unwrap_err()
+            .to_string()
+            .contains("logits.bias")
+    );
     let need = Trainer::need(&Device::Cpu, &config, &options()).unwrap();
     assert!(need.activations > need.parameters && need.total() > need.activations, "{need}");
 }

@@ -1,13 +1,15 @@
-//! Random trials of the program as a hostile user starts it: names, signals, memory limits, two processes at once. Slow, so ignored by default:
+//! Random trials of the program as a hostile user starts it: names, signals, memory limits, two
+//! processes at once. Slow, so ignored by default:
 //!
 //! ```text
 //! cargo test --release --test trials -- --ignored --nocapture
 //! ATROUS_TRIALS=20 ATROUS_TRIALS_SEED=7 cargo test --release --test trials signals -- --ignored --nocapture
 //! ```
 //!
-//! Each trial is a function of its seed, and all run before the test fails, with the seeds and what went wrong. What must hold in every trial:
-//! the program ends in time, by itself or by the signal that was sent; never by an abort; no file that was there is lost or changed but the
-//! outputs that were asked for; nothing hidden or half-written stays.
+//! Each trial is a function of its seed, and all run before the test fails, with the seeds and what
+//! went wrong. What must hold in every trial: the program ends in time, by itself or by the signal
+//! that was sent; never by an abort; no file that was there is lost or changed but the outputs that
+//! were asked for; nothing hidden or half-written stays.
 #![cfg(unix)]
 
 #[path = "../support/mod.rs"]
@@ -26,9 +28,12 @@ use std::path::{Path, PathBuf};
 use support::Rng;
 use support::models::write_tiny;
 
-/// Runs `trial` with as many seeds as `ATROUS_TRIALS` says, each in an empty directory, and fails with all that went wrong.
+/// Runs `trial` with as many seeds as `ATROUS_TRIALS` says, each in an empty directory, and fails
+/// with all that went wrong.
 fn trials(name: &str, default: u64, trial: impl Fn(&mut Rng, &Path) -> Result<String, String>) {
-    let number = |variable: &str, default| std::env::var(variable).map_or(default, |v| v.parse().expect("a whole number"));
+    let number = |variable: &str, default| {
+        std::env::var(variable).map_or(default, |v| v.parse().expect("a whole number"))
+    };
     let (count, first) = (number("ATROUS_TRIALS", default), number("ATROUS_TRIALS_SEED", 1));
     let mut failures = Vec::new();
     let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
@@ -43,7 +48,12 @@ fn trials(name: &str, default: u64, trial: impl Fn(&mut Rng, &Path) -> Result<St
         }
     }
     println!("{name}: {count} trials, {} failed; outcomes {outcomes:?}", failures.len());
-    assert!(failures.is_empty(), "{} of {count} trials failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {count} trials failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
 
 /// A small network in `dir`.
@@ -56,7 +66,9 @@ fn weights(dir: &Path) -> PathBuf {
 /// A drawn image of random colors.
 fn image(rng: &mut Rng, width: u32, height: u32) -> image::RgbImage {
     let shade = rng.range(0, 255) as u32;
-    image::RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 5 + shade) as u8, (y * 3) as u8, (x + y) as u8]))
+    image::RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb([(x * 5 + shade) as u8, (y * 3) as u8, (x + y) as u8])
+    })
 }
 
 /// Every regular file below `dir`, with its content. Links and special files are left out.
@@ -80,7 +92,9 @@ fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// Errors where a temporary file was left below `dir`.
 fn nothing_hidden(dir: &Path) -> Result<(), String> {
     let is_hidden = |path: &PathBuf| {
-        path.file_name().is_some_and(|n| n.as_bytes().starts_with(b".atrous-") || n.as_bytes().ends_with(b".tmp"))
+        path.file_name().is_some_and(|n| {
+            n.as_bytes().starts_with(b".atrous-") || n.as_bytes().ends_with(b".tmp")
+        })
     };
     match content(dir).into_keys().find(is_hidden) {
         Some(path) => Err(format!("{} was left", path.display())),
@@ -89,8 +103,14 @@ fn nothing_hidden(dir: &Path) -> Result<(), String> {
 }
 
 /// Errors where a file of `before` is gone or has another content, unless it is among `outputs`.
-fn nothing_lost(before: &BTreeMap<PathBuf, Vec<u8>>, dir: &Path, outputs: &[PathBuf]) -> Result<(), String> {
+fn nothing_lost(
+    before: &BTreeMap<PathBuf, Vec<u8>>,
+    dir: &Path,
+    outputs: &[PathBuf],
+) -> Result<(), String> {
     let after = content(dir);
-    let lost = before.iter().find(|(path, bytes)| !outputs.contains(path) && after.get(*path) != Some(bytes));
+    let lost = before
+        .iter()
+        .find(|(path, bytes)| !outputs.contains(path) && after.get(*path) != Some(bytes));
     lost.map_or(Ok(()), |(path, _)| Err(format!("{} was lost or changed", path.display())))
 }

@@ -1,4 +1,5 @@
-//! Any command under any limit of address space: it does its work, or says in words that the memory does not suffice.
+//! Any command under any limit of address space: it does its work, or says in words that the memory
+//! does not suffice.
 
 use super::process::{atrous_within, run, tail};
 use super::{content, image, nothing_hidden, nothing_lost, trials, weights};
@@ -15,12 +16,25 @@ fn trial(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     // From less than the program itself takes to more than any of these needs, evenly by factors.
     let kib = (30_000.0 * 400f64.powf((f64::from(rng.unit()) + 1.0) / 2.0)) as usize;
     let mut command = atrous_within(dir, kib);
-    let size = rng.pick(&["native", "33", "513", "1500", "3000x3000", "20000x20000", "65535x65535"]);
+    let size =
+        rng.pick(&["native", "33", "513", "1500", "3000x3000", "20000x20000", "65535x65535"]);
     let what = rng.range(0, 5);
     match what {
         0 | 1 => {
             let style = rng.pick(&["mask", "overlay", "side-by-side", "cutout"]);
-            command.args(["segment", "a.png", "b.png", "-w", "tiny.safetensors", "-o", "out", "--style", style, "--size", size]);
+            command.args([
+                "segment",
+                "a.png",
+                "b.png",
+                "-w",
+                "tiny.safetensors",
+                "-o",
+                "out",
+                "--style",
+                style,
+                "--size",
+                size,
+            ]);
             if rng.range(0, 3) == 0 {
                 command.arg("--probabilities");
             }
@@ -35,10 +49,21 @@ fn trial(rng: &mut Rng, dir: &Path) -> Result<String, String> {
             }
         }
         4 => drop(command.args(["export", "tiny.safetensors", "out.pth", "--dialect", "atrous"])),
-        _ => drop(command.args(["segment", "a.png", "-w", "tiny.safetensors", "--size", size, "--json"])),
+        _ => drop(command.args([
+            "segment",
+            "a.png",
+            "-w",
+            "tiny.safetensors",
+            "--size",
+            size,
+            "--json",
+        ])),
     }
-    let ended = run(&mut command, Duration::from_secs(240)).map_err(|e| format!("{kib} KiB: {e}: {command:?}"))?;
-    nothing_lost(&before, dir, &[]).and_then(|()| nothing_hidden(dir)).map_err(|e| format!("{kib} KiB: {e}: {command:?}"))?;
+    let ended = run(&mut command, Duration::from_secs(240))
+        .map_err(|e| format!("{kib} KiB: {e}: {command:?}"))?;
+    nothing_lost(&before, dir, &[])
+        .and_then(|()| nothing_hidden(dir))
+        .map_err(|e| format!("{kib} KiB: {e}: {command:?}"))?;
     match ended.code() {
         0 => Ok("done".to_owned()),
         1 | 2 => Ok("refused".to_owned()),

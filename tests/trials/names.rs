@@ -66,10 +66,14 @@ fn input(rng: &mut Rng, dir: &Path, earlier: &[PathBuf]) -> PathBuf {
         image(rng, width, height).save_with_format(path, format).expect("an image of the trial");
     };
     match rng.range(0, 13) {
-        0 if !earlier.is_empty() => drop(symlink(rng.pick(&earlier.iter().map(PathBuf::as_path).collect::<Vec<_>>()), &path)),
-        1 if !earlier.is_empty() => {
-            drop(fs::hard_link(rng.pick(&earlier.iter().map(PathBuf::as_path).collect::<Vec<_>>()), &path))
-        }
+        0 if !earlier.is_empty() => drop(symlink(
+            rng.pick(&earlier.iter().map(PathBuf::as_path).collect::<Vec<_>>()),
+            &path,
+        )),
+        1 if !earlier.is_empty() => drop(fs::hard_link(
+            rng.pick(&earlier.iter().map(PathBuf::as_path).collect::<Vec<_>>()),
+            &path,
+        )),
         2 => drop(std::process::Command::new("mkfifo").arg("--").arg(&path).status()),
         3 => {
             fs::create_dir(&path).expect("a directory of the trial");
@@ -108,7 +112,15 @@ fn trial(rng: &mut Rng, dir: &Path) -> Result<String, String> {
         1 => drop(command.arg("-o").arg(&out)),
         2 => drop(command.arg("-o").arg(work.join(name(rng)))),
         3 => drop(command.arg("-o").arg(out.join(name(rng)))),
-        4 => drop(command.arg("-o").arg(rng.pick(&["", "/dev/full", "/dev/null", "/", "/proc/x.png", "no/such/dir/", "."]))),
+        4 => drop(command.arg("-o").arg(rng.pick(&[
+            "",
+            "/dev/full",
+            "/dev/null",
+            "/",
+            "/proc/x.png",
+            "no/such/dir/",
+            ".",
+        ]))),
         _ => {}
     }
     command.arg("--");
@@ -116,12 +128,24 @@ fn trial(rng: &mut Rng, dir: &Path) -> Result<String, String> {
         0 => drop(command.arg(&work)),
         1 => drop(command.arg(work.join("*"))),
         2 => drop(command.arg(work.join(rng.pick(&["%06d.png", "%d.png", "*.png", "**", ""])))),
-        3 => drop(command.arg(rng.pick(&["", "-", ".", "/dev/zero", "/dev/null", "/proc/self/mem", "nosuch.png"]))),
+        3 => drop(command.arg(rng.pick(&[
+            "",
+            "-",
+            ".",
+            "/dev/zero",
+            "/dev/null",
+            "/proc/self/mem",
+            "nosuch.png",
+        ]))),
         _ => drop(command.args(&inputs)),
     }
-    let ended = run(&mut command, Duration::from_secs(60)).map_err(|e| format!("{e}: {command:?}"))?;
-    // An output that is no input may have been there before; every trial begins with inputs alone, so all of them must be as they were.
-    nothing_lost(&before, dir, &[]).and_then(|()| nothing_hidden(dir)).map_err(|e| format!("{e}: {command:?}"))?;
+    let ended =
+        run(&mut command, Duration::from_secs(60)).map_err(|e| format!("{e}: {command:?}"))?;
+    // An output that is no input may have been there before; every trial begins with inputs alone,
+    // so all of them must be as they were.
+    nothing_lost(&before, dir, &[])
+        .and_then(|()| nothing_hidden(dir))
+        .map_err(|e| format!("{e}: {command:?}"))?;
     for bytes in [&ended.stdout, &ended.stderr] {
         let text = String::from_utf8_lossy(bytes);
         if let Some(line) = text.lines().find(|line| line.chars().any(char::is_control)) {

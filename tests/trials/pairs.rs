@@ -32,8 +32,10 @@ pub fn data_set(rng: &mut Rng, dir: &Path) {
     for directory in ["data/train", "data/trainannot", "data/val", "data/valannot"] {
         fs::create_dir_all(dir.join(directory)).expect("directories of the data set");
     }
-    fs::write(dir.join("data/classes.txt"), "0 ground 90 60 30\n1 sky 60 120 220\n").expect("the classes");
-    fs::write(dir.join("recipe.toml"), "checkpoint_every = 2\nevaluate_every = 8\n").expect("the recipe");
+    fs::write(dir.join("data/classes.txt"), "0 ground 90 60 30\n1 sky 60 120 220\n")
+        .expect("the classes");
+    fs::write(dir.join("recipe.toml"), "checkpoint_every = 2\nevaluate_every = 8\n")
+        .expect("the recipe");
     for n in 0..6 {
         let part = if n < 4 { "train" } else { "val" };
         image(rng, 48, 40).save(dir.join(format!("data/{part}/p{n}.png"))).expect("an image");
@@ -51,7 +53,8 @@ fn start(dir: &Path, seed: &str, resume: bool) -> Running {
     Running::start(&mut command)
 }
 
-/// Two trainings begun or resumed in one directory: one does its work, the other is refused or works after it.
+/// Two trainings begun or resumed in one directory: one does its work, the other is refused or
+/// works after it.
 fn trainings(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     data_set(rng, dir);
     let resumes = rng.range(0, 1) == 0;
@@ -74,7 +77,8 @@ fn trainings(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     if one.code() != 0 && two.code() != 0 && !interrupted {
         return Err(format!("both failed: {} / {}", tail(&one.words()), tail(&two.words())));
     }
-    // Whoever lost has left the winner's files alone: they agree, and the run is complete or goes on.
+    // Whoever lost has left the winner's files alone: they agree, and the run is complete or goes
+    // on.
     let mut again = atrous(dir);
     again.args(["train", "--resume", "-q", "--out", "run"]);
     if dir.join("run/checkpoint.safetensors").exists() {
@@ -86,9 +90,13 @@ fn trainings(rng: &mut Rng, dir: &Path) -> Result<String, String> {
         let recipe = text.lines().find_map(|l| l.strip_prefix("seed = ")?.parse::<u64>().ok());
         let log = fs::read_to_string(dir.join("run/log.jsonl")).map_err(|e| e.to_string())?;
         let first = log.lines().next().unwrap_or_default();
-        let record: serde_json::Value = serde_json::from_str(first).map_err(|e| format!("{first}: {e}"))?;
+        let record: serde_json::Value =
+            serde_json::from_str(first).map_err(|e| format!("{first}: {e}"))?;
         if recipe.is_none() || record["config"]["seed"].as_u64() != recipe {
-            return Err(format!("recipe.toml has seed {recipe:?}, the log {}", record["config"]["seed"]));
+            return Err(format!(
+                "recipe.toml has seed {recipe:?}, the log {}",
+                record["config"]["seed"]
+            ));
         }
         let steps: Vec<u64> = log
             .lines()
@@ -101,7 +109,12 @@ fn trainings(rng: &mut Rng, dir: &Path) -> Result<String, String> {
         }
     }
     nothing_hidden(dir)?;
-    Ok(format!("trainings{} rc {} {}", if resumes { " resumed" } else { "" }, one.code(), two.code()))
+    Ok(format!(
+        "trainings{} rc {} {}",
+        if resumes { " resumed" } else { "" },
+        one.code(),
+        two.code()
+    ))
 }
 
 /// Two `segment` to the same outputs: both end well, and what is there is whole.
@@ -120,7 +133,13 @@ fn segments(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     let (one, two) = (one.end(LIMIT)?, two.end(LIMIT)?);
     nothing_lost(&before, dir, &[]).and_then(|()| nothing_hidden(dir))?;
     if (one.code(), two.code()) != (0, 0) {
-        return Err(format!("rc {} {}: {} {}", one.code(), two.code(), tail(&one.words()), tail(&two.words())));
+        return Err(format!(
+            "rc {} {}: {} {}",
+            one.code(),
+            two.code(),
+            tail(&one.words()),
+            tail(&two.words())
+        ));
     }
     for n in 0..6 {
         image::open(dir.join(format!("out/p{n}.png"))).map_err(|e| format!("p{n}.png: {e}"))?;
@@ -131,5 +150,7 @@ fn segments(rng: &mut Rng, dir: &Path) -> Result<String, String> {
 #[test]
 #[ignore = "slow: random trials, see tests/trials/main.rs"]
 fn pairs() {
-    trials("pairs", 60, |rng, dir| if rng.range(0, 3) == 0 { segments(rng, dir) } else { trainings(rng, dir) });
+    trials("pairs", 60, |rng, dir| {
+        if rng.range(0, 3) == 0 { segments(rng, dir) } else { trainings(rng, dir) }
+    });
 }

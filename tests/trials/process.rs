@@ -57,13 +57,20 @@ pub fn atrous(dir: &Path) -> Command {
 pub fn atrous_within(dir: &Path, kib: usize) -> Command {
     let mut command = Command::new("sh");
     // Limits of a shell pass to what it becomes.
-    command.arg("-c").arg(format!("ulimit -v {kib}; exec \"$0\" \"$@\"")).arg(assert_cmd::cargo::cargo_bin("atrous"));
+    command
+        .arg("-c")
+        .arg(format!("ulimit -v {kib}; exec \"$0\" \"$@\""))
+        .arg(assert_cmd::cargo::cargo_bin("atrous"));
     ready(&mut command, dir);
     command
 }
 
 fn ready(command: &mut Command, dir: &Path) {
-    command.current_dir(dir).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command
+        .current_dir(dir)
+        .env("ATROUS_DEVICE", "cpu")
+        .env("NO_COLOR", "1")
+        .env_remove("ATROUS_LOG");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
 }
 
@@ -83,14 +90,23 @@ impl Running {
                 bytes
             })
         };
-        let out = child.stdout.take().map_or_else(|| Box::new(std::io::empty()) as _, |s| Box::new(s) as _);
-        let err = child.stderr.take().map_or_else(|| Box::new(std::io::empty()) as _, |s| Box::new(s) as _);
+        let out = child
+            .stdout
+            .take()
+            .map_or_else(|| Box::new(std::io::empty()) as _, |s| Box::new(s) as _);
+        let err = child
+            .stderr
+            .take()
+            .map_or_else(|| Box::new(std::io::empty()) as _, |s| Box::new(s) as _);
         let readers = [drain(out), drain(err)];
         Self { child, readers }
     }
 
     pub fn signal(&self, name: &str) {
-        let _ = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).stderr(Stdio::null()).status();
+        let _ = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .stderr(Stdio::null())
+            .status();
     }
 
     /// Errors where it has not ended in `limit`; then it is killed.

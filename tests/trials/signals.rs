@@ -1,4 +1,5 @@
-//! Signals at random moments: what can be finished is finished, and nothing half-written or hidden stays.
+//! Signals at random moments: what can be finished is finished, and nothing half-written or hidden
+//! stays.
 
 use super::process::{Running, atrous, run, tail};
 use super::{content, image, nothing_hidden, nothing_lost, trials, weights};
@@ -27,8 +28,14 @@ fn whole(path: &Path) -> Result<(), String> {
     let Ok(bytes) = fs::read(path) else { return Ok(()) };
     let header = bytes.iter().position(|&b| b == b'\n').ok_or("no header in the output")?;
     let text = String::from_utf8_lossy(&bytes[..header]).into_owned();
-    let number = |key: char| text.split(' ').find_map(|part| part.strip_prefix(key)).and_then(|n| n.parse::<usize>().ok());
-    let (Some(w), Some(h)) = (number('W'), number('H')) else { return Err(format!("header {text}")) };
+    let number = |key: char| {
+        text.split(' ')
+            .find_map(|part| part.strip_prefix(key))
+            .and_then(|n| n.parse::<usize>().ok())
+    };
+    let (Some(w), Some(h)) = (number('W'), number('H')) else {
+        return Err(format!("header {text}"));
+    };
     let frame = 6 + if text.contains("Cmono") {
         w * h
     } else if text.contains("C444") {
@@ -36,7 +43,11 @@ fn whole(path: &Path) -> Result<(), String> {
     } else {
         w * h + 2 * w.div_ceil(2) * h.div_ceil(2)
     };
-    if (bytes.len() - header - 1).is_multiple_of(frame) { Ok(()) } else { Err(format!("{text}: a frame was cut")) }
+    if (bytes.len() - header - 1).is_multiple_of(frame) {
+        Ok(())
+    } else {
+        Err(format!("{text}: a frame was cut"))
+    }
 }
 
 fn video(rng: &mut Rng, dir: &Path) -> Result<String, String> {
@@ -46,7 +57,16 @@ fn video(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     let out = rng.pick(&["out.y4m", "out.gif", "frames/", "out.mkv", "-"]);
     let stalled = rng.range(0, 2) == 0;
     let mut command = atrous(dir);
-    command.args(["segment", if stalled { "-" } else { "in.y4m" }, "-w", "tiny.safetensors", "--size", "33", "-o", out]);
+    command.args([
+        "segment",
+        if stalled { "-" } else { "in.y4m" },
+        "-w",
+        "tiny.safetensors",
+        "--size",
+        "33",
+        "-o",
+        out,
+    ]);
     command.args(["--style", rng.pick(&["overlay", "mask"])]);
     if stalled {
         command.stdin(Stdio::piped());
@@ -68,7 +88,9 @@ fn video(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     }
     let ended = running.end(LIMIT).map_err(|e| format!("{signal}, {e}: {command:?}"))?;
     drop(stream);
-    let checks = nothing_lost(&before, dir, &[]).and_then(|()| nothing_hidden(dir)).and_then(|()| whole(&dir.join("out.y4m")));
+    let checks = nothing_lost(&before, dir, &[])
+        .and_then(|()| nothing_hidden(dir))
+        .and_then(|()| whole(&dir.join("out.y4m")));
     checks.map_err(|e| format!("{signal}: {e}: {command:?}"))?;
     Ok(format!("video {signal} rc {}", ended.code()))
 }
@@ -80,13 +102,25 @@ fn images(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     }
     let before = content(dir);
     let mut command = atrous(dir);
-    command.args(["segment", "*.png", "-w", "tiny.safetensors", "--size", "65", "-o", "out/", "--probabilities"]);
+    command.args([
+        "segment",
+        "*.png",
+        "-w",
+        "tiny.safetensors",
+        "--size",
+        "65",
+        "-o",
+        "out/",
+        "--probabilities",
+    ]);
     let running = Running::start(&mut command);
     std::thread::sleep(Duration::from_millis(rng.range(0, 700) as u64));
     let signal = rng.pick(ending_signals());
     running.signal(signal);
     let ended = running.end(LIMIT).map_err(|e| format!("{signal}, {e}: {command:?}"))?;
-    nothing_lost(&before, dir, &[]).and_then(|()| nothing_hidden(dir)).map_err(|e| format!("{signal}: {e}: {command:?}"))?;
+    nothing_lost(&before, dir, &[])
+        .and_then(|()| nothing_hidden(dir))
+        .map_err(|e| format!("{signal}: {e}: {command:?}"))?;
     for path in content(&dir.join("out").canonicalize().unwrap_or(dir.to_owned()))
         .keys()
         .filter(|p| p.extension().is_some_and(|e| e == "png"))
@@ -112,9 +146,14 @@ fn training(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     if run_dir.join("checkpoint.safetensors").exists() {
         let mut resume = atrous(dir);
         resume.args(["train", "--resume", "--out", "run", "-q"]);
-        let resumed = run(&mut resume, Duration::from_secs(120)).map_err(|e| format!("resumed after {signal}: {e}"))?;
+        let resumed = run(&mut resume, Duration::from_secs(120))
+            .map_err(|e| format!("resumed after {signal}: {e}"))?;
         if resumed.code() != 0 {
-            return Err(format!("resumed after {signal}: rc {}: {}", resumed.code(), tail(&resumed.words())));
+            return Err(format!(
+                "resumed after {signal}: rc {}: {}",
+                resumed.code(),
+                tail(&resumed.words())
+            ));
         }
         nothing_hidden(dir).map_err(|e| format!("resumed after {signal}: {e}"))?;
     }

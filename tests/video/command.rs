@@ -13,7 +13,11 @@ use std::time::Duration;
 
 pub(super) fn atrous(directory: &Path) -> Command {
     let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
-    command.current_dir(directory).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command
+        .current_dir(directory)
+        .env("ATROUS_DEVICE", "cpu")
+        .env("NO_COLOR", "1")
+        .env_remove("ATROUS_LOG");
     command
 }
 
@@ -44,11 +48,18 @@ fn sixty_frames_give_sixty_frames_in_order_with_the_right_rate() {
     let dir = directory();
     let (w, h) = (45, 35);
     write_numbered(&dir.path().join("video.y4m"), &info(w, h, "30000/1001"), 60).unwrap();
-    segment(dir.path(), &["video.y4m", "-o", "out/both.y4m", "--style", "side-by-side"]).assert().success().stdout(
-        contains("video.y4m (45x35, 30000/1001 frames a second) -> out/both.y4m: 60 frames in").and(contains("background")),
-    );
+    segment(dir.path(), &["video.y4m", "-o", "out/both.y4m", "--style", "side-by-side"])
+        .assert()
+        .success()
+        .stdout(
+            contains("video.y4m (45x35, 30000/1001 frames a second) -> out/both.y4m: 60 frames in")
+                .and(contains("background")),
+        );
     let (found, frames) = read_all(&dir.path().join("out/both.y4m"), &Options::default());
-    assert_eq!((found.width, found.height, found.rate.to_string().as_str()), (2 * w, h, "30000/1001"));
+    assert_eq!(
+        (found.width, found.height, found.rate.to_string().as_str()),
+        (2 * w, h, "30000/1001")
+    );
     in_order(&frames, 60);
 }
 
@@ -59,11 +70,17 @@ fn containers_through_ffmpeg_keep_sixty_frames_too() {
     }
     let dir = directory();
     write_numbered(&dir.path().join("video.mp4"), &info(64, 48, "24000/1001"), 60).unwrap();
-    segment(dir.path(), &["video.mp4", "--style", "side-by-side"]).assert().success().stdout(contains("60 frames in"));
+    segment(dir.path(), &["video.mp4", "--style", "side-by-side"])
+        .assert()
+        .success()
+        .stdout(contains("60 frames in"));
     let (found, frames) = read_all(&dir.path().join("video-side-by-side.mp4"), &Options::default());
     assert_eq!((found.width, found.rate.to_string().as_str()), (128, "24000/1001"));
     in_order(&frames, 60);
-    segment(dir.path(), &["video.mp4", "-s", "mask", "-o", "m.mp4"]).assert().code(2).stderr(contains(".mkv"));
+    segment(dir.path(), &["video.mp4", "-s", "mask", "-o", "m.mp4"])
+        .assert()
+        .code(2)
+        .stderr(contains(".mkv"));
 }
 
 #[test]
@@ -71,9 +88,15 @@ fn without_ffmpeg_containers_are_refused_with_what_to_do() {
     let dir = directory();
     std::fs::write(dir.path().join("video.mp4"), b"\0\0\0\x18ftypisom").unwrap();
     write_numbered(&dir.path().join("video.y4m"), &info(45, 35, "25"), 2).unwrap();
-    let run = |arguments: &[&str]| segment(dir.path(), arguments).env("PATH", dir.path()).assert().code(1);
-    run(&["video.mp4"]).stderr(contains("video.mp4: the program `ffmpeg` is not installed").and(contains("ffmpeg -i VIDEO")));
-    run(&["video.y4m", "-o", "out.mp4"]).stderr(contains("out.mp4: the program `ffmpeg`").and(contains("write a .y4m")));
+    let run = |arguments: &[&str]| {
+        segment(dir.path(), arguments).env("PATH", dir.path()).assert().code(1)
+    };
+    run(&["video.mp4"]).stderr(
+        contains("video.mp4: the program `ffmpeg` is not installed")
+            .and(contains("ffmpeg -i VIDEO")),
+    );
+    run(&["video.y4m", "-o", "out.mp4"])
+        .stderr(contains("out.mp4: the program `ffmpeg`").and(contains("write a .y4m")));
     assert!(!dir.path().join("out.mp4").exists());
 }
 
@@ -86,16 +109,24 @@ fn masks_of_frames_are_masks_of_the_images() {
         numbered(45, 35, number).save(dir.path().join(format!("shots/s{number:02}.png"))).unwrap();
     }
     segment(dir.path(), &["shots/s%02d.png", "-s", "mask", "-o", "masks/"]).assert().success();
-    segment(dir.path(), &["shots", "--fps", "10", "-s", "mask", "-o", "masks.y4m"]).assert().success();
+    segment(dir.path(), &["shots", "--fps", "10", "-s", "mask", "-o", "masks.y4m"])
+        .assert()
+        .success();
     segment(dir.path(), &["shots", "-s", "mask", "-o", "images/"]).assert().success();
     let stream = std::fs::read(dir.path().join("masks.y4m")).unwrap();
     assert!(stream.starts_with(b"YUV4MPEG2 W45 H35 F10:1 Ip A1:1 Cmono"));
     let mut decoder = y4m::decode(Cursor::new(stream)).unwrap();
     let mut seen = std::collections::HashSet::new();
     for number in 1..=12 {
-        let want = LabelMap::read(dir.path().join(format!("images/s{number:02}.png")), None).unwrap();
-        assert_eq!(LabelMap::read(dir.path().join(format!("masks/{number:06}.png")), None).unwrap(), want, "frame {number}");
-        let labels: Vec<u16> = decoder.read_frame().unwrap().get_y_plane().iter().map(|&v| v.into()).collect();
+        let want =
+            LabelMap::read(dir.path().join(format!("images/s{number:02}.png")), None).unwrap();
+        assert_eq!(
+            LabelMap::read(dir.path().join(format!("masks/{number:06}.png")), None).unwrap(),
+            want,
+            "frame {number}"
+        );
+        let labels: Vec<u16> =
+            decoder.read_frame().unwrap().get_y_plane().iter().map(|&v| v.into()).collect();
         assert_eq!(labels, want.labels, "frame {number}");
         seen.extend(labels);
     }
@@ -108,11 +139,16 @@ fn streams_go_in_and_out_and_messages_beside_them() {
     let (w, h) = (46, 35);
     let raw: Vec<u8> = (0..7).flat_map(|n| numbered(w, h, n).rgb).collect();
     let run = |extra: &[&str]| {
-        let arguments = [&["-", "--raw-size", "46x35", "--pixel-format", "rgb24", "--fps", "30", "-o", "-"], extra].concat();
+        let arguments = [
+            &["-", "--raw-size", "46x35", "--pixel-format", "rgb24", "--fps", "30", "-o", "-"],
+            extra,
+        ]
+        .concat();
         let done = segment(dir.path(), &arguments).write_stdin(raw.clone()).assert().success();
         done.stderr(contains("7 frames in").and(contains("background"))).get_output().stdout.clone()
     };
-    let (found, frames, error) = drain(read(Cursor::new(run(&["-s", "side-by-side"])), "out", &Options::default()).unwrap());
+    let (found, frames, error) =
+        drain(read(Cursor::new(run(&["-s", "side-by-side"])), "out", &Options::default()).unwrap());
     assert!(error.is_none() && found.rate.to_string() == "30");
     in_order(&frames, 7);
     assert_eq!(run(&["-s", "mask", "--raw-output"]).len(), 7 * w * h);
@@ -120,14 +156,24 @@ fn streams_go_in_and_out_and_messages_beside_them() {
 
     write_numbered(&dir.path().join("video.y4m"), &info(w, h, "25"), 5).unwrap();
     let stream = std::fs::read(dir.path().join("video.y4m")).unwrap();
-    let arguments = ["-", "-o", "part.y4m", "--frames", "2..5", "--every", "2", "-s", "side-by-side", "--json"];
+    let arguments =
+        ["-", "-o", "part.y4m", "--frames", "2..5", "--every", "2", "-s", "side-by-side", "--json"];
     let done = segment(dir.path(), &arguments).write_stdin(stream).assert().success();
-    let report: serde_json::Value = serde_json::from_slice(&done.get_output().stdout).expect("the report is JSON");
+    let report: serde_json::Value =
+        serde_json::from_slice(&done.get_output().stdout).expect("the report is JSON");
     let video = &report["video"];
-    assert_eq!((&video["frames"], &video["rate"], &video["stopped"]), (&2.into(), &"25/2".into(), &false.into()));
-    let shares: f64 = video["classes"].as_array().unwrap().iter().map(|c| c["share"].as_f64().unwrap()).sum();
-    let pixels: u64 = video["classes"].as_array().unwrap().iter().map(|c| c["pixels"].as_u64().unwrap()).sum();
-    assert!((shares - 1.0).abs() < 1e-9 && pixels == (2 * w * h) as u64, "all frames together: {shares}, {pixels}");
+    assert_eq!(
+        (&video["frames"], &video["rate"], &video["stopped"]),
+        (&2.into(), &"25/2".into(), &false.into())
+    );
+    let shares: f64 =
+        video["classes"].as_array().unwrap().iter().map(|c| c["share"].as_f64().unwrap()).sum();
+    let pixels: u64 =
+        video["classes"].as_array().unwrap().iter().map(|c| c["pixels"].as_u64().unwrap()).sum();
+    assert!(
+        (shares - 1.0).abs() < 1e-9 && pixels == (2 * w * h) as u64,
+        "all frames together: {shares}, {pixels}"
+    );
     let (_, frames) = read_all(&dir.path().join("part.y4m"), &Options::default());
     assert_eq!(frames.iter().map(left).collect::<Vec<_>>(), [1, 3]);
 }
@@ -141,7 +187,17 @@ fn a_reader_that_goes_away_is_no_failure() {
     let dir = directory();
     write_numbered(&dir.path().join("video.y4m"), &info(45, 35, "25"), 60).unwrap();
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_atrous"))
-        .args(["segment", "video.y4m", "-w", "tiny.safetensors", "-o", "-", "--raw-output", "--device", "cpu"])
+        .args([
+            "segment",
+            "video.y4m",
+            "-w",
+            "tiny.safetensors",
+            "-o",
+            "-",
+            "--raw-output",
+            "--device",
+            "cpu",
+        ])
         .current_dir(dir.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -150,7 +206,10 @@ fn a_reader_that_goes_away_is_no_failure() {
     let mut first = vec![0; 1000];
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     let done = child.wait_with_output().unwrap();
-    assert!(done.status.success() && !String::from_utf8_lossy(&done.stderr).contains("error"), "{done:?}");
+    assert!(
+        done.status.success() && !String::from_utf8_lossy(&done.stderr).contains("error"),
+        "{done:?}"
+    );
 }
 
 #[test]
@@ -189,13 +248,21 @@ fn a_video_that_breaks_off_gives_its_frames_and_an_error() {
         .assert()
         .code(1)
         .stdout(contains("3 frames in"))
-        .stderr(contains("after 3 frames, which are in out.y4m: video.y4m: frame 4: the stream ends"));
+        .stderr(contains(
+            "after 3 frames, which are in out.y4m: video.y4m: frame 4: the stream ends",
+        ));
     in_order(&read_all(&dir.path().join("out.y4m"), &Options::default()).1, 3);
 
     std::fs::write(&path, &whole[..200]).unwrap();
-    segment(dir.path(), &["video.y4m", "-o", "none.y4m"]).assert().code(1).stderr(contains("frame 1"));
+    segment(dir.path(), &["video.y4m", "-o", "none.y4m"])
+        .assert()
+        .code(1)
+        .stderr(contains("frame 1"));
     std::fs::write(&path, b"YUV4MPEG2 W45 H35 F25:1\n").unwrap();
-    segment(dir.path(), &["video.y4m", "-o", "none.y4m"]).assert().code(1).stderr(contains("no frame"));
+    segment(dir.path(), &["video.y4m", "-o", "none.y4m"])
+        .assert()
+        .code(1)
+        .stderr(contains("no frame"));
     assert!(!dir.path().join("none.y4m").exists(), "where no frame came there is no file");
 }
 
@@ -226,5 +293,9 @@ fn arguments_that_contradict_each_other_are_refused() {
         .stderr(contains("video.y4m: is a video").and(contains("one at a time")));
     assert!(dir.path().join("out/a.png").exists(), "the image beside it is segmented all the same");
     segment(dir.path(), &["none.y4m"]).assert().code(1).stderr(contains("none.y4m"));
-    segment(dir.path(), &["-", "-o", "x.y4m"]).write_stdin("no video").assert().code(1).stderr(contains("standard input"));
+    segment(dir.path(), &["-", "-o", "x.y4m"])
+        .write_stdin("no video")
+        .assert()
+        .code(1)
+        .stderr(contains("standard input"));
 }

@@ -19,9 +19,12 @@ fn containers_keep_frames_order_and_the_exact_rate() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    for (name, w, h, rate) in
-        [("a.mp4", 64, 48, "30000/1001"), ("odd.mkv", 61, 47, "25"), ("a.avi", 64, 48, "12.5"), ("a.webm", 64, 48, "30")]
-    {
+    for (name, w, h, rate) in [
+        ("a.mp4", 64, 48, "30000/1001"),
+        ("odd.mkv", 61, 47, "25"),
+        ("a.avi", 64, 48, "12.5"),
+        ("a.webm", 64, 48, "30"),
+    ] {
         let path = dir.path().join(name);
         write_numbered(&path, &info(w, h, rate), 12).unwrap_or_else(|e| panic!("{name}: {e}"));
         let (found, frames) = read_all(&path, &Options::default());
@@ -30,15 +33,18 @@ fn containers_keep_frames_order_and_the_exact_rate() {
         assert_eq!(numbers(&frames), (0..12).collect::<Vec<_>>(), "{name}");
         let expected = found.frames.expect("ffprobe comes with ffmpeg");
         assert!(expected.abs_diff(12) <= 1, "{name}: {expected} frames expected");
-        // Codecs lose detail; the mean of a channel far from the squares shows a wrong matrix or range.
-        let mean = |p: &Image| p.rgb.iter().map(|&v| f64::from(v)).sum::<f64>() / p.rgb.len() as f64;
+        // Codecs lose detail; the mean of a channel far from the squares shows a wrong matrix or
+        // range.
+        let mean =
+            |p: &Image| p.rgb.iter().map(|&v| f64::from(v)).sum::<f64>() / p.rgb.len() as f64;
         let (got, want) = (mean(&frames[5].image), mean(&numbered(found.width, found.height, 5)));
         assert!((got - want).abs() < 6.0, "{name}: mean {got:.1}, expected {want:.1}");
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4, "no temporary file is left");
 }
 
-/// Broad areas of pure colors go through both matrices unchanged, at sizes on both sides of where players change the matrix.
+/// Broad areas of pure colors go through both matrices unchanged, at sizes on both sides of where
+/// players change the matrix.
 #[test]
 fn colors_come_back_from_containers() {
     if !ffmpeg() {
@@ -59,7 +65,10 @@ fn colors_come_back_from_containers() {
             let at = 3 * (h / 2 * w + w / 8 + area * w / 4);
             let got = &frames[1].image.rgb[at..at + 3];
             // A quantizer of quality 23 and two roundings of a matrix.
-            assert!(got.iter().zip(want).all(|(a, b)| a.abs_diff(*b) <= 8), "{w}: {got:?}, expected {want:?}");
+            assert!(
+                got.iter().zip(want).all(|(a, b)| a.abs_diff(*b) <= 8),
+                "{w}: {got:?}, expected {want:?}"
+            );
         }
     }
 }
@@ -67,7 +76,10 @@ fn colors_come_back_from_containers() {
 #[test]
 fn masks_go_into_containers_without_loss_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
-    let refused = create(dir.path().join("m.mp4"), &info(5, 3, "25"), Some(&ClassTable::voc())).err().expect("lossy").to_string();
+    let refused = create(dir.path().join("m.mp4"), &info(5, 3, "25"), Some(&ClassTable::voc()))
+        .err()
+        .expect("lossy")
+        .to_string();
     assert!(refused.contains("m.mp4") && refused.contains(".mkv"), "{refused}");
     if !ffmpeg() {
         return;
@@ -77,9 +89,18 @@ fn masks_go_into_containers_without_loss_or_not_at_all() {
     let mut sink = create(&path, &info(5, 3, "25"), Some(&ClassTable::voc())).unwrap();
     sink.write(&Content::Mask(mask.clone()), None).unwrap();
     sink.finish().unwrap();
-    let output =
-        Command::new("ffmpeg").args(["-loglevel", "error", "-i"]).arg(&path).args(["-f", "rawvideo", "-"]).output().unwrap();
-    assert_eq!(output.stdout, (0..15).collect::<Vec<u8>>(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("ffmpeg")
+        .args(["-loglevel", "error", "-i"])
+        .arg(&path)
+        .args(["-f", "rawvideo", "-"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.stdout,
+        (0..15).collect::<Vec<u8>>(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Nothing here writes animated WebP, so ffmpeg does.
@@ -92,14 +113,24 @@ fn animated_webp_is_read_with_its_times() {
     let (video, path) = (dir.path().join("a.y4m"), dir.path().join("a.webp"));
     write_numbered(&video, &info(64, 48, "25"), 6).unwrap();
     let mut command = Command::new("ffmpeg");
-    command.args(["-loglevel", "error", "-i"]).arg(&video).args(["-c:v", "libwebp_anim", "-lossless", "1", "-loop", "0"]);
+    command.args(["-loglevel", "error", "-i"]).arg(&video).args([
+        "-c:v",
+        "libwebp_anim",
+        "-lossless",
+        "1",
+        "-loop",
+        "0",
+    ]);
     if !command.arg(&path).output().unwrap().status.success() {
         println!("skipped: this ffmpeg writes no WebP");
         return;
     }
     let (found, frames) = read_all(&path, &Options::default());
     assert_eq!((numbers(&frames), found.rate.to_string().as_str()), (vec![0, 1, 2, 3, 4, 5], "25"));
-    assert_eq!((found.frames, frames[3].duration), (Some(6), Some(std::time::Duration::from_millis(40))));
+    assert_eq!(
+        (found.frames, frames[3].duration),
+        (Some(6), Some(std::time::Duration::from_millis(40)))
+    );
 }
 
 #[test]

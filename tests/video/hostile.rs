@@ -1,4 +1,5 @@
-//! Damaged, cut and lying streams end in errors with an address, before memory is taken for what they claim.
+//! Damaged, cut and lying streams end in errors with an address, before memory is taken for what
+//! they claim.
 
 use super::*;
 use atrous::image::DecodeOptions;
@@ -39,12 +40,19 @@ fn y4m_headers_that_lie_are_refused_with_the_reason() {
 
 #[test]
 fn limits_hold_for_every_kind() {
-    let options = Options { decode: DecodeOptions { max_bytes: 1000, ..DecodeOptions::default() }, ..Options::default() };
-    let error = read(Cursor::new(b"YUV4MPEG2 W20 H20\n".to_vec()), "small", &options).err().expect("past the limit");
+    let options = Options {
+        decode: DecodeOptions { max_bytes: 1000, ..DecodeOptions::default() },
+        ..Options::default()
+    };
+    let error = read(Cursor::new(b"YUV4MPEG2 W20 H20\n".to_vec()), "small", &options)
+        .err()
+        .expect("past the limit");
     assert!(error.to_string().contains("limit"), "{error}");
     let raw = RawFrames { width: 1 << 20, height: 1 << 20, format: PixelFormat::Rgb24 };
     let error =
-        read(Cursor::new(Vec::new()), "raw", &Options { raw: Some(raw), ..Options::default() }).err().expect("past the limit");
+        read(Cursor::new(Vec::new()), "raw", &Options { raw: Some(raw), ..Options::default() })
+            .err()
+            .expect("past the limit");
     assert!(error.to_string().contains("limit"), "{error}");
 
     let dir = tempfile::tempdir().unwrap();
@@ -64,10 +72,16 @@ fn what_is_cut_short_gives_the_frames_before_and_an_error_that_names_the_frame()
     write_numbered(&path, &info(37, 29, "25"), 4).unwrap();
     let whole = std::fs::read(&path).unwrap();
     let frame = 6 + 37 * 29 + 2 * 19 * 15;
-    let cuts = [(1, "ends in the middle"), (frame - 1, "ends in the middle"), (frame - 3, "header has no end")];
+    let cuts = [
+        (1, "ends in the middle"),
+        (frame - 1, "ends in the middle"),
+        (frame - 3, "header has no end"),
+    ];
     for (cut, reason) in cuts.map(|(cut, reason)| (whole.len() - cut, reason)) {
         // The last cut leaves three bytes of a frame's own line.
-        let (_, frames, error) = drain(read(Cursor::new(whole[..cut].to_vec()), "cut.y4m", &Options::default()).unwrap());
+        let (_, frames, error) = drain(
+            read(Cursor::new(whole[..cut].to_vec()), "cut.y4m", &Options::default()).unwrap(),
+        );
         let error = error.expect("it was cut").to_string();
         assert_eq!(numbers(&frames), [0, 1, 2]);
         assert!(error.starts_with("cut.y4m: frame 4: "), "{error}");
@@ -75,14 +89,21 @@ fn what_is_cut_short_gives_the_frames_before_and_an_error_that_names_the_frame()
     }
     let mut shifted = whole.clone();
     shifted.remove(whole.len() - 2 * frame + 100);
-    let (_, frames, error) = drain(read(Cursor::new(shifted), "shifted", &Options::default()).unwrap());
+    let (_, frames, error) =
+        drain(read(Cursor::new(shifted), "shifted", &Options::default()).unwrap());
     assert_eq!(frames.len(), 3);
     assert!(error.unwrap().to_string().contains("frame 4: does not begin with FRAME"));
 
-    let raw = Options { raw: Some(RawFrames { width: 5, height: 3, format: PixelFormat::Gray }), ..Options::default() };
+    let raw = Options {
+        raw: Some(RawFrames { width: 5, height: 3, format: PixelFormat::Gray }),
+        ..Options::default()
+    };
     let (_, frames, error) = drain(read(Cursor::new(vec![0; 40]), "raw", &raw).unwrap());
     let error = error.unwrap().to_string();
-    assert!(frames.len() == 2 && error.contains("frame 3") && error.contains("10 of its 15 bytes"), "{error}");
+    assert!(
+        frames.len() == 2 && error.contains("frame 3") && error.contains("10 of its 15 bytes"),
+        "{error}"
+    );
 
     let gif = dir.path().join("a.gif");
     write_numbered(&gif, &info(37, 29, "25"), 4).unwrap();
@@ -101,12 +122,19 @@ fn images_of_another_size_or_none_at_all_are_named() {
     numbered(38, 29, 1).save(dir.path().join("2.png")).unwrap();
     let (_, frames, error) = drain(open(dir.path(), &Options::default()).unwrap());
     let error = error.expect("another size").to_string();
-    assert!(frames.len() == 1 && error.contains("2.png: has 38 x 29 pixels") && error.contains("1.png has 37 x 29"), "{error}");
+    assert!(
+        frames.len() == 1
+            && error.contains("2.png: has 38 x 29 pixels")
+            && error.contains("1.png has 37 x 29"),
+        "{error}"
+    );
     std::fs::write(dir.path().join("2.png"), "no image").unwrap();
     let (_, _, error) = drain(open(dir.path(), &Options::default()).unwrap());
     assert!(error.expect("no image").to_string().contains("2.png"));
     let empty = tempfile::tempdir().unwrap();
-    assert!(open(empty.path(), &Options::default()).err().unwrap().to_string().contains("no images"));
+    assert!(
+        open(empty.path(), &Options::default()).err().unwrap().to_string().contains("no images")
+    );
 }
 
 #[test]
@@ -121,8 +149,17 @@ fn a_video_that_is_not_finished_leaves_nothing() {
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     for (name, reason) in [("a.txt", "no format"), ("none/such.y4m", "no directory")] {
-        let error = create(dir.path().join(name), &info(37, 29, "25"), None).err().expect("cannot be").to_string();
+        let error = create(dir.path().join(name), &info(37, 29, "25"), None)
+            .err()
+            .expect("cannot be")
+            .to_string();
         assert!(error.contains(name) && error.contains(reason), "{error}");
     }
-    assert!(create(dir.path().join("a.gif"), &info(70_000, 1, "25"), None).err().unwrap().to_string().contains("65535"));
+    assert!(
+        create(dir.path().join("a.gif"), &info(70_000, 1, "25"), None)
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("65535")
+    );
 }

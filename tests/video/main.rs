@@ -20,7 +20,8 @@ use std::path::Path;
 const BITS: usize = 6;
 const SIDE: usize = 6;
 
-/// A frame that carries its number, black and white squares that survive any codec, over a gradient that moves.
+/// A frame that carries its number, black and white squares that survive any codec, over a gradient
+/// that moves.
 fn numbered(width: usize, height: usize, number: usize) -> Image {
     assert!(width >= BITS * SIDE && height > SIDE && number < 1 << BITS);
     let pixel = |x: usize, y: usize| {

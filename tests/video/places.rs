@@ -1,4 +1,5 @@
-//! What `atrous segment` reads and where it writes: no output replaces an input, and names of every kind work.
+//! What `atrous segment` reads and where it writes: no output replaces an input, and names of every
+//! kind work.
 
 use super::command::{atrous, directory, segment};
 use super::*;
@@ -41,18 +42,38 @@ fn a_result_never_replaces_another_input_of_the_call() {
     refused(dir.path(), &["a.png", "b.png", "-o", "./"], "a.png: is an input");
     refused(dir.path(), &["a.png", "a-later.png", "-s", "mask", "-o", "."], "is an input");
     segment(dir.path(), &["a.png"]).arg("-o").arg("out.png").assert().success();
-    segment(dir.path(), &["a.png"]).arg("-o").arg("out.png").assert().success().stderr(contains("error").not());
+    segment(dir.path(), &["a.png"])
+        .arg("-o")
+        .arg("out.png")
+        .assert()
+        .success()
+        .stderr(contains("error").not());
 }
 
 #[test]
 fn files_beside_the_results_replace_no_input_either() {
     let dir = directory();
     numbered(45, 35, 1).save(dir.path().join("a.png")).unwrap();
-    std::fs::copy(dir.path().join("tiny.safetensors"), dir.path().join("x.probabilities.safetensors")).unwrap();
+    std::fs::copy(
+        dir.path().join("tiny.safetensors"),
+        dir.path().join("x.probabilities.safetensors"),
+    )
+    .unwrap();
     let before = contents(dir.path());
     let mut command = atrous(dir.path());
-    command.args(["segment", "a.png", "-w", "x.probabilities.safetensors", "--probabilities", "-o", "x.png"]);
-    command.assert().code(2).stderr(contains("is the weight file and would be replaced by the probabilities of a.png"));
+    command.args([
+        "segment",
+        "a.png",
+        "-w",
+        "x.probabilities.safetensors",
+        "--probabilities",
+        "-o",
+        "x.png",
+    ]);
+    command
+        .assert()
+        .code(2)
+        .stderr(contains("is the weight file and would be replaced by the probabilities of a.png"));
     std::fs::write(dir.path().join("t.png"), "0 a\n1 b\n2 c\n3 d\n4 e\n").unwrap();
     segment(dir.path(), &["a.png", "--class-table", "t.png", "-o", "t.png"])
         .assert()
@@ -75,7 +96,11 @@ fn numbered_frames_are_never_replaced_by_their_own_masks() {
         numbered(45, 35, number).save(dir.path().join(format!("shots/s{number}.png"))).unwrap();
     }
     for input in ["fz/%06d.png", "fz"] {
-        refused(dir.path(), &[input, "--fps", "5", "-o", "fz/", "-s", "mask"], "fz/: holds frames already, such as 000003.png");
+        refused(
+            dir.path(),
+            &[input, "--fps", "5", "-o", "fz/", "-s", "mask"],
+            "fz/: holds frames already, such as 000003.png",
+        );
     }
     refused(dir.path(), &["fz/*.png", "-o", "fz/", "-s", "mask"], "is an input");
     refused(dir.path(), &["shots/s%d.png", "-o", "shots/"], "which is an input");
@@ -89,8 +114,13 @@ fn numbered_frames_are_never_replaced_by_their_own_masks() {
         refused(dir.path(), &["video.y4m", "-o", "link.y4m"], "is an input (video.y4m)");
         refused(dir.path(), &["hard.y4m", "-o", "video.y4m"], "is an input (hard.y4m)");
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_atrous"));
-        command.args(["segment", "-", "-w", "tiny.safetensors", "-o", "video.y4m"]).current_dir(dir.path());
-        let done = command.stdin(std::fs::File::open(dir.path().join("video.y4m")).unwrap()).output().unwrap();
+        command
+            .args(["segment", "-", "-w", "tiny.safetensors", "-o", "video.y4m"])
+            .current_dir(dir.path());
+        let done = command
+            .stdin(std::fs::File::open(dir.path().join("video.y4m")).unwrap())
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.code() == Some(2) && said.contains("is the input"), "{said}");
     }
@@ -107,7 +137,8 @@ fn other_commands_keep_their_inputs_too() {
     run(&["import", w, "./tiny.safetensors", "--dtype", "f16"]).stderr(contains("is the input"));
     run(&["export", w, w, "--dialect", "vainf"]).stderr(contains("is the input"));
     run(&["infer", "-w", w, "-i", "x.safetensors", "-o", w]).stderr(contains("is the weight file"));
-    run(&["infer", "-w", w, "-i", "x.safetensors", "-o", "x.safetensors"]).stderr(contains("is the input"));
+    run(&["infer", "-w", w, "-i", "x.safetensors", "-o", "x.safetensors"])
+        .stderr(contains("is the input"));
     for directory in ["images", "masks"] {
         std::fs::create_dir_all(dir.path().join("data").join(directory)).unwrap();
         let gray = image::GrayImage::from_pixel(45, 35, image::Luma([1]));
@@ -115,10 +146,13 @@ fn other_commands_keep_their_inputs_too() {
     }
     let data = contents(dir.path());
     let eval = ["eval", "-w", w, "--data", "data"];
-    run(&[&eval[..], &["--confusion", "data/masks/a.png"]].concat()).stderr(contains("is a mask of the data set"));
-    run(&[&eval[..], &["--confusion", "c.png", "--trimap", "1", "--trimap-plot", "./c.png"]].concat())
-        .stderr(contains("would be written twice"));
-    run(&["doctor", "data", "data", "-o", "data/images/a.png"]).stderr(contains("is a file of the data set"));
+    run(&[&eval[..], &["--confusion", "data/masks/a.png"]].concat())
+        .stderr(contains("is a mask of the data set"));
+    run(&[&eval[..], &["--confusion", "c.png", "--trimap", "1", "--trimap-plot", "./c.png"]]
+        .concat())
+    .stderr(contains("would be written twice"));
+    run(&["doctor", "data", "data", "-o", "data/images/a.png"])
+        .stderr(contains("is a file of the data set"));
     assert!(contents(dir.path()) == data && before.len() + 2 == data.len());
 }
 
@@ -129,10 +163,20 @@ fn fifos_in_directories_are_passed_over_and_named_ones_refused() {
     std::fs::create_dir(dir.path().join("in")).unwrap();
     numbered(45, 35, 1).save(dir.path().join("in/b.png")).unwrap();
     for name in ["in/a.png", "f.png", "f.mkv"] {
-        assert!(std::process::Command::new("mkfifo").arg(dir.path().join(name)).status().unwrap().success());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(dir.path().join(name))
+                .status()
+                .unwrap()
+                .success()
+        );
     }
     let limit = std::time::Duration::from_secs(60);
-    segment(dir.path(), &["in", "-o", "out"]).timeout(limit).assert().success().stderr(contains("in/a.png: is a FIFO, skipped"));
+    segment(dir.path(), &["in", "-o", "out"])
+        .timeout(limit)
+        .assert()
+        .success()
+        .stderr(contains("in/a.png: is a FIFO, skipped"));
     segment(dir.path(), &["in/*.png", "-o", "o.gif"])
         .timeout(limit)
         .assert()
@@ -142,9 +186,15 @@ fn fifos_in_directories_are_passed_over_and_named_ones_refused() {
         .timeout(limit)
         .assert()
         .code(1)
-        .stderr(contains("f.png: is a FIFO, not a regular file").and(contains("1 of 2 images failed")));
+        .stderr(
+            contains("f.png: is a FIFO, not a regular file").and(contains("1 of 2 images failed")),
+        );
     assert!(dir.path().join("out2/b.png").exists());
-    segment(dir.path(), &["f.mkv"]).timeout(limit).assert().code(1).stderr(contains("f.mkv: is a FIFO"));
+    segment(dir.path(), &["f.mkv"])
+        .timeout(limit)
+        .assert()
+        .code(1)
+        .stderr(contains("f.mkv: is a FIFO"));
 }
 
 #[cfg(target_os = "linux")]
@@ -162,7 +212,8 @@ fn names_that_are_not_utf_8_are_read_written_and_reported() {
     numbered(45, 35, 1).save(dir.path().join(name(b"a\xff.png"))).unwrap();
     let run = |arguments: &[&OsStr]| {
         let mut command = segment(dir.path(), &[]);
-        let output = command.args(arguments).arg("--json").assert().success().get_output().stdout.clone();
+        let output =
+            command.args(arguments).arg("--json").assert().success().get_output().stdout.clone();
         serde_json::from_slice::<serde_json::Value>(&output).expect("the report is JSON")
     };
     let report = run(&[name(b"a\xff.png")]);
@@ -174,7 +225,10 @@ fn names_that_are_not_utf_8_are_read_written_and_reported() {
     run(&[name(b"a\xff*.png"), name(b"-o"), name(b"o\xff/")]);
     assert!(dir.path().join(name(b"o\xff/a\xff-overlay.png")).exists());
     let report = run(&[name(b"d\xfe/s%03d.png"), name(b"-o"), name(b"v\xff.y4m")]);
-    assert_eq!((&report["video"]["frames"], &report["video"]["output"]), (&3.into(), &path(b"v\xff.y4m", "v\u{fffd}.y4m")));
+    assert_eq!(
+        (&report["video"]["frames"], &report["video"]["output"]),
+        (&3.into(), &path(b"v\xff.y4m", "v\u{fffd}.y4m"))
+    );
     let report = run(&[name(b"v\xff.y4m"), name(b"-s"), name(b"mask")]);
     assert_eq!(report["video"]["output"]["bytes"], serde_json::json!(b"v\xff-mask.y4m"));
 }
@@ -189,7 +243,10 @@ fn every_error_is_printed_once() {
         let said = String::from_utf8(output).unwrap();
         assert_eq!(said.matches("bad.png").count(), 1, "{said}");
     }
-    segment(dir.path(), &[""]).assert().code(2).stderr(contains("the name of an input is empty; name an image"));
+    segment(dir.path(), &[""])
+        .assert()
+        .code(2)
+        .stderr(contains("the name of an input is empty; name an image"));
 }
 
 #[test]
@@ -199,12 +256,19 @@ fn places_that_cannot_be_written_are_named() {
     numbered(45, 35, 1).save(dir.path().join("b.png")).unwrap();
     std::fs::write(dir.path().join("file"), "").unwrap();
     write_numbered(&dir.path().join("video.y4m"), &info(45, 35, "25"), 2).unwrap();
-    refused(dir.path(), &["a.png", "b.png", "-o", "file"], "file: is a file, and there is more than one result");
+    refused(
+        dir.path(),
+        &["a.png", "b.png", "-o", "file"],
+        "file: is a file, and there is more than one result",
+    );
     segment(dir.path(), &["video.y4m", "-o", "file/out.y4m"])
         .assert()
         .code(1)
         .stderr(contains("file: the directory cannot be created"));
-    segment(dir.path(), &["video.y4m", "-o", "file/frames/"]).assert().code(1).stderr(contains("file/frames"));
+    segment(dir.path(), &["video.y4m", "-o", "file/frames/"])
+        .assert()
+        .code(1)
+        .stderr(contains("file/frames"));
 }
 
 /// A report that nobody can take does not hide what failed.
@@ -218,7 +282,10 @@ fn a_full_or_closed_output_is_an_error_that_hides_no_other() {
     write_numbered(&dir.path().join("video.y4m"), &info(45, 35, "25"), 5).unwrap();
     let run = |arguments: &[&str], stdout: Stdio| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_atrous"));
-        command.args(["segment", "-w", "tiny.safetensors", "--device", "cpu"]).args(arguments).current_dir(dir.path());
+        command
+            .args(["segment", "-w", "tiny.safetensors", "--device", "cpu"])
+            .args(arguments)
+            .current_dir(dir.path());
         let done = command.stdout(stdout).output().unwrap();
         (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
     };
@@ -230,12 +297,21 @@ fn a_full_or_closed_output_is_an_error_that_hides_no_other() {
         child.wait().unwrap();
         Stdio::from(pipe)
     };
-    for (arguments, name) in [(&["video.y4m", "-o", "-"][..], "standard output"), (&["a.png", "-o", "o.png"], "standard output")]
-    {
+    for (arguments, name) in [
+        (&["video.y4m", "-o", "-"][..], "standard output"),
+        (&["a.png", "-o", "o.png"], "standard output"),
+    ] {
         let (code, said) = run(arguments, full());
-        assert!(code == Some(1) && said.contains(name) && said.contains("No space left"), "{code:?}, {said}");
+        assert!(
+            code == Some(1) && said.contains(name) && said.contains("No space left"),
+            "{code:?}, {said}"
+        );
     }
-    assert_eq!(run(&["video.y4m", "-o", "-"], closed()).0, Some(0), "a reader that went away is no failure");
+    assert_eq!(
+        run(&["video.y4m", "-o", "-"], closed()).0,
+        Some(0),
+        "a reader that went away is no failure"
+    );
     for extra in [&[][..], &["--json"]] {
         let (code, said) = run(&[&["bad.png", "a.png", "-o", "out"], extra].concat(), closed());
         assert!(code == Some(1) && said.contains("1 of 2 images failed"), "{code:?}, {said}");
@@ -243,5 +319,8 @@ fn a_full_or_closed_output_is_an_error_that_hides_no_other() {
     let whole = std::fs::read(dir.path().join("video.y4m")).unwrap();
     std::fs::write(dir.path().join("cut.y4m"), &whole[..whole.len() - 9]).unwrap();
     let (code, said) = run(&["cut.y4m", "-o", "cut-out.y4m"], closed());
-    assert!(code == Some(1) && said.contains("after 4 frames, which are in cut-out.y4m"), "{code:?}, {said}");
+    assert!(
+        code == Some(1) && said.contains("after 4 frames, which are in cut-out.y4m"),
+        "{code:?}, {said}"
+    );
 }

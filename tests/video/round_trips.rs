@@ -18,15 +18,19 @@ fn y4m_keeps_frames_order_and_rate_at_odd_and_even_sizes() {
         assert_eq!((found.width, found.height, found.rate), (w, h, rate.parse().unwrap()));
         assert_eq!(found.frames, Some(5), "the file's length tells how many");
         assert_eq!(numbers(&frames), [0, 1, 2, 3, 4], "{w} x {h}");
-        // The gradient changes slowly, so sharing chroma among four pixels costs little away from the squares: at most half the
-        // step between neighbors (255 / 7 rows in the lowest image), and 3 for rounding.
+        // The gradient changes slowly, so sharing chroma among four pixels costs little away from
+        // the squares: at most half the step between neighbors (255 / 7 rows in the lowest image),
+        // and 3 for rounding.
         let bound = 3 + (255 / w.min(h - SIDE) / 2) as u8;
         for (number, frame) in frames.iter().enumerate() {
             let (got, want) = (&frame.image, numbered(w, h, number));
             let below = 3 * w * (SIDE + 2)..;
             if let (Some(got), Some(want)) = (got.rgb.get(below.clone()), want.rgb.get(below)) {
                 let worst = got.iter().zip(want).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
-                assert!(worst <= bound, "frame {number} of {w} x {h} differs by {worst}, more than {bound}");
+                assert!(
+                    worst <= bound,
+                    "frame {number} of {w} x {h} differs by {worst}, more than {bound}"
+                );
             }
         }
     }
@@ -40,7 +44,10 @@ fn y4m_is_what_another_reader_and_writer_make_of_it() {
     write_numbered(&path, &info(37, 29, "30000/1001"), 3).unwrap();
     let mut decoder = y4m::decode(File::open(&path).unwrap()).unwrap();
     let rate = decoder.get_framerate();
-    assert_eq!((decoder.get_width(), decoder.get_height(), rate.num, rate.den), (37, 29, 30000, 1001));
+    assert_eq!(
+        (decoder.get_width(), decoder.get_height(), rate.num, rate.den),
+        (37, 29, 30000, 1001)
+    );
     for number in 0..3 {
         let frame = decoder.read_frame().unwrap();
         let white = frame.get_y_plane()[SIDE / 2 * 37 + SIDE / 2];
@@ -61,18 +68,27 @@ fn y4m_is_what_another_reader_and_writer_make_of_it() {
         (Cmono, 0),
     ] {
         let mut bytes = Vec::new();
-        let mut encoder = y4m::encode(37, 29, y4m::Ratio::new(24, 1)).with_colorspace(kind).write_header(&mut bytes).unwrap();
+        let mut encoder = y4m::encode(37, 29, y4m::Ratio::new(24, 1))
+            .with_colorspace(kind)
+            .write_header(&mut bytes)
+            .unwrap();
         let (y, u, v) = (vec![81; 37 * 29], vec![90; chroma], vec![240; chroma]);
         for _ in 0..2 {
             encoder.write_frame(&y4m::Frame::new([&y, &u, &v], None)).unwrap();
         }
-        let (info, frames, error) = drain(read(Cursor::new(bytes), "theirs", &Options::default()).unwrap());
+        let (info, frames, error) =
+            drain(read(Cursor::new(bytes), "theirs", &Options::default()).unwrap());
         assert!(error.is_none() && frames.len() == 2, "{kind:?}");
         assert_eq!(info.rate.to_string(), "24");
-        // Y = 81, Cb = 90, Cr = 240 is red in BT.601; alone, the luma is the gray (81 - 16) * 255 / 219.
+        // Y = 81, Cb = 90, Cr = 240 is red in BT.601; alone, the luma is the gray (81 - 16) * 255 /
+        // 219.
         let want = if chroma == 0 { [76, 76, 76] } else { [254, 0, 0] };
         let near = |p: &[u8]| p.iter().zip(want).all(|(a, b)| a.abs_diff(b) <= 1);
-        assert!(frames[1].image.rgb.chunks_exact(3).all(near), "{kind:?}: {:?}", &frames[1].image.rgb[..3]);
+        assert!(
+            frames[1].image.rgb.chunks_exact(3).all(near),
+            "{kind:?}: {:?}",
+            &frames[1].image.rgb[..3]
+        );
     }
 }
 
@@ -81,7 +97,8 @@ fn the_range_and_the_matrix_are_taken_from_header_and_size() {
     let gray = |header: &str, value: u8, size: usize| {
         let mut bytes = format!("YUV4MPEG2 {header}\nFRAME Ip\n").into_bytes();
         bytes.resize(bytes.len() + size, value);
-        let (info, frames, _) = drain(read(Cursor::new(bytes), "gray", &Options::default()).unwrap());
+        let (info, frames, _) =
+            drain(read(Cursor::new(bytes), "gray", &Options::default()).unwrap());
         (info, frames[0].image.rgb[0])
     };
     assert_eq!(gray("W2 H2 F25:1 C420jpeg XCOLORRANGE=FULL", 128, 6).1, 128);
@@ -89,12 +106,16 @@ fn the_range_and_the_matrix_are_taken_from_header_and_size() {
     assert_eq!(value, 130, "(128 - 16) * 255 / 219");
     assert_eq!(small.rate.to_string(), "25", "what is taken where the stream tells none");
     assert!(
-        small.notes.iter().any(|n| n.contains("rate")) && small.notes.iter().any(|n| n.contains("BT.601")),
+        small.notes.iter().any(|n| n.contains("rate"))
+            && small.notes.iter().any(|n| n.contains("BT.601")),
         "{:?}",
         small.notes
     );
     let (large, _) = gray("W1280 H2 F50:1 It", 128, 1280 * 3);
-    assert!(large.notes.iter().any(|n| n.contains("BT.709")) && large.notes.iter().any(|n| n.contains("interlaced")));
+    assert!(
+        large.notes.iter().any(|n| n.contains("BT.709"))
+            && large.notes.iter().any(|n| n.contains("interlaced"))
+    );
 }
 
 #[test]
@@ -103,7 +124,8 @@ fn raw_frames_of_every_format_show_the_same_image() {
     let rgb = numbered(w, h, 37);
     let gray: Vec<u8> = rgb.rgb.chunks_exact(3).map(|p| p[1]).collect();
     // Gray in every layout: chroma in the middle.
-    let limited: Vec<u8> = gray.iter().map(|&v| (16.0 + f64::from(v) * 219.0 / 255.0).round() as u8).collect();
+    let limited: Vec<u8> =
+        gray.iter().map(|&v| (16.0 + f64::from(v) * 219.0 / 255.0).round() as u8).collect();
     let with_chroma = |luma: &[u8], chroma: usize| [luma, &vec![128; chroma]].concat();
     let spread: Vec<u8> = gray.iter().flat_map(|&v| [v; 3]).collect();
     let cases = [
@@ -122,9 +144,11 @@ fn raw_frames_of_every_format_show_the_same_image() {
             rate: Some("30".parse().unwrap()),
             ..Options::default()
         };
-        let (info, frames, error) = drain(read(Cursor::new(bytes.repeat(3)), "-", &options).unwrap());
+        let (info, frames, error) =
+            drain(read(Cursor::new(bytes.repeat(3)), "-", &options).unwrap());
         assert!(error.is_none() && frames.len() == 3 && info.rate.to_string() == "30", "{name}");
-        let want = if name == "bgr24" { rgb.clone() } else { Image::new(w, h, spread.clone()).unwrap() };
+        let want =
+            if name == "bgr24" { rgb.clone() } else { Image::new(w, h, spread.clone()).unwrap() };
         let worst = worst(&frames[2].image, &want);
         assert!(worst <= tolerance, "{name}: off by {worst}");
     }
@@ -146,7 +170,13 @@ fn raw_chroma_lies_where_its_format_says() {
         assert!(image.rgb.chunks_exact(3).all(red), "{format:?}: {:?}", image.rgb);
         assert!(format.image(w, h, &bytes[1..], [0; 3]).is_err());
     }
-    assert!(PixelFormat::Yuyv422.image(3, 2, &[0; 12], [0; 3]).unwrap_err().to_string().contains("even"));
+    assert!(
+        PixelFormat::Yuyv422
+            .image(3, 2, &[0; 12], [0; 3])
+            .unwrap_err()
+            .to_string()
+            .contains("even")
+    );
 }
 
 #[test]
@@ -162,7 +192,11 @@ fn gif_keeps_frames_and_each_ones_time() {
     let (found, frames) = read_all(&path, &Options::default());
     assert_eq!(numbers(&frames), [0, 1, 2, 3]);
     assert_eq!(frames.iter().map(|f| f.duration.unwrap()).collect::<Vec<_>>(), times);
-    assert_eq!((found.frames, found.rate.to_string().as_str()), (Some(4), "200/29"), "four frames in 0.58 s");
+    assert_eq!(
+        (found.frames, found.rate.to_string().as_str()),
+        (Some(4), "200/29"),
+        "four frames in 0.58 s"
+    );
     assert!(found.notes.iter().any(|n| n.contains("6.90 frames a second")), "{:?}", found.notes);
 
     let path = dir.path().join("even.gif");
@@ -185,7 +219,10 @@ fn animated_png_is_read_with_its_times() {
     }
     writer.finish().unwrap();
     let (found, frames) = read_all(&path, &Options::default());
-    assert_eq!((numbers(&frames), found.rate.to_string().as_str(), found.frames), (vec![0, 1, 2], "30", Some(3)));
+    assert_eq!(
+        (numbers(&frames), found.rate.to_string().as_str(), found.frames),
+        (vec![0, 1, 2], "30", Some(3))
+    );
     assert_eq!(worst(&frames[2].image, &numbered(37, 29, 2)), 0);
 }
 
@@ -201,7 +238,11 @@ fn directories_patterns_and_numbers_are_videos_in_the_order_of_their_numbers() {
     for (name, notes) in [("", 0), ("shot*.png", 0), ("shot%d.png", 1)] {
         let (found, frames) = read_all(&dir.path().join(name), &options);
         assert_eq!(numbers(&frames), [8, 9, 10, 12], "`{name}`");
-        assert_eq!((found.frames, found.rate.to_string().as_str(), found.notes.len()), (Some(4), "25/2", notes), "`{name}`");
+        assert_eq!(
+            (found.frames, found.rate.to_string().as_str(), found.notes.len()),
+            (Some(4), "25/2", notes),
+            "`{name}`"
+        );
     }
     for name in ["other%d.png", "*.gif", "missing.png"] {
         assert!(open(dir.path().join(name), &options).is_err(), "{name}");
@@ -210,7 +251,10 @@ fn directories_patterns_and_numbers_are_videos_in_the_order_of_their_numbers() {
     let out = dir.path().join("frames/");
     write_numbered(&out, &info(36, 9, "25"), 3).unwrap();
     let (_, frames) = read_all(&out.join("%06d.png"), &Options::default());
-    assert_eq!((numbers(&frames), worst(&frames[1].image, &numbered(36, 9, 1))), (vec![0, 1, 2], 0));
+    assert_eq!(
+        (numbers(&frames), worst(&frames[1].image, &numbered(36, 9, 1))),
+        (vec![0, 1, 2], 0)
+    );
     let again = write_numbered(&out, &info(36, 9, "25"), 1).unwrap_err().to_string();
     assert!(again.contains("holds frames already"), "{again}");
 }
@@ -219,32 +263,57 @@ fn directories_patterns_and_numbers_are_videos_in_the_order_of_their_numbers() {
 fn masks_keep_their_classes_in_every_format() {
     let dir = tempfile::tempdir().unwrap();
     let (w, h) = (5, 3);
-    let masks: Vec<LabelMap> =
-        (0..3).map(|n| LabelMap::new(w, h, (0..15).map(|i| (i * 7 + n) % 21).collect()).unwrap()).collect();
+    let masks: Vec<LabelMap> = (0..3)
+        .map(|n| LabelMap::new(w, h, (0..15).map(|i| (i * 7 + n) % 21).collect()).unwrap())
+        .collect();
     let info = info(w, h, "25");
     for name in ["m.y4m", "m.raw", "m.gif", "m/"] {
         let path = dir.path().join(name);
         let mut sink = create(&path, &info, Some(&ClassTable::voc())).unwrap();
-        let wrong = sink.write(&Content::Image(Image::new(w, h, vec![0; 45]).unwrap()), None).unwrap_err().to_string();
+        let wrong = sink
+            .write(&Content::Image(Image::new(w, h, vec![0; 45]).unwrap()), None)
+            .unwrap_err()
+            .to_string();
         assert!(wrong.contains("takes no images"), "{wrong}");
         masks.iter().for_each(|m| sink.write(&Content::Mask(m.clone()), None).unwrap());
         sink.finish().unwrap();
         let classes: Vec<Vec<u16>> = match name {
             "m.y4m" => {
                 let mut decoder = y4m::decode(File::open(&path).unwrap()).unwrap();
-                (0..3).map(|_| decoder.read_frame().unwrap().get_y_plane().iter().map(|&v| v.into()).collect()).collect()
+                (0..3)
+                    .map(|_| {
+                        decoder
+                            .read_frame()
+                            .unwrap()
+                            .get_y_plane()
+                            .iter()
+                            .map(|&v| v.into())
+                            .collect()
+                    })
+                    .collect()
             }
-            "m.raw" => std::fs::read(&path).unwrap().chunks(15).map(|f| f.iter().map(|&v| v.into()).collect()).collect(),
+            "m.raw" => std::fs::read(&path)
+                .unwrap()
+                .chunks(15)
+                .map(|f| f.iter().map(|&v| v.into()).collect())
+                .collect(),
             "m.gif" => {
-                let mut decoder = gif::DecodeOptions::new().read_info(File::open(&path).unwrap()).unwrap();
+                let mut decoder =
+                    gif::DecodeOptions::new().read_info(File::open(&path).unwrap()).unwrap();
                 let mut found = Vec::new();
                 while let Some(frame) = decoder.read_next_frame().unwrap() {
                     found.push(frame.buffer.iter().map(|&v| v.into()).collect());
                 }
-                assert_eq!(decoder.global_palette().map(|p| &p[3..6]), Some(&[128, 0, 0][..]), "the classes' colors");
+                assert_eq!(
+                    decoder.global_palette().map(|p| &p[3..6]),
+                    Some(&[128, 0, 0][..]),
+                    "the classes' colors"
+                );
                 found
             }
-            _ => (1..=3).map(|n| LabelMap::read(path.join(format!("{n:06}.png")), None).unwrap().labels).collect(),
+            _ => (1..=3)
+                .map(|n| LabelMap::read(path.join(format!("{n:06}.png")), None).unwrap().labels)
+                .collect(),
         };
         assert_eq!(classes, masks.iter().map(|m| m.labels.clone()).collect::<Vec<_>>(), "{name}");
     }
@@ -257,7 +326,8 @@ fn parts_of_videos_keep_their_speed() {
     write_numbered(&path, &info(37, 29, "30"), 10).unwrap();
     let part = |text: &str, every| {
         let selection = Selection { every, ..text.parse().unwrap() };
-        let (info, frames, error) = drain(select(open(&path, &Options::default()).unwrap(), selection).unwrap());
+        let (info, frames, error) =
+            drain(select(open(&path, &Options::default()).unwrap(), selection).unwrap());
         assert!(error.is_none());
         assert_eq!(info.frames, Some(frames.len() as u64), "{text}");
         (numbers(&frames), info.rate.to_string())
@@ -273,13 +343,19 @@ fn parts_of_videos_keep_their_speed() {
     let gif = dir.path().join("a.gif");
     let mut sink = create(&gif, &info(37, 29, "10"), None).unwrap();
     for (number, millis) in [100, 200, 300, 400, 500].into_iter().enumerate() {
-        sink.write(&Content::Image(numbered(37, 29, number)), Some(Duration::from_millis(millis))).unwrap();
+        sink.write(&Content::Image(numbered(37, 29, number)), Some(Duration::from_millis(millis)))
+            .unwrap();
     }
     sink.finish().unwrap();
     let selection = Selection { every: 2, ..Selection::default() };
-    let (_, frames, _) = drain(select(open(&gif, &Options::default()).unwrap(), selection).unwrap());
+    let (_, frames, _) =
+        drain(select(open(&gif, &Options::default()).unwrap(), selection).unwrap());
     let times: Vec<u128> = frames.iter().map(|f| f.duration.unwrap().as_millis()).collect();
-    assert_eq!((numbers(&frames), times), (vec![0, 2, 4], vec![300, 700, 500]), "what is left is shown for longer");
+    assert_eq!(
+        (numbers(&frames), times),
+        (vec![0, 2, 4], vec![300, 700, 500]),
+        "what is left is shown for longer"
+    );
 }
 
 /// A stream whose bytes can be looked at.

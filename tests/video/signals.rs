@@ -1,4 +1,5 @@
-//! Signals, stalled streams and hanging programs: `atrous segment` ends in time, keeps the frames so far, and leaves nothing behind.
+//! Signals, stalled streams and hanging programs: `atrous segment` ends in time, keeps the frames
+//! so far, and leaves nothing behind.
 
 use super::command::{directory, in_order};
 use super::containers::ffmpeg;
@@ -36,12 +37,17 @@ impl Running {
     /// Sends raw frames, and keeps the stream open.
     fn feed(&mut self, numbers: std::ops::Range<usize>) {
         let stdin = self.0.stdin.as_mut().expect("a pipe");
-        numbers.for_each(|number| stdin.write_all(&numbered(45, 35, number).rgb).expect("the program reads"));
+        numbers.for_each(|number| {
+            stdin.write_all(&numbered(45, 35, number).rgb).expect("the program reads")
+        });
         stdin.flush().expect("the program reads");
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status().expect("kill is there");
+        let sent = Command::new("kill")
+            .args([format!("-{name}"), self.0.id().to_string()])
+            .status()
+            .expect("kill is there");
         assert!(sent.success(), "the program has ended already");
     }
 
@@ -60,7 +66,11 @@ impl Running {
 
 fn program(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_atrous"));
-    command.current_dir(directory).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1").env_remove("ATROUS_LOG");
+    command
+        .current_dir(directory)
+        .env("ATROUS_DEVICE", "cpu")
+        .env("NO_COLOR", "1")
+        .env_remove("ATROUS_LOG");
     command.args(["segment", "-w", "tiny.safetensors"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -80,7 +90,8 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// Names in a directory, sorted.
 fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).expect("a directory");
-    let mut names: Vec<String> = entries.map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    let mut names: Vec<String> =
+        entries.map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
     names.sort();
     names
 }
@@ -95,28 +106,44 @@ fn wait_for_frames(directory: &Path, many: u64) {
     });
 }
 
-/// A directory with programs that stand for ffmpeg's: each notes its process ID in `NAME.pid` and then does what it is given.
+/// A directory with programs that stand for ffmpeg's: each notes its process ID in `NAME.pid` and
+/// then does what it is given.
 fn stand_ins(directory: &Path, programs: &[(&str, &str)]) -> std::ffi::OsString {
     let bin = directory.join("bin");
     std::fs::create_dir(&bin).expect("a fresh directory");
     for (name, script) in programs {
         let path = bin.join(name);
-        std::fs::write(&path, format!("#!/bin/sh\necho $$ > '{}'\n{script}\n", bin.join(format!("{name}.pid")).display()))
-            .unwrap();
+        std::fs::write(
+            &path,
+            format!(
+                "#!/bin/sh\necho $$ > '{}'\n{script}\n",
+                bin.join(format!("{name}.pid")).display()
+            ),
+        )
+        .unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&path))).expect("no colon in the name")
+    std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&path)))
+        .expect("no colon in the name")
 }
 
 /// The process ID that a stand-in noted.
 fn pid_of(directory: &Path, name: &str) -> String {
     let file = directory.join("bin").join(format!("{name}.pid"));
-    wait_for("the stand-in", || std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))).trim().to_owned()
+    wait_for("the stand-in", || {
+        std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))
+    })
+    .trim()
+    .to_owned()
 }
 
 fn is_alive(pid: &str) -> bool {
-    Command::new("kill").args(["-0", pid]).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    Command::new("kill")
+        .args(["-0", pid])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 const RAW: [&str; 6] = ["-", "--raw-size", "45x35", "-s", "side-by-side", "-o"];
@@ -131,7 +158,10 @@ fn a_stalled_stream_is_finished_with_the_frames_so_far_by_each_signal() {
         wait_for_frames(dir.path(), 5);
         running.signal(signal);
         let (status, said) = running.end();
-        assert!(status.success() && said.contains("stopping after the frames under way"), "{signal}: {status}, {said}");
+        assert!(
+            status.success() && said.contains("stopping after the frames under way"),
+            "{signal}: {status}, {said}"
+        );
         assert_eq!(names(dir.path()), ["out.y4m", "tiny.safetensors"], "{signal}");
         in_order(&read_all(&dir.path().join("out.y4m"), &Options::default()).1, 5);
     }
@@ -145,8 +175,11 @@ fn a_container_is_finished_by_sigterm_too() {
     let dir = directory();
     let mut running = Running::segment(dir.path(), &[&RAW[..], &["out.mkv"]].concat());
     running.feed(0..5);
-    // Its first bytes come when it is finished, so the frames cannot be waited for by them; the hidden file is there from the beginning.
-    wait_for("the file", || names(dir.path()).iter().any(|name| name.starts_with(".atrous-")).then_some(()));
+    // Its first bytes come when it is finished, so the frames cannot be waited for by them; the
+    // hidden file is there from the beginning.
+    wait_for("the file", || {
+        names(dir.path()).iter().any(|name| name.starts_with(".atrous-")).then_some(())
+    });
     std::thread::sleep(Duration::from_millis(1500));
     running.signal("TERM");
     let (status, said) = running.end();
@@ -168,7 +201,10 @@ fn a_signal_before_the_first_frame_ends_at_once_and_leaves_nothing() {
             running.signal(signal);
             let (status, said) = running.end();
             assert_eq!(status.code(), Some(code), "{said}");
-            assert!(said.contains("stopped before the first frame, so nothing was written"), "{said}");
+            assert!(
+                said.contains("stopped before the first frame, so nothing was written"),
+                "{said}"
+            );
             assert_eq!(names(dir.path()), ["tiny.safetensors"], "{name}");
         }
     }
@@ -210,15 +246,21 @@ fn the_second_signal_ends_at_once_and_takes_files_and_children_along() {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_eq!((status.code(), status.signal()), (Some(143), None), "{said}");
     assert!(!is_alive(&child), "the encoder was left running");
-    assert_eq!(names(dir.path()), ["bin", "video.rgb", "tiny.safetensors"], "the encoder's file was left");
+    assert_eq!(
+        names(dir.path()),
+        ["bin", "video.rgb", "tiny.safetensors"],
+        "the encoder's file was left"
+    );
 }
 
 #[test]
 fn an_ffmpeg_that_hangs_while_it_opens_does_not_hold_up_the_exit() {
     let dir = directory();
-    let path = stand_ins(dir.path(), &[("ffmpeg", "exec sleep 1000"), ("ffprobe", "exec sleep 1000")]);
+    let path =
+        stand_ins(dir.path(), &[("ffmpeg", "exec sleep 1000"), ("ffprobe", "exec sleep 1000")]);
     std::fs::write(dir.path().join("video.mkv"), b"\x1aE\xdf\xa3").unwrap();
-    let mut running = Running::start(program(dir.path()).args(["video.mkv", "-o", "out.y4m"]).env("PATH", path));
+    let mut running =
+        Running::start(program(dir.path()).args(["video.mkv", "-o", "out.y4m"]).env("PATH", path));
     let child = pid_of(dir.path(), "ffmpeg");
     running.signal("TERM");
     let (status, said) = running.end();
@@ -236,8 +278,11 @@ fn an_ffprobe_that_hangs_costs_seconds_and_no_frames() {
     let dir = directory();
     write_numbered(&dir.path().join("video.mkv"), &info(64, 48, "25"), 3).unwrap();
     let path = stand_ins(dir.path(), &[("ffprobe", "exec sleep 1000")]);
-    let mut running =
-        Running::start(program(dir.path()).args(["video.mkv", "-s", "side-by-side", "-o", "out.y4m"]).env("PATH", path));
+    let mut running = Running::start(
+        program(dir.path())
+            .args(["video.mkv", "-s", "side-by-side", "-o", "out.y4m"])
+            .env("PATH", path),
+    );
     let child = pid_of(dir.path(), "ffprobe");
     let (status, said) = running.end();
     assert!(status.success(), "{said}");
@@ -249,7 +294,9 @@ fn an_ffprobe_that_hangs_costs_seconds_and_no_frames() {
 fn a_batch_of_images_stops_after_those_under_way() {
     let dir = directory();
     std::fs::create_dir(dir.path().join("in")).unwrap();
-    (0..400).for_each(|n| numbered(320, 240, n % 64).save(dir.path().join(format!("in/{n:03}.png"))).unwrap());
+    (0..400).for_each(|n| {
+        numbered(320, 240, n % 64).save(dir.path().join(format!("in/{n:03}.png"))).unwrap()
+    });
     let mut running = Running::segment(dir.path(), &["in", "-o", "out", "-s", "mask", "-q"]);
     wait_for("the first mask", || dir.path().join("out/000.png").exists().then_some(()));
     running.signal("TERM");
@@ -266,7 +313,10 @@ fn a_hangup_that_is_ignored_stays_ignored() {
     let dir = directory();
     let mut command = Command::new("sh");
     let script = "trap '' HUP; exec \"$0\" segment -w tiny.safetensors - --raw-size 45x35 -s side-by-side -o out.y4m";
-    command.args(["-c", script, env!("CARGO_BIN_EXE_atrous")]).current_dir(dir.path()).env("ATROUS_DEVICE", "cpu");
+    command
+        .args(["-c", script, env!("CARGO_BIN_EXE_atrous")])
+        .current_dir(dir.path())
+        .env("ATROUS_DEVICE", "cpu");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = Running::start(&mut command);
     running.feed(0..3);

@@ -22,7 +22,13 @@ fn deflated() -> Vec<u8> {
 
 /// Where a signature stands for the `n`th time.
 fn find(bytes: &[u8], signature: &[u8], n: usize) -> usize {
-    bytes.windows(signature.len()).enumerate().filter(|(_, w)| *w == signature).map(|(at, _)| at).nth(n).unwrap()
+    bytes
+        .windows(signature.len())
+        .enumerate()
+        .filter(|(_, w)| *w == signature)
+        .map(|(at, _)| at)
+        .nth(n)
+        .unwrap()
 }
 
 /// Overwrites a field of the central directory's entry for the storage (the second one).
@@ -73,51 +79,114 @@ pub fn cases() -> Vec<Case> {
     let floats = (64 << 20) / 4;
     let large = tensor(&storage("FloatStorage", "0", floats), 0, &[floats], &[1]);
     let large = pickle(&[&dict(&[("w", &large)])]);
-    let mut same = archive(&[("data.pkl", &good_pickle()), ("data/0", &DATA), ("data/1", &DATA)], CompressionMethod::Stored);
+    let mut same = archive(
+        &[("data.pkl", &good_pickle()), ("data/0", &DATA), ("data/1", &DATA)],
+        CompressionMethod::Stored,
+    );
     let second = find(&same, b"data/1", 1);
     same[second + 5] = b'0';
     let order = |order: &[u8]| {
-        archive(&[("byteorder", order), ("data.pkl", &good_pickle()), ("data/0", &DATA)], CompressionMethod::Stored)
+        archive(
+            &[("byteorder", order), ("data.pkl", &good_pickle()), ("data/0", &DATA)],
+            CompressionMethod::Stored,
+        )
     };
     let many: Vec<String> = (0..70_000).map(|i| format!("{i}")).collect();
     let many: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), &b""[..])).collect();
     let u32_max = u32::MAX.to_le_bytes();
     let damaged = Fails("zip archive is damaged");
     vec![
-        case("bomb in the pickle, 256 MiB", bomb("data.pkl", 256 << 20, b""), Fails("data.pkl: it takes 256 MiB")),
-        case("bomb in the pickle, 48 MiB", bomb("data.pkl", 48 << 20, b""), Fails("data.pkl: it would inflate to 48 MiB")),
-        case("bomb in a storage, 64 MiB", bomb("data/0", 64 << 20, &large), Fails("data/0: it would inflate to 64 MiB")),
+        case(
+            "bomb in the pickle, 256 MiB",
+            bomb("data.pkl", 256 << 20, b""),
+            Fails("data.pkl: it takes 256 MiB"),
+        ),
+        case(
+            "bomb in the pickle, 48 MiB",
+            bomb("data.pkl", 48 << 20, b""),
+            Fails("data.pkl: it would inflate to 48 MiB"),
+        ),
+        case(
+            "bomb in a storage, 64 MiB",
+            bomb("data/0", 64 << 20, &large),
+            Fails("data/0: it would inflate to 64 MiB"),
+        ),
         case("deflated, in order", deflated(), Loads),
-        case("deflated, says more", patched(deflated(), 24, &64u32.to_le_bytes()), Fails("has 64 bytes, the pickle says 32")),
-        case("deflated, says 4 GiB", patched(deflated(), 24, &(u32::MAX - 1).to_le_bytes()), Fails("would inflate to")),
-        case("stored, says more", patched(stored(), 24, &64u32.to_le_bytes()), Fails("two different lengths")),
-        case("stored, longer than the file", patched(patched(stored(), 20, &[0xff; 3]), 24, &[0xff; 3]), Fails("cut short")),
+        case(
+            "deflated, says more",
+            patched(deflated(), 24, &64u32.to_le_bytes()),
+            Fails("has 64 bytes, the pickle says 32"),
+        ),
+        case(
+            "deflated, says 4 GiB",
+            patched(deflated(), 24, &(u32::MAX - 1).to_le_bytes()),
+            Fails("would inflate to"),
+        ),
+        case(
+            "stored, says more",
+            patched(stored(), 24, &64u32.to_le_bytes()),
+            Fails("two different lengths"),
+        ),
+        case(
+            "stored, longer than the file",
+            patched(patched(stored(), 20, &[0xff; 3]), 24, &[0xff; 3]),
+            Fails("cut short"),
+        ),
         case("encrypted", patched(stored(), 8, &[1]), Fails("it is encrypted")),
         case("compressed in another way", patched(stored(), 10, &[99]), Fails("`w`")),
-        case("compressed in an unknown way", patched(stored(), 10, &[77]), Fails("compressed with")),
+        case(
+            "compressed in an unknown way",
+            patched(stored(), 10, &[77]),
+            Fails("compressed with"),
+        ),
         case("stored, said to be deflated", patched(stored(), 10, &[8]), Fails("is damaged")),
-        case("entry past the end", patched(stored(), 42, &(u32::MAX - 1).to_le_bytes()), Fails("header in the zip archive")),
-        case("entry at another place", patched(stored(), 42, &5u32.to_le_bytes()), Fails("header in the zip archive")),
+        case(
+            "entry past the end",
+            patched(stored(), 42, &(u32::MAX - 1).to_le_bytes()),
+            Fails("header in the zip archive"),
+        ),
+        case(
+            "entry at another place",
+            patched(stored(), 42, &5u32.to_le_bytes()),
+            Fails("header in the zip archive"),
+        ),
         case("65,535 entries", patched_end(stored(), 8, &[0xff; 4]), damaged),
-        case("directory past the end", patched_end(stored(), 16, &(u32::MAX - 1).to_le_bytes()), damaged),
+        case(
+            "directory past the end",
+            patched_end(stored(), 16, &(u32::MAX - 1).to_le_bytes()),
+            damaged,
+        ),
         // Nothing is read by this length: the directory ends where its entries do.
         case("directory of 4 GiB", patched_end(stored(), 12, &u32_max), Loads),
         case("directory at zero", patched_end(stored(), 16, &[0; 4]), damaged),
-        case("70,000 entries", archive(&many, CompressionMethod::Stored), Fails("has 70000 entries")),
+        case(
+            "70,000 entries",
+            archive(&many, CompressionMethod::Stored),
+            Fails("has 70000 entries"),
+        ),
         case("70,000 entries that are not there", claiming(70_000), Fails("has 70000 entries")),
         case("two entries of one name", same, Fails("same name")),
-        case("no pickle", archive(&[("data/0", &DATA)], CompressionMethod::Stored), Fails("no `data.pkl`")),
+        case(
+            "no pickle",
+            archive(&[("data/0", &DATA)], CompressionMethod::Stored),
+            Fails("no `data.pkl`"),
+        ),
         case("an empty pickle", pth(b""), Fails("pickle has no end")),
         case("half a pickle", pth(&good_pickle()[..40]), Fails("pickle has no end")),
         case("big-endian", order(b"big"), Fails("big-endian")),
         case("a long word for little", order(&[b'l'; 100]), Fails("byteorder: it takes 100 bytes")),
-        case("a program before the archive", [&b"MZ"[..], &stored()].concat(), Fails("not a file of weights")),
+        case(
+            "a program before the archive",
+            [&b"MZ"[..], &stored()].concat(),
+            Fails("not a file of weights"),
+        ),
     ]
 }
 
 pub fn valid_legacy() -> Vec<u8> {
     let half = tensor(&legacy_storage("HalfStorage", "b", 16, b"N"), 1, &[3, 4], &[1, 3]);
-    let object = dict(&[("model_state", &dict(&[("module.w", &legacy_tensor(b"N")), ("module.b", &half)]))]);
+    let object =
+        dict(&[("model_state", &dict(&[("module.w", &legacy_tensor(b"N")), ("module.b", &half)]))]);
     legacy(1001, &little(b"\x88"), &object, &keys(&["a", "b"]), &[(8, &DATA), (16, &DATA)])
 }
 
@@ -135,28 +204,69 @@ fn keys(keys: &[&str]) -> Vec<u8> {
 
 pub fn legacy_cases() -> Vec<Case> {
     let object = dict(&[("w", &legacy_tensor(b"N"))]);
-    let viewed = |offset, len| dict(&[("w", &legacy_tensor(&tuple(&[&text("v"), &int(offset), &int(len)])))]);
-    let of = |object: &[u8], keys: &[u8], storages: &[(i64, &[u8])]| legacy(1001, &little(b"\x88"), object, keys, storages);
+    let viewed = |offset, len| {
+        dict(&[("w", &legacy_tensor(&tuple(&[&text("v"), &int(offset), &int(len)])))])
+    };
+    let of = |object: &[u8], keys: &[u8], storages: &[(i64, &[u8])]| {
+        legacy(1001, &little(b"\x88"), object, keys, storages)
+    };
     let two_ways = dict(&[
         ("w", &tensor(&legacy_storage("FloatStorage", "a", 8, b"N"), 0, &[2], &[1])),
         ("v", &tensor(&legacy_storage("DoubleStorage", "a", 8, b"N"), 0, &[2], &[1])),
     ]);
     let endless = [&valid_legacy()[..15], b"\x80\x02", &b"N0".repeat(700_000)].concat();
-    let long_string = [&valid_legacy()[..15], b"\x80\x02X\xff\xff\xff\x7f", &vec![b'a'; 3 << 20]].concat();
+    let long_string =
+        [&valid_legacy()[..15], b"\x80\x02X\xff\xff\xff\x7f", &vec![b'a'; 3 << 20]].concat();
     let a = keys(&["a"]);
     let data: &[(i64, &[u8])] = &[(8, &DATA)];
     vec![
         case("legacy, the magic number alone", &valid_legacy()[..15], Fails("pickle has no end")),
         case("legacy, version 7", legacy(7, &little(b"\x88"), &object, &a, data), Fails("(1001)")),
-        case("legacy, big-endian", legacy(1001, &little(b"\x89"), &object, &a, data), Fails("big-endian")),
-        case("legacy, os.system", of(&call("os", "system", &[&text("false")]), &keys(&[]), &[]), Fails("no dict of tensors")),
-        case("legacy, more storages than tensors", of(&object, &keys(&["a", "z"]), data), Fails("no tensor uses")),
-        case("legacy, a storage not listed", of(&object, &keys(&[]), data), Fails("storage a is not in the file")),
-        case("legacy, storages listed by a number", of(&object, &int(1), data), Fails("list of storages is an int")),
-        case("legacy, storages listed by numbers", of(&object, &numbers(&[1, 2]), data), Fails("no tensor uses")),
-        case("legacy, count of 2^40", of(&object, &a, &[(1 << 40, &DATA)]), Fails("says 1099511627776 elements")),
-        case("legacy, count negative", of(&object, &a, &[(-1, &DATA)]), Fails("elements, the pickle 8")),
-        case("legacy, a storage twice", of(&object, &keys(&["a", "a"]), data), Fails("past the file's end")),
+        case(
+            "legacy, big-endian",
+            legacy(1001, &little(b"\x89"), &object, &a, data),
+            Fails("big-endian"),
+        ),
+        case(
+            "legacy, os.system",
+            of(&call("os", "system", &[&text("false")]), &keys(&[]), &[]),
+            Fails("no dict of tensors"),
+        ),
+        case(
+            "legacy, more storages than tensors",
+            of(&object, &keys(&["a", "z"]), data),
+            Fails("no tensor uses"),
+        ),
+        case(
+            "legacy, a storage not listed",
+            of(&object, &keys(&[]), data),
+            Fails("storage a is not in the file"),
+        ),
+        case(
+            "legacy, storages listed by a number",
+            of(&object, &int(1), data),
+            Fails("list of storages is an int"),
+        ),
+        case(
+            "legacy, storages listed by numbers",
+            of(&object, &numbers(&[1, 2]), data),
+            Fails("no tensor uses"),
+        ),
+        case(
+            "legacy, count of 2^40",
+            of(&object, &a, &[(1 << 40, &DATA)]),
+            Fails("says 1099511627776 elements"),
+        ),
+        case(
+            "legacy, count negative",
+            of(&object, &a, &[(-1, &DATA)]),
+            Fails("elements, the pickle 8"),
+        ),
+        case(
+            "legacy, a storage twice",
+            of(&object, &keys(&["a", "a"]), data),
+            Fails("past the file's end"),
+        ),
         case("legacy, no data", of(&object, &a, &[]), Fails("40 bytes past the file's end")),
         case("legacy, one storage described twice", of(&two_ways, &a, data), Fails("storage a")),
         case("legacy, a view", of(&viewed(4, 4), &a, data), Loads),

@@ -40,7 +40,11 @@ pub const DATA: [u8; 32] = *b"\x00\x3c\x00\x3c\x00\x3d\x00\x3d\x00\x3e\x00\x3e\x
 pub fn archive(entries: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in entries {
-        zip.start_file(format!("archive/{name}"), SimpleFileOptions::default().compression_method(method)).unwrap();
+        zip.start_file(
+            format!("archive/{name}"),
+            SimpleFileOptions::default().compression_method(method),
+        )
+        .unwrap();
         zip.write_all(bytes).unwrap();
     }
     zip.finish().unwrap().into_inner()
@@ -77,12 +81,14 @@ pub fn call(module: &str, name: &str, args: &[&[u8]]) -> Vec<u8> {
 }
 
 pub fn dict(items: &[(&str, &[u8])]) -> Vec<u8> {
-    let items: Vec<u8> = items.iter().flat_map(|(key, value)| [text(key), value.to_vec()].concat()).collect();
+    let items: Vec<u8> =
+        items.iter().flat_map(|(key, value)| [text(key), value.to_vec()].concat()).collect();
     [b"}(", &items[..], b"u"].concat()
 }
 
 pub fn storage(class: &str, key: &str, len: i64) -> Vec<u8> {
-    let id = tuple(&[&text("storage"), &global("torch", class), &text(key), &text("cpu"), &int(len)]);
+    let id =
+        tuple(&[&text("storage"), &global("torch", class), &text(key), &text("cpu"), &int(len)]);
     [id, b"Q".to_vec()].concat()
 }
 
@@ -93,7 +99,11 @@ pub fn numbers(numbers: &[i64]) -> Vec<u8> {
 /// `_rebuild_tensor_v2`
 pub fn tensor(storage: &[u8], offset: i64, dims: &[i64], strides: &[i64]) -> Vec<u8> {
     let hooks = call("collections", "OrderedDict", &[]);
-    call("torch._utils", "_rebuild_tensor_v2", &[storage, &int(offset), &numbers(dims), &numbers(strides), b"\x89", &hooks])
+    call(
+        "torch._utils",
+        "_rebuild_tensor_v2",
+        &[storage, &int(offset), &numbers(dims), &numbers(strides), b"\x89", &hooks],
+    )
 }
 
 /// Eight f32 of [`DATA`].
@@ -102,7 +112,13 @@ pub fn good_tensor() -> Vec<u8> {
 }
 
 /// A file of before PyTorch 1.6, from its parts.
-pub fn legacy(version: i64, facts: &[u8], object: &[u8], keys: &[u8], storages: &[(i64, &[u8])]) -> Vec<u8> {
+pub fn legacy(
+    version: i64,
+    facts: &[u8],
+    object: &[u8],
+    keys: &[u8],
+    storages: &[(i64, &[u8])],
+) -> Vec<u8> {
     let mut file = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.".to_vec();
     for part in [&int(version)[..], facts, object, keys] {
         file.extend(pickle(&[part]));
@@ -116,6 +132,13 @@ pub fn legacy(version: i64, facts: &[u8], object: &[u8], keys: &[u8], storages: 
 
 /// The persistent id of before 1.6 has a place for views.
 pub fn legacy_storage(class: &str, key: &str, len: i64, view: &[u8]) -> Vec<u8> {
-    let id = tuple(&[&text("storage"), &global("torch", class), &text(key), &text("cpu"), &int(len), view]);
+    let id = tuple(&[
+        &text("storage"),
+        &global("torch", class),
+        &text(key),
+        &text("cpu"),
+        &int(len),
+        view,
+    ]);
     [id, b"Q".to_vec()].concat()
 }

@@ -13,26 +13,86 @@ pub fn cases() -> Vec<Case> {
     let mut cases = lengths();
     // One tensor's description in place of `a`, with `b` unharmed behind it.
     let with_a = [
-        ("offset past the end", r#"{"dtype":"F32","shape":[2,3],"data_offsets":[8,1032]}"#, "1000 bytes past the file's end"),
-        ("offset of 2^63", r#"{"dtype":"F32","shape":[2,3],"data_offsets":[0,9223372036854775808]}"#, "cut short"),
-        ("offset of 1e30", r#"{"dtype":"F32","shape":[2,3],"data_offsets":[0,1e30]}"#, "tensor `a`"),
-        ("offset negative", r#"{"dtype":"F32","shape":[2,3],"data_offsets":[-8,24]}"#, "tensor `a`"),
+        (
+            "offset past the end",
+            r#"{"dtype":"F32","shape":[2,3],"data_offsets":[8,1032]}"#,
+            "1000 bytes past the file's end",
+        ),
+        (
+            "offset of 2^63",
+            r#"{"dtype":"F32","shape":[2,3],"data_offsets":[0,9223372036854775808]}"#,
+            "cut short",
+        ),
+        (
+            "offset of 1e30",
+            r#"{"dtype":"F32","shape":[2,3],"data_offsets":[0,1e30]}"#,
+            "tensor `a`",
+        ),
+        (
+            "offset negative",
+            r#"{"dtype":"F32","shape":[2,3],"data_offsets":[-8,24]}"#,
+            "tensor `a`",
+        ),
         ("offset text", r#"{"dtype":"F32","shape":[2,3],"data_offsets":["0",24]}"#, "tensor `a`"),
-        ("offset of three", r#"{"dtype":"F32","shape":[2,3],"data_offsets":[0,24,24]}"#, "tensor `a`"),
-        ("offsets reversed", r#"{"dtype":"F32","shape":[2,3],"data_offsets":[24,0]}"#, "before it begins"),
+        (
+            "offset of three",
+            r#"{"dtype":"F32","shape":[2,3],"data_offsets":[0,24,24]}"#,
+            "tensor `a`",
+        ),
+        (
+            "offsets reversed",
+            r#"{"dtype":"F32","shape":[2,3],"data_offsets":[24,0]}"#,
+            "before it begins",
+        ),
         ("overlap", r#"{"dtype":"F32","shape":[2,4],"data_offsets":[0,32]}"#, "overlaps `a`"),
         ("gap", r#"{"dtype":"F32","shape":[2,2],"data_offsets":[8,24]}"#, "belong to no tensor"),
-        ("shape huge", r#"{"dtype":"F32","shape":[1099511627776,3],"data_offsets":[0,24]}"#, "takes 12 TiB"),
-        ("shape overflows", r#"{"dtype":"F32","shape":[9223372036854775807,9],"data_offsets":[0,24]}"#, "any memory"),
-        ("shape overflows to fit", r#"{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,24]}"#, "any memory"),
+        (
+            "shape huge",
+            r#"{"dtype":"F32","shape":[1099511627776,3],"data_offsets":[0,24]}"#,
+            "takes 12 TiB",
+        ),
+        (
+            "shape overflows",
+            r#"{"dtype":"F32","shape":[9223372036854775807,9],"data_offsets":[0,24]}"#,
+            "any memory",
+        ),
+        (
+            "shape overflows to fit",
+            r#"{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,24]}"#,
+            "any memory",
+        ),
         ("shape negative", r#"{"dtype":"F32","shape":[-2,3],"data_offsets":[0,24]}"#, "tensor `a`"),
-        ("shape of zero", r#"{"dtype":"F32","shape":[0,3],"data_offsets":[0,24]}"#, "takes 0 bytes"),
+        (
+            "shape of zero",
+            r#"{"dtype":"F32","shape":[0,3],"data_offsets":[0,24]}"#,
+            "takes 0 bytes",
+        ),
         ("shape a number", r#"{"dtype":"F32","shape":6,"data_offsets":[0,24]}"#, "tensor `a`"),
-        ("dtype too wide", r#"{"dtype":"F64","shape":[2,3],"data_offsets":[0,24]}"#, "takes 48 bytes"),
-        ("dtype too narrow", r#"{"dtype":"F16","shape":[2,3],"data_offsets":[0,24]}"#, "takes 12 bytes"),
-        ("dtype integer", r#"{"dtype":"I32","shape":[2,3],"data_offsets":[0,24]}"#, "expected floating point"),
-        ("dtype of eight bits", r#"{"dtype":"F8_E4M3","shape":[24],"data_offsets":[0,24]}"#, "F8_E4M3 are not read"),
-        ("dtype unknown", r#"{"dtype":"F99","shape":[2,3],"data_offsets":[0,24]}"#, "unknown variant `F99`"),
+        (
+            "dtype too wide",
+            r#"{"dtype":"F64","shape":[2,3],"data_offsets":[0,24]}"#,
+            "takes 48 bytes",
+        ),
+        (
+            "dtype too narrow",
+            r#"{"dtype":"F16","shape":[2,3],"data_offsets":[0,24]}"#,
+            "takes 12 bytes",
+        ),
+        (
+            "dtype integer",
+            r#"{"dtype":"I32","shape":[2,3],"data_offsets":[0,24]}"#,
+            "expected floating point",
+        ),
+        (
+            "dtype of eight bits",
+            r#"{"dtype":"F8_E4M3","shape":[24],"data_offsets":[0,24]}"#,
+            "F8_E4M3 are not read",
+        ),
+        (
+            "dtype unknown",
+            r#"{"dtype":"F99","shape":[2,3],"data_offsets":[0,24]}"#,
+            "unknown variant `F99`",
+        ),
         ("dtype a number", r#"{"dtype":32,"shape":[2,3],"data_offsets":[0,24]}"#, "tensor `a`"),
         ("no shape", r#"{"dtype":"F32","data_offsets":[0,24]}"#, "missing field `shape`"),
         ("no dtype", r#"{"shape":[2,3],"data_offsets":[0,24]}"#, "missing field `dtype`"),
@@ -40,26 +100,61 @@ pub fn cases() -> Vec<Case> {
         ("tensor null", "null", "tensor `a`"),
     ];
     for (name, a, error) in with_a {
-        cases.push(case(name, safetensors(format!(r#"{{"a":{a},{B}}}"#).as_bytes(), &DATA), Fails(error)));
+        cases.push(case(
+            name,
+            safetensors(format!(r#"{{"a":{a},{B}}}"#).as_bytes(), &DATA),
+            Fails(error),
+        ));
     }
-    let ones = format!(r#"{{"a":{{"dtype":"F32","shape":[6{}],"data_offsets":[0,24]}},{B}}}"#, ",1".repeat(500_000));
-    let long = format!(r#"{{"{}":{{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}},{B}}}"#, "n".repeat(1 << 20));
-    let many: String = (0..20_000).map(|i| format!(r#""t{i}":{{"dtype":"I8","shape":[0],"data_offsets":[0,0]}},"#)).collect();
+    let ones = format!(
+        r#"{{"a":{{"dtype":"F32","shape":[6{}],"data_offsets":[0,24]}},{B}}}"#,
+        ",1".repeat(500_000)
+    );
+    let long = format!(
+        r#"{{"{}":{{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}},{B}}}"#,
+        "n".repeat(1 << 20)
+    );
+    let many: String = (0..20_000)
+        .map(|i| format!(r#""t{i}":{{"dtype":"I8","shape":[0],"data_offsets":[0,0]}},"#))
+        .collect();
     let headers = [
-        ("same name twice", format!("{{{A},{}}}", B.replace("\"b\"", "\"a\"")), Fails("two tensors are named `a`")),
+        (
+            "same name twice",
+            format!("{{{A},{}}}", B.replace("\"b\"", "\"a\"")),
+            Fails("two tensors are named `a`"),
+        ),
         ("nested without end", format!(r#"{{"a":{}"#, "[".repeat(200_000)), Fails("header")),
-        ("metadata of numbers", format!(r#"{{"__metadata__":{{"k":1}},{A},{B}}}"#), Fails("header")),
+        (
+            "metadata of numbers",
+            format!(r#"{{"__metadata__":{{"k":1}},{A},{B}}}"#),
+            Fails("header"),
+        ),
         ("metadata a list", format!(r#"{{"__metadata__":[],{A},{B}}}"#), Fails("header")),
         ("half a million axes", ones, Fails("500001 axes")),
         ("a name of a mebibyte", long, Fails("name takes 1 MiB")),
         ("comma at the end", format!("{{{A},{B},}}"), Fails("header")),
-        ("integers only among many empty ones", format!("{{{many}{A},{B}}}"), Fails("expected floating point")),
+        (
+            "integers only among many empty ones",
+            format!("{{{many}{A},{B}}}"),
+            Fails("expected floating point"),
+        ),
     ];
-    cases.extend(headers.into_iter().map(|(name, header, outcome)| case(name, safetensors(header.as_bytes(), &DATA), outcome)));
+    cases.extend(
+        headers.into_iter().map(|(name, header, outcome)| {
+            case(name, safetensors(header.as_bytes(), &DATA), outcome)
+        }),
+    );
     cases.push(case("name not UTF-8", safetensors(b"{\"\xff\xfe\":null}", &DATA), Fails("header")));
     cases.push(case("no tensors", safetensors(b"{}", &[]), Fails("no tensors")));
-    cases.push(case("data after the last", [valid(), vec![0; 9]].concat(), Fails("9 bytes after the last")));
-    for (name, bits, error) in [("NaN", f32::NAN, "holds NaN (first at [0, 1])"), ("infinity", f32::INFINITY, "holds infinity")] {
+    cases.push(case(
+        "data after the last",
+        [valid(), vec![0; 9]].concat(),
+        Fails("9 bytes after the last"),
+    ));
+    for (name, bits, error) in [
+        ("NaN", f32::NAN, "holds NaN (first at [0, 1])"),
+        ("infinity", f32::INFINITY, "holds infinity"),
+    ] {
         let data = [&DATA[..4], &bits.to_le_bytes(), &DATA[8..]].concat();
         cases.push(case(name, safetensors(format!("{{{A},{B}}}").as_bytes(), &data), Fails(error)));
     }
@@ -80,10 +175,17 @@ fn lengths() -> Vec<Case> {
         ("length up to the end", valid.len() as u64 - 8, "header"),
         ("length past the end by one", valid.len() as u64 - 7, "cut short"),
     ];
-    let mut cases: Vec<Case> =
-        lies.map(|(name, length, error)| case(name, [&length.to_le_bytes(), &valid[8..]].concat(), Fails(error))).into();
+    let mut cases: Vec<Case> = lies
+        .map(|(name, length, error)| {
+            case(name, [&length.to_le_bytes(), &valid[8..]].concat(), Fails(error))
+        })
+        .into();
     let spaces = [b"{".to_vec(), vec![b' '; 17 << 20], b"}".to_vec()].concat();
-    cases.push(case("header of 17 MiB", safetensors(&spaces, &[]), Fails("headers of up to 16 MiB")));
+    cases.push(case(
+        "header of 17 MiB",
+        safetensors(&spaces, &[]),
+        Fails("headers of up to 16 MiB"),
+    ));
     cases
 }
 
@@ -100,7 +202,11 @@ pub fn strangers() -> Vec<Case> {
         case("a zip signature", *b"PK\x03\x04", Fails("zip archive is damaged")),
         case("a list for a header", safetensors(b"[1,2,3]", &DATA), unknown),
         case("a web page", *b"<!DOCTYPE html><html>404</html>", Fails("web page")),
-        case("an LFS pointer", *b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", Fails("git lfs pull")),
+        case(
+            "an LFS pointer",
+            *b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            Fails("git lfs pull"),
+        ),
         case("HDF5", *b"\x89HDF\r\n\x1a\n\0\0\0\0", Fails("HDF5")),
         case("PNG", *b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", unknown),
         case("a plain pickle", pickle(&[&dict(&[("w", &int(1))])]), Fails("plain pickle")),

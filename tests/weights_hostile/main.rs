@@ -1,5 +1,6 @@
-//! Weight files that are damaged or made to do harm: each is an error that names the file (or, where only values, names or
-//! text have changed, loads with finite values), none panics, none takes memory past its own size by more than a bound.
+//! Weight files that are damaged or made to do harm: each is an error that names the file (or,
+//! where only values, names or text have changed, loads with finite values), none panics, none
+//! takes memory past its own size by more than a bound.
 
 mod archives;
 mod build;
@@ -33,14 +34,18 @@ struct Steps(u64);
 
 impl Steps {
     fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % n
     }
 }
 
 /// One valid file of each kind.
 fn valid() -> Vec<(&'static str, Vec<u8>)> {
-    let golden = |name| std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pth").join(name)).unwrap();
+    let golden = |name| {
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pth").join(name))
+            .unwrap()
+    };
     vec![
         ("safetensors", headers::valid()),
         ("pth", pickles::valid()),
@@ -89,7 +94,9 @@ fn judge(path: &Path, case: &Case) -> Option<String> {
         (Outcome::Fails(_), Ok(_)) => Some("was read".into()),
         (Outcome::Loads, Err(e)) => Some(format!("was not read: {e}")),
         (_, Err(e)) if !e.contains(file) => Some(format!("the error does not name the file: {e}")),
-        (Outcome::Fails(text), Err(e)) if !e.contains(text) => Some(format!("expected ...{text}..., got: {e}")),
+        (Outcome::Fails(text), Err(e)) if !e.contains(text) => {
+            Some(format!("expected ...{text}..., got: {e}"))
+        }
         _ => None,
     }
 }
@@ -128,7 +135,8 @@ fn what_is_not_a_file_is_refused_by_its_name() {
     let directory = tempfile::tempdir().unwrap();
     let error = load(directory.path()).unwrap_err().to_string();
     assert!(
-        error.contains(directory.path().to_str().unwrap()) && error.contains("is a directory; name a file of weights"),
+        error.contains(directory.path().to_str().unwrap())
+            && error.contains("is a directory; name a file of weights"),
         "{error}"
     );
     let error = load(&directory.path().join("missing.pth")).unwrap_err().to_string();

@@ -21,8 +21,8 @@ fn count(bytes: isize) {
     });
 }
 
-// SAFETY: every call is passed on to the system's allocator unchanged; counting touches two thread-local integers without
-// destructors and allocates nothing.
+// SAFETY: every call is passed on to the system's allocator unchanged; counting touches two
+// thread-local integers without destructors and allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);

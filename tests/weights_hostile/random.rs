@@ -1,4 +1,5 @@
-//! Random bytes, random opcodes and random edits: nothing panics, memory stays near the file's size.
+//! Random bytes, random opcodes and random edits: nothing panics, memory stays near the file's
+//! size.
 
 use super::{archives, build, headers, load, memory};
 use proptest::prelude::*;

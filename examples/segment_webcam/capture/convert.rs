@@ -28,7 +28,11 @@ pub fn yuyv(bytes: &[u8], (w, h): (usize, usize), stride: usize) -> Result<Vec<u
     }
     let rows = bytes.chunks(stride).take(h);
     Ok(rows
-        .flat_map(|row| row[..2 * w].chunks_exact(4).flat_map(|p| [from_yuv(p[0], p[1], p[3]), from_yuv(p[2], p[1], p[3])]))
+        .flat_map(|row| {
+            row[..2 * w]
+                .chunks_exact(4)
+                .flat_map(|p| [from_yuv(p[0], p[1], p[3]), from_yuv(p[2], p[1], p[3])])
+        })
         .collect())
 }
 
@@ -42,7 +46,12 @@ pub fn nv12(bytes: &[u8], (w, h): (usize, usize), stride: usize) -> Result<Vec<u
     let mut pixels = Vec::with_capacity(w * h);
     for (y, row) in luma.chunks_exact(stride).enumerate() {
         let chroma = &chroma[y / 2 * stride..][..w];
-        pixels.extend(row[..w].iter().enumerate().map(|(x, &y)| from_yuv(y, chroma[x / 2 * 2], chroma[x / 2 * 2 + 1])));
+        pixels.extend(
+            row[..w]
+                .iter()
+                .enumerate()
+                .map(|(x, &y)| from_yuv(y, chroma[x / 2 * 2], chroma[x / 2 * 2 + 1])),
+        );
     }
     Ok(pixels)
 }
@@ -72,7 +81,9 @@ mod tests {
     #[test]
     fn colors_come_out_of_every_layout() {
         for (yuv, rgb) in COLORS {
-            let near = |pixel: u32| pixel.to_le_bytes()[..3].iter().zip(rgb).all(|(&a, b)| a.abs_diff(b) <= 2);
+            let near = |pixel: u32| {
+                pixel.to_le_bytes()[..3].iter().zip(rgb).all(|(&a, b)| a.abs_diff(b) <= 2)
+            };
             let [y, u, v] = yuv;
             // Two bytes more in each row than it has pixels.
             let row = [y, u, y, v, 9, 9];

@@ -14,9 +14,15 @@ mod platform {
 
     fn failed(e: cameras::Error) -> Error {
         let advice = match e {
-            cameras::Error::PermissionDenied => "allow this program the camera in the system's settings",
-            cameras::Error::DeviceInUse => "close the program that uses it, or take another camera (--list-cameras)",
-            cameras::Error::Timeout | cameras::Error::StreamEnded => "was it pulled out? plug it in and start again",
+            cameras::Error::PermissionDenied => {
+                "allow this program the camera in the system's settings"
+            }
+            cameras::Error::DeviceInUse => {
+                "close the program that uses it, or take another camera (--list-cameras)"
+            }
+            cameras::Error::Timeout | cameras::Error::StreamEnded => {
+                "was it pulled out? plug it in and start again"
+            }
             _ => "--list-cameras lists the cameras",
         };
         Error::new(ErrorKind::Io, format!("the camera failed: {e}")).advice(advice)
@@ -39,7 +45,11 @@ mod platform {
         });
         let camera = cameras::open(device, config).map_err(failed)?;
         let first = cameras::next_frame(&camera, PATIENCE).map_err(failed)?;
-        Ok(Box::new(Stream { camera, name: device.name.clone(), size: (first.width as usize, first.height as usize) }))
+        Ok(Box::new(Stream {
+            camera,
+            name: device.name.clone(),
+            size: (first.width as usize, first.height as usize),
+        }))
     }
 
     struct Stream {
@@ -56,10 +66,19 @@ mod platform {
         fn next(&mut self) -> Result<Option<Vec<u32>>> {
             let frame = cameras::next_frame(&self.camera, PATIENCE).map_err(failed)?;
             if (frame.width as usize, frame.height as usize) != self.size {
-                return Err(Error::new(ErrorKind::Data, "the camera changed the size of its frames").advice("start again"));
+                return Err(Error::new(
+                    ErrorKind::Data,
+                    "the camera changed the size of its frames",
+                )
+                .advice("start again"));
             }
             let bytes = cameras::to_rgba8(&frame).map_err(failed)?;
-            Ok(Some(bytes.chunks_exact(4).map(|p| u32::from_le_bytes([p[0], p[1], p[2], 255])).collect()))
+            Ok(Some(
+                bytes
+                    .chunks_exact(4)
+                    .map(|p| u32::from_le_bytes([p[0], p[1], p[2], 255]))
+                    .collect(),
+            ))
         }
 
         fn is_live(&self) -> bool {

@@ -1,4 +1,5 @@
-//! Files as a source: an image again and again, a directory's images in turn, or a video from its beginning each time it ends.
+//! Files as a source: an image again and again, a directory's images in turn, or a video from its
+//! beginning each time it ends.
 
 use super::Source;
 use atrous::image::{DecodeOptions, Image, cover};
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 /// More images than these are read anew each time they come round.
 const KEPT: usize = 300;
 
-const ENDINGS: [&str; 10] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "qoi"];
+const ENDINGS: [&str; 10] =
+    ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "qoi"];
 
 /// Opens a file, a directory, or a pattern of names. Frames are made to fit into `most`.
 pub fn open(path: &Path, most: (usize, usize)) -> Result<Box<dyn Source>> {
@@ -62,10 +64,18 @@ fn decode(path: &Path) -> Result<Image> {
 
 impl Images {
     fn open(files: Vec<PathBuf>, path: &Path, most: (usize, usize)) -> Result<Self> {
-        let first = files.first().ok_or_else(|| Error::new(ErrorKind::Data, "holds no images").file(path))?;
+        let first = files
+            .first()
+            .ok_or_else(|| Error::new(ErrorKind::Data, "holds no images").file(path))?;
         let image = decode(first)?;
         let size = fit((image.width, image.height), most);
-        Ok(Self { ready: vec![None; files.len()], files, size, at: 0, name: path.display().to_string() })
+        Ok(Self {
+            ready: vec![None; files.len()],
+            files,
+            size,
+            at: 0,
+            name: path.display().to_string(),
+        })
     }
 }
 
@@ -167,7 +177,10 @@ mod tests {
         let mut video = open(&video, (640, 480)).unwrap();
         let values: Vec<u32> = (0..5).map(|_| video.next().unwrap().unwrap()[3] & 255).collect();
         assert_eq!((video.size(), video.rate()), ((4, 4), Some(12.0)));
-        assert!(values[0] == values[2] && values[1] == values[3] && values[0] < values[1], "{values:?}");
+        assert!(
+            values[0] == values[2] && values[1] == values[3] && values[0] < values[1],
+            "{values:?}"
+        );
         assert!(open(Path::new("none.png"), (9, 9)).is_err());
     }
 }

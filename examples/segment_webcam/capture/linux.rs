@@ -14,7 +14,8 @@ const NV12: PixelFormat = PixelFormat::from_fourcc(*b"NV12");
 /// Uncompressed first: nothing is to be decoded, and nothing was lost.
 const FORMATS: [PixelFormat; 4] = [PixelFormat::YUYV, NV12, PixelFormat::MJPG, PixelFormat::JPEG];
 
-/// Frames larger than this are asked for as JPEG: uncompressed they do not come at full rate over USB 2.
+/// Frames larger than this are asked for as JPEG: uncompressed they do not come at full rate over
+/// USB 2.
 const LARGE: usize = 640 * 480;
 
 /// Damaged JPEGs in a row after which a camera is given up.
@@ -44,13 +45,18 @@ pub fn list() -> Result<Vec<String>> {
 fn explain(path: &Path, e: io::Error) -> Error {
     // Numbers of Linux, the same on all its platforms.
     let (text, advice) = match e.raw_os_error() {
-        Some(16) => ("is used by another program", "close it, or take another camera (--list-cameras)"),
+        Some(16) => {
+            ("is used by another program", "close it, or take another camera (--list-cameras)")
+        }
         Some(13) => ("may not be opened", "on most systems the user must be in the group `video`"),
         Some(19 | 5) => ("is gone: was it pulled out?", "plug it in and start again"),
         Some(2) => ("is not there", "--list-cameras lists what is"),
         _ => ("failed", "--list-cameras lists the cameras"),
     };
-    Error::new(ErrorKind::Io, text).source(e).at(format!("camera {}", path.display())).advice(advice)
+    Error::new(ErrorKind::Io, text)
+        .source(e)
+        .at(format!("camera {}", path.display()))
+        .advice(advice)
 }
 
 pub fn open(index: usize, (w, h): (usize, usize)) -> Result<Box<dyn Source>> {
@@ -59,12 +65,19 @@ pub fn open(index: usize, (w, h): (usize, usize)) -> Result<Box<dyn Source>> {
         let error = super::no_camera(index, all.len());
         // A device that may not be opened does not show up in the list.
         let denied = Path::new("/dev/video0").exists() && all.is_empty();
-        return Err(if denied { error.advice("there is /dev/video0: may you open it?") } else { error });
+        return Err(if denied {
+            error.advice("there is /dev/video0: may you open it?")
+        } else {
+            error
+        });
     };
     let failed = |e| explain(&path, e);
     let device = Device::open(&path).map_err(failed)?;
-    let offered: Vec<PixelFormat> =
-        device.formats(BufType::VIDEO_CAPTURE).map(|f| Ok(f?.pixel_format())).collect::<io::Result<_>>().map_err(failed)?;
+    let offered: Vec<PixelFormat> = device
+        .formats(BufType::VIDEO_CAPTURE)
+        .map(|f| Ok(f?.pixel_format()))
+        .collect::<io::Result<_>>()
+        .map_err(failed)?;
     let mut wanted = FORMATS.to_vec();
     if w * h > LARGE {
         wanted.rotate_left(2);
@@ -73,14 +86,14 @@ pub fn open(index: usize, (w, h): (usize, usize)) -> Result<Box<dyn Source>> {
         let text = format!("sends none of YUYV, NV12 and MJPEG, but {offered:?}");
         Error::new(ErrorKind::Data, text).at(format!("camera {}", path.display()))
     })?;
-    let capture = device.video_capture(PixFormat::new(w as u32, h as u32, format)).map_err(failed)?;
+    let capture =
+        device.video_capture(PixFormat::new(w as u32, h as u32, format)).map_err(failed)?;
     let agreed = capture.format();
     let (format, stride) = (agreed.pixel_format(), agreed.bytes_per_line() as usize);
     let size = (agreed.width() as usize, agreed.height() as usize);
     if !FORMATS.contains(&format) {
-        return Err(
-            Error::new(ErrorKind::Data, format!("insists on sending {format:?}")).at(format!("camera {}", path.display()))
-        );
+        return Err(Error::new(ErrorKind::Data, format!("insists on sending {format:?}"))
+            .at(format!("camera {}", path.display())));
     }
     let stream = capture.into_stream().map_err(failed)?;
     Ok(Box::new(Camera { stream, path, card, format, size, stride }))
@@ -104,7 +117,10 @@ impl Camera {
             NV12 => convert::nv12(bytes, self.size, stride(self.size.0)),
             _ => match convert::jpeg(bytes)? {
                 (size, pixels) if size == self.size => Ok(pixels),
-                ((w, h), _) => Err(Error::new(ErrorKind::Data, format!("the camera sent an image of {w} x {h}"))),
+                ((w, h), _) => Err(Error::new(
+                    ErrorKind::Data,
+                    format!("the camera sent an image of {w} x {h}"),
+                )),
             },
         }
     }
@@ -119,14 +135,18 @@ impl Source for Camera {
         let mut last = None;
         // The first images of a stream are cut short by some cameras.
         for _ in 0..DAMAGED {
-            let bytes = self.stream.dequeue(|view| Ok(if view.is_error() { Vec::new() } else { view.to_vec() }));
+            let bytes = self
+                .stream
+                .dequeue(|view| Ok(if view.is_error() { Vec::new() } else { view.to_vec() }));
             let bytes = bytes.map_err(|e| explain(&self.path, e))?;
             match self.convert(&bytes) {
                 Ok(pixels) => return Ok(Some(pixels)),
                 Err(e) => last = Some(e),
             }
         }
-        Err(last.expect("invariant: a frame was damaged").at(format!("camera {}", self.path.display())))
+        Err(last
+            .expect("invariant: a frame was damaged")
+            .at(format!("camera {}", self.path.display())))
     }
 
     fn is_live(&self) -> bool {

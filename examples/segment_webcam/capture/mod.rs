@@ -1,4 +1,5 @@
-//! Where frames come from. Each source runs in its own thread; the newest frame replaces one that nobody has taken.
+//! Where frames come from. Each source runs in its own thread; the newest frame replaces one that
+//! nobody has taken.
 
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
@@ -25,7 +26,8 @@ pub trait Source: Send {
     /// Width and height.
     fn size(&self) -> (usize, usize);
 
-    /// The next frame, packed pixels; waits for it where the source is a camera. `None` after the last.
+    /// The next frame, packed pixels; waits for it where the source is a camera. `None` after the
+    /// last.
     fn next(&mut self) -> Result<Option<Vec<u32>>>;
 
     /// Whether it comes at a pace of its own.
@@ -57,7 +59,8 @@ fn no_camera(index: usize, found: usize) -> Error {
         0 => "no camera was found".into(),
         n => format!("there is no camera:{index}; {n} found, counted from camera:0"),
     };
-    Error::new(ErrorKind::Io, text).advice("--list-cameras lists them; --source synthetic shows a drawn scene")
+    Error::new(ErrorKind::Io, text)
+        .advice("--list-cameras lists them; --source synthetic shows a drawn scene")
 }
 
 /// A frame on its way to the device.
@@ -97,7 +100,12 @@ impl Mailbox {
 }
 
 /// Captures in a thread of its own until the source ends, or `tell` says that nobody listens.
-pub fn start(mut source: Box<dyn Source>, rate: Option<f64>, mailbox: Mailbox, tell: impl Fn(News) -> bool + Send + 'static) {
+pub fn start(
+    mut source: Box<dyn Source>,
+    rate: Option<f64>,
+    mailbox: Mailbox,
+    tell: impl Fn(News) -> bool + Send + 'static,
+) {
     std::thread::spawn(move || {
         let pace = Duration::from_secs_f64(1.0 / rate.or(source.rate()).unwrap_or(RATE));
         let mut due = Instant::now();
@@ -121,7 +129,8 @@ pub fn start(mut source: Box<dyn Source>, rate: Option<f64>, mailbox: Mailbox, t
                 return;
             }
             if !source.is_live() {
-                // A source that cannot keep up begins anew from here, and does not hurry afterwards.
+                // A source that cannot keep up begins anew from here, and does not hurry
+                // afterwards.
                 due = (due + pace).max(Instant::now());
                 std::thread::sleep(due - Instant::now().min(due));
             }

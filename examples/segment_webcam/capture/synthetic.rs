@@ -13,19 +13,27 @@ impl Scene {
         Self { size, number: 0 }
     }
 
-    /// Sky, ground, a house, a sun and a ball that rolls past. Only the frame's number decides what it looks like.
+    /// Sky, ground, a house, a sun and a ball that rolls past. Only the frame's number decides what
+    /// it looks like.
     fn draw(&self) -> Vec<u32> {
         let (w, h) = (self.size.0 as f32, self.size.1 as f32);
         let t = self.number as f32 / 90.0;
-        let (ball_x, ball_y, ball_r) = (w * (0.5 + 0.55 * (t * 2.0).sin()), h * (0.76 - 0.12 * (t * 9.0).sin().abs()), h * 0.13);
-        let (sun_x, sun_y, sun_r) = (w * (0.2 + 0.6 * (0.5 + 0.5 * (t * 0.7).cos())), h * 0.18, h * 0.07);
+        let (ball_x, ball_y, ball_r) = (
+            w * (0.5 + 0.55 * (t * 2.0).sin()),
+            h * (0.76 - 0.12 * (t * 9.0).sin().abs()),
+            h * 0.13,
+        );
+        let (sun_x, sun_y, sun_r) =
+            (w * (0.2 + 0.6 * (0.5 + 0.5 * (t * 0.7).cos())), h * 0.18, h * 0.07);
         let pixel = |x: f32, y: f32| {
-            let within = |cx: f32, cy: f32, r: f32| ((x - cx).powi(2) + (y - cy).powi(2)).sqrt() / r;
+            let within =
+                |cx: f32, cy: f32, r: f32| ((x - cx).powi(2) + (y - cy).powi(2)).sqrt() / r;
             let ball = within(ball_x, ball_y, ball_r);
             if ball < 1.0 {
                 // Lit from above, with a stripe that turns.
                 let stripe = ((x - ball_x) / ball_r * 3.0 + t * 12.0).sin() > 0.3;
-                let light = 1.0 - 0.6 * within(ball_x - 0.4 * ball_r, ball_y - 0.4 * ball_r, 1.8 * ball_r);
+                let light =
+                    1.0 - 0.6 * within(ball_x - 0.4 * ball_r, ball_y - 0.4 * ball_r, 1.8 * ball_r);
                 return if stripe {
                     [240.0 * light, 240.0 * light, 235.0 * light]
                 } else {
@@ -34,8 +42,8 @@ impl Scene {
             }
             let (house_x, house_y) = ((x / w - 0.62) / 0.24, (y / h - 0.42) / 0.28);
             if (0.0..1.0).contains(&house_x) && (0.0..1.0).contains(&house_y) {
-                let window =
-                    (0.2..0.4).contains(&house_y) && ((0.15..0.35).contains(&house_x) || (0.65..0.85).contains(&house_x));
+                let window = (0.2..0.4).contains(&house_y)
+                    && ((0.15..0.35).contains(&house_x) || (0.65..0.85).contains(&house_x));
                 return if window { [70.0, 90.0, 110.0] } else { [190.0, 160.0, 120.0] };
             }
             if within(sun_x, sun_y, sun_r) < 1.0 {

@@ -25,12 +25,14 @@ const ROUNDS: usize = 5;
 
 /// Measures how fast a network runs on this machine
 ///
-/// The first run makes everything ready and says how long that took; the runs after it are timed one by one, with the upload of the input
-/// and the reading back of the output. The limit beside which the arithmetic is shown is measured before and after them: bare multiply-adds
-/// on a GPU, a small matrix product on every thread of the processor.
+/// The first run makes everything ready and says how long that took; the runs after it are timed
+/// one by one, with the upload of the input and the reading back of the output. The limit beside
+/// which the arithmetic is shown is measured before and after them: bare multiply-adds on a GPU, a
+/// small matrix product on every thread of the processor.
 ///
-/// With --train a run is a step of training: forward, backward and update. Its loss is the cross entropy, its optimizer gradient descent with
-/// momentum; what would be read from a data set is made up.
+/// With --train a run is a step of training: forward, backward and update. Its loss is the cross
+/// entropy, its optimizer gradient descent with momentum; what would be read from a data set is
+/// made up.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -44,7 +46,8 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
 
-    /// What a run computes: scores before the last upsampling, scores at the input's size, or classes at the input's size
+    /// What a run computes: scores before the last upsampling, scores at the input's size, or
+    /// classes at the input's size
     #[arg(long, default_value = "labels", value_name = "OUTPUT", conflicts_with = "train")]
     output: Output,
 
@@ -52,7 +55,8 @@ pub(super) struct Args {
     #[arg(long)]
     train: bool,
 
-    /// Activations are computed again in the backward pass where that saves memory, as by `atrous train --recompute`
+    /// Activations are computed again in the backward pass where that saves memory, as by
+    /// `atrous train --recompute`
     #[arg(long, requires = "train")]
     recompute: bool,
 
@@ -82,8 +86,8 @@ struct NetworkArgs {
     #[arg(short, long, value_name = "FILE", required_unless_present = "network")]
     weights: Option<PathBuf>,
 
-    /// Instead of a file: a backbone, such as xception65, resnet101 or mobilenet_v2, with the head that --head names, 21 classes and random
-    /// weights
+    /// Instead of a file: a backbone, such as xception65, resnet101 or mobilenet_v2, with the head
+    /// that --head names, 21 classes and random weights
     #[arg(long, value_name = "BACKBONE", conflicts_with = "weights")]
     network: Option<String>,
 
@@ -115,9 +119,13 @@ impl NetworkArgs {
     fn open(&self) -> Result<Model> {
         if let Some(weights) = &self.weights {
             let (dialect, output_stride) = (self.dialect.clone(), self.output_stride);
-            return ModelArgs { weights: weights.clone(), dialect, output_stride, classes: None }.open();
+            return ModelArgs { weights: weights.clone(), dialect, output_stride, classes: None }
+                .open();
         }
-        let name = self.network.as_deref().ok_or_else(|| error!(Usage, "neither weights nor a network were named"))?;
+        let name = self
+            .network
+            .as_deref()
+            .ok_or_else(|| error!(Usage, "neither weights nor a network were named"))?;
         let config = Config::paper(Backbone::named(name)?, self.head.into(), 21)?;
         let weights = random_weights(&config, self.seed)?;
         let model = Model { config, weights, dialect: "atrous", path: "random weights".into() };
@@ -131,7 +139,12 @@ impl NetworkArgs {
 pub(super) fn run(args: &Args) -> Result<()> {
     args.memory.apply();
     let (w, h) = match args.size {
-        SizeRule::Native => return Err(error!(Usage, "there is no image whose size could be taken; give N or WxH")),
+        SizeRule::Native => {
+            return Err(error!(
+                Usage,
+                "there is no image whose size could be taken; give N or WxH"
+            ));
+        }
         size => size.fit(1, 1).padded,
     };
     let model = args.network.open()?;
@@ -153,7 +166,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
     let start = Instant::now();
     let mut network = model.network(shape, &outputs)?;
-    let wanted = network.graph.outputs().last().cloned().expect("invariant: a network has an output");
+    let wanted =
+        network.graph.outputs().last().cloned().expect("invariant: a network has an output");
     network.graph.clear_outputs();
     network.graph.output(&wanted.0, wanted.1);
     let graph = passes::optimize(network.graph)?;
@@ -182,7 +196,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
         output: wanted.0,
         output_stride: model.config.output_stride,
         multi_adds: cost.multi_adds,
-        first: First { graph_ms: ms(built), ready_ms: ms(ready), run_ms: ms(first), total_ms: ms(built + ready + first) },
+        first: First {
+            graph_ms: ms(built),
+            ready_ms: ms(ready),
+            run_ms: ms(first),
+            total_ms: ms(built + ready + first),
+        },
         warm: Warm::new(&warm),
         images_per_second: shape.n as f64 / warm.median().as_secs_f64(),
         gflops: flops(warm.median()) / 1e9,
@@ -200,7 +219,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 /// Numbers such as those of normalized images.
 fn image(shape: Shape) -> Result<Tensor> {
-    Tensor::try_from_fn(shape, |n, y, x, c| ((7 * n + 13 * y + 29 * x + 5 * c) % 64) as f32 / 16.0 - 2.0)
+    Tensor::try_from_fn(shape, |n, y, x, c| {
+        ((7 * n + 13 * y + 29 * x + 5 * c) % 64) as f32 / 16.0 - 2.0
+    })
 }
 
 fn warm_runs(runner: &Runner, inputs: &[(&str, &Tensor)], runs: Option<u32>) -> Result<Times> {

@@ -71,7 +71,10 @@ impl Warm {
     }
 
     pub(super) fn text(&self) -> String {
-        format!("median {:.1} ms, p10 {:.1}, p90 {:.1} ({} runs)", self.median_ms, self.p10_ms, self.p90_ms, self.runs)
+        format!(
+            "median {:.1} ms, p10 {:.1}, p90 {:.1} ({} runs)",
+            self.median_ms, self.p10_ms, self.p90_ms, self.runs
+        )
     }
 }
 
@@ -99,7 +102,13 @@ impl Report {
     pub(super) fn text(&self, nodes: Option<(usize, bool)>) -> String {
         let (first, warm) = (&self.first, &self.warm);
         let rows = [
-            ("network", format!("{}, output stride {} ({})", self.network, self.output_stride, self.weights)),
+            (
+                "network",
+                format!(
+                    "{}, output stride {} ({})",
+                    self.network, self.output_stride, self.weights
+                ),
+            ),
             ("input", format!("{} to `{}`", self.input, self.output)),
             (
                 "first run",
@@ -122,10 +131,15 @@ impl Report {
             ),
             (
                 "memory",
-                format!("{} of buffers and {} of parameters by the plan", mib(self.activation_bytes), mib(self.parameter_bytes)),
+                format!(
+                    "{} of buffers and {} of parameters by the plan",
+                    mib(self.activation_bytes),
+                    mib(self.parameter_bytes)
+                ),
             ),
         ];
-        let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
+        let rows: Vec<Vec<String>> =
+            rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
         let mut text = table(&rows, &[]);
         if let Some((count, cpu)) = nodes {
             text += &slowest(&self.nodes, count, cpu);
@@ -138,12 +152,20 @@ impl Report {
 pub(super) fn slowest(nodes: &[NodeRow], count: usize, cpu: bool) -> String {
     let mut sorted: Vec<&NodeRow> = nodes.iter().collect();
     sorted.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-    let how = if cpu { "timed within whole runs" } else { "each run alone and repeated, which flatters small ones" };
+    let how = if cpu {
+        "timed within whole runs"
+    } else {
+        "each run alone and repeated, which flatters small ones"
+    };
     let whole: f64 = nodes.iter().map(|n| n.ms).sum();
     let (shown, of) = (count.min(sorted.len()), sorted.len());
-    let mut text = format!("\nThe {shown} slowest of {of} nodes ({how}; {whole:.1} ms together):\n");
-    let mut lines =
-        vec![["node", "operation", "kernel", "output [N, H, W, C]", "ms", "GFLOP/s", "%"].map(str::to_owned).to_vec()];
+    let mut text =
+        format!("\nThe {shown} slowest of {of} nodes ({how}; {whole:.1} ms together):\n");
+    let mut lines = vec![
+        ["node", "operation", "kernel", "output [N, H, W, C]", "ms", "GFLOP/s", "%"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     lines.extend(sorted.into_iter().take(count).map(|n| {
         vec![
             n.name.clone(),

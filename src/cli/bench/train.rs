@@ -55,13 +55,15 @@ struct Operation {
 
 pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> Result<()> {
     let Some(classes) = model.config.classes() else {
-        return Err(error!(Usage, "a bare backbone has no classes to train").advice("name a network with a head"));
+        return Err(error!(Usage, "a bare backbone has no classes to train")
+            .advice("name a network with a head"));
     };
     if !args.json {
         say(&format!("measuring on {device}"));
     }
     let start = Instant::now();
-    let mut trainer = Trainer::new(device, &model.config, &model.weights, options(shape, args.recompute))?;
+    let mut trainer =
+        Trainer::new(device, &model.config, &model.weights, options(shape, args.recompute))?;
     let ready = start.elapsed();
     let (images, labels) = (image(shape)?, labels(shape, classes)?);
     let batch = Images { images: &images, labels: &labels, names: &[] };
@@ -104,7 +106,8 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
 
 /// A usual recipe, with a rate at which made-up images do no harm.
 fn options(shape: Shape, recompute: bool) -> TrainOptions {
-    let schedule = Schedule { base: 1e-4, decay: Decay::Constant, steps: u32::MAX, warm_up: 0, floor: 0.0 };
+    let schedule =
+        Schedule { base: 1e-4, decay: Decay::Constant, steps: u32::MAX, warm_up: 0, floor: 0.0 };
     let mut options = TrainOptions::new(shape.n, (shape.h, shape.w), schedule);
     options.step.recompute = recompute;
     options
@@ -126,7 +129,13 @@ fn operations(nodes: &[NodeRow]) -> Vec<Operation> {
     let mut by_op: BTreeMap<&'static str, Operation> = BTreeMap::new();
     let mut operations = BTreeMap::new();
     for node in nodes {
-        let of = by_op.entry(node.op).or_insert(Operation { op: node.op, nodes: 0, ms: 0.0, gflops: 0.0, share: 0.0 });
+        let of = by_op.entry(node.op).or_insert(Operation {
+            op: node.op,
+            nodes: 0,
+            ms: 0.0,
+            gflops: 0.0,
+            share: 0.0,
+        });
         of.nodes += 1;
         of.ms += node.ms;
         of.share += node.share;
@@ -142,21 +151,46 @@ impl Report {
     /// `nodes`: how many of the slowest nodes, and whether they ran on the processor.
     fn text(&self, nodes: Option<(usize, bool)>) -> String {
         let rows = [
-            ("network", format!("{}, output stride {} ({})", self.network, self.output_stride, self.weights)),
+            (
+                "network",
+                format!(
+                    "{}, output stride {} ({})",
+                    self.network, self.output_stride, self.weights
+                ),
+            ),
             ("batch", format!("{}", self.input)),
-            ("first step", format!("{:.0} ms, after {:.0} ms of getting ready", self.first_ms, self.ready_ms)),
+            (
+                "first step",
+                format!("{:.0} ms, after {:.0} ms of getting ready", self.first_ms, self.ready_ms),
+            ),
             ("steps after it", self.warm.text()),
             ("images", format!("{:.2} a second", self.images_per_second)),
-            ("arithmetic", format!("{:.1} GFLOP/s ({:.2} B Multi-Adds a step)", self.gflops, self.multi_adds as f64 / 1e9)),
+            (
+                "arithmetic",
+                format!(
+                    "{:.1} GFLOP/s ({:.2} B Multi-Adds a step)",
+                    self.gflops,
+                    self.multi_adds as f64 / 1e9
+                ),
+            ),
             ("memory", format!("{} by the plan", self.need)),
         ];
-        let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
+        let rows: Vec<Vec<String>> =
+            rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
         let mut text = table(&rows, &[]);
         if let Some((count, cpu)) = nodes {
-            text += &format!("\nBy operation; the update and all beside the nodes take {:.1} ms:\n", self.update_ms);
-            let mut lines = vec![["operation", "nodes", "ms", "GFLOP/s", "%"].map(str::to_owned).to_vec()];
+            text += &format!(
+                "\nBy operation; the update and all beside the nodes take {:.1} ms:\n",
+                self.update_ms
+            );
+            let mut lines =
+                vec![["operation", "nodes", "ms", "GFLOP/s", "%"].map(str::to_owned).to_vec()];
             lines.extend(self.operations.iter().map(|of| {
-                let numbers = [format!("{:.1}", of.ms), format!("{:.1}", of.gflops), format!("{:.1}", 100.0 * of.share)];
+                let numbers = [
+                    format!("{:.1}", of.ms),
+                    format!("{:.1}", of.gflops),
+                    format!("{:.1}", 100.0 * of.share),
+                ];
                 [vec![of.op.to_owned(), of.nodes.to_string()], numbers.to_vec()].concat()
             }));
             text += &table(&lines, &[1, 2, 3, 4]);

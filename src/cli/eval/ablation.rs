@@ -12,9 +12,16 @@ use crate::segmenter::Model;
 /// The paper's scales.
 const SCALES: [f64; 6] = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75];
 
-/// Output strides, and whether several scales and the mirror are used, as in tables 3 and 5 of the paper.
-const ROWS: [(usize, bool, bool); 6] =
-    [(16, false, false), (16, true, false), (16, true, true), (8, false, false), (8, true, false), (8, true, true)];
+/// Output strides, and whether several scales and the mirror are used, as in tables 3 and 5 of the
+/// paper.
+const ROWS: [(usize, bool, bool); 6] = [
+    (16, false, false),
+    (16, true, false),
+    (16, true, true),
+    (8, false, false),
+    (8, true, false),
+    (8, true, true),
+];
 
 #[derive(serde::Serialize)]
 struct Row {
@@ -43,7 +50,10 @@ pub(super) fn run(args: &Args, model: Model, subject: &Subject) -> Result<()> {
         }
         let scales = if multi_scale { scales.clone() } else { vec![1.0] };
         let bar = args.bar(subject.pairs.len());
-        let mut predictor = windows::shown(Predictor::new(&segmenter, Method { scales, flip, ..asked.clone() })?, &bar);
+        let mut predictor = windows::shown(
+            Predictor::new(&segmenter, Method { scales, flip, ..asked.clone() })?,
+            &bar,
+        );
         if rows.is_empty() {
             windows::announce(args, &predictor, subject);
         }
@@ -68,7 +78,8 @@ pub(super) fn run(args: &Args, model: Model, subject: &Subject) -> Result<()> {
 
 fn text(rows: &[Row]) -> String {
     let yes = |set: bool| if set { "yes" } else { "" }.to_owned();
-    let head = ["OS", "decoder", "MS", "flip", "mIoU %", "pixel acc. %", "Multi-Adds", "ms an image"];
+    let head =
+        ["OS", "decoder", "MS", "flip", "mIoU %", "pixel acc. %", "Multi-Adds", "ms an image"];
     let mut all = vec![head.map(str::to_owned).to_vec()];
     all.extend(rows.iter().map(|r| {
         vec![

@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::eval::{Band, Trimap, TrimapAround, ignored};
 use crate::image::{ClassTable, LabelMap};
 
-/// Bands while images are counted. Masks are read one at a time, so until the last one it is open whether any has void: without
-/// `--trimap-around` both kinds are counted.
+/// Bands while images are counted. Masks are read one at a time, so until the last one it is open
+/// whether any has void: without `--trimap-around` both kinds are counted.
 pub(super) struct Bands {
     trimaps: Vec<Trimap>,
     requested: Option<TrimapAround>,
@@ -33,7 +33,10 @@ impl Bands {
             Some(kind) => vec![kind],
             None => vec![TrimapAround::Void, TrimapAround::Boundary],
         };
-        let trimaps = kinds.into_iter().map(|kind| Trimap::new(&args.trimap, kind, table.len(), &void)).collect::<Result<_>>()?;
+        let trimaps = kinds
+            .into_iter()
+            .map(|kind| Trimap::new(&args.trimap, kind, table.len(), &void))
+            .collect::<Result<_>>()?;
         Ok(Some(Self { trimaps, requested: args.trimap_around, void, has_void: false }))
     }
 
@@ -49,7 +52,11 @@ impl Bands {
 
     /// The scores of the kind that was requested, else of void where a mask has any.
     pub(super) fn measured(&self) -> Measured {
-        let trimap = if self.has_void { &self.trimaps[0] } else { self.trimaps.last().expect("invariant: one at least") };
+        let trimap = if self.has_void {
+            &self.trimaps[0]
+        } else {
+            self.trimaps.last().expect("invariant: one at least")
+        };
         let reason = match (self.requested, self.has_void) {
             (Some(TrimapAround::Void), false) => "requested, but the masks contain no void",
             (Some(_), _) => "requested",

@@ -10,7 +10,9 @@ use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size, print, print_j
 use super::outputs::OutputCheck;
 use crate::data::{self, Pair};
 use crate::error::{Result, error};
-use crate::eval::{Confusion, Method, Predictor, TrimapAround, Windows, confusion_chart, evaluate, trimap_chart};
+use crate::eval::{
+    Confusion, Method, Predictor, TrimapAround, Windows, confusion_chart, evaluate, trimap_chart,
+};
 use crate::exec::Times;
 use crate::files::Staged;
 use crate::image::{ClassTable, SizeRule};
@@ -22,7 +24,8 @@ use std::time::Duration;
 
 /// Scores a network on images with masks: mIoU, each class's IoU, pixel and mean accuracy
 ///
-/// mIoU is the mean over the classes that occur in the masks, of one confusion matrix over all images, at the images' own sizes.
+/// mIoU is the mean over the classes that occur in the masks, of one confusion matrix over all
+/// images, at the images' own sizes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -36,17 +39,19 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     part: Option<String>,
 
-    /// File with the classes' numbers, names and colors, one a line, instead of the data set's own; labels called void or ignore, behind
-    /// the last class, do not count
+    /// File with the classes' numbers, names and colors, one a line, instead of the data set's own;
+    /// labels called void or ignore, behind the last class, do not count
     #[arg(long, value_name = "classes.txt")]
     class_table: Option<PathBuf>,
 
-    /// Size at which the network sees the image: native (its own), N (long side, padded to a square), short:N (short side), or WxH
-    /// [default: the preset of the weights, such as short:520 for torchvision's; else native]
+    /// Size at which the network sees the image: native (its own), N (long side, padded to a
+    /// square), short:N (short side), or WxH [default: the preset of the weights, such as short:520
+    /// for torchvision's; else native]
     #[arg(long, value_name = "native|N|short:N|WxH")]
     size: Option<SizeRule>,
 
-    /// Scales of that size whose probabilities are averaged; the paper takes 0.5,0.75,1,1.25,1.5,1.75
+    /// Scales of that size whose probabilities are averaged; the paper takes
+    /// 0.5,0.75,1,1.25,1.5,1.75
     #[arg(long, value_name = "S,...", value_delimiter = ',')]
     scales: Vec<f64>,
 
@@ -54,11 +59,13 @@ pub(super) struct Args {
     #[arg(long)]
     flip: bool,
 
-    /// Run the network on windows of the image instead of the whole: N (a square) or WxH, no smaller than the output stride
+    /// Run the network on windows of the image instead of the whole: N (a square) or WxH, no
+    /// smaller than the output stride
     #[arg(long, value_name = "N|WxH", value_parser = side)]
     window: Option<(usize, usize)>,
 
-    /// Distance from one window to the next, at most the window's size; small strides take long [default: two thirds of the window]
+    /// Distance from one window to the next, at most the window's size; small strides take long
+    /// [default: two thirds of the window]
     #[arg(long, value_name = "N|WxH", value_parser = side, requires = "window")]
     stride: Option<(usize, usize)>,
 
@@ -66,12 +73,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE.png")]
     confusion: Option<PathBuf>,
 
-    /// Also score bands around object borders (a trimap), W pixels wide to each side, 1 or more; such as 1,2,4,8,16,32
+    /// Also score bands around object borders (a trimap), W pixels wide to each side, 1 or more;
+    /// such as 1,2,4,8,16,32
     #[arg(long, value_name = "W,...", value_delimiter = ',')]
     trimap: Vec<f64>,
 
-    /// What the bands surround: void dilates the ignored pixels of the masks, as the paper does; boundary takes every border between two
-    /// labels [default: void if the masks contain ignored pixels, else boundary]
+    /// What the bands surround: void dilates the ignored pixels of the masks, as the paper does;
+    /// boundary takes every border between two labels [default: void if the masks contain ignored
+    /// pixels, else boundary]
     #[arg(long, value_name = "void|boundary", requires = "trimap")]
     trimap_around: Option<TrimapAround>,
 
@@ -102,14 +111,17 @@ fn side(text: &str) -> Result<(usize, usize)> {
     match text.parse()? {
         SizeRule::LongSide(n) => Ok((n, n)),
         SizeRule::Exact { w, h } => Ok((w, h)),
-        SizeRule::Native | SizeRule::ShortSide(_) => Err(error!(Usage, "a window has a size, such as 513 or 640x480")),
+        SizeRule::Native | SizeRule::ShortSide(_) => {
+            Err(error!(Usage, "a window has a size, such as 513 or 640x480"))
+        }
     }
 }
 
 impl Args {
     fn method(&self) -> Method {
         let windows = self.window.map(|size| {
-            let stride = self.stride.unwrap_or(((2 * size.0).div_ceil(3), (2 * size.1).div_ceil(3)));
+            let stride =
+                self.stride.unwrap_or(((2 * size.0).div_ceil(3), (2 * size.1).div_ceil(3)));
             Windows { size, stride }
         });
         let scales = if self.scales.is_empty() { vec![1.0] } else { self.scales.clone() };
@@ -117,14 +129,18 @@ impl Args {
     }
 
     fn segmenter(&self, model: Model) -> Result<Segmenter> {
-        Ok(Segmenter::new(model, &self.device.device)?.with_tuning(self.device.tuning(self.quiet || self.json)))
+        Ok(Segmenter::new(model, &self.device.device)?
+            .with_tuning(self.device.tuning(self.quiet || self.json)))
     }
 
     fn bar(&self, images: usize) -> ProgressBar {
         let shown = !self.quiet && std::io::stderr().is_terminal();
-        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target =
+            if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(images as u64), target);
-        let style = ProgressStyle::with_template("{bar:32} {pos}/{len} images  {per_sec}  {eta} left  {wide_msg}");
+        let style = ProgressStyle::with_template(
+            "{bar:32} {pos}/{len} images  {per_sec}  {eta} left  {wide_msg}",
+        );
         bar.with_style(style.expect("invariant: the template is well-formed"))
     }
 }
@@ -186,18 +202,23 @@ pub(super) fn run(args: &Args) -> Result<()> {
     windows::announce(args, &predictor, &subject);
     let bands = Bands::new(args, &subject.table)?;
     let outcome = score(&bar, &mut predictor, &subject, bands)?;
-    // What was scored is told first, and none of the three is lost with another one: hours may have gone into it.
+    // What was scored is told first, and none of the three is lost with another one: hours may have
+    // gone into it.
     let report = report::Report::new(args, &segmenter, predictor.method(), &subject, &outcome);
     let printed = match args.json {
         true => print_json(&report),
         false => print(&report.text()),
     };
     let matrix = match &args.confusion {
-        Some(path) => confusion_chart(&outcome.confusion, &subject.table).and_then(|chart| chart.save(path)),
+        Some(path) => {
+            confusion_chart(&outcome.confusion, &subject.table).and_then(|chart| chart.save(path))
+        }
         None => Ok(()),
     };
     let bands = match (&args.trimap_plot, &outcome.trimap) {
-        (Some(path), Some(trimap)) => trimap_chart(&trimap.bands).and_then(|chart| chart.save(path)),
+        (Some(path), Some(trimap)) => {
+            trimap_chart(&trimap.bands).and_then(|chart| chart.save(path))
+        }
         _ => Ok(()),
     };
     matrix.and(bands).and(printed)
@@ -236,7 +257,12 @@ fn subject(args: &Args, model: &Model) -> Result<Subject> {
     Ok(Subject { pairs: listing.pairs, part: listing.split, table })
 }
 
-fn score(bar: &ProgressBar, predictor: &mut Predictor, subject: &Subject, mut bands: Option<Bands>) -> Result<Outcome> {
+fn score(
+    bar: &ProgressBar,
+    predictor: &mut Predictor,
+    subject: &Subject,
+    mut bands: Option<Bands>,
+) -> Result<Outcome> {
     let mut times = Vec::with_capacity(subject.pairs.len());
     let mut multi_adds = 0u128;
     let confusion = evaluate(
@@ -250,7 +276,9 @@ fn score(bar: &ProgressBar, predictor: &mut Predictor, subject: &Subject, mut ba
         &subject.table,
         &mut |scored| {
             if let Some(bands) = &mut bands {
-                bands.add(scored.truth, scored.prediction).map_err(|e| e.file(&scored.pair.mask))?;
+                bands
+                    .add(scored.truth, scored.prediction)
+                    .map_err(|e| e.file(&scored.pair.mask))?;
             }
             bar.inc(1);
             bar.set_message(scored.pair.name.clone());

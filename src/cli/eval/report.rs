@@ -37,7 +37,13 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub fn new(args: &'a Args, segmenter: &Segmenter, method: &'a Method, subject: &'a Subject, outcome: &Outcome) -> Self {
+    pub fn new(
+        args: &'a Args,
+        segmenter: &Segmenter,
+        method: &'a Method,
+        subject: &'a Subject,
+        outcome: &Outcome,
+    ) -> Self {
         Self {
             weights: &args.model.weights,
             data: &args.data,
@@ -59,20 +65,33 @@ impl<'a> Report<'a> {
     }
 
     pub fn text(&self) -> String {
-        let mut rows = vec![["class", "IoU %", "accuracy %", "precision %", "pixels"].map(str::to_owned).to_vec()];
-        rows.extend(
-            self.scores.classes.iter().map(|c| {
-                vec![c.name.clone(), percent(c.iou), percent(c.accuracy), percent(c.precision), thousands(c.truth_pixels)]
-            }),
-        );
+        let mut rows = vec![
+            ["class", "IoU %", "accuracy %", "precision %", "pixels"].map(str::to_owned).to_vec(),
+        ];
+        rows.extend(self.scores.classes.iter().map(|c| {
+            vec![
+                c.name.clone(),
+                percent(c.iou),
+                percent(c.accuracy),
+                percent(c.precision),
+                thousands(c.truth_pixels),
+            ]
+        }));
         let mut text = table(&rows, &[1, 2, 3, 4]);
         if !self.trimap.is_empty() {
-            let mut rows = vec![["band, pixels", "mIoU %", "pixel accuracy %", "pixels"].map(str::to_owned).to_vec()];
-            rows.extend(
-                self.trimap
-                    .iter()
-                    .map(|b| vec![b.width.to_string(), percent(b.mean_iou), percent(b.pixel_accuracy), thousands(b.pixels)]),
-            );
+            let mut rows = vec![
+                ["band, pixels", "mIoU %", "pixel accuracy %", "pixels"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            ];
+            rows.extend(self.trimap.iter().map(|b| {
+                vec![
+                    b.width.to_string(),
+                    percent(b.mean_iou),
+                    percent(b.pixel_accuracy),
+                    thousands(b.pixels),
+                ]
+            }));
             text += "\n";
             text += &table(&rows, &[0, 1, 2, 3]);
         }
@@ -100,7 +119,8 @@ impl<'a> Report<'a> {
         if let (Some(around), Some(reason)) = (self.trimap_around, self.trimap_around_reason) {
             rows.push(("bands", format!("around {around} ({reason}; set by --trimap-around)")));
         }
-        let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+        let rows: Vec<Vec<String>> =
+            rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
         format!("{text}\n{}", table(&rows, &[]))
     }
 }

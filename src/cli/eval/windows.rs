@@ -25,12 +25,19 @@ pub(super) fn announce(args: &Args, predictor: &Predictor, subject: &Subject) {
         return;
     }
     // An image whose header cannot be read is reported when its turn comes.
-    let counts = subject.pairs.iter().filter_map(|pair| dimensions(&pair.image).ok()).map(|(w, h)| predictor.windows(w, h));
-    let (all, most) = counts.fold((0usize, 0), |(all, most), count| (all.saturating_add(count), most.max(count)));
+    let counts = subject
+        .pairs
+        .iter()
+        .filter_map(|pair| dimensions(&pair.image).ok())
+        .map(|(w, h)| predictor.windows(w, h));
+    let (all, most) =
+        counts.fold((0usize, 0), |(all, most), count| (all.saturating_add(count), most.max(count)));
     let passes = predictor.method().views();
     if !args.quiet && !args.json {
         let (all, most) = (thousands(all as u64), thousands(most as u64));
-        say(&format!("{all} windows in all, up to {most} for an image, {passes} forward passes for each"));
+        say(&format!(
+            "{all} windows in all, up to {most} for an image, {passes} forward passes for each"
+        ));
     }
     if most > MANY {
         log::warn!(

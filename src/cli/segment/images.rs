@@ -23,7 +23,10 @@ struct Outcome {
     input: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
     error: Option<Error>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "json_path::optional::serialize")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "json_path::optional::serialize"
+    )]
     output: Option<PathBuf>,
     /// Width and height.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +71,8 @@ struct Report<'a> {
     images: &'a [Outcome],
 }
 
-/// Segments the images and reports on them. A failure of one does not stop the others; a signal stops after those under way.
+/// Segments the images and reports on them. A failure of one does not stop the others; a signal
+/// stops after those under way.
 pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
     let stop = on_interrupt("stopping after the images under way")?;
     let tools = &Tools::open(args)?;
@@ -80,8 +84,14 @@ pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
     // What failed outweighs a report that nobody reads any more.
     let failed = outcomes.iter().filter(|o| o.error.is_some()).count();
     if outcomes.len() < jobs.len() {
-        let failed = if failed == 0 { String::new() } else { format!(", {failed} of them with errors") };
-        return Err(error!(Image, "stopped after {} of {} images{failed}", outcomes.len(), jobs.len()));
+        let failed =
+            if failed == 0 { String::new() } else { format!(", {failed} of them with errors") };
+        return Err(error!(
+            Image,
+            "stopped after {} of {} images{failed}",
+            outcomes.len(),
+            jobs.len()
+        ));
     }
     match (failed, outcomes.pop().and_then(|o| o.error)) {
         (0, _) => reported,
@@ -94,7 +104,13 @@ fn report(args: &Args, tools: &Tools, outcomes: &[Outcome]) -> Result<()> {
     if args.json {
         let weights = &tools.segmenter.model().path;
         let size = args.size.unwrap_or_else(|| tools.segmenter.usual_size()).to_string();
-        return print_json(&Report { device: &tools.device, weights, style: args.style.suffix(), size, images: outcomes });
+        return print_json(&Report {
+            device: &tools.device,
+            weights,
+            style: args.style.suffix(),
+            size,
+            images: outcomes,
+        });
     }
     let mut printed = Ok(());
     for outcome in outcomes {
@@ -110,7 +126,13 @@ fn report(args: &Args, tools: &Tools, outcomes: &[Outcome]) -> Result<()> {
 }
 
 /// What became of each image, in their order, up to where `stop` was set.
-fn work<'a>(args: &Args, jobs: &'a [Job], tools: &Tools, stop: &AtomicBool, bar: &ProgressBar) -> Result<Vec<Outcome>> {
+fn work<'a>(
+    args: &Args,
+    jobs: &'a [Job],
+    tools: &Tools,
+    stop: &AtomicBool,
+    bar: &ProgressBar,
+) -> Result<Vec<Outcome>> {
     let decode = DecodeOptions { first_frame: args.first_frame, ..DecodeOptions::default() };
     let mut outcomes = Vec::with_capacity(jobs.len());
     let decoded = jobs.iter().take_while(|_| !stop.load(Ordering::Relaxed)).map(|job| {
@@ -120,7 +142,8 @@ fn work<'a>(args: &Args, jobs: &'a [Job], tools: &Tools, stop: &AtomicBool, bar:
     let network = |(job, image): (&'a Job, Result<Image>)| {
         let found = image.and_then(|image| {
             let found = match args.probabilities {
-                true => probabilities::segment(args, tools, job, &image, bar).map(|(found, file)| (found, Some(file))),
+                true => probabilities::segment(args, tools, job, &image, bar)
+                    .map(|(found, file)| (found, Some(file))),
                 false => tools.segment(args, &image).map(|found| (found, None)),
             };
             let (found, file) = found.map_err(|e| e.file(&job.input))?;
@@ -128,7 +151,8 @@ fn work<'a>(args: &Args, jobs: &'a [Job], tools: &Tools, stop: &AtomicBool, bar:
         });
         (job, found)
     };
-    let bytes = |(_, image): &(&Job, Result<Image>)| image.as_ref().map_or(0, |image| image.rgb.len());
+    let bytes =
+        |(_, image): &(&Job, Result<Image>)| image.as_ref().map_or(0, |image| image.rgb.len());
     overlapped(decoded, bytes, network, |(job, result)| {
         let written = result.and_then(|(mut image, found, file)| {
             let mut outcome = outcome(job, &mut image, &found, tools);
@@ -167,7 +191,9 @@ fn progress(args: &Args, images: usize) -> ProgressBar {
         Some(images as u64),
         if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
     );
-    let style = ProgressStyle::with_template("{bar:32} {pos}/{len} images  {per_sec}  {eta} left  {wide_msg}");
+    let style = ProgressStyle::with_template(
+        "{bar:32} {pos}/{len} images  {per_sec}  {eta} left  {wide_msg}",
+    );
     bar.set_style(style.expect("invariant: the template is well-formed"));
     bar
 }
@@ -178,7 +204,8 @@ fn show(args: &Args, outcome: &Outcome) -> Result<()> {
     }
     let (Some((w, h)), Some(output)) = (outcome.size, &outcome.output) else { return Ok(()) };
     let ms = outcome.milliseconds.unwrap_or_default();
-    let notes: String = outcome.notes.iter().map(|n| format!("  note: {}\n", text::printable(n))).collect();
+    let notes: String =
+        outcome.notes.iter().map(|n| format!("  note: {}\n", text::printable(n))).collect();
     let swatches = std::io::stdout().is_terminal();
     print(&format!(
         "{} ({w}x{h}, {ms:.0} ms) -> {}\n{notes}{}",

@@ -25,8 +25,8 @@ impl Job {
     }
 }
 
-/// The jobs for the arguments of the command line, in their order, directories and patterns sorted by name. None of their results replaces
-/// anything that is read, or another result.
+/// The jobs for the arguments of the command line, in their order, directories and patterns sorted
+/// by name. None of their results replaces anything that is read, or another result.
 pub(super) fn jobs(args: &Args) -> Result<Vec<Job>> {
     let (inputs, style) = (&args.inputs, args.style);
     let output = args.output.as_deref();
@@ -35,7 +35,9 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job>> {
         found.extend(expand(input, &mut skipped)?);
     }
     skipped.iter().for_each(|line| log::warn!("{line}"));
-    let to_directory = found.len() > 1 || output.is_some_and(is_directory_name) || inputs.iter().any(|i| i.is_dir());
+    let to_directory = found.len() > 1
+        || output.is_some_and(is_directory_name)
+        || inputs.iter().any(|i| i.is_dir());
     if let Some(directory) = output.filter(|o| to_directory && o.exists() && !o.is_dir()) {
         return Err(error!(Usage, "is a file, and there is more than one result")
             .file(directory)
@@ -49,7 +51,9 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job>> {
         };
         match output.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
             true => Ok(Job { input, output }),
-            false => Err(error!(Usage, "results are PNG files").file(&output).advice("let the name end in .png")),
+            false => Err(error!(Usage, "results are PNG files")
+                .file(&output)
+                .advice("let the name end in .png")),
         }
     });
     let jobs = jobs.collect::<Result<Vec<Job>>>()?;
@@ -87,7 +91,8 @@ fn is_directory_name(path: &Path) -> bool {
     path.is_dir() || path.to_string_lossy().ends_with(['/', MAIN_SEPARATOR])
 }
 
-/// The images that an argument names, each with its path below the directory that was named; and a line for each file that is left out.
+/// The images that an argument names, each with its path below the directory that was named; and a
+/// line for each file that is left out.
 fn expand(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<(PathBuf, PathBuf)>> {
     let name = |p: &Path| PathBuf::from(p.file_name().unwrap_or_default());
     if path.is_dir() {
@@ -111,7 +116,12 @@ fn expand(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<(PathBuf, PathBu
     Ok(found.into_iter().map(|p| (p.clone(), name(&p))).collect())
 }
 
-fn directory(root: &Path, at: &Path, found: &mut Vec<(PathBuf, PathBuf)>, skipped: &mut Vec<String>) -> Result<()> {
+fn directory(
+    root: &Path,
+    at: &Path,
+    found: &mut Vec<(PathBuf, PathBuf)>,
+    skipped: &mut Vec<String>,
+) -> Result<()> {
     let failed = |e| Error::io(at, "the directory cannot be read", e);
     let entries = std::fs::read_dir(at).map_err(failed)?;
     for entry in entries {
@@ -120,7 +130,9 @@ fn directory(root: &Path, at: &Path, found: &mut Vec<(PathBuf, PathBuf)>, skippe
         // Links to directories are not followed: they may lead in a circle.
         if entry.file_type().map_err(failed)?.is_dir() {
             directory(root, &path, found, skipped)?;
-        } else if path.extension().is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known)))
+        } else if path
+            .extension()
+            .is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known)))
             && is_read(&path, skipped)
         {
             let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();

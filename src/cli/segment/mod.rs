@@ -18,15 +18,18 @@ use std::path::PathBuf;
 
 /// Finds what is in images and videos and writes masks, overlays or cut-outs
 ///
-/// Labels come back at each image's own size. A mask is an indexed PNG in which the value of a pixel is its class, in the data set's
-/// colors; overlays take brighter ones.
+/// Labels come back at each image's own size. A mask is an indexed PNG in which the value of a
+/// pixel is its class, in the data set's colors; overlays take brighter ones.
 ///
-/// Videos are Y4M files, animated GIF, PNG and WebP, numbered images (shot%04d.png), `-` for standard input, and, where ffmpeg is installed,
-/// whatever it reads. They become .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi at the same rate, a directory of PNG files (NAME/), or a stream on
-/// standard output (`-o -`), without sound. A directory or a pattern of images is a video where the output is one, or --fps is given.
+/// Videos are Y4M files, animated GIF, PNG and WebP, numbered images (shot%04d.png), `-` for
+/// standard input, and, where ffmpeg is installed, whatever it reads. They become .y4m, .gif, .mp4,
+/// .mkv, .webm, .mov or .avi at the same rate, a directory of PNG files (NAME/), or a stream on
+/// standard output (`-o -`), without sound. A directory or a pattern of images is a video where the
+/// output is one, or --fps is given.
 ///
-/// Ctrl-C, SIGTERM or SIGHUP finishes a video with the frames so far (exit code 0), and stops after the images under way (exit code 128
-/// plus the signal's number); a second signal ends the program at once. No output replaces an input of the same call.
+/// Ctrl-C, SIGTERM or SIGHUP finishes a video with the frames so far (exit code 0), and stops after
+/// the images under way (exit code 128 plus the signal's number); a second signal ends the program
+/// at once. No output replaces an input of the same call.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Images, directories of images, or patterns such as 'holiday/*.jpg'; or one video
@@ -36,8 +39,8 @@ pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// File to write, or a directory where there are several images [default: NAME-STYLE.png in the current directory; of a video, with its own
-    /// ending]
+    /// File to write, or a directory where there are several images [default: NAME-STYLE.png in the
+    /// current directory; of a video, with its own ending]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
 
@@ -45,8 +48,9 @@ pub(super) struct Args {
     #[arg(short, long, default_value = "overlay", value_name = "STYLE")]
     style: Style,
 
-    /// Size at which the network sees the image: native (its own), N (long side, padded to a square), short:N (short side), or WxH
-    /// [default: the preset of the weights, such as short:520 for torchvision's; else native]
+    /// Size at which the network sees the image: native (its own), N (long side, padded to a
+    /// square), short:N (short side), or WxH [default: the preset of the weights, such as short:520
+    /// for torchvision's; else native]
     #[arg(long, value_name = "native|N|short:N|WxH")]
     size: Option<SizeRule>,
 
@@ -58,11 +62,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "classes.txt")]
     class_table: Option<PathBuf>,
 
-    /// Classes that a cut-out keeps, by name or number [default: all but the class called background; where there is none, name them]
+    /// Classes that a cut-out keeps, by name or number [default: all but the class called
+    /// background; where there is none, name them]
     #[arg(long, value_name = "CLASS,...", value_delimiter = ',')]
     keep: Vec<String>,
 
-    /// Also write the probabilities of all classes to NAME.probabilities.safetensors beside the output: four bytes for each pixel and class
+    /// Also write the probabilities of all classes to NAME.probabilities.safetensors beside the
+    /// output: four bytes for each pixel and class
     #[arg(long)]
     probabilities: bool,
 
@@ -94,9 +100,11 @@ enum Style {
     Mask,
     /// The image with the classes' colors over it
     Overlay,
-    /// Image and overlay beside each other, with a legend of the classes and their share (in videos without)
+    /// Image and overlay beside each other, with a legend of the classes and their share (in videos
+    /// without)
     SideBySide,
-    /// The image with everything but the kept classes transparent (in .y4m, raw frames and containers such as .mp4: green)
+    /// The image with everything but the kept classes transparent (in .y4m, raw frames and
+    /// containers such as .mp4: green)
     Cutout,
 }
 
@@ -114,7 +122,9 @@ impl Style {
 /// Names need not be UTF-8; an empty one (an unset variable in quotes) names nothing.
 fn input(name: OsString) -> Result<PathBuf, &'static str> {
     match name.is_empty() {
-        true => Err("the name of an input is empty; name an image, a video, a directory or a pattern"),
+        true => {
+            Err("the name of an input is empty; name an image, a video, a directory or a pattern")
+        }
         false => Ok(PathBuf::from(name)),
     }
 }
@@ -158,7 +168,8 @@ impl Tools {
         self.segmenter.segment_with(image, self.size(args), self.wants(args))
     }
 
-    /// As [`Tools::segment`]; the probabilities of all classes go to `on_strip`, some rows at a time.
+    /// As [`Tools::segment`]; the probabilities of all classes go to `on_strip`, some rows at a
+    /// time.
     fn segment_in_strips(
         &self,
         args: &Args,
@@ -174,11 +185,15 @@ impl Tools {
     }
 
     fn wants(&self, args: &Args) -> Wants {
-        Wants { foreground: (args.style == Style::Cutout).then(|| self.keep.clone()), ..Wants::default() }
+        Wants {
+            foreground: (args.style == Style::Cutout).then(|| self.keep.clone()),
+            ..Wants::default()
+        }
     }
 }
 
-/// Errors where there is no room for the results of an image: its labels, the drawing, and the file's bytes.
+/// Errors where there is no room for the results of an image: its labels, the drawing, and the
+/// file's bytes.
 fn check_room(image: &Image) -> Result<()> {
     const BYTES: u64 = 8;
     let pixels = image.width as u64 * image.height as u64;
@@ -194,7 +209,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     images::run(args, &jobs)
 }
 
-/// The table that was asked for; else the network's own, for tinting in colors that are bright enough.
+/// The table that was asked for; else the network's own, for tinting in colors that are bright
+/// enough.
 fn class_table(args: &Args, own: ClassTable) -> Result<ClassTable> {
     let Some(path) = &args.class_table else {
         let tints = matches!(args.style, Style::Overlay | Style::SideBySide);
@@ -213,15 +229,21 @@ fn kept_classes(args: &Args, table: &ClassTable, classes: usize) -> Result<Vec<u
     let names = &args.keep;
     if args.style != Style::Cutout {
         if !names.is_empty() {
-            log::warn!("`--keep` has no effect on the style `{}`; it chooses what `--style cutout` keeps", args.style.suffix());
+            log::warn!(
+                "`--keep` has no effect on the style `{}`; it chooses what `--style cutout` keeps",
+                args.style.suffix()
+            );
         }
         return Ok(Vec::new());
     }
     if names.is_empty() {
         // Without this, a network of street scenes would lose its first class: the sky.
         let background = table.background().ok_or_else(|| {
-            error!(Usage, "nothing says what a cut-out keeps: the network has no class called background")
-                .advice(format!("choose with --keep among {}", table.names.join(", ")))
+            error!(
+                Usage,
+                "nothing says what a cut-out keeps: the network has no class called background"
+            )
+            .advice(format!("choose with --keep among {}", table.names.join(", ")))
         })?;
         return Ok((0..classes).filter(|&class| class != background).collect());
     }
@@ -229,9 +251,12 @@ fn kept_classes(args: &Args, table: &ClassTable, classes: usize) -> Result<Vec<u
         .iter()
         .map(|name| {
             let by_number = name.parse().ok().filter(|&n: &usize| n < table.names.len());
-            by_number.or_else(|| table.names.iter().position(|n| n.eq_ignore_ascii_case(name))).ok_or_else(|| {
-                error!(Usage, "the network has no class `{name}`").advice(format!("its classes are {}", table.names.join(", ")))
-            })
+            by_number
+                .or_else(|| table.names.iter().position(|n| n.eq_ignore_ascii_case(name)))
+                .ok_or_else(|| {
+                    error!(Usage, "the network has no class `{name}`")
+                        .advice(format!("its classes are {}", table.names.join(", ")))
+                })
         })
         .collect()
 }

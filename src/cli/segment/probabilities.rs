@@ -1,4 +1,5 @@
-//! The file that `--probabilities` writes: all classes of all pixels, written strip by strip, since at full size they seldom fit into memory.
+//! The file that `--probabilities` writes: all classes of all pixels, written strip by strip, since
+//! at full size they seldom fit into memory.
 
 use super::inputs::Job;
 use super::{Args, Tools};
@@ -13,11 +14,12 @@ use indicatif::ProgressBar;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-/// The largest file that is written: 150 classes at the most pixels that an image may have take 100 GiB.
+/// The largest file that is written: 150 classes at the most pixels that an image may have take 100
+/// GiB.
 const MOST_BYTES: u64 = 128 << 30;
 
-/// A file of probabilities in the making, in PyTorch's order `[1, classes, height, width]`. It is gone when it is dropped before
-/// [`ProbabilityFile::commit`].
+/// A file of probabilities in the making, in PyTorch's order `[1, classes, height, width]`. It is
+/// gone when it is dropped before [`ProbabilityFile::commit`].
 #[derive(Debug)]
 pub(super) struct ProbabilityFile {
     path: PathBuf,
@@ -36,19 +38,34 @@ pub(super) struct ProbabilityFile {
 impl ProbabilityFile {
     /// Begins the file. Errors where it would be absurdly large, or cannot be written.
     fn create(path: PathBuf, classes: usize, (width, height): (usize, usize)) -> Result<Self> {
-        let elements = [4, classes, width, height].iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
+        let elements =
+            [4, classes, width, height].iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
         let Some(elements) = elements.filter(|&bytes| bytes <= MOST_BYTES) else {
             let what = format!(
                 "the probabilities of {classes} classes at {width} x {height} pixels take more than {}",
                 human(MOST_BYTES)
             );
-            return Err(Error::new(crate::ErrorKind::Usage, what).file(path).advice("scale the image down first"));
+            return Err(Error::new(crate::ErrorKind::Usage, what)
+                .file(path)
+                .advice("scale the image down first"));
         };
         let header = safetensors::header_of_one("probabilities", &[1, classes, height, width])?;
         let staged = Staged::create(&path, ".tmp")?;
         let start = header.len() as u64;
-        staged.file().write_all(&header).map_err(|e| Error::io(&path, "could not be written", e))?;
-        Ok(Self { path, staged, start, classes, width, height, planes: Vec::new(), bytes: start + elements })
+        staged
+            .file()
+            .write_all(&header)
+            .map_err(|e| Error::io(&path, "could not be written", e))?;
+        Ok(Self {
+            path,
+            staged,
+            start,
+            classes,
+            width,
+            height,
+            planes: Vec::new(),
+            bytes: start + elements,
+        })
     }
 
     /// Writes some rows of all classes.
@@ -56,28 +73,38 @@ impl ProbabilityFile {
         let (classes, width) = (self.classes, self.width);
         let values = strip.probabilities.f32();
         if let Some(at) = values.iter().position(|p| !p.is_finite()) {
-            let (class, x, y) = (at % classes, at / classes % width, strip.first_row + at / classes / width);
-            return Err(error!(Weights, "class {class} has the probability {} at column {x}, row {y}", values[at])
-                .file(&self.path)
-                .advice("check the weights for NaN and infinite values"));
+            let (class, x, y) =
+                (at % classes, at / classes % width, strip.first_row + at / classes / width);
+            return Err(error!(
+                Weights,
+                "class {class} has the probability {} at column {x}, row {y}", values[at]
+            )
+            .file(&self.path)
+            .advice("check the weights for NaN and infinite values"));
         }
         let plane = 4 * strip.probabilities.shape().h * width;
         if self.planes.len() != plane * classes {
             // A strip's, not the image's: but let go of the old one first.
             self.planes = Vec::new();
-            self.planes = filled(0, plane * classes, "a strip of the probabilities").map_err(|e| e.file(&self.path))?;
+            self.planes = filled(0, plane * classes, "a strip of the probabilities")
+                .map_err(|e| e.file(&self.path))?;
         }
         // Row by row, as a row of all classes fits the processor's cache.
         for (y, row) in values.chunks_exact(classes * width).enumerate() {
             for class in 0..classes {
-                let target = self.planes[class * plane + 4 * y * width..][..4 * width].chunks_exact_mut(4);
-                target.zip(row[class..].iter().step_by(classes)).for_each(|(bytes, p)| bytes.copy_from_slice(&p.to_le_bytes()));
+                let target =
+                    self.planes[class * plane + 4 * y * width..][..4 * width].chunks_exact_mut(4);
+                target
+                    .zip(row[class..].iter().step_by(classes))
+                    .for_each(|(bytes, p)| bytes.copy_from_slice(&p.to_le_bytes()));
             }
         }
         let mut file = self.staged.file();
         for (class, plane) in self.planes.chunks_exact(plane).enumerate() {
             let row = (class * self.height + strip.first_row) as u64;
-            let written = file.seek(SeekFrom::Start(self.start + 4 * row * width as u64)).and_then(|_| file.write_all(plane));
+            let written = file
+                .seek(SeekFrom::Start(self.start + 4 * row * width as u64))
+                .and_then(|_| file.write_all(plane));
             written.map_err(|e| Error::io(&self.path, "could not be written", e))?;
         }
         Ok(())
@@ -90,7 +117,12 @@ impl ProbabilityFile {
 
     /// What was written, for people.
     pub(super) fn note(&self) -> String {
-        format!("the probabilities of {} classes are in {} ({})", self.classes, text::path(&self.path), human(self.bytes))
+        format!(
+            "the probabilities of {} classes are in {} ({})",
+            self.classes,
+            text::path(&self.path),
+            human(self.bytes)
+        )
     }
 }
 
@@ -108,7 +140,9 @@ pub(super) fn segment(
     let mut file = ProbabilityFile::create(path, classes, (image.width, image.height))?;
     if !args.quiet && !args.json {
         let (path, size) = (text::path(&file.path), human(file.bytes));
-        bar.suspend(|| anstream::eprintln!("writing the probabilities of {classes} classes to {path}: {size}"));
+        bar.suspend(|| {
+            anstream::eprintln!("writing the probabilities of {classes} classes to {path}: {size}")
+        });
     }
     let found = tools.segment_in_strips(args, image, |strip| file.write(strip))?;
     file.planes = Vec::new();
@@ -125,10 +159,17 @@ mod tests {
     fn strips_of_any_height_make_the_file_that_would_be_written_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let (c, w, h) = (3, 5, 7);
-        let all = Tensor::from_fn(Shape::new(1, h, w, c), |_, y, x, c| (y * 100 + x * 10 + c) as f32);
+        let all =
+            Tensor::from_fn(Shape::new(1, h, w, c), |_, y, x, c| (y * 100 + x * 10 + c) as f32);
         let whole = directory.path().join("whole.safetensors");
         let nchw = vec![("probabilities", [1, c, h, w], all.to_nchw())];
-        crate::weights::write_safetensors(&whole, nchw, &Default::default(), crate::weights::FloatDType::F32).unwrap();
+        crate::weights::write_safetensors(
+            &whole,
+            nchw,
+            &Default::default(),
+            crate::weights::FloatDType::F32,
+        )
+        .unwrap();
         for rows in [1, 3, 7] {
             let path = directory.path().join("strips.safetensors");
             let mut file = ProbabilityFile::create(path.clone(), c, (w, h)).unwrap();
@@ -139,8 +180,15 @@ mod tests {
                 file.write(&Strip { first_row, probabilities }).unwrap();
             }
             file.commit().unwrap();
-            assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&whole).unwrap(), "strips of {rows} rows");
-            assert_eq!(WeightFile::open(&path).unwrap().read_f32("probabilities").unwrap().0, [1, c, h, w]);
+            assert_eq!(
+                std::fs::read(&path).unwrap(),
+                std::fs::read(&whole).unwrap(),
+                "strips of {rows} rows"
+            );
+            assert_eq!(
+                WeightFile::open(&path).unwrap().read_f32("probabilities").unwrap().0,
+                [1, c, h, w]
+            );
         }
     }
 
@@ -149,15 +197,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.safetensors");
         let mut file = ProbabilityFile::create(path.clone(), 2, (2, 2)).unwrap();
-        let probabilities = &Tensor::new(Shape::new(1, 1, 2, 2), vec![0.5, 0.5, f32::NAN, 0.5]).unwrap();
+        let probabilities =
+            &Tensor::new(Shape::new(1, 1, 2, 2), vec![0.5, 0.5, f32::NAN, 0.5]).unwrap();
         let error = file.write(&Strip { first_row: 1, probabilities }).unwrap_err().to_string();
         assert!(
-            error.contains("a.safetensors") && error.contains("class 0 has the probability NaN at column 1, row 1"),
+            error.contains("a.safetensors")
+                && error.contains("class 0 has the probability NaN at column 1, row 1"),
             "{error}"
         );
         drop(file);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-        let error = ProbabilityFile::create(path, 1 << 20, (1 << 20, 1 << 20)).unwrap_err().to_string();
+        let error =
+            ProbabilityFile::create(path, 1 << 20, (1 << 20, 1 << 20)).unwrap_err().to_string();
         assert!(error.contains("more than 128 GiB"), "{error}");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }

@@ -1,5 +1,5 @@
-//! Decoding, the network, and writing at the same time: while one image is on the device, the next is decoded and the one before
-//! is written.
+//! Decoding, the network, and writing at the same time: while one image is on the device, the next
+//! is decoded and the one before is written.
 
 use crate::cli::interrupt::POLL;
 use crate::error::Result;
@@ -13,12 +13,13 @@ use std::thread::JoinHandle;
 /// Images that may wait between two stages. More would only take memory.
 pub(super) const WAITING: usize = 2;
 
-/// Bytes of decoded images that may be past the decoder and not yet written: two of 12 megapixels, so that the stages still overlap. One
-/// image alone may be larger.
+/// Bytes of decoded images that may be past the decoder and not yet written: two of 12 megapixels,
+/// so that the stages still overlap. One image alone may be larger.
 const IN_FLIGHT: usize = 96 << 20;
 
-/// Takes all that `decoded` gives through `network` to `write`, in order, each stage on a thread of its own. It ends where nothing more comes, or
-/// `write` breaks off. `bytes` is what an item takes, of which only a limited sum is in flight.
+/// Takes all that `decoded` gives through `network` to `write`, in order, each stage on a thread of
+/// its own. It ends where nothing more comes, or `write` breaks off. `bytes` is what an item takes,
+/// of which only a limited sum is in flight.
 ///
 /// # Errors
 /// Where a thread cannot be started; then nothing was written.
@@ -58,9 +59,9 @@ pub(super) fn overlapped<A: Send, B: Send>(
     })
 }
 
-/// As [`overlapped`], for a source that may wait for ever for what comes next (a pipe, another program). Once `stop` is set nothing more is
-/// read, and what was read before is processed to the end. Nobody waits for the source then, nor where `write` breaks off: its thread is
-/// left behind.
+/// As [`overlapped`], for a source that may wait for ever for what comes next (a pipe, another
+/// program). Once `stop` is set nothing more is read, and what was read before is processed to the
+/// end. Nobody waits for the source then, nor where `write` breaks off: its thread is left behind.
 ///
 /// # Errors
 /// As [`overlapped`].
@@ -86,7 +87,11 @@ pub(super) fn interruptible<A: Send + 'static, B: Send>(
     let mut next = move || loop {
         match images.recv_timeout(POLL) {
             Ok(image) => return Some(image),
-            Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) || broken.load(Ordering::Relaxed) => return None,
+            Err(RecvTimeoutError::Timeout)
+                if stop.load(Ordering::Relaxed) || broken.load(Ordering::Relaxed) =>
+            {
+                return None;
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 // A reader that panicked must not pass for one that is done.
@@ -199,7 +204,8 @@ mod tests {
     fn large_images_do_not_pile_up_between_the_stages() {
         let (made, written, most) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
         let source = (0..20).inspect(|_| {
-            let in_flight = made.fetch_add(1, Ordering::SeqCst) + 1 - written.load(Ordering::SeqCst);
+            let in_flight =
+                made.fetch_add(1, Ordering::SeqCst) + 1 - written.load(Ordering::SeqCst);
             most.fetch_max(in_flight, Ordering::SeqCst);
         });
         let write = |_| {
@@ -209,7 +215,8 @@ mod tests {
         };
         overlapped(source, |_| IN_FLIGHT / 2, |n| n, write).unwrap();
         assert_eq!(written.into_inner(), 20, "none waits for ever");
-        // Two in flight, one that waits to be, and one more between the end of its writing and that of its permit.
+        // Two in flight, one that waits to be, and one more between the end of its writing and that
+        // of its permit.
         assert!(most.load(Ordering::SeqCst) <= 4, "{most:?}");
         let mut count = 0;
         let write = |_| {
@@ -263,7 +270,8 @@ mod tests {
     #[test]
     fn a_source_that_panics_is_not_taken_for_one_that_ends() {
         let source = (0..3).inspect(|n| assert!(*n < 2, "the decoder has a bug"));
-        let run = || interruptible(source, &Arc::default(), |_| 1, |n| n, |_| ControlFlow::Continue(()));
+        let run =
+            || interruptible(source, &Arc::default(), |_| 1, |n| n, |_| ControlFlow::Continue(()));
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
     }
 }

@@ -10,7 +10,13 @@ use crate::video::Content;
 use std::path::Path;
 
 /// Writes the result for one image.
-pub(super) fn image(args: &Args, tools: &Tools, job: &Job, image: Image, found: Segmentation) -> Result<()> {
+pub(super) fn image(
+    args: &Args,
+    tools: &Tools,
+    job: &Job,
+    image: Image,
+    found: Segmentation,
+) -> Result<()> {
     make_directory(&job.output)?;
     match args.style {
         Style::Mask => found.labels.write(&job.output, &tools.table),
@@ -25,15 +31,20 @@ pub(super) fn image(args: &Args, tools: &Tools, job: &Job, image: Image, found: 
 /// Makes the directory of a file.
 pub(super) fn make_directory(file: &Path) -> Result<()> {
     match file.parent().filter(|p| !p.as_os_str().is_empty()) {
-        Some(directory) => {
-            std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, "the directory cannot be made", e))
-        }
+        Some(directory) => std::fs::create_dir_all(directory)
+            .map_err(|e| Error::io(directory, "the directory cannot be made", e)),
         None => Ok(()),
     }
 }
 
-/// The result for a frame of a video. All are of one size, so an image beside its overlay has no legend there.
-pub(super) fn frame(args: &Args, tools: &Tools, image: Image, found: Segmentation) -> Result<Content> {
+/// The result for a frame of a video. All are of one size, so an image beside its overlay has no
+/// legend there.
+pub(super) fn frame(
+    args: &Args,
+    tools: &Tools,
+    image: Image,
+    found: Segmentation,
+) -> Result<Content> {
     Ok(match args.style {
         Style::Mask => Content::Mask(found.labels),
         Style::SideBySide => Content::Image(beside(args, tools, image, &found.labels)?),
@@ -53,7 +64,14 @@ fn overlay(args: &Args) -> Overlay {
 /// A cut-out, else the overlay.
 fn draw(args: &Args, tools: &Tools, mut image: Image, found: Segmentation) -> Result<Image> {
     if args.style == Style::Cutout {
-        return cut_out(image, &found.labels, &tools.table, &tools.keep, found.foreground.as_deref(), BACKDROP);
+        return cut_out(
+            image,
+            &found.labels,
+            &tools.table,
+            &tools.keep,
+            found.foreground.as_deref(),
+            BACKDROP,
+        );
     }
     overlay(args).draw_over(&mut image, &found.labels, &tools.table)?;
     Ok(image)

@@ -28,16 +28,21 @@ pub(super) fn resumed(run: &Run) -> String {
     let (step, steps) = (run.step(), u64::from(run.recipe().steps));
     match step.cmp(&steps) {
         Ordering::Less => format!("going on after step {step} of {steps}"),
-        _ if run.evaluation_due() => format!("all {step} steps are made, the last evaluation is not"),
+        _ if run.evaluation_due() => {
+            format!("all {step} steps are made, the last evaluation is not")
+        }
         Ordering::Equal => format!("all {steps} steps are made: nothing is left to do"),
         Ordering::Greater => {
-            format!("{step} steps are made, more than the {steps} that recipe.toml asks for: nothing is left to do")
+            format!(
+                "{step} steps are made, more than the {steps} that recipe.toml asks for: nothing is left to do"
+            )
         }
     }
 }
 
-/// What to say of crops whose map is no larger than a rate of ASPP. Seen on CamVid: trained on crops of 257, networks had a mIoU of 0.646
-/// (rates 12, 24, 36) and 0.556 (6, 12, 18) on whole images, and of 0.699 and 0.595 window by window.
+/// What to say of crops whose map is no larger than a rate of ASPP. Seen on CamVid: trained on
+/// crops of 257, networks had a mIoU of 0.646 (rates 12, 24, 36) and 0.556 (6, 12, 18) on whole
+/// images, and of 0.699 and 0.595 window by window.
 pub(super) fn narrow_crops(config: &Config, (h, w): (usize, usize)) -> Option<String> {
     let rate = *config.head.as_ref()?.aspp.rates.iter().max()?;
     let stride = config.output_stride;
@@ -88,7 +93,11 @@ mod tests {
         assert_eq!(accumulated(8, 1, 100), None);
         assert!(!accumulated(8, 2, 100).unwrap().contains("times all"));
         let told = accumulated(8, 100, 400).unwrap();
-        assert!(told.contains("800 images, 2.0 times all there are") && told.contains("100 times the time"), "{told}");
+        assert!(
+            told.contains("800 images, 2.0 times all there are")
+                && told.contains("100 times the time"),
+            "{told}"
+        );
     }
 
     #[test]

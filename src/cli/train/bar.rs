@@ -21,7 +21,8 @@ pub(super) struct Bar {
 impl Bar {
     pub(super) fn new(steps: u64, done: u64, quiet: bool) -> Self {
         let shown = !quiet && std::io::stderr().is_terminal();
-        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target =
+            if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(steps), target).with_position(done);
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}  {eta} left");
         let bar = bar.with_style(style.expect("invariant: the template is well-formed"));
@@ -32,8 +33,15 @@ impl Bar {
     pub(super) fn show(&mut self, event: &Event) {
         match event {
             Event::Step { step, loss, rate, images_per_second, idle } => {
-                let idle = if *idle > 0.05 { format!("  waiting for images {:.0} %", 100.0 * idle) } else { String::new() };
-                let text = format!("loss {loss:.4}{}  rate {rate:.2e}  {images_per_second:.1} images/s{idle}", self.miou);
+                let idle = if *idle > 0.05 {
+                    format!("  waiting for images {:.0} %", 100.0 * idle)
+                } else {
+                    String::new()
+                };
+                let text = format!(
+                    "loss {loss:.4}{}  rate {rate:.2e}  {images_per_second:.1} images/s{idle}",
+                    self.miou
+                );
                 self.bar.set_position(*step);
                 let due = self.last_line.is_none_or(|last| last.elapsed() > LINE);
                 if self.bar.is_hidden() && !self.quiet && due {
@@ -42,7 +50,9 @@ impl Bar {
                 }
                 self.bar.set_message(text);
             }
-            Event::Scored { done, of } => self.bar.set_message(format!("evaluating: {done} of {of}")),
+            Event::Scored { done, of } => {
+                self.bar.set_message(format!("evaluating: {done} of {of}"))
+            }
             Event::Evaluated(record) => {
                 let line = match record.mean_iou {
                     Some(miou) => {
@@ -54,7 +64,10 @@ impl Bar {
                             record.step, record.seconds
                         )
                     }
-                    None => format!("step {}: no score, since no pixel of the validation images counts", record.step),
+                    None => format!(
+                        "step {}: no score, since no pixel of the validation images counts",
+                        record.step
+                    ),
                 };
                 match (self.quiet, self.bar.is_hidden()) {
                     (true, _) => {}

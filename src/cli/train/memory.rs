@@ -26,7 +26,8 @@ pub(in crate::cli) fn size(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| "must be a number with a unit, such as 800MiB or 4GiB".to_owned())
 }
 
-/// Changes a recipe so that its training, and scoring beside it, need at most `limit` bytes; what the training needs then, and what to tell.
+/// Changes a recipe so that its training, and scoring beside it, need at most `limit` bytes; what
+/// the training needs then, and what to tell.
 pub(super) fn fit(
     recipe: &mut Recipe,
     device: &Device,
@@ -43,7 +44,8 @@ pub(super) fn fit(
             fit.batch, recipe.batch
         ));
     }
-    (recipe.batch, recipe.accumulate, recipe.recompute) = (fit.batch, fit.accumulate, fit.recompute);
+    (recipe.batch, recipe.accumulate, recipe.recompute) =
+        (fit.batch, fit.accumulate, fit.recompute);
     Ok((fit.need, told))
 }
 
@@ -66,8 +68,20 @@ mod tests {
         for (text, bytes) in known {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "4", "GiB", "-1GiB", "4GiBs", "0MiB", "1..5GiB", "nanGiB", "infGiB", "1e99GiB", "99999999TiB", "4 Gi B"]
-        {
+        for text in [
+            "",
+            "4",
+            "GiB",
+            "-1GiB",
+            "4GiBs",
+            "0MiB",
+            "1..5GiB",
+            "nanGiB",
+            "infGiB",
+            "1e99GiB",
+            "99999999TiB",
+            "4 Gi B",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
     }

@@ -33,7 +33,8 @@ TensorBoard, the recipe, and a checkpoint from which `--resume` goes on, to the 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Args {
-    /// Directory of the data set: images/ and masks/, NAME/ and NAMEannot/, or as PASCAL VOC, Cityscapes or ADE20K have it
+    /// Directory of the data set: images/ and masks/, NAME/ and NAMEannot/, or as PASCAL VOC,
+    /// Cityscapes or ADE20K have it
     #[arg(long, value_name = "DIR", required_unless_present = "resume")]
     data: Option<PathBuf>,
 
@@ -49,7 +50,8 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
 
-    /// Weights to begin with, of any dialect: a segmentation network, whose classifier is made anew where the classes differ, or a backbone
+    /// Weights to begin with, of any dialect: a segmentation network, whose classifier is made anew
+    /// where the classes differ, or a backbone
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
 
@@ -65,8 +67,9 @@ pub(in crate::cli) struct Args {
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N", value_parser = workers)]
     workers: usize,
 
-    /// Memory that the training may take, such as 4GiB or 800MiB: computes activations again, or adds up smaller batches, where it must.
-    /// Scratch memory of kernels and images that wait for their step come on top
+    /// Memory that the training may take, such as 4GiB or 800MiB: computes activations again, or
+    /// adds up smaller batches, where it must. Scratch memory of kernels and images that wait for
+    /// their step come on top
     #[arg(long, conflicts_with = "resume", value_name = "SIZE", value_parser = memory::size)]
     max_memory: Option<u64>,
 
@@ -78,7 +81,8 @@ pub(in crate::cli) struct Args {
     #[arg(short, long)]
     quiet: bool,
 
-    /// auto (a real GPU, else the processor), cpu, gpu, an index of `atrous devices`, or backend:name such as vulkan:llvmpipe
+    /// auto (a real GPU, else the processor), cpu, gpu, an index of `atrous devices`, or
+    /// backend:name such as vulkan:llvmpipe
     #[arg(long, default_value = "auto", value_name = "DEVICE", env = "ATROUS_DEVICE")]
     device: DeviceChoice,
 
@@ -89,19 +93,27 @@ pub(in crate::cli) struct Args {
 
 pub(in crate::cli) fn run(args: &Args) -> Result<()> {
     let stop = on_interrupt("stopping after this step")?;
-    let command = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+    let command = std::env::args_os()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ");
     if let Some(flag) = args.settings.given().filter(|_| args.resume) {
-        return Err(error!(Usage, "`--resume` takes the settings of the run, so `{flag}` cannot be given")
-            .advice("begin another run, with `--init` and the weights of this one"));
+        return Err(error!(
+            Usage,
+            "`--resume` takes the settings of the run, so `{flag}` cannot be given"
+        )
+        .advice("begin another run, with `--init` and the weights of this one"));
     }
-    // Before anything that takes time: where another process trains in it, all that would be for nothing.
+    // Before anything that takes time: where another process trains in it, all that would be for
+    // nothing.
     let mut directory = match (args.resume, args.dry_run) {
         (true, _) => Some(RunDirectory::open(&args.out)?),
         (false, false) => Some(RunDirectory::create(&args.out)?),
         (false, true) => None,
     };
     let device = Device::open(&args.device)?;
-    let setting = Setting { device: &device, workers: args.workers, command: &command, stop: Some(&*stop) };
+    let setting =
+        Setting { device: &device, workers: args.workers, command: &command, stop: Some(&*stop) };
     let say = |text: String| {
         if !args.quiet {
             super::args::say(&text);
@@ -114,7 +126,8 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
     } else {
         let Some(data) = &args.data else { return Err(error!(Usage, "no `--data` is given")) };
         let mut recipe = args.settings.recipe(args.recipe.as_deref())?;
-        let origin = Origin { data: absolute(data)?, classes: table(args)?, init: args.init.clone() };
+        let origin =
+            Origin { data: absolute(data)?, classes: table(args)?, init: args.init.clone() };
         let init = args.init.as_deref().map(Model::open).transpose()?;
         let (of, how) = (origin.clone(), recipe.clone());
         let sets = setting.wait_for(move || Sets::open(&of, &how))?;
@@ -127,11 +140,15 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         let (on, network, pairs) = (device.clone(), beginning.clone(), sets.validation.clone());
         let scoring = setting.wait_for(move || Scoring::new(&on, &network, &pairs))?;
         let (need, told) = match args.max_memory {
-            Some(limit) => memory::fit(&mut recipe, &device, &beginning.config, limit, scoring.as_ref())?,
+            Some(limit) => {
+                memory::fit(&mut recipe, &device, &beginning.config, limit, scoring.as_ref())?
+            }
             None => (Trainer::need(&device, &beginning.config, &recipe.options()?)?, Vec::new()),
         };
         told.into_iter().for_each(say);
-        about::accumulated(recipe.batch, recipe.accumulate, sets.training.len()).into_iter().for_each(say);
+        about::accumulated(recipe.batch, recipe.accumulate, sets.training.len())
+            .into_iter()
+            .for_each(say);
         let more = scoring.map_or_else(String::new, |scoring| format!("; {scoring}"));
         say(format!("memory: {need}{more}"));
         let Some(directory) = directory else { return Ok(()) };
@@ -155,10 +172,19 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
             ))
         }
         Ending::Finished => {
-            let gone = if args.out.join("best.safetensors").exists() { "" } else { " (best.safetensors is gone)" };
-            let best =
-                run.best().map_or_else(String::new, |(miou, step)| format!("; best mIoU {miou:.4} after step {step}{gone}"));
-            say(format!("done: {} steps{best}; see {}", run.step(), text::path(args.out.join("report.html"))));
+            let gone = if args.out.join("best.safetensors").exists() {
+                ""
+            } else {
+                " (best.safetensors is gone)"
+            };
+            let best = run.best().map_or_else(String::new, |(miou, step)| {
+                format!("; best mIoU {miou:.4} after step {step}{gone}")
+            });
+            say(format!(
+                "done: {} steps{best}; see {}",
+                run.step(),
+                text::path(args.out.join("report.html"))
+            ));
         }
     }
     Ok(())

@@ -12,7 +12,8 @@ pub(super) struct Settings {
     #[arg(long, value_name = "NAME")]
     model: Option<ModelName>,
 
-    /// What computes the features: mobilenet_v2, resnet50, resnet101, xception65, ... [default: mobilenet_v2, or that of `--init`]
+    /// What computes the features: mobilenet_v2, resnet50, resnet101, xception65, ... [default:
+    /// mobilenet_v2, or that of `--init`]
     #[arg(long, value_name = "NAME")]
     backbone: Option<String>,
 
@@ -32,11 +33,13 @@ pub(super) struct Settings {
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
 
-    /// Batches whose gradients are added up for a step, 1 to 65536: each takes the time of a step, and one is in memory at a time [default: 1]
+    /// Batches whose gradients are added up for a step, 1 to 65536: each takes the time of a step,
+    /// and one is in memory at a time [default: 1]
     #[arg(long, value_name = "N")]
     accumulate: Option<u32>,
 
-    /// Computes activations again for the backward part: less than half of their memory for the time of most of a second forward pass, and the same bits
+    /// Computes activations again for the backward part: less than half of their memory for the
+    /// time of most of a second forward pass, and the same bits
     #[arg(long)]
     recompute: bool,
 
@@ -129,7 +132,9 @@ fn crop(text: &str) -> Result<(usize, usize), String> {
         Some((w, h)) => side(h).zip(side(w)),
         None => side(text).map(|n| (n, n)),
     };
-    found.ok_or_else(|| "must be one side, such as 513, or width x height, such as 480x360".to_owned())
+    found.ok_or_else(|| {
+        "must be one side, such as 513, or width x height, such as 480x360".to_owned()
+    })
 }
 
 /// Puts what was given in the place of what was there.

@@ -15,8 +15,9 @@ pub struct ClassCount {
     pub share: f64,
     /// Images in which it occurs.
     pub images: usize,
-    /// Weight by median frequency balancing (Eigen and Fergus, "Predicting Depth, Surface Normals and Semantic Labels", 2015, section
-    /// 4.3.2): the median of the classes' frequencies over this one's, a frequency being counted in the images that show the class.
+    /// Weight by median frequency balancing (Eigen and Fergus, "Predicting Depth, Surface Normals
+    /// and Semantic Labels", 2015, section 4.3.2): the median of the classes' frequencies over this
+    /// one's, a frequency being counted in the images that show the class.
     pub median_weight: Option<f64>,
     /// Weight by `1 / ln(1.02 + share)` (Paszke et al., "ENet", 2016, section 5.2): from 1.4 to 50.
     pub log_weight: Option<f64>,
@@ -36,7 +37,8 @@ impl Sums {
         Self { classes: vec![(0, 0, 0); classes], ..Self::default() }
     }
 
-    /// Adds a mask: how often each label occurs. What is no class counts as ignored, as in training.
+    /// Adds a mask: how often each label occurs. What is no class counts as ignored, as in
+    /// training.
     pub(super) fn add<'a>(&mut self, counts: impl Iterator<Item = (&'a u16, &'a u64)> + Clone) {
         let classes = self.classes.len();
         let inside = |label: u16| usize::from(label) < classes;
@@ -56,7 +58,8 @@ impl Sums {
 
     pub(super) fn finish(&self, name: impl Fn(usize) -> String) -> Vec<ClassCount> {
         let total: u64 = self.classes.iter().map(|c| c.0).sum();
-        let frequency = |&(pixels, _, of): &(u64, usize, u64)| (pixels > 0).then(|| pixels as f64 / of as f64);
+        let frequency =
+            |&(pixels, _, of): &(u64, usize, u64)| (pixels > 0).then(|| pixels as f64 / of as f64);
         let mut sorted: Vec<f64> = self.classes.iter().filter_map(frequency).collect();
         sorted.sort_by(f64::total_cmp);
         let middle = |n: usize| (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0;
@@ -92,7 +95,10 @@ mod tests {
         }
         let counts = sums.finish(|c| format!("c{c}"));
         assert_eq!((sums.ignored, sums.images), (10, 2));
-        assert_eq!(counts.iter().map(|c| (c.pixels, c.images)).collect::<Vec<_>>(), [(80, 2), (30, 1), (80, 1), (0, 0)]);
+        assert_eq!(
+            counts.iter().map(|c| (c.pixels, c.images)).collect::<Vec<_>>(),
+            [(80, 2), (30, 1), (80, 1), (0, 0)]
+        );
         // Frequencies 80 / 190, 30 / 90, 80 / 100: the median is the first.
         let expected = [Some(1.0), Some(80.0 / 190.0 * 3.0), Some(80.0 / 190.0 / 0.8), None];
         for (count, expected) in counts.iter().zip(expected) {
@@ -101,7 +107,9 @@ mod tests {
                 other => assert_eq!(other, (None, None)),
             }
         }
-        assert!((counts[1].log_weight.unwrap() - 1.0 / (1.02f64 + 30.0 / 190.0).ln()).abs() < 1e-12);
+        assert!(
+            (counts[1].log_weight.unwrap() - 1.0 / (1.02f64 + 30.0 / 190.0).ln()).abs() < 1e-12
+        );
         assert_eq!(counts[3].log_weight, None);
     }
 }

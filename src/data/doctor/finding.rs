@@ -80,7 +80,9 @@ impl Problem {
             Problem::InTwoParts => "images that are in two parts",
             Problem::Twice => "images that are there twice",
             Problem::Tiny => "tiny images",
-            Problem::Turned => "images that their EXIF orientation turns upright, and their masks not",
+            Problem::Turned => {
+                "images that their EXIF orientation turns upright, and their masks not"
+            }
             Problem::NoClasses => "no list of classes",
         }
     }
@@ -89,15 +91,25 @@ impl Problem {
     pub fn advice(self) -> &'static str {
         match self {
             Problem::Unreadable => "copy or export the files again, or take them out",
-            Problem::SizeDiffers => "check whether one of them was turned or scaled; scale masks by the nearest pixel only",
-            Problem::NoMask => "draw the mask, or take the image out; masks are PNG files of the image's name",
+            Problem::SizeDiffers => {
+                "check whether one of them was turned or scaled; scale masks by the nearest pixel only"
+            }
+            Problem::NoMask => {
+                "draw the mask, or take the image out; masks are PNG files of the image's name"
+            }
             Problem::NoImage => "take the mask out, or look for an image that is misspelled",
-            Problem::SameName => "a mask belongs to the name without its ending: rename one of the files, or take it out",
+            Problem::SameName => {
+                "a mask belongs to the name without its ending: rename one of the files, or take it out"
+            }
             Problem::OutOfRange => {
                 "correct the masks, or add the class or an `ignore` line to classes.txt; as it is, these pixels count in no loss"
             }
-            Problem::ColoredMask => "export masks with class numbers, or list the classes' colors in classes.txt",
-            Problem::UnknownColors => "export again without smoothing and JPEG in between, or add the colors to classes.txt",
+            Problem::ColoredMask => {
+                "export masks with class numbers, or list the classes' colors in classes.txt"
+            }
+            Problem::UnknownColors => {
+                "export again without smoothing and JPEG in between, or add the colors to classes.txt"
+            }
             Problem::PaletteOrder => {
                 "the index counts, not its color: save as RGB, or with the palette in the order of the classes"
             }
@@ -106,14 +118,22 @@ impl Problem {
             }
             Problem::ZeroAnd255 => "255 is ignored: write 1 for the foreground",
             Problem::AllIgnored => "take them out: they cost time and teach nothing",
-            Problem::EmptyClass => "take the class out of classes.txt, or label images that show it",
+            Problem::EmptyClass => {
+                "take the class out of classes.txt, or label images that show it"
+            }
             Problem::SameColor => {
                 "only the first one is ever found: give each class a color of its own, and export the masks again"
             }
-            Problem::InTwoParts => "take them out of one part: a score on images that were trained on says nothing",
+            Problem::InTwoParts => {
+                "take them out of one part: a score on images that were trained on says nothing"
+            }
             Problem::Twice => "take one of them out, unless it is meant to count twice",
-            Problem::Tiny => "most of a crop will be padding; take a smaller crop, or larger images",
-            Problem::Turned => "masks are read as they lie: see on the sheet (--out) whether they fit",
+            Problem::Tiny => {
+                "most of a crop will be padding; take a smaller crop, or larger images"
+            }
+            Problem::Turned => {
+                "masks are read as they lie: see on the sheet (--out) whether they fit"
+            }
             Problem::NoClasses => {
                 "write classes.txt: a line of number, name and color for each class, such as `0 sky 128 128 128`"
             }
@@ -139,7 +159,13 @@ pub struct Finding {
 
 impl Finding {
     pub(super) fn fault(problem: Problem, file: &Path, detail: impl Into<String>) -> Self {
-        Self { severity: Severity::Fault, problem, part: None, file: file.into(), detail: detail.into() }
+        Self {
+            severity: Severity::Fault,
+            problem,
+            part: None,
+            file: file.into(),
+            detail: detail.into(),
+        }
     }
 
     pub(super) fn warning(problem: Problem, file: &Path, detail: impl Into<String>) -> Self {

@@ -56,7 +56,8 @@ pub struct PartReport {
     pub name: Option<String>,
     /// Pairs of image and mask.
     pub pairs: usize,
-    /// The least and the largest width and height among its images, in pixels; `None` where none could be read.
+    /// The least and the largest width and height among its images, in pixels; `None` where none
+    /// could be read.
     pub sizes: Option<[(usize, usize); 2]>,
     /// How the classes are spread.
     pub classes: Vec<ClassCount>,
@@ -80,11 +81,17 @@ struct Seen {
 }
 
 impl Doctor {
-    /// Lists the named parts; where none is named, those for training, validation and test, or all where no part has such a name. `table`
-    /// is taken instead of the classes that the data set itself tells of.
+    /// Lists the named parts; where none is named, those for training, validation and test, or all
+    /// where no part has such a name. `table` is taken instead of the classes that the data set
+    /// itself tells of.
     ///
-    /// Errors where the directory is laid out in no known way, has no such part, or a list of it cannot be read.
-    pub fn new(root: impl AsRef<Path>, wanted: &[String], table: Option<ClassTable>) -> Result<Self> {
+    /// Errors where the directory is laid out in no known way, has no such part, or a list of it
+    /// cannot be read.
+    pub fn new(
+        root: impl AsRef<Path>,
+        wanted: &[String],
+        table: Option<ClassTable>,
+    ) -> Result<Self> {
         let root = root.as_ref();
         let names: Vec<Option<String>> = match wanted {
             [] => usual(parts(root)?),
@@ -120,29 +127,49 @@ impl Doctor {
             tick();
             seen
         };
-        let seen: Vec<Vec<Seen>> = self.parts.iter().map(|part| part.pairs.par_iter().map(look).collect()).collect();
+        let seen: Vec<Vec<Seen>> =
+            self.parts.iter().map(|part| part.pairs.par_iter().map(look).collect()).collect();
         let classes = self.table.clone().unwrap_or_else(|| guess(&seen));
-        let mut findings: Vec<Finding> = self.misfits.iter().map(|(part, m)| of_misfit(m).in_part(part.as_deref())).collect();
+        let mut findings: Vec<Finding> =
+            self.misfits.iter().map(|(part, m)| of_misfit(m).in_part(part.as_deref())).collect();
         for (part, seen) in self.parts.iter().zip(&seen) {
-            findings.extend(seen.iter().flat_map(|s| &s.findings).map(|f| f.clone().in_part(part.split.as_deref())));
+            findings.extend(
+                seen.iter()
+                    .flat_map(|s| &s.findings)
+                    .map(|f| f.clone().in_part(part.split.as_deref())),
+            );
         }
-        let parts: Vec<PartReport> = self.parts.iter().zip(&seen).map(|(part, seen)| report(part, seen, &classes)).collect();
+        let parts: Vec<PartReport> =
+            self.parts.iter().zip(&seen).map(|(part, seen)| report(part, seen, &classes)).collect();
         self.about_classes(&parts, &seen, &mut findings);
         self.about_copies(&seen, &mut findings);
-        findings.sort_by(|a, b| (a.severity, a.problem, &a.part, &a.file).cmp(&(b.severity, b.problem, &b.part, &b.file)));
+        findings.sort_by(|a, b| {
+            (a.severity, a.problem, &a.part, &a.file)
+                .cmp(&(b.severity, b.problem, &b.part, &b.file))
+        });
         Examination { root: self.root.clone(), findings, parts, classes, seen }
     }
 
     fn about_classes(&self, parts: &[PartReport], seen: &[Vec<Seen>], findings: &mut Vec<Finding>) {
-        let labels: BTreeSet<u16> =
-            seen.iter().flatten().filter_map(|s| s.counts.as_ref()).flat_map(|c| c.keys().copied()).collect();
+        let labels: BTreeSet<u16> = seen
+            .iter()
+            .flatten()
+            .filter_map(|s| s.counts.as_ref())
+            .flat_map(|c| c.keys().copied())
+            .collect();
         if labels == BTreeSet::from([0, 255]) {
             findings.push(Finding::fault(Problem::ZeroAnd255, &self.root, ""));
         }
         if self.table.is_none() {
-            findings.push(Finding::warning(Problem::NoClasses, &self.root, "names and number were guessed from the masks"));
+            findings.push(Finding::warning(
+                Problem::NoClasses,
+                &self.root,
+                "names and number were guessed from the masks",
+            ));
         }
-        if let Some(table) = self.table.as_ref().filter(|_| seen.iter().flatten().any(|s| s.by_color)) {
+        if let Some(table) =
+            self.table.as_ref().filter(|_| seen.iter().flatten().any(|s| s.by_color))
+        {
             findings.extend(same_colors(table, &self.root));
         }
         for part in parts {
@@ -160,7 +187,9 @@ impl Doctor {
     fn about_copies(&self, seen: &[Vec<Seen>], findings: &mut Vec<Finding>) {
         let mut alike = HashMap::<(u64, u64), Vec<(usize, &Path)>>::new();
         for (part, seen) in seen.iter().enumerate() {
-            for (content, image) in seen.iter().filter_map(|s| Some((s.content?, s.pair.image.as_path()))) {
+            for (content, image) in
+                seen.iter().filter_map(|s| Some((s.content?, s.pair.image.as_path())))
+            {
                 alike.entry(content).or_default().push((part, image));
             }
         }
@@ -169,14 +198,22 @@ impl Doctor {
             // The same hash is next to certain; the same bytes are.
             let bytes = read(first);
             for &(other, image) in &group[1..] {
-                let same = image == first || matches!((&bytes, read(image)), (Ok(a), Ok(b)) if *a == b);
+                let same =
+                    image == first || matches!((&bytes, read(image)), (Ok(a), Ok(b)) if *a == b);
                 let place = |part: usize| self.parts[part].split.clone().unwrap_or_default();
                 if same && part != other {
-                    let detail = format!("the same bytes as {} in {}", first.display(), place(part));
-                    findings.push(Finding::fault(Problem::InTwoParts, image, detail).in_part(self.parts[other].split.as_deref()));
+                    let detail =
+                        format!("the same bytes as {} in {}", first.display(), place(part));
+                    findings.push(
+                        Finding::fault(Problem::InTwoParts, image, detail)
+                            .in_part(self.parts[other].split.as_deref()),
+                    );
                 } else if same {
                     let detail = format!("the same bytes as {}", first.display());
-                    findings.push(Finding::warning(Problem::Twice, image, detail).in_part(self.parts[other].split.as_deref()));
+                    findings.push(
+                        Finding::warning(Problem::Twice, image, detail)
+                            .in_part(self.parts[other].split.as_deref()),
+                    );
                 }
             }
         }
@@ -190,13 +227,14 @@ impl Examination {
     }
 }
 
-/// The parts that are for training, validation and test. Lists of VOC overlap: `trainaug` holds `train`, `trainval` holds both and is taken
-/// where there is no other one to train on.
+/// The parts that are for training, validation and test. Lists of VOC overlap: `trainaug` holds
+/// `train`, `trainval` holds both and is taken where there is no other one to train on.
 fn usual(parts: Vec<String>) -> Vec<Option<String>> {
     let has = |name: &str| parts.iter().any(|p| p == name);
     let train = ["trainaug", "train", "training", "trainval"].into_iter().find(|name| has(name));
     let rest = ["val", "validation", "test"].into_iter().filter(|name| has(name));
-    let usual: Vec<Option<String>> = train.into_iter().chain(rest).map(|name| Some(name.to_owned())).collect();
+    let usual: Vec<Option<String>> =
+        train.into_iter().chain(rest).map(|name| Some(name.to_owned())).collect();
     match (usual.is_empty(), parts.is_empty()) {
         (false, _) => usual,
         (true, false) => parts.into_iter().map(Some).collect(),
@@ -207,8 +245,12 @@ fn usual(parts: Vec<String>) -> Vec<Option<String>> {
 fn of_misfit(misfit: &Misfit) -> Finding {
     let listed = misfit.file.extension().is_some_and(|e| e == "txt");
     let (problem, detail) = match misfit.kind {
-        MisfitKind::NoMask if listed => (Problem::NoMask, format!("lists {}", excerpt(&misfit.name))),
-        MisfitKind::NoImage if listed => (Problem::NoImage, format!("lists {}", excerpt(&misfit.name))),
+        MisfitKind::NoMask if listed => {
+            (Problem::NoMask, format!("lists {}", excerpt(&misfit.name)))
+        }
+        MisfitKind::NoImage if listed => {
+            (Problem::NoImage, format!("lists {}", excerpt(&misfit.name)))
+        }
         MisfitKind::NoMask => (Problem::NoMask, format!("none in {}", misfit.place.display())),
         MisfitKind::NoImage => (Problem::NoImage, format!("none in {}", misfit.place.display())),
         MisfitKind::SameName => (Problem::SameName, format!("and {}", misfit.place.display())),
@@ -222,7 +264,13 @@ fn same_colors(table: &ClassTable, root: &Path) -> Vec<Finding> {
     let twice = table.colors.iter().enumerate().filter_map(|(class, color)| {
         let other = *first.entry(color).or_insert(class);
         let [r, g, b] = color;
-        let detail = || format!("{other} {} and {class} {} are both {r} {g} {b}", table.name(other), table.name(class));
+        let detail = || {
+            format!(
+                "{other} {} and {class} {} are both {r} {g} {b}",
+                table.name(other),
+                table.name(class)
+            )
+        };
         (other != class).then(|| Finding::fault(Problem::SameColor, root, detail()))
     });
     twice.collect()
@@ -235,20 +283,35 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 }
 
 fn look_at(pair: &Pair, table: Option<&ClassTable>) -> Seen {
-    let mut seen = Seen { pair: pair.clone(), size: None, content: None, counts: None, by_color: false, findings: Vec::new() };
+    let mut seen = Seen {
+        pair: pair.clone(),
+        size: None,
+        content: None,
+        counts: None,
+        by_color: false,
+        findings: Vec::new(),
+    };
     let file = &pair.image;
     match read(file) {
-        Err(e) => seen.findings.push(Finding::fault(Problem::Unreadable, file, mask::cause_of(&e, file))),
+        Err(e) => {
+            seen.findings.push(Finding::fault(Problem::Unreadable, file, mask::cause_of(&e, file)))
+        }
         Ok(bytes) => {
             let mut hasher = DefaultHasher::new();
             bytes.hash(&mut hasher);
             seen.content = Some((bytes.len() as u64, hasher.finish()));
             match decode_bytes(&bytes, &file.display().to_string()) {
-                Err(e) => seen.findings.push(Finding::fault(Problem::Unreadable, file, mask::cause_of(&e, file))),
+                Err(e) => seen.findings.push(Finding::fault(
+                    Problem::Unreadable,
+                    file,
+                    mask::cause_of(&e, file),
+                )),
                 Ok(image) => {
                     seen.size = Some((image.width, image.height));
                     let turned = image.notes.iter().find(|note| note.starts_with(TURNED));
-                    seen.findings.extend(turned.map(|note| Finding::warning(Problem::Turned, file, note.as_str())));
+                    seen.findings.extend(
+                        turned.map(|note| Finding::warning(Problem::Turned, file, note.as_str())),
+                    );
                 }
             }
         }
@@ -299,7 +362,10 @@ mod tests {
     #[test]
     fn trainval_is_looked_through_where_there_is_no_other_part_for_training() {
         let usual = |parts: &[&str]| -> Vec<String> {
-            usual(parts.iter().map(|part| (*part).to_owned()).collect()).into_iter().map(Option::unwrap_or_default).collect()
+            usual(parts.iter().map(|part| (*part).to_owned()).collect())
+                .into_iter()
+                .map(Option::unwrap_or_default)
+                .collect()
         };
         assert_eq!(usual(&["test", "trainval"]), ["trainval", "test"]);
         assert_eq!(usual(&["train", "trainval", "val"]), ["train", "val"]);

@@ -1,4 +1,5 @@
-//! A sheet of images with their masks over them: what is wrong with labels is seen sooner than it is computed.
+//! A sheet of images with their masks over them: what is wrong with labels is seen sooner than it
+//! is computed.
 
 use super::{Examination, Seen};
 use crate::error::{Result, error};
@@ -20,8 +21,9 @@ const CELL: (usize, usize) = (360, 270);
 const GAP: usize = 16;
 
 impl Examination {
-    /// Draws up to `most` images with their masks over them, with the classes' names and shares below. Every class is among them where
-    /// that many images suffice; the rest is spread evenly over the parts. Images with findings have a red name.
+    /// Draws up to `most` images with their masks over them, with the classes' names and shares
+    /// below. Every class is among them where that many images suffice; the rest is spread evenly
+    /// over the parts. Images with findings have a red name.
     ///
     /// Errors where no pair can be drawn.
     pub fn sheet(&self, most: usize) -> Result<Image> {
@@ -29,7 +31,8 @@ impl Examination {
         let mut table = self.classes.vivid();
         // Nothing may look like what is ignored.
         table.ignored.iter_mut().for_each(|i| i.color = IGNORED);
-        let cells: Vec<(&Seen, Image)> = chosen.par_iter().filter_map(|seen| Some((*seen, self.cell(seen, &table)?))).collect();
+        let cells: Vec<(&Seen, Image)> =
+            chosen.par_iter().filter_map(|seen| Some((*seen, self.cell(seen, &table)?))).collect();
         if cells.is_empty() {
             return Err(error!(Data, "has no pair that could be drawn").file(&self.root));
         }
@@ -38,7 +41,9 @@ impl Examination {
         let (pitch_x, pitch_y) = (CELL.0 + GAP, CELL.1 + face.height() + GAP);
         let width = (columns * pitch_x + GAP).max(2 * CELL.0);
         let entries = self.legend(&table);
-        let entry = entries.iter().map(|e| face.height() + GAP + face.width(&e.1)).max().unwrap_or(1) + 2 * GAP;
+        let entry =
+            entries.iter().map(|e| face.height() + GAP + face.width(&e.1)).max().unwrap_or(1)
+                + 2 * GAP;
         let across = ((width - 2 * GAP) / entry).max(1);
         let rows = cells.len().div_ceil(columns);
         let legend = entries.len().div_ceil(across) * face.height() * 3 / 2;
@@ -53,7 +58,8 @@ impl Examination {
         }
         let top = GAP + rows * pitch_y + GAP / 2;
         for (index, (color, text)) in entries.iter().enumerate() {
-            let (x, y) = (GAP + index % across * entry, top + index / across * face.height() * 3 / 2);
+            let (x, y) =
+                (GAP + index % across * entry, top + index / across * face.height() * 3 / 2);
             canvas.rect(x, y, face.height(), face.height(), *color);
             canvas.text(
                 x + face.height() + GAP / 2,
@@ -71,21 +77,31 @@ impl Examination {
         let mut pixels = vec![0u64; table.len()];
         self.parts.iter().flat_map(|p| &p.classes).for_each(|c| pixels[c.class] += c.pixels);
         let all = pixels.iter().sum::<u64>().max(1) as f64;
-        let text = |class: usize| format!("{class} {} {:.1} %", table.name(class), 100.0 * pixels[class] as f64 / all);
-        let color = |class: usize| if table.background() == Some(class) { UNTINTED } else { table.colors[class] };
+        let text = |class: usize| {
+            format!("{class} {} {:.1} %", table.name(class), 100.0 * pixels[class] as f64 / all)
+        };
+        let color = |class: usize| {
+            if table.background() == Some(class) { UNTINTED } else { table.colors[class] }
+        };
         let entries = (0..table.len()).filter(|&c| pixels[c] > 0).map(|c| (color(c), text(c)));
         let ignored = self.parts.iter().any(|p| p.ignored > 0);
         entries.chain(ignored.then(|| (IGNORED, "- ignored".to_owned()))).collect()
     }
 
-    /// Images that can be drawn: for each class that none has yet, the one with most of it; then evenly over all.
+    /// Images that can be drawn: for each class that none has yet, the one with most of it; then
+    /// evenly over all.
     fn choose(&self, most: usize) -> Vec<&Seen> {
-        let all: Vec<&Seen> = self.seen.iter().flatten().filter(|s| s.size.is_some() && s.counts.is_some()).collect();
-        let pixels = |at: usize, class: usize| all[at].counts.as_ref().and_then(|c| c.get(&(class as u16))).copied().unwrap_or(0);
+        let all: Vec<&Seen> =
+            self.seen.iter().flatten().filter(|s| s.size.is_some() && s.counts.is_some()).collect();
+        let pixels = |at: usize, class: usize| {
+            all[at].counts.as_ref().and_then(|c| c.get(&(class as u16))).copied().unwrap_or(0)
+        };
         let mut chosen: Vec<usize> = Vec::new();
         for class in 0..self.classes.len() {
             if chosen.len() < most && chosen.iter().all(|&at| pixels(at, class) == 0) {
-                let best = (0..all.len()).max_by_key(|&at| pixels(at, class)).filter(|&at| pixels(at, class) > 0);
+                let best = (0..all.len())
+                    .max_by_key(|&at| pixels(at, class))
+                    .filter(|&at| pixels(at, class) > 0);
                 chosen.extend(best);
             }
         }
@@ -107,18 +123,27 @@ impl Examination {
         let (w, h) = fit.scaled;
         // What counts in no loss is drawn as such.
         let ignored = self.classes.ignored_values();
-        let counts = |label: &u16| usize::from(*label) < self.classes.len() && !ignored.contains(&u32::from(*label));
+        let counts = |label: &u16| {
+            usize::from(*label) < self.classes.len() && !ignored.contains(&u32::from(*label))
+        };
         mask.labels.iter_mut().filter(|l| !counts(l)).for_each(|l| *l = 255);
         let at = |x: usize, y: usize| {
-            mask.labels[(2 * y + 1) * mask.height / (2 * h) * mask.width + (2 * x + 1) * mask.width / (2 * w)]
+            mask.labels[(2 * y + 1) * mask.height / (2 * h) * mask.width
+                + (2 * x + 1) * mask.width / (2 * w)]
         };
         let labels = (0..w * h).map(|i| at(i % w, i / w)).collect();
         let small = resample(&image.rgb, (image.width, image.height), (w, h)).ok()?;
         let small = Image::new(w, h, small.into_owned()).ok()?;
         let mut table = table.clone();
         if table.len() <= 255 && !table.ignored_values().contains(&255) {
-            table.ignored.push(crate::image::IgnoredLabel { label: 255, name: "ignored".into(), color: IGNORED });
+            table.ignored.push(crate::image::IgnoredLabel {
+                label: 255,
+                name: "ignored".into(),
+                color: IGNORED,
+            });
         }
-        Overlay { opacity: 0.5, ..Overlay::default() }.draw(&small, &LabelMap::new(w, h, labels).ok()?, &table).ok()
+        Overlay { opacity: 0.5, ..Overlay::default() }
+            .draw(&small, &LabelMap::new(w, h, labels).ok()?, &table)
+            .ok()
     }
 }

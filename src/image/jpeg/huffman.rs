@@ -12,7 +12,8 @@ const LOOK: u32 = 9;
 pub(super) struct Table {
     /// By the next [`LOOK`] bits: the symbol and the code's length, 0 where it is longer.
     quick: Vec<(u8, u8)>,
-    /// By length: the largest code, aligned to 16 bits and exclusive, and what to add to a code for the place of its symbol.
+    /// By length: the largest code, aligned to 16 bits and exclusive, and what to add to a code for
+    /// the place of its symbol.
     limits: [u32; 17],
     offsets: [i32; 17],
     symbols: Vec<u8>,
@@ -25,8 +26,12 @@ impl Table {
         if total > symbols.len() || total > 256 {
             return Err(Unfit);
         }
-        let mut table =
-            Self { quick: vec![(0, 0); 1 << LOOK], limits: [0; 17], offsets: [0; 17], symbols: symbols[..total].to_vec() };
+        let mut table = Self {
+            quick: vec![(0, 0); 1 << LOOK],
+            limits: [0; 17],
+            offsets: [0; 17],
+            symbols: symbols[..total].to_vec(),
+        };
         let (mut code, mut place) = (0u32, 0usize);
         for length in 1..=16u32 {
             let count = u32::from(counts[length as usize - 1]);
@@ -37,7 +42,8 @@ impl Table {
             for _ in 0..count {
                 if length <= LOOK {
                     let first = (code << (LOOK - length)) as usize;
-                    table.quick[first..first + (1 << (LOOK - length))].fill((symbols[place], length as u8));
+                    table.quick[first..first + (1 << (LOOK - length))]
+                        .fill((symbols[place], length as u8));
                 }
                 code += 1;
                 place += 1;
@@ -49,7 +55,8 @@ impl Table {
     }
 }
 
-/// Reads the bits of an entropy-coded segment up to the next marker; behind it zeros, as libjpeg does.
+/// Reads the bits of an entropy-coded segment up to the next marker; behind it zeros, as libjpeg
+/// does.
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,

@@ -1,4 +1,5 @@
-//! The inverse cosine transform, bit for bit as libjpeg's accurate integer method (`jidctint.c`; Loeffler, Ligtenberg and Moschytz 1989).
+//! The inverse cosine transform, bit for bit as libjpeg's accurate integer method (`jidctint.c`;
+//! Loeffler, Ligtenberg and Moschytz 1989).
 
 const BITS: u32 = 13;
 /// Bits of precision that the first pass keeps for the second.
@@ -36,15 +37,30 @@ fn pass(x: [i32; 8]) -> [i32; 8] {
     let o1 = add(m(b, F_2_053), add(z2, z4));
     let o2 = add(m(c, F_3_072), add(z2, z3));
     let o3 = add(m(d, F_1_501), add(z1, z4));
-    [add(t10, o3), add(t11, o2), add(t12, o1), add(t13, o0), sub(t13, o0), sub(t12, o1), sub(t11, o2), sub(t10, o3)]
+    [
+        add(t10, o3),
+        add(t11, o2),
+        add(t12, o1),
+        add(t13, o0),
+        sub(t13, o0),
+        sub(t12, o1),
+        sub(t11, o2),
+        sub(t10, o3),
+    ]
 }
 
 fn descale(x: i32, bits: u32) -> i32 {
     x.wrapping_add(1 << (bits - 1)) >> bits
 }
 
-/// A block of coefficients in natural order, times its quantization table, to 8 x 8 samples in rows that are `stride` apart.
-pub(super) fn block(coefficients: &[i16; 64], quantization: &[u16; 64], out: &mut [u8], stride: usize) {
+/// A block of coefficients in natural order, times its quantization table, to 8 x 8 samples in rows
+/// that are `stride` apart.
+pub(super) fn block(
+    coefficients: &[i16; 64],
+    quantization: &[u16; 64],
+    out: &mut [u8],
+    stride: usize,
+) {
     let at = |i: usize| i32::from(coefficients[i]).wrapping_mul(i32::from(quantization[i]));
     let mut middle = [[0i32; 8]; 8];
     for x in 0..8 {
@@ -57,7 +73,8 @@ pub(super) fn block(coefficients: &[i16; 64], quantization: &[u16; 64], out: &mu
         middle.iter_mut().zip(column).for_each(|(row, value)| row[x] = descale(value, BITS - PASS));
     }
     for (row, out) in middle.into_iter().zip(out.chunks_mut(stride)) {
-        let values = pass(row).map(|v| (descale(v, BITS + PASS + 3).wrapping_add(128)).clamp(0, 255) as u8);
+        let values =
+            pass(row).map(|v| (descale(v, BITS + PASS + 3).wrapping_add(128)).clamp(0, 255) as u8);
         out[..8].copy_from_slice(&values);
     }
 }

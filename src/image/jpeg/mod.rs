@@ -1,8 +1,10 @@
-//! JPEGs of three colors as libjpeg decodes them, bit for bit: networks were trained on its pixels, and the usual decoder for Rust enlarges
-//! color at half size in another way, up to four steps of 255 off.
+//! JPEGs of three colors as libjpeg decodes them, bit for bit: networks were trained on its pixels,
+//! and the usual decoder for Rust enlarges color at half size in another way, up to four steps of
+//! 255 off.
 //!
-//! Baseline, extended and progressive Huffman-coded files in YCbCr, 8 bits a sample. All others (gray, CMYK, arithmetic coding, lossless) and all
-//! damaged ones are left to the decoder of the `image` crate, which forgives more.
+//! Baseline, extended and progressive Huffman-coded files in YCbCr, 8 bits a sample. All others
+//! (gray, CMYK, arithmetic coding, lossless) and all damaged ones are left to the decoder of the
+//! `image` crate, which forgives more.
 
 mod huffman;
 mod idct;
@@ -64,7 +66,8 @@ struct Tables {
     restart_interval: usize,
 }
 
-/// Decodes into `out`, `[height, width, 3]`. `false` where this decoder does not take the file; `out` is then of no meaning.
+/// Decodes into `out`, `[height, width, 3]`. `false` where this decoder does not take the file;
+/// `out` is then of no meaning.
 pub(super) fn decode(bytes: &[u8], size: (u32, u32), out: &mut [u8]) -> bool {
     decode_into(bytes, (size.0 as usize, size.1 as usize), out).is_ok()
 }
@@ -88,7 +91,10 @@ fn decode_into(bytes: &[u8], (width, height): (usize, usize), out: &mut [u8]) ->
         if marker == 0xd9 {
             break;
         }
-        let length = usize::from(u16::from_be_bytes([*bytes.get(at).ok_or(Unfit)?, *bytes.get(at + 1).ok_or(Unfit)?]));
+        let length = usize::from(u16::from_be_bytes([
+            *bytes.get(at).ok_or(Unfit)?,
+            *bytes.get(at + 1).ok_or(Unfit)?,
+        ]));
         let segment = bytes.get(at + 2..at + length.max(2)).ok_or(Unfit)?;
         at += length.max(2);
         match marker {
@@ -96,10 +102,14 @@ fn decode_into(bytes: &[u8], (width, height): (usize, usize), out: &mut [u8]) ->
                 frame = Some(Frame::new(segment, marker == 0xc2, (width, height))?);
             }
             0xc4 => define_huffman(segment, &mut tables)?,
-            // Other frames: lossless, hierarchical, arithmetic; a second one; a height that follows later.
+            // Other frames: lossless, hierarchical, arithmetic; a second one; a height that follows
+            // later.
             0xc0..=0xcf | 0xdc => return Err(Unfit),
             0xdb => define_quantization(segment, &mut tables)?,
-            0xdd => tables.restart_interval = usize::from(u16::from_be_bytes(segment.try_into().map_err(|_| Unfit)?)),
+            0xdd => {
+                tables.restart_interval =
+                    usize::from(u16::from_be_bytes(segment.try_into().map_err(|_| Unfit)?))
+            }
             0xe0 if segment.starts_with(b"JFIF\0") => jfif = true,
             0xee if segment.starts_with(b"Adobe") => adobe = segment.get(11).copied(),
             0xda => {
@@ -110,7 +120,8 @@ fn decode_into(bytes: &[u8], (width, height): (usize, usize), out: &mut [u8]) ->
                 }
                 let used;
                 (at, used) = scan::scan(bytes, at, segment, frame, &tables)?;
-                // A component that comes twice in a baseline file is damage, and so is one that never comes (below).
+                // A component that comes twice in a baseline file is damage, and so is one that
+                // never comes (below).
                 if !frame.progressive && seen & used != 0 {
                     return Err(Unfit);
                 }
@@ -138,7 +149,10 @@ fn decode_into(bytes: &[u8], (width, height): (usize, usize), out: &mut [u8]) ->
 /// The samples of a progressive component, once all its scans are read.
 fn transformed(component: Component, quantization: &[u16; 64]) -> Plane {
     let Component { mut plane, coefficients, blocks, .. } = component;
-    let rows = plane.samples.par_chunks_exact_mut(8 * plane.stride).zip(coefficients.par_chunks_exact(64 * blocks.0));
+    let rows = plane
+        .samples
+        .par_chunks_exact_mut(8 * plane.stride)
+        .zip(coefficients.par_chunks_exact(64 * blocks.0));
     rows.for_each(|(rows, blocks)| {
         for (x, block) in blocks.as_chunks::<64>().0.iter().enumerate() {
             idct::block(block, quantization, &mut rows[8 * x..], plane.stride);
@@ -158,16 +172,19 @@ fn is_ycbcr(frame: &Frame, jfif: bool, adobe: Option<u8>) -> bool {
 }
 
 impl Frame {
-    /// From the frame's header. Memory is taken for an image of `size` alone, whose limits were checked.
+    /// From the frame's header. Memory is taken for an image of `size` alone, whose limits were
+    /// checked.
     fn new(segment: &[u8], progressive: bool, size: (usize, usize)) -> Result<Self, Unfit> {
         let &[8, h0, h1, w0, w1, 3, ref rest @ ..] = segment else { return Err(Unfit) };
-        let (height, width) = (usize::from(u16::from_be_bytes([h0, h1])), usize::from(u16::from_be_bytes([w0, w1])));
+        let (height, width) =
+            (usize::from(u16::from_be_bytes([h0, h1])), usize::from(u16::from_be_bytes([w0, w1])));
         let parts = rest.as_chunks::<3>().0;
         if parts.len() != 3 || width == 0 || height == 0 || (width, height) != size {
             return Err(Unfit);
         }
         let sampling = |part: &[u8; 3]| (usize::from(part[1] >> 4), usize::from(part[1] & 15));
-        let largest = parts.iter().map(sampling).fold((1, 1), |(w, h), (x, y)| (w.max(x), h.max(y)));
+        let largest =
+            parts.iter().map(sampling).fold((1, 1), |(w, h), (x, y)| (w.max(x), h.max(y)));
         let mcus = (width.div_ceil(8 * largest.0), height.div_ceil(8 * largest.1));
         let component = |part: &[u8; 3]| {
             let (across, down) = sampling(part);
@@ -186,9 +203,17 @@ impl Frame {
                 height: (height * down).div_ceil(largest.1),
                 factors: (largest.0 / across, largest.1 / down),
             };
-            let coefficients = if progressive { zeros(64 * blocks.0 * blocks.1)? } else { Vec::new() };
+            let coefficients =
+                if progressive { zeros(64 * blocks.0 * blocks.1)? } else { Vec::new() };
             let (id, quantization) = (part[0], usize::from(part[2]));
-            Ok(Component { id, sampling: (across, down), quantization, blocks, plane, coefficients })
+            Ok(Component {
+                id,
+                sampling: (across, down),
+                quantization,
+                blocks,
+                plane,
+                coefficients,
+            })
         };
         let components = [component(&parts[0])?, component(&parts[1])?, component(&parts[2])?];
         Ok(Self { progressive, width, height, components, largest })
@@ -202,12 +227,17 @@ fn zeros<T: bytemuck::Zeroable>(len: usize) -> Result<Vec<T>, Unfit> {
 
 fn define_quantization(mut segment: &[u8], tables: &mut Tables) -> Result<(), Unfit> {
     while let [head, rest @ ..] = segment {
-        let (wide, table) = (head >> 4, tables.quantization.get_mut(usize::from(head & 15)).ok_or(Unfit)?);
+        let (wide, table) =
+            (head >> 4, tables.quantization.get_mut(usize::from(head & 15)).ok_or(Unfit)?);
         let bytes = if wide == 0 { 64 } else { 128 };
         let values = rest.get(..bytes).ok_or(Unfit)?;
         let mut natural = [0; 64];
         for (i, &place) in ZIGZAG.iter().enumerate() {
-            let value = if wide == 0 { values[i].into() } else { u16::from_be_bytes([values[2 * i], values[2 * i + 1]]) };
+            let value = if wide == 0 {
+                values[i].into()
+            } else {
+                u16::from_be_bytes([values[2 * i], values[2 * i + 1]])
+            };
             natural[usize::from(place)] = value;
         }
         *table = Some(natural);
@@ -255,11 +285,16 @@ mod tests {
 
     /// tests/golden/jpeg.py made them.
     fn golden() -> Vec<Sample> {
-        let golden: Golden = serde_json::from_str(include_str!("../../../tests/golden/images/jpeg.json")).unwrap();
+        let golden: Golden =
+            serde_json::from_str(include_str!("../../../tests/golden/images/jpeg.json")).unwrap();
         let each = golden.cases.into_iter().map(|case| {
             let bytes = base64::engine::general_purpose::STANDARD.decode(case.file).unwrap();
-            let frame =
-                bytes.windows(4).position(|w| w[0] == 0xff && matches!(w[1], 0xc0..=0xc2) && w[2] == 0 && w[3] == 17).unwrap();
+            let frame = bytes
+                .windows(4)
+                .position(|w| {
+                    w[0] == 0xff && matches!(w[1], 0xc0..=0xc2) && w[2] == 0 && w[3] == 17
+                })
+                .unwrap();
             let number = |at: usize| u32::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
             let size = (number(frame + 7), number(frame + 5));
             Sample { name: case.name, bytes, size, sum: case.fnv1a64 }
@@ -274,7 +309,9 @@ mod tests {
         for Sample { name, bytes, size, sum } in golden {
             let mut out = vec![0; 3 * (size.0 * size.1) as usize];
             assert!(decode(&bytes, size, &mut out), "{name} is not taken");
-            let state = out.iter().fold(0xCBF2_9CE4_8422_2325u64, |s, &b| (s ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3));
+            let state = out.iter().fold(0xCBF2_9CE4_8422_2325u64, |s, &b| {
+                (s ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3)
+            });
             assert_eq!(format!("{state:016x}"), sum, "{name}");
         }
     }
@@ -284,7 +321,9 @@ mod tests {
     fn damaged_files_never_panic() {
         let mut state = 1u64;
         let mut random = |n: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as usize % n
         };
         for Sample { bytes, size, .. } in golden() {

@@ -26,8 +26,15 @@ struct State {
     empty: u32,
 }
 
-/// Decodes a scan whose header is `segment` and whose data begin at `at`. The place behind it, and a bit for each component that it had.
-pub(super) fn scan(bytes: &[u8], at: usize, segment: &[u8], frame: &mut Frame, tables: &Tables) -> Result<(usize, u8), Unfit> {
+/// Decodes a scan whose header is `segment` and whose data begin at `at`. The place behind it, and
+/// a bit for each component that it had.
+pub(super) fn scan(
+    bytes: &[u8],
+    at: usize,
+    segment: &[u8],
+    frame: &mut Frame,
+    tables: &Tables,
+) -> Result<(usize, u8), Unfit> {
     let (parts, band) = header(segment, frame)?;
     let mut bits = Bits::new(bytes, at);
     let mut state = State { dc: [0; 3], empty: 0 };
@@ -51,7 +58,8 @@ pub(super) fn scan(bytes: &[u8], at: usize, segment: &[u8], frame: &mut Frame, t
             }
         }
     } else {
-        let mcus = (frame.width.div_ceil(8 * frame.largest.0), frame.height.div_ceil(8 * frame.largest.1));
+        let mcus =
+            (frame.width.div_ceil(8 * frame.largest.0), frame.height.div_ceil(8 * frame.largest.1));
         for my in 0..mcus.1 {
             for mx in 0..mcus.0 {
                 before_unit(&mut bits, &mut state)?;
@@ -85,13 +93,24 @@ fn header(segment: &[u8], frame: &Frame) -> Result<(Vec<Part>, Band), Unfit> {
         if dc > 3 || ac > 3 { Err(Unfit) } else { Ok(Part { component, dc, ac }) }
     };
     let parts = list.as_chunks::<2>().0.iter().map(part).collect::<Result<Vec<_>, _>>()?;
-    let twice = parts.iter().enumerate().any(|(i, p)| parts[..i].iter().any(|q| q.component == p.component));
+    let twice = parts
+        .iter()
+        .enumerate()
+        .any(|(i, p)| parts[..i].iter().any(|q| q.component == p.component));
     let band = match frame.progressive {
-        true => Band { first: first.into(), last: last.into(), high: u32::from(bits >> 4), low: u32::from(bits & 15) },
+        true => Band {
+            first: first.into(),
+            last: last.into(),
+            high: u32::from(bits >> 4),
+            low: u32::from(bits & 15),
+        },
         false => Band { first: 0, last: 63, high: 0, low: 0 },
     };
     let of_dc = band.first == 0;
-    let sane = band.first <= band.last && band.last < 64 && band.low < 14 && (band.high == 0 || band.high == band.low + 1);
+    let sane = band.first <= band.last
+        && band.last < 64
+        && band.low < 14
+        && (band.high == 0 || band.high == band.low + 1);
     // A progressive scan has either the mean, of all components, or other coefficients, of one.
     let fits = !frame.progressive || if of_dc { band.last == 0 } else { parts.len() == 1 };
     if parts.is_empty() || twice || !sane || !fits { Err(Unfit) } else { Ok((parts, band)) }
@@ -169,7 +188,13 @@ fn baseline(bits: &mut Bits, table: &Table, block: &mut [i16; 64]) -> Result<(),
 }
 
 /// The highest bits of a band (T.81, G.1.2.2).
-fn first_pass(bits: &mut Bits, table: &Table, empty: &mut u32, band: &Band, block: &mut [i16; 64]) -> Result<(), Unfit> {
+fn first_pass(
+    bits: &mut Bits,
+    table: &Table,
+    empty: &mut u32,
+    band: &Band,
+    block: &mut [i16; 64],
+) -> Result<(), Unfit> {
     if *empty > 0 {
         *empty -= 1;
         return Ok(());
@@ -194,10 +219,18 @@ fn first_pass(bits: &mut Bits, table: &Table, empty: &mut u32, band: &Band, bloc
     Ok(())
 }
 
-/// One more bit of a band: of coefficients that are not zero any more by one bit each, of the others by runs (T.81, G.1.2.3).
-fn refine(bits: &mut Bits, table: &Table, empty: &mut u32, band: &Band, block: &mut [i16; 64]) -> Result<(), Unfit> {
+/// One more bit of a band: of coefficients that are not zero any more by one bit each, of the
+/// others by runs (T.81, G.1.2.3).
+fn refine(
+    bits: &mut Bits,
+    table: &Table,
+    empty: &mut u32,
+    band: &Band,
+    block: &mut [i16; 64],
+) -> Result<(), Unfit> {
     let bit = 1i16 << band.low;
-    // Passes over coefficients from `k` on, correcting those that are not zero, until `zeros` zeros were passed; the place of the next zero.
+    // Passes over coefficients from `k` on, correcting those that are not zero, until `zeros` zeros
+    // were passed; the place of the next zero.
     let correct = |bits: &mut Bits, block: &mut [i16; 64], mut k: usize, mut zeros: u32| {
         while k <= band.last {
             let value = &mut block[usize::from(ZIGZAG[k])];

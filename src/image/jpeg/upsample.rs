@@ -1,5 +1,5 @@
-//! From planes to RGB as libjpeg does it: color at half size is interpolated by a triangle ("fancy upsampling", `jdsample.c`), then converted by
-//! fixed-point tables (`jdcolor.c`).
+//! From planes to RGB as libjpeg does it: color at half size is interpolated by a triangle ("fancy
+//! upsampling", `jdsample.c`), then converted by fixed-point tables (`jdcolor.c`).
 
 use super::Plane;
 use rayon::prelude::*;
@@ -20,7 +20,9 @@ fn row_of(plane: &Plane, y: usize, out: &mut [u8], sums: &mut Vec<i32>) {
         (2, 2) if fancy => {
             let (near, far) = (row(source), row(neighbor(plane, source, y)));
             sums.clear();
-            sums.extend(near.iter().zip(far).map(|(&near, &far)| 3 * i32::from(near) + i32::from(far)));
+            sums.extend(
+                near.iter().zip(far).map(|(&near, &far)| 3 * i32::from(near) + i32::from(far)),
+            );
             across_rows(sums, out, 8, 7);
         }
         (1, 2) => {
@@ -39,18 +41,20 @@ fn row_of(plane: &Plane, y: usize, out: &mut [u8], sums: &mut Vec<i32>) {
     }
 }
 
-/// The neighboring row that an output row is blended with: above for even ones, below for odd ones; the edges repeat themselves.
+/// The neighboring row that an output row is blended with: above for even ones, below for odd ones;
+/// the edges repeat themselves.
 fn neighbor(plane: &Plane, source: usize, y: usize) -> usize {
     if y.is_multiple_of(2) { source.saturating_sub(1) } else { (source + 1).min(plane.height - 1) }
 }
 
-/// Twice as many columns from sums of sixteenths' quarters: three parts of the nearer one and one of the other. `even` and `odd` are what is added
-/// before rounding down.
+/// Twice as many columns from sums of sixteenths' quarters: three parts of the nearer one and one
+/// of the other. `even` and `odd` are what is added before rounding down.
 fn across_rows(sums: &[i32], out: &mut [u8], even: i32, odd: i32) {
     let last = sums.len() - 1;
     for (x, out) in out.chunks_mut(2).enumerate() {
         let here = sums[x];
-        let (before, after) = (if x == 0 { here } else { sums[x - 1] }, if x == last { here } else { sums[x + 1] });
+        let (before, after) =
+            (if x == 0 { here } else { sums[x - 1] }, if x == last { here } else { sums[x + 1] });
         out[0] = ((3 * here + before + even) >> 4) as u8;
         if let Some(out) = out.get_mut(1) {
             *out = ((3 * here + after + odd) >> 4) as u8;
@@ -80,7 +84,9 @@ pub(super) fn to_rgb(planes: &[Plane; 3], width: usize, out: &mut [u8]) {
             row_of(&planes[0], y, luma, sums);
             row_of(&planes[1], y, blue, sums);
             row_of(&planes[2], y, red, sums);
-            for (out, ((&y, &cb), &cr)) in out.as_chunks_mut::<3>().0.iter_mut().zip(luma.iter().zip(&*blue).zip(&*red)) {
+            for (out, ((&y, &cb), &cr)) in
+                out.as_chunks_mut::<3>().0.iter_mut().zip(luma.iter().zip(&*blue).zip(&*red))
+            {
                 *out = rgb(y, cb, cr);
             }
         },

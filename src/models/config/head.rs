@@ -20,7 +20,8 @@ pub struct Head {
     /// A second classifier on an inner stage, for training (torchvision).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aux: Option<Aux>,
-    /// Whether the decoder's and the last upsampling, and that of a windowed pooling, take corners as pixel centers.
+    /// Whether the decoder's and the last upsampling, and that of a windowed pooling, take corners
+    /// as pixel centers.
     pub align_corners: bool,
 }
 
@@ -41,13 +42,15 @@ pub enum ConvKind {
 pub struct Aspp {
     /// Channels of each branch and of the projection.
     pub channels: usize,
-    /// Rates of the 3x3 branches at the config's output stride. Empty for TensorFlow's head for phones.
+    /// Rates of the 3x3 branches at the config's output stride. Empty for TensorFlow's head for
+    /// phones.
     pub rates: Vec<usize>,
     /// How the 3x3 branches are built.
     pub kind: ConvKind,
     /// The branch of image features.
     pub pooling: Pooling,
-    /// Whether the pooled branch comes first in the concatenation (TensorFlow, Hugging Face), or last.
+    /// Whether the pooled branch comes first in the concatenation (TensorFlow, Hugging Face), or
+    /// last.
     pub pool_first: bool,
     /// Share of values that is dropped after the projection, in training.
     pub dropout: f32,
@@ -64,8 +67,8 @@ pub enum Pooling {
     Off,
     /// The mean over the whole map.
     Global,
-    /// The mean over windows (TensorFlow's `image_pooling_crop_size` and `image_pooling_stride`). A window larger than the map
-    /// takes the whole map.
+    /// The mean over windows (TensorFlow's `image_pooling_crop_size` and `image_pooling_stride`). A
+    /// window larger than the map takes the whole map.
     Window {
         /// Height and width in pixels of the image.
         crop: (usize, usize),
@@ -97,7 +100,8 @@ pub struct PlusDecoder {
     pub channels: usize,
     /// How the convolutions are built.
     pub kind: ConvKind,
-    /// Share of values that is dropped after each convolution in training; its length is the number of convolutions.
+    /// Share of values that is dropped after each convolution in training; its length is the number
+    /// of convolutions.
     pub dropouts: Vec<f32>,
     /// Whether the low-level features come first in the concatenation (VainF).
     pub low_level_first: bool,
@@ -113,7 +117,8 @@ pub enum LowLevel {
     TensorFlow,
 }
 
-/// torchvision's second classifier: 3x3 to a quarter of the channels, batch norm, ReLU, dropout, 1x1.
+/// torchvision's second classifier: 3x3 to a quarter of the channels, batch norm, ReLU, dropout,
+/// 1x1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Aux {
     /// Share of values that is dropped, in training.

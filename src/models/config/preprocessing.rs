@@ -14,7 +14,8 @@ pub struct Preprocessing {
     /// Pixels of the long side that the network was trained for, where the weights come with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<usize>,
-    /// Pixels that the code base's preset scales the short side to, without padding, where it has one.
+    /// Pixels that the code base's preset scales the short side to, without padding, where it has
+    /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short_side: Option<usize>,
     /// What is done about the short side.
@@ -42,12 +43,20 @@ impl Preprocessing {
         pad: PadRule::None,
     };
     /// `x / 127.5 - 1`, padded with gray: TensorFlow's DeepLab.
-    pub const TENSORFLOW: Self =
-        Self { mean: [0.5; 3], std: [0.5; 3], pad_value: [0.0; 3], size: Some(513), short_side: None, pad: PadRule::Square };
+    pub const TENSORFLOW: Self = Self {
+        mean: [0.5; 3],
+        std: [0.5; 3],
+        pad_value: [0.0; 3],
+        size: Some(513),
+        short_side: None,
+        pad: PadRule::Square,
+    };
 
     /// Factor and summand for each color of a byte: `x * scale + shift`.
     pub fn scale_shift(&self) -> ([f32; 3], [f32; 3]) {
-        let each = |f: fn(f64, f64) -> f64| std::array::from_fn(|i| f(self.mean[i].into(), self.std[i].into()) as f32);
+        let each = |f: fn(f64, f64) -> f64| {
+            std::array::from_fn(|i| f(self.mean[i].into(), self.std[i].into()) as f32)
+        };
         (each(|_, std| 1.0 / (255.0 * std)), each(|mean, std| -mean / std))
     }
 }

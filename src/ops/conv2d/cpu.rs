@@ -1,6 +1,8 @@
-//! Convolution on the processor: im2col over blocks of output rows and a matrix product, plain loops for depthwise and groups.
+//! Convolution on the processor: im2col over blocks of output rows and a matrix product, plain
+//! loops for depthwise and groups.
 //!
-//! The split into blocks depends on the shapes alone, never on the number of threads, so the same input gives the same bits.
+//! The split into blocks depends on the shapes alone, never on the number of threads, so the same
+//! input gives the same bits.
 
 use super::product::product;
 use super::{Conv2d, multiply};
@@ -8,9 +10,11 @@ use crate::tensor::{Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Floats of an im2col block, and of a block of the output: small enough to stay in the second-level cache.
+/// Floats of an im2col block, and of a block of the output: small enough to stay in the
+/// second-level cache.
 const BLOCK: usize = 1 << 17;
-/// Pixels of a block at least, whatever they take: each block reads the whole kernel, which pays off over many pixels only.
+/// Pixels of a block at least, whatever they take: each block reads the whole kernel, which pays
+/// off over many pixels only.
 const PIXELS: usize = 128;
 
 pub(super) fn run(conv: &Conv2d, inputs: &[&Tensor], y: &mut Tensor) {
@@ -41,7 +45,8 @@ pub(super) fn run(conv: &Conv2d, inputs: &[&Tensor], y: &mut Tensor) {
     });
 }
 
-/// Bytes that [`run`] takes beside inputs and output: on each thread an im2col block, the kernel of the taps in use, and what the product packs.
+/// Bytes that [`run`] takes beside inputs and output: on each thread an im2col block, the kernel of
+/// the taps in use, and what the product packs.
 pub(super) fn scratch(conv: &Conv2d, (xs, ws, ys): (Shape, Shape, Shape), threads: usize) -> u64 {
     if conv.groups != 1 {
         return 0;
@@ -49,7 +54,8 @@ pub(super) fn scratch(conv: &Conv2d, (xs, ws, ys): (Shape, Shape, Shape), thread
     let rows = rows_per_block(ws, ys);
     let blocks = (ys.n * ys.h).div_ceil(rows);
     let (m, k) = (rows.saturating_mul(ys.w), ws.n * ws.h * xs.c);
-    let columns = if conv.is_pointwise(ws) { 0 } else { m.saturating_mul(k).saturating_add(k * ws.c) };
+    let columns =
+        if conv.is_pointwise(ws) { 0 } else { m.saturating_mul(k).saturating_add(k * ws.c) };
     floats(columns.saturating_add(packed(k, ws.c))).saturating_mul(threads.min(blocks) as u64)
 }
 
@@ -58,7 +64,8 @@ pub(super) fn floats(count: usize) -> u64 {
     (count as u64).saturating_mul(4)
 }
 
-/// Floats of a product's second factor `[k, n]` that are packed at a time, and as many again for the first.
+/// Floats of a product's second factor `[k, n]` that are packed at a time, and as many again for
+/// the first.
 fn packed(k: usize, n: usize) -> usize {
     /// The product takes no more of `k` at once.
     const DEPTH: usize = 1 << 10;
@@ -97,11 +104,15 @@ struct Run {
 impl Call<'_> {
     /// Input row and first output index of a tap, or `None` where the tap reads padding.
     fn input_row(&self, oy: usize, ky: usize) -> Option<usize> {
-        (oy * self.conv.stride.0 + ky * self.conv.dilation.0).checked_sub(self.conv.padding.top).filter(|&y| y < self.xs.h)
+        (oy * self.conv.stride.0 + ky * self.conv.dilation.0)
+            .checked_sub(self.conv.padding.top)
+            .filter(|&y| y < self.xs.h)
     }
 
     fn input_column(&self, ox: usize, kx: usize) -> Option<usize> {
-        (ox * self.conv.stride.1 + kx * self.conv.dilation.1).checked_sub(self.conv.padding.left).filter(|&x| x < self.xs.w)
+        (ox * self.conv.stride.1 + kx * self.conv.dilation.1)
+            .checked_sub(self.conv.padding.left)
+            .filter(|&x| x < self.xs.w)
     }
 
     fn gemm(&self, lines: Range<usize>, out: &mut [f32]) {
@@ -112,7 +123,8 @@ impl Call<'_> {
             product(out, &self.x[start..start + m * k], self.w, (m, k, n));
             return;
         }
-        // Taps that read padding everywhere in this block are left out: at rate 18 on a 33x33 map that is most of them.
+        // Taps that read padding everywhere in this block are left out: at rate 18 on a 33x33 map
+        // that is most of them.
         let taps: Vec<(usize, usize)> = (0..ws.n)
             .flat_map(|ky| (0..ws.h).map(move |kx| (ky, kx)))
             .filter(|&(ky, kx)| {
@@ -134,9 +146,10 @@ impl Call<'_> {
                 let Some(iy) = self.input_row(oy, run.ky) else { continue };
                 for ox in 0..ys.w {
                     // The part of the run that lies inside the image.
-                    let left =
-                        (ox * self.conv.stride.1 + run.kx * self.conv.dilation.1) as isize - self.conv.padding.left as isize;
-                    let (skip, end) = ((-left).max(0), (xs.w as isize - left).min(run.taps as isize));
+                    let left = (ox * self.conv.stride.1 + run.kx * self.conv.dilation.1) as isize
+                        - self.conv.padding.left as isize;
+                    let (skip, end) =
+                        ((-left).max(0), (xs.w as isize - left).min(run.taps as isize));
                     if skip >= end {
                         continue;
                     }
@@ -151,8 +164,11 @@ impl Call<'_> {
             product(out, &columns, self.w, (m, k, n));
         } else {
             let rows = xs.c * n;
-            let kernel: Vec<f32> =
-                taps.iter().flat_map(|&(ky, kx)| &self.w[(ky * ws.h + kx) * rows..][..rows]).copied().collect();
+            let kernel: Vec<f32> = taps
+                .iter()
+                .flat_map(|&(ky, kx)| &self.w[(ky * ws.h + kx) * rows..][..rows])
+                .copied()
+                .collect();
             product(out, &columns, &kernel, (m, k, n));
         }
     }
@@ -162,7 +178,11 @@ impl Call<'_> {
         let mut runs: Vec<Run> = Vec::new();
         for (first, &(ky, kx)) in taps.iter().enumerate() {
             match runs.last_mut() {
-                Some(run) if self.conv.dilation.1 == 1 && run.ky == ky && run.kx + run.taps == kx => run.taps += 1,
+                Some(run)
+                    if self.conv.dilation.1 == 1 && run.ky == ky && run.kx + run.taps == kx =>
+                {
+                    run.taps += 1
+                }
                 _ => runs.push(Run { ky, kx, first, taps: 1 }),
             }
         }
@@ -181,7 +201,10 @@ impl Call<'_> {
                     let Some(iy) = self.input_row(oy, ky) else { continue };
                     for kx in 0..ws.h {
                         let Some(ix) = self.input_column(ox, kx) else { continue };
-                        taps.push((&self.x[xs.index(image, iy, ix, 0)..][..c], &self.w[(ky * ws.h + kx) * c..][..c]));
+                        taps.push((
+                            &self.x[xs.index(image, iy, ix, 0)..][..c],
+                            &self.w[(ky * ws.h + kx) * c..][..c],
+                        ));
                     }
                 }
                 multiply::sum_of_products(y, &taps);

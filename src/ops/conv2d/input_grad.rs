@@ -1,8 +1,9 @@
 //! The gradient of a convolution by its input.
 //!
-//! It is a convolution itself: of the output's gradient with the weights turned round, input and output channels exchanged, and the
-//! kernels of the forward pass serve. With a stride the gradient is first spread, zeros between its pixels: most of the products are
-//! wasted, but the kernels are fast. Besides, one kernel gathers for each pixel what it gave to the outputs.
+//! It is a convolution itself: of the output's gradient with the weights turned round, input and
+//! output channels exchanged, and the kernels of the forward pass serve. With a stride the gradient
+//! is first spread, zeros between its pixels: most of the products are wasted, but the kernels are
+//! fast. Besides, one kernel gathers for each pixel what it gave to the outputs.
 
 use super::{Conv2d, Padding, input_grad_cpu, kernels};
 use crate::error::Result;
@@ -10,7 +11,8 @@ use crate::ops::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
 use crate::ops::{Cost, Op, Packing, bytes, expect_f32, expect_gradient};
 use crate::tensor::{Shape, Tensor, TensorType};
 
-/// `dx` `[N, h, w, C]` from `[dy, w]`: `dy` of the shape of the convolution's output, `w` `[kh, kw, C / groups, O]`.
+/// `dx` `[N, h, w, C]` from `[dy, w]`: `dy` of the shape of the convolution's output, `w`
+/// `[kh, kw, C / groups, O]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2dInputGrad {
     /// The convolution. Its bias, residual and activation do not matter.
@@ -21,7 +23,8 @@ pub struct Conv2dInputGrad {
     pub w: usize,
 }
 
-/// How many times the products a fast kernel may compute and still be faster than gathering: on lavapipe it is ten times as fast.
+/// How many times the products a fast kernel may compute and still be faster than gathering: on
+/// lavapipe it is ten times as fast.
 const WORTH_SPREADING: usize = 6;
 /// Kernels of the forward pass that are tried on a spread gradient.
 const SPREAD_KERNELS: usize = 4;
@@ -37,10 +40,12 @@ impl Conv2dInputGrad {
         dy.with_hw(spread(dy.h, self.conv.stride.0), spread(dy.w, self.conv.stride.1))
     }
 
-    /// The convolution that computes the gradient from the spread gradient `dy` and turned weights, where there is one.
+    /// The convolution that computes the gradient from the spread gradient `dy` and turned weights,
+    /// where there is one.
     fn turned(&self, dy: Shape, w: Shape) -> Option<Conv2d> {
         let Conv2d { dilation, padding: p, .. } = self.conv;
-        // More padding than a kernel reaches: outputs that saw nothing of the image would have to be cut off.
+        // More padding than a kernel reaches: outputs that saw nothing of the image would have to
+        // be cut off.
         let padding = Padding {
             top: (dilation.0 * (w.n - 1)).checked_sub(p.top)?,
             bottom: (self.h + p.top).checked_sub(dy.h)?,
@@ -50,14 +55,18 @@ impl Conv2dInputGrad {
         Some(Conv2d { stride: (1, 1), padding, ..self.conv.plain() })
     }
 
-    /// The kernels of the turned convolution, behind dispatches that turn the weights and spread the gradient.
+    /// The kernels of the turned convolution, behind dispatches that turn the weights and spread
+    /// the gradient.
     fn through_forward(&self, cx: &KernelContext) -> Vec<Kernel> {
         let (dy, w, dx) = (cx.inputs[0], cx.inputs[1].ty.shape, cx.outputs[0]);
         let depthwise = self.conv.is_depthwise(dx.ty.shape, w);
         let spread = TensorType::f32(self.spread_shape(dy.ty.shape));
         let strided = self.conv.stride != (1, 1);
         let too_large = strided && Layout::bytes(spread, Packing::Channels) > cx.caps.max_binding;
-        let Some(conv) = self.turned(spread.shape, w).filter(|_| (depthwise || self.conv.groups == 1) && !too_large) else {
+        let Some(conv) = self
+            .turned(spread.shape, w)
+            .filter(|_| (depthwise || self.conv.groups == 1) && !too_large)
+        else {
             return Vec::new();
         };
         let channels = if depthwise { (1, w.c) } else { (w.c, w.w) };
@@ -70,7 +79,10 @@ impl Conv2dInputGrad {
             scratch.push(Layout::bytes(spread, Packing::Channels));
             inputs[0] = Layout::contiguous(spread);
         }
-        let forward = kernels::list(&conv, &KernelContext { inputs: &inputs, outputs: cx.outputs, caps: cx.caps });
+        let forward = kernels::list(
+            &conv,
+            &KernelContext { inputs: &inputs, outputs: cx.outputs, caps: cx.caps },
+        );
         let through = |kernel: Kernel| {
             let mut dispatches = prepare.clone();
             dispatches.extend(kernel.dispatches.into_iter().map(|mut dispatch| {
@@ -82,9 +94,17 @@ impl Conv2dInputGrad {
                 dispatch
             }));
             let how = if strided { "spread" } else { "turned" };
-            Kernel { label: format!("{how} {}", kernel.label), dispatches, scratch: scratch.clone() }
+            Kernel {
+                label: format!("{how} {}", kernel.label),
+                dispatches,
+                scratch: scratch.clone(),
+            }
         };
-        forward.into_iter().map(through).take(if strided { SPREAD_KERNELS } else { usize::MAX }).collect()
+        forward
+            .into_iter()
+            .map(through)
+            .take(if strided { SPREAD_KERNELS } else { usize::MAX })
+            .collect()
     }
 
     /// Puts zeros between the pixels of the output's gradient.
@@ -127,7 +147,12 @@ impl Conv2dInputGrad {
             .param("c_out_group", ys.c / self.conv.groups)
             .layout("dy", dy)
             .layout("dx", dx)
-            .window((w.n, w.h), self.conv.stride, self.conv.dilation, (self.conv.padding.top, self.conv.padding.left))
+            .window(
+                (w.n, w.h),
+                self.conv.stride,
+                self.conv.dilation,
+                (self.conv.padding.top, self.conv.padding.left),
+            )
             .threads(xs.positions() * xs.c4());
         Kernel::one("gather", dispatch)
     }
@@ -165,7 +190,10 @@ impl Op for Conv2dInputGrad {
 
     fn cost(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Cost {
         let (dy, w) = (inputs[0].shape, inputs[1].shape);
-        Cost { multi_adds: dy.len() as u64 * (w.n * w.h * w.w) as u64, bytes: bytes(inputs) + bytes(outputs) }
+        Cost {
+            multi_adds: dy.len() as u64 * (w.n * w.h * w.w) as u64,
+            bytes: bytes(inputs) + bytes(outputs),
+        }
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
@@ -174,7 +202,11 @@ impl Op for Conv2dInputGrad {
     }
 
     fn cpu_scratch(&self, inputs: &[TensorType], outputs: &[TensorType], threads: usize) -> u64 {
-        input_grad_cpu::scratch(&self.conv, (inputs[0].shape, inputs[1].shape, outputs[0].shape), threads)
+        input_grad_cpu::scratch(
+            &self.conv,
+            (inputs[0].shape, inputs[1].shape, outputs[0].shape),
+            threads,
+        )
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {

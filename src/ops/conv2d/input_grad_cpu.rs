@@ -1,5 +1,6 @@
-//! The gradient of a convolution's input on the processor: for each tap a product with the transposed weights, whose rows are added to the
-//! pixels that the tap reads. Plain loops for depthwise and groups.
+//! The gradient of a convolution's input on the processor: for each tap a product with the
+//! transposed weights, whose rows are added to the pixels that the tap reads. Plain loops for
+//! depthwise and groups.
 //!
 //! As in the forward pass, the split into blocks depends on the shapes alone.
 
@@ -24,7 +25,9 @@ pub(super) fn run(conv: &Conv2d, dy: &Tensor, w: &Tensor, dx: &mut Tensor) {
     let row = xs.w * xs.c;
     let lines = lines_per_block(xs);
     let images = dx.f32_mut().par_chunks_mut(row * xs.h).enumerate();
-    let blocks = images.flat_map(|(image, dx)| dx.par_chunks_mut(row * lines).enumerate().map(move |(b, dx)| (image, b, dx)));
+    let blocks = images.flat_map(|(image, dx)| {
+        dx.par_chunks_mut(row * lines).enumerate().map(move |(b, dx)| (image, b, dx))
+    });
     blocks.for_each(|(image, block, dx)| {
         let first = block * lines;
         if conv.groups == 1 {
@@ -44,7 +47,8 @@ fn lines_per_block(xs: Shape) -> usize {
     wanted.clamp(1, (xs.n * xs.h).div_ceil(4).max(1)).min(xs.h)
 }
 
-/// Bytes that [`run`] takes beside inputs and output: the turned weights, and on each thread what the outputs of a block give through a tap.
+/// Bytes that [`run`] takes beside inputs and output: the turned weights, and on each thread what
+/// the outputs of a block give through a tap.
 pub(super) fn scratch(conv: &Conv2d, (ys, ws, xs): (Shape, Shape, Shape), threads: usize) -> u64 {
     if conv.groups != 1 {
         return 0;
@@ -54,8 +58,8 @@ pub(super) fn scratch(conv: &Conv2d, (ys, ws, xs): (Shape, Shape, Shape), thread
     floats(ws.len()).saturating_add(floats(shares).saturating_mul(threads as u64))
 }
 
-/// Each tap's matrix `[C, O]` as `[O, C]`. Every block of the gradient multiplies by it, and the product would gather its columns number
-/// by number each time.
+/// Each tap's matrix `[C, O]` as `[O, C]`. Every block of the gradient multiplies by it, and the
+/// product would gather its columns number by number each time.
 fn transposed_taps(w: &[f32], (inputs, outputs): (usize, usize)) -> Vec<f32> {
     /// Columns that are read together: a cache line.
     const LINE: usize = 16;
@@ -102,7 +106,8 @@ impl Call<'_> {
         dx.fill(0.0);
         let mut shares = Vec::new();
         for ky in 0..ws.n {
-            // The outputs that read these rows through a row of the kernel follow each other, whatever the stride.
+            // The outputs that read these rows through a row of the kernel follow each other,
+            // whatever the stride.
             let lines = self.rows.windows(ky, first..end, ys.h);
             for kx in 0..ws.h {
                 let across = self.columns.windows(kx, 0..xs.w, ys.w);
@@ -113,12 +118,21 @@ impl Call<'_> {
                 let dy = &self.dy[ys.index(image, lines.start, 0, 0)..][..m * ys.c];
                 let w = &self.w[ws.index(ky, kx, 0, 0)..][..xs.c * ys.c];
                 shares.resize(m * xs.c, 0.0);
-                of_views(&mut shares, View::rows(dy, ys.c), View::rows(w, xs.c), (m, ys.c, xs.c), false);
+                of_views(
+                    &mut shares,
+                    View::rows(dy, ys.c),
+                    View::rows(w, xs.c),
+                    (m, ys.c, xs.c),
+                    false,
+                );
                 for (oy, shares) in lines.clone().zip(shares.chunks_exact(ys.w * xs.c)) {
                     let line = &mut dx[(self.rows.position(oy, ky) - first) * row..][..row];
                     for ox in across.clone() {
                         let pixel = &mut line[self.columns.position(ox, kx) * xs.c..][..xs.c];
-                        pixel.iter_mut().zip(&shares[ox * xs.c..][..xs.c]).for_each(|(sum, share)| *sum += share);
+                        pixel
+                            .iter_mut()
+                            .zip(&shares[ox * xs.c..][..xs.c])
+                            .for_each(|(sum, share)| *sum += share);
                     }
                 }
             }
@@ -128,7 +142,8 @@ impl Call<'_> {
     fn depthwise(&self, image: usize, first: usize, dx: &mut [f32]) {
         let (xs, ys) = (self.xs, self.ys);
         let mut taps = Vec::new();
-        let across: Vec<Vec<(usize, usize)>> = (0..xs.w).map(|ix| self.columns.readers(ix, ys.w).collect()).collect();
+        let across: Vec<Vec<(usize, usize)>> =
+            (0..xs.w).map(|ix| self.columns.readers(ix, ys.w).collect()).collect();
         for (iy, line) in (first..).zip(dx.chunks_exact_mut(xs.w * xs.c)) {
             let down: Vec<(usize, usize)> = self.rows.readers(iy, ys.h).collect();
             for (dx, across) in line.chunks_exact_mut(xs.c).zip(&across) {

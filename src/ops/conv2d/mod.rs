@@ -1,7 +1,9 @@
-//! Two-dimensional convolution: any kernel, stride, dilation, groups and per-side padding, with its epilogue.
+//! Two-dimensional convolution: any kernel, stride, dilation, groups and per-side padding, with its
+//! epilogue.
 //!
-//! `y = activation(conv(x, w) + bias + residual)`, where bias and residual are optional. The epilogue is filled in by passes:
-//! batch norm folds into `w` and `bias`, a following addition becomes `residual`, a following activation `activation`.
+//! `y = activation(conv(x, w) + bias + residual)`, where bias and residual are optional. The
+//! epilogue is filled in by passes: batch norm folds into `w` and `bias`, a following addition
+//! becomes `residual`, a following activation `activation`.
 
 mod cpu;
 mod gradient;
@@ -43,13 +45,14 @@ impl Padding {
         Self { top: p, bottom: p, left: p, right: p }
     }
 
-    /// PyTorch's usual choice: a kernel with stride 1 keeps the size, `dilation * (k - 1) / 2` on every side.
+    /// PyTorch's usual choice: a kernel with stride 1 keeps the size, `dilation * (k - 1) / 2` on
+    /// every side.
     pub const fn same(kernel: usize, dilation: usize) -> Self {
         Self::all(dilation * (kernel - 1) / 2)
     }
 
-    /// TensorFlow's `SAME`: the output is `ceil(size / stride)`, and what cannot be split evenly goes below and to the right.
-    /// `shape` is the input's.
+    /// TensorFlow's `SAME`: the output is `ceil(size / stride)`, and what cannot be split evenly
+    /// goes below and to the right. `shape` is the input's.
     pub fn tf_same(shape: Shape, kernel: usize, stride: usize, dilation: usize) -> Self {
         let split = |size: usize| {
             let needed = (size.div_ceil(stride) - 1) * stride + dilation * (kernel - 1) + 1;
@@ -61,8 +64,8 @@ impl Padding {
     }
 }
 
-/// Convolution of `[x, w, bias?, residual?]`: `x` `[N, H, W, C]`, `w` `[kh, kw, C / groups, O]`, `bias` `[1 or N, 1, 1, O]`, `residual` of the
-/// output's shape.
+/// Convolution of `[x, w, bias?, residual?]`: `x` `[N, H, W, C]`, `w` `[kh, kw, C / groups, O]`,
+/// `bias` `[1 or N, 1, 1, O]`, `residual` of the output's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2d {
     /// Steps down and to the right.
@@ -98,7 +101,12 @@ impl Default for Conv2d {
 impl Conv2d {
     /// A square stride, dilation and padding.
     pub fn square(stride: usize, dilation: usize, padding: usize) -> Self {
-        Self { stride: (stride, stride), dilation: (dilation, dilation), padding: Padding::all(padding), ..Self::default() }
+        Self {
+            stride: (stride, stride),
+            dilation: (dilation, dilation),
+            padding: Padding::all(padding),
+            ..Self::default()
+        }
     }
 
     /// Position of the residual among the inputs.
@@ -124,7 +132,14 @@ impl Conv2d {
     /// Which rows and which columns of the input the outputs see.
     fn axes(&self, x: Shape, kernel: (usize, usize)) -> (Axis, Axis) {
         let p = self.padding;
-        let axis = |size, kernel, stride, dilation, before, after| Axis { size, kernel, stride, dilation, before, after };
+        let axis = |size, kernel, stride, dilation, before, after| Axis {
+            size,
+            kernel,
+            stride,
+            dilation,
+            before,
+            after,
+        };
         (
             axis(x.h, kernel.0, self.stride.0, self.dilation.0, p.top, p.bottom),
             axis(x.w, kernel.1, self.stride.1, self.dilation.1, p.left, p.right),
@@ -132,15 +147,26 @@ impl Conv2d {
     }
 
     fn output_shape(&self, x: Shape, w: Shape) -> Result<Shape> {
-        if self.stride.0 == 0 || self.stride.1 == 0 || self.dilation.0 == 0 || self.dilation.1 == 0 || self.groups == 0 {
+        if self.stride.0 == 0
+            || self.stride.1 == 0
+            || self.dilation.0 == 0
+            || self.dilation.1 == 0
+            || self.groups == 0
+        {
             return Err(error!(Graph, "stride, dilation and groups start at 1, got {self:?}"));
         }
         if w.is_empty() || w.w.saturating_mul(self.groups) != x.c {
             let expected = w.w.saturating_mul(self.groups);
-            return Err(error!(Graph, "expected {expected} input channels, got {} (input {x}, kernel {w})", x.c));
+            return Err(error!(
+                Graph,
+                "expected {expected} input channels, got {} (input {x}, kernel {w})", x.c
+            ));
         }
         if !w.c.is_multiple_of(self.groups) {
-            return Err(error!(Graph, "{} output channels cannot be split into {} groups", w.c, self.groups));
+            return Err(error!(
+                Graph,
+                "{} output channels cannot be split into {} groups", w.c, self.groups
+            ));
         }
         let extent = |size: usize, before: usize, after: usize, k: usize, s: usize, d: usize| {
             let padded = size + before + after;
@@ -187,7 +213,10 @@ impl Op for Conv2d {
         if self.bias {
             let b = inputs[2].shape;
             if (b.h, b.w, b.c) != (1, 1, y.c) || (b.n != 1 && b.n != y.n) {
-                return Err(error!(Graph, "expected a bias of shape [1 or {}, 1, 1, {}], got {b}", y.n, y.c));
+                return Err(error!(
+                    Graph,
+                    "expected a bias of shape [1 or {}, 1, 1, {}], got {b}", y.n, y.c
+                ));
             }
         }
         if let Some(r) = self.residual_index().map(|i| inputs[i].shape).filter(|r| *r != y) {
@@ -225,12 +254,20 @@ impl Op for Conv2d {
 }
 
 impl Scope<'_> {
-    /// A convolution with a `kernel` `(kh, kw)` and `c_out` output channels. Its parameters are `NAME.weight` and, where
-    /// `conv.bias` is set, `NAME.bias`.
-    pub fn conv2d(&mut self, name: &str, conv: Conv2d, x: ValueId, kernel: (usize, usize), c_out: usize) -> Result<ValueId> {
+    /// A convolution with a `kernel` `(kh, kw)` and `c_out` output channels. Its parameters are
+    /// `NAME.weight` and, where `conv.bias` is set, `NAME.bias`.
+    pub fn conv2d(
+        &mut self,
+        name: &str,
+        conv: Conv2d,
+        x: ValueId,
+        kernel: (usize, usize),
+        c_out: usize,
+    ) -> Result<ValueId> {
         let c_in = self.shape(x).c;
         let mut here = self.scope(name);
-        let w = here.param("weight", Shape::new(kernel.0, kernel.1, c_in / conv.groups.max(1), c_out));
+        let w =
+            here.param("weight", Shape::new(kernel.0, kernel.1, c_in / conv.groups.max(1), c_out));
         let mut inputs = vec![x, w];
         if conv.bias {
             inputs.push(here.param("bias", Shape::vector(c_out)));

@@ -14,7 +14,8 @@ type Pixels<'a> = (&'a [f32], usize);
 pub(super) fn sum_of_products(y: &mut [f32], taps: &[Tap]) {
     #[cfg(target_arch = "x86_64")]
     if fused() {
-        // SAFETY: the two features that the function is compiled with were just found on this processor.
+        // SAFETY: the two features that the function is compiled with were just found on this
+        // processor.
         return unsafe { taps_wide(y, taps) };
     }
     of_taps(y, taps, |x, w, sum| x * w + sum);
@@ -29,7 +30,8 @@ pub(super) fn add_products(sum: &mut [f32], x: Pixels, y: Pixels, count: usize) 
     assert!(holds(x) && holds(y), "invariant: all the pixels lie in their slices");
     #[cfg(target_arch = "x86_64")]
     if fused() {
-        // SAFETY: the two features that the function is compiled with were just found on this processor.
+        // SAFETY: the two features that the function is compiled with were just found on this
+        // processor.
         return unsafe { pixels_wide(sum, x, y, count) };
     }
     of_pixels(sum, x, y, count, |x, y, sum| x * y + sum);
@@ -63,7 +65,12 @@ fn of_taps(y: &mut [f32], taps: &[Tap], fma: impl Fn(f32, f32, f32) -> f32 + Cop
 
 /// The channels from `first` on, as far as whole blocks go. Returns where they end.
 #[inline(always)]
-fn blocks_of_taps<const N: usize>(y: &mut [f32], taps: &[Tap], first: usize, fma: impl Fn(f32, f32, f32) -> f32) -> usize {
+fn blocks_of_taps<const N: usize>(
+    y: &mut [f32],
+    taps: &[Tap],
+    first: usize,
+    fma: impl Fn(f32, f32, f32) -> f32,
+) -> usize {
     let blocks = y[first..].chunks_exact_mut(N);
     let end = first + blocks.len() * N;
     for (at, block) in (first..).step_by(N).zip(blocks) {
@@ -80,7 +87,13 @@ fn blocks_of_taps<const N: usize>(y: &mut [f32], taps: &[Tap], first: usize, fma
 }
 
 #[inline(always)]
-fn of_pixels(sum: &mut [f32], x: Pixels, y: Pixels, count: usize, fma: impl Fn(f32, f32, f32) -> f32 + Copy) {
+fn of_pixels(
+    sum: &mut [f32],
+    x: Pixels,
+    y: Pixels,
+    count: usize,
+    fma: impl Fn(f32, f32, f32) -> f32 + Copy,
+) {
     let first = blocks_of_pixels::<LANES>(sum, x, y, count, 0, fma);
     let first = blocks_of_pixels::<FEW>(sum, x, y, count, first, fma);
     blocks_of_pixels::<1>(sum, x, y, count, first, fma);
@@ -117,13 +130,17 @@ mod tests {
     #[test]
     fn every_length_gives_the_sum_of_the_taps() {
         for len in [1, 3, LANES - 1, LANES, LANES + 1, 2 * LANES + 5] {
-            let numbers = |seed: usize| (0..len).map(|i| ((i * 7 + seed * 5) % 11) as f32 - 5.0).collect::<Vec<_>>();
+            let numbers = |seed: usize| {
+                (0..len).map(|i| ((i * 7 + seed * 5) % 11) as f32 - 5.0).collect::<Vec<_>>()
+            };
             let operands: Vec<_> = (0..3).map(|tap| (numbers(tap), numbers(tap + 9))).collect();
-            let taps: Vec<Tap> = operands.iter().map(|(x, w)| (x.as_slice(), w.as_slice())).collect();
+            let taps: Vec<Tap> =
+                operands.iter().map(|(x, w)| (x.as_slice(), w.as_slice())).collect();
             let mut y = vec![f32::NAN; len];
             sum_of_products(&mut y, &taps);
             // Small whole numbers: no order of the additions rounds.
-            let want: Vec<f32> = (0..len).map(|c| taps.iter().map(|(x, w)| x[c] * w[c]).sum()).collect();
+            let want: Vec<f32> =
+                (0..len).map(|c| taps.iter().map(|(x, w)| x[c] * w[c]).sum()).collect();
             assert_eq!(y, want);
             sum_of_products(&mut y, &[]);
             assert!(y.iter().all(|v| *v == 0.0));
@@ -133,12 +150,15 @@ mod tests {
     #[test]
     fn every_length_gives_the_sum_over_the_pixels() {
         for len in [1, 3, FEW, LANES - 1, LANES, LANES + FEW, 2 * LANES + 13] {
-            let numbers = |step: usize| (0..3 * step + len).map(|i| ((i * 7 + step) % 11) as f32 - 5.0).collect::<Vec<_>>();
+            let numbers = |step: usize| {
+                (0..3 * step + len).map(|i| ((i * 7 + step) % 11) as f32 - 5.0).collect::<Vec<_>>()
+            };
             let (x, y) = (numbers(len + 2), numbers(len));
             let mut sum: Vec<f32> = (0..len).map(|c| c as f32).collect();
             add_products(&mut sum, (&x, len + 2), (&y, len), 4);
             // Small whole numbers: no order of the additions rounds.
-            let products = |c: usize| (0..4).map(|i| x[i * (len + 2) + c] * y[i * len + c]).sum::<f32>();
+            let products =
+                |c: usize| (0..4).map(|i| x[i * (len + 2) + c] * y[i * len + c]).sum::<f32>();
             assert_eq!(sum, (0..len).map(|c| c as f32 + products(c)).collect::<Vec<_>>());
             let before = sum.clone();
             add_products(&mut sum, (&[], len), (&[], len), 0);

@@ -20,22 +20,37 @@ impl<'a> View<'a> {
     }
 
     fn holds(&self, rows: usize, columns: usize) -> bool {
-        rows == 0 || columns == 0 || (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
+        rows == 0
+            || columns == 0
+            || (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
     }
 }
 
 /// `out[m, n] = a[m, k] * b[k, n]`, all row-major.
 pub(crate) fn product(out: &mut [f32], a: &[f32], b: &[f32], (m, k, n): (usize, usize, usize)) {
-    assert!(out.len() == m * n && a.len() == m * k && b.len() == k * n, "invariant: slices match the product's extent");
+    assert!(
+        out.len() == m * n && a.len() == m * k && b.len() == k * n,
+        "invariant: slices match the product's extent"
+    );
     of_views(out, View::rows(a, k), View::rows(b, n), (m, k, n), false);
 }
 
 /// `out[m, n] = a[m, k] * b[k, n]`, or, with `add`, `out += a * b`. `out` is row-major.
-pub(super) fn of_views(out: &mut [f32], a: View, b: View, (m, k, n): (usize, usize, usize), add: bool) {
-    assert!(out.len() == m * n && a.holds(m, k) && b.holds(k, n), "invariant: slices hold the product's extent");
+pub(super) fn of_views(
+    out: &mut [f32],
+    a: View,
+    b: View,
+    (m, k, n): (usize, usize, usize),
+    add: bool,
+) {
+    assert!(
+        out.len() == m * n && a.holds(m, k) && b.holds(k, n),
+        "invariant: slices hold the product's extent"
+    );
     let stride = |v: usize| v as isize;
-    // SAFETY: `out` holds exactly m*n floats in rows of n, and the last elements of `a` and `b` that the strides reach lie in their
-    // slices (asserted above); `out` is borrowed mutably, so it overlaps neither of the others.
+    // SAFETY: `out` holds exactly m*n floats in rows of n, and the last elements of `a` and `b`
+    // that the strides reach lie in their slices (asserted above); `out` is borrowed mutably, so it
+    // overlaps neither of the others.
     unsafe {
         gemm::gemm(
             m,

@@ -1,7 +1,8 @@
-//! The gradient of a convolution by its weights: for each tap a sum over all positions of products of an input and an output channel.
+//! The gradient of a convolution by its weights: for each tap a sum over all positions of products
+//! of an input and an output channel.
 //!
-//! There are few weights and many positions, so the positions (lines of the output) are split into parts, which a second step adds in
-//! order. No atomics: the same numbers give the same bits.
+//! There are few weights and many positions, so the positions (lines of the output) are split into
+//! parts, which a second step adds in order. No atomics: the same numbers give the same bits.
 
 use super::{Conv2d, weight_grad_cpu};
 use crate::error::Result;
@@ -9,7 +10,8 @@ use crate::ops::kernel::{Caps, Dispatch, Kernel, KernelContext, Operand};
 use crate::ops::{Cost, Op, bytes, expect_f32, expect_gradient};
 use crate::tensor::{Shape, Tensor, TensorType};
 
-/// `dw` `[kh, kw, C / groups, O]` from `[x, dy]`: the convolution's input `[N, H, W, C]`, and the gradient of its output.
+/// `dw` `[kh, kw, C / groups, O]` from `[x, dy]`: the convolution's input `[N, H, W, C]`, and the
+/// gradient of its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2dWeightGrad {
     /// The convolution. Its bias, residual and activation do not matter.
@@ -25,8 +27,13 @@ struct Tile {
     o: usize,
 }
 
-const TILES: [Tile; 5] =
-    [Tile { i: 2, o: 4 }, Tile { i: 2, o: 2 }, Tile { i: 1, o: 4 }, Tile { i: 4, o: 1 }, Tile { i: 1, o: 1 }];
+const TILES: [Tile; 5] = [
+    Tile { i: 2, o: 4 },
+    Tile { i: 2, o: 2 },
+    Tile { i: 1, o: 4 },
+    Tile { i: 4, o: 1 },
+    Tile { i: 1, o: 1 },
+];
 
 /// Largest buffer of partial sums.
 const MAX_SCRATCH: u64 = 64 << 20;
@@ -45,11 +52,13 @@ impl Tile {
     }
 }
 
-/// Lines of a part: so few that `threads` for each part keep the device busy, and so many that the parts fit the scratch buffer.
+/// Lines of a part: so few that `threads` for each part keep the device busy, and so many that the
+/// parts fit the scratch buffer.
 fn lines_per_part(lines: usize, threads: usize, bytes: u64, caps: &Caps) -> usize {
     let enough_threads: usize = if caps.software { 1 << 10 } else { 1 << 16 };
     let fit = (MAX_SCRATCH.min(caps.max_binding) / bytes.max(1)).max(1);
-    let parts = enough_threads.div_ceil(threads).min(usize::try_from(fit).unwrap_or(usize::MAX)).min(lines);
+    let parts =
+        enough_threads.div_ceil(threads).min(usize::try_from(fit).unwrap_or(usize::MAX)).min(lines);
     lines.div_ceil(parts)
 }
 
@@ -58,7 +67,8 @@ impl Conv2dWeightGrad {
         Shape::new(self.kernel.0, self.kernel.1, x.c / self.conv.groups.max(1), dy.c)
     }
 
-    /// The kernel whose threads compute a tile; without, four output channels of one input channel of a group.
+    /// The kernel whose threads compute a tile; without, four output channels of one input channel
+    /// of a group.
     fn kernel(&self, cx: &KernelContext, tile: Option<Tile>) -> Kernel {
         let (x, dy, dw) = (cx.inputs[0], cx.inputs[1], cx.outputs[0]);
         let (xs, ys, ws) = (x.ty.shape, dy.ty.shape, dw.ty.shape);
@@ -69,8 +79,11 @@ impl Conv2dWeightGrad {
         let per_part = lines_per_part(lines, taps * across, 16 * size as u64, cx.caps);
         let parts = lines.div_ceil(per_part);
         let alone = parts == 1;
-        let (to, pitch, offset) =
-            if alone { (Operand::Output(0), dw.pitch, dw.offset) } else { (Operand::Scratch(0), ws.c4() as u32, 0) };
+        let (to, pitch, offset) = if alone {
+            (Operand::Output(0), dw.pitch, dw.offset)
+        } else {
+            (Operand::Scratch(0), ws.c4() as u32, 0)
+        };
         let sums = Dispatch::new("conv2d/weight_grad")
             .when("tiled", tile.is_some())
             .when("depthwise", depthwise)
@@ -87,7 +100,12 @@ impl Conv2dWeightGrad {
             .param("c_out", ys.c)
             .param("rows", ws.w)
             .param("c_out_group", ys.c / self.conv.groups)
-            .window((ws.n, ws.h), self.conv.stride, self.conv.dilation, (self.conv.padding.top, self.conv.padding.left))
+            .window(
+                (ws.n, ws.h),
+                self.conv.stride,
+                self.conv.dilation,
+                (self.conv.padding.top, self.conv.padding.left),
+            )
             .param("lines", lines)
             .param("lines_per_part", per_part)
             .param("parts", parts)
@@ -134,7 +152,10 @@ impl Op for Conv2dWeightGrad {
 
     fn cost(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Cost {
         let (dy, w) = (inputs[1].shape, outputs[0].shape);
-        Cost { multi_adds: dy.len() as u64 * (w.n * w.h * w.w) as u64, bytes: bytes(inputs) + bytes(outputs) }
+        Cost {
+            multi_adds: dy.len() as u64 * (w.n * w.h * w.w) as u64,
+            bytes: bytes(inputs) + bytes(outputs),
+        }
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
@@ -143,16 +164,23 @@ impl Op for Conv2dWeightGrad {
     }
 
     fn cpu_scratch(&self, inputs: &[TensorType], outputs: &[TensorType], threads: usize) -> u64 {
-        weight_grad_cpu::scratch(&self.conv, (inputs[0].shape, inputs[1].shape, outputs[0].shape), threads)
+        weight_grad_cpu::scratch(
+            &self.conv,
+            (inputs[0].shape, inputs[1].shape, outputs[0].shape),
+            threads,
+        )
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        if self.conv.groups > 1 || self.conv.is_depthwise(cx.inputs[0].ty.shape, cx.outputs[0].ty.shape) {
+        if self.conv.groups > 1
+            || self.conv.is_depthwise(cx.inputs[0].ty.shape, cx.outputs[0].ty.shape)
+        {
             return vec![self.kernel(cx, None)];
         }
         let (c4_in, c4_out) = (cx.inputs[0].ty.shape.c4(), cx.inputs[1].ty.shape.c4());
         // A tile that does not fit once computes nothing that a smaller one would not.
-        let mut tiles: Vec<Tile> = TILES.into_iter().filter(|t| t.i <= c4_in && t.o <= c4_out).collect();
+        let mut tiles: Vec<Tile> =
+            TILES.into_iter().filter(|t| t.i <= c4_in && t.o <= c4_out).collect();
         tiles.sort_by_key(|tile| tile.cost(c4_in, c4_out));
         tiles.into_iter().map(|tile| self.kernel(cx, Some(tile))).collect()
     }

@@ -1,8 +1,9 @@
-//! The gradient of a convolution's weights on the processor: a product of the transposed im2col matrix and the output's gradient, block
-//! of lines after block of lines. Plain loops for depthwise and groups.
+//! The gradient of a convolution's weights on the processor: a product of the transposed im2col
+//! matrix and the output's gradient, block of lines after block of lines. Plain loops for depthwise
+//! and groups.
 //!
-//! Tasks are rows of the kernel, seen as a matrix `[kh * kw * C, O]`, and where those are few also parts of the lines; the parts are added
-//! in order. How it is split depends on the shapes alone.
+//! Tasks are rows of the kernel, seen as a matrix `[kh * kw * C, O]`, and where those are few also
+//! parts of the lines; the parts are added in order. How it is split depends on the shapes alone.
 
 use super::Conv2d;
 use super::cpu::floats;
@@ -13,7 +14,8 @@ use crate::tensor::{Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows of the kernel's matrix of one task: each task reads the whole gradient, which pays off over many rows only.
+/// Rows of the kernel's matrix of one task: each task reads the whole gradient, which pays off over
+/// many rows only.
 const ROWS: usize = 128;
 /// Floats of an im2col block.
 const BLOCK: usize = 1 << 15;
@@ -43,7 +45,8 @@ pub(super) fn run(conv: &Conv2d, x: &Tensor, dy: &Tensor, dw: &mut Tensor) {
     sums.par_chunks_mut(size).enumerate().for_each(|(part, sums)| {
         sums.par_chunks_mut(chunk).enumerate().for_each(|(i, out)| task(i, lines_of(part), out));
     });
-    // Pieces that stay in a cache while part after part is added: the same order for each number as over the whole.
+    // Pieces that stay in a cache while part after part is added: the same order for each number as
+    // over the whole.
     dw.par_chunks_mut(PIECE).enumerate().for_each(|(i, dw)| {
         dw.fill(0.0);
         for part in sums.chunks_exact(size) {
@@ -58,7 +61,8 @@ fn split(conv: &Conv2d, ws: Shape, lines: usize) -> (usize, usize) {
     (chunk, TASKS.div_ceil(ws.len().div_ceil(chunk)).min(lines))
 }
 
-/// Bytes that [`run`] takes beside inputs and output: the sums of all parts, and on each thread an im2col block.
+/// Bytes that [`run`] takes beside inputs and output: the sums of all parts, and on each thread an
+/// im2col block.
 pub(super) fn scratch(conv: &Conv2d, (xs, ys, ws): (Shape, Shape, Shape), threads: usize) -> u64 {
     if ws.is_empty() {
         return 0;
@@ -66,7 +70,11 @@ pub(super) fn scratch(conv: &Conv2d, (xs, ys, ws): (Shape, Shape, Shape), thread
     let (_, parts) = split(conv, ws, ys.n * ys.h);
     let sums = if parts == 1 { 0 } else { floats(ws.len()).saturating_mul(parts as u64) };
     let columns = ws.n * ws.h * xs.c;
-    let block = if conv.groups != 1 || conv.is_pointwise(ws) { 0 } else { BLOCK.max(columns.min(ROWS).saturating_mul(ys.w)) };
+    let block = if conv.groups != 1 || conv.is_pointwise(ws) {
+        0
+    } else {
+        BLOCK.max(columns.min(ROWS).saturating_mul(ys.w))
+    };
     sums.saturating_add(floats(block).saturating_mul(threads as u64))
 }
 
@@ -101,13 +109,21 @@ impl Call<'_> {
         let count = out.len() / ys.c;
         out.fill(0.0);
         let per_block = (BLOCK / (count * ys.w).max(1)).max(1);
-        let blocks = lines.clone().step_by(per_block).map(|start| start..(start + per_block).min(lines.end));
-        let dy_of = |block: &Range<usize>| &self.dy[block.start * ys.w * ys.c..block.end * ys.w * ys.c];
+        let blocks =
+            lines.clone().step_by(per_block).map(|start| start..(start + per_block).min(lines.end));
+        let dy_of =
+            |block: &Range<usize>| &self.dy[block.start * ys.w * ys.c..block.end * ys.w * ys.c];
         if self.conv.is_pointwise(self.ws) {
             for block in blocks {
                 let m = block.len() * ys.w;
                 let x = &self.x[block.start * ys.w * xs.c + first..];
-                of_views(out, View::transposed(x, xs.c), View::rows(dy_of(&block), ys.c), (count, m, ys.c), true);
+                of_views(
+                    out,
+                    View::transposed(x, xs.c),
+                    View::rows(dy_of(&block), ys.c),
+                    (count, m, ys.c),
+                    true,
+                );
             }
             return;
         }
@@ -120,12 +136,23 @@ impl Call<'_> {
             let mut any = false;
             for (index, line) in block.clone().enumerate() {
                 for segment in &segments {
-                    any |= self.gather(segment, line, &mut inputs[index * ys.w * count..][..ys.w * count], count);
+                    any |= self.gather(
+                        segment,
+                        line,
+                        &mut inputs[index * ys.w * count..][..ys.w * count],
+                        count,
+                    );
                 }
             }
             // At large rates many taps of many lines meet padding alone.
             if any {
-                of_views(out, View::transposed(&inputs, count), View::rows(dy_of(&block), ys.c), (count, m, ys.c), true);
+                of_views(
+                    out,
+                    View::transposed(&inputs, count),
+                    View::rows(dy_of(&block), ys.c),
+                    (count, m, ys.c),
+                    true,
+                );
             }
         }
     }
@@ -135,13 +162,20 @@ impl Call<'_> {
         while row < first + count {
             let (tap, channel) = (row / c, row % c);
             let channels = (c - channel).min(first + count - row);
-            segments.push(Segment { ky: tap / self.ws.h, kx: tap % self.ws.h, channel, channels, at: row - first });
+            segments.push(Segment {
+                ky: tap / self.ws.h,
+                kx: tap % self.ws.h,
+                channel,
+                channels,
+                at: row - first,
+            });
             row += channels;
         }
         segments
     }
 
-    /// Copies what a line reads through a tap, `count` floats for each output. Returns whether there was anything.
+    /// Copies what a line reads through a tap, `count` floats for each output. Returns whether
+    /// there was anything.
     fn gather(&self, segment: &Segment, line: usize, to: &mut [f32], count: usize) -> bool {
         let (image, oy) = (line / self.ys.h, line % self.ys.h);
         let across = self.columns.windows(segment.kx, 0..self.xs.w, self.ys.w);
@@ -150,8 +184,10 @@ impl Call<'_> {
         }
         let iy = self.rows.position(oy, segment.ky);
         for ox in across {
-            let from = self.xs.index(image, iy, self.columns.position(ox, segment.kx), segment.channel);
-            to[ox * count + segment.at..][..segment.channels].copy_from_slice(&self.x[from..][..segment.channels]);
+            let from =
+                self.xs.index(image, iy, self.columns.position(ox, segment.kx), segment.channel);
+            to[ox * count + segment.at..][..segment.channels]
+                .copy_from_slice(&self.x[from..][..segment.channels]);
         }
         true
     }
@@ -170,13 +206,15 @@ impl Call<'_> {
                     let dw = &mut out[ws.index(ky, kx, 0, 0)..][..ws.w * ws.c];
                     let across = self.columns.windows(kx, 0..xs.w, ys.w);
                     if depthwise && !across.is_empty() {
-                        let x = &self.x[xs.index(image, iy, self.columns.position(across.start, kx), 0)..];
+                        let x = &self.x
+                            [xs.index(image, iy, self.columns.position(across.start, kx), 0)..];
                         let dy = &self.dy[(line * ys.w + across.start) * ys.c..];
                         add_products(dw, (x, self.conv.stride.1 * xs.c), (dy, ys.c), across.len());
                         continue;
                     }
                     for ox in across {
-                        let x = &self.x[xs.index(image, iy, self.columns.position(ox, kx), 0)..][..xs.c];
+                        let x = &self.x[xs.index(image, iy, self.columns.position(ox, kx), 0)..]
+                            [..xs.c];
                         let dy = &self.dy[(line * ys.w + ox) * ys.c..][..ys.c];
                         for (group, dy) in dy.chunks_exact(outputs).enumerate() {
                             for (ci, x) in x[group * inputs..][..inputs].iter().enumerate() {

@@ -1,4 +1,5 @@
-//! The loss on the processor. Rows are computed in parallel, and added in an order that their number alone decides.
+//! The loss on the processor. Rows are computed in parallel, and added in an order that their
+//! number alone decides.
 
 use super::exponential::exponentials;
 use super::{Denominator, PixelLoss, SegmentationLoss};
@@ -15,7 +16,8 @@ struct Pixel {
     counted: f32,
     /// The logarithm of the sum of the exponentials of its scores.
     log_sum: f32,
-    /// The loss's derivative by the label's score is this times `p - 1`, by another score this times `p`. Negative where the pixel is left out.
+    /// The loss's derivative by the label's score is this times `p - 1`, by another score this
+    /// times `p`. Negative where the pixel is left out.
     factor: f32,
 }
 
@@ -44,7 +46,8 @@ impl PixelLoss {
         let own = x[target] - top;
         let sum = others + terms[target];
         let log_sum = sum.ln();
-        // The probability that is missing, and the logarithm of the other, which rounds to 0 where little is missing.
+        // The probability that is missing, and the logarithm of the other, which rounds to 0 where
+        // little is missing.
         let missing = others / sum;
         let surprise = if missing < 1e-3 { missing * (1.0 + 0.5 * missing) } else { log_sum - own };
         let hard = (1.0 - self.smoothing) * weights.of(target);
@@ -60,7 +63,11 @@ impl PixelLoss {
         let mut loss = hard * focus * surprise;
         if self.smoothing > 0.0 {
             let soft = self.smoothing / x.len() as f32;
-            loss += soft * x.iter().enumerate().map(|(c, x)| weights.of(c) * (log_sum - (x - top))).sum::<f32>();
+            loss += soft
+                * x.iter()
+                    .enumerate()
+                    .map(|(c, x)| weights.of(c) * (log_sum - (x - top)))
+                    .sum::<f32>();
         }
         let counted = match self.denominator {
             Denominator::Weights => weights.of(target),
@@ -70,7 +77,8 @@ impl PixelLoss {
     }
 }
 
-/// Positive losses are ordered as their bits are. NaN is larger than all numbers, so that it is kept and seen.
+/// Positive losses are ordered as their bits are. NaN is larger than all numbers, so that it is
+/// kept and seen.
 fn key(loss: f32) -> u32 {
     if loss > 0.0 || loss.is_nan() { loss.to_bits() & 0x7fff_ffff } else { 0 }
 }
@@ -80,10 +88,14 @@ fn mine(pixels: &mut [Pixel], kept: usize) {
     let mut keys: Vec<u32> = pixels.iter().map(|p| key(p.loss)).collect();
     let place = keys.len() - kept;
     let threshold = (*keys.select_nth_unstable(place).1).max(1);
-    pixels.iter_mut().filter(|p| key(p.loss) < threshold).for_each(|p| *p = Pixel { log_sum: p.log_sum, ..Pixel::OUT });
+    pixels
+        .iter_mut()
+        .filter(|p| key(p.loss) < threshold)
+        .for_each(|p| *p = Pixel { log_sum: p.log_sum, ..Pixel::OUT });
 }
 
-/// The derivative of Dice by a probability of class `c` is `all[c]`, and `own[c]` more at a pixel with the label `c`.
+/// The derivative of Dice by a probability of class `c` is `all[c]`, and `own[c]` more at a pixel
+/// with the label `c`.
 struct DiceSlopes {
     loss: f32,
     own: Vec<f32>,
@@ -91,7 +103,8 @@ struct DiceSlopes {
 }
 
 impl DiceSlopes {
-    /// From the sums over the pixels: for each class the probability at its own pixels, and at all, and the number of its own.
+    /// From the sums over the pixels: for each class the probability at its own pixels, and at all,
+    /// and the number of its own.
     fn new(sums: &[f32], classes: usize, smooth: f32) -> Self {
         let share = 1.0 / classes as f32;
         let mut slopes = Self { loss: 0.0, own: vec![0.0; classes], all: vec![0.0; classes] };
@@ -119,16 +132,30 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Calls `each` with the column, the label and the scores of every pixel of a row that counts. Rows are counted through the batch.
-    fn for_row(&self, loss: &PixelLoss, line: usize, scratch: &mut Scratch, mut each: impl FnMut(usize, usize, &[f32])) {
+    /// Calls `each` with the column, the label and the scores of every pixel of a row that counts.
+    /// Rows are counted through the batch.
+    fn for_row(
+        &self,
+        loss: &PixelLoss,
+        line: usize,
+        scratch: &mut Scratch,
+        mut each: impl FnMut(usize, usize, &[f32]),
+    ) {
         let (from, c) = (self.from, self.from.c);
         let row = from.w * c;
         let image = &self.x[line / self.to.h * from.h * row..][..from.h * row];
         let between = bilinear::row_at(image, row, self.rows[line % self.to.h], &mut scratch.row);
         scratch.scores.resize(c, 0.0);
-        for (ox, (tap, &label)) in self.columns.iter().zip(&self.labels[line * self.to.w..]).enumerate() {
+        for (ox, (tap, &label)) in
+            self.columns.iter().zip(&self.labels[line * self.to.w..]).enumerate()
+        {
             if loss.counts(label, c) {
-                bilinear::blend(&between[tap.lo * c..][..c], &between[tap.hi * c..][..c], tap.weight, &mut scratch.scores);
+                bilinear::blend(
+                    &between[tap.lo * c..][..c],
+                    &between[tap.hi * c..][..c],
+                    tap.weight,
+                    &mut scratch.scores,
+                );
                 each(ox, label as usize, &scratch.scores);
             }
         }
@@ -165,12 +192,16 @@ fn dice_sums(source: &Source, loss: &PixelLoss, pixels: &[Pixel]) -> Vec<f32> {
     sum_positions(lines.len(), 3 * c, |line, sum| add(sum, &lines[line]))
 }
 
-/// Bytes that [`run`] takes beside inputs and outputs: what is known of each pixel, the keys by which pixels are mined, the sums of Dice, and
-/// the gradients of groups of rows.
+/// Bytes that [`run`] takes beside inputs and outputs: what is known of each pixel, the keys by
+/// which pixels are mined, the sums of Dice, and the gradients of groups of rows.
 pub(super) fn scratch(loss: &PixelLoss, from: Shape, to: Shape) -> u64 {
     let each = size_of::<Pixel>() + if loss.mined { size_of::<u32>() } else { 0 };
     let pixels = to.positions().saturating_mul(each);
-    let dice = if loss.dice.is_some() { (to.n * to.h).saturating_mul(3 * 4 * from.c + size_of::<Vec<f32>>()) } else { 0 };
+    let dice = if loss.dice.is_some() {
+        (to.n * to.h).saturating_mul(3 * 4 * from.c + size_of::<Vec<f32>>())
+    } else {
+        0
+    };
     pixels.saturating_add(dice).saturating_add(from.len().saturating_mul(2 * 4)) as u64
 }
 
@@ -179,7 +210,8 @@ pub(super) fn run(op: &SegmentationLoss, inputs: &[&Tensor], outputs: &mut [Tens
     let (from, to) = (inputs[0].shape(), inputs[1].shape());
     let (loss, c) = (&op.pixel, from.c);
     let grid = op.grid(from, to);
-    // Past the last value there is nothing to blend with. Then scores are exactly those of the last, so that equal pixels stay equal.
+    // Past the last value there is nothing to blend with. Then scores are exactly those of the
+    // last, so that equal pixels stay equal.
     let exact = |tap: Tap| Tap { weight: if tap.lo == tap.hi { 0.0 } else { tap.weight }, ..tap };
     let rows = grid.y.taps(to.h).into_iter().map(exact).collect();
     let columns = grid.x.taps(to.w).into_iter().map(exact).collect();
@@ -189,9 +221,14 @@ pub(super) fn run(op: &SegmentationLoss, inputs: &[&Tensor], outputs: &mut [Tens
 
     let mut pixels = vec![Pixel::OUT; to.positions()];
     let scratch = || (Scratch::default(), vec![0.0; c]);
-    pixels.par_chunks_exact_mut(to.w).enumerate().for_each_init(scratch, |(scratch, terms), (line, pixels)| {
-        source.for_row(loss, line, scratch, |ox, target, scores| pixels[ox] = loss.pixel(scores, target, &weights, terms));
-    });
+    pixels.par_chunks_exact_mut(to.w).enumerate().for_each_init(
+        scratch,
+        |(scratch, terms), (line, pixels)| {
+            source.for_row(loss, line, scratch, |ox, target, scores| {
+                pixels[ox] = loss.pixel(scores, target, &weights, terms)
+            });
+        },
+    );
     if loss.mined {
         let kept = PixelLoss::kept(inputs[op.share()].f32()[0], pixels.len());
         mine(&mut pixels, kept);
@@ -240,7 +277,9 @@ fn pixel_gradient(
         let p = *g;
         *g = match left_out {
             true => 0.0,
-            false => scale * (pixel.factor * (p - own(c)) + soft * (weights.total * p - weights.of(c))),
+            false => {
+                scale * (pixel.factor * (p - own(c)) + soft * (weights.total * p - weights.of(c)))
+            }
         };
         if let Some((factor, slopes, mean)) = dice {
             *g += factor * p * (slope(slopes, c) - mean);
@@ -250,9 +289,10 @@ fn pixel_gradient(
 
 /// The gradient by the given scores, from that by the interpolated ones.
 ///
-/// Pixels' rows are taken in groups that lie between the same two rows of scores. Each group makes two rows of its own, what it gives to the
-/// upper and to the lower one; then each row of scores takes its share of the groups below and above it. So groups run in parallel, every
-/// pixel's gradient is computed once, and the order of additions is always the same.
+/// Pixels' rows are taken in groups that lie between the same two rows of scores. Each group makes
+/// two rows of its own, what it gives to the upper and to the lower one; then each row of scores
+/// takes its share of the groups below and above it. So groups run in parallel, every pixel's
+/// gradient is computed once, and the order of additions is always the same.
 fn gather(
     source: &Source,
     loss: &PixelLoss,

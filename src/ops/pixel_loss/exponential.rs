@@ -25,12 +25,14 @@ wide! {
     }
 }
 
-/// The exponential, without branches: `x = k ln 2 + r`, and a polynomial of `r` (the coefficients are those of the Cephes library's `expf`).
-/// Within two units in the last place; below -87.3, where there are no more normal numbers, 0. NaN stays NaN.
+/// The exponential, without branches: `x = k ln 2 + r`, and a polynomial of `r` (the coefficients
+/// are those of the Cephes library's `expf`). Within two units in the last place; below -87.3,
+/// where there are no more normal numbers, 0. NaN stays NaN.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     const LOWEST: f32 = -87.3;
-    /// 1.5 * 2^23: what is added to it is rounded to a whole number, which stands in the lowest bits of the sum.
+    /// 1.5 * 2^23: what is added to it is rounded to a whole number, which stands in the lowest
+    /// bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     // The logarithm of 2 in two parts; products of whole numbers with the first are exact.
     const LN2: (f32, f32) = (355.0 / 512.0, -2.121_944_4e-4);

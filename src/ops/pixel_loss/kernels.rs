@@ -1,5 +1,5 @@
-//! The loss on a device: dispatches that make a few numbers of each pixel, then sums in a fixed order, then the gradient, which each
-//! score gathers from the pixels that read it.
+//! The loss on a device: dispatches that make a few numbers of each pixel, then sums in a fixed
+//! order, then the gradient, which each score gathers from the pixels that read it.
 
 use super::{Denominator, SegmentationLoss};
 use crate::ops::Packing;
@@ -8,7 +8,8 @@ use crate::ops::channel_sum::{block, blocks, sums};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
 use crate::tensor::{Shape, TensorType};
 
-/// `[pixels]` vec4: loss, what the pixel adds to the denominator, log-sum-exp, factor. With Dice, the loss later becomes Dice's mean slope.
+/// `[pixels]` vec4: loss, what the pixel adds to the denominator, log-sum-exp, factor. With Dice,
+/// the loss later becomes Dice's mean slope.
 const PIXELS: Operand = Operand::Scratch(0);
 const PARTS: Operand = Operand::Scratch(1);
 /// Sums of [`PIXELS`].
@@ -109,13 +110,20 @@ fn common(op: &SegmentationLoss, shader: &'static str, grid: Grid, cx: &KernelCo
 
 /// Finds the threshold digit by digit, and leaves out the pixels below it.
 ///
-/// Every round counts how many losses have which next digit, among those whose digits so far are the threshold's; then one workgroup finds
-/// the digit in which the k-th largest lies. Counts are whole numbers: their order of addition cannot be seen.
+/// Every round counts how many losses have which next digit, among those whose digits so far are
+/// the threshold's; then one workgroup finds the digit in which the k-th largest lies. Counts are
+/// whole numbers: their order of addition cannot be seen.
 fn mine(op: &SegmentationLoss, pixels: usize, scratch: &mut Vec<u64>) -> Vec<Dispatch> {
     let (bins, state) = (Operand::Scratch(scratch.len()), Operand::Scratch(scratch.len() + 1));
     scratch.extend([4 << DIGIT, 16]);
-    let pick = |shift: u32| Dispatch::new("pixel_loss/pick").bind("bins", bins).bind("state", state).param("shift", shift);
-    let start = pick(0).when("start", true).read("share", op.share()).param("count", pixels).groups(1);
+    let pick = |shift: u32| {
+        Dispatch::new("pixel_loss/pick")
+            .bind("bins", bins)
+            .bind("state", state)
+            .param("shift", shift)
+    };
+    let start =
+        pick(0).when("start", true).read("share", op.share()).param("count", pixels).groups(1);
     let mut all = vec![start];
     for shift in (0..32).step_by(DIGIT as usize).rev() {
         let count = Dispatch::new("pixel_loss/count")
@@ -127,7 +135,13 @@ fn mine(op: &SegmentationLoss, pixels: usize, scratch: &mut Vec<u64>) -> Vec<Dis
             .groups(pixels.div_ceil(COUNTED));
         all.extend([count, pick(shift as u32).param("count", pixels).groups(1)]);
     }
-    all.push(Dispatch::new("pixel_loss/keep").bind("pixels", PIXELS).bind("state", state).param("count", pixels).threads(pixels));
+    all.push(
+        Dispatch::new("pixel_loss/keep")
+            .bind("pixels", PIXELS)
+            .bind("state", state)
+            .param("count", pixels)
+            .threads(pixels),
+    );
     all
 }
 
@@ -145,9 +159,15 @@ fn dice(
     let (partial, total) = (Operand::Scratch(scratch.len()), Operand::Scratch(scratch.len() + 1));
     scratch.extend([row(parts, 3 * c4), row(1, 3 * c4)].map(bytes));
     dispatches.extend([
-        common(op, "pixel_loss/dice_sums", grid, cx).bind("pixels", PIXELS).bind("sums", partial).threads(parts * c4),
+        common(op, "pixel_loss/dice_sums", grid, cx)
+            .bind("pixels", PIXELS)
+            .bind("sums", partial)
+            .threads(parts * c4),
         sums(partial, row(parts, 3 * c4), total, row(1, 3 * c4), parts, 1.0),
-        common(op, "pixel_loss/dice_mean", grid, cx).bind("pixels", PIXELS).bind("class_sums", total).threads(pixels),
+        common(op, "pixel_loss/dice_mean", grid, cx)
+            .bind("pixels", PIXELS)
+            .bind("class_sums", total)
+            .threads(pixels),
     ]);
     total
 }

@@ -1,7 +1,9 @@
-//! The loss of a segmentation and its gradient by the scores, at the labels' size or at a smaller one: then the bilinear interpolation
-//! between the two is part of the operation, in both directions, and neither the large scores nor their gradient are ever stored.
+//! The loss of a segmentation and its gradient by the scores, at the labels' size or at a smaller
+//! one: then the bilinear interpolation between the two is part of the operation, in both
+//! directions, and neither the large scores nor their gradient are ever stored.
 //!
-//! With 21 classes and a batch of 8 at 513x513, scores and gradient would be 404 MB; what is kept of a pixel is 16 bytes, 34 MB in all.
+//! With 21 classes and a batch of 8 at 513x513, scores and gradient would be 404 MB; what is kept
+//! of a pixel is 16 bytes, 34 MB in all.
 
 mod cpu;
 mod exponential;
@@ -24,11 +26,13 @@ pub enum Denominator {
     Pixels,
 }
 
-/// Soft Dice loss of all the classes over the whole batch, added to the mean of the pixels' losses (Milletari et al. 2016, without their
-/// squares; segmentation-models-pytorch's `DiceLoss`, whose `smooth` in version 0.6 is half of this one).
+/// Soft Dice loss of all the classes over the whole batch, added to the mean of the pixels' losses
+/// (Milletari et al. 2016, without their squares; segmentation-models-pytorch's `DiceLoss`, whose
+/// `smooth` in version 0.6 is half of this one).
 ///
-/// With `I` the sum of the softmax probability of a class over the pixels that have this label, `P` its sum over all the pixels that count and
-/// `T` the number of pixels that have the label, a class's loss is `1 - (2 I + smooth) / (P + T + smooth)`, and 0 where `T` is 0. The loss is the
+/// With `I` the sum of the softmax probability of a class over the pixels that have this label, `P`
+/// its sum over all the pixels that count and `T` the number of pixels that have the label, a
+/// class's loss is `1 - (2 I + smooth) / (P + T + smooth)`, and 0 where `T` is 0. The loss is the
 /// mean over the classes, those without a pixel included.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,17 +46,20 @@ pub struct Dice {
 
 /// What a wrong score costs.
 ///
-/// With `p` the softmax of a pixel, `t` its label, `w` the weights of the classes, `s` the smoothing and `g` gamma, the pixel's loss is
-/// `-(1 - s) * w[t] * (1 - p[t])^g * ln p[t] - s / C * sum(w[c] * ln p[c])`: with `g` 0 PyTorch's cross entropy, with `s` 0 the focal loss of
-/// Lin et al. 2017 (equation 5). Pixels whose label is `ignore` or no class do not count. The losses are added up and divided by the
-/// denominator; where no pixel counts, loss and gradient are 0.
+/// With `p` the softmax of a pixel, `t` its label, `w` the weights of the classes, `s` the
+/// smoothing and `g` gamma, the pixel's loss is `-(1 - s) * w[t] * (1 - p[t])^g * ln p[t] - s / C *
+/// sum(w[c] * ln p[c])`: with `g` 0 PyTorch's cross entropy, with `s` 0 the focal loss of Lin et
+/// al. 2017 (equation 5). Pixels whose label is `ignore` or no class do not count. The losses are
+/// added up and divided by the denominator; where no pixel counts, loss and gradient are 0.
 ///
 /// # Hard pixels
-/// With `mined`, only the pixels with the largest losses are kept. An input says which share of them, 0 to 1, and as in TensorFlow's DeepLab
-/// (`train_utils.py`, `top_k_percent_pixels`) it is a share of *all* pixels of the batch, ignored ones included: `k` is the share times their
-/// number, rounded down, but at least 1. Pixels with a loss of exactly 0 are never kept, so that `k` may be more than there are. The
-/// denominator is that of the pixels that are kept. Where several pixels have the `k`-th largest loss, all of them are kept (TensorFlow keeps
-/// the first ones). Dice is always of all the pixels.
+/// With `mined`, only the pixels with the largest losses are kept. An input says which share of
+/// them, 0 to 1, and as in TensorFlow's DeepLab (`train_utils.py`, `top_k_percent_pixels`) it is a
+/// share of *all* pixels of the batch, ignored ones included: `k` is the share times their number,
+/// rounded down, but at least 1. Pixels with a loss of exactly 0 are never kept, so that `k` may be
+/// more than there are. The denominator is that of the pixels that are kept. Where several pixels
+/// have the `k`-th largest loss, all of them are kept (TensorFlow keeps the first ones). Dice is
+/// always of all the pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PixelLoss {
@@ -64,7 +71,8 @@ pub struct PixelLoss {
     pub weighted: bool,
     /// By what the sum is divided.
     pub denominator: Denominator,
-    /// The focal loss's exponent, usually 2; 0 is cross entropy. It does not go together with smoothing.
+    /// The focal loss's exponent, usually 2; 0 is cross entropy. It does not go together with
+    /// smoothing.
     pub gamma: f32,
     /// Whether only a share of the pixels is kept, those with the largest losses.
     pub mined: bool,
@@ -98,15 +106,20 @@ impl PixelLoss {
             return Err(error!(Graph, "the smoothing must be 0 to 1, got {}", self.smoothing));
         }
         if !positive(self.gamma) {
-            return Err(error!(Graph, "the focal loss's gamma must be 0 or more, got {}", self.gamma));
+            return Err(error!(
+                Graph,
+                "the focal loss's gamma must be 0 or more, got {}", self.gamma
+            ));
         }
         if self.gamma > 0.0 && self.smoothing > 0.0 {
-            return Err(error!(Graph, "label smoothing and a focal loss do not go together").advice("set one of them to 0"));
+            return Err(error!(Graph, "label smoothing and a focal loss do not go together")
+                .advice("set one of them to 0"));
         }
         match self.dice {
-            Some(Dice { weight, smooth }) if !positive(weight) || !positive(smooth) => {
-                Err(error!(Graph, "Dice's weight and smoothing must be 0 or more, got {weight} and {smooth}"))
-            }
+            Some(Dice { weight, smooth }) if !positive(weight) || !positive(smooth) => Err(error!(
+                Graph,
+                "Dice's weight and smoothing must be 0 or more, got {weight} and {smooth}"
+            )),
             _ => Ok(()),
         }
     }
@@ -116,7 +129,8 @@ impl PixelLoss {
         label != self.ignore && (label as usize) < classes
     }
 
-    /// How many pixels of so many are kept, all of which may be too few. Shaders compute the same in single precision.
+    /// How many pixels of so many are kept, all of which may be too few. Shaders compute the same
+    /// in single precision.
     fn kept(share: f32, pixels: usize) -> usize {
         ((share * pixels as f32) as usize).clamp(1, pixels)
     }
@@ -124,16 +138,18 @@ impl PixelLoss {
 
 /// `[logits, labels]`, then where asked `weights` and `share`, to `[loss, dlogits]`.
 ///
-/// Logits are `[N, h, w, C]`, labels u32 `[N, H, W, 1]`, weights `[1, 1, 1, C]`, and the share of hard pixels is the first number of
-/// `[1, 1, 1, 4]`. The loss `[1, 1, 1, 1]` is that of the logits interpolated to `H` rows and `W` columns (see [`super::Resize`]), and its
-/// gradient is by the logits that were given.
+/// Logits are `[N, h, w, C]`, labels u32 `[N, H, W, 1]`, weights `[1, 1, 1, C]`, and the share of
+/// hard pixels is the first number of `[1, 1, 1, 4]`. The loss `[1, 1, 1, 1]` is that of the logits
+/// interpolated to `H` rows and `W` columns (see [`super::Resize`]), and its gradient is by the
+/// logits that were given.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SegmentationLoss {
     /// What a wrong score costs.
     pub pixel: PixelLoss,
     /// Factor of loss and gradient.
     pub factor: f32,
-    /// Whether the interpolation keeps the centers of the corner pixels in place; else it keeps the corners of the image.
+    /// Whether the interpolation keeps the centers of the corner pixels in place; else it keeps the
+    /// corners of the image.
     pub align_corners: bool,
 }
 
@@ -190,16 +206,31 @@ impl Op for SegmentationLoss {
             return Err(error!(Graph, "input 0 must be f32, got {:?}", logits.dtype));
         }
         let expected = labels.shape.with_c(1);
-        if labels != TensorType::u32(expected) || expected.n != logits.shape.n || expected.is_empty() {
+        if labels != TensorType::u32(expected)
+            || expected.n != logits.shape.n
+            || expected.is_empty()
+        {
             let (n, got) = (logits.shape.n, labels.shape);
-            return Err(error!(Graph, "expected labels u32 [{n}, H, W, 1], got {:?} {got}", labels.dtype));
+            return Err(error!(
+                Graph,
+                "expected labels u32 [{n}, H, W, 1], got {:?} {got}", labels.dtype
+            ));
         }
         bilinear::infer(logits, (expected.h, expected.w), None)?;
         if self.pixel.weighted && inputs[2] != TensorType::f32(Shape::vector(logits.shape.c)) {
-            return Err(error!(Graph, "expected one weight for each of {} classes, got {}", logits.shape.c, inputs[2].shape));
+            return Err(error!(
+                Graph,
+                "expected one weight for each of {} classes, got {}",
+                logits.shape.c,
+                inputs[2].shape
+            ));
         }
         if self.pixel.mined && inputs[self.share()] != TensorType::f32(Shape::vector(4)) {
-            return Err(error!(Graph, "expected the share of hard pixels as [1, 1, 1, 4], got {}", inputs[self.share()].shape));
+            return Err(error!(
+                Graph,
+                "expected the share of hard pixels as [1, 1, 1, 4], got {}",
+                inputs[self.share()].shape
+            ));
         }
         Ok(vec![TensorType::f32(Shape::vector(1)), logits])
     }
@@ -226,7 +257,12 @@ impl Op for SegmentationLoss {
 
 impl Scope<'_> {
     /// Loss and its gradient by the logits; `inputs` as [`SegmentationLoss`] lists them.
-    pub fn segmentation_loss(&mut self, name: &str, op: SegmentationLoss, inputs: &[ValueId]) -> Result<(ValueId, ValueId)> {
+    pub fn segmentation_loss(
+        &mut self,
+        name: &str,
+        op: SegmentationLoss,
+        inputs: &[ValueId],
+    ) -> Result<(ValueId, ValueId)> {
         let outputs = self.ops(name, op, inputs)?;
         Ok((outputs[0], outputs[1]))
     }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-/// Size of the drawing in its own units; the page scales it. Small enough that letters can be read on a phone.
+/// Size of the drawing in its own units; the page scales it. Small enough that letters can be read
+/// on a phone.
 const W: f64 = 460.0;
 const H: f64 = 250.0;
 /// Where the plot lies in it.
@@ -36,17 +37,24 @@ pub(super) struct Curve {
 impl Curve {
     /// The drawing, with `label` for readers of the screen; nothing where there is no point.
     pub fn svg(&self, label: &str) -> String {
-        let finite = |points: &Points| points.iter().copied().filter(|p| p.1.is_finite()).collect::<Points>();
+        let finite = |points: &Points| {
+            points.iter().copied().filter(|p| p.1.is_finite()).collect::<Points>()
+        };
         let (raw, line) = (finite(&self.raw), finite(&self.line));
-        let Some(last) = raw.iter().chain(&line).map(|p| p.0).reduce(f64::max) else { return String::new() };
+        let Some(last) = raw.iter().chain(&line).map(|p| p.0).reduce(f64::max) else {
+            return String::new();
+        };
         let x = Axis::new(0.0, last.max(1.0), LEFT, RIGHT, 5.0);
         let top = ceiling(&raw, &line);
         let y = Axis::new(0.0, if self.percent { top.min(1.0) } else { top }, BOTTOM, TOP, 5.0);
         let mut out = format!("<svg viewBox=\"0 0 {W} {H}\" role=\"img\" aria-label=\"{label}\">");
         for tick in y.ticks() {
             let at = y.at(tick);
-            let text =
-                if self.percent { format!("{} %", decimals(100.0 * tick, 100.0 * y.step)) } else { decimals(tick, y.step) };
+            let text = if self.percent {
+                format!("{} %", decimals(100.0 * tick, 100.0 * y.step))
+            } else {
+                decimals(tick, y.step)
+            };
             let _ = write!(
                 out,
                 "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
@@ -57,9 +65,17 @@ impl Curve {
         }
         for tick in x.ticks() {
             let at = x.at(tick);
-            let _ = write!(out, "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>", H - 6.0, steps(tick, x.step));
+            let _ = write!(
+                out,
+                "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                H - 6.0,
+                steps(tick, x.step)
+            );
         }
-        let _ = write!(out, "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{BOTTOM}\" y2=\"{BOTTOM}\"/>");
+        let _ = write!(
+            out,
+            "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{BOTTOM}\" y2=\"{BOTTOM}\"/>"
+        );
         for at in self.breaks.iter().filter(|&&s| s > 0.0 && s <= x.to).map(|&s| x.at(s)) {
             let _ = write!(
                 out,
@@ -74,7 +90,11 @@ impl Curve {
         }
         if self.dots {
             for &(step, value) in &line {
-                let value_text = if self.percent { format!("{:.2} %", 100.0 * value) } else { format!("{value}") };
+                let value_text = if self.percent {
+                    format!("{:.2} %", 100.0 * value)
+                } else {
+                    format!("{value}")
+                };
                 let _ = write!(
                     out,
                     "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\"><title>step {step}: {value_text}</title></circle>",
@@ -83,10 +103,13 @@ impl Curve {
                 );
             }
         }
-        if let Some(((step, value), text)) = self.best.as_ref().filter(|((_, v), _)| v.is_finite()) {
+        if let Some(((step, value), text)) = self.best.as_ref().filter(|((_, v), _)| v.is_finite())
+        {
             let (cx, cy) = (x.at(*step), y.at(*value));
-            // The text stands where there is room: on the side of the middle, below where the top is near.
-            let (anchor, dx) = if cx > (LEFT + RIGHT) / 2.0 { ("end", -4.0) } else { ("start", 4.0) };
+            // The text stands where there is room: on the side of the middle, below where the top
+            // is near.
+            let (anchor, dx) =
+                if cx > (LEFT + RIGHT) / 2.0 { ("end", -4.0) } else { ("start", 4.0) };
             let dy = if cy < TOP + 22.0 { 22.0 } else { -10.0 };
             let _ = write!(
                 out,
@@ -100,16 +123,21 @@ impl Curve {
     }
 }
 
-/// The top of the plot. The first losses of a run are often many times the later ones: a hundredth of the raw values may lie past it.
+/// The top of the plot. The first losses of a run are often many times the later ones: a hundredth
+/// of the raw values may lie past it.
 fn ceiling(raw: &Points, line: &Points) -> f64 {
     let mut values: Vec<f64> = raw.iter().map(|p| p.1).collect();
     values.sort_by(f64::total_cmp);
-    let most_raw = values.get((values.len() * 99 / 100).min(values.len().saturating_sub(1))).copied().unwrap_or(0.0);
+    let most_raw = values
+        .get((values.len() * 99 / 100).min(values.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(0.0);
     let top = line.iter().map(|p| p.1).fold(most_raw, f64::max);
     if top > 0.0 { top } else { 1.0 }
 }
 
-/// From values to places, with ticks at round numbers; it ends at a tick for values, or at the last step.
+/// From values to places, with ticks at round numbers; it ends at a tick for values, or at the last
+/// step.
 struct Axis {
     to: f64,
     from: f64,
@@ -122,7 +150,11 @@ impl Axis {
     fn new(from: f64, to: f64, start: f64, end: f64, ticks: f64) -> Self {
         let rough = (to - from) / ticks;
         let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|f| f * power).into_iter().find(|s| *s >= rough * 0.999).unwrap_or(10.0 * power);
+        let step = [1.0, 2.0, 5.0, 10.0]
+            .map(|f| f * power)
+            .into_iter()
+            .find(|s| *s >= rough * 0.999)
+            .unwrap_or(10.0 * power);
         // Rows of the plot end at a line of the grid; columns end where the run does.
         let to = if end < start { from + ((to - from) / step - 1e-9).ceil() * step } else { to };
         Self { to, from, step, start, end }
@@ -139,7 +171,8 @@ impl Axis {
     }
 }
 
-/// A value with as many decimals as the distance of the ticks has; very small ones as powers of ten.
+/// A value with as many decimals as the distance of the ticks has; very small ones as powers of
+/// ten.
 fn decimals(value: f64, step: f64) -> String {
     let digits = (-step.log10().floor()).max(0.0) as usize;
     if value == 0.0 {
@@ -178,7 +211,9 @@ fn thinned(points: &Points) -> Points {
             continue;
         }
         let by = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
-        let (Some(low), Some(high)) = (part.iter().min_by(by), part.iter().max_by(by)) else { continue };
+        let (Some(low), Some(high)) = (part.iter().min_by(by), part.iter().max_by(by)) else {
+            continue;
+        };
         let mut both = [*low, *high];
         both.sort_by(|a, b| a.0.total_cmp(&b.0));
         out.extend(both);
@@ -191,14 +226,21 @@ fn path(points: &Points, x: &Axis, y: &Axis) -> String {
     let mut drawing = false;
     for &(step, value) in points {
         if value.is_finite() {
-            let _ = write!(out, "{}{:.1} {:.1}", if drawing { "L" } else { "M" }, x.at(step), y.at(value));
+            let _ = write!(
+                out,
+                "{}{:.1} {:.1}",
+                if drawing { "L" } else { "M" },
+                x.at(step),
+                y.at(value)
+            );
         }
         drawing = value.is_finite();
     }
     out
 }
 
-/// A running mean that forgets: each point weighs `1 - 1 / window` of the one after it. It starts at the first value, not at 0.
+/// A running mean that forgets: each point weighs `1 - 1 / window` of the one after it. It starts
+/// at the first value, not at 0.
 pub(super) fn smoothed(points: &Points, window: f64) -> Points {
     let keep = 1.0 - 1.0 / window.max(1.0);
     let (mut sum, mut weight) = (0.0, 0.0);
@@ -223,7 +265,10 @@ mod tests {
         assert_eq!(texts, ["0", "0.2", "0.4", "0.6", "0.8"]);
         assert_eq!((y.at(0.0), y.at(0.8)), (BOTTOM, TOP));
         let x = Axis::new(0.0, 12_345.0, LEFT, RIGHT, 5.0);
-        assert_eq!(x.ticks().iter().map(|&t| steps(t, x.step)).collect::<Vec<_>>(), ["0", "5 k", "10 k"]);
+        assert_eq!(
+            x.ticks().iter().map(|&t| steps(t, x.step)).collect::<Vec<_>>(),
+            ["0", "5 k", "10 k"]
+        );
         assert_eq!(x.at(12_345.0), RIGHT);
         assert_eq!(decimals(2e-5, 1e-5), "2e−5");
     }
@@ -234,7 +279,11 @@ mod tests {
         points[31_415].1 = 9.0;
         points[2_718].1 = -3.0;
         let few = thinned(&points);
-        assert!(few.len() <= MOST_POINTS && few.is_sorted_by(|a, b| a.0 <= b.0), "{} points", few.len());
+        assert!(
+            few.len() <= MOST_POINTS && few.is_sorted_by(|a, b| a.0 <= b.0),
+            "{} points",
+            few.len()
+        );
         assert!(few.contains(&(31_415.0, 9.0)) && few.contains(&(2_718.0, -3.0)));
     }
 
@@ -249,7 +298,8 @@ mod tests {
 
     #[test]
     fn values_that_are_no_numbers_leave_a_gap() {
-        let curve = Curve { line: vec![(1.0, 1.0), (2.0, f64::NAN), (3.0, 1.0)], ..Curve::default() };
+        let curve =
+            Curve { line: vec![(1.0, 1.0), (2.0, f64::NAN), (3.0, 1.0)], ..Curve::default() };
         let svg = curve.svg("loss");
         let path = svg.split("class=\"curve\" d=\"").nth(1).unwrap().split('"').next().unwrap();
         assert_eq!((path.matches('M').count(), path.matches('L').count()), (2, 0), "{path}");

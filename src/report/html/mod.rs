@@ -1,4 +1,5 @@
-//! `report.html`: a run on one page that needs nothing else, for a desk and for a phone, in light and dark.
+//! `report.html`: a run on one page that needs nothing else, for a desk and for a phone, in light
+//! and dark.
 
 mod curve;
 mod run;
@@ -22,7 +23,8 @@ pub struct ReportData {
     pub records: Vec<Record>,
     /// Names and colors of the classes.
     pub table: ClassTable,
-    /// Scores of the network on the validation images: the table of classes and the confusion matrix.
+    /// Scores of the network on the validation images: the table of classes and the confusion
+    /// matrix.
     pub scores: Option<Scores>,
     /// Images that the network was shown.
     pub samples: Vec<Sample>,
@@ -69,7 +71,9 @@ fn page(data: &ReportData) -> Result<String> {
 fn fill(template: &str, part: impl Fn(&str) -> String) -> String {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
-    while let Some((before, (name, after))) = rest.split_once("{{").and_then(|(b, a)| Some((b, a.split_once("}}")?))) {
+    while let Some((before, (name, after))) =
+        rest.split_once("{{").and_then(|(b, a)| Some((b, a.split_once("}}")?)))
+    {
         out += before;
         out += &part(name);
         rest = after;
@@ -103,7 +107,10 @@ fn percent(value: Option<f64>) -> String {
 /// A class's color beside its name.
 fn swatch(table: &ClassTable, class: usize) -> String {
     let [r, g, b] = table.color(class);
-    format!("<span class=\"swatch\" style=\"background:rgb({r} {g} {b})\"></span>{}", escape(&table.name(class)))
+    format!(
+        "<span class=\"swatch\" style=\"background:rgb({r} {g} {b})\"></span>{}",
+        escape(&table.name(class))
+    )
 }
 
 #[cfg(test)]
@@ -129,13 +136,28 @@ mod tests {
         let mut records = vec![Record::Start(start)];
         for step in 1..=3000 {
             let loss = if step == 2000 { f64::NAN } else { 2.0 / f64::from(step as u32).sqrt() };
-            records.push(Record::Step(StepRecord { step, loss, rate: 0.007, epoch: step as f64 / 100.0, ..Default::default() }));
+            records.push(Record::Step(StepRecord {
+                step,
+                loss,
+                rate: 0.007,
+                epoch: step as f64 / 100.0,
+                ..Default::default()
+            }));
         }
         records.push(Record::Evaluation(EvaluationRecord::new(3000, 2.0, &scores, true)));
-        records.push(Record::End(EndRecord { step: 3000, reason: NASTY.into(), ..Default::default() }));
+        records.push(Record::End(EndRecord {
+            step: 3000,
+            reason: NASTY.into(),
+            ..Default::default()
+        }));
         let image = Image::new(2, 2, vec![90; 12]).unwrap();
         let map = |labels: [u16; 4]| LabelMap::new(2, 2, labels.to_vec()).unwrap();
-        let sample = Sample { name: NASTY.into(), image, truth: map([0, 1, 1, 255]), prediction: map([0, 1, 0, 2]) };
+        let sample = Sample {
+            name: NASTY.into(),
+            image,
+            truth: map([0, 1, 1, 255]),
+            prediction: map([0, 1, 0, 2]),
+        };
         ReportData { records, table, scores: Some(scores), samples: vec![sample] }
     }
 
@@ -147,7 +169,11 @@ mod tests {
         assert_eq!(page.matches("<h2>Samples").count(), 1, "a name became a part of the page");
         for open in ["<svg", "<table", "<figure", "<div", "<main", "<dl"] {
             let close = open.replace('<', "</");
-            assert_eq!(page.matches(open).count(), page.matches(&format!("{close}>")).count(), "{open}");
+            assert_eq!(
+                page.matches(open).count(),
+                page.matches(&format!("{close}>")).count(),
+                "{open}"
+            );
         }
     }
 
@@ -165,7 +191,11 @@ mod tests {
     fn figures_of_the_run_are_on_the_page() {
         let page = page(&data()).unwrap();
         // Class 0: 1 of 2; class 1: 1 of 2; class 2 does not occur in the truth.
-        assert!(page.contains("50.0 %") && page.contains("3,000"), "{}", &page[page.find("<main>").unwrap()..][..1500]);
+        assert!(
+            page.contains("50.0 %") && page.contains("3,000"),
+            "{}",
+            &page[page.find("<main>").unwrap()..][..1500]
+        );
         assert!(!page.contains("NaN") && !page.contains("inf"), "a number that is none was drawn");
         assert!(page.len() < 200_000, "3,000 steps take {} bytes", page.len());
     }
@@ -174,7 +204,12 @@ mod tests {
     fn a_run_that_has_only_begun_has_a_page_too() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("report.html");
-        let empty = ReportData { records: Vec::new(), table: ClassTable::generic(2), scores: None, samples: Vec::new() };
+        let empty = ReportData {
+            records: Vec::new(),
+            table: ClassTable::generic(2),
+            scores: None,
+            samples: Vec::new(),
+        };
         write(&path, &empty).unwrap();
         let page = std::fs::read_to_string(path).unwrap();
         assert!(page.contains("</html>") && !page.contains("{{") && !page.contains("<svg"));

@@ -12,7 +12,10 @@ fn steps(records: &[Record]) -> Vec<&StepRecord> {
 }
 
 fn evaluations(records: &[Record]) -> Vec<&EvaluationRecord> {
-    records.iter().filter_map(|r| if let Record::Evaluation(r) = r { Some(r) } else { None }).collect()
+    records
+        .iter()
+        .filter_map(|r| if let Record::Evaluation(r) = r { Some(r) } else { None })
+        .collect()
 }
 
 fn starts(records: &[Record]) -> Vec<&StartRecord> {
@@ -35,7 +38,9 @@ pub(super) fn title(records: &[Record]) -> String {
 pub(super) fn state(records: &[Record]) -> String {
     match records.last() {
         None => "Nothing is recorded yet.".to_owned(),
-        Some(Record::End(end)) => format!("Ended after step {}: {}.", grouped(end.step), escape(&end.reason)),
+        Some(Record::End(end)) => {
+            format!("Ended after step {}: {}.", grouped(end.step), escape(&end.reason))
+        }
         Some(last) => format!("At step {} when this page was written.", grouped(last.step())),
     }
 }
@@ -50,7 +55,9 @@ pub(super) fn tiles(records: &[Record]) -> String {
     if let Some(last) = steps.last() {
         let losses: Points = steps.iter().map(|s| (s.step as f64, s.loss)).collect();
         let recent = &steps[steps.len().saturating_sub(RECENT)..];
-        let mean = |f: fn(&StepRecord) -> f64| recent.iter().map(|s| f(s)).sum::<f64>() / recent.len() as f64;
+        let mean = |f: fn(&StepRecord) -> f64| {
+            recent.iter().map(|s| f(s)).sum::<f64>() / recent.len() as f64
+        };
         if let Some(&(_, loss)) = smoothed(&losses, window(losses.len())).last() {
             tiles.push((format!("{loss:.4}"), "loss, smoothed".to_owned()));
         }
@@ -61,12 +68,17 @@ pub(super) fn tiles(records: &[Record]) -> String {
         let (speed, idle) = (mean(|s| s.images_per_second), mean(|s| s.idle));
         if speed.is_finite() && speed > 0.0 {
             tiles.push((format!("{speed:.1}"), "images a second".to_owned()));
-            tiles.push((percent(Some(idle).filter(|i| i.is_finite())), "of the time waiting for data".to_owned()));
+            tiles.push((
+                percent(Some(idle).filter(|i| i.is_finite())),
+                "of the time waiting for data".to_owned(),
+            ));
         }
     }
     tiles
         .iter()
-        .map(|(figure, what)| format!("<div class=\"tile\"><b>{figure}</b><span class=\"pale\">{what}</span></div>"))
+        .map(|(figure, what)| {
+            format!("<div class=\"tile\"><b>{figure}</b><span class=\"pale\">{what}</span></div>")
+        })
         .collect()
 }
 
@@ -78,20 +90,36 @@ fn window(records: usize) -> f64 {
 pub(super) fn curves(records: &[Record]) -> String {
     let (steps, evaluations) = (steps(records), evaluations(records));
     let breaks: Vec<f64> = starts(records).iter().map(|s| s.step as f64).collect();
-    let series = |f: fn(&StepRecord) -> f64| steps.iter().map(|s| (s.step as f64, f(s))).collect::<Points>();
+    let series =
+        |f: fn(&StepRecord) -> f64| steps.iter().map(|s| (s.step as f64, f(s))).collect::<Points>();
     let with = |curve: Curve| Curve { breaks: breaks.clone(), ..curve };
     let bold = |raw: Points| {
         let line = smoothed(&raw, window(raw.len()));
         with(Curve { raw, line, ..Curve::default() })
     };
-    let scores: Points = evaluations.iter().filter_map(|e| Some((e.step as f64, e.mean_iou?))).collect();
-    let best = best(records).and_then(|e| Some(((e.step as f64, e.mean_iou?), format!("best: {}", percent(e.mean_iou)))));
-    let norms: Points = steps.iter().filter_map(|s| Some((s.step as f64, s.gradient_norm?))).collect();
-    let pale = format!("Pale: as recorded. Bold: a running mean of about {:.0} records.", window(steps.len()).ceil());
+    let scores: Points =
+        evaluations.iter().filter_map(|e| Some((e.step as f64, e.mean_iou?))).collect();
+    let best = best(records).and_then(|e| {
+        Some(((e.step as f64, e.mean_iou?), format!("best: {}", percent(e.mean_iou))))
+    });
+    let norms: Points =
+        steps.iter().filter_map(|s| Some((s.step as f64, s.gradient_norm?))).collect();
+    let pale = format!(
+        "Pale: as recorded. Bold: a running mean of about {:.0} records.",
+        window(steps.len()).ceil()
+    );
     let cards = [
         ("Loss", pale.as_str(), bold(series(|s| s.loss))),
-        ("mIoU", "On the validation images.", with(Curve { line: scores, dots: true, best, percent: true, ..Curve::default() })),
-        ("Learning rate", "As the schedule gave it.", with(Curve { line: series(|s| s.rate), ..Curve::default() })),
+        (
+            "mIoU",
+            "On the validation images.",
+            with(Curve { line: scores, dots: true, best, percent: true, ..Curve::default() }),
+        ),
+        (
+            "Learning rate",
+            "As the schedule gave it.",
+            with(Curve { line: series(|s| s.rate), ..Curve::default() }),
+        ),
         ("Gradient's norm", "Before clipping.", bold(norms)),
     ];
     let cards: String = cards
@@ -105,15 +133,22 @@ pub(super) fn curves(records: &[Record]) -> String {
     match cards.is_empty() {
         true => String::new(),
         false => {
-            let resumed = if breaks.iter().any(|&b| b > 0.0) { " Dotted lines: the run was resumed." } else { "" };
-            format!("<h2>Curves</h2><p class=\"pale\">Over the steps.{resumed}</p><div class=\"curves\">{cards}</div>")
+            let resumed = if breaks.iter().any(|&b| b > 0.0) {
+                " Dotted lines: the run was resumed."
+            } else {
+                ""
+            };
+            format!(
+                "<h2>Curves</h2><p class=\"pale\">Over the steps.{resumed}</p><div class=\"curves\">{cards}</div>"
+            )
         }
     }
 }
 
 pub(super) fn facts(records: &[Record]) -> String {
     let Some(start) = starts(records).pop() else { return String::new() };
-    let rows = [("command", &start.command), ("device", &start.device), ("network", &start.network)];
+    let rows =
+        [("command", &start.command), ("device", &start.device), ("network", &start.network)];
     let mut list: String = rows
         .iter()
         .filter(|(_, text)| !text.is_empty())
@@ -124,15 +159,26 @@ pub(super) fn facts(records: &[Record]) -> String {
         .collect();
     for record in records {
         if let Record::Note(note) = record {
-            list += &format!("<dt>note</dt><dd>after step {}: {}</dd>", grouped(note.step), escape(&note.text));
+            list += &format!(
+                "<dt>note</dt><dd>after step {}: {}</dd>",
+                grouped(note.step),
+                escape(&note.text)
+            );
         }
     }
     if !start.classes.is_empty() {
-        list += &format!("<dt>classes</dt><dd>{}: {}</dd>", start.classes.len(), escape(&start.classes.join(", ")));
+        list += &format!(
+            "<dt>classes</dt><dd>{}: {}</dd>",
+            start.classes.len(),
+            escape(&start.classes.join(", "))
+        );
     }
     let settings = match serde_json::to_string_pretty(&start.config) {
         Ok(text) if !start.config.is_null() => {
-            format!("<details style=\"margin-top:.8rem\"><summary>All settings</summary><pre>{}</pre></details>", escape(&text))
+            format!(
+                "<details style=\"margin-top:.8rem\"><summary>All settings</summary><pre>{}</pre></details>",
+                escape(&text)
+            )
         }
         _ => String::new(),
     };
@@ -142,7 +188,8 @@ pub(super) fn facts(records: &[Record]) -> String {
 /// 1234567 as "1,234,567".
 fn grouped(n: u64) -> String {
     let digits = n.to_string();
-    let parts: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|p| std::str::from_utf8(p).ok()).collect();
+    let parts: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|p| std::str::from_utf8(p).ok()).collect();
     parts.join(",")
 }
 
@@ -162,6 +209,9 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([12.3, 59.0 * 60.0, 3.0 * 3600.0 + 61.0].map(duration), ["12 s", "59 min", "3 h 01 min"]);
+        assert_eq!(
+            [12.3, 59.0 * 60.0, 3.0 * 3600.0 + 61.0].map(duration),
+            ["12 s", "59 min", "3 h 01 min"]
+        );
     }
 }

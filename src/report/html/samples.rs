@@ -19,23 +19,35 @@ pub(super) fn section(data: &ReportData) -> Result<String> {
     let mut cards = String::new();
     for sample in &data.samples {
         shown.extend(sample.truth.labels.iter().chain(&sample.prediction.labels).copied());
-        cards += &card(sample, &data.table, &ignored).map_err(|e| e.at(format!("sample `{}`", sample.name)))?;
+        cards += &card(sample, &data.table, &ignored)
+            .map_err(|e| e.at(format!("sample `{}`", sample.name)))?;
     }
     let entry = |&label: &u16| format!("<li>{}</li>", swatch(&data.table, label.into()));
     let legend: String = shown.iter().map(entry).collect();
-    Ok(format!("<h2>Samples</h2><ul class=\"legend\">{legend}</ul><div class=\"samples\">{cards}</div>"))
+    Ok(format!(
+        "<h2>Samples</h2><ul class=\"legend\">{legend}</ul><div class=\"samples\">{cards}</div>"
+    ))
 }
 
 fn card(sample: &Sample, table: &ClassTable, ignored: &[u32]) -> Result<String> {
     let size = (sample.image.width, sample.image.height);
     for (what, map) in [("truth", &sample.truth), ("prediction", &sample.prediction)] {
         if (map.width, map.height) != size {
-            return Err(error!(Usage, "the {what} has {} x {} pixels, the image {} x {}", map.width, map.height, size.0, size.1));
+            return Err(error!(
+                Usage,
+                "the {what} has {} x {} pixels, the image {} x {}",
+                map.width,
+                map.height,
+                size.0,
+                size.1
+            ));
         }
     }
     let counts = |t: &u16| !ignored.contains(&u32::from(*t)) && usize::from(*t) < table.len();
-    let labels = || sample.truth.labels.iter().zip(&sample.prediction.labels).filter(|(t, _)| counts(t));
-    let (all, right) = labels().fold((0u64, 0u64), |(all, right), (t, p)| (all + 1, right + u64::from(t == p)));
+    let labels =
+        || sample.truth.labels.iter().zip(&sample.prediction.labels).filter(|(t, _)| counts(t));
+    let (all, right) =
+        labels().fold((0u64, 0u64), |(all, right), (t, p)| (all + 1, right + u64::from(t == p)));
     let accuracy = (all > 0).then(|| right as f64 / all as f64);
     let to = shrunk(size);
     let photo = Image::new(to.0, to.1, resample(&sample.image.rgb, size, to)?.into_owned())?;
@@ -64,13 +76,19 @@ fn card(sample: &Sample, table: &ClassTable, ignored: &[u32]) -> Result<String> 
 
 fn shrunk((w, h): (usize, usize)) -> (usize, usize) {
     let long = w.max(h);
-    if long <= LONGEST { (w, h) } else { ((w * LONGEST / long).max(1), (h * LONGEST / long).max(1)) }
+    if long <= LONGEST {
+        (w, h)
+    } else {
+        ((w * LONGEST / long).max(1), (h * LONGEST / long).max(1))
+    }
 }
 
 /// The classes' colors, each pixel the one in the middle of those that it stands for.
 fn mask(map: &LabelMap, (w, h): (usize, usize), table: &ClassTable) -> Result<Image> {
     let middle = |i: usize, of: usize, from: usize| ((2 * i + 1) * from / (2 * of)).min(from - 1);
-    let at = |(x, y): (usize, usize)| map.labels[middle(y, h, map.height) * map.width + middle(x, w, map.width)];
+    let at = |(x, y): (usize, usize)| {
+        map.labels[middle(y, h, map.height) * map.width + middle(x, w, map.width)]
+    };
     let rgb = (0..w * h).flat_map(|i| table.color(at((i % w, i / w)).into())).collect();
     Image::new(w, h, rgb)
 }

@@ -7,13 +7,18 @@ use std::fmt::Write;
 pub(super) fn classes(data: &ReportData) -> String {
     let mut rows = String::new();
     let bar = |iou: Option<f64>| {
-        format!("<td class=\"bar\"><i style=\"--v:{:.1}\">{}</i></td>", 100.0 * iou.unwrap_or(0.0), percent(iou))
+        format!(
+            "<td class=\"bar\"><i style=\"--v:{:.1}\">{}</i></td>",
+            100.0 * iou.unwrap_or(0.0),
+            percent(iou)
+        )
     };
     let mut head = "<th>class</th><th style=\"text-align:left\">IoU</th>".to_owned();
     if let Some(scores) = &data.scores {
         head += "<th class=\"wide\">accuracy</th><th class=\"wide\">precision</th><th class=\"wide\">of all pixels</th>";
         for class in &scores.classes {
-            let share = (scores.pixels > 0).then(|| class.truth_pixels as f64 / scores.pixels as f64);
+            let share =
+                (scores.pixels > 0).then(|| class.truth_pixels as f64 / scores.pixels as f64);
             let _ = write!(
                 rows,
                 "<tr><td>{}</td>{}<td class=\"wide\">{}</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td></tr>",
@@ -46,7 +51,8 @@ pub(super) fn classes(data: &ReportData) -> String {
     )
 }
 
-/// Rows are the true classes, cells the part of the row in percent. Classes that nobody has seen are left out.
+/// Rows are the true classes, cells the part of the row in percent. Classes that nobody has seen
+/// are left out.
 pub(super) fn confusion(data: &ReportData) -> String {
     let Some(scores) = &data.scores else { return String::new() };
     let occurs = |c: &&crate::eval::ClassScore| c.truth_pixels + c.predicted_pixels > 0;
@@ -61,7 +67,11 @@ pub(super) fn confusion(data: &ReportData) -> String {
         let _ = write!(rows, "<tr><th scope=\"row\">{}</th>", escape(&truth.name));
         for prediction in &classes {
             let count = scores.confusion[truth.class][prediction.class];
-            let share = if truth.truth_pixels == 0 { 0.0 } else { count as f64 / truth.truth_pixels as f64 };
+            let share = if truth.truth_pixels == 0 {
+                0.0
+            } else {
+                count as f64 / truth.truth_pixels as f64
+            };
             if share < 0.005 {
                 rows += "<td></td>";
                 continue;

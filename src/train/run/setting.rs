@@ -32,9 +32,12 @@ impl Setting<'_> {
         }
     }
 
-    /// What `work` returns, made on a thread of its own. Errors once it is to stop; the thread is left to itself then, since it may wait for a
-    /// disk that does not answer.
-    pub(crate) fn wait_for<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    /// What `work` returns, made on a thread of its own. Errors once it is to stop; the thread is
+    /// left to itself then, since it may wait for a disk that does not answer.
+    pub(crate) fn wait_for<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (done, waiting) = sync_channel(1);
         thread::spawn("to set up the run", move || {
             // Nobody waits any more where it was stopped.
@@ -45,7 +48,9 @@ impl Setting<'_> {
             match waiting.recv_timeout(POLL) {
                 Ok(result) => return result,
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(error!(Data, "the thread that reads panicked")),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(error!(Data, "the thread that reads panicked"));
+                }
             }
         }
     }

@@ -28,8 +28,13 @@ struct Stream<'l> {
 impl Stream<'_> {
     /// The batch with a number; `None` where it was stopped while the batch was waited for.
     fn fetch(&mut self, index: u64) -> Result<Option<Batch>> {
-        // A step that was given up, or ended by an error, has taken batches that the loader does not give again.
-        if self.loader.position() > index { self.loader.again(index).map(Some) } else { self.loader.next_unless(self.stop) }
+        // A step that was given up, or ended by an error, has taken batches that the loader does
+        // not give again.
+        if self.loader.position() > index {
+            self.loader.again(index).map(Some)
+        } else {
+            self.loader.next_unless(self.stop)
+        }
     }
 }
 
@@ -64,16 +69,28 @@ impl Feed for Stream<'_> {
 }
 
 impl Run {
-    /// Makes one step. `None` where it was stopped while a batch was waited for: then no step was made.
+    /// Makes one step. `None` where it was stopped while a batch was waited for: then no step was
+    /// made.
     pub(super) fn one(&mut self, stop: &AtomicBool) -> Result<Option<Outcome>> {
         let waited = self.loader.waited();
         let (ignore, classes) = (self.recipe.loss.ignore, self.table.len());
         let weights = self.recipe.data.class_weights.clone();
-        let weight = |label: u32| weights.as_ref().and_then(|w| w.get(label as usize)).is_none_or(|&w| w > 0.0);
+        let weight = |label: u32| {
+            weights.as_ref().and_then(|w| w.get(label as usize)).is_none_or(|&w| w > 0.0)
+        };
         let counts = |label: u32| label != ignore && (label as usize) < classes && weight(label);
         let first = self.progress.step * u64::from(self.recipe.accumulate);
         let loader = &mut self.loader;
-        let mut stream = Stream { loader, stop, first, given: 0, held: None, counts: &counts, counted: false, empty: None };
+        let mut stream = Stream {
+            loader,
+            stop,
+            first,
+            given: 0,
+            held: None,
+            counts: &counts,
+            counted: false,
+            empty: None,
+        };
         let outcome = self.trainer.step_from(&mut stream)?;
         let (counted, empty) = (stream.counted, stream.empty);
         if outcome.is_some() {
@@ -92,14 +109,20 @@ impl Run {
         Ok(outcome)
     }
 
-    /// Errors after the first epoch, or the whole run where that is shorter, where no pixel has counted: nothing can be learned from such data.
+    /// Errors after the first epoch, or the whole run where that is shorter, where no pixel has
+    /// counted: nothing can be learned from such data.
     pub(super) fn check_counted(&self) -> Result<()> {
         let batches = self.progress.step * u64::from(self.recipe.accumulate);
-        let over = batches as f64 >= self.loader.batches_per_epoch() || self.progress.step >= u64::from(self.recipe.steps);
+        let over = batches as f64 >= self.loader.batches_per_epoch()
+            || self.progress.step >= u64::from(self.recipe.steps);
         if self.progress.counted || !over {
             return Ok(());
         }
-        let weights = if self.recipe.data.class_weights.is_some() { ", or of a class whose weight is 0" } else { "" };
+        let weights = if self.recipe.data.class_weights.is_some() {
+            ", or of a class whose weight is 0"
+        } else {
+            ""
+        };
         Err(error!(
             Data,
             "no pixel of the {batches} batches so far counts in the loss: each is ignored ({}), or none of the {} classes{weights}",
@@ -123,7 +146,8 @@ impl Run {
         if !step.is_multiple_of(TOLD) && step != u64::from(self.recipe.steps) {
             return Ok(());
         }
-        let epoch = (step * u64::from(self.recipe.accumulate)) as f64 / self.loader.batches_per_epoch();
+        let epoch =
+            (step * u64::from(self.recipe.accumulate)) as f64 / self.loader.batches_per_epoch();
         self.log.write(&Record::Step(StepRecord {
             step,
             epoch,

@@ -46,19 +46,29 @@ mod tests {
 
     #[test]
     fn a_step_that_is_given_up_between_two_batches_changes_no_bit() {
-        let network = NetworkRecipe { backbone: Some("mobilenet_v2_0.1".into()), ..NetworkRecipe::default() };
+        let network =
+            NetworkRecipe { backbone: Some("mobilenet_v2_0.1".into()), ..NetworkRecipe::default() };
         let begun = Beginning::new(&network, &ClassTable::generic(3), 1, None).unwrap();
         let mut recipe = Recipe { network, batch: 2, accumulate: 2, ..Recipe::default() };
         recipe.augmentation.crop = (33, 33);
-        let mut trainer = Trainer::new(&Device::Cpu, &begun.config, &begun.weights, recipe.options().unwrap()).unwrap();
+        let mut trainer =
+            Trainer::new(&Device::Cpu, &begun.config, &begun.weights, recipe.options().unwrap())
+                .unwrap();
         let shape = Shape::new(2, 33, 33, 3);
-        let images = Tensor::new(shape, (0..shape.len()).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect()).unwrap();
+        let images =
+            Tensor::new(shape, (0..shape.len()).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect())
+                .unwrap();
         let labels = (0..shape.positions()).map(|i| (i % 3) as u32).collect();
         let labels = Tensor::from_data(shape.with_c(1), Data::U32(labels)).unwrap();
         let batch = Images { images: &images, labels: &labels, names: &[] };
         let bits = |trainer: &Trainer| {
             let bits = |t: &Tensor| t.f32().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-            trainer.weights().unwrap().into_iter().map(|(name, p)| (name, bits(p.tensor()))).collect::<Vec<_>>()
+            trainer
+                .weights()
+                .unwrap()
+                .into_iter()
+                .map(|(name, p)| (name, bits(p.tensor())))
+                .collect::<Vec<_>>()
         };
         trainer.step(&[batch, batch]).unwrap();
         let before = bits(&trainer);

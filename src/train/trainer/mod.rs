@@ -1,4 +1,5 @@
-//! A network in training on a device: parameters, momenta and running statistics stay there from step to step.
+//! A network in training on a device: parameters, momenta and running statistics stay there from
+//! step to step.
 
 mod feed;
 mod state;
@@ -77,14 +78,21 @@ impl Trainer {
     /// Makes a network ready for training on a device.
     ///
     /// # Errors
-    /// Where the options contradict themselves or the network, tensors are missing or of another shape, or the device has no room.
-    pub fn new(device: &Device, config: &Config, weights: &Weights, options: TrainOptions) -> Result<Self> {
+    /// Where the options contradict themselves or the network, tensors are missing or of another
+    /// shape, or the device has no room.
+    pub fn new(
+        device: &Device,
+        config: &Config,
+        weights: &Weights,
+        options: TrainOptions,
+    ) -> Result<Self> {
         options.validate(config)?;
         let limit = match device {
             Device::Cpu => u64::MAX,
             Device::Gpu(gpu) => gpu.caps().max_binding.min(gpu.caps().max_buffer),
         };
-        let Parts { graph, parameters, norms, counts, too_small, depthwise } = Parts::new(config, &options, limit)?;
+        let Parts { graph, parameters, norms, counts, too_small, depthwise } =
+            Parts::new(config, &options, limit)?;
 
         let mut store = Store::new(device);
         let mut vectors = vec!["parameters", "gradients"];
@@ -106,10 +114,19 @@ impl Trainer {
         let gradients = if options.accumulate > 1 { "sums" } else { "gradients" };
         let ready = |graph: Graph| Runner::with_store(&store, graph, &mut FirstChoice);
         let forward = ready(graph)?;
-        let update = ready(update::update(&parameters, &options.optimizer, scale, gradients, groups.len())?)?;
-        let accumulate = (options.accumulate > 1).then(|| ready(update::accumulate(&parameters)?)).transpose()?;
+        let update = ready(update::update(
+            &parameters,
+            &options.optimizer,
+            scale,
+            gradients,
+            groups.len(),
+        )?)?;
+        let accumulate = (options.accumulate > 1)
+            .then(|| ready(update::accumulate(&parameters)?))
+            .transpose()?;
         let count = norms.entries().len();
-        let statistics = (!counts.is_empty()).then(|| ready(update::statistics(&norms, count)?)).transpose()?;
+        let statistics =
+            (!counts.is_empty()).then(|| ready(update::statistics(&norms, count)?)).transpose()?;
         let constants = Constants {
             class_weights: options.class_weights.as_ref().map(|w| vector(w.clone())),
             parameter_groups: group_inputs(&parameters, |i| of_entry[i]),
@@ -117,8 +134,13 @@ impl Trainer {
             norm_tables: norm_tables(&norms, &counts, &options),
         };
         let config = config.clone();
-        let known = |name: &str| parameters.entries().iter().any(|e| e.name == name) || !is_trained(name);
-        let others = weights.iter().filter(|(name, _)| !known(name)).map(|(n, p)| (n.clone(), p.clone())).collect();
+        let known =
+            |name: &str| parameters.entries().iter().any(|e| e.name == name) || !is_trained(name);
+        let others = weights
+            .iter()
+            .filter(|(name, _)| !known(name))
+            .map(|(n, p)| (n.clone(), p.clone()))
+            .collect();
         let trainer = Self {
             config,
             options,
@@ -164,7 +186,8 @@ impl Trainer {
         self.store.device()
     }
 
-    /// Norms that were to take the batch's statistics, but see one value for each channel and take the running ones.
+    /// Norms that were to take the batch's statistics, but see one value for each channel and take
+    /// the running ones.
     pub fn too_small(&self) -> &[String] {
         &self.too_small
     }
@@ -177,24 +200,32 @@ impl Trainer {
     /// Makes one step, of as many batches as gradients are to be added up of.
     ///
     /// # Errors
-    /// Where a batch has another shape, the device fails, or (of kind `Training`) something is not finite any more: no parameter is
-    /// updated then, though running statistics may have moved, and the error names the first node whose result is not finite.
+    /// Where a batch has another shape, the device fails, or (of kind `Training`) something is not
+    /// finite any more: no parameter is updated then, though running statistics may have moved, and
+    /// the error names the first node whose result is not finite.
     pub fn step(&mut self, batches: &[Images]) -> Result<Outcome> {
         if batches.len() != self.options.accumulate as usize {
-            return Err(error!(Usage, "a step takes {} batches, got {}", self.options.accumulate, batches.len()));
+            return Err(error!(
+                Usage,
+                "a step takes {} batches, got {}",
+                self.options.accumulate,
+                batches.len()
+            ));
         }
         let outcome = self.step_from(&mut Held::new(batches))?;
         Ok(outcome.expect("invariant: there are as many batches as the step asks for"))
     }
 
-    /// Makes one step of batches that are asked for one by one. `None` where the feed gives the step up: everything is as it was before then.
+    /// Makes one step of batches that are asked for one by one. `None` where the feed gives the
+    /// step up: everything is as it was before then.
     ///
     /// # Errors
     /// As [`Trainer::step`]; what the feed returns.
     pub(crate) fn step_from(&mut self, feed: &mut dyn Feed) -> Result<Option<Outcome>> {
         let count = self.options.accumulate as usize;
-        // Gradients are not used before the last batch, but each batch moves the running statistics. Without this, a checkpoint that is
-        // written after a step was given up would go on to other bits.
+        // Gradients are not used before the last batch, but each batch moves the running
+        // statistics. Without this, a checkpoint that is written after a step was given up would go
+        // on to other bits.
         let before = if count > 1 { self.running_statistics()? } else { Vec::new() };
         let mut losses = 0.0;
         for i in 0..count {
@@ -210,8 +241,11 @@ impl Trainer {
         }
         let rate = self.options.schedule.rate(self.small_step());
         let table = self.table(rate)?;
-        let scale = self.update.run(&inputs(&self.constants.parameter_groups, &[("table", &table)]))?;
-        let &[norm, _, finite, _] = scale[0].f32() else { unreachable!("invariant: the scale has four elements") };
+        let scale =
+            self.update.run(&inputs(&self.constants.parameter_groups, &[("table", &table)]))?;
+        let &[norm, _, finite, _] = scale[0].f32() else {
+            unreachable!("invariant: the scale has four elements")
+        };
         if finite == 0.0 {
             return Err(self.not_finite("a gradient", feed, 0..count));
         }
@@ -219,7 +253,8 @@ impl Trainer {
         Ok(Some(Outcome { loss: losses / count as f64, gradient_norm: norm.into(), rate }))
     }
 
-    /// The loss of the step's batch `i`, whose gradient is on the device then, added to those before it. `None` where there is no batch.
+    /// The loss of the step's batch `i`, whose gradient is on the device then, added to those
+    /// before it. `None` where there is no batch.
     fn gradient(&self, i: usize, feed: &mut dyn Feed) -> Result<Option<f64>> {
         let own = self.own_inputs(i)?;
         let Some(batch) = feed.next()? else { return Ok(None) };
@@ -229,7 +264,10 @@ impl Trainer {
         }
         if let Some(statistics) = &self.statistics {
             let [means, variances] = &self.constants.norm_tables;
-            statistics.run(&inputs(&self.constants.norm_groups, &[("table", means), ("table_variance", variances)]))?;
+            statistics.run(&inputs(
+                &self.constants.norm_groups,
+                &[("table", means), ("table_variance", variances)],
+            ))?;
         }
         if let Some(accumulate) = &self.accumulate {
             let keep = vector(vec![if i == 0 { 0.0 } else { 1.0 }, 0.0, 0.0, 0.0]);
@@ -238,7 +276,8 @@ impl Trainer {
         Ok(Some(loss))
     }
 
-    /// Times the nodes of the forward and the backward pass, `rounds` times (see [`Runner::time_nodes`]). Nothing is updated.
+    /// Times the nodes of the forward and the backward pass, `rounds` times (see
+    /// [`Runner::time_nodes`]). Nothing is updated.
     ///
     /// # Errors
     /// Where the batch has another shape, or the device fails.
@@ -268,7 +307,11 @@ impl Trainer {
         u32::try_from(self.step).unwrap_or(u32::MAX)
     }
 
-    fn inputs<'t>(&'t self, batch: &Images<'t>, own: &'t [(&'static str, Tensor)]) -> Vec<(&'t str, &'t Tensor)> {
+    fn inputs<'t>(
+        &'t self,
+        batch: &Images<'t>,
+        own: &'t [(&'static str, Tensor)],
+    ) -> Vec<(&'t str, &'t Tensor)> {
         let mut inputs = vec![("input", batch.images), ("labels", batch.labels)];
         inputs.extend(own.iter().map(|(name, tensor)| (*name, tensor)));
         inputs.extend(self.constants.class_weights.as_ref().map(|w| ("class_weights", w)));
@@ -279,10 +322,14 @@ impl Trainer {
     fn table(&self, rate: f64) -> Result<Tensor> {
         let (c1, c2) = self.options.optimizer.corrections(self.step + 1);
         let row = |g: &Group| [(rate * g.rate) as f32, g.decay as f32, c1, c2];
-        Tensor::new(Shape::new(1, 1, self.groups.len(), 4), self.groups.iter().flat_map(row).collect())
+        Tensor::new(
+            Shape::new(1, 1, self.groups.len(), 4),
+            self.groups.iter().flat_map(row).collect(),
+        )
     }
 
-    /// Looks for the first node whose result is not finite, on the processor: in the batches `among` those of the step.
+    /// Looks for the first node whose result is not finite, on the processor: in the batches
+    /// `among` those of the step.
     fn not_finite(&self, what: &str, feed: &mut dyn Feed, among: Range<usize>) -> Error {
         let mut names: Vec<String> = Vec::new();
         let search = || {
@@ -308,7 +355,9 @@ impl Trainer {
             .advice("lower the learning rate, warm up longer, clip the gradients, or look at the images of this batch");
         match names.len() {
             0 => error,
-            n if n > NAMED => error.at(format!("images {} and {} more", names[..NAMED].join(", "), n - NAMED)),
+            n if n > NAMED => {
+                error.at(format!("images {} and {} more", names[..NAMED].join(", "), n - NAMED))
+            }
             _ => error.at(format!("images {}", names.join(", "))),
         }
     }
@@ -320,16 +369,25 @@ impl Trainer {
             store.add(name, numbers.len())?;
             store.write(name, &numbers)?;
         }
-        let runner = Runner::with_store(&Arc::new(store), self.forward.graph().clone(), &mut FirstChoice)?;
+        let runner =
+            Runner::with_store(&Arc::new(store), self.forward.graph().clone(), &mut FirstChoice)?;
         runner.first_not_finite(&self.inputs(batch, &self.own_inputs(i)?))
     }
 }
 
 /// The inputs of a graph on flat vectors.
-fn inputs<'t>(groups: &'t [(String, Tensor)], others: &[(&'t str, &'t Tensor)]) -> Vec<(&'t str, &'t Tensor)> {
-    groups.iter().map(|(name, tensor)| (name.as_str(), tensor)).chain(others.iter().copied()).collect()
+fn inputs<'t>(
+    groups: &'t [(String, Tensor)],
+    others: &[(&'t str, &'t Tensor)],
+) -> Vec<(&'t str, &'t Tensor)> {
+    groups
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .chain(others.iter().copied())
+        .collect()
 }
 
 fn vector(numbers: Vec<f32>) -> Tensor {
-    Tensor::new(Shape::vector(numbers.len()), numbers).expect("invariant: as many numbers as the shape has")
+    Tensor::new(Shape::vector(numbers.len()), numbers)
+        .expect("invariant: as many numbers as the shape has")
 }

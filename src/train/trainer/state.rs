@@ -17,7 +17,9 @@ impl Trainer {
         let mut weights = self.read(&self.parameters, "parameters")?;
         for s in &STATISTICS {
             let found = self.read(&self.norms, s.running)?;
-            weights.extend(found.into_iter().map(|(norm, tensor)| (format!("{norm}.{}", s.name), tensor)));
+            weights.extend(
+                found.into_iter().map(|(norm, tensor)| (format!("{norm}.{}", s.name), tensor)),
+            );
         }
         let now = weights.into_iter().map(|(name, tensor)| (name, ParamRef::new(tensor)));
         Ok(self.others.clone().into_iter().chain(now).collect())
@@ -47,21 +49,33 @@ impl Trainer {
     pub fn optimizer_state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut all = BTreeMap::new();
         for state in self.options.optimizer.states() {
-            all.extend(self.read(&self.parameters, state)?.into_iter().map(|(name, t)| (format!("{state}.{name}"), t)));
+            all.extend(
+                self.read(&self.parameters, state)?
+                    .into_iter()
+                    .map(|(name, t)| (format!("{state}.{name}"), t)),
+            );
         }
         Ok(all)
     }
 
-    /// Goes on from what [`Trainer::weights`] and [`Trainer::optimizer_state`] gave after `step` steps.
+    /// Goes on from what [`Trainer::weights`] and [`Trainer::optimizer_state`] gave after `step`
+    /// steps.
     ///
     /// # Errors
     /// Where a tensor is missing or has another shape, or the device fails.
-    pub fn restore(&mut self, step: u64, weights: &Weights, state: &BTreeMap<String, Tensor>) -> Result<()> {
+    pub fn restore(
+        &mut self,
+        step: u64,
+        weights: &Weights,
+        state: &BTreeMap<String, Tensor>,
+    ) -> Result<()> {
         self.set_weights(weights)?;
         for vector in self.options.optimizer.states() {
             let find = |name: &str| state.get(&format!("{vector}.{name}"));
-            if let Some(entry) = self.parameters.entries().iter().find(|e| find(&e.name).is_none()) {
-                return Err(error!(Weights, "`{vector}.{}` is missing", entry.name).advice("was it another optimizer?"));
+            if let Some(entry) = self.parameters.entries().iter().find(|e| find(&e.name).is_none())
+            {
+                return Err(error!(Weights, "`{vector}.{}` is missing", entry.name)
+                    .advice("was it another optimizer?"));
             }
             self.write(&self.parameters, vector, &find)?;
         }
@@ -69,7 +83,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Running statistics as they lie on the device, by buffer; none where the steps do not move them.
+    /// Running statistics as they lie on the device, by buffer; none where the steps do not move
+    /// them.
     pub(super) fn running_statistics(&self) -> Result<Vec<(String, Vec<f32>)>> {
         if self.statistics.is_none() {
             return Ok(Vec::new());
@@ -84,12 +99,20 @@ impl Trainer {
     }
 
     fn read(&self, bank: &Bank, vector: &str) -> Result<BTreeMap<String, Tensor>> {
-        let segments: Vec<Vec<f32>> = bank.buffers(vector).map(|(name, _)| self.store.read(&name)).collect::<Result<_>>()?;
+        let segments: Vec<Vec<f32>> =
+            bank.buffers(vector).map(|(name, _)| self.store.read(&name)).collect::<Result<_>>()?;
         Ok(bank.unpack(&segments))
     }
 
-    fn write<'t>(&self, bank: &Bank, vector: &str, tensor: &dyn Fn(&str) -> Option<&'t Tensor>) -> Result<()> {
+    fn write<'t>(
+        &self,
+        bank: &Bank,
+        vector: &str,
+        tensor: &dyn Fn(&str) -> Option<&'t Tensor>,
+    ) -> Result<()> {
         let segments = bank.pack(tensor)?;
-        bank.buffers(vector).zip(segments).try_for_each(|((name, _), numbers)| self.store.write(&name, &numbers))
+        bank.buffers(vector)
+            .zip(segments)
+            .try_for_each(|((name, _), numbers)| self.store.write(&name, &numbers))
     }
 }

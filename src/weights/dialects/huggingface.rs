@@ -1,10 +1,12 @@
-//! Hugging Face's `MobileNetV2ForSemanticSegmentation`: TensorFlow's network for phones under other names.
+//! Hugging Face's `MobileNetV2ForSemanticSegmentation`: TensorFlow's network for phones under other
+//! names.
 
 use super::torch::{self, Layer, layer};
 use super::{Dialect, Part, Tensors};
 use crate::error::Result;
 use crate::models::{
-    Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, Norm, PaddingRule, Pooling, Preprocessing,
+    Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, Norm, PaddingRule, Pooling,
+    Preprocessing,
 };
 
 /// Hugging Face's dialect.
@@ -24,9 +26,15 @@ impl Dialect for HuggingFace {
     }
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
-        let kernel = |path: &str| mobilenet_v2(path).map_or(String::new(), |l| torch::name(l, Part::Kernel));
+        let kernel =
+            |path: &str| mobilenet_v2(path).map_or(String::new(), |l| torch::name(l, Part::Kernel));
         let stem = kernel("stem.conv1");
-        let net = torch::infer_mobilenet_v2(tensors, &stem, |i| kernel(&format!("block{i}.project")), &kernel("last"))?;
+        let net = torch::infer_mobilenet_v2(
+            tensors,
+            &stem,
+            |i| kernel(&format!("block{i}.project")),
+            &kernel("last"),
+        )?;
         Ok(Config {
             backbone: Backbone::MobileNetV2(net),
             output_stride: 16,
@@ -41,7 +49,9 @@ impl Dialect for HuggingFace {
                 class_names: Vec::new(),
                 class_colors: Vec::new(),
                 aspp: Aspp {
-                    channels: tensors.dim("segmentation_head.conv_aspp.convolution.weight", 0).unwrap_or(256),
+                    channels: tensors
+                        .dim("segmentation_head.conv_aspp.convolution.weight", 0)
+                        .unwrap_or(256),
                     rates: Vec::new(),
                     kind: ConvKind::SeparableNorm,
                     pooling: Pooling::Global,
@@ -51,7 +61,8 @@ impl Dialect for HuggingFace {
                 },
                 decoder: Decoder::None,
                 aux: None,
-                // The library stops at the output stride; TensorFlow, which trained the weights, goes on with corners aligned.
+                // The library stops at the output stride; TensorFlow, which trained the weights,
+                // goes on with corners aligned.
                 align_corners: true,
             }),
             preprocess: Preprocessing::TENSORFLOW,
@@ -60,7 +71,9 @@ impl Dialect for HuggingFace {
 
     fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let found = match path.split_once('.') {
-            Some(("backbone", inner)) if matches!(config.backbone, Backbone::MobileNetV2(_)) => mobilenet_v2(inner),
+            Some(("backbone", inner)) if matches!(config.backbone, Backbone::MobileNetV2(_)) => {
+                mobilenet_v2(inner)
+            }
             Some(("aspp", "pool.conv")) => Some(module("segmentation_head.conv_pool")),
             Some(("aspp", "conv1x1")) => Some(module("segmentation_head.conv_aspp")),
             Some(("aspp", "project")) => Some(module("segmentation_head.conv_projection")),

@@ -1,4 +1,5 @@
-//! Classifiers of ImageNet under torchvision's names (timm's ResNets have the same): bare backbones to start a training from.
+//! Classifiers of ImageNet under torchvision's names (timm's ResNets have the same): bare backbones
+//! to start a training from.
 
 use super::torch;
 use super::{Dialect, Part, Tensors};
@@ -59,6 +60,8 @@ impl Dialect for ImageNet {
     }
 
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
-        name.ends_with("num_batches_tracked") || name.starts_with("classifier.") || name.starts_with("fc.")
+        name.ends_with("num_batches_tracked")
+            || name.starts_with("classifier.")
+            || name.starts_with("fc.")
     }
 }

@@ -5,8 +5,8 @@ use super::{Dialect, Part, Tensors};
 use crate::error::{Result, error};
 use crate::models::xception::{Variant, Xception};
 use crate::models::{
-    Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule, PlusDecoder, Pooling,
-    Preprocessing,
+    Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
+    PaddingRule, PlusDecoder, Pooling, Preprocessing,
 };
 
 /// jfzhang95's dialect.
@@ -41,15 +41,23 @@ impl Dialect for Jfzhang95 {
             norm: Norm::Separate,
             eps: Eps { backbone: 1e-5, head: 1e-5 },
             head: Some(head(tensors)),
-            // What it validates on: FixScaleCrop(513), of which the crop would leave a part of the image out.
+            // What it validates on: FixScaleCrop(513), of which the crop would leave a part of the
+            // image out.
             preprocess: Preprocessing { short_side: Some(513), ..Preprocessing::IMAGENET },
         };
         let mut stem = "backbone.conv1.weight";
         if tensors.any(PARTS[0]) {
             stem = MOBILENET_STEM;
-            let kernel = |path: &str| mobilenet_v2(path).map_or(String::new(), |layer| torch::name(layer, Part::Kernel));
+            let kernel = |path: &str| {
+                mobilenet_v2(path).map_or(String::new(), |layer| torch::name(layer, Part::Kernel))
+            };
             let project = |block: usize| kernel(&format!("block{block}.project"));
-            config.backbone = Backbone::MobileNetV2(torch::infer_mobilenet_v2(tensors, stem, project, &kernel("last"))?);
+            config.backbone = Backbone::MobileNetV2(torch::infer_mobilenet_v2(
+                tensors,
+                stem,
+                project,
+                &kernel("last"),
+            )?);
             config.dilation = DilationRule::AfterGroup;
             config.padding = PaddingRule::BeforeExpansion { stem: 1 };
         } else if tensors.any("backbone.layer1.0.conv3.") {
@@ -176,10 +184,15 @@ fn xception(path: &str) -> Option<Layer> {
     }
     // ReLU, separable convolution, norm: but the first two blocks begin without the ReLU.
     let at = 3 * conv.checked_sub(1)? + usize::from(block > 2);
-    separable(&format!("backbone.block{block}.rep.{at}"), &format!("backbone.block{block}.rep.{}", at + 1), kind)
+    separable(
+        &format!("backbone.block{block}.rep.{at}"),
+        &format!("backbone.block{block}.rep.{}", at + 1),
+        kind,
+    )
 }
 
-/// The norm after the depthwise convolution is inside, the one after the pointwise convolution beside.
+/// The norm after the depthwise convolution is inside, the one after the pointwise convolution
+/// beside.
 fn separable(inside: &str, norm: &str, kind: &str) -> Option<Layer> {
     match kind {
         "depthwise" => Some(layer(&format!("{inside}."), "conv1", "bn")),
@@ -194,7 +207,8 @@ mod tests {
 
     #[test]
     fn layers_have_the_names_of_the_code() {
-        let pair = |conv: &str, norm: &str| Some((format!("backbone.{conv}"), format!("backbone.{norm}")));
+        let pair =
+            |conv: &str, norm: &str| Some((format!("backbone.{conv}"), format!("backbone.{norm}")));
         for (path, names) in [
             ("stem.conv2", pair("conv2", "bn2")),
             ("entry1.conv1.depthwise", pair("block1.rep.0.conv1", "block1.rep.0.bn")),
@@ -210,8 +224,14 @@ mod tests {
         for (path, names) in [
             ("block0.project", pair("low_level_features.1.conv.3", "low_level_features.1.conv.4")),
             ("block2.expand", pair("low_level_features.3.conv.0", "low_level_features.3.conv.1")),
-            ("block3.depthwise", pair("high_level_features.4.conv.3", "high_level_features.4.conv.4")),
-            ("block16.project", pair("high_level_features.17.conv.6", "high_level_features.17.conv.7")),
+            (
+                "block3.depthwise",
+                pair("high_level_features.4.conv.3", "high_level_features.4.conv.4"),
+            ),
+            (
+                "block16.project",
+                pair("high_level_features.17.conv.6", "high_level_features.17.conv.7"),
+            ),
         ] {
             assert_eq!(mobilenet_v2(path), names, "{path}");
         }

@@ -72,7 +72,8 @@ impl Layout {
     /// Where the number of elements is not the shape's.
     pub fn read(self, shape: Shape, part: Part, data: Vec<f32>) -> Result<Tensor> {
         if part != Part::Kernel || self != Layout::Oihw || data.len() != shape.len() {
-            // A depthwise kernel's elements lie in the same order in `[kh, kw, c, 1]` and `[kh, kw, 1, c]`.
+            // A depthwise kernel's elements lie in the same order in `[kh, kw, c, 1]` and
+            // `[kh, kw, 1, c]`.
             return Tensor::new(shape, data);
         }
         let taps = shape.n * shape.h;
@@ -113,7 +114,9 @@ mod tests {
 
     #[test]
     fn kernels_survive_the_way_to_pytorchs_order_and_back() {
-        let ours = Tensor::from_fn(Shape::new(2, 3, 4, 5), |y, x, i, o| (1000 * y + 100 * x + 10 * i + o) as f32);
+        let ours = Tensor::from_fn(Shape::new(2, 3, 4, 5), |y, x, i, o| {
+            (1000 * y + 100 * x + 10 * i + o) as f32
+        });
         let theirs = Layout::Oihw.write(&ours, Part::Kernel).unwrap();
         // Element [o = 3, i = 2, y = 1, x = 0] of [5, 4, 2, 3].
         assert_eq!(theirs[((3 * 4 + 2) * 2 + 1) * 3], 1023.0);

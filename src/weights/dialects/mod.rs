@@ -1,8 +1,9 @@
 //! Dialects: whose names and conventions a file of weights follows.
 //!
-//! A dialect is found from the tensors' names. From names and dimensions follows the network's [`Config`], with the conventions that the
-//! dialect's code has and no file says: order of concatenations, padding, dilation, eps, corners. Each dialect is one file with one
-//! [`Dialect`]; [`DIALECTS`] lists them.
+//! A dialect is found from the tensors' names. From names and dimensions follows the network's
+//! [`Config`], with the conventions that the dialect's code has and no file says: order of
+//! concatenations, padding, dilation, eps, corners. Each dialect is one file with one [`Dialect`];
+//! [`DIALECTS`] lists them.
 
 mod huggingface;
 mod imagenet;
@@ -53,19 +54,23 @@ pub trait Dialect: Sync {
     /// What it is, in one line.
     fn about(&self) -> &'static str;
 
-    /// Whether the names are this dialect's. Where several say yes the first of [`DIALECTS`] is taken.
+    /// Whether the names are this dialect's. Where several say yes the first of [`DIALECTS`] is
+    /// taken.
     fn detect(&self, tensors: &Tensors) -> bool;
 
-    /// The network, from names and dimensions. Where tensors are missing it guesses what is usual: loading reports them all.
+    /// The network, from names and dimensions. Where tensors are missing it guesses what is usual:
+    /// loading reports them all.
     ///
     /// # Errors
     /// Where the network is of a kind that is not known.
     fn infer(&self, tensors: &Tensors) -> Result<Config>;
 
-    /// The dialect's name of a part of the layer that we call `path`; none where it has no such layer.
+    /// The dialect's name of a part of the layer that we call `path`; none where it has no such
+    /// layer.
     fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String>;
 
-    /// The name under which a file holds what the dialect calls `name`: code bases changed their names, or keep averages beside.
+    /// The name under which a file holds what the dialect calls `name`: code bases changed their
+    /// names, or keep averages beside.
     fn stored_as(&self, _tensors: &Tensors, name: String) -> String {
         name
     }
@@ -75,10 +80,12 @@ pub trait Dialect: Sync {
         None
     }
 
-    /// Takes over into `theirs`, which [`Dialect::infer`] gave, what the code base leaves to its flags and `config` says.
+    /// Takes over into `theirs`, which [`Dialect::infer`] gave, what the code base leaves to its
+    /// flags and `config` says.
     fn take_over_flags(&self, _theirs: &mut Config, _config: &Config) {}
 
-    /// Whether a tensor is left out on purpose: counters, optimizers' state, classifiers of ImageNet.
+    /// Whether a tensor is left out on purpose: counters, optimizers' state, classifiers of
+    /// ImageNet.
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
         name.ends_with("num_batches_tracked")
     }
@@ -143,13 +150,21 @@ pub fn identify(tensors: &Tensors, wanted: Wanted) -> Result<(&'static dyn Diale
     let dialect = match wanted.dialect {
         Some(name) => find(name)?,
         None => DIALECTS.iter().copied().find(|d| d.detect(tensors)).ok_or_else(|| {
-            let some = tensors.iter().take(3).map(|(name, _)| format!("`{}`", excerpt(name))).collect::<Vec<_>>().join(", ");
-            error!(Weights, "these names are of no known network: {some}, ...").advice("name the dialect if you know it")
+            let some = tensors
+                .iter()
+                .take(3)
+                .map(|(name, _)| format!("`{}`", excerpt(name)))
+                .collect::<Vec<_>>()
+                .join(", ");
+            error!(Weights, "these names are of no known network: {some}, ...")
+                .advice("name the dialect if you know it")
         })?,
     };
     // A file that was written here says what the names of a foreign dialect cannot.
     let config = match tensors.metadata(CONFIG_KEY) {
-        Some(json) => Config::from_json(json).map_err(|e| e.at(format!("metadata `{CONFIG_KEY}`")))?,
+        Some(json) => {
+            Config::from_json(json).map_err(|e| e.at(format!("metadata `{CONFIG_KEY}`")))?
+        }
         None => dialect.infer(tensors)?,
     };
     config.validate()?;
@@ -157,7 +172,9 @@ pub fn identify(tensors: &Tensors, wanted: Wanted) -> Result<(&'static dyn Diale
         (Some(wanted), Some(found)) if wanted != found => {
             Err(error!(Weights, "expected {wanted} classes, the weights have {found}"))
         }
-        (Some(wanted), None) => Err(error!(Weights, "expected {wanted} classes, the weights are a bare backbone's")),
+        (Some(wanted), None) => {
+            Err(error!(Weights, "expected {wanted} classes, the weights are a bare backbone's"))
+        }
         _ => Ok((dialect, config)),
     }
 }
@@ -169,9 +186,11 @@ pub fn identify(tensors: &Tensors, wanted: Wanted) -> Result<(&'static dyn Diale
 pub fn expected(dialect: &dyn Dialect, config: &Config, layout: Layout) -> Result<Vec<Expected>> {
     let parameters = models::parameters(config)?;
     let each = parameters.into_iter().map(|(ours, shape)| {
-        let (path, part) = Part::split(&ours).expect("invariant: layers name their parameters by these endings");
+        let (path, part) =
+            Part::split(&ours).expect("invariant: layers name their parameters by these endings");
         let name = dialect.rename(config, path, part).ok_or_else(|| {
-            error!(Weights, "`{}` has no name for `{ours}`", dialect.name()).advice("write the weights in another dialect")
+            error!(Weights, "`{}` has no name for `{ours}`", dialect.name())
+                .advice("write the weights in another dialect")
         })?;
         let dims = layout.dims(shape, part, path.ends_with("depthwise"));
         Ok(Expected { name, shape, dims, part, ours })
@@ -182,8 +201,9 @@ pub fn expected(dialect: &dyn Dialect, config: &Config, layout: Layout) -> Resul
 /// Reads a network and its weights.
 ///
 /// # Errors
-/// Where the names are nobody's; where tensors are missing, unexpected or misshapen (all of them are reported together, before any number
-/// is read); where the number of classes is not the wanted one; where numbers cannot be read.
+/// Where the names are nobody's; where tensors are missing, unexpected or misshapen (all of them
+/// are reported together, before any number is read); where the number of classes is not the wanted
+/// one; where numbers cannot be read.
 pub fn load(source: &dyn Source, wanted: Wanted) -> Result<Loaded> {
     let tensors = Tensors::of(source);
     if wanted.dialect.is_none()
@@ -203,8 +223,8 @@ pub fn load(source: &dyn Source, wanted: Wanted) -> Result<Loaded> {
     Ok(Loaded { weights: read.collect::<Result<Weights>>()?, config, dialect: dialect.name() })
 }
 
-/// Refuses variances below zero: no batch has any, so the file is damaged or the tensor is something else. With them a batch norm is NaN,
-/// or, where eps hides the sign, a wrong factor.
+/// Refuses variances below zero: no batch has any, so the file is damaged or the tensor is
+/// something else. With them a batch norm is NaN, or, where eps hides the sign, a wrong factor.
 fn check_numbers(part: Part, tensor: Tensor) -> Result<Tensor> {
     let negative = |v: &&f32| **v < 0.0;
     match part {
@@ -212,8 +232,12 @@ fn check_numbers(part: Part, tensor: Tensor) -> Result<Tensor> {
             0 => Ok(tensor),
             count => {
                 let least = tensor.f32().iter().copied().fold(0.0, f32::min);
-                Err(error!(Weights, "{count} of {} running variances are negative, down to {least}", tensor.f32().len())
-                    .advice("the file is damaged, or its training diverged; export the weights again"))
+                Err(error!(
+                    Weights,
+                    "{count} of {} running variances are negative, down to {least}",
+                    tensor.f32().len()
+                )
+                .advice("the file is damaged, or its training diverged; export the weights again"))
             }
         },
         _ => Ok(tensor),
@@ -224,13 +248,18 @@ fn detected(tensors: &Tensors) -> bool {
     DIALECTS.iter().any(|d| d.detect(tensors))
 }
 
-/// Wrappers around wrappers that are taken off. Real files have up to three; a hostile one can have a thousand points in each name.
+/// Wrappers around wrappers that are taken off. Real files have up to three; a hostile one can have
+/// a thousand points in each name.
 const MOST_WRAPPERS: usize = 8;
 
 /// The network whose names are known once what stands before all of them is taken off.
 fn load_inside_wrapper(source: &dyn Source, wanted: Wanted, most: usize) -> Option<Result<Loaded>> {
     let inside = Unwrapped::new(source).filter(|_| most > 0)?;
-    if detected(&Tensors::of(&inside)) { Some(load(&inside, wanted)) } else { load_inside_wrapper(&inside, wanted, most - 1) }
+    if detected(&Tensors::of(&inside)) {
+        Some(load(&inside, wanted))
+    } else {
+        load_inside_wrapper(&inside, wanted, most - 1)
+    }
 }
 
 /// A file's tensors, found to be a network's.
@@ -258,20 +287,36 @@ const NAMED: usize = 12;
 /// Reports everything that does not fit.
 fn compare(dialect: &dyn Dialect, tensors: &Tensors, parameters: &[Expected]) -> Result<()> {
     let known: HashSet<&str> = parameters.iter().map(|p| p.name.as_str()).collect();
-    let missing = parameters.iter().filter(|p| !tensors.has(&p.name)).map(|p| p.name.clone()).collect();
+    let missing =
+        parameters.iter().filter(|p| !tensors.has(&p.name)).map(|p| p.name.clone()).collect();
     let misshapen = parameters.iter().filter_map(|p| match tensors.dims(&p.name) {
-        Some(dims) if dims != p.dims => Some(format!("{} (expected {:?}, got {:?})", excerpt(&p.name), p.dims, dims)),
+        Some(dims) if dims != p.dims => {
+            Some(format!("{} (expected {:?}, got {:?})", excerpt(&p.name), p.dims, dims))
+        }
         _ => None,
     });
-    let unexpected =
-        tensors.iter().map(|(name, _)| name).filter(|&name| !known.contains(name) && !dialect.ignores(tensors, name));
-    let groups =
-        [("missing", missing), ("misshapen", misshapen.collect()), ("unexpected", unexpected.map(excerpt).collect::<Vec<_>>())];
-    let report: Vec<String> =
-        groups.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| list(what, names)).collect();
+    let unexpected = tensors
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|&name| !known.contains(name) && !dialect.ignores(tensors, name));
+    let groups = [
+        ("missing", missing),
+        ("misshapen", misshapen.collect()),
+        ("unexpected", unexpected.map(excerpt).collect::<Vec<_>>()),
+    ];
+    let report: Vec<String> = groups
+        .iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(what, names)| list(what, names))
+        .collect();
     match report.is_empty() {
         true => Ok(()),
-        false => Err(error!(Weights, "the tensors do not fit the `{}` network: {}", dialect.name(), report.join("; "))),
+        false => Err(error!(
+            Weights,
+            "the tensors do not fit the `{}` network: {}",
+            dialect.name(),
+            report.join("; ")
+        )),
     }
 }
 

@@ -4,7 +4,8 @@ use super::torch::{self, Layer, layer};
 use super::{Dialect, Part, Tensors};
 use crate::error::{Result, error};
 use crate::models::{
-    Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule, PlusDecoder, Preprocessing,
+    Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule,
+    PlusDecoder, Preprocessing,
 };
 
 /// SMP's dialect.
@@ -26,7 +27,8 @@ impl Dialect for Smp {
     }
 
     fn detect(&self, tensors: &Tensors) -> bool {
-        tensors.any("encoder.") && (tensors.any("segmentation_head.0.") || tensors.any("decoder.aspp."))
+        tensors.any("encoder.")
+            && (tensors.any("segmentation_head.0.") || tensors.any("decoder.aspp."))
     }
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
@@ -38,9 +40,12 @@ impl Dialect for Smp {
         } else if tensors.any("encoder.layer1.0.") {
             Backbone::ResNet(torch::infer_resnet(tensors, "encoder.")?)
         } else {
-            return Err(error!(Weights, "this encoder of SMP is not known").advice("ResNet-18 to -152 and MobileNetV2 are"));
+            return Err(error!(Weights, "this encoder of SMP is not known")
+                .advice("ResNet-18 to -152 and MobileNetV2 are"));
         };
-        let plus = tensors.any("decoder.block1.") || tensors.any("decoder.block2.") || tensors.any("decoder.aspp.0.");
+        let plus = tensors.any("decoder.block1.")
+            || tensors.any("decoder.block2.")
+            || tensors.any("decoder.aspp.0.");
         let prefix = if plus { "decoder.aspp.0." } else { self.old_or_new(tensors) };
         let mut aspp = torch::infer_aspp(tensors, prefix, [12, 24, 36], 0.5);
         aspp.separable_after = plus;
@@ -86,9 +91,11 @@ impl Dialect for Smp {
             },
             Some(("aspp", "separable.depthwise")) => Some(layer("decoder.aspp.", "1.0", "")),
             Some(("aspp", "separable.pointwise")) => Some(layer("decoder.aspp.", "1.1", "2")),
-            Some(("aspp", inner)) => {
-                torch::aspp(if plus { "decoder.aspp.0." } else { "decoder.aspp." }, head.aspp.rates.len(), inner)
-            }
+            Some(("aspp", inner)) => torch::aspp(
+                if plus { "decoder.aspp.0." } else { "decoder.aspp." },
+                head.aspp.rates.len(),
+                inner,
+            ),
             Some(("head", "conv")) => Some(layer("decoder.", "conv", "bn")),
             Some(("decoder", inner)) => decoder(inner),
             None if path == "logits" => Some(layer("segmentation_head.", "0", "")),
@@ -99,9 +106,13 @@ impl Dialect for Smp {
 
     fn stored_as(&self, tensors: &Tensors, name: String) -> String {
         // DeepLabV3's decoder was a sequence once: ASPP, convolution, batch norm.
-        const OLD: [(&str, &str); 3] =
-            [("decoder.aspp.", "decoder.0."), ("decoder.conv.", "decoder.1."), ("decoder.bn.", "decoder.2.")];
-        let old = OLD.iter().find_map(|(new, old)| Some(format!("{old}{}", name.strip_prefix(new)?)));
+        const OLD: [(&str, &str); 3] = [
+            ("decoder.aspp.", "decoder.0."),
+            ("decoder.conv.", "decoder.1."),
+            ("decoder.bn.", "decoder.2."),
+        ];
+        let old =
+            OLD.iter().find_map(|(new, old)| Some(format!("{old}{}", name.strip_prefix(new)?)));
         old.filter(|old| !tensors.has(&name) && tensors.has(old)).unwrap_or(name)
     }
 

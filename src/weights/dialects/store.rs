@@ -27,7 +27,9 @@ impl Source for Stored {
 
     fn read(&self, name: &str) -> Result<Vec<f32>> {
         let found = self.tensors.iter().find(|(n, ..)| n == name);
-        found.map(|(.., data)| data.clone()).ok_or_else(|| error!(Weights, "there is no tensor `{name}`"))
+        found
+            .map(|(.., data)| data.clone())
+            .ok_or_else(|| error!(Weights, "there is no tensor `{name}`"))
     }
 
     fn label(&self) -> String {
@@ -38,8 +40,9 @@ impl Source for Stored {
 /// The weights under the names and in the layout of the dialect called `dialect`.
 ///
 /// # Errors
-/// Where a parameter is missing or misshapen, and where the dialect's code would compute something else with these weights: it has no such
-/// layer, or another order, padding, dilation rule, eps, ...
+/// Where a parameter is missing or misshapen, and where the dialect's code would compute something
+/// else with these weights: it has no such layer, or another order, padding, dilation rule, eps,
+/// ...
 pub fn store(config: &Config, weights: &Weights, dialect: &str) -> Result<Stored> {
     let dialect = find(dialect)?;
     let layout = dialect.layout(&Tensors::default());
@@ -48,7 +51,15 @@ pub fn store(config: &Config, weights: &Weights, dialect: &str) -> Result<Stored
     for p in &parameters {
         match weights.get(&p.ours) {
             Some(found) if found.shape() == p.shape => {}
-            Some(found) => return Err(error!(Weights, "`{}`: expected {}, got {}", p.ours, p.shape, found.shape())),
+            Some(found) => {
+                return Err(error!(
+                    Weights,
+                    "`{}`: expected {}, got {}",
+                    p.ours,
+                    p.shape,
+                    found.shape()
+                ));
+            }
             None => return Err(error!(Weights, "`{}` is missing", p.ours)),
         }
         stored.tensors.push((p.name.clone(), p.dims.clone(), Vec::new()));
@@ -57,8 +68,9 @@ pub fn store(config: &Config, weights: &Weights, dialect: &str) -> Result<Stored
     for (p, (.., data)) in parameters.iter().zip(&mut stored.tensors) {
         *data = layout.write(weights[&p.ours].tensor(), p.part)?;
     }
-    let copies =
-        stored.tensors.iter().filter_map(|(name, dims, data)| Some((dialect.copy_of(name)?, dims.clone(), data.clone())));
+    let copies = stored.tensors.iter().filter_map(|(name, dims, data)| {
+        Some((dialect.copy_of(name)?, dims.clone(), data.clone()))
+    });
     let copies: Vec<_> = copies.collect();
     stored.tensors.extend(copies);
     stored.metadata.insert(CONFIG_KEY.to_owned(), config.to_json());
@@ -78,8 +90,13 @@ fn agrees(dialect: &dyn Dialect, config: &Config, layout: Layout, stored: &Store
     diff("", &value(config), &value(&theirs), &mut differences);
     match differences.is_empty() {
         true => Ok(()),
-        false => Err(error!(Config, "`{}` runs such weights otherwise: {}", dialect.name(), differences.join(", "))
-            .advice("write them in the dialect they came from, or in `atrous`")),
+        false => Err(error!(
+            Config,
+            "`{}` runs such weights otherwise: {}",
+            dialect.name(),
+            differences.join(", ")
+        )
+        .advice("write them in the dialect they came from, or in `atrous`")),
     }
 }
 
@@ -98,7 +115,9 @@ fn take_over_options(theirs: &mut Config, config: &Config) {
             theirs.dropout = ours.dropout;
         }
         match (&mut theirs.decoder, &ours.decoder) {
-            (Decoder::Plus(theirs), Decoder::Plus(ours)) if theirs.dropouts.len() == ours.dropouts.len() => {
+            (Decoder::Plus(theirs), Decoder::Plus(ours))
+                if theirs.dropouts.len() == ours.dropouts.len() =>
+            {
                 theirs.dropouts.clone_from(&ours.dropouts);
             }
             _ => {}
@@ -112,7 +131,12 @@ fn diff(path: &str, ours: &Value, theirs: &Value, out: &mut Vec<String>) {
         let keys = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k)));
         for key in keys {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            diff(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), out);
+            diff(
+                &path,
+                a.get(key).unwrap_or(&Value::Null),
+                b.get(key).unwrap_or(&Value::Null),
+                out,
+            );
         }
     } else if ours != theirs {
         out.push(format!("{path} ({ours} here, {theirs} there)"));

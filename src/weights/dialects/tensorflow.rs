@@ -1,12 +1,13 @@
-//! TensorFlow's DeepLab (`tensorflow/models/research/deeplab`): checkpoints' names, with batch norms apart or folded.
+//! TensorFlow's DeepLab (`tensorflow/models/research/deeplab`): checkpoints' names, with batch
+//! norms apart or folded.
 
 use super::tensorflow_backbones as backbones;
 use super::{Dialect, Layout, Part, Tensors};
 use crate::error::{Result, error};
 use crate::models::mobilenet_v2::MobileNetV2;
 use crate::models::{
-    Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule, PlusDecoder, Pooling,
-    Preprocessing,
+    Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
+    PaddingRule, PlusDecoder, Pooling, Preprocessing,
 };
 
 /// TensorFlow's fused batch norm takes no eps below this.
@@ -153,7 +154,10 @@ fn block(index: usize) -> String {
 }
 
 fn mobilenet_v2(file: &File) -> Result<MobileNetV2> {
-    let out = |name: &str| file.channels_out(name).ok_or_else(|| error!(Weights, "there is no `{name}`, which tells the width"));
+    let out = |name: &str| {
+        file.channels_out(name)
+            .ok_or_else(|| error!(Weights, "there is no `{name}`, which tells the width"))
+    };
     let mut net = MobileNetV2::with_width(1.0, 8);
     net.stem = out(STEM)?;
     for (channels, last) in net.channels.iter_mut().zip(MobileNetV2::LAST_BLOCKS) {
@@ -164,7 +168,8 @@ fn mobilenet_v2(file: &File) -> Result<MobileNetV2> {
 
 fn head(file: &File) -> Option<Head> {
     let classes = file.channels_out("logits/semantic/weights")?;
-    let branch = |i: usize| [format!("aspp{i}_depthwise/depthwise_weights"), format!("aspp{i}/weights")];
+    let branch =
+        |i: usize| [format!("aspp{i}_depthwise/depthwise_weights"), format!("aspp{i}/weights")];
     let branches = (1..).take_while(|&i| branch(i).iter().any(|name| file.has(name))).count();
     let kind = |separable: bool| if separable { ConvKind::SeparableNorm } else { ConvKind::Plain };
     let aspp = Aspp {
@@ -178,7 +183,12 @@ fn head(file: &File) -> Option<Head> {
     };
     let projection = "decoder/feature_projection0/weights";
     let decoder = file.channels_out(projection).map_or(Decoder::None, |low_level_channels| {
-        let conv = |i: usize| [format!("decoder/decoder_conv{i}_pointwise/weights"), format!("decoder/decoder_conv{i}/weights")];
+        let conv = |i: usize| {
+            [
+                format!("decoder/decoder_conv{i}_pointwise/weights"),
+                format!("decoder/decoder_conv{i}/weights"),
+            ]
+        };
         let convs = (0..).take_while(|&i| conv(i).iter().any(|name| file.has(name))).count();
         Decoder::Plus(PlusDecoder {
             low_level: LowLevel::TensorFlow,
@@ -189,7 +199,15 @@ fn head(file: &File) -> Option<Head> {
             low_level_first: false,
         })
     });
-    Some(Head { classes, class_names: Vec::new(), class_colors: Vec::new(), aspp, decoder, aux: None, align_corners: true })
+    Some(Head {
+        classes,
+        class_names: Vec::new(),
+        class_colors: Vec::new(),
+        aspp,
+        decoder,
+        aux: None,
+        align_corners: true,
+    })
 }
 
 fn mobilenet_v2_layer(path: &str) -> Option<String> {
@@ -209,7 +227,9 @@ fn head_layer(path: &str) -> Option<String> {
         "logits" => "logits/semantic".to_owned(),
         _ => {
             let (place, rest) = path.split_once('.')?;
-            let (number, end) = rest.split_once('.').map_or((rest, String::new()), |(n, end)| (n, format!("_{end}")));
+            let (number, end) = rest
+                .split_once('.')
+                .map_or((rest, String::new()), |(n, end)| (n, format!("_{end}")));
             match place {
                 "aspp" => format!("aspp{}{end}", number.strip_prefix("rate")?),
                 "decoder" => {

@@ -1,4 +1,5 @@
-//! Xception and ResNet in TensorFlow's checkpoints: which one a file holds, and the names of its layers.
+//! Xception and ResNet in TensorFlow's checkpoints: which one a file holds, and the names of its
+//! layers.
 
 use super::Tensors;
 use crate::models::resnet::{ResNet, Stem, Strided};
@@ -15,7 +16,8 @@ pub(super) fn find(tensors: &Tensors) -> Option<Backbone> {
         [50, 101, 152].into_iter().find_map(|depth| {
             let net = ResNet { strided: Strided::Last, ..ResNet::new(depth).ok()? };
             let scope = resnet_scope(&net);
-            let stem = if tensors.any(&format!("{scope}/conv1/")) { Stem::Single } else { Stem::Beta };
+            let stem =
+                if tensors.any(&format!("{scope}/conv1/")) { Stem::Single } else { Stem::Beta };
             tensors.any(&format!("{scope}/")).then_some(Backbone::ResNet(ResNet { stem, ..net }))
         })
     })
@@ -26,9 +28,14 @@ pub(super) fn stem(backbone: &Backbone) -> Option<String> {
     layer(backbone, "stem.conv1")
 }
 
-/// How the backbone pads: both write their strided 3x3 convolutions with the same padding on all sides; ResNet's pooling has `SAME`.
+/// How the backbone pads: both write their strided 3x3 convolutions with the same padding on all
+/// sides; ResNet's pooling has `SAME`.
 pub(super) fn padding(backbone: &Backbone) -> PaddingRule {
-    if matches!(backbone, Backbone::Xception(_)) { PaddingRule::Symmetric } else { PaddingRule::TfSame }
+    if matches!(backbone, Backbone::Xception(_)) {
+        PaddingRule::Symmetric
+    } else {
+        PaddingRule::TfSame
+    }
 }
 
 /// Added to variances. TensorFlow's fused batch norm takes no less than `least`.
@@ -38,15 +45,21 @@ pub(super) fn eps(backbone: &Backbone, least: f32) -> f32 {
 
 /// Whether a tensor is the classifier's with which the backbone was trained on ImageNet.
 pub(super) fn is_classifier(name: &str) -> bool {
-    let inner = name.split_once('/').filter(|(scope, _)| scope.starts_with("xception_") || scope.starts_with("resnet_v1_"));
+    let inner = name
+        .split_once('/')
+        .filter(|(scope, _)| scope.starts_with("xception_") || scope.starts_with("resnet_v1_"));
     inner.is_some_and(|(_, rest)| rest.starts_with("logits/"))
 }
 
 /// The scope of the layer that we call `backbone.PATH`.
 pub(super) fn layer(backbone: &Backbone, path: &str) -> Option<String> {
     match backbone {
-        Backbone::Xception(net) => Some(format!("{}/{}", xception_scope(net), xception_layer(path)?)),
-        Backbone::ResNet(net) if net.bottleneck() => Some(format!("{}/{}", resnet_scope(net), resnet_layer(net, path)?)),
+        Backbone::Xception(net) => {
+            Some(format!("{}/{}", xception_scope(net), xception_layer(path)?))
+        }
+        Backbone::ResNet(net) if net.bottleneck() => {
+            Some(format!("{}/{}", resnet_scope(net), resnet_layer(net, path)?))
+        }
         _ => None,
     }
 }
@@ -59,13 +72,18 @@ fn resnet_scope(net: &ResNet) -> String {
     format!("resnet_v1_{}", net.depth)
 }
 
-/// `entry2.conv1.depthwise` -> `entry_flow/block2/unit_1/xception_module/separable_conv1_depthwise`.
+/// `entry2.conv1.depthwise` ->
+/// `entry_flow/block2/unit_1/xception_module/separable_conv1_depthwise`.
 fn xception_layer(path: &str) -> Option<String> {
     if let Some(number) = path.strip_prefix("stem.conv") {
         return Some(format!("entry_flow/conv1_{number}"));
     }
     let (unit, inner) = path.split_once('.')?;
-    let place = match (unit.strip_prefix("entry"), unit.strip_prefix("middle"), unit.strip_prefix("exit")) {
+    let place = match (
+        unit.strip_prefix("entry"),
+        unit.strip_prefix("middle"),
+        unit.strip_prefix("exit"),
+    ) {
         (Some(i), ..) => format!("entry_flow/block{i}/unit_1"),
         (_, Some(i), _) => format!("middle_flow/block1/unit_{i}"),
         (.., Some(i)) => format!("exit_flow/block{i}/unit_1"),
@@ -81,7 +99,11 @@ fn xception_layer(path: &str) -> Option<String> {
 /// `layer1.0.downsample` -> `block1/unit_1/bottleneck_v1/shortcut`.
 fn resnet_layer(net: &ResNet, path: &str) -> Option<String> {
     if let Some(number) = path.strip_prefix("stem.conv") {
-        return Some(if net.stem == Stem::Single { "conv1".to_owned() } else { format!("conv1_{number}") });
+        return Some(if net.stem == Stem::Single {
+            "conv1".to_owned()
+        } else {
+            format!("conv1_{number}")
+        });
     }
     let (stage, rest) = path.strip_prefix("layer")?.split_once('.')?;
     let (unit, inner) = rest.split_once('.')?;
@@ -110,7 +132,11 @@ mod tests {
                 "middle16.conv3.pointwise",
                 "xception_65/middle_flow/block1/unit_16/xception_module/separable_conv3_pointwise",
             ),
-            (&xception, "exit1.shortcut", "xception_65/exit_flow/block1/unit_1/xception_module/shortcut"),
+            (
+                &xception,
+                "exit1.shortcut",
+                "xception_65/exit_flow/block1/unit_1/xception_module/shortcut",
+            ),
             (&beta, "stem.conv3", "resnet_v1_101/conv1_3"),
             (&beta, "layer3.22.conv2", "resnet_v1_101/block3/unit_23/bottleneck_v1/conv2"),
             (&beta, "layer1.0.downsample", "resnet_v1_101/block1/unit_1/bottleneck_v1/shortcut"),
@@ -118,7 +144,14 @@ mod tests {
             assert_eq!(layer(backbone, path).as_deref(), Some(name));
         }
         assert_eq!(layer(&xception, "layer1.0.conv1"), None);
-        assert_eq!(layer(&Backbone::resnet(18).unwrap(), "layer1.0.conv1"), None, "TensorFlow has no such units");
-        assert!(is_classifier("xception_65/logits/weights") && !is_classifier("logits/semantic/weights"));
+        assert_eq!(
+            layer(&Backbone::resnet(18).unwrap(), "layer1.0.conv1"),
+            None,
+            "TensorFlow has no such units"
+        );
+        assert!(
+            is_classifier("xception_65/logits/weights")
+                && !is_classifier("logits/semantic/weights")
+        );
     }
 }

@@ -52,7 +52,10 @@ impl Tensors {
 
     /// Whether a name begins so.
     pub fn any(&self, prefix: &str) -> bool {
-        self.dims.range(prefix.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
+        self.dims
+            .range(prefix.to_owned()..)
+            .next()
+            .is_some_and(|(name, _)| name.starts_with(prefix))
     }
 
     /// Dimensions of a tensor.
@@ -65,10 +68,15 @@ impl Tensors {
         self.dims(name)?.get(axis).copied()
     }
 
-    /// How many of `PREFIX0`, `PREFIX1`, ... begin some name (`PREFIX0.`): the highest number plus one.
+    /// How many of `PREFIX0`, `PREFIX1`, ... begin some name (`PREFIX0.`): the highest number plus
+    /// one.
     pub fn count(&self, prefix: &str) -> usize {
-        let numbers = self.dims.range(prefix.to_owned()..).map_while(|(name, _)| name.strip_prefix(prefix));
-        numbers.filter_map(|rest| rest.split('.').next()?.parse::<usize>().ok()).max().map_or(0, |n| n.saturating_add(1))
+        let numbers =
+            self.dims.range(prefix.to_owned()..).map_while(|(name, _)| name.strip_prefix(prefix));
+        numbers
+            .filter_map(|rest| rest.split('.').next()?.parse::<usize>().ok())
+            .max()
+            .map_or(0, |n| n.saturating_add(1))
     }
 }
 
@@ -82,7 +90,12 @@ impl Source for WeightFile {
     }
 
     fn read(&self, name: &str) -> Result<Vec<f32>> {
-        Ok(self.read_finite(name, "the training that wrote the weights has diverged, or the file is damaged")?.1)
+        Ok(self
+            .read_finite(
+                name,
+                "the training that wrote the weights has diverged, or the file is damaged",
+            )?
+            .1)
     }
 
     fn label(&self) -> String {
@@ -90,7 +103,8 @@ impl Source for WeightFile {
     }
 }
 
-/// A source whose names all begin with a wrapper's name, without it: `module.` of `DataParallel`, `model.` of Lightning.
+/// A source whose names all begin with a wrapper's name, without it: `module.` of `DataParallel`,
+/// `model.` of Lightning.
 pub(super) struct Unwrapped<'a> {
     inner: &'a dyn Source,
     prefix: String,

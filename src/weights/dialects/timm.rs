@@ -1,4 +1,5 @@
-//! timm's classifiers of ImageNet, without the classifier: those whose names are its own. Its ResNets have torchvision's.
+//! timm's classifiers of ImageNet, without the classifier: those whose names are its own. Its
+//! ResNets have torchvision's.
 
 use super::torch::{self, Layer, layer};
 use super::{Dialect, Part, Tensors};
@@ -57,7 +58,8 @@ impl Dialect for Timm {
 
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
         // MobileNetV3's `conv_head` comes after the pooling, as part of its classifier.
-        let classifier = ["head.", "conv_head.", "classifier."].iter().any(|start| name.starts_with(start));
+        let classifier =
+            ["head.", "conv_head.", "classifier."].iter().any(|start| name.starts_with(start));
         classifier || name.ends_with("num_batches_tracked")
     }
 }
@@ -67,7 +69,8 @@ fn infer_xception(tensors: &Tensors) -> Result<Xception> {
     let blocks = tensors.count("blocks.");
     let mut known = [41, 65, 71].into_iter().filter_map(|depth| Xception::new(depth).ok());
     known.find(|net| net.units().len() == blocks).ok_or_else(|| {
-        error!(Weights, "no known Xception has {blocks} units").advice("xception41, xception65 and xception71 are known")
+        error!(Weights, "no known Xception has {blocks} units")
+            .advice("xception41, xception65 and xception71 are known")
     })
 }
 
@@ -75,15 +78,24 @@ fn infer_xception(tensors: &Tensors) -> Result<Xception> {
 fn infer_mobilenet(tensors: &Tensors) -> Result<Backbone> {
     match std::array::from_fn(|i| tensors.count(&format!("blocks.{i}."))) {
         MOBILENET_V2 => {
-            let kernel = |path: &str| mobilenet_v2(path).map_or(String::new(), |layer| torch::name(layer, Part::Kernel));
+            let kernel = |path: &str| {
+                mobilenet_v2(path).map_or(String::new(), |layer| torch::name(layer, Part::Kernel))
+            };
             let project = |block: usize| kernel(&format!("block{block}.project"));
-            let mut net = torch::infer_mobilenet_v2(tensors, &kernel("stem.conv1"), project, &kernel("last"))?;
+            let mut net = torch::infer_mobilenet_v2(
+                tensors,
+                &kernel("stem.conv1"),
+                project,
+                &kernel("last"),
+            )?;
             net.last_is_features = net.last.is_some();
             Ok(Backbone::MobileNetV2(net))
         }
         MOBILENET_V3 => Ok(Backbone::MobileNetV3(MobileNetV3 {})),
-        other => Err(error!(Weights, "no known network of timm's has {other:?} blocks in its stages")
-            .advice("mobilenetv2_050, _100, _140 and mobilenetv3_large_100 are known")),
+        other => {
+            Err(error!(Weights, "no known network of timm's has {other:?} blocks in its stages")
+                .advice("mobilenetv2_050, _100, _140 and mobilenetv3_large_100 are known"))
+        }
     }
 }
 
@@ -94,12 +106,19 @@ fn xception(net: &Xception, path: &str) -> Option<Layer> {
         return Some(layer(&format!("stem.{}.", number.checked_sub(1)?), "conv", "bn"));
     }
     let (unit, inner) = path.split_once('.')?;
-    let (block, unit) = net.units().into_iter().enumerate().find(|(_, known)| known.name == unit)?;
+    let (block, unit) =
+        net.units().into_iter().enumerate().find(|(_, known)| known.name == unit)?;
     let prefix = format!("blocks.{block}.");
     match inner.split_once('.') {
-        Some((conv, "depthwise")) => Some(layer(&format!("{prefix}stack.{conv}."), "conv_dw", "bn_dw")),
-        Some((conv, "pointwise")) => Some(layer(&format!("{prefix}stack.{conv}."), "conv_pw", "bn_pw")),
-        None if unit.shortcut == Shortcut::Conv => Some(layer(&format!("{prefix}shortcut."), "conv", "bn")),
+        Some((conv, "depthwise")) => {
+            Some(layer(&format!("{prefix}stack.{conv}."), "conv_dw", "bn_dw"))
+        }
+        Some((conv, "pointwise")) => {
+            Some(layer(&format!("{prefix}stack.{conv}."), "conv_pw", "bn_pw"))
+        }
+        None if unit.shortcut == Shortcut::Conv => {
+            Some(layer(&format!("{prefix}shortcut."), "conv", "bn"))
+        }
         _ => None,
     }
 }
@@ -164,10 +183,16 @@ mod tests {
         assert_eq!(conv(mobilenet_v2("block16.project")).as_deref(), Some("blocks.6.0.conv_pwl"));
         assert_eq!(conv(mobilenet_v2("block0.project")).as_deref(), Some("blocks.0.0.conv_pw"));
         assert_eq!(conv(mobilenet_v2("block17.project")), None);
-        assert_eq!(conv(mobilenet_v3("block14.se.fc2")).as_deref(), Some("blocks.5.2.se.conv_expand"));
+        assert_eq!(
+            conv(mobilenet_v3("block14.se.fc2")).as_deref(),
+            Some("blocks.5.2.se.conv_expand")
+        );
         assert_eq!(conv(mobilenet_v3("block15.project")), None);
         let net = Xception::new(71).unwrap();
-        assert_eq!(conv(xception(&net, "exit2.conv3.pointwise")).as_deref(), Some("blocks.22.stack.conv3.conv_pw"));
+        assert_eq!(
+            conv(xception(&net, "exit2.conv3.pointwise")).as_deref(),
+            Some("blocks.22.stack.conv3.conv_pw")
+        );
         assert_eq!(conv(xception(&net, "middle1.shortcut")), None);
     }
 }

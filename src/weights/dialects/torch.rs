@@ -1,4 +1,5 @@
-//! Names that PyTorch code bases share: torchvision's backbones, and the ASPP module that everybody took over from it.
+//! Names that PyTorch code bases share: torchvision's backbones, and the ASPP module that everybody
+//! took over from it.
 
 use super::{Part, Tensors};
 use crate::error::{Result, error};
@@ -72,14 +73,19 @@ pub(super) fn mobilenet_v2(feature: impl Fn(usize) -> String, path: &str) -> Opt
     Some(layer(&format!("{}.", feature(number)), conv, norm))
 }
 
-/// The channels of a MobileNetV2 whose blocks' projections, the stem and the last layer have these kernels.
+/// The channels of a MobileNetV2 whose blocks' projections, the stem and the last layer have these
+/// kernels.
 pub(super) fn infer_mobilenet_v2(
     tensors: &Tensors,
     stem: &str,
     project: impl Fn(usize) -> String,
     last: &str,
 ) -> Result<MobileNetV2> {
-    let out = |name: &str| tensors.dim(name, 0).ok_or_else(|| error!(Weights, "there is no `{name}`, which tells the width"));
+    let out = |name: &str| {
+        tensors
+            .dim(name, 0)
+            .ok_or_else(|| error!(Weights, "there is no `{name}`, which tells the width"))
+    };
     let mut net = MobileNetV2::with_width(1.0, 8);
     net.stem = out(stem)?;
     for (channels, block) in net.channels.iter_mut().zip(MobileNetV2::LAST_BLOCKS) {
@@ -90,15 +96,21 @@ pub(super) fn infer_mobilenet_v2(
 }
 
 /// torchvision's MobileNetV2 below `feature`.
-pub(super) fn infer_mobilenet_v2_features(tensors: &Tensors, feature: impl Fn(usize) -> String) -> Result<MobileNetV2> {
-    let kernel = |path: &str| mobilenet_v2(&feature, path).map_or(String::new(), |layer| name(layer, Part::Kernel));
+pub(super) fn infer_mobilenet_v2_features(
+    tensors: &Tensors,
+    feature: impl Fn(usize) -> String,
+) -> Result<MobileNetV2> {
+    let kernel = |path: &str| {
+        mobilenet_v2(&feature, path).map_or(String::new(), |layer| name(layer, Part::Kernel))
+    };
     let project = |block: usize| kernel(&format!("block{block}.project"));
     infer_mobilenet_v2(tensors, &kernel("stem.conv1"), project, &kernel("last"))
 }
 
 /// A layer of the ASPP module at `prefix`, `path` below our ASPP.
 pub(super) fn aspp(prefix: &str, branches: usize, path: &str) -> Option<Layer> {
-    let convs = |i: usize, conv: &str, norm: &str| Some(layer(&format!("{prefix}convs.{i}."), conv, norm));
+    let convs =
+        |i: usize, conv: &str, norm: &str| Some(layer(&format!("{prefix}convs.{i}."), conv, norm));
     match path {
         "conv1x1" => convs(0, "0", "1"),
         "pool.conv" => convs(branches + 1, "1", "2"),

@@ -1,10 +1,13 @@
-//! torchvision's DeepLabv3: ResNet-50 and -101, MobileNetV3-Large, with or without the auxiliary classifier.
+//! torchvision's DeepLabv3: ResNet-50 and -101, MobileNetV3-Large, with or without the auxiliary
+//! classifier.
 
 use super::torch::{self, Layer, layer};
 use super::{Dialect, Part, Tensors};
 use crate::error::Result;
 use crate::models::mobilenet_v3::{self, MobileNetV3};
-use crate::models::{Aux, Backbone, Config, Decoder, DilationRule, Eps, Head, Norm, PaddingRule, Preprocessing};
+use crate::models::{
+    Aux, Backbone, Config, Decoder, DilationRule, Eps, Head, Norm, PaddingRule, Preprocessing,
+};
 
 /// torchvision's dialect.
 pub struct Torchvision;
@@ -61,7 +64,9 @@ impl Dialect for Torchvision {
                 Backbone::MobileNetV3(_) => mobilenet_v3("backbone.", inner),
                 _ => None,
             },
-            Some(("aspp", inner)) => torch::aspp("classifier.0.", config.head.as_ref()?.aspp.rates.len(), inner),
+            Some(("aspp", inner)) => {
+                torch::aspp("classifier.0.", config.head.as_ref()?.aspp.rates.len(), inner)
+            }
             Some(("head", "conv")) => Some(layer("classifier.", "1", "2")),
             Some(("aux", "conv")) => Some(layer("aux_classifier.", "0", "1")),
             Some(("aux", "logits")) => Some(layer("aux_classifier.", "4", "")),

@@ -4,7 +4,8 @@ use super::torch::{self, layer};
 use super::{Dialect, Part, Tensors};
 use crate::error::{Result, error};
 use crate::models::{
-    Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule, PlusDecoder, Preprocessing,
+    Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule,
+    PlusDecoder, Preprocessing,
 };
 
 /// VainF's dialect.
@@ -27,7 +28,8 @@ impl Dialect for VainF {
     }
 
     fn detect(&self, tensors: &Tensors) -> bool {
-        tensors.any("backbone.") && (tensors.any("classifier.aspp.") || tensors.any("classifier.classifier."))
+        tensors.any("backbone.")
+            && (tensors.any("classifier.aspp.") || tensors.any("classifier.classifier."))
     }
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
@@ -37,11 +39,16 @@ impl Dialect for VainF {
         } else if tensors.any("backbone.layer1.0.") {
             Backbone::ResNet(torch::infer_resnet(tensors, "backbone.")?)
         } else {
-            return Err(error!(Weights, "this backbone of VainF's is not known").advice("ResNet and MobileNetV2 are"));
+            return Err(error!(Weights, "this backbone of VainF's is not known")
+                .advice("ResNet and MobileNetV2 are"));
         };
         let plus = tensors.any("classifier.aspp.");
-        let aspp =
-            torch::infer_aspp(tensors, if plus { "classifier.aspp." } else { "classifier.classifier.0." }, [6, 12, 18], 0.1);
+        let aspp = torch::infer_aspp(
+            tensors,
+            if plus { "classifier.aspp." } else { "classifier.classifier.0." },
+            [6, 12, 18],
+            0.1,
+        );
         let classifier = if plus { "classifier.classifier.3" } else { "classifier.classifier.4" };
         let decoder = PlusDecoder {
             low_level: LowLevel::Stage,
@@ -57,7 +64,11 @@ impl Dialect for VainF {
             output_stride: 16,
             dilation: DilationRule::AfterStride,
             multi_grid: Vec::new(),
-            padding: if mobilenet { PaddingRule::BeforeExpansion { stem: 0 } } else { PaddingRule::Symmetric },
+            padding: if mobilenet {
+                PaddingRule::BeforeExpansion { stem: 0 }
+            } else {
+                PaddingRule::Symmetric
+            },
             input_channels: tensors.dim(stem, 1).unwrap_or(3),
             norm: Norm::Separate,
             eps: Eps { backbone: 1e-5, head: 1e-5 },
@@ -83,13 +94,17 @@ impl Dialect for VainF {
                 Backbone::MobileNetV2(_) => torch::mobilenet_v2(feature, inner),
                 _ => None,
             },
-            Some(("aspp", inner)) => {
-                torch::aspp(if plus { "classifier.aspp." } else { "classifier.classifier.0." }, head.aspp.rates.len(), inner)
-            }
+            Some(("aspp", inner)) => torch::aspp(
+                if plus { "classifier.aspp." } else { "classifier.classifier.0." },
+                head.aspp.rates.len(),
+                inner,
+            ),
             Some(("decoder", "low_level")) => Some(layer("classifier.project.", "0", "1")),
             Some(("decoder", "conv1")) => Some(layer("classifier.classifier.", "0", "1")),
             Some(("head", "conv")) => Some(layer("classifier.classifier.", "1", "2")),
-            None if path == "logits" => Some(layer("classifier.classifier.", if plus { "3" } else { "4" }, "")),
+            None if path == "logits" => {
+                Some(layer("classifier.classifier.", if plus { "3" } else { "4" }, ""))
+            }
             _ => None,
         };
         found.map(|layer| torch::name(layer, part))

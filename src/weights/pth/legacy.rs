@@ -1,7 +1,8 @@
 //! `.pth` as PyTorch wrote it before 1.6: five pickles in a row, then the storages.
 //!
-//! The pickles are a magic number, the version 1001, facts about the machine, the object, and the storages' keys in the order
-//! in which their data follows. Each storage is its number of elements in eight bytes, then the elements.
+//! The pickles are a magic number, the version 1001, facts about the machine, the object, and the
+//! storages' keys in the order in which their data follows. Each storage is its number of elements
+//! in eight bytes, then the elements.
 
 use super::super::human;
 use super::super::raw::{Contents, Place, Storage};
@@ -33,7 +34,9 @@ pub(in super::super) fn open(source: &Source) -> Result<Contents> {
         let head = source.bytes(0, source.len().min(reach).min(MAX_PICKLE) as usize)?;
         match Pickles::read(&head) {
             Ok(pickles) => return pickles.contents(source),
-            Err(Fault::End) if (head.len() as u64) < source.len().min(MAX_PICKLE) => reach *= GROWTH,
+            Err(Fault::End) if (head.len() as u64) < source.len().min(MAX_PICKLE) => {
+                reach *= GROWTH
+            }
             Err(Fault::End) if source.len() > MAX_PICKLE => {
                 return Err(error!(Weights, "the pickle takes more than {}", human(MAX_PICKLE)));
             }
@@ -69,7 +72,10 @@ impl<'a> Pickles<'a> {
 
     fn contents(&self, source: &Source) -> Result<Contents> {
         if self.version.size(self.version.root) != Some(VERSION) {
-            return Err(error!(Weights, "a .pth of before PyTorch 1.6, but not of the one version that is known ({VERSION})"));
+            return Err(error!(
+                Weights,
+                "a .pth of before PyTorch 1.6, but not of the one version that is known ({VERSION})"
+            ));
         }
         let facts = self.machine.entries(self.machine.root).unwrap_or_default();
         let little = facts.iter().find(|&&(key, _)| self.machine.str(key) == Some("little_endian"));
@@ -78,21 +84,35 @@ impl<'a> Pickles<'a> {
         }
         let (storages, by_key) = self.storages(source)?;
         let mut contents = contents(&self.object, |storage| match by_key.get(storage.key) {
-            Some(&index) if storages[index].len == bytes(storage) => Ok((index, storages[index].len)),
-            Some(_) => Err(error!(Weights, "its storage {} is described in two ways", shortened(storage.key))),
-            None => Err(error!(Weights, "its storage {} is not in the file", shortened(storage.key))),
+            Some(&index) if storages[index].len == bytes(storage) => {
+                Ok((index, storages[index].len))
+            }
+            Some(_) => Err(error!(
+                Weights,
+                "its storage {} is described in two ways",
+                shortened(storage.key)
+            )),
+            None => {
+                Err(error!(Weights, "its storage {} is not in the file", shortened(storage.key)))
+            }
         })?;
         contents.storages = storages;
         Ok(contents)
     }
 
-    /// Every storage's place. They follow each other, so that all must be known to find the last one.
+    /// Every storage's place. They follow each other, so that all must be known to find the last
+    /// one.
     fn storages(&self, source: &Source) -> Result<(Vec<Storage>, HashMap<&'a str, usize>)> {
         let described = self.described();
         let Some(keys) = self.keys.sequence(self.keys.root) else {
-            return Err(error!(Weights, "the list of storages is {}", self.keys.describe(self.keys.root)));
+            return Err(error!(
+                Weights,
+                "the list of storages is {}",
+                self.keys.describe(self.keys.root)
+            ));
         };
-        let (mut storages, mut by_key) = (Vec::with_capacity(keys.len()), HashMap::with_capacity(keys.len()));
+        let (mut storages, mut by_key) =
+            (Vec::with_capacity(keys.len()), HashMap::with_capacity(keys.len()));
         let mut at = self.end;
         for &key in keys {
             let Some(storage) = self.keys.str(key).and_then(|key| described.get(key)) else {
@@ -104,13 +124,21 @@ impl<'a> Pickles<'a> {
             let end = start.saturating_add(len);
             if end > source.len() {
                 let past = human(end - source.len());
-                return Err(error!(Weights, "it ends {past} past the file's end: the file was cut short").at(name()));
+                return Err(error!(
+                    Weights,
+                    "it ends {past} past the file's end: the file was cut short"
+                )
+                .at(name()));
             }
             let mut count = [0; 8];
             source.read_at(at, &mut count)?;
             let count = u64::from_le_bytes(count);
             if count != storage.len {
-                return Err(error!(Weights, "its data says {count} elements, the pickle {}", storage.len).at(name()));
+                return Err(error!(
+                    Weights,
+                    "its data says {count} elements, the pickle {}", storage.len
+                )
+                .at(name()));
             }
             by_key.insert(storage.key, storages.len());
             storages.push(Storage { place: Place::Plain(start), len });
@@ -122,6 +150,8 @@ impl<'a> Pickles<'a> {
     /// Every storage that the object refers to, also outside of the state dict.
     fn described(&self) -> HashMap<&'a str, StorageRef<'a>> {
         let ids = 0..self.object.nodes.len() as Id;
-        ids.filter_map(|id| storage_ref(&self.object, id)).map(|storage| (storage.key, storage)).collect()
+        ids.filter_map(|id| storage_ref(&self.object, id))
+            .map(|storage| (storage.key, storage))
+            .collect()
     }
 }

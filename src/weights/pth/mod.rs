@@ -1,12 +1,15 @@
 //! PyTorch's `.pth` and `.pt` files, read without Python and without running what they say.
 //!
-//! Such a file holds a pickle: a program for a stack machine whose instructions include importing any Python function and calling
-//! it. Here the program builds plain data. A call stays the description of a call, and only the few that make up a state dict
-//! (`collections.OrderedDict`, `torch._utils._rebuild_tensor_v2` and its relatives) are understood, by what they mean. Every
-//! other one is an opaque value, which does no harm beside the tensors and is listed as ignored among them.
+//! Such a file holds a pickle: a program for a stack machine whose instructions include importing
+//! any Python function and calling it. Here the program builds plain data. A call stays the
+//! description of a call, and only the few that make up a state dict (`collections.OrderedDict`,
+//! `torch._utils._rebuild_tensor_v2` and its relatives) are understood, by what they mean. Every
+//! other one is an opaque value, which does no harm beside the tensors and is listed as ignored
+//! among them.
 //!
-//! The state dict is looked for at the top, then under the names that training scripts use (`state_dict`, `model_state`, ...);
-//! where none of them is there, the dict with the most tensors is taken. A `module.` in front of every name is dropped.
+//! The state dict is looked for at the top, then under the names that training scripts use
+//! (`state_dict`, `model_state`, ...); where none of them is there, the dict with the most tensors
+//! is taken. A `module.` in front of every name is dropped.
 
 mod archive;
 mod legacy;
@@ -31,10 +34,17 @@ use value::Values;
 const MAX_PICKLE: u64 = 64 << 20;
 
 /// The state dict in a pickle. `locate` gives a storage's number and its length in bytes.
-fn contents<'a>(values: &Values<'a>, mut locate: impl FnMut(&StorageRef<'a>) -> Result<(usize, u64)>) -> Result<Contents> {
+fn contents<'a>(
+    values: &Values<'a>,
+    mut locate: impl FnMut(&StorageRef<'a>) -> Result<(usize, u64)>,
+) -> Result<Contents> {
     let Some(found) = state_dict::find(values) else {
-        return Err(error!(Weights, "there is no dict of tensors in the file, it holds {}", values.describe(values.root))
-            .advice("save the model's state_dict(), not the model"));
+        return Err(error!(
+            Weights,
+            "there is no dict of tensors in the file, it holds {}",
+            values.describe(values.root)
+        )
+        .advice("save the model's state_dict(), not the model"));
     };
     let mut contents = Contents { metadata: found.metadata, ..Contents::default() };
     for (name, id) in found.entries {
@@ -44,9 +54,17 @@ fn contents<'a>(values: &Values<'a>, mut locate: impl FnMut(&StorageRef<'a>) -> 
                 let (storage, available) = locate(&t.storage).map_err(at)?;
                 let offset = t.offset.saturating_mul(t.dtype.size() as u64);
                 let place = (storage, offset, available);
-                contents.tensors.push(RawTensor::new(name.into(), t.dtype, t.dims, Some(t.strides), place)?);
+                contents.tensors.push(RawTensor::new(
+                    name.into(),
+                    t.dtype,
+                    t.dims,
+                    Some(t.strides),
+                    place,
+                )?);
             }
-            Rebuilt::Other(what) => contents.ignored.push(Ignored { name: shortened(name).into(), what }),
+            Rebuilt::Other(what) => {
+                contents.ignored.push(Ignored { name: shortened(name).into(), what })
+            }
             Rebuilt::Broken(what) => return Err(at(error!(Weights, "{what}"))),
         }
     }
@@ -66,7 +84,8 @@ fn fault(fault: Fault) -> Error {
     }
 }
 
-/// A storage's length in bytes by its description. Saturates, so that an absurd one compares as too large.
+/// A storage's length in bytes by its description. Saturates, so that an absurd one compares as too
+/// large.
 fn bytes(storage: &StorageRef<'_>) -> u64 {
     storage.len.saturating_mul(storage.element as u64)
 }

@@ -1,11 +1,13 @@
 //! A stack machine for Python's pickle, protocols 2 to 5, that executes nothing.
 //!
-//! Names of classes and functions stay names, calls stay descriptions of calls; opcodes outside the documented set, a stack that
-//! runs empty and a program that is too long are errors. Opcodes: CPython, `Lib/pickletools.py`.
+//! Names of classes and functions stay names, calls stay descriptions of calls; opcodes outside the
+//! documented set, a stack that runs empty and a program that is too long are errors. Opcodes:
+//! CPython, `Lib/pickletools.py`.
 
 use super::value::{Call, Id, Node, Values};
 
-/// Opcodes in one pickle. The largest networks here take 60,000, with their optimizer's state twice as many.
+/// Opcodes in one pickle. The largest networks here take 60,000, with their optimizer's state twice
+/// as many.
 const MAX_OPS: usize = 1 << 20;
 /// Bytes of the name of a module, class or function.
 const MAX_LINE: usize = 1024;
@@ -29,7 +31,16 @@ type Result<T> = std::result::Result<T, Fault>;
 /// Reads the pickle at the start of `bytes`; also gives its length.
 pub(super) fn read(bytes: &[u8]) -> Result<(Values<'_>, usize)> {
     let nodes = vec![Node::None, Node::Bool(true), Node::Bool(false), Node::Tuple(Box::new([]))];
-    let mut machine = Machine { bytes, at: 0, op: 0, nodes, stack: Vec::new(), marks: Vec::new(), memo: Vec::new(), copied: 0 };
+    let mut machine = Machine {
+        bytes,
+        at: 0,
+        op: 0,
+        nodes,
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: Vec::new(),
+        copied: 0,
+    };
     for ops in 0..MAX_OPS {
         machine.op = machine.at;
         let code = machine.byte()?;
@@ -102,7 +113,10 @@ impl<'a> Machine<'a> {
             b']' => self.make(Node::List(Vec::new())),
             b'l' => self.since_mark().and_then(|ids| self.make(Node::List(ids))),
             b'}' => self.make(Node::Dict(Vec::new())),
-            b'd' => self.since_mark().and_then(|ids| self.pairs(&ids)).and_then(|items| self.make(Node::Dict(items))),
+            b'd' => self
+                .since_mark()
+                .and_then(|ids| self.pairs(&ids))
+                .and_then(|items| self.make(Node::Dict(items))),
             // EMPTY_SET, FROZENSET, ADDITEMS
             0x8f => self.make(Node::Opaque),
             0x91 => self.since_mark().and_then(|_| self.make(Node::Opaque)),
@@ -111,16 +125,22 @@ impl<'a> Machine<'a> {
             b'a' => self.pop().and_then(|id| self.append(&[id])),
             b'e' => self.since_mark().and_then(|ids| self.append(&ids)),
             b's' => self.popped::<2>().and_then(|[key, value]| self.set(&[(key, value)])),
-            b'u' => self.since_mark().and_then(|ids| self.pairs(&ids)).and_then(|items| self.set(&items)),
+            b'u' => self
+                .since_mark()
+                .and_then(|ids| self.pairs(&ids))
+                .and_then(|items| self.set(&items)),
             // GLOBAL, STACK_GLOBAL, REDUCE, NEWOBJ, NEWOBJ_EX, BUILD, BINPERSID
             b'c' => {
                 let names = (self.line()?, self.line()?);
                 self.make(Node::Global(Box::new(names)))
             }
             0x93 => self.stack_global(),
-            b'R' | 0x81 => self.popped::<2>().and_then(|[callable, args]| self.call(callable, args)),
+            b'R' | 0x81 => {
+                self.popped::<2>().and_then(|[callable, args]| self.call(callable, args))
+            }
             0x92 => self.popped::<3>().and_then(|[callable, args, _]| self.call(callable, args)),
-            // State goes to the object below it. Those that matter here, tensors and dicts, keep nothing in it.
+            // State goes to the object below it. Those that matter here, tensors and dicts, keep
+            // nothing in it.
             b'b' => self.pop().and_then(|_| self.top().map(drop)),
             b'Q' => self.pop().and_then(|id| self.make(Node::Persistent(id))),
             // BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
@@ -149,14 +169,19 @@ impl<'a> Machine<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        self.take(N as u64).map(|b| b.try_into().expect("invariant: as many bytes as were asked for"))
+        self.take(N as u64)
+            .map(|b| b.try_into().expect("invariant: as many bytes as were asked for"))
     }
 
     /// The rest of a line, without its end.
     fn line(&mut self) -> Result<&'a str> {
         let rest = &self.bytes[self.at..];
         let Some(len) = rest.iter().take(MAX_LINE).position(|&b| b == b'\n') else {
-            return Err(if rest.len() < MAX_LINE { Fault::End } else { self.bad("a name without an end") });
+            return Err(if rest.len() < MAX_LINE {
+                Fault::End
+            } else {
+                self.bad("a name without an end")
+            });
         };
         self.at += len + 1;
         std::str::from_utf8(&rest[..len]).map_err(|_| self.bad("a name that is not UTF-8"))
@@ -185,7 +210,8 @@ impl<'a> Machine<'a> {
     fn popped<const N: usize>(&mut self) -> Result<[Id; N]> {
         let start = self.stack.len().checked_sub(N).filter(|&start| start >= self.floor());
         let Some(start) = start else { return Err(self.bad("the stack runs empty")) };
-        let ids = self.stack[start..].try_into().expect("invariant: the slice was cut to this length");
+        let ids =
+            self.stack[start..].try_into().expect("invariant: the slice was cut to this length");
         self.stack.truncate(start);
         Ok(ids)
     }
@@ -198,7 +224,9 @@ impl<'a> Machine<'a> {
     }
 
     fn since_mark(&mut self) -> Result<Vec<Id>> {
-        let Some(height) = self.marks.pop() else { return Err(self.bad("there is no mark on the stack")) };
+        let Some(height) = self.marks.pop() else {
+            return Err(self.bad("there is no mark on the stack"));
+        };
         Ok(self.stack.split_off(height))
     }
 
@@ -229,7 +257,8 @@ impl<'a> Machine<'a> {
 
     fn string(&mut self, len: u64) -> Result<()> {
         let bytes = self.take(len)?;
-        // Python 2 wrote bytes where Python 3 writes text, and unpaired surrogates are possible: neither names a tensor.
+        // Python 2 wrote bytes where Python 3 writes text, and unpaired surrogates are possible:
+        // neither names a tensor.
         self.make(std::str::from_utf8(bytes).map_or(Node::Opaque, Node::Str))
     }
 
@@ -262,7 +291,9 @@ impl<'a> Machine<'a> {
     fn stack_global(&mut self) -> Result<()> {
         let [module, name] = self.popped()?;
         match (&self.nodes[module as usize], &self.nodes[name as usize]) {
-            (&Node::Str(module), &Node::Str(name)) => self.make(Node::Global(Box::new((module, name)))),
+            (&Node::Str(module), &Node::Str(name)) => {
+                self.make(Node::Global(Box::new((module, name))))
+            }
             _ => Err(self.bad("a class is named by something that is no string")),
         }
     }
@@ -284,7 +315,8 @@ impl<'a> Machine<'a> {
         self.make(node)
     }
 
-    /// The pairs in `OrderedDict([[key, value], ...])`, as Python 2 wrote it; none for `OrderedDict()`.
+    /// The pairs in `OrderedDict([[key, value], ...])`, as Python 2 wrote it; none for
+    /// `OrderedDict()`.
     fn initial_items(&self, args: Id) -> Result<Vec<(Id, Id)>> {
         let get = |id: Id| match &self.nodes[id as usize] {
             Node::Tuple(ids) => Some(&ids[..]),
@@ -306,7 +338,8 @@ impl<'a> Machine<'a> {
     }
 
     fn remember(&mut self, index: usize, ops: usize) -> Result<()> {
-        // Picklers number their objects one by one: an index past the steps so far only serves to take memory.
+        // Picklers number their objects one by one: an index past the steps so far only serves to
+        // take memory.
         if index > ops {
             return Err(self.bad(format!("memo entry {index} after {ops} steps")));
         }

@@ -5,13 +5,14 @@ use super::value::{Id, Node, Values};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-/// Where scripts put the state dict, in the order in which they are tried: an average of the weights only where the weights
-/// themselves are not there.
-const KEYS: [&str; 7] = ["state_dict", "model_state", "model_state_dict", "model", "model_ema", "net", "network"];
+/// Where scripts put the state dict, in the order in which they are tried: an average of the
+/// weights only where the weights themselves are not there.
+const KEYS: [&str; 7] =
+    ["state_dict", "model_state", "model_state_dict", "model", "model_ema", "net", "network"];
 /// Nesting that is followed.
 const MAX_DEPTH: usize = 8;
-/// Text beside the state dict that is kept, in bytes; what comes after that is left out. A pickle can repeat one long string
-/// under many keys.
+/// Text beside the state dict that is kept, in bytes; what comes after that is left out. A pickle
+/// can repeat one long string under many keys.
 const MAX_TEXT: usize = 1 << 20;
 /// What `DistributedDataParallel` puts in front of every name.
 const WRAPPER: &str = "module.";
@@ -25,8 +26,8 @@ pub(super) struct StateDict<'a> {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Finds the state dict: the top, or what stands under a name that scripts use, or else the dict with the most tensors, and of
-/// those the deepest. `None` where no dict holds tensors.
+/// Finds the state dict: the top, or what stands under a name that scripts use, or else the dict
+/// with the most tensors, and of those the deepest. `None` where no dict holds tensors.
 pub(super) fn find<'a>(values: &Values<'a>) -> Option<StateDict<'a>> {
     let mut metadata = BTreeMap::new();
     let dict = by_name(values, values.root, &mut metadata).or_else(|| largest(values))?;
@@ -34,7 +35,9 @@ pub(super) fn find<'a>(values: &Values<'a>) -> Option<StateDict<'a>> {
     // Scalars in the state dict itself are no tensors: they are text about it.
     note_scalars(values, dict, &mut metadata);
     entries.retain(|&(_, id)| scalar(values, id).is_none());
-    while !entries.is_empty() && entries.iter().all(|(name, _)| name.len() > WRAPPER.len() && name.starts_with(WRAPPER)) {
+    while !entries.is_empty()
+        && entries.iter().all(|(name, _)| name.len() > WRAPPER.len() && name.starts_with(WRAPPER))
+    {
         entries.iter_mut().for_each(|(name, _)| *name = &name[WRAPPER.len()..]);
     }
     Some(StateDict { entries, metadata })
@@ -85,12 +88,18 @@ fn largest(values: &Values<'_>) -> Option<Id> {
             (None, Some(ids)) => ids.to_vec(),
             (None, None) => continue,
         };
-        queue.extend(children.into_iter().filter(|child| seen.insert(*child)).map(|child| (child, depth + 1)));
+        queue.extend(
+            children
+                .into_iter()
+                .filter(|child| seen.insert(*child))
+                .map(|child| (child, depth + 1)),
+        );
     }
     best.map(|(_, id)| id)
 }
 
-/// A dict's entries with string keys: the place of the first and the value of the last, as Python keeps them.
+/// A dict's entries with string keys: the place of the first and the value of the last, as Python
+/// keeps them.
 fn unique<'a>(values: &Values<'a>, dict: Id) -> Vec<(&'a str, Id)> {
     let items = values.entries(dict).unwrap_or_default();
     let mut places = HashMap::with_capacity(items.len());
@@ -107,7 +116,8 @@ fn unique<'a>(values: &Values<'a>, dict: Id) -> Vec<(&'a str, Id)> {
 }
 
 fn note_scalars(values: &Values<'_>, dict: Id, metadata: &mut BTreeMap<String, String>) {
-    let mut left = MAX_TEXT.saturating_sub(metadata.iter().map(|(name, text)| name.len() + text.len()).sum());
+    let mut left =
+        MAX_TEXT.saturating_sub(metadata.iter().map(|(name, text)| name.len() + text.len()).sum());
     for (name, id) in unique(values, dict) {
         let Some(text) = scalar(values, id) else { continue };
         let Some(after) = left.checked_sub(name.len() + text.len()) else { return };

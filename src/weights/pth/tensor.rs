@@ -1,4 +1,5 @@
-//! Tensors and storages out of a pickle's values: what `torch._utils._rebuild_tensor_v2` and its relatives would make.
+//! Tensors and storages out of a pickle's values: what `torch._utils._rebuild_tensor_v2` and its
+//! relatives would make.
 
 use super::super::dtype::StoredDType;
 use super::value::{Id, Node, Values};
@@ -45,14 +46,17 @@ pub(super) enum Rebuilt<'a> {
     Broken(&'static str),
 }
 
-/// Whether a value is the call of one of PyTorch's rebuilders, so that a dict of such values is a state dict.
+/// Whether a value is the call of one of PyTorch's rebuilders, so that a dict of such values is a
+/// state dict.
 pub(super) fn is_tensor(values: &Values<'_>, id: Id) -> bool {
     match values.get(id) {
-        Node::Call(call) => values.global(call.callable).is_some_and(|(module, name)| match module {
-            "torch._utils" => name.starts_with("_rebuild_"),
-            "torch._tensor" => name == "_rebuild_from_type_v2",
-            _ => false,
-        }),
+        Node::Call(call) => {
+            values.global(call.callable).is_some_and(|(module, name)| match module {
+                "torch._utils" => name.starts_with("_rebuild_"),
+                "torch._tensor" => name == "_rebuild_from_type_v2",
+                _ => false,
+            })
+        }
         _ => false,
     }
 }
@@ -66,31 +70,43 @@ pub(super) fn rebuild<'a>(values: &Values<'a>, id: Id) -> Rebuilt<'a> {
             return Rebuilt::Broken("it is rebuilt from something that is no tuple");
         };
         match (values.global(call.callable), args) {
-            (Some(("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state")), [data, ..]) => id = *data,
+            (
+                Some(("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state")),
+                [data, ..],
+            ) => id = *data,
             (Some(("torch._tensor", "_rebuild_from_type_v2")), [function, _, inner, ..]) => {
                 return match values.sequence(*inner) {
-                    Some(inner) => {
-                        plain(values, values.global(*function), inner).unwrap_or_else(|| Rebuilt::Other(values.describe(id)))
-                    }
+                    Some(inner) => plain(values, values.global(*function), inner)
+                        .unwrap_or_else(|| Rebuilt::Other(values.describe(id))),
                     None => Rebuilt::Broken("it is rebuilt from something that is no tuple"),
                 };
             }
             (function, args) => {
-                return plain(values, function, args).unwrap_or_else(|| Rebuilt::Other(values.describe(id)));
+                return plain(values, function, args)
+                    .unwrap_or_else(|| Rebuilt::Other(values.describe(id)));
             }
         }
     }
     Rebuilt::Broken("parameters are wrapped in parameters without end")
 }
 
-/// A tensor from the arguments of the rebuilder that makes it; `None` for rebuilders of other kinds (sparse, quantized).
-fn plain<'a>(values: &Values<'a>, function: Option<(&str, &str)>, args: &[Id]) -> Option<Rebuilt<'a>> {
+/// A tensor from the arguments of the rebuilder that makes it; `None` for rebuilders of other kinds
+/// (sparse, quantized).
+fn plain<'a>(
+    values: &Values<'a>,
+    function: Option<(&str, &str)>,
+    args: &[Id],
+) -> Option<Rebuilt<'a>> {
     if let Some(("torch._utils", name)) = function
         && name.starts_with("_rebuild_sparse_")
     {
         return Some(Rebuilt::Other("a sparse tensor".into()));
     }
-    let (Some(("torch._utils", name)), [storage, offset, dims, strides, rest @ ..]) = (function, args) else { return None };
+    let (Some(("torch._utils", name)), [storage, offset, dims, strides, rest @ ..]) =
+        (function, args)
+    else {
+        return None;
+    };
     let (explicit, flags) = match (name, rest) {
         ("_rebuild_tensor", _) => (None, None),
         ("_rebuild_tensor_v2", _) => (None, rest.get(2)),
@@ -98,24 +114,29 @@ fn plain<'a>(values: &Values<'a>, function: Option<(&str, &str)>, args: &[Id]) -
         ("_rebuild_qtensor", _) => return Some(Rebuilt::Other("a quantized tensor".into())),
         _ => return None,
     };
-    let Some(storage) = storage_ref(values, *storage) else { return Some(Rebuilt::Broken("its storage is not described")) };
+    let Some(storage) = storage_ref(values, *storage) else {
+        return Some(Rebuilt::Broken("its storage is not described"));
+    };
     let dtype = match explicit {
-        Some(dtype) => values.global(dtype).and_then(|(module, name)| (module == "torch").then(|| named(name))?),
+        Some(dtype) => values
+            .global(dtype)
+            .and_then(|(module, name)| (module == "torch").then(|| named(name))?),
         None => storage.dtype,
     };
     let Some(dtype) = dtype else {
         let named = explicit.and_then(|dtype| values.global(dtype)).map(|(_, name)| excerpt(name));
         let name = named.or_else(|| storage.unread.map(str::to_owned));
-        return Some(Rebuilt::Other(
-            name.map_or("a tensor of an unknown type".into(), |name| format!("a tensor of type {name}")),
-        ));
+        return Some(Rebuilt::Other(name.map_or("a tensor of an unknown type".into(), |name| {
+            format!("a tensor of type {name}")
+        })));
     };
     // Views that are conjugated or negated only when they are used.
     if flags.and_then(|&flags| values.entries(flags)).is_some_and(|flags| !flags.is_empty()) {
         return Some(Rebuilt::Other("a tensor that is negated or conjugated lazily".into()));
     }
-    let numbers =
-        |id: Id| -> Option<Vec<usize>> { values.sequence(id)?.iter().map(|&n| usize::try_from(values.size(n)?).ok()).collect() };
+    let numbers = |id: Id| -> Option<Vec<usize>> {
+        values.sequence(id)?.iter().map(|&n| usize::try_from(values.size(n)?).ok()).collect()
+    };
     Some(match (values.size(*offset), numbers(*dims), numbers(*strides)) {
         (Some(offset), Some(dims), Some(strides)) => match offset.checked_add(storage.view) {
             Some(offset) => Rebuilt::Tensor(TensorRef { storage, dtype, offset, dims, strides }),
@@ -142,10 +163,18 @@ pub(super) fn storage_ref<'a>(values: &Values<'a>, id: Id) -> Option<StorageRef<
         None | Some((_, Node::None)) => 0,
         Some((id, _)) => values.size(*values.sequence(id)?.get(1)?)?,
     };
-    Some(StorageRef { key: values.str(*key)?, dtype, unread, element, len: values.size(*len)?, view })
+    Some(StorageRef {
+        key: values.str(*key)?,
+        dtype,
+        unread,
+        element,
+        len: values.size(*len)?,
+        view,
+    })
 }
 
-/// Element type and size from the name of PyTorch's storage class; of types that are not read, PyTorch's name.
+/// Element type and size from the name of PyTorch's storage class; of types that are not read,
+/// PyTorch's name.
 fn storage_type(class: &str) -> Option<(Option<StoredDType>, Option<&'static str>, usize)> {
     let unread = |name, size| Some((None, Some(name), size));
     let dtype = match class {

@@ -1,5 +1,5 @@
-//! What a pickle says, as plain data: an arena of nodes that point to each other by number, so that cycles and deep nesting cost
-//! nothing to build and nothing to drop.
+//! What a pickle says, as plain data: an arena of nodes that point to each other by number, so that
+//! cycles and deep nesting cost nothing to build and nothing to drop.
 
 /// The number of a node in [`Values`].
 pub(super) type Id = u32;
@@ -67,19 +67,22 @@ impl<'a> Values<'a> {
         match self.get(id) {
             Node::Tuple(ids) => Some(ids),
             Node::List(ids) => Some(ids),
-            Node::Call(call) if self.global(call.callable) == Some(("torch", "Size")) => match self.get(call.args) {
-                Node::Tuple(args) => match args.first().map(|&id| self.get(id)) {
-                    Some(Node::Tuple(ids)) => Some(ids),
-                    Some(Node::List(ids)) => Some(ids),
+            Node::Call(call) if self.global(call.callable) == Some(("torch", "Size")) => {
+                match self.get(call.args) {
+                    Node::Tuple(args) => match args.first().map(|&id| self.get(id)) {
+                        Some(Node::Tuple(ids)) => Some(ids),
+                        Some(Node::List(ids)) => Some(ids),
+                        _ => None,
+                    },
                     _ => None,
-                },
-                _ => None,
-            },
+                }
+            }
             _ => None,
         }
     }
 
-    /// The entries of a dict, or of an object that was filled like one, in order. A key may stand twice: the last one counts.
+    /// The entries of a dict, or of an object that was filled like one, in order. A key may stand
+    /// twice: the last one counts.
     pub fn entries(&self, id: Id) -> Option<&[(Id, Id)]> {
         match self.get(id) {
             Node::Dict(items) => Some(items),
@@ -120,5 +123,8 @@ impl<'a> Values<'a> {
 
 /// `module.name`, at most 80 characters of it.
 fn dotted((module, name): (&str, &str)) -> String {
-    format!("`{}`", [module, ".", name].iter().flat_map(|part| part.chars()).take(80).collect::<String>())
+    format!(
+        "`{}`",
+        [module, ".", name].iter().flat_map(|part| part.chars()).take(80).collect::<String>()
+    )
 }

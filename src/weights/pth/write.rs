@@ -21,14 +21,14 @@ pub struct Wrap<'a> {
     pub metadata: &'a BTreeMap<String, String>,
 }
 
-/// Writes tensors, each a name, its dimensions and its elements in row-major order, as a zip `.pth`: an ordered dict of
-/// tensors, at the top or inside of `wrap`.
+/// Writes tensors, each a name, its dimensions and its elements in row-major order, as a zip
+/// `.pth`: an ordered dict of tensors, at the top or inside of `wrap`.
 ///
 /// The file appears under `path` once it is complete. The same arguments give the same bytes.
 ///
 /// # Errors
-/// Where two names are the same, elements do not fill the dimensions, a value is NaN, infinite or past the range of `dtype`, or
-/// the file cannot be written.
+/// Where two names are the same, elements do not fill the dimensions, a value is NaN, infinite or
+/// past the range of `dtype`, or the file cannot be written.
 pub fn write_pth<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
     path: impl AsRef<Path>,
     tensors: impl IntoIterator<Item = (N, D, V)>,
@@ -38,9 +38,12 @@ pub fn write_pth<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
     let path = path.as_ref();
     let tensors = save::collect(tensors, dtype).map_err(|e| e.file(path))?;
     if let Some(wrap) = wrap.filter(|wrap| wrap.metadata.contains_key(wrap.key)) {
-        return Err(error!(Usage, "the metadata has a key `{}`, where the tensors go", wrap.key).file(path));
+        return Err(
+            error!(Usage, "the metadata has a key `{}`, where the tensors go", wrap.key).file(path)
+        );
     }
-    let described = tensors.iter().map(|t| (t.name.as_str(), t.dims.as_ref(), t.data.as_ref().len()));
+    let described =
+        tensors.iter().map(|t| (t.name.as_str(), t.dims.as_ref(), t.data.as_ref().len()));
     let pickle = pickle(described, wrap, dtype);
     // A fixed time: the same weights give the same file.
     let options = SimpleFileOptions::default()
@@ -49,7 +52,9 @@ pub fn write_pth<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
         .with_alignment(ALIGNMENT);
     save::replace(path, |to| {
         let mut zip = ZipWriter::new(to);
-        for (name, content) in [("data.pkl", &pickle[..]), ("byteorder", b"little"), ("version", b"3\n")] {
+        for (name, content) in
+            [("data.pkl", &pickle[..]), ("byteorder", b"little"), ("version", b"3\n")]
+        {
             zip.start_file(format!("archive/{name}"), options)?;
             zip.write_all(content)?;
         }
@@ -63,7 +68,8 @@ pub fn write_pth<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
     })
 }
 
-/// A pickle of protocol 2 that builds the state dict. Nothing is put into the memo: names of classes repeat.
+/// A pickle of protocol 2 that builds the state dict. Nothing is put into the memo: names of
+/// classes repeat.
 fn pickle<'a>(
     tensors: impl Iterator<Item = (&'a str, &'a [usize], usize)>,
     wrap: Option<Wrap<'_>>,

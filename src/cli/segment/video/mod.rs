@@ -29,7 +29,8 @@ use writer::{GRACE, Writer};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Video")]
 pub(super) struct VideoArgs {
-    /// Frames a second of numbered images and raw frames, such as 25, 29.97 or 30000/1001; other videos tell theirs [default: 25]
+    /// Frames a second of numbered images and raw frames, such as 25, 29.97 or 30000/1001; other
+    /// videos tell theirs [default: 25]
     #[arg(long, value_name = "RATE")]
     fps: Option<Rate>,
 
@@ -56,7 +57,8 @@ pub(super) struct VideoArgs {
 
 fn size(text: &str) -> Result<(usize, usize), String> {
     let pair = text.split_once('x').and_then(|(w, h)| w.parse().ok().zip(h.parse().ok()));
-    pair.filter(|&(w, h)| w > 0 && h > 0).ok_or_else(|| "must be width x height, such as 640x480".to_owned())
+    pair.filter(|&(w, h)| w > 0 && h > 0)
+        .ok_or_else(|| "must be width x height, such as 640x480".to_owned())
 }
 
 /// What became of a video.
@@ -104,11 +106,13 @@ struct Sums {
     notes: Vec<String>,
 }
 
-/// Segments the video and reports on it. Where its source fails in the middle, the frames before it are kept and the error is returned; so are
-/// they after a signal, which is no error.
+/// Segments the video and reports on it. Where its source fails in the middle, the frames before it
+/// are kept and the error is returned; so are they after a signal, which is no error.
 pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
     let stop = on_interrupt("stopping after the frames under way")?;
-    let nothing = || error!(Image, "stopped before the first frame, so nothing was written").file(&plan.output);
+    let nothing = || {
+        error!(Image, "stopped before the first frame, so nothing was written").file(&plan.output)
+    };
     // Even the beginning of a stream may be long in coming.
     let opened = plan.clone();
     let source = unless_stopped(&stop, move || opened.source())?.ok_or_else(nothing)??;
@@ -156,11 +160,16 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
     // A video that is cut short outweighs a report that nobody reads any more.
     match read_error {
         None => told,
-        Some(e) => Err(e.at(format!("after {} frames, which are in {}", sums.frames, plan.output.display()))),
+        Some(e) => Err(e.at(format!(
+            "after {} frames, which are in {}",
+            sums.frames,
+            plan.output.display()
+        ))),
     }
 }
 
-/// Runs the frames through, up to the end, an error, or a signal. Returns what went wrong with a frame, and with writing.
+/// Runs the frames through, up to the end, an error, or a signal. Returns what went wrong with a
+/// frame, and with writing.
 fn work(
     args: &Args,
     tools: &Tools,
@@ -193,7 +202,8 @@ fn work(
                 sums.notes.push(note.clone());
             }
         }
-        let written = frame(args, tools, read.image, found).and_then(|content| sink.write(content, read.duration));
+        let written = frame(args, tools, read.image, found)
+            .and_then(|content| sink.write(content, read.duration));
         bar.inc(1);
         match written {
             Ok(()) => ControlFlow::Continue(()),
@@ -213,7 +223,8 @@ fn progress(args: &Args, frames: Option<u64>) -> ProgressBar {
         Some(_) => "{bar:32} {pos}/{len} frames  {per_sec}  {eta} left",
         None => "{spinner} {pos} frames  {per_sec}  {elapsed}",
     };
-    let style = ProgressStyle::with_template(template).expect("invariant: the template is well-formed");
+    let style =
+        ProgressStyle::with_template(template).expect("invariant: the template is well-formed");
     ProgressBar::with_draw_target(frames, target).with_style(style)
 }
 
@@ -222,14 +233,20 @@ fn tell(args: &Args, plan: &Plan, tools: &Tools, outcome: Outcome) -> Result<()>
     if args.quiet && !args.json {
         return Ok(());
     }
-    let swatches = if plan.to_stream() { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
+    let swatches = if plan.to_stream() {
+        std::io::stderr().is_terminal()
+    } else {
+        std::io::stdout().is_terminal()
+    };
     let text = if args.json {
         let weights = &tools.segmenter.model().path;
-        let report = Report { device: &tools.device, weights, style: args.style.suffix(), video: outcome };
+        let report =
+            Report { device: &tools.device, weights, style: args.style.suffix(), video: outcome };
         json(&report)?
     } else {
         let (w, h) = outcome.size;
-        let notes: String = outcome.notes.iter().map(|n| format!("  note: {}\n", text::printable(n))).collect();
+        let notes: String =
+            outcome.notes.iter().map(|n| format!("  note: {}\n", text::printable(n))).collect();
         let stopped = if outcome.stopped { ", stopped there" } else { "" };
         format!(
             "{} ({w}x{h}, {} frames a second) -> {}: {} frames in {:.1} s, {:.2} a second{stopped}\n{notes}{}",

@@ -2,7 +2,9 @@
 
 use super::super::{Args, Style, Tools, inputs};
 use crate::error::{Error, Result, error};
-use crate::video::{self, Format, Info, Kind, Options, PixelFormat, RawFrames, Selection, Sink, Source};
+use crate::video::{
+    self, Format, Info, Kind, Options, PixelFormat, RawFrames, Selection, Sink, Source,
+};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -18,15 +20,19 @@ pub(in super::super) struct Plan {
 /// What stands for standard input and output.
 const STREAM: &str = "-";
 
-/// Where Unix has standard input as a file; on other systems there is none of that name, which claims nothing.
+/// Where Unix has standard input as a file; on other systems there is none of that name, which
+/// claims nothing.
 const STANDARD_INPUT: &str = "/dev/stdin";
 
 /// The plan, where the arguments ask for a video; `None` where they are images.
 pub(in super::super) fn plan(args: &Args) -> Result<Option<Plan>> {
     let video = &args.video;
     let output = args.output.as_deref();
-    let only_videos =
-        video.fps.is_some() || video.frames.is_some() || video.every > 1 || video.raw_size.is_some() || video.raw_output;
+    let only_videos = video.fps.is_some()
+        || video.frames.is_some()
+        || video.every > 1
+        || video.raw_size.is_some()
+        || video.raw_output;
     let to_stream = output == Some(Path::new(STREAM));
     let [input] = &args.inputs[..] else {
         if only_videos || to_stream || args.inputs.iter().any(|i| i == Path::new(STREAM)) {
@@ -41,13 +47,17 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<Plan>> {
         _ if from_stream || video.raw_size.is_some() => true,
         Kind::Y4m | Kind::Container => true,
         // An animation becomes no single image, unless its first frame is asked for.
-        Kind::Animation => !args.first_frame && (to_video || output.is_none_or(|o| Format::of(o).is_some())),
+        Kind::Animation => {
+            !args.first_frame && (to_video || output.is_none_or(|o| Format::of(o).is_some()))
+        }
         Kind::Sequence => to_video || video.fps.is_some() || video::is_numbered(input),
         Kind::Still => false,
     };
     if !is_video {
         return match only_videos {
-            true => Err(error!(Usage, "is no video").file(input).advice("leave out the options for videos")),
+            true => Err(error!(Usage, "is no video")
+                .file(input)
+                .advice("leave out the options for videos")),
             false => Ok(None),
         };
     }
@@ -56,7 +66,11 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<Plan>> {
     }
     let tells_rate = video.raw_size.is_none() && (from_stream || kind != Kind::Sequence);
     if video.fps.is_some() && tells_rate {
-        return Err(error!(Usage, "--fps goes with numbered images and raw frames; this video tells its own rate").file(input));
+        return Err(error!(
+            Usage,
+            "--fps goes with numbered images and raw frames; this video tells its own rate"
+        )
+        .file(input));
     }
     let output = match output {
         Some(output) => output.to_owned(),
@@ -66,7 +80,12 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<Plan>> {
     let format = video.pixel_format.unwrap_or(PixelFormat::Rgb24);
     let raw = video.raw_size.map(|(width, height)| RawFrames { width, height, format });
     let selection = Selection { every: video.every, ..video.frames.unwrap_or_default() };
-    Ok(Some(Plan { input: input.clone(), output, options: Options { rate: video.fps, raw, ..Options::default() }, selection }))
+    Ok(Some(Plan {
+        input: input.clone(),
+        output,
+        options: Options { rate: video.fps, raw, ..Options::default() },
+        selection,
+    }))
 }
 
 /// NAME-STYLE with the ending of the video, or one that can hold it.
@@ -79,8 +98,9 @@ fn usual_output(input: &Path, kind: Kind, style: Style) -> Result<PathBuf> {
         Kind::Container => input.extension().and_then(|e| e.to_str()),
         Kind::Sequence | Kind::Still => None,
     };
-    let ending =
-        ending.ok_or_else(|| error!(Usage, "say where the result goes").advice("name a file, a directory or `-` with -o"))?;
+    let ending = ending.ok_or_else(|| {
+        error!(Usage, "say where the result goes").advice("name a file, a directory or `-` with -o")
+    })?;
     Ok(inputs::usual_name(input, style, ending))
 }
 
@@ -97,9 +117,9 @@ fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
         };
     }
     let Some(format) = Format::of(output) else {
-        return Err(error!(Usage, "a video does not go into such a file")
-            .file(output)
-            .advice("let it end in .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or in / for a directory"));
+        return Err(error!(Usage, "a video does not go into such a file").file(output).advice(
+            "let it end in .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or in / for a directory",
+        ));
     };
     let mut outputs = inputs::claimed(args);
     match from_stream {
@@ -109,7 +129,9 @@ fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
     }
     match format {
         Format::Directory => outputs.writes_frames(output),
-        _ if from_stream => outputs.writes(output, format!("the {} of standard input", args.style.suffix())),
+        _ if from_stream => {
+            outputs.writes(output, format!("the {} of standard input", args.style.suffix()))
+        }
         _ => outputs.writes(output, format!("the {} of {}", args.style.suffix(), input.display())),
     }
 }
@@ -126,12 +148,19 @@ impl Plan {
     pub(super) fn sink(&self, info: &Info, args: &Args, tools: &Tools) -> Result<Box<dyn Sink>> {
         let masks = args.style == Style::Mask;
         if self.to_stream() {
-            return video::write_to(std::io::stdout(), "standard output", info, masks, args.video.raw_output);
+            return video::write_to(
+                std::io::stdout(),
+                "standard output",
+                info,
+                masks,
+                args.video.raw_output,
+            );
         }
         if Format::of(&self.output) != Some(Format::Directory)
             && let Some(directory) = self.output.parent().filter(|p| !p.as_os_str().is_empty())
         {
-            std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, "the directory cannot be created", e))?;
+            std::fs::create_dir_all(directory)
+                .map_err(|e| Error::io(directory, "the directory cannot be created", e))?;
         }
         video::create(&self.output, info, masks.then_some(&tools.table))
     }

@@ -1,4 +1,5 @@
-//! A sink on a thread of its own: one that takes nothing more (a reader that stalls, an encoder that hangs) does not hold up the exit.
+//! A sink on a thread of its own: one that takes nothing more (a reader that stalls, an encoder
+//! that hangs) does not hold up the exit.
 
 use crate::cli::interrupt::POLL;
 use crate::cli::segment::work::WAITING;
@@ -36,7 +37,12 @@ pub(super) struct Writer {
 
 impl Writer {
     /// `grace` counts from when `stop` is set.
-    pub(super) fn new(name: String, mut sink: Box<dyn Sink>, stop: &Arc<AtomicBool>, grace: Duration) -> Result<Self> {
+    pub(super) fn new(
+        name: String,
+        mut sink: Box<dyn Sink>,
+        stop: &Arc<AtomicBool>,
+        grace: Duration,
+    ) -> Result<Self> {
         // One more than ever waits, so that neither side waits for the other here.
         let (steps, todo) = sync_channel::<Step>(WAITING + 1);
         let (report, done) = sync_channel(WAITING + 1);
@@ -52,7 +58,15 @@ impl Writer {
                 }
             }
         })?;
-        Ok(Self { name, steps: Some(steps), done, waiting: 0, thread: Some(thread), stop: stop.clone(), grace })
+        Ok(Self {
+            name,
+            steps: Some(steps),
+            done,
+            waiting: 0,
+            thread: Some(thread),
+            stop: stop.clone(),
+            grace,
+        })
     }
 
     /// Writes a frame, or returns what went wrong with one before it.
@@ -99,9 +113,13 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) if self.stop.load(Ordering::Relaxed) => {
                     let deadline = *given_up.get_or_insert_with(|| Instant::now() + self.grace);
                     if Instant::now() > deadline {
-                        return Err(error!(Timeout, "nothing more was taken within {} s after the signal", self.grace.as_secs())
-                            .at(&self.name)
-                            .advice("the video is not finished"));
+                        return Err(error!(
+                            Timeout,
+                            "nothing more was taken within {} s after the signal",
+                            self.grace.as_secs()
+                        )
+                        .at(&self.name)
+                        .advice("the video is not finished"));
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -118,10 +136,13 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // A sink that is not finished takes back what it began. It is given a moment for that, and no more.
+        // A sink that is not finished takes back what it began. It is given a moment for that, and
+        // no more.
         self.steps = None;
         let begun = Instant::now();
-        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) && begun.elapsed() < Duration::from_secs(1) {
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+            && begun.elapsed() < Duration::from_secs(1)
+        {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -158,8 +179,12 @@ mod tests {
     }
 
     fn run(sink: &Noting, stop: bool) -> Result<()> {
-        let mut writer =
-            Writer::new("out".to_owned(), Box::new(sink.clone()), &Arc::new(AtomicBool::new(stop)), Duration::from_millis(200))?;
+        let mut writer = Writer::new(
+            "out".to_owned(),
+            Box::new(sink.clone()),
+            &Arc::new(AtomicBool::new(stop)),
+            Duration::from_millis(200),
+        )?;
         for _ in 0..10 {
             writer.write(Content::Image(Image::new(1, 1, vec![0; 3]).unwrap()), None)?;
         }
@@ -183,7 +208,8 @@ mod tests {
     #[test]
     fn a_sink_that_hangs_is_given_up_after_a_signal() {
         let begun = Instant::now();
-        let error = run(&Noting { hangs: Some(3), ..Noting::default() }, true).unwrap_err().to_string();
+        let error =
+            run(&Noting { hangs: Some(3), ..Noting::default() }, true).unwrap_err().to_string();
         assert!(error.contains("nothing more was taken"), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }

@@ -1,4 +1,5 @@
-//! Depthwise convolution: blocks of pixels (`shaders/conv2d/depthwise_strips.wesl`), and one pixel a thread.
+//! Depthwise convolution: blocks of pixels (`shaders/conv2d/depthwise_strips.wesl`), and one pixel
+//! a thread.
 
 use super::{Frame, direct, operands, reads_padding};
 use crate::ops::conv2d::Conv2d;
@@ -6,14 +7,16 @@ use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 
 /// Columns and rows of the blocks.
 const RUNS: [(usize, usize); 2] = [(4, 2), (4, 1)];
-/// More taps than this are left to the form that loops over them: blocks hold all weights in registers.
+/// More taps than this are left to the form that loops over them: blocks hold all weights in
+/// registers.
 const MAX_TAPS: usize = 25;
 
-/// What a load costs, in multiplications of a vec4 with an addition: measured on a processor; on a GPU the loads count too, since the
-/// operation is bound by memory.
+/// What a load costs, in multiplications of a vec4 with an addition: measured on a processor; on a
+/// GPU the loads count too, since the operation is bound by memory.
 const LOAD: usize = 8;
 
-/// All candidates, the one expected to be fastest first: by the threads' loads and multiplications, those beyond the image included.
+/// All candidates, the one expected to be fastest first: by the threads' loads and multiplications,
+/// those beyond the image included.
 pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     let w = cx.inputs[1].ty.shape;
     let taps = w.n * w.h;
@@ -36,7 +39,8 @@ struct Axis {
     strips: usize,
 }
 
-/// Windows overlap where the pixels of a strip are a dilation apart, or where neighbors' are not dilated.
+/// Windows overlap where the pixels of a strip are a dilation apart, or where neighbors' are not
+/// dilated.
 fn axis(size: usize, run: usize, taps: usize, stride: usize, dilation: usize) -> Option<Axis> {
     let (step, spread) = match (run, stride, dilation) {
         (1, ..) => (1, 1),
@@ -44,11 +48,20 @@ fn axis(size: usize, run: usize, taps: usize, stride: usize, dilation: usize) ->
         (_, _, 1) if stride <= taps => (1, stride),
         _ => return None,
     };
-    Some(Axis { step, spread, loads: (run - 1) * spread + taps, strips: size.div_ceil(step * run) * step })
+    Some(Axis {
+        step,
+        spread,
+        loads: (run - 1) * spread + taps,
+        strips: size.div_ceil(step * run) * step,
+    })
 }
 
 /// The kernel of a block with what it costs, or `None` where windows do not overlap.
-fn blocks(conv: &Conv2d, cx: &KernelContext, (run_x, run_y): (usize, usize)) -> Option<(usize, Kernel)> {
+fn blocks(
+    conv: &Conv2d,
+    cx: &KernelContext,
+    (run_x, run_y): (usize, usize),
+) -> Option<(usize, Kernel)> {
     let (w, y) = (cx.inputs[1].ty.shape, cx.outputs[0].ty.shape);
     let taps = w.n * w.h;
     if taps > MAX_TAPS {

@@ -21,8 +21,8 @@ const fn tile(m: usize, n: usize, k: usize, window: bool) -> Tile {
     Tile { m, n, k, window }
 }
 
-/// Tiles that share their weights within a subgroup. Of 17 that were tried on lavapipe over 22 convolutions of real networks, leaving
-/// out the others costs 2 % at most.
+/// Tiles that share their weights within a subgroup. Of 17 that were tried on lavapipe over 22
+/// convolutions of real networks, leaving out the others costs 2 % at most.
 const SUBGROUP: [Tile; 10] = [
     tile(4, 8, 1, false),
     tile(6, 4, 1, false),
@@ -36,24 +36,28 @@ const SUBGROUP: [Tile; 10] = [
     tile(8, 8, 1, true),
 ];
 
-/// Tiles for devices without subgroups: every lane loads all its weights, so there are fewer to a pixel.
+/// Tiles for devices without subgroups: every lane loads all its weights, so there are fewer to a
+/// pixel.
 const REGISTER: [Tile; 2] = [tile(8, 4, 1, false), tile(8, 2, 1, true)];
 
-/// The tile for compilers that cannot take more ([`Caps::short_code`](crate::ops::kernel::Caps)): SwiftShader compiles it in 0.1 s. The
-/// tile that other software devices take was given up after four minutes and 20 GB.
+/// The tile for compilers that cannot take more ([`Caps::short_code`](crate::ops::kernel::Caps)):
+/// SwiftShader compiles it in 0.1 s. The tile that other software devices take was given up after
+/// four minutes and 20 GB.
 const SHORT: [Tile; 1] = [tile(4, 2, 1, false)];
 
 /// Columns that a lane may hold at once: more than that spill.
 const MAX_COLUMNS: usize = 24;
 
-/// Accumulators that a lane of a GPU may hold: with more of them too few lanes run at once. On a processor they lie in the cache.
+/// Accumulators that a lane of a GPU may hold: with more of them too few lanes run at once. On a
+/// processor they lie in the cache.
 const MAX_ACCUMULATORS: usize = 32;
 
 /// All candidates, the one expected to be fastest first.
 pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     let subgroup = cx.caps.subgroup.filter(|(min, max)| min == max).map(|(size, _)| size as usize);
     let alone = if cx.caps.software { 8 } else { 64 };
-    let (shared, single): (&[Tile], &[Tile]) = if cx.caps.short_code { (&[], &SHORT) } else { (&SUBGROUP, &REGISTER) };
+    let (shared, single): (&[Tile], &[Tile]) =
+        if cx.caps.short_code { (&[], &SHORT) } else { (&SUBGROUP, &REGISTER) };
     let shared = shared.iter().filter_map(|&tile| kernel(conv, cx, tile, subgroup?, true));
     let single = single.iter().filter_map(|&tile| kernel(conv, cx, tile, alone, false));
     let mut all: Vec<(f64, Kernel)> = shared.chain(single).collect();
@@ -61,9 +65,10 @@ pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     all.into_iter().map(|(_, kernel)| kernel).collect()
 }
 
-/// What `lanes` lanes cost, in multiplications of a `vec4` with an addition: `steps` steps of `loads` loads and `taps` taps, then the
-/// writing. Fitted to lavapipe: over 22 convolutions of real networks the candidate that it puts first takes 1.04 times as long as the
-/// fastest in the geometric mean, and 1.2 times at most.
+/// What `lanes` lanes cost, in multiplications of a `vec4` with an addition: `steps` steps of
+/// `loads` loads and `taps` taps, then the writing. Fitted to lavapipe: over 22 convolutions of
+/// real networks the candidate that it puts first takes 1.04 times as long as the fastest in the
+/// geometric mean, and 1.2 times at most.
 fn cost(tile: Tile, lanes: usize, steps: usize, loads: usize, taps: usize) -> f64 {
     // Some 50 cycles for 8 lanes against 4.5.
     const LOAD: f64 = 11.0;
@@ -80,17 +85,29 @@ fn cost(tile: Tile, lanes: usize, steps: usize, loads: usize, taps: usize) -> f6
     lanes as f64 * (steps as f64 * step + 2.0 * LOAD * accumulators as f64)
 }
 
-/// The kernel of a tile with what it costs, or `None` where the tile does not fit the convolution or the device. `lanes` is the
-/// size of a workgroup, with `subgroup` that of every subgroup of the device.
-fn kernel(conv: &Conv2d, cx: &KernelContext, tile: Tile, lanes: usize, subgroup: bool) -> Option<(f64, Kernel)> {
+/// The kernel of a tile with what it costs, or `None` where the tile does not fit the convolution
+/// or the device. `lanes` is the size of a workgroup, with `subgroup` that of every subgroup of the
+/// device.
+fn kernel(
+    conv: &Conv2d,
+    cx: &KernelContext,
+    tile: Tile,
+    lanes: usize,
+    subgroup: bool,
+) -> Option<(f64, Kernel)> {
     let (x, w) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape);
     let block = 4 * tile.n * tile.k;
     let crowded = !cx.caps.software && tile.m * tile.n > MAX_ACCUMULATORS;
-    if conv.groups > 1 || x.c4() % tile.k != 0 || (subgroup && !block.is_multiple_of(lanes)) || crowded {
+    if conv.groups > 1
+        || x.c4() % tile.k != 0
+        || (subgroup && !block.is_multiple_of(lanes))
+        || crowded
+    {
         return None;
     }
     let (stride, dilation) = (conv.stride.1, conv.dilation.1);
-    // Pixels a dilation apart read the same columns; with a stride, neighbors do as long as nothing is dilated.
+    // Pixels a dilation apart read the same columns; with a stride, neighbors do as long as nothing
+    // is dilated.
     let (taps, step, spread) = match (tile.window, stride, dilation) {
         (false, ..) => (1, 1, 1),
         (true, 1, _) => (w.h, dilation, 1),
@@ -104,13 +121,19 @@ fn kernel(conv: &Conv2d, cx: &KernelContext, tile: Tile, lanes: usize, subgroup:
     let frame = if conv.is_pointwise(w) { Frame::one_row(cx) } else { Frame::of(cx) };
     let y = frame.y;
     let strips = y.w.div_ceil(step * tile.m) * step;
-    let column_step = if taps > 1 && stride > 1 { 1 } else { step * if taps > 1 { 1 } else { stride } };
+    let column_step =
+        if taps > 1 && stride > 1 { 1 } else { step * if taps > 1 { 1 } else { stride } };
     let groups = (y.n * y.h * strips).div_ceil(lanes) * y.c4().div_ceil(tile.n);
     let loads = if subgroup { block / lanes } else { tile.n };
     let padded = reads_padding(conv, cx);
     let family = if subgroup { "subgroup" } else { "register" };
     let unrolled = if tile.k > 1 { format!(" k{}", 4 * tile.k) } else { String::new() };
-    let label = format!("{family} {}x{}{unrolled}{}", tile.m, 4 * tile.n, if tile.window { " window" } else { "" });
+    let label = format!(
+        "{family} {}x{}{unrolled}{}",
+        tile.m,
+        4 * tile.n,
+        if tile.window { " window" } else { "" }
+    );
     let dispatch = operands(Dispatch::new("conv2d/lanes"), conv, cx, frame)
         .when("strips", true)
         .when("subgroup", subgroup)
@@ -129,7 +152,8 @@ fn kernel(conv: &Conv2d, cx: &KernelContext, tile: Tile, lanes: usize, subgroup:
         .groups(groups);
     let steps = w.n * w.h.div_ceil(taps) * (x.c4() / tile.k);
     let weights = taps * if subgroup { block / lanes } else { block };
-    // Lanes beyond the image and vec4s beyond the last channel are counted too: they are what a tile wastes.
+    // Lanes beyond the image and vec4s beyond the last channel are counted too: they are what a
+    // tile wastes.
     let cost = cost(tile, groups * lanes, steps, tile.k * columns + weights, taps);
     Some((cost, Kernel::one(label, dispatch)))
 }

@@ -20,11 +20,19 @@ pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     tiles.sort_by(|a, b| a.time(pixels, c4_out, c4_in).total_cmp(&b.time(pixels, c4_out, c4_in)));
     let tiled = tiles.into_iter().filter_map(|tile| workgroup::kernel(conv, cx, tile));
     let lanes = lanes::list(conv, cx);
-    // Barriers and workgroup memory are dear where threads are coroutines on a processor, and what makes a GPU fast: except for an
-    // image's three channels, which would leave most of a step of K empty.
+    // Barriers and workgroup memory are dear where threads are coroutines on a processor, and what
+    // makes a GPU fast: except for an image's three channels, which would leave most of a step of K
+    // empty.
     let lanes_first = cx.caps.software || 2 * c4_in <= workgroup::TILES[0].k;
-    let mut all: Vec<Kernel> = if lanes_first { lanes.into_iter().chain(tiled).collect() } else { tiled.chain(lanes).collect() };
-    all.push(Kernel::one("direct", direct(conv, cx, "conv2d/direct").when("grouped", conv.groups > 1)));
+    let mut all: Vec<Kernel> = if lanes_first {
+        lanes.into_iter().chain(tiled).collect()
+    } else {
+        tiled.chain(lanes).collect()
+    };
+    all.push(Kernel::one(
+        "direct",
+        direct(conv, cx, "conv2d/direct").when("grouped", conv.groups > 1),
+    ));
     all
 }
 
@@ -51,11 +59,16 @@ impl Frame {
 fn direct(conv: &Conv2d, cx: &KernelContext, shader: &'static str) -> Dispatch {
     let frame = Frame::of(cx);
     let dispatch = operands(Dispatch::new(shader), conv, cx, frame);
-    let dispatch = if conv.groups > 1 && shader == "conv2d/direct" { dispatch.param("groups", conv.groups) } else { dispatch };
+    let dispatch = if conv.groups > 1 && shader == "conv2d/direct" {
+        dispatch.param("groups", conv.groups)
+    } else {
+        dispatch
+    };
     dispatch.threads(frame.y.positions() * frame.y.c4())
 }
 
-/// Bindings, sizes and epilogue, which all convolution shaders share (`shaders/conv2d/common.wesl`).
+/// Bindings, sizes and epilogue, which all convolution shaders share
+/// (`shaders/conv2d/common.wesl`).
 fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame) -> Dispatch {
     let (x, w, y) = (cx.inputs[0], cx.inputs[1].ty.shape, cx.outputs[0]);
     let Frame { x: xs, y: ys } = frame;
@@ -79,7 +92,8 @@ fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame)
         .param("image", y.ty.shape.h * y.ty.shape.w);
     if conv.bias {
         let per_image = cx.inputs[2].ty.shape.n > 1;
-        dispatch = dispatch.read("bias", 2).param("bias_pitch", if per_image { ys.c4() } else { 0 });
+        dispatch =
+            dispatch.read("bias", 2).param("bias_pitch", if per_image { ys.c4() } else { 0 });
     } else {
         dispatch = dispatch.param("bias_pitch", 0u32);
     }
@@ -94,9 +108,10 @@ fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame)
 /// Whether any tap of any pixel lies outside the image.
 fn reads_padding(conv: &Conv2d, cx: &KernelContext) -> bool {
     let (x, w, y) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape, cx.outputs[0].ty.shape);
-    let past = |out: usize, stride: usize, k: usize, dilation: usize, before: usize, size: usize| {
-        before > 0 || (out - 1) * stride + (k - 1) * dilation >= size
-    };
+    let past =
+        |out: usize, stride: usize, k: usize, dilation: usize, before: usize, size: usize| {
+            before > 0 || (out - 1) * stride + (k - 1) * dilation >= size
+        };
     past(y.h, conv.stride.0, w.n, conv.dilation.0, conv.padding.top, x.h)
         || past(y.w, conv.stride.1, w.h, conv.dilation.1, conv.padding.left, x.w)
 }
@@ -111,9 +126,14 @@ mod tests {
     /// Labels for a convolution that keeps the map's size, in order.
     fn labels(caps: &Caps, side: usize, c_in: usize, kernel: usize, c_out: usize) -> Vec<String> {
         let conv = Conv2d { padding: Padding::same(kernel, 1), ..Conv2d::default() };
-        let types = [Shape::new(1, side, side, c_in), Shape::new(kernel, kernel, c_in, c_out)].map(TensorType::f32);
-        let outputs: Vec<Layout> = conv.infer(&types).unwrap().into_iter().map(Layout::contiguous).collect();
-        let kernels = list(&conv, &KernelContext { inputs: &types.map(Layout::contiguous), outputs: &outputs, caps });
+        let types = [Shape::new(1, side, side, c_in), Shape::new(kernel, kernel, c_in, c_out)]
+            .map(TensorType::f32);
+        let outputs: Vec<Layout> =
+            conv.infer(&types).unwrap().into_iter().map(Layout::contiguous).collect();
+        let kernels = list(
+            &conv,
+            &KernelContext { inputs: &types.map(Layout::contiguous), outputs: &outputs, caps },
+        );
         kernels.into_iter().map(|k| k.label).collect()
     }
 
@@ -131,16 +151,25 @@ mod tests {
         let lavapipe = Caps { software: true, subgroup: Some((8, 8)), ..Caps::PORTABLE };
         assert_eq!(labels(&lavapipe, 33, 1280, 1, 256)[0], "subgroup 6x32");
         assert_eq!(labels(&lavapipe, 33, 256, 3, 256)[0], "subgroup 6x32 window");
-        assert_eq!(labels(&Caps { subgroup: None, ..lavapipe }, 33, 1280, 1, 256)[0], "register 8x16");
+        assert_eq!(
+            labels(&Caps { subgroup: None, ..lavapipe }, 33, 1280, 1, 256)[0],
+            "register 8x16"
+        );
     }
 
     #[test]
     fn a_compiler_that_cannot_take_long_code_gets_short_kernels() {
-        let swiftshader = Caps { software: true, short_code: true, subgroup: Some((4, 4)), ..Caps::PORTABLE };
-        for (side, c_in, kernel, c_out) in [(33, 1280, 1, 256), (33, 256, 3, 256), (257, 3, 3, 32), (1, 2048, 1, 256)] {
+        let swiftshader =
+            Caps { software: true, short_code: true, subgroup: Some((4, 4)), ..Caps::PORTABLE };
+        for (side, c_in, kernel, c_out) in
+            [(33, 1280, 1, 256), (33, 256, 3, 256), (257, 3, 3, 32), (1, 2048, 1, 256)]
+        {
             let all = labels(&swiftshader, side, c_in, kernel, c_out);
             assert_eq!(all[0], "register 4x8", "{all:?}");
-            assert!(!all.iter().any(|l| l.starts_with("subgroup") || l.contains("window")), "{all:?}");
+            assert!(
+                !all.iter().any(|l| l.starts_with("subgroup") || l.contains("window")),
+                "{all:?}"
+            );
         }
     }
 

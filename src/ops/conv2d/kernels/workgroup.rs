@@ -1,4 +1,5 @@
-//! Implicit GEMM with tiles in workgroup memory (`shaders/conv2d/workgroup.wesl`): family `workgroup`, for GPUs.
+//! Implicit GEMM with tiles in workgroup memory (`shaders/conv2d/workgroup.wesl`): family
+//! `workgroup`, for GPUs.
 
 use super::{Frame, operands};
 use crate::ops::conv2d::Conv2d;
@@ -15,7 +16,8 @@ pub(super) struct Tile {
     pub(super) k: usize,
     /// Pixels and `vec4`s of output channels of one thread.
     run: (usize, usize),
-    /// Share of the device's arithmetic that a tile reaches when it is full: more operands are reused in larger ones.
+    /// Share of the device's arithmetic that a tile reaches when it is full: more operands are
+    /// reused in larger ones.
     efficiency: f64,
 }
 
@@ -27,8 +29,8 @@ pub(super) const TILES: [Tile; 4] = [
     Tile { m: 32, n: 8, k: 8, run: (4, 1), efficiency: 0.5 },
 ];
 
-/// Workgroups of 256 threads that a device is taken to run at once: what a laptop's GPU has room for. A larger one is filled less
-/// well by the tiles chosen for it, a smaller one takes turns.
+/// Workgroups of 256 threads that a device is taken to run at once: what a laptop's GPU has room
+/// for. A larger one is filled less well by the tiles chosen for it, a smaller one takes turns.
 const SLOTS: usize = 64;
 
 impl Tile {
@@ -37,8 +39,9 @@ impl Tile {
         (self.m / self.run.0, self.n / self.run.1)
     }
 
-    /// `vec4`s from one pixel to the next in workgroup memory. Threads of a warp that take different pixels read words 4 * k apart,
-    /// which would lie in few banks; one more spreads them.
+    /// `vec4`s from one pixel to the next in workgroup memory. Threads of a warp that take
+    /// different pixels read words 4 * k apart, which would lie in few banks; one more spreads
+    /// them.
     fn x_pitch(&self) -> usize {
         self.k + usize::from(self.threads().1 < 16)
     }
@@ -49,8 +52,8 @@ impl Tile {
         bytes <= caps.workgroup_memory as usize && rows * columns <= caps.max_invocations as usize
     }
 
-    /// Time for `pixels` by `c4_out` by `c4_in`, in units of nothing: rounds of workgroups on a device of [`SLOTS`], each as long as
-    /// its multiplications, those with nothing included.
+    /// Time for `pixels` by `c4_out` by `c4_in`, in units of nothing: rounds of workgroups on a
+    /// device of [`SLOTS`], each as long as its multiplications, those with nothing included.
     pub(super) fn time(&self, pixels: usize, c4_out: usize, c4_in: usize) -> f64 {
         let groups = pixels.div_ceil(self.m) * c4_out.div_ceil(self.n);
         let (rows, columns) = self.threads();
@@ -62,8 +65,8 @@ impl Tile {
     }
 }
 
-/// The kernel of a tile, or `None` where the tile does not fit the convolution or the device. Tiles of which more than half
-/// would be empty are left to the smaller ones.
+/// The kernel of a tile, or `None` where the tile does not fit the convolution or the device. Tiles
+/// of which more than half would be empty are left to the smaller ones.
 pub(super) fn kernel(conv: &Conv2d, cx: &KernelContext, tile: Tile) -> Option<Kernel> {
     let w = cx.inputs[1].ty.shape;
     let frame = if conv.is_pointwise(w) { Frame::one_row(cx) } else { Frame::of(cx) };
@@ -102,8 +105,13 @@ mod tests {
             let (rows, columns) = tile.threads();
             assert!(tile.fits(&Caps::PORTABLE), "{tile:?}");
             assert_eq!((rows * tile.run.0, columns * tile.run.1), (tile.m, tile.n), "{tile:?}");
-            // A thread's loads are whole, and all at the same place of a step (`x_part` in the shader).
-            assert_eq!((tile.m * tile.k % (rows * columns), 4 * tile.k * tile.n % (rows * columns)), (0, 0), "{tile:?}");
+            // A thread's loads are whole, and all at the same place of a step (`x_part` in the
+            // shader).
+            assert_eq!(
+                (tile.m * tile.k % (rows * columns), 4 * tile.k * tile.n % (rows * columns)),
+                (0, 0),
+                "{tile:?}"
+            );
             assert_eq!(rows * columns % tile.k, 0, "{tile:?}");
         }
     }
