@@ -8,7 +8,7 @@ mod support;
 
 use atrous::exec::Device;
 use atrous::gpu::Gpu;
-use atrous::ops::kernel::{KernelContext, Layout};
+use atrous::ops::kernel::{KernelContext, TensorLayout};
 use atrous::ops::{Conv2d, Op};
 use atrous::tune::Stage;
 use atrous::{Shape, Tensor, TensorType};
@@ -91,7 +91,8 @@ impl Case {
 
     fn on_gpu(&self, gpu: &Gpu, criterion: &mut Criterion, shares: &mut Shares) {
         let (inputs, output) = self.types();
-        let (inputs, outputs) = (inputs.map(Layout::contiguous), [Layout::contiguous(output)]);
+        let (inputs, outputs) =
+            (inputs.map(TensorLayout::contiguous), [TensorLayout::contiguous(output)]);
         let context = KernelContext { inputs: &inputs, outputs: &outputs, caps: gpu.caps() };
         let stage = Stage::new(gpu, &self.conv, &context).expect("the device has room");
         for kernel in self.conv.kernels(&context) {

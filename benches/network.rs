@@ -6,7 +6,7 @@
 mod support;
 
 use atrous::models::{Backbone, Config, Outputs, PaperHead, build_network, random_weights};
-use atrous::tune::{Mode, Tuning};
+use atrous::tune::{Tuning, TuningMode};
 use atrous::{Shape, Tensor, passes};
 use criterion::Throughput;
 use std::time::{Duration, Instant};
@@ -36,8 +36,9 @@ fn main() {
             graph.clear_outputs();
             graph.output("labels", labels);
             let graph = passes::optimize(graph).expect("passes take every network");
-            let runner =
-                Tuning::new(Mode::Cached).runner(&device, graph).expect("the device has room");
+            let runner = Tuning::new(TuningMode::Cached)
+                .runner(&device, graph)
+                .expect("the device has room");
             let mut fastest = Duration::MAX;
             let mut group = criterion.benchmark_group("network");
             group.throughput(Throughput::Elements(1));

@@ -5,7 +5,9 @@
 use atrous::DeviceChoice;
 use atrous::data::Augmentation;
 use atrous::exec::Device;
-use atrous::train::{Beginning, Event, Origin, Recipe, Run, RunDirectory, Sets, Setting};
+use atrous::train::{
+    Event, InitialModel, Origin, Recipe, Run, RunContext, RunDirectory, TrainingData,
+};
 use std::sync::atomic::AtomicBool;
 
 fn main() -> atrous::Result<()> {
@@ -19,11 +21,12 @@ fn main() -> atrous::Result<()> {
     let recipe =
         Recipe { steps: 500, batch: 4, evaluate_every: 100, augmentation, ..Recipe::default() };
     let origin = Origin { data: data.into(), classes: None, init: None };
-    let sets = Sets::open(&origin, &recipe)?;
-    let beginning = Beginning::new(&recipe.network, &sets.table, recipe.seed, None)?;
+    let sets = TrainingData::open(&origin, &recipe)?;
+    let beginning = InitialModel::new(&recipe.network, &sets.table, recipe.seed, None)?;
 
     let device = Device::open(&DeviceChoice::Auto)?;
-    let setting = Setting { device: &device, workers: 0, command: "examples/train.rs", stop: None };
+    let setting =
+        RunContext { device: &device, workers: 0, command: "examples/train.rs", stop: None };
     let mut run = Run::begin(directory, recipe, origin, sets, &beginning, setting)?;
     run.go(&AtomicBool::new(false), &mut |event| match event {
         Event::Step { step, loss, .. } => println!("step {step}: loss {loss:.3}"),

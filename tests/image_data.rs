@@ -1,7 +1,7 @@
 //! The project's sample data, where it is present (`ATROUS_DATA`): lists, masks and class tables.
 
 use atrous::data::doctor::{Doctor, Problem};
-use atrous::data::{self, Augmentation, Layout, Loader, LoaderOptions};
+use atrous::data::{self, Augmentation, DatasetLayout, Loader, LoaderOptions};
 use atrous::eval::Confusion;
 use atrous::image::{ClassTable, LabelMap, legend};
 use atrous::models::Preprocessing;
@@ -23,7 +23,7 @@ fn data_directory() -> Option<PathBuf> {
 fn the_voc_samples_are_listed_and_their_masks_hold_classes() {
     let Some(root) = data_directory() else { return };
     for (name, layout, count) in
-        [("voc-sample", Layout::Voc, 13), ("voc-crops513", Layout::Directories, 14)]
+        [("voc-sample", DatasetLayout::Voc, 13), ("voc-crops513", DatasetLayout::Directories, 14)]
     {
         let listing = data::open(root.join(name), None).unwrap();
         assert_eq!((listing.layout, listing.pairs.len()), (layout, count), "{name}");
@@ -58,7 +58,7 @@ fn camvids_masks_have_the_shares_of_classes_that_its_readme_states() {
         0.0395,
     ];
     let listing = data::open(root.join("camvid"), Some("train")).unwrap();
-    assert_eq!((listing.layout, listing.pairs.len()), (Layout::Split, 367));
+    assert_eq!((listing.layout, listing.pairs.len()), (DatasetLayout::Split, 367));
     assert_eq!(listing.classes, Some(ClassTable::camvid()));
     let mut confusion = Confusion::new(12, &[]).unwrap();
     for pair in &listing.pairs {

@@ -5,10 +5,10 @@ mod support;
 
 use atrous::exec::Device;
 use atrous::image::{Image, SizeRule, decode, resample};
-use atrous::live::{Behind, Effect, Live};
+use atrous::live::{Background, Effect, Live};
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::{Backbone, Config, random_weights};
-use atrous::tune::{Mode, Tuning};
+use atrous::tune::{Tuning, TuningMode};
 use atrous::{Model, Segmenter};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -34,7 +34,7 @@ fn image(width: usize, height: usize, seed: u64) -> Image {
 }
 
 fn live(device: &Device, model: &Model, size: (usize, usize), rule: SizeRule) -> Live {
-    Live::new(device, model, size, rule, &Tuning::new(Mode::Off)).unwrap()
+    Live::new(device, model, size, rule, &Tuning::new(TuningMode::Off)).unwrap()
 }
 
 fn frame(image: &Image) -> Vec<u32> {
@@ -137,7 +137,7 @@ fn both_executors_paint_the_same() {
         live.segment().unwrap();
         EFFECTS.map(|effect| {
             let mut look = live.look(effect);
-            look.mirror = effect == Effect::CutOut(Behind::Frame);
+            look.mirror = effect == Effect::CutOut(Background::Frame);
             // The network has no background: one class plays it.
             look.classes[2].1 = false;
             live.set_look(&look).unwrap();
@@ -162,9 +162,9 @@ fn both_executors_paint_the_same() {
 const EFFECTS: [Effect; 5] = [
     Effect::Mask,
     Effect::Overlay,
-    Effect::CutOut(Behind::Frame),
-    Effect::CutOut(Behind::Color([0, 160, 60])),
-    Effect::CutOut(Behind::Image),
+    Effect::CutOut(Background::Frame),
+    Effect::CutOut(Background::Color([0, 160, 60])),
+    Effect::CutOut(Background::Image),
 ];
 
 #[test]

@@ -6,14 +6,15 @@ mod support;
 use atrous::graph::{ParamRef, Weights};
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::mobilenet_v3::MobileNetV3;
-use atrous::models::xception::{Variant, Xception};
+use atrous::models::xception::{Xception, XceptionVariant};
 use atrous::models::{
     Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Head, LowLevel, Norm, PadRule,
     PaddingRule, PlusDecoder, Pooling, build, parameters,
 };
 use atrous::weights::WeightFile;
 use atrous::weights::dialects::{
-    DIALECTS, Layout, Source, Stored, Tensors, Wanted, expected, find, identify, load, store,
+    DIALECTS, KernelLayout, ReadOptions, Source, Stored, Tensors, expected, find, identify, load,
+    store,
 };
 use atrous::{ErrorKind, Model, Shape, Tensor};
 
@@ -72,7 +73,7 @@ fn network(dialect: &str) -> Config {
         return rough;
     }
     let found = find(dialect).unwrap();
-    let listed = expected(found, &rough, Layout::Oihw).unwrap();
+    let listed = expected(found, &rough, KernelLayout::Oihw).unwrap();
     let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
     let config = found.infer(&Tensors::of(&Stored { tensors, ..Stored::default() })).unwrap();
     config.validate().unwrap();
@@ -95,7 +96,7 @@ fn same(a: &Weights, b: &Weights) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|((n, a), (m, b))| n == m && a.tensor() == b.tensor())
 }
 
-fn error(source: &dyn Source, wanted: Wanted) -> String {
+fn error(source: &dyn Source, wanted: ReadOptions) -> String {
     let error = load(source, wanted).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Weights, "{error}");
     error.to_string()
@@ -111,7 +112,7 @@ fn every_dialect_reads_back_what_it_writes() {
             if !with_metadata && dialect.name() != "atrous" {
                 stored.metadata.clear();
             }
-            let loaded = load(&stored, Wanted::default())
+            let loaded = load(&stored, ReadOptions::default())
                 .unwrap_or_else(|e| panic!("{}: {e}", dialect.name()));
             assert_eq!(loaded.dialect, dialect.name());
             assert_eq!(loaded.config, config, "{}", dialect.name());
@@ -130,7 +131,7 @@ fn options_that_no_name_tells_survive_in_the_metadata() {
     config.preprocess.size = Some(513);
     config.preprocess.pad = PadRule::Square;
     let loaded =
-        load(&store(&config, &weights(&config), "smp").unwrap(), Wanted::default()).unwrap();
+        load(&store(&config, &weights(&config), "smp").unwrap(), ReadOptions::default()).unwrap();
     assert_eq!(loaded.config, config);
 }
 
@@ -148,7 +149,7 @@ fn missing_misshapen_and_unexpected_tensors_are_reported_together() {
     }
     stored.tensors.push(("surprise".into(), vec![1], vec![0.0]));
     stored.tensors.push(("classifier.project.1.num_batches_tracked".into(), vec![], vec![0.0]));
-    let text = error(&stored, Wanted::default());
+    let text = error(&stored, ReadOptions::default());
     for part in [
         "1 missing: classifier.project.1.running_var",
         "1 misshapen: classifier.aspp.project.1.bias (expected [256], got [255])",
@@ -172,7 +173,7 @@ fn a_negative_running_variance_is_refused_with_its_tensor_in_every_dialect() {
             .iter_mut()
             .filter(|(name, ..)| is_variance(name))
             .for_each(|(.., data)| data[1] = -0.25);
-        let text = error(&stored, Wanted::default());
+        let text = error(&stored, ReadOptions::default());
         let named = text.split('`').nth(1).unwrap_or_default();
         assert!(is_variance(named) && text.contains("down to -0.25"), "{}: {text}", dialect.name());
     }
@@ -207,7 +208,7 @@ fn a_wrong_number_of_classes_is_an_error_before_reading() {
         // Reading one of these would fail otherwise.
         data.clear();
     }
-    let text = error(&stored, Wanted { classes: Some(21), ..Wanted::default() });
+    let text = error(&stored, ReadOptions { classes: Some(21), ..ReadOptions::default() });
     assert!(text.contains("expected 21 classes, the weights have 5"), "{text}");
 }
 
@@ -215,7 +216,7 @@ fn a_wrong_number_of_classes_is_an_error_before_reading() {
 fn names_of_nobody_are_an_error() {
     let stored =
         Stored { tensors: vec![("some.weight".into(), vec![1], vec![1.0])], ..Stored::default() };
-    assert!(error(&stored, Wanted::default()).contains("no known network: `some.weight`"));
+    assert!(error(&stored, ReadOptions::default()).contains("no known network: `some.weight`"));
 }
 
 #[test]
@@ -226,7 +227,7 @@ fn names_inside_wrappers_are_read() {
     for (name, ..) in &mut stored.tensors {
         *name = format!("model.module.{name}");
     }
-    let loaded = load(&stored, Wanted::default()).unwrap();
+    let loaded = load(&stored, ReadOptions::default()).unwrap();
     assert_eq!((loaded.dialect, &loaded.config), ("smp", &config));
     assert!(same(&loaded.weights, &weights));
 }
@@ -236,7 +237,7 @@ fn our_names_without_our_metadata_are_an_error() {
     let config = network("atrous");
     let mut stored = store(&config, &weights(&config), "atrous").unwrap();
     stored.metadata.clear();
-    assert!(error(&stored, Wanted::default()).contains("atrous.config"));
+    assert!(error(&stored, ReadOptions::default()).contains("atrous.config"));
 }
 
 #[test]
@@ -275,7 +276,7 @@ fn jfzhang95s_second_copy_of_mobilenet_is_written_and_passed_over() {
             data.fill(f32::NAN);
         }
     }
-    assert!(same(&load(&stored, Wanted::default()).unwrap().weights, &weights));
+    assert!(same(&load(&stored, ReadOptions::default()).unwrap().weights, &weights));
 }
 
 #[test]
@@ -286,7 +287,7 @@ fn a_large_tensorflow_network_is_written_with_its_flags() {
         plus.kind = ConvKind::SeparableNorm;
     });
     let found = find("tensorflow").unwrap();
-    let listed = expected(found, &rough, Layout::Oihw).unwrap();
+    let listed = expected(found, &rough, KernelLayout::Oihw).unwrap();
     let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
     let inferred = found.infer(&Tensors::of(&Stored { tensors, ..Stored::default() })).unwrap();
     assert_eq!(inferred.backbone, rough.backbone);
@@ -296,11 +297,11 @@ fn a_large_tensorflow_network_is_written_with_its_flags() {
     });
     let weights = weights(&config);
     let stored = store(&config, &weights, "tensorflow").unwrap();
-    let loaded = load(&stored, Wanted::default()).unwrap();
+    let loaded = load(&stored, ReadOptions::default()).unwrap();
     assert_eq!(loaded.config, config);
     assert!(same(&loaded.weights, &weights));
     // A variant that TensorFlow does not have under these names is refused.
-    let in_place = Backbone::Xception(Xception { variant: Variant::InPlace, ..net });
+    let in_place = Backbone::Xception(Xception { variant: XceptionVariant::InPlace, ..net });
     let text = store(&Config { backbone: in_place, ..config }, &weights, "tensorflow")
         .unwrap_err()
         .to_string();
@@ -335,7 +336,7 @@ fn relatives_of_known_backbones_are_refused_by_name() {
         ),
     ] {
         let tensors = names.into_iter().map(|name| (name, vec![1], vec![0.0])).collect();
-        let text = error(&Stored { tensors, ..Stored::default() }, Wanted::default());
+        let text = error(&Stored { tensors, ..Stored::default() }, ReadOptions::default());
         assert!(text.contains(message), "{text}");
     }
 }
@@ -344,10 +345,10 @@ fn relatives_of_known_backbones_are_refused_by_name() {
 fn tensorflow_checkpoints_are_read_in_their_own_order_with_averages_first() {
     let config = network("tensorflow");
     let weights = weights(&config);
-    let listed = expected(find("tensorflow").unwrap(), &config, Layout::Hwio).unwrap();
+    let listed = expected(find("tensorflow").unwrap(), &config, KernelLayout::Hwio).unwrap();
     let mut tensors = vec![("global_step".to_owned(), vec![], vec![30000.0])];
     for e in listed {
-        let data = Layout::Hwio.write(weights[&e.ours].tensor(), e.part).unwrap();
+        let data = KernelLayout::Hwio.write(weights[&e.ours].tensor(), e.part).unwrap();
         let nonsense = vec![-1.0; data.len()];
         if e.name.contains("/BatchNorm/moving_") {
             tensors.push((e.name, e.dims, data));
@@ -358,7 +359,7 @@ fn tensorflow_checkpoints_are_read_in_their_own_order_with_averages_first() {
         }
         tensors.push((format!("{}/ExponentialMovingAverage", e.name), e.dims, data));
     }
-    let loaded = load(&Stored { tensors, ..Stored::default() }, Wanted::default()).unwrap();
+    let loaded = load(&Stored { tensors, ..Stored::default() }, ReadOptions::default()).unwrap();
     assert_eq!(loaded.config, config);
     assert!(same(&loaded.weights, &weights));
 }
@@ -389,7 +390,7 @@ fn smps_old_names_of_deeplabv3_are_read() {
         }
     }
     assert!(stored.tensors.iter().any(|(name, ..)| name.starts_with("decoder.2.")));
-    let loaded = load(&stored, Wanted::default()).unwrap();
+    let loaded = load(&stored, ReadOptions::default()).unwrap();
     assert_eq!(loaded.config, config);
     assert!(same(&loaded.weights, &weights));
 }
@@ -406,7 +407,7 @@ fn the_weights_directory_is_read() {
     ] {
         let file =
             WeightFile::open(data.join("weights").join(format!("{name}.safetensors"))).unwrap();
-        let loaded = load(&file, Wanted { classes, ..Wanted::default() }).unwrap();
+        let loaded = load(&file, ReadOptions { classes, ..ReadOptions::default() }).unwrap();
         assert_eq!(
             (loaded.dialect, loaded.config.classes(), loaded.config.norm),
             (dialect, classes, norm)
@@ -421,7 +422,10 @@ fn the_weights_directory_is_read() {
         if dialect == "tensorflow" {
             assert_eq!(loaded.config.padding, PaddingRule::TfSame);
             let tensors = Tensors::of(&file);
-            assert!(identify(&tensors, Wanted { classes: Some(3), ..Wanted::default() }).is_err());
+            assert!(
+                identify(&tensors, ReadOptions { classes: Some(3), ..ReadOptions::default() })
+                    .is_err()
+            );
         }
     }
 }

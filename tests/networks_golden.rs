@@ -9,11 +9,11 @@ mod support;
 
 use atrous::exec::{Device, Runner};
 use atrous::models::{
-    Config, DilationRule, Network, Outputs, build_network, is_trained, parameters,
+    Config, DilationRule, NetworkGraph, Outputs, build_network, is_trained, parameters,
 };
 use atrous::passes::optimize;
 use atrous::weights::WeightFile;
-use atrous::weights::dialects::{Loaded, Wanted, load};
+use atrous::weights::dialects::{Loaded, ReadOptions, load};
 use atrous::{Shape, Tensor};
 use seeded::{Golden, Values};
 
@@ -56,7 +56,7 @@ fn nchw(shape: Shape) -> [usize; 4] {
 /// The stages in the order of computation: the first wrong one is named.
 fn compare_stages(
     golden: &Golden,
-    network: &Network,
+    network: &NetworkGraph,
     results: &[(String, Tensor)],
 ) -> Result<(), String> {
     for stage in &golden.stages {
@@ -99,7 +99,11 @@ fn compare_outputs(golden: &Golden, results: &[(String, Tensor)]) -> Result<(), 
     }
 }
 
-fn run(device: &Device, network: &Network, x: &Tensor) -> atrous::Result<Vec<(String, Tensor)>> {
+fn run(
+    device: &Device,
+    network: &NetworkGraph,
+    x: &Tensor,
+) -> atrous::Result<Vec<(String, Tensor)>> {
     let runner = Runner::new(device, network.graph.clone())?;
     let results = runner.run(&[("input", x)])?;
     Ok(network.graph.outputs().iter().map(|(name, _)| name.clone()).zip(results).collect())
@@ -116,7 +120,7 @@ fn load_case(golden: &Golden) -> Result<Loaded, String> {
             let Some(data) = support::data() else { return Err("skipped".to_owned()) };
             load(
                 &WeightFile::open(data.join("weights").join(file)).map_err(text)?,
-                Wanted::default(),
+                ReadOptions::default(),
             )
             .map_err(text)?
         }
@@ -156,7 +160,7 @@ fn check(case: &str) -> Result<(), String> {
     network.graph.bind(&weights).map_err(text)?;
     // The passes must not change what the whole computes.
     let optimized =
-        Network { graph: optimize(network.graph.clone()).map_err(text)?, stages: Vec::new() };
+        NetworkGraph { graph: optimize(network.graph.clone()).map_err(text)?, stages: Vec::new() };
     network.keep_stages();
     let results = run(&Device::Cpu, &network, &x).map_err(text)?;
     compare_stages(&golden, &network, &results)?;

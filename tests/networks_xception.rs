@@ -2,7 +2,7 @@
 //! refuse.
 
 use atrous::models::mobilenet_v2::MobileNetV2;
-use atrous::models::xception::{Variant, Xception};
+use atrous::models::xception::{Xception, XceptionVariant};
 use atrous::models::{
     Backbone, Config, Decoder, DilationRule, LowLevel, Outputs, PaddingRule, build, build_network,
 };
@@ -94,7 +94,7 @@ fn the_multi_grid_goes_to_the_convolutions_of_the_last_unit() {
 #[test]
 fn in_place_the_last_convolution_of_exit1_is_not_dilated() {
     let mut config = config(65, 8);
-    config.backbone = Backbone::Xception(Xception { depth: 65, variant: Variant::InPlace });
+    config.backbone = Backbone::Xception(Xception { depth: 65, variant: XceptionVariant::InPlace });
     assert_eq!(unit(&config, "exit1").0, [(1, 2), (1, 2), (1, 1)]);
     assert_eq!(unit(&config, "exit2").0, plain(4));
 }
@@ -156,7 +156,7 @@ fn groups_of_blocks_keep_one_rate_by_jfzhang95s_rule() {
 fn contradictions_are_refused() {
     assert_eq!(Xception::new(66).unwrap_err().kind(), ErrorKind::Config);
     let good = config(41, 16);
-    let unknown = Backbone::Xception(Xception { depth: 42, variant: Variant::TensorFlow });
+    let unknown = Backbone::Xception(Xception { depth: 42, variant: XceptionVariant::TensorFlow });
     for (message, wrong) in [
         ("no Xception-42", Config { backbone: unknown, ..good.clone() }),
         (

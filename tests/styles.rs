@@ -4,7 +4,7 @@ mod support;
 
 use assert_cmd::Command;
 use atrous::image::{SizeRule, decode};
-use atrous::segmenter::{Model, Segmenter, Wants};
+use atrous::segmenter::{Model, OutputOptions, Segmenter};
 use atrous::weights::WeightFile;
 use atrous::{DeviceChoice, Tensor};
 use image::{Rgb, RgbImage};
@@ -70,7 +70,7 @@ fn probabilities_are_written_in_strips_as_the_library_gives_them_at_once() {
     );
     let model = Model::open(directory.path().join("tiny.safetensors")).unwrap();
     let segmenter = Segmenter::new(model, &DeviceChoice::Cpu).unwrap();
-    let wants = Wants { probabilities: true, ..Wants::default() };
+    let wants = OutputOptions { probabilities: true, ..OutputOptions::default() };
     let found = segmenter
         .segment_with(
             &decode(directory.path().join("a.png")).unwrap(),

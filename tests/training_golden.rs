@@ -11,7 +11,7 @@ mod support;
 use atrous::exec::{Device, Runner};
 use atrous::graph::{ParamRef, Weights};
 use atrous::models::{Outputs, build_network, is_trained};
-use atrous::train::{Step, StepOptions, training_step};
+use atrous::train::{StepOptions, TrainingStep, training_step};
 use atrous::weights::dialects::{Loaded, store};
 use atrous::{Data, Shape, Tensor};
 use seeded::Golden;
@@ -35,7 +35,7 @@ fn labels(shape: Shape, classes: usize) -> Tensor {
 /// Loss, gradients, and the statistics after the step, under our names.
 fn run(
     device: &Device,
-    step: &Step,
+    step: &TrainingStep,
     weights: &Weights,
     input: &Tensor,
     labels: &Tensor,

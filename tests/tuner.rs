@@ -7,7 +7,7 @@ use atrous::gpu::Gpu;
 use atrous::graph::{Graph, ParamRef};
 use atrous::ops::kernel::{Extent, Kernel, KernelContext};
 use atrous::ops::{Activate, Activation, Conv2d, Op, Padding};
-use atrous::tune::{Mode, Tuning, multiply_add_rate};
+use atrous::tune::{Tuning, TuningMode, multiply_add_rate};
 use atrous::{Error, Result, Shape, Tensor, TensorType};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -96,7 +96,7 @@ fn choices(table: &Path) -> serde_json::Map<String, serde_json::Value> {
 #[test]
 fn a_kernel_with_wrong_numbers_is_never_chosen_however_fast() {
     let Some((device, _)) = gpu() else { return };
-    let tuning = Tuning::new(Mode::On).with_table(None);
+    let tuning = Tuning::new(TuningMode::On).with_table(None);
     let shape = Shape::new(1, 64, 64, 64);
     assert_eq!(
         chosen(&device, &tuning, graph(Tampered::new(mostly_wrong), shape)).unwrap(),
@@ -118,9 +118,12 @@ fn what_was_measured_is_remembered_across_tuners() {
     let shape = Shape::new(1, 16, 16, 16);
     let op = Tampered::new(mostly_wrong);
     let count = op.references.clone();
-    assert_eq!(chosen(&device, &tuning(Mode::On), graph(op.clone(), shape)).unwrap(), "right");
+    assert_eq!(
+        chosen(&device, &tuning(TuningMode::On), graph(op.clone(), shape)).unwrap(),
+        "right"
+    );
     assert_eq!(count.load(Ordering::Relaxed), 1, "one reference serves all the kernels");
-    for mode in [Mode::On, Mode::Cached] {
+    for mode in [TuningMode::On, TuningMode::Cached] {
         assert_eq!(chosen(&device, &tuning(mode), graph(op.clone(), shape)).unwrap(), "right");
     }
     assert_eq!(count.load(Ordering::Relaxed), 1, "nothing is measured twice");
@@ -134,13 +137,13 @@ fn what_was_measured_is_remembered_across_tuners() {
 
     // Another shape is another call, and a label that is gone is measured again.
     assert_eq!(
-        chosen(&device, &tuning(Mode::Cached), graph(op.clone(), Shape::new(1, 16, 16, 32)))
+        chosen(&device, &tuning(TuningMode::Cached), graph(op.clone(), Shape::new(1, 16, 16, 32)))
             .unwrap(),
         "half of it"
     );
     let renamed = |kernel: Kernel| vec![named(&kernel, "new one"), named(&kernel, "new two")];
     assert!(
-        chosen(&device, &tuning(Mode::On), graph(Tampered::new(renamed), shape))
+        chosen(&device, &tuning(TuningMode::On), graph(Tampered::new(renamed), shape))
             .unwrap()
             .starts_with("new")
     );
@@ -154,18 +157,18 @@ fn damaged_and_foreign_tables_are_survived_and_replaced() {
     let table = directory.path().join("tune.json");
     let tuning = |mode| Tuning::new(mode).with_table(Some(table.clone()));
     let of = |c| graph(Tampered::new(two), Shape::new(1, 4, 4, c));
-    chosen(&device, &tuning(Mode::On), of(4)).unwrap();
+    chosen(&device, &tuning(TuningMode::On), of(4)).unwrap();
     let good = std::fs::read_to_string(&table).unwrap();
     let foreign = good.replace("\"adapter\": \"", "\"adapter\": \"another ");
     assert_ne!(good, foreign);
     for bad in [&good[..good.len() / 2], "", "[1, 2]", "\u{0}", foreign.as_str()] {
         std::fs::write(&table, bad).unwrap();
-        assert_eq!(chosen(&device, &tuning(Mode::Cached), of(4)).unwrap(), "one", "{bad:?}");
-        chosen(&device, &tuning(Mode::On), of(8)).unwrap();
+        assert_eq!(chosen(&device, &tuning(TuningMode::Cached), of(4)).unwrap(), "one", "{bad:?}");
+        chosen(&device, &tuning(TuningMode::On), of(8)).unwrap();
         assert_eq!(choices(&table).len(), 1, "{bad:?}");
     }
     // A table that cannot be written costs its remembering, and no more.
-    let nowhere = Tuning::new(Mode::On).with_table(Some(table.join("below a file.json")));
+    let nowhere = Tuning::new(TuningMode::On).with_table(Some(table.join("below a file.json")));
     chosen(&device, &nowhere, of(4)).unwrap();
 }
 
@@ -174,7 +177,7 @@ fn off_and_cached_never_measure() {
     let Some((device, _)) = gpu() else { return };
     let directory = tempfile::tempdir().unwrap();
     let table = directory.path().join("tune.json");
-    for mode in [Mode::Off, Mode::Cached] {
+    for mode in [TuningMode::Off, TuningMode::Cached] {
         let op = Tampered::new(two);
         let count = op.references.clone();
         let reports = Arc::new(AtomicUsize::new(0));
@@ -194,14 +197,14 @@ fn off_and_cached_never_measure() {
     let swapped = |kernel: Kernel| two(kernel).into_iter().rev().collect();
     let tuning = |mode| Tuning::new(mode).with_table(Some(table.clone()));
     let shape = Shape::new(1, 4, 4, 4);
-    let best = chosen(&device, &tuning(Mode::On), graph(Tampered::new(two), shape)).unwrap();
+    let best = chosen(&device, &tuning(TuningMode::On), graph(Tampered::new(two), shape)).unwrap();
     let other: fn(Kernel) -> Vec<Kernel> = if best == "one" { swapped } else { two };
     assert_ne!(
-        chosen(&device, &tuning(Mode::Off), graph(Tampered::new(other), shape)).unwrap(),
+        chosen(&device, &tuning(TuningMode::Off), graph(Tampered::new(other), shape)).unwrap(),
         best
     );
     assert_eq!(
-        chosen(&device, &tuning(Mode::Cached), graph(Tampered::new(other), shape)).unwrap(),
+        chosen(&device, &tuning(TuningMode::Cached), graph(Tampered::new(other), shape)).unwrap(),
         best
     );
 }
@@ -215,7 +218,7 @@ fn child_process_measures() {
         .ok()
         .and_then(|w| w.parse().ok())
         .expect("set with the table");
-    let tuning = Tuning::new(Mode::On).with_table(Some(table));
+    let tuning = Tuning::new(TuningMode::On).with_table(Some(table));
     for h in 1..=12 {
         chosen(&device, &tuning, graph(Tampered::new(two), Shape::new(1, h, width, 4))).unwrap();
     }
@@ -279,7 +282,7 @@ fn a_tuned_network_gives_the_same_bits_again_and_right_ones() {
 
     let seen = Arc::new(Mutex::new(Vec::new()));
     let reports = seen.clone();
-    let tuning = Tuning::new(Mode::On).with_table(Some(table.clone()));
+    let tuning = Tuning::new(TuningMode::On).with_table(Some(table.clone()));
     let reporting = tuning.clone().reporting(move |p| {
         reports.lock().unwrap().push((p.done, p.of, p.measuring.map(str::to_owned)));
     });
@@ -293,8 +296,10 @@ fn a_tuned_network_gives_the_same_bits_again_and_right_ones() {
         "{reports:?}"
     );
 
-    let again =
-        Tuning::new(Mode::Cached).with_table(Some(table)).runner(&device, graph.clone()).unwrap();
+    let again = Tuning::new(TuningMode::Cached)
+        .with_table(Some(table))
+        .runner(&device, graph.clone())
+        .unwrap();
     assert_eq!(first.kernels(), again.kernels());
     let tuned = run(&first);
     assert_eq!(tuned, run(&again));
@@ -311,7 +316,7 @@ fn a_tuned_network_gives_the_same_bits_again_and_right_ones() {
 fn tuning_the_cpu_executor_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let table = directory.path().join("tune.json");
-    let tuning = Tuning::new(Mode::On).with_table(Some(table.clone()));
+    let tuning = Tuning::new(TuningMode::On).with_table(Some(table.clone()));
     let runner = tuning.runner(&Device::Cpu, network(&mut Rng(5))).unwrap();
     assert!(runner.kernels().is_empty() && !table.exists());
 }

@@ -1,6 +1,6 @@
 //! Files that PyTorch itself wrote (`tests/golden/pth.py`), read back.
 
-use atrous::weights::{Format, StoredDType, WeightFile};
+use atrous::weights::{StoredDType, WeightFile, WeightFormat};
 use std::path::{Path, PathBuf};
 
 fn golden(name: &str) -> PathBuf {
@@ -47,7 +47,7 @@ fn is_the_network(file: &WeightFile) {
 #[test]
 fn a_modules_state_dict_is_read_with_its_names_in_order() {
     let file = open("module.pth");
-    assert_eq!(file.format(), Format::Pth);
+    assert_eq!(file.format(), WeightFormat::Pth);
     let names = [
         "0.weight",
         "0.bias",
@@ -139,7 +139,7 @@ fn without_a_known_name_the_dict_with_most_tensors_is_taken() {
 #[test]
 fn files_of_before_torch_1_6_are_read() {
     let file = open("legacy.pth");
-    assert_eq!(file.format(), Format::PthLegacy);
+    assert_eq!(file.format(), WeightFormat::PthLegacy);
     is_the_network(&file);
     is_the_network(&open("legacy_protocol4.pth"));
 }

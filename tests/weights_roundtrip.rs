@@ -1,7 +1,7 @@
 //! What is written is what is read, for both formats.
 
 use atrous::weights::{
-    FloatDType, Format, StoredDType, WeightFile, Wrap, write_pth, write_safetensors,
+    FloatDType, StoredDType, WeightFile, WeightFormat, Wrap, write_pth, write_safetensors,
 };
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -87,7 +87,7 @@ proptest! {
         let borrowed = tensors.iter().map(|(name, dims, data)| (name.as_str(), dims, data));
         write_safetensors(&path, borrowed, &metadata, dtype).unwrap();
         let file = WeightFile::open(&path).unwrap();
-        prop_assert_eq!(file.format(), Format::Safetensors);
+        prop_assert_eq!(file.format(), WeightFormat::Safetensors);
         prop_assert_eq!(file.metadata(), &metadata);
         compare(&file, &tensors, dtype, str::to_owned);
         // The reference implementation reads them too.
@@ -112,7 +112,7 @@ proptest! {
         let wrap = wrap.map(|key| Wrap { key, metadata: &metadata });
         write_pth(&path, tensors.clone(), wrap, dtype).unwrap();
         let file = WeightFile::open(&path).unwrap();
-        prop_assert_eq!(file.format(), Format::Pth);
+        prop_assert_eq!(file.format(), WeightFormat::Pth);
         let prefix = unwrapped(&tensors);
         compare(&file, &tensors, dtype, |name| name[prefix..].to_owned());
         prop_assert_eq!(file.metadata(), &wrap.map(|_| metadata.clone()).unwrap_or_default());

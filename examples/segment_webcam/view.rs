@@ -1,6 +1,6 @@
 //! What is shown and how: the part of the program that keys change.
 
-use atrous::live::{Behind, Effect, Live, Look};
+use atrous::live::{Background, Effect, Live, Style};
 use clap::ValueEnum;
 
 /// A way to show the segmentation.
@@ -104,7 +104,7 @@ impl View {
         self.classes[class].0
     }
 
-    pub fn look(&self, live: &Live) -> Look {
+    pub fn look(&self, live: &Live) -> Style {
         let mut look = live.look(effect(self.style, self.color));
         look.opacity = self.opacity[self.at()];
         look.mirror = self.mirror;
@@ -131,8 +131,8 @@ fn effect(style: Style, color: [u8; 3]) -> Effect {
     match style {
         Style::Mask => Effect::Mask,
         Style::Overlay => Effect::Overlay,
-        Style::Blur => Effect::CutOut(Behind::Frame),
-        Style::Color => Effect::CutOut(Behind::Color(color)),
-        Style::Image => Effect::CutOut(Behind::Image),
+        Style::Blur => Effect::CutOut(Background::Frame),
+        Style::Color => Effect::CutOut(Background::Color(color)),
+        Style::Image => Effect::CutOut(Background::Image),
     }
 }

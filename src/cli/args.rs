@@ -7,8 +7,8 @@ use crate::memory;
 use crate::models::PaperHead;
 use crate::segmenter::Model;
 use crate::text::printable_json;
-use crate::tune::{Mode, Tuning};
-use crate::weights::dialects::Wanted;
+use crate::tune::{Tuning, TuningMode};
+use crate::weights::dialects::ReadOptions;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -37,12 +37,12 @@ pub(super) enum Tune {
     On,
 }
 
-impl From<Tune> for Mode {
+impl From<Tune> for TuningMode {
     fn from(tune: Tune) -> Self {
         match tune {
-            Tune::Off => Mode::Off,
-            Tune::Cached => Mode::Cached,
-            Tune::On => Mode::On,
+            Tune::Off => TuningMode::Off,
+            Tune::Cached => TuningMode::Cached,
+            Tune::On => TuningMode::On,
         }
     }
 }
@@ -96,7 +96,7 @@ pub(super) struct ModelArgs {
 
 impl ModelArgs {
     pub(super) fn open(&self) -> Result<Model> {
-        let wanted = Wanted { classes: self.classes, dialect: self.dialect.as_deref() };
+        let wanted = ReadOptions { classes: self.classes, dialect: self.dialect.as_deref() };
         let model = Model::open_as(&self.weights, wanted)?;
         match self.output_stride {
             Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(&self.weights)),

@@ -7,7 +7,7 @@ use crate::image::ClassTable;
 use crate::models::{fold_norms, inflate_stem};
 use crate::segmenter::Model;
 use crate::text;
-use crate::weights::dialects::{self, Wanted};
+use crate::weights::dialects::{self, ReadOptions};
 use crate::weights::{FloatDType, Wrap, write_pth, write_safetensors};
 use std::path::{Path, PathBuf};
 
@@ -91,8 +91,10 @@ fn check(input: &Path, class_table: Option<&Path>, output: &Path) -> Result<()> 
 
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
     check(&args.input, args.class_table.as_deref(), &args.output)?;
-    let mut model =
-        Model::open_as(&args.input, Wanted { classes: None, dialect: args.dialect.as_deref() })?;
+    let mut model = Model::open_as(
+        &args.input,
+        ReadOptions { classes: None, dialect: args.dialect.as_deref() },
+    )?;
     if let Some(channels) = args.input_channels {
         inflate_stem(&mut model.config, &mut model.weights, channels.into())
             .map_err(|e| e.file(&args.input))?;

@@ -5,7 +5,7 @@ use super::outputs::OutputCheck;
 use super::tensors;
 use crate::error::{Result, error};
 use crate::exec::Device;
-use crate::models::{Network, Outputs};
+use crate::models::{NetworkGraph, Outputs};
 use crate::passes;
 use crate::segmenter::Model;
 use crate::tensor::Tensor;
@@ -84,7 +84,7 @@ pub(super) fn activations(
 }
 
 /// Makes a node or stage an output, unless it is one. Errors name those that come close.
-pub(super) fn keep_node(network: &mut Network, name: &str) -> Result<()> {
+pub(super) fn keep_node(network: &mut NetworkGraph, name: &str) -> Result<()> {
     // An output need not be a node: without any upsampling `logits_full` is the value of `logits`.
     let output = network.graph.outputs().iter().find(|(n, _)| n == name).map(|(_, v)| *v);
     let stage = network.stages.iter().find(|(n, _)| n == name).map(|(_, v)| *v);

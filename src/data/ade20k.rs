@@ -1,7 +1,7 @@
 //! Directories laid out as ADE20K's scene parsing challenge.
 
 use super::pairing::{Directories, Matched, directories};
-use super::{Ids, Pair};
+use super::{MaskValues, Pair};
 use crate::error::{Result, error};
 use crate::files::read_text;
 use crate::image::{ClassTable, IgnoredLabel};
@@ -25,10 +25,10 @@ pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
 }
 
 /// Other data in the same layout has classes of its own, whose numbers must not be shifted.
-fn ids(root: &Path) -> Result<Ids> {
+fn ids(root: &Path) -> Result<MaskValues> {
     let file = root.join("classes.txt");
     let others = file.is_file() && ClassTable::read(file)?.len() != CLASSES;
-    Ok(if others { Ids::Classes } else { Ids::Ade20k })
+    Ok(if others { MaskValues::Classes } else { MaskValues::Ade20k })
 }
 
 /// The parts that have images and masks, by name.

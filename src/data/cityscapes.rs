@@ -1,7 +1,7 @@
 //! Directories laid out as Cityscapes'.
 
 use super::pairing::{Matched, directories, files, match_up};
-use super::{Ids, Pair};
+use super::{MaskValues, Pair};
 use crate::error::{Result, error};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -41,10 +41,10 @@ pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
     for (name, mask) in by_name(trained) {
         masks.entry(name).or_insert(mask);
     }
-    let mut out = match_up(by_name(images), masks, &places, Vec::new(), Ids::Classes);
+    let mut out = match_up(by_name(images), masks, &places, Vec::new(), MaskValues::Classes);
     for pair in &mut out.pairs {
         if from_ids.binary_search(&pair.name).is_ok() {
-            pair.ids = Ids::Cityscapes;
+            pair.ids = MaskValues::Cityscapes;
         }
     }
     Ok(out)

@@ -1,7 +1,7 @@
 //! Plain directories of images and masks with the same names.
 
 use super::pairing::{Directories, Matched, directories, has_images};
-use super::{Ids, Pair};
+use super::{MaskValues, Pair};
 use crate::error::Result;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ const LISTS: [&str; 4] = ["train", "val", "test", "trainval"];
 /// Errors: a directory cannot be listed or holds no image, two files share a name, or an image has
 /// no mask or a mask no image.
 pub fn list_directories(images: impl AsRef<Path>, masks: impl AsRef<Path>) -> Result<Vec<Pair>> {
-    Directories::read(images.as_ref(), masks.as_ref())?.all(Ids::Classes)?.strict()
+    Directories::read(images.as_ref(), masks.as_ref())?.all(MaskValues::Classes)?.strict()
 }
 
 /// The pairs that a file of names lists, in its order: one name without ending a line, or the paths
@@ -38,9 +38,12 @@ pub fn list_names(
 /// beside them.
 pub(super) fn plain(root: &Path, split: Option<&str>) -> Result<Matched> {
     let (images, masks) = (root.join("images"), root.join("masks"));
-    let Some(split) = split else { return Directories::read(&images, &masks)?.all(Ids::Classes) };
+    let Some(split) = split else {
+        return Directories::read(&images, &masks)?.all(MaskValues::Classes);
+    };
     if images.join(split).is_dir() {
-        return Directories::read(&images.join(split), &masks.join(split))?.all(Ids::Classes);
+        return Directories::read(&images.join(split), &masks.join(split))?
+            .all(MaskValues::Classes);
     }
     Directories::read(&images, &masks)?.listed(&root.join(format!("{split}.txt")), root)
 }
@@ -60,7 +63,11 @@ pub(super) fn plain_splits(root: &Path) -> Result<Vec<String>> {
 pub(super) fn annotated(root: &Path, split: &str) -> Result<Matched> {
     let directories = Directories::read(&root.join(split), &root.join(format!("{split}annot")))?;
     let list = root.join(format!("{split}.txt"));
-    if list.is_file() { directories.listed(&list, root) } else { directories.all(Ids::Classes) }
+    if list.is_file() {
+        directories.listed(&list, root)
+    } else {
+        directories.all(MaskValues::Classes)
+    }
 }
 
 /// The parts of a directory with `NAME/` and `NAMEannot/`, by name.
@@ -74,7 +81,7 @@ pub(super) fn annotated_splits(root: &Path) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Layout, open};
+    use super::super::{DatasetLayout, open};
     use super::*;
     use std::fs;
 
@@ -102,7 +109,7 @@ mod tests {
             ("masks/b.png", ""),
         ]);
         let listing = open(root.path(), None).unwrap();
-        assert_eq!((listing.layout, listing.classes), (Layout::Directories, None));
+        assert_eq!((listing.layout, listing.classes), (DatasetLayout::Directories, None));
         assert_eq!(names(root.path(), None).unwrap(), ["a", "b"]);
         assert!(names(root.path(), Some("val")).is_err());
     }

@@ -369,7 +369,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Ids;
+    use crate::data::MaskValues;
 
     fn loader(directory: &std::path::Path, batch: usize) -> Loader {
         let pair = |n: u8| {
@@ -378,7 +378,7 @@ mod tests {
                 .save(&image)
                 .unwrap();
             image::GrayImage::from_pixel(8, 8, image::Luma([n % 2])).save(&mask).unwrap();
-            Pair { name: n.to_string(), image, mask, ids: Ids::Classes }
+            Pair { name: n.to_string(), image, mask, ids: MaskValues::Classes }
         };
         let augmentation = Augmentation { crop: (8, 8), ..Augmentation::default() };
         let options = LoaderOptions { batch, workers: 2, ..LoaderOptions::default() };

@@ -22,7 +22,7 @@ pub use augment::Augmentation;
 pub use cityscapes::list_cityscapes;
 pub use directory::{list_directories, list_names};
 pub use loader::{Batch, Loader, LoaderOptions, MOST_WORKERS};
-pub use pairing::{Misfit, MisfitKind};
+pub use pairing::{Mismatch, MismatchKind};
 pub use voc::list_voc;
 
 use crate::error::{Result, error};
@@ -40,7 +40,7 @@ pub struct Pair {
     /// The mask: a PNG.
     pub mask: PathBuf,
     /// What the mask's values mean. Masks in RGB have colors instead, which are those of classes.
-    pub ids: Ids,
+    pub ids: MaskValues,
 }
 
 impl Pair {
@@ -62,7 +62,7 @@ impl Pair {
                 .advice("check whether one of them was turned or scaled"));
         }
         // Colors are those of classes, whatever values mean.
-        if self.ids != Ids::Classes && !by_color {
+        if self.ids != MaskValues::Classes && !by_color {
             mask.labels.iter_mut().for_each(|label| *label = self.ids.class(*label));
         }
         Ok((image, mask))
@@ -71,7 +71,7 @@ impl Pair {
 
 /// What the values of a mask mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
-pub enum Ids {
+pub enum MaskValues {
     /// Classes, as they are.
     #[default]
     Classes,
@@ -81,23 +81,23 @@ pub enum Ids {
     Ade20k,
 }
 
-impl Ids {
+impl MaskValues {
     /// The class of a mask's value; 255 for those that are ignored. Values that mean nothing stay
     /// past the last class.
     pub fn class(self, value: u16) -> u16 {
         match (self, value) {
-            (Ids::Classes, value) => value,
-            (Ids::Cityscapes, label) => ClassTable::cityscapes_training(label),
-            (Ids::Ade20k, 0 | 255) => 255,
-            (Ids::Ade20k, value @ 1..=150) => value - 1,
-            (Ids::Ade20k, value) => value,
+            (MaskValues::Classes, value) => value,
+            (MaskValues::Cityscapes, label) => ClassTable::cityscapes_training(label),
+            (MaskValues::Ade20k, 0 | 255) => 255,
+            (MaskValues::Ade20k, value @ 1..=150) => value - 1,
+            (MaskValues::Ade20k, value) => value,
         }
     }
 }
 
 /// How a data set's directory is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
+pub enum DatasetLayout {
     /// `JPEGImages/`, `SegmentationClass/` (or `SegmentationClassAug/`),
     /// `ImageSets/Segmentation/SPLIT.txt`.
     Voc,
@@ -113,7 +113,7 @@ pub enum Layout {
     Split,
 }
 
-impl Layout {
+impl DatasetLayout {
     /// The layout of a directory. Errors where it is none of them.
     pub fn of(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
@@ -121,15 +121,15 @@ impl Layout {
             return Err(error!(Data, "is no directory").file(root));
         }
         if voc::is_there(root) {
-            Ok(Layout::Voc)
+            Ok(DatasetLayout::Voc)
         } else if cityscapes::is_there(root) {
-            Ok(Layout::Cityscapes)
+            Ok(DatasetLayout::Cityscapes)
         } else if ade20k::is_there(root) {
-            Ok(Layout::Ade20k)
+            Ok(DatasetLayout::Ade20k)
         } else if root.join("images").is_dir() && root.join("masks").is_dir() {
-            Ok(Layout::Directories)
+            Ok(DatasetLayout::Directories)
         } else if !directory::annotated_splits(root)?.is_empty() {
-            Ok(Layout::Split)
+            Ok(DatasetLayout::Split)
         } else {
             Err(error!(Data, "is laid out in no known way").file(root).advice(
                 "expected JPEGImages/ with SegmentationClass/, leftImg8bit/ with gtFine/, images/training/ with annotations/training/, images/ with masks/, or \
@@ -140,11 +140,11 @@ impl Layout {
 
     fn splits(self, root: &Path) -> Result<Vec<String>> {
         match self {
-            Layout::Voc => voc::splits(root),
-            Layout::Cityscapes => cityscapes::splits(root),
-            Layout::Ade20k => ade20k::splits(root),
-            Layout::Directories => directory::plain_splits(root),
-            Layout::Split => directory::annotated_splits(root),
+            DatasetLayout::Voc => voc::splits(root),
+            DatasetLayout::Cityscapes => cityscapes::splits(root),
+            DatasetLayout::Ade20k => ade20k::splits(root),
+            DatasetLayout::Directories => directory::plain_splits(root),
+            DatasetLayout::Split => directory::annotated_splits(root),
         }
     }
 
@@ -152,10 +152,10 @@ impl Layout {
         let file = root.join("classes.txt");
         Ok(match self {
             _ if file.is_file() => Some(ClassTable::read(file)?),
-            Layout::Voc => Some(ClassTable::voc()),
-            Layout::Cityscapes => Some(ClassTable::cityscapes()),
-            Layout::Ade20k => Some(ade20k::classes(root)?),
-            Layout::Directories | Layout::Split => None,
+            DatasetLayout::Voc => Some(ClassTable::voc()),
+            DatasetLayout::Cityscapes => Some(ClassTable::cityscapes()),
+            DatasetLayout::Ade20k => Some(ade20k::classes(root)?),
+            DatasetLayout::Directories | DatasetLayout::Split => None,
         })
     }
 }
@@ -166,7 +166,7 @@ pub struct Listing {
     /// Its directory.
     pub root: PathBuf,
     /// How it is laid out.
-    pub layout: Layout,
+    pub layout: DatasetLayout,
     /// The part that was listed ("val"), where the layout has parts.
     pub split: Option<String>,
     /// Images with masks, in the order of the list, or by name.
@@ -175,7 +175,7 @@ pub struct Listing {
     pub classes: Option<ClassTable>,
 }
 
-/// Opens a data set's directory, whichever of the [`Layout`]s it has.
+/// Opens a data set's directory, whichever of the [`DatasetLayout`]s it has.
 ///
 /// `split` is the part to list ("train", "val"); `None` takes "val" where there is one, else the
 /// only one there is. Where there is no such part, "train" also finds "training" and "val" also
@@ -191,7 +191,7 @@ pub fn open(root: impl AsRef<Path>, split: Option<&str>) -> Result<Listing> {
 /// As [`open`], but what does not pair up is told beside the pairs, and refuses nothing.
 ///
 /// Errors where there is no layout, no such part, or an unreadable list.
-pub fn survey(root: impl AsRef<Path>, split: Option<&str>) -> Result<(Listing, Vec<Misfit>)> {
+pub fn survey(root: impl AsRef<Path>, split: Option<&str>) -> Result<(Listing, Vec<Mismatch>)> {
     let (listing, matched) = find(root.as_ref(), split)?;
     Ok((Listing { pairs: matched.pairs, ..listing }, matched.misfits))
 }
@@ -200,26 +200,26 @@ pub fn survey(root: impl AsRef<Path>, split: Option<&str>) -> Result<(Listing, V
 ///
 /// Errors where the directory has no layout that is known.
 pub fn parts(root: impl AsRef<Path>) -> Result<Vec<String>> {
-    Layout::of(&root)?.splits(root.as_ref())
+    DatasetLayout::of(&root)?.splits(root.as_ref())
 }
 
 fn find(root: &Path, split: Option<&str>) -> Result<(Listing, Matched)> {
-    let layout = Layout::of(root)?;
+    let layout = DatasetLayout::of(root)?;
     let splits = layout.splits(root)?;
     let split = match (layout, split) {
-        (Layout::Directories, None) if splits.is_empty() => None,
-        (Layout::Directories, Some(split)) if splits.is_empty() => {
+        (DatasetLayout::Directories, None) if splits.is_empty() => None,
+        (DatasetLayout::Directories, Some(split)) if splits.is_empty() => {
             return Err(error!(Data, "has images/ and masks/, and no part `{split}`").file(root));
         }
         (_, split) => Some(choose(root, split, splits)?),
     };
     let part = split.as_deref().unwrap_or_default();
     let matched = match layout {
-        Layout::Voc => voc::matched(root, part)?,
-        Layout::Cityscapes => cityscapes::matched(root, part)?,
-        Layout::Ade20k => ade20k::matched(root, part)?,
-        Layout::Directories => directory::plain(root, split.as_deref())?,
-        Layout::Split => directory::annotated(root, part)?,
+        DatasetLayout::Voc => voc::matched(root, part)?,
+        DatasetLayout::Cityscapes => cityscapes::matched(root, part)?,
+        DatasetLayout::Ade20k => ade20k::matched(root, part)?,
+        DatasetLayout::Directories => directory::plain(root, split.as_deref())?,
+        DatasetLayout::Split => directory::annotated(root, part)?,
     };
     let classes = layout.classes(root)?;
     Ok((Listing { root: root.to_path_buf(), layout, split, pairs: Vec::new(), classes }, matched))

@@ -1,6 +1,6 @@
 //! Which image belongs to which mask, and what has no partner.
 
-use super::{Ids, Pair};
+use super::{MaskValues, Pair};
 use crate::error::{Error, Result, error};
 use crate::files::{read_text, refuse_special};
 use crate::text::excerpt;
@@ -24,7 +24,7 @@ const SPELLED_OUT: usize = 5;
 /// What keeps a file, or a name of a list, out of the pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum MisfitKind {
+pub enum MismatchKind {
     /// An image that has no mask.
     NoMask,
     /// A mask that has no image.
@@ -35,9 +35,9 @@ pub enum MisfitKind {
 
 /// A file, or a name of a list, without a partner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misfit {
+pub struct Mismatch {
     /// What is wrong.
-    pub kind: MisfitKind,
+    pub kind: MismatchKind,
     /// The name, without ending.
     pub name: String,
     /// The file at hand; the list, where the name stands in a list.
@@ -50,7 +50,7 @@ pub struct Misfit {
 #[derive(Debug, Default)]
 pub(super) struct Matched {
     pub(super) pairs: Vec<Pair>,
-    pub(super) misfits: Vec<Misfit>,
+    pub(super) misfits: Vec<Mismatch>,
 }
 
 impl Matched {
@@ -65,16 +65,16 @@ impl Matched {
             }
             return Ok(self.pairs);
         };
-        if first.kind == MisfitKind::SameName {
+        if first.kind == MismatchKind::SameName {
             return Err(
                 error!(Data, "and `{}` share a name", first.place.display()).file(&first.file)
             );
         }
-        let alike: Vec<&Misfit> = self.misfits.iter().filter(|m| m.kind == first.kind).collect();
+        let alike: Vec<&Mismatch> = self.misfits.iter().filter(|m| m.kind == first.kind).collect();
         let listed = first.file.extension().is_some_and(|e| e == "txt");
         let what = match (first.kind, listed) {
-            (MisfitKind::NoMask, false) => "without a mask of the same name",
-            (MisfitKind::NoMask, true) => "names that have no mask",
+            (MismatchKind::NoMask, false) => "without a mask of the same name",
+            (MismatchKind::NoMask, true) => "names that have no mask",
             (_, false) => "masks without an image of the same name",
             (_, true) => "names that have no image",
         };
@@ -92,7 +92,7 @@ pub(super) struct Directories {
     places: (PathBuf, PathBuf),
     images: BTreeMap<String, PathBuf>,
     masks: BTreeMap<String, PathBuf>,
-    misfits: Vec<Misfit>,
+    misfits: Vec<Mismatch>,
 }
 
 impl Directories {
@@ -111,7 +111,7 @@ impl Directories {
     }
 
     /// Every image with its mask, by name. Errors where there is no image.
-    pub(super) fn all(self, ids: Ids) -> Result<Matched> {
+    pub(super) fn all(self, ids: MaskValues) -> Result<Matched> {
         if self.images.is_empty() {
             return Err(error!(Data, "holds no images").file(&self.places.0));
         }
@@ -142,14 +142,14 @@ impl Directories {
             }
             match (image, mask) {
                 (Some(image), Some(mask)) => {
-                    out.pairs.push(Pair { name: entry.name, image, mask, ids: Ids::Classes })
+                    out.pairs.push(Pair { name: entry.name, image, mask, ids: MaskValues::Classes })
                 }
                 (image, _) => {
                     let (kind, place) = match image {
-                        None => (MisfitKind::NoImage, &self.places.0),
-                        Some(_) => (MisfitKind::NoMask, &self.places.1),
+                        None => (MismatchKind::NoImage, &self.places.0),
+                        Some(_) => (MismatchKind::NoMask, &self.places.1),
                     };
-                    out.misfits.push(Misfit {
+                    out.misfits.push(Mismatch {
                         kind,
                         name: entry.name,
                         file: list.into(),
@@ -204,15 +204,15 @@ pub(super) fn match_up(
     images: BTreeMap<String, PathBuf>,
     mut masks: BTreeMap<String, PathBuf>,
     places: &(PathBuf, PathBuf),
-    misfits: Vec<Misfit>,
-    ids: Ids,
+    misfits: Vec<Mismatch>,
+    ids: MaskValues,
 ) -> Matched {
     let mut out = Matched { pairs: Vec::with_capacity(images.len()), misfits };
     for (name, image) in images {
         match masks.remove(&name) {
             Some(mask) => out.pairs.push(Pair { name, image, mask, ids }),
-            None => out.misfits.push(Misfit {
-                kind: MisfitKind::NoMask,
+            None => out.misfits.push(Mismatch {
+                kind: MismatchKind::NoMask,
                 name,
                 file: image,
                 place: places.1.clone(),
@@ -220,8 +220,12 @@ pub(super) fn match_up(
         }
     }
     let lonely = masks.into_iter();
-    let misfit =
-        |(name, file)| Misfit { kind: MisfitKind::NoImage, name, file, place: places.0.clone() };
+    let misfit = |(name, file)| Mismatch {
+        kind: MismatchKind::NoImage,
+        name,
+        file,
+        place: places.0.clone(),
+    };
     out.misfits.extend(lonely.map(misfit));
     out
 }
@@ -316,15 +320,15 @@ pub(super) fn has_images(directory: &Path) -> Result<bool> {
 fn by_name(
     files: &[PathBuf],
     endings: &[&str],
-    misfits: &mut Vec<Misfit>,
+    misfits: &mut Vec<Mismatch>,
 ) -> Result<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::<String, PathBuf>::new();
     for path in files {
         let Some(name) = name_of(path, endings) else { continue };
         match found.get(name) {
             None => drop(found.insert(name.to_owned(), path.clone())),
-            Some(other) => misfits.push(Misfit {
-                kind: MisfitKind::SameName,
+            Some(other) => misfits.push(Mismatch {
+                kind: MismatchKind::SameName,
                 name: name.to_owned(),
                 file: path.clone(),
                 place: other.clone(),

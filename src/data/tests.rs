@@ -29,7 +29,7 @@ pub(super) fn write_pair(
         (directory.join(format!("{name}-image.png")), directory.join(format!("{name}-mask.png")));
     Image::new(w, h, rgb).unwrap().save(&image).unwrap();
     LabelMap::new(w, h, labels).unwrap().write(&mask, &ClassTable::voc()).unwrap();
-    Pair { name: name.into(), image, mask, ids: Ids::Classes }
+    Pair { name: name.into(), image, mask, ids: MaskValues::Classes }
 }
 
 fn pairs(directory: &Path, n: usize) -> Vec<Pair> {

@@ -108,7 +108,7 @@ pub fn ignored(table: &ClassTable) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Ids;
+    use crate::data::MaskValues;
     use crate::error::ErrorKind;
     use std::path::Path;
 
@@ -126,7 +126,7 @@ mod tests {
                 (directory.join(format!("{i}.png")), directory.join(format!("{i}-mask.png")));
             Image::new(4, 2, rgb).unwrap().save(&image).unwrap();
             LabelMap::new(4, 2, labels).unwrap().write(&mask, &table).unwrap();
-            Pair { name, image, mask, ids: Ids::Classes }
+            Pair { name, image, mask, ids: MaskValues::Classes }
         };
         (0..3).map(pair).collect()
     }

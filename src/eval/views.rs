@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::graph::{Graph, ValueId};
 use crate::image::Fit;
 use crate::models::Outputs;
-use crate::ops::{Argmax, Preprocess, Resize, Window};
+use crate::ops::{Argmax, Preprocess, ResampleWindow, Resize};
 use crate::segmenter::Model;
 use crate::tensor::{Shape, TensorType};
 
@@ -79,8 +79,10 @@ pub(super) fn sum_graph(
 ) -> Result<Graph> {
     let (w, h) = fit.source;
     // Sizes at the scale 1 serve all: only their proportions matter.
-    let window =
-        Some(Window { padded: (fit.padded.1, fit.padded.0), scaled: (fit.scaled.1, fit.scaled.0) });
+    let window = Some(ResampleWindow {
+        padded: (fit.padded.1, fit.padded.0),
+        scaled: (fit.scaled.1, fit.scaled.0),
+    });
     let mut graph = Graph::new();
     let mut sum: Option<ValueId> = None;
     for (i, &shape) in logits.iter().enumerate() {

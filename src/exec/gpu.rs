@@ -1,7 +1,7 @@
 //! The device executor: everything is recorded once; a run uploads, replays one compute pass in one
 //! submit, and reads back.
 
-use super::Choose;
+use super::KernelSelector;
 use super::record::{Bound, Recorded, Recorder, replay};
 use super::room;
 use super::store::Store;
@@ -10,7 +10,7 @@ use crate::gpu::{Checks, Gpu, Mapping, pack, unpack, unreadable};
 use crate::graph::{Graph, Node, ValueId};
 use crate::memory::Reservation;
 use crate::ops::Packing;
-use crate::ops::kernel::{Kernel, KernelContext, Layout, Operand};
+use crate::ops::kernel::{Kernel, KernelContext, Operand, TensorLayout};
 use crate::plan::Plan;
 use crate::tensor::Tensor;
 use std::ops::Range;
@@ -24,7 +24,7 @@ const ALONE: Duration = Duration::from_millis(4);
 struct Readback {
     from: wgpu::Buffer,
     bytes: u64,
-    layout: Layout,
+    layout: TensorLayout,
 }
 
 /// What was recorded for a node.
@@ -54,7 +54,7 @@ impl GpuRunner {
         gpu: Arc<Gpu>,
         graph: &Graph,
         store: &Store,
-        choose: &mut dyn Choose,
+        choose: &mut dyn KernelSelector,
     ) -> Result<Self> {
         let plan = Plan::new(graph);
         check_sizes(&gpu, graph)?;
@@ -102,7 +102,7 @@ impl GpuRunner {
                     crate::tensor::DType::F32 => {
                         16 * u64::from(layout.pitch) * layout.ty.shape.positions() as u64
                     }
-                    _ => Layout::bytes(layout.ty, Packing::Channels),
+                    _ => TensorLayout::bytes(layout.ty, Packing::Channels),
                 };
                 Readback { from: slots[slot].clone(), bytes, layout }
             })
@@ -270,7 +270,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Refuses graphs with a value past the device's limits, and says which image size would fit.
 fn check_sizes(gpu: &Gpu, graph: &Graph) -> Result<()> {
     let limit = gpu.caps().max_binding.min(gpu.caps().max_buffer);
-    let bytes = |v: ValueId| Layout::bytes(graph.ty(v), Packing::Channels);
+    let bytes = |v: ValueId| TensorLayout::bytes(graph.ty(v), Packing::Channels);
     let Some(largest) = room::largest(graph, bytes) else { return Ok(()) };
     if bytes(largest) <= limit {
         return Ok(());
@@ -288,15 +288,15 @@ fn check_sizes(gpu: &Gpu, graph: &Graph) -> Result<()> {
     Err(room::at(graph, largest, error).advice(advice))
 }
 
-fn layout_of(graph: &Graph, plan: &Plan, v: ValueId) -> Layout {
-    plan.places[v.index()].map_or_else(|| Layout::contiguous(graph.ty(v)), |p| p.layout)
+fn layout_of(graph: &Graph, plan: &Plan, v: ValueId) -> TensorLayout {
+    plan.places[v.index()].map_or_else(|| TensorLayout::contiguous(graph.ty(v)), |p| p.layout)
 }
 
 fn choose_kernels(
     gpu: &Gpu,
     graph: &Graph,
     plan: &Plan,
-    choose: &mut dyn Choose,
+    choose: &mut dyn KernelSelector,
 ) -> Result<Vec<(usize, Kernel)>> {
     choose.begin(plan.steps.len());
     plan.steps

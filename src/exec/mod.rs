@@ -62,8 +62,8 @@ impl fmt::Display for Device {
 }
 
 /// Picks one of an operation's kernels.
-pub trait Choose {
-    /// Says how many calls of [`Choose::choose`] follow, one for each node of a graph.
+pub trait KernelSelector {
+    /// Says how many calls of [`KernelSelector::choose`] follow, one for each node of a graph.
     fn begin(&mut self, _calls: usize) {}
 
     /// Position in `kernels`, which is not empty.
@@ -77,9 +77,9 @@ pub trait Choose {
 
 /// Takes what the operation expects to be fastest.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct FirstChoice;
+pub struct FirstKernel;
 
-impl Choose for FirstChoice {
+impl KernelSelector for FirstKernel {
     fn choose(&mut self, _: &dyn crate::ops::Op, _: &KernelContext, _: &[Kernel]) -> Result<usize> {
         Ok(0)
     }
@@ -104,17 +104,25 @@ impl Runner {
     /// Where something is missing, or there is no memory for it, in the device or in main memory
     /// (see [`memory`](crate::memory)).
     pub fn new(device: &Device, graph: Graph) -> Result<Self> {
-        Self::with_kernels(device, graph, &mut FirstChoice)
+        Self::with_kernels(device, graph, &mut FirstKernel)
     }
 
     /// Makes a verified graph ready, with the kernels that `choose` picks.
-    pub fn with_kernels(device: &Device, graph: Graph, choose: &mut dyn Choose) -> Result<Self> {
+    pub fn with_kernels(
+        device: &Device,
+        graph: Graph,
+        choose: &mut dyn KernelSelector,
+    ) -> Result<Self> {
         Self::with_store(&Arc::new(Store::new(device)), graph, choose)
     }
 
     /// Makes a graph ready on the store's device. Values that [lie in a store](Graph::set_resident)
     /// lie in this one, and are not given to runs.
-    pub fn with_store(store: &Arc<Store>, graph: Graph, choose: &mut dyn Choose) -> Result<Self> {
+    pub fn with_store(
+        store: &Arc<Store>,
+        graph: Graph,
+        choose: &mut dyn KernelSelector,
+    ) -> Result<Self> {
         graph.verify()?;
         store.check(&graph)?;
         let is_resident = |v: ValueId| graph.value(v).resident.is_some();

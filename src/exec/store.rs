@@ -10,7 +10,7 @@ use crate::error::{Result, error};
 use crate::gpu::{pack_f32, unpack_f32};
 use crate::graph::{Graph, Resident, ValueId};
 use crate::memory;
-use crate::ops::kernel::Layout;
+use crate::ops::kernel::TensorLayout;
 use crate::tensor::{DType, Data, Elements, Shape, Tensor, TensorType};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -171,7 +171,9 @@ impl Store {
                 .nodes()
                 .iter()
                 .flat_map(|n| n.inputs.iter().enumerate().map(move |(i, &read)| (n, i, read)));
-            let other = |packing| Layout::bytes(ty, packing) != Layout::bytes(ty, place.packing);
+            let other = |packing| {
+                TensorLayout::bytes(ty, packing) != TensorLayout::bytes(ty, place.packing)
+            };
             if let Some((node, _, _)) = readers
                 .filter(|&(_, _, read)| read == v)
                 .find(|(node, i, _)| other(node.op.packing(*i)))
@@ -206,7 +208,7 @@ impl Store {
             Memory::Device(buffer) => Ok(Bound {
                 buffer: buffer.clone(),
                 offset: 4 * place.first as u64,
-                bytes: NonZeroU64::new(Layout::bytes(graph.ty(v), place.packing)),
+                bytes: NonZeroU64::new(TensorLayout::bytes(graph.ty(v), place.packing)),
             }),
             Memory::Host(_) => unreachable!("invariant: devices run graphs whose store is theirs"),
         }
@@ -260,7 +262,7 @@ impl Store {
 
 /// Numbers that a value takes in a store.
 fn numbers(ty: TensorType, place: &Resident) -> usize {
-    (Layout::bytes(ty, place.packing) / 4) as usize
+    (TensorLayout::bytes(ty, place.packing) / 4) as usize
 }
 
 fn residents(graph: &Graph) -> impl Iterator<Item = (ValueId, &Resident)> {

@@ -1,9 +1,9 @@
-//! Host tensors <-> device layout (see `ops::kernel::Layout`).
+//! Host tensors <-> device layout (see `ops::kernel::TensorLayout`).
 
 use crate::error::Result;
 use crate::memory;
 use crate::ops::Packing;
-use crate::ops::kernel::Layout;
+use crate::ops::kernel::TensorLayout;
 use crate::tensor::{DType, Data, Elements, Shape, Tensor};
 use std::borrow::Cow;
 
@@ -71,7 +71,7 @@ fn rows(s: Shape, packing: Packing) -> usize {
 ///
 /// # Errors
 /// Where there is no memory for it.
-pub fn unpack(bytes: &[u8], layout: Layout) -> Result<Tensor> {
+pub fn unpack(bytes: &[u8], layout: TensorLayout) -> Result<Tensor> {
     let s = layout.ty.shape;
     let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
     let data = match layout.ty.dtype {
@@ -105,10 +105,10 @@ mod tests {
             (n * 1000 + y * 100 + x * 10 + c) as f32
         });
         let bytes = pack(&tensor, Packing::Channels).unwrap();
-        assert_eq!(bytes.len() as u64, Layout::bytes(tensor.ty(), Packing::Channels));
-        assert_eq!(unpack(&bytes, Layout::contiguous(tensor.ty())).unwrap(), tensor);
+        assert_eq!(bytes.len() as u64, TensorLayout::bytes(tensor.ty(), Packing::Channels));
+        assert_eq!(unpack(&bytes, TensorLayout::contiguous(tensor.ty())).unwrap(), tensor);
         let matrix = pack(&tensor, Packing::Matrix).unwrap();
-        assert_eq!(matrix.len() as u64, Layout::bytes(tensor.ty(), Packing::Matrix));
+        assert_eq!(matrix.len() as u64, TensorLayout::bytes(tensor.ty(), Packing::Matrix));
         for packing in [Packing::Channels, Packing::Matrix] {
             let packed = pack_f32(tensor.f32(), tensor.shape(), packing).unwrap();
             assert_eq!(unpack_f32(&packed, tensor.shape(), packing, Vec::new()), tensor);
@@ -118,7 +118,8 @@ mod tests {
     #[test]
     fn unpack_reads_a_channel_range() {
         let whole = Tensor::from_fn(Shape::new(1, 1, 2, 8), |_, _, x, c| (x * 10 + c) as f32);
-        let layout = Layout { ty: TensorType::f32(Shape::new(1, 1, 2, 3)), pitch: 2, offset: 1 };
+        let layout =
+            TensorLayout { ty: TensorType::f32(Shape::new(1, 1, 2, 3)), pitch: 2, offset: 1 };
         assert_eq!(
             unpack(&pack(&whole, Packing::Channels).unwrap(), layout).unwrap().f32(),
             [4.0, 5.0, 6.0, 14.0, 15.0, 16.0]

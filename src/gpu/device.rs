@@ -5,7 +5,7 @@ use super::{buffers, shader};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::gpu::Reflection;
 use crate::graph::ParamRef;
-use crate::ops::kernel::{Caps, Variant};
+use crate::ops::kernel::{Caps, ShaderVariant};
 use crate::ops::{Op, Packing, is_built_in};
 use futures_channel::oneshot;
 use std::collections::HashMap;
@@ -78,7 +78,7 @@ pub struct Gpu {
     pub(crate) queue: wgpu::Queue,
     adapter: wgpu::Adapter,
     summary: AdapterSummary,
-    pipelines: Mutex<HashMap<(Variant, Checks), Arc<Pipeline>>>,
+    pipelines: Mutex<HashMap<(ShaderVariant, Checks), Arc<Pipeline>>>,
     params: Mutex<HashMap<(u64, Packing), (ParamRef, wgpu::Buffer)>>,
     /// Held while work is submitted.
     turn: Mutex<()>,
@@ -269,13 +269,17 @@ impl Gpu {
     ///
     /// # Errors
     /// Where its text is not valid, or the device cannot run it.
-    pub fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
+    pub fn pipeline(&self, variant: &ShaderVariant) -> Result<Arc<Pipeline>> {
         self.pipeline_with(variant, Checks::On)
     }
 
     /// As [`Gpu::pipeline`], perhaps without checks. A shader whose text is not this crate's always
     /// has them.
-    pub(crate) fn pipeline_with(&self, variant: &Variant, checks: Checks) -> Result<Arc<Pipeline>> {
+    pub(crate) fn pipeline_with(
+        &self,
+        variant: &ShaderVariant,
+        checks: Checks,
+    ) -> Result<Arc<Pipeline>> {
         let checks = if variant.source.is_some() { Checks::On } else { checks };
         let key = (variant.clone(), checks);
         if let Some(known) = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
@@ -310,7 +314,12 @@ impl Gpu {
         Ok(made)
     }
 
-    fn compile(&self, variant: &Variant, wgsl: String, checks: Checks) -> wgpu::ComputePipeline {
+    fn compile(
+        &self,
+        variant: &ShaderVariant,
+        wgsl: String,
+        checks: Checks,
+    ) -> wgpu::ComputePipeline {
         let label = variant.to_string();
         // Browsers want it said, naga knows no such line.
         let named = cfg!(target_arch = "wasm32") && wgsl.contains("subgroup");

@@ -4,7 +4,7 @@
 use super::reflect::Reflection;
 use super::unroll::unroll;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ops::kernel::Variant;
+use crate::ops::kernel::ShaderVariant;
 use include_dir::{Dir, include_dir};
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -28,7 +28,7 @@ fn modules(dir: &'static Dir, out: &mut Vec<(String, &'static str)>) {
     }
 }
 
-/// Names of all the shaders with an entry point, as [`Variant::shader`] spells them.
+/// Names of all the shaders with an entry point, as [`ShaderVariant::shader`] spells them.
 pub fn shader_names() -> Vec<String> {
     let mut all = Vec::new();
     modules(&SHADERS, &mut all);
@@ -36,11 +36,11 @@ pub fn shader_names() -> Vec<String> {
     with_entry.map(|(path, _)| path.trim_start_matches("package::").replace("::", "/")).collect()
 }
 
-fn module_path(text: &str, variant: &Variant) -> Result<ModulePath> {
+fn module_path(text: &str, variant: &ShaderVariant) -> Result<ModulePath> {
     text.parse().map_err(|e| shader_error(variant, format!("`{text}` is not a module path: {e}")))
 }
 
-fn shader_error(variant: &Variant, message: String) -> Error {
+fn shader_error(variant: &ShaderVariant, message: String) -> Error {
     Error::new(ErrorKind::Shader, message).at(format!("shader {variant}"))
 }
 
@@ -64,7 +64,7 @@ fn invalid(e: &naga::WithSpan<naga::valid::ValidationError>, wgsl: &str) -> Stri
 }
 
 /// The WGSL text of a variant.
-pub fn assemble(variant: &Variant) -> Result<String> {
+pub fn assemble(variant: &ShaderVariant) -> Result<String> {
     let mut files = Vec::new();
     modules(&SHADERS, &mut files);
     let mut resolver = VirtualResolver::new();
@@ -100,7 +100,7 @@ pub fn assemble(variant: &Variant) -> Result<String> {
 }
 
 /// Parses, validates and reflects WGSL text. `variant` is for messages.
-pub fn reflect(variant: &Variant, wgsl: &str) -> Result<Reflection> {
+pub fn reflect(variant: &ShaderVariant, wgsl: &str) -> Result<Reflection> {
     let module = naga::front::wgsl::parse_str(wgsl)
         .map_err(|e| shader_error(variant, unparsed(&e, wgsl)))?;
     let mut validator = naga::valid::Validator::new(

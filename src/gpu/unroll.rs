@@ -6,14 +6,14 @@
 //! `COUNT` is a literal or one of the variant's constants.
 
 use crate::error::{Result, error};
-use crate::ops::kernel::Variant;
+use crate::ops::kernel::ShaderVariant;
 use wesl::syntax::{
     Attribute, BinaryOperator, CompoundStatement, Declaration, DeclarationKind, Expression,
     ForStatement, GlobalDeclaration, LiteralExpression, Statement, StatementNode, TranslationUnit,
 };
 
 /// Unrolls every marked loop of a compiled shader.
-pub(super) fn unroll(unit: &mut TranslationUnit, variant: &Variant) -> Result<()> {
+pub(super) fn unroll(unit: &mut TranslationUnit, variant: &ShaderVariant) -> Result<()> {
     for declaration in &mut unit.global_declarations {
         if let GlobalDeclaration::Function(function) = declaration.node_mut() {
             in_block(&mut function.body, variant)?;
@@ -22,7 +22,7 @@ pub(super) fn unroll(unit: &mut TranslationUnit, variant: &Variant) -> Result<()
     Ok(())
 }
 
-fn in_block(block: &mut CompoundStatement, variant: &Variant) -> Result<()> {
+fn in_block(block: &mut CompoundStatement, variant: &ShaderVariant) -> Result<()> {
     let mut statements = Vec::with_capacity(block.statements.len());
     for mut node in std::mem::take(&mut block.statements) {
         match node.node_mut() {
@@ -64,7 +64,7 @@ fn is_marked(node: &ForStatement) -> bool {
         .any(|a| matches!(a.node(), Attribute::Custom(custom) if custom.name == "unroll"))
 }
 
-fn copies(node: &ForStatement, variant: &Variant) -> Result<Vec<StatementNode>> {
+fn copies(node: &ForStatement, variant: &ShaderVariant) -> Result<Vec<StatementNode>> {
     let (counter, count) = header(node, variant).ok_or_else(|| {
         error!(Shader, "`@unroll` takes `for (var i = 0u; i < COUNT; i++)` with a literal or an injected constant, got `{node}`")
             .at(format!("shader {variant}"))
@@ -89,7 +89,7 @@ fn copies(node: &ForStatement, variant: &Variant) -> Result<Vec<StatementNode>> 
 }
 
 /// Counter and number of rounds.
-fn header<'a>(node: &'a ForStatement, variant: &Variant) -> Option<(&'a Declaration, u32)> {
+fn header<'a>(node: &'a ForStatement, variant: &ShaderVariant) -> Option<(&'a Declaration, u32)> {
     let Statement::Declaration(counter) = node.initializer.as_ref()?.node() else { return None };
     let is_counter = |e: &Expression| matches!(e, Expression::TypeOrIdentifier(t) if *t.ident.name() == *counter.ident.name());
     let from_zero = matches!(
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     fn unrolled(text: &str) -> Result<String> {
-        let variant = Variant {
+        let variant = ShaderVariant {
             shader: "test",
             source: None,
             features: Vec::new(),

@@ -1,6 +1,6 @@
 //! A graph inside another one.
 
-use super::{Graph, Source, ValueId};
+use super::{Graph, ValueId, ValueSource};
 use crate::error::{Result, error};
 
 impl Graph {
@@ -21,13 +21,13 @@ impl Graph {
         let mut map: Vec<Option<ValueId>> = vec![None; other.values.len()];
         for (place, value) in map.iter_mut().zip(&other.values) {
             *place = match &value.source {
-                Source::Node { .. } => None,
-                Source::Param { name, data } => Some(self.derived_param(
+                ValueSource::Node { .. } => None,
+                ValueSource::Param { name, data } => Some(self.derived_param(
                     &format!("{prefix}.{name}"),
                     value.ty.shape,
                     data.clone(),
                 )),
-                Source::Input(name) => {
+                ValueSource::Input(name) => {
                     let given = inputs.iter().find(|(n, _)| n == name).map(|&(_, v)| v);
                     let given = given.ok_or_else(|| {
                         error!(Graph, "is not given").at(format!("input `{name}` of `{prefix}`"))

@@ -33,7 +33,7 @@ impl ValueId {
 
 /// Where a value comes from.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum ValueSource {
     /// Given by the caller of a run.
     Input(String),
     /// A parameter; its data is bound later, or never where only the shapes are of interest.
@@ -55,7 +55,7 @@ pub enum Source {
 /// A channel range of a concatenation's output, in which one of its inputs lies (see
 /// `passes::concat_views`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct View {
+pub struct ChannelView {
     /// The concatenation's output, which holds all the channels. It is never itself a view.
     pub root: ValueId,
     /// First channel in it, a multiple of four.
@@ -80,9 +80,9 @@ pub struct Value {
     /// Shape and element type.
     pub ty: TensorType,
     /// Input, parameter or node.
-    pub source: Source,
+    pub source: ValueSource,
     /// Set where the value may lie inside another value's buffer. Executors are free to ignore it.
-    pub view: Option<View>,
+    pub view: Option<ChannelView>,
     /// Set where the value lies in a store, and not in memory of the run.
     pub resident: Option<Resident>,
 }
@@ -121,18 +121,21 @@ impl Graph {
 
     /// Adds an input that each run must be given.
     pub fn input(&mut self, name: &str, ty: TensorType) -> ValueId {
-        self.push_value(ty, Source::Input(name.to_owned()))
+        self.push_value(ty, ValueSource::Input(name.to_owned()))
     }
 
     /// Adds a parameter without data.
     pub fn param(&mut self, name: &str, shape: Shape) -> ValueId {
-        self.push_value(TensorType::f32(shape), Source::Param { name: name.to_owned(), data: None })
+        self.push_value(
+            TensorType::f32(shape),
+            ValueSource::Param { name: name.to_owned(), data: None },
+        )
     }
 
     /// Adds a parameter with its data, or with none where `data` is `None`.
     pub fn derived_param(&mut self, name: &str, shape: Shape, data: Option<ParamRef>) -> ValueId {
         debug_assert!(data.as_ref().is_none_or(|d| d.shape() == shape));
-        self.push_value(TensorType::f32(shape), Source::Param { name: name.to_owned(), data })
+        self.push_value(TensorType::f32(shape), ValueSource::Param { name: name.to_owned(), data })
     }
 
     /// Adds a node and returns its outputs. Errors name the node.
@@ -153,7 +156,7 @@ impl Graph {
         let node = self.nodes.len();
         let outputs: Vec<ValueId> = (0..)
             .zip(types)
-            .map(|(output, ty)| self.push_value(ty, Source::Node { node, output }))
+            .map(|(output, ty)| self.push_value(ty, ValueSource::Node { node, output }))
             .collect();
         self.nodes.push(Node {
             name: name.to_owned(),
@@ -164,7 +167,7 @@ impl Graph {
         Ok(outputs)
     }
 
-    fn push_value(&mut self, ty: TensorType, source: Source) -> ValueId {
+    fn push_value(&mut self, ty: TensorType, source: ValueSource) -> ValueId {
         let id = ValueId(
             u32::try_from(self.values.len())
                 .expect("invariant: a graph has fewer than 2^32 values"),
@@ -191,7 +194,7 @@ impl Graph {
     }
 
     /// Lets a value lie inside another's buffer.
-    pub fn set_view(&mut self, id: ValueId, view: View) {
+    pub fn set_view(&mut self, id: ValueId, view: ChannelView) {
         self.values[id.index()].view = Some(view);
     }
 
@@ -225,7 +228,7 @@ impl Graph {
     /// Names and ids of the inputs.
     pub fn inputs(&self) -> impl Iterator<Item = (&str, ValueId)> {
         self.value_ids().filter_map(|id| match &self.value(id).source {
-            Source::Input(name) => Some((name.as_str(), id)),
+            ValueSource::Input(name) => Some((name.as_str(), id)),
             _ => None,
         })
     }
@@ -233,7 +236,7 @@ impl Graph {
     /// Names and ids of the parameters.
     pub fn params(&self) -> impl Iterator<Item = (&str, ValueId)> {
         self.value_ids().filter_map(|id| match &self.value(id).source {
-            Source::Param { name, .. } => Some((name.as_str(), id)),
+            ValueSource::Param { name, .. } => Some((name.as_str(), id)),
             _ => None,
         })
     }
@@ -256,20 +259,20 @@ impl Graph {
     /// The node that computes a value, if one does.
     pub fn producer(&self, id: ValueId) -> Option<&Node> {
         match self.value(id).source {
-            Source::Node { node, .. } => Some(&self.nodes[node]),
+            ValueSource::Node { node, .. } => Some(&self.nodes[node]),
             _ => None,
         }
     }
 
     /// Whether a value is a parameter.
     pub fn is_param(&self, id: ValueId) -> bool {
-        matches!(self.value(id).source, Source::Param { .. })
+        matches!(self.value(id).source, ValueSource::Param { .. })
     }
 
     /// The data of a parameter, if the value is one and is bound.
     pub fn param_data(&self, id: ValueId) -> Option<&ParamRef> {
         match &self.value(id).source {
-            Source::Param { data, .. } => data.as_ref(),
+            ValueSource::Param { data, .. } => data.as_ref(),
             _ => None,
         }
     }
@@ -277,8 +280,8 @@ impl Graph {
     /// What to call a value in messages: the input's, parameter's or node's name.
     pub fn value_name(&self, id: ValueId) -> &str {
         match &self.value(id).source {
-            Source::Input(name) | Source::Param { name, .. } => name,
-            Source::Node { node, .. } => &self.nodes[*node].name,
+            ValueSource::Input(name) | ValueSource::Param { name, .. } => name,
+            ValueSource::Node { node, .. } => &self.nodes[*node].name,
         }
     }
 

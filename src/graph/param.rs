@@ -1,7 +1,7 @@
 //! Parameters: shared, computed when first needed, and known by an identity so that devices upload
 //! each once.
 
-use super::{Graph, Source};
+use super::{Graph, ValueSource};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -99,7 +99,7 @@ impl Graph {
     pub fn bind(&mut self, weights: &Weights) -> Result<()> {
         let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
         for value in &mut self.values {
-            let Source::Param { name, data } = &mut value.source else { continue };
+            let ValueSource::Param { name, data } = &mut value.source else { continue };
             let Some(found) = weights.get(name) else {
                 if data.is_none() {
                     missing.push(name.clone());

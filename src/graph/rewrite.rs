@@ -1,7 +1,7 @@
 //! The walk that passes share: a new graph is built node by node, and a rule may put something else
 //! in a node's place.
 
-use super::{Graph, Node, Source, ValueId};
+use super::{Graph, Node, ValueId, ValueSource};
 use crate::error::Result;
 use crate::ops::Op;
 use std::collections::HashMap;
@@ -53,7 +53,7 @@ pub fn rewrite(
     let mut new = Rewrite { graph: Graph::new(), uses: HashMap::new() };
     let mut map: Vec<Option<ValueId>> = vec![None; old.values.len()];
     for (i, value) in old.values.iter().enumerate() {
-        if !matches!(value.source, Source::Node { .. }) {
+        if !matches!(value.source, ValueSource::Node { .. }) {
             let id = new.graph.push_value(value.ty, value.source.clone());
             new.uses.insert(id, uses[i]);
             map[i] = Some(id);
@@ -116,11 +116,11 @@ pub(crate) fn strip(graph: &Graph) -> Graph {
     let mut map: Vec<Option<ValueId>> = vec![None; graph.values.len()];
     for (i, value) in graph.values.iter().enumerate() {
         let source = match &value.source {
-            Source::Node { node, .. } if !keep[*node] => continue,
-            Source::Node { node, output } => {
-                Source::Node { node: position[*node], output: *output }
+            ValueSource::Node { node, .. } if !keep[*node] => continue,
+            ValueSource::Node { node, output } => {
+                ValueSource::Node { node: position[*node], output: *output }
             }
-            Source::Param { .. } if !live[i] => continue,
+            ValueSource::Param { .. } if !live[i] => continue,
             other => other.clone(),
         };
         let id = out.push_value(value.ty, source);

@@ -1,6 +1,6 @@
 //! Checks that a graph is what the executors rely on.
 
-use super::{Graph, Source, ValueId};
+use super::{Graph, ValueId, ValueSource};
 use crate::error::{Result, error};
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ impl Graph {
     pub fn verify(&self) -> Result<()> {
         let mut names = HashSet::new();
         let mut known: Vec<bool> =
-            self.values.iter().map(|v| !matches!(v.source, Source::Node { .. })).collect();
+            self.values.iter().map(|v| !matches!(v.source, ValueSource::Node { .. })).collect();
         for (position, node) in self.nodes.iter().enumerate() {
             let here = || format!("node `{}` ({})", node.name, node.op.name());
             if !names.insert(node.name.as_str()) {
@@ -33,7 +33,7 @@ impl Graph {
             }
             for (index, v) in node.outputs.iter().enumerate() {
                 known[v.index()] = true;
-                if !matches!(self.value(*v).source, Source::Node { node, output } if node == position && output == index)
+                if !matches!(self.value(*v).source, ValueSource::Node { node, output } if node == position && output == index)
                 {
                     return Err(
                         error!(Graph, "output {index} does not point back at its node").at(here())

@@ -6,9 +6,10 @@ use crate::exec::Store;
 use crate::graph::{Graph, Resident, ValueId};
 use crate::image::Fit;
 use crate::models::Outputs;
-use crate::ops::kernel::Layout;
+use crate::ops::kernel::TensorLayout;
 use crate::ops::{
-    AvgPool, ClassCounts, Frame, Look, Packing, Padding, Paint, TemporalMean, Window,
+    AvgPool, ClassCounts, Packing, Padding, Paint, PreprocessFrame, ResampleWindow, Style,
+    TemporalMean,
 };
 use crate::passes;
 use crate::segmenter::Model;
@@ -55,7 +56,7 @@ impl Parts {
             mean: ("mean", scores),
             scores: ("scores", scores),
             counts: ("counts", TensorType::u32(Shape::vector(logits.c))),
-            look: ("look", TensorType::f32(Look::shape(logits.c))),
+            look: ("look", TensorType::f32(Style::shape(logits.c))),
             behind: ("behind", TensorType::f32(pixels.with_c(3))),
             painted: ("painted", TensorType::u32(pixels)),
         }
@@ -77,7 +78,7 @@ impl Parts {
     /// Makes room for all of them.
     pub(super) fn add_to(&self, store: &mut Store) -> Result<()> {
         self.all().into_iter().try_for_each(|(name, ty)| {
-            store.add(name, (Layout::bytes(ty, Packing::Channels) / 4) as usize)
+            store.add(name, (TensorLayout::bytes(ty, Packing::Channels) / 4) as usize)
         })
     }
 
@@ -101,7 +102,7 @@ pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Parts)> {
     let (scale, shift) = how.scale_shift();
     let mut graph = Graph::new();
     let frame = graph.input("frame", TensorType::u32(Shape::new(1, source_h, source_w, 1)));
-    let op = Frame {
+    let op = PreprocessFrame {
         h,
         w,
         scaled: (fit.scaled.1, fit.scaled.0),
@@ -141,8 +142,10 @@ pub(super) fn paint(parts: &Parts, fit: Fit, align_corners: bool, blurred: bool)
     } else {
         graph.input(parts.behind.0, parts.behind.1)
     };
-    let window =
-        Window { padded: (fit.padded.1, fit.padded.0), scaled: (fit.scaled.1, fit.scaled.0) };
+    let window = ResampleWindow {
+        padded: (fit.padded.1, fit.padded.0),
+        scaled: (fit.scaled.1, fit.scaled.0),
+    };
     let op = Paint { classes: parts.counts.1.shape.c, align_corners, window: Some(window) };
     let painted = graph.root().op("painted", op, &[frame, scores, look, behind])?;
     graph.output("painted", painted);
@@ -154,7 +157,14 @@ pub(super) fn paint(parts: &Parts, fit: Fit, align_corners: bool, blurred: bool)
 fn blur(graph: &mut Graph, frame: ValueId) -> Result<ValueId> {
     let from = graph.shape(frame);
     let (h, w) = (from.h.div_ceil(BLUR_SCALE), from.w.div_ceil(BLUR_SCALE));
-    let op = Frame { h, w, scaled: (h, w), scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.0; 3] };
+    let op = PreprocessFrame {
+        h,
+        w,
+        scaled: (h, w),
+        scale: [1.0; 3],
+        shift: [0.0; 3],
+        pad_value: [0.0; 3],
+    };
     let mut root = graph.root();
     let mut scope = root.scope("blur");
     let mut x = scope.op("small", op, &[frame])?;

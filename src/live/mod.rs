@@ -26,7 +26,7 @@
 
 mod graphs;
 
-pub use crate::ops::{Behind, Effect, Look};
+pub use crate::ops::{Background, Effect, Style};
 
 use crate::error::{Result, error};
 use crate::exec::{Device, Runner, Slices, Store};
@@ -209,18 +209,18 @@ impl Live {
     }
 
     /// A look with the table's colors in which all classes but the background are shown.
-    pub fn look(&self, effect: Effect) -> Look {
+    pub fn look(&self, effect: Effect) -> Style {
         let (vivid, background) = (self.table.vivid(), self.table.background());
         let classes = (0..vivid.len()).map(|c| (vivid.color(c), background != Some(c))).collect();
         let opacity = if effect == Effect::Overlay { OPACITY } else { 1.0 };
-        Look { effect, opacity, mirror: false, edge: EDGE, classes }
+        Style { effect, opacity, mirror: false, edge: EDGE, classes }
     }
 
     /// Says how frames are painted from now on.
     ///
     /// # Errors
     /// Where the look is for another number of classes.
-    pub fn set_look(&self, look: &Look) -> Result<()> {
+    pub fn set_look(&self, look: &Style) -> Result<()> {
         if look.classes.len() != self.table.len() {
             return Err(error!(
                 Usage,
@@ -229,7 +229,7 @@ impl Live {
                 self.table.len()
             ));
         }
-        self.blurred.store(look.effect == Effect::CutOut(Behind::Frame), Ordering::Relaxed);
+        self.blurred.store(look.effect == Effect::CutOut(Background::Frame), Ordering::Relaxed);
         self.store.write(self.parts.look.0, look.tensor().f32())
     }
 

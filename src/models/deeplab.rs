@@ -29,17 +29,17 @@ pub struct Outputs {
 
 /// A graph with marks in it.
 #[derive(Debug, Clone)]
-pub struct Network {
+pub struct NetworkGraph {
     /// The graph, verified and without the numbers of its parameters. Parameters of parts that no
     /// output needs (the auxiliary head) are in it until `passes::dead_code` has run.
     pub graph: Graph,
     /// Names of stages and their values, in the order of computation: `stem`, `layer1` ...,
     /// `aspp.rate1`, `decoder`, ... These ids hold until a pass rewrites the graph: ask for a stage
-    /// as an output ([`Network::keep_stages`]) before.
+    /// as an output ([`NetworkGraph::keep_stages`]) before.
     pub stages: Vec<(String, ValueId)>,
 }
 
-impl Network {
+impl NetworkGraph {
     /// Makes every stage an output of its name, so that passes keep it and a run returns it.
     pub fn keep_stages(&mut self) {
         for (name, value) in &self.stages {
@@ -62,7 +62,7 @@ pub fn build(config: &Config, input: Shape) -> Result<Graph> {
 ///
 /// # Errors
 /// As [`build`]; and where outputs are asked of a network that has no head.
-pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result<Network> {
+pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result<NetworkGraph> {
     config.validate()?;
     if input.is_empty() {
         return Err(error!(Config, "the input {input} is empty"));
@@ -89,7 +89,7 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
     let Some(head) = &config.head else {
         graph.output("features", features.last);
         graph.verify()?;
-        return Ok(Network { graph, stages: b.stages });
+        return Ok(NetworkGraph { graph, stages: b.stages });
     };
     b.eps = config.eps.head;
     let x = aspp(&mut b, &mut root.scope("aspp"), features.last, &head.aspp, head.align_corners)?;
@@ -145,7 +145,7 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
         graph.output(name, value);
     }
     graph.verify()?;
-    Ok(Network { graph, stages: b.stages })
+    Ok(NetworkGraph { graph, stages: b.stages })
 }
 
 fn image(

@@ -24,7 +24,7 @@ pub use config::{
     Aspp, Aux, CONFIG_KEY, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
     PadRule, PaddingRule, PlusDecoder, Pooling, Preprocessing,
 };
-pub use deeplab::{Network, Outputs, build, build_network};
+pub use deeplab::{NetworkGraph, Outputs, build, build_network};
 pub use fold_norms::fold_norms;
 pub use inflate::{STEM_WEIGHT, inflate_stem};
 pub use named::PaperHead;

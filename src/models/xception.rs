@@ -18,13 +18,13 @@ pub struct Xception {
     /// 41, 65 or 71 layers.
     pub depth: usize,
     /// Whose code it follows where they differ.
-    pub variant: Variant,
+    pub variant: XceptionVariant,
 }
 
 /// Whose code an Xception follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Variant {
+pub enum XceptionVariant {
     /// TensorFlow's, and timm's after it.
     TensorFlow,
     /// jfzhang95's, which is Xception-65 with three differences: ReLUs work in place, so that the
@@ -65,7 +65,7 @@ impl Xception {
     /// # Errors
     /// Where `depth` is none of 41, 65, 71.
     pub fn new(depth: usize) -> Result<Self> {
-        let net = Self { depth, variant: Variant::TensorFlow };
+        let net = Self { depth, variant: XceptionVariant::TensorFlow };
         if net.units().is_empty() { Err(unknown(depth)) } else { Ok(net) }
     }
 
@@ -129,7 +129,7 @@ impl Xception {
             let mut here = scope.scope(&unit.name);
             let (sum, second) = self.unit(b, &mut here, x, &unit, step)?;
             x = match self.variant {
-                Variant::InPlace if unit.shortcut != Shortcut::None => {
+                XceptionVariant::InPlace if unit.shortcut != Shortcut::None => {
                     here.activate("relu", Activation::Relu, sum)?
                 }
                 _ => sum,
@@ -160,7 +160,7 @@ impl Xception {
         unit: &Unit,
         step: Step,
     ) -> Result<(ValueId, ValueId)> {
-        let in_place = self.variant == Variant::InPlace;
+        let in_place = self.variant == XceptionVariant::InPlace;
         let last = unit.shortcut == Shortcut::None;
         let rates = match (unit.name.as_str(), in_place) {
             ("exit1", true) => [step.dilation, step.dilation, 1],

@@ -1,7 +1,7 @@
 //! Batch normalization of a trained network: fixed statistics, so it is one multiplication and one
 //! addition for each channel.
 
-use super::kernel::{Dispatch, Kernel, KernelContext, Layout};
+use super::kernel::{Dispatch, Kernel, KernelContext, TensorLayout};
 use super::wide::wide;
 use super::{BatchNormGrad, Op, expect_f32};
 use crate::error::{Result, error};
@@ -107,7 +107,7 @@ impl Op for BatchNorm {
 
 impl BatchNorm {
     /// The shader, with all bound but `mean` and `variance`.
-    pub(super) fn dispatch(&self, x: Layout, y: Layout) -> Dispatch {
+    pub(super) fn dispatch(&self, x: TensorLayout, y: TensorLayout) -> Dispatch {
         let shape = y.ty.shape;
         Dispatch::new("batch_norm")
             .read("x", 0)

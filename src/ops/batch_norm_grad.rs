@@ -1,7 +1,7 @@
 //! The gradients of batch normalization, with the statistics of the batch or with fixed ones.
 
 use super::channel_sum::{add, block, blocks, partial, sums};
-use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
+use super::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
 use super::wide::wide;
 use super::{BatchNorm, Op, Packing, expect_f32, expect_gradient};
 use crate::error::Result;
@@ -126,7 +126,7 @@ impl Op for BatchNormGrad {
             .bind("sums", Operand::Scratch(0))
             .threads(parts * c4);
         // A position of the scratch holds the parts of dweight, then those of dbias.
-        let part = |offset: usize| Layout {
+        let part = |offset: usize| TensorLayout {
             ty: TensorType::f32(Shape::new(1, 1, parts, shape.c)),
             pitch: 2 * c4 as u32,
             offset: offset as u32,
@@ -150,7 +150,7 @@ impl Op for BatchNormGrad {
         vec![Kernel {
             label: "two passes".to_owned(),
             dispatches,
-            scratch: vec![Layout::bytes(scratch, Packing::Channels)],
+            scratch: vec![TensorLayout::bytes(scratch, Packing::Channels)],
         }]
     }
 }

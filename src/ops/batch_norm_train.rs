@@ -1,7 +1,7 @@
 //! Batch normalization with the statistics of the batch, for training.
 
 use super::channel_sum::{block, blocks, partial, sums};
-use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
+use super::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
 use super::wide::wide;
 use super::{BatchNorm, BatchNormGrad, Op, Packing, expect_f32};
 use crate::error::{Result, error};
@@ -26,9 +26,9 @@ impl BatchNormTrain {
 }
 
 /// All positions of the batch as one row.
-fn one_row(layout: Layout) -> Layout {
+fn one_row(layout: TensorLayout) -> TensorLayout {
     let s = layout.ty.shape;
-    Layout { ty: TensorType::f32(Shape::new(1, 1, s.positions(), s.c)), ..layout }
+    TensorLayout { ty: TensorType::f32(Shape::new(1, 1, s.positions(), s.c)), ..layout }
 }
 
 /// The mean of each channel, and the sum of the squares of what differs from it, in one pass over
@@ -127,7 +127,7 @@ impl Op for BatchNormTrain {
         let (mean, variance) = (cx.outputs[1], cx.outputs[2]);
         let scale = 1.0 / shape.w as f32;
         let parts = blocks(shape.w);
-        let part = Layout::contiguous(TensorType::f32(shape.with_hw(1, parts)));
+        let part = TensorLayout::contiguous(TensorType::f32(shape.with_hw(1, parts)));
         let squares = partial(Dispatch::new("batch_norm_train"), shape.w)
             .read("x", 0)
             .bind("mean", Operand::Output(1))
@@ -147,7 +147,7 @@ impl Op for BatchNormTrain {
         vec![Kernel {
             label: "two passes".to_owned(),
             dispatches,
-            scratch: vec![Layout::bytes(part.ty, Packing::Channels)],
+            scratch: vec![TensorLayout::bytes(part.ty, Packing::Channels)],
         }]
     }
 

@@ -8,7 +8,7 @@ use crate::tensor::{Shape, TensorType};
 /// The part of an image that an interpolation shows: scores are made for a padded image, labels are
 /// wanted for the image before it was scaled and padded. One interpolation leads straight there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Window {
+pub struct ResampleWindow {
     /// Height and width of the network's input, which the source of the interpolation stands for.
     pub padded: (usize, usize),
     /// Height and width of the image in its top left corner, which the output stands for.
@@ -151,14 +151,14 @@ impl Grid {
         from: Shape,
         (h, w): (usize, usize),
         align_corners: bool,
-        window: Option<Window>,
+        window: Option<ResampleWindow>,
     ) -> Self {
         match window {
             None => Self {
                 y: Axis::new(from.h, h, align_corners),
                 x: Axis::new(from.w, w, align_corners),
             },
-            Some(Window { padded, scaled }) => Self {
+            Some(ResampleWindow { padded, scaled }) => Self {
                 y: Axis::windowed(from.h, h, padded.0, scaled.0, align_corners),
                 x: Axis::windowed(from.w, w, padded.1, scaled.1, align_corners),
             },
@@ -189,12 +189,12 @@ impl Grid {
 pub(super) fn infer(
     x: TensorType,
     (h, w): (usize, usize),
-    window: Option<Window>,
+    window: Option<ResampleWindow>,
 ) -> Result<Shape> {
     if x.shape.is_empty() {
         return Err(error!(Graph, "cannot interpolate in {}: it is empty", x.shape));
     }
-    if let Some(Window { padded, scaled }) = window {
+    if let Some(ResampleWindow { padded, scaled }) = window {
         let inside =
             |scaled: usize, padded: usize| (1..=padded).contains(&scaled) && padded < 1 << 20;
         if !inside(scaled.0, padded.0) || !inside(scaled.1, padded.1) {
@@ -216,7 +216,7 @@ pub(super) fn infer(
 pub(super) fn infer_rows(
     x: TensorType,
     size: (usize, usize),
-    window: Option<Window>,
+    window: Option<ResampleWindow>,
     rows: Option<Rows>,
 ) -> Result<Shape> {
     let shape = infer(x, size, window)?;

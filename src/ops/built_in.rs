@@ -37,7 +37,7 @@ static BUILT_IN: &[fn() -> TypeId] = &[
     TypeId::of::<Dropout>,
     TypeId::of::<DropoutTrain>,
     TypeId::of::<Flip>,
-    TypeId::of::<Frame>,
+    TypeId::of::<PreprocessFrame>,
     TypeId::of::<GlobalAvgPool>,
     TypeId::of::<GradientScale>,
     TypeId::of::<MaxPool>,

@@ -5,7 +5,7 @@
 //! square root of the number of values, not with the number itself. Both executors add in the same
 //! order.
 
-use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
+use super::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
 use super::{Op, Packing, expect_f32};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -73,7 +73,8 @@ impl Op for ChannelSum {
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let rows = self.rows(cx.inputs[0].ty.shape);
-        let as_rows = |layout: Layout, shape| Layout { ty: TensorType::f32(shape), ..layout };
+        let as_rows =
+            |layout: TensorLayout, shape| TensorLayout { ty: TensorType::f32(shape), ..layout };
         let (x, y) = (as_rows(cx.inputs[0], rows), as_rows(cx.outputs[0], rows.with_hw(1, 1)));
         let block = block(rows.w);
         let parts = rows.w.div_ceil(block);
@@ -83,7 +84,7 @@ impl Op for ChannelSum {
                 sums(Operand::Input(0), x, Operand::Output(0), y, rows.w, self.scale),
             )];
         }
-        let part = Layout::contiguous(TensorType::f32(rows.with_hw(1, parts)));
+        let part = TensorLayout::contiguous(TensorType::f32(rows.with_hw(1, parts)));
         let dispatches = vec![
             sums(Operand::Input(0), x, Operand::Scratch(0), part, block, 1.0),
             sums(Operand::Scratch(0), part, Operand::Output(0), y, parts, self.scale),
@@ -91,7 +92,7 @@ impl Op for ChannelSum {
         vec![Kernel {
             label: "two steps".to_owned(),
             dispatches,
-            scratch: vec![Layout::bytes(part.ty, Packing::Channels)],
+            scratch: vec![TensorLayout::bytes(part.ty, Packing::Channels)],
         }]
     }
 }
@@ -128,9 +129,9 @@ pub(super) fn partial(dispatch: Dispatch, positions: usize) -> Dispatch {
 /// Adds `block` positions after the other of each image, and multiplies by `scale`.
 pub(super) fn sums(
     x: Operand,
-    from: Layout,
+    from: TensorLayout,
     y: Operand,
-    to: Layout,
+    to: TensorLayout,
     block: usize,
     scale: f32,
 ) -> Dispatch {

@@ -1,7 +1,7 @@
 //! The norm of all the gradients together, and by what they are to be multiplied.
 
 use super::channel_sum::{block, sum_positions, sums};
-use super::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
+use super::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
 use super::{Op, Packing};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -89,8 +89,9 @@ impl Op for GradientScale {
             dispatches.push(squares);
             all += parts;
         }
-        let row =
-            |positions: usize| Layout::contiguous(TensorType::f32(Shape::new(1, 1, positions, 4)));
+        let row = |positions: usize| {
+            TensorLayout::contiguous(TensorType::f32(Shape::new(1, 1, positions, 4)))
+        };
         dispatches.push(sums(Operand::Scratch(0), row(all), Operand::Scratch(1), row(1), all, 1.0));
         let last = Dispatch::new("gradient_scale")
             .bind("sum", Operand::Scratch(1))
@@ -99,7 +100,7 @@ impl Op for GradientScale {
             .param("max_norm", self.limit())
             .threads(1);
         dispatches.push(last);
-        let scratch = [all, 1].map(|n| Layout::bytes(row(n).ty, Packing::Channels)).to_vec();
+        let scratch = [all, 1].map(|n| TensorLayout::bytes(row(n).ty, Packing::Channels)).to_vec();
         vec![Kernel { label: "flat".to_owned(), dispatches, scratch }]
     }
 }

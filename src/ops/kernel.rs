@@ -55,7 +55,7 @@ impl Caps {
 /// `offset` on. Lanes beyond the last channel hold finite numbers of no meaning. u32 and u8:
 /// contiguous, u8 packed four to a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Layout {
+pub struct TensorLayout {
     /// Shape and element type.
     pub ty: TensorType,
     /// `vec4`s from one pixel to the next.
@@ -64,7 +64,7 @@ pub struct Layout {
     pub offset: u32,
 }
 
-impl Layout {
+impl TensorLayout {
     /// A tensor that has its buffer for itself.
     pub fn contiguous(ty: TensorType) -> Self {
         Self { ty, pitch: ty.shape.c4() as u32, offset: 0 }
@@ -90,9 +90,9 @@ impl Layout {
 #[derive(Debug, Clone)]
 pub struct KernelContext<'a> {
     /// Where the inputs lie.
-    pub inputs: &'a [Layout],
+    pub inputs: &'a [TensorLayout],
     /// Where the outputs go.
-    pub outputs: &'a [Layout],
+    pub outputs: &'a [TensorLayout],
     /// The device.
     pub caps: &'a Caps,
 }
@@ -143,7 +143,7 @@ impl From<f32> for Scalar {
 
 /// A shader variant: the file under `shaders/`, conditions for its `@if`s, and injected constants.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Variant {
+pub struct ShaderVariant {
     /// File name under `shaders/` without the ending: `conv2d/direct`. With `source`, any name, for
     /// messages.
     pub shader: &'static str,
@@ -156,7 +156,7 @@ pub struct Variant {
     pub constants: Vec<(&'static str, u32)>,
 }
 
-impl fmt::Display for Variant {
+impl fmt::Display for ShaderVariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.shader)?;
         for feature in &self.features {
@@ -182,7 +182,7 @@ pub enum Extent {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dispatch {
     /// The shader.
-    pub variant: Variant,
+    pub variant: ShaderVariant,
     /// Names in the shader, with what is bound there.
     pub bindings: Vec<(&'static str, Operand)>,
     /// Members of the shader's uniform block `params`.
@@ -195,7 +195,8 @@ pub struct Dispatch {
 impl Dispatch {
     /// A dispatch of the shader in `shaders/{shader}.wesl`.
     pub fn new(shader: &'static str) -> Self {
-        let variant = Variant { shader, source: None, features: Vec::new(), constants: Vec::new() };
+        let variant =
+            ShaderVariant { shader, source: None, features: Vec::new(), constants: Vec::new() };
         Self { variant, bindings: Vec::new(), params: Vec::new(), extent: Extent::Groups(0) }
     }
 
@@ -254,7 +255,7 @@ impl Dispatch {
     /// Tells the shader where a tensor lies: members `NAME_pitch` and `NAME_offset` of the uniform
     /// block.
     #[must_use]
-    pub fn layout(self, name: &'static str, tensor: Layout) -> Self {
+    pub fn layout(self, name: &'static str, tensor: TensorLayout) -> Self {
         self.param(format!("{name}_pitch"), tensor.pitch)
             .param(format!("{name}_offset"), tensor.offset)
     }

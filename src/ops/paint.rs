@@ -1,9 +1,9 @@
 //! The end of a live segmentation in one operation: upsampling of the scores, choice of the class,
 //! and its color over the frame.
 
-use super::frame::colors;
 use super::kernel::{Dispatch, Kernel, KernelContext, Operand};
-use super::{Op, Window, bilinear};
+use super::preprocess_frame::colors;
+use super::{Op, ResampleWindow, bilinear};
 use crate::error::{Result, error};
 use crate::tensor::{DType, Data, Shape, Tensor, TensorType};
 use rayon::prelude::*;
@@ -15,7 +15,7 @@ const APART: f32 = 1e30;
 /// 1.
 const STEEP: f32 = 5.5;
 
-/// What a [`Look`] does with a pixel.
+/// What a [`Style`] does with a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Effect {
     /// The color of the pixel's class; black where that is not shown.
@@ -24,12 +24,12 @@ pub enum Effect {
     /// The color of the pixel's class over the frame; the frame alone where the class is not shown.
     Overlay,
     /// The frame where a class is shown, something else behind, with a soft edge between.
-    CutOut(Behind),
+    CutOut(Background),
 }
 
 /// What stands behind what was cut out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Behind {
+pub enum Background {
     /// One color, sRGB.
     Color([u8; 3]),
     /// The input `behind`, mirrored with the frame.
@@ -40,7 +40,7 @@ pub enum Behind {
 
 /// How [`Paint`] is to draw: its third input, so that it can change from frame to frame.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Look {
+pub struct Style {
     /// What is done with a pixel.
     pub effect: Effect,
     /// How much of the effect is laid over the frame, 0 to 1.
@@ -55,7 +55,7 @@ pub struct Look {
     pub classes: Vec<([u8; 3], bool)>,
 }
 
-impl Look {
+impl Style {
     /// Shape of the tensor for a number of classes: `[1, 1, rows, 4]`.
     pub fn shape(classes: usize) -> Shape {
         Shape::new(1, 1, 2 + 2 * classes.div_ceil(4) + classes, 4)
@@ -69,16 +69,16 @@ impl Look {
     /// color.
     pub fn tensor(&self) -> Tensor {
         let (effect, behind) = match self.effect {
-            Effect::Mask => (0.0, Behind::Color([0; 3])),
-            Effect::Overlay => (1.0, Behind::Color([0; 3])),
+            Effect::Mask => (0.0, Background::Color([0; 3])),
+            Effect::Overlay => (1.0, Background::Color([0; 3])),
             Effect::CutOut(behind) => (2.0, behind),
         };
         let flag = |on: bool| if on { 1.0 } else { 0.0 };
         let rgb = |[r, g, b]: [u8; 3]| [r, g, b].map(f32::from);
         let ([r, g, b], kind) = match behind {
-            Behind::Color(color) => (rgb(color), 0.0),
-            Behind::Frame => ([0.0; 3], 1.0),
-            Behind::Image => ([0.0; 3], 2.0),
+            Background::Color(color) => (rgb(color), 0.0),
+            Background::Frame => ([0.0; 3], 1.0),
+            Background::Image => ([0.0; 3], 2.0),
         };
         let mut rows =
             vec![effect, self.opacity.clamp(0.0, 1.0), flag(self.mirror), self.edge, r, g, b, kind];
@@ -99,7 +99,7 @@ impl Look {
 }
 
 /// Frames u32 `[N, H, W, 1]` (packed pixels, see [`super::Frame`]), scores f32 `[N, h, w, C]`, a
-/// [`Look`], and images behind, f32 `[N, h', w', 3]` of 0 to 255, to painted frames u32
+/// [`Style`], and images behind, f32 `[N, h', w', 3]` of 0 to 255, to painted frames u32
 /// `[N, H, W, 1]`, opaque.
 ///
 /// Scores are interpolated as by [`super::UpsampleArgmax`], and so are the images behind, with the
@@ -112,7 +112,7 @@ pub struct Paint {
     /// are.
     pub align_corners: bool,
     /// Set where the frame is a part of what the scores are for.
-    pub window: Option<Window>,
+    pub window: Option<ResampleWindow>,
 }
 
 struct Grids {
@@ -164,7 +164,7 @@ impl Op for Paint {
             || scores.shape.n != n
             || behind.shape.n != n
             || behind.shape.c != 3
-            || look.shape != Look::shape(self.classes)
+            || look.shape != Style::shape(self.classes)
         {
             return Err(error!(
                 Graph,

@@ -1,7 +1,7 @@
 //! Bilinear resizing, up and down, as PyTorch's `interpolate(mode="bilinear", antialias=False)`.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{ChannelSum, Op, ResizeGrad, Window, bilinear, expect_f32};
+use super::{ChannelSum, Op, ResampleWindow, ResizeGrad, bilinear, expect_f32};
 use crate::error::Result;
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
@@ -18,7 +18,7 @@ pub struct Resize {
     /// are.
     pub align_corners: bool,
     /// Set where the output stands for a part of the source.
-    pub window: Option<Window>,
+    pub window: Option<ResampleWindow>,
 }
 
 impl Resize {

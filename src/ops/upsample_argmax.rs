@@ -6,7 +6,7 @@
 
 use super::argmax::first_max;
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, Rows, Window, bilinear, expect_f32};
+use super::{Op, ResampleWindow, Rows, bilinear, expect_f32};
 use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
@@ -24,7 +24,7 @@ pub struct UpsampleArgmax {
     /// are.
     pub align_corners: bool,
     /// Set where the output stands for a part of the source.
-    pub window: Option<Window>,
+    pub window: Option<ResampleWindow>,
     /// Set where only some rows of the output are computed: its height is their number then.
     pub rows: Option<Rows>,
     /// Whether the second output, the confidence, is computed.

@@ -2,7 +2,7 @@
 //! and where asked a weighted sum over the classes, so that the logits at full size need not exist.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, Rows, Window, bilinear, expect_f32};
+use super::{Op, ResampleWindow, Rows, bilinear, expect_f32};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
@@ -21,7 +21,7 @@ pub struct UpsampleSoftmax {
     /// are.
     pub align_corners: bool,
     /// Set where the output covers a part of the source.
-    pub window: Option<Window>,
+    pub window: Option<ResampleWindow>,
     /// Set where only some rows of the output are computed: its height is their number then.
     pub rows: Option<Rows>,
     /// Whether the second input, the weights, is given.

@@ -1,7 +1,7 @@
 //! Windows of the pooling operations: how many there are, and which rows or columns each one sees.
 
 use super::Padding;
-use super::kernel::{Dispatch, KernelContext, Layout};
+use super::kernel::{Dispatch, KernelContext, TensorLayout};
 use crate::error::{Result, error};
 use crate::tensor::Shape;
 use std::ops::Range;
@@ -160,7 +160,12 @@ impl Window {
 
     /// The same for the gradient: one thread for each pixel and four channels of the input's
     /// gradient `dx`.
-    pub(super) fn grad_params(&self, dispatch: Dispatch, dy: Layout, dx: Layout) -> Dispatch {
+    pub(super) fn grad_params(
+        &self,
+        dispatch: Dispatch,
+        dy: TensorLayout,
+        dx: TensorLayout,
+    ) -> Dispatch {
         let (from, to) = (dx.ty.shape, dy.ty.shape);
         dispatch
             .param("pixels", from.positions())

@@ -1,7 +1,7 @@
 //! Producers write straight into their place in a concatenation, which then has nothing left to do.
 
 use crate::error::Result;
-use crate::graph::{Graph, Node, ValueId, View};
+use crate::graph::{ChannelView, Graph, Node, ValueId};
 use crate::ops::Concat;
 use crate::tensor::DType;
 use std::collections::HashSet;
@@ -23,7 +23,7 @@ pub fn concat_views(mut graph: Graph) -> Result<Graph> {
 
 /// The channel range of every input of a concatenation, or `None` where one of them cannot lie
 /// there.
-fn views(graph: &Graph, node: &Node) -> Option<Vec<(ValueId, View)>> {
+fn views(graph: &Graph, node: &Node) -> Option<Vec<(ValueId, ChannelView)>> {
     let root = node.outputs[0];
     let distinct: HashSet<&ValueId> = node.inputs.iter().collect();
     // A view lies in one buffer alone: neither the output nor an input may take part in another
@@ -52,7 +52,7 @@ fn views(graph: &Graph, node: &Node) -> Option<Vec<(ValueId, View)>> {
         {
             return None;
         }
-        views.push((v, View { root, channel }));
+        views.push((v, ChannelView { root, channel }));
         channel += graph.shape(v).c;
     }
     Some(views)

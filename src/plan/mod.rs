@@ -11,17 +11,17 @@ pub use host::{HostNeed, HostPlan};
 
 use crate::graph::{Graph, ValueId};
 use crate::ops::Packing;
-use crate::ops::kernel::Layout;
+use crate::ops::kernel::TensorLayout;
 use crate::tensor::DType;
 use slots::{Demand, Sharing};
 
 /// Where a value lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Placement {
     /// Position in [`Plan::slots`].
     pub slot: usize,
     /// Layout inside that buffer.
-    pub layout: Layout,
+    pub layout: TensorLayout,
 }
 
 /// Buffers and order for one graph.
@@ -29,7 +29,7 @@ pub struct Place {
 pub struct Plan {
     /// For each value of the graph its place; `None` for parameters, which have buffers of their
     /// own, and for what lies in a store.
-    pub places: Vec<Option<Place>>,
+    pub places: Vec<Option<Placement>>,
     /// Bytes of each buffer that values share one after the other.
     pub slots: Vec<u64>,
     /// Nodes to run, as positions in the graph. Concatenations whose inputs already lie in place
@@ -56,7 +56,7 @@ impl Plan {
         let living: Vec<(ValueId, Life)> =
             graph.value_ids().filter_map(|v| Some((v, lives[v.index()]?))).collect();
         let demand = |&(v, Life { first, last }): &(ValueId, Life)| {
-            let bytes = Layout::bytes(graph.ty(v), Packing::Channels);
+            let bytes = TensorLayout::bytes(graph.ty(v), Packing::Channels);
             Demand { bytes, first, last }
         };
         let Sharing { slot_of: slots_in_order, slots } =
@@ -73,13 +73,13 @@ impl Plan {
         };
         for v in graph.value_ids() {
             let ty = graph.ty(v);
-            let mut layout = Layout::contiguous(ty);
+            let mut layout = TensorLayout::contiguous(ty);
             if let Some(view) = graph.value(v).view {
                 layout.pitch = graph.shape(view.root).c4() as u32;
                 layout.offset = (view.channel / 4) as u32;
             }
             let slot = if is_apart(graph, v) { None } else { slot_of[root(v).index()] };
-            plan.places[v.index()] = slot.map(|slot| Place { slot, layout });
+            plan.places[v.index()] = slot.map(|slot| Placement { slot, layout });
         }
         plan.steps = (0..graph.nodes().len()).filter(|&i| !is_in_place(graph, i)).collect();
         plan.param_bytes = param_bytes(graph);
@@ -165,7 +165,7 @@ fn param_bytes(graph: &Graph) -> u64 {
                 && !std::mem::replace(&mut seen[v.index()], true)
             {
                 debug_assert!(graph.ty(v).dtype == DType::F32);
-                bytes += Layout::bytes(graph.ty(v), node.op.packing(index));
+                bytes += TensorLayout::bytes(graph.ty(v), node.op.packing(index));
             }
         }
     }

@@ -5,13 +5,13 @@
 //! classes at 12 megapixels. So they exist for some rows only, and what has one number for each
 //! pixel is put together from these. The bits are those of all rows at once.
 
-use super::{Segmentation, Wants};
+use super::{OutputOptions, Segmentation};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::exec::Device;
 use crate::graph::Graph;
 use crate::image::room::room;
 use crate::image::{Fit, LabelMap, append_labels};
-use crate::ops::{Rows, UpsampleArgmax, UpsampleSoftmax, Window};
+use crate::ops::{ResampleWindow, Rows, UpsampleArgmax, UpsampleSoftmax};
 use crate::tensor::{Shape, Tensor, TensorType};
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(super) struct Values {
 }
 
 impl Values {
-    pub(super) fn new(wants: &Wants, in_strips: bool) -> Self {
+    pub(super) fn new(wants: &OutputOptions, in_strips: bool) -> Self {
         Self {
             confidence: wants.confidence,
             probabilities: wants.probabilities || in_strips,
@@ -82,8 +82,10 @@ pub(super) fn graph(
     let mut graph = Graph::new();
     let input = graph.input("logits", TensorType::f32(logits));
     let (w, h) = fit.source;
-    let window =
-        Some(Window { padded: (fit.padded.1, fit.padded.0), scaled: (fit.scaled.1, fit.scaled.0) });
+    let window = Some(ResampleWindow {
+        padded: (fit.padded.1, fit.padded.0),
+        scaled: (fit.scaled.1, fit.scaled.0),
+    });
     let op = UpsampleArgmax { h, w, align_corners, window, rows, confidence: values.confidence };
     let softmax = UpsampleSoftmax { h, w, align_corners, window, rows, weighted: false };
     let mut outputs = graph.root().upsample_argmax("labels", input, op)?;
@@ -129,7 +131,7 @@ pub(super) struct Results {
 
 impl Results {
     /// Takes the memory of all results. Errors where there is none.
-    pub(super) fn new(size: (usize, usize), classes: usize, wants: &Wants) -> Result<Self> {
+    pub(super) fn new(size: (usize, usize), classes: usize, wants: &OutputOptions) -> Result<Self> {
         let pixels = size.0.saturating_mul(size.1);
         let one = |is_wanted: bool, what| is_wanted.then(|| room(pixels, what)).transpose();
         let no_room = |e: Error| {
@@ -215,8 +217,8 @@ mod tests {
     use crate::segmenter::Segmenter;
     use crate::segmenter::tests::{ready, tiny};
 
-    fn everything() -> Wants {
-        Wants { confidence: true, probabilities: true, foreground: Some(vec![1, 2]) }
+    fn everything() -> OutputOptions {
+        OutputOptions { confidence: true, probabilities: true, foreground: Some(vec![1, 2]) }
     }
 
     /// Cut into strips of one row up to all rows.
@@ -268,8 +270,11 @@ mod tests {
     fn the_foreground_is_the_sum_of_the_kept_classes_probabilities() {
         let (segmenter, image) = tiny(&DeviceChoice::Cpu).unwrap();
         for keep in [vec![], vec![0], vec![2, 1], vec![1, 1], vec![0, 1, 2]] {
-            let wants =
-                Wants { probabilities: true, foreground: Some(keep.clone()), ..Wants::default() };
+            let wants = OutputOptions {
+                probabilities: true,
+                foreground: Some(keep.clone()),
+                ..OutputOptions::default()
+            };
             let found = segmenter.segment_with(&image, SizeRule::LongSide(65), wants).unwrap();
             let mut once = keep.clone();
             once.dedup();
@@ -279,7 +284,7 @@ mod tests {
             assert!(got.iter().zip(&sums).all(|(a, b)| (a - b).abs() <= 5e-7), "{keep:?}");
             assert!(got.iter().all(|p| (0.0..=1.0).contains(p)));
         }
-        let wants = Wants { foreground: Some(vec![3]), ..Wants::default() };
+        let wants = OutputOptions { foreground: Some(vec![3]), ..OutputOptions::default() };
         let error = segmenter.segment_with(&image, SizeRule::Native, wants).unwrap_err();
         assert!(error.to_string().contains("3 classes, none with the number 3"), "{error}");
     }
@@ -290,7 +295,7 @@ mod tests {
         segmenter.strip_bytes = Some(1);
         let mut calls = 0;
         let result =
-            segmenter.segment_in_strips(&image, SizeRule::Native, Wants::default(), |_| {
+            segmenter.segment_in_strips(&image, SizeRule::Native, OutputOptions::default(), |_| {
                 calls += 1;
                 if calls == 3 { Err(error!(Io, "the disk is full")) } else { Ok(()) }
             });
@@ -299,7 +304,7 @@ mod tests {
 
     #[test]
     fn probabilities_beyond_all_memory_are_an_error_and_no_abort() {
-        let wants = Wants { probabilities: true, ..Wants::default() };
+        let wants = OutputOptions { probabilities: true, ..OutputOptions::default() };
         let error = Results::new((1 << 10, 1 << 10), 1 << 40, &wants).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::OutOfMemory);
         assert!(

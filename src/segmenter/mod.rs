@@ -27,7 +27,7 @@ const KEPT: usize = 3;
 
 /// What [`Segmenter::segment`] is to compute besides the labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Wants {
+pub struct OutputOptions {
     /// The softmax probability of each pixel's class: four bytes for each pixel.
     pub confidence: bool,
     /// The softmax probabilities of all classes: four bytes for each class and pixel, 961 MiB for
@@ -127,7 +127,7 @@ impl Segmenter {
         })
     }
 
-    /// Says how kernels are chosen: a [`Mode`](crate::tune::Mode), or a [`Tuning`] that also
+    /// Says how kernels are chosen: a [`TuningMode`](crate::tune::Mode), or a [`Tuning`] that also
     /// reports its progress. Without it, those are taken that were once measured on this device,
     /// else those expected to be fastest. Networks that are ready already are let go. On the CPU
     /// executor it has no effect.
@@ -159,7 +159,7 @@ impl Segmenter {
     /// Where the image is too large for the device or too small for the network, there is no memory
     /// for the results, or the device fails.
     pub fn segment(&self, image: &Image, size: SizeRule) -> Result<Segmentation> {
-        self.segment_with(image, size, Wants::default())
+        self.segment_with(image, size, OutputOptions::default())
     }
 
     /// As [`Segmenter::segment`], with more results.
@@ -170,7 +170,7 @@ impl Segmenter {
         &self,
         image: &Image,
         size: SizeRule,
-        wants: Wants,
+        wants: OutputOptions,
     ) -> Result<Segmentation> {
         self.segment_at_once(image, size, &wants, None)
     }
@@ -185,7 +185,7 @@ impl Segmenter {
         &self,
         image: &Image,
         size: SizeRule,
-        wants: Wants,
+        wants: OutputOptions,
         mut on_strip: impl FnMut(&Strip) -> Result<()> + Send,
     ) -> Result<Segmentation> {
         self.segment_at_once(image, size, &wants, Some(&mut on_strip))
@@ -195,7 +195,7 @@ impl Segmenter {
         &self,
         image: &Image,
         size: SizeRule,
-        wants: &Wants,
+        wants: &OutputOptions,
         mut on_strip: Option<OnStrip>,
     ) -> Result<Segmentation> {
         let first: Option<OnStrip> = match &mut on_strip {
@@ -224,7 +224,7 @@ impl Segmenter {
         &self,
         image: &Image,
         size: SizeRule,
-        wants: Wants,
+        wants: OutputOptions,
     ) -> Result<Segmentation> {
         self.compute(image, size, &wants, None).await
     }
@@ -233,7 +233,7 @@ impl Segmenter {
         &self,
         image: &Image,
         size: SizeRule,
-        wants: &Wants,
+        wants: &OutputOptions,
         mut on_strip: Option<OnStrip<'_>>,
     ) -> Result<Segmentation> {
         let fit = size.fit(image.width, image.height);

@@ -3,12 +3,12 @@
 use crate::error::Result;
 use crate::graph::{Graph, Weights};
 use crate::image::{ClassTable, SizeRule};
-use crate::models::{Config, Network, Outputs, PadRule, build_network};
+use crate::models::{Config, NetworkGraph, Outputs, PadRule, build_network};
 use crate::passes;
 use crate::tensor::Shape;
 use crate::text::class_name;
 use crate::weights::WeightFile;
-use crate::weights::dialects::{self, Wanted};
+use crate::weights::dialects::{self, ReadOptions};
 use std::path::{Path, PathBuf};
 
 /// A network's configuration and weights.
@@ -30,14 +30,14 @@ impl Model {
     /// # Errors
     /// Where the file is damaged, its names are nobody's, or its tensors do not fit the network.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_as(path, Wanted::default())
+        Self::open_as(path, ReadOptions::default())
     }
 
     /// As [`Model::open`], for a caller who knows the dialect or the number of classes.
     ///
     /// # Errors
     /// As [`Model::open`], and where the file is not what the caller says.
-    pub fn open_as(path: impl AsRef<Path>, wanted: Wanted) -> Result<Self> {
+    pub fn open_as(path: impl AsRef<Path>, wanted: ReadOptions) -> Result<Self> {
         Self::load(&WeightFile::open(&path)?, wanted)
     }
 
@@ -46,10 +46,10 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn from_bytes(bytes: Vec<u8>, name: impl AsRef<Path>) -> Result<Self> {
-        Self::load(&WeightFile::from_bytes(bytes, name)?, Wanted::default())
+        Self::load(&WeightFile::from_bytes(bytes, name)?, ReadOptions::default())
     }
 
-    fn load(file: &WeightFile, wanted: Wanted) -> Result<Self> {
+    fn load(file: &WeightFile, wanted: ReadOptions) -> Result<Self> {
         let loaded = dialects::load(file, wanted)?;
         Ok(Self {
             config: loaded.config,
@@ -99,7 +99,7 @@ impl Model {
     ///
     /// # Errors
     /// Where the input does not fit the network, or the weights do not.
-    pub fn network(&self, input: Shape, outputs: &Outputs) -> Result<Network> {
+    pub fn network(&self, input: Shape, outputs: &Outputs) -> Result<NetworkGraph> {
         let mut network = build_network(&self.config, input, outputs)?;
         network.graph.bind(&self.weights).map_err(|e| e.file(&self.path))?;
         Ok(network)

@@ -1,8 +1,8 @@
 //! What differs when a run is resumed from how its steps were made so far.
 
-use super::checkpoint::Progress;
+use super::checkpoint::RunProgress;
 use super::recipe::Recipe;
-use super::run::Setting;
+use super::run::RunContext;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ const HARMLESS: [&str; 3] = ["evaluate_every", "checkpoint_every", "recompute"];
 impl Changes {
     /// `progress` is the checkpoint's, the rest is today's. Checkpoints of earlier versions do not
     /// say what they were made with: nothing differs.
-    pub(super) fn new(progress: &Progress, recipe: &Recipe, setting: Setting) -> Self {
+    pub(super) fn new(progress: &RunProgress, recipe: &Recipe, setting: RunContext) -> Self {
         let (mut ignored, mut harmless, mut effective) = (Vec::new(), Vec::new(), Vec::new());
         if let Some(then) = &progress.recipe {
             let mut fields = Vec::new();
@@ -108,15 +108,15 @@ mod tests {
     use crate::train::NetworkRecipe;
 
     fn notes(then: &Recipe, device: &str, now: &Recipe) -> Vec<String> {
-        let progress = Progress {
+        let progress = RunProgress {
             recipe: Some(then.to_json()),
             device: Some(device.to_owned()),
-            ..Progress::default()
+            ..RunProgress::default()
         };
         // As it comes from a file.
-        let progress: Progress =
+        let progress: RunProgress =
             serde_json::from_str(&serde_json::to_string(&progress).unwrap()).unwrap();
-        let setting = Setting { device: &Device::Cpu, workers: 0, command: "", stop: None };
+        let setting = RunContext { device: &Device::Cpu, workers: 0, command: "", stop: None };
         Changes::new(&progress, now, setting).notes()
     }
 
@@ -161,9 +161,9 @@ mod tests {
 
     #[test]
     fn a_checkpoint_of_an_earlier_version_says_nothing() {
-        let progress: Progress =
+        let progress: RunProgress =
             serde_json::from_str(r#"{"step":4,"best":null,"seconds":1.0}"#).unwrap();
-        let setting = Setting { device: &Device::Cpu, workers: 0, command: "", stop: None };
+        let setting = RunContext { device: &Device::Cpu, workers: 0, command: "", stop: None };
         assert!(progress.counted && progress.losses.is_empty());
         assert_eq!(Changes::new(&progress, &Recipe::default(), setting).notes(), [""; 0]);
     }

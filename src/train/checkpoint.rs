@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
-/// The metadata key of a checkpoint's [`Progress`], as JSON.
+/// The metadata key of a checkpoint's [`RunProgress`], as JSON.
 const PROGRESS_KEY: &str = "atrous.progress";
 
 /// How far a run is. Order of the images, augmentation, dropout and learning rate follow from the
 /// number of steps and the seed alone.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Progress {
+pub struct RunProgress {
     /// Steps that are done.
     pub step: u64,
     /// The best mIoU so far, and after which step.
@@ -56,7 +56,7 @@ fn assumed() -> bool {
 ///
 /// # Errors
 /// Where the file cannot be written, or a number is not finite.
-pub fn write(path: &Path, trainer: &Trainer, progress: &Progress) -> Result<()> {
+pub fn write(path: &Path, trainer: &Trainer, progress: &RunProgress) -> Result<()> {
     let dims = |s: Shape| vec![s.n, s.h, s.w, s.c];
     let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
     for (name, param) in trainer.weights()? {
@@ -84,7 +84,7 @@ pub struct Checkpoint {
     /// The network.
     pub config: Config,
     /// How far the run was.
-    pub progress: Progress,
+    pub progress: RunProgress,
     weights: Weights,
     state: BTreeMap<String, Tensor>,
 }

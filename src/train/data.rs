@@ -2,7 +2,7 @@
 
 use super::directory::Origin;
 use super::recipe::{DataRecipe, Recipe};
-use super::run::Setting;
+use super::run::RunContext;
 use super::trainer::Trainer;
 use crate::data::{self, Listing, Loader, LoaderOptions, Pair};
 use crate::error::{Result, error};
@@ -11,7 +11,7 @@ use std::fmt;
 
 /// Training and validation images with their classes.
 #[derive(Debug, Clone)]
-pub struct Sets {
+pub struct TrainingData {
     /// Images to train on.
     pub training: Vec<Pair>,
     /// Images to be scored on.
@@ -22,7 +22,7 @@ pub struct Sets {
     told: String,
 }
 
-impl Sets {
+impl TrainingData {
     /// Opens a data set as the recipe says: its two parts, or one of which a share is held out.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Sets {
     }
 }
 
-impl fmt::Display for Sets {
+impl fmt::Display for TrainingData {
     /// `data: 367 images to train on (part train), 101 to be scored on (part val)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.told)
@@ -69,23 +69,23 @@ impl fmt::Display for Sets {
 }
 
 /// What a run reads.
-pub(super) struct Fed {
+pub(super) struct DataFeed {
     pub loader: Loader,
     pub validation: Vec<Pair>,
     pub table: ClassTable,
 }
 
-impl Fed {
+impl DataFeed {
     /// Starts to read, for the step after `step`. What does not fit the network in training is
     /// refused.
     pub fn new(
-        sets: Sets,
+        sets: TrainingData,
         recipe: &Recipe,
         trainer: &Trainer,
         step: u64,
-        setting: Setting,
+        setting: RunContext,
     ) -> Result<Self> {
-        let Sets { training, validation, table, .. } = sets;
+        let TrainingData { training, validation, table, .. } = sets;
         let config = trainer.config();
         let classes = config.classes().unwrap_or(0);
         let names = config.head.as_ref().map_or(&[][..], |head| &head.class_names);

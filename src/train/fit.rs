@@ -8,7 +8,7 @@ use std::fmt;
 
 /// How a training fits into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fit {
+pub struct MemoryFit {
     /// Images of a batch.
     pub batch: usize,
     /// Batches whose gradients are added up for a step. `batch * accumulate` is as many images as
@@ -20,7 +20,7 @@ pub struct Fit {
     pub need: Need,
 }
 
-impl Fit {
+impl MemoryFit {
     /// The first of these that needs at most `limit` bytes: as it is; with activations computed
     /// again, which takes time and changes no number; then the same two with ever smaller batches,
     /// of which more are added up. These change what batch norms see, so they come last.
@@ -37,10 +37,10 @@ impl Fit {
         Self::beside(device, config, options, limit, None)
     }
 
-    /// As [`Fit::new`], where the limit is for training and for scoring beside it.
+    /// As [`MemoryFit::new`], where the limit is for training and for scoring beside it.
     ///
     /// # Errors
-    /// As [`Fit::new`].
+    /// As [`MemoryFit::new`].
     pub fn beside(
         device: &Device,
         config: &Config,
@@ -50,7 +50,7 @@ impl Fit {
     ) -> Result<Self> {
         options.validate(config)?;
         let apart = scoring.map_or(0, |scoring| scoring.bytes);
-        let mut least: Option<Fit> = None;
+        let mut least: Option<MemoryFit> = None;
         for batch in (1..=options.batch).rev().filter(|batch| options.batch.is_multiple_of(*batch))
         {
             let parts = u32::try_from(options.batch / batch).ok();
@@ -64,7 +64,7 @@ impl Fit {
                 }
                 let mut tried = TrainOptions { batch, accumulate, ..options.clone() };
                 tried.step.recompute = recompute;
-                let fit = Fit {
+                let fit = MemoryFit {
                     batch,
                     accumulate,
                     recompute,
@@ -104,7 +104,7 @@ fn at_least(bytes: u64) -> String {
     }
 }
 
-impl fmt::Display for Fit {
+impl fmt::Display for MemoryFit {
     /// What the training does, without what it needs: `batches of 4, the gradients of 2 added up,
     /// activations computed again`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

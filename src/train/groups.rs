@@ -1,6 +1,6 @@
 //! Parameters with learning rates and weight decays of their own.
 
-use super::bank::Entry;
+use super::arena::Entry;
 use crate::error::{Result, error};
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +100,7 @@ mod tests {
     use crate::models::{Backbone, Config, Outputs, build_network, parameters};
     use crate::ops::Packing;
     use crate::tensor::Shape;
-    use crate::train::bank::Bank;
+    use crate::train::arena::ParameterArena;
     use crate::train::parts;
     use std::collections::HashSet;
 
@@ -125,10 +125,11 @@ mod tests {
             .collect();
         assert_eq!(dense.len(), 1, "the first convolution alone: {dense:?}");
         let groups = Groups { decay_depthwise: false, ..Groups::default() };
-        let bank =
-            Bank::new([(dense[0].0.clone(), dense[0].1, Packing::Channels)], 1 << 30).unwrap();
-        assert_eq!(groups.of(&bank.entries()[0], false).decay, 1e-4);
-        assert_eq!(groups.of(&bank.entries()[0], true).decay, 0.0);
+        let arena =
+            ParameterArena::new([(dense[0].0.clone(), dense[0].1, Packing::Channels)], 1 << 30)
+                .unwrap();
+        assert_eq!(groups.of(&arena.entries()[0], false).decay, 1e-4);
+        assert_eq!(groups.of(&arena.entries()[0], true).decay, 0.0);
     }
 
     #[test]
@@ -138,7 +139,7 @@ mod tests {
             .unwrap()
             .into_iter()
             .map(|(name, shape)| (name, shape, Packing::Channels));
-        let bank = Bank::new(tensors, 1 << 30).unwrap();
+        let arena = ParameterArena::new(tensors, 1 << 30).unwrap();
         let groups = Groups {
             backbone: 0.1,
             head: 1.0,
@@ -149,7 +150,7 @@ mod tests {
         };
         let depthwise_kernels = depthwise(&config);
         let of = |name: &str| {
-            let entry = bank
+            let entry = arena
                 .entries()
                 .iter()
                 .find(|e| e.name == name)
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(of("logits.weight"), (10.0, 1e-4));
         assert_eq!(of("logits.bias"), (20.0, 0.0));
         let (mut depthwise, mut norms) = (0, 0);
-        for entry in bank.entries() {
+        for entry in arena.entries() {
             let (rate, decay) = of(&entry.name);
             assert_eq!(rate == 0.1, entry.name.starts_with("backbone."), "{}", entry.name);
             norms += usize::from(entry.name.ends_with(".norm.weight") && decay == 0.0);

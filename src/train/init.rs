@@ -11,7 +11,7 @@ use crate::segmenter::Model;
 
 /// A network with its first weights, and what of them was taken from a file.
 #[derive(Debug, Clone)]
-pub struct Beginning {
+pub struct InitialModel {
     /// The network.
     pub config: Config,
     /// Its weights.
@@ -22,7 +22,7 @@ pub struct Beginning {
     pub made: Vec<String>,
 }
 
-impl Beginning {
+impl InitialModel {
     /// A network for a table of classes: random, or from the weights of a file where it is given.
     ///
     /// With weights, backbone and conventions (padding, eps, preprocessing) are the file's. Where
@@ -136,8 +136,8 @@ fn of_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Result<Conf
 mod tests {
     use super::*;
 
-    fn begin(recipe: &NetworkRecipe, classes: usize, init: Option<&Model>) -> Result<Beginning> {
-        Beginning::new(recipe, &ClassTable::generic(classes), 1, init)
+    fn begin(recipe: &NetworkRecipe, classes: usize, init: Option<&Model>) -> Result<InitialModel> {
+        InitialModel::new(recipe, &ClassTable::generic(classes), 1, init)
     }
 
     fn model(config: Config) -> Model {
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_network_from_nothing_is_the_recipes() {
-        let Beginning { config, kept, made, .. } = begin(&small(), 4, None).unwrap();
+        let InitialModel { config, kept, made, .. } = begin(&small(), 4, None).unwrap();
         assert_eq!((config.classes(), config.output_stride), (Some(4), 16));
         assert!(kept.is_empty() && made.contains(&"logits.weight".to_owned()));
         let v3 = begin(&NetworkRecipe { model: Some(ModelName::DeepLabV3), ..small() }, 4, None)

@@ -1,6 +1,6 @@
 //! How much memory a training takes, before it begins.
 
-use super::bank::Bank;
+use super::arena::ParameterArena;
 use super::options::TrainOptions;
 use super::update;
 use crate::error::Result;
@@ -26,12 +26,13 @@ impl Need {
     pub(super) fn new(
         device: &Device,
         step: &Graph,
-        parameters: &Bank,
-        norms: &Bank,
+        parameters: &ParameterArena,
+        norms: &ParameterArena,
         options: &TrainOptions,
     ) -> Result<Self> {
-        let bytes =
-            |bank: &Bank| 4 * bank.buffers("").map(|(_, numbers)| numbers as u64).sum::<u64>();
+        let bytes = |arena: &ParameterArena| {
+            4 * arena.buffers("").map(|(_, numbers)| numbers as u64).sum::<u64>()
+        };
         let (of_parameters, of_norms) = (bytes(parameters), bytes(norms));
         let sums = if options.accumulate > 1 { 2 } else { 1 };
         // Devices overwrite what is updated; the processor computes it beside the old vectors.

@@ -1,7 +1,7 @@
 //! Training: one step's forward and backward pass as a graph, parameters that stay on the device
 //! from step to step, and whole runs.
 
-mod bank;
+mod arena;
 mod changes;
 pub mod checkpoint;
 mod clock;
@@ -24,20 +24,20 @@ mod step;
 mod trainer;
 mod update;
 
-pub use checkpoint::{Checkpoint, Progress};
-pub use data::Sets;
+pub use checkpoint::{Checkpoint, RunProgress};
+pub use data::TrainingData;
 pub use directory::{Origin, RunDirectory};
 pub use event::{Ending, Event};
-pub use fit::Fit;
+pub use fit::MemoryFit;
 pub use groups::Groups;
-pub use init::Beginning;
+pub use init::InitialModel;
 pub use memory::Need;
 pub use mining::Mining;
 pub use options::{NormMomentum, TrainOptions};
 pub use recipe::{DataRecipe, ModelName, NetworkRecipe, PreprocessName, Recipe};
-pub use run::{Run, Setting};
+pub use run::{Run, RunContext};
 pub use schedule::{Decay, Schedule};
 pub use scoring::Scoring;
-pub use step::{NormMode, Step, StepOptions, training_step};
-pub use trainer::{Images, Outcome, Trainer};
+pub use step::{NormMode, StepOptions, TrainingStep, training_step};
+pub use trainer::{Images, StepOutcome, Trainer};
 pub use update::Optimizer;

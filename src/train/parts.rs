@@ -1,9 +1,9 @@
 //! The graph of a step with its parameters, gradients and statistics laid out in a store.
 
-use super::bank::{Bank, Entry};
+use super::arena::{Entry, ParameterArena};
 use super::groups::{Group, Groups};
 use super::options::TrainOptions;
-use super::step::{Step, training_step};
+use super::step::{TrainingStep, training_step};
 use crate::error::{Result, error};
 use crate::graph::{Graph, Node, ValueId};
 use crate::models::{Config, Outputs, build_network, is_trained};
@@ -31,9 +31,9 @@ pub(super) struct Parts {
     /// Output `loss`; gradients and statistics go to the store.
     pub graph: Graph,
     /// Parameters that the step trains.
-    pub parameters: Bank,
+    pub parameters: ParameterArena,
     /// All norms of the network, by name: where their means and variances lie.
-    pub norms: Bank,
+    pub norms: ParameterArena,
     /// Norms that take the batch's statistics, with the number of values that those are of.
     pub counts: Vec<(String, usize)>,
     /// Norms that were to, but see too few values.
@@ -55,14 +55,14 @@ impl Parts {
         // before.
         let mean = |name: &str| name.strip_suffix(".running_mean").map(str::to_owned);
         let all = &network.graph;
-        let norms = Bank::new(
+        let norms = ParameterArena::new(
             all.params()
                 .filter_map(|(name, id)| Some((mean(name)?, all.shape(id), Packing::Channels))),
             limit,
         )?;
 
         let depthwise = depthwise(all);
-        let Step { graph, norms: counts, too_small, .. } =
+        let TrainingStep { graph, norms: counts, too_small, .. } =
             training_step(network.graph, &options.step)?;
         let mut graph = passes::dead_code(graph)?;
         let packings = packings(&graph);
@@ -70,7 +70,7 @@ impl Parts {
         let params: Vec<(String, ValueId)> =
             graph.params().map(|(name, id)| (name.to_owned(), id)).collect();
         let entries = params.iter().filter(|(name, _)| is_trained(name));
-        let parameters = Bank::new(
+        let parameters = ParameterArena::new(
             entries.map(|(name, id)| (name.clone(), graph.shape(*id), packing(*id))),
             limit,
         )?;
@@ -106,14 +106,14 @@ fn packings(graph: &Graph) -> HashMap<ValueId, Packing> {
     packings
 }
 
-fn find<'b>(bank: &'b Bank, name: &str) -> Option<&'b Entry> {
-    bank.entries().iter().find(|e| e.name == name)
+fn find<'b>(arena: &'b ParameterArena, name: &str) -> Option<&'b Entry> {
+    arena.entries().iter().find(|e| e.name == name)
 }
 
 fn place_params(
     graph: &mut Graph,
-    parameters: &Bank,
-    norms: &Bank,
+    parameters: &ParameterArena,
+    norms: &ParameterArena,
     params: &[(String, ValueId)],
 ) -> Result<()> {
     for (name, id) in params {
@@ -161,7 +161,7 @@ fn place_output(
     Ok(())
 }
 
-fn place_gradients(graph: &mut Graph, parameters: &Bank) -> Result<()> {
+fn place_gradients(graph: &mut Graph, parameters: &ParameterArena) -> Result<()> {
     for entry in parameters.entries() {
         place_output(
             graph,
@@ -173,7 +173,11 @@ fn place_gradients(graph: &mut Graph, parameters: &Bank) -> Result<()> {
     Ok(())
 }
 
-fn place_statistics(graph: &mut Graph, norms: &Bank, counts: &[(String, usize)]) -> Result<()> {
+fn place_statistics(
+    graph: &mut Graph,
+    norms: &ParameterArena,
+    counts: &[(String, usize)],
+) -> Result<()> {
     for (name, _) in counts {
         let entry = find(norms, name).ok_or_else(|| {
             error!(Graph, "has no running statistics").at(format!("node `{name}`"))
@@ -188,7 +192,7 @@ fn place_statistics(graph: &mut Graph, norms: &Bank, counts: &[(String, usize)])
 
 /// The groups that differ, and which one each parameter belongs to.
 pub(super) fn distinct_groups(
-    bank: &Bank,
+    arena: &ParameterArena,
     groups: &Groups,
     depthwise: &HashSet<String>,
 ) -> (Vec<Group>, Vec<u32>) {
@@ -199,7 +203,7 @@ pub(super) fn distinct_groups(
             distinct.len() - 1
         }) as u32
     };
-    let of_entry = bank
+    let of_entry = arena
         .entries()
         .iter()
         .map(|entry| number(groups.of(entry, depthwise.contains(&entry.name))))
@@ -207,9 +211,12 @@ pub(super) fn distinct_groups(
     (distinct, of_entry)
 }
 
-/// The inputs `groups.I` of graphs on a bank's vectors.
-pub(super) fn group_inputs(bank: &Bank, group: impl Fn(usize) -> u32) -> Vec<(String, Tensor)> {
-    let named = bank.buffers("groups").zip(bank.groups(|i, _| group(i)));
+/// The inputs `groups.I` of graphs on a arena's vectors.
+pub(super) fn group_inputs(
+    arena: &ParameterArena,
+    group: impl Fn(usize) -> u32,
+) -> Vec<(String, Tensor)> {
+    let named = arena.buffers("groups").zip(arena.groups(|i, _| group(i)));
     named
         .map(|((name, _), groups)| {
             let shape = Shape::vector(groups.len());
@@ -225,7 +232,7 @@ pub(super) fn group_inputs(bank: &Bank, group: impl Fn(usize) -> u32) -> Vec<(St
 /// Momentum and factor of each norm's mean, and of its variance, which is kept unbiased. Norms that
 /// are frozen do not move.
 pub(super) fn norm_tables(
-    norms: &Bank,
+    norms: &ParameterArena,
     counts: &[(String, usize)],
     options: &TrainOptions,
 ) -> [Tensor; 2] {

@@ -10,7 +10,7 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, Node, Resident, Rewrite, ValueId, rewrite};
-use crate::ops::kernel::Layout;
+use crate::ops::kernel::TensorLayout;
 use crate::ops::{BatchNorm, BatchNormTrain, Op, Packing};
 use crate::plan::Plan;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ impl<'g> Tape<'g> {
             nodes,
             bytes: graph
                 .value_ids()
-                .map(|v| Layout::bytes(graph.ty(v), Packing::Channels))
+                .map(|v| TensorLayout::bytes(graph.ty(v), Packing::Channels))
                 .collect(),
             last_read: vec![0; graph.values().len()],
             read_back: vec![false; graph.values().len()],
@@ -169,8 +169,11 @@ fn is_batch_norm(node: &Node) -> bool {
 fn with_segments(graph: &Graph, tape: &Tape, cuts: &[usize]) -> Result<Graph> {
     let again = tape.again(cuts);
     let count = graph.values().len();
-    let mut twice =
-        Twice { gone: vec![None; count], first: vec![None; count], second: vec![None; count] };
+    let mut twice = Recomputation {
+        gone: vec![None; count],
+        first: vec![None; count],
+        second: vec![None; count],
+    };
     for (segment, (nodes, &end)) in again.iter().zip(cuts).enumerate() {
         let values =
             nodes.iter().flat_map(|&i| &tape.nodes[i].outputs).filter(|v| !tape.stays(**v, end));
@@ -200,7 +203,7 @@ fn with_segments(graph: &Graph, tape: &Tape, cuts: &[usize]) -> Result<Graph> {
 }
 
 /// What stands in the new graph for values of the old one.
-struct Twice {
+struct Recomputation {
     /// For each value the segment that computes it again, where it does not stay.
     gone: Vec<Option<usize>>,
     /// As it was computed first.
@@ -209,7 +212,7 @@ struct Twice {
     second: Vec<Option<ValueId>>,
 }
 
-impl Twice {
+impl Recomputation {
     fn note(&mut self, old: &[ValueId], new: &[ValueId]) {
         old.iter().zip(new).for_each(|(old, new)| self.first[old.index()] = Some(*new));
     }

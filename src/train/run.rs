@@ -1,19 +1,19 @@
 //! A training from its first step to its last, with everything that is kept of it in one directory.
 
+mod context;
 mod evaluation;
-mod setting;
 mod step;
 
-pub use setting::Setting;
+pub use context::RunContext;
 
 use super::Need;
 use super::changes::Changes;
-use super::checkpoint::{self, Checkpoint, Progress};
+use super::checkpoint::{self, Checkpoint, RunProgress};
 use super::clock::Clock;
-use super::data::{Fed, Sets};
+use super::data::{DataFeed, TrainingData};
 use super::directory::{Origin, RunDirectory};
 use super::event::{Ending, Event};
-use super::init::Beginning;
+use super::init::InitialModel;
 use super::recipe::Recipe;
 use super::scoring;
 use super::trainer::Trainer;
@@ -37,7 +37,7 @@ pub struct Run {
     validation: Vec<Pair>,
     table: ClassTable,
     log: RunLog,
-    progress: Progress,
+    progress: RunProgress,
     clock: Clock,
     scores: Option<Scores>,
     samples: Vec<Sample>,
@@ -60,9 +60,9 @@ impl Run {
         mut directory: RunDirectory,
         mut recipe: Recipe,
         origin: Origin,
-        sets: Sets,
-        beginning: &Beginning,
-        setting: Setting,
+        sets: TrainingData,
+        beginning: &InitialModel,
+        setting: RunContext,
     ) -> Result<Self> {
         directory.check_vacant()?;
         if let Some(moved) = recipe.ignore_none_of(sets.table.len()) {
@@ -72,13 +72,13 @@ impl Run {
         let trainer =
             Trainer::new(setting.device, &beginning.config, &beginning.weights, recipe.options()?)?;
         setting.check()?;
-        let progress = Progress {
+        let progress = RunProgress {
             images: Some(sets.training.len()),
             recipe: Some(recipe.to_json()),
             device: Some(setting.device_name()),
-            ..Progress::default()
+            ..RunProgress::default()
         };
-        let fed = Fed::new(sets, &recipe, &trainer, 0, setting)?;
+        let fed = DataFeed::new(sets, &recipe, &trainer, 0, setting)?;
         scoring::rehearse(&trainer, &fed.validation, &fed.table, directory.path(), setting)?;
         setting.check()?;
         directory.write(&recipe, &origin)?;
@@ -93,7 +93,7 @@ impl Run {
     /// # Errors
     /// Where the data is not there any more or has other classes, or the recipe does not fit the
     /// checkpoint.
-    pub fn resume(directory: RunDirectory, setting: Setting) -> Result<Self> {
+    pub fn resume(directory: RunDirectory, setting: RunContext) -> Result<Self> {
         let (recipe, origin) = directory.read()?;
         let found = Checkpoint::read(&directory.checkpoint())?;
         let mut notes = Changes::new(&found.progress, &recipe, setting).notes();
@@ -102,7 +102,7 @@ impl Run {
         found.restore(&mut trainer)?;
         setting.check()?;
         let mut progress = found.progress;
-        let sets = Sets::open(&origin, &recipe)?;
+        let sets = TrainingData::open(&origin, &recipe)?;
         let now = sets.training.len();
         if let Some(then) = progress.images.filter(|&then| then != now) {
             notes.push(format!("the data has {now} images to train on, and had {then}: their order is another from here on"));
@@ -116,7 +116,7 @@ impl Run {
         }
         (progress.recipe, progress.device, progress.images) =
             (Some(recipe.to_json()), Some(setting.device_name()), Some(now));
-        let fed = Fed::new(sets, &recipe, &trainer, progress.step, setting)?;
+        let fed = DataFeed::new(sets, &recipe, &trainer, progress.step, setting)?;
         scoring::rehearse(&trainer, &fed.validation, &fed.table, directory.path(), setting)?;
         setting.check()?;
         directory.sweep()?;
@@ -129,10 +129,10 @@ impl Run {
         mut directory: RunDirectory,
         recipe: Recipe,
         trainer: Trainer,
-        fed: Fed,
+        fed: DataFeed,
         mut log: RunLog,
-        progress: Progress,
-        setting: Setting,
+        progress: RunProgress,
+        setting: RunContext,
         notes: Vec<String>,
     ) -> Result<Self> {
         let config = trainer.config();
@@ -151,7 +151,7 @@ impl Run {
         }))?;
         directory.begin();
         let clock = Clock::new(progress.seconds);
-        let Fed { loader, validation, table } = fed;
+        let DataFeed { loader, validation, table } = fed;
         let (scores, samples, saved, said_empty) = (None, Vec::new(), progress.step, false);
         let mut run = Self {
             recipe,

@@ -1,8 +1,8 @@
 //! Scoring, looked at before the first step: it comes hours later, when it would be late to learn
 //! that it cannot be done.
 
-use super::init::Beginning;
-use super::run::Setting;
+use super::init::InitialModel;
+use super::run::RunContext;
 use super::trainer::Trainer;
 use crate::data::Pair;
 use crate::error::Result;
@@ -35,7 +35,7 @@ impl Scoring {
     /// small an image.
     pub fn new(
         device: &Device,
-        beginning: &Beginning,
+        beginning: &InitialModel,
         validation: &[Pair],
     ) -> Result<Option<Self>> {
         let Some(Largest { width, height, .. }) = Largest::of(validation)? else { return Ok(None) };
@@ -77,7 +77,7 @@ pub(super) fn rehearse(
     validation: &[Pair],
     table: &ClassTable,
     path: &Path,
-    setting: Setting,
+    setting: RunContext,
 ) -> Result<()> {
     let (pairs, table) = (validation.to_vec(), table.clone());
     // Reading may wait for a disk, and a large image takes the processor minutes; a stop waits for
@@ -127,7 +127,7 @@ impl<'a> Largest<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Ids;
+    use crate::data::MaskValues;
     use crate::error::ErrorKind;
     use crate::train::{NetworkRecipe, Recipe};
 
@@ -136,7 +136,7 @@ mod tests {
             ["image", "mask"].map(|kind| directory.join(format!("{name}.{kind}.png")));
         image::RgbImage::new(size.0, size.1).save(&image).unwrap();
         image::GrayImage::new(size.0, size.1).save(&mask).unwrap();
-        Pair { name: name.to_owned(), image, mask, ids: Ids::Classes }
+        Pair { name: name.to_owned(), image, mask, ids: MaskValues::Classes }
     }
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
             .into();
         let network =
             NetworkRecipe { backbone: Some("mobilenet_v2_0.1".into()), ..NetworkRecipe::default() };
-        let beginning = Beginning::new(&network, &ClassTable::generic(3), 1, None).unwrap();
+        let beginning = InitialModel::new(&network, &ClassTable::generic(3), 1, None).unwrap();
         let found = Scoring::new(&Device::Cpu, &beginning, &pairs).unwrap().unwrap();
         assert_eq!((found.width, found.height), (65, 33));
         let small = Scoring::new(&Device::Cpu, &beginning, &pairs[..1]).unwrap().unwrap();
@@ -157,7 +157,7 @@ mod tests {
         let options = Recipe { network, batch: 1, ..Recipe::default() }.options().unwrap();
         let trainer =
             Trainer::new(&Device::Cpu, &beginning.config, &beginning.weights, options).unwrap();
-        let setting = Setting { device: &Device::Cpu, workers: 1, command: "", stop: None };
+        let setting = RunContext { device: &Device::Cpu, workers: 1, command: "", stop: None };
         let rehearse = |pairs: &[Pair]| {
             super::rehearse(&trainer, pairs, &ClassTable::generic(3), Path::new("run"), setting)
         };

@@ -70,9 +70,9 @@ impl Default for StepOptions {
 ///
 /// Outputs are `loss` `[1, 1, 1, 1]`, with an auxiliary head `aux_loss` (its part of `loss`, the
 /// factor included), `grad.P` for each trained parameter `P`, and for each norm `N` of
-/// [`Step::norms`] the batch's `N.batch_mean` and (biased) `N.batch_variance`.
+/// [`TrainingStep::norms`] the batch's `N.batch_mean` and (biased) `N.batch_variance`.
 #[derive(Debug, Clone)]
-pub struct Step {
+pub struct TrainingStep {
     /// The graph, verified.
     pub graph: Graph,
     /// Parameters that have a gradient, in the order of the network.
@@ -90,7 +90,7 @@ pub struct Step {
 ///
 /// # Errors
 /// Where the network lacks an output, or an operation on the way has no gradient.
-pub fn training_step(network: Graph, options: &StepOptions) -> Result<Step> {
+pub fn training_step(network: Graph, options: &StepOptions) -> Result<TrainingStep> {
     let mut network = network;
     let find = |name: &str| network.outputs().iter().find(|(n, _)| n == name).map(|&(_, v)| v);
     let Some(full) = find("logits_full") else {
@@ -170,7 +170,7 @@ pub fn training_step(network: Graph, options: &StepOptions) -> Result<Step> {
     }
     let graph = if options.recompute { recompute(graph, forward)? } else { graph };
     graph.verify()?;
-    Ok(Step { graph, trained, norms: norms.batch, too_small: norms.too_small })
+    Ok(TrainingStep { graph, trained, norms: norms.batch, too_small: norms.too_small })
 }
 
 /// Adds losses of scores that are compared with the same labels.

@@ -1,7 +1,7 @@
 //! The graphs that run on flat vectors after the gradients are there: sums over batches, the
 //! update, the running statistics.
 
-use super::bank::Bank;
+use super::arena::ParameterArena;
 use crate::error::{Result, error};
 use crate::graph::{Graph, Resident, ValueId};
 use crate::ops::{Accumulate, AdamW, GradientScale, Op, Packing, RunningStatistics, Sgd, flat};
@@ -81,16 +81,16 @@ impl Optimizer {
     }
 }
 
-/// A graph whose inputs are vectors of a bank.
+/// A graph whose inputs are vectors of a arena.
 struct Flat<'b> {
     graph: Graph,
-    bank: &'b Bank,
+    arena: &'b ParameterArena,
 }
 
 impl Flat<'_> {
     /// Inputs that are the segments of a vector in the store.
     fn vector(&mut self, name: &str) -> Vec<ValueId> {
-        let segments: Vec<_> = self.bank.buffers(name).collect();
+        let segments: Vec<_> = self.arena.buffers(name).collect();
         segments
             .into_iter()
             .map(|(buffer, numbers)| {
@@ -103,7 +103,7 @@ impl Flat<'_> {
 
     /// Inputs `groups.I`, the groups of the blocks of each segment.
     fn groups(&mut self) -> Vec<ValueId> {
-        let segments: Vec<_> = self.bank.buffers("groups").collect();
+        let segments: Vec<_> = self.arena.buffers("groups").collect();
         let ty = |numbers: usize| TensorType::u32(Shape::vector(numbers / flat::BLOCK));
         segments.into_iter().map(|(name, numbers)| self.graph.input(&name, ty(numbers))).collect()
     }
@@ -133,13 +133,13 @@ fn table(graph: &mut Graph, name: &str, groups: usize) -> ValueId {
 /// The update of the parameters: inputs `groups.I` for each segment, and `table`; output `scale`
 /// (see [`GradientScale`]). `gradients` is the name of their vector.
 pub(super) fn update(
-    bank: &Bank,
+    arena: &ParameterArena,
     optimizer: &Optimizer,
     scale: GradientScale,
     gradients: &str,
     groups: usize,
 ) -> Result<Graph> {
-    let mut flat = Flat { graph: Graph::new(), bank };
+    let mut flat = Flat { graph: Graph::new(), arena };
     let (w, g, blocks) = (flat.vector("parameters"), flat.vector(gradients), flat.groups());
     let states: Vec<Vec<ValueId>> =
         optimizer.states().iter().map(|name| flat.vector(name)).collect();
@@ -156,8 +156,8 @@ pub(super) fn update(
 }
 
 /// Adds the gradients of a batch to `sums`: input `keep` (see [`Accumulate`]).
-pub(super) fn accumulate(bank: &Bank) -> Result<Graph> {
-    let mut flat = Flat { graph: Graph::new(), bank };
+pub(super) fn accumulate(arena: &ParameterArena) -> Result<Graph> {
+    let mut flat = Flat { graph: Graph::new(), arena };
     let (sums, g) = (flat.vector("sums"), flat.vector("gradients"));
     let keep = flat.graph.input("keep", TensorType::f32(Shape::vector(4)));
     for (i, (sum, g)) in sums.into_iter().zip(g).enumerate() {
@@ -168,8 +168,8 @@ pub(super) fn accumulate(bank: &Bank) -> Result<Graph> {
 
 /// The update of the running statistics: inputs `groups.I` for each segment, and `table` for the
 /// means, `table_variance` for the variances (see [`RunningStatistics`]).
-pub(super) fn statistics(bank: &Bank, groups: usize) -> Result<Graph> {
-    let mut flat = Flat { graph: Graph::new(), bank };
+pub(super) fn statistics(arena: &ParameterArena, groups: usize) -> Result<Graph> {
+    let mut flat = Flat { graph: Graph::new(), arena };
     let blocks = flat.groups();
     for (kind, name) in [("mean", "table"), ("variance", "table_variance")] {
         let (r, s) =

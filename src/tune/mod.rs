@@ -7,10 +7,10 @@
 //! (see [`table_path`]), for each adapter, driver and version of this crate.
 //!
 //! ```no_run
-//! use atrous::tune::{Mode, Tuning};
+//! use atrous::tune::{TuningMode, Tuning};
 //! use atrous::{DeviceChoice, Model, Segmenter};
 //!
-//! let tuning = Tuning::new(Mode::On).reporting(|p| eprintln!("{} of {}", p.done, p.of));
+//! let tuning = Tuning::new(TuningMode::On).reporting(|p| eprintln!("{} of {}", p.done, p.of));
 //! let segmenter = Segmenter::new(Model::open("deeplab.safetensors")?, &DeviceChoice::Auto)?.with_tuning(tuning);
 //! # Ok::<(), atrous::Error>(())
 //! ```
@@ -26,11 +26,11 @@ pub use stage::{Candidate, Stage};
 pub use table::table_path;
 
 use crate::error::{Error, ErrorKind, Result, error};
-use crate::exec::{Choose, Device, FirstChoice, Runner, Store};
+use crate::exec::{Device, FirstKernel, KernelSelector, Runner, Store};
 use crate::gpu::Gpu;
 use crate::graph::Graph;
 use crate::ops::Op;
-use crate::ops::kernel::{Kernel, KernelContext, Layout};
+use crate::ops::kernel::{Kernel, KernelContext, TensorLayout};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ use table::{Choice, Table};
 
 /// How much a tuner does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
+pub enum TuningMode {
     /// Takes what operations expect to be fastest; no table is read.
     Off,
     /// Takes what was once measured, else what operations expect.
@@ -52,7 +52,7 @@ pub enum Mode {
 /// How far the tuning of a graph has come. It is reported before each measurement, and once more at
 /// the end of one in which there was any.
 #[derive(Debug, Clone, Copy)]
-pub struct Progress<'a> {
+pub struct TuningProgress<'a> {
     /// Nodes whose kernel is known.
     pub done: usize,
     /// Nodes in all.
@@ -61,13 +61,13 @@ pub struct Progress<'a> {
     pub measuring: Option<&'a str>,
 }
 
-type Report = Arc<dyn Fn(&Progress) + Send + Sync>;
+type Report = Arc<dyn Fn(&TuningProgress) + Send + Sync>;
 
 /// Mode, table and reports of tuners: what a caller decides once for all the graphs that it makes
 /// ready.
 #[derive(Clone, Default)]
 pub struct Tuning {
-    mode: Mode,
+    mode: TuningMode,
     /// `None` stands for the user's cache directory, `Some(None)` for no file at all.
     table: Option<Option<PathBuf>>,
     report: Option<Report>,
@@ -75,7 +75,7 @@ pub struct Tuning {
 
 impl Tuning {
     /// Tuning with the table of the user's cache directory.
-    pub fn new(mode: Mode) -> Self {
+    pub fn new(mode: TuningMode) -> Self {
         Self { mode, ..Self::default() }
     }
 
@@ -87,12 +87,12 @@ impl Tuning {
 
     /// Calls `report` while something is measured.
     #[must_use]
-    pub fn reporting(self, report: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
+    pub fn reporting(self, report: impl Fn(&TuningProgress) + Send + Sync + 'static) -> Self {
         Self { report: Some(Arc::new(report)), ..self }
     }
 
     /// How much is done.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> TuningMode {
         self.mode
     }
 
@@ -112,16 +112,16 @@ impl Tuning {
     /// As [`Tuning::runner`].
     pub fn runner_in(&self, store: &Arc<Store>, graph: Graph) -> Result<Runner> {
         match store.device() {
-            Device::Gpu(gpu) if self.mode != Mode::Off => {
+            Device::Gpu(gpu) if self.mode != TuningMode::Off => {
                 Runner::with_store(store, graph, &mut Tuner::new(gpu.clone(), self.clone()))
             }
-            _ => Runner::with_store(store, graph, &mut FirstChoice),
+            _ => Runner::with_store(store, graph, &mut FirstKernel),
         }
     }
 }
 
-impl From<Mode> for Tuning {
-    fn from(mode: Mode) -> Self {
+impl From<TuningMode> for Tuning {
+    fn from(mode: TuningMode) -> Self {
         Self::new(mode)
     }
 }
@@ -154,7 +154,7 @@ impl Tuner {
     /// A tuner for a device. Its table is read now, and written after each measurement.
     pub fn new(gpu: Arc<Gpu>, tuning: Tuning) -> Self {
         let path = match &tuning.table {
-            _ if tuning.mode == Mode::Off => None,
+            _ if tuning.mode == TuningMode::Off => None,
             Some(path) => path.clone(),
             None => table_path(gpu.summary()),
         };
@@ -167,12 +167,12 @@ impl Tuner {
             // A tuner may be asked about more calls than were announced: tests and benchmarks
             // announce none.
             let (done, of) = (self.progress.done, self.progress.of.max(self.progress.done));
-            report(&Progress { done, of, measuring });
+            report(&TuningProgress { done, of, measuring });
         }
     }
 
     fn pick(&mut self, op: &dyn Op, context: &KernelContext, kernels: &[Kernel]) -> Result<usize> {
-        if self.tuning.mode == Mode::Off || kernels.len() == 1 {
+        if self.tuning.mode == TuningMode::Off || kernels.len() == 1 {
             return Ok(0);
         }
         let key = key(op, context);
@@ -182,7 +182,7 @@ impl Tuner {
             .and_then(|choice| kernels.iter().position(|k| k.label == choice.kernel));
         match (known, self.tuning.mode) {
             (Some(index), _) => Ok(index),
-            (None, Mode::On) => {
+            (None, TuningMode::On) => {
                 self.report(Some(&key));
                 self.progress.measured += 1;
                 let (index, time) = match measure(&self.gpu, op, context, kernels) {
@@ -205,7 +205,7 @@ impl Tuner {
     }
 }
 
-impl Choose for Tuner {
+impl KernelSelector for Tuner {
     fn begin(&mut self, calls: usize) {
         self.progress = Count { of: calls, ..Count::default() };
     }
@@ -307,12 +307,12 @@ fn none_right(op: &dyn Op) -> Error {
 /// What a choice depends on besides the device: the operation, its attributes, and how its operands
 /// lie.
 fn key(op: &dyn Op, context: &KernelContext) -> String {
-    let layout = |l: &Layout| {
-        let plain = *l == Layout::contiguous(l.ty);
+    let layout = |l: &TensorLayout| {
+        let plain = *l == TensorLayout::contiguous(l.ty);
         let place = if plain { String::new() } else { format!("+{}/{}", l.offset, l.pitch) };
         format!("{}{place}", l.ty.shape)
     };
-    let all = |layouts: &[Layout]| layouts.iter().map(layout).collect::<Vec<_>>().join(" ");
+    let all = |layouts: &[TensorLayout]| layouts.iter().map(layout).collect::<Vec<_>>().join(" ");
     format!(
         "{} {}: {} -> {}",
         op.name(),

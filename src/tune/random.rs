@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::gpu::{pack, unpack};
 use crate::ops::Packing;
-use crate::ops::kernel::Layout;
+use crate::ops::kernel::TensorLayout;
 use crate::tensor::{DType, Data, Tensor};
 
 /// A generator (splitmix64) with its state.
@@ -34,7 +34,7 @@ impl Random {
     /// Where there is no memory for them.
     pub(super) fn operand(
         &mut self,
-        layout: Layout,
+        layout: TensorLayout,
         packing: Packing,
     ) -> Result<(Tensor, Vec<u8>)> {
         let shape = layout.ty.shape;
@@ -56,9 +56,9 @@ impl Random {
 }
 
 /// Bytes of the buffer in which a layout lies, other channels of its pixels included.
-pub(super) fn buffer_bytes(layout: Layout) -> u64 {
+pub(super) fn buffer_bytes(layout: TensorLayout) -> u64 {
     match layout.ty.dtype {
         DType::F32 => 16 * u64::from(layout.pitch) * layout.ty.shape.positions() as u64,
-        _ => Layout::bytes(layout.ty, Packing::Channels),
+        _ => TensorLayout::bytes(layout.ty, Packing::Channels),
     }
 }

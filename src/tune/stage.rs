@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::exec::record::{Recorded, Recorder, replay};
 use crate::gpu::{Checks, Gpu, unpack};
 use crate::ops::Op;
-use crate::ops::kernel::{Kernel, KernelContext, Layout, Operand};
+use crate::ops::kernel::{Kernel, KernelContext, Operand, TensorLayout};
 use crate::tensor::Tensor;
 use std::cell::OnceCell;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub struct Stage<'a> {
     gpu: &'a Gpu,
     op: &'a dyn Op,
     inputs: Vec<(Tensor, wgpu::Buffer)>,
-    outputs: Vec<(Layout, wgpu::Buffer)>,
+    outputs: Vec<(TensorLayout, wgpu::Buffer)>,
     /// What the operation's CPU function gives, computed when first needed.
     reference: OnceCell<Vec<Tensor>>,
 }
@@ -108,7 +108,7 @@ impl<'a> Stage<'a> {
         self.op.cost(&inputs, &outputs).multi_adds as f32 / elements.max(1) as f32
     }
 
-    fn read(&self, layout: Layout, buffer: &wgpu::Buffer) -> Result<Tensor> {
+    fn read(&self, layout: TensorLayout, buffer: &wgpu::Buffer) -> Result<Tensor> {
         unpack(&self.gpu.read(buffer, 0, buffer_bytes(layout))?, layout)
     }
 }

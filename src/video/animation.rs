@@ -1,6 +1,6 @@
 //! Animated GIF, PNG and WebP files as videos.
 
-use super::{Frame, Info, Options, Rate, Source};
+use super::{Frame, FrameSource, Rate, VideoInfo, VideoOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, damaged, probe};
 use crate::thread;
@@ -21,18 +21,18 @@ pub(super) struct AnimationSource {
     /// Joined at the end: a decoder that panicked must not pass for one that is done.
     decoder: Option<JoinHandle<()>>,
     name: String,
-    info: Info,
+    info: VideoInfo,
     over: bool,
 }
 
 impl AnimationSource {
-    pub(super) fn open(path: &Path, options: &Options) -> Result<Self> {
+    pub(super) fn open(path: &Path, options: &VideoOptions) -> Result<Self> {
         let bytes = options.decode.read(path)?;
         let name = path.display().to_string();
         Self::new(bytes, &name, options).map_err(|e| e.at(name))
     }
 
-    fn new(bytes: Vec<u8>, name: &str, options: &Options) -> Result<Self> {
+    fn new(bytes: Vec<u8>, name: &str, options: &VideoOptions) -> Result<Self> {
         let found = probe::probe(&bytes, name)?;
         let length = bytes.len() as u64;
         let decoder = Decoder::new(found.format, bytes)?;
@@ -50,7 +50,7 @@ impl AnimationSource {
         if found.truncated {
             notes.push("the file ends before the animation does".to_owned());
         }
-        let info = Info { width, height, rate, frames: Some(found.frames as u64), notes };
+        let info = VideoInfo { width, height, rate, frames: Some(found.frames as u64), notes };
 
         let mut limits = Limits::default();
         limits.max_alloc = Some(options.decode.max_bytes.saturating_sub(length));
@@ -101,8 +101,8 @@ impl Iterator for AnimationSource {
     }
 }
 
-impl Source for AnimationSource {
-    fn info(&self) -> &Info {
+impl FrameSource for AnimationSource {
+    fn info(&self) -> &VideoInfo {
         &self.info
     }
 }

@@ -1,7 +1,7 @@
 //! Frames as PNG files in a directory.
 
-use super::Info;
-use super::sink::{Content, Sink, check};
+use super::VideoInfo;
+use super::sink::{Content, FrameSink, check};
 use crate::error::{Error, Result, error};
 use crate::image::ClassTable;
 use std::io::ErrorKind;
@@ -17,7 +17,7 @@ pub(super) struct DirectorySink {
     directory: PathBuf,
     /// Whether the directory was made for this video.
     made: bool,
-    info: Info,
+    info: VideoInfo,
     classes: Option<ClassTable>,
     written: u64,
 }
@@ -25,7 +25,7 @@ pub(super) struct DirectorySink {
 impl DirectorySink {
     pub(super) fn create(
         directory: &Path,
-        info: &Info,
+        info: &VideoInfo,
         classes: Option<&ClassTable>,
     ) -> Result<Self> {
         let made = !directory.exists();
@@ -88,7 +88,7 @@ impl Drop for DirectorySink {
     }
 }
 
-impl Sink for DirectorySink {
+impl FrameSink for DirectorySink {
     fn write(&mut self, content: &Content, _: Option<Duration>) -> Result<()> {
         check(content, &self.info, self.classes.is_some()).map_err(|e| e.file(&self.directory))?;
         let file = self.directory.join(format!("{:0DIGITS$}.png", self.written + 1));

@@ -9,7 +9,7 @@ use super::process::{self, Process};
 use super::sink::Target;
 use super::y4m::Y4mSource;
 use super::yuv::Matrix;
-use super::{Frame, Info, Options, Source};
+use super::{Frame, FrameSource, VideoInfo, VideoOptions};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::{Staged, open_regular};
 use std::borrow::Cow;
@@ -44,12 +44,12 @@ struct FfmpegSource {
     frames: Y4mSource<BufReader<ChildStdout>>,
     process: Process,
     name: String,
-    info: Info,
+    info: VideoInfo,
     over: bool,
 }
 
 /// Opens a container.
-pub(super) fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
+pub(super) fn open(path: &Path, options: &VideoOptions) -> Result<Box<dyn FrameSource>> {
     // ffmpeg would wait for a FIFO without an end, and its own words for a file that is not there
     // are of another kind.
     drop(open_regular(path, "a video")?);
@@ -91,13 +91,13 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Box<dyn Source>> {
             });
         }
     };
-    let info = Info { frames: expected_frames(path, frames.info()), ..frames.info().clone() };
+    let info = VideoInfo { frames: expected_frames(path, frames.info()), ..frames.info().clone() };
     Ok(Box::new(FfmpegSource { frames, process, name, info, over: false }))
 }
 
 /// About how many frames there will be: ffprobe's duration times the rate. `None` where it does not
 /// tell, or is not there.
-fn expected_frames(path: &Path, info: &Info) -> Option<u64> {
+fn expected_frames(path: &Path, info: &VideoInfo) -> Option<u64> {
     let mut command = Command::new("ffprobe");
     command.args([
         "-v",
@@ -135,8 +135,8 @@ impl Iterator for FfmpegSource {
     }
 }
 
-impl Source for FfmpegSource {
-    fn info(&self) -> &Info {
+impl FrameSource for FfmpegSource {
+    fn info(&self) -> &VideoInfo {
         &self.info
     }
 }
@@ -159,7 +159,7 @@ pub(super) struct Encoder {
 
 impl Encoder {
     /// Begins a file of images (rgb24) or masks (gray).
-    pub(super) fn start(path: &Path, info: &Info, masks: bool) -> Result<Self> {
+    pub(super) fn start(path: &Path, info: &VideoInfo, masks: bool) -> Result<Self> {
         let ending =
             path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         if masks && ending != "mkv" {

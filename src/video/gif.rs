@@ -1,7 +1,7 @@
 //! Frames to an animated GIF.
 
-use super::sink::{Content, Sink, bytes_of, check};
-use super::{Info, Rate};
+use super::sink::{Content, FrameSink, bytes_of, check};
+use super::{Rate, VideoInfo};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::Staged;
 use crate::image::{ClassTable, Image};
@@ -20,13 +20,17 @@ const SHORTEST: u64 = 2;
 pub(super) struct GifSink {
     encoder: Encoder<BufWriter<Staged>>,
     name: String,
-    info: Info,
+    info: VideoInfo,
     masks: bool,
     clock: Clock,
 }
 
 impl GifSink {
-    pub(super) fn create(path: &Path, info: &Info, classes: Option<&ClassTable>) -> Result<Self> {
+    pub(super) fn create(
+        path: &Path,
+        info: &VideoInfo,
+        classes: Option<&ClassTable>,
+    ) -> Result<Self> {
         let name = path.display().to_string();
         let (Ok(w), Ok(h)) = (u16::try_from(info.width), u16::try_from(info.height)) else {
             let size = format!("{} x {}", info.width, info.height);
@@ -50,7 +54,7 @@ impl GifSink {
     }
 }
 
-impl Sink for GifSink {
+impl FrameSink for GifSink {
     fn write(&mut self, content: &Content, duration: Option<Duration>) -> Result<()> {
         check(content, &self.info, self.masks).map_err(|e| e.at(&self.name))?;
         // Both fit, or the file would not have been begun.

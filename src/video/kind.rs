@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// What kind of video a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum VideoKind {
     /// A YUV4MPEG2 stream.
     Y4m,
     /// An animated GIF, PNG or WebP.
@@ -36,14 +36,14 @@ pub(super) fn is_container_name(path: &Path) -> bool {
 
 /// What the path leads to. A file that cannot be read is judged by its name; opening it says what
 /// is wrong.
-pub fn kind(path: impl AsRef<Path>) -> Kind {
+pub fn kind(path: impl AsRef<Path>) -> VideoKind {
     let path = path.as_ref();
     if path.is_dir() {
-        return Kind::Sequence;
+        return VideoKind::Sequence;
     }
     let name = path.to_string_lossy();
     if !path.exists() && (crate::files::is_pattern(path) || super::sequence::is_numbered(path)) {
-        return Kind::Sequence;
+        return VideoKind::Sequence;
     }
     let mut head = Vec::new();
     // A pipe would be emptied by looking: its name has to do.
@@ -54,26 +54,26 @@ pub fn kind(path: impl AsRef<Path>) -> Kind {
         let _ = file.take(64).read_to_end(&mut head);
     }
     if head.starts_with(MAGIC) {
-        return Kind::Y4m;
+        return VideoKind::Y4m;
     }
     if is_container(&head) {
-        return Kind::Container;
+        return VideoKind::Container;
     }
     if probe::animates(&head) {
         return match DecodeOptions::default()
             .read(path)
             .and_then(|bytes| probe::probe(&bytes, &name))
         {
-            Ok(found) if found.frames > 1 => Kind::Animation,
+            Ok(found) if found.frames > 1 => VideoKind::Animation,
             // Damaged ones too: reading them as images says what is wrong.
-            _ => Kind::Still,
+            _ => VideoKind::Still,
         };
     }
     match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("y4m")) {
-        true => Kind::Y4m,
+        true => VideoKind::Y4m,
         // No image begins like this, and the name says video.
-        false if is_container_name(path) && !probe::is_image(&head) => Kind::Container,
-        false => Kind::Still,
+        false if is_container_name(path) && !probe::is_image(&head) => VideoKind::Container,
+        false => VideoKind::Still,
     }
 }
 
@@ -107,20 +107,20 @@ mod tests {
             kind(path)
         };
         let png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0";
-        assert_eq!(file("a.png", b"YUV4MPEG2 W2 H2\n"), Kind::Y4m);
-        assert_eq!(file("b.bin", b"\0\0\0\x18ftypisom"), Kind::Container);
-        assert_eq!(file("c.mp4", png), Kind::Still, "an image whose name says video");
-        assert_eq!(file("d.mp4", b"what ffmpeg may know"), Kind::Container);
+        assert_eq!(file("a.png", b"YUV4MPEG2 W2 H2\n"), VideoKind::Y4m);
+        assert_eq!(file("b.bin", b"\0\0\0\x18ftypisom"), VideoKind::Container);
+        assert_eq!(file("c.mp4", png), VideoKind::Still, "an image whose name says video");
+        assert_eq!(file("d.mp4", b"what ffmpeg may know"), VideoKind::Container);
         assert_eq!(
             file("e.mp4", b"\0\0\0\x18ftypavif"),
-            Kind::Still,
+            VideoKind::Still,
             "an image, if none that is read"
         );
-        assert_eq!(file("f.png", b"\0\0\0\x18ftypavif"), Kind::Still);
-        assert_eq!(file("g.y4m", b""), Kind::Y4m);
-        assert_eq!(kind(directory.path()), Kind::Sequence);
-        assert_eq!(kind("none/such.mkv"), Kind::Container);
-        assert_eq!(kind("none/such%03d.png"), Kind::Sequence);
-        assert_eq!(kind("none/such.png"), Kind::Still);
+        assert_eq!(file("f.png", b"\0\0\0\x18ftypavif"), VideoKind::Still);
+        assert_eq!(file("g.y4m", b""), VideoKind::Y4m);
+        assert_eq!(kind(directory.path()), VideoKind::Sequence);
+        assert_eq!(kind("none/such.mkv"), VideoKind::Container);
+        assert_eq!(kind("none/such%03d.png"), VideoKind::Sequence);
+        assert_eq!(kind("none/such.png"), VideoKind::Still);
     }
 }

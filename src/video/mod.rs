@@ -2,10 +2,10 @@
 //! through the `ffmpeg` program, from whatever else it reads; and the same ways back.
 //!
 //! ```no_run
-//! use atrous::video::{self, Options, Source};
+//! use atrous::video::{self, VideoOptions, FrameSource};
 //!
 //! // A file, a directory of images, `shot%04d.png`, `shots/*.png`.
-//! let video = video::open("street.y4m", &Options::default())?;
+//! let video = video::open("street.y4m", &VideoOptions::default())?;
 //! println!("{} x {}, {} frames a second", video.info().width, video.info().height, video.info().rate);
 //! for frame in video {
 //!     let image = frame?.image;
@@ -15,7 +15,7 @@
 //! ```
 //!
 //! A source gives frames until it ends or fails; after an error it gives nothing more, and what
-//! came before is whole. A [`Sink`] takes frames and is finished explicitly: a file appears under
+//! came before is whole. A [`FrameSink`] takes frames and is finished explicitly: a file appears under
 //! its name only then, whole.
 
 mod animation;
@@ -32,12 +32,12 @@ mod sink;
 mod y4m;
 mod yuv;
 
-pub use kind::{Kind, kind};
+pub use kind::{VideoKind, kind};
 pub use rate::Rate;
 pub use raw::{PixelFormat, RawFrames};
 pub use select::{Selection, select};
 pub use sequence::is_numbered;
-pub use sink::{Content, Format, Sink, create, write_to};
+pub use sink::{Content, FrameSink, VideoFormat, create, write_to};
 pub use yuv::{Color, Matrix};
 #[cfg(feature = "cli")]
 pub(crate) use {directory::frame_in, process::end_children, sequence::files_of};
@@ -51,7 +51,7 @@ use std::time::Duration;
 
 /// What a video says of itself before its frames.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Info {
+pub struct VideoInfo {
     /// Columns of every frame.
     pub width: usize,
     /// Rows of every frame.
@@ -76,14 +76,14 @@ pub struct Frame {
 }
 
 /// Frames in their order, all of one size. After an error there is nothing more.
-pub trait Source: Iterator<Item = Result<Frame>> + Send {
+pub trait FrameSource: Iterator<Item = Result<Frame>> + Send {
     /// Size, rate, and what else is known beforehand.
-    fn info(&self) -> &Info;
+    fn info(&self) -> &VideoInfo;
 }
 
 /// How videos are read.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Options {
+pub struct VideoOptions {
     /// Frames a second of what does not tell its rate: image sequences and raw frames. `None` is
     /// [`Rate::USUAL`].
     pub rate: Option<Rate>,
@@ -93,31 +93,33 @@ pub struct Options {
     pub decode: DecodeOptions,
 }
 
-/// Opens a video: a file of any [`Kind`], a directory of images, a pattern such as `shots/*.png` or
-/// `shot%04d.png`, or with [`Options::raw`] a file of raw frames. A still image is a video of one
+/// Opens a video: a file of any [`VideoKind`], a directory of images, a pattern such as `shots/*.png` or
+/// `shot%04d.png`, or with [`VideoOptions::raw`] a file of raw frames. A still image is a video of one
 /// frame.
 ///
 /// # Errors
 /// It cannot be read, is damaged at its beginning, is past the limits, or needs `ffmpeg` where that
 /// is not installed.
-pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Box<dyn Source>> {
+pub fn open(path: impl AsRef<Path>, options: &VideoOptions) -> Result<Box<dyn FrameSource>> {
     let path = path.as_ref();
     if options.raw.is_some() {
         let (file, length) = file(path)?;
         return stream(file, &path.display().to_string(), length, options);
     }
     Ok(match kind(path) {
-        Kind::Y4m => {
+        VideoKind::Y4m => {
             let (file, length) = file(path)?;
             stream(file, &path.display().to_string(), length, options)?
         }
-        Kind::Animation => Box::new(animation::AnimationSource::open(path, options)?),
-        Kind::Container => ffmpeg::open(path, options)?,
-        Kind::Sequence | Kind::Still => Box::new(sequence::SequenceSource::open(path, options)?),
+        VideoKind::Animation => Box::new(animation::AnimationSource::open(path, options)?),
+        VideoKind::Container => ffmpeg::open(path, options)?,
+        VideoKind::Sequence | VideoKind::Still => {
+            Box::new(sequence::SequenceSource::open(path, options)?)
+        }
     })
 }
 
-/// Reads a video from a stream, such as standard input: raw frames where [`Options::raw`] says what
+/// Reads a video from a stream, such as standard input: raw frames where [`VideoOptions::raw`] says what
 /// they are, else Y4M. `name` is what errors call it.
 ///
 /// # Errors
@@ -125,8 +127,8 @@ pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Box<dyn Source>
 pub fn read(
     reader: impl Read + Send + 'static,
     name: &str,
-    options: &Options,
-) -> Result<Box<dyn Source>> {
+    options: &VideoOptions,
+) -> Result<Box<dyn FrameSource>> {
     stream(reader, name, None, options)
 }
 
@@ -134,8 +136,8 @@ fn stream(
     reader: impl Read + Send + 'static,
     name: &str,
     length: Option<u64>,
-    options: &Options,
-) -> Result<Box<dyn Source>> {
+    options: &VideoOptions,
+) -> Result<Box<dyn FrameSource>> {
     let reader = BufReader::with_capacity(1 << 16, reader);
     Ok(match options.raw {
         Some(raw) => Box::new(raw::RawSource::new(reader, name, length, raw, options)?),
@@ -156,7 +158,7 @@ fn bytes_for(
     width: u64,
     height: u64,
     bytes_per_pixel: u64,
-    options: &Options,
+    options: &VideoOptions,
 ) -> Result<(usize, usize)> {
     let limits = &options.decode;
     limits.check_pixels(width, height)?;

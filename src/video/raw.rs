@@ -2,7 +2,7 @@
 //! be said.
 
 use super::yuv::{Chroma, Color, Matrix, Samples, to_rgb};
-use super::{Frame, Info, Options, Rate, Source, bytes_for};
+use super::{Frame, FrameSource, Rate, VideoInfo, VideoOptions, bytes_for};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::image::Image;
 use std::io::Read;
@@ -145,7 +145,7 @@ pub(super) struct RawSource<R> {
     reader: R,
     name: String,
     frames: RawFrames,
-    info: Info,
+    info: VideoInfo,
     backdrop: [u8; 3],
     bytes: Vec<u8>,
     read: u64,
@@ -158,7 +158,7 @@ impl<R: Read + Send> RawSource<R> {
         name: &str,
         length: Option<u64>,
         frames: RawFrames,
-        options: &Options,
+        options: &VideoOptions,
     ) -> Result<Self> {
         let (width, height) = bytes_for(frames.width as u64, frames.height as u64, 8, options)
             .map_err(|e| e.at(name))?;
@@ -167,7 +167,7 @@ impl<R: Read + Send> RawSource<R> {
         }
         let size = frames.format.frame_bytes(width, height);
         let rate = options.rate.unwrap_or(Rate::USUAL);
-        let info = Info {
+        let info = VideoInfo {
             width,
             height,
             rate,
@@ -233,8 +233,8 @@ impl<R: Read + Send> Iterator for RawSource<R> {
     }
 }
 
-impl<R: Read + Send> Source for RawSource<R> {
-    fn info(&self) -> &Info {
+impl<R: Read + Send> FrameSource for RawSource<R> {
+    fn info(&self) -> &VideoInfo {
         &self.info
     }
 }

@@ -1,6 +1,6 @@
 //! Parts of videos.
 
-use super::{Frame, Info, Source};
+use super::{Frame, FrameSource, VideoInfo};
 use crate::error::{Error, Result, error};
 use std::str::FromStr;
 
@@ -46,7 +46,7 @@ impl FromStr for Selection {
 ///
 /// # Errors
 /// One of so many as `every` says would be no rate.
-pub fn select(source: Box<dyn Source>, selection: Selection) -> Result<Box<dyn Source>> {
+pub fn select(source: Box<dyn FrameSource>, selection: Selection) -> Result<Box<dyn FrameSource>> {
     if selection == Selection::default() {
         return Ok(source);
     }
@@ -62,9 +62,9 @@ pub fn select(source: Box<dyn Source>, selection: Selection) -> Result<Box<dyn S
 }
 
 struct Selected {
-    source: Box<dyn Source>,
+    source: Box<dyn FrameSource>,
     selection: Selection,
-    info: Info,
+    info: VideoInfo,
     /// Frames read of the source.
     read: u64,
     /// A frame that was read already, to know how long the one before it is shown.
@@ -112,8 +112,8 @@ impl Iterator for Selected {
     }
 }
 
-impl Source for Selected {
-    fn info(&self) -> &Info {
+impl FrameSource for Selected {
+    fn info(&self) -> &VideoInfo {
         &self.info
     }
 }

@@ -1,6 +1,6 @@
 //! Images one after the other: a directory, a pattern, or numbered names.
 
-use super::{Frame, Info, Options, Rate, Source};
+use super::{Frame, FrameSource, Rate, VideoInfo, VideoOptions};
 use crate::error::{Error, Result, error};
 use crate::files::{is_pattern, is_read, matching};
 use crate::image::{DecodeOptions, ENDINGS, Image};
@@ -13,21 +13,26 @@ pub(super) struct SequenceSource {
     /// The first image, which told the size.
     first: Option<Image>,
     first_file: PathBuf,
-    info: Info,
+    info: VideoInfo,
     decode: DecodeOptions,
     over: bool,
 }
 
 impl SequenceSource {
-    pub(super) fn open(path: &Path, options: &Options) -> Result<Self> {
+    pub(super) fn open(path: &Path, options: &VideoOptions) -> Result<Self> {
         let (files, notes) = files(path)?;
         let count = files.len() as u64;
         let mut files = files.into_iter();
         let first_file = files.next().expect("invariant: `files` gives one at least");
         let first = options.decode.decode(&first_file)?;
         let rate = options.rate.unwrap_or(Rate::USUAL);
-        let info =
-            Info { width: first.width, height: first.height, rate, frames: Some(count), notes };
+        let info = VideoInfo {
+            width: first.width,
+            height: first.height,
+            rate,
+            frames: Some(count),
+            notes,
+        };
         Ok(Self {
             files,
             first: Some(first),
@@ -72,8 +77,8 @@ impl Iterator for SequenceSource {
     }
 }
 
-impl Source for SequenceSource {
-    fn info(&self) -> &Info {
+impl FrameSource for SequenceSource {
+    fn info(&self) -> &VideoInfo {
         &self.info
     }
 }
@@ -85,7 +90,7 @@ impl Source for SequenceSource {
 #[cfg(feature = "cli")]
 pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     match super::kind(path) {
-        super::Kind::Sequence => Ok(files(path)?.0),
+        super::VideoKind::Sequence => Ok(files(path)?.0),
         _ => Ok(vec![path.to_owned()]),
     }
 }

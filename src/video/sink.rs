@@ -3,7 +3,7 @@
 use super::directory::DirectorySink;
 use super::ffmpeg::Encoder;
 use super::gif::GifSink;
-use super::{Info, kind, y4m};
+use super::{VideoInfo, kind, y4m};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::Staged;
 use crate::image::{ClassTable, Image, LabelMap};
@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
     /// An image. Where a format has no transparency, what is transparent takes the color that
-    /// [`Format::opaque`] names.
+    /// [`VideoFormat::opaque`] names.
     Image(Image),
     /// Class numbers.
     Mask(LabelMap),
@@ -34,9 +34,9 @@ impl Content {
 
 /// A video being written. Frames come in order, all of the size and kind that it was made for.
 ///
-/// What is dropped without [`Sink::finish`] leaves no file under the video's name; a directory
+/// What is dropped without [`FrameSink::finish`] leaves no file under the video's name; a directory
 /// keeps the frames that it has.
-pub trait Sink: Send {
+pub trait FrameSink: Send {
     /// Writes the next frame, shown for `duration`, or as long as the video's rate says. Formats
     /// that have one rate for all frames ignore it.
     ///
@@ -53,7 +53,7 @@ pub trait Sink: Send {
 
 /// How a video is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum VideoFormat {
     /// YUV4MPEG2: images in 4:2:0, limited range, BT.709 or BT.601 as
     /// [`Matrix::usual`](super::Matrix::usual) says; masks as mono, one byte a pixel that is the
     /// class.
@@ -69,20 +69,20 @@ pub enum Format {
     Container,
 }
 
-impl Format {
+impl VideoFormat {
     /// The format that an output's name asks for: `None` where it names none. A directory is there
     /// already, or ends in a slash.
     pub fn of(path: &Path) -> Option<Self> {
         if path.is_dir() || path.to_string_lossy().ends_with(['/', MAIN_SEPARATOR]) {
-            return Some(Format::Directory);
+            return Some(VideoFormat::Directory);
         }
         let ending =
             path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         match ending.as_str() {
-            "y4m" => Some(Format::Y4m),
-            "gif" => Some(Format::Gif),
-            "raw" | "rgb" | "gray" => Some(Format::Raw),
-            _ => kind::is_container_name(path).then_some(Format::Container),
+            "y4m" => Some(VideoFormat::Y4m),
+            "gif" => Some(VideoFormat::Gif),
+            "raw" | "rgb" | "gray" => Some(VideoFormat::Raw),
+            _ => kind::is_container_name(path).then_some(VideoFormat::Container),
         }
     }
 
@@ -90,8 +90,8 @@ impl Format {
     /// that other programs can key it out.
     pub fn opaque(self) -> Option<[u8; 3]> {
         match self {
-            Format::Y4m | Format::Raw | Format::Container => Some(GREEN),
-            Format::Gif | Format::Directory => None,
+            VideoFormat::Y4m | VideoFormat::Raw | VideoFormat::Container => Some(GREEN),
+            VideoFormat::Gif | VideoFormat::Directory => None,
         }
     }
 }
@@ -107,26 +107,26 @@ const GREEN: [u8; 3] = [0, 177, 64];
 /// directory holds frames already, or `ffmpeg` is needed and not installed.
 pub fn create(
     path: impl AsRef<Path>,
-    info: &Info,
+    info: &VideoInfo,
     classes: Option<&ClassTable>,
-) -> Result<Box<dyn Sink>> {
+) -> Result<Box<dyn FrameSink>> {
     let path = path.as_ref();
     let masks = classes.is_some();
     let name = path.display().to_string();
-    let format = Format::of(path).ok_or_else(|| {
+    let format = VideoFormat::of(path).ok_or_else(|| {
         error!(Usage, "the name says no format of a video")
             .file(path)
             .advice("let it end in .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or in / for a directory of PNG files")
     })?;
     Ok(match format {
-        Format::Directory => Box::new(DirectorySink::create(path, info, classes)?),
-        Format::Gif => Box::new(GifSink::create(path, info, classes)?),
-        Format::Container => {
+        VideoFormat::Directory => Box::new(DirectorySink::create(path, info, classes)?),
+        VideoFormat::Gif => Box::new(GifSink::create(path, info, classes)?),
+        VideoFormat::Container => {
             Box::new(Stream::begin(Encoder::start(path, info, masks)?, name, info, masks, true)?)
         }
-        Format::Y4m | Format::Raw => {
+        VideoFormat::Y4m | VideoFormat::Raw => {
             let out = StagedFile(BufWriter::with_capacity(1 << 16, Staged::create(path, ".tmp")?));
-            Box::new(Stream::begin(out, name, info, masks, format == Format::Raw)?)
+            Box::new(Stream::begin(out, name, info, masks, format == VideoFormat::Raw)?)
         }
     })
 }
@@ -139,10 +139,10 @@ pub fn create(
 pub fn write_to(
     out: impl Write + Send + 'static,
     name: &str,
-    info: &Info,
+    info: &VideoInfo,
     masks: bool,
     raw: bool,
-) -> Result<Box<dyn Sink>> {
+) -> Result<Box<dyn FrameSink>> {
     let out = Plain(BufWriter::with_capacity(1 << 16, out), name.to_owned());
     Ok(Box::new(Stream::begin(out, name.to_owned(), info, masks, raw)?))
 }
@@ -161,13 +161,13 @@ pub(super) trait Target: Write + Send {
 struct Stream<T> {
     out: T,
     name: String,
-    info: Info,
+    info: VideoInfo,
     masks: bool,
     raw: bool,
 }
 
 impl<T: Target> Stream<T> {
-    fn begin(out: T, name: String, info: &Info, masks: bool, raw: bool) -> Result<Self> {
+    fn begin(out: T, name: String, info: &VideoInfo, masks: bool, raw: bool) -> Result<Self> {
         let mut stream = Self { out, name, info: info.clone(), masks, raw };
         if !raw {
             let content = if masks { y4m::Content::Mono } else { y4m::Content::Color };
@@ -178,7 +178,7 @@ impl<T: Target> Stream<T> {
     }
 }
 
-impl<T: Target> Sink for Stream<T> {
+impl<T: Target> FrameSink for Stream<T> {
     fn write(&mut self, content: &Content, _: Option<Duration>) -> Result<()> {
         check(content, &self.info, self.masks).map_err(|e| e.at(&self.name))?;
         let written = match content {
@@ -209,7 +209,7 @@ impl<T: Target> Sink for Stream<T> {
 }
 
 /// Whether a frame is what the video is made of.
-pub(super) fn check(content: &Content, info: &Info, masks: bool) -> Result<()> {
+pub(super) fn check(content: &Content, info: &VideoInfo, masks: bool) -> Result<()> {
     let ((w, h), kind) = (content.size(), matches!(content, Content::Mask(_)));
     if (w, h) != (info.width, info.height) {
         return Err(error!(

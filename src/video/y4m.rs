@@ -7,7 +7,7 @@
 //! against the crate `y4m`.
 
 use super::yuv::{Chroma, Color, Matrix, Samples, from_rgb_420, to_rgb};
-use super::{Frame, Info, Options, Rate, Source, bytes_for};
+use super::{Frame, FrameSource, Rate, VideoInfo, VideoOptions, bytes_for};
 use crate::error::{Error, Result, error};
 use crate::image::Image;
 use std::io::{BufRead, ErrorKind as IoKind, Read, Write};
@@ -31,7 +31,7 @@ struct Header {
 }
 
 impl Header {
-    fn parse(line: &[u8], options: &Options) -> Result<Self> {
+    fn parse(line: &[u8], options: &VideoOptions) -> Result<Self> {
         let not_y4m = || error!(Image, "is no Y4M stream: it does not begin with YUV4MPEG2");
         let line = line.strip_prefix(MAGIC).ok_or_else(not_y4m)?;
         let line = String::from_utf8_lossy(line);
@@ -107,7 +107,7 @@ pub(super) struct Y4mSource<R> {
     name: String,
     header: Header,
     color: Color,
-    info: Info,
+    info: VideoInfo,
     planes: Vec<u8>,
     /// Frames read so far.
     read: u64,
@@ -122,7 +122,7 @@ impl<R: BufRead + Send> Y4mSource<R> {
         name: &str,
         length: Option<u64>,
         matrix: Option<Matrix>,
-        options: &Options,
+        options: &VideoOptions,
     ) -> Result<Self> {
         let line = line(&mut reader).map_err(|e| Error::io(name, "could not be read", e))?;
         let line = line.ok_or_else(|| error!(Image, "the Y4M header has no end").at(name))?;
@@ -148,8 +148,13 @@ impl<R: BufRead + Send> Y4mSource<R> {
             let range = if header.full_range { "full" } else { "limited" };
             notes.push(format!("colors were taken for {} in {range} range", color.matrix.name()));
         }
-        let info =
-            Info { width: w, height: h, rate: header.rate.unwrap_or(Rate::USUAL), frames, notes };
+        let info = VideoInfo {
+            width: w,
+            height: h,
+            rate: header.rate.unwrap_or(Rate::USUAL),
+            frames,
+            notes,
+        };
         Ok(Self {
             reader,
             name: name.to_owned(),
@@ -209,8 +214,8 @@ impl<R: BufRead + Send> Iterator for Y4mSource<R> {
     }
 }
 
-impl<R: BufRead + Send> Source for Y4mSource<R> {
-    fn info(&self) -> &Info {
+impl<R: BufRead + Send> FrameSource for Y4mSource<R> {
+    fn info(&self) -> &VideoInfo {
         &self.info
     }
 }
@@ -234,7 +239,7 @@ pub(super) enum Content {
 /// Writes the line at the beginning of a stream.
 pub(super) fn write_header(
     out: &mut impl Write,
-    info: &Info,
+    info: &VideoInfo,
     content: Content,
 ) -> std::io::Result<()> {
     let kind = match content {
@@ -246,7 +251,11 @@ pub(super) fn write_header(
 }
 
 /// Writes a frame of [`Content::Color`] from RGB.
-pub(super) fn write_color(out: &mut impl Write, info: &Info, rgb: &[u8]) -> std::io::Result<()> {
+pub(super) fn write_color(
+    out: &mut impl Write,
+    info: &VideoInfo,
+    rgb: &[u8],
+) -> std::io::Result<()> {
     let color = Color { matrix: Matrix::usual(info.width, info.height), full_range: false };
     out.write_all(b"FRAME\n")?;
     out.write_all(&from_rgb_420(info.width, info.height, rgb, color))

@@ -7,8 +7,8 @@
 use crate::exec::Device;
 use crate::gpu::Gpu;
 use crate::image::{Image, LabelMap, SizeRule, legend};
-use crate::segmenter::{Model, Segmentation, Segmenter, Wants};
-use crate::tune::Mode;
+use crate::segmenter::{Model, OutputOptions, Segmentation, Segmenter};
+use crate::tune::TuningMode;
 use crate::{Error, image::ClassTable};
 use serde::Serialize;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl Network {
         let table = model.class_table().vivid();
         // Measurements would have to wait for the device, which a page cannot.
         let segmenter =
-            Segmenter::on(model, &Device::Gpu(adapter.0.clone()))?.with_tuning(Mode::Off);
+            Segmenter::on(model, &Device::Gpu(adapter.0.clone()))?.with_tuning(TuningMode::Off);
         Ok(Self { segmenter, table })
     }
 
@@ -133,7 +133,7 @@ impl Network {
             if size.is_empty() { self.segmenter.usual_size() } else { size.parse::<SizeRule>()? };
         let rgb = rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
         let image = Image::new(width, height, rgb)?;
-        let found = self.segmenter.segment_async(&image, rule, Wants::default()).await?;
+        let found = self.segmenter.segment_async(&image, rule, OutputOptions::default()).await?;
         Ok(Found { found, table: self.table.clone(), plain: self.segmenter.model().class_table() })
     }
 }

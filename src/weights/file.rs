@@ -23,7 +23,7 @@ const CHUNK: usize = 256 << 10;
 /// How a weight file is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Format {
+pub enum WeightFormat {
     /// A JSON header, then the data.
     Safetensors,
     /// `torch.save` since PyTorch 1.6: a zip archive of a pickle and one entry per storage.
@@ -32,12 +32,12 @@ pub enum Format {
     PthLegacy,
 }
 
-impl fmt::Display for Format {
+impl fmt::Display for WeightFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Format::Safetensors => "safetensors",
-            Format::Pth => "PyTorch .pth",
-            Format::PthLegacy => "PyTorch .pth of before 1.6",
+            WeightFormat::Safetensors => "safetensors",
+            WeightFormat::Pth => "PyTorch .pth",
+            WeightFormat::PthLegacy => "PyTorch .pth of before 1.6",
         })
     }
 }
@@ -48,7 +48,7 @@ impl fmt::Display for Format {
 #[derive(Debug)]
 pub struct WeightFile {
     source: Source,
-    format: Format,
+    format: WeightFormat,
     contents: Contents,
     by_name: HashMap<String, usize>,
     /// The last storage that had to be inflated: tensors that share one usually follow each other.
@@ -116,7 +116,7 @@ impl WeightFile {
     }
 
     /// How the file is built.
-    pub fn format(&self) -> Format {
+    pub fn format(&self) -> WeightFormat {
         self.format
     }
 
@@ -261,19 +261,19 @@ fn no_tensors(ignored: &[Ignored]) -> Error {
         .advice("save the weights as dense tensors of float32, float16 or bfloat16")
 }
 
-fn read_contents(source: &Source) -> Result<(Format, Contents)> {
+fn read_contents(source: &Source) -> Result<(WeightFormat, Contents)> {
     let head = source.bytes(0, source.len().min(64) as usize)?;
     if head.is_empty() {
         return Err(error!(Weights, "the file is empty"));
     }
     if head.starts_with(b"PK\x03\x04") {
-        return Ok((Format::Pth, pth::open_zip(source)?));
+        return Ok((WeightFormat::Pth, pth::open_zip(source)?));
     }
     if pth::is_legacy(&head) {
-        return Ok((Format::PthLegacy, pth::open_legacy(source)?));
+        return Ok((WeightFormat::PthLegacy, pth::open_legacy(source)?));
     }
     if safetensors::looks_like(&head) {
-        return Ok((Format::Safetensors, safetensors::open(source)?));
+        return Ok((WeightFormat::Safetensors, safetensors::open(source)?));
     }
     let advice = match &head[..] {
         h if h.starts_with(b"version https://git-lfs") => {

@@ -30,7 +30,7 @@ mod save;
 mod source;
 
 pub use dtype::{FloatDType, StoredDType};
-pub use file::{Format, WeightFile};
+pub use file::{WeightFile, WeightFormat};
 pub use pth::{Wrap, write_pth};
 pub use raw::{Ignored, RawTensor};
 pub use safetensors::write_safetensors;

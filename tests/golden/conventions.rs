@@ -5,12 +5,14 @@ use crate::seeded::Golden;
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::mobilenet_v3::MobileNetV3;
 use atrous::models::resnet::{ResNet, Stem, Strided};
-use atrous::models::xception::{Variant, Xception};
+use atrous::models::xception::{Xception, XceptionVariant};
 use atrous::models::{
     Aspp, Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
     PaddingRule, PlusDecoder, Pooling, Preprocessing,
 };
-use atrous::weights::dialects::{Layout, Loaded, Stored, Tensors, Wanted, expected, find, load};
+use atrous::weights::dialects::{
+    KernelLayout, Loaded, ReadOptions, StoredWeights, Tensors, expected, find, load,
+};
 
 /// Our name of the dialect of a case.
 pub fn dialect(golden: &Golden) -> &'static str {
@@ -42,11 +44,11 @@ pub fn unused(golden: &Golden) -> Vec<(String, Vec<usize>)> {
 pub fn load_seeded(golden: &Golden) -> Result<Loaded, String> {
     let text = |e: atrous::Error| e.to_string();
     let wanted = config(golden);
-    let listed =
-        expected(find(dialect(golden)).map_err(text)?, &wanted, Layout::Oihw).map_err(text)?;
+    let listed = expected(find(dialect(golden)).map_err(text)?, &wanted, KernelLayout::Oihw)
+        .map_err(text)?;
     let mut named: Vec<_> = listed.into_iter().map(|e| (e.name, e.dims)).collect();
     named.extend(unused(golden));
-    let mut loaded = load(&golden.weights(named)?, Wanted::default()).map_err(text)?;
+    let mut loaded = load(&golden.weights(named)?, ReadOptions::default()).map_err(text)?;
     set_options(&mut loaded.config, &wanted);
     Ok(loaded)
 }
@@ -67,7 +69,8 @@ pub fn config(golden: &Golden) -> Config {
         "jfzhang95" => from_names("jfzhang95", jfzhang95(backbone, classes)),
         "timm" => from_names(
             "timm",
-            Config::deeplab_v3plus(xception(backbone, Variant::TensorFlow), 1).without_head(),
+            Config::deeplab_v3plus(xception(backbone, XceptionVariant::TensorFlow), 1)
+                .without_head(),
         ),
         "huggingface" => phone(golden, 8, true, classes),
         "imagenet" => imagenet(backbone),
@@ -88,12 +91,12 @@ pub fn config(golden: &Golden) -> Config {
 /// is not stated a second time here: PyTorch's values are the proof.
 fn from_names(dialect: &str, rough: Config) -> Config {
     let dialect = find(dialect).unwrap();
-    let listed = expected(dialect, &rough, Layout::Oihw).unwrap();
+    let listed = expected(dialect, &rough, KernelLayout::Oihw).unwrap();
     let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
-    dialect.infer(&Tensors::of(&Stored { tensors, ..Stored::default() })).unwrap()
+    dialect.infer(&Tensors::of(&StoredWeights { tensors, ..StoredWeights::default() })).unwrap()
 }
 
-fn xception(name: &str, variant: Variant) -> Backbone {
+fn xception(name: &str, variant: XceptionVariant) -> Backbone {
     let depth = name.trim_start_matches("xception").trim_start_matches('_').parse().unwrap();
     Backbone::Xception(Xception { depth, variant })
 }
@@ -106,7 +109,7 @@ fn tensorflow(backbone: &str, classes: usize) -> Config {
             stem: Stem::Beta,
             strided: Strided::Last,
         }),
-        None => xception(backbone, Variant::TensorFlow),
+        None => xception(backbone, XceptionVariant::TensorFlow),
     };
     let aspp = Aspp { kind: ConvKind::SeparableNorm, pool_first: true, ..aspp(&[6, 12, 18], 0.1) };
     let Decoder::Plus(plus) = plus_decoder(ConvKind::SeparableNorm, false) else {
@@ -118,7 +121,7 @@ fn tensorflow(backbone: &str, classes: usize) -> Config {
 
 fn jfzhang95(backbone: &str, classes: usize) -> Config {
     let net = match backbone {
-        "xception" => Backbone::Xception(Xception { depth: 65, variant: Variant::InPlace }),
+        "xception" => Backbone::Xception(Xception { depth: 65, variant: XceptionVariant::InPlace }),
         "mobilenet_v2" => Backbone::MobileNetV2(MobileNetV2::with_width(1.0, 8)),
         _ => resnet(backbone),
     };

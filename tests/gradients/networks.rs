@@ -8,7 +8,7 @@ use atrous::graph::{ParamRef, Weights};
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::{Aux, Backbone, Config, ConvKind, Decoder, Outputs, PaperHead, build_network};
 use atrous::ops::{Dice, PixelLoss};
-use atrous::train::{Mining, NormMode, Step, StepOptions, training_step};
+use atrous::train::{Mining, NormMode, StepOptions, TrainingStep, training_step};
 use atrous::{Data, Shape, Tensor};
 
 fn small_head(mut config: Config) -> Config {
@@ -60,7 +60,12 @@ impl Batch {
     }
 
     /// The outputs of a step by name.
-    fn run(&self, device: &Device, step: &Step, weights: &Weights) -> Vec<(String, Tensor)> {
+    fn run(
+        &self,
+        device: &Device,
+        step: &TrainingStep,
+        weights: &Weights,
+    ) -> Vec<(String, Tensor)> {
         let mut graph = step.graph.clone();
         let names: Vec<String> = graph.params().map(|(name, _)| name.to_owned()).collect();
         let wanted: Weights = names.iter().map(|n| (n.clone(), weights[n].clone())).collect();
@@ -79,7 +84,7 @@ impl Batch {
     }
 }
 
-fn step_of(config: &Config, shape: Shape, options: &StepOptions) -> Step {
+fn step_of(config: &Config, shape: Shape, options: &StepOptions) -> TrainingStep {
     let outputs = Outputs { logits_full: true, aux: options.aux.is_some(), ..Outputs::default() };
     training_step(build_network(config, shape, &outputs).unwrap().graph, options).unwrap()
 }
@@ -230,7 +235,7 @@ fn scores_of_the_labels_size_are_not_stored_and_nothing_else_changes() {
         let options = StepOptions { loss, norm: NormMode::Frozen, ..StepOptions::default() };
         let fused = step_of(&config, shape, &options);
         let full = step_of(&config, shape, &StepOptions { fused: false, ..options });
-        let at_full_size = |step: &Step| {
+        let at_full_size = |step: &TrainingStep| {
             let nodes = step.graph.nodes().iter().flat_map(|n| &n.outputs);
             nodes
                 .filter(|&&v| step.graph.shape(v) == shape.with_c(config.classes().unwrap()))

@@ -4,8 +4,8 @@ use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, devices, run_op};
 use crate::{Case, check};
 use atrous::ops::{
-    Activate, Activation, ActivationGrad, Add, ChannelSum, Concat, Flip, Mul, Op, Resize, Slice,
-    Window,
+    Activate, Activation, ActivationGrad, Add, ChannelSum, Concat, Flip, Mul, Op, ResampleWindow,
+    Resize, Slice,
 };
 use atrous::{Shape, Tensor};
 use std::sync::Arc;
@@ -152,7 +152,7 @@ fn resizing_up_and_down() {
             }));
         }
     }
-    let window = Some(Window { padded: (33, 33), scaled: (20, 33) });
+    let window = Some(ResampleWindow { padded: (33, 33), scaled: (20, 33) });
     let op = Resize { h: 11, w: 13, align_corners: false, window };
     cases.push(Case::new(op, vec![rng.tensor(Shape::new(1, 3, 4, 2))], move |x| {
         oracle::resize(&x[0], (11, 13), false, window)

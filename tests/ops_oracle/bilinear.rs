@@ -3,7 +3,7 @@
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, run_op};
 use crate::{Case, Check, run};
-use atrous::ops::{Op, Resize, Rows, UpsampleArgmax, UpsampleSoftmax, Window};
+use atrous::ops::{Op, ResampleWindow, Resize, Rows, UpsampleArgmax, UpsampleSoftmax};
 use atrous::{Elements, Shape, Tensor};
 use std::sync::Arc;
 
@@ -196,12 +196,12 @@ fn equal_logits_give_the_first_class() {
 }
 
 /// Windows: network input, image in its corner, output; the last one has fractions past 32 bits.
-const WINDOWS: [(Window, (usize, usize)); 5] = [
-    (Window { padded: (65, 65), scaled: (65, 49) }, (100, 75)),
-    (Window { padded: (65, 65), scaled: (49, 65) }, (30, 41)),
-    (Window { padded: (64, 96), scaled: (64, 96) }, (64, 96)),
-    (Window { padded: (1, 9), scaled: (1, 4) }, (3, 5)),
-    (Window { padded: (8191, 129), scaled: (8187, 127) }, (60_001, 2)),
+const WINDOWS: [(ResampleWindow, (usize, usize)); 5] = [
+    (ResampleWindow { padded: (65, 65), scaled: (65, 49) }, (100, 75)),
+    (ResampleWindow { padded: (65, 65), scaled: (49, 65) }, (30, 41)),
+    (ResampleWindow { padded: (64, 96), scaled: (64, 96) }, (64, 96)),
+    (ResampleWindow { padded: (1, 9), scaled: (1, 4) }, (3, 5)),
+    (ResampleWindow { padded: (8191, 129), scaled: (8187, 127) }, (60_001, 2)),
 ];
 
 #[test]

@@ -3,7 +3,10 @@
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose};
 use crate::{Case, Check, ROUNDING, run};
-use atrous::ops::{Behind, ClassCounts, Effect, Frame, Look, Op, Paint, TemporalMean, Window};
+use atrous::ops::{
+    Background, ClassCounts, Effect, Op, Paint, PreprocessFrame, ResampleWindow, Style,
+    TemporalMean,
+};
 use atrous::{Data, Shape, Tensor, TensorType};
 use std::sync::Arc;
 
@@ -17,7 +20,7 @@ fn color(pixel: u32, c: usize) -> f64 {
     f64::from(pixel >> (8 * c) & 255)
 }
 
-/// The weights of all source pixels for output `d`, as the documentation of `Frame` has it.
+/// The weights of all source pixels for output `d`, as the documentation of `PreprocessFrame` has it.
 fn weights(d: usize, from: usize, to: usize) -> Vec<f64> {
     let step = from as f64 / to as f64;
     let (center, reach) = ((d as f64 + 0.5) * step, step.max(1.0));
@@ -47,7 +50,7 @@ fn frames_are_scaled_normalized_and_padded() {
         .map(|((h0, w0), scaled, (h, w))| {
             let shape = Shape::new(rng.range(1, 2), h0, w0, 1);
             let x = frame(&mut rng, shape);
-            let op = Frame {
+            let op = PreprocessFrame {
                 h,
                 w,
                 scaled,
@@ -152,7 +155,7 @@ fn classes_are_counted_in_the_image_and_not_in_its_padding() {
 /// What one painted pixel is, in double precision.
 fn painted(
     op: &Paint,
-    look: &Look,
+    look: &Style,
     scores: &Map,
     behind: &Map,
     frame: (&[u32], Shape),
@@ -175,7 +178,7 @@ fn painted(
             |y| map.at(n, y, column.0, c) * (1.0 - column.2) + map.at(n, y, column.1, c) * column.2;
         across(row.0) * (1.0 - row.2) + across(row.1) * row.2
     };
-    let window = op.window.unwrap_or(Window { padded: (to.h, to.w), scaled: (to.h, to.w) });
+    let window = op.window.unwrap_or(ResampleWindow { padded: (to.h, to.w), scaled: (to.h, to.w) });
     let row = taps(y, to.h, scores.shape.h, window.padded.0, window.scaled.0, op.align_corners);
     let column =
         taps(seen, to.w, scores.shape.w, window.padded.1, window.scaled.1, op.align_corners);
@@ -196,9 +199,9 @@ fn painted(
         (Effect::Overlay, false) => photo,
         (Effect::CutOut(kind), _) => {
             let back = match kind {
-                Behind::Color(color) => color.map(f64::from),
+                Background::Color(color) => color.map(f64::from),
                 kind => {
-                    let x = if kind == Behind::Frame { seen } else { x };
+                    let x = if kind == Background::PreprocessFrame { seen } else { x };
                     let row = taps(y, to.h, behind.shape.h, to.h, to.h, false);
                     let column = taps(x, to.w, behind.shape.w, to.w, to.w, false);
                     std::array::from_fn(|c| between(behind, row, column, c))
@@ -222,9 +225,9 @@ fn frames_are_painted_in_every_way() {
     let effects = [
         Effect::Mask,
         Effect::Overlay,
-        Effect::CutOut(Behind::Color([10, 200, 77])),
-        Effect::CutOut(Behind::Frame),
-        Effect::CutOut(Behind::Image),
+        Effect::CutOut(Background::Color([10, 200, 77])),
+        Effect::CutOut(Background::PreprocessFrame),
+        Effect::CutOut(Background::Image),
     ];
     let mut cases = Vec::new();
     for (i, effect) in effects.into_iter().flat_map(|e| [e; 4]).enumerate() {
@@ -232,12 +235,12 @@ fn frames_are_painted_in_every_way() {
         let classes = rng.pick(&[2, 5, 21]);
         let scores = Shape::new(to.n, rng.range(2, 9), rng.range(2, 9), classes + rng.range(0, 4));
         let behind = Shape::new(to.n, rng.range(1, 9), rng.range(1, 9), 3);
-        let window = (i % 2 == 1).then_some(Window { padded: (40, 41), scaled: (33, 41) });
+        let window = (i % 2 == 1).then_some(ResampleWindow { padded: (40, 41), scaled: (33, 41) });
         let op = Paint { classes, align_corners: i % 4 < 2, window };
         let shown = |c: usize| !(c + i).is_multiple_of(3) || i % 4 == 0;
         let classes =
             (0..classes).map(|c| ([rng.range(0, 255) as u8, 9, 255 - c as u8], shown(c))).collect();
-        let look = Look {
+        let look = Style {
             effect,
             opacity: rng.pick(&[0.3, 1.0]),
             mirror: i % 3 == 0,
@@ -280,15 +283,21 @@ fn operands_that_do_not_fit_are_refused() {
         assert!(message.contains(part), "{}: {message}", op.name());
     };
     let image = TensorType::u32(Shape::new(1, 4, 6, 1));
-    let frame =
-        Frame { h: 4, w: 4, scaled: (4, 5), scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.0; 3] };
+    let frame = PreprocessFrame {
+        h: 4,
+        w: 4,
+        scaled: (4, 5),
+        scale: [1.0; 3],
+        shift: [0.0; 3],
+        pad_value: [0.0; 3],
+    };
     refused(&frame, &[image], "does not fit into 4 by 4");
     refused(&frame, &[TensorType::u8(image.shape)], "packed");
-    refused(&Frame { scaled: (0, 4), ..frame }, &[image], "cannot scale");
+    refused(&PreprocessFrame { scaled: (0, 4), ..frame }, &[image], "cannot scale");
     let scores = TensorType::f32(Shape::new(1, 3, 3, 5));
     refused(&TemporalMean, &[scores, scores, TensorType::f32(Shape::vector(4))], "[1, 3, 3, 8]");
     refused(&ClassCounts { classes: 6, rows: 3, columns: 3 }, &[scores], "6 classes");
-    let look = TensorType::f32(Look::shape(5));
+    let look = TensorType::f32(Style::shape(5));
     let paint = Paint { classes: 5, align_corners: false, window: None };
     refused(&paint, &[image, scores, look], "4 inputs");
     refused(&paint, &[image, scores, look, scores], "do not fit");

@@ -1,7 +1,7 @@
 //! The operations once more, in double precision and with no thought of speed: one formula for each
 //! output element.
 
-use atrous::ops::{Activation, AvgPool, Conv2d, MaxPool, Padding, Window};
+use atrous::ops::{Activation, AvgPool, Conv2d, MaxPool, Padding, ResampleWindow};
 use atrous::{Shape, Tensor};
 
 /// A tensor of f64.
@@ -175,7 +175,12 @@ pub fn global_avg_pool(x: &Map) -> Map {
 }
 
 /// PyTorch's `interpolate(mode="bilinear")`; with a window, of that part of the image.
-pub fn resize(x: &Map, (h, w): (usize, usize), align_corners: bool, window: Option<Window>) -> Map {
+pub fn resize(
+    x: &Map,
+    (h, w): (usize, usize),
+    align_corners: bool,
+    window: Option<ResampleWindow>,
+) -> Map {
     let source = |d: usize, from: usize, to: usize, part: Option<(usize, usize)>| {
         let (from, to, d) = (from as f64, to as f64, d as f64);
         let place = match (part, align_corners) {

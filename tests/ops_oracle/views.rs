@@ -3,7 +3,7 @@
 
 use crate::support::{Rng, allclose, gpu};
 use atrous::exec::{Device, Runner};
-use atrous::graph::{Graph, ParamRef, ValueId, View};
+use atrous::graph::{ChannelView, Graph, ParamRef, ValueId};
 use atrous::ops::{
     Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, Flip,
     GlobalAvgPool, MaxPool, Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
@@ -105,7 +105,7 @@ fn into_view(graph: &mut Graph, name: &str, value: ValueId) {
     let values: Vec<ValueId> = parts.iter().map(|&(v, _)| v).collect();
     let root = graph.push(&format!("{name}.concat"), Arc::new(Concat), &values).unwrap()[0];
     for (value, channel) in parts {
-        graph.set_view(value, View { root, channel });
+        graph.set_view(value, ChannelView { root, channel });
     }
     graph.output(&format!("{name}.whole"), root);
 }

@@ -10,13 +10,13 @@ use atrous::models::{
     Aux, Backbone, Config, ConvKind, Decoder, LowLevel, Outputs, PaddingRule, PlusDecoder, Pooling,
     build_network,
 };
-use atrous::ops::kernel::{Caps, KernelContext, Layout, Variant};
+use atrous::ops::kernel::{Caps, KernelContext, ShaderVariant, TensorLayout};
 use atrous::ops::{
     Accumulate, Activate, Activation, AdamW, Add, Align, Argmax, AvgPool, BatchNorm,
     BatchNormTrain, ClassCounts, Concat, Conv2d, Denominator, Dice, Dropout, DropoutTrain, Flip,
-    Frame, GlobalAvgPool, GradientScale, Look, MaxPool, Mul, Op, Packing, Padding, Paint,
-    PixelLoss, Preprocess, Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, TemporalMean,
-    UpsampleArgmax, UpsampleSoftmax,
+    GlobalAvgPool, GradientScale, MaxPool, Mul, Op, Packing, Padding, Paint, PixelLoss, Preprocess,
+    PreprocessFrame, Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, Style,
+    TemporalMean, UpsampleArgmax, UpsampleSoftmax,
 };
 use atrous::plan::Plan;
 use atrous::tune::{CHAINS, multiply_add};
@@ -50,12 +50,13 @@ pub fn devices() -> [(&'static str, Caps); 4] {
 }
 
 /// Every variant for a device.
-pub fn variants(caps: &Caps) -> BTreeSet<Variant> {
+pub fn variants(caps: &Caps) -> BTreeSet<ShaderVariant> {
     let mut all = BTreeSet::new();
     for graph in networks() {
         let plan = Plan::new(&graph);
         let layout = |v: ValueId| {
-            plan.places[v.index()].map_or_else(|| Layout::contiguous(graph.ty(v)), |p| p.layout)
+            plan.places[v.index()]
+                .map_or_else(|| TensorLayout::contiguous(graph.ty(v)), |p| p.layout)
         };
         for &step in &plan.steps {
             let node = &graph.nodes()[step];
@@ -68,8 +69,9 @@ pub fn variants(caps: &Caps) -> BTreeSet<Variant> {
             add(&mut all, node.op.as_ref(), &node.inputs, &node.outputs, caps);
         }
         let outputs = op.infer(&inputs).expect("the call is well-formed");
-        let layouts =
-            |types: Vec<TensorType>| types.into_iter().map(Layout::contiguous).collect::<Vec<_>>();
+        let layouts = |types: Vec<TensorType>| {
+            types.into_iter().map(TensorLayout::contiguous).collect::<Vec<_>>()
+        };
         add(&mut all, op.as_ref(), &layouts(inputs), &layouts(outputs), caps);
     }
     // The one shader that is no operation's: the measurement of what a device can do at most.
@@ -80,8 +82,8 @@ pub fn variants(caps: &Caps) -> BTreeSet<Variant> {
 /// A node of a gradient, and where its values lie.
 struct Call {
     op: Arc<dyn Op>,
-    inputs: Vec<Layout>,
-    outputs: Vec<Layout>,
+    inputs: Vec<TensorLayout>,
+    outputs: Vec<TensorLayout>,
 }
 
 /// What the operation's rule adds to a graph; nothing where it has none.
@@ -96,7 +98,8 @@ fn gradient_nodes(op: Arc<dyn Op>, inputs: &[TensorType]) -> Vec<Call> {
     if graph.gradients(&seeds, &x).is_err() {
         return Vec::new();
     }
-    let layouts = |ids: &[ValueId]| ids.iter().map(|&v| Layout::contiguous(graph.ty(v))).collect();
+    let layouts =
+        |ids: &[ValueId]| ids.iter().map(|&v| TensorLayout::contiguous(graph.ty(v))).collect();
     let calls = graph.nodes()[forward..].iter();
     calls
         .map(|n| Call {
@@ -108,10 +111,10 @@ fn gradient_nodes(op: Arc<dyn Op>, inputs: &[TensorType]) -> Vec<Call> {
 }
 
 fn add(
-    all: &mut BTreeSet<Variant>,
+    all: &mut BTreeSet<ShaderVariant>,
     op: &dyn Op,
-    inputs: &[Layout],
-    outputs: &[Layout],
+    inputs: &[TensorLayout],
+    outputs: &[TensorLayout],
     caps: &Caps,
 ) {
     let kernels = op.kernels(&KernelContext { inputs, outputs, caps });
@@ -266,7 +269,7 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
 fn live(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
     let (image, f32) = (TensorType::u32(Shape::new(1, 60, 80, 1)), TensorType::f32);
     let (logits, mean) = (Shape::new(1, 9, 9, 21), f32(Shape::new(1, 9, 9, 24)));
-    let frame = Frame {
+    let frame = PreprocessFrame {
         h: 33,
         w: 33,
         scaled: (25, 33),
@@ -280,7 +283,7 @@ fn live(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
     let paint = Paint { classes: 21, align_corners: false, window: None };
     all.push((
         Arc::new(paint),
-        vec![image, mean, f32(Look::shape(21)), f32(Shape::new(1, 15, 20, 3))],
+        vec![image, mean, f32(Style::shape(21)), f32(Shape::new(1, 15, 20, 3))],
     ));
 }
 

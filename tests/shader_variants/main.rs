@@ -16,7 +16,7 @@ mod naga_backends;
 mod tint;
 
 use atrous::gpu::{Reflection, assemble, reflect, shader_names};
-use atrous::ops::kernel::{Caps, Variant};
+use atrous::ops::kernel::{Caps, ShaderVariant};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ use std::sync::LazyLock;
 /// A variant's text, what naga knows of it, and the devices (positions in [`gather::devices`]) that
 /// it is for.
 struct Compiled {
-    variant: Variant,
+    variant: ShaderVariant,
     devices: Vec<usize>,
     wgsl: String,
     reflection: Reflection,
@@ -41,13 +41,13 @@ impl Compiled {
 /// them.
 fn compiled() -> &'static [Result<Compiled, String>] {
     static ALL: LazyLock<Vec<Result<Compiled, String>>> = LazyLock::new(|| {
-        let mut devices: BTreeMap<Variant, Vec<usize>> = BTreeMap::new();
+        let mut devices: BTreeMap<ShaderVariant, Vec<usize>> = BTreeMap::new();
         for (i, (_, caps)) in gather::devices().iter().enumerate() {
             gather::variants(caps)
                 .into_iter()
                 .for_each(|variant| devices.entry(variant).or_default().push(i));
         }
-        let compile = |(variant, devices): (Variant, Vec<usize>)| {
+        let compile = |(variant, devices): (ShaderVariant, Vec<usize>)| {
             let wgsl = assemble(&variant).map_err(|e| e.to_string())?;
             let reflection = reflect(&variant, &wgsl).map_err(|e| e.to_string())?;
             Ok(Compiled { variant, devices, wgsl, reflection })

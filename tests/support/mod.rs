@@ -3,7 +3,7 @@
 
 pub mod models;
 
-use atrous::exec::{Choose, Device, Runner};
+use atrous::exec::{Device, KernelSelector, Runner};
 use atrous::gpu::DeviceChoice;
 use atrous::graph::{Graph, ParamRef};
 use atrous::ops::kernel::{Kernel, KernelContext};
@@ -108,7 +108,7 @@ impl Rng {
 /// Always takes the kernel at one position.
 struct Nth(usize);
 
-impl Choose for Nth {
+impl KernelSelector for Nth {
     fn choose(&mut self, _: &dyn Op, _: &KernelContext, kernels: &[Kernel]) -> Result<usize> {
         Ok(self.0.min(kernels.len() - 1))
     }
@@ -117,7 +117,7 @@ impl Choose for Nth {
 /// Notes how many kernels there are.
 struct Count(usize);
 
-impl Choose for Count {
+impl KernelSelector for Count {
     fn choose(&mut self, _: &dyn Op, _: &KernelContext, kernels: &[Kernel]) -> Result<usize> {
         self.0 = kernels.len();
         Ok(0)
@@ -150,7 +150,7 @@ fn run_graph(
     device: &Device,
     graph: Graph,
     inputs: &[Tensor],
-    choose: &mut dyn Choose,
+    choose: &mut dyn KernelSelector,
 ) -> Result<(String, Vec<Tensor>)> {
     let runner = Runner::with_kernels(device, graph, choose)?;
     let named: Vec<(String, &Tensor)> =

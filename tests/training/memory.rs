@@ -8,8 +8,8 @@ use atrous::exec::{Device, Runner};
 use atrous::graph::Weights;
 use atrous::models::{Backbone, Config, Outputs, build_network, random_weights};
 use atrous::train::{
-    Beginning, Fit, NormMode, Origin, Recipe, Scoring, Sets, StepOptions, TrainOptions, Trainer,
-    training_step,
+    InitialModel, MemoryFit, NormMode, Origin, Recipe, Scoring, StepOptions, TrainOptions, Trainer,
+    TrainingData, training_step,
 };
 use atrous::{Data, Shape, Tensor};
 
@@ -135,7 +135,7 @@ fn a_training_is_made_to_fit_at_the_least_price() {
         options.step.recompute = recompute;
         Trainer::need(&Device::Cpu, &config, &options).unwrap()
     };
-    let fit = |limit| Fit::new(&Device::Cpu, &config, &plain, limit);
+    let fit = |limit| MemoryFit::new(&Device::Cpu, &config, &plain, limit);
     let mut limit = u64::MAX;
     // From cheap to dear; a candidate that needs no less than one before it is never taken.
     let candidates = [6, 3, 2, 1]
@@ -146,7 +146,7 @@ fn a_training_is_made_to_fit_at_the_least_price() {
         if need.total() > limit {
             continue;
         }
-        assert_eq!(fit(limit).unwrap(), Fit { batch, accumulate, recompute, need });
+        assert_eq!(fit(limit).unwrap(), MemoryFit { batch, accumulate, recompute, need });
         assert_eq!(fit(need.total()).unwrap().need, need);
         limit = need.total() - 1;
         taken += 1;
@@ -160,7 +160,9 @@ fn a_training_is_made_to_fit_at_the_least_price() {
     assert!(error.to_string().contains(&mib), "{error}; {mib}");
     // Who asks for recomputation gets it, fit or not.
     assert!(
-        Fit::new(&Device::Cpu, &config, &recomputing(plain.clone()), u64::MAX).unwrap().recompute
+        MemoryFit::new(&Device::Cpu, &config, &recomputing(plain.clone()), u64::MAX)
+            .unwrap()
+            .recompute
     );
 }
 
@@ -169,7 +171,7 @@ fn what_fits_trains() {
     let plain = TrainOptions { batch: 8, ..options() };
     let recomputed =
         Trainer::need(&Device::Cpu, &config(), &recomputing(plain.clone())).unwrap().total();
-    let fit = Fit::new(&Device::Cpu, &config(), &plain, recomputed - 1).unwrap();
+    let fit = MemoryFit::new(&Device::Cpu, &config(), &plain, recomputed - 1).unwrap();
     assert_eq!((fit.batch, fit.accumulate), (4, 2), "{fit}");
     let mut tried = TrainOptions { batch: fit.batch, accumulate: fit.accumulate, ..plain };
     tried.step.recompute = fit.recompute;
@@ -189,8 +191,8 @@ fn a_run_within_a_limit_of_memory_says_how_and_ends_with_the_same_bits_where_onl
     let root = data_set();
     let recipe = Recipe::read(root.path().join("recipe.toml")).unwrap();
     let origin = Origin { data: root.path().to_owned(), classes: None, init: None };
-    let sets = Sets::open(&origin, &recipe).unwrap();
-    let beginning = Beginning::new(&recipe.network, &sets.table, recipe.seed, None).unwrap();
+    let sets = TrainingData::open(&origin, &recipe).unwrap();
+    let beginning = InitialModel::new(&recipe.network, &sets.table, recipe.seed, None).unwrap();
     let scoring = Scoring::new(&Device::Cpu, &beginning, &sets.validation).unwrap().unwrap().bytes;
     let options = |recompute| Recipe { recompute, ..recipe.clone() }.options().unwrap();
     let need = |recompute| {

@@ -55,7 +55,7 @@ fn sixty_frames_give_sixty_frames_in_order_with_the_right_rate() {
             contains("video.y4m (45x35, 30000/1001 frames a second) -> out/both.y4m: 60 frames in")
                 .and(contains("background")),
         );
-    let (found, frames) = read_all(&dir.path().join("out/both.y4m"), &Options::default());
+    let (found, frames) = read_all(&dir.path().join("out/both.y4m"), &VideoOptions::default());
     assert_eq!(
         (found.width, found.height, found.rate.to_string().as_str()),
         (2 * w, h, "30000/1001")
@@ -74,7 +74,8 @@ fn containers_through_ffmpeg_keep_sixty_frames_too() {
         .assert()
         .success()
         .stdout(contains("60 frames in"));
-    let (found, frames) = read_all(&dir.path().join("video-side-by-side.mp4"), &Options::default());
+    let (found, frames) =
+        read_all(&dir.path().join("video-side-by-side.mp4"), &VideoOptions::default());
     assert_eq!((found.width, found.rate.to_string().as_str()), (128, "24000/1001"));
     in_order(&frames, 60);
     segment(dir.path(), &["video.mp4", "-s", "mask", "-o", "m.mp4"])
@@ -147,8 +148,9 @@ fn streams_go_in_and_out_and_messages_beside_them() {
         let done = segment(dir.path(), &arguments).write_stdin(raw.clone()).assert().success();
         done.stderr(contains("7 frames in").and(contains("background"))).get_output().stdout.clone()
     };
-    let (found, frames, error) =
-        drain(read(Cursor::new(run(&["-s", "side-by-side"])), "out", &Options::default()).unwrap());
+    let (found, frames, error) = drain(
+        read(Cursor::new(run(&["-s", "side-by-side"])), "out", &VideoOptions::default()).unwrap(),
+    );
     assert!(error.is_none() && found.rate.to_string() == "30");
     in_order(&frames, 7);
     assert_eq!(run(&["-s", "mask", "--raw-output"]).len(), 7 * w * h);
@@ -174,7 +176,7 @@ fn streams_go_in_and_out_and_messages_beside_them() {
         (shares - 1.0).abs() < 1e-9 && pixels == (2 * w * h) as u64,
         "all frames together: {shares}, {pixels}"
     );
-    let (_, frames) = read_all(&dir.path().join("part.y4m"), &Options::default());
+    let (_, frames) = read_all(&dir.path().join("part.y4m"), &VideoOptions::default());
     assert_eq!(frames.iter().map(left).collect::<Vec<_>>(), [1, 3]);
 }
 
@@ -223,10 +225,10 @@ fn animations_become_animations_with_their_times() {
     sink.finish().unwrap();
     segment(dir.path(), &["a.gif", "-s", "side-by-side"]).assert().success();
     segment(dir.path(), &["a.gif", "-s", "side-by-side", "-o", "frames/"]).assert().success();
-    let (_, frames) = read_all(&dir.path().join("a-side-by-side.gif"), &Options::default());
+    let (_, frames) = read_all(&dir.path().join("a-side-by-side.gif"), &VideoOptions::default());
     in_order(&frames, 3);
     assert_eq!(frames.iter().map(|f| f.duration.unwrap()).collect::<Vec<_>>(), times);
-    in_order(&read_all(&dir.path().join("frames"), &Options::default()).1, 3);
+    in_order(&read_all(&dir.path().join("frames"), &VideoOptions::default()).1, 3);
 
     // An image stays what it was: refused without --first-frame.
     segment(dir.path(), &["a.gif", "-o", "a.png"])
@@ -251,7 +253,7 @@ fn a_video_that_breaks_off_gives_its_frames_and_an_error() {
         .stderr(contains(
             "after 3 frames, which are in out.y4m: video.y4m: frame 4: the stream ends",
         ));
-    in_order(&read_all(&dir.path().join("out.y4m"), &Options::default()).1, 3);
+    in_order(&read_all(&dir.path().join("out.y4m"), &VideoOptions::default()).1, 3);
 
     std::fs::write(&path, &whole[..200]).unwrap();
     segment(dir.path(), &["video.y4m", "-o", "none.y4m"])

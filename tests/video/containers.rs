@@ -27,7 +27,7 @@ fn containers_keep_frames_order_and_the_exact_rate() {
     ] {
         let path = dir.path().join(name);
         write_numbered(&path, &info(w, h, rate), 12).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let (found, frames) = read_all(&path, &Options::default());
+        let (found, frames) = read_all(&path, &VideoOptions::default());
         assert_eq!(found.rate, rate.parse().unwrap(), "{name}");
         assert_eq!((found.width, found.height), (w + w % 2, h + h % 2), "{name}");
         assert_eq!(numbers(&frames), (0..12).collect::<Vec<_>>(), "{name}");
@@ -60,7 +60,7 @@ fn colors_come_back_from_containers() {
             sink.write(&Content::Image(Image::new(w, h, rgb).unwrap()), None).unwrap();
         }
         sink.finish().unwrap();
-        let (_, frames) = read_all(&path, &Options::default());
+        let (_, frames) = read_all(&path, &VideoOptions::default());
         for (area, want) in colors.iter().enumerate() {
             let at = 3 * (h / 2 * w + w / 8 + area * w / 4);
             let got = &frames[1].image.rgb[at..at + 3];
@@ -125,7 +125,7 @@ fn animated_webp_is_read_with_its_times() {
         println!("skipped: this ffmpeg writes no WebP");
         return;
     }
-    let (found, frames) = read_all(&path, &Options::default());
+    let (found, frames) = read_all(&path, &VideoOptions::default());
     assert_eq!((numbers(&frames), found.rate.to_string().as_str()), (vec![0, 1, 2, 3, 4, 5], "25"));
     assert_eq!(
         (found.frames, frames[3].duration),
@@ -138,13 +138,14 @@ fn what_ffmpeg_says_about_damaged_containers_is_passed_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bad.mp4");
     std::fs::write(&path, b"\0\0\0\x18ftypisom\0\0\0\0isommp42 and nothing more").unwrap();
-    let missing = open(dir.path().join("none.mp4"), &Options::default()).err().unwrap().to_string();
+    let missing =
+        open(dir.path().join("none.mp4"), &VideoOptions::default()).err().unwrap().to_string();
     assert!(missing.contains("none.mp4: could not be opened"), "{missing}");
     if !ffmpeg() {
-        let error = open(&path, &Options::default()).err().unwrap().to_string();
+        let error = open(&path, &VideoOptions::default()).err().unwrap().to_string();
         assert!(error.contains("not installed") && error.contains("install ffmpeg"), "{error}");
         return;
     }
-    let error = open(&path, &Options::default()).err().unwrap().to_string();
+    let error = open(&path, &VideoOptions::default()).err().unwrap().to_string();
     assert!(error.contains("bad.mp4") && error.contains("ffmpeg says"), "{error}");
 }

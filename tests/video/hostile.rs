@@ -7,7 +7,7 @@ use atrous::video::{PixelFormat, RawFrames, read};
 use std::io::Cursor;
 
 fn refused(header: &str) -> String {
-    match read(Cursor::new(header.as_bytes().to_vec()), "bad.y4m", &Options::default()) {
+    match read(Cursor::new(header.as_bytes().to_vec()), "bad.y4m", &VideoOptions::default()) {
         Ok(_) => panic!("`{header}` was taken"),
         Err(e) => e.to_string(),
     }
@@ -35,24 +35,27 @@ fn y4m_headers_that_lie_are_refused_with_the_reason() {
     }
     // Words that mean nothing here, odd blanks, and bytes that are no text.
     let odd = b"YUV4MPEG2   W2 H2 Q1 \xff\xfe A0:0 F1:0 \n".to_vec();
-    assert!(read(Cursor::new(odd), "odd", &Options::default()).is_ok());
+    assert!(read(Cursor::new(odd), "odd", &VideoOptions::default()).is_ok());
 }
 
 #[test]
 fn limits_hold_for_every_kind() {
-    let options = Options {
+    let options = VideoOptions {
         decode: DecodeOptions { max_bytes: 1000, ..DecodeOptions::default() },
-        ..Options::default()
+        ..VideoOptions::default()
     };
     let error = read(Cursor::new(b"YUV4MPEG2 W20 H20\n".to_vec()), "small", &options)
         .err()
         .expect("past the limit");
     assert!(error.to_string().contains("limit"), "{error}");
     let raw = RawFrames { width: 1 << 20, height: 1 << 20, format: PixelFormat::Rgb24 };
-    let error =
-        read(Cursor::new(Vec::new()), "raw", &Options { raw: Some(raw), ..Options::default() })
-            .err()
-            .expect("past the limit");
+    let error = read(
+        Cursor::new(Vec::new()),
+        "raw",
+        &VideoOptions { raw: Some(raw), ..VideoOptions::default() },
+    )
+    .err()
+    .expect("past the limit");
     assert!(error.to_string().contains("limit"), "{error}");
 
     let dir = tempfile::tempdir().unwrap();
@@ -61,7 +64,8 @@ fn limits_hold_for_every_kind() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[6..10].copy_from_slice(&[0xff; 4]);
     std::fs::write(&path, bytes).unwrap();
-    let error = open(&path, &Options::default()).err().expect("65535 x 65535 pixels").to_string();
+    let error =
+        open(&path, &VideoOptions::default()).err().expect("65535 x 65535 pixels").to_string();
     assert!(error.contains("bomb.gif") && error.contains("limit"), "{error}");
 }
 
@@ -80,7 +84,7 @@ fn what_is_cut_short_gives_the_frames_before_and_an_error_that_names_the_frame()
     for (cut, reason) in cuts.map(|(cut, reason)| (whole.len() - cut, reason)) {
         // The last cut leaves three bytes of a frame's own line.
         let (_, frames, error) = drain(
-            read(Cursor::new(whole[..cut].to_vec()), "cut.y4m", &Options::default()).unwrap(),
+            read(Cursor::new(whole[..cut].to_vec()), "cut.y4m", &VideoOptions::default()).unwrap(),
         );
         let error = error.expect("it was cut").to_string();
         assert_eq!(numbers(&frames), [0, 1, 2]);
@@ -90,13 +94,13 @@ fn what_is_cut_short_gives_the_frames_before_and_an_error_that_names_the_frame()
     let mut shifted = whole.clone();
     shifted.remove(whole.len() - 2 * frame + 100);
     let (_, frames, error) =
-        drain(read(Cursor::new(shifted), "shifted", &Options::default()).unwrap());
+        drain(read(Cursor::new(shifted), "shifted", &VideoOptions::default()).unwrap());
     assert_eq!(frames.len(), 3);
     assert!(error.unwrap().to_string().contains("frame 4: does not begin with FRAME"));
 
-    let raw = Options {
+    let raw = VideoOptions {
         raw: Some(RawFrames { width: 5, height: 3, format: PixelFormat::Gray }),
-        ..Options::default()
+        ..VideoOptions::default()
     };
     let (_, frames, error) = drain(read(Cursor::new(vec![0; 40]), "raw", &raw).unwrap());
     let error = error.unwrap().to_string();
@@ -109,7 +113,7 @@ fn what_is_cut_short_gives_the_frames_before_and_an_error_that_names_the_frame()
     write_numbered(&gif, &info(37, 29, "25"), 4).unwrap();
     let bytes = std::fs::read(&gif).unwrap();
     std::fs::write(&gif, &bytes[..bytes.len() - 100]).unwrap();
-    let (_, frames, error) = drain(open(&gif, &Options::default()).unwrap());
+    let (_, frames, error) = drain(open(&gif, &VideoOptions::default()).unwrap());
     let error = error.expect("it was cut").to_string();
     assert_eq!(numbers(&frames), [0, 1, 2]);
     assert!(error.contains("a.gif: frame 4"), "{error}");
@@ -120,7 +124,7 @@ fn images_of_another_size_or_none_at_all_are_named() {
     let dir = tempfile::tempdir().unwrap();
     numbered(37, 29, 0).save(dir.path().join("1.png")).unwrap();
     numbered(38, 29, 1).save(dir.path().join("2.png")).unwrap();
-    let (_, frames, error) = drain(open(dir.path(), &Options::default()).unwrap());
+    let (_, frames, error) = drain(open(dir.path(), &VideoOptions::default()).unwrap());
     let error = error.expect("another size").to_string();
     assert!(
         frames.len() == 1
@@ -129,11 +133,15 @@ fn images_of_another_size_or_none_at_all_are_named() {
         "{error}"
     );
     std::fs::write(dir.path().join("2.png"), "no image").unwrap();
-    let (_, _, error) = drain(open(dir.path(), &Options::default()).unwrap());
+    let (_, _, error) = drain(open(dir.path(), &VideoOptions::default()).unwrap());
     assert!(error.expect("no image").to_string().contains("2.png"));
     let empty = tempfile::tempdir().unwrap();
     assert!(
-        open(empty.path(), &Options::default()).err().unwrap().to_string().contains("no images")
+        open(empty.path(), &VideoOptions::default())
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("no images")
     );
 }
 

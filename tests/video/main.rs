@@ -12,7 +12,7 @@ mod round_trips;
 mod signals;
 
 use atrous::image::Image;
-use atrous::video::{Content, Frame, Info, Options, Source, create, open};
+use atrous::video::{Content, Frame, FrameSource, VideoInfo, VideoOptions, create, open};
 use atrous::{Error, Result};
 use std::path::Path;
 
@@ -43,12 +43,18 @@ fn number_of(image: &Image) -> usize {
     (0..BITS).map(|bit| usize::from(bright(bit)) << bit).sum()
 }
 
-fn info(width: usize, height: usize, rate: &str) -> Info {
-    Info { width, height, rate: rate.parse().expect("a rate"), frames: None, notes: Vec::new() }
+fn info(width: usize, height: usize, rate: &str) -> VideoInfo {
+    VideoInfo {
+        width,
+        height,
+        rate: rate.parse().expect("a rate"),
+        frames: None,
+        notes: Vec::new(),
+    }
 }
 
 /// Writes a video of numbered frames.
-fn write_numbered(path: &Path, info: &Info, frames: usize) -> Result<()> {
+fn write_numbered(path: &Path, info: &VideoInfo, frames: usize) -> Result<()> {
     let mut sink = create(path, info, None)?;
     for number in 0..frames {
         sink.write(&Content::Image(numbered(info.width, info.height, number)), None)?;
@@ -57,7 +63,7 @@ fn write_numbered(path: &Path, info: &Info, frames: usize) -> Result<()> {
 }
 
 /// All frames up to the end, or to the error.
-fn drain(source: Box<dyn Source>) -> (Info, Vec<Frame>, Option<Error>) {
+fn drain(source: Box<dyn FrameSource>) -> (VideoInfo, Vec<Frame>, Option<Error>) {
     let info = source.info().clone();
     let (mut frames, mut error) = (Vec::new(), None);
     for frame in source {
@@ -71,7 +77,7 @@ fn drain(source: Box<dyn Source>) -> (Info, Vec<Frame>, Option<Error>) {
 }
 
 /// All frames of a video that is whole.
-fn read_all(path: &Path, options: &Options) -> (Info, Vec<Frame>) {
+fn read_all(path: &Path, options: &VideoOptions) -> (VideoInfo, Vec<Frame>) {
     let source = open(path, options).unwrap_or_else(|e| panic!("{e}"));
     let (info, frames, error) = drain(source);
     assert!(error.is_none(), "{}", error.expect("just seen"));

@@ -125,7 +125,10 @@ fn numbered_frames_are_never_replaced_by_their_own_masks() {
         assert!(done.status.code() == Some(2) && said.contains("is the input"), "{said}");
     }
     segment(dir.path(), &["fz/%06d.png", "-o", "masks/", "-s", "side-by-side"]).assert().success();
-    assert_eq!(numbers(&read_all(&dir.path().join("masks"), &Options::default()).1), [3, 4, 5, 6]);
+    assert_eq!(
+        numbers(&read_all(&dir.path().join("masks"), &VideoOptions::default()).1),
+        [3, 4, 5, 6]
+    );
 }
 
 #[test]

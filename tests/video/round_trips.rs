@@ -14,7 +14,7 @@ fn y4m_keeps_frames_order_and_rate_at_odd_and_even_sizes() {
     for (w, h, rate) in [(37, 29, "30000/1001"), (48, 32, "25"), (36, 7, "12.5")] {
         let path = dir.path().join(format!("{w}x{h}.y4m"));
         write_numbered(&path, &info(w, h, rate), 5).unwrap();
-        let (found, frames) = read_all(&path, &Options::default());
+        let (found, frames) = read_all(&path, &VideoOptions::default());
         assert_eq!((found.width, found.height, found.rate), (w, h, rate.parse().unwrap()));
         assert_eq!(found.frames, Some(5), "the file's length tells how many");
         assert_eq!(numbers(&frames), [0, 1, 2, 3, 4], "{w} x {h}");
@@ -77,7 +77,7 @@ fn y4m_is_what_another_reader_and_writer_make_of_it() {
             encoder.write_frame(&y4m::Frame::new([&y, &u, &v], None)).unwrap();
         }
         let (info, frames, error) =
-            drain(read(Cursor::new(bytes), "theirs", &Options::default()).unwrap());
+            drain(read(Cursor::new(bytes), "theirs", &VideoOptions::default()).unwrap());
         assert!(error.is_none() && frames.len() == 2, "{kind:?}");
         assert_eq!(info.rate.to_string(), "24");
         // Y = 81, Cb = 90, Cr = 240 is red in BT.601; alone, the luma is the gray (81 - 16) * 255 /
@@ -98,7 +98,7 @@ fn the_range_and_the_matrix_are_taken_from_header_and_size() {
         let mut bytes = format!("YUV4MPEG2 {header}\nFRAME Ip\n").into_bytes();
         bytes.resize(bytes.len() + size, value);
         let (info, frames, _) =
-            drain(read(Cursor::new(bytes), "gray", &Options::default()).unwrap());
+            drain(read(Cursor::new(bytes), "gray", &VideoOptions::default()).unwrap());
         (info, frames[0].image.rgb[0])
     };
     assert_eq!(gray("W2 H2 F25:1 C420jpeg XCOLORRANGE=FULL", 128, 6).1, 128);
@@ -139,10 +139,10 @@ fn raw_frames_of_every_format_show_the_same_image() {
     ];
     for (name, bytes, tolerance) in cases {
         let format: PixelFormat = name.parse().unwrap();
-        let options = Options {
+        let options = VideoOptions {
             raw: Some(RawFrames { width: w, height: h, format }),
             rate: Some("30".parse().unwrap()),
-            ..Options::default()
+            ..VideoOptions::default()
         };
         let (info, frames, error) =
             drain(read(Cursor::new(bytes.repeat(3)), "-", &options).unwrap());
@@ -189,7 +189,7 @@ fn gif_keeps_frames_and_each_ones_time() {
         sink.write(&Content::Image(numbered(37, 29, number)), Some(*time)).unwrap();
     }
     sink.finish().unwrap();
-    let (found, frames) = read_all(&path, &Options::default());
+    let (found, frames) = read_all(&path, &VideoOptions::default());
     assert_eq!(numbers(&frames), [0, 1, 2, 3]);
     assert_eq!(frames.iter().map(|f| f.duration.unwrap()).collect::<Vec<_>>(), times);
     assert_eq!(
@@ -201,7 +201,7 @@ fn gif_keeps_frames_and_each_ones_time() {
 
     let path = dir.path().join("even.gif");
     write_numbered(&path, &info(37, 29, "20"), 3).unwrap();
-    let (found, _) = read_all(&path, &Options::default());
+    let (found, _) = read_all(&path, &VideoOptions::default());
     assert_eq!((found.rate.to_string().as_str(), found.notes.len()), ("20", 0));
 }
 
@@ -218,7 +218,7 @@ fn animated_png_is_read_with_its_times() {
         writer.write_image_data(&numbered(37, 29, number).rgb).unwrap();
     }
     writer.finish().unwrap();
-    let (found, frames) = read_all(&path, &Options::default());
+    let (found, frames) = read_all(&path, &VideoOptions::default());
     assert_eq!(
         (numbers(&frames), found.rate.to_string().as_str(), found.frames),
         (vec![0, 1, 2], "30", Some(3))
@@ -234,7 +234,7 @@ fn directories_patterns_and_numbers_are_videos_in_the_order_of_their_numbers() {
         numbered(37, 29, number).save(dir.path().join(format!("shot{number}.png"))).unwrap();
     }
     std::fs::write(dir.path().join("notes.txt"), "no image").unwrap();
-    let options = Options { rate: Some("12.5".parse().unwrap()), ..Options::default() };
+    let options = VideoOptions { rate: Some("12.5".parse().unwrap()), ..VideoOptions::default() };
     for (name, notes) in [("", 0), ("shot*.png", 0), ("shot%d.png", 1)] {
         let (found, frames) = read_all(&dir.path().join(name), &options);
         assert_eq!(numbers(&frames), [8, 9, 10, 12], "`{name}`");
@@ -250,7 +250,7 @@ fn directories_patterns_and_numbers_are_videos_in_the_order_of_their_numbers() {
 
     let out = dir.path().join("frames/");
     write_numbered(&out, &info(36, 9, "25"), 3).unwrap();
-    let (_, frames) = read_all(&out.join("%06d.png"), &Options::default());
+    let (_, frames) = read_all(&out.join("%06d.png"), &VideoOptions::default());
     assert_eq!(
         (numbers(&frames), worst(&frames[1].image, &numbered(36, 9, 1))),
         (vec![0, 1, 2], 0)
@@ -327,7 +327,7 @@ fn parts_of_videos_keep_their_speed() {
     let part = |text: &str, every| {
         let selection = Selection { every, ..text.parse().unwrap() };
         let (info, frames, error) =
-            drain(select(open(&path, &Options::default()).unwrap(), selection).unwrap());
+            drain(select(open(&path, &VideoOptions::default()).unwrap(), selection).unwrap());
         assert!(error.is_none());
         assert_eq!(info.frames, Some(frames.len() as u64), "{text}");
         (numbers(&frames), info.rate.to_string())
@@ -349,7 +349,7 @@ fn parts_of_videos_keep_their_speed() {
     sink.finish().unwrap();
     let selection = Selection { every: 2, ..Selection::default() };
     let (_, frames, _) =
-        drain(select(open(&gif, &Options::default()).unwrap(), selection).unwrap());
+        drain(select(open(&gif, &VideoOptions::default()).unwrap(), selection).unwrap());
     let times: Vec<u128> = frames.iter().map(|f| f.duration.unwrap().as_millis()).collect();
     assert_eq!(
         (numbers(&frames), times),

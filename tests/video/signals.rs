@@ -163,7 +163,7 @@ fn a_stalled_stream_is_finished_with_the_frames_so_far_by_each_signal() {
             "{signal}: {status}, {said}"
         );
         assert_eq!(names(dir.path()), ["out.y4m", "tiny.safetensors"], "{signal}");
-        in_order(&read_all(&dir.path().join("out.y4m"), &Options::default()).1, 5);
+        in_order(&read_all(&dir.path().join("out.y4m"), &VideoOptions::default()).1, 5);
     }
 }
 
@@ -185,7 +185,7 @@ fn a_container_is_finished_by_sigterm_too() {
     let (status, said) = running.end();
     assert!(status.success(), "{status}, {said}");
     assert_eq!(names(dir.path()), ["out.mkv", "tiny.safetensors"]);
-    let frames = read_all(&dir.path().join("out.mkv"), &Options::default()).1;
+    let frames = read_all(&dir.path().join("out.mkv"), &VideoOptions::default()).1;
     assert!(!frames.is_empty() && frames.len() <= 5, "{} frames", frames.len());
 }
 
@@ -287,7 +287,7 @@ fn an_ffprobe_that_hangs_costs_seconds_and_no_frames() {
     let (status, said) = running.end();
     assert!(status.success(), "{said}");
     assert!(!is_alive(&child), "ffprobe was left running");
-    in_order(&read_all(&dir.path().join("out.y4m"), &Options::default()).1, 3);
+    in_order(&read_all(&dir.path().join("out.y4m"), &VideoOptions::default()).1, 3);
 }
 
 #[test]
@@ -326,5 +326,5 @@ fn a_hangup_that_is_ignored_stays_ignored() {
     drop(running.0.stdin.take());
     let (status, said) = running.end();
     assert!(status.success() && !said.contains("stopping"), "{status}, {said}");
-    in_order(&read_all(&dir.path().join("out.y4m"), &Options::default()).1, 6);
+    in_order(&read_all(&dir.path().join("out.y4m"), &VideoOptions::default()).1, 6);
 }

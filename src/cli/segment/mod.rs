@@ -11,7 +11,7 @@ use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size, say};
 use crate::error::{Result, error};
 use crate::image::{ClassTable, Image, SizeRule};
 use crate::memory;
-use crate::segmenter::{Segmentation, Segmenter, Strip, Wants};
+use crate::segmenter::{OutputOptions, Segmentation, Segmenter, Strip};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -184,10 +184,10 @@ impl Tools {
         args.size.unwrap_or_else(|| self.segmenter.usual_size())
     }
 
-    fn wants(&self, args: &Args) -> Wants {
-        Wants {
+    fn wants(&self, args: &Args) -> OutputOptions {
+        OutputOptions {
             foreground: (args.style == Style::Cutout).then(|| self.keep.clone()),
-            ..Wants::default()
+            ..OutputOptions::default()
         }
     }
 }

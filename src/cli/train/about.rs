@@ -1,12 +1,12 @@
 //! What `atrous train` says of a network before it begins.
 
 use crate::models::Config;
-use crate::train::{Beginning, Run};
+use crate::train::{InitialModel, Run};
 use std::cmp::Ordering;
 use std::path::Path;
 
 /// What the network is, and what of it comes from the file.
-pub(super) fn network(beginning: &Beginning, init: Option<&Path>) -> String {
+pub(super) fn network(beginning: &InitialModel, init: Option<&Path>) -> String {
     let config = &beginning.config;
     let network = format!(
         "network: {} with {} classes, output stride {}",

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::exec::Device;
 use crate::models::Config;
-use crate::train::{Fit, Need, NormMode, Recipe, Scoring};
+use crate::train::{MemoryFit, Need, NormMode, Recipe, Scoring};
 
 /// Bytes of a size such as `4GiB`, `1.5 GB` or `800M` (as `MiB`).
 pub(in crate::cli) fn size(text: &str) -> Result<u64, String> {
@@ -36,7 +36,7 @@ pub(super) fn fit(
     scoring: Option<&Scoring>,
 ) -> Result<(Need, Vec<String>)> {
     let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
-    let fit = Fit::beside(device, config, &recipe.options()?, limit, scoring)?;
+    let fit = MemoryFit::beside(device, config, &recipe.options()?, limit, scoring)?;
     let mut told = vec![format!("to fit into {}: {fit}", mib(limit))];
     if fit.batch < recipe.batch && recipe.norm != NormMode::Frozen {
         told.push(format!(

@@ -16,7 +16,9 @@ use crate::gpu::DeviceChoice;
 use crate::image::ClassTable;
 use crate::segmenter::Model;
 use crate::text;
-use crate::train::{Beginning, Ending, Origin, Run, RunDirectory, Scoring, Sets, Setting, Trainer};
+use crate::train::{
+    Ending, InitialModel, Origin, Run, RunContext, RunDirectory, Scoring, Trainer, TrainingData,
+};
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -112,8 +114,12 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         (false, true) => None,
     };
     let device = Device::open(&args.device)?;
-    let setting =
-        Setting { device: &device, workers: args.workers, command: &command, stop: Some(&*stop) };
+    let setting = RunContext {
+        device: &device,
+        workers: args.workers,
+        command: &command,
+        stop: Some(&*stop),
+    };
     let say = |text: String| {
         if !args.quiet {
             super::args::say(&text);
@@ -130,8 +136,9 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
             Origin { data: absolute(data)?, classes: table(args)?, init: args.init.clone() };
         let init = args.init.as_deref().map(Model::open).transpose()?;
         let (of, how) = (origin.clone(), recipe.clone());
-        let sets = setting.wait_for(move || Sets::open(&of, &how))?;
-        let beginning = Beginning::new(&recipe.network, &sets.table, recipe.seed, init.as_ref())?;
+        let sets = setting.wait_for(move || TrainingData::open(&of, &how))?;
+        let beginning =
+            InitialModel::new(&recipe.network, &sets.table, recipe.seed, init.as_ref())?;
         say(format!("running on {device}"));
         say(sets.to_string());
         say(about::network(&beginning, args.init.as_deref()));

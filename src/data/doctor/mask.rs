@@ -1,7 +1,7 @@
 //! One mask: what its values are, and what they look like.
 
 use super::finding::{Finding, Problem};
-use crate::data::{Ids, Pair};
+use crate::data::{MaskValues, Pair};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::open_regular;
 use crate::image::{ClassTable, LabelMap, decode, voc_color};
@@ -43,7 +43,7 @@ pub(super) fn check(
     };
     let values = count(map.labels.iter().copied());
     // Colors are those of classes, whatever values mean.
-    let ids = if by_color { Ids::Classes } else { pair.ids };
+    let ids = if by_color { MaskValues::Classes } else { pair.ids };
     let cause = cause(file, ids, &map, &values, table);
     let mut counts = BTreeMap::new();
     for (&value, &n) in &values {
@@ -79,7 +79,7 @@ fn known(label: u16, table: Option<&ClassTable>) -> bool {
 /// What makes a readable mask wrong as a whole.
 fn cause(
     file: &Path,
-    ids: Ids,
+    ids: MaskValues,
     map: &LabelMap,
     values: &BTreeMap<u16, u64>,
     table: Option<&ClassTable>,

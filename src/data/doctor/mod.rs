@@ -8,7 +8,7 @@ mod sheet;
 pub use balance::ClassCount;
 pub use finding::{Finding, Problem, Severity};
 
-use super::{Listing, Misfit, MisfitKind, Pair, parts, survey};
+use super::{Listing, Mismatch, MismatchKind, Pair, parts, survey};
 use crate::error::Result;
 use crate::files::{json_path, refuse_special};
 use crate::image::{ClassTable, DecodeOptions, TURNED, decode_bytes};
@@ -28,7 +28,7 @@ const TINY: usize = 64;
 pub struct Doctor {
     root: PathBuf,
     parts: Vec<Listing>,
-    misfits: Vec<(Option<String>, Misfit)>,
+    misfits: Vec<(Option<String>, Mismatch)>,
     table: Option<ClassTable>,
 }
 
@@ -242,18 +242,18 @@ fn usual(parts: Vec<String>) -> Vec<Option<String>> {
     }
 }
 
-fn of_misfit(misfit: &Misfit) -> Finding {
+fn of_misfit(misfit: &Mismatch) -> Finding {
     let listed = misfit.file.extension().is_some_and(|e| e == "txt");
     let (problem, detail) = match misfit.kind {
-        MisfitKind::NoMask if listed => {
+        MismatchKind::NoMask if listed => {
             (Problem::NoMask, format!("lists {}", excerpt(&misfit.name)))
         }
-        MisfitKind::NoImage if listed => {
+        MismatchKind::NoImage if listed => {
             (Problem::NoImage, format!("lists {}", excerpt(&misfit.name)))
         }
-        MisfitKind::NoMask => (Problem::NoMask, format!("none in {}", misfit.place.display())),
-        MisfitKind::NoImage => (Problem::NoImage, format!("none in {}", misfit.place.display())),
-        MisfitKind::SameName => (Problem::SameName, format!("and {}", misfit.place.display())),
+        MismatchKind::NoMask => (Problem::NoMask, format!("none in {}", misfit.place.display())),
+        MismatchKind::NoImage => (Problem::NoImage, format!("none in {}", misfit.place.display())),
+        MismatchKind::SameName => (Problem::SameName, format!("and {}", misfit.place.display())),
     };
     Finding::fault(problem, &misfit.file, detail)
 }

@@ -7,7 +7,7 @@
 
 use super::{Conv2d, Padding, input_grad_cpu, kernels};
 use crate::error::Result;
-use crate::ops::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
+use crate::ops::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
 use crate::ops::{Cost, Op, Packing, bytes, expect_f32, expect_gradient};
 use crate::tensor::{Shape, Tensor, TensorType};
 
@@ -62,7 +62,8 @@ impl Conv2dInputGrad {
         let depthwise = self.conv.is_depthwise(dx.ty.shape, w);
         let spread = TensorType::f32(self.spread_shape(dy.ty.shape));
         let strided = self.conv.stride != (1, 1);
-        let too_large = strided && Layout::bytes(spread, Packing::Channels) > cx.caps.max_binding;
+        let too_large =
+            strided && TensorLayout::bytes(spread, Packing::Channels) > cx.caps.max_binding;
         let Some(conv) = self
             .turned(spread.shape, w)
             .filter(|_| (depthwise || self.conv.groups == 1) && !too_large)
@@ -72,12 +73,12 @@ impl Conv2dInputGrad {
         let channels = if depthwise { (1, w.c) } else { (w.c, w.w) };
         let turned = TensorType::f32(Shape::new(w.n, w.h, channels.0, channels.1));
         let mut prepare = vec![turn(w, depthwise)];
-        let mut scratch = vec![Layout::bytes(turned, Packing::Matrix)];
-        let mut inputs = [dy, Layout::contiguous(turned)];
+        let mut scratch = vec![TensorLayout::bytes(turned, Packing::Matrix)];
+        let mut inputs = [dy, TensorLayout::contiguous(turned)];
         if strided {
             prepare.push(self.spread(dy, spread.shape));
-            scratch.push(Layout::bytes(spread, Packing::Channels));
-            inputs[0] = Layout::contiguous(spread);
+            scratch.push(TensorLayout::bytes(spread, Packing::Channels));
+            inputs[0] = TensorLayout::contiguous(spread);
         }
         let forward = kernels::list(
             &conv,
@@ -108,7 +109,7 @@ impl Conv2dInputGrad {
     }
 
     /// Puts zeros between the pixels of the output's gradient.
-    fn spread(&self, dy: Layout, to: Shape) -> Dispatch {
+    fn spread(&self, dy: TensorLayout, to: Shape) -> Dispatch {
         Dispatch::new("conv2d/spread")
             .read("dy", 0)
             .bind("spread", Operand::Scratch(1))

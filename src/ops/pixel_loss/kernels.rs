@@ -5,7 +5,7 @@ use super::{Denominator, SegmentationLoss};
 use crate::ops::Packing;
 use crate::ops::bilinear::Grid;
 use crate::ops::channel_sum::{block, blocks, sums};
-use crate::ops::kernel::{Dispatch, Kernel, KernelContext, Layout, Operand};
+use crate::ops::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
 use crate::tensor::{Shape, TensorType};
 
 /// `[pixels]` vec4: loss, what the pixel adds to the denominator, log-sum-exp, factor. With Dice,
@@ -21,12 +21,12 @@ const DIGIT: u32 = 8;
 const COUNTED: usize = 256 * 16;
 
 /// `[1, 1, positions, 4 * vec4s]`.
-fn row(positions: usize, vec4s: usize) -> Layout {
-    Layout::contiguous(TensorType::f32(Shape::new(1, 1, positions, 4 * vec4s)))
+fn row(positions: usize, vec4s: usize) -> TensorLayout {
+    TensorLayout::contiguous(TensorType::f32(Shape::new(1, 1, positions, 4 * vec4s)))
 }
 
-fn bytes(layout: Layout) -> u64 {
-    Layout::bytes(layout.ty, Packing::Channels)
+fn bytes(layout: TensorLayout) -> u64 {
+    TensorLayout::bytes(layout.ty, Packing::Channels)
 }
 
 /// The only kernel; none where the interpolation is past what shaders can follow.

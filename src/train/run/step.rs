@@ -1,7 +1,7 @@
 //! A step of a run: its batches, one held at a time, and its records.
 
 use super::super::event::Event;
-use super::super::trainer::{Feed, Images, Outcome};
+use super::super::trainer::{Feed, Images, StepOutcome};
 use super::{Run, TOLD};
 use crate::data::{Batch, Loader};
 use crate::error::{Result, error};
@@ -71,7 +71,7 @@ impl Feed for Stream<'_> {
 impl Run {
     /// Makes one step. `None` where it was stopped while a batch was waited for: then no step was
     /// made.
-    pub(super) fn one(&mut self, stop: &AtomicBool) -> Result<Option<Outcome>> {
+    pub(super) fn one(&mut self, stop: &AtomicBool) -> Result<Option<StepOutcome>> {
         let waited = self.loader.waited();
         let (ignore, classes) = (self.recipe.loss.ignore, self.table.len());
         let weights = self.recipe.data.class_weights.clone();
@@ -132,7 +132,11 @@ impl Run {
         .advice("check the masks by `atrous doctor`, and the classes by `--class-table`"))
     }
 
-    pub(super) fn tell(&mut self, outcome: &Outcome, tell: &mut dyn FnMut(Event)) -> Result<()> {
+    pub(super) fn tell(
+        &mut self,
+        outcome: &StepOutcome,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<()> {
         let step = self.progress.step;
         let losses = &mut self.progress.losses;
         losses.push_back(outcome.loss);

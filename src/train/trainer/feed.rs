@@ -42,13 +42,13 @@ mod tests {
     use crate::exec::Device;
     use crate::image::ClassTable;
     use crate::tensor::{Data, Shape, Tensor};
-    use crate::train::{Beginning, NetworkRecipe, Recipe, Trainer};
+    use crate::train::{InitialModel, NetworkRecipe, Recipe, Trainer};
 
     #[test]
     fn a_step_that_is_given_up_between_two_batches_changes_no_bit() {
         let network =
             NetworkRecipe { backbone: Some("mobilenet_v2_0.1".into()), ..NetworkRecipe::default() };
-        let begun = Beginning::new(&network, &ClassTable::generic(3), 1, None).unwrap();
+        let begun = InitialModel::new(&network, &ClassTable::generic(3), 1, None).unwrap();
         let mut recipe = Recipe { network, batch: 2, accumulate: 2, ..Recipe::default() };
         recipe.augmentation.crop = (33, 33);
         let mut trainer =

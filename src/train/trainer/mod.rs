@@ -6,14 +6,14 @@ mod state;
 
 pub(crate) use feed::Feed;
 
-use super::bank::Bank;
+use super::arena::ParameterArena;
 use super::groups::Group;
 use super::memory::Need;
 use super::options::TrainOptions;
 use super::parts::{Parts, distinct_groups, group_inputs, norm_tables};
 use super::update;
 use crate::error::{Error, Result, error};
-use crate::exec::{Device, FirstChoice, NodeTime, Runner, Store};
+use crate::exec::{Device, FirstKernel, NodeTime, Runner, Store};
 use crate::graph::{Graph, Weights};
 use crate::models::{Config, is_trained};
 use crate::ops::{Cost, GradientScale};
@@ -38,7 +38,7 @@ pub struct Images<'a> {
 
 /// What became of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Outcome {
+pub struct StepOutcome {
     /// Mean of the batches' losses.
     pub loss: f64,
     /// Norm of all the gradients together, before clipping.
@@ -52,8 +52,8 @@ pub struct Trainer {
     config: Config,
     options: TrainOptions,
     store: Arc<Store>,
-    parameters: Bank,
-    norms: Bank,
+    parameters: ParameterArena,
+    norms: ParameterArena,
     /// Weights that the steps do not touch (an auxiliary head without a part in the loss).
     others: Weights,
     too_small: Vec<String>,
@@ -112,7 +112,7 @@ impl Trainer {
         let share = 1.0 / options.accumulate as f32;
         let scale = GradientScale { share, max_norm: options.max_norm.map(|max| max as f32) };
         let gradients = if options.accumulate > 1 { "sums" } else { "gradients" };
-        let ready = |graph: Graph| Runner::with_store(&store, graph, &mut FirstChoice);
+        let ready = |graph: Graph| Runner::with_store(&store, graph, &mut FirstKernel);
         let forward = ready(graph)?;
         let update = ready(update::update(
             &parameters,
@@ -203,7 +203,7 @@ impl Trainer {
     /// Where a batch has another shape, the device fails, or (of kind `Training`) something is not
     /// finite any more: no parameter is updated then, though running statistics may have moved, and
     /// the error names the first node whose result is not finite.
-    pub fn step(&mut self, batches: &[Images]) -> Result<Outcome> {
+    pub fn step(&mut self, batches: &[Images]) -> Result<StepOutcome> {
         if batches.len() != self.options.accumulate as usize {
             return Err(error!(
                 Usage,
@@ -221,7 +221,7 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Trainer::step`]; what the feed returns.
-    pub(crate) fn step_from(&mut self, feed: &mut dyn Feed) -> Result<Option<Outcome>> {
+    pub(crate) fn step_from(&mut self, feed: &mut dyn Feed) -> Result<Option<StepOutcome>> {
         let count = self.options.accumulate as usize;
         // Gradients are not used before the last batch, but each batch moves the running
         // statistics. Without this, a checkpoint that is written after a step was given up would go
@@ -250,7 +250,7 @@ impl Trainer {
             return Err(self.not_finite("a gradient", feed, 0..count));
         }
         self.step += 1;
-        Ok(Some(Outcome { loss: losses / count as f64, gradient_norm: norm.into(), rate }))
+        Ok(Some(StepOutcome { loss: losses / count as f64, gradient_norm: norm.into(), rate }))
     }
 
     /// The loss of the step's batch `i`, whose gradient is on the device then, added to those
@@ -370,7 +370,7 @@ impl Trainer {
             store.write(name, &numbers)?;
         }
         let runner =
-            Runner::with_store(&Arc::new(store), self.forward.graph().clone(), &mut FirstChoice)?;
+            Runner::with_store(&Arc::new(store), self.forward.graph().clone(), &mut FirstKernel)?;
         runner.first_not_finite(&self.inputs(batch, &self.own_inputs(i)?))
     }
 }

@@ -4,7 +4,7 @@ use super::Trainer;
 use crate::error::{Result, error};
 use crate::graph::{ParamRef, Weights};
 use crate::tensor::Tensor;
-use crate::train::bank::Bank;
+use crate::train::arena::ParameterArena;
 use crate::train::parts::STATISTICS;
 use std::collections::BTreeMap;
 
@@ -98,20 +98,21 @@ impl Trainer {
         statistics.iter().try_for_each(|(name, numbers)| self.store.write(name, numbers))
     }
 
-    fn read(&self, bank: &Bank, vector: &str) -> Result<BTreeMap<String, Tensor>> {
+    fn read(&self, arena: &ParameterArena, vector: &str) -> Result<BTreeMap<String, Tensor>> {
         let segments: Vec<Vec<f32>> =
-            bank.buffers(vector).map(|(name, _)| self.store.read(&name)).collect::<Result<_>>()?;
-        Ok(bank.unpack(&segments))
+            arena.buffers(vector).map(|(name, _)| self.store.read(&name)).collect::<Result<_>>()?;
+        Ok(arena.unpack(&segments))
     }
 
     fn write<'t>(
         &self,
-        bank: &Bank,
+        arena: &ParameterArena,
         vector: &str,
         tensor: &dyn Fn(&str) -> Option<&'t Tensor>,
     ) -> Result<()> {
-        let segments = bank.pack(tensor)?;
-        bank.buffers(vector)
+        let segments = arena.pack(tensor)?;
+        arena
+            .buffers(vector)
             .zip(segments)
             .try_for_each(|((name, _), numbers)| self.store.write(&name, &numbers))
     }

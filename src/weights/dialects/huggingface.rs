@@ -2,7 +2,7 @@
 //! names.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, Part, Tensors};
+use super::{Dialect, ParameterPart, Tensors};
 use crate::error::Result;
 use crate::models::{
     Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, Norm, PaddingRule, Pooling,
@@ -26,8 +26,9 @@ impl Dialect for HuggingFace {
     }
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
-        let kernel =
-            |path: &str| mobilenet_v2(path).map_or(String::new(), |l| torch::name(l, Part::Kernel));
+        let kernel = |path: &str| {
+            mobilenet_v2(path).map_or(String::new(), |l| torch::name(l, ParameterPart::Kernel))
+        };
         let stem = kernel("stem.conv1");
         let net = torch::infer_mobilenet_v2(
             tensors,
@@ -69,7 +70,7 @@ impl Dialect for HuggingFace {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
         let found = match path.split_once('.') {
             Some(("backbone", inner)) if matches!(config.backbone, Backbone::MobileNetV2(_)) => {
                 mobilenet_v2(inner)

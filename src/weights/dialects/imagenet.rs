@@ -2,7 +2,7 @@
 //! to start a training from.
 
 use super::torch;
-use super::{Dialect, Part, Tensors};
+use super::{Dialect, ParameterPart, Tensors};
 use crate::error::Result;
 use crate::models::mobilenet_v3::MobileNetV3;
 use crate::models::{Backbone, Config, Eps};
@@ -48,7 +48,7 @@ impl Dialect for ImageNet {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
         let path = path.strip_prefix("backbone.")?;
         let found = match &config.backbone {
             Backbone::ResNet(_) => torch::resnet("", path),

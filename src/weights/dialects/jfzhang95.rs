@@ -1,9 +1,9 @@
 //! jfzhang95's pytorch-deeplab-xception: v3+ with ResNet-101, Xception or MobileNetV2.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, Part, Tensors};
+use super::{Dialect, ParameterPart, Tensors};
 use crate::error::{Result, error};
-use crate::models::xception::{Variant, Xception};
+use crate::models::xception::{Xception, XceptionVariant};
 use crate::models::{
     Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
     PaddingRule, PlusDecoder, Pooling, Preprocessing,
@@ -32,7 +32,7 @@ impl Dialect for Jfzhang95 {
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
         let mut config = Config {
-            backbone: Backbone::Xception(Xception { depth: 65, variant: Variant::InPlace }),
+            backbone: Backbone::Xception(Xception { depth: 65, variant: XceptionVariant::InPlace }),
             output_stride: 16,
             dilation: DilationRule::AfterStride,
             multi_grid: Vec::new(),
@@ -49,7 +49,8 @@ impl Dialect for Jfzhang95 {
         if tensors.any(PARTS[0]) {
             stem = MOBILENET_STEM;
             let kernel = |path: &str| {
-                mobilenet_v2(path).map_or(String::new(), |layer| torch::name(layer, Part::Kernel))
+                mobilenet_v2(path)
+                    .map_or(String::new(), |layer| torch::name(layer, ParameterPart::Kernel))
             };
             let project = |block: usize| kernel(&format!("block{block}.project"));
             config.backbone = Backbone::MobileNetV2(torch::infer_mobilenet_v2(
@@ -72,7 +73,7 @@ impl Dialect for Jfzhang95 {
         Ok(config)
     }
 
-    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
         let found = match path.split_once('.') {
             Some(("backbone", inner)) => match &config.backbone {
                 Backbone::ResNet(_) => torch::resnet("backbone.", inner),

@@ -6,18 +6,18 @@ use crate::tensor::{Shape, Tensor};
 
 /// The order of a kernel's axes in a file. Vectors have one axis everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
+pub enum KernelLayout {
     /// `[c_out, c_in / groups, kh, kw]`: PyTorch.
     Oihw,
     /// `[kh, kw, c_in, c_out]`, depthwise `[kh, kw, c, 1]`: TensorFlow.
     Hwio,
     /// `[kh, kw, c_in / groups, c_out]`: ours.
-    Ours,
+    Native,
 }
 
 /// What a parameter is to its layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum ParameterPart {
     /// The convolution's kernel.
     Kernel,
     /// The convolution's bias.
@@ -33,18 +33,18 @@ pub enum Part {
 }
 
 /// Our endings of names, the longer before those they contain.
-const SUFFIXES: [(&str, Part); 6] = [
-    (".norm.weight", Part::Gamma),
-    (".norm.bias", Part::Beta),
-    (".norm.running_mean", Part::Mean),
-    (".norm.running_var", Part::Variance),
-    (".weight", Part::Kernel),
-    (".bias", Part::Bias),
+const SUFFIXES: [(&str, ParameterPart); 6] = [
+    (".norm.weight", ParameterPart::Gamma),
+    (".norm.bias", ParameterPart::Beta),
+    (".norm.running_mean", ParameterPart::Mean),
+    (".norm.running_var", ParameterPart::Variance),
+    (".weight", ParameterPart::Kernel),
+    (".bias", ParameterPart::Bias),
 ];
 
-impl Part {
+impl ParameterPart {
     /// One of our names as the layer's path and the part.
-    pub fn split(name: &str) -> Option<(&str, Part)> {
+    pub fn split(name: &str) -> Option<(&str, ParameterPart)> {
         SUFFIXES.iter().find_map(|&(suffix, part)| Some((name.strip_suffix(suffix)?, part)))
     }
 
@@ -54,14 +54,14 @@ impl Part {
     }
 }
 
-impl Layout {
+impl KernelLayout {
     /// Dimensions in a file of a parameter with our `shape`.
-    pub fn dims(self, shape: Shape, part: Part, depthwise: bool) -> Vec<usize> {
+    pub fn dims(self, shape: Shape, part: ParameterPart, depthwise: bool) -> Vec<usize> {
         let Shape { n: kh, h: kw, w: c_in, c: c_out } = shape;
         match (part, self) {
-            (Part::Kernel, Layout::Oihw) => vec![c_out, c_in, kh, kw],
-            (Part::Kernel, Layout::Hwio) if depthwise => vec![kh, kw, c_out, c_in],
-            (Part::Kernel, _) => vec![kh, kw, c_in, c_out],
+            (ParameterPart::Kernel, KernelLayout::Oihw) => vec![c_out, c_in, kh, kw],
+            (ParameterPart::Kernel, KernelLayout::Hwio) if depthwise => vec![kh, kw, c_out, c_in],
+            (ParameterPart::Kernel, _) => vec![kh, kw, c_in, c_out],
             _ => vec![c_out],
         }
     }
@@ -70,8 +70,9 @@ impl Layout {
     ///
     /// # Errors
     /// Where the number of elements is not the shape's.
-    pub fn read(self, shape: Shape, part: Part, data: Vec<f32>) -> Result<Tensor> {
-        if part != Part::Kernel || self != Layout::Oihw || data.len() != shape.len() {
+    pub fn read(self, shape: Shape, part: ParameterPart, data: Vec<f32>) -> Result<Tensor> {
+        if part != ParameterPart::Kernel || self != KernelLayout::Oihw || data.len() != shape.len()
+        {
             // A depthwise kernel's elements lie in the same order in `[kh, kw, c, 1]` and
             // `[kh, kw, 1, c]`.
             return Tensor::new(shape, data);
@@ -92,9 +93,9 @@ impl Layout {
     ///
     /// # Errors
     /// Where memory runs out.
-    pub fn write(self, tensor: &Tensor, part: Part) -> Result<Vec<f32>> {
+    pub fn write(self, tensor: &Tensor, part: ParameterPart) -> Result<Vec<f32>> {
         let (shape, data) = (tensor.shape(), tensor.f32());
-        if part != Part::Kernel || self != Layout::Oihw {
+        if part != ParameterPart::Kernel || self != KernelLayout::Oihw {
             return memory::copy(data);
         }
         let taps = shape.n * shape.h;
@@ -117,18 +118,27 @@ mod tests {
         let ours = Tensor::from_fn(Shape::new(2, 3, 4, 5), |y, x, i, o| {
             (1000 * y + 100 * x + 10 * i + o) as f32
         });
-        let theirs = Layout::Oihw.write(&ours, Part::Kernel).unwrap();
+        let theirs = KernelLayout::Oihw.write(&ours, ParameterPart::Kernel).unwrap();
         // Element [o = 3, i = 2, y = 1, x = 0] of [5, 4, 2, 3].
         assert_eq!(theirs[((3 * 4 + 2) * 2 + 1) * 3], 1023.0);
-        assert_eq!(Layout::Oihw.read(ours.shape(), Part::Kernel, theirs).unwrap(), ours);
-        assert_eq!(Layout::Oihw.dims(ours.shape(), Part::Kernel, false), [5, 4, 2, 3]);
+        assert_eq!(
+            KernelLayout::Oihw.read(ours.shape(), ParameterPart::Kernel, theirs).unwrap(),
+            ours
+        );
+        assert_eq!(
+            KernelLayout::Oihw.dims(ours.shape(), ParameterPart::Kernel, false),
+            [5, 4, 2, 3]
+        );
     }
 
     #[test]
     fn names_split_into_layer_and_part() {
-        assert_eq!(Part::split("aspp.rate1.norm.weight"), Some(("aspp.rate1", Part::Gamma)));
-        assert_eq!(Part::split("logits.bias"), Some(("logits", Part::Bias)));
-        assert_eq!(Part::split("logits"), None);
+        assert_eq!(
+            ParameterPart::split("aspp.rate1.norm.weight"),
+            Some(("aspp.rate1", ParameterPart::Gamma))
+        );
+        assert_eq!(ParameterPart::split("logits.bias"), Some(("logits", ParameterPart::Bias)));
+        assert_eq!(ParameterPart::split("logits"), None);
         for (suffix, part) in SUFFIXES {
             assert_eq!(part.suffix(), suffix);
         }

@@ -9,7 +9,7 @@ mod huggingface;
 mod imagenet;
 mod jfzhang95;
 mod layout;
-mod ours;
+mod native;
 mod smp;
 mod store;
 mod tensorflow;
@@ -20,8 +20,8 @@ mod torch;
 mod torchvision;
 mod vainf;
 
-pub use layout::{Layout, Part};
-pub use store::{Stored, store};
+pub use layout::{KernelLayout, ParameterPart};
+pub use store::{StoredWeights, store};
 pub use tensors::{Source, Tensors};
 
 use crate::error::{Result, error};
@@ -35,7 +35,7 @@ use tensors::Unwrapped;
 
 /// All the dialects, in the order in which they are tried.
 pub static DIALECTS: &[&dyn Dialect] = &[
-    &ours::Ours,
+    &native::Native,
     &tensorflow::TensorFlow,
     &torchvision::Torchvision,
     &smp::Smp,
@@ -67,7 +67,7 @@ pub trait Dialect: Sync {
 
     /// The dialect's name of a part of the layer that we call `path`; none where it has no such
     /// layer.
-    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String>;
+    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String>;
 
     /// The name under which a file holds what the dialect calls `name`: code bases changed their
     /// names, or keep averages beside.
@@ -91,8 +91,8 @@ pub trait Dialect: Sync {
     }
 
     /// Order of the kernels' axes in a file.
-    fn layout(&self, _tensors: &Tensors) -> Layout {
-        Layout::Oihw
+    fn layout(&self, _tensors: &Tensors) -> KernelLayout {
+        KernelLayout::Oihw
     }
 }
 
@@ -108,7 +108,7 @@ pub struct Expected {
     /// Dimensions in the file.
     pub dims: Vec<usize>,
     /// What it is to its layer.
-    pub part: Part,
+    pub part: ParameterPart,
 }
 
 /// What [`load`] gives.
@@ -124,7 +124,7 @@ pub struct Loaded {
 
 /// What the caller of [`load`] knows.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wanted<'a> {
+pub struct ReadOptions<'a> {
     /// The number of classes that the network must have.
     pub classes: Option<usize>,
     /// The dialect, instead of the one that the names tell.
@@ -146,7 +146,7 @@ pub fn find(name: &str) -> Result<&'static dyn Dialect> {
 ///
 /// # Errors
 /// Where the names are nobody's, or the network is of a kind that is not known.
-pub fn identify(tensors: &Tensors, wanted: Wanted) -> Result<(&'static dyn Dialect, Config)> {
+pub fn identify(tensors: &Tensors, wanted: ReadOptions) -> Result<(&'static dyn Dialect, Config)> {
     let dialect = match wanted.dialect {
         Some(name) => find(name)?,
         None => DIALECTS.iter().copied().find(|d| d.detect(tensors)).ok_or_else(|| {
@@ -183,11 +183,15 @@ pub fn identify(tensors: &Tensors, wanted: Wanted) -> Result<(&'static dyn Diale
 ///
 /// # Errors
 /// Where the dialect has no name for some layer.
-pub fn expected(dialect: &dyn Dialect, config: &Config, layout: Layout) -> Result<Vec<Expected>> {
+pub fn expected(
+    dialect: &dyn Dialect,
+    config: &Config,
+    layout: KernelLayout,
+) -> Result<Vec<Expected>> {
     let parameters = models::parameters(config)?;
     let each = parameters.into_iter().map(|(ours, shape)| {
-        let (path, part) =
-            Part::split(&ours).expect("invariant: layers name their parameters by these endings");
+        let (path, part) = ParameterPart::split(&ours)
+            .expect("invariant: layers name their parameters by these endings");
         let name = dialect.rename(config, path, part).ok_or_else(|| {
             error!(Weights, "`{}` has no name for `{ours}`", dialect.name())
                 .advice("write the weights in another dialect")
@@ -204,7 +208,7 @@ pub fn expected(dialect: &dyn Dialect, config: &Config, layout: Layout) -> Resul
 /// Where the names are nobody's; where tensors are missing, unexpected or misshapen (all of them
 /// are reported together, before any number is read); where the number of classes is not the wanted
 /// one; where numbers cannot be read.
-pub fn load(source: &dyn Source, wanted: Wanted) -> Result<Loaded> {
+pub fn load(source: &dyn Source, wanted: ReadOptions) -> Result<Loaded> {
     let tensors = Tensors::of(source);
     if wanted.dialect.is_none()
         && !detected(&tensors)
@@ -225,10 +229,10 @@ pub fn load(source: &dyn Source, wanted: Wanted) -> Result<Loaded> {
 
 /// Refuses variances below zero: no batch has any, so the file is damaged or the tensor is
 /// something else. With them a batch norm is NaN, or, where eps hides the sign, a wrong factor.
-fn check_numbers(part: Part, tensor: Tensor) -> Result<Tensor> {
+fn check_numbers(part: ParameterPart, tensor: Tensor) -> Result<Tensor> {
     let negative = |v: &&f32| **v < 0.0;
     match part {
-        Part::Variance => match tensor.f32().iter().filter(negative).count() {
+        ParameterPart::Variance => match tensor.f32().iter().filter(negative).count() {
             0 => Ok(tensor),
             count => {
                 let least = tensor.f32().iter().copied().fold(0.0, f32::min);
@@ -253,7 +257,11 @@ fn detected(tensors: &Tensors) -> bool {
 const MOST_WRAPPERS: usize = 8;
 
 /// The network whose names are known once what stands before all of them is taken off.
-fn load_inside_wrapper(source: &dyn Source, wanted: Wanted, most: usize) -> Option<Result<Loaded>> {
+fn load_inside_wrapper(
+    source: &dyn Source,
+    wanted: ReadOptions,
+    most: usize,
+) -> Option<Result<Loaded>> {
     let inside = Unwrapped::new(source).filter(|_| most > 0)?;
     if detected(&Tensors::of(&inside)) {
         Some(load(&inside, wanted))
@@ -266,11 +274,11 @@ fn load_inside_wrapper(source: &dyn Source, wanted: Wanted, most: usize) -> Opti
 struct Fitted {
     dialect: &'static dyn Dialect,
     config: Config,
-    layout: Layout,
+    layout: KernelLayout,
     parameters: Vec<Expected>,
 }
 
-fn fit(tensors: &Tensors, wanted: Wanted) -> Result<Fitted> {
+fn fit(tensors: &Tensors, wanted: ReadOptions) -> Result<Fitted> {
     let (dialect, config) = identify(tensors, wanted)?;
     let layout = dialect.layout(tensors);
     let mut parameters = expected(dialect, &config, layout)?;

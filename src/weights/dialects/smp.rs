@@ -1,7 +1,7 @@
 //! segmentation_models_pytorch: DeepLabV3 and DeepLabV3Plus with ResNet or MobileNetV2.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, Part, Tensors};
+use super::{Dialect, ParameterPart, Tensors};
 use crate::error::{Result, error};
 use crate::models::{
     Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule,
@@ -80,7 +80,7 @@ impl Dialect for Smp {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
         let head = config.head.as_ref()?;
         let plus = matches!(head.decoder, Decoder::Plus(_));
         let found = match path.split_once('.') {

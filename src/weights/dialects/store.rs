@@ -1,6 +1,6 @@
 //! Writing weights under a dialect's names.
 
-use super::{Dialect, Layout, Source, Tensors, expected, find};
+use super::{Dialect, KernelLayout, Source, Tensors, expected, find};
 use crate::error::{Result, error};
 use crate::graph::Weights;
 use crate::models::{CONFIG_KEY, Config, Decoder};
@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 
 /// Tensors in memory, under a dialect's names and in its layout, ready to be written to a file.
 #[derive(Debug, Clone, Default)]
-pub struct Stored {
+pub struct StoredWeights {
     /// Names, dimensions and elements.
     pub tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
     /// Our config as JSON, with which the file can be read back with nothing lost.
     pub metadata: BTreeMap<String, String>,
 }
 
-impl Source for Stored {
+impl Source for StoredWeights {
     fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         self.tensors.iter().map(|(name, dims, _)| (name.clone(), dims.clone())).collect()
     }
@@ -43,11 +43,11 @@ impl Source for Stored {
 /// Where a parameter is missing or misshapen, and where the dialect's code would compute something
 /// else with these weights: it has no such layer, or another order, padding, dilation rule, eps,
 /// ...
-pub fn store(config: &Config, weights: &Weights, dialect: &str) -> Result<Stored> {
+pub fn store(config: &Config, weights: &Weights, dialect: &str) -> Result<StoredWeights> {
     let dialect = find(dialect)?;
     let layout = dialect.layout(&Tensors::default());
     let parameters = expected(dialect, config, layout)?;
-    let mut stored = Stored { tensors: Vec::new(), metadata: BTreeMap::new() };
+    let mut stored = StoredWeights { tensors: Vec::new(), metadata: BTreeMap::new() };
     for p in &parameters {
         match weights.get(&p.ours) {
             Some(found) if found.shape() == p.shape => {}
@@ -78,8 +78,13 @@ pub fn store(config: &Config, weights: &Weights, dialect: &str) -> Result<Stored
 }
 
 /// Checks that the dialect's code would run these tensors as the config says.
-fn agrees(dialect: &dyn Dialect, config: &Config, layout: Layout, stored: &Stored) -> Result<()> {
-    if layout == Layout::Ours {
+fn agrees(
+    dialect: &dyn Dialect,
+    config: &Config,
+    layout: KernelLayout,
+    stored: &StoredWeights,
+) -> Result<()> {
+    if layout == KernelLayout::Native {
         return Ok(());
     }
     let mut theirs = dialect.infer(&Tensors::of(stored))?;

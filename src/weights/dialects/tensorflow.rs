@@ -2,7 +2,7 @@
 //! norms apart or folded.
 
 use super::tensorflow_backbones as backbones;
-use super::{Dialect, Layout, Part, Tensors};
+use super::{Dialect, KernelLayout, ParameterPart, Tensors};
 use crate::error::{Result, error};
 use crate::models::mobilenet_v2::MobileNetV2;
 use crate::models::{
@@ -58,7 +58,7 @@ impl Dialect for TensorFlow {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
         let layer = match path.strip_prefix("backbone.") {
             Some(inner) => match &config.backbone {
                 Backbone::MobileNetV2(_) => mobilenet_v2_layer(inner)?,
@@ -68,15 +68,15 @@ impl Dialect for TensorFlow {
         };
         let depthwise = path.ends_with("depthwise");
         let suffix = match part {
-            Part::Kernel if depthwise => "depthwise_weights",
-            Part::Kernel => "weights",
-            Part::Bias if config.norm == Norm::Separate => "biases",
-            Part::Bias if depthwise => "depthwise_bias",
-            Part::Bias => "Conv2D_bias",
-            Part::Gamma => "BatchNorm/gamma",
-            Part::Beta => "BatchNorm/beta",
-            Part::Mean => "BatchNorm/moving_mean",
-            Part::Variance => "BatchNorm/moving_variance",
+            ParameterPart::Kernel if depthwise => "depthwise_weights",
+            ParameterPart::Kernel => "weights",
+            ParameterPart::Bias if config.norm == Norm::Separate => "biases",
+            ParameterPart::Bias if depthwise => "depthwise_bias",
+            ParameterPart::Bias => "Conv2D_bias",
+            ParameterPart::Gamma => "BatchNorm/gamma",
+            ParameterPart::Beta => "BatchNorm/beta",
+            ParameterPart::Mean => "BatchNorm/moving_mean",
+            ParameterPart::Variance => "BatchNorm/moving_variance",
         };
         Some(format!("{layer}/{suffix}"))
     }
@@ -97,13 +97,13 @@ impl Dialect for TensorFlow {
             || tensors.has(&format!("{name}{AVERAGE}"))
     }
 
-    fn layout(&self, tensors: &Tensors) -> Layout {
+    fn layout(&self, tensors: &Tensors) -> KernelLayout {
         let name = self.stored_as(tensors, stem(tensors));
         // The stem's kernel is 3x3 or 7x7 to at least 8 channels: the square axes tell the order.
         match tensors.dims(&name) {
-            Some([3, 3, _, c_out]) if *c_out != 3 => Layout::Hwio,
-            Some([7, 7, _, c_out]) if *c_out != 7 => Layout::Hwio,
-            _ => Layout::Oihw,
+            Some([3, 3, _, c_out]) if *c_out != 3 => KernelLayout::Hwio,
+            Some([7, 7, _, c_out]) if *c_out != 7 => KernelLayout::Hwio,
+            _ => KernelLayout::Oihw,
         }
     }
 
@@ -127,7 +127,7 @@ fn stem(tensors: &Tensors) -> String {
 /// Kernels of a file, whatever their order.
 struct File<'a> {
     tensors: &'a Tensors,
-    layout: Layout,
+    layout: KernelLayout,
 }
 
 impl File<'_> {
@@ -136,11 +136,11 @@ impl File<'_> {
     }
 
     fn channels_out(&self, name: &str) -> Option<usize> {
-        self.dims(name)?.get(if self.layout == Layout::Hwio { 3 } else { 0 }).copied()
+        self.dims(name)?.get(if self.layout == KernelLayout::Hwio { 3 } else { 0 }).copied()
     }
 
     fn channels_in(&self, name: &str) -> Option<usize> {
-        self.dims(name)?.get(if self.layout == Layout::Hwio { 2 } else { 1 }).copied()
+        self.dims(name)?.get(if self.layout == KernelLayout::Hwio { 2 } else { 1 }).copied()
     }
 
     fn has(&self, name: &str) -> bool {

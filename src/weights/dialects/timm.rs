@@ -2,7 +2,7 @@
 //! ResNets have torchvision's.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, Part, Tensors};
+use super::{Dialect, ParameterPart, Tensors};
 use crate::error::{Result, error};
 use crate::models::mobilenet_v3::{self, MobileNetV3};
 use crate::models::xception::{Shortcut, Xception};
@@ -45,7 +45,7 @@ impl Dialect for Timm {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
         let inner = path.strip_prefix("backbone.")?;
         let found = match &config.backbone {
             Backbone::Xception(net) => xception(net, inner),
@@ -79,7 +79,8 @@ fn infer_mobilenet(tensors: &Tensors) -> Result<Backbone> {
     match std::array::from_fn(|i| tensors.count(&format!("blocks.{i}."))) {
         MOBILENET_V2 => {
             let kernel = |path: &str| {
-                mobilenet_v2(path).map_or(String::new(), |layer| torch::name(layer, Part::Kernel))
+                mobilenet_v2(path)
+                    .map_or(String::new(), |layer| torch::name(layer, ParameterPart::Kernel))
             };
             let project = |block: usize| kernel(&format!("block{block}.project"));
             let mut net = torch::infer_mobilenet_v2(

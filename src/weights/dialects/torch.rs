@@ -1,7 +1,7 @@
 //! Names that PyTorch code bases share: torchvision's backbones, and the ASPP module that everybody
 //! took over from it.
 
-use super::{Part, Tensors};
+use super::{ParameterPart, Tensors};
 use crate::error::{Result, error};
 use crate::models::mobilenet_v2::MobileNetV2;
 use crate::models::resnet::ResNet;
@@ -16,14 +16,14 @@ pub(super) fn layer(prefix: &str, conv: &str, norm: &str) -> Layer {
 }
 
 /// The name of a part of a layer.
-pub(super) fn name((conv, norm): Layer, part: Part) -> String {
+pub(super) fn name((conv, norm): Layer, part: ParameterPart) -> String {
     match part {
-        Part::Kernel => conv + ".weight",
-        Part::Bias => conv + ".bias",
-        Part::Gamma => norm + ".weight",
-        Part::Beta => norm + ".bias",
-        Part::Mean => norm + ".running_mean",
-        Part::Variance => norm + ".running_var",
+        ParameterPart::Kernel => conv + ".weight",
+        ParameterPart::Bias => conv + ".bias",
+        ParameterPart::Gamma => norm + ".weight",
+        ParameterPart::Beta => norm + ".bias",
+        ParameterPart::Mean => norm + ".running_mean",
+        ParameterPart::Variance => norm + ".running_var",
     }
 }
 
@@ -101,7 +101,8 @@ pub(super) fn infer_mobilenet_v2_features(
     feature: impl Fn(usize) -> String,
 ) -> Result<MobileNetV2> {
     let kernel = |path: &str| {
-        mobilenet_v2(&feature, path).map_or(String::new(), |layer| name(layer, Part::Kernel))
+        mobilenet_v2(&feature, path)
+            .map_or(String::new(), |layer| name(layer, ParameterPart::Kernel))
     };
     let project = |block: usize| kernel(&format!("block{block}.project"));
     infer_mobilenet_v2(tensors, &kernel("stem.conv1"), project, &kernel("last"))

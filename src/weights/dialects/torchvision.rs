@@ -2,7 +2,7 @@
 //! classifier.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, Part, Tensors};
+use super::{Dialect, ParameterPart, Tensors};
 use crate::error::Result;
 use crate::models::mobilenet_v3::{self, MobileNetV3};
 use crate::models::{
@@ -57,7 +57,7 @@ impl Dialect for Torchvision {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
         let found = match path.split_once('.') {
             Some(("backbone", inner)) => match &config.backbone {
                 Backbone::ResNet(_) => torch::resnet("backbone.", inner),

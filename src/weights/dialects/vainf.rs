@@ -1,7 +1,7 @@
 //! VainF's DeepLabV3Plus-Pytorch: v3 and v3+ with ResNet or MobileNetV2.
 
 use super::torch::{self, layer};
-use super::{Dialect, Part, Tensors};
+use super::{Dialect, ParameterPart, Tensors};
 use crate::error::{Result, error};
 use crate::models::{
     Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule,
@@ -85,7 +85,7 @@ impl Dialect for VainF {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
         let head = config.head.as_ref()?;
         let plus = matches!(head.decoder, Decoder::Plus(_));
         let found = match path.split_once('.') {

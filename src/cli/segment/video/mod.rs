@@ -14,9 +14,9 @@ use crate::error::{Error, Result, error};
 use crate::files::json_path;
 use crate::image::{LegendEntry, Tally, legend_table};
 use crate::text;
-use crate::video::{self, Info, PixelFormat, Rate, Selection, Source};
+use crate::video::{self, FrameSource, PixelFormat, Rate, Selection, VideoInfo};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use plan::Plan;
+use plan::VideoPlan;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -108,7 +108,7 @@ struct Sums {
 
 /// Segments the video and reports on it. Where its source fails in the middle, the frames before it
 /// are kept and the error is returned; so are they after a signal, which is no error.
-pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
+pub(super) fn run(args: &Args, plan: &VideoPlan) -> Result<()> {
     let stop = on_interrupt("stopping after the frames under way")?;
     let nothing = || {
         error!(Image, "stopped before the first frame, so nothing was written").file(&plan.output)
@@ -122,7 +122,7 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
     }
     let info = source.info().clone();
     let (width, height) = frame_size(args, info.width, info.height);
-    let sink = plan.sink(&Info { width, height, ..info.clone() }, args, &tools)?;
+    let sink = plan.sink(&VideoInfo { width, height, ..info.clone() }, args, &tools)?;
     let mut sink = Writer::new(plan.output.display().to_string(), sink, &stop, GRACE)?;
     let bar = progress(args, info.frames);
     let begun = Instant::now();
@@ -173,7 +173,7 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Result<()> {
 fn work(
     args: &Args,
     tools: &Tools,
-    source: Box<dyn Source>,
+    source: Box<dyn FrameSource>,
     sink: &mut Writer,
     stop: &Arc<AtomicBool>,
     sums: &mut Sums,
@@ -229,7 +229,7 @@ fn progress(args: &Args, frames: Option<u64>) -> ProgressBar {
 }
 
 /// The report: to standard output, unless the video goes there.
-fn tell(args: &Args, plan: &Plan, tools: &Tools, outcome: Outcome) -> Result<()> {
+fn tell(args: &Args, plan: &VideoPlan, tools: &Tools, outcome: Outcome) -> Result<()> {
     if args.quiet && !args.json {
         return Ok(());
     }

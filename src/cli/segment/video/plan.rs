@@ -3,17 +3,18 @@
 use super::super::{Args, Style, Tools, inputs};
 use crate::error::{Error, Result, error};
 use crate::video::{
-    self, Format, Info, Kind, Options, PixelFormat, RawFrames, Selection, Sink, Source,
+    self, FrameSink, FrameSource, PixelFormat, RawFrames, Selection, VideoFormat, VideoInfo,
+    VideoKind, VideoOptions,
 };
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// A video to read and where it goes.
 #[derive(Clone)]
-pub(in super::super) struct Plan {
+pub(in super::super) struct VideoPlan {
     pub(super) input: PathBuf,
     pub(super) output: PathBuf,
-    options: Options,
+    options: VideoOptions,
     selection: Selection,
 }
 
@@ -25,7 +26,7 @@ const STREAM: &str = "-";
 const STANDARD_INPUT: &str = "/dev/stdin";
 
 /// The plan, where the arguments ask for a video; `None` where they are images.
-pub(in super::super) fn plan(args: &Args) -> Result<Option<Plan>> {
+pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
     let video = &args.video;
     let output = args.output.as_deref();
     let only_videos = video.fps.is_some()
@@ -40,18 +41,19 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<Plan>> {
         }
         return Ok(None);
     };
-    let to_video = to_stream || output.and_then(Format::of).is_some_and(|f| f != Format::Directory);
+    let to_video =
+        to_stream || output.and_then(VideoFormat::of).is_some_and(|f| f != VideoFormat::Directory);
     let from_stream = input == Path::new(STREAM);
     let kind = video::kind(input);
     let is_video = match kind {
         _ if from_stream || video.raw_size.is_some() => true,
-        Kind::Y4m | Kind::Container => true,
+        VideoKind::Y4m | VideoKind::Container => true,
         // An animation becomes no single image, unless its first frame is asked for.
-        Kind::Animation => {
-            !args.first_frame && (to_video || output.is_none_or(|o| Format::of(o).is_some()))
+        VideoKind::Animation => {
+            !args.first_frame && (to_video || output.is_none_or(|o| VideoFormat::of(o).is_some()))
         }
-        Kind::Sequence => to_video || video.fps.is_some() || video::is_numbered(input),
-        Kind::Still => false,
+        VideoKind::Sequence => to_video || video.fps.is_some() || video::is_numbered(input),
+        VideoKind::Still => false,
     };
     if !is_video {
         return match only_videos {
@@ -64,7 +66,7 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<Plan>> {
     if args.probabilities {
         return Err(error!(Usage, "--probabilities goes with images, not with videos"));
     }
-    let tells_rate = video.raw_size.is_none() && (from_stream || kind != Kind::Sequence);
+    let tells_rate = video.raw_size.is_none() && (from_stream || kind != VideoKind::Sequence);
     if video.fps.is_some() && tells_rate {
         return Err(error!(
             Usage,
@@ -80,23 +82,23 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<Plan>> {
     let format = video.pixel_format.unwrap_or(PixelFormat::Rgb24);
     let raw = video.raw_size.map(|(width, height)| RawFrames { width, height, format });
     let selection = Selection { every: video.every, ..video.frames.unwrap_or_default() };
-    Ok(Some(Plan {
+    Ok(Some(VideoPlan {
         input: input.clone(),
         output,
-        options: Options { rate: video.fps, raw, ..Options::default() },
+        options: VideoOptions { rate: video.fps, raw, ..VideoOptions::default() },
         selection,
     }))
 }
 
 /// NAME-STYLE with the ending of the video, or one that can hold it.
-fn usual_output(input: &Path, kind: Kind, style: Style) -> Result<PathBuf> {
+fn usual_output(input: &Path, kind: VideoKind, style: Style) -> Result<PathBuf> {
     let ending = match kind {
         _ if input == Path::new(STREAM) => None,
-        Kind::Y4m => Some("y4m"),
-        Kind::Animation => Some("gif"),
-        Kind::Container if style == Style::Mask => Some("mkv"),
-        Kind::Container => input.extension().and_then(|e| e.to_str()),
-        Kind::Sequence | Kind::Still => None,
+        VideoKind::Y4m => Some("y4m"),
+        VideoKind::Animation => Some("gif"),
+        VideoKind::Container if style == Style::Mask => Some("mkv"),
+        VideoKind::Container => input.extension().and_then(|e| e.to_str()),
+        VideoKind::Sequence | VideoKind::Still => None,
     };
     let ending = ending.ok_or_else(|| {
         error!(Usage, "say where the result goes").advice("name a file, a directory or `-` with -o")
@@ -116,7 +118,7 @@ fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
             false => Ok(()),
         };
     }
-    let Some(format) = Format::of(output) else {
+    let Some(format) = VideoFormat::of(output) else {
         return Err(error!(Usage, "a video does not go into such a file").file(output).advice(
             "let it end in .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or in / for a directory",
         ));
@@ -128,7 +130,7 @@ fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
         false => video::files_of(input)?.iter().for_each(|file| outputs.reads(file, "an input")),
     }
     match format {
-        Format::Directory => outputs.writes_frames(output),
+        VideoFormat::Directory => outputs.writes_frames(output),
         _ if from_stream => {
             outputs.writes(output, format!("the {} of standard input", args.style.suffix()))
         }
@@ -136,8 +138,8 @@ fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
     }
 }
 
-impl Plan {
-    pub(super) fn source(&self) -> Result<Box<dyn Source>> {
+impl VideoPlan {
+    pub(super) fn source(&self) -> Result<Box<dyn FrameSource>> {
         let source = match self.input == Path::new(STREAM) {
             true => video::read(std::io::stdin(), "standard input", &self.options)?,
             false => video::open(&self.input, &self.options)?,
@@ -145,7 +147,12 @@ impl Plan {
         video::select(source, self.selection)
     }
 
-    pub(super) fn sink(&self, info: &Info, args: &Args, tools: &Tools) -> Result<Box<dyn Sink>> {
+    pub(super) fn sink(
+        &self,
+        info: &VideoInfo,
+        args: &Args,
+        tools: &Tools,
+    ) -> Result<Box<dyn FrameSink>> {
         let masks = args.style == Style::Mask;
         if self.to_stream() {
             return video::write_to(
@@ -156,7 +163,7 @@ impl Plan {
                 args.video.raw_output,
             );
         }
-        if Format::of(&self.output) != Some(Format::Directory)
+        if VideoFormat::of(&self.output) != Some(VideoFormat::Directory)
             && let Some(directory) = self.output.parent().filter(|p| !p.as_os_str().is_empty())
         {
             std::fs::create_dir_all(directory)

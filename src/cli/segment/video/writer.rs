@@ -5,7 +5,7 @@ use crate::cli::interrupt::POLL;
 use crate::cli::segment::work::WAITING;
 use crate::error::{Result, error};
 use crate::thread;
-use crate::video::{Content, Sink};
+use crate::video::{Content, FrameSink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -39,7 +39,7 @@ impl Writer {
     /// `grace` counts from when `stop` is set.
     pub(super) fn new(
         name: String,
-        mut sink: Box<dyn Sink>,
+        mut sink: Box<dyn FrameSink>,
         stop: &Arc<AtomicBool>,
         grace: Duration,
     ) -> Result<Self> {
@@ -162,7 +162,7 @@ mod tests {
         hangs: Option<usize>,
     }
 
-    impl Sink for Noting {
+    impl FrameSink for Noting {
         fn write(&mut self, _: &Content, _: Option<Duration>) -> Result<()> {
             let number = self.seen.lock().unwrap().len();
             if self.hangs == Some(number) {

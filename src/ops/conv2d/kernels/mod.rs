@@ -119,7 +119,7 @@ fn reads_padding(conv: &Conv2d, cx: &KernelContext) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::kernel::{Caps, Layout};
+    use crate::ops::kernel::{Caps, TensorLayout};
     use crate::ops::{Op, Padding};
     use crate::tensor::TensorType;
 
@@ -128,11 +128,15 @@ mod tests {
         let conv = Conv2d { padding: Padding::same(kernel, 1), ..Conv2d::default() };
         let types = [Shape::new(1, side, side, c_in), Shape::new(kernel, kernel, c_in, c_out)]
             .map(TensorType::f32);
-        let outputs: Vec<Layout> =
-            conv.infer(&types).unwrap().into_iter().map(Layout::contiguous).collect();
+        let outputs: Vec<TensorLayout> =
+            conv.infer(&types).unwrap().into_iter().map(TensorLayout::contiguous).collect();
         let kernels = list(
             &conv,
-            &KernelContext { inputs: &types.map(Layout::contiguous), outputs: &outputs, caps },
+            &KernelContext {
+                inputs: &types.map(TensorLayout::contiguous),
+                outputs: &outputs,
+                caps,
+            },
         );
         kernels.into_iter().map(|k| k.label).collect()
     }

@@ -7,7 +7,7 @@
 use crate::error::{Result, error};
 use crate::gpu::{pack_f32, unpack_f32};
 use crate::graph::Resident;
-use crate::ops::kernel::Layout;
+use crate::ops::kernel::TensorLayout;
 use crate::ops::{Packing, flat};
 use crate::tensor::{Shape, Tensor, TensorType};
 use std::collections::BTreeMap;
@@ -27,19 +27,19 @@ pub struct Entry {
 
 impl Entry {
     fn numbers(&self) -> usize {
-        (Layout::bytes(TensorType::f32(self.shape), self.packing) / 4) as usize
+        (TensorLayout::bytes(TensorType::f32(self.shape), self.packing) / 4) as usize
     }
 }
 
 /// The places of some tensors, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bank {
+pub struct ParameterArena {
     entries: Vec<Entry>,
     /// Numbers of each segment, a multiple of [`flat::BLOCK`].
     segments: Vec<usize>,
 }
 
-impl Bank {
+impl ParameterArena {
     /// Lays tensors out one after the other, in segments of at most `limit` bytes.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Bank {
         limit: u64,
     ) -> Result<Self> {
         let limit = usize::try_from(limit / 4).unwrap_or(usize::MAX) / flat::BLOCK * flat::BLOCK;
-        let mut bank = Bank { entries: Vec::new(), segments: Vec::new() };
+        let mut arena = ParameterArena { entries: Vec::new(), segments: Vec::new() };
         for (name, shape, packing) in tensors {
             let mut entry = Entry { name, shape, packing, segment: 0, first: 0 };
             let numbers = entry.numbers().next_multiple_of(flat::BLOCK);
@@ -57,15 +57,15 @@ impl Bank {
                 return Err(error!(OutOfMemory, "{shape} is past what the device binds")
                     .at(format!("parameter `{}`", entry.name)));
             }
-            if bank.segments.last().is_none_or(|&used| used + numbers > limit) {
-                bank.segments.push(0);
+            if arena.segments.last().is_none_or(|&used| used + numbers > limit) {
+                arena.segments.push(0);
             }
-            entry.segment = bank.segments.len() - 1;
-            let used = &mut bank.segments[entry.segment];
+            entry.segment = arena.segments.len() - 1;
+            let used = &mut arena.segments[entry.segment];
             entry.first = std::mem::replace(used, *used + numbers);
-            bank.entries.push(entry);
+            arena.entries.push(entry);
         }
-        Ok(bank)
+        Ok(arena)
     }
 
     /// The tensors, in order.
@@ -141,13 +141,16 @@ impl Bank {
 mod tests {
     use super::*;
 
-    fn bank(limit: u64) -> Result<Bank> {
+    fn arena(limit: u64) -> Result<ParameterArena> {
         let tensors = [
             ("a", Shape::new(3, 3, 3, 5), Packing::Matrix),
             ("b", Shape::vector(5), Packing::Channels),
             ("c", Shape::vector(130), Packing::Channels),
         ];
-        Bank::new(tensors.map(|(name, shape, packing)| (name.to_owned(), shape, packing)), limit)
+        ParameterArena::new(
+            tensors.map(|(name, shape, packing)| (name.to_owned(), shape, packing)),
+            limit,
+        )
     }
 
     #[test]
@@ -156,9 +159,9 @@ mod tests {
         for (limit, segments) in
             [(1 << 20, vec![576]), (384 * 4, vec![384, 192]), (320 * 4, vec![320, 256])]
         {
-            let bank = bank(limit).unwrap();
-            assert_eq!(bank.segments, segments);
-            let tensors: BTreeMap<String, Tensor> = bank
+            let arena = arena(limit).unwrap();
+            assert_eq!(arena.segments, segments);
+            let tensors: BTreeMap<String, Tensor> = arena
                 .entries()
                 .iter()
                 .map(|e| {
@@ -170,18 +173,18 @@ mod tests {
                     )
                 })
                 .collect();
-            let packed = bank.pack(|name| tensors.get(name)).unwrap();
-            assert_eq!(bank.unpack(&packed), tensors);
-            let groups = bank.groups(|i, _| i as u32 + 1).concat();
+            let packed = arena.pack(|name| tensors.get(name)).unwrap();
+            assert_eq!(arena.unpack(&packed), tensors);
+            let groups = arena.groups(|i, _| i as u32 + 1).concat();
             assert_eq!([1, 2, 3].map(|g| groups.iter().filter(|&&x| x == g).count()), [5, 1, 3]);
         }
-        assert!(bank(256 * 4).is_err());
+        assert!(arena(256 * 4).is_err());
     }
 
     #[test]
     fn tensors_of_another_shape_are_refused() {
         let other = Tensor::zeros(TensorType::f32(Shape::vector(6)));
-        let error = bank(1 << 20)
+        let error = arena(1 << 20)
             .unwrap()
             .pack(|name| (name == "b").then_some(&other))
             .unwrap_err()

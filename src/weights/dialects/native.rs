@@ -1,13 +1,13 @@
 //! Our own names, layout, and the config in the metadata.
 
-use super::{Dialect, Layout, Part, Tensors};
+use super::{Dialect, KernelLayout, ParameterPart, Tensors};
 use crate::error::{Result, error};
 use crate::models::{CONFIG_KEY, Config, STEM_WEIGHT};
 
 /// Our dialect.
-pub struct Ours;
+pub struct Native;
 
-impl Dialect for Ours {
+impl Dialect for Native {
     fn name(&self) -> &'static str {
         "atrous"
     }
@@ -25,11 +25,11 @@ impl Dialect for Ours {
             .advice("the file was written anew by a program that drops metadata: import the original again"))
     }
 
-    fn rename(&self, _config: &Config, path: &str, part: Part) -> Option<String> {
+    fn rename(&self, _config: &Config, path: &str, part: ParameterPart) -> Option<String> {
         Some(format!("{path}{}", part.suffix()))
     }
 
-    fn layout(&self, _tensors: &Tensors) -> Layout {
-        Layout::Ours
+    fn layout(&self, _tensors: &Tensors) -> KernelLayout {
+        KernelLayout::Native
     }
 }

@@ -12,7 +12,7 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// What a run needs to know beside its recipe.
 #[derive(Clone, Copy)]
-pub struct Setting<'a> {
+pub struct RunContext<'a> {
     /// Where the training runs.
     pub device: &'a Device,
     /// Threads that make batches; 0 lets the loader choose.
@@ -23,7 +23,7 @@ pub struct Setting<'a> {
     pub stop: Option<&'a AtomicBool>,
 }
 
-impl Setting<'_> {
+impl RunContext<'_> {
     /// Errors once it is to stop.
     pub(crate) fn check(&self) -> Result<()> {
         match self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
@@ -71,7 +71,8 @@ mod tests {
     #[test]
     fn a_wait_for_what_never_comes_ends_when_it_is_stopped() {
         let stop = AtomicBool::new(false);
-        let setting = Setting { device: &Device::Cpu, workers: 0, command: "", stop: Some(&stop) };
+        let setting =
+            RunContext { device: &Device::Cpu, workers: 0, command: "", stop: Some(&stop) };
         assert_eq!(setting.wait_for(|| Ok(3)).unwrap(), 3);
         let (_never, waiting) = sync_channel::<()>(1);
         std::thread::scope(|scope| {

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 /// `c = (d + 1/2) * n / m`, source pixel `i` the weight `max(0, 1 - |i + 1/2 - c| / r)` with
 /// `r = max(n / m, 1)`, and the weights are divided by their sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Frame {
+pub struct PreprocessFrame {
     /// Rows of the output.
     pub h: usize,
     /// Columns of the output.
@@ -63,9 +63,9 @@ pub(super) fn colors(pixel: u32) -> [f32; 3] {
     [pixel, pixel >> 8, pixel >> 16].map(|v| (v & 255) as f32)
 }
 
-impl Op for Frame {
+impl Op for PreprocessFrame {
     fn name(&self) -> &'static str {
-        "frame"
+        "preprocess_frame"
     }
 
     fn attributes(&self) -> String {
@@ -143,7 +143,7 @@ impl Op for Frame {
         let (from, y) = (cx.inputs[0].ty.shape, cx.outputs[0]);
         let (rows, columns) =
             (Filter::new(from.h, self.scaled.0), Filter::new(from.w, self.scaled.1));
-        let dispatch = Dispatch::new("frame")
+        let dispatch = Dispatch::new("preprocess_frame")
             .read("x", 0)
             .write("y", 0)
             .param("pixels", y.ty.shape.positions())
