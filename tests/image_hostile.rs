@@ -3,7 +3,7 @@
 
 use atrous::image::{Image, LabelMap, decode};
 use image::{DynamicImage, ImageFormat, RgbaImage};
-use std::alloc::{DatasetLayout, GlobalAlloc, System};
+use std::alloc::{Layout, GlobalAlloc, System};
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -19,20 +19,20 @@ static PEAK: AtomicUsize = AtomicUsize::new(0);
 // SAFETY: every call is handed to the system's allocator unchanged; the counters touch no memory of
 // the callers.
 unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: DatasetLayout) -> *mut u8 {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
         // SAFETY: the caller keeps `alloc`'s contract, which is the same.
         unsafe { System.alloc(layout) }
     }
 
-    unsafe fn alloc_zeroed(&self, layout: DatasetLayout) -> *mut u8 {
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
         // SAFETY: as above. Zeroed by the system, so that a page that is never touched is never
         // taken.
         unsafe { System.alloc_zeroed(layout) }
     }
 
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: DatasetLayout) {
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         NOW.fetch_sub(layout.size(), Relaxed);
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
@@ -56,7 +56,7 @@ impl Random {
 
 /// What a damaged file must end in.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum ReadOptions {
+enum Wanted {
     Error,
     /// An error, or a whole image: the damage may sit in the pixels' values.
     Either,
@@ -65,7 +65,7 @@ enum ReadOptions {
 struct Case {
     name: String,
     bytes: Vec<u8>,
-    wanted: ReadOptions,
+    wanted: Wanted,
 }
 
 fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
@@ -117,7 +117,7 @@ fn damage(name: &str, whole: &[u8], random: &mut Random, cases: &mut Vec<Case>) 
         cases.push(Case {
             name: format!("{stem}-cut{part}.{ending}"),
             bytes,
-            wanted: ReadOptions::Error,
+            wanted: Wanted::Error,
         });
     }
     for round in 0..7 {
@@ -130,7 +130,7 @@ fn damage(name: &str, whole: &[u8], random: &mut Random, cases: &mut Vec<Case>) 
         cases.push(Case {
             name: format!("{stem}-bits{round}.{ending}"),
             bytes,
-            wanted: ReadOptions::Either,
+            wanted: Wanted::Either,
         });
     }
 }
@@ -149,7 +149,7 @@ fn lies(files: &[(&'static str, Vec<u8>)], cases: &mut Vec<Case>) {
     let whole = |name: &str| files.iter().find(|f| f.0 == name).unwrap().1.clone();
     let mut push = |name: String, bytes: Vec<u8>| {
         // A GIF's frame may be smaller than its canvas, so an odd canvas alone is no damage.
-        let wanted = if name.ends_with(".gif") { ReadOptions::Either } else { ReadOptions::Error };
+        let wanted = if name.ends_with(".gif") { Wanted::Either } else { ReadOptions::Error };
         cases.push(Case { name, bytes, wanted });
     };
     let big = [
@@ -217,7 +217,7 @@ fn cases() -> Vec<Case> {
 
 fn check(result: Result<Image, atrous::Error>, case: &Case) -> Result<(), String> {
     match result {
-        Ok(image) if case.wanted == ReadOptions::Error => {
+        Ok(image) if case.wanted == Wanted::Error => {
             Err(format!("was taken for an image of {} x {}", image.width, image.height))
         }
         Ok(image) if image.rgb.len() != 3 * image.width * image.height => {
@@ -238,7 +238,7 @@ static TURN: Mutex<()> = Mutex::new(());
 #[test]
 fn a_png_color_profile_that_is_never_used_is_never_inflated() {
     let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut info = png::VideoInfo::with_size(4, 2);
+    let mut info = png::Info::with_size(4, 2);
     (info.color_type, info.bit_depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
     info.icc_profile = Some(vec![0; 48 << 20].into());
     let mut bytes = Vec::new();
