@@ -3,7 +3,7 @@
 
 use atrous::image::{Image, LabelMap, decode};
 use image::{DynamicImage, ImageFormat, RgbaImage};
-use std::alloc::{Layout, GlobalAlloc, System};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -149,7 +149,7 @@ fn lies(files: &[(&'static str, Vec<u8>)], cases: &mut Vec<Case>) {
     let whole = |name: &str| files.iter().find(|f| f.0 == name).unwrap().1.clone();
     let mut push = |name: String, bytes: Vec<u8>| {
         // A GIF's frame may be smaller than its canvas, so an odd canvas alone is no damage.
-        let wanted = if name.ends_with(".gif") { Wanted::Either } else { ReadOptions::Error };
+        let wanted = if name.ends_with(".gif") { Wanted::Either } else { Wanted::Error };
         cases.push(Case { name, bytes, wanted });
     };
     let big = [
