@@ -43,13 +43,13 @@ fn frame(image: &Image) -> Vec<u32> {
 
 /// The labels of the newest frame, by the colors of a mask in which every class is shown.
 fn labels(live: &Live) -> Vec<u16> {
-    let mut look = live.look(Effect::Mask);
+    let mut style = live.style(Effect::Mask);
     let mut meaning = HashMap::new();
-    for (class, (color, shown)) in (0u16..).zip(&mut look.classes) {
+    for (class, (color, shown)) in (0u16..).zip(&mut style.classes) {
         (*color, *shown) = ([class as u8, 100, 255 - class as u8], true);
         meaning.insert(*color, class);
     }
-    live.set_look(&look).unwrap();
+    live.set_style(&style).unwrap();
     live.paint().unwrap();
     live.painted().unwrap().rgb.chunks_exact(3).map(|p| meaning[&[p[0], p[1], p[2]]]).collect()
 }
@@ -136,11 +136,11 @@ fn both_executors_paint_the_same() {
         live.set_behind(&behind).unwrap();
         live.segment().unwrap();
         EFFECTS.map(|effect| {
-            let mut look = live.look(effect);
-            look.mirror = effect == Effect::CutOut(Background::Frame);
+            let mut style = live.style(effect);
+            style.mirror = effect == Effect::CutOut(Background::Frame);
             // The network has no background: one class plays it.
-            look.classes[2].1 = false;
-            live.set_look(&look).unwrap();
+            style.classes[2].1 = false;
+            live.set_style(&style).unwrap();
             live.paint().unwrap();
             live.painted().unwrap().rgb
         })
@@ -234,9 +234,9 @@ fn what_does_not_fit_is_refused() {
     for share in [1.0, -0.1, f32::NAN] {
         assert!(live.set_smoothing(share).is_err(), "{share}");
     }
-    let mut look = live.look(Effect::Mask);
-    look.classes.pop();
-    assert!(live.set_look(&look).unwrap_err().to_string().contains("6 classes"));
+    let mut style = live.style(Effect::Mask);
+    style.classes.pop();
+    assert!(live.set_style(&style).unwrap_err().to_string().contains("6 classes"));
     let bare = Model { config: model.config.clone().without_head(), ..model };
     let error = Live::new(&Device::Cpu, &bare, (40, 30), SizeRule::Native, &Tuning::default())
         .err()

@@ -30,9 +30,9 @@ pub fn run(
     if let Some(path) = &options.behind {
         live.set_behind(&image::decode(path)?)?;
     }
-    live.set_look(
+    live.set_style(
         &View::new(&live, options.style, options.color, options.mirror, options.in_step)
-            .look(&live),
+            .painted(&live),
     )?;
     let mut times = [Duration::ZERO; 2];
     let mut done = 0;

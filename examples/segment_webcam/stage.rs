@@ -92,7 +92,7 @@ impl Stage {
 
     /// Brings look and panels to the state behind the keys.
     pub fn apply(&mut self) -> Result<()> {
-        self.live.set_look(&self.view.look(&self.live))?;
+        self.live.set_style(&self.view.painted(&self.live))?;
         let view = &self.view;
         let row =
             |(i, name): (usize, &String)| (name.clone(), view.class_color(i), view.is_shown(i));

@@ -1,6 +1,6 @@
 //! What is shown and how: the part of the program that keys change.
 
-use atrous::live::{Background, Effect, Live, Style};
+use atrous::live::{self, Background, Effect, Live};
 use clap::ValueEnum;
 
 /// A way to show the segmentation.
@@ -39,8 +39,8 @@ pub struct View {
 
 impl View {
     pub fn new(live: &Live, style: Style, color: [u8; 3], mirror: bool, in_step: bool) -> Self {
-        let classes = live.look(Effect::Mask).classes;
-        let opacity = STYLES.map(|s| live.look(effect(s, color)).opacity);
+        let classes = live.style(Effect::Mask).classes;
+        let opacity = STYLES.map(|s| live.style(effect(s, color)).opacity);
         // The first class that is shown: a background is none.
         let chosen = classes.iter().position(|c| c.1).unwrap_or(0);
         let names = live.table().names.clone();
@@ -104,12 +104,12 @@ impl View {
         self.classes[class].0
     }
 
-    pub fn look(&self, live: &Live) -> Style {
-        let mut look = live.look(effect(self.style, self.color));
-        look.opacity = self.opacity[self.at()];
-        look.mirror = self.mirror;
-        look.classes.clone_from(&self.classes);
-        look
+    pub fn painted(&self, live: &Live) -> live::Style {
+        let mut style = live.style(effect(self.style, self.color));
+        style.opacity = self.opacity[self.at()];
+        style.mirror = self.mirror;
+        style.classes.clone_from(&self.classes);
+        style
     }
 
     /// Style, opacity and what else is not as usual, in words.

@@ -16,7 +16,7 @@
 //! let model = Model::open("deeplab.safetensors")?;
 //! let frame = image::decode("frame.png")?;
 //! let live = Live::new(&Device::open(&DeviceChoice::Auto)?, &model, (frame.width, frame.height), model.usual_size(), &Tuning::default())?;
-//! live.set_look(&live.look(Effect::Overlay))?;
+//! live.set_style(&live.style(Effect::Overlay))?;
 //! live.set_frame(&Live::packed(&frame.rgb))?;
 //! live.segment()?;
 //! live.paint()?;
@@ -105,7 +105,7 @@ impl Live {
             blurred,
             smoothing,
         };
-        live.set_look(&live.look(Effect::Overlay))?;
+        live.set_style(&live.style(Effect::Overlay))?;
         Ok(live)
     }
 
@@ -208,8 +208,8 @@ impl Live {
         self.segment.run_in_slices(&[], slices)
     }
 
-    /// A look with the table's colors in which all classes but the background are shown.
-    pub fn look(&self, effect: Effect) -> Style {
+    /// A style with the table's colors in which all classes but the background are shown.
+    pub fn style(&self, effect: Effect) -> Style {
         let (vivid, background) = (self.table.vivid(), self.table.background());
         let classes = (0..vivid.len()).map(|c| (vivid.color(c), background != Some(c))).collect();
         let opacity = if effect == Effect::Overlay { OPACITY } else { 1.0 };
@@ -219,18 +219,18 @@ impl Live {
     /// Says how frames are painted from now on.
     ///
     /// # Errors
-    /// Where the look is for another number of classes.
-    pub fn set_look(&self, look: &Style) -> Result<()> {
-        if look.classes.len() != self.table.len() {
+    /// Where the style is for another number of classes.
+    pub fn set_style(&self, style: &Style) -> Result<()> {
+        if style.classes.len() != self.table.len() {
             return Err(error!(
                 Usage,
-                "a look for {} classes, of {}",
-                look.classes.len(),
+                "a style for {} classes, of {}",
+                style.classes.len(),
                 self.table.len()
             ));
         }
-        self.blurred.store(look.effect == Effect::CutOut(Background::Frame), Ordering::Relaxed);
-        self.store.write(self.parts.look.0, look.tensor().f32())
+        self.blurred.store(style.effect == Effect::CutOut(Background::Frame), Ordering::Relaxed);
+        self.store.write(self.parts.look.0, style.tensor().f32())
     }
 
     /// Says which image stands behind cut-outs. It is scaled so that it covers the frame, and what

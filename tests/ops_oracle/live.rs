@@ -201,7 +201,7 @@ fn painted(
             let back = match kind {
                 Background::Color(color) => color.map(f64::from),
                 kind => {
-                    let x = if kind == Background::PreprocessFrame { seen } else { x };
+                    let x = if kind == Background::Frame { seen } else { x };
                     let row = taps(y, to.h, behind.shape.h, to.h, to.h, false);
                     let column = taps(x, to.w, behind.shape.w, to.w, to.w, false);
                     std::array::from_fn(|c| between(behind, row, column, c))
@@ -226,7 +226,7 @@ fn frames_are_painted_in_every_way() {
         Effect::Mask,
         Effect::Overlay,
         Effect::CutOut(Background::Color([10, 200, 77])),
-        Effect::CutOut(Background::PreprocessFrame),
+        Effect::CutOut(Background::Frame),
         Effect::CutOut(Background::Image),
     ];
     let mut cases = Vec::new();

@@ -1,6 +1,6 @@
 //! An allocator that counts what each thread holds.
 
-use std::alloc::{GlobalAlloc, System, TensorLayout};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 pub struct Counting;
@@ -24,25 +24,25 @@ fn count(bytes: isize) {
 // SAFETY: every call is passed on to the system's allocator unchanged; counting touches two
 // thread-local integers without destructors and allocates nothing.
 unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: TensorLayout) -> *mut u8 {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
-    unsafe fn alloc_zeroed(&self, layout: TensorLayout) -> *mut u8 {
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc_zeroed(layout) }
     }
 
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: TensorLayout) {
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(-(layout.size() as isize));
         // SAFETY: the caller's promises are passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
 
-    unsafe fn realloc(&self, pointer: *mut u8, layout: TensorLayout, size: usize) -> *mut u8 {
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // Both blocks can exist at once.
         count(size as isize);
         // SAFETY: the caller's promises are passed on.

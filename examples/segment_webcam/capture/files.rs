@@ -4,7 +4,7 @@
 use super::Source;
 use atrous::image::{DecodeOptions, Image, cover};
 use atrous::live::Live;
-use atrous::video::{self, Kind};
+use atrous::video::{self, VideoKind};
 use atrous::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,10 @@ const ENDINGS: [&str; 10] =
 /// Opens a file, a directory, or a pattern of names. Frames are made to fit into `most`.
 pub fn open(path: &Path, most: (usize, usize)) -> Result<Box<dyn Source>> {
     match video::kind(path) {
-        Kind::Still => Ok(Box::new(Images::open(vec![path.to_owned()], path, most)?)),
-        Kind::Sequence if path.is_dir() => Ok(Box::new(Images::open(listed(path)?, path, most)?)),
+        VideoKind::Still => Ok(Box::new(Images::open(vec![path.to_owned()], path, most)?)),
+        VideoKind::Sequence if path.is_dir() => {
+            Ok(Box::new(Images::open(listed(path)?, path, most)?))
+        }
         _ => Ok(Box::new(Video::open(path, most)?)),
     }
 }
@@ -105,7 +107,7 @@ impl Source for Images {
 /// A video that begins again when it ends.
 struct Video {
     path: PathBuf,
-    frames: Box<dyn video::Source>,
+    frames: Box<dyn video::FrameSource>,
     size: (usize, usize),
     /// Whether a frame came since the beginning: else it would begin again for ever.
     begun: bool,
@@ -113,7 +115,7 @@ struct Video {
 
 impl Video {
     fn open(path: &Path, most: (usize, usize)) -> Result<Self> {
-        let frames = video::open(path, &video::Options::default())?;
+        let frames = video::open(path, &video::VideoOptions::default())?;
         let size = fit((frames.info().width, frames.info().height), most);
         Ok(Self { path: path.to_owned(), frames, size, begun: false })
     }
@@ -127,7 +129,7 @@ impl Source for Video {
     fn next(&mut self) -> Result<Option<Vec<u32>>> {
         let mut next = self.frames.next();
         if next.is_none() && std::mem::take(&mut self.begun) {
-            self.frames = video::open(&self.path, &video::Options::default())?;
+            self.frames = video::open(&self.path, &video::VideoOptions::default())?;
             next = self.frames.next();
         }
         let Some(frame) = next.transpose()? else { return Ok(None) };
