@@ -13,8 +13,8 @@ use atrous::models::{
 };
 use atrous::weights::WeightFile;
 use atrous::weights::dialects::{
-    DIALECTS, KernelLayout, ReadOptions, Source, Stored, Tensors, expected, find, identify, load,
-    store,
+    DIALECTS, KernelLayout, ReadOptions, Source, StoredWeights, Tensors, expected, find, identify,
+    load, store,
 };
 use atrous::{ErrorKind, Model, Shape, Tensor};
 
@@ -75,7 +75,8 @@ fn network(dialect: &str) -> Config {
     let found = find(dialect).unwrap();
     let listed = expected(found, &rough, KernelLayout::Oihw).unwrap();
     let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
-    let config = found.infer(&Tensors::of(&Stored { tensors, ..Stored::default() })).unwrap();
+    let config =
+        found.infer(&Tensors::of(&StoredWeights { tensors, ..StoredWeights::default() })).unwrap();
     config.validate().unwrap();
     config
 }
@@ -214,8 +215,10 @@ fn a_wrong_number_of_classes_is_an_error_before_reading() {
 
 #[test]
 fn names_of_nobody_are_an_error() {
-    let stored =
-        Stored { tensors: vec![("some.weight".into(), vec![1], vec![1.0])], ..Stored::default() };
+    let stored = StoredWeights {
+        tensors: vec![("some.weight".into(), vec![1], vec![1.0])],
+        ..StoredWeights::default()
+    };
     assert!(error(&stored, ReadOptions::default()).contains("no known network: `some.weight`"));
 }
 
@@ -289,7 +292,8 @@ fn a_large_tensorflow_network_is_written_with_its_flags() {
     let found = find("tensorflow").unwrap();
     let listed = expected(found, &rough, KernelLayout::Oihw).unwrap();
     let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
-    let inferred = found.infer(&Tensors::of(&Stored { tensors, ..Stored::default() })).unwrap();
+    let inferred =
+        found.infer(&Tensors::of(&StoredWeights { tensors, ..StoredWeights::default() })).unwrap();
     assert_eq!(inferred.backbone, rough.backbone);
     let window = Pooling::Window { crop: (513, 513), stride: (1, 1) };
     let config = with_head(Config { multi_grid: vec![1, 2, 4], ..inferred }, |head| {
@@ -336,7 +340,8 @@ fn relatives_of_known_backbones_are_refused_by_name() {
         ),
     ] {
         let tensors = names.into_iter().map(|name| (name, vec![1], vec![0.0])).collect();
-        let text = error(&Stored { tensors, ..Stored::default() }, ReadOptions::default());
+        let text =
+            error(&StoredWeights { tensors, ..StoredWeights::default() }, ReadOptions::default());
         assert!(text.contains(message), "{text}");
     }
 }
@@ -359,7 +364,9 @@ fn tensorflow_checkpoints_are_read_in_their_own_order_with_averages_first() {
         }
         tensors.push((format!("{}/ExponentialMovingAverage", e.name), e.dims, data));
     }
-    let loaded = load(&Stored { tensors, ..Stored::default() }, ReadOptions::default()).unwrap();
+    let loaded =
+        load(&StoredWeights { tensors, ..StoredWeights::default() }, ReadOptions::default())
+            .unwrap();
     assert_eq!(loaded.config, config);
     assert!(same(&loaded.weights, &weights));
 }
