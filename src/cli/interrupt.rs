@@ -55,7 +55,7 @@ fn handle(signal: i32) {
     let graceful = GRACEFUL.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match graceful {
         Some((flag, message)) if !flag.swap(true, Ordering::Relaxed) => {
-            super::args::say(&format!("\n{message}; once more ends at once"));
+            super::console::say(&format!("\n{message}; send the signal again to exit at once"));
         }
         _ => {
             clean_up();

@@ -144,9 +144,9 @@ pub(super) fn segment(
             anstream::eprintln!("writing the probabilities of {classes} classes to {path}: {size}")
         });
     }
-    let found = tools.segment_in_strips(args, image, |strip| file.write(strip))?;
+    let segmentation = tools.segment_in_strips(args, image, |strip| file.write(strip))?;
     file.planes = Vec::new();
-    Ok((found, file))
+    Ok((segmentation, file))
 }
 
 #[cfg(test)]
