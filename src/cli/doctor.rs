@@ -96,6 +96,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 fn check_sheet(args: &Args, doctor: &Doctor) -> Result<()> {
     let Some(output) = &args.output else { return Ok(()) };
     let mut outputs = OutputCheck::new("name another file for the sheet");
+    outputs.reads_lists(args.directory()?);
     doctor.files().for_each(|file| outputs.reads(file, "a file of the data set"));
     if let Some(path) = &args.class_table {
         outputs.reads(path, "the class table");

@@ -98,6 +98,7 @@ mod platform {
     pub(super) fn install() -> Result<()> {
         let failed = |e| Error::new(ErrorKind::Io, "signals cannot be caught").source(e);
         let (sender, begun) = sync_channel(1);
+        ignore(libc::SIGXFSZ);
         let work = move || {
             // `nohup` and its like have SIGHUP ignored, and the program must outlive the terminal.
             let wanted = [SIGINT, SIGTERM, SIGHUP]
@@ -113,6 +114,13 @@ mod platform {
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(work).map_err(failed)?;
         begun.recv().unwrap_or(Ok(())).map_err(failed)
+    }
+
+    /// Ignores a signal, so that the call that causes it returns an error instead: a file larger
+    /// than `ulimit -f` would end the process and leave temporary files behind.
+    fn ignore(signal: i32) {
+        // SAFETY: ignoring a signal installs no handler.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
 
     /// Whether the process was begun with the signal ignored.

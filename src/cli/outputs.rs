@@ -70,6 +70,20 @@ impl OutputCheck {
         }
     }
 
+    /// Adds the lists of a data set: class tables, splits and the like, in its directory and below
+    /// `ImageSets`. Images and masks are added by whoever knows them.
+    pub(super) fn reads_lists(&mut self, data: &Path) {
+        let image_sets = data.join("ImageSets");
+        let mut directories = vec![data.to_owned(), image_sets.clone()];
+        directories.extend(entries(&image_sets).filter(|path| path.is_dir()));
+        for file in directories.iter().flat_map(|directory| entries(directory)) {
+            let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default();
+            if ["txt", "json", "csv", "yaml", "yml", "mat"].contains(&extension) && file.is_file() {
+                self.reads(&file, "a list of the data set");
+            }
+        }
+    }
+
     /// Adds a file that will be written; `what` it will be ("the overlay of a.png").
     ///
     /// # Errors
@@ -269,6 +283,11 @@ impl FileId {
     fn of(path: &Path, _: &Metadata) -> Option<Self> {
         path.canonicalize().ok().map(FileId::Path)
     }
+}
+
+/// Paths in a directory; none if it cannot be read.
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 #[cfg(test)]

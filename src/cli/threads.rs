@@ -64,6 +64,7 @@ pub(super) fn start() -> Result<()> {
     memory::check_pieces(least, "the program")
         .map_err(|e| e.advice("raise the limit on memory (`ulimit -v`)"))?;
     rayon::broadcast(|_| settle());
+    memory::hold_reserve();
     if let Some(bytes) = memory::available() {
         log::debug!("{} MiB of memory are available", bytes >> 20);
     }

@@ -64,6 +64,18 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
+    /// Names of the files that a run writes, beside event files for TensorBoard.
+    pub const FILES: [&str; 8] = [
+        "best.safetensors",
+        "checkpoint.safetensors",
+        "last.safetensors",
+        LOCK,
+        LOG,
+        ORIGIN,
+        RECIPE,
+        "report.html",
+    ];
+
     /// The directory of a new run, made where there is none.
     ///
     /// # Errors
@@ -240,18 +252,22 @@ fn vacant(dir: &Path) -> Result<()> {
     }
     // Records are begun after the first checkpoint: where they are alone, somebody has taken the
     // checkpoint away and kept the rest.
-    if let Some(left) =
-        [LOG, "best.safetensors", "last.safetensors"].map(at).into_iter().find(|path| path.exists())
+    if let Some(left) = [LOG, "best.safetensors", "last.safetensors", "report.html"]
+        .map(at)
+        .into_iter()
+        .find(|path| path.exists())
     {
         return Err(error!(Usage, "is of an earlier run, which a new one would overwrite")
             .file(left)
             .advice("name another directory, or move this one's files away"));
     }
     // A run that was killed before its first checkpoint leaves both of these, and is begun anew.
-    if at(RECIPE).exists() && !at(ORIGIN).exists() {
-        return Err(error!(Usage, "is there already, and a new run would overwrite it")
-            .file(at(RECIPE))
-            .advice("name another directory for the run, or rename the file"));
+    for (name, other) in [(RECIPE, ORIGIN), (ORIGIN, RECIPE)] {
+        if at(name).exists() && !at(other).exists() {
+            return Err(error!(Usage, "exists already, and a new run would overwrite it")
+                .file(at(name))
+                .advice("name another directory for the run, or rename the file"));
+        }
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::exec::Times;
 use crate::files::Staged;
 use crate::image::{ClassTable, SizeRule};
 use crate::segmenter::{Model, Segmenter};
+use crate::text::printable;
 use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -169,6 +170,7 @@ struct Outcome {
 fn check_outputs(args: &Args, pairs: &[Pair]) -> Result<()> {
     let mut outputs = OutputCheck::new("name another file for the chart");
     outputs.reads(&args.model.weights, "the weight file");
+    outputs.reads_lists(&args.data);
     for pair in pairs {
         outputs.reads(&pair.image, "an image of the data set");
         outputs.reads(&pair.mask, "a mask of the data set");
@@ -283,7 +285,7 @@ fn score(
                     .map_err(|e| e.file(&scored.pair.mask))?;
             }
             bar.inc(1);
-            bar.set_message(scored.pair.name.clone());
+            bar.set_message(printable(&scored.pair.name).into_owned());
             Ok(())
         },
     )?;

@@ -7,7 +7,9 @@ mod settings;
 
 pub(in crate::cli) use memory::size;
 
+use super::console::say;
 use super::interrupt::on_interrupt;
+use super::outputs::OutputCheck;
 use crate::data::MOST_WORKERS;
 use crate::error::{Result, error};
 use crate::eval::Confusion;
@@ -17,9 +19,11 @@ use crate::image::ClassTable;
 use crate::segmenter::Model;
 use crate::text;
 use crate::train::{
-    Ending, InitialModel, Origin, Run, RunContext, RunDirectory, Scoring, Trainer, TrainingData,
+    Ending, InitialModel, Origin, Recipe, Run, RunContext, RunDirectory, Scoring, Trainer,
+    TrainingData,
 };
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -96,11 +100,6 @@ pub(in crate::cli) struct Args {
 }
 
 pub(in crate::cli) fn run(args: &Args) -> Result<()> {
-    let stop = on_interrupt("stopping after this step")?;
-    let command = std::env::args_os()
-        .map(|arg| arg.to_string_lossy().into_owned())
-        .collect::<Vec<_>>()
-        .join(" ");
     if let Some(flag) = args.settings.first_given().filter(|_| args.resume) {
         return Err(error!(
             Usage,
@@ -108,12 +107,21 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         )
         .advice("start another run, with `--init` and the weights of this one"));
     }
-    // First, since all other work would be in vain if another process trains in the directory.
-    let mut directory = match (args.resume, args.dry_run) {
+    // Read before signals are handled gracefully: a read that blocks then ends at the first one.
+    let recipe = args.settings.recipe(args.recipe.as_deref())?;
+    let classes = table(args)?;
+    check_outputs(args)?;
+    let stop = on_interrupt("stopping after this step")?;
+    // Before all other work, which would be in vain if another process trains in the directory.
+    let directory = match (args.resume, args.dry_run) {
         (true, _) => Some(RunDirectory::open(&args.output)?),
         (false, false) => Some(RunDirectory::create(&args.output)?),
         (false, true) => None,
     };
+    let command = std::env::args_os()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ");
     let device = Device::open(&args.device)?;
     let context = RunContext {
         device: &device,
@@ -121,81 +129,111 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         command: &command,
         stop: Some(&*stop),
     };
-    let say = |text: String| {
-        if !args.quiet {
-            super::console::say(&text);
+    let run = match directory {
+        Some(directory) if args.resume => {
+            let run = Run::resume(directory, context)?;
+            args.say(&format!("device: {device}; {}", about::resumed(&run)));
+            Some(run)
         }
+        directory => start(args, recipe, classes, directory, context)?,
     };
-    let mut run = if let Some(directory) = directory.take_if(|_| args.resume) {
-        let run = Run::resume(directory, context)?;
-        say(format!("device: {device}; {}", about::resumed(&run)));
-        run
-    } else {
-        let Some(data) = &args.data else { return Err(error!(Usage, "`--data` is required")) };
-        let mut recipe = args.settings.recipe(args.recipe.as_deref())?;
-        let origin =
-            Origin { data: absolute(data)?, classes: table(args)?, init: args.init.clone() };
-        let init = args.init.as_deref().map(Model::open).transpose()?;
-        let (of, how) = (origin.clone(), recipe.clone());
-        let sets = context.wait_for(move || TrainingData::open(&of, &how))?;
-        args.settings.apply_epochs(&mut recipe, sets.training.len());
-        let initial = InitialModel::new(&recipe.network, &sets.table, recipe.seed, init.as_ref())?;
-        say(format!("device: {device}"));
-        say(sets.to_string());
-        say(about::network(&initial, args.init.as_deref()));
-        recipe.ignore_none_of(sets.table.len()).into_iter().for_each(say);
-        about::narrow_crops(&initial.config, recipe.augmentation.crop).into_iter().for_each(say);
-        let (on, network, pairs) = (device.clone(), initial.clone(), sets.validation.clone());
-        let scoring = context.wait_for(move || Scoring::new(&on, &network, &pairs))?;
-        let (need, notes) = match args.max_memory {
-            Some(limit) => {
-                memory::fit(&mut recipe, &device, &initial.config, limit, scoring.as_ref())?
-            }
-            None => (Trainer::need(&device, &initial.config, &recipe.options()?)?, Vec::new()),
-        };
-        notes.into_iter().for_each(say);
-        about::accumulated(recipe.batch, recipe.accumulate, sets.training.len())
-            .into_iter()
-            .for_each(say);
-        let more = scoring.map_or_else(String::new, |scoring| format!("; {scoring}"));
-        say(format!("memory: {need}{more}"));
-        let Some(directory) = directory else { return Ok(()) };
-        Run::begin(directory, recipe, origin, sets, &initial, context)?
+    run.map_or(Ok(()), |run| train(args, run, &stop))
+}
+
+/// Prepares a new run, and begins it unless there is no directory (`--dry-run`).
+fn start(
+    args: &Args,
+    mut recipe: Recipe,
+    classes: Option<ClassTable>,
+    directory: Option<RunDirectory>,
+    context: RunContext,
+) -> Result<Option<Run>> {
+    let device = context.device;
+    let Some(data) = &args.data else { return Err(error!(Usage, "`--data` is required")) };
+    let origin = Origin { data: absolute(data)?, classes, init: args.init.clone() };
+    let init = args.init.as_deref().map(Model::open).transpose()?;
+    let (from, how) = (origin.clone(), recipe.clone());
+    let sets = context.wait_for(move || TrainingData::open(&from, &how))?;
+    args.settings.apply_epochs(&mut recipe, sets.training.len());
+    let initial = InitialModel::new(&recipe.network, &sets.table, recipe.seed, init.as_ref())?;
+    args.say(&format!("device: {device}"));
+    args.say(&sets.to_string());
+    args.say(&about::network(&initial, args.init.as_deref()));
+    let notes = recipe.ignore_none_of(sets.table.len());
+    args.say_all(notes);
+    args.say_all(about::narrow_crops(&initial.config, recipe.augmentation.crop));
+    let (on, network, pairs) = (device.clone(), initial.clone(), sets.validation.clone());
+    let scoring = context.wait_for(move || Scoring::new(&on, &network, &pairs))?;
+    let (need, notes) = match args.max_memory {
+        Some(limit) => memory::fit(&mut recipe, device, &initial.config, limit, scoring.as_ref())?,
+        None => (Trainer::need(device, &initial.config, &recipe.options()?)?, Vec::new()),
     };
+    args.say_all(notes);
+    args.say_all(about::accumulated(recipe.batch, recipe.accumulate, sets.training.len()));
+    let more = scoring.map_or_else(String::new, |scoring| format!("; {scoring}"));
+    args.say(&format!("memory: {need}{more}"));
+    let Some(directory) = directory else { return Ok(None) };
+    Run::begin(directory, recipe, origin, sets, &initial, context).map(Some)
+}
+
+/// Trains until the run is finished or `stop` is set, and reports how it ended.
+fn train(args: &Args, mut run: Run, stop: &AtomicBool) -> Result<()> {
     for norm in run.trainer().too_small() {
-        say(format!(
+        args.say(&format!(
             "note: `{norm}` keeps its running statistics: a batch of one image has one value per channel there"
         ));
     }
     let mut bar = bar::Bar::new(u64::from(run.recipe().steps), run.step(), args.quiet);
-    let ending = run.go(&stop, &mut |event| bar.show(&event));
+    let ending = run.go(stop, &mut |event| bar.show(&event));
     bar.finish();
+    let (step, output) = (run.step(), text::path(&args.output));
     match ending? {
         Ending::Stopped => {
             let due = if run.evaluation_due() { ", before its evaluation" } else { "" };
-            say(format!(
-                "stopped after step {}{due}; resume with `atrous train --resume -o {}`",
-                run.step(),
-                text::path(&args.output)
-            ))
+            args.say(&format!(
+                "stopped after step {step}{due}; resume with `atrous train --resume -o {output}`"
+            ));
         }
         Ending::Finished => {
-            let gone = if args.output.join("best.safetensors").exists() {
-                ""
-            } else {
-                " (best.safetensors was removed)"
-            };
+            let exists = args.output.join("best.safetensors").exists();
+            let removed = if exists { "" } else { " (best.safetensors was removed)" };
             let best = run.best().map_or_else(String::new, |(miou, step)| {
-                format!("; best mIoU {miou:.4} after step {step}{gone}")
+                format!("; best mIoU {miou:.4} after step {step}{removed}")
             });
-            say(format!(
-                "done: {} steps{best}; see {}",
-                run.step(),
-                text::path(args.output.join("report.html"))
-            ));
+            let report = text::path(args.output.join("report.html"));
+            args.say(&format!("done: {step} steps{best}; see {report}"));
         }
     }
     Ok(())
+}
+
+impl Args {
+    fn say(&self, text: &str) {
+        if !self.quiet {
+            say(text);
+        }
+    }
+
+    fn say_all(&self, lines: impl IntoIterator<Item = String>) {
+        lines.into_iter().for_each(|line| self.say(&line));
+    }
+}
+
+/// Refuses a run directory whose files would replace an input.
+fn check_outputs(args: &Args) -> Result<()> {
+    let mut outputs = OutputCheck::new("name another directory with -o");
+    let inputs = [
+        (&args.recipe, "the recipe"),
+        (&args.class_table, "the class table"),
+        (&args.init, "the weights to start from"),
+    ];
+    for (path, what) in inputs {
+        path.iter().for_each(|path| outputs.reads(path, what));
+    }
+    args.data.iter().for_each(|data| outputs.reads_lists(data));
+    RunDirectory::FILES
+        .iter()
+        .try_for_each(|name| outputs.writes(&args.output.join(name), format!("the run's {name}")))
 }
 
 /// Parses a number from `least` to `most`, so that nothing is allocated for a larger one.

@@ -23,6 +23,8 @@ const STREAM: &str = "-";
 
 /// Standard input as a file on Unix. Elsewhere there is no such file, so it conflicts with nothing.
 const STANDARD_INPUT: &str = "/dev/stdin";
+/// Likewise standard output.
+const STANDARD_OUTPUT: &str = "/dev/stdout";
 
 /// Returns the plan if the arguments name a video, `None` if they name images.
 pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
@@ -112,32 +114,34 @@ fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
     if from_stream && std::io::stdin().is_terminal() {
         return Err(error!(Usage, "standard input is a terminal; pipe a video into it"));
     }
-    if output == Path::new(STREAM) {
-        return match std::io::stdout().is_terminal() {
-            true => Err(error!(
-                Usage,
-                "standard output is a terminal; pipe it into a program, or name a file"
-            )),
-            false => Ok(()),
-        };
+    let to_stream = output == Path::new(STREAM);
+    if to_stream && std::io::stdout().is_terminal() {
+        return Err(error!(
+            Usage,
+            "standard output is a terminal; pipe it into a program, or name a file"
+        ));
+    }
+    let mut outputs = inputs::claimed(args);
+    if from_stream {
+        // A file that the shell opened: `atrous segment - -o a.y4m <a.y4m`.
+        outputs.reads(Path::new(STANDARD_INPUT), "the input");
+    } else {
+        video::files_of(input)?.iter().for_each(|file| outputs.reads(file, "an input"));
+    }
+    let name = if from_stream { "standard input".to_owned() } else { input.display().to_string() };
+    let what = format!("the {} of {name}", args.style.suffix());
+    if to_stream {
+        // Likewise: `atrous segment a.y4m -o - >>a.y4m`.
+        return outputs.writes(Path::new(STANDARD_OUTPUT), what);
     }
     let Some(format) = VideoFormat::of(output) else {
         return Err(error!(Usage, "unsupported video output format").file(output).advice(
             "use .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or NAME/ for a directory of frames",
         ));
     };
-    let mut outputs = inputs::claimed(args);
-    match from_stream {
-        // A file that the shell opened: `atrous segment - -o a.y4m <a.y4m`.
-        true => outputs.reads(Path::new(STANDARD_INPUT), "the input"),
-        false => video::files_of(input)?.iter().for_each(|file| outputs.reads(file, "an input")),
-    }
     match format {
         VideoFormat::Directory => outputs.writes_frames(output),
-        _ if from_stream => {
-            outputs.writes(output, format!("the {} of standard input", args.style.suffix()))
-        }
-        _ => outputs.writes(output, format!("the {} of {}", args.style.suffix(), input.display())),
+        _ => outputs.writes(output, what),
     }
 }
 
