@@ -75,7 +75,7 @@ impl DeviceArgs {
 }
 
 /// Accepts 8, 16 and 32.
-fn output_stride() -> impl TypedValueParser<Value = usize> {
+pub(super) fn output_stride() -> impl TypedValueParser<Value = usize> {
     PossibleValuesParser::new(["8", "16", "32"])
         .map(|text| text.parse().expect("invariant: the possible values are numbers"))
 }

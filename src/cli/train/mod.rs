@@ -11,7 +11,7 @@ use super::console::say;
 use super::interrupt::on_interrupt;
 use super::outputs::OutputCheck;
 use crate::data::MOST_WORKERS;
-use crate::error::{Result, error};
+use crate::error::{Error, ErrorKind, Result, error};
 use crate::eval::Confusion;
 use crate::exec::Device;
 use crate::gpu::DeviceChoice;
@@ -135,9 +135,23 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
             args.say(&format!("device: {device}; {}", about::resumed(&run)));
             Some(run)
         }
-        directory => start(args, recipe, classes, directory, context)?,
+        directory => {
+            start(args, recipe, classes, directory, context).map_err(|e| setting(args, e))?
+        }
     };
     run.map_or(Ok(()), |run| train(args, run, &stop))
+}
+
+/// Turns an error about a setting into one about the usage, with the recipe's name.
+fn setting(args: &Args, error: Error) -> Error {
+    if error.kind() != ErrorKind::Config || error.has_address() {
+        return error;
+    }
+    let error = error.with_kind(ErrorKind::Usage);
+    match &args.recipe {
+        Some(recipe) => error.file(recipe),
+        None => error,
+    }
 }
 
 /// Prepares a new run, and begins it unless there is no directory (`--dry-run`).

@@ -1,5 +1,6 @@
 //! Training settings on the command line: each overrides one of the recipe.
 
+use crate::cli::args::output_stride;
 use crate::error::Result;
 use crate::train::{Decay, ModelName, NormMode, Optimizer, PreprocessName, Recipe};
 use std::path::Path;
@@ -17,7 +18,7 @@ pub(super) struct Settings {
     backbone: Option<String>,
 
     /// Output stride of the encoder: smaller is finer and slower [default: 16]
-    #[arg(long, value_name = "8|16|32", help_heading = NETWORK)]
+    #[arg(long, value_name = "8|16|32", help_heading = NETWORK, value_parser = output_stride(), hide_possible_values = true)]
     output_stride: Option<usize>,
 
     /// Input normalization; overrides that of `--init`
@@ -29,7 +30,7 @@ pub(super) struct Settings {
     norm: Option<NormMode>,
 
     /// Number of training steps (weight updates) [default: 10000]
-    #[arg(long, value_name = "N", help_heading = TRAINING)]
+    #[arg(long, value_name = "N", help_heading = TRAINING, value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
 
     /// Number of passes over the training set, instead of --steps
@@ -37,12 +38,12 @@ pub(super) struct Settings {
     epochs: Option<f64>,
 
     /// Images per batch [default: 8]
-    #[arg(long, value_name = "N", help_heading = TRAINING, alias = "batch-size")]
+    #[arg(long, value_name = "N", help_heading = TRAINING, alias = "batch-size", value_parser = batch)]
     batch: Option<usize>,
 
     /// Accumulate the gradients of N batches per step, 1 to 65536: each takes the time of a step,
     /// and one is in memory at a time [default: 1]
-    #[arg(long, value_name = "N", help_heading = TRAINING)]
+    #[arg(long, value_name = "N", help_heading = TRAINING, value_parser = clap::value_parser!(u32).range(1..=65536))]
     accumulate: Option<u32>,
 
     /// Activation checkpointing: under half the activation memory for roughly one extra forward
@@ -55,7 +56,7 @@ pub(super) struct Settings {
     crop: Option<(usize, usize)>,
 
     /// Learning rate [default: 0.01]
-    #[arg(long, value_name = "X", help_heading = TRAINING, aliases = ["lr", "rate"])]
+    #[arg(long, value_name = "X", help_heading = TRAINING, aliases = ["lr", "rate"], value_parser = positive)]
     learning_rate: Option<f64>,
 
     /// Learning-rate schedule [default: poly]
@@ -87,11 +88,11 @@ pub(super) struct Settings {
     seed: Option<u32>,
 
     /// Steps between evaluations [default: 1000]
-    #[arg(long, value_name = "N", help_heading = TRAINING)]
+    #[arg(long, value_name = "N", help_heading = TRAINING, value_parser = clap::value_parser!(u32).range(1..))]
     evaluate_every: Option<u32>,
 
     /// Steps between checkpoints [default: 250]
-    #[arg(long, value_name = "N", help_heading = TRAINING)]
+    #[arg(long, value_name = "N", help_heading = TRAINING, value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_every: Option<u32>,
 
     /// Split of the data set to train on [default: train]
@@ -131,6 +132,18 @@ enum OptimizerName {
     /// Adam with decoupled weight decay
     #[value(name = "adamw")]
     AdamW,
+}
+
+/// Parses a batch size.
+fn batch(text: &str) -> Result<usize, String> {
+    let number = text.parse::<usize>().ok().filter(|n| (1..=65536).contains(n));
+    number.ok_or_else(|| "expected a number from 1 to 65536".to_owned())
+}
+
+/// Parses a learning rate.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
+    number.ok_or_else(|| "expected a number above 0".to_owned())
 }
 
 /// Parses a number of epochs.
