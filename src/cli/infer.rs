@@ -42,10 +42,10 @@ pub(super) struct Args {
     keep: Vec<String>,
 
     #[command(flatten)]
-    memory: MemoryArgs,
+    device: DeviceArgs,
 
     #[command(flatten)]
-    device: DeviceArgs,
+    memory: MemoryArgs,
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {

@@ -63,8 +63,14 @@ pub(super) struct Args {
 
     /// What a run computes: scores before the last upsampling, scores at the input's size, or
     /// classes at the input's size
-    #[arg(long, default_value = "labels", value_name = "OUTPUT", conflicts_with = "train")]
-    output: Output,
+    #[arg(
+        long,
+        default_value = "labels",
+        value_name = "OUTPUT",
+        conflicts_with = "train",
+        alias = "output"
+    )]
+    compute: Output,
 
     /// Time training steps instead of inference
     #[arg(long)]
@@ -124,8 +130,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let model = args.model()?;
     let head = model.config.head.is_some();
     let outputs = Outputs {
-        labels: head && args.output == Output::Labels,
-        logits_full: head && args.output == Output::LogitsFull,
+        labels: head && args.compute == Output::Labels,
+        logits_full: head && args.compute == Output::LogitsFull,
         ..Outputs::default()
     };
     let shape = Shape::new(usize::from(args.batch), h, w, model.config.input_channels);

@@ -7,7 +7,7 @@ mod settings;
 
 pub(in crate::cli) use memory::size;
 
-use super::console::say;
+use super::console::{print, say};
 use super::interrupt::on_interrupt;
 use super::outputs::OutputCheck;
 use crate::data::MOST_WORKERS;
@@ -27,8 +27,9 @@ use std::sync::atomic::AtomicBool;
 
 const EXAMPLES: &str = "\
 Examples:
-  atrous train --data mine/ --init deeplab.safetensors --steps 2000 --learning-rate 0.003 -o runs/mine
+  atrous train --data mine/ --init deeplab.safetensors --epochs 20 -o runs/mine
   atrous train --data camvid/ --recipe recipes/camvid.toml -o runs/camvid
+  atrous train --print-recipe --steps 2000 > recipe.toml
   atrous train --resume -o runs/mine
   atrous segment street.png --weights runs/mine/best.safetensors
 
@@ -42,12 +43,18 @@ produces the same bits as one that was never interrupted.";
 pub(in crate::cli) struct Args {
     /// Data set directory: images/ and masks/, NAME/ and NAMEannot/, or the layout of PASCAL VOC,
     /// Cityscapes or ADE20K
-    #[arg(long, value_name = "DIR", required_unless_present = "resume")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["resume", "print_recipe"])]
     data: Option<PathBuf>,
 
     /// Run directory, created if it does not exist
-    #[arg(short, long, value_name = "DIR", alias = "out")]
-    output: PathBuf,
+    #[arg(
+        short,
+        long,
+        value_name = "DIR",
+        alias = "out",
+        required_unless_present = "print_recipe"
+    )]
+    output: Option<PathBuf>,
 
     /// Resume the run in this directory with its original settings
     #[arg(long, conflicts_with_all = ["data", "recipe", "init", "class_table", "classes"])]
@@ -73,6 +80,10 @@ pub(in crate::cli) struct Args {
     /// Print the plan and the memory estimate, then exit
     #[arg(long, conflicts_with = "resume")]
     dry_run: bool,
+
+    /// Print the complete recipe as TOML, then exit
+    #[arg(long, conflicts_with = "resume")]
+    print_recipe: bool,
 
     /// Suppress the progress bar and evaluation lines
     #[arg(short, long)]
@@ -109,13 +120,16 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
     }
     // Read before signals are handled gracefully: a read that blocks then ends at the first one.
     let recipe = args.settings.recipe(args.recipe.as_deref())?;
+    if args.print_recipe {
+        return print(&recipe.to_toml()?);
+    }
     let classes = table(args)?;
     check_outputs(args)?;
     let stop = on_interrupt("stopping after this step")?;
     // Before all other work, which would be in vain if another process trains in the directory.
     let directory = match (args.resume, args.dry_run) {
-        (true, _) => Some(RunDirectory::open(&args.output)?),
-        (false, false) => Some(RunDirectory::create(&args.output)?),
+        (true, _) => Some(RunDirectory::open(args.output())?),
+        (false, false) => Some(RunDirectory::create(args.output())?),
         (false, true) => None,
     };
     let command = std::env::args_os()
@@ -200,7 +214,7 @@ fn train(args: &Args, mut run: Run, stop: &AtomicBool) -> Result<()> {
     let mut bar = bar::Bar::new(u64::from(run.recipe().steps), run.step(), args.quiet);
     let ending = run.go(stop, &mut |event| bar.show(&event));
     bar.finish();
-    let (step, output) = (run.step(), text::path(&args.output));
+    let (step, output) = (run.step(), text::path(args.output()));
     match ending? {
         Ending::Stopped => {
             let due = if run.evaluation_due() { ", before its evaluation" } else { "" };
@@ -209,12 +223,12 @@ fn train(args: &Args, mut run: Run, stop: &AtomicBool) -> Result<()> {
             ));
         }
         Ending::Finished => {
-            let exists = args.output.join("best.safetensors").exists();
+            let exists = args.output().join("best.safetensors").exists();
             let removed = if exists { "" } else { " (best.safetensors was removed)" };
             let best = run.best().map_or_else(String::new, |(miou, step)| {
                 format!("; best mIoU {miou:.4} after step {step}{removed}")
             });
-            let report = text::path(args.output.join("report.html"));
+            let report = text::path(args.output().join("report.html"));
             args.say(&format!("done: {step} steps{best}; see {report}"));
         }
     }
@@ -222,6 +236,10 @@ fn train(args: &Args, mut run: Run, stop: &AtomicBool) -> Result<()> {
 }
 
 impl Args {
+    fn output(&self) -> &Path {
+        self.output.as_deref().expect("invariant: clap requires it, except with --print-recipe")
+    }
+
     fn say(&self, text: &str) {
         if !self.quiet {
             say(text);
@@ -247,7 +265,7 @@ fn check_outputs(args: &Args) -> Result<()> {
     args.data.iter().for_each(|data| outputs.reads_lists(data));
     RunDirectory::FILES
         .iter()
-        .try_for_each(|name| outputs.writes(&args.output.join(name), format!("the run's {name}")))
+        .try_for_each(|name| outputs.writes(&args.output().join(name), format!("the run's {name}")))
 }
 
 /// Parses a number from `least` to `most`, so that nothing is allocated for a larger one.
