@@ -1,4 +1,4 @@
-//! Hugging Face's `MobileNetV2ForSemanticSegmentation`: TensorFlow's network for phones under other
+//! Hugging Face's `MobileNetV2ForSemanticSegmentation`: TensorFlow's mobile network under other
 //! names.
 
 use super::torch::{self, Layer, layer};
@@ -9,7 +9,7 @@ use crate::models::{
     Preprocessing,
 };
 
-/// Hugging Face's dialect.
+/// The dialect of Hugging Face.
 pub struct HuggingFace;
 
 impl Dialect for HuggingFace {
@@ -17,7 +17,7 @@ impl Dialect for HuggingFace {
         "huggingface"
     }
 
-    fn about(&self) -> &'static str {
+    fn description(&self) -> &'static str {
         "Hugging Face's MobileNetV2ForSemanticSegmentation"
     }
 
@@ -62,8 +62,8 @@ impl Dialect for HuggingFace {
                 },
                 decoder: Decoder::None,
                 aux: None,
-                // The library stops at the output stride; TensorFlow, which trained the weights,
-                // goes on with corners aligned.
+                // The library returns logits at the output stride; TensorFlow, which trained the
+                // weights, upsamples them with aligned corners.
                 align_corners: true,
             }),
             preprocess: Preprocessing::TENSORFLOW,
@@ -71,7 +71,7 @@ impl Dialect for HuggingFace {
     }
 
     fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
-        let found = match path.split_once('.') {
+        let layer = match path.split_once('.') {
             Some(("backbone", inner)) if matches!(config.backbone, Backbone::MobileNetV2(_)) => {
                 mobilenet_v2(inner)
             }
@@ -81,7 +81,7 @@ impl Dialect for HuggingFace {
             None if path == "logits" => Some(module("segmentation_head.classifier")),
             _ => None,
         };
-        found.map(|layer| torch::name(layer, part))
+        layer.map(|layer| torch::name(layer, part))
     }
 }
 
@@ -101,7 +101,7 @@ fn mobilenet_v2(path: &str) -> Option<Layer> {
                 "project" => "reduce_1x1",
                 _ => return None,
             };
-            // The first block counts as the stem's.
+            // The first block belongs to the stem.
             match block.parse::<usize>().ok()?.checked_sub(1) {
                 None => format!("conv_stem.{part}"),
                 Some(layer) => format!("layer.{layer}.{part}"),
