@@ -54,7 +54,7 @@ fn commands() -> Vec<Case> {
         ("eval", call("builtins", "eval", &[&text("1")]), nothing),
         ("os.system for the state dict", dict(&[("state_dict", &system("posix"))]), nothing),
         (
-            "os.system beside tensors",
+            "os.system next to tensors",
             dict(&[("w", &good_tensor()), ("x", &system("posix"))]),
             Loads,
         ),
