@@ -125,15 +125,7 @@ impl Config {
             dropouts: vec![0.0; 2],
             low_level_first: false,
         });
-        let head = Head {
-            classes,
-            class_names: Vec::new(),
-            class_colors: Vec::new(),
-            aspp,
-            decoder,
-            aux: None,
-            align_corners: false,
-        };
+        let head = Head::new(classes, aspp, decoder, false);
         Self { output_stride: 16, head: Some(head), ..Self::bare(backbone) }
     }
 

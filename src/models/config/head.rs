@@ -25,6 +25,21 @@ pub struct Head {
     pub align_corners: bool,
 }
 
+impl Head {
+    /// Creates a head without class names, class colors and auxiliary classifier.
+    pub(crate) fn new(classes: usize, aspp: Aspp, decoder: Decoder, align_corners: bool) -> Self {
+        Self {
+            classes,
+            class_names: Vec::new(),
+            class_colors: Vec::new(),
+            aspp,
+            decoder,
+            aux: None,
+            align_corners,
+        }
+    }
+}
+
 /// Kind of the head's 3x3 convolutions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

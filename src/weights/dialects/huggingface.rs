@@ -36,6 +36,17 @@ impl Dialect for HuggingFace {
             |i| kernel(&format!("block{i}.project")),
             &kernel("last"),
         )?;
+        let aspp = Aspp {
+            channels: tensors
+                .dim("segmentation_head.conv_aspp.convolution.weight", 0)
+                .unwrap_or(256),
+            rates: Vec::new(),
+            kind: ConvKind::SeparableNorm,
+            pooling: Pooling::Global,
+            pool_first: true,
+            dropout: 0.8,
+            separable_after: false,
+        };
         Ok(Config {
             backbone: Backbone::MobileNetV2(net),
             output_stride: 16,
@@ -45,27 +56,14 @@ impl Dialect for HuggingFace {
             input_channels: tensors.dim(&stem, 1).unwrap_or(3),
             norm: Norm::Separate,
             eps: Eps { backbone: 1e-3, head: 1e-5 },
-            head: Some(Head {
-                classes: torch::classes(tensors, "segmentation_head.classifier.convolution"),
-                class_names: Vec::new(),
-                class_colors: Vec::new(),
-                aspp: Aspp {
-                    channels: tensors
-                        .dim("segmentation_head.conv_aspp.convolution.weight", 0)
-                        .unwrap_or(256),
-                    rates: Vec::new(),
-                    kind: ConvKind::SeparableNorm,
-                    pooling: Pooling::Global,
-                    pool_first: true,
-                    dropout: 0.8,
-                    separable_after: false,
-                },
-                decoder: Decoder::None,
-                aux: None,
-                // The library returns logits at the output stride; TensorFlow, which trained the
-                // weights, upsamples them with aligned corners.
-                align_corners: true,
-            }),
+            // The library returns logits at the output stride; TensorFlow, which trained the
+            // weights, upsamples them with aligned corners.
+            head: Some(Head::new(
+                torch::classes(tensors, "segmentation_head.classifier.convolution"),
+                aspp,
+                Decoder::None,
+                true,
+            )),
             preprocess: Preprocessing::TENSORFLOW,
         })
     }

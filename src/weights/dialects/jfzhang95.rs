@@ -101,30 +101,24 @@ impl Dialect for Jfzhang95 {
 fn head(tensors: &Tensors) -> Head {
     let out_channels = |name: &str, default: usize| tensors.dim(name, 0).unwrap_or(default);
     let channels = out_channels("aspp.conv1.weight", 256);
-    Head {
-        classes: torch::classes(tensors, "decoder.last_conv.8"),
-        class_names: Vec::new(),
-        class_colors: Vec::new(),
-        aspp: Aspp {
-            channels,
-            rates: vec![6, 12, 18],
-            kind: ConvKind::Plain,
-            pooling: Pooling::Global,
-            pool_first: false,
-            dropout: 0.5,
-            separable_after: false,
-        },
-        decoder: Decoder::Plus(PlusDecoder {
-            low_level: LowLevel::Stage,
-            low_level_channels: out_channels("decoder.conv1.weight", 48),
-            channels: out_channels("decoder.last_conv.0.weight", channels),
-            kind: ConvKind::Plain,
-            dropouts: vec![0.5, 0.1],
-            low_level_first: false,
-        }),
-        aux: None,
-        align_corners: true,
-    }
+    let aspp = Aspp {
+        channels,
+        rates: vec![6, 12, 18],
+        kind: ConvKind::Plain,
+        pooling: Pooling::Global,
+        pool_first: false,
+        dropout: 0.5,
+        separable_after: false,
+    };
+    let decoder = Decoder::Plus(PlusDecoder {
+        low_level: LowLevel::Stage,
+        low_level_channels: out_channels("decoder.conv1.weight", 48),
+        channels: out_channels("decoder.last_conv.0.weight", channels),
+        kind: ConvKind::Plain,
+        dropouts: vec![0.5, 0.1],
+        low_level_first: false,
+    });
+    Head::new(torch::classes(tensors, "decoder.last_conv.8"), aspp, decoder, true)
 }
 
 fn aspp(path: &str) -> Option<Layer> {

@@ -67,15 +67,12 @@ impl Dialect for Smp {
             input_channels: tensors.dim(stem, 1).unwrap_or(3),
             norm: Norm::Separate,
             eps: Eps { backbone: 1e-5, head: 1e-5 },
-            head: Some(Head {
-                classes: torch::classes(tensors, "segmentation_head.0"),
-                class_names: Vec::new(),
-                class_colors: Vec::new(),
+            head: Some(Head::new(
+                torch::classes(tensors, "segmentation_head.0"),
                 aspp,
-                decoder: if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
-                aux: None,
-                align_corners: true,
-            }),
+                if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
+                true,
+            )),
             preprocess: Preprocessing::IMAGENET,
         })
     }

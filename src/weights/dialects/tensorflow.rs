@@ -201,15 +201,7 @@ fn head(file: &File) -> Option<Head> {
             low_level_first: false,
         })
     });
-    Some(Head {
-        classes,
-        class_names: Vec::new(),
-        class_colors: Vec::new(),
-        aspp,
-        decoder,
-        aux: None,
-        align_corners: true,
-    })
+    Some(Head::new(classes, aspp, decoder, true))
 }
 
 fn mobilenet_v2_layer(path: &str) -> Option<String> {

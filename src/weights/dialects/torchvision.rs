@@ -45,13 +45,13 @@ impl Dialect for Torchvision {
             norm: Norm::Separate,
             eps: Eps { backbone: if mobilenet { 1e-3 } else { 1e-5 }, head: 1e-5 },
             head: Some(Head {
-                classes: torch::classes(tensors, "classifier.4"),
-                class_names: Vec::new(),
-                class_colors: Vec::new(),
-                aspp: torch::infer_aspp(tensors, "classifier.0.", [12, 24, 36], 0.5),
-                decoder: Decoder::Conv,
                 aux: tensors.any("aux_classifier.").then_some(Aux { dropout: 0.1 }),
-                align_corners: false,
+                ..Head::new(
+                    torch::classes(tensors, "classifier.4"),
+                    torch::infer_aspp(tensors, "classifier.0.", [12, 24, 36], 0.5),
+                    Decoder::Conv,
+                    false,
+                )
             }),
             // The preset of all its weights: transforms.SemanticSegmentation(resize_size=520).
             preprocess: Preprocessing { short_side: Some(520), ..Preprocessing::IMAGENET },

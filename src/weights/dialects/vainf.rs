@@ -72,15 +72,12 @@ impl Dialect for VainF {
             input_channels: tensors.dim(stem, 1).unwrap_or(3),
             norm: Norm::Separate,
             eps: Eps { backbone: 1e-5, head: 1e-5 },
-            head: Some(Head {
-                classes: torch::classes(tensors, classifier),
-                class_names: Vec::new(),
-                class_colors: Vec::new(),
+            head: Some(Head::new(
+                torch::classes(tensors, classifier),
                 aspp,
-                decoder: if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
-                aux: None,
-                align_corners: false,
-            }),
+                if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
+                false,
+            )),
             preprocess: Preprocessing::IMAGENET,
         })
     }
