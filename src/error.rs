@@ -1,6 +1,6 @@
-//! The one error type of the crate: a kind that programs can match, and a message with an address.
+//! The error type of the crate: a kind that programs can match, and a message with an address.
 
-use crate::text::{self, cut, excerpt, printable, printable_lines};
+use crate::text::{self, excerpt, printable, printable_lines, truncate};
 use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
@@ -8,29 +8,29 @@ use std::path::Path;
 /// `Result` with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, in the terms a program can act on.
+/// Category of an error, for programs to match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A file or directory could not be read or written.
     Io,
-    /// An image is damaged, of a kind that is not read, or too large.
+    /// An image is damaged, of an unsupported format, or too large.
     Image,
     /// A weight file is damaged, or does not fit the network.
     Weights,
-    /// A network's configuration contradicts itself.
+    /// A network configuration is inconsistent.
     Config,
-    /// A graph is not well-formed: shapes, missing values, missing rules.
+    /// A graph is not well-formed: mismatched shapes, missing values, missing gradient rules.
     Graph,
-    /// Arguments of the command line or of a library call are off.
+    /// Arguments of the command line or of a library call are invalid.
     Usage,
-    /// A data set is not what it should be.
+    /// A data set is damaged or incomplete.
     Data,
-    /// A training went wrong: its numbers are not finite any more.
+    /// A training run failed: its loss or weights are no longer finite.
     Training,
-    /// No adapter fits, or the adapter lacks what the work needs.
+    /// No adapter matches, or the adapter lacks a required feature or limit.
     Device,
-    /// The device has no memory left for the work.
+    /// Not enough memory, on the device or on the host.
     OutOfMemory,
     /// The device was lost (driver reset, unplugged).
     DeviceLost,
@@ -40,11 +40,11 @@ pub enum ErrorKind {
     Timeout,
 }
 
-/// An error with an address: which file, node or tensor, what is wrong, and what to do.
+/// An error with an address (the file, node or tensor), a message, and advice on what to do.
 ///
-/// It is shown on one line, and below that the lines of [`Error::detail`]. Addresses and messages
-/// quote names out of files: characters in them that a terminal obeys (escape sequences, line
-/// breaks, bidirectional overrides) are shown as U+FFFD.
+/// [`Display`](fmt::Display) prints `address: message: source; advice` on one line, followed by the
+/// lines of [`Error::detail`]. Addresses and messages quote names from files, so characters that
+/// control a terminal (escape sequences, line breaks, bidirectional overrides) are shown as U+FFFD.
 ///
 /// ```
 /// use atrous::{Error, ErrorKind};
@@ -70,48 +70,47 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `kind` that says `message`, with no address yet.
+    /// Creates an error without an address.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        let (address, detail) = (Vec::new(), Vec::new());
         Self(Box::new(Inner {
             kind,
-            address,
+            address: Vec::new(),
             message: message.into(),
             advice: None,
-            detail,
+            detail: Vec::new(),
             source: None,
         }))
     }
 
-    /// Puts an address in front: the innermost is given first, each further call goes to its left.
+    /// Prepends context to the address, like `anyhow::Context`: add the innermost address first.
     #[must_use]
     pub fn at(mut self, address: impl Into<String>) -> Self {
         self.0.address.insert(0, address.into());
         self
     }
 
-    /// Puts a file's name in front of the message.
+    /// Prepends a file name to the address.
     #[must_use]
     pub fn file(self, path: impl AsRef<Path>) -> Self {
         self.at(text::path(path))
     }
 
-    /// Adds what the reader can do about it.
+    /// Adds advice on how to fix the problem.
     #[must_use]
     pub fn advice(mut self, advice: impl Into<Cow<'static, str>>) -> Self {
         self.0.advice = Some(advice.into());
         self
     }
 
-    /// Adds lines below the message, such as an excerpt of the file at fault. Each is cut at 80
-    /// characters.
+    /// Adds lines below the message, such as an excerpt of the offending file. Each line is
+    /// truncated to 80 characters.
     #[must_use]
     pub fn detail(mut self, lines: impl AsRef<str>) -> Self {
         self.0.detail.extend(lines.as_ref().trim_end().split('\n').map(excerpt));
         self
     }
 
-    /// Keeps the error that caused this one; its text is shown behind the message.
+    /// Sets the error that caused this one. Its text is shown after the message.
     #[must_use]
     pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
@@ -131,46 +130,49 @@ impl Error {
         !self.0.address.is_empty()
     }
 
-    /// What went wrong, for programs.
+    /// Returns the category of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Whether output was written to a reader that had gone away.
+    /// Returns whether the cause is a write to a closed pipe.
     pub fn is_broken_pipe(&self) -> bool {
         let source = self.0.source.as_deref().and_then(|s| s.downcast_ref::<std::io::Error>());
         source.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     }
 
-    /// An I/O error on `path`.
-    pub fn io(path: impl AsRef<Path>, doing: &'static str, source: std::io::Error) -> Self {
-        Self::new(ErrorKind::Io, doing).file(path).source(source)
+    /// Creates an I/O error on `path`; `message` is the operation that failed.
+    pub fn io(path: impl AsRef<Path>, message: &'static str, source: std::io::Error) -> Self {
+        Self::new(ErrorKind::Io, message).file(path).source(source)
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &self.0;
-        // Compilers of shaders and drivers write several lines, and no names out of files.
-        let lines =
+        // Shader compilers and drivers report several lines, which quote no names from files.
+        let multiline =
             matches!(inner.kind, ErrorKind::Shader | ErrorKind::Device | ErrorKind::DeviceLost);
-        let clean = |text: &str, longest: usize| match lines {
-            true => printable_lines(text).into_owned(),
-            false => printable(&cut(text, longest)).into_owned(),
+        let sanitize = |text: &str, max_chars: usize| {
+            if multiline {
+                printable_lines(text).into_owned()
+            } else {
+                printable(&truncate(text, max_chars)).into_owned()
+            }
         };
         for address in &inner.address {
-            write!(f, "{}: ", printable(&cut(address, LONGEST)))?;
+            write!(f, "{}: ", printable(&truncate(address, MAX_CHARS)))?;
         }
-        f.write_str(&clean(&inner.message, LONGEST))?;
+        f.write_str(&sanitize(&inner.message, MAX_CHARS))?;
         if let Some(source) = &inner.source {
             match source.downcast_ref::<Error>() {
-                // It is clean already, and its line breaks are its own.
-                Some(ours) => write!(f, ": {ours}")?,
-                None => write!(f, ": {}", clean(&source.to_string(), LONGEST_SOURCE))?,
+                // An `Error` sanitizes its own text, and its line breaks are intended.
+                Some(error) => write!(f, ": {error}")?,
+                None => write!(f, ": {}", sanitize(&source.to_string(), MAX_SOURCE_CHARS))?,
             }
         }
         if let Some(advice) = &inner.advice {
-            write!(f, "; {}", clean(advice, LONGEST))?;
+            write!(f, "; {}", sanitize(advice, MAX_CHARS))?;
         }
         inner.detail.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
@@ -182,14 +184,14 @@ impl std::error::Error for Error {
     }
 }
 
-/// Characters of an address, a message or an advice that are shown. Reports of three dozen tensors
-/// that do not fit are the longest.
-const LONGEST: usize = 8000;
-/// Characters of a cause that are shown. Parsers quote what they could not read, which may be
+/// Maximum length of an address, a message or advice, in characters. The longest messages list
+/// three dozen mismatched tensors.
+const MAX_CHARS: usize = 8000;
+/// Maximum length of a cause, in characters. Parsers quote the input that they reject, which may be
 /// megabytes.
-const LONGEST_SOURCE: usize = 1000;
+const MAX_SOURCE_CHARS: usize = 1000;
 
-/// Shorthand: an [`Error`] of a kind with a formatted message.
+/// Creates an [`Error`] of a kind with a formatted message.
 macro_rules! error {
     ($kind:ident, $($arg:tt)+) => {
         $crate::error::Error::new($crate::error::ErrorKind::$kind, format!($($arg)+))
@@ -227,10 +229,10 @@ mod tests {
 
     #[test]
     fn lines_that_were_meant_stay_lines_in_an_error_and_around_it() {
-        let inner = error!(Config, "is no recipe")
+        let inner = error!(Config, "invalid recipe")
             .detail(format!("1 | {}\n  | ^{HOSTILE}", "x".repeat(100)));
         let x = "x".repeat(76);
-        let expected = format!("is no recipe\n  1 | {x}...\n    | ^a\u{fffd}[2J\u{fffd}");
+        let expected = format!("invalid recipe\n  1 | {x}...\n    | ^a\u{fffd}[2J\u{fffd}");
         assert!(inner.to_string().starts_with(&expected), "{inner}");
         let outer = error!(Data, "failed").source(inner);
         assert!(outer.to_string().starts_with(&format!("failed: {expected}")), "{outer}");

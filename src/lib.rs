@@ -1,21 +1,21 @@
 //! DeepLabv3+ semantic segmentation on any GPU, through wgpu and WGSL compute shaders.
 //!
-//! The short way is [`Segmenter`]: a [`Model`] from a weight file, a [`DeviceChoice`], images in,
-//! labels out.
+//! The high-level API is [`Segmenter`]: it takes a [`Model`] read from a weight file and a
+//! [`DeviceChoice`], and turns images into labels.
 //!
 //! ```no_run
 //! use atrous::image::{SizeRule, decode};
 //! use atrous::{DeviceChoice, Model, Segmenter};
 //!
 //! let segmenter = Segmenter::new(Model::open("deeplab.safetensors")?, &DeviceChoice::Auto)?;
-//! let found = segmenter.segment(&decode("street.jpg")?, SizeRule::Native)?;
-//! found.labels.write("street.png", &segmenter.model().class_table())?;
+//! let segmentation = segmenter.segment(&decode("street.jpg")?, SizeRule::Native)?;
+//! segmentation.labels.write("street.png", &segmenter.model().class_table())?;
 //! # Ok::<(), atrous::Error>(())
 //! ```
 //!
-//! Below it lie the stages, each of which is data for the next and can be used alone: a [`graph`]
-//! of operations from [`ops`], [`passes`] over it, a [`plan`] of its buffers, and [`exec`], which
-//! runs it on a device or on the processor.
+//! The stages below it can be used on their own; each produces the data that the next one consumes:
+//! a [`graph`] of operations from [`ops`], [`passes`] over it, a [`plan`] of its buffers, and
+//! [`exec`], which runs it on a GPU or on the CPU.
 //!
 //! ```
 //! use atrous::exec::{Device, Runner};
@@ -23,7 +23,7 @@
 //! use atrous::ops::Conv2d;
 //! use atrous::{Shape, Tensor, TensorType, passes};
 //!
-//! // An image of 5 x 5 and a kernel of 3 x 3 at rate 2, which looks two pixels to each side.
+//! // A 5 x 5 image and a 3 x 3 kernel with dilation 2, which reaches two pixels to each side.
 //! let mut graph = Graph::new();
 //! let x = graph.input("x", TensorType::f32(Shape::new(1, 5, 5, 1)));
 //! let y = graph.root().conv2d("sum", Conv2d::square(1, 2, 2), x, (3, 3), 1)?;
@@ -38,8 +38,8 @@
 //! # Ok::<(), atrous::Error>(())
 //! ```
 //!
-//! Networks are [`models::Config`]s; [`weights`] reads and writes the files of several code bases.
-//! `examples/custom_op.rs` adds an operation with a shader of its own.
+//! A [`models::Config`] describes a network; [`weights`] reads and writes the files of several code
+//! bases. `examples/custom_op.rs` adds an operation with its own shader.
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -57,6 +57,7 @@ pub mod models;
 pub mod ops;
 pub mod passes;
 pub mod plan;
+mod random;
 pub mod report;
 pub mod segmenter;
 pub mod tensor;
@@ -74,7 +75,7 @@ pub use gpu::DeviceChoice;
 pub use segmenter::{Model, Segmentation, Segmenter};
 pub use tensor::{DType, Data, Elements, Shape, Tensor, TensorType};
 
-/// The README's example compiles.
+/// Compiles the example in the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -4,11 +4,11 @@ use crate::error::{Result, error};
 use crate::memory;
 use std::fmt;
 
-/// The extent of a tensor: four axes, channels last.
+/// The shape of a tensor: four axes, channels last.
 ///
 /// Activations are `[N, H, W, C]`. Parameters use the same four axes: a convolution's kernel is
-/// `[kh, kw, c_in / groups, c_out]`, a vector of one value per channel is `[1, 1, 1, C]`. So the
-/// last axis is always the one that vectorizes.
+/// `[kh, kw, c_in / groups, c_out]`, a vector of one value per channel is `[1, 1, 1, C]`. The last
+/// axis is always the vectorized one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Shape {
     /// Batch (kernel height for a convolution's kernel).
@@ -22,48 +22,49 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// `[n, h, w, c]`.
+    /// Creates the shape `[n, h, w, c]`.
     pub const fn new(n: usize, h: usize, w: usize, c: usize) -> Self {
         Self { n, h, w, c }
     }
 
-    /// One value per channel, `[1, 1, 1, c]`.
+    /// Creates the shape of one value per channel, `[1, 1, 1, c]`.
     pub const fn vector(c: usize) -> Self {
         Self::new(1, 1, 1, c)
     }
 
-    /// Number of elements. Saturates instead of overflowing, so that an absurd shape compares as
-    /// too large.
+    /// Returns the number of elements. Saturates instead of overflowing, so that an absurd shape
+    /// compares as too large.
     pub const fn len(&self) -> usize {
         self.n.saturating_mul(self.h).saturating_mul(self.w).saturating_mul(self.c)
     }
 
-    /// Whether there is no element at all.
+    /// Returns whether the shape has no elements.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Number of positions, `n * h * w`.
+    /// Returns the number of pixels of the batch, `n * h * w`.
     pub const fn positions(&self) -> usize {
         self.n.saturating_mul(self.h).saturating_mul(self.w)
     }
 
-    /// Channels in groups of four, rounded up: the length of a pixel in device memory, in `vec4`s.
+    /// Returns the channels in groups of four, rounded up: the size of a pixel in device memory, in
+    /// `vec4`s.
     pub const fn c4(&self) -> usize {
         self.c.div_ceil(4)
     }
 
-    /// The same extent with another number of channels.
+    /// Returns the shape with another number of channels.
     pub const fn with_c(self, c: usize) -> Self {
         Self { c, ..self }
     }
 
-    /// The same batch and channels with another height and width.
+    /// Returns the shape with another height and width.
     pub const fn with_hw(self, h: usize, w: usize) -> Self {
         Self { h, w, ..self }
     }
 
-    /// Position of an element in a contiguous buffer.
+    /// Returns the index of an element in a contiguous buffer.
     pub const fn index(&self, n: usize, y: usize, x: usize, c: usize) -> usize {
         ((n * self.h + y) * self.w + x) * self.c + c
     }
@@ -80,14 +81,14 @@ impl fmt::Display for Shape {
 pub enum DType {
     /// 32-bit floating point: activations and parameters.
     F32,
-    /// 32-bit unsigned: class numbers.
+    /// 32-bit unsigned: class indices.
     U32,
     /// 8-bit unsigned: images.
     U8,
 }
 
 impl DType {
-    /// Bytes of one element in host memory.
+    /// Returns the size of an element in host memory, in bytes.
     pub const fn size(self) -> usize {
         match self {
             DType::F32 | DType::U32 => 4,
@@ -99,22 +100,24 @@ impl DType {
 /// Shape and element type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct TensorType {
-    /// Extent.
+    /// Shape.
     pub shape: Shape,
     /// Element type.
     pub dtype: DType,
 }
 
 impl TensorType {
-    /// An f32 tensor of `shape`.
+    /// Creates the type of an f32 tensor.
     pub const fn f32(shape: Shape) -> Self {
         Self { shape, dtype: DType::F32 }
     }
-    /// A tensor of class numbers.
+
+    /// Creates the type of a u32 tensor, for class indices.
     pub const fn u32(shape: Shape) -> Self {
         Self { shape, dtype: DType::U32 }
     }
-    /// A tensor of bytes.
+
+    /// Creates the type of a u8 tensor, for images.
     pub const fn u8(shape: Shape) -> Self {
         Self { shape, dtype: DType::U8 }
     }
@@ -132,7 +135,7 @@ pub enum Data {
 }
 
 impl Data {
-    /// `len` zeros of a type. They take no memory until they are written.
+    /// Creates `len` zeros. The system commits their memory when they are first written.
     pub fn zeros(dtype: DType, len: usize) -> Self {
         match dtype {
             DType::F32 => Data::F32(vec![0.0; len]),
@@ -141,10 +144,10 @@ impl Data {
         }
     }
 
-    /// As [`Data::zeros`], for lengths that users decide.
+    /// Like [`Data::zeros`], for lengths that the user controls.
     ///
     /// # Errors
-    /// Where the system has no memory for them.
+    /// Returns an error if the allocation fails.
     pub fn try_zeros(dtype: DType, len: usize) -> Result<Self> {
         Ok(match dtype {
             DType::F32 => Data::F32(memory::zeros(len)?),
@@ -153,7 +156,7 @@ impl Data {
         })
     }
 
-    /// Number of elements.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         match self {
             Data::F32(v) => v.len(),
@@ -162,12 +165,12 @@ impl Data {
         }
     }
 
-    /// Whether there is no element.
+    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Element type.
+    /// Returns the element type.
     pub fn dtype(&self) -> DType {
         match self {
             Data::F32(_) => DType::F32,
@@ -192,7 +195,7 @@ pub enum Elements<'a> {
 #[derive(Debug, Clone)]
 pub struct Tensor {
     shape: Shape,
-    /// As many elements as the shape has, or more: see [`Tensor::lent`].
+    /// At least as many elements as the shape has; see [`Tensor::from_buffer`].
     data: Data,
 }
 
@@ -203,17 +206,23 @@ impl PartialEq for Tensor {
 }
 
 impl Tensor {
-    /// A tensor of f32. Errors where the number of elements is not the shape's.
+    /// Creates an f32 tensor.
+    ///
+    /// # Errors
+    /// Returns an error if the number of elements does not match the shape.
     pub fn new(shape: Shape, data: Vec<f32>) -> Result<Self> {
         Self::from_data(shape, Data::F32(data))
     }
 
-    /// A tensor of any element type. Errors where the number of elements is not the shape's.
+    /// Creates a tensor of any element type.
+    ///
+    /// # Errors
+    /// Returns an error if the number of elements does not match the shape.
     pub fn from_data(shape: Shape, data: Data) -> Result<Self> {
         if data.len() != shape.len() {
             return Err(error!(
                 Usage,
-                "a tensor of shape {shape} holds {} elements, got {}",
+                "a tensor of shape {shape} has {} elements, got {}",
                 shape.len(),
                 data.len()
             ));
@@ -221,41 +230,42 @@ impl Tensor {
         Ok(Self { shape, data })
     }
 
-    /// A tensor in memory that has room for it, whose elements are whatever lies there. What is
-    /// past them stays as it is until [`Tensor::into_memory`] takes it back: a vector that is cut
-    /// and grown again would be filled with zeros each time.
-    pub(crate) fn lent(shape: Shape, mut memory: Vec<f32>) -> Self {
-        if memory.len() < shape.len() {
-            memory.resize(shape.len(), 0.0);
+    /// Creates an f32 tensor in a reused buffer, with the buffer's current values as its elements.
+    /// A buffer that is too small is extended with zeros. A larger buffer keeps its length, and
+    /// [`Tensor::into_buffer`] returns it whole: truncating and growing the vector would fill it
+    /// with zeros every time.
+    pub(crate) fn from_buffer(shape: Shape, mut buffer: Vec<f32>) -> Self {
+        if buffer.len() < shape.len() {
+            buffer.resize(shape.len(), 0.0);
         }
-        Self { shape, data: Data::F32(memory) }
+        Self { shape, data: Data::F32(buffer) }
     }
 
-    /// The memory of an f32 tensor, with what lies past its elements. `None` for other types.
-    pub(crate) fn into_memory(self) -> Option<Vec<f32>> {
+    /// Returns the whole buffer of an f32 tensor, `None` for other types.
+    pub(crate) fn into_buffer(self) -> Option<Vec<f32>> {
         match self.data {
-            Data::F32(memory) => Some(memory),
+            Data::F32(buffer) => Some(buffer),
             _ => None,
         }
     }
 
-    /// Zeros.
+    /// Creates a tensor of zeros.
     pub fn zeros(ty: TensorType) -> Self {
         Self { shape: ty.shape, data: Data::zeros(ty.dtype, ty.shape.len()) }
     }
 
-    /// Zeros, of a size that users decide.
+    /// Like [`Tensor::zeros`], for a size that the user controls.
     ///
     /// # Errors
-    /// Where the system has no memory for them.
+    /// Returns an error if the allocation fails.
     pub fn try_zeros(ty: TensorType) -> Result<Self> {
         Ok(Self { shape: ty.shape, data: Data::try_zeros(ty.dtype, ty.shape.len())? })
     }
 
-    /// A copy, of a size that users decide.
+    /// Like [`Clone::clone`], for a size that the user controls.
     ///
     /// # Errors
-    /// Where the system has no memory for it.
+    /// Returns an error if the allocation fails.
     pub fn try_clone(&self) -> Result<Self> {
         let data = match self.data() {
             Elements::F32(v) => Data::F32(memory::copy(v)?),
@@ -265,15 +275,15 @@ impl Tensor {
         Ok(Self { shape: self.shape, data })
     }
 
-    /// An f32 tensor whose element at `[n, y, x, c]` is `f(n, y, x, c)`.
+    /// Creates an f32 tensor whose element at `[n, y, x, c]` is `f(n, y, x, c)`.
     pub fn from_fn(shape: Shape, f: impl FnMut(usize, usize, usize, usize) -> f32) -> Self {
         Self::filled(shape, Vec::with_capacity(shape.len()), f)
     }
 
-    /// As [`Tensor::from_fn`], for a shape that users decide.
+    /// Like [`Tensor::from_fn`], for a shape that the user controls.
     ///
     /// # Errors
-    /// Where the system has no memory for it.
+    /// Returns an error if the allocation fails.
     pub fn try_from_fn(
         shape: Shape,
         f: impl FnMut(usize, usize, usize, usize) -> f32,
@@ -281,7 +291,7 @@ impl Tensor {
         Ok(Self::filled(shape, memory::with_capacity(shape.len())?, f))
     }
 
-    /// `data` is empty, with room for all elements.
+    /// Creates a tensor in `data`, an empty vector with capacity for all elements.
     fn filled(
         shape: Shape,
         mut data: Vec<f32>,
@@ -297,17 +307,17 @@ impl Tensor {
         Self { shape, data: Data::F32(data) }
     }
 
-    /// Extent.
+    /// Returns the shape.
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
-    /// Shape and element type.
+    /// Returns the shape and the element type.
     pub fn ty(&self) -> TensorType {
         TensorType { shape: self.shape, dtype: self.data.dtype() }
     }
 
-    /// The elements, whatever their type.
+    /// Returns the elements.
     pub fn data(&self) -> Elements<'_> {
         let len = self.shape.len();
         match &self.data {
@@ -317,7 +327,7 @@ impl Tensor {
         }
     }
 
-    /// The elements, by value.
+    /// Returns the elements by value.
     pub fn into_data(mut self) -> Data {
         if let Data::F32(v) = &mut self.data {
             v.truncate(self.shape.len());
@@ -325,77 +335,73 @@ impl Tensor {
         self.data
     }
 
-    /// The same elements under another shape of the same length.
-    pub fn reshape(self, shape: Shape) -> Result<Self> {
-        Self::from_data(shape, self.into_data())
-    }
-
-    /// The elements of an f32 tensor.
+    /// Returns the elements of an f32 tensor.
     ///
     /// # Panics
-    /// Where the element type is another: graphs are verified before they run, so that is a bug of
+    /// Panics if the element type differs: graphs are verified before they run, so that is a bug in
     /// the caller.
     pub fn f32(&self) -> &[f32] {
         match &self.data {
             Data::F32(v) => &v[..self.shape.len()],
-            other => panic!("invariant: an f32 tensor was promised, got {:?}", other.dtype()),
+            other => panic!("invariant: expected an f32 tensor, got {:?}", other.dtype()),
         }
     }
 
-    /// The elements of an f32 tensor, to be written.
+    /// Returns the elements of an f32 tensor, mutably.
     ///
     /// # Panics
-    /// As [`Tensor::f32`].
+    /// Panics if the element type differs.
     pub fn f32_mut(&mut self) -> &mut [f32] {
         match &mut self.data {
             Data::F32(v) => &mut v[..self.shape.len()],
-            other => panic!("invariant: an f32 tensor was promised, got {:?}", other.dtype()),
+            other => panic!("invariant: expected an f32 tensor, got {:?}", other.dtype()),
         }
     }
 
-    /// The elements of a tensor of class numbers.
+    /// Returns the elements of a u32 tensor.
     ///
     /// # Panics
-    /// As [`Tensor::f32`].
+    /// Panics if the element type differs.
     pub fn u32(&self) -> &[u32] {
         match &self.data {
             Data::U32(v) => v,
-            other => panic!("invariant: a u32 tensor was promised, got {:?}", other.dtype()),
+            other => panic!("invariant: expected a u32 tensor, got {:?}", other.dtype()),
         }
     }
 
-    /// The elements of a tensor of class numbers, to be written.
+    /// Returns the elements of a u32 tensor, mutably.
     ///
     /// # Panics
-    /// As [`Tensor::f32`].
+    /// Panics if the element type differs.
     pub fn u32_mut(&mut self) -> &mut [u32] {
         match &mut self.data {
             Data::U32(v) => v,
-            other => panic!("invariant: a u32 tensor was promised, got {:?}", other.dtype()),
+            other => panic!("invariant: expected a u32 tensor, got {:?}", other.dtype()),
         }
     }
 
-    /// The elements of a tensor of bytes.
+    /// Returns the elements of a u8 tensor.
     ///
     /// # Panics
-    /// As [`Tensor::f32`].
+    /// Panics if the element type differs.
     pub fn u8(&self) -> &[u8] {
         match &self.data {
             Data::U8(v) => v,
-            other => panic!("invariant: a u8 tensor was promised, got {:?}", other.dtype()),
+            other => panic!("invariant: expected a u8 tensor, got {:?}", other.dtype()),
         }
     }
 
-    /// From PyTorch's order `[N, C, H, W]`.
+    /// Creates a tensor from elements in PyTorch's order, `[N, C, H, W]`.
     ///
     /// # Errors
-    /// Where the number of elements is not the shape's, or the system has no memory for a copy.
+    /// Returns an error if the number of elements does not match the shape, or if the allocation
+    /// fails.
     pub fn from_nchw(n: usize, c: usize, h: usize, w: usize, data: &[f32]) -> Result<Self> {
         let shape = Shape::new(n, h, w, c);
         if data.len() != shape.len() {
             return Err(error!(
                 Usage,
-                "a tensor of shape [{n}, {c}, {h}, {w}] holds {} elements, got {}",
+                "a tensor of shape [{n}, {c}, {h}, {w}] has {} elements, got {}",
                 shape.len(),
                 data.len()
             ));
@@ -403,21 +409,21 @@ impl Tensor {
         Self::try_from_fn(shape, |n, y, x, ch| data[((n * c + ch) * h + y) * w + x])
     }
 
-    /// Elements in PyTorch's order `[N, C, H, W]`.
+    /// Returns the elements in PyTorch's order, `[N, C, H, W]`.
     pub fn to_nchw(&self) -> Vec<f32> {
-        self.in_nchw(Vec::with_capacity(self.shape.len()))
+        self.extend_nchw(Vec::with_capacity(self.shape.len()))
     }
 
-    /// As [`Tensor::to_nchw`], for a size that users decide.
+    /// Like [`Tensor::to_nchw`], for a size that the user controls.
     ///
     /// # Errors
-    /// Where the system has no memory for a copy.
+    /// Returns an error if the allocation fails.
     pub fn try_to_nchw(&self) -> Result<Vec<f32>> {
-        Ok(self.in_nchw(memory::with_capacity(self.shape.len())?))
+        Ok(self.extend_nchw(memory::with_capacity(self.shape.len())?))
     }
 
-    /// `out` is empty, with room for all elements.
-    fn in_nchw(&self, mut out: Vec<f32>) -> Vec<f32> {
+    /// Appends the elements to `out`, an empty vector with capacity for all of them.
+    fn extend_nchw(&self, mut out: Vec<f32>) -> Vec<f32> {
         let (s, data) = (self.shape, self.f32());
         for n in 0..s.n {
             for c in 0..s.c {

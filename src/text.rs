@@ -1,123 +1,147 @@
-//! Foreign text in messages: names out of files and names of files, which anybody may have chosen.
+//! Untrusted text in messages: names in files, and names of files.
 //!
-//! A terminal obeys what is printed on it: an escape sequence in a class name sets the window's
+//! A terminal interprets control characters: an escape sequence in a class name sets the window
 //! title or clears the screen, a line break forges a line of output, and a bidirectional override
-//! shows another name than is stored. So foreign text goes through this module on its way to
-//! people. Programs that read JSON get it unchanged, in escapes.
+//! displays a different name than the stored one. This module sanitizes untrusted text before it is
+//! displayed. JSON output keeps the original text, with escapes.
 
 use crate::error::{Error, ErrorKind};
 use std::borrow::Cow;
 use std::path::Path;
 
-/// Characters of a quoted line or name before it is cut.
-pub(crate) const LONGEST_EXCERPT: usize = 80;
+/// Maximum length of a quoted line or name, in characters.
+pub(crate) const MAX_EXCERPT_CHARS: usize = 80;
 
-/// Whether a character does something to a terminal, or to the order of the text around it, instead
-/// of being seen.
+/// Maximum number of tensors that a report names; the rest are counted.
+const MAX_LISTED_TENSORS: usize = 12;
+
+/// Returns whether a character controls the terminal or the text direction instead of being
+/// displayed.
 ///
-/// Control characters (C0 with line breaks and tabs, DEL, C1), line and paragraph separators,
-/// bidirectional embeddings, overrides and isolates.
-fn acts(c: char) -> bool {
+/// These are control characters (C0 with line breaks and tabs, DEL, C1), line and paragraph
+/// separators, and bidirectional embeddings, overrides and isolates.
+fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Text on one line with U+FFFD for each character that a terminal would obey. Ordinary Unicode
-/// stays as it is.
+/// Replaces each control character, including line breaks, with U+FFFD. Other Unicode text is
+/// unchanged.
 ///
-/// [`Error`] and [`ClassTable`](crate::image::ClassTable) apply it themselves; it is for names that
-/// a program prints without them.
+/// [`Error`] and [`ClassTable`](crate::image::ClassTable) apply it themselves; use it for names
+/// that a program prints without them.
 ///
 /// ```
 /// assert_eq!(atrous::text::printable("a\u{1b}[2J.png"), "a\u{fffd}[2J.png");
 /// ```
 pub fn printable(text: &str) -> Cow<'_, str> {
-    clean(text, acts)
+    replace_chars(text, is_control)
 }
 
-/// As [`printable`], of a text whose line breaks are meant.
+/// Like [`printable`], but keeps line breaks.
 pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
-    clean(text, |c| c != '\n' && acts(c))
+    replace_chars(text, |c| c != '\n' && is_control(c))
 }
 
-fn clean(text: &str, bad: impl Fn(char) -> bool) -> Cow<'_, str> {
-    match text.contains(&bad) {
-        true => text
-            .chars()
-            .map(|c| if bad(c) { char::REPLACEMENT_CHARACTER } else { c })
-            .collect::<String>()
-            .into(),
-        false => text.into(),
+fn replace_chars(text: &str, is_bad: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_bad) {
+        return text.into();
     }
+    text.chars()
+        .map(|c| if is_bad(c) { char::REPLACEMENT_CHARACTER } else { c })
+        .collect::<String>()
+        .into()
 }
 
-/// A path for people. What is no Unicode becomes U+FFFD as well.
+/// Returns a path for display. Invalid Unicode becomes U+FFFD as well.
 pub(crate) fn path(path: impl AsRef<Path>) -> String {
     printable(&path.as_ref().to_string_lossy()).into_owned()
 }
 
-/// At most [`LONGEST_EXCERPT`] characters of a line or a name, for a message: files may have lines
-/// of megabytes. Tabs become blanks.
+/// Truncates a line or a name to [`MAX_EXCERPT_CHARS`] for a message: lines in files may be
+/// megabytes long. Tabs become spaces.
 pub(crate) fn excerpt(line: &str) -> String {
-    printable(&cut(line, LONGEST_EXCERPT).replace('\t', " ")).into_owned()
+    printable(&truncate(line, MAX_EXCERPT_CHARS).replace('\t', " ")).into_owned()
 }
 
-/// A class's name as tables and legends show it: no longer than a name can be, so that one name
-/// does not push all the columns out of sight.
+/// Returns a class name for tables and legends, truncated so that an absurdly long name does not
+/// push the other columns out of view.
 pub(crate) fn class_name(name: &str) -> String {
-    // ADE20K's longest has 97 characters.
-    const LONGEST: usize = 160;
-    printable(&cut(name, LONGEST)).into_owned()
+    // The longest name in ADE20K has 97 characters.
+    const MAX_CHARS: usize = 160;
+    printable(&truncate(name, MAX_CHARS)).into_owned()
 }
 
-/// At most `most` characters of a text.
-pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
-    match text.char_indices().nth(most) {
+/// Truncates a text to `max_chars` characters, followed by `...`.
+pub(crate) fn truncate(text: &str, max_chars: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{}...", &text[..end]).into(),
         None => text.into(),
     }
 }
 
-/// What the TOML parser has to say about `text`, with the line at fault below: its own words repeat
-/// that line whole.
+/// Converts an error of the TOML parser into an [`Error`] with the offending line of `text` as its
+/// detail, truncated: the parser's own `Display` repeats that line in full.
 pub(crate) fn toml_error(kind: ErrorKind, what: &str, text: &str, e: &toml::de::Error) -> Error {
-    // "unknown field `x`, expected one of ..." lists the fields, and they are worth their space;
-    // what comes out of the file is cut.
-    const LONGEST_MESSAGE: usize = 1500;
-    let message = cut(e.message(), LONGEST_MESSAGE);
+    // "unknown field `x`, expected one of ..." lists all fields, which is worth the space; text
+    // quoted from the file is not.
+    const MAX_MESSAGE_CHARS: usize = 1500;
+    let message = truncate(e.message(), MAX_MESSAGE_CHARS);
     let Some(before) = e.span().and_then(|span| text.get(..span.start)) else {
         return Error::new(kind, format!("{what}: {message}"));
     };
-    let (number, start) =
-        (before.matches('\n').count() + 1, before.rfind('\n').map_or(0, |at| at + 1));
+    let number = before.matches('\n').count() + 1;
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = text[start..].lines().next().unwrap_or_default();
     Error::new(kind, format!("{what}: line {number}: {message}"))
         .detail(format!("{number} | {line}"))
 }
 
-/// JSON that can be shown on a terminal too: serde_json escapes C0 alone, so the rest of [`acts`]
-/// gets its `\u` escapes here.
+/// Returns a report of the tensors that do not match a network, or `None` if all of them match.
+/// Each list holds names, with an explanation where needed.
+pub(crate) fn tensor_mismatches(
+    missing: &[String],
+    misshapen: &[String],
+    unexpected: &[String],
+) -> Option<String> {
+    let lists = [("missing", missing), ("misshapen", misshapen), ("unexpected", unexpected)];
+    let report: Vec<String> = lists
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(problem, names)| list_tensors(problem, names))
+        .collect();
+    (!report.is_empty()).then(|| report.join("; "))
+}
+
+fn list_tensors(problem: &str, names: &[String]) -> String {
+    let (listed, omitted) = names.split_at(names.len().min(MAX_LISTED_TENSORS));
+    let more =
+        if omitted.is_empty() { String::new() } else { format!(", and {} more", omitted.len()) };
+    format!("{} {problem}: {}{more}", names.len(), listed.join(", "))
+}
+
+/// Escapes the control characters that serde_json leaves in JSON, so that it can be displayed on a
+/// terminal: serde_json escapes C0 only.
 ///
-/// In JSON these characters stand inside strings only, so the meaning stays the same.
+/// In JSON these characters occur inside strings only, so the meaning is unchanged.
 #[cfg(any(feature = "cli", test))]
 pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
-    // Line breaks and blanks between values are JSON's own.
-    let bad = |c: char| !c.is_ascii_control() && acts(c) || c == '\u{7f}';
-    match json.contains(bad) {
-        true => json
-            .chars()
-            .map(|c| if bad(c) { format!("\\u{:04x}", u32::from(c)) } else { c.into() })
-            .collect::<String>()
-            .into(),
-        false => json.into(),
+    // Line breaks and spaces between values belong to the JSON syntax.
+    let is_bad = |c: char| !c.is_ascii_control() && is_control(c) || c == '\u{7f}';
+    if !json.contains(is_bad) {
+        return json.into();
     }
+    json.chars()
+        .map(|c| if is_bad(c) { format!("\\u{:04x}", u32::from(c)) } else { c.into() })
+        .collect::<String>()
+        .into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A window's title, a cleared screen, a forged line, C1's CSI, and a name that reads `cat.exe`
-    /// backwards.
+    /// A window title, a cleared screen, a forged line, CSI from C1, and a name that reads
+    /// `cat.exe` backwards.
     const HOSTILE: &str = "\u{1b}]0;PWNED\u{7}\u{1b}[2J\r\nerror: forged\u{7f}\u{9b}31m\u{202e}exe.tac\u{2028}x\u{2066}";
 
     #[test]
@@ -156,11 +180,11 @@ mod tests {
         }
         let shown = |text: &str| {
             let e = toml::from_str::<Two>(text).unwrap_err();
-            toml_error(ErrorKind::Config, "is no recipe", text, &e).to_string()
+            toml_error(ErrorKind::Config, "invalid recipe", text, &e).to_string()
         };
         assert_eq!(
             shown("steps = 1\nstep = 2\n"),
-            "is no recipe: line 2: unknown field `step`, expected `steps`\n  2 | step = 2"
+            "invalid recipe: line 2: unknown field `step`, expected `steps`\n  2 | step = 2"
         );
         for long in [
             format!("steps = \"{}\"", "é".repeat(1 << 18)),
@@ -176,7 +200,7 @@ mod tests {
     fn json_means_the_same_with_nothing_left_that_a_terminal_obeys() {
         let json = serde_json::to_string_pretty(&[HOSTILE, "plain"]).unwrap();
         let shown = printable_json(&json);
-        assert!(!shown.contains(|c| c != '\n' && acts(c)), "{shown:?}");
+        assert!(!shown.contains(|c| c != '\n' && is_control(c)), "{shown:?}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap(), [HOSTILE, "plain"]);
     }
 }

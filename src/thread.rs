@@ -1,5 +1,4 @@
-//! Threads whose start may fail: the standard library's own `spawn` panics where the system gives
-//! none.
+//! Fallible thread creation: [`std::thread::spawn`] panics if the system cannot create a thread.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::io;
@@ -8,32 +7,36 @@ use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 /// Starts a thread. `purpose` completes "could not start a thread ...": "to read images".
 ///
 /// # Errors
-/// [`ErrorKind::OutOfMemory`] where a limit on memory or processes leaves no room for it.
+/// Returns an error of kind [`ErrorKind::OutOfMemory`] if a limit on memory or processes prevents
+/// it.
 pub(crate) fn spawn<T: Send + 'static>(
     purpose: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>> {
-    Builder::new().name(name(purpose)).spawn(work).map_err(|e| refused(purpose, e))
+    Builder::new().name(name(purpose)).spawn(work).map_err(|e| spawn_error(purpose, e))
 }
 
-/// As [`spawn`], for a thread that ends with `scope`.
+/// Like [`spawn`], for a thread that ends with `scope`.
 ///
 /// # Errors
-/// As [`spawn`].
+/// Returns an error under the same conditions as [`spawn`].
 pub(crate) fn spawn_scoped<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     purpose: &str,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>> {
-    Builder::new().name(name(purpose)).spawn_scoped(scope, work).map_err(|e| refused(purpose, e))
+    Builder::new()
+        .name(name(purpose))
+        .spawn_scoped(scope, work)
+        .map_err(|e| spawn_error(purpose, e))
 }
 
-/// What debuggers and panics show.
+/// Returns the thread name that debuggers and panic messages show.
 fn name(purpose: &str) -> String {
     purpose.trim_start_matches("to ").to_owned()
 }
 
-fn refused(purpose: &str, source: io::Error) -> Error {
+fn spawn_error(purpose: &str, source: io::Error) -> Error {
     Error::new(ErrorKind::OutOfMemory, format!("could not start a thread {purpose}"))
         .source(source)
         .advice("raise the limits on memory and processes (`ulimit -v`, `ulimit -u`)")

@@ -1,5 +1,5 @@
-//! Versions in Cargo.lock that a security advisory affects. Needs no network: the advisories are
-//! those in .ci/advisories.
+//! Checks Cargo.lock for versions affected by a security advisory. Works offline, with the
+//! advisories in .ci/advisories.
 
 use semver::{Version, VersionReq};
 use serde::Deserialize;
@@ -8,18 +8,18 @@ use std::fs;
 use std::path::Path;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// Where they are.
+/// Directory of the advisories.
 const DIRECTORY: &str = ".ci/advisories";
 
-/// An advisory in RustSec's format: TOML in a block of Markdown, then the title.
+/// An advisory in RustSec's format: a TOML block in Markdown, then the title.
 #[derive(Debug, Deserialize)]
 struct Advisory {
-    advisory: Facts,
+    advisory: Metadata,
     versions: Versions,
 }
 
 #[derive(Debug, Deserialize)]
-struct Facts {
+struct Metadata {
     id: String,
     package: String,
     date: String,
@@ -63,60 +63,70 @@ struct Exception {
 
 impl Advisory {
     fn parse(text: &str) -> Result<Self, String> {
-        let text = text.strip_prefix("```toml\n").ok_or("does not begin with a block of TOML")?;
-        let (facts, rest) =
-            text.split_once("\n```\n").ok_or("has a block of TOML without an end")?;
-        let title = rest.trim_start().lines().next().and_then(|line| line.strip_prefix("# "));
+        let text = text.strip_prefix("```toml\n").ok_or("does not start with a TOML block")?;
+        let (toml, markdown) = text.split_once("\n```\n").ok_or("unterminated TOML block")?;
+        let title = markdown.trim_start().lines().next().and_then(|line| line.strip_prefix("# "));
         title.filter(|title| !title.trim().is_empty()).ok_or("has no title")?;
-        toml::from_str(facts).map_err(|e| e.to_string())
+        toml::from_str(toml).map_err(|e| e.to_string())
     }
 
     fn affects(&self, package: &Package) -> bool {
-        let safe = |list: &[VersionReq]| list.iter().any(|range| range.matches(&package.version));
+        let matches =
+            |ranges: &[VersionReq]| ranges.iter().any(|range| range.matches(&package.version));
         self.advisory.package == package.name
             && self.advisory.withdrawn.is_none()
-            && !safe(&self.versions.patched)
-            && !safe(&self.versions.unaffected)
+            && !matches(&self.versions.patched)
+            && !matches(&self.versions.unaffected)
     }
 }
 
-/// Advisory and package of each hit.
+/// Returns the id of the advisory and the package of each hit.
 fn hits<'a>(advisories: &'a [Advisory], lock: &'a Lock) -> Vec<(&'a str, &'a Package)> {
-    let all = advisories.iter().flat_map(|a| lock.package.iter().map(move |p| (a, p)));
-    all.filter(|(a, p)| a.affects(p)).map(|(a, p)| (a.advisory.id.as_str(), p)).collect()
+    let pairs = advisories.iter().flat_map(|a| lock.package.iter().map(move |p| (a, p)));
+    pairs.filter(|(a, p)| a.affects(p)).map(|(a, p)| (a.advisory.id.as_str(), p)).collect()
 }
 
-/// What has to be done about a lock file, in words.
+/// Returns the problems of a lock file and how to fix them.
 fn problems(advisories: &[Advisory], lock: &Lock, exceptions: &[Exception]) -> Vec<String> {
     let hits = hits(advisories, lock);
-    let excused = |id: &str| exceptions.iter().any(|e| e.id == id);
-    let open = hits.iter().filter(|(id, _)| !excused(id)).map(|(id, p)| {
-        format!(
-            "{} {} is affected by {id}: update it, or give a reason in deny.toml's `ignore`",
-            p.name, p.version
-        )
-    });
-    let stale = exceptions.iter().filter(|e| !hits.iter().any(|(id, _)| *id == e.id));
-    let stale = stale
-        .map(|e| format!("{} affects nothing any more: take it out of deny.toml's `ignore`", e.id));
-    let unexplained = exceptions.iter().filter(|e| e.reason.trim().len() < 20);
-    let unexplained = unexplained.map(|e| format!("{} is ignored without a reason", e.id));
-    let gone =
-        advisories.iter().filter(|a| !lock.package.iter().any(|p| p.name == a.advisory.package));
-    let gone = gone.map(|a| {
-        format!(
-            "{} is about {}, which is not in Cargo.lock: delete it",
-            a.advisory.id, a.advisory.package
-        )
-    });
-    open.chain(stale).chain(unexplained).chain(gone).collect()
+    let mut problems = Vec::new();
+    for (id, p) in &hits {
+        if !exceptions.iter().any(|e| e.id == *id) {
+            problems.push(format!(
+                "{} {} is affected by {id}: update it, or add a reason to `ignore` in deny.toml",
+                p.name, p.version
+            ));
+        }
+    }
+    for e in exceptions {
+        if !hits.iter().any(|(id, _)| *id == e.id) {
+            problems.push(format!(
+                "{} no longer affects any package: remove it from `ignore` in deny.toml",
+                e.id
+            ));
+        }
+    }
+    for e in exceptions {
+        if e.reason.trim().len() < 20 {
+            problems.push(format!("{} is ignored without a reason", e.id));
+        }
+    }
+    for a in advisories {
+        if !lock.package.iter().any(|p| p.name == a.advisory.package) {
+            problems.push(format!(
+                "{} is about {}, which is not in Cargo.lock: delete it",
+                a.advisory.id, a.advisory.package
+            ));
+        }
+    }
+    problems
 }
 
 fn read(file: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
 }
 
-/// The advisories of the tree. What is off with a file is a panic that names it.
+/// Reads the advisories of the repository. Panics with the name of an invalid file.
 fn advisories() -> Vec<Advisory> {
     let entries = fs::read_dir(Path::new(ROOT).join(DIRECTORY))
         .unwrap_or_else(|e| panic!("{DIRECTORY}: {e}"));
@@ -127,9 +137,12 @@ fn advisories() -> Vec<Advisory> {
     let advisory = |name: &String| {
         let advisory = Advisory::parse(&read(&format!("{DIRECTORY}/{name}")))
             .unwrap_or_else(|e| panic!("{DIRECTORY}/{name}: {e}"));
-        let facts = &advisory.advisory;
-        assert_eq!(*name, format!("{}.md", facts.id), "an advisory's file has its name");
-        assert!(facts.url.starts_with("https://") && facts.date.len() == 10, "{name}: {facts:?}");
+        let metadata = &advisory.advisory;
+        assert_eq!(*name, format!("{}.md", metadata.id), "the file name must be the id");
+        assert!(
+            metadata.url.starts_with("https://") && metadata.date.len() == 10,
+            "{name}: {metadata:?}"
+        );
         advisory
     };
     files.map(advisory).collect()
@@ -140,7 +153,7 @@ fn no_version_in_the_lock_file_is_affected_by_an_advisory() {
     let lock: Lock = toml::from_str(&read("Cargo.lock")).unwrap();
     let deny: Deny = toml::from_str(&read("deny.toml")).unwrap();
     let advisories = advisories();
-    assert!(advisories.len() > 10 && lock.package.len() > 100, "the files are found");
+    assert!(advisories.len() > 10 && lock.package.len() > 100, "files are missing");
     let ids: BTreeSet<&str> = advisories.iter().map(|a| a.advisory.id.as_str()).collect();
     assert_eq!(ids.len(), advisories.len());
     let problems = problems(&advisories, &lock, &deny.advisories.ignore);
@@ -175,24 +188,26 @@ fn a_planted_advisory_is_found_until_the_version_is_patched_or_a_reason_is_given
     assert_eq!(
         problems(&planted, &lock("1.1.0"), &[]),
         [
-            "planted 1.1.0 is affected by RUSTSEC-2025-9999: update it, or give a reason in deny.toml's `ignore`"
+            "planted 1.1.0 is affected by RUSTSEC-2025-9999: update it, or add a reason to `ignore` in deny.toml"
         ]
     );
     assert_eq!(problems(&planted, &lock("1.1.0"), &reason), [""; 0]);
     assert!(problems(&planted, &lock("1.1.0"), &exception(""))[0].contains("without a reason"));
-    assert!(problems(&planted, &lock("1.2.3"), &reason)[0].contains("affects nothing any more"));
+    assert!(
+        problems(&planted, &lock("1.2.3"), &reason)[0].contains("no longer affects any package")
+    );
     let other: Lock =
         toml::from_str("[[package]]\nname = \"other\"\nversion = \"1.1.0\"\n").unwrap();
     assert!(problems(&planted, &other, &[])[0].contains("is not in Cargo.lock"));
 }
 
 #[test]
-fn an_advisory_that_is_withdrawn_or_none_is_told_apart() {
+fn withdrawn_advisories_are_ignored_and_invalid_ones_rejected() {
     let withdrawn = PLANTED.replace("url = ", "withdrawn = \"2025-02-01\"\nurl = ");
     assert!(hits(&[Advisory::parse(&withdrawn).unwrap()], &lock("1.1.0")).is_empty());
     for (text, words) in [
-        ("# no facts\n", "does not begin"),
-        ("```toml\n[advisory]\n", "without an end"),
+        ("# no metadata\n", "does not start with a TOML block"),
+        ("```toml\n[advisory]\n", "unterminated"),
         (&PLANTED.replace("# It is planted", ""), "has no title"),
         (&PLANTED.replace("^2.0.1", "nonsense"), "patched"),
         (&PLANTED.replace("package", "crate"), "package"),

@@ -1,5 +1,4 @@
-//! Configs: what is refused, what survives JSON and changes of the output stride; and networks at
-//! extreme sizes.
+//! Configs: validation, JSON, changes of the output stride; and networks at extreme sizes.
 
 use atrous::exec::{Device, Runner};
 use atrous::graph::{ParamRef, Weights};
@@ -20,10 +19,11 @@ fn mobilenet() -> Config {
     Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 5)
 }
 
-/// Strides and dilations of the convolutions whose names contain `part` and end in `end`, in order.
-fn steps(config: &Config, part: &str, end: &str) -> Vec<(usize, usize)> {
+/// Returns the strides and dilations of the convolutions whose names contain `infix` and end with
+/// `suffix`, in order.
+fn strides_and_dilations(config: &Config, infix: &str, suffix: &str) -> Vec<(usize, usize)> {
     let graph = build(config, Shape::new(1, 65, 65, 3)).unwrap();
-    let nodes = graph.nodes().iter().filter(|n| n.name.contains(part) && n.name.ends_with(end));
+    let nodes = graph.nodes().iter().filter(|n| n.name.contains(infix) && n.name.ends_with(suffix));
     nodes
         .filter_map(|n| n.op.downcast_ref::<Conv2d>())
         .map(|c| (c.stride.0, c.dilation.0))
@@ -31,8 +31,10 @@ fn steps(config: &Config, part: &str, end: &str) -> Vec<(usize, usize)> {
 }
 
 #[test]
-fn resnet_dilates_as_the_table_of_dialects_says() {
-    let layer = |config: &Config, n: usize| steps(config, &format!("backbone.layer{n}."), ".conv2");
+fn resnet_dilates_as_the_dialect_requires() {
+    let layer = |config: &Config, n: usize| {
+        strides_and_dilations(config, &format!("backbone.layer{n}."), ".conv2")
+    };
     let mut config = resnet(50);
     assert_eq!(layer(&config, 4), [(1, 1), (1, 2), (1, 2)]);
     config.multi_grid = vec![1, 2, 4];
@@ -50,9 +52,9 @@ fn resnet_dilates_as_the_table_of_dialects_says() {
 }
 
 #[test]
-fn mobilenet_v2_dilates_as_the_table_of_dialects_says() {
+fn mobilenet_v2_dilates_as_the_dialect_requires() {
     let dilations = |config: &Config| -> Vec<usize> {
-        steps(config, "block", ".depthwise").into_iter().map(|s| s.1).collect()
+        strides_and_dilations(config, "block", ".depthwise").into_iter().map(|s| s.1).collect()
     };
     let config = mobilenet();
     assert_eq!(dilations(&config), [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2]);
@@ -93,37 +95,43 @@ fn configs_survive_json() {
     }
 }
 
-/// A config that `change` has made wrong, and a part of the message that must say so.
-type Wrong = (&'static str, fn(&mut Config));
+/// Part of the error message, and a change that makes a config invalid.
+type Invalid = (&'static str, fn(&mut Config));
 
 #[test]
-fn contradictions_are_refused_with_their_place() {
-    let wrong: [Wrong; 15] = [
+fn invalid_configs_are_rejected_with_the_field() {
+    let invalid: [Invalid; 15] = [
         ("output stride must be 8, 16 or 32, got 4", |c| c.output_stride = 4),
         ("input channels", |c| c.input_channels = 0),
-        ("multi-grid has 2 factors", |c| c.multi_grid = vec![1, 2]),
+        ("expects a multi-grid of 3 factors, got 2", |c| c.multi_grid = vec![1, 2]),
         ("eps must be positive", |c| c.eps.head = f32::NAN),
-        ("no ResNet-51", |c| {
+        ("unknown ResNet-51", |c| {
             c.backbone =
                 Backbone::ResNet(atrous::models::resnet::ResNet { depth: 51, ..resnet_50() })
         }),
-        ("padding before the expansion", |c| c.padding = PaddingRule::BeforeExpansion { stem: 0 }),
+        ("`before_expansion` requires MobileNetV2, the backbone is ResNet-50", |c| {
+            c.padding = PaddingRule::BeforeExpansion { stem: 0 }
+        }),
         ("classes must be", |c| c.head.as_mut().unwrap().classes = 0),
-        ("21 classes but 1 names", |c| c.head.as_mut().unwrap().class_names = vec!["cat".into()]),
-        ("21 classes but 2 colors", |c| c.head.as_mut().unwrap().class_colors = vec![[0; 3]; 2]),
-        ("a rate of the ASPP", |c| c.head.as_mut().unwrap().aspp.rates = vec![0]),
-        ("dropout of the ASPP", |c| c.head.as_mut().unwrap().aspp.dropout = 1.0),
+        ("expected 21 class names, got 1", |c| {
+            c.head.as_mut().unwrap().class_names = vec!["cat".into()]
+        }),
+        ("expected 21 class colors, got 2", |c| {
+            c.head.as_mut().unwrap().class_colors = vec![[0; 3]; 2]
+        }),
+        ("ASPP rates", |c| c.head.as_mut().unwrap().aspp.rates = vec![0]),
+        ("ASPP dropout", |c| c.head.as_mut().unwrap().aspp.dropout = 1.0),
         ("window", |c| {
             c.head.as_mut().unwrap().aspp.pooling = Pooling::Window { crop: (0, 1), stride: (1, 1) }
         }),
         ("deviations", |c| c.preprocess.std = [0.0, 1.0, 1.0]),
         ("low-level channels", |c| plus(c).low_level_channels = usize::MAX),
-        ("no inner place", |c| {
+        ("does not support `tensor_flow` low-level features", |c| {
             c.backbone = Backbone::MobileNetV3(MobileNetV3 {});
             plus(c).low_level = LowLevel::TensorFlow;
         }),
     ];
-    for (message, change) in wrong {
+    for (message, change) in invalid {
         let mut config = resnet(50);
         change(&mut config);
         let error = build(&config, Shape::new(1, 65, 65, 3)).unwrap_err();
@@ -139,7 +147,7 @@ fn resnet_50() -> atrous::models::resnet::ResNet {
 fn plus(config: &mut Config) -> &mut atrous::models::PlusDecoder {
     match &mut config.head.as_mut().unwrap().decoder {
         Decoder::Plus(plus) => plus,
-        _ => unreachable!("the starting point has a decoder"),
+        _ => unreachable!("`deeplab_v3plus` has a decoder"),
     }
 }
 
@@ -168,7 +176,7 @@ fn inputs_that_vanish_are_refused() {
     let error = build(&config, Shape::new(1, 0, 2, 3)).unwrap_err().to_string();
     assert!(error.contains("is empty"), "{error}");
     let error = build(&config, Shape::new(1, 65, 65, 4)).unwrap_err().to_string();
-    assert!(error.contains("takes 3 channels"), "{error}");
+    assert!(error.contains("expects 3 input channels"), "{error}");
 }
 
 #[test]
@@ -253,7 +261,7 @@ fn a_stem_is_inflated_by_smps_rule() {
         let mut weights = Weights::from([(STEM_WEIGHT.to_owned(), stem.clone())]);
         inflate_stem(config, &mut weights, channels).map(|()| weights[STEM_WEIGHT].tensor().clone())
     };
-    // One channel gets the sum, five are 0 1 2 0 1 by three fifths.
+    // One channel gets the sum; five channels are 0 1 2 0 1, scaled by 3 / 5.
     let one = inflated(&mut config, 1).unwrap();
     assert_eq!((config.input_channels, one.shape()), (1, Shape::new(3, 3, 1, 2)));
     assert_eq!(one.f32()[one.shape().index(2, 1, 0, 1)], 2101.0 + 2111.0 + 2121.0);

@@ -1,5 +1,4 @@
-//! Loading and writing under each dialect's names: what is found, what is refused, and that nothing
-//! is lost on the way.
+//! Loading and writing weights in each dialect: detection, errors, and lossless round trips.
 
 mod support;
 
@@ -18,21 +17,22 @@ use atrous::weights::dialects::{
 };
 use atrous::{ErrorKind, Model, Shape, Tensor};
 
-/// Numbers that differ from element to element and from name to name; variances are positive.
+/// Returns weights that differ between elements and between parameters, with positive variances.
 fn weights(config: &Config) -> Weights {
-    let each = parameters(config).unwrap().into_iter().enumerate().map(|(k, (name, shape))| {
-        let least = if name.ends_with("running_var") { 1.0 } else { -500.0 };
-        let data = (0..shape.len()).map(|i| ((i * 7 + k * 131) % 1009) as f32 + least).collect();
+    let weights = parameters(config).unwrap().into_iter().enumerate().map(|(k, (name, shape))| {
+        let min = if name.ends_with("running_var") { 1.0 } else { -500.0 };
+        let data = (0..shape.len()).map(|i| ((i * 7 + k * 131) % 1009) as f32 + min).collect();
         (name, ParamRef::new(Tensor::new(shape, data).unwrap()))
     });
-    each.collect()
+    weights.collect()
 }
 
-/// A small network as `dialect` has it: inferred from names and dimensions of a rough config.
+/// Returns a small network with the conventions of `dialect`: the config that the dialect infers
+/// from the names and dimensions of an approximate config.
 fn network(dialect: &str) -> Config {
     let narrow = |divisor| MobileNetV2::with_width(0.25, divisor);
     let mobilenet = Backbone::MobileNetV2(narrow(8));
-    let rough = match dialect {
+    let approximate = match dialect {
         "atrous" => Config::deeplab_v3plus(Backbone::resnet(18).unwrap(), 5),
         "tensorflow" => {
             with_decoder(Config::deeplab_v3plus(Backbone::MobileNetV2(narrow(1)), 5), |plus| {
@@ -67,18 +67,22 @@ fn network(dialect: &str) -> Config {
         }),
         "timm" => Config::deeplab_v3plus(Backbone::MobileNetV3(MobileNetV3 {}), 5).without_head(),
         "imagenet" => Config::deeplab_v3plus(mobilenet, 5).without_head(),
-        other => panic!("give `{other}` a small network here"),
+        other => panic!("define a small network of dialect `{other}` here"),
     };
     if dialect == "atrous" {
-        return rough;
+        return approximate;
     }
-    let found = find(dialect).unwrap();
-    let listed = expected(found, &rough, KernelLayout::Oihw).unwrap();
-    let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
-    let config =
-        found.infer(&Tensors::of(&StoredWeights { tensors, ..StoredWeights::default() })).unwrap();
+    let config = infer(dialect, &approximate);
     config.validate().unwrap();
     config
+}
+
+/// Returns the config that a dialect infers from the names and dimensions of another config.
+fn infer(dialect: &str, approximate: &Config) -> Config {
+    let dialect = find(dialect).unwrap();
+    let listed = expected(dialect, approximate, KernelLayout::Oihw).unwrap();
+    let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
+    dialect.infer(&Tensors::of(&StoredWeights { tensors, ..StoredWeights::default() })).unwrap()
 }
 
 fn with_head(mut config: Config, change: impl FnOnce(&mut Head)) -> Config {
@@ -89,7 +93,7 @@ fn with_head(mut config: Config, change: impl FnOnce(&mut Head)) -> Config {
 fn with_decoder(config: Config, change: impl FnOnce(&mut PlusDecoder)) -> Config {
     with_head(config, |head| match &mut head.decoder {
         Decoder::Plus(plus) => change(plus),
-        _ => unreachable!("the starting point has a decoder"),
+        _ => unreachable!("`deeplab_v3plus` has a decoder"),
     })
 }
 
@@ -97,8 +101,8 @@ fn same(a: &Weights, b: &Weights) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|((n, a), (m, b))| n == m && a.tensor() == b.tensor())
 }
 
-fn error(source: &dyn Source, wanted: ReadOptions) -> String {
-    let error = load(source, wanted).unwrap_err();
+fn error(source: &dyn Source, options: ReadOptions) -> String {
+    let error = load(source, options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Weights, "{error}");
     error.to_string()
 }
@@ -123,7 +127,7 @@ fn every_dialect_reads_back_what_it_writes() {
 }
 
 #[test]
-fn options_that_no_name_tells_survive_in_the_metadata() {
+fn options_that_names_do_not_determine_survive_in_the_metadata() {
     let mut config = network("smp").with_output_stride(8).unwrap();
     let head = config.head.as_mut().unwrap();
     head.class_names = ["a", "b", "c", "d", "e"].map(String::from).to_vec();
@@ -168,12 +172,12 @@ fn a_negative_running_variance_is_refused_with_its_tensor_in_every_dialect() {
         let mut stored = store(&config, &weights(&config), dialect.name()).unwrap();
         let is_variance =
             |name: &str| ["running_var", "moving_variance"].iter().any(|part| name.ends_with(part));
-        // Whichever is read first is named.
-        stored
-            .tensors
-            .iter_mut()
-            .filter(|(name, ..)| is_variance(name))
-            .for_each(|(.., data)| data[1] = -0.25);
+        // The error names whichever is read first.
+        for (name, _, data) in &mut stored.tensors {
+            if is_variance(name) {
+                data[1] = -0.25;
+            }
+        }
         let text = error(&stored, ReadOptions::default());
         let named = text.split('`').nth(1).unwrap_or_default();
         assert!(is_variance(named) && text.contains("down to -0.25"), "{}: {text}", dialect.name());
@@ -195,7 +199,7 @@ fn the_default_size_is_the_preset_of_the_code_base() {
         let model =
             Model { weights: Weights::new(), config, dialect, path: "a.safetensors".into() };
         assert_eq!(model.usual_size().to_string(), size, "{dialect}");
-        // An import keeps it.
+        // `import` preserves it.
         let config = Config::from_json(&model.config.to_json()).unwrap();
         assert_eq!(Model { config, ..model }.usual_size().to_string(), size, "{dialect}, imported");
     }
@@ -206,7 +210,7 @@ fn a_wrong_number_of_classes_is_an_error_before_reading() {
     let config = network("huggingface");
     let mut stored = store(&config, &weights(&config), "huggingface").unwrap();
     for (.., data) in &mut stored.tensors {
-        // Reading one of these would fail otherwise.
+        // Reading any of them would fail.
         data.clear();
     }
     let text = error(&stored, ReadOptions { classes: Some(21), ..ReadOptions::default() });
@@ -214,16 +218,16 @@ fn a_wrong_number_of_classes_is_an_error_before_reading() {
 }
 
 #[test]
-fn names_of_nobody_are_an_error() {
+fn names_of_no_dialect_are_an_error() {
     let stored = StoredWeights {
         tensors: vec![("some.weight".into(), vec![1], vec![1.0])],
         ..StoredWeights::default()
     };
-    assert!(error(&stored, ReadOptions::default()).contains("no known network: `some.weight`"));
+    assert!(error(&stored, ReadOptions::default()).contains("no known dialect: `some.weight`"));
 }
 
 #[test]
-fn names_inside_wrappers_are_read() {
+fn names_with_common_prefixes_are_read() {
     let config = network("smp");
     let weights = weights(&config);
     let mut stored = store(&config, &weights, "smp").unwrap();
@@ -236,7 +240,7 @@ fn names_inside_wrappers_are_read() {
 }
 
 #[test]
-fn our_names_without_our_metadata_are_an_error() {
+fn native_names_without_metadata_are_an_error() {
     let config = network("atrous");
     let mut stored = store(&config, &weights(&config), "atrous").unwrap();
     stored.metadata.clear();
@@ -244,21 +248,22 @@ fn our_names_without_our_metadata_are_an_error() {
 }
 
 #[test]
-fn a_dialect_refuses_what_its_code_would_run_otherwise() {
+fn a_dialect_rejects_weights_that_its_code_would_run_differently() {
     let config = network("vainf");
     let weights = weights(&config);
     let mut other = config.clone();
     other.dilation = DilationRule::WholeStage;
     other.eps.backbone = 1e-3;
     let text = store(&other, &weights, "vainf").unwrap_err().to_string();
-    assert!(text.contains("dilation (\"whole_stage\" here, \"after_stride\" there)"), "{text}");
+    let difference = "dilation (\"whole_stage\" here, \"after_stride\" in the dialect)";
+    assert!(text.contains(difference), "{text}");
     assert!(text.contains("eps.backbone"), "{text}");
     let text = store(&config, &weights, "torchvision").unwrap_err().to_string();
     assert!(text.contains("`torchvision` has no name for"), "{text}");
 }
 
 #[test]
-fn jfzhang95s_second_copy_of_mobilenet_is_written_and_passed_over() {
+fn jfzhang95s_second_copy_of_mobilenet_is_written_and_ignored() {
     let config = network("jfzhang95");
     assert_eq!(config.padding, PaddingRule::BeforeExpansion { stem: 1 });
     let weights = weights(&config);
@@ -285,16 +290,12 @@ fn jfzhang95s_second_copy_of_mobilenet_is_written_and_passed_over() {
 #[test]
 fn a_large_tensorflow_network_is_written_with_its_flags() {
     let net = Xception::new(41).unwrap();
-    let rough = with_decoder(Config::deeplab_v3plus(Backbone::Xception(net), 5), |plus| {
+    let approximate = with_decoder(Config::deeplab_v3plus(Backbone::Xception(net), 5), |plus| {
         plus.low_level = LowLevel::TensorFlow;
         plus.kind = ConvKind::SeparableNorm;
     });
-    let found = find("tensorflow").unwrap();
-    let listed = expected(found, &rough, KernelLayout::Oihw).unwrap();
-    let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
-    let inferred =
-        found.infer(&Tensors::of(&StoredWeights { tensors, ..StoredWeights::default() })).unwrap();
-    assert_eq!(inferred.backbone, rough.backbone);
+    let inferred = infer("tensorflow", &approximate);
+    assert_eq!(inferred.backbone, approximate.backbone);
     let window = Pooling::Window { crop: (513, 513), stride: (1, 1) };
     let config = with_head(Config { multi_grid: vec![1, 2, 4], ..inferred }, |head| {
         head.aspp.pooling = window
@@ -304,7 +305,7 @@ fn a_large_tensorflow_network_is_written_with_its_flags() {
     let loaded = load(&stored, ReadOptions::default()).unwrap();
     assert_eq!(loaded.config, config);
     assert!(same(&loaded.weights, &weights));
-    // A variant that TensorFlow does not have under these names is refused.
+    // TensorFlow does not have this variant under these names.
     let in_place = Backbone::Xception(Xception { variant: XceptionVariant::InPlace, ..net });
     let text = store(&Config { backbone: in_place, ..config }, &weights, "tensorflow")
         .unwrap_err()
@@ -313,15 +314,15 @@ fn a_large_tensorflow_network_is_written_with_its_flags() {
 }
 
 #[test]
-fn relatives_of_known_backbones_are_refused_by_name() {
+fn variants_of_known_backbones_are_rejected_by_name() {
     // EfficientNet-B0 has timm's names with other numbers of blocks; jfzhang95's DRN has layer1 to
     // layer8 of basic blocks.
     let blocks = |stages: [usize; 7]| {
-        let each = stages
+        let names = stages
             .into_iter()
             .enumerate()
             .flat_map(|(i, n)| (0..n).map(move |j| format!("blocks.{i}.{j}.conv_dw.weight")));
-        each.chain(["conv_stem.weight".to_owned()])
+        names.chain(["conv_stem.weight".to_owned()])
     };
     let drn = [
         "aspp.aspp1.atrous_conv.weight",
@@ -336,7 +337,7 @@ fn relatives_of_known_backbones_are_refused_by_name() {
                 "blocks.0.stack.conv1.conv_dw.weight".to_owned(),
                 "blocks.19.stack.conv1.conv_dw.weight".to_owned(),
             ],
-            "has 20 units",
+            "unsupported Xception with 20 units",
         ),
     ] {
         let tensors = names.into_iter().map(|name| (name, vec![1], vec![0.0])).collect();
@@ -353,14 +354,14 @@ fn tensorflow_checkpoints_are_read_in_their_own_order_with_averages_first() {
     let listed = expected(find("tensorflow").unwrap(), &config, KernelLayout::Hwio).unwrap();
     let mut tensors = vec![("global_step".to_owned(), vec![], vec![30000.0])];
     for e in listed {
-        let data = KernelLayout::Hwio.write(weights[&e.ours].tensor(), e.part).unwrap();
-        let nonsense = vec![-1.0; data.len()];
+        let data = KernelLayout::Hwio.write(weights[&e.native_name].tensor(), e.part).unwrap();
+        let invalid = vec![-1.0; data.len()];
         if e.name.contains("/BatchNorm/moving_") {
             tensors.push((e.name, e.dims, data));
             continue;
         }
-        for end in ["", "/Momentum"] {
-            tensors.push((format!("{}{end}", e.name), e.dims.clone(), nonsense.clone()));
+        for suffix in ["", "/Momentum"] {
+            tensors.push((format!("{}{suffix}", e.name), e.dims.clone(), invalid.clone()));
         }
         tensors.push((format!("{}/ExponentialMovingAverage", e.name), e.dims, data));
     }
@@ -409,7 +410,7 @@ fn the_weights_directory_is_read() {
         ("deeplabv3_mnv2_dm05_voc21", "tensorflow", Some(21), 688_357, Norm::Folded),
         ("deeplabv3_mnv2_voc21", "tensorflow", Some(21), 2_097_013, Norm::Folded),
         ("deeplabv3_mnv2_dm05_portrait2", "tensorflow", Some(2), 709_442, Norm::Separate),
-        // The classifier of 1280 x 1000 + 1000 is left out.
+        // Without the classifier of 1280 x 1000 + 1000.
         ("mobilenetv2_imagenet1k", "imagenet", None, 3_538_984 - 1_281_000, Norm::Separate),
     ] {
         let file =

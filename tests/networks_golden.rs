@@ -1,4 +1,4 @@
-//! Every network and dialect against PyTorch: stage by stage, then logits and labels. See
+//! Every network and dialect compared with PyTorch: stage by stage, then logits and labels. See
 //! `tests/golden/README.md`.
 
 #[path = "golden/conventions.rs"]
@@ -17,35 +17,36 @@ use atrous::weights::dialects::{Loaded, ReadOptions, load};
 use atrous::{Shape, Tensor};
 use seeded::{Golden, Values};
 
-/// Elements of stages and logits may differ by this much. The values spread by about 1 (logits by
-/// 2), and PyTorch's own rounding error is about 1e-5.
+/// Absolute tolerance of stages and logits. The values have a standard deviation of about 1 (logits
+/// of 2), and PyTorch's own rounding error is about 1e-5.
 const TOLERANCE: f32 = 1e-3;
 const SAMPLE_STEP: usize = 1_000_003;
 
-/// Compares a tensor with PyTorch's, whole or by its samples.
-fn compare(what: &str, got: &Tensor, want: &Values, sampled: bool) -> Result<(), String> {
+/// Returned by [`load_case`] if the weights of a case are not available.
+const SKIPPED: &str = "skipped";
+
+/// Compares a tensor with PyTorch's, completely or at the sampled elements.
+fn compare(name: &str, got: &Tensor, want: &Values, sampled: bool) -> Result<(), String> {
     let got = got.to_nchw();
-    let at = |k: usize| if sampled { k * SAMPLE_STEP % got.len() } else { k };
+    let index = |k: usize| if sampled { k * SAMPLE_STEP % got.len() } else { k };
     if !sampled && got.len() != want.data.len() {
-        return Err(format!("{what}: {} elements, PyTorch has {:?}", got.len(), want.dims));
+        return Err(format!("{name}: {} elements, PyTorch has {:?}", got.len(), want.dims));
     }
-    let mut worst = (0f32, 0);
+    let (mut largest, mut worst) = (0f32, 0);
     for (k, &w) in want.data.iter().enumerate() {
-        let difference = (got[at(k)] - w).abs();
-        if difference > worst.0 || difference.is_nan() {
-            worst = (difference, k);
+        let difference = (got[index(k)] - w).abs();
+        if difference > largest || difference.is_nan() {
+            (largest, worst) = (difference, k);
         }
     }
-    if worst.0 <= TOLERANCE {
+    if largest <= TOLERANCE {
         return Ok(());
     }
-    let k = worst.1;
     Err(format!(
-        "{what}: differs by {} at element {} (got {}, PyTorch {})",
-        worst.0,
-        at(k),
-        got[at(k)],
-        want.data[k]
+        "{name}: differs by {largest} at element {} (got {}, PyTorch {})",
+        index(worst),
+        got[index(worst)],
+        want.data[worst]
     ))
 }
 
@@ -53,7 +54,7 @@ fn nchw(shape: Shape) -> [usize; 4] {
     [shape.n, shape.c, shape.h, shape.w]
 }
 
-/// The stages in the order of computation: the first wrong one is named.
+/// Compares the stages in execution order. The error names the first that differs.
 fn compare_stages(
     golden: &Golden,
     network: &NetworkGraph,
@@ -61,7 +62,7 @@ fn compare_stages(
 ) -> Result<(), String> {
     for stage in &golden.stages {
         if !network.stages.iter().any(|(name, _)| name == stage) {
-            return Err(format!("there is no stage `{stage}`"));
+            return Err(format!("stage `{stage}` is missing"));
         }
         let got = &results.iter().find(|(name, _)| name == stage).unwrap().1;
         let dims: Vec<f32> = nchw(got.shape()).iter().map(|&d| d as f32).collect();
@@ -79,7 +80,8 @@ fn compare_stages(
     Ok(())
 }
 
-/// Logits as PyTorch's within the tolerance, labels equal on 99.9 % of the pixels.
+/// Compares the outputs with PyTorch's: logits within the tolerance, labels equal for 99.9 % of the
+/// pixels.
 fn compare_outputs(golden: &Golden, results: &[(String, Tensor)]) -> Result<(), String> {
     let find = |name: &str| results.iter().find(|(n, _)| n == name).map(|(_, t)| t);
     let (Some(want), Some(logits)) = (golden.tensors.get("logits"), find("logits")) else {
@@ -89,13 +91,14 @@ fn compare_outputs(golden: &Golden, results: &[(String, Tensor)]) -> Result<(), 
     if let Some(full) = find("logits_full") {
         compare("logits_full", full, &golden.tensors["logits_full.samples"], true)?;
     }
-    let labels = find("labels").expect("labels were asked for").u32();
+    let labels = find("labels").expect("the graph has the output `labels`").u32();
     let want = &golden.tensors["argmax"].data;
     assert_eq!(labels.len(), want.len());
     let wrong = labels.iter().zip(want).filter(|&(&got, &want)| got as f32 != want).count();
-    match wrong * 1000 <= labels.len() {
-        true => Ok(()),
-        false => Err(format!("labels: {wrong} of {} differ", labels.len())),
+    if wrong * 1000 <= labels.len() {
+        Ok(())
+    } else {
+        Err(format!("labels: {wrong} of {} differ", labels.len()))
     }
 }
 
@@ -109,15 +112,15 @@ fn run(
     Ok(network.graph.outputs().iter().map(|(name, _)| name.clone()).zip(results).collect())
 }
 
-/// The weights of a case through its dialect, with the options that no file tells.
+/// Loads the weights of a case in its dialect, and sets the options that files do not contain.
 fn load_case(golden: &Golden) -> Result<Loaded, String> {
     let text = |e: atrous::Error| e.to_string();
-    let wanted = conventions::config(golden);
+    let expected = conventions::config(golden);
     let dialect = conventions::dialect(golden);
     let mut loaded = match golden.text("weights") {
         "" => conventions::load_seeded(golden)?,
         file => {
-            let Some(data) = support::data() else { return Err("skipped".to_owned()) };
+            let Some(data) = support::data() else { return Err(SKIPPED.to_owned()) };
             load(
                 &WeightFile::open(data.join("weights").join(file)).map_err(text)?,
                 ReadOptions::default(),
@@ -126,11 +129,11 @@ fn load_case(golden: &Golden) -> Result<Loaded, String> {
         }
     };
     if loaded.dialect != dialect {
-        return Err(format!("taken for `{}`", loaded.dialect));
+        return Err(format!("detected as `{}`", loaded.dialect));
     }
-    conventions::set_options(&mut loaded.config, &wanted);
-    if loaded.config != wanted {
-        return Err(format!("names and shapes gave\n{:?}\nexpected\n{wanted:?}", loaded.config));
+    conventions::set_options(&mut loaded.config, &expected);
+    if loaded.config != expected {
+        return Err(format!("inferred config\n{:?}\nexpected\n{expected:?}", loaded.config));
     }
     Ok(loaded)
 }
@@ -139,7 +142,7 @@ fn check(case: &str) -> Result<(), String> {
     let golden = Golden::open(case);
     let text = |e: atrous::Error| e.to_string();
     let Loaded { config, weights, .. } = match load_case(&golden) {
-        Err(e) if e == "skipped" => return Ok(()),
+        Err(e) if e == SKIPPED => return Ok(()),
         loaded => loaded?,
     };
     let trained: usize = parameters(&config)
@@ -158,7 +161,7 @@ fn check(case: &str) -> Result<(), String> {
     let outputs = Outputs { labels: has_head, logits_full: has_head, ..Outputs::default() };
     let mut network = build_network(&config, x.shape(), &outputs).map_err(text)?;
     network.graph.bind(&weights).map_err(text)?;
-    // The passes must not change what the whole computes.
+    // The passes must not change the outputs.
     let optimized =
         NetworkGraph { graph: optimize(network.graph.clone()).map_err(text)?, stages: Vec::new() };
     network.keep_stages();
@@ -173,11 +176,11 @@ fn check(case: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs every case whose name begins so, and reports all that fail.
+/// Runs every case with this prefix, and reports all failures.
 fn check_all(prefix: &str) {
     let only = std::env::var("ATROUS_GOLDEN").unwrap_or_default();
     let cases = seeded::cases(prefix);
-    assert!(!cases.is_empty(), "there are no golden files {prefix}*");
+    assert!(!cases.is_empty(), "no golden files {prefix}*");
     let failures: Vec<String> = cases
         .iter()
         .filter(|case| case.contains(&only))
@@ -271,7 +274,7 @@ fn every_golden_file_has_a_test() {
         "trained_",
     ];
     for case in seeded::cases("") {
-        assert!(TESTED.iter().any(|prefix| case.starts_with(prefix)), "{case} is tested nowhere");
+        assert!(TESTED.iter().any(|prefix| case.starts_with(prefix)), "no test runs {case}");
     }
 }
 

@@ -1,5 +1,4 @@
-//! Xception's strides, rates and shortcuts by the table of the specification, and what its configs
-//! refuse.
+//! Xception: strides, dilations and shortcuts as in the paper's code, and invalid configs.
 
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::xception::{Xception, XceptionVariant};
@@ -14,8 +13,8 @@ fn config(depth: usize, output_stride: usize) -> Config {
     Config::deeplab_v3plus(backbone, 3).with_output_stride(output_stride).unwrap()
 }
 
-/// Stride and rate of the three depthwise convolutions of a unit, and the shortcut's stride where
-/// it is a convolution.
+/// Returns the strides and dilations of the three depthwise convolutions of a unit, and the stride
+/// of the shortcut if it is a convolution.
 fn unit(config: &Config, name: &str) -> ([(usize, usize); 3], Option<usize>) {
     let graph = build(config, Shape::new(1, 65, 65, 3)).unwrap();
     let conv = |path: &str| {
@@ -24,14 +23,14 @@ fn unit(config: &Config, name: &str) -> ([(usize, usize); 3], Option<usize>) {
         assert_eq!((conv.stride.0, conv.dilation.0), (conv.stride.1, conv.dilation.1));
         Some((conv.stride.0, conv.dilation.0))
     };
-    let each = [1, 2, 3].map(|i| {
+    let convs = [1, 2, 3].map(|i| {
         conv(&format!("conv{i}.depthwise")).unwrap_or_else(|| panic!("{name} has no conv{i}"))
     });
-    (each, conv("shortcut").map(|(stride, _)| stride))
+    (convs, conv("shortcut").map(|(stride, _)| stride))
 }
 
-fn plain(rate: usize) -> [(usize, usize); 3] {
-    [(1, rate); 3]
+fn plain(dilation: usize) -> [(usize, usize); 3] {
+    [(1, dilation); 3]
 }
 
 const STRIDED: [(usize, usize); 3] = [(1, 1), (1, 1), (2, 1)];
@@ -60,7 +59,7 @@ fn the_stride_is_in_the_third_convolution_and_in_the_shortcut() {
 }
 
 #[test]
-fn units_past_the_output_stride_are_dilated_as_the_specification_says() {
+fn units_beyond_the_output_stride_are_dilated() {
     let at16 = config(65, 16);
     assert_eq!(unit(&at16, "entry3"), (STRIDED, Some(2)));
     assert_eq!(unit(&at16, "middle1"), (plain(1), None));
@@ -75,7 +74,8 @@ fn units_past_the_output_stride_are_dilated_as_the_specification_says() {
 
 #[test]
 fn xception_71_keeps_the_shortcut_of_entry5_at_output_stride_8() {
-    // There the unit has 728 channels in and out, and stride 1: what would pass for an identity.
+    // There the unit has 728 input and output channels and stride 1, so that its shapes would allow
+    // an identity.
     assert_eq!(unit(&config(71, 8), "entry5"), (plain(1), Some(1)));
     assert_eq!(unit(&config(71, 8), "entry4"), (plain(1), Some(1)));
 }
@@ -88,7 +88,7 @@ fn the_multi_grid_goes_to_the_convolutions_of_the_last_unit() {
     let error = build(&Config { multi_grid: vec![1, 2], ..grid }, Shape::new(1, 65, 65, 3))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("Xception-65 has 3 units"), "{error}");
+    assert!(error.contains("Xception-65 expects a multi-grid of 3 factors, got 2"), "{error}");
 }
 
 #[test]
@@ -112,22 +112,22 @@ fn low_level_features_are_at_a_quarter_of_the_image_at_every_output_stride() {
                 let network =
                     build_network(&config, Shape::new(1, 97, 65, 3), &Outputs::default()).unwrap();
                 let graph = &network.graph;
-                let taken = graph.find_node("decoder.low_level").unwrap().inputs[0];
+                let low_level = graph.find_node("decoder.low_level").unwrap().inputs[0];
                 assert_eq!(
-                    graph.shape(taken),
+                    graph.shape(low_level),
                     Shape::new(1, 25, 17, channels),
                     "Xception-{depth} at {output_stride}"
                 );
                 let last = network.stages.iter().find(|(name, _)| name == "exit2").unwrap().1;
-                let extent = |pixels: usize| (pixels - 1) / output_stride + 1;
-                assert_eq!(graph.shape(last), Shape::new(1, extent(97), extent(65), 2048));
+                let size = |pixels: usize| (pixels - 1) / output_stride + 1;
+                assert_eq!(graph.shape(last), Shape::new(1, size(97), size(65), 2048));
             }
         }
     }
 }
 
 #[test]
-fn groups_of_blocks_keep_one_rate_by_jfzhang95s_rule() {
+fn groups_of_blocks_keep_one_dilation_by_jfzhang95s_rule() {
     let backbone = Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8));
     let rule = Config { dilation: DilationRule::AfterGroup, ..Config::deeplab_v3plus(backbone, 3) };
     for (output_stride, expected) in [
@@ -144,33 +144,33 @@ fn groups_of_blocks_keep_one_rate_by_jfzhang95s_rule() {
             .nodes()
             .iter()
             .filter(|n| n.name.contains("block") && n.name.ends_with(".depthwise"));
-        let rates: Vec<usize> = depthwise
+        let dilations: Vec<usize> = depthwise
             .filter_map(|n| n.op.downcast_ref::<Conv2d>())
             .map(|conv| conv.dilation.0)
             .collect();
-        assert_eq!(rates, expected, "at output stride {output_stride}");
+        assert_eq!(dilations, expected, "at output stride {output_stride}");
     }
 }
 
 #[test]
-fn contradictions_are_refused() {
+fn invalid_configs_are_rejected() {
     assert_eq!(Xception::new(66).unwrap_err().kind(), ErrorKind::Config);
-    let good = config(41, 16);
+    let valid = config(41, 16);
     let unknown = Backbone::Xception(Xception { depth: 42, variant: XceptionVariant::TensorFlow });
-    for (message, wrong) in [
-        ("no Xception-42", Config { backbone: unknown, ..good.clone() }),
+    for (message, invalid) in [
+        ("unknown Xception-42", Config { backbone: unknown, ..valid.clone() }),
         (
-            "padding before the expansion",
-            Config { padding: PaddingRule::BeforeExpansion { stem: 1 }, ..good.clone() },
+            "padding rule `before_expansion` requires MobileNetV2",
+            Config { padding: PaddingRule::BeforeExpansion { stem: 1 }, ..valid.clone() },
         ),
         (
-            "only MobileNetV2 has groups",
-            Config { dilation: DilationRule::AfterGroup, ..good.clone() },
+            "dilation rule `after_group` requires MobileNetV2",
+            Config { dilation: DilationRule::AfterGroup, ..valid.clone() },
         ),
     ] {
-        let error = build(&wrong, Shape::new(1, 65, 65, 3)).unwrap_err();
+        let error = build(&invalid, Shape::new(1, 65, 65, 3)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains(message), "expected `{message}`, got: {error}");
     }
-    assert_eq!(Config::from_json(&good.to_json()).unwrap(), good);
+    assert_eq!(Config::from_json(&valid.to_json()).unwrap(), valid);
 }

@@ -1,5 +1,5 @@
-//! The tree itself: lengths, shaders that nothing uses, documents that name what is not there,
-//! paths of somebody's machine.
+//! Checks of the repository: file lengths, unused shaders, references in documents to missing
+//! files, absolute paths of a machine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const LONGEST: usize = 500;
+const MAX_LINES: usize = 500;
 
-/// Every file of the tree with its path from the root, `/` between the parts. What git ignores is
-/// left out.
+/// Returns the paths of all files that git does not ignore, relative to the root, with `/` as the
+/// separator.
 fn files() -> Vec<String> {
     fn walk(directory: &Path, out: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(directory).unwrap().map(|e| e.unwrap()) {
@@ -21,22 +21,23 @@ fn files() -> Vec<String> {
             if ignored || (directory == Path::new(ROOT) && name.starts_with("OUT")) {
                 continue;
             }
-            match entry.file_type().unwrap().is_dir() {
-                true => walk(&entry.path(), out),
-                false => out.push(entry.path()),
+            if entry.file_type().unwrap().is_dir() {
+                walk(&entry.path(), out);
+            } else {
+                out.push(entry.path());
             }
         }
     }
-    let mut found = Vec::new();
-    walk(Path::new(ROOT), &mut found);
+    let mut paths = Vec::new();
+    walk(Path::new(ROOT), &mut paths);
     let relative = |p: PathBuf| p.strip_prefix(ROOT).unwrap().to_str().unwrap().replace('\\', "/");
-    let mut names: Vec<String> = found.into_iter().map(relative).collect();
+    let mut names: Vec<String> = paths.into_iter().map(relative).collect();
     names.sort();
     names
 }
 
-fn with_ending(endings: &[&str]) -> Vec<String> {
-    files().into_iter().filter(|f| endings.iter().any(|e| f.ends_with(e))).collect()
+fn with_extension(extensions: &[&str]) -> Vec<String> {
+    files().into_iter().filter(|f| extensions.iter().any(|e| f.ends_with(e))).collect()
 }
 
 fn text(file: &str) -> String {
@@ -44,65 +45,63 @@ fn text(file: &str) -> String {
 }
 
 #[track_caller]
-fn none(what: &str, problems: &[String]) {
-    assert!(problems.is_empty(), "{what}:\n  {}", problems.join("\n  "));
+fn assert_none(description: &str, problems: &[String]) {
+    assert!(problems.is_empty(), "{description}:\n  {}", problems.join("\n  "));
 }
 
 #[test]
 fn no_source_file_is_longer_than_500_lines() {
-    let sources = with_ending(&[".rs", ".wesl", ".wgsl"]);
-    assert!(
-        sources.contains(&"tests/repository.rs".to_owned()),
-        "the walk does not find this file"
-    );
+    let sources = with_extension(&[".rs", ".wesl", ".wgsl"]);
+    assert!(sources.contains(&"tests/repository.rs".to_owned()), "the walk misses this file");
     let lines = |file: &String| text(file).lines().count();
     let long: Vec<String> = sources
         .iter()
-        .filter(|f| lines(f) > LONGEST)
+        .filter(|f| lines(f) > MAX_LINES)
         .map(|f| format!("{f}: {}", lines(f)))
         .collect();
-    none("longer than 500 lines", &long);
+    assert_none("longer than 500 lines", &long);
 }
 
-/// Shaders that operations or the tuner name, and what those import, and so on.
+/// A shader is used if an operation or the tuner names it, or if a used shader imports it.
 #[test]
 fn every_shader_file_is_used_by_an_operation() {
     let shaders: Vec<String> =
-        with_ending(&[".wesl"]).into_iter().filter(|f| f.starts_with("shaders/")).collect();
+        with_extension(&[".wesl"]).into_iter().filter(|f| f.starts_with("shaders/")).collect();
     let name =
         |file: &str| file.trim_start_matches("shaders/").trim_end_matches(".wesl").to_owned();
-    let at_work =
+    let uses_shaders =
         |f: &&String| ["src/ops/", "src/tune/"].iter().any(|directory| f.starts_with(directory));
     let sources: Vec<String> =
-        with_ending(&[".rs"]).iter().filter(at_work).map(|f| text(f)).collect();
-    let named = |file: &String| sources.iter().any(|s| s.contains(&format!("\"{}\"", name(file))));
-    let mut reached: BTreeSet<String> = shaders.iter().filter(|f| named(f)).cloned().collect();
-    let mut left: Vec<String> = reached.iter().cloned().collect();
-    while let Some(file) = left.pop() {
+        with_extension(&[".rs"]).iter().filter(uses_shaders).map(|f| text(f)).collect();
+    let is_named =
+        |file: &String| sources.iter().any(|s| s.contains(&format!("\"{}\"", name(file))));
+    let mut used: BTreeSet<String> = shaders.iter().filter(|f| is_named(f)).cloned().collect();
+    let mut queue: Vec<String> = used.iter().cloned().collect();
+    while let Some(file) = queue.pop() {
         let code = text(&file);
         for other in &shaders {
             let module = format!("package::{}::", name(other).replace('/', "::"));
-            if code.contains(&module) && reached.insert(other.clone()) {
-                left.push(other.clone());
+            if code.contains(&module) && used.insert(other.clone()) {
+                queue.push(other.clone());
             }
         }
     }
-    let unused: Vec<String> = shaders.into_iter().filter(|f| !reached.contains(f)).collect();
-    none("shaders that nothing uses", &unused);
+    let unused: Vec<String> = shaders.into_iter().filter(|f| !used.contains(f)).collect();
+    assert_none("unused shaders", &unused);
 }
 
-/// Lines of a document's ```sh blocks, without comments behind commands.
+/// Returns the lines of the ```sh blocks of a document, without trailing comments.
 fn commands(document: &str) -> Vec<String> {
-    let mut inside = false;
-    let mut found = Vec::new();
+    let mut in_block = false;
+    let mut commands = Vec::new();
     for line in text(document).lines() {
         if line.starts_with("```") {
-            inside = line == "```sh";
-        } else if inside {
-            found.push(line.split(" #").next().unwrap_or_default().trim().to_owned());
+            in_block = line == "```sh";
+        } else if in_block {
+            commands.push(line.split(" #").next().unwrap_or_default().trim().to_owned());
         }
     }
-    found
+    commands
 }
 
 #[test]
@@ -111,11 +110,11 @@ fn the_readme_tests_as_the_check_does() {
     let line = check
         .lines()
         .find_map(|l| l.strip_prefix("part 'tests' "))
-        .expect("a part 'tests' in .ci/run");
+        .expect("the step 'tests' in .ci/run");
     for document in ["README.md", "CONTRIBUTING.md"] {
         assert!(
             commands(document).iter().any(|c| c == line),
-            "{document} has no line `{line}`, which is what .ci/run tests with"
+            "{document} has no line `{line}`, the test command of .ci/run"
         );
     }
 }
@@ -126,7 +125,7 @@ fn documents_state_the_compiler_that_the_manifest_asks_for() {
     for document in ["README.md", "CONTRIBUTING.md"] {
         assert!(
             text(document).contains(&format!("Rust {version}")),
-            "{document} does not say `Rust {version}`"
+            "{document} does not contain `Rust {version}`"
         );
     }
 }
@@ -137,21 +136,21 @@ fn the_readme_names_every_dialect() {
     let names = atrous::weights::dialects::DIALECTS.iter().map(|d| d.name());
     let unnamed: Vec<String> =
         names.filter(|n| !body.contains(&format!("\n| `{n}` |"))).map(str::to_owned).collect();
-    none("dialects without a row in README.md", &unnamed);
+    assert_none("dialects without a row in README.md", &unnamed);
 }
 
-/// What the program prints when it is called with these arguments.
+/// Returns the standard output of the program with these arguments.
 fn output(arguments: &[&str]) -> String {
     let run = Command::new(env!("CARGO_BIN_EXE_atrous"))
         .args(arguments)
         .output()
-        .expect("the program starts");
+        .expect("could not start the program");
     assert!(run.status.success(), "atrous {arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
     String::from_utf8(run.stdout).expect("help is UTF-8")
 }
 
 #[test]
-fn the_readme_has_every_command_and_no_option_that_is_not_there() {
+fn the_readme_has_every_command_and_only_existing_options() {
     let readme = text("README.md");
     let overview = output(&["--help"]);
     let listed =
@@ -167,34 +166,34 @@ fn the_readme_has_every_command_and_no_option_that_is_not_there() {
 
     let helps: String = names.iter().map(|name| output(&["help", name])).collect();
     let known: BTreeSet<&str> = options(&helps).collect();
-    // Rows of the table of commands, commands to type, and what they are given.
-    let (_, about) =
-        readme.split_once("## What it can do").expect("the README tells what it can do");
-    let (about, _) = about.split_once("\n## ").expect("more follows");
-    let typed: Vec<String> = commands("README.md")
+    // Options in the table of commands, and in the examples.
+    let (_, overview) =
+        readme.split_once("## What it can do").expect("the README has this section");
+    let (overview, _) = overview.split_once("\n## ").expect("another section follows");
+    let examples: Vec<String> = commands("README.md")
         .iter()
         .filter_map(|c| c.split_once(" -- "))
         .map(|(_, c)| c.to_owned())
         .collect();
-    problems.extend(
-        options(about).filter(|o| !known.contains(o)).map(|o| format!("no command takes {o}")),
-    );
-    for command in &typed {
+    let unknown_options = |text: &str| -> Vec<String> {
+        options(text)
+            .filter(|o| !known.contains(o))
+            .map(|o| format!("unknown option {o}"))
+            .collect()
+    };
+    problems.extend(unknown_options(overview));
+    for command in &examples {
         let name = command.split(' ').next().unwrap_or_default();
         if !names.contains(&name) {
-            problems.push(format!("there is no command `{name}`"));
+            problems.push(format!("unknown command `{name}`"));
         }
-        problems.extend(
-            options(command)
-                .filter(|o| !known.contains(o))
-                .map(|o| format!("no command takes {o}")),
-        );
+        problems.extend(unknown_options(command));
     }
-    assert!(!typed.is_empty(), "the README has no command to type");
-    none("README.md", &problems);
+    assert!(!examples.is_empty(), "the README has no example");
+    assert_none("README.md", &problems);
 }
 
-/// Everything that looks like `--name`.
+/// Returns all words of the form `--name`.
 fn options(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
     words.filter(|w| {
@@ -230,21 +229,21 @@ const DOCUMENTS: [&str; 11] = [
     "docs/video.md",
 ];
 
-/// `src/..` in backticks, and the targets of relative links.
+/// Checks `src/..` in backticks, and the targets of relative links.
 #[test]
-fn documents_name_only_files_that_are_there() {
+fn documents_refer_only_to_existing_files() {
     let mut problems = Vec::new();
     for document in DOCUMENTS {
         let body = text(document);
         let here = Path::new(document).parent().unwrap();
-        let ticked = body.split('`').skip(1).step_by(2).filter(|t| {
-            let rooted = ["src/", "shaders/", "tests/", "examples/", "benches/", ".ci/"]
+        let paths = body.split('`').skip(1).step_by(2).filter(|t| {
+            let is_path = ["src/", "shaders/", "tests/", "examples/", "benches/", ".ci/"]
                 .iter()
                 .any(|top| t.starts_with(top));
-            rooted && !t.contains(['*', ' ']) && !t.contains("NAME")
+            is_path && !t.contains(['*', ' ']) && !t.contains("NAME")
         });
         problems.extend(
-            ticked
+            paths
                 .filter(|t| !Path::new(ROOT).join(t).exists())
                 .map(|t| format!("{document}: `{t}`")),
         );
@@ -256,13 +255,13 @@ fn documents_name_only_files_that_are_there() {
                 .map(|l| format!("{document}: ({l})")),
         );
     }
-    none("not in the tree", &problems);
+    assert_none("missing files", &problems);
 }
 
 #[test]
-fn the_architecture_names_every_part_of_the_library() {
+fn the_architecture_names_every_module_of_the_library() {
     let body = text("ARCHITECTURE.md");
-    let parts: BTreeSet<String> = with_ending(&[".rs"])
+    let modules: BTreeSet<String> = with_extension(&[".rs"])
         .iter()
         .filter_map(|f| f.strip_prefix("src/"))
         .map(|f| {
@@ -272,35 +271,34 @@ fn the_architecture_names_every_part_of_the_library() {
         .filter(|p| !["src/lib.rs", "src/main.rs"].contains(&p.as_str()))
         .collect();
     let unnamed: Vec<String> =
-        parts.into_iter().filter(|p| !body.contains(&format!("`{p}`"))).collect();
-    none("parts that ARCHITECTURE.md does not name", &unnamed);
+        modules.into_iter().filter(|p| !body.contains(&format!("`{p}`"))).collect();
+    assert_none("modules that ARCHITECTURE.md does not name", &unnamed);
 }
 
-/// Absolute paths that mean something on one machine only: home directories, and where this tree
-/// lies just now.
+/// Checks for absolute paths that are valid on one machine only: home directories, and the location
+/// of this repository.
 #[test]
-fn no_path_of_somebodys_machine_is_in_the_tree() {
+fn no_absolute_path_of_a_machine_is_in_the_tree() {
     let mut paths: Vec<String> =
         ["home", "root", "Users"].iter().map(|directory| format!("/{directory}/")).collect();
     paths.push(format!(r":\{}\", "Users"));
-    // The tree and the directory around it, unless that is the root of everything.
-    let around = Path::new(ROOT).ancestors().take(2).filter(|p| p.parent().is_some());
-    paths.extend(around.map(|p| format!("{}{}", p.display(), std::path::MAIN_SEPARATOR)));
+    // The repository and its parent directory, unless that is the root of the file system.
+    let directories = Path::new(ROOT).ancestors().take(2).filter(|p| p.parent().is_some());
+    paths.extend(directories.map(|p| format!("{}{}", p.display(), std::path::MAIN_SEPARATOR)));
     let mut problems = Vec::new();
     for file in files() {
         // Images and tensors are not text.
         let Ok(body) = fs::read_to_string(Path::new(ROOT).join(&file)) else { continue };
         for (number, line) in (1..).zip(body.lines()) {
-            // In `a/home/b` and `https://host/home/` the directory is in the middle of something
-            // else.
-            let absolute = |at: usize| {
+            // In `a/home/b` and `https://host/home/` the directory is part of a longer path.
+            let is_absolute = |at: usize| {
                 !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-*}$)/".contains(c))
             };
-            let found = paths.iter().find(|p| {
-                line.match_indices(p.as_str()).any(|(at, _)| p.starts_with(':') || absolute(at))
+            let path = paths.iter().find(|p| {
+                line.match_indices(p.as_str()).any(|(at, _)| p.starts_with(':') || is_absolute(at))
             });
-            problems.extend(found.map(|p| format!("{file}:{number}: {p}")));
+            problems.extend(path.map(|p| format!("{file}:{number}: {p}")));
         }
     }
-    none("paths of one machine", &problems);
+    assert_none("absolute paths of a machine", &problems);
 }

@@ -1,5 +1,4 @@
-//! The network that ships: that it is what `weights/README.md` says, and sees what the project's
-//! own drawing shows.
+//! The network in `weights/`: its documented score, and its result on the drawing in `docs/`.
 
 mod support;
 
@@ -11,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 const NETWORK: &str = "weights/camvid-mobilenetv2.safetensors";
 
-/// A file of the repository; `None`, with a line, where only the package is, which has neither
-/// weights nor images.
+/// Returns the path of a file in the repository. `None`, with a message, in the published package,
+/// which contains neither weights nor images.
 fn file(name: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Cargo leaves this file in packages, and nowhere else.
+    // Cargo adds this file to packages only.
     if root.join("Cargo.toml.orig").exists() {
         println!("skipped: {name} is not in the package");
         return None;
@@ -34,7 +33,7 @@ fn the_drawn_street_has_its_parts_where_they_are_drawn() {
     };
     assert!(
         std::fs::metadata(&network).unwrap().len() < 12 << 20,
-        "small enough to be fetched with the sources"
+        "the file must be small enough for the repository"
     );
     let network = segmenter(&network);
     let table = network.model().class_table();
@@ -43,14 +42,15 @@ fn the_drawn_street_has_its_parts_where_they_are_drawn() {
         (11, Some(3), [128, 64, 128]),
         "CamVid's classes and colors"
     );
-    let found = network.segment(&decode(image).unwrap(), SizeRule::Native).unwrap().labels;
-    // Share of a class within a part of the image, from and to in hundredths of its sides.
-    let share = |class: &str, columns: [usize; 2], rows: [usize; 2]| {
-        let span = |part: [usize; 2], side: usize| part[0] * side / 100..part[1] * side / 100;
+    let map = network.segment(&decode(image).unwrap(), SizeRule::Native).unwrap().labels;
+    // Fraction of a class in a rectangle, given in percent of the image sides.
+    let fraction = |class: &str, columns: [usize; 2], rows: [usize; 2]| {
+        let span =
+            |percent: [usize; 2], side: usize| percent[0] * side / 100..percent[1] * side / 100;
         let class = table.find(class).unwrap();
-        let pixels: Vec<bool> = span(rows, found.height)
-            .flat_map(|y| span(columns, found.width).map(move |x| (x, y)))
-            .map(|(x, y)| usize::from(found.labels[y * found.width + x]) == class)
+        let pixels: Vec<bool> = span(rows, map.height)
+            .flat_map(|y| span(columns, map.width).map(move |x| (x, y)))
+            .map(|(x, y)| usize::from(map.labels[y * map.width + x]) == class)
             .collect();
         pixels.iter().filter(|p| **p).count() as f64 / pixels.len() as f64
     };
@@ -61,26 +61,27 @@ fn the_drawn_street_has_its_parts_where_they_are_drawn() {
         ("tree", [85, 98], [25, 40]),
         ("pavement", [2, 10], [55, 62]),
     ] {
-        let found = share(class, columns, rows);
-        assert!(found >= 0.5, "{class} covers {found:.2} of where it is drawn");
+        let covered = fraction(class, columns, rows);
+        assert!(covered >= 0.5, "{class} covers {covered:.2} of its rectangle");
     }
 }
 
-/// The figure is the one of `weights/README.md`, of which the validation set was used to choose the
-/// checkpoint.
+/// The documented score is that of `weights/README.md`, on the validation set that also selected
+/// the checkpoint.
 #[test]
-fn the_score_on_camvid_is_the_one_that_is_told() {
+fn the_score_on_camvid_is_the_documented_one() {
     let (Some(network), Some(document)) = (file(NETWORK), file("weights/README.md")) else {
         return;
     };
     let Some(data) = support::data().map(|d| d.join("data/camvid")) else { return };
     let document = std::fs::read_to_string(document).unwrap();
-    let told = document
+    let documented: f64 = document
         .split("mIoU **")
         .nth(1)
         .and_then(|rest| rest.split("**").next())
-        .expect("a figure behind `mIoU **`");
-    let told: f64 = told.parse().unwrap();
+        .expect("the document has a score after `mIoU **`")
+        .parse()
+        .unwrap();
     let network = segmenter(&network);
     let table = network.model().class_table();
     let mut confusion = Confusion::new(11, &[11]).unwrap();
@@ -92,7 +93,7 @@ fn the_score_on_camvid_is_the_one_that_is_told() {
             .add(&truth.labels, &network.segment(&image, SizeRule::Native).unwrap().labels.labels)
             .unwrap();
     }
-    let found = confusion.scores(&table).mean_iou.unwrap();
-    println!("mIoU {found:.4}");
-    assert!((found - told).abs() < 0.0002, "mIoU {found:.4}, and {told} is told");
+    let miou = confusion.scores(&table).mean_iou.unwrap();
+    println!("mIoU {miou:.4}");
+    assert!((miou - documented).abs() < 0.0002, "mIoU {miou:.4}, documented {documented}");
 }

@@ -1,4 +1,4 @@
-//! Files that PyTorch itself wrote (`tests/golden/pth.py`), read back.
+//! Reading files written by PyTorch (`tests/golden/pth.py`).
 
 use atrous::weights::{StoredDType, WeightFile, WeightFormat};
 use std::path::{Path, PathBuf};
@@ -11,26 +11,26 @@ fn open(name: &str) -> WeightFile {
     WeightFile::open(golden(name)).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// The generator's `tensor(dims, seed)`.
-fn made(len: usize, seed: usize) -> Vec<f32> {
+/// Returns the elements of `tensor(dims, seed)` in the Python script.
+fn expected_values(len: usize, seed: usize) -> Vec<f32> {
     (0..len).map(|i| (((i + seed) * 37 % 101) as f32 - 50.0) / 16.0).collect()
 }
 
 #[track_caller]
-fn holds(file: &WeightFile, name: &str, dims: &[usize], seed: usize) {
-    let (found, values) = file.read_f32(name).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(found, dims, "{name}");
-    assert_eq!(values, made(dims.iter().product(), seed), "{name}");
+fn assert_tensor(file: &WeightFile, name: &str, dims: &[usize], seed: usize) {
+    let (actual_dims, values) = file.read_f32(name).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(actual_dims, dims, "{name}");
+    assert_eq!(values, expected_values(dims.iter().product(), seed), "{name}");
 }
 
 #[track_caller]
-fn is_the_network(file: &WeightFile) {
+fn assert_network(file: &WeightFile) {
     assert_eq!(
         file.names().collect::<Vec<_>>(),
         ["conv.weight", "conv.bias", "bn.num_batches_tracked"]
     );
-    holds(file, "conv.weight", &[4, 3, 3, 3], 1);
-    holds(file, "conv.bias", &[4], 2);
+    assert_tensor(file, "conv.weight", &[4, 3, 3, 3], 1);
+    assert_tensor(file, "conv.bias", &[4], 2);
     assert_eq!(
         file.get("bn.num_batches_tracked").map(|t| (t.dtype(), t.dims(), t.len())),
         Some((StoredDType::I64, &[][..], 1))
@@ -38,7 +38,7 @@ fn is_the_network(file: &WeightFile) {
     let error = file.read_f32("bn.num_batches_tracked").unwrap_err().to_string();
     assert!(
         error.ends_with(
-            "tensor `bn.num_batches_tracked`: expected floating point, the file holds I64"
+            "tensor `bn.num_batches_tracked`: expected a floating-point tensor, got I64"
         ),
         "{error}"
     );
@@ -58,9 +58,9 @@ fn a_modules_state_dict_is_read_with_its_names_in_order() {
         "1.num_batches_tracked",
     ];
     assert_eq!(file.names().collect::<Vec<_>>(), names);
-    holds(&file, "0.weight", &[4, 3, 3, 3], 0);
+    assert_tensor(&file, "0.weight", &[4, 3, 3, 3], 0);
     for (seed, name) in names.iter().enumerate().take(6).skip(1) {
-        holds(&file, name, &[4], seed);
+        assert_tensor(&file, name, &[4], seed);
     }
     assert!(file.metadata().is_empty() && file.ignored().is_empty());
 }
@@ -69,22 +69,22 @@ fn a_modules_state_dict_is_read_with_its_names_in_order() {
 fn half_precision_is_read_as_f32() {
     let file = open("half.pth");
     assert_eq!(file.get("conv.weight").map(|t| t.dtype()), Some(StoredDType::F16));
-    is_the_network(&file);
+    assert_network(&file);
 }
 
 #[test]
 fn strided_tensors_are_gathered_in_their_own_order() {
     for name in ["strided.pth", "legacy_strided.pth"] {
         let file = open(name);
-        holds(&file, "transposed", &[3, 5], 1);
-        holds(&file, "channels_last", &[2, 3, 4, 5], 2);
-        holds(&file, "whole", &[2, 3, 4], 5);
+        assert_tensor(&file, "transposed", &[3, 5], 1);
+        assert_tensor(&file, "channels_last", &[2, 3, 4, 5], 2);
+        assert_tensor(&file, "whole", &[2, 3, 4], 5);
         // Rows 1 and 2 of the second half of `whole`: elements 16 and on.
-        holds(&file, "part", &[2, 4], 5 + 16);
-        // The elements between hold NaN and belong to no tensor.
-        holds(&file, "step", &[6], 3);
-        holds(&file, "single", &[], 4);
-        holds(&file, "empty", &[0, 3], 0);
+        assert_tensor(&file, "part", &[2, 4], 5 + 16);
+        // The elements in between are NaN and belong to no tensor.
+        assert_tensor(&file, "step", &[6], 3);
+        assert_tensor(&file, "single", &[], 4);
+        assert_tensor(&file, "empty", &[0, 3], 0);
         assert_eq!(file.read_f32("expanded").unwrap(), (vec![1000, 3], vec![0.0; 3000]));
     }
 }
@@ -92,10 +92,10 @@ fn strided_tensors_are_gathered_in_their_own_order() {
 #[test]
 fn parameters_and_tensors_with_attributes_are_tensors() {
     let file = open("wrapped.pth");
-    holds(&file, "parameter", &[2, 2], 1);
-    holds(&file, "buffer", &[2], 2);
-    holds(&file, "tagged", &[3], 3);
-    holds(&file, "grad", &[2], 4);
+    assert_tensor(&file, "parameter", &[2, 2], 1);
+    assert_tensor(&file, "buffer", &[2], 2);
+    assert_tensor(&file, "tagged", &[3], 3);
+    assert_tensor(&file, "grad", &[2], 4);
     assert_eq!(file.ignored(), []);
 }
 
@@ -108,11 +108,11 @@ fn every_kind_of_value_in_a_state_dict_is_listed_or_named_as_ignored() {
                     u64 U64, u32 U32, u16 U16, u8 U8, bool BOOL";
     assert_eq!(listed.join(", "), expected);
     for (seed, name) in ["f64", "f32", "f16", "bf16"].iter().enumerate() {
-        holds(&file, name, &[3], seed + 1);
+        assert_tensor(&file, name, &[3], seed + 1);
     }
     let ignored: Vec<&str> = file.ignored().iter().map(|i| i.name.as_str()).collect();
     assert_eq!(ignored, ["complex", "f8", "quantized", "sparse", "nothing", "state"]);
-    assert_eq!(file.ignored()[2].what, "a quantized tensor");
+    assert_eq!(file.ignored()[2].kind, "a quantized tensor");
     assert_eq!(file.metadata()["version"], "3");
     assert_eq!(file.metadata()["name"], "kinds");
 }
@@ -121,7 +121,7 @@ fn every_kind_of_value_in_a_state_dict_is_listed_or_named_as_ignored() {
 fn a_checkpoints_state_dict_is_found_and_module_is_stripped() {
     for name in ["checkpoint.pth", "protocol5.pth", "legacy_checkpoint.pth"] {
         let file = open(name);
-        is_the_network(&file);
+        assert_network(&file);
         let metadata: Vec<_> =
             file.metadata().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let expected =
@@ -131,39 +131,39 @@ fn a_checkpoints_state_dict_is_found_and_module_is_stripped() {
 }
 
 #[test]
-fn without_a_known_name_the_dict_with_most_tensors_is_taken() {
-    is_the_network(&open("unknown_name.pth"));
-    is_the_network(&open("in_a_tuple.pth"));
+fn without_a_known_key_the_dict_with_the_most_tensors_is_used() {
+    assert_network(&open("unknown_name.pth"));
+    assert_network(&open("in_a_tuple.pth"));
 }
 
 #[test]
-fn files_of_before_torch_1_6_are_read() {
+fn files_from_before_torch_1_6_are_read() {
     let file = open("legacy.pth");
     assert_eq!(file.format(), WeightFormat::PthLegacy);
-    is_the_network(&file);
-    is_the_network(&open("legacy_protocol4.pth"));
+    assert_network(&file);
+    assert_network(&open("legacy_protocol4.pth"));
 }
 
 #[test]
 fn deflated_archives_are_read() {
-    is_the_network(&open("deflated.pth"));
+    assert_network(&open("deflated.pth"));
 }
 
 #[test]
-fn whole_models_and_scripts_are_refused_with_advice() {
-    for (name, holds) in [
+fn whole_models_and_scripts_are_rejected_with_advice() {
+    for (name, content) in [
         ("whole_model.pth", "torch.nn.modules.container.Sequential"),
         ("script.pth", "TorchScript"),
     ] {
         let error = WeightFile::open(golden(name)).unwrap_err().to_string();
         assert!(
-            error.contains(name) && error.contains(holds) && error.contains("state_dict()"),
+            error.contains(name) && error.contains(content) && error.contains("state_dict()"),
             "{error}"
         );
     }
 }
 
-/// Every file of the weights directory opens, and all of its floating-point tensors can be read.
+/// Opens every file of the weights directory, and reads all of its floating-point tensors.
 #[test]
 fn the_data_directories_weights_are_read_whole() {
     let data = std::env::var_os("ATROUS_DATA").map(PathBuf::from);
@@ -174,7 +174,7 @@ fn the_data_directories_weights_are_read_whole() {
     };
     let mut files = 0;
     for entry in directory {
-        let path = entry.expect("a directory that was listed").path();
+        let path = entry.expect("the directory is readable").path();
         if !path.extension().is_some_and(|e| e == "safetensors" || e == "pth" || e == "pt") {
             continue;
         }

@@ -1,7 +1,7 @@
-//! What is written is what is read, for both formats.
+//! Weight files survive a round trip, in both formats.
 
 use atrous::weights::{
-    FloatDType, StoredDType, WeightFile, WeightFormat, Wrap, write_pth, write_safetensors,
+    CheckpointDict, FloatDType, StoredDType, WeightFile, WeightFormat, write_pth, write_safetensors,
 };
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -10,8 +10,8 @@ use std::path::Path;
 
 type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
 
-/// Up to six tensors with different names, any text among them, and dimensions that include none
-/// and zero.
+/// Generates up to six tensors with unique names, including arbitrary text, and with dimensions
+/// that include zero and the empty list.
 fn tensors() -> impl Strategy<Value = Tensors> {
     let name = prop_oneof![3 => "[a-z]{1,8}(\\.[a-z0-9_]{1,12}){0,3}", 1 => "\\PC{1,20}"];
     let dims = prop::collection::vec(0usize..5, 0..5);
@@ -43,7 +43,7 @@ fn stored(value: f32, dtype: FloatDType) -> f32 {
     }
 }
 
-/// Compares a file with what was written, where `rename` is what a reader does to names.
+/// Compares a file with the written tensors. `rename` maps written names to read names.
 fn compare(
     file: &WeightFile,
     tensors: &Tensors,
@@ -58,15 +58,15 @@ fn compare(
         let name = &rename(name);
         assert_eq!(file.get(name).unwrap().dtype(), StoredDType::from(dtype));
         assert_eq!(file.dims(name), Some(&dims[..]));
-        let (found, values) = file.read_f32(name).unwrap();
-        assert_eq!(&found, dims);
+        let (actual_dims, values) = file.read_f32(name).unwrap();
+        assert_eq!(&actual_dims, dims);
         assert_eq!(values, data.iter().map(|&v| stored(v, dtype)).collect::<Vec<_>>());
     }
 }
 
-/// What the reader of a `.pth` does: a `module.` that every name has is dropped, as often as every
-/// name has it.
-fn unwrapped(tensors: &Tensors) -> usize {
+/// Returns the length of the prefix that reading a `.pth` file removes: every `module.` that all
+/// names share.
+fn common_prefix(tensors: &Tensors) -> usize {
     let depth = |name: &str| {
         let mut depth = 0;
         while name[7 * depth..].len() > 7 && name[7 * depth..].starts_with("module.") {
@@ -90,11 +90,11 @@ proptest! {
         prop_assert_eq!(file.format(), WeightFormat::Safetensors);
         prop_assert_eq!(file.metadata(), &metadata);
         compare(&file, &tensors, dtype, str::to_owned);
-        // The reference implementation reads them too.
+        // The reference implementation can read the file.
         let bytes = std::fs::read(&path).unwrap();
-        let theirs = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let reference = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         for (name, dims, data) in &tensors {
-            let view = theirs.tensor(name).unwrap();
+            let view = reference.tensor(name).unwrap();
             prop_assert_eq!(view.shape(), &dims[..]);
             prop_assert_eq!(view.data().len(), data.len() * StoredDType::from(dtype).size());
         }
@@ -105,24 +105,24 @@ proptest! {
         tensors in tensors(),
         metadata in metadata(),
         dtype in dtype(),
-        wrap in prop::option::of(prop_oneof![Just("state_dict"), Just("model_state"), Just("anything")]),
+        key in prop::option::of(prop_oneof![Just("state_dict"), Just("model_state"), Just("anything")]),
     ) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.pth");
-        let wrap = wrap.map(|key| Wrap { key, metadata: &metadata });
-        write_pth(&path, tensors.clone(), wrap, dtype).unwrap();
+        let checkpoint = key.map(|key| CheckpointDict { key, metadata: &metadata });
+        write_pth(&path, tensors.clone(), checkpoint, dtype).unwrap();
         let file = WeightFile::open(&path).unwrap();
         prop_assert_eq!(file.format(), WeightFormat::Pth);
-        let prefix = unwrapped(&tensors);
+        let prefix = common_prefix(&tensors);
         compare(&file, &tensors, dtype, |name| name[prefix..].to_owned());
-        prop_assert_eq!(file.metadata(), &wrap.map(|_| metadata.clone()).unwrap_or_default());
+        prop_assert_eq!(file.metadata(), &key.map(|_| metadata.clone()).unwrap_or_default());
     }
 }
 
 #[test]
 fn files_by_the_safetensors_crate_are_read() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("theirs.safetensors");
+    let path = directory.path().join("reference.safetensors");
     let bytes: Vec<u8> = [1.5f64, -2.0].iter().flat_map(|v| v.to_le_bytes()).collect();
     let view = |dtype, shape: &[usize], data| {
         safetensors::tensor::TensorView::new(dtype, shape.to_vec(), data).unwrap()
@@ -139,12 +139,12 @@ fn files_by_the_safetensors_crate_are_read() {
     let error = file.read_f32("b.steps").unwrap_err().to_string();
     assert!(
         error.contains(
-            "theirs.safetensors: tensor `b.steps`: expected floating point, the file holds I64"
+            "reference.safetensors: tensor `b.steps`: expected a floating-point tensor, got I64"
         ),
         "{error}"
     );
     let error = file.read_f32("c").unwrap_err().to_string();
-    assert!(error.contains("there is no tensor `c`"), "{error}");
+    assert!(error.contains("no tensor named `c`"), "{error}");
 }
 
 #[test]
@@ -161,14 +161,14 @@ fn the_same_weights_give_the_same_bytes() {
     let st = |path: &Path| write_safetensors(path, tensors(), &metadata, FloatDType::F32).unwrap();
     assert_eq!(bytes("1.safetensors", &st), bytes("2.safetensors", &st));
     let pth = |path: &Path| {
-        let wrap = Some(Wrap { key: "state_dict", metadata: &metadata });
-        write_pth(path, tensors(), wrap, FloatDType::F32).unwrap()
+        let checkpoint = Some(CheckpointDict { key: "state_dict", metadata: &metadata });
+        write_pth(path, tensors(), checkpoint, FloatDType::F32).unwrap()
     };
     assert_eq!(bytes("1.pth", &pth), bytes("2.pth", &pth));
 }
 
 #[test]
-fn what_cannot_be_stored_is_refused_and_the_old_file_stays() {
+fn invalid_tensors_are_rejected_and_the_old_file_stays() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("kept.safetensors");
     std::fs::write(&path, "old").unwrap();
@@ -183,20 +183,21 @@ fn what_cannot_be_stored_is_refused_and_the_old_file_stays() {
     let nan = write(&[("w", vec![2], vec![0.0, f32::NAN])], FloatDType::F32);
     assert!(nan.contains("tensor `w`: element 1 is NaN"), "{nan}");
     let range = write(&[("w", vec![1], vec![70_000.0])], FloatDType::F16);
-    assert!(range.contains("70000, is past the range of F16"), "{range}");
+    assert!(range.contains("70000, outside the range of F16"), "{range}");
     let len = write(&[("w", vec![2, 2], vec![0.0; 3])], FloatDType::F32);
-    assert!(len.contains("[2, 2] does not hold 3 elements"), "{len}");
-    let twice = write(&[("w", vec![], vec![0.0]), ("w", vec![], vec![0.0])], FloatDType::F32);
-    assert!(twice.contains("two tensors are named `w`"), "{twice}");
+    assert!(len.contains("dimensions [2, 2] do not match 3 elements"), "{len}");
+    let duplicate = write(&[("w", vec![], vec![0.0]), ("w", vec![], vec![0.0])], FloatDType::F32);
+    assert!(duplicate.contains("duplicate tensor name `w`"), "{duplicate}");
     assert!(write(&[], FloatDType::F32).contains("no tensors to write"));
 
     let reserved = write_safetensors(&path, [("__metadata__", [1], [0.0])], &none, FloatDType::F32)
         .unwrap_err();
-    assert!(reserved.to_string().contains("no name for a tensor"), "{reserved}");
+    assert!(reserved.to_string().contains("invalid tensor name `__metadata__`"), "{reserved}");
     let metadata = BTreeMap::from([("state_dict".to_owned(), String::new())]);
-    let wrap = Some(Wrap { key: "state_dict", metadata: &metadata });
-    let clash = write_pth(&path, [("w", [1], [0.0])], wrap, FloatDType::F32).unwrap_err();
-    assert!(clash.to_string().contains("where the tensors go"), "{clash}");
+    let checkpoint = Some(CheckpointDict { key: "state_dict", metadata: &metadata });
+    let conflict = write_pth(&path, [("w", [1], [0.0])], checkpoint, FloatDType::F32).unwrap_err();
+    let expected = "the metadata contains `state_dict`, the key of the state dict";
+    assert!(conflict.to_string().contains(expected), "{conflict}");
 
     let nowhere = directory.path().join("missing/w.safetensors");
     let error =
@@ -204,16 +205,16 @@ fn what_cannot_be_stored_is_refused_and_the_old_file_stays() {
     assert!(error.to_string().contains("missing"), "{error}");
 
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
-    let left: Vec<_> =
+    let files: Vec<_> =
         std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(left, ["kept.safetensors"], "no temporary file stays");
+    assert_eq!(files, ["kept.safetensors"], "temporary files remain");
 }
 
 #[test]
-fn weights_of_nan_are_refused_with_their_place() {
+fn non_finite_weights_are_rejected_with_their_index() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("nan.safetensors");
-    for (bits, what) in [(0x7e00u16, "NaN"), (0xfc00, "infinity")] {
+    for (bits, kind) in [(0x7e00u16, "NaN"), (0xfc00, "infinity")] {
         let mut bytes = vec![0u8; 24];
         bytes[14..16].copy_from_slice(&bits.to_le_bytes());
         bytes[20..22].copy_from_slice(&bits.to_le_bytes());
@@ -222,7 +223,7 @@ fn weights_of_nan_are_refused_with_their_place() {
                 .unwrap();
         safetensors::serialize_to_file([("w", view)], None, &path).unwrap();
         let error = WeightFile::open(&path).unwrap().read_f32("w").unwrap_err().to_string();
-        let expected = format!("nan.safetensors: tensor `w`: holds {what} (first at [1, 0, 1])");
+        let expected = format!("nan.safetensors: tensor `w`: contains {kind} (first at [1, 0, 1])");
         assert!(error.contains(&expected), "{error}");
     }
 }
@@ -233,8 +234,9 @@ fn written_files_have_the_permissions_of_new_files() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
-    let (ours, plain) = (directory.path().join("ours.safetensors"), directory.path().join("plain"));
-    write_safetensors(&ours, [("w", [1], [0.0])], &BTreeMap::new(), FloatDType::F32).unwrap();
+    let weights = directory.path().join("w.safetensors");
+    let plain = directory.path().join("plain");
+    write_safetensors(&weights, [("w", [1], [0.0])], &BTreeMap::new(), FloatDType::F32).unwrap();
     std::fs::write(&plain, "").unwrap();
-    assert_eq!(mode(&ours), mode(&plain));
+    assert_eq!(mode(&weights), mode(&plain));
 }

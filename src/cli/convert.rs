@@ -9,7 +9,7 @@ use crate::models::{fold_norms, inflate_stem};
 use crate::segmenter::Model;
 use crate::text;
 use crate::weights::dialects::{self, ReadOptions};
-use crate::weights::{FloatDType, Wrap, write_pth, write_safetensors};
+use crate::weights::{CheckpointDict, FloatDType, write_pth, write_safetensors};
 use std::path::{Path, PathBuf};
 
 const IMPORT_EXAMPLES: &str = "\
@@ -164,7 +164,7 @@ fn convert(model: &Model, output: &Path, dialect: &str, dtype: FloatDType) -> Re
                 "jfzhang95" | "atrous" => Some("state_dict"),
                 _ => None,
             };
-            let wrap = key.map(|key| Wrap { key, metadata: &stored.metadata });
+            let wrap = key.map(|key| CheckpointDict { key, metadata: &stored.metadata });
             write_pth(output, stored.tensors, wrap, dtype)?;
         }
         _ => {

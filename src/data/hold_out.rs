@@ -3,6 +3,7 @@
 use super::Listing;
 use super::draw::{Draw, Purpose};
 use crate::error::{Result, error};
+use crate::random::fnv1a_64;
 
 impl Listing {
     /// Two listings of one: what is left to train on, and `share` of the pairs (rounded, at least
@@ -29,7 +30,7 @@ impl Listing {
             )
             .file(&self.root));
         }
-        let rank = |name: &str| Draw::new(seed, Purpose::HoldOut, hash(name)).unit();
+        let rank = |name: &str| Draw::new(seed, Purpose::HoldOut, fnv1a_64(name)).unit();
         let mut ranks: Vec<(f64, &str)> =
             self.pairs.iter().map(|p| (rank(&p.name), p.name.as_str())).collect();
         ranks.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
@@ -39,11 +40,4 @@ impl Listing {
             self.pairs.iter().cloned().partition(|p| held.contains(&p.name));
         Ok((Listing { pairs: training, ..self.clone() }, Listing { pairs: validation, ..self }))
     }
-}
-
-/// FNV-1a: the same on every machine and in every version.
-fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }

@@ -93,7 +93,7 @@ impl CpuRunner {
                 if let Some(memory) = computed[v.index()]
                     .take()
                     .and_then(Arc::into_inner)
-                    .and_then(Tensor::into_memory)
+                    .and_then(Tensor::into_buffer)
                 {
                     self.give_back(v, memory);
                 }
@@ -135,7 +135,7 @@ impl CpuRunner {
     fn output(&self, v: ValueId) -> Result<Tensor> {
         let ty = self.graph.ty(v);
         let mut tensor = match self.memory(v)? {
-            Some(memory) => Tensor::lent(ty.shape, memory),
+            Some(memory) => Tensor::from_buffer(ty.shape, memory),
             None => Tensor::try_zeros(ty)?,
         };
         if cfg!(debug_assertions) && ty.dtype == DType::F32 {

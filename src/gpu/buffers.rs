@@ -49,7 +49,7 @@ pub fn pack_f32(numbers: &[f32], s: Shape, packing: Packing) -> Result<Cow<'_, [
 /// lost.
 pub fn unpack_f32(packed: &[f32], s: Shape, packing: Packing, memory: Vec<f32>) -> Tensor {
     let (rows, pitch) = (rows(s, packing), 4 * s.c4());
-    let mut tensor = Tensor::lent(s, memory);
+    let mut tensor = Tensor::from_buffer(s, memory);
     let out = tensor.f32_mut();
     if (rows, pitch) == (s.w, s.c) {
         out.copy_from_slice(&packed[..s.len()]);

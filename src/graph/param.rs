@@ -4,6 +4,7 @@
 use super::{Graph, ValueSource};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor};
+use crate::text;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,9 +91,6 @@ impl fmt::Debug for ParamRef {
     }
 }
 
-/// At most so many tensors are named in a report; the rest is counted.
-const NAMED: usize = 12;
-
 impl Graph {
     /// Gives the parameters their data. Every missing, unexpected and misshapen tensor is reported
     /// together.
@@ -119,24 +117,11 @@ impl Graph {
         }
         let unexpected: Vec<String> =
             weights.keys().filter(|k| !used.contains(*k)).cloned().collect();
-        let report: Vec<String> =
-            [("missing", missing), ("misshapen", misshapen), ("unexpected", unexpected)]
-                .iter()
-                .filter(|(_, names)| !names.is_empty())
-                .map(|(what, names)| list(what, names))
-                .collect();
-        if report.is_empty() {
-            return Ok(());
+        match text::tensor_mismatches(&missing, &misshapen, &unexpected) {
+            None => Ok(()),
+            Some(report) => Err(error!(Weights, "the tensors do not match the network: {report}")),
         }
-        Err(error!(Weights, "the tensors do not fit the network: {}", report.join("; ")))
     }
-}
-
-fn list(what: &str, names: &[String]) -> String {
-    let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-    let more = names.len().saturating_sub(NAMED);
-    let rest = if more > 0 { format!(", and {more} more") } else { String::new() };
-    format!("{} {what}: {shown}{rest}", names.len())
 }
 
 #[cfg(test)]

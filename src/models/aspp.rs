@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::ops::{AvgPool, Padding};
 
-/// 1x1, dilated 3x3 and pooled branches on `x` `[N, h, w, C]`, concatenated and projected:
-/// `[N, h, w, channels]`.
+/// Adds the 1x1, dilated 3x3 and pooled branches on `x` `[N, h, w, C]`, concatenated and projected
+/// to `[N, h, w, channels]`.
 pub(super) fn aspp(
     b: &mut Builder,
     scope: &mut Scope,
@@ -17,8 +17,9 @@ pub(super) fn aspp(
 ) -> Result<ValueId> {
     let conv1x1 = b.layer(scope, "conv1x1", x, Layer::pointwise(aspp.channels).relu())?;
     let mut branches = vec![b.stage("aspp.conv1x1", conv1x1)];
-    for (i, &rate) in (1..).zip(&aspp.rates) {
-        let branch = b.head_conv(scope, &format!("rate{i}"), x, aspp.kind, rate, aspp.channels)?;
+    for (i, &dilation) in (1..).zip(&aspp.rates) {
+        let name = format!("rate{i}");
+        let branch = b.head_conv(scope, &name, x, aspp.kind, dilation, aspp.channels)?;
         branches.push(b.stage(format!("aspp.rate{i}"), branch));
     }
     if let Some(pooled) = image_features(b, &mut scope.scope("pool"), x, aspp, align_corners)? {
@@ -35,7 +36,7 @@ pub(super) fn aspp(
     Ok(b.stage("aspp.separable", y))
 }
 
-/// The pooled branch, spread over the map again.
+/// Adds the image-pooling branch, resized to the size of the feature map.
 fn image_features(
     b: &mut Builder,
     scope: &mut Scope,
@@ -49,9 +50,9 @@ fn image_features(
         Pooling::Global => scope.global_avg_pool("mean", x)?,
         Pooling::Window { crop, stride } => {
             // TensorFlow's `scale_dimension`: sizes are a multiple of the stride, plus one.
-            let extent =
+            let window =
                 |pixels: usize, map: usize| ((pixels - 1) / b.config.output_stride + 1).min(map);
-            let kernel = (extent(crop.0, shape.h), extent(crop.1, shape.w));
+            let kernel = (window(crop.0, shape.h), window(crop.1, shape.w));
             let padding = Padding::default();
             scope.avg_pool(
                 "mean",

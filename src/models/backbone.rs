@@ -1,4 +1,4 @@
-//! The choice of backbones, and what each gives to the heads.
+//! The supported backbones, and the features that they pass to the head.
 
 use super::config::{Config, DilationRule, LowLevel};
 use super::layer::Builder;
@@ -6,44 +6,52 @@ use super::mobilenet_v2::MobileNetV2;
 use super::mobilenet_v3::MobileNetV3;
 use super::resnet::ResNet;
 use super::xception::Xception;
-use crate::error::{Result, error};
+use crate::error::{Error, Result, error};
 use crate::graph::{Scope, ValueId};
 use serde::{Deserialize, Serialize};
 
-/// What computes the features. Each variant's builder lies in the file of its name.
+/// The feature extractor. Each variant is built in the module of its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backbone {
     /// ResNet-18 to -152.
     ResNet(ResNet),
-    /// MobileNetV2 of any width.
+    /// MobileNetV2 with any width multiplier.
     MobileNetV2(MobileNetV2),
     /// MobileNetV3-Large.
     MobileNetV3(MobileNetV3),
-    /// Modified Aligned Xception-41, -65, -71.
+    /// Modified Aligned Xception-41, -65 or -71.
     Xception(Xception),
 }
 
-/// What a backbone gives to the heads.
+/// Outputs of a backbone.
 pub(super) struct Features {
-    /// At the output stride.
+    /// The last features, at the output stride.
     pub last: ValueId,
-    /// At a quarter of the image.
+    /// The low-level features, at a quarter of the image size.
     pub low_level: ValueId,
-    /// For the auxiliary classifier.
+    /// The input of the auxiliary classifier.
     pub aux: ValueId,
 }
 
+/// Error of a backbone other than MobileNetV2 with [`PaddingRule::BeforeExpansion`].
+pub(super) fn padding_error(backbone: &str) -> Error {
+    error!(
+        Config,
+        "the padding rule `before_expansion` requires MobileNetV2, the backbone is {backbone}"
+    )
+}
+
 impl Backbone {
-    /// ResNet with the usual 7x7 stem.
+    /// Creates a ResNet with the standard 7x7 stem.
     ///
     /// # Errors
-    /// Where `depth` is none of 18, 34, 50, 101, 152.
+    /// Returns an error if `depth` is not 18, 34, 50, 101 or 152.
     pub fn resnet(depth: usize) -> Result<Self> {
         Ok(Backbone::ResNet(ResNet::new(depth)?))
     }
 
-    /// What people call it: `ResNet-50`.
+    /// Returns the display name, such as `ResNet-50`.
     pub fn title(&self) -> String {
         match self {
             Backbone::ResNet(net) => net.title(),
@@ -58,7 +66,7 @@ impl Backbone {
             let (got, expected) = (config.multi_grid.len(), self.grid_units());
             return Err(error!(
                 Config,
-                "the multi-grid has {got} factors, {} has {expected} units to which they go",
+                "{} expects a multi-grid of {expected} factors, got {got}",
                 self.title()
             ));
         }
@@ -66,7 +74,7 @@ impl Backbone {
         {
             return Err(error!(
                 Config,
-                "only MobileNetV2 has groups of blocks for the rule of dilation, not {}",
+                "the dilation rule `after_group` requires MobileNetV2, the backbone is {}",
                 self.title()
             ));
         }
@@ -78,7 +86,7 @@ impl Backbone {
         }
     }
 
-    /// Units of the last stage, to which the multi-grid goes.
+    /// Returns the number of units that the multi-grid applies to, those of the last stage.
     fn grid_units(&self) -> usize {
         match self {
             Backbone::ResNet(net) => net.units()[3],

@@ -1,5 +1,5 @@
-//! What a network is: everything that its weights do not say. Stored as JSON in the metadata of our
-//! weight files.
+//! The configuration of a network: everything except its weights. It is stored as JSON in the
+//! metadata of weight files in the native dialect.
 
 mod head;
 mod preprocessing;
@@ -11,12 +11,12 @@ use super::backbone::Backbone;
 use crate::error::{Error, ErrorKind, Result, error};
 use serde::{Deserialize, Serialize};
 
-/// The metadata key under which weight files hold a [`Config`] as JSON.
+/// Metadata key of the [`Config`], as JSON, in a weight file.
 pub const CONFIG_KEY: &str = "atrous.config";
-/// More than this in one place is a damaged file, not a network.
-const MOST: usize = 1 << 16;
+/// Upper limit of channels, classes and other counts. A larger value means a damaged file.
+const MAX_COUNT: usize = 1 << 16;
 
-/// A network's structure, and the conventions that it was trained with.
+/// The architecture of a network, and the conventions that it was trained with.
 ///
 /// ```
 /// use atrous::Shape;
@@ -28,43 +28,44 @@ const MOST: usize = 1 << 16;
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    /// What computes the features.
+    /// The feature extractor.
     pub backbone: Backbone,
-    /// Pixels of the image to a pixel of the last features: 8, 16 or 32. May be changed on the same
-    /// weights ([`Config::with_output_stride`]).
+    /// Ratio of the image size to the size of the last features: 8, 16 or 32.
+    /// [`Config::with_output_stride`] changes it for the same weights.
     pub output_stride: usize,
-    /// What becomes of a stage's rates once it is dilated instead of strided.
+    /// Dilation of the units of a stage that is dilated instead of strided.
     pub dilation: DilationRule,
-    /// Factors of the rates of the last stage's units (DeepLabv3, section 3.2.1). Empty stands for
-    /// all ones.
+    /// Multi-grid: factors of the dilations of the units of the last stage (DeepLabv3, section
+    /// 3.2.1). Empty means all ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub multi_grid: Vec<usize>,
-    /// How the backbone pads.
+    /// Padding of the backbone's convolutions.
     pub padding: PaddingRule,
     /// Channels of the image.
     pub input_channels: usize,
-    /// Whether batch norms stand apart from the convolutions.
+    /// Whether batch norms are separate layers or folded into the convolutions.
     pub norm: Norm,
-    /// Added to variances, by part.
+    /// Epsilon of the batch norms.
     pub eps: Eps,
-    /// What turns features into classes; none for a bare backbone.
+    /// Segmentation head. `None` for a bare backbone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<Head>,
-    /// What is done to an image first.
+    /// Preprocessing of an image.
     pub preprocess: Preprocessing,
 }
 
-/// Rates of a stage past the output stride (its strided unit is called first here).
+/// Dilation of a stage beyond the output stride. "First unit" is the one that had the stride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DilationRule {
-    /// The first unit keeps the rate of the stage before, the others take the new one:
-    /// torchvision's and VainF's ResNets, TensorFlow's networks, Hugging Face, VainF's MobileNetV2.
+    /// The first unit keeps the dilation of the previous stage, the remaining units use the new
+    /// one: ResNets of torchvision and VainF, networks of TensorFlow and Hugging Face, MobileNetV2
+    /// of VainF.
     AfterStride,
-    /// Every unit takes the new rate: SMP, jfzhang95, torchvision's MobileNetV3.
+    /// Every unit uses the new dilation: SMP, jfzhang95, MobileNetV3 of torchvision.
     WholeStage,
-    /// The whole group of blocks that lost its stride keeps the rate of the group before, the next
-    /// group takes the new one: jfzhang95's MobileNetV2.
+    /// The group of blocks that lost its stride keeps the dilation of the previous group, the next
+    /// group uses the new one: MobileNetV2 of jfzhang95.
     AfterGroup,
 }
 
@@ -74,27 +75,27 @@ pub enum DilationRule {
 pub enum PaddingRule {
     /// `dilation * (k - 1) / 2` on every side.
     Symmetric,
-    /// TensorFlow's `SAME`: strided layers pad even sizes below and to the right only.
+    /// TensorFlow's `SAME`: strided layers pad even sizes at the bottom and right only.
     TfSame,
-    /// MobileNetV2 as VainF and jfzhang95 write it: a block is padded before its expansion, so that
-    /// the border which the depthwise convolution sees holds the expansion's bias.
+    /// MobileNetV2 of VainF and jfzhang95: a block is padded before its expansion, so that the
+    /// border of the depthwise convolution's input contains the expansion's bias.
     BeforeExpansion {
-        /// Padding of the stem: 0 for VainF, 1 for jfzhang95.
+        /// Padding of the stem in pixels: 0 for VainF, 1 for jfzhang95.
         stem: usize,
     },
 }
 
-/// Where the batch norms are.
+/// Representation of the batch norms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Norm {
-    /// Layers of their own, with running mean and variance.
+    /// Separate layers with running mean and variance.
     Separate,
-    /// Inside the convolutions, which have a bias.
+    /// Folded into the convolutions, which have a bias.
     Folded,
 }
 
-/// Added to variances before the square root.
+/// Epsilon of batch norms, added to the variance before the square root.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Eps {
     /// In the backbone.
@@ -104,8 +105,8 @@ pub struct Eps {
 }
 
 impl Config {
-    /// The paper's DeepLabv3+ on a backbone, as a starting point: output stride 16, rates 6, 12,
-    /// 18, plain convolutions.
+    /// Creates a DeepLabv3+ as in the paper, as a starting point: output stride 16, atrous rates 6,
+    /// 12 and 18, plain convolutions.
     pub fn deeplab_v3plus(backbone: Backbone, classes: usize) -> Self {
         let aspp = Aspp {
             channels: 256,
@@ -124,19 +125,11 @@ impl Config {
             dropouts: vec![0.0; 2],
             low_level_first: false,
         });
-        let head = Head {
-            classes,
-            class_names: Vec::new(),
-            class_colors: Vec::new(),
-            aspp,
-            decoder,
-            aux: None,
-            align_corners: false,
-        };
+        let head = Head::new(classes, aspp, decoder, false);
         Self { output_stride: 16, head: Some(head), ..Self::bare(backbone) }
     }
 
-    /// A bare backbone with the conventions of most ImageNet classifiers: output stride 32,
+    /// Creates a bare backbone with the conventions of most ImageNet classifiers: output stride 32,
     /// symmetric padding.
     pub fn bare(backbone: Backbone) -> Self {
         Self {
@@ -153,17 +146,18 @@ impl Config {
         }
     }
 
-    /// The bare backbone of this config.
+    /// Returns the config without its head, a bare backbone.
     #[must_use]
     pub fn without_head(self) -> Self {
         Self { head: None, ..self }
     }
 
-    /// The same weights at another output stride. ASPP's rates change so that they span as many
-    /// pixels of the image as before (DeepLabv3, section 3.3: rates double from 16 to 8).
+    /// Returns the config for the same weights at another output stride. The atrous rates of the
+    /// ASPP are scaled so that they span the same distance in the image (DeepLabv3, section 3.3:
+    /// rates double from stride 16 to stride 8).
     ///
     /// # Errors
-    /// Where the stride is none of 8, 16, 32, or the rates cannot be divided evenly.
+    /// Returns an error if the stride is not 8, 16 or 32, or if a scaled rate is not an integer.
     pub fn with_output_stride(mut self, output_stride: usize) -> Result<Self> {
         if let Some(head) = &mut self.head {
             for rate in &mut head.aspp.rates {
@@ -171,10 +165,10 @@ impl Config {
                 if output_stride == 0 || !pixels.is_multiple_of(output_stride) {
                     return Err(error!(
                         Config,
-                        "rate {rate} at output stride {} has no equal at {output_stride}",
+                        "atrous rate {rate} at output stride {} is not an integer at output stride {output_stride}",
                         self.output_stride
                     )
-                    .advice("set the rates by hand"));
+                    .advice("set the rates manually"));
                 }
                 *rate = pixels / output_stride;
             }
@@ -184,100 +178,111 @@ impl Config {
         Ok(self)
     }
 
-    /// Number of classes; none for a bare backbone.
+    /// Returns the number of classes, `None` for a bare backbone.
     pub fn classes(&self) -> Option<usize> {
         self.head.as_ref().map(|h| h.classes)
     }
 
-    /// Gives the classes names and display colors, which the file then keeps.
+    /// Sets the names and display colors of the classes, which weight files store.
     ///
     /// # Errors
-    /// Where there are not as many as the network has classes.
+    /// Returns an error if their number differs from the number of classes.
     pub fn name_classes(&mut self, names: &[String], colors: &[[u8; 3]]) -> Result<()> {
         let Some(head) = &mut self.head else {
-            return Err(error!(Config, "has no classes to be named"));
+            return Err(error!(Config, "a bare backbone has no classes to name"));
         };
         (head.class_names, head.class_colors) = (names.to_vec(), colors.to_vec());
         self.validate()
     }
 
-    /// The config as JSON, for metadata.
+    /// Returns the config as JSON, for metadata.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self)
-            .expect("invariant: a config has no map with keys that are not strings")
+        serde_json::to_string(self).expect("invariant: a config has no map with non-string keys")
     }
 
-    /// Reads a config, and validates it.
+    /// Parses and validates a config.
     ///
     /// # Errors
-    /// Where it is not the JSON of a config, and as [`Config::validate`].
+    /// Returns an error if the text is not a config in JSON, or if [`Config::validate`] fails.
     pub fn from_json(json: &str) -> Result<Self> {
         let config: Self = serde_json::from_str(json)
-            .map_err(|e| Error::new(ErrorKind::Config, "not the config of a network").source(e))?;
+            .map_err(|e| Error::new(ErrorKind::Config, "invalid network config").source(e))?;
         config.validate()?;
         Ok(config)
     }
 
-    /// Checks that the config does not contradict itself.
+    /// Checks that the config is consistent.
     ///
     /// # Errors
-    /// With what is wrong, and where.
+    /// Returns an error that names the first invalid field.
     pub fn validate(&self) -> Result<()> {
-        let check = |good: bool, message: &dyn Fn() -> String| match good {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::Config, message())),
-        };
-        let sane = |what: &str, n: usize| {
-            check((1..=MOST).contains(&n), &|| format!("{what} must be 1 to {MOST}, got {n}"))
-        };
-        let share = |what: &str, p: f32| {
-            check((0.0..1.0).contains(&p), &|| format!("{what} must be in 0 to 1, got {p}"))
-        };
         let os = self.output_stride;
-        check(matches!(os, 8 | 16 | 32), &|| {
+        check(matches!(os, 8 | 16 | 32), || {
             format!("the output stride must be 8, 16 or 32, got {os}")
         })?;
-        sane("input channels", self.input_channels)?;
+        check_count("input channels", self.input_channels)?;
         for eps in [self.eps.backbone, self.eps.head] {
-            check(eps.is_finite() && eps > 0.0, &|| {
-                format!("a batch norm's eps must be positive, got {eps}")
+            check(eps.is_finite() && eps > 0.0, || {
+                format!("batch norm eps must be positive, got {eps}")
             })?;
         }
         for &factor in &self.multi_grid {
-            sane("a factor of the multi-grid", factor)?;
+            check_count("multi-grid factors", factor)?;
         }
-        check(self.preprocess.std.iter().all(|s| s.is_normal() && *s > 0.0), &|| {
-            format!("deviations must be positive, got {:?}", self.preprocess.std)
+        check(self.preprocess.std.iter().all(|s| s.is_normal() && *s > 0.0), || {
+            format!("standard deviations must be positive, got {:?}", self.preprocess.std)
         })?;
         self.backbone.validate(self)?;
-        let Some(head) = &self.head else { return Ok(()) };
-        sane("classes", head.classes)?;
-        let names = head.class_names.len();
-        check(names == 0 || names == head.classes, &|| {
-            format!("{} classes but {names} names of classes", head.classes)
+        self.head.as_ref().map_or(Ok(()), Head::validate)
+    }
+}
+
+impl Head {
+    fn validate(&self) -> Result<()> {
+        check_count("classes", self.classes)?;
+        let names = self.class_names.len();
+        check(names == 0 || names == self.classes, || {
+            format!("expected {} class names, got {names}", self.classes)
         })?;
-        let colors = head.class_colors.len();
-        check(colors == 0 || colors == head.classes, &|| {
-            format!("{} classes but {colors} colors of classes", head.classes)
+        let colors = self.class_colors.len();
+        check(colors == 0 || colors == self.classes, || {
+            format!("expected {} class colors, got {colors}", self.classes)
         })?;
-        sane("channels of the ASPP", head.aspp.channels)?;
-        for &rate in &head.aspp.rates {
-            sane("a rate of the ASPP", rate)?;
+        check_count("ASPP channels", self.aspp.channels)?;
+        for &rate in &self.aspp.rates {
+            check_count("ASPP rates", rate)?;
         }
-        share("dropout of the ASPP", head.aspp.dropout)?;
-        if let Pooling::Window { crop, stride } = head.aspp.pooling {
+        check_dropout("ASPP dropout", self.aspp.dropout)?;
+        if let Pooling::Window { crop, stride } = self.aspp.pooling {
             for n in [crop.0, crop.1, stride.0, stride.1] {
-                sane("window and stride of the pooling", n)?;
+                check_count("pooling window and stride", n)?;
             }
         }
-        if let Decoder::Plus(plus) = &head.decoder {
-            sane("low-level channels", plus.low_level_channels)?;
-            sane("channels of the decoder", plus.channels)?;
-            check(plus.dropouts.len() <= 16, &|| {
-                format!("{} convolutions in the decoder", plus.dropouts.len())
+        if let Decoder::Plus(plus) = &self.decoder {
+            check_count("low-level channels", plus.low_level_channels)?;
+            check_count("decoder channels", plus.channels)?;
+            check(plus.dropouts.len() <= 16, || {
+                format!(
+                    "at most 16 decoder convolutions are supported, got {}",
+                    plus.dropouts.len()
+                )
             })?;
-            plus.dropouts.iter().try_for_each(|&p| share("dropout of the decoder", p))?;
+            for &dropout in &plus.dropouts {
+                check_dropout("decoder dropout", dropout)?;
+            }
         }
-        head.aux.iter().try_for_each(|aux| share("dropout of the auxiliary head", aux.dropout))
+        self.aux.map_or(Ok(()), |aux| check_dropout("auxiliary head dropout", aux.dropout))
     }
+}
+
+fn check(valid: bool, message: impl Fn() -> String) -> Result<()> {
+    if valid { Ok(()) } else { Err(Error::new(ErrorKind::Config, message())) }
+}
+
+fn check_count(field: &str, n: usize) -> Result<()> {
+    check((1..=MAX_COUNT).contains(&n), || format!("{field} must be 1 to {MAX_COUNT}, got {n}"))
+}
+
+fn check_dropout(field: &str, p: f32) -> Result<()> {
+    check((0.0..1.0).contains(&p), || format!("{field} must be at least 0 and below 1, got {p}"))
 }

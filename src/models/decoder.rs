@@ -5,8 +5,8 @@ use super::layer::{Builder, Layer};
 use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 
-/// `x` enlarged to the size of `low_level`, concatenated with its projection, and refined by 3x3
-/// convolutions.
+/// Upsamples `x` to the size of `low_level`, concatenates it with the projection of `low_level`,
+/// and refines the result with 3x3 convolutions.
 pub(super) fn decoder(
     b: &mut Builder,
     scope: &mut Scope,

@@ -1,4 +1,4 @@
-//! From a config to a graph.
+//! Building the graph of a network from its config.
 
 use super::aspp::aspp;
 use super::config::{Config, Decoder, Head, LowLevel, Preprocessing};
@@ -9,38 +9,39 @@ use crate::graph::{Graph, Scope, ValueId};
 use crate::ops::{Preprocess, UpsampleArgmax};
 use crate::tensor::{Shape, TensorType};
 
-/// What a graph is to compute besides the classifier's scores.
+/// Additional outputs of a network graph, and its input format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outputs {
-    /// `logits_full` `[N, H, W, classes]`: the scores at the labels' size.
+    /// Whether to output `logits_full` `[N, H, W, classes]`, the logits at the size of the labels.
     pub logits_full: bool,
-    /// `labels` u32 `[N, H, W, 1]`: the largest class.
+    /// Whether to output `labels` u32 `[N, H, W, 1]`, the class with the largest logit.
     pub labels: bool,
-    /// `confidence` `[N, H, W, 1]`: the largest class's softmax probability.
+    /// Whether to output `confidence` `[N, H, W, 1]`, the softmax probability of the label.
     pub confidence: bool,
-    /// `aux_logits`: the auxiliary classifier's scores, where the network has one.
+    /// Whether to output `aux_logits`, if the network has an auxiliary classifier.
     pub aux: bool,
-    /// Height and width of the labels; the input's where none is given.
+    /// Height and width of the labels. Defaults to the input size.
     pub size: Option<(usize, usize)>,
-    /// Reads an image: the input is then called `image`, u8 `[N, h, w, 3]` of this height and width
-    /// (at most the input shape's), and is normalized and padded first.
+    /// Height and width of an 8-bit image input, at most the input shape's. The input is then
+    /// `image`, u8 `[N, h, w, 3]`, and the graph normalizes and pads it first.
     pub image: Option<(usize, usize)>,
 }
 
-/// A graph with marks in it.
+/// The graph of a network, with its stages.
 #[derive(Debug, Clone)]
 pub struct NetworkGraph {
-    /// The graph, verified and without the numbers of its parameters. Parameters of parts that no
-    /// output needs (the auxiliary head) are in it until `passes::dead_code` has run.
+    /// The verified graph, without parameter data. It includes the parameters of parts that no
+    /// output needs (the auxiliary head) until `passes::dead_code` removes them.
     pub graph: Graph,
-    /// Names of stages and their values, in the order of computation: `stem`, `layer1` ...,
-    /// `aspp.rate1`, `decoder`, ... These ids hold until a pass rewrites the graph: ask for a stage
-    /// as an output ([`NetworkGraph::keep_stages`]) before.
+    /// Names and values of the stages, in execution order: `stem`, `layer1`, ..., `aspp.rate1`,
+    /// `decoder`, ... The ids are valid until a pass rewrites the graph; call
+    /// [`NetworkGraph::keep_stages`] before to keep the stages as outputs.
     pub stages: Vec<(String, ValueId)>,
 }
 
 impl NetworkGraph {
-    /// Makes every stage an output of its name, so that passes keep it and a run returns it.
+    /// Makes every stage an output with the stage's name, so that passes keep it and a run returns
+    /// it.
     pub fn keep_stages(&mut self) {
         for (name, value) in &self.stages {
             self.graph.output(name, *value);
@@ -48,20 +49,20 @@ impl NetworkGraph {
     }
 }
 
-/// The graph of a network for an input `[N, H, W, C]` called `input`, with the one output `logits`
-/// (before the last upsampling; for a bare backbone `features`).
+/// Builds the graph of a network for an input `input` of shape `[N, H, W, C]`. Its only output is
+/// `logits` (before the final upsampling), or `features` for a bare backbone.
 ///
 /// # Errors
-/// Where the config contradicts itself, the channels differ, or the input is too small for the
-/// network.
+/// Returns an error if the config is inconsistent, if the input has a different number of channels,
+/// or if it is too small for the network.
 pub fn build(config: &Config, input: Shape) -> Result<Graph> {
     Ok(build_network(config, input, &Outputs::default())?.graph)
 }
 
-/// As [`build`], with more outputs and the stages marked.
+/// Like [`build`], with additional outputs and the values of the stages.
 ///
 /// # Errors
-/// As [`build`]; and where outputs are asked of a network that has no head.
+/// Returns an error under the same conditions as [`build`].
 pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result<NetworkGraph> {
     config.validate()?;
     if input.is_empty() {
@@ -70,14 +71,14 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
     if input.c != config.input_channels {
         return Err(error!(
             Config,
-            "the network takes {} channels, the input is {input}", config.input_channels
+            "the network expects {} input channels, the input is {input}", config.input_channels
         )
-        .advice("inflate the stem for other channels"));
+        .advice("adapt the first convolution with `import --input-channels`"));
     }
     let mut graph = Graph::new();
     let x = match outputs.image {
         None => graph.input("input", TensorType::f32(input)),
-        Some(size) => image(&mut graph, input, size, &config.preprocess)?,
+        Some(size) => image_input(&mut graph, input, size, &config.preprocess)?,
     };
     let mut b = Builder { config, eps: config.eps.backbone, stages: Vec::new() };
     let mut root = graph.root();
@@ -117,53 +118,59 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
         }
     };
     let logits = b.layer(&mut root, "logits", x, Layer::pointwise(head.classes).biased())?;
-    let mut named = vec![("logits", logits)];
+    let mut named_outputs = vec![("logits", logits)];
     if let Some(aux) = auxiliary(&mut b, &mut root, features.aux, head)? {
         b.stage("aux_logits", aux);
         if outputs.aux {
-            named.push(("aux_logits", aux));
+            named_outputs.push(("aux_logits", aux));
         }
     }
     let size = outputs.size.unwrap_or((input.h, input.w));
     if outputs.logits_full {
-        named.push(("logits_full", root.resize("logits_full", logits, size, head.align_corners)?));
+        let full = root.resize("logits_full", logits, size, head.align_corners)?;
+        named_outputs.push(("logits_full", full));
     }
     if outputs.labels || outputs.confidence {
-        let ((h, w), align_corners) = (size, head.align_corners);
+        let (h, w) = size;
         let op = UpsampleArgmax {
             h,
             w,
-            align_corners,
+            align_corners: head.align_corners,
             window: None,
             rows: None,
             confidence: outputs.confidence,
         };
         let results = root.ops("labels", op, &[logits])?;
-        named.extend(["labels", "confidence"].into_iter().zip(results));
+        named_outputs.extend(["labels", "confidence"].into_iter().zip(results));
     }
-    for (name, value) in named {
+    for (name, value) in named_outputs {
         graph.output(name, value);
     }
     graph.verify()?;
     Ok(NetworkGraph { graph, stages: b.stages })
 }
 
-fn image(
+/// Adds the image input and its preprocessing.
+fn image_input(
     graph: &mut Graph,
     input: Shape,
     (h, w): (usize, usize),
-    how: &Preprocessing,
+    preprocess: &Preprocessing,
 ) -> Result<ValueId> {
     if input.c != 3 {
-        return Err(error!(Config, "images have 3 channels, the network takes {}", input.c)
-            .advice("give the network its channels as a tensor"));
+        return Err(error!(
+            Config,
+            "the network expects {} input channels, an image has 3", input.c
+        )
+        .advice("pass the channels as a tensor, with `infer`"));
     }
     let image = graph.input("image", TensorType::u8(Shape::new(input.n, h, w, 3)));
-    let (scale, shift) = how.scale_shift();
-    let op = Preprocess { h: input.h, w: input.w, scale, shift, pad_value: how.pad_value };
+    let (scale, shift) = preprocess.scale_shift();
+    let op = Preprocess { h: input.h, w: input.w, scale, shift, pad_value: preprocess.pad_value };
     graph.root().op("preprocess", op, &[image])
 }
 
+/// Adds the auxiliary classifier, if the head has one.
 fn auxiliary(
     b: &mut Builder,
     root: &mut Scope,

@@ -1,18 +1,17 @@
-//! Batch norms folded into the convolutions before them, for files of finished networks.
+//! Folding batch norms into the preceding convolutions, for weight files of trained networks.
 
 use super::config::{Config, Norm};
 use super::parameters;
 use crate::error::{Result, error};
 use crate::graph::{ParamRef, Weights};
 use crate::ops::BatchNorm;
-use crate::tensor::{Shape, Tensor};
 
-/// Makes every convolution with a batch norm one with a bias that computes the same: smaller and a
-/// little faster to load, but not to be trained any more. Nothing happens where the norms are
-/// folded already.
+/// Folds every batch norm into the convolution before it, which gets a bias and computes the same:
+/// smaller and slightly faster to load, but no longer trainable. Does nothing if the norms are
+/// already folded.
 ///
 /// # Errors
-/// Where a parameter is missing.
+/// Returns an error if a parameter is missing.
 pub fn fold_norms(config: &mut Config, weights: &mut Weights) -> Result<()> {
     if config.norm == Norm::Folded {
         return Ok(());
@@ -34,23 +33,21 @@ pub fn fold_norms(config: &mut Config, weights: &mut Weights) -> Result<()> {
             take("norm.running_var")?,
         ];
         let eps = if conv.starts_with("backbone.") { config.eps.backbone } else { config.eps.head };
-        let [weight, bias, mean, variance] = norm.each_ref().map(|p| p.tensor().f32());
-        let (factor, shift) = BatchNorm { eps }.affine(weight, bias, mean, variance);
-        let mut kernel = kernel.tensor().clone();
-        for row in kernel.f32_mut().chunks_exact_mut(factor.len()) {
-            row.iter_mut().zip(&factor).for_each(|(w, f)| *w *= f);
-        }
-        weights.insert(format!("{conv}.weight"), ParamRef::new(kernel));
-        let bias = Tensor::new(Shape::vector(shift.len()), shift)?;
-        weights.insert(format!("{conv}.bias"), ParamRef::new(bias));
+        let norm = norm.each_ref().map(|p| p.tensor().f32());
+        let kernel_folded = BatchNorm { eps }.fold_kernel(kernel.tensor(), norm);
+        let bias_folded = BatchNorm { eps }.fold_bias(None, norm);
+        weights.insert(format!("{conv}.weight"), ParamRef::new(kernel_folded));
+        weights.insert(format!("{conv}.bias"), ParamRef::new(bias_folded));
     }
     config.norm = Norm::Folded;
-    // What is left must be what the folded network asks for.
+    // The remaining weights must be those of the folded network.
     match parameters(config)?
         .into_iter()
         .find(|(name, shape)| weights.get(name).is_none_or(|p| p.shape() != *shape))
     {
-        Some((name, shape)) => Err(error!(Weights, "folding left no `{name}` of {shape}")),
+        Some((name, shape)) => {
+            Err(error!(Weights, "`{name}` of shape {shape} is missing after folding"))
+        }
         None => Ok(()),
     }
 }
@@ -60,6 +57,7 @@ mod tests {
     use super::*;
     use crate::exec::{Device, Runner};
     use crate::models::{Backbone, build, random_weights};
+    use crate::tensor::{Shape, Tensor};
 
     #[test]
     fn a_folded_network_computes_what_it_did() {
@@ -71,13 +69,13 @@ mod tests {
                 config.head.as_mut().unwrap().aspp.kind = crate::models::ConvKind::SeparableNorm;
             }
             let mut weights = random_weights(&config, 5).unwrap();
-            // Statistics that are not those of a new norm.
+            // Statistics that differ from those of a new norm.
             for (name, param) in &mut weights {
                 if name.ends_with(".running_var") || name.ends_with(".running_mean") {
-                    let (shape, some) = (param.shape(), name.len() as f32);
-                    let least = if name.ends_with("var") { 1.5 } else { 0.0 };
-                    *param = ParamRef::new(Tensor::from_fn(shape, |_, _, _, c| {
-                        least + 0.2 * ((c as f32 + some) * 0.37).sin()
+                    let phase = name.len() as f32;
+                    let offset = if name.ends_with("var") { 1.5 } else { 0.0 };
+                    *param = ParamRef::new(Tensor::from_fn(param.shape(), |_, _, _, c| {
+                        offset + 0.2 * ((c as f32 + phase) * 0.37).sin()
                     }));
                 }
             }
@@ -96,13 +94,13 @@ mod tests {
             let want = run(&config, &weights);
             fold_norms(&mut config, &mut weights).unwrap();
             let got = run(&config, &weights);
-            let most = want.f32().iter().fold(0.0f32, |m, v| m.max(v.abs()));
-            let off =
+            let largest = want.f32().iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            let error =
                 want.f32().iter().zip(got.f32()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(most > 0.0 && off < 1e-4 * most, "{name}: off by {off} of {most}");
-            let again = weights.len();
+            assert!(largest > 0.0 && error < 1e-4 * largest, "{name}: {error} of {largest}");
+            let count = weights.len();
             fold_norms(&mut config, &mut weights).unwrap();
-            assert_eq!(weights.len(), again);
+            assert_eq!(weights.len(), count);
         }
     }
 }

@@ -1,21 +1,21 @@
-//! What networks are made of: convolution, batch norm and activation as one layer, and the walk of
-//! strides and rates.
+//! Building blocks of networks: convolution, batch norm and activation as one layer, and the
+//! schedule of strides and dilations.
 
 use super::config::{Config, ConvKind, DilationRule, Norm, PaddingRule};
 use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::ops::{Activation, Conv2d, Padding};
 
-/// Carries the config through the building of a part, and collects the stages.
+/// Adds layers to a graph with the conventions of a config, and collects the stages.
 pub(super) struct Builder<'c> {
     pub config: &'c Config,
-    /// Added to variances in the part being built.
+    /// Batch norm epsilon of the part being built: backbone or head.
     pub eps: f32,
-    /// Names of stages, with their values, in the order of computation.
+    /// Names and values of the stages, in execution order.
     pub stages: Vec<(String, ValueId)>,
 }
 
-/// A convolution with what follows it.
+/// A convolution with its batch norm or bias, and its activation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layer {
     kernel: usize,
@@ -24,20 +24,21 @@ pub(super) struct Layer {
     dilation: usize,
     depthwise: bool,
     padding: Option<Padding>,
-    follows: Follows,
+    affine: Affine,
     activation: Activation,
 }
 
-/// What stands between a convolution and its activation.
+/// Per-channel operation between a convolution and its activation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Follows {
-    Norm,
+enum Affine {
+    BatchNorm,
     Bias,
-    Nothing,
+    None,
 }
 
 impl Layer {
-    /// A square kernel to so many channels, followed by a batch norm.
+    /// Creates a convolution with a square kernel and `channels` output channels, followed by a
+    /// batch norm.
     pub fn new(kernel: usize, channels: usize) -> Self {
         Self {
             kernel,
@@ -46,17 +47,17 @@ impl Layer {
             dilation: 1,
             depthwise: false,
             padding: None,
-            follows: Follows::Norm,
+            affine: Affine::BatchNorm,
             activation: Activation::Identity,
         }
     }
 
-    /// A 1x1 kernel to so many channels, followed by a batch norm.
+    /// Creates a 1x1 convolution with `channels` output channels, followed by a batch norm.
     pub fn pointwise(channels: usize) -> Self {
         Self::new(1, channels)
     }
 
-    /// One kernel for each of `channels`, followed by a batch norm.
+    /// Creates a depthwise convolution of `channels`, followed by a batch norm.
     pub fn depthwise(kernel: usize, channels: usize) -> Self {
         Self { depthwise: true, ..Self::new(kernel, channels) }
     }
@@ -69,7 +70,7 @@ impl Layer {
         Self { dilation, ..self }
     }
 
-    /// Instead of what the config's rule gives.
+    /// Overrides the padding rule of the config.
     pub fn padding(self, padding: Padding) -> Self {
         Self { padding: Some(padding), ..self }
     }
@@ -82,19 +83,19 @@ impl Layer {
         self.act(Activation::Relu)
     }
 
-    /// Without a batch norm (and without a bias where norms are folded).
+    /// Removes the batch norm (and the bias that a folded norm would add).
     pub fn bare(self) -> Self {
-        Self { follows: Follows::Nothing, ..self }
+        Self { affine: Affine::None, ..self }
     }
 
-    /// With a bias instead of a batch norm.
+    /// Uses a bias instead of a batch norm.
     pub fn biased(self) -> Self {
-        Self { follows: Follows::Bias, ..self }
+        Self { affine: Affine::Bias, ..self }
     }
 }
 
 impl Builder<'_> {
-    /// Adds `NAME` (the convolution), `NAME.norm` and `NAME.relu` (or as the activation is called).
+    /// Adds `NAME` (the convolution), `NAME.norm`, and the activation, such as `NAME.relu`.
     pub fn layer(
         &mut self,
         scope: &mut Scope,
@@ -115,19 +116,19 @@ impl Builder<'_> {
             dilation: (layer.dilation, layer.dilation),
             padding,
             groups: if layer.depthwise { scope.shape(x).c } else { 1 },
-            bias: layer.follows == Follows::Bias
-                || (layer.follows == Follows::Norm && self.config.norm == Norm::Folded),
+            bias: layer.affine == Affine::Bias
+                || (layer.affine == Affine::BatchNorm && self.config.norm == Norm::Folded),
             ..Conv2d::default()
         };
         let mut y = scope.conv2d(name, conv, x, (layer.kernel, layer.kernel), layer.channels)?;
-        let mut here = scope.scope(name);
-        if layer.follows == Follows::Norm && self.config.norm == Norm::Separate {
-            y = here.batch_norm("norm", y, self.eps)?;
+        let mut scope = scope.scope(name);
+        if layer.affine == Affine::BatchNorm && self.config.norm == Norm::Separate {
+            y = scope.batch_norm("norm", y, self.eps)?;
         }
-        here.activate(layer.activation.feature(), layer.activation, y)
+        scope.activate(layer.activation.feature(), layer.activation, y)
     }
 
-    /// A 3x3 convolution of the head with batch norm and ReLU: `NAME`, or `NAME.depthwise` and
+    /// Adds a 3x3 convolution of the head with batch norm and ReLU: `NAME`, or `NAME.depthwise` and
     /// `NAME.pointwise`.
     pub fn head_conv(
         &mut self,
@@ -135,68 +136,79 @@ impl Builder<'_> {
         name: &str,
         x: ValueId,
         kind: ConvKind,
-        rate: usize,
+        dilation: usize,
         channels: usize,
     ) -> Result<ValueId> {
-        let depthwise = Layer::depthwise(3, scope.shape(x).c).dilation(rate);
+        let depthwise = Layer::depthwise(3, scope.shape(x).c).dilation(dilation);
         let depthwise = match kind {
             ConvKind::Plain => {
-                return self.layer(scope, name, x, Layer::new(3, channels).dilation(rate).relu());
+                let conv = Layer::new(3, channels).dilation(dilation).relu();
+                return self.layer(scope, name, x, conv);
             }
             ConvKind::Separable => depthwise.bare(),
             ConvKind::SeparableNorm => depthwise.relu(),
         };
-        let mut here = scope.scope(name);
-        let y = self.layer(&mut here, "depthwise", x, depthwise)?;
-        self.layer(&mut here, "pointwise", y, Layer::pointwise(channels).relu())
+        let mut scope = scope.scope(name);
+        let y = self.layer(&mut scope, "depthwise", x, depthwise)?;
+        self.layer(&mut scope, "pointwise", y, Layer::pointwise(channels).relu())
     }
 
-    /// Records a stage, to be compared with other implementations.
+    /// Records a stage, for comparison with other implementations, and returns its value.
     pub fn stage(&mut self, name: impl Into<String>, value: ValueId) -> ValueId {
         self.stages.push((name.into(), value));
         value
     }
 }
 
-/// Strides of a backbone's units under an output stride: those past it become rates.
+/// Schedule of the strides of a backbone's units: strides beyond the output stride become
+/// dilations.
 #[derive(Debug, Clone)]
-pub(super) struct Strides {
+pub(super) struct StrideSchedule {
     output_stride: usize,
     rule: DilationRule,
-    reached: usize,
-    rate: usize,
+    /// Stride of the current features with respect to the image.
+    total_stride: usize,
+    dilation: usize,
 }
 
-/// What a unit does.
+/// Stride and dilations of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) struct UnitStride {
     pub stride: usize,
-    /// Of the layer that had the stride.
+    /// Dilation of the strided layer.
     pub dilation: usize,
-    /// Of the layers after it.
-    pub after: usize,
+    /// Dilation of the layers after it.
+    pub next_dilation: usize,
 }
 
-impl Strides {
-    /// `reached`: the stride before the first unit.
-    pub fn new(config: &Config, reached: usize) -> Self {
-        Self { output_stride: config.output_stride, rule: config.dilation, reached, rate: 1 }
-    }
-
-    /// The next unit, which wants `stride`.
-    pub fn step(&mut self, stride: usize) -> Step {
-        if self.reached * stride <= self.output_stride {
-            self.reached *= stride;
-            return Step { stride, dilation: self.rate, after: self.rate };
+impl StrideSchedule {
+    /// Creates a schedule that starts at `total_stride`, the stride of the first unit's input.
+    pub fn new(config: &Config, total_stride: usize) -> Self {
+        Self {
+            output_stride: config.output_stride,
+            rule: config.dilation,
+            total_stride,
+            dilation: 1,
         }
-        let before = self.rate;
-        self.rate *= stride;
-        let dilation = if self.rule == DilationRule::WholeStage { self.rate } else { before };
-        Step { stride: 1, dilation, after: self.rate }
     }
 
-    /// Pixels of the image to a pixel here.
-    pub fn reached(&self) -> usize {
-        self.reached
+    /// Advances to the next unit, which has `stride` in the undilated network.
+    pub fn advance(&mut self, stride: usize) -> UnitStride {
+        if self.total_stride * stride <= self.output_stride {
+            self.total_stride *= stride;
+            return UnitStride { stride, dilation: self.dilation, next_dilation: self.dilation };
+        }
+        let previous = self.dilation;
+        self.dilation *= stride;
+        let dilation = match self.rule {
+            DilationRule::WholeStage => self.dilation,
+            DilationRule::AfterStride | DilationRule::AfterGroup => previous,
+        };
+        UnitStride { stride: 1, dilation, next_dilation: self.dilation }
+    }
+
+    /// Returns the stride of the current features with respect to the image.
+    pub fn total_stride(&self) -> usize {
+        self.total_stride
     }
 }

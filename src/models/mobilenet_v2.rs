@@ -1,42 +1,42 @@
-//! MobileNetV2 (Sandler et al., arXiv 1801.04381), of any width.
+//! MobileNetV2 (Sandler et al., arXiv 1801.04381) with any width multiplier.
 
 use super::backbone::Features;
 use super::config::{DilationRule, LowLevel, PaddingRule};
-use super::layer::{Builder, Layer, Step, Strides};
+use super::layer::{Builder, Layer, StrideSchedule, UnitStride};
 use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
 use crate::ops::{Activation, Padding};
 use serde::{Deserialize, Serialize};
 
-/// Channels, repeats and stride of the groups of blocks at width 1 (table 2 of the paper).
+/// Channels, repeats and stride of the groups of blocks at width 1 (the paper's table 2).
 const GROUPS: [(usize, usize, usize); 7] =
     [(16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)];
 
-/// A MobileNetV2, by its channels: implementations round them differently at widths other than 1.
+/// A MobileNetV2, described by its channels: implementations round them differently at widths other
+/// than 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MobileNetV2 {
     /// Channels of the first convolution.
     pub stem: usize,
     /// Channels of the seven groups of blocks.
     pub channels: [usize; 7],
-    /// How many times as many channels a block has inside; the first block has none.
+    /// Expansion factor of the blocks. The first block has no expansion.
     pub expansion: usize,
-    /// Channels of the last 1x1 layer, where there is one.
+    /// Channels of the last 1x1 layer, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<usize>,
-    /// Whether that layer's output is the features (SMP). Otherwise the last block's is, and the
-    /// layer is only kept.
+    /// Whether the features are the output of the last 1x1 layer (SMP) instead of the last block.
     #[serde(default)]
     pub last_is_features: bool,
 }
 
 impl MobileNetV2 {
-    /// Numbers of the last blocks of the seven groups.
+    /// Index of the last block of each of the seven groups.
     pub const LAST_BLOCKS: [usize; 7] = [0, 2, 5, 9, 12, 15, 16];
 
-    /// Channels times `width`, rounded to a multiple of `divisor` but by no more than a tenth down
-    /// (as the paper's code does). TensorFlow's DeepLab uses divisor 1 at widths below 1,
-    /// torchvision and Hugging Face 8.
+    /// Creates a MobileNetV2 with all channels multiplied by `width` and rounded to a multiple of
+    /// `divisor`, but down by at most 10 % (as in the paper's code). TensorFlow's DeepLab uses
+    /// divisor 1 at widths below 1, torchvision and Hugging Face use 8.
     pub fn with_width(width: f64, divisor: usize) -> Self {
         let round = |channels: usize| make_divisible(channels as f64 * width, divisor);
         Self {
@@ -56,18 +56,20 @@ impl MobileNetV2 {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        let sane = |n: usize| (1..=1 << 14).contains(&n);
-        let channels = [self.stem, self.last.unwrap_or(1)];
-        if !channels.iter().chain(&self.channels).all(|&c| sane(c))
-            || !(1..=16).contains(&self.expansion)
+        const MAX_CHANNELS: usize = 1 << 14;
+        const MAX_EXPANSION: usize = 16;
+        let other_channels = [self.stem, self.last.unwrap_or(1)];
+        let mut channels = other_channels.iter().chain(&self.channels);
+        if !channels.all(|c| (1..=MAX_CHANNELS).contains(c))
+            || !(1..=MAX_EXPANSION).contains(&self.expansion)
         {
-            return Err(error!(Config, "a MobileNetV2 cannot have these channels: {self:?}"));
-        }
-        if self.last_is_features && self.last.is_none() {
             return Err(error!(
                 Config,
-                "the features are to be the last 1x1 layer's, but there is none"
+                "MobileNetV2 channels must be 1 to {MAX_CHANNELS} and the expansion 1 to {MAX_EXPANSION}, got {self:?}"
             ));
+        }
+        if self.last_is_features && self.last.is_none() {
+            return Err(error!(Config, "`last_is_features` requires the last 1x1 layer"));
         }
         Ok(())
     }
@@ -85,22 +87,22 @@ impl MobileNetV2 {
         }
         let mut x = b.layer(&mut scope.scope("stem"), "conv1", x, stem)?;
         b.stage("stem", x);
-        let mut strides = Strides::new(b.config, 2);
+        let mut strides = StrideSchedule::new(b.config, 2);
         let (mut low_level, mut aux, mut block) = (x, x, 0);
         for ((_, repeats, first_stride), channels) in GROUPS.into_iter().zip(self.channels) {
-            let first = strides.step(first_stride);
+            let first = strides.advance(first_stride);
             for i in 0..repeats {
-                let step = match b.config.dilation {
+                let unit = match b.config.dilation {
                     _ if i == 0 => first,
-                    DilationRule::AfterGroup => Step { stride: 1, ..first },
-                    _ => strides.step(1),
+                    DilationRule::AfterGroup => UnitStride { stride: 1, ..first },
+                    _ => strides.advance(1),
                 };
                 let (y, inner) = self.block(
                     b,
                     &mut scope.scope(format_args!("block{block}")),
                     x,
                     channels,
-                    step,
+                    unit,
                     block > 0,
                 )?;
                 x = b.stage(format!("block{block}"), y);
@@ -123,37 +125,39 @@ impl MobileNetV2 {
         Ok(Features { last, low_level, aux })
     }
 
-    /// 1x1 expansion, 3x3 depthwise, 1x1 projection. Gives the output, and the depthwise layer's.
+    /// Adds a block: 1x1 expansion, 3x3 depthwise, 1x1 projection. Returns the output of the block
+    /// and that of its depthwise layer.
     fn block(
         &self,
         b: &mut Builder,
         scope: &mut Scope,
         x: ValueId,
         channels: usize,
-        step: Step,
+        unit: UnitStride,
         expand: bool,
     ) -> Result<(ValueId, ValueId)> {
         let c = scope.shape(x).c;
-        let inside = if expand { c * self.expansion } else { c };
-        let mut expansion = Layer::pointwise(inside).act(Activation::Relu6);
-        let mut depthwise = Layer::depthwise(3, inside)
-            .stride(step.stride)
-            .dilation(step.dilation)
+        let expanded = if expand { c * self.expansion } else { c };
+        let mut expansion = Layer::pointwise(expanded).act(Activation::Relu6);
+        let mut depthwise = Layer::depthwise(3, expanded)
+            .stride(unit.stride)
+            .dilation(unit.dilation)
             .act(Activation::Relu6);
         if expand && matches!(b.config.padding, PaddingRule::BeforeExpansion { .. }) {
-            expansion = expansion.padding(Padding::same(3, step.dilation));
+            expansion = expansion.padding(Padding::same(3, unit.dilation));
             depthwise = depthwise.padding(Padding::default());
         }
         let y = if expand { b.layer(scope, "expand", x, expansion)? } else { x };
         let inner = b.layer(scope, "depthwise", y, depthwise)?;
         let y = b.layer(scope, "project", inner, Layer::pointwise(channels))?;
-        // The stride that is left counts: that is how TensorFlow, Hugging Face and VainF decide.
-        let y = if step.stride == 1 && c == channels { scope.add("add", y, x)? } else { y };
+        // The residual depends on the stride after dilation, as in TensorFlow, Hugging Face and
+        // VainF.
+        let y = if unit.stride == 1 && c == channels { scope.add("add", y, x)? } else { y };
         Ok((y, inner))
     }
 }
 
-/// The nearest multiple of `divisor`, but not less than nine tenths of `value`.
+/// Rounds `value` to the nearest multiple of `divisor` that is at least 90 % of it.
 pub(super) fn make_divisible(value: f64, divisor: usize) -> usize {
     let d = divisor.max(1) as f64;
     let rounded = ((value + d / 2.0) / d).floor().max(1.0) * d;

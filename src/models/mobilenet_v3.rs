@@ -1,21 +1,21 @@
 //! MobileNetV3-Large (Howard et al., arXiv 1905.02244).
 
-use super::backbone::Features;
+use super::backbone::{Features, padding_error};
 use super::config::{Config, Decoder, LowLevel, PaddingRule};
-use super::layer::{Builder, Layer, Strides};
+use super::layer::{Builder, Layer, StrideSchedule};
 use super::mobilenet_v2::make_divisible;
 use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
 use crate::ops::Activation;
 use serde::{Deserialize, Serialize};
 
-/// MobileNetV3-Large at width 1, with the layer of 960 channels after its blocks. Its only form:
-/// nothing to set.
+/// MobileNetV3-Large at width 1, with the layer of 960 channels after its blocks. It has no
+/// parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MobileNetV3 {}
 
-/// A row of table 1 of the paper: kernel, channels inside, channels, squeeze-and-excite,
-/// activation, stride.
+/// A row of the paper's table 1: kernel size, expanded channels, output channels,
+/// squeeze-and-excite, activation, stride.
 type Row = (usize, usize, usize, bool, Activation, usize);
 
 const RE: Activation = Activation::Relu;
@@ -39,12 +39,20 @@ const ROWS: [Row; 15] = [
 ];
 const LAST: usize = 960;
 
-/// Whether a block has layers of these kinds, for the dialects' numbering: expansion,
-/// squeeze-and-excite.
-pub(crate) fn block_has(block: usize) -> Option<(bool, bool)> {
-    let &(_, inside, _, squeeze, _, _) = ROWS.get(block)?;
-    let before = if block == 0 { 16 } else { ROWS[block - 1].2 };
-    Some((inside != before, squeeze))
+/// Optional layers of a block.
+pub(crate) struct BlockLayers {
+    /// Whether the block has a 1x1 expansion.
+    pub expansion: bool,
+    /// Whether the block has squeeze-and-excite.
+    pub squeeze_excite: bool,
+}
+
+/// Returns the optional layers of a block, on which the layer numbers of the dialects depend.
+/// `None` for a block that does not exist.
+pub(crate) fn block_layers(block: usize) -> Option<BlockLayers> {
+    let &(_, expanded, _, squeeze_excite, _, _) = ROWS.get(block)?;
+    let input_channels = if block == 0 { 16 } else { ROWS[block - 1].2 };
+    Some(BlockLayers { expansion: expanded != input_channels, squeeze_excite })
 }
 
 impl MobileNetV3 {
@@ -54,16 +62,14 @@ impl MobileNetV3 {
 
     pub(super) fn validate(&self, config: &Config) -> Result<()> {
         if matches!(config.padding, PaddingRule::BeforeExpansion { .. }) {
-            return Err(error!(
-                Config,
-                "padding before the expansion is for MobileNetV2, not {}",
-                self.title()
-            ));
+            return Err(padding_error(&self.title()));
         }
         match config.head.as_ref().map(|h| &h.decoder) {
-            Some(Decoder::Plus(plus)) if plus.low_level == LowLevel::TensorFlow => {
-                Err(error!(Config, "{} has no inner place for low-level features", self.title()))
-            }
+            Some(Decoder::Plus(plus)) if plus.low_level == LowLevel::TensorFlow => Err(error!(
+                Config,
+                "{} does not support `tensor_flow` low-level features",
+                self.title()
+            )),
             _ => Ok(()),
         }
     }
@@ -78,7 +84,7 @@ impl MobileNetV3 {
         let mut x =
             b.layer(&mut scope.scope("stem"), "conv1", x, Layer::new(3, 16).stride(2).act(HS))?;
         b.stage("stem", x);
-        let mut strides = Strides::new(b.config, 2);
+        let mut strides = StrideSchedule::new(b.config, 2);
         let (mut low_level, mut aux) = (x, x);
         for (i, row) in ROWS.iter().enumerate() {
             x = block(b, &mut scope.scope(format_args!("block{i}")), x, row, &mut strides)?;
@@ -100,38 +106,35 @@ fn block(
     scope: &mut Scope,
     x: ValueId,
     row: &Row,
-    strides: &mut Strides,
+    strides: &mut StrideSchedule,
 ) -> Result<ValueId> {
-    let &(kernel, inside, channels, squeeze, activation, stride) = row;
+    let &(kernel, expanded, channels, squeeze, activation, stride) = row;
     let c = scope.shape(x).c;
-    let step = strides.step(stride);
+    let unit = strides.advance(stride);
     let mut y = x;
-    if inside != c {
-        y = b.layer(scope, "expand", y, Layer::pointwise(inside).act(activation))?;
+    if expanded != c {
+        y = b.layer(scope, "expand", y, Layer::pointwise(expanded).act(activation))?;
     }
-    let depthwise = Layer::depthwise(kernel, inside)
-        .stride(step.stride)
-        .dilation(step.dilation)
+    let depthwise = Layer::depthwise(kernel, expanded)
+        .stride(unit.stride)
+        .dilation(unit.dilation)
         .act(activation);
     y = b.layer(scope, "depthwise", y, depthwise)?;
     if squeeze {
         y = squeeze_excite(b, &mut scope.scope("se"), y)?;
     }
     y = b.layer(scope, "project", y, Layer::pointwise(channels))?;
-    // torchvision decides by the stride that the table states, before dilation.
+    // The residual depends on the stride of the table, before dilation, as in torchvision.
     if stride == 1 && c == channels { scope.add("add", y, x) } else { Ok(y) }
 }
 
-/// Scales channels by what two 1x1 layers make of their means (section 5.3).
+/// Adds squeeze-and-excite (section 5.3): scales each channel by a gate, which two 1x1 layers
+/// compute from the channel means.
 fn squeeze_excite(b: &mut Builder, scope: &mut Scope, x: ValueId) -> Result<ValueId> {
     let c = scope.shape(x).c;
+    let squeezed = make_divisible((c / 4) as f64, 8);
     let y = scope.global_avg_pool("mean", x)?;
-    let y = b.layer(
-        scope,
-        "fc1",
-        y,
-        Layer::pointwise(make_divisible((c / 4) as f64, 8)).biased().relu(),
-    )?;
+    let y = b.layer(scope, "fc1", y, Layer::pointwise(squeezed).biased().relu())?;
     let y = b.layer(scope, "fc2", y, Layer::pointwise(c).biased().act(Activation::HardSigmoid))?;
     scope.mul("scale", x, y)
 }

@@ -1,8 +1,8 @@
-//! Networks: from a [`Config`] to a [`Graph`](crate::graph::Graph).
+//! Networks: building a [`Graph`](crate::graph::Graph) from a [`Config`].
 //!
-//! Nodes and parameters are named by their place: `backbone.layer1.0.conv1`, `aspp.rate2`,
-//! `decoder.low_level`, `logits`. A layer is a convolution `NAME` with its batch norm `NAME.norm`
-//! and its activation `NAME.relu` (or `NAME.relu6`, ...).
+//! Nodes and parameters are named by their position in the network: `backbone.layer1.0.conv1`,
+//! `aspp.rate2`, `decoder.low_level`, `logits`. A layer consists of a convolution `NAME`, its batch
+//! norm `NAME.norm` and its activation `NAME.relu` (or `NAME.relu6`, ...).
 
 mod aspp;
 mod backbone;
@@ -33,23 +33,23 @@ pub use random::random_weights;
 use crate::error::Result;
 use crate::tensor::Shape;
 
-/// Names and shapes of a network's parameters, in the order of the graph. They do not depend on the
-/// image's size.
+/// Returns the names and shapes of a network's parameters, in graph order. They do not depend on
+/// the image size.
 ///
 /// # Errors
-/// Where the config contradicts itself.
+/// Returns an error if the config is inconsistent.
 pub fn parameters(config: &Config) -> Result<Vec<(String, Shape)>> {
     let graph = build(config, Shape::new(1, 33, 33, config.input_channels))?;
     Ok(graph.params().map(|(name, id)| (name.to_owned(), graph.shape(id))).collect())
 }
 
-/// Whether a parameter is trained: running means and variances are not, and papers do not count
-/// them.
+/// Returns whether a parameter is trained. Running means and variances are not; parameter counts in
+/// papers exclude them.
 pub fn is_trained(name: &str) -> bool {
     !name.ends_with(".running_mean") && !name.ends_with(".running_var")
 }
 
-/// Whether a parameter is the auxiliary head's, which takes part in training alone.
+/// Returns whether a parameter belongs to the auxiliary head, which is used in training only.
 pub fn is_auxiliary(name: &str) -> bool {
     name.starts_with("aux.")
 }

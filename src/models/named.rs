@@ -1,4 +1,4 @@
-//! Backbones by name, and the networks of the paper's tables on them.
+//! Backbones by name, and the networks in the tables of the paper.
 
 use super::backbone::Backbone;
 use super::config::{
@@ -11,7 +11,7 @@ use super::xception::Xception;
 use crate::error::{Result, error};
 
 impl Backbone {
-    /// What [`Backbone::named`] takes.
+    /// The names that [`Backbone::named`] accepts.
     pub const NAMES: [&'static str; 12] = [
         "mobilenet_v2",
         "mobilenet_v3",
@@ -27,60 +27,68 @@ impl Backbone {
         "xception71",
     ];
 
-    /// The backbone of a name: one of [`Backbone::NAMES`], or `mobilenet_v2_W` with a width
-    /// multiplier such as `mobilenet_v2_0.5`.
+    /// Returns the backbone of a name: one of [`Backbone::NAMES`], or `mobilenet_v2_W` with a width
+    /// multiplier, such as `mobilenet_v2_0.5`.
     ///
     /// # Errors
-    /// Where the name is not known, with those that are.
+    /// Returns an error that lists the known names if `name` is unknown.
     pub fn named(name: &str) -> Result<Self> {
-        let depth = |prefix: &str| name.strip_prefix(prefix).and_then(|d| d.parse().ok());
-        let known = match name {
-            "mobilenet_v2" => Some(Backbone::MobileNetV2(MobileNetV2::with_width(1.0, 8))),
-            "mobilenet_v3" => Some(Backbone::MobileNetV3(MobileNetV3 {})),
-            "resnet50_beta" | "resnet101_beta" => {
-                let depth = if name.contains("101") { 101 } else { 50 };
-                Some(Backbone::ResNet(ResNet { depth, stem: Stem::Beta, strided: Strided::Last }))
-            }
-            _ => None,
-        };
-        let width = || {
-            name.strip_prefix("mobilenet_v2_")?.parse().ok().filter(|w| (0.05..=4.0).contains(w))
-        };
-        let mobile = || width().map(|w| Backbone::MobileNetV2(MobileNetV2::with_width(w, 8)));
-        let resnet = || ResNet::new(depth("resnet")?).ok().map(Backbone::ResNet);
-        let xception = || Xception::new(depth("xception")?).ok().map(Backbone::Xception);
-        known.or_else(mobile).or_else(resnet).or_else(xception).ok_or_else(|| {
-            error!(Usage, "no backbone is called `{name}`").advice(format!(
-                "known are {}, and mobilenet_v2_W with a width W such as 0.5",
+        parse_name(name).ok_or_else(|| {
+            error!(Usage, "unknown backbone `{name}`").advice(format!(
+                "use one of {}, or mobilenet_v2_W with a width multiplier W such as 0.5",
                 Self::NAMES.join(", ")
             ))
         })
     }
 }
 
-/// The heads that the paper compares (arXiv 1802.02611, tables 3, 5 and 6).
+fn parse_name(name: &str) -> Option<Backbone> {
+    match name {
+        "mobilenet_v2" => {
+            return Some(Backbone::MobileNetV2(MobileNetV2::with_width(1.0, 8)));
+        }
+        "mobilenet_v3" => return Some(Backbone::MobileNetV3(MobileNetV3 {})),
+        "resnet50_beta" | "resnet101_beta" => {
+            let depth = if name.contains("101") { 101 } else { 50 };
+            let net = ResNet { depth, stem: Stem::Beta, strided: Strided::Last };
+            return Some(Backbone::ResNet(net));
+        }
+        _ => {}
+    }
+    if let Some(width) = name.strip_prefix("mobilenet_v2_") {
+        let width = width.parse().ok().filter(|w| (0.05..=4.0).contains(w))?;
+        return Some(Backbone::MobileNetV2(MobileNetV2::with_width(width, 8)));
+    }
+    if let Some(depth) = name.strip_prefix("resnet") {
+        return ResNet::new(depth.parse().ok()?).ok().map(Backbone::ResNet);
+    }
+    let depth = name.strip_prefix("xception")?.parse().ok()?;
+    Xception::new(depth).ok().map(Backbone::Xception)
+}
+
+/// The heads compared in the paper (arXiv 1802.02611, tables 3, 5 and 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PaperHead {
-    /// DeepLabv3: ASPP, a classifier, one upsampling.
+    /// DeepLabv3: ASPP, classifier, upsampling.
     NoDecoder,
     /// DeepLabv3+ with plain 3x3 convolutions.
     Decoder,
     /// DeepLabv3+ with separable convolutions in ASPP and decoder.
     Separable,
-    /// Image features and one 1x1 convolution, for MobileNetV2 (section 4 of MobileNetV2's paper,
-    /// and TensorFlow's code).
+    /// Image-level features and one 1x1 convolution, for mobile phones (MobileNetV2 paper, section
+    /// 4, and TensorFlow's code).
     Phone,
 }
 
 impl Config {
-    /// A network of the paper with the conventions of the code that trained it, at output stride
+    /// Creates a network of the paper with the conventions of its training code, at output stride
     /// 16.
     ///
     /// # Errors
-    /// Where the backbone cannot have the head.
+    /// Returns an error if the backbone does not support the head.
     pub fn paper(backbone: Backbone, head: PaperHead, classes: usize) -> Result<Self> {
         let beta = matches!(&backbone, Backbone::ResNet(net) if net.stem == Stem::Beta);
-        let tap = if matches!(backbone, Backbone::MobileNetV3(_)) {
+        let low_level = if matches!(backbone, Backbone::MobileNetV3(_)) {
             LowLevel::Stage
         } else {
             LowLevel::TensorFlow
@@ -94,17 +102,17 @@ impl Config {
         }
         let kind =
             if head == PaperHead::Separable { ConvKind::SeparableNorm } else { ConvKind::Plain };
-        let parts = config.head.as_mut().expect("invariant: deeplab_v3plus has a head");
-        parts.align_corners = true;
-        parts.aspp.pool_first = true;
-        parts.aspp.kind = kind;
+        let head_config = config.head.as_mut().expect("invariant: deeplab_v3plus has a head");
+        head_config.align_corners = true;
+        head_config.aspp.pool_first = true;
+        head_config.aspp.kind = kind;
         if head == PaperHead::Phone {
-            parts.aspp.rates.clear();
+            head_config.aspp.rates.clear();
         }
-        parts.decoder = match head {
+        head_config.decoder = match head {
             PaperHead::NoDecoder | PaperHead::Phone => Decoder::None,
             PaperHead::Decoder | PaperHead::Separable => Decoder::Plus(PlusDecoder {
-                low_level: tap,
+                low_level,
                 low_level_channels: 48,
                 channels: 256,
                 kind,

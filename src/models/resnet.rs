@@ -1,9 +1,9 @@
-//! ResNet (He et al., arXiv 1512.03385): 18, 34, 50, 101, 152; with the 7x7 stem or TensorFlow's
-//! three 3x3 ("beta").
+//! ResNet (He et al., arXiv 1512.03385) with 18, 34, 50, 101 or 152 layers, and the 7x7 stem or
+//! TensorFlow's three 3x3 convolutions ("beta").
 
-use super::backbone::Features;
+use super::backbone::{Features, padding_error};
 use super::config::{Config, LowLevel, PaddingRule};
-use super::layer::{Builder, Layer, Strides};
+use super::layer::{Builder, Layer, StrideSchedule};
 use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
 use crate::ops::{Activation, MaxPool, Padding};
@@ -12,15 +12,15 @@ use serde::{Deserialize, Serialize};
 /// A ResNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResNet {
-    /// 18, 34 (two 3x3 in a unit), 50, 101 or 152 (1x1, 3x3, 1x1).
+    /// Number of layers: 18 or 34 (units of 3x3, 3x3), 50, 101 or 152 (units of 1x1, 3x3, 1x1).
     pub depth: usize,
-    /// The first convolutions.
+    /// Convolutions before the pooling.
     pub stem: Stem,
-    /// Which unit of a stage strides.
+    /// The unit of each stage that has the stride.
     pub strided: Strided,
 }
 
-/// The first convolutions, before the pooling.
+/// Convolutions before the pooling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stem {
@@ -30,29 +30,31 @@ pub enum Stem {
     Beta,
 }
 
-/// Which unit of a stage strides.
+/// The unit of each stage that has the stride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strided {
-    /// The first one of `layer2` to `layer4` (PyTorch).
+    /// The first unit of `layer2` to `layer4` (PyTorch).
     First,
-    /// The last one of `layer1` to `layer3` (TensorFlow).
+    /// The last unit of `layer1` to `layer3` (TensorFlow).
     Last,
 }
 
-/// A unit's place.
+/// Parameters of a unit.
 struct Unit {
     channels: usize,
     stride: usize,
+    /// Dilation of the strided layer.
     dilation: usize,
-    after: usize,
+    /// Dilation of the layers after it.
+    next_dilation: usize,
 }
 
 impl ResNet {
-    /// The usual one.
+    /// Creates a ResNet with the 7x7 stem and PyTorch's strides.
     ///
     /// # Errors
-    /// Where `depth` is none of 18, 34, 50, 101, 152.
+    /// Returns an error if `depth` is not 18, 34, 50, 101 or 152.
     pub fn new(depth: usize) -> Result<Self> {
         let net = Self { depth, stem: Stem::Single, strided: Strided::First };
         match net.known_units() {
@@ -75,12 +77,12 @@ impl ResNet {
         }
     }
 
-    /// Units of `layer1` to `layer4`.
+    /// Returns the number of units of `layer1` to `layer4`.
     pub fn units(&self) -> [usize; 4] {
         self.known_units().unwrap_or_default()
     }
 
-    /// Whether a unit is 1x1, 3x3, 1x1 with four times the channels at its end.
+    /// Returns whether the units are bottlenecks: 1x1, 3x3, then 1x1 to four times the channels.
     pub fn bottleneck(&self) -> bool {
         self.depth >= 50
     }
@@ -90,11 +92,7 @@ impl ResNet {
             return Err(unknown(self.depth));
         }
         if matches!(config.padding, PaddingRule::BeforeExpansion { .. }) {
-            return Err(error!(
-                Config,
-                "padding before the expansion is for MobileNetV2, not {}",
-                self.title()
-            ));
+            return Err(padding_error(&self.title()));
         }
         Ok(())
     }
@@ -107,7 +105,7 @@ impl ResNet {
         tap: LowLevel,
     ) -> Result<Features> {
         let mut x = self.stem(b, &mut scope.scope("stem"), x)?;
-        let mut strides = Strides::new(b.config, 4);
+        let mut strides = StrideSchedule::new(b.config, 4);
         let (mut low_level, mut aux) = (x, x);
         for (stage, units) in self.units().into_iter().enumerate() {
             for i in 0..units {
@@ -115,23 +113,23 @@ impl ResNet {
                     Strided::First => 1 + usize::from(stage > 0 && i == 0),
                     Strided::Last => 1 + usize::from(stage < 3 && i + 1 == units),
                 };
-                let step = strides.step(stride);
+                let unit_stride = strides.advance(stride);
                 let grid =
                     if stage == 3 { b.config.multi_grid.get(i).copied().unwrap_or(1) } else { 1 };
                 let unit = Unit {
                     channels: 64 << stage,
-                    stride: step.stride,
-                    dilation: step.dilation * grid,
-                    after: step.after * grid,
+                    stride: unit_stride.stride,
+                    dilation: unit_stride.dilation * grid,
+                    next_dilation: unit_stride.next_dilation * grid,
                 };
-                let mut here = scope.scope(format_args!("layer{}.{i}", stage + 1));
+                let mut scope = scope.scope(format_args!("layer{}.{i}", stage + 1));
                 let (y, inner) = if self.bottleneck() {
-                    bottleneck(b, &mut here, x, &unit)?
+                    bottleneck(b, &mut scope, x, &unit)?
                 } else {
-                    basic(b, &mut here, x, &unit)?
+                    basic(b, &mut scope, x, &unit)?
                 };
                 x = y;
-                if stage == 0 && strides.reached() == 4 {
+                if stage == 0 && strides.total_stride() == 4 {
                     low_level = if tap == LowLevel::TensorFlow { inner } else { x };
                 }
             }
@@ -144,8 +142,8 @@ impl ResNet {
     }
 
     fn stem(&self, b: &mut Builder, scope: &mut Scope, x: ValueId) -> Result<ValueId> {
-        // TensorFlow pads strided convolutions of ResNets by hand, the same on all sides; its
-        // pooling is SAME.
+        // TensorFlow pads the strided convolutions of ResNets explicitly, with the same padding on
+        // all sides; its pooling uses SAME.
         let symmetric = |k: usize| Padding::same(k, 1);
         let y = match self.stem {
             Stem::Single => b.layer(
@@ -175,7 +173,7 @@ impl ResNet {
 }
 
 fn unknown(depth: usize) -> crate::Error {
-    error!(Config, "there is no ResNet-{depth}").advice("18, 34, 50, 101 and 152 are known")
+    error!(Config, "unknown ResNet-{depth}").advice("the depth must be 18, 34, 50, 101 or 152")
 }
 
 fn max_pool(
@@ -196,7 +194,7 @@ fn max_pool(
     scope.max_pool(name, x, pool)
 }
 
-/// The input as the sum wants it: itself, its every other pixel, or a convolution of it.
+/// Adds the shortcut of a unit: its input, the input subsampled, or a 1x1 convolution of it.
 fn shortcut(
     b: &mut Builder,
     scope: &mut Scope,
@@ -216,7 +214,8 @@ fn shortcut(
     }
 }
 
-/// 3x3, 3x3. Gives the unit's output, and its last convolution's before the sum.
+/// Adds a basic unit: 3x3, 3x3. Returns the output of the unit and that of its last convolution,
+/// before the sum.
 fn basic(
     b: &mut Builder,
     scope: &mut Scope,
@@ -228,13 +227,13 @@ fn basic(
     let first =
         Layer::new(3, c).stride(unit.stride).dilation(unit.dilation).padding(pad(unit.dilation));
     let y = b.layer(scope, "conv1", x, first.relu())?;
-    let y =
-        b.layer(scope, "conv2", y, Layer::new(3, c).dilation(unit.after).padding(pad(unit.after)))?;
-    finish(b, scope, x, y, unit.stride)
+    let second = Layer::new(3, c).dilation(unit.next_dilation).padding(pad(unit.next_dilation));
+    let y = b.layer(scope, "conv2", y, second)?;
+    residual(b, scope, x, y, unit.stride)
 }
 
-/// 1x1, 3x3 with the stride, 1x1. Gives the unit's output, and its last convolution's before the
-/// sum.
+/// Adds a bottleneck unit: 1x1, 3x3 with the stride, 1x1. Returns the output of the unit and that
+/// of its last convolution, before the sum.
 fn bottleneck(
     b: &mut Builder,
     scope: &mut Scope,
@@ -246,10 +245,12 @@ fn bottleneck(
     let second = Layer::new(3, c).stride(unit.stride).dilation(unit.dilation);
     let y = b.layer(scope, "conv2", y, second.padding(Padding::same(3, unit.dilation)).relu())?;
     let y = b.layer(scope, "conv3", y, Layer::pointwise(4 * c))?;
-    finish(b, scope, x, y, unit.stride)
+    residual(b, scope, x, y, unit.stride)
 }
 
-fn finish(
+/// Adds the shortcut and the final ReLU of a unit with input `x` and last convolution `y`. Returns
+/// the output of the unit and `y`.
+fn residual(
     b: &mut Builder,
     scope: &mut Scope,
     x: ValueId,

@@ -1,12 +1,12 @@
 //! Modified Aligned Xception (arXiv 1802.02611, section 3.2) with 41, 65 or 71 layers.
 //!
-//! The paper's figure 4 draws batch norm and ReLU after every depthwise convolution. The code that
-//! trained the released weights, which is followed here, has the ReLU there in the last unit alone;
-//! the others begin each separable convolution with it.
+//! Figure 4 of the paper shows batch norm and ReLU after every depthwise convolution. This module
+//! follows the code that trained the released weights instead: it has that ReLU in the last unit
+//! only; the other units start each separable convolution with a ReLU.
 
-use super::backbone::Features;
+use super::backbone::{Features, padding_error};
 use super::config::{Config, LowLevel, PaddingRule};
-use super::layer::{Builder, Layer, Step, Strides};
+use super::layer::{Builder, Layer, StrideSchedule, UnitStride};
 use crate::error::{Error, Result, error};
 use crate::graph::{Scope, ValueId};
 use crate::ops::Activation;
@@ -15,55 +15,55 @@ use serde::{Deserialize, Serialize};
 /// A Modified Aligned Xception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Xception {
-    /// 41, 65 or 71 layers.
+    /// Number of layers: 41, 65 or 71.
     pub depth: usize,
-    /// Whose code it follows where they differ.
+    /// Implementation to follow where they differ.
     pub variant: XceptionVariant,
 }
 
-/// Whose code an Xception follows.
+/// Implementation that an Xception follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum XceptionVariant {
-    /// TensorFlow's, and timm's after it.
+    /// TensorFlow, and timm, which is based on it.
     TensorFlow,
-    /// jfzhang95's, which is Xception-65 with three differences: ReLUs work in place, so that the
-    /// shortcut of a unit reads its input after the ReLU (and the low-level features lie behind
-    /// one); the last convolution of `exit1` has rate 1 whatever the unit's is; `exit2` has no ReLU
+    /// jfzhang95: Xception-65 with three differences. ReLUs work in place, so that the shortcut of
+    /// a unit reads the unit's input after the ReLU, as do the low-level features; the last
+    /// convolution of `exit1` has dilation 1 regardless of the unit's dilation; `exit2` has no ReLU
     /// between depthwise and pointwise convolutions.
     InPlace,
 }
 
-/// What is added to what a unit's convolutions give.
+/// The shortcut of a unit, added to the output of its convolutions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shortcut {
-    /// A 1x1 convolution of the unit's input. The table decides, not the shapes: at output stride 8
-    /// Xception-71 keeps that of `entry5`.
+    /// A 1x1 convolution of the unit's input. Defined by the table instead of the shapes: at output
+    /// stride 8, `entry5` of Xception-71 keeps its convolution.
     Conv,
     /// The unit's input.
     Input,
-    /// Nothing.
+    /// No shortcut.
     None,
 }
 
-/// A unit: three separable convolutions and what goes around them.
+/// A unit: three separable convolutions and a shortcut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unit {
-    /// `entry1`, ..., `middle1`, ..., `exit2`.
+    /// Name: `entry1`, ..., `middle1`, ..., `exit2`.
     pub name: String,
-    /// Channels of the three convolutions.
+    /// Output channels of the three convolutions.
     pub channels: [usize; 3],
-    /// Of the third convolution and of the shortcut.
+    /// Stride of the third convolution and of the shortcut.
     pub stride: usize,
-    /// What is added.
+    /// Shortcut.
     pub shortcut: Shortcut,
 }
 
 impl Xception {
-    /// As TensorFlow has it.
+    /// Creates an Xception that follows TensorFlow.
     ///
     /// # Errors
-    /// Where `depth` is none of 41, 65, 71.
+    /// Returns an error if `depth` is not 41, 65 or 71.
     pub fn new(depth: usize) -> Result<Self> {
         let net = Self { depth, variant: XceptionVariant::TensorFlow };
         if net.units().is_empty() { Err(unknown(depth)) } else { Ok(net) }
@@ -73,7 +73,7 @@ impl Xception {
         format!("Xception-{}", self.depth)
     }
 
-    /// The units in order; none where the depth is not known.
+    /// Returns the units in order. Empty if the depth is unknown.
     pub(crate) fn units(&self) -> Vec<Unit> {
         let (entry, middle): (&[(usize, usize)], _) = match self.depth {
             41 => (&[(128, 2), (256, 2), (728, 2)], 8),
@@ -99,17 +99,13 @@ impl Xception {
             return Err(unknown(self.depth));
         }
         if matches!(config.padding, PaddingRule::BeforeExpansion { .. }) {
-            return Err(error!(
-                Config,
-                "padding before the expansion is for MobileNetV2, not {}",
-                self.title()
-            ));
+            return Err(padding_error(&self.title()));
         }
         Ok(())
     }
 
-    /// `x` `[N, H, W, C]`. The last features have 2048 channels; the low-level features 256 at
-    /// TensorFlow's tap, else 128 (Xception-71: 256).
+    /// Builds the network on `x` `[N, H, W, C]`. The last features have 2048 channels. The
+    /// low-level features have 256 with [`LowLevel::TensorFlow`], else 128 (Xception-71: 256).
     pub(super) fn build(
         &self,
         b: &mut Builder,
@@ -121,23 +117,23 @@ impl Xception {
         let x = b.layer(&mut stem, "conv1", x, Layer::new(3, 32).stride(2).relu())?;
         let mut x = b.layer(&mut stem, "conv2", x, Layer::new(3, 64).relu())?;
         b.stage("stem", x);
-        let mut strides = Strides::new(b.config, 2);
+        let mut strides = StrideSchedule::new(b.config, 2);
         let (mut low_level, mut aux) = (x, x);
         for unit in self.units() {
-            let before = strides.reached();
-            let step = strides.step(unit.stride);
-            let mut here = scope.scope(&unit.name);
-            let (sum, second) = self.unit(b, &mut here, x, &unit, step)?;
+            let stride_before = strides.total_stride();
+            let unit_stride = strides.advance(unit.stride);
+            let mut scope = scope.scope(&unit.name);
+            let (sum, second) = self.unit(b, &mut scope, x, &unit, unit_stride)?;
             x = match self.variant {
                 XceptionVariant::InPlace if unit.shortcut != Shortcut::None => {
-                    here.activate("relu", Activation::Relu, sum)?
+                    scope.activate("relu", Activation::Relu, sum)?
                 }
                 _ => sum,
             };
-            match (tap, before, strides.reached()) {
+            match (tap, stride_before, strides.total_stride()) {
                 (LowLevel::Stage, _, 4) => low_level = b.stage(&unit.name, x),
-                // The unit that leaves a quarter of the image still has it in its second
-                // convolution.
+                // In the unit that goes from stride 4 to stride 8, the second convolution is still
+                // at stride 4.
                 (LowLevel::TensorFlow, 4, 8) => {
                     low_level = second;
                     b.stage(&unit.name, sum);
@@ -151,38 +147,43 @@ impl Xception {
         Ok(Features { last: x, low_level, aux })
     }
 
-    /// Gives the unit's output, and its second convolution's.
+    /// Adds a unit. Returns its output and that of its second convolution.
     fn unit(
         &self,
         b: &mut Builder,
         scope: &mut Scope,
         x: ValueId,
         unit: &Unit,
-        step: Step,
+        unit_stride: UnitStride,
     ) -> Result<(ValueId, ValueId)> {
         let in_place = self.variant == XceptionVariant::InPlace;
         let last = unit.shortcut == Shortcut::None;
-        let rates = match (unit.name.as_str(), in_place) {
-            ("exit1", true) => [step.dilation, step.dilation, 1],
-            _ => [step.dilation; 3],
+        let dilation = unit_stride.dilation;
+        let mut dilations = match (unit.name.as_str(), in_place) {
+            ("exit1", true) => [dilation, dilation, 1],
+            _ => [dilation; 3],
         };
-        let grid =
-            |i: usize| if last { b.config.multi_grid.get(i).copied().unwrap_or(1) } else { 1 };
-        let rates: [usize; 3] = std::array::from_fn(|i| rates[i] * grid(i));
+        if last {
+            for (dilation, factor) in dilations.iter_mut().zip(&b.config.multi_grid) {
+                *dilation *= factor;
+            }
+        }
         let between = if last && !in_place { Activation::Relu } else { Activation::Identity };
         let after = if last { Activation::Relu } else { Activation::Identity };
         let (mut y, mut second) = (x, x);
-        for (i, (channels, rate)) in unit.channels.into_iter().zip(rates).enumerate() {
-            let mut here = scope.scope(format_args!("conv{}", i + 1));
-            // In place, the unit before has applied the first one.
+        for (i, (channels, dilation)) in unit.channels.into_iter().zip(dilations).enumerate() {
+            let mut scope = scope.scope(format_args!("conv{}", i + 1));
+            // With in-place ReLUs, the previous unit has already applied the first one.
             if !last && (i > 0 || !in_place) {
-                y = here.activate("relu", Activation::Relu, y)?;
+                y = scope.activate("relu", Activation::Relu, y)?;
             }
-            let stride = if i == 2 { step.stride } else { 1 };
-            let depthwise =
-                Layer::depthwise(3, here.shape(y).c).stride(stride).dilation(rate).act(between);
-            y = b.layer(&mut here, "depthwise", y, depthwise)?;
-            y = b.layer(&mut here, "pointwise", y, Layer::pointwise(channels).act(after))?;
+            let stride = if i == 2 { unit_stride.stride } else { 1 };
+            let depthwise = Layer::depthwise(3, scope.shape(y).c)
+                .stride(stride)
+                .dilation(dilation)
+                .act(between);
+            y = b.layer(&mut scope, "depthwise", y, depthwise)?;
+            y = b.layer(&mut scope, "pointwise", y, Layer::pointwise(channels).act(after))?;
             if i == 1 {
                 second = y;
             }
@@ -194,7 +195,7 @@ impl Xception {
                 scope,
                 "shortcut",
                 x,
-                Layer::pointwise(unit.channels[2]).stride(step.stride),
+                Layer::pointwise(unit.channels[2]).stride(unit_stride.stride),
             )?,
         };
         Ok((scope.add("add", y, shortcut)?, second))
@@ -202,5 +203,5 @@ impl Xception {
 }
 
 fn unknown(depth: usize) -> Error {
-    error!(Config, "there is no Xception-{depth}").advice("41, 65 and 71 are known")
+    error!(Config, "unknown Xception-{depth}").advice("the depth must be 41, 65 or 71")
 }

@@ -32,6 +32,28 @@ impl BatchNorm {
         let addend = bias.iter().zip(mean).zip(&factor).map(|((b, m), f)| b - m * f).collect();
         (factor, addend)
     }
+
+    /// Folds the norm `[weight, bias, mean, var]` into the kernel of the convolution before it:
+    /// scales each output channel by its factor.
+    pub(crate) fn fold_kernel(&self, kernel: &Tensor, [w, b, m, v]: [&[f32]; 4]) -> Tensor {
+        let (factor, _) = self.affine(w, b, m, v);
+        let mut kernel = kernel.clone();
+        for row in kernel.f32_mut().chunks_exact_mut(factor.len()) {
+            for (value, factor) in row.iter_mut().zip(&factor) {
+                *value *= factor;
+            }
+        }
+        kernel
+    }
+
+    /// Returns the bias `[1, 1, 1, C]` of a convolution with the norm `[weight, bias, mean, var]`
+    /// folded in: `bias * factor + addend`. `None` stands for zeros.
+    pub(crate) fn fold_bias(&self, bias: Option<&[f32]>, [w, b, m, v]: [&[f32]; 4]) -> Tensor {
+        let (factor, addend) = self.affine(w, b, m, v);
+        Tensor::from_fn(Shape::vector(addend.len()), |_, _, _, c| {
+            bias.map_or(0.0, |bias| bias[c] * factor[c]) + addend[c]
+        })
+    }
 }
 
 wide! {

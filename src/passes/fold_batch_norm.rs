@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::graph::{Graph, ParamRef, Rewrite, ValueId, rewrite};
 use crate::ops::{Activation, BatchNorm, Conv2d};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::Shape;
 use std::sync::Arc;
 
 /// `norm(conv(x, w) + b) = conv(x, w * factor) + (b * factor + shift)`, where `factor = weight /
@@ -28,6 +28,11 @@ pub fn fold_batch_norm(graph: Graph) -> Result<Graph> {
     })
 }
 
+/// Weight, bias, mean and variance of the norm, after the kernel in `params`.
+fn norm_vectors(params: &[ParamRef]) -> [&[f32]; 4] {
+    std::array::from_fn(|i| params[1 + i].tensor().f32())
+}
+
 /// Kernel and bias with the norm `[weight, bias, mean, var]` folded in; without data where the
 /// originals have none.
 fn folded(
@@ -42,27 +47,15 @@ fn folded(
         [w].iter().chain(norm_params).chain(b.as_ref()).map(|&v| graph.param_data(v)).collect();
     let (w_shape, c_out) = (graph.shape(w), graph.shape(w).c);
     let recipe = |part: &str| format!("fold_batch_norm {part} eps {:e}", norm.eps);
-    let affine = move |p: &[ParamRef]| {
-        let of = |i: usize| p[i].tensor().f32();
-        norm.affine(of(1), of(2), of(3), of(4))
-    };
+    // Kernel, the four vectors of the norm, then the bias if the convolution has one.
     let kernel = all.as_ref().map(|p| {
         ParamRef::derived(p, &recipe("kernel"), w_shape, move |p| {
-            let (factor, _) = affine(p);
-            let mut w = p[0].tensor().clone();
-            for row in w.f32_mut().chunks_exact_mut(c_out) {
-                row.iter_mut().zip(&factor).for_each(|(w, f)| *w *= f);
-            }
-            w
+            norm.fold_kernel(p[0].tensor(), norm_vectors(p))
         })
     });
     let bias = all.as_ref().map(|p| {
         ParamRef::derived(p, &recipe("bias"), Shape::vector(c_out), move |p| {
-            let (factor, shift) = affine(p);
-            let before = p.get(5).map(|b| b.tensor().f32());
-            Tensor::from_fn(Shape::vector(c_out), |_, _, _, c| {
-                before.map_or(0.0, |b| b[c] * factor[c]) + shift[c]
-            })
+            norm.fold_bias(p.get(5).map(|b| b.tensor().f32()), norm_vectors(p))
         })
     });
     let name = graph.value_name(w).trim_end_matches(".weight").to_owned();

@@ -8,6 +8,7 @@ use crate::models::is_trained;
 use crate::ops::{
     Add, BatchNorm, BatchNormTrain, Dropout, DropoutTrain, PixelLoss, Resize, SegmentationLoss,
 };
+use crate::random::fnv1a_32;
 use crate::tensor::{Shape, TensorType};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -226,7 +227,8 @@ fn for_training(network: Graph, options: &StepOptions) -> Result<(Graph, Norms)>
                 return Ok(Some(inputs.to_vec()));
             }
             let step = *step.get_or_insert_with(|| step_input(new));
-            let op = DropoutTrain { p, key: key(options.seed, &node.name) };
+            // Each dropout gets its own key, from its name and the seed.
+            let op = DropoutTrain { p, key: fnv1a_32(options.seed, &node.name) };
             return new.graph.push(&node.name, Arc::new(op), &[inputs[0], step]).map(Some);
         }
         let Some(&BatchNorm { eps }) = node.op.downcast_ref() else { return Ok(None) };
@@ -252,10 +254,4 @@ fn for_training(network: Graph, options: &StepOptions) -> Result<(Graph, Norms)>
 
 fn step_input(new: &mut Rewrite) -> ValueId {
     new.graph.input("step", TensorType::u32(Shape::vector(1)))
-}
-
-/// A key of a dropout's own: FNV-1a of its name, from the seed on.
-fn key(seed: u32, name: &str) -> u32 {
-    name.bytes()
-        .fold(0x811c_9dc5 ^ seed, |key, byte| (key ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }

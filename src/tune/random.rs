@@ -4,26 +4,20 @@ use crate::error::Result;
 use crate::gpu::{pack, unpack};
 use crate::ops::Packing;
 use crate::ops::kernel::TensorLayout;
+use crate::random::SplitMix64;
 use crate::tensor::{DType, Data, Tensor};
 
-/// A generator (splitmix64) with its state.
-pub(super) struct Random(pub u64);
+/// The generator of the operands.
+pub(super) struct Random(SplitMix64);
 
 impl Random {
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in [-1, 1).
-    fn unit(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    /// Creates a generator from a seed.
+    pub(super) fn new(seed: u64) -> Self {
+        Self(SplitMix64(seed))
     }
 
     fn floats(&mut self, count: usize) -> Vec<f32> {
-        (0..count).map(|_| self.unit()).collect()
+        (0..count).map(|_| self.0.unit()).collect()
     }
 
     /// A tensor of numbers in [-1, 1) (small whole numbers where it is not f32), and the buffer
@@ -45,8 +39,8 @@ impl Random {
         }
         let data = match layout.ty.dtype {
             DType::F32 => Data::F32(self.floats(shape.len())),
-            DType::U32 => Data::U32((0..shape.len()).map(|_| (self.bits() % 4) as u32).collect()),
-            DType::U8 => Data::U8((0..shape.len()).map(|_| self.bits() as u8).collect()),
+            DType::U32 => Data::U32((0..shape.len()).map(|_| (self.0.bits() % 4) as u32).collect()),
+            DType::U8 => Data::U8((0..shape.len()).map(|_| self.0.bits() as u8).collect()),
         };
         let tensor =
             Tensor::from_data(shape, data).expect("invariant: as many elements as the shape has");

@@ -45,7 +45,7 @@ impl<'a> Stage<'a> {
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::COPY_DST
             | wgpu::BufferUsages::COPY_SRC;
-        let mut random = Random(1);
+        let mut random = Random::new(1);
         let inputs = (0..)
             .zip(context.inputs)
             .map(|(i, layout)| {

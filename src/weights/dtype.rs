@@ -1,9 +1,9 @@
-//! Element types as files store them, and their way to and from f32.
+//! Element types of weight files, and their conversion to and from f32.
 
 use half::{bf16, f16};
 use std::fmt;
 
-/// The type of a tensor's elements in a file.
+/// Element type of a tensor in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoredDType {
@@ -13,7 +13,7 @@ pub enum StoredDType {
     F32,
     /// 16-bit floating point, IEEE half precision.
     F16,
-    /// 16-bit floating point with the exponent of f32.
+    /// 16-bit floating point with the exponent range of f32.
     BF16,
     /// 64-bit signed integer.
     I64,
@@ -31,12 +31,12 @@ pub enum StoredDType {
     U16,
     /// 8-bit unsigned integer.
     U8,
-    /// One byte, zero or one.
+    /// Boolean, one byte: 0 or 1.
     Bool,
 }
 
 impl StoredDType {
-    /// Bytes of one element.
+    /// Returns the size of an element in bytes.
     pub const fn size(self) -> usize {
         match self {
             Self::F64 | Self::I64 | Self::U64 => 8,
@@ -46,13 +46,13 @@ impl StoredDType {
         }
     }
 
-    /// Whether the elements are floating point, so that they can be read as f32.
+    /// Returns whether the type is floating point. Only these can be read as f32.
     pub const fn is_float(self) -> bool {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
     }
 
-    /// Appends little-endian elements to `out` as f32; f64 is rounded. Nothing is appended for
-    /// integers.
+    /// Decodes little-endian elements and appends them to `out` as f32; f64 is rounded. Appends
+    /// nothing for integer types.
     pub(super) fn decode(self, bytes: &[u8], out: &mut Vec<f32>) {
         match self {
             Self::F64 => {
@@ -90,34 +90,30 @@ impl fmt::Display for StoredDType {
     }
 }
 
-/// The element types that weights are written in.
+/// Element type of the weights in a written file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum FloatDType {
-    /// 32-bit floating point: exact.
+    /// 32-bit floating point, exact.
     #[default]
     F32,
-    /// Half precision: half the size, 11 bits, values up to 65,504.
+    /// 16-bit IEEE half precision: 11 significant bits, values up to 65,504.
     F16,
-    /// Half the size, 8 bits, the range of f32.
+    /// 16-bit brain floating point: 8 significant bits, the range of f32.
     BF16,
 }
 
 impl FloatDType {
-    /// Appends `values` to `out`, little-endian and rounded to nearest even.
+    /// Encodes `values` as little-endian, rounded to nearest even, and appends them to `out`.
     pub(super) fn encode(self, values: &[f32], out: &mut Vec<u8>) {
         match self {
-            Self::F32 => values.iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes())),
-            Self::F16 => {
-                values.iter().for_each(|v| out.extend_from_slice(&f16::from_f32(*v).to_le_bytes()))
-            }
-            Self::BF16 => {
-                values.iter().for_each(|v| out.extend_from_slice(&bf16::from_f32(*v).to_le_bytes()))
-            }
+            Self::F32 => out.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+            Self::F16 => out.extend(values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes())),
+            Self::BF16 => out.extend(values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes())),
         }
     }
 
-    /// Whether a value is still finite once it is stored.
-    pub(super) fn holds(self, value: f32) -> bool {
+    /// Returns whether a value is finite after conversion to this type.
+    pub(super) fn can_represent(self, value: f32) -> bool {
         match self {
             Self::F32 => value.is_finite(),
             Self::F16 => f16::from_f32(value).is_finite(),
@@ -155,8 +151,9 @@ mod tests {
         let mut bytes = Vec::new();
         FloatDType::F16.encode(&[1.0 + 1.0 / 4096.0], &mut bytes);
         assert_eq!(bytes, [0x00, 0x3c]);
-        assert!(FloatDType::F16.holds(65_504.0) && !FloatDType::F16.holds(70_000.0));
-        assert!(FloatDType::BF16.holds(70_000.0) && !FloatDType::BF16.holds(f32::MAX));
-        assert!(FloatDType::F32.holds(f32::MAX) && !FloatDType::F32.holds(f32::NAN));
+        let [f32, f16, bf16] = [FloatDType::F32, FloatDType::F16, FloatDType::BF16];
+        assert!(f16.can_represent(65_504.0) && !f16.can_represent(70_000.0));
+        assert!(bf16.can_represent(70_000.0) && !bf16.can_represent(f32::MAX));
+        assert!(f32.can_represent(f32::MAX) && !f32.can_represent(f32::NAN));
     }
 }

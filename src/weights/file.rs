@@ -1,8 +1,8 @@
-//! An opened weight file: what it holds, and the way to its numbers.
+//! An open weight file: its list of tensors, and reading their elements.
 
-use super::raw::{Contents, Ignored, Place, RawTensor, gather, reserve};
+use super::raw::{Contents, Ignored, Location, RawTensor, gather, reserve};
 use super::source::Source;
-use super::{human, pth, safetensors};
+use super::{format_bytes, pth, safetensors};
 use crate::error::{Error, Result, error};
 use crate::text::excerpt;
 use std::cmp::Reverse;
@@ -12,21 +12,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use zip::read::OwnedZipFileEntry;
 
-/// Tensors of one file may share storage, and one may repeat its elements (a stride of zero).
-/// Together they may take this many times the file's data, and [`SHARED_EXTRA`] bytes: past that
-/// the file is built to exhaust memory.
+/// Maximum size of all tensors of a file as a multiple of the file's data, plus [`SHARED_EXTRA`]
+/// bytes. Tensors may share storage, and a tensor may repeat elements (a stride of zero), but a
+/// larger multiple means that the file is crafted to exhaust memory.
 const SHARED_FACTOR: u64 = 4;
 const SHARED_EXTRA: u64 = 16 << 20;
-/// Bytes read from the file at a time. A multiple of every element's size.
+/// Bytes read from the file at a time. A multiple of every element size.
 const CHUNK: usize = 256 << 10;
 
-/// How a weight file is built.
+/// Format of a weight file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WeightFormat {
-    /// A JSON header, then the data.
+    /// safetensors: a JSON header, then the data.
     Safetensors,
-    /// `torch.save` since PyTorch 1.6: a zip archive of a pickle and one entry per storage.
+    /// `torch.save` since PyTorch 1.6: a zip archive with a pickle and one entry per storage.
     Pth,
     /// `torch.save` before PyTorch 1.6: pickles, then the storages.
     PthLegacy,
@@ -37,38 +37,41 @@ impl fmt::Display for WeightFormat {
         f.write_str(match self {
             WeightFormat::Safetensors => "safetensors",
             WeightFormat::Pth => "PyTorch .pth",
-            WeightFormat::PthLegacy => "PyTorch .pth of before 1.6",
+            WeightFormat::PthLegacy => "PyTorch .pth (before 1.6)",
         })
     }
 }
 
-/// An opened file of weights: named tensors in the file's order, and text about them.
+/// An open weight file: named tensors in file order, and metadata.
 ///
-/// Only the header is in memory. Reading is possible from several threads at once.
+/// Only the header is in memory. Several threads can read at the same time.
 #[derive(Debug)]
 pub struct WeightFile {
     source: Source,
     format: WeightFormat,
     contents: Contents,
     by_name: HashMap<String, usize>,
-    /// The last storage that had to be inflated: tensors that share one usually follow each other.
+    /// Index and bytes of the last inflated storage: tensors that share a storage are usually
+    /// adjacent.
     inflated: Mutex<Option<(usize, Arc<Vec<u8>>)>>,
 }
 
 impl WeightFile {
-    /// Opens a file and reads what it lists, telling formats by the content and not by the name.
+    /// Opens a file and reads its header. The format is detected from the content, not from the
+    /// file name.
     ///
     /// # Errors
-    /// Where the file cannot be read; is none of safetensors, zip `.pth` and legacy `.pth`; is cut
-    /// short; or contradicts itself in sizes, offsets or types. All of them name the file.
+    /// Returns an error that names the file if it cannot be read, if it is not safetensors, zip
+    /// `.pth` or legacy `.pth`, if it is truncated, or if its sizes, offsets or types are
+    /// inconsistent.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::read(Source::open(path.as_ref())?)
     }
 
-    /// As [`WeightFile::open`], of a file that is in memory. `name` stands for its path.
+    /// Like [`WeightFile::open`], for a file in memory. `name` replaces its path in messages.
     ///
     /// # Errors
-    /// As [`WeightFile::open`].
+    /// Returns an error under the same conditions as [`WeightFile::open`].
     pub fn from_bytes(bytes: Vec<u8>, name: impl AsRef<Path>) -> Result<Self> {
         Self::read(Source::memory(bytes, name.as_ref()))
     }
@@ -82,95 +85,96 @@ impl WeightFile {
         Ok(file)
     }
 
-    /// The checks that are the same for every format.
+    /// Runs the checks common to all formats.
     fn check(&self) -> Result<()> {
         let Contents { tensors, storages, .. } = &self.contents;
         if tensors.is_empty() {
             return Err(no_tensors(&self.contents.ignored));
         }
         if self.by_name.len() != tensors.len() {
-            let twice = tensors.iter().enumerate().find(|(i, t)| self.by_name[&t.name] != *i);
+            let duplicate = tensors.iter().enumerate().find(|(i, t)| self.by_name[&t.name] != *i);
             return Err(error!(
                 Weights,
-                "two tensors are named `{}`",
-                twice.map_or("", |(_, t)| t.name())
+                "duplicate tensor name `{}`",
+                duplicate.map_or("", |(_, t)| t.name())
             ));
         }
         let stored = storages.iter().fold(0u64, |sum, s| sum.saturating_add(s.len));
-        let asked =
+        let required =
             tensors.iter().fold(0u64, |sum, t| sum.saturating_add((t.len * t.dtype.size()) as u64));
-        if asked > stored.saturating_mul(SHARED_FACTOR).saturating_add(SHARED_EXTRA) {
+        if required > stored.saturating_mul(SHARED_FACTOR).saturating_add(SHARED_EXTRA) {
             return Err(error!(
                 Weights,
-                "the tensors would take {}, the file's data is {}",
-                human(asked),
-                human(stored)
+                "the tensors would require {}, but the file has {} of data",
+                format_bytes(required),
+                format_bytes(stored)
             ));
         }
         Ok(())
     }
 
-    /// Where the file lies.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         self.source.path()
     }
 
-    /// How the file is built.
+    /// Returns the format of the file.
     pub fn format(&self) -> WeightFormat {
         self.format
     }
 
-    /// Text about the tensors: safetensors' metadata, or the numbers and strings that stand beside
-    /// a `.pth`'s state dict.
+    /// Returns the metadata: that of a safetensors file, or the numbers and strings next to the
+    /// state dict of a `.pth` file.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.contents.metadata
     }
 
-    /// What else stands in a `.pth`'s state dict, and what it is: quantized tensors, Python
-    /// objects. Empty for safetensors.
+    /// Returns the entries of a `.pth` state dict that are not readable tensors: quantized tensors,
+    /// Python objects. Empty for safetensors.
     pub fn ignored(&self) -> &[Ignored] {
         &self.contents.ignored
     }
 
-    /// The tensors, in the file's order.
+    /// Returns the descriptions of the tensors, in file order.
     pub fn tensors(&self) -> &[RawTensor] {
         &self.contents.tensors
     }
 
-    /// The tensors' names, in the file's order.
+    /// Returns the names of the tensors, in file order.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.contents.tensors.iter().map(RawTensor::name)
     }
 
-    /// A tensor's description.
+    /// Returns the description of a tensor.
     pub fn get(&self, name: &str) -> Option<&RawTensor> {
         self.by_name.get(name).map(|&i| &self.contents.tensors[i])
     }
 
-    /// A tensor's extent, as [`RawTensor::dims`].
+    /// Returns the dimensions of a tensor, like [`RawTensor::dims`].
     pub fn dims(&self, name: &str) -> Option<&[usize]> {
         self.get(name).map(RawTensor::dims)
     }
 
-    /// A floating-point tensor: its extent, and its elements in row-major order as f32.
+    /// Reads a floating-point tensor. Returns its dimensions, and its elements as f32 in row-major
+    /// order.
     ///
     /// # Errors
-    /// Where there is no such tensor, where it holds integers, where an element is NaN or infinite
-    /// (the error gives the first one's index), and where the file has become shorter since it was
-    /// opened.
+    /// Returns an error if the tensor does not exist, if its type is an integer type, if an element
+    /// is NaN or infinite (the error contains the index of the first), or if the file was truncated
+    /// after it was opened.
     pub fn read_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
         self.read_finite(name, "every value must be finite")
     }
 
-    /// As [`WeightFile::read_f32`]; `advice` is what to do about NaN and infinity, which depends on
-    /// what the numbers are.
+    /// Like [`WeightFile::read_f32`], with `advice` for the error about NaN or infinity, which
+    /// depends on the meaning of the values.
     pub(crate) fn read_finite(
         &self,
         name: &str,
         advice: &'static str,
     ) -> Result<(Vec<usize>, Vec<f32>)> {
         let Some(tensor) = self.get(name) else {
-            return Err(error!(Weights, "there is no tensor `{name}`").file(self.path()));
+            return Err(error!(Weights, "no tensor named `{name}`").file(self.path()));
         };
         let elements = self
             .elements(tensor, advice)
@@ -180,30 +184,26 @@ impl WeightFile {
 
     fn elements(&self, tensor: &RawTensor, advice: &'static str) -> Result<Vec<f32>> {
         if !tensor.dtype.is_float() {
-            return Err(error!(
-                Weights,
-                "expected floating point, the file holds {}", tensor.dtype
-            ));
+            return Err(error!(Weights, "expected a floating-point tensor, got {}", tensor.dtype));
         }
         let mut values = self.span(tensor)?;
         if let Some(strides) = &tensor.strides {
             values = gather(&values, &tensor.dims, strides, tensor.len)?;
         }
         if let Some(first) = values.iter().position(|v| !v.is_finite()) {
-            let what = if values[first].is_nan() { "NaN" } else { "infinity" };
-            return Err(
-                error!(Weights, "holds {what} (first at {:?})", tensor.index(first)).advice(advice)
-            );
+            let kind = if values[first].is_nan() { "NaN" } else { "infinity" };
+            return Err(error!(Weights, "contains {kind} (first at {:?})", tensor.index(first))
+                .advice(advice));
         }
         Ok(values)
     }
 
-    /// The elements from the first to the last that a tensor uses, as they lie in the storage.
+    /// Reads the elements from the first to the last that a tensor uses, in storage order.
     fn span(&self, tensor: &RawTensor) -> Result<Vec<f32>> {
         let mut values = reserve(tensor.span)?;
         let bytes = tensor.span * tensor.dtype.size();
-        match &self.contents.storages[tensor.storage].place {
-            Place::Plain(start) => {
+        match &self.contents.storages[tensor.storage].location {
+            Location::Plain(start) => {
                 let mut chunk = vec![0; bytes.min(CHUNK)];
                 for at in (0..bytes).step_by(CHUNK) {
                     let chunk = &mut chunk[..CHUNK.min(bytes - at)];
@@ -211,20 +211,20 @@ impl WeightFile {
                     tensor.dtype.decode(chunk, &mut values);
                 }
             }
-            Place::Deflated(entry) => {
-                let all = self.inflate(tensor.storage, entry)?;
+            Location::Deflated(entry) => {
+                let storage = self.inflate(tensor.storage, entry)?;
                 let start = tensor.offset as usize;
-                tensor.dtype.decode(&all[start..start + bytes], &mut values);
+                tensor.dtype.decode(&storage[start..start + bytes], &mut values);
             }
         }
         Ok(values)
     }
 
     fn inflate(&self, storage: usize, entry: &OwnedZipFileEntry) -> Result<Arc<Vec<u8>>> {
-        // Whatever a panicking thread left behind is a whole entry: the slot is set in one go.
+        // After a panic the slot is still valid: it is set in one step.
         let mut slot = self.inflated.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((held, bytes)) = &*slot
-            && *held == storage
+        if let Some((index, bytes)) = &*slot
+            && *index == storage
         {
             return Ok(bytes.clone());
         }
@@ -235,30 +235,37 @@ impl WeightFile {
     }
 }
 
-/// The error of a file in which nothing can be read, with what there is instead.
+/// Returns the error of a file without readable tensors, which counts its entries by kind.
 fn no_tensors(ignored: &[Ignored]) -> Error {
     if ignored.is_empty() {
-        return error!(Weights, "the file holds no tensors");
+        return error!(Weights, "the file has no tensors");
     }
-    /// Kinds that are named.
-    const NAMED: usize = 5;
+    /// Maximum number of kinds in the message.
+    const MAX_KINDS: usize = 5;
     let mut counts = BTreeMap::<&str, usize>::new();
-    ignored.iter().for_each(|i| *counts.entry(&i.what).or_default() += 1);
-    let mut kinds: Vec<(&str, usize)> = counts.into_iter().collect();
-    kinds.sort_by_key(|&(what, n)| (Reverse(n), what));
-    let kind = |&(what, n): &(&str, usize)| match what.strip_prefix("a ") {
-        Some(one) if n > 1 && one.contains("tensor") => {
-            format!("{n} {}", one.replacen("tensor", "tensors", 1))
-        }
-        Some(one) if n == 1 && one.contains("tensor") => format!("1 {one}"),
-        _ => format!("{n} of {}", excerpt(what)),
-    };
-    let mut named: Vec<String> = kinds.iter().take(NAMED).map(kind).collect();
-    if kinds.len() > NAMED {
-        named.push("others".into());
+    for entry in ignored {
+        *counts.entry(&entry.kind).or_default() += 1;
     }
-    error!(Weights, "holds {}, and no tensors of a supported type", named.join(", "))
+    let mut kinds: Vec<(&str, usize)> = counts.into_iter().collect();
+    kinds.sort_by_key(|&(kind, n)| (Reverse(n), kind));
+    let mut listed: Vec<String> =
+        kinds.iter().take(MAX_KINDS).map(|&(kind, n)| count_kind(kind, n)).collect();
+    if kinds.len() > MAX_KINDS {
+        listed.push("others".into());
+    }
+    error!(Weights, "no tensors of a supported type, only {}", listed.join(", "))
         .advice("save the weights as dense tensors of float32, float16 or bfloat16")
+}
+
+/// Formats a number of entries of a kind: `2 sparse tensors`, `a list (3)`.
+fn count_kind(kind: &str, n: usize) -> String {
+    match kind.strip_prefix("a ") {
+        Some(tensor) if n > 1 && tensor.contains("tensor") => {
+            format!("{n} {}", tensor.replacen("tensor", "tensors", 1))
+        }
+        Some(tensor) if n == 1 && tensor.contains("tensor") => format!("1 {tensor}"),
+        _ => format!("{} ({n})", excerpt(kind)),
+    }
 }
 
 fn read_contents(source: &Source) -> Result<(WeightFormat, Contents)> {
@@ -277,12 +284,14 @@ fn read_contents(source: &Source) -> Result<(WeightFormat, Contents)> {
     }
     let advice = match &head[..] {
         h if h.starts_with(b"version https://git-lfs") => {
-            "it is a Git LFS pointer: fetch the file itself with `git lfs pull`"
+            "the file is a Git LFS pointer: fetch the content with `git lfs pull`"
         }
-        h if h.starts_with(b"<") => "it looks like a web page: the download went wrong",
-        h if h.starts_with(b"\x89HDF") => "it is HDF5 (Keras): convert it to safetensors first",
-        [0x80, ..] => "it is a plain pickle: write it again with torch.save or as safetensors",
-        _ => "safetensors and PyTorch's .pth or .pt are read",
+        h if h.starts_with(b"<") => "the file looks like a web page: the download probably failed",
+        h if h.starts_with(b"\x89HDF") => {
+            "the file is HDF5 (Keras): convert it to safetensors first"
+        }
+        [0x80, ..] => "the file is a plain pickle: save it with torch.save or as safetensors",
+        _ => "expected .safetensors, .pth or .pt",
     };
-    Err(error!(Weights, "not a file of weights that is read here").advice(advice))
+    Err(error!(Weights, "not a supported weight file").advice(advice))
 }

@@ -1,12 +1,12 @@
-//! Weight files: reading safetensors and PyTorch's `.pth`, writing both.
+//! Weight files: reading and writing safetensors and PyTorch's `.pth`.
 //!
-//! A [`WeightFile`] is a list of named tensors that are still on disk. Opening one reads and checks
-//! the header alone: sizes, offsets and types are compared with the file's length before any memory
-//! is taken for them. A `.pth` file is a pickle, that is, a program; it is read here as data by a
-//! small stack machine that calls nothing (see [`pth`]), so that a file from a stranger can do no
-//! harm.
+//! A [`WeightFile`] lists named tensors whose elements are still on disk. Opening a file reads and
+//! checks the header only: sizes, offsets and types are compared with the file's length before any
+//! memory is allocated for them. A `.pth` file is a pickle, which is a program; a small stack
+//! machine reads it as data without calling anything (see [`pth`]), so that untrusted files are
+//! safe to open.
 //!
-//! Names are the file's own. What they mean is the business of the dialects.
+//! Names are those of the file. The [`dialects`] interpret them.
 //!
 //! ```
 //! use atrous::weights::{FloatDType, WeightFile, write_safetensors};
@@ -31,12 +31,12 @@ mod source;
 
 pub use dtype::{FloatDType, StoredDType};
 pub use file::{WeightFile, WeightFormat};
-pub use pth::{Wrap, write_pth};
+pub use pth::{CheckpointDict, write_pth};
 pub use raw::{Ignored, RawTensor};
 pub use safetensors::write_safetensors;
 
-/// A number of bytes for a reader: `17 bytes`, `40 KiB`, `1.5 GiB`.
-pub(crate) fn human(bytes: u64) -> String {
+/// Formats a number of bytes for people: `17 bytes`, `40 KiB`, `1.5 GiB`.
+pub(crate) fn format_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" });
@@ -49,10 +49,10 @@ pub(crate) fn human(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::human;
+    use super::format_bytes;
 
     #[test]
-    fn sizes_are_written_for_readers() {
+    fn sizes_are_formatted_in_binary_units() {
         for (bytes, text) in [
             (0, "0 bytes"),
             (1, "1 byte"),
@@ -63,7 +63,7 @@ mod tests {
             (12 << 30, "12 GiB"),
             (u64::MAX, "16 EiB"),
         ] {
-            assert_eq!(human(bytes), text);
+            assert_eq!(format_bytes(bytes), text);
         }
     }
 }

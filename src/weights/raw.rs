@@ -1,37 +1,35 @@
-//! Descriptions of tensors, checked against the storage that they lie in.
+//! Descriptions of tensors, checked against their storage.
 
 use super::dtype::StoredDType;
-use super::human;
+use super::format_bytes;
 use crate::error::{Error, ErrorKind, Result, error};
 use std::collections::BTreeMap;
 use zip::read::OwnedZipFileEntry;
 
-/// Axes of a tensor. Networks of this kind have up to four.
+/// Maximum number of axes of a tensor. Networks of this kind have up to four.
 const MAX_RANK: usize = 16;
-/// Bytes of a tensor's name.
+/// Maximum length of a tensor name in bytes.
 const MAX_NAME: usize = 1024;
 
-/// A tensor of a [`WeightFile`](super::WeightFile): its description. The elements are still in the
-/// file.
+/// Description of a tensor of a [`WeightFile`](super::WeightFile), without its elements.
 #[derive(Debug, Clone)]
 pub struct RawTensor {
     pub(super) name: String,
     pub(super) dtype: StoredDType,
     pub(super) dims: Vec<usize>,
-    /// Which of [`Contents::storages`].
+    /// Index into [`Contents::storages`].
     pub(super) storage: usize,
-    /// Bytes from the storage's start.
+    /// Offset in the storage, in bytes.
     pub(super) offset: u64,
-    /// Elements from one index to the next, for each axis; `None` where the elements lie in order.
+    /// Strides in elements. `None` if the elements are contiguous in row-major order.
     pub(super) strides: Option<Vec<usize>>,
-    /// Elements between the first and the last that are used, both included.
+    /// Number of elements from the first to the last used one, inclusive.
     pub(super) span: usize,
     pub(super) len: usize,
 }
 
 impl RawTensor {
-    /// Checks a tensor against the storage that it lies in, `available` bytes long. The error has
-    /// no address yet.
+    /// Creates a description, checked against its storage of `available` bytes.
     pub(super) fn new(
         name: String,
         dtype: StoredDType,
@@ -40,17 +38,26 @@ impl RawTensor {
         (storage, offset, available): (usize, u64, u64),
     ) -> Result<Self> {
         if name.len() > MAX_NAME {
-            return Err(error!(Weights, "a tensor's name takes {}", human(name.len() as u64)));
+            return Err(error!(
+                Weights,
+                "a tensor name has {}, at most {} are supported",
+                format_bytes(name.len() as u64),
+                format_bytes(MAX_NAME as u64)
+            ));
         }
         let at = |e: Error| e.at(format!("tensor `{name}`"));
         if dims.len() > MAX_RANK {
-            return Err(at(error!(Weights, "{} axes, up to {MAX_RANK} are read", dims.len())));
+            return Err(at(error!(
+                Weights,
+                "{} axes, at most {MAX_RANK} are supported",
+                dims.len()
+            )));
         }
         if let Some(strides) = strides.as_ref().filter(|strides| strides.len() != dims.len()) {
-            return Err(at(error!(Weights, "{} axes have {} strides", dims.len(), strides.len())));
+            return Err(at(error!(Weights, "{} axes but {} strides", dims.len(), strides.len())));
         }
         let strides = strides.filter(|strides| !is_contiguous(&dims, strides));
-        let extent = || {
+        let sizes = || {
             let len = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
             let span = match &strides {
                 Some(strides) if len > 0 => dims
@@ -60,99 +67,99 @@ impl RawTensor {
                 _ => len,
             };
             let end = (span as u64).checked_mul(dtype.size() as u64)?.checked_add(offset)?;
-            // Both lengths in memory, as the file's elements and as f32, must be numbers that
-            // memory has.
+            // The size in bytes, both in the file's type and as f32, must not overflow.
             len.max(span).checked_mul(dtype.size().max(4)).map(|_| (len, span, end))
         };
-        let Some((len, span, end)) = extent() else {
+        let Some((len, span, end)) = sizes() else {
             return Err(at(error!(
                 Weights,
-                "dimensions {dims:?}, their strides or the offset are past any memory"
+                "dimensions {dims:?}, strides or offset exceed the address space"
             )));
         };
         if end > available {
-            let has = human(available);
             return Err(at(error!(
                 Weights,
-                "{dims:?} of {dtype} reaches byte {end} of a storage of {has}"
+                "{dims:?} of {dtype} ends at byte {end} of a storage of {}",
+                format_bytes(available)
             )));
         }
         Ok(Self { name, dtype, dims, storage, offset, strides, span, len })
     }
 
-    /// The file's name for it.
+    /// Returns the name in the file.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Element type in the file.
+    /// Returns the element type in the file.
     pub fn dtype(&self) -> StoredDType {
         self.dtype
     }
 
-    /// Extent in the file's order, for a convolution's kernel `[c_out, c_in / groups, kh, kw]` with
-    /// PyTorch's names. Empty for a single number.
+    /// Returns the dimensions in the file's axis order; `[c_out, c_in / groups, kh, kw]` for a
+    /// convolution kernel of PyTorch. Empty for a scalar.
     pub fn dims(&self) -> &[usize] {
         &self.dims
     }
 
-    /// Number of elements.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no element.
+    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The index of an element, from its place in row-major order.
-    pub(super) fn index(&self, mut place: usize) -> Vec<usize> {
+    /// Converts the position of an element in row-major order to its index along each axis.
+    pub(super) fn index(&self, mut position: usize) -> Vec<usize> {
         let mut index = vec![0; self.dims.len()];
         for (i, &d) in index.iter_mut().zip(&self.dims).rev() {
-            (*i, place) = (place % d, place / d);
+            (*i, position) = (position % d, position / d);
         }
         index
     }
 }
 
-/// Whether elements lie in row-major order. The stride of an axis of one does not matter.
+/// Returns whether elements are contiguous in row-major order. Strides of axes of size one are
+/// irrelevant.
 fn is_contiguous(dims: &[usize], strides: &[usize]) -> bool {
     let mut expected = 1usize;
     dims.iter().zip(strides).rev().all(|(&d, &s)| {
-        let fits = d == 1 || s == expected;
+        let contiguous = d == 1 || s == expected;
         expected = expected.saturating_mul(d);
-        fits
+        contiguous
     })
 }
 
-/// A run of bytes that tensors lie in.
+/// A contiguous range of bytes that contains tensors.
 #[derive(Debug)]
 pub(super) struct Storage {
-    pub place: Place,
-    /// Bytes, once inflated.
+    pub location: Location,
+    /// Size in bytes, after decompression.
     pub len: u64,
 }
 
-/// Where a [`Storage`] is.
+/// Location of a [`Storage`].
 #[derive(Debug)]
-pub(super) enum Place {
-    /// As it is, from this byte of the file on.
+pub(super) enum Location {
+    /// Uncompressed, at this byte offset of the file.
     Plain(u64),
     /// A deflated entry of a zip archive.
     Deflated(Box<OwnedZipFileEntry>),
 }
 
-/// Something in a state dict that is not a tensor that can be read.
+/// An entry of a state dict that is not a readable tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ignored {
-    /// The file's name for it.
+    /// Name in the file.
     pub name: String,
-    /// What it is instead.
-    pub what: String,
+    /// Kind of the value, with its article: `a quantized tensor`.
+    pub kind: String,
 }
 
-/// What a reader of one format finds in a file.
+/// Contents of a file's header, independent of the format.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub tensors: Vec<RawTensor>,
@@ -161,19 +168,19 @@ pub(super) struct Contents {
     pub ignored: Vec<Ignored>,
 }
 
-/// Room for `len` elements, or an error instead of an abort.
+/// Allocates a vector with capacity for `len` elements. Returns an error instead of aborting.
 pub(super) fn reserve(len: usize) -> Result<Vec<f32>> {
     let mut values = Vec::new();
     match values.try_reserve_exact(len) {
         Ok(()) => Ok(values),
         Err(e) => {
-            let what = format!("no memory for {}", human(4 * len as u64));
-            Err(Error::new(ErrorKind::OutOfMemory, what).source(e))
+            let message = format!("could not allocate {}", format_bytes(4 * len as u64));
+            Err(Error::new(ErrorKind::OutOfMemory, message).source(e))
         }
     }
 }
 
-/// Picks `len` elements of `dims` out of a storage by their strides, in row-major order.
+/// Gathers the `len` elements of a strided tensor from its storage, in row-major order.
 pub(super) fn gather(
     values: &[f32],
     dims: &[usize],
@@ -226,7 +233,7 @@ mod tests {
         assert!(tensor(&[3, 2], &[1, 4], 0, 24).is_err());
         assert!(tensor(&[0, 2], &[9, 9], 24, 24).is_ok());
         let error = tensor(&[usize::MAX, 2], &[0, 0], 0, 24).unwrap_err().to_string();
-        assert!(error.contains("past any memory"), "{error}");
+        assert!(error.contains("exceed the address space"), "{error}");
         assert!(tensor(&[2, 2], &[usize::MAX, 1], 0, 24).is_err());
     }
 
@@ -239,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn places_become_indices() {
+    fn positions_become_indices() {
         let t = tensor(&[2, 3, 4], &[12, 4, 1], 0, 96).unwrap();
         assert_eq!(t.index(23), [1, 2, 3]);
         assert_eq!(t.index(5), [0, 1, 1]);

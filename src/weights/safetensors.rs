@@ -1,12 +1,12 @@
-//! The safetensors format: eight bytes of header length, a JSON header, then the elements without
-//! gaps.
+//! The safetensors format: the length of the header in eight bytes, a JSON header, then the
+//! elements without gaps.
 //!
 //! <https://huggingface.co/docs/safetensors/index#format>
 
 use super::dtype::{FloatDType, StoredDType};
-use super::raw::{Contents, Place, RawTensor, Storage};
+use super::raw::{Contents, Location, RawTensor, Storage};
 use super::source::Source;
-use super::{human, save};
+use super::{format_bytes, save};
 use crate::error::{Result, error};
 use ::safetensors::tensor::{Dtype, TensorInfo};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
@@ -17,11 +17,11 @@ use std::fmt;
 use std::io::Write;
 use std::path::Path;
 
-/// Longest header that is read. The largest networks here need 0.3 MiB.
+/// Maximum length of a header in bytes. The largest supported networks need 0.3 MiB.
 const MAX_HEADER: u64 = 16 << 20;
 const METADATA: &str = "__metadata__";
 
-/// Whether a file starts like safetensors: eight bytes, then the brace of a JSON object.
+/// Returns whether a file starts like safetensors: eight bytes, then the brace of a JSON object.
 pub(super) fn looks_like(head: &[u8]) -> bool {
     head.get(8) == Some(&b'{')
 }
@@ -31,100 +31,103 @@ pub(super) fn open(source: &Source) -> Result<Contents> {
     let mut length = [0; 8];
     source.read_at(0, &mut length)?;
     let header_len = u64::from_le_bytes(length);
-    let after = source.len() - 8;
-    if header_len > after {
-        let (says, has) = (human(header_len), human(source.len()));
+    let max_len = source.len() - 8;
+    if header_len > max_len {
+        let (expected, actual) = (format_bytes(header_len), format_bytes(source.len()));
         return Err(error!(
             Weights,
-            "the header says that it takes {says} but the file has {has}: the file was cut short"
+            "the header should have {expected} but the file has {actual}: the file is truncated"
         ));
     }
     if header_len > MAX_HEADER {
-        let (says, most) = (human(header_len), human(MAX_HEADER));
-        return Err(error!(Weights, "the header takes {says}, headers of up to {most} are read"));
+        let (len, max) = (format_bytes(header_len), format_bytes(MAX_HEADER));
+        return Err(error!(Weights, "the header has {len}, at most {max} are supported"));
     }
     let bytes = source.bytes(8, header_len as usize)?;
     let header: Header = serde_json::from_slice(&bytes)
-        .map_err(|e| error!(Weights, "the header is not that of safetensors").source(e))?;
+        .map_err(|e| error!(Weights, "invalid safetensors header").source(e))?;
 
-    let data = after - header_len;
+    let data = max_len - header_len;
     check_offsets(&header.tensors, data)?;
     let mut tensors = Vec::with_capacity(header.tensors.len());
     for (name, info) in header.tensors {
         tensors.push(tensor(name.into_owned(), info, data)?);
     }
-    let storages = vec![Storage { place: Place::Plain(8 + header_len), len: data }];
+    let storages = vec![Storage { location: Location::Plain(8 + header_len), len: data }];
     let metadata = header.metadata.into_owned();
     Ok(Contents { tensors, storages, metadata, ignored: Vec::new() })
 }
 
-/// Every byte of the data must belong to exactly one tensor, as the format demands.
+/// Checks that every byte of the data belongs to exactly one tensor, as the format requires.
 fn check_offsets(tensors: &[(Cow<'_, str>, TensorInfo)], data: u64) -> Result<()> {
     if let Some((name, info)) = tensors.iter().max_by_key(|(_, info)| info.data_offsets.1)
         && info.data_offsets.1 as u64 > data
     {
-        let past = human(info.data_offsets.1 as u64 - data);
+        let excess = format_bytes(info.data_offsets.1 as u64 - data);
         return Err(error!(
             Weights,
-            "tensor `{name}` ends {past} past the file's end: the file was cut short"
+            "tensor `{name}` ends {excess} past the end of the file: the file is truncated"
         ));
     }
     let mut order: Vec<_> = tensors.iter().map(|(name, info)| (info.data_offsets, name)).collect();
     order.sort_unstable();
-    let (mut covered, mut before) = (0, "the header");
+    let mut covered = 0;
+    let mut previous = "the header";
     for ((begin, end), name) in order {
         if end < begin {
             return Err(error!(
                 Weights,
-                "tensor `{name}` ends at byte {end}, before it begins at byte {begin}"
+                "tensor `{name}` ends at byte {end}, before its start at byte {begin}"
             ));
         }
         if begin < covered {
             return Err(error!(
                 Weights,
-                "tensor `{name}` overlaps `{before}`: it begins at byte {begin}, the other ends at {covered}"
+                "tensor `{name}` starts at byte {begin} and overlaps `{previous}`, which ends at byte {covered}"
             ));
         }
         if begin > covered {
             return Err(error!(
                 Weights,
-                "{} before tensor `{name}` belong to no tensor",
-                human((begin - covered) as u64)
+                "gap of {} before tensor `{name}`",
+                format_bytes((begin - covered) as u64)
             ));
         }
-        (covered, before) = (end, name);
+        covered = end;
+        previous = name;
     }
     if (covered as u64) < data {
         return Err(error!(
             Weights,
-            "{} after the last tensor belong to none",
-            human(data - covered as u64)
+            "{} of unused data after the last tensor",
+            format_bytes(data - covered as u64)
         ));
     }
     Ok(())
 }
 
 fn tensor(name: String, info: TensorInfo, data: u64) -> Result<RawTensor> {
-    let Some(dtype) = stored(info.dtype) else {
-        return Err(error!(Weights, "elements of type {} are not read", info.dtype)
+    let Some(dtype) = stored_dtype(info.dtype) else {
+        return Err(error!(Weights, "unsupported element type {}", info.dtype)
             .at(format!("tensor `{name}`")));
     };
     let (begin, end) = info.data_offsets;
     let bytes = info.shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d));
     if bytes != Some(end - begin) {
-        let takes = bytes.map_or("more than any memory".into(), |b| human(b as u64));
-        let given = human((end - begin) as u64);
+        let required =
+            bytes.map_or("more than the address space".into(), |b| format_bytes(b as u64));
+        let actual = format_bytes((end - begin) as u64);
         let shape = &info.shape[..info.shape.len().min(8)];
         return Err(error!(
             Weights,
-            "{shape:?} of {dtype} takes {takes} but the header gives it {given}"
+            "{shape:?} of {dtype} requires {required}, but the header specifies {actual}"
         )
         .at(format!("tensor `{name}`")));
     }
     RawTensor::new(name, dtype, info.shape, None, (0, begin as u64, data))
 }
 
-fn stored(dtype: Dtype) -> Option<StoredDType> {
+fn stored_dtype(dtype: Dtype) -> Option<StoredDType> {
     Some(match dtype {
         Dtype::F64 => StoredDType::F64,
         Dtype::F32 => StoredDType::F32,
@@ -143,9 +146,9 @@ fn stored(dtype: Dtype) -> Option<StoredDType> {
     })
 }
 
-/// The JSON header. The `safetensors` crate's own reader keeps tensors in a hash map: the file's
-/// order, names that stand twice and the tensor at fault are lost there, and the map is built by
-/// way of a copy many times the header's size.
+/// The JSON header. The reader of the `safetensors` crate is not used because it stores tensors in
+/// a hash map: that loses the file order, duplicate names and the name of an invalid tensor, and
+/// needs a temporary copy of many times the header's size.
 struct Header<'a> {
     metadata: Cow<'a, BTreeMap<String, String>>,
     tensors: Vec<(Cow<'a, str>, TensorInfo)>,
@@ -196,15 +199,16 @@ impl Serialize for Header<'_> {
     }
 }
 
-/// Writes tensors, each a name, its dimensions and its elements in row-major order, in the order
-/// given.
+/// Writes tensors in the given order. Each tensor is its name, its dimensions, and its elements in
+/// row-major order.
 ///
-/// The file appears under `path` once it is complete. The same tensors and metadata give the same
+/// The file appears at `path` once it is complete. The same tensors and metadata produce the same
 /// bytes.
 ///
 /// # Errors
-/// Where two names are the same, elements do not fill the dimensions, a value is NaN, infinite or
-/// past the range of `dtype`, or the file cannot be written.
+/// Returns an error if two names are equal, if the number of elements does not match the
+/// dimensions, if a value is NaN, infinite or outside the range of `dtype`, or if the file cannot
+/// be written.
 pub fn write_safetensors<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
     path: impl AsRef<Path>,
     tensors: impl IntoIterator<Item = (N, D, V)>,
@@ -213,8 +217,8 @@ pub fn write_safetensors<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
 ) -> Result<()> {
     let path = path.as_ref();
     let tensors = save::collect(tensors, dtype).map_err(|e| e.file(path))?;
-    let element = StoredDType::from(dtype).size();
-    let stored = match dtype {
+    let element_size = StoredDType::from(dtype).size();
+    let header_dtype = match dtype {
         FloatDType::F32 => Dtype::F32,
         FloatDType::F16 => Dtype::F16,
         FloatDType::BF16 => Dtype::BF16,
@@ -224,46 +228,46 @@ pub fn write_safetensors<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
     let mut offset = 0;
     for t in &tensors {
         if t.name == METADATA {
-            return Err(error!(Usage, "`{METADATA}` is no name for a tensor").file(path));
+            return Err(error!(Usage, "invalid tensor name `{METADATA}`").file(path));
         }
-        let end = offset + t.data.as_ref().len() * element;
+        let end = offset + t.data.as_ref().len() * element_size;
         let shape = t.dims.as_ref().to_vec();
         header.tensors.push((
             Cow::Borrowed(&t.name),
-            TensorInfo { dtype: stored, shape, data_offsets: (offset, end) },
+            TensorInfo { dtype: header_dtype, shape, data_offsets: (offset, end) },
         ));
         offset = end;
     }
-    let header = encoded(&header).map_err(|e| e.file(path))?;
+    let header = encode_header(&header).map_err(|e| e.file(path))?;
     save::replace(path, |to| {
         to.write_all(&header)?;
         tensors.iter().try_for_each(|t| save::write_elements(to, t.data.as_ref(), dtype))
     })
 }
 
-/// Everything before the elements: the header's length, and the header.
-fn encoded(header: &Header) -> Result<Vec<u8>> {
+/// Encodes everything before the elements: the length of the header, and the header.
+fn encode_header(header: &Header) -> Result<Vec<u8>> {
     let mut bytes = vec![0; 8];
     serde_json::to_writer(&mut bytes, header)
-        .map_err(|e| error!(Weights, "cannot write the header").source(e))?;
-    // Spaces up to a multiple of eight, so that the data is aligned for those who map the file.
+        .map_err(|e| error!(Weights, "could not encode the header").source(e))?;
+    // Pad with spaces to a multiple of eight, so that the data is aligned in a memory map.
     bytes.resize(bytes.len().next_multiple_of(8), b' ');
     let length = bytes.len() as u64 - 8;
     bytes[..8].copy_from_slice(&length.to_le_bytes());
     Ok(bytes)
 }
 
-/// Everything before the elements in a file of one f32 tensor, for those who write the elements
-/// themselves.
+/// Encodes everything before the elements of a file with a single f32 tensor, for callers that
+/// write the elements themselves.
 ///
 /// # Errors
-/// Where the elements are more than this machine can count.
+/// Returns an error if the size of the tensor overflows.
 #[cfg(feature = "cli")]
-pub(crate) fn header_of_one(name: &str, dims: &[usize]) -> Result<Vec<u8>> {
+pub(crate) fn single_tensor_header(name: &str, dims: &[usize]) -> Result<Vec<u8>> {
     let bytes = dims
         .iter()
         .try_fold(4usize, |n, &d| n.checked_mul(d))
-        .ok_or_else(|| error!(Usage, "{dims:?} holds too many elements"))?;
+        .ok_or_else(|| error!(Usage, "{dims:?} has too many elements"))?;
     let info = TensorInfo { dtype: Dtype::F32, shape: dims.to_vec(), data_offsets: (0, bytes) };
-    encoded(&Header { metadata: Cow::default(), tensors: vec![(Cow::Borrowed(name), info)] })
+    encode_header(&Header { metadata: Cow::default(), tensors: vec![(Cow::Borrowed(name), info)] })
 }

@@ -1,4 +1,4 @@
-//! What both writers share: checking tensors, and replacing a file in one step.
+//! Common parts of the writers: checking tensors, and replacing a file atomically.
 
 use super::dtype::FloatDType;
 use crate::error::{Result, error};
@@ -8,15 +8,15 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// A tensor that is about to be written.
+/// A tensor to be written.
 pub(super) struct Outgoing<D, V> {
     pub name: String,
     pub dims: D,
     pub data: V,
 }
 
-/// Collects and checks tensors: names differ, elements fill the dimensions, every value survives
-/// `dtype`.
+/// Collects tensors and checks them: names are unique, the number of elements matches the
+/// dimensions, every value is finite in `dtype`.
 pub(super) fn collect<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
     tensors: impl IntoIterator<Item = (N, D, V)>,
     dtype: FloatDType,
@@ -27,12 +27,12 @@ pub(super) fn collect<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
         let name = name.into();
         check(dims.as_ref(), data.as_ref(), dtype).map_err(|e| e.at(format!("tensor `{name}`")))?;
         if !names.insert(name.clone()) {
-            return Err(error!(Usage, "two tensors are named `{name}`"));
+            return Err(error!(Usage, "duplicate tensor name `{name}`"));
         }
         out.push(Outgoing { name, dims, data });
     }
     if out.is_empty() {
-        return Err(error!(Usage, "there are no tensors to write"));
+        return Err(error!(Usage, "no tensors to write"));
     }
     Ok(out)
 }
@@ -40,37 +40,37 @@ pub(super) fn collect<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
 fn check(dims: &[usize], data: &[f32], dtype: FloatDType) -> Result<()> {
     let len = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     if len != Some(data.len()) {
-        return Err(error!(Usage, "{dims:?} does not hold {} elements", data.len()));
+        return Err(error!(Usage, "dimensions {dims:?} do not match {} elements", data.len()));
     }
-    match data.iter().position(|v| !dtype.holds(*v)) {
+    match data.iter().position(|v| !dtype.can_represent(*v)) {
         None => Ok(()),
-        Some(at) if data[at].is_finite() => {
-            Err(error!(Weights, "element {at}, {}, is past the range of {dtype:?}", data[at])
+        Some(i) if data[i].is_finite() => {
+            Err(error!(Weights, "element {i} is {}, outside the range of {dtype:?}", data[i])
                 .advice("write F32"))
         }
-        Some(at) => {
-            Err(error!(Weights, "element {at} is {}", data[at]).advice("the training has diverged"))
+        Some(i) => {
+            Err(error!(Weights, "element {i} is {}", data[i]).advice("the training diverged"))
         }
     }
 }
 
-/// Elements of `data` in the file's form, piece by piece.
+/// Encodes and writes the elements of a tensor in chunks.
 pub(super) fn write_elements(
     to: &mut impl Write,
     data: &[f32],
     dtype: FloatDType,
 ) -> io::Result<()> {
     let mut buffer = Vec::new();
-    for piece in data.chunks(16 << 10) {
+    for chunk in data.chunks(16 << 10) {
         buffer.clear();
-        dtype.encode(piece, &mut buffer);
+        dtype.encode(chunk, &mut buffer);
         to.write_all(&buffer)?;
     }
     Ok(())
 }
 
-/// Writes weights: whole or not at all, and on the disk before the file takes its name. A symbolic
-/// link stays one; its target is replaced.
+/// Writes a file atomically: its content is complete and synced to disk before it gets its name. If
+/// `path` is a symbolic link, its target is replaced.
 pub(super) fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,

@@ -8,10 +8,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// An opened file of known length.
+/// An open file of known length.
 ///
-/// Of a file on disk: reads, not a memory map: a file that shrinks while it is read then ends in an
-/// error and not in a signal, and no `unsafe` is needed.
+/// Files on disk are read, not memory-mapped: a file that shrinks during reading then causes an
+/// error instead of a signal, and no `unsafe` is needed.
 #[derive(Debug)]
 pub(super) struct Source {
     path: PathBuf,
@@ -26,14 +26,17 @@ enum Bytes {
 }
 
 impl Source {
-    /// Opens a file. Errors where it is missing, unreadable, or not a regular file.
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// Returns an error if the file is missing, unreadable, or not a regular file.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = open_regular(path, "a file of weights")?;
-        let len = file.metadata().map_err(|e| Error::io(path, "could not be opened", e))?.len();
+        let file = open_regular(path, "a weight file")?;
+        let len = file.metadata().map_err(|e| Error::io(path, "could not open", e))?.len();
         Ok(Self { path: path.to_path_buf(), len, bytes: Mutex::new(Bytes::File(file)) })
     }
 
-    /// A file that is in memory, under a name for messages.
+    /// Creates a source from a file in memory, with a name for messages.
     pub fn memory(bytes: Vec<u8>, name: &Path) -> Self {
         let len = bytes.len() as u64;
         Self {
@@ -43,25 +46,25 @@ impl Source {
         }
     }
 
-    /// Where the file lies.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Length in bytes when the file was opened.
+    /// Returns the length in bytes at the time of opening.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Fills `buffer` from the bytes at `offset`. The error does not name the file yet.
+    /// Reads the bytes at `offset` into `buffer`. The error does not name the file yet.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         self.read_exact_at(offset, buffer)
-            .map_err(|e| Error::new(ErrorKind::Io, "cannot read the weights").source(e))
+            .map_err(|e| Error::new(ErrorKind::Io, "could not read the weights").source(e))
     }
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        // A poisoned lock only means that another thread panicked between a seek and a read: the
-        // next one seeks anyway.
+        // A poisoned lock means that a thread panicked between seek and read, which is harmless:
+        // every read seeks first.
         let mut bytes = self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let reader: &mut dyn ReadSeek = match &mut *bytes {
             Bytes::File(file) => file,
@@ -71,14 +74,15 @@ impl Source {
         reader.read_exact(buffer)
     }
 
-    /// Bytes `offset..offset + len`, for ranges that were checked to lie in the file.
+    /// Reads the bytes `offset..offset + len`. The caller has checked that the range is within the
+    /// file.
     pub fn bytes(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
         let mut buffer = memory::zeros(len)?;
         self.read_at(offset, &mut buffer)?;
         Ok(buffer)
     }
 
-    /// A reader with a position of its own.
+    /// Creates a reader with an independent position.
     pub fn cursor(&self) -> Cursor<'_> {
         Cursor { source: self, at: 0 }
     }
@@ -87,7 +91,7 @@ impl Source {
 trait ReadSeek: Read + Seek {}
 impl<T: Read + Seek> ReadSeek for T {}
 
-/// `Read + Seek` over a [`Source`], for crates that want those.
+/// `Read + Seek` over a [`Source`], for crates that require them.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     source: &'a Source,
@@ -96,8 +100,8 @@ pub(super) struct Cursor<'a> {
 
 impl Read for Cursor<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.source.len.saturating_sub(self.at);
-        let n = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let remaining = self.source.len.saturating_sub(self.at);
+        let n = buffer.len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
         self.source.read_exact_at(self.at, &mut buffer[..n])?;
         self.at += n as u64;
         Ok(n)

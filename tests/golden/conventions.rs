@@ -1,5 +1,5 @@
-//! What each code base does, stated a second time and apart from the dialects: configs from the
-//! golden files' own description.
+//! Conventions of each code base, defined independently of the dialects: configs from the
+//! descriptions in the golden files.
 
 use crate::seeded::Golden;
 use atrous::models::mobilenet_v2::MobileNetV2;
@@ -14,7 +14,7 @@ use atrous::weights::dialects::{
     KernelLayout, Loaded, ReadOptions, StoredWeights, Tensors, expected, find, load,
 };
 
-/// Our name of the dialect of a case.
+/// Returns the name of the dialect of a case.
 pub fn dialect(golden: &Golden) -> &'static str {
     match (golden.text("dialect"), golden.text("head")) {
         ("timm", "none") if golden.text("backbone").starts_with("xception") => "timm",
@@ -25,11 +25,11 @@ pub fn dialect(golden: &Golden) -> &'static str {
         ("vainf", _) => "vainf",
         ("tf", _) => "tensorflow",
         ("hf", _) => "huggingface",
-        other => panic!("no dialect is known for {other:?}"),
+        other => panic!("no dialect for {other:?}"),
     }
 }
 
-/// Tensors of a file that take no part: the classifiers of ImageNet.
+/// Returns the tensors of a file that the network does not use: the ImageNet classifiers.
 pub fn unused(golden: &Golden) -> Vec<(String, Vec<usize>)> {
     let (name, inputs) = match (golden.text("head"), golden.text("backbone")) {
         ("none", "mobilenet_v2") => ("classifier.1", 1280),
@@ -40,20 +40,21 @@ pub fn unused(golden: &Golden) -> Vec<(String, Vec<usize>)> {
     vec![(format!("{name}.weight"), vec![1000, inputs]), (format!("{name}.bias"), vec![1000])]
 }
 
-/// The seeded weights of a case through its dialect, with the options that no file tells.
+/// Loads the seeded weights of a case in its dialect, and sets the options that files do not
+/// contain.
 pub fn load_seeded(golden: &Golden) -> Result<Loaded, String> {
     let text = |e: atrous::Error| e.to_string();
-    let wanted = config(golden);
-    let listed = expected(find(dialect(golden)).map_err(text)?, &wanted, KernelLayout::Oihw)
-        .map_err(text)?;
-    let mut named: Vec<_> = listed.into_iter().map(|e| (e.name, e.dims)).collect();
-    named.extend(unused(golden));
-    let mut loaded = load(&golden.weights(named)?, ReadOptions::default()).map_err(text)?;
-    set_options(&mut loaded.config, &wanted);
+    let config = config(golden);
+    let dialect = find(dialect(golden)).map_err(text)?;
+    let listed = expected(dialect, &config, KernelLayout::Oihw).map_err(text)?;
+    let mut tensors: Vec<_> = listed.into_iter().map(|e| (e.name, e.dims)).collect();
+    tensors.extend(unused(golden));
+    let mut loaded = load(&golden.weights(tensors)?, ReadOptions::default()).map_err(text)?;
+    set_options(&mut loaded.config, &config);
     Ok(loaded)
 }
 
-/// The config of a case.
+/// Returns the config of a case.
 pub fn config(golden: &Golden) -> Config {
     let backbone = golden.text("backbone");
     let classes = golden.number("classes");
@@ -74,7 +75,7 @@ pub fn config(golden: &Golden) -> Config {
         ),
         "huggingface" => phone(golden, 8, true, classes),
         "imagenet" => imagenet(backbone),
-        other => panic!("no conventions are stated for {other}"),
+        other => panic!("no conventions for {other}"),
     };
     config.output_stride = golden.number("output_stride");
     config.input_channels = golden.input_shape[1];
@@ -87,11 +88,11 @@ pub fn config(golden: &Golden) -> Config {
     config
 }
 
-/// The config that a dialect finds in the names of a rough one. What its code does beyond the names
-/// is not stated a second time here: PyTorch's values are the proof.
-fn from_names(dialect: &str, rough: Config) -> Config {
+/// Returns the config that a dialect infers from the names of an approximate config. The
+/// conventions of its code are not repeated here: the comparison with PyTorch's values proves them.
+fn from_names(dialect: &str, approximate: Config) -> Config {
     let dialect = find(dialect).unwrap();
-    let listed = expected(dialect, &rough, KernelLayout::Oihw).unwrap();
+    let listed = expected(dialect, &approximate, KernelLayout::Oihw).unwrap();
     let tensors = listed.into_iter().map(|e| (e.name, e.dims, Vec::new())).collect();
     dialect.infer(&Tensors::of(&StoredWeights { tensors, ..StoredWeights::default() })).unwrap()
 }
@@ -113,7 +114,7 @@ fn tensorflow(backbone: &str, classes: usize) -> Config {
     };
     let aspp = Aspp { kind: ConvKind::SeparableNorm, pool_first: true, ..aspp(&[6, 12, 18], 0.1) };
     let Decoder::Plus(plus) = plus_decoder(ConvKind::SeparableNorm, false) else {
-        unreachable!("made with a decoder")
+        unreachable!("`plus_decoder` returns a decoder")
     };
     let plus = PlusDecoder { low_level: LowLevel::TensorFlow, dropouts: vec![0.0; 2], ..plus };
     base(net, classes, aspp, Decoder::Plus(plus))
@@ -126,18 +127,18 @@ fn jfzhang95(backbone: &str, classes: usize) -> Config {
         _ => resnet(backbone),
     };
     let Decoder::Plus(plus) = plus_decoder(ConvKind::Plain, false) else {
-        unreachable!("made with a decoder")
+        unreachable!("`plus_decoder` returns a decoder")
     };
     let plus = PlusDecoder { dropouts: vec![0.5, 0.1], ..plus };
     base(net, classes, aspp(&[6, 12, 18], 0.5), Decoder::Plus(plus))
 }
 
-/// Takes over what no file tells.
-pub fn set_options(config: &mut Config, wanted: &Config) {
-    config.output_stride = wanted.output_stride;
-    config.multi_grid.clone_from(&wanted.multi_grid);
-    if let (Some(head), Some(wanted)) = (&mut config.head, &wanted.head) {
-        head.aspp.rates.clone_from(&wanted.aspp.rates);
+/// Copies the options that files do not contain.
+pub fn set_options(config: &mut Config, expected: &Config) {
+    config.output_stride = expected.output_stride;
+    config.multi_grid.clone_from(&expected.multi_grid);
+    if let (Some(head), Some(expected)) = (&mut config.head, &expected.head) {
+        head.aspp.rates.clone_from(&expected.aspp.rates);
     }
 }
 
@@ -173,14 +174,14 @@ fn base(backbone: Backbone, classes: usize, aspp: Aspp, decoder: Decoder) -> Con
     }
 }
 
-/// torchvision's DeepLabv3 with its auxiliary head.
+/// Returns the config of torchvision's DeepLabv3 with its auxiliary head.
 pub fn torchvision(backbone: &str, classes: usize, rates: &[usize]) -> Config {
     let mobilenet = backbone == "mobilenet_v3_large";
     let net = if mobilenet { Backbone::MobileNetV3(MobileNetV3 {}) } else { resnet(backbone) };
     let mut config = base(net, classes, aspp(rates, 0.5), Decoder::Conv);
     config.head.as_mut().unwrap().aux = Some(Aux { dropout: 0.1 });
     config.output_stride = if mobilenet { 16 } else { 8 };
-    // `references/segmentation/presets.py`: evaluation resizes the shorter side.
+    // Evaluation resizes the shorter side (`references/segmentation/presets.py`).
     config.preprocess.short_side = Some(520);
     if mobilenet {
         config.eps.backbone = 1e-3;
@@ -232,7 +233,7 @@ fn vainf(backbone: &str, plus: bool, classes: usize, rates: &[usize]) -> Config 
     config
 }
 
-/// TensorFlow's network for phones, and Hugging Face's rendering of it.
+/// Returns the config of TensorFlow's mobile network, or of Hugging Face's port of it.
 fn phone(golden: &Golden, divisor: usize, hugging_face: bool, classes: usize) -> Config {
     let width = golden.config["width"].as_f64().unwrap();
     let mut net = MobileNetV2::with_width(width, divisor);

@@ -1,5 +1,5 @@
-//! The twin of `seeded.py`: parameters and inputs that follow from names. README.md of this
-//! directory holds the definition.
+//! The counterpart of `seeded.py`: parameters and inputs generated from names. See the definition
+//! in this directory's README.md.
 
 use atrous::weights::dialects::Source;
 use atrous::{Result, Tensor};
@@ -7,14 +7,14 @@ use safetensors::SafeTensors;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-/// 64-bit FNV-1a.
+/// Returns the 64-bit FNV-1a hash.
 pub fn fnv1a64(data: &[u8]) -> u64 {
     data.iter().fold(0xCBF2_9CE4_8422_2325, |state, &byte| {
         (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
     })
 }
 
-/// `count` numbers in [0, 1), multiples of 2^-24.
+/// Returns `count` numbers in [0, 1), multiples of 2^-24.
 pub fn uniform(name: &str, count: usize) -> impl Iterator<Item = f32> {
     let start = fnv1a64(name.as_bytes());
     (0..count as u64).map(move |i| {
@@ -26,7 +26,7 @@ pub fn uniform(name: &str, count: usize) -> impl Iterator<Item = f32> {
     })
 }
 
-/// The values of a parameter, in the layout of its dialect.
+/// Returns the values of a parameter, in the layout of its dialect.
 pub fn parameter(name: &str, dims: &[usize], exponent: i8) -> Vec<f32> {
     let count = dims.iter().product();
     let scale = 2f32.powi(exponent.into());
@@ -50,7 +50,7 @@ pub fn parameter(name: &str, dims: &[usize], exponent: i8) -> Vec<f32> {
     values.into_iter().map(|v| v * scale).collect()
 }
 
-/// The input of shape [N, C, H, W]: blocks of 16 x 16 pixels of one value, plus noise.
+/// Returns the input of shape [N, C, H, W]: constant blocks of 16 x 16 pixels, plus noise.
 pub fn image([n, c, h, w]: [usize; 4]) -> Tensor {
     let (rows, columns) = (h.div_ceil(16), w.div_ceil(16));
     let blocks: Vec<f32> = uniform("input.blocks", n * c * rows * columns).collect();
@@ -63,7 +63,7 @@ pub fn image([n, c, h, w]: [usize; 4]) -> Tensor {
     Tensor::from_nchw(n, c, h, w, &data).unwrap()
 }
 
-/// A tensor of a golden file, as numbers.
+/// Values of a tensor in a golden file.
 #[derive(Debug, Clone)]
 pub struct Values {
     pub dims: Vec<usize>,
@@ -80,25 +80,25 @@ pub struct Golden {
     metadata: HashMap<String, String>,
 }
 
-/// The directory of golden files.
+/// Returns the directory of golden files.
 pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/networks")
 }
 
-/// The cases whose names begin so, sorted.
+/// Returns the cases with this prefix, sorted.
 pub fn cases(prefix: &str) -> Vec<String> {
     let names = std::fs::read_dir(directory())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut found: Vec<String> = names
+    let mut cases: Vec<String> = names
         .filter_map(|name| Some(name.strip_suffix(".safetensors")?.to_owned()))
         .filter(|case| case.starts_with(prefix))
         .collect();
-    found.sort();
-    found
+    cases.sort();
+    cases
 }
 
-/// Metadata and tensors of a golden file, whatever they are stored as.
+/// Reads the metadata and the tensors of a golden file. All element types are converted to f32.
 pub fn read(path: &Path) -> (HashMap<String, String>, HashMap<String, Values>) {
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -139,50 +139,50 @@ impl Golden {
         }
     }
 
-    /// A text of the config.
+    /// Returns a string of the config.
     pub fn text(&self, key: &str) -> &str {
         self.config[key].as_str().unwrap_or_default()
     }
 
-    /// A number of the config.
+    /// Returns a number of the config.
     pub fn number(&self, key: &str) -> usize {
         self.config[key].as_u64().unwrap_or_default() as usize
     }
 
-    /// Trained values, running statistics not counted.
+    /// Returns the number of trained values, without running statistics.
     pub fn parameters(&self) -> usize {
         self.metadata["parameters"].parse().unwrap()
     }
 
-    /// The seeded weights for these names and dimensions, after comparing them with what PyTorch
-    /// had.
+    /// Returns the seeded weights for these names and dimensions, or an error if they differ from
+    /// those of PyTorch.
     pub fn weights(
         &self,
-        mut named: Vec<(String, Vec<usize>)>,
+        mut tensors: Vec<(String, Vec<usize>)>,
     ) -> std::result::Result<Seeded<'_>, String> {
-        named.sort();
+        tensors.sort();
         let mut lines = String::new();
-        for (name, dims) in &named {
+        for (name, dims) in &tensors {
             let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
             lines += &format!("{name} {}\n", dims.join("x"));
         }
         let (count, fnv) = (&self.metadata["tensors"], &self.metadata["names_fnv"]);
-        if *count != named.len().to_string()
+        if *count != tensors.len().to_string()
             || *fnv != format!("{:016x}", fnv1a64(lines.as_bytes()))
         {
             return Err(format!(
-                "names or dimensions differ from PyTorch's {count} tensors; ours, {}:\n{lines}",
-                named.len()
+                "names or dimensions differ from PyTorch's {count} tensors; got {}:\n{lines}",
+                tensors.len()
             ));
         }
         let exponents = self.tensors["exponents"].data.iter().map(|&e| e as i8);
         let tensors =
-            named.into_iter().zip(exponents).map(|((name, dims), e)| (name, (dims, e))).collect();
+            tensors.into_iter().zip(exponents).map(|((name, dims), e)| (name, (dims, e))).collect();
         Ok(Seeded { golden: self, tensors })
     }
 }
 
-/// Seeded weights as if they lay in a file.
+/// Seeded weights as a source of tensors.
 pub struct Seeded<'a> {
     golden: &'a Golden,
     tensors: BTreeMap<String, (Vec<usize>, i8)>,

@@ -1,4 +1,4 @@
-//! What the integration tests share: devices, data, random tensors, comparison with a report.
+//! Common code of the integration tests: devices, data, random tensors, comparison of tensors.
 #![allow(dead_code)]
 
 pub mod models;
@@ -12,10 +12,10 @@ use atrous::{Elements, Result, Shape, Tensor};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-/// The device of the GPU tests, opened once: `ATROUS_DEVICE`, else any adapter, software ones
-/// included.
+/// Returns the device of the GPU tests, opened once: `ATROUS_DEVICE`, else any adapter, including
+/// software adapters.
 ///
-/// `None` where the machine has none; with `ATROUS_REQUIRE_GPU=1` that is a failure instead.
+/// `None` if the machine has no adapter; with `ATROUS_REQUIRE_GPU=1` this is a failure instead.
 pub fn gpu() -> Option<Device> {
     static GPU: LazyLock<Option<Device>> = LazyLock::new(|| {
         let choice =
@@ -38,12 +38,12 @@ pub fn gpu() -> Option<Device> {
     device
 }
 
-/// The CPU executor, and the GPU where there is one.
+/// Returns the CPU executor, and the GPU if there is one.
 pub fn devices() -> Vec<Device> {
     [Some(Device::Cpu), gpu()].into_iter().flatten().collect()
 }
 
-/// The directory with images and weights; `None`, with a line, where there is none.
+/// Returns the directory with images and weights. `None`, with a message, if it does not exist.
 pub fn data() -> Option<PathBuf> {
     let fallback = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let directory = std::env::var_os("ATROUS_DATA").map_or(fallback, PathBuf::from);
@@ -54,8 +54,9 @@ pub fn data() -> Option<PathBuf> {
     None
 }
 
-/// The signals that end the program in good order. Where this process was started with SIGHUP
-/// ignored (`nohup cargo test`), its children ignore it too, as they should, and it is left out.
+/// Returns the signals that the program handles with an orderly exit. SIGHUP is omitted if this
+/// process was started with SIGHUP ignored (`nohup cargo test`), because its children then ignore
+/// it too.
 #[cfg(unix)]
 pub fn ending_signals() -> &'static [&'static str] {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -63,19 +64,19 @@ pub fn ending_signals() -> &'static [&'static str] {
         .lines()
         .find_map(|line| line.strip_prefix("SigIgn:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    // Bit 0 stands for signal 1, SIGHUP.
+    // Bit 0 is signal 1, SIGHUP.
     if ignored.unwrap_or(0) & 1 == 1 {
-        println!("SIGHUP is ignored by whoever started the tests, so it is not sent");
+        println!("SIGHUP is ignored in this process, so it is not tested");
         return &["INT", "TERM"];
     }
     &["INT", "TERM", "HUP"]
 }
 
-/// A small, fast generator (splitmix64), so that every case can be repeated from its seed.
+/// A small, fast generator (splitmix64). Every case can be reproduced from its seed.
 pub struct Rng(pub u64);
 
 impl Rng {
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -84,28 +85,28 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A whole number in `low..=high`.
+    /// Returns an integer in `low..=high`.
     pub fn range(&mut self, low: usize, high: usize) -> usize {
         low + (self.next() % (high - low + 1) as u64) as usize
     }
 
-    /// One of the given values.
-    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.range(0, of.len() - 1)]
+    /// Returns one of the values.
+    pub fn pick<T: Copy>(&mut self, values: &[T]) -> T {
+        values[self.range(0, values.len() - 1)]
     }
 
-    /// Uniform in [-1, 1).
+    /// Returns a uniform value in [-1, 1).
     pub fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u32 << 23) as f32 - 1.0
     }
 
-    /// A tensor of values in [-1, 1).
+    /// Returns a tensor of values in [-1, 1).
     pub fn tensor(&mut self, shape: Shape) -> Tensor {
         Tensor::from_fn(shape, |_, _, _, _| self.unit())
     }
 }
 
-/// Always takes the kernel at one position.
+/// Selects the kernel at a fixed index.
 struct Nth(usize);
 
 impl KernelSelector for Nth {
@@ -114,7 +115,7 @@ impl KernelSelector for Nth {
     }
 }
 
-/// Notes how many kernels there are.
+/// Counts the kernels.
 struct Count(usize);
 
 impl KernelSelector for Count {
@@ -124,8 +125,8 @@ impl KernelSelector for Count {
     }
 }
 
-/// A graph of one operation. Inputs that must be packed as matrices are parameters, the others
-/// inputs called `0`, `1`, ...
+/// Returns a graph of one operation. Inputs that must be packed as matrices are parameters, all
+/// other inputs have the names `0`, `1`, ...
 pub fn graph_of(op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Graph> {
     let mut graph = Graph::new();
     let ids: Vec<_> = inputs
@@ -161,8 +162,8 @@ fn run_graph(
     Ok((label, runner.run(&named)?))
 }
 
-/// Runs one operation on a device with every kernel it has there; once on the processor. Returns
-/// label and outputs.
+/// Runs an operation on a device with each of its kernels, or once on the CPU. Returns the labels
+/// of the kernels and the outputs.
 pub fn run_op(
     device: &Device,
     op: &Arc<dyn Op>,
@@ -170,15 +171,15 @@ pub fn run_op(
 ) -> Result<Vec<(String, Vec<Tensor>)>> {
     let mut count = Count(1);
     let first = run_graph(device, graph_of(op.clone(), inputs)?, inputs, &mut count)?;
-    let rest =
+    let others =
         (1..count.0).map(|i| run_graph(device, graph_of(op.clone(), inputs)?, inputs, &mut Nth(i)));
-    std::iter::once(Ok(first)).chain(rest).collect()
+    std::iter::once(Ok(first)).chain(others).collect()
 }
 
-/// `|a - b| <= atol + rtol * |b|` for every element, or a report: how many differ, the first of
-/// them, and the largest difference.
+/// Checks `|a - b| <= atol + rtol * |b|` for every element. The error reports the number of
+/// differing elements, the first few, and the largest difference.
 pub fn allclose(
-    what: &str,
+    name: &str,
     got: &Tensor,
     want: &[f64],
     atol: f64,
@@ -190,7 +191,7 @@ pub fn allclose(
         Elements::U8(v) => v.iter().map(|&v| f64::from(v)).collect(),
     };
     if values.len() != want.len() {
-        return Err(format!("{what}: {} elements, expected {}", values.len(), want.len()));
+        return Err(format!("{name}: {} elements, expected {}", values.len(), want.len()));
     }
     // A NaN is not close to anything.
     let close = |i: usize| (values[i] - want[i]).abs() <= atol + rtol * want[i].abs();
@@ -208,7 +209,7 @@ pub fn allclose(
         .collect();
     let largest = bad.iter().map(|&i| (values[i] - want[i]).abs()).fold(0.0, f64::max);
     Err(format!(
-        "{what}: {} of {} elements of {s} differ, by up to {largest:.3e}; {}",
+        "{name}: {} of {} elements of {s} differ, by up to {largest:.3e}; {}",
         bad.len(),
         want.len(),
         first.join("; ")

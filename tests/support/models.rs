@@ -7,14 +7,15 @@ use atrous::weights::{FloatDType, dialects, write_safetensors};
 use atrous::{Shape, Tensor};
 use std::path::Path;
 
-/// DeepLabv3+ on a narrow MobileNetV2: 5 classes, some 60,000 numbers, quick on every executor.
+/// Returns the config of DeepLabv3+ on a narrow MobileNetV2: 5 classes, about 60,000 parameters,
+/// fast on every executor.
 pub fn tiny_config() -> Config {
     let backbone = serde_json::from_value(serde_json::json!({
         "mobile_net_v2": { "stem": 8, "channels": [8, 8, 8, 12, 12, 16, 20], "expansion": 2 }
     }));
-    let backbone: Backbone = backbone.expect("the backbone's JSON is well-formed");
+    let backbone: Backbone = backbone.expect("the backbone's JSON is valid");
     let mut config = Config::deeplab_v3plus(backbone, 5);
-    let head = config.head.as_mut().expect("made with a head");
+    let head = config.head.as_mut().expect("`deeplab_v3plus` has a head");
     head.class_names = ["background", "road", "tree", "car", "person"].map(str::to_owned).to_vec();
     head.aspp.channels = 16;
     if let Decoder::Plus(plus) = &mut head.decoder {
@@ -24,11 +25,11 @@ pub fn tiny_config() -> Config {
     config
 }
 
-/// Random weights that neither die nor explode.
+/// Returns random weights whose activations neither vanish nor explode.
 pub fn random_weights(config: &Config, seed: u64) -> Weights {
     let mut rng = Rng(seed);
-    let table = parameters(config).expect("the config is well-formed");
-    table
+    parameters(config)
+        .expect("the config is valid")
         .into_iter()
         .map(|(name, shape)| {
             let tensor = random_parameter(&name, shape, &mut rng);
@@ -51,16 +52,20 @@ fn random_parameter(name: &str, shape: Shape, rng: &mut Rng) -> Tensor {
     })
 }
 
-/// Writes the tiny network in the program's own dialect.
+/// Writes the tiny network in the native dialect.
 pub fn write_tiny(path: &Path) {
     write_seeded(path, 7);
 }
 
-/// As [`write_tiny`], with the weights of a seed.
+/// Like [`write_tiny`], with the weights of a seed.
 pub fn write_seeded(path: &Path, seed: u64) {
-    let config = tiny_config();
-    let stored = dialects::store(&config, &random_weights(&config, seed), "atrous")
-        .expect("the weights fit the config");
+    write_network(path, &tiny_config(), seed);
+}
+
+/// Writes a network with random weights in the native dialect.
+pub fn write_network(path: &Path, config: &Config, seed: u64) {
+    let stored = dialects::store(config, &random_weights(config, seed), "atrous")
+        .expect("the weights match the config");
     write_safetensors(path, stored.tensors, &stored.metadata, FloatDType::F32)
-        .expect("the directory can be written");
+        .expect("the directory is writable");
 }

@@ -1,4 +1,4 @@
-//! Damaged zip archives and files of before PyTorch 1.6.
+//! Damaged zip archives, and damaged files in the format before PyTorch 1.6.
 
 use super::build::*;
 use std::io::{Cursor, Write};
@@ -20,7 +20,7 @@ fn deflated() -> Vec<u8> {
     archive(&[("data.pkl", &good_pickle()), ("data/0", &DATA)], CompressionMethod::Deflated)
 }
 
-/// Where a signature stands for the `n`th time.
+/// Returns the position of the `n`-th occurrence of a signature.
 fn find(bytes: &[u8], signature: &[u8], n: usize) -> usize {
     bytes
         .windows(signature.len())
@@ -31,7 +31,7 @@ fn find(bytes: &[u8], signature: &[u8], n: usize) -> usize {
         .unwrap()
 }
 
-/// Overwrites a field of the central directory's entry for the storage (the second one).
+/// Overwrites a field of the storage's entry in the central directory (the second entry).
 fn patched(mut bytes: Vec<u8>, field: usize, value: &[u8]) -> Vec<u8> {
     let at = find(&bytes, CENTRAL, 1) + field;
     bytes[at..at + value.len()].copy_from_slice(value);
@@ -44,7 +44,7 @@ fn patched_end(mut bytes: Vec<u8>, field: usize, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// An archive with `zeros` zeros, deflated, under a name.
+/// Creates an archive whose entry `name` consists of `zeros` deflated zero bytes.
 fn bomb(name: &str, zeros: usize, pickle: &[u8]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default();
@@ -52,7 +52,9 @@ fn bomb(name: &str, zeros: usize, pickle: &[u8]) -> Vec<u8> {
         zip.start_file(format!("archive/{entry}"), options).unwrap();
         if entry == name {
             let zero = vec![0; 1 << 20];
-            (0..zeros >> 20).for_each(|_| zip.write_all(&zero).unwrap());
+            for _ in 0..zeros >> 20 {
+                zip.write_all(&zero).unwrap();
+            }
         } else {
             zip.write_all(content).unwrap();
         }
@@ -60,7 +62,8 @@ fn bomb(name: &str, zeros: usize, pickle: &[u8]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// Zip64 records that claim entries, after as many bytes as the entries' headers would take.
+/// Creates zip64 records that claim `entries` entries, after the number of bytes that their headers
+/// would need.
 fn claiming(entries: u64) -> Vec<u8> {
     let mut file = [b"PK\x03\x04", &vec![0; 46 * entries as usize][..]].concat();
     let at = file.len() as u64;
@@ -85,7 +88,7 @@ pub fn cases() -> Vec<Case> {
     );
     let second = find(&same, b"data/1", 1);
     same[second + 5] = b'0';
-    let order = |order: &[u8]| {
+    let with_byteorder = |order: &[u8]| {
         archive(
             &[("byteorder", order), ("data.pkl", &good_pickle()), ("data/0", &DATA)],
             CompressionMethod::Stored,
@@ -99,56 +102,56 @@ pub fn cases() -> Vec<Case> {
         case(
             "bomb in the pickle, 256 MiB",
             bomb("data.pkl", 256 << 20, b""),
-            Fails("data.pkl: it takes 256 MiB"),
+            Fails("data.pkl: the entry has 256 MiB"),
         ),
         case(
             "bomb in the pickle, 48 MiB",
             bomb("data.pkl", 48 << 20, b""),
-            Fails("data.pkl: it would inflate to 48 MiB"),
+            Fails("data.pkl: the entry would inflate to 48 MiB"),
         ),
         case(
             "bomb in a storage, 64 MiB",
             bomb("data/0", 64 << 20, &large),
-            Fails("data/0: it would inflate to 64 MiB"),
+            Fails("data/0: the entry would inflate to 64 MiB"),
         ),
-        case("deflated, in order", deflated(), Loads),
+        case("deflated, valid", deflated(), Loads),
         case(
-            "deflated, says more",
+            "deflated, claims more",
             patched(deflated(), 24, &64u32.to_le_bytes()),
-            Fails("has 64 bytes, the pickle says 32"),
+            Fails("has 64 bytes, the pickle specifies 32"),
         ),
         case(
-            "deflated, says 4 GiB",
+            "deflated, claims 4 GiB",
             patched(deflated(), 24, &(u32::MAX - 1).to_le_bytes()),
             Fails("would inflate to"),
         ),
         case(
-            "stored, says more",
+            "stored, claims more",
             patched(stored(), 24, &64u32.to_le_bytes()),
             Fails("two different lengths"),
         ),
         case(
             "stored, longer than the file",
             patched(patched(stored(), 20, &[0xff; 3]), 24, &[0xff; 3]),
-            Fails("cut short"),
+            Fails("truncated"),
         ),
-        case("encrypted", patched(stored(), 8, &[1]), Fails("it is encrypted")),
-        case("compressed in another way", patched(stored(), 10, &[99]), Fails("`w`")),
+        case("encrypted", patched(stored(), 8, &[1]), Fails("the entry is encrypted")),
+        case("another compression method", patched(stored(), 10, &[99]), Fails("`w`")),
         case(
-            "compressed in an unknown way",
+            "unknown compression method",
             patched(stored(), 10, &[77]),
-            Fails("compressed with"),
+            Fails("unsupported compression method"),
         ),
-        case("stored, said to be deflated", patched(stored(), 10, &[8]), Fails("is damaged")),
+        case("stored, marked as deflated", patched(stored(), 10, &[8]), Fails("is damaged")),
         case(
             "entry past the end",
             patched(stored(), 42, &(u32::MAX - 1).to_le_bytes()),
-            Fails("header in the zip archive"),
+            Fails("the header of the entry is damaged"),
         ),
         case(
-            "entry at another place",
+            "entry at another offset",
             patched(stored(), 42, &5u32.to_le_bytes()),
-            Fails("header in the zip archive"),
+            Fails("the header of the entry is damaged"),
         ),
         case("65,535 entries", patched_end(stored(), 8, &[0xff; 4]), damaged),
         case(
@@ -156,29 +159,33 @@ pub fn cases() -> Vec<Case> {
             patched_end(stored(), 16, &(u32::MAX - 1).to_le_bytes()),
             damaged,
         ),
-        // Nothing is read by this length: the directory ends where its entries do.
+        // The length is not used: the directory ends with its last entry.
         case("directory of 4 GiB", patched_end(stored(), 12, &u32_max), Loads),
         case("directory at zero", patched_end(stored(), 16, &[0; 4]), damaged),
         case(
             "70,000 entries",
             archive(&many, CompressionMethod::Stored),
-            Fails("has 70000 entries"),
+            Fails("claims 70000 entries"),
         ),
-        case("70,000 entries that are not there", claiming(70_000), Fails("has 70000 entries")),
-        case("two entries of one name", same, Fails("same name")),
+        case("70,000 missing entries", claiming(70_000), Fails("claims 70000 entries")),
+        case("two entries of one name", same, Fails("duplicate names")),
         case(
             "no pickle",
             archive(&[("data/0", &DATA)], CompressionMethod::Stored),
-            Fails("no `data.pkl`"),
+            Fails("without `data.pkl`"),
         ),
         case("an empty pickle", pth(b""), Fails("pickle has no end")),
         case("half a pickle", pth(&good_pickle()[..40]), Fails("pickle has no end")),
-        case("big-endian", order(b"big"), Fails("big-endian")),
-        case("a long word for little", order(&[b'l'; 100]), Fails("byteorder: it takes 100 bytes")),
+        case("big-endian", with_byteorder(b"big"), Fails("big-endian")),
+        case(
+            "an overlong byte order",
+            with_byteorder(&[b'l'; 100]),
+            Fails("byteorder: the entry has 100 bytes"),
+        ),
         case(
             "a program before the archive",
             [&b"MZ"[..], &stored()].concat(),
-            Fails("not a file of weights"),
+            Fails("not a supported weight file"),
         ),
     ]
 }
@@ -207,10 +214,10 @@ pub fn legacy_cases() -> Vec<Case> {
     let viewed = |offset, len| {
         dict(&[("w", &legacy_tensor(&tuple(&[&text("v"), &int(offset), &int(len)])))])
     };
-    let of = |object: &[u8], keys: &[u8], storages: &[(i64, &[u8])]| {
+    let file = |object: &[u8], keys: &[u8], storages: &[(i64, &[u8])]| {
         legacy(1001, &little(b"\x88"), object, keys, storages)
     };
-    let two_ways = dict(&[
+    let two_descriptions = dict(&[
         ("w", &tensor(&legacy_storage("FloatStorage", "a", 8, b"N"), 0, &[2], &[1])),
         ("v", &tensor(&legacy_storage("DoubleStorage", "a", 8, b"N"), 0, &[2], &[1])),
     ]);
@@ -221,7 +228,11 @@ pub fn legacy_cases() -> Vec<Case> {
     let data: &[(i64, &[u8])] = &[(8, &DATA)];
     vec![
         case("legacy, the magic number alone", &valid_legacy()[..15], Fails("pickle has no end")),
-        case("legacy, version 7", legacy(7, &little(b"\x88"), &object, &a, data), Fails("(1001)")),
+        case(
+            "legacy, version 7",
+            legacy(7, &little(b"\x88"), &object, &a, data),
+            Fails("expected 1001"),
+        ),
         case(
             "legacy, big-endian",
             legacy(1001, &little(b"\x89"), &object, &a, data),
@@ -229,50 +240,54 @@ pub fn legacy_cases() -> Vec<Case> {
         ),
         case(
             "legacy, os.system",
-            of(&call("os", "system", &[&text("false")]), &keys(&[]), &[]),
+            file(&call("os", "system", &[&text("false")]), &keys(&[]), &[]),
             Fails("no dict of tensors"),
         ),
         case(
             "legacy, more storages than tensors",
-            of(&object, &keys(&["a", "z"]), data),
+            file(&object, &keys(&["a", "z"]), data),
             Fails("no tensor uses"),
         ),
         case(
             "legacy, a storage not listed",
-            of(&object, &keys(&[]), data),
+            file(&object, &keys(&[]), data),
             Fails("storage a is not in the file"),
         ),
         case(
             "legacy, storages listed by a number",
-            of(&object, &int(1), data),
-            Fails("list of storages is an int"),
+            file(&object, &int(1), data),
+            Fails("expected a list of storages, got an int"),
         ),
         case(
             "legacy, storages listed by numbers",
-            of(&object, &numbers(&[1, 2]), data),
+            file(&object, &numbers(&[1, 2]), data),
             Fails("no tensor uses"),
         ),
         case(
             "legacy, count of 2^40",
-            of(&object, &a, &[(1 << 40, &DATA)]),
-            Fails("says 1099511627776 elements"),
+            file(&object, &a, &[(1 << 40, &DATA)]),
+            Fails("has 1099511627776 elements"),
         ),
         case(
             "legacy, count negative",
-            of(&object, &a, &[(-1, &DATA)]),
-            Fails("elements, the pickle 8"),
+            file(&object, &a, &[(-1, &DATA)]),
+            Fails("elements, the pickle specifies 8"),
         ),
         case(
             "legacy, a storage twice",
-            of(&object, &keys(&["a", "a"]), data),
-            Fails("past the file's end"),
+            file(&object, &keys(&["a", "a"]), data),
+            Fails("past the end of the file"),
         ),
-        case("legacy, no data", of(&object, &a, &[]), Fails("40 bytes past the file's end")),
-        case("legacy, one storage described twice", of(&two_ways, &a, data), Fails("storage a")),
-        case("legacy, a view", of(&viewed(4, 4), &a, data), Loads),
-        case("legacy, a view past the end", of(&viewed(5, 4), &a, data), Fails("reaches byte 36")),
-        case("legacy, a view of 2^63", of(&viewed(i64::MAX, 4), &a, data), Fails("`w`")),
-        case("legacy, endless", endless, Fails("steps")),
+        case("legacy, no data", file(&object, &a, &[]), Fails("40 bytes past the end of the file")),
+        case(
+            "legacy, one storage described twice",
+            file(&two_descriptions, &a, data),
+            Fails("storage a has two different descriptions"),
+        ),
+        case("legacy, a view", file(&viewed(4, 4), &a, data), Loads),
+        case("legacy, a view past the end", file(&viewed(5, 4), &a, data), Fails("byte 36")),
+        case("legacy, a view of 2^63", file(&viewed(i64::MAX, 4), &a, data), Fails("`w`")),
+        case("legacy, endless", endless, Fails("opcodes")),
         case("legacy, a string past the end", long_string, Fails("pickle has no end")),
     ]
 }

@@ -1,17 +1,17 @@
-//! Parts to build weight files from, valid or not.
+//! Building blocks of weight files, valid and invalid.
 
 use std::io::{Cursor, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// What must become of a damaged file.
+/// Expected outcome of opening and reading a file.
 #[derive(Debug, Clone, Copy)]
 pub enum Outcome {
     /// An error that names the file and contains this text.
     Fails(&'static str),
-    /// It is read, and every value is finite.
+    /// Success, with finite values only.
     Loads,
-    /// One of both: a flipped bit may hit a value, a name, or a length.
+    /// Either of the two: a flipped bit can be in a value, a name, or a length.
     Either,
 }
 pub use Outcome::*;
@@ -27,16 +27,16 @@ pub fn case(name: impl Into<String>, bytes: impl Into<Vec<u8>>, outcome: Outcome
     Case { name: name.into(), bytes: bytes.into(), outcome }
 }
 
-/// A safetensors file of a header and data.
+/// Creates a safetensors file from a header and data.
 pub fn safetensors(header: &[u8], data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header, data].concat()
 }
 
-/// 32 bytes of finite numbers, as f32 and as f16.
+/// 32 bytes that are finite both as f32 and as f16.
 pub const DATA: [u8; 32] = *b"\x00\x3c\x00\x3c\x00\x3d\x00\x3d\x00\x3e\x00\x3e\x00\x3f\x00\x3f\
                               \x00\x3c\x00\x3c\x00\x3d\x00\x3d\x00\x3e\x00\x3e\x00\x3f\x00\x3f";
 
-/// A zip archive as PyTorch writes it, in the directory `archive`.
+/// Creates a zip archive like PyTorch, in the directory `archive`.
 pub fn archive(entries: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in entries {
@@ -50,12 +50,12 @@ pub fn archive(entries: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> 
     zip.finish().unwrap().into_inner()
 }
 
-/// A stored archive of a pickle and one storage of [`DATA`] under the key 0.
+/// Creates an uncompressed archive of a pickle and one storage, [`DATA`] with the key 0.
 pub fn pth(pickle: &[u8]) -> Vec<u8> {
     archive(&[("data.pkl", pickle), ("data/0", &DATA)], CompressionMethod::Stored)
 }
 
-/// A pickle of protocol 2.
+/// Creates a pickle of protocol 2.
 pub fn pickle(parts: &[&[u8]]) -> Vec<u8> {
     [b"\x80\x02", &parts.concat()[..], b"."].concat()
 }
@@ -96,7 +96,7 @@ pub fn numbers(numbers: &[i64]) -> Vec<u8> {
     tuple(&[&numbers.iter().flat_map(|&n| int(n)).collect::<Vec<_>>()])
 }
 
-/// `_rebuild_tensor_v2`
+/// Creates a call of `_rebuild_tensor_v2`.
 pub fn tensor(storage: &[u8], offset: i64, dims: &[i64], strides: &[i64]) -> Vec<u8> {
     let hooks = call("collections", "OrderedDict", &[]);
     call(
@@ -106,21 +106,21 @@ pub fn tensor(storage: &[u8], offset: i64, dims: &[i64], strides: &[i64]) -> Vec
     )
 }
 
-/// Eight f32 of [`DATA`].
+/// Creates a tensor of the eight f32 in [`DATA`].
 pub fn good_tensor() -> Vec<u8> {
     tensor(&storage("FloatStorage", "0", 8), 0, &[2, 4], &[4, 1])
 }
 
-/// A file of before PyTorch 1.6, from its parts.
+/// Creates a file in the format before PyTorch 1.6 from its parts.
 pub fn legacy(
     version: i64,
-    facts: &[u8],
+    machine: &[u8],
     object: &[u8],
     keys: &[u8],
     storages: &[(i64, &[u8])],
 ) -> Vec<u8> {
     let mut file = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.".to_vec();
-    for part in [&int(version)[..], facts, object, keys] {
+    for part in [&int(version)[..], machine, object, keys] {
         file.extend(pickle(&[part]));
     }
     for (count, data) in storages {
@@ -130,7 +130,7 @@ pub fn legacy(
     file
 }
 
-/// The persistent id of before 1.6 has a place for views.
+/// Creates a persistent id in the format before 1.6, which has a field for views.
 pub fn legacy_storage(class: &str, key: &str, len: i64, view: &[u8]) -> Vec<u8> {
     let id = tuple(&[
         &text("storage"),

@@ -1,4 +1,4 @@
-//! Damaged safetensors, and files that are nothing of the kind.
+//! Damaged safetensors, and files in other formats.
 
 use super::build::*;
 
@@ -11,17 +11,17 @@ pub fn valid() -> Vec<u8> {
 
 pub fn cases() -> Vec<Case> {
     let mut cases = lengths();
-    // One tensor's description in place of `a`, with `b` unharmed behind it.
+    // Descriptions that replace that of tensor `a`, followed by the valid tensor `b`.
     let with_a = [
         (
             "offset past the end",
             r#"{"dtype":"F32","shape":[2,3],"data_offsets":[8,1032]}"#,
-            "1000 bytes past the file's end",
+            "1000 bytes past the end of the file",
         ),
         (
             "offset of 2^63",
             r#"{"dtype":"F32","shape":[2,3],"data_offsets":[0,9223372036854775808]}"#,
-            "cut short",
+            "truncated",
         ),
         (
             "offset of 1e30",
@@ -42,51 +42,55 @@ pub fn cases() -> Vec<Case> {
         (
             "offsets reversed",
             r#"{"dtype":"F32","shape":[2,3],"data_offsets":[24,0]}"#,
-            "before it begins",
+            "before its start",
         ),
         ("overlap", r#"{"dtype":"F32","shape":[2,4],"data_offsets":[0,32]}"#, "overlaps `a`"),
-        ("gap", r#"{"dtype":"F32","shape":[2,2],"data_offsets":[8,24]}"#, "belong to no tensor"),
+        (
+            "gap",
+            r#"{"dtype":"F32","shape":[2,2],"data_offsets":[8,24]}"#,
+            "gap of 8 bytes before tensor `a`",
+        ),
         (
             "shape huge",
             r#"{"dtype":"F32","shape":[1099511627776,3],"data_offsets":[0,24]}"#,
-            "takes 12 TiB",
+            "requires 12 TiB",
         ),
         (
             "shape overflows",
             r#"{"dtype":"F32","shape":[9223372036854775807,9],"data_offsets":[0,24]}"#,
-            "any memory",
+            "address space",
         ),
         (
             "shape overflows to fit",
             r#"{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,24]}"#,
-            "any memory",
+            "address space",
         ),
         ("shape negative", r#"{"dtype":"F32","shape":[-2,3],"data_offsets":[0,24]}"#, "tensor `a`"),
         (
             "shape of zero",
             r#"{"dtype":"F32","shape":[0,3],"data_offsets":[0,24]}"#,
-            "takes 0 bytes",
+            "requires 0 bytes",
         ),
         ("shape a number", r#"{"dtype":"F32","shape":6,"data_offsets":[0,24]}"#, "tensor `a`"),
         (
             "dtype too wide",
             r#"{"dtype":"F64","shape":[2,3],"data_offsets":[0,24]}"#,
-            "takes 48 bytes",
+            "requires 48 bytes",
         ),
         (
             "dtype too narrow",
             r#"{"dtype":"F16","shape":[2,3],"data_offsets":[0,24]}"#,
-            "takes 12 bytes",
+            "requires 12 bytes",
         ),
         (
             "dtype integer",
             r#"{"dtype":"I32","shape":[2,3],"data_offsets":[0,24]}"#,
-            "expected floating point",
+            "expected a floating-point tensor",
         ),
         (
             "dtype of eight bits",
             r#"{"dtype":"F8_E4M3","shape":[24],"data_offsets":[0,24]}"#,
-            "F8_E4M3 are not read",
+            "unsupported element type F8_E4M3",
         ),
         (
             "dtype unknown",
@@ -121,7 +125,7 @@ pub fn cases() -> Vec<Case> {
         (
             "same name twice",
             format!("{{{A},{}}}", B.replace("\"b\"", "\"a\"")),
-            Fails("two tensors are named `a`"),
+            Fails("duplicate tensor name `a`"),
         ),
         ("nested without end", format!(r#"{{"a":{}"#, "[".repeat(200_000)), Fails("header")),
         (
@@ -131,12 +135,12 @@ pub fn cases() -> Vec<Case> {
         ),
         ("metadata a list", format!(r#"{{"__metadata__":[],{A},{B}}}"#), Fails("header")),
         ("half a million axes", ones, Fails("500001 axes")),
-        ("a name of a mebibyte", long, Fails("name takes 1 MiB")),
+        ("a name of a mebibyte", long, Fails("name has 1 MiB")),
         ("comma at the end", format!("{{{A},{B},}}"), Fails("header")),
         (
             "integers only among many empty ones",
             format!("{{{many}{A},{B}}}"),
-            Fails("expected floating point"),
+            Fails("expected a floating-point tensor"),
         ),
     ];
     cases.extend(
@@ -149,11 +153,11 @@ pub fn cases() -> Vec<Case> {
     cases.push(case(
         "data after the last",
         [valid(), vec![0; 9]].concat(),
-        Fails("9 bytes after the last"),
+        Fails("9 bytes of unused data after the last"),
     ));
     for (name, bits, error) in [
-        ("NaN", f32::NAN, "holds NaN (first at [0, 1])"),
-        ("infinity", f32::INFINITY, "holds infinity"),
+        ("NaN", f32::NAN, "contains NaN (first at [0, 1])"),
+        ("infinity", f32::INFINITY, "contains infinity"),
     ] {
         let data = [&DATA[..4], &bits.to_le_bytes(), &DATA[8..]].concat();
         cases.push(case(name, safetensors(format!("{{{A},{B}}}").as_bytes(), &data), Fails(error)));
@@ -161,21 +165,21 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// The first eight bytes lie.
+/// Files with a wrong header length in the first eight bytes.
 fn lengths() -> Vec<Case> {
     let valid = valid();
     let header = u64::from_le_bytes(valid[..8].try_into().unwrap());
-    let lies = [
-        ("length of 12 GiB", 12 << 30, "takes 12 GiB but the file has"),
-        ("length of 2^64 - 1", u64::MAX, "takes 16 EiB but the file has"),
-        ("length of 2^63", 1 << 63, "cut short"),
+    let lengths = [
+        ("length of 12 GiB", 12 << 30, "should have 12 GiB but the file has"),
+        ("length of 2^64 - 1", u64::MAX, "should have 16 EiB but the file has"),
+        ("length of 2^63", 1 << 63, "truncated"),
         ("length of zero", 0, "header"),
         ("length one short", header - 1, "header"),
         ("length eight over", header + 8, "header"),
         ("length up to the end", valid.len() as u64 - 8, "header"),
-        ("length past the end by one", valid.len() as u64 - 7, "cut short"),
+        ("length past the end by one", valid.len() as u64 - 7, "truncated"),
     ];
-    let mut cases: Vec<Case> = lies
+    let mut cases: Vec<Case> = lengths
         .map(|(name, length, error)| {
             case(name, [&length.to_le_bytes(), &valid[8..]].concat(), Fails(error))
         })
@@ -184,18 +188,18 @@ fn lengths() -> Vec<Case> {
     cases.push(case(
         "header of 17 MiB",
         safetensors(&spaces, &[]),
-        Fails("headers of up to 16 MiB"),
+        Fails("at most 16 MiB are supported"),
     ));
     cases
 }
 
-/// Files of other kinds.
-pub fn strangers() -> Vec<Case> {
-    let unknown = Fails("not a file of weights");
+/// Files in other formats.
+pub fn other_formats() -> Vec<Case> {
+    let unknown = Fails("not a supported weight file");
     vec![
         case("empty", [], Fails("is empty")),
         case("one byte", *b"{", unknown),
-        case("a length and no more", 8u64.to_le_bytes(), unknown),
+        case("only a length", 8u64.to_le_bytes(), unknown),
         case("zeros", vec![0; 4096], unknown),
         case("0xff", vec![0xff; 4096], unknown),
         case("half a zip signature", *b"PK", unknown),

@@ -1,6 +1,6 @@
-//! Weight files that are damaged or made to do harm: each is an error that names the file (or,
-//! where only values, names or text have changed, loads with finite values), none panics, none
-//! takes memory past its own size by more than a bound.
+//! Damaged and malicious weight files: each causes an error that names the file (or loads with
+//! finite values, if only values, names or text changed). None causes a panic, and the memory used
+//! is bounded by the size of the file.
 
 mod archives;
 mod build;
@@ -13,10 +13,10 @@ use atrous::weights::WeightFile;
 use build::{Case, Either, Outcome, case};
 use std::path::Path;
 
-/// The project's own limit for any damaged file.
+/// Memory limit for any damaged file, in bytes.
 const LIMIT: usize = 1 << 30;
 
-/// Opens a file and reads all that a network would: everything but batch norm's counters.
+/// Opens a file and reads everything that a network needs: all tensors except batch norm counters.
 fn load(path: &Path) -> atrous::Result<usize> {
     let file = WeightFile::open(path)?;
     let mut count = 0;
@@ -29,10 +29,11 @@ fn load(path: &Path) -> atrous::Result<usize> {
     Ok(count)
 }
 
-/// Small steps of a linear congruential generator: the same files on every machine.
-struct Steps(u64);
+/// A linear congruential generator, so that the files are the same on every machine.
+struct Lcg(u64);
 
-impl Steps {
+impl Lcg {
+    /// Returns a number below `n`.
     fn below(&mut self, n: usize) -> usize {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -40,7 +41,7 @@ impl Steps {
     }
 }
 
-/// One valid file of each kind.
+/// One valid file of each format.
 fn valid() -> Vec<(&'static str, Vec<u8>)> {
     let golden = |name| {
         std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pth").join(name))
@@ -56,20 +57,22 @@ fn valid() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// 200 files, and more where the directed ones are more.
+/// All damaged files, at least 200.
 fn damaged() -> Vec<Case> {
     let mut cases = headers::cases();
-    cases.extend(headers::strangers());
+    cases.extend(headers::other_formats());
     cases.extend(pickles::cases());
     cases.extend(archives::cases());
     cases.extend(archives::legacy_cases());
-    let mut steps = Steps(1);
+    let mut random = Lcg(1);
     for (name, bytes) in valid() {
-        for cut in [1, bytes.len() / 2, bytes.len() - 9 - steps.below(30), bytes.len() - 1] {
-            cases.push(case(format!("{name}, cut to {cut}"), &bytes[..cut], Outcome::Fails("")));
+        for len in [1, bytes.len() / 2, bytes.len() - 9 - random.below(30), bytes.len() - 1] {
+            let name = format!("{name}, truncated to {len}");
+            cases.push(case(name, &bytes[..len], Outcome::Fails("")));
         }
         for _ in 0..12 {
-            let (mut flipped, at, bit) = (bytes.clone(), steps.below(bytes.len()), steps.below(8));
+            let (at, bit) = (random.below(bytes.len()), random.below(8));
+            let mut flipped = bytes.clone();
             flipped[at] ^= 1 << bit;
             cases.push(case(format!("{name}, bit {bit} of byte {at} flipped"), flipped, Either));
         }
@@ -77,13 +80,13 @@ fn damaged() -> Vec<Case> {
     cases
 }
 
-/// What is wrong with the outcome of one case, if anything.
-fn judge(path: &Path, case: &Case) -> Option<String> {
+/// Runs a case, and returns a description of the failure if the outcome is not the expected one.
+fn run_case(path: &Path, case: &Case) -> Option<String> {
     let (result, peak) = memory::peak_of(|| std::panic::catch_unwind(|| load(path)));
-    // One step of a pickle machine takes one byte of the file and makes one node.
-    let allowed = (128 * case.bytes.len() + (32 << 20)).min(LIMIT);
-    if peak > allowed {
-        return Some(format!("took {peak} bytes, {allowed} are allowed"));
+    // Every byte of a pickle can be an opcode that creates a node.
+    let limit = (128 * case.bytes.len() + (32 << 20)).min(LIMIT);
+    if peak > limit {
+        return Some(format!("used {peak} bytes, the limit is {limit}"));
     }
     let result = match result {
         Ok(result) => result.map_err(|e| e.to_string()),
@@ -91,8 +94,8 @@ fn judge(path: &Path, case: &Case) -> Option<String> {
     };
     let file = path.file_name().unwrap().to_str().unwrap();
     match (case.outcome, result) {
-        (Outcome::Fails(_), Ok(_)) => Some("was read".into()),
-        (Outcome::Loads, Err(e)) => Some(format!("was not read: {e}")),
+        (Outcome::Fails(_), Ok(_)) => Some("loaded without an error".into()),
+        (Outcome::Loads, Err(e)) => Some(format!("failed to load: {e}")),
         (_, Err(e)) if !e.contains(file) => Some(format!("the error does not name the file: {e}")),
         (Outcome::Fails(text), Err(e)) if !e.contains(text) => {
             Some(format!("expected ...{text}..., got: {e}"))
@@ -106,21 +109,27 @@ fn damaged_files_are_errors_that_name_the_file_within_bounded_memory() {
     let directory = tempfile::tempdir().unwrap();
     let cases = damaged();
     assert!(cases.len() >= 200, "{} files", cases.len());
-    let mut wrong = Vec::new();
+    let mut failures = Vec::new();
     for (number, case) in cases.iter().enumerate() {
         let path = directory.path().join(format!("damaged-{number:03}.bin"));
         std::fs::write(&path, &case.bytes).unwrap();
-        wrong.extend(judge(&path, case).map(|what| format!("{number} ({}): {what}", case.name)));
+        failures.extend(run_case(&path, case).map(|e| format!("{number} ({}): {e}", case.name)));
         std::fs::remove_file(&path).unwrap();
     }
-    assert!(wrong.is_empty(), "{} of {} files:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    for place in [Path::new("."), Path::new("/tmp")] {
-        assert!(!place.join(pickles::TRACE).exists(), "a pickle's command was run");
+    assert!(
+        failures.is_empty(),
+        "{} of {} files:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
+    for directory in [Path::new("."), Path::new("/tmp")] {
+        assert!(!directory.join(pickles::TRACE).exists(), "the command in a pickle was executed");
     }
 }
 
 #[test]
-fn the_files_that_are_damaged_were_in_order_before() {
+fn the_undamaged_files_load() {
     let directory = tempfile::tempdir().unwrap();
     for (name, bytes) in valid() {
         let path = directory.path().join("valid");
@@ -131,12 +140,13 @@ fn the_files_that_are_damaged_were_in_order_before() {
 }
 
 #[test]
-fn what_is_not_a_file_is_refused_by_its_name() {
+fn directories_and_missing_files_are_rejected_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let error = load(directory.path()).unwrap_err().to_string();
     assert!(
         error.contains(directory.path().to_str().unwrap())
-            && error.contains("is a directory; name a file of weights"),
+            && error.contains("is a directory")
+            && error.contains("a weight file"),
         "{error}"
     );
     let error = load(&directory.path().join("missing.pth")).unwrap_err().to_string();
@@ -151,5 +161,6 @@ fn a_file_that_shrinks_after_opening_is_an_error() {
     let file = WeightFile::open(&path).unwrap();
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(100).unwrap();
     let error = file.read_f32("a").unwrap_err().to_string();
-    assert!(error.contains("shrinks.safetensors: tensor `a`: cannot read the weights"), "{error}");
+    let expected = "shrinks.safetensors: tensor `a`: could not read the weights";
+    assert!(error.contains(expected), "{error}");
 }

@@ -1,4 +1,4 @@
-//! An allocator that counts what each thread holds.
+//! An allocator that tracks the allocated bytes of each thread.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -9,52 +9,53 @@ pub struct Counting;
 static COUNTING: Counting = Counting;
 
 thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
+    static ALLOCATED: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
 fn count(bytes: isize) {
-    // While a thread ends its counters are gone: nothing is measured there.
-    let _ = HELD.try_with(|held| {
-        held.set(held.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
+    // The counters of a thread that is shutting down no longer exist; its allocations are ignored.
+    let _ = ALLOCATED.try_with(|allocated| {
+        allocated.set(allocated.get() + bytes);
+        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(allocated.get())));
     });
 }
 
-// SAFETY: every call is passed on to the system's allocator unchanged; counting touches two
-// thread-local integers without destructors and allocates nothing.
+// SAFETY: every call is forwarded unchanged to the system allocator; counting accesses two
+// thread-local integers without destructors and does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of the method, which is that of `System`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of the method, which is that of `System`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(-(layout.size() as isize));
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of the method, which is that of `System`.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both blocks can exist at once.
+        // Both blocks can exist at the same time.
         count(size as isize);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of the method, which is that of `System`.
         let moved = unsafe { System.realloc(pointer, layout, size) };
         count(-(layout.size() as isize));
         moved
     }
 }
 
-/// The most that this thread held during a call, beyond what it held before, in bytes.
+/// Returns the result of a call, and the peak of the additional bytes that this thread allocated
+/// during it.
 pub fn peak_of<T>(call: impl FnOnce() -> T) -> (T, usize) {
-    let before = HELD.get();
+    let before = ALLOCATED.get();
     PEAK.set(before);
     let result = call();
     (result, (PEAK.get() - before).max(0) as usize)

@@ -1,8 +1,8 @@
-//! Hostile pickles, in archives that are otherwise in order.
+//! Malicious pickles in otherwise valid archives.
 
 use super::build::*;
 
-/// What a pickle would run if it were run: it leaves a trace.
+/// File that the command in a pickle would create if it were executed.
 pub const TRACE: &str = "atrous-pickle-was-run";
 
 fn command() -> Vec<u8> {
@@ -32,7 +32,7 @@ fn named(list: impl IntoIterator<Item = (&'static str, Vec<u8>, Outcome)>) -> Ve
         .collect()
 }
 
-/// Calls of functions that do harm.
+/// Calls of harmful functions.
 fn commands() -> Vec<Case> {
     let system = |module: &str| call(module, "system", &[&command()]);
     let class =
@@ -54,7 +54,7 @@ fn commands() -> Vec<Case> {
         ("eval", call("builtins", "eval", &[&text("1")]), nothing),
         ("os.system for the state dict", dict(&[("state_dict", &system("posix"))]), nothing),
         (
-            "os.system beside tensors",
+            "os.system next to tensors",
             dict(&[("w", &good_tensor()), ("x", &system("posix"))]),
             Loads,
         ),
@@ -63,12 +63,12 @@ fn commands() -> Vec<Case> {
         (
             "os.system for a storage's class",
             dict(&[("w", &tensor(&class, 0, &[8], &[1]))]),
-            Fails("`w`: its storage"),
+            Fails("`w`: the reference to its storage"),
         ),
         (
             "os.system for a dimension",
             dict(&[("w", &tensor(&system("os"), 0, &[8], &[1]))]),
-            Fails("`w`: its storage"),
+            Fails("`w`: the reference to its storage"),
         ),
     ])
 }
@@ -78,7 +78,7 @@ fn machines() -> Vec<Case> {
     let nested =
         |open: &[u8], close: &[u8], depth| [open.repeat(depth), close.repeat(depth - 1)].concat();
     let dicts = nested(&[b"}", &text("a")[..]].concat(), b"s", 100_000);
-    // The innermost key has no value, so give it one.
+    // The innermost key has no value: add one.
     let dicts = [&dicts[..6 * 100_000 + 100_000], b"N", &b"s".repeat(100_000)].concat();
     let doubling = [&b"]"[..], &b"2\x86".repeat(100)].concat();
     let pairs = [&b"]("[..], &tuple(&[&text("k"), b"N"]).repeat(2000), b"eq\x00"].concat();
@@ -102,8 +102,8 @@ fn machines() -> Vec<Case> {
             nothing,
         ),
         ("2^100 leaves", doubling, nothing),
-        ("endless copies", b"N2".repeat(600_000), Fails("more than 1048576 steps")),
-        ("one list in many dicts", copies, Fails("too many dicts")),
+        ("endless copies", b"N2".repeat(600_000), Fails("more than 1048576 opcodes")),
+        ("one list in many dicts", copies, Fails("too many dict entries")),
         ("memo of 2^32", b"]r\xff\xff\xff\xff".to_vec(), damaged),
         ("memo never set", b"h\x09".to_vec(), damaged),
         ("string of 2^63", [&b"\x8d"[..], &(1u64 << 63).to_le_bytes()].concat(), no_end),
@@ -131,7 +131,7 @@ fn machines() -> Vec<Case> {
     ])
 }
 
-/// Tensors and storages that lie.
+/// Invalid descriptions of tensors and storages.
 fn tensors() -> Vec<Case> {
     let floats = storage("FloatStorage", "0", 8);
     let w = |t: Vec<u8>| dict(&[("w", &t)]);
@@ -166,13 +166,13 @@ fn tensors() -> Vec<Case> {
         .flat_map(|i| [text(&format!("w{i}")), tensor(&floats, 0, &[1 << 18], &[0])].concat())
         .collect();
     let numbers = Fails("`w`: its offset, size or stride");
-    let not_described = Fails("`w`: its storage is not described");
+    let bad_reference = Fails("`w`: the reference to its storage is invalid");
     let list_id = [&b"]("[..], &text("storage"), b"eQ"].concat();
     named([
         (
             "dimension of 2^40",
             shaped(0, &[1 << 40], &[1]),
-            Fails("`w`: [1099511627776] of F32 reaches byte"),
+            Fails("`w`: [1099511627776] of F32 ends at byte"),
         ),
         ("dimensions overflow", shaped(0, &[1 << 62, 4], &[4, 1]), Fails("`w`: dimensions")),
         (
@@ -190,52 +190,52 @@ fn tensors() -> Vec<Case> {
         (
             "one number 2^33 times",
             shaped(0, &[1 << 33], &[0]),
-            Fails("the tensors would take 32 GiB"),
+            Fails("the tensors would require 32 GiB"),
         ),
         (
             "one number in 40 large tensors",
             [b"}(", &shared[..], b"u"].concat(),
-            Fails("the tensors would take 40 MiB"),
+            Fails("the tensors would require 40 MiB"),
         ),
-        ("axes without strides", shaped(0, &[2, 4], &[1]), Fails("2 axes have 1 strides")),
+        ("axes without strides", shaped(0, &[2, 4], &[1]), Fails("2 axes but 1 strides")),
         ("twenty axes", shaped(0, &[1; 20], &[1; 20]), Fails("20 axes")),
         (
             "storage of 2^40",
             w(tensor(&storage("FloatStorage", "0", 1 << 40), 0, &[8], &[1])),
-            Fails("the pickle says 4 TiB"),
+            Fails("the pickle specifies 4 TiB"),
         ),
         (
             "storage negative",
             w(tensor(&storage("FloatStorage", "0", -8), 0, &[8], &[1])),
-            not_described,
+            bad_reference,
         ),
         (
             "storage missing",
             w(tensor(&storage("FloatStorage", "9", 8), 0, &[8], &[1])),
-            Fails("data/9 is not in the archive"),
+            Fails("the archive has no entry data/9"),
         ),
         (
             "storage of doubles",
             w(tensor(&storage("DoubleStorage", "0", 8), 0, &[8], &[1])),
-            Fails("the pickle says 64 bytes"),
+            Fails("the pickle specifies 64 bytes"),
         ),
         (
             "storage of longs",
             w(tensor(&storage("LongStorage", "0", 4), 0, &[4], &[1])),
-            Fails("expected floating point"),
+            Fails("expected a floating-point tensor"),
         ),
-        ("storage is a number", w(tensor(&int(0), 0, &[8], &[1])), not_described),
-        ("storage named by a list", w(tensor(&list_id, 0, &[8], &[1])), not_described),
+        ("storage is a number", w(tensor(&int(0), 0, &[8], &[1])), bad_reference),
+        ("storage named by a list", w(tensor(&list_id, 0, &[8], &[1])), bad_reference),
         (
             "tensor of a number",
             w([&global("torch._utils", "_rebuild_tensor_v2")[..], b"K\x01R"].concat()),
-            Fails("no tuple"),
+            Fails("not a tuple"),
         ),
-        ("parameters in parameters", w(parameter), Fails("wrapped in parameters without end")),
+        ("parameters in parameters", w(parameter), Fails("nested too deeply")),
         (
             "name of a mebibyte",
             dict(&[(&"n".repeat(1 << 20), &good_tensor())]),
-            Fails("name takes 1 MiB"),
+            Fails("name has 1 MiB"),
         ),
         ("a mebibyte under 2000 keys", repeated, Loads),
         ("a name twice", twice, Loads),
@@ -243,13 +243,13 @@ fn tensors() -> Vec<Case> {
             "complex tensors alone",
             complex,
             Fails(
-                "holds 2 tensors of type complex64, 1 sparse tensor, and no tensors of a supported type",
+                "no tensors of a supported type, only 2 tensors of type complex64, 1 sparse tensor",
             ),
         ),
         (
             "f8 tensors alone",
             f8,
-            Fails("holds 1 tensor of type float8_e4m3fn, and no tensors of a supported type"),
+            Fails("no tensors of a supported type, only 1 tensor of type float8_e4m3fn"),
         ),
     ])
 }

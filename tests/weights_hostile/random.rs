@@ -1,11 +1,10 @@
-//! Random bytes, random opcodes and random edits: nothing panics, memory stays near the file's
-//! size.
+//! Random bytes, random opcodes and random edits: no panics, and memory bounded by the file's size.
 
 use super::{archives, build, headers, load, memory};
 use proptest::prelude::*;
 
-/// Reads bytes as a file; nothing may panic, and memory is bounded.
-fn survives(bytes: &[u8]) {
+/// Loads bytes as a file, and checks the memory used and the error.
+fn check_load(bytes: &[u8]) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
     let (result, peak) = memory::peak_of(|| load(file.path()));
@@ -15,7 +14,7 @@ fn survives(bytes: &[u8]) {
     }
 }
 
-/// Pieces of pickles that fit together often enough to get somewhere.
+/// Generates pickles of fragments that often fit together.
 fn program() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         4 => prop::sample::select(b"()]}NtRbae sudl012\x85\x86\x87\x88\x89\x81\x93\x94Q".to_vec()).prop_map(|b| vec![b]),
@@ -38,13 +37,13 @@ fn program() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
 }
 
-/// A part of a file that is overwritten, removed, or doubled.
+/// Overwrites, removes or duplicates parts of a file.
 fn edited(mut bytes: Vec<u8>, edits: &[(prop::sample::Index, u8, u8)]) -> Vec<u8> {
-    for (place, kind, value) in edits {
+    for (position, kind, value) in edits {
         if bytes.is_empty() {
             break;
         }
-        let at = place.index(bytes.len());
+        let at = position.index(bytes.len());
         let end = (at + 1 + usize::from(*value) % 9).min(bytes.len());
         match kind % 5 {
             0 => bytes[at] = *value,
@@ -70,45 +69,45 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_under_every_signature(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-        survives(&bytes);
-        survives(&build::safetensors(&[b"{", &bytes[..]].concat(), &[]));
-        survives(&[b"PK\x03\x04", &bytes[..]].concat());
-        survives(&[&archives::valid_legacy()[..15], &bytes].concat());
-        survives(&build::pth(&bytes));
+        check_load(&bytes);
+        check_load(&build::safetensors(&[b"{", &bytes[..]].concat(), &[]));
+        check_load(&[b"PK\x03\x04", &bytes[..]].concat());
+        check_load(&[&archives::valid_legacy()[..15], &bytes].concat());
+        check_load(&build::pth(&bytes));
     }
 
     #[test]
     fn arbitrary_json_headers(header in "[\\[\\]{}:,\"a-c0-9F \\-]{0,80}") {
-        survives(&build::safetensors(format!("{{{header}").as_bytes(), &build::DATA));
+        check_load(&build::safetensors(format!("{{{header}").as_bytes(), &build::DATA));
     }
 
     #[test]
     fn arbitrary_programs(program in program(), wrap in any::<bool>()) {
         let body = if wrap { build::dict(&[("state_dict", &program)]) } else { program };
-        survives(&build::pth(&build::pickle(&[&body])));
+        check_load(&build::pth(&build::pickle(&[&body])));
     }
 
     #[test]
     fn edited_files(file in valid(), edits in prop::collection::vec(any::<(prop::sample::Index, u8, u8)>(), 1..6)) {
-        survives(&edited(file, &edits));
+        check_load(&edited(file, &edits));
     }
 
     #[test]
     fn edited_headers_of_the_right_length(edits in prop::collection::vec(any::<(prop::sample::Index, u8, u8)>(), 1..4)) {
         let file = headers::valid();
         let header = edited(file[8..file.len() - 32].to_vec(), &edits);
-        survives(&build::safetensors(&header, &build::DATA));
+        check_load(&build::safetensors(&header, &build::DATA));
     }
 
     #[test]
     fn edited_pickles_in_sound_archives(edits in prop::collection::vec(any::<(prop::sample::Index, u8, u8)>(), 1..6)) {
         let weights = build::dict(&[("w", &build::good_tensor()), ("v", &build::good_tensor())]);
         let pickle = build::pickle(&[&build::dict(&[("state_dict", &weights)])]);
-        survives(&build::pth(&edited(pickle, &edits)));
+        check_load(&build::pth(&edited(pickle, &edits)));
     }
 
     #[test]
     fn files_cut_anywhere(file in valid(), cut in any::<prop::sample::Index>()) {
-        survives(&file[..cut.index(file.len())]);
+        check_load(&file[..cut.index(file.len())]);
     }
 }

@@ -9,7 +9,7 @@ use crate::image::Image;
 use crate::image::room::filled;
 use crate::segmenter::{Segmentation, Strip};
 use crate::text;
-use crate::weights::{human, safetensors};
+use crate::weights::{format_bytes, safetensors};
 use indicatif::ProgressBar;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -42,13 +42,14 @@ impl ProbabilityFile {
         let Some(elements) = elements.filter(|&bytes| bytes <= MOST_BYTES) else {
             let what = format!(
                 "the probabilities of {classes} classes at {width} x {height} pixels take more than {}",
-                human(MOST_BYTES)
+                format_bytes(MOST_BYTES)
             );
             return Err(Error::new(crate::ErrorKind::Usage, what)
                 .file(path)
                 .advice("scale the image down first"));
         };
-        let header = safetensors::header_of_one("probabilities", &[1, classes, height, width])?;
+        let header =
+            safetensors::single_tensor_header("probabilities", &[1, classes, height, width])?;
         let staged = Staged::create(&path, ".tmp")?;
         let start = header.len() as u64;
         staged
@@ -120,7 +121,7 @@ impl ProbabilityFile {
             "the probabilities of {} classes are in {} ({})",
             self.classes,
             text::path(&self.path),
-            human(self.bytes)
+            format_bytes(self.bytes)
         )
     }
 }
@@ -138,7 +139,7 @@ pub(super) fn segment(
     super::write::make_directory(&job.output)?;
     let mut file = ProbabilityFile::create(path, classes, (image.width, image.height))?;
     if !args.quiet && !args.json {
-        let (path, size) = (text::path(&file.path), human(file.bytes));
+        let (path, size) = (text::path(&file.path), format_bytes(file.bytes));
         bar.suspend(|| {
             anstream::eprintln!("writing the probabilities of {classes} classes to {path}: {size}")
         });

@@ -1,37 +1,52 @@
-//! The part of a config from features to classes.
+//! The segmentation head of a config.
 
 use serde::{Deserialize, Serialize};
 
-/// From features to classes.
+/// The segmentation head: ASPP, decoder and classifier.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Head {
     /// Number of classes.
     pub classes: usize,
-    /// Their names in order; empty where the file does not say.
+    /// Class names in class order. Empty if unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class_names: Vec<String>,
-    /// Their display colors (sRGB) in order; empty where the file does not say.
+    /// Display colors of the classes (sRGB) in class order. Empty if unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty", alias = "class_colours")]
     pub class_colors: Vec<[u8; 3]>,
     /// Atrous spatial pyramid pooling.
     pub aspp: Aspp,
-    /// What follows it.
+    /// Decoder between the ASPP and the classifier.
     pub decoder: Decoder,
-    /// A second classifier on an inner stage, for training (torchvision).
+    /// Auxiliary classifier on an earlier stage, for training (torchvision).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aux: Option<Aux>,
-    /// Whether the decoder's and the last upsampling, and that of a windowed pooling, take corners
-    /// as pixel centers.
+    /// Whether bilinear upsampling aligns the corner pixels (PyTorch's `align_corners`): in the
+    /// decoder, of the logits, and of the pooled branch.
     pub align_corners: bool,
 }
 
-/// How a 3x3 convolution of the head is built.
+impl Head {
+    /// Creates a head without class names, class colors and auxiliary classifier.
+    pub(crate) fn new(classes: usize, aspp: Aspp, decoder: Decoder, align_corners: bool) -> Self {
+        Self {
+            classes,
+            class_names: Vec::new(),
+            class_colors: Vec::new(),
+            aspp,
+            decoder,
+            aux: None,
+            align_corners,
+        }
+    }
+}
+
+/// Kind of the head's 3x3 convolutions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConvKind {
     /// One convolution.
     Plain,
-    /// Depthwise, then 1x1, nothing between (SMP).
+    /// Depthwise, then 1x1, with nothing in between (SMP).
     Separable,
     /// Depthwise, batch norm, ReLU, then 1x1 (TensorFlow).
     SeparableNorm,
@@ -42,48 +57,48 @@ pub enum ConvKind {
 pub struct Aspp {
     /// Channels of each branch and of the projection.
     pub channels: usize,
-    /// Rates of the 3x3 branches at the config's output stride. Empty for TensorFlow's head for
-    /// phones.
+    /// Atrous rates of the 3x3 branches at the config's output stride. Empty for TensorFlow's
+    /// mobile head.
     pub rates: Vec<usize>,
-    /// How the 3x3 branches are built.
+    /// Kind of the 3x3 branches.
     pub kind: ConvKind,
-    /// The branch of image features.
+    /// Pooling of the image-level branch.
     pub pooling: Pooling,
-    /// Whether the pooled branch comes first in the concatenation (TensorFlow, Hugging Face), or
-    /// last.
+    /// Whether the pooled branch comes first in the concatenation (TensorFlow, Hugging Face)
+    /// instead of last.
     pub pool_first: bool,
-    /// Share of values that is dropped after the projection, in training.
+    /// Dropout probability after the projection, in training.
     pub dropout: f32,
-    /// A separable 3x3 convolution after the projection (SMP's DeepLabV3Plus).
+    /// Whether a separable 3x3 convolution follows the projection (DeepLabV3Plus of SMP).
     #[serde(default)]
     pub separable_after: bool,
 }
 
-/// Image-level features.
+/// Pooling of the image-level features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// None.
+    /// No image-level branch.
     Off,
-    /// The mean over the whole map.
+    /// Global average pooling.
     Global,
-    /// The mean over windows (TensorFlow's `image_pooling_crop_size` and `image_pooling_stride`). A
-    /// window larger than the map takes the whole map.
+    /// Average pooling over windows (TensorFlow's `image_pooling_crop_size` and
+    /// `image_pooling_stride`). A window larger than the feature map is clipped to it.
     Window {
-        /// Height and width in pixels of the image.
+        /// Height and width of a window in image pixels.
         crop: (usize, usize),
-        /// Steps down and right in pixels of the features.
+        /// Vertical and horizontal stride in feature pixels.
         stride: (usize, usize),
     },
 }
 
-/// What stands between ASPP and the classifier.
+/// Decoder between the ASPP and the classifier.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decoder {
-    /// Nothing: DeepLabv3 as its paper has it.
+    /// No decoder: DeepLabv3 as in its paper.
     None,
-    /// A 3x3 convolution at the features' size: DeepLabv3 in torchvision and SMP.
+    /// A 3x3 convolution at the feature size: DeepLabv3 of torchvision and SMP.
     Conv,
     /// The decoder of DeepLabv3+.
     Plus(PlusDecoder),
@@ -92,35 +107,35 @@ pub enum Decoder {
 /// The decoder of DeepLabv3+ (section 3.1).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlusDecoder {
-    /// Where the low-level features are taken.
+    /// Source of the low-level features.
     pub low_level: LowLevel,
-    /// Channels that they are reduced to.
+    /// Channels of the low-level features after the 1x1 projection.
     pub low_level_channels: usize,
-    /// Channels of the convolutions.
+    /// Channels of the 3x3 convolutions.
     pub channels: usize,
-    /// How the convolutions are built.
+    /// Kind of the 3x3 convolutions.
     pub kind: ConvKind,
-    /// Share of values that is dropped after each convolution in training; its length is the number
-    /// of convolutions.
+    /// Dropout probability after each convolution, in training. Its length is the number of
+    /// convolutions.
     pub dropouts: Vec<f32>,
     /// Whether the low-level features come first in the concatenation (VainF).
     pub low_level_first: bool,
 }
 
-/// Where the low-level features are taken, at a quarter of the image's size.
+/// Source of the low-level features, at a quarter of the image size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LowLevel {
     /// The output of the last unit at that size.
     Stage,
-    /// Inside a unit, where TensorFlow's DeepLab takes them.
+    /// An intermediate value of a unit, as in TensorFlow's DeepLab.
     TensorFlow,
 }
 
-/// torchvision's second classifier: 3x3 to a quarter of the channels, batch norm, ReLU, dropout,
-/// 1x1.
+/// The auxiliary classifier of torchvision: 3x3 to a quarter of the channels, batch norm, ReLU,
+/// dropout, 1x1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Aux {
-    /// Share of values that is dropped, in training.
+    /// Dropout probability, in training.
     pub dropout: f32,
 }

@@ -1,39 +1,39 @@
-//! The part of a config that is about images.
+//! The image preprocessing of a config.
 
 use serde::{Deserialize, Serialize};
 
-/// From bytes to numbers: `(x / 255 - mean) / std`, then padding.
+/// Image preprocessing: normalization of bytes, `(x / 255 - mean) / std`, then padding.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
-    /// Red, green, blue, in 0 to 1.
+    /// Mean of red, green and blue, for values in 0 to 1.
     pub mean: [f32; 3],
-    /// Red, green, blue, in 0 to 1.
+    /// Standard deviation of red, green and blue, for values in 0 to 1.
     pub std: [f32; 3],
-    /// The padding's value, after the normalization.
+    /// Padding value per channel, after normalization.
     pub pad_value: [f32; 3],
-    /// Pixels of the long side that the network was trained for, where the weights come with one.
+    /// Long side in pixels that the network was trained for, if the weights specify one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<usize>,
-    /// Pixels that the code base's preset scales the short side to, without padding, where it has
-    /// one.
+    /// Short side in pixels that the code base's preset scales images to, without padding, if it
+    /// has a preset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short_side: Option<usize>,
-    /// What is done about the short side.
+    /// Padding after the long side is scaled to `size`.
     pub pad: PadRule,
 }
 
-/// Padding of an image whose long side has been scaled. It always goes below and to the right.
+/// Padding of an image after its long side is scaled, at the bottom and right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PadRule {
-    /// None: the network takes any size.
+    /// No padding: the network accepts any size.
     None,
-    /// To a square.
+    /// Padding to a square.
     Square,
 }
 
 impl Preprocessing {
-    /// Mean and deviation of ImageNet, as PyTorch's libraries use.
+    /// Mean and standard deviation of ImageNet, as in PyTorch libraries.
     pub const IMAGENET: Self = Self {
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
@@ -42,7 +42,7 @@ impl Preprocessing {
         short_side: None,
         pad: PadRule::None,
     };
-    /// `x / 127.5 - 1`, padded with gray: TensorFlow's DeepLab.
+    /// `x / 127.5 - 1`, padded with gray, as in TensorFlow's DeepLab.
     pub const TENSORFLOW: Self = Self {
         mean: [0.5; 3],
         std: [0.5; 3],
@@ -52,7 +52,7 @@ impl Preprocessing {
         pad: PadRule::Square,
     };
 
-    /// Factor and summand for each color of a byte: `x * scale + shift`.
+    /// Returns the normalization of a byte as scale and shift per channel: `x * scale + shift`.
     pub fn scale_shift(&self) -> ([f32; 3], [f32; 3]) {
         let each = |f: fn(f64, f64) -> f64| {
             std::array::from_fn(|i| f(self.mean[i].into(), self.std[i].into()) as f32)

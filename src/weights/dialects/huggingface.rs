@@ -1,4 +1,4 @@
-//! Hugging Face's `MobileNetV2ForSemanticSegmentation`: TensorFlow's network for phones under other
+//! Hugging Face's `MobileNetV2ForSemanticSegmentation`: TensorFlow's mobile network under other
 //! names.
 
 use super::torch::{self, Layer, layer};
@@ -9,7 +9,7 @@ use crate::models::{
     Preprocessing,
 };
 
-/// Hugging Face's dialect.
+/// The dialect of Hugging Face.
 pub struct HuggingFace;
 
 impl Dialect for HuggingFace {
@@ -17,7 +17,7 @@ impl Dialect for HuggingFace {
         "huggingface"
     }
 
-    fn about(&self) -> &'static str {
+    fn description(&self) -> &'static str {
         "Hugging Face's MobileNetV2ForSemanticSegmentation"
     }
 
@@ -36,6 +36,17 @@ impl Dialect for HuggingFace {
             |i| kernel(&format!("block{i}.project")),
             &kernel("last"),
         )?;
+        let aspp = Aspp {
+            channels: tensors
+                .dim("segmentation_head.conv_aspp.convolution.weight", 0)
+                .unwrap_or(256),
+            rates: Vec::new(),
+            kind: ConvKind::SeparableNorm,
+            pooling: Pooling::Global,
+            pool_first: true,
+            dropout: 0.8,
+            separable_after: false,
+        };
         Ok(Config {
             backbone: Backbone::MobileNetV2(net),
             output_stride: 16,
@@ -45,33 +56,20 @@ impl Dialect for HuggingFace {
             input_channels: tensors.dim(&stem, 1).unwrap_or(3),
             norm: Norm::Separate,
             eps: Eps { backbone: 1e-3, head: 1e-5 },
-            head: Some(Head {
-                classes: torch::classes(tensors, "segmentation_head.classifier.convolution"),
-                class_names: Vec::new(),
-                class_colors: Vec::new(),
-                aspp: Aspp {
-                    channels: tensors
-                        .dim("segmentation_head.conv_aspp.convolution.weight", 0)
-                        .unwrap_or(256),
-                    rates: Vec::new(),
-                    kind: ConvKind::SeparableNorm,
-                    pooling: Pooling::Global,
-                    pool_first: true,
-                    dropout: 0.8,
-                    separable_after: false,
-                },
-                decoder: Decoder::None,
-                aux: None,
-                // The library stops at the output stride; TensorFlow, which trained the weights,
-                // goes on with corners aligned.
-                align_corners: true,
-            }),
+            // The library returns logits at the output stride; TensorFlow, which trained the
+            // weights, upsamples them with aligned corners.
+            head: Some(Head::new(
+                torch::classes(tensors, "segmentation_head.classifier.convolution"),
+                aspp,
+                Decoder::None,
+                true,
+            )),
             preprocess: Preprocessing::TENSORFLOW,
         })
     }
 
     fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
-        let found = match path.split_once('.') {
+        let layer = match path.split_once('.') {
             Some(("backbone", inner)) if matches!(config.backbone, Backbone::MobileNetV2(_)) => {
                 mobilenet_v2(inner)
             }
@@ -81,7 +79,7 @@ impl Dialect for HuggingFace {
             None if path == "logits" => Some(module("segmentation_head.classifier")),
             _ => None,
         };
-        found.map(|layer| torch::name(layer, part))
+        layer.map(|layer| torch::name(layer, part))
     }
 }
 
@@ -101,7 +99,7 @@ fn mobilenet_v2(path: &str) -> Option<Layer> {
                 "project" => "reduce_1x1",
                 _ => return None,
             };
-            // The first block counts as the stem's.
+            // The first block belongs to the stem.
             match block.parse::<usize>().ok()?.checked_sub(1) {
                 None => format!("conv_stem.{part}"),
                 Some(layer) => format!("layer.{layer}.{part}"),

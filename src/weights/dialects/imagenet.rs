@@ -1,5 +1,5 @@
-//! Classifiers of ImageNet under torchvision's names (timm's ResNets have the same): bare backbones
-//! to start a training from.
+//! ImageNet classifiers with torchvision's names, which timm's ResNets share: bare backbones as
+//! initial weights for training.
 
 use super::torch;
 use super::{Dialect, ParameterPart, Tensors};
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::models::mobilenet_v3::MobileNetV3;
 use crate::models::{Backbone, Config, Eps};
 
-/// The dialect of ImageNet's classifiers.
+/// The dialect of ImageNet classifiers.
 pub struct ImageNet;
 
 const RESNET_STEM: &str = "conv1.weight";
@@ -22,7 +22,7 @@ impl Dialect for ImageNet {
         "imagenet"
     }
 
-    fn about(&self) -> &'static str {
+    fn description(&self) -> &'static str {
         "ImageNet classifiers of torchvision and timm, without the classifier: ResNet, MobileNetV2, MobileNetV3-Large"
     }
 
@@ -50,13 +50,13 @@ impl Dialect for ImageNet {
 
     fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
         let path = path.strip_prefix("backbone.")?;
-        let found = match &config.backbone {
+        let layer = match &config.backbone {
             Backbone::ResNet(_) => torch::resnet("", path),
             Backbone::MobileNetV2(_) => torch::mobilenet_v2(feature, path),
             Backbone::MobileNetV3(_) => super::torchvision::mobilenet_v3("features.", path),
             Backbone::Xception(_) => None,
         };
-        found.map(|layer| torch::name(layer, part))
+        layer.map(|layer| torch::name(layer, part))
     }
 
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {

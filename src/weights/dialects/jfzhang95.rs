@@ -5,24 +5,25 @@ use super::{Dialect, ParameterPart, Tensors};
 use crate::error::{Result, error};
 use crate::models::xception::{Xception, XceptionVariant};
 use crate::models::{
-    Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
-    PaddingRule, PlusDecoder, Pooling, Preprocessing,
+    Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Head, LowLevel, PaddingRule,
+    PlusDecoder, Pooling, Preprocessing,
 };
 
-/// jfzhang95's dialect.
+/// The dialect of jfzhang95.
 pub struct Jfzhang95;
 
 const MOBILENET_STEM: &str = "backbone.low_level_features.0.0.weight";
-/// All of MobileNetV2, before it is divided: files hold every tensor of it twice.
+/// Prefix of the undivided MobileNetV2: files contain all of its tensors twice.
 const WHOLE: &str = "backbone.features.";
-const PARTS: [&str; 2] = ["backbone.low_level_features.", "backbone.high_level_features."];
+/// Prefixes of the two halves of MobileNetV2.
+const HALVES: [&str; 2] = ["backbone.low_level_features.", "backbone.high_level_features."];
 
 impl Dialect for Jfzhang95 {
     fn name(&self) -> &'static str {
         "jfzhang95"
     }
 
-    fn about(&self) -> &'static str {
+    fn description(&self) -> &'static str {
         "jfzhang95's pytorch-deeplab-xception: v3+ with ResNet-101, Xception or MobileNetV2"
     }
 
@@ -32,21 +33,18 @@ impl Dialect for Jfzhang95 {
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
         let mut config = Config {
-            backbone: Backbone::Xception(Xception { depth: 65, variant: XceptionVariant::InPlace }),
             output_stride: 16,
-            dilation: DilationRule::AfterStride,
-            multi_grid: Vec::new(),
-            padding: PaddingRule::Symmetric,
-            input_channels: 3,
-            norm: Norm::Separate,
-            eps: Eps { backbone: 1e-5, head: 1e-5 },
             head: Some(head(tensors)),
-            // What it validates on: FixScaleCrop(513), of which the crop would leave a part of the
-            // image out.
+            // The validation preset is FixScaleCrop(513), without its crop, which would omit part
+            // of the image.
             preprocess: Preprocessing { short_side: Some(513), ..Preprocessing::IMAGENET },
+            ..Config::bare(Backbone::Xception(Xception {
+                depth: 65,
+                variant: XceptionVariant::InPlace,
+            }))
         };
         let mut stem = "backbone.conv1.weight";
-        if tensors.any(PARTS[0]) {
+        if tensors.any(HALVES[0]) {
             stem = MOBILENET_STEM;
             let kernel = |path: &str| {
                 mobilenet_v2(path)
@@ -66,15 +64,15 @@ impl Dialect for Jfzhang95 {
             config.dilation = DilationRule::WholeStage;
             config.multi_grid = vec![1, 2, 4];
         } else if !tensors.any("backbone.block20.") {
-            return Err(error!(Weights, "this backbone of jfzhang95's is not known")
-                .advice("ResNet-101, Xception and MobileNetV2 are; DRN is not"));
+            return Err(error!(Weights, "unsupported backbone of dialect `jfzhang95`")
+                .advice("ResNet-101, Xception and MobileNetV2 are supported; DRN is not"));
         }
         config.input_channels = tensors.dim(stem, 1).unwrap_or(3);
         Ok(config)
     }
 
     fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
-        let found = match path.split_once('.') {
+        let layer = match path.split_once('.') {
             Some(("backbone", inner)) => match &config.backbone {
                 Backbone::ResNet(_) => torch::resnet("backbone.", inner),
                 Backbone::MobileNetV2(_) => mobilenet_v2(inner),
@@ -88,45 +86,39 @@ impl Dialect for Jfzhang95 {
             None if path == "logits" => Some(layer("decoder.last_conv.", "8", "")),
             _ => None,
         };
-        found.map(|layer| torch::name(layer, part))
+        layer.map(|layer| torch::name(layer, part))
     }
 
     fn ignores(&self, tensors: &Tensors, name: &str) -> bool {
-        name.ends_with("num_batches_tracked") || (name.starts_with(WHOLE) && tensors.any(PARTS[0]))
+        name.ends_with("num_batches_tracked") || (name.starts_with(WHOLE) && tensors.any(HALVES[0]))
     }
 
-    fn copy_of(&self, name: &str) -> Option<String> {
-        PARTS.iter().find_map(|part| Some(format!("{WHOLE}{}", name.strip_prefix(part)?)))
+    fn duplicate_name(&self, name: &str) -> Option<String> {
+        HALVES.iter().find_map(|half| Some(format!("{WHOLE}{}", name.strip_prefix(half)?)))
     }
 }
 
 fn head(tensors: &Tensors) -> Head {
-    let out = |name: &str, usual: usize| tensors.dim(name, 0).unwrap_or(usual);
-    let channels = out("aspp.conv1.weight", 256);
-    Head {
-        classes: torch::classes(tensors, "decoder.last_conv.8"),
-        class_names: Vec::new(),
-        class_colors: Vec::new(),
-        aspp: Aspp {
-            channels,
-            rates: vec![6, 12, 18],
-            kind: ConvKind::Plain,
-            pooling: Pooling::Global,
-            pool_first: false,
-            dropout: 0.5,
-            separable_after: false,
-        },
-        decoder: Decoder::Plus(PlusDecoder {
-            low_level: LowLevel::Stage,
-            low_level_channels: out("decoder.conv1.weight", 48),
-            channels: out("decoder.last_conv.0.weight", channels),
-            kind: ConvKind::Plain,
-            dropouts: vec![0.5, 0.1],
-            low_level_first: false,
-        }),
-        aux: None,
-        align_corners: true,
-    }
+    let out_channels = |name: &str, default: usize| tensors.dim(name, 0).unwrap_or(default);
+    let channels = out_channels("aspp.conv1.weight", 256);
+    let aspp = Aspp {
+        channels,
+        rates: vec![6, 12, 18],
+        kind: ConvKind::Plain,
+        pooling: Pooling::Global,
+        pool_first: false,
+        dropout: 0.5,
+        separable_after: false,
+    };
+    let decoder = Decoder::Plus(PlusDecoder {
+        low_level: LowLevel::Stage,
+        low_level_channels: out_channels("decoder.conv1.weight", 48),
+        channels: out_channels("decoder.last_conv.0.weight", channels),
+        kind: ConvKind::Plain,
+        dropouts: vec![0.5, 0.1],
+        low_level_first: false,
+    });
+    Head::new(torch::classes(tensors, "decoder.last_conv.8"), aspp, decoder, true)
 }
 
 fn aspp(path: &str) -> Option<Layer> {
@@ -141,22 +133,22 @@ fn aspp(path: &str) -> Option<Layer> {
     }
 }
 
-/// Convolution, norm and activation of a block's layers stand in one sequence.
+/// Renames a layer of MobileNetV2. A block is one sequence of convolutions, norms and activations.
 fn mobilenet_v2(path: &str) -> Option<Layer> {
     if path == "stem.conv1" {
-        return Some(layer(PARTS[0], "0.0", "0.1"));
+        return Some(layer(HALVES[0], "0.0", "0.1"));
     }
     let (block, part) = path.strip_prefix("block")?.split_once('.')?;
     let block: usize = block.parse().ok()?;
-    let at = match (part, block) {
+    let index = match (part, block) {
         ("expand", 1..) | ("depthwise", 0) => 0,
         ("depthwise", _) | ("project", 0) => 3,
         ("project", _) => 6,
         _ => return None,
     };
     let number = block + 1;
-    let prefix = format!("{}{number}.conv.", PARTS[usize::from(number > 3)]);
-    Some(layer(&prefix, &at.to_string(), &(at + 1).to_string()))
+    let prefix = format!("{}{number}.conv.", HALVES[usize::from(number > 3)]);
+    Some(layer(&prefix, &index.to_string(), &(index + 1).to_string()))
 }
 
 fn xception(path: &str) -> Option<Layer> {
@@ -170,9 +162,9 @@ fn xception(path: &str) -> Option<Layer> {
         None => (0, inner),
     };
     if unit == "exit2" {
-        // Outside of any block: `conv3` to `conv5`.
-        let at = conv + 2;
-        return separable(&format!("backbone.conv{at}"), &format!("backbone.bn{at}"), kind);
+        // Not part of a block: `conv3` to `conv5`.
+        let number = conv + 2;
+        return separable(&format!("backbone.conv{number}"), &format!("backbone.bn{number}"), kind);
     }
     let block = match (unit.strip_prefix("entry"), unit.strip_prefix("middle")) {
         (Some(i), _) => number(i)?,
@@ -183,21 +175,22 @@ fn xception(path: &str) -> Option<Layer> {
     if kind == "shortcut" {
         return Some(layer(&format!("backbone.block{block}."), "skip", "skipbn"));
     }
-    // ReLU, separable convolution, norm: but the first two blocks begin without the ReLU.
-    let at = 3 * conv.checked_sub(1)? + usize::from(block > 2);
+    // The sequence repeats ReLU, separable convolution, norm; the first two blocks start without
+    // the ReLU.
+    let index = 3 * conv.checked_sub(1)? + usize::from(block > 2);
     separable(
-        &format!("backbone.block{block}.rep.{at}"),
-        &format!("backbone.block{block}.rep.{}", at + 1),
+        &format!("backbone.block{block}.rep.{index}"),
+        &format!("backbone.block{block}.rep.{}", index + 1),
         kind,
     )
 }
 
-/// The norm after the depthwise convolution is inside, the one after the pointwise convolution
-/// beside.
-fn separable(inside: &str, norm: &str, kind: &str) -> Option<Layer> {
+/// Renames a layer of a separable convolution. The module contains the norm after the depthwise
+/// convolution, but not the one after the pointwise convolution.
+fn separable(module: &str, norm: &str, kind: &str) -> Option<Layer> {
     match kind {
-        "depthwise" => Some(layer(&format!("{inside}."), "conv1", "bn")),
-        "pointwise" => Some((format!("{inside}.pointwise"), norm.to_owned())),
+        "depthwise" => Some(layer(&format!("{module}."), "conv1", "bn")),
+        "pointwise" => Some((format!("{module}.pointwise"), norm.to_owned())),
         _ => None,
     }
 }
@@ -236,8 +229,8 @@ mod tests {
         ] {
             assert_eq!(mobilenet_v2(path), names, "{path}");
         }
-        let copy = Jfzhang95.copy_of("backbone.high_level_features.17.conv.6.weight");
-        assert_eq!(copy.as_deref(), Some("backbone.features.17.conv.6.weight"));
-        assert_eq!(Jfzhang95.copy_of("decoder.conv1.weight"), None);
+        let duplicate = Jfzhang95.duplicate_name("backbone.high_level_features.17.conv.6.weight");
+        assert_eq!(duplicate.as_deref(), Some("backbone.features.17.conv.6.weight"));
+        assert_eq!(Jfzhang95.duplicate_name("decoder.conv1.weight"), None);
     }
 }

@@ -1,30 +1,30 @@
-//! How dialects order a tensor's elements, and the way from there to ours.
+//! Kernel layouts of the dialects, and their conversion to and from the native layout.
 
 use crate::error::Result;
 use crate::memory;
 use crate::tensor::{Shape, Tensor};
 
-/// The order of a kernel's axes in a file. Vectors have one axis everywhere.
+/// Axis order of kernels in a file. Vectors have one axis in every layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelLayout {
     /// `[c_out, c_in / groups, kh, kw]`: PyTorch.
     Oihw,
     /// `[kh, kw, c_in, c_out]`, depthwise `[kh, kw, c, 1]`: TensorFlow.
     Hwio,
-    /// `[kh, kw, c_in / groups, c_out]`: ours.
+    /// `[kh, kw, c_in / groups, c_out]`: native.
     Native,
 }
 
-/// What a parameter is to its layer.
+/// Role of a parameter in its layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParameterPart {
     /// The convolution's kernel.
     Kernel,
     /// The convolution's bias.
     Bias,
-    /// The batch norm's factor.
+    /// The batch norm's weight.
     Gamma,
-    /// The batch norm's summand.
+    /// The batch norm's bias.
     Beta,
     /// The batch norm's running mean.
     Mean,
@@ -32,7 +32,7 @@ pub enum ParameterPart {
     Variance,
 }
 
-/// Our endings of names, the longer before those they contain.
+/// Suffixes of native names. A suffix comes after the longer ones that end with it.
 const SUFFIXES: [(&str, ParameterPart); 6] = [
     (".norm.weight", ParameterPart::Gamma),
     (".norm.bias", ParameterPart::Beta),
@@ -43,19 +43,19 @@ const SUFFIXES: [(&str, ParameterPart); 6] = [
 ];
 
 impl ParameterPart {
-    /// One of our names as the layer's path and the part.
+    /// Splits a native name into the path of the layer and the role of the parameter.
     pub fn split(name: &str) -> Option<(&str, ParameterPart)> {
         SUFFIXES.iter().find_map(|&(suffix, part)| Some((name.strip_suffix(suffix)?, part)))
     }
 
-    /// The ending of our names.
+    /// Returns the suffix of native names.
     pub fn suffix(self) -> &'static str {
         SUFFIXES.iter().find(|(_, part)| *part == self).map_or("", |(suffix, _)| suffix)
     }
 }
 
 impl KernelLayout {
-    /// Dimensions in a file of a parameter with our `shape`.
+    /// Returns the dimensions, in a file, of a parameter with the native `shape`.
     pub fn dims(self, shape: Shape, part: ParameterPart, depthwise: bool) -> Vec<usize> {
         let Shape { n: kh, h: kw, w: c_in, c: c_out } = shape;
         match (part, self) {
@@ -66,15 +66,16 @@ impl KernelLayout {
         }
     }
 
-    /// Our tensor of `shape` from a file's elements.
+    /// Converts elements of a file to a native tensor of `shape`.
     ///
     /// # Errors
-    /// Where the number of elements is not the shape's.
+    /// Returns an error if the number of elements does not match the shape, or if the allocation
+    /// fails.
     pub fn read(self, shape: Shape, part: ParameterPart, data: Vec<f32>) -> Result<Tensor> {
         if part != ParameterPart::Kernel || self != KernelLayout::Oihw || data.len() != shape.len()
         {
-            // A depthwise kernel's elements lie in the same order in `[kh, kw, c, 1]` and
-            // `[kh, kw, 1, c]`.
+            // A depthwise kernel has the same element order in `[kh, kw, c, 1]` and `[kh, kw, 1,
+            // c]`.
             return Tensor::new(shape, data);
         }
         let taps = shape.n * shape.h;
@@ -89,10 +90,10 @@ impl KernelLayout {
         Tensor::new(shape, out)
     }
 
-    /// A file's elements from our tensor.
+    /// Converts a native tensor to elements of a file.
     ///
     /// # Errors
-    /// Where memory runs out.
+    /// Returns an error if the allocation fails.
     pub fn write(self, tensor: &Tensor, part: ParameterPart) -> Result<Vec<f32>> {
         let (shape, data) = (tensor.shape(), tensor.f32());
         if part != ParameterPart::Kernel || self != KernelLayout::Oihw {
@@ -114,19 +115,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_survive_the_way_to_pytorchs_order_and_back() {
-        let ours = Tensor::from_fn(Shape::new(2, 3, 4, 5), |y, x, i, o| {
+    fn kernels_survive_conversion_to_pytorchs_layout_and_back() {
+        let native = Tensor::from_fn(Shape::new(2, 3, 4, 5), |y, x, i, o| {
             (1000 * y + 100 * x + 10 * i + o) as f32
         });
-        let theirs = KernelLayout::Oihw.write(&ours, ParameterPart::Kernel).unwrap();
+        let oihw = KernelLayout::Oihw.write(&native, ParameterPart::Kernel).unwrap();
         // Element [o = 3, i = 2, y = 1, x = 0] of [5, 4, 2, 3].
-        assert_eq!(theirs[((3 * 4 + 2) * 2 + 1) * 3], 1023.0);
+        assert_eq!(oihw[((3 * 4 + 2) * 2 + 1) * 3], 1023.0);
         assert_eq!(
-            KernelLayout::Oihw.read(ours.shape(), ParameterPart::Kernel, theirs).unwrap(),
-            ours
+            KernelLayout::Oihw.read(native.shape(), ParameterPart::Kernel, oihw).unwrap(),
+            native
         );
         assert_eq!(
-            KernelLayout::Oihw.dims(ours.shape(), ParameterPart::Kernel, false),
+            KernelLayout::Oihw.dims(native.shape(), ParameterPart::Kernel, false),
             [5, 4, 2, 3]
         );
     }

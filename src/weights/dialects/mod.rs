@@ -1,9 +1,9 @@
-//! Dialects: whose names and conventions a file of weights follows.
+//! Dialects: the tensor names and conventions of a code base.
 //!
-//! A dialect is found from the tensors' names. From names and dimensions follows the network's
-//! [`Config`], with the conventions that the dialect's code has and no file says: order of
-//! concatenations, padding, dilation, eps, corners. Each dialect is one file with one [`Dialect`];
-//! [`DIALECTS`] lists them.
+//! The dialect of a weight file is detected from the tensor names. Names and dimensions determine
+//! the [`Config`] of the network, together with conventions of the code base that files do not
+//! contain: concatenation order, padding, dilation, eps, corner alignment. Each dialect is a module
+//! with one implementation of [`Dialect`]; [`DIALECTS`] lists them.
 
 mod huggingface;
 mod imagenet;
@@ -28,12 +28,12 @@ use crate::error::{Result, error};
 use crate::graph::{ParamRef, Weights};
 use crate::models::{self, CONFIG_KEY, Config};
 use crate::tensor::{Shape, Tensor};
-use crate::text::excerpt;
+use crate::text::{excerpt, tensor_mismatches};
 use rayon::prelude::*;
 use std::collections::HashSet;
-use tensors::Unwrapped;
+use tensors::Unprefixed;
 
-/// All the dialects, in the order in which they are tried.
+/// All dialects, in the order of detection.
 pub static DIALECTS: &[&dyn Dialect] = &[
     &native::Native,
     &tensorflow::TensorFlow,
@@ -46,121 +46,122 @@ pub static DIALECTS: &[&dyn Dialect] = &[
     &timm::Timm,
 ];
 
-/// Names and conventions of one code base.
+/// Tensor names and conventions of a code base.
 pub trait Dialect: Sync {
-    /// What the command line calls it: `torchvision`.
+    /// Returns the name on the command line, such as `torchvision`.
     fn name(&self) -> &'static str;
 
-    /// What it is, in one line.
-    fn about(&self) -> &'static str;
+    /// Returns a description in one line.
+    fn description(&self) -> &'static str;
 
-    /// Whether the names are this dialect's. Where several say yes the first of [`DIALECTS`] is
-    /// taken.
+    /// Returns whether the tensor names belong to this dialect. The first match in [`DIALECTS`] is
+    /// used.
     fn detect(&self, tensors: &Tensors) -> bool;
 
-    /// The network, from names and dimensions. Where tensors are missing it guesses what is usual:
-    /// loading reports them all.
+    /// Infers the config of the network from tensor names and dimensions. If tensors are missing,
+    /// it assumes the default; loading then reports all of them.
     ///
     /// # Errors
-    /// Where the network is of a kind that is not known.
+    /// Returns an error if the network is not supported.
     fn infer(&self, tensors: &Tensors) -> Result<Config>;
 
-    /// The dialect's name of a part of the layer that we call `path`; none where it has no such
-    /// layer.
+    /// Returns the dialect's name for a parameter of the layer `path` (native name). `None` if the
+    /// dialect has no such layer.
     fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String>;
 
-    /// The name under which a file holds what the dialect calls `name`: code bases changed their
-    /// names, or keep averages beside.
-    fn stored_as(&self, _tensors: &Tensors, name: String) -> String {
+    /// Returns the name that the file uses for `name`: older versions of a code base used other
+    /// names, and some files contain averaged weights under separate names.
+    fn stored_name(&self, _tensors: &Tensors, name: String) -> String {
         name
     }
 
-    /// A second name under which the code base stores the tensor `name` as well.
-    fn copy_of(&self, _name: &str) -> Option<String> {
+    /// Returns a second name under which the code base also stores the tensor `name`.
+    fn duplicate_name(&self, _name: &str) -> Option<String> {
         None
     }
 
-    /// Takes over into `theirs`, which [`Dialect::infer`] gave, what the code base leaves to its
-    /// flags and `config` says.
-    fn take_over_flags(&self, _theirs: &mut Config, _config: &Config) {}
+    /// Copies from `config` to `inferred`, the result of [`Dialect::infer`], the settings that the
+    /// code base takes from command line flags.
+    fn copy_flags(&self, _inferred: &mut Config, _config: &Config) {}
 
-    /// Whether a tensor is left out on purpose: counters, optimizers' state, classifiers of
-    /// ImageNet.
+    /// Returns whether a tensor is ignored on purpose: counters, optimizer state, ImageNet
+    /// classifiers.
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
         name.ends_with("num_batches_tracked")
     }
 
-    /// Order of the kernels' axes in a file.
+    /// Returns the axis order of the kernels in a file.
     fn layout(&self, _tensors: &Tensors) -> KernelLayout {
         KernelLayout::Oihw
     }
 }
 
-/// A parameter, and where a file should hold it.
+/// A parameter of a network, and the tensor expected for it in a file.
 #[derive(Debug, Clone)]
-pub struct Expected {
-    /// Our name.
-    pub ours: String,
-    /// The dialect's name.
+pub struct ExpectedTensor {
+    /// Native name of the parameter.
+    pub native_name: String,
+    /// Name of the tensor in the dialect.
     pub name: String,
-    /// Our shape.
+    /// Native shape of the parameter.
     pub shape: Shape,
-    /// Dimensions in the file.
+    /// Dimensions of the tensor in the file.
     pub dims: Vec<usize>,
-    /// What it is to its layer.
+    /// Role of the parameter: kernel, bias or norm statistic.
     pub part: ParameterPart,
 }
 
-/// What [`load`] gives.
+/// A network read by [`load`].
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The network.
+    /// The config of the network.
     pub config: Config,
-    /// Its parameters, by our names.
+    /// The parameters, by their native names.
     pub weights: Weights,
-    /// Whose names the file has.
+    /// Dialect of the file.
     pub dialect: &'static str,
 }
 
-/// What the caller of [`load`] knows.
+/// Options of [`load`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReadOptions<'a> {
-    /// The number of classes that the network must have.
+    /// Number of classes that the network must have.
     pub classes: Option<usize>,
-    /// The dialect, instead of the one that the names tell.
+    /// Dialect of the file. Detected from the tensor names by default.
     pub dialect: Option<&'a str>,
 }
 
-/// The dialect of a name.
+/// Returns the dialect with a name.
 ///
 /// # Errors
-/// Where there is none.
+/// Returns an error that lists the dialects if there is none.
 pub fn find(name: &str) -> Result<&'static dyn Dialect> {
     DIALECTS.iter().copied().find(|d| d.name() == name).ok_or_else(|| {
         let known = DIALECTS.iter().map(|d| d.name()).collect::<Vec<_>>().join(", ");
-        error!(Usage, "there is no dialect `{name}`").advice(format!("known are {known}"))
+        error!(Usage, "unknown dialect `{name}`").advice(format!("use one of {known}"))
     })
 }
 
-/// Whose names a file has, and the network that they make. Reads no numbers.
+/// Detects the dialect of a file and infers the config of its network, without reading elements.
 ///
 /// # Errors
-/// Where the names are nobody's, or the network is of a kind that is not known.
-pub fn identify(tensors: &Tensors, wanted: ReadOptions) -> Result<(&'static dyn Dialect, Config)> {
-    let dialect = match wanted.dialect {
+/// Returns an error if no dialect matches the names, if the network is not supported, or if the
+/// number of classes is wrong.
+pub fn identify(tensors: &Tensors, options: ReadOptions) -> Result<(&'static dyn Dialect, Config)> {
+    let dialect = match options.dialect {
         Some(name) => find(name)?,
-        None => DIALECTS.iter().copied().find(|d| d.detect(tensors)).ok_or_else(|| {
-            let some = tensors
+        None => detect(tensors).ok_or_else(|| {
+            let examples = tensors
                 .iter()
                 .take(3)
                 .map(|(name, _)| format!("`{}`", excerpt(name)))
                 .collect::<Vec<_>>()
                 .join(", ");
-            error!(Weights, "these names are of no known network: {some}, ...")
-                .advice("name the dialect if you know it")
+            error!(Weights, "tensor names match no known dialect: {examples}, ...")
+                .advice("specify the dialect if you know it")
         })?,
     };
-    // A file that was written here says what the names of a foreign dialect cannot.
+    // The metadata has settings that the names of a foreign dialect do not determine.
     let config = match tensors.metadata(CONFIG_KEY) {
         Some(json) => {
             Config::from_json(json).map_err(|e| e.at(format!("metadata `{CONFIG_KEY}`")))?
@@ -168,169 +169,160 @@ pub fn identify(tensors: &Tensors, wanted: ReadOptions) -> Result<(&'static dyn 
         None => dialect.infer(tensors)?,
     };
     config.validate()?;
-    match (wanted.classes, config.classes()) {
-        (Some(wanted), Some(found)) if wanted != found => {
-            Err(error!(Weights, "expected {wanted} classes, the weights have {found}"))
+    match (options.classes, config.classes()) {
+        (Some(expected), Some(actual)) if expected != actual => {
+            Err(error!(Weights, "expected {expected} classes, the weights have {actual}"))
         }
-        (Some(wanted), None) => {
-            Err(error!(Weights, "expected {wanted} classes, the weights are a bare backbone's"))
+        (Some(expected), None) => {
+            Err(error!(Weights, "expected {expected} classes, the weights are a bare backbone"))
         }
         _ => Ok((dialect, config)),
     }
 }
 
-/// The parameters of a network under a dialect's names.
+/// Returns the parameters of a network with their names in a dialect.
 ///
 /// # Errors
-/// Where the dialect has no name for some layer.
+/// Returns an error if the dialect has no name for a parameter.
 pub fn expected(
     dialect: &dyn Dialect,
     config: &Config,
     layout: KernelLayout,
-) -> Result<Vec<Expected>> {
+) -> Result<Vec<ExpectedTensor>> {
     let parameters = models::parameters(config)?;
-    let each = parameters.into_iter().map(|(ours, shape)| {
-        let (path, part) = ParameterPart::split(&ours)
-            .expect("invariant: layers name their parameters by these endings");
+    let tensors = parameters.into_iter().map(|(native_name, shape)| {
+        let (path, part) = ParameterPart::split(&native_name)
+            .expect("invariant: layers name their parameters with these suffixes");
         let name = dialect.rename(config, path, part).ok_or_else(|| {
-            error!(Weights, "`{}` has no name for `{ours}`", dialect.name())
+            error!(Weights, "dialect `{}` has no name for `{native_name}`", dialect.name())
                 .advice("write the weights in another dialect")
         })?;
         let dims = layout.dims(shape, part, path.ends_with("depthwise"));
-        Ok(Expected { name, shape, dims, part, ours })
+        Ok(ExpectedTensor { native_name, name, shape, dims, part })
     });
-    each.collect()
+    tensors.collect()
 }
 
 /// Reads a network and its weights.
 ///
 /// # Errors
-/// Where the names are nobody's; where tensors are missing, unexpected or misshapen (all of them
-/// are reported together, before any number is read); where the number of classes is not the wanted
-/// one; where numbers cannot be read.
-pub fn load(source: &dyn Source, wanted: ReadOptions) -> Result<Loaded> {
+/// Returns an error
+/// - if no dialect matches the names,
+/// - if tensors are missing, unexpected or misshapen; all of them are reported together, before any
+///   elements are read,
+/// - if the number of classes is wrong, or
+/// - if elements cannot be read.
+pub fn load(source: &dyn Source, options: ReadOptions) -> Result<Loaded> {
     let tensors = Tensors::of(source);
-    if wanted.dialect.is_none()
-        && !detected(&tensors)
-        && let Some(result) = load_inside_wrapper(source, wanted, MOST_WRAPPERS)
+    if options.dialect.is_none()
+        && detect(&tensors).is_none()
+        && let Some(result) = load_without_prefix(source, options, MAX_PREFIXES)
     {
         return result;
     }
-    let fitted = fit(&tensors, wanted).map_err(|e| e.at(source.label()))?;
-    let Fitted { dialect, config, layout, parameters } = fitted;
-    let read = parameters.par_iter().map(|p| {
+    let matched = match_tensors(&tensors, options).map_err(|e| e.at(source.label()))?;
+    let MatchedTensors { dialect, config, layout, parameters } = matched;
+    let weights = parameters.par_iter().map(|p| {
         let data = source.read(&p.name)?;
-        let tensor = layout.read(p.shape, p.part, data).and_then(|t| check_numbers(p.part, t));
+        let tensor = layout.read(p.shape, p.part, data).and_then(|t| check_variance(p.part, t));
         let tensor = tensor.map_err(|e| e.at(format!("tensor `{}`", p.name)))?;
-        Ok((p.ours.clone(), ParamRef::new(tensor)))
+        Ok((p.native_name.clone(), ParamRef::new(tensor)))
     });
-    Ok(Loaded { weights: read.collect::<Result<Weights>>()?, config, dialect: dialect.name() })
+    Ok(Loaded { weights: weights.collect::<Result<Weights>>()?, config, dialect: dialect.name() })
 }
 
-/// Refuses variances below zero: no batch has any, so the file is damaged or the tensor is
-/// something else. With them a batch norm is NaN, or, where eps hides the sign, a wrong factor.
-fn check_numbers(part: ParameterPart, tensor: Tensor) -> Result<Tensor> {
-    let negative = |v: &&f32| **v < 0.0;
-    match part {
-        ParameterPart::Variance => match tensor.f32().iter().filter(negative).count() {
-            0 => Ok(tensor),
-            count => {
-                let least = tensor.f32().iter().copied().fold(0.0, f32::min);
-                Err(error!(
-                    Weights,
-                    "{count} of {} running variances are negative, down to {least}",
-                    tensor.f32().len()
-                )
-                .advice("the file is damaged, or its training diverged; export the weights again"))
-            }
-        },
-        _ => Ok(tensor),
+/// Rejects negative running variances, which mean that the file is damaged or that the tensor is
+/// something else. They make the output of a batch norm NaN, or wrong if eps compensates the sign.
+fn check_variance(part: ParameterPart, tensor: Tensor) -> Result<Tensor> {
+    if part != ParameterPart::Variance {
+        return Ok(tensor);
     }
+    let values = tensor.f32();
+    let count = values.iter().filter(|v| **v < 0.0).count();
+    if count == 0 {
+        return Ok(tensor);
+    }
+    let min = values.iter().copied().fold(0.0, f32::min);
+    Err(error!(
+        Weights,
+        "{count} of {} running variances are negative, down to {min}",
+        values.len()
+    )
+    .advice("the file is damaged, or the training diverged; export the weights again"))
 }
 
-fn detected(tensors: &Tensors) -> bool {
-    DIALECTS.iter().any(|d| d.detect(tensors))
+fn detect(tensors: &Tensors) -> Option<&'static dyn Dialect> {
+    DIALECTS.iter().copied().find(|d| d.detect(tensors))
 }
 
-/// Wrappers around wrappers that are taken off. Real files have up to three; a hostile one can have
-/// a thousand points in each name.
-const MOST_WRAPPERS: usize = 8;
+/// Maximum number of nested prefixes that are removed from the names. Real files have up to three;
+/// a crafted one can have a thousand dots in each name.
+const MAX_PREFIXES: usize = 8;
 
-/// The network whose names are known once what stands before all of them is taken off.
-fn load_inside_wrapper(
+/// Loads a network whose names match a dialect after a prefix common to all of them is removed.
+/// `None` if they still match no dialect after `max_prefixes`.
+fn load_without_prefix(
     source: &dyn Source,
-    wanted: ReadOptions,
-    most: usize,
+    options: ReadOptions,
+    max_prefixes: usize,
 ) -> Option<Result<Loaded>> {
-    let inside = Unwrapped::new(source).filter(|_| most > 0)?;
-    if detected(&Tensors::of(&inside)) {
-        Some(load(&inside, wanted))
+    let unprefixed = Unprefixed::new(source).filter(|_| max_prefixes > 0)?;
+    if detect(&Tensors::of(&unprefixed)).is_some() {
+        Some(load(&unprefixed, options))
     } else {
-        load_inside_wrapper(&inside, wanted, most - 1)
+        load_without_prefix(&unprefixed, options, max_prefixes - 1)
     }
 }
 
-/// A file's tensors, found to be a network's.
-struct Fitted {
+/// The tensors of a file, matched to the parameters of a network.
+struct MatchedTensors {
     dialect: &'static dyn Dialect,
     config: Config,
     layout: KernelLayout,
-    parameters: Vec<Expected>,
+    parameters: Vec<ExpectedTensor>,
 }
 
-fn fit(tensors: &Tensors, wanted: ReadOptions) -> Result<Fitted> {
-    let (dialect, config) = identify(tensors, wanted)?;
+fn match_tensors(tensors: &Tensors, options: ReadOptions) -> Result<MatchedTensors> {
+    let (dialect, config) = identify(tensors, options)?;
     let layout = dialect.layout(tensors);
     let mut parameters = expected(dialect, &config, layout)?;
     for parameter in &mut parameters {
-        parameter.name = dialect.stored_as(tensors, std::mem::take(&mut parameter.name));
+        parameter.name = dialect.stored_name(tensors, std::mem::take(&mut parameter.name));
     }
-    compare(dialect, tensors, &parameters)?;
-    Ok(Fitted { dialect, config, layout, parameters })
+    check_tensors(dialect, tensors, &parameters)?;
+    Ok(MatchedTensors { dialect, config, layout, parameters })
 }
 
-/// At most so many tensors are named in a report; the rest is counted.
-const NAMED: usize = 12;
-
-/// Reports everything that does not fit.
-fn compare(dialect: &dyn Dialect, tensors: &Tensors, parameters: &[Expected]) -> Result<()> {
+/// Reports all missing, misshapen and unexpected tensors.
+fn check_tensors(
+    dialect: &dyn Dialect,
+    tensors: &Tensors,
+    parameters: &[ExpectedTensor],
+) -> Result<()> {
     let known: HashSet<&str> = parameters.iter().map(|p| p.name.as_str()).collect();
-    let missing =
+    let missing: Vec<String> =
         parameters.iter().filter(|p| !tensors.has(&p.name)).map(|p| p.name.clone()).collect();
-    let misshapen = parameters.iter().filter_map(|p| match tensors.dims(&p.name) {
-        Some(dims) if dims != p.dims => {
-            Some(format!("{} (expected {:?}, got {:?})", excerpt(&p.name), p.dims, dims))
-        }
-        _ => None,
-    });
-    let unexpected = tensors
+    let misshapen: Vec<String> = parameters
+        .iter()
+        .filter_map(|p| match tensors.dims(&p.name) {
+            Some(dims) if dims != p.dims => {
+                Some(format!("{} (expected {:?}, got {:?})", excerpt(&p.name), p.dims, dims))
+            }
+            _ => None,
+        })
+        .collect();
+    let unexpected: Vec<String> = tensors
         .iter()
         .map(|(name, _)| name)
-        .filter(|&name| !known.contains(name) && !dialect.ignores(tensors, name));
-    let groups = [
-        ("missing", missing),
-        ("misshapen", misshapen.collect()),
-        ("unexpected", unexpected.map(excerpt).collect::<Vec<_>>()),
-    ];
-    let report: Vec<String> = groups
-        .iter()
-        .filter(|(_, names)| !names.is_empty())
-        .map(|(what, names)| list(what, names))
+        .filter(|&name| !known.contains(name) && !dialect.ignores(tensors, name))
+        .map(excerpt)
         .collect();
-    match report.is_empty() {
-        true => Ok(()),
-        false => Err(error!(
+    match tensor_mismatches(&missing, &misshapen, &unexpected) {
+        None => Ok(()),
+        Some(report) => Err(error!(
             Weights,
-            "the tensors do not fit the `{}` network: {}",
-            dialect.name(),
-            report.join("; ")
+            "the tensors do not match the `{}` network: {report}",
+            dialect.name()
         )),
     }
-}
-
-fn list(what: &str, names: &[String]) -> String {
-    let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-    let more = names.len().saturating_sub(NAMED);
-    let rest = if more > 0 { format!(", and {more} more") } else { String::new() };
-    format!("{} {what}: {shown}{rest}", names.len())
 }

@@ -1,10 +1,10 @@
-//! Our own names, layout, and the config in the metadata.
+//! The native dialect: the names and layout of this crate, with the config in the metadata.
 
 use super::{Dialect, KernelLayout, ParameterPart, Tensors};
 use crate::error::{Result, error};
 use crate::models::{CONFIG_KEY, Config, STEM_WEIGHT};
 
-/// Our dialect.
+/// The native dialect.
 pub struct Native;
 
 impl Dialect for Native {
@@ -12,8 +12,8 @@ impl Dialect for Native {
         "atrous"
     }
 
-    fn about(&self) -> &'static str {
-        "this crate's own: any network, with its config in the metadata"
+    fn description(&self) -> &'static str {
+        "the native dialect: any network, with its config in the metadata"
     }
 
     fn detect(&self, tensors: &Tensors) -> bool {
@@ -21,8 +21,10 @@ impl Dialect for Native {
     }
 
     fn infer(&self, _tensors: &Tensors) -> Result<Config> {
-        Err(error!(Weights, "the metadata has no `{CONFIG_KEY}`, which says what the network is")
-            .advice("the file was written anew by a program that drops metadata: import the original again"))
+        Err(error!(Weights, "the metadata lacks `{CONFIG_KEY}`, which describes the network")
+            .advice(
+                "another program rewrote the file without its metadata: import the original again",
+            ))
     }
 
     fn rename(&self, _config: &Config, path: &str, part: ParameterPart) -> Option<String> {

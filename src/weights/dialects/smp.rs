@@ -8,7 +8,7 @@ use crate::models::{
     PlusDecoder, Preprocessing,
 };
 
-/// SMP's dialect.
+/// The dialect of SMP.
 pub struct Smp;
 
 const MOBILENET_STEM: &str = "encoder.features.0.0.weight";
@@ -22,7 +22,7 @@ impl Dialect for Smp {
         "smp"
     }
 
-    fn about(&self) -> &'static str {
+    fn description(&self) -> &'static str {
         "segmentation_models_pytorch: DeepLabV3 and DeepLabV3Plus with ResNet or MobileNetV2"
     }
 
@@ -40,13 +40,13 @@ impl Dialect for Smp {
         } else if tensors.any("encoder.layer1.0.") {
             Backbone::ResNet(torch::infer_resnet(tensors, "encoder.")?)
         } else {
-            return Err(error!(Weights, "this encoder of SMP is not known")
-                .advice("ResNet-18 to -152 and MobileNetV2 are"));
+            return Err(error!(Weights, "unsupported encoder of dialect `smp`")
+                .advice("ResNet-18 to -152 and MobileNetV2 are supported"));
         };
         let plus = tensors.any("decoder.block1.")
             || tensors.any("decoder.block2.")
             || tensors.any("decoder.aspp.0.");
-        let prefix = if plus { "decoder.aspp.0." } else { self.old_or_new(tensors) };
+        let prefix = if plus { "decoder.aspp.0." } else { aspp_prefix(tensors) };
         let mut aspp = torch::infer_aspp(tensors, prefix, [12, 24, 36], 0.5);
         aspp.separable_after = plus;
         let decoder = PlusDecoder {
@@ -67,15 +67,12 @@ impl Dialect for Smp {
             input_channels: tensors.dim(stem, 1).unwrap_or(3),
             norm: Norm::Separate,
             eps: Eps { backbone: 1e-5, head: 1e-5 },
-            head: Some(Head {
-                classes: torch::classes(tensors, "segmentation_head.0"),
-                class_names: Vec::new(),
-                class_colors: Vec::new(),
+            head: Some(Head::new(
+                torch::classes(tensors, "segmentation_head.0"),
                 aspp,
-                decoder: if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
-                aux: None,
-                align_corners: true,
-            }),
+                if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
+                true,
+            )),
             preprocess: Preprocessing::IMAGENET,
         })
     }
@@ -83,12 +80,10 @@ impl Dialect for Smp {
     fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
         let head = config.head.as_ref()?;
         let plus = matches!(head.decoder, Decoder::Plus(_));
-        let found = match path.split_once('.') {
-            Some(("backbone", inner)) => match &config.backbone {
-                Backbone::ResNet(_) => torch::resnet("encoder.", inner),
-                Backbone::MobileNetV2(_) => torch::mobilenet_v2(feature, inner),
-                _ => None,
-            },
+        let layer = match path.split_once('.') {
+            Some(("backbone", inner)) => {
+                torch::resnet_or_mobilenet_v2(&config.backbone, "encoder.", feature, inner)
+            }
             Some(("aspp", "separable.depthwise")) => Some(layer("decoder.aspp.", "1.0", "")),
             Some(("aspp", "separable.pointwise")) => Some(layer("decoder.aspp.", "1.1", "2")),
             Some(("aspp", inner)) => torch::aspp(
@@ -101,11 +96,11 @@ impl Dialect for Smp {
             None if path == "logits" => Some(layer("segmentation_head.", "0", "")),
             _ => None,
         };
-        found.map(|layer| torch::name(layer, part))
+        layer.map(|layer| torch::name(layer, part))
     }
 
-    fn stored_as(&self, tensors: &Tensors, name: String) -> String {
-        // DeepLabV3's decoder was a sequence once: ASPP, convolution, batch norm.
+    fn stored_name(&self, tensors: &Tensors, name: String) -> String {
+        // In older versions, DeepLabV3's decoder is a sequence: ASPP, convolution, batch norm.
         const OLD: [(&str, &str); 3] = [
             ("decoder.aspp.", "decoder.0."),
             ("decoder.conv.", "decoder.1."),
@@ -117,16 +112,14 @@ impl Dialect for Smp {
     }
 
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
-        // The classifier of whole images that SMP can train beside.
+        // SMP can train an additional classifier of whole images.
         name.ends_with("num_batches_tracked") || name.starts_with("classification_head.")
     }
 }
 
-impl Smp {
-    /// Where DeepLabV3's ASPP lies.
-    fn old_or_new(&self, tensors: &Tensors) -> &'static str {
-        if tensors.any("decoder.0.") { "decoder.0." } else { "decoder.aspp." }
-    }
+/// Returns the prefix of DeepLabV3's ASPP in the old or the new version.
+fn aspp_prefix(tensors: &Tensors) -> &'static str {
+    if tensors.any("decoder.0.") { "decoder.0." } else { "decoder.aspp." }
 }
 
 fn decoder(path: &str) -> Option<Layer> {

@@ -1,4 +1,4 @@
-//! Writing weights under a dialect's names.
+//! Converting weights to the names and layout of a dialect.
 
 use super::{Dialect, KernelLayout, Source, Tensors, expected, find};
 use crate::error::{Result, error};
@@ -7,12 +7,12 @@ use crate::models::{CONFIG_KEY, Config, Decoder};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Tensors in memory, under a dialect's names and in its layout, ready to be written to a file.
+/// Tensors in memory with the names and layout of a dialect, ready to be written to a file.
 #[derive(Debug, Clone, Default)]
 pub struct StoredWeights {
     /// Names, dimensions and elements.
     pub tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
-    /// Our config as JSON, with which the file can be read back with nothing lost.
+    /// The config as JSON, so that the file can be read back without loss.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -26,10 +26,10 @@ impl Source for StoredWeights {
     }
 
     fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let found = self.tensors.iter().find(|(n, ..)| n == name);
-        found
+        let tensor = self.tensors.iter().find(|(n, ..)| n == name);
+        tensor
             .map(|(.., data)| data.clone())
-            .ok_or_else(|| error!(Weights, "there is no tensor `{name}`"))
+            .ok_or_else(|| error!(Weights, "no tensor named `{name}`"))
     }
 
     fn label(&self) -> String {
@@ -37,48 +37,46 @@ impl Source for StoredWeights {
     }
 }
 
-/// The weights under the names and in the layout of the dialect called `dialect`.
+/// Converts weights to the names and layout of a dialect.
 ///
 /// # Errors
-/// Where a parameter is missing or misshapen, and where the dialect's code would compute something
-/// else with these weights: it has no such layer, or another order, padding, dilation rule, eps,
-/// ...
+/// Returns an error if a parameter is missing or misshapen, or if the dialect's code base would
+/// compute something else with these weights: because it lacks a layer, or uses another
+/// concatenation order, padding, dilation rule, eps, ...
 pub fn store(config: &Config, weights: &Weights, dialect: &str) -> Result<StoredWeights> {
     let dialect = find(dialect)?;
     let layout = dialect.layout(&Tensors::default());
     let parameters = expected(dialect, config, layout)?;
     let mut stored = StoredWeights { tensors: Vec::new(), metadata: BTreeMap::new() };
     for p in &parameters {
-        match weights.get(&p.ours) {
-            Some(found) if found.shape() == p.shape => {}
-            Some(found) => {
-                return Err(error!(
-                    Weights,
-                    "`{}`: expected {}, got {}",
-                    p.ours,
-                    p.shape,
-                    found.shape()
-                ));
+        match weights.get(&p.native_name) {
+            Some(param) if param.shape() == p.shape => {}
+            Some(param) => {
+                return Err(error!(Weights, "expected {}, got {}", p.shape, param.shape())
+                    .at(format!("parameter `{}`", p.native_name)));
             }
-            None => return Err(error!(Weights, "`{}` is missing", p.ours)),
+            None => return Err(error!(Weights, "parameter `{}` is missing", p.native_name)),
         }
         stored.tensors.push((p.name.clone(), p.dims.clone(), Vec::new()));
     }
-    agrees(dialect, config, layout, &stored)?;
+    check_compatible(dialect, config, layout, &stored)?;
     for (p, (.., data)) in parameters.iter().zip(&mut stored.tensors) {
-        *data = layout.write(weights[&p.ours].tensor(), p.part)?;
+        *data = layout.write(weights[&p.native_name].tensor(), p.part)?;
     }
-    let copies = stored.tensors.iter().filter_map(|(name, dims, data)| {
-        Some((dialect.copy_of(name)?, dims.clone(), data.clone()))
-    });
-    let copies: Vec<_> = copies.collect();
-    stored.tensors.extend(copies);
+    let duplicates: Vec<_> = stored
+        .tensors
+        .iter()
+        .filter_map(|(name, dims, data)| {
+            Some((dialect.duplicate_name(name)?, dims.clone(), data.clone()))
+        })
+        .collect();
+    stored.tensors.extend(duplicates);
     stored.metadata.insert(CONFIG_KEY.to_owned(), config.to_json());
     Ok(stored)
 }
 
-/// Checks that the dialect's code would run these tensors as the config says.
-fn agrees(
+/// Checks that the dialect's code base would run these tensors as the config specifies.
+fn check_compatible(
     dialect: &dyn Dialect,
     config: &Config,
     layout: KernelLayout,
@@ -87,52 +85,53 @@ fn agrees(
     if layout == KernelLayout::Native {
         return Ok(());
     }
-    let mut theirs = dialect.infer(&Tensors::of(stored))?;
-    take_over_options(&mut theirs, config);
-    dialect.take_over_flags(&mut theirs, config);
-    let value = |c: &Config| serde_json::to_value(c).unwrap_or(Value::Null);
+    let mut inferred = dialect.infer(&Tensors::of(stored))?;
+    copy_options(&mut inferred, config);
+    dialect.copy_flags(&mut inferred, config);
+    let json = |c: &Config| serde_json::to_value(c).unwrap_or(Value::Null);
     let mut differences = Vec::new();
-    diff("", &value(config), &value(&theirs), &mut differences);
-    match differences.is_empty() {
-        true => Ok(()),
-        false => Err(error!(
-            Config,
-            "`{}` runs such weights otherwise: {}",
-            dialect.name(),
-            differences.join(", ")
-        )
-        .advice("write them in the dialect they came from, or in `atrous`")),
+    diff("", &json(config), &json(&inferred), &mut differences);
+    if differences.is_empty() {
+        return Ok(());
     }
+    Err(error!(
+        Config,
+        "dialect `{}` cannot represent these weights: {}",
+        dialect.name(),
+        differences.join(", ")
+    )
+    .advice("write them in their original dialect, or in `atrous`"))
 }
 
-/// What is set when a network is run or trained, and is no part of a dialect's conventions.
-fn take_over_options(theirs: &mut Config, config: &Config) {
-    theirs.output_stride = config.output_stride;
-    theirs.preprocess = config.preprocess;
-    if let (Some(theirs), Some(ours)) = (&mut theirs.head, &config.head) {
-        theirs.class_names.clone_from(&ours.class_names);
-        theirs.class_colors.clone_from(&ours.class_colors);
-        theirs.aspp.dropout = ours.aspp.dropout;
-        if theirs.aspp.rates.len() == ours.aspp.rates.len() {
-            theirs.aspp.rates.clone_from(&ours.aspp.rates);
+/// Copies the settings that are chosen when a network is run or trained, and that are not
+/// conventions of a dialect.
+fn copy_options(inferred: &mut Config, config: &Config) {
+    inferred.output_stride = config.output_stride;
+    inferred.preprocess = config.preprocess;
+    if let (Some(inferred), Some(head)) = (&mut inferred.head, &config.head) {
+        inferred.class_names.clone_from(&head.class_names);
+        inferred.class_colors.clone_from(&head.class_colors);
+        inferred.aspp.dropout = head.aspp.dropout;
+        if inferred.aspp.rates.len() == head.aspp.rates.len() {
+            inferred.aspp.rates.clone_from(&head.aspp.rates);
         }
-        if let (Some(theirs), Some(ours)) = (&mut theirs.aux, &ours.aux) {
-            theirs.dropout = ours.dropout;
+        if let (Some(inferred), Some(aux)) = (&mut inferred.aux, &head.aux) {
+            inferred.dropout = aux.dropout;
         }
-        match (&mut theirs.decoder, &ours.decoder) {
-            (Decoder::Plus(theirs), Decoder::Plus(ours))
-                if theirs.dropouts.len() == ours.dropouts.len() =>
+        match (&mut inferred.decoder, &head.decoder) {
+            (Decoder::Plus(inferred), Decoder::Plus(decoder))
+                if inferred.dropouts.len() == decoder.dropouts.len() =>
             {
-                theirs.dropouts.clone_from(&ours.dropouts);
+                inferred.dropouts.clone_from(&decoder.dropouts);
             }
             _ => {}
         }
     }
 }
 
-/// Names the leaves that differ: `head.aspp.pool_first (true here, false there)`.
-fn diff(path: &str, ours: &Value, theirs: &Value, out: &mut Vec<String>) {
-    if let (Value::Object(a), Value::Object(b)) = (ours, theirs) {
+/// Lists the leaves that differ: `head.aspp.pool_first (true here, false in the dialect)`.
+fn diff(path: &str, config: &Value, inferred: &Value, out: &mut Vec<String>) {
+    if let (Value::Object(a), Value::Object(b)) = (config, inferred) {
         let keys = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k)));
         for key in keys {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -143,7 +142,7 @@ fn diff(path: &str, ours: &Value, theirs: &Value, out: &mut Vec<String>) {
                 out,
             );
         }
-    } else if ours != theirs {
-        out.push(format!("{path} ({ours} here, {theirs} there)"));
+    } else if config != inferred {
+        out.push(format!("{path} ({config} here, {inferred} in the dialect)"));
     }
 }

@@ -1,5 +1,5 @@
-//! TensorFlow's DeepLab (`tensorflow/models/research/deeplab`): checkpoints' names, with batch
-//! norms apart or folded.
+//! TensorFlow's DeepLab (`tensorflow/models/research/deeplab`): names of checkpoints, with separate
+//! or folded batch norms.
 
 use super::tensorflow_backbones as backbones;
 use super::{Dialect, KernelLayout, ParameterPart, Tensors};
@@ -10,15 +10,15 @@ use crate::models::{
     PaddingRule, PlusDecoder, Pooling, Preprocessing,
 };
 
-/// TensorFlow's fused batch norm takes no eps below this.
+/// Minimum eps of TensorFlow's fused batch norm.
 const HEAD_EPS: f32 = 1.001e-5;
-/// The averages that training keeps, which evaluation uses.
+/// Suffix of the averaged weights, which evaluation uses.
 const AVERAGE: &str = "/ExponentialMovingAverage";
-/// What optimizers and the training loop store beside the weights.
-const TRAINING: [&str; 5] = ["/Momentum", "/RMSProp", "/RMSProp_1", "/Adam", "/Adam_1"];
+/// Suffixes of the optimizer state.
+const OPTIMIZER_STATE: [&str; 5] = ["/Momentum", "/RMSProp", "/RMSProp_1", "/Adam", "/Adam_1"];
 const STEM: &str = "MobilenetV2/Conv/weights";
 
-/// TensorFlow's dialect.
+/// The dialect of TensorFlow.
 pub struct TensorFlow;
 
 impl Dialect for TensorFlow {
@@ -26,8 +26,8 @@ impl Dialect for TensorFlow {
         "tensorflow"
     }
 
-    fn about(&self) -> &'static str {
-        "TensorFlow's DeepLab: MobileNetV2, Xception, ResNet (beta too); the head for phones, v3 or v3+"
+    fn description(&self) -> &'static str {
+        "TensorFlow's DeepLab: MobileNetV2, Xception, ResNet (also beta) with the mobile, v3 or v3+ head"
     }
 
     fn detect(&self, tensors: &Tensors) -> bool {
@@ -50,7 +50,7 @@ impl Dialect for TensorFlow {
             dilation: DilationRule::AfterStride,
             multi_grid: Vec::new(),
             padding,
-            input_channels: file.channels_in(&stem(tensors)).unwrap_or(3),
+            input_channels: file.in_channels(&stem(tensors)).unwrap_or(3),
             norm: if folded { Norm::Folded } else { Norm::Separate },
             eps: Eps { backbone: eps, head: HEAD_EPS },
             head: head(&file),
@@ -81,25 +81,26 @@ impl Dialect for TensorFlow {
         Some(format!("{layer}/{suffix}"))
     }
 
-    fn stored_as(&self, tensors: &Tensors, name: String) -> String {
+    fn stored_name(&self, tensors: &Tensors, name: String) -> String {
         let average = format!("{name}{AVERAGE}");
         if tensors.has(&average) { average } else { name }
     }
 
     fn ignores(&self, tensors: &Tensors, name: &str) -> bool {
-        // A classifier of ImageNet, the training's state, and what an average stands beside.
+        // The ImageNet classifier, the training state, and weights that have an average.
         name.starts_with("MobilenetV2/Logits/")
             || backbones::is_classifier(name)
             || name == "MobilenetV2/Conv_1"
             || name.starts_with("MobilenetV2/Conv_1/")
             || name == "global_step"
-            || TRAINING.iter().any(|end| name.ends_with(end))
+            || OPTIMIZER_STATE.iter().any(|suffix| name.ends_with(suffix))
             || tensors.has(&format!("{name}{AVERAGE}"))
     }
 
     fn layout(&self, tensors: &Tensors) -> KernelLayout {
-        let name = self.stored_as(tensors, stem(tensors));
-        // The stem's kernel is 3x3 or 7x7 to at least 8 channels: the square axes tell the order.
+        let name = self.stored_name(tensors, stem(tensors));
+        // The stem's kernel is 3x3 or 7x7 with at least 8 output channels, so the position of the
+        // two equal axes identifies the layout.
         match tensors.dims(&name) {
             Some([3, 3, _, c_out]) if *c_out != 3 => KernelLayout::Hwio,
             Some([7, 7, _, c_out]) if *c_out != 7 => KernelLayout::Hwio,
@@ -107,24 +108,24 @@ impl Dialect for TensorFlow {
         }
     }
 
-    fn take_over_flags(&self, theirs: &mut Config, config: &Config) {
-        theirs.multi_grid.clone_from(&config.multi_grid);
-        if let (Some(theirs), Some(ours)) = (&mut theirs.head, &config.head)
-            && theirs.aspp.pooling != Pooling::Off
-            && ours.aspp.pooling != Pooling::Off
+    fn copy_flags(&self, inferred: &mut Config, config: &Config) {
+        inferred.multi_grid.clone_from(&config.multi_grid);
+        if let (Some(inferred), Some(head)) = (&mut inferred.head, &config.head)
+            && inferred.aspp.pooling != Pooling::Off
+            && head.aspp.pooling != Pooling::Off
         {
-            theirs.aspp.pooling = ours.aspp.pooling;
+            inferred.aspp.pooling = head.aspp.pooling;
         }
     }
 }
 
-/// The first convolution's kernel.
+/// Returns the name of the first convolution's kernel.
 fn stem(tensors: &Tensors) -> String {
     let layer = backbones::find(tensors).and_then(|net| backbones::stem(&net));
     layer.map_or(STEM.to_owned(), |layer| format!("{layer}/weights"))
 }
 
-/// Kernels of a file, whatever their order.
+/// Access to the dimensions of a file's kernels, independent of their layout.
 struct File<'a> {
     tensors: &'a Tensors,
     layout: KernelLayout,
@@ -135,11 +136,11 @@ impl File<'_> {
         self.tensors.dims(&format!("{name}{AVERAGE}")).or_else(|| self.tensors.dims(name))
     }
 
-    fn channels_out(&self, name: &str) -> Option<usize> {
+    fn out_channels(&self, name: &str) -> Option<usize> {
         self.dims(name)?.get(if self.layout == KernelLayout::Hwio { 3 } else { 0 }).copied()
     }
 
-    fn channels_in(&self, name: &str) -> Option<usize> {
+    fn in_channels(&self, name: &str) -> Option<usize> {
         self.dims(name)?.get(if self.layout == KernelLayout::Hwio { 2 } else { 1 }).copied()
     }
 
@@ -154,26 +155,27 @@ fn block(index: usize) -> String {
 }
 
 fn mobilenet_v2(file: &File) -> Result<MobileNetV2> {
-    let out = |name: &str| {
-        file.channels_out(name)
-            .ok_or_else(|| error!(Weights, "there is no `{name}`, which tells the width"))
+    let out_channels = |name: &str| {
+        file.out_channels(name).ok_or_else(|| {
+            error!(Weights, "tensor `{name}` is missing, which determines the width")
+        })
     };
     let mut net = MobileNetV2::with_width(1.0, 8);
-    net.stem = out(STEM)?;
+    net.stem = out_channels(STEM)?;
     for (channels, last) in net.channels.iter_mut().zip(MobileNetV2::LAST_BLOCKS) {
-        *channels = out(&format!("{}/project/weights", block(last)))?;
+        *channels = out_channels(&format!("{}/project/weights", block(last)))?;
     }
     Ok(net)
 }
 
 fn head(file: &File) -> Option<Head> {
-    let classes = file.channels_out("logits/semantic/weights")?;
+    let classes = file.out_channels("logits/semantic/weights")?;
     let branch =
         |i: usize| [format!("aspp{i}_depthwise/depthwise_weights"), format!("aspp{i}/weights")];
     let branches = (1..).take_while(|&i| branch(i).iter().any(|name| file.has(name))).count();
     let kind = |separable: bool| if separable { ConvKind::SeparableNorm } else { ConvKind::Plain };
     let aspp = Aspp {
-        channels: file.channels_out("aspp0/weights").unwrap_or(256),
+        channels: file.out_channels("aspp0/weights").unwrap_or(256),
         rates: (1..=branches).map(|i| 6 * i).collect(),
         kind: kind(branches == 0 || file.has(&branch(1)[0])),
         pooling: if file.has("image_pooling/weights") { Pooling::Global } else { Pooling::Off },
@@ -182,7 +184,7 @@ fn head(file: &File) -> Option<Head> {
         separable_after: false,
     };
     let projection = "decoder/feature_projection0/weights";
-    let decoder = file.channels_out(projection).map_or(Decoder::None, |low_level_channels| {
+    let decoder = file.out_channels(projection).map_or(Decoder::None, |low_level_channels| {
         let conv = |i: usize| {
             [
                 format!("decoder/decoder_conv{i}_pointwise/weights"),
@@ -193,21 +195,13 @@ fn head(file: &File) -> Option<Head> {
         Decoder::Plus(PlusDecoder {
             low_level: LowLevel::TensorFlow,
             low_level_channels,
-            channels: conv(0).iter().find_map(|name| file.channels_out(name)).unwrap_or(256),
+            channels: conv(0).iter().find_map(|name| file.out_channels(name)).unwrap_or(256),
             kind: kind(convs == 0 || file.has(&conv(0)[0])),
             dropouts: vec![0.0; convs],
             low_level_first: false,
         })
     });
-    Some(Head {
-        classes,
-        class_names: Vec::new(),
-        class_colors: Vec::new(),
-        aspp,
-        decoder,
-        aux: None,
-        align_corners: true,
-    })
+    Some(Head::new(classes, aspp, decoder, true))
 }
 
 fn mobilenet_v2_layer(path: &str) -> Option<String> {
@@ -226,15 +220,15 @@ fn head_layer(path: &str) -> Option<String> {
         "decoder.low_level" => "decoder/feature_projection0".to_owned(),
         "logits" => "logits/semantic".to_owned(),
         _ => {
-            let (place, rest) = path.split_once('.')?;
-            let (number, end) = rest
+            let (module, layer) = path.split_once('.')?;
+            let (layer, suffix) = layer
                 .split_once('.')
-                .map_or((rest, String::new()), |(n, end)| (n, format!("_{end}")));
-            match place {
-                "aspp" => format!("aspp{}{end}", number.strip_prefix("rate")?),
+                .map_or((layer, String::new()), |(layer, kind)| (layer, format!("_{kind}")));
+            match module {
+                "aspp" => format!("aspp{}{suffix}", layer.strip_prefix("rate")?),
                 "decoder" => {
-                    let i: usize = number.strip_prefix("conv")?.parse().ok()?;
-                    format!("decoder/decoder_conv{}{end}", i.checked_sub(1)?)
+                    let i: usize = layer.strip_prefix("conv")?.parse().ok()?;
+                    format!("decoder/decoder_conv{}{suffix}", i.checked_sub(1)?)
                 }
                 _ => return None,
             }

@@ -1,12 +1,11 @@
-//! Xception and ResNet in TensorFlow's checkpoints: which one a file holds, and the names of its
-//! layers.
+//! Xception and ResNet in TensorFlow checkpoints: detection, and the names of their layers.
 
 use super::Tensors;
 use crate::models::resnet::{ResNet, Stem, Strided};
 use crate::models::xception::Xception;
 use crate::models::{Backbone, PaddingRule};
 
-/// The backbone whose scope some name begins with.
+/// Detects the backbone by its scope.
 pub(super) fn find(tensors: &Tensors) -> Option<Backbone> {
     let xception = [41, 65, 71].into_iter().find_map(|depth| {
         let net = Xception::new(depth).ok()?;
@@ -23,13 +22,13 @@ pub(super) fn find(tensors: &Tensors) -> Option<Backbone> {
     })
 }
 
-/// The layer of the first convolution, the same as `layer` gives for it.
+/// Returns the scope of the first convolution.
 pub(super) fn stem(backbone: &Backbone) -> Option<String> {
     layer(backbone, "stem.conv1")
 }
 
-/// How the backbone pads: both write their strided 3x3 convolutions with the same padding on all
-/// sides; ResNet's pooling has `SAME`.
+/// Returns the padding rule. Both backbones pad strided 3x3 convolutions by the same amount on all
+/// sides; ResNet's pooling uses `SAME`.
 pub(super) fn padding(backbone: &Backbone) -> PaddingRule {
     if matches!(backbone, Backbone::Xception(_)) {
         PaddingRule::Symmetric
@@ -38,12 +37,12 @@ pub(super) fn padding(backbone: &Backbone) -> PaddingRule {
     }
 }
 
-/// Added to variances. TensorFlow's fused batch norm takes no less than `least`.
-pub(super) fn eps(backbone: &Backbone, least: f32) -> f32 {
-    if matches!(backbone, Backbone::ResNet(_)) { least } else { 1e-3 }
+/// Returns the batch norm eps. `min_eps` is the minimum of TensorFlow's fused batch norm.
+pub(super) fn eps(backbone: &Backbone, min_eps: f32) -> f32 {
+    if matches!(backbone, Backbone::ResNet(_)) { min_eps } else { 1e-3 }
 }
 
-/// Whether a tensor is the classifier's with which the backbone was trained on ImageNet.
+/// Returns whether a tensor belongs to the backbone's ImageNet classifier.
 pub(super) fn is_classifier(name: &str) -> bool {
     let inner = name
         .split_once('/')
@@ -51,7 +50,7 @@ pub(super) fn is_classifier(name: &str) -> bool {
     inner.is_some_and(|(_, rest)| rest.starts_with("logits/"))
 }
 
-/// The scope of the layer that we call `backbone.PATH`.
+/// Returns the scope of the layer with the native name `backbone.PATH`.
 pub(super) fn layer(backbone: &Backbone, path: &str) -> Option<String> {
     match backbone {
         Backbone::Xception(net) => {
@@ -79,7 +78,7 @@ fn xception_layer(path: &str) -> Option<String> {
         return Some(format!("entry_flow/conv1_{number}"));
     }
     let (unit, inner) = path.split_once('.')?;
-    let place = match (
+    let block = match (
         unit.strip_prefix("entry"),
         unit.strip_prefix("middle"),
         unit.strip_prefix("exit"),
@@ -93,7 +92,7 @@ fn xception_layer(path: &str) -> Option<String> {
         Some((conv, kind)) => format!("separable_{conv}_{kind}"),
         None => inner.to_owned(),
     };
-    Some(format!("{place}/xception_module/{inner}"))
+    Some(format!("{block}/xception_module/{inner}"))
 }
 
 /// `layer1.0.downsample` -> `block1/unit_1/bottleneck_v1/shortcut`.
@@ -147,7 +146,7 @@ mod tests {
         assert_eq!(
             layer(&Backbone::resnet(18).unwrap(), "layer1.0.conv1"),
             None,
-            "TensorFlow has no such units"
+            "TensorFlow has no basic units"
         );
         assert!(
             is_classifier("xception_65/logits/weights")

@@ -1,28 +1,28 @@
-//! What a dialect sees of a file: names and dimensions; and where the numbers come from.
+//! Sources of tensors, and the index of their names and dimensions that dialects work on.
 
 use crate::error::Result;
 use crate::weights::WeightFile;
 use std::collections::BTreeMap;
 
-/// Something that holds named tensors: an opened file, or tensors in memory.
+/// A source of named tensors: an open file, or tensors in memory.
 pub trait Source: Sync {
-    /// Names and dimensions of all the tensors.
+    /// Returns the names and dimensions of all tensors.
     fn tensors(&self) -> Vec<(String, Vec<usize>)>;
 
-    /// Text about the tensors.
+    /// Returns the metadata.
     fn metadata(&self) -> BTreeMap<String, String>;
 
-    /// The elements of a tensor, in the order of its dimensions.
+    /// Reads the elements of a tensor, in row-major order of its dimensions.
     ///
     /// # Errors
-    /// Where it cannot be read as f32, or holds NaN or infinity.
+    /// Returns an error if the tensor cannot be read as f32, or if it contains NaN or infinity.
     fn read(&self, name: &str) -> Result<Vec<f32>>;
 
-    /// What to call it in messages.
+    /// Returns the name of the source in messages.
     fn label(&self) -> String;
 }
 
-/// Names and dimensions of a source's tensors, with what dialects ask about them.
+/// Index of the names and dimensions of a source's tensors, and its metadata.
 #[derive(Debug, Clone, Default)]
 pub struct Tensors {
     dims: BTreeMap<String, Vec<usize>>,
@@ -30,27 +30,27 @@ pub struct Tensors {
 }
 
 impl Tensors {
-    /// What a source lists.
+    /// Creates the index of a source.
     pub fn of(source: &dyn Source) -> Self {
         Self { dims: source.tensors().into_iter().collect(), metadata: source.metadata() }
     }
 
-    /// Names and dimensions.
+    /// Returns an iterator over names and dimensions, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.dims.iter().map(|(name, dims)| (name.as_str(), dims.as_slice()))
     }
 
-    /// A text of the metadata.
+    /// Returns a value of the metadata.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).map(String::as_str)
     }
 
-    /// Whether there is a tensor of this name.
+    /// Returns whether a tensor has this name.
     pub fn has(&self, name: &str) -> bool {
         self.dims.contains_key(name)
     }
 
-    /// Whether a name begins so.
+    /// Returns whether any name starts with `prefix`.
     pub fn any(&self, prefix: &str) -> bool {
         self.dims
             .range(prefix.to_owned()..)
@@ -58,18 +58,18 @@ impl Tensors {
             .is_some_and(|(name, _)| name.starts_with(prefix))
     }
 
-    /// Dimensions of a tensor.
+    /// Returns the dimensions of a tensor.
     pub fn dims(&self, name: &str) -> Option<&[usize]> {
         self.dims.get(name).map(Vec::as_slice)
     }
 
-    /// One dimension of a tensor.
+    /// Returns a dimension of a tensor.
     pub fn dim(&self, name: &str, axis: usize) -> Option<usize> {
         self.dims(name)?.get(axis).copied()
     }
 
-    /// How many of `PREFIX0`, `PREFIX1`, ... begin some name (`PREFIX0.`): the highest number plus
-    /// one.
+    /// Returns the length of the numbered list `PREFIX0.`, `PREFIX1.`, ...: the highest number that
+    /// occurs in a name, plus one.
     pub fn count(&self, prefix: &str) -> usize {
         let numbers =
             self.dims.range(prefix.to_owned()..).map_while(|(name, _)| name.strip_prefix(prefix));
@@ -90,12 +90,7 @@ impl Source for WeightFile {
     }
 
     fn read(&self, name: &str) -> Result<Vec<f32>> {
-        Ok(self
-            .read_finite(
-                name,
-                "the training that wrote the weights has diverged, or the file is damaged",
-            )?
-            .1)
+        Ok(self.read_finite(name, "the training diverged, or the file is damaged")?.1)
     }
 
     fn label(&self) -> String {
@@ -103,21 +98,21 @@ impl Source for WeightFile {
     }
 }
 
-/// A source whose names all begin with a wrapper's name, without it: `module.` of `DataParallel`,
+/// A source without the prefix that all names of another source share: `module.` of `DataParallel`,
 /// `model.` of Lightning.
-pub(super) struct Unwrapped<'a> {
+pub(super) struct Unprefixed<'a> {
     inner: &'a dyn Source,
     prefix: String,
-    /// Kept, so that wrappers around wrappers do not strip all the names again at every look.
+    /// Cached, so that nested prefixes are not stripped again by every call.
     tensors: Vec<(String, Vec<usize>)>,
 }
 
-impl<'a> Unwrapped<'a> {
-    /// Takes the name before the first point off, where all the names share it.
+impl<'a> Unprefixed<'a> {
+    /// Removes the component before the first dot. `None` unless all names share it.
     pub fn new(inner: &'a dyn Source) -> Option<Self> {
         let mut tensors = inner.tensors();
-        let (wrapper, _) = tensors.first()?.0.split_once('.')?;
-        let prefix = format!("{wrapper}.");
+        let (component, _) = tensors.first()?.0.split_once('.')?;
+        let prefix = format!("{component}.");
         for (name, _) in &mut tensors {
             *name = name.strip_prefix(&prefix)?.to_owned();
         }
@@ -125,7 +120,7 @@ impl<'a> Unwrapped<'a> {
     }
 }
 
-impl Source for Unwrapped<'_> {
+impl Source for Unprefixed<'_> {
     fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         self.tensors.clone()
     }

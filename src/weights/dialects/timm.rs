@@ -1,5 +1,4 @@
-//! timm's classifiers of ImageNet, without the classifier: those whose names are its own. Its
-//! ResNets have torchvision's.
+//! timm's ImageNet backbones with timm's own names. Its ResNets have torchvision's names.
 
 use super::torch::{self, Layer, layer};
 use super::{Dialect, ParameterPart, Tensors};
@@ -8,12 +7,13 @@ use crate::models::mobilenet_v3::{self, MobileNetV3};
 use crate::models::xception::{Shortcut, Xception};
 use crate::models::{Backbone, Config, Eps, Preprocessing};
 
-/// timm's names of backbones.
+/// The dialect of timm.
 pub struct Timm;
 
-/// Blocks in the stages of its mobile networks.
+/// Number of blocks in the stages of MobileNetV2.
 const MOBILENET_V2: [usize; 7] = [1, 2, 3, 4, 3, 3, 1];
-/// The last stage is the layer after the blocks.
+/// Number of blocks in the stages of MobileNetV3-Large. The last stage is the layer after the
+/// blocks.
 const MOBILENET_V3: [usize; 7] = [1, 2, 3, 4, 2, 3, 1];
 
 impl Dialect for Timm {
@@ -21,7 +21,7 @@ impl Dialect for Timm {
         "timm"
     }
 
-    fn about(&self) -> &'static str {
+    fn description(&self) -> &'static str {
         "timm's backbones for ImageNet: Xception-41, -65, -71, MobileNetV2, MobileNetV3-Large"
     }
 
@@ -30,51 +30,55 @@ impl Dialect for Timm {
     }
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
-        let (backbone, stem) = match tensors.any("blocks.0.stack.") {
-            true => (Backbone::Xception(infer_xception(tensors)?), "stem.0.conv.weight"),
-            false => (infer_mobilenet(tensors)?, "conv_stem.weight"),
+        let xception = tensors.any("blocks.0.stack.");
+        let (backbone, stem) = if xception {
+            (Backbone::Xception(infer_xception(tensors)?), "stem.0.conv.weight")
+        } else {
+            (infer_mobilenet(tensors)?, "conv_stem.weight")
         };
-        let xception = matches!(backbone, Backbone::Xception(_));
-        let scale = if xception { [0.5; 3] } else { Preprocessing::IMAGENET.std };
-        let mean = if xception { [0.5; 3] } else { Preprocessing::IMAGENET.mean };
+        let preprocess = if xception {
+            Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..Preprocessing::IMAGENET }
+        } else {
+            Preprocessing::IMAGENET
+        };
         Ok(Config {
             input_channels: tensors.dim(stem, 1).unwrap_or(3),
             eps: Eps { backbone: if xception { 1e-3 } else { 1e-5 }, head: 1e-5 },
-            preprocess: Preprocessing { mean, std: scale, ..Preprocessing::IMAGENET },
+            preprocess,
             ..Config::bare(backbone)
         })
     }
 
     fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
         let inner = path.strip_prefix("backbone.")?;
-        let found = match &config.backbone {
+        let layer = match &config.backbone {
             Backbone::Xception(net) => xception(net, inner),
             Backbone::MobileNetV2(_) => mobilenet_v2(inner),
             Backbone::MobileNetV3(_) => mobilenet_v3(inner),
             Backbone::ResNet(_) => None,
         };
-        found.map(|layer| torch::name(layer, part))
+        layer.map(|layer| torch::name(layer, part))
     }
 
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
-        // MobileNetV3's `conv_head` comes after the pooling, as part of its classifier.
-        let classifier =
-            ["head.", "conv_head.", "classifier."].iter().any(|start| name.starts_with(start));
-        classifier || name.ends_with("num_batches_tracked")
+        // MobileNetV3's `conv_head` follows the pooling and belongs to the classifier.
+        let is_classifier =
+            ["head.", "conv_head.", "classifier."].iter().any(|prefix| name.starts_with(prefix));
+        is_classifier || name.ends_with("num_batches_tracked")
     }
 }
 
-/// Which Xception has so many blocks.
+/// Infers the Xception from the number of blocks.
 fn infer_xception(tensors: &Tensors) -> Result<Xception> {
     let blocks = tensors.count("blocks.");
     let mut known = [41, 65, 71].into_iter().filter_map(|depth| Xception::new(depth).ok());
     known.find(|net| net.units().len() == blocks).ok_or_else(|| {
-        error!(Weights, "no known Xception has {blocks} units")
-            .advice("xception41, xception65 and xception71 are known")
+        error!(Weights, "unsupported Xception with {blocks} units")
+            .advice("xception41, xception65 and xception71 are supported")
     })
 }
 
-/// Which mobile network has so many blocks in its stages.
+/// Infers the mobile network from the number of blocks in its stages.
 fn infer_mobilenet(tensors: &Tensors) -> Result<Backbone> {
     match std::array::from_fn(|i| tensors.count(&format!("blocks.{i}."))) {
         MOBILENET_V2 => {
@@ -94,13 +98,14 @@ fn infer_mobilenet(tensors: &Tensors) -> Result<Backbone> {
         }
         MOBILENET_V3 => Ok(Backbone::MobileNetV3(MobileNetV3 {})),
         other => {
-            Err(error!(Weights, "no known network of timm's has {other:?} blocks in its stages")
-                .advice("mobilenetv2_050, _100, _140 and mobilenetv3_large_100 are known"))
+            Err(error!(Weights, "unsupported timm network with {other:?} blocks in its stages")
+                .advice("mobilenetv2_050, _100, _140 and mobilenetv3_large_100 are supported"))
         }
     }
 }
 
-/// `entry2.conv1.depthwise` -> `blocks.1.stack.conv1.conv_dw`, `bn_dw`.
+/// Renames a layer of Xception: `entry2.conv1.depthwise` -> `blocks.1.stack.conv1.conv_dw`,
+/// `bn_dw`.
 fn xception(net: &Xception, path: &str) -> Option<Layer> {
     if let Some(number) = path.strip_prefix("stem.conv") {
         let number: usize = number.parse().ok()?;
@@ -124,23 +129,24 @@ fn xception(net: &Xception, path: &str) -> Option<Layer> {
     }
 }
 
-/// The prefix of a block that we count through, and what it is of ours.
+/// Splits a native path `blockN.LAYER` into timm's prefix of the block, which counts blocks within
+/// stages, the native block number, and the layer.
 fn block<'p>(stages: &[usize], path: &'p str) -> Option<(String, usize, &'p str)> {
-    let (number, part) = path.strip_prefix("block")?.split_once('.')?;
+    let (number, layer) = path.strip_prefix("block")?.split_once('.')?;
     let number: usize = number.parse().ok()?;
-    let mut rest = number;
+    let mut index = number;
     for (stage, &blocks) in stages.iter().enumerate() {
-        if rest < blocks {
-            return Some((format!("blocks.{stage}.{rest}."), number, part));
+        if index < blocks {
+            return Some((format!("blocks.{stage}.{index}."), number, layer));
         }
-        rest -= blocks;
+        index -= blocks;
     }
     None
 }
 
-/// The layers of a block, which are numbered in their order.
-fn inverted(prefix: &str, part: &str, expands: bool) -> Option<Layer> {
-    match (part, expands) {
+/// Renames a layer of an inverted residual block. Its convolutions and norms are numbered in order.
+fn inverted_residual(prefix: &str, part: &str, has_expansion: bool) -> Option<Layer> {
+    match (part, has_expansion) {
         ("expand", true) => Some(layer(prefix, "conv_pw", "bn1")),
         ("depthwise", true) => Some(layer(prefix, "conv_dw", "bn2")),
         ("project", true) => Some(layer(prefix, "conv_pwl", "bn3")),
@@ -158,7 +164,7 @@ fn mobilenet_v2(path: &str) -> Option<Layer> {
         "last" => Some(layer("", "conv_head", "bn2")),
         _ => {
             let (prefix, number, part) = block(&MOBILENET_V2, path)?;
-            inverted(&prefix, part, number > 0)
+            inverted_residual(&prefix, part, number > 0)
         }
     }
 }
@@ -169,7 +175,7 @@ fn mobilenet_v3(path: &str) -> Option<Layer> {
         "last" => Some(layer("blocks.6.0.", "conv", "bn1")),
         _ => {
             let (prefix, number, part) = block(&MOBILENET_V3[..6], path)?;
-            inverted(&prefix, part, mobilenet_v3::block_has(number)?.0)
+            inverted_residual(&prefix, part, mobilenet_v3::block_layers(number)?.expansion)
         }
     }
 }
@@ -180,7 +186,7 @@ mod tests {
 
     #[test]
     fn blocks_are_counted_within_their_stages() {
-        let conv = |found: Option<Layer>| found.map(|(conv, _)| conv);
+        let conv = |layer: Option<Layer>| layer.map(|(conv, _)| conv);
         assert_eq!(conv(mobilenet_v2("block16.project")).as_deref(), Some("blocks.6.0.conv_pwl"));
         assert_eq!(conv(mobilenet_v2("block0.project")).as_deref(), Some("blocks.0.0.conv_pw"));
         assert_eq!(conv(mobilenet_v2("block17.project")), None);

@@ -1,21 +1,21 @@
-//! Names that PyTorch code bases share: torchvision's backbones, and the ASPP module that everybody
-//! took over from it.
+//! Names that PyTorch code bases share: torchvision's backbones, and the ASPP module that other
+//! code bases copied from it.
 
 use super::{ParameterPart, Tensors};
 use crate::error::{Result, error};
 use crate::models::mobilenet_v2::MobileNetV2;
 use crate::models::resnet::ResNet;
-use crate::models::{Aspp, ConvKind, Pooling};
+use crate::models::{Aspp, Backbone, ConvKind, Pooling};
 
-/// Name of a layer's convolution, and of its batch norm.
+/// Names of a layer's convolution and batch norm.
 pub(super) type Layer = (String, String);
 
-/// A convolution and its batch norm at two places below `prefix`.
+/// Returns the names of a convolution and its batch norm, with a common prefix.
 pub(super) fn layer(prefix: &str, conv: &str, norm: &str) -> Layer {
     (format!("{prefix}{conv}"), format!("{prefix}{norm}"))
 }
 
-/// The name of a part of a layer.
+/// Returns the name of a parameter of a layer.
 pub(super) fn name((conv, norm): Layer, part: ParameterPart) -> String {
     match part {
         ParameterPart::Kernel => conv + ".weight",
@@ -27,7 +27,21 @@ pub(super) fn name((conv, norm): Layer, part: ParameterPart) -> String {
     }
 }
 
-/// A layer of torchvision's ResNet, `path` below our backbone.
+/// Renames a layer of torchvision's ResNet or MobileNetV2, see [`resnet`] and [`mobilenet_v2`].
+pub(super) fn resnet_or_mobilenet_v2(
+    backbone: &Backbone,
+    prefix: &str,
+    feature: impl Fn(usize) -> String,
+    path: &str,
+) -> Option<Layer> {
+    match backbone {
+        Backbone::ResNet(_) => resnet(prefix, path),
+        Backbone::MobileNetV2(_) => mobilenet_v2(feature, path),
+        Backbone::MobileNetV3(_) | Backbone::Xception(_) => None,
+    }
+}
+
+/// Renames a layer of torchvision's ResNet. `path` is relative to the native backbone.
 pub(super) fn resnet(prefix: &str, path: &str) -> Option<Layer> {
     if path == "stem.conv1" {
         return Some(layer(prefix, "conv1", "bn1"));
@@ -41,7 +55,7 @@ pub(super) fn resnet(prefix: &str, path: &str) -> Option<Layer> {
     }
 }
 
-/// Which of torchvision's ResNets lies at `prefix`.
+/// Infers which of torchvision's ResNets is stored at `prefix`.
 pub(super) fn infer_resnet(tensors: &Tensors, prefix: &str) -> Result<ResNet> {
     let units = [1, 2, 3, 4].map(|stage| tensors.count(&format!("{prefix}layer{stage}.")));
     let bottleneck = tensors.has(&format!("{prefix}layer1.0.conv3.weight"));
@@ -49,10 +63,10 @@ pub(super) fn infer_resnet(tensors: &Tensors, prefix: &str) -> Result<ResNet> {
         .into_iter()
         .filter_map(|depth| ResNet::new(depth).ok())
         .find(|net| net.units() == units && net.bottleneck() == bottleneck)
-        .ok_or_else(|| error!(Weights, "no known ResNet has {units:?} units in its stages"))
+        .ok_or_else(|| error!(Weights, "unsupported ResNet with {units:?} units in its stages"))
 }
 
-/// A layer of torchvision's MobileNetV2; `feature` gives the place of its `features.N`.
+/// Renames a layer of torchvision's MobileNetV2. `feature` returns the name of `features.N`.
 pub(super) fn mobilenet_v2(feature: impl Fn(usize) -> String, path: &str) -> Option<Layer> {
     let (number, conv, norm) = match path {
         "stem.conv1" => (0, "0", "1"),
@@ -73,29 +87,29 @@ pub(super) fn mobilenet_v2(feature: impl Fn(usize) -> String, path: &str) -> Opt
     Some(layer(&format!("{}.", feature(number)), conv, norm))
 }
 
-/// The channels of a MobileNetV2 whose blocks' projections, the stem and the last layer have these
-/// kernels.
+/// Infers the channels of a MobileNetV2 from the kernels of its stem, of the projections of its
+/// blocks, and of its last layer.
 pub(super) fn infer_mobilenet_v2(
     tensors: &Tensors,
     stem: &str,
     project: impl Fn(usize) -> String,
     last: &str,
 ) -> Result<MobileNetV2> {
-    let out = |name: &str| {
-        tensors
-            .dim(name, 0)
-            .ok_or_else(|| error!(Weights, "there is no `{name}`, which tells the width"))
+    let out_channels = |name: &str| {
+        tensors.dim(name, 0).ok_or_else(|| {
+            error!(Weights, "tensor `{name}` is missing, which determines the width")
+        })
     };
     let mut net = MobileNetV2::with_width(1.0, 8);
-    net.stem = out(stem)?;
+    net.stem = out_channels(stem)?;
     for (channels, block) in net.channels.iter_mut().zip(MobileNetV2::LAST_BLOCKS) {
-        *channels = out(&project(block))?;
+        *channels = out_channels(&project(block))?;
     }
     net.last = tensors.dim(last, 0);
     Ok(net)
 }
 
-/// torchvision's MobileNetV2 below `feature`.
+/// Infers the channels of torchvision's MobileNetV2, with the modules named by `feature`.
 pub(super) fn infer_mobilenet_v2_features(
     tensors: &Tensors,
     feature: impl Fn(usize) -> String,
@@ -108,7 +122,7 @@ pub(super) fn infer_mobilenet_v2_features(
     infer_mobilenet_v2(tensors, &kernel("stem.conv1"), project, &kernel("last"))
 }
 
-/// A layer of the ASPP module at `prefix`, `path` below our ASPP.
+/// Renames a layer of the ASPP module at `prefix`. `path` is relative to the native ASPP.
 pub(super) fn aspp(prefix: &str, branches: usize, path: &str) -> Option<Layer> {
     let convs =
         |i: usize, conv: &str, norm: &str| Some(layer(&format!("{prefix}convs.{i}."), conv, norm));
@@ -130,7 +144,8 @@ pub(super) fn aspp(prefix: &str, branches: usize, path: &str) -> Option<Layer> {
     }
 }
 
-/// The ASPP module at `prefix`. Rates are in no file: `rates` are the usual ones.
+/// Infers the ASPP module at `prefix`. Files do not contain the atrous rates: `rates` are the code
+/// base's defaults.
 pub(super) fn infer_aspp(tensors: &Tensors, prefix: &str, rates: [usize; 3], dropout: f32) -> Aspp {
     let separable = tensors.has(&format!("{prefix}convs.1.0.1.weight"));
     Aspp {
@@ -144,8 +159,8 @@ pub(super) fn infer_aspp(tensors: &Tensors, prefix: &str, rates: [usize; 3], dro
     }
 }
 
-/// Number of classes by a classifier's kernel or bias.
+/// Returns the number of classes from a classifier's kernel or bias, by default 21.
 pub(super) fn classes(tensors: &Tensors, classifier: &str) -> usize {
-    let found = tensors.dim(&format!("{classifier}.weight"), 0);
-    found.or_else(|| tensors.dim(&format!("{classifier}.bias"), 0)).unwrap_or(21)
+    let from_kernel = tensors.dim(&format!("{classifier}.weight"), 0);
+    from_kernel.or_else(|| tensors.dim(&format!("{classifier}.bias"), 0)).unwrap_or(21)
 }

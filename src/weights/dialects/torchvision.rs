@@ -9,7 +9,7 @@ use crate::models::{
     Aux, Backbone, Config, Decoder, DilationRule, Eps, Head, Norm, PaddingRule, Preprocessing,
 };
 
-/// torchvision's dialect.
+/// The dialect of torchvision.
 pub struct Torchvision;
 
 const MOBILENET_STEM: &str = "backbone.0.0.weight";
@@ -19,7 +19,7 @@ impl Dialect for Torchvision {
         "torchvision"
     }
 
-    fn about(&self) -> &'static str {
+    fn description(&self) -> &'static str {
         "torchvision's DeepLabv3: ResNet, MobileNetV3-Large"
     }
 
@@ -29,9 +29,10 @@ impl Dialect for Torchvision {
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
         let mobilenet = tensors.any("backbone.1.block.") || tensors.has(MOBILENET_STEM);
-        let backbone = match mobilenet {
-            true => Backbone::MobileNetV3(MobileNetV3 {}),
-            false => Backbone::ResNet(torch::infer_resnet(tensors, "backbone.")?),
+        let backbone = if mobilenet {
+            Backbone::MobileNetV3(MobileNetV3 {})
+        } else {
+            Backbone::ResNet(torch::infer_resnet(tensors, "backbone.")?)
         };
         let stem = if mobilenet { MOBILENET_STEM } else { "backbone.conv1.weight" };
         Ok(Config {
@@ -44,13 +45,13 @@ impl Dialect for Torchvision {
             norm: Norm::Separate,
             eps: Eps { backbone: if mobilenet { 1e-3 } else { 1e-5 }, head: 1e-5 },
             head: Some(Head {
-                classes: torch::classes(tensors, "classifier.4"),
-                class_names: Vec::new(),
-                class_colors: Vec::new(),
-                aspp: torch::infer_aspp(tensors, "classifier.0.", [12, 24, 36], 0.5),
-                decoder: Decoder::Conv,
                 aux: tensors.any("aux_classifier.").then_some(Aux { dropout: 0.1 }),
-                align_corners: false,
+                ..Head::new(
+                    torch::classes(tensors, "classifier.4"),
+                    torch::infer_aspp(tensors, "classifier.0.", [12, 24, 36], 0.5),
+                    Decoder::Conv,
+                    false,
+                )
             }),
             // The preset of all its weights: transforms.SemanticSegmentation(resize_size=520).
             preprocess: Preprocessing { short_side: Some(520), ..Preprocessing::IMAGENET },
@@ -58,7 +59,7 @@ impl Dialect for Torchvision {
     }
 
     fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
-        let found = match path.split_once('.') {
+        let layer = match path.split_once('.') {
             Some(("backbone", inner)) => match &config.backbone {
                 Backbone::ResNet(_) => torch::resnet("backbone.", inner),
                 Backbone::MobileNetV3(_) => mobilenet_v3("backbone.", inner),
@@ -73,11 +74,12 @@ impl Dialect for Torchvision {
             None if path == "logits" => Some(layer("classifier.", "4", "")),
             _ => None,
         };
-        found.map(|layer| torch::name(layer, part))
+        layer.map(|layer| torch::name(layer, part))
     }
 }
 
-/// A layer of torchvision's MobileNetV3, whose numbers within a block depend on what the block has.
+/// Renames a layer of torchvision's MobileNetV3. The layer numbers in a block depend on its
+/// optional layers.
 pub(super) fn mobilenet_v3(prefix: &str, path: &str) -> Option<Layer> {
     match path {
         "stem.conv1" => return Some(layer(prefix, "0.0", "0.1")),
@@ -86,16 +88,16 @@ pub(super) fn mobilenet_v3(prefix: &str, path: &str) -> Option<Layer> {
     }
     let (block, part) = path.strip_prefix("block")?.split_once('.')?;
     let block: usize = block.parse().ok()?;
-    let (expands, squeezes) = mobilenet_v3::block_has(block)?;
-    let depthwise = usize::from(expands);
-    let place = match part {
+    let layers = mobilenet_v3::block_layers(block)?;
+    let depthwise = usize::from(layers.expansion);
+    let index = match part {
         "expand" => 0,
         "depthwise" => depthwise,
         "se.fc1" | "se.fc2" => depthwise + 1,
-        "project" => depthwise + 1 + usize::from(squeezes),
+        "project" => depthwise + 1 + usize::from(layers.squeeze_excite),
         _ => return None,
     };
-    let prefix = format!("{prefix}{}.block.{place}.", block + 1);
+    let prefix = format!("{prefix}{}.block.{index}.", block + 1);
     Some(match part.strip_prefix("se.") {
         Some(fc) => layer(&prefix, fc, ""),
         None => layer(&prefix, "0", "1"),

@@ -8,12 +8,12 @@ use crate::models::{
     PlusDecoder, Preprocessing,
 };
 
-/// VainF's dialect.
+/// The dialect of VainF.
 pub struct VainF;
 
 const MOBILENET_STEM: &str = "backbone.low_level_features.0.0.weight";
 
-/// Features 0 to 3 are apart from the rest.
+/// Returns the name of a feature module. Features 0 to 3 are in a separate module.
 fn feature(number: usize) -> String {
     format!("backbone.{}_level_features.{number}", if number < 4 { "low" } else { "high" })
 }
@@ -23,7 +23,7 @@ impl Dialect for VainF {
         "vainf"
     }
 
-    fn about(&self) -> &'static str {
+    fn description(&self) -> &'static str {
         "VainF's DeepLabV3Plus-Pytorch: v3 and v3+ with ResNet or MobileNetV2"
     }
 
@@ -39,8 +39,8 @@ impl Dialect for VainF {
         } else if tensors.any("backbone.layer1.0.") {
             Backbone::ResNet(torch::infer_resnet(tensors, "backbone.")?)
         } else {
-            return Err(error!(Weights, "this backbone of VainF's is not known")
-                .advice("ResNet and MobileNetV2 are"));
+            return Err(error!(Weights, "unsupported backbone of dialect `vainf`")
+                .advice("ResNet and MobileNetV2 are supported"));
         };
         let plus = tensors.any("classifier.aspp.");
         let aspp = torch::infer_aspp(
@@ -72,15 +72,12 @@ impl Dialect for VainF {
             input_channels: tensors.dim(stem, 1).unwrap_or(3),
             norm: Norm::Separate,
             eps: Eps { backbone: 1e-5, head: 1e-5 },
-            head: Some(Head {
-                classes: torch::classes(tensors, classifier),
-                class_names: Vec::new(),
-                class_colors: Vec::new(),
+            head: Some(Head::new(
+                torch::classes(tensors, classifier),
                 aspp,
-                decoder: if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
-                aux: None,
-                align_corners: false,
-            }),
+                if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
+                false,
+            )),
             preprocess: Preprocessing::IMAGENET,
         })
     }
@@ -88,12 +85,10 @@ impl Dialect for VainF {
     fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
         let head = config.head.as_ref()?;
         let plus = matches!(head.decoder, Decoder::Plus(_));
-        let found = match path.split_once('.') {
-            Some(("backbone", inner)) => match &config.backbone {
-                Backbone::ResNet(_) => torch::resnet("backbone.", inner),
-                Backbone::MobileNetV2(_) => torch::mobilenet_v2(feature, inner),
-                _ => None,
-            },
+        let layer = match path.split_once('.') {
+            Some(("backbone", inner)) => {
+                torch::resnet_or_mobilenet_v2(&config.backbone, "backbone.", feature, inner)
+            }
             Some(("aspp", inner)) => torch::aspp(
                 if plus { "classifier.aspp." } else { "classifier.classifier.0." },
                 head.aspp.rates.len(),
@@ -107,6 +102,6 @@ impl Dialect for VainF {
             }
             _ => None,
         };
-        found.map(|layer| torch::name(layer, part))
+        layer.map(|layer| torch::name(layer, part))
     }
 }

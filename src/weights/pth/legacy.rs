@@ -1,15 +1,15 @@
-//! `.pth` as PyTorch wrote it before 1.6: five pickles in a row, then the storages.
+//! The `.pth` format of PyTorch before 1.6: five consecutive pickles, then the storages.
 //!
-//! The pickles are a magic number, the version 1001, facts about the machine, the object, and the
-//! storages' keys in the order in which their data follows. Each storage is its number of elements
-//! in eight bytes, then the elements.
+//! The pickles are a magic number, the version 1001, properties of the machine, the object, and the
+//! keys of the storages in file order. Each storage is its number of elements in eight bytes, then
+//! the elements.
 
-use super::super::human;
-use super::super::raw::{Contents, Place, Storage};
+use super::super::format_bytes;
+use super::super::raw::{Contents, Location, Storage};
 use super::super::source::Source;
 use super::tensor::{StorageRef, storage_ref};
 use super::value::{Id, Node, Values};
-use super::{MAX_PICKLE, bytes, contents, fault, pickle, shortened};
+use super::{MAX_PICKLE, bytes, contents, pickle, pickle_error, truncated};
 use crate::error::{Result, error};
 use pickle::Fault;
 use std::collections::HashMap;
@@ -17,30 +17,32 @@ use std::collections::HashMap;
 /// `LONG1` of ten bytes, then 0x1950a86a20f9469cfc6c.
 const MAGIC: [u8; 12] = [0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 const VERSION: u64 = 1001;
-/// What is read at first to find the pickles in, and by how much more when they do not end there.
+/// Bytes of the first attempt to read the pickles.
 const FIRST_READ: u64 = 1 << 20;
+/// Factor by which each further attempt reads more.
 const GROWTH: u64 = 8;
 
-/// Whether a file starts with the pickled magic number.
+/// Returns whether a file starts with the pickled magic number.
 pub(in super::super) fn is_legacy(head: &[u8]) -> bool {
-    // Before it stand the protocol and, from protocol 4 on, a frame's length.
+    // The protocol precedes it, and since protocol 4 the length of a frame.
     head.first() == Some(&0x80) && head.windows(MAGIC.len()).take(16).any(|window| window == MAGIC)
 }
 
-/// Reads the pickles and walks over the storages.
+/// Reads the pickles and locates the storages.
 pub(in super::super) fn open(source: &Source) -> Result<Contents> {
-    let mut reach = FIRST_READ;
+    let mut read_len = FIRST_READ;
     loop {
-        let head = source.bytes(0, source.len().min(reach).min(MAX_PICKLE) as usize)?;
+        let head = source.bytes(0, source.len().min(read_len).min(MAX_PICKLE) as usize)?;
         match Pickles::read(&head) {
             Ok(pickles) => return pickles.contents(source),
             Err(Fault::End) if (head.len() as u64) < source.len().min(MAX_PICKLE) => {
-                reach *= GROWTH
+                read_len *= GROWTH
             }
             Err(Fault::End) if source.len() > MAX_PICKLE => {
-                return Err(error!(Weights, "the pickle takes more than {}", human(MAX_PICKLE)));
+                let max = format_bytes(MAX_PICKLE);
+                return Err(error!(Weights, "the pickle is longer than {max}"));
             }
-            Err(e) => return Err(fault(e)),
+            Err(fault) => return Err(pickle_error(fault)),
         }
     }
 }
@@ -50,7 +52,7 @@ struct Pickles<'a> {
     machine: Values<'a>,
     object: Values<'a>,
     keys: Values<'a>,
-    /// Where the storages begin.
+    /// End of the pickles, where the storages begin, in bytes.
     end: u64,
 }
 
@@ -59,7 +61,7 @@ impl<'a> Pickles<'a> {
         let mut at = 0;
         let mut next = || {
             let (values, len) = pickle::read(&bytes[at..]).map_err(|fault| match fault {
-                Fault::Bad { at: inner, what } => Fault::Bad { at: at + inner, what },
+                Fault::Invalid { at: inner, message } => Fault::Invalid { at: at + inner, message },
                 Fault::End => Fault::End,
             })?;
             at += len;
@@ -74,13 +76,16 @@ impl<'a> Pickles<'a> {
         if self.version.size(self.version.root) != Some(VERSION) {
             return Err(error!(
                 Weights,
-                "a .pth of before PyTorch 1.6, but not of the one version that is known ({VERSION})"
+                "unsupported version of the .pth format before PyTorch 1.6, expected {VERSION}"
             ));
         }
-        let facts = self.machine.entries(self.machine.root).unwrap_or_default();
-        let little = facts.iter().find(|&&(key, _)| self.machine.str(key) == Some("little_endian"));
-        if little.is_some_and(|&(_, value)| matches!(self.machine.get(value), Node::Bool(false))) {
-            return Err(error!(Weights, "the numbers are in big-endian order, which is not read"));
+        let machine = self.machine.entries(self.machine.root).unwrap_or_default();
+        let little_endian =
+            machine.iter().find(|&&(key, _)| self.machine.str(key) == Some("little_endian"));
+        if let Some(&(_, value)) = little_endian
+            && matches!(self.machine.get(value), Node::Bool(false))
+        {
+            return Err(error!(Weights, "big-endian files are not supported"));
         }
         let (storages, by_key) = self.storages(source)?;
         let mut contents = contents(&self.object, |storage| match by_key.get(storage.key) {
@@ -89,44 +94,45 @@ impl<'a> Pickles<'a> {
             }
             Some(_) => Err(error!(
                 Weights,
-                "its storage {} is described in two ways",
-                shortened(storage.key)
+                "storage {} has two different descriptions",
+                truncated(storage.key)
             )),
-            None => {
-                Err(error!(Weights, "its storage {} is not in the file", shortened(storage.key)))
-            }
+            None => Err(error!(Weights, "storage {} is not in the file", truncated(storage.key))),
         })?;
         contents.storages = storages;
         Ok(contents)
     }
 
-    /// Every storage's place. They follow each other, so that all must be known to find the last
-    /// one.
+    /// Locates all storages, and indexes them by key. They are consecutive, so locating the last
+    /// one requires the lengths of all of them.
     fn storages(&self, source: &Source) -> Result<(Vec<Storage>, HashMap<&'a str, usize>)> {
-        let described = self.described();
+        let referenced = self.referenced_storages();
         let Some(keys) = self.keys.sequence(self.keys.root) else {
             return Err(error!(
                 Weights,
-                "the list of storages is {}",
+                "expected a list of storages, got {}",
                 self.keys.describe(self.keys.root)
             ));
         };
-        let (mut storages, mut by_key) =
-            (Vec::with_capacity(keys.len()), HashMap::with_capacity(keys.len()));
+        let mut storages = Vec::with_capacity(keys.len());
+        let mut by_key = HashMap::with_capacity(keys.len());
         let mut at = self.end;
         for &key in keys {
-            let Some(storage) = self.keys.str(key).and_then(|key| described.get(key)) else {
-                return Err(error!(Weights, "the list of storages names one that no tensor uses"));
+            let Some(storage) = self.keys.str(key).and_then(|key| referenced.get(key)) else {
+                return Err(error!(
+                    Weights,
+                    "the list of storages contains a storage that no tensor uses"
+                ));
             };
-            let name = || format!("storage {}", shortened(storage.key));
+            let name = || format!("storage {}", truncated(storage.key));
             let start = at + 8;
             let len = bytes(storage);
             let end = start.saturating_add(len);
             if end > source.len() {
-                let past = human(end - source.len());
+                let excess = format_bytes(end - source.len());
                 return Err(error!(
                     Weights,
-                    "it ends {past} past the file's end: the file was cut short"
+                    "ends {excess} past the end of the file: the file is truncated"
                 )
                 .at(name()));
             }
@@ -136,19 +142,19 @@ impl<'a> Pickles<'a> {
             if count != storage.len {
                 return Err(error!(
                     Weights,
-                    "its data says {count} elements, the pickle {}", storage.len
+                    "has {count} elements, the pickle specifies {}", storage.len
                 )
                 .at(name()));
             }
             by_key.insert(storage.key, storages.len());
-            storages.push(Storage { place: Place::Plain(start), len });
+            storages.push(Storage { location: Location::Plain(start), len });
             at = end;
         }
         Ok((storages, by_key))
     }
 
-    /// Every storage that the object refers to, also outside of the state dict.
-    fn described(&self) -> HashMap<&'a str, StorageRef<'a>> {
+    /// Returns all storages that the object refers to, including those outside of the state dict.
+    fn referenced_storages(&self) -> HashMap<&'a str, StorageRef<'a>> {
         let ids = 0..self.object.nodes.len() as Id;
         ids.filter_map(|id| storage_ref(&self.object, id))
             .map(|storage| (storage.key, storage))

@@ -1,15 +1,14 @@
-//! PyTorch's `.pth` and `.pt` files, read without Python and without running what they say.
+//! PyTorch's `.pth` and `.pt` files, read without Python and without executing their code.
 //!
-//! Such a file holds a pickle: a program for a stack machine whose instructions include importing
-//! any Python function and calling it. Here the program builds plain data. A call stays the
-//! description of a call, and only the few that make up a state dict (`collections.OrderedDict`,
-//! `torch._utils._rebuild_tensor_v2` and its relatives) are understood, by what they mean. Every
-//! other one is an opaque value, which does no harm beside the tensors and is listed as ignored
-//! among them.
+//! Such a file contains a pickle: a program for a stack machine that can import and call any Python
+//! function. Here the program only builds plain data. A call becomes a description of the call, and
+//! only the few calls that a state dict consists of (`collections.OrderedDict`,
+//! `torch._utils._rebuild_tensor_v2` and its variants) are interpreted. Every other call is an
+//! opaque value: harmless next to the state dict, and listed as ignored inside it.
 //!
-//! The state dict is looked for at the top, then under the names that training scripts use
-//! (`state_dict`, `model_state`, ...); where none of them is there, the dict with the most tensors
-//! is taken. A `module.` in front of every name is dropped.
+//! The state dict is the top-level object, or an entry with a common name (`state_dict`,
+//! `model_state`, ...), or else the dict with the most tensors. A prefix `module.` of all names is
+//! removed.
 
 mod archive;
 mod legacy;
@@ -19,7 +18,7 @@ mod tensor;
 mod value;
 mod write;
 
-pub use write::{Wrap, write_pth};
+pub use write::{CheckpointDict, write_pth};
 
 pub(super) use archive::{inflate, open as open_zip};
 pub(super) use legacy::{is_legacy, open as open_legacy};
@@ -30,62 +29,65 @@ use pickle::Fault;
 use tensor::{Rebuilt, StorageRef};
 use value::Values;
 
-/// Longest pickle that is read. The largest networks here need 0.5 MiB.
+/// Maximum length of a pickle in bytes. The largest supported networks need 0.5 MiB.
 const MAX_PICKLE: u64 = 64 << 20;
 
-/// The state dict in a pickle. `locate` gives a storage's number and its length in bytes.
+/// Returns the contents of the state dict in a pickle. `locate` returns the index of a storage and
+/// its length in bytes.
 fn contents<'a>(
     values: &Values<'a>,
     mut locate: impl FnMut(&StorageRef<'a>) -> Result<(usize, u64)>,
 ) -> Result<Contents> {
-    let Some(found) = state_dict::find(values) else {
+    let Some(state_dict) = state_dict::find(values) else {
         return Err(error!(
             Weights,
-            "there is no dict of tensors in the file, it holds {}",
+            "no dict of tensors in the file, the top-level object is {}",
             values.describe(values.root)
         )
-        .advice("save the model's state_dict(), not the model"));
+        .advice("save the model's state_dict() instead of the model"));
     };
-    let mut contents = Contents { metadata: found.metadata, ..Contents::default() };
-    for (name, id) in found.entries {
-        let at = |e: Error| e.at(format!("tensor `{}`", shortened(name)));
+    let mut contents = Contents { metadata: state_dict.metadata, ..Contents::default() };
+    for (name, id) in state_dict.entries {
+        let at = |e: Error| e.at(format!("tensor `{}`", truncated(name)));
         match tensor::rebuild(values, id) {
             Rebuilt::Tensor(t) => {
                 let (storage, available) = locate(&t.storage).map_err(at)?;
                 let offset = t.offset.saturating_mul(t.dtype.size() as u64);
-                let place = (storage, offset, available);
+                let location = (storage, offset, available);
                 contents.tensors.push(RawTensor::new(
                     name.into(),
                     t.dtype,
                     t.dims,
                     Some(t.strides),
-                    place,
+                    location,
                 )?);
             }
-            Rebuilt::Other(what) => {
-                contents.ignored.push(Ignored { name: shortened(name).into(), what })
+            Rebuilt::Other(kind) => {
+                contents.ignored.push(Ignored { name: truncated(name).into(), kind })
             }
-            Rebuilt::Broken(what) => return Err(at(error!(Weights, "{what}"))),
+            Rebuilt::Invalid(message) => return Err(at(error!(Weights, "{message}"))),
         }
     }
     Ok(contents)
 }
 
-/// A name for error texts, cut where it is absurdly long.
-fn shortened(name: &str) -> &str {
+/// Truncates an absurdly long name for messages.
+fn truncated(name: &str) -> &str {
     &name[..name.floor_char_boundary(200)]
 }
 
-/// What a fault of the pickle machine means to the reader of a file.
-fn fault(fault: Fault) -> Error {
+/// Converts a fault of the pickle machine to an error.
+fn pickle_error(fault: Fault) -> Error {
     match fault {
-        Fault::End => error!(Weights, "the pickle has no end: the file was cut short"),
-        Fault::Bad { at, what } => error!(Weights, "the pickle is damaged at byte {at}: {what}"),
+        Fault::End => error!(Weights, "the pickle has no end: the file is truncated"),
+        Fault::Invalid { at, message } => {
+            error!(Weights, "the pickle is damaged at byte {at}: {message}")
+        }
     }
 }
 
-/// A storage's length in bytes by its description. Saturates, so that an absurd one compares as too
-/// large.
+/// Returns the length of a storage in bytes, according to the pickle. Saturates, so that an absurd
+/// length compares as too large.
 fn bytes(storage: &StorageRef<'_>) -> u64 {
-    storage.len.saturating_mul(storage.element as u64)
+    storage.len.saturating_mul(storage.element_size as u64)
 }

@@ -1,15 +1,15 @@
-//! A stack machine for Python's pickle, protocols 2 to 5, that executes nothing.
+//! A stack machine for Python's pickle, protocols 2 to 5, that executes no code.
 //!
-//! Names of classes and functions stay names, calls stay descriptions of calls; opcodes outside the
-//! documented set, a stack that runs empty and a program that is too long are errors. Opcodes:
-//! CPython, `Lib/pickletools.py`.
+//! Classes and functions are represented by their names, calls by their descriptions. Unknown
+//! opcodes, stack underflow and overlong programs are errors. Opcodes: CPython,
+//! `Lib/pickletools.py`.
 
 use super::value::{Call, Id, Node, Values};
 
-/// Opcodes in one pickle. The largest networks here take 60,000, with their optimizer's state twice
-/// as many.
+/// Maximum number of opcodes of a pickle. The largest supported networks need 60,000, or twice that
+/// with optimizer state.
 const MAX_OPS: usize = 1 << 20;
-/// Bytes of the name of a module, class or function.
+/// Maximum length of the name of a module, class or function, in bytes.
 const MAX_LINE: usize = 1024;
 
 const NONE: Id = 0;
@@ -17,18 +17,18 @@ const TRUE: Id = 1;
 const FALSE: Id = 2;
 const EMPTY: Id = 3;
 
-/// Why a pickle cannot be read.
+/// Reason why a pickle cannot be read.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The bytes end before the pickle does.
     End,
-    /// What is wrong, at which byte.
-    Bad { at: usize, what: String },
+    /// The opcode at byte `at` is invalid.
+    Invalid { at: usize, message: String },
 }
 
 type Result<T> = std::result::Result<T, Fault>;
 
-/// Reads the pickle at the start of `bytes`; also gives its length.
+/// Reads the pickle at the start of `bytes`. Returns its values and its length in bytes.
 pub(super) fn read(bytes: &[u8]) -> Result<(Values<'_>, usize)> {
     let nodes = vec![Node::None, Node::Bool(true), Node::Bool(false), Node::Tuple(Box::new([]))];
     let mut machine = Machine {
@@ -50,20 +50,20 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Values<'_>, usize)> {
         }
         machine.step(code, ops)?;
     }
-    Err(machine.bad(format!("the pickle takes more than {MAX_OPS} steps")))
+    Err(machine.invalid(format!("the pickle has more than {MAX_OPS} opcodes")))
 }
 
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Where the present opcode stands.
+    /// Position of the current opcode, in bytes.
     op: usize,
     nodes: Vec<Node<'a>>,
     stack: Vec<Id>,
-    /// Heights of the stack where a mark lies.
+    /// Stack heights of the marks.
     marks: Vec<usize>,
     memo: Vec<Option<Id>>,
-    /// Pairs that were copied so far.
+    /// Number of pairs copied to dicts.
     copied: usize,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Machine<'a> {
             // PROTO, FRAME
             0x80 => match self.byte()? {
                 0..=5 => Ok(()),
-                version => Err(self.bad(format!("pickle protocol {version} is not known"))),
+                version => Err(self.invalid(format!("unsupported pickle protocol {version}"))),
             },
             0x95 => self.take(8).map(drop),
             // Constants
@@ -101,34 +101,33 @@ impl<'a> Machine<'a> {
                 self.marks.push(self.stack.len());
                 Ok(())
             }
-            b'0' if self.marks.last() == Some(&self.stack.len()) => self.since_mark().map(drop),
+            b'0' if self.marks.last() == Some(&self.stack.len()) => self.pop_mark().map(drop),
             b'0' => self.pop().map(drop),
-            b'1' => self.since_mark().map(drop),
+            b'1' => self.pop_mark().map(drop),
             b'2' => self.top().and_then(|id| self.push(id)),
             // TUPLE, TUPLE1, TUPLE2, TUPLE3, EMPTY_LIST, LIST, EMPTY_DICT, DICT
-            b't' => self.since_mark().and_then(|ids| self.make(Node::Tuple(ids.into()))),
+            b't' => self.pop_mark().and_then(|ids| self.make(Node::Tuple(ids.into()))),
             0x85 => self.tuple::<1>(),
             0x86 => self.tuple::<2>(),
             0x87 => self.tuple::<3>(),
             b']' => self.make(Node::List(Vec::new())),
-            b'l' => self.since_mark().and_then(|ids| self.make(Node::List(ids))),
+            b'l' => self.pop_mark().and_then(|ids| self.make(Node::List(ids))),
             b'}' => self.make(Node::Dict(Vec::new())),
             b'd' => self
-                .since_mark()
+                .pop_mark()
                 .and_then(|ids| self.pairs(&ids))
                 .and_then(|items| self.make(Node::Dict(items))),
             // EMPTY_SET, FROZENSET, ADDITEMS
             0x8f => self.make(Node::Opaque),
-            0x91 => self.since_mark().and_then(|_| self.make(Node::Opaque)),
-            0x90 => self.since_mark().and_then(|_| self.top().map(drop)),
+            0x91 => self.pop_mark().and_then(|_| self.make(Node::Opaque)),
+            0x90 => self.pop_mark().and_then(|_| self.top().map(drop)),
             // APPEND, APPENDS, SETITEM, SETITEMS
             b'a' => self.pop().and_then(|id| self.append(&[id])),
-            b'e' => self.since_mark().and_then(|ids| self.append(&ids)),
-            b's' => self.popped::<2>().and_then(|[key, value]| self.set(&[(key, value)])),
-            b'u' => self
-                .since_mark()
-                .and_then(|ids| self.pairs(&ids))
-                .and_then(|items| self.set(&items)),
+            b'e' => self.pop_mark().and_then(|ids| self.append(&ids)),
+            b's' => self.pop_array::<2>().and_then(|[key, value]| self.set(&[(key, value)])),
+            b'u' => {
+                self.pop_mark().and_then(|ids| self.pairs(&ids)).and_then(|items| self.set(&items))
+            }
             // GLOBAL, STACK_GLOBAL, REDUCE, NEWOBJ, NEWOBJ_EX, BUILD, BINPERSID
             b'c' => {
                 let names = (self.line()?, self.line()?);
@@ -136,11 +135,11 @@ impl<'a> Machine<'a> {
             }
             0x93 => self.stack_global(),
             b'R' | 0x81 => {
-                self.popped::<2>().and_then(|[callable, args]| self.call(callable, args))
+                self.pop_array::<2>().and_then(|[callable, args]| self.call(callable, args))
             }
-            0x92 => self.popped::<3>().and_then(|[callable, args, _]| self.call(callable, args)),
-            // State goes to the object below it. Those that matter here, tensors and dicts, keep
-            // nothing in it.
+            0x92 => self.pop_array::<3>().and_then(|[callable, args, _]| self.call(callable, args)),
+            // BUILD sets the state of the object below. Tensors and dicts, the only objects needed,
+            // have no state.
             b'b' => self.pop().and_then(|_| self.top().map(drop)),
             b'Q' => self.pop().and_then(|id| self.make(Node::Persistent(id))),
             // BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
@@ -149,19 +148,20 @@ impl<'a> Machine<'a> {
             0x94 => self.remember(self.memo.len(), ops),
             b'h' => self.byte().and_then(|i| self.recall(i.into())),
             b'j' => self.array().and_then(|b| self.recall(u32::from_le_bytes(b) as usize)),
-            _ => Err(self.bad(format!("opcode 0x{code:02x} is not one that torch.save writes"))),
+            _ => Err(self.invalid(format!("unsupported opcode 0x{code:02x}"))),
         }
     }
 
-    fn bad(&self, what: impl Into<String>) -> Fault {
-        Fault::Bad { at: self.op, what: what.into() }
+    fn invalid(&self, message: impl Into<String>) -> Fault {
+        Fault::Invalid { at: self.op, message: message.into() }
     }
 
     fn take(&mut self, len: u64) -> Result<&'a [u8]> {
-        let rest = &self.bytes[self.at..];
-        let taken = usize::try_from(len).ok().and_then(|len| rest.get(..len)).ok_or(Fault::End)?;
-        self.at += taken.len();
-        Ok(taken)
+        let remaining = &self.bytes[self.at..];
+        let bytes =
+            usize::try_from(len).ok().and_then(|len| remaining.get(..len)).ok_or(Fault::End)?;
+        self.at += bytes.len();
+        Ok(bytes)
     }
 
     fn byte(&mut self) -> Result<u8> {
@@ -170,21 +170,21 @@ impl<'a> Machine<'a> {
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         self.take(N as u64)
-            .map(|b| b.try_into().expect("invariant: as many bytes as were asked for"))
+            .map(|b| b.try_into().expect("invariant: `take` returns the requested length"))
     }
 
-    /// The rest of a line, without its end.
+    /// Reads up to the end of the line, and returns the text without the line break.
     fn line(&mut self) -> Result<&'a str> {
-        let rest = &self.bytes[self.at..];
-        let Some(len) = rest.iter().take(MAX_LINE).position(|&b| b == b'\n') else {
-            return Err(if rest.len() < MAX_LINE {
+        let remaining = &self.bytes[self.at..];
+        let Some(len) = remaining.iter().take(MAX_LINE).position(|&b| b == b'\n') else {
+            return Err(if remaining.len() < MAX_LINE {
                 Fault::End
             } else {
-                self.bad("a name without an end")
+                self.invalid("unterminated name")
             });
         };
         self.at += len + 1;
-        std::str::from_utf8(&rest[..len]).map_err(|_| self.bad("a name that is not UTF-8"))
+        std::str::from_utf8(&remaining[..len]).map_err(|_| self.invalid("name is not UTF-8"))
     }
 
     fn push(&mut self, id: Id) -> Result<()> {
@@ -193,25 +193,24 @@ impl<'a> Machine<'a> {
     }
 
     fn make(&mut self, node: Node<'a>) -> Result<()> {
-        // At most one node per step, so that numbers stay far below 2^32.
+        // At most one node per opcode, so that ids stay far below 2^32.
         self.nodes.push(node);
         self.push(self.nodes.len() as Id - 1)
     }
 
-    /// The height below which the present frame may not reach.
+    /// Returns the stack height of the last mark, below which opcodes must not pop.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
 
     fn pop(&mut self) -> Result<Id> {
-        self.popped().map(|[id]| id)
+        self.pop_array().map(|[id]| id)
     }
 
-    fn popped<const N: usize>(&mut self) -> Result<[Id; N]> {
+    fn pop_array<const N: usize>(&mut self) -> Result<[Id; N]> {
         let start = self.stack.len().checked_sub(N).filter(|&start| start >= self.floor());
-        let Some(start) = start else { return Err(self.bad("the stack runs empty")) };
-        let ids =
-            self.stack[start..].try_into().expect("invariant: the slice was cut to this length");
+        let Some(start) = start else { return Err(self.invalid("stack underflow")) };
+        let ids = self.stack[start..].try_into().expect("invariant: the slice has N elements");
         self.stack.truncate(start);
         Ok(ids)
     }
@@ -219,25 +218,25 @@ impl<'a> Machine<'a> {
     fn top(&self) -> Result<Id> {
         match self.stack.last() {
             Some(&id) if self.stack.len() > self.floor() => Ok(id),
-            _ => Err(self.bad("the stack runs empty")),
+            _ => Err(self.invalid("stack underflow")),
         }
     }
 
-    fn since_mark(&mut self) -> Result<Vec<Id>> {
+    fn pop_mark(&mut self) -> Result<Vec<Id>> {
         let Some(height) = self.marks.pop() else {
-            return Err(self.bad("there is no mark on the stack"));
+            return Err(self.invalid("no mark on the stack"));
         };
         Ok(self.stack.split_off(height))
     }
 
     fn tuple<const N: usize>(&mut self) -> Result<()> {
-        self.popped::<N>().and_then(|ids| self.make(Node::Tuple(Box::new(ids))))
+        self.pop_array::<N>().and_then(|ids| self.make(Node::Tuple(Box::new(ids))))
     }
 
     fn pairs(&self, ids: &[Id]) -> Result<Vec<(Id, Id)>> {
         match ids.as_chunks() {
             (pairs, []) => Ok(pairs.iter().map(|&[key, value]| (key, value)).collect()),
-            _ => Err(self.bad("a key without a value")),
+            _ => Err(self.invalid("key without a value")),
         }
     }
 
@@ -257,8 +256,8 @@ impl<'a> Machine<'a> {
 
     fn string(&mut self, len: u64) -> Result<()> {
         let bytes = self.take(len)?;
-        // Python 2 wrote bytes where Python 3 writes text, and unpaired surrogates are possible:
-        // neither names a tensor.
+        // The string may not be UTF-8: Python 2 wrote bytes, and unpaired surrogates are possible.
+        // Neither occurs in a tensor name.
         self.make(std::str::from_utf8(bytes).map_or(Node::Opaque, Node::Str))
     }
 
@@ -272,7 +271,7 @@ impl<'a> Machine<'a> {
         match &mut self.nodes[list as usize] {
             Node::List(list) => list.extend(ids),
             Node::Call(_) | Node::Opaque => {}
-            _ => return Err(self.bad("something is appended that is no list")),
+            _ => return Err(self.invalid("append to an object that is not a list")),
         }
         Ok(())
     }
@@ -283,22 +282,23 @@ impl<'a> Machine<'a> {
             Node::Dict(dict) => dict.extend(items),
             Node::Call(call) => call.items.extend(items),
             Node::Opaque => {}
-            _ => return Err(self.bad("keys are set on something that is no dict")),
+            _ => return Err(self.invalid("keys set on an object that is not a dict")),
         }
         Ok(())
     }
 
     fn stack_global(&mut self) -> Result<()> {
-        let [module, name] = self.popped()?;
+        let [module, name] = self.pop_array()?;
         match (&self.nodes[module as usize], &self.nodes[name as usize]) {
             (&Node::Str(module), &Node::Str(name)) => {
                 self.make(Node::Global(Box::new((module, name))))
             }
-            _ => Err(self.bad("a class is named by something that is no string")),
+            _ => Err(self.invalid("class name is not a string")),
         }
     }
 
-    /// The one call that has to be made: an ordered dict, to be filled by what follows.
+    /// Handles a call: creates a dict for `OrderedDict`, whose entries follow, and a description
+    /// for every other callable.
     fn call(&mut self, callable: Id, args: Id) -> Result<()> {
         let is_dict = matches!(&self.nodes[callable as usize],
             Node::Global(names) if **names == ("collections", "OrderedDict"));
@@ -306,7 +306,7 @@ impl<'a> Machine<'a> {
             let items = self.initial_items(args)?;
             self.copied += items.len();
             if self.copied > MAX_OPS {
-                return Err(self.bad("the same list makes too many dicts"));
+                return Err(self.invalid("too many dict entries"));
             }
             Node::Dict(items)
         } else {
@@ -315,7 +315,7 @@ impl<'a> Machine<'a> {
         self.make(node)
     }
 
-    /// The pairs in `OrderedDict([[key, value], ...])`, as Python 2 wrote it; none for
+    /// Returns the pairs in `OrderedDict([[key, value], ...])`, which Python 2 wrote. Empty for
     /// `OrderedDict()`.
     fn initial_items(&self, args: Id) -> Result<Vec<(Id, Id)>> {
         let get = |id: Id| match &self.nodes[id as usize] {
@@ -334,14 +334,14 @@ impl<'a> Machine<'a> {
                 .collect(),
             _ => None,
         };
-        items().ok_or_else(|| self.bad("an OrderedDict of something that is no list of pairs"))
+        items().ok_or_else(|| self.invalid("OrderedDict argument is not a list of pairs"))
     }
 
     fn remember(&mut self, index: usize, ops: usize) -> Result<()> {
-        // Picklers number their objects one by one: an index past the steps so far only serves to
-        // take memory.
+        // Picklers number their objects consecutively: a larger index than the number of opcodes
+        // only serves to exhaust memory.
         if index > ops {
-            return Err(self.bad(format!("memo entry {index} after {ops} steps")));
+            return Err(self.invalid(format!("memo entry {index} after {ops} opcodes")));
         }
         let id = self.top()?;
         if self.memo.len() <= index {
@@ -354,7 +354,7 @@ impl<'a> Machine<'a> {
     fn recall(&mut self, index: usize) -> Result<()> {
         match self.memo.get(index) {
             Some(&Some(id)) => self.push(id),
-            _ => Err(self.bad(format!("memo entry {index} was never set"))),
+            _ => Err(self.invalid(format!("memo entry {index} was never set"))),
         }
     }
 }

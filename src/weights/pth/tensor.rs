@@ -1,53 +1,53 @@
-//! Tensors and storages out of a pickle's values: what `torch._utils._rebuild_tensor_v2` and its
-//! relatives would make.
+//! Interpreting the values of a pickle as tensors and storages, like
+//! `torch._utils._rebuild_tensor_v2` and its variants.
 
 use super::super::dtype::StoredDType;
 use super::value::{Id, Node, Values};
 use crate::text::excerpt;
 
-/// Rebuilders that wrap others (a parameter around its tensor) may nest this deep.
-const MAX_WRAPS: usize = 8;
+/// Maximum nesting of rebuild functions (a parameter around its tensor).
+const MAX_NESTING: usize = 8;
 
-/// A storage as the pickle names it.
+/// Reference to a storage in a pickle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StorageRef<'a> {
-    /// Name of its data in the file.
+    /// Key of its data in the file.
     pub key: &'a str,
-    /// Type of its elements, where that can be read.
+    /// Element type, if supported.
     pub dtype: Option<StoredDType>,
-    /// What PyTorch calls the type of its elements, where that cannot be read.
-    pub unread: Option<&'static str>,
-    /// Bytes of one element.
-    pub element: usize,
+    /// PyTorch's name of the element type, if unsupported.
+    pub unsupported: Option<&'static str>,
+    /// Size of an element in bytes.
+    pub element_size: usize,
     /// Number of elements.
     pub len: u64,
-    /// Elements before the part that is meant, where only a part is (PyTorch before 0.4).
-    pub view: u64,
+    /// Offset of a view into the storage, in elements (PyTorch before 0.4).
+    pub view_offset: u64,
 }
 
-/// A tensor as the pickle describes it. Nothing about it is checked against the storage yet.
+/// Description of a tensor in a pickle, not yet checked against its storage.
 #[derive(Debug)]
 pub(super) struct TensorRef<'a> {
     pub storage: StorageRef<'a>,
     pub dtype: StoredDType,
-    /// Elements from the storage's start.
+    /// Offset in the storage, in elements.
     pub offset: u64,
     pub dims: Vec<usize>,
     pub strides: Vec<usize>,
 }
 
-/// What a value of a state dict turns out to be.
+/// Interpretation of a value of a state dict.
 #[derive(Debug)]
 pub(super) enum Rebuilt<'a> {
     Tensor(TensorRef<'a>),
-    /// Not a tensor, or one of a kind that is not read; in words.
+    /// Another object, or a tensor of an unsupported kind; with its description.
     Other(String),
-    /// A tensor whose description contradicts itself; in words.
-    Broken(&'static str),
+    /// A tensor with an invalid description; with the error message.
+    Invalid(&'static str),
 }
 
-/// Whether a value is the call of one of PyTorch's rebuilders, so that a dict of such values is a
-/// state dict.
+/// Returns whether a value is a call of one of PyTorch's rebuild functions. A dict of such values
+/// is a state dict.
 pub(super) fn is_tensor(values: &Values<'_>, id: Id) -> bool {
     match values.get(id) {
         Node::Call(call) => {
@@ -61,13 +61,13 @@ pub(super) fn is_tensor(values: &Values<'_>, id: Id) -> bool {
     }
 }
 
-/// Follows a value to the tensor that it stands for.
+/// Interprets a value as a tensor.
 pub(super) fn rebuild<'a>(values: &Values<'a>, id: Id) -> Rebuilt<'a> {
     let mut id = id;
-    for _ in 0..MAX_WRAPS {
+    for _ in 0..MAX_NESTING {
         let Node::Call(call) = values.get(id) else { return Rebuilt::Other(values.describe(id)) };
         let Some(args) = values.sequence(call.args) else {
-            return Rebuilt::Broken("it is rebuilt from something that is no tuple");
+            return Rebuilt::Invalid("the arguments of its rebuild function are not a tuple");
         };
         match (values.global(call.callable), args) {
             (
@@ -78,7 +78,9 @@ pub(super) fn rebuild<'a>(values: &Values<'a>, id: Id) -> Rebuilt<'a> {
                 return match values.sequence(*inner) {
                     Some(inner) => plain(values, values.global(*function), inner)
                         .unwrap_or_else(|| Rebuilt::Other(values.describe(id))),
-                    None => Rebuilt::Broken("it is rebuilt from something that is no tuple"),
+                    None => {
+                        Rebuilt::Invalid("the arguments of its rebuild function are not a tuple")
+                    }
                 };
             }
             (function, args) => {
@@ -87,11 +89,10 @@ pub(super) fn rebuild<'a>(values: &Values<'a>, id: Id) -> Rebuilt<'a> {
             }
         }
     }
-    Rebuilt::Broken("parameters are wrapped in parameters without end")
+    Rebuilt::Invalid("its rebuild functions are nested too deeply")
 }
 
-/// A tensor from the arguments of the rebuilder that makes it; `None` for rebuilders of other kinds
-/// (sparse, quantized).
+/// Interprets the call of a rebuild function. `None` if the function is unknown.
 fn plain<'a>(
     values: &Values<'a>,
     function: Option<(&str, &str)>,
@@ -102,81 +103,86 @@ fn plain<'a>(
     {
         return Some(Rebuilt::Other("a sparse tensor".into()));
     }
-    let (Some(("torch._utils", name)), [storage, offset, dims, strides, rest @ ..]) =
+    let (Some(("torch._utils", name)), [storage, offset, dims, strides, other_args @ ..]) =
         (function, args)
     else {
         return None;
     };
-    let (explicit, flags) = match (name, rest) {
+    let (explicit_dtype, flags) = match (name, other_args) {
         ("_rebuild_tensor", _) => (None, None),
-        ("_rebuild_tensor_v2", _) => (None, rest.get(2)),
-        ("_rebuild_tensor_v3", [_, _, dtype, ..]) => (Some(*dtype), rest.get(3)),
+        ("_rebuild_tensor_v2", _) => (None, other_args.get(2)),
+        ("_rebuild_tensor_v3", [_, _, dtype, ..]) => (Some(*dtype), other_args.get(3)),
         ("_rebuild_qtensor", _) => return Some(Rebuilt::Other("a quantized tensor".into())),
         _ => return None,
     };
     let Some(storage) = storage_ref(values, *storage) else {
-        return Some(Rebuilt::Broken("its storage is not described"));
+        return Some(Rebuilt::Invalid("the reference to its storage is invalid"));
     };
-    let dtype = match explicit {
+    let dtype = match explicit_dtype {
         Some(dtype) => values
             .global(dtype)
-            .and_then(|(module, name)| (module == "torch").then(|| named(name))?),
+            .and_then(|(module, name)| (module == "torch").then(|| dtype_by_name(name))?),
         None => storage.dtype,
     };
     let Some(dtype) = dtype else {
-        let named = explicit.and_then(|dtype| values.global(dtype)).map(|(_, name)| excerpt(name));
-        let name = named.or_else(|| storage.unread.map(str::to_owned));
+        let explicit_name =
+            explicit_dtype.and_then(|dtype| values.global(dtype)).map(|(_, name)| excerpt(name));
+        let name = explicit_name.or_else(|| storage.unsupported.map(str::to_owned));
         return Some(Rebuilt::Other(name.map_or("a tensor of an unknown type".into(), |name| {
             format!("a tensor of type {name}")
         })));
     };
-    // Views that are conjugated or negated only when they are used.
+    // Flags of lazily conjugated or negated views.
     if flags.and_then(|&flags| values.entries(flags)).is_some_and(|flags| !flags.is_empty()) {
-        return Some(Rebuilt::Other("a tensor that is negated or conjugated lazily".into()));
+        return Some(Rebuilt::Other("a lazily negated or conjugated tensor".into()));
     }
-    let numbers = |id: Id| -> Option<Vec<usize>> {
+    let sizes = |id: Id| -> Option<Vec<usize>> {
         values.sequence(id)?.iter().map(|&n| usize::try_from(values.size(n)?).ok()).collect()
     };
-    Some(match (values.size(*offset), numbers(*dims), numbers(*strides)) {
-        (Some(offset), Some(dims), Some(strides)) => match offset.checked_add(storage.view) {
-            Some(offset) => Rebuilt::Tensor(TensorRef { storage, dtype, offset, dims, strides }),
-            None => Rebuilt::Broken("its offset is past any file"),
-        },
-        _ => Rebuilt::Broken("its offset, size or stride is no row of numbers of zero or more"),
+    Some(match (values.size(*offset), sizes(*dims), sizes(*strides)) {
+        (Some(offset), Some(dims), Some(strides)) => {
+            match offset.checked_add(storage.view_offset) {
+                Some(offset) => {
+                    Rebuilt::Tensor(TensorRef { storage, dtype, offset, dims, strides })
+                }
+                None => Rebuilt::Invalid("its offset overflows"),
+            }
+        }
+        _ => Rebuilt::Invalid("its offset, size or stride is not a non-negative integer"),
     })
 }
 
-/// Reads `('storage', torch.FloatStorage, key, location, elements[, view])`.
+/// Parses a storage reference `('storage', torch.FloatStorage, key, location, elements[, view])`.
 pub(super) fn storage_ref<'a>(values: &Values<'a>, id: Id) -> Option<StorageRef<'a>> {
     let Node::Persistent(id) = values.get(id) else { return None };
-    let [kind, class, key, _location, len, rest @ ..] = values.sequence(*id)? else { return None };
+    let [kind, class, key, _location, len, view @ ..] = values.sequence(*id)? else { return None };
     if values.str(*kind) != Some("storage") {
         return None;
     }
     let (module, class) = values.global(*class)?;
-    let (dtype, unread, element) = match (module, class.strip_suffix("Storage")?) {
+    let (dtype, unsupported, element_size) = match (module, class.strip_suffix("Storage")?) {
         ("torch.storage", "Untyped") => (None, None, 1),
         (m, class) if m == "torch" || m.starts_with("torch.") => storage_type(class)?,
         _ => return None,
     };
-    let view = match rest.first().map(|&id| (id, values.get(id))) {
+    let view_offset = match view.first().map(|&id| (id, values.get(id))) {
         None | Some((_, Node::None)) => 0,
         Some((id, _)) => values.size(*values.sequence(id)?.get(1)?)?,
     };
     Some(StorageRef {
         key: values.str(*key)?,
         dtype,
-        unread,
-        element,
+        unsupported,
+        element_size,
         len: values.size(*len)?,
-        view,
+        view_offset,
     })
 }
 
-/// Element type and size from the name of PyTorch's storage class; of types that are not read,
-/// PyTorch's name.
+/// Returns the element type of a storage class (without `Storage`), or PyTorch's name of it if
+/// unsupported, and the element size.
 fn storage_type(class: &str) -> Option<(Option<StoredDType>, Option<&'static str>, usize)> {
-    let unread = |name, size| Some((None, Some(name), size));
+    let unsupported = |name, size| Some((None, Some(name), size));
     let dtype = match class {
         "Double" => StoredDType::F64,
         "Float" => StoredDType::F32,
@@ -188,20 +194,20 @@ fn storage_type(class: &str) -> Option<(Option<StoredDType>, Option<&'static str
         "Char" => StoredDType::I8,
         "Byte" => StoredDType::U8,
         "Bool" => StoredDType::Bool,
-        "ComplexDouble" => return unread("complex128", 16),
-        "ComplexFloat" => return unread("complex64", 8),
-        "QInt32" => return unread("qint32", 4),
-        "QInt8" => return unread("qint8", 1),
-        "QUInt8" => return unread("quint8", 1),
-        "QUInt4x2" => return unread("quint4x2", 1),
-        "QUInt2x4" => return unread("quint2x4", 1),
+        "ComplexDouble" => return unsupported("complex128", 16),
+        "ComplexFloat" => return unsupported("complex64", 8),
+        "QInt32" => return unsupported("qint32", 4),
+        "QInt8" => return unsupported("qint8", 1),
+        "QUInt8" => return unsupported("quint8", 1),
+        "QUInt4x2" => return unsupported("quint4x2", 1),
+        "QUInt2x4" => return unsupported("quint2x4", 1),
         _ => return None,
     };
     Some((Some(dtype), None, dtype.size()))
 }
 
-/// Element type from PyTorch's name for it, as `_rebuild_tensor_v3` gives it.
-fn named(dtype: &str) -> Option<StoredDType> {
+/// Returns the element type with PyTorch's name, as in the arguments of `_rebuild_tensor_v3`.
+fn dtype_by_name(dtype: &str) -> Option<StoredDType> {
     Some(match dtype {
         "float64" => StoredDType::F64,
         "float32" => StoredDType::F32,

@@ -1,10 +1,10 @@
-//! What a pickle says, as plain data: an arena of nodes that point to each other by number, so that
-//! cycles and deep nesting cost nothing to build and nothing to drop.
+//! The objects of a pickle as plain data: an arena of nodes that refer to each other by index, so
+//! that cycles and deep nesting are cheap to build and to drop.
 
-/// The number of a node in [`Values`].
+/// Index of a node in [`Values`].
 pub(super) type Id = u32;
 
-/// One Python object.
+/// A Python object.
 #[derive(Debug)]
 pub(super) enum Node<'a> {
     None,
@@ -15,17 +15,17 @@ pub(super) enum Node<'a> {
     Tuple(Box<[Id]>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
-    /// A class or function by name. It is never looked up.
+    /// Module and name of a class or function, which is never looked up.
     Global(Box<(&'a str, &'a str)>),
-    /// The call of one, which is not made.
+    /// A call of a class or function, which is never executed.
     Call(Box<Call>),
-    /// A reference to something outside the pickle: for PyTorch, a storage.
+    /// A reference to an object outside the pickle: for PyTorch, a storage.
     Persistent(Id),
-    /// Bytes, sets, integers past 64 bits: nothing that weights need.
+    /// Objects that weights do not need: bytes, sets, integers of more than 64 bits.
     Opaque,
 }
 
-/// `callable(*args)`, and what was put into the result with `result[key] = value`.
+/// A call `callable(*args)`, and the items added to its result with `result[key] = value`.
 #[derive(Debug)]
 pub(super) struct Call {
     pub callable: Id,
@@ -33,7 +33,7 @@ pub(super) struct Call {
     pub items: Vec<(Id, Id)>,
 }
 
-/// A pickle's objects.
+/// The objects of a pickle.
 #[derive(Debug)]
 pub(super) struct Values<'a> {
     pub nodes: Vec<Node<'a>>,
@@ -41,12 +41,12 @@ pub(super) struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// A node. Numbers come from the pickle machine, which hands out no others.
+    /// Returns a node. All ids come from the pickle machine, so they are valid.
     pub fn get(&self, id: Id) -> &Node<'a> {
         &self.nodes[id as usize]
     }
 
-    /// The text of a string.
+    /// Returns the text of a string.
     pub fn str(&self, id: Id) -> Option<&'a str> {
         match self.get(id) {
             Node::Str(s) => Some(s),
@@ -54,7 +54,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// A whole number of zero or more.
+    /// Returns a non-negative integer.
     pub fn size(&self, id: Id) -> Option<u64> {
         match self.get(id) {
             Node::Int(i) => u64::try_from(*i).ok(),
@@ -62,7 +62,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The elements of a tuple or list; `torch.Size` counts as one.
+    /// Returns the elements of a tuple, a list, or a `torch.Size`.
     pub fn sequence(&self, id: Id) -> Option<&[Id]> {
         match self.get(id) {
             Node::Tuple(ids) => Some(ids),
@@ -81,8 +81,8 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The entries of a dict, or of an object that was filled like one, in order. A key may stand
-    /// twice: the last one counts.
+    /// Returns the entries, in order, of a dict or of an object that was filled like a dict. Keys
+    /// can repeat: the last one is valid.
     pub fn entries(&self, id: Id) -> Option<&[(Id, Id)]> {
         match self.get(id) {
             Node::Dict(items) => Some(items),
@@ -91,7 +91,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Module and name of a class or function.
+    /// Returns the module and the name of a class or function.
     pub fn global(&self, id: Id) -> Option<(&'a str, &'a str)> {
         match self.get(id) {
             Node::Global(names) => Some(**names),
@@ -99,7 +99,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// What an object is, for error texts. Names from the file are cut to a sane length.
+    /// Describes an object for messages. Names from the file are truncated.
     pub fn describe(&self, id: Id) -> String {
         match self.get(id) {
             Node::None => "None".into(),
@@ -121,7 +121,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// `module.name`, at most 80 characters of it.
+/// Formats `module.name`, truncated to 80 characters.
 fn dotted((module, name): (&str, &str)) -> String {
     format!(
         "`{}`",

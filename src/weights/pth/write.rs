@@ -9,43 +9,46 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-/// PyTorch's alignment of storages in the archive.
+/// Alignment of storages in the archive in bytes, as in PyTorch.
 const ALIGNMENT: u16 = 64;
 
-/// A dict around the state dict, as training scripts write one.
+/// A checkpoint dict around the state dict, as training scripts write it.
 #[derive(Debug, Clone, Copy)]
-pub struct Wrap<'a> {
-    /// The key under which the state dict stands: `state_dict`, `model_state`, ...
+pub struct CheckpointDict<'a> {
+    /// Key of the state dict: `state_dict`, `model_state`, ...
     pub key: &'a str,
-    /// Strings beside it.
+    /// String entries next to the state dict.
     pub metadata: &'a BTreeMap<String, String>,
 }
 
-/// Writes tensors, each a name, its dimensions and its elements in row-major order, as a zip
-/// `.pth`: an ordered dict of tensors, at the top or inside of `wrap`.
+/// Writes tensors as a zip `.pth`: an ordered dict of tensors, at the top level or in a checkpoint
+/// dict. Each tensor is its name, its dimensions, and its elements in row-major order.
 ///
-/// The file appears under `path` once it is complete. The same arguments give the same bytes.
+/// The file appears at `path` once it is complete. The same arguments produce the same bytes.
 ///
 /// # Errors
-/// Where two names are the same, elements do not fill the dimensions, a value is NaN, infinite or
-/// past the range of `dtype`, or the file cannot be written.
+/// Returns an error if two names are equal, if the number of elements does not match the
+/// dimensions, if a value is NaN, infinite or outside the range of `dtype`, if the metadata
+/// contains the key of the state dict, or if the file cannot be written.
 pub fn write_pth<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
     path: impl AsRef<Path>,
     tensors: impl IntoIterator<Item = (N, D, V)>,
-    wrap: Option<Wrap<'_>>,
+    checkpoint: Option<CheckpointDict<'_>>,
     dtype: FloatDType,
 ) -> Result<()> {
     let path = path.as_ref();
     let tensors = save::collect(tensors, dtype).map_err(|e| e.file(path))?;
-    if let Some(wrap) = wrap.filter(|wrap| wrap.metadata.contains_key(wrap.key)) {
-        return Err(
-            error!(Usage, "the metadata has a key `{}`, where the tensors go", wrap.key).file(path)
-        );
+    if let Some(checkpoint) = checkpoint.filter(|dict| dict.metadata.contains_key(dict.key)) {
+        return Err(error!(
+            Usage,
+            "the metadata contains `{}`, the key of the state dict", checkpoint.key
+        )
+        .file(path));
     }
-    let described =
+    let descriptions =
         tensors.iter().map(|t| (t.name.as_str(), t.dims.as_ref(), t.data.as_ref().len()));
-    let pickle = pickle(described, wrap, dtype);
-    // A fixed time: the same weights give the same file.
+    let pickle = pickle(descriptions, checkpoint, dtype);
+    // A fixed time, so that the same weights produce the same file.
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Stored)
         .last_modified_time(DateTime::default())
@@ -68,32 +71,32 @@ pub fn write_pth<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
     })
 }
 
-/// A pickle of protocol 2 that builds the state dict. Nothing is put into the memo: names of
-/// classes repeat.
+/// Returns a pickle (protocol 2) that builds the state dict. It does not use the memo: class names
+/// repeat.
 fn pickle<'a>(
     tensors: impl Iterator<Item = (&'a str, &'a [usize], usize)>,
-    wrap: Option<Wrap<'_>>,
+    checkpoint: Option<CheckpointDict<'_>>,
     dtype: FloatDType,
 ) -> Vec<u8> {
     let mut out = b"\x80\x02".to_vec();
-    if let Some(wrap) = wrap {
+    if let Some(checkpoint) = checkpoint {
         out.extend(b"}(");
-        for (key, value) in wrap.metadata {
+        for (key, value) in checkpoint.metadata {
             string(&mut out, key);
             string(&mut out, value);
         }
-        string(&mut out, wrap.key);
+        string(&mut out, checkpoint.key);
     }
     out.extend(b"ccollections\nOrderedDict\n)R(");
     for (key, (name, dims, len)) in tensors.enumerate() {
         string(&mut out, name);
         tensor(&mut out, &key.to_string(), dims, len, dtype);
     }
-    out.extend(if wrap.is_some() { &b"uu."[..] } else { b"u." });
+    out.extend(if checkpoint.is_some() { &b"uu."[..] } else { b"u." });
     out
 }
 
-/// `_rebuild_tensor_v2(storage, 0, dims, strides, False, OrderedDict())`
+/// Appends `_rebuild_tensor_v2(storage, 0, dims, strides, False, OrderedDict())`.
 fn tensor(out: &mut Vec<u8>, key: &str, dims: &[usize], len: usize, dtype: FloatDType) {
     out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
     string(out, "storage");
@@ -109,26 +112,28 @@ fn tensor(out: &mut Vec<u8>, key: &str, dims: &[usize], len: usize, dtype: Float
     number(out, 0);
     let mut strides = vec![1; dims.len()];
     for axis in (1..dims.len()).rev() {
-        // An axis of zero counts as one, as in PyTorch.
+        // An axis of size zero counts as one, as in PyTorch.
         strides[axis - 1] = strides[axis] * dims[axis].max(1);
     }
     for numbers in [dims, &strides] {
         out.push(b'(');
-        numbers.iter().for_each(|&n| number(out, n));
+        for &n in numbers {
+            number(out, n);
+        }
         out.push(b't');
     }
     out.extend(b"\x89ccollections\nOrderedDict\n)RtR");
 }
 
-/// `BINUNICODE`
+/// Appends a `BINUNICODE`.
 fn string(out: &mut Vec<u8>, text: &str) {
-    // Names are short, and metadata is text for people: neither comes near 4 GiB.
+    // Names and metadata are far shorter than 4 GiB.
     out.push(b'X');
     out.extend((text.len() as u32).to_le_bytes());
     out.extend(text.as_bytes());
 }
 
-/// `BININT` where it fits, else `LONG1`.
+/// Appends a `BININT` if the number fits, else a `LONG1`.
 fn number(out: &mut Vec<u8>, n: usize) {
     match i32::try_from(n) {
         Ok(n) => {

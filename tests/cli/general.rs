@@ -1,0 +1,126 @@
+//! Help, completions, man pages, devices and the tuning cache.
+
+use crate::{atrous, directory, support};
+use predicates::prelude::*;
+use predicates::str::contains;
+use std::path::Path;
+
+#[test]
+fn help_names_every_command_and_shows_examples() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut check =
+        atrous(dir.path()).arg("--help").assert().success().stdout(contains("Examples:"));
+    for command in [
+        "segment",
+        "train",
+        "devices",
+        "inspect",
+        "import",
+        "export",
+        "infer",
+        "verify",
+        "bench",
+        "eval",
+        "doctor",
+        "completions",
+        "man",
+    ] {
+        check = check.stdout(contains(command));
+    }
+    atrous(dir.path()).assert().code(2).stderr(contains("Usage"));
+}
+
+#[test]
+fn completions_and_man_pages_come_from_the_definitions() {
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        atrous(dir.path())
+            .args(["completions", shell])
+            .assert()
+            .success()
+            .stdout(contains("segment"));
+    }
+    atrous(dir.path()).args(["man", "pages"]).assert().success();
+    let page = std::fs::read_to_string(dir.path().join("pages/atrous-segment.1")).unwrap();
+    assert!(page.contains("cutout"));
+}
+
+#[test]
+fn devices_reports_the_choice_of_auto() {
+    let dir = tempfile::tempdir().unwrap();
+    atrous(dir.path())
+        .arg("devices")
+        .assert()
+        .success()
+        .stdout(contains("CPU executor").and(contains("--device auto")));
+    let output = atrous(dir.path())
+        .args(["devices", "--json"])
+        .assert()
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    let report: serde_json::Value = serde_json::from_slice(&output).expect("the list is JSON");
+    assert!(report["adapters"].is_array());
+    // The image and the weights exist, so that only the device can cause an error.
+    let dir = directory();
+    let segment = |device: &str| {
+        let args = [
+            "segment",
+            "a.png",
+            "-w",
+            "tiny.safetensors",
+            "--size",
+            "33",
+            "-s",
+            "mask",
+            "-o",
+            "m.png",
+            "--device",
+            device,
+        ];
+        atrous(dir.path()).args(args).assert()
+    };
+    segment("97").code(1).stderr(contains("97").and(contains("atrous devices")));
+    assert!(!dir.path().join("m.png").exists());
+    segment("cpu").success();
+}
+
+#[test]
+fn tuning_is_remembered_in_the_cache_directory_and_needs_a_gpu() {
+    let dir = directory();
+    let cache = dir.path().join("cache");
+    let segment = |device: &str, tune: &str, out: &str| {
+        let mut command = atrous(dir.path());
+        command.env("ATROUS_CACHE", &cache).env("ATROUS_DEVICE", device).args([
+            "segment",
+            "a.png",
+            "-w",
+            "tiny.safetensors",
+        ]);
+        command.args(["--size", "33", "-s", "mask", "-q", "--tune", tune, "-o", out]);
+        command.assert()
+    };
+    segment("cpu", "on", "cpu.png").success();
+    assert!(!cache.exists(), "the CPU has nothing to tune");
+    segment("cpu", "always", "cpu.png").code(2).stderr(contains("cached"));
+    if support::gpu().is_none() {
+        return;
+    }
+    segment("gpu", "cached", "cached.png").success();
+    assert!(!cache.exists(), "nothing was measured");
+    segment("gpu", "on", "on.png").success();
+    let tables = |directory: &Path| -> Vec<_> {
+        std::fs::read_dir(directory).unwrap().map(|f| f.unwrap().path()).collect()
+    };
+    let table = tables(&cache)
+        .into_iter()
+        .find(|f| f.extension().is_some_and(|e| e == "json"))
+        .expect("a table was written");
+    let written = std::fs::read_to_string(&table).unwrap();
+    assert!(written.contains("conv2d"), "{written}");
+    segment("gpu", "on", "again.png").success();
+    assert_eq!(std::fs::read_to_string(&table).unwrap(), written, "nothing is measured twice");
+    let mask = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    assert_eq!(mask("on.png"), mask("again.png"));
+}

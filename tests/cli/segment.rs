@@ -1,0 +1,162 @@
+//! `segment`: styles, sizes, many images, errors.
+
+use crate::support::models::{tiny_config, write_network};
+use crate::{atrous, directory, image, size};
+use predicates::prelude::*;
+use predicates::str::contains;
+
+#[test]
+fn every_style_is_written_at_the_images_own_size() {
+    let dir = directory();
+    for (style, expected) in [("mask", (61, 47)), ("overlay", (61, 47)), ("cutout", (61, 47))] {
+        let out = format!("{style}.png");
+        let args =
+            ["segment", "a.png", "--weights", "tiny.safetensors", "--style", style, "-o", &out];
+        atrous(dir.path())
+            .args(args)
+            .assert()
+            .success()
+            .stdout(contains("a.png (61x47,"))
+            .stderr(contains("CPU executor"));
+        assert_eq!(size(dir.path().join(out)), expected, "{style}");
+    }
+    let args =
+        ["segment", "a.png", "-w", "tiny.safetensors", "-s", "side-by-side", "-o", "both.png"];
+    atrous(dir.path()).args(args).assert().success();
+    assert!(
+        size(dir.path().join("both.png")).0 > 2 * 61,
+        "the image and the overlay are side by side"
+    );
+}
+
+#[test]
+fn sizes_change_the_networks_input_but_not_the_result() {
+    let dir = directory();
+    for (text, network) in [("native", [61, 47]), ("33", [33, 33]), ("40x64", [40, 64])] {
+        let args = [
+            "segment",
+            "a.png",
+            "-w",
+            "tiny.safetensors",
+            "--size",
+            text,
+            "-s",
+            "mask",
+            "-o",
+            "m.png",
+            "--json",
+        ];
+        let output = atrous(dir.path()).args(args).assert().success().get_output().stdout.clone();
+        let report: serde_json::Value =
+            serde_json::from_slice(&output).expect("the report is JSON");
+        assert_eq!(report["images"][0]["network_size"], serde_json::json!(network), "{text}");
+        let shares: f64 = report["images"][0]["classes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["share"].as_f64().unwrap())
+            .sum();
+        assert!(
+            (shares - 1.0).abs() < 1e-9,
+            "the fractions of all classes must sum to 1, got {shares}"
+        );
+        assert_eq!(size(dir.path().join("m.png")), (61, 47));
+    }
+    let args = ["segment", "a.png", "-w", "tiny.safetensors", "--size", "0x5"];
+    atrous(dir.path()).args(args).assert().code(2);
+}
+
+#[test]
+fn directories_and_patterns_keep_their_names() {
+    let dir = directory();
+    std::fs::create_dir_all(dir.path().join("in/deep")).unwrap();
+    image(&dir.path().join("in/one.png"), 30, 20);
+    image(&dir.path().join("in/deep/two.bmp"), 20, 30);
+    std::fs::write(dir.path().join("in/notes.txt"), "not an image").unwrap();
+    atrous(dir.path())
+        .args(["segment", "in", "-w", "tiny.safetensors", "-o", "out", "-s", "mask"])
+        .assert()
+        .success();
+    assert_eq!(size(dir.path().join("out/one.png")), (30, 20));
+    assert_eq!(size(dir.path().join("out/deep/two.png")), (20, 30));
+    atrous(dir.path())
+        .args(["segment", "in/*.png", "a.png", "-w", "tiny.safetensors", "-o", "flat/"])
+        .assert()
+        .success();
+    assert!(dir.path().join("flat/one.png").exists() && dir.path().join("flat/a.png").exists());
+    atrous(dir.path())
+        .args(["segment", "in/*.gif", "-w", "tiny.safetensors"])
+        .assert()
+        .code(2)
+        .stderr(contains("in/*.gif"));
+}
+
+#[test]
+fn one_bad_image_is_reported_and_does_not_stop_the_others() {
+    let dir = directory();
+    std::fs::write(dir.path().join("bad.png"), b"not an image").unwrap();
+    let args =
+        ["segment", "bad.png", "a.png", "missing.jpg", "-w", "tiny.safetensors", "-o", "out/"];
+    atrous(dir.path()).args(args).assert().code(1).stderr(
+        contains("bad.png").and(contains("missing.jpg")).and(contains("2 of 3 images failed")),
+    );
+    assert!(dir.path().join("out/a.png").exists());
+    assert!(!dir.path().join("out/bad.png").exists());
+}
+
+#[test]
+fn results_never_replace_an_image_or_each_other() {
+    let dir = directory();
+    atrous(dir.path())
+        .args(["segment", "a.png", "-w", "tiny.safetensors", "-o", "a.png"])
+        .assert()
+        .code(2)
+        .stderr(contains("a.png"));
+    image(&dir.path().join("a.bmp"), 9, 9);
+    let args = ["segment", "a.png", "a.bmp", "-w", "tiny.safetensors", "-o", "out/"];
+    atrous(dir.path()).args(args).assert().code(2).stderr(contains("would be written twice"));
+}
+
+#[test]
+fn damaged_weights_are_rejected_by_name() {
+    let dir = directory();
+    let whole = std::fs::read(dir.path().join("tiny.safetensors")).unwrap();
+    std::fs::write(dir.path().join("cut.safetensors"), &whole[..whole.len() / 2]).unwrap();
+    let args = ["segment", "a.png", "-w", "cut.safetensors", "-o", "out.png"];
+    atrous(dir.path()).args(args).assert().code(1).stderr(contains("cut.safetensors"));
+    assert!(!dir.path().join("out.png").exists());
+    let args = ["segment", "a.png", "-w", "tiny.safetensors", "--classes", "21"];
+    atrous(dir.path()).args(args).assert().code(1).stderr(contains("expected 21 classes"));
+}
+
+#[test]
+fn the_preset_size_is_reported_and_can_be_overridden() {
+    let dir = directory();
+    let mut config = tiny_config();
+    config.preprocess.short_side = Some(40);
+    write_network(&dir.path().join("p.safetensors"), &config, 5);
+    let segment = |more: &[&str]| {
+        let mut command = atrous(dir.path());
+        command
+            .args(["segment", "a.png", "-w", "p.safetensors", "-s", "mask", "-o", "m.png"])
+            .args(more);
+        command.assert().success()
+    };
+    segment(&[]).stderr(contains(
+        "size 40 on the short side, the preset in the weights; --size native for the image's own",
+    ));
+    segment(&["--size", "native"]).stderr(contains("short side").not());
+    let report = |more: &[&str]| -> serde_json::Value {
+        serde_json::from_slice(&segment(&[more, &["--json"]].concat()).get_output().stdout).unwrap()
+    };
+    let (preset, native) = (report(&[]), report(&["--size", "native"]));
+    // a.png has 61 x 47 pixels: int(40 * 61 / 47) is 51.
+    assert_eq!(
+        (&preset["size"], &preset["images"][0]["network_size"]),
+        (&"short:40".into(), &serde_json::json!([51, 40]))
+    );
+    assert_eq!(
+        (&native["size"], &native["images"][0]["network_size"]),
+        (&"native".into(), &serde_json::json!([61, 47]))
+    );
+}
