@@ -263,7 +263,7 @@ fn network(rng: &mut Rng) -> Graph {
         };
         let shape = Shape::new(side, side, graph.shape(x).c, c);
         let w =
-            graph.derived_param(&format!("w{i}"), shape, Some(ParamRef::new(rng.tensor(shape))));
+            graph.param_with_data(&format!("w{i}"), shape, Some(ParamRef::new(rng.tensor(shape))));
         x = graph.push(&format!("conv{i}"), Arc::new(conv), &[x, w]).unwrap()[0];
     }
     graph.output("y", x);
@@ -284,7 +284,7 @@ fn a_tuned_network_gives_the_same_bits_again_and_right_ones() {
     let reports = seen.clone();
     let tuning = Tuning::new(TuningMode::On).with_table(Some(table.clone()));
     let reporting = tuning.clone().reporting(move |p| {
-        reports.lock().unwrap().push((p.done, p.of, p.measuring.map(str::to_owned)));
+        reports.lock().unwrap().push((p.done, p.total, p.measuring.map(str::to_owned)));
     });
     let first = reporting.runner(&device, graph.clone()).unwrap();
     let reports = seen.lock().unwrap().clone();

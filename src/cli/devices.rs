@@ -2,7 +2,7 @@
 
 use super::args::{mib, print, print_json, table};
 use crate::error::Result;
-use crate::gpu::{AdapterSummary, adapters, limiting_variable};
+use crate::gpu::{AdapterSummary, adapters, backend_override};
 
 /// Lists the devices of this machine, their limits, and which one is taken by itself
 #[derive(Debug, clap::Args)]
@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     ]);
     let why = match (report.auto, report.adapters.is_empty()) {
         (Some(i), _) => format!("* `--device auto` takes {i}: the first adapter that is hardware."),
-        (None, true) if let Some(limit) = limiting_variable() => {
+        (None, true) if let Some(limit) = backend_override() => {
             format!("* `--device auto` takes the CPU executor: {limit} leaves no adapter; unset it to see them all.")
         }
         (None, true) => {

@@ -6,7 +6,7 @@ use super::decoder::decoder;
 use super::layer::{Builder, Layer};
 use crate::error::{Result, error};
 use crate::graph::{Graph, Scope, ValueId};
-use crate::ops::{Preprocess, UpsampleArgmax};
+use crate::ops::{Preprocess, UpsampleArgmax, Upsampling};
 use crate::tensor::{Shape, TensorType};
 
 /// What a graph is to compute besides the classifier's scores.
@@ -129,15 +129,14 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
         named.push(("logits_full", root.resize("logits_full", logits, size, head.align_corners)?));
     }
     if outputs.labels || outputs.confidence {
-        let ((h, w), align_corners) = (size, head.align_corners);
-        let op = UpsampleArgmax {
-            h,
-            w,
-            align_corners,
+        let upsampling = Upsampling {
+            height: size.0,
+            width: size.1,
+            align_corners: head.align_corners,
             window: None,
             rows: None,
-            confidence: outputs.confidence,
         };
+        let op = UpsampleArgmax { upsampling, confidence: outputs.confidence };
         let results = root.ops("labels", op, &[logits])?;
         named.extend(["labels", "confidence"].into_iter().zip(results));
     }

@@ -118,7 +118,7 @@ fn an_activation_whose_slope_is_lost_is_an_error_that_names_it() {
     let shape = Shape::new(1, 2, 2, 4);
     let mut graph = Graph::new();
     let [x, dy] = ["x", "dy"].map(|name| graph.input(name, TensorType::f32(shape)));
-    let w = graph.derived_param("w", Shape::new(1, 1, 4, 4), None);
+    let w = graph.param_with_data("w", Shape::new(1, 1, 4, 4), None);
     let y = graph.push("layer", Arc::new(conv), &[x, w]).unwrap()[0];
     let error = graph.gradients(&[(y, dy)], &[w]).unwrap_err().to_string();
     assert!(error.contains("layer") && error.contains("hard_swish"), "{error}");
@@ -281,7 +281,7 @@ fn lanes_without_a_channel_add_nothing() {
         let dy = rng.tensor(y.shape);
         let mut graph = Graph::new();
         let (x_in, dy_in) = (graph.input("x", x.ty()), graph.input("dy", y));
-        let w_in = graph.derived_param("w", w.shape(), Some(ParamRef::new(w.clone())));
+        let w_in = graph.param_with_data("w", w.shape(), Some(ParamRef::new(w.clone())));
         let root = &mut graph.root();
         let above = root.activate("above", Activation::HardSigmoid, x_in).unwrap();
         let arriving = root.activate("arriving", Activation::HardSigmoid, dy_in).unwrap();

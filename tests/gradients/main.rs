@@ -52,7 +52,7 @@ impl Case {
         let ids: Vec<ValueId> = (0..)
             .zip(&self.inputs)
             .map(|(i, tensor)| match self.op.packing(i) {
-                Packing::Matrix => graph.derived_param(
+                Packing::Matrix => graph.param_with_data(
                     &format!("x{i}"),
                     tensor.shape(),
                     Some(ParamRef::new(tensor.clone())),

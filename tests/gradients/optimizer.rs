@@ -182,7 +182,7 @@ fn running_statistics_take_their_share_of_what_is_finite() {
 #[test]
 fn gradients_are_scaled_to_the_largest_norm_and_what_is_not_finite_is_told() {
     let mut rng = Rng(4);
-    for (lengths, share, max_norm) in [
+    for (lengths, scale, max_norm) in [
         (vec![64], 1.0, None),
         (vec![64 * 300, 64], 0.25, None),
         (vec![128, 64 * 77], 0.5, Some(0.1)),
@@ -190,10 +190,10 @@ fn gradients_are_scaled_to_the_largest_norm_and_what_is_not_finite_is_told() {
     ] {
         let g: Vec<Tensor> = lengths.iter().map(|&n| rng.tensor(Shape::vector(n))).collect();
         let squares: f64 = g.iter().flat_map(|t| t.f32()).map(|&v| f64::from(v).powi(2)).sum();
-        let norm = squares.sqrt() * f64::from(share);
+        let norm = squares.sqrt() * f64::from(scale);
         let video = max_norm.map_or(1.0, |max: f32| (f64::from(max) / (norm + 1e-6)).min(1.0));
-        let want = [norm, f64::from(share) * video, 1.0, 0.0];
-        let op: Arc<dyn Op> = Arc::new(GradientScale { share, max_norm });
+        let want = [norm, f64::from(scale) * video, 1.0, 0.0];
+        let op: Arc<dyn Op> = Arc::new(GradientScale { scale, max_norm });
         for device in devices() {
             for (_, got) in run_op(&device, &op, &g).unwrap() {
                 // Sums of some ten thousand squares in blocks of about a hundred.
@@ -277,5 +277,5 @@ fn states_of_another_shape_are_refused() {
     assert!(
         AdamW { betas: (0.9, 1.0), ..adam }.infer(&[w, w, w, w, scale, groups, table]).is_err()
     );
-    assert!(GradientScale { share: 1.0, max_norm: Some(0.0) }.infer(&[w]).is_err());
+    assert!(GradientScale { scale: 1.0, max_norm: Some(0.0) }.infer(&[w]).is_err());
 }

@@ -4,7 +4,7 @@ use crate::oracle::Map;
 use crate::{Case, ROUNDING, run};
 use atrous::ops::{
     Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, GlobalAvgPool, MaxPool,
-    Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
+    Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax, Upsampling,
 };
 use atrous::{Data, Elements, Shape, Tensor};
 use safetensors::{Dtype, SafeTensors};
@@ -153,14 +153,14 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
         "argmax" => (Arc::new(Argmax), vec!["x"], vec!["labels"], 0.0),
         "upsample_argmax" => {
             let (h, w) = size();
-            let op = UpsampleArgmax {
-                h,
-                w,
+            let upsampling = Upsampling {
+                height: h,
+                width: w,
                 align_corners: record.get("align_corners"),
                 window: None,
                 rows: None,
-                confidence: true,
             };
+            let op = UpsampleArgmax { upsampling, confidence: true };
             (Arc::new(op), vec!["x"], vec!["labels", "confidence"], 1e-5)
         }
         "preprocess" => {

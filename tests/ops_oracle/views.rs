@@ -7,7 +7,7 @@ use atrous::graph::{ChannelView, Graph, ParamRef, ValueId};
 use atrous::ops::{
     Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, Flip,
     GlobalAvgPool, MaxPool, Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
-    UpsampleSoftmax,
+    UpsampleSoftmax, Upsampling,
 };
 use atrous::tensor::DType;
 use atrous::{Data, Elements, Shape, Tensor, TensorType};
@@ -33,25 +33,14 @@ fn cases() -> Vec<Case> {
         activation: Activation::Relu,
         ..Conv2d::square(1, 1, 1)
     };
-    let (labels, wide) = (
-        |confidence| UpsampleArgmax {
-            h: 9,
-            w: 8,
-            align_corners: true,
-            window: None,
-            rows: None,
-            confidence,
-        },
-        x.with_c(8),
-    );
-    let softmax = UpsampleSoftmax {
-        h: 9,
-        w: 8,
-        align_corners: false,
-        window: None,
-        rows: None,
-        weighted: false,
+    let wide = x.with_c(8);
+    let upsampling =
+        Upsampling { height: 9, width: 8, align_corners: false, window: None, rows: None };
+    let labels = |confidence| UpsampleArgmax {
+        upsampling: Upsampling { align_corners: true, ..upsampling },
+        confidence,
     };
+    let softmax = UpsampleSoftmax { upsampling, weighted: false };
     vec![
         case(Conv2d { bias: false, residual: false, ..conv }, 1, &[x, Shape::new(3, 3, 7, 10)]),
         case(
@@ -119,7 +108,7 @@ fn graph_of(case: &Case, rng: &mut Rng) -> Graph {
         if i >= case.activations {
             // Positive, for the variance of batch norm.
             let data = Tensor::from_fn(shape, |_, _, _, _| rng.unit() + 1.5);
-            inputs.push(graph.derived_param(&format!("p{i}"), shape, Some(ParamRef::new(data))));
+            inputs.push(graph.param_with_data(&format!("p{i}"), shape, Some(ParamRef::new(data))));
             continue;
         }
         // Inputs are negative, so their hard sigmoid is below 1/2: less than what the lanes beyond

@@ -16,7 +16,7 @@ use atrous::ops::{
     BatchNormTrain, ClassCounts, Concat, Conv2d, Denominator, Dice, Dropout, DropoutTrain, Flip,
     GlobalAvgPool, GradientScale, MaxPool, Mul, Op, Packing, Padding, Paint, PixelLoss, Preprocess,
     PreprocessFrame, Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, Style,
-    TemporalMean, UpsampleArgmax, UpsampleSoftmax,
+    TemporalMean, UpsampleArgmax, UpsampleSoftmax, Upsampling,
 };
 use atrous::plan::Plan;
 use atrous::tune::{CHAINS, multiply_add};
@@ -234,21 +234,12 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     for (h, w) in [(76, 91), (7, 5)] {
         for align_corners in [false, true] {
             call(Arc::new(Resize { h, w, align_corners, window: None }), &[x]);
+            let upsampling =
+                Upsampling { height: h, width: w, align_corners, window: None, rows: None };
             for confidence in [false, true] {
-                call(
-                    Arc::new(UpsampleArgmax {
-                        h,
-                        w,
-                        align_corners,
-                        window: None,
-                        rows: None,
-                        confidence,
-                    }),
-                    &[x],
-                );
+                call(Arc::new(UpsampleArgmax { upsampling, confidence }), &[x]);
             }
-            let op =
-                UpsampleSoftmax { h, w, align_corners, window: None, rows: None, weighted: false };
+            let op = UpsampleSoftmax { upsampling, weighted: false };
             call(Arc::new(op), &[x]);
             call(Arc::new(UpsampleSoftmax { weighted: true, ..op }), &[x, Shape::vector(x.c)]);
         }
@@ -332,7 +323,7 @@ fn updates(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
     ));
     all.push((Arc::new(RunningStatistics), vec![w, w, groups, table]));
     all.push((Arc::new(Accumulate), vec![w, w, scale]));
-    all.push((Arc::new(GradientScale { share: 1.0, max_norm: None }), vec![w, w]));
+    all.push((Arc::new(GradientScale { scale: 1.0, max_norm: None }), vec![w, w]));
     all.push((Arc::new(Align(Packing::Matrix)), vec![TensorType::f32(Shape::new(3, 3, 3, 5))]));
 }
 
