@@ -6,13 +6,15 @@ mod buffers;
 mod device;
 mod reflect;
 mod shader;
+mod submit;
 mod unroll;
 
 #[cfg(feature = "cli")]
 pub(crate) use adapter::backend_override;
 pub use adapter::{AdapterSummary, DeviceChoice, adapters};
 pub use buffers::{pack, pack_f32, unpack, unpack_f32};
-pub(crate) use device::{Checks, Mapping, block_on_device, readback_error};
+pub(crate) use device::Checks;
 pub use device::{Gpu, Pipeline};
 pub use reflect::{Binding, Reflection};
 pub use shader::{assemble, reflect, shader_names};
+pub(crate) use submit::{Mapping, block_on_device, readback_error};

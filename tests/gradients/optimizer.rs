@@ -1,5 +1,5 @@
-//! Updates of all the parameters: several steps against the same formulas in double precision, and
-//! one element against PyTorch.
+//! Updates of all parameters: several steps against the same formulas in double precision, and one
+//! element against PyTorch.
 
 use crate::support::{Rng, allclose, devices, run_op};
 use atrous::ops::{Accumulate, AdamW, Align, GradientScale, Op, Packing, RunningStatistics, Sgd};
@@ -20,15 +20,15 @@ fn groups(of_blocks: &[u32]) -> Tensor {
     Tensor::from_data(Shape::vector(of_blocks.len()), Data::U32(of_blocks.to_vec())).unwrap()
 }
 
-/// A step: gradients, their scale, each group's numbers.
+/// A step: gradients, their scale, and the numbers of each group.
 struct Step {
     g: Tensor,
     scale: [f32; 4],
     table: Vec<[f32; 4]>,
 }
 
-/// Runs updates on every device: `op` on `[w, states.., g, scale, groups, table]`. The results of
-/// the last one.
+/// Runs updates on every device: `op` on `[w, states.., g, scale, groups, table]`. Returns the
+/// results of the last one.
 fn descend(
     op: impl Op,
     states: usize,
@@ -55,11 +55,12 @@ fn descend(
     }
 }
 
-/// Three blocks in two groups, of which the second has ten times the rate and no decay.
+/// Three blocks in two groups, of which the second has ten times the learning rate and no weight
+/// decay.
 const OF_BLOCKS: [u32; 3] = [0, 1, 0];
 
 fn steps(rng: &mut Rng, rows: impl Fn(usize) -> Vec<[f32; 4]>) -> Vec<Step> {
-    // The last step is one that found a gradient which is not finite.
+    // The last step has a gradient that is not finite.
     let scales = [
         [1.0, 1.0, 1.0, 0.0],
         [9.0, 0.25, 1.0, 0.0],
@@ -125,15 +126,15 @@ fn adam_w() {
         }
     }
     descend(op, 2, &w, &OF_BLOCKS, &steps, |device, got| {
-        // The second moment is a small difference from 0 of (1 - b2), which single precision knows
-        // to 6e-5 of its size.
+        // The factor 1 - b2 is small; single precision represents it with a relative error of 6e-5.
         allclose(&format!("{device}: weights"), &got[0], &x, 4e-6, 4e-6).unwrap();
         allclose(&format!("{device}: first moment"), &got[1], &m, 1e-6, 1e-5).unwrap();
         allclose(&format!("{device}: second moment"), &got[2], &v, 1e-8, 1e-4).unwrap();
     });
 }
 
-/// Three steps from 0.5 with gradients 0.3, -0.2, 0.1 and rate 0.1, as `torch.optim` makes them.
+/// Three steps from 0.5 with gradients 0.3, -0.2, 0.1 and learning rate 0.1, as computed by
+/// `torch.optim`.
 #[test]
 fn updates_are_pytorchs() {
     let all = |value: f32| vector(&[value; BLOCK]);

@@ -1,4 +1,4 @@
-//! Resizing, and upsampling with the choice of the class.
+//! Resizing, and upsampling with argmax or softmax.
 
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, run_op};
@@ -7,8 +7,8 @@ use atrous::ops::{Op, ResampleWindow, Resize, Rows, UpsampleArgmax, UpsampleSoft
 use atrous::{Elements, Shape, Tensor};
 use std::sync::Arc;
 
-/// Three blends of numbers in [-1, 1) with weights that a division gave (2.5 units in the last
-/// place in WGSL).
+/// Tolerance of three blends of numbers in [-1, 1) with weights from a division (2.5 units in the
+/// last place in WGSL).
 const BLEND: f64 = 1e-6;
 
 fn sizes(rng: &mut Rng) -> (Shape, (usize, usize)) {
@@ -36,8 +36,8 @@ fn resizes_of_random_sizes() {
 #[test]
 fn resizes_of_the_networks() {
     let mut rng = Rng(22);
-    // To the decoder (x4), to the image (x4, x8, x16), at odd and even sizes, and the pooled pixel
-    // back to its map.
+    // To the decoder (x4), to the image (x4, x8, x16), at odd and even sizes, and from the pooled
+    // pixel to its map.
     let cases: Vec<Case> = [
         (9, 9, 33, 33),
         (17, 13, 65, 49),
@@ -114,8 +114,8 @@ fn labels(op: UpsampleArgmax, x: Tensor) -> Case {
             confidence.push(probabilities.at(n, y, column, label as usize));
         }
         match outputs.get(1) {
-            // exp of up to 8 below the maximum: 3 + 2 * 8 units in the last place in WGSL, and as
-            // much for logits 4e-6 off.
+            // exp of down to -8: 3 + 2 * 8 units in the last place in WGSL, and as much for an
+            // error of 4e-6 in the logits.
             Some(got) => allclose(what, got, &confidence, 1e-7, 1e-5),
             None => Ok(()),
         }
@@ -157,8 +157,8 @@ fn labels_of_a_network() {
 #[test]
 fn equal_logits_give_the_first_class() {
     let (h, w) = (11, 7);
-    // Classes 2, 3, 5 and 6 are equal everywhere, and the largest where 0 is not: in one vec4, in
-    // two, and in one lane of two.
+    // Classes 2, 3, 5 and 6 are equal everywhere, and the largest unless class 0 is: in one vec4,
+    // in two, and in the same lane of two.
     let x = Tensor::from_fn(Shape::new(1, 3, 4, 9), |_, _, x, c| match c {
         0 if x < 2 => 2.0,
         2 | 3 | 5 | 6 => 0.7,
