@@ -1,8 +1,8 @@
 //! Convolutions of MobileNetV2, ResNet-50 and Xception at 513 x 513, output stride 16: every kernel
 //! on a device, and the CPU executor.
 //!
-//! `cargo bench --bench conv [-- FILTER]`. After the times there is a table of what each reaches of
-//! the bare multiply-adds that the same device was measured to do in the same run.
+//! `cargo bench --bench conv [-- FILTER]`. After the times, a table compares each kernel with the
+//! peak multiply-add throughput of the device, measured in the same run.
 
 mod support;
 
@@ -79,7 +79,7 @@ impl Case {
             let start = Instant::now();
             self.conv
                 .cpu(&[&inputs[0], &inputs[1]], &mut outputs)
-                .expect("the CPU executor takes every convolution");
+                .expect("the CPU executor supports every convolution");
             start.elapsed()
         };
         let fastest =
@@ -94,7 +94,7 @@ impl Case {
         let (inputs, outputs) =
             (inputs.map(TensorLayout::contiguous), [TensorLayout::contiguous(output)]);
         let context = KernelContext { inputs: &inputs, outputs: &outputs, caps: gpu.caps() };
-        let stage = Stage::new(gpu, &self.conv, &context).expect("the device has room");
+        let stage = Stage::new(gpu, &self.conv, &context).expect("the device has enough memory");
         for kernel in self.conv.kernels(&context) {
             let name = format!("{}: {}", self.name, kernel.label);
             let candidate = match stage.candidate(&kernel) {
@@ -105,7 +105,8 @@ impl Case {
                 }
             };
             let run = |runs: u64| {
-                // Runs of one submission, in parts that no driver takes for a hang.
+                // Runs of one submission, in parts that are too short for a driver's hang
+                // detection.
                 let parts = (0..runs).step_by(64).map(|at| (runs - at).min(64) as u32);
                 parts.map(|part| candidate.run(part).expect("the device works")).sum()
             };
@@ -115,7 +116,7 @@ impl Case {
     }
 }
 
-/// Measures with criterion; the least time of one run.
+/// Measures with criterion; returns the minimum time of one run.
 fn measure(
     criterion: &mut Criterion,
     name: &str,

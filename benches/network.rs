@@ -1,5 +1,5 @@
 //! DeepLabv3+ on MobileNetV2 and ResNet-50 at 512 x 512, 21 classes, random weights: image to
-//! classes, on the CPU executor and a device.
+//! classes, on the CPU executor and on a device.
 //!
 //! `cargo bench --bench network [-- FILTER]`. `atrous bench` measures one network with more detail.
 
@@ -35,10 +35,10 @@ fn main() {
                 graph.outputs().iter().find(|(name, _)| name == "labels").expect("asked for").1;
             graph.clear_outputs();
             graph.output("labels", labels);
-            let graph = passes::optimize(graph).expect("passes take every network");
+            let graph = passes::optimize(graph).expect("passes support every network");
             let runner = Tuning::new(TuningMode::Cached)
                 .runner(&device, graph)
-                .expect("the device has room");
+                .expect("the device has enough memory");
             let mut fastest = Duration::MAX;
             let mut group = criterion.benchmark_group("network");
             group.throughput(Throughput::Elements(1));

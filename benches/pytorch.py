@@ -1,11 +1,11 @@
-"""Measures `atrous bench` and PyTorch in turn on this machine, for the tables of docs/benchmarks.md: the same networks (segmentation_models.pytorch's
+"""Measures `atrous bench` and PyTorch alternately on this machine, for the tables of docs/benchmarks.md: the same networks (segmentation_models.pytorch's
 DeepLabV3Plus, 21 classes, random weights, which `atrous` reads from a file), the same sizes, as many threads as there are cores.
 
     cargo build --release && python benches/pytorch.py [--train] [--rounds 5] [--device cpu] [--device vulkan:llvmpipe]
 
-Every measurement is a process of its own. PyTorch runs in several ways: as it comes, in the order of memory that is faster on processors
-(`channels_last`), and both with glibc told to keep memory instead of giving it back after each run. Ratios are taken round by round, each to
-PyTorch as it comes and to its fastest way. Needs torch, segmentation_models_pytorch, safetensors, Linux, and nothing else running.
+Every measurement is a separate process. PyTorch runs in several ways: with default settings, in the memory format that is faster on CPUs
+(`channels_last`), and both with glibc configured to keep memory instead of returning it after each run. Ratios are computed per round, to
+PyTorch with default settings and to its fastest way. Requires torch, segmentation_models_pytorch, safetensors, Linux, and an idle machine.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 NETWORKS = {"MobileNetV2": "mobilenet_v2", "ResNet-50": "resnet50"}
-WAYS = ("as it comes", "channels_last", "memory kept", "channels_last, memory kept")
+WAYS = ("default", "channels_last", "memory kept", "channels_last, memory kept")
 KEPT = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000:glibc.malloc.top_pad=268435456:glibc.malloc.hugetlb=1"
 INFERENCE, TRAINING = (1, 512), (4, 256)
 
@@ -40,7 +40,7 @@ def write_weights(directory):
 
 
 def pytorch(encoder, train, channels_last, runs):
-    """Milliseconds of the first run and of each later one, printed as JSON: one process of PyTorch."""
+    """Prints the milliseconds of the first run and of each later run as JSON; runs in a separate process."""
     import torch
     from torch.nn import functional as F
 
@@ -70,7 +70,7 @@ def pytorch(encoder, train, channels_last, runs):
 
 
 def measured(command, **environment):
-    """What a process prints, as JSON, and the most memory that it took, in MB."""
+    """The JSON that a process prints, with its peak memory in MB."""
     child = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | environment)
     text = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
@@ -84,10 +84,10 @@ def ours(args, weights, device):
     command = [args.atrous, "bench", "--weights", weights, "--device", device, "--batch", str(batch), "--size", str(size), "--json"]
     slow = args.train and device != "cpu"
     command += ["--train", "--runs", "3" if slow else str(args.runs)] if args.train else ["--output", "logits-full", "--tune", "off"]
-    found = measured(command)
-    first = found["first_ms"] if args.train else found["first"]["total_ms"]
-    told = {"first": first, "median": found["warm"]["median_ms"], "peak_mb": found["peak_mb"]}
-    return told | ({"need_mib": sum(found["need"].values()) / 2**20} if args.train else {})
+    report = measured(command)
+    first = report["first_ms"] if args.train else report["first"]["total_ms"]
+    result = {"first": first, "median": report["warm"]["median_ms"], "peak_mb": report["peak_mb"]}
+    return result | ({"need_mib": sum(report["need"].values()) / 2**20} if args.train else {})
 
 
 def theirs(args, encoder, way):
@@ -100,10 +100,10 @@ def spread(values):
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def row(title, who, found, name, fastest):
-    mine = found[name, who]
+def row(title, who, results, name, fastest):
+    mine = results[name, who]
     median = lambda key: statistics.median(m[key] for m in mine)
-    ratios = lambda way: [m["median"] / t["median"] for m, t in zip(mine, found[name, way])]
+    ratios = lambda way: [m["median"] / t["median"] for m, t in zip(mine, results[name, way])]
     cells = [f"{median('median'):.0f}", spread(ratios(WAYS[0])), spread(ratios(fastest)), f"{median('first'):.0f}", f"{median('peak_mb'):.0f}"]
     cells += [f"{median('need_mib'):.0f}"] if "need_mib" in mine[0] else []
     return " | ".join([f"| {name}, {title}", *cells]) + " |"
@@ -124,26 +124,26 @@ def main():
         return pytorch(args.one, args.train, args.channels_last, args.runs)
     if args.write:
         return write_weights(args.write)
-    devices, found = args.device or ["cpu"], {}
+    devices, results = args.device or ["cpu"], {}
     with tempfile.TemporaryDirectory() as directory:
-        # Not here: a child's peak of memory begins at that of the process that starts it.
+        # In a child process, because the peak memory of a child starts at that of its parent.
         subprocess.run([sys.executable, __file__, "--write", directory], check=True)
         for turn in range(args.rounds):
             for name, encoder in NETWORKS.items():
                 for device in devices:
-                    found.setdefault((name, device), []).append(ours(args, f"{directory}/{encoder}.safetensors", device))
+                    results.setdefault((name, device), []).append(ours(args, f"{directory}/{encoder}.safetensors", device))
                 for way in WAYS:
-                    found.setdefault((name, way), []).append(theirs(args, encoder, way))
+                    results.setdefault((name, way), []).append(theirs(args, encoder, way))
             print(f"round {turn + 1} of {args.rounds} done", file=sys.stderr, flush=True)
     for name in NETWORKS:
         for way in WAYS:
-            times = [round(m["median"]) for m in found[name, way]]
-            first, peak = (statistics.median(m[key] for m in found[name, way]) for key in ("first", "peak_mb"))
+            times = [round(m["median"]) for m in results[name, way]]
+            first, peak = (statistics.median(m[key] for m in results[name, way]) for key in ("first", "peak_mb"))
             print(f"{name}, PyTorch {way}: {times} ms, first run {first:.0f} ms, peak {peak:.0f} MB")
-        fastest = min(WAYS, key=lambda way: statistics.median(m["median"] for m in found[name, way]))
-        print(f"ratios of the rows below: to PyTorch as it comes, to PyTorch {fastest}")
+        fastest = min(WAYS, key=lambda way: statistics.median(m["median"] for m in results[name, way]))
+        print(f"ratios of the rows below: to PyTorch with default settings, to PyTorch {fastest}")
         for device in devices:
-            print(row("processor" if device == "cpu" else device, device, found, name, fastest))
+            print(row("CPU" if device == "cpu" else device, device, results, name, fastest))
 
 
 if __name__ == "__main__":

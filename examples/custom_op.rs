@@ -52,7 +52,7 @@ impl Op for Entropy {
             .layout("x", x)
             .layout("y", y)
             .threads(x.ty.shape.positions());
-        vec![Kernel::one("plain", dispatch)]
+        vec![Kernel::single("plain", dispatch)]
     }
 }
 

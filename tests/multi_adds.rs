@@ -7,7 +7,7 @@ use atrous::ops::Conv2d;
 use atrous::{Shape, passes};
 use std::fmt::Write;
 
-/// Backbone, head, output stride, and the paper's billions of Multi-Adds (arXiv 1802.02611, tables
+/// Backbone, head, output stride, and billions of Multi-Adds in the paper (arXiv 1802.02611, tables
 /// 3 and 5).
 const PAPER: [(&str, PaperHead, usize, f64); 12] = [
     ("resnet101_beta", PaperHead::NoDecoder, 32, 52.43),
@@ -28,15 +28,14 @@ fn graph(config: &Config) -> Graph {
     passes::dead_code(build(config, Shape::new(1, 513, 513, 3)).unwrap()).unwrap()
 }
 
-/// Rows or columns that TensorFlow computes for `n` of a map, where it dilates by splitting the map
-/// into `rate * rate` maps of equal size (`SpaceToBatchND`): the map is padded by `rate` on both
-/// sides, and then until `rate` divides it.
+/// Rows or columns that TensorFlow computes for the `n` of a map if it implements dilation by
+/// splitting the map into `rate * rate` maps of equal size (`SpaceToBatchND`): the map is padded by
+/// `rate` on both sides, and then to a multiple of `rate`.
 fn split_extent(n: usize, rate: usize) -> usize {
     (n + 2 * rate).next_multiple_of(rate) - 2 * rate
 }
 
-/// Multi-Adds as they are needed, and as they are with TensorFlow's padding of dilated
-/// convolutions.
+/// Multi-Adds that are needed, and Multi-Adds with TensorFlow's padding of dilated convolutions.
 fn multi_adds(graph: &Graph) -> (u64, u64) {
     let (mut needed, mut padded) = (0, 0);
     for node in graph.nodes() {
@@ -57,12 +56,12 @@ fn multi_adds(graph: &Graph) -> (u64, u64) {
     (needed, padded)
 }
 
-/// The row that does not fit the paper's own other rows: there the decoder adds 21.74 to 21.77 B,
-/// here 20.26 B.
+/// The row that is inconsistent with the other rows of the paper: there the decoder adds 21.74 to
+/// 21.77 B, here 20.26 B.
 const ODD: (&str, PaperHead, usize) = ("resnet101_beta", PaperHead::Decoder, 16);
 
-/// The table of `docs/multi-adds.md`, and the largest difference from the paper once dilation is
-/// counted as TensorFlow does it, without and with the odd row.
+/// The table of `docs/multi-adds.md`, and the largest difference from the paper if dilation is
+/// counted like TensorFlow, without and with the inconsistent row.
 fn comparison() -> (String, f64, f64) {
     let mut text = String::from(
         "| backbone | head | output stride | parameters | Multi-Adds | the paper | difference | with padding for rates | difference |\n\
@@ -108,5 +107,5 @@ fn multi_adds_are_the_papers_once_dilation_is_counted_as_its_code_did() {
     let (table, worst, odd) = comparison();
     assert!(worst < 0.5 && odd < 1.5, "{worst} % and {odd} % off:\n{table}");
     let document = include_str!("../docs/multi-adds.md");
-    assert!(document.contains(&table), "docs/multi-adds.md does not hold this table:\n{table}");
+    assert!(document.contains(&table), "docs/multi-adds.md does not contain this table:\n{table}");
 }

@@ -1,4 +1,4 @@
-//! Passes keep the outputs within rounding, and do what they are for.
+//! Passes preserve the outputs within rounding, and have their intended effect.
 
 mod support;
 
@@ -25,8 +25,8 @@ fn layer(
     s.activate("act", act, x)
 }
 
-/// A network in small: residual block, separable convolution, ASPP with a pooled branch, decoder
-/// with a low-level tap. `odd` takes channel counts that are not multiples of four.
+/// A small network: residual block, separable convolution, ASPP with a pooled branch, decoder with
+/// a low-level tap. `odd` uses channel counts that are not multiples of four.
 fn network(batch: usize, h: usize, w: usize, odd: bool) -> Result<Graph> {
     let c = if odd { 7 } else { 8 };
     let mut graph = Graph::new();
@@ -135,11 +135,16 @@ fn passes_leave_convolutions_and_little_else() {
     let graph = passes::optimize(network(1, 33, 33, false).unwrap()).unwrap();
     let count = |name: &str| graph.nodes().iter().filter(|n| n.op.name() == name).count();
     for gone in ["batch_norm", "activate", "add", "dropout"] {
-        assert_eq!(count(gone), 0, "{gone} is left:\n{}", Plan::new(&graph).describe(&graph));
+        assert_eq!(
+            count(gone),
+            0,
+            "{gone} was not removed:\n{}",
+            Plan::new(&graph).describe(&graph)
+        );
     }
-    // The pooled branch needs no upsampling; the last resize stays.
+    // The pooled branch needs no upsampling; only the last resize remains.
     assert_eq!(count("resize"), 1);
-    // Both concatenations lie in place: the plan has a step for every other node.
+    // Both concatenations are in place: the plan has a step for every other node.
     assert_eq!(Plan::new(&graph).steps.len(), graph.nodes().len() - 2);
 }
 
@@ -150,8 +155,8 @@ fn a_kept_activation_stops_fusion_there() {
     graph.output("kept", norm);
     let graph = passes::optimize(graph).unwrap();
     let (_, kept) = graph.outputs().iter().find(|(name, _)| name == "kept").unwrap();
-    // The norm folds into the convolution, whose output is now read twice; the addition must not
-    // swallow it.
+    // The norm folds into the convolution, whose output is now read twice; the addition must not be
+    // fused.
     assert_eq!(graph.producer(*kept).unwrap().op.attributes(), "s1 d2 p2 +bias");
 }
 
@@ -176,8 +181,8 @@ fn buffers_are_shared_only_by_values_that_do_not_live_at_once() {
         let graph = if optimized { passes::optimize(graph).unwrap() } else { graph };
         let plan = Plan::new(&graph);
         let root = |v: ValueId| graph.value(v).view.map_or(v, |view| view.root);
-        // Walks the steps and notes which value's content each slot holds; every read must find its
-        // own.
+        // Walks the steps and tracks which value each slot contains; every read must find the right
+        // one.
         let mut holds: Vec<Option<ValueId>> = vec![None; plan.slots.len()];
         let slot = |v: ValueId| plan.places[v.index()].map(|p| p.slot);
         for (_, v) in graph.inputs() {
@@ -207,7 +212,7 @@ fn buffers_are_shared_only_by_values_that_do_not_live_at_once() {
     }
 }
 
-/// Nothing is allocated for it: the check comes before the first buffer.
+/// Nothing is allocated: the check precedes the first buffer.
 #[test]
 fn a_value_past_the_devices_binding_limit_is_refused_with_the_size_that_fits() {
     let Some(Device::Gpu(gpu)) = support::gpu() else { return };

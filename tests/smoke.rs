@@ -34,8 +34,8 @@ fn one_convolution_gives_the_same_on_every_executor() {
 
 #[test]
 fn results_reach_their_thread_where_several_wait_for_one_device() {
-    // Whoever waits for a device is told what is done for the others too, and passes it on a moment
-    // later.
+    // A thread that waits for a device may receive notifications for other threads, and forwards
+    // them a moment later.
     for device in devices() {
         std::thread::scope(|scope| {
             for seed in 0..4 {

@@ -1,4 +1,4 @@
-//! The tuner on a device: right numbers before times, and what it remembers.
+//! The tuner on a device: correctness before speed, and the cache.
 
 mod support;
 
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use support::Rng;
 
-/// ReLU with kernels of the test's choice; it counts how often somebody asks for the reference.
+/// ReLU with kernels of the test's choice; counts the calls of the reference.
 #[derive(Debug, Clone)]
 struct Tampered {
     kernels: fn(Kernel) -> Vec<Kernel>,
@@ -54,8 +54,8 @@ fn two(kernel: Kernel) -> Vec<Kernel> {
     vec![named(&kernel, "one"), named(&kernel, "two")]
 }
 
-/// Two wrong kernels, the first with less to do (where the work takes several workgroups); one that
-/// does not compile; the right one; one that does it many times.
+/// Two wrong kernels, the first with less work (if there are several workgroups); one that does not
+/// compile; the correct one; one that repeats the work many times.
 fn mostly_wrong(kernel: Kernel) -> Vec<Kernel> {
     let mut halved = named(&kernel, "half of it");
     halved.dispatches[0].extent = match kernel.dispatches[0].extent {
@@ -80,7 +80,7 @@ fn gpu() -> Option<(Device, Arc<Gpu>)> {
 
 fn graph(op: impl Op, shape: Shape) -> Graph {
     support::graph_of(Arc::new(op), &[Tensor::zeros(TensorType::f32(shape))])
-        .expect("the operation takes any shape")
+        .expect("the operation supports any shape")
 }
 
 fn chosen(device: &Device, tuning: &Tuning, graph: Graph) -> Result<String> {
@@ -106,7 +106,7 @@ fn a_kernel_with_wrong_numbers_is_never_chosen_however_fast() {
     let all_wrong = |kernel: Kernel| mostly_wrong(kernel).drain(..3).collect();
     let error =
         chosen(&device, &tuning, graph(Tampered::new(all_wrong), shape)).unwrap_err().to_string();
-    assert!(error.contains("node `op`") && error.contains("right numbers"), "{error}");
+    assert!(error.contains("node `op`") && error.contains("computes correct results"), "{error}");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn what_was_measured_is_remembered_across_tuners() {
         chosen(&device, &tuning(TuningMode::On), graph(op.clone(), shape)).unwrap(),
         "right"
     );
-    assert_eq!(count.load(Ordering::Relaxed), 1, "one reference serves all the kernels");
+    assert_eq!(count.load(Ordering::Relaxed), 1, "one reference serves all kernels");
     for mode in [TuningMode::On, TuningMode::Cached] {
         assert_eq!(chosen(&device, &tuning(mode), graph(op.clone(), shape)).unwrap(), "right");
     }
@@ -135,7 +135,7 @@ fn what_was_measured_is_remembered_across_tuners() {
         "{choice}"
     );
 
-    // Another shape is another call, and a label that is gone is measured again.
+    // Another shape is measured separately, and so is a call whose cached label no longer exists.
     assert_eq!(
         chosen(&device, &tuning(TuningMode::Cached), graph(op.clone(), Shape::new(1, 16, 16, 32)))
             .unwrap(),
@@ -167,7 +167,7 @@ fn damaged_and_foreign_tables_are_survived_and_replaced() {
         chosen(&device, &tuning(TuningMode::On), of(8)).unwrap();
         assert_eq!(choices(&table).len(), 1, "{bad:?}");
     }
-    // A table that cannot be written costs its remembering, and no more.
+    // If a table cannot be written, only the caching is lost.
     let nowhere = Tuning::new(TuningMode::On).with_table(Some(table.join("below a file.json")));
     chosen(&device, &nowhere, of(4)).unwrap();
 }
@@ -193,7 +193,7 @@ fn off_and_cached_never_measure() {
         );
         assert!(!table.exists(), "{mode:?} writes nothing");
     }
-    // What was measured once is of no interest to `Off`.
+    // `Off` ignores cached measurements.
     let swapped = |kernel: Kernel| two(kernel).into_iter().rev().collect();
     let tuning = |mode| Tuning::new(mode).with_table(Some(table.clone()));
     let shape = Shape::new(1, 4, 4, 4);
@@ -209,7 +209,7 @@ fn off_and_cached_never_measure() {
     );
 }
 
-/// Not a test of its own: what the processes of the next test do.
+/// Not a test itself: the child processes of the next test run it.
 #[test]
 fn child_process_measures() {
     let Some(table) = std::env::var_os("ATROUS_TEST_TABLE").map(PathBuf::from) else { return };
@@ -251,7 +251,7 @@ fn processes_that_write_one_table_lose_no_entry() {
     assert_eq!(files.len(), 2, "the table and its lock, nothing temporary: {files:?}");
 }
 
-/// Two convolutions that see each other's shape only.
+/// Two convolutions of different shapes.
 fn network(rng: &mut Rng) -> Graph {
     let mut graph = Graph::new();
     let mut x = graph.input("x", TensorType::f32(Shape::new(1, 17, 13, 12)));
@@ -263,7 +263,7 @@ fn network(rng: &mut Rng) -> Graph {
         };
         let shape = Shape::new(side, side, graph.shape(x).c, c);
         let w =
-            graph.derived_param(&format!("w{i}"), shape, Some(ParamRef::new(rng.tensor(shape))));
+            graph.param_with_data(&format!("w{i}"), shape, Some(ParamRef::new(rng.tensor(shape))));
         x = graph.push(&format!("conv{i}"), Arc::new(conv), &[x, w]).unwrap()[0];
     }
     graph.output("y", x);
@@ -284,7 +284,7 @@ fn a_tuned_network_gives_the_same_bits_again_and_right_ones() {
     let reports = seen.clone();
     let tuning = Tuning::new(TuningMode::On).with_table(Some(table.clone()));
     let reporting = tuning.clone().reporting(move |p| {
-        reports.lock().unwrap().push((p.done, p.of, p.measuring.map(str::to_owned)));
+        reports.lock().unwrap().push((p.done, p.total, p.measuring.map(str::to_owned)));
     });
     let first = reporting.runner(&device, graph.clone()).unwrap();
     let reports = seen.lock().unwrap().clone();

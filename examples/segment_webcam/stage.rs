@@ -78,7 +78,7 @@ impl Stage {
         if size.width > 0 && size.height > 0 {
             (self.config.width, self.config.height) = (size.width, size.height);
             // It waits until the device is idle, which it never is while the network goes on.
-            let _turn = self.gpu.hold();
+            let _turn = self.gpu.pause_submissions();
             self.surface.configure(self.gpu.device(), &self.config);
         }
     }

@@ -65,7 +65,7 @@ impl DeviceArgs {
                 if bar.is_hidden() {
                     bar.set_draw_target(ProgressDrawTarget::stderr());
                 }
-                bar.set_length(progress.of as u64);
+                bar.set_length(progress.total as u64);
                 bar.set_position(progress.done as u64);
                 bar.set_message(call.to_owned());
             }

@@ -3,7 +3,7 @@
 use super::console::{print, print_json};
 use super::format::{mib, table};
 use crate::error::Result;
-use crate::gpu::{AdapterSummary, adapters, limiting_variable};
+use crate::gpu::{AdapterSummary, adapters, backend_override};
 
 /// List devices and their limits, and show the default
 ///
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     ]);
     let why = match (report.auto, report.adapters.is_empty()) {
         (Some(i), _) => format!("* default (`--device auto`): {i}, the first hardware adapter"),
-        (None, true) if let Some(limit) = limiting_variable() => {
+        (None, true) if let Some(limit) = backend_override() => {
             format!("* default (`--device auto`): the CPU, because {limit} hides all adapters; unset it to list them")
         }
         (None, true) => {

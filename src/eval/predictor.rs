@@ -7,7 +7,7 @@ use crate::graph::Graph;
 use crate::image::{Fit, Image, LabelMap, SizeRule};
 use crate::memory::{self, Reservation};
 use crate::models::Outputs;
-use crate::ops::UpsampleArgmax;
+use crate::ops::{UpsampleArgmax, Upsampling};
 use crate::passes;
 use crate::segmenter::Segmenter;
 use crate::tensor::{Data, Shape, Tensor, TensorType};
@@ -422,8 +422,9 @@ fn reserve_sum((w, h): Size, classes: usize) -> Result<Reservation> {
 fn labels_graph(probabilities: Shape, (w, h): Size) -> Result<Graph> {
     let mut graph = Graph::new();
     let x = graph.input("probabilities", TensorType::f32(probabilities));
-    let op =
-        UpsampleArgmax { h, w, align_corners: false, window: None, rows: None, confidence: false };
+    let upsampling =
+        Upsampling { height: h, width: w, align_corners: false, window: None, rows: None };
+    let op = UpsampleArgmax { upsampling, confidence: false };
     let labels = graph.root().upsample_argmax("labels", x, op)?[0];
     graph.output("labels", labels);
     Ok(graph)

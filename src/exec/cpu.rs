@@ -1,6 +1,6 @@
-//! The CPU executor: nodes in order through the operations' reference functions.
+//! The CPU executor: runs the nodes in order with the operations' CPU functions.
 
-use super::room;
+use super::memory_check;
 use super::store::Store;
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
@@ -15,18 +15,20 @@ pub(super) struct CpuRunner {
     graph: Arc<Graph>,
     store: Arc<Store>,
     plan: HostPlan,
-    /// The plan's memory, where no value lies in it: fresh pages would cost the kernel more time
-    /// than some nodes take.
-    spare: Mutex<Vec<Option<Vec<f32>>>>,
+    /// Free allocations of the plan. Reusing them avoids page faults, which would take longer than
+    /// some nodes.
+    free: Mutex<Vec<Option<Vec<f32>>>>,
     /// For each node the values that nothing reads after it.
     last_read: Vec<Vec<ValueId>>,
-    /// What the plan, the outputs and the operations take, which nobody else is promised.
+    /// Memory reserved for the plan, the outputs and the operations.
     reserved: Reservation,
 }
 
 impl CpuRunner {
+    /// Creates a runner.
+    ///
     /// # Errors
-    /// Where there is no memory for runs.
+    /// Returns an error if there is not enough memory for runs.
     pub(super) fn new(graph: Arc<Graph>, store: Arc<Store>) -> Result<Self> {
         let mut last = vec![None; graph.values().len()];
         for (i, node) in graph.nodes().iter().enumerate() {
@@ -44,24 +46,24 @@ impl CpuRunner {
             }
         }
         let plan = HostPlan::new(&graph);
-        let reserved = room::reserve(&graph, &plan)?;
-        let spare = Mutex::new(vec![None; plan.slots.len()]);
-        Ok(Self { graph, store, plan, spare, last_read, reserved })
+        let reserved = memory_check::reserve(&graph, &plan)?;
+        let free = Mutex::new(vec![None; plan.slots.len()]);
+        Ok(Self { graph, store, plan, free, last_read, reserved })
     }
 
-    /// Runs once; `done` is told of each node how long it took and what it computed, and may end
-    /// the run by an error.
+    /// Runs once. `done` is called after each node with its index, duration and outputs, and may
+    /// abort the run with an error.
     pub(super) fn run(
         &self,
         inputs: &[&Tensor],
         mut done: impl FnMut(usize, Duration, &[Tensor]) -> Result<()>,
     ) -> Result<Vec<Tensor>> {
         let graph = &self.graph;
-        let mut given: Vec<Option<&Tensor>> =
+        let mut external: Vec<Option<&Tensor>> =
             graph.value_ids().map(|v| graph.param_data(v).map(|p| p.tensor())).collect();
         let is_resident = |v: ValueId| graph.value(v).resident.is_some();
         for ((_, v), tensor) in graph.inputs().filter(|&(_, v)| !is_resident(v)).zip(inputs) {
-            given[v.index()] = Some(tensor);
+            external[v.index()] = Some(tensor);
         }
         let mut computed: Vec<Option<Arc<Tensor>>> = vec![None; graph.values().len()];
         for (i, node) in graph.nodes().iter().enumerate() {
@@ -72,30 +74,30 @@ impl CpuRunner {
             let address = || format!("node `{}` ({})", node.name, node.op.name());
             let outputs = node.outputs.iter().map(|&v| self.output(v)).collect::<Result<_>>();
             let mut outputs: Vec<Tensor> = outputs.map_err(|e| e.at(address()))?;
-            let read: Vec<&Tensor> = node
+            let operands: Vec<&Tensor> = node
                 .inputs
                 .iter()
                 .map(|v| {
-                    given[v.index()]
+                    external[v.index()]
                         .or(computed[v.index()].as_deref())
                         .expect("invariant: a verified graph runs in order")
                 })
                 .collect();
-            node.op.cpu(&read, &mut outputs).map_err(|e| e.at(address()))?;
+            node.op.cpu(&operands, &mut outputs).map_err(|e| e.at(address()))?;
             done(i, start.elapsed(), &outputs)?;
             for (v, tensor) in node.outputs.iter().zip(outputs) {
                 let tensor = Arc::new(tensor);
-                self.store.keep(graph, *v, &tensor)?;
+                self.store.save(graph, *v, &tensor)?;
                 computed[v.index()] = Some(tensor);
             }
             for &v in &self.last_read[i] {
-                // What lies in the store stays there.
+                // Values in the store stay there.
                 if let Some(memory) = computed[v.index()]
                     .take()
                     .and_then(Arc::into_inner)
                     .and_then(Tensor::into_buffer)
                 {
-                    self.give_back(v, memory);
+                    self.release(v, memory);
                 }
             }
         }
@@ -104,13 +106,13 @@ impl CpuRunner {
         }
         let mut output = |(i, &(_, v)): (usize, &(String, ValueId))| {
             // A value may be returned under several names.
-            let again = graph.outputs()[i + 1..].iter().any(|&(_, other)| other == v);
-            let kept = &mut computed[v.index()];
-            let taken = if again { kept.clone() } else { kept.take() };
-            match taken.map(Arc::try_unwrap) {
+            let returned_again = graph.outputs()[i + 1..].iter().any(|&(_, other)| other == v);
+            let slot = &mut computed[v.index()];
+            let tensor = if returned_again { slot.clone() } else { slot.take() };
+            match tensor.map(Arc::try_unwrap) {
                 Some(Ok(tensor)) => Ok(tensor),
                 Some(Err(shared)) => shared.try_clone(),
-                None => given[v.index()].expect("invariant: outputs are kept").try_clone(),
+                None => external[v.index()].expect("invariant: outputs are kept").try_clone(),
             }
         };
         let outputs = graph.outputs().iter().enumerate().map(&mut output).collect();
@@ -118,7 +120,7 @@ impl CpuRunner {
         outputs
     }
 
-    /// Takes a value from the store, where it is not there yet.
+    /// Loads a value from the store if it is not loaded yet.
     fn load(&self, v: ValueId, computed: &mut [Option<Arc<Tensor>>]) -> Result<()> {
         if computed[v.index()].is_none() {
             let memory = || Ok(self.memory(v)?.unwrap_or_default());
@@ -127,11 +129,11 @@ impl CpuRunner {
         Ok(())
     }
 
-    fn spare(&self) -> MutexGuard<'_, Vec<Option<Vec<f32>>>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    fn free(&self) -> MutexGuard<'_, Vec<Option<Vec<f32>>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A tensor for a node to write. Its contents are unspecified, as `Op::cpu` has it.
+    /// Returns a tensor for a node to write. Its contents are unspecified (see `Op::cpu`).
     fn output(&self, v: ValueId) -> Result<Tensor> {
         let ty = self.graph.ty(v);
         let mut tensor = match self.memory(v)? {
@@ -139,26 +141,26 @@ impl CpuRunner {
             None => Tensor::try_zeros(ty)?,
         };
         if cfg!(debug_assertions) && ty.dtype == DType::F32 {
-            // So that no operation comes to rely on what was there.
+            // Make sure that no operation relies on the previous contents.
             tensor.f32_mut().fill(f32::NAN);
         }
         Ok(tensor)
     }
 
-    /// The memory that the plan has for a value, with whatever is in it. It is fresh where no run
-    /// has left any, or another run holds it.
+    /// Returns the allocation that the plan assigns to a value, with unspecified contents. It is
+    /// new if no run has released one, or if another run is using it.
     fn memory(&self, v: ValueId) -> Result<Option<Vec<f32>>> {
         let Some(slot) = self.plan.slot_of[v.index()] else { return Ok(None) };
-        let spare = self.spare()[slot].take();
-        // Zeros cost nothing until they are written: the system gives pages of them.
-        spare.map_or_else(|| memory::zeros((self.plan.slots[slot] / 4) as usize), Ok).map(Some)
+        let free = self.free()[slot].take();
+        // Zeros cost nothing until they are written: the system maps zero pages.
+        free.map_or_else(|| memory::zeros((self.plan.slots[slot] / 4) as usize), Ok).map(Some)
     }
 
-    /// Keeps a value's memory for the next one that the plan has there, unless there is some
-    /// already: so no run needs more than the plan says.
-    fn give_back(&self, v: ValueId, memory: Vec<f32>) {
+    /// Keeps a value's allocation for the next value in the same slot, unless one is kept already:
+    /// so runs never retain more than the plan.
+    fn release(&self, v: ValueId, memory: Vec<f32>) {
         if let Some(slot) = self.plan.slot_of[v.index()] {
-            self.spare()[slot].get_or_insert(memory);
+            self.free()[slot].get_or_insert(memory);
         }
     }
 }
@@ -186,13 +188,13 @@ mod tests {
         let b = root.add("b", a, kept).unwrap();
         graph.output("b", b);
         let runner = CpuRunner::new(Arc::new(graph), Arc::new(store)).unwrap();
-        let spare = || {
+        let free_bytes = || {
             runner.run(&[], |_, _, _| Ok(())).unwrap();
-            runner.spare().iter().flatten().map(|memory| 4 * memory.capacity() as u64).sum::<u64>()
+            runner.free().iter().flatten().map(|memory| 4 * memory.capacity() as u64).sum::<u64>()
         };
         let planned = runner.plan.bytes();
         assert_eq!(planned, 2 * 4 * 64, "the loaded value and the node's");
-        assert!((0..5).all(|_| spare() == planned), "spare memory is not what was planned");
+        assert!((0..5).all(|_| free_bytes() == planned), "free memory differs from the plan");
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! The device executor: everything is recorded once; a run uploads, replays one compute pass in one
-//! submit, and reads back.
+//! The device executor: everything is recorded once; a run uploads inputs, replays one compute pass
+//! in one submission, and reads back outputs.
 
 use super::KernelSelector;
+use super::memory_check;
 use super::record::{Bound, Recorded, Recorder, replay};
-use super::room;
 use super::store::Store;
 use crate::error::{Result, error};
-use crate::gpu::{Checks, Gpu, Mapping, pack, unpack, unreadable};
+use crate::gpu::{Checks, Gpu, Mapping, pack, readback_error, unpack};
 use crate::graph::{Graph, Node, ValueId};
 use crate::memory::Reservation;
 use crate::ops::Packing;
@@ -18,20 +18,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use web_time::Instant;
 
-/// A node that is timed alone is repeated for about so long, so that the submission does not count.
-const ALONE: Duration = Duration::from_millis(4);
+/// Target duration of the repetitions of a node that is timed separately, so that the submission
+/// overhead is negligible.
+const NODE_TIME: Duration = Duration::from_millis(4);
 
+/// An output and the buffer to read it from.
 struct Readback {
     from: wgpu::Buffer,
     bytes: u64,
     layout: TensorLayout,
 }
 
-/// What was recorded for a node.
+/// Recorded dispatches of a node.
 struct Recording {
     node: usize,
     kernel: String,
-    /// Positions of its dispatches among all the steps.
+    /// Positions of its dispatches among all steps.
     steps: Range<usize>,
 }
 
@@ -41,11 +43,12 @@ pub(super) struct GpuRunner {
     steps: Vec<Recorded>,
     outputs: Vec<Readback>,
     nodes: Vec<Recording>,
-    /// Uploads and submissions of one run stay together; the device runs them in that order.
+    /// Keeps the upload and the submission of a run together; the device executes them in this
+    /// order.
     submitting: Mutex<()>,
-    /// Buffers to read the outputs from, one set for each run that is under way.
+    /// Free readback buffers, one set per concurrent run.
     staging: Mutex<Vec<Vec<wgpu::Buffer>>>,
-    /// What the activations and the host's copies of inputs and outputs take.
+    /// Memory reserved for the activations and the host's copies of inputs and outputs.
     reserved: Reservation,
 }
 
@@ -54,11 +57,11 @@ impl GpuRunner {
         gpu: Arc<Gpu>,
         graph: &Graph,
         store: &Store,
-        choose: &mut dyn KernelSelector,
+        selector: &mut dyn KernelSelector,
     ) -> Result<Self> {
         let plan = Plan::new(graph);
         check_sizes(&gpu, graph)?;
-        let reserved = room::reserve_for_device(&gpu, graph, &plan)?;
+        let reserved = memory_check::reserve_for_device(&gpu, graph, &plan)?;
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::COPY_DST
             | wgpu::BufferUsages::COPY_SRC;
@@ -67,7 +70,7 @@ impl GpuRunner {
             .iter()
             .map(|&bytes| gpu.buffer("activations", bytes, usage))
             .collect::<Result<_>>()?;
-        let chosen = choose_kernels(&gpu, graph, &plan, choose)?;
+        let chosen = choose_kernels(&gpu, graph, &plan, selector)?;
         let scratch = scratch_buffers(&gpu, &chosen)?;
         let mut recorded = 0;
         let nodes = chosen.iter().map(|(node, kernel)| {
@@ -89,15 +92,15 @@ impl GpuRunner {
         }
         let steps = recorder.finish()?;
 
-        let place =
+        let placement =
             |v: ValueId| plan.places[v.index()].expect("invariant: inputs and outputs have places");
-        let given = graph.inputs().filter(|&(_, v)| graph.value(v).resident.is_none());
-        let inputs = given.map(|(_, v)| slots[place(v).slot].clone()).collect();
+        let external = graph.inputs().filter(|&(_, v)| graph.value(v).resident.is_none());
+        let inputs = external.map(|(_, v)| slots[placement(v).slot].clone()).collect();
         let outputs = graph
             .outputs()
             .iter()
             .map(|&(_, v)| {
-                let (slot, layout) = (place(v).slot, place(v).layout);
+                let (slot, layout) = (placement(v).slot, placement(v).layout);
                 let bytes = match layout.ty.dtype {
                     crate::tensor::DType::F32 => {
                         16 * u64::from(layout.pitch) * layout.ty.shape.positions() as u64
@@ -117,7 +120,7 @@ impl GpuRunner {
             staging: Mutex::default(),
             reserved,
         };
-        // Where there is no room for them, it is better told now.
+        // Allocate readback buffers now, to report missing memory early.
         let staging = runner.staging()?;
         lock(&runner.staging).push(staging);
         runner.gpu.check()?;
@@ -135,33 +138,33 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// Times each node alone, in order, so that it reads what it reads in a run: its position in
-    /// the graph, its kernel, its time.
+    /// Times each node separately, in order, so that it reads the same values as in a run. Returns
+    /// the node's position in the graph, its kernel and its time.
     pub(super) fn time_nodes(&self, inputs: &[&Tensor]) -> Result<Vec<(usize, &str, Duration)>> {
-        let _alone = lock(&self.submitting);
+        let _guard = lock(&self.submitting);
         self.upload(inputs)?;
         self.nodes
             .iter()
             .map(|n| {
                 let steps = &self.steps[n.steps.clone()];
                 let once = replay(&self.gpu, steps, 1)?;
-                let repeats = (ALONE.as_nanos() / once.as_nanos().max(1)).clamp(1, 100) as u32;
-                // A node reads nothing that it writes, so it can be repeated; updates in place
-                // would change more each time, but take as long.
+                let repeats = (NODE_TIME.as_nanos() / once.as_nanos().max(1)).clamp(1, 100) as u32;
+                // A node does not read its outputs, so it can be repeated; repeated in-place
+                // updates change values, but take the same time.
                 Ok((n.node, n.kernel.as_str(), replay(&self.gpu, steps, repeats)? / repeats))
             })
             .collect()
     }
 
-    /// Starts the nodes at these positions among those that run, in one submission.
+    /// Submits the nodes at these positions among those that run, in one submission.
     fn start(&self, nodes: Range<usize>) -> wgpu::SubmissionIndex {
         let mut encoder = self
             .gpu
             .device
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("piece") });
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("slice") });
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: Some("piece"),
+                label: Some("slice"),
                 timestamp_writes: None,
             });
             for step in self.nodes[nodes].iter().flat_map(|n| &self.steps[n.steps.clone()]) {
@@ -169,31 +172,31 @@ impl GpuRunner {
             }
         }
         let commands = encoder.finish();
-        let _turn = self.gpu.hold();
+        let _guard = self.gpu.pause_submissions();
         self.gpu.queue.submit([commands])
     }
 
-    /// How many nodes run: concatenations that lie in place do not.
+    /// Returns the number of nodes that run, which excludes concatenations that are in place.
     pub(super) fn node_count(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Starts a run and does not wait for it. Nothing is read back.
+    /// Submits a run without waiting for it. Nothing is read back.
     pub(super) fn enqueue(&self, inputs: &[&Tensor]) -> Result<()> {
-        let _alone = lock(&self.submitting);
+        let _guard = lock(&self.submitting);
         self.upload(inputs)?;
         self.start(0..self.nodes.len());
         self.gpu.check()
     }
 
-    /// Runs piece by piece, waiting for each before the next is started, and says how long each
-    /// took. Nothing is read back.
+    /// Runs piece by piece, waits for each before submitting the next, and returns the duration of
+    /// each. Nothing is read back.
     pub(super) fn run_pieces(
         &self,
         inputs: &[&Tensor],
         pieces: &[Range<usize>],
     ) -> Result<Vec<Duration>> {
-        let _alone = lock(&self.submitting);
+        let _guard = lock(&self.submitting);
         self.upload(inputs)?;
         let times = pieces.iter().map(|piece| {
             let start = Instant::now();
@@ -204,7 +207,7 @@ impl GpuRunner {
         times.collect()
     }
 
-    /// Buffers that the outputs can be read from: of a run that is over, or new ones.
+    /// Returns readback buffers for the outputs: those of a finished run, or new ones.
     fn staging(&self) -> Result<Vec<wgpu::Buffer>> {
         if let Some(free) = lock(&self.staging).pop() {
             return Ok(free);
@@ -213,8 +216,8 @@ impl GpuRunner {
         self.outputs.iter().map(|output| self.gpu.buffer("readback", output.bytes, usage)).collect()
     }
 
-    /// Runs once. Natively the first poll waits for the device; in browsers, where nothing can
-    /// wait, it takes turns with the page.
+    /// Runs once. Natively the first poll blocks until the device is done; in browsers the future
+    /// yields to the page.
     pub(super) async fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let staging = self.staging()?;
         let mapped = self.submit(inputs, &staging)?;
@@ -226,7 +229,7 @@ impl GpuRunner {
             .map(|(output, staging)| {
                 let view = staging
                     .get_mapped_range(0..output.bytes)
-                    .map_err(|e| self.gpu.blame(unreadable().source(e)))?;
+                    .map_err(|e| self.gpu.root_cause(readback_error().source(e)))?;
                 let tensor = unpack(&view, output.layout);
                 drop(view);
                 staging.unmap();
@@ -239,7 +242,7 @@ impl GpuRunner {
     }
 
     fn submit(&self, inputs: &[&Tensor], staging: &[wgpu::Buffer]) -> Result<Mapping> {
-        let _alone = lock(&self.submitting);
+        let _guard = lock(&self.submitting);
         self.upload(inputs)?;
         let mut encoder = self
             .gpu
@@ -267,25 +270,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Refuses graphs with a value past the device's limits, and says which image size would fit.
+/// Rejects graphs with a value beyond the device's limits, and suggests an image size that would
+/// fit.
 fn check_sizes(gpu: &Gpu, graph: &Graph) -> Result<()> {
     let limit = gpu.caps().max_binding.min(gpu.caps().max_buffer);
     let bytes = |v: ValueId| TensorLayout::bytes(graph.ty(v), Packing::Channels);
-    let Some(largest) = room::largest(graph, bytes) else { return Ok(()) };
+    let Some(largest) = memory_check::largest(graph, bytes) else { return Ok(()) };
     if bytes(largest) <= limit {
         return Ok(());
     }
     let mib = |b: u64| b as f64 / f64::from(1 << 20);
-    let what = format!("{} takes {:.0} MiB", room::value(graph, largest), mib(bytes(largest)));
+    let what =
+        format!("{} takes {:.0} MiB", memory_check::value(graph, largest), mib(bytes(largest)));
     let error = error!(
         OutOfMemory,
         "{what}, but {} binds at most {:.0} MiB",
         gpu.summary().name,
         mib(limit)
     );
-    let advice =
-        room::advice(graph, limit as f64 / bytes(largest) as f64, ", or take `--device cpu`");
-    Err(room::at(graph, largest, error).advice(advice))
+    let advice = memory_check::advice(
+        graph,
+        limit as f64 / bytes(largest) as f64,
+        ", or use `--device cpu`",
+    );
+    Err(memory_check::at(graph, largest, error).advice(advice))
 }
 
 fn layout_of(graph: &Graph, plan: &Plan, v: ValueId) -> TensorLayout {
@@ -296,9 +304,9 @@ fn choose_kernels(
     gpu: &Gpu,
     graph: &Graph,
     plan: &Plan,
-    choose: &mut dyn KernelSelector,
+    selector: &mut dyn KernelSelector,
 ) -> Result<Vec<(usize, Kernel)>> {
-    choose.begin(plan.steps.len());
+    selector.begin(plan.steps.len());
     plan.steps
         .iter()
         .map(|&index| {
@@ -311,19 +319,19 @@ fn choose_kernels(
             let context = KernelContext { inputs: &inputs, outputs: &outputs, caps: gpu.caps() };
             let mut kernels = node.op.kernels(&context);
             if kernels.is_empty() {
-                return Err(
-                    error!(Shader, "no kernel fits device {}", gpu.summary().name).at(address())
-                );
+                return Err(error!(Shader, "no kernel supports device {}", gpu.summary().name)
+                    .at(address()));
             }
-            let choice =
-                choose.choose(node.op.as_ref(), &context, &kernels).map_err(|e| e.at(address()))?;
+            let choice = selector
+                .choose(node.op.as_ref(), &context, &kernels)
+                .map_err(|e| e.at(address()))?;
             Ok((index, kernels.swap_remove(choice)))
         })
         .collect()
 }
 
-/// Scratch buffers are shared by all the steps: the `i`-th is as large as the largest that any
-/// kernel wants.
+/// Allocates the scratch buffers, which all steps share: the `i`-th is as large as the largest
+/// `i`-th scratch buffer of any kernel.
 fn scratch_buffers(gpu: &Gpu, chosen: &[(usize, Kernel)]) -> Result<Vec<wgpu::Buffer>> {
     let count = chosen.iter().map(|(_, k)| k.scratch.len()).max().unwrap_or(0);
     (0..count)

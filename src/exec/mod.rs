@@ -1,11 +1,10 @@
-//! Running a graph: on a device by dispatches, or on the processor by the operations' own
-//! functions.
+//! Execution of graphs: on a device by dispatches, or on the CPU by the operations' CPU functions.
 
 mod cpu;
 mod gpu;
+mod memory_check;
 mod profile;
 pub(crate) mod record;
-mod room;
 mod slices;
 mod store;
 
@@ -14,7 +13,7 @@ pub use slices::Slices;
 pub use store::Store;
 
 use crate::error::{Result, error};
-use crate::gpu::{DeviceChoice, Gpu, at_once};
+use crate::gpu::{DeviceChoice, Gpu, block_on_device};
 use crate::graph::{Graph, ValueId};
 use crate::ops::kernel::{Kernel, KernelContext};
 use crate::plan::{HostPlan, Plan};
@@ -22,28 +21,28 @@ use crate::tensor::{Elements, Tensor};
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a graph runs.
+/// The device that a graph runs on.
 #[derive(Clone)]
 pub enum Device {
     /// The CPU executor.
     Cpu,
-    /// A device behind wgpu.
+    /// A wgpu device.
     Gpu(Arc<Gpu>),
 }
 
 impl Device {
-    /// Opens what `choice` names.
+    /// Opens the device that `choice` selects.
     pub fn open(choice: &DeviceChoice) -> Result<Self> {
         Ok(Gpu::open(choice)?.map_or(Device::Cpu, Device::Gpu))
     }
 
-    /// Whether it is the CPU executor.
+    /// Returns whether this is the CPU executor.
     pub fn is_cpu(&self) -> bool {
         matches!(self, Device::Cpu)
     }
 
-    /// Bytes that a graph's values take here while it runs, parameters and what lies in a store
-    /// aside.
+    /// Returns the bytes of a graph's values on this device during a run, without parameters and
+    /// values in a store.
     pub fn activation_bytes(&self, graph: &Graph) -> u64 {
         match self {
             Device::Cpu => HostPlan::new(graph).bytes(),
@@ -61,12 +60,13 @@ impl fmt::Display for Device {
     }
 }
 
-/// Picks one of an operation's kernels.
+/// Selects one of an operation's kernels.
 pub trait KernelSelector {
-    /// Says how many calls of [`KernelSelector::choose`] follow, one for each node of a graph.
+    /// Announces the number of calls of [`KernelSelector::choose`] that follow, one per node of a
+    /// graph.
     fn begin(&mut self, _calls: usize) {}
 
-    /// Position in `kernels`, which is not empty.
+    /// Returns the position of the chosen kernel in `kernels`, which is not empty.
     fn choose(
         &mut self,
         op: &dyn crate::ops::Op,
@@ -75,7 +75,7 @@ pub trait KernelSelector {
     ) -> Result<usize>;
 }
 
-/// Takes what the operation expects to be fastest.
+/// Selects the kernel that the operation expects to be fastest.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FirstKernel;
 
@@ -85,8 +85,8 @@ impl KernelSelector for FirstKernel {
     }
 }
 
-/// A graph made ready on a device. It can run any number of times; runs on one runner follow each
-/// other.
+/// A graph prepared for a device. It can run any number of times; runs of one runner execute one
+/// after another.
 pub struct Runner {
     graph: Arc<Graph>,
     kind: Kind,
@@ -98,30 +98,37 @@ enum Kind {
 }
 
 impl Runner {
-    /// Makes a verified graph ready, with the kernels that the operations expect to be fastest.
+    /// Prepares a graph with the kernels that the operations expect to be fastest.
     ///
     /// # Errors
-    /// Where something is missing, or there is no memory for it, in the device or in main memory
-    /// (see [`memory`](crate::memory)).
+    /// Returns an error if the graph is invalid, if parameters have no data, or if there is not
+    /// enough memory on the device or in main memory (see [`memory`](crate::memory)).
     pub fn new(device: &Device, graph: Graph) -> Result<Self> {
         Self::with_kernels(device, graph, &mut FirstKernel)
     }
 
-    /// Makes a verified graph ready, with the kernels that `choose` picks.
+    /// Prepares a graph with the kernels that `selector` chooses.
+    ///
+    /// # Errors
+    /// Returns the same errors as [`Runner::new`], and those of `selector`.
     pub fn with_kernels(
         device: &Device,
         graph: Graph,
-        choose: &mut dyn KernelSelector,
+        selector: &mut dyn KernelSelector,
     ) -> Result<Self> {
-        Self::with_store(&Arc::new(Store::new(device)), graph, choose)
+        Self::with_store(&Arc::new(Store::new(device)), graph, selector)
     }
 
-    /// Makes a graph ready on the store's device. Values that [lie in a store](Graph::set_resident)
-    /// lie in this one, and are not given to runs.
+    /// Prepares a graph on the store's device. [Resident](Graph::set_resident) values are located
+    /// in this store, and are not passed to runs.
+    ///
+    /// # Errors
+    /// Returns the same errors as [`Runner::with_kernels`], and an error if the store does not
+    /// match the graph.
     pub fn with_store(
         store: &Arc<Store>,
         graph: Graph,
-        choose: &mut dyn KernelSelector,
+        selector: &mut dyn KernelSelector,
     ) -> Result<Self> {
         graph.verify()?;
         store.check(&graph)?;
@@ -133,34 +140,34 @@ impl Runner {
                 .advice("bind weights before running"));
         }
         if let Some((name, _)) = graph.outputs().iter().find(|(_, v)| graph.is_param(*v)) {
-            return Err(error!(Graph, "output `{name}` is a parameter, which no run computes"));
+            return Err(error!(Graph, "output `{name}` is a parameter, not a computed value"));
         }
-        let kept = graph.outputs().iter().find(|&&(_, v)| is_resident(v));
-        if let Some((name, _)) = kept.filter(|_| matches!(store.device(), Device::Gpu(_))) {
-            return Err(error!(Graph, "output `{name}` lies in a store: a device leaves it there")
-                .advice("read it by `Store::read`"));
+        let resident = graph.outputs().iter().find(|&&(_, v)| is_resident(v));
+        if let Some((name, _)) = resident.filter(|_| matches!(store.device(), Device::Gpu(_))) {
+            return Err(error!(Graph, "output `{name}` is in a store and stays on the device")
+                .advice("read it with `Store::read`"));
         }
         let graph = Arc::new(graph);
         let kind = match store.device() {
             Device::Cpu => Kind::Cpu(cpu::CpuRunner::new(graph.clone(), store.clone())?),
             Device::Gpu(gpu) => {
-                Kind::Gpu(Box::new(gpu::GpuRunner::new(gpu.clone(), &graph, store, choose)?))
+                Kind::Gpu(Box::new(gpu::GpuRunner::new(gpu.clone(), &graph, store, selector)?))
             }
         };
         Ok(Self { graph, kind })
     }
 
-    /// The graph that runs.
+    /// Returns the graph.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// The plan of the buffers.
+    /// Returns the plan of the buffers.
     pub fn plan(&self) -> Plan {
         Plan::new(&self.graph)
     }
 
-    /// Labels of the kernels in use, by node; empty on the processor.
+    /// Returns pairs of node name and kernel label; empty on the CPU.
     pub fn kernels(&self) -> Vec<(String, String)> {
         match &self.kind {
             Kind::Cpu(_) => Vec::new(),
@@ -168,18 +175,19 @@ impl Runner {
         }
     }
 
-    /// Runs once. `inputs` are the graph's inputs by name; the result has the graph's outputs in
-    /// their order.
+    /// Runs once. `inputs` are the graph's inputs by name. Returns the graph's outputs in order.
     ///
     /// # Errors
-    /// Where an input is missing or misshapen, or the device fails. On a browser's device, which
-    /// cannot be waited for, always: see [`Runner::run_async`].
+    /// Returns an error if an input is missing or has the wrong type, or if the device fails.
+    /// Always returns an error on a device in a browser, which cannot block: use
+    /// [`Runner::run_async`].
     pub fn run(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
-        at_once(self.run_async(inputs))
+        block_on_device(self.run_async(inputs))
     }
 
-    /// As [`Runner::run`], for browsers, where a device's results come only after the caller has
-    /// let go of the page's one thread. Elsewhere the first poll waits for the device.
+    /// Like [`Runner::run`], for browsers, where a device delivers results only after the caller
+    /// has yielded the page's single thread. Elsewhere the first poll blocks until the device is
+    /// done.
     ///
     /// # Errors
     /// Where an input is missing or misshapen, or the device fails.
@@ -191,27 +199,34 @@ impl Runner {
         }
     }
 
-    /// The first node that computes something infinite or NaN; on the processor alone.
+    /// Runs once and returns the name of the first node that computes an infinity or NaN. Only
+    /// available on the CPU.
     ///
     /// # Errors
-    /// As [`Runner::run`]; where the runner is a device's.
+    /// Returns the same errors as [`Runner::run`], and an error if the runner is on a device.
     pub fn first_not_finite(&self, inputs: &[(&str, &Tensor)]) -> Result<Option<String>> {
         let Kind::Cpu(runner) = &self.kind else {
-            return Err(error!(Usage, "a device does not say what its nodes compute"));
+            return Err(error!(
+                Usage,
+                "intermediate values are only available on the CPU executor"
+            ));
         };
-        let mut found = None;
-        let look = |node: usize, _, outputs: &[Tensor]| {
+        let mut first = None;
+        let check = |node: usize, _, outputs: &[Tensor]| {
             let finite = |t: &Tensor| !matches!(t.data(), Elements::F32(v) if v.iter().any(|x| !x.is_finite()));
-            if found.is_none() && !outputs.iter().all(finite) {
-                found = Some(self.graph.nodes()[node].name.clone());
+            if first.is_none() && !outputs.iter().all(finite) {
+                first = Some(self.graph.nodes()[node].name.clone());
             }
             Ok(())
         };
-        runner.run(&self.ordered(inputs)?, look)?;
-        Ok(found)
+        runner.run(&self.ordered(inputs)?, check)?;
+        Ok(first)
     }
 
-    /// The inputs in the graph's order. Errors where one is missing or has another shape.
+    /// Returns the inputs in the graph's order.
+    ///
+    /// # Errors
+    /// Returns an error if an input is missing or has another type.
     fn ordered<'a>(&self, inputs: &[(&str, &'a Tensor)]) -> Result<Vec<&'a Tensor>> {
         self.graph
             .inputs()
@@ -220,7 +235,7 @@ impl Runner {
                 let (_, tensor) = inputs
                     .iter()
                     .find(|(n, _)| *n == name)
-                    .ok_or_else(|| error!(Usage, "is not given").at(format!("input `{name}`")))?;
+                    .ok_or_else(|| error!(Usage, "is missing").at(format!("input `{name}`")))?;
                 if tensor.ty() != self.graph.ty(v) {
                     let (want, got) = (self.graph.ty(v), tensor.ty());
                     return Err(error!(

@@ -1,4 +1,4 @@
-//! How long runs take, and which nodes take it.
+//! Timing of runs and of single nodes.
 
 use super::{Kind, Runner};
 use crate::error::Result;
@@ -8,43 +8,43 @@ use crate::tensor::{Shape, Tensor};
 use std::time::Duration;
 use web_time::Instant;
 
-/// Durations of the same thing, from the shortest to the longest. There is at least one.
+/// Sorted durations of repeated measurements; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Times(Vec<Duration>);
 
 impl Times {
-    /// Sorts them; `None` where there are none.
+    /// Sorts durations; `None` if there are none.
     pub fn new(mut all: Vec<Duration>) -> Option<Self> {
         all.sort();
         (!all.is_empty()).then_some(Self(all))
     }
 
-    /// How many.
+    /// Returns the number of measurements.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// The time that a share `p` of 0 to 1 does not exceed, between two of them by their distance.
+    /// Returns the `p`-quantile, `p` from 0 to 1, with linear interpolation between measurements.
     pub fn percentile(&self, p: f64) -> Duration {
         let at = p.clamp(0.0, 1.0) * (self.0.len() - 1) as f64;
         let (low, high) = (self.0[at.floor() as usize], self.0[at.ceil() as usize]);
         low + (high - low).mul_f64(at.fract())
     }
 
-    /// The middle one.
+    /// Returns the median.
     pub fn median(&self) -> Duration {
         self.percentile(0.5)
     }
 }
 
-/// What a node takes.
+/// Time and cost of a node.
 #[derive(Debug, Clone)]
 pub struct NodeTime {
-    /// The node's name.
+    /// Name of the node.
     pub name: String,
-    /// Its operation.
+    /// Name of the operation.
     pub op: &'static str,
-    /// The operation's attributes.
+    /// Attributes of the operation.
     pub attributes: String,
     /// The kernel in use; `None` on the CPU executor.
     pub kernel: Option<String>,
@@ -52,15 +52,15 @@ pub struct NodeTime {
     pub output: Shape,
     /// Median over the rounds.
     pub time: Duration,
-    /// What it computes.
+    /// Multiply-adds and bytes.
     pub cost: Cost,
 }
 
 impl Runner {
-    /// Runs `runs` times (at least once), upload and reading back included.
+    /// Times `runs` runs (at least one), including upload and readback.
     ///
     /// # Errors
-    /// As [`Runner::run`].
+    /// Returns the same errors as [`Runner::run`].
     pub fn time(&self, inputs: &[(&str, &Tensor)], runs: usize) -> Result<Times> {
         let run = |_| {
             let start = Instant::now();
@@ -71,46 +71,49 @@ impl Runner {
         Ok(Times::new(all).expect("invariant: at least one run"))
     }
 
-    /// Times the nodes that run, in their order, `rounds` times (at least once).
+    /// Times the nodes that run, in order, `rounds` times (at least once).
     ///
-    /// On the CPU executor they are timed as they pass by in whole runs. On a device each is run
-    /// alone, several times in one submission, after those before it: without its neighbors, and
-    /// with its operands in the caches, a node may take a little less than in a run.
+    /// On the CPU executor nodes are timed within whole runs. On a device each node is run
+    /// separately, several times in one submission, after the nodes before it: without its
+    /// neighbors, and with its operands in the caches, it may take slightly less time than in a
+    /// run.
     ///
     /// # Errors
-    /// As [`Runner::run`].
+    /// Returns the same errors as [`Runner::run`].
     pub fn time_nodes(&self, inputs: &[(&str, &Tensor)], rounds: usize) -> Result<Vec<NodeTime>> {
         let inputs = self.ordered(inputs)?;
         // For each node its kernel and its times.
-        let mut found: Vec<(Option<String>, Vec<Duration>)> =
+        let mut measured: Vec<(Option<String>, Vec<Duration>)> =
             vec![(None, Vec::new()); self.graph.nodes().len()];
         for _ in 0..rounds.max(1) {
             match &self.kind {
                 Kind::Cpu(runner) => {
-                    let note = |node: usize, time, _: &[Tensor]| {
-                        found[node].1.push(time);
+                    let record = |node: usize, time, _: &[Tensor]| {
+                        measured[node].1.push(time);
                         Ok(())
                     };
-                    runner.run(&inputs, note)?;
+                    runner.run(&inputs, record)?;
                 }
                 Kind::Gpu(runner) => {
                     for (node, kernel, time) in runner.time_nodes(&inputs)? {
-                        found[node].0.get_or_insert_with(|| kernel.to_owned());
-                        found[node].1.push(time);
+                        measured[node].0.get_or_insert_with(|| kernel.to_owned());
+                        measured[node].1.push(time);
                     }
                 }
             }
         }
-        let timed = self.graph.nodes().iter().zip(found).filter_map(|(node, (kernel, times))| {
-            let time = Times::new(times)?.median();
-            let (output, cost) = (self.graph.shape(node.outputs[0]), cost(&self.graph, node));
-            let (name, op, attributes) = (node.name.clone(), node.op.name(), node.op.attributes());
-            Some(NodeTime { name, op, attributes, kernel, output, time, cost })
-        });
+        let timed =
+            self.graph.nodes().iter().zip(measured).filter_map(|(node, (kernel, times))| {
+                let time = Times::new(times)?.median();
+                let (output, cost) = (self.graph.shape(node.outputs[0]), cost(&self.graph, node));
+                let (name, op, attributes) =
+                    (node.name.clone(), node.op.name(), node.op.attributes());
+                Some(NodeTime { name, op, attributes, kernel, output, time, cost })
+            });
         Ok(timed.collect())
     }
 
-    /// Multi-Adds and bytes of one run: the sum over the nodes.
+    /// Returns the multiply-adds and bytes of one run, summed over the nodes.
     pub fn cost(&self) -> Cost {
         self.graph.nodes().iter().map(|node| cost(&self.graph, node)).fold(
             Cost::default(),

@@ -1,5 +1,5 @@
-//! Dispatches made ready for a device: pipelines, bind groups, and one buffer with all their
-//! uniform blocks.
+//! Dispatches prepared for a device: pipelines, bind groups, and one buffer with all uniform
+//! blocks.
 
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::gpu::{Checks, Gpu, Pipeline};
@@ -13,7 +13,7 @@ use web_time::Instant;
 pub(crate) struct Bound {
     pub(crate) buffer: wgpu::Buffer,
     pub(crate) offset: u64,
-    /// To the end where there is none.
+    /// Size of the range; to the end of the buffer if `None`.
     pub(crate) bytes: Option<std::num::NonZeroU64>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Recorded {
 }
 
 impl Recorded {
-    /// Starts it in a compute pass.
+    /// Encodes the dispatch into a compute pass.
     pub(crate) fn dispatch(&self, pass: &mut wgpu::ComputePass) {
         pass.set_pipeline(&self.pipeline.raw);
         pass.set_bind_group(0, &self.bind_group, &[]);
@@ -39,7 +39,7 @@ impl Recorded {
     }
 }
 
-/// Runs the steps so often in one pass, and says how long submitting and waiting took.
+/// Runs the steps `repeats` times in one pass, and returns the time of submission and execution.
 pub(crate) fn replay(gpu: &Gpu, steps: &[Recorded], repeats: u32) -> Result<Duration> {
     let mut encoder = gpu
         .device
@@ -59,19 +59,19 @@ pub(crate) fn replay(gpu: &Gpu, steps: &[Recorded], repeats: u32) -> Result<Dura
     Ok(start.elapsed())
 }
 
-/// Collects dispatches; the uniform blocks get their buffer at the end.
+/// Collects dispatches; the buffer of the uniform blocks is created at the end.
 pub(crate) struct Recorder<'a> {
     gpu: &'a Gpu,
     pending: Vec<Pending>,
     uniforms: Vec<u8>,
 }
 
-/// A dispatch whose operands are known, before the uniform blocks have their buffer.
+/// A dispatch with known operands, before the buffer of the uniform blocks exists.
 struct Pending {
     name: String,
     pipeline: Arc<Pipeline>,
     buffers: Vec<(u32, Bound)>,
-    /// Binding, offset and bytes in the buffer of all the uniform blocks.
+    /// Binding, offset and bytes in the buffer of all uniform blocks.
     params: Option<(u32, u64, u64)>,
     groups: (u32, u32),
 }
@@ -81,8 +81,8 @@ impl<'a> Recorder<'a> {
         Self { gpu, pending: Vec::new(), uniforms: Vec::new() }
     }
 
-    /// Adds a dispatch of the node `name`, with `buffer` giving what it binds. `checks` are those
-    /// of the operation that made the dispatch.
+    /// Adds a dispatch of the node `name`; `buffer` returns the buffer of an operand. `checks` are
+    /// those of the operation that created the dispatch.
     pub(crate) fn add(
         &mut self,
         name: &str,
@@ -131,21 +131,20 @@ impl<'a> Recorder<'a> {
     /// Uploads the uniform blocks and binds everything.
     pub(crate) fn finish(self) -> Result<Vec<Recorded>> {
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let uniform =
-            self.gpu.buffer("sizes of all dispatches", self.uniforms.len() as u64, usage)?;
+        let uniform = self.gpu.buffer("uniform blocks", self.uniforms.len() as u64, usage)?;
         self.gpu.queue.write_buffer(&uniform, 0, &self.uniforms);
         self.pending.into_iter().map(|p| bind(self.gpu, p, &uniform)).collect()
     }
 }
 
-/// Splits a long row of workgroups over two dimensions. Shaders count `x + y * num_workgroups.x`
-/// and guard the end.
+/// Wraps a long row of workgroups into two dimensions. Shaders compute `x + y * num_workgroups.x`
+/// and return past the end.
 fn wrap(groups: u64, limit: u32) -> Result<(u32, u32)> {
     let limit = u64::from(limit);
     let x = groups.clamp(1, limit);
     let y = groups.div_ceil(x).max(1);
     if y > limit || groups > u64::from(u32::MAX) {
-        return Err(error!(Shader, "{groups} workgroups are more than the device takes"));
+        return Err(error!(Shader, "{groups} workgroups exceed the device's limit"));
     }
     Ok((x as u32, y as u32))
 }
@@ -168,18 +167,20 @@ fn bind(gpu: &Gpu, pending: Pending, uniform: &wgpu::Buffer) -> Result<Recorded>
             wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: uniform, offset, size });
         entries.push(wgpu::BindGroupEntry { binding, resource });
     }
-    let (bind_group, refused) = gpu.catching(wgpu::ErrorFilter::Validation, || {
+    let (bind_group, rejected) = gpu.in_error_scope(wgpu::ErrorFilter::Validation, || {
         gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&pending.name),
             layout: &pending.pipeline.raw.get_bind_group_layout(0),
             entries: &entries,
         })
     });
-    match refused {
+    match rejected {
         None => Ok(Recorded { pipeline: pending.pipeline, bind_group, groups: pending.groups }),
         Some(e) => {
             let address = format!("node `{}`", pending.name);
-            Err(Error::new(ErrorKind::Shader, "the operands do not fit").source(e).at(address))
+            Err(Error::new(ErrorKind::Shader, "the operands do not match the shader")
+                .source(e)
+                .at(address))
         }
     }
 }

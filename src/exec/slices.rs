@@ -1,8 +1,8 @@
-//! Runs that leave their results on the device, whole or in slices.
+//! Runs that leave their results on the device, as a whole or in slices.
 //!
-//! A device works off one queue. A whole network in one submission keeps what a window draws
-//! waiting until it is done, on a slow device for a large part of a second. In slices of a few
-//! milliseconds, each started when the one before is done, the window's work gets in between.
+//! A device processes a single queue. A whole network in one submission delays the drawing of a
+//! window until it is done, on a slow device by a large part of a second. With slices of a few
+//! milliseconds, each submitted when the previous one is done, drawing can run in between.
 
 use super::{Kind, Runner};
 use crate::error::{Result, error};
@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 use std::ops::Range;
 use std::time::Duration;
 
-/// Where a run is cut: into pieces of whole nodes.
+/// Partition of a run into slices of whole nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slices {
     pieces: Vec<Range<usize>>,
@@ -18,7 +18,7 @@ pub struct Slices {
 }
 
 impl Slices {
-    /// Pieces that take at most `budget`, where a single node does not take longer.
+    /// Cuts nodes into slices that take at most `budget`, unless a single node takes longer.
     fn cut(times: &[Duration], budget: Duration) -> Self {
         let (mut pieces, mut longest) = (Vec::new(), Duration::ZERO);
         let (mut first, mut sum) = (0, Duration::ZERO);
@@ -34,24 +34,26 @@ impl Slices {
         Self { pieces, longest }
     }
 
-    /// How many there are.
+    /// Returns the number of slices.
     pub fn count(&self) -> usize {
         self.pieces.len()
     }
 
-    /// How long the longest took when it was measured. No piece is shorter than its longest node.
+    /// Returns the measured time of the longest slice. A slice takes at least as long as its
+    /// longest node.
     pub fn longest(&self) -> Duration {
         self.longest
     }
 }
 
 impl Runner {
-    /// Runs once and returns nothing: results are the values that lie in a store. On a device it
-    /// does not wait; what is started later on the same device runs after it. On the processor it
-    /// is done when this returns.
+    /// Runs once without returning outputs: results are the values in a store. On a device this
+    /// does not wait; later work on the same device runs after it. On the CPU the run is complete
+    /// when this returns.
     ///
     /// # Errors
-    /// As [`Runner::run`]. What goes wrong on a device afterwards is told by the next call.
+    /// Returns the same errors as [`Runner::run`]. Later failures on a device are returned by the
+    /// next call.
     pub fn enqueue(&self, inputs: &[(&str, &Tensor)]) -> Result<()> {
         let ordered = self.ordered(inputs)?;
         match &self.kind {
@@ -60,11 +62,11 @@ impl Runner {
         }
     }
 
-    /// Finds pieces of about `budget` each, by running twice node by node: once so that drivers
-    /// have everything ready, and once with a clock. On the processor there is one piece.
+    /// Partitions a run into slices of about `budget` each, by running twice node by node: once to
+    /// warm up the driver, and once to measure. On the CPU there is one slice.
     ///
     /// # Errors
-    /// As [`Runner::run`].
+    /// Returns the same errors as [`Runner::run`].
     pub fn slices(&self, inputs: &[(&str, &Tensor)], budget: Duration) -> Result<Slices> {
         let ordered = self.ordered(inputs)?;
         let times = match &self.kind {
@@ -85,18 +87,19 @@ impl Runner {
         Ok(Slices::cut(&times, budget))
     }
 
-    /// As [`Runner::enqueue`], in pieces: each is started when the one before is done, so that
-    /// other work on the device need not wait for more than one. It returns when the last is done.
+    /// Like [`Runner::enqueue`], in slices: each is submitted when the previous one is done, so
+    /// that other work on the device waits for at most one. Returns when the last one is done.
     ///
     /// # Errors
-    /// As [`Runner::run`]; and where the pieces are those of another runner.
+    /// Returns the same errors as [`Runner::run`], and an error if the slices belong to another
+    /// runner.
     pub fn run_in_slices(&self, inputs: &[(&str, &Tensor)], slices: &Slices) -> Result<()> {
         let ordered = self.ordered(inputs)?;
         match &self.kind {
             Kind::Cpu(runner) => runner.run(&ordered, |_, _, _| Ok(())).map(drop),
             Kind::Gpu(runner) => {
                 if slices.pieces.last().map(|p| p.end) != Some(runner.node_count()) {
-                    return Err(error!(Usage, "these slices were cut for another graph"));
+                    return Err(error!(Usage, "the slices belong to another graph"));
                 }
                 runner.run_pieces(&ordered, &slices.pieces).map(drop)
             }

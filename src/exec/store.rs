@@ -1,8 +1,8 @@
-//! Numbers that outlive runs: named buffers on a device, in which values of several graphs lie
+//! Storage that outlives runs: named buffers on a device that contain values of several graphs
 //! (parameters, gradients, momenta).
 //!
-//! Tensors lie in device layout on the processor too, so that a buffer can be taken as one long
-//! vector there as well: an optimizer updates all the parameters in one dispatch.
+//! Tensors are in device layout on the CPU too, so that a buffer can be used as one flat vector
+//! there as well: an optimizer updates all parameters in one dispatch.
 
 use super::Device;
 use super::record::Bound;
@@ -17,10 +17,10 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Tensors begin at multiples of so many numbers: devices bind ranges at multiples of 256 bytes.
+/// Alignment of tensors, in elements: devices bind ranges at multiples of 256 bytes.
 pub(crate) const ALIGNMENT: usize = 64;
 
-/// Named buffers of f32 on one device. Values of u32 lie in them too, by their bits.
+/// Named f32 buffers on one device. They store u32 values too, as bits.
 pub struct Store {
     device: Device,
     buffers: BTreeMap<String, Buffer>,
@@ -32,18 +32,19 @@ struct Buffer {
 }
 
 enum Memory {
-    /// A flat vector. Runs share it, so that a value that is all of it need not be copied.
+    /// A flat vector. Runs share it, so that a value that covers the whole buffer need not be
+    /// copied.
     Host(Mutex<Arc<Tensor>>),
     Device(wgpu::Buffer),
 }
 
 impl Store {
-    /// An empty store.
+    /// Creates an empty store.
     pub fn new(device: &Device) -> Self {
         Self { device: device.clone(), buffers: BTreeMap::new() }
     }
 
-    /// Its device.
+    /// Returns the device.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -51,7 +52,7 @@ impl Store {
     /// Adds a buffer of zeros.
     ///
     /// # Errors
-    /// Where the device has no room, or cannot bind so large a buffer.
+    /// Returns an error if the device has not enough memory, or cannot bind a buffer of this size.
     pub fn add(&mut self, name: &str, numbers: usize) -> Result<()> {
         let memory = match &self.device {
             Device::Cpu => {
@@ -73,24 +74,24 @@ impl Store {
         Ok(())
     }
 
-    /// Names of the buffers.
+    /// Returns the names of the buffers.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.buffers.keys().map(String::as_str)
     }
 
-    /// Bytes of all the buffers.
+    /// Returns the bytes of all buffers.
     pub fn bytes(&self) -> u64 {
         self.buffers.values().map(|b| 4 * b.numbers as u64).sum()
     }
 
-    /// All the numbers of a buffer.
+    /// Reads all elements of a buffer.
     ///
     /// # Errors
-    /// Where there is no such buffer, or the device fails.
+    /// Returns an error if there is no such buffer, or if the device fails.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         let buffer = self.buffer(name)?;
         match (&buffer.memory, &self.device) {
-            (Memory::Host(own), _) => memory::copy(lock(own).f32()),
+            (Memory::Host(host), _) => memory::copy(lock(host).f32()),
             (Memory::Device(raw), Device::Gpu(gpu)) => {
                 Ok(bytemuck::pod_collect_to_vec(&gpu.read(raw, 0, 4 * buffer.numbers as u64)?))
             }
@@ -100,19 +101,24 @@ impl Store {
         }
     }
 
-    /// Writes all the numbers of a buffer.
+    /// Writes all elements of a buffer.
     ///
     /// # Errors
-    /// Where there is no such buffer, or it holds another number of them.
+    /// Returns an error if there is no such buffer, or if it has another length.
     pub fn write(&self, name: &str, numbers: &[f32]) -> Result<()> {
         let buffer = self.buffer(name)?;
         if buffer.numbers != numbers.len() {
-            return Err(error!(Graph, "holds {} numbers, not {}", buffer.numbers, numbers.len())
-                .at(format!("buffer `{name}`")));
+            return Err(error!(
+                Graph,
+                "expected {} elements, got {}",
+                buffer.numbers,
+                numbers.len()
+            )
+            .at(format!("buffer `{name}`")));
         }
         match (&buffer.memory, &self.device) {
-            (Memory::Host(own), _) => {
-                Arc::make_mut(&mut lock(own)).f32_mut().copy_from_slice(numbers)
+            (Memory::Host(host), _) => {
+                Arc::make_mut(&mut lock(host)).f32_mut().copy_from_slice(numbers)
             }
             (Memory::Device(raw), Device::Gpu(gpu)) => {
                 gpu.queue.write_buffer(raw, 0, bytemuck::cast_slice(numbers))
@@ -124,24 +130,24 @@ impl Store {
         Ok(())
     }
 
-    /// As [`Store::read`], for a buffer of u32.
+    /// Like [`Store::read`], for a buffer of u32.
     ///
     /// # Errors
-    /// As there.
+    /// Returns the same errors as [`Store::read`].
     pub fn read_u32(&self, name: &str) -> Result<Vec<u32>> {
         Ok(bytemuck::cast_vec(self.read(name)?))
     }
 
-    /// As [`Store::write`], for a buffer of u32.
+    /// Like [`Store::write`], for a buffer of u32.
     ///
     /// # Errors
-    /// As there.
+    /// Returns the same errors as [`Store::write`].
     pub fn write_u32(&self, name: &str, numbers: &[u32]) -> Result<()> {
         self.write(name, bytemuck::cast_slice(numbers))
     }
 
-    /// A buffer on the device, for programs that draw what lies in it; it can be bound for reading
-    /// and copied from. `None` on the processor, and where there is no such buffer.
+    /// Returns a buffer on the device, for programs that draw its contents; it can be bound for
+    /// reading and copied from. `None` on the CPU, and if there is no such buffer.
     pub fn device_buffer(&self, name: &str) -> Option<&wgpu::Buffer> {
         match &self.buffers.get(name)?.memory {
             Memory::Device(buffer) => Some(buffer),
@@ -155,15 +161,22 @@ impl Store {
             .ok_or_else(|| error!(Graph, "is not in the store").at(format!("buffer `{name}`")))
     }
 
-    /// Checks that all that a graph expects here is here, and that devices can write it.
+    /// Checks that the store contains all resident values of a graph, and that devices can write
+    /// them.
     pub(super) fn check(&self, graph: &Graph) -> Result<()> {
-        for (v, place) in residents(graph) {
+        for (v, resident) in residents(graph) {
             let at = || format!("value `{}`", graph.value_name(v));
-            let (ty, buffer) = (graph.ty(v), self.buffer(&place.buffer).map_err(|e| e.at(at()))?);
-            if place.first % ALIGNMENT != 0 || place.first + numbers(ty, place) > buffer.numbers {
+            let (ty, buffer) =
+                (graph.ty(v), self.buffer(&resident.buffer).map_err(|e| e.at(at()))?);
+            if resident.first % ALIGNMENT != 0
+                || resident.first + elements(ty, resident) > buffer.numbers
+            {
                 return Err(error!(
                     Graph,
-                    "{} does not fit into `{}` at {}", ty.shape, place.buffer, place.first
+                    "{} does not fit into buffer `{}` at {}",
+                    ty.shape,
+                    resident.buffer,
+                    resident.first
                 )
                 .at(at()));
             }
@@ -171,29 +184,28 @@ impl Store {
                 .nodes()
                 .iter()
                 .flat_map(|n| n.inputs.iter().enumerate().map(move |(i, &read)| (n, i, read)));
-            let other = |packing| {
-                TensorLayout::bytes(ty, packing) != TensorLayout::bytes(ty, place.packing)
+            let differs = |packing| {
+                TensorLayout::bytes(ty, packing) != TensorLayout::bytes(ty, resident.packing)
             };
             if let Some((node, _, _)) = readers
                 .filter(|&(_, _, read)| read == v)
-                .find(|(node, i, _)| other(node.op.packing(*i)))
+                .find(|(node, i, _)| differs(node.op.packing(*i)))
             {
                 return Err(error!(
                     Graph,
-                    "{} lies as {:?}, which node `{}` cannot read",
+                    "{} is stored with packing {:?}, which node `{}` cannot read",
                     ty.shape,
-                    place.packing,
+                    resident.packing,
                     node.name
                 )
                 .at(at()));
             }
-            // What a device writes into the padding of channels means nothing, and buffers are read
-            // as a whole.
-            let whole = ty.dtype == DType::U32 || ty.shape.c.is_multiple_of(4);
-            if ty.dtype == DType::U8 || (graph.producer(v).is_some() && !whole) {
+            // Devices write arbitrary values into channel padding, and buffers are read as a whole.
+            let unpadded = ty.dtype == DType::U32 || ty.shape.c.is_multiple_of(4);
+            if ty.dtype == DType::U8 || (graph.producer(v).is_some() && !unpadded) {
                 return Err(error!(
                     Graph,
-                    "{:?} {} cannot be kept: align its channels", ty.dtype, ty.shape
+                    "{:?} {} cannot be stored: align its channels", ty.dtype, ty.shape
                 )
                 .at(at()));
             }
@@ -201,68 +213,69 @@ impl Store {
         Ok(())
     }
 
-    /// The range of a device's buffer that a value lies in.
+    /// Returns the buffer range of a value on a device.
     pub(super) fn bound(&self, graph: &Graph, v: ValueId) -> Result<Bound> {
-        let place = resident(graph, v);
-        match &self.buffer(&place.buffer)?.memory {
+        let resident = resident(graph, v);
+        match &self.buffer(&resident.buffer)?.memory {
             Memory::Device(buffer) => Ok(Bound {
                 buffer: buffer.clone(),
-                offset: 4 * place.first as u64,
-                bytes: NonZeroU64::new(TensorLayout::bytes(graph.ty(v), place.packing)),
+                offset: 4 * resident.first as u64,
+                bytes: NonZeroU64::new(TensorLayout::bytes(graph.ty(v), resident.packing)),
             }),
-            Memory::Host(_) => unreachable!("invariant: devices run graphs whose store is theirs"),
+            Memory::Host(_) => unreachable!("invariant: the graph runs on the store's device"),
         }
     }
 
-    /// A value that lies here, on the processor. What must be copied takes the memory that `memory`
-    /// gives.
+    /// Returns a value from the store, on the CPU. A copy uses the allocation that `memory`
+    /// returns.
     pub(super) fn load(
         &self,
         graph: &Graph,
         v: ValueId,
         memory: impl FnOnce() -> Result<Vec<f32>>,
     ) -> Result<Arc<Tensor>> {
-        let (place, ty) = (resident(graph, v), graph.ty(v));
-        let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else {
-            unreachable!("invariant: this is the processor")
+        let (resident, ty) = (resident(graph, v), graph.ty(v));
+        let Memory::Host(host) = &self.buffer(&resident.buffer)?.memory else {
+            unreachable!("invariant: this is the CPU")
         };
-        let own = lock(own);
-        if own.ty() == ty {
-            return Ok(Arc::clone(&own));
+        let buffer = lock(host);
+        if buffer.ty() == ty {
+            return Ok(Arc::clone(&buffer));
         }
-        let packed = &own.f32()[place.first..][..numbers(ty, place)];
+        let packed = &buffer.f32()[resident.first..][..elements(ty, resident)];
         let tensor = match ty.dtype {
             DType::U32 => {
                 Tensor::from_data(ty.shape, Data::U32(bytemuck::cast_slice(packed).to_vec()))?
             }
-            _ => unpack_f32(packed, ty.shape, place.packing, memory()?),
+            _ => unpack_f32(packed, ty.shape, resident.packing, memory()?),
         };
         Ok(Arc::new(tensor))
     }
 
-    /// Keeps what a node computed, where it is to lie here; on the processor.
-    pub(super) fn keep(&self, graph: &Graph, v: ValueId, tensor: &Arc<Tensor>) -> Result<()> {
-        let Some(place) = &graph.value(v).resident else { return Ok(()) };
-        let Memory::Host(own) = &self.buffer(&place.buffer)?.memory else {
-            unreachable!("invariant: this is the processor")
+    /// Stores an output of a node if it is resident, on the CPU.
+    pub(super) fn save(&self, graph: &Graph, v: ValueId, tensor: &Arc<Tensor>) -> Result<()> {
+        let Some(resident) = &graph.value(v).resident else { return Ok(()) };
+        let Memory::Host(host) = &self.buffer(&resident.buffer)?.memory else {
+            unreachable!("invariant: this is the CPU")
         };
-        let mut own = lock(own);
-        if own.ty() == tensor.ty() {
-            *own = Arc::clone(tensor);
+        let mut buffer = lock(host);
+        if buffer.ty() == tensor.ty() {
+            *buffer = Arc::clone(tensor);
             return Ok(());
         }
         let packed = match tensor.data() {
             Elements::U32(numbers) => Cow::Borrowed(bytemuck::cast_slice(numbers)),
-            _ => pack_f32(tensor.f32(), tensor.shape(), place.packing)?,
+            _ => pack_f32(tensor.f32(), tensor.shape(), resident.packing)?,
         };
-        Arc::make_mut(&mut own).f32_mut()[place.first..][..packed.len()].copy_from_slice(&packed);
+        Arc::make_mut(&mut buffer).f32_mut()[resident.first..][..packed.len()]
+            .copy_from_slice(&packed);
         Ok(())
     }
 }
 
-/// Numbers that a value takes in a store.
-fn numbers(ty: TensorType, place: &Resident) -> usize {
-    (TensorLayout::bytes(ty, place.packing) / 4) as usize
+/// Returns the number of elements of a value in a store, including padding.
+fn elements(ty: TensorType, resident: &Resident) -> usize {
+    (TensorLayout::bytes(ty, resident.packing) / 4) as usize
 }
 
 fn residents(graph: &Graph) -> impl Iterator<Item = (ValueId, &Resident)> {
@@ -270,7 +283,7 @@ fn residents(graph: &Graph) -> impl Iterator<Item = (ValueId, &Resident)> {
 }
 
 fn resident(graph: &Graph, v: ValueId) -> &Resident {
-    graph.value(v).resident.as_ref().expect("invariant: asked only of values that lie in a store")
+    graph.value(v).resident.as_ref().expect("invariant: the value is resident")
 }
 
 fn lock(numbers: &Mutex<Arc<Tensor>>) -> MutexGuard<'_, Arc<Tensor>> {

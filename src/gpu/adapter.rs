@@ -1,27 +1,27 @@
-//! Which adapter runs the work.
+//! Adapters: listing, ranking and selection.
 
 use crate::error::{Result, error};
 use crate::ops::kernel::Caps;
 use crate::text::{excerpt, printable};
 use std::str::FromStr;
 
-/// What the user asked for.
+/// The requested device.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// A real GPU where there is one, else the CPU executor. Never a software adapter.
+    /// A hardware GPU if there is one, else the CPU executor. Never a software adapter.
     #[default]
     Auto,
     /// The CPU executor.
     Cpu,
-    /// Any GPU adapter, software ones included, hardware first.
+    /// Any GPU adapter, including software adapters, hardware first.
     Gpu,
     /// Position in the list of `atrous devices`.
     Index(usize),
-    /// `backend:part of the name`, for example `vulkan:llvmpipe`; either part may be empty.
+    /// `backend:substring of the name`, for example `vulkan:llvmpipe`; either may be empty.
     Named {
         /// Backend, lower case: vulkan, metal, dx12, gl.
         backend: String,
-        /// Part of the adapter's name, lower case.
+        /// Substring of the adapter's name, lower case.
         name: String,
     },
 }
@@ -33,8 +33,8 @@ impl FromStr for DeviceChoice {
         let lower = text.trim().to_lowercase();
         Ok(match lower.as_str() {
             "" => {
-                return Err(error!(Usage, "no device is named").advice(
-                    "take auto, cpu, gpu, an index of `atrous devices` or backend:name, or leave it out (and unset ATROUS_DEVICE)",
+                return Err(error!(Usage, "no device given").advice(
+                    "use auto, cpu, gpu, an index listed by `atrous devices` or backend:name, or omit it (and unset ATROUS_DEVICE)",
                 ));
             }
             "auto" => Self::Auto,
@@ -54,12 +54,12 @@ impl FromStr for DeviceChoice {
     }
 }
 
-/// One adapter, for people and programs.
+/// Description of an adapter.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct AdapterSummary {
     /// Position in the list.
     pub index: usize,
-    /// Adapter's name.
+    /// Name of the adapter.
     pub name: String,
     /// vulkan, metal, dx12, gl.
     pub backend: String,
@@ -67,22 +67,23 @@ pub struct AdapterSummary {
     pub kind: String,
     /// Driver and its version.
     pub driver: String,
-    /// What kernels may use.
+    /// Capabilities that kernels may use.
     pub caps: Caps,
 }
 
 impl AdapterSummary {
-    /// Whether the adapter is hardware.
+    /// Returns whether the adapter is hardware.
     pub fn is_hardware(&self) -> bool {
         !self.caps.software
     }
 }
 
-/// An instance whose adapters can draw to windows of a display.
+/// Creates an instance whose adapters can draw to windows of a display.
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) fn instance_for(display: Box<dyn wgpu::wgt::WgpuHasDisplayHandle>) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_with_display_handle(display);
-    descriptor.backends = named_backends().unwrap_or(wgpu::Backends::PRIMARY | wgpu::Backends::GL);
+    descriptor.backends =
+        selected_backends().unwrap_or(wgpu::Backends::PRIMARY | wgpu::Backends::GL);
     descriptor.flags = wgpu::InstanceFlags::from_build_config().with_env();
     wgpu::Instance::new(descriptor)
 }
@@ -94,8 +95,8 @@ fn instance(backends: wgpu::Backends) -> wgpu::Instance {
     wgpu::Instance::new(descriptor)
 }
 
-/// Rank of an adapter: smaller is better. The order is stable, so that indices mean the same from
-/// run to run.
+/// Returns the rank of an adapter: smaller is better. The order is stable, so that indices are the
+/// same in every run.
 fn rank(info: &wgpu::AdapterInfo) -> u8 {
     let kind = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => 0,
@@ -104,38 +105,38 @@ fn rank(info: &wgpu::AdapterInfo) -> u8 {
         wgpu::DeviceType::Other => 6,
         wgpu::DeviceType::Cpu => 8,
     };
-    // The same device shows up once a backend; OpenGL is the last choice.
+    // A device is listed once per backend; OpenGL is the last choice.
     kind + u8::from(info.backend == wgpu::Backend::Gl)
 }
 
-/// The variable that limits the backends, and its value, where it does: an empty one limits
+/// Returns `WGPU_BACKEND=value` if this variable restricts the backends. An empty value restricts
 /// nothing.
-pub(crate) fn limiting_variable() -> Option<String> {
+pub(crate) fn backend_override() -> Option<String> {
     let value = std::env::var_os("WGPU_BACKEND")?;
     let value = value.to_string_lossy();
     (!value.trim().is_empty()).then(|| format!("WGPU_BACKEND={}", excerpt(&value)))
 }
 
-/// The backends that `WGPU_BACKEND` names; none of them where it names none that exist.
-fn named_backends() -> Option<wgpu::Backends> {
-    limiting_variable().and_then(|_| wgpu::Backends::from_env())
+/// Returns the backends that `WGPU_BACKEND` selects; empty if it selects only unknown ones.
+fn selected_backends() -> Option<wgpu::Backends> {
+    backend_override().and_then(|_| wgpu::Backends::from_env())
 }
 
-/// The adapters of this machine, best first. OpenGL is asked only where nothing better answers, or
-/// by `WGPU_BACKEND=gl`: its start-up writes warnings to the terminal.
+/// Lists the adapters of this machine, best first. OpenGL is queried only if there is nothing
+/// better, or with `WGPU_BACKEND=gl`, because its initialization writes warnings to the terminal.
 pub(super) async fn ranked() -> Vec<wgpu::Adapter> {
-    if let Some(named) = named_backends() {
-        return ranked_of(&instance(named)).await;
+    if let Some(backends) = selected_backends() {
+        return ranked_of(&instance(backends)).await;
     }
     match ranked_of(&instance(wgpu::Backends::PRIMARY)).await {
-        none if none.is_empty() => ranked_of(&instance(wgpu::Backends::GL)).await,
-        found => found,
+        adapters if adapters.is_empty() => ranked_of(&instance(wgpu::Backends::GL)).await,
+        adapters => adapters,
     }
 }
 
 pub(super) async fn ranked_of(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     let mut all = instance.enumerate_adapters(wgpu::Backends::all()).await;
-    // An adapter without compute shaders (old OpenGL) is of no use.
+    // Skip adapters without compute shaders (old OpenGL).
     all.retain(|a| {
         a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
     });
@@ -143,7 +144,7 @@ pub(super) async fn ranked_of(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     all
 }
 
-/// The adapter that a browser gives: it has one at a time, and takes wishes.
+/// Requests the browser's adapter. A browser exposes one at a time, chosen by a power preference.
 #[cfg(target_arch = "wasm32")]
 pub(super) async fn browser() -> Result<wgpu::Adapter> {
     let options = wgpu::RequestAdapterOptions {
@@ -151,13 +152,13 @@ pub(super) async fn browser() -> Result<wgpu::Adapter> {
         ..Default::default()
     };
     instance(wgpu::Backends::BROWSER_WEBGPU).request_adapter(&options).await.map_err(|e| {
-        crate::Error::new(crate::ErrorKind::Device, "the browser gives no WebGPU adapter")
+        crate::Error::new(crate::ErrorKind::Device, "the browser provides no WebGPU adapter")
             .source(e)
-            .advice("take a newer browser, or turn WebGPU on in its settings")
+            .advice("use a newer browser, or enable WebGPU in its settings")
     })
 }
 
-/// The adapters of this machine, best first.
+/// Lists the adapters of this machine, best first.
 pub fn adapters() -> Vec<AdapterSummary> {
     pollster::block_on(ranked()).iter().enumerate().map(|(index, a)| summary(index, a)).collect()
 }
@@ -186,7 +187,7 @@ fn caps(info: &wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Feature
     let subgroups = features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size > 0;
     Caps {
         software,
-        // Browsers fall back on SwiftShader, and need not name it.
+        // Browsers fall back to SwiftShader, and may hide its name.
         short_code: info.name.contains("SwiftShader")
             || (software && info.backend == wgpu::Backend::BrowserWebGpu),
         subgroup: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
@@ -200,15 +201,15 @@ fn caps(info: &wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Feature
     }
 }
 
-/// The adapter that `choice` names, or `None` where it names the CPU executor.
+/// Returns the index of the adapter that `choice` selects, or `None` for the CPU executor.
 pub(super) fn choose(adapters: &[wgpu::Adapter], choice: &DeviceChoice) -> Result<Option<usize>> {
     let infos: Vec<wgpu::AdapterInfo> = adapters.iter().map(wgpu::Adapter::get_info).collect();
-    let found = match choice {
+    let selected = match choice {
         DeviceChoice::Cpu => return Ok(None),
         DeviceChoice::Auto => {
-            if let (true, Some(limit)) = (infos.is_empty(), limiting_variable()) {
+            if let (true, Some(limit)) = (infos.is_empty(), backend_override()) {
                 log::warn!(
-                    "{limit} leaves no adapter to `--device auto`: the CPU executor is used"
+                    "{limit} excludes all adapters from `--device auto`; using the CPU executor"
                 );
             }
             return Ok(infos.iter().position(|i| i.device_type != wgpu::DeviceType::Cpu));
@@ -220,49 +221,48 @@ pub(super) fn choose(adapters: &[wgpu::Adapter], choice: &DeviceChoice) -> Resul
                 && i.name.to_lowercase().contains(name.as_str())
         }),
     };
-    let there =
+    let available =
         || infos.iter().map(|i| format!("{}:{}", i.backend.to_str(), i.name)).collect::<Vec<_>>();
-    match found {
+    match selected {
         Some(index) => Ok(Some(index)),
-        None => Err(absent(choice, &there(), limiting_variable())),
+        None => Err(not_found(choice, &available(), backend_override())),
     }
 }
 
-/// The error of an adapter that is not there. `limit` is the variable that may have hidden it.
-fn absent(choice: &DeviceChoice, there: &[String], limit: Option<String>) -> crate::Error {
+/// Returns the error for an adapter that does not exist. `limit` is the variable that may have
+/// excluded it.
+fn not_found(choice: &DeviceChoice, available: &[String], limit: Option<String>) -> crate::Error {
     let error = match choice {
-        DeviceChoice::Index(i) => error!(Device, "no adapter has the index {i}"),
+        DeviceChoice::Index(i) => error!(Device, "no adapter with index {i}"),
         DeviceChoice::Named { backend, name } if name.is_empty() => {
-            error!(Device, "no adapter has the backend `{}`", excerpt(backend))
+            error!(Device, "no adapter with backend `{}`", excerpt(backend))
         }
         DeviceChoice::Named { backend, name } if backend.is_empty() => {
             error!(
                 Device,
-                "`{}` is not auto, cpu, gpu, an index, or part of an adapter's name",
+                "`{}` is not auto, cpu, gpu, an index or part of an adapter's name",
                 excerpt(name)
             )
         }
         DeviceChoice::Named { backend, name } => {
             error!(
                 Device,
-                "no adapter of the backend `{}` has `{}` in its name",
+                "no adapter of backend `{}` with `{}` in its name",
                 excerpt(backend),
                 excerpt(name)
             )
         }
-        _ => error!(Device, "no GPU adapter was found"),
+        _ => error!(Device, "no GPU adapter found"),
     };
-    match (limit, there) {
+    match (limit, available) {
         (Some(limit), []) => {
-            error.advice(format!("{limit} leaves no adapter: unset it, or take `--device cpu`"))
+            error.advice(format!("{limit} excludes all adapters: unset it, or use `--device cpu`"))
         }
-        (Some(limit), some) => error.advice(format!(
-            "{limit} limits the backends, which leaves {}: unset it",
-            some.join(", ")
-        )),
-        (None, []) => error.advice("install a Vulkan driver, or take `--device cpu`"),
-        (None, some) => {
-            error.advice(format!("`atrous devices` lists the adapters: {}", some.join(", ")))
+        (Some(limit), adapters) => error
+            .advice(format!("{limit} restricts the adapters to {}: unset it", adapters.join(", "))),
+        (None, []) => error.advice("install a Vulkan driver, or use `--device cpu`"),
+        (None, adapters) => {
+            error.advice(format!("`atrous devices` lists the adapters: {}", adapters.join(", ")))
         }
     }
 }
@@ -290,7 +290,7 @@ mod tests {
         for empty in ["", " "] {
             let error = empty.parse::<DeviceChoice>().unwrap_err();
             assert!(
-                error.to_string().starts_with("no device is named; take auto, cpu, gpu"),
+                error.to_string().starts_with("no device given; use auto, cpu, gpu"),
                 "{error}"
             );
         }
@@ -298,30 +298,30 @@ mod tests {
 
     #[test]
     fn an_adapter_that_is_not_there_is_called_as_the_user_called_it_and_what_hides_it_is_named() {
-        let shown = |text: &str, there: &[&str], limit: Option<&str>| {
-            let there: Vec<String> = there.iter().map(|t| (*t).to_owned()).collect();
-            absent(&text.parse().unwrap(), &there, limit.map(str::to_owned)).to_string()
+        let shown = |text: &str, available: &[&str], limit: Option<&str>| {
+            let available: Vec<String> = available.iter().map(|t| (*t).to_owned()).collect();
+            not_found(&text.parse().unwrap(), &available, limit.map(str::to_owned)).to_string()
         };
         let llvmpipe = ["vulkan:llvmpipe"];
         assert_eq!(
             shown("rubbish", &llvmpipe, None),
-            "`rubbish` is not auto, cpu, gpu, an index, or part of an adapter's name; `atrous devices` lists the adapters: vulkan:llvmpipe"
+            "`rubbish` is not auto, cpu, gpu, an index or part of an adapter's name; `atrous devices` lists the adapters: vulkan:llvmpipe"
         );
         assert_eq!(
             shown("vulkan:llvmpipe", &[], Some("WGPU_BACKEND=dx12")),
-            "no adapter of the backend `vulkan` has `llvmpipe` in its name; WGPU_BACKEND=dx12 leaves no adapter: unset it, or take `--device cpu`"
+            "no adapter of backend `vulkan` with `llvmpipe` in its name; WGPU_BACKEND=dx12 excludes all adapters: unset it, or use `--device cpu`"
         );
         assert_eq!(
             shown("metal", &["gl:llvmpipe"], Some("WGPU_BACKEND=gl")),
-            "no adapter has the backend `metal`; WGPU_BACKEND=gl limits the backends, which leaves gl:llvmpipe: unset it"
+            "no adapter with backend `metal`; WGPU_BACKEND=gl restricts the adapters to gl:llvmpipe: unset it"
         );
         assert_eq!(
             shown("7", &llvmpipe, None),
-            "no adapter has the index 7; `atrous devices` lists the adapters: vulkan:llvmpipe"
+            "no adapter with index 7; `atrous devices` lists the adapters: vulkan:llvmpipe"
         );
         assert_eq!(
             shown("gpu", &[], None),
-            "no GPU adapter was found; install a Vulkan driver, or take `--device cpu`"
+            "no GPU adapter found; install a Vulkan driver, or use `--device cpu`"
         );
     }
 }

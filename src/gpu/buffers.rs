@@ -1,4 +1,4 @@
-//! Host tensors <-> device layout (see `ops::kernel::TensorLayout`).
+//! Conversion of host tensors to and from device layout (see `ops::kernel::TensorLayout`).
 
 use crate::error::Result;
 use crate::memory;
@@ -7,10 +7,10 @@ use crate::ops::kernel::TensorLayout;
 use crate::tensor::{DType, Data, Elements, Shape, Tensor};
 use std::borrow::Cow;
 
-/// The bytes of a tensor in device layout.
+/// Returns the bytes of a tensor in device layout.
 ///
 /// # Errors
-/// Where there is no memory for a copy.
+/// Returns an error if the copy cannot be allocated.
 pub fn pack(tensor: &Tensor, packing: Packing) -> Result<Vec<u8>> {
     let s = tensor.shape();
     match tensor.data() {
@@ -25,11 +25,11 @@ pub fn pack(tensor: &Tensor, packing: Packing) -> Result<Vec<u8>> {
     }
 }
 
-/// The numbers of a tensor of shape `s` in device layout: padded with zeros where its channels (as
-/// a matrix, its rows too) are no multiple of four.
+/// Returns the elements of a tensor of shape `s` in device layout: zero-padded if its channels (for
+/// a matrix, also its rows) are not a multiple of four.
 ///
 /// # Errors
-/// Where there is no memory for a copy.
+/// Returns an error if the copy cannot be allocated.
 pub fn pack_f32(numbers: &[f32], s: Shape, packing: Packing) -> Result<Cow<'_, [f32]>> {
     let (rows, pitch) = (rows(s, packing), 4 * s.c4());
     if (rows, pitch) == (s.w, s.c) {
@@ -45,8 +45,8 @@ pub fn pack_f32(numbers: &[f32], s: Shape, packing: Packing) -> Result<Cow<'_, [
     Ok(Cow::Owned(out))
 }
 
-/// The tensor of shape `s` that [`pack_f32`] packed. It takes `memory` over; what lies there is
-/// lost.
+/// Returns the tensor of shape `s` that [`pack_f32`] packed. The tensor reuses the allocation of
+/// `memory` and discards its contents.
 pub fn unpack_f32(packed: &[f32], s: Shape, packing: Packing, memory: Vec<f32>) -> Tensor {
     let (rows, pitch) = (rows(s, packing), 4 * s.c4());
     let mut tensor = Tensor::from_buffer(s, memory);
@@ -56,21 +56,23 @@ pub fn unpack_f32(packed: &[f32], s: Shape, packing: Packing, memory: Vec<f32>) 
     } else {
         for (line, out) in packed.chunks_exact(rows * pitch).zip(out.chunks_exact_mut(s.w * s.c)) {
             let pixels = line.chunks_exact(pitch).zip(out.chunks_exact_mut(s.c));
-            pixels.for_each(|(pixel, out)| out.copy_from_slice(&pixel[..s.c]));
+            for (pixel, out) in pixels {
+                out.copy_from_slice(&pixel[..s.c]);
+            }
         }
     }
     tensor
 }
 
-/// Rows of a line in device layout.
+/// Returns the padded length of axis `w` in device layout.
 fn rows(s: Shape, packing: Packing) -> usize {
     if packing == Packing::Matrix { s.w.next_multiple_of(4) } else { s.w }
 }
 
-/// The tensor that lies in `bytes` by `layout`.
+/// Returns the tensor that is stored in `bytes` with layout `layout`.
 ///
 /// # Errors
-/// Where there is no memory for it.
+/// Returns an error if the tensor cannot be allocated.
 pub fn unpack(bytes: &[u8], layout: TensorLayout) -> Result<Tensor> {
     let s = layout.ty.shape;
     let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
@@ -91,7 +93,7 @@ pub fn unpack(bytes: &[u8], layout: TensorLayout) -> Result<Tensor> {
             Data::F32(out)
         }
     };
-    Ok(Tensor::from_data(s, data).expect("invariant: a buffer holds its value"))
+    Ok(Tensor::from_data(s, data).expect("invariant: a buffer has the size of its value"))
 }
 
 #[cfg(test)]

@@ -1,37 +1,32 @@
 //! An open device with its caches: pipelines by variant, parameters by identity.
 
 use super::adapter::{self, AdapterSummary, DeviceChoice};
+use super::submit::TIMEOUT;
 use super::{buffers, shader};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::gpu::Reflection;
 use crate::graph::ParamRef;
 use crate::ops::kernel::{Caps, ShaderVariant};
 use crate::ops::{Op, Packing, is_built_in};
-use futures_channel::oneshot;
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use web_time::Instant;
 
-/// A device that does not answer for so long is taken to hang.
-const TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Whether a shader is compiled with the checks that keep its indices inside its buffers and its
-/// loops finite.
+/// Whether a shader is compiled with runtime checks that keep its indices in bounds and its loops
+/// finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Checks {
-    /// With them: for shaders, or sizes, that come from outside of this crate.
+    /// With checks, for shaders or sizes from outside this crate.
     On,
-    /// Without, which is faster: for this crate's shaders with the sizes that this crate's
-    /// operations give them.
+    /// Without checks, which is faster, for this crate's shaders with sizes set by this crate's
+    /// operations.
     Off,
 }
 
 impl Checks {
-    /// What the kernels of an operation need. Only operations of this crate go without: another
-    /// one's kernels may start this crate's shaders too, with sizes of its own.
+    /// Returns whether the kernels of an operation need checks. Only operations of this crate do
+    /// not: the kernels of others may use this crate's shaders with arbitrary sizes.
     pub(crate) fn of(op: &dyn Op) -> Self {
         if is_built_in(op) { Checks::Off } else { Checks::On }
     }
@@ -39,37 +34,10 @@ impl Checks {
 
 /// A compiled shader variant.
 pub struct Pipeline {
-    /// For wgpu.
+    /// The wgpu pipeline.
     pub(crate) raw: wgpu::ComputePipeline,
-    /// What a dispatch must fit.
+    /// Bindings and sizes of the shader.
     pub(crate) reflection: Reflection,
-}
-
-/// Buffers that are mapped when a submission is done.
-pub(crate) struct Mapping {
-    submission: wgpu::SubmissionIndex,
-    buffers: Vec<oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>>,
-}
-
-pub(crate) fn unreadable() -> Error {
-    Error::new(ErrorKind::Device, "reading back failed")
-}
-
-/// What a future gives that waits for nothing but the device.
-///
-/// # Errors
-/// The future's; and in browsers, where nothing can be waited for, unless it is ready.
-pub(crate) fn at_once<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    if cfg!(not(target_arch = "wasm32")) {
-        // Mostly ready when polled first. But where several threads wait for one device, one of
-        // them may be told what another one waits for, and pass it on a moment later.
-        return pollster::block_on(future);
-    }
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(error!(Usage, "a browser's device cannot be waited for")
-            .advice("use the asynchronous functions")),
-    }
 }
 
 /// An open device.
@@ -80,14 +48,14 @@ pub struct Gpu {
     summary: AdapterSummary,
     pipelines: Mutex<HashMap<(ShaderVariant, Checks), Arc<Pipeline>>>,
     params: Mutex<HashMap<(u64, Packing), (ParamRef, wgpu::Buffer)>>,
-    /// Held while work is submitted.
-    turn: Mutex<()>,
-    /// Why the device was lost, or the first error that nobody caught.
+    /// Locked while work is submitted.
+    submitting: Mutex<()>,
+    /// Why the device was lost, or the first uncaptured error.
     fault: Arc<Mutex<Option<(ErrorKind, String)>>>,
 }
 
 impl Gpu {
-    /// Opens the adapter that `choice` names; `None` where it names the CPU executor.
+    /// Opens the adapter that `choice` selects; `None` for the CPU executor.
     pub fn open(choice: &DeviceChoice) -> Result<Option<Arc<Self>>> {
         if *choice == DeviceChoice::Cpu {
             return Ok(None);
@@ -98,12 +66,12 @@ impl Gpu {
             .map(|gpu| Some(Arc::new(gpu)))
     }
 
-    /// Opens the adapter that `choice` names for drawing to a window; with [`DeviceChoice::Auto`] a
-    /// real GPU. `display` is the connection to the display, `window` what is drawn on.
+    /// Opens the adapter that `choice` selects for drawing to a window; with [`DeviceChoice::Auto`]
+    /// a hardware GPU. `display` is the connection to the display, `window` the target.
     ///
     /// # Errors
-    /// Where the window cannot be drawn on at all, no adapter fits, or the one that does cannot
-    /// draw there; and for the CPU executor.
+    /// Returns an error if the window does not support drawing, if no adapter matches, if the
+    /// matching adapter cannot draw to the window, or if `choice` is the CPU executor.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open_for<'w>(
         choice: &DeviceChoice,
@@ -111,13 +79,14 @@ impl Gpu {
         window: impl Into<wgpu::SurfaceTarget<'w>>,
     ) -> Result<(Arc<Self>, wgpu::Surface<'w>)> {
         let instance = adapter::instance_for(display);
-        let surface = instance.create_surface(window).map_err(|e| {
-            Error::new(ErrorKind::Device, "the window cannot be drawn on").source(e)
-        })?;
+        let surface = instance
+            .create_surface(window)
+            .map_err(|e| Error::new(ErrorKind::Device, "cannot draw to this window").source(e))?;
         let adapters = pollster::block_on(adapter::ranked_of(&instance));
         let list = || "`atrous devices` lists the adapters of this machine; `vulkan:llvmpipe` is the software driver of most Linux systems";
         let index = adapter::choose(&adapters, choice)?.ok_or_else(|| {
-            error!(Device, "no GPU that could draw to the window was found or named").advice(list())
+            error!(Device, "no GPU that can draw to the window was selected or found")
+                .advice(list())
         })?;
         let gpu = pollster::block_on(Self::from_adapter(index, &adapters[index]))?;
         if !adapters[index].is_surface_supported(&surface) {
@@ -128,38 +97,38 @@ impl Gpu {
         Ok((Arc::new(gpu), surface))
     }
 
-    /// wgpu's adapter, for programs that draw with the same device: what a surface can be
-    /// configured to is asked of it.
+    /// Returns wgpu's adapter, for programs that draw with the same device and query it for surface
+    /// capabilities.
     pub fn adapter(&self) -> &wgpu::Adapter {
         &self.adapter
     }
 
-    /// wgpu's device. Work that is submitted on [`Gpu::queue`] runs in order with the runs of
-    /// [`Runner`](crate::exec::Runner)s.
+    /// Returns wgpu's device. Work that is submitted on [`Gpu::queue`] runs in order with the runs
+    /// of [`Runner`](crate::exec::Runner)s.
     pub fn device(&self) -> &wgpu::Device {
         &self.device
     }
 
-    /// wgpu's queue, the only one of the device.
+    /// Returns wgpu's queue, the only one of the device.
     pub fn queue(&self) -> &wgpu::Queue {
         &self.queue
     }
 
-    /// Opens the adapter that a browser gives.
+    /// Opens the adapter of the browser.
     ///
     /// # Errors
-    /// Where it has no WebGPU, or gives no adapter.
+    /// Returns an error if the browser has no WebGPU or provides no adapter.
     #[cfg(target_arch = "wasm32")]
     pub async fn open_in_browser() -> Result<Arc<Self>> {
         Self::from_adapter(0, &adapter::browser().await?).await.map(Arc::new)
     }
 
-    /// Keeps runs of this device from submitting more until the guard is dropped; what is submitted
-    /// already goes on. For what needs an idle device while other threads run networks: a surface
-    /// cannot be configured as long as new work arrives. The holder must submit nothing by a
+    /// Blocks new submissions of runners on this device until the guard is dropped; submitted work
+    /// continues. This is for operations that need an idle device while other threads run networks,
+    /// such as configuring a surface. The thread with the guard must not submit work through a
     /// runner.
-    pub fn hold(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn pause_submissions(&self) -> MutexGuard<'_, ()> {
+        self.submitting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn from_adapter(index: usize, adapter: &wgpu::Adapter) -> Result<Self> {
@@ -174,15 +143,14 @@ impl Gpu {
             ..Default::default()
         };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| {
-            Error::new(ErrorKind::Device, "the device could not be opened")
+            Error::new(ErrorKind::Device, "could not open the device")
                 .source(e)
                 .at(format!("adapter {}", summary.name))
         })?;
         let fault = Arc::new(Mutex::new(None));
         let lost = fault.clone();
         device.set_device_lost_callback(move |_, text| {
-            // Of a lost device everything fails: that it is lost is what counts, also where another
-            // error came first.
+            // On a lost device everything fails, so the loss replaces any earlier error.
             *lost.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some((ErrorKind::DeviceLost, text));
         });
@@ -205,22 +173,25 @@ impl Gpu {
             summary,
             pipelines: Mutex::default(),
             params: Mutex::default(),
-            turn: Mutex::default(),
+            submitting: Mutex::default(),
             fault,
         })
     }
 
-    /// The adapter.
+    /// Returns the description of the adapter.
     pub fn summary(&self) -> &AdapterSummary {
         &self.summary
     }
 
-    /// What kernels may use.
+    /// Returns the capabilities that kernels may use.
     pub fn caps(&self) -> &Caps {
         &self.summary.caps
     }
 
-    /// Errors if the device was lost or refused something since the last check.
+    /// Checks for errors.
+    ///
+    /// # Errors
+    /// Returns an error if the device was lost or reported an uncaptured error.
     pub fn check(&self) -> Result<()> {
         let Some(first) = self.fault() else { return Ok(()) };
         let (kind, text) =
@@ -228,10 +199,10 @@ impl Gpu {
         let error = Error::new(kind, text).at(format!("device {}", self.summary.name));
         Err(match kind {
             ErrorKind::DeviceLost => {
-                error.advice("the driver reset the device; run again, or take `--device cpu`")
+                error.advice("the driver reset the device; run again, or use `--device cpu`")
             }
             ErrorKind::OutOfMemory => {
-                error.advice("take a smaller `--size` or a smaller batch, or `--device cpu`")
+                error.advice("use a smaller `--size` or a smaller batch, or `--device cpu`")
             }
             _ => error,
         })
@@ -241,40 +212,41 @@ impl Gpu {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the device is lost, after something failed: it is told to be when what was submitted
-    /// is done, and refuses everything from before that on.
+    /// Returns the fault if the device is lost, after something failed. wgpu reports a loss only
+    /// once submitted work is polled, but operations fail earlier.
     fn loss(&self) -> Option<(ErrorKind, String)> {
-        // The result says nothing more; browsers do without.
+        // The result adds no information; in browsers polling does nothing.
         drop(
             self.device
                 .poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(TIMEOUT) }),
         );
         let lost = || self.fault().filter(|(kind, _)| *kind == ErrorKind::DeviceLost);
-        // Another thread's poll may have taken the notice, and be about to hand it over.
-        let turns = if cfg!(target_arch = "wasm32") { 0 } else { 20 };
+        // Another thread's poll may have received the callback and not run it yet.
+        let retries = if cfg!(target_arch = "wasm32") { 0 } else { 20 };
         lost().or_else(|| {
-            (0..turns).find_map(|_| {
+            (0..retries).find_map(|_| {
                 std::thread::sleep(Duration::from_millis(5));
                 lost()
             })
         })
     }
 
-    /// The reason of an error of the device's: that it is lost, if it is; else the error itself.
-    pub(crate) fn blame(&self, error: Error) -> Error {
+    /// Returns the root cause of an error of the device: the loss of the device, or else the error
+    /// itself.
+    pub(crate) fn root_cause(&self, error: Error) -> Error {
         if self.loss().is_some() { self.check().err().unwrap_or(error) } else { error }
     }
 
-    /// The compiled variant with runtime checks, made now if it is new.
+    /// Returns the pipeline of a variant with runtime checks, compiled on first use.
     ///
     /// # Errors
-    /// Where its text is not valid, or the device cannot run it.
+    /// Returns an error if the shader is invalid or the device cannot run it.
     pub fn pipeline(&self, variant: &ShaderVariant) -> Result<Arc<Pipeline>> {
         self.pipeline_with(variant, Checks::On)
     }
 
-    /// As [`Gpu::pipeline`], perhaps without checks. A shader whose text is not this crate's always
-    /// has them.
+    /// Like [`Gpu::pipeline`], with configurable checks. Shaders from outside this crate always
+    /// have them.
     pub(crate) fn pipeline_with(
         &self,
         variant: &ShaderVariant,
@@ -282,9 +254,10 @@ impl Gpu {
     ) -> Result<Arc<Pipeline>> {
         let checks = if variant.source.is_some() { Checks::On } else { checks };
         let key = (variant.clone(), checks);
-        if let Some(known) = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
+        if let Some(cached) =
+            self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
         {
-            return Ok(known.clone());
+            return Ok(cached.clone());
         }
         let wgsl = shader::assemble(variant)?;
         let reflection = shader::reflect(variant, &wgsl)?;
@@ -293,25 +266,25 @@ impl Gpu {
         {
             return Err(error!(
                 Shader,
-                "needs {} threads and {} bytes a workgroup, which {} does not have",
+                "needs {} threads and {} bytes per workgroup, more than {} supports",
                 reflection.group_size,
                 reflection.workgroup_memory,
                 self.summary.name
             )
             .at(format!("shader {variant}")));
         }
-        let begun = Instant::now();
-        let (raw, refused) =
-            self.catching(wgpu::ErrorFilter::Validation, || self.compile(variant, wgsl, checks));
-        log::debug!("shader {variant} takes {:.1?} to compile", begun.elapsed());
-        if let Some(e) = refused {
-            return Err(Error::new(ErrorKind::Shader, "the driver refused it")
+        let start = Instant::now();
+        let (raw, rejected) = self
+            .in_error_scope(wgpu::ErrorFilter::Validation, || self.compile(variant, wgsl, checks));
+        log::debug!("shader {variant} compiled in {:.1?}", start.elapsed());
+        if let Some(e) = rejected {
+            return Err(Error::new(ErrorKind::Shader, "the driver rejected the shader")
                 .source(e)
                 .at(format!("shader {variant}")));
         }
-        let made = Arc::new(Pipeline { raw, reflection });
-        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made.clone());
-        Ok(made)
+        let pipeline = Arc::new(Pipeline { raw, reflection });
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pipeline.clone());
+        Ok(pipeline)
     }
 
     fn compile(
@@ -321,9 +294,9 @@ impl Gpu {
         checks: Checks,
     ) -> wgpu::ComputePipeline {
         let label = variant.to_string();
-        // Browsers want it said, naga knows no such line.
-        let named = cfg!(target_arch = "wasm32") && wgsl.contains("subgroup");
-        let wgsl = if named { format!("enable subgroups;\n{wgsl}") } else { wgsl };
+        // Browsers require this directive, which naga does not parse.
+        let uses_subgroups = cfg!(target_arch = "wasm32") && wgsl.contains("subgroup");
+        let wgsl = if uses_subgroups { format!("enable subgroups;\n{wgsl}") } else { wgsl };
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(wgsl.into()),
@@ -331,10 +304,10 @@ impl Gpu {
         let module = if cfg!(debug_assertions) || checks == Checks::On {
             self.device.create_shader_module(descriptor)
         } else {
-            // SAFETY: the text is this crate's (`pipeline_with`), and so are the sizes, since only
-            // dispatches of this crate's operations ask for `Checks::Off` (`Checks::of`). Every
-            // such shader guards its own indices, which the oracle tests run with checks on over
-            // random shapes; loops run over extents from the uniform block, so they end.
+            // SAFETY: the shader is this crate's (`pipeline_with`), and so are the sizes, because
+            // only dispatches of this crate's operations use `Checks::Off` (`Checks::of`). Each of
+            // these shaders guards its own indices, which the oracle tests exercise with checks on
+            // over random shapes; loops run over extents from the uniform block, so they terminate.
             unsafe {
                 self.device.create_shader_module_trusted(
                     descriptor,
@@ -355,29 +328,29 @@ impl Gpu {
         })
     }
 
-    /// Makes something, and tells the error of a kind that came of it. Browsers tell errors only
-    /// later: there [`Gpu::check`] has them.
-    pub(crate) fn catching<T>(
+    /// Runs `create` in an error scope and returns its result and the captured error. Browsers
+    /// report errors only later, through [`Gpu::check`].
+    pub(crate) fn in_error_scope<T>(
         &self,
         filter: wgpu::ErrorFilter,
-        make: impl FnOnce() -> T,
+        create: impl FnOnce() -> T,
     ) -> (T, Option<wgpu::Error>) {
         if cfg!(target_arch = "wasm32") {
-            return (make(), None);
+            return (create(), None);
         }
         let scope = self.device.push_error_scope(filter);
-        (make(), pollster::block_on(scope.pop()))
+        (create(), pollster::block_on(scope.pop()))
     }
 
-    /// The buffer of a parameter, uploaded now if it is new. Parameters that no graph holds any
-    /// more are let go.
+    /// Returns the buffer of a parameter, uploaded on first use. Buffers of parameters that no
+    /// graph uses any more are freed.
     pub fn param(&self, param: &ParamRef, packing: Packing) -> Result<wgpu::Buffer> {
         let mut table = self.params.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, buffer)) = table.get(&(param.id(), packing)) {
             return Ok(buffer.clone());
         }
-        // One holder is this table itself.
-        table.retain(|_, (param, _)| param.holders() > 1);
+        // One of the references is this table's.
+        table.retain(|_, (param, _)| param.strong_count() > 1);
         let bytes = buffers::pack(param.tensor(), packing)?;
         let buffer = self.buffer(
             "parameter",
@@ -389,7 +362,10 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// A buffer of at least `bytes`. Errors where the device's limits or its memory are too small.
+    /// Allocates a buffer of at least `bytes`.
+    ///
+    /// # Errors
+    /// Returns an error if `bytes` exceeds the device's limits or its free memory.
     pub fn buffer(
         &self,
         label: &str,
@@ -406,13 +382,13 @@ impl Gpu {
         if bytes > limit {
             return Err(error!(
                 OutOfMemory,
-                "a buffer of {:.1} MiB is past the device's limit of {:.1} MiB",
+                "a buffer of {:.1} MiB exceeds the device's limit of {:.1} MiB",
                 mib(bytes),
                 mib(limit)
             )
             .at(label.to_owned()));
         }
-        let (buffer, refused) = self.catching(wgpu::ErrorFilter::OutOfMemory, || {
+        let (buffer, rejected) = self.in_error_scope(wgpu::ErrorFilter::OutOfMemory, || {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(label),
                 size: bytes.max(16).next_multiple_of(16),
@@ -420,85 +396,15 @@ impl Gpu {
                 mapped_at_creation: false,
             })
         });
-        match refused {
+        match rejected {
             None => Ok(buffer),
             Some(e) => Err(Error::new(
                 ErrorKind::OutOfMemory,
-                format!("{:.1} MiB could not be had", mib(bytes)),
+                format!("could not allocate {:.1} MiB", mib(bytes)),
             )
             .source(e)
             .at(format!("device {}", self.summary.name))
-            .advice("take a smaller `--size` or a smaller batch, or `--device cpu`")),
-        }
-    }
-
-    /// Reads bytes of a buffer back, and waits for them.
-    ///
-    /// # Errors
-    /// Where the device fails; in browsers, which cannot wait, always.
-    pub(crate) fn read(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
-        let staging = self.buffer(
-            "readback",
-            bytes,
-            wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        )?;
-        let mut encoder = self
-            .device
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
-        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
-        let mapping = self.submit_and_map(encoder, [(&staging, bytes)]);
-        at_once(self.mapped(mapping))?;
-        let view =
-            staging.get_mapped_range(0..bytes).map_err(|e| self.blame(unreadable().source(e)))?;
-        Ok(view.to_vec())
-    }
-
-    /// Submits, and has the first bytes of buffers mapped when that is done.
-    pub(crate) fn submit_and_map<'a>(
-        &self,
-        encoder: wgpu::CommandEncoder,
-        buffers: impl IntoIterator<Item = (&'a wgpu::Buffer, u64)>,
-    ) -> Mapping {
-        let map = |(buffer, bytes): (&wgpu::Buffer, u64)| {
-            let (sender, receiver) = oneshot::channel();
-            // Who no longer listens had an error, which is told already.
-            encoder.map_buffer_on_submit(buffer, wgpu::MapMode::Read, 0..bytes, move |result| {
-                drop(sender.send(result))
-            });
-            receiver
-        };
-        let buffers = buffers.into_iter().map(map).collect();
-        let commands = encoder.finish();
-        let _turn = self.hold();
-        Mapping { submission: self.queue.submit([commands]), buffers }
-    }
-
-    /// Until the buffers are mapped. Natively the first poll waits until the device is done.
-    pub(crate) async fn mapped(&self, mapping: Mapping) -> Result<()> {
-        if cfg!(not(target_arch = "wasm32")) {
-            self.wait(mapping.submission)?;
-        }
-        for buffer in mapping.buffers {
-            let result = buffer.await.map_err(|e| self.blame(unreadable().source(e)))?;
-            self.check()?;
-            result.map_err(|e| self.blame(unreadable().source(e)))?;
-        }
-        Ok(())
-    }
-
-    /// Waits until the submission is done.
-    pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
-        let poll =
-            wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(TIMEOUT) };
-        let polled = self.device.poll(poll);
-        self.check()?;
-        match polled {
-            Ok(_) => Ok(()),
-            Err(wgpu::PollError::Timeout) => {
-                Err(error!(Timeout, "device {} did not answer for {} s", self.summary.name, TIMEOUT.as_secs())
-                    .advice("the driver may hang; take a smaller `--size`, another `--device`, or `--device cpu`"))
-            }
-            Err(e) => Err(self.blame(Error::new(ErrorKind::Device, "waiting for the device failed").source(e))),
+            .advice("use a smaller `--size` or a smaller batch, or `--device cpu`")),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What naga knows of a shader: bindings by name, members of the uniform block, group size. Nothing
-//! is typed a second time.
+//! Reflection of shaders with naga: bindings by name, members of the uniform block, workgroup size.
+//! This is the only source of binding numbers and offsets.
 
 use crate::error::{Result, error};
 use crate::ops::kernel::{Dispatch, Operand, Scalar};
@@ -10,22 +10,22 @@ use naga::{AddressSpace, StorageAccess, TypeInner};
 pub struct Binding {
     /// Name of the variable.
     pub name: String,
-    /// Its number in group 0.
+    /// Binding number in group 0.
     pub binding: u32,
     /// Whether the shader writes it.
     pub writes: bool,
 }
 
-/// A validated shader with what a dispatch must fit.
+/// A validated shader with its bindings and sizes.
 #[derive(Debug)]
 pub struct Reflection {
     /// The parsed module, for translation into other languages.
     pub module: naga::Module,
-    /// What the validator found, for translation too.
+    /// The validator's results, also for translation.
     pub info: naga::valid::ModuleInfo,
     /// Storage buffers.
     pub bindings: Vec<Binding>,
-    /// The uniform block: number, bytes, and name, byte offset and type of each member.
+    /// The uniform block, if there is one.
     pub params: Option<Params>,
     /// Threads in a workgroup.
     pub group_size: u32,
@@ -36,21 +36,25 @@ pub struct Reflection {
 /// The uniform block of a shader.
 #[derive(Debug, Clone)]
 pub struct Params {
-    /// Its number in group 0.
+    /// Binding number in group 0.
     pub binding: u32,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u32,
+    /// Name, byte offset and type of each member.
     members: Vec<(String, u32, naga::Scalar)>,
 }
 
 impl Reflection {
-    /// Reads a validated module. It must have one entry point, and scalars alone in its uniform
-    /// block.
+    /// Reads a validated module.
+    ///
+    /// # Errors
+    /// Returns an error unless the module has one entry point and its uniform block consists of
+    /// scalars.
     pub fn new(module: naga::Module, info: naga::valid::ModuleInfo) -> Result<Self> {
         let [entry] = module.entry_points.as_slice() else {
             return Err(error!(
                 Shader,
-                "has {} entry points instead of one",
+                "expected one entry point, got {}",
                 module.entry_points.len()
             ));
         };
@@ -74,7 +78,7 @@ impl Reflection {
                 }
                 (AddressSpace::Uniform, Some(at)) => {
                     let TypeInner::Struct { members, span } = inner else {
-                        return Err(error!(Shader, "the uniform `{name}` is not a struct"));
+                        return Err(error!(Shader, "uniform `{name}` is not a struct"));
                     };
                     let members = members
                         .iter()
@@ -102,8 +106,11 @@ impl Reflection {
         Ok(Self { module, info, bindings, params, group_size, workgroup_memory })
     }
 
-    /// The operand for each storage binding of the shader. Errors name a binding that the dispatch
-    /// lacks, has too many of, or writes though the shader only reads it.
+    /// Returns the operand of each storage binding of the shader.
+    ///
+    /// # Errors
+    /// Returns an error that names a binding if it is missing from the dispatch, unknown to the
+    /// shader, or an input that the shader writes.
     pub fn operands(&self, dispatch: &Dispatch) -> Result<Vec<(u32, Operand)>> {
         let address = || format!("dispatch of {}", dispatch.variant);
         if let Some((name, _)) =
@@ -134,8 +141,10 @@ impl Reflection {
             .collect()
     }
 
-    /// The bytes of the uniform block for a dispatch. Errors name a member that is missing,
-    /// unknown, or of another type.
+    /// Returns the bytes of the uniform block for a dispatch.
+    ///
+    /// # Errors
+    /// Returns an error that names a member if it is missing, unknown, or of the wrong type.
     pub fn params_bytes(&self, dispatch: &Dispatch) -> Result<Vec<u8>> {
         let address = || format!("dispatch of {}", dispatch.variant);
         let Some(params) = &self.params else {
@@ -155,8 +164,8 @@ impl Reflection {
         }
         let mut bytes = vec![0; params.size as usize];
         for (name, offset, scalar) in &params.members {
-            let given = dispatch.params.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
-            let word = match (given, scalar.kind) {
+            let value = dispatch.params.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+            let word = match (value, scalar.kind) {
                 (Some(Scalar::U32(v)), naga::ScalarKind::Uint) => v.to_le_bytes(),
                 (Some(Scalar::I32(v)), naga::ScalarKind::Sint) => v.to_le_bytes(),
                 (Some(Scalar::F32(v)), naga::ScalarKind::Float) => v.to_le_bytes(),

@@ -12,7 +12,7 @@ use wesl::{ManglerKind, ModulePath, VirtualResolver, Wesl};
 
 static SHADERS: Dir = include_dir!("$CARGO_MANIFEST_DIR/shaders");
 
-/// Every file under `shaders/`, as module paths (`package::conv2d::direct`) with their text.
+/// Collects all files under `shaders/` as module paths (`package::conv2d::direct`) with their text.
 fn modules(dir: &'static Dir, out: &mut Vec<(String, &'static str)>) {
     for file in dir.files() {
         let path = file.path();
@@ -28,7 +28,7 @@ fn modules(dir: &'static Dir, out: &mut Vec<(String, &'static str)>) {
     }
 }
 
-/// Names of all the shaders with an entry point, as [`ShaderVariant::shader`] spells them.
+/// Returns the names of all shaders with an entry point, in the form of [`ShaderVariant::shader`].
 pub fn shader_names() -> Vec<String> {
     let mut all = Vec::new();
     modules(&SHADERS, &mut all);
@@ -44,9 +44,9 @@ fn shader_error(variant: &ShaderVariant, message: String) -> Error {
     Error::new(ErrorKind::Shader, message).at(format!("shader {variant}"))
 }
 
-/// An error's text without the colors that wesl puts into it whether or not they go to a terminal.
-/// Browsers do not carry the code that draws it: whatever does not compile does not compile
-/// natively either.
+/// Returns an error's text without colors, which wesl adds even if the output is not a terminal.
+/// Browser builds omit the formatting code: a shader that fails to compile there also fails
+/// natively.
 fn plain(e: &wesl::Error) -> String {
     if cfg!(target_arch = "wasm32") {
         return "does not compile".to_owned();
@@ -54,7 +54,7 @@ fn plain(e: &wesl::Error) -> String {
     anstream::adapter::strip_str(&e.to_string()).to_string()
 }
 
-/// naga's message, natively with the place in the text drawn below it.
+/// Returns naga's message, natively with an excerpt of the source.
 fn unparsed(e: &naga::front::wgsl::ParseError, wgsl: &str) -> String {
     if cfg!(target_arch = "wasm32") { e.message().to_owned() } else { e.emit_to_string(wgsl) }
 }
@@ -63,7 +63,7 @@ fn invalid(e: &naga::WithSpan<naga::valid::ValidationError>, wgsl: &str) -> Stri
     if cfg!(target_arch = "wasm32") { "is not valid".to_owned() } else { e.emit_to_string(wgsl) }
 }
 
-/// The WGSL text of a variant.
+/// Composes the WGSL text of a variant.
 pub fn assemble(variant: &ShaderVariant) -> Result<String> {
     let mut files = Vec::new();
     modules(&SHADERS, &mut files);

@@ -1,9 +1,9 @@
 //! `@unroll for (var i = 0u; i < COUNT; i++) { .. }` in a shader becomes `COUNT` blocks, in each of
 //! which `i` is a constant.
 //!
-//! Drivers unroll loops as they please. Register tiles need it for certain: an array that is
-//! indexed by a variable lies in memory, and `subgroupBroadcast` takes a constant lane only.
-//! `COUNT` is a literal or one of the variant's constants.
+//! Drivers may or may not unroll loops. Register tiles require it: an array that is indexed by a
+//! variable is placed in memory, and `subgroupBroadcast` requires a constant lane. `COUNT` is a
+//! literal or one of the variant's constants.
 
 use crate::error::{Result, error};
 use crate::ops::kernel::ShaderVariant;
@@ -66,7 +66,7 @@ fn is_marked(node: &ForStatement) -> bool {
 
 fn copies(node: &ForStatement, variant: &ShaderVariant) -> Result<Vec<StatementNode>> {
     let (counter, count) = header(node, variant).ok_or_else(|| {
-        error!(Shader, "`@unroll` takes `for (var i = 0u; i < COUNT; i++)` with a literal or an injected constant, got `{node}`")
+        error!(Shader, "`@unroll` requires `for (var i = 0u; i < COUNT; i++)` with a literal or an injected constant, got `{node}`")
             .at(format!("shader {variant}"))
     })?;
     if node.body.statements.iter().any(|s| leaves(s.node())) {
@@ -88,7 +88,7 @@ fn copies(node: &ForStatement, variant: &ShaderVariant) -> Result<Vec<StatementN
     Ok((0..count).map(copy).collect())
 }
 
-/// Counter and number of rounds.
+/// Returns the counter and the number of iterations of a loop.
 fn header<'a>(node: &'a ForStatement, variant: &ShaderVariant) -> Option<(&'a Declaration, u32)> {
     let Statement::Declaration(counter) = node.initializer.as_ref()?.node() else { return None };
     let is_counter = |e: &Expression| matches!(e, Expression::TypeOrIdentifier(t) if *t.ident.name() == *counter.ident.name());
@@ -114,7 +114,7 @@ fn header<'a>(node: &'a ForStatement, variant: &ShaderVariant) -> Option<(&'a De
     Some((counter, count))
 }
 
-/// Whether a statement leaves the loop around it.
+/// Returns whether a statement leaves the enclosing loop.
 fn leaves(statement: &Statement) -> bool {
     let any = |block: &CompoundStatement| block.statements.iter().any(|s| leaves(s.node()));
     match statement {
@@ -125,7 +125,7 @@ fn leaves(statement: &Statement) -> bool {
                 || branch.else_if_clauses.iter().any(|c| any(&c.body))
                 || branch.else_clause.as_ref().is_some_and(|c| any(&c.body))
         }
-        // In a switch `break` belongs to the switch; loops inside have their own.
+        // `break` in a switch or an inner loop does not leave the enclosing loop.
         _ => false,
     }
 }

@@ -1,68 +1,67 @@
-//! Gradients, graph to graph: each operation's rule adds the nodes for its own, and nothing but the
-//! walk here adds them up.
+//! Automatic differentiation of graphs: the rule of each operation adds the nodes for its
+//! gradients, and only the backward walk here accumulates them.
 //!
-//! Nodes that a rule adds are called after the node that they belong to: `NODE.grad.x`. Sums of
-//! several gradients of one value are called after the node that computes it: `NODE.I.sum1`, ...,
-//! `I` being the number of the value.
+//! Nodes that a rule adds are named after the node that they belong to: `NODE.grad.x`. Sums of
+//! several gradients of one value are named after the node that computes it: `NODE.I.sum1`, ...,
+//! where `I` is the index of the value.
 
 use super::{Graph, ValueId};
 use crate::error::{Result, error};
 use crate::ops::{Add, Op};
 use std::sync::Arc;
 
-/// What an operation's rule ([`Op::gradient`]) sees: its node's values, the gradients that arrived,
-/// and where to put those of the inputs.
+/// Context of an operation's gradient rule ([`Op::gradient`]): the values of the node, the
+/// gradients of its outputs, and the collected gradients of its inputs.
 pub struct Backward<'g> {
     graph: &'g mut Graph,
     name: String,
     inputs: Vec<ValueId>,
     outputs: Vec<ValueId>,
-    arrived: Vec<Option<ValueId>>,
-    wanted: Vec<bool>,
-    given: Vec<(usize, ValueId)>,
+    output_gradients: Vec<Option<ValueId>>,
+    needs_gradient: Vec<bool>,
+    input_gradients: Vec<(usize, ValueId)>,
 }
 
 impl Backward<'_> {
-    /// An input of the node.
+    /// Returns an input of the node.
     pub fn input(&self, index: usize) -> ValueId {
         self.inputs[index]
     }
 
-    /// Number of inputs.
-    pub fn inputs(&self) -> usize {
+    /// Returns the number of inputs.
+    pub fn input_count(&self) -> usize {
         self.inputs.len()
     }
 
-    /// An output of the node.
+    /// Returns an output of the node.
     pub fn output(&self, index: usize) -> ValueId {
         self.outputs[index]
     }
 
-    /// The gradient of an output; none where nothing that is differentiated reads it.
-    pub fn arrived(&self, output: usize) -> Option<ValueId> {
-        self.arrived[output]
+    /// Returns the gradient of an output; `None` if no differentiated node reads it.
+    pub fn output_gradient(&self, output: usize) -> Option<ValueId> {
+        self.output_gradients[output]
     }
 
-    /// The gradient of the only output of an operation that has one.
+    /// Returns the gradient of the first output, which must exist.
     pub fn dy(&self) -> ValueId {
-        self.arrived[0].expect("invariant: a rule is asked only where a gradient arrived")
+        self.output_gradients[0].expect("invariant: a rule runs only if an output has a gradient")
     }
 
-    /// Whether anybody asks for the gradient of an input. A rule leaves out what it would compute
-    /// for the others.
-    pub fn wants(&self, input: usize) -> bool {
-        self.wanted[input]
+    /// Returns whether the gradient of an input is needed. A rule may omit the others.
+    pub fn needs_gradient(&self, input: usize) -> bool {
+        self.needs_gradient[input]
     }
 
-    /// The graph, for shapes.
+    /// Returns the graph, for shapes.
     pub fn graph(&self) -> &Graph {
         self.graph
     }
 
-    /// Adds a node with one output, called `NODE.grad.PART`.
+    /// Adds a node with one output, named `NODE.grad.PART`.
     ///
     /// # Errors
-    /// As [`Graph::push`].
+    /// Returns the same errors as [`Graph::push`].
     pub fn op(&mut self, part: &str, op: impl Op, inputs: &[ValueId]) -> Result<ValueId> {
         Ok(self.ops(part, op, inputs)?[0])
     }
@@ -70,27 +69,28 @@ impl Backward<'_> {
     /// Adds a node with any number of outputs.
     ///
     /// # Errors
-    /// As [`Graph::push`].
+    /// Returns the same errors as [`Graph::push`].
     pub fn ops(&mut self, part: &str, op: impl Op, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
         let name = format!("{}.grad.{part}", self.name);
         self.graph.push(&name, Arc::new(op), inputs)
     }
 
-    /// Gives the gradient of an input. Given twice for one value, gradients are added up.
-    pub fn give(&mut self, input: usize, gradient: ValueId) {
-        self.given.push((input, gradient));
+    /// Sets the gradient of an input. Several gradients of one value are summed.
+    pub fn add_gradient(&mut self, input: usize, gradient: ValueId) {
+        self.input_gradients.push((input, gradient));
     }
 }
 
 impl Graph {
-    /// Adds the nodes that compute the gradients of a number (a loss) by the values `of`, and
-    /// returns them: `None` for a value that the number does not depend on.
+    /// Adds the nodes that compute the gradients of a scalar (a loss) with respect to the values
+    /// `of`, and returns them: `None` for a value that the scalar does not depend on.
     ///
-    /// `seeds` are the gradients that are known, of values on the way: usually that of the logits,
-    /// which the loss operation computes itself.
+    /// `seeds` are pairs of an intermediate value and its known gradient: usually that of the
+    /// logits, which the loss operation computes itself.
     ///
     /// # Errors
-    /// Where an operation on the way has no rule, or a seed has another shape than its value.
+    /// Returns an error if an operation on the path has no gradient, or if a seed has another shape
+    /// than its value.
     pub fn gradients(
         &mut self,
         seeds: &[(ValueId, ValueId)],
@@ -103,29 +103,29 @@ impl Graph {
         }
         let depends = self.depends_on(of);
         for position in (0..self.nodes.len()).rev() {
-            // Nodes of gradients are added behind the ones walked here.
+            // Gradient nodes are appended after the nodes walked here.
             let node = &self.nodes[position];
-            let arrived: Vec<Option<ValueId>> =
+            let output_gradients: Vec<Option<ValueId>> =
                 node.outputs.iter().map(|v| sums.gradients[v.index()]).collect();
-            let wanted: Vec<bool> = node.inputs.iter().map(|v| depends[v.index()]).collect();
-            if arrived.iter().all(Option::is_none) || !wanted.contains(&true) {
+            let needs_gradient: Vec<bool> =
+                node.inputs.iter().map(|v| depends[v.index()]).collect();
+            if output_gradients.iter().all(Option::is_none) || !needs_gradient.contains(&true) {
                 continue;
             }
             let (name, op, inputs, outputs) =
                 (node.name.clone(), node.op.clone(), node.inputs.clone(), node.outputs.clone());
             let address = || format!("node `{name}` ({})", op.name());
-            let read = inputs.clone();
             let mut rule = Backward {
                 graph: self,
                 name: name.clone(),
-                inputs: read,
+                inputs: inputs.clone(),
                 outputs,
-                arrived,
-                wanted,
-                given: Vec::new(),
+                output_gradients,
+                needs_gradient,
+                input_gradients: Vec::new(),
             };
             op.gradient(&mut rule).map_err(|e| e.at(address()))?;
-            for (input, gradient) in rule.given {
+            for (input, gradient) in rule.input_gradients {
                 if depends[inputs[input].index()] {
                     sums.add(self, inputs[input], gradient).map_err(|e| e.at(address()))?;
                 }
@@ -134,7 +134,7 @@ impl Graph {
         Ok(of.iter().map(|v| sums.gradients[v.index()]).collect())
     }
 
-    /// For each value, whether it is one of `of` or is computed from one.
+    /// Returns for each value whether it is one of `of` or depends on one.
     fn depends_on(&self, of: &[ValueId]) -> Vec<bool> {
         let mut depends = vec![false; self.values.len()];
         of.iter().for_each(|v| depends[v.index()] = true);
@@ -147,7 +147,7 @@ impl Graph {
     }
 }
 
-/// The gradient of each value so far, and how many were added up for it.
+/// The accumulated gradient of each value, and the number of additions.
 struct Sums {
     gradients: Vec<Option<ValueId>>,
     counts: Vec<usize>,

@@ -1,4 +1,4 @@
-//! Scopes: names fall out of the code that builds a network.
+//! Scopes, which derive names from the code that builds a network.
 
 use super::{Graph, ValueId};
 use crate::error::Result;
@@ -6,9 +6,10 @@ use crate::ops::Op;
 use crate::tensor::Shape;
 use std::sync::Arc;
 
-/// A place in the tree of names, at which nodes and parameters are added.
+/// A prefix in the tree of names under which nodes and parameters are added.
 ///
-/// Operations add their own methods (`conv2d`, `relu`, ...) beside their implementation in `ops`.
+/// Operations define their own methods (`conv2d`, `activate`, ...) next to their implementation in
+/// `ops`.
 pub struct Scope<'g> {
     graph: &'g mut Graph,
     prefix: String,
@@ -19,7 +20,7 @@ impl<'g> Scope<'g> {
         Self { graph, prefix: String::new() }
     }
 
-    /// A scope below this one.
+    /// Returns a scope below this one.
     pub fn scope(&mut self, name: impl std::fmt::Display) -> Scope<'_> {
         let prefix = self.join(&name.to_string());
         Scope { graph: self.graph, prefix }
@@ -33,13 +34,14 @@ impl<'g> Scope<'g> {
         }
     }
 
-    /// Adds a parameter called `name` here.
+    /// Adds a parameter named `name` in this scope.
     pub fn param(&mut self, name: &str, shape: Shape) -> ValueId {
         let name = self.join(name);
         self.graph.param(&name, shape)
     }
 
-    /// Adds a node with one output, called `name` here (an empty name takes the scope's own).
+    /// Adds a node with one output, named `name` in this scope (an empty name uses the scope's
+    /// name).
     pub fn op(&mut self, name: &str, op: impl Op, inputs: &[ValueId]) -> Result<ValueId> {
         Ok(self.ops(name, op, inputs)?[0])
     }
@@ -50,17 +52,17 @@ impl<'g> Scope<'g> {
         self.graph.push(&name, Arc::new(op), inputs)
     }
 
-    /// Shape of a value.
+    /// Returns the shape of a value.
     pub fn shape(&self, value: ValueId) -> Shape {
         self.graph.shape(value)
     }
 
-    /// Path of names down to here.
+    /// Returns the path of names of this scope.
     pub fn path(&self) -> &str {
         &self.prefix
     }
 
-    /// The graph being built.
+    /// Returns the graph being built.
     pub fn graph(&mut self) -> &mut Graph {
         self.graph
     }

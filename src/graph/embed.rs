@@ -1,17 +1,17 @@
-//! A graph inside another one.
+//! Embedding of a graph into another one.
 
 use super::{Graph, ValueId, ValueSource};
 use crate::error::{Result, error};
 
 impl Graph {
-    /// Adds the nodes of `other` and returns its outputs by their names. Its nodes and parameters
-    /// get `prefix` and a dot before their names; parameters keep their identities, so that a
-    /// network that stands in a graph twice has its weights on the device once.
+    /// Adds the nodes of `other` and returns its outputs with their names. The names of its nodes
+    /// and parameters are prefixed with `prefix` and a dot. Parameters keep their identities, so a
+    /// network that is embedded twice has its weights on the device only once.
     ///
-    /// `inputs` are what `other` reads, by the names of its inputs.
+    /// `inputs` are the values for the inputs of `other`, by name.
     ///
     /// # Errors
-    /// Where an input of `other` is not given, or has another type.
+    /// Returns an error if an input of `other` is missing or has another type.
     pub fn embed(
         &mut self,
         prefix: &str,
@@ -19,20 +19,20 @@ impl Graph {
         inputs: &[(&str, ValueId)],
     ) -> Result<Vec<(String, ValueId)>> {
         let mut map: Vec<Option<ValueId>> = vec![None; other.values.len()];
-        for (place, value) in map.iter_mut().zip(&other.values) {
-            *place = match &value.source {
+        for (mapped, value) in map.iter_mut().zip(&other.values) {
+            *mapped = match &value.source {
                 ValueSource::Node { .. } => None,
-                ValueSource::Param { name, data } => Some(self.derived_param(
+                ValueSource::Param { name, data } => Some(self.param_with_data(
                     &format!("{prefix}.{name}"),
                     value.ty.shape,
                     data.clone(),
                 )),
                 ValueSource::Input(name) => {
-                    let given = inputs.iter().find(|(n, _)| n == name).map(|&(_, v)| v);
-                    let given = given.ok_or_else(|| {
-                        error!(Graph, "is not given").at(format!("input `{name}` of `{prefix}`"))
+                    let input = inputs.iter().find(|(n, _)| n == name).map(|&(_, v)| v);
+                    let input = input.ok_or_else(|| {
+                        error!(Graph, "is missing").at(format!("input `{name}` of `{prefix}`"))
                     })?;
-                    let (want, got) = (value.ty, self.ty(given));
+                    let (want, got) = (value.ty, self.ty(input));
                     if want != got {
                         return Err(error!(
                             Graph,
@@ -44,11 +44,11 @@ impl Graph {
                         )
                         .at(format!("input `{name}` of `{prefix}`")));
                     }
-                    Some(given)
+                    Some(input)
                 }
             };
         }
-        const ORDER: &str = "invariant: nodes stand in running order";
+        const ORDER: &str = "invariant: nodes are in execution order";
         for node in &other.nodes {
             let inputs: Vec<ValueId> =
                 node.inputs.iter().map(|v| map[v.index()].expect(ORDER)).collect();
@@ -81,7 +81,7 @@ mod tests {
         let x = inner.input("x", TensorType::f32(shape));
         let summand =
             ParamRef::new(Tensor::from_fn(Shape::vector(2), |_, _, _, c| 10.0 * c as f32));
-        let b = inner.derived_param("b", Shape::vector(2), Some(summand));
+        let b = inner.param_with_data("b", Shape::vector(2), Some(summand));
         let y = inner.root().op("sum", Add, &[x, b]).unwrap();
         inner.output("y", y);
 
@@ -109,7 +109,7 @@ mod tests {
         inner.output("x", x);
         let mut outer = Graph::new();
         let other = outer.input("other", TensorType::f32(Shape::vector(3)));
-        for (inputs, part) in [(vec![], "is not given"), (vec![("x", other)], "[1, 1, 1, 3]")] {
+        for (inputs, part) in [(vec![], "is missing"), (vec![("x", other)], "[1, 1, 1, 3]")] {
             let error = outer.embed("inner", &inner, &inputs).unwrap_err().to_string();
             assert!(error.contains("input `x` of `inner`") && error.contains(part), "{error}");
         }

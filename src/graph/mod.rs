@@ -1,7 +1,7 @@
-//! A network as data: typed values, and nodes in an order in which they can run.
+//! A network as data: typed values, and nodes in execution order.
 //!
-//! A graph is made for one input shape. It knows nothing of devices: it can be built, verified,
-//! rewritten and printed anywhere.
+//! A graph is built for one input shape. It does not depend on a device: it can be built, verified,
+//! rewritten and printed without one.
 
 mod autodiff;
 mod builder;
@@ -20,57 +20,57 @@ use crate::ops::{Op, Packing};
 use crate::tensor::{Shape, TensorType};
 use std::sync::Arc;
 
-/// A value of a graph: an input, a parameter, or what a node computes.
+/// A value of a graph: an input, a parameter, or an output of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(pub(crate) u32);
 
 impl ValueId {
-    /// Position in [`Graph::values`].
+    /// Returns the position in [`Graph::values`].
     pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// Where a value comes from.
+/// Origin of a value.
 #[derive(Debug, Clone)]
 pub enum ValueSource {
-    /// Given by the caller of a run.
+    /// Passed by the caller of a run.
     Input(String),
-    /// A parameter; its data is bound later, or never where only the shapes are of interest.
+    /// A parameter. Its data is bound later, or never if only the shapes matter.
     Param {
-        /// Our name, for example `backbone.layer1.0.conv1.weight`.
+        /// Name in this crate's convention, for example `backbone.layer1.0.conv1.weight`.
         name: String,
-        /// The numbers, once bound.
+        /// The data, once bound.
         data: Option<ParamRef>,
     },
     /// Computed by a node.
     Node {
         /// Position in [`Graph::nodes`].
         node: usize,
-        /// Which of the node's outputs.
+        /// Index among the node's outputs.
         output: usize,
     },
 }
 
-/// A channel range of a concatenation's output, in which one of its inputs lies (see
+/// The channel range of a concatenation's output in which one of its inputs is stored (see
 /// `passes::concat_views`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChannelView {
-    /// The concatenation's output, which holds all the channels. It is never itself a view.
+    /// The concatenation's output, which contains all channels. It is never itself a view.
     pub root: ValueId,
-    /// First channel in it, a multiple of four.
+    /// First channel in the output, a multiple of four.
     pub channel: usize,
 }
 
-/// A place in memory that outlives a run (see [`Store`](crate::exec::Store)): what a run writes
-/// there, later runs of any graph read there.
+/// A location in a buffer that outlives a run (see [`Store`](crate::exec::Store)): later runs of
+/// any graph read what a run writes there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resident {
     /// Name of the buffer in the store.
     pub buffer: String,
-    /// First number in it, a multiple of 64.
+    /// First element in the buffer, a multiple of 64.
     pub first: usize,
-    /// How the tensor lies there.
+    /// Packing of the tensor in the buffer.
     pub packing: Packing,
 }
 
@@ -81,26 +81,27 @@ pub struct Value {
     pub ty: TensorType,
     /// Input, parameter or node.
     pub source: ValueSource,
-    /// Set where the value may lie inside another value's buffer. Executors are free to ignore it.
+    /// Location inside another value's buffer, if the value may be stored there. Executors may
+    /// ignore it.
     pub view: Option<ChannelView>,
-    /// Set where the value lies in a store, and not in memory of the run.
+    /// Location in a store, if the value is not in the memory of the run.
     pub resident: Option<Resident>,
 }
 
-/// An operation at its place in a graph.
+/// An operation applied to values of a graph.
 #[derive(Debug, Clone)]
 pub struct Node {
     /// Unique name, the path of builder scopes: `decoder.conv1`.
     pub name: String,
-    /// What it computes.
+    /// The operation.
     pub op: Arc<dyn Op>,
-    /// What it reads.
+    /// Values that it reads.
     pub inputs: Vec<ValueId>,
-    /// What it writes.
+    /// Values that it writes.
     pub outputs: Vec<ValueId>,
 }
 
-/// Values, nodes in running order, and the outputs that a run must return.
+/// Values, nodes in execution order, and the outputs that a run returns.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     values: Vec<Value>,
@@ -109,17 +110,17 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// An empty graph.
+    /// Creates an empty graph.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The outermost scope, for building.
+    /// Returns the root scope, for building.
     pub fn root(&mut self) -> Scope<'_> {
         Scope::new(self)
     }
 
-    /// Adds an input that each run must be given.
+    /// Adds an input that must be passed to each run.
     pub fn input(&mut self, name: &str, ty: TensorType) -> ValueId {
         self.push_value(ty, ValueSource::Input(name.to_owned()))
     }
@@ -132,13 +133,17 @@ impl Graph {
         )
     }
 
-    /// Adds a parameter with its data, or with none where `data` is `None`.
-    pub fn derived_param(&mut self, name: &str, shape: Shape, data: Option<ParamRef>) -> ValueId {
+    /// Adds a parameter with optional data.
+    pub fn param_with_data(&mut self, name: &str, shape: Shape, data: Option<ParamRef>) -> ValueId {
         debug_assert!(data.as_ref().is_none_or(|d| d.shape() == shape));
         self.push_value(TensorType::f32(shape), ValueSource::Param { name: name.to_owned(), data })
     }
 
-    /// Adds a node and returns its outputs. Errors name the node.
+    /// Adds a node and returns its outputs.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the operation rejects the inputs, or if an output
+    /// would be empty.
     pub fn push(
         &mut self,
         name: &str,
@@ -149,7 +154,7 @@ impl Graph {
         let address = || format!("node `{name}` ({})", op.name());
         let types = op.infer(&types).map_err(|e| e.at(address()))?;
         if let Some(empty) = types.iter().find(|ty| ty.shape.is_empty()) {
-            return Err(error!(Graph, "the output would be empty: {}", empty.shape)
+            return Err(error!(Graph, "output would be empty: {}", empty.shape)
                 .at(address())
                 .advice("the image is too small for this network"));
         }
@@ -176,56 +181,56 @@ impl Graph {
         id
     }
 
-    /// Asks for `value` to be returned from runs under `name`. Asking again for a name replaces the
-    /// value.
+    /// Adds `value` as an output named `name`, which runs return. An existing output of this name
+    /// is replaced.
     pub fn output(&mut self, name: &str, value: ValueId) {
         self.outputs.retain(|(n, _)| n != name);
         self.outputs.push((name.to_owned(), value));
     }
 
-    /// Forgets all the outputs: what a run is to return is then said anew with [`Graph::output`].
+    /// Removes all outputs. Call [`Graph::output`] to set new ones.
     pub fn clear_outputs(&mut self) {
         self.outputs.clear();
     }
 
-    /// Takes an output away; its value stays.
+    /// Removes an output; its value remains in the graph.
     pub fn remove_output(&mut self, name: &str) {
         self.outputs.retain(|(n, _)| n != name);
     }
 
-    /// Lets a value lie inside another's buffer.
+    /// Allows a value to be stored inside another value's buffer.
     pub fn set_view(&mut self, id: ValueId, view: ChannelView) {
         self.values[id.index()].view = Some(view);
     }
 
-    /// Puts a value into a store: an input or a parameter is then read there, and what a node
-    /// computes is written there (u32, or f32 with channels a multiple of four). Passes forget it,
-    /// so they come first.
+    /// Places a value in a store: an input or a parameter is then read from it, and an output of a
+    /// node (u32, or f32 with channels a multiple of four) is written to it. Passes discard this,
+    /// so run them first.
     pub fn set_resident(&mut self, id: ValueId, resident: Resident) {
         self.values[id.index()].resident = Some(resident);
     }
 
-    /// All the values.
+    /// Returns all values.
     pub fn values(&self) -> &[Value] {
         &self.values
     }
 
-    /// The nodes, in an order in which they can run.
+    /// Returns the nodes, in execution order.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// Names and values of the outputs.
+    /// Returns the names and values of the outputs.
     pub fn outputs(&self) -> &[(String, ValueId)] {
         &self.outputs
     }
 
-    /// The ids of all the values, in order.
+    /// Returns the ids of all values, in order.
     pub fn value_ids(&self) -> impl Iterator<Item = ValueId> + use<> {
         (0..self.values.len() as u32).map(ValueId)
     }
 
-    /// Names and ids of the inputs.
+    /// Returns the names and ids of the inputs.
     pub fn inputs(&self) -> impl Iterator<Item = (&str, ValueId)> {
         self.value_ids().filter_map(|id| match &self.value(id).source {
             ValueSource::Input(name) => Some((name.as_str(), id)),
@@ -233,7 +238,7 @@ impl Graph {
         })
     }
 
-    /// Names and ids of the parameters.
+    /// Returns the names and ids of the parameters.
     pub fn params(&self) -> impl Iterator<Item = (&str, ValueId)> {
         self.value_ids().filter_map(|id| match &self.value(id).source {
             ValueSource::Param { name, .. } => Some((name.as_str(), id)),
@@ -241,22 +246,22 @@ impl Graph {
         })
     }
 
-    /// A value.
+    /// Returns a value.
     pub fn value(&self, id: ValueId) -> &Value {
         &self.values[id.index()]
     }
 
-    /// Shape and element type of a value.
+    /// Returns the shape and element type of a value.
     pub fn ty(&self, id: ValueId) -> TensorType {
         self.value(id).ty
     }
 
-    /// Shape of a value.
+    /// Returns the shape of a value.
     pub fn shape(&self, id: ValueId) -> Shape {
         self.ty(id).shape
     }
 
-    /// The node that computes a value, if one does.
+    /// Returns the node that computes a value, if there is one.
     pub fn producer(&self, id: ValueId) -> Option<&Node> {
         match self.value(id).source {
             ValueSource::Node { node, .. } => Some(&self.nodes[node]),
@@ -264,12 +269,12 @@ impl Graph {
         }
     }
 
-    /// Whether a value is a parameter.
+    /// Returns whether a value is a parameter.
     pub fn is_param(&self, id: ValueId) -> bool {
         matches!(self.value(id).source, ValueSource::Param { .. })
     }
 
-    /// The data of a parameter, if the value is one and is bound.
+    /// Returns the data of a value if it is a bound parameter.
     pub fn param_data(&self, id: ValueId) -> Option<&ParamRef> {
         match &self.value(id).source {
             ValueSource::Param { data, .. } => data.as_ref(),
@@ -277,7 +282,7 @@ impl Graph {
         }
     }
 
-    /// What to call a value in messages: the input's, parameter's or node's name.
+    /// Returns the name of a value for messages: that of the input, parameter or node.
     pub fn value_name(&self, id: ValueId) -> &str {
         match &self.value(id).source {
             ValueSource::Input(name) | ValueSource::Param { name, .. } => name,
@@ -285,12 +290,12 @@ impl Graph {
         }
     }
 
-    /// The node called `name`.
+    /// Returns the node named `name`.
     pub fn find_node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|n| n.name == name)
     }
 
-    /// How often each value is read, by nodes and as an output.
+    /// Returns the number of uses of each value, by nodes and as an output.
     pub fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.values.len()];
         for v in

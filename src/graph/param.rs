@@ -1,5 +1,4 @@
-//! Parameters: shared, computed when first needed, and known by an identity so that devices upload
-//! each once.
+//! Parameters: shared, lazily computed, and with an identity so that devices upload each only once.
 
 use super::{Graph, ValueSource};
 use crate::error::{Result, error};
@@ -10,7 +9,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-/// A network's parameters by our names, in our layout (`[kh, kw, c_in / groups, c_out]`,
+/// Parameters of a network by this crate's names, in its layout (`[kh, kw, c_in / groups, c_out]`,
 /// `[1, 1, 1, c]`).
 pub type Weights = BTreeMap<String, ParamRef>;
 
@@ -23,18 +22,17 @@ struct Inner {
     data: LazyLock<Tensor, Compute>,
 }
 
-/// A parameter's numbers, shared between graphs. Folded parameters are computed when they are first
-/// read.
+/// Data of a parameter, shared between graphs. Folded parameters are computed when first read.
 #[derive(Clone)]
 pub struct ParamRef(Arc<Inner>);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-/// Derived parameters that somebody still holds, by what they were derived from: graphs for several
-/// image sizes share them.
+/// Derived parameters that are still in use, by parents and recipe: graphs for several image sizes
+/// share them.
 static DERIVED: LazyLock<Mutex<Derived>> = LazyLock::new(Mutex::default);
 
 impl ParamRef {
-    /// A parameter with given numbers (f32).
+    /// Creates a parameter from an f32 tensor.
     pub fn new(tensor: Tensor) -> Self {
         Self::lazy(tensor.shape(), move || tensor)
     }
@@ -44,8 +42,8 @@ impl ParamRef {
         Self(Arc::new(Inner { id, shape, data: LazyLock::new(Box::new(compute)) }))
     }
 
-    /// A parameter computed from others. The same `recipe` on the same parents gives the same
-    /// shared parameter.
+    /// Creates a parameter computed from others. The same `recipe` on the same parents returns the
+    /// same shared parameter.
     pub fn derived(
         parents: &[&ParamRef],
         recipe: &str,
@@ -54,33 +52,33 @@ impl ParamRef {
     ) -> Self {
         let key = (parents.iter().map(|p| p.id()).collect::<Vec<_>>(), recipe.to_owned());
         let mut table = DERIVED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = table.get(&key).and_then(Weak::upgrade) {
-            return Self(known);
+        if let Some(shared) = table.get(&key).and_then(Weak::upgrade) {
+            return Self(shared);
         }
         table.retain(|_, weak| weak.strong_count() > 0);
         let parents: Vec<ParamRef> = parents.iter().map(|&p| p.clone()).collect();
-        let made = Self::lazy(shape, move || compute(&parents));
-        table.insert(key, Arc::downgrade(&made.0));
-        made
+        let param = Self::lazy(shape, move || compute(&parents));
+        table.insert(key, Arc::downgrade(&param.0));
+        param
     }
 
-    /// Extent.
+    /// Returns the shape.
     pub fn shape(&self) -> Shape {
         self.0.shape
     }
 
-    /// The numbers, computed now if they have not been.
+    /// Returns the data, computed on first use.
     pub fn tensor(&self) -> &Tensor {
         &self.0.data
     }
 
-    /// A number that no other parameter of this process has.
+    /// Returns the id, unique within this process.
     pub fn id(&self) -> u64 {
         self.0.id
     }
 
-    /// How many graphs and tables hold this parameter.
-    pub fn holders(&self) -> usize {
+    /// Returns the number of references to this parameter.
+    pub fn strong_count(&self) -> usize {
         Arc::strong_count(&self.0)
     }
 }
@@ -92,26 +90,28 @@ impl fmt::Debug for ParamRef {
 }
 
 impl Graph {
-    /// Gives the parameters their data. Every missing, unexpected and misshapen tensor is reported
-    /// together.
+    /// Binds the data of the parameters.
+    ///
+    /// # Errors
+    /// Returns one error that lists all missing, unexpected and misshapen tensors.
     pub fn bind(&mut self, weights: &Weights) -> Result<()> {
         let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
         for value in &mut self.values {
             let ValueSource::Param { name, data } = &mut value.source else { continue };
-            let Some(found) = weights.get(name) else {
+            let Some(weight) = weights.get(name) else {
                 if data.is_none() {
                     missing.push(name.clone());
                 }
                 continue;
             };
             used.insert(name.clone());
-            if found.shape() == value.ty.shape {
-                *data = Some(found.clone());
+            if weight.shape() == value.ty.shape {
+                *data = Some(weight.clone());
             } else {
                 misshapen.push(format!(
                     "{name} (expected {}, got {})",
                     value.ty.shape,
-                    found.shape()
+                    weight.shape()
                 ));
             }
         }

@@ -1,5 +1,4 @@
-//! The walk that passes share: a new graph is built node by node, and a rule may put something else
-//! in a node's place.
+//! Node-by-node rewriting of graphs, shared by the passes: a rule may replace each node.
 
 use super::{Graph, Node, ValueId, ValueSource};
 use crate::error::Result;
@@ -7,7 +6,7 @@ use crate::ops::Op;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The new graph while it grows, with what rules ask about it.
+/// The new graph under construction, with queries for rules.
 pub struct Rewrite {
     /// The graph being built. Rules add parameters and nodes here.
     pub graph: Graph,
@@ -15,7 +14,7 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    /// The node that computes `value`, if its operation is a `T` and nothing but the node being
+    /// Returns the node that computes `value`, if its operation is a `T` and only the node being
     /// rewritten reads it.
     pub fn sole_producer<T: Op>(&self, value: ValueId) -> Option<(&Node, &T)> {
         if self.uses(value) != 1 {
@@ -24,18 +23,18 @@ impl Rewrite {
         self.producer(value)
     }
 
-    /// The node that computes `value`, if its operation is a `T`.
+    /// Returns the node that computes `value`, if its operation is a `T`.
     pub fn producer<T: Op>(&self, value: ValueId) -> Option<(&Node, &T)> {
         let node = self.graph.producer(value)?;
         Some((node, node.op.downcast_ref::<T>()?))
     }
 
-    /// How many readers `value` has, the outputs of the graph counted in.
+    /// Returns the number of readers of `value`, including the outputs of the graph.
     pub fn uses(&self, value: ValueId) -> usize {
         self.uses.get(&value).copied().unwrap_or(0)
     }
 
-    /// Adds a node with one output, which one node is going to read.
+    /// Adds a node with one output, which exactly one node will read.
     pub fn op(&mut self, name: &str, op: impl Op, inputs: &[ValueId]) -> Result<ValueId> {
         let value = self.graph.push(name, Arc::new(op), inputs)?[0];
         self.uses.insert(value, 1);
@@ -43,8 +42,9 @@ impl Rewrite {
     }
 }
 
-/// Builds `old` anew. `rule` sees each node with its inputs in the new graph and may return what
-/// stands for its outputs; `None` keeps the node. What nothing reads any more is left out.
+/// Rebuilds `old`. `rule` is called with each node and its inputs in the new graph, and may return
+/// values that replace the node's outputs; `None` keeps the node. Nodes and parameters without
+/// readers are removed.
 pub fn rewrite(
     old: Graph,
     mut rule: impl FnMut(&mut Rewrite, &Node, &[ValueId]) -> Result<Option<Vec<ValueId>>>,
@@ -63,18 +63,18 @@ pub fn rewrite(
         let inputs: Vec<ValueId> = node
             .inputs
             .iter()
-            .map(|v| map[v.index()].expect("invariant: nodes stand in running order"))
+            .map(|v| map[v.index()].expect("invariant: nodes are in execution order"))
             .collect();
         let outputs = match rule(&mut new, node, &inputs)? {
-            Some(replaced) => replaced,
+            Some(replacements) => replacements,
             None => new.graph.push(&node.name, node.op.clone(), &inputs)?,
         };
         for (old_id, new_id) in node.outputs.iter().zip(outputs) {
             map[old_id.index()] = Some(new_id);
-            // A value that stands for several old ones (a node left out) has the readers of all of
-            // them.
-            let passed_on = node.inputs.iter().zip(&inputs).any(|(_, &input)| input == new_id);
-            let before = if passed_on { new.uses(new_id).saturating_sub(1) } else { 0 };
+            // A value that replaces several old ones (the node was removed) has the readers of all
+            // of them.
+            let is_input = node.inputs.iter().zip(&inputs).any(|(_, &input)| input == new_id);
+            let before = if is_input { new.uses(new_id).saturating_sub(1) } else { 0 };
             new.uses.insert(new_id, before + uses[old_id.index()]);
         }
     }
@@ -87,8 +87,8 @@ pub fn rewrite(
     Ok(strip(&new.graph))
 }
 
-/// The graph without the nodes and parameters that no output depends on. Inputs stay: callers give
-/// them by name.
+/// Returns the graph without the nodes and parameters that no output depends on. Inputs remain,
+/// because callers pass them by name.
 pub(crate) fn strip(graph: &Graph) -> Graph {
     let mut live = vec![false; graph.values.len()];
     for (_, value) in &graph.outputs {
@@ -103,13 +103,13 @@ pub(crate) fn strip(graph: &Graph) -> Graph {
             }
         }
     }
-    // Old position of a node -> new position, meaningful for the kept ones.
+    // Old position of a node to new position, for kept nodes.
     let position: Vec<usize> = keep
         .iter()
         .scan(0, |next, &kept| {
-            let here = *next;
+            let new_position = *next;
             *next += usize::from(kept);
-            Some(here)
+            Some(new_position)
         })
         .collect();
     let mut out = Graph::new();

@@ -1,11 +1,15 @@
-//! Checks that a graph is what the executors rely on.
+//! Verification of the invariants that executors rely on.
 
 use super::{Graph, ValueId, ValueSource};
 use crate::error::{Result, error};
 use std::collections::HashSet;
 
 impl Graph {
-    /// Checks names, order, types and views. Run after building and after every pass.
+    /// Checks names, order, types, views and in-place updates. Call it after building and after
+    /// every pass.
+    ///
+    /// # Errors
+    /// Returns an error that names the first invalid node or view.
     pub fn verify(&self) -> Result<()> {
         let mut names = HashSet::new();
         let mut known: Vec<bool> =
@@ -13,7 +17,7 @@ impl Graph {
         for (position, node) in self.nodes.iter().enumerate() {
             let here = || format!("node `{}` ({})", node.name, node.op.name());
             if !names.insert(node.name.as_str()) {
-                return Err(error!(Graph, "two nodes have this name").at(here()));
+                return Err(error!(Graph, "duplicate node name").at(here()));
             }
             if let Some(&early) = node.inputs.iter().find(|v| !known[v.index()]) {
                 return Err(error!(
@@ -28,7 +32,7 @@ impl Graph {
             let stored: Vec<_> = node.outputs.iter().map(|&v| self.ty(v)).collect();
             if inferred != stored {
                 return Err(
-                    error!(Graph, "computes {inferred:?} but the graph says {stored:?}").at(here())
+                    error!(Graph, "infers {inferred:?}, but the graph has {stored:?}").at(here())
                 );
             }
             for (index, v) in node.outputs.iter().enumerate() {
@@ -60,8 +64,8 @@ impl Graph {
         Ok(())
     }
 
-    /// What is overwritten in place must be read by nobody afterwards, and may be no parameter that
-    /// graphs share.
+    /// Checks that values that are overwritten in place are not read afterwards and are not
+    /// parameters shared between graphs.
     fn verify_in_place(&self) -> Result<()> {
         let mut last_read = vec![0; self.values.len()];
         for (position, node) in self.nodes.iter().enumerate() {
@@ -71,9 +75,12 @@ impl Graph {
         for (position, node) in self.nodes.iter().enumerate() {
             for &(input, output) in node.op.in_place() {
                 let (before, after) = (node.inputs[input], node.outputs[output]);
-                let place = |v: ValueId| self.value(v).resident.as_ref();
-                let shared = self.is_param(before) && place(before).is_none();
-                if last_read[before.index()] > position || shared || place(before) != place(after) {
+                let location = |v: ValueId| self.value(v).resident.as_ref();
+                let shared = self.is_param(before) && location(before).is_none();
+                if last_read[before.index()] > position
+                    || shared
+                    || location(before) != location(after)
+                {
                     return Err(error!(
                         Graph,
                         "overwrites `{}`, which is used elsewhere",

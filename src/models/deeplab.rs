@@ -6,7 +6,7 @@ use super::decoder::decoder;
 use super::layer::{Builder, Layer};
 use crate::error::{Result, error};
 use crate::graph::{Graph, Scope, ValueId};
-use crate::ops::{Preprocess, UpsampleArgmax};
+use crate::ops::{Preprocess, UpsampleArgmax, Upsampling};
 use crate::tensor::{Shape, TensorType};
 
 /// Additional outputs of a network graph, and its input format.
@@ -131,15 +131,14 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
         named_outputs.push(("logits_full", full));
     }
     if outputs.labels || outputs.confidence {
-        let (h, w) = size;
-        let op = UpsampleArgmax {
-            h,
-            w,
+        let upsampling = Upsampling {
+            height: size.0,
+            width: size.1,
             align_corners: head.align_corners,
             window: None,
             rows: None,
-            confidence: outputs.confidence,
         };
+        let op = UpsampleArgmax { upsampling, confidence: outputs.confidence };
         let results = root.ops("labels", op, &[logits])?;
         named_outputs.extend(["labels", "confidence"].into_iter().zip(results));
     }

@@ -1,4 +1,4 @@
-//! Gradients of several batches added up, before one update.
+//! Gradient accumulation over several batches.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, expect_f32};
@@ -6,9 +6,9 @@ use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `[sum, g, keep]` to `[sum']`, in place: `sum + g`, or `g` alone where the first element of
-/// `keep` `[1, 1, 1, 4]` is 0 (the first batch of a step: what `sum` held does not matter then, not
-/// even where it is not finite). `sum` and `g` are flat vectors.
+/// `[sum, g, keep]` to `[sum']`, in place: `sum + g`, or only `g` if the first element of `keep`
+/// `[1, 1, 1, 4]` is 0 (the first batch of a step; the previous `sum` is then ignored, even if it
+/// is not finite). `sum` and `g` are flat vectors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Accumulate;
 
@@ -28,7 +28,7 @@ impl Op for Accumulate {
             let got: Vec<String> = inputs.iter().map(|ty| ty.shape.to_string()).collect();
             return Err(error!(
                 Graph,
-                "takes two flat vectors of one length and [1, 1, 1, 4], got {}",
+                "expected two flat vectors of equal length and [1, 1, 1, 4], got {}",
                 got.join(", ")
             ));
         }
@@ -41,8 +41,8 @@ impl Op for Accumulate {
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (sum, g, keep) = (inputs[0].f32(), inputs[1].f32(), inputs[2].f32()[0] != 0.0);
-        let all = outputs[0].f32_mut().par_iter_mut().zip(sum).zip(g).with_min_len(1 << 14);
-        all.for_each(|((out, sum), g)| *out = if keep { sum + g } else { *g });
+        let elements = outputs[0].f32_mut().par_iter_mut().zip(sum).zip(g).with_min_len(1 << 14);
+        elements.for_each(|((out, sum), g)| *out = if keep { sum + g } else { *g });
         Ok(())
     }
 
@@ -54,6 +54,6 @@ impl Op for Accumulate {
             .read("keep", 2)
             .param("vectors", vectors)
             .threads(vectors);
-        vec![Kernel::one("flat", dispatch)]
+        vec![Kernel::single("flat", dispatch)]
     }
 }

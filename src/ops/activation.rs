@@ -1,4 +1,4 @@
-//! Element-wise activation functions: alone, and as the last step of a convolution.
+//! Element-wise activation functions, as an operation and as the last step of a convolution.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::wide::{CHUNK, wide};
@@ -28,7 +28,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// The function.
+    /// Evaluates the function.
     #[inline]
     pub fn apply(self, x: f32) -> f32 {
         match self {
@@ -40,7 +40,7 @@ impl Activation {
         }
     }
 
-    /// The condition that selects it in `shaders/shared/activation.wesl`; none for the identity.
+    /// Name of the condition that selects the function in `shaders/shared/activation.wesl`.
     pub fn feature(self) -> &'static str {
         match self {
             Activation::Identity => "identity",
@@ -56,7 +56,7 @@ impl Activation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Activate(pub Activation);
 
-fn along(y: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32 + Sync) {
+fn map(y: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32 + Sync) {
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| chunk(y, x, &f));
 }
 
@@ -84,10 +84,10 @@ impl Op for Activate {
         let activation = self.0;
         let (x, y) = (inputs[0].f32(), outputs[0].f32_mut());
         match activation {
-            // With the function known the loop has no branches.
-            Activation::Relu => along(y, x, |x| Activation::Relu.apply(x)),
-            Activation::Relu6 => along(y, x, |x| Activation::Relu6.apply(x)),
-            other => along(y, x, |x| other.apply(x)),
+            // A function known at compile time makes the loop branch-free.
+            Activation::Relu => map(y, x, |x| Activation::Relu.apply(x)),
+            Activation::Relu6 => map(y, x, |x| Activation::Relu6.apply(x)),
+            other => map(y, x, |x| other.apply(x)),
         }
         Ok(())
     }
@@ -104,14 +104,14 @@ impl Op for Activate {
             .layout("x", x)
             .layout("y", y)
             .threads(shape.positions() * shape.c4());
-        vec![Kernel::one("plain", dispatch)]
+        vec![Kernel::single("plain", dispatch)]
     }
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
-        // What comes out is mostly kept anyway, for the convolution that reads it.
-        let at = if self.0.slope_survives() { backward.output(0) } else { backward.input(0) };
+        // The output is usually kept anyway, for the convolution that reads it.
+        let at = if self.0.slope_from_output() { backward.output(0) } else { backward.input(0) };
         let dx = backward.op("x", ActivationGrad(self.0), &[at, backward.dy()])?;
-        backward.give(0, dx);
+        backward.add_gradient(0, dx);
         Ok(())
     }
 }

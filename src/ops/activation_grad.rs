@@ -7,22 +7,22 @@ use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `dx = dy * activation'(x)` of `[x, dy]`, element by element. Where the function has a corner,
-/// the slope is PyTorch's: 0 for ReLU and ReLU6, that of the flat side for the hard ones.
+/// `dx = dy * activation'(x)` of `[x, dy]`, element by element. At points without a derivative the
+/// slope follows PyTorch: 0 for ReLU and ReLU6, the slope of the flat side for the hard functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActivationGrad(pub Activation);
 
 impl Activation {
-    /// Whether the slope at what comes out is the slope at what came in: then what came in need not
-    /// be kept for the backward part.
-    pub(super) fn slope_survives(self) -> bool {
+    /// Returns whether the slope can be computed from the output: then the input need not be kept
+    /// for the backward pass.
+    pub(super) fn slope_from_output(self) -> bool {
         match self {
             Activation::Identity | Activation::Relu | Activation::Relu6 => true,
             Activation::HardSigmoid | Activation::HardSwish => false,
         }
     }
 
-    /// The derivative.
+    /// Evaluates the derivative at `x`.
     #[inline]
     pub fn slope(self, x: f32) -> f32 {
         let inside = |low: f32, high: f32| f32::from(x > low && x < high);
@@ -38,7 +38,7 @@ impl Activation {
     }
 }
 
-fn along(dx: &mut [f32], x: &[f32], dy: &[f32], slope: impl Fn(f32) -> f32 + Sync) {
+fn map(dx: &mut [f32], x: &[f32], dy: &[f32], slope: impl Fn(f32) -> f32 + Sync) {
     let chunks = dx.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK));
     chunks.for_each(|((dx, x), dy)| chunk(dx, x, dy, &slope));
 }
@@ -60,12 +60,15 @@ impl Op for ActivationGrad {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 2)?;
-        match inputs[0] == inputs[1] {
-            true => Ok(vec![inputs[0]]),
-            false => Err(error!(
+        if inputs[0] == inputs[1] {
+            Ok(vec![inputs[0]])
+        } else {
+            Err(error!(
                 Graph,
-                "expected two inputs of one shape, got {} and {}", inputs[0].shape, inputs[1].shape
-            )),
+                "expected two inputs of equal shape, got {} and {}",
+                inputs[0].shape,
+                inputs[1].shape
+            ))
         }
     }
 
@@ -73,10 +76,10 @@ impl Op for ActivationGrad {
         let (x, dy) = (inputs[0].f32(), inputs[1].f32());
         let dx = outputs[0].f32_mut();
         match self.0 {
-            // With the function known the loop has no branches.
-            Activation::Relu => along(dx, x, dy, |x| Activation::Relu.slope(x)),
-            Activation::Relu6 => along(dx, x, dy, |x| Activation::Relu6.slope(x)),
-            other => along(dx, x, dy, |x| other.slope(x)),
+            // A function known at compile time makes the loop branch-free.
+            Activation::Relu => map(dx, x, dy, |x| Activation::Relu.slope(x)),
+            Activation::Relu6 => map(dx, x, dy, |x| Activation::Relu6.slope(x)),
+            other => map(dx, x, dy, |x| other.slope(x)),
         }
         Ok(())
     }
@@ -95,6 +98,6 @@ impl Op for ActivationGrad {
             .layout("dy", dy)
             .layout("dx", dx)
             .threads(shape.positions() * shape.c4());
-        vec![Kernel::one("plain", dispatch)]
+        vec![Kernel::single("plain", dispatch)]
     }
 }

@@ -1,17 +1,17 @@
-//! A tensor padded with zeros to where devices pad it anyhow, so that what lies there is known.
+//! Explicit zero padding to the layout of devices, so that the padding lanes have known values.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, Packing, expect_f32};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 
-/// `[N, H, W, C]` to the same with channels rounded up to a multiple of four, and with
-/// [`Packing::Matrix`] the columns too: the last ones are zeros.
+/// Zero-pads the channels of `[N, H, W, C]` to a multiple of four, and with [`Packing::Matrix`]
+/// also the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Align(pub Packing);
 
 impl Align {
-    /// The shape of the result.
+    /// Returns the shape of the result.
     pub fn shape(self, x: Shape) -> Shape {
         let w = if self.0 == Packing::Matrix { x.w.next_multiple_of(4) } else { x.w };
         Shape::new(x.n, x.h, w, x.c.next_multiple_of(4))
@@ -35,9 +35,9 @@ impl Op for Align {
         for (from, to) in
             inputs[0].f32().chunks_exact(x.w * x.c).zip(out.chunks_exact_mut(y.w * y.c))
         {
-            from.chunks_exact(x.c)
-                .zip(to.chunks_exact_mut(y.c))
-                .for_each(|(from, to)| to[..x.c].copy_from_slice(from));
+            for (from, to) in from.chunks_exact(x.c).zip(to.chunks_exact_mut(y.c)) {
+                to[..x.c].copy_from_slice(from);
+            }
         }
         Ok(())
     }
@@ -56,6 +56,6 @@ impl Op for Align {
             .layout("x", x)
             .layout("y", y)
             .threads(pixels * y.ty.shape.c4());
-        vec![Kernel::one("plain", dispatch)]
+        vec![Kernel::single("plain", dispatch)]
     }
 }

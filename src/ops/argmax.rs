@@ -1,4 +1,4 @@
-//! The channel of the largest value.
+//! Argmax over the channels.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, expect_f32};
@@ -7,11 +7,11 @@ use crate::graph::{Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// Class numbers `[N, H, W, 1]` from logits `[N, H, W, C]`; the first of equal maxima.
+/// Class indices `[N, H, W, 1]` of logits `[N, H, W, C]`; the first of equal maxima.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Argmax;
 
-/// Position and value of the first maximum.
+/// Returns the index and the value of the first maximum.
 pub(super) fn first_max(values: &[f32]) -> (u32, f32) {
     (0..).zip(values).fold((0, f32::MIN), |best, (i, &v)| if v > best.1 { (i, v) } else { best })
 }
@@ -29,14 +29,13 @@ impl Op for Argmax {
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (shape, x) = (inputs[0].shape(), inputs[0].f32());
-        outputs[0].u32_mut().par_chunks_mut(shape.w).zip(x.par_chunks(shape.w * shape.c)).for_each(
-            |(labels, x)| {
-                labels
-                    .iter_mut()
-                    .zip(x.chunks_exact(shape.c))
-                    .for_each(|(l, x)| *l = first_max(x).0)
-            },
-        );
+        let rows =
+            outputs[0].u32_mut().par_chunks_mut(shape.w).zip(x.par_chunks(shape.w * shape.c));
+        rows.for_each(|(labels, x)| {
+            for (label, scores) in labels.iter_mut().zip(x.chunks_exact(shape.c)) {
+                *label = first_max(scores).0;
+            }
+        });
         Ok(())
     }
 
@@ -50,12 +49,12 @@ impl Op for Argmax {
             .param("channels", shape.c)
             .layout("x", x)
             .threads(shape.positions());
-        vec![Kernel::one("pixel", dispatch)]
+        vec![Kernel::single("pixel", dispatch)]
     }
 }
 
 impl Scope<'_> {
-    /// The channel of the largest value of each pixel, u32 `[N, H, W, 1]`; the first of equal
+    /// Adds an argmax over the channels of each pixel, u32 `[N, H, W, 1]`; the first of equal
     /// maxima.
     pub fn argmax(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
         self.op(name, Argmax, &[x])

@@ -1,8 +1,8 @@
-//! Average pooling over windows, and over the whole map.
+//! Average pooling over windows, and global average pooling.
 //!
-//! Sums are made of partial sums (a row of a window; see `channel_sum.rs` for a map), so that their
-//! rounding error grows with the square root of the number of values, not with the number itself.
-//! Both executors add in the same order.
+//! Sums are computed from partial sums (one per row of a window; see `channel_sum.rs` for a whole
+//! map), so that the rounding error grows with the square root of the number of values instead of
+//! linearly. Both executors add in the same order.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::window::{Axis, Window};
@@ -12,25 +12,25 @@ use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// The mean of each window of `x` `[N, H, W, C]`. Sizes and divisors follow PyTorch's `avg_pool2d`.
+/// Mean of each window of `x` `[N, H, W, C]`. Sizes and divisors follow PyTorch's `avg_pool2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AvgPool {
-    /// Rows and columns of a window.
+    /// Height and width of a window.
     pub kernel: (usize, usize),
-    /// Steps down and to the right.
+    /// Vertical and horizontal stride.
     pub stride: (usize, usize),
     /// Rows and columns of zeros around the image.
     pub padding: Padding,
-    /// Whether the zeros count in the divisor (PyTorch's default; TensorFlow's `SAME` leaves them
-    /// out).
+    /// Whether the zeros count in the divisor (PyTorch's default; TensorFlow's `SAME` excludes
+    /// them).
     pub count_include_pad: bool,
-    /// Whether a last window may stick out of the image and its padding. What sticks out never
-    /// counts.
+    /// Whether the last window may extend past the image and its padding. Positions past the
+    /// padding never count in the divisor.
     pub ceil_mode: bool,
 }
 
 impl AvgPool {
-    /// A square window, floor mode, with the padding counted.
+    /// Creates a square window in floor mode with the padding counted in the divisor.
     pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
         Self {
             kernel: (kernel, kernel),
@@ -46,15 +46,16 @@ impl AvgPool {
         Window { kernel, stride, dilation: (1, 1), padding, ceil_mode }
     }
 
-    /// What the sum of a window is divided by.
+    /// Returns the divisor of a window's sum.
     pub(super) fn divisor(&self, rows: &Axis, oy: usize, columns: &Axis, ox: usize) -> usize {
-        match self.count_include_pad {
-            true => rows.counted(oy) * columns.counted(ox),
-            false => rows.taps(oy).len() * columns.taps(ox).len(),
+        if self.count_include_pad {
+            rows.padded_taps(oy) * columns.padded_taps(ox)
+        } else {
+            rows.taps(oy).len() * columns.taps(ox).len()
         }
     }
 
-    /// Whether the one window is the whole map.
+    /// Returns whether the single window covers the whole map.
     fn is_global(&self, x: Shape) -> bool {
         (self.kernel, self.padding) == ((x.h, x.w), Padding::default())
     }
@@ -117,7 +118,7 @@ impl Op for AvgPool {
             .when("count_pad", self.count_include_pad)
             .read("x", 0)
             .write("y", 0);
-        vec![Kernel::one("plain", dispatch)]
+        vec![Kernel::single("plain", dispatch)]
     }
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
@@ -127,16 +128,16 @@ impl Op for AvgPool {
             AvgPoolGrad { pool: *self, size: (from.h, from.w) },
             &[backward.dy()],
         )?;
-        backward.give(0, dx);
+        backward.add_gradient(0, dx);
         Ok(())
     }
 }
 
-/// The mean of each channel over the map: `[N, H, W, C]` to `[N, 1, 1, C]`.
+/// Mean of each channel over the map: `[N, H, W, C]` to `[N, 1, 1, C]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GlobalAvgPool;
 
-/// The mean as a sum.
+/// The mean as a scaled channel sum.
 fn mean(x: Shape) -> ChannelSum {
     ChannelSum { per_image: true, scale: 1.0 / (x.h * x.w) as f32 }
 }
@@ -149,7 +150,7 @@ impl Op for GlobalAvgPool {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 1)?;
         let shape = inputs[0].shape;
-        // Without a position there is no mean; an empty output makes the graph refuse the node.
+        // A map without positions has no mean; an empty output makes the graph reject the node.
         let size = usize::from(shape.h * shape.w > 0);
         Ok(vec![TensorType::f32(shape.with_hw(size, size))])
     }
@@ -170,7 +171,7 @@ impl Op for GlobalAvgPool {
             AvgPoolGrad { pool: whole, size: (from.h, from.w) },
             &[backward.dy()],
         )?;
-        backward.give(0, dx);
+        backward.add_gradient(0, dx);
         Ok(())
     }
 }
@@ -180,12 +181,12 @@ fn add(sum: &mut [f32], x: &[f32]) {
 }
 
 impl Scope<'_> {
-    /// Average pooling over windows.
+    /// Adds average pooling over windows.
     pub fn avg_pool(&mut self, name: &str, x: ValueId, pool: AvgPool) -> Result<ValueId> {
         self.op(name, pool, &[x])
     }
 
-    /// The mean over the whole map, `[N, 1, 1, C]`.
+    /// Adds the mean over the whole map, `[N, 1, 1, C]`.
     pub fn global_avg_pool(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
         self.op(name, GlobalAvgPool, &[x])
     }

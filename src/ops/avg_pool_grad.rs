@@ -1,4 +1,4 @@
-//! The gradient of average pooling: each pixel gathers its share of the windows that it lies in.
+//! Gradient of average pooling: each pixel gathers from the windows that contain it.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{AvgPool, Op, expect_f32, expect_gradient};
@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `dx` `[N, h, w, C]` of `dy`, the gradient of what `pool` gives for a map of `size` `(h, w)`.
+/// `dx` `[N, h, w, C]` from `dy`, the gradient of the output of `pool` for a map of `size` `(h,
+/// w)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AvgPoolGrad {
     /// The forward operation.
@@ -42,9 +43,9 @@ impl Op for AvgPoolGrad {
             for (ix, dx) in dx.chunks_exact_mut(from.c).enumerate() {
                 for (oy, _) in rows.readers(iy, to.h) {
                     for (ox, _) in columns.readers(ix, to.w) {
-                        let share = 1.0 / self.pool.divisor(&rows, oy, &columns, ox) as f32;
+                        let scale = 1.0 / self.pool.divisor(&rows, oy, &columns, ox) as f32;
                         let dy = &dy[to.index(image, oy, ox, 0)..][..to.c];
-                        dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += share * dy);
+                        dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += scale * dy);
                     }
                 }
             }
@@ -63,6 +64,6 @@ impl Op for AvgPoolGrad {
             .write("dx", 0)
             .param("pad_bottom", self.pool.padding.bottom)
             .param("pad_right", self.pool.padding.right);
-        vec![Kernel::one("gather", dispatch)]
+        vec![Kernel::single("gather", dispatch)]
     }
 }

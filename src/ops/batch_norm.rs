@@ -1,5 +1,5 @@
-//! Batch normalization of a trained network: fixed statistics, so it is one multiplication and one
-//! addition for each channel.
+//! Batch normalization with fixed statistics (inference): one multiplication and one addition per
+//! channel.
 
 use super::kernel::{Dispatch, Kernel, KernelContext, TensorLayout};
 use super::wide::wide;
@@ -9,8 +9,8 @@ use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `y = (x - mean) / sqrt(var + eps) * weight + bias` of `[x, weight, bias, mean, var]`: `x`
-/// `[N, H, W, C]`, the others `[1, 1, 1, C]` (Ioffe and Szegedy 2015, algorithm 2).
+/// `y = (x - mean) / sqrt(var + eps) * weight + bias` of `[x, weight, bias, mean, var]`: `x` is
+/// `[N, H, W, C]`, the other inputs are `[1, 1, 1, C]` (Ioffe and Szegedy 2015, algorithm 2).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchNorm {
     /// Added to the variance; positive.
@@ -18,8 +18,8 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// The factor and the addend of each channel: `y = x * factor + addend`. The four vectors have
-    /// the same length.
+    /// Returns the factor and the addend of each channel: `y = x * factor + addend`. The four
+    /// vectors must have the same length.
     pub fn affine(
         &self,
         weight: &[f32],
@@ -86,7 +86,7 @@ impl Op for BatchNorm {
             if input.shape != expected {
                 return Err(error!(
                     Graph,
-                    "expected a {what} of shape {expected}, got {}", input.shape
+                    "expected {what} of shape {expected}, got {}", input.shape
                 ));
             }
         }
@@ -106,12 +106,12 @@ impl Op for BatchNorm {
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let dispatch =
             self.dispatch(cx.inputs[0], cx.outputs[0]).read("mean", 3).read("variance", 4);
-        vec![Kernel::one("plain", dispatch)]
+        vec![Kernel::single("plain", dispatch)]
     }
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
-        if backward.wants(3) || backward.wants(4) {
-            return Err(error!(Graph, "fixed statistics have no gradient"));
+        if backward.needs_gradient(3) || backward.needs_gradient(4) {
+            return Err(error!(Graph, "fixed batch-norm statistics have no gradient"));
         }
         let inputs = [
             backward.dy(),
@@ -122,13 +122,15 @@ impl Op for BatchNorm {
         ];
         let gradients =
             backward.ops("x", BatchNormGrad { eps: self.eps, frozen: true }, &inputs)?;
-        (0..3).for_each(|i| backward.give(i, gradients[i]));
+        for i in 0..3 {
+            backward.add_gradient(i, gradients[i]);
+        }
         Ok(())
     }
 }
 
 impl BatchNorm {
-    /// The shader, with all bound but `mean` and `variance`.
+    /// Creates the dispatch with everything but `mean` and `variance` bound.
     pub(super) fn dispatch(&self, x: TensorLayout, y: TensorLayout) -> Dispatch {
         let shape = y.ty.shape;
         Dispatch::new("batch_norm")
@@ -146,8 +148,8 @@ impl BatchNorm {
 }
 
 impl Scope<'_> {
-    /// Batch normalization with the parameters `NAME.weight`, `NAME.bias`, `NAME.running_mean` and
-    /// `NAME.running_var`.
+    /// Adds batch normalization with the parameters `NAME.weight`, `NAME.bias`, `NAME.running_mean`
+    /// and `NAME.running_var`.
     pub fn batch_norm(&mut self, name: &str, x: ValueId, eps: f32) -> Result<ValueId> {
         let shape = Shape::vector(self.shape(x).c);
         let mut here = self.scope(name);

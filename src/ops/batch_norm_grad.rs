@@ -1,4 +1,4 @@
-//! The gradients of batch normalization, with the statistics of the batch or with fixed ones.
+//! Gradients of batch normalization, with batch statistics or fixed statistics.
 
 use super::channel_sum::{add, block, blocks, partial, sums};
 use super::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
@@ -16,12 +16,12 @@ use rayon::prelude::*;
 pub struct BatchNormGrad {
     /// Added to the variance; positive.
     pub eps: f32,
-    /// Whether mean and variance are fixed, and not those of the batch.
+    /// Whether mean and variance are fixed instead of batch statistics.
     pub frozen: bool,
 }
 
 impl BatchNormGrad {
-    /// The sums of `dy * (x - mean)`, and after them those of `dy`, of each channel.
+    /// Returns the sums of `dy * (x - mean)` of each channel, followed by the sums of `dy`.
     fn sums(&self, dy: &[f32], x: &[f32], mean: &[f32], positions: usize) -> Vec<f32> {
         let (c, block) = (mean.len(), block(positions));
         let mut parts = vec![0.0; positions.div_ceil(block) * 2 * c];
@@ -88,12 +88,15 @@ impl Op for BatchNormGrad {
             dweight.iter().zip(&inverse).map(|(sum, inverse)| sum * inverse).collect();
         outputs[1].f32_mut().copy_from_slice(&dweight);
         outputs[2].f32_mut().copy_from_slice(dbias);
-        let share = if self.frozen { 0.0 } else { 1.0 / positions as f32 };
+        let inverse_count = if self.frozen { 0.0 } else { 1.0 / positions as f32 };
         let factor: Vec<f32> =
             weight.iter().zip(&inverse).map(|(w, inverse)| w * inverse).collect();
-        let constant: Vec<f32> = dbias.iter().map(|db| db * share).collect();
-        let slope: Vec<f32> =
-            dweight.iter().zip(&inverse).map(|(dw, inverse)| dw * inverse * share).collect();
+        let constant: Vec<f32> = dbias.iter().map(|db| db * inverse_count).collect();
+        let slope: Vec<f32> = dweight
+            .iter()
+            .zip(&inverse)
+            .map(|(dw, inverse)| dw * inverse * inverse_count)
+            .collect();
         let row = shape.w * c;
         outputs[0]
             .f32_mut()
@@ -125,7 +128,8 @@ impl Op for BatchNormGrad {
         let first = partial(common("batch_norm_grad_sums"), positions)
             .bind("sums", Operand::Scratch(0))
             .threads(parts * c4);
-        // A position of the scratch holds the parts of dweight, then those of dbias.
+        // Each position of the scratch buffer contains the partial sums of dweight, then those of
+        // dbias.
         let part = |offset: usize| TensorLayout {
             ty: TensorType::f32(Shape::new(1, 1, parts, shape.c)),
             pitch: 2 * c4 as u32,

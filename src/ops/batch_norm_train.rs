@@ -1,4 +1,4 @@
-//! Batch normalization with the statistics of the batch, for training.
+//! Batch normalization with batch statistics, for training.
 
 use super::channel_sum::{block, blocks, partial, sums};
 use super::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
@@ -9,10 +9,9 @@ use crate::graph::Backward;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `[x, weight, bias]` to `[y, mean, variance]`:
-/// `y = (x - mean) / sqrt(variance + eps) * weight + bias`, with the mean and the (biased) variance
-/// of each channel over the batch and the map (Ioffe and Szegedy 2015, algorithm 1). `x` is
-/// `[N, H, W, C]`, the vectors `[1, 1, 1, C]`.
+/// `[x, weight, bias]` to `[y, mean, variance]`: `y = (x - mean) / sqrt(variance + eps) * weight +
+/// bias`, with the mean and the (biased) variance of each channel over the batch and the map (Ioffe
+/// and Szegedy 2015, algorithm 1). `x` is `[N, H, W, C]`, the vectors are `[1, 1, 1, C]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchNormTrain {
     /// Added to the variance; positive.
@@ -25,15 +24,16 @@ impl BatchNormTrain {
     }
 }
 
-/// All positions of the batch as one row.
+/// Views all positions of the batch as one row.
 fn one_row(layout: TensorLayout) -> TensorLayout {
     let s = layout.ty.shape;
     TensorLayout { ty: TensorType::f32(Shape::new(1, 1, s.positions(), s.c)), ..layout }
 }
 
-/// The mean of each channel, and the sum of the squares of what differs from it, in one pass over
-/// memory: a block's are found while it lies in a cache, and put together as in Chan, Golub and
-/// LeVeque 1979 (formula 1.5). A sum of squares of the values themselves would cancel.
+/// Returns the mean of each channel and the sum of squared deviations from it, in one pass over
+/// memory: the moments of a block are computed while it is in the cache, and combined as in Chan,
+/// Golub and LeVeque 1979 (formula 1.5). Subtracting from the sum of squares of the values
+/// themselves would cancel.
 fn moments(x: &[f32], positions: usize, c: usize) -> (Vec<f64>, Vec<f64>) {
     let block = block(positions);
     let mut parts = vec![0.0; positions.div_ceil(block) * 3 * c];
@@ -43,13 +43,13 @@ fn moments(x: &[f32], positions: usize, c: usize) -> (Vec<f64>, Vec<f64>) {
         let (off, squares) = rest.split_at_mut(c);
         moments_of_block(mean, off, squares, x);
     });
-    // There are few parts, and f64 for them is cheap.
+    // There are few blocks, so combining them in f64 is cheap.
     let parts: Vec<(f64, &[f32])> = parts
         .chunks_exact(3 * c)
         .enumerate()
         .map(|(i, part)| ((positions - i * block).min(block) as f64, part))
         .collect();
-    // Where a block's mean is rounded, its values are off that by `off` together.
+    // A block's mean is rounded to f32; `off` is the sum of the deviations from the rounded mean.
     let mean_of = |n: f64, part: &[f32], i: usize| f64::from(part[i]) + f64::from(part[c + i]) / n;
     let mean_of_all =
         |i| parts.iter().map(|&(n, part)| n * mean_of(n, part, i)).sum::<f64>() / positions as f64;
@@ -66,8 +66,8 @@ fn moments(x: &[f32], positions: usize, c: usize) -> (Vec<f64>, Vec<f64>) {
 }
 
 wide! {
-    /// Of each channel of a block the mean as f32 rounds it, the sum of what differs from that, and
-    /// the sum of its squares; from zeros on.
+    /// Computes for each channel of a block the mean rounded to f32, the sum of the deviations from
+    /// it, and the sum of their squares. The outputs must be zero on entry.
     fn moments_of_block(mean: &mut [f32], off: &mut [f32], squares: &mut [f32], x: &[f32]) {
         let c = mean.len();
         x.chunks_exact(c).for_each(|x| mean.iter_mut().zip(x).for_each(|(sum, x)| *sum += x));
@@ -95,11 +95,14 @@ impl Op for BatchNormTrain {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 3)?;
         let (x, vector) = (inputs[0], TensorType::f32(Shape::vector(inputs[0].shape.c)));
-        // The same checks as with fixed statistics.
+        // Same checks as with fixed statistics.
         self.norm().infer(&[x, inputs[1], inputs[2], vector, vector])?;
         if x.shape.positions() < 2 {
-            return Err(error!(Graph, "one value for each channel has no variance ({})", x.shape)
-                .advice("take a larger batch or image, or fixed statistics for this norm"));
+            return Err(error!(
+                Graph,
+                "batch statistics need more than one value per channel, got {}", x.shape
+            )
+            .advice("use a larger batch or image, or fixed statistics for this norm"));
         }
         Ok(vec![x, vector, vector])
     }
@@ -109,7 +112,7 @@ impl Op for BatchNormTrain {
         let (positions, c) = (shape.positions(), shape.c);
         let (mean, squares) = moments(x, positions, c);
         let [y, mean_out, variance] = outputs else {
-            unreachable!("invariant: three outputs are inferred")
+            unreachable!("invariant: infer returns three outputs")
         };
         mean_out.f32_mut().iter_mut().zip(mean).for_each(|(out, mean)| *out = mean as f32);
         variance
@@ -152,11 +155,13 @@ impl Op for BatchNormTrain {
     }
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
-        // Of means and variances nothing but running statistics is made.
-        if backward.arrived(0).is_none() || backward.arrived(1).or(backward.arrived(2)).is_some() {
+        // Means and variances may be read only to update running statistics.
+        if backward.output_gradient(0).is_none()
+            || backward.output_gradient(1).or(backward.output_gradient(2)).is_some()
+        {
             return Err(error!(
                 Graph,
-                "the statistics of a batch norm have no gradient, and something differentiated reads them"
+                "batch statistics have no gradient, but a differentiated node reads them"
             ));
         }
         let inputs = [
@@ -168,7 +173,9 @@ impl Op for BatchNormTrain {
         ];
         let gradients =
             backward.ops("x", BatchNormGrad { eps: self.eps, frozen: false }, &inputs)?;
-        (0..3).for_each(|i| backward.give(i, gradients[i]));
+        for i in 0..3 {
+            backward.add_gradient(i, gradients[i]);
+        }
         Ok(())
     }
 }

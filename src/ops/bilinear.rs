@@ -1,23 +1,23 @@
-//! Where bilinear interpolation reads, in whole numbers: the same neighbors on every device, and
-//! weights rounded once.
+//! Source positions of bilinear interpolation in integer arithmetic: the same neighbors on every
+//! device, and weights that are rounded once.
 
 use super::kernel::Dispatch;
 use crate::error::{Result, error};
 use crate::tensor::{Shape, TensorType};
 
-/// The part of an image that an interpolation shows: scores are made for a padded image, labels are
-/// wanted for the image before it was scaled and padded. One interpolation leads straight there.
+/// The region of a network input to resample. Scores are computed for a scaled and padded image;
+/// labels are needed at the size of the original image. One interpolation maps the first to the
+/// second directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ResampleWindow {
-    /// Height and width of the network's input, which the source of the interpolation stands for.
+    /// Height and width of the network input, which the source of the interpolation covers.
     pub padded: (usize, usize),
-    /// Height and width of the image in its top left corner, which the output stands for.
+    /// Height and width of the scaled image in its top left corner, which the output covers.
     pub scaled: (usize, usize),
 }
 
-/// The rows of an interpolation's output that are computed; the other rows are left out. Outputs
-/// that do not fit into memory at once are computed strip by strip, with the same bits as all at
-/// once.
+/// Range of output rows to compute. Outputs that do not fit into memory are computed strip by
+/// strip; the result is bit-identical to computing all rows at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rows {
     /// The first row.
@@ -26,14 +26,14 @@ pub struct Rows {
     pub count: usize,
 }
 
-/// Along one axis, output coordinate `d` lies at `(max(d * mul + add, sub) - sub) / den` of the
-/// input.
+/// One axis of an interpolation: output coordinate `d` maps to `(max(d * mul + add, sub) - sub) /
+/// den` of the input.
 ///
 /// That is PyTorch's `interpolate`: half-pixel centers, `max((d + 1/2) * from / to - 1/2, 0)`, or
 /// with aligned corners `d * (from - 1) / (to - 1)`, written as one fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Axis {
-    /// Added to each output coordinate: the first one that is computed.
+    /// First computed output coordinate; added to each `d`.
     first: usize,
     mul: usize,
     add: usize,
@@ -67,10 +67,10 @@ impl Axis {
         }
     }
 
-    /// The output's `to` pixels lie over the first `scaled` of `padded` pixels (centers at halves),
-    /// which `from` values stand for.
+    /// Creates an axis whose `to` output pixels cover the first `scaled` of `padded` pixels
+    /// (centers at halves), which are represented by `from` values.
     ///
-    /// With `p + 1/2 = (d + 1/2) * scaled / to` the place among the padded pixels, the source's
+    /// With the position `p + 1/2 = (d + 1/2) * scaled / to` among the padded pixels, the source
     /// coordinate is `p * (from - 1) / (padded - 1)` or `(p + 1/2) * from / padded - 1/2`, as in
     /// [`Axis::new`], written as one fraction and reduced.
     fn windowed(from: usize, to: usize, padded: usize, scaled: usize, align_corners: bool) -> Self {
@@ -93,8 +93,9 @@ impl Axis {
         }
     }
 
-    /// Whether shaders can follow it. They know the numerator modulo 2^32 and its quotient to
-    /// within one, so a remainder must be told from its neighbors a denominator away.
+    /// Returns whether shaders can compute the axis exactly. They have the numerator modulo 2^32
+    /// and its quotient to within one, so remainders that differ by the denominator must be
+    /// distinguishable.
     fn fits_u32(&self) -> bool {
         self.den < 1 << 30
     }
@@ -113,7 +114,7 @@ impl Axis {
         (0..to).map(|d| self.tap(d)).collect()
     }
 
-    /// The members of a shader's uniform block; whole numbers are taken modulo 2^32 (see
+    /// Sets the members of a shader's uniform block; integers are modulo 2^32 (see
     /// `shaders/shared/bilinear.wesl`).
     pub(super) fn params(self, dispatch: Dispatch, names: [&'static str; 6]) -> Dispatch {
         let [mul, add, den, last, scale, shift] = names;
@@ -165,18 +166,19 @@ impl Grid {
         }
     }
 
-    /// The grid of some rows of the output alone.
+    /// Restricts the grid to some rows of the output.
     pub(super) fn rows(mut self, rows: Option<Rows>) -> Self {
         self.y.first = rows.map_or(0, |rows| rows.first);
         self
     }
 
-    /// Whether shaders can follow it.
+    /// Returns whether shaders can compute both axes exactly.
     pub(super) fn fits_u32(&self) -> bool {
         self.y.fits_u32() && self.x.fits_u32()
     }
 
-    /// The members `y_mul`, ... of a shader's uniform block; see `shaders/shared/bilinear.wesl`.
+    /// Sets the members `y_mul`, ... of a shader's uniform block; see
+    /// `shaders/shared/bilinear.wesl`.
     pub(super) fn params(&self, dispatch: Dispatch) -> Dispatch {
         let dispatch =
             self.y.params(dispatch, ["y_mul", "y_add", "y_den", "y_last", "y_scale", "y_shift"]);
@@ -184,35 +186,40 @@ impl Grid {
     }
 }
 
-/// Shape of `x` at another size. Errors where there is nothing to read, where a size is absurd, or
-/// where a window is larger than what it lies in.
+/// Returns the shape of `x` resized to `(h, w)`.
+///
+/// # Errors
+/// Returns an error if `x` is empty, if a size is 2^20 or more, or if the window is larger than the
+/// padded image.
 pub(super) fn infer(
     x: TensorType,
     (h, w): (usize, usize),
     window: Option<ResampleWindow>,
 ) -> Result<Shape> {
     if x.shape.is_empty() {
-        return Err(error!(Graph, "cannot interpolate in {}: it is empty", x.shape));
+        return Err(error!(Graph, "cannot resize the empty tensor {}", x.shape));
     }
     if let Some(ResampleWindow { padded, scaled }) = window {
         let inside =
             |scaled: usize, padded: usize| (1..=padded).contains(&scaled) && padded < 1 << 20;
         if !inside(scaled.0, padded.0) || !inside(scaled.1, padded.1) {
-            return Err(error!(Graph, "a window of {scaled:?} does not lie in {padded:?}"));
+            return Err(error!(Graph, "a window of {scaled:?} does not fit into {padded:?}"));
         }
     }
-    // So shaders find the neighbors within one by f32 arithmetic.
+    // With this limit, shaders find the neighbors to within one in f32 arithmetic.
     if let Some(side) = [x.shape.h, x.shape.w, h, w].into_iter().find(|&side| side >= 1 << 20) {
         return Err(error!(
             Graph,
-            "cannot resize from {} to {h} by {w}: {side} is not below 2^20", x.shape
+            "cannot resize from {} to {h}x{w}: {side} is not below 2^20", x.shape
         ));
     }
     Ok(x.shape.with_hw(h, w))
 }
 
-/// As [`infer`], for some rows of the output alone. Errors also where these are not rows of the
-/// output.
+/// Like [`infer`], restricted to some rows of the output.
+///
+/// # Errors
+/// Returns an error also if the rows are outside the output.
 pub(super) fn infer_rows(
     x: TensorType,
     size: (usize, usize),
@@ -227,12 +234,14 @@ pub(super) fn infer_rows(
         }
         Some(Rows { first, count }) => Err(error!(
             Graph,
-            "{count} rows from {first} on are not rows of an output of {}", shape.h
+            "rows {first}..{} are outside an output of {} rows",
+            first.saturating_add(count),
+            shape.h
         )),
     }
 }
 
-/// How rows are written in tables: ` rows 64..128`.
+/// Formats rows for tables: ` rows 64..128`.
 pub(super) fn rows_attribute(rows: Option<Rows>) -> String {
     rows.map_or_else(String::new, |Rows { first, count }| {
         format!(" rows {first}..{}", first + count)
@@ -247,8 +256,8 @@ pub(super) fn blend(a: &[f32], b: &[f32], weight: f32, out: &mut [f32]) {
     }
 }
 
-/// The row of an image that lies at `tap` between two rows of `row` values each; `scratch` holds it
-/// where it is neither.
+/// Returns the row of an image at `tap`, interpolated between two rows of `row` values each.
+/// `scratch` stores it if it is neither of the two.
 pub(super) fn row_at<'a>(
     image: &'a [f32],
     row: usize,
@@ -332,8 +341,8 @@ mod tests {
                     };
                     let tap = axis.tap(d);
                     let got = tap.lo as f64 + f64::from(tap.weight);
-                    // Past the last value there is nothing to blend with: whatever the weight, both
-                    // neighbors are the last.
+                    // Past the last value both neighbors are the last value, so the weight is
+                    // irrelevant.
                     let same = (got - expected).abs() < 1e-6
                         || (tap.lo == tap.hi && expected >= from - 1.0);
                     assert!(same, "{from} -> {to} at {d}: {got} is not {expected}");
@@ -387,23 +396,23 @@ mod tests {
                 };
                 for d in 0..to {
                     // As `tap` in shaders/shared/bilinear.wesl.
-                    let mut whole = (d as f32 * scale + shift).floor().max(0.0) as u32;
-                    let mut rest = (d as u32)
+                    let mut quotient = (d as f32 * scale + shift).floor().max(0.0) as u32;
+                    let mut remainder = (d as u32)
                         .wrapping_mul(mul)
                         .wrapping_add(add)
-                        .wrapping_sub(whole.wrapping_mul(den))
+                        .wrapping_sub(quotient.wrapping_mul(den))
                         as i32;
-                    if rest < 0 && whole > 0 {
-                        whole -= 1;
-                        rest += den as i32;
-                    } else if rest >= den as i32 {
-                        whole += 1;
-                        rest -= den as i32;
+                    if remainder < 0 && quotient > 0 {
+                        quotient -= 1;
+                        remainder += den as i32;
+                    } else if remainder >= den as i32 {
+                        quotient += 1;
+                        remainder -= den as i32;
                     }
                     let tap = axis.tap(d);
-                    let lo = (whole as usize).min(from - 1);
+                    let lo = (quotient as usize).min(from - 1);
                     assert_eq!(
-                        (lo, rest.max(0) as f32 / den as f32),
+                        (lo, remainder.max(0) as f32 / den as f32),
                         (tap.lo, tap.weight),
                         "{from} -> {to} at {d}"
                     );

@@ -1,5 +1,4 @@
-//! Addition and multiplication of two values, element by element or with one value for each
-//! channel.
+//! Addition and multiplication of two values, element-wise or broadcast per channel.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{ChannelSum, Op, expect_f32};
@@ -58,7 +57,7 @@ fn cpu(inputs: &[&Tensor], output: &mut Tensor, f: impl Fn(f32, f32) -> f32 + Sy
 fn kernels(cx: &KernelContext, multiply: bool) -> Vec<Kernel> {
     let (a, b, y) = (cx.inputs[0], cx.inputs[1], cx.outputs[0]);
     let (shape, b_shape) = (y.ty.shape, b.ty.shape);
-    // Pixels of the output that share a pixel of b, and pixels of b before it comes to an end.
+    // Number of output pixels per pixel of b, and number of pixels of b.
     let (pixels_per_b, b_pixels) = if b_shape == shape {
         (1, shape.positions())
     } else {
@@ -77,15 +76,16 @@ fn kernels(cx: &KernelContext, multiply: bool) -> Vec<Kernel> {
         .layout("b", b)
         .layout("y", y)
         .threads(shape.positions() * shape.c4());
-    vec![Kernel::one("plain", dispatch)]
+    vec![Kernel::single("plain", dispatch)]
 }
 
-/// The gradient of the second input, which may stand for many pixels.
-fn reduced(backward: &mut Backward, part: &str, full: ValueId) -> Result<ValueId> {
+/// Reduces the gradient `full` of the second input to its shape, if it was broadcast.
+fn reduced(backward: &mut Backward, name: &str, full: ValueId) -> Result<ValueId> {
     let (from, to) = (backward.graph().shape(full), backward.graph().shape(backward.input(1)));
-    match from == to {
-        true => Ok(full),
-        false => backward.op(part, ChannelSum { per_image: to.n == from.n, scale: 1.0 }, &[full]),
+    if from == to {
+        Ok(full)
+    } else {
+        backward.op(name, ChannelSum { per_image: to.n == from.n, scale: 1.0 }, &[full])
     }
 }
 
@@ -109,12 +109,12 @@ impl Op for Add {
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
         let dy = backward.dy();
-        if backward.wants(0) {
-            backward.give(0, dy);
+        if backward.needs_gradient(0) {
+            backward.add_gradient(0, dy);
         }
-        if backward.wants(1) {
+        if backward.needs_gradient(1) {
             let db = reduced(backward, "b", dy)?;
-            backward.give(1, db);
+            backward.add_gradient(1, db);
         }
         Ok(())
     }
@@ -140,26 +140,26 @@ impl Op for Mul {
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
         let (a, b, dy) = (backward.input(0), backward.input(1), backward.dy());
-        if backward.wants(0) {
+        if backward.needs_gradient(0) {
             let da = backward.op("a", Mul, &[dy, b])?;
-            backward.give(0, da);
+            backward.add_gradient(0, da);
         }
-        if backward.wants(1) {
+        if backward.needs_gradient(1) {
             let product = backward.op("product", Mul, &[dy, a])?;
             let db = reduced(backward, "b", product)?;
-            backward.give(1, db);
+            backward.add_gradient(1, db);
         }
         Ok(())
     }
 }
 
 impl Scope<'_> {
-    /// `a + b`; `b` has the shape of `a`, or is `[N or 1, 1, 1, C]`.
+    /// Adds `a + b`; `b` has the shape of `a`, or is `[N or 1, 1, 1, C]`.
     pub fn add(&mut self, name: &str, a: ValueId, b: ValueId) -> Result<ValueId> {
         self.op(name, Add, &[a, b])
     }
 
-    /// `a * b`; `b` has the shape of `a`, or is `[N or 1, 1, 1, C]`.
+    /// Adds `a * b`; `b` has the shape of `a`, or is `[N or 1, 1, 1, C]`.
     pub fn mul(&mut self, name: &str, a: ValueId, b: ValueId) -> Result<ValueId> {
         self.op(name, Mul, &[a, b])
     }

@@ -1,20 +1,21 @@
-//! Which operations are this crate's own.
+//! List of the operations of this crate.
 
 use super::*;
 use std::any::TypeId;
 
-/// Whether an operation is one of this crate. Its kernels then start this crate's shaders with
-/// sizes that fit, and need no checks at runtime; of an operation from outside neither is known.
+/// Returns whether an operation belongs to this crate. Its kernels then dispatch this crate's
+/// shaders with valid sizes and need no runtime checks; neither is known of an operation from
+/// outside.
 ///
-/// By the type itself: whatever [`Op`]'s methods return, another crate's operation could return
-/// too.
+/// Compares the type itself, because another crate's operation could return the same values from
+/// all methods of [`Op`].
 pub(crate) fn is_built_in(op: &dyn Op) -> bool {
     let any: &dyn Any = op;
     BUILT_IN.iter().any(|known| known() == any.type_id())
 }
 
-/// An operation that is missing here works, and is slower than it could be: the test below looks
-/// for it.
+/// All operations of this crate. A missing one would work, but slower than necessary; the test
+/// below detects it.
 static BUILT_IN: &[fn() -> TypeId] = &[
     TypeId::of::<Accumulate>,
     TypeId::of::<Activate>,
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    /// Of outside, but it says that it is `Flip`.
+    /// An operation from outside that imitates `Flip`.
     #[derive(Debug)]
     struct Disguised(Flip);
 

@@ -1,9 +1,9 @@
-//! Sums of each channel: over an image, or over the whole batch (the gradient of a bias and of what
-//! is added to every pixel).
+//! Per-channel sums over an image or over the whole batch (the gradient of a bias or of any value
+//! broadcast to all pixels).
 //!
-//! Sums are made of partial sums (blocks of positions), so that their rounding error grows with the
-//! square root of the number of values, not with the number itself. Both executors add in the same
-//! order.
+//! Sums are computed from partial sums (one per block of positions), so that the rounding error
+//! grows with the square root of the number of values instead of linearly. Both executors add in
+//! the same order.
 
 use super::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
 use super::{Op, Packing, expect_f32};
@@ -14,20 +14,20 @@ use rayon::prelude::*;
 /// `[N, H, W, C]` to `[N, 1, 1, C]`, or `[1, 1, 1, C]`: the sum of each channel, times `scale`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ChannelSum {
-    /// Whether each image has its own sum.
+    /// Whether to compute one sum per image instead of one for the batch.
     pub per_image: bool,
-    /// Factor of the sums.
+    /// Factor applied to the sums.
     pub scale: f32,
 }
 
-/// Positions that are added one after the other: about the square root of all, so that both levels
-/// are equally long.
+/// Returns the number of positions in a block: about the square root of `positions`, so that both
+/// levels of the summation have about the same length.
 pub(super) fn block(positions: usize) -> usize {
     positions.isqrt().max(16)
 }
 
 impl ChannelSum {
-    /// What is added up, as `[sums, 1, positions, C]`.
+    /// Returns the shape of the input viewed as `[sums, 1, positions, C]`.
     fn rows(&self, x: Shape) -> Shape {
         if self.per_image {
             Shape::new(x.n, 1, x.h * x.w, x.c)
@@ -53,7 +53,7 @@ impl Op for ChannelSum {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 1)?;
         let rows = self.rows(inputs[0].shape);
-        // Of nothing there is no sum; an empty output makes the graph refuse the node.
+        // Without positions there is no sum; an empty output makes the graph reject the node.
         Ok(vec![TensorType::f32(rows.with_hw(1, usize::from(rows.w > 0)))])
     }
 
@@ -79,7 +79,7 @@ impl Op for ChannelSum {
         let block = block(rows.w);
         let parts = rows.w.div_ceil(block);
         if parts == 1 {
-            return vec![Kernel::one(
+            return vec![Kernel::single(
                 "one step",
                 sums(Operand::Input(0), x, Operand::Output(0), y, rows.w, self.scale),
             )];
@@ -97,8 +97,8 @@ impl Op for ChannelSum {
     }
 }
 
-/// `values` sums over the positions: `each` adds what a position gives. In parallel, and always in
-/// the same order.
+/// Computes `values` sums over the positions; `each` adds the contribution of a position. Runs in
+/// parallel, with a fixed order of additions.
 pub(super) fn sum_positions(
     positions: usize,
     values: usize,
@@ -114,19 +114,20 @@ pub(super) fn sum_positions(
     sums
 }
 
-/// Blocks that [`partial`] sums are made of, for so many positions.
+/// Returns the number of [`partial`] sums for a number of positions.
 pub(super) fn blocks(positions: usize) -> usize {
     positions.div_ceil(block(positions))
 }
 
-/// How a shader that makes partial sums of its own divides the positions: adds the members
-/// `positions`, `block` and `parts`.
+/// Sets how a shader with its own partial sums divides the positions: the members `positions`,
+/// `block` and `parts`.
 pub(super) fn partial(dispatch: Dispatch, positions: usize) -> Dispatch {
     let parts = blocks(positions);
     dispatch.param("positions", positions).param("block", block(positions)).param("parts", parts)
 }
 
-/// Adds `block` positions after the other of each image, and multiplies by `scale`.
+/// Creates a dispatch that sums each run of `block` positions of each image and multiplies by
+/// `scale`.
 pub(super) fn sums(
     x: Operand,
     from: TensorLayout,

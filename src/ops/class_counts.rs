@@ -1,4 +1,4 @@
-//! How many pixels each class has.
+//! Number of pixels per class.
 
 use super::argmax::first_max;
 use super::kernel::{Dispatch, Kernel, KernelContext};
@@ -6,16 +6,16 @@ use super::{Op, expect_f32};
 use crate::error::{Result, error};
 use crate::tensor::{Data, Shape, Tensor, TensorType};
 
-/// Scores `[N, H, W, C]` to the number of pixels whose largest score each class has, u32
+/// Counts, for scores `[N, H, W, C]`, the pixels whose largest score belongs to each class, u32
 /// `[1, 1, 1, classes]`; the first of equal maxima counts. Rows and columns past `rows` and
-/// `columns`, and channels past `classes`, are left out.
+/// `columns`, and channels past `classes`, are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClassCounts {
-    /// Channels that are classes.
+    /// Number of channels that are classes.
     pub classes: usize,
-    /// Rows that stand for the image and not for its padding.
+    /// Number of rows that cover the image and not its padding.
     pub rows: usize,
-    /// Columns that stand for the image.
+    /// Number of columns that cover the image and not its padding.
     pub columns: usize,
 }
 
@@ -31,11 +31,14 @@ impl Op for ClassCounts {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 1)?;
         let x = inputs[0].shape;
-        let inside = |part: usize, whole: usize| (1..=whole).contains(&part);
+        let inside = |count: usize, limit: usize| (1..=limit).contains(&count);
         if !inside(self.classes, x.c) || !inside(self.rows, x.h) || !inside(self.columns, x.w) {
             return Err(error!(
                 Graph,
-                "{} classes of {} by {} are not in {x}", self.classes, self.rows, self.columns
+                "{} classes of {}x{} pixels are not within {x}",
+                self.classes,
+                self.rows,
+                self.columns
             ));
         }
         Ok(vec![TensorType::u32(Shape::vector(self.classes))])

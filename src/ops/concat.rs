@@ -7,8 +7,7 @@ use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `y[.., first input's channels, second input's channels, ..]`: any number of inputs
-/// `[N, H, W, C_i]` of one `[N, H, W]`.
+/// Concatenates any number of inputs `[N, H, W, C_i]` with equal `[N, H, W]` along the channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Concat;
 
@@ -19,14 +18,14 @@ impl Op for Concat {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let Some(first) = inputs.first() else {
-            return Err(error!(Graph, "takes one input or more, got none"));
+            return Err(error!(Graph, "expected at least one input, got none"));
         };
         expect_f32(inputs, inputs.len())?;
         for (i, input) in inputs.iter().enumerate() {
             if input.shape.with_c(0) != first.shape.with_c(0) {
                 return Err(error!(
                     Graph,
-                    "expected input {i} to be {} by {} like the first, for {} images, got {} (the first is {})",
+                    "expected input {i} to be {}x{} like the first, for {} images, got {} (the first is {})",
                     first.shape.h,
                     first.shape.w,
                     first.shape.n,
@@ -36,7 +35,7 @@ impl Op for Concat {
             }
         }
         if let Some(i) = inputs.iter().position(|t| t.shape.is_empty()) {
-            return Err(error!(Graph, "input {i} holds nothing: {}", inputs[i].shape));
+            return Err(error!(Graph, "input {i} is empty: {}", inputs[i].shape));
         }
         let channels = inputs.iter().map(|t| t.shape.c).sum();
         Ok(vec![TensorType::f32(first.shape.with_c(channels))])
@@ -58,11 +57,11 @@ impl Op for Concat {
         Ok(())
     }
 
-    /// One dispatch for each input, in order: an executor may leave out those whose input already
-    /// lies in its place.
+    /// One dispatch per input, in order: an executor may omit those whose input is already in
+    /// place.
     ///
-    /// An input that does not begin at a multiple of four channels keeps the lanes that the inputs
-    /// before it wrote.
+    /// The dispatch of an input that does not start at a multiple of four channels preserves the
+    /// lanes that the previous inputs wrote.
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let y = cx.outputs[0];
         let mut channel = 0;
@@ -91,17 +90,17 @@ impl Op for Concat {
     }
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
-        let count = backward.inputs();
+        let count = backward.input_count();
         let mut first = 0;
         for index in 0..count {
             let channels = backward.graph().shape(backward.input(index)).c;
-            if backward.wants(index) {
+            if backward.needs_gradient(index) {
                 let dx = backward.op(
                     &format!("x{index}"),
                     Slice { first, channels },
                     &[backward.dy()],
                 )?;
-                backward.give(index, dx);
+                backward.add_gradient(index, dx);
             }
             first += channels;
         }
@@ -110,7 +109,7 @@ impl Op for Concat {
 }
 
 impl Scope<'_> {
-    /// Concatenates along the channels, in the given order.
+    /// Adds a concatenation along the channels, in the given order.
     pub fn concat(&mut self, name: &str, inputs: &[ValueId]) -> Result<ValueId> {
         self.op(name, Concat, inputs)
     }

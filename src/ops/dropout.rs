@@ -1,4 +1,4 @@
-//! Dropout.
+//! Dropout at inference: the identity.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, expect_f32};
@@ -6,11 +6,11 @@ use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 
-/// Drops nothing: a trained network runs without. The node marks the place and the probability for
-/// those who train.
+/// The identity, since dropout is inactive at inference. The node marks the position and the
+/// probability of dropout for training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
-    /// The share of values that training replaces by zero.
+    /// Fraction of the values that training replaces by zero, at least 0 and below 1.
     pub p: f32,
 }
 
@@ -28,7 +28,7 @@ impl Op for Dropout {
         if !(0.0..1.0).contains(&self.p) {
             return Err(error!(
                 Graph,
-                "the share of dropped values must be at least 0 and below 1, got {}", self.p
+                "the dropout probability must be at least 0 and below 1, got {}", self.p
             ));
         }
         Ok(vec![inputs[0]])
@@ -39,7 +39,7 @@ impl Op for Dropout {
         Ok(())
     }
 
-    /// A copy, by the shader of the identity activation.
+    /// Returns a copy by the shader of the identity activation.
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let (x, y) = (cx.inputs[0], cx.outputs[0]);
         let shape = y.ty.shape;
@@ -51,12 +51,13 @@ impl Op for Dropout {
             .layout("x", x)
             .layout("y", y)
             .threads(shape.positions() * shape.c4());
-        vec![Kernel::one("copy", dispatch)]
+        vec![Kernel::single("copy", dispatch)]
     }
 }
 
 impl Scope<'_> {
-    /// Dropout of a share `p` (0 to 1) of the values; the identity when a trained network runs.
+    /// Adds dropout of a fraction `p` of the values, at least 0 and below 1; the identity at
+    /// inference.
     pub fn dropout(&mut self, name: &str, x: ValueId, p: f32) -> Result<ValueId> {
         self.op(name, Dropout { p }, &[x])
     }

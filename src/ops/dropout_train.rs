@@ -1,4 +1,4 @@
-//! Dropout that drops: in training, with a generator that counts instead of keeping a state.
+//! Dropout in training, with a counter-based random number generator.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, expect_f32};
@@ -7,21 +7,20 @@ use crate::graph::Backward;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `[x, step]` to `x / (1 - p)` where the generator keeps an element and 0 where it does not.
-/// `step` is u32 `[1, 1, 1, 1]`.
+/// `[x, step]` to `x / (1 - p)` for kept elements and 0 for dropped ones. `step` is u32 `[1, 1, 1,
+/// 1]`.
 ///
-/// Whether an element is kept depends on `key`, `step` and its number in `[N, H, W, C]` order and
-/// on nothing else, so the gradient finds the same ones without storing them, and a run can be
-/// repeated from any step.
+/// Whether an element is kept depends only on `key`, `step` and its index in `[N, H, W, C]` order,
+/// so the gradient recomputes the mask without storing it, and a run can be repeated from any step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DropoutTrain {
-    /// The share of values that is replaced by zero.
+    /// Fraction of the values that is replaced by zero, at least 0 and below 1.
     pub p: f32,
-    /// Tells the dropouts of a network, and runs of different seeds, apart.
+    /// Key of the generator; differs between the dropouts of a network and between seeds.
     pub key: u32,
 }
 
-/// A bijective hash of 32 bits (C. Wellons's `lowbias32`). The shader has the same.
+/// A bijective 32-bit hash (C. Wellons's `lowbias32`), the same as in the shader.
 fn hash(x: u32) -> u32 {
     let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
     let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
@@ -29,7 +28,7 @@ fn hash(x: u32) -> u32 {
 }
 
 impl DropoutTrain {
-    /// Hashes below this are dropped.
+    /// Returns the threshold below which a hash drops its element.
     fn threshold(self) -> u32 {
         (f64::from(self.p) * 4_294_967_296.0) as u32
     }
@@ -46,13 +45,13 @@ impl Op for DropoutTrain {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         if inputs.len() != 2 {
-            return Err(error!(Graph, "takes 2 inputs, got {}", inputs.len()));
+            return Err(error!(Graph, "expected 2 inputs, got {}", inputs.len()));
         }
         expect_f32(&inputs[..1], 1)?;
         if inputs[1] != TensorType::u32(Shape::vector(1)) {
             return Err(error!(
                 Graph,
-                "expected the step as u32 [1, 1, 1, 1], got {:?} {}",
+                "expected a step of type u32 [1, 1, 1, 1], got {:?} {}",
                 inputs[1].dtype,
                 inputs[1].shape
             ));
@@ -60,7 +59,7 @@ impl Op for DropoutTrain {
         if !(0.0..1.0).contains(&self.p) {
             return Err(error!(
                 Graph,
-                "the share of dropped values must be at least 0 and below 1, got {}", self.p
+                "the dropout probability must be at least 0 and below 1, got {}", self.p
             ));
         }
         Ok(vec![inputs[0]])
@@ -71,7 +70,7 @@ impl Op for DropoutTrain {
         let (threshold, scale) = (self.threshold(), 1.0 / (1.0 - self.p));
         let (x, y) = (inputs[0].f32(), outputs[0].f32_mut());
         y.par_iter_mut().with_min_len(1 << 14).zip(x).enumerate().for_each(|(i, (y, x))| {
-            // The number wraps for tensors of more than 2^32 elements, on both executors.
+            // The index wraps for tensors of more than 2^32 elements, on both executors.
             *y = if hash(i as u32 ^ salt) < threshold { 0.0 } else { x * scale };
         });
         Ok(())
@@ -93,12 +92,12 @@ impl Op for DropoutTrain {
             .layout("x", x)
             .layout("y", y)
             .threads(shape.positions() * shape.c4());
-        vec![Kernel::one("plain", dispatch)]
+        vec![Kernel::single("plain", dispatch)]
     }
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
         let dx = backward.op("x", *self, &[backward.dy(), backward.input(1)])?;
-        backward.give(0, dx);
+        backward.add_gradient(0, dx);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Left and right exchanged.
+//! Horizontal flip.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, expect_f32};
@@ -7,7 +7,7 @@ use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `y[n, h, w, c] = x[n, h, W - 1 - w, c]`: what a mirror shows of `x` `[N, H, W, C]`.
+/// `y[n, h, w, c] = x[n, h, W - 1 - w, c]`: flips `x` `[N, H, W, C]` horizontally.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flip;
 
@@ -46,18 +46,18 @@ impl Op for Flip {
             .layout("x", x)
             .layout("y", y)
             .threads(shape.positions() * shape.c4());
-        vec![Kernel::one("copy", dispatch)]
+        vec![Kernel::single("copy", dispatch)]
     }
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
         let dx = backward.op("x", Flip, &[backward.dy()])?;
-        backward.give(0, dx);
+        backward.add_gradient(0, dx);
         Ok(())
     }
 }
 
 impl Scope<'_> {
-    /// Exchanges left and right.
+    /// Adds a horizontal flip.
     pub fn flip(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
         self.op(name, Flip, &[x])
     }

@@ -6,16 +6,16 @@ use crate::tensor::TensorType;
 use std::borrow::Cow;
 use std::fmt;
 
-/// What a device can do, as far as kernels ask.
+/// Capabilities of a device that kernels depend on.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Caps {
-    /// The adapter runs on the processor (lavapipe, SwiftShader): barriers are dear there,
+    /// The adapter runs on the CPU (lavapipe, SwiftShader), where barriers are expensive and
     /// registers are few.
     pub software: bool,
-    /// The driver's compiler takes minutes and gigabytes for long unrolled code (SwiftShader):
-    /// kernels have to be short.
+    /// The driver's compiler needs minutes and gigabytes for long unrolled code (SwiftShader), so
+    /// kernels must be short.
     pub short_code: bool,
-    /// Smallest and largest subgroup, where subgroup functions can be used.
+    /// Smallest and largest subgroup size, if subgroup functions are available.
     pub subgroup: Option<(u32, u32)>,
     /// Half-precision arithmetic in shaders.
     pub f16: bool,
@@ -34,7 +34,7 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// What WebGPU promises everywhere: the portable form of every operation lives within these.
+    /// The limits that WebGPU guarantees everywhere. Every operation has a kernel within them.
     pub const PORTABLE: Caps = Caps {
         software: false,
         short_code: false,
@@ -49,10 +49,10 @@ impl Caps {
     };
 }
 
-/// How a tensor lies in a device buffer.
+/// Layout of a tensor in a device buffer.
 ///
-/// f32: `[N, H, W]` pixels of `pitch` `vec4`s each, of which the tensor's channels are `c4()` from
-/// `offset` on. Lanes beyond the last channel hold finite numbers of no meaning. u32 and u8:
+/// f32: `[N, H, W]` pixels of `pitch` `vec4`s each; the tensor's channels are the `c4()` `vec4`s
+/// from `offset` on. Lanes past the last channel contain arbitrary finite values. u32 and u8:
 /// contiguous, u8 packed four to a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TensorLayout {
@@ -65,12 +65,12 @@ pub struct TensorLayout {
 }
 
 impl TensorLayout {
-    /// A tensor that has its buffer for itself.
+    /// Layout of a tensor with a buffer of its own shape.
     pub fn contiguous(ty: TensorType) -> Self {
         Self { ty, pitch: ty.shape.c4() as u32, offset: 0 }
     }
 
-    /// Bytes of the buffer of a tensor that has it for itself.
+    /// Returns the bytes of a contiguous tensor's buffer.
     pub fn bytes(ty: TensorType, packing: Packing) -> u64 {
         let s = ty.shape;
         match ty.dtype {
@@ -86,14 +86,14 @@ impl TensorLayout {
     }
 }
 
-/// What an operation knows when it lists its kernels.
+/// What an operation needs to list its kernels: layouts and device.
 #[derive(Debug, Clone)]
 pub struct KernelContext<'a> {
-    /// Where the inputs lie.
+    /// Layouts of the inputs.
     pub inputs: &'a [TensorLayout],
-    /// Where the outputs go.
+    /// Layouts of the outputs.
     pub outputs: &'a [TensorLayout],
-    /// The device.
+    /// Capabilities of the device.
     pub caps: &'a Caps,
 }
 
@@ -144,13 +144,13 @@ impl From<f32> for Scalar {
 /// A shader variant: the file under `shaders/`, conditions for its `@if`s, and injected constants.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShaderVariant {
-    /// File name under `shaders/` without the ending: `conv2d/direct`. With `source`, any name, for
-    /// messages.
+    /// File name under `shaders/` without the extension: `conv2d/direct`. With `source`, any name,
+    /// for messages.
     pub shader: &'static str,
-    /// The shader's text where it is no file of this crate. It may import what is under `shaders/`:
-    /// `import package::shared::lanes::exist;`.
+    /// Text of a shader that is not a file of this crate. It may import the modules under
+    /// `shaders/`: `import package::shared::lanes::exist;`.
     pub source: Option<&'static str>,
-    /// Conditions that hold. All the others are false.
+    /// Conditions that are true. All others are false.
     pub features: Vec<&'static str>,
     /// Constants of the virtual module `constants`.
     pub constants: Vec<(&'static str, u32)>,
@@ -169,48 +169,48 @@ impl fmt::Display for ShaderVariant {
     }
 }
 
-/// How much of a shader is started.
+/// Number of threads or workgroups of a dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// At least so many threads, in one dimension.
+    /// Minimum number of threads, in one dimension.
     Threads(u64),
-    /// So many workgroups, in one dimension.
+    /// Number of workgroups, in one dimension.
     Groups(u64),
 }
 
-/// One dispatch: shader, reads, writes, constants, extent, in that order.
+/// One dispatch: shader, bindings, uniform block and extent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dispatch {
     /// The shader.
     pub variant: ShaderVariant,
-    /// Names in the shader, with what is bound there.
+    /// Names of the shader's storage bindings with the bound operands.
     pub bindings: Vec<(&'static str, Operand)>,
     /// Members of the shader's uniform block `params`.
     pub params: Vec<(Cow<'static, str>, Scalar)>,
-    /// How much is started. Shaders number their workgroups by `group.x + group.y * groups.x`,
-    /// since long extents are wrapped.
+    /// Number of threads or workgroups. Shaders number their workgroups by `group.x + group.y *
+    /// groups.x`, because long extents are wrapped into two dimensions.
     pub extent: Extent,
 }
 
 impl Dispatch {
-    /// A dispatch of the shader in `shaders/{shader}.wesl`.
+    /// Creates a dispatch of the shader in `shaders/{shader}.wesl`.
     pub fn new(shader: &'static str) -> Self {
         let variant =
             ShaderVariant { shader, source: None, features: Vec::new(), constants: Vec::new() };
         Self { variant, bindings: Vec::new(), params: Vec::new(), extent: Extent::Groups(0) }
     }
 
-    /// A dispatch of a shader of your own, for operations outside of this crate: `name` is for
-    /// messages, `source` is WESL text. What it must look like is what the files under `shaders/`
-    /// look like: a uniform block `params`, and an entry point `main` that numbers its workgroups
-    /// by `x + y * num_workgroups.x`. See `examples/custom_op.rs`.
+    /// Creates a dispatch of a custom shader, for operations outside this crate. `name` is used in
+    /// messages, `source` is WESL text with the structure of the files under `shaders/`: a uniform
+    /// block `params`, and an entry point `main` that numbers its workgroups by `x + y *
+    /// num_workgroups.x`. See `examples/custom_op.rs`.
     pub fn custom(name: &'static str, source: &'static str) -> Self {
         let mut dispatch = Self::new(name);
         dispatch.variant.source = Some(source);
         dispatch
     }
 
-    /// Makes an `@if(name)` true where `on`.
+    /// Makes `@if(name)` true if `on`.
     #[must_use]
     pub fn when(mut self, name: &'static str, on: bool) -> Self {
         if on {
@@ -252,16 +252,15 @@ impl Dispatch {
         self
     }
 
-    /// Tells the shader where a tensor lies: members `NAME_pitch` and `NAME_offset` of the uniform
-    /// block.
+    /// Sets the layout of a tensor: members `NAME_pitch` and `NAME_offset` of the uniform block.
     #[must_use]
     pub fn layout(self, name: &'static str, tensor: TensorLayout) -> Self {
         self.param(format!("{name}_pitch"), tensor.pitch)
             .param(format!("{name}_offset"), tensor.offset)
     }
 
-    /// Sets what the shaders of convolutions and poolings call a window: rows and columns, steps,
-    /// distances, and the padding before the first row and column.
+    /// Sets the window of a convolution or pooling shader: kernel size, stride, dilation, and the
+    /// padding before the first row and column.
     #[must_use]
     pub fn window(
         self,
@@ -280,14 +279,14 @@ impl Dispatch {
             .param("pad_left", before.1)
     }
 
-    /// Starts at least so many threads.
+    /// Sets the minimum number of threads.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.extent = Extent::Threads(threads as u64);
         self
     }
 
-    /// Starts so many workgroups.
+    /// Sets the number of workgroups.
     #[must_use]
     pub fn groups(mut self, groups: usize) -> Self {
         self.extent = Extent::Groups(groups as u64);
@@ -295,20 +294,20 @@ impl Dispatch {
     }
 }
 
-/// One way to compute an operation: dispatches that run one after the other.
+/// One implementation of an operation: dispatches that run one after another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kernel {
-    /// For tables and the tuner's file: `subgroup 6x16`.
+    /// Name in tables and in the tuner's cache file: `subgroup 6x16`.
     pub label: String,
-    /// What is dispatched.
+    /// The dispatches, in order.
     pub dispatches: Vec<Dispatch>,
     /// Bytes of each scratch buffer.
     pub scratch: Vec<u64>,
 }
 
 impl Kernel {
-    /// A kernel of one dispatch.
-    pub fn one(label: impl Into<String>, dispatch: Dispatch) -> Self {
+    /// Creates a kernel of a single dispatch.
+    pub fn single(label: impl Into<String>, dispatch: Dispatch) -> Self {
         Self { label: label.into(), dispatches: vec![dispatch], scratch: Vec::new() }
     }
 }

@@ -8,24 +8,24 @@ use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// The largest value of each window of `x` `[N, H, W, C]`; padding is never the largest. Sizes
-/// follow PyTorch's `max_pool2d`.
+/// Maximum of each window of `x` `[N, H, W, C]`, ignoring padding. Sizes follow PyTorch's
+/// `max_pool2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPool {
-    /// Rows and columns of a window.
+    /// Height and width of a window.
     pub kernel: (usize, usize),
-    /// Steps down and to the right.
+    /// Vertical and horizontal stride.
     pub stride: (usize, usize),
-    /// Distance between a window's rows and columns.
+    /// Distance between the rows and between the columns of a window.
     pub dilation: (usize, usize),
-    /// Rows and columns around the image.
+    /// Rows and columns of padding around the image.
     pub padding: Padding,
-    /// Whether a last window may stick out of the image and its padding.
+    /// Whether the last window may extend past the image and its padding.
     pub ceil_mode: bool,
 }
 
 impl MaxPool {
-    /// A square window without dilation, floor mode.
+    /// Creates a square window without dilation in floor mode.
     pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
         Self {
             kernel: (kernel, kernel),
@@ -78,18 +78,18 @@ impl Op for MaxPool {
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let dispatch =
             self.window().params(Dispatch::new("max_pool"), cx).read("x", 0).write("y", 0);
-        vec![Kernel::one("plain", dispatch)]
+        vec![Kernel::single("plain", dispatch)]
     }
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
         let dx = backward.op("x", MaxPoolGrad(*self), &[backward.input(0), backward.dy()])?;
-        backward.give(0, dx);
+        backward.add_gradient(0, dx);
         Ok(())
     }
 }
 
 impl Scope<'_> {
-    /// Max pooling.
+    /// Adds max pooling.
     pub fn max_pool(&mut self, name: &str, x: ValueId, pool: MaxPool) -> Result<ValueId> {
         self.op(name, pool, &[x])
     }

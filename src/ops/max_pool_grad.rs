@@ -1,4 +1,4 @@
-//! The gradient of max pooling: each window gives its gradient to its first maximum.
+//! Gradient of max pooling: each window passes its gradient to its first maximum.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::window::Axis;
@@ -7,22 +7,22 @@ use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `dx` `[N, H, W, C]` of `[x, dy]`. Of equal values in a window the first one, row by row, takes
-/// it all, as in PyTorch.
+/// `dx` `[N, H, W, C]` from `[x, dy]`. Of equal maxima in a window the first one in row-major order
+/// receives the whole gradient, as in PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPoolGrad(pub MaxPool);
 
-/// Lines of `dx` that one thread computes: windows across two threads' lines are looked at by both.
+/// Lines of `dx` per task. Windows that cross two bands are evaluated by both tasks.
 const BAND: usize = 16;
 
-/// The first of `taps` that has the largest value, for each channel.
+/// Finds for each channel the first of `taps` with the largest value.
 fn first_maxima<'x>(best: &mut [f32], tap_of: &mut [u32], taps: impl Iterator<Item = &'x [f32]>) {
     best.fill(f32::NEG_INFINITY);
-    // Where nothing is larger than that.
+    // Default if no value is larger.
     tap_of.fill(0);
     for (tap, x) in taps.enumerate() {
-        for ((best, of), &x) in best.iter_mut().zip(tap_of.iter_mut()).zip(x) {
-            (*best, *of) = if x > *best { (x, tap as u32) } else { (*best, *of) };
+        for ((best, best_tap), &x) in best.iter_mut().zip(tap_of.iter_mut()).zip(x) {
+            (*best, *best_tap) = if x > *best { (x, tap as u32) } else { (*best, *best_tap) };
         }
     }
 }
@@ -58,9 +58,11 @@ impl Op for MaxPoolGrad {
         let memory = || (vec![0.0; from.c], vec![0; from.c]);
         bands.for_each_init(memory, |(best, tap_of), (image, first, dx)| {
             dx.fill(0.0);
-            let own = first..first + dx.len() / line;
-            let seen = |&oy: &usize| rows.taps(oy).any(|ky| own.contains(&rows.position(oy, ky)));
-            for (oy, ox) in (0..to.h).filter(seen).flat_map(|oy| (0..to.w).map(move |ox| (oy, ox)))
+            let band_rows = first..first + dx.len() / line;
+            let reads_band =
+                |&oy: &usize| rows.taps(oy).any(|ky| band_rows.contains(&rows.position(oy, ky)));
+            for (oy, ox) in
+                (0..to.h).filter(reads_band).flat_map(|oy| (0..to.w).map(move |ox| (oy, ox)))
             {
                 let at = |(ky, kx)| (rows.position(oy, ky), columns.position(ox, kx));
                 let taps = || {
@@ -75,10 +77,11 @@ impl Op for MaxPoolGrad {
                     taps().map(|(_, (iy, ix))| &x[from.index(image, iy, ix, 0)..][..from.c]),
                 );
                 let dy = &dy[to.index(image, oy, ox, 0)..][..to.c];
-                for (tap, (iy, ix)) in taps().filter(|(_, (iy, _))| own.contains(iy)) {
+                for (tap, (iy, ix)) in taps().filter(|(_, (iy, _))| band_rows.contains(iy)) {
                     let dx = &mut dx[(iy - first) * line + ix * from.c..][..from.c];
-                    let all = dx.iter_mut().zip(dy).zip(tap_of.iter());
-                    all.for_each(|((dx, &dy), &of)| *dx += if of == tap as u32 { dy } else { 0.0 });
+                    for ((dx, &dy), &best_tap) in dx.iter_mut().zip(dy).zip(tap_of.iter()) {
+                        *dx += if best_tap == tap as u32 { dy } else { 0.0 };
+                    }
                 }
             }
         });
@@ -94,6 +97,6 @@ impl Op for MaxPoolGrad {
             .read("x", 0)
             .read("dy", 1)
             .write("dx", 0);
-        vec![Kernel::one("gather", dispatch.layout("x", x))]
+        vec![Kernel::single("gather", dispatch.layout("x", x))]
     }
 }

@@ -1,7 +1,7 @@
-//! Operations: one file each, with everything about it.
+//! Operations, one file each: attributes, shape inference, CPU function, kernels and gradient.
 //!
-//! The executors, passes, tuner and printers call nothing but [`Op`]. To add an operation: its file
-//! here, its shader in `shaders/`, and its line in the list of modules below.
+//! Executors, passes, tuner and printers use only [`Op`]. To add an operation, add its file here,
+//! its shader in `shaders/`, and a line in the list of modules below.
 
 mod accumulate;
 mod activation;
@@ -42,6 +42,7 @@ mod softmax;
 mod temporal_mean;
 mod upsample_argmax;
 mod upsample_softmax;
+mod upsampling;
 mod wide;
 mod window;
 
@@ -83,6 +84,7 @@ pub use softmax::Softmax;
 pub use temporal_mean::TemporalMean;
 pub use upsample_argmax::UpsampleArgmax;
 pub use upsample_softmax::UpsampleSoftmax;
+pub use upsampling::Upsampling;
 
 use crate::error::{Result, error};
 use crate::graph::Backward;
@@ -91,112 +93,120 @@ use kernel::{Kernel, KernelContext};
 use std::any::Any;
 use std::fmt;
 
-/// What one run of an operation costs, however it is computed.
+/// Cost of one run of an operation, independent of the kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Cost {
-    /// Multiplications with an addition, as papers count them (padding counts as if it were image).
+    /// Multiply-adds, as papers count them (padding counts like image pixels).
     pub multi_adds: u64,
-    /// Bytes read and written once: inputs, parameters and outputs.
+    /// Bytes of inputs, parameters and outputs, each read or written once.
     pub bytes: u64,
 }
 
-/// How a parameter lies in device memory.
+/// Layout of a parameter in device memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Packing {
-    /// `[n, h, w, c]` with the channels padded to a multiple of four by zeros.
+    /// `[n, h, w, c]` with the channels zero-padded to a multiple of four.
     Channels,
-    /// As [`Packing::Channels`], and `w` (a kernel's input channels) padded to a multiple of four
-    /// by zeros too.
+    /// Like [`Packing::Channels`], with `w` (a kernel's input channels) also zero-padded to a
+    /// multiple of four.
     Matrix,
 }
 
-/// The whole contract of an operation.
+/// An operation of a graph: everything that executors, passes and printers need to know.
 pub trait Op: fmt::Debug + Send + Sync + Any {
-    /// The operation's name, the same for all its instances: `conv2d`.
+    /// Name of the operation, the same for all instances: `conv2d`.
     fn name(&self) -> &'static str;
 
-    /// Its attributes, short, for tables: `3x3 s2 d1 relu6`.
+    /// Attributes in short form, for tables: `3x3 s2 d1 relu6`.
     fn attributes(&self) -> String {
         String::new()
     }
 
-    /// Types of the outputs for inputs of the given types. Errors say what was expected; the graph
-    /// adds the node's name.
+    /// Infers the types of the outputs from the types of the inputs.
+    ///
+    /// # Errors
+    /// Returns an error that states the expected types if the inputs do not fit. The graph adds the
+    /// node's name.
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>>;
 
-    /// Multi-Adds and bytes. By default no Multi-Adds, and every input and output once.
+    /// Returns the cost. The default is no multiply-adds, and each input and output read or written
+    /// once.
     fn cost(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Cost {
         Cost { multi_adds: 0, bytes: bytes(inputs) + bytes(outputs) }
     }
 
-    /// The reference: computes the outputs from the inputs on the processor. The outputs come in
-    /// with the inferred types and unspecified contents. Inputs have the types that [`Op::infer`]
+    /// Computes the outputs on the CPU; the reference for all kernels. The outputs have the
+    /// inferred types and unspecified contents. The inputs have the types that [`Op::infer`]
     /// accepted.
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()>;
 
-    /// Bytes that [`Op::cpu`] takes at most beside inputs and outputs, on `threads` threads; what
-    /// is no more than some rows counts as nothing. They are checked before a graph runs, since
-    /// what fails to be allocated in between ends the process.
+    /// Upper bound on the bytes that [`Op::cpu`] allocates in addition to inputs and outputs, on
+    /// `threads` threads. Buffers of a few rows are not counted. The bound is checked before a
+    /// graph runs, because a failed allocation during the run aborts the process.
     fn cpu_scratch(&self, _inputs: &[TensorType], _outputs: &[TensorType], _threads: usize) -> u64 {
         0
     }
 
-    /// The ways to compute it on a device, the one expected to be fastest first. All give the same
-    /// numbers within rounding.
+    /// Lists the kernels for a device, the one expected to be fastest first. All compute the same
+    /// values within rounding.
     fn kernels(&self, context: &KernelContext) -> Vec<Kernel>;
 
-    /// Adds the nodes that compute the gradients of the inputs from those of the outputs. A rule
-    /// never adds gradients up (see [`Graph::gradients`](crate::graph::Graph::gradients)).
+    /// Adds the nodes that compute the gradients of the inputs from those of the outputs.
+    ///
+    /// Implementations do not accumulate gradients;
+    /// [`Graph::gradients`](crate::graph::Graph::gradients) does.
     ///
     /// # Errors
-    /// Where the operation has no rule: by default.
+    /// Returns an error if the operation has no gradient, which is the default.
     fn gradient(&self, _backward: &mut Backward) -> Result<()> {
-        Err(error!(Graph, "has no gradient").advice("train on the scores before it"))
+        Err(error!(Graph, "operation has no gradient")
+            .advice("compute the loss from the scores before it"))
     }
 
-    /// Inputs that are overwritten by an output of the same type: `(input, output)`. On devices the
-    /// two are one buffer, and kernels bind the output alone, which holds the input when they
-    /// begin.
+    /// Pairs `(input, output)` of the same type in which the output overwrites the input. On
+    /// devices the two share a buffer. Kernels bind only the output, which contains the input when
+    /// they start.
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[]
     }
 
-    /// How input `index` must lie in device memory where it is a parameter.
+    /// Returns the packing of input `index` in device memory if that input is a parameter.
     fn packing(&self, _index: usize) -> Packing {
         Packing::Channels
     }
 }
 
 impl dyn Op {
-    /// Whether this is an operation of type `T`.
+    /// Returns whether this is an operation of type `T`.
     pub fn is<T: Op>(&self) -> bool {
         (self as &dyn Any).is::<T>()
     }
 
-    /// This as an operation of type `T`, for passes that read attributes.
+    /// Returns this as an operation of type `T`, for passes that read attributes.
     pub fn downcast_ref<T: Op>(&self) -> Option<&T> {
         (self as &dyn Any).downcast_ref()
     }
 }
 
-/// Bytes of tensors of the given types, in host layout.
+/// Returns the bytes of tensors of the given types, in host layout.
 pub fn bytes(types: &[TensorType]) -> u64 {
     let each = types.iter().map(|t| (t.shape.len() as u64).saturating_mul(t.dtype.size() as u64));
     each.fold(0, u64::saturating_add)
 }
 
-/// Checks the shape of the gradient that arrives at an operation's output.
+/// Checks the shape of the gradient of an operation's output.
 pub(crate) fn expect_gradient(expected: Shape, got: Shape) -> Result<()> {
-    match expected == got {
-        true => Ok(()),
-        false => Err(error!(Graph, "expected a gradient of shape {expected}, got {got}")),
+    if expected == got {
+        Ok(())
+    } else {
+        Err(error!(Graph, "expected a gradient of shape {expected}, got {got}"))
     }
 }
 
-/// Checks how many inputs there are, and that they are f32.
+/// Checks that there are `count` inputs and that all are f32.
 pub(crate) fn expect_f32(inputs: &[TensorType], count: usize) -> Result<()> {
     if inputs.len() != count {
-        return Err(error!(Graph, "takes {count} inputs, got {}", inputs.len()));
+        return Err(error!(Graph, "expected {count} inputs, got {}", inputs.len()));
     }
     match inputs.iter().position(|t| t.dtype != DType::F32) {
         Some(i) => Err(error!(Graph, "input {i} must be f32, got {:?}", inputs[i].dtype)),

@@ -1,5 +1,5 @@
-//! The end of a live segmentation in one operation: upsampling of the scores, choice of the class,
-//! and its color over the frame.
+//! The last step of live segmentation in one operation: upsampling of the scores, argmax, and
+//! drawing of the class colors over the frame.
 
 use super::kernel::{Dispatch, Kernel, KernelContext, Operand};
 use super::preprocess_frame::colors;
@@ -8,26 +8,26 @@ use crate::error::{Result, error};
 use crate::tensor::{DType, Data, Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// More than any score: added to or taken from scores of classes that are left out.
+/// Larger than any score: subtracted from the scores of excluded classes.
 const APART: f32 = 1e30;
 
-/// Margins beyond this are taken as infinite: by then the share is about one step of 255 from 0 or
-/// 1.
+/// Margins beyond this count as infinite: the weight of the frame is then within about 1/255 of 0
+/// or 1.
 const STEEP: f32 = 5.5;
 
-/// What a [`Style`] does with a pixel.
+/// How a [`Style`] draws a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Effect {
-    /// The color of the pixel's class; black where that is not shown.
+    /// The color of the pixel's class; black if the class is not shown.
     #[default]
     Mask,
-    /// The color of the pixel's class over the frame; the frame alone where the class is not shown.
+    /// The color of the pixel's class over the frame; only the frame if the class is not shown.
     Overlay,
-    /// The frame where a class is shown, something else behind, with a soft edge between.
+    /// The frame if the class is shown, otherwise a background, with a soft edge between them.
     CutOut(Background),
 }
 
-/// What stands behind what was cut out.
+/// Background of a cut-out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Background {
     /// One color, sRGB.
@@ -38,35 +38,35 @@ pub enum Background {
     Image,
 }
 
-/// How [`Paint`] is to draw: its third input, so that it can change from frame to frame.
+/// Drawing style of [`Paint`]: its third input, so that it can change from frame to frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Style {
-    /// What is done with a pixel.
+    /// How a pixel is drawn.
     pub effect: Effect,
-    /// How much of the effect is laid over the frame, 0 to 1.
+    /// Opacity of the effect over the frame, 0 to 1.
     pub opacity: f32,
-    /// Left and right exchanged.
+    /// Whether to flip the output horizontally.
     pub mirror: bool,
-    /// Steepness of soft edges. With 1 the frame's share is the probability of the best shown class
-    /// against the best other one; more is harder. The frame's share is 0 or 1 where this times the
-    /// difference of the two scores is past 5.5.
+    /// Steepness of soft edges. With 1 the weight of the frame is the probability of the best shown
+    /// class against the best hidden one; larger values give harder edges. The weight is 0 or 1 if
+    /// this times the difference of the two scores is beyond 5.5.
     pub edge: f32,
-    /// Color (sRGB) and whether it is shown, for each class.
+    /// For each class its color (sRGB) and whether it is shown.
     pub classes: Vec<([u8; 3], bool)>,
 }
 
 impl Style {
-    /// Shape of the tensor for a number of classes: `[1, 1, rows, 4]`.
+    /// Returns the shape of the tensor for a number of classes: `[1, 1, rows, 4]`.
     pub fn shape(classes: usize) -> Shape {
         Shape::new(1, 1, 2 + 2 * classes.div_ceil(4) + classes, 4)
     }
 
-    /// The tensor that [`Paint`] reads.
+    /// Returns the tensor that [`Paint`] reads.
     ///
-    /// Its rows are: effect, opacity, mirror, edge; the color behind and which kind of image (0
-    /// none, 1 the frame's, 2 one of its own); for every four classes what is added to their scores
-    /// where shown classes are sought, then the same where the others are; for each class its
-    /// color.
+    /// Its rows are: effect, opacity, mirror, edge; the background color and the kind of background
+    /// image (0 none, 1 mirrored with the frame, 2 never mirrored); for every four classes the
+    /// offsets added to their scores to find the best shown class, then the offsets to find the
+    /// best hidden class; for each class its color.
     pub fn tensor(&self) -> Tensor {
         let (effect, behind) = match self.effect {
             Effect::Mask => (0.0, Background::Color([0; 3])),
@@ -84,7 +84,7 @@ impl Style {
             vec![effect, self.opacity.clamp(0.0, 1.0), flag(self.mirror), self.edge, r, g, b, kind];
         for shown in [true, false] {
             let lanes = self.classes.len().next_multiple_of(4);
-            // Lanes without a class are in neither group.
+            // Lanes without a class belong to neither group.
             rows.extend((0..lanes).map(|i| {
                 if self.classes.get(i).is_some_and(|c| c.1 == shown) { 0.0 } else { -APART }
             }));
@@ -94,24 +94,24 @@ impl Style {
             rows.push(0.0);
         }
         Tensor::new(Self::shape(self.classes.len()), rows)
-            .expect("invariant: the rows are those of the shape")
+            .expect("invariant: the rows match the shape")
     }
 }
 
 /// Frames u32 `[N, H, W, 1]` (packed pixels, see [`super::Frame`]), scores f32 `[N, h, w, C]`, a
-/// [`Style`], and images behind, f32 `[N, h', w', 3]` of 0 to 255, to painted frames u32
-/// `[N, H, W, 1]`, opaque.
+/// [`Style`], and background images `behind`, f32 `[N, h', w', 3]` of 0 to 255, to painted, opaque
+/// frames u32 `[N, H, W, 1]`.
 ///
-/// Scores are interpolated as by [`super::UpsampleArgmax`], and so are the images behind, with the
-/// corners kept in place.
+/// Scores are interpolated as by [`super::UpsampleArgmax`]. Background images are interpolated in
+/// the same way, without `align_corners`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paint {
-    /// Channels of the scores that are classes.
+    /// Number of score channels that are classes.
     pub classes: usize,
-    /// Whether scores keep the centers of the corner pixels in place; else the corners of the image
-    /// are.
+    /// Whether the interpolation of the scores aligns the centers of the corner pixels instead of
+    /// the corners of the image.
     pub align_corners: bool,
-    /// Set where the frame is a part of what the scores are for.
+    /// Region of the scores that the frame covers, if not all of them.
     pub window: Option<ResampleWindow>,
 }
 
@@ -130,6 +130,113 @@ impl Paint {
     }
 }
 
+/// The rows of a [`Style::tensor`], for the CPU function.
+struct StyleRows<'a> {
+    rows: &'a [f32],
+    /// 0 mask, 1 overlay, 2 cut-out.
+    effect: u32,
+    opacity: f32,
+    mirror: bool,
+    edge: f32,
+    /// The color behind cut-outs.
+    behind: [f32; 3],
+    /// The kind of image behind: 0 none, 1 mirrored with the frame, 2 never mirrored.
+    kind: f32,
+    /// Added to the scores of each class to find the best shown class, and the best hidden one.
+    shown: &'a [f32],
+    hidden: &'a [f32],
+    /// First row of the colors.
+    first_color: usize,
+}
+
+impl<'a> StyleRows<'a> {
+    fn new(rows: &'a [f32], classes: usize) -> Self {
+        let c4 = classes.div_ceil(4);
+        let offsets = |group: usize| &rows[4 * (2 + group * c4)..][..classes];
+        let ([effect, opacity, mirror, edge], [r, g, b, kind]) = (row(rows, 0), row(rows, 1));
+        Self {
+            rows,
+            effect: effect as u32,
+            opacity,
+            mirror: mirror != 0.0,
+            edge,
+            behind: [r, g, b],
+            kind,
+            shown: offsets(0),
+            hidden: offsets(1),
+            first_color: 2 + 2 * c4,
+        }
+    }
+
+    /// Returns the color of a pixel with the given scores at full opacity.
+    fn color(
+        &self,
+        scores: &[f32],
+        frame: [f32; 3],
+        behind: impl FnOnce() -> [f32; 3],
+    ) -> [f32; 3] {
+        let (shown, hidden) = (best(scores, self.shown), best(scores, self.hidden));
+        let is_shown = shown.1 >= hidden.1;
+        match (self.effect, is_shown) {
+            (0 | 1, true) => {
+                let [r, g, b, _] = row(self.rows, self.first_color + shown.0);
+                [r, g, b]
+            }
+            (0, false) => [0.0; 3],
+            (1, false) => frame,
+            _ => {
+                let (behind, alpha) = (behind(), alpha(self.edge * (shown.1 - hidden.1)));
+                std::array::from_fn(|c| behind[c] + (frame[c] - behind[c]) * alpha)
+            }
+        }
+    }
+
+    /// Returns the background color, from the image behind if there is one.
+    fn behind_color(&self, row: &[f32], tap: bilinear::Tap) -> [f32; 3] {
+        let mut color = self.behind;
+        if self.kind != 0.0 {
+            interpolate(row, tap, &mut color);
+        }
+        color
+    }
+
+    /// Blends `color` over the frame with the style's opacity.
+    fn blended(&self, frame: [f32; 3], color: [f32; 3]) -> [f32; 3] {
+        std::array::from_fn(|c| frame[c] + (color[c] - frame[c]) * self.opacity)
+    }
+}
+
+fn row(rows: &[f32], i: usize) -> [f32; 4] {
+    <[f32; 4]>::try_from(&rows[4 * i..][..4]).expect("invariant: rows of four")
+}
+
+/// Interpolates one pixel of a row whose pixels have as many channels as `out`.
+fn interpolate(row: &[f32], tap: bilinear::Tap, out: &mut [f32]) {
+    let c = out.len();
+    bilinear::blend(&row[tap.lo * c..][..c], &row[tap.hi * c..][..c], tap.weight, out);
+}
+
+/// Returns the first class with the largest sum of score and offset, and that sum.
+fn best(scores: &[f32], offsets: &[f32]) -> (usize, f32) {
+    let sums = scores.iter().zip(offsets).map(|(score, offset)| score + offset).enumerate();
+    sums.fold((0, -2.0 * APART), |best, (i, v)| if v > best.1 { (i, v) } else { best })
+}
+
+/// Returns the weight of the frame for a margin between the scores of shown and hidden classes.
+fn alpha(margin: f32) -> f32 {
+    match margin {
+        margin if margin >= STEEP => 1.0,
+        margin if margin <= -STEEP => 0.0,
+        margin => 1.0 / (1.0 + (-margin).exp()),
+    }
+}
+
+/// Rounds an RGB color to bytes and packs it as an opaque pixel.
+fn packed(color: [f32; 3]) -> u32 {
+    let [r, g, b] = color.map(|v| (v.clamp(0.0, 255.0) + 0.5) as u32);
+    r | g << 8 | b << 16 | 255 << 24
+}
+
 impl Op for Paint {
     fn name(&self) -> &'static str {
         "paint"
@@ -146,8 +253,8 @@ impl Op for Paint {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        let [frame, scores, look, behind] = inputs else {
-            return Err(error!(Graph, "takes 4 inputs, got {}", inputs.len()));
+        let [frame, scores, style, behind] = inputs else {
+            return Err(error!(Graph, "expected 4 inputs, got {}", inputs.len()));
         };
         if frame.dtype != DType::U32 || frame.shape.c != 1 || frame.shape.is_empty() {
             return Err(error!(
@@ -155,8 +262,8 @@ impl Op for Paint {
                 "expected a frame of packed pixels, got {:?} {}", frame.dtype, frame.shape
             ));
         }
-        if [scores, look, behind].iter().any(|t| t.dtype != DType::F32) {
-            return Err(error!(Graph, "scores, look and image behind must be f32"));
+        if [scores, style, behind].iter().any(|t| t.dtype != DType::F32) {
+            return Err(error!(Graph, "scores, style and background must be f32"));
         }
         let (to, n) = (frame.shape, frame.shape.n);
         let classes = (1..=scores.shape.c).contains(&self.classes);
@@ -164,14 +271,14 @@ impl Op for Paint {
             || scores.shape.n != n
             || behind.shape.n != n
             || behind.shape.c != 3
-            || look.shape != Style::shape(self.classes)
+            || style.shape != Style::shape(self.classes)
         {
             return Err(error!(
                 Graph,
-                "{} classes over {to}: scores {}, look {} and image behind {} do not fit",
+                "{} classes over {to}: shapes of scores {}, style {} and background {} do not fit",
                 self.classes,
                 scores.shape,
-                look.shape,
+                style.shape,
                 behind.shape
             ));
         }
@@ -181,73 +288,33 @@ impl Op for Paint {
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
-        let [frame, scores, look, behind] = inputs else {
-            unreachable!("invariant: four inputs are inferred")
+        let [frame, scores, style, behind] = inputs else {
+            unreachable!("invariant: infer requires four inputs")
         };
         let (to, from, back) = (frame.shape(), scores.shape(), behind.shape());
         let grids = self.grids(to, from, back);
-        let columns = (grids.scores.x.taps(to.w), grids.behind.x.taps(to.w));
-        let row = |i: usize| {
-            <[f32; 4]>::try_from(&look.f32()[4 * i..][..4]).expect("invariant: rows of four")
-        };
-        let ([effect, opacity, mirror, edge], [r, g, b, kind]) = (row(0), row(1));
-        let c4 = self.classes.div_ceil(4);
-        let apart = |group: usize| &look.f32()[4 * (2 + group * c4)..][..self.classes];
-        let (shown, others) = (apart(0), apart(1));
+        let score_columns = grids.scores.x.taps(to.w);
+        let behind_columns = grids.behind.x.taps(to.w);
+        let style = StyleRows::new(style.f32(), self.classes);
         let mut pixels = vec![0u32; to.len()];
         pixels.par_chunks_mut(to.w).enumerate().for_each_init(
             || (Vec::new(), Vec::new(), vec![0f32; from.c]),
-            |(scratch, back_scratch, values), (line, out)| {
+            |(score_scratch, behind_scratch, values), (line, out)| {
                 let (image, y) = (line / to.h, line % to.h);
                 let scores = &scores.f32()[from.index(image, 0, 0, 0)..];
-                let between =
-                    bilinear::row_at(scores, from.w * from.c, grids.scores.y.tap(y), scratch);
+                let tap = grids.scores.y.tap(y);
+                let score_row = bilinear::row_at(scores, from.w * from.c, tap, score_scratch);
                 let behind = &behind.f32()[back.index(image, 0, 0, 0)..];
-                let behind =
-                    bilinear::row_at(behind, back.w * 3, grids.behind.y.tap(y), back_scratch);
+                let tap = grids.behind.y.tap(y);
+                let behind_row = bilinear::row_at(behind, back.w * 3, tap, behind_scratch);
                 for (x, out) in out.iter_mut().enumerate() {
-                    let seen = if mirror != 0.0 { to.w - 1 - x } else { x };
-                    let tap = columns.0[seen];
-                    bilinear::blend(
-                        &between[tap.lo * from.c..][..from.c],
-                        &between[tap.hi * from.c..][..from.c],
-                        tap.weight,
-                        values,
-                    );
-                    let best = |group: &[f32]| {
-                        let sums = values.iter().zip(group).map(|(v, apart)| v + apart).enumerate();
-                        sums.fold(
-                            (0, -2.0 * APART),
-                            |best, (i, v)| if v > best.1 { (i, v) } else { best },
-                        )
-                    };
-                    let (inside, outside) = (best(shown), best(others));
-                    let photo = colors(frame.u32()[to.index(image, y, seen, 0)]);
-                    let is_shown = inside.1 >= outside.1;
-                    let [cr, cg, cb, _] = row(2 + 2 * c4 + inside.0);
-                    let styled = match (effect as u32, is_shown) {
-                        (0 | 1, true) => [cr, cg, cb],
-                        (0, false) => [0.0; 3],
-                        (1, false) => photo,
-                        _ => {
-                            let tap = columns.1[if kind == 1.0 { seen } else { x }];
-                            let mut back = [r, g, b];
-                            if kind != 0.0 {
-                                let at = |i: usize| &behind[3 * i..][..3];
-                                bilinear::blend(at(tap.lo), at(tap.hi), tap.weight, &mut back);
-                            }
-                            let share = match edge * (inside.1 - outside.1) {
-                                margin if margin >= STEEP => 1.0,
-                                margin if margin <= -STEEP => 0.0,
-                                margin => 1.0 / (1.0 + (-margin).exp()),
-                            };
-                            std::array::from_fn(|c| back[c] + (photo[c] - back[c]) * share)
-                        }
-                    };
-                    let bytes = [0, 1, 2]
-                        .map(|c| photo[c] + (styled[c] - photo[c]) * opacity)
-                        .map(|v| (v.clamp(0.0, 255.0) + 0.5) as u32);
-                    *out = bytes[0] | bytes[1] << 8 | bytes[2] << 16 | 255 << 24;
+                    let source_x = if style.mirror { to.w - 1 - x } else { x };
+                    interpolate(score_row, score_columns[source_x], values);
+                    let frame_color = colors(frame.u32()[to.index(image, y, source_x, 0)]);
+                    let behind_x = if style.kind == 1.0 { source_x } else { x };
+                    let behind_color = || style.behind_color(behind_row, behind_columns[behind_x]);
+                    let color = style.color(values, frame_color, behind_color);
+                    *out = packed(style.blended(frame_color, color));
                 }
             },
         );

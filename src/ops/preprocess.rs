@@ -1,4 +1,4 @@
-//! From an image's bytes to the normalized, padded tensor that a network reads.
+//! Normalization and padding of image bytes for a network.
 
 use super::Op;
 use super::kernel::{Dispatch, Kernel, KernelContext};
@@ -7,8 +7,8 @@ use crate::graph::{Scope, ValueId};
 use crate::tensor::{DType, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// Images u8 `[N, h0, w0, 3]` to f32 `[N, h, w, 3]`: `byte * scale + shift` channel by channel,
-/// below and to the right filled up with `pad_value`.
+/// Images u8 `[N, h0, w0, 3]` to f32 `[N, h, w, 3]`: `byte * scale + shift` per channel, padded at
+/// the bottom and right with `pad_value`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preprocess {
     /// Rows of the output, at least those of the image.
@@ -19,11 +19,11 @@ pub struct Preprocess {
     pub scale: [f32; 3],
     /// Addend of each channel: `-mean / std`.
     pub shift: [f32; 3],
-    /// What the rows and columns beyond the image hold, already normalized.
+    /// Value of the padding rows and columns, already normalized.
     pub pad_value: [f32; 3],
 }
 
-/// A dispatch with factor, addend and padding of each channel.
+/// Sets the factor, the addend and the padding value of each channel.
 pub(super) fn channels(
     dispatch: Dispatch,
     scale: [f32; 3],
@@ -35,8 +35,8 @@ pub(super) fn channels(
         ["shift_r", "shift_g", "shift_b"],
         ["pad_r", "pad_g", "pad_b"],
     ];
-    let all = names.into_iter().flatten().zip([scale, shift, pad_value].into_iter().flatten());
-    all.fold(dispatch, |d, (name, value)| d.param(name, value))
+    let values = [scale, shift, pad_value].into_iter().flatten();
+    names.into_iter().flatten().zip(values).fold(dispatch, |d, (name, value)| d.param(name, value))
 }
 
 impl Op for Preprocess {
@@ -50,22 +50,22 @@ impl Op for Preprocess {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let [image] = inputs else {
-            return Err(error!(Graph, "takes 1 input, got {}", inputs.len()));
+            return Err(error!(Graph, "expected 1 input, got {}", inputs.len()));
         };
         let shape = image.shape;
         if image.dtype != DType::U8 || shape.c != 3 {
             return Err(error!(
                 Graph,
-                "expected an image of 3 channels of bytes, got {:?} {shape}", image.dtype
+                "expected an image of three u8 channels, got {:?} {shape}", image.dtype
             ));
         }
         if shape.is_empty() {
-            return Err(error!(Graph, "an image of {} by {} holds no pixel", shape.h, shape.w));
+            return Err(error!(Graph, "an image of {}x{} has no pixels", shape.h, shape.w));
         }
         if shape.h > self.h || shape.w > self.w {
             return Err(error!(
                 Graph,
-                "an image of {} by {} does not fit into {} by {}", shape.h, shape.w, self.h, self.w
+                "an image of {}x{} does not fit into {}x{}", shape.h, shape.w, self.h, self.w
             )
             .advice("resize the image first"));
         }
@@ -103,12 +103,12 @@ impl Op for Preprocess {
             .param("w_out", self.w)
             .layout("y", y)
             .threads(y.ty.shape.positions());
-        vec![Kernel::one("pixel", channels(dispatch, self.scale, self.shift, self.pad_value))]
+        vec![Kernel::single("pixel", channels(dispatch, self.scale, self.shift, self.pad_value))]
     }
 }
 
 impl Scope<'_> {
-    /// Normalizes and pads an image of bytes.
+    /// Adds normalization and padding of an image of bytes.
     pub fn preprocess(&mut self, name: &str, image: ValueId, op: Preprocess) -> Result<ValueId> {
         self.op(name, op, &[image])
     }

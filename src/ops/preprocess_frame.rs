@@ -1,5 +1,4 @@
-//! A frame of a camera, as it is drawn on a screen, to the tensor that a network reads: scaled,
-//! normalized and padded in one operation.
+//! Scaling, normalization and padding of a camera frame (packed RGBA pixels) in one operation.
 
 use super::Op;
 use super::kernel::{Dispatch, Kernel, KernelContext};
@@ -9,31 +8,31 @@ use crate::tensor::{DType, Tensor, TensorType};
 use rayon::prelude::*;
 
 /// Packed images u32 `[N, h0, w0, 1]` (red in the lowest eight bits, then green and blue; the
-/// highest eight are not looked at) to f32 `[N, h, w, 3]`: scaled to `scaled` in the top left
-/// corner, `byte * scale + shift` channel by channel, and filled up with `pad_value`.
+/// highest eight are ignored) to f32 `[N, h, w, 3]`: scaled to `scaled` in the top left corner,
+/// `byte * scale + shift` per channel, and padded with `pad_value`.
 ///
-/// Scaling is bilinear with antialiasing, as that of [`resample`](crate::image::resample), but not
-/// rounded to bytes on the way. Along an axis from `n` to `m` pixels, output `d` has its center at
-/// `c = (d + 1/2) * n / m`, source pixel `i` the weight `max(0, 1 - |i + 1/2 - c| / r)` with
-/// `r = max(n / m, 1)`, and the weights are divided by their sum.
+/// Scaling is bilinear with antialiasing, like [`resample`](crate::image::resample), but without
+/// rounding to bytes in between. Along an axis from `n` to `m` pixels, output `d` has its center at
+/// `c = (d + 1/2) * n / m`, source pixel `i` the weight `max(0, 1 - |i + 1/2 - c| / r)` with `r =
+/// max(n / m, 1)`, and the weights are divided by their sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PreprocessFrame {
     /// Rows of the output.
     pub h: usize,
     /// Columns of the output.
     pub w: usize,
-    /// Rows and columns that the image becomes, at most those of the output.
+    /// Rows and columns of the scaled image, at most those of the output.
     pub scaled: (usize, usize),
     /// Factor of each channel: `1 / (255 * std)` for statistics of values in 0 to 1.
     pub scale: [f32; 3],
     /// Addend of each channel: `-mean / std`.
     pub shift: [f32; 3],
-    /// What the rows and columns beyond the image hold, already normalized.
+    /// Value of the padding rows and columns, already normalized.
     pub pad_value: [f32; 3],
 }
 
-/// Along one axis: source pixels to an output pixel, and how far to each side an output pixel
-/// looks.
+/// Resampling filter along one axis: source pixels per output pixel, and the support to each side
+/// in source pixels.
 #[derive(Clone, Copy)]
 struct Filter {
     step: f32,
@@ -47,7 +46,7 @@ impl Filter {
         Self { step, reach: step.max(1.0), from }
     }
 
-    /// The first source pixel of output `d`, and the weights from there on; they add up to 1.
+    /// Returns the first source pixel of output `d`, and the weights from there on, which sum to 1.
     fn taps(&self, d: usize) -> (usize, Vec<f32>) {
         let center = (d as f32 + 0.5) * self.step;
         let first = (center - self.reach).floor().max(0.0) as usize;
@@ -58,7 +57,7 @@ impl Filter {
     }
 }
 
-/// The colors of a packed pixel, 0 to 255.
+/// Returns the RGB values of a packed pixel, 0 to 255.
 pub(super) fn colors(pixel: u32) -> [f32; 3] {
     [pixel, pixel >> 8, pixel >> 16].map(|v| (v & 255) as f32)
 }
@@ -74,28 +73,28 @@ impl Op for PreprocessFrame {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let [frame] = inputs else {
-            return Err(error!(Graph, "takes 1 input, got {}", inputs.len()));
+            return Err(error!(Graph, "expected 1 input, got {}", inputs.len()));
         };
         let shape = frame.shape;
         if frame.dtype != DType::U32 || shape.c != 1 {
             return Err(error!(
                 Graph,
-                "expected an image of packed pixels, u32 of 1 channel, got {:?} {shape}",
+                "expected an image of packed pixels (one u32 channel), got {:?} {shape}",
                 frame.dtype
             ));
         }
         let sides = [shape.h, shape.w, self.scaled.0, self.scaled.1, self.h, self.w];
-        // So that positions are exact to a small part of a pixel in f32.
+        // With this limit, positions in f32 are accurate to a small fraction of a pixel.
         if shape.is_empty() || sides.iter().any(|side| !(1..1 << 16).contains(side)) {
             return Err(error!(
                 Graph,
-                "cannot scale {shape} to {:?} in {} by {}", self.scaled, self.h, self.w
+                "cannot scale {shape} to {:?} in {}x{}", self.scaled, self.h, self.w
             ));
         }
         if self.scaled.0 > self.h || self.scaled.1 > self.w {
             return Err(error!(
                 Graph,
-                "an image of {:?} does not fit into {} by {}", self.scaled, self.h, self.w
+                "an image of {:?} does not fit into {}x{}", self.scaled, self.h, self.w
             ));
         }
         Ok(vec![TensorType::f32(shape.with_hw(self.h, self.w).with_c(3))])
@@ -159,6 +158,6 @@ impl Op for PreprocessFrame {
             .param("x_step", columns.step)
             .param("x_reach", columns.reach)
             .threads(y.ty.shape.positions());
-        vec![Kernel::one("pixel", channels(dispatch, self.scale, self.shift, self.pad_value))]
+        vec![Kernel::single("pixel", channels(dispatch, self.scale, self.shift, self.pad_value))]
     }
 }

@@ -1,4 +1,4 @@
-//! Bilinear resizing, up and down, as PyTorch's `interpolate(mode="bilinear", antialias=False)`.
+//! Bilinear resizing, up and down, like PyTorch's `interpolate(mode="bilinear", antialias=False)`.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{ChannelSum, Op, ResampleWindow, ResizeGrad, bilinear, expect_f32};
@@ -7,22 +7,21 @@ use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `x` `[N, H, W, C]` at `h` rows and `w` columns. Equal sizes give `x` itself.
+/// Resizes `x` `[N, H, W, C]` to `h` rows and `w` columns. Equal sizes return `x` itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resize {
     /// Rows of the output.
     pub h: usize,
     /// Columns of the output.
     pub w: usize,
-    /// Whether the centers of the corner pixels are kept in place; else the corners of the image
-    /// are.
+    /// Whether to align the centers of the corner pixels instead of the corners of the image.
     pub align_corners: bool,
-    /// Set where the output stands for a part of the source.
+    /// Region of the source to resample, if not all of it.
     pub window: Option<ResampleWindow>,
 }
 
 impl Resize {
-    /// Whether a value of this size is left as it is.
+    /// Returns whether a value of this shape is unchanged.
     pub fn is_identity(&self, x: crate::Shape) -> bool {
         (x.h, x.w) == (self.h, self.w) && self.window.is_none()
     }
@@ -87,13 +86,13 @@ impl Op for Resize {
         if !grid.fits_u32() {
             return Vec::new();
         }
-        vec![Kernel::one("plain", grid.params(dispatch))]
+        vec![Kernel::single("plain", grid.params(dispatch))]
     }
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
         let from = backward.graph().shape(backward.input(0));
         let dx = match (from.h, from.w) {
-            // Every pixel of the output is the one of the input.
+            // Every pixel of the output equals the single pixel of the input.
             (1, 1) => {
                 backward.op("x", ChannelSum { per_image: true, scale: 1.0 }, &[backward.dy()])?
             }
@@ -101,13 +100,13 @@ impl Op for Resize {
                 backward.op("x", ResizeGrad { resize: *self, size: (h, w) }, &[backward.dy()])?
             }
         };
-        backward.give(0, dx);
+        backward.add_gradient(0, dx);
         Ok(())
     }
 }
 
 impl Scope<'_> {
-    /// Resizes bilinearly to `(h, w)`; a value that has this size adds no node.
+    /// Adds bilinear resizing to `(h, w)`; returns `x` itself if it already has this size.
     pub fn resize(
         &mut self,
         name: &str,

@@ -1,5 +1,4 @@
-//! The gradient of bilinear resizing: each source pixel gathers from the output pixels that read
-//! it.
+//! Gradient of bilinear resizing: each source pixel gathers from the output pixels that read it.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, Resize, bilinear, expect_f32, expect_gradient};
@@ -7,7 +6,7 @@ use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `dx` `[N, h, w, C]` of `dy`, the gradient of what `resize` gives for a source of `size`
+/// `dx` `[N, h, w, C]` from `dy`, the gradient of the output of `resize` for a source of `size`
 /// `(h, w)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResizeGrad {
@@ -29,7 +28,7 @@ impl ResizeGrad {
     }
 }
 
-/// For each source coordinate, the outputs that read it and with which weight, in order.
+/// Returns for each source coordinate the outputs that read it and their weights, in order.
 fn readers(taps: &[bilinear::Tap], size: usize) -> Vec<Vec<(usize, f32)>> {
     let mut readers = vec![Vec::new(); size];
     for (d, tap) in taps.iter().enumerate() {
@@ -104,6 +103,6 @@ impl Op for ResizeGrad {
             .layout("dy", dy)
             .layout("dx", dx)
             .threads(to.positions() * to.c4());
-        vec![Kernel::one("gather", grid.params(dispatch))]
+        vec![Kernel::single("gather", grid.params(dispatch))]
     }
 }

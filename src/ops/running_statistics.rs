@@ -1,4 +1,4 @@
-//! Running means and variances of all the batch norms: one update after a step.
+//! Running means and variances of all batch norms: one update after a training step.
 
 use super::kernel::{Kernel, KernelContext};
 use super::{Op, flat};
@@ -6,12 +6,12 @@ use crate::error::Result;
 use crate::tensor::{Tensor, TensorType};
 
 /// `[r, s, groups, table]` to `[r']`, in place: `r' = r + momentum * (factor * s - r)`, with the
-/// running statistics `r` and those of the batch `s` as flat vectors. The table has each group's
-/// momentum (PyTorch's sense: the share of the new; TensorFlow's decay is 1 less it) and factor:
-/// `n / (n - 1)` for the unbiased variance that PyTorch and TensorFlow's fused norm keep (see
-/// [`flat`]).
+/// running statistics `r` and the batch statistics `s` as flat vectors. The table contains the
+/// momentum of each group (as in PyTorch, the weight of the new value; TensorFlow's decay is 1
+/// minus it) and the factor: `n / (n - 1)` for the unbiased variance that PyTorch and TensorFlow's
+/// fused norm keep (see [`flat`]).
 ///
-/// A statistic that is not finite changes nothing, so that a step that goes wrong leaves no trace.
+/// A statistic that is not finite changes nothing, so that a failed step has no effect.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RunningStatistics;
 
@@ -31,17 +31,17 @@ impl Op for RunningStatistics {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (r, s) = (inputs[0].f32(), inputs[1].f32());
         flat::blocks(outputs, inputs[2], inputs[3], |first, [momentum, factor, ..], [new]| {
-            let [r, s] = [r, s].map(|all| flat::block(all, first));
+            let [r, s] = [r, s].map(|vector| flat::block(vector, first));
             for i in 0..flat::BLOCK {
-                let now = factor * s[i];
-                new[i] = if now.is_finite() { r[i] + momentum * (now - r[i]) } else { r[i] };
+                let value = factor * s[i];
+                new[i] = if value.is_finite() { r[i] + momentum * (value - r[i]) } else { r[i] };
             }
         });
         Ok(())
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        vec![Kernel::one(
+        vec![Kernel::single(
             "flat",
             flat::dispatch("running_statistics", cx).write("r", 0).read("s", 1),
         )]

@@ -1,23 +1,23 @@
-//! Stochastic gradient descent with momentum: one update of all the parameters.
+//! Stochastic gradient descent with momentum: one update of all parameters.
 
 use super::kernel::{Kernel, KernelContext};
 use super::{Op, flat};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 
-/// `[w, m, g, scale, groups, table]` to `[w', m']`, in place, as PyTorch's `SGD` without dampening:
-/// `d = scale * g + decay * w`, `m' = momentum * m + d`, `w' = w - rate * m'` (with Nesterov's rule
-/// `d + momentum * m'` in place of `m'`).
+/// `[w, m, g, scale, groups, table]` to `[w', m']`, in place, like PyTorch's `SGD` without
+/// dampening: `d = scale * g + decay * w`, `m' = momentum * m + d`, `w' = w - lr * m'` (with
+/// Nesterov momentum `d + momentum * m'` in place of `m'`).
 ///
-/// Parameters, momenta and gradients are flat vectors; `scale` comes from
-/// [`GradientScale`](super::GradientScale), and where that found a gradient that is not finite
-/// nothing changes; the table has each group's rate and decay (see [`flat`]). The first momentum is
-/// 0.
+/// Parameters, momenta and gradients are flat vectors; `scale` is the output of
+/// [`GradientScale`](super::GradientScale); if that found a gradient that is not finite, nothing
+/// changes. The table contains the learning rate `lr` and the weight decay of each group (see
+/// [`flat`]). The momenta start at 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sgd {
-    /// Share of the old momentum that stays, 0 to 1; 0.9 in most recipes.
+    /// Momentum factor, at least 0 and below 1; 0.9 in most recipes.
     pub momentum: f32,
-    /// Nesterov's rule.
+    /// Whether to use Nesterov momentum.
     pub nesterov: bool,
 }
 
@@ -48,10 +48,10 @@ impl Op for Sgd {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (w, m, g) = (inputs[0].f32(), inputs[1].f32(), inputs[2].f32());
         let &[_, scale, finite, _] = inputs[3].f32() else {
-            unreachable!("invariant: four elements are inferred")
+            unreachable!("invariant: infer requires four elements")
         };
-        flat::blocks(outputs, inputs[4], inputs[5], |first, [rate, decay, ..], [new_w, new_m]| {
-            let [w, m, g] = [w, m, g].map(|all| flat::block(all, first));
+        flat::blocks(outputs, inputs[4], inputs[5], |first, [lr, decay, ..], [new_w, new_m]| {
+            let [w, m, g] = [w, m, g].map(|vector| flat::block(vector, first));
             if finite == 0.0 {
                 (*new_w, *new_m) = (*w, *m);
                 return;
@@ -59,8 +59,8 @@ impl Op for Sgd {
             for i in 0..flat::BLOCK {
                 let d = scale * g[i] + decay * w[i];
                 new_m[i] = self.momentum * m[i] + d;
-                new_w[i] = w[i]
-                    - rate * if self.nesterov { d + self.momentum * new_m[i] } else { new_m[i] };
+                new_w[i] =
+                    w[i] - lr * if self.nesterov { d + self.momentum * new_m[i] } else { new_m[i] };
             }
         });
         Ok(())
@@ -74,6 +74,6 @@ impl Op for Sgd {
             .read("g", 2)
             .read("scale", 3)
             .param("momentum", self.momentum);
-        vec![Kernel::one("flat", dispatch)]
+        vec![Kernel::single("flat", dispatch)]
     }
 }

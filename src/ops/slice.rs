@@ -1,4 +1,4 @@
-//! A range of the channels: the gradient of a concatenation's input.
+//! A channel range: the gradient of a concatenation's input.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, expect_f32};
@@ -31,7 +31,9 @@ impl Op for Slice {
             Some(end) if end <= shape.c => Ok(vec![TensorType::f32(shape.with_c(self.channels))]),
             _ => Err(error!(
                 Graph,
-                "{shape} has no {} channels from {} on", self.channels, self.first
+                "channels {}..{} are out of range for {shape}",
+                self.first,
+                self.first.saturating_add(self.channels)
             )),
         }
     }
@@ -62,6 +64,6 @@ impl Op for Slice {
             .param("x_offset", x.offset as usize + self.first / 4)
             .layout("y", y)
             .threads(shape.positions() * shape.c4());
-        vec![Kernel::one("copy", dispatch)]
+        vec![Kernel::single("copy", dispatch)]
     }
 }

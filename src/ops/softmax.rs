@@ -51,12 +51,12 @@ impl Op for Softmax {
             .layout("x", x)
             .layout("y", y)
             .threads(shape.positions());
-        vec![Kernel::one("pixel", dispatch)]
+        vec![Kernel::single("pixel", dispatch)]
     }
 }
 
 impl Scope<'_> {
-    /// Probabilities from logits: softmax over the channels.
+    /// Adds a softmax over the channels: probabilities from logits.
     pub fn softmax(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
         self.op(name, Softmax, &[x])
     }

@@ -1,5 +1,5 @@
-//! Scores that do not flicker: the mean of a network's probabilities over the frames of a film,
-//! newer frames counting more.
+//! Temporal smoothing of scores against flicker: an exponential moving average of a network's
+//! probabilities over the frames of a video.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, expect_f32};
@@ -7,22 +7,23 @@ use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// The smallest probability whose logarithm is told from that of 0.
+/// Lower bound of a probability before its logarithm.
 const LEAST: f32 = 1e-30;
 
-/// Logits `[N, H, W, C]`, the mean so far `[N, H, W, 4 * ceil(C / 4)]` and the share `a` that it
-/// keeps (first of `[1, 1, 1, 4]`, 0 to 1) to the new mean `a * old + (1 - a) * softmax(logits)`,
-/// which overwrites the old one, and to its logarithm, both of the old mean's shape.
+/// Logits `[N, H, W, C]`, the previous mean `[N, H, W, 4 * ceil(C / 4)]` and its weight `a` (the
+/// first of `[1, 1, 1, 4]`, 0 to 1) to the new mean `a * old + (1 - a) * softmax(logits)`, which
+/// overwrites the old one, and its logarithm, both of the old mean's shape.
 ///
-/// The logarithm is what is enlarged and compared afterwards. With `a = 0` it differs from the
-/// logits by one number for each pixel, which changes neither the largest class of a pixel nor that
-/// between pixels: labels are then those of the logits. Channels are rounded up so that both can
-/// lie in a store; those past the last class hold 0, and the logarithm of the least probability.
+/// The logarithm is upsampled and compared afterwards. With `a = 0` it differs from the logits by
+/// one constant per pixel, which changes neither the largest class of a pixel nor of an
+/// interpolated pixel: labels are then those of the logits. Channels are rounded up so that both
+/// can be stored in a [`Store`](crate::exec::Store); channels past the last class are 0 in the mean
+/// and the logarithm of the lower bound in the scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TemporalMean;
 
 impl TemporalMean {
-    /// Shape of the mean for logits of a shape.
+    /// Returns the shape of the mean for logits of a shape.
     pub fn shape(logits: Shape) -> Shape {
         logits.with_c(4 * logits.c4())
     }
@@ -39,7 +40,7 @@ impl Op for TemporalMean {
         if mean != Self::shape(logits) || keep != Shape::vector(4) {
             return Err(error!(
                 Graph,
-                "logits {logits} take a mean of {} and 4 numbers, got {mean} and {keep}",
+                "expected a mean of {} and a weight of [1, 1, 1, 4] for logits {logits}, got {mean} and {keep}",
                 Self::shape(logits)
             ));
         }
@@ -53,7 +54,7 @@ impl Op for TemporalMean {
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (logits, old, keep) = (inputs[0].f32(), inputs[1].f32(), inputs[2].f32()[0]);
         let (c, padded) = (inputs[0].shape().c, inputs[1].shape().c);
-        let [mean, scores] = outputs else { unreachable!("invariant: two outputs are inferred") };
+        let [mean, scores] = outputs else { unreachable!("invariant: infer returns two outputs") };
         let pixels =
             mean.f32_mut().par_chunks_mut(padded).zip(scores.f32_mut().par_chunks_mut(padded));
         pixels.zip(logits.par_chunks(c).zip(old.par_chunks(padded))).for_each(
@@ -85,6 +86,6 @@ impl Op for TemporalMean {
             .layout("scores", scores)
             .param("least", LEAST)
             .threads(x.ty.shape.positions());
-        vec![Kernel::one("pixel", dispatch)]
+        vec![Kernel::single("pixel", dispatch)]
     }
 }

@@ -1,33 +1,24 @@
-//! The end of a segmentation network in one operation: the last bilinear upsampling and the choice
-//! of the class.
+//! The last step of a segmentation network in one operation: bilinear upsampling and argmax.
 //!
-//! The logits at full size need not exist: at 513 x 513 and 21 classes they would be 22 MB, the
-//! labels are 1 MB.
+//! The logits at full size are never stored: at 513 x 513 and 21 classes they would take 22 MB; the
+//! labels take 1 MB.
 
 use super::argmax::first_max;
-use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, ResampleWindow, Rows, bilinear, expect_f32};
+use super::kernel::{Kernel, KernelContext};
+use super::upsampling::{Scratch, Upsampling};
+use super::{Op, expect_f32};
 use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// What [`super::Resize`] and then [`super::Argmax`] give for logits `[N, H, W, C]`: labels, u32
-/// `[N, h, w, 1]`, and where asked the winner's softmax probability, f32 `[N, h, w, 1]`.
+/// [`super::Resize`] followed by [`super::Argmax`] for logits `[N, H, W, C]`: labels, u32
+/// `[N, h, w, 1]`, and with `confidence` the softmax probability of the label, f32 `[N, h, w, 1]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpsampleArgmax {
-    /// Rows of the output.
-    pub h: usize,
-    /// Columns of the output.
-    pub w: usize,
-    /// Whether the centers of the corner pixels are kept in place; else the corners of the image
-    /// are.
-    pub align_corners: bool,
-    /// Set where the output stands for a part of the source.
-    pub window: Option<ResampleWindow>,
-    /// Set where only some rows of the output are computed: its height is their number then.
-    pub rows: Option<Rows>,
-    /// Whether the second output, the confidence, is computed.
+    /// Size and geometry of the upsampling.
+    pub upsampling: Upsampling,
+    /// Whether to compute the second output, the confidence.
     pub confidence: bool,
 }
 
@@ -37,22 +28,12 @@ impl Op for UpsampleArgmax {
     }
 
     fn attributes(&self) -> String {
-        let flag = |on, text| if on { text } else { "" };
-        let (corners, window) =
-            (flag(self.align_corners, " align_corners"), flag(self.window.is_some(), " window"));
-        let rows = bilinear::rows_attribute(self.rows);
-        format!(
-            "{}x{}{corners}{window}{rows}{}",
-            self.h,
-            self.w,
-            flag(self.confidence, " confidence")
-        )
+        self.upsampling.attributes() + if self.confidence { " confidence" } else { "" }
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 1)?;
-        let shape =
-            bilinear::infer_rows(inputs[0], (self.h, self.w), self.window, self.rows)?.with_c(1);
+        let shape = self.upsampling.infer(inputs[0])?.with_c(1);
         let mut outputs = vec![TensorType::u32(shape)];
         if self.confidence {
             outputs.push(TensorType::f32(shape));
@@ -61,77 +42,51 @@ impl Op for UpsampleArgmax {
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
-        let (x, from) = (inputs[0].f32(), inputs[0].shape());
-        let (row, c) = (from.w * from.c, from.c);
-        let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners, self.window)
-            .rows(self.rows);
-        let columns = grid.x.taps(self.w);
-        let h = self.rows.map_or(self.h, |rows| rows.count);
+        let interpolation = self.upsampling.interpolation(inputs[0]);
+        let width = self.upsampling.width;
         let (labels, confidence) =
-            outputs.split_first_mut().expect("invariant: labels are inferred");
-        // Rows of the confidence, or as many empty slices where it is not asked for.
-        let mut rows: Vec<&mut [f32]> = confidence
+            outputs.split_first_mut().expect("invariant: infer returns labels");
+        // Rows of the confidence, or empty slices if it is not computed.
+        let mut confidence_rows: Vec<&mut [f32]> = confidence
             .iter_mut()
-            .flat_map(|confidence| confidence.f32_mut().chunks_mut(self.w))
+            .flat_map(|confidence| confidence.f32_mut().chunks_mut(width))
             .collect();
-        rows.resize_with(from.n * h, Default::default);
-        labels.u32_mut().par_chunks_mut(self.w).zip(rows).enumerate().for_each_init(
-            || (Vec::new(), vec![0.0; c]),
-            |(scratch, logits), (line, (labels, confidence))| {
-                let image = &x[line / h * from.h * row..][..from.h * row];
-                let between = bilinear::row_at(image, row, grid.y.tap(line % h), scratch);
-                for (ox, tap) in columns.iter().enumerate() {
-                    bilinear::blend(
-                        &between[tap.lo * c..][..c],
-                        &between[tap.hi * c..][..c],
-                        tap.weight,
-                        logits,
-                    );
+        confidence_rows.resize_with(inputs[0].shape().n * interpolation.rows, Default::default);
+        labels.u32_mut().par_chunks_mut(width).zip(confidence_rows).enumerate().for_each_init(
+            Scratch::default,
+            |scratch, (line, (labels, confidence))| {
+                interpolation.for_row(line, scratch, |column, logits| {
                     let (label, max) = first_max(logits);
-                    labels[ox] = label;
-                    if let Some(p) = confidence.get_mut(ox) {
+                    labels[column] = label;
+                    if let Some(p) = confidence.get_mut(column) {
                         *p = 1.0 / logits.iter().map(|l| (l - max).exp()).sum::<f32>();
                     }
-                }
+                });
             },
         );
         Ok(())
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let x = cx.inputs[0];
-        let (from, to) = (x.ty.shape, cx.outputs[0].ty.shape);
-        let mut dispatch = Dispatch::new("upsample_argmax")
-            .when("confidence", self.confidence)
-            .read("x", 0)
-            .write("labels", 0)
-            .param("pixels", to.positions())
-            .param("channels", from.c)
-            .param("h_in", from.h)
-            .param("w_in", from.w)
-            .param("h_out", to.h)
-            .param("w_out", to.w)
-            .layout("x", x)
-            .threads(to.positions());
-        let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners, self.window)
-            .rows(self.rows);
-        if !grid.fits_u32() {
+        let Some(dispatch) = self.upsampling.dispatch("upsample_argmax", cx) else {
             return Vec::new();
-        }
-        dispatch = grid.params(dispatch);
+        };
         let p = cx.outputs.get(1);
-        dispatch = dispatch
+        let mut dispatch = dispatch
+            .when("confidence", self.confidence)
+            .write("labels", 0)
             .param("p_pitch", p.map_or(0, |p| p.pitch))
             .param("p_offset", p.map_or(0, |p| p.offset));
         if self.confidence {
             dispatch = dispatch.write("probability", 1);
         }
-        vec![Kernel::one("pixel", dispatch)]
+        vec![Kernel::single("pixel", dispatch)]
     }
 }
 
 impl Scope<'_> {
-    /// Upsamples logits and takes the class of each pixel: labels, and the confidence where asked.
+    /// Adds upsampling of logits followed by an argmax: labels, and the confidence if
+    /// `op.confidence`.
     pub fn upsample_argmax(
         &mut self,
         name: &str,

@@ -1,4 +1,4 @@
-//! Windows of the pooling operations: how many there are, and which rows or columns each one sees.
+//! Windows of the pooling operations: their number, and the rows or columns that each one covers.
 
 use super::Padding;
 use super::kernel::{Dispatch, KernelContext, TensorLayout};
@@ -18,8 +18,8 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// Number of windows, by PyTorch's rule: with `ceil_mode` a last window may stick out, if it
-    /// begins inside the image or the padding before it.
+    /// Number of windows, by PyTorch's rule: with `ceil_mode` the last window may extend past the
+    /// end if it starts inside the image or the padding before it.
     fn count(&self, ceil_mode: bool) -> usize {
         let span = self.dilation.saturating_mul(self.kernel - 1).saturating_add(1);
         let padded = self.size.saturating_add(self.before).saturating_add(self.after);
@@ -34,7 +34,7 @@ impl Axis {
         if ceil_mode && steps * self.stride >= self.size + self.before { steps } else { steps + 1 }
     }
 
-    /// The taps of window `i` that read the image.
+    /// Returns the taps of window `i` that read the image.
     pub(super) fn taps(&self, i: usize) -> Range<usize> {
         let start = i * self.stride;
         let first = self.before.saturating_sub(start).div_ceil(self.dilation);
@@ -45,19 +45,19 @@ impl Axis {
         first.min(end)..end
     }
 
-    /// The position that a tap of [`Axis::taps`] reads.
+    /// Returns the position that a tap of [`Axis::taps`] reads.
     pub(super) fn position(&self, i: usize, tap: usize) -> usize {
         i * self.stride + tap * self.dilation - self.before
     }
 
-    /// The windows, of `count`, that read a position, each with the tap that does.
+    /// Returns the windows, out of `count`, that read `position`, each with the tap that reads it.
     pub(super) fn readers(
         &self,
         position: usize,
         count: usize,
     ) -> impl Iterator<Item = (usize, usize)> {
         let &Self { kernel, stride, dilation, before, .. } = self;
-        // Windows come in order where the taps come backwards.
+        // Iterating over the taps backwards yields the windows in order.
         (0..kernel).rev().filter_map(move |tap| {
             let start = (position + before).checked_sub(tap * dilation)?;
             (start.is_multiple_of(stride) && start / stride < count)
@@ -65,7 +65,7 @@ impl Axis {
         })
     }
 
-    /// The windows, of `count`, of which a tap reads one of `positions`.
+    /// Returns the windows, out of `count`, whose tap `tap` reads one of `positions`.
     pub(super) fn windows(
         &self,
         tap: usize,
@@ -79,15 +79,15 @@ impl Axis {
         before(positions.start).min(end)..end
     }
 
-    /// Taps of window `i` that lie in the image or its padding. What a last window of `ceil_mode`
-    /// has beyond does not count.
-    pub(super) fn counted(&self, i: usize) -> usize {
+    /// Returns the number of taps of window `i` inside the image or its padding. Taps of the last
+    /// window past the end (`ceil_mode`) do not count.
+    pub(super) fn padded_taps(&self, i: usize) -> usize {
         let inside = (self.size + self.before + self.after).saturating_sub(i * self.stride);
         inside.div_ceil(self.dilation).min(self.kernel)
     }
 }
 
-/// Attributes that the pooling operations share.
+/// Attributes shared by the pooling operations.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     pub kernel: (usize, usize),
@@ -114,10 +114,16 @@ impl Window {
         )
     }
 
-    /// Shape of the pooled output. Errors where a window would see nothing but padding.
+    /// Returns the shape of the pooled output.
+    ///
+    /// # Errors
+    /// Returns an error if a window would cover nothing but padding.
     pub(super) fn output_shape(&self, x: Shape) -> Result<Shape> {
         if [self.kernel, self.stride, self.dilation].iter().any(|&(a, b)| a == 0 || b == 0) {
-            return Err(error!(Graph, "kernel, stride and dilation start at 1, got {self:?}"));
+            return Err(error!(
+                Graph,
+                "kernel, stride and dilation must be at least 1, got {self:?}"
+            ));
         }
         let (rows, columns) = self.axes(x);
         let mut counts = [0; 2];
@@ -128,7 +134,7 @@ impl Window {
             if let Some(i) = (0..*count).find(|&i| axis.taps(i).is_empty()) {
                 return Err(error!(
                     Graph,
-                    "window {i} of the {what} would see nothing but padding (input {x}, kernel {}, padding {} and {})",
+                    "window {i} of the {what} covers nothing but padding (input {x}, kernel {}, padding {} and {})",
                     axis.kernel,
                     axis.before,
                     axis.after
@@ -138,7 +144,7 @@ impl Window {
         Ok(x.with_hw(counts[0], counts[1]))
     }
 
-    /// The uniform block and the extent of a pooling shader: one thread for each pixel and four
+    /// Sets the uniform block and the extent of a pooling shader: one thread per pixel and four
     /// channels of the output.
     pub(super) fn params(&self, dispatch: Dispatch, cx: &KernelContext) -> Dispatch {
         let (x, y) = (cx.inputs[0], cx.outputs[0]);
@@ -158,8 +164,8 @@ impl Window {
             .threads(to.positions() * to.c4())
     }
 
-    /// The same for the gradient: one thread for each pixel and four channels of the input's
-    /// gradient `dx`.
+    /// Like [`Window::params`] for the gradient: one thread per pixel and four channels of the
+    /// input's gradient `dx`.
     pub(super) fn grad_params(
         &self,
         dispatch: Dispatch,

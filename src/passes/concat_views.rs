@@ -1,4 +1,4 @@
-//! Producers write straight into their place in a concatenation, which then has nothing left to do.
+//! Lets producers write directly into the output of a concatenation, which then becomes a no-op.
 
 use crate::error::Result;
 use crate::graph::{ChannelView, Graph, Node, ValueId};
@@ -6,8 +6,7 @@ use crate::ops::Concat;
 use crate::tensor::DType;
 use std::collections::HashSet;
 
-/// Marks the inputs of concatenations as channel ranges of the output, where every producer can
-/// write there.
+/// Marks the inputs of a concatenation as views of its output if every producer can write there.
 pub fn concat_views(mut graph: Graph) -> Result<Graph> {
     let concats: Vec<Node> =
         graph.nodes().iter().filter(|n| n.op.is::<Concat>()).cloned().collect();
@@ -21,12 +20,12 @@ pub fn concat_views(mut graph: Graph) -> Result<Graph> {
     Ok(graph)
 }
 
-/// The channel range of every input of a concatenation, or `None` where one of them cannot lie
-/// there.
+/// Returns the channel range of every input of a concatenation, or `None` if one of them cannot be
+/// a view.
 fn views(graph: &Graph, node: &Node) -> Option<Vec<(ValueId, ChannelView)>> {
     let root = node.outputs[0];
     let distinct: HashSet<&ValueId> = node.inputs.iter().collect();
-    // A view lies in one buffer alone: neither the output nor an input may take part in another
+    // A view belongs to one buffer: neither the output nor an input may be part of another
     // concatenation's views.
     if distinct.len() != node.inputs.len()
         || graph.value(root).view.is_some()
@@ -41,13 +40,13 @@ fn views(graph: &Graph, node: &Node) -> Option<Vec<(ValueId, ChannelView)>> {
         let is_root = graph
             .value_ids()
             .any(|other| graph.value(other).view.is_some_and(|view| view.root == v));
-        // A buffer cannot be read and written in one dispatch: a producer must not read another
-        // part of the same buffer.
-        let reads_a_part = producer.inputs.iter().any(|input| distinct.contains(input));
+        // A dispatch cannot read and write the same buffer: a producer must not read another input
+        // of the concatenation.
+        let reads_same_buffer = producer.inputs.iter().any(|input| distinct.contains(input));
         if channel % 4 != 0
             || graph.value(v).view.is_some()
             || is_root
-            || reads_a_part
+            || reads_same_buffer
             || producer.outputs.len() != 1
         {
             return None;

@@ -1,4 +1,4 @@
-//! Batch norm after a convolution becomes part of the convolution's kernel and bias.
+//! Folds batch norm after a convolution into the convolution's kernel and bias.
 
 use crate::error::Result;
 use crate::graph::{Graph, ParamRef, Rewrite, ValueId, rewrite};
@@ -7,8 +7,8 @@ use crate::tensor::Shape;
 use std::sync::Arc;
 
 /// `norm(conv(x, w) + b) = conv(x, w * factor) + (b * factor + shift)`, where `factor = weight /
-/// sqrt(var + eps)` and `shift = bias - mean * factor` for each output channel. Depthwise kernels
-/// fold in the same way, so a separable convolution loses both of its norms.
+/// sqrt(var + eps)` and `shift = bias - mean * factor` per output channel. Depthwise kernels fold
+/// in the same way, so both norms of a separable convolution are removed.
 pub fn fold_batch_norm(graph: Graph) -> Result<Graph> {
     rewrite(graph, |new, node, inputs| {
         let Some(norm) = node.op.downcast_ref::<BatchNorm>() else { return Ok(None) };
@@ -33,8 +33,8 @@ fn norm_vectors(params: &[ParamRef]) -> [&[f32]; 4] {
     std::array::from_fn(|i| params[1 + i].tensor().f32())
 }
 
-/// Kernel and bias with the norm `[weight, bias, mean, var]` folded in; without data where the
-/// originals have none.
+/// Returns the kernel and bias with the norm `[weight, bias, mean, var]` folded in; without data if
+/// an original has none.
 fn folded(
     new: &mut Rewrite,
     norm: BatchNorm,
@@ -43,23 +43,23 @@ fn folded(
     norm_params: &[ValueId],
 ) -> (ValueId, ValueId) {
     let graph = &new.graph;
-    let all: Option<Vec<&ParamRef>> =
+    let data: Option<Vec<&ParamRef>> =
         [w].iter().chain(norm_params).chain(b.as_ref()).map(|&v| graph.param_data(v)).collect();
     let (w_shape, c_out) = (graph.shape(w), graph.shape(w).c);
     let recipe = |part: &str| format!("fold_batch_norm {part} eps {:e}", norm.eps);
     // Kernel, the four vectors of the norm, then the bias if the convolution has one.
-    let kernel = all.as_ref().map(|p| {
+    let kernel = data.as_ref().map(|p| {
         ParamRef::derived(p, &recipe("kernel"), w_shape, move |p| {
             norm.fold_kernel(p[0].tensor(), norm_vectors(p))
         })
     });
-    let bias = all.as_ref().map(|p| {
+    let bias = data.as_ref().map(|p| {
         ParamRef::derived(p, &recipe("bias"), Shape::vector(c_out), move |p| {
             norm.fold_bias(p.get(5).map(|b| b.tensor().f32()), norm_vectors(p))
         })
     });
     let name = graph.value_name(w).trim_end_matches(".weight").to_owned();
-    let w = new.graph.derived_param(&format!("{name}.weight*norm"), w_shape, kernel);
-    let b = new.graph.derived_param(&format!("{name}.bias*norm"), Shape::vector(c_out), bias);
+    let w = new.graph.param_with_data(&format!("{name}.weight*norm"), w_shape, kernel);
+    let b = new.graph.param_with_data(&format!("{name}.bias*norm"), Shape::vector(c_out), bias);
     (w, b)
 }

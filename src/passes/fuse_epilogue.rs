@@ -1,5 +1,5 @@
-//! An addition and an activation after a convolution become its epilogue: one kernel writes what
-//! three would.
+//! Fuses an addition and an activation after a convolution into its epilogue: one kernel instead of
+//! three.
 
 use crate::error::Result;
 use crate::graph::{Graph, Rewrite, ValueId, rewrite};

@@ -1,4 +1,4 @@
-//! Passes: graph to graph, each keeping the outputs within rounding.
+//! Optimization passes. Each maps a graph to a graph with equal outputs within rounding.
 
 mod concat_views;
 mod dead_code;

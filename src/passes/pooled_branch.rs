@@ -1,5 +1,5 @@
-//! The pooled branch of ASPP moves into the projection's bias: its upsampled map is constant, so
-//! its share of the product is one vector for each image.
+//! Moves the pooled branch of ASPP into the projection's bias: its upsampled map is constant, so
+//! its contribution to the product is one vector per image.
 
 use crate::error::Result;
 use crate::graph::{Graph, ParamRef, Rewrite, ValueId, rewrite};
@@ -29,7 +29,7 @@ pub fn pooled_branch(graph: Graph) -> Result<Graph> {
         let Some(at) = parts.iter().position(|&v| pooled(new, v).is_some()) else {
             return Ok(None);
         };
-        let source = pooled(new, parts[at]).expect("invariant: found just above");
+        let source = pooled(new, parts[at]).expect("invariant: `position` has just found it");
         if parts.len() < 2 || !new.graph.is_param(*inputs.get(2).unwrap_or(&w)) {
             return Ok(None);
         }
@@ -45,11 +45,11 @@ pub fn pooled_branch(graph: Graph) -> Result<Graph> {
         let vector = Conv2d { residual: false, activation: Activation::Identity, ..*conv };
         let bias = new.op(&format!("{}.pooled", node.name), vector, &operands)?;
 
-        let rest: Vec<ValueId> =
+        let remaining: Vec<ValueId> =
             parts.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, &v)| v).collect();
-        let x = match rest.as_slice() {
-            [one] => *one,
-            many => new.op(&concat_name, Concat, many)?,
+        let x = match remaining.as_slice() {
+            [single] => *single,
+            several => new.op(&concat_name, Concat, several)?,
         };
         let mut operands = vec![x, w_rest, bias];
         operands.extend(conv.residual.then(|| inputs[inputs.len() - 1]));
@@ -57,7 +57,7 @@ pub fn pooled_branch(graph: Graph) -> Result<Graph> {
     })
 }
 
-/// A 1x1 kernel with the given input channels alone.
+/// Returns a 1x1 kernel restricted to the given input channels.
 fn pick_rows(new: &mut Rewrite, w: ValueId, part: &str, ranges: Vec<Range<usize>>) -> ValueId {
     let shape = new.graph.shape(w);
     let picked = Shape { w: ranges.iter().map(ExactSizeIterator::len).sum(), ..shape };
@@ -71,8 +71,8 @@ fn pick_rows(new: &mut Rewrite, w: ValueId, part: &str, ranges: Vec<Range<usize>
                 .flat_map(|r| &w[r.start * shape.c..r.end * shape.c])
                 .copied()
                 .collect();
-            Tensor::new(picked, rows).expect("invariant: the ranges lie in the kernel")
+            Tensor::new(picked, rows).expect("invariant: the ranges are inside the kernel")
         })
     });
-    new.graph.derived_param(&name, picked, data)
+    new.graph.param_with_data(&name, picked, data)
 }

@@ -1,23 +1,23 @@
-//! The plan of the CPU executor, which holds values as tensors: densely, and each in memory of its
-//! own while it lives.
+//! The plan of the CPU executor, which stores values as dense tensors, each in a separate
+//! allocation while it is live.
 
 use super::slots::{Demand, Sharing};
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::bytes;
 use crate::tensor::DType;
 
-/// Which memory each value of a graph takes on the processor.
+/// Assignment of the values of a graph to allocations on the CPU.
 #[derive(Debug, Clone)]
 pub struct HostPlan {
-    /// For each value the position of its memory in [`HostPlan::slots`]. `None` for what is given
-    /// or handed out, and for integers.
+    /// For each value the position of its allocation in [`HostPlan::slots`]. `None` for inputs,
+    /// outputs and integers.
     pub slot_of: Vec<Option<usize>>,
-    /// Bytes that values share one after the other.
+    /// Bytes of each allocation, which values share over time.
     pub slots: Vec<u64>,
 }
 
 impl HostPlan {
-    /// Plans a verified graph.
+    /// Creates the plan of a verified graph.
     pub fn new(graph: &Graph) -> Self {
         let is_resident = |v: ValueId| graph.value(v).resident.is_some();
         let mut has_memory: Vec<bool> = graph.values().iter().map(|_| false).collect();
@@ -27,8 +27,8 @@ impl HostPlan {
             }
         }
         graph.outputs().iter().for_each(|&(_, v)| has_memory[v.index()] = false);
-        // A value in a store that a node replaces is the store's own until then, and its memory is
-        // of use to the next run.
+        // A value in a store belongs to the store until a node replaces it, and its memory is
+        // reused by the next run.
         let mut replaced_by = vec![None; graph.values().len()];
         for node in graph.nodes() {
             for &(input, output) in node.op.in_place() {
@@ -46,15 +46,14 @@ impl HostPlan {
                 lives[v.index()].get_or_insert((step, step)).1 = step;
             }
         }
-        let living: Vec<ValueId> =
-            graph.value_ids().filter(|v| lives[v.index()].is_some()).collect();
+        let live: Vec<ValueId> = graph.value_ids().filter(|v| lives[v.index()].is_some()).collect();
         let demand = |v: &ValueId| {
-            let (first, last) = lives[v.index()].expect("invariant: only those that live");
+            let (first, last) = lives[v.index()].expect("invariant: the value is live");
             Demand { bytes: (graph.shape(*v).len() as u64).saturating_mul(4), first, last }
         };
-        let sharing = Sharing::new(&living.iter().map(demand).collect::<Vec<_>>());
+        let sharing = Sharing::new(&live.iter().map(demand).collect::<Vec<_>>());
         let mut slot_of = vec![None; graph.values().len()];
-        for (v, slot) in living.iter().zip(sharing.slot_of) {
+        for (v, slot) in live.iter().zip(sharing.slot_of) {
             slot_of[v.index()] = Some(slot);
         }
         for v in graph.value_ids() {
@@ -65,33 +64,34 @@ impl HostPlan {
         Self { slot_of, slots: sharing.slots }
     }
 
-    /// Bytes of all the memory.
+    /// Returns the bytes of all allocations.
     pub fn bytes(&self) -> u64 {
         self.slots.iter().fold(0, |sum, &bytes| sum.saturating_add(bytes))
     }
 }
 
-/// Bytes of main memory that runs of a graph take on the processor.
+/// Main memory that runs of a graph need on the CPU, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HostNeed {
-    /// What nodes compute on the way: [`HostPlan::bytes`], and integers.
+pub struct HostMemory {
+    /// Intermediate values: [`HostPlan::bytes`], and integers.
     pub values: u64,
     /// The outputs.
     pub outputs: u64,
     /// The inputs, which the caller allocates.
     pub inputs: u64,
-    /// What operations take beside their inputs and outputs: the most that any does.
+    /// Scratch memory of operations: the maximum over all nodes.
     pub scratch: u64,
 }
 
-impl HostNeed {
-    /// Of a verified graph and its plan, on `threads` threads.
+impl HostMemory {
+    /// Computes the memory of a verified graph with its plan, on `threads` threads.
     pub fn new(graph: &Graph, plan: &HostPlan, threads: usize) -> Self {
         let is_resident = |v: ValueId| graph.value(v).resident.is_some();
-        let of = |v: ValueId| bytes(&[graph.ty(v)]);
-        let sum =
-            |values: &mut dyn Iterator<Item = ValueId>| values.map(of).fold(0, u64::saturating_add);
-        // Integers have no place in the plan: each lives in memory of its own from its node to its
+        let size = |v: ValueId| bytes(&[graph.ty(v)]);
+        let sum = |values: &mut dyn Iterator<Item = ValueId>| {
+            values.map(size).fold(0, u64::saturating_add)
+        };
+        // Integers are not part of the plan: each has a separate allocation from its node to its
         // last reader.
         let is_output = |v: ValueId| graph.outputs().iter().any(|&(_, output)| output == v);
         let computed = graph.nodes().iter().flat_map(|node| &node.outputs).copied();
@@ -109,13 +109,13 @@ impl HostNeed {
         }
     }
 
-    /// What a runner takes, from its first run on.
-    pub fn kept(&self) -> u64 {
+    /// Returns the bytes that a runner retains from its first run on.
+    pub fn retained(&self) -> u64 {
         self.values.saturating_add(self.outputs).saturating_add(self.scratch)
     }
 
-    /// All together.
+    /// Returns the total, including the inputs.
     pub fn total(&self) -> u64 {
-        self.kept().saturating_add(self.inputs)
+        self.retained().saturating_add(self.inputs)
     }
 }

@@ -5,7 +5,8 @@ use crate::graph::Graph;
 use std::fmt::Write;
 
 impl Plan {
-    /// One line a step: node, operation, where it writes; then the buffers.
+    /// Formats the plan: one line per step with node, operation, reads and writes, then the
+    /// buffers.
     pub fn describe(&self, graph: &Graph) -> String {
         let mut text = String::new();
         let width = self.steps.iter().map(|&i| graph.nodes()[i].name.len()).max().unwrap_or(0);

@@ -1,8 +1,8 @@
-//! Which values share a buffer.
+//! Assignment of values to shared buffers.
 
 use std::cmp::Reverse;
 
-/// Memory that a value takes while it lives.
+/// Memory that a value needs during its live range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Demand {
     /// Bytes.
@@ -14,51 +14,52 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    /// Whether two values live in the same step.
-    fn meets(&self, other: &Self) -> bool {
+    /// Returns whether two live ranges overlap.
+    fn overlaps(&self, other: &Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
 
-    /// Steps between two values that do not meet.
+    /// Returns the number of steps between two values that do not overlap.
     fn gap(&self, other: &Self) -> usize {
         if self.first > other.last { self.first - other.last } else { other.first - self.last }
     }
 }
 
-/// Buffers, and which of them each value lies in.
+/// Buffers, and the buffer of each value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sharing {
     /// For each demand the position of its buffer.
     pub slot_of: Vec<usize>,
-    /// Bytes of each buffer: of the largest value that lies in it.
+    /// Bytes of each buffer: those of the largest value in it.
     pub slots: Vec<u64>,
 }
 
 impl Sharing {
-    /// Few bytes for these demands, such that no two in one buffer meet.
+    /// Assigns the demands to buffers with few bytes in total, such that demands in one buffer do
+    /// not overlap.
     ///
-    /// The best is hard to find; three quick ways are tried, and the one that takes least is kept
-    /// (the first of several): values by size into the buffer that was free for the shortest time,
-    /// or into the smallest ("greedy by size", Pisarchyk and Lee, arXiv 2001.03288), and values by
-    /// time. For steps of training the first way takes 1 to 3 % more than lives at once, and going
-    /// by time 6 to 23 %.
+    /// The optimum is hard to find. Three heuristics are tried and the smallest result is used (the
+    /// first of equal ones): values by size into the buffer that was free for the shortest time, or
+    /// into the smallest buffer ("greedy by size", Pisarchyk and Lee, arXiv 2001.03288), and values
+    /// by time. For training steps the first heuristic needs 1 to 3 % more than the live values,
+    /// and the one by time 6 to 23 %.
     pub fn new(demands: &[Demand]) -> Self {
-        let tries = [
+        let candidates = [
             by_size(demands, |_, gap| gap as u64),
             by_size(demands, |bytes, _| bytes),
             by_time(demands),
         ];
-        tries.into_iter().min_by_key(Self::bytes).expect("invariant: there are three")
+        candidates.into_iter().min_by_key(Self::bytes).expect("invariant: three candidates")
     }
 
     fn bytes(&self) -> u64 {
-        // Absurd shapes are refused by this sum.
+        // Saturate: this sum is used to reject absurd shapes.
         self.slots.iter().fold(0, |sum, &bytes| sum.saturating_add(bytes))
     }
 }
 
-/// The largest values first, so that a buffer never grows: each into the buffer with the least
-/// `rank` of its bytes and of the steps to its nearest other value.
+/// Assigns the largest values first, so that a buffer never grows: each to the buffer with the
+/// lowest `rank`, a function of its bytes and of the steps to the nearest other value in it.
 fn by_size(demands: &[Demand], rank: impl Fn(u64, usize) -> u64) -> Sharing {
     let mut order: Vec<usize> = (0..demands.len()).collect();
     order.sort_by_key(|&i| (Reverse(demands[i].bytes), demands[i].first));
@@ -68,7 +69,7 @@ fn by_size(demands: &[Demand], rank: impl Fn(u64, usize) -> u64) -> Sharing {
         let demand = demands[i];
         let mut best: Option<(u64, usize)> = None;
         for (slot, users) in users.iter().enumerate() {
-            if users.iter().any(|user| user.meets(&demand)) {
+            if users.iter().any(|user| user.overlaps(&demand)) {
                 continue;
             }
             let gap = users.iter().map(|user| user.gap(&demand)).min().unwrap_or(0);
@@ -88,27 +89,28 @@ fn by_size(demands: &[Demand], rank: impl Fn(u64, usize) -> u64) -> Sharing {
     sharing
 }
 
-/// The first values first: each into the smallest free buffer that is large enough, else into the
-/// largest, which then grows.
+/// Assigns the earliest values first: each to the smallest free buffer that is large enough, else
+/// to the largest free buffer, which then grows.
 fn by_time(demands: &[Demand]) -> Sharing {
     let mut order: Vec<usize> = (0..demands.len()).collect();
     order.sort_by_key(|&i| demands[i].first);
     let mut sharing = Sharing { slot_of: vec![0; demands.len()], slots: Vec::new() };
-    // The last step in which each buffer is in use.
-    let mut until: Vec<usize> = Vec::new();
+    // Last step in which each buffer is in use.
+    let mut busy_until: Vec<usize> = Vec::new();
     for i in order {
         let Demand { bytes, first, last } = demands[i];
-        let free = || (0..until.len()).filter(|&slot| until[slot] < first);
+        let free = || (0..busy_until.len()).filter(|&slot| busy_until[slot] < first);
         let fits = free()
             .filter(|&slot| sharing.slots[slot] >= bytes)
             .min_by_key(|&slot| sharing.slots[slot]);
-        let slot =
-            fits.or_else(|| free().max_by_key(|&slot| sharing.slots[slot])).unwrap_or(until.len());
-        if slot == until.len() {
-            until.push(last);
+        let slot = fits
+            .or_else(|| free().max_by_key(|&slot| sharing.slots[slot]))
+            .unwrap_or(busy_until.len());
+        if slot == busy_until.len() {
+            busy_until.push(last);
             sharing.slots.push(bytes);
         }
-        until[slot] = last;
+        busy_until[slot] = last;
         sharing.slots[slot] = sharing.slots[slot].max(bytes);
         sharing.slot_of[i] = slot;
     }
@@ -135,11 +137,11 @@ mod tests {
             for sharing in [Sharing::new(&demands), by_size(&demands, |bytes, _| bytes), by_time(&demands)] {
                 for (i, a) in demands.iter().enumerate() {
                     for (j, b) in demands.iter().enumerate().skip(i + 1) {
-                        prop_assert!(sharing.slot_of[i] != sharing.slot_of[j] || !a.meets(b), "{a:?} and {b:?}");
+                        prop_assert!(sharing.slot_of[i] != sharing.slot_of[j] || !a.overlaps(b), "{a:?} and {b:?}");
                     }
                 }
                 for (slot, &bytes) in sharing.slots.iter().enumerate() {
-                    let users = demands.iter().zip(&sharing.slot_of).filter(|(_, of)| **of == slot);
+                    let users = demands.iter().zip(&sharing.slot_of).filter(|(_, slot_of)| **slot_of == slot);
                     prop_assert_eq!(Some(bytes), users.map(|(d, _)| d.bytes).max());
                 }
                 prop_assert!(sharing.bytes() >= most.unwrap_or(0));

@@ -11,7 +11,7 @@ use crate::exec::Device;
 use crate::graph::Graph;
 use crate::image::room::room;
 use crate::image::{Fit, LabelMap, append_labels};
-use crate::ops::{ResampleWindow, Rows, UpsampleArgmax, UpsampleSoftmax};
+use crate::ops::{ResampleWindow, Rows, UpsampleArgmax, UpsampleSoftmax, Upsampling};
 use crate::tensor::{Shape, Tensor, TensorType};
 use std::time::Duration;
 
@@ -86,8 +86,9 @@ pub(super) fn graph(
         padded: (fit.padded.1, fit.padded.0),
         scaled: (fit.scaled.1, fit.scaled.0),
     });
-    let op = UpsampleArgmax { h, w, align_corners, window, rows, confidence: values.confidence };
-    let softmax = UpsampleSoftmax { h, w, align_corners, window, rows, weighted: false };
+    let upsampling = Upsampling { height: h, width: w, align_corners, window, rows };
+    let op = UpsampleArgmax { upsampling, confidence: values.confidence };
+    let softmax = UpsampleSoftmax { upsampling, weighted: false };
     let mut outputs = graph.root().upsample_argmax("labels", input, op)?;
     if values.foreground {
         let weights = graph.input(WEIGHTS, TensorType::f32(Shape::vector(logits.c)));

@@ -8,7 +8,7 @@ pub use model::Model;
 
 use crate::error::{ErrorKind, Result, error};
 use crate::exec::{Device, Runner};
-use crate::gpu::{DeviceChoice, at_once};
+use crate::gpu::{DeviceChoice, block_on_device};
 use crate::graph::Graph;
 use crate::image::{Fit, Image, LabelMap, SizeRule};
 use crate::models::Outputs;
@@ -202,13 +202,13 @@ impl Segmenter {
             Some(on_strip) => Some(&mut **on_strip),
             None => None,
         };
-        match (at_once(self.compute(image, size, wants, first)), &self.choice) {
+        match (block_on_device(self.compute(image, size, wants, first)), &self.choice) {
             (Err(e), Some(choice)) if e.kind() == ErrorKind::DeviceLost => {
                 log::warn!("{e}; opening the device again");
                 lock(&self.networks).clear();
                 lock(&self.finishers).clear();
                 *lock(&self.device) = Device::open(choice)?;
-                at_once(self.compute(image, size, wants, on_strip))
+                block_on_device(self.compute(image, size, wants, on_strip))
             }
             (done, _) => done,
         }

@@ -36,7 +36,7 @@ impl Need {
         let (of_parameters, of_norms) = (bytes(parameters), bytes(norms));
         let sums = if options.accumulate > 1 { 2 } else { 1 };
         // Devices overwrite what is updated; the processor computes it beside the old vectors.
-        let scale = GradientScale { share: 1.0, max_norm: None };
+        let scale = GradientScale { scale: 1.0, max_norm: None };
         let update = update::update(parameters, &options.optimizer, scale, "gradients", 1)?;
         let beside = device.activation_bytes(&update);
         Ok(Self {

@@ -1,17 +1,17 @@
-//! Whether a kernel's numbers are right.
+//! Comparison of a kernel's outputs with the reference.
 
 use crate::tensor::{Elements, Tensor};
 
-/// Share of whole numbers that may differ: rounding decides ties between classes.
+/// One in this many integers may differ, because rounding decides ties between classes.
 const TIES: usize = 1000;
 
-/// What is wrong with `got`, if anything. Elements are sums of `products` products of numbers up to
-/// 1, taken in any order.
+/// Returns a description of the difference between `got` and `want`, if there is one. Elements are
+/// sums of `products` products of numbers up to 1, in any order.
 pub(super) fn differs(got: &Tensor, want: &Tensor, products: f32) -> Option<String> {
-    let (wrong, of) = match (got.data(), want.data()) {
+    let (wrong, total) = match (got.data(), want.data()) {
         (Elements::F32(got), Elements::F32(want)) => {
-            // Half a unit in the last place for each addition, if all of them erred to the same
-            // side, and some for short sums.
+            // Half a unit in the last place per addition, if all errors have the same sign, with a
+            // minimum for short sums.
             let atol = 1.2e-7 * products.max(16.0);
             let close = |g: f32, w: f32| {
                 (g - w).abs() <= atol + 1e-4 * w.abs() || g == w || (g.is_nan() && w.is_nan())
@@ -24,7 +24,7 @@ pub(super) fn differs(got: &Tensor, want: &Tensor, products: f32) -> Option<Stri
         }
         (got, want) => (usize::from(got != want), 1),
     };
-    (wrong > 0).then(|| format!("{wrong} of {of} elements are wrong"))
+    (wrong > 0).then(|| format!("{wrong} of {total} elements are wrong"))
 }
 
 #[cfg(test)]

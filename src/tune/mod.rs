@@ -1,16 +1,16 @@
-//! The tuner: which of an operation's kernels is the fastest on this device.
+//! The tuner, which selects the fastest kernel of each operation on a device.
 //!
-//! Operations list their kernels with the one first that they expect to be fastest. On a given
-//! device, for a given shape, another one may be. The tuner runs them: every candidate's numbers
-//! are checked against the operation's CPU function before its time counts, so a driver that
-//! miscompiles one kernel costs time and nothing else. What was measured is remembered, on disk too
-//! (see [`table_path`]), for each adapter, driver and version of this crate.
+//! Operations list their kernels with the one expected to be fastest first. On a given device, for
+//! a given shape, another kernel may be faster. The tuner benchmarks them: the outputs of every
+//! candidate are checked against the operation's CPU function before its time counts, so a kernel
+//! that a driver miscompiles is never selected. Results are cached, also on disk (see
+//! [`table_path`]), per adapter, driver and version of this crate.
 //!
 //! ```no_run
 //! use atrous::tune::{TuningMode, Tuning};
 //! use atrous::{DeviceChoice, Model, Segmenter};
 //!
-//! let tuning = Tuning::new(TuningMode::On).reporting(|p| eprintln!("{} of {}", p.done, p.of));
+//! let tuning = Tuning::new(TuningMode::On).reporting(|p| eprintln!("{} of {}", p.done, p.total));
 //! let segmenter = Segmenter::new(Model::open("deeplab.safetensors")?, &DeviceChoice::Auto)?.with_tuning(tuning);
 //! # Ok::<(), atrous::Error>(())
 //! ```
@@ -37,79 +37,78 @@ use std::sync::Arc;
 use std::time::Duration;
 use table::{Choice, Table};
 
-/// How much a tuner does.
+/// Mode of a tuner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TuningMode {
-    /// Takes what operations expect to be fastest; no table is read.
+    /// Use the kernels that operations expect to be fastest; do not read the cache.
     Off,
-    /// Takes what was once measured, else what operations expect.
+    /// Use cached results, else the kernels that operations expect to be fastest.
     #[default]
     Cached,
-    /// Measures what was never measured, and remembers it.
+    /// Benchmark shapes that are not cached, and cache the results.
     On,
 }
 
-/// How far the tuning of a graph has come. It is reported before each measurement, and once more at
-/// the end of one in which there was any.
+/// Progress of the tuning of a graph. Reported before each measurement, and once at the end if
+/// there were any.
 #[derive(Debug, Clone, Copy)]
 pub struct TuningProgress<'a> {
-    /// Nodes whose kernel is known.
+    /// Number of nodes whose kernel is selected.
     pub done: usize,
-    /// Nodes in all.
-    pub of: usize,
-    /// What is measured now: the operation with its attributes and shapes. `None` at the end.
+    /// Total number of nodes.
+    pub total: usize,
+    /// The current measurement: the operation with its attributes and shapes. `None` at the end.
     pub measuring: Option<&'a str>,
 }
 
 type Report = Arc<dyn Fn(&TuningProgress) + Send + Sync>;
 
-/// Mode, table and reports of tuners: what a caller decides once for all the graphs that it makes
-/// ready.
+/// Configuration of tuners: mode, cache file and progress callback, shared by all graphs that a
+/// caller prepares.
 #[derive(Clone, Default)]
 pub struct Tuning {
     mode: TuningMode,
-    /// `None` stands for the user's cache directory, `Some(None)` for no file at all.
+    /// `None` for the file in the user's cache directory, `Some(None)` for no file.
     table: Option<Option<PathBuf>>,
     report: Option<Report>,
 }
 
 impl Tuning {
-    /// Tuning with the table of the user's cache directory.
+    /// Creates a configuration with the cache file in the user's cache directory.
     pub fn new(mode: TuningMode) -> Self {
         Self { mode, ..Self::default() }
     }
 
-    /// Keeps the table in a file of its own, or in memory only.
+    /// Sets the cache file; `None` caches in memory only.
     #[must_use]
     pub fn with_table(self, path: Option<PathBuf>) -> Self {
         Self { table: Some(path), ..self }
     }
 
-    /// Calls `report` while something is measured.
+    /// Sets a callback for progress during measurements.
     #[must_use]
     pub fn reporting(self, report: impl Fn(&TuningProgress) + Send + Sync + 'static) -> Self {
         Self { report: Some(Arc::new(report)), ..self }
     }
 
-    /// How much is done.
+    /// Returns the mode.
     pub fn mode(&self) -> TuningMode {
         self.mode
     }
 
-    /// Makes a graph ready on a device with the kernels of this tuning. The CPU executor has
-    /// nothing to choose.
+    /// Prepares a graph for a device with tuned kernels. The CPU executor has no kernels to select.
     ///
     /// # Errors
-    /// As [`Runner::with_kernels`]; and where none of the kernels of a node gives the right
-    /// numbers.
+    /// Returns the same errors as [`Runner::with_kernels`], and an error if no kernel of a node
+    /// computes correct results.
     pub fn runner(&self, device: &Device, graph: Graph) -> Result<Runner> {
         self.runner_in(&Arc::new(Store::new(device)), graph)
     }
 
-    /// As [`Tuning::runner`], for a graph with values that lie in a store.
+    /// Like [`Tuning::runner`], for a graph with values in a store.
     ///
     /// # Errors
-    /// As [`Tuning::runner`].
+    /// Returns the same errors as [`Tuning::runner`].
     pub fn runner_in(&self, store: &Arc<Store>, graph: Graph) -> Result<Runner> {
         match store.device() {
             Device::Gpu(gpu) if self.mode != TuningMode::Off => {
@@ -135,23 +134,23 @@ impl fmt::Debug for Tuning {
     }
 }
 
-/// Picks kernels by measurement.
+/// Selects kernels by measurement.
 pub struct Tuner {
     gpu: Arc<Gpu>,
     tuning: Tuning,
     table: Table,
-    progress: Count,
+    progress: Progress,
 }
 
 #[derive(Default)]
-struct Count {
+struct Progress {
     done: usize,
-    of: usize,
+    total: usize,
     measured: usize,
 }
 
 impl Tuner {
-    /// A tuner for a device. Its table is read now, and written after each measurement.
+    /// Creates a tuner for a device. Its table is read now, and written after each measurement.
     pub fn new(gpu: Arc<Gpu>, tuning: Tuning) -> Self {
         let path = match &tuning.table {
             _ if tuning.mode == TuningMode::Off => None,
@@ -159,38 +158,42 @@ impl Tuner {
             None => table_path(gpu.summary()),
         };
         let table = Table::open(gpu.summary(), path);
-        Self { gpu, tuning, table, progress: Count::default() }
+        Self { gpu, tuning, table, progress: Progress::default() }
     }
 
     fn report(&self, measuring: Option<&str>) {
         if let Some(report) = &self.tuning.report {
-            // A tuner may be asked about more calls than were announced: tests and benchmarks
-            // announce none.
-            let (done, of) = (self.progress.done, self.progress.of.max(self.progress.done));
-            report(&TuningProgress { done, of, measuring });
+            // There may be more calls than announced: tests and benchmarks announce none.
+            let (done, total) = (self.progress.done, self.progress.total.max(self.progress.done));
+            report(&TuningProgress { done, total, measuring });
         }
     }
 
-    fn pick(&mut self, op: &dyn Op, context: &KernelContext, kernels: &[Kernel]) -> Result<usize> {
+    fn select(
+        &mut self,
+        op: &dyn Op,
+        context: &KernelContext,
+        kernels: &[Kernel],
+    ) -> Result<usize> {
         if self.tuning.mode == TuningMode::Off || kernels.len() == 1 {
             return Ok(0);
         }
         let key = key(op, context);
-        let known = self
+        let cached = self
             .table
             .get(&key)
             .and_then(|choice| kernels.iter().position(|k| k.label == choice.kernel));
-        match (known, self.tuning.mode) {
+        match (cached, self.tuning.mode) {
             (Some(index), _) => Ok(index),
             (None, TuningMode::On) => {
                 self.report(Some(&key));
                 self.progress.measured += 1;
                 let (index, time) = match measure(&self.gpu, op, context, kernels) {
                     Err(e) if e.kind() == ErrorKind::OutOfMemory => {
-                        log::warn!("{key}: not measured: {e}");
+                        log::warn!("{key}: could not be measured: {e}");
                         return Ok(0);
                     }
-                    measured => measured?,
+                    result => result?,
                 };
                 let kernel = &kernels[index].label;
                 log::info!("{key}: `{kernel}` of {} takes {time:.1?}", kernels.len());
@@ -207,7 +210,7 @@ impl Tuner {
 
 impl KernelSelector for Tuner {
     fn begin(&mut self, calls: usize) {
-        self.progress = Count { of: calls, ..Count::default() };
+        self.progress = Progress { total: calls, ..Progress::default() };
     }
 
     fn choose(
@@ -216,16 +219,17 @@ impl KernelSelector for Tuner {
         context: &KernelContext,
         kernels: &[Kernel],
     ) -> Result<usize> {
-        let picked = self.pick(op, context, kernels);
+        let selected = self.select(op, context, kernels);
         self.progress.done += 1;
-        if self.progress.measured > 0 && self.progress.done == self.progress.of {
+        if self.progress.measured > 0 && self.progress.done == self.progress.total {
             self.report(None);
         }
-        picked
+        selected
     }
 }
 
-/// Checks and times all the kernels of a call; the position of the fastest right one and its time.
+/// Checks and times all kernels of a call. Returns the position of the fastest correct one and its
+/// time.
 fn measure(
     gpu: &Gpu,
     op: &dyn Op,
@@ -236,7 +240,7 @@ fn measure(
     let mut best: Option<(usize, Duration)> = None;
     for (index, kernel) in kernels.iter().enumerate() {
         match attempt(&stage, kernel, best.map(|(_, time)| time)) {
-            Ok(Outcome::Right(time)) => {
+            Ok(Outcome::Correct(time)) => {
                 log::debug!(
                     "{} {}: `{}` takes {time:.1?}",
                     op.name(),
@@ -247,7 +251,7 @@ fn measure(
                     best = Some((index, time));
                 }
             }
-            Ok(Outcome::Hopeless(time)) => {
+            Ok(Outcome::TooSlow(time)) => {
                 log::debug!(
                     "{} {}: `{}` is too slow: {time:.1?}",
                     op.name(),
@@ -257,26 +261,26 @@ fn measure(
             }
             Ok(Outcome::Wrong(report)) => {
                 log::warn!(
-                    "{} {}: `{}` is left out: {report}",
+                    "{} {}: skipping kernel `{}`: {report}",
                     op.name(),
                     op.attributes(),
                     kernel.label
                 );
             }
-            // What one shader does is no fault of the others.
+            // An error of one shader does not affect the others.
             Err(e) if e.kind() == ErrorKind::Shader => {
-                log::warn!("{}: `{}` is left out: {e}", op.name(), kernel.label)
+                log::warn!("{}: skipping kernel `{}`: {e}", op.name(), kernel.label)
             }
             Err(e) => return Err(e),
         }
     }
-    best.ok_or_else(|| none_right(op))
+    best.ok_or_else(|| no_correct_kernel(op))
 }
 
-/// What became of a candidate.
+/// Result of a candidate.
 enum Outcome {
-    Right(Duration),
-    Hopeless(Duration),
+    Correct(Duration),
+    TooSlow(Duration),
     Wrong(String),
 }
 
@@ -284,32 +288,31 @@ fn attempt(stage: &Stage, kernel: &Kernel, best: Option<Duration>) -> Result<Out
     let candidate = stage.candidate(kernel)?;
     if let Some(best) = best {
         let once = candidate.once(best)?;
-        if stage::is_hopeless(once, best) {
-            return Ok(Outcome::Hopeless(once));
+        if stage::is_too_slow(once, best) {
+            return Ok(Outcome::TooSlow(once));
         }
     }
     match candidate.check()? {
         Some(report) => Ok(Outcome::Wrong(report)),
-        None => Ok(Outcome::Right(candidate.time(best)?)),
+        None => Ok(Outcome::Correct(candidate.time(best)?)),
     }
 }
 
-fn none_right(op: &dyn Op) -> Error {
+fn no_correct_kernel(op: &dyn Op) -> Error {
     error!(
         Shader,
-        "no kernel of {} {} gives the right numbers on this device",
+        "no kernel of {} {} computes correct results on this device",
         op.name(),
         op.attributes()
     )
-    .advice("take `--device cpu`, and report it with the output of `atrous devices`")
+    .advice("use `--device cpu`, and report this with the output of `atrous devices`")
 }
 
-/// What a choice depends on besides the device: the operation, its attributes, and how its operands
-/// lie.
+/// Returns the cache key of a call: the operation, its attributes, and the layouts of its operands.
 fn key(op: &dyn Op, context: &KernelContext) -> String {
     let layout = |l: &TensorLayout| {
-        let plain = *l == TensorLayout::contiguous(l.ty);
-        let place = if plain { String::new() } else { format!("+{}/{}", l.offset, l.pitch) };
+        let contiguous = *l == TensorLayout::contiguous(l.ty);
+        let place = if contiguous { String::new() } else { format!("+{}/{}", l.offset, l.pitch) };
         format!("{}{place}", l.ty.shape)
     };
     let all = |layouts: &[TensorLayout]| layouts.iter().map(layout).collect::<Vec<_>>().join(" ");

@@ -1,4 +1,4 @@
-//! Operands for measurements: numbers that look random and are the same every time.
+//! Pseudo-random, reproducible operands for measurements.
 
 use crate::error::Result;
 use crate::gpu::{pack, unpack};
@@ -20,12 +20,12 @@ impl Random {
         (0..count).map(|_| self.0.unit()).collect()
     }
 
-    /// A tensor of numbers in [-1, 1) (small whole numbers where it is not f32), and the buffer
-    /// that it lies in. The lanes of the buffer that are not the tensor's hold numbers too, which
-    /// no kernel may let through.
+    /// Returns a tensor of numbers in [-1, 1) (small integers if it is not f32), and the buffer
+    /// that contains it. The buffer's other lanes contain random numbers too, which must not affect
+    /// the results of kernels.
     ///
     /// # Errors
-    /// Where there is no memory for them.
+    /// Returns an error if there is not enough memory.
     pub(super) fn operand(
         &mut self,
         layout: TensorLayout,
@@ -42,14 +42,14 @@ impl Random {
             DType::U32 => Data::U32((0..shape.len()).map(|_| (self.0.bits() % 4) as u32).collect()),
             DType::U8 => Data::U8((0..shape.len()).map(|_| self.0.bits() as u8).collect()),
         };
-        let tensor =
-            Tensor::from_data(shape, data).expect("invariant: as many elements as the shape has");
+        let tensor = Tensor::from_data(shape, data)
+            .expect("invariant: the data has the length of the shape");
         let bytes = pack(&tensor, packing)?;
         Ok((tensor, bytes))
     }
 }
 
-/// Bytes of the buffer in which a layout lies, other channels of its pixels included.
+/// Returns the bytes of the buffer of a layout, including other channels of its pixels.
 pub(super) fn buffer_bytes(layout: TensorLayout) -> u64 {
     match layout.ty.dtype {
         DType::F32 => 16 * u64::from(layout.pitch) * layout.ty.shape.positions() as u64,

@@ -1,4 +1,4 @@
-//! The rate of bare multiply-adds: the machine's limit beside which kernels are judged.
+//! Peak multiply-add throughput of a device, the limit that kernels are compared with.
 
 use crate::error::Result;
 use crate::exec::Device;
@@ -9,19 +9,20 @@ use crate::ops::product;
 use std::time::Duration;
 use web_time::Instant;
 
-/// Numbers of independent chains of `vec4`s in a thread: few may not hide the latency of an
-/// addition, many may not fit the registers.
+/// Candidate numbers of independent chains of `vec4`s per thread: few may not hide the latency of
+/// an addition, many may not fit into the registers.
 pub const CHAINS: [u32; 5] = [2, 3, 4, 8, 16];
-/// Multiply-adds in a chain.
+/// Multiply-adds per chain.
 const ROUNDS: u32 = 512;
-/// Measurements, of which the fastest tells what is possible.
+/// Number of measurements; the fastest counts.
 const RUNS: usize = 6;
-/// A measurement on a device should take about so long.
+/// Target duration of a measurement on a device.
 const RUN: Duration = Duration::from_millis(8);
-/// Side of the matrices on the processor: three of them fit into a core's second-level cache.
+/// Side of the matrices on the CPU: three of them fit into a core's L2 cache.
 const SIDE: usize = 256;
 
-/// The dispatch of bare multiply-adds in so many threads, to output 0 of `16 * threads` bytes.
+/// Returns a dispatch that only computes multiply-adds, in `threads` threads, with output 0 of `16
+/// * threads` bytes.
 pub fn multiply_add(threads: usize, chains: u32) -> Dispatch {
     Dispatch::new("tune/multiply_add")
         .constant("CHAINS", chains)
@@ -31,15 +32,15 @@ pub fn multiply_add(threads: usize, chains: u32) -> Dispatch {
         .threads(threads)
 }
 
-/// Floating-point operations a second (a multiply-add counts as two) that a device reaches with
-/// nothing else to do: on a GPU by chains of multiply-adds in registers, on the processor by a
-/// small matrix product on every thread at once. It takes some tenths of a second.
+/// Measures the peak throughput of a device in floating-point operations per second (a multiply-add
+/// counts as two): on a GPU with chains of multiply-adds in registers, on the CPU with a small
+/// matrix product on every thread. Takes some tenths of a second.
 ///
 /// # Errors
-/// Where the device fails.
+/// Returns an error if the device fails.
 pub fn multiply_add_rate(device: &Device) -> Result<f64> {
     match device {
-        Device::Cpu => Ok(processor_rate()),
+        Device::Cpu => Ok(cpu_rate()),
         Device::Gpu(gpu) => {
             let rates = CHAINS
                 .iter()
@@ -69,11 +70,11 @@ fn device_rate(gpu: &Gpu, chains: u32) -> Result<f64> {
     Ok(flops / fastest.as_secs_f64())
 }
 
-fn processor_rate() -> f64 {
+fn cpu_rate() -> f64 {
     const PRODUCTS: usize = 8;
     let extent = (SIDE, SIDE, SIDE);
     let flops = (2 * SIDE * SIDE * SIDE * PRODUCTS) as f64;
-    let each = rayon::broadcast(|_| {
+    let rates = rayon::broadcast(|_| {
         let (a, b) = (vec![0.5f32; SIDE * SIDE], vec![0.25f32; SIDE * SIDE]);
         let mut y = vec![0f32; SIDE * SIDE];
         let fastest = (0..RUNS).map(|_| {
@@ -83,5 +84,5 @@ fn processor_rate() -> f64 {
         });
         flops / fastest.min().unwrap_or(Duration::MAX).as_secs_f64()
     });
-    each.into_iter().sum()
+    rates.into_iter().sum()
 }

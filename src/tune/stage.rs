@@ -1,4 +1,4 @@
-//! One operation on random data, where its kernels are checked and timed.
+//! One operation on random data, for checking and timing its kernels.
 
 use super::compare::differs;
 use super::random::{Random, buffer_bytes};
@@ -11,36 +11,36 @@ use crate::tensor::Tensor;
 use std::cell::OnceCell;
 use std::time::Duration;
 
-/// A timed run should take about so long: far more than the clock and the submission cost.
+/// Target duration of a timed run: much longer than the overhead of clock and submission.
 const RUN: Duration = Duration::from_millis(20);
-/// Timed runs, of which the fastest counts: what makes the others slower is not the kernel.
+/// Number of timed runs; the fastest counts, because slowdowns are external.
 const RUNS: usize = 5;
-/// Times slower than the best so far at which a candidate is given up.
-const HOPELESS: u32 = 2;
-/// Clock and submission, which hopeless candidates are not charged with.
+/// Factor relative to the best time beyond which a candidate is abandoned.
+const TOO_SLOW: u32 = 2;
+/// Overhead of clock and submission, excluded from that comparison.
 const SUBMISSION: Duration = Duration::from_micros(500);
 
-/// Buffers of one call of an operation.
+/// An operation with buffers for its operands.
 pub struct Stage<'a> {
     gpu: &'a Gpu,
     op: &'a dyn Op,
     inputs: Vec<(Tensor, wgpu::Buffer)>,
     outputs: Vec<(TensorLayout, wgpu::Buffer)>,
-    /// What the operation's CPU function gives, computed when first needed.
+    /// Outputs of the operation's CPU function, computed when first needed.
     reference: OnceCell<Vec<Tensor>>,
 }
 
-/// A kernel of the call, compiled and bound.
+/// A kernel of the operation, compiled and bound.
 pub struct Candidate<'a> {
     stage: &'a Stage<'a>,
     steps: Vec<Recorded>,
 }
 
 impl<'a> Stage<'a> {
-    /// Fills the inputs of a call with numbers that are the same every time.
+    /// Allocates the operands and fills the inputs with reproducible numbers.
     ///
     /// # Errors
-    /// Where the device has no room.
+    /// Returns an error if there is not enough memory.
     pub fn new(gpu: &'a Gpu, op: &'a dyn Op, context: &KernelContext) -> Result<Self> {
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::COPY_DST
@@ -68,7 +68,8 @@ impl<'a> Stage<'a> {
     /// Compiles a kernel and binds its operands.
     ///
     /// # Errors
-    /// Of kind `Shader` where the kernel does not compile or does not fit its operands.
+    /// Returns an error of kind `Shader` if the kernel does not compile or does not match its
+    /// operands.
     pub fn candidate(&'a self, kernel: &Kernel) -> Result<Candidate<'a>> {
         let scratch = kernel
             .scratch
@@ -90,8 +91,8 @@ impl<'a> Stage<'a> {
     }
 
     fn reference(&self) -> Result<&[Tensor]> {
-        if let Some(known) = self.reference.get() {
-            return Ok(known);
+        if let Some(reference) = self.reference.get() {
+            return Ok(reference);
         }
         let inputs: Vec<&Tensor> = self.inputs.iter().map(|(tensor, _)| tensor).collect();
         let mut outputs: Vec<Tensor> =
@@ -100,7 +101,7 @@ impl<'a> Stage<'a> {
         Ok(self.reference.get_or_init(|| outputs))
     }
 
-    /// How many products are summed up for one element.
+    /// Returns the number of products that are summed for one element.
     fn products(&self) -> f32 {
         let inputs: Vec<_> = self.inputs.iter().map(|(tensor, _)| tensor.ty()).collect();
         let outputs: Vec<_> = self.outputs.iter().map(|(layout, _)| layout.ty).collect();
@@ -114,25 +115,25 @@ impl<'a> Stage<'a> {
 }
 
 impl Candidate<'_> {
-    /// Runs it so often in one submission; the time until all is done. The first run of a kernel
-    /// may compile it.
+    /// Runs the kernel `repeats` times in one submission, and returns the time until all are done.
+    /// The first run of a kernel may compile it.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// Returns an error if the device fails.
     pub fn run(&self, repeats: u32) -> Result<Duration> {
         replay(self.stage.gpu, &self.steps, repeats)
     }
 
-    /// Runs it once and compares its outputs with those of the operation's CPU function.
-    /// `Ok(Some(report))` where they differ.
+    /// Runs the kernel once and compares its outputs with those of the operation's CPU function.
+    /// Returns `Ok(Some(report))` if they differ.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// Returns an error if the device fails.
     pub fn check(&self) -> Result<Option<String>> {
         let stage = self.stage;
         for (layout, buffer) in &stage.outputs {
-            // NaN for f32, no class and no gray for the others: what is not written does not pass
-            // for right.
+            // NaN for f32, and an invalid value for integers, so that outputs that are not written
+            // are detected.
             stage.gpu.queue.write_buffer(buffer, 0, &vec![0xFF; buffer_bytes(*layout) as usize]);
         }
         self.run(1)?;
@@ -146,21 +147,22 @@ impl Candidate<'_> {
         Ok(None)
     }
 
-    /// Time of a single run, which may have to compile first; of a second one where the first is
-    /// not hopeless beyond doubt.
+    /// Returns the time of a single run. The first run may compile, so a second one is timed unless
+    /// the first is much too slow.
     pub(super) fn once(&self, best: Duration) -> Result<Duration> {
         let first = self.run(1)?;
-        // Drivers compile for some hundred milliseconds.
+        // Compilation takes some hundred milliseconds.
         if first > 4 * best + Duration::from_secs(1) {
             return Ok(first);
         }
         Ok(first.min(self.run(1)?))
     }
 
-    /// Time of one run, the least of several; fewer of them where it is clearly slower than `best`.
+    /// Returns the time of one run, the minimum of several; stops early if it is clearly slower
+    /// than `best`.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// Returns an error if the device fails.
     pub fn time(&self, best: Option<Duration>) -> Result<Duration> {
         // The first run may compile.
         let once = self.run(1)?.min(self.run(1)?);
@@ -176,7 +178,7 @@ impl Candidate<'_> {
     }
 }
 
-/// Whether a candidate that takes `once` need not be looked at any further.
-pub(super) fn is_hopeless(once: Duration, best: Duration) -> bool {
-    once > HOPELESS * best + SUBMISSION
+/// Returns whether a candidate with time `once` can be abandoned.
+pub(super) fn is_too_slow(once: Duration, best: Duration) -> bool {
+    once > TOO_SLOW * best + SUBMISSION
 }

@@ -1,4 +1,4 @@
-//! What was measured, kept in a file: one for each adapter, driver and version of this crate.
+//! Cache of measured choices, one file per adapter, driver and version of this crate.
 
 use crate::error::{Error, Result};
 use crate::files::{atomic_write, read_bytes, refuse_special};
@@ -12,29 +12,29 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The longest table that is read. A choice takes about 200 bytes.
-const MOST_BYTES: u64 = 16 << 20;
-/// How long to wait for another process to write the table. One write takes milliseconds; a process
-/// that was stopped may hold the lock for ever.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Size limit of a cache file. A choice takes about 200 bytes.
+const MAX_BYTES: u64 = 16 << 20;
+/// Timeout for another process to write the table. A write takes milliseconds; a stopped process
+/// may keep the lock forever.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A measured choice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Choice {
     /// The kernel's label.
     pub kernel: String,
-    /// What one run took.
+    /// Time of one run.
     pub microseconds: f64,
 }
 
-/// What a table is good for. It is the same for all choices of a file.
+/// Identifies the device and version that all choices of a file were measured with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Header {
     version: String,
     adapter: String,
     backend: String,
     driver: String,
-    /// Debug builds keep bounds checks in shaders, which changes what is fastest.
+    /// Debug builds keep bounds checks in shaders, which changes the timings.
     checked: bool,
 }
 
@@ -62,8 +62,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// The table in the file, or an empty one where there is none, or it is damaged, or it was made
-    /// for another device.
+    /// Opens the table in the file. It is empty if there is no file, or if it is damaged or from
+    /// another device.
     pub(super) fn open(adapter: &AdapterSummary, path: Option<PathBuf>) -> Self {
         let device = Header::of(adapter);
         let choices = path.as_deref().map(|path| read(path, &device)).unwrap_or_default();
@@ -74,66 +74,64 @@ impl Table {
         self.content.choices.get(key)
     }
 
-    /// Remembers a choice, on disk too. Where that fails, the choice is good for this process
-    /// alone.
+    /// Adds a choice, also on disk. If that fails, the choice is valid only in this process.
     pub(super) fn insert(&mut self, key: String, choice: Choice) {
         self.content.choices.insert(key, choice);
         let Some(path) = &self.path else { return };
-        if let Err(e) = merge(path, &mut self.content, PATIENCE) {
+        if let Err(e) = merge(path, &mut self.content, LOCK_TIMEOUT) {
             warn_once(path, "unwritable", || {
-                format!("what was measured is not kept for the next time: {e}")
+                format!("kernel measurements could not be cached: {e}")
             });
-            // Dozens of kernels are measured in a row, and none of their choices can be written
-            // either.
+            // Do not try again: dozens of kernels are measured in a row.
             self.path = None;
         }
     }
 }
 
-/// Warns about a table, once for each kind of trouble: every network that a program makes ready
-/// opens the table anew.
-fn warn_once(path: &Path, trouble: &'static str, words: impl FnOnce() -> String) {
+/// Warns about a table, once per kind of problem, because every network that a program prepares
+/// reopens the table.
+fn warn_once(path: &Path, problem: &'static str, message: impl FnOnce() -> String) {
     static WARNED: LazyLock<Mutex<HashSet<(PathBuf, &'static str)>>> =
         LazyLock::new(Mutex::default);
-    if WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert((path.to_owned(), trouble)) {
-        let words = words();
-        log::warn!("{words}");
+    if WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert((path.to_owned(), problem)) {
+        let message = message();
+        log::warn!("{message}");
     }
 }
 
-/// Writes the table with what other processes have put into the file meanwhile.
-fn merge(path: &Path, content: &mut Content, patience: Duration) -> Result<()> {
+/// Writes the table, merged with choices that other processes have written in the meantime.
+fn merge(path: &Path, content: &mut Content, timeout: Duration) -> Result<()> {
     let directory = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(directory)
-        .map_err(|e| Error::io(directory, "the directory cannot be made", e))?;
-    // Between reading and writing nobody else may write. The lock is a file of its own, since the
-    // table is replaced by a rename, and it is left where it is: deleting it would let two
-    // processes hold a lock each.
+        .map_err(|e| Error::io(directory, "could not create the directory", e))?;
+    // No other process may write between reading and writing. The lock is a separate file, because
+    // the table is replaced by a rename. The file is not deleted: two processes could then lock
+    // different files.
     let lock_path = path.with_extension("lock");
     refuse_special(&lock_path, "a lock file")?;
     let lock =
         File::create(&lock_path).map_err(|e| Error::io(&lock_path, "could not be written", e))?;
-    if let Err(e) = wait_for(&lock, patience) {
-        // Some network directories have no locks. A lost entry is measured again.
-        log::debug!("{}: no lock: {e}", text::path(&lock_path));
+    if let Err(e) = wait_for(&lock, timeout) {
+        // Some network file systems do not support locks. A lost entry is measured again.
+        log::debug!("{}: could not lock: {e}", text::path(&lock_path));
     }
     for (key, choice) in read(path, &content.device) {
         content.choices.entry(key).or_insert(choice);
     }
     atomic_write(path, |file| Ok(serde_json::to_writer_pretty(file, content)?))
-    // The lock ends with its handle.
+    // Dropping the handle releases the lock.
 }
 
-/// Takes a lock, or gives up after `patience`. The standard library has no waiting with a limit.
-fn wait_for(lock: &File, patience: Duration) -> std::io::Result<()> {
-    let begun = Instant::now();
+/// Acquires a lock, or fails after `timeout`. The standard library has no lock with a timeout.
+fn wait_for(lock: &File, timeout: Duration) -> std::io::Result<()> {
+    let start = Instant::now();
     loop {
         match lock.try_lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(e)) => return Err(e),
-            Err(TryLockError::WouldBlock) if begun.elapsed() >= patience => {
+            Err(TryLockError::WouldBlock) if start.elapsed() >= timeout => {
                 return Err(std::io::Error::other(format!(
-                    "another process held it for {patience:.1?}"
+                    "another process held the lock for {timeout:.1?}"
                 )));
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
@@ -145,40 +143,38 @@ fn read(path: &Path, device: &Header) -> BTreeMap<String, Choice> {
     if fs::symlink_metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
         return BTreeMap::new();
     }
-    let ignored = |why: String| {
-        warn_once(path, "unreadable", || {
-            format!("the kernels chosen by measurement are not used: {why}")
-        });
+    let ignore = |reason: String| {
+        warn_once(path, "unreadable", || format!("ignoring cached kernel measurements: {reason}"));
         BTreeMap::new()
     };
-    let bytes = match read_bytes(path, "a table of measured kernels", MOST_BYTES) {
+    let bytes = match read_bytes(path, "a cache of kernel measurements", MAX_BYTES) {
         Ok(bytes) => bytes,
-        Err(e) => return ignored(e.to_string()),
+        Err(e) => return ignore(e.to_string()),
     };
-    let named = text::path(path);
+    let name = text::path(path);
     match serde_json::from_slice::<Content>(&bytes) {
         Ok(content) if content.device == *device => content.choices,
-        Ok(_) => ignored(format!("{named} is of another device or version")),
-        Err(e) => ignored(format!(
-            "{named} is damaged ({}); the next `--tune on` replaces it",
+        Ok(_) => ignore(format!("{name} is from another device or version")),
+        Err(e) => ignore(format!(
+            "{name} is damaged ({}); the next `--tune on` replaces it",
             text::excerpt(&e.to_string())
         )),
     }
 }
 
-/// Where the table of an adapter is kept: in the directory `ATROUS_CACHE`, else in `atrous` in the
-/// user's cache directory (`XDG_CACHE_HOME`, `LOCALAPPDATA`, `~/Library/Caches` on macOS,
-/// `~/.cache`). `None` where the user has none.
+/// Returns the path of an adapter's cache file: in the directory `ATROUS_CACHE`, else in `atrous`
+/// in the user's cache directory (`XDG_CACHE_HOME`, `LOCALAPPDATA`, `~/Library/Caches` on macOS,
+/// `~/.cache`). `None` if there is no such directory.
 pub fn table_path(adapter: &AdapterSummary) -> Option<PathBuf> {
     let directory =
         |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let usual = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
+    let default = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
     let cache = directory("ATROUS_CACHE")
         .or_else(|| directory("XDG_CACHE_HOME").map(|f| f.join("atrous")))
         .or_else(|| directory("LOCALAPPDATA").map(|f| f.join("atrous")))
-        .or_else(|| directory("HOME").map(|f| f.join(usual).join("atrous")))?;
-    // The hash only keeps the files of different devices apart; the header inside decides whether a
-    // table is taken.
+        .or_else(|| directory("HOME").map(|f| f.join(default).join("atrous")))?;
+    // The hash only separates the files of different devices; the header inside decides whether a
+    // table is used.
     let mut hasher = DefaultHasher::new();
     Header::of(adapter).hash(&mut hasher);
     Some(cache.join(format!("tune-{:016x}.json", hasher.finish())))
@@ -233,27 +229,27 @@ mod tests {
     fn a_table_that_is_longer_than_any_is_not_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tune.json");
-        // Sparse: no disk is taken for it.
+        // A sparse file, which uses no disk space.
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
         assert!(Table::open(&adapter(), Some(path)).content.choices.is_empty());
     }
 
     #[test]
     fn trouble_with_a_table_is_told_once() {
-        let mut told = 0;
-        for (path, trouble) in [
+        let mut warnings = 0;
+        for (path, problem) in [
             ("a", "unreadable"),
             ("a", "unreadable"),
             ("a", "unwritable"),
             ("b", "unreadable"),
             ("a", "unreadable"),
         ] {
-            warn_once(Path::new(path), trouble, || {
-                told += 1;
+            warn_once(Path::new(path), problem, || {
+                warnings += 1;
                 String::new()
             });
         }
-        assert_eq!(told, 3);
+        assert_eq!(warnings, 3);
     }
 
     #[test]
@@ -262,8 +258,7 @@ mod tests {
         let path = directory.path().join("tune.json");
         const WRITERS: usize = 8;
         const CHOICES: usize = 12;
-        // A lock belongs to an open file, so threads with tables of their own are to each other as
-        // processes are.
+        // A lock belongs to an open file, so threads with separate tables behave like processes.
         std::thread::scope(|scope| {
             for writer in 0..WRITERS {
                 let mut table = Table::open(&adapter(), Some(path.clone()));

@@ -1,4 +1,4 @@
-//! Convolutions: tiny ones against finite differences, and each backward operation with every
+//! Convolutions: small ones against finite differences, and each backward operation with every
 //! kernel against sums in double precision.
 
 use crate::oracle;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Rounding of a number around 1 in f32.
 const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
 
-/// A convolution at a random point; with a bias for each image where `per_image`.
+/// A convolution at a random point; with a bias per image if `per_image`.
 fn case(
     rng: &mut Rng,
     conv: Conv2d,
@@ -44,7 +44,7 @@ fn case(
     })
 }
 
-/// Attributes, kernel, input and output channels that no two cases share.
+/// Attributes, kernel, input and output channels of the cases.
 fn small() -> Vec<(Conv2d, (usize, usize), Shape, usize)> {
     let pads = |top, bottom, left, right| Padding { top, bottom, left, right };
     let conv = |stride, dilation, padding, groups| Conv2d {
@@ -59,16 +59,16 @@ fn small() -> Vec<(Conv2d, (usize, usize), Shape, usize)> {
         (conv((2, 2), (1, 1), pads(1, 1, 1, 1), 1), (3, 3), Shape::new(1, 6, 5, 4), 2),
         (conv((2, 2), (1, 1), pads(0, 1, 0, 1), 1), (3, 3), Shape::new(1, 6, 4, 2), 3),
         (conv((3, 2), (1, 2), pads(2, 0, 1, 3), 1), (2, 3), Shape::new(2, 5, 6, 2), 3),
-        // Rates larger than the map, in one direction and in both.
+        // Dilations larger than the map, in one direction and in both.
         (conv((1, 1), (6, 6), pads(6, 6, 6, 6), 1), (3, 3), Shape::new(1, 3, 4, 2), 3),
         (conv((2, 1), (2, 5), pads(3, 2, 5, 4), 1), (3, 2), Shape::new(1, 5, 3, 3), 2),
-        // More padding than the kernel reaches, and a stride that jumps over pixels.
+        // More padding than the kernel reaches, and a stride that skips pixels.
         (conv((1, 1), (1, 1), pads(3, 0, 0, 2), 1), (2, 1), Shape::new(1, 3, 4, 2), 3),
         (conv((3, 3), (1, 1), pads(0, 0, 0, 0), 1), (2, 2), Shape::new(1, 7, 8, 2), 2),
         // Pointwise, with and without stride.
         (conv((1, 1), (1, 1), pads(0, 0, 0, 0), 1), (1, 1), Shape::new(2, 3, 3, 6), 5),
         (conv((2, 2), (1, 1), pads(0, 0, 0, 0), 1), (1, 1), Shape::new(2, 5, 4, 3), 4),
-        // Groups that begin anywhere in a vec4; depthwise; depthwise with a multiplier.
+        // Groups that begin inside a vec4; depthwise; depthwise with a multiplier.
         (conv((1, 1), (1, 1), pads(1, 1, 1, 1), 3), (3, 3), Shape::new(1, 4, 3, 6), 9),
         (conv((2, 1), (1, 2), pads(1, 0, 2, 1), 2), (3, 2), Shape::new(2, 4, 5, 6), 4),
         (conv((1, 1), (2, 2), pads(2, 2, 2, 2), 5), (3, 3), Shape::new(2, 4, 5, 5), 5),
@@ -118,13 +118,13 @@ fn an_activation_whose_slope_is_lost_is_an_error_that_names_it() {
     let shape = Shape::new(1, 2, 2, 4);
     let mut graph = Graph::new();
     let [x, dy] = ["x", "dy"].map(|name| graph.input(name, TensorType::f32(shape)));
-    let w = graph.derived_param("w", Shape::new(1, 1, 4, 4), None);
+    let w = graph.param_with_data("w", Shape::new(1, 1, 4, 4), None);
     let y = graph.push("layer", Arc::new(conv), &[x, w]).unwrap()[0];
     let error = graph.gradients(&[(y, dy)], &[w]).unwrap_err().to_string();
     assert!(error.contains("layer") && error.contains("hard_swish"), "{error}");
 }
 
-/// The gradients by input and weights, term by term in double precision.
+/// The gradients with respect to input and weights, term by term in double precision.
 fn gradients(conv: &Conv2d, x: &Tensor, w: &Tensor, dy: &Tensor) -> (Vec<f64>, Vec<f64>) {
     let (xs, ws, ys) = (x.shape(), w.shape(), dy.shape());
     let (x, w, dy) = (x.f32(), w.f32(), dy.f32());
@@ -154,8 +154,8 @@ fn gradients(conv: &Conv2d, x: &Tensor, w: &Tensor, dy: &Tensor) -> (Vec<f64>, V
     (dx, dw)
 }
 
-/// Runs both backward operations of a convolution on every device with every kernel. Returns what
-/// goes wrong.
+/// Runs both backward operations of a convolution on every device with every kernel. Returns the
+/// failures.
 fn backward(
     rng: &mut Rng,
     conv: Conv2d,
@@ -195,7 +195,7 @@ fn backward(
 #[track_caller]
 fn none(problems: &[String]) {
     let shown = problems.iter().take(8).cloned().collect::<Vec<_>>().join("\n");
-    assert!(problems.is_empty(), "{} runs go wrong:\n{shown}", problems.len());
+    assert!(problems.is_empty(), "{} runs failed:\n{shown}", problems.len());
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn convolutions_of_real_networks_scaled_down() {
     none(&problems);
 }
 
-/// Lanes beyond the last channel hold numbers: a hard sigmoid makes one half of a zero.
+/// Lanes past the last channel are not zero: a hard sigmoid maps 0 to one half.
 #[test]
 fn lanes_without_a_channel_add_nothing() {
     let mut rng = Rng(6);
@@ -281,7 +281,7 @@ fn lanes_without_a_channel_add_nothing() {
         let dy = rng.tensor(y.shape);
         let mut graph = Graph::new();
         let (x_in, dy_in) = (graph.input("x", x.ty()), graph.input("dy", y));
-        let w_in = graph.derived_param("w", w.shape(), Some(ParamRef::new(w.clone())));
+        let w_in = graph.param_with_data("w", w.shape(), Some(ParamRef::new(w.clone())));
         let root = &mut graph.root();
         let above = root.activate("above", Activation::HardSigmoid, x_in).unwrap();
         let arriving = root.activate("arriving", Activation::HardSigmoid, dy_in).unwrap();

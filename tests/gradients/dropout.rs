@@ -1,4 +1,4 @@
-//! Dropout against what it promises.
+//! Statistics and reproducibility of dropout.
 
 use crate::support::devices;
 use atrous::exec::Runner;
@@ -6,7 +6,7 @@ use atrous::graph::Graph;
 use atrous::ops::DropoutTrain;
 use atrous::{Data, Shape, Tensor, TensorType};
 
-/// What dropout gives for ones, and the gradient for ones, on a device.
+/// The output of dropout for ones, and the gradient for ones, on a device.
 fn dropped(
     device: &atrous::exec::Device,
     shape: Shape,
@@ -39,9 +39,12 @@ fn dropout_drops_its_share_and_the_gradient_finds_the_same_elements() {
         let (y, dx) = dropped(&device, shape, op, 5);
         assert_eq!(y, dx, "{device}");
         assert!(y.iter().all(|&v| v == 0.0 || (v - 1.0 / 0.7).abs() < 1e-6));
-        let share = y.iter().filter(|v| **v == 0.0).count() as f64 / y.len() as f64;
-        // Three standard deviations of a share of 3570 elements.
-        assert!((share - 0.3).abs() < 3.0 * (0.3 * 0.7 / 3570f64).sqrt(), "{device}: {share}");
+        let fraction = y.iter().filter(|v| **v == 0.0).count() as f64 / y.len() as f64;
+        // Three standard deviations of a fraction of 3570 elements.
+        assert!(
+            (fraction - 0.3).abs() < 3.0 * (0.3 * 0.7 / 3570f64).sqrt(),
+            "{device}: {fraction}"
+        );
         let differs = |other: DropoutTrain, step: u32| {
             let (z, _) = dropped(&device, shape, other, step);
             let kept_alike = y.iter().zip(&z).filter(|(a, b)| (**a == 0.0) == (**b == 0.0)).count()

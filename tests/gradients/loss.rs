@@ -1,5 +1,5 @@
-//! The losses of a segmentation against their formulas and finite differences, at the labels' size
-//! and at smaller and larger ones.
+//! Segmentation losses against their formulas and finite differences, at the labels' size and at
+//! smaller and larger ones.
 
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, devices, run_op};
@@ -15,12 +15,12 @@ struct Case {
     logits: Tensor,
     labels: Tensor,
     weights: Vec<f32>,
-    share: f32,
+    fraction: f32,
 }
 
 impl Case {
-    /// Random scores, with some pixels that are ignored and some whose label is no class.
-    /// Neighboring pixels share their labels, as in images, so that interpolation matters.
+    /// Random scores, with some ignored pixels and some whose label is not a class. Neighboring
+    /// pixels share their labels, as in images, so that interpolation matters.
     fn random(rng: &mut Rng, op: SegmentationLoss, from: Shape, (h, w): (usize, usize)) -> Self {
         let shape = from.with_c(1).with_hw(h, w);
         let labels = (0..shape.positions()).map(|i| match i % 7 {
@@ -33,7 +33,7 @@ impl Case {
             labels: Tensor::from_data(shape, Data::U32(labels.collect())).unwrap(),
             logits: Tensor::from_fn(from, |_, _, _, _| 6.0 * rng.unit()),
             weights: (0..from.c).map(|_| 1.5 + rng.unit()).collect(),
-            share: 0.4,
+            fraction: 0.4,
         }
     }
 
@@ -45,7 +45,7 @@ impl Case {
         let mut inputs = vec![self.logits.clone(), self.labels.clone()];
         let vector = |v: Vec<f32>| Tensor::from_data(Shape::vector(v.len()), Data::F32(v)).unwrap();
         inputs.extend(self.op.pixel.weighted.then(|| vector(self.weights.clone())));
-        inputs.extend(self.op.pixel.mined.then(|| vector(vec![self.share, 7.0, 7.0, 7.0])));
+        inputs.extend(self.op.pixel.mined.then(|| vector(vec![self.fraction, 7.0, 7.0, 7.0])));
         inputs
     }
 
@@ -67,14 +67,15 @@ impl Case {
             let focus = (1.0 - log_p(i, target).exp()).powf(loss.gamma.into());
             let hard = -weight(target) * focus * log_p(i, target);
             let soft: f64 = (0..classes).map(|c| -weight(c) * log_p(i, c)).sum();
-            let share = if loss.denominator == Denominator::Pixels { 1.0 } else { weight(target) };
-            ((1.0 - smoothing) * hard + smoothing / classes as f64 * soft, share)
+            let counted =
+                if loss.denominator == Denominator::Pixels { 1.0 } else { weight(target) };
+            ((1.0 - smoothing) * hard + smoothing / classes as f64 * soft, counted)
         };
         let mut pixels: Vec<(f64, f64)> = counted.iter().map(each).collect();
         if loss.mined {
-            // A share of all pixels, as TensorFlow has it. Equal losses go together: maps of one
-            // row or column have many of them.
-            let kept = ((self.share * labels.len() as f32) as usize).max(1);
+            // A fraction of all pixels, as in TensorFlow. Equal losses are kept or dropped
+            // together: maps of one row or column have many of them.
+            let kept = ((self.fraction * labels.len() as f32) as usize).max(1);
             pixels.sort_by(|a, b| b.0.total_cmp(&a.0));
             let threshold = pixels.get(kept - 1).map_or(0.0, |p| p.0 * (1.0 - 1e-9));
             pixels.retain(|p| p.0 >= threshold);
@@ -112,7 +113,7 @@ impl Case {
         (0..self.logits.shape().len()).map(each).collect()
     }
 
-    /// What differs from the formula on any device.
+    /// Differences from the formula on any device.
     fn problems(&self) -> Vec<String> {
         let (value, slopes) = (self.value(&Map::of(&self.logits)), self.slopes());
         let op: Arc<dyn Op> = Arc::new(self.op);
@@ -124,8 +125,8 @@ impl Case {
                     for (label, got) in results {
                         let what = format!("{} on {device}, {label}", self.what());
                         // Scores of up to 6 are rounded by 5e-7, and so are the logarithms of
-                        // probabilities. Exponentials and powers have some units in the last place
-                        // more.
+                        // probabilities. Exponentials and powers are off by a few more units in the
+                        // last place.
                         problems.extend(
                             allclose(&format!("{what}: loss"), &got[0], &[value], 2e-6, 2e-5).err(),
                         );
@@ -147,7 +148,7 @@ fn check(cases: &[Case]) {
     assert!(problems.is_empty(), "{} problems in {} cases:\n{shown}", problems.len(), cases.len());
 }
 
-/// One of each attribute, and some together.
+/// Each attribute once, and some combinations.
 fn kinds() -> Vec<PixelLoss> {
     let plain = PixelLoss::default();
     let dice = |smooth| Some(Dice { weight: 0.7, smooth });
@@ -229,8 +230,8 @@ fn every_kind_of_loss_at_another_size() {
     check(&cases);
 }
 
-/// The graph of an upsampling, the loss at full size and the upsampling's gradient; or of the one
-/// operation.
+/// The graph of an upsampling, the loss at full size and the upsampling's gradient; or of the
+/// single operation.
 fn graph_of(case: &Case, fused: bool) -> Graph {
     let mut graph = Graph::new();
     let inputs = case.inputs();
@@ -314,10 +315,10 @@ fn the_threads_of_the_processor_do_not_change_a_bit() {
     }
 }
 
-/// Pixels whose losses are the given ones: two classes, the label is the first.
+/// Pixels with the given losses: two classes, the label is the first.
 fn with_losses(losses: &[f32]) -> (Tensor, Tensor) {
     let shape = Shape::new(1, 1, losses.len(), 2);
-    // -ln p = l where the other score is ln(e^l - 1) above the label's.
+    // -ln p = l if the other score is ln(e^l - 1) above the label's.
     let scores = losses
         .iter()
         .flat_map(|&l| [0.0, if l == 0.0 { -200.0 } else { l.exp_m1().ln() }])
@@ -326,16 +327,18 @@ fn with_losses(losses: &[f32]) -> (Tensor, Tensor) {
     (Tensor::from_data(shape, Data::F32(scores)).unwrap(), labels)
 }
 
-/// Runs hard-pixel mining with a share on every device: the loss, and which pixels have a gradient.
-fn mined(losses: &[f32], share: f32) -> Vec<(String, f32, Vec<bool>)> {
+/// Runs hard-pixel mining with a fraction on every device: the loss, and which pixels have a
+/// gradient.
+fn mined(losses: &[f32], fraction: f32) -> Vec<(String, f32, Vec<bool>)> {
     let (logits, labels) = with_losses(losses);
-    let share = Tensor::from_data(Shape::vector(4), Data::F32(vec![share, 0.0, 0.0, 0.0])).unwrap();
+    let fraction =
+        Tensor::from_data(Shape::vector(4), Data::F32(vec![fraction, 0.0, 0.0, 0.0])).unwrap();
     let op: Arc<dyn Op> =
         Arc::new(SegmentationLoss::from(PixelLoss { mined: true, ..PixelLoss::default() }));
     let mut all = Vec::new();
     for device in devices() {
         for (label, got) in
-            run_op(&device, &op, &[logits.clone(), labels.clone(), share.clone()]).unwrap()
+            run_op(&device, &op, &[logits.clone(), labels.clone(), fraction.clone()]).unwrap()
         {
             let kept = got[1].f32().chunks_exact(2).map(|g| g[0] != 0.0).collect();
             all.push((format!("{device} {label}"), got[0].f32()[0], kept));
@@ -348,7 +351,7 @@ fn mined(losses: &[f32], share: f32) -> Vec<(String, f32, Vec<bool>)> {
 fn ties_at_the_threshold_are_all_kept() {
     let losses = [0.5, 2.0, 1.0, 1.0, 3.0, 1.0, 0.25, 0.125];
     for (device, loss, kept) in mined(&losses, 0.4) {
-        // Three pixels of eight are asked for: 3, 2, and the first of three with loss 1.
+        // Three pixels of eight are selected: 3, 2, and the first of three with loss 1.
         assert_eq!(kept, [false, true, true, true, true, true, false, false], "{device}");
         assert!((loss - 8.0 / 5.0).abs() < 1e-5, "{device}: {loss}");
     }
@@ -375,18 +378,18 @@ fn a_share_that_rounds_to_no_pixel_keeps_the_hardest() {
 
 #[test]
 fn the_hardest_of_many_pixels_are_found_over_all_magnitudes() {
-    // More than one workgroup of the selection counts, and losses from 1e-6 to 20 use every digit.
+    // The selection uses more than one workgroup, and losses from 1e-6 to 20 use every digit.
     let mut rng = Rng(5);
     let losses: Vec<f32> = (0..20_000).map(|_| (10f32).powf(3.65 * rng.unit() - 2.35)).collect();
     let mut results = Vec::new();
-    for share in [0.003, 0.25, 0.9] {
+    for fraction in [0.003, 0.25, 0.9] {
         let mut sorted: Vec<f64> = losses.iter().map(|&l| l.into()).collect();
         sorted.sort_by(|a, b| b.total_cmp(a));
-        let kept = (share * 20_000.0) as usize;
+        let kept = (fraction * 20_000.0) as usize;
         let want = sorted[..kept].iter().sum::<f64>() / kept as f64;
-        for (device, loss, chosen) in mined(&losses, share) {
+        for (device, loss, chosen) in mined(&losses, fraction) {
             let count = chosen.iter().filter(|c| **c).count();
-            // Losses that differ by rounding alone may become equal.
+            // Losses that differ only by rounding may become equal.
             assert!(count >= kept && count <= kept + 20, "{device}: {count} instead of {kept}");
             assert!(
                 (f64::from(loss) - want).abs() < 1e-3 * want,
@@ -423,11 +426,12 @@ fn a_loss_that_is_no_number_is_not_hidden_by_mining() {
         Tensor::from_data(Shape::new(1, 1, 2, 2), Data::F32(vec![f32::NAN, 0.0, 0.0, 1.0]))
             .unwrap();
     let labels = Tensor::from_data(Shape::new(1, 1, 2, 1), Data::U32(vec![0, 0])).unwrap();
-    let share = Tensor::from_data(Shape::vector(4), Data::F32(vec![0.5, 0.0, 0.0, 0.0])).unwrap();
+    let fraction =
+        Tensor::from_data(Shape::vector(4), Data::F32(vec![0.5, 0.0, 0.0, 0.0])).unwrap();
     let op: Arc<dyn Op> =
         Arc::new(SegmentationLoss::from(PixelLoss { mined: true, ..PixelLoss::default() }));
-    // On the processor: what a device's compiler makes of NaN is its own affair.
-    let got = run_op(&atrous::exec::Device::Cpu, &op, &[logits, labels, share]).unwrap();
+    // On the CPU only: the handling of NaN on a device depends on its compiler.
+    let got = run_op(&atrous::exec::Device::Cpu, &op, &[logits, labels, fraction]).unwrap();
     assert!(got[0].1[0].f32()[0].is_nan());
 }
 
@@ -439,7 +443,7 @@ fn check_finite(kind: PixelLoss, logits: &Tensor, labels: &[u32], about: f32) {
         logits: logits.clone(),
         labels,
         weights: vec![1.0; logits.shape().c],
-        share: 0.5,
+        fraction: 0.5,
     };
     let op: Arc<dyn Op> = Arc::new(case.op);
     for device in devices() {

@@ -1,4 +1,4 @@
-//! Losses and their gradients against what PyTorch and segmentation-models-pytorch compute
+//! Losses and their gradients against results of PyTorch and segmentation-models-pytorch
 //! (`tests/golden/losses.py`).
 
 use crate::support::{allclose, devices, run_op};
@@ -18,7 +18,7 @@ struct Record {
     loss: f64,
 }
 
-/// Numbers of the file, maps from NCHW to our order.
+/// Elements of the file, maps from NCHW to our order.
 fn floats(file: &SafeTensors, name: &str) -> (Shape, Vec<f32>) {
     let view = file.tensor(name).unwrap();
     let values: Vec<f32> =
@@ -58,7 +58,7 @@ fn losses_and_gradients_are_pytorchs() {
         for device in devices() {
             for (label, got) in run_op(&device, &op, &inputs).unwrap() {
                 let what = format!("{case} on {device}, {label}");
-                // As in `loss.rs`; some hundred pixels are added up.
+                // As in `loss.rs`; some hundred pixels are summed.
                 problems.extend(
                     allclose(&format!("{what}: loss"), &got[0], &[*loss], 2e-6, 1e-5).err(),
                 );

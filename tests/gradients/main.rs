@@ -28,7 +28,7 @@ use support::{Rng, allclose, devices};
 /// Computes an operation in double precision.
 type Oracle = Box<dyn Fn(&[Map]) -> Map>;
 
-/// An operation at a point, and what it computes there in double precision.
+/// An operation at a point, and its result there in double precision.
 struct Case {
     op: Arc<dyn Op>,
     inputs: Vec<Tensor>,
@@ -45,14 +45,14 @@ impl Case {
         format!("{} {} of {}", self.op.name(), self.op.attributes(), shapes.join(", "))
     }
 
-    /// The graph of the gradients of `sum(y * dy)` by every input. Inputs that devices pack as
-    /// matrices are parameters.
+    /// The graph of the gradients of `sum(y * dy)` with respect to every input. Inputs that devices
+    /// pack as matrices are parameters.
     fn graph(&self, dy: Shape) -> atrous::Result<Graph> {
         let mut graph = Graph::new();
         let ids: Vec<ValueId> = (0..)
             .zip(&self.inputs)
             .map(|(i, tensor)| match self.op.packing(i) {
-                Packing::Matrix => graph.derived_param(
+                Packing::Matrix => graph.param_with_data(
                     &format!("x{i}"),
                     tensor.shape(),
                     Some(ParamRef::new(tensor.clone())),
@@ -93,7 +93,7 @@ impl Case {
     }
 }
 
-/// Runs all the cases on every device, and then fails if any went wrong.
+/// Runs all cases on every device, then fails if any case failed.
 ///
 /// Elements are sums of at most some hundred products of numbers in [-1, 1]: f32 rounds them by
 /// less than 2e-5, and the error of the difference is about `H * H` times the third derivative,
@@ -138,5 +138,5 @@ fn check(rng: &mut Rng, cases: &[Case]) {
         }
     }
     let shown = problems.iter().take(8).cloned().collect::<Vec<_>>().join("\n");
-    assert!(problems.is_empty(), "{} of {} cases go wrong:\n{shown}", problems.len(), cases.len());
+    assert!(problems.is_empty(), "{} of {} cases failed:\n{shown}", problems.len(), cases.len());
 }

@@ -1,5 +1,5 @@
-//! A whole step of training: gradients of networks on both executors, and along their own
-//! direction.
+//! A whole training step: gradients of networks on both executors, and directional derivatives
+//! along the gradient.
 
 use crate::support::models::random_weights;
 use crate::support::{Rng, devices};
@@ -21,7 +21,7 @@ fn small_head(mut config: Config) -> Config {
     config
 }
 
-/// Networks of every kind of layer, as small as they get.
+/// Minimal networks with every kind of layer.
 fn configs() -> Vec<(&'static str, Config)> {
     let named = |name: &str| Backbone::named(name).expect("the name is known");
     let narrow = Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8));
@@ -117,10 +117,10 @@ fn executors_agree_on_every_gradient_of_whole_networks() {
                     let difference =
                         norm(a.f32().iter().zip(b.f32()).map(|(a, b)| f64::from(a - b)));
                     let size = norm(a.f32().iter().map(|&v| v.into()));
-                    // Rounding grows through some fifty layers: norms over maps of 3x3 divide by
-                    // small deviations, and ReLUs whose input is 0 within rounding open or close. A
-                    // wrong term is of the size of the gradient itself. What a norm before
-                    // subtracts again has a gradient of zero, and of rounding alone.
+                    // Rounding errors grow through some fifty layers: norms over maps of 3x3 divide
+                    // by small deviations, and ReLUs whose input is 0 within rounding may switch. A
+                    // wrong term has the size of the gradient itself. A value that a following norm
+                    // subtracts has a gradient of zero, up to rounding.
                     if difference.is_nan() || difference > 1e-2 * size + 2e-6 {
                         problems.push(format!("{name}, {norm_mode:?}, {output}: differs by {difference:.2e} of {size:.2e}"));
                     }
@@ -165,14 +165,14 @@ fn a_small_step_against_the_gradient_lowers_the_loss_by_as_much_as_it_says() {
                 .collect();
             f64::from(batch.run(&Device::Cpu, &step, &moved)[0].1.f32()[0])
         };
-        // Too small a step drowns in the rounding of weights and loss, too large a one sees the
-        // curvature: one of these must do.
+        // A small step is dominated by the rounding of weights and loss, a large one by the
+        // curvature: one of these must be accurate.
         let slopes = [2e-4, 1e-3, 5e-3].map(|change| {
             let h = change / square;
             (loss(h) - loss(-h)) / (2.0 * h)
         });
         let close = slopes.iter().any(|slope| (slope / square - 1.0).abs() < 0.03);
-        assert!(close, "{name}: the loss changes by {slopes:?}, the gradient says {square}");
+        assert!(close, "{name}: the loss changes by {slopes:?}, the gradient predicts {square}");
     }
 }
 
@@ -183,7 +183,7 @@ fn one_image_trains_with_running_statistics_for_the_pooled_branch() {
     assert_eq!(step.too_small, ["aspp.pool.conv.norm"]);
     assert!(
         step.trained.iter().any(|p| p == "aspp.pool.conv.norm.weight"),
-        "its factor is trained all the same"
+        "its factor is trained nevertheless"
     );
     let frozen = step_of(
         &config,
@@ -212,12 +212,7 @@ fn furthest(a: &[(String, Tensor)], b: impl Fn(&str) -> Vec<f32>) -> (f64, Strin
 }
 
 fn values<'a>(results: &'a [(String, Tensor)], name: &str) -> &'a [f32] {
-    results
-        .iter()
-        .find(|(n, _)| n == name)
-        .unwrap_or_else(|| panic!("there is no `{name}`"))
-        .1
-        .f32()
+    results.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no output `{name}`")).1.f32()
 }
 
 #[test]
@@ -306,11 +301,11 @@ fn an_auxiliary_loss_without_its_head_is_refused() {
 #[test]
 fn branches_that_nothing_reads_are_no_part_of_a_step_and_dropout_is() {
     let mut backbone = MobileNetV2::with_width(0.25, 8);
-    // As Hugging Face's: the layer before the classifier is kept, and not read.
+    // As in Hugging Face: the layer before the classifier is present, but not used.
     backbone.last = Some(24);
     let mut config = small_head(Config::deeplab_v3plus(Backbone::MobileNetV2(backbone), 3));
     let head = config.head.as_mut().expect("made with a head");
-    // As torchvision's: an auxiliary head that the recipe gives no share of the loss.
+    // As in torchvision: an auxiliary head without a weight in the loss.
     (head.aux, head.aspp.dropout) = (Some(Aux { dropout: 0.1 }), 0.3);
     for norm in [NormMode::Train, NormMode::BackboneFrozen] {
         let step = step_of(

@@ -47,8 +47,8 @@ fn with_the_statistics_of_the_batch() {
     check(&mut rng, &cases);
 }
 
-/// The gradients by input, weight and bias: fixed statistics have none, so the harness of all
-/// inputs does not fit.
+/// The gradients with respect to input, weight and bias: fixed statistics have none, so the harness
+/// for all inputs is not applicable.
 #[test]
 fn with_fixed_statistics() {
     let mut rng = Rng(2);
@@ -90,7 +90,7 @@ fn with_fixed_statistics() {
 
 #[test]
 fn statistics_of_large_means_do_not_cancel() {
-    // Values of 1000 +- 0.01: a sum of squares in f32 would know nothing of the variance.
+    // Values of 1000 +- 0.01: a sum of squares in f32 would lose the variance entirely.
     let mut rng = Rng(3);
     let shape = Shape::new(2, 40, 41, 5);
     let x = Tensor::from_fn(shape, |_, _, _, _| 1000.0 + 0.01 * rng.unit());

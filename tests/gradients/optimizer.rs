@@ -1,5 +1,5 @@
-//! Updates of all the parameters: several steps against the same formulas in double precision, and
-//! one element against PyTorch.
+//! Updates of all parameters: several steps against the same formulas in double precision, and one
+//! element against PyTorch.
 
 use crate::support::{Rng, allclose, devices, run_op};
 use atrous::ops::{Accumulate, AdamW, Align, GradientScale, Op, Packing, RunningStatistics, Sgd};
@@ -20,15 +20,15 @@ fn groups(of_blocks: &[u32]) -> Tensor {
     Tensor::from_data(Shape::vector(of_blocks.len()), Data::U32(of_blocks.to_vec())).unwrap()
 }
 
-/// A step: gradients, their scale, each group's numbers.
+/// A step: gradients, their scale, and the numbers of each group.
 struct Step {
     g: Tensor,
     scale: [f32; 4],
     table: Vec<[f32; 4]>,
 }
 
-/// Runs updates on every device: `op` on `[w, states.., g, scale, groups, table]`. The results of
-/// the last one.
+/// Runs updates on every device: `op` on `[w, states.., g, scale, groups, table]`. Returns the
+/// results of the last one.
 fn descend(
     op: impl Op,
     states: usize,
@@ -55,11 +55,12 @@ fn descend(
     }
 }
 
-/// Three blocks in two groups, of which the second has ten times the rate and no decay.
+/// Three blocks in two groups, of which the second has ten times the learning rate and no weight
+/// decay.
 const OF_BLOCKS: [u32; 3] = [0, 1, 0];
 
 fn steps(rng: &mut Rng, rows: impl Fn(usize) -> Vec<[f32; 4]>) -> Vec<Step> {
-    // The last step is one that found a gradient which is not finite.
+    // The last step has a gradient that is not finite.
     let scales = [
         [1.0, 1.0, 1.0, 0.0],
         [9.0, 0.25, 1.0, 0.0],
@@ -125,15 +126,15 @@ fn adam_w() {
         }
     }
     descend(op, 2, &w, &OF_BLOCKS, &steps, |device, got| {
-        // The second moment is a small difference from 0 of (1 - b2), which single precision knows
-        // to 6e-5 of its size.
+        // The factor 1 - b2 is small; single precision represents it with a relative error of 6e-5.
         allclose(&format!("{device}: weights"), &got[0], &x, 4e-6, 4e-6).unwrap();
         allclose(&format!("{device}: first moment"), &got[1], &m, 1e-6, 1e-5).unwrap();
         allclose(&format!("{device}: second moment"), &got[2], &v, 1e-8, 1e-4).unwrap();
     });
 }
 
-/// Three steps from 0.5 with gradients 0.3, -0.2, 0.1 and rate 0.1, as `torch.optim` makes them.
+/// Three steps from 0.5 with gradients 0.3, -0.2, 0.1 and learning rate 0.1, as computed by
+/// `torch.optim`.
 #[test]
 fn updates_are_pytorchs() {
     let all = |value: f32| vector(&[value; BLOCK]);
@@ -182,7 +183,7 @@ fn running_statistics_take_their_share_of_what_is_finite() {
 #[test]
 fn gradients_are_scaled_to_the_largest_norm_and_what_is_not_finite_is_told() {
     let mut rng = Rng(4);
-    for (lengths, share, max_norm) in [
+    for (lengths, scale, max_norm) in [
         (vec![64], 1.0, None),
         (vec![64 * 300, 64], 0.25, None),
         (vec![128, 64 * 77], 0.5, Some(0.1)),
@@ -190,10 +191,10 @@ fn gradients_are_scaled_to_the_largest_norm_and_what_is_not_finite_is_told() {
     ] {
         let g: Vec<Tensor> = lengths.iter().map(|&n| rng.tensor(Shape::vector(n))).collect();
         let squares: f64 = g.iter().flat_map(|t| t.f32()).map(|&v| f64::from(v).powi(2)).sum();
-        let norm = squares.sqrt() * f64::from(share);
+        let norm = squares.sqrt() * f64::from(scale);
         let video = max_norm.map_or(1.0, |max: f32| (f64::from(max) / (norm + 1e-6)).min(1.0));
-        let want = [norm, f64::from(share) * video, 1.0, 0.0];
-        let op: Arc<dyn Op> = Arc::new(GradientScale { share, max_norm });
+        let want = [norm, f64::from(scale) * video, 1.0, 0.0];
+        let op: Arc<dyn Op> = Arc::new(GradientScale { scale, max_norm });
         for device in devices() {
             for (_, got) in run_op(&device, &op, &g).unwrap() {
                 // Sums of some ten thousand squares in blocks of about a hundred.
@@ -277,5 +278,5 @@ fn states_of_another_shape_are_refused() {
     assert!(
         AdamW { betas: (0.9, 1.0), ..adam }.infer(&[w, w, w, w, scale, groups, table]).is_err()
     );
-    assert!(GradientScale { share: 1.0, max_norm: Some(0.0) }.infer(&[w]).is_err());
+    assert!(GradientScale { scale: 1.0, max_norm: Some(0.0) }.infer(&[w]).is_err());
 }

@@ -1,4 +1,4 @@
-//! Operations that look at one pixel at a time, and the sums over many that their gradients need.
+//! Operations on single pixels, and the sums over many pixels that their gradients need.
 
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, devices, run_op};
@@ -10,8 +10,8 @@ use atrous::ops::{
 use atrous::{Shape, Tensor};
 use std::sync::Arc;
 
-/// Numbers that are not closer to a corner of any activation (-3, 0, 3, 6) than finite differences
-/// reach.
+/// Numbers that are farther from the kinks of all activations (-3, 0, 3, 6) than the step of the
+/// finite differences.
 fn off_corners(rng: &mut Rng, shape: Shape) -> Tensor {
     Tensor::from_fn(shape, |_, _, _, _| {
         let x = 8.0 * rng.unit();
@@ -78,7 +78,7 @@ fn the_slope_in_a_corner_is_pytorchs() {
     }
 }
 
-/// The value of a second operand, which may stand for many pixels.
+/// The value of a second operand, which may be broadcast.
 fn broadcast(b: &Map, n: usize, y: usize, x: usize, c: usize) -> f64 {
     let at = |i: usize, size: usize| if size == 1 { 0 } else { i };
     b.at(at(n, b.shape.n), at(y, b.shape.h), at(x, b.shape.w), c)

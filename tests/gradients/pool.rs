@@ -29,10 +29,10 @@ fn max_pooling() {
     let mut rng = Rng(1);
     let mut cases = Vec::new();
     for pool in max_pools() {
-        // The last has more lines than one thread takes on.
+        // The last one has more lines than one task processes.
         for shape in [Shape::new(2, 6, 7, 3), Shape::new(1, 5, 5, 4), Shape::new(2, 35, 3, 2)] {
-            // All numbers differ by more than finite differences reach: k * 89 runs through all the
-            // residues of a prime.
+            // All numbers differ by more than the step of the finite differences: k * 89 runs
+            // through all residues of a prime.
             let mut k = rng.range(0, 500);
             let x = Tensor::from_fn(shape, |_, _, _, _| {
                 k += 1;

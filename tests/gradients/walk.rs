@@ -1,4 +1,4 @@
-//! The walk from the seeds to the values asked for.
+//! The backward walk from the seeds to the requested values.
 
 use crate::support::{Rng, allclose};
 use atrous::exec::{Device, Runner};
@@ -45,7 +45,7 @@ fn nothing_is_computed_for_what_nobody_asks() {
     let gradients = graph.gradients(&[(product, dy)], &[b, c]).unwrap();
     assert!(gradients[0].is_some() && gradients[1].is_none(), "nothing depends on c");
     let added: Vec<&str> = graph.nodes()[nodes..].iter().map(|n| n.name.as_str()).collect();
-    assert_eq!(added, ["product.grad.product"], "the gradient by a is not asked for");
+    assert_eq!(added, ["product.grad.product"], "the gradient with respect to a is not requested");
 }
 
 #[test]

@@ -1,14 +1,14 @@
-//! Resizing, and upsampling with the choice of the class.
+//! Resizing, and upsampling with argmax or softmax.
 
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, run_op};
 use crate::{Case, Check, run};
-use atrous::ops::{Op, ResampleWindow, Resize, Rows, UpsampleArgmax, UpsampleSoftmax};
+use atrous::ops::{Op, ResampleWindow, Resize, Rows, UpsampleArgmax, UpsampleSoftmax, Upsampling};
 use atrous::{Elements, Shape, Tensor};
 use std::sync::Arc;
 
-/// Three blends of numbers in [-1, 1) with weights that a division gave (2.5 units in the last
-/// place in WGSL).
+/// Tolerance of three blends of numbers in [-1, 1) with weights from a division (2.5 units in the
+/// last place in WGSL).
 const BLEND: f64 = 1e-6;
 
 fn sizes(rng: &mut Rng) -> (Shape, (usize, usize)) {
@@ -36,8 +36,8 @@ fn resizes_of_random_sizes() {
 #[test]
 fn resizes_of_the_networks() {
     let mut rng = Rng(22);
-    // To the decoder (x4), to the image (x4, x8, x16), at odd and even sizes, and the pooled pixel
-    // back to its map.
+    // To the decoder (x4), to the image (x4, x8, x16), at odd and even sizes, and from the pooled
+    // pixel to its map.
     let cases: Vec<Case> = [
         (9, 9, 33, 33),
         (17, 13, 65, 49),
@@ -78,10 +78,16 @@ fn a_resize_to_the_same_size_changes_no_bit() {
     run(&cases);
 }
 
+/// An upsampling of the whole source to all rows of the output.
+fn whole((height, width): (usize, usize), align_corners: bool) -> Upsampling {
+    Upsampling { height, width, align_corners, window: None, rows: None }
+}
+
 /// The label's logit must be the largest within rounding, and the confidence its softmax
 /// probability.
 fn labels(op: UpsampleArgmax, x: Tensor) -> Case {
-    let logits = oracle::resize(&Map::of(&x), (op.h, op.w), op.align_corners, op.window);
+    let Upsampling { height: h, width: w, align_corners, window, .. } = op.upsampling;
+    let logits = oracle::resize(&Map::of(&x), (h, w), align_corners, window);
     let probabilities = oracle::softmax(&logits);
     let check: Check = Box::new(move |what, outputs| {
         let shape = logits.shape.with_c(1);
@@ -94,7 +100,7 @@ fn labels(op: UpsampleArgmax, x: Tensor) -> Case {
         }
         let mut confidence = Vec::with_capacity(shape.len());
         for (i, &label) in outputs[0].u32().iter().enumerate() {
-            let (n, y, column) = (i / op.w / op.h, i / op.w % op.h, i % op.w);
+            let (n, y, column) = (i / w / h, i / w % h, i % w);
             let pixel = logits.pixel(n, y, column);
             let max = pixel.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let chosen = pixel.get(label as usize).copied().unwrap_or(f64::NEG_INFINITY);
@@ -108,8 +114,8 @@ fn labels(op: UpsampleArgmax, x: Tensor) -> Case {
             confidence.push(probabilities.at(n, y, column, label as usize));
         }
         match outputs.get(1) {
-            // exp of up to 8 below the maximum: 3 + 2 * 8 units in the last place in WGSL, and as
-            // much for logits 4e-6 off.
+            // exp of down to -8: 3 + 2 * 8 units in the last place in WGSL, and as much for an
+            // error of 4e-6 in the logits.
             Some(got) => allclose(what, got, &confidence, 1e-7, 1e-5),
             None => Ok(()),
         }
@@ -127,17 +133,8 @@ fn labels_of_random_sizes() {
             let x = Tensor::from_fn(shape, |n, y, column, c| {
                 4.0 * x.f32()[shape.index(n, y, column, c)]
             });
-            labels(
-                UpsampleArgmax {
-                    h,
-                    w,
-                    align_corners: i % 2 == 0,
-                    window: None,
-                    rows: None,
-                    confidence: i % 4 < 2,
-                },
-                x,
-            )
+            let upsampling = whole((h, w), i % 2 == 0);
+            labels(UpsampleArgmax { upsampling, confidence: i % 4 < 2 }, x)
         })
         .collect();
     run(&cases);
@@ -150,17 +147,8 @@ fn labels_of_a_network() {
         [(17, 13, 65, 49, 21), (5, 6, 80, 96, 19), (1, 1, 9, 9, 3), (33, 33, 33, 33, 150)]
             .into_iter()
             .map(|(h0, w0, h, w, c)| {
-                labels(
-                    UpsampleArgmax {
-                        h,
-                        w,
-                        align_corners: false,
-                        window: None,
-                        rows: None,
-                        confidence: true,
-                    },
-                    rng.tensor(Shape::new(2, h0, w0, c)),
-                )
+                let op = UpsampleArgmax { upsampling: whole((h, w), false), confidence: true };
+                labels(op, rng.tensor(Shape::new(2, h0, w0, c)))
             })
             .collect();
     run(&cases);
@@ -169,8 +157,8 @@ fn labels_of_a_network() {
 #[test]
 fn equal_logits_give_the_first_class() {
     let (h, w) = (11, 7);
-    // Classes 2, 3, 5 and 6 are equal everywhere, and the largest where 0 is not: in one vec4, in
-    // two, and in one lane of two.
+    // Classes 2, 3, 5 and 6 are equal everywhere, and the largest unless class 0 is: in one vec4,
+    // in two, and in the same lane of two.
     let x = Tensor::from_fn(Shape::new(1, 3, 4, 9), |_, _, x, c| match c {
         0 if x < 2 => 2.0,
         2 | 3 | 5 | 6 => 0.7,
@@ -178,16 +166,14 @@ fn equal_logits_give_the_first_class() {
     });
     let cases = [false, true].map(|align_corners| {
         let logits = oracle::resize(&Map::of(&x), (h, w), align_corners, None);
-        let case = labels(
-            UpsampleArgmax { h, w, align_corners, window: None, rows: None, confidence: false },
-            x.clone(),
-        );
+        let upsampling = whole((h, w), align_corners);
+        let case = labels(UpsampleArgmax { upsampling, confidence: false }, x.clone());
         let check: Check = Box::new(move |what, outputs| {
             (case.check)(what, outputs)?;
             let wrong = outputs[0].u32().iter().position(|&label| label > 2);
             let pixel = wrong.map(|i| logits.pixel(0, i / w, i % w));
             pixel.map_or(Ok(()), |p| {
-                Err(format!("{what}: a class behind its equal 2 was taken, of {p:?}"))
+                Err(format!("{what}: chose a class after the equal class 2, of {p:?}"))
             })
         });
         Case { op: case.op, inputs: case.inputs, check }
@@ -195,7 +181,8 @@ fn equal_logits_give_the_first_class() {
     run(&cases);
 }
 
-/// Windows: network input, image in its corner, output; the last one has fractions past 32 bits.
+/// Windows: network input, image in its corner, output; the last one needs fractions of more than
+/// 32 bits.
 const WINDOWS: [(ResampleWindow, (usize, usize)); 5] = [
     (ResampleWindow { padded: (65, 65), scaled: (65, 49) }, (100, 75)),
     (ResampleWindow { padded: (65, 65), scaled: (49, 65) }, (30, 41)),
@@ -221,17 +208,15 @@ fn windows_are_resized_and_labeled() {
                 BLEND,
                 0.0,
             ));
-            cases.push(labels(
-                UpsampleArgmax { h, w, align_corners, window, rows: None, confidence: true },
-                x,
-            ));
+            let upsampling = Upsampling { window, ..whole((h, w), align_corners) };
+            cases.push(labels(UpsampleArgmax { upsampling, confidence: true }, x));
         }
     }
     run(&cases);
 }
 
-/// Probabilities are off by what exp makes of logits that are off by `BLEND` (times 4: logits reach
-/// 4), and by its own 3 + 2 * 8 units in the last place in WGSL.
+/// Tolerance of probabilities: the effect of an error of `BLEND` in the logits (times 4, because
+/// logits reach 4), and the error of exp in WGSL, 3 + 2 * 8 units in the last place.
 const PROBABILITY: (f64, f64) = (1e-7, 1e-5);
 
 #[test]
@@ -243,15 +228,9 @@ fn upsampled_probabilities_are_the_softmax_of_interpolated_logits() {
         let x = rng.tensor(shape);
         let x =
             Tensor::from_fn(shape, |n, y, column, c| 4.0 * x.f32()[shape.index(n, y, column, c)]);
-        let op = UpsampleSoftmax {
-            h,
-            w,
-            align_corners: i % 2 == 0,
-            window: None,
-            rows: None,
-            weighted: false,
-        };
-        let want = oracle::softmax(&oracle::resize(&Map::of(&x), (h, w), op.align_corners, None));
+        let align_corners = i % 2 == 0;
+        let op = UpsampleSoftmax { upsampling: whole((h, w), align_corners), weighted: false };
+        let want = oracle::softmax(&oracle::resize(&Map::of(&x), (h, w), align_corners, None));
         cases.push(Case::close(op, vec![x.clone()], want.clone(), PROBABILITY.0, PROBABILITY.1));
         let weights =
             Tensor::from_fn(Shape::vector(shape.c), |_, _, _, c| (c % 3 == 1) as u8 as f32);
@@ -264,7 +243,7 @@ fn upsampled_probabilities_are_the_softmax_of_interpolated_logits() {
     run(&cases);
 }
 
-/// Strips must join without a seam: on every device their bits are those of the whole.
+/// Strips must be bit-identical to the whole output on every device.
 #[test]
 fn rows_have_the_bits_of_the_whole_output() {
     let mut rng = Rng(28);
@@ -276,16 +255,11 @@ fn rows_have_the_bits_of_the_whole_output() {
             for align_corners in [false, true] {
                 let x = rng.tensor(Shape::new(1, from.0, from.1, 6));
                 let weights = Tensor::from_fn(Shape::vector(6), |_, _, _, c| (c % 2) as f32);
+                let upsampling = |rows| Upsampling { window, rows, ..whole((h, w), align_corners) };
                 let labels =
-                    |rows| UpsampleArgmax { h, w, align_corners, window, rows, confidence: true };
-                let softmax = |rows, weighted| UpsampleSoftmax {
-                    h,
-                    w,
-                    align_corners,
-                    window,
-                    rows,
-                    weighted,
-                };
+                    |rows| UpsampleArgmax { upsampling: upsampling(rows), confidence: true };
+                let softmax =
+                    |rows, weighted| UpsampleSoftmax { upsampling: upsampling(rows), weighted };
                 let all = |rows| -> Vec<Tensor> {
                     let ops: [(Arc<dyn Op>, Vec<Tensor>); 3] = [
                         (Arc::new(labels(rows)), vec![x.clone()]),
@@ -322,16 +296,11 @@ fn rows_have_the_bits_of_the_whole_output() {
 fn rows_outside_of_the_output_are_refused() {
     let x = [atrous::TensorType::f32(Shape::new(1, 3, 3, 2))];
     for (first, count) in [(0, 0), (5, 1), (3, 3), (usize::MAX, 2), (1, usize::MAX)] {
-        let op = UpsampleArgmax {
-            h: 5,
-            w: 5,
-            align_corners: false,
-            window: None,
-            rows: Some(Rows { first, count }),
-            confidence: false,
-        };
+        let rows = Some(Rows { first, count });
+        let upsampling = Upsampling { rows, ..whole((5, 5), false) };
+        let op = UpsampleArgmax { upsampling, confidence: false };
         assert!(
-            op.infer(&x).unwrap_err().to_string().contains("not rows of an output of 5"),
+            op.infer(&x).unwrap_err().to_string().contains("outside an output of 5 rows"),
             "{first}, {count}"
         );
     }

@@ -7,8 +7,8 @@ use crate::{Case, ROUNDING, run};
 use atrous::ops::{Activation, Conv2d, Padding};
 use atrous::{Shape, Tensor};
 
-/// Epilogues of the cases: bias, residual, activation. A list and not all combinations, since each
-/// is a shader of its own.
+/// Epilogues of the cases: bias, residual, activation. Not all combinations, because each is a
+/// separate shader.
 const EPILOGUES: [(bool, bool, Activation); 8] = [
     (false, false, Activation::Identity),
     (true, false, Activation::Identity),
@@ -20,8 +20,8 @@ const EPILOGUES: [(bool, bool, Activation); 8] = [
     (false, false, Activation::HardSigmoid),
 ];
 
-/// A call with random operands; `bias_per_image` where the epilogue has a bias and the batch is
-/// more than one.
+/// A call with random operands; `bias_per_image` applies if the epilogue has a bias and the batch
+/// is larger than one.
 fn case(
     rng: &mut Rng,
     conv: Conv2d,
@@ -47,10 +47,10 @@ fn case(
         residual.as_ref().map(Map::of).as_ref(),
     );
     inputs.extend(bias.into_iter().chain(residual));
-    // Sums of products of numbers in [-1, 1): a sum of K has a spread of sqrt(K) / 3, and each of
-    // its K additions rounds by as much times 2^-24; errors add up like a random walk. K + 8
-    // roundings are far more, and far less than a missing product. Hard-swish multiplies errors by
-    // at most 1.5 below 3, and by the value's size above, which rtol covers.
+    // Sums of products of numbers in [-1, 1): a sum of K has a standard deviation of sqrt(K) / 3,
+    // and each of its K additions rounds by that times 2^-24; errors accumulate like a random walk.
+    // K + 8 roundings are far more, and far less than a missing product. Hard-swish multiplies
+    // errors by at most 1.5 below 3, and by the value above, which rtol covers.
     let terms = (w.n * w.h * w.w + 8) as f64;
     Case::close(conv, inputs, want, 2.0 * terms * ROUNDING, 1e-6)
 }
@@ -140,8 +140,8 @@ fn depthwise_convolutions_of_random_shapes() {
     run(&cases);
 }
 
-/// Every way in which the windows of a block of pixels overlap, with blocks that end outside the
-/// image, and without padding.
+/// All cases of overlapping windows in a block of pixels, with blocks that end outside the image,
+/// and without padding.
 #[test]
 fn depthwise_convolutions_in_blocks() {
     let mut rng = Rng(9);
@@ -182,8 +182,8 @@ fn grouped_convolutions_of_random_shapes() {
     let mut rng = Rng(5);
     let cases: Vec<Case> = (0..24)
         .map(|i| {
-            // Groups whose channels begin anywhere in a vec4, and depthwise with a multiplier (one
-            // input channel, several outputs).
+            // Groups whose channels begin inside a vec4, and depthwise with a multiplier (one input
+            // channel, several outputs).
             let groups = rng.pick(&[2, 3, 4, 5]);
             let x = image(&mut rng, 1);
             let x = x.with_c(groups * rng.pick(&[1, 2, 3, 4]));
@@ -219,13 +219,14 @@ fn convolutions_of_real_networks() {
             3,
             32,
         ),
-        // ASPP: at rate 12 on a map of 17 x 15 most taps see padding; at rate 36 all but the center
-        // do.
+        // ASPP: with dilation 12 on a map of 17 x 15 most taps read padding; with dilation 36 all
+        // but the center do.
         (same(1, 12, 3), Shape::new(1, 17, 15, 72), 3, 40),
         (same(1, 36, 3), Shape::new(1, 9, 11, 64), 3, 64),
         // The pooled branch: one pixel.
         (Conv2d::default(), Shape::new(2, 1, 1, 320), 1, 256),
-        // The decoder's first convolution, small; a batch; channels that are no multiple of a tile.
+        // The decoder's first convolution, small; a batch; channels that are not a multiple of a
+        // tile.
         (same(1, 1, 3), Shape::new(2, 13, 12, 76), 3, 68),
         // The classifier.
         (Conv2d::default(), Shape::new(1, 19, 23, 256), 1, 21),
@@ -250,8 +251,7 @@ fn convolutions_larger_than_the_largest_tiles() {
     };
     let epilogue = |bias, residual, activation, conv| Conv2d { bias, residual, activation, ..conv };
     let cases = [
-        // Tiles that reach from one image of a batch into the next, with a bias of its own for
-        // each.
+        // Tiles that span two images of a batch, with a bias per image.
         (epilogue(true, true, Activation::Relu, same(1, 1, 3)), Shape::new(2, 13, 17, 23), 3, 139),
         (
             epilogue(true, true, Activation::Relu, Conv2d::default()),
@@ -259,8 +259,8 @@ fn convolutions_larger_than_the_largest_tiles() {
             1,
             150,
         ),
-        // Whole tiles of pixels whose upper or lower taps meet padding alone, and a row longer than
-        // a tile whose left or right ones do.
+        // Whole tiles of pixels whose upper or lower taps read only padding, and a row longer than
+        // a tile whose left or right taps do.
         (epilogue(true, false, Activation::Relu, same(1, 18, 3)), Shape::new(1, 40, 33, 12), 3, 70),
         (epilogue(true, false, Activation::Relu, same(1, 140, 3)), Shape::new(1, 2, 270, 8), 3, 36),
         // Stride and dilation at once, and an even kernel.
@@ -284,14 +284,14 @@ fn convolutions_larger_than_the_largest_tiles() {
 #[test]
 fn a_convolution_of_padding_alone_is_its_bias() {
     let mut rng = Rng(7);
-    // Rate 9 on a map of 2 x 2: only the center of the kernel could see the image, and a kernel of
-    // 2 x 2 has no center.
+    // Dilation 9 on a map of 2 x 2: only the center of a kernel could read the image, and a kernel
+    // of 2 x 2 has no center.
     let conv = Conv2d { bias: true, padding: Padding::all(20), ..Conv2d::square(9, 9, 0) };
     let x = Shape::new(1, 2, 2, 3);
     let one = case(&mut rng, conv, x, (2, 2), 5, false);
     let bias: Vec<f32> = one.inputs[2].f32().to_vec();
     let outputs: Vec<Tensor> =
         crate::run_op(&atrous::exec::Device::Cpu, &one.op, &one.inputs).unwrap().remove(0).1;
-    assert_eq!(outputs[0].f32()[..5], bias, "the corner sees padding alone");
+    assert_eq!(outputs[0].f32()[..5], bias, "the corner reads only padding");
     run(&[one]);
 }

@@ -1,10 +1,10 @@
-//! Every operation against what PyTorch computed (`tests/golden/ops.py`).
+//! Every operation against results of PyTorch (`tests/golden/ops.py`).
 
 use crate::oracle::Map;
 use crate::{Case, ROUNDING, run};
 use atrous::ops::{
     Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, GlobalAvgPool, MaxPool,
-    Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
+    Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax, Upsampling,
 };
 use atrous::{Data, Elements, Shape, Tensor};
 use safetensors::{Dtype, SafeTensors};
@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A case as the file's metadata describes it. Inputs and outputs name tensors by their role.
+/// A case in the file's metadata. Inputs and outputs map roles to tensor names.
 #[derive(Deserialize)]
 struct Record {
     case: String,
@@ -46,7 +46,7 @@ fn tensor(file: &SafeTensors, name: &str, role: &str) -> Tensor {
         (&[n, c, h, w], _) => ([n, c, h, w], Shape::new(n, h, w, c)),
         (&[n, h, w], _) => ([n, 1, h, w], Shape::new(n, h, w, 1)),
         (&[c], _) => ([1, c, 1, 1], Shape::vector(c)),
-        _ => panic!("{name}: shape {dims:?} is not expected"),
+        _ => panic!("{name}: shape {dims:?} is unsupported"),
     };
     // Where element [a, b, c, d] of the file goes.
     let at = |i: usize| {
@@ -75,7 +75,7 @@ fn tensor(file: &SafeTensors, name: &str, role: &str) -> Tensor {
             view.data().iter().enumerate().for_each(|(i, &v)| out[at(i)] = v);
             Data::U8(out)
         }
-        other => panic!("{name}: {other:?} is not expected"),
+        other => panic!("{name}: {other:?} is unsupported"),
     };
     Tensor::from_data(shape, data).unwrap()
 }
@@ -85,7 +85,7 @@ fn tensor(file: &SafeTensors, name: &str, role: &str) -> Tensor {
 type Call = (Arc<dyn Op>, Vec<&'static str>, Vec<&'static str>, f64);
 
 fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
-    let one = |op: Arc<dyn Op>, atol: f64| (op, vec!["x"], vec!["y"], atol);
+    let unary = |op: Arc<dyn Op>, atol: f64| (op, vec!["x"], vec!["y"], atol);
     let size = || record.get::<(usize, usize)>("size");
     Some(match record.op.as_str() {
         "conv2d" => {
@@ -116,7 +116,7 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
         }
         "resize" => {
             let (h, w) = size();
-            one(
+            unary(
                 Arc::new(Resize { h, w, align_corners: record.get("align_corners"), window: None }),
                 2e-6,
             )
@@ -129,7 +129,7 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
                 padding: record.padding(),
                 ceil_mode: record.get("ceil_mode"),
             };
-            one(Arc::new(pool), 0.0)
+            unary(Arc::new(pool), 0.0)
         }
         "avg_pool" => {
             let pool = AvgPool {
@@ -139,39 +139,39 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
                 count_include_pad: record.get("count_include_pad"),
                 ceil_mode: record.get("ceil_mode"),
             };
-            one(Arc::new(pool), 40.0 * ROUNDING)
+            unary(Arc::new(pool), 40.0 * ROUNDING)
         }
-        "global_avg_pool" => one(Arc::new(GlobalAvgPool), 40.0 * ROUNDING),
-        "relu" => one(Arc::new(Activate(Activation::Relu)), 0.0),
-        "relu6" => one(Arc::new(Activate(Activation::Relu6)), 0.0),
-        "hardswish" => one(Arc::new(Activate(Activation::HardSwish)), 1e-6),
-        "hardsigmoid" => one(Arc::new(Activate(Activation::HardSigmoid)), 1e-6),
+        "global_avg_pool" => unary(Arc::new(GlobalAvgPool), 40.0 * ROUNDING),
+        "relu" => unary(Arc::new(Activate(Activation::Relu)), 0.0),
+        "relu6" => unary(Arc::new(Activate(Activation::Relu6)), 0.0),
+        "hardswish" => unary(Arc::new(Activate(Activation::HardSwish)), 1e-6),
+        "hardsigmoid" => unary(Arc::new(Activate(Activation::HardSigmoid)), 1e-6),
         "add" => (Arc::new(Add), vec!["a", "b"], vec!["y"], 0.0),
         "mul" => (Arc::new(Mul), vec!["a", "b"], vec!["y"], 0.0),
         "concat" => (Arc::new(Concat), vec!["a", "b", "c"], vec!["y"], 0.0),
-        "softmax" => one(Arc::new(Softmax), 1e-6),
+        "softmax" => unary(Arc::new(Softmax), 1e-6),
         "argmax" => (Arc::new(Argmax), vec!["x"], vec!["labels"], 0.0),
         "upsample_argmax" => {
             let (h, w) = size();
-            let op = UpsampleArgmax {
-                h,
-                w,
+            let upsampling = Upsampling {
+                height: h,
+                width: w,
                 align_corners: record.get("align_corners"),
                 window: None,
                 rows: None,
-                confidence: true,
             };
+            let op = UpsampleArgmax { upsampling, confidence: true };
             (Arc::new(op), vec!["x"], vec!["labels", "confidence"], 1e-5)
         }
         "preprocess" => {
             let (h, w) = size();
             let (scale, shift, pad_value) =
                 (record.get("scale"), record.get("shift"), record.get("pad_value"));
-            one(Arc::new(Preprocess { h, w, scale, shift, pad_value }), 1e-6)
+            unary(Arc::new(Preprocess { h, w, scale, shift, pad_value }), 1e-6)
         }
-        // A rule for weights, not an operation; the tests of the weights check it.
+        // A rule for weights, not an operation; checked by the tests of the weights.
         "inflate" => return None,
-        other => panic!("{}: no operation is called {other}", record.case),
+        other => panic!("{}: unknown operation {other}", record.case),
     })
 }
 
@@ -221,6 +221,6 @@ fn operations_agree_with_pytorch() {
             })
         })
         .collect();
-    assert!(cases.len() > 100, "the file holds {} cases", cases.len());
+    assert!(cases.len() > 100, "the file has {} cases", cases.len());
     run(&cases);
 }

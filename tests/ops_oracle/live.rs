@@ -1,4 +1,4 @@
-//! Operations of live images: frames in, painted frames out.
+//! Operations of live video: frames in, painted frames out.
 
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose};
@@ -10,7 +10,7 @@ use atrous::ops::{
 use atrous::{Data, Shape, Tensor, TensorType};
 use std::sync::Arc;
 
-/// Pixels of any color, with bits where nothing is looked at.
+/// Pixels of any color, with random bits in the ignored byte.
 fn frame(rng: &mut Rng, shape: Shape) -> Tensor {
     Tensor::from_data(shape, Data::U32((0..shape.len()).map(|_| rng.next() as u32).collect()))
         .unwrap()
@@ -20,7 +20,8 @@ fn color(pixel: u32, c: usize) -> f64 {
     f64::from(pixel >> (8 * c) & 255)
 }
 
-/// The weights of all source pixels for output `d`, as the documentation of `PreprocessFrame` has it.
+/// The weights of all source pixels for output `d`, by the formula in the documentation of
+/// `PreprocessFrame`.
 fn weights(d: usize, from: usize, to: usize) -> Vec<f64> {
     let step = from as f64 / to as f64;
     let (center, reach) = ((d as f64 + 0.5) * step, step.max(1.0));
@@ -72,9 +73,9 @@ fn frames_are_scaled_normalized_and_padded() {
                 }
                 sum * f64::from(op.scale[c]) + f64::from(op.shift[c])
             });
-            // A center at up to 83 is wrong by two roundings, and a weight by as much; the two
-            // weights that this moves between are of pixels up to 255 apart, which the scale makes
-            // up to 4.6. Along two axes, and some more for sums of up to 14 terms each.
+            // A center at up to 83 is off by two roundings, and a weight by as much; the pixels of
+            // the two affected weights differ by up to 255, which the scale maps to 4.6. Along two
+            // axes, with a margin for sums of up to 14 terms each.
             Case::close(op, vec![x], want, 4.6 * ROUNDING * (2.0 * 2.0 * 83.0 + 40.0), 0.0)
         })
         .collect();
@@ -94,7 +95,7 @@ fn means_over_time_and_their_logarithms() {
                 let old = Tensor::from_fn(padded, |_, _, _, c| {
                     if c < shape.c { (rng.unit() + 1.0) / 2.0 } else { 0.0 }
                 });
-                let share = Tensor::new(Shape::vector(4), vec![keep, 9.0, 9.0, 9.0]).unwrap();
+                let weight = Tensor::new(Shape::vector(4), vec![keep, 9.0, 9.0, 9.0]).unwrap();
                 let (p, before) = (oracle::softmax(&Map::of(&x)), Map::of(&old));
                 let mean = Map::build(padded, |n, y, x, c| match c < shape.c {
                     true => {
@@ -117,7 +118,7 @@ fn means_over_time_and_their_logarithms() {
                         6.0 * ROUNDING,
                     )
                 });
-                Case { op: Arc::new(TemporalMean), inputs: vec![x, old, share], check }
+                Case { op: Arc::new(TemporalMean), inputs: vec![x, old, weight], check }
             })
             .collect();
     run(&cases);
@@ -152,17 +153,17 @@ fn classes_are_counted_in_the_image_and_not_in_its_padding() {
     run(&cases);
 }
 
-/// What one painted pixel is, in double precision.
+/// One painted pixel in double precision.
 fn painted(
     op: &Paint,
-    look: &Style,
+    style: &Style,
     scores: &Map,
     behind: &Map,
     frame: (&[u32], Shape),
     at: (usize, usize, usize),
 ) -> [f64; 3] {
     let ((pixels, to), (n, y, x)) = (frame, at);
-    let seen = if look.mirror { to.w - 1 - x } else { x };
+    let seen = if style.mirror { to.w - 1 - x } else { x };
     let taps = |d: usize, to: usize, from: usize, padded: usize, scaled: usize, corners: bool| {
         let p = (d as f64 + 0.5) * scaled as f64 / to as f64;
         let place = match corners {
@@ -184,19 +185,19 @@ fn painted(
         taps(seen, to.w, scores.shape.w, window.padded.1, window.scaled.1, op.align_corners);
     let values: Vec<f64> = (0..op.classes).map(|c| between(scores, row, column, c)).collect();
     let best = |shown: bool| {
-        let all = (0..op.classes).filter(|&c| look.classes[c].1 == shown);
+        let all = (0..op.classes).filter(|&c| style.classes[c].1 == shown);
         all.fold(
             (0, f64::NEG_INFINITY),
             |best, c| if values[c] > best.1 { (c, values[c]) } else { best },
         )
     };
     let (inside, outside) = (best(true), best(false));
-    let photo: [f64; 3] = std::array::from_fn(|c| color(pixels[to.index(n, y, seen, 0)], c));
-    let own = look.classes[inside.0].0.map(f64::from);
-    let styled = match (look.effect, inside.1 >= outside.1) {
+    let frame_color: [f64; 3] = std::array::from_fn(|c| color(pixels[to.index(n, y, seen, 0)], c));
+    let own = style.classes[inside.0].0.map(f64::from);
+    let styled = match (style.effect, inside.1 >= outside.1) {
         (Effect::Mask | Effect::Overlay, true) => own,
         (Effect::Mask, false) => [0.0; 3],
-        (Effect::Overlay, false) => photo,
+        (Effect::Overlay, false) => frame_color,
         (Effect::CutOut(kind), _) => {
             let back = match kind {
                 Background::Color(color) => color.map(f64::from),
@@ -207,16 +208,18 @@ fn painted(
                     std::array::from_fn(|c| between(behind, row, column, c))
                 }
             };
-            let margin = f64::from(look.edge) * (inside.1 - outside.1);
-            let share = if margin.abs() < 5.5 {
+            let margin = f64::from(style.edge) * (inside.1 - outside.1);
+            let alpha = if margin.abs() < 5.5 {
                 1.0 / (1.0 + (-margin).exp())
             } else {
                 f64::from(u8::from(margin > 0.0))
             };
-            std::array::from_fn(|c| back[c] + (photo[c] - back[c]) * share)
+            std::array::from_fn(|c| back[c] + (frame_color[c] - back[c]) * alpha)
         }
     };
-    std::array::from_fn(|c| photo[c] + (styled[c] - photo[c]) * f64::from(look.opacity))
+    std::array::from_fn(|c| {
+        frame_color[c] + (styled[c] - frame_color[c]) * f64::from(style.opacity)
+    })
 }
 
 #[test]
@@ -240,7 +243,7 @@ fn frames_are_painted_in_every_way() {
         let shown = |c: usize| !(c + i).is_multiple_of(3) || i % 4 == 0;
         let classes =
             (0..classes).map(|c| ([rng.range(0, 255) as u8, 9, 255 - c as u8], shown(c))).collect();
-        let look = Style {
+        let style = Style {
             effect,
             opacity: rng.pick(&[0.3, 1.0]),
             mirror: i % 3 == 0,
@@ -250,21 +253,21 @@ fn frames_are_painted_in_every_way() {
         let pixels = frame(&mut rng, to);
         let (scores, behind) =
             (rng.tensor(scores), Tensor::from_fn(behind, |_, _, _, _| 127.5 * (rng.unit() + 1.0)));
-        let inputs = vec![pixels.clone(), scores.clone(), look.tensor(), behind.clone()];
+        let inputs = vec![pixels.clone(), scores.clone(), style.tensor(), behind.clone()];
         let (scores, behind) = (Map::of(&scores), Map::of(&behind));
         let check: Check = Box::new(move |what, outputs| {
             let mut off = 0;
             for i in 0..to.len() {
                 let at = (i / to.w / to.h, i / to.w % to.h, i % to.w);
-                let want = painted(&op, &look, &scores, &behind, (pixels.u32(), to), at);
+                let want = painted(&op, &style, &scores, &behind, (pixels.u32(), to), at);
                 let got = outputs[0].u32()[i];
-                // Bytes are rounded: one step, where the number before lies by a half.
+                // Bytes are rounded: one step if the exact value is near a half.
                 let wrong =
                     (0..3).any(|c| (color(got, c) - want[c]).abs() > 0.5 + 255.0 * 64.0 * ROUNDING);
                 off += usize::from(wrong || got >> 24 != 255);
             }
-            // Where two classes are equally likely to within rounding, either may win: at most one
-            // pixel of these few hundred.
+            // If two classes are equal to within rounding, either may win: at most one pixel of
+            // these few hundred.
             if off > 1 {
                 Err(format!("{what}: {off} of {} pixels are wrong", to.len()))
             } else {
@@ -291,19 +294,19 @@ fn operands_that_do_not_fit_are_refused() {
         shift: [0.0; 3],
         pad_value: [0.0; 3],
     };
-    refused(&frame, &[image], "does not fit into 4 by 4");
+    refused(&frame, &[image], "does not fit into 4x4");
     refused(&frame, &[TensorType::u8(image.shape)], "packed");
     refused(&PreprocessFrame { scaled: (0, 4), ..frame }, &[image], "cannot scale");
     let scores = TensorType::f32(Shape::new(1, 3, 3, 5));
     refused(&TemporalMean, &[scores, scores, TensorType::f32(Shape::vector(4))], "[1, 3, 3, 8]");
     refused(&ClassCounts { classes: 6, rows: 3, columns: 3 }, &[scores], "6 classes");
-    let look = TensorType::f32(Style::shape(5));
+    let style = TensorType::f32(Style::shape(5));
     let paint = Paint { classes: 5, align_corners: false, window: None };
-    refused(&paint, &[image, scores, look], "4 inputs");
-    refused(&paint, &[image, scores, look, scores], "do not fit");
+    refused(&paint, &[image, scores, style], "4 inputs");
+    refused(&paint, &[image, scores, style, scores], "do not fit");
     refused(
         &Paint { classes: 4, ..paint },
-        &[image, scores, look, TensorType::f32(Shape::new(1, 1, 1, 3))],
+        &[image, scores, style, TensorType::f32(Shape::new(1, 1, 1, 3))],
         "do not fit",
     );
 }

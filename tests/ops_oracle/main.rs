@@ -1,5 +1,5 @@
-//! Every operation against plain double-precision loops: on the processor, and on the device with
-//! every kernel it has.
+//! Every operation against plain double-precision loops: on the CPU, and on the device with every
+//! kernel.
 
 mod bilinear;
 mod conv;
@@ -21,7 +21,7 @@ use support::{allclose, devices, run_op};
 /// Half the distance from 1 to the next f32: the relative error of one rounding.
 const ROUNDING: f64 = 1.0 / (1u32 << 24) as f64;
 
-/// Says what is wrong with the outputs of an operation.
+/// Returns an error that describes what is wrong with the outputs of an operation.
 type Check = Box<dyn Fn(&str, &[Tensor]) -> Result<(), String>>;
 
 /// One call of an operation.
@@ -48,7 +48,7 @@ impl Case {
     }
 }
 
-/// Runs all the cases everywhere, and then fails if any went wrong.
+/// Runs all cases on all devices, then fails if any case failed.
 fn run(cases: &[Case]) {
     let mut failures = Vec::new();
     let mut runs = 0;

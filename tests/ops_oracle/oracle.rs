@@ -1,5 +1,5 @@
-//! The operations once more, in double precision and with no thought of speed: one formula for each
-//! output element.
+//! Naive reference implementations of the operations in double precision: one formula per output
+//! element.
 
 use atrous::ops::{Activation, AvgPool, Conv2d, MaxPool, Padding, ResampleWindow};
 use atrous::{Shape, Tensor};
@@ -29,7 +29,7 @@ impl Map {
         self.data[self.shape.index(n, y, x, c)]
     }
 
-    /// The value at a position that may lie outside.
+    /// The value at a position that may be outside the map.
     fn inside(&self, n: usize, y: isize, x: isize, c: usize) -> Option<f64> {
         let (y, x) = (usize::try_from(y).ok()?, usize::try_from(x).ok()?);
         (y < self.shape.h && x < self.shape.w).then(|| self.at(n, y, x, c))
@@ -76,8 +76,8 @@ pub fn conv2d(conv: &Conv2d, x: &Map, w: &Map, bias: Option<&Map>, residual: Opt
     })
 }
 
-/// Starts of the windows along one axis, counted from the corner of the padding. With `ceil` a last
-/// one may stick out, but all must begin inside the image or the padding before it.
+/// Starts of the windows along one axis, relative to the corner of the padding. With `ceil` the
+/// last one may extend past the end, but all must begin inside the image or the padding before it.
 fn starts(
     size: usize,
     before: usize,
@@ -100,8 +100,8 @@ fn starts(
 
 type Pair = (usize, usize);
 
-/// For each output element all the taps of its window: value in the image, 0 in the padding, none
-/// beyond both.
+/// For each output element all taps of its window: the value in the image, 0 in the padding, none
+/// past the padding.
 fn windows(
     x: &Map,
     kernel: Pair,
@@ -138,7 +138,7 @@ fn windows(
     })
 }
 
-/// What a tap of a pooling window sees.
+/// Value that a tap of a pooling window reads.
 #[derive(PartialEq)]
 enum Tap {
     Image(f64),
@@ -174,7 +174,7 @@ pub fn global_avg_pool(x: &Map) -> Map {
     })
 }
 
-/// PyTorch's `interpolate(mode="bilinear")`; with a window, of that part of the image.
+/// PyTorch's `interpolate(mode="bilinear")`; with a window, of that region of the image.
 pub fn resize(
     x: &Map,
     (h, w): (usize, usize),

@@ -1,4 +1,4 @@
-//! Operations that look at one pixel at a time.
+//! Operations on single pixels.
 
 use crate::oracle::{self, Map};
 use crate::support::Rng;
@@ -162,12 +162,12 @@ fn softmaxes() {
         .map(|shape| {
             let x = values(&mut rng, shape, -8.0, 8.0);
             let want = oracle::softmax(&Map::of(&x));
-            // exp of up to -16: 3 + 2 * 16 units in the last place in WGSL. Positive terms: their
-            // relative errors do not grow.
+            // exp of down to -16: 3 + 2 * 16 units in the last place in WGSL. All terms are
+            // positive, so relative errors do not grow.
             Case::close(Softmax, vec![x], want, 1e-9, 2.0 * 70.0 * ROUNDING)
         })
         .collect();
-    // Numbers whose exponentials would overflow without the maximum taken away.
+    // Numbers whose exponentials would overflow if the maximum were not subtracted.
     let x = Tensor::from_fn(Shape::new(1, 2, 2, 5), |_, y, x, c| {
         [300.0, -300.0, 299.0, 1e4, -1e30][(y + x + c) % 5]
     });
@@ -189,7 +189,7 @@ fn argmaxes() {
     for c in CHANNELS {
         let shape = image(&mut rng).with_c(c);
         cases.push(argmax(rng.tensor(shape)));
-        // Few different values: nearly every pixel has equal maxima, some are all negative.
+        // Few distinct values: nearly every pixel has equal maxima, some are all negative.
         cases.push(argmax(Tensor::from_fn(shape, |_, _, _, _| rng.pick(&[-3.0, -2.0, -1.0]))));
     }
     run(&cases);
@@ -251,7 +251,7 @@ fn operands_that_do_not_fit_are_refused_with_the_shapes() {
     refused(&Add, &[a, b], &["[2, 4, 5, 6]", "[2, 4, 6, 6]"]);
     refused(&Mul, &[a], &["2 inputs", "got 1"]);
     refused(&Concat, &[a, b], &["input 1", "[2, 4, 6, 6]"]);
-    refused(&Concat, &[], &["one input or more"]);
+    refused(&Concat, &[], &["at least one input"]);
     refused(&Softmax, &[TensorType::u8(a.shape)], &["f32", "U8"]);
     refused(&BatchNorm { eps: 0.0 }, &[a, a, a, a, a], &["eps", "positive"]);
     refused(&BatchNorm { eps: 1e-5 }, &[a, a, a, a, a], &["weight", "[1, 1, 1, 6]"]);

@@ -12,8 +12,8 @@ fn image(rng: &mut Rng) -> Shape {
     Shape::new(rng.range(1, 3), rng.pick(&[1, 2, 5, 8, 9, 14]), rng.pick(&[1, 3, 4, 7, 12]), c)
 }
 
-/// Random windows; those that the operation refuses (no window fits, or one sees padding alone) are
-/// drawn again.
+/// Random windows; those that the operation rejects (no window fits, or one covers only padding)
+/// are redrawn.
 fn window(rng: &mut Rng, x: Shape, dilated: bool) -> MaxPool {
     loop {
         let pool = MaxPool {
@@ -90,9 +90,9 @@ fn a_window_as_large_as_the_map_is_the_mean() {
     run(&cases);
 }
 
-/// Two levels of sqrt(n) additions of numbers in [-1, 1), each with partial sums below sqrt(n) in
-/// size on the first level and near sqrt(n) on the second, divided by n: about two roundings of a
-/// number near 1 are left, whatever n is.
+/// Two levels of sqrt(n) additions of numbers in [-1, 1), with partial sums below sqrt(n) on the
+/// first level and near sqrt(n) on the second, divided by n: about two roundings of a number near 1
+/// remain, for any n.
 fn mean_error(positions: usize) -> f64 {
     4.0 * ROUNDING + 8.0 * ROUNDING / (positions as f64).sqrt()
 }
@@ -121,13 +121,13 @@ fn means_over_maps_of_any_size() {
 
 #[test]
 fn the_mean_of_many_large_numbers_keeps_its_digits() {
-    // Added one after the other in f32, 65 x 65 numbers near 1000 lose three digits: the sum's last
-    // place is worth 0.25 there.
+    // Added sequentially in f32, 65 x 65 numbers near 1000 lose three digits: one unit in the last
+    // place of the sum is 0.25.
     let shape = Shape::new(1, 65, 65, 5);
     let mut rng = Rng(16);
     let x = atrous::Tensor::from_fn(shape, |_, _, _, c| 1000.0 + rng.unit() + c as f32);
     let want = oracle::global_avg_pool(&Map::of(&x));
-    // 65 additions on each level: rounding errors of one sign would be 130 roundings, of both signs
-    // about 11.
+    // 65 additions on each level: rounding errors of equal sign would add up to 130 roundings,
+    // random ones to about 11.
     run(&[Case::close(GlobalAvgPool, vec![x], want, 0.0, 16.0 * ROUNDING)]);
 }

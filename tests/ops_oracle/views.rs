@@ -1,5 +1,5 @@
-//! Operands that lie in a channel range of another buffer: no shader may forget a pitch or an
-//! offset, write next to its range, or use what lies in the lanes beyond the last channel.
+//! Operands in a channel range of another buffer: shaders must apply pitch and offset, must not
+//! write outside the range, and must not use the lanes past the last channel.
 
 use crate::support::{Rng, allclose, gpu};
 use atrous::exec::{Device, Runner};
@@ -7,13 +7,13 @@ use atrous::graph::{ChannelView, Graph, ParamRef, ValueId};
 use atrous::ops::{
     Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, Flip,
     GlobalAvgPool, MaxPool, Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
-    UpsampleSoftmax,
+    UpsampleSoftmax, Upsampling,
 };
 use atrous::tensor::DType;
 use atrous::{Data, Elements, Shape, Tensor, TensorType};
 use std::sync::Arc;
 
-/// An operation and how many of its inputs are activations; the others are parameters.
+/// An operation and the number of inputs that are activations; the other inputs are parameters.
 struct Case {
     op: Arc<dyn Op>,
     activations: usize,
@@ -33,25 +33,14 @@ fn cases() -> Vec<Case> {
         activation: Activation::Relu,
         ..Conv2d::square(1, 1, 1)
     };
-    let (labels, wide) = (
-        |confidence| UpsampleArgmax {
-            h: 9,
-            w: 8,
-            align_corners: true,
-            window: None,
-            rows: None,
-            confidence,
-        },
-        x.with_c(8),
-    );
-    let softmax = UpsampleSoftmax {
-        h: 9,
-        w: 8,
-        align_corners: false,
-        window: None,
-        rows: None,
-        weighted: false,
+    let wide = x.with_c(8);
+    let upsampling =
+        Upsampling { height: 9, width: 8, align_corners: false, window: None, rows: None };
+    let labels = |confidence| UpsampleArgmax {
+        upsampling: Upsampling { align_corners: true, ..upsampling },
+        confidence,
     };
+    let softmax = UpsampleSoftmax { upsampling, weighted: false };
     vec![
         case(Conv2d { bias: false, residual: false, ..conv }, 1, &[x, Shape::new(3, 3, 7, 10)]),
         case(
@@ -88,8 +77,8 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Puts `value` into a concatenation, in which it lies from the start: eight channels before it,
-/// and three behind it where they begin at a multiple of four, as views must.
+/// Makes `value` a view of a concatenation: after eight other channels, and before three more if
+/// those start at a multiple of four, as views must.
 fn into_view(graph: &mut Graph, name: &str, value: ValueId) {
     let shape = graph.shape(value);
     let neighbor = |graph: &mut Graph, what: &str, c: usize| {
@@ -110,8 +99,8 @@ fn into_view(graph: &mut Graph, name: &str, value: ValueId) {
     graph.output(&format!("{name}.whole"), root);
 }
 
-/// The operation between views: each activation comes out of a view, and each f32 output goes into
-/// one.
+/// The operation between views: each activation is read from a view, and each f32 output is written
+/// to one.
 fn graph_of(case: &Case, rng: &mut Rng) -> Graph {
     let mut graph = Graph::new();
     let mut inputs = Vec::new();
@@ -119,15 +108,15 @@ fn graph_of(case: &Case, rng: &mut Rng) -> Graph {
         if i >= case.activations {
             // Positive, for the variance of batch norm.
             let data = Tensor::from_fn(shape, |_, _, _, _| rng.unit() + 1.5);
-            inputs.push(graph.derived_param(&format!("p{i}"), shape, Some(ParamRef::new(data))));
+            inputs.push(graph.param_with_data(&format!("p{i}"), shape, Some(ParamRef::new(data))));
             continue;
         }
-        // Inputs are negative, so their hard sigmoid is below 1/2: less than what the lanes beyond
-        // the last channel then hold.
-        let given = graph.input(&format!("in{i}"), TensorType::f32(shape));
+        // Inputs are negative, so their hard sigmoid is below 1/2, which is the value of the lanes
+        // past the last channel.
+        let input = graph.input(&format!("in{i}"), TensorType::f32(shape));
         inputs.push(
             graph
-                .push(&format!("in{i}.copy"), Arc::new(Activate(Activation::HardSigmoid)), &[given])
+                .push(&format!("in{i}.copy"), Arc::new(Activate(Activation::HardSigmoid)), &[input])
                 .unwrap()[0],
         );
         into_view(&mut graph, &format!("view{i}"), inputs[i]);
@@ -157,7 +146,7 @@ fn operands_in_views_give_the_same_as_operands_of_their_own() {
         let inputs: Vec<(&str, &Tensor)> =
             tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
         let on = |device: &Device| Runner::new(device, graph.clone()).and_then(|r| r.run(&inputs));
-        // The processor's executor ignores views.
+        // The CPU executor ignores views.
         let (want, got) = (on(&Device::Cpu).unwrap(), on(&device));
         let name = case.op.name();
         let Ok(got) = got.map_err(|e| failures.push(format!("{name}: {e}"))) else { continue };
@@ -167,7 +156,7 @@ fn operands_in_views_give_the_same_as_operands_of_their_own() {
                 Elements::U32(v) => v.iter().map(|&v| f64::from(v)).collect(),
                 Elements::U8(v) => v.iter().map(|&v| f64::from(v)).collect(),
             };
-            // Convolutions here add 63 products of at most 1.3; labels must be equal (no two logits
+            // Convolutions here sum 63 products of at most 1.3; labels must be equal (no two logits
             // are close in these cases).
             failures.extend(allclose(&format!("{name} {output}"), got, &want, 3e-5, 1e-5).err());
         }

@@ -1,5 +1,5 @@
-//! Which shader variants the program can emit, gathered from the operations themselves: nothing
-//! here names a shader.
+//! The shader variants that the program can emit, collected from the operations: nothing here names
+//! a shader.
 
 use atrous::graph::{Graph, ValueId};
 use atrous::models::mobilenet_v2::MobileNetV2;
@@ -16,7 +16,7 @@ use atrous::ops::{
     BatchNormTrain, ClassCounts, Concat, Conv2d, Denominator, Dice, Dropout, DropoutTrain, Flip,
     GlobalAvgPool, GradientScale, MaxPool, Mul, Op, Packing, Padding, Paint, PixelLoss, Preprocess,
     PreprocessFrame, Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, Style,
-    TemporalMean, UpsampleArgmax, UpsampleSoftmax,
+    TemporalMean, UpsampleArgmax, UpsampleSoftmax, Upsampling,
 };
 use atrous::plan::Plan;
 use atrous::tune::{CHAINS, multiply_add};
@@ -24,8 +24,8 @@ use atrous::{Shape, TensorType, passes};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The devices whose kernels are looked at: what WebGPU promises, a software adapter, one that
-/// wants short shaders, a desktop GPU.
+/// The devices whose kernels are checked: the WebGPU limits, a software adapter, one that needs
+/// short shaders, a desktop GPU.
 pub fn devices() -> [(&'static str, Caps); 4] {
     let software = Caps {
         software: true,
@@ -74,25 +74,25 @@ pub fn variants(caps: &Caps) -> BTreeSet<ShaderVariant> {
         };
         add(&mut all, op.as_ref(), &layouts(inputs), &layouts(outputs), caps);
     }
-    // The one shader that is no operation's: the measurement of what a device can do at most.
+    // The only shader that is not an operation's: the measurement of peak throughput.
     all.extend(CHAINS.map(|chains| multiply_add(1 << 12, chains).variant));
     all
 }
 
-/// A node of a gradient, and where its values lie.
+/// A node of a gradient, and the types of its values.
 struct Call {
     op: Arc<dyn Op>,
     inputs: Vec<TensorLayout>,
     outputs: Vec<TensorLayout>,
 }
 
-/// What the operation's rule adds to a graph; nothing where it has none.
+/// The nodes that the operation's gradient adds to a graph; none if it has no gradient.
 fn gradient_nodes(op: Arc<dyn Op>, inputs: &[TensorType]) -> Vec<Call> {
     let mut graph = Graph::new();
     let x: Vec<ValueId> =
         (0..).zip(inputs).map(|(i, ty)| graph.input(&format!("x{i}"), *ty)).collect();
     let y = graph.push("op", op, &x).expect("the call is well-formed");
-    // What stands behind the first output are by-products: statistics have no gradient.
+    // Outputs after the first are by-products: statistics have no gradient.
     let seeds = [(y[0], graph.input("dy", graph.ty(y[0])))];
     let forward = graph.nodes().len();
     if graph.gradients(&seeds, &x).is_err() {
@@ -141,7 +141,7 @@ fn networks() -> Vec<Graph> {
             };
             let network =
                 build_network(config, shape, &outputs).expect("the config is well-formed");
-            passes::optimize(network.graph).expect("passes take every network")
+            passes::optimize(network.graph).expect("passes support every network")
         })
     });
     all.collect()
@@ -204,7 +204,7 @@ fn configs() -> Vec<Config> {
     all
 }
 
-/// Calls with attributes that the networks above do not combine.
+/// Calls with combinations of attributes that the networks above do not contain.
 fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     let x = Shape::new(2, 19, 23, 24);
     let mut all = convolutions();
@@ -229,26 +229,17 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     for count_include_pad in [false, true] {
         call(Arc::new(AvgPool { count_include_pad, ..AvgPool::square(3, 2, 1) }), &[x]);
     }
-    // Parts that begin inside a vec4, and parts that do not.
+    // Inputs that begin inside a vec4, and inputs that do not.
     call(Arc::new(Concat), &[x, x.with_c(5), x.with_c(6)]);
     for (h, w) in [(76, 91), (7, 5)] {
         for align_corners in [false, true] {
             call(Arc::new(Resize { h, w, align_corners, window: None }), &[x]);
+            let upsampling =
+                Upsampling { height: h, width: w, align_corners, window: None, rows: None };
             for confidence in [false, true] {
-                call(
-                    Arc::new(UpsampleArgmax {
-                        h,
-                        w,
-                        align_corners,
-                        window: None,
-                        rows: None,
-                        confidence,
-                    }),
-                    &[x],
-                );
+                call(Arc::new(UpsampleArgmax { upsampling, confidence }), &[x]);
             }
-            let op =
-                UpsampleSoftmax { h, w, align_corners, window: None, rows: None, weighted: false };
+            let op = UpsampleSoftmax { upsampling, weighted: false };
             call(Arc::new(op), &[x]);
             call(Arc::new(UpsampleSoftmax { weighted: true, ..op }), &[x, Shape::vector(x.c)]);
         }
@@ -317,7 +308,7 @@ fn losses(x: Shape) -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     all
 }
 
-/// What runs on flat vectors after a step, and what makes tensors fit there.
+/// Operations on flat vectors after a step, and those that align tensors for them.
 fn updates(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
     let vector = |n: usize| TensorType::f32(Shape::vector(n));
     let (w, scale) = (vector(192), vector(4));
@@ -332,7 +323,7 @@ fn updates(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
     ));
     all.push((Arc::new(RunningStatistics), vec![w, w, groups, table]));
     all.push((Arc::new(Accumulate), vec![w, w, scale]));
-    all.push((Arc::new(GradientScale { share: 1.0, max_norm: None }), vec![w, w]));
+    all.push((Arc::new(GradientScale { scale: 1.0, max_norm: None }), vec![w, w]));
     all.push((Arc::new(Align(Packing::Matrix)), vec![TensorType::f32(Shape::new(3, 3, 3, 5))]));
 }
 
@@ -344,8 +335,8 @@ const ACTIVATIONS: [Activation; 5] = [
     Activation::HardSigmoid,
 ];
 
-/// Every epilogue on one shape, and every kind of kernel with some epilogues: the two do not meet
-/// in the shaders but in `store`.
+/// Every epilogue on one shape, and every kind of kernel with some epilogues: in the shaders the
+/// two interact only in `store`.
 fn convolutions() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     let mut all: Vec<(Arc<dyn Op>, Vec<TensorType>)> = Vec::new();
     let mut call = |conv: Conv2d, kernel: (usize, usize), x: Shape, c_out: usize| {

@@ -1,12 +1,11 @@
-//! Every shader variant that the program can emit, through every compiler that one of its platforms
-//! has.
+//! Compiles every shader variant that the program can emit with the compilers of all platforms.
 //!
 //! naga writes what wgpu hands to Vulkan (SPIR-V), Metal (MSL), Direct3D 12 (HLSL) and OpenGL
-//! (GLSL); tint is the compiler of Chrome, and is asked where it is installed. Which variants go
-//! where follows from the [`Caps`] that they were made for:
+//! (GLSL); tint is the compiler of Chrome, and is used if it is installed. The targets of a variant
+//! depend on the [`Caps`] that it was created for:
 //!
-//! * Variants for a device without subgroups must pass everything, GLSL ES 3.1 and Direct3D's
-//!   oldest shader model included.
+//! * Variants for a device without subgroups must compile for all targets, including GLSL ES 3.1
+//!   and Direct3D's oldest shader model.
 //! * Subgroup variants are emitted only where wgpu reports `SUBGROUP`. It does so on Vulkan, Metal,
 //!   Direct3D 12 with shader model 6, and OpenGL with `GL_KHR_shader_subgroup`; they are written
 //!   for Metal 2.4, shader model 6.0, and both GLSLs.
@@ -22,8 +21,8 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-/// A variant's text, what naga knows of it, and the devices (positions in [`gather::devices`]) that
-/// it is for.
+/// A variant's text, its reflection, and the devices (positions in [`gather::devices`]) that use
+/// it.
 struct Compiled {
     variant: ShaderVariant,
     devices: Vec<usize>,
@@ -37,8 +36,7 @@ impl Compiled {
     }
 }
 
-/// All variants, assembled once for all tests, or what naga's parser and validator say against
-/// them.
+/// All variants, assembled once for all tests, or the errors of naga's parser and validator.
 fn compiled() -> &'static [Result<Compiled, String>] {
     static ALL: LazyLock<Vec<Result<Compiled, String>>> = LazyLock::new(|| {
         let mut devices: BTreeMap<ShaderVariant, Vec<usize>> = BTreeMap::new();
@@ -57,8 +55,7 @@ fn compiled() -> &'static [Result<Compiled, String>] {
     &ALL
 }
 
-/// Runs a check over all variants that compile, and fails with the first few that it has something
-/// against.
+/// Runs a check over all variants that compile, and fails with the first few problems.
 fn check(what: &str, problems: impl Fn(usize, &Compiled) -> Vec<String> + Sync) {
     let all = compiled();
     let problems: Vec<String> = all
@@ -119,10 +116,10 @@ fn every_variant_fits_the_devices_that_it_is_for() {
 }
 
 /// Checks a shader against a device's limits, and that it needs no language extension that the
-/// device lacks.
+/// device does not support.
 fn within(compiled: &Compiled, caps: &Caps) -> Result<(), String> {
-    // Without the capability naga refuses subgroup functions; f16 and all else that a device need
-    // not have are refused everywhere.
+    // Without the capability naga rejects subgroup functions; f16 and other optional features are
+    // always rejected.
     let subgroups =
         if caps.subgroup.is_some() { Capabilities::SUBGROUP } else { Capabilities::empty() };
     let reflection = &compiled.reflection;

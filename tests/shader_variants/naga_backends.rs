@@ -7,11 +7,11 @@ use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use std::path::PathBuf;
 
-/// A directory that the translations are written to, for compilers that are not here:
-/// `scripts/portability` has it set.
+/// A directory to write the translations to, for compilers on other machines; set by
+/// `scripts/portability`.
 const OUT: &str = "ATROUS_SHADERS_OUT";
 
-/// What each translation says against a shader; `number` names its files where they are kept.
+/// Problems of each translation of a shader; `number` names its files if they are kept.
 pub fn check(number: usize, compiled: &Compiled) -> Vec<String> {
     let model = if compiled.uses_subgroups() { "cs_6_0.hlsl" } else { "cs_5_1.hlsl" };
     let results = [
@@ -22,17 +22,17 @@ pub fn check(number: usize, compiled: &Compiled) -> Vec<String> {
         ("GLSL 4.3", "comp", opengl(compiled, glsl::Version::Desktop(430))),
     ];
     let keep = |(name, ending, result): (&str, &str, Result<Vec<u8>, String>)| {
-        let told = |e: String| Some(format!("{name}: {e}"));
+        let problem = |e: String| Some(format!("{name}: {e}"));
         match (result, std::env::var_os(OUT)) {
-            (Ok(bytes), _) if bytes.is_empty() => told("nothing was written".into()),
+            (Ok(bytes), _) if bytes.is_empty() => problem("nothing was written".into()),
             (Ok(bytes), Some(directory)) => {
                 let path = PathBuf::from(directory).join(format!("{number:04}.{ending}"));
                 std::fs::write(&path, bytes)
                     .err()
-                    .and_then(|e| told(format!("{}: {e}", path.display())))
+                    .and_then(|e| problem(format!("{}: {e}", path.display())))
             }
             (Ok(_), None) => None,
-            (Err(e), _) => told(e),
+            (Err(e), _) => problem(e),
         }
     };
     results.into_iter().filter_map(keep).collect()
@@ -43,8 +43,8 @@ fn entry(compiled: &Compiled) -> String {
 }
 
 fn spir_v(compiled: &Compiled) -> Result<Vec<u8>, String> {
-    // Subgroup functions came with SPIR-V 1.3, which every Vulkan 1.1 driver takes; wgpu writes the
-    // rest as 1.0.
+    // Subgroup functions require SPIR-V 1.3, which every Vulkan 1.1 driver supports; wgpu uses 1.0
+    // for everything else.
     let options = spv::Options {
         lang_version: if compiled.uses_subgroups() { (1, 3) } else { (1, 0) },
         ..spv::Options::default()
@@ -70,7 +70,7 @@ fn metal(compiled: &Compiled) -> Result<Vec<u8>, String> {
     let mut writer = msl::Writer::new(String::new());
     let Reflection { module, info, .. } = &compiled.reflection;
     let written = writer.write(module, info, &options, &pipeline).map_err(|e| e.to_string())?;
-    // Errors of single entry points are reported beside the result.
+    // Errors of single entry points are reported separately from the result.
     written
         .entry_point_names
         .into_iter()

@@ -5,13 +5,13 @@ use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
-/// An installed tint, and a directory for what it reads.
+/// An installed tint, and a directory for its inputs.
 pub struct Tint {
     directory: TempDir,
 }
 
 impl Tint {
-    /// `None`, with a line, where none is on the path.
+    /// `None`, with a message, if there is none on the path.
     pub fn find() -> Option<Self> {
         match Command::new("tint")
             .arg("--help")
@@ -23,16 +23,16 @@ impl Tint {
                 println!("skipped: no tint");
                 None
             }
-            Err(e) => panic!("tint cannot be run: {e}"),
+            Err(e) => panic!("could not run tint: {e}"),
             Ok(_) => Some(Self {
                 directory: TempDir::new().expect("the temporary directory can be written"),
             }),
         }
     }
 
-    /// What tint says against a shader.
+    /// Problems that tint reports for a shader.
     pub fn check(&self, compiled: &Compiled) -> Result<(), String> {
-        // naga knows subgroup functions without being told; on the web they have to be asked for.
+        // naga supports subgroup functions without a directive; on the web they must be enabled.
         let enable = if compiled.uses_subgroups() { "enable subgroups;\n" } else { "" };
         let file = tempfile::Builder::new()
             .suffix(".wgsl")
@@ -40,8 +40,7 @@ impl Tint {
             .map_err(|e| e.to_string())?;
         std::fs::write(file.path(), format!("{enable}{}", compiled.wgsl))
             .map_err(|e| e.to_string())?;
-        // Whatever it was built to write, every tint writes WGSL; parsing and validation come
-        // before.
+        // Every build of tint can write WGSL; parsing and validation come first.
         let mut command = Command::new("tint");
         command
             .args(["--format", "wgsl", "--output-name"])

@@ -133,7 +133,7 @@ pub fn graph_of(op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Graph> {
         .iter()
         .enumerate()
         .map(|(i, tensor)| match op.packing(i) {
-            Packing::Matrix => graph.derived_param(
+            Packing::Matrix => graph.param_with_data(
                 &i.to_string(),
                 tensor.shape(),
                 Some(ParamRef::new(tensor.clone())),

@@ -1,8 +1,8 @@
-//! Convolution on the processor: im2col over blocks of output rows and a matrix product, plain
-//! loops for depthwise and groups.
+//! Convolution on the CPU: im2col over blocks of output rows and a matrix product; plain loops for
+//! depthwise and grouped convolutions.
 //!
-//! The split into blocks depends on the shapes alone, never on the number of threads, so the same
-//! input gives the same bits.
+//! The split into blocks depends only on the shapes, not on the number of threads, so results are
+//! bit-reproducible.
 
 use super::product::product;
 use super::{Conv2d, multiply};
@@ -10,11 +10,10 @@ use crate::tensor::{Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Floats of an im2col block, and of a block of the output: small enough to stay in the
-/// second-level cache.
+/// Floats of an im2col block and of an output block: small enough to stay in the L2 cache.
 const BLOCK: usize = 1 << 17;
-/// Pixels of a block at least, whatever they take: each block reads the whole kernel, which pays
-/// off over many pixels only.
+/// Minimum number of pixels of a block, regardless of their size: each block reads the whole
+/// kernel, which pays off only over many pixels.
 const PIXELS: usize = 128;
 
 pub(super) fn run(conv: &Conv2d, inputs: &[&Tensor], y: &mut Tensor) {
@@ -45,8 +44,8 @@ pub(super) fn run(conv: &Conv2d, inputs: &[&Tensor], y: &mut Tensor) {
     });
 }
 
-/// Bytes that [`run`] takes beside inputs and output: on each thread an im2col block, the kernel of
-/// the taps in use, and what the product packs.
+/// Returns the bytes that [`run`] allocates in addition to inputs and output: per thread an im2col
+/// block, the kernel of the taps in use, and the packed operands of the product.
 pub(super) fn scratch(conv: &Conv2d, (xs, ws, ys): (Shape, Shape, Shape), threads: usize) -> u64 {
     if conv.groups != 1 {
         return 0;
@@ -59,15 +58,15 @@ pub(super) fn scratch(conv: &Conv2d, (xs, ws, ys): (Shape, Shape, Shape), thread
     floats(columns.saturating_add(packed(k, ws.c))).saturating_mul(threads.min(blocks) as u64)
 }
 
-/// Bytes of `count` floats.
+/// Returns the bytes of `count` floats.
 pub(super) fn floats(count: usize) -> u64 {
     (count as u64).saturating_mul(4)
 }
 
-/// Floats of a product's second factor `[k, n]` that are packed at a time, and as many again for
-/// the first.
+/// Returns the floats of a product's second factor `[k, n]` that are packed at a time, plus an
+/// equal number for the first factor.
 fn packed(k: usize, n: usize) -> usize {
-    /// The product takes no more of `k` at once.
+    /// Largest extent of `k` that the product processes at once.
     const DEPTH: usize = 1 << 10;
     2 * k.min(DEPTH) * n
 }
@@ -75,11 +74,11 @@ fn packed(k: usize, n: usize) -> usize {
 fn rows_per_block(ws: Shape, ys: Shape) -> usize {
     let lines = ys.n * ys.h;
     let floats = ys.w * (ws.n * ws.h * ws.w).max(ys.c);
-    // At least four blocks where there are four lines, so that every core has work on small maps.
+    // At least four blocks if there are four lines, so that every core has work on small maps.
     (BLOCK / floats.max(1)).max(PIXELS / ys.w.max(1)).clamp(1, lines.div_ceil(4).max(1))
 }
 
-/// One convolution with its operands. "Lines" are rows of the output, counted through the batch.
+/// One convolution with its operands. "Lines" are rows of the output, numbered through the batch.
 struct Call<'a> {
     conv: &'a Conv2d,
     x: &'a [f32],
@@ -91,18 +90,19 @@ struct Call<'a> {
     residual: Option<&'a [f32]>,
 }
 
-/// Taps beside each other in a row of the kernel.
+/// Consecutive taps in a row of the kernel.
 struct Run {
     ky: usize,
-    /// Of the first of them.
+    /// Kernel column of the first tap.
     kx: usize,
-    /// Its position among all the taps in use.
+    /// Position of the first tap among all taps in use.
     first: usize,
+    /// Number of taps.
     taps: usize,
 }
 
 impl Call<'_> {
-    /// Input row and first output index of a tap, or `None` where the tap reads padding.
+    /// Returns the input row that a tap reads, or `None` if the tap reads padding.
     fn input_row(&self, oy: usize, ky: usize) -> Option<usize> {
         (oy * self.conv.stride.0 + ky * self.conv.dilation.0)
             .checked_sub(self.conv.padding.top)
@@ -123,8 +123,8 @@ impl Call<'_> {
             product(out, &self.x[start..start + m * k], self.w, (m, k, n));
             return;
         }
-        // Taps that read padding everywhere in this block are left out: at rate 18 on a 33x33 map
-        // that is most of them.
+        // Skip taps that read only padding in this block: with dilation 18 on a 33x33 map these are
+        // most taps.
         let taps: Vec<(usize, usize)> = (0..ws.n)
             .flat_map(|ky| (0..ws.h).map(move |kx| (ky, kx)))
             .filter(|&(ky, kx)| {
@@ -145,7 +145,7 @@ impl Call<'_> {
             for run in &runs {
                 let Some(iy) = self.input_row(oy, run.ky) else { continue };
                 for ox in 0..ys.w {
-                    // The part of the run that lies inside the image.
+                    // The taps of the run inside the image.
                     let left = (ox * self.conv.stride.1 + run.kx * self.conv.dilation.1) as isize
                         - self.conv.padding.left as isize;
                     let (skip, end) =
@@ -173,7 +173,8 @@ impl Call<'_> {
         }
     }
 
-    /// Taps that read neighboring pixels of a row, which one copy serves. Dilated taps are alone.
+    /// Groups taps that read neighboring pixels of a row, so that one copy serves them all. Dilated
+    /// taps form groups of one.
     fn runs(&self, taps: &[(usize, usize)]) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         for (first, &(ky, kx)) in taps.iter().enumerate() {
@@ -238,7 +239,7 @@ impl Call<'_> {
         }
     }
 
-    /// Bias, residual and activation, pixel by pixel.
+    /// Applies bias, residual and activation, pixel by pixel.
     fn epilogue(&self, lines: Range<usize>, out: &mut [f32]) {
         let c = self.ys.c;
         let start = lines.start * self.ys.w;

@@ -1,9 +1,10 @@
-//! The gradient of a convolution by its input.
+//! Gradient of a convolution with respect to its input.
 //!
-//! It is a convolution itself: of the output's gradient with the weights turned round, input and
-//! output channels exchanged, and the kernels of the forward pass serve. With a stride the gradient
-//! is first spread, zeros between its pixels: most of the products are wasted, but the kernels are
-//! fast. Besides, one kernel gathers for each pixel what it gave to the outputs.
+//! The gradient is itself a convolution, of the output's gradient with the weights rotated by 180
+//! degrees and input and output channels exchanged, so the kernels of the forward pass apply. With
+//! a stride the gradient is first spread: zeros are inserted between its pixels. Most products are
+//! then wasted, but the kernels are fast. An additional kernel gathers for each input pixel from
+//! the outputs that read it.
 
 use super::{Conv2d, Padding, input_grad_cpu, kernels};
 use crate::error::Result;
@@ -15,7 +16,7 @@ use crate::tensor::{Shape, Tensor, TensorType};
 /// `[kh, kw, C / groups, O]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2dInputGrad {
-    /// The convolution. Its bias, residual and activation do not matter.
+    /// The convolution. Its bias, residual and activation are ignored.
     pub conv: Conv2d,
     /// Rows of the convolution's input.
     pub h: usize,
@@ -23,10 +24,10 @@ pub struct Conv2dInputGrad {
     pub w: usize,
 }
 
-/// How many times the products a fast kernel may compute and still be faster than gathering: on
-/// lavapipe it is ten times as fast.
+/// Largest factor of wasted products at which spreading is still expected to be faster than
+/// gathering: on lavapipe the forward kernels are ten times as fast.
 const WORTH_SPREADING: usize = 6;
-/// Kernels of the forward pass that are tried on a spread gradient.
+/// Number of forward kernels that are candidates for a spread gradient.
 const SPREAD_KERNELS: usize = 4;
 
 impl Conv2dInputGrad {
@@ -34,18 +35,18 @@ impl Conv2dInputGrad {
         Shape::new(dy.n, self.h, self.w, w.w.saturating_mul(self.conv.groups))
     }
 
-    /// The output's gradient with the stride's pixels between its own.
+    /// Returns the shape of the output's gradient with `stride - 1` zeros between its pixels.
     fn spread_shape(&self, dy: Shape) -> Shape {
         let spread = |size: usize, stride: usize| (size - 1) * stride + 1;
         dy.with_hw(spread(dy.h, self.conv.stride.0), spread(dy.w, self.conv.stride.1))
     }
 
-    /// The convolution that computes the gradient from the spread gradient `dy` and turned weights,
-    /// where there is one.
+    /// Returns the convolution that computes the gradient from the spread gradient `dy` and the
+    /// rotated weights, if there is one.
     fn turned(&self, dy: Shape, w: Shape) -> Option<Conv2d> {
         let Conv2d { dilation, padding: p, .. } = self.conv;
-        // More padding than a kernel reaches: outputs that saw nothing of the image would have to
-        // be cut off.
+        // The padding must not exceed the kernel's reach: outputs that read only padding would have
+        // to be cropped.
         let padding = Padding {
             top: (dilation.0 * (w.n - 1)).checked_sub(p.top)?,
             bottom: (self.h + p.top).checked_sub(dy.h)?,
@@ -55,8 +56,8 @@ impl Conv2dInputGrad {
         Some(Conv2d { stride: (1, 1), padding, ..self.conv.plain() })
     }
 
-    /// The kernels of the turned convolution, behind dispatches that turn the weights and spread
-    /// the gradient.
+    /// Returns the kernels of the rotated convolution, preceded by dispatches that rotate the
+    /// weights and spread the gradient.
     fn through_forward(&self, cx: &KernelContext) -> Vec<Kernel> {
         let (dy, w, dx) = (cx.inputs[0], cx.inputs[1].ty.shape, cx.outputs[0]);
         let depthwise = self.conv.is_depthwise(dx.ty.shape, w);
@@ -94,9 +95,9 @@ impl Conv2dInputGrad {
                 });
                 dispatch
             }));
-            let how = if strided { "spread" } else { "turned" };
+            let preparation = if strided { "spread" } else { "turned" };
             Kernel {
-                label: format!("{how} {}", kernel.label),
+                label: format!("{preparation} {}", kernel.label),
                 dispatches,
                 scratch: scratch.clone(),
             }
@@ -108,7 +109,7 @@ impl Conv2dInputGrad {
             .collect()
     }
 
-    /// Puts zeros between the pixels of the output's gradient.
+    /// Creates the dispatch that inserts zeros between the pixels of the output's gradient.
     fn spread(&self, dy: TensorLayout, to: Shape) -> Dispatch {
         Dispatch::new("conv2d/spread")
             .read("dy", 0)
@@ -125,7 +126,7 @@ impl Conv2dInputGrad {
             .threads(to.positions() * to.c4())
     }
 
-    /// One thread for each pixel and four channels of the input.
+    /// Creates the kernel with one thread per pixel and four channels of the input.
     fn gather(&self, cx: &KernelContext) -> Kernel {
         let (dy, w, dx) = (cx.inputs[0], cx.inputs[1].ty.shape, cx.outputs[0]);
         let (ys, xs) = (dy.ty.shape, dx.ty.shape);
@@ -155,11 +156,12 @@ impl Conv2dInputGrad {
                 (self.conv.padding.top, self.conv.padding.left),
             )
             .threads(xs.positions() * xs.c4());
-        Kernel::one("gather", dispatch)
+        Kernel::single("gather", dispatch)
     }
 }
 
-/// Turns the weights round and exchanges input and output channels.
+/// Creates the dispatch that rotates the weights by 180 degrees and exchanges input and output
+/// channels.
 fn turn(w: Shape, depthwise: bool) -> Dispatch {
     let blocks = if depthwise { (1, w.c4()) } else { (w.c4(), w.w.div_ceil(4)) };
     Dispatch::new("conv2d/turn_weights")
@@ -212,14 +214,15 @@ impl Op for Conv2dInputGrad {
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let mut all = self.through_forward(cx);
-        // Spreading multiplies the products by so much.
+        // Factor by which spreading multiplies the number of products.
         let wasted = self.conv.stride.0 * self.conv.stride.1;
         all.insert(if wasted > WORTH_SPREADING { 0 } else { all.len() }, self.gather(cx));
         all
     }
 
     fn packing(&self, index: usize) -> Packing {
-        // As the convolution's own, so that one parameter has one buffer.
+        // The same packing as in the forward convolution, so that a parameter needs only one
+        // buffer.
         self.conv.packing(index)
     }
 }

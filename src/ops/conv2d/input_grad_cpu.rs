@@ -1,8 +1,8 @@
-//! The gradient of a convolution's input on the processor: for each tap a product with the
-//! transposed weights, whose rows are added to the pixels that the tap reads. Plain loops for
-//! depthwise and groups.
+//! Gradient of a convolution's input on the CPU: for each tap a product with the transposed
+//! weights, whose rows are added to the pixels that the tap reads. Plain loops for depthwise and
+//! grouped convolutions.
 //!
-//! As in the forward pass, the split into blocks depends on the shapes alone.
+//! As in the forward pass, the split into blocks depends only on the shapes.
 
 use super::cpu::floats;
 use super::product::{View, of_views};
@@ -11,16 +11,18 @@ use crate::ops::window::Axis;
 use crate::tensor::{Shape, Tensor};
 use rayon::prelude::*;
 
-/// Floats of a block of the gradient: small enough to stay in the second-level cache.
+/// Floats of a block of the gradient: small enough to stay in the L2 cache.
 const BLOCK: usize = 1 << 16;
-/// Pixels of a block at least, whatever they take: each block reads the whole kernel.
+/// Minimum number of pixels of a block, regardless of their size: each block reads the whole
+/// kernel.
 const PIXELS: usize = 128;
 
 pub(super) fn run(conv: &Conv2d, dy: &Tensor, w: &Tensor, dx: &mut Tensor) {
     let (xs, ws) = (dx.shape(), w.shape());
     let (rows, columns) = conv.axes(xs, (ws.n, ws.h));
-    let turned = if conv.groups == 1 { transposed_taps(w.f32(), (ws.w, ws.c)) } else { Vec::new() };
-    let w = if conv.groups == 1 { &turned } else { w.f32() };
+    let transposed =
+        if conv.groups == 1 { transposed_taps(w.f32(), (ws.w, ws.c)) } else { Vec::new() };
+    let w = if conv.groups == 1 { &transposed } else { w.f32() };
     let call = Call { conv, rows, columns, dy: dy.f32(), ys: dy.shape(), w, ws, xs };
     let row = xs.w * xs.c;
     let lines = lines_per_block(xs);
@@ -40,43 +42,44 @@ pub(super) fn run(conv: &Conv2d, dy: &Tensor, w: &Tensor, dx: &mut Tensor) {
     });
 }
 
-/// Lines of the gradient in a block.
+/// Returns the number of lines of the gradient in a block.
 fn lines_per_block(xs: Shape) -> usize {
     let wanted = (BLOCK / (xs.w * xs.c).max(1)).max(PIXELS.div_ceil(xs.w.max(1)));
-    // At least four blocks where there are four lines, so that every core has work on small maps.
+    // At least four blocks if there are four lines, so that every core has work on small maps.
     wanted.clamp(1, (xs.n * xs.h).div_ceil(4).max(1)).min(xs.h)
 }
 
-/// Bytes that [`run`] takes beside inputs and output: the turned weights, and on each thread what
-/// the outputs of a block give through a tap.
+/// Returns the bytes that [`run`] allocates in addition to inputs and output: the transposed
+/// weights, and per thread the contributions of a block's outputs through a tap.
 pub(super) fn scratch(conv: &Conv2d, (ys, ws, xs): (Shape, Shape, Shape), threads: usize) -> u64 {
     if conv.groups != 1 {
         return 0;
     }
     let pixels = (lines_per_block(xs) + 1).saturating_mul(ys.w);
-    let shares = if conv.is_pointwise(ws) { 0 } else { pixels.saturating_mul(xs.c) };
-    floats(ws.len()).saturating_add(floats(shares).saturating_mul(threads as u64))
+    let contributions = if conv.is_pointwise(ws) { 0 } else { pixels.saturating_mul(xs.c) };
+    floats(ws.len()).saturating_add(floats(contributions).saturating_mul(threads as u64))
 }
 
-/// Each tap's matrix `[C, O]` as `[O, C]`. Every block of the gradient multiplies by it, and the
-/// product would gather its columns number by number each time.
+/// Transposes the matrix of each tap from `[C, O]` to `[O, C]`. Every block of the gradient
+/// multiplies by it, and the product would otherwise gather its columns element by element each
+/// time.
 fn transposed_taps(w: &[f32], (inputs, outputs): (usize, usize)) -> Vec<f32> {
-    /// Columns that are read together: a cache line.
+    /// Columns that are read together: one cache line.
     const LINE: usize = 16;
-    let mut turned = vec![0.0; w.len()];
+    let mut transposed = vec![0.0; w.len()];
     if w.is_empty() {
-        return turned;
+        return transposed;
     }
-    let taps = turned.par_chunks_mut(inputs * outputs).zip(w.par_chunks(inputs * outputs));
-    taps.for_each(|(turned, w)| {
-        turned.par_chunks_mut(LINE * inputs).enumerate().for_each(|(i, rows)| {
+    let taps = transposed.par_chunks_mut(inputs * outputs).zip(w.par_chunks(inputs * outputs));
+    taps.for_each(|(transposed, w)| {
+        transposed.par_chunks_mut(LINE * inputs).enumerate().for_each(|(i, rows)| {
             for (c, from) in w.chunks_exact(outputs).enumerate() {
                 let line = &from[i * LINE..];
                 rows.chunks_exact_mut(inputs).zip(line).for_each(|(row, &value)| row[c] = value);
             }
         });
     });
-    turned
+    transposed
 }
 
 struct Call<'a> {
@@ -85,14 +88,14 @@ struct Call<'a> {
     columns: Axis,
     dy: &'a [f32],
     ys: Shape,
-    /// Without groups tap by tap `[O, C]`, else `[C, O]` as everywhere.
+    /// `[O, C]` per tap without groups, else `[C, O]` as usual.
     w: &'a [f32],
     ws: Shape,
     xs: Shape,
 }
 
 impl Call<'_> {
-    /// Rows of an image from `first` on.
+    /// Computes the rows of an image from `first` on.
     fn products(&self, image: usize, first: usize, dx: &mut [f32]) {
         let (xs, ws, ys) = (self.xs, self.ws, self.ys);
         let row = xs.w * xs.c;
@@ -104,10 +107,10 @@ impl Call<'_> {
             return;
         }
         dx.fill(0.0);
-        let mut shares = Vec::new();
+        let mut contributions = Vec::new();
         for ky in 0..ws.n {
-            // The outputs that read these rows through a row of the kernel follow each other,
-            // whatever the stride.
+            // The outputs that read these rows through a row of the kernel are contiguous for any
+            // stride.
             let lines = self.rows.windows(ky, first..end, ys.h);
             for kx in 0..ws.h {
                 let across = self.columns.windows(kx, 0..xs.w, ys.w);
@@ -117,22 +120,24 @@ impl Call<'_> {
                 let m = lines.len() * ys.w;
                 let dy = &self.dy[ys.index(image, lines.start, 0, 0)..][..m * ys.c];
                 let w = &self.w[ws.index(ky, kx, 0, 0)..][..xs.c * ys.c];
-                shares.resize(m * xs.c, 0.0);
+                contributions.resize(m * xs.c, 0.0);
                 of_views(
-                    &mut shares,
+                    &mut contributions,
                     View::rows(dy, ys.c),
                     View::rows(w, xs.c),
                     (m, ys.c, xs.c),
                     false,
                 );
-                for (oy, shares) in lines.clone().zip(shares.chunks_exact(ys.w * xs.c)) {
+                for (oy, contributions) in
+                    lines.clone().zip(contributions.chunks_exact(ys.w * xs.c))
+                {
                     let line = &mut dx[(self.rows.position(oy, ky) - first) * row..][..row];
                     for ox in across.clone() {
                         let pixel = &mut line[self.columns.position(ox, kx) * xs.c..][..xs.c];
-                        pixel
-                            .iter_mut()
-                            .zip(&shares[ox * xs.c..][..xs.c])
-                            .for_each(|(sum, share)| *sum += share);
+                        let added = &contributions[ox * xs.c..][..xs.c];
+                        for (sum, value) in pixel.iter_mut().zip(added) {
+                            *sum += value;
+                        }
                     }
                 }
             }

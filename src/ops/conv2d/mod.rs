@@ -1,9 +1,9 @@
-//! Two-dimensional convolution: any kernel, stride, dilation, groups and per-side padding, with its
-//! epilogue.
+//! Two-dimensional convolution with any kernel size, stride, dilation, groups and per-side padding,
+//! and an epilogue.
 //!
-//! `y = activation(conv(x, w) + bias + residual)`, where bias and residual are optional. The
-//! epilogue is filled in by passes: batch norm folds into `w` and `bias`, a following addition
-//! becomes `residual`, a following activation `activation`.
+//! `y = activation(conv(x, w) + bias + residual)`, where bias and residual are optional. Passes
+//! create the epilogue: batch norm folds into `w` and `bias`, a following addition becomes
+//! `residual`, a following activation becomes `activation`.
 
 mod cpu;
 mod gradient;
@@ -40,19 +40,19 @@ pub struct Padding {
 }
 
 impl Padding {
-    /// The same on all four sides.
+    /// Creates equal padding on all four sides.
     pub const fn all(p: usize) -> Self {
         Self { top: p, bottom: p, left: p, right: p }
     }
 
-    /// PyTorch's usual choice: a kernel with stride 1 keeps the size, `dilation * (k - 1) / 2` on
-    /// every side.
+    /// Creates PyTorch's usual padding, `dilation * (k - 1) / 2` on every side, with which an odd
+    /// kernel with stride 1 preserves the size.
     pub const fn same(kernel: usize, dilation: usize) -> Self {
         Self::all(dilation * (kernel - 1) / 2)
     }
 
-    /// TensorFlow's `SAME`: the output is `ceil(size / stride)`, and what cannot be split evenly
-    /// goes below and to the right. `shape` is the input's.
+    /// Creates TensorFlow's `SAME` padding: the output has size `ceil(size / stride)`, and an odd
+    /// total puts the extra row or column at the bottom or right. `shape` is the input's.
     pub fn tf_same(shape: Shape, kernel: usize, stride: usize, dilation: usize) -> Self {
         let split = |size: usize| {
             let needed = (size.div_ceil(stride) - 1) * stride + dilation * (kernel - 1) + 1;
@@ -68,19 +68,19 @@ impl Padding {
 /// `bias` `[1 or N, 1, 1, O]`, `residual` of the output's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2d {
-    /// Steps down and to the right.
+    /// Vertical and horizontal stride.
     pub stride: (usize, usize),
-    /// Distance between the kernel's taps, down and to the right (the atrous rate).
+    /// Vertical and horizontal distance between the kernel's taps (the atrous rate).
     pub dilation: (usize, usize),
     /// Zeros around the input.
     pub padding: Padding,
-    /// Channels are split into so many groups that do not see each other.
+    /// Number of groups; each group of output channels reads only its own group of input channels.
     pub groups: usize,
-    /// Whether a bias is the third input.
+    /// Whether the third input is a bias.
     pub bias: bool,
-    /// Whether the last input is added before the activation.
+    /// Whether the last input is a residual, added before the activation.
     pub residual: bool,
-    /// Applied last.
+    /// Activation, applied last.
     pub activation: Activation,
 }
 
@@ -99,7 +99,7 @@ impl Default for Conv2d {
 }
 
 impl Conv2d {
-    /// A square stride, dilation and padding.
+    /// Creates a convolution with equal stride, dilation and padding along both axes.
     pub fn square(stride: usize, dilation: usize, padding: usize) -> Self {
         Self {
             stride: (stride, stride),
@@ -109,27 +109,28 @@ impl Conv2d {
         }
     }
 
-    /// Position of the residual among the inputs.
+    /// Returns the position of the residual among the inputs.
     fn residual_index(&self) -> Option<usize> {
         self.residual.then_some(2 + usize::from(self.bias))
     }
 
-    /// Whether each output channel reads one input channel of its own number.
+    /// Returns whether the convolution is depthwise: each output channel reads the input channel of
+    /// the same index.
     pub fn is_depthwise(&self, x: Shape, w: Shape) -> bool {
         self.groups == x.c && w.w == 1 && w.c == x.c
     }
 
-    /// Whether it is one matrix product over pixels.
+    /// Returns whether the convolution is a single matrix product over pixels.
     pub fn is_pointwise(&self, w: Shape) -> bool {
         (w.n, w.h, self.stride, self.padding, self.groups) == (1, 1, (1, 1), Padding::default(), 1)
     }
 
-    /// The same without bias, residual and activation.
+    /// Returns the convolution without bias, residual and activation.
     fn plain(&self) -> Self {
         Self { bias: false, residual: false, activation: Activation::Identity, ..*self }
     }
 
-    /// Which rows and which columns of the input the outputs see.
+    /// Returns the windows of the outputs along the rows and columns of the input.
     fn axes(&self, x: Shape, kernel: (usize, usize)) -> (Axis, Axis) {
         let p = self.padding;
         let axis = |size, kernel, stride, dilation, before, after| Axis {
@@ -153,7 +154,10 @@ impl Conv2d {
             || self.dilation.1 == 0
             || self.groups == 0
         {
-            return Err(error!(Graph, "stride, dilation and groups start at 1, got {self:?}"));
+            return Err(error!(
+                Graph,
+                "stride, dilation and groups must be at least 1, got {self:?}"
+            ));
         }
         if w.is_empty() || w.w.saturating_mul(self.groups) != x.c {
             let expected = w.w.saturating_mul(self.groups);
@@ -254,8 +258,8 @@ impl Op for Conv2d {
 }
 
 impl Scope<'_> {
-    /// A convolution with a `kernel` `(kh, kw)` and `c_out` output channels. Its parameters are
-    /// `NAME.weight` and, where `conv.bias` is set, `NAME.bias`.
+    /// Adds a convolution with a `kernel` `(kh, kw)` and `c_out` output channels. Its parameters
+    /// are `NAME.weight` and, if `conv.bias` is set, `NAME.bias`.
     pub fn conv2d(
         &mut self,
         name: &str,

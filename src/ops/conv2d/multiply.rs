@@ -1,37 +1,37 @@
-//! The inner loops of the depthwise convolution and its gradients on the processor.
+//! Inner loops of the depthwise convolution and its gradients on the CPU.
 
-/// Channels whose sums are kept in registers at a time: first so many, and for the rest a vector's.
+/// Channels whose sums are kept in registers at a time.
 const LANES: usize = 32;
-const FEW: usize = 8;
+/// Channels at a time for the remainder: one vector.
+const VECTOR: usize = 8;
 
-/// Channels of a pixel, and the weights that they are multiplied with.
+/// Channels of a pixel and their weights.
 type Tap<'a> = (&'a [f32], &'a [f32]);
 
-/// Pixels, with the distance between two of them.
+/// Pixels and the distance from one to the next.
 type Pixels<'a> = (&'a [f32], usize);
 
-/// `y[c] = sum of x[c] * w[c]` over the taps, in their order. All slices have the same length.
+/// Computes `y[c]`, the sum of `x[c] * w[c]` over the taps in order. All slices have the same
+/// length.
 pub(super) fn sum_of_products(y: &mut [f32], taps: &[Tap]) {
     #[cfg(target_arch = "x86_64")]
     if fused() {
-        // SAFETY: the two features that the function is compiled with were just found on this
-        // processor.
+        // SAFETY: `fused` has just detected the two features that the function is compiled with.
         return unsafe { taps_wide(y, taps) };
     }
     of_taps(y, taps, |x, w, sum| x * w + sum);
 }
 
-/// `sum[c] +=` the sum of `x[c] * y[c]` over `count` pixels, in their order.
+/// Adds the sum of `x[c] * y[c]` over `count` pixels, in order, to `sum[c]`.
 pub(super) fn add_products(sum: &mut [f32], x: Pixels, y: Pixels, count: usize) {
     if count == 0 {
         return;
     }
-    let holds = |(numbers, step): Pixels| (count - 1) * step + sum.len() <= numbers.len();
-    assert!(holds(x) && holds(y), "invariant: all the pixels lie in their slices");
+    let fits = |(numbers, step): Pixels| (count - 1) * step + sum.len() <= numbers.len();
+    assert!(fits(x) && fits(y), "invariant: all pixels are inside their slices");
     #[cfg(target_arch = "x86_64")]
     if fused() {
-        // SAFETY: the two features that the function is compiled with were just found on this
-        // processor.
+        // SAFETY: `fused` has just detected the two features that the function is compiled with.
         return unsafe { pixels_wide(sum, x, y, count) };
     }
     of_pixels(sum, x, y, count, |x, y, sum| x * y + sum);
@@ -54,16 +54,17 @@ fn pixels_wide(sum: &mut [f32], x: Pixels, y: Pixels, count: usize) {
     of_pixels(sum, x, y, count, f32::mul_add);
 }
 
-// What follows is compiled once for each set of instructions.
+// The functions below are inlined, and so compiled once per instruction set.
 
 #[inline(always)]
 fn of_taps(y: &mut [f32], taps: &[Tap], fma: impl Fn(f32, f32, f32) -> f32 + Copy) {
     let first = blocks_of_taps::<LANES>(y, taps, 0, fma);
-    let first = blocks_of_taps::<FEW>(y, taps, first, fma);
+    let first = blocks_of_taps::<VECTOR>(y, taps, first, fma);
     blocks_of_taps::<1>(y, taps, first, fma);
 }
 
-/// The channels from `first` on, as far as whole blocks go. Returns where they end.
+/// Computes the channels from `first` on that form whole blocks of `N`. Returns the end of the last
+/// block.
 #[inline(always)]
 fn blocks_of_taps<const N: usize>(
     y: &mut [f32],
@@ -95,7 +96,7 @@ fn of_pixels(
     fma: impl Fn(f32, f32, f32) -> f32 + Copy,
 ) {
     let first = blocks_of_pixels::<LANES>(sum, x, y, count, 0, fma);
-    let first = blocks_of_pixels::<FEW>(sum, x, y, count, first, fma);
+    let first = blocks_of_pixels::<VECTOR>(sum, x, y, count, first, fma);
     blocks_of_pixels::<1>(sum, x, y, count, first, fma);
 }
 
@@ -138,7 +139,7 @@ mod tests {
                 operands.iter().map(|(x, w)| (x.as_slice(), w.as_slice())).collect();
             let mut y = vec![f32::NAN; len];
             sum_of_products(&mut y, &taps);
-            // Small whole numbers: no order of the additions rounds.
+            // Small integers: no order of the additions rounds.
             let want: Vec<f32> =
                 (0..len).map(|c| taps.iter().map(|(x, w)| x[c] * w[c]).sum()).collect();
             assert_eq!(y, want);
@@ -149,14 +150,14 @@ mod tests {
 
     #[test]
     fn every_length_gives_the_sum_over_the_pixels() {
-        for len in [1, 3, FEW, LANES - 1, LANES, LANES + FEW, 2 * LANES + 13] {
+        for len in [1, 3, VECTOR, LANES - 1, LANES, LANES + VECTOR, 2 * LANES + 13] {
             let numbers = |step: usize| {
                 (0..3 * step + len).map(|i| ((i * 7 + step) % 11) as f32 - 5.0).collect::<Vec<_>>()
             };
             let (x, y) = (numbers(len + 2), numbers(len));
             let mut sum: Vec<f32> = (0..len).map(|c| c as f32).collect();
             add_products(&mut sum, (&x, len + 2), (&y, len), 4);
-            // Small whole numbers: no order of the additions rounds.
+            // Small integers: no order of the additions rounds.
             let products =
                 |c: usize| (0..4).map(|i| x[i * (len + 2) + c] * y[i * len + c]).sum::<f32>();
             assert_eq!(sum, (0..len).map(|c| c as f32 + products(c)).collect::<Vec<_>>());

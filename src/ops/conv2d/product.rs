@@ -1,4 +1,4 @@
-//! Matrix products on the processor, by the `gemm` crate on one thread: callers split the work.
+//! Matrix products on the CPU, by the `gemm` crate on one thread; callers split the work.
 
 /// A matrix in a slice: the element in row `r` and column `c` is `data[r * row + c * column]`.
 #[derive(Clone, Copy)]
@@ -9,24 +9,25 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Rows one after the other, `row` floats apart.
+    /// Views `data` as rows, `row` floats apart.
     pub(super) fn rows(data: &'a [f32], row: usize) -> Self {
         Self { data, row, column: 1 }
     }
 
-    /// The transposed matrix of what lies in rows.
+    /// Views the transpose of a matrix stored as rows, `row` floats apart.
     pub(super) fn transposed(data: &'a [f32], row: usize) -> Self {
         Self { data, row: 1, column: row }
     }
 
-    fn holds(&self, rows: usize, columns: usize) -> bool {
+    /// Returns whether a matrix of this extent is inside the slice.
+    fn contains(&self, rows: usize, columns: usize) -> bool {
         rows == 0
             || columns == 0
             || (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
     }
 }
 
-/// `out[m, n] = a[m, k] * b[k, n]`, all row-major.
+/// Computes `out[m, n] = a[m, k] * b[k, n]`, all row-major.
 pub(crate) fn product(out: &mut [f32], a: &[f32], b: &[f32], (m, k, n): (usize, usize, usize)) {
     assert!(
         out.len() == m * n && a.len() == m * k && b.len() == k * n,
@@ -35,7 +36,7 @@ pub(crate) fn product(out: &mut [f32], a: &[f32], b: &[f32], (m, k, n): (usize, 
     of_views(out, View::rows(a, k), View::rows(b, n), (m, k, n), false);
 }
 
-/// `out[m, n] = a[m, k] * b[k, n]`, or, with `add`, `out += a * b`. `out` is row-major.
+/// Computes `out[m, n] = a[m, k] * b[k, n]`, or with `add` `out += a * b`. `out` is row-major.
 pub(super) fn of_views(
     out: &mut [f32],
     a: View,
@@ -44,13 +45,13 @@ pub(super) fn of_views(
     add: bool,
 ) {
     assert!(
-        out.len() == m * n && a.holds(m, k) && b.holds(k, n),
-        "invariant: slices hold the product's extent"
+        out.len() == m * n && a.contains(m, k) && b.contains(k, n),
+        "invariant: slices match the product's extent"
     );
     let stride = |v: usize| v as isize;
     // SAFETY: `out` holds exactly m*n floats in rows of n, and the last elements of `a` and `b`
-    // that the strides reach lie in their slices (asserted above); `out` is borrowed mutably, so it
-    // overlaps neither of the others.
+    // that the strides reach are inside their slices (asserted above); `out` is borrowed mutably,
+    // so it does not overlap `a` or `b`.
     unsafe {
         gemm::gemm(
             m,

@@ -1,8 +1,8 @@
-//! The gradient of a convolution by its weights: for each tap a sum over all positions of products
-//! of an input and an output channel.
+//! Gradient of a convolution with respect to its weights: for each tap a sum over all positions of
+//! products of an input channel and an output channel.
 //!
 //! There are few weights and many positions, so the positions (lines of the output) are split into
-//! parts, which a second step adds in order. No atomics: the same numbers give the same bits.
+//! parts, which a second step adds in order. There are no atomics, so results are bit-reproducible.
 
 use super::{Conv2d, weight_grad_cpu};
 use crate::error::Result;
@@ -14,13 +14,13 @@ use crate::tensor::{Shape, Tensor, TensorType};
 /// gradient of its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2dWeightGrad {
-    /// The convolution. Its bias, residual and activation do not matter.
+    /// The convolution. Its bias, residual and activation are ignored.
     pub conv: Conv2d,
-    /// Rows and columns of the kernel.
+    /// Height and width of the kernel.
     pub kernel: (usize, usize),
 }
 
-/// `vec4`s of input and of output channels that a thread computes.
+/// `vec4`s of input and output channels that a thread computes.
 #[derive(Debug, Clone, Copy)]
 struct Tile {
     i: usize,
@@ -35,25 +35,25 @@ const TILES: [Tile; 5] = [
     Tile { i: 1, o: 1 },
 ];
 
-/// Largest buffer of partial sums.
+/// Largest buffer of partial sums, in bytes.
 const MAX_SCRATCH: u64 = 64 << 20;
 
 impl Tile {
-    /// Threads for a tap, without splitting the positions.
+    /// Returns the number of threads per tap, without splitting the positions.
     fn threads(&self, c4_in: usize, c4_out: usize) -> usize {
         c4_in.div_ceil(self.i) * c4_out.div_ceil(self.o)
     }
 
-    /// What a position costs all the threads, in multiplications of a `vec4` with an addition.
+    /// Returns the cost of a position over all threads, in `vec4` multiply-adds.
     fn cost(&self, c4_in: usize, c4_out: usize) -> usize {
-        // As for the forward pass in registers.
+        // The same as for the forward pass in registers.
         const LOAD: usize = 11;
         self.threads(c4_in, c4_out) * (LOAD * (self.i + self.o) + 4 * self.i * self.o)
     }
 }
 
-/// Lines of a part: so few that `threads` for each part keep the device busy, and so many that the
-/// parts fit the scratch buffer.
+/// Returns the number of lines per part: few enough that `threads` threads per part keep the device
+/// busy, and enough that the parts fit into the scratch buffer.
 fn lines_per_part(lines: usize, threads: usize, bytes: u64, caps: &Caps) -> usize {
     let enough_threads: usize = if caps.software { 1 << 10 } else { 1 << 16 };
     let fit = (MAX_SCRATCH.min(caps.max_binding) / bytes.max(1)).max(1);
@@ -67,8 +67,8 @@ impl Conv2dWeightGrad {
         Shape::new(self.kernel.0, self.kernel.1, x.c / self.conv.groups.max(1), dy.c)
     }
 
-    /// The kernel whose threads compute a tile; without, four output channels of one input channel
-    /// of a group.
+    /// Returns the kernel whose threads compute a tile, or without a tile four output channels of
+    /// one input channel of a group.
     fn kernel(&self, cx: &KernelContext, tile: Option<Tile>) -> Kernel {
         let (x, dy, dw) = (cx.inputs[0], cx.inputs[1], cx.outputs[0]);
         let (xs, ys, ws) = (x.ty.shape, dy.ty.shape, dw.ty.shape);
@@ -78,8 +78,8 @@ impl Conv2dWeightGrad {
         let size = taps * ws.w * ws.c4();
         let per_part = lines_per_part(lines, taps * across, 16 * size as u64, cx.caps);
         let parts = lines.div_ceil(per_part);
-        let alone = parts == 1;
-        let (to, pitch, offset) = if alone {
+        let single_part = parts == 1;
+        let (to, pitch, offset) = if single_part {
             (Operand::Output(0), dw.pitch, dw.offset)
         } else {
             (Operand::Scratch(0), ws.c4() as u32, 0)
@@ -118,8 +118,8 @@ impl Conv2dWeightGrad {
             Some(tile) => format!("register {}x{}", 4 * tile.i, 4 * tile.o),
             None => if depthwise { "depthwise" } else { "grouped" }.to_owned(),
         };
-        if alone {
-            return Kernel::one(label, sums);
+        if single_part {
+            return Kernel::single(label, sums);
         }
         let add = Dispatch::new("conv2d/weight_grad_sum")
             .bind("part", Operand::Scratch(0))
@@ -178,7 +178,7 @@ impl Op for Conv2dWeightGrad {
             return vec![self.kernel(cx, None)];
         }
         let (c4_in, c4_out) = (cx.inputs[0].ty.shape.c4(), cx.inputs[1].ty.shape.c4());
-        // A tile that does not fit once computes nothing that a smaller one would not.
+        // Skip tiles larger than the matrix: a smaller tile computes the same with less waste.
         let mut tiles: Vec<Tile> =
             TILES.into_iter().filter(|t| t.i <= c4_in && t.o <= c4_out).collect();
         tiles.sort_by_key(|tile| tile.cost(c4_in, c4_out));

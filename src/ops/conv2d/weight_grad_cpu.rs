@@ -1,9 +1,10 @@
-//! The gradient of a convolution's weights on the processor: a product of the transposed im2col
-//! matrix and the output's gradient, block of lines after block of lines. Plain loops for depthwise
-//! and groups.
+//! Gradient of a convolution's weights on the CPU: a product of the transposed im2col matrix and
+//! the output's gradient, one block of lines at a time. Plain loops for depthwise and grouped
+//! convolutions.
 //!
-//! Tasks are rows of the kernel, seen as a matrix `[kh * kw * C, O]`, and where those are few also
-//! parts of the lines; the parts are added in order. How it is split depends on the shapes alone.
+//! A task computes some rows of the kernel, viewed as a matrix `[kh * kw * C, O]`. If those are
+//! few, the lines are split into parts too; the parts are added in order. The split depends only on
+//! the shapes.
 
 use super::Conv2d;
 use super::cpu::floats;
@@ -14,14 +15,14 @@ use crate::tensor::{Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows of the kernel's matrix of one task: each task reads the whole gradient, which pays off over
-/// many rows only.
+/// Rows of the kernel's matrix per task: each task reads the whole gradient, which pays off only
+/// over many rows.
 const ROWS: usize = 128;
 /// Floats of an im2col block.
 const BLOCK: usize = 1 << 15;
-/// Floats of the sum that are added up together.
+/// Floats of the result that are accumulated together.
 const PIECE: usize = 1 << 13;
-/// Tasks that are worth having: a few for each core of a usual machine.
+/// Target number of tasks: a few per core of a typical machine.
 const TASKS: usize = 16;
 
 pub(super) fn run(conv: &Conv2d, x: &Tensor, dy: &Tensor, dw: &mut Tensor) {
@@ -45,8 +46,8 @@ pub(super) fn run(conv: &Conv2d, x: &Tensor, dy: &Tensor, dw: &mut Tensor) {
     sums.par_chunks_mut(size).enumerate().for_each(|(part, sums)| {
         sums.par_chunks_mut(chunk).enumerate().for_each(|(i, out)| task(i, lines_of(part), out));
     });
-    // Pieces that stay in a cache while part after part is added: the same order for each number as
-    // over the whole.
+    // Add the parts piece by piece, so that the sum stays in the cache. The order of additions per
+    // element is the same.
     dw.par_chunks_mut(PIECE).enumerate().for_each(|(i, dw)| {
         dw.fill(0.0);
         for part in sums.chunks_exact(size) {
@@ -55,14 +56,14 @@ pub(super) fn run(conv: &Conv2d, x: &Tensor, dy: &Tensor, dw: &mut Tensor) {
     });
 }
 
-/// Floats of a task, and parts that the lines are split into.
+/// Returns the floats per task and the number of parts that the lines are split into.
 fn split(conv: &Conv2d, ws: Shape, lines: usize) -> (usize, usize) {
     let chunk = if conv.groups == 1 { ROWS * ws.c } else { ws.len() };
     (chunk, TASKS.div_ceil(ws.len().div_ceil(chunk)).min(lines))
 }
 
-/// Bytes that [`run`] takes beside inputs and output: the sums of all parts, and on each thread an
-/// im2col block.
+/// Returns the bytes that [`run`] allocates in addition to inputs and output: the sums of all
+/// parts, and per thread an im2col block.
 pub(super) fn scratch(conv: &Conv2d, (xs, ys, ws): (Shape, Shape, Shape), threads: usize) -> u64 {
     if ws.is_empty() {
         return 0;
@@ -78,7 +79,7 @@ pub(super) fn scratch(conv: &Conv2d, (xs, ys, ws): (Shape, Shape, Shape), thread
     sums.saturating_add(floats(block).saturating_mul(threads as u64))
 }
 
-/// One call. "Lines" are rows of the output, counted through the batch.
+/// One convolution with its operands. "Lines" are rows of the output, numbered through the batch.
 struct Call<'a> {
     conv: &'a Conv2d,
     rows: Axis,
@@ -90,20 +91,21 @@ struct Call<'a> {
     ws: Shape,
 }
 
-/// What a task needs of a tap: some of its input channels.
+/// The input channels of a tap that a task needs.
 struct Segment {
     ky: usize,
     kx: usize,
     /// First input channel.
     channel: usize,
-    /// How many.
+    /// Number of channels.
     channels: usize,
-    /// Where they stand in the task.
+    /// Position of the first channel in the task.
     at: usize,
 }
 
 impl Call<'_> {
-    /// Rows of the kernel's matrix from `first` on, as many as `out` holds, summed over some lines.
+    /// Computes the rows of the kernel's matrix from `first` on that fit into `out`, summed over
+    /// some lines.
     fn products(&self, first: usize, lines: Range<usize>, out: &mut [f32]) {
         let (xs, ys) = (self.xs, self.ys);
         let count = out.len() / ys.c;
@@ -133,10 +135,10 @@ impl Call<'_> {
             let m = block.len() * ys.w;
             inputs.clear();
             inputs.resize(m * count, 0.0);
-            let mut any = false;
+            let mut reads_input = false;
             for (index, line) in block.clone().enumerate() {
                 for segment in &segments {
-                    any |= self.gather(
+                    reads_input |= self.gather(
                         segment,
                         line,
                         &mut inputs[index * ys.w * count..][..ys.w * count],
@@ -144,8 +146,8 @@ impl Call<'_> {
                     );
                 }
             }
-            // At large rates many taps of many lines meet padding alone.
-            if any {
+            // With large dilations many taps of many lines read only padding.
+            if reads_input {
                 of_views(
                     out,
                     View::transposed(&inputs, count),
@@ -174,8 +176,8 @@ impl Call<'_> {
         segments
     }
 
-    /// Copies what a line reads through a tap, `count` floats for each output. Returns whether
-    /// there was anything.
+    /// Copies the inputs that a line reads through a tap, `count` floats per output. Returns
+    /// whether there were any.
     fn gather(&self, segment: &Segment, line: usize, to: &mut [f32], count: usize) -> bool {
         let (image, oy) = (line / self.ys.h, line % self.ys.h);
         let across = self.columns.windows(segment.kx, 0..self.xs.w, self.ys.w);
@@ -192,7 +194,7 @@ impl Call<'_> {
         true
     }
 
-    /// All the weights of a depthwise or grouped convolution, summed over some lines.
+    /// Computes all weights of a depthwise or grouped convolution, summed over some lines.
     fn sums(&self, lines: Range<usize>, out: &mut [f32]) {
         let (xs, ws, ys) = (self.xs, self.ws, self.ys);
         let depthwise = self.conv.is_depthwise(xs, ws);

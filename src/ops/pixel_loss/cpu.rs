@@ -1,5 +1,5 @@
-//! The loss on the processor. Rows are computed in parallel, and added in an order that their
-//! number alone decides.
+//! The loss on the CPU. Rows are computed in parallel, and added in an order that depends only on
+//! their number.
 
 use super::exponential::exponentials;
 use super::{Denominator, PixelLoss, SegmentationLoss};
@@ -8,24 +8,24 @@ use crate::ops::channel_sum::{add, sum_positions};
 use crate::tensor::{Shape, Tensor};
 use rayon::prelude::*;
 
-/// What the second pass must know of a pixel.
+/// Per-pixel results of the first pass that the second pass needs.
 #[derive(Debug, Clone, Copy)]
 struct Pixel {
     loss: f32,
-    /// What it adds to the denominator.
+    /// Contribution to the denominator.
     counted: f32,
-    /// The logarithm of the sum of the exponentials of its scores.
+    /// Log-sum-exp of the scores.
     log_sum: f32,
-    /// The loss's derivative by the label's score is this times `p - 1`, by another score this
-    /// times `p`. Negative where the pixel is left out.
+    /// The derivative of the loss is this times `p - 1` for the label's score and this times `p`
+    /// for any other score. Negative if the pixel is left out.
     factor: f32,
 }
 
 impl Pixel {
-    const OUT: Self = Self { loss: 0.0, counted: 0.0, log_sum: 0.0, factor: -1.0 };
+    const LEFT_OUT: Self = Self { loss: 0.0, counted: 0.0, log_sum: 0.0, factor: -1.0 };
 }
 
-/// The weights of the classes, as the formula needs them.
+/// Class weights and their sum.
 struct Weights<'a> {
     each: Option<&'a [f32]>,
     total: f32,
@@ -38,7 +38,7 @@ impl Weights<'_> {
 }
 
 impl PixelLoss {
-    /// Loss of a pixel with these scores. `terms` has as many elements.
+    /// Computes the loss of a pixel with scores `x`. `terms` is scratch memory of the same length.
     fn pixel(&self, x: &[f32], target: usize, weights: &Weights, terms: &mut [f32]) -> Pixel {
         let top = x.iter().copied().fold(f32::MIN, f32::max);
         exponentials(terms, x, top);
@@ -46,19 +46,18 @@ impl PixelLoss {
         let own = x[target] - top;
         let sum = others + terms[target];
         let log_sum = sum.ln();
-        // The probability that is missing, and the logarithm of the other, which rounds to 0 where
-        // little is missing.
+        // `missing` is `1 - p` and `surprise` is `-ln p` of the label. The logarithm would round to
+        // 0 if little is missing.
         let missing = others / sum;
         let surprise = if missing < 1e-3 { missing * (1.0 + 0.5 * missing) } else { log_sum - own };
         let hard = (1.0 - self.smoothing) * weights.of(target);
-        let (focus, slope) = match self.gamma > 0.0 {
-            false => (1.0, 1.0),
-            true => {
-                // Not 0, which is divided by, and not less than 0 by rounding.
-                let missing = if missing < 1e-30 { 1e-30 } else { missing };
-                let focus = missing.powf(self.gamma);
-                (focus, focus * (1.0 + self.gamma * (1.0 - missing) * surprise / missing))
-            }
+        let (focus, slope) = if self.gamma > 0.0 {
+            // Neither 0, because it is a divisor, nor negative by rounding.
+            let missing = if missing < 1e-30 { 1e-30 } else { missing };
+            let focus = missing.powf(self.gamma);
+            (focus, focus * (1.0 + self.gamma * (1.0 - missing) * surprise / missing))
+        } else {
+            (1.0, 1.0)
         };
         let mut loss = hard * focus * surprise;
         if self.smoothing > 0.0 {
@@ -77,25 +76,24 @@ impl PixelLoss {
     }
 }
 
-/// Positive losses are ordered as their bits are. NaN is larger than all numbers, so that it is
-/// kept and seen.
+/// Returns a key that orders losses: positive floats compare like their bits. NaN is larger than
+/// all numbers, so that it is kept and becomes visible.
 fn key(loss: f32) -> u32 {
     if loss > 0.0 || loss.is_nan() { loss.to_bits() & 0x7fff_ffff } else { 0 }
 }
 
-/// Leaves out the pixels whose loss is 0 or less than the `kept`-th largest.
+/// Leaves out the pixels whose loss is 0 or smaller than the `kept`-th largest.
 fn mine(pixels: &mut [Pixel], kept: usize) {
     let mut keys: Vec<u32> = pixels.iter().map(|p| key(p.loss)).collect();
-    let place = keys.len() - kept;
-    let threshold = (*keys.select_nth_unstable(place).1).max(1);
-    pixels
-        .iter_mut()
-        .filter(|p| key(p.loss) < threshold)
-        .for_each(|p| *p = Pixel { log_sum: p.log_sum, ..Pixel::OUT });
+    let index = keys.len() - kept;
+    let threshold = (*keys.select_nth_unstable(index).1).max(1);
+    for pixel in pixels.iter_mut().filter(|p| key(p.loss) < threshold) {
+        *pixel = Pixel { log_sum: pixel.log_sum, ..Pixel::LEFT_OUT };
+    }
 }
 
-/// The derivative of Dice by a probability of class `c` is `all[c]`, and `own[c]` more at a pixel
-/// with the label `c`.
+/// Dice loss and its derivatives. The derivative with respect to a probability of class `c` is
+/// `all[c]`, plus `own[c]` at a pixel with the label `c`.
 struct DiceSlopes {
     loss: f32,
     own: Vec<f32>,
@@ -103,25 +101,26 @@ struct DiceSlopes {
 }
 
 impl DiceSlopes {
-    /// From the sums over the pixels: for each class the probability at its own pixels, and at all,
-    /// and the number of its own.
+    /// Computes loss and slopes from the sums over the pixels: for each class the probability at
+    /// the pixels with its label, the probability at all pixels, and the number of pixels with its
+    /// label.
     fn new(sums: &[f32], classes: usize, smooth: f32) -> Self {
-        let share = 1.0 / classes as f32;
+        let class_factor = 1.0 / classes as f32;
         let mut slopes = Self { loss: 0.0, own: vec![0.0; classes], all: vec![0.0; classes] };
         for c in 0..classes {
             let (inside, everywhere, count) = (sums[c], sums[classes + c], sums[2 * classes + c]);
             if count > 0.0 {
                 let (above, below) = (2.0 * inside + smooth, everywhere + count + smooth);
-                slopes.loss += share * (1.0 - above / below);
-                slopes.own[c] = -2.0 * share / below;
-                slopes.all[c] = share * above / below / below;
+                slopes.loss += class_factor * (1.0 - above / below);
+                slopes.own[c] = -2.0 * class_factor / below;
+                slopes.all[c] = class_factor * above / below / below;
             }
         }
         slopes
     }
 }
 
-/// The scores, and where pixels of the labels lie between them.
+/// The scores, and the positions of the labels' pixels between them.
 struct Source<'a> {
     x: &'a [f32],
     from: Shape,
@@ -132,8 +131,8 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Calls `each` with the column, the label and the scores of every pixel of a row that counts.
-    /// Rows are counted through the batch.
+    /// Calls `each` with the column, the label and the scores of every pixel of a row that is not
+    /// ignored. Rows are numbered through the batch.
     fn for_row(
         &self,
         loss: &PixelLoss,
@@ -168,7 +167,7 @@ struct Scratch {
     scores: Vec<f32>,
 }
 
-/// Sums that Dice is made of.
+/// Computes the sums over the pixels for [`DiceSlopes::new`].
 fn dice_sums(source: &Source, loss: &PixelLoss, pixels: &[Pixel]) -> Vec<f32> {
     let c = source.from.c;
     let lines: Vec<Vec<f32>> = (0..source.to.n * source.to.h)
@@ -192,8 +191,8 @@ fn dice_sums(source: &Source, loss: &PixelLoss, pixels: &[Pixel]) -> Vec<f32> {
     sum_positions(lines.len(), 3 * c, |line, sum| add(sum, &lines[line]))
 }
 
-/// Bytes that [`run`] takes beside inputs and outputs: what is known of each pixel, the keys by
-/// which pixels are mined, the sums of Dice, and the gradients of groups of rows.
+/// Returns the bytes that [`run`] allocates in addition to inputs and outputs: the per-pixel
+/// results, the keys for mining, the Dice sums, and the gradients of groups of rows.
 pub(super) fn scratch(loss: &PixelLoss, from: Shape, to: Shape) -> u64 {
     let each = size_of::<Pixel>() + if loss.mined { size_of::<u32>() } else { 0 };
     let pixels = to.positions().saturating_mul(each);
@@ -210,8 +209,8 @@ pub(super) fn run(op: &SegmentationLoss, inputs: &[&Tensor], outputs: &mut [Tens
     let (from, to) = (inputs[0].shape(), inputs[1].shape());
     let (loss, c) = (&op.pixel, from.c);
     let grid = op.grid(from, to);
-    // Past the last value there is nothing to blend with. Then scores are exactly those of the
-    // last, so that equal pixels stay equal.
+    // Past the last value there is nothing to interpolate. Scores are then exactly those of the
+    // last value, so that equal pixels stay equal.
     let exact = |tap: Tap| Tap { weight: if tap.lo == tap.hi { 0.0 } else { tap.weight }, ..tap };
     let rows = grid.y.taps(to.h).into_iter().map(exact).collect();
     let columns = grid.x.taps(to.w).into_iter().map(exact).collect();
@@ -219,7 +218,7 @@ pub(super) fn run(op: &SegmentationLoss, inputs: &[&Tensor], outputs: &mut [Tens
     let each = loss.weighted.then(|| inputs[2].f32());
     let weights = Weights { each, total: each.map_or(c as f32, |w| w.iter().sum()) };
 
-    let mut pixels = vec![Pixel::OUT; to.positions()];
+    let mut pixels = vec![Pixel::LEFT_OUT; to.positions()];
     let scratch = || (Scratch::default(), vec![0.0; c]);
     pixels.par_chunks_exact_mut(to.w).enumerate().for_each_init(
         scratch,
@@ -230,7 +229,7 @@ pub(super) fn run(op: &SegmentationLoss, inputs: &[&Tensor], outputs: &mut [Tens
         },
     );
     if loss.mined {
-        let kept = PixelLoss::kept(inputs[op.share()].f32()[0], pixels.len());
+        let kept = PixelLoss::kept(inputs[op.fraction_input()].f32()[0], pixels.len());
         mine(&mut pixels, kept);
     }
     let sums = sum_positions(pixels.len(), 2, |p, sum| {
@@ -251,7 +250,7 @@ pub(super) fn run(op: &SegmentationLoss, inputs: &[&Tensor], outputs: &mut [Tens
     gather(&source, loss, &pixels, by_score, outputs[1].f32_mut());
 }
 
-/// The gradient by the scores of a pixel.
+/// Computes the gradient with respect to the scores of a pixel.
 fn pixel_gradient(
     loss: &PixelLoss,
     pixel: Pixel,
@@ -271,15 +270,14 @@ fn pixel_gradient(
         let mean: f32 = gradient.iter().enumerate().map(|(c, p)| p * slope(slopes, c)).sum();
         (factor, slopes, mean)
     });
-    // NaN is not left out.
+    // NaN counts.
     let left_out = pixel.factor < 0.0;
     for (c, g) in gradient.iter_mut().enumerate() {
         let p = *g;
-        *g = match left_out {
-            true => 0.0,
-            false => {
-                scale * (pixel.factor * (p - own(c)) + soft * (weights.total * p - weights.of(c)))
-            }
+        *g = if left_out {
+            0.0
+        } else {
+            scale * (pixel.factor * (p - own(c)) + soft * (weights.total * p - weights.of(c)))
         };
         if let Some((factor, slopes, mean)) = dice {
             *g += factor * p * (slope(slopes, c) - mean);
@@ -287,12 +285,13 @@ fn pixel_gradient(
     }
 }
 
-/// The gradient by the given scores, from that by the interpolated ones.
+/// Computes the gradient with respect to the input scores from the gradient with respect to the
+/// interpolated scores.
 ///
-/// Pixels' rows are taken in groups that lie between the same two rows of scores. Each group makes
-/// two rows of its own, what it gives to the upper and to the lower one; then each row of scores
-/// takes its share of the groups below and above it. So groups run in parallel, every pixel's
-/// gradient is computed once, and the order of additions is always the same.
+/// Rows of pixels between the same two rows of scores form a group. Each group computes two rows:
+/// its contributions to the upper and to the lower row of scores. Then each row of scores adds the
+/// contributions of the groups below and above it. So groups run in parallel, the gradient of each
+/// pixel is computed once, and the order of additions is fixed.
 fn gather(
     source: &Source,
     loss: &PixelLoss,
@@ -305,9 +304,9 @@ fn gather(
     let mut groups = vec![0.0; from.n * from.h * 2 * row];
     groups.par_chunks_exact_mut(2 * row).enumerate().for_each_init(
         || (Scratch::default(), vec![0.0; row], vec![0.0; c]),
-        |(scratch, across, gradient), (group, both)| {
+        |(scratch, across, gradient), (group, rows)| {
             let (image, upper) = (group / from.h, group % from.h);
-            let (above, below) = both.split_at_mut(row);
+            let (above, below) = rows.split_at_mut(row);
             for (oy, tap) in source.rows.iter().enumerate().filter(|(_, tap)| tap.lo == upper) {
                 let line = image * to.h + oy;
                 across.fill(0.0);

@@ -1,12 +1,12 @@
-//! Exponentials of all the scores of a pixel at once: the loss on the processor is little else.
+//! Vectorized exponentials of all scores of a pixel: they dominate the loss on the CPU.
 
 use crate::ops::wide::wide;
 
-/// Scores that are computed together.
+/// Number of scores that are computed together.
 const LANES: usize = 8;
 
 wide! {
-    /// `out[i] = exp(x[i] - shift)`. Both slices have the same length.
+    /// Computes `out[i] = exp(x[i] - shift)`. Both slices have the same length.
     pub(super) fn exponentials(out: &mut [f32], x: &[f32], shift: f32) {
         let (mut to, mut from) = (out.chunks_exact_mut(LANES), x.chunks_exact(LANES));
         for (out, x) in (&mut to).zip(&mut from) {
@@ -14,7 +14,7 @@ wide! {
                 out[lane] = exp(x[lane] - shift);
             }
         }
-        // The rest as a whole vector too.
+        // The remainder is computed as a whole vector too.
         let (to, from) = (to.into_remainder(), from.remainder());
         let mut lanes = [0f32; LANES];
         lanes[..from.len()].copy_from_slice(from);
@@ -25,18 +25,17 @@ wide! {
     }
 }
 
-/// The exponential, without branches: `x = k ln 2 + r`, and a polynomial of `r` (the coefficients
-/// are those of the Cephes library's `expf`). Within two units in the last place; below -87.3,
-/// where there are no more normal numbers, 0. NaN stays NaN.
+/// Returns the exponential of `x`, without branches: `x = k ln 2 + r`, and a polynomial of `r` (the
+/// coefficients of the Cephes library's `expf`). The error is at most two units in the last place.
+/// Below -87.3, where the result would be subnormal, it is 0. NaN stays NaN.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     const LOWEST: f32 = -87.3;
-    /// 1.5 * 2^23: what is added to it is rounded to a whole number, which stands in the lowest
-    /// bits of the sum.
+    /// 1.5 * 2^23: adding it to `x` rounds `x` to an integer in the lowest bits of the sum.
     const ROUND: f32 = 12_582_912.0;
-    // The logarithm of 2 in two parts; products of whole numbers with the first are exact.
+    // The logarithm of 2 in two parts; products of integers with the first part are exact.
     const LN2: (f32, f32) = (355.0 / 512.0, -2.121_944_4e-4);
-    let nothing = x < LOWEST;
+    let underflows = x < LOWEST;
     let x = x.clamp(LOWEST, 88.0);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let k = shifted - ROUND;
@@ -45,8 +44,8 @@ fn exp(x: f32) -> f32 {
     let p = ((p * r + 8.333_452e-3) * r + 4.166_579_6e-2) * r + 1.666_666_5e-1;
     let p = p * r + 0.5;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1f32.to_bits()));
-    // A mask: with a branch here the compiler makes no vectors.
-    let mask = u32::from(nothing).wrapping_sub(1);
+    // A mask, because a branch would prevent vectorization.
+    let mask = u32::from(underflows).wrapping_sub(1);
     f32::from_bits(((p * r * r + r + 1.0) * power).to_bits() & mask)
 }
 

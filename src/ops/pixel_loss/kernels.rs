@@ -1,4 +1,4 @@
-//! The loss on a device: dispatches that make a few numbers of each pixel, then sums in a fixed
+//! The loss on a device: dispatches that compute a few numbers per pixel, then sums in a fixed
 //! order, then the gradient, which each score gathers from the pixels that read it.
 
 use super::{Denominator, SegmentationLoss};
@@ -8,19 +8,20 @@ use crate::ops::channel_sum::{block, blocks, sums};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
 use crate::tensor::{Shape, TensorType};
 
-/// `[pixels]` vec4: loss, what the pixel adds to the denominator, log-sum-exp, factor. With Dice,
-/// the loss later becomes Dice's mean slope.
+/// `[pixels]` vec4: loss, contribution to the denominator, log-sum-exp, factor. With Dice, the mean
+/// slope of Dice later replaces the loss.
 const PIXELS: Operand = Operand::Scratch(0);
+/// Partial sums of [`PIXELS`].
 const PARTS: Operand = Operand::Scratch(1);
 /// Sums of [`PIXELS`].
 const TOTALS: Operand = Operand::Scratch(2);
 
-/// Bits of a loss that one round of the selection decides. The sign is known.
+/// Bits of a loss per round of the radix selection. The sign is known.
 const DIGIT: u32 = 8;
-/// Pixels that a workgroup of the selection counts: 256 threads, each so many.
+/// Pixels per workgroup of the selection: 16 for each of 256 threads.
 const COUNTED: usize = 256 * 16;
 
-/// `[1, 1, positions, 4 * vec4s]`.
+/// Returns the layout of `[1, 1, positions, 4 * vec4s]`.
 fn row(positions: usize, vec4s: usize) -> TensorLayout {
     TensorLayout::contiguous(TensorType::f32(Shape::new(1, 1, positions, 4 * vec4s)))
 }
@@ -29,7 +30,7 @@ fn bytes(layout: TensorLayout) -> u64 {
     TensorLayout::bytes(layout.ty, Packing::Channels)
 }
 
-/// The only kernel; none where the interpolation is past what shaders can follow.
+/// Lists the only kernel; empty if shaders cannot compute the interpolation exactly.
 pub(super) fn list(op: &SegmentationLoss, cx: &KernelContext) -> Vec<Kernel> {
     let (from, to) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape);
     let grid = op.grid(from, to);
@@ -78,7 +79,8 @@ pub(super) fn list(op: &SegmentationLoss, cx: &KernelContext) -> Vec<Kernel> {
     vec![Kernel { label: "pixel".to_owned(), dispatches, scratch }]
 }
 
-/// What all the shaders of `shaders/pixel_loss/common.wesl` read and know.
+/// Creates a dispatch with the bindings and sizes that all shaders importing
+/// `shaders/pixel_loss/common.wesl` need.
 fn common(op: &SegmentationLoss, shader: &'static str, grid: Grid, cx: &KernelContext) -> Dispatch {
     let (x, to, gradient) = (cx.inputs[0], cx.inputs[1].ty.shape, cx.outputs[1]);
     let (from, loss) = (x.ty.shape, &op.pixel);
@@ -110,9 +112,9 @@ fn common(op: &SegmentationLoss, shader: &'static str, grid: Grid, cx: &KernelCo
 
 /// Finds the threshold digit by digit, and leaves out the pixels below it.
 ///
-/// Every round counts how many losses have which next digit, among those whose digits so far are
-/// the threshold's; then one workgroup finds the digit in which the k-th largest lies. Counts are
-/// whole numbers: their order of addition cannot be seen.
+/// A radix selection: each round makes a histogram of the next digit of the losses whose previous
+/// digits equal the threshold's; then one workgroup finds the digit of the k-th largest loss.
+/// Counts are integers, so the order of their additions does not affect the result.
 fn mine(op: &SegmentationLoss, pixels: usize, scratch: &mut Vec<u64>) -> Vec<Dispatch> {
     let (bins, state) = (Operand::Scratch(scratch.len()), Operand::Scratch(scratch.len() + 1));
     scratch.extend([4 << DIGIT, 16]);
@@ -122,9 +124,12 @@ fn mine(op: &SegmentationLoss, pixels: usize, scratch: &mut Vec<u64>) -> Vec<Dis
             .bind("state", state)
             .param("shift", shift)
     };
-    let start =
-        pick(0).when("start", true).read("share", op.share()).param("count", pixels).groups(1);
-    let mut all = vec![start];
+    let start = pick(0)
+        .when("start", true)
+        .read("share", op.fraction_input())
+        .param("count", pixels)
+        .groups(1);
+    let mut dispatches = vec![start];
     for shift in (0..32).step_by(DIGIT as usize).rev() {
         let count = Dispatch::new("pixel_loss/count")
             .bind("pixels", PIXELS)
@@ -133,19 +138,20 @@ fn mine(op: &SegmentationLoss, pixels: usize, scratch: &mut Vec<u64>) -> Vec<Dis
             .param("count", pixels)
             .param("shift", shift as u32)
             .groups(pixels.div_ceil(COUNTED));
-        all.extend([count, pick(shift as u32).param("count", pixels).groups(1)]);
+        dispatches.extend([count, pick(shift as u32).param("count", pixels).groups(1)]);
     }
-    all.push(
+    dispatches.push(
         Dispatch::new("pixel_loss/keep")
             .bind("pixels", PIXELS)
             .bind("state", state)
             .param("count", pixels)
             .threads(pixels),
     );
-    all
+    dispatches
 }
 
-/// Adds what Dice needs before the gradient, and says where its sums over the pixels lie.
+/// Adds the dispatches that Dice needs before the gradient. Returns the buffer of the sums over the
+/// pixels.
 fn dice(
     op: &SegmentationLoss,
     grid: Grid,

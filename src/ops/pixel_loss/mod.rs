@@ -1,9 +1,9 @@
-//! The loss of a segmentation and its gradient by the scores, at the labels' size or at a smaller
-//! one: then the bilinear interpolation between the two is part of the operation, in both
-//! directions, and neither the large scores nor their gradient are ever stored.
+//! The segmentation loss and its gradient with respect to the scores. If the scores are smaller
+//! than the labels, the bilinear interpolation is part of the operation, in both directions, and
+//! neither the upsampled scores nor their gradient are stored.
 //!
-//! With 21 classes and a batch of 8 at 513x513, scores and gradient would be 404 MB; what is kept
-//! of a pixel is 16 bytes, 34 MB in all.
+//! With 21 classes and a batch of 8 at 513x513, upsampled scores and gradient would take 404 MB;
+//! the stored 16 bytes per pixel take 34 MB.
 
 mod cpu;
 mod exponential;
@@ -16,67 +16,67 @@ use crate::graph::{Scope, ValueId};
 use crate::tensor::{DType, Shape, Tensor, TensorType};
 use serde::{Deserialize, Serialize};
 
-/// By what the sum of the pixels' losses is divided.
+/// Normalization of the summed pixel losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Denominator {
-    /// The sum of the weights of the pixels' classes: PyTorch's `cross_entropy`.
+    /// Divide by the sum of the weights of the pixels' classes, like PyTorch's `cross_entropy`.
     Weights,
-    /// The number of pixels that count: TensorFlow's DeepLab.
+    /// Divide by the number of pixels that count, like TensorFlow's DeepLab.
     Pixels,
 }
 
-/// Soft Dice loss of all the classes over the whole batch, added to the mean of the pixels' losses
+/// Soft Dice loss of all classes over the whole batch, added to the mean of the pixel losses
 /// (Milletari et al. 2016, without their squares; segmentation-models-pytorch's `DiceLoss`, whose
 /// `smooth` in version 0.6 is half of this one).
 ///
 /// With `I` the sum of the softmax probability of a class over the pixels that have this label, `P`
-/// its sum over all the pixels that count and `T` the number of pixels that have the label, a
-/// class's loss is `1 - (2 I + smooth) / (P + T + smooth)`, and 0 where `T` is 0. The loss is the
-/// mean over the classes, those without a pixel included.
+/// its sum over all pixels that count and `T` the number of pixels that have the label, a class's
+/// loss is `1 - (2 I + smooth) / (P + T + smooth)`, and 0 if `T` is 0. The loss is the mean over
+/// the classes, including those without a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dice {
-    /// Factor of this loss in the sum.
+    /// Factor of the Dice loss in the sum.
     pub weight: f32,
-    /// Added above and below, so that small classes weigh less; 0 or more.
+    /// Added to numerator and denominator, so that small classes weigh less; 0 or more.
     #[serde(default)]
     pub smooth: f32,
 }
 
-/// What a wrong score costs.
+/// The loss of a pixel and its reduction over the batch.
 ///
 /// With `p` the softmax of a pixel, `t` its label, `w` the weights of the classes, `s` the
 /// smoothing and `g` gamma, the pixel's loss is `-(1 - s) * w[t] * (1 - p[t])^g * ln p[t] - s / C *
 /// sum(w[c] * ln p[c])`: with `g` 0 PyTorch's cross entropy, with `s` 0 the focal loss of Lin et
-/// al. 2017 (equation 5). Pixels whose label is `ignore` or no class do not count. The losses are
-/// added up and divided by the denominator; where no pixel counts, loss and gradient are 0.
+/// al. 2017 (equation 5). Pixels whose label is `ignore` or not a class do not count. The losses
+/// are summed and divided by the denominator; if no pixel counts, loss and gradient are 0.
 ///
 /// # Hard pixels
-/// With `mined`, only the pixels with the largest losses are kept. An input says which share of
-/// them, 0 to 1, and as in TensorFlow's DeepLab (`train_utils.py`, `top_k_percent_pixels`) it is a
-/// share of *all* pixels of the batch, ignored ones included: `k` is the share times their number,
-/// rounded down, but at least 1. Pixels with a loss of exactly 0 are never kept, so that `k` may be
-/// more than there are. The denominator is that of the pixels that are kept. Where several pixels
-/// have the `k`-th largest loss, all of them are kept (TensorFlow keeps the first ones). Dice is
-/// always of all the pixels.
+/// With `mined`, only the pixels with the largest losses are kept. An input contains their
+/// fraction, 0 to 1. As in TensorFlow's DeepLab (`train_utils.py`, `top_k_percent_pixels`) it is a
+/// fraction of *all* pixels of the batch, including ignored ones: `k` is the fraction times their
+/// number, rounded down, but at least 1. Pixels with a loss of exactly 0 are never kept, so fewer
+/// than `k` may remain. The denominator counts only the kept pixels. If several pixels have the
+/// `k`-th largest loss, all of them are kept (TensorFlow keeps the first ones). Dice always uses
+/// all pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PixelLoss {
-    /// The label that does not count; 255 in most data sets.
+    /// Label to ignore; 255 in most data sets.
     pub ignore: u32,
     /// Label smoothing, 0 to 1.
     pub smoothing: f32,
-    /// Whether there are weights of classes, 0 or more each.
+    /// Whether an input contains class weights, 0 or more each.
     pub weighted: bool,
-    /// By what the sum is divided.
+    /// Normalization of the sum.
     pub denominator: Denominator,
-    /// The focal loss's exponent, usually 2; 0 is cross entropy. It does not go together with
+    /// Exponent of the focal loss, usually 2; 0 is cross entropy. Cannot be combined with
     /// smoothing.
     pub gamma: f32,
-    /// Whether only a share of the pixels is kept, those with the largest losses.
+    /// Whether to keep only a fraction of the pixels, those with the largest losses.
     pub mined: bool,
-    /// Dice loss beside that of the pixels.
+    /// Dice loss in addition to the pixel loss.
     pub dice: Option<Dice>,
 }
 
@@ -96,60 +96,58 @@ impl Default for PixelLoss {
 }
 
 impl PixelLoss {
-    /// Checks that the numbers make sense.
+    /// Checks that all settings are valid.
     ///
     /// # Errors
-    /// With the number that does not.
+    /// Returns an error that names the invalid setting.
     pub fn validate(&self) -> Result<()> {
         let positive = |x: f32| x.is_finite() && x >= 0.0;
         if !(0.0..=1.0).contains(&self.smoothing) {
-            return Err(error!(Graph, "the smoothing must be 0 to 1, got {}", self.smoothing));
+            return Err(error!(Graph, "label smoothing must be 0 to 1, got {}", self.smoothing));
         }
         if !positive(self.gamma) {
-            return Err(error!(
-                Graph,
-                "the focal loss's gamma must be 0 or more, got {}", self.gamma
-            ));
+            return Err(error!(Graph, "focal-loss gamma must be 0 or more, got {}", self.gamma));
         }
         if self.gamma > 0.0 && self.smoothing > 0.0 {
-            return Err(error!(Graph, "label smoothing and a focal loss do not go together")
+            return Err(error!(Graph, "label smoothing and focal loss cannot be combined")
                 .advice("set one of them to 0"));
         }
         match self.dice {
             Some(Dice { weight, smooth }) if !positive(weight) || !positive(smooth) => Err(error!(
                 Graph,
-                "Dice's weight and smoothing must be 0 or more, got {weight} and {smooth}"
+                "Dice weight and smoothing must be 0 or more, got {weight} and {smooth}"
             )),
             _ => Ok(()),
         }
     }
 
-    /// Whether a pixel with this label counts.
+    /// Returns whether a pixel with this label counts.
     fn counts(&self, label: u32, classes: usize) -> bool {
         label != self.ignore && (label as usize) < classes
     }
 
-    /// How many pixels of so many are kept, all of which may be too few. Shaders compute the same
-    /// in single precision.
-    fn kept(share: f32, pixels: usize) -> usize {
-        ((share * pixels as f32) as usize).clamp(1, pixels)
+    /// Returns the number of kept pixels, at least 1 and at most all. Shaders compute the same in
+    /// single precision.
+    fn kept(fraction: f32, pixels: usize) -> usize {
+        ((fraction * pixels as f32) as usize).clamp(1, pixels)
     }
 }
 
-/// `[logits, labels]`, then where asked `weights` and `share`, to `[loss, dlogits]`.
+/// `[logits, labels, weights?, fraction?]` to `[loss, dlogits]`, with `weights` if `pixel.weighted`
+/// and `fraction` if `pixel.mined`.
 ///
-/// Logits are `[N, h, w, C]`, labels u32 `[N, H, W, 1]`, weights `[1, 1, 1, C]`, and the share of
-/// hard pixels is the first number of `[1, 1, 1, 4]`. The loss `[1, 1, 1, 1]` is that of the logits
-/// interpolated to `H` rows and `W` columns (see [`super::Resize`]), and its gradient is by the
-/// logits that were given.
+/// Logits are `[N, h, w, C]`, labels u32 `[N, H, W, 1]`, weights `[1, 1, 1, C]`, and the fraction
+/// of hard pixels is the first element of `[1, 1, 1, 4]`. The loss `[1, 1, 1, 1]` is computed on
+/// the logits interpolated to `H` rows and `W` columns (see [`super::Resize`]); the gradient is
+/// with respect to the input logits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SegmentationLoss {
-    /// What a wrong score costs.
+    /// The pixel loss.
     pub pixel: PixelLoss,
-    /// Factor of loss and gradient.
+    /// Factor applied to loss and gradient.
     pub factor: f32,
-    /// Whether the interpolation keeps the centers of the corner pixels in place; else it keeps the
-    /// corners of the image.
+    /// Whether the interpolation aligns the centers of the corner pixels instead of the corners of
+    /// the image.
     pub align_corners: bool,
 }
 
@@ -160,8 +158,8 @@ impl From<PixelLoss> for SegmentationLoss {
 }
 
 impl SegmentationLoss {
-    /// Position of the share among the inputs.
-    fn share(&self) -> usize {
+    /// Returns the position of the fraction of hard pixels among the inputs.
+    fn fraction_input(&self) -> usize {
         2 + usize::from(self.pixel.weighted)
     }
 
@@ -197,9 +195,9 @@ impl Op for SegmentationLoss {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         self.pixel.validate()?;
-        let count = self.share() + usize::from(self.pixel.mined);
+        let count = self.fraction_input() + usize::from(self.pixel.mined);
         if inputs.len() != count {
-            return Err(error!(Graph, "takes {count} inputs, got {}", inputs.len()));
+            return Err(error!(Graph, "expected {count} inputs, got {}", inputs.len()));
         }
         let (logits, labels) = (inputs[0], inputs[1]);
         if logits.dtype != DType::F32 {
@@ -225,20 +223,20 @@ impl Op for SegmentationLoss {
                 inputs[2].shape
             ));
         }
-        if self.pixel.mined && inputs[self.share()] != TensorType::f32(Shape::vector(4)) {
+        if self.pixel.mined && inputs[self.fraction_input()] != TensorType::f32(Shape::vector(4)) {
             return Err(error!(
                 Graph,
-                "expected the share of hard pixels as [1, 1, 1, 4], got {}",
-                inputs[self.share()].shape
+                "expected a fraction of hard pixels of shape [1, 1, 1, 4], got {}",
+                inputs[self.fraction_input()].shape
             ));
         }
         Ok(vec![TensorType::f32(Shape::vector(1)), logits])
     }
 
     fn cost(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Cost {
-        // What is kept of each pixel is written once and read twice.
-        let kept = 3 * 16 * inputs[1].shape.positions() as u64;
-        Cost { multi_adds: 0, bytes: bytes(inputs) + bytes(outputs) + kept }
+        // The stored 16 bytes per pixel are written once and read twice.
+        let stored = 3 * 16 * inputs[1].shape.positions() as u64;
+        Cost { multi_adds: 0, bytes: bytes(inputs) + bytes(outputs) + stored }
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
@@ -256,7 +254,8 @@ impl Op for SegmentationLoss {
 }
 
 impl Scope<'_> {
-    /// Loss and its gradient by the logits; `inputs` as [`SegmentationLoss`] lists them.
+    /// Adds the loss and its gradient with respect to the logits; `inputs` as listed by
+    /// [`SegmentationLoss`].
     pub fn segmentation_loss(
         &mut self,
         name: &str,

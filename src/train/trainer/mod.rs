@@ -109,8 +109,10 @@ impl Trainer {
         let store = Arc::new(store);
 
         let (groups, of_entry) = distinct_groups(&parameters, &options.groups, &depthwise);
-        let share = 1.0 / options.accumulate as f32;
-        let scale = GradientScale { share, max_norm: options.max_norm.map(|max| max as f32) };
+        let scale = GradientScale {
+            scale: 1.0 / options.accumulate as f32,
+            max_norm: options.max_norm.map(|max| max as f32),
+        };
         let gradients = if options.accumulate > 1 { "sums" } else { "gradients" };
         let ready = |graph: Graph| Runner::with_store(&store, graph, &mut FirstKernel);
         let forward = ready(graph)?;

@@ -1,46 +1,46 @@
-//! Depthwise convolution: blocks of pixels (`shaders/conv2d/depthwise_strips.wesl`), and one pixel
-//! a thread.
+//! Depthwise convolution: blocks of pixels (`shaders/conv2d/depthwise_strips.wesl`), or one pixel
+//! per thread.
 
 use super::{Frame, direct, operands, reads_padding};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 
-/// Columns and rows of the blocks.
+/// Columns and rows of the candidate blocks.
 const RUNS: [(usize, usize); 2] = [(4, 2), (4, 1)];
-/// More taps than this are left to the form that loops over them: blocks hold all weights in
-/// registers.
+/// Largest number of taps for blocks, which keep all weights in registers. Larger kernels use the
+/// shader that loops over the taps.
 const MAX_TAPS: usize = 25;
 
-/// What a load costs, in multiplications of a vec4 with an addition: measured on a processor; on a
-/// GPU the loads count too, since the operation is bound by memory.
+/// Cost of a load in `vec4` multiply-adds, measured on a CPU. On a GPU loads matter too, because
+/// the operation is memory-bound.
 const LOAD: usize = 8;
 
-/// All candidates, the one expected to be fastest first: by the threads' loads and multiplications,
-/// those beyond the image included.
+/// Lists all candidates, the one expected to be fastest first: by the loads and multiplications of
+/// the threads, including those outside the image.
 pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     let w = cx.inputs[1].ty.shape;
     let taps = w.n * w.h;
-    let one = Kernel::one("depthwise", direct(conv, cx, "conv2d/depthwise"));
-    let mut all = vec![(cx.outputs[0].ty.shape.positions() * taps * (2 * LOAD + 1), one)];
+    let pixelwise = Kernel::single("depthwise", direct(conv, cx, "conv2d/depthwise"));
+    let mut all = vec![(cx.outputs[0].ty.shape.positions() * taps * (2 * LOAD + 1), pixelwise)];
     all.extend(RUNS.into_iter().filter_map(|run| blocks(conv, cx, run)));
     all.sort_by_key(|(cost, _)| *cost);
     all.into_iter().map(|(_, kernel)| kernel).collect()
 }
 
-/// How an axis is cut into strips.
+/// Partition of an axis into strips.
 struct Axis {
-    /// Outputs from one pixel of a strip to the next.
+    /// Distance between consecutive pixels of a strip, in outputs.
     step: usize,
-    /// Inputs from one pixel's window to the next, in loaded ones.
+    /// Distance between the windows of consecutive pixels, in loaded inputs.
     spread: usize,
-    /// Inputs that a strip loads.
+    /// Number of inputs that a strip loads.
     loads: usize,
-    /// Strips.
+    /// Number of strips.
     strips: usize,
 }
 
-/// Windows overlap where the pixels of a strip are a dilation apart, or where neighbors' are not
-/// dilated.
+/// Returns the partition of an axis, or `None` if windows do not overlap. Windows overlap if the
+/// pixels of a strip are one dilation apart, or if they are neighbors and not dilated.
 fn axis(size: usize, run: usize, taps: usize, stride: usize, dilation: usize) -> Option<Axis> {
     let (step, spread) = match (run, stride, dilation) {
         (1, ..) => (1, 1),
@@ -56,7 +56,7 @@ fn axis(size: usize, run: usize, taps: usize, stride: usize, dilation: usize) ->
     })
 }
 
-/// The kernel of a block with what it costs, or `None` where windows do not overlap.
+/// Returns the kernel of a block and its cost, or `None` if windows do not overlap.
 fn blocks(
     conv: &Conv2d,
     cx: &KernelContext,
@@ -89,5 +89,5 @@ fn blocks(
         .param("strips_y", rows.strips)
         .param("step_y", rows.step)
         .threads(threads * y.c4());
-    Some((cost, Kernel::one(format!("depthwise {run_x}x{run_y}"), dispatch)))
+    Some((cost, Kernel::single(format!("depthwise {run_x}x{run_y}"), dispatch)))
 }

@@ -1,17 +1,18 @@
-//! Implicit GEMM in registers (`shaders/conv2d/lanes.wesl`): families `subgroup` and `register`.
+//! Implicit GEMM in registers (`shaders/conv2d/lanes.wesl`): kernel families `subgroup` and
+//! `register`.
 
 use super::{Frame, operands, reads_padding};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 
-/// What one lane computes, and how.
+/// Tile computed by one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Tile {
     /// Pixels.
     m: usize,
     /// `vec4`s of output channels.
     n: usize,
-    /// `vec4`s of input channels in one step.
+    /// `vec4`s of input channels per step.
     k: usize,
     /// Whether the taps of a row of the kernel share the columns that they load.
     window: bool,
@@ -21,8 +22,8 @@ const fn tile(m: usize, n: usize, k: usize, window: bool) -> Tile {
     Tile { m, n, k, window }
 }
 
-/// Tiles that share their weights within a subgroup. Of 17 that were tried on lavapipe over 22
-/// convolutions of real networks, leaving out the others costs 2 % at most.
+/// Tiles that share their weights within a subgroup. Selected from 17 tiles on lavapipe over 22
+/// convolutions of real networks; omitting the other seven costs at most 2 %.
 const SUBGROUP: [Tile; 10] = [
     tile(4, 8, 1, false),
     tile(6, 4, 1, false),
@@ -36,45 +37,46 @@ const SUBGROUP: [Tile; 10] = [
     tile(8, 8, 1, true),
 ];
 
-/// Tiles for devices without subgroups: every lane loads all its weights, so there are fewer to a
-/// pixel.
+/// Tiles for devices without subgroups: every lane loads all its weights, so tiles have fewer
+/// output channels per pixel.
 const REGISTER: [Tile; 2] = [tile(8, 4, 1, false), tile(8, 2, 1, true)];
 
-/// The tile for compilers that cannot take more ([`Caps::short_code`](crate::ops::kernel::Caps)):
-/// SwiftShader compiles it in 0.1 s. The tile that other software devices take was given up after
-/// four minutes and 20 GB.
+/// The tile for compilers that cannot handle more ([`Caps::short_code`](crate::ops::kernel::Caps)):
+/// SwiftShader compiles it in 0.1 s. Compilation of the tile for other software devices was aborted
+/// after four minutes and 20 GB.
 const SHORT: [Tile; 1] = [tile(4, 2, 1, false)];
 
-/// Columns that a lane may hold at once: more than that spill.
+/// Maximum number of columns that a lane keeps in registers: more would spill.
 const MAX_COLUMNS: usize = 24;
 
-/// Accumulators that a lane of a GPU may hold: with more of them too few lanes run at once. On a
-/// processor they lie in the cache.
+/// Maximum number of accumulators of a lane on a GPU: more would reduce occupancy. On a CPU they
+/// are in the cache.
 const MAX_ACCUMULATORS: usize = 32;
 
-/// All candidates, the one expected to be fastest first.
+/// Lists all candidates, the one expected to be fastest first.
 pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     let subgroup = cx.caps.subgroup.filter(|(min, max)| min == max).map(|(size, _)| size as usize);
-    let alone = if cx.caps.software { 8 } else { 64 };
+    // Workgroup size without subgroups.
+    let lanes = if cx.caps.software { 8 } else { 64 };
     let (shared, single): (&[Tile], &[Tile]) =
         if cx.caps.short_code { (&[], &SHORT) } else { (&SUBGROUP, &REGISTER) };
     let shared = shared.iter().filter_map(|&tile| kernel(conv, cx, tile, subgroup?, true));
-    let single = single.iter().filter_map(|&tile| kernel(conv, cx, tile, alone, false));
+    let single = single.iter().filter_map(|&tile| kernel(conv, cx, tile, lanes, false));
     let mut all: Vec<(f64, Kernel)> = shared.chain(single).collect();
     all.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     all.into_iter().map(|(_, kernel)| kernel).collect()
 }
 
-/// What `lanes` lanes cost, in multiplications of a `vec4` with an addition: `steps` steps of
-/// `loads` loads and `taps` taps, then the writing. Fitted to lavapipe: over 22 convolutions of
-/// real networks the candidate that it puts first takes 1.04 times as long as the fastest in the
-/// geometric mean, and 1.2 times at most.
+/// Returns the cost of `lanes` lanes in `vec4` multiply-adds: `steps` steps of `loads` loads and
+/// `taps` taps, then the stores. Fitted to lavapipe: over 22 convolutions of real networks the
+/// first candidate takes 1.04 times as long as the fastest in the geometric mean, and at most 1.2
+/// times.
 fn cost(tile: Tile, lanes: usize, steps: usize, loads: usize, taps: usize) -> f64 {
-    // Some 50 cycles for 8 lanes against 4.5.
+    // About 50 cycles for 8 lanes, against 4.5 for a multiply-add.
     const LOAD: f64 = 11.0;
-    // Accumulators past the first 32 are written and read again.
+    // Accumulators past the first 32 are spilled and reloaded.
     const SPILL: f64 = 0.22;
-    // More instructions than these in a step do not stay in the instruction cache.
+    // Steps with more instructions than this do not stay in the instruction cache.
     const CODE: usize = 800;
     const FETCH: f64 = 1.3;
     let accumulators = tile.m * tile.n;
@@ -85,9 +87,9 @@ fn cost(tile: Tile, lanes: usize, steps: usize, loads: usize, taps: usize) -> f6
     lanes as f64 * (steps as f64 * step + 2.0 * LOAD * accumulators as f64)
 }
 
-/// The kernel of a tile with what it costs, or `None` where the tile does not fit the convolution
-/// or the device. `lanes` is the size of a workgroup, with `subgroup` that of every subgroup of the
-/// device.
+/// Returns the kernel of a tile and its cost, or `None` if the tile does not fit the convolution or
+/// the device. `lanes` is the workgroup size; with `subgroup` it is also the size of every subgroup
+/// of the device.
 fn kernel(
     conv: &Conv2d,
     cx: &KernelContext,
@@ -106,8 +108,8 @@ fn kernel(
         return None;
     }
     let (stride, dilation) = (conv.stride.1, conv.dilation.1);
-    // Pixels a dilation apart read the same columns; with a stride, neighbors do as long as nothing
-    // is dilated.
+    // Pixels one dilation apart read the same columns; with a stride, neighbors do if nothing is
+    // dilated.
     let (taps, step, spread) = match (tile.window, stride, dilation) {
         (false, ..) => (1, 1, 1),
         (true, 1, _) => (w.h, dilation, 1),
@@ -152,8 +154,8 @@ fn kernel(
         .groups(groups);
     let steps = w.n * w.h.div_ceil(taps) * (x.c4() / tile.k);
     let weights = taps * if subgroup { block / lanes } else { block };
-    // Lanes beyond the image and vec4s beyond the last channel are counted too: they are what a
-    // tile wastes.
+    // Lanes outside the image and vec4s past the last channel count too: they are the waste of a
+    // tile.
     let cost = cost(tile, groups * lanes, steps, tile.k * columns + weights, taps);
-    Some((cost, Kernel::one(label, dispatch)))
+    Some((cost, Kernel::single(label, dispatch)))
 }

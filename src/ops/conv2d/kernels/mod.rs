@@ -1,4 +1,4 @@
-//! The ways to convolve on a device.
+//! Convolution kernels for devices.
 
 mod depthwise;
 mod lanes;
@@ -8,7 +8,7 @@ use super::Conv2d;
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 use crate::tensor::Shape;
 
-/// All candidates for a call, the one expected to be fastest first.
+/// Lists all candidates for a convolution, the one expected to be fastest first.
 pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     let (x, w) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape);
     if conv.is_depthwise(x, w) {
@@ -20,8 +20,8 @@ pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     tiles.sort_by(|a, b| a.time(pixels, c4_out, c4_in).total_cmp(&b.time(pixels, c4_out, c4_in)));
     let tiled = tiles.into_iter().filter_map(|tile| workgroup::kernel(conv, cx, tile));
     let lanes = lanes::list(conv, cx);
-    // Barriers and workgroup memory are dear where threads are coroutines on a processor, and what
-    // makes a GPU fast: except for an image's three channels, which would leave most of a step of K
+    // Barriers and workgroup memory are expensive on a CPU, where threads are coroutines, but make
+    // a GPU fast, except for an image's three channels, which would leave most of a step of K
     // empty.
     let lanes_first = cx.caps.software || 2 * c4_in <= workgroup::TILES[0].k;
     let mut all: Vec<Kernel> = if lanes_first {
@@ -29,14 +29,14 @@ pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
     } else {
         tiled.chain(lanes).collect()
     };
-    all.push(Kernel::one(
+    all.push(Kernel::single(
         "direct",
         direct(conv, cx, "conv2d/direct").when("grouped", conv.groups > 1),
     ));
     all
 }
 
-/// The images as a kernel sees them: shapes of input and output.
+/// Shapes of input and output as a kernel addresses them.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     x: Shape,
@@ -48,14 +48,14 @@ impl Frame {
         Self { x: cx.inputs[0].ty.shape, y: cx.outputs[0].ty.shape }
     }
 
-    /// All pixels of the batch in one row, for pointwise convolutions.
+    /// Views all pixels of the batch as one row, for pointwise convolutions.
     fn one_row(cx: &KernelContext) -> Self {
         let row = |s: Shape| Shape::new(1, 1, s.positions(), s.c);
         Self { x: row(cx.inputs[0].ty.shape), y: row(cx.outputs[0].ty.shape) }
     }
 }
 
-/// One thread for each pixel and four channels of the output.
+/// Creates a dispatch with one thread per pixel and four channels of the output.
 fn direct(conv: &Conv2d, cx: &KernelContext, shader: &'static str) -> Dispatch {
     let frame = Frame::of(cx);
     let dispatch = operands(Dispatch::new(shader), conv, cx, frame);
@@ -67,7 +67,7 @@ fn direct(conv: &Conv2d, cx: &KernelContext, shader: &'static str) -> Dispatch {
     dispatch.threads(frame.y.positions() * frame.y.c4())
 }
 
-/// Bindings, sizes and epilogue, which all convolution shaders share
+/// Sets bindings, sizes and epilogue, which all convolution shaders share
 /// (`shaders/conv2d/common.wesl`).
 fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame) -> Dispatch {
     let (x, w, y) = (cx.inputs[0], cx.inputs[1].ty.shape, cx.outputs[0]);
@@ -105,7 +105,7 @@ fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame)
     dispatch.param("r_pitch", r.map_or(0, |r| r.pitch)).param("r_offset", r.map_or(0, |r| r.offset))
 }
 
-/// Whether any tap of any pixel lies outside the image.
+/// Returns whether any tap of any pixel is outside the image.
 fn reads_padding(conv: &Conv2d, cx: &KernelContext) -> bool {
     let (x, w, y) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape, cx.outputs[0].ty.shape);
     let past =
@@ -123,7 +123,7 @@ mod tests {
     use crate::ops::{Op, Padding};
     use crate::tensor::TensorType;
 
-    /// Labels for a convolution that keeps the map's size, in order.
+    /// Kernel labels, in order, for a convolution that preserves the map's size.
     fn labels(caps: &Caps, side: usize, c_in: usize, kernel: usize, c_out: usize) -> Vec<String> {
         let conv = Conv2d { padding: Padding::same(kernel, 1), ..Conv2d::default() };
         let types = [Shape::new(1, side, side, c_in), Shape::new(kernel, kernel, c_in, c_out)]

@@ -1,27 +1,27 @@
-//! Implicit GEMM with tiles in workgroup memory (`shaders/conv2d/workgroup.wesl`): family
+//! Implicit GEMM with tiles in workgroup memory (`shaders/conv2d/workgroup.wesl`): kernel family
 //! `workgroup`, for GPUs.
 
 use super::{Frame, operands};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::kernel::{Caps, Dispatch, Kernel, KernelContext};
 
-/// What one workgroup computes, and how.
+/// Tile computed by one workgroup.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Tile {
     /// Pixels.
     m: usize,
     /// `vec4`s of output channels.
     n: usize,
-    /// `vec4`s of input channels in one step.
+    /// `vec4`s of input channels per step.
     pub(super) k: usize,
-    /// Pixels and `vec4`s of output channels of one thread.
+    /// Pixels and `vec4`s of output channels per thread.
     run: (usize, usize),
-    /// Share of the device's arithmetic that a tile reaches when it is full: more operands are
-    /// reused in larger ones.
+    /// Fraction of the device's peak arithmetic that a full tile reaches; larger tiles reuse more
+    /// operands.
     efficiency: f64,
 }
 
-/// The tiles, largest first. The first fills the 16 KiB of workgroup memory that WebGPU promises.
+/// The tiles, largest first. The first uses all 16 KiB of workgroup memory that WebGPU guarantees.
 pub(super) const TILES: [Tile; 4] = [
     Tile { m: 128, n: 32, k: 4, run: (8, 2), efficiency: 1.0 },
     Tile { m: 128, n: 16, k: 4, run: (8, 2), efficiency: 0.9 },
@@ -29,19 +29,20 @@ pub(super) const TILES: [Tile; 4] = [
     Tile { m: 32, n: 8, k: 8, run: (4, 1), efficiency: 0.5 },
 ];
 
-/// Workgroups of 256 threads that a device is taken to run at once: what a laptop's GPU has room
-/// for. A larger one is filled less well by the tiles chosen for it, a smaller one takes turns.
+/// Assumed number of workgroups of 256 threads that a device runs concurrently: the capacity of a
+/// laptop GPU. The chosen tiles fill a larger GPU less well; a smaller one runs them in several
+/// waves.
 const SLOTS: usize = 64;
 
 impl Tile {
-    /// Threads across the pixels and across the channels.
+    /// Returns the number of threads across the pixels and across the channels.
     fn threads(&self) -> (usize, usize) {
         (self.m / self.run.0, self.n / self.run.1)
     }
 
-    /// `vec4`s from one pixel to the next in workgroup memory. Threads of a warp that take
-    /// different pixels read words 4 * k apart, which would lie in few banks; one more spreads
-    /// them.
+    /// Returns the distance from one pixel to the next in workgroup memory, in `vec4`s. Threads of
+    /// a warp that process different pixels read words 4 * k apart, which would fall into few
+    /// banks; one extra `vec4` avoids the bank conflicts.
     fn x_pitch(&self) -> usize {
         self.k + usize::from(self.threads().1 < 16)
     }
@@ -52,21 +53,22 @@ impl Tile {
         bytes <= caps.workgroup_memory as usize && rows * columns <= caps.max_invocations as usize
     }
 
-    /// Time for `pixels` by `c4_out` by `c4_in`, in units of nothing: rounds of workgroups on a
-    /// device of [`SLOTS`], each as long as its multiplications, those with nothing included.
+    /// Returns the estimated time for `pixels` by `c4_out` by `c4_in`, in arbitrary units: waves of
+    /// workgroups on a device of [`SLOTS`], each proportional to its multiplications, including
+    /// those on empty parts of tiles.
     pub(super) fn time(&self, pixels: usize, c4_out: usize, c4_in: usize) -> f64 {
         let groups = pixels.div_ceil(self.m) * c4_out.div_ceil(self.n);
         let (rows, columns) = self.threads();
-        let rounds = (groups * rows * columns).div_ceil(SLOTS * 256);
+        let waves = (groups * rows * columns).div_ceil(SLOTS * 256);
         let steps = c4_in.div_ceil(self.k) * self.k;
-        // A round keeps all slots busy, with as many tiles as fit.
-        let per_round = (SLOTS * 256 / (rows * columns)) as f64 * (self.m * self.n * steps) as f64;
-        rounds as f64 * per_round / self.efficiency
+        // A wave keeps all slots busy with as many tiles as fit.
+        let per_wave = (SLOTS * 256 / (rows * columns)) as f64 * (self.m * self.n * steps) as f64;
+        waves as f64 * per_wave / self.efficiency
     }
 }
 
-/// The kernel of a tile, or `None` where the tile does not fit the convolution or the device. Tiles
-/// of which more than half would be empty are left to the smaller ones.
+/// Returns the kernel of a tile, or `None` if the tile does not fit the convolution or the device,
+/// or if more than half of it would be empty and a smaller tile exists.
 pub(super) fn kernel(conv: &Conv2d, cx: &KernelContext, tile: Tile) -> Option<Kernel> {
     let w = cx.inputs[1].ty.shape;
     let frame = if conv.is_pointwise(w) { Frame::one_row(cx) } else { Frame::of(cx) };
@@ -92,7 +94,7 @@ pub(super) fn kernel(conv: &Conv2d, cx: &KernelContext, tile: Tile) -> Option<Ke
         .constant("W_LOADS", (4 * tile.k * tile.n / threads) as u32)
         .constant("X_PITCH", tile.x_pitch() as u32)
         .groups(pixels.div_ceil(tile.m) * c4_out.div_ceil(tile.n));
-    Some(Kernel::one(label, dispatch))
+    Some(Kernel::single(label, dispatch))
 }
 
 #[cfg(test)]
@@ -105,8 +107,8 @@ mod tests {
             let (rows, columns) = tile.threads();
             assert!(tile.fits(&Caps::PORTABLE), "{tile:?}");
             assert_eq!((rows * tile.run.0, columns * tile.run.1), (tile.m, tile.n), "{tile:?}");
-            // A thread's loads are whole, and all at the same place of a step (`x_part` in the
-            // shader).
+            // Loads divide evenly among the threads, and all loads of a thread are at the same
+            // place of a step (`x_part` in the shader).
             assert_eq!(
                 (tile.m * tile.k % (rows * columns), 4 * tile.k * tile.n % (rows * columns)),
                 (0, 0),

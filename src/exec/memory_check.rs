@@ -1,58 +1,60 @@
-//! Graphs that do not fit: found before anything is allocated, and refused with the size that would
-//! fit.
+//! Memory checks before anything is allocated: graphs that do not fit are rejected with a size that
+//! would.
 
 use crate::error::{Error, Result, error};
 use crate::gpu::Gpu;
 use crate::graph::{Graph, ValueId};
 use crate::memory::{Reservation, Room, mib};
 use crate::ops::bytes;
-use crate::plan::{HostNeed, HostPlan, Plan};
+use crate::plan::{HostMemory, HostPlan, Plan};
 use crate::tensor::Shape;
 
-/// Memory for a graph on the processor, where there is room for it.
+/// Reserves memory for a graph on the CPU.
 ///
 /// # Errors
-/// Of kind `OutOfMemory`. The error names the node with the largest output, and the size of input
-/// that would fit.
+/// Returns an error of kind `OutOfMemory` if the graph does not fit. The error names the node with
+/// the largest output and suggests an input size that would fit.
 pub(super) fn reserve(graph: &Graph, plan: &HostPlan) -> Result<Reservation> {
-    let need = HostNeed::new(graph, plan, rayon::current_num_threads());
-    Reservation::new(need.kept(), need.inputs).map_err(|room| refuse(graph, &need, room))
+    let need = HostMemory::new(graph, plan, rayon::current_num_threads());
+    Reservation::new(need.retained(), need.inputs).map_err(|room| out_of_memory(graph, &need, room))
 }
 
-/// Memory for a graph on a device: what it needs there, and in main memory beside it.
+/// Reserves memory for a graph on a device: device memory, and main memory for the transfers.
 ///
-/// What a device has is unknown until buffers are made. That of a software driver is main memory.
+/// The free memory of a device is unknown until buffers are allocated. A software driver uses main
+/// memory.
 ///
 /// # Errors
-/// As [`reserve`].
+/// Returns the same errors as [`reserve`].
 pub(super) fn reserve_for_device(gpu: &Gpu, graph: &Graph, plan: &Plan) -> Result<Reservation> {
-    let of = |values: &mut dyn Iterator<Item = ValueId>| {
+    let size = |values: &mut dyn Iterator<Item = ValueId>| {
         bytes(&values.map(|v| graph.ty(v)).collect::<Vec<_>>())
     };
     let inputs =
-        of(&mut graph.inputs().map(|(_, v)| v).filter(|&v| graph.value(v).resident.is_none()));
-    let outputs = of(&mut graph.outputs().iter().map(|&(_, v)| v));
-    // Inputs are copied into the device's layout, and once more by the driver; outputs are read
-    // from a buffer that is mapped.
+        size(&mut graph.inputs().map(|(_, v)| v).filter(|&v| graph.value(v).resident.is_none()));
+    let outputs = size(&mut graph.outputs().iter().map(|&(_, v)| v));
+    // Inputs are copied into device layout, and once more by the driver; outputs are read from a
+    // mapped buffer.
     let host = inputs.saturating_mul(3).saturating_add(outputs.saturating_mul(2));
-    let need = HostNeed { values: plan.activation_bytes(), outputs: 0, inputs: host, scratch: 0 };
-    let reserved = match gpu.caps().software {
-        true => Reservation::new(need.values, host),
-        false => Reservation::new(0, host).and_then(|_| Reservation::on_device(need.values)),
+    let need = HostMemory { values: plan.activation_bytes(), outputs: 0, inputs: host, scratch: 0 };
+    let reserved = if gpu.caps().software {
+        Reservation::new(need.values, host)
+    } else {
+        Reservation::new(0, host).and_then(|_| Reservation::on_device(need.values))
     };
-    reserved.map_err(|room| refuse(graph, &need, room))
+    reserved.map_err(|room| out_of_memory(graph, &need, room))
 }
 
-fn refuse(graph: &Graph, need: &HostNeed, room: Room) -> Error {
-    // What operations take on the way hardly depends on the size.
+fn out_of_memory(graph: &Graph, need: &HostMemory, room: Room) -> Error {
+    // Scratch memory of operations hardly depends on the image size.
     let (fixed, grows) = (need.scratch, need.total().saturating_sub(need.scratch));
-    let share = match room.bytes.checked_sub(fixed) {
+    let fraction = match room.bytes.checked_sub(fixed) {
         Some(left) if left > 0 => left as f64 / grows.max(1) as f64,
         _ => room.bytes as f64 / need.total().max(1) as f64,
     };
     let of_value = |v: ValueId| bytes(&[graph.ty(v)]);
     let Some(largest) = largest(graph, of_value) else {
-        return error!(OutOfMemory, "the graph takes {}, but {room}", mib(need.total()));
+        return error!(OutOfMemory, "the graph needs {}, but {room}", mib(need.total()));
     };
     let what = format!(
         "{} takes {} of {}",
@@ -62,15 +64,15 @@ fn refuse(graph: &Graph, need: &HostNeed, room: Room) -> Error {
     );
     let or = if room.is_limit { ", or raise `--max-memory`" } else { "" };
     at(graph, largest, error!(OutOfMemory, "{what} in all, but {room}"))
-        .advice(advice(graph, share, or))
+        .advice(advice(graph, fraction, or))
 }
 
-/// The value that takes the most bytes, parameters aside.
+/// Returns the value with the most bytes, excluding parameters.
 pub(super) fn largest(graph: &Graph, bytes: impl Fn(ValueId) -> u64) -> Option<ValueId> {
     graph.value_ids().filter(|&v| !graph.is_param(v)).max_by_key(|&v| bytes(v))
 }
 
-/// A value in an error that has its address.
+/// Describes a value for an error whose address names it.
 pub(super) fn value(graph: &Graph, v: ValueId) -> String {
     let shape = graph.shape(v);
     if graph.producer(v).is_some() {
@@ -80,17 +82,17 @@ pub(super) fn value(graph: &Graph, v: ValueId) -> String {
     }
 }
 
-/// An error of a value's node or input.
+/// Adds the address of a value's node or input to an error.
 pub(super) fn at(graph: &Graph, v: ValueId, error: Error) -> Error {
     let kind = if graph.producer(v).is_some() { "node" } else { "input" };
     error.at(format!("{kind} `{}`", graph.value_name(v)))
 }
 
-/// What would fit where a graph may take this share of what it needs: a smaller input (or, where
-/// outputs are larger than inputs, a smaller image), or a smaller batch.
-pub(super) fn advice(graph: &Graph, share: f64, or: &str) -> String {
-    /// Strides round sides up.
-    const CAUTION: f64 = 0.99;
+/// Suggests what would fit into `fraction` of the memory that a graph needs: a smaller input (or,
+/// if outputs are larger than inputs, a smaller image), or a smaller batch.
+pub(super) fn advice(graph: &Graph, fraction: f64, or: &str) -> String {
+    /// Safety margin, because strides round sides up.
+    const MARGIN: f64 = 0.99;
     let widest = |values: &mut dyn Iterator<Item = ValueId>| {
         values.map(|v| graph.shape(v)).max_by_key(|s| s.h.saturating_mul(s.w))
     };
@@ -100,10 +102,10 @@ pub(super) fn advice(graph: &Graph, share: f64, or: &str) -> String {
     let (shape, what) = match (input, output) {
         (Some(input), Some(output)) if area(&output) > area(&input) => (output, "image"),
         (Some(shape), _) | (None, Some(shape)) => (shape, "input"),
-        (None, None) => return format!("take a smaller size{or}"),
+        (None, None) => return format!("use a smaller size{or}"),
     };
-    let side = |side: usize| (side as f64 * share.sqrt() * CAUTION) as usize;
-    let batch = (shape.n as f64 * share) as usize;
+    let side = |side: usize| (side as f64 * fraction.sqrt() * MARGIN) as usize;
+    let batch = (shape.n as f64 * fraction) as usize;
     match (side(shape.w), side(shape.h)) {
         (0, _) | (_, 0) => format!("no size would fit{or}"),
         (w, h) if batch > 0 && shape.n > 1 => {
@@ -132,17 +134,17 @@ mod tests {
 
     fn refused(n: usize, room: Room) -> String {
         let graph = graph(n);
-        let need = HostNeed::new(&graph, &HostPlan::new(&graph), 1);
-        refuse(&graph, &need, room).to_string()
+        let need = HostMemory::new(&graph, &HostPlan::new(&graph), 1);
+        out_of_memory(&graph, &need, room).to_string()
     }
 
     #[test]
     fn the_input_the_outputs_and_the_values_between_are_needed() {
         let graph = graph(2);
         let one = 4 * 2 * 80 * 100 * 4;
-        let need = HostNeed::new(&graph, &HostPlan::new(&graph), 1);
-        assert_eq!(need, HostNeed { values: one, outputs: one, inputs: one, scratch: 0 });
-        assert_eq!((need.kept(), need.total()), (2 * one, 3 * one));
+        let need = HostMemory::new(&graph, &HostPlan::new(&graph), 1);
+        assert_eq!(need, HostMemory { values: one, outputs: one, inputs: one, scratch: 0 });
+        assert_eq!((need.retained(), need.total()), (2 * one, 3 * one));
     }
 
     #[test]
@@ -171,7 +173,7 @@ mod tests {
         let y = graph.root().activate("y", Activation::Relu, x).unwrap();
         graph.output("y", y);
         let plan = HostPlan::new(&graph);
-        assert_eq!(HostNeed::new(&graph, &plan, 1).total(), u64::MAX);
+        assert_eq!(HostMemory::new(&graph, &plan, 1).total(), u64::MAX);
         assert_eq!(
             reserve(&graph, &plan).map(drop).unwrap_err().kind(),
             crate::ErrorKind::OutOfMemory
