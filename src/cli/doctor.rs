@@ -2,7 +2,7 @@
 
 use super::args::{print, print_json, table, thousands};
 use super::outputs::OutputCheck;
-use crate::data::doctor::{Doctor, Examination, Finding, PartReport, Severity};
+use crate::data::doctor::{Doctor, Examination, Finding, Severity, SplitReport};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use crate::text::{self, printable};
@@ -106,7 +106,7 @@ fn progress(pairs: usize) -> ProgressBar {
 }
 
 fn text(found: &Examination, lines: usize) -> String {
-    let parts: Vec<String> = found.parts.iter().map(part).collect();
+    let parts: Vec<String> = found.splits.iter().map(part).collect();
     let mut out = parts.join("\n");
     for severity in [Severity::Fault, Severity::Warning] {
         let alike: Vec<&Finding> =
@@ -123,7 +123,7 @@ fn text(found: &Examination, lines: usize) -> String {
                     format!(": {}", printable(&finding.detail))
                 };
                 let part = finding
-                    .part
+                    .split
                     .as_ref()
                     .map(|p| format!(" [{}]", printable(p)))
                     .unwrap_or_default();
@@ -138,7 +138,7 @@ fn text(found: &Examination, lines: usize) -> String {
     out
 }
 
-fn part(part: &PartReport) -> String {
+fn part(part: &SplitReport) -> String {
     let size = match part.sizes {
         None => "none can be read".to_owned(),
         Some([least, most]) if least == most => format!("{} x {} pixels", least.0, least.1),

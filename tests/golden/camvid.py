@@ -191,7 +191,7 @@ def groups(network, recipe):
     out = []
     for p in network.parameters():
         rate = rates.get("backbone", 1.0) if id(p) in inside else rates.get("head", 1.0)
-        out.append({"params": [p], "factor": rate, "weight_decay": rates.get("decay", 1e-4) if p.dim() > 1 else 0.0})
+        out.append({"params": [p], "factor": rate, "weight_decay": rates.get("weight_decay", 1e-4) if p.dim() > 1 else 0.0})
     return out
 
 
@@ -217,7 +217,7 @@ def main():
     adam = torch.optim.AdamW(groups(network, recipe), betas=tuple(optimizer["betas"]), eps=optimizer["eps"])
     weights = recipe.get("data", {}).get("class_weights")
     weights = None if weights is None else torch.tensor(weights)
-    warm_up, base = recipe.get("warm_up", 0), recipe["rate"]
+    warm_up, base = recipe.get("warm_up", 0), recipe["learning_rate"]
     told, start, first = [], time.time(), 0
     state = args.out and args.out.with_name(args.out.name + ".state")
     if state and state.exists():

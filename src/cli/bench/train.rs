@@ -8,7 +8,7 @@ use crate::exec::Device;
 use crate::memory;
 use crate::segmenter::Model;
 use crate::tensor::{Data, Shape, Tensor};
-use crate::train::{Decay, Images, Need, Schedule, TrainOptions, Trainer};
+use crate::train::{BatchRef, Decay, MemoryEstimate, Schedule, TrainOptions, Trainer};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -33,7 +33,7 @@ struct Report {
     /// A multiply-add counts as two operations.
     gflops: f64,
     /// Bytes by the plan for devices.
-    need: Need,
+    need: MemoryEstimate,
     /// The update and what a step takes beside its nodes; 0 where they were not timed.
     update_ms: f64,
     /// By operation, the slowest first; empty where they were not asked for.
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
         Trainer::new(device, &model.config, &model.weights, options(shape, args.recompute))?;
     let ready = start.elapsed();
     let (images, labels) = (image(shape)?, labels(shape, classes)?);
-    let batch = Images { images: &images, labels: &labels, names: &[] };
+    let batch = BatchRef { images: &images, labels: &labels, names: &[] };
     let mut step = || {
         let start = Instant::now();
         trainer.step(&[batch])?;
@@ -92,7 +92,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
         first_ms: ms(first),
         images_per_second: shape.n as f64 / warm.median().as_secs_f64(),
         gflops: 2.0 * cost.multi_adds as f64 / warm.median().as_secs_f64() / 1e9,
-        need: Trainer::need(trainer.device(), &model.config, trainer.options())?,
+        need: Trainer::estimate_memory(trainer.device(), &model.config, trainer.options())?,
         update_ms: if nodes.is_empty() { 0.0 } else { (ms(warm.median()) - of_nodes).max(0.0) },
         warm: Warm::new(&warm),
         operations: operations(&nodes),

@@ -5,7 +5,7 @@ use super::report::{giga, percent};
 use super::{Args, Subject, score, windows};
 use crate::cli::args::say;
 use crate::error::Result;
-use crate::eval::{Method, Predictor};
+use crate::eval::{PredictOptions, Predictor};
 use crate::models::Decoder;
 use crate::segmenter::Model;
 
@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args, model: Model, subject: &Subject) -> Result<()> {
         let scales = if multi_scale { scales.clone() } else { vec![1.0] };
         let bar = args.bar(subject.pairs.len());
         let mut predictor = windows::shown(
-            Predictor::new(&segmenter, Method { scales, flip, ..asked.clone() })?,
+            Predictor::new(&segmenter, PredictOptions { scales, flip, ..asked.clone() })?,
             &bar,
         );
         if rows.is_empty() {

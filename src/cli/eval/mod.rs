@@ -11,7 +11,8 @@ use super::outputs::OutputCheck;
 use crate::data::{self, Pair};
 use crate::error::{Result, error};
 use crate::eval::{
-    Confusion, Method, Predictor, TrimapAround, Windows, confusion_chart, evaluate, trimap_chart,
+    Confusion, PredictOptions, Predictor, SlidingWindow, TrimapAround, confusion_chart, evaluate,
+    trimap_chart,
 };
 use crate::exec::Times;
 use crate::files::Staged;
@@ -118,14 +119,14 @@ fn side(text: &str) -> Result<(usize, usize)> {
 }
 
 impl Args {
-    fn method(&self) -> Method {
+    fn method(&self) -> PredictOptions {
         let windows = self.window.map(|size| {
             let stride =
                 self.stride.unwrap_or(((2 * size.0).div_ceil(3), (2 * size.1).div_ceil(3)));
-            Windows { size, stride }
+            SlidingWindow { size, stride }
         });
         let scales = if self.scales.is_empty() { vec![1.0] } else { self.scales.clone() };
-        Method { size: self.size, scales, flip: self.flip, windows }
+        PredictOptions { size: self.size, scales, flip: self.flip, window: windows }
     }
 
     fn segmenter(&self, model: Model) -> Result<Segmenter> {
@@ -204,7 +205,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let outcome = score(&bar, &mut predictor, &subject, bands)?;
     // What was scored is told first, and none of the three is lost with another one: hours may have
     // gone into it.
-    let report = report::Report::new(args, &segmenter, predictor.method(), &subject, &outcome);
+    let report = report::Report::new(args, &segmenter, predictor.options(), &subject, &outcome);
     let printed = match args.json {
         true => print_json(&report),
         false => print(&report.text()),

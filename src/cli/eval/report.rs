@@ -2,7 +2,7 @@
 
 use super::super::args::{table, thousands};
 use super::{Args, Outcome, Subject};
-use crate::eval::{Band, Method, Scores, TrimapAround};
+use crate::eval::{Band, PredictOptions, Scores, TrimapAround};
 use crate::files::json_path;
 use crate::segmenter::Segmenter;
 use std::path::Path;
@@ -40,7 +40,7 @@ impl<'a> Report<'a> {
     pub fn new(
         args: &'a Args,
         segmenter: &Segmenter,
-        method: &'a Method,
+        method: &'a PredictOptions,
         subject: &'a Subject,
         outcome: &Outcome,
     ) -> Self {
@@ -54,7 +54,7 @@ impl<'a> Report<'a> {
             output_stride: segmenter.model().config.output_stride,
             scales: &method.scales,
             flip: method.flip,
-            window: method.windows.map(|w| [w.size.0, w.size.1, w.stride.0, w.stride.1]),
+            window: method.window.map(|w| [w.size.0, w.size.1, w.stride.0, w.stride.1]),
             multi_adds: outcome.multi_adds,
             milliseconds: outcome.time.as_secs_f64() * 1e3,
             scores: outcome.confusion.scores(&subject.table),

@@ -15,7 +15,7 @@ pub(super) fn network(beginning: &InitialModel, init: Option<&Path>) -> String {
         config.output_stride
     );
     let Some(init) = init else { return format!("{network}, random weights") };
-    let (kept, made) = (beginning.kept.len(), &beginning.made);
+    let (kept, made) = (beginning.loaded.len(), &beginning.random);
     let fresh = match made.len() {
         0 => "all".to_owned(),
         n => format!("{kept} tensors, and {n} are random: {}", parts(made).join(", ")),

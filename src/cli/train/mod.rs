@@ -8,7 +8,7 @@ mod settings;
 pub(in crate::cli) use memory::size;
 
 use super::interrupt::on_interrupt;
-use crate::data::MOST_WORKERS;
+use crate::data::MAX_WORKERS;
 use crate::error::{Result, error};
 use crate::eval::Confusion;
 use crate::exec::Device;
@@ -17,7 +17,8 @@ use crate::image::ClassTable;
 use crate::segmenter::Model;
 use crate::text;
 use crate::train::{
-    Ending, InitialModel, Origin, Run, RunContext, RunDirectory, Scoring, Trainer, TrainingData,
+    Ending, InitialModel, Origin, Run, RunContext, RunDirectory, Trainer, TrainingData,
+    ValidationMemory,
 };
 use std::path::{Path, PathBuf};
 
@@ -142,15 +143,18 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         say(format!("running on {device}"));
         say(sets.to_string());
         say(about::network(&beginning, args.init.as_deref()));
-        recipe.ignore_none_of(sets.table.len()).into_iter().for_each(say);
+        recipe.adjust_ignore_label(sets.table.len()).into_iter().for_each(say);
         about::narrow_crops(&beginning.config, recipe.augmentation.crop).into_iter().for_each(say);
         let (on, network, pairs) = (device.clone(), beginning.clone(), sets.validation.clone());
-        let scoring = setting.wait_for(move || Scoring::new(&on, &network, &pairs))?;
+        let scoring = setting.wait_for(move || ValidationMemory::new(&on, &network, &pairs))?;
         let (need, told) = match args.max_memory {
             Some(limit) => {
                 memory::fit(&mut recipe, &device, &beginning.config, limit, scoring.as_ref())?
             }
-            None => (Trainer::need(&device, &beginning.config, &recipe.options()?)?, Vec::new()),
+            None => (
+                Trainer::estimate_memory(&device, &beginning.config, &recipe.options()?)?,
+                Vec::new(),
+            ),
         };
         told.into_iter().for_each(say);
         about::accumulated(recipe.batch, recipe.accumulate, sets.training.len())
@@ -161,13 +165,13 @@ pub(in crate::cli) fn run(args: &Args) -> Result<()> {
         let Some(directory) = directory else { return Ok(()) };
         Run::begin(directory, recipe, origin, sets, &beginning, setting)?
     };
-    for norm in run.trainer().too_small() {
+    for norm in run.trainer().single_value_norms() {
         say(format!(
             "note: `{norm}` sees one value for each channel with batches of one image, and keeps its running statistics"
         ));
     }
     let mut bar = bar::Bar::new(u64::from(run.recipe().steps), run.step(), args.quiet);
-    let ending = run.go(&stop, &mut |event| bar.show(&event));
+    let ending = run.train(&stop, &mut |event| bar.show(&event));
     bar.finish();
     match ending? {
         Ending::Stopped => {
@@ -204,11 +208,11 @@ fn within(text: &str, least: usize, most: usize) -> Result<usize, String> {
 }
 
 fn workers(text: &str) -> Result<usize, String> {
-    within(text, 0, MOST_WORKERS)
+    within(text, 0, MAX_WORKERS)
 }
 
 fn classes(text: &str) -> Result<usize, String> {
-    within(text, 1, Confusion::MOST_CLASSES)
+    within(text, 1, Confusion::MAX_CLASSES)
 }
 
 /// A run may be resumed from another directory.

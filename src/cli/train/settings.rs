@@ -163,17 +163,17 @@ impl Settings {
         put(&mut recipe.accumulate, &self.accumulate);
         recipe.recompute |= self.recompute;
         put(&mut recipe.augmentation.crop, &self.crop);
-        put(&mut recipe.rate, &self.rate);
+        put(&mut recipe.learning_rate, &self.rate);
         put(&mut recipe.warm_up, &self.warm_up);
-        put(&mut recipe.groups.decay, &self.decay);
+        put(&mut recipe.groups.weight_decay, &self.decay);
         put(&mut recipe.groups.backbone, &self.backbone_rate);
         if self.max_norm.is_some() {
             recipe.max_norm = self.max_norm;
         }
         put(&mut recipe.norm, &self.norm);
         put(&mut recipe.seed, &self.seed);
-        put(&mut recipe.data.part, &self.part);
-        put(&mut recipe.data.validation, &self.val_part);
+        put(&mut recipe.data.split, &self.part);
+        put(&mut recipe.data.val_split, &self.val_part);
         put(&mut recipe.data.hold_out, &self.val_share);
         put(&mut recipe.evaluate_every, &self.evaluate_every);
         put(&mut recipe.checkpoint_every, &self.checkpoint_every);
