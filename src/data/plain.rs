@@ -27,7 +27,6 @@ pub fn list_directories(images: impl AsRef<Path>, masks: impl AsRef<Path>) -> Re
 /// # Errors
 /// Returns an error if the list cannot be read, is empty, contains duplicates or paths outside the
 /// directory, or if an image or mask is missing.
-/// directory, or if an image or mask is missing.
 pub fn list_names(
     images: impl AsRef<Path>,
     masks: impl AsRef<Path>,

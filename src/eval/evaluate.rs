@@ -19,8 +19,6 @@ const PREFETCH: usize = 2;
 const POLL: Duration = Duration::from_millis(50);
 
 /// A scored image.
-
-/// An image that was scored.
 #[derive(Debug)]
 pub struct Scored<'a> {
     /// Index in the list of pairs.

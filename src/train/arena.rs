@@ -90,9 +90,9 @@ impl ParameterArena {
             packing: entry.packing,
         }
     }
+
     /// Group number of each block, for each segment. `group` returns the group of a tensor. The
     /// padding after a tensor belongs to the tensor's group.
-    /// padding after a tensor is in the same group as the tensor's last block, or in group 0.
     pub fn groups(&self, group: impl Fn(usize, &Entry) -> u32) -> Vec<Vec<u32>> {
         let mut groups: Vec<Vec<u32>> =
             self.segments.iter().map(|elements| vec![0; elements / flat::BLOCK]).collect();

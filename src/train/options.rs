@@ -21,7 +21,6 @@ pub struct TrainOptions {
     /// number of batches.
     pub accumulate: u32,
     /// Loss, batch norms, seed.
-    /// Loss, norms, seed.
     pub step: StepOptions,
     /// One weight per class, if the loss is weighted.
     pub class_weights: Option<Vec<f32>>,

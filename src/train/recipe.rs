@@ -44,7 +44,6 @@ pub struct Recipe {
     #[serde(alias = "rate_floor")]
     pub learning_rate_floor: f64,
     /// Gradients with a larger norm are scaled down to this norm.
-    /// Gradients with a larger norm are scaled down to it.
     pub max_norm: Option<f64>,
     /// Which batch norms use the statistics of the batch.
     pub norm: NormMode,

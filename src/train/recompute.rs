@@ -15,7 +15,8 @@ use crate::ops::{BatchNorm, BatchNormTrain, Op, Packing};
 use crate::plan::Plan;
 use std::sync::Arc;
 
-/// Segment limits are tried from the whole forward pass down to this fraction of its bytes.
+/// The bytes that a segment may keep are tried from a half of those of the forward pass down to one
+/// in `MAX_SEGMENTS`.
 const MAX_SEGMENTS: u64 = 24;
 
 /// Returns the graph of the step with recomputation if that saves memory, else unchanged. The first
