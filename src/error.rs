@@ -118,6 +118,19 @@ impl Error {
         self
     }
 
+    /// Returns the error with another kind.
+    #[cfg(feature = "cli")]
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    /// Whether a file, node or tensor is named.
+    #[cfg(feature = "cli")]
+    pub(crate) fn has_address(&self) -> bool {
+        !self.0.address.is_empty()
+    }
+
     /// What went wrong, for programs.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Reports running out of memory as an error instead of aborting.
+#[global_allocator]
+static ALLOCATOR: atrous::memory::ReserveAllocator = atrous::memory::ReserveAllocator;
+
 fn main() -> ExitCode {
     quiet_device_selection();
     atrous::cli::main()

@@ -39,7 +39,7 @@ fn options(metadata: &HashMap<String, String>, shape: Shape, steps: usize) -> Tr
     let number = |name: &str| recipe[name].as_f64().unwrap();
     let decay = Decay::Poly { power: number("power") };
     let schedule =
-        Schedule { base: number("rate"), decay, steps: steps as u32, warm_up: 0, floor: 0.0 };
+        Schedule { base: number("rate"), decay, steps: steps as u32, warmup: 0, floor: 0.0 };
     TrainOptions {
         optimizer: Optimizer::Sgd { momentum: number("momentum") as f32, nesterov: false },
         groups: ParamGroups {

@@ -1,39 +1,40 @@
-//! Arguments that several commands share, and how commands print.
+//! Arguments that several commands share.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Result, error};
 use crate::gpu::DeviceChoice;
 use crate::image::SizeRule;
 use crate::memory;
-use crate::models::PaperHead;
+use crate::models::{Backbone, Config, PaperHead};
 use crate::segmenter::Model;
-use crate::text::printable_json;
 use crate::tune::{Tuning, TuningMode};
 use crate::weights::dialects::ReadOptions;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
-/// Which device runs the work.
+/// The device to run on.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Device")]
 pub(super) struct DeviceArgs {
-    /// auto (a real GPU, else the processor), cpu, gpu, an index of `atrous devices`, or
-    /// backend:name such as vulkan:llvmpipe
-    #[arg(long, default_value = "auto", value_name = "DEVICE", env = "ATROUS_DEVICE")]
+    /// Device to run on: auto (a GPU if there is one, else the CPU), cpu, gpu, an index from
+    /// `atrous devices`, or backend:name such as vulkan:llvmpipe
+    #[arg(short, long, default_value = "auto", value_name = "DEVICE", env = "ATROUS_DEVICE")]
     pub device: DeviceChoice,
 
-    /// How a GPU's kernels are chosen; on the processor it has no effect
+    /// How to choose GPU kernels; ignored on the CPU
     #[arg(long, default_value = "cached", value_name = "MODE")]
     pub tune: Tune,
 }
 
-/// How kernels are chosen, in the words of the command line.
+/// How kernels are chosen, as the command line spells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Tune {
-    /// The kernels expected to be fastest, whatever was measured
+    /// Use the kernels expected to be fastest; ignore earlier measurements
     Off,
-    /// Those that `--tune on` once found to be fastest on this device, for shapes that it has seen
+    /// Use the kernels that `--tune on` measured as fastest on this device
     Cached,
-    /// Measures what is new, and remembers it for the next time: minutes once, quicker ever after
+    /// Benchmark kernels for new shapes and cache the result (minutes once, faster afterwards)
     On,
 }
 
@@ -48,8 +49,8 @@ impl From<Tune> for TuningMode {
 }
 
 impl DeviceArgs {
-    /// The tuning that was asked for, with a bar on the terminal while something is measured
-    /// (unless `quiet`).
+    /// Returns the tuning that `--tune` asks for. Unless `quiet`, a terminal shows a progress bar
+    /// while kernels are measured.
     pub(super) fn tuning(&self, quiet: bool) -> Tuning {
         let tuning = Tuning::new(self.tune.into());
         if quiet || !std::io::stderr().is_terminal() {
@@ -57,7 +58,7 @@ impl DeviceArgs {
         }
         let style =
             ProgressStyle::with_template("tuning {bar:32} {pos}/{len}  {elapsed}  {wide_msg}");
-        let style = style.expect("invariant: the template is well-formed");
+        let style = style.expect("invariant: the template is valid");
         let bar = ProgressBar::hidden().with_style(style);
         tuning.reporting(move |progress| match progress.measuring {
             Some(call) => {
@@ -73,43 +74,120 @@ impl DeviceArgs {
     }
 }
 
-/// Which network.
+/// Accepts 8, 16 and 32.
+pub(super) fn output_stride() -> impl TypedValueParser<Value = usize> {
+    PossibleValuesParser::new(["8", "16", "32"])
+        .map(|text| text.parse().expect("invariant: the possible values are numbers"))
+}
+
+/// A weight file.
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelArgs {
     /// Weight file: .safetensors, .pth or .pt, of any dialect (see `atrous inspect`)
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", alias = "model")]
     pub weights: PathBuf,
 
-    /// The code base whose names the file has, where they do not tell it themselves
-    #[arg(long, value_name = "NAME")]
-    pub dialect: Option<String>,
+    #[command(flatten)]
+    pub how: ReadArgs,
 
-    /// Output stride to run the weights at: smaller is finer and slower [default: the network's
-    /// own]
-    #[arg(long, value_name = "8|16|32")]
-    pub output_stride: Option<usize>,
-
-    /// Fail unless the network has so many classes
+    /// Fail unless the network has exactly N classes
     #[arg(long, value_name = "N")]
     pub classes: Option<usize>,
 }
 
+/// How a weight file is read.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ReadArgs {
+    /// Naming convention of the weights, if it cannot be detected: atrous, torchvision, smp, ...
+    #[arg(long, value_name = "NAME")]
+    pub dialect: Option<String>,
+
+    /// Output stride of the encoder: smaller is finer and slower [default: the network's own]
+    #[arg(long, value_name = "8|16|32", value_parser = output_stride(), hide_possible_values = true)]
+    pub output_stride: Option<usize>,
+}
+
 impl ModelArgs {
+    /// Opens the weight file.
+    ///
+    /// # Errors
+    /// Those of [`Model::open_as`], and a number of classes other than `--classes`.
     pub(super) fn open(&self) -> Result<Model> {
-        let wanted = ReadOptions { classes: self.classes, dialect: self.dialect.as_deref() };
-        let model = Model::open_as(&self.weights, wanted)?;
+        self.how.open(&self.weights, self.classes)
+    }
+}
+
+impl ReadArgs {
+    fn open(&self, weights: &std::path::Path, classes: Option<usize>) -> Result<Model> {
+        let options = ReadOptions { classes, dialect: self.dialect.as_deref() };
+        let model = Model::open_as(weights, options)?;
         match self.output_stride {
-            Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(&self.weights)),
+            Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(weights)),
             None => Ok(model),
         }
     }
 }
 
+/// A network without weights, by name.
+#[derive(Debug, clap::Args)]
+pub(super) struct NetworkArgs {
+    /// Use this backbone instead of a file, with the head that --head names and 21 classes:
+    /// mobilenet_v2, resnet50, resnet101, xception65, ...
+    #[arg(long, value_name = "BACKBONE", conflicts_with_all = ["weights", "dialect"])]
+    pub network: Option<String>,
+
+    /// Head of --network
+    #[arg(long, value_enum, default_value = "plus", requires = "network")]
+    pub head: HeadName,
+
+    #[command(flatten)]
+    pub how: ReadArgs,
+}
+
+impl NetworkArgs {
+    /// Opens `weights`, or returns the config of `--network`.
+    ///
+    /// # Errors
+    /// Those of [`Model::open_as`], and an unknown name of a backbone.
+    pub(super) fn open(&self, weights: Option<&PathBuf>) -> Result<Network> {
+        if let Some(weights) = weights {
+            return Ok(Network::File(Box::new(self.how.open(weights, None)?)));
+        }
+        let name = self.network.as_deref();
+        let name = name.ok_or_else(|| error!(Usage, "name a weight file or a --network"))?;
+        let config = Config::paper(Backbone::named(name)?, self.head.into(), 21)?;
+        let config = match self.how.output_stride {
+            Some(stride) => config.with_output_stride(stride)?,
+            None => config,
+        };
+        Ok(Network::Named(Box::new(config)))
+    }
+}
+
+/// What [`NetworkArgs`] name.
+pub(super) enum Network {
+    /// A weight file.
+    File(Box<Model>),
+    /// A network of the paper, without weights.
+    Named(Box<Config>),
+}
+
+/// The size at which the network processes images.
+#[derive(Debug, clap::Args)]
+pub(super) struct SizeArgs {
+    /// Size at which the network processes images: native (the image's own), N (long side, padded
+    /// to a square), short:N (short side), or WxH (fit into it and pad) [default: the preset of the
+    /// weights, such as short:520 for torchvision's; else native]
+    #[arg(long, value_name = "native|N|short:N|WxH")]
+    pub size: Option<SizeRule>,
+}
+
 /// How much memory the work may take.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Device")]
 pub(super) struct MemoryArgs {
-    /// Limit on the memory for what networks compute, with their inputs and outputs, such as 4GiB;
-    /// weights and decoded images come on top [default: the memory that is available]
+    /// Limit the memory for activations, inputs and outputs, for example to 4GiB; weights and
+    /// decoded images come on top [default: the available memory]
     #[arg(long, value_name = "SIZE", value_parser = super::train::size)]
     pub max_memory: Option<u64>,
 }
@@ -121,8 +199,8 @@ impl MemoryArgs {
     }
 }
 
-/// The default size of a model and the code base it comes from, for people; `None` where that is
-/// the image's own size.
+/// Returns a line about the default size of a model and the code base it comes from; `None` if that
+/// is the image's own size.
 ///
 /// Presets differ between code bases, and labels with them: without this line nobody would know
 /// that the image was scaled.
@@ -140,10 +218,10 @@ pub(super) fn preset_size(model: &Model) -> Option<String> {
         "jfzhang95" => "jfzhang95's preset",
         _ => "the preset in the weights",
     };
-    Some(format!("size {size}, {whose}; --size native for the image's own"))
+    Some(format!("size: {size} ({whose}); use --size native for the image's own size"))
 }
 
-/// What [`PaperHead`] is called on the command line.
+/// The names of [`PaperHead`] on the command line.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub(super) enum HeadName {
     /// DeepLabv3: no decoder
@@ -152,7 +230,7 @@ pub(super) enum HeadName {
     Plus,
     /// DeepLabv3+ with separable convolutions in ASPP and decoder
     PlusSeparable,
-    /// Image features and one 1x1 convolution
+    /// Image pooling and one 1x1 convolution, for phones
     Phone,
 }
 
@@ -165,68 +243,4 @@ impl From<HeadName> for PaperHead {
             HeadName::Phone => PaperHead::Phone,
         }
     }
-}
-
-/// Writes text to standard output; colors go where it is no terminal.
-pub(super) fn print(text: &str) -> Result<()> {
-    let mut out = anstream::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|e| Error::new(ErrorKind::Io, "standard output cannot be written").source(e))
-}
-
-/// Writes a line to standard error. Where nobody can read it any more (a closed terminal) it is
-/// lost; `eprintln` would panic.
-pub(super) fn say(text: &str) {
-    let _ = writeln!(anstream::stderr(), "{text}");
-}
-
-/// Writes a value as JSON, indented, to standard output.
-pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    print(&json(value)?)
-}
-
-/// A value as JSON for a terminal, indented.
-pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|e| Error::new(ErrorKind::Io, "the report cannot be written as JSON").source(e))?;
-    Ok(format!("{}\n", printable_json(&text)))
-}
-
-/// Rows as a table: columns aligned, the ones in `right` to the right.
-pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| {
-        rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().enumerate().map(|(c, cell)| match right.contains(&c) {
-            true => format!("{cell:>0$}", widths[c]),
-            false => format!("{cell:<0$}", widths[c]),
-        });
-        let line = cells.collect::<Vec<_>>().join("  ");
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
-}
-
-/// 1234567 as "1,234,567".
-pub(super) fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(d);
-    }
-    out
-}
-
-/// Bytes as mebibytes.
-pub(super) fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }

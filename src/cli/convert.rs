@@ -1,6 +1,7 @@
-//! `atrous import` and `atrous export`: weights from one dialect and format to another.
+//! `atrous import` and `atrous export`: convert weights between dialects and file formats.
 
-use super::args::{print, thousands};
+use super::console::print;
+use super::format::thousands;
 use super::outputs::OutputCheck;
 use crate::error::{Result, error};
 use crate::image::ClassTable;
@@ -11,55 +12,89 @@ use crate::weights::dialects::{self, ReadOptions};
 use crate::weights::{FloatDType, Wrap, write_pth, write_safetensors};
 use std::path::{Path, PathBuf};
 
-/// Reads weights of any dialect and writes them in the program's own
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  atrous import deeplabv3_resnet50.pth deeplab.safetensors
+  atrous import model.pth gray.safetensors --input-channels 1
+  atrous import best.safetensors small.safetensors --fold --dtype f16";
+
+const EXPORT_EXAMPLES: &str = "\
+Example:
+  atrous export best.safetensors model.pth --dialect torchvision";
+
+/// Convert weights of any dialect to the program's own
 #[derive(Debug, clap::Args)]
+#[command(after_help = IMPORT_EXAMPLES)]
 pub(super) struct ImportArgs {
-    /// Weight file: .safetensors, .pth or .pt
-    input: PathBuf,
+    #[command(flatten)]
+    files: Files,
 
-    /// File to write: .safetensors, or .pth in PyTorch's format
-    output: PathBuf,
-
-    /// The code base whose names the file has, where they do not tell it themselves
+    /// Naming convention of the weights, if it cannot be detected: torchvision, smp, ...
     #[arg(long, value_name = "NAME")]
     dialect: Option<String>,
 
-    /// Changes the first convolution to take N channels, as for images of one or four: one gets the
-    /// sum over the old ones, more get them repeated in turn, scaled so that the sums keep their
-    /// size
+    /// Change the first convolution to N input channels, for example for grayscale (1) or
+    /// multispectral images: one channel gets the sum of the old kernels, more repeat them, scaled
+    /// to keep their sum
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     input_channels: Option<u16>,
 
-    /// Folds the batch norms into the convolutions: for finished networks, which then cannot be
-    /// trained any more
+    /// Fold batch norms into the convolutions: faster to load, but no longer trainable
     #[arg(long)]
     fold: bool,
 
-    /// File with the classes' numbers, names and colors, one a line: the output keeps them
+    /// File with class numbers, names and colors, one class a line, to store in the output
     #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 
-    /// Numbers in the file: f32 is exact, f16 and bf16 take half the space
-    #[arg(long, default_value = "f32", value_name = "TYPE")]
+    /// Precision of the stored parameters: f32 is exact, f16 and bf16 take half the space
+    #[arg(long, default_value = "f32", value_name = "TYPE", hide_possible_values = true)]
     dtype: Numbers,
 }
 
-/// Writes weights under the names of another code base
+/// Convert weights to the names of another code base
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXPORT_EXAMPLES)]
 pub(super) struct ExportArgs {
-    /// Weight file of any dialect
-    input: PathBuf,
+    #[command(flatten)]
+    files: Files,
 
-    /// File to write: .safetensors, or .pth/.pt for `torch.load`
-    output: PathBuf,
-
-    /// The code base whose names to write
+    /// Code base whose names to write: torchvision, smp, vainf, jfzhang95, ...
     #[arg(long, value_name = "NAME")]
     dialect: String,
 
-    /// Numbers in the file: f32 is exact, f16 and bf16 take half the space
-    #[arg(long, default_value = "f32", value_name = "TYPE")]
+    /// Precision of the stored parameters: f32 is exact, f16 and bf16 take half the space
+    #[arg(long, default_value = "f32", value_name = "TYPE", hide_possible_values = true)]
     dtype: Numbers,
+}
+
+/// The file to convert and its result.
+#[derive(Debug, clap::Args)]
+struct Files {
+    /// Weight file: .safetensors, .pth or .pt
+    #[arg(value_name = "INPUT")]
+    input: PathBuf,
+
+    /// File to write: .safetensors, or .pth or .pt for `torch.load`
+    #[arg(value_name = "OUTPUT", required_unless_present = "output_option")]
+    output: Option<PathBuf>,
+
+    /// The same as OUTPUT
+    #[arg(
+        short,
+        long = "output",
+        value_name = "OUTPUT",
+        conflicts_with = "output",
+        id = "output_option"
+    )]
+    output_option: Option<PathBuf>,
+}
+
+impl Files {
+    fn output(&self) -> &Path {
+        let output = self.output.as_ref().or(self.output_option.as_ref());
+        output.expect("invariant: clap requires one of both")
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -79,7 +114,7 @@ impl From<Numbers> for FloatDType {
     }
 }
 
-/// Refuses an output that would replace what it is made from, before that is read.
+/// Refuses an output that would replace an input, before anything is read.
 fn check(input: &Path, class_table: Option<&Path>, output: &Path) -> Result<()> {
     let mut outputs = OutputCheck::new("name another output");
     outputs.reads(input, "the input");
@@ -90,28 +125,28 @@ fn check(input: &Path, class_table: Option<&Path>, output: &Path) -> Result<()> 
 }
 
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
-    check(&args.input, args.class_table.as_deref(), &args.output)?;
+    check(&args.files.input, args.class_table.as_deref(), args.files.output())?;
     let mut model = Model::open_as(
-        &args.input,
+        &args.files.input,
         ReadOptions { classes: None, dialect: args.dialect.as_deref() },
     )?;
     if let Some(channels) = args.input_channels {
         inflate_stem(&mut model.config, &mut model.weights, channels.into())
-            .map_err(|e| e.file(&args.input))?;
+            .map_err(|e| e.file(&args.files.input))?;
     }
     if args.fold {
-        fold_norms(&mut model.config, &mut model.weights).map_err(|e| e.file(&args.input))?;
+        fold_norms(&mut model.config, &mut model.weights).map_err(|e| e.file(&args.files.input))?;
     }
     if let Some(path) = &args.class_table {
         let table = ClassTable::read(path)?;
         model.config.name_classes(&table.names, &table.colors).map_err(|e| e.file(path))?;
     }
-    convert(&model, &args.output, "atrous", args.dtype.into())
+    convert(&model, args.files.output(), "atrous", args.dtype.into())
 }
 
 pub(super) fn export(args: &ExportArgs) -> Result<()> {
-    check(&args.input, None, &args.output)?;
-    convert(&Model::open(&args.input)?, &args.output, &args.dialect, args.dtype.into())
+    check(&args.files.input, None, args.files.output())?;
+    convert(&Model::open(&args.files.input)?, args.files.output(), &args.dialect, args.dtype.into())
 }
 
 fn convert(model: &Model, output: &Path, dialect: &str, dtype: FloatDType) -> Result<()> {
@@ -122,8 +157,8 @@ fn convert(model: &Model, output: &Path, dialect: &str, dtype: FloatDType) -> Re
     match output.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => write_safetensors(output, stored.tensors, &stored.metadata, dtype)?,
         Some("pth" | "pt") => {
-            // VainF's and jfzhang95's loaders look for the weights under a key; our own names say
-            // nothing without the metadata beside them.
+            // VainF's and jfzhang95's loaders expect the weights under a key; the program's own
+            // names need the metadata beside them.
             let key = match dialect {
                 "vainf" => Some("model_state"),
                 "jfzhang95" | "atrous" => Some("state_dict"),
@@ -133,13 +168,13 @@ fn convert(model: &Model, output: &Path, dialect: &str, dtype: FloatDType) -> Re
             write_pth(output, stored.tensors, wrap, dtype)?;
         }
         _ => {
-            return Err(error!(Usage, "the ending tells the format")
+            return Err(error!(Usage, "cannot tell the output format from the file extension")
                 .file(output)
-                .advice("name the file *.safetensors, *.pth or *.pt"));
+                .advice("use .safetensors, .pth or .pt"));
         }
     }
     print(&format!(
-        "{} ({}) -> {} ({dialect}): {tensors} tensors, {} numbers\n",
+        "{} ({}) -> {} ({dialect}): {tensors} tensors, {} parameters\n",
         text::path(&model.path),
         model.dialect,
         text::path(output),

@@ -1,13 +1,16 @@
 //! `atrous devices`.
 
-use super::args::{mib, print, print_json, table};
+use super::console::{print, print_json};
+use super::format::{mib, table};
 use crate::error::Result;
 use crate::gpu::{AdapterSummary, adapters, limiting_variable};
 
-/// Lists the devices of this machine, their limits, and which one is taken by itself
+/// List devices and their limits, and show the default
+///
+/// The asterisk marks the device that `--device auto` uses.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Writes the list as JSON
+    /// Print the list as JSON
     #[arg(long)]
     json: bool,
 }
@@ -15,7 +18,7 @@ pub(super) struct Args {
 #[derive(serde::Serialize)]
 struct Report {
     adapters: Vec<AdapterSummary>,
-    /// Index of the adapter that `--device auto` takes; null for the CPU executor.
+    /// Index of the adapter that `--device auto` selects; null for the CPU executor.
     auto: Option<usize>,
     cpu_threads: usize,
 }
@@ -52,19 +55,19 @@ pub(super) fn run(args: &Args) -> Result<()> {
         mark(report.auto.is_none(), "cpu"),
         "CPU executor".to_owned(),
         "-".to_owned(),
-        "processor".to_owned(),
+        "CPU".to_owned(),
         format!("{} threads", report.cpu_threads),
     ]);
     let why = match (report.auto, report.adapters.is_empty()) {
-        (Some(i), _) => format!("* `--device auto` takes {i}: the first adapter that is hardware."),
+        (Some(i), _) => format!("* default (`--device auto`): {i}, the first hardware adapter"),
         (None, true) if let Some(limit) = limiting_variable() => {
-            format!("* `--device auto` takes the CPU executor: {limit} leaves no adapter; unset it to see them all.")
+            format!("* default (`--device auto`): the CPU, because {limit} hides all adapters; unset it to list them")
         }
         (None, true) => {
-            "* `--device auto` takes the CPU executor: no GPU adapter was found (is a Vulkan driver installed?).".to_owned()
+            "* default (`--device auto`): the CPU, because no GPU was found (is a Vulkan driver installed?)".to_owned()
         }
         (None, false) => {
-            "* `--device auto` takes the CPU executor: the adapters run in software, which is slower; name one to use it."
+            "* default (`--device auto`): the CPU, because the adapters above are software and slower; select one by its index"
                 .to_owned()
         }
     };

@@ -3,29 +3,33 @@
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 
-/// Writes a completion script for a shell to standard output
+/// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  atrous completions bash > ~/.local/share/bash-completion/completions/atrous"
+)]
 pub(super) struct CompletionArgs {
-    /// The shell
+    /// Shell to complete for
     shell: clap_complete::Shell,
 }
 
-/// Writes man pages into a directory
+/// Write man pages into a directory
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  atrous man ~/.local/share/man/man1")]
 pub(super) struct ManArgs {
-    /// The directory, made if it does not exist
+    /// Directory to write to; created if it does not exist
     directory: PathBuf,
 }
 
 pub(super) fn completions(args: &CompletionArgs, mut command: clap::Command) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "atrous", &mut script);
-    super::args::print(&String::from_utf8_lossy(&script))
+    super::console::print(&String::from_utf8_lossy(&script))
 }
 
 pub(super) fn man(args: &ManArgs, command: clap::Command) -> Result<()> {
     std::fs::create_dir_all(&args.directory)
-        .map_err(|e| Error::io(&args.directory, "the directory cannot be made", e))?;
+        .map_err(|e| Error::io(&args.directory, "could not create the directory", e))?;
     clap_mangen::generate_to(command, &args.directory)
-        .map_err(|e| Error::io(&args.directory, "man pages cannot be written", e))
+        .map_err(|e| Error::io(&args.directory, "could not write man pages", e))
 }

@@ -1,117 +1,119 @@
-//! `atrous doctor`: finds what is wrong before time is spent on it.
+//! `atrous doctor`: check a data set before training on it.
 
-use super::args::{print, print_json, table, thousands};
+use super::console::{print, print_json, progress};
+use super::format::{table, thousands};
 use super::outputs::OutputCheck;
 use crate::data::doctor::{Doctor, Examination, Finding, Severity, SplitReport};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use crate::text::{self, printable};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write;
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Cells of the longest bar.
+/// Characters of the longest bar.
 const BAR: usize = 24;
 
-/// Finds what is wrong before time is spent on it
+const EXAMPLES: &str = "\
+Examples:
+  atrous doctor camvid/
+  atrous doctor VOC2012/ --split trainaug -o sheet.png
+  atrous doctor mine/ --class-table classes.txt --json";
+
+/// Check a data set for faults before training on it
+///
+/// Checks images, masks and splits, prints the class distribution and suggests class weights.
+/// Known layouts are those of PASCAL VOC (also with SBD), Cityscapes, ADE20K and CamVid, and
+/// images/ with masks/. The exit code is 1 if there are faults.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    #[command(subcommand)]
-    what: What,
-}
+    /// Data set directory
+    #[arg(required = true, num_args = 1..=2, value_name = "DIR")]
+    directories: Vec<PathBuf>,
 
-#[derive(Debug, clap::Subcommand)]
-enum What {
-    /// Looks through a directory of images and masks: what would go wrong in training, how the
-    /// classes are spread, suggested weights
-    ///
-    /// Known are the layouts of PASCAL VOC (also with SBD), Cityscapes, ADE20K and CamVid, and
-    /// images/ with masks/. Ends with an error where there are faults, so that a script stops
-    /// before it trains.
-    Data(DataArgs),
-}
+    /// Split to check, such as train; may be repeated [default: train, val and test if present]
+    #[arg(long = "split", value_name = "NAME", alias = "part")]
+    splits: Vec<String>,
 
-#[derive(Debug, clap::Args)]
-struct DataArgs {
-    /// The data set's directory
-    dir: PathBuf,
+    /// File with class numbers, names and colors, one class a line [default: the directory's
+    /// classes.txt, else the classes of VOC, Cityscapes or ADE20K]
+    #[arg(long, value_name = "FILE", alias = "classes")]
+    class_table: Option<PathBuf>,
 
-    /// A part to look through, such as train; may be repeated [default: those for training,
-    /// validation and test]
-    #[arg(long = "part", value_name = "NAME")]
-    parts: Vec<String>,
+    /// Write a contact sheet of images with their masks over them (.png, .jpg or .webp)
+    #[arg(short, long, value_name = "FILE", alias = "out")]
+    output: Option<PathBuf>,
 
-    /// Names and colors of the classes [default: the directory's classes.txt, else what VOC,
-    /// Cityscapes and ADE20K have]
-    #[arg(long, value_name = "FILE")]
-    classes: Option<PathBuf>,
-
-    /// Writes a sheet of images with their masks over them (.png, .jpg or .webp)
-    #[arg(short, long, value_name = "FILE")]
-    out: Option<PathBuf>,
-
-    /// Images on the sheet
+    /// Number of images on the contact sheet, 1 to 400
     #[arg(long, default_value_t = 24, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=400))]
     images: u16,
 
-    /// Lines for each kind of finding; 0 prints all
+    /// Lines printed per kind of finding; 0 prints all
     #[arg(long, default_value_t = 10, value_name = "N")]
     lines: usize,
 
-    /// Writes everything as JSON
+    /// Print the results as JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
-    let What::Data(args) = &args.what;
-    let classes = args.classes.as_ref().map(ClassTable::read).transpose()?;
-    let doctor = Doctor::new(&args.dir, &args.parts, classes)?;
-    check_sheet(args, &doctor)?;
-    let bar = progress(doctor.pairs());
-    let found = doctor.examine(|| bar.inc(1));
-    bar.finish_and_clear();
-    match args.json {
-        true => print_json(&found)?,
-        false => print(&text(&found, if args.lines == 0 { usize::MAX } else { args.lines }))?,
-    }
-    if let Some(out) = &args.out {
-        found.sheet(usize::from(args.images))?.save(out)?;
-    }
-    match found.faults() {
-        0 => Ok(()),
-        1 => Err(error!(Data, "1 fault was found").file(&args.dir)),
-        n => Err(error!(Data, "{n} faults were found").file(&args.dir)),
+impl Args {
+    /// Returns the directory. `doctor data DIR`, the form of earlier versions, is still accepted.
+    fn directory(&self) -> Result<&Path> {
+        match &self.directories[..] {
+            [directory] => Ok(directory),
+            [command, directory] if command == Path::new("data") => Ok(directory),
+            _ => Err(error!(Usage, "expected one directory")),
+        }
     }
 }
 
-/// Refuses a sheet that would replace what is looked through.
-fn check_sheet(args: &DataArgs, doctor: &Doctor) -> Result<()> {
-    let Some(out) = &args.out else { return Ok(()) };
+pub(super) fn run(args: &Args) -> Result<()> {
+    let directory = args.directory()?;
+    let classes = args.class_table.as_ref().map(ClassTable::read).transpose()?;
+    let doctor = Doctor::new(directory, &args.splits, classes)?;
+    check_sheet(args, &doctor)?;
+    let bar = progress(Some(doctor.pairs() as u64), "pairs", false);
+    let examination = doctor.examine(|| bar.inc(1));
+    bar.finish_and_clear();
+    if args.json {
+        print_json(&examination)?;
+    } else {
+        let lines = if args.lines == 0 { usize::MAX } else { args.lines };
+        print(&text(&examination, lines))?;
+    }
+    if let Some(output) = &args.output {
+        examination.sheet(usize::from(args.images))?.save(output)?;
+    }
+    match examination.faults() {
+        0 => Ok(()),
+        1 => Err(error!(Data, "1 fault was found").file(directory)),
+        n => Err(error!(Data, "{n} faults were found").file(directory)),
+    }
+}
+
+/// Refuses a sheet that would replace a file of the data set.
+fn check_sheet(args: &Args, doctor: &Doctor) -> Result<()> {
+    let Some(output) = &args.output else { return Ok(()) };
     let mut outputs = OutputCheck::new("name another file for the sheet");
+    outputs.reads_lists(args.directory()?);
     doctor.files().for_each(|file| outputs.reads(file, "a file of the data set"));
-    if let Some(path) = &args.classes {
+    if let Some(path) = &args.class_table {
         outputs.reads(path, "the class table");
     }
-    outputs.writes(out, "the sheet")
+    outputs.writes(output, "the sheet")
 }
 
-fn progress(pairs: usize) -> ProgressBar {
-    let shown = std::io::stderr().is_terminal();
-    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{bar:32} {pos}/{len} pairs  {per_sec}  {eta} left");
-    ProgressBar::with_draw_target(Some(pairs as u64), target)
-        .with_style(style.expect("invariant: the template is well-formed"))
-}
-
-fn text(found: &Examination, lines: usize) -> String {
-    let parts: Vec<String> = found.splits.iter().map(part).collect();
-    let mut out = parts.join("\n");
+fn text(examination: &Examination, lines: usize) -> String {
+    let splits: Vec<String> = examination.splits.iter().map(split_text).collect();
+    let mut out = splits.join("\n");
+    if examination.findings.is_empty() {
+        out.push_str("\nno faults found\n");
+    }
     for severity in [Severity::Fault, Severity::Warning] {
         let alike: Vec<&Finding> =
-            found.findings.iter().filter(|f| f.severity == severity).collect();
-        // They come sorted by problem.
+            examination.findings.iter().filter(|f| f.severity == severity).collect();
+        // Findings are sorted by problem.
         for group in alike.chunk_by(|a, b| a.problem == b.problem) {
             let word = if severity == Severity::Fault { "fault" } else { "warning" };
             let problem = group[0].problem;
@@ -122,12 +124,12 @@ fn text(found: &Examination, lines: usize) -> String {
                 } else {
                     format!(": {}", printable(&finding.detail))
                 };
-                let part = finding
+                let split = finding
                     .split
                     .as_ref()
                     .map(|p| format!(" [{}]", printable(p)))
                     .unwrap_or_default();
-                let _ = writeln!(out, "  {}{part}{detail}", text::path(&finding.file));
+                let _ = writeln!(out, "  {}{split}{detail}", text::path(&finding.file));
             }
             if group.len() > lines {
                 let _ = writeln!(out, "  and {} more (--lines 0 prints all)", group.len() - lines);
@@ -138,22 +140,22 @@ fn text(found: &Examination, lines: usize) -> String {
     out
 }
 
-fn part(part: &SplitReport) -> String {
-    let size = match part.sizes {
-        None => "none can be read".to_owned(),
+fn split_text(split: &SplitReport) -> String {
+    let size = match split.sizes {
+        None => "none readable".to_owned(),
         Some([least, most]) if least == most => format!("{} x {} pixels", least.0, least.1),
         Some([least, most]) => {
             format!("{} to {} x {} to {} pixels", least.0, most.0, least.1, most.1)
         }
     };
-    let name = printable(part.name.as_deref().unwrap_or("all"));
-    let mut out = format!("{name}: {} pairs, {size}\n\n", thousands(part.pairs as u64));
+    let name = printable(split.name.as_deref().unwrap_or("all"));
+    let mut out = format!("{name}: {} pairs, {size}\n\n", thousands(split.pairs as u64));
     let heads = ["class", "", "pixels", "share", "", "images", "median weight", "log weight"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
-    let largest = part.classes.iter().map(|c| c.share).fold(0.0, f64::max);
+    let largest = split.classes.iter().map(|c| c.share).fold(0.0, f64::max);
     let weight = |w: Option<f64>| w.map_or("-".to_owned(), |w| format!("{w:.3}"));
-    for class in &part.classes {
-        // A class that is there at all has a mark.
+    for class in &split.classes {
+        // Every class that occurs gets at least one character.
         let cells = if class.pixels == 0 {
             0
         } else {
@@ -170,7 +172,7 @@ fn part(part: &SplitReport) -> String {
             weight(class.log_weight),
         ]);
     }
-    rows.push(vec!["-".into(), "ignored".into(), thousands(part.ignored)]);
+    rows.push(vec!["-".into(), "ignored".into(), thousands(split.ignored)]);
     out += &table(&rows, &[0, 2, 3, 5, 6, 7]);
     out
 }

@@ -12,17 +12,23 @@ use crate::tensor::Tensor;
 use crate::weights::{FloatDType, WeightFile};
 use std::path::PathBuf;
 
-/// Runs a network on raw tensors
+const EXAMPLES: &str = "\
+Example:
+  atrous infer --weights deeplab.pth --input input.safetensors -o activations.safetensors \\
+    --keep backbone.layer4,aspp";
+
+/// Run a network on raw tensors
 ///
-/// The input file holds a tensor `input` [N, C, H, W] f32, already normalized. The output file
-/// holds `logits`, the classifier's scores before the last upsampling, and `logits_full`, the
-/// scores at the input's size, [N, classes, H, W] both.
+/// The input file contains a tensor `input`, f32 [N, C, H, W], already normalized. The output file
+/// contains `logits`, the scores before the last upsampling, and `logits_full`, the scores at the
+/// input's size, both [N, classes, H, W].
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// Safetensors file that holds `input`
+    /// Safetensors file with the tensor `input`
     #[arg(short, long, value_name = "FILE")]
     input: PathBuf,
 
@@ -30,16 +36,16 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 
-    /// Also write the activations of these nodes or stages (see `atrous inspect --ops`), or
-    /// `labels` and `confidence`
+    /// Also write the activations of these nodes or stages (see `atrous inspect --ops`), or `labels`
+    /// and `confidence`
     #[arg(long, value_name = "NODE,...", value_delimiter = ',')]
     keep: Vec<String>,
 
     #[command(flatten)]
-    memory: MemoryArgs,
+    device: DeviceArgs,
 
     #[command(flatten)]
-    device: DeviceArgs,
+    memory: MemoryArgs,
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {

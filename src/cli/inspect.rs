@@ -1,105 +1,86 @@
-//! `atrous inspect`: what a weight file holds.
+//! `atrous inspect`: describe a weight file.
 
-use super::args::{HeadName, ModelArgs, mib, print, print_json, table, thousands};
+use super::args::{Network, NetworkArgs};
+use super::console::{print, print_json};
+use super::format::{mib, table, thousands};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::image::{ClassTable, Fit, SizeRule};
 use crate::models::{
-    Backbone, Config, ConvKind, Decoder, Head, Outputs, Pooling, build_network, is_auxiliary,
-    is_trained, parameters,
+    Config, ConvKind, Decoder, Head, Outputs, Pooling, build_network, is_auxiliary, is_trained,
+    parameters,
 };
 use crate::ops::Cost;
 use crate::passes;
 use crate::plan::Plan;
-use crate::segmenter::Model;
 use crate::tensor::Shape;
 use crate::text;
 use std::path::PathBuf;
 
-/// Shows what a weight file holds: network, classes, layers, costs, memory
+const EXAMPLES: &str = "\
+Examples:
+  atrous inspect deeplab.pth
+  atrous inspect deeplab.safetensors --ops --size 1025x513
+  atrous inspect --network xception65 --output-stride 8";
+
+/// Describe a weight file: network, classes, layers, cost and memory
 ///
-/// With `--network` it tells the same of a network of the paper, without any weights.
+/// With --network it describes a network of the paper, without a file.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Weight file: .safetensors, .pth or .pt, of any dialect
     #[arg(value_name = "FILE", required_unless_present = "network")]
     weights: Option<PathBuf>,
 
-    /// Instead of a file: a backbone, such as xception65, resnet101 or mobilenet_v2, with the head
-    /// that --head names
-    #[arg(long, value_name = "BACKBONE", conflicts_with = "weights")]
-    network: Option<String>,
-
-    /// The head of --network
-    #[arg(long, value_enum, default_value = "plus", requires = "network")]
-    head: HeadName,
-
     #[command(flatten)]
-    model: InspectModel,
+    network: NetworkArgs,
 
-    /// Size for costs and memory: N (a square) or WxH
+    /// Input size for cost and memory: N (a square) or WxH
     #[arg(long, default_value = "513", value_name = "N|WxH")]
     size: SizeRule,
 
-    /// Lists every operation as built, with shapes, parameters and Multi-Adds
+    /// List every operation as built, with shapes, parameters and Multi-Adds
     #[arg(long)]
     ops: bool,
 
-    /// Prints the plan after all passes: steps, buffers, memory
+    /// Print the plan after all passes: steps, buffers, memory
     #[arg(long)]
     plan: bool,
 
-    /// Writes everything as JSON
+    /// Print everything as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// As [`ModelArgs`], with the file as the command's own argument.
-#[derive(Debug, clap::Args)]
-struct InspectModel {
-    /// The code base whose names the file has, where they do not tell it themselves
-    #[arg(long, value_name = "NAME", conflicts_with = "network")]
-    dialect: Option<String>,
-
-    /// Output stride to run the weights at [default: the network's own]
-    #[arg(long, value_name = "8|16|32")]
-    output_stride: Option<usize>,
-}
-
-/// What is shown: a file, or a network without weights.
-enum Subject {
-    File(Box<Model>),
-    Paper(Box<Config>),
-}
-
-impl Subject {
+impl Network {
     fn config(&self) -> &Config {
         match self {
-            Subject::File(model) => &model.config,
-            Subject::Paper(config) => config,
+            Network::File(model) => &model.config,
+            Network::Named(config) => config,
         }
     }
 
     fn network(&self, input: Shape, outputs: &Outputs) -> Result<Graph> {
         Ok(match self {
-            Subject::File(model) => model.network(input, outputs)?.graph,
-            Subject::Paper(config) => build_network(config, input, outputs)?.graph,
+            Network::File(model) => model.network(input, outputs)?.graph,
+            Network::Named(config) => build_network(config, input, outputs)?.graph,
         })
     }
 
-    fn numbers(&self) -> Result<Numbers> {
+    fn counts(&self) -> Result<Counts> {
         let all: Vec<(String, u64)> = match self {
-            Subject::File(model) => {
+            Network::File(model) => {
                 model.weights.iter().map(|(n, p)| (n.clone(), p.shape().len() as u64)).collect()
             }
-            Subject::Paper(config) => {
+            Network::Named(config) => {
                 parameters(config)?.into_iter().map(|(n, shape)| (n, shape.len() as u64)).collect()
             }
         };
         let sum = |counts: &dyn Fn(&str) -> bool| {
             all.iter().filter(|(name, _)| counts(name)).map(|(_, n)| n).sum()
         };
-        Ok(Numbers {
+        Ok(Counts {
             parameters: sum(&is_trained),
             auxiliary: sum(&|name| is_trained(name) && is_auxiliary(name)),
             statistics: sum(&|name| !is_trained(name)),
@@ -107,53 +88,35 @@ impl Subject {
     }
 }
 
-/// How many numbers a network has.
-struct Numbers {
-    /// Trained numbers, all of them.
+/// Sizes of a network.
+struct Counts {
+    /// Number of trained parameters.
     parameters: u64,
-    /// Trained numbers of the auxiliary head.
+    /// Number of trained parameters of the auxiliary head.
     auxiliary: u64,
-    /// Running statistics.
+    /// Number of running statistics.
     statistics: u64,
-}
-
-fn subject(args: &Args) -> Result<Subject> {
-    let output_stride = args.model.output_stride;
-    if let Some(name) = &args.network {
-        let config = Config::paper(Backbone::named(name)?, args.head.into(), 21)?;
-        let config = match output_stride {
-            Some(stride) => config.with_output_stride(stride)?,
-            None => config,
-        };
-        return Ok(Subject::Paper(Box::new(config)));
-    }
-    let weights =
-        args.weights.clone().expect("invariant: clap asks for a file where there is no network");
-    let how =
-        ModelArgs { weights, dialect: args.model.dialect.clone(), output_stride, classes: None };
-    Ok(Subject::File(Box::new(how.open()?)))
 }
 
 #[derive(serde::Serialize)]
 struct Report {
-    /// None for a network without weights.
+    /// `None` without a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dialect: Option<&'static str>,
     config: Config,
-    /// Trained numbers: kernels, biases, norms' factors and summands.
+    /// Number of trained parameters: kernels, biases, scale and shift of norms.
     parameters: u64,
-    /// Those of them in the auxiliary head, which trains the network and takes no part in
-    /// inference.
+    /// Number of trained parameters in the auxiliary head, which only training uses.
     auxiliary_parameters: u64,
-    /// Norms' running statistics.
+    /// Number of running statistics of the norms.
     statistics: u64,
-    /// Width and height of the input that costs and memory are for.
+    /// Width and height of the input for cost and memory.
     size: (usize, usize),
     /// Without the auxiliary head.
     multi_adds: u64,
-    /// Bytes of the buffers that activations share.
+    /// Bytes of the buffers shared by activations.
     activation_bytes: u64,
     parameter_bytes: u64,
     layers: Vec<Layer>,
@@ -171,7 +134,7 @@ struct Layer {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let subject = subject(args)?;
+    let subject = args.network.open(args.weights.as_ref())?;
     let config = subject.config();
     let (w, h) = match args.size.fit(1, 1) {
         Fit { padded, .. } if args.size != SizeRule::Native => padded,
@@ -198,11 +161,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
     print(&text)
 }
 
-fn report(subject: &Subject, graph: &Graph, plan: &Plan, size: (usize, usize)) -> Result<Report> {
-    let numbers = subject.numbers()?;
+fn report(subject: &Network, graph: &Graph, plan: &Plan, size: (usize, usize)) -> Result<Report> {
+    let counts = subject.counts()?;
     let (file, dialect) = match subject {
-        Subject::File(model) => (Some(text::path(&model.path)), Some(model.dialect)),
-        Subject::Paper(_) => (None, None),
+        Network::File(model) => (Some(text::path(&model.path)), Some(model.dialect)),
+        Network::Named(_) => (None, None),
     };
     let layers: Vec<Layer> = graph
         .nodes()
@@ -226,9 +189,9 @@ fn report(subject: &Subject, graph: &Graph, plan: &Plan, size: (usize, usize)) -
         file,
         dialect,
         config: subject.config().clone(),
-        parameters: numbers.parameters,
-        auxiliary_parameters: numbers.auxiliary,
-        statistics: numbers.statistics,
+        parameters: counts.parameters,
+        auxiliary_parameters: counts.auxiliary,
+        statistics: counts.statistics,
         size,
         multi_adds: layers.iter().map(|l| l.cost.multi_adds).sum(),
         activation_bytes: plan.activation_bytes(),
@@ -237,7 +200,7 @@ fn report(subject: &Subject, graph: &Graph, plan: &Plan, size: (usize, usize)) -
     })
 }
 
-fn summary(report: &Report, subject: &Subject) -> String {
+fn summary(report: &Report, subject: &Network) -> String {
     let config = &report.config;
     let mut rows = Vec::new();
     rows.extend(report.file.iter().map(|file| ("file", file.clone())));
@@ -248,20 +211,20 @@ fn summary(report: &Report, subject: &Subject) -> String {
     ]);
     if let Some(head) = &config.head {
         let names = match subject {
-            Subject::File(model) => model.class_table().names,
-            Subject::Paper(_) => ClassTable::for_classes(head.classes).names,
+            Network::File(model) => model.class_table().names,
+            Network::Named(_) => ClassTable::for_classes(head.classes).names,
         };
-        let shown = names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
-        let more = if names.len() > 8 { ", ..." } else { "" };
         rows.push(("head", head_text(head)));
-        rows.push(("classes", format!("{} ({shown}{more})", head.classes)));
+        rows.push(("classes", head.classes.to_string()));
+        // All of them: `--keep` and class tables need the names.
+        rows.extend(names_in_lines(&names).into_iter().map(|line| ("", line)));
         rows.extend(head.aux.map(|_| ("auxiliary head", "yes".to_owned())));
     }
     let gigas = report.multi_adds as f64 / 1e9;
     let (in_auxiliary, without_auxiliary) = match report.auxiliary_parameters {
         0 => (String::new(), ""),
         n => (
-            format!("; {} of the parameters are the auxiliary head's", thousands(n)),
+            format!("; {} of the parameters in the auxiliary head", thousands(n)),
             ", without the auxiliary head",
         ),
     };
@@ -292,7 +255,25 @@ fn summary(report: &Report, subject: &Subject) -> String {
     table(&rows, &[])
 }
 
-/// The head in a line: `DeepLabv3+, rates 12 24 36, separable, pooled branch`.
+/// Wraps class names, with their numbers, into lines of about 76 characters.
+fn names_in_lines(names: &[String]) -> Vec<String> {
+    const WIDTH: usize = 76;
+    let mut lines = vec![String::new()];
+    for (class, name) in names.iter().enumerate() {
+        let entry = format!("{class} {name}");
+        let line = lines.last_mut().expect("invariant: at least one line");
+        if line.is_empty() {
+            *line = entry;
+        } else if line.chars().count() + 2 + entry.chars().count() <= WIDTH {
+            *line += &format!(", {entry}");
+        } else {
+            lines.push(entry);
+        }
+    }
+    lines
+}
+
+/// Describes the head in a line: `DeepLabv3+, rates 12 24 36, separable, pooled branch`.
 fn head_text(head: &Head) -> String {
     let aspp = &head.aspp;
     let mut parts = Vec::new();

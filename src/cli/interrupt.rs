@@ -1,8 +1,8 @@
-//! Signals that end the program: Ctrl-C (SIGINT), SIGTERM and SIGHUP, which all do the same.
+//! Signals that end the program: Ctrl-C (SIGINT), SIGTERM and SIGHUP, all handled alike.
 //!
-//! A command that can stop in good order asks for a flag with [`on_interrupt`]; the first signal
-//! sets it. Without one, and with the second signal, the program ends at once. Destructors do not
-//! run then, so child processes and temporary files are taken care of here.
+//! A command that can stop gracefully gets a flag from [`on_interrupt`], which the first signal
+//! sets. Without a flag, and at the second signal, the program exits at once. Destructors do not
+//! run then, so child processes and temporary files are cleaned up here.
 
 use crate::error::Result;
 use crate::thread;
@@ -11,51 +11,51 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often whoever waits looks at the flag.
+/// Polling interval of the flag.
 pub(super) const POLL: Duration = Duration::from_millis(50);
 
-/// The flag of the command that is running, and what is printed when it is set.
+/// Flag of the running command, and the message printed when it is set.
 static GRACEFUL: Mutex<Option<(Arc<AtomicBool>, &'static str)>> = Mutex::new(None);
 
-/// The first signal that came, 0 for none.
+/// The first signal received; 0 for none.
 static CAUGHT: AtomicI32 = AtomicI32::new(0);
 
-/// Catches the signals from here on.
+/// Installs the handlers.
 ///
 /// # Errors
-/// The system allows no thread or no handler.
+/// Returns an error if a thread or a handler cannot be created.
 pub(super) fn install() -> Result<()> {
     platform::install()
 }
 
-/// A flag that the first signal sets, printing `message`. A second signal ends the program at once.
+/// Returns a flag that the first signal sets, printing `message`. A second signal exits at once.
 ///
 /// # Errors
-/// None so far; a signal that cannot be caught is reported by [`install`].
+/// None at present; [`install`] reports signals that cannot be caught.
 pub(super) fn on_interrupt(message: &'static str) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     *GRACEFUL.lock().unwrap_or_else(PoisonError::into_inner) = Some((stop.clone(), message));
     Ok(stop)
 }
 
-/// The first signal that came.
+/// Returns the first signal received.
 pub(super) fn caught() -> Option<i32> {
     Some(CAUGHT.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
 }
 
-/// Ends child processes and removes temporary files. Only for a process that ends right after it.
+/// Kills child processes and removes temporary files. The process must exit right after.
 pub(super) fn clean_up() {
     crate::video::end_children();
     crate::files::remove_temporaries();
 }
 
-/// Runs on a thread of its own, so that it may lock and print.
+/// Handles a signal, on a separate thread, where it may lock and print.
 fn handle(signal: i32) {
     let _ = CAUGHT.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
     let graceful = GRACEFUL.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match graceful {
         Some((flag, message)) if !flag.swap(true, Ordering::Relaxed) => {
-            super::args::say(&format!("\n{message}; once more ends at once"));
+            super::console::say(&format!("\n{message}; send the signal again to exit at once"));
         }
         _ => {
             clean_up();
@@ -64,8 +64,8 @@ fn handle(signal: i32) {
     }
 }
 
-/// What `work` returns, or `None` as soon as `stop` is set. It runs on a thread of its own, which
-/// is left behind then: a read that never comes back must not hold up the exit.
+/// Runs `work` on a separate thread and returns its result, or `None` as soon as `stop` is set. The
+/// thread is left behind then, so that a blocked read does not delay the exit.
 pub(super) fn unless_stopped<T: Send + 'static>(
     stop: &AtomicBool,
     work: impl FnOnce() -> T + Send + 'static,
@@ -77,7 +77,7 @@ pub(super) fn unless_stopped<T: Send + 'static>(
             Ok(value) => return Ok(Some(value)),
             Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => return Ok(None),
             Err(RecvTimeoutError::Timeout) => {}
-            // The sender is gone without a value: a panic, which belongs to the caller.
+            // The sender was dropped without a value: propagate the panic.
             Err(RecvTimeoutError::Disconnected) => match thread.join() {
                 Err(panic) => std::panic::resume_unwind(panic),
                 Ok(()) => return Ok(None),
@@ -93,13 +93,13 @@ mod platform {
     use signal_hook::iterator::Signals;
     use std::sync::mpsc::sync_channel;
 
-    /// The thread begins before the signals are caught: caught ones that nobody handles would be
-    /// lost.
+    /// Starts the thread before the handlers are installed: signals without a thread would be lost.
     pub(super) fn install() -> Result<()> {
         let failed = |e| Error::new(ErrorKind::Io, "signals cannot be caught").source(e);
         let (sender, begun) = sync_channel(1);
+        ignore(libc::SIGXFSZ);
         let work = move || {
-            // `nohup` and its like have SIGHUP ignored, and the program must outlive the terminal.
+            // `nohup` ignores SIGHUP so that the program outlives the terminal.
             let wanted = [SIGINT, SIGTERM, SIGHUP]
                 .into_iter()
                 .filter(|s| *s != SIGHUP || !is_ignored(SIGHUP));
@@ -115,7 +115,14 @@ mod platform {
         begun.recv().unwrap_or(Ok(())).map_err(failed)
     }
 
-    /// Whether the process was begun with the signal ignored.
+    /// Ignores a signal, so that the call that causes it returns an error instead: a file larger
+    /// than `ulimit -f` would end the process and leave temporary files behind.
+    fn ignore(signal: i32) {
+        // SAFETY: ignoring a signal installs no handler.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+
+    /// Whether the process was started with the signal ignored.
     fn is_ignored(signal: i32) -> bool {
         let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
         // SAFETY: without a new action, `sigaction` changes nothing and fills in `action`, which is
@@ -127,8 +134,7 @@ mod platform {
         action.sa_sigaction == libc::SIG_IGN
     }
 
-    /// At once: neither destructors nor functions that drivers have registered for the exit, which
-    /// may wait for what hangs.
+    /// Exits without destructors and exit handlers: those of drivers may wait for work that hangs.
     pub(super) fn exit(code: i32) -> ! {
         signal_hook::low_level::exit(code)
     }
@@ -138,7 +144,7 @@ mod platform {
 mod platform {
     use crate::error::{Result, error};
 
-    /// Stands for Ctrl-C, Ctrl-Break and a closed console alike.
+    /// Reported for Ctrl-C, Ctrl-Break and a closed console.
     const SIGINT: i32 = 2;
 
     pub(super) fn install() -> Result<()> {

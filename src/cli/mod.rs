@@ -3,11 +3,13 @@
 
 mod args;
 mod bench;
+mod console;
 mod convert;
 mod devices;
 mod docs;
 mod doctor;
 mod eval;
+mod format;
 mod infer;
 mod inspect;
 mod interrupt;
@@ -28,57 +30,58 @@ Examples:
   atrous segment photo.jpg --weights deeplab.safetensors -o out.png
   atrous segment holiday/ --weights deeplab.safetensors -o masks/ --style mask
   atrous segment video.mp4 --weights deeplab.safetensors -o out.mp4
-  ffmpeg -i video.mp4 -f yuv4mpegpipe - | atrous segment - --weights deeplab.safetensors -o - | ffplay -
-  atrous inspect deeplab.pth --ops
-  atrous eval --weights deeplab.safetensors --data VOC2012 --part val
-  atrous bench --network mobilenet_v2 --tune on
-  atrous devices
+  atrous inspect deeplab.pth
+  atrous doctor camvid/
+  atrous train --data camvid/ --init deeplab.safetensors -o runs/camvid
+  atrous eval --weights runs/camvid/best.safetensors --data camvid/
 
-A GPU is used where there is one, else the processor: see `atrous devices`.
+The program runs on a GPU if there is one, else on the CPU: see `atrous devices`.
 
-Ctrl-C, SIGTERM and SIGHUP stop `segment` and `train` in good order: a video is finished with the frames so far, a training run can be
-resumed. The exit code is 0 then, and 128 plus the signal's number where something is missing. A second signal ends the program at
-once and removes temporary files.";
+Exit codes: 0 success, 1 failure, 2 invalid usage, 128 + N ended by signal N. Ctrl-C, SIGTERM and
+SIGHUP finish what can be finished: a video keeps the frames so far, a training run can be resumed.
+A second signal exits at once.";
 
-/// DeepLabv3+ semantic segmentation on any GPU, without Python and without CUDA.
+/// Run and train DeepLabv3+ semantic segmentation on any GPU, without Python or CUDA.
 #[derive(Debug, Parser)]
-#[command(name = "atrous", version, propagate_version = true, after_help = EXAMPLES, max_term_width = 110)]
+#[command(name = "atrous", version, propagate_version = true, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// Says more: once for progress of the work, twice for details
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Increase verbosity (-v: progress, -vv: details)
+    #[arg(short, long, global = true, display_order = 900, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Finds what is in images and videos and writes masks, overlays or cut-outs
+    /// Segment images and videos; write masks, overlays or cut-outs
+    #[command(alias = "predict")]
     Segment(segment::Args),
-    /// Trains a network on images and masks
+    /// Train a network on images and masks
     Train(Box<train::Args>),
-    /// Lists the devices of this machine, their limits, and which one is taken by itself
-    Devices(devices::Args),
-    /// Shows what a weight file holds: network, classes, layers, costs, memory
-    Inspect(inspect::Args),
-    /// Reads weights of any dialect and writes them in the program's own
-    Import(convert::ImportArgs),
-    /// Writes weights under the names of another code base
-    Export(convert::ExportArgs),
-    /// Runs a network on raw tensors
-    Infer(infer::Args),
-    /// Compares activations with a reference, node by node, and names the first that differs
-    Verify(verify::Args),
-    /// Measures how fast a network runs on this machine
-    Bench(bench::Args),
-    /// Scores a network on images with masks
+    /// Evaluate a network on images with masks
+    #[command(alias = "val")]
     Eval(eval::Args),
-    /// Finds what is wrong with a data set before it is trained on
+    /// Check a data set for faults before training on it
     Doctor(doctor::Args),
-    /// Writes a completion script for a shell to standard output
+    /// Describe a weight file: network, classes, layers, cost and memory
+    Inspect(inspect::Args),
+    /// Convert weights of any dialect to the program's own
+    Import(convert::ImportArgs),
+    /// Convert weights to the names of another code base
+    Export(convert::ExportArgs),
+    /// Run a network on raw tensors
+    Infer(infer::Args),
+    /// Compare activations with a reference, node by node
+    Verify(verify::Args),
+    /// Measure how fast a network runs on this machine
+    Bench(bench::Args),
+    /// List devices and their limits, and show the default
+    Devices(devices::Args),
+    /// Print a completion script for a shell
     Completions(docs::CompletionArgs),
-    /// Writes man pages into a directory
+    /// Write man pages into a directory
     Man(docs::ManArgs),
 }
 
@@ -88,26 +91,42 @@ pub fn main() -> ExitCode {
     let level = ["warn", "info", "debug"][usize::from(cli.verbose.min(2))];
     let filter = if cli.verbose > 2 { "debug".to_owned() } else { format!("error,atrous={level}") };
     let env = env_logger::Env::default().filter_or("ATROUS_LOG", filter);
-    let logger =
-        env_logger::Builder::from_env(env).format_timestamp(None).format_target(false).build();
+    let logger = env_logger::Builder::from_env(env).format(log_line).build();
     log::set_max_level(logger.filter());
-    log::set_boxed_logger(Box::new(Printable(logger))).expect("invariant: this is the only logger");
+    log::set_boxed_logger(Box::new(logger)).expect("invariant: this is the only logger");
     let done = interrupt::install().and_then(|()| run(cli.command));
-    // A source that hangs is left on a thread of its own, and what it began is ended here.
+    // A source that hangs was left behind on its own thread; end its child processes here.
     interrupt::clean_up();
     match (done, interrupt::caught()) {
         (Ok(()), _) => ExitCode::SUCCESS,
-        // A reader that went away (`atrous devices | head -1`) is no failure.
+        // A reader that exits early (`atrous devices | head -1`) is not a failure.
         (Err(e), _) if e.is_broken_pipe() => ExitCode::SUCCESS,
         (Err(e), caught) => {
-            let style = anstyle::AnsiColor::Red.on_default().bold();
-            args::say(&format!("{style}error{style:#}: {e}"));
+            console::say_error(&e);
             match caught.and_then(|signal| u8::try_from(128 + signal).ok()) {
                 Some(code) => ExitCode::from(code),
                 None => ExitCode::from(if e.kind() == ErrorKind::Usage { 2 } else { 1 }),
             }
         }
     }
+}
+
+/// Writes a log line as cargo does: `warning: ...`. Control characters are escaped, since messages
+/// quote file names and names from files.
+fn log_line(out: &mut env_logger::fmt::Formatter, record: &log::Record) -> std::io::Result<()> {
+    use std::io::Write;
+    let name = match record.level() {
+        log::Level::Error => "error",
+        log::Level::Warn => "warning",
+        log::Level::Info => "info",
+        log::Level::Debug => "debug",
+        log::Level::Trace => "trace",
+    };
+    let style = out.default_level_style(record.level());
+    // Messages of drivers have several lines. Indented, none of them passes for another message.
+    let text = record.args().to_string();
+    let text = printable_lines(&text).replace('\n', "\n  ");
+    writeln!(out, "{style}{name}{style:#}: {text}")
 }
 
 /// Ends the program with clap's words about the arguments. They quote the arguments, and
@@ -123,39 +142,8 @@ fn refuse(error: &clap::Error) -> ! {
     error.exit()
 }
 
-/// A logger that lets nothing through that a terminal obeys: messages hold names of files, and
-/// names out of files.
-///
-/// Line breaks stay, since messages of drivers have them; the logger inside indents what follows,
-/// so that no line can pass for another message.
-struct Printable(env_logger::Logger);
-
-impl log::Log for Printable {
-    fn enabled(&self, metadata: &log::Metadata) -> bool {
-        self.0.enabled(metadata)
-    }
-
-    fn log(&self, record: &log::Record) {
-        if self.0.matches(record) {
-            let text = record.args().to_string();
-            let mut shown = log::Record::builder();
-            shown
-                .metadata(record.metadata().clone())
-                .module_path(record.module_path())
-                .file(record.file())
-                .line(record.line());
-            self.0.log(&shown.args(format_args!("{}", printable_lines(&text))).build());
-        }
-    }
-
-    fn flush(&self) {
-        self.0.flush();
-    }
-}
-
 fn run(command: Command) -> Result<()> {
-    // Reading weights shares work among the threads too, and where none can be started the pool
-    // would panic.
+    // Reading weights uses the thread pool too, which panics if it cannot start its threads.
     if !matches!(command, Command::Completions(_) | Command::Man(_)) {
         threads::start()?;
     }

@@ -1,5 +1,5 @@
-//! No output of a command replaces one of its inputs, or another output: all of them are compared
-//! before the first is written.
+//! Compares all outputs of a command with its inputs, and with each other, before the first is
+//! written: no output may replace a file of the same call.
 
 use crate::error::{Error, Result, error};
 use std::collections::HashMap;
@@ -7,25 +7,25 @@ use std::collections::hash_map::Entry;
 use std::fs::{self, Metadata};
 use std::path::{Component, Path, PathBuf};
 
-/// Links in a row that are followed. More than any system follows.
+/// Maximum number of links followed in a chain; no system follows more.
 const LINKS: usize = 40;
 
-/// What a command reads and writes. First everything that it reads, then everything that it writes.
+/// The files that a command reads and writes. All reads must be added before the first write.
 ///
-/// Two paths are one file where the operating system says so (device and inode: symbolic and hard
-/// links, `.` and `..`, file systems that ignore case), or where they would be, being made: the
-/// same name in the same directory, however that is spelled.
+/// Two paths are the same file if the operating system says so (device and inode: symbolic and hard
+/// links, `.` and `..`, case-insensitive file systems), or if they would be once created: the same
+/// name in the same directory, however spelled.
 #[derive(Debug)]
 pub(super) struct OutputCheck {
     advice: &'static str,
     claims: Vec<Claim>,
     by_file: HashMap<FileId, usize>,
     by_place: HashMap<PathBuf, usize>,
-    /// By place in lower case: one file on some file systems.
+    /// Indices by lower-case path: the same file on some file systems.
     by_folded: HashMap<String, Vec<usize>>,
-    /// Directories by spelling.
+    /// Resolved directories by spelling.
     resolved: HashMap<PathBuf, PathBuf>,
-    /// Whether a directory ignores case.
+    /// Whether a directory is case-insensitive.
     ignoring_case: HashMap<PathBuf, bool>,
 }
 
@@ -38,14 +38,14 @@ struct Claim {
 
 #[derive(Debug, Clone)]
 enum What {
-    /// It is read; what it is ("an input").
+    /// A file that is read, with its role ("an input").
     Read(&'static str),
-    /// It will be written; what it will be ("the overlay of a.png").
+    /// A file that will be written, with its description ("the overlay of a.png").
     Written(String),
 }
 
 impl OutputCheck {
-    /// Nothing yet. `advice` is what to do about a conflict.
+    /// Returns an empty check. `advice` is added to the error about a conflict.
     pub(super) fn new(advice: &'static str) -> Self {
         Self {
             advice,
@@ -58,10 +58,10 @@ impl OutputCheck {
         }
     }
 
-    /// Adds a file that is read; `what` it is, with an article ("an input").
+    /// Adds a file that is read; `what` is its role, with an article ("an input").
     pub(super) fn reads(&mut self, path: &Path, what: &'static str) {
         let meta = fs::metadata(path).ok();
-        // Reading the same file twice harms nobody, so the first claim stays.
+        // Reading a file twice is no conflict, so the first claim stays.
         if let Some(id) = meta.as_ref().and_then(|meta| FileId::of(path, meta)) {
             self.by_file.entry(id).or_insert(self.claims.len());
         }
@@ -70,15 +70,29 @@ impl OutputCheck {
         }
     }
 
-    /// Adds a file that will be written; `what` it will be ("the overlay of a.png").
+    /// Adds the lists of a data set: class tables, splits and the like, in its directory and below
+    /// `ImageSets`. Images and masks are added by whoever knows them.
+    pub(super) fn reads_lists(&mut self, data: &Path) {
+        let image_sets = data.join("ImageSets");
+        let mut directories = vec![data.to_owned(), image_sets.clone()];
+        directories.extend(entries(&image_sets).filter(|path| path.is_dir()));
+        for file in directories.iter().flat_map(|directory| entries(directory)) {
+            let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default();
+            if ["txt", "json", "csv", "yaml", "yml", "mat"].contains(&extension) && file.is_file() {
+                self.reads(&file, "a list of the data set");
+            }
+        }
+    }
+
+    /// Adds a file that will be written; `what` describes it ("the overlay of a.png").
     ///
     /// # Errors
-    /// It is read as well, or something else will be written there.
+    /// Returns an error if the file is also read, or written as another output.
     pub(super) fn writes(&mut self, path: &Path, what: impl Into<String>) -> Result<()> {
         let what = what.into();
         let meta = fs::metadata(path).ok();
         if meta.as_ref().is_some_and(|meta| !meta.is_file() && !meta.is_dir()) {
-            // A device or a pipe is written to, never replaced.
+            // Devices and pipes are written to, not replaced.
             return Ok(());
         }
         let id = meta.as_ref().and_then(|meta| FileId::of(path, meta));
@@ -106,11 +120,11 @@ impl OutputCheck {
         Ok(())
     }
 
-    /// Adds a directory that will get frames, `000001.png` and so on, of which nobody knows how
-    /// many.
+    /// Adds a directory that frames are written to: `000001.png` and so on, an unknown number of
+    /// them.
     ///
     /// # Errors
-    /// It holds such files already, or an input, or it cannot be read.
+    /// Returns an error if it already contains frames or an input, or cannot be read.
     pub(super) fn writes_frames(&mut self, directory: &Path) -> Result<()> {
         if let Some(held) = crate::video::frame_in(directory)? {
             return Err(error!(Usage, "holds frames already, such as {}", held.display())
@@ -143,7 +157,7 @@ impl OutputCheck {
 
     fn conflict(&self, path: &Path, what: &str, with: usize) -> Error {
         let other = &self.claims[with];
-        // The same name twice would only confuse.
+        // The same path twice would be confusing.
         let name =
             if other.path == path { String::new() } else { format!(" ({})", other.path.display()) };
         match &other.what {
@@ -156,8 +170,8 @@ impl OutputCheck {
         .advice(self.advice)
     }
 
-    /// Where a path leads, as a directory without links and a name; more than one where it is a
-    /// link to what is not there yet.
+    /// Returns the resolved directory and name of a path; several if it is a link to a file that
+    /// does not exist yet.
     fn places(&mut self, path: &Path) -> Vec<PathBuf> {
         let mut places = Vec::new();
         let mut next = path.to_owned();
@@ -169,13 +183,14 @@ impl OutputCheck {
             let target = fs::read_link(&place).ok();
             places.push(place);
             let Some(target) = target else { break };
-            // A relative link starts where the link is.
+            // A relative link is relative to its own directory.
             next = next.parent().unwrap_or(Path::new("")).join(target);
         }
         places
     }
 
-    /// A directory without links, `.` and `..`, also where its end does not exist yet.
+    /// Returns a directory without links, `.` and `..`, even if its last components do not exist
+    /// yet.
     fn directory(&mut self, path: &Path) -> PathBuf {
         if let Some(found) = self.resolved.get(path) {
             return found.clone();
@@ -185,8 +200,8 @@ impl OutputCheck {
         found
     }
 
-    /// Whether the file system takes names that differ in case alone for one: tried with a file,
-    /// where there is a doubt. Where that cannot be tried, it is assumed.
+    /// Whether the file system is case-insensitive, tested with a file. Assumed to be if that
+    /// fails.
     fn ignores_case(&mut self, place: &Path) -> bool {
         let Some(directory) = place.ancestors().skip(1).find(|a| a.is_dir()).map(Path::to_owned)
         else {
@@ -228,8 +243,8 @@ fn folded(place: &Path) -> String {
 fn resolve(path: &Path) -> PathBuf {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // The longest beginning that exists is resolved by the system, the rest by its letters: nothing
-    // of it can be a link.
+    // The system resolves the longest prefix that exists. The rest contains no links and is
+    // resolved by name.
     let mut rest: Vec<Component> = Vec::new();
     let mut components = absolute.components();
     loop {
@@ -249,7 +264,7 @@ fn resolve(path: &Path) -> PathBuf {
     }
 }
 
-/// A file's identity, whatever it is called.
+/// Identity of a file, independent of its name.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum FileId {
     #[cfg(unix)]
@@ -269,6 +284,11 @@ impl FileId {
     fn of(path: &Path, _: &Metadata) -> Option<Self> {
         path.canonicalize().ok().map(FileId::Path)
     }
+}
+
+/// Returns the paths in a directory; none if it cannot be read.
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 #[cfg(test)]

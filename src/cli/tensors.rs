@@ -7,7 +7,7 @@ use crate::weights::{FloatDType, WeightFile, write_safetensors};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A tensor `[N, C, H, W]` of a file; fewer dimensions are filled up with ones in front.
+/// Reads a tensor `[N, C, H, W]` of a file; missing leading dimensions are 1.
 pub(super) fn read(file: &WeightFile, name: &str) -> Result<Tensor> {
     let (dims, data) = file.read_finite(name, "inputs and references must be finite")?;
     let dims4 = match *dims.as_slice() {
@@ -25,10 +25,10 @@ pub(super) fn read(file: &WeightFile, name: &str) -> Result<Tensor> {
     Tensor::from_nchw(n, c, h, w, &data)
 }
 
-/// Dimensions and elements of a tensor in PyTorch's order; class numbers become floats.
+/// Returns dimensions and elements of a tensor in PyTorch's order; class numbers become floats.
 ///
 /// # Errors
-/// Where there is no memory for a copy.
+/// Returns an error if there is no memory for a copy.
 pub(super) fn nchw(tensor: &Tensor) -> Result<(Vec<usize>, Vec<f32>)> {
     let s = tensor.shape();
     let data = match tensor.data() {

@@ -1,4 +1,4 @@
-//! The threads that share the work on the processor.
+//! The thread pool of the CPU executor.
 
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::memory;
@@ -7,27 +7,25 @@ use std::io;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
-/// Threads that the program starts beside those of the pool: to read, to write, to wait for
-/// signals.
+/// Threads that the program starts beside the pool: to read, to write, to wait for signals.
 const BESIDE: usize = 4;
 
-/// Memory without which no work is begun: what is allocated in small pieces would end the program.
+/// Minimum of available memory in bytes: below it, small infallible allocations could fail.
 const LEAST: u64 = 40 << 20;
-/// The same for each thread of the pool, where matrix products keep a block as large as a cache.
+/// Additional minimum per thread of the pool, which keeps a cache-sized block for matrix products.
 const LEAST_OF_THREAD: u64 = 2 << 20;
 
-/// Address space that a thread's stack and its part of the allocator take: where that is limited,
-/// no more than half of it goes there.
+/// Address space in bytes of a thread's stack and allocator arena. If the address space is limited,
+/// threads get at most half of it.
 const OF_THREAD: u64 = 66 << 20;
 
-/// Starts as many threads as there are processors (or as `RAYON_NUM_THREADS` states), or as many as
-/// the system gives.
+/// Starts the thread pool with one thread per core, or `RAYON_NUM_THREADS`, or as many as the
+/// system allows.
 ///
-/// Left to itself, the pool starts with its first work, and panics where one of its threads cannot
-/// be started.
+/// By default the pool starts with its first task and panics if a thread cannot be started.
 ///
 /// # Errors
-/// Where the system gives too few threads for any work.
+/// Returns an error if the system allows too few threads or too little memory.
 pub(super) fn start() -> Result<()> {
     let stated = std::env::var("RAYON_NUM_THREADS")
         .ok()
@@ -64,25 +62,26 @@ pub(super) fn start() -> Result<()> {
     memory::check_pieces(least, "the program")
         .map_err(|e| e.advice("raise the limit on memory (`ulimit -v`)"))?;
     rayon::broadcast(|_| settle());
+    memory::hold_reserve();
     if let Some(bytes) = memory::available() {
         log::debug!("{} MiB of memory are available", bytes >> 20);
     }
     Ok(())
 }
 
-/// Has a thread allocate now what it keeps for its matrix products, so that it is counted before
-/// graphs are checked against what is left.
+/// Makes a thread allocate its block for matrix products now, so that it is counted before graphs
+/// are checked against the available memory.
 fn settle() {
-    /// Rows and columns for which the product uses that memory.
+    /// Rows and columns of a product large enough to use the block.
     const SIDE: usize = 64;
     let (ones, mut out) = ([1.0; SIDE * SIDE], [0.0; SIDE * SIDE]);
     product(&mut out, &ones, &ones, (SIDE, SIDE, SIDE));
 }
 
-/// How many threads can run at once, up to `wanted`, and why no more. All have ended when this
-/// returns.
+/// Returns how many threads can run at once, up to `wanted`, and the error of the first that could
+/// not start. All have ended when this returns.
 fn startable(wanted: usize) -> (usize, Option<io::Error>) {
-    // They allocate nothing: the allocator would set address space apart for each.
+    // They allocate nothing: the allocator would reserve address space for each.
     let (counted, changed) = (Mutex::new(false), Condvar::new());
     let wait = || {
         let mut done = counted.lock().unwrap_or_else(PoisonError::into_inner);

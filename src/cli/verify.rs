@@ -1,18 +1,23 @@
-//! `atrous verify`: where does a network begin to differ from a reference?
+//! `atrous verify`: find the first node whose activations differ from a reference.
 
-use super::args::{DeviceArgs, ModelArgs, print, print_json, table};
+use super::args::{DeviceArgs, ModelArgs};
+use super::console::{print, print_json};
+use super::format::table;
 use super::{infer, tensors};
 use crate::error::{Result, error};
 use crate::tensor::Tensor;
 use crate::weights::WeightFile;
 use std::path::PathBuf;
 
-/// Compares activations with a reference, node by node, and names the first that differs
+/// Compare activations with a reference, node by node
 ///
-/// The reference is a safetensors file with `input` [N, C, H, W] and any number of activations
-/// under the names of nodes or stages (as `atrous infer --keep` writes them, with `input` added),
-/// `logits` or `logits_full`.
+/// The first node that differs is named. The reference is a safetensors file with `input`
+/// [N, C, H, W] and any number of activations, under the names of nodes or stages (as
+/// `atrous infer --keep` writes them, with `input` added), `logits` or `logits_full`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  atrous verify --weights deeplab.pth --reference pytorch.safetensors"
+)]
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -21,15 +26,15 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE")]
     reference: PathBuf,
 
-    /// Largest difference allowed, absolute
+    /// Largest absolute difference allowed
     #[arg(long, default_value_t = 1e-3, value_name = "X")]
     atol: f32,
 
-    /// Largest difference allowed, relative to the expected value
+    /// Largest difference allowed relative to the expected value
     #[arg(long, default_value_t = 1e-3, value_name = "X")]
     rtol: f32,
 
-    /// Writes the comparison as JSON
+    /// Print the comparison as JSON
     #[arg(long)]
     json: bool,
 
@@ -55,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         file.names().filter(|n| *n != "input").map(str::to_owned).collect();
     if names.is_empty() {
         return Err(
-            error!(Usage, "holds nothing to compare with but `input`").file(&args.reference)
+            error!(Usage, "contains no activations to compare, only `input`").file(&args.reference)
         );
     }
     names.retain(|n| n != "logits" && n != "logits_full");
@@ -99,7 +104,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         None => Ok(()),
         Some(first) => Err(error!(
             Weights,
-            "the first that differs: {} of {} elements, by up to {:.3e}",
+            "is the first that differs: {} of {} elements, by up to {:.3e}",
             first.outside,
             first.elements,
             first.largest_difference
@@ -112,7 +117,7 @@ fn compare(name: &str, got: &Tensor, want: &Tensor, args: &Args) -> Result<Row> 
     if got.shape() != want.shape() {
         return Err(error!(
             Weights,
-            "computes {}, the reference holds {}",
+            "has the shape {}, the reference {}",
             got.shape(),
             want.shape()
         )
@@ -121,7 +126,7 @@ fn compare(name: &str, got: &Tensor, want: &Tensor, args: &Args) -> Result<Row> 
     let (mut largest, mut outside) = (0f32, 0);
     for (g, w) in got.f32().iter().zip(want.f32()) {
         let difference = (g - w).abs();
-        // A NaN is outside too.
+        // A NaN counts as outside.
         let inside = difference <= args.atol + args.rtol * w.abs();
         outside += usize::from(!inside);
         largest = if difference.is_nan() { f32::NAN } else { largest.max(difference) };

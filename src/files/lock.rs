@@ -32,6 +32,7 @@ impl DirectoryLock {
         let failed = |e| Error::io(&path, "could not be locked", e);
         for _ in 0..TRIES {
             super::refuse_special(&path, "a lock file")?;
+            refuse_link(&path)?;
             let (mut file, is_new) = open(&path).map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
@@ -54,6 +55,11 @@ impl DirectoryLock {
             if !is_at(&file, &path) {
                 continue;
             }
+            if !is_lock(&mut file).map_err(failed)? {
+                return Err(error!(Usage, "is not a lock file of this program")
+                    .file(&path)
+                    .advice("rename the file, or name another directory"));
+            }
             let pid = format!("{}\n", std::process::id());
             file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(failed)?;
             file.write_all(pid.as_bytes()).and_then(|()| file.flush()).map_err(failed)?;
@@ -71,6 +77,31 @@ impl DirectoryLock {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Refuses links, symbolic and hard: writing the process ID would change a file elsewhere.
+fn refuse_link(path: &Path) -> Result<()> {
+    let Ok(meta) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    #[cfg(unix)]
+    let linked = meta.is_symlink() || std::os::unix::fs::MetadataExt::nlink(&meta) > 1;
+    #[cfg(not(unix))]
+    let linked = meta.is_symlink();
+    if linked {
+        return Err(error!(Usage, "is a link, not a lock file of this program")
+            .file(path)
+            .advice("remove the link, or name another directory"));
+    }
+    Ok(())
+}
+
+/// Whether the content is that of a lock file: nothing, or a process ID.
+fn is_lock(file: &mut File) -> std::io::Result<bool> {
+    const LONGEST: u64 = 16;
+    file.seek(SeekFrom::Start(0))?;
+    let mut content = Vec::new();
+    Read::take(&mut *file, LONGEST + 1).read_to_end(&mut content)?;
+    let digits = content.trim_ascii_end();
+    Ok(content.len() as u64 <= LONGEST && digits.iter().all(u8::is_ascii_digit))
 }
 
 /// The lock file, and whether it is new. Not truncated: until the lock is held, the content is
@@ -170,6 +201,35 @@ mod tests {
             fs::read_to_string(dir.path().join("lock")).unwrap(),
             format!("{}\n", std::process::id())
         );
+    }
+
+    /// A user's file of that name, or one that a link leads to, would lose its content.
+    #[test]
+    fn what_is_not_a_lock_file_keeps_its_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = dir.path().join("lock");
+        let refused = || DirectoryLock::acquire(dir.path(), "lock", "is in use").unwrap_err();
+        for content in ["steps = 1\n", "12345678901234567890\n", "1 2\n"] {
+            fs::write(&lock, content).unwrap();
+            assert!(refused().to_string().contains("is not a lock file"), "{content:?}");
+            assert_eq!(fs::read_to_string(&lock).unwrap(), content);
+        }
+        #[cfg(unix)]
+        {
+            let other = dir.path().join("keep.txt");
+            fs::write(&other, "77").unwrap();
+            fs::remove_file(&lock).unwrap();
+            std::os::unix::fs::symlink("keep.txt", &lock).unwrap();
+            assert!(refused().to_string().contains("is a link"));
+            fs::remove_file(&lock).unwrap();
+            fs::hard_link(&other, &lock).unwrap();
+            assert!(refused().to_string().contains("is a link"));
+            fs::remove_file(&lock).unwrap();
+            std::os::unix::fs::symlink("new.txt", &lock).unwrap();
+            assert!(refused().to_string().contains("is a link"));
+            assert!(!dir.path().join("new.txt").exists(), "nothing is created outside");
+            assert_eq!(fs::read_to_string(&other).unwrap(), "77");
+        }
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl ClassTable {
     /// CamVid's 11 classes; 11 is unlabeled.
     pub fn camvid() -> Self {
         let (names, colors) = CAMVID.iter().map(|c| (c.0.to_string(), c.1)).unzip();
-        Self { names, colors, ignored: ignore(11, "unlabeled", [0, 0, 0]) }
+        Self { names, colors, ignored: ignore(11, "unlabelled", [0, 0, 0]) }
     }
 
     /// The likeliest table for a network of which only the number of classes is known: VOC for 21,

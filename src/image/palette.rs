@@ -11,7 +11,7 @@ use std::path::Path;
 const MOST_BYTES: u64 = 16 << 20;
 
 /// Names that mark a label as no class: its pixels count in no score.
-const IGNORED_NAMES: &[&str] = &["ignore", "ignored", "unlabeled", "unlabeled", "void"];
+const IGNORED_NAMES: &[&str] = &["ignore", "ignored", "unlabelled", "unlabeled", "void"];
 
 /// The names and display colors of a network's or a data set's classes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,7 +157,7 @@ impl ClassTable {
     /// blanks; empty lines and lines that begin with `#` are skipped, and so is a byte-order mark
     /// in front.
     ///
-    /// The numbers count up from 0 without a gap. Lines named "ignore", "unlabeled", "unlabeled" or
+    /// The numbers count up from 0 without a gap. Lines named "ignore", "unlabelled", "unlabeled" or
     /// "void" with the number behind the last class, or 255, tell of ignored labels. Errors name
     /// the line.
     pub fn parse(text: &str) -> Result<Self> {
@@ -286,12 +286,12 @@ mod tests {
 
     #[test]
     fn class_files_are_read_with_their_ignored_labels() {
-        let table = ClassTable::parse("# comment\n0 sky 1 2 3\n\n1  traffic  light 4 5 6\n2 unlabeled 0 0 0\n255 ignore 9 9 9\n")
+        let table = ClassTable::parse("# comment\n0 sky 1 2 3\n\n1  traffic  light 4 5 6\n2 unlabelled 0 0 0\n255 ignore 9 9 9\n")
             .unwrap();
         assert_eq!(table.names, ["sky", "traffic light"]);
         assert_eq!(table.colors, [[1, 2, 3], [4, 5, 6]]);
         assert_eq!(table.ignored_values(), [2, 255]);
-        assert_eq!((table.name(2), table.color(255)), ("unlabeled".into(), [9, 9, 9]));
+        assert_eq!((table.name(2), table.color(255)), ("unlabelled".into(), [9, 9, 9]));
         assert_eq!((table.name(77), table.color(21)), ("class 77".into(), voc_color(21)));
         let json = serde_json::to_string(&table).unwrap();
         assert_eq!(serde_json::from_str::<ClassTable>(&json).unwrap(), table);

@@ -9,7 +9,14 @@
 //! run yet is no longer available, though the system still counts it: a reservation keeps the
 //! account.
 
+#[cfg(feature = "cli")]
+mod reserve;
 mod system;
+
+#[cfg(feature = "cli")]
+pub use reserve::ReserveAllocator;
+#[cfg(feature = "cli")]
+pub(crate) use reserve::hold as hold_reserve;
 
 use crate::error::{Error, Result, error};
 use bytemuck::Zeroable;
@@ -86,6 +93,10 @@ impl fmt::Display for Room {
 
 impl Ledger {
     fn room(&self, free: Free) -> Option<Room> {
+        #[cfg(feature = "cli")]
+        if reserve::is_exhausted() {
+            return Some(Room { bytes: 0, is_limit: false });
+        }
         let spared = |bytes: u64, (least, most)| {
             let margin = (bytes / MARGIN).clamp(least, most);
             Room {

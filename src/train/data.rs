@@ -39,7 +39,7 @@ impl TrainingData {
         let hold_out =
             settings.val_split == default.val_split && !is_named(&splits, &settings.val_split);
         let (training, validation) = if hold_out {
-            training.hold_out(settings.hold_out, recipe.seed.into())?
+            training.hold_out(settings.val_fraction, recipe.seed.into())?
         } else {
             (training, data::open(root, Some(&settings.val_split))?)
         };

@@ -62,6 +62,18 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
+    /// Names of the files that a run writes, except for the event files for TensorBoard.
+    pub const FILES: [&str; 8] = [
+        "best.safetensors",
+        "checkpoint.safetensors",
+        "last.safetensors",
+        LOCK,
+        LOG,
+        ORIGIN,
+        RECIPE,
+        "report.html",
+    ];
+
     /// Opens the directory of a new run, and creates it if it does not exist.
     ///
     /// # Errors
@@ -237,18 +249,22 @@ fn check_free(dir: &Path) -> Result<()> {
     }
     // The log is created after the first checkpoint: if it is there alone, the user has moved the
     // checkpoint away and kept the rest.
-    if let Some(left) =
-        [LOG, "best.safetensors", "last.safetensors"].map(at).into_iter().find(|path| path.exists())
+    if let Some(left) = [LOG, "best.safetensors", "last.safetensors", "report.html"]
+        .map(at)
+        .into_iter()
+        .find(|path| path.exists())
     {
         return Err(error!(Usage, "belongs to an earlier run, and a new run would overwrite it")
             .file(left)
             .advice("choose another directory, or move the files of this run away"));
     }
     // A run that was killed before its first checkpoint leaves both files, and may be replaced.
-    if at(RECIPE).exists() && !at(ORIGIN).exists() {
-        return Err(error!(Usage, "already exists, and a new run would overwrite it")
-            .file(at(RECIPE))
-            .advice("choose another directory for the run, or rename the file"));
+    for (name, other) in [(RECIPE, ORIGIN), (ORIGIN, RECIPE)] {
+        if at(name).exists() && !at(other).exists() {
+            return Err(error!(Usage, "already exists, and a new run would overwrite it")
+                .file(at(name))
+                .advice("choose another directory for the run, or rename the file"));
+        }
     }
     Ok(())
 }

@@ -39,7 +39,8 @@ pub struct Recipe {
     #[serde(alias = "rate")]
     pub learning_rate: f64,
     /// Number of warm-up steps, in which the learning rate rises linearly.
-    pub warm_up: u32,
+    #[serde(alias = "warm_up")]
+    pub warmup: u32,
     /// Minimum learning rate after the warm-up.
     #[serde(alias = "rate_floor")]
     pub learning_rate_floor: f64,
@@ -130,7 +131,8 @@ pub struct DataRecipe {
     #[serde(alias = "validation")]
     pub val_split: String,
     /// Fraction of the training split to hold out, 0 to 1.
-    pub hold_out: f64,
+    #[serde(alias = "hold_out")]
+    pub val_fraction: f64,
     /// One weight per class in the loss; `None` weighs all classes equally.
     pub class_weights: Option<Vec<f32>>,
 }
@@ -145,7 +147,7 @@ impl Default for Recipe {
             recompute: false,
             seed: 1,
             learning_rate: 0.01,
-            warm_up: 0,
+            warmup: 0,
             learning_rate_floor: 1e-6,
             max_norm: None,
             norm: NormMode::Train,
@@ -180,7 +182,12 @@ impl Default for NetworkRecipe {
 
 impl Default for DataRecipe {
     fn default() -> Self {
-        Self { split: "train".into(), val_split: "val".into(), hold_out: 0.1, class_weights: None }
+        Self {
+            split: "train".into(),
+            val_split: "val".into(),
+            val_fraction: 0.1,
+            class_weights: None,
+        }
     }
 }
 
@@ -285,7 +292,7 @@ impl Recipe {
                 base: self.learning_rate,
                 decay: self.decay,
                 steps: self.steps,
-                warm_up: self.warm_up,
+                warmup: self.warmup,
                 floor,
             },
             max_norm: self.max_norm,
@@ -320,11 +327,14 @@ mod tests {
         assert_eq!(many.adjust_ignore_label(300), None);
         let short = Recipe::parse("steps = 10\n[network]\nbackbone = \"resnet50\"\n").unwrap();
         assert_eq!((short.steps, short.batch), (10, Recipe::default().batch));
-        let older = "rate = 0.5\nrate_floor = 0.1\n[data]\npart = \"a\"\nvalidation = \"b\"\n[groups]\ndecay = 0.25\n";
+        let older = "rate = 0.5\nrate_floor = 0.1\nwarm_up = 7\n\
+             [data]\npart = \"a\"\nvalidation = \"b\"\nhold_out = 0.2\n\
+             [groups]\ndecay = 0.25\n[optimizer]\nkind = \"adam_w\"\nbetas = [0.9, 0.999]\neps = 1e-8\n";
         let older = Recipe::parse(older).unwrap();
         assert_eq!((older.learning_rate, older.learning_rate_floor), (0.5, 0.1));
         assert_eq!((older.data.split.as_str(), older.data.val_split.as_str()), ("a", "b"));
-        assert_eq!(older.groups.weight_decay, 0.25);
+        assert_eq!((older.warmup, older.data.val_fraction), (7, 0.2));
+        assert_eq!((older.groups.weight_decay, older.optimizer), (0.25, Optimizer::ADAM_W));
         let error = Recipe::parse("steps = 10\nstep = 3\n").unwrap_err().to_string();
         assert!(error.contains("step") && error.contains("line 2"), "{error}");
     }

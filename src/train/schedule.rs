@@ -83,9 +83,9 @@ pub struct Schedule {
     /// Steps of the whole run.
     pub steps: u32,
     /// Steps of linear warm-up: step `s` of them, counted from 0, has the learning rate
-    /// `base * (s + 1) / warm_up`.
-    #[serde(default)]
-    pub warm_up: u32,
+    /// `base * (s + 1) / warmup`.
+    #[serde(default, alias = "warm_up")]
+    pub warmup: u32,
     /// Minimum learning rate after the warm-up.
     #[serde(default)]
     pub floor: f64,
@@ -104,11 +104,11 @@ impl Schedule {
                 "the learning rate must be a positive number, got {}", self.base
             ));
         }
-        if self.steps == 0 || self.warm_up >= self.steps {
+        if self.steps == 0 || self.warmup >= self.steps {
             return Err(error!(
                 Config,
                 "the warm-up of {} steps must be shorter than the run of {} steps",
-                self.warm_up,
+                self.warmup,
                 self.steps
             ));
         }
@@ -136,12 +136,12 @@ impl Schedule {
 
     /// Learning rate of a step, counted from 0. Past the end of the run it stays constant.
     pub fn learning_rate(&self, step: u32) -> f64 {
-        if step < self.warm_up {
-            return self.base * f64::from(step + 1) / f64::from(self.warm_up);
+        if step < self.warmup {
+            return self.base * f64::from(step + 1) / f64::from(self.warmup);
         }
         let (done, all) = (
-            f64::from(step.min(self.steps) - self.warm_up),
-            f64::from((self.steps - self.warm_up).max(1)),
+            f64::from(step.min(self.steps) - self.warmup),
+            f64::from((self.steps - self.warmup).max(1)),
         );
         let factor = match self.decay {
             Decay::Constant => 1.0,
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     fn schedule(decay: Decay) -> Schedule {
-        Schedule { base: 0.01, decay, steps: 100, warm_up: 0, floor: 0.0 }
+        Schedule { base: 0.01, decay, steps: 100, warmup: 0, floor: 0.0 }
     }
 
     fn close(got: f64, want: f64) -> bool {
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_warm_up_rises_to_the_base_rate_and_the_floor_holds() {
-        let s = Schedule { warm_up: 10, floor: 1e-6, ..schedule(Decay::Poly { power: 0.9 }) };
+        let s = Schedule { warmup: 10, floor: 1e-6, ..schedule(Decay::Poly { power: 0.9 }) };
         let at = |step| s.learning_rate(step);
         assert!(close(at(0), 0.001) && close(at(9), 0.01) && close(at(10), 0.01));
         assert!(at(11) < 0.01);
@@ -240,7 +240,7 @@ mod tests {
             (Schedule { base: 0.0, ..good }, "learning rate"),
             (Schedule { base: f64::NAN, ..good }, "learning rate"),
             (Schedule { steps: 0, ..good }, "warm-up"),
-            (Schedule { warm_up: 100, ..good }, "warm-up"),
+            (Schedule { warmup: 100, ..good }, "warm-up"),
             (Schedule { floor: 0.02, ..good }, "lowest learning rate"),
             (Schedule { decay: Decay::Poly { power: -1.0 }, ..good }, "power"),
             (Schedule { decay: Decay::Step { every: 0, factor: 0.1 }, ..good }, "every 0"),

@@ -22,6 +22,7 @@ pub enum Optimizer {
         nesterov: bool,
     },
     /// Adam with decoupled weight decay.
+    #[serde(rename = "adamw", alias = "adam_w")]
     AdamW {
         /// Decay rates of the first and second moment.
         betas: (f32, f32),

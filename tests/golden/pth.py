@@ -87,7 +87,7 @@ def kinds():
             ("bool", torch.tensor([True, False])),
             ("complex", torch.zeros(2, dtype=torch.complex64)),
             ("f8", torch.zeros(2).to(torch.float8_e4m3fn)),
-            ("quantized", torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8)),
+            ("quantised", torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8)),
             ("sparse", torch.eye(2).to_sparse()),
             ("nothing", None),
             ("state", {"a": 1}),

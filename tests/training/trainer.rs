@@ -25,7 +25,7 @@ pub(crate) fn config() -> Config {
 
 pub(crate) fn options() -> TrainOptions {
     let schedule =
-        Schedule { base: 0.05, decay: Decay::Constant, steps: 1000, warm_up: 0, floor: 0.0 };
+        Schedule { base: 0.05, decay: Decay::Constant, steps: 1000, warmup: 0, floor: 0.0 };
     TrainOptions::new(2, (33, 33), schedule)
 }
 

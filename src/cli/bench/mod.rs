@@ -1,13 +1,14 @@
-//! `atrous bench`: how fast a network runs here.
+//! `atrous bench`: measure the speed of a network on this machine.
 
 mod report;
 mod train;
 
-use super::args::{DeviceArgs, HeadName, MemoryArgs, ModelArgs, print, print_json, say};
+use super::args::{DeviceArgs, MemoryArgs, Network, NetworkArgs};
+use super::console::{print, print_json, say};
 use crate::error::{Result, error};
 use crate::exec::{Device, Runner, Times};
 use crate::image::SizeRule;
-use crate::models::{Backbone, Config, Outputs, random_weights};
+use crate::models::{Outputs, random_weights};
 use crate::passes;
 use crate::segmenter::Model;
 use crate::tensor::{Shape, Tensor};
@@ -16,96 +17,86 @@ use report::{First, Report, Warm, ms};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Where `--runs` does not say it, runs go on for so long.
-const ENOUGH: Duration = Duration::from_secs(5);
-/// Whatever they take, so many runs are made at least, and at most.
+/// Total time of the runs without `--runs`.
+const TOTAL: Duration = Duration::from_secs(5);
+/// Minimum and maximum number of runs without `--runs`.
 const RUNS: (usize, usize) = (5, 100);
 /// Rounds in which nodes are timed; the median counts.
 const ROUNDS: usize = 5;
 
-/// Measures how fast a network runs on this machine
+const EXAMPLES: &str = "\
+Examples:
+  atrous bench --weights deeplab.safetensors --size 513
+  atrous bench --network mobilenet_v2 --tune on --nodes
+  atrous bench --network resnet50 --size 257 --batch 4 --train";
+
+/// Measure how fast a network runs on this machine
 ///
-/// The first run makes everything ready and says how long that took; the runs after it are timed
-/// one by one, with the upload of the input and the reading back of the output. The limit beside
-/// which the arithmetic is shown is measured before and after them: bare multiply-adds on a GPU, a
-/// small matrix product on every thread of the processor.
+/// The first run includes building the graph, kernels and buffers. Later runs are timed one by one,
+/// including upload of the input and download of the output. The arithmetic rate is compared with a
+/// limit measured before and after: bare multiply-adds on a GPU, a small matrix product on every
+/// thread of the CPU.
 ///
-/// With --train a run is a step of training: forward, backward and update. Its loss is the cross
-/// entropy, its optimizer gradient descent with momentum; what would be read from a data set is
-/// made up.
+/// With --train a run is a training step: forward, backward and update, with cross entropy,
+/// gradient descent with momentum, and synthetic data.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
+    /// Weight file: .safetensors, .pth or .pt, of any dialect
+    #[arg(short, long, value_name = "FILE", required_unless_present = "network")]
+    weights: Option<PathBuf>,
+
     #[command(flatten)]
     network: NetworkArgs,
+
+    /// Seed of the random weights of --network
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "network")]
+    seed: u64,
 
     /// Size of the network's input: N (a square) or WxH
     #[arg(long, default_value = "513", value_name = "N|WxH")]
     size: SizeRule,
 
-    /// Images in one run
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Images per run
+    #[arg(long, default_value_t = 1, value_name = "N", alias = "batch-size", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
 
     /// What a run computes: scores before the last upsampling, scores at the input's size, or
     /// classes at the input's size
-    #[arg(long, default_value = "labels", value_name = "OUTPUT", conflicts_with = "train")]
-    output: Output,
+    #[arg(
+        long,
+        default_value = "labels",
+        value_name = "OUTPUT",
+        conflicts_with = "train",
+        alias = "output"
+    )]
+    compute: Output,
 
-    /// Times steps of training
+    /// Time training steps instead of inference
     #[arg(long)]
     train: bool,
 
-    /// Activations are computed again in the backward pass where that saves memory, as by
-    /// `atrous train --recompute`
+    /// Recompute activations in the backward pass, as `atrous train --recompute` does
     #[arg(long, requires = "train")]
     recompute: bool,
 
-    /// Timed runs [default: as many as take 5 seconds, 5 to 100]
+    /// Number of timed runs [default: as many as take 5 seconds, 5 to 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
 
-    /// Lists the N slowest nodes [without a number: 15]
+    /// List the N slowest nodes [without a number: 15]
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "15")]
     nodes: Option<usize>,
 
-    /// Writes the measurements as JSON
+    /// Print the measurements as JSON
     #[arg(long)]
     json: bool,
 
     #[command(flatten)]
-    memory: MemoryArgs,
+    device: DeviceArgs,
 
     #[command(flatten)]
-    device: DeviceArgs,
-}
-
-/// A weight file, or the name of a network.
-#[derive(Debug, clap::Args)]
-struct NetworkArgs {
-    /// Weight file: .safetensors, .pth or .pt, of any dialect
-    #[arg(short, long, value_name = "FILE", required_unless_present = "network")]
-    weights: Option<PathBuf>,
-
-    /// Instead of a file: a backbone, such as xception65, resnet101 or mobilenet_v2, with the head
-    /// that --head names, 21 classes and random weights
-    #[arg(long, value_name = "BACKBONE", conflicts_with = "weights")]
-    network: Option<String>,
-
-    /// The head of --network
-    #[arg(long, value_enum, default_value = "plus", requires = "network")]
-    head: HeadName,
-
-    /// Seed of the random weights
-    #[arg(long, default_value_t = 1, value_name = "N", requires = "network")]
-    seed: u64,
-
-    /// The code base whose names the file has, where they do not tell it themselves
-    #[arg(long, value_name = "NAME", conflicts_with = "network")]
-    dialect: Option<String>,
-
-    /// Output stride to run the weights at [default: the network's own]
-    #[arg(long, value_name = "8|16|32")]
-    output_stride: Option<usize>,
+    memory: MemoryArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -115,23 +106,15 @@ enum Output {
     Labels,
 }
 
-impl NetworkArgs {
-    fn open(&self) -> Result<Model> {
-        if let Some(weights) = &self.weights {
-            let (dialect, output_stride) = (self.dialect.clone(), self.output_stride);
-            return ModelArgs { weights: weights.clone(), dialect, output_stride, classes: None }
-                .open();
-        }
-        let name = self
-            .network
-            .as_deref()
-            .ok_or_else(|| error!(Usage, "neither weights nor a network were named"))?;
-        let config = Config::paper(Backbone::named(name)?, self.head.into(), 21)?;
-        let weights = random_weights(&config, self.seed)?;
-        let model = Model { config, weights, dialect: "atrous", path: "random weights".into() };
-        match self.output_stride {
-            Some(stride) => model.with_output_stride(stride),
-            None => Ok(model),
+impl Args {
+    fn model(&self) -> Result<Model> {
+        match self.network.open(self.weights.as_ref())? {
+            Network::File(model) => Ok(*model),
+            Network::Named(config) => {
+                let weights = random_weights(&config, self.seed)?;
+                let path = "random weights".into();
+                Ok(Model { config: *config, weights, dialect: "atrous", path })
+            }
         }
     }
 }
@@ -140,18 +123,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
     args.memory.apply();
     let (w, h) = match args.size {
         SizeRule::Native => {
-            return Err(error!(
-                Usage,
-                "there is no image whose size could be taken; give N or WxH"
-            ));
+            return Err(error!(Usage, "--size native needs an image; give N or WxH"));
         }
         size => size.fit(1, 1).padded,
     };
-    let model = args.network.open()?;
+    let model = args.model()?;
     let head = model.config.head.is_some();
     let outputs = Outputs {
-        labels: head && args.output == Output::Labels,
-        logits_full: head && args.output == Output::LogitsFull,
+        labels: head && args.compute == Output::Labels,
+        logits_full: head && args.compute == Output::LogitsFull,
         ..Outputs::default()
     };
     let shape = Shape::new(usize::from(args.batch), h, w, model.config.input_channels);
@@ -161,15 +141,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     let limit = multiply_add_rate(&device)?;
     if !args.json {
-        say(&format!("measuring on {device}"));
+        say(&format!("device: {device}"));
     }
 
     let start = Instant::now();
     let mut network = model.network(shape, &outputs)?;
-    let wanted =
+    let output =
         network.graph.outputs().last().cloned().expect("invariant: a network has an output");
     network.graph.clear_outputs();
-    network.graph.output(&wanted.0, wanted.1);
+    network.graph.output(&output.0, output.1);
     let graph = passes::optimize(network.graph)?;
     let built = start.elapsed();
     let start = Instant::now();
@@ -183,7 +163,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         Some(_) => runner.time_nodes(&inputs, ROUNDS)?,
         None => Vec::new(),
     };
-    // The machine may have been busy at one of the two times.
+    // The machine may have been busy during one of the two measurements.
     let limit = limit.max(multiply_add_rate(&device)?);
 
     let (plan, cost) = (runner.plan(), runner.cost());
@@ -193,7 +173,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         weights: crate::text::path(&model.path),
         device: device.to_string(),
         input: shape,
-        output: wanted.0,
+        output: output.0,
         output_stride: model.config.output_stride,
         multi_adds: cost.multi_adds,
         first: First {
@@ -217,7 +197,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     print(&report.text(args.nodes.map(|n| (n, device.is_cpu()))))
 }
 
-/// Numbers such as those of normalized images.
+/// Returns values in the range of normalized images.
 fn image(shape: Shape) -> Result<Tensor> {
     Tensor::try_from_fn(shape, |n, y, x, c| {
         ((7 * n + 13 * y + 29 * x + 5 * c) % 64) as f32 / 16.0 - 2.0
@@ -233,12 +213,12 @@ fn warm_runs(runner: &Runner, inputs: &[(&str, &Tensor)], runs: Option<u32>) -> 
     repeat(runs, once)
 }
 
-/// Calls `once` so often as was asked for, or as takes [`ENOUGH`].
+/// Calls `once` `runs` times, by default for [`TOTAL`], and returns the times.
 fn repeat(runs: Option<u32>, mut once: impl FnMut() -> Result<Duration>) -> Result<Times> {
     let runs = match runs {
         Some(runs) => runs as usize,
         None => {
-            let fit = (ENOUGH.as_nanos() / once()?.as_nanos().max(1)) as usize;
+            let fit = (TOTAL.as_nanos() / once()?.as_nanos().max(1)) as usize;
             fit.clamp(RUNS.0, RUNS.1)
         }
     };

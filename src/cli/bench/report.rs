@@ -1,6 +1,6 @@
-//! What was measured, as text and as JSON.
+//! The measurements as text and JSON.
 
-use crate::cli::args::{mib, table};
+use crate::cli::format::{mib, table};
 use crate::exec::{NodeTime, Times};
 use crate::tensor::Shape;
 use std::time::Duration;
@@ -12,10 +12,10 @@ pub(super) struct Report {
     pub device: String,
     /// `[N, H, W, C]`.
     pub input: Shape,
-    /// The output that a run computes.
+    /// Name of the computed output.
     pub output: String,
     pub output_stride: usize,
-    /// Of one run, all its images together.
+    /// Multi-Adds of one run, over all images of the batch.
     pub multi_adds: u64,
     pub first: First,
     pub warm: Warm,
@@ -24,21 +24,21 @@ pub(super) struct Report {
     pub gflops: f64,
     pub limit_gflops: f64,
     pub share_of_limit: f64,
-    /// Bytes of the buffers that activations share, by the plan for devices.
+    /// Bytes of the buffers shared by activations, according to the plan for GPUs.
     pub activation_bytes: u64,
     pub parameter_bytes: u64,
-    /// In the order of a run; empty where they were not asked for.
+    /// In execution order; empty without `--nodes`.
     pub nodes: Vec<NodeRow>,
 }
 
-/// From a model in memory to the first result.
+/// Times from a loaded model to the first result, in milliseconds.
 #[derive(serde::Serialize)]
 pub(super) struct First {
     /// Graph and passes.
     pub graph_ms: f64,
-    /// Choice of kernels, pipelines, buffers.
+    /// Selecting kernels, compiling pipelines, allocating buffers.
     pub ready_ms: f64,
-    /// The first run, in which drivers compile what they put off.
+    /// The first run, which includes compilation that drivers defer.
     pub run_ms: f64,
     pub total_ms: f64,
 }
@@ -60,7 +60,7 @@ pub(super) struct NodeRow {
     pub output: Shape,
     pub ms: f64,
     pub gflops: f64,
-    /// Of all nodes' time together.
+    /// Share of the total time of all nodes, 0 to 1.
     pub share: f64,
 }
 
@@ -98,7 +98,7 @@ pub(super) fn rows(nodes: &[NodeTime]) -> Vec<NodeRow> {
 }
 
 impl Report {
-    /// `nodes`: how many of the slowest nodes, and whether they ran on the processor.
+    /// Formats the report. `nodes`: number of slowest nodes to list, and whether they ran on the CPU.
     pub(super) fn text(&self, nodes: Option<(usize, bool)>) -> String {
         let (first, warm) = (&self.first, &self.warm);
         let rows = [
@@ -117,12 +117,12 @@ impl Report {
                     first.total_ms, first.graph_ms, first.ready_ms, first.run_ms
                 ),
             ),
-            ("runs after it", warm.text()),
-            ("images", format!("{:.2} a second", self.images_per_second)),
+            ("later runs", warm.text()),
+            ("images", format!("{:.2} per second", self.images_per_second)),
             (
                 "arithmetic",
                 format!(
-                    "{:.1} GFLOP/s ({:.2} B Multi-Adds a run), {:.0} % of the {:.1} GFLOP/s that the device was measured to reach",
+                    "{:.1} GFLOP/s ({:.2} B Multi-Adds per run), {:.0} % of the measured limit of {:.1} GFLOP/s",
                     self.gflops,
                     self.multi_adds as f64 / 1e9,
                     100.0 * self.share_of_limit,
@@ -132,7 +132,7 @@ impl Report {
             (
                 "memory",
                 format!(
-                    "{} of buffers and {} of parameters by the plan",
+                    "{} of buffers and {} of parameters (planned)",
                     mib(self.activation_bytes),
                     mib(self.parameter_bytes)
                 ),
@@ -148,19 +148,19 @@ impl Report {
     }
 }
 
-/// A table of the slowest nodes. `cpu`: whether they ran on the processor.
+/// Formats a table of the `count` slowest nodes. `cpu`: whether they ran on the CPU.
 pub(super) fn slowest(nodes: &[NodeRow], count: usize, cpu: bool) -> String {
     let mut sorted: Vec<&NodeRow> = nodes.iter().collect();
     sorted.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-    let how = if cpu {
+    let method = if cpu {
         "timed within whole runs"
     } else {
-        "each run alone and repeated, which flatters small ones"
+        "each repeated in isolation, which favors small nodes"
     };
     let whole: f64 = nodes.iter().map(|n| n.ms).sum();
     let (shown, of) = (count.min(sorted.len()), sorted.len());
     let mut text =
-        format!("\nThe {shown} slowest of {of} nodes ({how}; {whole:.1} ms together):\n");
+        format!("\nThe {shown} slowest of {of} nodes ({method}; {whole:.1} ms in total):\n");
     let mut lines = vec![
         ["node", "operation", "kernel", "output [N, H, W, C]", "ms", "GFLOP/s", "%"]
             .map(str::to_owned)

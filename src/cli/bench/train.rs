@@ -1,8 +1,9 @@
-//! `atrous bench --train`: steps of training.
+//! `atrous bench --train`: measure training steps.
 
 use super::report::{NodeRow, Warm, ms, rows, slowest};
 use super::{Args, ROUNDS, image, repeat};
-use crate::cli::args::{print, print_json, say, table};
+use crate::cli::console::{print, print_json, say};
+use crate::cli::format::table;
 use crate::error::{Result, error};
 use crate::exec::Device;
 use crate::memory;
@@ -20,25 +21,25 @@ struct Report {
     /// `[N, H, W, C]`.
     input: Shape,
     output_stride: usize,
-    /// Whether activations are computed again for the backward pass.
+    /// Whether activations are recomputed in the backward pass.
     recompute: bool,
-    /// Of the forward and the backward pass together.
+    /// Multi-Adds of the forward and the backward pass.
     multi_adds: u64,
     /// Graph, kernels and buffers.
     ready_ms: f64,
-    /// The first step, in which drivers compile what they put off.
+    /// The first step, which includes compilation that drivers defer.
     first_ms: f64,
     warm: Warm,
     images_per_second: f64,
     /// A multiply-add counts as two operations.
     gflops: f64,
-    /// Bytes by the plan for devices.
+    /// Bytes according to the plan for GPUs.
     need: MemoryEstimate,
-    /// The update and what a step takes beside its nodes; 0 where they were not timed.
+    /// Time of a step outside its nodes, including the update; 0 without `--nodes`.
     update_ms: f64,
-    /// By operation, the slowest first; empty where they were not asked for.
+    /// Times by operation, slowest first; empty without `--nodes`.
     operations: Vec<Operation>,
-    /// In the order of a step; empty where they were not asked for.
+    /// In execution order; empty without `--nodes`.
     nodes: Vec<NodeRow>,
 }
 
@@ -49,17 +50,17 @@ struct Operation {
     nodes: usize,
     ms: f64,
     gflops: f64,
-    /// Of all nodes' time together.
+    /// Share of the total time of all nodes, 0 to 1.
     share: f64,
 }
 
 pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> Result<()> {
     let Some(classes) = model.config.classes() else {
-        return Err(error!(Usage, "a bare backbone has no classes to train")
+        return Err(error!(Usage, "a backbone without a head has no classes to train")
             .advice("name a network with a head"));
     };
     if !args.json {
-        say(&format!("measuring on {device}"));
+        say(&format!("device: {device}"));
     }
     let start = Instant::now();
     let mut trainer =
@@ -104,16 +105,16 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
     print(&report.text(args.nodes.map(|n| (n, device.is_cpu()))))
 }
 
-/// A usual recipe, with a rate at which made-up images do no harm.
+/// Returns a common recipe, with a learning rate at which synthetic images cause no divergence.
 fn options(shape: Shape, recompute: bool) -> TrainOptions {
     let schedule =
-        Schedule { base: 1e-4, decay: Decay::Constant, steps: u32::MAX, warm_up: 0, floor: 0.0 };
+        Schedule { base: 1e-4, decay: Decay::Constant, steps: u32::MAX, warmup: 0, floor: 0.0 };
     let mut options = TrainOptions::new(shape.n, (shape.h, shape.w), schedule);
     options.step.recompute = recompute;
     options
 }
 
-/// Squares of one class each; some pixels are ignored.
+/// Returns labels in squares of one class each; some pixels are ignored.
 fn labels(shape: Shape, classes: usize) -> Result<Tensor> {
     let label = |i: usize| {
         let (n, y, x) = (i / (shape.h * shape.w), i / shape.w % shape.h, i % shape.w);
@@ -148,7 +149,7 @@ fn operations(nodes: &[NodeRow]) -> Vec<Operation> {
 }
 
 impl Report {
-    /// `nodes`: how many of the slowest nodes, and whether they ran on the processor.
+    /// Formats the report. `nodes`: number of slowest nodes to list, and whether they ran on the CPU.
     fn text(&self, nodes: Option<(usize, bool)>) -> String {
         let rows = [
             (
@@ -161,26 +162,26 @@ impl Report {
             ("batch", format!("{}", self.input)),
             (
                 "first step",
-                format!("{:.0} ms, after {:.0} ms of getting ready", self.first_ms, self.ready_ms),
+                format!("{:.0} ms, after {:.0} ms of preparation", self.first_ms, self.ready_ms),
             ),
-            ("steps after it", self.warm.text()),
-            ("images", format!("{:.2} a second", self.images_per_second)),
+            ("later steps", self.warm.text()),
+            ("images", format!("{:.2} per second", self.images_per_second)),
             (
                 "arithmetic",
                 format!(
-                    "{:.1} GFLOP/s ({:.2} B Multi-Adds a step)",
+                    "{:.1} GFLOP/s ({:.2} B Multi-Adds per step)",
                     self.gflops,
                     self.multi_adds as f64 / 1e9
                 ),
             ),
-            ("memory", format!("{} by the plan", self.need)),
+            ("memory", format!("{} (planned)", self.need)),
         ];
         let rows: Vec<Vec<String>> =
             rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
         let mut text = table(&rows, &[]);
         if let Some((count, cpu)) = nodes {
             text += &format!(
-                "\nBy operation; the update and all beside the nodes take {:.1} ms:\n",
+                "\nBy operation; the update and other work outside the nodes take {:.1} ms:\n",
                 self.update_ms
             );
             let mut lines =

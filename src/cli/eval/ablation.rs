@@ -1,9 +1,9 @@
-//! The paper's kind of table for one set of weights.
+//! `--ablation`: a table like those of the paper.
 
-use super::super::args::{print, print_json, table};
+use super::super::console::{print, print_json, say};
+use super::super::format::table;
 use super::report::{giga, percent};
 use super::{Args, Subject, score, windows};
-use crate::cli::args::say;
 use crate::error::Result;
 use crate::eval::{PredictOptions, Predictor};
 use crate::models::Decoder;
@@ -31,27 +31,27 @@ struct Row {
     flip: bool,
     mean_iou: Option<f64>,
     pixel_accuracy: Option<f64>,
-    /// Of all forward passes for an image; the mean over the images.
+    /// Multi-Adds of all forward passes for an image; mean over the images.
     multi_adds: u64,
     /// Median time of an image on the device.
     milliseconds: f64,
 }
 
 pub(super) fn run(args: &Args, model: Model, subject: &Subject) -> Result<()> {
-    let asked = args.method();
-    let scales = if args.scales.is_empty() { SCALES.to_vec() } else { asked.scales.clone() };
+    let options = args.options();
+    let scales = if args.scales.is_empty() { SCALES.to_vec() } else { options.scales.clone() };
     let decoder = model.config.head.as_ref().is_some_and(|h| matches!(h.decoder, Decoder::Plus(_)));
-    // The weights are read once; a network of another stride shares them.
+    // Networks of both strides share the weights.
     let mut rows = Vec::new();
     for (output_stride, multi_scale, flip) in ROWS {
         let segmenter = args.segmenter(model.clone().with_output_stride(output_stride)?)?;
         if rows.is_empty() && !args.quiet && !args.json {
-            say(&format!("running on {}", segmenter.device()));
+            say(&format!("device: {}", segmenter.device()));
         }
         let scales = if multi_scale { scales.clone() } else { vec![1.0] };
         let bar = args.bar(subject.pairs.len());
         let mut predictor = windows::shown(
-            Predictor::new(&segmenter, PredictOptions { scales, flip, ..asked.clone() })?,
+            Predictor::new(&segmenter, PredictOptions { scales, flip, ..options.clone() })?,
             &bar,
         );
         if rows.is_empty() {
@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args, model: Model, subject: &Subject) -> Result<()> {
 fn text(rows: &[Row]) -> String {
     let yes = |set: bool| if set { "yes" } else { "" }.to_owned();
     let head =
-        ["OS", "decoder", "MS", "flip", "mIoU %", "pixel acc. %", "Multi-Adds", "ms an image"];
+        ["OS", "decoder", "MS", "flip", "mIoU %", "pixel acc. %", "Multi-Adds", "ms per image"];
     let mut all = vec![head.map(str::to_owned).to_vec()];
     all.extend(rows.iter().map(|r| {
         vec![

@@ -1,12 +1,12 @@
-//! The bands of `--trimap`, and what they surround where the command line does not say.
+//! The bands of `--trimap`, and the border that they surround by default.
 
 use super::Args;
 use crate::error::Result;
 use crate::eval::{Band, Trimap, TrimapAround, ignored_labels};
 use crate::image::{ClassTable, LabelMap};
 
-/// Bands while images are counted. Masks are read one at a time, so until the last one it is open
-/// whether any has void: without `--trimap-around` both kinds are counted.
+/// Counts the pixels of bands. Masks are read one at a time, so whether any contains void is known
+/// only at the end: without `--trimap-around` both kinds are counted.
 pub(super) struct Bands {
     trimaps: Vec<Trimap>,
     requested: Option<TrimapAround>,
@@ -23,7 +23,7 @@ pub(super) struct Measured {
 }
 
 impl Bands {
-    /// Empty bands; `None` without `--trimap`.
+    /// Returns empty bands, or `None` without `--trimap`.
     pub(super) fn new(args: &Args, table: &ClassTable) -> Result<Option<Self>> {
         if args.trimap.is_empty() {
             return Ok(None);
@@ -43,19 +43,19 @@ impl Bands {
     /// Counts an image's pixels.
     pub(super) fn add(&mut self, truth: &LabelMap, prediction: &LabelMap) -> Result<()> {
         self.has_void |= truth.labels.iter().any(|&label| self.void.contains(&u32::from(label)));
-        // Once a mask has void, void is what is reported.
+        // Once a mask contains void, only that kind will be reported.
         if self.requested.is_none() && self.has_void {
             self.trimaps.truncate(1);
         }
         self.trimaps.iter_mut().try_for_each(|trimap| trimap.add(truth, prediction))
     }
 
-    /// The scores of the kind that was requested, else of void where a mask has any.
+    /// Returns the scores of the requested kind, else of void if any mask contains it.
     pub(super) fn measured(&self) -> Measured {
         let trimap = if self.has_void {
             &self.trimaps[0]
         } else {
-            self.trimaps.last().expect("invariant: one at least")
+            self.trimaps.last().expect("invariant: at least one trimap")
         };
         let reason = match (self.requested, self.has_void) {
             (Some(TrimapAround::Void), false) => "requested, but the masks contain no void",

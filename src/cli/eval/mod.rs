@@ -6,7 +6,8 @@ mod report;
 mod windows;
 
 use self::bands::Bands;
-use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size, print, print_json, say};
+use super::args::{DeviceArgs, MemoryArgs, ModelArgs, SizeArgs, preset_size};
+use super::console::{print, print_json, progress, say};
 use super::outputs::OutputCheck;
 use crate::data::{self, Pair};
 use crate::error::{Result, error};
@@ -18,115 +19,125 @@ use crate::exec::Times;
 use crate::files::Staged;
 use crate::image::{ClassTable, SizeRule};
 use crate::segmenter::{Model, Segmenter};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use crate::text::printable;
+use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Scores a network on images with masks: mIoU, each class's IoU, pixel and mean accuracy
+const EXAMPLES: &str = "\
+Examples:
+  atrous eval -w best.safetensors --data camvid/
+  atrous eval -w deeplab.pth --data VOC2012/ --split val --confusion confusion.png
+  atrous eval -w deeplab.pth --data VOC2012/ --trimap 1,2,4,8,16,32 --trimap-plot trimap.png
+  atrous eval -w deeplab.pth --data VOC2012/ --scales 0.5,0.75,1,1.25,1.5,1.75 --flip";
+
+/// Evaluate a network on images with masks: mIoU, IoU per class, pixel and mean accuracy
 ///
-/// mIoU is the mean over the classes that occur in the masks, of one confusion matrix over all
-/// images, at the images' own sizes.
+/// mIoU is the mean over the classes that occur in the masks, from one confusion matrix over all
+/// images at their own sizes.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// Data set: a VOC directory, images/ with masks/, or NAME/ with NAMEannot/
+    /// Data set directory: images/ and masks/, NAME/ and NAMEannot/, or the layout of PASCAL VOC,
+    /// Cityscapes or ADE20K
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
 
-    /// Its part, such as val [default: val where there is one]
-    #[arg(long, value_name = "NAME")]
-    part: Option<String>,
+    /// Split of the data set [default: val if there is one]
+    #[arg(long, value_name = "NAME", alias = "part")]
+    split: Option<String>,
 
-    /// File with the classes' numbers, names and colors, one a line, instead of the data set's own;
-    /// labels called void or ignore, behind the last class, do not count
-    #[arg(long, value_name = "classes.txt")]
+    /// File with class numbers, names and colors, one class a line; overrides the data set's own.
+    /// Labels after the last class that are named void or ignore do not count
+    #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 
-    /// Size at which the network sees the image: native (its own), N (long side, padded to a
-    /// square), short:N (short side), or WxH [default: the preset of the weights, such as short:520
-    /// for torchvision's; else native]
-    #[arg(long, value_name = "native|N|short:N|WxH")]
-    size: Option<SizeRule>,
-
-    /// Scales of that size whose probabilities are averaged; the paper takes
-    /// 0.5,0.75,1,1.25,1.5,1.75
-    #[arg(long, value_name = "S,...", value_delimiter = ',')]
-    scales: Vec<f64>,
-
-    /// Averages with the probabilities of the mirrored image
-    #[arg(long)]
-    flip: bool,
-
-    /// Run the network on windows of the image instead of the whole: N (a square) or WxH, no
-    /// smaller than the output stride
-    #[arg(long, value_name = "N|WxH", value_parser = side)]
-    window: Option<(usize, usize)>,
-
-    /// Distance from one window to the next, at most the window's size; small strides take long
-    /// [default: two thirds of the window]
-    #[arg(long, value_name = "N|WxH", value_parser = side, requires = "window")]
-    stride: Option<(usize, usize)>,
-
-    /// Draws the confusion matrix
-    #[arg(long, value_name = "FILE.png")]
-    confusion: Option<PathBuf>,
-
-    /// Also score bands around object borders (a trimap), W pixels wide to each side, 1 or more;
-    /// such as 1,2,4,8,16,32
-    #[arg(long, value_name = "W,...", value_delimiter = ',')]
-    trimap: Vec<f64>,
-
-    /// What the bands surround: void dilates the ignored pixels of the masks, as the paper does;
-    /// boundary takes every border between two labels [default: void if the masks contain ignored
-    /// pixels, else boundary]
-    #[arg(long, value_name = "void|boundary", requires = "trimap")]
-    trimap_around: Option<TrimapAround>,
-
-    /// Plot the bands' mIoU against their width
-    #[arg(long, value_name = "FILE.png", requires = "trimap")]
-    trimap_plot: Option<PathBuf>,
-
-    /// A table as in the paper: output stride 16 and 8, one scale and several, mirrored or not
-    #[arg(long, conflicts_with_all = ["output_stride", "flip", "confusion", "trimap"])]
-    ablation: bool,
-
-    /// Writes the scores and the confusion matrix as JSON
+    /// Print the scores and the confusion matrix as JSON
     #[arg(long)]
     json: bool,
 
-    /// No progress bar
+    /// Suppress the progress bar
     #[arg(short, long)]
     quiet: bool,
 
     #[command(flatten)]
-    memory: MemoryArgs,
+    size: SizeArgs,
+
+    /// Scales of that size whose probabilities are averaged; the paper uses
+    /// 0.5,0.75,1,1.25,1.5,1.75
+    #[arg(long, value_name = "S,...", value_delimiter = ',', help_heading = METHOD)]
+    scales: Vec<f64>,
+
+    /// Average with the probabilities of the mirrored image
+    #[arg(long, help_heading = METHOD)]
+    flip: bool,
+
+    /// Sliding-window inference with windows of N x N or WxH pixels, no smaller than the output
+    /// stride
+    #[arg(long, value_name = "N|WxH", value_parser = side, help_heading = METHOD)]
+    window: Option<(usize, usize)>,
+
+    /// Distance between windows, at most the window's size; small strides take long [default: two
+    /// thirds of the window]
+    #[arg(long, value_name = "N|WxH", value_parser = side, requires = "window", help_heading = METHOD)]
+    stride: Option<(usize, usize)>,
+
+    /// Print a table like the paper's: output strides 16 and 8, one scale and several, mirrored or
+    /// not
+    #[arg(long, conflicts_with_all = ["output_stride", "flip", "confusion", "trimap"], help_heading = METHOD)]
+    ablation: bool,
+
+    /// Plot the confusion matrix
+    #[arg(long, value_name = "FILE.png", help_heading = OUTPUTS)]
+    confusion: Option<PathBuf>,
+
+    /// Also score bands around object borders (a trimap), W pixels wide on each side, 1 or more;
+    /// for example 1,2,4,8,16,32
+    #[arg(long, value_name = "W,...", value_delimiter = ',', help_heading = OUTPUTS)]
+    trimap: Vec<f64>,
+
+    /// Border that the bands surround: void dilates the ignored pixels of the masks, as the paper
+    /// does; boundary uses every border between two labels [default: void if the masks contain
+    /// ignored pixels, else boundary]
+    #[arg(long, value_name = "void|boundary", requires = "trimap", help_heading = OUTPUTS)]
+    trimap_around: Option<TrimapAround>,
+
+    /// Plot the mIoU of the bands against their width
+    #[arg(long, value_name = "FILE.png", requires = "trimap", help_heading = OUTPUTS)]
+    trimap_plot: Option<PathBuf>,
 
     #[command(flatten)]
     device: DeviceArgs,
+
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
+
+const METHOD: &str = "Method";
+const OUTPUTS: &str = "Plots and trimaps";
 
 fn side(text: &str) -> Result<(usize, usize)> {
     match text.parse()? {
         SizeRule::LongSide(n) => Ok((n, n)),
         SizeRule::Exact { w, h } => Ok((w, h)),
         SizeRule::Native | SizeRule::ShortSide(_) => {
-            Err(error!(Usage, "a window has a size, such as 513 or 640x480"))
+            Err(error!(Usage, "expected a size, such as 513 or 640x480"))
         }
     }
 }
 
 impl Args {
-    fn method(&self) -> PredictOptions {
-        let windows = self.window.map(|size| {
+    fn options(&self) -> PredictOptions {
+        let window = self.window.map(|size| {
             let stride =
                 self.stride.unwrap_or(((2 * size.0).div_ceil(3), (2 * size.1).div_ceil(3)));
             SlidingWindow { size, stride }
         });
         let scales = if self.scales.is_empty() { vec![1.0] } else { self.scales.clone() };
-        PredictOptions { size: self.size, scales, flip: self.flip, window: windows }
+        PredictOptions { size: self.size.size, scales, flip: self.flip, window }
     }
 
     fn segmenter(&self, model: Model) -> Result<Segmenter> {
@@ -135,38 +146,32 @@ impl Args {
     }
 
     fn bar(&self, images: usize) -> ProgressBar {
-        let shown = !self.quiet && std::io::stderr().is_terminal();
-        let target =
-            if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(images as u64), target);
-        let style = ProgressStyle::with_template(
-            "{bar:32} {pos}/{len} images  {per_sec}  {eta} left  {wide_msg}",
-        );
-        bar.with_style(style.expect("invariant: the template is well-formed"))
+        progress(Some(images as u64), "images", self.quiet)
     }
 }
 
-/// What is scored.
+/// The images to score, and their classes.
 struct Subject {
     pairs: Vec<Pair>,
-    part: Option<String>,
+    split: Option<String>,
     table: ClassTable,
 }
 
-/// What came out for one way of asking.
+/// The scores of one method.
 struct Outcome {
     confusion: Confusion,
     trimap: Option<bands::Measured>,
     /// Median time of an image.
     time: Duration,
-    /// Mean over the images, of all forward passes for one.
+    /// Multi-Adds of all forward passes for an image; mean over the images.
     multi_adds: u64,
 }
 
-/// Refuses charts that would replace what is scored, or one another.
+/// Refuses charts that would replace an input, or one another.
 fn check_outputs(args: &Args, pairs: &[Pair]) -> Result<()> {
     let mut outputs = OutputCheck::new("name another file for the chart");
     outputs.reads(&args.model.weights, "the weight file");
+    outputs.reads_lists(&args.data);
     for pair in pairs {
         outputs.reads(&pair.image, "an image of the data set");
         outputs.reads(&pair.mask, "a mask of the data set");
@@ -193,18 +198,17 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     let segmenter = args.segmenter(model)?;
     if !args.quiet && !args.json {
-        say(&format!("running on {}", segmenter.device()));
-        if let Some(preset) = preset_size(segmenter.model()).filter(|_| args.size.is_none()) {
+        say(&format!("device: {}", segmenter.device()));
+        if let Some(preset) = preset_size(segmenter.model()).filter(|_| args.size.size.is_none()) {
             say(&preset);
         }
     }
     let bar = args.bar(subject.pairs.len());
-    let mut predictor = windows::shown(Predictor::new(&segmenter, args.method())?, &bar);
+    let mut predictor = windows::shown(Predictor::new(&segmenter, args.options())?, &bar);
     windows::announce(args, &predictor, &subject);
     let bands = Bands::new(args, &subject.table)?;
     let outcome = score(&bar, &mut predictor, &subject, bands)?;
-    // What was scored is told first, and none of the three is lost with another one: hours may have
-    // gone into it.
+    // All three outputs are attempted even if one fails: the scores may have taken hours.
     let report = report::Report::new(args, &segmenter, predictor.options(), &subject, &outcome);
     let printed = match args.json {
         true => print_json(&report),
@@ -225,23 +229,23 @@ pub(super) fn run(args: &Args) -> Result<()> {
     matrix.and(bands).and(printed)
 }
 
-/// Refuses a name under which no chart could be saved, before anything is scored.
+/// Refuses a path that no chart could be saved to, before anything is scored.
 fn check_chart(path: &Path) -> Result<()> {
-    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    if !["png", "jpg", "jpeg", "webp"].iter().any(|known| ending.eq_ignore_ascii_case(known)) {
-        return Err(error!(Usage, "images are written as .png, .jpg or .webp").file(path));
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    if !["png", "jpg", "jpeg", "webp"].iter().any(|known| extension.eq_ignore_ascii_case(known)) {
+        return Err(error!(Usage, "unsupported image format; use .png, .jpg or .webp").file(path));
     }
-    // A pipe is not opened twice: its reader would take the first end for the last.
-    if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+    // A pipe must not be opened twice: its reader would see the end of the file too early.
+    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
         return Ok(());
     }
-    // Begun and dropped: that leaves nothing behind, and needs what the real one will need.
+    // Creating a temporary file and dropping it needs the same permissions and leaves nothing.
     Staged::create(path, ".tmp").map(drop)
 }
 
-/// The images, and the classes in which they are scored.
+/// Opens the data set and matches its classes with those of the network.
 fn subject(args: &Args, model: &Model) -> Result<Subject> {
-    let listing = data::open(&args.data, args.part.as_deref())?;
+    let listing = data::open(&args.data, args.split.as_deref())?;
     let own = model.class_table();
     let (table, named_by) = match &args.class_table {
         Some(path) => (ClassTable::read(path)?, path),
@@ -250,12 +254,12 @@ fn subject(args: &Args, model: &Model) -> Result<Subject> {
     if table.len() != own.len() {
         return Err(error!(Data, "has {} classes, the network {}", table.len(), own.len())
             .file(named_by)
-            .advice("score a network on the classes that it was trained for"));
+            .advice("evaluate a network on the classes that it was trained on"));
     }
     if listing.pairs.is_empty() {
-        return Err(error!(Data, "holds no images with masks").file(&args.data));
+        return Err(error!(Data, "contains no images with masks").file(&args.data));
     }
-    Ok(Subject { pairs: listing.pairs, part: listing.split, table })
+    Ok(Subject { pairs: listing.pairs, split: listing.split, table })
 }
 
 fn score(
@@ -268,10 +272,10 @@ fn score(
     let mut multi_adds = 0u128;
     let confusion = evaluate(
         &mut |image| {
-            let found = predictor.predict(image)?;
-            times.push(found.time);
+            let prediction = predictor.predict(image)?;
+            times.push(prediction.time);
             multi_adds += u128::from(predictor.multi_adds(image.width, image.height)?);
-            Ok(found.labels)
+            Ok(prediction.labels)
         },
         &subject.pairs,
         &subject.table,
@@ -282,7 +286,7 @@ fn score(
                     .map_err(|e| e.file(&scored.pair.mask))?;
             }
             bar.inc(1);
-            bar.set_message(scored.pair.name.clone());
+            bar.set_message(printable(&scored.pair.name).into_owned());
             Ok(())
         },
     )?;

@@ -1,6 +1,6 @@
-//! The scores, for people and for programs.
+//! The report of `atrous eval` as text and JSON.
 
-use super::super::args::{table, thousands};
+use super::super::format::{table, thousands};
 use super::{Args, Outcome, Subject};
 use crate::eval::{Band, PredictOptions, Scores, TrimapAround};
 use crate::files::json_path;
@@ -13,7 +13,7 @@ pub(super) struct Report<'a> {
     weights: &'a Path,
     #[serde(serialize_with = "json_path::serialize")]
     data: &'a Path,
-    part: Option<&'a str>,
+    split: Option<&'a str>,
     images: usize,
     device: String,
     /// `native`, a long side, or width x height.
@@ -21,15 +21,15 @@ pub(super) struct Report<'a> {
     output_stride: usize,
     scales: &'a [f64],
     flip: bool,
-    /// Width and height of a window, and from one to the next.
+    /// Width and height of the windows, and the distances between them.
     window: Option<[usize; 4]>,
-    /// Of all forward passes for an image; the mean over the images.
+    /// Multi-Adds of all forward passes for an image; mean over the images.
     multi_adds: u64,
     /// Median time of an image on the device.
     milliseconds: f64,
     scores: Scores,
     trimap: Vec<Band>,
-    /// What the bands surround, and why.
+    /// The border that the bands surround, and the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     trimap_around: Option<TrimapAround>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,21 +40,21 @@ impl<'a> Report<'a> {
     pub fn new(
         args: &'a Args,
         segmenter: &Segmenter,
-        method: &'a PredictOptions,
+        options: &'a PredictOptions,
         subject: &'a Subject,
         outcome: &Outcome,
     ) -> Self {
         Self {
             weights: &args.model.weights,
             data: &args.data,
-            part: subject.part.as_deref(),
+            split: subject.split.as_deref(),
             images: subject.pairs.len(),
             device: segmenter.device().to_string(),
-            size: method.size.unwrap_or_else(|| segmenter.usual_size()).to_string(),
+            size: options.size.unwrap_or_else(|| segmenter.usual_size()).to_string(),
             output_stride: segmenter.model().config.output_stride,
-            scales: &method.scales,
-            flip: method.flip,
-            window: method.window.map(|w| [w.size.0, w.size.1, w.stride.0, w.stride.1]),
+            scales: &options.scales,
+            flip: options.flip,
+            window: options.window.map(|w| [w.size.0, w.size.1, w.stride.0, w.stride.1]),
             multi_adds: outcome.multi_adds,
             milliseconds: outcome.time.as_secs_f64() * 1e3,
             scores: outcome.confusion.scores(&subject.table),
@@ -96,15 +96,15 @@ impl<'a> Report<'a> {
             text += &table(&rows, &[0, 1, 2, 3]);
         }
         let scales: Vec<String> = self.scales.iter().map(f64::to_string).collect();
-        let mut how = format!("size {}, output stride {}", self.size, self.output_stride);
+        let mut settings = format!("size {}, output stride {}", self.size, self.output_stride);
         if scales != ["1"] {
-            how += &format!(", scales {}", scales.join(" "));
+            settings += &format!(", scales {}", scales.join(" "));
         }
         if self.flip {
-            how += ", mirrored too";
+            settings += ", mirrored";
         }
         if let Some([w, h, x, y]) = self.window {
-            how += &format!(", windows of {w}x{h} every {x}x{y}");
+            settings += &format!(", windows of {w}x{h} every {x}x{y}");
         }
         let scores = &self.scores;
         let mut rows = vec![
@@ -112,9 +112,9 @@ impl<'a> Report<'a> {
             ("pixel accuracy", format!("{} %", percent(scores.pixel_accuracy))),
             ("mean accuracy", format!("{} %", percent(scores.mean_accuracy))),
             ("images", self.images.to_string()),
-            ("asked", how),
-            ("Multi-Adds", format!("{} B an image", giga(self.multi_adds))),
-            ("time", format!("{:.1} ms an image (median)", self.milliseconds)),
+            ("settings", settings),
+            ("Multi-Adds", format!("{} B per image", giga(self.multi_adds))),
+            ("time", format!("{:.1} ms per image (median)", self.milliseconds)),
         ];
         if let (Some(around), Some(reason)) = (self.trimap_around, self.trimap_around_reason) {
             rows.push(("bands", format!("around {around} ({reason}; set by --trimap-around)")));
@@ -125,7 +125,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// A fraction in percent without its sign, or a dash.
+/// Formats a fraction in percent, without the sign; `None` as a dash.
 pub(super) fn percent(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |v| format!("{:.2}", 100.0 * v))
 }

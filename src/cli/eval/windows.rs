@@ -1,15 +1,16 @@
-//! How many windows images are seen through, reported before hours go into them.
+//! The number of sliding windows, reported before hours are spent on them.
 
-use super::super::args::{say, thousands};
+use super::super::console::say;
+use super::super::format::thousands;
 use super::{Args, Subject};
 use crate::eval::Predictor;
 use crate::image::dimensions;
 use indicatif::ProgressBar;
 
-/// More windows than this in an image are warned of.
+/// A warning is printed for more windows per image than this.
 const MANY: usize = 1000;
 
-/// The same predictor, whose windows the bar shows.
+/// Returns the predictor with its windows shown on the bar.
 pub(super) fn shown<'s>(predictor: Predictor<'s>, bar: &ProgressBar) -> Predictor<'s> {
     let bar = bar.clone();
     predictor.on_window(move |done, count| {
@@ -19,12 +20,12 @@ pub(super) fn shown<'s>(predictor: Predictor<'s>, bar: &ProgressBar) -> Predicto
     })
 }
 
-/// Reports how many windows the images have, and warns where they are many.
+/// Prints the number of windows, with a warning if an image has many.
 pub(super) fn announce(args: &Args, predictor: &Predictor, subject: &Subject) {
     if args.window.is_none() {
         return;
     }
-    // An image whose header cannot be read is reported when its turn comes.
+    // An image with an unreadable header is reported when it is evaluated.
     let counts = subject
         .pairs
         .iter()
@@ -36,12 +37,12 @@ pub(super) fn announce(args: &Args, predictor: &Predictor, subject: &Subject) {
     if !args.quiet && !args.json {
         let (all, most) = (thousands(all as u64), thousands(most as u64));
         say(&format!(
-            "{all} windows in all, up to {most} for an image, {passes} forward passes for each"
+            "{all} windows in total, up to {most} per image, {passes} forward passes each"
         ));
     }
     if most > MANY {
         log::warn!(
-            "an image has {} windows, each a forward pass of the network; a larger `--stride` takes fewer",
+            "an image has {} windows, each a forward pass of the network; use a larger `--stride` for fewer",
             thousands(most as u64)
         );
     }

@@ -1,22 +1,22 @@
-//! Images, one result each: what became of them, and how it is told.
+//! Segmentation of images: one result each, and the report.
 
 use super::inputs::Job;
 use super::work::overlapped;
 use super::{Args, Tools, probabilities, write};
-use crate::cli::args::{print, print_json};
+use crate::cli::console::{print, print_json, progress, say_error};
 use crate::cli::interrupt::on_interrupt;
 use crate::error::{Error, Result, error};
 use crate::files::{json_path, refuse_special};
 use crate::image::{DecodeOptions, Image, LegendEntry, legend, legend_table};
 use crate::segmenter::Segmentation;
 use crate::text;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What became of one image.
+/// The result for one image.
 #[derive(Debug, serde::Serialize)]
 struct Outcome {
     #[serde(serialize_with = "json_path::serialize")]
@@ -74,14 +74,14 @@ struct Report<'a> {
 /// Segments the images and reports on them. A failure of one does not stop the others; a signal
 /// stops after those under way.
 pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
-    let stop = on_interrupt("stopping after the images under way")?;
+    let stop = on_interrupt("stopping after the images in progress")?;
     let tools = &Tools::open(args)?;
-    let bar = progress(args, jobs.len());
+    let bar = progress(Some(jobs.len() as u64), "images", args.quiet || jobs.len() == 1);
     let mut outcomes = work(args, jobs, tools, &stop, &bar)?;
     bar.finish_and_clear();
 
     let reported = report(args, tools, &outcomes);
-    // What failed outweighs a report that nobody reads any more.
+    // A failed image takes precedence over an error while printing the report.
     let failed = outcomes.iter().filter(|o| o.error.is_some()).count();
     if outcomes.len() < jobs.len() {
         let failed =
@@ -103,7 +103,7 @@ pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
 fn report(args: &Args, tools: &Tools, outcomes: &[Outcome]) -> Result<()> {
     if args.json {
         let weights = &tools.segmenter.model().path;
-        let size = args.size.unwrap_or_else(|| tools.segmenter.usual_size()).to_string();
+        let size = args.size.size.unwrap_or_else(|| tools.segmenter.usual_size()).to_string();
         return print_json(&Report {
             device: &tools.device,
             weights,
@@ -115,9 +115,9 @@ fn report(args: &Args, tools: &Tools, outcomes: &[Outcome]) -> Result<()> {
     let mut printed = Ok(());
     for outcome in outcomes {
         match &outcome.error {
-            // The only one is what the program ends with.
+            // A single error is printed when the program exits.
             Some(_) if outcomes.len() == 1 => {}
-            Some(error) => log::error!("{error}"),
+            Some(error) => say_error(error),
             None if printed.is_ok() => printed = show(args, outcome),
             None => {}
         }
@@ -125,7 +125,7 @@ fn report(args: &Args, tools: &Tools, outcomes: &[Outcome]) -> Result<()> {
     printed
 }
 
-/// What became of each image, in their order, up to where `stop` was set.
+/// Processes the images in order until `stop` is set, and returns their outcomes.
 fn work<'a>(
     args: &Args,
     jobs: &'a [Job],
@@ -140,23 +140,23 @@ fn work<'a>(
         (job, image)
     });
     let network = |(job, image): (&'a Job, Result<Image>)| {
-        let found = image.and_then(|image| {
-            let found = match args.probabilities {
+        let result = image.and_then(|image| {
+            let result = match args.probabilities {
                 true => probabilities::segment(args, tools, job, &image, bar)
-                    .map(|(found, file)| (found, Some(file))),
-                false => tools.segment(args, &image).map(|found| (found, None)),
+                    .map(|(segmentation, file)| (segmentation, Some(file))),
+                false => tools.segment(args, &image).map(|segmentation| (segmentation, None)),
             };
-            let (found, file) = found.map_err(|e| e.file(&job.input))?;
-            Ok((image, found, file))
+            let (segmentation, file) = result.map_err(|e| e.file(&job.input))?;
+            Ok((image, segmentation, file))
         });
-        (job, found)
+        (job, result)
     };
     let bytes =
         |(_, image): &(&Job, Result<Image>)| image.as_ref().map_or(0, |image| image.rgb.len());
     overlapped(decoded, bytes, network, |(job, result)| {
-        let written = result.and_then(|(mut image, found, file)| {
-            let mut outcome = outcome(job, &mut image, &found, tools);
-            write::image(args, tools, job, image, found)?;
+        let written = result.and_then(|(mut image, segmentation, file)| {
+            let mut outcome = outcome(job, &mut image, &segmentation, tools);
+            write::image(args, tools, job, image, segmentation)?;
             if let Some(file) = file {
                 outcome.notes.push(file.note());
                 file.commit()?;
@@ -171,31 +171,18 @@ fn work<'a>(
     Ok(outcomes)
 }
 
-fn outcome(job: &Job, image: &mut Image, found: &Segmentation, tools: &Tools) -> Outcome {
-    let time = found.network_time + found.labels_time;
+fn outcome(job: &Job, image: &mut Image, segmentation: &Segmentation, tools: &Tools) -> Outcome {
+    let time = segmentation.network_time + segmentation.labels_time;
     Outcome {
         input: job.input.clone(),
         error: None,
         output: Some(job.output.clone()),
         size: Some((image.width, image.height)),
-        network_size: Some(found.fit.padded),
-        classes: legend(&found.labels, &tools.table),
+        network_size: Some(segmentation.fit.padded),
+        classes: legend(&segmentation.labels, &tools.table),
         notes: std::mem::take(&mut image.notes),
         milliseconds: Some(time.as_secs_f64() * 1e3),
     }
-}
-
-fn progress(args: &Args, images: usize) -> ProgressBar {
-    let shown = images > 1 && !args.quiet && std::io::stderr().is_terminal();
-    let bar = ProgressBar::with_draw_target(
-        Some(images as u64),
-        if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
-    );
-    let style = ProgressStyle::with_template(
-        "{bar:32} {pos}/{len} images  {per_sec}  {eta} left  {wide_msg}",
-    );
-    bar.set_style(style.expect("invariant: the template is well-formed"));
-    bar
 }
 
 fn show(args: &Args, outcome: &Outcome) -> Result<()> {

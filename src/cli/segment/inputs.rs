@@ -1,4 +1,4 @@
-//! Which images, and where each result goes.
+//! The images to segment, and the path of each result.
 
 use super::{Args, Style};
 use crate::cli::outputs::OutputCheck;
@@ -8,7 +8,7 @@ use crate::image::ENDINGS;
 use std::ffi::OsString;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
-/// What to do about outputs that are inputs.
+/// Advice for outputs that are inputs as well.
 const ADVICE: &str = "name another output with -o";
 
 /// An image to read and the file to write.
@@ -19,42 +19,41 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// The file that `--probabilities` writes beside the result.
+    /// Returns the path that `--probabilities` writes to, beside the result.
     fn probabilities(&self) -> PathBuf {
         self.output.with_extension("probabilities.safetensors")
     }
 }
 
-/// The jobs for the arguments of the command line, in their order, directories and patterns sorted
-/// by name. None of their results replaces anything that is read, or another result.
+/// Returns the jobs for the command line's inputs, in order; files of directories and patterns are
+/// sorted by name.
+///
+/// # Errors
+/// A result would replace a file that is read, or another result.
 pub(super) fn jobs(args: &Args) -> Result<Vec<Job>> {
     let (inputs, style) = (&args.inputs, args.style);
     let output = args.output.as_deref();
-    let (mut found, mut skipped) = (Vec::new(), Vec::new());
+    let (mut images, mut skipped) = (Vec::new(), Vec::new());
     for input in inputs {
-        found.extend(expand(input, &mut skipped)?);
+        images.extend(expand(input, &mut skipped)?);
     }
     skipped.iter().for_each(|line| log::warn!("{line}"));
-    let to_directory = found.len() > 1
+    let to_directory = images.len() > 1
         || output.is_some_and(is_directory_name)
         || inputs.iter().any(|i| i.is_dir());
     if let Some(directory) = output.filter(|o| to_directory && o.exists() && !o.is_dir()) {
-        return Err(error!(Usage, "is a file, and there is more than one result")
+        return Err(error!(Usage, "is a file, but there are several results")
             .file(directory)
             .advice("name a directory with -o"));
     }
-    let jobs = found.into_iter().map(|(input, relative)| {
+    let jobs = images.into_iter().map(|(input, relative)| {
         let output = match output {
             Some(file) if !to_directory => file.to_owned(),
             Some(directory) => directory.join(relative.with_extension("png")),
-            None => usual_name(&input, style, "png"),
+            None => default_name(&input, style, "png"),
         };
-        match output.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
-            true => Ok(Job { input, output }),
-            false => Err(error!(Usage, "results are PNG files")
-                .file(&output)
-                .advice("let the name end in .png")),
-        }
+        check_extension(&output, style)?;
+        Ok(Job { input, output })
     });
     let jobs = jobs.collect::<Result<Vec<Job>>>()?;
     let mut outputs = claimed(args);
@@ -69,7 +68,7 @@ pub(super) fn jobs(args: &Args) -> Result<Vec<Job>> {
     Ok(jobs)
 }
 
-/// What every call reads beside its inputs.
+/// Returns a check with the files that every call reads beside its inputs.
 pub(super) fn claimed(args: &Args) -> OutputCheck {
     let mut outputs = OutputCheck::new(ADVICE);
     outputs.reads(&args.model.weights, "the weight file");
@@ -79,64 +78,81 @@ pub(super) fn claimed(args: &Args) -> OutputCheck {
     outputs
 }
 
-/// NAME-STYLE.ENDING in the current directory. Names need not be UTF-8.
-pub(super) fn usual_name(input: &Path, style: Style, ending: &str) -> PathBuf {
+/// Refuses extensions of formats that cannot hold the results of `style`.
+fn check_extension(output: &Path, style: Style) -> Result<()> {
+    let formats: &[&str] = match style {
+        // The value of a pixel is its class, so only a palette will do.
+        Style::Mask => &["png"],
+        // JPEG has no transparency.
+        Style::Cutout => &["png", "webp"],
+        Style::Overlay | Style::SideBySide => &["png", "jpg", "jpeg", "webp"],
+    };
+    if output.extension().is_some_and(|e| formats.iter().any(|f| e.eq_ignore_ascii_case(f))) {
+        return Ok(());
+    }
+    Err(error!(Usage, "unsupported output format for the style `{}`", style.suffix())
+        .file(output)
+        .advice(format!("use .{}", formats.join(", ."))))
+}
+
+/// Returns NAME-STYLE.EXTENSION, in the current directory. Names need not be UTF-8.
+pub(super) fn default_name(input: &Path, style: Style, extension: &str) -> PathBuf {
     let mut name = OsString::from(input.file_stem().unwrap_or_default());
-    name.push(format!("-{}.{ending}", style.suffix()));
+    name.push(format!("-{}.{extension}", style.suffix()));
     PathBuf::from(name)
 }
 
-/// Whether a path is a directory, or ends like one that is to be made.
+/// Whether a path is a directory, or ends in a separator.
 fn is_directory_name(path: &Path) -> bool {
     path.is_dir() || path.to_string_lossy().ends_with(['/', MAIN_SEPARATOR])
 }
 
-/// The images that an argument names, each with its path below the directory that was named; and a
-/// line for each file that is left out.
+/// Returns the images that an argument names, each with its path relative to that argument. Appends
+/// a line to `skipped` for each file that is left out.
 fn expand(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<(PathBuf, PathBuf)>> {
     let name = |p: &Path| PathBuf::from(p.file_name().unwrap_or_default());
     if path.is_dir() {
-        let mut found = Vec::new();
-        directory(path, path, &mut found, skipped)?;
-        if found.is_empty() {
-            return Err(error!(Usage, "the directory holds no images").file(path));
+        let mut images = Vec::new();
+        directory(path, path, &mut images, skipped)?;
+        if images.is_empty() {
+            return Err(error!(Usage, "the directory contains no images").file(path));
         }
-        found.sort();
-        return Ok(found);
+        images.sort();
+        return Ok(images);
     }
     if path.exists() || !is_pattern(path) {
-        // A file that does not exist is reported when it is read, beside the others' results.
+        // A missing file is reported when it is read, so that it does not stop the other images.
         return Ok(vec![(path.to_owned(), name(path))]);
     }
-    let (found, special) = matching(path)?;
+    let (images, special) = matching(path)?;
     skipped.extend(special);
-    if found.is_empty() {
-        return Err(error!(Usage, "no file fits the pattern `{}`", path.display()));
+    if images.is_empty() {
+        return Err(error!(Usage, "no file matches the pattern `{}`", path.display()));
     }
-    Ok(found.into_iter().map(|p| (p.clone(), name(&p))).collect())
+    Ok(images.into_iter().map(|p| (p.clone(), name(&p))).collect())
 }
 
 fn directory(
     root: &Path,
     at: &Path,
-    found: &mut Vec<(PathBuf, PathBuf)>,
+    images: &mut Vec<(PathBuf, PathBuf)>,
     skipped: &mut Vec<String>,
 ) -> Result<()> {
-    let failed = |e| Error::io(at, "the directory cannot be read", e);
+    let failed = |e| Error::io(at, "could not read the directory", e);
     let entries = std::fs::read_dir(at).map_err(failed)?;
     for entry in entries {
         let entry = entry.map_err(failed)?;
         let path = entry.path();
-        // Links to directories are not followed: they may lead in a circle.
+        // Links to directories are not followed: they may be circular.
         if entry.file_type().map_err(failed)?.is_dir() {
-            directory(root, &path, found, skipped)?;
+            directory(root, &path, images, skipped)?;
         } else if path
             .extension()
             .is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known)))
             && is_read(&path, skipped)
         {
             let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
-            found.push((path, relative));
+            images.push((path, relative));
         }
     }
     Ok(())

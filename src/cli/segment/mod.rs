@@ -7,7 +7,8 @@ mod video;
 mod work;
 mod write;
 
-use super::args::{DeviceArgs, MemoryArgs, ModelArgs, preset_size, say};
+use super::args::{DeviceArgs, MemoryArgs, ModelArgs, SizeArgs, preset_size};
+use super::console::say;
 use crate::error::{Result, error};
 use crate::image::{ClassTable, Image, SizeRule};
 use crate::memory;
@@ -16,21 +17,32 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Finds what is in images and videos and writes masks, overlays or cut-outs
+const EXAMPLES: &str = "\
+Examples:
+  atrous segment photo.jpg -w deeplab.safetensors -o out.png
+  atrous segment photos/ -w deeplab.safetensors --style mask -o masks/
+  atrous segment portrait.jpg -w deeplab.safetensors --style cutout --keep person
+  atrous segment video.mp4 -w deeplab.safetensors -o out.mp4
+  atrous segment 'shot%04d.png' --fps 24 -w deeplab.safetensors -o out.gif
+  ffmpeg -i in.mkv -f yuv4mpegpipe - |
+    atrous segment - -w deeplab.safetensors -o - | ffplay -";
+
+/// Segment images and videos; write masks, overlays or cut-outs
 ///
-/// Labels come back at each image's own size. A mask is an indexed PNG in which the value of a
-/// pixel is its class, in the data set's colors; overlays take brighter ones.
+/// Results have the size of their image. A mask is an indexed PNG: the value of a pixel is its
+/// class, the palette has the data set's colors. Overlays use brighter colors.
 ///
-/// Videos are Y4M files, animated GIF, PNG and WebP, numbered images (shot%04d.png), `-` for
-/// standard input, and, where ffmpeg is installed, whatever it reads. They become .y4m, .gif, .mp4,
-/// .mkv, .webm, .mov or .avi at the same rate, a directory of PNG files (NAME/), or a stream on
-/// standard output (`-o -`), without sound. A directory or a pattern of images is a video where the
-/// output is one, or --fps is given.
+/// Videos are Y4M files, animated GIF, PNG and WebP files, numbered images (shot%04d.png), `-` for
+/// standard input, and, if ffmpeg is installed, whatever it reads. They are written as .y4m, .gif,
+/// .mp4, .mkv, .webm, .mov or .avi at the same frame rate, as a directory of PNG files (NAME/), or
+/// as a stream on standard output (`-o -`), without sound. A directory or a pattern of images is
+/// processed as a video if the output is one, or with --fps.
 ///
 /// Ctrl-C, SIGTERM or SIGHUP finishes a video with the frames so far (exit code 0), and stops after
-/// the images under way (exit code 128 plus the signal's number); a second signal ends the program
-/// at once. No output replaces an input of the same call.
+/// the images in progress (exit code 128 plus the signal's number). A second signal exits at once.
+/// An output never replaces an input of the same call.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Images, directories of images, or patterns such as 'holiday/*.jpg'; or one video
     #[arg(required = true, value_name = "IMAGE|VIDEO", value_parser = OsStringValueParser::new().try_map(input))]
@@ -39,8 +51,8 @@ pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// File to write, or a directory where there are several images [default: NAME-STYLE.png in the
-    /// current directory; of a video, with its own ending]
+    /// File to write, or a directory for several images [default: NAME-STYLE.png in the current
+    /// directory; for a video, the video's own extension]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
 
@@ -48,22 +60,19 @@ pub(super) struct Args {
     #[arg(short, long, default_value = "overlay", value_name = "STYLE")]
     style: Style,
 
-    /// Size at which the network sees the image: native (its own), N (long side, padded to a
-    /// square), short:N (short side), or WxH [default: the preset of the weights, such as short:520
-    /// for torchvision's; else native]
-    #[arg(long, value_name = "native|N|short:N|WxH")]
-    size: Option<SizeRule>,
+    #[command(flatten)]
+    size: SizeArgs,
 
-    /// How strongly classes cover the image, 0 to 1
+    /// Opacity of the class colors over the image, 0 to 1
     #[arg(long, default_value_t = 0.6, value_name = "X", value_parser = opacity)]
     opacity: f32,
 
-    /// File with the classes' numbers, names and colors, one a line, instead of the network's own
-    #[arg(long, value_name = "classes.txt")]
+    /// File with class numbers, names and colors, one class a line; overrides the network's own
+    #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 
-    /// Classes that a cut-out keeps, by name or number [default: all but the class called
-    /// background; where there is none, name them]
+    /// Classes that a cut-out keeps, by name or number [default: all but the class `background`;
+    /// required if there is none]
     #[arg(long, value_name = "CLASS,...", value_delimiter = ',')]
     keep: Vec<String>,
 
@@ -72,15 +81,15 @@ pub(super) struct Args {
     #[arg(long)]
     probabilities: bool,
 
-    /// Takes the first frame of animated images instead of refusing them
+    /// Use the first frame of animated images instead of refusing them
     #[arg(long)]
     first_frame: bool,
 
-    /// Writes a report as JSON instead of the table
+    /// Print a report as JSON instead of a table
     #[arg(long)]
     json: bool,
 
-    /// No table and no progress bar
+    /// Print neither the table nor a progress bar
     #[arg(short, long)]
     quiet: bool,
 
@@ -88,23 +97,21 @@ pub(super) struct Args {
     video: video::VideoArgs,
 
     #[command(flatten)]
-    memory: MemoryArgs,
+    device: DeviceArgs,
 
     #[command(flatten)]
-    device: DeviceArgs,
+    memory: MemoryArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Style {
     /// Indexed PNG: the value of a pixel is its class
     Mask,
-    /// The image with the classes' colors over it
+    /// The image with the class colors over it
     Overlay,
-    /// Image and overlay beside each other, with a legend of the classes and their share (in videos
-    /// without)
+    /// Image and overlay beside each other, with a legend (in videos without)
     SideBySide,
-    /// The image with everything but the kept classes transparent (in .y4m, raw frames and
-    /// containers such as .mp4: green)
+    /// The image with all but the kept classes transparent (green in .y4m, raw frames, .mp4, ...)
     Cutout,
 }
 
@@ -119,14 +126,23 @@ impl Style {
     }
 }
 
-/// Names need not be UTF-8; an empty one (an unset variable in quotes) names nothing.
-fn input(name: OsString) -> Result<PathBuf, &'static str> {
-    match name.is_empty() {
-        true => {
-            Err("the name of an input is empty; name an image, a video, a directory or a pattern")
-        }
-        false => Ok(PathBuf::from(name)),
+/// Parses the name of an input. It need not be UTF-8; an empty name (an unset variable in quotes)
+/// and URLs are refused.
+fn input(name: OsString) -> Result<PathBuf, String> {
+    if name.is_empty() {
+        return Err(
+            "the name is empty; name an image, a video, a directory or a pattern".to_owned()
+        );
     }
+    let is_url = |name: &str| {
+        ["http://", "https://", "rtsp://", "rtmp://"].iter().any(|s| name.starts_with(s))
+    };
+    if name.to_str().is_some_and(is_url) {
+        return Err("URLs are not opened; download the file, or pipe a stream: \
+                    `ffmpeg -i URL -f yuv4mpegpipe - | atrous segment - ...`"
+            .to_owned());
+    }
+    Ok(PathBuf::from(name))
 }
 
 fn opacity(text: &str) -> Result<f32, String> {
@@ -136,10 +152,10 @@ fn opacity(text: &str) -> Result<f32, String> {
     }
 }
 
-/// What images and videos are segmented with.
+/// The segmenter, and how its results are drawn.
 struct Tools {
     segmenter: Segmenter,
-    /// The device in words.
+    /// Description of the device.
     device: String,
     table: ClassTable,
     /// Classes that a cut-out keeps.
@@ -155,8 +171,10 @@ impl Tools {
         let segmenter = Segmenter::new(model, &args.device.device)?.with_tuning(tuning);
         let device = segmenter.device().to_string();
         if !args.quiet && !args.json {
-            say(&format!("running on {device}"));
-            if let Some(preset) = preset_size(segmenter.model()).filter(|_| args.size.is_none()) {
+            say(&format!("device: {device}"));
+            if let Some(preset) =
+                preset_size(segmenter.model()).filter(|_| args.size.size.is_none())
+            {
                 say(&preset);
             }
         }
@@ -164,7 +182,7 @@ impl Tools {
     }
 
     fn segment(&self, args: &Args, image: &Image) -> Result<Segmentation> {
-        check_room(image)?;
+        check_memory(image)?;
         self.segmenter.segment_with(image, self.size(args), self.wants(args))
     }
 
@@ -176,12 +194,12 @@ impl Tools {
         image: &Image,
         on_strip: impl FnMut(&Strip) -> Result<()> + Send,
     ) -> Result<Segmentation> {
-        check_room(image)?;
+        check_memory(image)?;
         self.segmenter.segment_in_strips(image, self.size(args), self.wants(args), on_strip)
     }
 
     fn size(&self, args: &Args) -> SizeRule {
-        args.size.unwrap_or_else(|| self.segmenter.usual_size())
+        args.size.size.unwrap_or_else(|| self.segmenter.usual_size())
     }
 
     fn wants(&self, args: &Args) -> OutputOptions {
@@ -192,12 +210,12 @@ impl Tools {
     }
 }
 
-/// Errors where there is no room for the results of an image: its labels, the drawing, and the
-/// file's bytes.
-fn check_room(image: &Image) -> Result<()> {
+/// Returns an error if the memory does not suffice for the results of an image: labels, drawing and
+/// encoded file.
+fn check_memory(image: &Image) -> Result<()> {
     const BYTES: u64 = 8;
     let pixels = image.width as u64 * image.height as u64;
-    memory::check(BYTES.saturating_mul(pixels), "what is drawn of it")
+    memory::check(BYTES.saturating_mul(pixels), "drawing the result")
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
@@ -209,8 +227,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     images::run(args, &jobs)
 }
 
-/// The table that was asked for; else the network's own, for tinting in colors that are bright
-/// enough.
+/// Returns the class table given by `--class-table`, else the network's own, in brighter colors for
+/// overlays.
 fn class_table(args: &Args, own: ClassTable) -> Result<ClassTable> {
     let Some(path) = &args.class_table else {
         let tints = matches!(args.style, Style::Overlay | Style::SideBySide);
@@ -219,31 +237,29 @@ fn class_table(args: &Args, own: ClassTable) -> Result<ClassTable> {
     let table = ClassTable::read(path)?;
     if table.names.len() < own.names.len() {
         let (has, needs) = (table.names.len(), own.names.len());
-        return Err(error!(Usage, "names {has} classes, the network has {needs}").file(path));
+        return Err(error!(Usage, "lists {has} classes, the network has {needs}").file(path));
     }
     Ok(table)
 }
 
-/// Numbers of the classes that a cut-out keeps, of the network's `classes`: a table may name more.
+/// Returns the numbers of the classes that a cut-out keeps. The network has `classes` classes; a
+/// table may list more.
 fn kept_classes(args: &Args, table: &ClassTable, classes: usize) -> Result<Vec<usize>> {
     let names = &args.keep;
     if args.style != Style::Cutout {
         if !names.is_empty() {
             log::warn!(
-                "`--keep` has no effect on the style `{}`; it chooses what `--style cutout` keeps",
+                "`--keep` has no effect on the style `{}`, only on `--style cutout`",
                 args.style.suffix()
             );
         }
         return Ok(Vec::new());
     }
     if names.is_empty() {
-        // Without this, a network of street scenes would lose its first class: the sky.
+        // Without this check, a network for street scenes would lose its first class, the sky.
         let background = table.background().ok_or_else(|| {
-            error!(
-                Usage,
-                "nothing says what a cut-out keeps: the network has no class called background"
-            )
-            .advice(format!("choose with --keep among {}", table.names.join(", ")))
+            error!(Usage, "a cut-out needs --keep: the network has no class `background` to remove")
+                .advice(format!("choose among {}", table.names.join(", ")))
         })?;
         return Ok((0..classes).filter(|&class| class != background).collect());
     }

@@ -1,5 +1,5 @@
-//! The file that `--probabilities` writes: all classes of all pixels, written strip by strip, since
-//! at full size they seldom fit into memory.
+//! The file of `--probabilities`: all classes of all pixels, written in strips, since they rarely
+//! fit into memory.
 
 use super::inputs::Job;
 use super::{Args, Tools};
@@ -14,29 +14,28 @@ use indicatif::ProgressBar;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-/// The largest file that is written: 150 classes at the most pixels that an image may have take 100
-/// GiB.
+/// Maximum file size in bytes: 150 classes at the maximum number of pixels take 100 GiB.
 const MOST_BYTES: u64 = 128 << 30;
 
-/// A file of probabilities in the making, in PyTorch's order `[1, classes, height, width]`. It is
-/// gone when it is dropped before [`ProbabilityFile::commit`].
+/// An unfinished file of probabilities, in PyTorch's order `[1, classes, height, width]`. Dropping
+/// it before [`ProbabilityFile::commit`] removes it.
 #[derive(Debug)]
 pub(super) struct ProbabilityFile {
     path: PathBuf,
     staged: Staged,
-    /// Where the elements begin.
+    /// Offset of the elements in bytes.
     start: u64,
     classes: usize,
     width: usize,
     height: usize,
-    /// A strip's bytes in the file's order, class by class.
+    /// Bytes of a strip in the file's order, class by class.
     planes: Vec<u8>,
-    /// Bytes of the whole file.
+    /// File size in bytes.
     bytes: u64,
 }
 
 impl ProbabilityFile {
-    /// Begins the file. Errors where it would be absurdly large, or cannot be written.
+    /// Creates the file. Returns an error if it would exceed the maximum size or cannot be written.
     fn create(path: PathBuf, classes: usize, (width, height): (usize, usize)) -> Result<Self> {
         let elements =
             [4, classes, width, height].iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
@@ -68,7 +67,7 @@ impl ProbabilityFile {
         })
     }
 
-    /// Writes some rows of all classes.
+    /// Writes a strip: some rows of all classes.
     fn write(&mut self, strip: &Strip) -> Result<()> {
         let (classes, width) = (self.classes, self.width);
         let values = strip.probabilities.f32();
@@ -84,12 +83,12 @@ impl ProbabilityFile {
         }
         let plane = 4 * strip.probabilities.shape().h * width;
         if self.planes.len() != plane * classes {
-            // A strip's, not the image's: but let go of the old one first.
+            // Free the old buffer before allocating a larger one.
             self.planes = Vec::new();
             self.planes = filled(0, plane * classes, "a strip of the probabilities")
                 .map_err(|e| e.file(&self.path))?;
         }
-        // Row by row, as a row of all classes fits the processor's cache.
+        // Row by row, since a row of all classes fits into the CPU's cache.
         for (y, row) in values.chunks_exact(classes * width).enumerate() {
             for class in 0..classes {
                 let target =
@@ -110,12 +109,12 @@ impl ProbabilityFile {
         Ok(())
     }
 
-    /// Gives the file its name.
+    /// Commits the file.
     pub(super) fn commit(self) -> Result<()> {
         self.staged.commit()
     }
 
-    /// What was written, for people.
+    /// Describes the file.
     pub(super) fn note(&self) -> String {
         format!(
             "the probabilities of {} classes are in {} ({})",
@@ -126,7 +125,7 @@ impl ProbabilityFile {
     }
 }
 
-/// Segments an image and writes its probabilities on the way.
+/// Segments an image and writes its probabilities.
 pub(super) fn segment(
     args: &Args,
     tools: &Tools,
@@ -144,9 +143,9 @@ pub(super) fn segment(
             anstream::eprintln!("writing the probabilities of {classes} classes to {path}: {size}")
         });
     }
-    let found = tools.segment_in_strips(args, image, |strip| file.write(strip))?;
+    let segmentation = tools.segment_in_strips(args, image, |strip| file.write(strip))?;
     file.planes = Vec::new();
-    Ok((found, file))
+    Ok((segmentation, file))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Decoding, the network, and writing at the same time: while one image is on the device, the next
-//! is decoded and the one before is written.
+//! A pipeline of three threads: while the network processes one image, the next is decoded and the
+//! previous one is written.
 
 use crate::cli::interrupt::POLL;
 use crate::error::Result;
@@ -10,19 +10,19 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// Images that may wait between two stages. More would only take memory.
+/// Maximum number of images waiting between two stages.
 pub(super) const WAITING: usize = 2;
 
-/// Bytes of decoded images that may be past the decoder and not yet written: two of 12 megapixels,
-/// so that the stages still overlap. One image alone may be larger.
+/// Maximum bytes of decoded images that are not written yet: two images of 12 megapixels, so that
+/// the stages still overlap. A single image may be larger.
 const IN_FLIGHT: usize = 96 << 20;
 
-/// Takes all that `decoded` gives through `network` to `write`, in order, each stage on a thread of
-/// its own. It ends where nothing more comes, or `write` breaks off. `bytes` is what an item takes,
-/// of which only a limited sum is in flight.
+/// Passes all items of `decoded` through `network` to `write`, in order, each stage on its own
+/// thread, until the items end or `write` breaks. `bytes` returns the size of an item, which limits
+/// the number of items in flight.
 ///
 /// # Errors
-/// Where a thread cannot be started; then nothing was written.
+/// Returns an error if a thread cannot be started; nothing was written then.
 pub(super) fn overlapped<A: Send, B: Send>(
     decoded: impl Iterator<Item = A> + Send,
     bytes: impl Fn(&A) -> usize + Send,
@@ -33,7 +33,7 @@ pub(super) fn overlapped<A: Send, B: Send>(
     std::thread::scope(|scope| {
         let (to_network, images) = sync_channel::<(A, Permit)>(WAITING);
         let (to_write, results) = sync_channel::<(B, Permit)>(WAITING);
-        // A stage whose receiver is gone returns, so breaking off ends them all.
+        // A stage returns when its receiver is dropped, so a break ends all stages.
         thread::spawn_scoped(scope, "to decode", move || {
             for image in decoded {
                 let permit = in_flight.wait_for(bytes(&image));
@@ -59,9 +59,9 @@ pub(super) fn overlapped<A: Send, B: Send>(
     })
 }
 
-/// As [`overlapped`], for a source that may wait for ever for what comes next (a pipe, another
-/// program). Once `stop` is set nothing more is read, and what was read before is processed to the
-/// end. Nobody waits for the source then, nor where `write` breaks off: its thread is left behind.
+/// As [`overlapped`], for a source that may block forever (a pipe, another program). Once `stop` is
+/// set nothing more is read, and items read before are processed to the end. The thread of the
+/// source is not joined then, nor after a break: it is left behind.
 ///
 /// # Errors
 /// As [`overlapped`].
@@ -75,7 +75,7 @@ pub(super) fn interruptible<A: Send + 'static, B: Send>(
     let (to_network, images) = sync_channel::<(A, Permit)>(WAITING);
     let (flag, in_flight) = (stop.clone(), Arc::new(InFlight::default()));
     let mut reader = Some(thread::spawn("to read frames", move || {
-        // A signal reaches the other end of a pipe too: what it leaves broken is no error.
+        // A signal also reaches the other end of a pipe; an item truncated by it is not an error.
         for image in decoded.take_while(|_| !flag.load(Ordering::Relaxed)) {
             let permit = in_flight.wait_for(bytes(&image));
             if to_network.send((image, permit)).is_err() {
@@ -94,7 +94,7 @@ pub(super) fn interruptible<A: Send + 'static, B: Send>(
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                // A reader that panicked must not pass for one that is done.
+                // A panic of the reader must not look like the end of the items.
                 if let Some(Err(panic)) = reader.take().map(JoinHandle::join) {
                     std::panic::resume_unwind(panic);
                 }
@@ -123,7 +123,7 @@ pub(super) fn interruptible<A: Send + 'static, B: Send>(
     })
 }
 
-/// Sets the flag for the other stages when writing ends, also because of a panic.
+/// Sets the flag for the other stages when writing ends, including by a panic.
 struct Breaks<'a>(&'a AtomicBool);
 
 impl Drop for Breaks<'_> {
@@ -215,8 +215,7 @@ mod tests {
         };
         overlapped(source, |_| IN_FLIGHT / 2, |n| n, write).unwrap();
         assert_eq!(written.into_inner(), 20, "none waits for ever");
-        // Two in flight, one that waits to be, and one more between the end of its writing and that
-        // of its permit.
+        // Two in flight, one waiting for a permit, and one written whose permit is not dropped yet.
         assert!(most.load(Ordering::SeqCst) <= 4, "{most:?}");
         let mut count = 0;
         let write = |_| {
@@ -227,7 +226,7 @@ mod tests {
         assert_eq!(count, 3, "an image larger than all that may be in flight is processed alone");
     }
 
-    /// `many` numbers, and then nothing, without an end.
+    /// Yields `many` numbers, then blocks.
     fn stalling(many: usize) -> impl Iterator<Item = usize> + Send + 'static {
         (0..).inspect(move |n| {
             if *n == many {

@@ -1,4 +1,4 @@
-//! What is found, as the style shows it. Images are drawn on in their own memory.
+//! Results in each style. Overlays are drawn in place, in the memory of the image.
 
 use super::inputs::Job;
 use super::{Args, Style, Tools};
@@ -15,44 +15,44 @@ pub(super) fn image(
     tools: &Tools,
     job: &Job,
     image: Image,
-    found: Segmentation,
+    segmentation: Segmentation,
 ) -> Result<()> {
     make_directory(&job.output)?;
     match args.style {
-        Style::Mask => found.labels.write(&job.output, &tools.table),
+        Style::Mask => segmentation.labels.write(&job.output, &tools.table),
         Style::SideBySide => {
             let sheet = SideBySide { overlay: overlay(args), ..SideBySide::default() };
-            sheet.draw(&image, &found.labels, &tools.table)?.save(&job.output)
+            sheet.draw(&image, &segmentation.labels, &tools.table)?.save(&job.output)
         }
-        _ => draw(args, tools, image, found)?.save(&job.output),
+        _ => draw(args, tools, image, segmentation)?.save(&job.output),
     }
 }
 
-/// Makes the directory of a file.
+/// Creates the parent directory of a file.
 pub(super) fn make_directory(file: &Path) -> Result<()> {
     match file.parent().filter(|p| !p.as_os_str().is_empty()) {
         Some(directory) => std::fs::create_dir_all(directory)
-            .map_err(|e| Error::io(directory, "the directory cannot be made", e)),
+            .map_err(|e| Error::io(directory, "could not create the directory", e)),
         None => Ok(()),
     }
 }
 
-/// The result for a frame of a video. All are of one size, so an image beside its overlay has no
-/// legend there.
+/// Returns the result for a frame of a video. All frames have one size, so side-by-side frames have
+/// no legend.
 pub(super) fn frame(
     args: &Args,
     tools: &Tools,
     image: Image,
-    found: Segmentation,
+    segmentation: Segmentation,
 ) -> Result<Content> {
     Ok(match args.style {
-        Style::Mask => Content::Mask(found.labels),
-        Style::SideBySide => Content::Image(beside(args, tools, image, &found.labels)?),
-        _ => Content::Image(draw(args, tools, image, found)?),
+        Style::Mask => Content::Mask(segmentation.labels),
+        Style::SideBySide => Content::Image(beside(args, tools, image, &segmentation.labels)?),
+        _ => Content::Image(draw(args, tools, image, segmentation)?),
     })
 }
 
-/// Columns and rows of a frame's result.
+/// Returns width and height of the result for frames of `width` x `height`.
 pub(super) fn frame_size(args: &Args, width: usize, height: usize) -> (usize, usize) {
     (if args.style == Style::SideBySide { 2 * width } else { width }, height)
 }
@@ -61,28 +61,28 @@ fn overlay(args: &Args) -> Overlay {
     Overlay { opacity: args.opacity, ..Overlay::default() }
 }
 
-/// A cut-out, else the overlay.
-fn draw(args: &Args, tools: &Tools, mut image: Image, found: Segmentation) -> Result<Image> {
+/// Draws a cut-out or an overlay.
+fn draw(args: &Args, tools: &Tools, mut image: Image, segmentation: Segmentation) -> Result<Image> {
     if args.style == Style::Cutout {
         return cut_out(
             image,
-            &found.labels,
+            &segmentation.labels,
             &tools.table,
             &tools.keep,
-            found.foreground.as_deref(),
+            segmentation.foreground.as_deref(),
             BACKDROP,
         );
     }
-    overlay(args).draw_over(&mut image, &found.labels, &tools.table)?;
+    overlay(args).draw_over(&mut image, &segmentation.labels, &tools.table)?;
     Ok(image)
 }
 
-/// An image on the left, its overlay on the right.
+/// Draws an image on the left, its overlay on the right.
 fn beside(args: &Args, tools: &Tools, mut image: Image, labels: &LabelMap) -> Result<Image> {
     let (width, height, row) = (image.width, image.height, 3 * image.width);
-    let mut rgb = room(2 * image.rgb.len(), "the image beside its overlay")?;
+    let mut rgb = room(2 * image.rgb.len(), "the side-by-side image")?;
     for row in image.rgb.chunks_exact(row) {
-        // The right half is written over below.
+        // The right half is overwritten below.
         rgb.extend_from_slice(row);
         rgb.extend_from_slice(row);
     }

@@ -1,13 +1,13 @@
-//! What `atrous train` says of a network before it begins.
+//! Lines that `atrous train` prints about the network and the run before the first step.
 
 use crate::models::Config;
 use crate::train::{InitialModel, Run};
 use std::cmp::Ordering;
 use std::path::Path;
 
-/// What the network is, and what of it comes from the file.
-pub(super) fn network(beginning: &InitialModel, init: Option<&Path>) -> String {
-    let config = &beginning.config;
+/// Describes the network, and which of its tensors come from the file.
+pub(super) fn network(initial: &InitialModel, init: Option<&Path>) -> String {
+    let config = &initial.config;
     let network = format!(
         "network: {} with {} classes, output stride {}",
         config.backbone.title(),
@@ -15,72 +15,71 @@ pub(super) fn network(beginning: &InitialModel, init: Option<&Path>) -> String {
         config.output_stride
     );
     let Some(init) = init else { return format!("{network}, random weights") };
-    let (kept, made) = (beginning.loaded.len(), &beginning.random);
-    let fresh = match made.len() {
-        0 => "all".to_owned(),
-        n => format!("{kept} tensors, and {n} are random: {}", parts(made).join(", ")),
+    let (kept, random) = (initial.loaded.len(), &initial.random);
+    let loaded = match random.len() {
+        0 => "all tensors".to_owned(),
+        n => format!("{kept} tensors; {n} initialized randomly: {}", layers(random).join(", ")),
     };
-    format!("{network}; from {}: {fresh}", crate::text::path(init))
+    format!("{network}; from {}: {loaded}", crate::text::path(init))
 }
 
-/// Where a run that is resumed goes on.
+/// Describes where a resumed run continues.
 pub(super) fn resumed(run: &Run) -> String {
     let (step, steps) = (run.step(), u64::from(run.recipe().steps));
     match step.cmp(&steps) {
-        Ordering::Less => format!("going on after step {step} of {steps}"),
+        Ordering::Less => format!("resuming after step {step} of {steps}"),
         _ if run.evaluation_due() => {
-            format!("all {step} steps are made, the last evaluation is not")
+            format!("all {step} steps are done, the last evaluation is not")
         }
-        Ordering::Equal => format!("all {steps} steps are made: nothing is left to do"),
+        Ordering::Equal => format!("all {steps} steps are done; nothing is left to do"),
         Ordering::Greater => {
             format!(
-                "{step} steps are made, more than the {steps} that recipe.toml asks for: nothing is left to do"
+                "{step} steps are done, more than the {steps} in recipe.toml; nothing is left to do"
             )
         }
     }
 }
 
-/// What to say of crops whose map is no larger than a rate of ASPP. Seen on CamVid: trained on
-/// crops of 257, networks had a mIoU of 0.646 (rates 12, 24, 36) and 0.556 (6, 12, 18) on whole
-/// images, and of 0.699 and 0.595 window by window.
+/// Returns a note if the feature map of a crop is no larger than ASPP's largest rate. Measured on
+/// CamVid: networks trained on crops of 257 reached a mIoU of 0.646 (rates 12, 24, 36) and 0.556
+/// (6, 12, 18) on whole images, and 0.699 and 0.595 with a sliding window of 257.
 pub(super) fn narrow_crops(config: &Config, (h, w): (usize, usize)) -> Option<String> {
     let rate = *config.head.as_ref()?.aspp.rates.iter().max()?;
     let stride = config.output_stride;
     (h.min(w).div_ceil(stride) <= rate).then(|| {
         let least = rate * stride + 1;
         format!(
-            "note: crops of {h}x{w} are smaller than ASPP's rate of {rate} reaches ({least} pixels): its outer taps meet padding alone, and on \
-             whole images the norms behind them find what they have not learned; take `--crop {least}` or more"
+            "note: crops of {w}x{h} are smaller than the reach of ASPP's rate {rate} ({least} pixels): its outer taps would see only padding, so \
+             the batch-norm statistics would not match whole images; use `--crop {least}` or larger"
         )
     })
 }
 
-/// What adding up the gradients of several batches costs. `images` are those of the training set.
+/// Describes the cost of accumulating gradients; `images` is the size of the training set.
 pub(super) fn accumulated(batch: usize, accumulate: u32, images: usize) -> Option<String> {
     let all = batch as u64 * u64::from(accumulate);
     let passes = match all as f64 / images as f64 {
-        passes if passes > 1.0 => format!(", {passes:.1} times all there are"),
+        passes if passes > 1.0 => format!(", {passes:.1} times the training set"),
         _ => String::new(),
     };
     (accumulate > 1).then(|| {
         format!(
-            "a step adds up the gradients of {accumulate} batches, one after the other: {all} images{passes}, and {accumulate} times the time \
-             of a batch"
+            "each step accumulates {accumulate} batches: {all} images{passes}, and {accumulate} times the time of one batch"
         )
     })
 }
 
-/// The layers that tensors belong to, by their first names: `aspp (24)`.
-fn parts(names: &[String]) -> Vec<String> {
-    let mut parts: Vec<(&str, usize)> = Vec::new();
+/// Counts tensors by the first component of their names: `aspp (24)`.
+fn layers(names: &[String]) -> Vec<String> {
+    let mut layers: Vec<(&str, usize)> = Vec::new();
     for name in names {
-        let part = name.split('.').next().unwrap_or(name);
-        match parts.iter_mut().find(|(p, _)| *p == part) {
+        let layer = name.split('.').next().unwrap_or(name);
+        match layers.iter_mut().find(|(l, _)| *l == layer) {
             Some((_, count)) => *count += 1,
-            None => parts.push((part, 1)),
+            None => layers.push((layer, 1)),
         }
     }
-    parts.into_iter().map(|(part, count)| format!("{part} ({count})")).collect()
+    layers.into_iter().map(|(layer, count)| format!("{layer} ({count})")).collect()
 }
 
 #[cfg(test)]
@@ -89,22 +88,22 @@ mod tests {
     use crate::models::Backbone;
 
     #[test]
-    fn what_accumulation_costs_is_told() {
+    fn the_cost_of_accumulation_is_reported() {
         assert_eq!(accumulated(8, 1, 100), None);
-        assert!(!accumulated(8, 2, 100).unwrap().contains("times all"));
-        let told = accumulated(8, 100, 400).unwrap();
+        assert!(!accumulated(8, 2, 100).unwrap().contains("times the training set"));
+        let line = accumulated(8, 100, 400).unwrap();
         assert!(
-            told.contains("800 images, 2.0 times all there are")
-                && told.contains("100 times the time"),
-            "{told}"
+            line.contains("800 images, 2.0 times the training set")
+                && line.contains("100 times the time"),
+            "{line}"
         );
     }
 
     #[test]
-    fn crops_smaller_than_the_largest_rate_are_told_with_what_would_do() {
+    fn crops_smaller_than_the_largest_rate_are_reported_with_a_sufficient_size() {
         let config = Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 2);
-        let told = narrow_crops(&config, (257, 513)).unwrap();
-        assert!(told.contains("257x513") && told.contains("`--crop 289`"), "{told}");
+        let note = narrow_crops(&config, (257, 513)).unwrap();
+        assert!(note.contains("513x257") && note.contains("`--crop 289`"), "{note}");
         assert_eq!(narrow_crops(&config, (289, 289)), None);
         assert!(narrow_crops(&config.with_output_stride(8).unwrap(), (288, 288)).is_some());
         let mut phone = Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 2);

@@ -1,15 +1,15 @@
-//! What a training shows on the terminal.
+//! Progress of a training run on the terminal.
 
-use crate::cli::args::say;
+use crate::cli::console::say;
 use crate::train::Event;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// Where there is no terminal to draw on, a line is written so often.
+/// Interval of progress lines if standard error is not a terminal.
 const LINE: Duration = Duration::from_secs(30);
 
-/// A bar on a terminal, lines elsewhere.
+/// A progress bar on a terminal, progress lines elsewhere.
 pub(super) struct Bar {
     bar: ProgressBar,
     steps: u64,
@@ -25,7 +25,7 @@ impl Bar {
             if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(steps), target).with_position(done);
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}  {eta} left");
-        let bar = bar.with_style(style.expect("invariant: the template is well-formed"));
+        let bar = bar.with_style(style.expect("invariant: the template is valid"));
         bar.reset_eta();
         Self { bar, steps, quiet, last_line: None, miou: String::new() }
     }
@@ -34,12 +34,12 @@ impl Bar {
         match event {
             Event::Step { step, loss, learning_rate, images_per_second, idle } => {
                 let idle = if *idle > 0.05 {
-                    format!("  waiting for images {:.0} %", 100.0 * idle)
+                    format!("  waiting for data {:.0} %", 100.0 * idle)
                 } else {
                     String::new()
                 };
                 let text = format!(
-                    "loss {loss:.4}{}  rate {learning_rate:.2e}  {images_per_second:.1} images/s{idle}",
+                    "loss {loss:.4}{}  lr {learning_rate:.2e}  {images_per_second:.1} images/s{idle}",
                     self.miou
                 );
                 self.bar.set_position(*step);
@@ -57,15 +57,15 @@ impl Bar {
                 let line = match record.mean_iou {
                     Some(miou) => {
                         self.miou = format!("  mIoU {miou:.4}");
-                        let best = if record.best { ", the best so far" } else { "" };
+                        let best = if record.best { " (best)" } else { "" };
                         let accuracy = 100.0 * record.pixel_accuracy.unwrap_or(0.0);
                         format!(
-                            "step {}: mIoU {miou:.4}{best}; {accuracy:.1} % of the pixels ({:.0} s)",
+                            "step {}: mIoU {miou:.4}{best}, pixel accuracy {accuracy:.1} % ({:.0} s)",
                             record.step, record.seconds
                         )
                     }
                     None => format!(
-                        "step {}: no score, since no pixel of the validation images counts",
+                        "step {}: no score, because all pixels of the validation masks are ignored",
                         record.step
                     ),
                 };

@@ -1,11 +1,11 @@
-//! `--max-memory`: a limit in words, and a recipe that is made to fit.
+//! `--max-memory`: parses the limit and adapts a recipe to it.
 
 use crate::error::Result;
 use crate::exec::Device;
 use crate::models::Config;
 use crate::train::{MemoryEstimate, MemoryFit, NormMode, Recipe, ValidationMemory};
 
-/// Bytes of a size such as `4GiB`, `1.5 GB` or `800M` (as `MiB`).
+/// Parses a size such as `4GiB`, `1.5 GB` or `800M` (as `MiB`).
 pub(in crate::cli) fn size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let at = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
@@ -23,11 +23,11 @@ pub(in crate::cli) fn size(text: &str) -> Result<u64, String> {
     };
     let bytes = number.parse::<f64>().ok().map(|n| n * factor as f64);
     let bytes = bytes.filter(|&b| (1.0..9e18).contains(&b)).map(|b| b as u64);
-    bytes.ok_or_else(|| "must be a number with a unit, such as 800MiB or 4GiB".to_owned())
+    bytes.ok_or_else(|| "expected a number with a unit, such as 800MiB or 4GiB".to_owned())
 }
 
-/// Changes a recipe so that its training, and scoring beside it, need at most `limit` bytes; what
-/// the training needs then, and what to tell.
+/// Adapts a recipe so that training and evaluation need at most `limit` bytes. Returns the memory
+/// that training needs then, and notes to print.
 pub(super) fn fit(
     recipe: &mut Recipe,
     device: &Device,
@@ -37,16 +37,16 @@ pub(super) fn fit(
 ) -> Result<(MemoryEstimate, Vec<String>)> {
     let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
     let fit = MemoryFit::with_validation(device, config, &recipe.options()?, limit, scoring)?;
-    let mut told = vec![format!("to fit into {}: {fit}", mib(limit))];
+    let mut notes = vec![format!("to fit into {}: {fit}", mib(limit))];
     if fit.batch < recipe.batch && recipe.norm != NormMode::Frozen {
-        told.push(format!(
-            "note: batch norms take the statistics of {} instead of {} images; `--norm frozen` lets them keep those of `--init`",
+        notes.push(format!(
+            "note: batch norms use the statistics of {} instead of {} images; `--norm frozen` keeps those of `--init`",
             fit.batch, recipe.batch
         ));
     }
     (recipe.batch, recipe.accumulate, recipe.recompute) =
         (fit.batch, fit.accumulate, fit.recompute);
-    Ok((fit.estimate, told))
+    Ok((fit.estimate, notes))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `atrous train`: images and masks in, a network out.
+//! `atrous train`: train a network on images and masks.
 
 mod about;
 mod bar;
@@ -7,9 +7,11 @@ mod settings;
 
 pub(in crate::cli) use memory::size;
 
+use super::console::{print, say};
 use super::interrupt::on_interrupt;
+use super::outputs::OutputCheck;
 use crate::data::MAX_WORKERS;
-use crate::error::{Result, error};
+use crate::error::{Error, ErrorKind, Result, error};
 use crate::eval::Confusion;
 use crate::exec::Device;
 use crate::gpu::DeviceChoice;
@@ -17,194 +19,261 @@ use crate::image::ClassTable;
 use crate::segmenter::Model;
 use crate::text;
 use crate::train::{
-    Ending, InitialModel, Origin, Run, RunContext, RunDirectory, Trainer, TrainingData,
+    Ending, InitialModel, Origin, Recipe, Run, RunContext, RunDirectory, Trainer, TrainingData,
     ValidationMemory,
 };
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 const EXAMPLES: &str = "\
 Examples:
-  atrous train --data camvid/ --recipe recipes/camvid.toml --out runs/camvid
-  atrous train --data mine/ --init deeplab.safetensors --steps 2000 --rate 0.003 --out runs/mine
-  atrous train --resume --out runs/mine
+  atrous train --data mine/ --init deeplab.safetensors --epochs 20 -o runs/mine
+  atrous train --data camvid/ --recipe recipes/camvid.toml -o runs/camvid
+  atrous train --print-recipe --steps 2000 > recipe.toml
+  atrous train --resume -o runs/mine
   atrous segment street.png --weights runs/mine/best.safetensors
 
-The directory of a run holds best.safetensors and last.safetensors, which all other commands take, report.html, log.jsonl, event files for
-TensorBoard, the recipe, and a checkpoint from which `--resume` goes on, to the same bits as a run that was never broken off.";
+The run directory contains best.safetensors and last.safetensors, which all other commands accept,
+report.html, log.jsonl, event files for TensorBoard, the recipe, and a checkpoint. A resumed run
+produces the same bits as one that was never interrupted.";
 
-/// Trains a network on images and masks
+/// Train a network on images and masks
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Args {
-    /// Directory of the data set: images/ and masks/, NAME/ and NAMEannot/, or as PASCAL VOC,
-    /// Cityscapes or ADE20K have it
-    #[arg(long, value_name = "DIR", required_unless_present = "resume")]
+    /// Data set directory: images/ and masks/, NAME/ and NAMEannot/, or the layout of PASCAL VOC,
+    /// Cityscapes or ADE20K
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["resume", "print_recipe"])]
     data: Option<PathBuf>,
 
-    /// Directory of the run
-    #[arg(short, long, value_name = "DIR")]
-    out: PathBuf,
+    /// Run directory, created if it does not exist
+    #[arg(
+        short,
+        long,
+        value_name = "DIR",
+        alias = "out",
+        required_unless_present = "print_recipe"
+    )]
+    output: Option<PathBuf>,
 
-    /// Goes on with the run of the directory; all its settings stay
+    /// Resume the run in this directory with its original settings
     #[arg(long, conflicts_with_all = ["data", "recipe", "init", "class_table", "classes"])]
     resume: bool,
 
-    /// TOML file with the settings; the flags below override it
+    /// TOML file with settings; options override it
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
 
-    /// Weights to begin with, of any dialect: a segmentation network, whose classifier is made anew
-    /// where the classes differ, or a backbone
+    /// Weights to start from, of any dialect: a backbone, or a segmentation network, whose
+    /// classifier is replaced if the classes differ
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
 
-    /// File with the classes' numbers, names and colors, one a line, instead of the data set's own
-    #[arg(long, value_name = "classes.txt")]
+    /// File with class numbers, names and colors, one class a line; overrides the data set's own
+    #[arg(long, value_name = "FILE")]
     class_table: Option<PathBuf>,
 
-    /// Number of classes, where nothing names them
+    /// Number of classes, if nothing names them
     #[arg(long, value_name = "N", conflicts_with = "class_table", value_parser = classes)]
     classes: Option<usize>,
 
-    /// Threads that read images and make batches [default: one less than there are cores]
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N", value_parser = workers)]
-    workers: usize,
-
-    /// Memory that the training may take, such as 4GiB or 800MiB: computes activations again, or
-    /// adds up smaller batches, where it must. Scratch memory of kernels and images that wait for
-    /// their step come on top
-    #[arg(long, conflicts_with = "resume", value_name = "SIZE", value_parser = memory::size)]
-    max_memory: Option<u64>,
-
-    /// Says what would be trained and how much memory it would take, and ends
+    /// Print the plan and the memory estimate, then exit
     #[arg(long, conflicts_with = "resume")]
     dry_run: bool,
 
-    /// Neither progress bar nor lines about evaluations
+    /// Print the complete recipe as TOML, then exit
+    #[arg(long, conflicts_with = "resume")]
+    print_recipe: bool,
+
+    /// Suppress the progress bar and evaluation lines
     #[arg(short, long)]
     quiet: bool,
 
-    /// auto (a real GPU, else the processor), cpu, gpu, an index of `atrous devices`, or
-    /// backend:name such as vulkan:llvmpipe
-    #[arg(long, default_value = "auto", value_name = "DEVICE", env = "ATROUS_DEVICE")]
-    device: DeviceChoice,
-
-    // Last, since its heading goes for all that follows.
     #[command(flatten)]
     settings: settings::Settings,
+
+    /// Device to train on: auto (a GPU if there is one, else the CPU), cpu, gpu, an index from
+    /// `atrous devices`, or backend:name such as vulkan:llvmpipe
+    #[arg(short, long, default_value = "auto", value_name = "DEVICE", env = "ATROUS_DEVICE")]
+    #[arg(help_heading = "Device")]
+    device: DeviceChoice,
+
+    /// Limit the memory for training, for example to 4GiB: recomputes activations or accumulates
+    /// smaller batches if necessary. Scratch memory of kernels and waiting images come on top
+    #[arg(long, conflicts_with = "resume", value_name = "SIZE", value_parser = memory::size)]
+    #[arg(help_heading = "Device")]
+    max_memory: Option<u64>,
+
+    /// Threads that load images and make batches [default: one less than the cores]
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N", value_parser = workers)]
+    #[arg(help_heading = "Device")]
+    workers: usize,
 }
 
 pub(in crate::cli) fn run(args: &Args) -> Result<()> {
+    if let Some(flag) = args.settings.first_given().filter(|_| args.resume) {
+        return Err(error!(
+            Usage,
+            "`{flag}` cannot be combined with `--resume`, which keeps the run's settings"
+        )
+        .advice("start another run, with `--init` and the weights of this one"));
+    }
+    // Read before signals are handled gracefully: a read that blocks then ends at the first one.
+    let recipe = args.settings.recipe(args.recipe.as_deref())?;
+    if args.print_recipe {
+        return print(&recipe.to_toml()?);
+    }
+    let classes = table(args)?;
+    check_outputs(args)?;
     let stop = on_interrupt("stopping after this step")?;
+    // Before all other work, which would be in vain if another process trains in the directory.
+    let directory = match (args.resume, args.dry_run) {
+        (true, _) => Some(RunDirectory::open(args.output())?),
+        (false, false) => Some(RunDirectory::create(args.output())?),
+        (false, true) => None,
+    };
     let command = std::env::args_os()
         .map(|arg| arg.to_string_lossy().into_owned())
         .collect::<Vec<_>>()
         .join(" ");
-    if let Some(flag) = args.settings.given().filter(|_| args.resume) {
-        return Err(error!(
-            Usage,
-            "`--resume` takes the settings of the run, so `{flag}` cannot be given"
-        )
-        .advice("begin another run, with `--init` and the weights of this one"));
-    }
-    // Before anything that takes time: where another process trains in it, all that would be for
-    // nothing.
-    let mut directory = match (args.resume, args.dry_run) {
-        (true, _) => Some(RunDirectory::open(&args.out)?),
-        (false, false) => Some(RunDirectory::create(&args.out)?),
-        (false, true) => None,
-    };
     let device = Device::open(&args.device)?;
-    let setting = RunContext {
+    let context = RunContext {
         device: &device,
         workers: args.workers,
         command: &command,
         stop: Some(&*stop),
     };
-    let say = |text: String| {
-        if !args.quiet {
-            super::args::say(&text);
+    let run = match directory {
+        Some(directory) if args.resume => {
+            let run = Run::resume(directory, context)?;
+            args.say(&format!("device: {device}; {}", about::resumed(&run)));
+            Some(run)
+        }
+        directory => {
+            start(args, recipe, classes, directory, context).map_err(|e| setting(args, e))?
         }
     };
-    let mut run = if let Some(directory) = directory.take_if(|_| args.resume) {
-        let run = Run::resume(directory, setting)?;
-        say(format!("running on {device}; {}", about::resumed(&run)));
-        run
-    } else {
-        let Some(data) = &args.data else { return Err(error!(Usage, "no `--data` is given")) };
-        let mut recipe = args.settings.recipe(args.recipe.as_deref())?;
-        let origin =
-            Origin { data: absolute(data)?, classes: table(args)?, init: args.init.clone() };
-        let init = args.init.as_deref().map(Model::open).transpose()?;
-        let (of, how) = (origin.clone(), recipe.clone());
-        let sets = setting.wait_for(move || TrainingData::open(&of, &how))?;
-        let beginning =
-            InitialModel::new(&recipe.network, &sets.table, recipe.seed, init.as_ref())?;
-        say(format!("running on {device}"));
-        say(sets.to_string());
-        say(about::network(&beginning, args.init.as_deref()));
-        recipe.adjust_ignore_label(sets.table.len()).into_iter().for_each(say);
-        about::narrow_crops(&beginning.config, recipe.augmentation.crop).into_iter().for_each(say);
-        let (on, network, pairs) = (device.clone(), beginning.clone(), sets.validation.clone());
-        let scoring = setting.wait_for(move || ValidationMemory::new(&on, &network, &pairs))?;
-        let (need, told) = match args.max_memory {
-            Some(limit) => {
-                memory::fit(&mut recipe, &device, &beginning.config, limit, scoring.as_ref())?
-            }
-            None => (
-                Trainer::estimate_memory(&device, &beginning.config, &recipe.options()?)?,
-                Vec::new(),
-            ),
-        };
-        told.into_iter().for_each(say);
-        about::accumulated(recipe.batch, recipe.accumulate, sets.training.len())
-            .into_iter()
-            .for_each(say);
-        let more = scoring.map_or_else(String::new, |scoring| format!("; {scoring}"));
-        say(format!("memory: {need}{more}"));
-        let Some(directory) = directory else { return Ok(()) };
-        Run::begin(directory, recipe, origin, sets, &beginning, setting)?
+    run.map_or(Ok(()), |run| train(args, run, &stop))
+}
+
+/// Turns an error about a setting into one about the usage, with the recipe's name.
+fn setting(args: &Args, error: Error) -> Error {
+    if error.kind() != ErrorKind::Config || error.has_address() {
+        return error;
+    }
+    let error = error.with_kind(ErrorKind::Usage);
+    match &args.recipe {
+        Some(recipe) => error.file(recipe),
+        None => error,
+    }
+}
+
+/// Prepares a new run, and begins it unless there is no directory (`--dry-run`).
+fn start(
+    args: &Args,
+    mut recipe: Recipe,
+    classes: Option<ClassTable>,
+    directory: Option<RunDirectory>,
+    context: RunContext,
+) -> Result<Option<Run>> {
+    let device = context.device;
+    let Some(data) = &args.data else { return Err(error!(Usage, "`--data` is required")) };
+    let origin = Origin { data: absolute(data)?, classes, init: args.init.clone() };
+    let init = args.init.as_deref().map(Model::open).transpose()?;
+    let (from, how) = (origin.clone(), recipe.clone());
+    let sets = context.wait_for(move || TrainingData::open(&from, &how))?;
+    args.settings.apply_epochs(&mut recipe, sets.training.len());
+    let initial = InitialModel::new(&recipe.network, &sets.table, recipe.seed, init.as_ref())?;
+    args.say(&format!("device: {device}"));
+    args.say(&sets.to_string());
+    args.say(&about::network(&initial, args.init.as_deref()));
+    let notes = recipe.adjust_ignore_label(sets.table.len());
+    args.say_all(notes);
+    args.say_all(about::narrow_crops(&initial.config, recipe.augmentation.crop));
+    let (on, network, pairs) = (device.clone(), initial.clone(), sets.validation.clone());
+    let scoring = context.wait_for(move || ValidationMemory::new(&on, &network, &pairs))?;
+    let (need, notes) = match args.max_memory {
+        Some(limit) => memory::fit(&mut recipe, device, &initial.config, limit, scoring.as_ref())?,
+        None => {
+            (Trainer::estimate_memory(device, &initial.config, &recipe.options()?)?, Vec::new())
+        }
     };
+    args.say_all(notes);
+    args.say_all(about::accumulated(recipe.batch, recipe.accumulate, sets.training.len()));
+    let more = scoring.map_or_else(String::new, |scoring| format!("; {scoring}"));
+    args.say(&format!("memory: {need}{more}"));
+    let Some(directory) = directory else { return Ok(None) };
+    Run::begin(directory, recipe, origin, sets, &initial, context).map(Some)
+}
+
+/// Trains until the run is finished or `stop` is set, and reports how it ended.
+fn train(args: &Args, mut run: Run, stop: &AtomicBool) -> Result<()> {
     for norm in run.trainer().single_value_norms() {
-        say(format!(
-            "note: `{norm}` sees one value for each channel with batches of one image, and keeps its running statistics"
+        args.say(&format!(
+            "note: `{norm}` keeps its running statistics: a batch of one image has one value per channel there"
         ));
     }
     let mut bar = bar::Bar::new(u64::from(run.recipe().steps), run.step(), args.quiet);
-    let ending = run.train(&stop, &mut |event| bar.show(&event));
+    let ending = run.train(stop, &mut |event| bar.show(&event));
     bar.finish();
+    let (step, output) = (run.step(), text::path(args.output()));
     match ending? {
         Ending::Stopped => {
             let due = if run.evaluation_due() { ", before its evaluation" } else { "" };
-            say(format!(
-                "stopped after step {}{due}; `atrous train --resume --out {}` goes on",
-                run.step(),
-                text::path(&args.out)
-            ))
+            args.say(&format!(
+                "stopped after step {step}{due}; resume with `atrous train --resume -o {output}`"
+            ));
         }
         Ending::Finished => {
-            let gone = if args.out.join("best.safetensors").exists() {
-                ""
-            } else {
-                " (best.safetensors is gone)"
-            };
+            let exists = args.output().join("best.safetensors").exists();
+            let removed = if exists { "" } else { " (best.safetensors was removed)" };
             let best = run.best().map_or_else(String::new, |(miou, step)| {
-                format!("; best mIoU {miou:.4} after step {step}{gone}")
+                format!("; best mIoU {miou:.4} after step {step}{removed}")
             });
-            say(format!(
-                "done: {} steps{best}; see {}",
-                run.step(),
-                text::path(args.out.join("report.html"))
-            ));
+            let report = text::path(args.output().join("report.html"));
+            args.say(&format!("done: {step} steps{best}; see {report}"));
         }
     }
     Ok(())
 }
 
-/// What would be refused later is refused before memory is taken for it.
+impl Args {
+    fn output(&self) -> &Path {
+        self.output.as_deref().expect("invariant: clap requires it, except with --print-recipe")
+    }
+
+    fn say(&self, text: &str) {
+        if !self.quiet {
+            say(text);
+        }
+    }
+
+    fn say_all(&self, lines: impl IntoIterator<Item = String>) {
+        lines.into_iter().for_each(|line| self.say(&line));
+    }
+}
+
+/// Refuses a run directory whose files would replace an input.
+fn check_outputs(args: &Args) -> Result<()> {
+    let mut outputs = OutputCheck::new("name another directory with -o");
+    let inputs = [
+        (&args.recipe, "the recipe"),
+        (&args.class_table, "the class table"),
+        (&args.init, "the weights to start from"),
+    ];
+    for (path, what) in inputs {
+        path.iter().for_each(|path| outputs.reads(path, what));
+    }
+    args.data.iter().for_each(|data| outputs.reads_lists(data));
+    RunDirectory::FILES
+        .iter()
+        .try_for_each(|name| outputs.writes(&args.output().join(name), format!("the run's {name}")))
+}
+
+/// Parses a number from `least` to `most`, so that nothing is allocated for a larger one.
 fn within(text: &str, least: usize, most: usize) -> Result<usize, String> {
     let number = text.parse().ok().filter(|n| (least..=most).contains(n));
-    number.ok_or_else(|| format!("must be a number from {least} to {most}"))
+    number.ok_or_else(|| format!("expected a number from {least} to {most}"))
 }
 
 fn workers(text: &str) -> Result<usize, String> {
@@ -215,9 +284,9 @@ fn classes(text: &str) -> Result<usize, String> {
     within(text, 1, Confusion::MAX_CLASSES)
 }
 
-/// A run may be resumed from another directory.
+/// Returns the absolute path: a run may be resumed from another directory.
 fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|e| crate::error::Error::io(path, "is no path", e))
+    std::path::absolute(path).map_err(|e| crate::error::Error::io(path, "is not a valid path", e))
 }
 
 fn table(args: &Args) -> Result<Option<ClassTable>> {

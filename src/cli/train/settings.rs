@@ -1,151 +1,178 @@
-//! Settings of a training on the command line: each overrides one of the recipe.
+//! Training settings on the command line: each overrides one of the recipe.
 
+use crate::cli::args::output_stride;
 use crate::error::Result;
 use crate::train::{Decay, ModelName, NormMode, Optimizer, PreprocessName, Recipe};
 use std::path::Path;
 
-/// What of a recipe can be said by flags. Anything else is for the recipe's file.
+/// The settings of a recipe that options can override. All others need a recipe file.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
-#[command(next_help_heading = "Settings")]
 pub(super) struct Settings {
-    /// The part from features to classes [default: deeplabv3plus, or that of `--init`]
-    #[arg(long, value_name = "NAME")]
+    /// Segmentation head [default: deeplabv3plus, or that of `--init`]
+    #[arg(long, value_name = "NAME", help_heading = NETWORK)]
     model: Option<ModelName>,
 
-    /// What computes the features: mobilenet_v2, resnet50, resnet101, xception65, ... [default:
-    /// mobilenet_v2, or that of `--init`]
-    #[arg(long, value_name = "NAME")]
+    /// Backbone: mobilenet_v2, resnet50, resnet101, xception65, ... [default: mobilenet_v2, or that
+    /// of `--init`]
+    #[arg(long, value_name = "NAME", help_heading = NETWORK)]
     backbone: Option<String>,
 
-    /// Pixels of the image to a pixel of the last features [default: 16]
-    #[arg(long, value_name = "8|16|32")]
+    /// Output stride of the encoder: smaller is finer and slower [default: 16]
+    #[arg(long, value_name = "8|16|32", help_heading = NETWORK, value_parser = output_stride(), hide_possible_values = true)]
     output_stride: Option<usize>,
 
-    /// How images become numbers, where the weights of `--init` do not say it right
-    #[arg(long, value_name = "NAME")]
+    /// Input normalization; overrides that of `--init`
+    #[arg(long, value_name = "NAME", help_heading = NETWORK)]
     preprocess: Option<PreprocessName>,
 
-    /// Steps (updates of the weights) of the whole run [default: 10000]
-    #[arg(long, value_name = "N")]
+    /// Which batch norms use the statistics of the batch [default: train]
+    #[arg(long, value_name = "MODE", help_heading = NETWORK)]
+    norm: Option<NormMode>,
+
+    /// Number of training steps (weight updates) [default: 10000]
+    #[arg(long, value_name = "N", help_heading = TRAINING, value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
 
-    /// Images of a batch [default: 8]
-    #[arg(long, value_name = "N")]
+    /// Number of passes over the training set, instead of --steps
+    #[arg(long, value_name = "X", help_heading = TRAINING, conflicts_with = "steps", value_parser = epochs)]
+    epochs: Option<f64>,
+
+    /// Images per batch [default: 8]
+    #[arg(long, value_name = "N", help_heading = TRAINING, alias = "batch-size", value_parser = batch)]
     batch: Option<usize>,
 
-    /// Batches whose gradients are added up for a step, 1 to 65536: each takes the time of a step,
+    /// Accumulate the gradients of N batches per step, 1 to 65536: each takes the time of a step,
     /// and one is in memory at a time [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = TRAINING, value_parser = clap::value_parser!(u32).range(1..=65536))]
     accumulate: Option<u32>,
 
-    /// Computes activations again for the backward part: less than half of their memory for the
-    /// time of most of a second forward pass, and the same bits
-    #[arg(long)]
+    /// Activation checkpointing: under half the activation memory for roughly one extra forward
+    /// pass; bit-identical
+    #[arg(long, help_heading = TRAINING)]
     recompute: bool,
 
-    /// Pixels of the crops: one side, or width x height [default: 513]
-    #[arg(long, value_name = "N|WxH", value_parser = crop)]
+    /// Crop size in pixels: a side, or width x height [default: 513]
+    #[arg(long, value_name = "N|WxH", help_heading = TRAINING, value_parser = crop)]
     crop: Option<(usize, usize)>,
 
     /// Learning rate [default: 0.01]
-    #[arg(long, value_name = "X")]
-    rate: Option<f64>,
+    #[arg(long, value_name = "X", help_heading = TRAINING, aliases = ["lr", "rate"], value_parser = positive)]
+    learning_rate: Option<f64>,
 
-    /// How the rate falls [default: poly]
-    #[arg(long, value_name = "NAME")]
+    /// Learning-rate schedule [default: poly]
+    #[arg(long, value_name = "NAME", help_heading = TRAINING)]
     schedule: Option<ScheduleName>,
 
-    /// Steps in which the rate rises [default: 0]
-    #[arg(long, value_name = "N")]
-    warm_up: Option<u32>,
+    /// Number of steps of linear learning-rate warm-up [default: 0]
+    #[arg(long, value_name = "N", help_heading = TRAINING, alias = "warm-up")]
+    warmup: Option<u32>,
 
-    /// What turns gradients into changes [default: sgd]
-    #[arg(long, value_name = "NAME")]
+    /// Optimizer [default: sgd]
+    #[arg(long, value_name = "NAME", help_heading = TRAINING, alias = "optimiser")]
     optimizer: Option<OptimizerName>,
 
-    /// Weight decay of the kernels [default: 0.0001]
-    #[arg(long, value_name = "X")]
-    decay: Option<f64>,
+    /// Weight decay of the convolution kernels [default: 0.0001]
+    #[arg(long, value_name = "X", help_heading = TRAINING, alias = "decay")]
+    weight_decay: Option<f64>,
 
-    /// Factor of the learning rate in the backbone [default: 1]
-    #[arg(long, value_name = "X")]
-    backbone_rate: Option<f64>,
+    /// Learning-rate factor of the backbone [default: 1]
+    #[arg(long, value_name = "X", help_heading = TRAINING, alias = "backbone-rate")]
+    backbone_factor: Option<f64>,
 
-    /// Scales gradients with a larger norm down to it [default: never]
-    #[arg(long, value_name = "X")]
+    /// Clip the gradient to this norm [default: no clipping]
+    #[arg(long, value_name = "X", help_heading = TRAINING)]
     max_norm: Option<f64>,
 
-    /// Which batch norms take the statistics of the batch [default: train]
-    #[arg(long, value_name = "MODE")]
-    norm: Option<NormMode>,
-
-    /// Decides about first weights, order of the images, augmentation and dropout [default: 1]
-    #[arg(long, value_name = "N")]
+    /// Random seed (initial weights, shuffling, augmentation, dropout) [default: 1]
+    #[arg(long, value_name = "N", help_heading = TRAINING)]
     seed: Option<u32>,
 
-    /// Part of the data set to train on [default: train]
-    #[arg(long, value_name = "NAME")]
-    part: Option<String>,
-
-    /// Part of the data set to evaluate on [default: val, or a share held out of the other]
-    #[arg(long, value_name = "NAME")]
-    val_part: Option<String>,
-
-    /// Share of the images that is held out where there is no part to evaluate on [default: 0.1]
-    #[arg(long, value_name = "X")]
-    val_share: Option<f64>,
-
     /// Steps between evaluations [default: 1000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = TRAINING, value_parser = clap::value_parser!(u32).range(1..))]
     evaluate_every: Option<u32>,
 
     /// Steps between checkpoints [default: 250]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = TRAINING, value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_every: Option<u32>,
+
+    /// Split of the data set to train on [default: train]
+    #[arg(long, value_name = "NAME", help_heading = SPLITS, alias = "part")]
+    split: Option<String>,
+
+    /// Split to evaluate on [default: val, or a fraction held out of the training split]
+    #[arg(long, value_name = "NAME", help_heading = SPLITS, alias = "val-part")]
+    val_split: Option<String>,
+
+    /// Fraction of the images to hold out if there is no split to evaluate on, 0 to 1 [default:
+    /// 0.1]
+    #[arg(long, value_name = "X", help_heading = SPLITS, alias = "val-share")]
+    val_fraction: Option<f64>,
 }
+
+const NETWORK: &str = "Network";
+const TRAINING: &str = "Training";
+const SPLITS: &str = "Data splits";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum ScheduleName {
-    /// It stays
+    /// No decay
     Constant,
     /// (1 - t)^0.9
     Poly,
     /// A tenth after every third of the steps
     Step,
-    /// Half a wave of the cosine
+    /// Cosine decay to zero
     Cosine,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum OptimizerName {
-    /// Gradient descent with a momentum of 0.9
+    /// Stochastic gradient descent with momentum 0.9
     Sgd,
     /// Adam with decoupled weight decay
     #[value(name = "adamw")]
     AdamW,
 }
 
-/// Height and width of crops.
+/// Parses a batch size.
+fn batch(text: &str) -> Result<usize, String> {
+    let number = text.parse::<usize>().ok().filter(|n| (1..=65536).contains(n));
+    number.ok_or_else(|| "expected a number from 1 to 65536".to_owned())
+}
+
+/// Parses a learning rate.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
+    number.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+/// Parses a number of epochs.
+fn epochs(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|n| *n > 0.0 && *n <= 1e6);
+    number.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+/// Parses the height and width of crops.
 fn crop(text: &str) -> Result<(usize, usize), String> {
     let side = |text: &str| text.parse::<usize>().ok().filter(|&n| n > 0);
-    let found = match text.split_once('x') {
+    let size = match text.split_once('x') {
         Some((w, h)) => side(h).zip(side(w)),
         None => side(text).map(|n| (n, n)),
     };
-    found.ok_or_else(|| {
-        "must be one side, such as 513, or width x height, such as 480x360".to_owned()
+    size.ok_or_else(|| {
+        "expected one side, such as 513, or width x height, such as 480x360".to_owned()
     })
 }
 
-/// Puts what was given in the place of what was there.
-fn put<T: Clone>(place: &mut T, given: &Option<T>) {
-    if let Some(given) = given {
-        *place = given.clone();
+/// Overrides a setting if the option was given.
+fn put<T: Clone>(setting: &mut T, option: &Option<T>) {
+    if let Some(value) = option {
+        *setting = value.clone();
     }
 }
 
 impl Settings {
-    /// The recipe of a file, or the usual one, with what the flags say otherwise.
+    /// Returns the recipe of a file, or the default one, with the options applied.
     pub(super) fn recipe(&self, file: Option<&Path>) -> Result<Recipe> {
         let mut recipe = file.map_or_else(|| Ok(Recipe::default()), Recipe::read)?;
         if self.model.is_some() {
@@ -163,18 +190,18 @@ impl Settings {
         put(&mut recipe.accumulate, &self.accumulate);
         recipe.recompute |= self.recompute;
         put(&mut recipe.augmentation.crop, &self.crop);
-        put(&mut recipe.learning_rate, &self.rate);
-        put(&mut recipe.warm_up, &self.warm_up);
-        put(&mut recipe.groups.weight_decay, &self.decay);
-        put(&mut recipe.groups.backbone, &self.backbone_rate);
+        put(&mut recipe.learning_rate, &self.learning_rate);
+        put(&mut recipe.warmup, &self.warmup);
+        put(&mut recipe.groups.weight_decay, &self.weight_decay);
+        put(&mut recipe.groups.backbone, &self.backbone_factor);
         if self.max_norm.is_some() {
             recipe.max_norm = self.max_norm;
         }
         put(&mut recipe.norm, &self.norm);
         put(&mut recipe.seed, &self.seed);
-        put(&mut recipe.data.split, &self.part);
-        put(&mut recipe.data.val_split, &self.val_part);
-        put(&mut recipe.data.hold_out, &self.val_share);
+        put(&mut recipe.data.split, &self.split);
+        put(&mut recipe.data.val_split, &self.val_split);
+        put(&mut recipe.data.val_fraction, &self.val_fraction);
         put(&mut recipe.evaluate_every, &self.evaluate_every);
         put(&mut recipe.checkpoint_every, &self.checkpoint_every);
         if let Some(name) = self.schedule {
@@ -194,8 +221,86 @@ impl Settings {
         Ok(recipe)
     }
 
-    /// Whether any flag was given; which ones only the command line knows.
-    pub(super) fn given(&self) -> Option<&'static str> {
-        (*self != Self::default()).then_some("--steps and its like")
+    /// Sets the number of steps so that they make `--epochs` passes over `images` images.
+    pub(super) fn apply_epochs(&self, recipe: &mut Recipe, images: usize) {
+        let Some(epochs) = self.epochs else { return };
+        let images_per_step = recipe.batch as f64 * f64::from(recipe.accumulate);
+        recipe.steps = (epochs * images as f64 / images_per_step).ceil().max(1.0) as u32;
+        if self.schedule == Some(ScheduleName::Step) {
+            recipe.decay = Decay::Step { every: recipe.steps.div_ceil(3), factor: 0.1 };
+        }
+    }
+
+    /// Returns the name of the first option that was given.
+    pub(super) fn first_given(&self) -> Option<&'static str> {
+        let options = [
+            ("--model", self.model.is_some()),
+            ("--backbone", self.backbone.is_some()),
+            ("--output-stride", self.output_stride.is_some()),
+            ("--preprocess", self.preprocess.is_some()),
+            ("--norm", self.norm.is_some()),
+            ("--steps", self.steps.is_some()),
+            ("--epochs", self.epochs.is_some()),
+            ("--batch", self.batch.is_some()),
+            ("--accumulate", self.accumulate.is_some()),
+            ("--recompute", self.recompute),
+            ("--crop", self.crop.is_some()),
+            ("--learning-rate", self.learning_rate.is_some()),
+            ("--schedule", self.schedule.is_some()),
+            ("--warmup", self.warmup.is_some()),
+            ("--optimizer", self.optimizer.is_some()),
+            ("--weight-decay", self.weight_decay.is_some()),
+            ("--backbone-factor", self.backbone_factor.is_some()),
+            ("--max-norm", self.max_norm.is_some()),
+            ("--seed", self.seed.is_some()),
+            ("--evaluate-every", self.evaluate_every.is_some()),
+            ("--checkpoint-every", self.checkpoint_every.is_some()),
+            ("--split", self.split.is_some()),
+            ("--val-split", self.val_split.is_some()),
+            ("--val-fraction", self.val_fraction.is_some()),
+        ];
+        options.iter().find(|(_, given)| *given).map(|(name, _)| *name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_become_steps_of_the_effective_batch() {
+        let settings = Settings { epochs: Some(1.5), ..Settings::default() };
+        let mut recipe = Recipe { batch: 4, accumulate: 2, ..Recipe::default() };
+        settings.apply_epochs(&mut recipe, 100);
+        assert_eq!(recipe.steps, 19, "150 images, 8 in a step");
+        Settings::default().apply_epochs(&mut recipe, 1000);
+        assert_eq!(recipe.steps, 19, "without --epochs nothing changes");
+    }
+
+    /// A new option must be listed, else `--resume` would ignore it silently.
+    #[test]
+    fn every_option_is_named_when_it_cannot_be_combined_with_resume() {
+        use clap::{Args, FromArgMatches};
+        let command = Settings::augment_args(clap::Command::new("train"));
+        for option in command.get_arguments().filter_map(|a| a.get_long()) {
+            let value = match option {
+                "model" => "deeplabv3",
+                "preprocess" => "imagenet",
+                "norm" => "frozen",
+                "schedule" => "poly",
+                "optimizer" => "adamw",
+                _ => "16",
+            };
+            let flag = format!("--{option}");
+            let given = if option == "recompute" {
+                vec!["train", &flag]
+            } else {
+                vec!["train", &flag, value]
+            };
+            let matches =
+                command.clone().try_get_matches_from(given).unwrap_or_else(|e| panic!("{e}"));
+            let settings = Settings::from_arg_matches(&matches).expect("valid options");
+            assert_eq!(settings.first_given(), Some(&*flag));
+        }
     }
 }

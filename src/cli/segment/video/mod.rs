@@ -1,4 +1,4 @@
-//! Videos: frames through the network in order, to a video of the same rate.
+//! Segmentation of videos: frames in order, to a video of the same frame rate.
 
 mod plan;
 mod writer;
@@ -8,14 +8,14 @@ pub(super) use plan::plan;
 use super::work::interruptible;
 use super::write::{frame, frame_size};
 use super::{Args, Tools};
-use crate::cli::args::{json, print, say};
+use crate::cli::console::{json, print, progress, say};
 use crate::cli::interrupt::{on_interrupt, unless_stopped};
 use crate::error::{Error, Result, error};
 use crate::files::json_path;
 use crate::image::{LegendEntry, Tally, legend_table};
 use crate::text;
 use crate::video::{self, FrameSource, PixelFormat, Rate, Selection, VideoInfo};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use plan::VideoPlan;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -25,65 +25,65 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use writer::{GRACE, Writer};
 
-/// What only videos have.
+/// Options for videos alone.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Video")]
 pub(super) struct VideoArgs {
-    /// Frames a second of numbered images and raw frames, such as 25, 29.97 or 30000/1001; other
-    /// videos tell theirs [default: 25]
+    /// Frames per second of numbered images and raw frames, such as 25, 29.97 or 30000/1001; other
+    /// videos have their own [default: 25]
     #[arg(long, value_name = "RATE")]
     fps: Option<Rate>,
 
-    /// Which frames are taken, counted from 1, both ends too
+    /// Process frames A to B, counted from 1, both included
     #[arg(long, value_name = "A..B")]
     frames: Option<Selection>,
 
-    /// Takes one of N frames; the video keeps its speed
+    /// Process every Nth frame; playback speed is unchanged
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]
     every: u64,
 
-    /// The input is raw frames of this size
+    /// Read raw frames of this size
     #[arg(long, value_name = "WxH", value_parser = size)]
     raw_size: Option<(usize, usize)>,
 
-    /// Pixels of raw frames: rgb24, bgr24, rgba, gray, yuv420p, nv12 or yuyv422 [default: rgb24]
+    /// Pixel format of raw frames: rgb24, bgr24, rgba, gray, yuv420p, nv12 or yuyv422 [default:
+    /// rgb24]
     #[arg(long, value_name = "FORMAT", requires = "raw_size")]
     pixel_format: Option<PixelFormat>,
 
-    /// Writes bare frames to standard output, where it would be Y4M: rgb24, masks one byte a pixel
+    /// Write raw frames to standard output instead of Y4M: rgb24, masks one byte a pixel
     #[arg(long)]
     raw_output: bool,
 }
 
 fn size(text: &str) -> Result<(usize, usize), String> {
     let pair = text.split_once('x').and_then(|(w, h)| w.parse().ok().zip(h.parse().ok()));
-    pair.filter(|&(w, h)| w > 0 && h > 0)
-        .ok_or_else(|| "must be width x height, such as 640x480".to_owned())
+    pair.filter(|&(w, h)| w > 0 && h > 0).ok_or_else(|| "expected WxH, such as 640x480".to_owned())
 }
 
-/// What became of a video.
+/// The result for a video.
 #[derive(serde::Serialize)]
 struct Outcome<'a> {
     #[serde(serialize_with = "json_path::serialize")]
     input: &'a Path,
     #[serde(serialize_with = "json_path::serialize")]
     output: &'a Path,
-    /// Why the video ends before its source does.
+    /// Why the result ends before its source.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// Whether a signal ended it.
+    /// Whether a signal stopped it.
     stopped: bool,
     /// Width and height.
     size: (usize, usize),
     /// Width and height of the network's input.
     network_size: Option<(usize, usize)>,
     frames: u64,
-    /// Frames a second when it is played, as a fraction.
+    /// Frames per second at playback, as a fraction.
     rate: String,
-    /// What the work took, and frames a second of it.
+    /// Processing time in seconds, and frames processed per second.
     seconds: f64,
     frames_per_second: f64,
-    /// Shares of all frames together.
+    /// Shares over all frames.
     classes: Vec<LegendEntry>,
     notes: Vec<String>,
 }
@@ -97,7 +97,7 @@ struct Report<'a> {
     video: Outcome<'a>,
 }
 
-/// What is summed up on the way.
+/// Sums over the frames.
 #[derive(Default)]
 struct Sums {
     frames: u64,
@@ -106,14 +106,13 @@ struct Sums {
     notes: Vec<String>,
 }
 
-/// Segments the video and reports on it. Where its source fails in the middle, the frames before it
-/// are kept and the error is returned; so are they after a signal, which is no error.
+/// Segments the video and prints the report. If the source fails midway, the frames before are kept
+/// and the error is returned. A signal keeps them as well and is not an error.
 pub(super) fn run(args: &Args, plan: &VideoPlan) -> Result<()> {
-    let stop = on_interrupt("stopping after the frames under way")?;
-    let nothing = || {
-        error!(Image, "stopped before the first frame, so nothing was written").file(&plan.output)
-    };
-    // Even the beginning of a stream may be long in coming.
+    let stop = on_interrupt("stopping after the frames in progress")?;
+    let nothing =
+        || error!(Image, "stopped before the first frame; nothing was written").file(&plan.output);
+    // Even the start of a stream may take long to arrive.
     let opened = plan.clone();
     let source = unless_stopped(&stop, move || opened.source())?.ok_or_else(nothing)??;
     let tools = Tools::open(args)?;
@@ -124,7 +123,7 @@ pub(super) fn run(args: &Args, plan: &VideoPlan) -> Result<()> {
     let (width, height) = frame_size(args, info.width, info.height);
     let sink = plan.sink(&VideoInfo { width, height, ..info.clone() }, args, &tools)?;
     let mut sink = Writer::new(plan.output.display().to_string(), sink, &stop, GRACE)?;
-    let bar = progress(args, info.frames);
+    let bar = progress(info.frames, "frames", args.quiet);
     let begun = Instant::now();
     let mut sums = Sums { notes: info.notes.clone(), ..Sums::default() };
     let (read_error, write_error) = work(args, &tools, source, &mut sink, &stop, &mut sums, &bar)?;
@@ -137,7 +136,7 @@ pub(super) fn run(args: &Args, plan: &VideoPlan) -> Result<()> {
         return Err(match read_error {
             Some(e) => e,
             None if stopped => nothing(),
-            None => error!(Image, "there is no frame to segment").file(&plan.input),
+            None => error!(Image, "contains no frames to segment").file(&plan.input),
         });
     }
     sink.finish()?;
@@ -156,20 +155,20 @@ pub(super) fn run(args: &Args, plan: &VideoPlan) -> Result<()> {
         classes: sums.tally.legend(&tools.table),
         notes: sums.notes,
     };
-    let told = tell(args, plan, &tools, outcome);
-    // A video that is cut short outweighs a report that nobody reads any more.
+    let printed = report(args, plan, &tools, outcome);
+    // A truncated video takes precedence over an error while printing the report.
     match read_error {
-        None => told,
+        None => printed,
         Some(e) => Err(e.at(format!(
-            "after {} frames, which are in {}",
+            "after {} frames, which were written to {}",
             sums.frames,
             plan.output.display()
         ))),
     }
 }
 
-/// Runs the frames through, up to the end, an error, or a signal. Returns what went wrong with a
-/// frame, and with writing.
+/// Processes the frames up to the end, an error, or a signal. Returns the errors of reading or
+/// segmenting, and of writing.
 fn work(
     args: &Args,
     tools: &Tools,
@@ -182,12 +181,12 @@ fn work(
     let (mut read_error, mut write_error) = (None, None);
     let network = |read: Result<video::Frame>| {
         let read = read?;
-        let found = tools.segment(args, &read.image)?;
-        Ok((read, found))
+        let segmentation = tools.segment(args, &read.image)?;
+        Ok((read, segmentation))
     };
     let bytes = |read: &Result<video::Frame>| read.as_ref().map_or(0, |read| read.image.rgb.len());
     interruptible(source, stop, bytes, network, |result| {
-        let (read, found) = match result {
+        let (read, segmentation) = match result {
             Ok(both) => both,
             Err(e) => {
                 read_error = Some(e);
@@ -195,14 +194,14 @@ fn work(
             }
         };
         sums.frames += 1;
-        sums.tally.add(&found.labels);
-        sums.network_size = Some(found.fit.padded);
+        sums.tally.add(&segmentation.labels);
+        sums.network_size = Some(segmentation.fit.padded);
         for note in &read.image.notes {
             if !sums.notes.contains(note) {
                 sums.notes.push(note.clone());
             }
         }
-        let written = frame(args, tools, read.image, found)
+        let written = frame(args, tools, read.image, segmentation)
             .and_then(|content| sink.write(content, read.duration));
         bar.inc(1);
         match written {
@@ -216,20 +215,8 @@ fn work(
     Ok((read_error, write_error))
 }
 
-fn progress(args: &Args, frames: Option<u64>) -> ProgressBar {
-    let shown = !args.quiet && std::io::stderr().is_terminal();
-    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let template = match frames {
-        Some(_) => "{bar:32} {pos}/{len} frames  {per_sec}  {eta} left",
-        None => "{spinner} {pos} frames  {per_sec}  {elapsed}",
-    };
-    let style =
-        ProgressStyle::with_template(template).expect("invariant: the template is well-formed");
-    ProgressBar::with_draw_target(frames, target).with_style(style)
-}
-
-/// The report: to standard output, unless the video goes there.
-fn tell(args: &Args, plan: &VideoPlan, tools: &Tools, outcome: Outcome) -> Result<()> {
+/// Prints the report: to standard output, or to standard error if the video is written there.
+fn report(args: &Args, plan: &VideoPlan, tools: &Tools, outcome: Outcome) -> Result<()> {
     if args.quiet && !args.json {
         return Ok(());
     }
@@ -247,9 +234,9 @@ fn tell(args: &Args, plan: &VideoPlan, tools: &Tools, outcome: Outcome) -> Resul
         let (w, h) = outcome.size;
         let notes: String =
             outcome.notes.iter().map(|n| format!("  note: {}\n", text::printable(n))).collect();
-        let stopped = if outcome.stopped { ", stopped there" } else { "" };
+        let stopped = if outcome.stopped { ", stopped by a signal" } else { "" };
         format!(
-            "{} ({w}x{h}, {} frames a second) -> {}: {} frames in {:.1} s, {:.2} a second{stopped}\n{notes}{}",
+            "{} ({w}x{h}, {} fps) -> {}: {} frames in {:.1} s ({:.2} fps){stopped}\n{notes}{}",
             text::path(&plan.input),
             outcome.rate,
             text::path(&plan.output),

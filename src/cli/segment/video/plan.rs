@@ -1,4 +1,4 @@
-//! Whether the arguments ask for a video, and what it is made from and into.
+//! Whether the arguments name a video, its source and its sink.
 
 use super::super::{Args, Style, Tools, inputs};
 use crate::error::{Error, Result, error};
@@ -9,7 +9,7 @@ use crate::video::{
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-/// A video to read and where it goes.
+/// A video to read and the path of its result.
 #[derive(Clone)]
 pub(in super::super) struct VideoPlan {
     pub(super) input: PathBuf,
@@ -18,14 +18,15 @@ pub(in super::super) struct VideoPlan {
     selection: Selection,
 }
 
-/// What stands for standard input and output.
+/// The name of standard input and output.
 const STREAM: &str = "-";
 
-/// Where Unix has standard input as a file; on other systems there is none of that name, which
-/// claims nothing.
+/// Standard input as a file on Unix. Elsewhere there is no such file, so it conflicts with nothing.
 const STANDARD_INPUT: &str = "/dev/stdin";
+/// Likewise standard output.
+const STANDARD_OUTPUT: &str = "/dev/stdout";
 
-/// The plan, where the arguments ask for a video; `None` where they are images.
+/// Returns the plan if the arguments name a video, `None` if they name images.
 pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
     let video = &args.video;
     let output = args.output.as_deref();
@@ -37,7 +38,7 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
     let to_stream = output == Some(Path::new(STREAM));
     let [input] = &args.inputs[..] else {
         if only_videos || to_stream || args.inputs.iter().any(|i| i == Path::new(STREAM)) {
-            return Err(error!(Usage, "videos are segmented one at a time"));
+            return Err(error!(Usage, "only one video can be segmented per call"));
         }
         return Ok(None);
     };
@@ -48,7 +49,7 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
     let is_video = match kind {
         _ if from_stream || video.raw_size.is_some() => true,
         VideoKind::Y4m | VideoKind::Container => true,
-        // An animation becomes no single image, unless its first frame is asked for.
+        // An animation is a video unless --first-frame makes it a still image.
         VideoKind::Animation => {
             !args.first_frame && (to_video || output.is_none_or(|o| VideoFormat::of(o).is_some()))
         }
@@ -57,26 +58,26 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
     };
     if !is_video {
         return match only_videos {
-            true => Err(error!(Usage, "is no video")
+            true => Err(error!(Usage, "is not a video")
                 .file(input)
-                .advice("leave out the options for videos")),
+                .advice("omit the options under `Video`")),
             false => Ok(None),
         };
     }
     if args.probabilities {
-        return Err(error!(Usage, "--probabilities goes with images, not with videos"));
+        return Err(error!(Usage, "--probabilities cannot be used with videos"));
     }
-    let tells_rate = video.raw_size.is_none() && (from_stream || kind != VideoKind::Sequence);
-    if video.fps.is_some() && tells_rate {
+    let has_rate = video.raw_size.is_none() && (from_stream || kind != VideoKind::Sequence);
+    if video.fps.is_some() && has_rate {
         return Err(error!(
             Usage,
-            "--fps goes with numbered images and raw frames; this video tells its own rate"
+            "--fps is only for numbered images and raw frames; this video has a frame rate"
         )
         .file(input));
     }
     let output = match output {
         Some(output) => output.to_owned(),
-        None => usual_output(input, kind, args.style)?,
+        None => default_output(input, kind, args.style)?,
     };
     check_places(args, input, &output)?;
     let format = video.pixel_format.unwrap_or(PixelFormat::Rgb24);
@@ -90,9 +91,9 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
     }))
 }
 
-/// NAME-STYLE with the ending of the video, or one that can hold it.
-fn usual_output(input: &Path, kind: VideoKind, style: Style) -> Result<PathBuf> {
-    let ending = match kind {
+/// Returns NAME-STYLE with the extension of the video, or of a format that can hold the result.
+fn default_output(input: &Path, kind: VideoKind, style: Style) -> Result<PathBuf> {
+    let extension = match kind {
         _ if input == Path::new(STREAM) => None,
         VideoKind::Y4m => Some("y4m"),
         VideoKind::Animation => Some("gif"),
@@ -100,41 +101,47 @@ fn usual_output(input: &Path, kind: VideoKind, style: Style) -> Result<PathBuf> 
         VideoKind::Container => input.extension().and_then(|e| e.to_str()),
         VideoKind::Sequence | VideoKind::Still => None,
     };
-    let ending = ending.ok_or_else(|| {
-        error!(Usage, "say where the result goes").advice("name a file, a directory or `-` with -o")
+    let extension = extension.ok_or_else(|| {
+        error!(Usage, "this input needs an output")
+            .advice("name a file, a directory or `-` with -o")
     })?;
-    Ok(inputs::usual_name(input, style, ending))
+    Ok(inputs::default_name(input, style, extension))
 }
 
-/// Refuses what would fail only after the network was read.
+/// Refuses inputs and outputs that would fail only after the network was loaded.
 fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
     let from_stream = input == Path::new(STREAM);
     if from_stream && std::io::stdin().is_terminal() {
         return Err(error!(Usage, "standard input is a terminal; pipe a video into it"));
     }
-    if output == Path::new(STREAM) {
-        return match std::io::stdout().is_terminal() {
-            true => Err(error!(Usage, "standard output is a terminal; pipe it on, or name a file")),
-            false => Ok(()),
-        };
+    let to_stream = output == Path::new(STREAM);
+    if to_stream && std::io::stdout().is_terminal() {
+        return Err(error!(
+            Usage,
+            "standard output is a terminal; pipe it into a program, or name a file"
+        ));
+    }
+    let mut outputs = inputs::claimed(args);
+    if from_stream {
+        // A file that the shell opened: `atrous segment - -o a.y4m <a.y4m`.
+        outputs.reads(Path::new(STANDARD_INPUT), "the input");
+    } else {
+        video::files_of(input)?.iter().for_each(|file| outputs.reads(file, "an input"));
+    }
+    let name = if from_stream { "standard input".to_owned() } else { input.display().to_string() };
+    let what = format!("the {} of {name}", args.style.suffix());
+    if to_stream {
+        // Likewise: `atrous segment a.y4m -o - >>a.y4m`.
+        return outputs.writes(Path::new(STANDARD_OUTPUT), what);
     }
     let Some(format) = VideoFormat::of(output) else {
-        return Err(error!(Usage, "a video does not go into such a file").file(output).advice(
-            "let it end in .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or in / for a directory",
+        return Err(error!(Usage, "unsupported video output format").file(output).advice(
+            "use .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or NAME/ for a directory of frames",
         ));
     };
-    let mut outputs = inputs::claimed(args);
-    match from_stream {
-        // A file that the shell opened: `atrous segment - -o a.y4m <a.y4m`.
-        true => outputs.reads(Path::new(STANDARD_INPUT), "the input"),
-        false => video::files_of(input)?.iter().for_each(|file| outputs.reads(file, "an input")),
-    }
     match format {
         VideoFormat::Directory => outputs.writes_frames(output),
-        _ if from_stream => {
-            outputs.writes(output, format!("the {} of standard input", args.style.suffix()))
-        }
-        _ => outputs.writes(output, format!("the {} of {}", args.style.suffix(), input.display())),
+        _ => outputs.writes(output, what),
     }
 }
 
@@ -167,7 +174,7 @@ impl VideoPlan {
             && let Some(directory) = self.output.parent().filter(|p| !p.as_os_str().is_empty())
         {
             std::fs::create_dir_all(directory)
-                .map_err(|e| Error::io(directory, "the directory cannot be created", e))?;
+                .map_err(|e| Error::io(directory, "could not create the directory", e))?;
         }
         video::create(&self.output, info, masks.then_some(&tools.table))
     }

@@ -1,5 +1,4 @@
-//! A sink on a thread of its own: one that takes nothing more (a reader that stalls, an encoder
-//! that hangs) does not hold up the exit.
+//! A sink on its own thread, so that a stalled reader or a hanging encoder does not delay the exit.
 
 use crate::cli::interrupt::POLL;
 use crate::cli::segment::work::WAITING;
@@ -12,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long the sink may take for a frame, or for the end of its file, once a signal has come.
+/// Time limit of the sink for a frame, or for finishing its file, after a signal.
 pub(super) const GRACE: Duration = Duration::from_secs(20);
 
 enum Step {
@@ -20,15 +19,15 @@ enum Step {
     Finish,
 }
 
-/// Hands frames to a sink, a few ahead of what is written.
+/// Queues a few frames for a sink.
 pub(super) struct Writer {
-    /// What errors call it.
+    /// Name of the output, for errors.
     name: String,
-    /// `None` once nothing more comes.
+    /// `None` once the queue is closed.
     steps: Option<SyncSender<Step>>,
-    /// How each step went.
+    /// Results of the steps.
     done: Receiver<Result<()>>,
-    /// Steps that are not done yet.
+    /// Number of steps without a result yet.
     waiting: usize,
     thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
@@ -36,14 +35,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// `grace` counts from when `stop` is set.
+    /// Starts the thread. `grace` is the time limit after `stop` is set.
     pub(super) fn new(
         name: String,
         mut sink: Box<dyn FrameSink>,
         stop: &Arc<AtomicBool>,
         grace: Duration,
     ) -> Result<Self> {
-        // One more than ever waits, so that neither side waits for the other here.
+        // One more than the maximum in the queue, so that sending never blocks.
         let (steps, todo) = sync_channel::<Step>(WAITING + 1);
         let (report, done) = sync_channel(WAITING + 1);
         let thread = thread::spawn("to write frames", move || {
@@ -69,10 +68,10 @@ impl Writer {
         })
     }
 
-    /// Writes a frame, or returns what went wrong with one before it.
+    /// Queues a frame. Returns the error of an earlier one, if any.
     ///
     /// # Errors
-    /// Those of the sink; it takes nothing more after a signal.
+    /// Errors of the sink, and a sink that blocks after a signal.
     pub(super) fn write(&mut self, content: Content, duration: Option<Duration>) -> Result<()> {
         while self.waiting > WAITING {
             self.one()?;
@@ -80,7 +79,7 @@ impl Writer {
         self.begin(Step::Write(content, duration))
     }
 
-    /// Waits until all is written, and gives the file its name.
+    /// Waits until all frames are written, and commits the file.
     ///
     /// # Errors
     /// Those of the sink; it takes nothing more after a signal.
@@ -97,11 +96,11 @@ impl Writer {
             self.waiting += 1;
             return Ok(());
         }
-        // It is gone, and has said why.
+        // The thread has ended; its result has the reason.
         self.one()
     }
 
-    /// Waits for one step to be done.
+    /// Waits for the result of one step.
     fn one(&mut self) -> Result<()> {
         let mut given_up = None;
         loop {
@@ -136,8 +135,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // A sink that is not finished takes back what it began. It is given a moment for that, and
-        // no more.
+        // An unfinished sink removes its file. Give it a moment to do so.
         self.steps = None;
         let begun = Instant::now();
         while self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
@@ -154,7 +152,7 @@ mod tests {
     use crate::image::Image;
     use std::sync::Mutex;
 
-    /// Notes what it is asked for; fails or hangs at a frame.
+    /// Records the calls; fails or hangs at a frame.
     #[derive(Clone, Default)]
     struct Noting {
         seen: Arc<Mutex<Vec<&'static str>>>,
