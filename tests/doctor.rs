@@ -1,4 +1,4 @@
-//! `atrous doctor data` on synthetic data sets, with and without planted faults.
+//! `atrous doctor` on synthetic data sets, with and without planted faults.
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -65,7 +65,7 @@ fn doctor(root: &Path, args: &[&str]) -> assert_cmd::assert::Assert {
     let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
     // Fails instead of hanging if an endless file is read.
     command.timeout(Duration::from_secs(300));
-    command.env("NO_COLOR", "1").arg("doctor").arg("data").arg(root).args(args).assert()
+    command.env("NO_COLOR", "1").arg("doctor").arg(root).args(args).assert()
 }
 
 /// Problem, file name and detail of each finding.
@@ -177,8 +177,8 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
     // 15: a duplicate image.
     fs::copy(path("train/p14.png"), path("train/p15.png")).unwrap();
 
-    let mut found: Vec<(String, String, String)> = findings(root.path(), &[]);
-    found.sort();
+    let mut reported: Vec<(String, String, String)> = findings(root.path(), &[]);
+    reported.sort();
     let expected = [
         ("all_ignored", "trainannot/p10.png", ""),
         ("colored_mask", "trainannot/p02.png", "classes' colors converted to gray"),
@@ -186,9 +186,9 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
         ("empty_class", "", "4 river"),
         ("empty_class", "", "4 river"),
         ("in_two_splits", "val/p17.png", "train/p11.png"),
+        ("no_image", "trainannot/p09.png", "train"),
         ("no_mask", "train/p07.png", "trainannot"),
         ("no_mask", "train/p08.png", "trainannot"),
-        ("no_image", "trainannot/p09.png", "train"),
         ("out_of_range", "trainannot/p00.png", "77 (55 px)"),
         (
             "palette_order",
@@ -207,11 +207,11 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
         list.iter().map(|f| format!("{} {}", f.0, f.1)).collect::<Vec<_>>()
     };
     assert_eq!(
-        names(&found),
+        names(&reported),
         expected.iter().map(|e| format!("{} {}", e.0, e.1)).collect::<Vec<_>>(),
-        "{found:#?}"
+        "{reported:#?}"
     );
-    for (finding, expected) in found.iter().zip(expected) {
+    for (finding, expected) in reported.iter().zip(expected) {
         assert!(finding.2.contains(expected.2), "`{}` is missing in {finding:?}", expected.2);
     }
 
@@ -225,7 +225,7 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
     );
     assert!(path("sheet.png").is_file(), "the sheet shows what can be read");
     // The validation split alone has no fault except for the missing class.
-    assert_eq!(names(&findings(root.path(), &["--part", "val"])), ["empty_class "]);
+    assert_eq!(names(&findings(root.path(), &["--split", "val"])), ["empty_class "]);
 }
 
 #[test]
@@ -236,9 +236,9 @@ fn colors_need_a_table_and_zero_and_255_are_not_two_classes() {
         let mask = root.path().join(format!("valannot/p{n}.png"));
         write_rgb(&mask, SIZE, |x, y| color(class(n, x, y)));
     }
-    let found = findings(root.path(), &["--part", "val"]);
-    let colored: Vec<_> = found.iter().filter(|f| f.0 == "colored_mask").collect();
-    assert_eq!(colored.len(), 4, "{found:?}");
+    let reported = findings(root.path(), &["--split", "val"]);
+    let colored: Vec<_> = reported.iter().filter(|f| f.0 == "colored_mask").collect();
+    assert_eq!(colored.len(), 4, "{reported:?}");
     assert!(
         colored[0].2.contains("5 colors") && colored[0].2.contains("60 120 220"),
         "{colored:?}"
@@ -246,7 +246,10 @@ fn colors_need_a_table_and_zero_and_255_are_not_two_classes() {
     // With the table they are classes.
     fs::write(root.path().join("colors.txt"), CLASSES).unwrap();
     let table = root.path().join("colors.txt");
-    assert_eq!(findings(root.path(), &["--part", "val", "--classes", table.to_str().unwrap()]), []);
+    assert_eq!(
+        findings(root.path(), &["--split", "val", "--class-table", table.to_str().unwrap()]),
+        []
+    );
 
     for n in 16..20 {
         write_gray(&root.path().join(format!("valannot/p{n}.png")), SIZE, |x, y| {
@@ -254,7 +257,7 @@ fn colors_need_a_table_and_zero_and_255_are_not_two_classes() {
         });
     }
     let problems: Vec<String> =
-        findings(root.path(), &["--part", "val"]).into_iter().map(|f| f.0).collect();
+        findings(root.path(), &["--split", "val"]).into_iter().map(|f| f.0).collect();
     assert_eq!(problems, ["zero_and_255", "no_classes"]);
 }
 
@@ -296,10 +299,10 @@ fn two_classes_of_one_color_matter_where_masks_are_in_colors() {
         let mask = root.path().join(format!("valannot/p{n}.png"));
         write_rgb(&mask, SIZE, |x, y| color(if class(n, x, y) == 3 { 2 } else { class(n, x, y) }));
     }
-    let found = findings(root.path(), &["--part", "val"]);
-    let reported: Vec<_> = found.iter().map(|f| (f.0.as_str(), f.2.as_str())).collect();
+    let reported = findings(root.path(), &["--split", "val"]);
+    let pairs: Vec<_> = reported.iter().map(|f| (f.0.as_str(), f.2.as_str())).collect();
     assert_eq!(
-        reported,
+        pairs,
         [("empty_class", "3 house"), ("same_color", "2 tree and 3 house are both 30 140 50")]
     );
 }
@@ -315,10 +318,10 @@ fn an_image_with_an_exif_orientation_is_reported() {
     let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0";
     let length = (exif.len() as u16 + 2).to_be_bytes();
     fs::write(&path, [&plain[..2], b"\xff\xe1", &length, exif, &plain[2..]].concat()).unwrap();
-    let found = findings(root.path(), &[]);
+    let reported = findings(root.path(), &[]);
     let reported: Vec<_> =
-        found.iter().map(|f| (f.0.as_str(), f.1.as_str(), f.2.as_str())).collect();
-    assert_eq!(reported, [("rotated", "train/p05.jpg", "turned upright (EXIF orientation 3)")]);
+        reported.iter().map(|f| (f.0.as_str(), f.1.as_str(), f.2.as_str())).collect();
+    assert_eq!(pairs, [("rotated", "train/p05.jpg", "turned upright (EXIF orientation 3)")]);
     doctor(root.path(), &[]).success();
 }
 
@@ -335,9 +338,9 @@ fn files_that_are_too_large_or_endless_are_reported_and_not_read() {
         assert!(std::process::Command::new("mkfifo").arg(path(file)).status().unwrap().success());
         expected.push((file, "is a FIFO, not a regular file"));
     }
-    let found = findings(root.path(), &[]);
-    assert_eq!(found.len(), expected.len(), "{found:?}");
-    for (finding, (file, message)) in found.iter().zip(expected) {
+    let reported = findings(root.path(), &[]);
+    assert_eq!(reported.len(), expected.len(), "{reported:?}");
+    for (finding, (file, message)) in reported.iter().zip(expected) {
         assert!(
             finding.0 == "unreadable" && finding.1 == file && finding.2.contains(message),
             "{finding:?}"
@@ -353,7 +356,7 @@ fn directories_that_are_not_a_data_set_are_refused() {
         String::from_utf8_lossy(&run.get_output().stderr).contains("unrecognized data set layout")
     );
     let root = data_set();
-    let run = doctor(root.path(), &["--part", "nonsense"]).code(1);
+    let run = doctor(root.path(), &["--split", "nonsense"]).code(1);
     assert!(
         String::from_utf8_lossy(&run.get_output().stderr)
             .contains("no split `nonsense`; available splits: train, val")

@@ -86,7 +86,7 @@ impl Matched {
             same_kind.iter().take(MAX_NAMES).map(|m| excerpt(&m.name)).collect();
         let error = error!(Data, "{count} {noun}{plural} {problem}: {}{more}", names.join(", "))
             .file(&first.partner)
-            .advice("`atrous doctor data` lists all problems of a data set");
+            .advice("`atrous doctor` lists all problems of a data set");
         Err(if listed { error.file(&first.file) } else { error })
     }
 }

@@ -11,8 +11,8 @@ fn charts_that_cannot_be_written_are_refused_before_anything_is_scored() {
     let directory = data_set();
     std::fs::create_dir(directory.path().join("directory.png")).unwrap();
     for (flags, code, message) in [
-        (vec!["--confusion", "matrix.pdf"], 2, "matrix.pdf: images are written as .png"),
-        (vec!["--confusion", "matrix"], 2, "matrix: images are written as .png"),
+        (vec!["--confusion", "matrix.pdf"], 2, "matrix.pdf: unsupported image format; use .png"),
+        (vec!["--confusion", "matrix"], 2, "matrix: unsupported image format; use .png"),
         (vec!["--confusion", "directory.png"], 1, "directory.png: is a directory"),
         (vec!["--trimap", "1", "--trimap-plot", "none/bands.png"], 1, "create the directory first"),
     ] {
@@ -29,7 +29,7 @@ fn charts_that_cannot_be_written_are_refused_before_anything_is_scored() {
     // The checks leave no files behind.
     atrous(directory.path())
         .args(EVAL)
-        .args(["--confusion", "a.png", "--part", "none"])
+        .args(["--confusion", "a.png", "--split", "none"])
         .assert()
         .code(1);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);

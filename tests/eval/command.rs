@@ -140,7 +140,7 @@ fn eval_refuses_other_classes_and_missing_splits() {
     let directory = data_set();
     atrous(directory.path())
         .args(EVAL)
-        .args(["--part", "test"])
+        .args(["--split", "test"])
         .assert()
         .code(1)
         .stderr(contains("no split `test`"));
@@ -149,7 +149,7 @@ fn eval_refuses_other_classes_and_missing_splits() {
         .args(["--window", "native"])
         .assert()
         .code(2)
-        .stderr(contains("a window has a size"));
+        .stderr(contains("expected a size, such as 513 or 640x480"));
     atrous(directory.path())
         .args(EVAL)
         .args(["--trimap", "0"])
@@ -212,7 +212,7 @@ fn eval_gives_the_score_of_the_phone_network_on_voc_images() {
             .arg("--data")
             .arg(data.join("data").join(set))
             .arg("--json");
-        command.args(split.map(|name| ["--part", name]).into_iter().flatten());
+        command.args(split.map(|name| ["--split", name]).into_iter().flatten());
         let run = command.assert().success();
         let report: Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
         let counts: Vec<Vec<u64>> =

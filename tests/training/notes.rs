@@ -76,7 +76,7 @@ fn a_run_resumed_after_its_recipe_was_edited_reports_the_effect() {
         "`batch` from 2 to 3",
         "will not be bit-identical to an uninterrupted run",
         "best.safetensors is missing",
-        "going on after step 4 of 5",
+        "resuming after step 4 of 5",
     ] {
         assert!(text.contains(phrase), "{phrase}: {text}");
     }
@@ -85,11 +85,11 @@ fn a_run_resumed_after_its_recipe_was_edited_reports_the_effect() {
     assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("`batch` from 2 to 3"));
     // Reported once: the checkpoint now has the new recipe.
     let text = stderr(&train(&resume(&out)).success());
-    assert!(!text.contains("was changed") && text.contains("all 5 steps are made"), "{text}");
+    assert!(!text.contains("was changed") && text.contains("all 5 steps are done"), "{text}");
 
     fs::write(out.join("recipe.toml"), recipe.replace("steps = 4\n", "steps = 2\n")).unwrap();
     let text = stderr(&train(&resume(&out)).success());
-    assert!(text.contains("5 steps are made, more than the 2 that recipe.toml asks for"), "{text}");
+    assert!(text.contains("5 steps are done, more than the 2 in recipe.toml"), "{text}");
 }
 
 #[test]
@@ -110,10 +110,10 @@ fn the_cost_of_accumulation_is_reported_and_too_much_of_it_refused() {
     let text = stderr(
         &train(&with(begin(root.path(), &out), &["--accumulate", "70", "--dry-run"])).success(),
     );
-    assert!(text.contains("140 images, 20.0 times all there are"), "{text}");
+    assert!(text.contains("140 images, 20.0 times the training set"), "{text}");
     let text =
         stderr(&train(&with(begin(root.path(), &out), &["--accumulate", "100000"])).failure());
-    assert!(text.contains("at most 65536") && !out.exists(), "{text}");
+    assert!(text.contains("100000 is not in 1..=65536") && !out.exists(), "{text}");
 }
 
 #[cfg(unix)]
@@ -148,5 +148,5 @@ fn a_data_set_and_a_run_whose_names_are_no_utf8_are_trained_and_resumed() {
         .arg(&out)
         .assert()
         .success();
-    assert!(stderr(&resumed).contains("going on after step 2 of 3"));
+    assert!(stderr(&resumed).contains("resuming after step 2 of 3"));
 }

@@ -235,16 +235,18 @@ fn bad_settings_are_refused_before_anything_is_written() {
         text
     };
     for (extra, message) in [
-        (&["--steps", "0"][..], "the run of 0 steps"),
-        (&["--rate", "0"][..], "learning rate"),
+        (&["--steps", "0"][..], "'--steps <N>': 0 is not in 1.."),
+        (&["--steps", "5", "--warmup", "5"][..], "shorter than the run of 5 steps"),
+        (&["--rate", "0"][..], "'--learning-rate <X>': expected a number above 0"),
         (&["--backbone", "vgg16"][..], "vgg16"),
         (&["--crop", "0"][..], "one side"),
-        (&["--part", "nowhere"][..], "nowhere"),
-        (&["--batch", "0"][..], "must be at least 1"),
+        (&["--split", "nowhere"][..], "nowhere"),
+        (&["--batch", "0"][..], "from 1 to 65536"),
         (&["--init", "no.safetensors"][..], "no.safetensors"),
-        (&["--output-stride", "7"][..], "7"),
-        (&["--val-part", "vla"][..], "available splits: train, val"),
-        (&["--batch", "1000000000000"][..], "exceeds the memory of any device"),
+        (&["--output-stride", "7"][..], "invalid value '7'"),
+        (&["--val-split", "vla"][..], "available splits: train, val"),
+        (&["--batch", "1000000000000"][..], "from 1 to 65536"),
+        (&["--batch", "65536", "--crop", "16384"][..], "exceeds the memory of any device"),
         (&["--classes", "18446744073709551615"][..], "from 1 to 4096"),
         (&["--workers", "18446744073709551615"][..], "from 0 to 1024"),
     ] {
@@ -280,7 +282,10 @@ fn a_directory_contains_one_run() {
     assert!(
         text(train(&short(begin(root.path(), &out))).failure()).contains("already contains a run")
     );
-    assert!(text(train(&short(resume(&out))).failure()).contains("takes the settings of the run"));
+    assert!(
+        text(train(&short(resume(&out))).failure())
+            .contains("`--steps` cannot be combined with `--resume`")
+    );
     // A start without steps keeps the report of the previous one.
     let page = || fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page().contains("data:image/png"));
@@ -324,7 +329,7 @@ fn an_evaluation_that_fails_costs_no_steps_and_is_made_up_for() {
     fs::write(&image, &good).unwrap();
     let text = String::from_utf8_lossy(&train(&resume(&broken)).success().get_output().stderr)
         .into_owned();
-    assert!(text.contains("going on after step 6 of 12"), "{text}");
+    assert!(text.contains("resuming after step 6 of 12"), "{text}");
     assert_eq!(ending(&whole), ending(&broken));
     assert_eq!(evaluations(&whole), evaluations(&broken));
 }

@@ -132,7 +132,7 @@ impl Problem {
             Problem::Duplicate => "remove one of them, unless it is meant to count twice",
             Problem::Tiny => "most of a crop will be padding; use smaller crops or larger images",
             Problem::Rotated => {
-                "masks are not rotated: check on the contact sheet (--out) whether they fit"
+                "masks are not rotated: check on the contact sheet (-o) whether they fit"
             }
             Problem::NoClasses => {
                 "add a classes.txt: a line with number, name and color for each class, such as `0 sky 128 128 128`"
