@@ -1,5 +1,4 @@
-//! `atrous doctor data` on data sets that are drawn here, sound ones and ones with faults planted
-//! in them.
+//! `atrous doctor` on synthetic data sets, with and without planted faults.
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -11,8 +10,8 @@ const CLASSES: &str =
     "0 ground 90 60 30\n1 sky 60 120 220\n2 tree 30 140 50\n3 house 200 60 40\n255 ignore 0 0 0\n";
 const SIZE: (u32, u32) = (96, 72);
 
-/// The class at a place of image `n`: sky over ground, a tree, and a house, which stand elsewhere
-/// in each image.
+/// The class of a pixel of image `n`: sky over ground, a tree and a house. Their positions differ
+/// between images.
 fn class(n: u32, x: u32, y: u32) -> u8 {
     let (tree, house) = (10 + 7 * n % 40, 50 + 5 * n % 30);
     match (x, y) {
@@ -42,7 +41,7 @@ fn write_rgb(path: &Path, (w, h): (u32, u32), value: impl Fn(u32, u32) -> [u8; 3
     image::RgbImage::from_fn(w, h, |x, y| image::Rgb(value(x, y))).save(path).unwrap();
 }
 
-/// `train/` with sixteen images and `val/` with four, sound.
+/// `train/` with sixteen images and `val/` with four, without faults.
 fn data_set() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for directory in ["train", "trainannot", "val", "valannot"] {
@@ -50,12 +49,12 @@ fn data_set() -> tempfile::TempDir {
     }
     fs::write(root.path().join("classes.txt"), CLASSES).unwrap();
     for n in 0..20 {
-        let part = if n < 16 { "train" } else { "val" };
+        let split = if n < 16 { "train" } else { "val" };
         let shaded = |x: u32, y: u32| {
             color(class(n, x, y)).map(|v| v.saturating_add(((x * 7 + y * 13 + n) % 23) as u8))
         };
-        write_rgb(&root.path().join(format!("{part}/p{n:02}.png")), SIZE, shaded);
-        write_gray(&root.path().join(format!("{part}annot/p{n:02}.png")), SIZE, |x, y| {
+        write_rgb(&root.path().join(format!("{split}/p{n:02}.png")), SIZE, shaded);
+        write_gray(&root.path().join(format!("{split}annot/p{n:02}.png")), SIZE, |x, y| {
             class(n, x, y)
         });
     }
@@ -64,12 +63,12 @@ fn data_set() -> tempfile::TempDir {
 
 fn doctor(root: &Path, args: &[&str]) -> assert_cmd::assert::Assert {
     let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
-    // Of what never ends, it must not read.
+    // Fails instead of hanging if an endless file is read.
     command.timeout(Duration::from_secs(300));
-    command.env("NO_COLOR", "1").arg("doctor").arg("data").arg(root).args(args).assert()
+    command.env("NO_COLOR", "1").arg("doctor").arg(root).args(args).assert()
 }
 
-/// Problem, file's name, detail.
+/// Problem, file name and detail of each finding.
 fn findings(root: &Path, args: &[&str]) -> Vec<(String, String, String)> {
     let out = doctor(root, &[args, &["--json"]].concat()).get_output().stdout.clone();
     let report: Value = serde_json::from_slice(&out).expect("JSON");
@@ -85,7 +84,7 @@ fn findings(root: &Path, args: &[&str]) -> Vec<(String, String, String)> {
 }
 
 #[test]
-fn a_sound_data_set_has_no_findings_and_its_figures_are_right() {
+fn a_data_set_without_faults_has_no_findings_and_correct_statistics() {
     let root = data_set();
     assert_eq!(findings(root.path(), &[]), []);
     let sheet = root.path().join("sheet.png");
@@ -99,7 +98,7 @@ fn a_sound_data_set_has_no_findings_and_its_figures_are_right() {
 
     let out = doctor(root.path(), &["--json"]).success().get_output().stdout.clone();
     let report: Value = serde_json::from_slice(&out).unwrap();
-    let train = &report["parts"][0];
+    let train = &report["splits"][0];
     let mut pixels = [0u64; 4];
     let mut ignored = 0;
     for n in 0..16 {
@@ -113,40 +112,40 @@ fn a_sound_data_set_has_no_findings_and_its_figures_are_right() {
     assert_eq!(train["ignored"], ignored);
     let all: u64 = pixels.iter().sum();
     for (class, &n) in pixels.iter().enumerate() {
-        let told = &train["classes"][class];
-        assert_eq!((&told["pixels"], &told["images"]), (&n.into(), &16.into()));
+        let count = &train["classes"][class];
+        assert_eq!((&count["pixels"], &count["images"]), (&n.into(), &16.into()));
         let share = n as f64 / all as f64;
         let log = 1.0 / (1.02 + share).ln();
-        assert!((told["share"].as_f64().unwrap() - share).abs() < 1e-9);
-        assert!((told["log_weight"].as_f64().unwrap() - log).abs() < 1e-9);
+        assert!((count["share"].as_f64().unwrap() - share).abs() < 1e-9);
+        assert!((count["log_weight"].as_f64().unwrap() - log).abs() < 1e-9);
     }
     assert_eq!(train["classes"][3]["name"], "house");
 }
 
-/// Each fault stands in a file of its own, and is found there and nowhere else.
+/// Each fault is in a separate file, and is found there and nowhere else.
 #[test]
 fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
     let root = data_set();
     let path = |file: &str| root.path().join(file);
     let mask = |n: u32| path(&format!("trainannot/p{n:02}.png"));
-    // 1: values that are no class.
+    // 1: values that are not a class.
     write_gray(&mask(0), SIZE, |x, y| if x > 90 && y > 60 { 77 } else { class(0, x, y) });
-    // 2: a mask in colors that nobody knows.
+    // 2: a mask with unknown colors.
     write_rgb(&mask(1), SIZE, |x, y| if y < 30 { [1, 2, 3] } else { color(class(1, x, y)) });
-    // 3: a mask in colors that somebody saved as gray.
+    // 3: a colored mask that was saved as gray.
     let gray = |[r, g, b]: [u8; 3]| {
         (0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b)).round() as u8
     };
     write_gray(&mask(2), SIZE, |x, y| gray(color(class(2, x, y))));
-    // 4: a mask that was scaled as if it were an image.
+    // 4: a mask that was resized with interpolation.
     let crisp =
         image::GrayImage::from_fn(48, 36, |x, y| image::Luma([class(3, 2 * x, 2 * y).min(200)]));
     image::imageops::resize(&crisp, SIZE.0, SIZE.1, image::imageops::FilterType::Triangle)
         .save(mask(3))
         .unwrap();
-    // 5: a mask of another size.
+    // 5: a mask with a different size.
     write_gray(&mask(4), (SIZE.1, SIZE.0), |x, y| class(4, y, x));
-    // 6: an image that is cut short, and a mask that is none.
+    // 6: a truncated image, and a mask that is not a PNG.
     let whole = fs::read(path("train/p05.png")).unwrap();
     fs::write(path("train/p05.png"), &whole[..whole.len() / 2]).unwrap();
     fs::write(mask(6), "no PNG").unwrap();
@@ -155,14 +154,14 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
     fs::remove_file(mask(8)).unwrap();
     // 8: a mask without an image.
     fs::remove_file(path("train/p09.png")).unwrap();
-    // 9: a mask in which nothing counts.
+    // 9: a mask without labeled pixels.
     write_gray(&mask(10), SIZE, |_, _| 255);
-    // 10: an image of the validation part that is trained on too.
+    // 10: an image of the validation split that is also in the training split.
     fs::copy(path("val/p17.png"), path("train/p11.png")).unwrap();
     // 11: a tiny image.
     write_rgb(&path("train/p12.png"), (20, 15), |x, y| color(class(12, 4 * x, 4 * y)));
     write_gray(&mask(12), (20, 15), |x, y| class(12, 4 * x, 4 * y));
-    // 12: a palette in another order.
+    // 12: a palette in a different order.
     let file = fs::File::create(mask(13)).unwrap();
     let mut encoder = png::Encoder::new(file, SIZE.0, SIZE.1);
     encoder.set_color(png::ColorType::Indexed);
@@ -170,36 +169,36 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
     let indices: Vec<u8> =
         (0..SIZE.0 * SIZE.1).map(|i| 3 - class(13, i % SIZE.0, i / SIZE.0).min(3)).collect();
     encoder.write_header().unwrap().write_image_data(&indices).unwrap();
-    // 13: a class that nobody drew.
+    // 13: a class that is in no mask.
     fs::write(path("classes.txt"), CLASSES.replace("255 ignore", "4 river 0 90 160\n255 ignore"))
         .unwrap();
-    // 14: two images of one name.
+    // 14: two images with the same name.
     fs::copy(path("train/p14.png"), path("train/p14.bmp")).unwrap();
-    // 15: an image that is there twice.
+    // 15: a duplicate image.
     fs::copy(path("train/p14.png"), path("train/p15.png")).unwrap();
 
-    let mut found: Vec<(String, String, String)> = findings(root.path(), &[]);
-    found.sort();
+    let mut reported: Vec<(String, String, String)> = findings(root.path(), &[]);
+    reported.sort();
     let expected = [
         ("all_ignored", "trainannot/p10.png", ""),
-        ("colored_mask", "trainannot/p02.png", "grays of classes' colors"),
+        ("colored_mask", "trainannot/p02.png", "classes' colors converted to gray"),
+        ("duplicate", "train/p15.png", "train/p14"),
         ("empty_class", "", "4 river"),
         ("empty_class", "", "4 river"),
-        ("in_two_parts", "val/p17.png", "train/p11.png"),
+        ("in_two_splits", "val/p17.png", "train/p11.png"),
+        ("no_image", "trainannot/p09.png", "train"),
         ("no_mask", "train/p07.png", "trainannot"),
         ("no_mask", "train/p08.png", "trainannot"),
-        ("no_image", "trainannot/p09.png", "train"),
         ("out_of_range", "trainannot/p00.png", "77 (55 px)"),
         (
             "palette_order",
             "trainannot/p13.png",
-            "index 0 has the color 200 60 40, which is that of house",
+            "index 0 has the color 200 60 40, which belongs to house",
         ),
         ("same_name", "train/p14.png", "p14.bmp"),
-        ("size_differs", "trainannot/p04.png", "72 x 96 pixels, its image 96 x 72"),
+        ("size_differs", "trainannot/p04.png", "72 x 96 pixels, but the image has 96 x 72"),
         ("smoothed", "trainannot/p03.png", "values"),
         ("tiny", "train/p12.png", "20 x 15"),
-        ("twice", "train/p15.png", "train/p14"),
         ("unknown_colors", "trainannot/p01.png", "1 colors: 1 2 3 (2880 px)"),
         ("unreadable", "train/p05.png", "cut short"),
         ("unreadable", "trainannot/p06.png", "PNG"),
@@ -208,12 +207,12 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
         list.iter().map(|f| format!("{} {}", f.0, f.1)).collect::<Vec<_>>()
     };
     assert_eq!(
-        names(&found),
+        names(&reported),
         expected.iter().map(|e| format!("{} {}", e.0, e.1)).collect::<Vec<_>>(),
-        "{found:#?}"
+        "{reported:#?}"
     );
-    for (finding, expected) in found.iter().zip(expected) {
-        assert!(finding.2.contains(expected.2), "{finding:?} does not say `{}`", expected.2);
+    for (finding, expected) in reported.iter().zip(expected) {
+        assert!(finding.2.contains(expected.2), "`{}` is missing in {finding:?}", expected.2);
     }
 
     let run = doctor(root.path(), &["--out", path("sheet.png").to_str().unwrap()]).code(1);
@@ -221,25 +220,25 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
     let (text, error) = (String::from_utf8_lossy(text), String::from_utf8_lossy(error));
     assert!(error.contains("faults were found"), "{error}");
     assert!(
-        text.contains("fault: images without a mask (2)") && text.contains("-> draw the mask"),
+        text.contains("fault: images without a mask (2)") && text.contains("-> add the mask"),
         "{text}"
     );
     assert!(path("sheet.png").is_file(), "the sheet shows what can be read");
-    // Without the training part, the rest is sound but for the class that is missing.
-    assert_eq!(names(&findings(root.path(), &["--part", "val"])), ["empty_class "]);
+    // The validation split alone has no fault except for the missing class.
+    assert_eq!(names(&findings(root.path(), &["--split", "val"])), ["empty_class "]);
 }
 
 #[test]
-fn colors_need_a_table_and_zero_and_255_are_no_two_classes() {
+fn colors_need_a_table_and_zero_and_255_are_not_two_classes() {
     let root = data_set();
     fs::remove_file(root.path().join("classes.txt")).unwrap();
     for n in 16..20 {
         let mask = root.path().join(format!("valannot/p{n}.png"));
         write_rgb(&mask, SIZE, |x, y| color(class(n, x, y)));
     }
-    let found = findings(root.path(), &["--part", "val"]);
-    let colored: Vec<_> = found.iter().filter(|f| f.0 == "colored_mask").collect();
-    assert_eq!(colored.len(), 4, "{found:?}");
+    let reported = findings(root.path(), &["--split", "val"]);
+    let colored: Vec<_> = reported.iter().filter(|f| f.0 == "colored_mask").collect();
+    assert_eq!(colored.len(), 4, "{reported:?}");
     assert!(
         colored[0].2.contains("5 colors") && colored[0].2.contains("60 120 220"),
         "{colored:?}"
@@ -247,7 +246,10 @@ fn colors_need_a_table_and_zero_and_255_are_no_two_classes() {
     // With the table they are classes.
     fs::write(root.path().join("colors.txt"), CLASSES).unwrap();
     let table = root.path().join("colors.txt");
-    assert_eq!(findings(root.path(), &["--part", "val", "--classes", table.to_str().unwrap()]), []);
+    assert_eq!(
+        findings(root.path(), &["--split", "val", "--class-table", table.to_str().unwrap()]),
+        []
+    );
 
     for n in 16..20 {
         write_gray(&root.path().join(format!("valannot/p{n}.png")), SIZE, |x, y| {
@@ -255,12 +257,12 @@ fn colors_need_a_table_and_zero_and_255_are_no_two_classes() {
         });
     }
     let problems: Vec<String> =
-        findings(root.path(), &["--part", "val"]).into_iter().map(|f| f.0).collect();
+        findings(root.path(), &["--split", "val"]).into_iter().map(|f| f.0).collect();
     assert_eq!(problems, ["zero_and_255", "no_classes"]);
 }
 
 #[test]
-fn opaque_masks_with_alpha_are_sound_and_others_are_told_what_is_wrong() {
+fn opaque_masks_with_alpha_are_valid_and_unsupported_formats_are_reported() {
     let root = data_set();
     let mask = |n: u32| root.path().join(format!("trainannot/p{n:02}.png"));
     let with_alpha = |n: u32, alpha: u8| {
@@ -276,11 +278,15 @@ fn opaque_masks_with_alpha_are_sound_and_others_are_told_what_is_wrong() {
     image::ImageBuffer::<image::Rgb<u16>, Vec<u16>>::from_fn(SIZE.0, SIZE.1, wide)
         .save(mask(2))
         .unwrap();
-    let advice = "save it without alpha, with 8 bits a channel";
-    let told = |n: u32, what: &str| {
-        ("colored_mask".to_owned(), format!("trainannot/p{n:02}.png"), format!("{what}; {advice}"))
+    let advice = "save it without alpha, with 8 bits per channel";
+    let finding = |n: u32, format: &str| {
+        (
+            "colored_mask".to_owned(),
+            format!("trainannot/p{n:02}.png"),
+            format!("{format}; {advice}"),
+        )
     };
-    let expected = [told(1, "colors with transparency"), told(2, "colors of 16 bits a channel")];
+    let expected = [finding(1, "colors with transparency"), finding(2, "16-bit colors")];
     assert_eq!(findings(root.path(), &[]), expected);
 }
 
@@ -288,41 +294,42 @@ fn opaque_masks_with_alpha_are_sound_and_others_are_told_what_is_wrong() {
 fn two_classes_of_one_color_matter_where_masks_are_in_colors() {
     let root = data_set();
     fs::write(root.path().join("classes.txt"), CLASSES.replace("200 60 40", "30 140 50")).unwrap();
-    assert_eq!(findings(root.path(), &[]), [], "masks that hold numbers");
+    assert_eq!(findings(root.path(), &[]), [], "masks that contain class numbers");
     for n in 16..20 {
         let mask = root.path().join(format!("valannot/p{n}.png"));
         write_rgb(&mask, SIZE, |x, y| color(if class(n, x, y) == 3 { 2 } else { class(n, x, y) }));
     }
-    let found = findings(root.path(), &["--part", "val"]);
-    let told: Vec<_> = found.iter().map(|f| (f.0.as_str(), f.2.as_str())).collect();
+    let reported = findings(root.path(), &["--split", "val"]);
+    let pairs: Vec<_> = reported.iter().map(|f| (f.0.as_str(), f.2.as_str())).collect();
     assert_eq!(
-        told,
+        pairs,
         [("empty_class", "3 house"), ("same_color", "2 tree and 3 house are both 30 140 50")]
     );
 }
 
 #[test]
-fn an_image_that_its_orientation_turns_is_told_of() {
+fn an_image_with_an_exif_orientation_is_reported() {
     let root = data_set();
     let path = root.path().join("train/p05.jpg");
     fs::remove_file(root.path().join("train/p05.png")).unwrap();
     write_rgb(&path, SIZE, |x, y| color(class(5, x, y)));
     let plain = fs::read(&path).unwrap();
-    // Upside down: the size stays, so nothing else would tell.
+    // Upside down, so that the size stays the same.
     let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0";
     let length = (exif.len() as u16 + 2).to_be_bytes();
     fs::write(&path, [&plain[..2], b"\xff\xe1", &length, exif, &plain[2..]].concat()).unwrap();
-    let found = findings(root.path(), &[]);
-    let told: Vec<_> = found.iter().map(|f| (f.0.as_str(), f.1.as_str(), f.2.as_str())).collect();
-    assert_eq!(told, [("turned", "train/p05.jpg", "turned upright (EXIF orientation 3)")]);
+    let reported = findings(root.path(), &[]);
+    let reported: Vec<_> =
+        reported.iter().map(|f| (f.0.as_str(), f.1.as_str(), f.2.as_str())).collect();
+    assert_eq!(pairs, [("rotated", "train/p05.jpg", "turned upright (EXIF orientation 3)")]);
     doctor(root.path(), &[]).success();
 }
 
 #[test]
-fn files_that_are_too_large_or_never_end_are_told_of_and_not_read() {
+fn files_that_are_too_large_or_endless_are_reported_and_not_read() {
     let root = data_set();
     let path = |file: &str| root.path().join(file);
-    // Without content, so that it takes no room on the disk.
+    // A sparse file, which takes no space.
     fs::File::create(path("train/p05.png")).unwrap().set_len((1 << 30) + 1).unwrap();
     let mut expected = vec![("train/p05.png", "more than the limit of 1024 MiB")];
     let endless: &[&str] = if cfg!(unix) { &["train/p06.png", "trainannot/p07.png"] } else { &[] };
@@ -331,25 +338,27 @@ fn files_that_are_too_large_or_never_end_are_told_of_and_not_read() {
         assert!(std::process::Command::new("mkfifo").arg(path(file)).status().unwrap().success());
         expected.push((file, "is a FIFO, not a regular file"));
     }
-    let found = findings(root.path(), &[]);
-    assert_eq!(found.len(), expected.len(), "{found:?}");
-    for (finding, (file, part)) in found.iter().zip(expected) {
+    let reported = findings(root.path(), &[]);
+    assert_eq!(reported.len(), expected.len(), "{reported:?}");
+    for (finding, (file, message)) in reported.iter().zip(expected) {
         assert!(
-            finding.0 == "unreadable" && finding.1 == file && finding.2.contains(part),
+            finding.0 == "unreadable" && finding.1 == file && finding.2.contains(message),
             "{finding:?}"
         );
     }
 }
 
 #[test]
-fn directories_that_are_no_data_set_are_refused() {
+fn directories_that_are_not_a_data_set_are_refused() {
     let empty = tempfile::tempdir().unwrap();
     let run = doctor(empty.path(), &[]).code(1);
-    assert!(String::from_utf8_lossy(&run.get_output().stderr).contains("laid out in no known way"));
+    assert!(
+        String::from_utf8_lossy(&run.get_output().stderr).contains("unrecognized data set layout")
+    );
     let root = data_set();
-    let run = doctor(root.path(), &["--part", "nonsense"]).code(1);
+    let run = doctor(root.path(), &["--split", "nonsense"]).code(1);
     assert!(
         String::from_utf8_lossy(&run.get_output().stderr)
-            .contains("no part `nonsense`; there are: train, val")
+            .contains("no split `nonsense`; available splits: train, val")
     );
 }

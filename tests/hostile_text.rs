@@ -234,7 +234,7 @@ fn a_data_set_with_a_fifo_in_it_is_refused_before_any_work() {
         said(&mut atrous(dir.path()), &["eval", "-w", "tiny.safetensors", "--data", "set"], 1);
     assert!(text.contains(words), "{text}");
     let text = said(&mut atrous(dir.path()), &["doctor", "data", "set"], 1);
-    assert!(text.contains("files that cannot be read (1)") && text.contains("is a FIFO"), "{text}");
+    assert!(text.contains("unreadable files (1)") && text.contains("is a FIFO"), "{text}");
 }
 
 #[test]
@@ -256,11 +256,11 @@ fn a_long_line_is_not_repeated_in_an_error() {
         (&import[..], "classes.txt: line 2: `xxx"),
         (
             &["train", "--data", "set", "--out", "run", "--recipe", "recipe.toml"],
-            "recipe.toml: is no recipe: line 2: unknown field",
+            "recipe.toml: invalid recipe: line 2: unknown field",
         ),
         (
             &["train", "--data", "set", "--out", "run", "--recipe", "value.toml"],
-            "value.toml: is no recipe: line 1: ",
+            "value.toml: invalid recipe: line 1: ",
         ),
         (&["doctor", "data", "set"], "train.txt: line 1: `xxx"),
     ] {

@@ -1,4 +1,4 @@
-//! The project's sample data, where it is present (`ATROUS_DATA`): lists, masks and class tables.
+//! The project's sample data, if it is present (`ATROUS_DATA`): lists, masks and class tables.
 
 use atrous::data::doctor::{Doctor, Problem};
 use atrous::data::{self, Augmentation, DatasetLayout, Loader, LoaderOptions};
@@ -8,10 +8,10 @@ use atrous::models::Preprocessing;
 use atrous::tensor::Shape;
 use std::path::PathBuf;
 
-/// The data directory: `ATROUS_DATA`, or `../shared` beside the repository.
+/// The data directory: `ATROUS_DATA`, or `../shared` next to the repository.
 fn data_directory() -> Option<PathBuf> {
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let root = std::env::var_os("ATROUS_DATA").map_or_else(beside, PathBuf::from).join("data");
+    let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let root = std::env::var_os("ATROUS_DATA").map_or_else(default, PathBuf::from).join("data");
     if !root.is_dir() {
         println!("skipped: no data");
         return None;
@@ -20,7 +20,7 @@ fn data_directory() -> Option<PathBuf> {
 }
 
 #[test]
-fn the_voc_samples_are_listed_and_their_masks_hold_classes() {
+fn the_voc_samples_are_listed_and_their_masks_contain_classes() {
     let Some(root) = data_directory() else { return };
     for (name, layout, count) in
         [("voc-sample", DatasetLayout::Voc, 13), ("voc-crops513", DatasetLayout::Directories, 14)]
@@ -70,11 +70,7 @@ fn camvids_masks_have_the_shares_of_classes_that_its_readme_states() {
         let share = confusion.truth_pixels(class) as f64 / confusion.pixels() as f64;
         assert!((share - stated).abs() < 6e-5, "class {class}: {share:.5}, stated {stated}");
     }
-    assert_eq!(
-        data::open(root.join("camvid"), None).unwrap().pairs.len(),
-        101,
-        "val where nothing is said"
-    );
+    assert_eq!(data::open(root.join("camvid"), None).unwrap().pairs.len(), 101, "val by default");
 }
 
 #[test]
@@ -96,13 +92,16 @@ fn a_mask_of_another_size_than_its_image_is_refused_by_name() {
     }
     let listing = data::open(directory.path(), None).unwrap();
     let text = listing.pairs[0].load(None).unwrap_err().to_string();
-    assert!(text.contains("masks/a.png: the mask has 5 x 2 pixels, its image 4 x 2"), "{text}");
+    assert!(
+        text.contains("masks/a.png: the mask has 5 x 2 pixels, but the image has 4 x 2"),
+        "{text}"
+    );
 }
 
-/// The recipe's augmentation on CamVid: every class is seen, a batch is what its images hold, and
-/// another loader that begins in the middle goes on with the same bits.
+/// The recipe's augmentation on CamVid: every class occurs, values are in range, and another loader
+/// that starts in the middle returns the same bits.
 #[test]
-fn camvid_batches_show_every_class_and_can_be_gone_on_with() {
+fn camvid_batches_contain_every_class_and_can_be_resumed() {
     let Some(root) = data_directory() else { return };
     let listing = data::open(root.join("camvid"), Some("train")).unwrap();
     let augmentation =
@@ -121,7 +120,7 @@ fn camvid_batches_show_every_class_and_can_be_gone_on_with() {
         assert_eq!(batch.images.shape(), Shape::new(4, 240, 320, 3));
         assert_eq!(batch.labels.shape(), Shape::new(4, 240, 320, 1));
         seen.extend(batch.labels.u32().iter().copied());
-        // Within bytes: (0 - 0.485) / 0.229 and (1 - 0.406) / 0.225.
+        // The range of bytes: (0 - 0.485) / 0.229 to (1 - 0.406) / 0.225.
         assert!(batch.images.f32().iter().all(|v| (-2.2..2.7).contains(v)));
         last = Some(batch);
     }
@@ -131,17 +130,17 @@ fn camvid_batches_show_every_class_and_can_be_gone_on_with() {
 }
 
 #[test]
-fn the_doctor_finds_nothing_wrong_with_sound_masks() {
+fn the_doctor_has_no_findings_on_valid_masks() {
     let Some(root) = data_directory() else { return };
     for (name, pairs) in [("camvid", 468), ("voc-sample", 13), ("voc-crops513", 14)] {
         let doctor = Doctor::new(root.join(name), &[], None).unwrap();
-        let found = doctor.examine(|| {});
-        // Few images do not show all of VOC's classes.
+        let examination = doctor.examine(|| {});
+        // Few images do not contain all classes of VOC.
         let wrong: Vec<_> =
-            found.findings.iter().filter(|f| f.problem != Problem::EmptyClass).collect();
+            examination.findings.iter().filter(|f| f.problem != Problem::EmptyClass).collect();
         assert!(wrong.is_empty(), "{name}: {wrong:#?}");
         assert_eq!(
-            (doctor.pairs(), found.parts.iter().map(|p| p.pairs).sum::<usize>()),
+            (doctor.pairs(), examination.splits.iter().map(|p| p.pairs).sum::<usize>()),
             (pairs, pairs)
         );
     }

@@ -1,4 +1,4 @@
-//! Trained networks on real images, where the data is at hand (`ATROUS_DATA`).
+//! Trained networks on real images, if the data is present (`ATROUS_DATA`).
 
 mod support;
 
@@ -20,14 +20,14 @@ fn voc_pairs(data: &Path) -> Vec<Pair> {
     pairs
 }
 
-/// The device of the GPU tests as a choice; `None`, with a line, where there is none.
+/// The device of the GPU tests; `None` with a message if there is none.
 fn gpu_choice() -> Option<DeviceChoice> {
     support::gpu()?;
     Some(std::env::var("ATROUS_DEVICE").map_or(DeviceChoice::Gpu, |text| text.parse().unwrap()))
 }
 
-/// The recipe is that of tests/golden/voc_miou.py, which gives 0.7677 and 0.7397 in PyTorch with
-/// images scaled in 8 bits.
+/// As tests/golden/voc_miou.py, which has 0.7677 and 0.7397 in PyTorch with images resized in 8
+/// bits.
 #[test]
 fn phone_networks_score_what_they_should_on_voc_images() {
     let Some(data) = support::data() else { return };
@@ -41,8 +41,8 @@ fn phone_networks_score_what_they_should_on_voc_images() {
         let mut confusion = Confusion::new(21, &[255]).unwrap();
         for pair in &pairs {
             let (image, truth) = pair.load(Some(&table)).unwrap();
-            let found = network.segment(&image, SizeRule::LongSide(513)).unwrap();
-            confusion.add(&truth.labels, &found.labels.labels).unwrap();
+            let segmentation = network.segment(&image, SizeRule::LongSide(513)).unwrap();
+            confusion.add(&truth.labels, &segmentation.labels.labels).unwrap();
         }
         let scores = confusion.scores(&table);
         let (miou, accuracy) = (scores.mean_iou.unwrap(), scores.pixel_accuracy.unwrap());
@@ -123,8 +123,8 @@ fn networks_find_what_the_photos_show() {
     let shows = |weights: &str, photo: &str, class: &str, at_least: f64| {
         let network = segmenter(&data, weights, 16, &DeviceChoice::Cpu);
         let image = decode(data.join("data/photos").join(photo)).unwrap();
-        let found = network.segment(&image, SizeRule::LongSide(513)).unwrap();
-        let legend = atrous::image::legend(&found.labels, &network.model().class_table());
+        let segmentation = network.segment(&image, SizeRule::LongSide(513)).unwrap();
+        let legend = atrous::image::legend(&segmentation.labels, &network.model().class_table());
         let share = legend.iter().find(|e| e.name == class).map_or(0.0, |e| e.share);
         assert!(share >= at_least, "{weights} on {photo}: {class} covers {share:.3}, {legend:?}");
     };

@@ -19,10 +19,10 @@ use std::collections::HashMap;
 
 const SAMPLE_STEP: usize = 1_000_003;
 const SAMPLES: usize = 8;
-/// PyTorch's: the new running statistics are this much of the batch's.
+/// PyTorch's momentum: weight of the batch in the new running statistics.
 const MOMENTUM: f32 = 0.1;
 
-/// `training.py`'s labels.
+/// The labels of `training.py`.
 fn labels(shape: Shape, classes: usize) -> Tensor {
     let count = shape.positions();
     let ignored = seeded::uniform("labels.ignored", count).map(|u| u < 1.0 / 16.0);
@@ -32,7 +32,7 @@ fn labels(shape: Shape, classes: usize) -> Tensor {
     Tensor::from_data(shape.with_c(1), Data::U32(data)).unwrap()
 }
 
-/// Loss, gradients, and the statistics after the step, under our names.
+/// Loss, gradients, and the statistics after the step, by name.
 fn run(
     device: &Device,
     step: &TrainingStep,
@@ -54,7 +54,7 @@ fn run(
         all.insert(name.clone(), ParamRef::new(results[&format!("grad.{name}")].clone()));
     }
     for (norm, values) in &step.norms {
-        // The running variance is of the population: the batch's is corrected by n / (n - 1).
+        // The running variance is unbiased: that of the batch is multiplied by n / (n - 1).
         let unbiased = *values as f32 / (*values as f32 - 1.0);
         for (running, batch, factor) in
             [("running_mean", "batch_mean", 1.0), ("running_var", "batch_variance", unbiased)]
@@ -78,10 +78,10 @@ fn run(
     (results["loss"].f32()[0], all)
 }
 
-/// Tensors under the dialect's names and in its layout, trained ones and statistics apart, sorted
-/// by name.
+/// Tensors with the names and layout of a dialect, sorted by name.
 type Named = Vec<(String, Vec<f32>)>;
 
+/// Gradients and statistics in a dialect.
 fn in_dialect(loaded: &Loaded, dialect: &str, values: &Weights) -> (Named, Named) {
     let stored = store(&loaded.config, values, dialect).unwrap();
     let mut all: Named = stored.tensors.into_iter().map(|(name, _, data)| (name, data)).collect();
@@ -104,7 +104,7 @@ fn check(case: &str) {
     let head = config.head.as_mut().unwrap();
     head.aspp.dropout = 0.0;
     if let atrous::models::Decoder::Plus(plus) = &mut head.decoder {
-        plus.dropouts.iter_mut().for_each(|p| *p = 0.0);
+        plus.dropouts.fill(0.0);
     }
     let shape: [usize; 4] = serde_json::from_str(&metadata["input_shape"]).unwrap();
     let (input, classes) = (seeded::image(shape), config.classes().unwrap());
@@ -124,7 +124,11 @@ fn check(case: &str) {
         let (gradients, statistics) = in_dialect(&loaded, loaded.dialect, &values);
         let (norms, errors, samples) =
             (&golden["norms"].data, &golden["errors"].data, &golden["samples"].data);
-        assert_eq!(gradients.len(), norms.len(), "{case}: PyTorch has another number of gradients");
+        assert_eq!(
+            gradients.len(),
+            norms.len(),
+            "{case}: PyTorch has a different number of gradients"
+        );
         let mut strict = 0;
         for (i, (name, gradient)) in gradients.iter().enumerate() {
             let norm =
@@ -133,9 +137,9 @@ fn check(case: &str) {
                 (gradient[k * SAMPLE_STEP % gradient.len()] - samples[i * SAMPLES + k]).abs()
             });
             let off = sampled.fold((norm - norms[i]).abs(), f32::max);
-            // Within a thousandth of the gradient's norm, and where PyTorch's single precision is
-            // further than that from its double precision, within four times its error. A gradient
-            // that is zero but for rounding (a bias before a norm) has that error alone.
+            // Within a thousandth of the gradient's norm, plus four times the distance of PyTorch's
+            // single precision from its double precision. A gradient that is zero except for
+            // rounding (a bias before a norm) has only that error.
             strict += usize::from(off <= 1e-3 * norms[i]);
             if off.is_nan() || off > 1e-3 * norms[i] + 4.0 * errors[i] {
                 problems.push(format!(

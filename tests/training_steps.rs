@@ -10,7 +10,7 @@ mod support;
 
 use atrous::exec::Device;
 use atrous::models::Decoder;
-use atrous::train::{Decay, Groups, Images, Optimizer, Schedule, TrainOptions, Trainer};
+use atrous::train::{BatchRef, Decay, Optimizer, ParamGroups, Schedule, TrainOptions, Trainer};
 use atrous::weights::dialects::store;
 use atrous::{Data, Shape, Tensor};
 use seeded::Golden;
@@ -19,7 +19,7 @@ use std::collections::HashMap;
 const SAMPLE_STEP: usize = 1_000_003;
 const SAMPLES: usize = 8;
 
-/// `training_steps.py`'s labels.
+/// The labels of `training_steps.py`.
 fn labels(shape: Shape, classes: usize) -> Tensor {
     let (rows, columns) = (shape.h.div_ceil(16), shape.w.div_ceil(16));
     let blocks: Vec<f32> =
@@ -33,19 +33,19 @@ fn labels(shape: Shape, classes: usize) -> Tensor {
     Tensor::from_data(shape.with_c(1), Data::U32(ignored.enumerate().map(label).collect())).unwrap()
 }
 
-/// `training_steps.py`'s recipe.
+/// The recipe of `training_steps.py`.
 fn options(metadata: &HashMap<String, String>, shape: Shape, steps: usize) -> TrainOptions {
     let recipe: serde_json::Value = serde_json::from_str(&metadata["recipe"]).unwrap();
     let number = |name: &str| recipe[name].as_f64().unwrap();
     let decay = Decay::Poly { power: number("power") };
     let schedule =
-        Schedule { base: number("rate"), decay, steps: steps as u32, warm_up: 0, floor: 0.0 };
+        Schedule { base: number("rate"), decay, steps: steps as u32, warmup: 0, floor: 0.0 };
     TrainOptions {
         optimizer: Optimizer::Sgd { momentum: number("momentum") as f32, nesterov: false },
-        groups: Groups {
+        groups: ParamGroups {
             backbone: number("backbone"),
-            decay: number("decay"),
-            ..Groups::default()
+            weight_decay: number("decay"),
+            ..ParamGroups::default()
         },
         ..TrainOptions::new(shape.n, (shape.h, shape.w), schedule)
     }
@@ -55,7 +55,7 @@ fn numbers(metadata: &HashMap<String, String>, name: &str) -> Vec<f64> {
     serde_json::from_str(&metadata[name]).unwrap()
 }
 
-/// What differs from PyTorch on a device.
+/// Differences from PyTorch on a device.
 fn differences(case: &str, device: &Device) -> Vec<String> {
     let (metadata, golden) =
         seeded::read(&seeded::directory().join(format!("../training/{case}.steps.safetensors")));
@@ -66,7 +66,7 @@ fn differences(case: &str, device: &Device) -> Vec<String> {
     let head = config.head.as_mut().unwrap();
     head.aspp.dropout = 0.0;
     if let Decoder::Plus(plus) = &mut head.decoder {
-        plus.dropouts.iter_mut().for_each(|p| *p = 0.0);
+        plus.dropouts.fill(0.0);
     }
     let input = seeded::image(serde_json::from_str(&metadata["input_shape"]).unwrap());
     let labels = labels(input.shape(), config.classes().unwrap());
@@ -78,13 +78,13 @@ fn differences(case: &str, device: &Device) -> Vec<String> {
         options(&metadata, input.shape(), losses.len()),
     )
     .unwrap();
-    assert!(trainer.too_small().is_empty());
+    assert!(trainer.single_value_norms().is_empty());
 
     let mut problems = Vec::new();
     let mut worst = 0f64;
     for (step, (want, single)) in losses.iter().zip(&single).enumerate() {
         let loss =
-            trainer.step(&[Images { images: &input, labels: &labels, names: &[] }]).unwrap().loss;
+            trainer.step(&[BatchRef { images: &input, labels: &labels, names: &[] }]).unwrap().loss;
         let off = (loss - want).abs() / want;
         worst = worst.max(off);
         if off.is_nan() || off > 1e-3 {
@@ -108,7 +108,11 @@ fn differences(case: &str, device: &Device) -> Vec<String> {
     statistics.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
     let (norms, errors, samples) =
         (&golden["norms"].data, &golden["errors"].data, &golden["samples"].data);
-    assert_eq!(statistics.len(), norms.len(), "{case}: PyTorch has another number of statistics");
+    assert_eq!(
+        statistics.len(),
+        norms.len(),
+        "{case}: PyTorch has a different number of statistics"
+    );
     let (mut strict, mut farthest) = (0, 0f32);
     for (i, (name, values)) in statistics.iter().enumerate() {
         let norm = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt() as f32;
@@ -117,8 +121,8 @@ fn differences(case: &str, device: &Device) -> Vec<String> {
         let off = sampled.fold((norm - norms[i]).abs(), f32::max);
         farthest = farthest.max(off / norms[i]);
         strict += usize::from(off <= 1e-4 * norms[i]);
-        // Of its norm; where PyTorch's single precision has gone further than that from its double
-        // precision, four times as far as it.
+        // The tolerance is relative to the norm, or four times the distance of PyTorch's single
+        // precision from its double precision if that is larger.
         if off.is_nan() || off > (1e-4 * norms[i]).max(4.0 * errors[i]) {
             problems.push(format!(
                 "{name}: off by {off:.2e}, the norm is {:.2e}, PyTorch's error {:.1e}",

@@ -3,7 +3,7 @@
 use super::console::{print, print_json, progress};
 use super::format::{table, thousands};
 use super::outputs::OutputCheck;
-use crate::data::doctor::{Doctor, Examination, Finding, PartReport, Severity};
+use crate::data::doctor::{Doctor, Examination, Finding, Severity, SplitReport};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use crate::text::{self, printable};
@@ -105,8 +105,8 @@ fn check_sheet(args: &Args, doctor: &Doctor) -> Result<()> {
 }
 
 fn text(examination: &Examination, lines: usize) -> String {
-    let parts: Vec<String> = examination.parts.iter().map(part).collect();
-    let mut out = parts.join("\n");
+    let splits: Vec<String> = examination.splits.iter().map(split_text).collect();
+    let mut out = splits.join("\n");
     if examination.findings.is_empty() {
         out.push_str("\nno faults found\n");
     }
@@ -124,12 +124,12 @@ fn text(examination: &Examination, lines: usize) -> String {
                 } else {
                     format!(": {}", printable(&finding.detail))
                 };
-                let part = finding
-                    .part
+                let split = finding
+                    .split
                     .as_ref()
                     .map(|p| format!(" [{}]", printable(p)))
                     .unwrap_or_default();
-                let _ = writeln!(out, "  {}{part}{detail}", text::path(&finding.file));
+                let _ = writeln!(out, "  {}{split}{detail}", text::path(&finding.file));
             }
             if group.len() > lines {
                 let _ = writeln!(out, "  and {} more (--lines 0 prints all)", group.len() - lines);
@@ -140,21 +140,21 @@ fn text(examination: &Examination, lines: usize) -> String {
     out
 }
 
-fn part(part: &PartReport) -> String {
-    let size = match part.sizes {
+fn split_text(split: &SplitReport) -> String {
+    let size = match split.sizes {
         None => "none readable".to_owned(),
         Some([least, most]) if least == most => format!("{} x {} pixels", least.0, least.1),
         Some([least, most]) => {
             format!("{} to {} x {} to {} pixels", least.0, most.0, least.1, most.1)
         }
     };
-    let name = printable(part.name.as_deref().unwrap_or("all"));
-    let mut out = format!("{name}: {} pairs, {size}\n\n", thousands(part.pairs as u64));
+    let name = printable(split.name.as_deref().unwrap_or("all"));
+    let mut out = format!("{name}: {} pairs, {size}\n\n", thousands(split.pairs as u64));
     let heads = ["class", "", "pixels", "share", "", "images", "median weight", "log weight"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
-    let largest = part.classes.iter().map(|c| c.share).fold(0.0, f64::max);
+    let largest = split.classes.iter().map(|c| c.share).fold(0.0, f64::max);
     let weight = |w: Option<f64>| w.map_or("-".to_owned(), |w| format!("{w:.3}"));
-    for class in &part.classes {
+    for class in &split.classes {
         // Every class that occurs gets at least one character.
         let cells = if class.pixels == 0 {
             0
@@ -172,7 +172,7 @@ fn part(part: &PartReport) -> String {
             weight(class.log_weight),
         ]);
     }
-    rows.push(vec!["-".into(), "ignored".into(), thousands(part.ignored)]);
+    rows.push(vec!["-".into(), "ignored".into(), thousands(split.ignored)]);
     out += &table(&rows, &[0, 2, 3, 5, 6, 7]);
     out
 }

@@ -1,4 +1,4 @@
-//! Directories laid out as ADE20K's scene parsing challenge.
+//! Directories in the layout of ADE20K's scene parsing challenge.
 
 use super::pairing::{Directories, Matched, directories};
 use super::{MaskValues, Pair};
@@ -9,29 +9,30 @@ use std::path::Path;
 
 const CLASSES: usize = 150;
 
-/// The pairs of a part ("training", "validation"): `images/SPLIT/NAME.jpg` with
-/// `annotations/SPLIT/NAME.png`, whose 1 to 150 become the classes 0 to 149, and whose 0 is
-/// ignored. Where the directory has a `classes.txt` of another number of classes, the data is not
-/// ADE20K's, and values are classes as they are.
+/// Lists the pairs of a split ("training", "validation"): `images/SPLIT/NAME.jpg` with
+/// `annotations/SPLIT/NAME.png`, whose values 1 to 150 become the classes 0 to 149, and whose 0 is
+/// ignored. If the directory has a `classes.txt` with a different number of classes, the data is
+/// not ADE20K, and values are class numbers.
 ///
-/// Errors name what is missing.
+/// # Errors
+/// Returns an error that names missing files.
 pub fn list_ade20k(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>> {
     matched(root.as_ref(), split)?.strict()
 }
 
 pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
     Directories::read(&root.join("images").join(split), &root.join("annotations").join(split))?
-        .all(ids(root)?)
+        .all(mask_values(root)?)
 }
 
-/// Other data in the same layout has classes of its own, whose numbers must not be shifted.
-fn ids(root: &Path) -> Result<MaskValues> {
+/// Other data in the same layout has its own class numbers, which must not be shifted.
+fn mask_values(root: &Path) -> Result<MaskValues> {
     let file = root.join("classes.txt");
-    let others = file.is_file() && ClassTable::read(file)?.len() != CLASSES;
-    Ok(if others { MaskValues::Classes } else { MaskValues::Ade20k })
+    let is_other = file.is_file() && ClassTable::read(file)?.len() != CLASSES;
+    Ok(if is_other { MaskValues::Classes } else { MaskValues::Ade20k })
 }
 
-/// The parts that have images and masks, by name.
+/// The splits that have images and masks, by name.
 pub(super) fn splits(root: &Path) -> Result<Vec<String>> {
     let masks = root.join("annotations");
     Ok(directories(&root.join("images"))?
@@ -40,19 +41,20 @@ pub(super) fn splits(root: &Path) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Only where the parts are called as in ADE20K: masks in some other `annotations/` would be
-/// shifted by one without a word.
-pub(super) fn is_there(root: &Path) -> bool {
-    let part = |name: &str| {
+/// Whether a directory has this layout. Requires splits named as in ADE20K: the values of masks in
+/// some other `annotations/` would be shifted by one silently.
+pub(super) fn detect(root: &Path) -> bool {
+    let has_split = |name: &str| {
         root.join("images").join(name).is_dir() && root.join("annotations").join(name).is_dir()
     };
-    part("training") || part("validation")
+    has_split("training") || has_split("validation")
 }
 
-/// The 150 classes, with the names of the `objectInfo150.txt` that comes with the data where it is
-/// there, in colors that can be told apart; 255 is ignored.
+/// The 150 classes, in distinct colors, with the names of the data set's `objectInfo150.txt` if it
+/// is present; 255 is ignored.
 ///
-/// Errors where that file is not what it should be.
+/// # Errors
+/// Returns an error if that file is invalid.
 pub(super) fn classes(root: &Path) -> Result<ClassTable> {
     let mut table = ClassTable::generic(CLASSES);
     table.ignored = vec![IgnoredLabel { label: 255, name: "ignore".into(), color: [0; 3] }];
@@ -63,8 +65,8 @@ pub(super) fn classes(root: &Path) -> Result<ClassTable> {
     Ok(table)
 }
 
-/// Lines of number, share, images in training, images in validation, and synonyms with commas
-/// between, of which the first is taken.
+/// Parses tab-separated lines of class number, fraction, training images, validation images, and
+/// comma-separated synonyms, of which the first is the name.
 fn names(text: &str) -> Result<Vec<String>> {
     let mut names = Vec::with_capacity(CLASSES);
     for line in text.lines().skip(1).filter(|line| !line.trim().is_empty()) {
@@ -77,12 +79,12 @@ fn names(text: &str) -> Result<Vec<String>> {
             _ => None,
         };
         names.push(
-            name.ok_or_else(|| error!(Data, "`{line}` does not tell of class {number}"))?
+            name.ok_or_else(|| error!(Data, "`{line}` is not a line for class {number}"))?
                 .to_owned(),
         );
     }
     if names.len() != CLASSES {
-        return Err(error!(Data, "tells of {} classes, expected {CLASSES}", names.len()));
+        return Err(error!(Data, "expected {CLASSES} classes, got {}", names.len()));
     }
     Ok(names)
 }

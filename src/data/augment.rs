@@ -1,50 +1,51 @@
-//! What is done to an image and its mask before a network trains on them.
+//! Augmentation of images and masks for training.
 
 use super::color::{self, Jitter};
-use super::draw::Draw;
+use super::rng::KeyedRng;
 use crate::error::{Result, error};
 use crate::image::resample_window;
 use crate::models::Preprocessing;
 use serde::{Deserialize, Serialize};
 
-/// In [`Sample`]s, the label of pixels that count in no loss. Classes are below it.
+/// Label in [`Sample`]s of pixels that count in no loss. Classes are smaller.
 pub(super) const IGNORED: u16 = u16::MAX;
 
-/// The largest crop's side, and the largest factor of a scale.
-const MOST_CROP: usize = 16_384;
-const MOST_SCALE: f64 = 64.0;
-/// The most steps of a scale: their number must not leave what a whole number holds.
-const MOST_STEPS: f64 = 1e6;
+/// Maximum side of a crop.
+const MAX_CROP: usize = 16_384;
+/// Maximum scale factor.
+const MAX_SCALE: f64 = 64.0;
+/// Maximum number of scale steps, to avoid overflow.
+const MAX_STEPS: f64 = 1e6;
 
-/// What is done to an image and its mask, in this order: scale, pad, crop, flip, blur, colors. As
-/// in TensorFlow's DeepLab, padding lies below and to the right.
+/// Augmentation of an image and its mask, in this order: scale, pad, crop, flip, blur, color
+/// jitter. Padding is at the bottom and on the right, as in TensorFlow's DeepLab.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
-    /// Height and width of what the network sees, in pixels. A scaled image that is smaller is
-    /// padded with [`Preprocessing::pad_value`], its mask with the ignore label.
+    /// Height and width of the crops, in pixels. A scaled image that is smaller is padded with
+    /// [`Preprocessing::pad_value`], its mask with the ignore label.
     pub crop: (usize, usize),
-    /// The least and the largest factor by which an image is scaled, drawn evenly.
+    /// Minimum and maximum scale factor, drawn uniformly.
     pub scale: (f64, f64),
-    /// Distance between the factors, counted from the least one (0.25 in TensorFlow's DeepLab); 0
-    /// takes any in between.
+    /// Distance between the scale factors, starting at the minimum (0.25 in TensorFlow's DeepLab);
+    /// 0 allows any factor in the range.
     pub scale_step: f64,
-    /// Probability of mirroring left and right.
+    /// Probability of a horizontal flip.
     pub flip: f64,
-    /// Strength of color changes; 0 is none. Brightness, contrast and saturation are multiplied by
-    /// `1 - jitter` to `1 + jitter`, the hue is turned by up to `jitter / 10` of a circle to either
-    /// side.
+    /// Strength of color jitter; 0 disables it. Brightness, contrast and saturation are multiplied
+    /// by factors in `1 - jitter` to `1 + jitter`; the hue is rotated by up to `jitter / 10` of a
+    /// full turn in either direction.
     pub jitter: f64,
-    /// Probability of a Gaussian blur with a deviation of 0.1 to 2 pixels.
+    /// Probability of a Gaussian blur with a standard deviation of 0.1 to 2 pixels.
     pub blur: f64,
-    /// Share of crops that are centered on a pixel of a class that is drawn evenly among those in
-    /// the image, so that rare classes are seen more often ("category-balanced crops"); the others
-    /// lie anywhere.
+    /// Fraction of crops that are centered on a pixel of a class drawn uniformly among those in the
+    /// image, so that rare classes occur more often ("category-balanced crops"). The position of
+    /// the rest is uniform.
     pub balanced: f64,
 }
 
 impl Default for Augmentation {
-    /// The paper's: crops of 513 x 513, scales of 0.5 to 2, mirrored half of the time.
+    /// As in the paper: crops of 513 x 513, scales of 0.5 to 2, flipped half of the time.
     fn default() -> Self {
         Self {
             crop: (513, 513),
@@ -59,7 +60,7 @@ impl Default for Augmentation {
 }
 
 impl Augmentation {
-    /// Crops of `crop` (height, width) at any place, and nothing else.
+    /// Crops of `crop` (height, width) at uniform positions, without any other augmentation.
     pub fn none(crop: (usize, usize)) -> Self {
         Self {
             crop,
@@ -72,32 +73,35 @@ impl Augmentation {
         }
     }
 
-    /// Errors with the field that is out of its range.
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// Returns an error that names the first invalid field.
     pub fn check(&self) -> Result<()> {
         let (h, w) = self.crop;
-        if !(1..=MOST_CROP).contains(&h) || !(1..=MOST_CROP).contains(&w) {
-            return Err(error!(Config, "crop: {h} x {w} pixels; each side is 1 to {MOST_CROP}"));
-        }
-        let (least, most) = self.scale;
-        if !(least > 0.0 && most >= least && most <= MOST_SCALE) {
+        if !(1..=MAX_CROP).contains(&h) || !(1..=MAX_CROP).contains(&w) {
             return Err(error!(
                 Config,
-                "scale: {least} to {most} is no range of factors above 0 and up to {MOST_SCALE}"
+                "crop: each side must be 1 to {MAX_CROP} pixels, got {h} x {w}"
+            ));
+        }
+        let (min, max) = self.scale;
+        if !(min > 0.0 && max >= min && max <= MAX_SCALE) {
+            return Err(error!(
+                Config,
+                "scale: the factors must be a range above 0 and up to {MAX_SCALE}, got {min} to {max}"
             ));
         }
         if !(self.scale_step >= 0.0 && self.scale_step.is_finite()) {
-            return Err(error!(
-                Config,
-                "scale_step: {} is no distance of factors", self.scale_step
-            ));
+            return Err(error!(Config, "scale_step: must be 0 or more, got {}", self.scale_step));
         }
-        if self.scale_step > 0.0 && (most - least) / self.scale_step > MOST_STEPS {
+        if self.scale_step > 0.0 && (max - min) / self.scale_step > MAX_STEPS {
             let step = self.scale_step;
             return Err(error!(
                 Config,
-                "scale_step: {step:e} makes more than {MOST_STEPS} factors of {least} to {most}"
+                "scale_step: {step:e} divides {min} to {max} into more than {MAX_STEPS} steps"
             )
-            .advice("0 takes any factor in between"));
+            .advice("use 0 to allow any factor in the range"));
         }
         for (name, value) in [
             ("flip", self.flip),
@@ -106,60 +110,62 @@ impl Augmentation {
             ("balanced", self.balanced),
         ] {
             if !(0.0..=1.0).contains(&value) {
-                return Err(error!(Config, "{name}: {value} is not within 0 and 1"));
+                return Err(error!(Config, "{name}: must be 0 to 1, got {value}"));
             }
         }
         Ok(())
     }
 
-    fn draw_scale(&self, draw: &mut Draw) -> f64 {
-        let (least, most) = self.scale;
+    fn draw_scale(&self, rng: &mut KeyedRng) -> f64 {
+        let (min, max) = self.scale;
         if self.scale_step == 0.0 {
-            return draw.between(least, most);
+            return rng.between(min, max);
         }
-        // A hair more than whole steps, so that 0.5 to 2 by 0.25 has its 2.
-        let steps = ((most - least) / self.scale_step + 1e-6).floor() as usize;
-        least + draw.below(steps + 1) as f64 * self.scale_step
+        // The tolerance keeps rounding errors from dropping the last step, e.g. 2 of 0.5 to 2 by
+        // 0.25.
+        let steps = ((max - min) / self.scale_step + 1e-6).floor() as usize;
+        min + rng.below(steps + 1) as f64 * self.scale_step
     }
 
-    /// The next crop of a sample.
-    fn draw_window(&self, sample: &Sample, draw: &mut Draw) -> Window {
-        let factor = self.draw_scale(draw);
+    /// Draws the scale, position and flip of a crop.
+    fn draw_window(&self, sample: &Sample, rng: &mut KeyedRng) -> Window {
+        let factor = self.draw_scale(rng);
         let side = |n: usize| ((n as f64 * factor).round() as usize).max(1);
         let scaled = (side(sample.width), side(sample.height));
         let size = (self.crop.1.min(scaled.0), self.crop.0.min(scaled.1));
-        let room = (scaled.0 - size.0, scaled.1 - size.1);
-        let center = if draw.chance(self.balanced) { sample.pixel_of_a_class(draw) } else { None };
+        // Range of the window's position.
+        let range = (scaled.0 - size.0, scaled.1 - size.1);
+        let center = if rng.chance(self.balanced) { sample.draw_balanced_pixel(rng) } else { None };
         let at = match center {
             Some((x, y)) => {
-                // The scaled pixel that shows the middle of the source's, in the middle of the
-                // window where the edges allow.
-                let start = |at: usize, source: usize, scaled: usize, size: usize, room: usize| {
-                    ((2 * at + 1) * scaled / (2 * source)).saturating_sub(size / 2).min(room)
+                // Puts the scaled pixel at the center of the source's pixel into the center of the
+                // window, as far as the edges allow.
+                let start = |at: usize, source: usize, scaled: usize, size: usize, range: usize| {
+                    ((2 * at + 1) * scaled / (2 * source)).saturating_sub(size / 2).min(range)
                 };
                 (
-                    start(x, sample.width, scaled.0, size.0, room.0),
-                    start(y, sample.height, scaled.1, size.1, room.1),
+                    start(x, sample.width, scaled.0, size.0, range.0),
+                    start(y, sample.height, scaled.1, size.1, range.1),
                 )
             }
-            None => (draw.below(room.0 + 1), draw.below(room.1 + 1)),
+            None => (rng.below(range.0 + 1), rng.below(range.1 + 1)),
         };
-        Window { scaled, at, size, flip: draw.chance(self.flip) }
+        Window { scaled, at, size, flip: rng.chance(self.flip) }
     }
 
-    /// Writes one augmented crop: `image` is `[h, w, 3]`, normalized, `labels` is `[h, w]`.
+    /// Writes one augmented crop: `image` is `[h, w, 3]`, normalized; `labels` is `[h, w]`.
     pub(super) fn apply(
         &self,
         sample: &Sample,
-        draw: &mut Draw,
+        rng: &mut KeyedRng,
         preprocess: &Preprocessing,
         ignore: u32,
         image: &mut [f32],
         labels: &mut [u32],
     ) -> Result<()> {
-        let window = self.draw_window(sample, draw);
-        let jitter = Jitter::draw(self.jitter, draw);
-        let blur = draw.chance(self.blur).then(|| draw.between(0.1, 2.0));
+        let window = self.draw_window(sample, rng);
+        let jitter = Jitter::draw(self.jitter, rng);
+        let blur = rng.chance(self.blur).then(|| rng.between(0.1, 2.0));
         let (w, h) = window.size;
         let source = (sample.width, sample.height);
         let mut rgb = resample_window(&sample.rgb, source, window.scaled, window.at, window.size)?;
@@ -172,7 +178,7 @@ impl Augmentation {
         for y in 0..self.crop.0 {
             let (image, labels) =
                 (&mut image[3 * y * crop..][..3 * crop], &mut labels[y * crop..][..crop]);
-            // Where the image ends, in this row.
+            // Number of pixels of this row that are inside the image.
             let inside = if y < h { w } else { 0 };
             if inside > 0 {
                 let row =
@@ -187,31 +193,31 @@ impl Augmentation {
                 }
             }
             let padding = if window.flip { 0..crop - inside } else { inside..crop };
-            image[3 * padding.start..3 * padding.end]
-                .chunks_exact_mut(3)
-                .for_each(|p| p.copy_from_slice(&preprocess.pad_value));
+            for pixel in image[3 * padding.start..3 * padding.end].chunks_exact_mut(3) {
+                pixel.copy_from_slice(&preprocess.pad_value);
+            }
             labels[padding].fill(ignore);
         }
         Ok(())
     }
 }
 
-/// The part of the scaled image that is seen.
+/// A crop of the scaled image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window {
-    /// Width and height of the whole image, scaled.
+    /// Width and height of the whole scaled image.
     scaled: (usize, usize),
-    /// Its column and row where the part begins.
+    /// Column and row of the crop's top left corner.
     at: (usize, usize),
-    /// Width and height of the part: the crop's, or less where the scaled image is smaller.
+    /// Width and height of the crop, at most those of the scaled image.
     size: (usize, usize),
-    /// Whether the crop is mirrored, padding included.
+    /// Whether the crop is flipped, including its padding.
     flip: bool,
 }
 
 impl Window {
-    /// The source's pixel under the center of the window's pixel. The image is resampled with the
-    /// same centers.
+    /// Source pixel at the center of a pixel of the window. Resampling of the image uses the same
+    /// centers.
     fn source(&self, x: usize, y: usize, sample: &Sample) -> (usize, usize) {
         let along = |at: usize, scaled: usize, source: usize| (2 * at + 1) * source / (2 * scaled);
         (
@@ -233,20 +239,22 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Bytes that it takes.
+    /// Size in memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.rgb.len() + 2 * self.labels.len()
     }
 
-    /// Column and row of a pixel, drawn evenly among those of a class that is drawn evenly among
-    /// those in the image. `None` where all is ignored.
-    fn pixel_of_a_class(&self, draw: &mut Draw) -> Option<(usize, usize)> {
+    /// Draws a class uniformly among those in the image, and returns the column and row of a pixel
+    /// drawn uniformly among those of this class. Returns `None` if all pixels are ignored.
+    fn draw_balanced_pixel(&self, rng: &mut KeyedRng) -> Option<(usize, usize)> {
         let mut counts =
             vec![0usize; usize::from(*self.labels.iter().filter(|&&l| l != IGNORED).max()?) + 1];
-        self.labels.iter().filter(|&&l| l != IGNORED).for_each(|&l| counts[usize::from(l)] += 1);
+        for &label in self.labels.iter().filter(|&&l| l != IGNORED) {
+            counts[usize::from(label)] += 1;
+        }
         let present: Vec<usize> = (0..counts.len()).filter(|&class| counts[class] > 0).collect();
-        let class = present[draw.below(present.len())];
-        let nth = draw.below(counts[class]);
+        let class = present[rng.below(present.len())];
+        let nth = rng.below(counts[class]);
         let mut pixels = (0..self.labels.len()).filter(|&at| usize::from(self.labels[at]) == class);
         pixels.nth(nth).map(|at| (at % self.width, at / self.width))
     }

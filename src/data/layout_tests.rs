@@ -1,11 +1,13 @@
-//! The layouts of well-known data sets, in trees that the tests make.
+//! Layouts of well-known data sets, as trees of empty files.
 
 use super::*;
 use std::fs;
 
 fn tree(files: &[&str]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
-    files.iter().for_each(|file| put(root.path(), file, ""));
+    for file in files {
+        put(root.path(), file, "");
+    }
     root
 }
 
@@ -15,12 +17,12 @@ fn put(root: &Path, file: &str, content: &str) {
     fs::write(path, content).unwrap();
 }
 
-/// Name, image and mask from the root on.
-fn found(root: &Path, split: Option<&str>) -> Vec<(String, String, String, MaskValues)> {
-    let from_root =
+/// Names, images and masks relative to the root, and meaning of the masks.
+fn listed_pairs(root: &Path, split: Option<&str>) -> Vec<(String, String, String, MaskValues)> {
+    let relative =
         |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
     let pairs = open(root, split).unwrap().pairs.into_iter();
-    pairs.map(|p| (p.name, from_root(&p.image), from_root(&p.mask), p.ids)).collect()
+    pairs.map(|p| (p.name, relative(&p.image), relative(&p.mask), p.values)).collect()
 }
 
 #[test]
@@ -36,7 +38,7 @@ fn cityscapes_pairs_its_cities_and_maps_its_labels() {
         "gtFine/train/aachen/aachen_001_gtFine_polygons.json",
         "gtFine/val/bonn/bonn_002_gtFine_labelIds.png",
     ]);
-    let pairs = found(root.path(), Some("train"));
+    let pairs = listed_pairs(root.path(), Some("train"));
     let of = |name: &str, city: &str, mask: &str, ids| {
         let image = format!("leftImg8bit/train/{city}/{name}_leftImg8bit.png");
         (name.to_owned(), image, format!("gtFine/train/{city}/{name}_gtFine_{mask}.png"), ids)
@@ -54,7 +56,7 @@ fn cityscapes_pairs_its_cities_and_maps_its_labels() {
     assert_eq!(listing.classes, Some(ClassTable::cityscapes()));
     fs::remove_file(root.path().join("gtFine/val/bonn/bonn_002_gtFine_labelIds.png")).unwrap();
     let error = open(root.path(), None).unwrap_err().to_string();
-    assert!(error.contains("1 without a mask of the same name: bonn_002"), "{error}");
+    assert!(error.contains("1 image without a mask of the same name: bonn_002"), "{error}");
     // From the label table of the data set: road 7, building 11, parking 9, car 26, bicycle 33.
     assert_eq!(
         [7, 11, 9, 26, 33, 255].map(|v| MaskValues::Cityscapes.class(v)),
@@ -74,7 +76,8 @@ fn images_of_one_name_in_two_cities_are_two_and_hidden_files_are_none() {
         "gtFine/val/bonn/y_gtFine_labelIds.png",
         "gtFine/val/bonn/._y_gtFine_labelIds.png",
     ]);
-    let masks: Vec<_> = found(root.path(), None).into_iter().map(|p| (p.0, p.2, p.3)).collect();
+    let masks: Vec<_> =
+        listed_pairs(root.path(), None).into_iter().map(|p| (p.0, p.2, p.3)).collect();
     let of = |name: &str, mask: &str, ids| (name.to_owned(), format!("gtFine/val/{mask}.png"), ids);
     let expected = [
         of("bonn/x", "bonn/x_gtFine_labelTrainIds", MaskValues::Classes),
@@ -85,7 +88,7 @@ fn images_of_one_name_in_two_cities_are_two_and_hidden_files_are_none() {
     fs::remove_file(root.path().join("gtFine/val/bonn/x_gtFine_labelTrainIds.png")).unwrap();
     let error = open(root.path(), None).unwrap_err().to_string();
     assert!(
-        error.contains("1 without a mask of the same name: bonn/x"),
+        error.contains("1 image without a mask of the same name: bonn/x"),
         "not with the mask of another city: {error}"
     );
 }
@@ -93,13 +96,13 @@ fn images_of_one_name_in_two_cities_are_two_and_hidden_files_are_none() {
 #[test]
 fn other_data_in_the_layout_of_ade20k_keeps_its_numbers() {
     let root = tree(&["images/training/a.jpg", "annotations/training/a.png"]);
-    let ids = || found(root.path(), None)[0].3;
-    assert_eq!(ids(), MaskValues::Ade20k);
+    let values = || listed_pairs(root.path(), None)[0].3;
+    assert_eq!(values(), MaskValues::Ade20k);
     put(root.path(), "classes.txt", "0 sky 1 2 3\n1 car 4 5 6\n");
-    assert_eq!(ids(), MaskValues::Classes);
+    assert_eq!(values(), MaskValues::Classes);
     let line = |n: usize| format!("{n} thing{n} 1 2 3\n");
     put(root.path(), "classes.txt", &(0..150).map(line).collect::<String>());
-    assert_eq!(ids(), MaskValues::Ade20k, "its classes by other names");
+    assert_eq!(values(), MaskValues::Ade20k, "its classes by other names");
 }
 
 #[test]
@@ -108,9 +111,9 @@ fn classes_that_were_found_by_their_colors_are_not_renumbered() {
     let pair = super::tests::write_pair(directory.path(), "a", (2, 1), |_, _| 0);
     Image::new(2, 1, vec![4, 5, 6, 1, 2, 3]).unwrap().save(&pair.mask).unwrap();
     let table = ClassTable::parse("0 sky 1 2 3\n1 car 4 5 6\n").unwrap();
-    for ids in [MaskValues::Classes, MaskValues::Ade20k, MaskValues::Cityscapes] {
-        let (_, mask) = Pair { ids, ..pair.clone() }.load(Some(&table)).unwrap();
-        assert_eq!(mask.labels, [1, 0], "{ids:?}");
+    for values in [MaskValues::Classes, MaskValues::Ade20k, MaskValues::Cityscapes] {
+        let (_, mask) = Pair { values, ..pair.clone() }.load(Some(&table)).unwrap();
+        assert_eq!(mask.labels, [1, 0], "{values:?}");
     }
 }
 
@@ -128,7 +131,7 @@ fn ade20k_shifts_its_labels_and_reads_their_names() {
             "images/validation/b.jpg".to_owned(),
             "annotations/validation/b.png".to_owned(),
         );
-        let pairs = found(root.path(), split);
+        let pairs = listed_pairs(root.path(), split);
         assert_eq!(pairs, [(expected.0, expected.1, expected.2, MaskValues::Ade20k)]);
     }
     assert_eq!([0, 1, 150, 151, 255].map(|v| MaskValues::Ade20k.class(v)), [255, 0, 149, 151, 255]);
@@ -151,9 +154,9 @@ fn ade20k_shifts_its_labels_and_reads_their_names() {
 #[test]
 fn masks_are_mapped_to_classes_when_they_are_read() {
     let directory = tempfile::tempdir().unwrap();
-    let load = |ids, values: [u16; 5]| {
-        let pair = super::tests::write_pair(directory.path(), "a", (5, 1), |x, _| values[x]);
-        Pair { ids, ..pair }.load(None).unwrap().1.labels
+    let load = |values, labels: [u16; 5]| {
+        let pair = super::tests::write_pair(directory.path(), "a", (5, 1), |x, _| labels[x]);
+        Pair { values, ..pair }.load(None).unwrap().1.labels
     };
     assert_eq!(load(MaskValues::Ade20k, [0, 1, 150, 151, 7]), [255, 0, 149, 151, 6]);
     assert_eq!(load(MaskValues::Cityscapes, [0, 7, 8, 33, 29]), [255, 0, 1, 18, 255]);
@@ -175,8 +178,9 @@ fn voc_takes_the_masks_of_sbd_where_it_has_none() {
         "ImageSets/Segmentation/val.txt",
         "/JPEGImages/x.jpg /SegmentationClassAug/x.png\n",
     );
-    let masks =
-        |split| found(root.path(), Some(split)).into_iter().map(|p| (p.0, p.2)).collect::<Vec<_>>();
+    let masks = |split| {
+        listed_pairs(root.path(), Some(split)).into_iter().map(|p| (p.0, p.2)).collect::<Vec<_>>()
+    };
     let pair = |name: &str, mask: &str| (name.to_owned(), mask.to_owned());
     let both = [pair("y", "SegmentationClassAug/y.png"), pair("x", "SegmentationClass/x.png")];
     assert_eq!(masks("trainaug"), both);
@@ -186,7 +190,7 @@ fn voc_takes_the_masks_of_sbd_where_it_has_none() {
     for line in ["/JPEGImages/../../x.jpg /SegmentationClassAug/x.png", "/JPEGImages/x.jpg"] {
         put(root.path(), "ImageSets/Segmentation/val.txt", line);
         let error = open(root.path(), None).unwrap_err().to_string();
-        assert!(error.contains("line 1") && error.contains("no plain file name"), "{error}");
+        assert!(error.contains("line 1") && error.contains("neither a file name"), "{error}");
     }
     put(
         root.path(),
@@ -194,7 +198,7 @@ fn voc_takes_the_masks_of_sbd_where_it_has_none() {
         "/JPEGImages/x.jpg /SegmentationClassAug/gone.png\n",
     );
     let error = open(root.path(), None).unwrap_err().to_string();
-    assert!(error.contains("val.txt") && error.contains("have no mask: x"), "{error}");
+    assert!(error.contains("val.txt") && error.contains("name without a mask: x"), "{error}");
 }
 
 #[test]
@@ -202,7 +206,7 @@ fn lists_with_paths_of_another_machine_find_the_images_by_name() {
     let root = tree(&["train/x.png", "train/y.png", "trainannot/x.png", "trainannot/y.png"]);
     let listed = |list: &str| {
         put(root.path(), "train.txt", list);
-        found(root.path(), None).remove(0)
+        listed_pairs(root.path(), None).remove(0)
     };
     let pair = |name: &str| {
         (
@@ -212,13 +216,13 @@ fn lists_with_paths_of_another_machine_find_the_images_by_name() {
             MaskValues::Classes,
         )
     };
-    // As SegNet's CamVid comes.
+    // As in SegNet's CamVid.
     assert_eq!(listed("/SegNet/CamVid/train/y.png /SegNet/CamVid/trainannot/y.png\n"), pair("y"));
-    // Directories of other names, images of another kind, and an editor that puts a mark in front.
+    // Other directory names, another image format, and a byte order mark.
     assert_eq!(listed("set/images/x.jpg set/masks/x.png\n"), pair("x"));
     assert_eq!(listed("\u{feff}y\n"), pair("y"));
-    for (list, part) in [
-        ("/set/train/z.png /set/trainannot/z.png", "1 names that have no image: z"),
+    for (list, message) in [
+        ("/set/train/z.png /set/trainannot/z.png", "1 listed name without an image: z"),
         (
             "/a/train/x.png /a/trainannot/x.png\n/b/train/x.png /b/trainannot/x.png",
             "line 2: `b/train/x` is listed twice",
@@ -226,7 +230,7 @@ fn lists_with_paths_of_another_machine_find_the_images_by_name() {
     ] {
         put(root.path(), "train.txt", list);
         let error = open(root.path(), None).unwrap_err().to_string();
-        assert!(error.contains(part), "{error}");
+        assert!(error.contains(message), "{error}");
     }
 }
 
@@ -245,7 +249,7 @@ fn listed_images_of_one_name_in_two_directories_are_called_by_their_paths() {
         "train.txt",
         "train/x.png trainannot/x.png\nmore/x.png masks/x.png\ntrain/y.png trainannot/y.png\n",
     );
-    let names: Vec<_> = found(root.path(), None).into_iter().map(|p| (p.0, p.2)).collect();
+    let names: Vec<_> = listed_pairs(root.path(), None).into_iter().map(|p| (p.0, p.2)).collect();
     let pair = |name: &str, mask: &str| (name.to_owned(), mask.to_owned());
     assert_eq!(
         names,
@@ -261,7 +265,7 @@ fn listed_images_of_one_name_in_two_directories_are_called_by_their_paths() {
 }
 
 #[test]
-fn plain_directories_may_have_parts_as_directories_or_as_lists() {
+fn plain_directories_may_have_splits_as_directories_or_as_lists() {
     let root = tree(&[
         "images/train/a.jpg",
         "images/val/b.png",
@@ -270,22 +274,22 @@ fn plain_directories_may_have_parts_as_directories_or_as_lists() {
         "masks/train/a.png",
         "masks/val/b.png",
     ]);
-    assert_eq!(parts(root.path()).unwrap(), ["train", "val"]);
-    assert_eq!(found(root.path(), None)[0].2, "masks/val/b.png");
-    assert_eq!(found(root.path(), Some("train"))[0].1, "images/train/a.jpg");
+    assert_eq!(splits(root.path()).unwrap(), ["train", "val"]);
+    assert_eq!(listed_pairs(root.path(), None)[0].2, "masks/val/b.png");
+    assert_eq!(listed_pairs(root.path(), Some("train"))[0].1, "images/train/a.jpg");
     let error = open(root.path(), Some("test")).unwrap_err().to_string();
-    assert!(error.contains("no part `test`; there are: train, val"), "{error}");
+    assert!(error.contains("no split `test`; available splits: train, val"), "{error}");
 
     let root = tree(&["images/a.jpg", "images/b.jpg", "masks/a.png", "masks/b.png"]);
-    assert_eq!(parts(root.path()).unwrap(), [""; 0]);
+    assert_eq!(splits(root.path()).unwrap(), [""; 0]);
     put(root.path(), "train.txt", "b\n");
     put(root.path(), "val.txt", "a\n");
-    assert_eq!(found(root.path(), Some("train"))[0].1, "images/b.jpg");
-    assert_eq!(parts(root.path()).unwrap(), ["train", "val"]);
+    assert_eq!(listed_pairs(root.path(), Some("train"))[0].1, "images/b.jpg");
+    assert_eq!(splits(root.path()).unwrap(), ["train", "val"]);
 }
 
 #[test]
-fn a_survey_tells_all_that_does_not_pair_up_and_keeps_the_rest() {
+fn a_lenient_listing_returns_all_mismatches_and_the_remaining_pairs() {
     let root = tree(&[
         "images/a.jpg",
         "images/a.png",
@@ -294,12 +298,12 @@ fn a_survey_tells_all_that_does_not_pair_up_and_keeps_the_rest() {
         "masks/a.png",
         "masks/d.png",
     ]);
-    let (listing, misfits) = survey(root.path(), None).unwrap();
+    let (listing, mismatches) = open_lenient(root.path(), None).unwrap();
     assert_eq!(listing.pairs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["a"]);
-    let told: Vec<_> = misfits.iter().map(|m| (m.kind, m.name.as_str())).collect();
+    let kinds: Vec<_> = mismatches.iter().map(|m| (m.kind, m.name.as_str())).collect();
     use MismatchKind::*;
-    assert_eq!(told, [(SameName, "a"), (NoMask, "b"), (NoMask, "c"), (NoImage, "d")]);
-    assert!(misfits[3].file.ends_with("masks/d.png"));
+    assert_eq!(kinds, [(SameName, "a"), (NoMask, "b"), (NoMask, "c"), (NoImage, "d")]);
+    assert!(mismatches[3].file.ends_with("masks/d.png"));
 }
 
 #[test]
@@ -309,7 +313,7 @@ fn what_is_held_out_depends_on_names_alone() {
             name: format!("n{n}"),
             image: "p".into(),
             mask: "m".into(),
-            ids: MaskValues::Classes,
+            values: MaskValues::Classes,
         };
         let pairs = names.iter().map(pair).collect();
         Listing {
@@ -334,13 +338,13 @@ fn what_is_held_out_depends_on_names_alone() {
     assert_eq!(names(&same), names(&validation), "in the listing's order");
     let (_, other) = listing(&all).hold_out(0.1, 4).unwrap();
     assert_ne!(names(&other), names(&validation), "another seed");
-    // With one pair more, at most one that was held out comes back.
+    // With one more pair, at most one of the held-out pairs changes.
     let (_, more) = listing(&(0..201).collect::<Vec<_>>()).hold_out(0.1, 3).unwrap();
     assert!(names(&validation).iter().filter(|n| !names(&more).contains(n)).count() <= 1);
     assert_eq!(listing(&[1, 2]).hold_out(0.01, 0).unwrap().1.pairs.len(), 1);
-    for (names, share) in
+    for (names, fraction) in
         [(vec![1], 0.1), (vec![1, 2], 0.9), (vec![1, 2], 0.0), (vec![1, 2], f64::NAN)]
     {
-        assert!(listing(&names).hold_out(share, 0).is_err(), "{share} of {names:?}");
+        assert!(listing(&names).hold_out(fraction, 0).is_err(), "{fraction} of {names:?}");
     }
 }

@@ -1,9 +1,9 @@
-//! Batches for training, made ahead by worker threads.
+//! Training batches, prefetched by worker threads.
 
 use super::Pair;
 use super::augment::Augmentation;
-use super::draw::{Draw, Purpose};
-use super::samples::Samples;
+use super::rng::{KeyedRng, Purpose};
+use super::sample_cache::SampleCache;
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use crate::models::Preprocessing;
@@ -16,44 +16,44 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Images and labels of one step.
+/// Images and labels for one forward and backward pass.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// The batch's number, from 0.
+    /// Number of the batch, from 0.
     pub index: u64,
     /// `[N, h, w, 3]`, normalized.
     pub images: Tensor,
-    /// `[N, h, w, 1]` of u32: classes, or [`LoaderOptions::ignore`].
+    /// `[N, h, w, 1]`, u32: classes, or [`LoaderOptions::ignore`].
     pub labels: Tensor,
-    /// The images' names, N of them.
+    /// Names of the N images.
     pub names: Vec<String>,
 }
 
-/// How often a thread that waits looks whether it is to stop.
+/// Interval at which a waiting thread checks for a stop request.
 const POLL: Duration = Duration::from_millis(50);
 
-/// How long workers are waited for when a loader is dropped: longer than a sample takes.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout for joining the workers when a loader is dropped: longer than a sample takes.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The most worker threads of a loader.
-pub const MOST_WORKERS: usize = 1024;
+/// Maximum number of worker threads of a loader.
+pub const MAX_WORKERS: usize = 1024;
 
-/// How batches are made.
+/// Options of a [`Loader`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoaderOptions {
-    /// Images in a batch.
+    /// Images per batch.
     pub batch: usize,
-    /// Worker threads; 0 takes one less than there are cores, at least one. [`MOST_WORKERS`] at
-    /// most.
+    /// Number of worker threads, up to [`MAX_WORKERS`]. 0 uses one less than the number of cores,
+    /// but at least one.
     pub workers: usize,
-    /// Batches that are made ahead, at least one.
+    /// Number of batches to prefetch; at least one.
     pub prefetch: usize,
-    /// Decides about order and augmentation.
+    /// Random seed of order and augmentation.
     pub seed: u64,
     /// Number of the first batch.
     pub start: u64,
-    /// Label of pixels that count in no loss: padding, and what is no class. No less than the
-    /// number of classes.
+    /// Label of pixels that count in no loss: padding, and pixels that belong to no class. At least
+    /// the number of classes.
     pub ignore: u32,
 }
 
@@ -63,64 +63,65 @@ impl Default for LoaderOptions {
     }
 }
 
-/// Batches in order, without end.
+/// An endless sequence of batches.
 ///
-/// Sample `i` is place `i % len` of epoch `i / len`'s order, which depends on the seed and the
-/// epoch alone, and what is done to it depends on the seed and `i` alone. So a run that is resumed
-/// at any batch sees what an unbroken run would have seen, whatever the number of workers. Epochs
-/// follow each other without a gap: a batch may hold the end of one and the beginning of the next.
+/// Sample `i` is the entry `i % len` of a permutation for epoch `i / len`. The permutation depends
+/// on the seed and the epoch alone, the augmentation on the seed and `i` alone. A resumed run thus
+/// gets the same batches as an uninterrupted one, independent of the number of workers. Epochs are
+/// contiguous: a batch may contain the end of one and the start of the next.
 pub struct Loader {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// The batch that is handed out next.
+    /// Number of the next batch to return.
     next: u64,
     waited: Duration,
 }
 
 struct Shared {
-    samples: Samples,
+    samples: SampleCache,
     preprocess: Preprocessing,
     augmentation: Augmentation,
     options: LoaderOptions,
     state: Mutex<State>,
-    /// There is room for another sample, or it is time to stop.
-    room: Condvar,
-    /// A batch is done.
+    /// Signaled when another sample may be started, or the loader is dropped.
+    not_full: Condvar,
+    /// Signaled when a batch is finished.
     done: Condvar,
-    /// The order of the epoch that was asked for last: workers are next to each other.
+    /// Permutation of the epoch used last. Workers are usually in the same epoch.
     order: Mutex<(u64, Arc<Vec<u32>>)>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The sample that is taken next.
+    /// Number of the next sample to start.
     sample: u64,
-    /// The first batch that is not to be begun yet.
+    /// Number of the first batch that must not be started yet.
     limit: u64,
-    /// Batches of which some samples are still missing.
-    open: BTreeMap<u64, Open>,
+    /// Batches with missing samples.
+    pending: BTreeMap<u64, PendingBatch>,
     finished: BTreeMap<u64, Result<Batch>>,
     stop: bool,
 }
 
-struct Open {
-    parts: Vec<Option<Result<Part>>>,
+struct PendingBatch {
+    items: Vec<Option<Result<BatchItem>>>,
     missing: usize,
 }
 
-/// One sample of a batch.
-struct Part {
+/// One augmented sample of a batch.
+struct BatchItem {
     image: Vec<f32>,
     labels: Vec<u32>,
     name: String,
 }
 
 impl Loader {
-    /// Starts the workers. Labels that are `table`'s ignored ones, or not below `classes`, become
+    /// Starts the workers. Labels that `table` ignores, or that are not below `classes`, become
     /// [`LoaderOptions::ignore`].
     ///
-    /// Errors where there are no pairs, the table has more classes than `classes`, or a setting is
-    /// out of its range.
+    /// # Errors
+    /// Returns an error if there are no pairs, the table has more classes than `classes`, or an
+    /// option is out of range.
     pub fn new(
         pairs: Vec<Pair>,
         table: Option<ClassTable>,
@@ -131,29 +132,30 @@ impl Loader {
     ) -> Result<Self> {
         augmentation.check()?;
         if options.batch == 0 {
-            return Err(error!(Config, "a batch of no images"));
+            return Err(error!(Config, "`batch` must be at least 1"));
         }
         if (options.ignore as usize) < classes {
             return Err(error!(Config, "label {} cannot be ignored: it is one of {classes} classes", options.ignore).advice(
-                "labels that are no class are ignored whatever they are: `ignore` in `[loss]` only has to be none of the classes",
+                "`ignore` in `[loss]` must not be a class; labels that are not a class are always ignored",
             ));
         }
-        if options.workers > MOST_WORKERS {
+        if options.workers > MAX_WORKERS {
             return Err(error!(
                 Config,
-                "{} worker threads; {MOST_WORKERS} at most", options.workers
+                "the number of worker threads must be at most {MAX_WORKERS}, got {}",
+                options.workers
             ));
         }
-        let samples = Samples::new(pairs, table, classes)?;
+        let samples = SampleCache::new(pairs, table, classes)?;
         if samples.len() > u32::MAX as usize {
-            return Err(error!(Data, "{} images are more than can be counted", samples.len()));
+            return Err(error!(Data, "too many images: {}", samples.len()));
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count =
             if options.workers == 0 { cores.saturating_sub(1).max(1) } else { options.workers };
         let sample = options.start.checked_mul(options.batch as u64);
         let sample = sample
-            .ok_or_else(|| error!(Usage, "batch {} is past the end of counting", options.start))?;
+            .ok_or_else(|| error!(Usage, "the batch number {} is too large", options.start))?;
         let limit = options.start + options.prefetch.max(1) as u64;
         let shared = Arc::new(Shared {
             samples,
@@ -161,7 +163,7 @@ impl Loader {
             augmentation,
             options,
             state: Mutex::new(State { sample, limit, ..State::default() }),
-            room: Condvar::new(),
+            not_full: Condvar::new(),
             done: Condvar::new(),
             order: Mutex::new((u64::MAX, Arc::default())),
         });
@@ -173,28 +175,30 @@ impl Loader {
         };
         for _ in 0..count {
             let shared = loader.shared.clone();
-            // Where one cannot be started, Drop stops the others.
-            loader.workers.push(thread::spawn("to make batches", move || shared.work())?);
+            // If a thread cannot be started, `Drop` stops the rest.
+            loader.workers.push(thread::spawn("to prepare batches", move || shared.work())?);
         }
         Ok(loader)
     }
 
-    /// The next batch; waits until it is made.
+    /// Returns the next batch; waits until it is ready.
     ///
-    /// Errors name the file that could not be read, when its batch's turn has come. The batch is
-    /// lost then; the next call gives the one after it.
+    /// # Errors
+    /// Returns an error that names the file if an image or mask of the batch cannot be read. The
+    /// batch is skipped then; the next call returns the one after it.
     #[expect(clippy::should_implement_trait, reason = "there is always a next one, so no Option")]
     pub fn next(&mut self) -> Result<Batch> {
         let never = AtomicBool::new(false);
-        self.next_unless(&never).map(|batch| batch.expect("invariant: nobody stops this"))
+        self.next_unless(&never).map(|batch| batch.expect("invariant: the flag is never set"))
     }
 
-    /// As [`Loader::next`]; `None` once `stop` is set while the batch is not made, which it may
-    /// never be: a disk may not answer any more.
+    /// As [`Loader::next`]. Returns `None` once `stop` is set while the batch is not ready; it may
+    /// never be, if a disk does not respond.
     ///
-    /// Errors as [`Loader::next`].
+    /// # Errors
+    /// As [`Loader::next`].
     pub fn next_unless(&mut self, stop: &AtomicBool) -> Result<Option<Batch>> {
-        let began = Instant::now();
+        let start = Instant::now();
         let mut state = self.shared.lock();
         let batch = loop {
             match state.finished.remove(&self.next) {
@@ -212,36 +216,34 @@ impl Loader {
         };
         state.limit += 1;
         drop(state);
-        self.shared.room.notify_all();
+        self.shared.not_full.notify_all();
         self.next += 1;
-        self.waited += began.elapsed();
+        self.waited += start.elapsed();
         batch.map(Some)
     }
 
-    /// Makes batch `index` once more, on this thread.
+    /// Prepares batch `index` again, on this thread.
     ///
-    /// Errors as [`Loader::next`].
-    pub fn again(&self, index: u64) -> Result<Batch> {
-        let first = index * self.shared.options.batch as u64;
-        self.shared.assemble(
-            index,
-            (first..first + self.shared.options.batch as u64)
-                .map(|sample| self.shared.part(sample)),
-        )
+    /// # Errors
+    /// As [`Loader::next`].
+    pub fn replay(&self, index: u64) -> Result<Batch> {
+        let size = self.shared.options.batch as u64;
+        let samples = index * size..(index + 1) * size;
+        self.shared.assemble(index, samples.map(|sample| self.shared.item(sample)))
     }
 
-    /// Number of the batch that [`Loader::next`] gives.
+    /// Number of the batch that [`Loader::next`] returns.
     pub fn position(&self) -> u64 {
         self.next
     }
 
-    /// How long `next` has waited since the loader was made: beside the time that has passed, the
-    /// share in which the device was idle for want of images.
+    /// Total time that `next` has waited since the loader was created. Divided by the elapsed time,
+    /// it is the fraction in which the device was idle for lack of images.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// Batches in which every image is seen once.
+    /// Number of batches per epoch.
     pub fn batches_per_epoch(&self) -> f64 {
         self.shared.samples.len() as f64 / self.shared.options.batch as f64
     }
@@ -250,18 +252,18 @@ impl Loader {
 impl Drop for Loader {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
-        self.shared.room.notify_all();
-        let patience = Instant::now() + PATIENCE;
+        self.shared.not_full.notify_all();
+        let deadline = Instant::now() + JOIN_TIMEOUT;
         for worker in self.workers.drain(..) {
-            while !worker.is_finished() && Instant::now() < patience {
+            while !worker.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            // A worker that waits for a disk ends once the disk answers; it holds nothing that
+            // A worker blocked on a disk ends once the disk responds. It has no resource that
             // another thread needs.
             if !worker.is_finished() {
                 continue;
             }
-            // A worker catches its panics; and while dropping there is nobody to tell.
+            // Workers catch their panics, so this does not fail.
             let _ = worker.join();
         }
     }
@@ -273,14 +275,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a worker does until it is told to stop.
+    /// Prepares samples until stopped.
     fn work(&self) {
         let size = self.options.batch as u64;
         loop {
             let sample = {
                 let mut state = self.lock();
                 while !state.stop && state.sample / size >= state.limit {
-                    state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state = self.not_full.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
                 if state.stop {
                     return;
@@ -288,42 +290,46 @@ impl Shared {
                 state.sample += 1;
                 state.sample - 1
             };
-            let part = catch_unwind(AssertUnwindSafe(|| self.part(sample)));
-            let part =
-                part.unwrap_or_else(|_| Err(error!(Data, "making sample {sample} panicked")));
-            self.hand_in(sample, part);
+            let item = catch_unwind(AssertUnwindSafe(|| self.item(sample)));
+            let item = item
+                .unwrap_or_else(|_| Err(error!(Data, "the worker of sample {sample} panicked")));
+            self.submit(sample, item);
         }
     }
 
-    /// Puts a sample into its batch; whoever brings the last one makes the batch.
-    fn hand_in(&self, sample: u64, part: Result<Part>) {
+    /// Adds a sample to its batch. The worker that adds the last one assembles the batch.
+    fn submit(&self, sample: u64, item: Result<BatchItem>) {
         let size = self.options.batch;
-        let (index, place) = (sample / size as u64, (sample % size as u64) as usize);
+        let (index, position) = (sample / size as u64, (sample % size as u64) as usize);
         let mut state = self.lock();
-        let empty = || Open { parts: (0..size).map(|_| None).collect(), missing: size };
-        let open = state.open.entry(index).or_insert_with(empty);
-        open.parts[place] = Some(part);
-        open.missing -= 1;
-        if open.missing > 0 {
+        let empty = || PendingBatch { items: (0..size).map(|_| None).collect(), missing: size };
+        let pending = state.pending.entry(index).or_insert_with(empty);
+        pending.items[position] = Some(item);
+        pending.missing -= 1;
+        if pending.missing > 0 {
             return;
         }
-        let parts = state.open.remove(&index).map(|open| open.parts).unwrap_or_default();
+        let items = state.pending.remove(&index).map(|pending| pending.items).unwrap_or_default();
         drop(state);
-        let batch = self.assemble(index, parts.into_iter().flatten());
+        let batch = self.assemble(index, items.into_iter().flatten());
         self.lock().finished.insert(index, batch);
         self.done.notify_all();
     }
 
-    fn assemble(&self, index: u64, parts: impl Iterator<Item = Result<Part>>) -> Result<Batch> {
+    fn assemble(
+        &self,
+        index: u64,
+        items: impl Iterator<Item = Result<BatchItem>>,
+    ) -> Result<Batch> {
         let (n, (h, w)) = (self.options.batch, self.augmentation.crop);
         let (mut images, mut labels) =
             (Vec::with_capacity(n * h * w * 3), Vec::with_capacity(n * h * w));
         let mut names = Vec::with_capacity(n);
-        for part in parts {
-            let part = part?;
-            images.extend_from_slice(&part.image);
-            labels.extend_from_slice(&part.labels);
-            names.push(part.name);
+        for item in items {
+            let item = item?;
+            images.extend_from_slice(&item.image);
+            labels.extend_from_slice(&item.labels);
+            names.push(item.name);
         }
         let images = Tensor::new(Shape::new(n, h, w, 3), images)?;
         Ok(Batch {
@@ -334,35 +340,35 @@ impl Shared {
         })
     }
 
-    fn part(&self, number: u64) -> Result<Part> {
+    fn item(&self, number: u64) -> Result<BatchItem> {
         let len = self.samples.len() as u64;
         let at = self.order(number / len)[(number % len) as usize] as usize;
         let sample = self.samples.get(at)?;
         let (h, w) = self.augmentation.crop;
         let (mut image, mut labels) = (vec![0.0; h * w * 3], vec![0; h * w]);
-        let mut draw = Draw::new(self.options.seed, Purpose::Sample, number);
+        let mut rng = KeyedRng::new(self.options.seed, Purpose::Sample, number);
         let name = self.samples.name(at).to_owned();
         self.augmentation
             .apply(
                 &sample,
-                &mut draw,
+                &mut rng,
                 &self.preprocess,
                 self.options.ignore,
                 &mut image,
                 &mut labels,
             )
             .map_err(|e| e.at(name.clone()))?;
-        Ok(Part { image, labels, name })
+        Ok(BatchItem { image, labels, name })
     }
 
+    /// The permutation of an epoch.
     fn order(&self, epoch: u64) -> Arc<Vec<u32>> {
-        let mut held = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.0 != epoch {
-            let order =
-                Draw::new(self.options.seed, Purpose::Order, epoch).permutation(self.samples.len());
-            *held = (epoch, Arc::new(order));
+        let mut last = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 != epoch {
+            let mut rng = KeyedRng::new(self.options.seed, Purpose::Order, epoch);
+            *last = (epoch, Arc::new(rng.permutation(self.samples.len())));
         }
-        held.1.clone()
+        last.1.clone()
     }
 }
 
@@ -378,7 +384,7 @@ mod tests {
                 .save(&image)
                 .unwrap();
             image::GrayImage::from_pixel(8, 8, image::Luma([n % 2])).save(&mask).unwrap();
-            Pair { name: n.to_string(), image, mask, ids: MaskValues::Classes }
+            Pair { name: n.to_string(), image, mask, values: MaskValues::Classes }
         };
         let augmentation = Augmentation { crop: (8, 8), ..Augmentation::default() };
         let options = LoaderOptions { batch, workers: 2, ..LoaderOptions::default() };
@@ -397,33 +403,33 @@ mod tests {
     fn waiting_for_data_that_never_comes_ends_when_it_is_stopped() {
         let directory = tempfile::tempdir().unwrap();
         let mut loader = loader(directory.path(), 2);
-        // Whoever holds this keeps the workers waiting, as a disk does that does not answer.
+        // Blocks the workers, as a disk does that does not respond.
         let shared = loader.shared.clone();
         let stalled = shared.order.lock().unwrap();
-        // What was made before.
-        let made = Instant::now() + Duration::from_millis(300);
-        while Instant::now() < made && loader.next_unless(&AtomicBool::new(true)).unwrap().is_some()
-        {
-        }
+        // Drain the batches that are ready.
+        let drained = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < drained
+            && loader.next_unless(&AtomicBool::new(true)).unwrap().is_some()
+        {}
         let stop = Arc::new(AtomicBool::new(false));
         let setter = stop.clone();
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(100));
             setter.store(true, Ordering::Relaxed);
         });
-        let began = Instant::now();
+        let start = Instant::now();
         while loader.next_unless(&stop).unwrap().is_some() {}
         drop(loader);
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         drop(stalled);
     }
 
     #[test]
-    fn a_batch_that_is_made_again_is_the_same() {
+    fn a_replayed_batch_is_the_same() {
         let directory = tempfile::tempdir().unwrap();
         let mut loader = loader(directory.path(), 3);
         for index in 0..4 {
-            assert_eq!(loader.next().unwrap(), loader.again(index).unwrap());
+            assert_eq!(loader.next().unwrap(), loader.replay(index).unwrap());
         }
     }
 }

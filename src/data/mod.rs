@@ -1,18 +1,18 @@
-//! Directories of images with their masks, as pairs, for training and evaluation.
+//! Data sets for training and evaluation: directories of images with their masks, listed as pairs.
 
 mod ade20k;
 mod augment;
 mod cityscapes;
 mod color;
-mod directory;
 pub mod doctor;
-mod draw;
 mod hold_out;
 #[cfg(test)]
 mod layout_tests;
 mod loader;
 mod pairing;
-mod samples;
+mod plain;
+mod rng;
+mod sample_cache;
 #[cfg(test)]
 mod tests;
 mod voc;
@@ -20,9 +20,9 @@ mod voc;
 pub use ade20k::list_ade20k;
 pub use augment::Augmentation;
 pub use cityscapes::list_cityscapes;
-pub use directory::{list_directories, list_names};
-pub use loader::{Batch, Loader, LoaderOptions, MOST_WORKERS};
+pub use loader::{Batch, Loader, LoaderOptions, MAX_WORKERS};
 pub use pairing::{Mismatch, MismatchKind};
+pub use plain::{list_directories, list_names};
 pub use voc::list_voc;
 
 use crate::error::{Result, error};
@@ -33,57 +33,64 @@ use std::path::{Path, PathBuf};
 /// An image and its mask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// The files' common name, without ending.
+    /// Common name of the files, without extension.
     pub name: String,
-    /// The image.
+    /// Path of the image.
     pub image: PathBuf,
-    /// The mask: a PNG.
+    /// Path of the mask, a PNG.
     pub mask: PathBuf,
-    /// What the mask's values mean. Masks in RGB have colors instead, which are those of classes.
-    pub ids: MaskValues,
+    /// Meaning of the mask's values. RGB masks contain the colors of classes instead.
+    pub values: MaskValues,
 }
 
 impl Pair {
-    /// Reads both; the labels are classes then, and 255 (or an ignored label of `table`) where
-    /// there is none. `table` tells what the colors of RGB masks mean; masks with a palette or in
-    /// gray do not need it.
+    /// Reads the image and the mask. The labels of the mask are classes, or 255 (or an ignored
+    /// label of `table`) for pixels that belong to none. `table` maps the colors of RGB masks to
+    /// classes; masks with a palette or in gray do not need it.
     ///
-    /// Errors name the file: one cannot be read, or the two differ in size.
+    /// # Errors
+    /// Returns an error that names the file if one of them cannot be read, or if they differ in
+    /// size.
     pub fn load(&self, table: Option<&ClassTable>) -> Result<(Image, LabelMap)> {
         let image = decode(&self.image)?;
         let (mut mask, by_color) = LabelMap::read_by_value_or_color(&self.mask, table)?;
         if (image.width, image.height) != (mask.width, mask.height) {
-            let size = format!(
-                "{} x {} pixels, its image {} x {}",
-                mask.width, mask.height, image.width, image.height
-            );
-            return Err(error!(Data, "the mask has {size}")
-                .file(&self.mask)
-                .advice("check whether one of them was turned or scaled"));
+            return Err(error!(
+                Data,
+                "the mask has {} x {} pixels, but the image has {} x {}",
+                mask.width,
+                mask.height,
+                image.width,
+                image.height
+            )
+            .file(&self.mask)
+            .advice("check whether one of them was rotated or resized"));
         }
-        // Colors are those of classes, whatever values mean.
-        if self.ids != MaskValues::Classes && !by_color {
-            mask.labels.iter_mut().for_each(|label| *label = self.ids.class(*label));
+        // Colors already name classes, whatever the values mean.
+        if self.values != MaskValues::Classes && !by_color {
+            for label in &mut mask.labels {
+                *label = self.values.class(*label);
+            }
         }
         Ok((image, mask))
     }
 }
 
-/// What the values of a mask mean.
+/// Meaning of the values of a mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum MaskValues {
-    /// Classes, as they are.
+    /// Class numbers.
     #[default]
     Classes,
-    /// The 34 labels of Cityscapes, of which 19 are trained and scored.
+    /// The 34 labels of Cityscapes, of which 19 are training classes.
     Cityscapes,
-    /// 1 to 150 are ADE20K's classes 0 to 149; 0 is none.
+    /// Values 1 to 150 are the classes 0 to 149 of ADE20K; 0 is no class.
     Ade20k,
 }
 
 impl MaskValues {
-    /// The class of a mask's value; 255 for those that are ignored. Values that mean nothing stay
-    /// past the last class.
+    /// Class of a mask's value, or 255 if it is ignored. Invalid values stay invalid, i.e. past the
+    /// last class.
     pub fn class(self, value: u16) -> u16 {
         match (self, value) {
             (MaskValues::Classes, value) => value,
@@ -95,7 +102,7 @@ impl MaskValues {
     }
 }
 
-/// How a data set's directory is laid out.
+/// Directory layout of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatasetLayout {
     /// `JPEGImages/`, `SegmentationClass/` (or `SegmentationClassAug/`),
@@ -103,35 +110,37 @@ pub enum DatasetLayout {
     Voc,
     /// `leftImg8bit/SPLIT/CITY/` and `gtFine/SPLIT/CITY/`.
     Cityscapes,
-    /// `images/SPLIT/` and `annotations/SPLIT/`, the parts being called `training` and
-    /// `validation`. With a `classes.txt` of other than 150 classes, it is other data in that
-    /// layout.
+    /// `images/SPLIT/` and `annotations/SPLIT/`, with the splits `training` and `validation`. With
+    /// a `classes.txt` that does not have 150 classes, it is other data in the same layout.
     Ade20k,
-    /// `images/` and `masks/`, perhaps with `SPLIT/` in both or `SPLIT.txt` beside them.
+    /// `images/` and `masks/`, optionally with `SPLIT/` in both or `SPLIT.txt` next to them.
     Directories,
-    /// `SPLIT/` and `SPLITannot/`, perhaps with `SPLIT.txt`, as CamVid comes.
+    /// `SPLIT/` and `SPLITannot/`, optionally with `SPLIT.txt`, as in CamVid.
     Split,
 }
 
 impl DatasetLayout {
-    /// The layout of a directory. Errors where it is none of them.
+    /// Detects the layout of a directory.
+    ///
+    /// # Errors
+    /// Returns an error if it has none of the layouts.
     pub fn of(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
         if !root.is_dir() {
-            return Err(error!(Data, "is no directory").file(root));
+            return Err(error!(Data, "is not a directory").file(root));
         }
-        if voc::is_there(root) {
+        if voc::detect(root) {
             Ok(DatasetLayout::Voc)
-        } else if cityscapes::is_there(root) {
+        } else if cityscapes::detect(root) {
             Ok(DatasetLayout::Cityscapes)
-        } else if ade20k::is_there(root) {
+        } else if ade20k::detect(root) {
             Ok(DatasetLayout::Ade20k)
         } else if root.join("images").is_dir() && root.join("masks").is_dir() {
             Ok(DatasetLayout::Directories)
-        } else if !directory::annotated_splits(root)?.is_empty() {
+        } else if !plain::annotated_splits(root)?.is_empty() {
             Ok(DatasetLayout::Split)
         } else {
-            Err(error!(Data, "is laid out in no known way").file(root).advice(
+            Err(error!(Data, "unrecognized data set layout").file(root).advice(
                 "expected JPEGImages/ with SegmentationClass/, leftImg8bit/ with gtFine/, images/training/ with annotations/training/, images/ with masks/, or \
                  NAME/ with NAMEannot/ (such as val/ and valannot/)",
             ))
@@ -143,8 +152,8 @@ impl DatasetLayout {
             DatasetLayout::Voc => voc::splits(root),
             DatasetLayout::Cityscapes => cityscapes::splits(root),
             DatasetLayout::Ade20k => ade20k::splits(root),
-            DatasetLayout::Directories => directory::plain_splits(root),
-            DatasetLayout::Split => directory::annotated_splits(root),
+            DatasetLayout::Directories => plain::splits(root),
+            DatasetLayout::Split => plain::annotated_splits(root),
         }
     }
 
@@ -160,46 +169,53 @@ impl DatasetLayout {
     }
 }
 
-/// A data set: what was found in its directory.
+/// The contents of a data set's directory.
 #[derive(Debug, Clone)]
 pub struct Listing {
-    /// Its directory.
+    /// Directory of the data set.
     pub root: PathBuf,
-    /// How it is laid out.
+    /// Its layout.
     pub layout: DatasetLayout,
-    /// The part that was listed ("val"), where the layout has parts.
+    /// The listed split ("val"), if the data set has splits.
     pub split: Option<String>,
     /// Images with masks, in the order of the list, or by name.
     pub pairs: Vec<Pair>,
-    /// Its classes: of `classes.txt`, else those that VOC, Cityscapes and ADE20K have.
+    /// Classes: those of `classes.txt`, or else the standard ones of VOC, Cityscapes and ADE20K.
     pub classes: Option<ClassTable>,
 }
 
-/// Opens a data set's directory, whichever of the [`DatasetLayout`]s it has.
+/// Opens a data set's directory, in any [`DatasetLayout`].
 ///
-/// `split` is the part to list ("train", "val"); `None` takes "val" where there is one, else the
-/// only one there is. Where there is no such part, "train" also finds "training" and "val" also
+/// `split` is the split to list ("train", "val"). `None` lists "val", or the only split if there is
+/// one. If there is no split of that name, "train" also matches "training" and "val" also matches
 /// "validation".
 ///
-/// Errors name what is off: no layout that is known, no such part (with those there are), images
-/// without masks, an unreadable list.
+/// # Errors
+/// Returns an error if the layout is not recognized, there is no such split (the error lists those
+/// that exist), images have no masks, or a list cannot be read.
 pub fn open(root: impl AsRef<Path>, split: Option<&str>) -> Result<Listing> {
     let (listing, matched) = find(root.as_ref(), split)?;
     Ok(Listing { pairs: matched.strict()?, ..listing })
 }
 
-/// As [`open`], but what does not pair up is told beside the pairs, and refuses nothing.
+/// As [`open`], but returns images and masks without a partner as well, instead of refusing them.
 ///
-/// Errors where there is no layout, no such part, or an unreadable list.
-pub fn survey(root: impl AsRef<Path>, split: Option<&str>) -> Result<(Listing, Vec<Mismatch>)> {
+/// # Errors
+/// Returns an error if the layout is not recognized, there is no such split, or a list cannot be
+/// read.
+pub fn open_lenient(
+    root: impl AsRef<Path>,
+    split: Option<&str>,
+) -> Result<(Listing, Vec<Mismatch>)> {
     let (listing, matched) = find(root.as_ref(), split)?;
-    Ok((Listing { pairs: matched.pairs, ..listing }, matched.misfits))
+    Ok((Listing { pairs: matched.pairs, ..listing }, matched.mismatches))
 }
 
-/// The names of a data set's parts; none where it has no parts.
+/// Returns the names of a data set's splits; empty if it has none.
 ///
-/// Errors where the directory has no layout that is known.
-pub fn parts(root: impl AsRef<Path>) -> Result<Vec<String>> {
+/// # Errors
+/// Returns an error if the layout of the directory is not recognized.
+pub fn splits(root: impl AsRef<Path>) -> Result<Vec<String>> {
     DatasetLayout::of(&root)?.splits(root.as_ref())
 }
 
@@ -209,36 +225,39 @@ fn find(root: &Path, split: Option<&str>) -> Result<(Listing, Matched)> {
     let split = match (layout, split) {
         (DatasetLayout::Directories, None) if splits.is_empty() => None,
         (DatasetLayout::Directories, Some(split)) if splits.is_empty() => {
-            return Err(error!(Data, "has images/ and masks/, and no part `{split}`").file(root));
+            return Err(
+                error!(Data, "no split `{split}`: images/ and masks/ are not divided").file(root)
+            );
         }
-        (_, split) => Some(choose(root, split, splits)?),
+        (_, split) => Some(choose_split(root, split, splits)?),
     };
-    let part = split.as_deref().unwrap_or_default();
+    let name = split.as_deref().unwrap_or_default();
     let matched = match layout {
-        DatasetLayout::Voc => voc::matched(root, part)?,
-        DatasetLayout::Cityscapes => cityscapes::matched(root, part)?,
-        DatasetLayout::Ade20k => ade20k::matched(root, part)?,
-        DatasetLayout::Directories => directory::plain(root, split.as_deref())?,
-        DatasetLayout::Split => directory::annotated(root, part)?,
+        DatasetLayout::Voc => voc::matched(root, name)?,
+        DatasetLayout::Cityscapes => cityscapes::matched(root, name)?,
+        DatasetLayout::Ade20k => ade20k::matched(root, name)?,
+        DatasetLayout::Directories => plain::matched(root, split.as_deref())?,
+        DatasetLayout::Split => plain::annotated(root, name)?,
     };
     let classes = layout.classes(root)?;
     Ok((Listing { root: root.to_path_buf(), layout, split, pairs: Vec::new(), classes }, matched))
 }
 
-fn choose(root: &Path, wanted: Option<&str>, splits: Vec<String>) -> Result<String> {
-    let fallback = match splits.as_slice() {
+fn choose_split(root: &Path, requested: Option<&str>, splits: Vec<String>) -> Result<String> {
+    let default = match splits.as_slice() {
         [only] => only,
         _ => "val",
     };
-    let wanted = wanted.unwrap_or(fallback);
-    let long = match wanted {
+    let requested = requested.unwrap_or(default);
+    let long_name = match requested {
         "train" => "training",
         "val" => "validation",
         other => other,
     };
-    if let Some(found) = [wanted, long].into_iter().find(|name| splits.iter().any(|s| s == name)) {
-        return Ok(found.to_string());
+    let exists = |name: &&str| splits.iter().any(|split| split == name);
+    if let Some(split) = [requested, long_name].into_iter().find(exists) {
+        return Ok(split.to_string());
     }
     let list = if splits.is_empty() { "none".to_string() } else { splits.join(", ") };
-    Err(error!(Data, "has no part `{wanted}`; there are: {list}").file(root))
+    Err(error!(Data, "no split `{requested}`; available splits: {list}").file(root))
 }

@@ -1,4 +1,4 @@
-//! Which image belongs to which mask, and what has no partner.
+//! Matching of images and masks, and files without a partner.
 
 use super::{MaskValues, Pair};
 use crate::error::{Error, Result, error};
@@ -7,58 +7,59 @@ use crate::text::excerpt;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-/// Endings of the files that count as images; others (`Thumbs.db`, `.txt`) are passed over.
+/// Extensions of image files; other files (`Thumbs.db`, `.txt`) are skipped.
 const IMAGES: &[&str] = &[
     "png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm", "pnm", "pbm", "pam",
     "qoi", "tga",
 ];
 const MASKS: &[&str] = &["png"];
 
-/// Lines of the longest list that is read: each takes some hundred bytes of memory, and a file of
-/// the greatest length could have 33 million.
-const MOST_LINES: usize = 4_000_000;
+/// Maximum number of lines of a list. Each takes some hundred bytes of memory, and a file of the
+/// maximum size could have 33 million.
+const MAX_LINES: usize = 4_000_000;
 
-/// How many names an error spells out.
-const SPELLED_OUT: usize = 5;
+/// Maximum number of names that an error lists.
+const MAX_NAMES: usize = 5;
 
-/// What keeps a file, or a name of a list, out of the pairs.
+/// Why a file or an entry of a list is not in a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MismatchKind {
-    /// An image that has no mask.
+    /// An image without a mask.
     NoMask,
-    /// A mask that has no image.
+    /// A mask without an image.
     NoImage,
-    /// A file of the same name, ending aside, as another one of its directory.
+    /// A file with the same name as another one in its directory, except for the extension.
     SameName,
 }
 
-/// A file, or a name of a list, without a partner.
+/// A file or an entry of a list that is not in a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
-    /// What is wrong.
+    /// The reason.
     pub kind: MismatchKind,
-    /// The name, without ending.
+    /// Name without extension.
     pub name: String,
-    /// The file at hand; the list, where the name stands in a list.
+    /// The file, or the list that contains the name.
     pub file: PathBuf,
-    /// The directory in which the partner was looked for; the other file, where two share a name.
-    pub place: PathBuf,
+    /// The directory that should contain the partner; for [`MismatchKind::SameName`], the other
+    /// file.
+    pub partner: PathBuf,
 }
 
-/// What a part of a data set holds.
+/// The files of a split: pairs, and files without a partner.
 #[derive(Debug, Default)]
 pub(super) struct Matched {
     pub(super) pairs: Vec<Pair>,
-    pub(super) misfits: Vec<Mismatch>,
+    pub(super) mismatches: Vec<Mismatch>,
 }
 
 impl Matched {
-    /// The pairs. Errors where anything does not fit, with the first kind of misfit and the names
-    /// of that kind; and where a file of a pair is a FIFO, a socket or a device, before hours of
-    /// work come to it.
+    /// Returns the pairs. Returns an error if there are mismatches, with the first kind and the
+    /// names of that kind; or if a file of a pair is a FIFO, a socket or a device, to refuse it
+    /// before the training reads it hours later.
     pub(super) fn strict(self) -> Result<Vec<Pair>> {
-        let Some(first) = self.misfits.first() else {
+        let Some(first) = self.mismatches.first() else {
             for pair in &self.pairs {
                 refuse_special(&pair.image, "an image")?;
                 refuse_special(&pair.mask, "a mask")?;
@@ -66,68 +67,72 @@ impl Matched {
             return Ok(self.pairs);
         };
         if first.kind == MismatchKind::SameName {
-            return Err(
-                error!(Data, "and `{}` share a name", first.place.display()).file(&first.file)
-            );
+            let other = first.partner.display();
+            return Err(error!(Data, "and `{other}` have the same name").file(&first.file));
         }
-        let alike: Vec<&Mismatch> = self.misfits.iter().filter(|m| m.kind == first.kind).collect();
+        let same_kind: Vec<&Mismatch> =
+            self.mismatches.iter().filter(|m| m.kind == first.kind).collect();
         let listed = first.file.extension().is_some_and(|e| e == "txt");
-        let what = match (first.kind, listed) {
-            (MismatchKind::NoMask, false) => "without a mask of the same name",
-            (MismatchKind::NoMask, true) => "names that have no mask",
-            (_, false) => "masks without an image of the same name",
-            (_, true) => "names that have no image",
+        let (noun, problem) = match (first.kind, listed) {
+            (MismatchKind::NoMask, false) => ("image", "without a mask of the same name"),
+            (MismatchKind::NoMask, true) => ("listed name", "without a mask"),
+            (_, false) => ("mask", "without an image of the same name"),
+            (_, true) => ("listed name", "without an image"),
         };
-        let more = if alike.len() > SPELLED_OUT { ", ..." } else { "" };
-        let names: Vec<String> = alike.iter().take(SPELLED_OUT).map(|m| excerpt(&m.name)).collect();
-        let error =
-            error!(Data, "{} {what}: {}{more}", alike.len(), names.join(", ")).file(&first.place);
-        let error = error.advice("`atrous doctor data` lists all that is off with a data set");
+        let count = same_kind.len();
+        let plural = if count == 1 { "" } else { "s" };
+        let more = if count > MAX_NAMES { ", ..." } else { "" };
+        let names: Vec<String> =
+            same_kind.iter().take(MAX_NAMES).map(|m| excerpt(&m.name)).collect();
+        let error = error!(Data, "{count} {noun}{plural} {problem}: {}{more}", names.join(", "))
+            .file(&first.partner)
+            .advice("`atrous doctor` lists all problems of a data set");
         Err(if listed { error.file(&first.file) } else { error })
     }
 }
 
-/// The images and masks of two directories.
+/// The images and masks of two directories, by name.
 pub(super) struct Directories {
-    places: (PathBuf, PathBuf),
+    roots: (PathBuf, PathBuf),
     images: BTreeMap<String, PathBuf>,
     masks: BTreeMap<String, PathBuf>,
-    misfits: Vec<Mismatch>,
+    mismatches: Vec<Mismatch>,
 }
 
 impl Directories {
-    /// Errors where a directory cannot be listed.
+    /// Lists the files. Returns an error if a directory cannot be listed.
     pub(super) fn read(images: &Path, masks: &Path) -> Result<Self> {
-        let mut misfits = Vec::new();
+        let mut mismatches = Vec::new();
         let mut read =
-            |directory: &Path, endings| by_name(&files(directory)?, endings, &mut misfits);
-        let (found, found_masks) = (read(images, IMAGES)?, read(masks, MASKS)?);
+            |directory: &Path, extensions| by_name(&files(directory)?, extensions, &mut mismatches);
+        let (image_files, mask_files) = (read(images, IMAGES)?, read(masks, MASKS)?);
         Ok(Self {
-            places: (images.into(), masks.into()),
-            images: found,
-            masks: found_masks,
-            misfits,
+            roots: (images.into(), masks.into()),
+            images: image_files,
+            masks: mask_files,
+            mismatches,
         })
     }
 
-    /// Every image with its mask, by name. Errors where there is no image.
-    pub(super) fn all(self, ids: MaskValues) -> Result<Matched> {
+    /// Matches every image with its mask, by name. Returns an error if there are no images.
+    pub(super) fn all(self, values: MaskValues) -> Result<Matched> {
         if self.images.is_empty() {
-            return Err(error!(Data, "holds no images").file(&self.places.0));
+            return Err(error!(Data, "contains no images").file(&self.roots.0));
         }
-        Ok(match_up(self.images, self.masks, &self.places, self.misfits, ids))
+        Ok(match_up(self.images, self.masks, &self.roots, self.mismatches, values))
     }
 
-    /// The pairs that a file lists, in its order; see [`list_names`](super::list_names). Pairs of
-    /// paths begin at `root`.
+    /// Matches the entries of a list, in its order; see [`list_names`](super::list_names). Paths in
+    /// the list are relative to `root`.
     pub(super) fn listed(mut self, list: &Path, root: &Path) -> Result<Matched> {
         let text = read_text(list)?;
         let entries = Entry::all(&text).map_err(|e| e.file(list))?;
         let (mut names, mut images) = (HashSet::new(), HashSet::new());
-        let mut out = Matched { pairs: Vec::new(), misfits: std::mem::take(&mut self.misfits) };
-        // Two files of one name do not matter where a list says nothing of them.
-        let named: HashSet<&str> = text.lines().map(str::trim).collect();
-        out.misfits.retain(|m| named.contains(m.name.as_str()));
+        let mut out =
+            Matched { pairs: Vec::new(), mismatches: std::mem::take(&mut self.mismatches) };
+        // Files with the same name do not matter unless they are listed.
+        let listed: HashSet<&str> = text.lines().map(str::trim).collect();
+        out.mismatches.retain(|m| listed.contains(m.name.as_str()));
         for entry in entries {
             let (image, mask) = match &entry.paths {
                 Some((image, mask)) => self.find(root, image, mask),
@@ -135,49 +140,51 @@ impl Directories {
                     (self.images.get(&entry.name).cloned(), self.masks.get(&entry.name).cloned())
                 }
             };
-            let known = image.as_ref().is_some_and(|image| !images.insert(image.clone()));
-            if !names.insert(entry.name.clone()) || known {
+            let is_duplicate = image.as_ref().is_some_and(|image| !images.insert(image.clone()));
+            if !names.insert(entry.name.clone()) || is_duplicate {
                 let error = error!(Data, "`{}` is listed twice", excerpt(&entry.name));
                 return Err(error.at(format!("line {}", entry.line)).file(list));
             }
             match (image, mask) {
                 (Some(image), Some(mask)) => {
-                    out.pairs.push(Pair { name: entry.name, image, mask, ids: MaskValues::Classes })
+                    let (name, values) = (entry.name, MaskValues::Classes);
+                    out.pairs.push(Pair { name, image, mask, values });
                 }
                 (image, _) => {
-                    let (kind, place) = match image {
-                        None => (MismatchKind::NoImage, &self.places.0),
-                        Some(_) => (MismatchKind::NoMask, &self.places.1),
+                    let (kind, partner) = match image {
+                        None => (MismatchKind::NoImage, &self.roots.0),
+                        Some(_) => (MismatchKind::NoMask, &self.roots.1),
                     };
-                    out.misfits.push(Mismatch {
+                    out.mismatches.push(Mismatch {
                         kind,
                         name: entry.name,
                         file: list.into(),
-                        place: place.clone(),
+                        partner: partner.clone(),
                     });
                 }
             }
         }
-        if out.pairs.is_empty() && out.misfits.is_empty() {
-            return Err(error!(Data, "lists no names").file(list));
+        if out.pairs.is_empty() && out.mismatches.is_empty() {
+            return Err(error!(Data, "the list contains no names").file(list));
         }
         Ok(out)
     }
 
-    /// The files of two listed paths: those that lie so under `root`. Lists that were written on
-    /// another machine begin with its directories, so where neither is there, those that lie there
-    /// without them; else the files of these names in the two directories.
+    /// Finds the files of a list entry with two paths, first under `root`. Lists written on another
+    /// machine contain its leading directories, so if neither file exists, tries to remove these;
+    /// then the file names in the two directories.
     fn find(&self, root: &Path, image: &Path, mask: &Path) -> (Option<PathBuf>, Option<PathBuf>) {
-        let there = |path: &Path| Some(root.join(path)).filter(|p| p.is_file());
-        let as_listed = (there(image), there(mask));
+        let existing = |path: &Path| Some(root.join(path)).filter(|p| p.is_file());
+        let as_listed = (existing(image), existing(mask));
         if as_listed != (None, None) {
             return as_listed;
         }
         let depth = image.components().count().min(mask.components().count());
-        // A directory stays in front of the name: the two lie in different ones.
+        // Keep at least one directory: image and mask are in different ones.
         for skipped in 1..depth.saturating_sub(1) {
-            let rest = |path: &Path| there(&path.components().skip(skipped).collect::<PathBuf>());
-            if let (Some(image), Some(mask)) = (rest(image), rest(mask))
+            let without_prefix =
+                |path: &Path| existing(&path.components().skip(skipped).collect::<PathBuf>());
+            if let (Some(image), Some(mask)) = (without_prefix(image), without_prefix(mask))
                 && image != mask
             {
                 return (Some(image), Some(mask));
@@ -187,63 +194,59 @@ impl Directories {
             let same = path.file_name().map(|name| directory.join(name)).filter(|p| p.is_file());
             same.or_else(|| files.get(path.file_stem()?.to_str()?).cloned())
         };
-        (named(image, &self.places.0, &self.images), named(mask, &self.places.1, &self.masks))
+        (named(image, &self.roots.0, &self.images), named(mask, &self.roots.1, &self.masks))
     }
 
-    /// Adds a second directory of masks for the names that have none in the first.
-    pub(super) fn more_masks(&mut self, directory: &Path) -> Result<()> {
-        for (name, mask) in by_name(&files(directory)?, MASKS, &mut self.misfits)? {
+    /// Adds masks of another directory for names without a mask.
+    pub(super) fn add_masks(&mut self, directory: &Path) -> Result<()> {
+        for (name, mask) in by_name(&files(directory)?, MASKS, &mut self.mismatches)? {
             self.masks.entry(name).or_insert(mask);
         }
         Ok(())
     }
 }
 
-/// Images with the masks of their names, and what is left over.
+/// Matches images and masks by name.
 pub(super) fn match_up(
     images: BTreeMap<String, PathBuf>,
     mut masks: BTreeMap<String, PathBuf>,
-    places: &(PathBuf, PathBuf),
-    misfits: Vec<Mismatch>,
-    ids: MaskValues,
+    roots: &(PathBuf, PathBuf),
+    mismatches: Vec<Mismatch>,
+    values: MaskValues,
 ) -> Matched {
-    let mut out = Matched { pairs: Vec::with_capacity(images.len()), misfits };
+    let mut out = Matched { pairs: Vec::with_capacity(images.len()), mismatches };
     for (name, image) in images {
         match masks.remove(&name) {
-            Some(mask) => out.pairs.push(Pair { name, image, mask, ids }),
-            None => out.misfits.push(Mismatch {
+            Some(mask) => out.pairs.push(Pair { name, image, mask, values }),
+            None => out.mismatches.push(Mismatch {
                 kind: MismatchKind::NoMask,
                 name,
                 file: image,
-                place: places.1.clone(),
+                partner: roots.1.clone(),
             }),
         }
     }
-    let lonely = masks.into_iter();
-    let misfit = |(name, file)| Mismatch {
-        kind: MismatchKind::NoImage,
-        name,
-        file,
-        place: places.0.clone(),
-    };
-    out.misfits.extend(lonely.map(misfit));
+    for (name, file) in masks {
+        let (kind, partner) = (MismatchKind::NoImage, roots.0.clone());
+        out.mismatches.push(Mismatch { kind, name, file, partner });
+    }
     out
 }
 
 /// A line of a list.
 struct Entry {
-    /// Its number, from 1 on.
+    /// Line number, from 1.
     line: usize,
     name: String,
-    /// Of image and mask, from the data set's directory.
+    /// Paths of image and mask, relative to the data set's directory.
     paths: Option<(PathBuf, PathBuf)>,
 }
 
 impl Entry {
-    /// The lines of a list that are not empty. Images of one name in several directories are called
-    /// by their paths, without ending, so that no two have the same name.
+    /// Parses the non-empty lines of a list. Images with the same name in several directories are
+    /// called by their paths, without extension, so that names are unique.
     fn all(text: &str) -> Result<Vec<Self>> {
-        if let Some((number, _)) = text.lines().enumerate().nth(MOST_LINES) {
+        if let Some((number, _)) = text.lines().enumerate().nth(MAX_LINES) {
             return Err(error!(Data, "has more than {number} lines"));
         }
         let lines = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty());
@@ -251,9 +254,11 @@ impl Entry {
             Self::parse(number, line).map_err(|e| e.at(format!("line {number}")))
         });
         let mut entries: Vec<Self> = parsed.collect::<Result<_>>()?;
-        let mut times = HashMap::<String, usize>::new();
-        entries.iter().for_each(|entry| *times.entry(entry.name.clone()).or_default() += 1);
-        for entry in entries.iter_mut().filter(|entry| times[&entry.name] > 1) {
+        let mut counts = HashMap::<String, usize>::new();
+        for entry in &entries {
+            *counts.entry(entry.name.clone()).or_default() += 1;
+        }
+        for entry in entries.iter_mut().filter(|entry| counts[&entry.name] > 1) {
             if let Some((image, _)) = &entry.paths {
                 entry.name = image.with_extension("").display().to_string();
             }
@@ -262,48 +267,48 @@ impl Entry {
     }
 
     fn parse(number: usize, line: &str) -> Result<Self> {
-        if matches!(parts(line)[..], [Component::Normal(_)]) && !line.contains('/') {
+        if matches!(components(line)[..], [Component::Normal(_)]) && !line.contains('/') {
             return Ok(Self { line: number, name: line.into(), paths: None });
         }
-        let inside = |path: &str| {
+        let relative = |path: &str| {
             let path = path.trim_start_matches('/');
-            let normal =
-                !path.is_empty() && parts(path).iter().all(|c| matches!(c, Component::Normal(_)));
-            normal.then(|| PathBuf::from(path))
+            let is_inside = !path.is_empty()
+                && components(path).iter().all(|c| matches!(c, Component::Normal(_)));
+            is_inside.then(|| PathBuf::from(path))
         };
         let stem = |path: &Path| path.file_stem().and_then(|s| s.to_str()).map(str::to_owned);
         let words: Vec<&str> = line.split_whitespace().collect();
         if let [image, mask] = words[..]
-            && let (Some(image), Some(mask)) = (inside(image), inside(mask))
+            && let (Some(image), Some(mask)) = (relative(image), relative(mask))
             && let Some(name) = stem(&image)
         {
             return Ok(Self { line: number, name, paths: Some((image, mask)) });
         }
         Err(error!(
             Data,
-            "`{}` is no plain file name, and no two paths inside the directory",
+            "`{}` is neither a file name nor two paths inside the directory",
             excerpt(line)
         ))
     }
 }
 
-fn parts(path: &str) -> Vec<Component<'_>> {
+fn components(path: &str) -> Vec<Component<'_>> {
     Path::new(path).components().collect()
 }
 
-/// The files of a directory, sorted. Errors where it cannot be listed.
+/// Returns the files of a directory, sorted.
 pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries(directory)?.into_iter().filter(|path| !path.is_dir()).collect())
 }
 
-/// The names of the directories in a directory, sorted. Errors where it cannot be listed.
+/// Returns the names of the subdirectories of a directory, sorted.
 pub(super) fn directories(directory: &Path) -> Result<Vec<String>> {
     let name = |path: PathBuf| path.file_name().and_then(|n| n.to_str()).map(str::to_owned);
     Ok(entries(directory)?.into_iter().filter(|path| path.is_dir()).filter_map(name).collect())
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
-    let unreadable = |e| Error::io(directory, "could not be listed", e);
+    let unreadable = |e| Error::io(directory, "could not list the directory", e);
     let paths = std::fs::read_dir(directory)
         .map_err(unreadable)?
         .map(|entry| Ok(entry.map_err(unreadable)?.path()));
@@ -312,36 +317,37 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Whether a directory holds an image itself.
+/// Whether a directory directly contains images.
 pub(super) fn has_images(directory: &Path) -> Result<bool> {
     Ok(files(directory)?.iter().any(|path| name_of(path, IMAGES).is_some()))
 }
 
+/// Files with one of these extensions, by name. Adds files with the same name to `mismatches`.
 fn by_name(
     files: &[PathBuf],
-    endings: &[&str],
-    misfits: &mut Vec<Mismatch>,
+    extensions: &[&str],
+    mismatches: &mut Vec<Mismatch>,
 ) -> Result<BTreeMap<String, PathBuf>> {
-    let mut found = BTreeMap::<String, PathBuf>::new();
+    let mut out = BTreeMap::<String, PathBuf>::new();
     for path in files {
-        let Some(name) = name_of(path, endings) else { continue };
-        match found.get(name) {
-            None => drop(found.insert(name.to_owned(), path.clone())),
-            Some(other) => misfits.push(Mismatch {
+        let Some(name) = name_of(path, extensions) else { continue };
+        match out.get(name) {
+            None => drop(out.insert(name.to_owned(), path.clone())),
+            Some(other) => mismatches.push(Mismatch {
                 kind: MismatchKind::SameName,
                 name: name.to_owned(),
                 file: path.clone(),
-                place: other.clone(),
+                partner: other.clone(),
             }),
         }
     }
-    Ok(found)
+    Ok(out)
 }
 
-/// A file's name without its ending, where the ending is one of these. Hidden files (`._a.png` of a
-/// Mac) are none of ours.
-fn name_of<'a>(path: &'a Path, endings: &[&str]) -> Option<&'a str> {
-    let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+/// Name of a file without its extension, if that is one of `extensions`. Skips hidden files
+/// (`._a.png`, created by macOS).
+fn name_of<'a>(path: &'a Path, extensions: &[&str]) -> Option<&'a str> {
+    let extension = path.extension()?.to_str()?.to_ascii_lowercase();
     let stem = path.file_stem()?.to_str()?;
-    (endings.contains(&ending.as_str()) && !stem.starts_with('.')).then_some(stem)
+    (extensions.contains(&extension.as_str()) && !stem.starts_with('.')).then_some(stem)
 }

@@ -1,13 +1,13 @@
-//! Augmentation and loader, on images that the tests draw.
+//! Augmentation and loader, on synthetic images.
 
 use super::augment::{IGNORED, Sample};
-use super::draw::{Draw, Purpose};
+use super::rng::{KeyedRng, Purpose};
 use super::*;
 use crate::models::Preprocessing;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-/// Normalized values are bytes, so that tests can read them; the padding is out of a byte's range.
+/// Normalization that keeps bytes as they are; the padding is outside the range of bytes.
 const BYTES: Preprocessing = Preprocessing {
     mean: [0.0; 3],
     std: [1.0 / 255.0; 3],
@@ -15,8 +15,8 @@ const BYTES: Preprocessing = Preprocessing {
     ..Preprocessing::IMAGENET
 };
 
-/// Writes a gray image and its mask as PNG: `label(x, y)` is the mask's value and ten times it the
-/// image's.
+/// Writes a gray image and its mask as PNG: the mask has the value `label(x, y)`, the image ten
+/// times that.
 pub(super) fn write_pair(
     directory: &Path,
     name: &str,
@@ -29,11 +29,11 @@ pub(super) fn write_pair(
         (directory.join(format!("{name}-image.png")), directory.join(format!("{name}-mask.png")));
     Image::new(w, h, rgb).unwrap().save(&image).unwrap();
     LabelMap::new(w, h, labels).unwrap().write(&mask, &ClassTable::voc()).unwrap();
-    Pair { name: name.into(), image, mask, ids: MaskValues::Classes }
+    Pair { name: name.into(), image, mask, values: MaskValues::Classes }
 }
 
 fn pairs(directory: &Path, n: usize) -> Vec<Pair> {
-    // Every image has another value in its corner, so that samples can be told apart.
+    // Images differ in the values of their corners.
     (0..n)
         .map(|i| {
             write_pair(directory, &format!("p{i}"), (24, 18), move |x, y| {
@@ -86,12 +86,11 @@ fn every_epoch_sees_every_image_once_in_another_order() {
     assert!(epochs.iter().any(|e| e != &epochs[0]), "four epochs in one order");
 }
 
-/// Ten levels of gray for each label, and pixels as labels: what the crop shows must be what its
-/// labels say.
+/// The gray of each pixel is ten times its label; the same must hold in crops.
 #[test]
 fn masks_stay_on_their_images_through_scale_crop_and_flip() {
     let (w, h) = (31, 23);
-    // Quarters of the plane, so that there are large areas whose inside no interpolation touches.
+    // Large regions, whose interior interpolation does not affect.
     let label = |x: usize, y: usize| (1 + x / 11 + 3 * (y / 8)) as u16;
     let labels: Vec<u16> = (0..w * h).map(|at| label(at % w, at / w)).collect();
     let sample = Sample {
@@ -110,8 +109,8 @@ fn masks_stay_on_their_images_through_scale_crop_and_flip() {
                 assert_eq!(pixel, BYTES.pad_value, "only padding is ignored here");
                 continue;
             }
-            // Within two pixels of another label, at scales up to 2, colors are mixed; elsewhere
-            // they must be the label's own.
+            // At scales up to 2, interpolation mixes colors within two pixels of another label;
+            // elsewhere they must match the label.
             let (x, y) = (at % 27, at / 27);
             let mut near = (0..25)
                 .map(|i| (x + i % 5, y + i / 5))
@@ -144,13 +143,13 @@ fn masks_stay_on_their_images_through_scale_crop_and_flip() {
 fn crop(augmentation: &Augmentation, sample: &Sample, number: u64) -> (Vec<f32>, Vec<u32>) {
     let (h, w) = augmentation.crop;
     let (mut image, mut labels) = (vec![9e9; h * w * 3], vec![77; h * w]);
-    let mut draw = Draw::new(5, Purpose::Sample, number);
-    augmentation.apply(sample, &mut draw, &BYTES, 255, &mut image, &mut labels).unwrap();
+    let mut rng = KeyedRng::new(5, Purpose::Sample, number);
+    augmentation.apply(sample, &mut rng, &BYTES, 255, &mut image, &mut labels).unwrap();
     (image, labels)
 }
 
-/// At a factor of two, each source pixel is a square of four in the mask, and the image's values
-/// rise in even steps.
+/// At a scale of two, each source pixel is a 2x2 square in the mask, and the image is a linear
+/// ramp.
 #[test]
 fn pixel_centers_of_image_and_mask_agree() {
     let (w, h) = (8, 4);
@@ -165,7 +164,7 @@ fn pixel_centers_of_image_and_mask_agree() {
     let (image, labels) = crop(&augmentation, &sample, 0);
     let row: Vec<f32> = image[..48].chunks_exact(3).map(|p| p[0]).collect();
     assert_eq!(labels[..16], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]);
-    // Half-pixel centers: 0.25 and 0.75 between neighbors, the edges held.
+    // Half-pixel centers: 0.25 and 0.75 between neighbors, clamped at the edges.
     let expected: Vec<f32> =
         (0..16).map(|x| (20.0 * ((x as f32 + 0.5) / 2.0 - 0.5)).clamp(0.0, 140.0)).collect();
     assert!(row.iter().zip(&expected).all(|(r, e)| (r - e).abs() <= 0.51), "{row:?}");
@@ -173,7 +172,7 @@ fn pixel_centers_of_image_and_mask_agree() {
     assert_eq!(labels[..16], [7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0]);
     let back: Vec<f32> = mirrored[..48].chunks_exact(3).rev().map(|p| p[0]).collect();
     assert_eq!(back, row);
-    // A third: the middle one of each three.
+    // At a scale of a third: the middle one of each three.
     let sample = Sample {
         width: 9,
         height: 3,
@@ -207,39 +206,39 @@ fn small_images_are_padded_below_and_to_the_right() {
 }
 
 #[test]
-fn steps_of_the_scale_are_all_met_and_nothing_between() {
+fn steps_of_the_scale_all_occur_and_nothing_between() {
     let sample = Sample { width: 40, height: 40, rgb: vec![0; 4800], labels: vec![1; 1600] };
-    let seen = |scale_step| -> HashSet<usize> {
+    let areas = |scale_step| -> HashSet<usize> {
         let augmentation = Augmentation { crop: (80, 80), scale_step, ..Default::default() };
         (0..200)
             .map(|n| crop(&augmentation, &sample, n).1.iter().filter(|&&l| l == 1).count())
             .collect()
     };
     let steps: HashSet<usize> = [20, 30, 40, 50, 60, 70, 80].map(|side: usize| side * side).into();
-    assert_eq!(seen(0.25), steps);
-    assert!(seen(0.0).len() > 40);
+    assert_eq!(areas(0.25), steps);
+    assert!(areas(0.0).len() > 40);
 }
 
 #[test]
 fn balanced_crops_find_the_rare_class() {
-    // One pixel of class 2 in 10,000 of class 0 and a corner that is ignored.
+    // One pixel of class 2 in 10,000 of class 0, and an ignored corner.
     let mut labels = vec![0u16; 10_000];
     labels[7 * 100 + 83] = 2;
     labels[9_990..].fill(IGNORED);
     let sample = Sample { width: 100, height: 100, rgb: vec![0; 30_000], labels };
-    let found = |balanced| {
+    let hits = |balanced| {
         let augmentation = Augmentation { balanced, ..Augmentation::none((11, 11)) };
         (0..400).filter(|&n| crop(&augmentation, &sample, n).1.contains(&2)).count()
     };
-    let (without, with) = (found(0.0), found(1.0));
-    // A crop at any place holds the pixel with a probability of 88 / 8100; of balanced ones, half
+    let (without, with) = (hits(0.0), hits(1.0));
+    // A uniform crop contains the pixel with a probability of 88 / 8100; half of the balanced crops
     // are centered on it.
     assert!(without < 20, "{without}");
     assert!((150..250).contains(&with), "{with}");
     let nothing = Sample { width: 4, height: 4, rgb: vec![0; 48], labels: vec![IGNORED; 16] };
     let (_, labels) =
         crop(&Augmentation { balanced: 1.0, ..Augmentation::none((4, 4)) }, &nothing, 0);
-    assert_eq!(labels, [255; 16], "an image with no labels is taken as it is");
+    assert_eq!(labels, [255; 16], "an image without labels is cropped uniformly");
 }
 
 #[test]
@@ -262,7 +261,7 @@ fn a_file_that_cannot_be_read_is_named_when_its_batch_has_come() {
         messages[0].contains("gone.png") && messages[1].contains("p4-image.png"),
         "{messages:?}"
     );
-    // The good ones lie where their numbers say.
+    // The rest have their positions.
     for (index, batch) in (0..).zip(&results) {
         assert!(batch.as_ref().is_ok_and(|b| b.index == index) || batch.is_err());
     }
@@ -276,41 +275,44 @@ fn settings_out_of_range_are_refused_by_name() {
                    table: Option<ClassTable>,
                    augmentation: Augmentation,
                    options: LoaderOptions| {
-        let made = Loader::new(pairs.to_vec(), table, 9, BYTES, augmentation, options);
-        made.err().map(|e| e.to_string()).unwrap_or_default()
+        let loader = Loader::new(pairs.to_vec(), table, 9, BYTES, augmentation, options);
+        loader.err().map(|e| e.to_string()).unwrap_or_default()
     };
     let (plain, options) = (busy, LoaderOptions::default());
-    for (message, part) in [
-        (refused(&[], None, plain(), options), "no images"),
+    for (message, expected) in [
+        (refused(&[], None, plain(), options), "no training images"),
         (
             refused(&pairs, Some(ClassTable::voc()), plain(), options),
-            "the data has 21 classes, the network 9",
+            "the data set has 21 classes, but the network has 9",
         ),
-        (refused(&pairs, None, plain(), LoaderOptions { batch: 0, ..options }), "no images"),
+        (refused(&pairs, None, plain(), LoaderOptions { batch: 0, ..options }), "`batch` must be"),
         (
             refused(&pairs, None, plain(), LoaderOptions { ignore: 8, ..options }),
             "label 8 cannot be ignored",
         ),
-        (refused(&pairs, None, Augmentation { crop: (0, 5), ..plain() }, options), "crop: 0 x 5"),
+        (refused(&pairs, None, Augmentation { crop: (0, 5), ..plain() }, options), "got 0 x 5"),
         (
             refused(&pairs, None, Augmentation { scale: (2.0, 1.0), ..plain() }, options),
-            "scale: 2 to 1",
+            "got 2 to 1",
         ),
         (
             refused(&pairs, None, Augmentation { scale: (f64::NAN, 1.0), ..plain() }, options),
-            "scale: NaN",
+            "got NaN",
         ),
         (
             refused(&pairs, None, Augmentation { scale_step: -1.0, ..plain() }, options),
-            "scale_step: -1",
+            "scale_step: must be 0 or more, got -1",
         ),
         (
             refused(&pairs, None, Augmentation { scale_step: 1e-20, ..plain() }, options),
-            "scale_step: 1e-20 makes more than 1000000",
+            "scale_step: 1e-20 divides 0.5 to 2 into more than 1000000",
         ),
-        (refused(&pairs, None, Augmentation { flip: 1.5, ..plain() }, options), "flip: 1.5"),
+        (
+            refused(&pairs, None, Augmentation { flip: 1.5, ..plain() }, options),
+            "flip: must be 0 to 1, got 1.5",
+        ),
     ] {
-        assert!(message.contains(part), "{message:?} for {part}");
+        assert!(message.contains(expected), "{message:?} for {expected}");
     }
     let misspelled =
         serde_json::from_str::<Augmentation>(r#"{"flipp": 0.5}"#).unwrap_err().to_string();
@@ -320,19 +322,21 @@ fn settings_out_of_range_are_refused_by_name() {
 }
 
 #[test]
-fn a_loader_that_is_dropped_stops_whatever_it_is_doing() {
+fn a_dropped_loader_stops_in_any_state() {
     let directory = tempfile::tempdir().unwrap();
     let pairs = pairs(directory.path(), 3);
-    let began = Instant::now();
-    for taken in [0, 1, 2] {
-        // With everything made ahead, with work under way, and before anything is done.
+    let start = Instant::now();
+    for batches in [0, 1, 2] {
+        // While the workers are busy, and once all batches are prefetched.
         for pause in [0, 30] {
             let options = LoaderOptions { batch: 2, workers: 4, prefetch: 2, ..Default::default() };
             let mut loader = loader(&pairs, busy(), options);
-            (0..taken).for_each(|_| drop(loader.next().unwrap()));
+            for _ in 0..batches {
+                drop(loader.next().unwrap());
+            }
             std::thread::sleep(Duration::from_millis(pause));
-            assert!(loader.waited() <= began.elapsed());
+            assert!(loader.waited() <= start.elapsed());
         }
     }
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }

@@ -10,35 +10,32 @@ const INK: Rgb = [32, 34, 38];
 const PALE_INK: Rgb = [118, 122, 130];
 const GRID: Rgb = [232, 233, 235];
 
-/// Draws the confusion matrix: rows are the true classes, columns the predicted ones, each cell the
-/// part of its row in percent, from white to dark blue; on the right each class's IoU. Classes that
-/// occur neither in truth nor in prediction are left out.
+/// Draws the confusion matrix: rows are the true classes, columns the predicted ones. Each cell is
+/// a percentage of its row, from white to dark blue; on the right is each class's IoU. Classes that
+/// occur neither in the truth nor in the prediction are omitted.
 ///
-/// Errors where no class occurs, that is, no pixel was counted.
+/// # Errors
+/// Returns an error if no pixel was counted.
 pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Image> {
     let occurs = |&c: &usize| confusion.truth_pixels(c) + confusion.predicted_pixels(c) > 0;
     let classes: Vec<usize> = (0..confusion.classes()).filter(occurs).collect();
     if classes.is_empty() {
-        return Err(crate::error::error!(Usage, "a confusion matrix without a pixel has no image"));
+        return Err(crate::error::error!(Usage, "cannot draw an empty confusion matrix"));
     }
     let n = classes.len();
-    // Many classes: smaller letters and cells, but never too small to read.
+    // Smaller text and cells for many classes, but still legible.
     let face = Face::of_height(if n > 30 { 13 } else { 15 }, false);
     let bold = Face::of_height(face.height(), true);
     let names: Vec<String> =
         classes.iter().map(|&c| bold.shorten(&table.name(c), 24 * bold.advance())).collect();
     let widest = names.iter().map(|name| bold.width(name)).max().unwrap_or(0);
-    let (margin, cell) =
-        (face.height() * 3 / 2, (face.width("100") + face.height()).max(face.height() * 2));
-    let (left, top) = (
-        margin + face.height() * 2 + widest + margin / 2,
-        margin + face.height() * 2 + widest + margin / 2,
-    );
+    let margin = face.height() * 3 / 2;
+    let cell = (face.width("100") + face.height()).max(face.height() * 2);
+    let left = margin + face.height() * 2 + widest + margin / 2;
+    let top = left;
     let column = face.width("IoU %") + margin / 2;
-    let (width, height) = (
-        left + n * cell + margin / 2 + column + margin,
-        top + n * cell + 2 * margin + face.height(),
-    );
+    let width = left + n * cell + margin / 2 + column + margin;
+    let height = top + n * cell + 2 * margin + face.height();
     let mut canvas = Canvas::new(width, height, PAPER);
 
     let title = "predicted";
@@ -73,12 +70,12 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Imag
             Run::Up,
             INK,
         );
-        let whole = confusion.truth_pixels(truth);
+        let total = confusion.truth_pixels(truth);
         for (column, &prediction) in classes.iter().enumerate() {
-            let share = if whole == 0 {
+            let share = if total == 0 {
                 0.0
             } else {
-                confusion.count(truth, prediction) as f64 / whole as f64
+                confusion.count(truth, prediction) as f64 / total as f64
             };
             let x = left + column * cell;
             canvas.rect(x + 1, y + 1, cell - 1, cell - 1, shade(share));
@@ -119,7 +116,8 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Imag
     Image::new(canvas.width, canvas.height, canvas.rgb)
 }
 
-/// White at 0 to dark blue at 1, steeper at the start so that small confusions show.
+/// Color of a cell: white at 0 to dark blue at 1, steeper at the start so that small confusions are
+/// visible.
 fn shade(share: f64) -> Rgb {
     let stops: [[f64; 3]; 4] =
         [[255.0, 255.0, 255.0], [158.0, 202.0, 225.0], [66.0, 146.0, 198.0], [8.0, 48.0, 107.0]];
@@ -130,7 +128,7 @@ fn shade(share: f64) -> Rgb {
     })
 }
 
-/// Whole percents; nothing for less than half a percent.
+/// Formats whole percents; empty below half a percent.
 fn percent(share: f64) -> String {
     if share < 0.005 { String::new() } else { format!("{:.0}", 100.0 * share) }
 }
@@ -140,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn charts_of_any_size_are_drawn_and_dark_cells_lie_on_the_diagonal() {
+    fn charts_of_any_size_are_drawn_with_a_dark_diagonal() {
         for n in [1, 2, 21, 150] {
             let mut confusion = Confusion::new(n, &[]).unwrap();
             let labels: Vec<u32> = (0..n as u32).collect();
@@ -156,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_that_do_not_occur_are_left_out() {
+    fn classes_that_do_not_occur_are_omitted() {
         let mut confusion = Confusion::new(21, &[]).unwrap();
         confusion.add(&[0u8, 15], &[0u8, 12]).unwrap();
         let few = confusion_chart(&confusion, &ClassTable::voc()).unwrap();

@@ -1,36 +1,40 @@
-//! The confusion matrix: counts of pixels by true and predicted class.
+//! The confusion matrix: pixel counts by true and predicted class.
 
 use crate::error::{Result, error};
 use serde::Serialize;
 
-/// Counts of pixels: rows are the true classes, columns the predicted ones. Pixels whose truth is
-/// ignored are not in it.
+/// Pixel counts: rows are the true classes, columns the predicted ones. Pixels with an ignored true
+/// label are not included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Confusion {
     classes: usize,
-    /// True labels that are left out, such as VOC's 255.
+    /// Ignored true labels, such as 255 in VOC.
     ignored: Vec<u32>,
     /// `[truth, prediction]`.
     counts: Vec<u64>,
-    /// Pixels that were left out.
+    /// Number of ignored pixels.
     ignored_pixels: u64,
-    /// Whether true labels that are no class are left out too, instead of being an error.
+    /// Whether true labels that are not a class are ignored instead of being an error.
     #[serde(skip)]
     lenient: bool,
 }
 
 impl Confusion {
-    /// The most classes that a matrix is made of.
-    pub const MOST_CLASSES: usize = 4096;
+    /// Maximum number of classes.
+    pub const MAX_CLASSES: usize = 4096;
 
-    /// An empty matrix for `classes` classes, in which pixels with a true label of `ignored` do not
-    /// count.
+    /// Creates an empty matrix for `classes` classes. Pixels with a true label in `ignored`, which
+    /// may also contain classes, do not count.
     ///
-    /// A label below `classes` may be ignored too. Errors where there is no class, or more than
-    /// [`Confusion::MOST_CLASSES`].
+    /// # Errors
+    /// Returns an error if `classes` is 0 or more than [`Confusion::MAX_CLASSES`].
     pub fn new(classes: usize, ignored: &[u32]) -> Result<Self> {
-        if !(1..=Self::MOST_CLASSES).contains(&classes) {
-            return Err(error!(Usage, "a confusion matrix of {classes} classes"));
+        if !(1..=Self::MAX_CLASSES).contains(&classes) {
+            return Err(error!(
+                Usage,
+                "a confusion matrix has 1 to {} classes, got {classes}",
+                Self::MAX_CLASSES
+            ));
         }
         Ok(Self {
             classes,
@@ -41,19 +45,20 @@ impl Confusion {
         })
     }
 
-    /// Leaves out true labels that are no class, as training does.
+    /// Ignores true labels that are not a class, as in training.
     pub(crate) fn lenient(self) -> Self {
         Self { lenient: true, ..self }
     }
 
-    fn leaves_out(&self, truth: u32) -> bool {
+    fn is_ignored(&self, truth: u32) -> bool {
         self.ignored.contains(&truth) || (self.lenient && truth as usize >= self.classes)
     }
 
-    /// Counts the pixels of one image.
+    /// Counts the pixels of an image.
     ///
-    /// Errors, with nothing counted, where the two differ in length, a true label is neither a
-    /// class nor ignored, or a prediction is no class.
+    /// # Errors
+    /// Returns an error, and counts nothing, if the lengths differ, a true label is neither a class
+    /// nor ignored, or a predicted label is not a class.
     pub fn add<T: Copy + Into<u32>, P: Copy + Into<u32>>(
         &mut self,
         truth: &[T],
@@ -62,31 +67,31 @@ impl Confusion {
         if truth.len() != prediction.len() {
             return Err(error!(
                 Data,
-                "{} true labels, but {} predicted ones",
+                "the truth has {} labels, but the prediction has {}",
                 truth.len(),
                 prediction.len()
             ));
         }
         let labels =
             || truth.iter().zip(prediction).map(|(&t, &p)| -> (u32, u32) { (t.into(), p.into()) });
-        // Checked first, so that an error leaves the counts as they were.
-        for (truth, prediction) in labels().filter(|&(truth, _)| !self.leaves_out(truth)) {
+        // Check all labels before counting any.
+        for (truth, prediction) in labels().filter(|&(truth, _)| !self.is_ignored(truth)) {
             if truth as usize >= self.classes {
                 return Err(error!(
                     Data,
-                    "the true label {truth} is none of {} classes, nor ignored", self.classes
+                    "the true label {truth} is neither one of {} classes nor ignored", self.classes
                 )
-                .advice("name the label to ignore, or take the classes of this data"));
+                .advice("ignore the label, or use the classes of this data set"));
             }
             if prediction as usize >= self.classes {
                 return Err(error!(
                     Data,
-                    "the predicted label {prediction} is none of {} classes", self.classes
+                    "the predicted label {prediction} is not one of {} classes", self.classes
                 ));
             }
         }
         for (truth, prediction) in labels() {
-            if self.leaves_out(truth) {
+            if self.is_ignored(truth) {
                 self.ignored_pixels += 1;
             } else {
                 self.counts[truth as usize * self.classes + prediction as usize] += 1;
@@ -95,20 +100,24 @@ impl Confusion {
         Ok(())
     }
 
-    /// Adds another matrix, counted elsewhere. Errors where it has other classes or ignores other
-    /// labels.
+    /// Adds the counts of another matrix.
+    ///
+    /// # Errors
+    /// Returns an error if the number of classes or the ignored labels differ.
     pub fn merge(&mut self, other: &Confusion) -> Result<()> {
         if self.classes != other.classes || self.ignored != other.ignored {
             return Err(error!(
                 Usage,
-                "a matrix of {} classes that ignores {:?} cannot take in one of {} that ignores {:?}",
+                "cannot merge a matrix of {} classes that ignores {:?} with one of {} that ignores {:?}",
                 self.classes,
                 self.ignored,
                 other.classes,
                 other.ignored
             ));
         }
-        self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
+        for (a, b) in self.counts.iter_mut().zip(&other.counts) {
+            *a += b;
+        }
         self.ignored_pixels += other.ignored_pixels;
         Ok(())
     }
@@ -118,7 +127,7 @@ impl Confusion {
         self.classes
     }
 
-    /// Pixels of true class `truth` that were predicted as `prediction`; 0 for what is no class.
+    /// Pixels of true class `truth` that were predicted as `prediction`; 0 for invalid classes.
     pub fn count(&self, truth: usize, prediction: usize) -> u64 {
         if truth.max(prediction) < self.classes {
             self.counts[truth * self.classes + prediction]
@@ -127,39 +136,41 @@ impl Confusion {
         }
     }
 
-    /// Pixels that count.
+    /// Number of pixels that count.
     pub fn pixels(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Pixels that were left out.
+    /// Number of ignored pixels.
     pub fn ignored_pixels(&self) -> u64 {
         self.ignored_pixels
     }
 
-    /// Pixels of the class in the truth.
+    /// Number of true pixels of a class.
     pub fn truth_pixels(&self, class: usize) -> u64 {
         (0..self.classes).map(|p| self.count(class, p)).sum()
     }
 
-    /// Pixels of the class in the prediction.
+    /// Number of predicted pixels of a class.
     pub fn predicted_pixels(&self, class: usize) -> u64 {
         (0..self.classes).map(|t| self.count(t, class)).sum()
     }
 
-    /// Right pixels of the class over all that are of it in the truth or the prediction; `None`
-    /// where there are none.
+    /// Intersection over union of a class; `None` if it occurs neither in the truth nor in the
+    /// prediction.
     pub fn iou(&self, class: usize) -> Option<f64> {
-        let right = self.count(class, class);
-        ratio(right, self.truth_pixels(class) + self.predicted_pixels(class) - right)
+        let correct = self.count(class, class);
+        ratio(correct, self.truth_pixels(class) + self.predicted_pixels(class) - correct)
     }
 
-    /// Part of the class's true pixels that were found; `None` where the truth has none.
+    /// Recall of a class: fraction of its true pixels that were predicted; `None` if there are
+    /// none.
     pub fn accuracy(&self, class: usize) -> Option<f64> {
         ratio(self.count(class, class), self.truth_pixels(class))
     }
 
-    /// Part of the class's predicted pixels that are right; `None` where none was predicted.
+    /// Precision of a class: fraction of its predicted pixels that are correct; `None` if there are
+    /// none.
     pub fn precision(&self, class: usize) -> Option<f64> {
         ratio(self.count(class, class), self.predicted_pixels(class))
     }

@@ -1,16 +1,16 @@
-//! How far each pixel is from the next one with another label.
+//! Distance transform to the nearest pixel with a different label.
 
 use rayon::prelude::*;
 
-/// For each pixel the squared Euclidean distance between its center and that of the nearest pixel
-/// with another label; `u32::MAX` where there is none. `labels` are `[height, width]`; the image's
-/// edge is no border.
+/// Squared Euclidean distance from each pixel to the nearest pixel with a different label, between
+/// their centers; `u32::MAX` if there is none. `labels` are `[height, width]`; the edge of the
+/// image is not a border.
 ///
 /// A distance transform (Felzenszwalb and Huttenlocher, "Distance Transforms of Sampled
-/// Functions"), exact in whole numbers: first along columns by counting, then along rows as the
-/// lower envelope of parabolas. Each run of equal labels in a row has an envelope of its own, over
-/// the run and its two neighbors: what lies beyond a neighbor is farther away than the neighbor
-/// itself, which has another label. So the work does not grow with the number of labels.
+/// Functions"), exact in integers: first along columns by counting, then along rows as the lower
+/// envelope of parabolas. Each run of equal labels in a row has a separate envelope, over the run
+/// and its two neighbors: pixels beyond a neighbor are farther away than the neighbor itself, which
+/// has a different label. The work thus does not grow with the number of labels.
 pub(super) fn to_other_label(labels: &[u16], width: usize) -> Vec<u32> {
     let mut out = vec![u32::MAX; labels.len()];
     if width == 0 {
@@ -33,7 +33,7 @@ pub(super) fn to_other_label(labels: &[u16], width: usize) -> Vec<u32> {
     out
 }
 
-/// The distance to the nearest pixel of another label above or below; `u32::MAX` where there is
+/// Distance to the nearest pixel with a different label above or below; `u32::MAX` if there is
 /// none.
 fn along_columns(labels: &[u16], width: usize) -> Vec<u32> {
     let mut out = vec![u32::MAX; labels.len()];
@@ -43,17 +43,21 @@ fn along_columns(labels: &[u16], width: usize) -> Vec<u32> {
         out[at] = out[at].min(next);
     };
     for y in 1..height {
-        (y * width..(y + 1) * width).for_each(|at| step(&mut out, at, at - width));
+        for at in y * width..(y + 1) * width {
+            step(&mut out, at, at - width);
+        }
     }
     for y in (0..height.saturating_sub(1)).rev() {
-        (y * width..(y + 1) * width).for_each(|at| step(&mut out, at, at + width));
+        for at in y * width..(y + 1) * width {
+            step(&mut out, at, at + width);
+        }
     }
     out
 }
 
-/// The lower envelope of the parabolas `(x - site)^2 + column[site]^2`, read at the pixels
-/// `from..to` of a row, which have one label; the pixels next to them have another one, and so no
-/// distance to go.
+/// The lower envelope of the parabolas `(x - site)^2 + column[site]^2`, evaluated at the pixels
+/// `from..to` of a row, which have the same label. The pixels next to the run have other labels, so
+/// their `column` counts as 0.
 fn along_run(
     from: usize,
     to: usize,
@@ -132,7 +136,7 @@ mod tests {
         }
     }
 
-    /// Every pixel another label: one pass for each would be 65,536 passes.
+    /// Every pixel has a different label: one pass per label would be 65,536 passes.
     #[test]
     fn many_labels_take_no_longer_than_few() {
         let labels: Vec<u16> = (0..=u16::MAX).collect();

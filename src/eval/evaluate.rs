@@ -1,4 +1,4 @@
-//! Scoring a network on pairs of images and masks.
+//! Evaluation of a network on pairs of images and masks.
 
 use super::Confusion;
 use crate::data::Pair;
@@ -9,69 +9,69 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-/// The label that masks usually mark pixels of no class with, also where a class table does not
-/// name it.
-const USUAL_IGNORE: u32 = 255;
+/// Label that masks usually have on pixels of no class, even if a class table does not define it.
+const DEFAULT_IGNORE: u32 = 255;
 
-/// Images that may lie decoded, waiting for the network.
-const WAITING: usize = 2;
+/// Number of images that are decoded ahead of the network.
+const PREFETCH: usize = 2;
 
-/// How often a thread that waits looks whether it is to stop.
+/// Interval at which a waiting thread checks for a stop request.
 const POLL: Duration = Duration::from_millis(50);
 
-/// An image that was scored.
+/// A scored image.
 #[derive(Debug)]
 pub struct Scored<'a> {
-    /// Its place in the list.
+    /// Index in the list of pairs.
     pub index: usize,
-    /// Its files.
+    /// Files of the image and the mask.
     pub pair: &'a Pair,
     /// The image.
     pub image: &'a Image,
-    /// The true classes.
+    /// True labels.
     pub truth: &'a LabelMap,
-    /// The classes that were found.
+    /// Predicted labels.
     pub prediction: &'a LabelMap,
 }
 
-/// Counts what `predict` says of every pair's image against the pair's mask.
+/// Compares the predictions of `predict` with the masks of all pairs.
 ///
-/// The classes are those of `table`, whose ignored labels do not count (nor does 255, where that is
-/// no class); it also tells what colors of RGB masks mean. The next images are read while `predict`
-/// works, and `each` sees every image when it was counted, in the order of the list.
+/// The classes are those of `table`, which also maps the colors of RGB masks to classes. Its
+/// ignored labels do not count, nor does 255 unless it is a class. The next images are read while
+/// `predict` runs. `on_image` is called after each image, in list order.
 ///
 /// # Errors
-/// What `predict` or `each` return; a file that cannot be read; labels that are no classes. Each
-/// names the file.
+/// Returns an error that names the file if `predict` or `on_image` fail, a file cannot be read, or
+/// a label is not a class.
 pub fn evaluate(
     predict: &mut impl FnMut(&Image) -> Result<LabelMap>,
     pairs: &[Pair],
     table: &ClassTable,
-    each: &mut dyn FnMut(&Scored) -> Result<()>,
+    on_image: &mut dyn FnMut(&Scored) -> Result<()>,
 ) -> Result<Confusion> {
-    let (never, confusion) =
-        (AtomicBool::new(false), Confusion::new(table.len(), &ignored(table))?);
-    let counted = count_unless(&never, confusion, predict, pairs, table, each)?;
-    Ok(counted.expect("invariant: nobody stops this"))
+    let never = AtomicBool::new(false);
+    let confusion = Confusion::new(table.len(), &ignored_labels(table))?;
+    let confusion = evaluate_unless(&never, confusion, predict, pairs, table, on_image)?;
+    Ok(confusion.expect("invariant: the flag is never set"))
 }
 
-/// As [`evaluate`], into an empty matrix that knows what to leave out. `None` once `stop` is set,
-/// after the image in work, also where the next one never comes: a disk may not answer any more.
-pub(crate) fn count_unless(
+/// As [`evaluate`], into an empty matrix that defines the ignored labels. Returns `None` once
+/// `stop` is set: after the current image, or while waiting for the next one, which may never
+/// arrive if a disk does not respond.
+pub(crate) fn evaluate_unless(
     stop: &AtomicBool,
     mut confusion: Confusion,
     predict: &mut impl FnMut(&Image) -> Result<LabelMap>,
     pairs: &[Pair],
     table: &ClassTable,
-    each: &mut dyn FnMut(&Scored) -> Result<()>,
+    on_image: &mut dyn FnMut(&Scored) -> Result<()>,
 ) -> Result<Option<Confusion>> {
-    let (loaded, waiting) = sync_channel(WAITING);
-    // No scope, which would wait for a thread that may wait for a disk; this one ends when the
-    // channel does.
+    let (loaded, waiting) = sync_channel(PREFETCH);
+    // Not a scoped thread: a scope would wait for the thread, which may be blocked on a disk. It
+    // ends when the channel is closed.
     let (files, classes) = (pairs.to_vec(), table.clone());
     thread::spawn("to read images", move || {
         for pair in files {
-            // The other end is gone where counting ended with an error, or was stopped.
+            // The receiver is gone after an error or a stop.
             if loaded.send(pair.load(Some(&classes))).is_err() {
                 return;
             }
@@ -84,23 +84,23 @@ pub(crate) fn count_unless(
                 Ok(loaded) => break loaded?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(error!(Data, "could not be read: the thread that reads panicked")
+                    return Err(error!(Data, "could not read: the reading thread panicked")
                         .file(&pair.image));
                 }
             }
         };
         let prediction = predict(&image).map_err(|e| e.file(&pair.image))?;
         confusion.add(&truth.labels, &prediction.labels).map_err(|e| e.file(&pair.mask))?;
-        each(&Scored { index, pair, image: &image, truth: &truth, prediction: &prediction })?;
+        on_image(&Scored { index, pair, image: &image, truth: &truth, prediction: &prediction })?;
     }
     Ok(Some(confusion))
 }
 
-/// The labels that do not count: the table's, and 255 where that is no class.
-pub fn ignored(table: &ClassTable) -> Vec<u32> {
+/// Labels that do not count: those that the table ignores, and 255 unless it is a class.
+pub fn ignored_labels(table: &ClassTable) -> Vec<u32> {
     let mut labels = table.ignored_values();
-    if table.len() <= USUAL_IGNORE as usize && !labels.contains(&USUAL_IGNORE) {
-        labels.push(USUAL_IGNORE);
+    if table.len() <= DEFAULT_IGNORE as usize && !labels.contains(&DEFAULT_IGNORE) {
+        labels.push(DEFAULT_IGNORE);
     }
     labels
 }
@@ -112,7 +112,7 @@ mod tests {
     use crate::error::ErrorKind;
     use std::path::Path;
 
-    /// Three pairs of 4 x 2 pixels: the mask's label is 1 where the image is bright, and 255 in one
+    /// Three pairs of 4 x 2 pixels: the label is 1 at bright pixels of the image, and 255 in one
     /// corner.
     fn pairs(directory: &Path) -> Vec<Pair> {
         let table = ClassTable::generic(2);
@@ -126,7 +126,7 @@ mod tests {
                 (directory.join(format!("{i}.png")), directory.join(format!("{i}-mask.png")));
             Image::new(4, 2, rgb).unwrap().save(&image).unwrap();
             LabelMap::new(4, 2, labels).unwrap().write(&mask, &table).unwrap();
-            Pair { name, image, mask, ids: MaskValues::Classes }
+            Pair { name, image, mask, values: MaskValues::Classes }
         };
         (0..3).map(pair).collect()
     }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evaluation_that_is_stopped_ends_after_the_image_in_work() {
+    fn a_stopped_evaluation_ends_after_the_current_image() {
         let directory = tempfile::tempdir().unwrap();
         let (pairs, table) = (pairs(directory.path()), ClassTable::generic(2));
         let (stop, mut seen) = (AtomicBool::new(false), 0);
@@ -188,14 +188,15 @@ mod tests {
             Ok(())
         };
         let empty = Confusion::new(2, &[255]).unwrap();
-        let counted = count_unless(&stop, empty, &mut bright, &pairs, &table, &mut each).unwrap();
+        let counted =
+            evaluate_unless(&stop, empty, &mut bright, &pairs, &table, &mut each).unwrap();
         assert!(counted.is_none() && seen == 1);
     }
 
     #[test]
-    fn labels_past_the_classes_are_ignored_where_the_table_or_custom_says_so() {
-        assert_eq!(ignored(&ClassTable::camvid()), [11, 255]);
-        assert_eq!(ignored(&ClassTable::voc()), [255]);
-        assert_eq!(ignored(&ClassTable::generic(300)), [0; 0]);
+    fn labels_past_the_classes_are_ignored_if_the_table_or_convention_says_so() {
+        assert_eq!(ignored_labels(&ClassTable::camvid()), [11, 255]);
+        assert_eq!(ignored_labels(&ClassTable::voc()), [255]);
+        assert_eq!(ignored_labels(&ClassTable::generic(300)), [0; 0]);
     }
 }

@@ -1,9 +1,10 @@
-//! How good labels are: how a network is asked, the confusion matrix, and the scores drawn from it.
+//! Evaluation: test-time augmentation, the confusion matrix, and scores.
 
 mod chart;
 mod confusion;
 mod distance;
 mod evaluate;
+mod options;
 mod predictor;
 mod scores;
 mod trimap;
@@ -12,9 +13,10 @@ mod views;
 
 pub use chart::confusion_chart;
 pub use confusion::Confusion;
-pub(crate) use evaluate::count_unless;
-pub use evaluate::{Scored, evaluate, ignored};
-pub use predictor::{Method, Prediction, Predictor, Windows};
+pub(crate) use evaluate::evaluate_unless;
+pub use evaluate::{Scored, evaluate, ignored_labels};
+pub use options::{PredictOptions, SlidingWindow};
+pub use predictor::{Prediction, Predictor};
 pub use scores::{ClassScore, Scores};
 pub use trimap::{Band, Trimap, TrimapAround};
 pub use trimap_chart::trimap_chart;

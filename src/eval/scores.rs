@@ -1,58 +1,58 @@
-//! The scores of a confusion matrix.
+//! Scores derived from a confusion matrix.
 
 use super::confusion::{Confusion, ratio};
 use crate::image::ClassTable;
 use serde::Serialize;
 
-/// Scores of one class. Fractions of 1; `None` (JSON `null`) where a class does not occur.
+/// Scores of one class, as fractions of 1; `None` (JSON `null`) if the class does not occur.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClassScore {
     /// Class number.
     pub class: usize,
-    /// Its name.
+    /// Class name.
     pub name: String,
     /// Intersection over union.
     pub iou: Option<f64>,
-    /// Part of its true pixels that were found (recall).
+    /// Recall: fraction of its true pixels that were predicted.
     pub accuracy: Option<f64>,
-    /// Part of its predicted pixels that are right.
+    /// Precision: fraction of its predicted pixels that are correct.
     pub precision: Option<f64>,
-    /// Its pixels in the truth.
+    /// Number of its true pixels.
     pub truth_pixels: u64,
-    /// Its pixels in the prediction.
+    /// Number of its predicted pixels.
     pub predicted_pixels: u64,
 }
 
-/// All scores. Fractions of 1; `None` (JSON `null`) where no pixel counts.
+/// Scores of all classes, as fractions of 1; `None` (JSON `null`) if no pixel counts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scores {
-    /// Pixels that count.
+    /// Number of pixels that count.
     pub pixels: u64,
-    /// Pixels whose truth is ignored.
+    /// Number of pixels with an ignored true label.
     pub ignored_pixels: u64,
-    /// Right pixels over all that count.
+    /// Fraction of correct pixels.
     pub pixel_accuracy: Option<f64>,
-    /// Mean of the classes' accuracies, over the classes that occur in the truth.
+    /// Mean accuracy of the classes that occur in the truth.
     pub mean_accuracy: Option<f64>,
-    /// mIoU: mean of the classes' IoU over the classes that **occur in the truth**.
+    /// mIoU: mean IoU of the classes that **occur in the truth**.
     ///
-    /// On a full validation set this is the usual figure. On a few images it leaves out the classes
-    /// that none of them shows; a class that is only predicted, wrongly, still costs the classes
-    /// whose pixels it took.
+    /// On a full validation set this is the usual definition. On a few images it leaves out the
+    /// classes that are in none of them. A class that only occurs in the prediction still lowers
+    /// the IoU of the true classes of its pixels.
     pub mean_iou: Option<f64>,
-    /// Mean of the classes' IoU over the classes that occur in the truth **or the prediction**: a
-    /// class that is only predicted counts as 0. Never above [`Scores::mean_iou`].
+    /// Mean IoU of the classes that occur in the truth **or the prediction**: a class that only
+    /// occurs in the prediction counts as 0. At most [`Scores::mean_iou`].
     pub mean_iou_union: Option<f64>,
-    /// IoU weighted by the classes' parts of the truth.
+    /// IoU weighted by the frequency of each class in the truth.
     pub frequency_weighted_iou: Option<f64>,
-    /// Every class of the matrix, by number.
+    /// Scores of all classes, by number.
     pub classes: Vec<ClassScore>,
-    /// The matrix: `[truth][prediction]`.
+    /// Confusion matrix, `[truth][prediction]`.
     pub confusion: Vec<Vec<u64>>,
 }
 
 impl Confusion {
-    /// The scores, with the classes' names of `table`.
+    /// Computes the scores. `table` has the names of the classes.
     pub fn scores(&self, table: &ClassTable) -> Scores {
         let classes: Vec<ClassScore> = (0..self.classes())
             .map(|class| ClassScore {
@@ -66,13 +66,13 @@ impl Confusion {
             })
             .collect();
         let pixels = self.pixels();
-        let right = (0..self.classes()).map(|c| self.count(c, c)).sum();
+        let correct = (0..self.classes()).map(|c| self.count(c, c)).sum();
         let weighted =
             classes.iter().map(|c| c.iou.unwrap_or(0.0) * c.truth_pixels as f64).sum::<f64>();
         Scores {
             pixels,
             ignored_pixels: self.ignored_pixels(),
-            pixel_accuracy: ratio(right, pixels),
+            pixel_accuracy: ratio(correct, pixels),
             mean_accuracy: mean(classes.iter().filter_map(|c| c.accuracy)),
             mean_iou: mean(classes.iter().filter(|c| c.truth_pixels > 0).filter_map(|c| c.iou)),
             mean_iou_union: mean(classes.iter().filter_map(|c| c.iou)),
@@ -99,8 +99,8 @@ mod tests {
     #[test]
     fn a_case_computed_by_hand() {
         let mut confusion = Confusion::new(4, &[255]).unwrap();
-        // Truth 0: five pixels, four right, one as 1. Truth 1: three, one right, one as 0, one as
-        // 2. 255 is left out.
+        // Truth 0: five pixels, four correct, one predicted as 1. Truth 1: three, one correct, one
+        // predicted as 0, one as 2. 255 is ignored.
         let truth = [0u8, 0, 0, 0, 0, 1, 1, 1, 255, 255];
         let prediction = [0u32, 0, 0, 0, 1, 1, 0, 2, 3, 0];
         confusion.add(&truth, &prediction).unwrap();
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(
             (confusion.pixels(), confusion.ignored_pixels()),
             (0, 1),
-            "what is predicted on ignored pixels is nobody's business"
+            "predictions on ignored pixels are not checked"
         );
         assert!(confusion.merge(&Confusion::new(3, &[9]).unwrap()).is_err());
         assert!(Confusion::new(0, &[]).is_err());

@@ -1,4 +1,4 @@
-//! Scores near borders: how well a network finds the outlines of things.
+//! Scores near object borders (trimaps).
 
 use super::Confusion;
 use super::distance::to_other_label;
@@ -8,16 +8,16 @@ use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
 
-/// What the bands of a [`Trimap`] are measured from.
+/// What the bands of a [`Trimap`] surround.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TrimapAround {
-    /// The void annotation, dilated: pixels whose label is ignored, such as the line that PASCAL
-    /// VOC draws around every object. This is the measure of the DeepLabv3+ paper (section 4.4,
-    /// figure 5).
+    /// The void annotation, dilated: pixels with an ignored label, such as the outlines that PASCAL
+    /// VOC draws around objects. This is the measure of the DeepLabv3+ paper (section 4.4, figure
+    /// 5).
     Void,
-    /// Every border between two different true labels, ignored ones included. For masks without
-    /// void, and for those whose void marks something else than borders.
+    /// Every border between two different true labels, including ignored ones. For masks without
+    /// void, and for masks whose void does not mark borders.
     Boundary,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for TrimapAround {
 impl FromStr for TrimapAround {
     type Err = Error;
 
-    /// `void` or `boundary`.
+    /// Parses `void` or `boundary`.
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "void" => Ok(TrimapAround::Void),
@@ -60,25 +60,25 @@ pub struct Trimap {
     bands: Vec<(f64, Confusion)>,
 }
 
-/// Scores of the pixels in a band. Fractions of 1; `None` where no pixel counts.
+/// Scores of the pixels in a band, as fractions of 1; `None` if no pixel counts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Band {
-    /// Its width in pixels, to each side of the border.
+    /// Width in pixels, to each side of the border.
     pub width: f64,
-    /// Pixels in it that count.
+    /// Number of pixels that count.
     pub pixels: u64,
-    /// Mean of the classes' IoU, over the classes that occur in the band's truth.
+    /// Mean IoU of the classes that occur in the truth of the band.
     pub mean_iou: Option<f64>,
-    /// Right pixels over all that count.
+    /// Fraction of correct pixels.
     pub pixel_accuracy: Option<f64>,
 }
 
 impl Trimap {
-    /// Empty bands of these widths in pixels around `around`, for `classes` classes; `ignored` (the
-    /// void labels) as in [`Confusion::new`].
+    /// Creates empty bands of these widths in pixels, for `classes` classes. `ignored` (the void
+    /// labels) is as in [`Confusion::new`].
     ///
     /// # Errors
-    /// Where there is no width, or one below 1 (no other pixel is nearer).
+    /// Returns an error if there are no widths, or one is below 1 (no pixel is closer).
     pub fn new(
         widths: &[f64],
         around: TrimapAround,
@@ -86,11 +86,10 @@ impl Trimap {
         ignored: &[u32],
     ) -> Result<Self> {
         if widths.is_empty() {
-            return Err(error!(Usage, "a trimap without a width"));
+            return Err(error!(Usage, "a trimap needs at least one width"));
         }
         if let Some(width) = widths.iter().find(|w| !(**w >= 1.0 && w.is_finite())) {
-            return Err(error!(Usage, "a band of {width} pixels holds no pixel")
-                .advice("give widths of 1 and more"));
+            return Err(error!(Usage, "a band must be at least 1 pixel wide, got {width}"));
         }
         let mut widths = widths.to_vec();
         widths.sort_by(f64::total_cmp);
@@ -107,20 +106,23 @@ impl Trimap {
         self.around
     }
 
-    /// Counts an image's pixels that lie in the bands.
+    /// Counts the pixels of an image that are in the bands.
     ///
     /// # Errors
-    /// Where the two differ in size, or hold labels that are no classes.
+    /// Returns an error if the sizes differ, or a label is not a class.
     pub fn add(&mut self, truth: &LabelMap, prediction: &LabelMap) -> Result<()> {
         if (truth.width, truth.height) != (prediction.width, prediction.height) {
             let ((w, h), (pw, ph)) =
                 ((truth.width, truth.height), (prediction.width, prediction.height));
-            return Err(error!(Data, "{w} x {h} true labels, but {pw} x {ph} predicted ones"));
+            return Err(error!(
+                Data,
+                "the truth has {w} x {h} labels, but the prediction has {pw} x {ph}"
+            ));
         }
         let distances = match self.around {
             TrimapAround::Boundary => to_other_label(&truth.labels, truth.width),
-            // Two labels alone, void and the rest: the distance of every other pixel to void. Those
-            // of void pixels are not scored.
+            // With only two labels, void and the rest, this is the distance of every other pixel
+            // to void. Void pixels themselves are not scored.
             TrimapAround::Void => {
                 let void: Vec<u16> = truth
                     .labels
@@ -131,18 +133,19 @@ impl Trimap {
             }
         };
         for (width, confusion) in &mut self.bands {
-            let within = |d: u32| d != u32::MAX && f64::from(d) <= *width * *width;
-            let near: Vec<usize> = (0..distances.len()).filter(|&i| within(distances[i])).collect();
-            let of = |map: &LabelMap| near.iter().map(|&i| map.labels[i]).collect::<Vec<u16>>();
-            confusion.add(&of(truth), &of(prediction))?;
+            let is_in_band = |d: u32| d != u32::MAX && f64::from(d) <= *width * *width;
+            let band: Vec<usize> =
+                (0..distances.len()).filter(|&i| is_in_band(distances[i])).collect();
+            let select = |map: &LabelMap| band.iter().map(|&i| map.labels[i]).collect::<Vec<u16>>();
+            confusion.add(&select(truth), &select(prediction))?;
         }
         Ok(())
     }
 
-    /// The bands' scores, by width.
+    /// Scores of the bands, by width.
     pub fn bands(&self) -> Vec<Band> {
         let score = |(width, confusion): &(f64, Confusion)| {
-            // Names play no part.
+            // The names are not used.
             let scores = confusion.scores(&ClassTable::generic(confusion.classes()));
             Band {
                 width: *width,
@@ -161,19 +164,18 @@ mod tests {
 
     #[test]
     fn bands_grow_to_both_sides_of_a_border() {
-        // Two classes, five columns each, three rows; the prediction is one column off.
+        // Two classes, five columns each, three rows; the prediction is off by one column.
         let map = |border: usize| {
             LabelMap::new(10, 3, (0..30).map(|i| u16::from(i % 10 >= border)).collect()).unwrap()
         };
         let mut trimap = Trimap::new(&[3.0, 1.0, 100.0], TrimapAround::Boundary, 2, &[]).unwrap();
         trimap.add(&map(5), &map(6)).unwrap();
         let bands = trimap.bands();
-        let right = |i: usize| (bands[i].width, bands[i].pixels, bands[i].pixel_accuracy.unwrap());
-        assert_eq!(right(0), (1.0, 6, 0.5));
-        assert_eq!(right(1), (3.0, 18, 15.0 / 18.0));
-        assert_eq!(right(2), (100.0, 30, 27.0 / 30.0));
-        // In the narrowest band class 0 is right but for 3 more pixels (3 of 6), class 1 not found
-        // at all.
+        let scores = |i: usize| (bands[i].width, bands[i].pixels, bands[i].pixel_accuracy.unwrap());
+        assert_eq!(scores(0), (1.0, 6, 0.5));
+        assert_eq!(scores(1), (3.0, 18, 15.0 / 18.0));
+        assert_eq!(scores(2), (100.0, 30, 27.0 / 30.0));
+        // In the narrowest band, class 0 has an IoU of 3 / 6 and class 1 is not predicted at all.
         assert_eq!(bands[0].mean_iou, Some(0.25));
     }
 
@@ -206,7 +208,8 @@ mod tests {
         );
     }
 
-    /// scipy's binary dilation of the void annotation by disks: tests/golden/trimap.py.
+    /// Golden values of scipy's binary dilation of the void annotation by disks:
+    /// tests/golden/trimap.py.
     #[test]
     fn void_bands_are_the_papers_dilated_void_annotation() {
         #[derive(serde::Deserialize)]
@@ -236,15 +239,15 @@ mod tests {
             trimap.add(&truth, &prediction).unwrap();
             trimap.bands()
         };
-        for (found, golden) in score(TrimapAround::Void).iter().zip(&golden.bands) {
-            assert_eq!(found.pixels, golden.pixels, "width {}", golden.width);
-            assert!((found.mean_iou.unwrap() - golden.mean_iou).abs() < 1e-12, "{found:?}");
+        for (band, golden) in score(TrimapAround::Void).iter().zip(&golden.bands) {
+            assert_eq!(band.pixels, golden.pixels, "width {}", golden.width);
+            assert!((band.mean_iou.unwrap() - golden.mean_iou).abs() < 1e-12, "{band:?}");
             assert!(
-                (found.pixel_accuracy.unwrap() - golden.pixel_accuracy).abs() < 1e-12,
-                "{found:?}"
+                (band.pixel_accuracy.unwrap() - golden.pixel_accuracy).abs() < 1e-12,
+                "{band:?}"
             );
         }
-        // The scene has a border without void, which only the other kind sees.
+        // The scene has a border without void, which is only in the other kind of band.
         assert!(score(TrimapAround::Boundary)[0].pixels > golden.bands[0].pixels);
     }
 }

@@ -1,4 +1,4 @@
-//! mIoU against the width of the band around borders, as an image.
+//! Chart of the mIoU against the width of the band around borders.
 
 use super::trimap::Band;
 use crate::error::{Result, error};
@@ -11,25 +11,26 @@ const PALE_INK: Rgb = [118, 122, 130];
 const GRID: Rgb = [226, 228, 230];
 const LINE: Rgb = [35, 96, 197];
 
-/// Size of the image, and where the plot lies in it.
+/// Size of the image.
 const SIZE: (usize, usize) = (720, 440);
+/// Left, top, width and height of the plot area.
 const PLOT: (usize, usize, usize, usize) = (76, 44, 612, 324);
 
-/// Draws the mIoU of bands by their width, as in figure 5 of the DeepLabv3+ paper.
+/// Draws the mIoU of bands against their width, as in figure 5 of the DeepLabv3+ paper.
 ///
 /// # Errors
-/// Where no band has a pixel.
+/// Returns an error if no band contains a pixel.
 pub fn trimap_chart(bands: &[Band]) -> Result<Image> {
     let points: Vec<(f64, f64)> =
         bands.iter().filter_map(|b| Some((b.width, 100.0 * b.mean_iou?))).collect();
     let Some(widest) = points.iter().map(|p| p.0).reduce(f64::max) else {
-        return Err(error!(Usage, "bands without a pixel have no image")
+        return Err(error!(Usage, "cannot draw trimap bands without pixels")
             .advice("the masks contain no void or no border; try another --trimap-around"));
     };
     let (low, high) =
         points.iter().fold((100.0f64, 0.0f64), |(low, high), p| (low.min(p.1), high.max(p.1)));
-    // Tens around the values, and at least twenty of them, so that a small difference is not made
-    // to look large.
+    // Multiples of ten around the values, at least twenty apart, so that small differences do not
+    // look large.
     let (bottom, top) = ((low / 10.0).floor() * 10.0, (high / 10.0).ceil() * 10.0);
     let (bottom, top) = if top - bottom < 20.0 {
         ((top - 20.0).max(0.0), (top - 20.0).max(0.0) + 20.0)
@@ -57,15 +58,15 @@ pub fn trimap_chart(bands: &[Band]) -> Result<Image> {
         );
     }
     canvas.rect(left, upper + height, width, 1, PALE_INK);
-    let mut free = 0;
+    let mut next_free = 0;
     for &(w, _) in &points {
         let text = format!("{w}");
-        let begin = (x(w) as usize).saturating_sub(face.width(&text) / 2);
+        let start = (x(w) as usize).saturating_sub(face.width(&text) / 2);
         canvas.rect(x(w) as usize, upper + height, 1, 6, PALE_INK);
-        // Numbers that would touch the one before them are left out.
-        if begin >= free {
-            canvas.text(begin, upper + height + 9, &text, face, Run::Right, PALE_INK);
-            free = begin + face.width(&text) + face.advance();
+        // Skip labels that would overlap the previous one.
+        if start >= next_free {
+            canvas.text(start, upper + height + 9, &text, face, Run::Right, PALE_INK);
+            next_free = start + face.width(&text) + face.advance();
         }
     }
     let axis = "width of the band, pixels to each side";
@@ -74,8 +75,8 @@ pub fn trimap_chart(bands: &[Band]) -> Result<Image> {
         let ((x0, y0), (x1, y1)) = ((x(pair[0].0), y(pair[0].1)), (x(pair[1].0), y(pair[1].1)));
         let steps = (x1 - x0).abs().max((y1 - y0).abs()).ceil().max(1.0) as usize * 2;
         for i in 0..=steps {
-            let part = i as f64 / steps as f64;
-            dot(&mut canvas, x0 + (x1 - x0) * part, y0 + (y1 - y0) * part, 3);
+            let t = i as f64 / steps as f64;
+            dot(&mut canvas, x0 + (x1 - x0) * t, y0 + (y1 - y0) * t, 3);
         }
     }
     for &(w, v) in &points {

@@ -1,4 +1,4 @@
-//! One image seen several times: at several scales, and in a mirror.
+//! Test-time augmentation: views of an image at several scales, and flipped.
 
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
@@ -8,35 +8,32 @@ use crate::ops::{Argmax, Preprocess, ResampleWindow, Resize};
 use crate::segmenter::Model;
 use crate::tensor::{Shape, TensorType};
 
-/// A network input's side at a scale.
+/// Side of the network's input at a scale.
 ///
-/// With aligned corners the distance between the corner pixels is scaled, as TensorFlow's DeepLab
-/// does it: sides of 16k + 1 stay such.
+/// With aligned corners, the distance between the corner pixels is scaled, as in TensorFlow's
+/// DeepLab: a side of the form 16k + 1 keeps this form.
 pub(super) fn scaled_side(side: usize, scale: f64, align_corners: bool) -> usize {
-    let scaled = match align_corners {
-        true => (side - 1) as f64 * scale + 1.0,
-        false => side as f64 * scale,
-    };
+    let scaled = if align_corners { (side - 1) as f64 * scale + 1.0 } else { side as f64 * scale };
     (scaled.round() as usize).max(1)
 }
 
-/// Whether the network's head interpolates with aligned corners.
+/// Whether the head of the network interpolates with aligned corners.
 pub(super) fn align_corners(model: &Model) -> bool {
     model.config.head.as_ref().is_some_and(|h| h.align_corners)
 }
 
-/// From an image's bytes `[1, h, w, 3]` (`fit.scaled`) to the network's logits at one scale, and to
-/// those of the mirrored image, mirrored back, where `flip` is set. The image is normalized and
-/// padded once, and resized after that.
+/// Graph from the bytes of an image `[1, h, w, 3]` (`fit.scaled`) to the network's logits at one
+/// scale, and with `flip` also to those of the flipped image, flipped back. The image is normalized
+/// and padded first, then resized.
 pub(super) fn network_graph(model: &Model, fit: Fit, scale: f64, flip: bool) -> Result<Graph> {
     let align_corners = align_corners(model);
     let ((w, h), (scaled_w, scaled_h)) = (fit.padded, fit.scaled);
-    let how = &model.config.preprocess;
-    let (factor, shift) = how.scale_shift();
+    let preprocessing = &model.config.preprocess;
+    let (factor, shift) = preprocessing.scale_shift();
     let mut graph = Graph::new();
     let image = graph.input("image", TensorType::u8(Shape::new(1, scaled_h, scaled_w, 3)));
     let mut root = graph.root();
-    let preprocess = Preprocess { h, w, scale: factor, shift, pad_value: how.pad_value };
+    let preprocess = Preprocess { h, w, scale: factor, shift, pad_value: preprocessing.pad_value };
     let x = root.preprocess("preprocess", image, preprocess)?;
     let size = (scaled_side(h, scale, align_corners), scaled_side(w, scale, align_corners));
     let x = root.resize("scaled", x, size, align_corners)?;
@@ -58,27 +55,27 @@ fn logits_of(graph: &mut Graph, name: &str, network: &Graph, x: ValueId) -> Resu
     Ok(logits.expect("invariant: a network with a head has logits").1)
 }
 
-/// What the end of a graph of several views is to return.
+/// Output of the graph that sums several views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum SumOutput {
     /// `labels`, u32 `[1, h, w, 1]`.
     Labels,
-    /// `probabilities` `[1, h, w, classes]`: the views' sum, not divided by their number.
-    Sum,
+    /// `probabilities` `[1, h, w, classes]`: the sum of the views, not divided by their number.
+    Probabilities,
 }
 
-/// From the views' logits (inputs `0`, `1`, ...) to the image's own pixels: each is enlarged, made
-/// probabilities, and added up.
+/// Graph from the views' logits (inputs `0`, `1`, ...) to the pixels of the original image: each is
+/// upsampled, converted to probabilities, and summed.
 ///
-/// The mean's largest class is the sum's.
+/// The mean is not computed: its largest class is that of the sum.
 pub(super) fn sum_graph(
     logits: &[Shape],
     fit: Fit,
     align_corners: bool,
-    wanted: Wanted,
+    output: SumOutput,
 ) -> Result<Graph> {
     let (w, h) = fit.source;
-    // Sizes at the scale 1 serve all: only their proportions matter.
+    // The sizes at scale 1 are valid for all scales: only their ratios matter.
     let window = Some(ResampleWindow {
         padded: (fit.padded.1, fit.padded.0),
         scaled: (fit.scaled.1, fit.scaled.0),
@@ -97,9 +94,9 @@ pub(super) fn sum_graph(
         });
     }
     let sum = sum.expect("invariant: there is a view");
-    match wanted {
-        Wanted::Sum => graph.output("probabilities", sum),
-        Wanted::Labels => {
+    match output {
+        SumOutput::Probabilities => graph.output("probabilities", sum),
+        SumOutput::Labels => {
             let labels = graph.root().op("labels", Argmax, &[sum])?;
             graph.output("labels", labels);
         }
@@ -112,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sides_of_aligned_grids_stay_such() {
+    fn aligned_sides_keep_their_form() {
         let sides = |align| [0.5, 0.75, 1.0, 1.25, 1.5, 1.75].map(|s| scaled_side(513, s, align));
         assert_eq!(sides(true), [257, 385, 513, 641, 769, 897]);
         assert_eq!(sides(false), [257, 385, 513, 641, 770, 898]);

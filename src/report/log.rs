@@ -1,4 +1,4 @@
-//! `log.jsonl`: a record a line, and what becomes of the lines when a run is resumed.
+//! `log.jsonl`: one record per line. Resuming a run drops the records of steps that are repeated.
 
 use super::record::Record;
 use super::tensorboard::{Events, append};
@@ -8,25 +8,25 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// The log's name in the directory of a run.
+/// Name of the log in a run directory.
 pub const LOG: &str = "log.jsonl";
 
-/// The longest log that is read, twenty times what a million steps leave.
-const MOST_BYTES: u64 = 1 << 29;
-/// The longest line of one; a start with 4096 named classes has half a megabyte.
-const MOST_LINE: u64 = 16 << 20;
+/// Maximum size of a log, twenty times that of a million steps.
+const MAX_BYTES: u64 = 1 << 29;
+/// Maximum length of a line. A start record with 4096 named classes has half a megabyte.
+const MAX_LINE: u64 = 16 << 20;
 
-/// Where a run goes on.
+/// The point from which a run is resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resumed {
-    /// Steps that are done.
+    /// Number of completed steps.
     pub step: u64,
-    /// Whether the network after that step is to be scored again.
+    /// Whether the evaluation after that step will be repeated.
     pub evaluation_due: bool,
 }
 
 impl Resumed {
-    /// Whether a record is of what is not done again.
+    /// Whether to keep a record: not if its step or evaluation will be repeated.
     fn keeps(&self, record: &Record) -> bool {
         match record {
             Record::Evaluation(r) if self.evaluation_due => r.step < self.step,
@@ -35,7 +35,7 @@ impl Resumed {
     }
 }
 
-/// The open records of a run: `log.jsonl`, and an event file for TensorBoard beside it.
+/// Writes the records of a run to `log.jsonl` and to an event file for TensorBoard.
 ///
 /// ```
 /// use atrous::report::{Record, RunLog, StepRecord, read};
@@ -54,16 +54,16 @@ pub struct RunLog {
 }
 
 impl RunLog {
-    /// Opens the records in the directory `dir`, which is there already: new ones, or those of a
-    /// run that goes on.
+    /// Opens the log in the existing directory `dir`: a new log, or that of a resumed run.
     ///
-    /// On resuming, records of what is done again are dropped: the log is written anew to a
-    /// temporary file, which then takes its name, and TensorBoard is told by an entry in the new
-    /// event file. Lines that are no records are dropped with a warning: the checkpoint is whole,
-    /// and a full disk's traces in the log are no reason not to go on.
+    /// On resuming, records of steps that will be repeated are dropped: the log is rewritten to a
+    /// temporary file, which then replaces it, and an entry in the new event file makes TensorBoard
+    /// drop them. Invalid lines, such as those left by a full disk, are dropped with a warning; the
+    /// checkpoint is not affected by them.
     ///
     /// # Errors
-    /// Where `dir` cannot be written; where a new run would be added to the records of another.
+    /// Returns an error if `dir` is not writable, or if a new run would be added to the log of
+    /// another.
     pub fn open(dir: &Path, resumed: Option<Resumed>) -> Result<Self> {
         let path = dir.join(LOG);
         let old = if path.exists() { lines(&path)? } else { Vec::new() };
@@ -71,17 +71,17 @@ impl RunLog {
             if old.is_empty() {
                 return Self::append(path, dir, None, &[]);
             }
-            return Err(error!(Usage, "holds the records of a run")
+            return Err(error!(Usage, "already contains the records of a run")
                 .file(&path)
-                .advice("resume that run, or name another directory for the new one"));
+                .advice("resume that run, or choose another directory for the new one"));
         };
         let mut kept = Vec::new();
         for (number, line) in (1..).zip(old) {
             match line {
                 Line::Record(record) if resumed.keeps(&record) => kept.push(*record),
-                Line::Record(_) | Line::Torn => {}
-                Line::Other(e) => log::warn!(
-                    "{}: line {number} is no record of a run and is left out ({e})",
+                Line::Record(_) | Line::Incomplete => {}
+                Line::Invalid(e) => log::warn!(
+                    "{}: dropping line {number}, which is not a valid record ({e})",
                     path.display()
                 ),
             }
@@ -94,20 +94,22 @@ impl RunLog {
         let file = OpenOptions::new()
             .append(true)
             .open(&path)
-            .map_err(|e| Error::io(&path, "could not be opened", e))?;
+            .map_err(|e| Error::io(&path, "could not open", e))?;
         let mut events = Events::create(dir, resumed_at)?;
-        // The classes' names are needed for what comes.
-        kept.iter().for_each(|r| events.note_classes(r));
+        // New events need the class names.
+        for record in kept {
+            events.note_classes(record);
+        }
         Ok(Self { path, file, events })
     }
 
-    /// Appends a record: one write to the log, so that a run that is killed leaves whole lines, and
-    /// its scalars for TensorBoard.
+    /// Appends a record to the log, and its scalars to the event file. The log is appended to in
+    /// one write, so that a killed run leaves complete lines.
     ///
     /// # Errors
-    /// Where a file cannot be written.
+    /// Returns an error if a file cannot be written.
     pub fn write(&mut self, record: &Record) -> Result<()> {
-        let failed = |e| Error::io(&self.path, "could not be written", e);
+        let failed = |e| Error::io(&self.path, "could not write", e);
         let line = line(record).map_err(failed)?;
         append(&mut self.file, line.as_bytes()).map_err(failed)?;
         self.events.write(record)
@@ -118,20 +120,22 @@ fn line(record: &Record) -> io::Result<String> {
     Ok(serde_json::to_string(record)? + "\n")
 }
 
-/// All records of the run in the directory `dir`. A last line without an end, torn when the program
-/// was killed, is left out.
+/// Reads all records of the run in the directory `dir`. Skips an incomplete last line, which a
+/// killed run may leave.
 ///
 /// # Errors
-/// Where there is no log, or a line is no record; the error names the line.
+/// Returns an error if there is no log, or if a line is invalid; the error has the line number.
 pub fn read(dir: &Path) -> Result<Vec<Record>> {
     let path = dir.join(LOG);
     let mut records = Vec::new();
     for (number, line) in (1..).zip(lines(&path)?) {
         match line {
             Line::Record(record) => records.push(*record),
-            Line::Torn => log::info!("{}: line {number} was torn and is left out", path.display()),
-            Line::Other(e) => {
-                return Err(Error::new(ErrorKind::Data, "is no record of a run")
+            Line::Incomplete => {
+                log::info!("{}: skipping line {number}, which is incomplete", path.display());
+            }
+            Line::Invalid(e) => {
+                return Err(Error::new(ErrorKind::Data, "not a valid record of a run")
                     .source(e)
                     .at(format!("line {number}"))
                     .file(&path));
@@ -141,12 +145,12 @@ pub fn read(dir: &Path) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-/// What a line of a log is.
+/// A line of a log.
 enum Line {
     Record(Box<Record>),
-    /// The last one, without an end.
-    Torn,
-    Other(serde_json::Error),
+    /// The last line, without a line break.
+    Incomplete,
+    Invalid(serde_json::Error),
 }
 
 fn lines(path: &Path) -> Result<Vec<Line>> {
@@ -154,28 +158,25 @@ fn lines(path: &Path) -> Result<Vec<Line>> {
     let (mut lines, mut read, mut line) = (Vec::new(), 0, Vec::new());
     loop {
         line.clear();
-        // Bytes, not text: a line may be torn inside of a letter.
-        let got = file.by_ref().take(MOST_LINE + 1).read_until(b'\n', &mut line);
-        let got = got.map_err(|e| Error::io(path, "could not be read", e))? as u64;
-        read += got;
-        if got > MOST_LINE {
+        // Bytes, not text: a line may end inside a character.
+        let length = file.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut line);
+        let length = length.map_err(|e| Error::io(path, "could not read", e))? as u64;
+        read += length;
+        if length > MAX_LINE {
             let at = format!("line {}", lines.len() + 1);
-            return Err(error!(Data, "is longer than {MOST_LINE} bytes, the limit for a record")
+            return Err(error!(Data, "a record must not be longer than {MAX_LINE} bytes")
                 .at(at)
                 .file(path));
         }
-        if read > MOST_BYTES {
-            return Err(error!(
-                Data,
-                "is longer than {MOST_BYTES} bytes, the limit for a run's log"
-            )
-            .file(path));
+        if read > MAX_BYTES {
+            return Err(error!(Data, "the log of a run must not be longer than {MAX_BYTES} bytes")
+                .file(path));
         }
         lines.push(match serde_json::from_slice(&line) {
             _ if line.is_empty() => return Ok(lines),
             Ok(record) => Line::Record(Box::new(record)),
-            Err(_) if !line.ends_with(b"\n") => Line::Torn,
-            Err(e) => Line::Other(e),
+            Err(_) if !line.ends_with(b"\n") => Line::Incomplete,
+            Err(e) => Line::Invalid(e),
         });
     }
 }
@@ -190,7 +191,7 @@ mod tests {
         Record::Step(StepRecord {
             step,
             loss,
-            rate: 0.007,
+            learning_rate: 0.007,
             gradient_norm: Some(1.5),
             ..StepRecord::default()
         })
@@ -255,16 +256,20 @@ mod tests {
         let Record::Step(back) = read(dir.path()).unwrap().swap_remove(0) else {
             panic!("a step was written")
         };
-        assert!(back.loss.is_nan() && back.rate == 0.007);
+        assert!(back.loss.is_nan() && back.learning_rate == 0.007);
+        // As written by earlier versions.
+        let old = r#"{"kind":"step","step":1,"epoch":0.5,"loss":null,"rate":0.5,"gradient_norm":null,"pictures_per_second":1.0,"idle":0.0,"seconds":1.0}"#;
+        let Record::Step(old) = serde_json::from_str(old).unwrap() else { panic!("not a step") };
+        assert_eq!((old.learning_rate, old.images_per_second), (0.5, 1.0));
     }
 
     #[test]
-    fn resuming_drops_later_steps_and_a_torn_line() {
+    fn resuming_drops_later_steps_and_an_incomplete_line() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = RunLog::open(dir.path(), None).unwrap();
         log.write(&start(0)).unwrap();
         (1..=7).for_each(|s| log.write(&step(s, 1.0)).unwrap());
-        // What kill -9 can leave: the start of a line, here up to the middle of a letter.
+        // What kill -9 can leave: the start of a line, here up to the middle of a character.
         let mut file = OpenOptions::new().append(true).open(dir.path().join(LOG)).unwrap();
         file.write_all(b"{\"kind\":\"end\",\"reason\":\"\xc3").unwrap();
         assert_eq!(steps(dir.path()), [0, 1, 2, 3, 4, 5, 6, 7]);
@@ -293,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evaluation_that_is_made_again_is_not_told_twice() {
+    fn a_repeated_evaluation_is_recorded_once() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = RunLog::open(dir.path(), None).unwrap();
         let evaluation =
@@ -322,12 +327,12 @@ mod tests {
     fn a_log_without_an_end_is_refused_and_not_read_into_memory() {
         let dir = tempfile::tempdir().unwrap();
         let file = File::create(dir.path().join(LOG)).unwrap();
-        // All holes: no disk has to hold it.
+        // A sparse file, which takes no space.
         file.set_len(1 << 40).unwrap();
         for error in
             [read(dir.path()).unwrap_err(), RunLog::open(dir.path(), after(1)).unwrap_err()]
         {
-            assert!(error.to_string().contains("line 1: is longer than"), "{error}");
+            assert!(error.to_string().contains("line 1: a record must not be longer"), "{error}");
         }
     }
 

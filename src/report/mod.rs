@@ -1,4 +1,4 @@
-//! What a training run tells about itself: `log.jsonl`, TensorBoard's event files, `report.html`.
+//! Reports of a training run: `log.jsonl`, event files for TensorBoard, and `report.html`.
 
 pub mod html;
 mod log;

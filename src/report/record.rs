@@ -1,4 +1,4 @@
-//! The records of a run, as they stand in `log.jsonl`.
+//! The records of a run in `log.jsonl`.
 
 use crate::eval::Scores;
 use serde::{Deserialize, Serialize};
@@ -6,26 +6,26 @@ use serde::{Deserialize, Serialize};
 /// One line of `log.jsonl`: an object whose `kind` is `start`, `note`, `step`, `evaluation` or
 /// `end`.
 ///
-/// `step` is everywhere the number of steps (updates of the weights) that are done: after the first
-/// one it is 1. Numbers that are not finite are `null` in the file, since JSON has none, and NaN
-/// when they are read back.
+/// `step` is always the number of completed steps (updates of the weights): after the first one it
+/// is 1. Numbers that are not finite are `null` in the file, since JSON cannot represent them, and
+/// NaN when read back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Record {
-    /// The program was started, or resumed.
+    /// The run was started or resumed.
     Start(StartRecord),
-    /// Something is not as it should be, or not as it was before: see its text.
+    /// A warning to the user.
     Note(NoteRecord),
-    /// A step was made, or the last one of those that are told together.
+    /// Training progress since the last record of this kind.
     Step(StepRecord),
-    /// The network was scored on the validation images.
+    /// The network was evaluated on the validation images.
     Evaluation(EvaluationRecord),
-    /// The program ended by itself.
+    /// The run ended, without being killed.
     End(EndRecord),
 }
 
 impl Record {
-    /// Steps that were done when this was written.
+    /// Number of completed steps.
     pub fn step(&self) -> u64 {
         match self {
             Record::Start(r) => r.step,
@@ -37,82 +37,82 @@ impl Record {
     }
 }
 
-/// What runs, where, and on what.
+/// Start of a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct StartRecord {
-    /// Steps that are done already: 0, or where a checkpoint goes on.
+    /// Number of completed steps: 0, or that of the checkpoint.
     pub step: u64,
-    /// Seconds since 1970.
+    /// Seconds since the Unix epoch.
     pub time: f64,
-    /// The command line.
+    /// Command line.
     pub command: String,
-    /// The device, in words.
+    /// Device.
     pub device: String,
-    /// The network, in words.
+    /// Network.
     pub network: String,
     /// Names of the classes, by number.
     pub classes: Vec<String>,
-    /// All settings of the run.
+    /// The recipe, including default values.
     pub config: serde_json::Value,
 }
 
-/// What the user was warned of.
+/// A warning to the user.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct NoteRecord {
-    /// Steps done.
+    /// Number of completed steps.
     pub step: u64,
-    /// In words.
+    /// The warning.
     pub text: String,
 }
 
-/// What a step did.
+/// Training progress.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// Steps done, this one included.
+    /// Number of completed steps.
     pub step: u64,
-    /// Passes over the training images so far: 1.5 is in the middle of the second.
+    /// Number of passes over the training images: 1.5 is in the middle of the second.
     pub epoch: f64,
-    /// The loss.
+    /// Mean loss of the last steps.
     #[serde(deserialize_with = "or_nan")]
     pub loss: f64,
-    /// The learning rate.
-    #[serde(deserialize_with = "or_nan")]
-    pub rate: f64,
-    /// Norm of the gradient before clipping, where it was computed.
+    /// Learning rate.
+    #[serde(deserialize_with = "or_nan", alias = "rate")]
+    pub learning_rate: f64,
+    /// Norm of the gradient before clipping, if it was computed.
     pub gradient_norm: Option<f64>,
-    /// Images trained on per second.
+    /// Training images per second.
     #[serde(deserialize_with = "or_nan", alias = "pictures_per_second")]
     pub images_per_second: f64,
-    /// Share of the time in which the device waited for data, 0 to 1.
+    /// Fraction of the time that the device waited for data, 0 to 1.
     #[serde(deserialize_with = "or_nan")]
     pub idle: f64,
-    /// Seconds that training has taken up to here, breaks between two starts left out.
+    /// Training time so far in seconds, without breaks between starts.
     #[serde(deserialize_with = "or_nan")]
     pub seconds: f64,
 }
 
-/// Scores on the validation images. Fractions of 1; `None` where no pixel counts.
+/// Scores on the validation images, as fractions of 1; `None` if no pixel counts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct EvaluationRecord {
-    /// Steps done.
+    /// Number of completed steps.
     pub step: u64,
-    /// Seconds that the evaluation took.
+    /// Duration of the evaluation in seconds.
     #[serde(deserialize_with = "or_nan")]
     pub seconds: f64,
-    /// Mean of the classes' IoU, over the classes that occur in the truth.
+    /// Mean IoU of the classes that occur in the truth.
     pub mean_iou: Option<f64>,
-    /// Right pixels over all that count.
+    /// Fraction of correct pixels.
     pub pixel_accuracy: Option<f64>,
-    /// Mean of the classes' accuracies, over the classes that occur in the truth.
+    /// Mean accuracy of the classes that occur in the truth.
     pub mean_accuracy: Option<f64>,
-    /// Each class's IoU, by number; `None` for a class that does not occur.
+    /// IoU of each class, by number; `None` for classes that do not occur.
     pub class_ious: Vec<Option<f64>>,
-    /// Whether no evaluation before was as good.
+    /// Whether this is the best mIoU so far.
     pub best: bool,
 }
 
 impl EvaluationRecord {
-    /// The record of `scores`.
+    /// Creates a record from `scores`.
     pub fn new(step: u64, seconds: f64, scores: &Scores, best: bool) -> Self {
         Self {
             step,
@@ -126,17 +126,17 @@ impl EvaluationRecord {
     }
 }
 
-/// How the program ended.
+/// End of a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct EndRecord {
-    /// Steps done.
+    /// Number of completed steps.
     pub step: u64,
-    /// Seconds since 1970.
+    /// Seconds since the Unix epoch.
     pub time: f64,
-    /// Seconds that training has taken in all, breaks between two starts left out.
+    /// Total training time in seconds, without breaks between starts.
     #[serde(deserialize_with = "or_nan")]
     pub seconds: f64,
-    /// Why, in words: `finished`, `stopped by the user`, or the error.
+    /// Reason: `finished`, `stopped by the user`, or the error.
     pub reason: String,
 }
 

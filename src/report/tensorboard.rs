@@ -1,4 +1,4 @@
-//! Event files for TensorBoard: TFRecords that hold a few fields of
+//! Event files for TensorBoard: TFRecords with a subset of the fields of
 //! `tensorflow/core/util/event.proto` and `tensorflow/core/framework/summary.proto`.
 
 use super::record::Record;
@@ -9,10 +9,10 @@ use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// CRC-32C, which TFRecords are checked with.
+/// CRC-32C, the checksum of TFRecords.
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
-/// An event file that is being written.
+/// Writes an event file.
 #[derive(Debug)]
 pub(super) struct Events {
     path: PathBuf,
@@ -21,13 +21,13 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// A new event file in `dir`. `resumed_at` tells TensorBoard to forget what older files of the
-    /// directory say of later steps.
+    /// Creates an event file in `dir`. `resumed_at` makes TensorBoard drop events of later steps in
+    /// older files of the directory.
     pub fn create(dir: &Path, resumed_at: Option<u64>) -> Result<Self> {
         let mut number = 0;
         let (path, file) = loop {
-            // The parts are TensorBoard's own, in which it sorts files; the host's name is not
-            // needed, so it is not told.
+            // TensorBoard sorts files by these parts. The host name is optional, and omitted for
+            // privacy.
             let name = format!(
                 "events.out.tfevents.{:.0}.atrous.{}.{number}",
                 now().floor(),
@@ -37,33 +37,33 @@ impl Events {
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => break (path, file),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
-                Err(e) => return Err(Error::io(&path, "could not be written", e)),
+                Err(e) => return Err(Error::io(&path, "could not write", e)),
             }
         };
         let mut events = Self { path, file, classes: Vec::new() };
         // Event.file_version = 3
         let mut first = vec![event(now(), 0, 3, b"brain.Event:2")];
         if let Some(step) = resumed_at {
-            // Event.session_log = 7, SessionLog.status = 1: START is 1. Events from this step on
-            // are dropped.
+            // Event.session_log = 7, SessionLog.status = 1: START is 1. TensorBoard drops older
+            // events from this step on.
             first.push(event(now(), step + 1, 7, &[1 << 3, 1]));
         }
         if let Err(e) = events.append(&first) {
-            // A disk that is full leaves no file that says nothing.
+            // Do not leave an empty file on a full disk.
             let _ = std::fs::remove_file(&events.path);
             return Err(e);
         }
         Ok(events)
     }
 
-    /// Remembers the names under which classes are reported.
+    /// Stores the class names of a start record, for the tags of later records.
     pub fn note_classes(&mut self, record: &Record) {
         if let Record::Start(start) = record {
             self.classes.clone_from(&start.classes);
         }
     }
 
-    /// Writes what a record says in numbers.
+    /// Writes the scalars of a record.
     pub fn write(&mut self, record: &Record) -> Result<()> {
         self.note_classes(record);
         let scalars = self.scalars(record);
@@ -84,32 +84,32 @@ impl Events {
     }
 
     fn scalars(&self, record: &Record) -> Vec<(String, f64)> {
-        let some = |tag: &str, value: Option<f64>| value.map(|v| (tag.to_owned(), v));
+        let scalar = |tag: &str, value: Option<f64>| value.map(|v| (tag.to_owned(), v));
         match record {
             Record::Start(_) | Record::Note(_) | Record::End(_) => Vec::new(),
             Record::Step(r) => [
-                some("train/loss", Some(r.loss)),
-                some("train/rate", Some(r.rate)),
-                some("train/epoch", Some(r.epoch)),
-                some("train/gradient_norm", r.gradient_norm),
-                some("train/images_per_second", Some(r.images_per_second)),
-                some("train/idle", Some(r.idle)),
+                scalar("train/loss", Some(r.loss)),
+                scalar("train/learning_rate", Some(r.learning_rate)),
+                scalar("train/epoch", Some(r.epoch)),
+                scalar("train/gradient_norm", r.gradient_norm),
+                scalar("train/images_per_second", Some(r.images_per_second)),
+                scalar("train/idle", Some(r.idle)),
             ]
             .into_iter()
             .flatten()
             .collect(),
             Record::Evaluation(r) => {
-                let whole = [
-                    some("val/mean_iou", r.mean_iou),
-                    some("val/pixel_accuracy", r.pixel_accuracy),
-                    some("val/mean_accuracy", r.mean_accuracy),
+                let means = [
+                    scalar("val/mean_iou", r.mean_iou),
+                    scalar("val/pixel_accuracy", r.pixel_accuracy),
+                    scalar("val/mean_accuracy", r.mean_accuracy),
                 ];
                 let class = |(number, iou): (usize, &Option<f64>)| {
                     let name =
                         self.classes.get(number).map_or_else(|| number.to_string(), Clone::clone);
                     iou.map(|iou| (format!("val/iou/{name}"), iou))
                 };
-                whole
+                means
                     .into_iter()
                     .flatten()
                     .chain(r.class_ious.iter().enumerate().filter_map(class))
@@ -120,18 +120,17 @@ impl Events {
 
     fn append(&mut self, events: &[Vec<u8>]) -> Result<()> {
         let frames: Vec<u8> = events.iter().flat_map(|e| frame(e)).collect();
-        append(&mut self.file, &frames)
-            .map_err(|e| Error::io(&self.path, "could not be written", e))
+        append(&mut self.file, &frames).map_err(|e| Error::io(&self.path, "could not write", e))
     }
 }
 
-/// Appends to a file in one write, all or nothing: half a record, as a full disk leaves it, would
-/// swallow the next one.
+/// Appends to a file in one write, all or nothing: a partial record, left by a full disk, would
+/// corrupt the next one.
 pub(super) fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
-    let whole = file.metadata()?.len();
+    let length = file.metadata()?.len();
     file.write_all(bytes).inspect_err(|_| {
-        // What went wrong first is what is told.
-        let _ = file.set_len(whole).and_then(|()| file.seek(io::SeekFrom::Start(whole)));
+        // Report the original error.
+        let _ = file.set_len(length).and_then(|()| file.seek(io::SeekFrom::Start(length)));
     })
 }
 
@@ -146,13 +145,13 @@ fn frame(data: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The checksum as TFRecords store it, turned and shifted so that a checksum of data that holds
-/// checksums stays a good one.
+/// The checksum as TFRecords store it: rotated and offset, so that the CRC of data that contains
+/// CRCs remains effective.
 fn masked(data: &[u8]) -> u32 {
     CRC.checksum(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// An Event: wall_time = 1 (a double), step = 2, and one field of bytes.
+/// An `Event` message: wall_time = 1 (a double), step = 2, and one field of bytes.
 fn event(time: f64, step: u64, field: u64, content: &[u8]) -> Vec<u8> {
     let mut out = vec![1 << 3 | 1];
     out.extend(time.to_le_bytes());
@@ -176,7 +175,7 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Seconds since 1970.
+/// Seconds since the Unix epoch.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
@@ -188,7 +187,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fs;
 
-    /// CRC-32C bit by bit, after RFC 3720 B.4: not the code that writes.
+    /// CRC-32C bit by bit, after RFC 3720 B.4: independent of the code under test.
     fn crc(data: &[u8]) -> u32 {
         !data.iter().fold(!0u32, |crc, &byte| {
             (0..8).fold(crc ^ u32::from(byte), |crc, _| {
@@ -206,23 +205,23 @@ mod tests {
 
     fn check(data: &[u8], stored: &[u8]) {
         let stored = u32::from_le_bytes(stored.try_into().unwrap());
-        let turned = stored.wrapping_sub(0xa282_ead8);
-        assert_eq!(turned.rotate_left(15), crc(data));
+        let rotated = stored.wrapping_sub(0xa282_ead8);
+        assert_eq!(rotated.rotate_left(15), crc(data));
     }
 
     fn records(mut file: &[u8]) -> Vec<&[u8]> {
-        let mut found = Vec::new();
+        let mut out = Vec::new();
         while !file.is_empty() {
             let length = take(&mut file, 8);
             check(length, take(&mut file, 4));
             let data = take(&mut file, u64::from_le_bytes(length.try_into().unwrap()) as usize);
             check(data, take(&mut file, 4));
-            found.push(data);
+            out.push(data);
         }
-        found
+        out
     }
 
-    /// A field's value, by protobuf's wire types.
+    /// Value of a field, by protobuf wire type.
     #[derive(Debug, PartialEq)]
     enum Wire<'a> {
         Varint(u64),
@@ -240,11 +239,11 @@ mod tests {
                 return value;
             }
         }
-        panic!("a number without an end");
+        panic!("a varint without an end");
     }
 
     fn fields(mut message: &[u8]) -> Vec<(u64, Wire<'_>)> {
-        let mut found = Vec::new();
+        let mut out = Vec::new();
         while !message.is_empty() {
             let key = read_varint(&mut message);
             let value = match key & 7 {
@@ -257,9 +256,9 @@ mod tests {
                 5 => Wire::Four(take(&mut message, 4).try_into().unwrap()),
                 other => panic!("wire type {other}"),
             };
-            found.push((key >> 3, value));
+            out.push((key >> 3, value));
         }
-        found
+        out
     }
 
     fn field<'a, 'b>(message: &'b [(u64, Wire<'a>)], number: u64) -> Option<&'b Wire<'a>> {
@@ -272,7 +271,7 @@ mod tests {
         let Some(Wire::Bytes(summary)) = field(&event, 5) else { return None };
         let Some(Wire::Varint(step)) = field(&event, 2) else { panic!("an event without a step") };
         let values = fields(summary).into_iter().map(|(number, value)| {
-            let Wire::Bytes(entry) = value else { panic!("a value that is no message") };
+            let Wire::Bytes(entry) = value else { panic!("a value that is not a message") };
             let entry = fields(entry);
             let (Some(Wire::Bytes(tag)), Some(Wire::Four(value))) =
                 (field(&entry, 1), field(&entry, 2))
@@ -310,7 +309,7 @@ mod tests {
         let step = StepRecord {
             step: 300,
             loss: 0.75,
-            rate: 0.007,
+            learning_rate: 0.007,
             gradient_norm: None,
             idle: 0.25,
             ..Default::default()
@@ -327,10 +326,10 @@ mod tests {
         let first = fields(events[0]);
         assert_eq!(field(&first, 3), Some(&Wire::Bytes(b"brain.Event:2")));
         let Some(Wire::Eight(time)) = field(&first, 1) else { panic!("an event without a time") };
-        assert!(f64::from_le_bytes(*time) > 1.6e9, "seconds since 1970");
+        assert!(f64::from_le_bytes(*time) > 1.6e9, "seconds since the Unix epoch");
         let (step, scalars) = summary(events[1]).unwrap();
         assert_eq!((step, scalars["train/loss"], scalars["train/idle"]), (300, 0.75, 0.25));
-        assert_eq!(scalars["train/rate"], 0.007f32);
+        assert_eq!(scalars["train/learning_rate"], 0.007f32);
         assert!(!scalars.contains_key("train/gradient_norm"));
         let (step, scalars) = summary(events[2]).unwrap();
         let expected: BTreeMap<String, f32> =
@@ -341,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_run_knows_its_classes_and_tells_from_where_steps_are_new() {
+    fn a_resumed_run_keeps_its_class_names_and_drops_later_steps() {
         let dir = tempfile::tempdir().unwrap();
         let start = StartRecord { classes: vec!["sky".to_owned()], ..Default::default() };
         RunLog::open(dir.path(), None).unwrap().write(&Record::Start(start)).unwrap();

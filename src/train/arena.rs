@@ -1,8 +1,8 @@
-//! Where each tensor lies in the flat vectors that updates run on.
+//! Layout of tensors in the flat vectors that updates run on.
 //!
-//! Parameters, their gradients and momenta lie alike: what is at one place of the parameters'
-//! vector has its gradient at the same place of the gradients'. A vector is cut into segments that
-//! a device can bind; no tensor straddles two.
+//! Parameters, their gradients and momenta share one layout: the gradient of the parameter at an
+//! offset is at the same offset of the gradient vector. A vector is cut into segments that a device
+//! can bind; no tensor straddles two segments.
 
 use crate::error::{Result, error};
 use crate::gpu::{pack_f32, unpack_f32};
@@ -12,30 +12,31 @@ use crate::ops::{Packing, flat};
 use crate::tensor::{Shape, Tensor, TensorType};
 use std::collections::BTreeMap;
 
-/// A tensor's place.
+/// Location of a tensor in the arena.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Our name of the parameter or statistic.
+    /// Name of the parameter or statistic, in this crate's dialect.
     pub name: String,
     /// Its shape on the host.
     pub shape: Shape,
-    /// How it lies on devices.
+    /// Packing on devices.
     pub packing: Packing,
     segment: usize,
     first: usize,
 }
 
 impl Entry {
-    fn numbers(&self) -> usize {
+    /// Number of `f32` elements in the packed form.
+    fn elements(&self) -> usize {
         (TensorLayout::bytes(TensorType::f32(self.shape), self.packing) / 4) as usize
     }
 }
 
-/// The places of some tensors, in order.
+/// Locations of a list of tensors, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterArena {
     entries: Vec<Entry>,
-    /// Numbers of each segment, a multiple of [`flat::BLOCK`].
+    /// Elements of each segment, a multiple of [`flat::BLOCK`].
     segments: Vec<usize>,
 }
 
@@ -43,7 +44,7 @@ impl ParameterArena {
     /// Lays tensors out one after the other, in segments of at most `limit` bytes.
     ///
     /// # Errors
-    /// Where a single tensor is larger.
+    /// Returns an error if a single tensor is larger than `limit`.
     pub fn new(
         tensors: impl IntoIterator<Item = (String, Shape, Packing)>,
         limit: u64,
@@ -52,17 +53,17 @@ impl ParameterArena {
         let mut arena = ParameterArena { entries: Vec::new(), segments: Vec::new() };
         for (name, shape, packing) in tensors {
             let mut entry = Entry { name, shape, packing, segment: 0, first: 0 };
-            let numbers = entry.numbers().next_multiple_of(flat::BLOCK);
-            if numbers > limit {
-                return Err(error!(OutOfMemory, "{shape} is past what the device binds")
+            let elements = entry.elements().next_multiple_of(flat::BLOCK);
+            if elements > limit {
+                return Err(error!(OutOfMemory, "{shape} exceeds the device's binding limit")
                     .at(format!("parameter `{}`", entry.name)));
             }
-            if arena.segments.last().is_none_or(|&used| used + numbers > limit) {
+            if arena.segments.last().is_none_or(|&used| used + elements > limit) {
                 arena.segments.push(0);
             }
             entry.segment = arena.segments.len() - 1;
             let used = &mut arena.segments[entry.segment];
-            entry.first = std::mem::replace(used, *used + numbers);
+            entry.first = std::mem::replace(used, *used + elements);
             arena.entries.push(entry);
         }
         Ok(arena)
@@ -73,17 +74,16 @@ impl ParameterArena {
         &self.entries
     }
 
-    /// Name of a segment's buffer, with its numbers, for each segment of the vector called
-    /// `vector`.
+    /// Name and element count of each segment's buffer, for the vector called `vector`.
     pub fn buffers(&self, vector: &str) -> impl Iterator<Item = (String, usize)> {
         self.segments
             .iter()
             .enumerate()
-            .map(move |(i, &numbers)| (format!("{vector}.{i}"), numbers))
+            .map(move |(i, &elements)| (format!("{vector}.{i}"), elements))
     }
 
-    /// Where a tensor lies in the vector called `vector`.
-    pub fn place(&self, vector: &str, entry: &Entry) -> Resident {
+    /// Location of a tensor in the vector called `vector`.
+    pub fn location(&self, vector: &str, entry: &Entry) -> Resident {
         Resident {
             buffer: format!("{vector}.{}", entry.segment),
             first: entry.first,
@@ -91,26 +91,26 @@ impl ParameterArena {
         }
     }
 
-    /// For each segment the group of each block; `group` says a tensor's. What is between tensors
-    /// belongs to the one before.
+    /// Group number of each block, for each segment. `group` returns the group of a tensor. The
+    /// padding after a tensor belongs to the tensor's group.
     pub fn groups(&self, group: impl Fn(usize, &Entry) -> u32) -> Vec<Vec<u32>> {
         let mut groups: Vec<Vec<u32>> =
-            self.segments.iter().map(|numbers| vec![0; numbers / flat::BLOCK]).collect();
+            self.segments.iter().map(|elements| vec![0; elements / flat::BLOCK]).collect();
         for (i, entry) in self.entries.iter().enumerate() {
             let blocks =
-                entry.first / flat::BLOCK..(entry.first + entry.numbers()).div_ceil(flat::BLOCK);
+                entry.first / flat::BLOCK..(entry.first + entry.elements()).div_ceil(flat::BLOCK);
             groups[entry.segment][blocks].fill(group(i, entry));
         }
         groups
     }
 
-    /// The segments with the tensors that `tensor` gives; zeros where it gives none.
+    /// Packs the tensors that `tensor` returns into segments. Missing tensors become zeros.
     ///
     /// # Errors
-    /// Where a tensor has another shape, or there is no memory for a copy.
+    /// Returns an error if a tensor has a different shape, or the copy cannot be allocated.
     pub fn pack<'t>(&self, tensor: impl Fn(&str) -> Option<&'t Tensor>) -> Result<Vec<Vec<f32>>> {
         let mut segments: Vec<Vec<f32>> =
-            self.segments.iter().map(|&numbers| vec![0.0; numbers]).collect();
+            self.segments.iter().map(|&elements| vec![0.0; elements]).collect();
         for entry in &self.entries {
             let Some(tensor) = tensor(&entry.name) else { continue };
             if tensor.ty() != TensorType::f32(entry.shape) {
@@ -123,11 +123,11 @@ impl ParameterArena {
         Ok(segments)
     }
 
-    /// The tensors that lie in the segments.
+    /// Unpacks the tensors from the segments.
     pub fn unpack(&self, segments: &[Vec<f32>]) -> BTreeMap<String, Tensor> {
         let tensor = |e: &Entry| {
             unpack_f32(
-                &segments[e.segment][e.first..][..e.numbers()],
+                &segments[e.segment][e.first..][..e.elements()],
                 e.shape,
                 e.packing,
                 Vec::new(),
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn tensors_come_back_from_every_segment() {
-        // `a` takes 3 * 3 * 4 * 8 = 288 numbers, so 320 with its end; `b` 64; `c` 192.
+        // `a` takes 3 * 3 * 4 * 8 = 288 elements, so 320 with padding; `b` 64; `c` 192.
         for (limit, segments) in
             [(1 << 20, vec![576]), (384 * 4, vec![384, 192]), (320 * 4, vec![320, 256])]
         {

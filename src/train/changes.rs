@@ -1,53 +1,57 @@
-//! What differs when a run is resumed from how its steps were made so far.
+//! Differences between a resumed run and the settings of its last checkpoint.
 
 use super::checkpoint::RunProgress;
+use super::context::RunContext;
 use super::recipe::Recipe;
-use super::run::RunContext;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// What differs, in words.
+/// Changed settings, by their effect.
 pub(super) struct Changes {
-    /// Fields that mean nothing any more.
+    /// Fields that have no effect on a resumed run.
     ignored: Vec<String>,
-    /// Fields that change no weight.
+    /// Fields that do not affect the weights.
     harmless: Vec<String>,
-    /// Fields that change the steps to come.
+    /// Fields that affect the remaining steps.
     effective: Vec<String>,
+    /// Device of the checkpoint, and of this process.
     device: Option<(String, String)>,
 }
 
-/// Fields that decide when something is written, or how fast steps are made, but not what they
-/// compute.
+/// Fields that decide when something is written or how fast steps are, but not what they compute.
 const HARMLESS: [&str; 3] = ["evaluate_every", "checkpoint_every", "recompute"];
 
 impl Changes {
-    /// `progress` is the checkpoint's, the rest is today's. Checkpoints of earlier versions do not
-    /// say what they were made with: nothing differs.
-    pub(super) fn new(progress: &RunProgress, recipe: &Recipe, setting: RunContext) -> Self {
+    /// Compares the checkpoint's `progress` with the current recipe and context. Checkpoints of
+    /// earlier versions do not record their settings; nothing is reported for them.
+    pub(super) fn new(progress: &RunProgress, recipe: &Recipe, context: RunContext) -> Self {
         let (mut ignored, mut harmless, mut effective) = (Vec::new(), Vec::new(), Vec::new());
         if let Some(then) = &progress.recipe {
             let mut fields = Vec::new();
-            // Read and written again, keys that had another name in earlier versions are no change.
+            // Reserialize, so that keys renamed since an earlier version are not reported.
             let then = &serde_json::from_value(then.clone())
                 .map_or_else(|_| then.clone(), |recipe: Recipe| recipe.to_json());
             compare("", then, &recipe.to_json(), &mut fields);
             for (field, then, now) in fields {
-                let told = format!("`{field}` from {then} to {now}");
-                // The checkpoint says which network it is of.
+                let change = format!("`{field}` from {then} to {now}");
+                // The network is read from the checkpoint.
                 match field.as_str() {
-                    name if name == "network" || name.starts_with("network.") => ignored.push(told),
-                    name if HARMLESS.contains(&name) => harmless.push(told),
-                    _ => effective.push(told),
+                    name if name == "network" || name.starts_with("network.") => {
+                        ignored.push(change);
+                    }
+                    name if HARMLESS.contains(&name) => harmless.push(change),
+                    _ => effective.push(change),
                 }
             }
         }
-        let now = setting.device_name();
-        let device = progress.device.clone().filter(|then| *then != now).map(|then| (then, now));
+        let now = context.device_name();
+        let is_other =
+            |then: &String| *then != now && !(context.device.is_cpu() && then == OLD_CPU);
+        let device = progress.device.clone().filter(is_other).map(|then| (then, now));
         Self { ignored, harmless, effective, device }
     }
 
-    /// What to say of them.
+    /// Warnings for the user, one per kind of change.
     pub(super) fn notes(&self) -> Vec<String> {
         let changed = |fields: &[String]| {
             format!("recipe.toml was changed since the last checkpoint ({})", fields.join(", "))
@@ -56,36 +60,41 @@ impl Changes {
         if !self.ignored.is_empty() {
             let changed = changed(&self.ignored);
             notes.push(format!(
-                "{changed}, which is ignored: the network is the checkpoint's; begin another run to train another one"
+                "{changed}, which is ignored: the checkpoint defines the network; start a new run to train another one"
             ));
         }
         if !self.harmless.is_empty() {
             notes.push(format!(
-                "{}, which takes effect from here on and changes no weight",
+                "{}, which takes effect from here on and does not affect the weights",
                 changed(&self.harmless)
             ));
         }
         if !self.effective.is_empty() {
             let changed = changed(&self.effective);
-            notes
-                .push(format!("{changed}, which takes effect from here on: the weights will not be the bits of an unbroken run"));
+            notes.push(format!(
+                "{changed}, which takes effect from here on: the weights will not be bit-identical to an uninterrupted run"
+            ));
         }
         if let Some((then, now)) = &self.device {
             notes.push(format!(
-                "the run goes on on {now}, its last checkpoint was made on {then}: the weights will not be the bits of an unbroken run"
+                "resuming on {now}, but the last checkpoint was written on {then}: the weights will not be bit-identical to an uninterrupted run"
             ));
         }
         notes
     }
 }
 
-/// Where two trees differ: the path, and the two values in words.
+/// Name of the CPU in checkpoints of earlier versions.
+const OLD_CPU: &str = "the processor";
+
+/// Collects the differences of two JSON trees: path, old value and new value.
 fn compare(path: &str, then: &Value, now: &Value, into: &mut Vec<(String, String, String)>) {
     if let (Value::Object(a), Value::Object(b)) = (then, now) {
         for name in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            let value =
-                |of: &serde_json::Map<String, Value>| of.get(name).cloned().unwrap_or(Value::Null);
+            let value = |object: &serde_json::Map<String, Value>| {
+                object.get(name).cloned().unwrap_or(Value::Null)
+            };
             compare(&path, &value(a), &value(b), into);
         }
     } else if then != now {
@@ -116,14 +125,16 @@ mod tests {
         // As it comes from a file.
         let progress: RunProgress =
             serde_json::from_str(&serde_json::to_string(&progress).unwrap()).unwrap();
-        let setting = RunContext { device: &Device::Cpu, workers: 0, command: "", stop: None };
-        Changes::new(&progress, now, setting).notes()
+        let context = RunContext { device: &Device::Cpu, workers: 0, command: "", stop: None };
+        Changes::new(&progress, now, context).notes()
     }
 
     #[test]
-    fn what_was_changed_in_a_recipe_is_said_with_what_becomes_of_it() {
-        let then = Recipe { rate: 0.1, max_norm: None, ..Recipe::default() };
-        assert_eq!(notes(&then, "the processor", &then), [""; 0]);
+    fn changes_of_a_recipe_are_reported_with_their_effect() {
+        let then = Recipe { learning_rate: 0.1, max_norm: None, ..Recipe::default() };
+        for cpu in ["CPU", OLD_CPU] {
+            assert_eq!(notes(&then, cpu, &then), [""; 0]);
+        }
         let network =
             NetworkRecipe { backbone: Some("resnet18".into()), ..NetworkRecipe::default() };
         let now = Recipe {
@@ -142,19 +153,20 @@ mod tests {
             "{notes:?}"
         );
         assert!(
-            notes[1].contains("`checkpoint_every` from 250 to 1") && notes[1].contains("no weight"),
+            notes[1].contains("`checkpoint_every` from 250 to 1")
+                && notes[1].contains("not affect the weights"),
             "{notes:?}"
         );
-        for part in [
+        for phrase in [
             "`batch` from 8 to 3",
             "`seed` from 1 to 2",
             "`max_norm` from none to 5.0",
-            "not be the bits",
+            "not be bit-identical",
         ] {
-            assert!(notes[2].contains(part), "{notes:?}");
+            assert!(notes[2].contains(phrase), "{notes:?}");
         }
         assert!(
-            notes[3].contains("on the processor") && notes[3].contains("some card (Vulkan)"),
+            notes[3].contains("on CPU") && notes[3].contains("some card (Vulkan)"),
             "{notes:?}"
         );
     }
@@ -163,8 +175,8 @@ mod tests {
     fn a_checkpoint_of_an_earlier_version_says_nothing() {
         let progress: RunProgress =
             serde_json::from_str(r#"{"step":4,"best":null,"seconds":1.0}"#).unwrap();
-        let setting = RunContext { device: &Device::Cpu, workers: 0, command: "", stop: None };
+        let context = RunContext { device: &Device::Cpu, workers: 0, command: "", stop: None };
         assert!(progress.counted && progress.losses.is_empty());
-        assert_eq!(Changes::new(&progress, &Recipe::default(), setting).notes(), [""; 0]);
+        assert_eq!(Changes::new(&progress, &Recipe::default(), context).notes(), [""; 0]);
     }
 }

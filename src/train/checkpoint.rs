@@ -1,4 +1,4 @@
-//! Everything that a run needs to go on to the same bits, in one file.
+//! Checkpoints: everything a run needs to resume bit-identically, in one file.
 
 use super::trainer::Trainer;
 use crate::error::{Result, error};
@@ -11,51 +11,49 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
-/// The metadata key of a checkpoint's [`RunProgress`], as JSON.
+/// Metadata key of a checkpoint's [`RunProgress`], as JSON.
 const PROGRESS_KEY: &str = "atrous.progress";
 
-/// How far a run is. Order of the images, augmentation, dropout and learning rate follow from the
-/// number of steps and the seed alone.
+/// Progress of a run. Image order, augmentation, dropout and learning rate follow from the step
+/// number and the seed alone.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunProgress {
-    /// Steps that are done.
+    /// Number of completed steps.
     pub step: u64,
-    /// The best mIoU so far, and after which step.
+    /// Best mIoU so far, and its step.
     pub best: Option<(f64, u64)>,
-    /// Seconds of training so far.
+    /// Training time so far, in seconds.
     pub seconds: f64,
-    /// Whether the network after this step is still to be scored. A checkpoint comes before, so
-    /// that an image that cannot be read then costs no steps.
+    /// Whether the network after this step still has to be evaluated. The checkpoint is written
+    /// before the evaluation, so that an unreadable image does not cost any steps.
     #[serde(default)]
     pub evaluation_due: bool,
-    /// Images to train on: with others the order is another.
+    /// Number of training images. A different number changes the image order.
     #[serde(default, alias = "pictures")]
     pub images: Option<usize>,
-    /// Losses of the last steps, of which the records tell the mean.
+    /// Losses of the last steps; records contain their mean.
     #[serde(default)]
     pub losses: VecDeque<f64>,
-    /// Whether any pixel has counted in the loss so far. Checkpoints of earlier versions do not say
-    /// so.
-    #[serde(default = "assumed")]
+    /// Whether any pixel has counted in the loss so far. Not recorded by earlier versions.
+    #[serde(default = "default_counted")]
     pub counted: bool,
-    /// The recipe that the last steps were made with, as in the log; none in checkpoints of earlier
-    /// versions.
+    /// Recipe of the last steps, as in the log. Not recorded by earlier versions.
     #[serde(default)]
     pub recipe: Option<serde_json::Value>,
-    /// The device that they were made on, in words; none in checkpoints of earlier versions.
+    /// Device of the last steps. Not recorded by earlier versions.
     #[serde(default)]
     pub device: Option<String>,
 }
 
-fn assumed() -> bool {
+fn default_counted() -> bool {
     true
 }
 
-/// Writes a checkpoint: whole or not at all.
+/// Writes a checkpoint atomically.
 ///
 /// # Errors
-/// Where the file cannot be written, or a number is not finite.
+/// Returns an error if the file cannot be written, or a value is not finite.
 pub fn write(path: &Path, trainer: &Trainer, progress: &RunProgress) -> Result<()> {
     let dims = |s: Shape| vec![s.n, s.h, s.w, s.c];
     let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
@@ -70,7 +68,7 @@ pub fn write(path: &Path, trainer: &Trainer, progress: &RunProgress) -> Result<(
         tensors.push((name, dims(tensor.shape()), tensor.f32().to_vec()));
     }
     let json = serde_json::to_string(progress)
-        .map_err(|e| error!(Io, "the progress cannot be written as JSON: {e}"))?;
+        .map_err(|e| error!(Io, "could not serialize the progress as JSON: {e}"))?;
     let metadata = BTreeMap::from([
         (PROGRESS_KEY.to_owned(), json),
         (CONFIG_KEY.to_owned(), trainer.config().to_json()),
@@ -78,12 +76,12 @@ pub fn write(path: &Path, trainer: &Trainer, progress: &RunProgress) -> Result<(
     write_safetensors(path, tensors, &metadata, FloatDType::F32)
 }
 
-/// A checkpoint that was read.
+/// A checkpoint in memory.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
-    /// The network.
+    /// Configuration of the network.
     pub config: Config,
-    /// How far the run was.
+    /// Progress of the run.
     pub progress: RunProgress,
     weights: Weights,
     state: BTreeMap<String, Tensor>,
@@ -93,13 +91,13 @@ impl Checkpoint {
     /// Reads a checkpoint.
     ///
     /// # Errors
-    /// Where the file is damaged or no checkpoint.
+    /// Returns an error if the file is damaged or not a checkpoint.
     pub fn read(path: &Path) -> Result<Self> {
         let file = WeightFile::open(path)?;
-        let none = || error!(Weights, "is no checkpoint of a training").file(path);
+        let none = || error!(Weights, "not a training checkpoint").file(path);
         let progress = file.metadata().get(PROGRESS_KEY).ok_or_else(none)?;
         let progress = serde_json::from_str(progress)
-            .map_err(|e| error!(Weights, "tells its progress wrongly: {e}").file(path))?;
+            .map_err(|e| error!(Weights, "invalid progress metadata: {e}").file(path))?;
         let config = file.metadata().get(CONFIG_KEY).ok_or_else(none)?;
         let config = Config::from_json(config).map_err(|e| e.file(path))?;
         let (mut weights, mut state) = (Weights::new(), BTreeMap::new());
@@ -115,24 +113,24 @@ impl Checkpoint {
         Ok(Self { config, progress, weights, state })
     }
 
-    /// The network's weights.
+    /// Weights of the network.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
 
-    /// Brings a trainer to where the checkpoint was written.
+    /// Restores the state of a trainer from the checkpoint.
     ///
     /// # Errors
-    /// Where the trainer is of another network or optimizer.
+    /// Returns an error if the trainer has a different network or optimizer.
     pub fn restore(&self, trainer: &mut Trainer) -> Result<()> {
         trainer.restore(self.progress.step, &self.weights, &self.state)
     }
 }
 
-/// Writes weights as `segment` and all other commands take them: whole or not at all.
+/// Writes a weights file for `segment` and the other commands, atomically.
 ///
 /// # Errors
-/// Where the file cannot be written, or a number is not finite.
+/// Returns an error if the file cannot be written, or a value is not finite.
 pub fn write_weights(path: &Path, config: &Config, weights: &Weights) -> Result<()> {
     let stored = dialects::store(config, weights, "atrous")?;
     write_safetensors(path, stored.tensors, &stored.metadata, FloatDType::F32)

@@ -1,20 +1,20 @@
-//! How long a training takes, and how much of that its device waited.
+//! Training time, throughput, and the fraction of time that the device waits for images.
 
-use super::run::TOLD;
+use super::event::LOG_INTERVAL;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Time that training takes: evaluations and checkpoints do not count.
+/// Measures training time, without evaluations and checkpoints.
 pub(super) struct Clock {
-    /// Seconds before this start.
+    /// Training time before this process, in seconds.
     before: f64,
     start: Instant,
     paused: Duration,
-    /// Time that the device waited for images since the last step was told.
+    /// Time spent waiting for images since the last step.
     waited: Duration,
-    /// When the last step ended, in time that counts.
+    /// End of the last step, in training time.
     last: Duration,
-    /// Time, images and waiting of the last steps.
+    /// Duration, image count and waiting time of the last steps.
     steps: VecDeque<(Duration, u64, Duration)>,
 }
 
@@ -24,31 +24,32 @@ impl Clock {
         Self { before, start: Instant::now(), paused, waited, last, steps: VecDeque::new() }
     }
 
-    fn counted(&self) -> Duration {
+    fn elapsed(&self) -> Duration {
         self.start.elapsed().saturating_sub(self.paused)
     }
 
-    /// Seconds of training so far, also before this start.
+    /// Training time in seconds, including that before this process.
     pub fn seconds(&self) -> f64 {
-        self.before + self.counted().as_secs_f64()
+        self.before + self.elapsed().as_secs_f64()
     }
 
-    /// Leaves out time that went into something else.
+    /// Excludes `time` from the training time.
     pub fn pause(&mut self, time: Duration) {
         self.paused += time;
     }
 
-    /// Notes time that the device waited for images.
+    /// Adds time spent waiting for images.
     pub fn wait(&mut self, time: Duration) {
         self.waited += time;
     }
 
-    /// Notes the end of a step; images per second and the share of waiting, over the last steps.
+    /// Ends a step. Returns images per second and the fraction of time spent waiting, both over the
+    /// last steps.
     pub fn step(&mut self, images: u64) -> (f64, f64) {
-        let now = self.counted();
+        let now = self.elapsed();
         let took = now.saturating_sub(std::mem::replace(&mut self.last, now));
         self.steps.push_back((took, images, std::mem::take(&mut self.waited)));
-        if self.steps.len() > TOLD as usize {
+        if self.steps.len() > LOG_INTERVAL as usize {
             self.steps.pop_front();
         }
         let time: f64 = self.steps.iter().map(|s| s.0.as_secs_f64()).sum::<f64>().max(1e-9);

@@ -1,74 +1,77 @@
-//! The images of a run: those it trains on and those it is scored on.
+//! The training and validation images of a run.
 
+use super::context::RunContext;
 use super::directory::Origin;
 use super::recipe::{DataRecipe, Recipe};
-use super::run::RunContext;
 use super::trainer::Trainer;
 use crate::data::{self, Listing, Loader, LoaderOptions, Pair};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use std::fmt;
 
-/// Training and validation images with their classes.
+/// Training and validation images, with their classes.
 #[derive(Debug, Clone)]
 pub struct TrainingData {
-    /// Images to train on.
+    /// Training images.
     pub training: Vec<Pair>,
-    /// Images to be scored on.
+    /// Validation images.
     pub validation: Vec<Pair>,
-    /// Names and colors of the classes; one at least.
+    /// Names and colors of the classes; at least one.
     pub table: ClassTable,
-    /// Which images these are, in words.
-    told: String,
+    /// One-line summary for people.
+    summary: String,
 }
 
 impl TrainingData {
-    /// Opens a data set as the recipe says: its two parts, or one of which a share is held out.
+    /// Opens the training and validation splits of a recipe. If the data set has no validation
+    /// split, a fraction of the training split is held out.
     ///
     /// # Errors
-    /// Where the directory is no data set or lacks a part that is asked for, or the data has no
-    /// classes and none are given.
+    /// Returns an error if the directory is not a data set or lacks a requested split, or if
+    /// neither the data nor `origin` defines the classes.
     pub fn open(origin: &Origin, recipe: &Recipe) -> Result<Self> {
-        let (root, how, usual) = (&origin.data, &recipe.data, DataRecipe::default());
-        let parts = data::parts(root)?;
-        // A name that was given is meant: only the usual one may be missing.
-        let part = (!parts.is_empty() || how.part != usual.part).then_some(how.part.as_str());
-        let training = data::open(root, part)?;
-        let held_out = how.validation == usual.validation && !is_named(&parts, &how.validation);
-        let (training, validation) = if held_out {
-            training.hold_out(how.hold_out, recipe.seed.into())?
+        let (root, settings, default) = (&origin.data, &recipe.data, DataRecipe::default());
+        let splits = data::splits(root)?;
+        // Only a default name may be missing; a name that the user chose must exist.
+        let split = (!splits.is_empty() || settings.split != default.split)
+            .then_some(settings.split.as_str());
+        let training = data::open(root, split)?;
+        let hold_out =
+            settings.val_split == default.val_split && !is_named(&splits, &settings.val_split);
+        let (training, validation) = if hold_out {
+            training.hold_out(settings.val_fraction, recipe.seed.into())?
         } else {
-            (training, data::open(root, Some(&how.validation))?)
+            (training, data::open(root, Some(&settings.val_split))?)
         };
         let table = origin.classes.clone().or_else(|| training.classes.clone());
         let table = table.ok_or_else(|| {
-            error!(Data, "does not say which classes it has")
+            error!(Data, "the data set does not define its classes")
                 .file(root)
-                .advice("put a classes.txt beside the images (number, name, color), or give `--class-table` or `--classes`")
+                .advice("add a classes.txt next to the images (number, name, color), or pass `--class-table` or `--classes`")
         })?;
         if table.is_empty() {
-            return Err(error!(Data, "has no classes").file(root));
+            return Err(error!(Data, "the data set has no classes").file(root));
         }
-        let told = format!(
-            "data: {} images to train on{}, {} to be scored on ({})",
+        let summary = format!(
+            "data: {} training images{}, {} validation images ({})",
             training.pairs.len(),
-            part.map_or_else(String::new, |part| format!(" (part {part})")),
+            split.map_or_else(String::new, |split| format!(" (split {split})")),
             validation.pairs.len(),
-            if held_out { "held out".to_owned() } else { format!("part {}", how.validation) }
+            if hold_out { "held out".to_owned() } else { format!("split {}", settings.val_split) }
         );
         let pairs = |listing: Listing| listing.pairs;
-        Ok(Self { training: pairs(training), validation: pairs(validation), table, told })
+        Ok(Self { training: pairs(training), validation: pairs(validation), table, summary })
     }
 }
 
 impl fmt::Display for TrainingData {
-    /// `data: 367 images to train on (part train), 101 to be scored on (part val)`.
+    /// `data: 367 training images (split train), 101 validation images (split val)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.told)
+        f.write_str(&self.summary)
     }
 }
 
-/// What a run reads.
+/// Data of a run: the loader of the training images, and the validation images.
 pub(super) struct DataFeed {
     pub loader: Loader,
     pub validation: Vec<Pair>,
@@ -76,44 +79,44 @@ pub(super) struct DataFeed {
 }
 
 impl DataFeed {
-    /// Starts to read, for the step after `step`. What does not fit the network in training is
-    /// refused.
+    /// Starts loading for the step after `step`. Refuses data whose classes differ from those of
+    /// the network in training.
     pub fn new(
-        sets: TrainingData,
+        data: TrainingData,
         recipe: &Recipe,
         trainer: &Trainer,
         step: u64,
-        setting: RunContext,
+        context: RunContext,
     ) -> Result<Self> {
-        let TrainingData { training, validation, table, .. } = sets;
+        let TrainingData { training, validation, table, .. } = data;
         let config = trainer.config();
         let classes = config.classes().unwrap_or(0);
         let names = config.head.as_ref().map_or(&[][..], |head| &head.class_names);
         if table.len() != classes || (!names.is_empty() && names != table.names) {
             return Err(error!(
                 Data,
-                "the data has the classes {}; the network is trained on {}",
+                "the data set has the classes {}, but the network is trained on {}",
                 table.names.join(", "),
                 names.join(", ")
             )
-            .advice("bring the data's classes back, or begin another run with `--init` and the weights of this one"));
+            .advice("restore the classes of the data set, or start a new run with `--init` and the weights of this one"));
         }
         let options = LoaderOptions {
             batch: recipe.batch,
-            workers: setting.workers,
+            workers: context.workers,
             seed: recipe.seed.into(),
             start: step * u64::from(recipe.accumulate),
             ignore: recipe.loss.ignore,
             ..LoaderOptions::default()
         };
-        let (how, augmentation) = (config.preprocess, recipe.augmentation.clone());
+        let (preprocess, augmentation) = (config.preprocess, recipe.augmentation.clone());
         let loader =
-            Loader::new(training, Some(table.clone()), classes, how, augmentation, options)?;
+            Loader::new(training, Some(table.clone()), classes, preprocess, augmentation, options)?;
         Ok(Self { loader, validation, table })
     }
 }
 
-/// Whether a part has this name, or the longer one that stands for it.
-fn is_named(parts: &[String], name: &str) -> bool {
-    parts.iter().any(|p| p == name || (name == "val" && p == "validation"))
+/// Whether a split is called `name`; `val` also matches `validation`.
+fn is_named(splits: &[String], name: &str) -> bool {
+    splits.iter().any(|split| split == name || (name == "val" && split == "validation"))
 }

@@ -1,6 +1,6 @@
-//! The directory of a run: `recipe.toml`, `origin.json`, `checkpoint.safetensors`,
-//! `best.safetensors`, `last.safetensors`, `log.jsonl`, `report.html`, event files, and `lock`,
-//! which says who trains in it.
+//! The run directory: `recipe.toml`, `origin.json`, `checkpoint.safetensors`, `best.safetensors`,
+//! `last.safetensors`, `log.jsonl`, `report.html`, event files, and `lock`, which names the process
+//! that trains in it.
 
 use super::recipe::Recipe;
 use crate::error::{Error, Result, error};
@@ -13,23 +13,22 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a run came from.
+/// Data and weights that a run started from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
     /// Directory of the data set.
     #[serde(with = "json_path")]
     pub data: PathBuf,
-    /// The classes, where they are not the data set's own.
+    /// Classes, if they override the data set's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<ClassTable>,
-    /// The weights that it began with.
+    /// Initial weights.
     #[serde(default, with = "json_path::optional", skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
 }
 
-/// How the names of temporary files begin: those of today, and those that earlier versions gave to
-/// weights.
+/// Prefixes of temporary files: the current one, and those that earlier versions used for weights.
 const TEMPORARY: [&str; 4] =
     [".atrous-", ".checkpoint.safetensors.", ".best.safetensors.", ".last.safetensors."];
 
@@ -37,34 +36,33 @@ const LOCK: &str = "lock";
 const RECIPE: &str = "recipe.toml";
 const ORIGIN: &str = "origin.json";
 
-/// The longest `origin.json` that is read; with 4096 named classes it has half a megabyte.
-const MOST_BYTES: u64 = 16 << 20;
+/// Maximum size of `origin.json`; with 4096 named classes it has half a megabyte.
+const MAX_BYTES: u64 = 16 << 20;
 
-/// How often a directory is made anew that another process, whose run did not come about, removed
-/// again.
+/// Attempts to create a directory that another process, whose run failed to start, removes at the
+/// same time.
 const TRIES: usize = 64;
 
-/// The directory of a run, owned by this process: until this is dropped, no other process trains in
-/// it.
+/// A run directory, locked by this process: no other process trains in it until this is dropped.
 ///
-/// Where a run does not come about ([`Run::begin`](super::Run::begin) or
-/// [`Run::resume`](super::Run::resume) fails, or is not called), the directory is left as it was
-/// found: what was made for the run is removed again.
+/// If the run does not start ([`Run::begin`](super::Run::begin) or
+/// [`Run::resume`](super::Run::resume) fails or is not called), the directory is restored to its
+/// previous state: files created for the run are removed.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
     /// `None` only while this is dropped.
     lock: Option<DirectoryLock>,
-    /// Directories that were made for it, the innermost first.
-    made: Vec<PathBuf>,
-    /// What was there before the files of a new run; `None` before any are written.
+    /// Directories created for the run, innermost first.
+    created: Vec<PathBuf>,
+    /// File names present before the run wrote its first file; `None` until then.
     before: Option<HashSet<OsString>>,
-    /// Whether the run has come about, so that everything stays.
-    begun: bool,
+    /// Whether the run has started, so that its files are kept.
+    started: bool,
 }
 
 impl RunDirectory {
-    /// Names of the files that a run writes, beside event files for TensorBoard.
+    /// Names of the files that a run writes, except for the event files for TensorBoard.
     pub const FILES: [&str; 8] = [
         "best.safetensors",
         "checkpoint.safetensors",
@@ -76,75 +74,74 @@ impl RunDirectory {
         "report.html",
     ];
 
-    /// The directory of a new run, made where there is none.
+    /// Opens the directory of a new run, and creates it if it does not exist.
     ///
     /// # Errors
-    /// Where another process trains in it, it holds a run already or files that a run would
-    /// overwrite, or it cannot be written.
+    /// Returns an error if another process trains in it, if it contains a run or files that a run
+    /// would overwrite, or if it is not writable.
     pub fn create(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        // Who trains in it matters more than what is in it; and where nobody may be, nothing is
-        // made for what is refused.
+        // A lock takes precedence over the contents. If there is no lock, refuse before creating
+        // anything.
         if !dir.join(LOCK).exists() {
-            vacant(dir)?;
+            check_free(dir)?;
         }
         for _ in 0..TRIES {
-            let made = create_directories(dir)?;
+            let created = create_directories(dir)?;
             match DirectoryLock::acquire(dir, LOCK, "is being trained") {
                 Ok(lock) => {
                     let owned = Self {
                         path: dir.to_owned(),
                         lock: Some(lock),
-                        made,
+                        created,
                         before: None,
-                        begun: false,
+                        started: false,
                     };
-                    vacant(dir)?;
+                    check_free(dir)?;
                     return Ok(owned);
                 }
                 Err(_) if !dir.is_dir() => {}
                 Err(e) => {
-                    remove_directories(&made);
+                    remove_directories(&created);
                     return Err(e);
                 }
             }
         }
-        Err(error!(Io, "could not be made: it is removed again and again").file(dir))
+        Err(error!(Io, "could not create the directory: another process keeps removing it")
+            .file(dir))
     }
 
-    /// The directory of a run that is to go on.
+    /// Opens the directory of an existing run, to resume it.
     ///
     /// # Errors
-    /// Where another process trains in it, it holds no run, or it cannot be written.
+    /// Returns an error if another process trains in it, if it does not contain a run, or if it is
+    /// not writable.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        let none = || {
-            error!(Usage, "holds no run to go on with")
-                .file(dir)
-                .advice("begin one without `--resume`")
-        };
+        let no_run =
+            || error!(Usage, "no run to resume").file(dir).advice("start one without `--resume`");
         let checkpoint = dir.join("checkpoint.safetensors");
         if !dir.join(LOCK).exists() && !checkpoint.is_file() {
-            return Err(none());
+            return Err(no_run());
         }
         let lock = Some(DirectoryLock::acquire(dir, LOCK, "is being trained")?);
         let owned =
-            Self { path: dir.to_owned(), lock, made: Vec::new(), before: None, begun: false };
+            Self { path: dir.to_owned(), lock, created: Vec::new(), before: None, started: false };
         if !checkpoint.is_file() {
-            return Err(none());
+            return Err(no_run());
         }
         Ok(owned)
     }
 
-    /// Errors where the directory is no longer free for a new run.
-    pub(super) fn check_vacant(&self) -> Result<()> {
-        vacant(&self.path)
+    /// Returns an error if the directory is no longer free for a new run.
+    pub(super) fn check_free(&self) -> Result<()> {
+        check_free(&self.path)
     }
 
-    /// Writes what a new run is.
+    /// Writes the recipe and origin of a new run.
     pub(super) fn write(&mut self, recipe: &Recipe, origin: &Origin) -> Result<()> {
-        vacant(&self.path)?;
-        let failed = |e| Error::io(&self.path, "could not be listed", e);
+        check_free(&self.path)?;
+        let failed = |e| Error::io(&self.path, "could not list the directory", e);
         let names = fs::read_dir(&self.path)
             .map_err(failed)?
             .map(|entry| entry.map(|entry| entry.file_name()));
@@ -152,32 +149,32 @@ impl RunDirectory {
         self.sweep()?;
         let json = serde_json::to_string_pretty(origin);
         let json = json.map_err(|e| {
-            error!(Io, "cannot be written as JSON: {e}").file(self.path.join(ORIGIN))
+            error!(Io, "could not serialize as JSON: {e}").file(self.path.join(ORIGIN))
         })?;
         let text = |text: String| {
             move |w: &mut std::io::BufWriter<&fs::File>| {
                 std::io::Write::write_all(w, text.as_bytes())
             }
         };
-        // In this order: a recipe without an origin is somebody else's (see `vacant`).
+        // In this order: a recipe without an origin belongs to the user (see `check_free`).
         atomic_write(self.path.join(ORIGIN), text(json))?;
         atomic_write(self.path.join(RECIPE), text(recipe.to_toml()?))
     }
 
-    /// What a run is.
+    /// Reads the recipe and origin of the run.
     pub(super) fn read(&self) -> Result<(Recipe, Origin)> {
         let path = self.path.join(ORIGIN);
-        let text = read_text_at_most(&path, MOST_BYTES)?;
+        let text = read_text_at_most(&path, MAX_BYTES)?;
         let origin = serde_json::from_str(&text)
-            .map_err(|e| error!(Config, "does not say where a run came from: {e}").file(&path))?;
+            .map_err(|e| error!(Config, "invalid run origin: {e}").file(&path))?;
         Ok((Recipe::read(self.path.join(RECIPE))?, origin))
     }
 
-    /// Removes what a run that was killed left half-written: files under the temporary names that
-    /// this program gives, and no other.
+    /// Removes files that a killed run left half-written. Touches only temporary names of this
+    /// program.
     pub(super) fn sweep(&self) -> Result<()> {
         let is_temporary = |name: &str| {
-            TEMPORARY.iter().any(|start| name.starts_with(start)) && name.ends_with(".tmp")
+            TEMPORARY.iter().any(|prefix| name.starts_with(prefix)) && name.ends_with(".tmp")
         };
         match &self.lock {
             Some(lock) => sweep(lock, &self.path, is_temporary).map(drop),
@@ -185,12 +182,12 @@ impl RunDirectory {
         }
     }
 
-    /// Notes that the run has come about: everything stays from here on.
-    pub(super) fn begin(&mut self) {
-        self.begun = true;
+    /// Marks the run as started: all files are kept from here on.
+    pub(super) fn mark_started(&mut self) {
+        self.started = true;
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -211,8 +208,8 @@ impl RunDirectory {
         self.path.join("report.html")
     }
 
-    /// Removes the files of a run that did not come about. `vacant` has made sure that these names
-    /// are no one else's.
+    /// Removes the files of a run that did not start. `check_free` has made sure that they were not
+    /// there before.
     fn remove_files(&self) {
         let Some(before) = &self.before else { return };
         let ours = [RECIPE, ORIGIN, LOG, "checkpoint.safetensors"];
@@ -223,7 +220,7 @@ impl RunDirectory {
                 .to_str()
                 .is_some_and(|n| ours.contains(&n) || n.starts_with("events.out.tfevents."));
             if is_ours {
-                // What went wrong before is what is reported.
+                // Report only the original error.
                 let _ = fs::remove_file(self.path.join(name));
             }
         }
@@ -233,60 +230,60 @@ impl RunDirectory {
 impl Drop for RunDirectory {
     fn drop(&mut self) {
         let Some(lock) = self.lock.take() else { return };
-        if self.begun {
+        if self.started {
             return;
         }
         self.remove_files();
         lock.undo();
-        remove_directories(&self.made);
+        remove_directories(&self.created);
     }
 }
 
-/// Errors where a directory holds a run, or what a new one would overwrite.
-fn vacant(dir: &Path) -> Result<()> {
+/// Returns an error if a directory contains a run, or files that a new one would overwrite.
+fn check_free(dir: &Path) -> Result<()> {
     let at = |name: &str| dir.join(name);
     if at("checkpoint.safetensors").exists() {
-        return Err(error!(Usage, "holds a run already")
+        return Err(error!(Usage, "already contains a run")
             .file(dir)
-            .advice("go on with it by `--resume`, or name another directory"));
+            .advice("resume it with `--resume`, or choose another directory"));
     }
-    // Records are begun after the first checkpoint: where they are alone, somebody has taken the
+    // The log is created after the first checkpoint: if it is there alone, the user has moved the
     // checkpoint away and kept the rest.
     if let Some(left) = [LOG, "best.safetensors", "last.safetensors", "report.html"]
         .map(at)
         .into_iter()
         .find(|path| path.exists())
     {
-        return Err(error!(Usage, "is of an earlier run, which a new one would overwrite")
+        return Err(error!(Usage, "belongs to an earlier run, and a new run would overwrite it")
             .file(left)
-            .advice("name another directory, or move this one's files away"));
+            .advice("choose another directory, or move the files of this run away"));
     }
-    // A run that was killed before its first checkpoint leaves both of these, and is begun anew.
+    // A run that was killed before its first checkpoint leaves both files, and may be replaced.
     for (name, other) in [(RECIPE, ORIGIN), (ORIGIN, RECIPE)] {
         if at(name).exists() && !at(other).exists() {
-            return Err(error!(Usage, "exists already, and a new run would overwrite it")
+            return Err(error!(Usage, "already exists, and a new run would overwrite it")
                 .file(at(name))
-                .advice("name another directory for the run, or rename the file"));
+                .advice("choose another directory for the run, or rename the file"));
         }
     }
     Ok(())
 }
 
-/// Makes a directory and those above it; the new ones, the innermost first.
+/// Creates a directory and its missing parents. Returns the new ones, innermost first.
 fn create_directories(dir: &Path) -> Result<Vec<PathBuf>> {
     let missing = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
-    let made: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+    let created: Vec<PathBuf> = missing.map(Path::to_owned).collect();
     fs::create_dir_all(dir).map_err(|e| {
-        remove_directories(&made);
-        Error::io(dir, "could not be made", e)
+        remove_directories(&created);
+        Error::io(dir, "could not create the directory", e)
     })?;
-    Ok(made)
+    Ok(created)
 }
 
-/// Removes directories as far as they are empty.
-fn remove_directories(made: &[PathBuf]) {
-    for dir in made {
-        // One that somebody else has put something into stays.
+/// Removes directories in order, up to the first that is not empty.
+fn remove_directories(dirs: &[PathBuf]) {
+    for dir in dirs {
+        // Fails if another process has put a file into it.
         if fs::remove_dir(dir).is_err() {
             return;
         }
@@ -336,7 +333,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let mut owned = RunDirectory::create(root.path().join("run")).unwrap();
         owned.write(&Recipe::default(), &origin()).unwrap();
-        owned.begin();
+        owned.mark_started();
         fs::write(owned.checkpoint(), "").unwrap();
         let temporary = owned.path().join(".atrous-x.tmp");
         fs::write(&temporary, "").unwrap();
@@ -351,7 +348,7 @@ mod tests {
         let path = owned.path().to_owned();
         drop(owned);
         assert!(
-            RunDirectory::create(&path).unwrap_err().to_string().contains("holds a run already")
+            RunDirectory::create(&path).unwrap_err().to_string().contains("already contains a run")
         );
         RunDirectory::open(&path).unwrap().sweep().unwrap();
         assert!(!temporary.exists());

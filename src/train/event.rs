@@ -1,44 +1,47 @@
-//! What a run tells whoever watches it.
+//! Events of a run, for progress displays.
 
 use crate::report::EvaluationRecord;
 
-/// What a run says about itself as it goes.
+/// Steps that a log record averages over.
+pub(super) const LOG_INTERVAL: u64 = 10;
+
+/// Progress of a run.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A step was made: its number from 1, the loss of late, the rate, images per second.
+    /// A training step is complete.
     Step {
-        /// Steps done.
+        /// Number of completed steps.
         step: u64,
-        /// Mean of the last steps' losses.
+        /// Mean loss of the last steps.
         loss: f64,
         /// Learning rate.
-        rate: f64,
-        /// Images trained on per second.
+        learning_rate: f64,
+        /// Training images per second.
         images_per_second: f64,
-        /// Share of the time in which the device waited for images.
+        /// Fraction of the time that the device waited for images, 0 to 1.
         idle: f64,
     },
-    /// A validation image was scored: its number from 1.
+    /// A validation image was scored.
     Scored {
-        /// Images scored.
+        /// Number of images scored so far.
         done: usize,
-        /// Of so many.
-        of: usize,
+        /// Total number of validation images.
+        total: usize,
     },
-    /// All were.
+    /// An evaluation is complete.
     Evaluated(&'a EvaluationRecord),
     /// A checkpoint was written.
     Saved {
-        /// Steps done.
+        /// Number of completed steps.
         step: u64,
     },
 }
 
-/// How a run came to its end.
+/// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// All the steps are made, and the last evaluation.
+    /// All steps and the last evaluation are complete.
     Finished,
-    /// It was asked to stop; it can be resumed.
+    /// Stopped on request; the run can be resumed.
     Stopped,
 }

@@ -1,4 +1,4 @@
-//! The network and the weights that a training begins with.
+//! The network and weights that training starts from.
 
 use super::recipe::{ModelName, NetworkRecipe, PreprocessName};
 use crate::error::{Result, error};
@@ -9,30 +9,31 @@ use crate::models::{
 };
 use crate::segmenter::Model;
 
-/// A network with its first weights, and what of them was taken from a file.
+/// A network with its initial weights, and which of them were loaded from a file.
 #[derive(Debug, Clone)]
 pub struct InitialModel {
-    /// The network.
+    /// Configuration of the network.
     pub config: Config,
-    /// Its weights.
+    /// Weights of the network.
     pub weights: Weights,
-    /// Names of the parameters that the file gave.
-    pub kept: Vec<String>,
-    /// Names of those that are random.
-    pub made: Vec<String>,
+    /// Names of the parameters loaded from the file.
+    pub loaded: Vec<String>,
+    /// Names of the randomly initialized parameters.
+    pub random: Vec<String>,
 }
 
 impl InitialModel {
-    /// A network for a table of classes: random, or from the weights of a file where it is given.
+    /// Creates a network for a table of classes, from random weights or from `init`.
     ///
-    /// With weights, backbone and conventions (padding, eps, preprocessing) are the file's. Where
-    /// the file holds a segmentation network, of the kind that is asked for if one is, head and
-    /// decoder are its own too, and the classifier where the number of classes is the same. Every
-    /// parameter of the same name and shape is kept, the others are random.
+    /// With `init`, backbone and conventions (padding, eps, preprocessing) are those of the file.
+    /// If the file contains a segmentation network (and of the model that the recipe names, if it
+    /// names one), head and decoder are also those of the file, and the classifier if the number of
+    /// classes is the same. Every parameter with the same name and shape is loaded; the rest is
+    /// random.
     ///
     /// # Errors
-    /// Where the backbone is not known, or not the file's; where the file's batch norms are folded
-    /// into its convolutions.
+    /// Returns an error if the backbone is unknown or not that of the file, or if the batch norms
+    /// of the file are folded into its convolutions.
     pub fn new(
         recipe: &NetworkRecipe,
         table: &ClassTable,
@@ -40,10 +41,13 @@ impl InitialModel {
         init: Option<&Model>,
     ) -> Result<Self> {
         let mut config = match init {
-            Some(model) => of_file(recipe, model, table.len()).map_err(|e| e.file(&model.path))?,
+            Some(model) => {
+                config_from_file(recipe, model, table.len()).map_err(|e| e.file(&model.path))?
+            }
             None => {
                 let name = recipe.backbone.as_deref().unwrap_or("mobilenet_v2");
-                of_recipe(recipe, Config::deeplab_v3plus(Backbone::named(name)?, table.len()))
+                let config = Config::deeplab_v3plus(Backbone::named(name)?, table.len());
+                with_recipe_head(recipe, config)
             }
         };
         if let Some(name) = recipe.preprocess {
@@ -54,30 +58,29 @@ impl InitialModel {
                 }
             };
         }
-        // Training sees crops of the images at their own size, and so does what it yields.
+        // Training uses crops at native resolution, so the trained network does not resize either.
         config.preprocess.short_side = None;
         config = config.with_output_stride(recipe.output_stride)?;
         config.name_classes(&table.names, &table.colors)?;
         let mut weights = random_weights(&config, seed.into())?;
-        let (mut kept, mut made) = (Vec::new(), Vec::new());
-        for (name, own) in &mut weights {
-            match init
+        let (mut loaded, mut random) = (Vec::new(), Vec::new());
+        for (name, weight) in &mut weights {
+            let stored = init
                 .and_then(|model| model.weights.get(name))
-                .filter(|found| found.shape() == own.shape())
-            {
-                Some(found) => {
-                    *own = found.clone();
-                    kept.push(name.clone());
-                }
-                None => made.push(name.clone()),
+                .filter(|stored| stored.shape() == weight.shape());
+            if let Some(stored) = stored {
+                *weight = stored.clone();
+                loaded.push(name.clone());
+            } else {
+                random.push(name.clone());
             }
         }
-        Ok(Self { config, weights, kept, made })
+        Ok(Self { config, weights, loaded, random })
     }
 }
 
-/// The head that a recipe asks for, on the backbone of a config.
-fn of_recipe(recipe: &NetworkRecipe, mut config: Config) -> Config {
+/// Replaces the head of a config by that of the recipe.
+fn with_recipe_head(recipe: &NetworkRecipe, mut config: Config) -> Config {
     let head = config.head.as_mut().expect("invariant: deeplab_v3plus has a head");
     let kind = if recipe.separable { ConvKind::SeparableNorm } else { ConvKind::Plain };
     head.aspp.kind = kind;
@@ -90,42 +93,44 @@ fn of_recipe(recipe: &NetworkRecipe, mut config: Config) -> Config {
     config
 }
 
-fn of_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Result<Config> {
-    let theirs = &model.config;
-    if theirs.norm == Norm::Folded {
+/// The config of a weights file, with the head that the recipe asks for.
+fn config_from_file(recipe: &NetworkRecipe, model: &Model, classes: usize) -> Result<Config> {
+    let stored = &model.config;
+    if stored.norm == Norm::Folded {
         return Err(error!(
             Weights,
-            "its batch norms are folded into the convolutions, and cannot be trained"
+            "the batch norms are folded into the convolutions and cannot be trained"
         )
-        .advice("begin from weights whose norms stand apart"));
+        .advice("start from weights with unfolded batch norms"));
     }
     if let Some(name) = &recipe.backbone {
-        let asked = Backbone::named(name)?;
-        if asked != theirs.backbone {
+        let requested = Backbone::named(name)?;
+        if requested != stored.backbone {
             return Err(error!(
                 Config,
-                "holds {}, the recipe asks for {}",
-                theirs.backbone.title(),
-                asked.title()
+                "the weights are of {}, but the recipe asks for {}",
+                stored.backbone.title(),
+                requested.title()
             ));
         }
     }
-    let plus = |config: &Config| {
+    let is_plus = |config: &Config| {
         matches!(config.head.as_ref().map(|h| &h.decoder), Some(Decoder::Plus(_)))
     };
-    let mut config = theirs.clone();
-    let same_kind = theirs.head.is_some()
-        && recipe.model.is_none_or(|model| plus(theirs) == (model == ModelName::DeepLabV3Plus));
-    if !same_kind {
-        let fresh = of_recipe(recipe, Config::deeplab_v3plus(theirs.backbone.clone(), classes));
-        // A classifier's stride is 32: the fresh head's rates are those of its own, and would be
+    let mut config = stored.clone();
+    let same_model = stored.head.is_some()
+        && recipe.model.is_none_or(|model| is_plus(stored) == (model == ModelName::DeepLabV3Plus));
+    if !same_model {
+        let fresh = Config::deeplab_v3plus(stored.backbone.clone(), classes);
+        let fresh = with_recipe_head(recipe, fresh);
+        // The output stride of a classifier is 32. With it, the dilations of the new head would be
         // doubled.
         (config.head, config.eps.head, config.output_stride) =
             (fresh.head, fresh.eps.head, fresh.output_stride);
     }
     if let Some(head) = &mut config.head {
         head.classes = classes;
-        // Those of the file are of other classes.
+        // The names and colors of the file belong to other classes.
         head.class_names.clear();
         head.class_colors.clear();
     }
@@ -151,9 +156,9 @@ mod tests {
 
     #[test]
     fn a_network_from_nothing_is_the_recipes() {
-        let InitialModel { config, kept, made, .. } = begin(&small(), 4, None).unwrap();
+        let InitialModel { config, loaded, random, .. } = begin(&small(), 4, None).unwrap();
         assert_eq!((config.classes(), config.output_stride), (Some(4), 16));
-        assert!(kept.is_empty() && made.contains(&"logits.weight".to_owned()));
+        assert!(loaded.is_empty() && random.contains(&"logits.weight".to_owned()));
         let v3 = begin(&NetworkRecipe { model: Some(ModelName::DeepLabV3), ..small() }, 4, None)
             .unwrap()
             .config;
@@ -169,13 +174,13 @@ mod tests {
             Config::deeplab_v3plus(Backbone::named("mobilenet_v2_0.25").unwrap(), 1).without_head();
         bare.preprocess = Preprocessing::TENSORFLOW;
         let file = model(bare);
-        let begun = begin(&NetworkRecipe { backbone: None, ..small() }, 4, Some(&file)).unwrap();
-        assert_eq!(begun.config.preprocess, Preprocessing::TENSORFLOW);
+        let initial = begin(&NetworkRecipe { backbone: None, ..small() }, 4, Some(&file)).unwrap();
+        assert_eq!(initial.config.preprocess, Preprocessing::TENSORFLOW);
         assert!(
-            begun.kept.iter().all(|n| n.starts_with("backbone."))
-                && begun.made.iter().all(|n| !n.starts_with("backbone."))
+            initial.loaded.iter().all(|n| n.starts_with("backbone."))
+                && initial.random.iter().all(|n| !n.starts_with("backbone."))
         );
-        assert_eq!(begun.kept.len(), file.weights.len());
+        assert_eq!(initial.loaded.len(), file.weights.len());
         let other =
             begin(&NetworkRecipe { backbone: Some("resnet18".into()), ..small() }, 4, Some(&file))
                 .unwrap_err()
@@ -203,8 +208,11 @@ mod tests {
     #[test]
     fn only_the_classifier_is_made_anew_for_other_classes() {
         let file = model(begin(&small(), 7, None).unwrap().config);
-        assert_eq!(begin(&small(), 4, Some(&file)).unwrap().made, ["logits.bias", "logits.weight"]);
-        assert!(begin(&small(), 7, Some(&file)).unwrap().made.is_empty());
+        assert_eq!(
+            begin(&small(), 4, Some(&file)).unwrap().random,
+            ["logits.bias", "logits.weight"]
+        );
+        assert!(begin(&small(), 7, Some(&file)).unwrap().random.is_empty());
         let mut folded = file.clone();
         folded.config.norm = Norm::Folded;
         assert!(begin(&small(), 7, Some(&folded)).unwrap_err().to_string().contains("folded"));

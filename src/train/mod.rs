@@ -1,43 +1,45 @@
-//! Training: one step's forward and backward pass as a graph, parameters that stay on the device
-//! from step to step, and whole runs.
+//! Training: the forward and backward pass of a step as one graph, parameters that stay on the
+//! device from step to step, and complete runs.
 
 mod arena;
 mod changes;
 pub mod checkpoint;
 mod clock;
+mod context;
 mod data;
 mod directory;
 mod event;
-mod fit;
-mod groups;
 mod init;
-mod memory;
+mod memory_estimate;
+mod memory_fit;
 mod mining;
 mod options;
-mod parts;
+mod param_groups;
 mod recipe;
 mod recompute;
 mod run;
 mod schedule;
-mod scoring;
 mod step;
+mod step_layout;
 mod trainer;
 mod update;
+mod validation;
 
 pub use checkpoint::{Checkpoint, RunProgress};
+pub use context::RunContext;
 pub use data::TrainingData;
 pub use directory::{Origin, RunDirectory};
 pub use event::{Ending, Event};
-pub use fit::MemoryFit;
-pub use groups::Groups;
 pub use init::InitialModel;
-pub use memory::Need;
+pub use memory_estimate::MemoryEstimate;
+pub use memory_fit::MemoryFit;
 pub use mining::Mining;
 pub use options::{NormMomentum, TrainOptions};
+pub use param_groups::ParamGroups;
 pub use recipe::{DataRecipe, ModelName, NetworkRecipe, PreprocessName, Recipe};
-pub use run::{Run, RunContext};
+pub use run::Run;
 pub use schedule::{Decay, Schedule};
-pub use scoring::Scoring;
 pub use step::{NormMode, StepOptions, TrainingStep, training_step};
-pub use trainer::{Images, StepOutcome, Trainer};
+pub use trainer::{BatchRef, StepOutcome, Trainer};
 pub use update::Optimizer;
+pub use validation::ValidationMemory;

@@ -1,7 +1,7 @@
-//! How a network is trained, step by step.
+//! Options of training steps.
 
-use super::groups::Groups;
 use super::mining::Mining;
+use super::param_groups::ParamGroups;
 use super::schedule::Schedule;
 use super::step::StepOptions;
 use super::update::Optimizer;
@@ -9,43 +9,43 @@ use crate::error::{Result, error};
 use crate::models::{Config, Norm};
 use serde::{Deserialize, Serialize};
 
-/// Everything about steps that stays the same over a run.
+/// Options that stay the same for all steps of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainOptions {
-    /// Images of a batch.
+    /// Images per batch.
     pub batch: usize,
-    /// Height and width of the images.
+    /// Height and width of the crops.
     pub crop: (usize, usize),
-    /// Batches whose gradients are added up for a step, 1 to 65,536. Each takes the time of a step
-    /// of its own; of memory they take the sums of the gradients, as much as the parameters,
-    /// however many they are.
+    /// Batches whose gradients are accumulated for a step, 1 to 65,536. Each batch takes as long as
+    /// a step. The accumulated gradients take as much memory as the parameters, independent of the
+    /// number of batches.
     pub accumulate: u32,
-    /// Loss, norms, seed.
+    /// Loss, batch norms, seed.
     pub step: StepOptions,
-    /// A weight for each class, where the loss has weights.
+    /// One weight per class, if the loss is weighted.
     pub class_weights: Option<Vec<f32>>,
-    /// The share of hard pixels over the run, where the loss keeps those alone.
+    /// Schedule of the fraction of hard pixels, if the loss keeps only those.
     pub mining: Option<Mining>,
-    /// What turns gradients into changes.
+    /// The optimizer.
     pub optimizer: Optimizer,
-    /// Rates and decays by part.
-    pub groups: Groups,
-    /// The learning rate.
+    /// Learning-rate factors and weight decay by part of the network.
+    pub groups: ParamGroups,
+    /// Learning-rate schedule.
     pub schedule: Schedule,
-    /// Gradients with a larger norm are scaled down to it.
+    /// Gradients with a larger norm are scaled down to this norm.
     pub max_norm: Option<f64>,
-    /// How running statistics move.
+    /// Momentum of the running statistics.
     pub norm_momentum: NormMomentum,
 }
 
-/// The share of the batch's statistics in the running ones (PyTorch's sense; TensorFlow's decay is
-/// 1 less it).
+/// Weight of the batch's statistics in the update of the running statistics, 0 to 1 (PyTorch's
+/// `momentum`; TensorFlow's `decay` is 1 minus this).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NormMomentum {
-    /// In the backbone.
+    /// Batch norms of the backbone.
     pub backbone: f64,
-    /// In ASPP, decoder and auxiliary head.
+    /// Batch norms of ASPP, decoder and auxiliary head.
     pub head: f64,
 }
 
@@ -57,22 +57,22 @@ impl Default for NormMomentum {
 }
 
 impl NormMomentum {
-    /// The share for a norm, by its name.
+    /// Momentum of the norm called `norm`.
     pub(super) fn of(&self, norm: &str) -> f64 {
         if norm.starts_with("backbone.") { self.backbone } else { self.head }
     }
 }
 
-/// The most images of a batch, and the most pixels: far beyond what any device holds, and small
-/// enough that bytes can be counted.
-const MOST_IMAGES: usize = 1 << 16;
-/// The most batches of a step: one is held at a time, but with more a step is no step any more.
-const MOST_BATCHES: u32 = 1 << 16;
-const MOST_PIXELS: u64 = 1 << 36;
+/// Maximum number of images in a batch. Like [`MAX_PIXELS`], far more than any device can hold, and
+/// small enough that byte counts do not overflow.
+const MAX_IMAGES: usize = 1 << 16;
+/// Maximum number of batches in a step. Memory does not depend on it; it catches typos.
+const MAX_BATCHES: u32 = 1 << 16;
+/// Maximum number of pixels in a batch.
+const MAX_PIXELS: u64 = 1 << 36;
 
 impl TrainOptions {
-    /// Gradient descent on cross entropy with one batch a step, and nothing else out of the
-    /// ordinary.
+    /// SGD on cross entropy, one batch per step; all other options have their defaults.
     pub fn new(batch: usize, crop: (usize, usize), schedule: Schedule) -> Self {
         Self {
             batch,
@@ -82,52 +82,54 @@ impl TrainOptions {
             class_weights: None,
             mining: None,
             optimizer: Optimizer::SGD,
-            groups: Groups::default(),
+            groups: ParamGroups::default(),
             schedule,
             max_norm: None,
             norm_momentum: NormMomentum::default(),
         }
     }
 
-    /// Checks that the options make sense for a network.
+    /// Checks the options for a network.
     ///
     /// # Errors
-    /// With what does not.
+    /// Returns an error that names the first invalid option.
     pub fn validate(&self, config: &Config) -> Result<()> {
         self.schedule.validate()?;
         self.groups.validate()?;
         self.step.loss.validate()?;
         let Some(classes) = config.classes() else {
-            return Err(error!(Config, "a bare backbone has no classes to train"));
+            return Err(error!(Config, "cannot train a bare backbone: it has no classes"));
         };
         if config.norm == Norm::Folded {
             return Err(error!(
                 Config,
-                "the batch norms of this network are folded into its convolutions"
+                "the batch norms of this network are folded into its convolutions and cannot be trained"
             )
-            .advice("train from weights whose norms stand apart"));
+            .advice("train from weights with unfolded batch norms"));
         }
         if self.batch == 0 || self.accumulate == 0 {
-            return Err(error!(Config, "a step needs at least one image"));
+            return Err(error!(Config, "`batch` and `accumulate` must be at least 1"));
         }
         let pixels = [self.crop.0, self.crop.1, self.batch]
             .into_iter()
             .fold(1u64, |all, n| all.saturating_mul(n as u64));
-        if self.batch > MOST_IMAGES || pixels > MOST_PIXELS {
+        if self.batch > MAX_IMAGES || pixels > MAX_PIXELS {
             let (h, w) = self.crop;
             return Err(error!(
                 Config,
-                "a batch of {} crops of {h} x {w} pixels is more than any device holds", self.batch
+                "a batch of {} crops of {h} x {w} pixels exceeds the memory of any device",
+                self.batch
             )
-            .advice("take smaller batches, and add up the gradients of several by `accumulate`"));
+            .advice(
+                "use smaller batches, and accumulate the gradients of several with `accumulate`",
+            ));
         }
-        if self.accumulate > MOST_BATCHES {
+        if self.accumulate > MAX_BATCHES {
             return Err(error!(
                 Config,
-                "adding up the gradients of {} batches is more than {MOST_BATCHES}",
-                self.accumulate
+                "`accumulate` must be at most {MAX_BATCHES}, got {}", self.accumulate
             )
-            .advice("each of them takes the time of a step: take fewer, and more steps"));
+            .advice("each batch takes as long as a step: use fewer batches and more steps"));
         }
         self.optimizer.validate()?;
         if self.step.aux.is_some_and(|factor| !factor.is_finite() || factor < 0.0) {
@@ -137,7 +139,7 @@ impl TrainOptions {
             ));
         }
         if self.max_norm.is_some_and(|max| !max.is_finite() || max <= 0.0) {
-            return Err(error!(Config, "the largest norm of the gradients must be above 0"));
+            return Err(error!(Config, "`max_norm` must be above 0"));
         }
         if let Some(mining) = &self.mining {
             mining.validate()?;
@@ -145,29 +147,29 @@ impl TrainOptions {
         if self.mining.is_some() != self.step.loss.mined {
             return Err(error!(
                 Config,
-                "a share of hard pixels and a loss that keeps them belong together"
+                "a fraction of hard pixels requires a loss that is mined, and vice versa"
             ));
         }
-        let share = |x: f64| (0.0..=1.0).contains(&x);
-        if !share(self.norm_momentum.backbone) || !share(self.norm_momentum.head) {
+        let is_fraction = |x: f64| (0.0..=1.0).contains(&x);
+        if !is_fraction(self.norm_momentum.backbone) || !is_fraction(self.norm_momentum.head) {
             return Err(error!(
                 Config,
-                "the momentum of the norms must be 0 to 1, got {:?}", self.norm_momentum
+                "the momentum of the batch norms must be 0 to 1, got {:?}", self.norm_momentum
             ));
         }
         match &self.class_weights {
             Some(weights) if weights.len() != classes => {
-                Err(error!(Config, "{} class weights for {classes} classes", weights.len()))
+                Err(error!(Config, "expected {classes} class weights, got {}", weights.len()))
             }
             Some(weights) if weights.iter().any(|w| !w.is_finite() || *w < 0.0) => {
                 Err(error!(Config, "class weights must be 0 or more"))
             }
             Some(weights) if weights.iter().all(|w| *w == 0.0) => {
                 Err(error!(Config, "all class weights are 0, so that no pixel would count")
-                    .advice("give the classes that are to be learned a weight above 0"))
+                    .advice("set a weight above 0 for the classes to learn"))
             }
             weights if weights.is_some() != self.step.loss.weighted => {
-                Err(error!(Config, "class weights and a loss that takes them belong together"))
+                Err(error!(Config, "class weights require a weighted loss, and vice versa"))
             }
             _ => Ok(()),
         }

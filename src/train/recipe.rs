@@ -1,9 +1,9 @@
-//! A training as a file: what is trained, on what, and how. The defaults are a sensible training; a
-//! recipe says what differs.
+//! Recipes: all settings of a training run, as a TOML file. The defaults are a sensible run; a
+//! recipe lists what differs.
 
-use super::groups::Groups;
 use super::mining::Mining;
 use super::options::{NormMomentum, TrainOptions};
+use super::param_groups::ParamGroups;
 use super::schedule::{Decay, Schedule};
 use super::step::{NormMode, StepOptions};
 use super::update::Optimizer;
@@ -13,64 +13,65 @@ use crate::ops::PixelLoss;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// The longest file that is read as a recipe: a weight for each of 4096 classes has a tenth of
-/// this.
-const MOST_BYTES: u64 = 1 << 20;
+/// Maximum size of a recipe file. Weights for 4096 classes take a tenth of this.
+const MAX_BYTES: u64 = 1 << 20;
 
-/// The label that is ignored where 255 is a class: masks hold no larger one.
+/// The ignored label if 255 is a class: the largest value of a 16-bit mask.
 const LAST_LABEL: u32 = u16::MAX as u32;
 
-/// Every setting of a training. As a file it is TOML; a field that is left out has the value of
+/// All settings of a training run. As a file it is TOML; missing fields have the values of
 /// [`Recipe::default`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
-    /// Steps (updates of the weights) of the whole run.
+    /// Number of steps (updates of the weights) of the whole run.
     pub steps: u32,
-    /// Images of a batch.
+    /// Images per batch.
     pub batch: usize,
-    /// Batches whose gradients are added up for a step (see [`TrainOptions::accumulate`]).
+    /// Batches whose gradients are accumulated for a step (see [`TrainOptions::accumulate`]).
     pub accumulate: u32,
-    /// Whether activations are computed again for the backward part, to save memory (see
+    /// Whether activations are recomputed for the backward pass, to save memory (see
     /// [`StepOptions::recompute`]).
     pub recompute: bool,
-    /// Decides about first weights, order of the images, augmentation and dropout.
+    /// Random seed of initial weights, image order, augmentation and dropout.
     pub seed: u32,
     /// Learning rate after the warm-up.
-    pub rate: f64,
-    /// Steps in which the rate rises.
-    pub warm_up: u32,
-    /// The rate never falls below this.
-    pub rate_floor: f64,
-    /// Gradients with a larger norm are scaled down to it.
+    #[serde(alias = "rate")]
+    pub learning_rate: f64,
+    /// Number of warm-up steps, in which the learning rate rises linearly.
+    #[serde(alias = "warm_up")]
+    pub warmup: u32,
+    /// Minimum learning rate after the warm-up.
+    #[serde(alias = "rate_floor")]
+    pub learning_rate_floor: f64,
+    /// Gradients with a larger norm are scaled down to this norm.
     pub max_norm: Option<f64>,
-    /// Which batch norms take the statistics of the batch.
+    /// Which batch norms use the statistics of the batch.
     pub norm: NormMode,
-    /// Factor of the auxiliary head's loss, for networks that have one.
+    /// Factor of the auxiliary head's loss, if the network has one.
     pub aux: Option<f32>,
-    /// Steps between two evaluations on the validation images; the last step is always followed by
-    /// one.
+    /// Steps between two evaluations on the validation images. The last step is also evaluated.
     pub evaluate_every: u32,
-    /// Steps between two checkpoints; evaluations and the last step are always followed by one.
+    /// Steps between two checkpoints. A checkpoint also follows each evaluation and the last step.
     pub checkpoint_every: u32,
-    /// What is trained.
+    /// The network.
     pub network: NetworkRecipe,
-    /// Which images.
+    /// The training and validation data.
     pub data: DataRecipe,
-    /// What is done to them.
+    /// Augmentation of the training images.
     pub augmentation: Augmentation,
-    /// How the rate falls.
+    /// Decay of the learning rate.
     pub decay: Decay,
-    /// What turns gradients into changes.
+    /// The optimizer.
     #[serde(alias = "optimiser")]
     pub optimizer: Optimizer,
-    /// Rates and weight decays by part.
-    pub groups: Groups,
-    /// How running statistics move.
+    /// Learning-rate factors and weight decay by part of the network.
+    pub groups: ParamGroups,
+    /// Momentum of the running statistics.
     pub norm_momentum: NormMomentum,
-    /// What is made small.
+    /// The loss.
     pub loss: PixelLoss,
-    /// The share of hard pixels, where the loss keeps those alone.
+    /// Schedule of the fraction of hard pixels, if the loss keeps only those.
     pub mining: Option<Mining>,
 }
 
@@ -78,23 +79,22 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkRecipe {
-    /// The part from features to classes. With weights to begin from it is theirs, else that of
-    /// DeepLabv3+.
+    /// Segmentation head. The default is that of the initial weights, or else DeepLabv3+.
     pub model: Option<ModelName>,
-    /// Name of the backbone (see [`Backbone::NAMES`](crate::models::Backbone::NAMES)). With weights
-    /// to begin from it is theirs.
+    /// Name of the backbone (see [`Backbone::NAMES`](crate::models::Backbone::NAMES)). The default
+    /// is that of the initial weights, or else `mobilenet_v2`.
     pub backbone: Option<String>,
-    /// Pixels of the image to a pixel of the last features: 8, 16 or 32.
+    /// Ratio of the image size to the size of the last feature map: 8, 16 or 32.
     pub output_stride: usize,
-    /// Whether ASPP and decoder have separable convolutions.
+    /// Whether ASPP and decoder use depthwise-separable convolutions.
     pub separable: bool,
-    /// Share of values that is dropped after ASPP's projection.
+    /// Dropout probability after ASPP's projection.
     pub dropout: f32,
-    /// How images become numbers, where the weights to begin from do not say it right.
+    /// Preprocessing, overriding that of the initial weights.
     pub preprocess: Option<PreprocessName>,
 }
 
-/// What stands behind the backbone.
+/// Segmentation head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum ModelName {
@@ -108,29 +108,32 @@ pub enum ModelName {
     DeepLabV3Plus,
 }
 
-/// Ways from bytes to numbers.
+/// Preprocessing of images: how bytes become network inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum PreprocessName {
-    /// Mean and deviation of ImageNet.
+    /// Mean and standard deviation of ImageNet.
     Imagenet,
     /// `x / 127.5 - 1`.
     Tensorflow,
 }
 
-/// The images of a recipe.
+/// The data of a recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataRecipe {
-    /// The part of the data set to train on.
-    pub part: String,
-    /// The part to evaluate on. Where the data set has no such part, a share of the first is held
-    /// out for it.
-    pub validation: String,
-    /// That share.
-    pub hold_out: f64,
-    /// A weight for each class in the loss; none counts every class alike.
+    /// Split to train on.
+    #[serde(alias = "part")]
+    pub split: String,
+    /// Split to evaluate on. If the data set has no split of the default name, a fraction of the
+    /// training split is held out instead.
+    #[serde(alias = "validation")]
+    pub val_split: String,
+    /// Fraction of the training split to hold out, 0 to 1.
+    #[serde(alias = "hold_out")]
+    pub val_fraction: f64,
+    /// One weight per class in the loss; `None` weighs all classes equally.
     pub class_weights: Option<Vec<f32>>,
 }
 
@@ -143,9 +146,9 @@ impl Default for Recipe {
             accumulate: 1,
             recompute: false,
             seed: 1,
-            rate: 0.01,
-            warm_up: 0,
-            rate_floor: 1e-6,
+            learning_rate: 0.01,
+            warmup: 0,
+            learning_rate_floor: 1e-6,
             max_norm: None,
             norm: NormMode::Train,
             aux: None,
@@ -156,7 +159,7 @@ impl Default for Recipe {
             augmentation: Augmentation::default(),
             decay: Decay::Poly { power: 0.9 },
             optimizer: Optimizer::SGD,
-            groups: Groups::default(),
+            groups: ParamGroups::default(),
             norm_momentum: NormMomentum::default(),
             loss: PixelLoss::default(),
             mining: None,
@@ -179,60 +182,70 @@ impl Default for NetworkRecipe {
 
 impl Default for DataRecipe {
     fn default() -> Self {
-        Self { part: "train".into(), validation: "val".into(), hold_out: 0.1, class_weights: None }
+        Self {
+            split: "train".into(),
+            val_split: "val".into(),
+            val_fraction: 0.1,
+            class_weights: None,
+        }
     }
 }
 
 impl Recipe {
-    /// Reads a file.
+    /// Reads a recipe file.
     ///
     /// # Errors
-    /// Where it cannot be read, is no TOML, or has a field that is not known; each with the line.
+    /// Returns an error if the file cannot be read, is not valid TOML, or has an unknown field.
+    /// Errors of the last two kinds name the line.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = crate::files::read_text_at_most(path, MOST_BYTES)?;
+        let text = crate::files::read_text_at_most(path, MAX_BYTES)?;
         Self::parse(&text).map_err(|e| e.file(path))
     }
 
-    /// As [`Recipe::read`], from text.
+    /// Parses a recipe from TOML.
     ///
     /// # Errors
     /// As [`Recipe::read`].
     pub fn parse(text: &str) -> Result<Self> {
         toml::from_str(text)
-            .map_err(|e| crate::text::toml_error(ErrorKind::Config, "is no recipe", text, &e))
+            .map_err(|e| crate::text::toml_error(ErrorKind::Config, "invalid recipe", text, &e))
     }
 
-    /// As TOML, every field spelled out.
+    /// Serializes the recipe as TOML, including fields with default values.
     ///
     /// # Errors
-    /// Never for recipes that [`Recipe::parse`] would take.
+    /// Does not fail for recipes that [`Recipe::parse`] accepts.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| error!(Config, "cannot be written as TOML: {e}"))
+        toml::to_string(self)
+            .map_err(|e| error!(Config, "could not serialize the recipe as TOML: {e}"))
     }
 
-    /// As JSON, every field spelled out: as the records of a run have it.
+    /// Serializes the recipe as JSON, including fields with default values, as in the log of a run.
     pub(super) fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
 
-    /// Ignores another label where the usual one, 255, is one of `classes` classes; what to say of
-    /// it.
-    pub fn ignore_none_of(&mut self, classes: usize) -> Option<String> {
-        let usual = PixelLoss::default().ignore;
-        if self.loss.ignore != usual || classes <= usual as usize || classes > LAST_LABEL as usize {
+    /// Replaces the default ignored label, 255, by 65,535 if it is one of `classes` classes.
+    /// Returns a note for the user if it was replaced.
+    pub fn adjust_ignore_label(&mut self, classes: usize) -> Option<String> {
+        let default = PixelLoss::default().ignore;
+        if self.loss.ignore != default
+            || classes <= default as usize
+            || classes > LAST_LABEL as usize
+        {
             return None;
         }
         self.loss.ignore = LAST_LABEL;
         Some(format!(
-            "label {usual} is one of {classes} classes: pixels of no class have the label {LAST_LABEL} in the loss (`ignore`)"
+            "label {default} is one of {classes} classes; the loss ignores label {LAST_LABEL} instead (`ignore`)"
         ))
     }
 
-    /// How steps are made.
+    /// Options of the training steps.
     ///
     /// # Errors
-    /// Where numbers make no sense.
+    /// Returns an error if settings are invalid or contradict each other.
     pub fn options(&self) -> Result<TrainOptions> {
         self.augmentation.check()?;
         if self.evaluate_every == 0 || self.checkpoint_every == 0 {
@@ -246,12 +259,17 @@ impl Recipe {
         {
             return Err(error!(
                 Config,
-                "`loss.weighted` and `loss.mined` follow from `data.class_weights` and `[mining]`: leave them out"
+                "`loss.weighted` and `loss.mined` follow from `data.class_weights` and `[mining]`; remove them"
             ));
         }
-        // The usual floor is no reason to refuse a rate below it; one that was given is.
-        let usual = self.rate_floor == Self::default().rate_floor;
-        let floor = if usual { self.rate_floor.min(self.rate) } else { self.rate_floor };
+        // A learning rate below the default floor is valid; one below a floor that the user set is
+        // refused by `Schedule::validate`.
+        let is_default = self.learning_rate_floor == Self::default().learning_rate_floor;
+        let floor = if is_default {
+            self.learning_rate_floor.min(self.learning_rate)
+        } else {
+            self.learning_rate_floor
+        };
         let weighted = self.data.class_weights.is_some();
         let loss = PixelLoss { weighted, mined: self.mining.is_some(), ..self.loss };
         Ok(TrainOptions {
@@ -271,10 +289,10 @@ impl Recipe {
             optimizer: self.optimizer,
             groups: self.groups,
             schedule: Schedule {
-                base: self.rate,
+                base: self.learning_rate,
                 decay: self.decay,
                 steps: self.steps,
-                warm_up: self.warm_up,
+                warmup: self.warmup,
                 floor,
             },
             max_norm: self.max_norm,
@@ -300,15 +318,23 @@ mod tests {
             assert_eq!(Recipe::parse(&recipe.to_toml().unwrap()).unwrap(), recipe);
         }
         let mut many = Recipe::default();
-        assert_eq!(many.ignore_none_of(255), None);
-        let told = many.ignore_none_of(300).unwrap();
+        assert_eq!(many.adjust_ignore_label(255), None);
+        let note = many.adjust_ignore_label(300).unwrap();
         assert!(
-            many.loss.ignore == 65_535 && told.contains("300 classes") && told.contains("65535"),
-            "{told}"
+            many.loss.ignore == 65_535 && note.contains("300 classes") && note.contains("65535"),
+            "{note}"
         );
-        assert_eq!(many.ignore_none_of(300), None);
+        assert_eq!(many.adjust_ignore_label(300), None);
         let short = Recipe::parse("steps = 10\n[network]\nbackbone = \"resnet50\"\n").unwrap();
         assert_eq!((short.steps, short.batch), (10, Recipe::default().batch));
+        let older = "rate = 0.5\nrate_floor = 0.1\nwarm_up = 7\n\
+             [data]\npart = \"a\"\nvalidation = \"b\"\nhold_out = 0.2\n\
+             [groups]\ndecay = 0.25\n[optimizer]\nkind = \"adam_w\"\nbetas = [0.9, 0.999]\neps = 1e-8\n";
+        let older = Recipe::parse(older).unwrap();
+        assert_eq!((older.learning_rate, older.learning_rate_floor), (0.5, 0.1));
+        assert_eq!((older.data.split.as_str(), older.data.val_split.as_str()), ("a", "b"));
+        assert_eq!((older.warmup, older.data.val_fraction), (7, 0.2));
+        assert_eq!((older.groups.weight_decay, older.optimizer), (0.25, Optimizer::ADAM_W));
         let error = Recipe::parse("steps = 10\nstep = 3\n").unwrap_err().to_string();
         assert!(error.contains("step") && error.contains("line 2"), "{error}");
     }

@@ -1,12 +1,12 @@
-//! Recomputation of activations: most of what the forward part computes is forgotten, and computed
-//! again when the backward part needs it (Chen et al. 2016, "Training deep nets with sublinear
+//! Activation recomputation: most intermediate values of the forward pass are dropped, and computed
+//! again when the backward pass needs them (Chen et al. 2016, "Training deep nets with sublinear
 //! memory cost").
 //!
-//! The forward part is cut into segments. What crosses a cut stays in memory; the rest of a segment
-//! is computed again, from what stayed, right before the first backward node that reads some of it.
-//! Backward nodes keep their order, and all operations give the same bits each time (dropout
-//! counts, it does not draw), so loss and gradients are the same to the bit. The price is most of a
-//! second forward part.
+//! The forward pass is cut into segments. Values that cross a cut stay in memory; the rest of a
+//! segment is recomputed from them, right before the first backward node that reads any of it.
+//! Backward nodes keep their order, and all operations are deterministic (dropout uses a counter,
+//! not a random state), so loss and gradients are bit-identical. The cost is most of a second
+//! forward pass.
 
 use crate::error::Result;
 use crate::graph::{Graph, Node, Resident, Rewrite, ValueId, rewrite};
@@ -15,53 +15,56 @@ use crate::ops::{BatchNorm, BatchNormTrain, Op, Packing};
 use crate::plan::Plan;
 use std::sync::Arc;
 
-/// Segments are tried from the whole forward part down to about a part in so many.
-const MOST_SEGMENTS: u64 = 24;
+/// The bytes that a segment may keep are tried from a half of those of the forward pass down to one
+/// in `MAX_SEGMENTS`.
+const MAX_SEGMENTS: u64 = 24;
 
-/// The step's graph with recomputation, where that needs less memory, else as it was. The first
-/// `forward` nodes are the forward part with the loss; the others are gradients. Nodes that are
-/// computed again are called `NODE.again`.
+/// Returns the graph of the step with recomputation if that saves memory, else unchanged. The first
+/// `forward` nodes are the forward pass with the loss; the rest are gradients. Recomputed nodes are
+/// called `NODE.again`.
 ///
 /// # Errors
-/// Where nodes of that name exist.
+/// Returns an error if nodes of that name exist.
 pub(super) fn recompute(graph: Graph, forward: usize) -> Result<Graph> {
     let tape = Tape::new(&graph, forward);
-    let all = tape.read_back_bytes();
+    let total = tape.read_back_bytes();
     let mut best = (activation_bytes(&graph), graph.clone());
-    let mut before = Vec::new();
-    for parts in 2..=MOST_SEGMENTS {
-        let cuts = tape.cuts(all / parts);
-        if cuts == before {
+    let mut previous = Vec::new();
+    for divisor in 2..=MAX_SEGMENTS {
+        let cuts = tape.cuts(total / divisor);
+        if cuts == previous {
             continue;
         }
-        let tried = with_segments(&graph, &tape, &cuts)?;
-        let bytes = activation_bytes(&tried);
+        let candidate = with_segments(&graph, &tape, &cuts)?;
+        let bytes = activation_bytes(&candidate);
         if bytes < best.0 {
-            best = (bytes, tried);
+            best = (bytes, candidate);
         }
-        before = cuts;
+        previous = cuts;
     }
     best.1.verify()?;
     Ok(best.1)
 }
 
-/// What a training needs for activations: gradients of parameters and statistics lie elsewhere.
+/// Bytes of activations. Gradients of parameters and statistics are stored elsewhere.
 fn activation_bytes(graph: &Graph) -> u64 {
-    let mut apart = graph.clone();
+    let mut graph_without_outputs = graph.clone();
     let elsewhere = Resident { buffer: String::new(), first: 0, packing: Packing::Channels };
-    graph.outputs().iter().for_each(|&(_, v)| apart.set_resident(v, elsewhere.clone()));
-    apart.clear_outputs();
-    Plan::new(&apart).activation_bytes()
+    for &(_, v) in graph.outputs() {
+        graph_without_outputs.set_resident(v, elsewhere.clone());
+    }
+    graph_without_outputs.clear_outputs();
+    Plan::new(&graph_without_outputs).activation_bytes()
 }
 
-/// Who reads what of the forward part.
+/// The forward pass: which values are read where.
 struct Tape<'g> {
     nodes: &'g [Node],
-    /// For each value its bytes; none for what stays anyway.
+    /// Bytes of each value; 0 for values that stay in memory in any case.
     bytes: Vec<u64>,
-    /// For each value the last node of the forward part that reads it.
+    /// Last node of the forward pass that reads each value.
     last_read: Vec<usize>,
-    /// For each value whether the backward part reads it.
+    /// Whether the backward pass reads each value.
     read_back: Vec<bool>,
 }
 
@@ -78,9 +81,13 @@ impl<'g> Tape<'g> {
             read_back: vec![false; graph.values().len()],
         };
         for (i, node) in nodes.iter().enumerate() {
-            node.inputs.iter().for_each(|v| tape.last_read[v.index()] = i);
+            for v in &node.inputs {
+                tape.last_read[v.index()] = i;
+            }
             if is_batch_norm(node) {
-                node.outputs[1..].iter().for_each(|v| tape.bytes[v.index()] = 0);
+                for v in &node.outputs[1..] {
+                    tape.bytes[v.index()] = 0;
+                }
             }
         }
         for v in gradients.iter().flat_map(|node| &node.inputs) {
@@ -92,7 +99,7 @@ impl<'g> Tape<'g> {
         tape
     }
 
-    /// Whether a value stays in memory, where a cut lies in front of node `cut`.
+    /// Whether a value stays in memory if there is a cut in front of node `cut`.
     fn stays(&self, v: ValueId, cut: usize) -> bool {
         self.last_read[v.index()] >= cut || self.bytes[v.index()] == 0
     }
@@ -102,33 +109,34 @@ impl<'g> Tape<'g> {
         values.filter(|v| self.read_back[v.index()]).map(|v| self.bytes[v.index()]).sum()
     }
 
-    /// The ends of segments, the last one's left out. Of all the ways to cut in which no segment of
-    /// several nodes has more than `limit` bytes for the backward part beside those that cross its
-    /// end, the one with the fewest bytes that cross cuts.
+    /// Ends of the segments, except the last. A segment of several nodes may keep at most `limit`
+    /// bytes for the backward pass, without values that cross its end. Among the cuts that satisfy
+    /// this, returns those with the fewest bytes crossing.
     fn cuts(&self, limit: u64) -> Vec<usize> {
-        // For each position the bytes that cross cuts up to it, and where its segment begins. A
-        // value that crosses several cuts counts once.
+        // For each position: bytes that cross cuts up to it, and the start of its segment. A value
+        // that crosses several cuts counts once.
         let mut best: Vec<(u64, usize)> = vec![(0, 0)];
         for end in 1..=self.nodes.len() {
             let (mut crossing, mut inside) = (0, 0);
-            let mut found = (u64::MAX, 0);
+            let mut cheapest = (u64::MAX, 0);
             for start in (0..end).rev() {
                 for v in &self.nodes[start].outputs {
                     let bytes = self.bytes[v.index()];
-                    match self.stays(*v, end) {
-                        true => crossing += bytes,
-                        false => inside += if self.read_back[v.index()] { bytes } else { 0 },
+                    if self.stays(*v, end) {
+                        crossing += bytes;
+                    } else if self.read_back[v.index()] {
+                        inside += bytes;
                     }
                 }
                 if inside > limit && start + 1 < end {
                     break;
                 }
-                // Of equals the longer segment.
-                if best[start].0 + crossing <= found.0 {
-                    found = (best[start].0 + crossing, start);
+                // Of equal cuts, the longer segment wins.
+                if best[start].0 + crossing <= cheapest.0 {
+                    cheapest = (best[start].0 + crossing, start);
                 }
             }
-            best.push(found);
+            best.push(cheapest);
         }
         let mut cuts = Vec::new();
         let mut end = best[self.nodes.len()].1;
@@ -140,108 +148,113 @@ impl<'g> Tape<'g> {
         cuts
     }
 
-    /// For each segment but the last, the nodes that are computed again.
-    fn again(&self, cuts: &[usize]) -> Vec<Vec<usize>> {
-        let mut wanted = self.read_back.clone();
+    /// Nodes to recompute, for each segment but the last.
+    fn recomputed_nodes(&self, cuts: &[usize]) -> Vec<Vec<usize>> {
+        let mut needed = self.read_back.clone();
         let starts = std::iter::once(0).chain(cuts.iter().copied());
         let segment = |(start, &end): (usize, &usize)| {
-            let mut again = Vec::new();
+            let mut recomputed = Vec::new();
             for i in (start..end).rev() {
                 let node = &self.nodes[i];
-                if node.outputs.iter().any(|v| wanted[v.index()] && !self.stays(*v, end)) {
-                    node.inputs.iter().for_each(|v| wanted[v.index()] = true);
-                    again.push(i);
+                if node.outputs.iter().any(|v| needed[v.index()] && !self.stays(*v, end)) {
+                    for v in &node.inputs {
+                        needed[v.index()] = true;
+                    }
+                    recomputed.push(i);
                 }
             }
-            again.reverse();
-            again
+            recomputed.reverse();
+            recomputed
         };
         starts.zip(cuts).map(segment).collect()
     }
 }
 
-/// Norms whose statistics stay: they are vectors, and are taken for the second time as they are.
+/// Batch norms keep their statistics: these are vectors, and the recomputed norm reads them.
 fn is_batch_norm(node: &Node) -> bool {
     node.op.is::<BatchNormTrain>()
 }
 
-/// The graph in which the backward part reads what does not stay from nodes that compute it again.
+/// The graph in which the backward pass reads dropped values from nodes that recompute them.
 fn with_segments(graph: &Graph, tape: &Tape, cuts: &[usize]) -> Result<Graph> {
-    let again = tape.again(cuts);
+    let recomputed = tape.recomputed_nodes(cuts);
     let count = graph.values().len();
-    let mut twice = Recomputation {
-        gone: vec![None; count],
+    let mut values = Recomputation {
+        segment: vec![None; count],
         first: vec![None; count],
         second: vec![None; count],
     };
-    for (segment, (nodes, &end)) in again.iter().zip(cuts).enumerate() {
-        let values =
-            nodes.iter().flat_map(|&i| &tape.nodes[i].outputs).filter(|v| !tape.stays(**v, end));
-        values.for_each(|v| twice.gone[v.index()] = Some(segment));
+    for (segment, (nodes, &end)) in recomputed.iter().zip(cuts).enumerate() {
+        let outputs = nodes.iter().flat_map(|&i| &tape.nodes[i].outputs);
+        for v in outputs.filter(|v| !tape.stays(**v, end)) {
+            values.segment[v.index()] = Some(segment);
+        }
     }
     let mut done = vec![false; cuts.len()];
     let mut position = 0;
     rewrite(graph.clone(), |new, node, inputs| {
-        twice.note(&node.inputs, inputs);
+        values.record_first(&node.inputs, inputs);
         let mut inputs = inputs.to_vec();
         if position >= tape.nodes.len() {
             for v in &node.inputs {
-                let segment = twice.gone[v.index()];
+                let segment = values.segment[v.index()];
                 if let Some(segment) = segment.filter(|&s| !std::mem::replace(&mut done[s], true)) {
-                    again[segment]
-                        .iter()
-                        .try_for_each(|&i| twice.compute_again(new, &tape.nodes[i]))?;
+                    for &i in &recomputed[segment] {
+                        values.recompute(new, &tape.nodes[i])?;
+                    }
                 }
             }
-            inputs = twice.present(&node.inputs);
+            inputs = values.current(&node.inputs);
         }
         position += 1;
         let outputs = new.graph.push(&node.name, node.op.clone(), &inputs)?;
-        twice.note(&node.outputs, &outputs);
+        values.record_first(&node.outputs, &outputs);
         Ok(Some(outputs))
     })
 }
 
-/// What stands in the new graph for values of the old one.
+/// Maps values of the old graph to the new one.
 struct Recomputation {
-    /// For each value the segment that computes it again, where it does not stay.
-    gone: Vec<Option<usize>>,
-    /// As it was computed first.
+    /// Segment that recomputes each value, if it does not stay in memory.
+    segment: Vec<Option<usize>>,
+    /// Value as first computed.
     first: Vec<Option<ValueId>>,
-    /// As it was computed again.
+    /// Value as recomputed.
     second: Vec<Option<ValueId>>,
 }
 
 impl Recomputation {
-    fn note(&mut self, old: &[ValueId], new: &[ValueId]) {
-        old.iter().zip(new).for_each(|(old, new)| self.first[old.index()] = Some(*new));
+    fn record_first(&mut self, old: &[ValueId], new: &[ValueId]) {
+        for (old, new) in old.iter().zip(new) {
+            self.first[old.index()] = Some(*new);
+        }
     }
 
-    /// What the backward part takes for values.
-    fn present(&self, values: &[ValueId]) -> Vec<ValueId> {
-        let one = |i: usize| if self.gone[i].is_some() { self.second[i] } else { self.first[i] };
+    /// Values for the backward pass to read.
+    fn current(&self, values: &[ValueId]) -> Vec<ValueId> {
+        let current =
+            |i: usize| if self.segment[i].is_some() { self.second[i] } else { self.first[i] };
         values
             .iter()
-            .map(|v| one(v.index()).expect("invariant: nodes stand in running order"))
+            .map(|v| current(v.index()).expect("invariant: nodes are in topological order"))
             .collect()
     }
 
-    fn compute_again(&mut self, new: &mut Rewrite, node: &Node) -> Result<()> {
-        let mut inputs = self.present(&node.inputs);
+    fn recompute(&mut self, new: &mut Rewrite, node: &Node) -> Result<()> {
+        let mut inputs = self.current(&node.inputs);
         let op: Arc<dyn Op> = match node.op.downcast_ref() {
-            // The same operation as the last part of the first one, so the same bits, and its sums
-            // are not made twice.
+            // The same arithmetic as the normalization in `BatchNormTrain`, so the result is
+            // bit-identical, without computing the statistics again.
             Some(&BatchNormTrain { eps }) => {
-                inputs.extend(self.present(&node.outputs[1..]));
+                inputs.extend(self.current(&node.outputs[1..]));
                 Arc::new(BatchNorm { eps })
             }
             None => node.op.clone(),
         };
         let outputs = new.graph.push(&format!("{}.again", node.name), op, &inputs)?;
-        node.outputs
-            .iter()
-            .zip(outputs)
-            .for_each(|(old, new)| self.second[old.index()] = Some(new));
+        for (old, new) in node.outputs.iter().zip(outputs) {
+            self.second[old.index()] = Some(new);
+        }
         Ok(())
     }
 }
@@ -292,7 +305,7 @@ mod tests {
         }
     }
 
-    /// A row of 1x1 convolutions with an activation after each, of so many channels, and a loss.
+    /// A row of 1x1 convolutions with these channels, an activation after each, and a loss.
     fn row(channels: &[usize], options: StepOptions) -> Graph {
         let mut graph = Graph::new();
         let mut x = graph.input("input", TensorType::f32(Shape::new(1, 32, 32, channels[0])));
@@ -309,7 +322,7 @@ mod tests {
 
     #[test]
     fn cuts_lie_where_little_crosses() {
-        // Wide maps with a narrow one at conv2, and one at conv5: a cut there keeps 4 channels of
+        // Wide feature maps with narrow ones at conv2 and conv5: a cut there keeps 4 channels of
         // 32 x 32.
         let channels = [4, 32, 32, 4, 32, 32, 4, 32, 4];
         let graph = row(&channels, StepOptions::default());
@@ -322,7 +335,7 @@ mod tests {
                 && names.iter().all(|n| ["conv2", "act2", "conv5", "act5"].contains(n)),
             "{names:?}"
         );
-        // With no limit there is nothing to gain from a cut.
+        // Without a limit, cuts save nothing.
         assert!(tape.cuts(u64::MAX).is_empty());
     }
 
@@ -339,7 +352,7 @@ mod tests {
                 .position(|n| *n == name)
                 .unwrap_or_else(|| panic!("no `{name}` in {names:?}"))
         };
-        // The backward part of the first segment ends with the gradients of conv0.
+        // The backward pass of the first segment ends with the gradients of conv0.
         assert!(
             at("conv0.again") < at("act0.again") && at("act0.again") < at("act1.grad.x"),
             "{names:?}"

@@ -1,22 +1,20 @@
-//! A training from its first step to its last, with everything that is kept of it in one directory.
+//! A training run, from the first step to the last, with all its files in one directory.
 
-mod context;
 mod evaluation;
 mod step;
 
-pub use context::RunContext;
-
-use super::Need;
 use super::changes::Changes;
 use super::checkpoint::{self, Checkpoint, RunProgress};
 use super::clock::Clock;
+use super::context::RunContext;
 use super::data::{DataFeed, TrainingData};
 use super::directory::{Origin, RunDirectory};
 use super::event::{Ending, Event};
 use super::init::InitialModel;
+use super::memory_estimate::MemoryEstimate;
 use super::recipe::Recipe;
-use super::scoring;
 use super::trainer::Trainer;
+use super::validation;
 use crate::data::{Loader, Pair};
 use crate::error::Result;
 use crate::eval::Scores;
@@ -26,10 +24,7 @@ use crate::report::{self, EndRecord, NoteRecord, Record, Resumed, RunLog, StartR
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Steps that are told together.
-pub(super) const TOLD: u64 = 10;
-
-/// A training in its directory.
+/// A training run in its directory.
 pub struct Run {
     recipe: Recipe,
     trainer: Trainer,
@@ -41,179 +36,187 @@ pub struct Run {
     clock: Clock,
     scores: Option<Scores>,
     samples: Vec<Sample>,
-    /// The step that the checkpoint is of.
+    /// Step of the last checkpoint.
     saved: u64,
-    /// Whether it was said that no pixel of a batch counts.
-    said_empty: bool,
-    /// The last to be dropped: its lock is released when nothing is written any more.
+    /// Whether the warning about a batch without labeled pixels was issued.
+    warned_empty: bool,
+    /// Dropped last: releases its lock after all files are written.
     directory: RunDirectory,
 }
 
 impl Run {
-    /// Begins a run in a directory, and writes what it begins with. `sets` are those of `origin`.
+    /// Starts a run in a directory, and writes the first checkpoint. `data` is that of `origin`.
     ///
     /// # Errors
-    /// Where anything does not fit together: the largest validation image is segmented once, so
-    /// that what cannot be scored is refused before the first step. The directory is left as it was
-    /// found then.
+    /// Returns an error if the arguments contradict each other. The largest validation image is
+    /// segmented once, so that data that cannot be evaluated is refused before the first step. The
+    /// directory is then restored to its previous state.
     pub fn begin(
         mut directory: RunDirectory,
         mut recipe: Recipe,
         origin: Origin,
-        sets: TrainingData,
-        beginning: &InitialModel,
-        setting: RunContext,
+        data: TrainingData,
+        initial: &InitialModel,
+        context: RunContext,
     ) -> Result<Self> {
-        directory.check_vacant()?;
-        if let Some(moved) = recipe.ignore_none_of(sets.table.len()) {
-            log::warn!("{moved}");
+        directory.check_free()?;
+        if let Some(note) = recipe.adjust_ignore_label(data.table.len()) {
+            log::warn!("{note}");
         }
-        // What does not fit together is found before anything is written.
+        // Check everything before anything is written.
         let trainer =
-            Trainer::new(setting.device, &beginning.config, &beginning.weights, recipe.options()?)?;
-        setting.check()?;
+            Trainer::new(context.device, &initial.config, &initial.weights, recipe.options()?)?;
+        context.check()?;
         let progress = RunProgress {
-            images: Some(sets.training.len()),
+            images: Some(data.training.len()),
             recipe: Some(recipe.to_json()),
-            device: Some(setting.device_name()),
+            device: Some(context.device_name()),
             ..RunProgress::default()
         };
-        let fed = DataFeed::new(sets, &recipe, &trainer, 0, setting)?;
-        scoring::rehearse(&trainer, &fed.validation, &fed.table, directory.path(), setting)?;
-        setting.check()?;
+        let feed = DataFeed::new(data, &recipe, &trainer, 0, context)?;
+        validation::dry_run(&trainer, &feed.validation, &feed.table, directory.path(), context)?;
+        context.check()?;
         directory.write(&recipe, &origin)?;
         checkpoint::write(&directory.checkpoint(), &trainer, &progress)?;
         let log = RunLog::open(directory.path(), None)?;
-        Self::new(directory, recipe, trainer, fed, log, progress, setting, Vec::new())
+        Self::new(directory, recipe, trainer, feed, log, progress, context)
     }
 
-    /// Goes on with the run of a directory from its last checkpoint. What differs from how the run
-    /// began (recipe, device, number of images) is said and recorded.
+    /// Resumes the run of a directory from its last checkpoint. Differences from how the run was
+    /// started (recipe, device, number of images) are reported and recorded.
     ///
     /// # Errors
-    /// Where the data is not there any more or has other classes, or the recipe does not fit the
+    /// Returns an error if the data is missing or has other classes, or the recipe does not fit the
     /// checkpoint.
-    pub fn resume(directory: RunDirectory, setting: RunContext) -> Result<Self> {
+    pub fn resume(directory: RunDirectory, context: RunContext) -> Result<Self> {
         let (recipe, origin) = directory.read()?;
-        let found = Checkpoint::read(&directory.checkpoint())?;
-        let mut notes = Changes::new(&found.progress, &recipe, setting).notes();
-        let mut trainer =
-            Trainer::new(setting.device, &found.config, found.weights(), recipe.options()?)?;
-        found.restore(&mut trainer)?;
-        setting.check()?;
-        let mut progress = found.progress;
-        let sets = TrainingData::open(&origin, &recipe)?;
-        let now = sets.training.len();
+        let checkpoint = Checkpoint::read(&directory.checkpoint())?;
+        let mut notes = Changes::new(&checkpoint.progress, &recipe, context).notes();
+        let mut trainer = Trainer::new(
+            context.device,
+            &checkpoint.config,
+            checkpoint.weights(),
+            recipe.options()?,
+        )?;
+        checkpoint.restore(&mut trainer)?;
+        context.check()?;
+        let mut progress = checkpoint.progress;
+        let data = TrainingData::open(&origin, &recipe)?;
+        let now = data.training.len();
         if let Some(then) = progress.images.filter(|&then| then != now) {
-            notes.push(format!("the data has {now} images to train on, and had {then}: their order is another from here on"));
+            notes.push(format!("the data set now has {now} training images instead of {then}: their order changes from here on"));
         }
         if progress.best.is_some() && !directory.best().exists() {
             notes.push(
-                "best.safetensors is gone: the next evaluation writes it anew, however good it is"
+                "best.safetensors is missing: the next evaluation writes it again, whatever its score"
                     .to_owned(),
             );
             progress.best = None;
         }
-        (progress.recipe, progress.device, progress.images) =
-            (Some(recipe.to_json()), Some(setting.device_name()), Some(now));
-        let fed = DataFeed::new(sets, &recipe, &trainer, progress.step, setting)?;
-        scoring::rehearse(&trainer, &fed.validation, &fed.table, directory.path(), setting)?;
-        setting.check()?;
+        progress.recipe = Some(recipe.to_json());
+        progress.device = Some(context.device_name());
+        progress.images = Some(now);
+        let feed = DataFeed::new(data, &recipe, &trainer, progress.step, context)?;
+        validation::dry_run(&trainer, &feed.validation, &feed.table, directory.path(), context)?;
+        context.check()?;
         directory.sweep()?;
         let resumed = Resumed { step: progress.step, evaluation_due: progress.evaluation_due };
         let log = RunLog::open(directory.path(), Some(resumed))?;
-        Self::new(directory, recipe, trainer, fed, log, progress, setting, notes)
+        let mut run = Self::new(directory, recipe, trainer, feed, log, progress, context)?;
+        for note in notes {
+            run.note(note)?;
+        }
+        Ok(run)
     }
 
     fn new(
         mut directory: RunDirectory,
         recipe: Recipe,
         trainer: Trainer,
-        fed: DataFeed,
+        feed: DataFeed,
         mut log: RunLog,
         progress: RunProgress,
-        setting: RunContext,
-        notes: Vec<String>,
+        context: RunContext,
     ) -> Result<Self> {
         let config = trainer.config();
         log.write(&Record::Start(StartRecord {
             step: progress.step,
             time: now(),
-            command: setting.command.to_owned(),
-            device: setting.device.to_string(),
+            command: context.command.to_owned(),
+            device: context.device.to_string(),
             network: format!(
                 "DeepLab on {}, output stride {}",
                 config.backbone.title(),
                 config.output_stride
             ),
-            classes: fed.table.names.clone(),
+            classes: feed.table.names.clone(),
             config: recipe.to_json(),
         }))?;
-        directory.begin();
-        let clock = Clock::new(progress.seconds);
-        let DataFeed { loader, validation, table } = fed;
-        let (scores, samples, saved, said_empty) = (None, Vec::new(), progress.step, false);
-        let mut run = Self {
+        directory.mark_started();
+        Ok(Self {
             recipe,
             trainer,
-            loader,
-            validation,
-            table,
+            loader: feed.loader,
+            validation: feed.validation,
+            table: feed.table,
             log,
+            clock: Clock::new(progress.seconds),
+            scores: None,
+            samples: Vec::new(),
+            saved: progress.step,
+            warned_empty: false,
             progress,
-            clock,
-            scores,
-            samples,
-            saved,
-            said_empty,
             directory,
-        };
-        notes.into_iter().try_for_each(|text| run.note(text))?;
-        Ok(run)
+        })
     }
 
-    /// How the run is set.
+    /// Recipe of the run.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }
 
-    /// Steps done.
+    /// Number of completed steps.
     pub fn step(&self) -> u64 {
         self.progress.step
     }
 
-    /// The best mIoU so far, and after which step.
+    /// Best mIoU so far, and its step.
     pub fn best(&self) -> Option<(f64, u64)> {
         self.progress.best
     }
 
-    /// Whether the network after the last step is still to be scored.
+    /// Whether the network after the last step still has to be evaluated.
     pub fn evaluation_due(&self) -> bool {
         self.progress.evaluation_due
     }
 
-    /// The network in training.
+    /// The trainer of the network.
     pub fn trainer(&self) -> &Trainer {
         &self.trainer
     }
 
-    /// Memory that the training takes.
+    /// Estimates the memory that the training takes.
     ///
     /// # Errors
-    /// Never for a run that could begin.
-    pub fn need(&self) -> Result<Need> {
-        Trainer::need(self.trainer.device(), self.trainer.config(), self.trainer.options())
+    /// Does not fail for a run that was started.
+    pub fn estimate_memory(&self) -> Result<MemoryEstimate> {
+        Trainer::estimate_memory(
+            self.trainer.device(),
+            self.trainer.config(),
+            self.trainer.options(),
+        )
     }
 
-    /// Makes the steps that are left. `stop` asks for an end: after the step in work, or after the
-    /// image that is being scored (the evaluation is made when the run is resumed), or at once
-    /// where the next batch is waited for. A checkpoint holds everything then.
+    /// Trains for the remaining steps. Setting `stop` ends the run: after the current step; after
+    /// the image being scored (the evaluation is repeated when the run is resumed); or immediately
+    /// while waiting for the next batch. A checkpoint is then up to date.
     ///
     /// # Errors
-    /// Where an image cannot be read, the device fails, a file cannot be written, the training
-    /// diverges, or no pixel of a whole epoch has a label that counts. The last checkpoint stays.
-    pub fn go(&mut self, stop: &AtomicBool, tell: &mut dyn FnMut(Event)) -> Result<Ending> {
-        let ending = self.steps(stop, tell);
+    /// Returns an error if an image cannot be read, the device fails, a file cannot be written, the
+    /// training diverges, or no pixel of a whole epoch has a label that counts. The last checkpoint
+    /// is kept.
+    pub fn train(&mut self, stop: &AtomicBool, on_event: &mut dyn FnMut(Event)) -> Result<Ending> {
+        let ending = self.steps(stop, on_event);
         let reason = match &ending {
             Ok(Ending::Finished) => "finished".to_owned(),
             Ok(Ending::Stopped) => "stopped by the user".to_owned(),
@@ -224,34 +227,34 @@ impl Run {
             .log
             .write(&Record::End(EndRecord { step, time: now(), seconds, reason }))
             .and_then(|()| {
-                // Scores and images are of this process: a page that an earlier one left has more
-                // to show than one without them.
+                // Scores and samples are those of this process: the report of an earlier one has
+                // more to show than a new one without them.
                 if self.scores.is_some() || !self.directory.report().exists() {
                     self.report()
                 } else {
                     Ok(())
                 }
             });
-        // What went wrong first is what counts.
+        // The first error takes precedence.
         ending.and_then(|ending| ended.map(|()| ending))
     }
 
-    fn steps(&mut self, stop: &AtomicBool, tell: &mut dyn FnMut(Event)) -> Result<Ending> {
+    fn steps(&mut self, stop: &AtomicBool, on_event: &mut dyn FnMut(Event)) -> Result<Ending> {
         let last = u64::from(self.recipe.steps);
-        if self.progress.evaluation_due && !self.score(stop, tell)? {
+        if self.progress.evaluation_due && !self.evaluate_and_save(stop, on_event)? {
             return Ok(Ending::Stopped);
         }
         while self.progress.step < last {
-            let outcome = if stop.load(Ordering::Relaxed) { None } else { self.one(stop)? };
+            let outcome = if stop.load(Ordering::Relaxed) { None } else { self.train_step(stop)? };
             let Some(outcome) = outcome else {
                 if self.saved != self.progress.step {
-                    self.save(tell)?;
+                    self.save(on_event)?;
                 }
                 return Ok(Ending::Stopped);
             };
             self.progress.step += 1;
             let step = self.progress.step;
-            self.tell(&outcome, tell)?;
+            self.record_step(&outcome, on_event)?;
             self.check_counted()?;
             let due = |every: u32| step == last || step.is_multiple_of(every.into());
             self.progress.evaluation_due = due(self.recipe.evaluate_every);
@@ -259,28 +262,32 @@ impl Run {
                 || self.progress.evaluation_due
                 || due(self.recipe.checkpoint_every)
             {
-                self.save(tell)?;
+                self.save(on_event)?;
             }
-            if self.progress.evaluation_due && !self.score(stop, tell)? {
+            if self.progress.evaluation_due && !self.evaluate_and_save(stop, on_event)? {
                 return Ok(Ending::Stopped);
             }
         }
         Ok(Ending::Finished)
     }
 
-    /// Scores the network, and notes in a checkpoint that this is done. `false` where it was
+    /// Evaluates the network, and records in a checkpoint that this is done. Returns `false` if
     /// stopped.
-    fn score(&mut self, stop: &AtomicBool, tell: &mut dyn FnMut(Event)) -> Result<bool> {
-        if !self.evaluate(stop, tell)? {
+    fn evaluate_and_save(
+        &mut self,
+        stop: &AtomicBool,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<bool> {
+        if !self.evaluate(stop, on_event)? {
             return Ok(false);
         }
         self.report()?;
         self.progress.evaluation_due = false;
-        self.save(tell)?;
+        self.save(on_event)?;
         Ok(true)
     }
 
-    fn save(&mut self, tell: &mut dyn FnMut(Event)) -> Result<()> {
+    fn save(&mut self, on_event: &mut dyn FnMut(Event)) -> Result<()> {
         let pause = Instant::now();
         self.progress.seconds = self.clock.seconds();
         checkpoint::write_weights(
@@ -291,29 +298,28 @@ impl Run {
         checkpoint::write(&self.directory.checkpoint(), &self.trainer, &self.progress)?;
         self.saved = self.progress.step;
         self.clock.pause(pause.elapsed());
-        tell(Event::Saved { step: self.progress.step });
+        on_event(Event::Saved { step: self.progress.step });
         Ok(())
     }
 
-    /// Says something that whoever looks at the run should know, and records it.
+    /// Warns the user, and records the warning in the log.
     fn note(&mut self, text: String) -> Result<()> {
         log::warn!("{text}");
         self.log.write(&Record::Note(NoteRecord { step: self.progress.step, text }))
     }
 
     fn report(&self) -> Result<()> {
-        let (scores, samples) = (self.scores.clone(), self.samples.clone());
         let data = ReportData {
             records: report::read(self.directory.path())?,
             table: self.table.clone(),
-            scores,
-            samples,
+            scores: self.scores.clone(),
+            samples: self.samples.clone(),
         };
         report::html::write(&self.directory.report(), &data)
     }
 }
 
-/// Seconds since 1970.
+/// Seconds since the Unix epoch.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64())
 }

@@ -1,38 +1,38 @@
-//! Learning rates over a run.
+//! Learning-rate schedules.
 
 use crate::error::{Result, error};
 use serde::{Deserialize, Serialize};
 
-/// How the rate falls after the warm-up, from 1 on: a factor of the base rate.
+/// Decay of the learning rate after the warm-up: a factor of the base rate, starting at 1.
 ///
-/// In a recipe a table with its `kind`, as the optimizer's: `[decay]`, `kind = "poly"`,
-/// `power = 0.9`. What earlier versions wrote is read as well: `decay = { poly = { power = 0.9 } }`
-/// and `decay = "constant"`.
+/// In a recipe it is a table with a `kind`, like the optimizer: `[decay]`, `kind = "poly"`,
+/// `power = 0.9`. The syntax of earlier versions is also accepted:
+/// `decay = { poly = { power = 0.9 } }` and `decay = "constant"`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Decay {
-    /// It stays.
+    /// Constant.
     Constant,
-    /// `(1 - t)^power`, with `t` the share of the run that is done (DeepLab; power 0.9).
+    /// `(1 - t)^power`, with `t` the completed fraction of the run (DeepLab).
     Poly {
-        /// Usually 0.9.
+        /// Typically 0.9.
         power: f64,
     },
-    /// `factor` times as much after every `every` steps.
+    /// Multiplied by `factor` after every `every` steps.
     Step {
         /// Steps between changes.
         every: u32,
-        /// Usually 0.1.
+        /// Typically 0.1.
         factor: f64,
     },
     /// `(1 + cos(pi * t)) / 2`.
     Cosine,
 }
 
-/// A [`Decay`] as its fields are written; what is named by `kind` or by the only key.
+/// The fields of a [`Decay`], keyed by its kind.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Written {
+enum DecayFields {
     Constant {},
     Poly { power: f64 },
     Step { every: u32, factor: f64 },
@@ -44,7 +44,7 @@ impl<'de> Deserialize<'de> for Decay {
         use serde::de::Error;
         use serde_json::{Map, Value};
         let kinds = "constant, poly, step or cosine";
-        // Both ways of writing become the second one: a table whose only key is the kind.
+        // Convert both syntaxes to the second: a table whose only key is the kind.
         let (kind, fields) = match Value::deserialize(from)? {
             Value::String(kind) => (kind, Value::Object(Map::new())),
             Value::Object(mut table) => match table.remove("kind") {
@@ -54,48 +54,48 @@ impl<'de> Deserialize<'de> for Decay {
                 }
                 None => match (table.len(), table.into_iter().next()) {
                     (1, Some((kind, fields))) if fields.is_object() => (kind, fields),
-                    _ => return Err(D::Error::custom(format!("needs a `kind`: {kinds}"))),
+                    _ => return Err(D::Error::custom(format!("missing `kind`: {kinds}"))),
                 },
             },
             other => {
                 return Err(D::Error::custom(format!(
-                    "must be a table with a `kind`, {kinds}, got {other}"
+                    "must be a table with a `kind` ({kinds}), got {other}"
                 )));
             }
         };
-        let written = Written::deserialize(Value::Object(Map::from_iter([(kind, fields)])));
-        Ok(match written.map_err(D::Error::custom)? {
-            Written::Constant {} => Self::Constant,
-            Written::Poly { power } => Self::Poly { power },
-            Written::Step { every, factor } => Self::Step { every, factor },
-            Written::Cosine {} => Self::Cosine,
+        let fields = DecayFields::deserialize(Value::Object(Map::from_iter([(kind, fields)])));
+        Ok(match fields.map_err(D::Error::custom)? {
+            DecayFields::Constant {} => Self::Constant,
+            DecayFields::Poly { power } => Self::Poly { power },
+            DecayFields::Step { every, factor } => Self::Step { every, factor },
+            DecayFields::Cosine {} => Self::Cosine,
         })
     }
 }
 
-/// The learning rate of each step.
+/// Learning rate as a function of the step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// The rate after the warm-up.
+    /// Learning rate after the warm-up.
     pub base: f64,
-    /// How it falls.
+    /// Decay after the warm-up.
     pub decay: Decay,
     /// Steps of the whole run.
     pub steps: u32,
-    /// Steps in which the rate rises in a straight line: step `s` of them, counted from 0, has
-    /// `base * (s + 1) / warm_up`.
-    #[serde(default)]
-    pub warm_up: u32,
-    /// The rate never falls below this.
+    /// Steps of linear warm-up: step `s` of them, counted from 0, has the learning rate
+    /// `base * (s + 1) / warmup`.
+    #[serde(default, alias = "warm_up")]
+    pub warmup: u32,
+    /// Minimum learning rate after the warm-up.
     #[serde(default)]
     pub floor: f64,
 }
 
 impl Schedule {
-    /// Checks that the numbers make sense.
+    /// Checks the fields.
     ///
     /// # Errors
-    /// With the number that does not.
+    /// Returns an error that names the first invalid field.
     pub fn validate(&self) -> Result<()> {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         if !positive(self.base) {
@@ -104,23 +104,29 @@ impl Schedule {
                 "the learning rate must be a positive number, got {}", self.base
             ));
         }
-        if self.steps == 0 || self.warm_up >= self.steps {
+        if self.steps == 0 || self.warmup >= self.steps {
             return Err(error!(
                 Config,
-                "a run of {} steps has no room for {} of warm-up", self.steps, self.warm_up
+                "the warm-up of {} steps must be shorter than the run of {} steps",
+                self.warmup,
+                self.steps
             ));
         }
         if !(0.0..=self.base).contains(&self.floor) {
             return Err(error!(
                 Config,
-                "the lowest rate must be 0 to the base rate {}, got {}", self.base, self.floor
+                "the lowest learning rate must be 0 to the base learning rate {}, got {}",
+                self.base,
+                self.floor
             ));
         }
         match self.decay {
             Decay::Poly { power } if !positive(power) => {
                 Err(error!(Config, "the power must be a positive number, got {power}"))
             }
-            Decay::Step { every: 0, .. } => Err(error!(Config, "a rate cannot fall every 0 steps")),
+            Decay::Step { every: 0, .. } => {
+                Err(error!(Config, "the learning rate cannot decay every 0 steps"))
+            }
             Decay::Step { factor, .. } if !(0.0..=1.0).contains(&factor) => {
                 Err(error!(Config, "the factor of a step must be 0 to 1, got {factor}"))
             }
@@ -128,14 +134,14 @@ impl Schedule {
         }
     }
 
-    /// The rate of a step, counted from 0. Past the end it stays at that of the end.
-    pub fn rate(&self, step: u32) -> f64 {
-        if step < self.warm_up {
-            return self.base * f64::from(step + 1) / f64::from(self.warm_up);
+    /// Learning rate of a step, counted from 0. Past the end of the run it stays constant.
+    pub fn learning_rate(&self, step: u32) -> f64 {
+        if step < self.warmup {
+            return self.base * f64::from(step + 1) / f64::from(self.warmup);
         }
         let (done, all) = (
-            f64::from(step.min(self.steps) - self.warm_up),
-            f64::from((self.steps - self.warm_up).max(1)),
+            f64::from(step.min(self.steps) - self.warmup),
+            f64::from((self.steps - self.warmup).max(1)),
         );
         let factor = match self.decay {
             Decay::Constant => 1.0,
@@ -152,7 +158,7 @@ mod tests {
     use super::*;
 
     fn schedule(decay: Decay) -> Schedule {
-        Schedule { base: 0.01, decay, steps: 100, warm_up: 0, floor: 0.0 }
+        Schedule { base: 0.01, decay, steps: 100, warmup: 0, floor: 0.0 }
     }
 
     fn close(got: f64, want: f64) -> bool {
@@ -172,18 +178,20 @@ mod tests {
             let s = schedule(decay);
             s.validate().unwrap();
             for (step, want) in [0, 50, 75].into_iter().zip(wanted) {
-                assert!(close(s.rate(step), want), "{decay:?} at {step}: {}", s.rate(step));
+                let learning_rate = s.learning_rate(step);
+                assert!(close(learning_rate, want), "{decay:?} at {step}: {learning_rate}");
             }
         }
     }
 
     #[test]
     fn the_warm_up_rises_to_the_base_rate_and_the_floor_holds() {
-        let s = Schedule { warm_up: 10, floor: 1e-6, ..schedule(Decay::Poly { power: 0.9 }) };
-        assert!(close(s.rate(0), 0.001) && close(s.rate(9), 0.01) && close(s.rate(10), 0.01));
-        assert!(s.rate(11) < 0.01);
-        assert_eq!((s.rate(100), s.rate(u32::MAX)), (1e-6, 1e-6));
-        assert!((0..99).all(|step| s.rate(step) > 0.0 && s.rate(step) <= 0.01));
+        let s = Schedule { warmup: 10, floor: 1e-6, ..schedule(Decay::Poly { power: 0.9 }) };
+        let at = |step| s.learning_rate(step);
+        assert!(close(at(0), 0.001) && close(at(9), 0.01) && close(at(10), 0.01));
+        assert!(at(11) < 0.01);
+        assert_eq!((at(100), at(u32::MAX)), (1e-6, 1e-6));
+        assert!((0..99).all(|step| at(step) > 0.0 && at(step) <= 0.01));
     }
 
     #[test]
@@ -209,19 +217,19 @@ mod tests {
             assert!(text.contains("kind = "), "{text}");
             assert_eq!(toml::from_str::<File>(&text).unwrap().decay, decay);
         }
-        for (text, part) in [
+        for (text, message) in [
             ("[decay]\nkind = \"polly\"", "polly"),
             ("[decay]\nkind = \"poly\"", "power"),
             ("[decay]\nkind = \"poly\"\npower = 0.9\nevery = 2", "every"),
-            ("[decay]\npower = 0.9", "needs a `kind`"),
+            ("[decay]\npower = 0.9", "missing `kind`"),
             ("decay = 3", "must be a table"),
             (
                 "decay = { poly = { power = 0.9 }, step = { every = 3, factor = 0.1 } }",
-                "needs a `kind`",
+                "missing `kind`",
             ),
         ] {
             let error = toml::from_str::<File>(text).unwrap_err().to_string();
-            assert!(error.contains(part), "{text}: {error}");
+            assert!(error.contains(message), "{text}: {error}");
         }
     }
 
@@ -232,8 +240,8 @@ mod tests {
             (Schedule { base: 0.0, ..good }, "learning rate"),
             (Schedule { base: f64::NAN, ..good }, "learning rate"),
             (Schedule { steps: 0, ..good }, "warm-up"),
-            (Schedule { warm_up: 100, ..good }, "warm-up"),
-            (Schedule { floor: 0.02, ..good }, "lowest rate"),
+            (Schedule { warmup: 100, ..good }, "warm-up"),
+            (Schedule { floor: 0.02, ..good }, "lowest learning rate"),
             (Schedule { decay: Decay::Poly { power: -1.0 }, ..good }, "power"),
             (Schedule { decay: Decay::Step { every: 0, factor: 0.1 }, ..good }, "every 0"),
             (Schedule { decay: Decay::Step { every: 1, factor: 2.0 }, ..good }, "factor"),

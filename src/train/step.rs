@@ -1,5 +1,4 @@
-//! From a network to one step of its training: loss, gradients and the batch's statistics, in one
-//! graph.
+//! Builds the graph of a training step from a network: loss, gradients and batch statistics.
 
 use super::recompute::recompute;
 use crate::error::{Result, error};
@@ -13,39 +12,38 @@ use crate::tensor::{Shape, TensorType};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Which batch norms take the statistics of the batch. The others take their running statistics, as
-/// a trained network does.
+/// Which batch norms use the statistics of the batch. The rest use their running statistics, as
+/// in inference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum NormMode {
-    /// All.
+    /// All batch norms.
     #[default]
     Train,
     /// None.
     Frozen,
-    /// Those outside of the backbone.
+    /// Those outside the backbone.
     BackboneFrozen,
 }
 
-/// How a step is built.
+/// Options of the graph of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepOptions {
-    /// The loss of the scores at the labels' size.
+    /// Loss of the logits at the size of the labels.
     pub loss: PixelLoss,
-    /// Whether the last interpolation of the scores is part of the loss's operation, in both
-    /// directions: then scores of the labels' size are never stored. The numbers are the same but
-    /// for rounding.
+    /// Whether the last upsampling of the logits is fused into the loss, forward and backward, so
+    /// that logits at the size of the labels are never stored. Results differ only by rounding.
     pub fused: bool,
-    /// Factor of the auxiliary head's loss (torchvision's recipes take 0.5). None leaves the head
+    /// Factor of the auxiliary head's loss (0.5 in torchvision's recipes). `None` leaves the head
     /// untrained.
     pub aux: Option<f32>,
-    /// The batch norms.
+    /// Mode of the batch norms.
     pub norm: NormMode,
-    /// Tells the dropouts of one run from those of another.
+    /// Seed of dropout.
     pub seed: u32,
-    /// Whether activations are computed again for the backward part where that saves memory. Loss
-    /// and gradients are the same to the bit.
+    /// Whether activations are recomputed for the backward pass if that saves memory. Loss and
+    /// gradients are bit-identical.
     pub recompute: bool,
 }
 
@@ -62,55 +60,52 @@ impl Default for StepOptions {
     }
 }
 
-/// One step of training.
+/// The graph of one training step.
 ///
-/// Inputs of the graph are the network's, `labels` u32 `[N, H, W, 1]`, `class_weights`
-/// `[1, 1, 1, classes]` where the loss has weights, `mining` `[1, 1, 1, 4]` where only hard pixels
-/// are kept (the first number is their share, see [`super::Mining`]), and `step` u32 `[1, 1, 1, 1]`
-/// where something is dropped.
+/// Its inputs are those of the network, `labels` u32 `[N, H, W, 1]`, `class_weights`
+/// `[1, 1, 1, classes]` if the loss is weighted, `mining` `[1, 1, 1, 4]` if only hard pixels are
+/// kept (the first element is their fraction, see [`super::Mining`]), and `step` u32
+/// `[1, 1, 1, 1]` if the network has dropout.
 ///
-/// Outputs are `loss` `[1, 1, 1, 1]`, with an auxiliary head `aux_loss` (its part of `loss`, the
-/// factor included), `grad.P` for each trained parameter `P`, and for each norm `N` of
+/// Its outputs are `loss` `[1, 1, 1, 1]`, with an auxiliary head `aux_loss` (its contribution to
+/// `loss`, including the factor), `grad.P` for each trained parameter `P`, and for each norm `N` of
 /// [`TrainingStep::norms`] the batch's `N.batch_mean` and (biased) `N.batch_variance`.
 #[derive(Debug, Clone)]
 pub struct TrainingStep {
     /// The graph, verified.
     pub graph: Graph,
-    /// Parameters that have a gradient, in the order of the network.
+    /// Parameters that have a gradient, in network order.
     pub trained: Vec<String>,
-    /// Norms that take the statistics of the batch, with the number of values that those are of.
+    /// Norms that use the statistics of the batch, with the number of values per channel.
     pub norms: Vec<(String, usize)>,
-    /// Norms that were to take the statistics of the batch, but see one value for each channel:
-    /// they take the running ones. The norm of ASPP's pooled branch is one, with one image in a
-    /// batch.
-    pub too_small: Vec<String>,
+    /// Norms that use running statistics because a batch has a single value per channel. One is
+    /// the norm of ASPP's pooled branch, if a batch has one image.
+    pub single_value_norms: Vec<String>,
 }
 
-/// Builds the step of a network that has the output `logits_full`, and where its auxiliary head is
-/// to be trained `aux_logits`. Other outputs are left out.
+/// Builds the step of a network with the output `logits_full`, and `aux_logits` if the auxiliary
+/// head is trained. Other outputs are dropped.
 ///
 /// # Errors
-/// Where the network lacks an output, or an operation on the way has no gradient.
+/// Returns an error if the network lacks an output, or an operation has no gradient.
 pub fn training_step(network: Graph, options: &StepOptions) -> Result<TrainingStep> {
     let mut network = network;
     let find = |name: &str| network.outputs().iter().find(|(n, _)| n == name).map(|&(_, v)| v);
     let Some(full) = find("logits_full") else {
-        return Err(error!(Graph, "there is no output `logits_full` to train on"));
+        return Err(error!(Graph, "the network has no output `logits_full` to train on"));
     };
     let aux = match options.aux {
         None => None,
-        Some(factor) => {
-            match find("aux_logits") {
-                Some(logits) => Some((logits, factor)),
-                None => {
-                    return Err(error!(Graph, "there is no output `aux_logits`, which the auxiliary loss is of")
-                    .advice("train without an auxiliary loss, or build the network with an auxiliary head"));
-                }
-            }
-        }
+        Some(factor) => Some((
+            find("aux_logits").ok_or_else(|| {
+                error!(Graph, "the network has no output `aux_logits` for the auxiliary loss")
+                    .advice("train without an auxiliary loss, or build the network with an auxiliary head")
+            })?,
+            factor,
+        )),
     };
     let shape = network.shape(full);
-    // The operation before the scores of the labels' size, which is the loss's own where it can be.
+    // The upsampling before `logits_full`, which is fused into the loss if possible.
     let last = network
         .producer(full)
         .and_then(|node| Some((*node.op.downcast_ref::<Resize>()?, node.inputs[0])));
@@ -122,12 +117,12 @@ pub fn training_step(network: Graph, options: &StepOptions) -> Result<TrainingSt
     if let Some((logits, _)) = aux {
         network.output("aux_scores", logits);
     }
-    // An auxiliary head without a loss, or a backbone's last layer that only a classifier reads, is
-    // no part of the step: its norms would be noted, and then not be found. (The pass for this
-    // takes dropout away as well.)
+    // Remove an auxiliary head without a loss, or a last backbone layer that only a classifier
+    // reads: their norms would be listed without having outputs. (`passes::dead_code` would also
+    // remove dropout.)
     let network = rewrite(network, |_, _, _| Ok(None))?;
 
-    let (mut graph, norms) = for_training(network, options)?;
+    let (mut graph, norms) = with_training_ops(network, options)?;
     let values: Vec<ValueId> = graph.outputs().iter().map(|&(_, v)| v).collect();
     graph.clear_outputs();
     let mut losses = Losses { pixel: options.loss, fused: options.fused, read: Vec::new() };
@@ -171,19 +166,19 @@ pub fn training_step(network: Graph, options: &StepOptions) -> Result<TrainingSt
     }
     let graph = if options.recompute { recompute(graph, forward)? } else { graph };
     graph.verify()?;
-    Ok(TrainingStep { graph, trained, norms: norms.batch, too_small: norms.too_small })
+    Ok(TrainingStep { graph, trained, norms: norms.batch, single_value_norms: norms.single_value })
 }
 
-/// Adds losses of scores that are compared with the same labels.
+/// Adds losses that share the same labels.
 struct Losses {
     pixel: PixelLoss,
     fused: bool,
-    /// What each loss reads besides the scores.
+    /// Inputs of each loss besides the logits.
     read: Vec<ValueId>,
 }
 
 impl Losses {
-    /// The loss, and the scores with their gradient.
+    /// Returns the loss, and the logits with their gradient.
     fn add(
         &self,
         graph: &mut Graph,
@@ -193,14 +188,11 @@ impl Losses {
         factor: f32,
     ) -> Result<(ValueId, (ValueId, ValueId))> {
         let labels = graph.shape(self.read[0]);
-        let scores = match self.fused {
-            true => scores,
-            false => graph.root().resize(
-                &format!("{name}.scores"),
-                scores,
-                (labels.h, labels.w),
-                align_corners,
-            )?,
+        let scores = if self.fused {
+            scores
+        } else {
+            let size = (labels.h, labels.w);
+            graph.root().resize(&format!("{name}.scores"), scores, size, align_corners)?
         };
         let inputs: Vec<ValueId> =
             std::iter::once(scores).chain(self.read.iter().copied()).collect();
@@ -210,15 +202,17 @@ impl Losses {
     }
 }
 
-/// Norms with the number of values that their statistics are of, and norms that see too few.
+/// Batch norms of the step.
 #[derive(Default)]
 struct Norms {
+    /// Norms that use batch statistics, with the number of values per channel.
     batch: Vec<(String, usize)>,
-    too_small: Vec<String>,
+    /// Norms that have a single value per channel.
+    single_value: Vec<String>,
 }
 
-/// Puts training's norms and dropouts in the place of those that do nothing new.
-fn for_training(network: Graph, options: &StepOptions) -> Result<(Graph, Norms)> {
+/// Replaces the batch norms and dropouts of inference by those of training.
+fn with_training_ops(network: Graph, options: &StepOptions) -> Result<(Graph, Norms)> {
     let mut norms = Norms::default();
     let mut step = None;
     let graph = rewrite(network, |new, node, inputs| {
@@ -242,7 +236,7 @@ fn for_training(network: Graph, options: &StepOptions) -> Result<(Graph, Norms)>
             return Ok(None);
         }
         if values < 2 {
-            norms.too_small.push(node.name.clone());
+            norms.single_value.push(node.name.clone());
             return Ok(None);
         }
         norms.batch.push((node.name.clone(), values));

@@ -1,5 +1,5 @@
-//! The graphs that run on flat vectors after the gradients are there: sums over batches, the
-//! update, the running statistics.
+//! Graphs that run on flat vectors after the backward pass: gradient accumulation, the optimizer's
+//! update, running statistics.
 
 use super::arena::ParameterArena;
 use crate::error::{Result, error};
@@ -9,34 +9,35 @@ use crate::tensor::{Shape, TensorType};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What turns gradients into changes.
+/// The optimizer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum Optimizer {
-    /// Gradient descent with momentum.
+    /// Stochastic gradient descent with momentum.
     Sgd {
-        /// Share of the old momentum that stays.
+        /// Factor of the previous momentum, 0 to 1.
         momentum: f32,
-        /// Nesterov's rule.
+        /// Whether to use Nesterov momentum.
         #[serde(default)]
         nesterov: bool,
     },
     /// Adam with decoupled weight decay.
+    #[serde(rename = "adamw", alias = "adam_w")]
     AdamW {
-        /// Shares of the old moments that stay.
+        /// Decay rates of the first and second moment.
         betas: (f32, f32),
-        /// Added to the root of the second moment.
+        /// Added to the square root of the second moment.
         eps: f32,
     },
 }
 
 impl Optimizer {
-    /// Gradient descent with a momentum of 0.9.
+    /// SGD with a momentum of 0.9.
     pub const SGD: Self = Self::Sgd { momentum: 0.9, nesterov: false };
-    /// AdamW with the usual numbers.
+    /// AdamW with the usual parameters.
     pub const ADAM_W: Self = Self::AdamW { betas: (0.9, 0.999), eps: 1e-8 };
 
-    /// Names of the vectors that it keeps beside the parameters.
+    /// Names of the optimizer's state vectors.
     pub fn states(&self) -> &'static [&'static str] {
         match self {
             Self::Sgd { .. } => &["momentum"],
@@ -44,20 +45,20 @@ impl Optimizer {
         }
     }
 
-    /// Checks that the numbers make sense.
+    /// Checks the parameters.
     ///
     /// # Errors
-    /// With the number that does not.
+    /// Returns an error that names the first invalid parameter.
     pub fn validate(&self) -> Result<()> {
-        let share = |x: f32| (0.0..1.0).contains(&x);
+        let is_factor = |x: f32| (0.0..1.0).contains(&x);
         match *self {
-            Self::Sgd { momentum, .. } if !share(momentum) => {
+            Self::Sgd { momentum, .. } if !is_factor(momentum) => {
                 Err(error!(Config, "the momentum must be at least 0 and below 1, got {momentum}"))
             }
-            Self::AdamW { betas, .. } if !share(betas.0) || !share(betas.1) => {
+            Self::AdamW { betas, .. } if !is_factor(betas.0) || !is_factor(betas.1) => {
                 Err(error!(Config, "betas must be at least 0 and below 1, got {betas:?}"))
             }
-            // Numbers without a gradient, as the padding of channels, would be 0 / 0.
+            // Elements without a gradient, such as padding channels, would be 0 / 0.
             Self::AdamW { eps, .. } if !eps.is_normal() || eps < 0.0 => {
                 Err(error!(Config, "the optimizer's `eps` must be above 0, got {eps}"))
             }
@@ -72,7 +73,7 @@ impl Optimizer {
         }
     }
 
-    /// The corrections of the moments in step `step`, counted from 1; zeros where there are none.
+    /// Bias corrections of the moments at step `step`, counted from 1; zeros if there are none.
     pub(super) fn corrections(&self, step: u64) -> (f32, f32) {
         match *self {
             Self::Sgd { .. } => (0.0, 0.0),
@@ -81,31 +82,31 @@ impl Optimizer {
     }
 }
 
-/// A graph whose inputs are vectors of a arena.
-struct Flat<'b> {
+/// A graph whose inputs are vectors of an arena.
+struct FlatGraph<'b> {
     graph: Graph,
     arena: &'b ParameterArena,
 }
 
-impl Flat<'_> {
-    /// Inputs that are the segments of a vector in the store.
+impl FlatGraph<'_> {
+    /// Adds the segments of a stored vector as inputs.
     fn vector(&mut self, name: &str) -> Vec<ValueId> {
         let segments: Vec<_> = self.arena.buffers(name).collect();
         segments
             .into_iter()
-            .map(|(buffer, numbers)| {
-                let id = self.graph.input(&buffer, TensorType::f32(Shape::vector(numbers)));
-                self.graph.set_resident(id, whole(buffer));
+            .map(|(buffer, elements)| {
+                let id = self.graph.input(&buffer, TensorType::f32(Shape::vector(elements)));
+                self.graph.set_resident(id, whole_buffer(buffer));
                 id
             })
             .collect()
     }
 
-    /// Inputs `groups.I`, the groups of the blocks of each segment.
+    /// Adds inputs `groups.I`: the groups of the blocks of each segment.
     fn groups(&mut self) -> Vec<ValueId> {
         let segments: Vec<_> = self.arena.buffers("groups").collect();
-        let ty = |numbers: usize| TensorType::u32(Shape::vector(numbers / flat::BLOCK));
-        segments.into_iter().map(|(name, numbers)| self.graph.input(&name, ty(numbers))).collect()
+        let ty = |elements: usize| TensorType::u32(Shape::vector(elements / flat::BLOCK));
+        segments.into_iter().map(|(name, elements)| self.graph.input(&name, ty(elements))).collect()
     }
 
     /// Adds a node that updates inputs in place.
@@ -113,16 +114,16 @@ impl Flat<'_> {
         let pairs = op.in_place();
         let outputs = self.graph.push(name, op, inputs)?;
         for &(input, output) in pairs {
-            let place = self.graph.value(inputs[input]).resident.clone();
-            let place =
-                place.ok_or_else(|| error!(Graph, "only vectors of the store are updated"))?;
-            self.graph.set_resident(outputs[output], place);
+            let resident = self.graph.value(inputs[input]).resident.clone();
+            let resident =
+                resident.ok_or_else(|| error!(Graph, "only stored vectors can be updated"))?;
+            self.graph.set_resident(outputs[output], resident);
         }
         Ok(())
     }
 }
 
-fn whole(buffer: String) -> Resident {
+fn whole_buffer(buffer: String) -> Resident {
     Resident { buffer, first: 0, packing: Packing::Channels }
 }
 
@@ -130,8 +131,8 @@ fn table(graph: &mut Graph, name: &str, groups: usize) -> ValueId {
     graph.input(name, TensorType::f32(Shape::new(1, 1, groups, 4)))
 }
 
-/// The update of the parameters: inputs `groups.I` for each segment, and `table`; output `scale`
-/// (see [`GradientScale`]). `gradients` is the name of their vector.
+/// Graph of the optimizer's update: inputs `groups.I` for each segment, and `table`; output `scale`
+/// (see [`GradientScale`]). `gradients` is the name of the gradient vector.
 pub(super) fn update(
     arena: &ParameterArena,
     optimizer: &Optimizer,
@@ -139,7 +140,7 @@ pub(super) fn update(
     gradients: &str,
     groups: usize,
 ) -> Result<Graph> {
-    let mut flat = Flat { graph: Graph::new(), arena };
+    let mut flat = FlatGraph { graph: Graph::new(), arena };
     let (w, g, blocks) = (flat.vector("parameters"), flat.vector(gradients), flat.groups());
     let states: Vec<Vec<ValueId>> =
         optimizer.states().iter().map(|name| flat.vector(name)).collect();
@@ -155,9 +156,9 @@ pub(super) fn update(
     Ok(flat.graph)
 }
 
-/// Adds the gradients of a batch to `sums`: input `keep` (see [`Accumulate`]).
+/// Graph that adds the gradients of a batch to `sums`: input `keep` (see [`Accumulate`]).
 pub(super) fn accumulate(arena: &ParameterArena) -> Result<Graph> {
-    let mut flat = Flat { graph: Graph::new(), arena };
+    let mut flat = FlatGraph { graph: Graph::new(), arena };
     let (sums, g) = (flat.vector("sums"), flat.vector("gradients"));
     let keep = flat.graph.input("keep", TensorType::f32(Shape::vector(4)));
     for (i, (sum, g)) in sums.into_iter().zip(g).enumerate() {
@@ -166,10 +167,10 @@ pub(super) fn accumulate(arena: &ParameterArena) -> Result<Graph> {
     Ok(flat.graph)
 }
 
-/// The update of the running statistics: inputs `groups.I` for each segment, and `table` for the
+/// Graph that updates the running statistics: inputs `groups.I` for each segment, `table` for the
 /// means, `table_variance` for the variances (see [`RunningStatistics`]).
 pub(super) fn statistics(arena: &ParameterArena, groups: usize) -> Result<Graph> {
-    let mut flat = Flat { graph: Graph::new(), arena };
+    let mut flat = FlatGraph { graph: Graph::new(), arena };
     let blocks = flat.groups();
     for (kind, name) in [("mean", "table"), ("variance", "table_variance")] {
         let (r, s) =

@@ -191,7 +191,7 @@ def groups(network, recipe):
     out = []
     for p in network.parameters():
         rate = rates.get("backbone", 1.0) if id(p) in inside else rates.get("head", 1.0)
-        out.append({"params": [p], "factor": rate, "weight_decay": rates.get("decay", 1e-4) if p.dim() > 1 else 0.0})
+        out.append({"params": [p], "factor": rate, "weight_decay": rates.get("weight_decay", 1e-4) if p.dim() > 1 else 0.0})
     return out
 
 
@@ -217,7 +217,7 @@ def main():
     adam = torch.optim.AdamW(groups(network, recipe), betas=tuple(optimizer["betas"]), eps=optimizer["eps"])
     weights = recipe.get("data", {}).get("class_weights")
     weights = None if weights is None else torch.tensor(weights)
-    warm_up, base = recipe.get("warm_up", 0), recipe["rate"]
+    warmup, base = recipe.get("warmup", 0), recipe["learning_rate"]
     told, start, first = [], time.time(), 0
     state = args.out and args.out.with_name(args.out.name + ".state")
     if state and state.exists():
@@ -231,8 +231,8 @@ def main():
     # On the processor a step then takes 0.95 s, and 1.74 s in PyTorch's usual order of memory.
     network.to(memory_format=torch.channels_last)
     for step in range(first, steps):
-        done = (step - warm_up) / (steps - warm_up)
-        rate = base * (step + 1) / warm_up if step < warm_up else max(base * (1 - done) ** 0.9, 1e-6)
+        done = (step - warmup) / (steps - warmup)
+        rate = base * (step + 1) / warmup if step < warmup else max(base * (1 - done) ** 0.9, 1e-6)
         for group in adam.param_groups:
             group["lr"] = rate * group["factor"]
         x, y = training.batch(recipe["batch"])

@@ -103,7 +103,7 @@ fn executors_agree_on_every_gradient_of_whole_networks() {
         for norm_mode in [NormMode::Train, NormMode::Frozen] {
             let step =
                 step_of(&config, shape, &StepOptions { norm: norm_mode, ..StepOptions::default() });
-            assert!(step.too_small.is_empty(), "{name}");
+            assert!(step.single_value_norms.is_empty(), "{name}");
             let trained = weights.keys().filter(|n| atrous::models::is_trained(n)).count();
             assert_eq!(
                 step.trained.len(),
@@ -180,7 +180,7 @@ fn a_small_step_against_the_gradient_lowers_the_loss_by_as_much_as_it_says() {
 fn one_image_trains_with_running_statistics_for_the_pooled_branch() {
     let (_, config) = configs().swap_remove(0);
     let step = step_of(&config, Shape::new(1, 33, 33, 3), &StepOptions::default());
-    assert_eq!(step.too_small, ["aspp.pool.conv.norm"]);
+    assert_eq!(step.single_value_norms, ["aspp.pool.conv.norm"]);
     assert!(
         step.trained.iter().any(|p| p == "aspp.pool.conv.norm.weight"),
         "its factor is trained nevertheless"
@@ -190,7 +190,7 @@ fn one_image_trains_with_running_statistics_for_the_pooled_branch() {
         Shape::new(1, 33, 33, 3),
         &StepOptions { norm: NormMode::Frozen, ..StepOptions::default() },
     );
-    assert!(frozen.norms.is_empty() && frozen.too_small.is_empty());
+    assert!(frozen.norms.is_empty() && frozen.single_value_norms.is_empty());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Training on small made-up images: the loss falls, executors agree, runs can be interrupted.
+//! Training on small synthetic images: the loss falls, executors agree, runs can be interrupted.
 
 mod memory;
 mod notes;

@@ -1,4 +1,4 @@
-//! What a training needs, and how it is made to need less.
+//! Memory of a training: its estimate, and how to reduce it.
 
 use crate::run::{begin, data_set, ending, train};
 use crate::support::{Rng, devices};
@@ -8,8 +8,8 @@ use atrous::exec::{Device, Runner};
 use atrous::graph::Weights;
 use atrous::models::{Backbone, Config, Outputs, build_network, random_weights};
 use atrous::train::{
-    InitialModel, MemoryFit, NormMode, Origin, Recipe, Scoring, StepOptions, TrainOptions, Trainer,
-    TrainingData, training_step,
+    InitialModel, MemoryEstimate, MemoryFit, NormMode, Origin, Recipe, StepOptions, TrainOptions,
+    Trainer, TrainingData, ValidationMemory, training_step,
 };
 use atrous::{Data, Shape, Tensor};
 
@@ -18,7 +18,7 @@ fn recomputing(options: TrainOptions) -> TrainOptions {
 }
 
 #[test]
-fn weights_are_the_same_to_the_bit_when_activations_are_computed_again() {
+fn recomputing_activations_does_not_change_a_bit_of_the_weights() {
     let mut config = config();
     config.head.as_mut().unwrap().aspp.dropout = 0.3;
     for (norm, accumulate) in [(NormMode::Train, 2), (NormMode::BackboneFrozen, 1)] {
@@ -27,11 +27,12 @@ fn weights_are_the_same_to_the_bit_when_activations_are_computed_again() {
             step: StepOptions { norm, ..StepOptions::default() },
             ..options()
         };
-        let again = recomputing(kept.clone());
-        let need = |options: &TrainOptions| {
-            Trainer::need(&Device::Cpu, &config, options).unwrap().activations
+        let recomputed = recomputing(kept.clone());
+        let activations = |options: &TrainOptions| {
+            Trainer::estimate_memory(&Device::Cpu, &config, options).unwrap().activations
         };
-        assert!(need(&again) < need(&kept), "{} {}", need(&again), need(&kept));
+        let (less, more) = (activations(&recomputed), activations(&kept));
+        assert!(less < more, "{less} {more}");
         for device in devices() {
             let run = |options: &TrainOptions| {
                 let weights = random_weights(&config, 1).unwrap();
@@ -41,7 +42,7 @@ fn weights_are_the_same_to_the_bit_when_activations_are_computed_again() {
                     steps(&mut trainer, &mut Rng(7), 3).into_iter().map(f64::to_bits).collect();
                 (losses, bits(&trainer))
             };
-            let ((kept_losses, kept_bits), (losses, bits)) = (run(&kept), run(&again));
+            let ((kept_losses, kept_bits), (losses, bits)) = (run(&kept), run(&recomputed));
             assert_eq!(kept_losses, losses, "{norm:?} on {device}");
             let pairs = kept_bits.iter().zip(&bits);
             let differing: Vec<&str> =
@@ -54,7 +55,7 @@ fn weights_are_the_same_to_the_bit_when_activations_are_computed_again() {
     }
 }
 
-/// Loss, gradients and statistics of one step on images of noise.
+/// Loss, gradients and statistics of one step on random images.
 fn one_step(
     device: &Device,
     config: &Config,
@@ -85,7 +86,7 @@ fn one_step(
 #[test]
 fn gradients_of_whole_networks_are_the_same_to_the_bit() {
     let named = |name: &str| Config::deeplab_v3plus(Backbone::named(name).unwrap(), 12);
-    // What holds a hard swish and squeezes, and the network that is trained most.
+    // Networks with hard swish and squeeze-and-excitation, with residual blocks, and the default.
     for (config, shape) in [
         (named("mobilenet_v3"), Shape::new(2, 33, 33, 3)),
         (named("resnet18"), Shape::new(2, 33, 33, 3)),
@@ -94,9 +95,9 @@ fn gradients_of_whole_networks_are_the_same_to_the_bit() {
         let weights = random_weights(&config, 1).unwrap();
         for device in devices() {
             let kept = one_step(&device, &config, &weights, shape, false);
-            let again = one_step(&device, &config, &weights, shape, true);
-            assert_eq!(kept.len(), again.len());
-            for ((name, a), (other, b)) in kept.iter().zip(&again) {
+            let recomputed = one_step(&device, &config, &weights, shape, true);
+            assert_eq!(kept.len(), recomputed.len());
+            for ((name, a), (other, b)) in kept.iter().zip(&recomputed) {
                 let bits = |t: &Tensor| t.f32().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
                 assert!(
                     name == other && bits(a) == bits(b),
@@ -109,56 +110,56 @@ fn gradients_of_whole_networks_are_the_same_to_the_bit() {
 }
 
 #[test]
-fn recomputation_halves_what_networks_need_for_activations() {
+fn recomputation_halves_the_memory_of_activations() {
     for backbone in ["mobilenet_v2", "resnet50", "xception65"] {
         let config = Config::deeplab_v3plus(Backbone::named(backbone).unwrap(), 12);
         for crop in [(257, 257), (385, 257)] {
             let kept = TrainOptions { batch: 4, crop, ..options() };
-            let before = Trainer::need(&Device::Cpu, &config, &kept).unwrap();
-            let after = Trainer::need(&Device::Cpu, &config, &recomputing(kept)).unwrap();
+            let before = Trainer::estimate_memory(&Device::Cpu, &config, &kept).unwrap();
+            let after =
+                Trainer::estimate_memory(&Device::Cpu, &config, &recomputing(kept)).unwrap();
             let at = format!("{backbone} {crop:?}: {before}; {after}");
             println!("{at}");
             assert!(2 * after.activations < before.activations, "{at}");
-            let others =
-                |need: atrous::train::Need| (need.parameters, need.gradients, need.optimizer);
+            let others = |e: MemoryEstimate| (e.parameters, e.gradients, e.optimizer);
             assert_eq!(others(before), others(after), "{at}");
         }
     }
 }
 
 #[test]
-fn a_training_is_made_to_fit_at_the_least_price() {
+fn a_training_fits_into_memory_at_the_least_cost() {
     let config = config();
     let plain = TrainOptions { batch: 6, ..options() };
-    let need = |batch, accumulate, recompute| {
+    let estimate = |batch, accumulate, recompute| {
         let mut options = TrainOptions { batch, accumulate, ..plain.clone() };
         options.step.recompute = recompute;
-        Trainer::need(&Device::Cpu, &config, &options).unwrap()
+        Trainer::estimate_memory(&Device::Cpu, &config, &options).unwrap()
     };
     let fit = |limit| MemoryFit::new(&Device::Cpu, &config, &plain, limit);
     let mut limit = u64::MAX;
-    // From cheap to dear; a candidate that needs no less than one before it is never taken.
+    // From cheap to expensive. A candidate that takes no less than one before it is never chosen.
     let candidates = [6, 3, 2, 1]
         .map(|batch| [(batch, 6 / batch as u32, false), (batch, 6 / batch as u32, true)]);
-    let mut taken = 0;
+    let mut chosen = 0;
     for (batch, accumulate, recompute) in candidates.into_iter().flatten() {
-        let need = need(batch, accumulate, recompute);
-        if need.total() > limit {
+        let estimate = estimate(batch, accumulate, recompute);
+        if estimate.total() > limit {
             continue;
         }
-        assert_eq!(fit(limit).unwrap(), MemoryFit { batch, accumulate, recompute, need });
-        assert_eq!(fit(need.total()).unwrap().need, need);
-        limit = need.total() - 1;
-        taken += 1;
+        assert_eq!(fit(limit).unwrap(), MemoryFit { batch, accumulate, recompute, estimate });
+        assert_eq!(fit(estimate.total()).unwrap().estimate, estimate);
+        limit = estimate.total() - 1;
+        chosen += 1;
     }
-    assert!(taken >= 4, "{taken}");
+    assert!(chosen >= 4, "{chosen}");
     let least = limit + 1;
     let error = fit(limit).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutOfMemory);
-    // Rounded up, so that who allows as much as is written gets through.
-    let mib = format!("the least is {} MiB", least.div_ceil(1 << 20));
+    // Rounded up, so that the printed minimum is sufficient as a limit.
+    let mib = format!("the minimum is {} MiB", least.div_ceil(1 << 20));
     assert!(error.to_string().contains(&mib), "{error}; {mib}");
-    // Who asks for recomputation gets it, fit or not.
+    // Requested recomputation is kept, whatever the limit.
     assert!(
         MemoryFit::new(&Device::Cpu, &config, &recomputing(plain.clone()), u64::MAX)
             .unwrap()
@@ -169,14 +170,15 @@ fn a_training_is_made_to_fit_at_the_least_price() {
 #[test]
 fn what_fits_trains() {
     let plain = TrainOptions { batch: 8, ..options() };
-    let recomputed =
-        Trainer::need(&Device::Cpu, &config(), &recomputing(plain.clone())).unwrap().total();
+    let recomputed = Trainer::estimate_memory(&Device::Cpu, &config(), &recomputing(plain.clone()))
+        .unwrap()
+        .total();
     let fit = MemoryFit::new(&Device::Cpu, &config(), &plain, recomputed - 1).unwrap();
     assert_eq!((fit.batch, fit.accumulate), (4, 2), "{fit}");
-    let mut tried = TrainOptions { batch: fit.batch, accumulate: fit.accumulate, ..plain };
-    tried.step.recompute = fit.recompute;
+    let mut fitted = TrainOptions { batch: fit.batch, accumulate: fit.accumulate, ..plain };
+    fitted.step.recompute = fit.recompute;
     for device in devices() {
-        let mut trainer = trainer(&device, tried.clone());
+        let mut trainer = trainer(&device, fitted.clone());
         let losses = steps(&mut trainer, &mut Rng(7), 20);
         assert!(
             losses[17..].iter().sum::<f64>() < losses[..3].iter().sum::<f64>(),
@@ -186,21 +188,23 @@ fn what_fits_trains() {
 }
 
 #[test]
-fn a_run_within_a_limit_of_memory_says_how_and_ends_with_the_same_bits_where_only_recomputation_is_needed()
- {
+fn a_run_within_a_memory_limit_ends_with_the_same_bits_if_recomputation_suffices() {
     let root = data_set();
     let recipe = Recipe::read(root.path().join("recipe.toml")).unwrap();
     let origin = Origin { data: root.path().to_owned(), classes: None, init: None };
-    let sets = TrainingData::open(&origin, &recipe).unwrap();
-    let beginning = InitialModel::new(&recipe.network, &sets.table, recipe.seed, None).unwrap();
-    let scoring = Scoring::new(&Device::Cpu, &beginning, &sets.validation).unwrap().unwrap().bytes;
+    let data = TrainingData::open(&origin, &recipe).unwrap();
+    let initial = InitialModel::new(&recipe.network, &data.table, recipe.seed, None).unwrap();
+    let validation =
+        ValidationMemory::new(&Device::Cpu, &initial, &data.validation).unwrap().unwrap().bytes;
     let options = |recompute| Recipe { recompute, ..recipe.clone() }.options().unwrap();
-    let need = |recompute| {
-        scoring
-            + Trainer::need(&Device::Cpu, &beginning.config, &options(recompute)).unwrap().total()
+    let total = |recompute| {
+        validation
+            + Trainer::estimate_memory(&Device::Cpu, &initial.config, &options(recompute))
+                .unwrap()
+                .total()
     };
-    let limit = format!("{}KiB", need(true).div_ceil(1024));
-    assert!(need(true).next_multiple_of(1024) < need(false), "{} {}", need(true), need(false));
+    let limit = format!("{}KiB", total(true).div_ceil(1024));
+    assert!(total(true).next_multiple_of(1024) < total(false), "{} {}", total(true), total(false));
 
     let with = |name: &str, extra: &[&str]| {
         let out = root.path().join(name);
@@ -213,24 +217,24 @@ fn a_run_within_a_limit_of_memory_says_how_and_ends_with_the_same_bits_where_onl
     };
     let (_, plain) = with("plain", &[]);
     let (done, fitted) = with("fitted", &["--max-memory", &limit]);
-    assert!(text(&done).contains("batches of 2, activations computed again"), "{}", text(&done));
-    let (_, asked) = with("asked", &["--recompute"]);
+    assert!(text(&done).contains("batch 2, activations recomputed"), "{}", text(&done));
+    let (_, requested) = with("requested", &["--recompute"]);
     assert_eq!(ending(&plain), ending(&fitted));
-    assert_eq!(ending(&plain), ending(&asked));
-    // What was chosen is the run's, so that `--resume` makes the same steps anywhere.
+    assert_eq!(ending(&plain), ending(&requested));
+    // The options are stored with the run, so that `--resume` repeats them anywhere.
     let written = std::fs::read_to_string(fitted.join("recipe.toml")).unwrap();
     assert!(written.contains("recompute = true"), "{written}");
 
     let (done, out) = with("refused", &["--max-memory", "1KiB"]);
     let text = text(&done.failure());
     assert!(
-        text.contains("no way to train fits into 1 KiB; the least is") && !out.exists(),
+        text.contains("training does not fit into 1 KiB; the minimum is") && !out.exists(),
         "{text}"
     );
-    assert!(text.contains("to score images of up to 48x40"), "{text}");
-    // What is said to be the least is enough, scoring included.
+    assert!(text.contains("to evaluate images of up to 48x40"), "{text}");
+    // The printed minimum is sufficient, including evaluations.
     let least =
-        text.split("the least is ").nth(1).unwrap().split(": ").next().unwrap().replace(' ', "");
+        text.split("the minimum is ").nth(1).unwrap().split(": ").next().unwrap().replace(' ', "");
     let (done, _) = with("least", &["--max-memory", &least, "--dry-run"]);
     done.success();
 }

@@ -1,4 +1,4 @@
-//! A run's directory has one owner, and leaves it in order however it ends.
+//! A run directory is locked by one process, and is left consistent however that ends.
 
 use crate::run::{begin, data_set, ending, resume, train};
 use atrous::report::{Record, read};
@@ -52,7 +52,7 @@ fn a_second_process_does_not_stop_the_training_that_is_running() {
         #[cfg(unix)]
         assert!(text.contains(&format!("process {}", first.id())), "{text}");
     }
-    assert!(first.try_wait().unwrap().is_none(), "it goes on");
+    assert!(first.try_wait().unwrap().is_none(), "still running");
     assert_eq!(event_files(&out), 1);
     // The lock ends with its process, however that ends.
     first.kill().unwrap();
@@ -78,10 +78,10 @@ fn of_two_runs_begun_at_once_one_is_refused_and_the_files_are_the_others() {
             codes.iter().position(|code| *code == Some(0)).unwrap_or_else(|| panic!("{texts:?}"));
         let loser = &texts[1 - winner];
         assert_eq!(codes[1 - winner], Some(2), "{texts:?}");
-        // One that comes when the other is done already finds its run.
+        // The loser may start after the winner is done, and find its run.
         let named = cfg!(not(unix))
             || loser.contains(&format!("is being trained by process {}", pids[winner]));
-        assert!(named || loser.contains("holds a run already"), "{loser}");
+        assert!(named || loser.contains("already contains a run"), "{loser}");
         let recipe = fs::read_to_string(out.join("recipe.toml")).unwrap();
         assert!(recipe.contains(&format!("seed = {}\n", seeds[winner])), "{recipe}");
         let starts: Vec<_> =
@@ -100,7 +100,7 @@ fn a_run_that_is_refused_leaves_a_directory_as_it_was() {
     let done = train(&begin(root.path(), &out)).failure();
     assert!(stderr(done.get_output()).contains("would overwrite it"));
     fs::remove_file(out.join("recipe.toml")).unwrap();
-    // Refused late, when the largest validation image is looked at.
+    // Refused late, when the largest validation image is segmented.
     fs::write(root.path().join("valannot/p07.png"), b"no mask").unwrap();
     fs::write(root.path().join("valannot/p08.png"), b"no mask").unwrap();
     fs::write(root.path().join("valannot/p09.png"), b"no mask").unwrap();
@@ -146,7 +146,7 @@ fn a_run_that_is_stopped_again_and_again_ends_with_the_bits_and_the_curve_of_an_
                 assert!(text.contains("stopped after step") || text.contains("done:"), "{text}")
             }
             Some(1) => assert!(text.contains("stopped before the first step"), "{text}"),
-            // Before the signal is caught it ends the process at once.
+            // Before the handler is installed, the signal kills the process.
             None => {}
             code => panic!("{code:?}: {text}"),
         }

@@ -1,4 +1,4 @@
-//! Whole runs as a user starts them: `atrous train` on a drawn data set, killed and resumed.
+//! Complete runs of `atrous train` on a synthetic data set, killed and resumed.
 
 use crate::support::Rng;
 use assert_cmd::Command;
@@ -11,11 +11,11 @@ use std::time::Instant;
 const CLASSES: &str = "0 ground 90 60 30\n1 sky 60 120 220\n2 tree 30 140 50\n255 ignore 0 0 0\n";
 const SIZE: (u32, u32) = (48, 40);
 
-/// A recipe that makes twelve steps in a second or two, with everything random in it.
+/// A recipe of twelve steps, which take a second or two, with all kinds of randomness.
 const RECIPE: &str = r#"
 steps = 12
 batch = 2
-rate = 0.02
+learning_rate = 0.02
 max_norm = 5.0
 evaluate_every = 6
 checkpoint_every = 2
@@ -52,17 +52,17 @@ pub(crate) fn data_set() -> tempfile::TempDir {
     fs::write(root.path().join("recipe.toml"), RECIPE).unwrap();
     let colors = [[90u8, 60, 30], [60, 120, 220], [30, 140, 50], [0; 3]];
     for n in 0..10 {
-        let part = if n < 7 { "train" } else { "val" };
+        let split = if n < 7 { "train" } else { "val" };
         let color = |x, y| {
             colors[usize::from(class(n, x, y)).min(3)]
                 .map(|v| v.saturating_add(((x * 7 + y * 13 + n) % 23) as u8))
         };
         let file = |directory: &str| root.path().join(format!("{directory}/p{n:02}.png"));
         image::RgbImage::from_fn(SIZE.0, SIZE.1, |x, y| image::Rgb(color(x, y)))
-            .save(file(part))
+            .save(file(split))
             .unwrap();
         let mask = image::GrayImage::from_fn(SIZE.0, SIZE.1, |x, y| image::Luma([class(n, x, y)]));
-        mask.save(file(&format!("{part}annot"))).unwrap();
+        mask.save(file(&format!("{split}annot"))).unwrap();
     }
     root
 }
@@ -105,12 +105,12 @@ pub(crate) fn train(args: &[String]) -> assert_cmd::assert::Assert {
     Command::new(program()).env("NO_COLOR", "1").args(args).assert()
 }
 
-/// The weights that a run ended with.
+/// Final and best weights of a run.
 pub(crate) fn ending(out: &Path) -> [Vec<u8>; 2] {
     ["last.safetensors", "best.safetensors"].map(|name| fs::read(out.join(name)).unwrap())
 }
 
-/// The evaluations of a log, without the time that they took.
+/// The evaluations in a log, without their durations.
 fn evaluations(out: &Path) -> Vec<EvaluationRecord> {
     let evaluation = |record| match record {
         Record::Evaluation(r) => Some(EvaluationRecord { seconds: 0.0, ..r }),
@@ -167,15 +167,15 @@ fn kill_again_and_again(device: &str) {
     assert_eq!(ending(&whole), ending(&broken));
     assert_eq!(evaluations(&whole), evaluations(&broken));
     assert_eq!(evaluations(&whole).len(), 2);
-    let rest: Vec<String> = fs::read_dir(&broken)
+    let names: Vec<String> = fs::read_dir(&broken)
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert!(rest.iter().all(|name| !name.ends_with(".tmp")), "{rest:?}");
+    assert!(names.iter().all(|name| !name.ends_with(".tmp")), "{names:?}");
 }
 
 #[test]
-fn the_network_of_a_run_segments_and_is_scored_as_the_run_says() {
+fn the_network_of_a_run_segments_and_has_the_score_of_its_log() {
     let root = data_set();
     let out = root.path().join("run");
     train(&begin(root.path(), &out)).success();
@@ -234,38 +234,40 @@ fn bad_settings_are_refused_before_anything_is_written() {
         assert!(!out.exists(), "{text}");
         text
     };
-    for (extra, part) in [
-        (&["--steps", "0"][..], "a run of 0 steps"),
-        (&["--rate", "0"][..], "learning rate"),
+    for (extra, message) in [
+        (&["--steps", "0"][..], "'--steps <N>': 0 is not in 1.."),
+        (&["--steps", "5", "--warmup", "5"][..], "shorter than the run of 5 steps"),
+        (&["--rate", "0"][..], "'--learning-rate <X>': expected a number above 0"),
         (&["--backbone", "vgg16"][..], "vgg16"),
         (&["--crop", "0"][..], "one side"),
-        (&["--part", "nowhere"][..], "nowhere"),
-        (&["--batch", "0"][..], "at least one image"),
+        (&["--split", "nowhere"][..], "nowhere"),
+        (&["--batch", "0"][..], "from 1 to 65536"),
         (&["--init", "no.safetensors"][..], "no.safetensors"),
-        (&["--output-stride", "7"][..], "7"),
-        (&["--val-part", "vla"][..], "there are: train, val"),
-        (&["--batch", "1000000000000"][..], "more than any device holds"),
+        (&["--output-stride", "7"][..], "invalid value '7'"),
+        (&["--val-split", "vla"][..], "available splits: train, val"),
+        (&["--batch", "1000000000000"][..], "from 1 to 65536"),
+        (&["--batch", "65536", "--crop", "16384"][..], "exceeds the memory of any device"),
         (&["--classes", "18446744073709551615"][..], "from 1 to 4096"),
         (&["--workers", "18446744073709551615"][..], "from 0 to 1024"),
     ] {
         let text = with(extra);
-        assert!(text.contains(part), "{extra:?}: {text}");
+        assert!(text.contains(message), "{extra:?}: {text}");
     }
-    for (line, part) in [
+    for (line, message) in [
         ("setps = 3", "setps"),
         ("aux = nan", "auxiliary"),
-        ("rate_floor = 1.0", "lowest rate"),
+        ("learning_rate_floor = 1.0", "lowest learning rate"),
         ("optimizer = { kind = \"adam_w\", betas = [0.9, 0.999], eps = 0.0 }", "`eps`"),
         ("loss = { ignore = 1 }", "label 1 cannot be ignored"),
     ] {
         fs::write(root.path().join("recipe.toml"), format!("{line}\n{RECIPE}")).unwrap();
         let text = with(&[]);
-        assert!(text.contains(part), "{line}: {text}");
+        assert!(text.contains(message), "{line}: {text}");
     }
 }
 
 #[test]
-fn a_directory_holds_one_run() {
+fn a_directory_contains_one_run() {
     let root = data_set();
     let out = root.path().join("run");
     let short = |mut args: Vec<String>| {
@@ -275,21 +277,27 @@ fn a_directory_holds_one_run() {
     let text = |assert: assert_cmd::assert::Assert| {
         String::from_utf8_lossy(&assert.get_output().stderr).into_owned()
     };
-    assert!(text(train(&resume(&out)).failure()).contains("holds no run"));
+    assert!(text(train(&resume(&out)).failure()).contains("no run to resume"));
     train(&short(begin(root.path(), &out))).success();
     assert!(
-        text(train(&short(begin(root.path(), &out))).failure()).contains("holds a run already")
+        text(train(&short(begin(root.path(), &out))).failure()).contains("already contains a run")
     );
-    assert!(text(train(&short(resume(&out))).failure()).contains("takes the settings of the run"));
-    // What the page shows is not taken away by a start that makes no step.
+    assert!(
+        text(train(&short(resume(&out))).failure())
+            .contains("`--steps` cannot be combined with `--resume`")
+    );
+    // A start without steps keeps the report of the previous one.
     let page = || fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page().contains("data:image/png"));
     assert!(text(train(&resume(&out)).success()).contains("done: 1 steps"));
     assert!(page().contains("data:image/png"));
-    // Without its checkpoint a run cannot go on; what it left is not written over.
+    // Without its checkpoint a run cannot be resumed; its other files are not overwritten.
     fs::remove_file(out.join("checkpoint.safetensors")).unwrap();
     let log = fs::read(out.join("log.jsonl")).unwrap();
-    assert!(text(train(&short(begin(root.path(), &out))).failure()).contains("of an earlier run"));
+    assert!(
+        text(train(&short(begin(root.path(), &out))).failure())
+            .contains("belongs to an earlier run")
+    );
     assert_eq!(log, fs::read(out.join("log.jsonl")).unwrap());
 }
 
@@ -321,7 +329,7 @@ fn an_evaluation_that_fails_costs_no_steps_and_is_made_up_for() {
     fs::write(&image, &good).unwrap();
     let text = String::from_utf8_lossy(&train(&resume(&broken)).success().get_output().stderr)
         .into_owned();
-    assert!(text.contains("going on after step 6 of 12"), "{text}");
+    assert!(text.contains("resuming after step 6 of 12"), "{text}");
     assert_eq!(ending(&whole), ending(&broken));
     assert_eq!(evaluations(&whole), evaluations(&broken));
 }
@@ -352,7 +360,7 @@ fn labels_that_are_no_class_count_neither_in_training_nor_when_it_scores() {
 }
 
 #[test]
-fn a_dry_run_tells_the_memory_and_writes_nothing() {
+fn a_dry_run_prints_the_memory_and_writes_nothing() {
     let root = data_set();
     let out = root.path().join("run");
     let mut args = begin(root.path(), &out);

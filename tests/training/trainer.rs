@@ -5,13 +5,13 @@ use atrous::exec::Device;
 use atrous::models::{Backbone, Config, Decoder, random_weights};
 use atrous::ops::{Denominator, PixelLoss};
 use atrous::train::{
-    Decay, Images, NormMode, Optimizer, Schedule, StepOptions, TrainOptions, Trainer,
+    BatchRef, Decay, NormMode, Optimizer, Schedule, StepOptions, TrainOptions, Trainer,
 };
 use atrous::{Data, ErrorKind, Shape, Tensor};
 
 const CLASSES: usize = 3;
 
-/// A network with few channels, some of them no multiple of four.
+/// A network with few channels, some of them not a multiple of four.
 pub(crate) fn config() -> Config {
     let mut config = Config::deeplab_v3plus(Backbone::named("mobilenet_v2_0.25").unwrap(), CLASSES);
     let head = config.head.as_mut().unwrap();
@@ -25,11 +25,11 @@ pub(crate) fn config() -> Config {
 
 pub(crate) fn options() -> TrainOptions {
     let schedule =
-        Schedule { base: 0.05, decay: Decay::Constant, steps: 1000, warm_up: 0, floor: 0.0 };
+        Schedule { base: 0.05, decay: Decay::Constant, steps: 1000, warmup: 0, floor: 0.0 };
     TrainOptions::new(2, (33, 33), schedule)
 }
 
-/// Colored rectangles on a ground of another color; some pixels are ignored.
+/// Colored rectangles on a background of another color; some pixels are ignored.
 fn images(rng: &mut Rng, n: usize) -> (Tensor, Tensor) {
     let shape = Shape::new(n, 33, 33, 3);
     let mut labels = vec![0u32; shape.positions()];
@@ -57,33 +57,35 @@ pub(crate) fn trainer(device: &Device, options: TrainOptions) -> Trainer {
 
 pub(crate) fn steps(trainer: &mut Trainer, rng: &mut Rng, count: usize) -> Vec<f64> {
     let options = trainer.options().clone();
-    let one = |_| {
+    let step = |_| {
         let batches: Vec<_> = (0..options.accumulate).map(|_| images(rng, options.batch)).collect();
-        let batches: Vec<_> =
-            batches.iter().map(|(images, labels)| Images { images, labels, names: &[] }).collect();
+        let batches: Vec<_> = batches
+            .iter()
+            .map(|(images, labels)| BatchRef { images, labels, names: &[] })
+            .collect();
         trainer.step(&batches).unwrap().loss
     };
-    (0..count).map(one).collect()
+    (0..count).map(step).collect()
 }
 
-/// Bits of all the weights and of what the optimizer keeps.
+/// Bits of all weights and of the optimizer's state.
 pub(crate) fn bits(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
-    let numbers = |t: &Tensor| t.f32().iter().map(|v| v.to_bits()).collect();
+    let bits = |t: &Tensor| t.f32().iter().map(|v| v.to_bits()).collect();
     let weights = trainer.weights().unwrap();
     let mut all: Vec<(String, Vec<u32>)> =
-        weights.iter().map(|(n, p)| (n.clone(), numbers(p.tensor()))).collect();
-    all.extend(trainer.optimizer_state().unwrap().iter().map(|(n, t)| (n.clone(), numbers(t))));
+        weights.iter().map(|(n, p)| (n.clone(), bits(p.tensor()))).collect();
+    all.extend(trainer.optimizer_state().unwrap().iter().map(|(n, t)| (n.clone(), bits(t))));
     all
 }
 
 #[test]
 fn the_loss_falls_and_executors_agree() {
     let mut first = Vec::new();
-    for (name, optimizer, rate) in
+    for (name, optimizer, base) in
         [("sgd", Optimizer::SGD, 0.05), ("adam_w", Optimizer::ADAM_W, 0.003)]
     {
         for device in devices() {
-            let schedule = Schedule { base: rate, ..options().schedule };
+            let schedule = Schedule { base, ..options().schedule };
             let mut trainer = trainer(
                 &device,
                 TrainOptions { optimizer, schedule, max_norm: Some(5.0), ..options() },
@@ -91,7 +93,7 @@ fn the_loss_falls_and_executors_agree() {
             let losses = steps(&mut trainer, &mut Rng(7), 30);
             let (early, late) = (losses[0], losses[25..].iter().sum::<f64>() / 5.0);
             assert!(late < 0.5 * early, "{name} on {device}: {losses:?}");
-            // Later, what rounding did to the first updates has grown.
+            // Rounding differences of the first updates grow later.
             first.push((name, losses[..2].to_vec()));
         }
     }
@@ -109,13 +111,13 @@ fn a_restored_training_goes_on_to_the_same_bits() {
         let mut whole = trainer(&device, options.clone());
         let mut rng = Rng(3);
         steps(&mut whole, &mut rng, 2);
-        let (weights, state, place) =
+        let (weights, state, rng_state) =
             (whole.weights().unwrap(), whole.optimizer_state().unwrap(), rng.0);
         steps(&mut whole, &mut rng, 2);
 
         let mut resumed = trainer(&device, options);
         resumed.restore(2, &weights, &state).unwrap();
-        steps(&mut resumed, &mut Rng(place), 2);
+        steps(&mut resumed, &mut Rng(rng_state), 2);
         assert_eq!(resumed.steps_done(), 4);
         for (a, b) in bits(&whole).iter().zip(&bits(&resumed)) {
             assert_eq!(a, b, "on {device}");
@@ -123,8 +125,8 @@ fn a_restored_training_goes_on_to_the_same_bits() {
     }
 }
 
-/// Without norms of the batch two halves have the gradient of the whole, where both have as many
-/// pixels that count.
+/// With frozen batch norms, two halves have the gradient of the whole if both have the same number
+/// of pixels that count.
 #[test]
 fn gradients_of_two_batches_are_those_of_one_twice_as_large() {
     let loss = PixelLoss { denominator: Denominator::Pixels, ..PixelLoss::default() };
@@ -148,12 +150,13 @@ fn gradients_of_two_batches_are_those_of_one_twice_as_large() {
     };
     for device in devices() {
         let mut whole = trainer(&device, options.clone());
-        let want = whole.step(&[Images { images: &images, labels: &labels, names: &[] }]).unwrap();
+        let want =
+            whole.step(&[BatchRef { images: &images, labels: &labels, names: &[] }]).unwrap();
         let mut halves =
             trainer(&device, TrainOptions { batch: 1, accumulate: 2, ..options.clone() });
         let both = [half(0), half(1)];
         let both: Vec<_> =
-            both.iter().map(|(images, labels)| Images { images, labels, names: &[] }).collect();
+            both.iter().map(|(images, labels)| BatchRef { images, labels, names: &[] }).collect();
         let got = halves.step(&both).unwrap();
         assert!(
             (got.loss - want.loss).abs() < 1e-5
@@ -167,7 +170,7 @@ fn gradients_of_two_batches_are_those_of_one_twice_as_large() {
 fn with_one_image_the_pooled_norm_keeps_its_running_statistics() {
     for device in devices() {
         let mut trainer = trainer(&device, TrainOptions { batch: 1, ..options() });
-        assert_eq!(trainer.too_small(), ["aspp.pool.conv.norm"]);
+        assert_eq!(trainer.single_value_norms(), ["aspp.pool.conv.norm"]);
         let before = trainer.weights().unwrap();
         steps(&mut trainer, &mut Rng(1), 1);
         let after = trainer.weights().unwrap();
@@ -185,7 +188,7 @@ fn with_one_image_the_pooled_norm_keeps_its_running_statistics() {
 }
 
 #[test]
-fn what_is_not_finite_is_told_with_its_node_and_changes_nothing() {
+fn a_non_finite_value_is_reported_with_its_node_and_changes_nothing() {
     for device in devices() {
         let mut trainer = trainer(&device, options());
         let mut rng = Rng(2);
@@ -194,7 +197,7 @@ fn what_is_not_finite_is_told_with_its_node_and_changes_nothing() {
         let (mut images, labels) = images(&mut rng, 2);
         images.f32_mut()[100] = f32::NAN;
         let error =
-            trainer.step(&[Images { images: &images, labels: &labels, names: &[] }]).unwrap_err();
+            trainer.step(&[BatchRef { images: &images, labels: &labels, names: &[] }]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Training);
         let text = error.to_string();
         assert!(text.contains("step 2") && text.contains("`backbone."), "{text}");
@@ -207,20 +210,20 @@ fn what_is_not_finite_is_told_with_its_node_and_changes_nothing() {
 }
 
 #[test]
-fn options_that_make_no_sense_are_refused() {
+fn invalid_options_are_refused() {
     let config = config();
     let weights = random_weights(&config, 1).unwrap();
-    let refuse = |options: TrainOptions, part: &str| {
+    let refuse = |options: TrainOptions, message: &str| {
         let error = Trainer::new(&Device::Cpu, &config, &weights, options)
             .map(drop)
             .unwrap_err()
             .to_string();
-        assert!(error.contains(part), "{error}");
+        assert!(error.contains(message), "{error}");
     };
-    refuse(TrainOptions { batch: 0, ..options() }, "at least one image");
+    refuse(TrainOptions { batch: 0, ..options() }, "must be at least 1");
     refuse(
         TrainOptions { class_weights: Some(vec![1.0; CLASSES]), ..options() },
-        "belong together",
+        "require a weighted loss",
     );
     let weighted = StepOptions {
         loss: PixelLoss { weighted: true, ..PixelLoss::default() },
@@ -228,13 +231,13 @@ fn options_that_make_no_sense_are_refused() {
     };
     refuse(
         TrainOptions { step: weighted, class_weights: Some(vec![1.0; 2]), ..options() },
-        "2 class weights for 3 classes",
+        "expected 3 class weights, got 2",
     );
     refuse(
         TrainOptions { step: weighted, class_weights: Some(vec![0.0; CLASSES]), ..options() },
         "all class weights are 0",
     );
-    refuse(TrainOptions { accumulate: 65_537, ..options() }, "more than 65536");
+    refuse(TrainOptions { accumulate: 65_537, ..options() }, "at most 65536, got 65537");
     refuse(TrainOptions { max_norm: Some(f64::NAN), ..options() }, "above 0");
     let mut fewer = weights.clone();
     fewer.remove("logits.bias");
@@ -245,6 +248,7 @@ fn options_that_make_no_sense_are_refused() {
             .to_string()
             .contains("logits.bias")
     );
-    let need = Trainer::need(&Device::Cpu, &config, &options()).unwrap();
-    assert!(need.activations > need.parameters && need.total() > need.activations, "{need}");
+    let estimate = Trainer::estimate_memory(&Device::Cpu, &config, &options()).unwrap();
+    assert!(estimate.activations > estimate.parameters, "{estimate}");
+    assert!(estimate.total() > estimate.activations, "{estimate}");
 }

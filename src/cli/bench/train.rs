@@ -9,7 +9,7 @@ use crate::exec::Device;
 use crate::memory;
 use crate::segmenter::Model;
 use crate::tensor::{Data, Shape, Tensor};
-use crate::train::{Decay, Images, Need, Schedule, TrainOptions, Trainer};
+use crate::train::{BatchRef, Decay, MemoryEstimate, Schedule, TrainOptions, Trainer};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -34,7 +34,7 @@ struct Report {
     /// A multiply-add counts as two operations.
     gflops: f64,
     /// Bytes according to the plan for GPUs.
-    need: Need,
+    need: MemoryEstimate,
     /// Time of a step outside its nodes, including the update; 0 without `--nodes`.
     update_ms: f64,
     /// Times by operation, slowest first; empty without `--nodes`.
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
         Trainer::new(device, &model.config, &model.weights, options(shape, args.recompute))?;
     let ready = start.elapsed();
     let (images, labels) = (image(shape)?, labels(shape, classes)?);
-    let batch = Images { images: &images, labels: &labels, names: &[] };
+    let batch = BatchRef { images: &images, labels: &labels, names: &[] };
     let mut step = || {
         let start = Instant::now();
         trainer.step(&[batch])?;
@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
         first_ms: ms(first),
         images_per_second: shape.n as f64 / warm.median().as_secs_f64(),
         gflops: 2.0 * cost.multi_adds as f64 / warm.median().as_secs_f64() / 1e9,
-        need: Trainer::need(trainer.device(), &model.config, trainer.options())?,
+        need: Trainer::estimate_memory(trainer.device(), &model.config, trainer.options())?,
         update_ms: if nodes.is_empty() { 0.0 } else { (ms(warm.median()) - of_nodes).max(0.0) },
         warm: Warm::new(&warm),
         operations: operations(&nodes),
@@ -108,7 +108,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
 /// Returns a common recipe, with a learning rate at which synthetic images cause no divergence.
 fn options(shape: Shape, recompute: bool) -> TrainOptions {
     let schedule =
-        Schedule { base: 1e-4, decay: Decay::Constant, steps: u32::MAX, warm_up: 0, floor: 0.0 };
+        Schedule { base: 1e-4, decay: Decay::Constant, steps: u32::MAX, warmup: 0, floor: 0.0 };
     let mut options = TrainOptions::new(shape.n, (shape.h, shape.w), schedule);
     options.step.recompute = recompute;
     options

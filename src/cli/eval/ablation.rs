@@ -5,7 +5,7 @@ use super::super::format::table;
 use super::report::{giga, percent};
 use super::{Args, Subject, score, windows};
 use crate::error::Result;
-use crate::eval::{Method, Predictor};
+use crate::eval::{PredictOptions, Predictor};
 use crate::models::Decoder;
 use crate::segmenter::Model;
 
@@ -38,8 +38,8 @@ struct Row {
 }
 
 pub(super) fn run(args: &Args, model: Model, subject: &Subject) -> Result<()> {
-    let method = args.method();
-    let scales = if args.scales.is_empty() { SCALES.to_vec() } else { method.scales.clone() };
+    let options = args.options();
+    let scales = if args.scales.is_empty() { SCALES.to_vec() } else { options.scales.clone() };
     let decoder = model.config.head.as_ref().is_some_and(|h| matches!(h.decoder, Decoder::Plus(_)));
     // Networks of both strides share the weights.
     let mut rows = Vec::new();
@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args, model: Model, subject: &Subject) -> Result<()> {
         let scales = if multi_scale { scales.clone() } else { vec![1.0] };
         let bar = args.bar(subject.pairs.len());
         let mut predictor = windows::shown(
-            Predictor::new(&segmenter, Method { scales, flip, ..method.clone() })?,
+            Predictor::new(&segmenter, PredictOptions { scales, flip, ..options.clone() })?,
             &bar,
         );
         if rows.is_empty() {

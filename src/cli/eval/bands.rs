@@ -2,7 +2,7 @@
 
 use super::Args;
 use crate::error::Result;
-use crate::eval::{Band, Trimap, TrimapAround, ignored};
+use crate::eval::{Band, Trimap, TrimapAround, ignored_labels};
 use crate::image::{ClassTable, LabelMap};
 
 /// Counts the pixels of bands. Masks are read one at a time, so whether any contains void is known
@@ -28,7 +28,7 @@ impl Bands {
         if args.trimap.is_empty() {
             return Ok(None);
         }
-        let void = ignored(table);
+        let void = ignored_labels(table);
         let kinds = match args.trimap_around {
             Some(kind) => vec![kind],
             None => vec![TrimapAround::Void, TrimapAround::Boundary],

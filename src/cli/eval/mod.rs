@@ -12,7 +12,8 @@ use super::outputs::OutputCheck;
 use crate::data::{self, Pair};
 use crate::error::{Result, error};
 use crate::eval::{
-    Confusion, Method, Predictor, TrimapAround, Windows, confusion_chart, evaluate, trimap_chart,
+    Confusion, PredictOptions, Predictor, SlidingWindow, TrimapAround, confusion_chart, evaluate,
+    trimap_chart,
 };
 use crate::exec::Times;
 use crate::files::Staged;
@@ -129,14 +130,14 @@ fn side(text: &str) -> Result<(usize, usize)> {
 }
 
 impl Args {
-    fn method(&self) -> Method {
-        let windows = self.window.map(|size| {
+    fn options(&self) -> PredictOptions {
+        let window = self.window.map(|size| {
             let stride =
                 self.stride.unwrap_or(((2 * size.0).div_ceil(3), (2 * size.1).div_ceil(3)));
-            Windows { size, stride }
+            SlidingWindow { size, stride }
         });
         let scales = if self.scales.is_empty() { vec![1.0] } else { self.scales.clone() };
-        Method { size: self.size.size, scales, flip: self.flip, windows }
+        PredictOptions { size: self.size.size, scales, flip: self.flip, window }
     }
 
     fn segmenter(&self, model: Model) -> Result<Segmenter> {
@@ -203,12 +204,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
         }
     }
     let bar = args.bar(subject.pairs.len());
-    let mut predictor = windows::shown(Predictor::new(&segmenter, args.method())?, &bar);
+    let mut predictor = windows::shown(Predictor::new(&segmenter, args.options())?, &bar);
     windows::announce(args, &predictor, &subject);
     let bands = Bands::new(args, &subject.table)?;
     let outcome = score(&bar, &mut predictor, &subject, bands)?;
     // All three outputs are attempted even if one fails: the scores may have taken hours.
-    let report = report::Report::new(args, &segmenter, predictor.method(), &subject, &outcome);
+    let report = report::Report::new(args, &segmenter, predictor.options(), &subject, &outcome);
     let printed = match args.json {
         true => print_json(&report),
         false => print(&report.text()),

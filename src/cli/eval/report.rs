@@ -2,7 +2,7 @@
 
 use super::super::format::{table, thousands};
 use super::{Args, Outcome, Subject};
-use crate::eval::{Band, Method, Scores, TrimapAround};
+use crate::eval::{Band, PredictOptions, Scores, TrimapAround};
 use crate::files::json_path;
 use crate::segmenter::Segmenter;
 use std::path::Path;
@@ -40,7 +40,7 @@ impl<'a> Report<'a> {
     pub fn new(
         args: &'a Args,
         segmenter: &Segmenter,
-        method: &'a Method,
+        options: &'a PredictOptions,
         subject: &'a Subject,
         outcome: &Outcome,
     ) -> Self {
@@ -50,11 +50,11 @@ impl<'a> Report<'a> {
             split: subject.split.as_deref(),
             images: subject.pairs.len(),
             device: segmenter.device().to_string(),
-            size: method.size.unwrap_or_else(|| segmenter.usual_size()).to_string(),
+            size: options.size.unwrap_or_else(|| segmenter.usual_size()).to_string(),
             output_stride: segmenter.model().config.output_stride,
-            scales: &method.scales,
-            flip: method.flip,
-            window: method.windows.map(|w| [w.size.0, w.size.1, w.stride.0, w.stride.1]),
+            scales: &options.scales,
+            flip: options.flip,
+            window: options.window.map(|w| [w.size.0, w.size.1, w.stride.0, w.stride.1]),
             multi_adds: outcome.multi_adds,
             milliseconds: outcome.time.as_secs_f64() * 1e3,
             scores: outcome.confusion.scores(&subject.table),

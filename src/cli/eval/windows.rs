@@ -30,10 +30,10 @@ pub(super) fn announce(args: &Args, predictor: &Predictor, subject: &Subject) {
         .pairs
         .iter()
         .filter_map(|pair| dimensions(&pair.image).ok())
-        .map(|(w, h)| predictor.windows(w, h));
+        .map(|(w, h)| predictor.window_count(w, h));
     let (all, most) =
         counts.fold((0usize, 0), |(all, most), count| (all.saturating_add(count), most.max(count)));
-    let passes = predictor.method().views();
+    let passes = predictor.options().views();
     if !args.quiet && !args.json {
         let (all, most) = (thousands(all as u64), thousands(most as u64));
         say(&format!(

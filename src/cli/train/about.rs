@@ -15,7 +15,7 @@ pub(super) fn network(initial: &InitialModel, init: Option<&Path>) -> String {
         config.output_stride
     );
     let Some(init) = init else { return format!("{network}, random weights") };
-    let (kept, random) = (initial.kept.len(), &initial.made);
+    let (kept, random) = (initial.loaded.len(), &initial.random);
     let loaded = match random.len() {
         0 => "all tensors".to_owned(),
         n => format!("{kept} tensors; {n} initialized randomly: {}", layers(random).join(", ")),

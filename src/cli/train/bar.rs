@@ -32,14 +32,14 @@ impl Bar {
 
     pub(super) fn show(&mut self, event: &Event) {
         match event {
-            Event::Step { step, loss, rate, images_per_second, idle } => {
+            Event::Step { step, loss, learning_rate, images_per_second, idle } => {
                 let idle = if *idle > 0.05 {
                     format!("  waiting for data {:.0} %", 100.0 * idle)
                 } else {
                     String::new()
                 };
                 let text = format!(
-                    "loss {loss:.4}{}  lr {rate:.2e}  {images_per_second:.1} images/s{idle}",
+                    "loss {loss:.4}{}  lr {learning_rate:.2e}  {images_per_second:.1} images/s{idle}",
                     self.miou
                 );
                 self.bar.set_position(*step);
@@ -50,8 +50,8 @@ impl Bar {
                 }
                 self.bar.set_message(text);
             }
-            Event::Scored { done, of } => {
-                self.bar.set_message(format!("evaluating: {done} of {of}"))
+            Event::Scored { done, total } => {
+                self.bar.set_message(format!("evaluating: {done} of {total}"))
             }
             Event::Evaluated(record) => {
                 let line = match record.mean_iou {

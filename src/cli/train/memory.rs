@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::exec::Device;
 use crate::models::Config;
-use crate::train::{MemoryFit, Need, NormMode, Recipe, Scoring};
+use crate::train::{MemoryEstimate, MemoryFit, NormMode, Recipe, ValidationMemory};
 
 /// Parses a size such as `4GiB`, `1.5 GB` or `800M` (as `MiB`).
 pub(in crate::cli) fn size(text: &str) -> Result<u64, String> {
@@ -33,10 +33,10 @@ pub(super) fn fit(
     device: &Device,
     config: &Config,
     limit: u64,
-    scoring: Option<&Scoring>,
-) -> Result<(Need, Vec<String>)> {
+    scoring: Option<&ValidationMemory>,
+) -> Result<(MemoryEstimate, Vec<String>)> {
     let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
-    let fit = MemoryFit::beside(device, config, &recipe.options()?, limit, scoring)?;
+    let fit = MemoryFit::with_validation(device, config, &recipe.options()?, limit, scoring)?;
     let mut notes = vec![format!("to fit into {}: {fit}", mib(limit))];
     if fit.batch < recipe.batch && recipe.norm != NormMode::Frozen {
         notes.push(format!(
@@ -46,7 +46,7 @@ pub(super) fn fit(
     }
     (recipe.batch, recipe.accumulate, recipe.recompute) =
         (fit.batch, fit.accumulate, fit.recompute);
-    Ok((fit.need, notes))
+    Ok((fit.estimate, notes))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ pub(in crate::cli) use memory::size;
 use super::console::{print, say};
 use super::interrupt::on_interrupt;
 use super::outputs::OutputCheck;
-use crate::data::MOST_WORKERS;
+use crate::data::MAX_WORKERS;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::eval::Confusion;
 use crate::exec::Device;
@@ -19,8 +19,8 @@ use crate::image::ClassTable;
 use crate::segmenter::Model;
 use crate::text;
 use crate::train::{
-    Ending, InitialModel, Origin, Recipe, Run, RunContext, RunDirectory, Scoring, Trainer,
-    TrainingData,
+    Ending, InitialModel, Origin, Recipe, Run, RunContext, RunDirectory, Trainer, TrainingData,
+    ValidationMemory,
 };
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -187,14 +187,16 @@ fn start(
     args.say(&format!("device: {device}"));
     args.say(&sets.to_string());
     args.say(&about::network(&initial, args.init.as_deref()));
-    let notes = recipe.ignore_none_of(sets.table.len());
+    let notes = recipe.adjust_ignore_label(sets.table.len());
     args.say_all(notes);
     args.say_all(about::narrow_crops(&initial.config, recipe.augmentation.crop));
     let (on, network, pairs) = (device.clone(), initial.clone(), sets.validation.clone());
-    let scoring = context.wait_for(move || Scoring::new(&on, &network, &pairs))?;
+    let scoring = context.wait_for(move || ValidationMemory::new(&on, &network, &pairs))?;
     let (need, notes) = match args.max_memory {
         Some(limit) => memory::fit(&mut recipe, device, &initial.config, limit, scoring.as_ref())?,
-        None => (Trainer::need(device, &initial.config, &recipe.options()?)?, Vec::new()),
+        None => {
+            (Trainer::estimate_memory(device, &initial.config, &recipe.options()?)?, Vec::new())
+        }
     };
     args.say_all(notes);
     args.say_all(about::accumulated(recipe.batch, recipe.accumulate, sets.training.len()));
@@ -206,13 +208,13 @@ fn start(
 
 /// Trains until the run is finished or `stop` is set, and reports how it ended.
 fn train(args: &Args, mut run: Run, stop: &AtomicBool) -> Result<()> {
-    for norm in run.trainer().too_small() {
+    for norm in run.trainer().single_value_norms() {
         args.say(&format!(
             "note: `{norm}` keeps its running statistics: a batch of one image has one value per channel there"
         ));
     }
     let mut bar = bar::Bar::new(u64::from(run.recipe().steps), run.step(), args.quiet);
-    let ending = run.go(stop, &mut |event| bar.show(&event));
+    let ending = run.train(stop, &mut |event| bar.show(&event));
     bar.finish();
     let (step, output) = (run.step(), text::path(args.output()));
     match ending? {
@@ -275,11 +277,11 @@ fn within(text: &str, least: usize, most: usize) -> Result<usize, String> {
 }
 
 fn workers(text: &str) -> Result<usize, String> {
-    within(text, 0, MOST_WORKERS)
+    within(text, 0, MAX_WORKERS)
 }
 
 fn classes(text: &str) -> Result<usize, String> {
-    within(text, 1, Confusion::MOST_CLASSES)
+    within(text, 1, Confusion::MAX_CLASSES)
 }
 
 /// Returns the absolute path: a run may be resumed from another directory.

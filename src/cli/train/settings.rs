@@ -190,18 +190,18 @@ impl Settings {
         put(&mut recipe.accumulate, &self.accumulate);
         recipe.recompute |= self.recompute;
         put(&mut recipe.augmentation.crop, &self.crop);
-        put(&mut recipe.rate, &self.learning_rate);
-        put(&mut recipe.warm_up, &self.warmup);
-        put(&mut recipe.groups.decay, &self.weight_decay);
+        put(&mut recipe.learning_rate, &self.learning_rate);
+        put(&mut recipe.warmup, &self.warmup);
+        put(&mut recipe.groups.weight_decay, &self.weight_decay);
         put(&mut recipe.groups.backbone, &self.backbone_factor);
         if self.max_norm.is_some() {
             recipe.max_norm = self.max_norm;
         }
         put(&mut recipe.norm, &self.norm);
         put(&mut recipe.seed, &self.seed);
-        put(&mut recipe.data.part, &self.split);
-        put(&mut recipe.data.validation, &self.val_split);
-        put(&mut recipe.data.hold_out, &self.val_fraction);
+        put(&mut recipe.data.split, &self.split);
+        put(&mut recipe.data.val_split, &self.val_split);
+        put(&mut recipe.data.val_fraction, &self.val_fraction);
         put(&mut recipe.evaluate_every, &self.evaluate_every);
         put(&mut recipe.checkpoint_every, &self.checkpoint_every);
         if let Some(name) = self.schedule {

@@ -1,32 +1,32 @@
-//! How the classes are spread over a part's masks, and the weights that follow from it.
+//! Class balance of a split's masks, and class weights derived from it.
 
 use serde::Serialize;
 
-/// A class in the masks of a part.
+/// Statistics of a class in the masks of a split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClassCount {
-    /// Its number.
+    /// Class number.
     pub class: usize,
-    /// Its name.
+    /// Class name.
     pub name: String,
-    /// Pixels that it has.
+    /// Number of pixels.
     pub pixels: u64,
-    /// Its share of the pixels that count.
+    /// Fraction of the labeled pixels, 0 to 1.
     pub share: f64,
-    /// Images in which it occurs.
+    /// Number of images with the class.
     pub images: usize,
     /// Weight by median frequency balancing (Eigen and Fergus, "Predicting Depth, Surface Normals
-    /// and Semantic Labels", 2015, section 4.3.2): the median of the classes' frequencies over this
-    /// one's, a frequency being counted in the images that show the class.
+    /// and Semantic Labels", 2015, section 4.3.2): the median of all classes' frequencies divided
+    /// by the frequency of this class, both relative to the images that contain the class.
     pub median_weight: Option<f64>,
     /// Weight by `1 / ln(1.02 + share)` (Paszke et al., "ENet", 2016, section 5.2): from 1.4 to 50.
     pub log_weight: Option<f64>,
 }
 
-/// Sums over the masks of a part.
+/// Sums over the masks of a split.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sums {
-    /// By class: pixels, images, and counted pixels of those images.
+    /// For each class: its pixels, its images, and the labeled pixels of those images.
     classes: Vec<(u64, usize, u64)>,
     pub(super) ignored: u64,
     pub(super) images: usize,
@@ -37,18 +37,18 @@ impl Sums {
         Self { classes: vec![(0, 0, 0); classes], ..Self::default() }
     }
 
-    /// Adds a mask: how often each label occurs. What is no class counts as ignored, as in
-    /// training.
+    /// Adds a mask: the number of pixels by label. Labels that are not a class count as ignored, as
+    /// in training.
     pub(super) fn add<'a>(&mut self, counts: impl Iterator<Item = (&'a u16, &'a u64)> + Clone) {
         let classes = self.classes.len();
-        let inside = |label: u16| usize::from(label) < classes;
-        let counted: u64 = counts.clone().filter(|(l, _)| inside(**l)).map(|(_, n)| n).sum();
+        let is_class = |label: u16| usize::from(label) < classes;
+        let labeled: u64 = counts.clone().filter(|(l, _)| is_class(**l)).map(|(_, n)| n).sum();
         for (&label, &n) in counts {
             match self.classes.get_mut(usize::from(label)) {
-                Some((pixels, images, of)) => {
+                Some((pixels, images, image_pixels)) => {
                     *pixels += n;
                     *images += 1;
-                    *of += counted;
+                    *image_pixels += labeled;
                 }
                 None => self.ignored += n,
             }
@@ -58,8 +58,9 @@ impl Sums {
 
     pub(super) fn finish(&self, name: impl Fn(usize) -> String) -> Vec<ClassCount> {
         let total: u64 = self.classes.iter().map(|c| c.0).sum();
-        let frequency =
-            |&(pixels, _, of): &(u64, usize, u64)| (pixels > 0).then(|| pixels as f64 / of as f64);
+        let frequency = |&(pixels, _, image_pixels): &(u64, usize, u64)| {
+            (pixels > 0).then(|| pixels as f64 / image_pixels as f64)
+        };
         let mut sorted: Vec<f64> = self.classes.iter().filter_map(frequency).collect();
         sorted.sort_by(f64::total_cmp);
         let middle = |n: usize| (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0;
@@ -88,7 +89,7 @@ mod tests {
     #[test]
     fn shares_and_weights_are_those_of_the_formulas() {
         let mut sums = Sums::new(4);
-        // Two masks of 100 pixels: class 1 only in the first one, where 90 pixels count.
+        // Two masks of 100 pixels. Class 1 is only in the first one, which has 90 labeled pixels.
         for counts in [[(0, 60), (1, 30), (9, 10)].as_slice(), &[(0, 20), (2, 80)]] {
             let counts: BTreeMap<u16, u64> = counts.iter().copied().collect();
             sums.add(counts.iter());

@@ -1,159 +1,159 @@
-//! What can be off with a data set, and what to do about it.
+//! Problems of data sets, with advice.
 
 use crate::files::json_path;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// How bad it is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Training would stop, or learn something wrong.
+    /// Training would fail, or learn something wrong.
     Fault,
-    /// Worth a look.
+    /// Should be reviewed.
     Warning,
 }
 
-/// What is off.
+/// Kind of problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Problem {
-    /// A file that cannot be read.
+    /// A file cannot be read.
     Unreadable,
-    /// Image and mask differ in size.
+    /// Image and mask have different sizes.
     SizeDiffers,
-    /// An image without a mask.
+    /// An image has no mask.
     NoMask,
-    /// A mask without an image.
+    /// A mask has no image.
     NoImage,
-    /// Two files that differ in their endings alone.
+    /// Two files have the same name, except for the extension.
     SameName,
-    /// Values that are no class.
+    /// A mask has values that are not a class.
     OutOfRange,
-    /// Colors, or the grays of colors, where classes are expected.
+    /// A mask contains colors, or colors converted to gray, instead of classes.
     ColoredMask,
-    /// Colors that are in no class.
+    /// A mask contains colors that belong to no class.
     UnknownColors,
-    /// A palette that has the classes' colors in another order.
+    /// A mask has a palette with the classes' colors in a different order.
     PaletteOrder,
-    /// Values in between along the borders of areas.
+    /// A mask has intermediate values along the borders of regions.
     Smoothed,
-    /// Nothing but 0 and 255 in all masks.
+    /// All masks contain only 0 and 255.
     #[serde(rename = "zero_and_255")]
     ZeroAnd255,
-    /// A mask without a pixel that counts.
+    /// A mask has no labeled pixels.
     AllIgnored,
-    /// A class that is in no mask.
+    /// A class is in no mask.
     EmptyClass,
-    /// Two classes of one color, where masks are in colors.
+    /// Two classes have the same color, and masks contain colors.
     SameColor,
-    /// The same image in two parts.
-    InTwoParts,
-    /// The same image twice in one part.
-    Twice,
-    /// An image of few pixels.
+    /// The same image is in two splits.
+    InTwoSplits,
+    /// The same image is in a split twice.
+    Duplicate,
+    /// An image is very small.
     Tiny,
-    /// An image that is turned when it is read.
-    Turned,
-    /// Nobody says which classes there are.
+    /// An image has an EXIF orientation, so it is rotated when it is read.
+    Rotated,
+    /// The classes are not defined.
     NoClasses,
 }
 
 impl Problem {
-    /// A heading.
+    /// Heading for findings of this kind.
     pub fn title(self) -> &'static str {
         match self {
-            Problem::Unreadable => "files that cannot be read",
-            Problem::SizeDiffers => "masks of another size than their image",
+            Problem::Unreadable => "unreadable files",
+            Problem::SizeDiffers => "masks with a different size than their image",
             Problem::NoMask => "images without a mask",
             Problem::NoImage => "masks without an image",
-            Problem::SameName => "files that share a name",
-            Problem::OutOfRange => "masks with values that are no class",
-            Problem::ColoredMask => "masks that hold colors instead of classes",
-            Problem::UnknownColors => "masks with colors that are in no class",
-            Problem::PaletteOrder => "masks whose palette has the classes' colors in another order",
-            Problem::Smoothed => "masks whose borders are smoothed",
-            Problem::ZeroAnd255 => "masks of 0 and 255 alone",
-            Problem::AllIgnored => "masks in which nothing counts",
-            Problem::EmptyClass => "classes that are in no mask",
-            Problem::SameColor => "classes of the same color, where masks are in colors",
-            Problem::InTwoParts => "images that are in two parts",
-            Problem::Twice => "images that are there twice",
-            Problem::Tiny => "tiny images",
-            Problem::Turned => {
-                "images that their EXIF orientation turns upright, and their masks not"
+            Problem::SameName => "files with the same name",
+            Problem::OutOfRange => "masks with values that are not a class",
+            Problem::ColoredMask => "masks that contain colors instead of classes",
+            Problem::UnknownColors => "masks with colors that belong to no class",
+            Problem::PaletteOrder => {
+                "masks whose palette has the classes' colors in a different order"
             }
-            Problem::NoClasses => "no list of classes",
+            Problem::Smoothed => "masks with smoothed borders",
+            Problem::ZeroAnd255 => "masks with only 0 and 255",
+            Problem::AllIgnored => "masks without labeled pixels",
+            Problem::EmptyClass => "classes that are in no mask",
+            Problem::SameColor => "classes with the same color",
+            Problem::InTwoSplits => "images that are in two splits",
+            Problem::Duplicate => "duplicate images",
+            Problem::Tiny => "tiny images",
+            Problem::Rotated => {
+                "images with an EXIF orientation, which does not apply to their masks"
+            }
+            Problem::NoClasses => "no class definitions",
         }
     }
 
-    /// What to do about it.
+    /// What the user can do about it.
     pub fn advice(self) -> &'static str {
         match self {
-            Problem::Unreadable => "copy or export the files again, or take them out",
+            Problem::Unreadable => "copy or export the files again, or remove them",
             Problem::SizeDiffers => {
-                "check whether one of them was turned or scaled; scale masks by the nearest pixel only"
+                "check whether one of them was rotated or resized; resize masks with nearest-neighbor interpolation only"
             }
             Problem::NoMask => {
-                "draw the mask, or take the image out; masks are PNG files of the image's name"
+                "add the mask, or remove the image; masks are PNG files with the image's name"
             }
-            Problem::NoImage => "take the mask out, or look for an image that is misspelled",
+            Problem::NoImage => "remove the mask, or check the image's name for typos",
             Problem::SameName => {
-                "a mask belongs to the name without its ending: rename one of the files, or take it out"
+                "masks are matched by name without extension: rename one of the files, or remove it"
             }
             Problem::OutOfRange => {
-                "correct the masks, or add the class or an `ignore` line to classes.txt; as it is, these pixels count in no loss"
+                "correct the masks, or add the class or an `ignore` line to classes.txt; otherwise the loss ignores these pixels"
             }
             Problem::ColoredMask => {
                 "export masks with class numbers, or list the classes' colors in classes.txt"
             }
             Problem::UnknownColors => {
-                "export again without smoothing and JPEG in between, or add the colors to classes.txt"
+                "export again without antialiasing or JPEG compression, or add the colors to classes.txt"
             }
             Problem::PaletteOrder => {
-                "the index counts, not its color: save as RGB, or with the palette in the order of the classes"
+                "the class is the index, not the color: save as RGB, or with the palette in class order"
             }
             Problem::Smoothed => {
-                "values in between are read as other classes: draw without antialiasing, scale masks by the nearest pixel"
+                "intermediate values are read as other classes: draw without antialiasing, resize masks with nearest-neighbor interpolation"
             }
-            Problem::ZeroAnd255 => "255 is ignored: write 1 for the foreground",
-            Problem::AllIgnored => "take them out: they cost time and teach nothing",
+            Problem::ZeroAnd255 => "255 is ignored: use 1 for the foreground",
+            Problem::AllIgnored => "remove them: they take time without contributing to the loss",
             Problem::EmptyClass => {
-                "take the class out of classes.txt, or label images that show it"
+                "remove the class from classes.txt, or label images that contain it"
             }
             Problem::SameColor => {
-                "only the first one is ever found: give each class a color of its own, and export the masks again"
+                "only the first class of a color is recognized in masks: give each class a different color, and export the masks again"
             }
-            Problem::InTwoParts => {
-                "take them out of one part: a score on images that were trained on says nothing"
+            Problem::InTwoSplits => {
+                "remove them from one split: scores on training images are meaningless"
             }
-            Problem::Twice => "take one of them out, unless it is meant to count twice",
-            Problem::Tiny => {
-                "most of a crop will be padding; take a smaller crop, or larger images"
-            }
-            Problem::Turned => {
-                "masks are read as they lie: see on the sheet (--out) whether they fit"
+            Problem::Duplicate => "remove one of them, unless it is meant to count twice",
+            Problem::Tiny => "most of a crop will be padding; use smaller crops or larger images",
+            Problem::Rotated => {
+                "masks are not rotated: check on the contact sheet (-o) whether they fit"
             }
             Problem::NoClasses => {
-                "write classes.txt: a line of number, name and color for each class, such as `0 sky 128 128 128`"
+                "add a classes.txt: a line with number, name and color for each class, such as `0 sky 128 128 128`"
             }
         }
     }
 }
 
-/// Something that is off, and where.
+/// A problem and its location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Severity.
     pub severity: Severity,
-    /// What it is.
+    /// Kind of problem.
     pub problem: Problem,
-    /// The part it was found in, where the data set has parts.
-    pub part: Option<String>,
-    /// The file; the data set's directory, where it is about no file.
+    /// Split, if the data set has splits.
+    pub split: Option<String>,
+    /// The file, or the data set's directory if no single file is affected.
     #[serde(serialize_with = "json_path::serialize")]
     pub file: PathBuf,
-    /// What exactly, in words; may be empty.
+    /// Details for people; may be empty.
     pub detail: String,
 }
 
@@ -162,7 +162,7 @@ impl Finding {
         Self {
             severity: Severity::Fault,
             problem,
-            part: None,
+            split: None,
             file: file.into(),
             detail: detail.into(),
         }
@@ -172,7 +172,7 @@ impl Finding {
         Self { severity: Severity::Warning, ..Self::fault(problem, file, detail) }
     }
 
-    pub(super) fn in_part(self, part: Option<&str>) -> Self {
-        Self { part: part.map(str::to_owned), ..self }
+    pub(super) fn in_split(self, split: Option<&str>) -> Self {
+        Self { split: split.map(str::to_owned), ..self }
     }
 }

@@ -1,4 +1,4 @@
-//! Looks a data set through before anything is trained on it.
+//! Checks of a data set before training.
 
 mod balance;
 mod finding;
@@ -8,7 +8,7 @@ mod sheet;
 pub use balance::ClassCount;
 pub use finding::{Finding, Problem, Severity};
 
-use super::{Listing, Mismatch, MismatchKind, Pair, parts, survey};
+use super::{Listing, Mismatch, MismatchKind, Pair, open_lenient, splits};
 use crate::error::Result;
 use crate::files::{json_path, refuse_special};
 use crate::image::{ClassTable, DecodeOptions, TURNED, decode_bytes};
@@ -20,142 +20,154 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-/// A shorter side of fewer pixels is tiny.
+/// Images with a shorter side, in pixels, are tiny.
 const TINY: usize = 64;
 
-/// A data set that is to be looked through.
+/// Checks a data set.
 #[derive(Debug)]
 pub struct Doctor {
     root: PathBuf,
-    parts: Vec<Listing>,
-    misfits: Vec<(Option<String>, Mismatch)>,
+    splits: Vec<Listing>,
+    mismatches: Vec<(Option<String>, Mismatch)>,
     table: Option<ClassTable>,
 }
 
-/// What was found out about a data set.
+/// Results of the checks of a data set.
 #[derive(Debug, Clone, Serialize)]
 pub struct Examination {
-    /// Its directory.
+    /// Directory of the data set.
     #[serde(serialize_with = "json_path::serialize")]
     pub root: PathBuf,
-    /// All that is off, the worst first.
+    /// Problems, most severe first.
     pub findings: Vec<Finding>,
-    /// Its parts.
-    pub parts: Vec<PartReport>,
-    /// Its classes; guessed from the masks where nothing tells of them.
+    /// Statistics by split.
+    pub splits: Vec<SplitReport>,
+    /// Classes; guessed from the masks if they are not defined.
     pub classes: ClassTable,
-    /// What each pair holds, by part.
+    /// Results of each pair, by split.
     #[serde(skip)]
-    seen: Vec<Vec<Seen>>,
+    checked: Vec<Vec<CheckedPair>>,
 }
 
-/// Figures of a part.
+/// Statistics of a split.
 #[derive(Debug, Clone, Serialize)]
-pub struct PartReport {
-    /// Its name, where the data set has parts.
+pub struct SplitReport {
+    /// Name, if the data set has splits.
     pub name: Option<String>,
-    /// Pairs of image and mask.
+    /// Number of pairs of image and mask.
     pub pairs: usize,
-    /// The least and the largest width and height among its images, in pixels; `None` where none
-    /// could be read.
+    /// Minimum and maximum width and height of the images, in pixels; `None` if none could be read.
     pub sizes: Option<[(usize, usize); 2]>,
-    /// How the classes are spread.
+    /// Statistics by class.
     pub classes: Vec<ClassCount>,
-    /// Pixels that are ignored, or no class.
+    /// Number of pixels that are ignored or not a class.
     pub ignored: u64,
 }
 
-/// What was seen of one pair.
+/// Results of one pair.
 #[derive(Debug, Clone)]
-struct Seen {
+struct CheckedPair {
     pair: Pair,
-    /// Of the image, where it could be read.
+    /// Size of the image, if it could be read.
     size: Option<(usize, usize)>,
-    /// Length and hash of the image's file.
+    /// Length and hash of the image file.
     content: Option<(u64, u64)>,
-    /// Pixels by class, where the mask could be read and fits.
+    /// Pixels by class, if the mask could be read and fits the image.
     counts: Option<BTreeMap<u16, u64>>,
-    /// Whether the mask's classes were found by their colors.
+    /// Whether the classes of the mask were derived from colors.
     by_color: bool,
     findings: Vec<Finding>,
 }
 
 impl Doctor {
-    /// Lists the named parts; where none is named, those for training, validation and test, or all
-    /// where no part has such a name. `table` is taken instead of the classes that the data set
-    /// itself tells of.
+    /// Lists the splits with these names. By default, these are the splits for training, validation
+    /// and test, or all splits if there are none of these. `table` overrides the classes of the
+    /// data set.
     ///
-    /// Errors where the directory is laid out in no known way, has no such part, or a list of it
-    /// cannot be read.
+    /// # Errors
+    /// Returns an error if the layout of the directory is not recognized, there is no such split,
+    /// or a list cannot be read.
     pub fn new(
         root: impl AsRef<Path>,
-        wanted: &[String],
+        requested: &[String],
         table: Option<ClassTable>,
     ) -> Result<Self> {
         let root = root.as_ref();
-        let names: Vec<Option<String>> = match wanted {
-            [] => usual(parts(root)?),
+        let names: Vec<Option<String>> = match requested {
+            [] => default_splits(splits(root)?),
             names => names.iter().cloned().map(Some).collect(),
         };
-        let mut doctor = Self { root: root.into(), parts: Vec::new(), misfits: Vec::new(), table };
+        let mut doctor =
+            Self { root: root.into(), splits: Vec::new(), mismatches: Vec::new(), table };
         for name in names {
-            let (listing, misfits) = survey(root, name.as_deref())?;
-            doctor.misfits.extend(misfits.into_iter().map(|m| (listing.split.clone(), m)));
-            doctor.parts.push(listing);
+            let (listing, mismatches) = open_lenient(root, name.as_deref())?;
+            doctor.mismatches.extend(mismatches.into_iter().map(|m| (listing.split.clone(), m)));
+            doctor.splits.push(listing);
         }
         if doctor.table.is_none() {
-            doctor.table = doctor.parts.first().and_then(|p| p.classes.clone());
+            doctor.table = doctor.splits.first().and_then(|split| split.classes.clone());
         }
         Ok(doctor)
     }
 
-    /// Pairs to be read.
+    /// Number of pairs to check.
     pub fn pairs(&self) -> usize {
-        self.parts.iter().map(|p| p.pairs.len()).sum()
+        self.splits.iter().map(|split| split.pairs.len()).sum()
     }
 
-    /// The images and masks to be read.
+    /// Images and masks to read.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.parts.iter().flat_map(|p| &p.pairs).flat_map(|pair| [&*pair.image, &*pair.mask])
+        let pairs = self.splits.iter().flat_map(|split| &split.pairs);
+        pairs.flat_map(|pair| [&*pair.image, &*pair.mask])
     }
 
-    /// Reads every image and mask, on all cores; `tick` is called after each pair, from any thread.
-    pub fn examine(&self, tick: impl Fn() + Sync) -> Examination {
+    /// Reads and checks all images and masks, on all cores. Calls `on_pair` after each pair, from
+    /// any thread.
+    pub fn examine(&self, on_pair: impl Fn() + Sync) -> Examination {
         let table = self.table.as_ref();
-        let look = |pair: &Pair| {
-            let seen = look_at(pair, table);
-            tick();
-            seen
+        let check = |pair: &Pair| {
+            let checked = check_pair(pair, table);
+            on_pair();
+            checked
         };
-        let seen: Vec<Vec<Seen>> =
-            self.parts.iter().map(|part| part.pairs.par_iter().map(look).collect()).collect();
-        let classes = self.table.clone().unwrap_or_else(|| guess(&seen));
-        let mut findings: Vec<Finding> =
-            self.misfits.iter().map(|(part, m)| of_misfit(m).in_part(part.as_deref())).collect();
-        for (part, seen) in self.parts.iter().zip(&seen) {
-            findings.extend(
-                seen.iter()
-                    .flat_map(|s| &s.findings)
-                    .map(|f| f.clone().in_part(part.split.as_deref())),
-            );
+        let checked: Vec<Vec<CheckedPair>> =
+            self.splits.iter().map(|split| split.pairs.par_iter().map(check).collect()).collect();
+        let classes = self.table.clone().unwrap_or_else(|| guess_classes(&checked));
+        let mut findings: Vec<Finding> = self
+            .mismatches
+            .iter()
+            .map(|(split, m)| mismatch_finding(m).in_split(split.as_deref()))
+            .collect();
+        for (split, pairs) in self.splits.iter().zip(&checked) {
+            let of_pairs = pairs.iter().flat_map(|pair| &pair.findings);
+            findings.extend(of_pairs.map(|f| f.clone().in_split(split.split.as_deref())));
         }
-        let parts: Vec<PartReport> =
-            self.parts.iter().zip(&seen).map(|(part, seen)| report(part, seen, &classes)).collect();
-        self.about_classes(&parts, &seen, &mut findings);
-        self.about_copies(&seen, &mut findings);
+        let splits: Vec<SplitReport> = self
+            .splits
+            .iter()
+            .zip(&checked)
+            .map(|(split, pairs)| split_report(split, pairs, &classes))
+            .collect();
+        self.check_classes(&splits, &checked, &mut findings);
+        self.check_duplicates(&checked, &mut findings);
         findings.sort_by(|a, b| {
-            (a.severity, a.problem, &a.part, &a.file)
-                .cmp(&(b.severity, b.problem, &b.part, &b.file))
+            (a.severity, a.problem, &a.split, &a.file)
+                .cmp(&(b.severity, b.problem, &b.split, &b.file))
         });
-        Examination { root: self.root.clone(), findings, parts, classes, seen }
+        Examination { root: self.root.clone(), findings, splits, classes, checked }
     }
 
-    fn about_classes(&self, parts: &[PartReport], seen: &[Vec<Seen>], findings: &mut Vec<Finding>) {
-        let labels: BTreeSet<u16> = seen
+    fn check_classes(
+        &self,
+        splits: &[SplitReport],
+        checked: &[Vec<CheckedPair>],
+        findings: &mut Vec<Finding>,
+    ) {
+        let labels: BTreeSet<u16> = checked
             .iter()
             .flatten()
-            .filter_map(|s| s.counts.as_ref())
-            .flat_map(|c| c.keys().copied())
+            .filter_map(|pair| pair.counts.as_ref())
+            .flat_map(|counts| counts.keys().copied())
             .collect();
         if labels == BTreeSet::from([0, 255]) {
             findings.push(Finding::fault(Problem::ZeroAnd255, &self.root, ""));
@@ -168,100 +180,100 @@ impl Doctor {
             ));
         }
         if let Some(table) =
-            self.table.as_ref().filter(|_| seen.iter().flatten().any(|s| s.by_color))
+            self.table.as_ref().filter(|_| checked.iter().flatten().any(|pair| pair.by_color))
         {
             findings.extend(same_colors(table, &self.root));
         }
-        for part in parts {
-            let name = part.name.as_deref();
-            let training = name.is_none_or(|n| n.starts_with("train")) || parts.len() == 1;
-            for class in part.classes.iter().filter(|c| c.pixels == 0) {
+        for split in splits {
+            let name = split.name.as_deref();
+            let is_training = name.is_none_or(|n| n.starts_with("train")) || splits.len() == 1;
+            for class in split.classes.iter().filter(|c| c.pixels == 0) {
                 let detail = format!("{} {}", class.class, class.name);
-                let finding = if training { Finding::fault } else { Finding::warning };
-                findings.push(finding(Problem::EmptyClass, &self.root, detail).in_part(name));
+                let finding = if is_training { Finding::fault } else { Finding::warning };
+                findings.push(finding(Problem::EmptyClass, &self.root, detail).in_split(name));
             }
         }
     }
 
-    /// Images whose files hold the same bytes.
-    fn about_copies(&self, seen: &[Vec<Seen>], findings: &mut Vec<Finding>) {
-        let mut alike = HashMap::<(u64, u64), Vec<(usize, &Path)>>::new();
-        for (part, seen) in seen.iter().enumerate() {
+    /// Finds images whose files have the same contents.
+    fn check_duplicates(&self, checked: &[Vec<CheckedPair>], findings: &mut Vec<Finding>) {
+        let mut by_content = HashMap::<(u64, u64), Vec<(usize, &Path)>>::new();
+        for (split, pairs) in checked.iter().enumerate() {
             for (content, image) in
-                seen.iter().filter_map(|s| Some((s.content?, s.pair.image.as_path())))
+                pairs.iter().filter_map(|pair| Some((pair.content?, pair.pair.image.as_path())))
             {
-                alike.entry(content).or_default().push((part, image));
+                by_content.entry(content).or_default().push((split, image));
             }
         }
-        for group in alike.into_values().filter(|group| group.len() > 1) {
-            let (part, first) = group[0];
-            // The same hash is next to certain; the same bytes are.
+        for group in by_content.into_values().filter(|group| group.len() > 1) {
+            let (split, first) = group[0];
+            // Compare the bytes, in case hashes collide.
             let bytes = read(first);
-            for &(other, image) in &group[1..] {
-                let same =
+            for &(other_split, image) in &group[1..] {
+                let is_same =
                     image == first || matches!((&bytes, read(image)), (Ok(a), Ok(b)) if *a == b);
-                let place = |part: usize| self.parts[part].split.clone().unwrap_or_default();
-                if same && part != other {
-                    let detail =
-                        format!("the same bytes as {} in {}", first.display(), place(part));
-                    findings.push(
-                        Finding::fault(Problem::InTwoParts, image, detail)
-                            .in_part(self.parts[other].split.as_deref()),
-                    );
-                } else if same {
-                    let detail = format!("the same bytes as {}", first.display());
-                    findings.push(
-                        Finding::warning(Problem::Twice, image, detail)
-                            .in_part(self.parts[other].split.as_deref()),
-                    );
+                if !is_same {
+                    continue;
                 }
+                let finding = if split == other_split {
+                    let detail = format!("identical to {}", first.display());
+                    Finding::warning(Problem::Duplicate, image, detail)
+                } else {
+                    let name = self.splits[split].split.clone().unwrap_or_default();
+                    let detail = format!("identical to {} in {name}", first.display());
+                    Finding::fault(Problem::InTwoSplits, image, detail)
+                };
+                findings.push(finding.in_split(self.splits[other_split].split.as_deref()));
             }
         }
     }
 }
 
 impl Examination {
-    /// Findings that are faults.
+    /// Number of findings that are faults.
     pub fn faults(&self) -> usize {
         self.findings.iter().filter(|f| f.severity == Severity::Fault).count()
     }
 }
 
-/// The parts that are for training, validation and test. Lists of VOC overlap: `trainaug` holds
-/// `train`, `trainval` holds both and is taken where there is no other one to train on.
-fn usual(parts: Vec<String>) -> Vec<Option<String>> {
-    let has = |name: &str| parts.iter().any(|p| p == name);
-    let train = ["trainaug", "train", "training", "trainval"].into_iter().find(|name| has(name));
-    let rest = ["val", "validation", "test"].into_iter().filter(|name| has(name));
-    let usual: Vec<Option<String>> =
-        train.into_iter().chain(rest).map(|name| Some(name.to_owned())).collect();
-    match (usual.is_empty(), parts.is_empty()) {
-        (false, _) => usual,
-        (true, false) => parts.into_iter().map(Some).collect(),
-        (true, true) => vec![None],
+/// The splits for training, validation and test. Lists of VOC overlap: `trainaug` contains `train`;
+/// `trainval` contains `train` and `val`, and is used only if there is no other training split.
+fn default_splits(splits: Vec<String>) -> Vec<Option<String>> {
+    let exists = |name: &str| splits.iter().any(|split| split == name);
+    let training =
+        ["trainaug", "train", "training", "trainval"].into_iter().find(|name| exists(name));
+    let evaluation = ["val", "validation", "test"].into_iter().filter(|name| exists(name));
+    let default: Vec<Option<String>> =
+        training.into_iter().chain(evaluation).map(|name| Some(name.to_owned())).collect();
+    if !default.is_empty() {
+        default
+    } else if !splits.is_empty() {
+        splits.into_iter().map(Some).collect()
+    } else {
+        vec![None]
     }
 }
 
-fn of_misfit(misfit: &Mismatch) -> Finding {
-    let listed = misfit.file.extension().is_some_and(|e| e == "txt");
-    let (problem, detail) = match misfit.kind {
-        MismatchKind::NoMask if listed => {
-            (Problem::NoMask, format!("lists {}", excerpt(&misfit.name)))
-        }
-        MismatchKind::NoImage if listed => {
-            (Problem::NoImage, format!("lists {}", excerpt(&misfit.name)))
-        }
-        MismatchKind::NoMask => (Problem::NoMask, format!("none in {}", misfit.place.display())),
-        MismatchKind::NoImage => (Problem::NoImage, format!("none in {}", misfit.place.display())),
-        MismatchKind::SameName => (Problem::SameName, format!("and {}", misfit.place.display())),
+fn mismatch_finding(mismatch: &Mismatch) -> Finding {
+    let listed = mismatch.file.extension().is_some_and(|e| e == "txt");
+    let partner = mismatch.partner.display();
+    let problem = match mismatch.kind {
+        MismatchKind::NoMask => Problem::NoMask,
+        MismatchKind::NoImage => Problem::NoImage,
+        MismatchKind::SameName => Problem::SameName,
     };
-    Finding::fault(problem, &misfit.file, detail)
+    let detail = match mismatch.kind {
+        MismatchKind::SameName => format!("and {partner}"),
+        _ if listed => format!("lists {}", excerpt(&mismatch.name)),
+        _ => format!("none in {partner}"),
+    };
+    Finding::fault(problem, &mismatch.file, detail)
 }
 
-/// Classes that have the color of one before them: colored masks never show them.
+/// Classes with the same color as an earlier one, so that colored masks cannot contain them.
 fn same_colors(table: &ClassTable, root: &Path) -> Vec<Finding> {
     let mut first = HashMap::new();
-    let twice = table.colors.iter().enumerate().filter_map(|(class, color)| {
+    let duplicates = table.colors.iter().enumerate().filter_map(|(class, color)| {
         let other = *first.entry(color).or_insert(class);
         let [r, g, b] = color;
         let detail = || {
@@ -273,17 +285,17 @@ fn same_colors(table: &ClassTable, root: &Path) -> Vec<Finding> {
         };
         (other != class).then(|| Finding::fault(Problem::SameColor, root, detail()))
     });
-    twice.collect()
+    duplicates.collect()
 }
 
-/// An image file's bytes, as many as training would read.
+/// Reads the bytes of an image file, up to the limit that training has.
 fn read(file: &Path) -> Result<Vec<u8>> {
     refuse_special(file, "an image")?;
     DecodeOptions::default().read(file)
 }
 
-fn look_at(pair: &Pair, table: Option<&ClassTable>) -> Seen {
-    let mut seen = Seen {
+fn check_pair(pair: &Pair, table: Option<&ClassTable>) -> CheckedPair {
+    let mut checked = CheckedPair {
         pair: pair.clone(),
         size: None,
         content: None,
@@ -294,61 +306,65 @@ fn look_at(pair: &Pair, table: Option<&ClassTable>) -> Seen {
     let file = &pair.image;
     match read(file) {
         Err(e) => {
-            seen.findings.push(Finding::fault(Problem::Unreadable, file, mask::cause_of(&e, file)))
+            let detail = mask::cause_of(&e, file);
+            checked.findings.push(Finding::fault(Problem::Unreadable, file, detail));
         }
         Ok(bytes) => {
             let mut hasher = DefaultHasher::new();
             bytes.hash(&mut hasher);
-            seen.content = Some((bytes.len() as u64, hasher.finish()));
+            checked.content = Some((bytes.len() as u64, hasher.finish()));
             match decode_bytes(&bytes, &file.display().to_string()) {
-                Err(e) => seen.findings.push(Finding::fault(
-                    Problem::Unreadable,
-                    file,
-                    mask::cause_of(&e, file),
-                )),
+                Err(e) => {
+                    let detail = mask::cause_of(&e, file);
+                    checked.findings.push(Finding::fault(Problem::Unreadable, file, detail));
+                }
                 Ok(image) => {
-                    seen.size = Some((image.width, image.height));
-                    let turned = image.notes.iter().find(|note| note.starts_with(TURNED));
-                    seen.findings.extend(
-                        turned.map(|note| Finding::warning(Problem::Turned, file, note.as_str())),
-                    );
+                    checked.size = Some((image.width, image.height));
+                    let rotated = image.notes.iter().find(|note| note.starts_with(TURNED));
+                    let finding =
+                        rotated.map(|note| Finding::warning(Problem::Rotated, file, note.as_str()));
+                    checked.findings.extend(finding);
                 }
             }
         }
     }
-    if let Some((w, h)) = seen.size.filter(|(w, h)| w.min(h) < &TINY) {
-        seen.findings.push(Finding::warning(Problem::Tiny, file, format!("{w} x {h} pixels")));
+    if let Some((w, h)) = checked.size.filter(|(w, h)| w.min(h) < &TINY) {
+        checked.findings.push(Finding::warning(Problem::Tiny, file, format!("{w} x {h} pixels")));
     }
-    let Some(mask) = mask::check(pair, table, &mut seen.findings) else { return seen };
-    seen.by_color = mask.by_color;
-    match seen.size {
+    let Some(mask) = mask::check(pair, table, &mut checked.findings) else { return checked };
+    checked.by_color = mask.by_color;
+    match checked.size {
         Some((w, h)) if (w, h) != mask.size => {
-            let detail = format!("{} x {} pixels, its image {w} x {h}", mask.size.0, mask.size.1);
-            seen.findings.push(Finding::fault(Problem::SizeDiffers, &pair.mask, detail));
+            let detail =
+                format!("{} x {} pixels, but the image has {w} x {h}", mask.size.0, mask.size.1);
+            checked.findings.push(Finding::fault(Problem::SizeDiffers, &pair.mask, detail));
         }
-        _ => seen.counts = Some(mask.counts),
+        _ => checked.counts = Some(mask.counts),
     }
-    seen
+    checked
 }
 
-/// As many classes as there are values, 255 aside.
-fn guess(seen: &[Vec<Seen>]) -> ClassTable {
-    let labels = seen.iter().flatten().filter_map(|s| s.counts.as_ref()).flat_map(|c| c.keys());
+/// Guesses the number of classes from the largest value in the masks, except 255.
+fn guess_classes(checked: &[Vec<CheckedPair>]) -> ClassTable {
+    let counts = checked.iter().flatten().filter_map(|pair| pair.counts.as_ref());
+    let labels = counts.flat_map(|counts| counts.keys());
     let largest = labels.filter(|&&l| l != 255).max();
     ClassTable::generic(largest.map_or(1, |&l| usize::from(l) + 1))
 }
 
-fn report(part: &Listing, seen: &[Seen], classes: &ClassTable) -> PartReport {
+fn split_report(split: &Listing, checked: &[CheckedPair], classes: &ClassTable) -> SplitReport {
     let mut sums = Sums::new(classes.len());
-    seen.iter().filter_map(|s| s.counts.as_ref()).for_each(|counts| sums.add(counts.iter()));
-    let sizes = seen.iter().filter_map(|s| s.size);
+    for counts in checked.iter().filter_map(|pair| pair.counts.as_ref()) {
+        sums.add(counts.iter());
+    }
+    let sizes = checked.iter().filter_map(|pair| pair.size);
     let sizes = sizes.fold(None, |range: Option<[(usize, usize); 2]>, (w, h)| {
-        let [least, most] = range.unwrap_or([(w, h); 2]);
-        Some([(least.0.min(w), least.1.min(h)), (most.0.max(w), most.1.max(h))])
+        let [min, max] = range.unwrap_or([(w, h); 2]);
+        Some([(min.0.min(w), min.1.min(h)), (max.0.max(w), max.1.max(h))])
     });
-    PartReport {
-        name: part.split.clone(),
-        pairs: part.pairs.len(),
+    SplitReport {
+        name: split.split.clone(),
+        pairs: split.pairs.len(),
         sizes,
         classes: sums.finish(|class| classes.name(class)),
         ignored: sums.ignored,
@@ -360,16 +376,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trainval_is_looked_through_where_there_is_no_other_part_for_training() {
-        let usual = |parts: &[&str]| -> Vec<String> {
-            usual(parts.iter().map(|part| (*part).to_owned()).collect())
+    fn trainval_is_checked_if_there_is_no_other_training_split() {
+        let defaults = |splits: &[&str]| -> Vec<String> {
+            default_splits(splits.iter().map(|split| (*split).to_owned()).collect())
                 .into_iter()
                 .map(Option::unwrap_or_default)
                 .collect()
         };
-        assert_eq!(usual(&["test", "trainval"]), ["trainval", "test"]);
-        assert_eq!(usual(&["train", "trainval", "val"]), ["train", "val"]);
-        assert_eq!(usual(&["all", "more"]), ["all", "more"]);
-        assert_eq!(usual(&[]), [""]);
+        assert_eq!(defaults(&["test", "trainval"]), ["trainval", "test"]);
+        assert_eq!(defaults(&["train", "trainval", "val"]), ["train", "val"]);
+        assert_eq!(defaults(&["all", "more"]), ["all", "more"]);
+        assert_eq!(defaults(&[]), [""]);
     }
 }

@@ -1,7 +1,7 @@
-//! A sheet of images with their masks over them: what is wrong with labels is seen sooner than it
-//! is computed.
+//! Contact sheet of images with their masks, on which people spot label errors that the checks do
+//! not find.
 
-use super::{Examination, Seen};
+use super::{CheckedPair, Examination};
 use crate::error::{Result, error};
 use crate::image::canvas::{Canvas, Face, Rgb, Run};
 use crate::image::{ClassTable, Image, LabelMap, Overlay, SizeRule, resample};
@@ -12,54 +12,58 @@ const INK: Rgb = [32, 34, 38];
 const PALE_INK: Rgb = [118, 122, 130];
 const FAULT: Rgb = [200, 40, 40];
 const IGNORED: Rgb = [20, 20, 22];
-/// For the background, which is drawn as it is.
+/// Legend color of the background class, which is not tinted in the images.
 const UNTINTED: Rgb = [228, 230, 233];
 
-/// Cells of a row, and the width and height that an image has in one.
+/// Maximum number of cells in a row.
 const COLUMNS: usize = 4;
+/// Maximum width and height of an image in a cell.
 const CELL: (usize, usize) = (360, 270);
 const GAP: usize = 16;
 
 impl Examination {
-    /// Draws up to `most` images with their masks over them, with the classes' names and shares
-    /// below. Every class is among them where that many images suffice; the rest is spread evenly
-    /// over the parts. Images with findings have a red name.
+    /// Draws up to `max_images` images overlaid with their masks, and a legend with the classes'
+    /// names and frequencies. Shows every class if that many images suffice; the rest is spread
+    /// evenly over the splits. Images with findings have a red name.
     ///
-    /// Errors where no pair can be drawn.
-    pub fn sheet(&self, most: usize) -> Result<Image> {
-        let chosen = self.choose(most);
+    /// # Errors
+    /// Returns an error if no pair can be drawn.
+    pub fn sheet(&self, max_images: usize) -> Result<Image> {
+        let chosen = self.choose_pairs(max_images);
         let mut table = self.classes.vivid();
-        // Nothing may look like what is ignored.
-        table.ignored.iter_mut().for_each(|i| i.color = IGNORED);
-        let cells: Vec<(&Seen, Image)> =
-            chosen.par_iter().filter_map(|seen| Some((*seen, self.cell(seen, &table)?))).collect();
+        // Distinguish ignored pixels from all classes.
+        for ignored in &mut table.ignored {
+            ignored.color = IGNORED;
+        }
+        let cells: Vec<(&CheckedPair, Image)> =
+            chosen.par_iter().filter_map(|pair| Some((*pair, self.cell(pair, &table)?))).collect();
         if cells.is_empty() {
-            return Err(error!(Data, "has no pair that could be drawn").file(&self.root));
+            return Err(error!(Data, "no pair can be drawn").file(&self.root));
         }
         let (face, bold) = (Face::of_height(15, false), Face::of_height(15, true));
         let columns = COLUMNS.min(cells.len());
         let (pitch_x, pitch_y) = (CELL.0 + GAP, CELL.1 + face.height() + GAP);
         let width = (columns * pitch_x + GAP).max(2 * CELL.0);
         let entries = self.legend(&table);
-        let entry =
+        let entry_width =
             entries.iter().map(|e| face.height() + GAP + face.width(&e.1)).max().unwrap_or(1)
                 + 2 * GAP;
-        let across = ((width - 2 * GAP) / entry).max(1);
+        let per_row = ((width - 2 * GAP) / entry_width).max(1);
         let rows = cells.len().div_ceil(columns);
-        let legend = entries.len().div_ceil(across) * face.height() * 3 / 2;
+        let legend = entries.len().div_ceil(per_row) * face.height() * 3 / 2;
         let mut canvas = Canvas::new(width, 2 * GAP + rows * pitch_y + legend + GAP, PAPER);
-        for (index, (seen, image)) in cells.iter().enumerate() {
+        for (index, (checked, image)) in cells.iter().enumerate() {
             let (x, y) = (GAP + index % columns * pitch_x, GAP + index / columns * pitch_y);
             let (left, top) = ((CELL.0 - image.width) / 2, (CELL.1 - image.height) / 2);
             canvas.image(x + left, y + top, (image.width, image.height), &image.rgb);
-            let name = face.shorten(&seen.pair.name, CELL.0);
-            let (face, ink) = if seen.findings.is_empty() { (face, INK) } else { (bold, FAULT) };
+            let name = face.shorten(&checked.pair.name, CELL.0);
+            let (face, ink) = if checked.findings.is_empty() { (face, INK) } else { (bold, FAULT) };
             canvas.text(x, y + CELL.1 + 2, &name, face, Run::Right, ink);
         }
         let top = GAP + rows * pitch_y + GAP / 2;
         for (index, (color, text)) in entries.iter().enumerate() {
-            let (x, y) =
-                (GAP + index % across * entry, top + index / across * face.height() * 3 / 2);
+            let x = GAP + index % per_row * entry_width;
+            let y = top + index / per_row * face.height() * 3 / 2;
             canvas.rect(x, y, face.height(), face.height(), *color);
             canvas.text(
                 x + face.height() + GAP / 2,
@@ -75,30 +79,33 @@ impl Examination {
 
     fn legend(&self, table: &ClassTable) -> Vec<(Rgb, String)> {
         let mut pixels = vec![0u64; table.len()];
-        self.parts.iter().flat_map(|p| &p.classes).for_each(|c| pixels[c.class] += c.pixels);
-        let all = pixels.iter().sum::<u64>().max(1) as f64;
+        for class in self.splits.iter().flat_map(|split| &split.classes) {
+            pixels[class.class] += class.pixels;
+        }
+        let total = pixels.iter().sum::<u64>().max(1) as f64;
         let text = |class: usize| {
-            format!("{class} {} {:.1} %", table.name(class), 100.0 * pixels[class] as f64 / all)
+            format!("{class} {} {:.1} %", table.name(class), 100.0 * pixels[class] as f64 / total)
         };
         let color = |class: usize| {
             if table.background() == Some(class) { UNTINTED } else { table.colors[class] }
         };
         let entries = (0..table.len()).filter(|&c| pixels[c] > 0).map(|c| (color(c), text(c)));
-        let ignored = self.parts.iter().any(|p| p.ignored > 0);
+        let ignored = self.splits.iter().any(|split| split.ignored > 0);
         entries.chain(ignored.then(|| (IGNORED, "- ignored".to_owned()))).collect()
     }
 
-    /// Images that can be drawn: for each class that none has yet, the one with most of it; then
-    /// evenly over all.
-    fn choose(&self, most: usize) -> Vec<&Seen> {
-        let all: Vec<&Seen> =
-            self.seen.iter().flatten().filter(|s| s.size.is_some() && s.counts.is_some()).collect();
+    /// Chooses pairs that can be drawn: for each class that is not covered yet, the one with most
+    /// of its pixels; then some with findings; then evenly over all.
+    fn choose_pairs(&self, max_images: usize) -> Vec<&CheckedPair> {
+        let pairs = self.checked.iter().flatten();
+        let all: Vec<&CheckedPair> =
+            pairs.filter(|pair| pair.size.is_some() && pair.counts.is_some()).collect();
         let pixels = |at: usize, class: usize| {
             all[at].counts.as_ref().and_then(|c| c.get(&(class as u16))).copied().unwrap_or(0)
         };
         let mut chosen: Vec<usize> = Vec::new();
         for class in 0..self.classes.len() {
-            if chosen.len() < most && chosen.iter().all(|&at| pixels(at, class) == 0) {
+            if chosen.len() < max_images && chosen.iter().all(|&at| pixels(at, class) == 0) {
                 let best = (0..all.len())
                     .max_by_key(|&at| pixels(at, class))
                     .filter(|&at| pixels(at, class) > 0);
@@ -106,9 +113,10 @@ impl Examination {
             }
         }
         let flagged = (0..all.len()).filter(|&at| !all[at].findings.is_empty());
-        let spread = (0..most).map(|i| i * all.len() / most.max(1)).filter(|&at| at < all.len());
-        for at in flagged.take(most / 3).chain(spread) {
-            if chosen.len() < most && !chosen.contains(&at) {
+        let spread =
+            (0..max_images).map(|i| i * all.len() / max_images.max(1)).filter(|&at| at < all.len());
+        for at in flagged.take(max_images / 3).chain(spread) {
+            if chosen.len() < max_images && !chosen.contains(&at) {
                 chosen.push(at);
             }
         }
@@ -116,17 +124,19 @@ impl Examination {
         chosen.into_iter().map(|at| all[at]).collect()
     }
 
-    /// A pair drawn at the cell's size; `None` where it cannot be read any more.
-    fn cell(&self, seen: &Seen, table: &ClassTable) -> Option<Image> {
-        let (image, mut mask) = seen.pair.load(Some(&self.classes)).ok()?;
+    /// Draws a pair at the size of a cell. Returns `None` if it can no longer be read.
+    fn cell(&self, checked: &CheckedPair, table: &ClassTable) -> Option<Image> {
+        let (image, mut mask) = checked.pair.load(Some(&self.classes)).ok()?;
         let fit = SizeRule::Exact { w: CELL.0, h: CELL.1 }.fit(image.width, image.height);
         let (w, h) = fit.scaled;
-        // What counts in no loss is drawn as such.
+        // Draw all pixels that count in no loss as ignored.
         let ignored = self.classes.ignored_values();
         let counts = |label: &u16| {
             usize::from(*label) < self.classes.len() && !ignored.contains(&u32::from(*label))
         };
-        mask.labels.iter_mut().filter(|l| !counts(l)).for_each(|l| *l = 255);
+        for label in mask.labels.iter_mut().filter(|l| !counts(l)) {
+            *label = 255;
+        }
         let at = |x: usize, y: usize| {
             mask.labels[(2 * y + 1) * mask.height / (2 * h) * mask.width
                 + (2 * x + 1) * mask.width / (2 * w)]

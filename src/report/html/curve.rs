@@ -2,40 +2,40 @@
 
 use std::fmt::Write;
 
-/// Size of the drawing in its own units; the page scales it. Small enough that letters can be read
-/// on a phone.
+/// Width and height in SVG units; the page scales the drawing. Small enough that text is legible on
+/// a phone.
 const W: f64 = 460.0;
 const H: f64 = 250.0;
-/// Where the plot lies in it.
+/// Edges of the plot area.
 const LEFT: f64 = 66.0;
 const RIGHT: f64 = W - 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = H - 30.0;
-/// Lines have about as many points as a screen has pixels for them, and no more.
-const MOST_POINTS: usize = 800;
+/// Maximum number of points of a line: about as many as a screen has pixels for it.
+const MAX_POINTS: usize = 800;
 
 /// Points (step, value), in the order of their steps.
 pub(super) type Points = Vec<(f64, f64)>;
 
-/// A plot of one quantity. Values that are not finite leave a gap.
+/// A plot of one quantity. Non-finite values leave a gap.
 #[derive(Debug, Default)]
 pub(super) struct Curve {
-    /// Drawn pale, below.
+    /// Raw values, drawn light, in the background.
     pub raw: Points,
-    /// Drawn boldly.
+    /// Values drawn bold.
     pub line: Points,
-    /// Whether each point of the line gets a dot.
+    /// Whether to draw a dot at each point of the line.
     pub dots: bool,
-    /// A point that is marked, with its text.
+    /// A highlighted point with its label.
     pub best: Option<((f64, f64), String)>,
     /// Steps at which the run was resumed.
     pub breaks: Vec<f64>,
-    /// Values are fractions, written in percent.
+    /// Whether values are fractions, to be formatted as percentages.
     pub percent: bool,
 }
 
 impl Curve {
-    /// The drawing, with `label` for readers of the screen; nothing where there is no point.
+    /// Draws the curve, with `label` for screen readers. Returns an empty string without points.
     pub fn svg(&self, label: &str) -> String {
         let finite = |points: &Points| {
             points.iter().copied().filter(|p| p.1.is_finite()).collect::<Points>()
@@ -106,8 +106,7 @@ impl Curve {
         if let Some(((step, value), text)) = self.best.as_ref().filter(|((_, v), _)| v.is_finite())
         {
             let (cx, cy) = (x.at(*step), y.at(*value));
-            // The text stands where there is room: on the side of the middle, below where the top
-            // is near.
+            // Place the label towards the middle, and below the point near the top.
             let (anchor, dx) =
                 if cx > (LEFT + RIGHT) / 2.0 { ("end", -4.0) } else { ("start", 4.0) };
             let dy = if cy < TOP + 22.0 { 22.0 } else { -10.0 };
@@ -123,21 +122,21 @@ impl Curve {
     }
 }
 
-/// The top of the plot. The first losses of a run are often many times the later ones: a hundredth
-/// of the raw values may lie past it.
+/// Top of the plot. The first losses of a run are often many times the later ones, so one percent
+/// of the raw values may be above it.
 fn ceiling(raw: &Points, line: &Points) -> f64 {
     let mut values: Vec<f64> = raw.iter().map(|p| p.1).collect();
     values.sort_by(f64::total_cmp);
-    let most_raw = values
+    let max_raw = values
         .get((values.len() * 99 / 100).min(values.len().saturating_sub(1)))
         .copied()
         .unwrap_or(0.0);
-    let top = line.iter().map(|p| p.1).fold(most_raw, f64::max);
+    let top = line.iter().map(|p| p.1).fold(max_raw, f64::max);
     if top > 0.0 { top } else { 1.0 }
 }
 
-/// From values to places, with ticks at round numbers; it ends at a tick for values, or at the last
-/// step.
+/// Maps values to positions, with ticks at round numbers. The value axis ends at a tick, the step
+/// axis at the last step.
 struct Axis {
     to: f64,
     from: f64,
@@ -155,14 +154,14 @@ impl Axis {
             .into_iter()
             .find(|s| *s >= rough * 0.999)
             .unwrap_or(10.0 * power);
-        // Rows of the plot end at a line of the grid; columns end where the run does.
+        // The value axis, which is inverted, ends at a grid line.
         let to = if end < start { from + ((to - from) / step - 1e-9).ceil() * step } else { to };
         Self { to, from, step, start, end }
     }
 
     fn at(&self, value: f64) -> f64 {
-        let part = (value - self.from) / (self.to - self.from);
-        self.start + part.clamp(0.0, 1.0) * (self.end - self.start)
+        let fraction = (value - self.from) / (self.to - self.from);
+        self.start + fraction.clamp(0.0, 1.0) * (self.end - self.start)
     }
 
     fn ticks(&self) -> Vec<f64> {
@@ -171,8 +170,8 @@ impl Axis {
     }
 }
 
-/// A value with as many decimals as the distance of the ticks has; very small ones as powers of
-/// ten.
+/// Formats a value with as many decimals as the tick distance has; very small values in scientific
+/// notation.
 fn decimals(value: f64, step: f64) -> String {
     let digits = (-step.log10().floor()).max(0.0) as usize;
     if value == 0.0 {
@@ -192,26 +191,26 @@ fn steps(value: f64, step: f64) -> String {
         s if s >= 1e3 => format!("{} k", value / 1e3),
         s if s >= 1.0 => format!("{value:.0}"),
         _ if value.fract() == 0.0 => format!("{value:.0}"),
-        // Runs of a few steps: ticks between two of them need no number.
+        // Runs of a few steps: ticks between two steps have no label.
         _ => String::new(),
     }
 }
 
-/// The smallest and the largest value of each stretch, in their order, so that no peak is lost.
+/// Reduces points to the minimum and maximum of each chunk, in order, so that no peak is lost.
 fn thinned(points: &Points) -> Points {
-    if points.len() <= MOST_POINTS {
+    if points.len() <= MAX_POINTS {
         return points.clone();
     }
-    let stretch = points.len().div_ceil(MOST_POINTS / 2);
+    let chunk = points.len().div_ceil(MAX_POINTS / 2);
     let mut out = Points::new();
-    for part in points.chunks(stretch) {
-        if part.iter().any(|p| !p.1.is_finite()) {
-            // A gap stays a gap.
-            out.extend(part);
+    for points in points.chunks(chunk) {
+        if points.iter().any(|p| !p.1.is_finite()) {
+            // Keep gaps.
+            out.extend(points);
             continue;
         }
         let by = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
-        let (Some(low), Some(high)) = (part.iter().min_by(by), part.iter().max_by(by)) else {
+        let (Some(low), Some(high)) = (points.iter().min_by(by), points.iter().max_by(by)) else {
             continue;
         };
         let mut both = [*low, *high];
@@ -239,8 +238,8 @@ fn path(points: &Points, x: &Axis, y: &Axis) -> String {
     out
 }
 
-/// A running mean that forgets: each point weighs `1 - 1 / window` of the one after it. It starts
-/// at the first value, not at 0.
+/// Exponential moving average over about `window` points: each point weighs `1 - 1 / window` times
+/// the one after it. Starts at the first value, not at 0.
 pub(super) fn smoothed(points: &Points, window: f64) -> Points {
     let keep = 1.0 - 1.0 / window.max(1.0);
     let (mut sum, mut weight) = (0.0, 0.0);
@@ -280,7 +279,7 @@ mod tests {
         points[2_718].1 = -3.0;
         let few = thinned(&points);
         assert!(
-            few.len() <= MOST_POINTS && few.is_sorted_by(|a, b| a.0 <= b.0),
+            few.len() <= MAX_POINTS && few.is_sorted_by(|a, b| a.0 <= b.0),
             "{} points",
             few.len()
         );
@@ -297,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_no_numbers_leave_a_gap() {
+    fn values_that_are_not_finite_leave_a_gap() {
         let curve =
             Curve { line: vec![(1.0, 1.0), (2.0, f64::NAN), (3.0, 1.0)], ..Curve::default() };
         let svg = curve.svg("loss");

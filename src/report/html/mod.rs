@@ -1,5 +1,4 @@
-//! `report.html`: a run on one page that needs nothing else, for a desk and for a phone, in light
-//! and dark.
+//! `report.html`: a run on one self-contained page, for desktop and mobile, in light and dark mode.
 
 mod curve;
 mod run;
@@ -13,40 +12,40 @@ use crate::files::atomic_write;
 use crate::image::{ClassTable, Image, LabelMap};
 use std::path::Path;
 
-/// The page, with `{{name}}` where the parts go.
+/// Template of the page, with `{{name}}` placeholders.
 const PAGE: &str = include_str!("page.html");
 
-/// What the page is made of.
+/// Contents of the page.
 #[derive(Debug, Clone)]
 pub struct ReportData {
-    /// The run's records (see [`super::read`]); what they lack, the page lacks.
+    /// Records of the run (see [`super::read`]). Sections without records are omitted.
     pub records: Vec<Record>,
     /// Names and colors of the classes.
     pub table: ClassTable,
-    /// Scores of the network on the validation images: the table of classes and the confusion
-    /// matrix.
+    /// Scores on the validation images, for the class table and the confusion matrix.
     pub scores: Option<Scores>,
-    /// Images that the network was shown.
+    /// Sample images with predictions.
     pub samples: Vec<Sample>,
 }
 
-/// An image with what is in it, and what the network says is in it; all of one size.
+/// An image with its true and predicted labels, all of the same size.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// Its name.
+    /// Name of the image.
     pub name: String,
     /// The image.
     pub image: Image,
-    /// The true classes.
+    /// True labels.
     pub truth: LabelMap,
-    /// The network's.
+    /// Predicted labels.
     pub prediction: LabelMap,
 }
 
-/// Writes the page: whole or not at all.
+/// Writes the page, atomically.
 ///
 /// # Errors
-/// Where a sample's parts differ in size, or the file cannot be written.
+/// Returns an error if the labels and the image of a sample differ in size, or the file cannot be
+/// written.
 pub fn write(path: &Path, data: &ReportData) -> Result<()> {
     let page = page(data).map_err(|e| e.file(path))?;
     atomic_write(path, |w| std::io::Write::write_all(w, page.as_bytes()))
@@ -63,25 +62,25 @@ fn page(data: &ReportData) -> Result<String> {
         "confusion" => scores::confusion(data),
         "samples" => samples.clone(),
         "run" => run::facts(&data.records),
-        other => unreachable!("invariant: the page asks for `{other}`, which nobody makes"),
+        other => unreachable!("invariant: the template has no other placeholder, got `{other}`"),
     }))
 }
 
-/// The template with each `{{name}}` replaced. What is put in is not looked at again.
-fn fill(template: &str, part: impl Fn(&str) -> String) -> String {
+/// Replaces each `{{name}}` of a template. Does not expand placeholders in the replacements.
+fn fill(template: &str, section: impl Fn(&str) -> String) -> String {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((before, (name, after))) =
         rest.split_once("{{").and_then(|(b, a)| Some((b, a.split_once("}}")?)))
     {
         out += before;
-        out += &part(name);
+        out += &section(name);
         rest = after;
     }
     out + rest
 }
 
-/// Text as it may stand in an element or in an attribute's quotes.
+/// Escapes text for an HTML element or a quoted attribute.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -91,7 +90,7 @@ fn escape(text: &str) -> String {
             '>' => out += "&gt;",
             '"' => out += "&quot;",
             '\'' => out += "&#39;",
-            // A page has no such letters, whatever stands for them.
+            // Control characters are invalid in HTML, even as entities.
             c if c.is_control() && !c.is_whitespace() => out.push('\u{fffd}'),
             c => out.push(c),
         }
@@ -99,12 +98,12 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// A fraction in percent, or a dash.
+/// Formats a fraction as a percentage, or as a dash.
 fn percent(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |v| format!("{:.1} %", 100.0 * v))
 }
 
-/// A class's color beside its name.
+/// A color swatch and the name of a class.
 fn swatch(table: &ClassTable, class: usize) -> String {
     let [r, g, b] = table.color(class);
     format!(
@@ -139,7 +138,7 @@ mod tests {
             records.push(Record::Step(StepRecord {
                 step,
                 loss,
-                rate: 0.007,
+                learning_rate: 0.007,
                 epoch: step as f64 / 100.0,
                 ..Default::default()
             }));
@@ -166,7 +165,7 @@ mod tests {
         let page = page(&data()).unwrap();
         assert!(!page.contains("<script"), "a name became an element");
         assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)"));
-        assert_eq!(page.matches("<h2>Samples").count(), 1, "a name became a part of the page");
+        assert_eq!(page.matches("<h2>Samples").count(), 1, "a name became a section of the page");
         for open in ["<svg", "<table", "<figure", "<div", "<main", "<dl"] {
             let close = open.replace('<', "</");
             assert_eq!(
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_asks_for_nothing_from_elsewhere() {
+    fn the_page_loads_nothing_from_elsewhere() {
         let page = page(&data()).unwrap();
         let sources: Vec<&str> = page.split("src=\"").skip(1).map(|s| &s[..5]).collect();
         assert_eq!(sources, ["data:"; 3]);
@@ -196,12 +195,12 @@ mod tests {
             "{}",
             &page[page.find("<main>").unwrap()..][..1500]
         );
-        assert!(!page.contains("NaN") && !page.contains("inf"), "a number that is none was drawn");
+        assert!(!page.contains("NaN") && !page.contains("inf"), "a non-finite number was drawn");
         assert!(page.len() < 200_000, "3,000 steps take {} bytes", page.len());
     }
 
     #[test]
-    fn a_run_that_has_only_begun_has_a_page_too() {
+    fn a_run_that_has_only_started_has_a_page_too() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("report.html");
         let empty = ReportData {

@@ -1,10 +1,10 @@
-//! What the records tell: figures, curves, and how the run was started.
+//! Sections about the run: key figures, curves, and facts about the start.
 
 use super::super::{EvaluationRecord, Record, StartRecord, StepRecord};
 use super::curve::{Curve, Points, smoothed};
 use super::{escape, percent};
 
-/// The recent past, in records, of which speeds are told.
+/// Number of records over which speeds are averaged.
 const RECENT: usize = 50;
 
 fn steps(records: &[Record]) -> Vec<&StepRecord> {
@@ -22,7 +22,7 @@ fn starts(records: &[Record]) -> Vec<&StartRecord> {
     records.iter().filter_map(|r| if let Record::Start(r) = r { Some(r) } else { None }).collect()
 }
 
-/// The evaluation with the highest mIoU; of equal ones the first.
+/// The evaluation with the highest mIoU; the first of equal ones.
 pub(super) fn best(records: &[Record]) -> Option<&EvaluationRecord> {
     let score = |e: &EvaluationRecord| e.mean_iou.unwrap_or(-1.0);
     evaluations(records).into_iter().reduce(|a, b| if score(b) > score(a) { b } else { a })
@@ -37,11 +37,11 @@ pub(super) fn title(records: &[Record]) -> String {
 
 pub(super) fn state(records: &[Record]) -> String {
     match records.last() {
-        None => "Nothing is recorded yet.".to_owned(),
+        None => "No records yet.".to_owned(),
         Some(Record::End(end)) => {
             format!("Ended after step {}: {}.", grouped(end.step), escape(&end.reason))
         }
-        Some(last) => format!("At step {} when this page was written.", grouped(last.step())),
+        Some(last) => format!("At step {} when this page was generated.", grouped(last.step())),
     }
 }
 
@@ -49,7 +49,7 @@ pub(super) fn tiles(records: &[Record]) -> String {
     let mut tiles: Vec<(String, String)> = Vec::new();
     if let Some(best) = best(records) {
         tiles.push((percent(best.mean_iou), format!("best mIoU, at step {}", grouped(best.step))));
-        tiles.push((percent(best.pixel_accuracy), "pixel accuracy there".to_owned()));
+        tiles.push((percent(best.pixel_accuracy), "pixel accuracy at that step".to_owned()));
     }
     let steps = steps(records);
     if let Some(last) = steps.last() {
@@ -63,11 +63,11 @@ pub(super) fn tiles(records: &[Record]) -> String {
         }
         tiles.push((grouped(last.step), format!("steps, {:.1} epochs", last.epoch)));
         if last.seconds.is_finite() && last.seconds > 0.0 {
-            tiles.push((duration(last.seconds), "of training".to_owned()));
+            tiles.push((duration(last.seconds), "training time".to_owned()));
         }
         let (speed, idle) = (mean(|s| s.images_per_second), mean(|s| s.idle));
         if speed.is_finite() && speed > 0.0 {
-            tiles.push((format!("{speed:.1}"), "images a second".to_owned()));
+            tiles.push((format!("{speed:.1}"), "images per second".to_owned()));
             tiles.push((
                 percent(Some(idle).filter(|i| i.is_finite())),
                 "of the time waiting for data".to_owned(),
@@ -76,13 +76,15 @@ pub(super) fn tiles(records: &[Record]) -> String {
     }
     tiles
         .iter()
-        .map(|(figure, what)| {
-            format!("<div class=\"tile\"><b>{figure}</b><span class=\"pale\">{what}</span></div>")
+        .map(|(figure, caption)| {
+            format!(
+                "<div class=\"tile\"><b>{figure}</b><span class=\"pale\">{caption}</span></div>"
+            )
         })
         .collect()
 }
 
-/// How many records the bold line of the loss looks back on.
+/// Window of the moving averages, in records.
 fn window(records: usize) -> f64 {
     (records as f64 / 40.0).clamp(1.0, 500.0)
 }
@@ -92,10 +94,10 @@ pub(super) fn curves(records: &[Record]) -> String {
     let breaks: Vec<f64> = starts(records).iter().map(|s| s.step as f64).collect();
     let series =
         |f: fn(&StepRecord) -> f64| steps.iter().map(|s| (s.step as f64, f(s))).collect::<Points>();
-    let with = |curve: Curve| Curve { breaks: breaks.clone(), ..curve };
-    let bold = |raw: Points| {
+    let with_breaks = |curve: Curve| Curve { breaks: breaks.clone(), ..curve };
+    let averaged = |raw: Points| {
         let line = smoothed(&raw, window(raw.len()));
-        with(Curve { raw, line, ..Curve::default() })
+        with_breaks(Curve { raw, line, ..Curve::default() })
     };
     let scores: Points =
         evaluations.iter().filter_map(|e| Some((e.step as f64, e.mean_iou?))).collect();
@@ -104,23 +106,17 @@ pub(super) fn curves(records: &[Record]) -> String {
     });
     let norms: Points =
         steps.iter().filter_map(|s| Some((s.step as f64, s.gradient_norm?))).collect();
-    let pale = format!(
-        "Pale: as recorded. Bold: a running mean of about {:.0} records.",
-        window(steps.len()).ceil()
-    );
+    let average = match window(steps.len()).ceil() {
+        1.0 => "Raw values.".to_owned(),
+        window => format!("Light: raw. Bold: moving average over {window:.0} records."),
+    };
+    let scores = Curve { line: scores, dots: true, best, percent: true, ..Curve::default() };
+    let learning_rates = Curve { line: series(|s| s.learning_rate), ..Curve::default() };
     let cards = [
-        ("Loss", pale.as_str(), bold(series(|s| s.loss))),
-        (
-            "mIoU",
-            "On the validation images.",
-            with(Curve { line: scores, dots: true, best, percent: true, ..Curve::default() }),
-        ),
-        (
-            "Learning rate",
-            "As the schedule gave it.",
-            with(Curve { line: series(|s| s.rate), ..Curve::default() }),
-        ),
-        ("Gradient's norm", "Before clipping.", bold(norms)),
+        ("Loss", average.as_str(), averaged(series(|s| s.loss))),
+        ("mIoU", "On the validation images.", with_breaks(scores)),
+        ("Learning rate", "As scheduled.", with_breaks(learning_rates)),
+        ("Gradient norm", "Before clipping.", averaged(norms)),
     ];
     let cards: String = cards
         .iter()
@@ -130,19 +126,14 @@ pub(super) fn curves(records: &[Record]) -> String {
             format!("<figure class=\"card\" style=\"margin:0\"><h3>{title}</h3><figcaption>{caption}</figcaption>{svg}</figure>")
         })
         .collect();
-    match cards.is_empty() {
-        true => String::new(),
-        false => {
-            let resumed = if breaks.iter().any(|&b| b > 0.0) {
-                " Dotted lines: the run was resumed."
-            } else {
-                ""
-            };
-            format!(
-                "<h2>Curves</h2><p class=\"pale\">Over the steps.{resumed}</p><div class=\"curves\">{cards}</div>"
-            )
-        }
+    if cards.is_empty() {
+        return String::new();
     }
+    let resumed =
+        if breaks.iter().any(|&b| b > 0.0) { " Dotted lines: the run was resumed." } else { "" };
+    format!(
+        "<h2>Curves</h2><p class=\"pale\">By step.{resumed}</p><div class=\"curves\">{cards}</div>"
+    )
 }
 
 pub(super) fn facts(records: &[Record]) -> String {
@@ -182,15 +173,15 @@ pub(super) fn facts(records: &[Record]) -> String {
         }
         _ => String::new(),
     };
-    format!("<h2>The run</h2><div class=\"card\"><dl>{list}</dl>{settings}</div>")
+    format!("<h2>Run</h2><div class=\"card\"><dl>{list}</dl>{settings}</div>")
 }
 
-/// 1234567 as "1,234,567".
+/// Formats 1234567 as "1,234,567".
 fn grouped(n: u64) -> String {
     let digits = n.to_string();
-    let parts: Vec<&str> =
+    let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().filter_map(|p| std::str::from_utf8(p).ok()).collect();
-    parts.join(",")
+    groups.join(",")
 }
 
 fn duration(seconds: f64) -> String {

@@ -1,4 +1,4 @@
-//! Images with truth and prediction, inside the page.
+//! Sample images with truth and prediction, embedded in the page.
 
 use super::{ReportData, Sample, escape, percent, swatch};
 use crate::error::{Result, error};
@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::collections::BTreeSet;
 
-/// Images on the page are scaled down to this many pixels on the long side.
+/// Maximum length of an image's longer side on the page, in pixels.
 const LONGEST: usize = 480;
 
 pub(super) fn section(data: &ReportData) -> Result<String> {
@@ -31,11 +31,11 @@ pub(super) fn section(data: &ReportData) -> Result<String> {
 
 fn card(sample: &Sample, table: &ClassTable, ignored: &[u32]) -> Result<String> {
     let size = (sample.image.width, sample.image.height);
-    for (what, map) in [("truth", &sample.truth), ("prediction", &sample.prediction)] {
+    for (kind, map) in [("truth", &sample.truth), ("prediction", &sample.prediction)] {
         if (map.width, map.height) != size {
             return Err(error!(
                 Usage,
-                "the {what} has {} x {} pixels, the image {} x {}",
+                "the {kind} has {} x {} pixels, but the image has {} x {}",
                 map.width,
                 map.height,
                 size.0,
@@ -46,9 +46,9 @@ fn card(sample: &Sample, table: &ClassTable, ignored: &[u32]) -> Result<String> 
     let counts = |t: &u16| !ignored.contains(&u32::from(*t)) && usize::from(*t) < table.len();
     let labels =
         || sample.truth.labels.iter().zip(&sample.prediction.labels).filter(|(t, _)| counts(t));
-    let (all, right) =
-        labels().fold((0u64, 0u64), |(all, right), (t, p)| (all + 1, right + u64::from(t == p)));
-    let accuracy = (all > 0).then(|| right as f64 / all as f64);
+    let (total, correct) = labels()
+        .fold((0u64, 0u64), |(total, correct), (t, p)| (total + 1, correct + u64::from(t == p)));
+    let accuracy = (total > 0).then(|| correct as f64 / total as f64);
     let to = shrunk(size);
     let photo = Image::new(to.0, to.1, resample(&sample.image.rgb, size, to)?.into_owned())?;
     let images = [
@@ -59,17 +59,17 @@ fn card(sample: &Sample, table: &ClassTable, ignored: &[u32]) -> Result<String> 
     let name = escape(&sample.name);
     let figures: String = images
         .iter()
-        .map(|(what, bytes, kind)| {
+        .map(|(kind, bytes, format)| {
             let data = BASE64_STANDARD.encode(bytes);
             let (w, h) = to;
             format!(
-                "<figure><img width=\"{w}\" height=\"{h}\" alt=\"{what} of {name}\" src=\"data:image/{kind};base64,{data}\">\
-                 <figcaption>{what}</figcaption></figure>"
+                "<figure><img width=\"{w}\" height=\"{h}\" alt=\"{kind} of {name}\" src=\"data:image/{format};base64,{data}\">\
+                 <figcaption>{kind}</figcaption></figure>"
             )
         })
         .collect();
     Ok(format!(
-        "<div class=\"card sample\"><h3>{name}</h3><p class=\"pale\">{} of its pixels are right</p><div class=\"triple\">{figures}</div></div>",
+        "<div class=\"card sample\"><h3>{name}</h3><p class=\"pale\">pixel accuracy {}</p><div class=\"triple\">{figures}</div></div>",
         percent(accuracy)
     ))
 }
@@ -83,11 +83,11 @@ fn shrunk((w, h): (usize, usize)) -> (usize, usize) {
     }
 }
 
-/// The classes' colors, each pixel the one in the middle of those that it stands for.
+/// Draws labels in the classes' colors, sampled at pixel centers.
 fn mask(map: &LabelMap, (w, h): (usize, usize), table: &ClassTable) -> Result<Image> {
-    let middle = |i: usize, of: usize, from: usize| ((2 * i + 1) * from / (2 * of)).min(from - 1);
+    let center = |i: usize, of: usize, from: usize| ((2 * i + 1) * from / (2 * of)).min(from - 1);
     let at = |(x, y): (usize, usize)| {
-        map.labels[middle(y, h, map.height) * map.width + middle(x, w, map.width)]
+        map.labels[center(y, h, map.height) * map.width + center(x, w, map.width)]
     };
     let rgb = (0..w * h).flat_map(|i| table.color(at((i % w, i / w)).into())).collect();
     Image::new(w, h, rgb)
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_shrink_to_labels_that_are_there() {
+    fn masks_shrink_without_new_labels() {
         let labels = (0..1000 * 4).map(|i| if i % 1000 < 500 { 1 } else { 2 }).collect();
         let map = LabelMap::new(1000, 4, labels).unwrap();
         let table = ClassTable::voc();

@@ -3,7 +3,7 @@
 use super::{ReportData, escape, percent, swatch};
 use std::fmt::Write;
 
-/// The classes' IoU: of the scores, or of the best evaluation where the page has no more.
+/// Table of the classes' IoU: of the scores, or else of the best evaluation.
 pub(super) fn classes(data: &ReportData) -> String {
     let mut rows = String::new();
     let bar = |iou: Option<f64>| {
@@ -15,7 +15,7 @@ pub(super) fn classes(data: &ReportData) -> String {
     };
     let mut head = "<th>class</th><th style=\"text-align:left\">IoU</th>".to_owned();
     if let Some(scores) = &data.scores {
-        head += "<th class=\"wide\">accuracy</th><th class=\"wide\">precision</th><th class=\"wide\">of all pixels</th>";
+        head += "<th class=\"wide\">accuracy</th><th class=\"wide\">precision</th><th class=\"wide\">share of pixels</th>";
         for class in &scores.classes {
             let share =
                 (scores.pixels > 0).then(|| class.truth_pixels as f64 / scores.pixels as f64);
@@ -51,8 +51,8 @@ pub(super) fn classes(data: &ReportData) -> String {
     )
 }
 
-/// Rows are the true classes, cells the part of the row in percent. Classes that nobody has seen
-/// are left out.
+/// Confusion matrix: rows are the true classes, cells are percentages of the row. Classes that
+/// occur neither in the truth nor in the prediction are omitted.
 pub(super) fn confusion(data: &ReportData) -> String {
     let Some(scores) = &data.scores else { return String::new() };
     let occurs = |c: &&crate::eval::ClassScore| c.truth_pixels + c.predicted_pixels > 0;
@@ -76,14 +76,14 @@ pub(super) fn confusion(data: &ReportData) -> String {
                 rows += "<td></td>";
                 continue;
             }
-            // The root, so that small confusions show.
+            // The square root makes small confusions visible.
             let (shade, on) = (share.sqrt(), if share > 0.3 { " class=\"on\"" } else { "" });
             let _ = write!(rows, "<td{on} style=\"--s:{shade:.2}\">{:.0}</td>", 100.0 * share);
         }
         rows += "</tr>";
     }
     format!(
-        "<h2>Confusion</h2><p class=\"pale\">Rows: the true class. Columns: what the network said, in percent of the row's pixels.</p>\
+        "<h2>Confusion matrix</h2><p class=\"pale\">Rows: true class. Columns: predicted class, in percent of the row's pixels.</p>\
          <div class=\"card scroll\"><table class=\"matrix\"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 }

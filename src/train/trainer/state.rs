@@ -1,28 +1,28 @@
-//! What a trainer keeps on its device, taken out of it and put back.
+//! Reads and restores the state of a trainer.
 
 use super::Trainer;
 use crate::error::{Result, error};
 use crate::graph::{ParamRef, Weights};
 use crate::tensor::Tensor;
 use crate::train::arena::ParameterArena;
-use crate::train::parts::STATISTICS;
+use crate::train::step_layout::STATISTICS;
 use std::collections::BTreeMap;
 
 impl Trainer {
-    /// The network's weights as they are now.
+    /// Returns the current weights of the network.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// Returns an error if the device fails.
     pub fn weights(&self) -> Result<Weights> {
         let mut weights = self.read(&self.parameters, "parameters")?;
         for s in &STATISTICS {
-            let found = self.read(&self.norms, s.running)?;
+            let statistics = self.read(&self.norms, s.running)?;
             weights.extend(
-                found.into_iter().map(|(norm, tensor)| (format!("{norm}.{}", s.name), tensor)),
+                statistics.into_iter().map(|(norm, tensor)| (format!("{norm}.{}", s.name), tensor)),
             );
         }
-        let now = weights.into_iter().map(|(name, tensor)| (name, ParamRef::new(tensor)));
-        Ok(self.others.clone().into_iter().chain(now).collect())
+        let current = weights.into_iter().map(|(name, tensor)| (name, ParamRef::new(tensor)));
+        Ok(self.others.clone().into_iter().chain(current).collect())
     }
 
     pub(super) fn set_weights(&self, weights: &Weights) -> Result<()> {
@@ -42,10 +42,10 @@ impl Trainer {
         Ok(())
     }
 
-    /// What the optimizer keeps, by `STATE.PARAMETER`.
+    /// Returns the state of the optimizer, by `STATE.PARAMETER`.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// Returns an error if the device fails.
     pub fn optimizer_state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut all = BTreeMap::new();
         for state in self.options.optimizer.states() {
@@ -58,11 +58,11 @@ impl Trainer {
         Ok(all)
     }
 
-    /// Goes on from what [`Trainer::weights`] and [`Trainer::optimizer_state`] gave after `step`
-    /// steps.
+    /// Restores the state that [`Trainer::weights`] and [`Trainer::optimizer_state`] returned after
+    /// `step` steps.
     ///
     /// # Errors
-    /// Where a tensor is missing or has another shape, or the device fails.
+    /// Returns an error if a tensor is missing or has a different shape, or the device fails.
     pub fn restore(
         &mut self,
         step: u64,
@@ -75,7 +75,7 @@ impl Trainer {
             if let Some(entry) = self.parameters.entries().iter().find(|e| find(&e.name).is_none())
             {
                 return Err(error!(Weights, "`{vector}.{}` is missing", entry.name)
-                    .advice("was it another optimizer?"));
+                    .advice("the optimizer of the checkpoint may be a different one"));
             }
             self.write(&self.parameters, vector, &find)?;
         }
@@ -83,19 +83,21 @@ impl Trainer {
         Ok(())
     }
 
-    /// Running statistics as they lie on the device, by buffer; none where the steps do not move
-    /// them.
+    /// Reads the running statistics, by buffer; empty if the steps do not move them.
     pub(super) fn running_statistics(&self) -> Result<Vec<(String, Vec<f32>)>> {
         if self.statistics.is_none() {
             return Ok(Vec::new());
         }
         let buffers = STATISTICS.iter().flat_map(|s| self.norms.buffers(s.running));
-        buffers.map(|(name, _)| self.store.read(&name).map(|numbers| (name, numbers))).collect()
+        buffers.map(|(name, _)| self.store.read(&name).map(|values| (name, values))).collect()
     }
 
-    /// Puts running statistics back.
+    /// Restores running statistics.
     pub(super) fn set_running_statistics(&self, statistics: &[(String, Vec<f32>)]) -> Result<()> {
-        statistics.iter().try_for_each(|(name, numbers)| self.store.write(name, numbers))
+        for (name, values) in statistics {
+            self.store.write(name, values)?;
+        }
+        Ok(())
     }
 
     fn read(&self, arena: &ParameterArena, vector: &str) -> Result<BTreeMap<String, Tensor>> {
@@ -111,9 +113,9 @@ impl Trainer {
         tensor: &dyn Fn(&str) -> Option<&'t Tensor>,
     ) -> Result<()> {
         let segments = arena.pack(tensor)?;
-        arena
-            .buffers(vector)
-            .zip(segments)
-            .try_for_each(|((name, _), numbers)| self.store.write(&name, &numbers))
+        for ((name, _), values) in arena.buffers(vector).zip(segments) {
+            self.store.write(&name, &values)?;
+        }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What a run needs to know beside its recipe.
+//! Context of a run: everything it needs besides its recipe.
 
 use crate::error::{Result, error};
 use crate::exec::Device;
@@ -7,40 +7,40 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-/// How often a thread that waits looks whether it is to stop.
+/// Interval at which a waiting thread checks for a stop request.
 const POLL: Duration = Duration::from_millis(50);
 
-/// What a run needs to know beside its recipe.
+/// Device, threads and other settings of a run that are not part of its recipe.
 #[derive(Clone, Copy)]
 pub struct RunContext<'a> {
-    /// Where the training runs.
+    /// Device to train on.
     pub device: &'a Device,
-    /// Threads that make batches; 0 lets the loader choose.
+    /// Number of threads that prepare batches; 0 lets the loader choose.
     pub workers: usize,
-    /// The command line, for the records.
+    /// Command line, for the log.
     pub command: &'a str,
-    /// Ends beginning or resuming early, with an error, once it is set; nothing is written then.
+    /// Stop flag. Once set, starting or resuming a run fails early, before anything is written.
     pub stop: Option<&'a AtomicBool>,
 }
 
 impl RunContext<'_> {
-    /// Errors once it is to stop.
+    /// Returns an error if a stop was requested.
     pub(crate) fn check(&self) -> Result<()> {
-        match self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
-            true => Err(error!(Training, "stopped before the first step; nothing was changed")),
-            false => Ok(()),
+        if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            return Err(error!(Training, "stopped before the first step; nothing was changed"));
         }
+        Ok(())
     }
 
-    /// What `work` returns, made on a thread of its own. Errors once it is to stop; the thread is
-    /// left to itself then, since it may wait for a disk that does not answer.
+    /// Runs `work` on another thread and returns its result. Returns an error once a stop is
+    /// requested, and abandons the thread, since it may be blocked on a disk that does not respond.
     pub(crate) fn wait_for<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (done, waiting) = sync_channel(1);
         thread::spawn("to set up the run", move || {
-            // Nobody waits any more where it was stopped.
+            // Fails after a stop: the receiver is gone.
             let _ = done.send(work());
         })?;
         loop {
@@ -49,16 +49,16 @@ impl RunContext<'_> {
                 Ok(result) => return result,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(error!(Data, "the thread that reads panicked"));
+                    return Err(error!(Data, "the reading thread panicked"));
                 }
             }
         }
     }
 
-    /// The device as far as it decides about bits: the number of threads does not.
-    pub(in crate::train) fn device_name(&self) -> String {
+    /// Name of the device, for comparison of runs. The number of threads does not affect results.
+    pub(super) fn device_name(&self) -> String {
         match self.device {
-            Device::Cpu => "the processor".to_owned(),
+            Device::Cpu => "CPU".to_owned(),
             device @ Device::Gpu(_) => device.to_string(),
         }
     }
@@ -69,20 +69,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_for_what_never_comes_ends_when_it_is_stopped() {
+    fn a_stop_ends_a_wait_that_would_not_end() {
         let stop = AtomicBool::new(false);
-        let setting =
+        let context =
             RunContext { device: &Device::Cpu, workers: 0, command: "", stop: Some(&stop) };
-        assert_eq!(setting.wait_for(|| Ok(3)).unwrap(), 3);
+        assert_eq!(context.wait_for(|| Ok(3)).unwrap(), 3);
         let (_never, waiting) = sync_channel::<()>(1);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 std::thread::sleep(POLL);
                 stop.store(true, Ordering::Relaxed);
             });
-            let stalled = setting.wait_for(move || Ok(waiting.recv().is_ok()));
+            let stalled = context.wait_for(move || Ok(waiting.recv().is_ok()));
             assert!(stalled.unwrap_err().to_string().contains("stopped before the first step"));
         });
-        assert!(setting.check().is_err());
+        assert!(context.check().is_err());
     }
 }

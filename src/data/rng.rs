@@ -1,14 +1,14 @@
-//! Random numbers that depend on what they are for, and on nothing that was drawn before.
+//! Keyed random numbers: they depend on their purpose, and not on what was drawn before.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// What a generator is for: two purposes never share numbers.
+/// Purpose of a generator. Generators with different purposes are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// The order of an epoch's images; numbered by epoch.
     Order = 1,
-    /// What is done to a sample; numbered by sample.
+    /// Augmentation of a sample; numbered by sample.
     Sample = 2,
     /// Which pairs are held out; numbered by a hash of the name.
     HoldOut = 3,
@@ -16,9 +16,9 @@ pub(super) enum Purpose {
 
 /// A generator keyed by seed, purpose and number: the seed and the purpose are ChaCha's key, the
 /// number is its stream.
-pub(super) struct Draw(ChaCha8Rng);
+pub(super) struct KeyedRng(ChaCha8Rng);
 
-impl Draw {
+impl KeyedRng {
     pub(super) fn new(seed: u64, purpose: Purpose, number: u64) -> Self {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -28,27 +28,27 @@ impl Draw {
         Self(rng)
     }
 
-    /// From 0 to 1, without 1.
+    /// Uniform in `[0, 1)`.
     pub(super) fn unit(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// From `low` to `high`.
+    /// Uniform in `[low, high)`.
     pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {
         low + self.unit() * (high - low)
     }
 
-    /// One of 0 to `n - 1`. The bias of the multiplication is below `n / 2^64`.
+    /// Uniform in `0..n`. The bias of the multiplication is below `n / 2^64`.
     pub(super) fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize
     }
 
-    /// True with this probability.
+    /// Returns `true` with this probability.
     pub(super) fn chance(&mut self, probability: f64) -> bool {
         self.unit() < probability
     }
 
-    /// 0 to `n - 1` in any order, each order as likely as another (Fisher and Yates).
+    /// Uniform random permutation of `0..n` (Fisher and Yates).
     pub(super) fn permutation(&mut self, n: usize) -> Vec<u32> {
         let mut order: Vec<u32> = (0..n as u32).collect();
         for last in (1..n).rev() {
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn keys_decide_and_values_never_change() {
-        let first = |seed, purpose, number| Draw::new(seed, purpose, number).0.next_u64();
+        let first = |seed, purpose, number| KeyedRng::new(seed, purpose, number).0.next_u64();
         assert_eq!(first(7, Purpose::Sample, 3), first(7, Purpose::Sample, 3));
         let all = [
             (7, Purpose::Sample, 3),
@@ -85,21 +85,21 @@ mod tests {
 
     #[test]
     fn draws_are_even_and_in_range() {
-        let mut draw = Draw::new(1, Purpose::Sample, 0);
+        let mut rng = KeyedRng::new(1, Purpose::Sample, 0);
         let mut counts = [0; 5];
         for _ in 0..5000 {
-            counts[draw.below(5)] += 1;
-            assert!((2.0..3.0).contains(&draw.between(2.0, 3.0)));
+            counts[rng.below(5)] += 1;
+            assert!((2.0..3.0).contains(&rng.between(2.0, 3.0)));
         }
         // Five standard deviations of a binomial (n 5000, p 0.2) are 141.
         assert!(counts.iter().all(|c| (859..1141).contains(c)), "{counts:?}");
-        assert!(!draw.chance(0.0) && draw.chance(1.0));
+        assert!(!rng.chance(0.0) && rng.chance(1.0));
     }
 
     #[test]
     fn permutations_hold_everything_once() {
         for n in [0, 1, 2, 17, 300] {
-            let order = Draw::new(3, Purpose::Order, 5).permutation(n);
+            let order = KeyedRng::new(3, Purpose::Order, 5).permutation(n);
             let mut sorted = order.clone();
             sorted.sort_unstable();
             assert_eq!(sorted, (0..n as u32).collect::<Vec<_>>());

@@ -1,41 +1,42 @@
-//! Parameters with learning rates and weight decays of their own.
+//! Parameter groups: learning-rate factors and weight decay by part of the network.
 
 use super::arena::Entry;
 use crate::error::{Result, error};
 use serde::{Deserialize, Serialize};
 
-/// Factors of the learning rate by part of the network, and which parameters decay.
+/// Learning-rate factors by part of the network, and the weight decay.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Groups {
-    /// Factor of the rate in the backbone.
+pub struct ParamGroups {
+    /// Learning-rate factor of the backbone.
     pub backbone: f64,
-    /// Factor of the rate in ASPP, decoder and auxiliary head.
+    /// Learning-rate factor of ASPP, decoder and auxiliary head.
     pub head: f64,
-    /// Factor of the rate in the classifier; 10 in TensorFlow's recipes.
+    /// Learning-rate factor of the classifier; 10 in TensorFlow's recipes.
     pub last_layer: f64,
-    /// Factor of the rate of the classifier's bias, on top of `last_layer`; 2 in TensorFlow's
+    /// Learning-rate factor of the classifier's bias, on top of `last_layer`; 2 in TensorFlow's
     /// recipes.
     pub last_bias: f64,
     /// Weight decay.
-    pub decay: f64,
-    /// Whether factors and summands of batch norms decay.
+    #[serde(alias = "decay")]
+    pub weight_decay: f64,
+    /// Whether scale and shift of batch norms decay.
     pub decay_norms: bool,
-    /// Whether the biases of convolutions decay.
+    /// Whether biases of convolutions decay.
     pub decay_biases: bool,
-    /// Whether the kernels of depthwise convolutions decay; not in TensorFlow's recipes.
+    /// Whether kernels of depthwise convolutions decay; not in TensorFlow's recipes.
     pub decay_depthwise: bool,
 }
 
-impl Default for Groups {
-    /// One rate for all, and a decay of 1e-4 of the kernels.
+impl Default for ParamGroups {
+    /// The same learning rate everywhere, and a weight decay of 1e-4 of the kernels.
     fn default() -> Self {
         Self {
             backbone: 1.0,
             head: 1.0,
             last_layer: 1.0,
             last_bias: 1.0,
-            decay: 1e-4,
+            weight_decay: 1e-4,
             decay_norms: false,
             decay_biases: false,
             decay_depthwise: true,
@@ -43,39 +44,39 @@ impl Default for Groups {
     }
 }
 
-/// What sets the parameters of a group apart.
+/// Settings of the parameters of one group.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Group {
-    /// Factor of the rate.
-    pub rate: f64,
+pub(super) struct ParamGroup {
+    /// Learning-rate factor.
+    pub factor: f64,
     /// Weight decay.
-    pub decay: f64,
+    pub weight_decay: f64,
 }
 
-impl Groups {
-    /// Checks that the numbers make sense.
+impl ParamGroups {
+    /// Checks the fields.
     ///
     /// # Errors
-    /// With the number that does not.
+    /// Returns an error that names the first invalid field.
     pub fn validate(&self) -> Result<()> {
-        let all = [
+        let fields = [
             ("backbone", self.backbone),
             ("head", self.head),
             ("last_layer", self.last_layer),
             ("last_bias", self.last_bias),
-            ("decay", self.decay),
+            ("weight_decay", self.weight_decay),
         ];
-        match all.into_iter().find(|(_, x)| !x.is_finite() || *x < 0.0) {
+        match fields.into_iter().find(|(_, x)| !x.is_finite() || *x < 0.0) {
             Some((name, x)) => Err(error!(Config, "`{name}` must be 0 or more, got {x}")),
             None => Ok(()),
         }
     }
 
-    /// What a parameter gets. `depthwise` is whether it is the kernel of a depthwise convolution.
-    pub(super) fn of(&self, entry: &Entry, depthwise: bool) -> Group {
+    /// Group of a parameter. `depthwise`: whether it is the kernel of a depthwise convolution.
+    pub(super) fn of(&self, entry: &Entry, depthwise: bool) -> ParamGroup {
         let name = entry.name.as_str();
         let (norm, bias) = (is_norm(name), name.ends_with(".bias"));
-        let rate = if name.starts_with("backbone.") {
+        let factor = if name.starts_with("backbone.") {
             self.backbone
         } else if name.starts_with("logits.") {
             self.last_layer * if bias { self.last_bias } else { 1.0 }
@@ -85,11 +86,11 @@ impl Groups {
         let exempt = (norm && !self.decay_norms)
             || (!norm && bias && !self.decay_biases)
             || (depthwise && !self.decay_depthwise);
-        Group { rate, decay: if exempt { 0.0 } else { self.decay } }
+        ParamGroup { factor, weight_decay: if exempt { 0.0 } else { self.weight_decay } }
     }
 }
 
-/// Whether a parameter belongs to a batch norm, by its name.
+/// Whether a parameter belongs to a batch norm, judging by its name.
 fn is_norm(name: &str) -> bool {
     name.rsplit('.').nth(1) == Some("norm")
 }
@@ -101,13 +102,13 @@ mod tests {
     use crate::ops::Packing;
     use crate::tensor::Shape;
     use crate::train::arena::ParameterArena;
-    use crate::train::parts;
+    use crate::train::step_layout;
     use std::collections::HashSet;
 
     fn depthwise(config: &Config) -> HashSet<String> {
         let outputs = Outputs { logits_full: true, ..Outputs::default() };
         let shape = Shape::new(1, 65, 65, config.input_channels);
-        parts::depthwise(&build_network(config, shape, &outputs).unwrap().graph)
+        step_layout::depthwise(&build_network(config, shape, &outputs).unwrap().graph)
     }
 
     #[test]
@@ -124,12 +125,12 @@ mod tests {
             .filter(|(name, shape)| one_channel(shape) && !names.contains(name))
             .collect();
         assert_eq!(dense.len(), 1, "the first convolution alone: {dense:?}");
-        let groups = Groups { decay_depthwise: false, ..Groups::default() };
+        let groups = ParamGroups { decay_depthwise: false, ..ParamGroups::default() };
         let arena =
             ParameterArena::new([(dense[0].0.clone(), dense[0].1, Packing::Channels)], 1 << 30)
                 .unwrap();
-        assert_eq!(groups.of(&arena.entries()[0], false).decay, 1e-4);
-        assert_eq!(groups.of(&arena.entries()[0], true).decay, 0.0);
+        assert_eq!(groups.of(&arena.entries()[0], false).weight_decay, 1e-4);
+        assert_eq!(groups.of(&arena.entries()[0], true).weight_decay, 0.0);
     }
 
     #[test]
@@ -140,13 +141,13 @@ mod tests {
             .into_iter()
             .map(|(name, shape)| (name, shape, Packing::Channels));
         let arena = ParameterArena::new(tensors, 1 << 30).unwrap();
-        let groups = Groups {
+        let groups = ParamGroups {
             backbone: 0.1,
             head: 1.0,
             last_layer: 10.0,
             last_bias: 2.0,
             decay_depthwise: false,
-            ..Groups::default()
+            ..ParamGroups::default()
         };
         let depthwise_kernels = depthwise(&config);
         let of = |name: &str| {
@@ -156,14 +157,14 @@ mod tests {
                 .find(|e| e.name == name)
                 .unwrap_or_else(|| panic!("there is no {name}"));
             let group = groups.of(entry, depthwise_kernels.contains(name));
-            (group.rate, group.decay)
+            (group.factor, group.weight_decay)
         };
         assert_eq!(of("logits.weight"), (10.0, 1e-4));
         assert_eq!(of("logits.bias"), (20.0, 0.0));
         let (mut depthwise, mut norms) = (0, 0);
         for entry in arena.entries() {
-            let (rate, decay) = of(&entry.name);
-            assert_eq!(rate == 0.1, entry.name.starts_with("backbone."), "{}", entry.name);
+            let (factor, decay) = of(&entry.name);
+            assert_eq!(factor == 0.1, entry.name.starts_with("backbone."), "{}", entry.name);
             norms += usize::from(entry.name.ends_with(".norm.weight") && decay == 0.0);
             depthwise += usize::from(
                 !entry.name.contains(".norm.") && entry.name.ends_with(".weight") && decay == 0.0,
@@ -172,6 +173,6 @@ mod tests {
         // 52 norms in the backbone, six in ASPP and its projection, three in the decoder; 17 blocks
         // with a depthwise convolution.
         assert_eq!((norms, depthwise), (60, 17));
-        assert!(Groups { decay: f64::NAN, ..groups }.validate().is_err());
+        assert!(ParamGroups { weight_decay: f64::NAN, ..groups }.validate().is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! The graph of a step with its parameters, gradients and statistics laid out in a store.
 
 use super::arena::{Entry, ParameterArena};
-use super::groups::{Group, Groups};
 use super::options::TrainOptions;
+use super::param_groups::{ParamGroup, ParamGroups};
 use super::step::{TrainingStep, training_step};
 use crate::error::{Result, error};
 use crate::graph::{Graph, Node, ValueId};
@@ -13,36 +13,39 @@ use crate::tensor::{Data, Shape, Tensor};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// Statistics of norms: the vectors of the running ones, what weight files call them, and the
-/// vectors of the batch's.
+/// Running statistics of batch norms.
 pub(super) const STATISTICS: [Statistic; 2] = [
     Statistic { running: "running_mean", name: "running_mean", batch: "batch_mean" },
     Statistic { running: "running_variance", name: "running_var", batch: "batch_variance" },
 ];
 
+/// One statistic of batch norms.
 pub(super) struct Statistic {
+    /// Vector of the running statistic.
     pub running: &'static str,
+    /// Suffix of the parameter's name in weights files.
     pub name: &'static str,
+    /// Vector of the batch's statistic.
     pub batch: &'static str,
 }
 
-/// A step before it meets a device.
-pub(super) struct Parts {
-    /// Output `loss`; gradients and statistics go to the store.
+/// The graph of a step and the layout of its store, independent of a device.
+pub(super) struct StepLayout {
+    /// Graph with the output `loss`; gradients and statistics are written to the store.
     pub graph: Graph,
-    /// Parameters that the step trains.
+    /// Layout of the trained parameters.
     pub parameters: ParameterArena,
-    /// All norms of the network, by name: where their means and variances lie.
+    /// Layout of the means and variances of all batch norms, by norm.
     pub norms: ParameterArena,
-    /// Norms that take the batch's statistics, with the number of values that those are of.
+    /// Norms that use the batch's statistics, with the number of values per channel.
     pub counts: Vec<(String, usize)>,
-    /// Norms that were to, but see too few values.
-    pub too_small: Vec<String>,
-    /// Kernels of depthwise convolutions, by name.
+    /// Norms that use running statistics because a batch has a single value per channel.
+    pub single_value_norms: Vec<String>,
+    /// Names of the kernels of depthwise convolutions.
     pub depthwise: HashSet<String>,
 }
 
-impl Parts {
+impl StepLayout {
     pub(super) fn new(config: &Config, options: &TrainOptions, limit: u64) -> Result<Self> {
         let shape =
             Shape::new(options.batch, options.crop.0, options.crop.1, config.input_channels);
@@ -51,18 +54,19 @@ impl Parts {
             shape,
             &Outputs { logits_full: true, aux: options.step.aux.is_some(), ..Outputs::default() },
         )?;
-        // Norms that take the batch's statistics do not read the running ones: these are known
-        // before.
+        // Collected before `training_step`: norms that use the batch's statistics no longer read
+        // the running ones.
         let mean = |name: &str| name.strip_suffix(".running_mean").map(str::to_owned);
-        let all = &network.graph;
+        let network_graph = &network.graph;
         let norms = ParameterArena::new(
-            all.params()
-                .filter_map(|(name, id)| Some((mean(name)?, all.shape(id), Packing::Channels))),
+            network_graph.params().filter_map(|(name, id)| {
+                Some((mean(name)?, network_graph.shape(id), Packing::Channels))
+            }),
             limit,
         )?;
 
-        let depthwise = depthwise(all);
-        let TrainingStep { graph, norms: counts, too_small, .. } =
+        let depthwise = depthwise(network_graph);
+        let TrainingStep { graph, norms: counts, single_value_norms, .. } =
             training_step(network.graph, &options.step)?;
         let mut graph = passes::dead_code(graph)?;
         let packings = packings(&graph);
@@ -79,12 +83,12 @@ impl Parts {
         place_gradients(&mut graph, &parameters)?;
         place_statistics(&mut graph, &norms, &counts)?;
         graph.verify()?;
-        Ok(Self { graph, parameters, norms, counts, too_small, depthwise })
+        Ok(Self { graph, parameters, norms, counts, single_value_norms, depthwise })
     }
 }
 
-/// Kernels of convolutions that see one channel each. The shape alone does not say so: a dense
-/// kernel on an input of one channel has it too.
+/// Names of the kernels of depthwise convolutions. The shape alone is ambiguous: a dense kernel on
+/// an input of one channel has the same.
 pub(super) fn depthwise(graph: &Graph) -> HashSet<String> {
     let is_depthwise = |node: &&Node| {
         let groups = node.op.downcast_ref::<Conv2d>().map_or(1, |conv| conv.groups);
@@ -95,7 +99,7 @@ pub(super) fn depthwise(graph: &Graph) -> HashSet<String> {
     graph.params().filter(|(_, id)| kernels.contains(id)).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// How each parameter must lie.
+/// Packing of each parameter, as its first reader requires it.
 fn packings(graph: &Graph) -> HashMap<ValueId, Packing> {
     let mut packings = HashMap::new();
     for node in graph.nodes() {
@@ -117,46 +121,46 @@ fn place_params(
     params: &[(String, ValueId)],
 ) -> Result<()> {
     for (name, id) in params {
-        let of_norm = || {
+        let of_statistic = || {
             let statistic = STATISTICS.iter().find(|s| name.ends_with(&format!(".{}", s.name)))?;
             let entry = find(norms, name.strip_suffix(&format!(".{}", statistic.name))?)?;
-            Some(norms.place(statistic.running, entry))
+            Some(norms.location(statistic.running, entry))
         };
-        let place = find(parameters, name)
-            .map(|entry| parameters.place("parameters", entry))
-            .or_else(of_norm);
-        match place {
-            Some(place) => graph.set_resident(*id, place),
-            None => {
-                return Err(error!(Graph, "is neither trained nor a statistic")
-                    .at(format!("parameter `{name}`")));
-            }
-        }
+        let location = find(parameters, name)
+            .map(|entry| parameters.location("parameters", entry))
+            .or_else(of_statistic)
+            .ok_or_else(|| {
+                error!(Graph, "is neither trained nor a statistic")
+                    .at(format!("parameter `{name}`"))
+            })?;
+        graph.set_resident(*id, location);
     }
     Ok(())
 }
 
-/// Takes the output called `name` away and puts its value at `place`, padded where devices would
-/// leave something undefined.
+/// Removes the output called `name` and stores its value at `location` instead, padded where
+/// devices would leave elements undefined.
 fn place_output(
     graph: &mut Graph,
     name: &str,
     packing: Packing,
-    place: crate::graph::Resident,
+    location: crate::graph::Resident,
 ) -> Result<()> {
     let value = graph.outputs().iter().find(|(n, _)| n == name).map(|&(_, v)| v);
-    let value = value.ok_or_else(|| error!(Graph, "the step has no output `{name}`"))?;
+    let value =
+        value.ok_or_else(|| error!(Graph, "the graph of the step has no output `{name}`"))?;
     let (shape, align) = (graph.shape(value), Align(packing));
-    let own = align.shape(shape) == shape
+    let is_aligned = align.shape(shape) == shape
         && graph.value(value).resident.is_none()
         && graph.producer(value).is_some();
-    let value = if own {
+    let value = if is_aligned {
         value
     } else {
         graph.push(&format!("{name}.align"), Arc::new(align), &[value])?[0]
     };
-    // What is aligned already lies as it is.
-    graph.set_resident(value, crate::graph::Resident { packing: Packing::Channels, ..place });
+    // The shape of an aligned value is already that of its packing.
+    let location = crate::graph::Resident { packing: Packing::Channels, ..location };
+    graph.set_resident(value, location);
     graph.remove_output(name);
     Ok(())
 }
@@ -167,7 +171,7 @@ fn place_gradients(graph: &mut Graph, parameters: &ParameterArena) -> Result<()>
             graph,
             &format!("grad.{}", entry.name),
             entry.packing,
-            parameters.place("gradients", entry),
+            parameters.location("gradients", entry),
         )?;
     }
     Ok(())
@@ -183,21 +187,26 @@ fn place_statistics(
             error!(Graph, "has no running statistics").at(format!("node `{name}`"))
         })?;
         for statistic in &STATISTICS {
-            let place = norms.place(statistic.batch, entry);
-            place_output(graph, &format!("{name}.{}", statistic.batch), Packing::Channels, place)?;
+            let location = norms.location(statistic.batch, entry);
+            place_output(
+                graph,
+                &format!("{name}.{}", statistic.batch),
+                Packing::Channels,
+                location,
+            )?;
         }
     }
     Ok(())
 }
 
-/// The groups that differ, and which one each parameter belongs to.
+/// The distinct groups, and the index of each parameter's group.
 pub(super) fn distinct_groups(
     arena: &ParameterArena,
-    groups: &Groups,
+    groups: &ParamGroups,
     depthwise: &HashSet<String>,
-) -> (Vec<Group>, Vec<u32>) {
-    let mut distinct: Vec<Group> = Vec::new();
-    let mut number = |group: Group| {
+) -> (Vec<ParamGroup>, Vec<u32>) {
+    let mut distinct: Vec<ParamGroup> = Vec::new();
+    let mut index = |group: ParamGroup| {
         distinct.iter().position(|g| *g == group).unwrap_or_else(|| {
             distinct.push(group);
             distinct.len() - 1
@@ -206,12 +215,12 @@ pub(super) fn distinct_groups(
     let of_entry = arena
         .entries()
         .iter()
-        .map(|entry| number(groups.of(entry, depthwise.contains(&entry.name))))
+        .map(|entry| index(groups.of(entry, depthwise.contains(&entry.name))))
         .collect();
     (distinct, of_entry)
 }
 
-/// The inputs `groups.I` of graphs on a arena's vectors.
+/// Inputs `groups.I` of graphs on the vectors of an arena.
 pub(super) fn group_inputs(
     arena: &ParameterArena,
     group: impl Fn(usize) -> u32,
@@ -223,14 +232,14 @@ pub(super) fn group_inputs(
             (
                 name,
                 Tensor::from_data(shape, Data::U32(groups))
-                    .expect("invariant: one number for each block"),
+                    .expect("invariant: one group for each block"),
             )
         })
         .collect()
 }
 
-/// Momentum and factor of each norm's mean, and of its variance, which is kept unbiased. Norms that
-/// are frozen do not move.
+/// Rows `[momentum, factor, 0, 0]` for each norm's mean and variance. The factor turns the biased
+/// variance of a batch into the unbiased one. Frozen norms have zeros: they do not move.
 pub(super) fn norm_tables(
     norms: &ParameterArena,
     counts: &[(String, usize)],
@@ -243,9 +252,9 @@ pub(super) fn norm_tables(
             }
             None => [0.0; 4],
         };
-        let numbers = norms.entries().iter().flat_map(row).collect();
-        Tensor::new(Shape::new(1, 1, norms.entries().len(), 4), numbers)
-            .expect("invariant: four numbers for each norm")
+        let data = norms.entries().iter().flat_map(row).collect();
+        Tensor::new(Shape::new(1, 1, norms.entries().len(), 4), data)
+            .expect("invariant: four elements for each norm")
     };
     [table(&|_| 1.0), table(&|n| n / (n - 1.0))]
 }

@@ -1,4 +1,4 @@
-//! How much memory a training takes, before it begins.
+//! Estimate of the memory that training takes.
 
 use super::arena::ParameterArena;
 use super::options::TrainOptions;
@@ -9,20 +9,20 @@ use crate::graph::Graph;
 use crate::ops::GradientScale;
 use std::fmt;
 
-/// Bytes by what they are for.
+/// Memory that training takes, in bytes by purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Need {
+pub struct MemoryEstimate {
     /// Parameters and running statistics.
     pub parameters: u64,
-    /// Gradients, and their sums over several batches.
+    /// Gradients, and their sums if several batches are accumulated.
     pub gradients: u64,
-    /// What the optimizer keeps, and what an update takes while it runs.
+    /// State of the optimizer, and temporary memory of an update.
     pub optimizer: u64,
-    /// What the network computes on the way, forward and backward.
+    /// Intermediate values of the forward and the backward pass.
     pub activations: u64,
 }
 
-impl Need {
+impl MemoryEstimate {
     pub(super) fn new(
         device: &Device,
         step: &Graph,
@@ -31,29 +31,30 @@ impl Need {
         options: &TrainOptions,
     ) -> Result<Self> {
         let bytes = |arena: &ParameterArena| {
-            4 * arena.buffers("").map(|(_, numbers)| numbers as u64).sum::<u64>()
+            4 * arena.buffers("").map(|(_, elements)| elements as u64).sum::<u64>()
         };
-        let (of_parameters, of_norms) = (bytes(parameters), bytes(norms));
+        let (parameter_bytes, norm_bytes) = (bytes(parameters), bytes(norms));
         let sums = if options.accumulate > 1 { 2 } else { 1 };
-        // Devices overwrite what is updated; the processor computes it beside the old vectors.
+        // Devices update in place; the CPU computes new vectors before it drops the old ones.
         let scale = GradientScale { scale: 1.0, max_norm: None };
         let update = update::update(parameters, &options.optimizer, scale, "gradients", 1)?;
-        let beside = device.activation_bytes(&update);
+        let update_bytes = device.activation_bytes(&update);
+        let states = options.optimizer.states().len() as u64;
         Ok(Self {
-            parameters: of_parameters + 4 * of_norms,
-            gradients: sums * of_parameters,
-            optimizer: options.optimizer.states().len() as u64 * of_parameters + beside,
+            parameters: parameter_bytes + 4 * norm_bytes,
+            gradients: sums * parameter_bytes,
+            optimizer: states * parameter_bytes + update_bytes,
             activations: device.activation_bytes(step),
         })
     }
 
-    /// All together.
+    /// Sum of all fields.
     pub fn total(&self) -> u64 {
         self.parameters + self.gradients + self.optimizer + self.activations
     }
 }
 
-impl fmt::Display for Need {
+impl fmt::Display for MemoryEstimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
         write!(

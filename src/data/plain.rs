@@ -1,29 +1,32 @@
-//! Plain directories of images and masks with the same names.
+//! Plain directories: images and masks with the same names.
 
 use super::pairing::{Directories, Matched, directories, has_images};
 use super::{MaskValues, Pair};
 use crate::error::Result;
 use std::path::Path;
 
-/// Lists that may lie beside `images/` and `masks/`.
+/// Names of lists that may be next to `images/` and `masks/`.
 const LISTS: [&str; 4] = ["train", "val", "test", "trainval"];
 
-/// All images of a directory with the masks of the same name (ending aside) in another, by name.
+/// Lists all images of a directory with the masks of the same name (except for the extension) in
+/// another directory, by name.
 ///
-/// Errors: a directory cannot be listed or holds no image, two files share a name, or an image has
-/// no mask or a mask no image.
+/// # Errors
+/// Returns an error if a directory cannot be listed or contains no images, two files have the same
+/// name, an image has no mask, or a mask has no image.
 pub fn list_directories(images: impl AsRef<Path>, masks: impl AsRef<Path>) -> Result<Vec<Pair>> {
     Directories::read(images.as_ref(), masks.as_ref())?.all(MaskValues::Classes)?.strict()
 }
 
-/// The pairs that a file of names lists, in its order: one name without ending a line, or the paths
-/// of image and mask from the list's directory on, with a blank between. Where no file lies there,
-/// as in lists that were written on another machine, paths are taken without the directories that
-/// they begin with, or by the names of their files. Images of one name in several directories are
-/// called by their paths.
+/// Lists the pairs of a list file, in its order. A line is a name without extension, or the paths
+/// of image and mask relative to the list's directory, separated by a space. Lists may have been
+/// written on another machine: if there is no file at a path, its leading directories are removed,
+/// or only its file name is used. Images with the same name in several directories are called by
+/// their paths.
 ///
-/// Errors: the list cannot be read, is empty, names something twice or outside the directories, or
-/// an image or mask is missing.
+/// # Errors
+/// Returns an error if the list cannot be read, is empty, contains duplicates or paths outside the
+/// directory, or if an image or mask is missing.
 pub fn list_names(
     images: impl AsRef<Path>,
     masks: impl AsRef<Path>,
@@ -34,9 +37,9 @@ pub fn list_names(
     Directories::read(images.as_ref(), masks.as_ref())?.listed(list, root)?.strict()
 }
 
-/// `images/` and `masks/`: `None` is all of them; a part is a directory in both, or a list of names
-/// beside them.
-pub(super) fn plain(root: &Path, split: Option<&str>) -> Result<Matched> {
+/// Matches `images/` and `masks/`. `None` matches all files; a split is a directory in both, or a
+/// list of names next to them.
+pub(super) fn matched(root: &Path, split: Option<&str>) -> Result<Matched> {
     let (images, masks) = (root.join("images"), root.join("masks"));
     let Some(split) = split else {
         return Directories::read(&images, &masks)?.all(MaskValues::Classes);
@@ -48,9 +51,9 @@ pub(super) fn plain(root: &Path, split: Option<&str>) -> Result<Matched> {
     Directories::read(&images, &masks)?.listed(&root.join(format!("{split}.txt")), root)
 }
 
-/// The parts of `images/` and `masks/`, by name; none where the images lie there themselves and no
-/// list is beside them.
-pub(super) fn plain_splits(root: &Path) -> Result<Vec<String>> {
+/// The splits of `images/` and `masks/`, by name; empty if the images are directly in `images/` and
+/// there are no lists.
+pub(super) fn splits(root: &Path) -> Result<Vec<String>> {
     let (images, masks) = (root.join("images"), root.join("masks"));
     if has_images(&images)? {
         let listed = LISTS.iter().filter(|name| root.join(format!("{name}.txt")).is_file());
@@ -59,7 +62,7 @@ pub(super) fn plain_splits(root: &Path) -> Result<Vec<String>> {
     Ok(directories(&images)?.into_iter().filter(|split| masks.join(split).is_dir()).collect())
 }
 
-/// `SPLIT/` and `SPLITannot/`, with the names of `SPLIT.txt` where it is there.
+/// Matches `SPLIT/` and `SPLITannot/`, restricted to the names of `SPLIT.txt` if it exists.
 pub(super) fn annotated(root: &Path, split: &str) -> Result<Matched> {
     let directories = Directories::read(&root.join(split), &root.join(format!("{split}annot")))?;
     let list = root.join(format!("{split}.txt"));
@@ -70,7 +73,7 @@ pub(super) fn annotated(root: &Path, split: &str) -> Result<Matched> {
     }
 }
 
-/// The parts of a directory with `NAME/` and `NAMEannot/`, by name.
+/// The splits of a directory with `NAME/` and `NAMEannot/`, by name.
 pub(super) fn annotated_splits(root: &Path) -> Result<Vec<String>> {
     let names = directories(root)?;
     let split = |name: &String| {
@@ -127,15 +130,15 @@ mod tests {
             ("ImageSets/Segmentation/bad.txt", "x\nz\n"),
         ]);
         assert_eq!(names(root.path(), Some("train")).unwrap(), ["y", "x"]);
-        assert_eq!(names(root.path(), None).unwrap(), ["x"], "val where nothing is said");
+        assert_eq!(names(root.path(), None).unwrap(), ["x"], "val by default");
         assert_eq!(open(root.path(), None).unwrap().classes.unwrap().len(), 21);
         let error = names(root.path(), Some("bad")).unwrap_err().to_string();
         assert!(
-            error.contains("bad.txt") && error.contains("1 names that have no mask: z"),
+            error.contains("bad.txt") && error.contains("1 listed name without a mask: z"),
             "{error}"
         );
         let error = names(root.path(), Some("test")).unwrap_err().to_string();
-        assert!(error.contains("no part `test`; there are: bad, train, val"), "{error}");
+        assert!(error.contains("no split `test`; available splits: bad, train, val"), "{error}");
     }
 
     #[test]
@@ -147,7 +150,7 @@ mod tests {
             ("trainannot/b.png", ""),
         ];
         let root = tree(&files);
-        assert_eq!(names(root.path(), None).unwrap(), ["a", "b"], "the only part");
+        assert_eq!(names(root.path(), None).unwrap(), ["a", "b"], "the only split");
         fs::write(root.path().join("train.txt"), "b\n").unwrap();
         fs::write(root.path().join("classes.txt"), "0 sky 1 2 3\n").unwrap();
         assert_eq!(names(root.path(), None).unwrap(), ["b"]);
@@ -156,34 +159,40 @@ mod tests {
 
     #[test]
     fn what_does_not_pair_up_is_refused_by_name() {
-        for (files, part) in [
+        for (files, message) in [
             (
                 vec![("images/a.png", ""), ("masks/b.png", "")],
-                "1 without a mask of the same name: a",
+                "1 image without a mask of the same name: a",
             ),
             (
                 vec![("images/a.png", ""), ("masks/a.png", ""), ("masks/b.png", "")],
-                "1 masks without an image of the same name: b",
+                "1 mask without an image of the same name: b",
             ),
-            (vec![("images/a.png", ""), ("images/a.jpg", ""), ("masks/a.png", "")], "share a name"),
-            (vec![("images/a.txt", ""), ("masks/a.png", "")], "holds no images"),
+            (
+                vec![("images/a.png", ""), ("images/a.jpg", ""), ("masks/a.png", "")],
+                "have the same name",
+            ),
+            (vec![("images/a.txt", ""), ("masks/a.png", "")], "contains no images"),
             (
                 vec![("val/a.png", ""), ("valannot/a.png", ""), ("val.txt", "../a\n")],
-                "line 1: `../a` is no plain file name",
+                "line 1: `../a` is neither a file name",
             ),
             (
                 vec![("val/a.png", ""), ("valannot/a.png", ""), ("val.txt", "a\na\n")],
                 "line 2: `a` is listed twice",
             ),
-            (vec![("val/a.png", ""), ("valannot/a.png", ""), ("val.txt", "\n")], "lists no names"),
-            (vec![("images/a.png", "")], "laid out in no known way"),
+            (
+                vec![("val/a.png", ""), ("valannot/a.png", ""), ("val.txt", "\n")],
+                "contains no names",
+            ),
+            (vec![("images/a.png", "")], "unrecognized data set layout"),
         ] {
             let root = tree(&files);
             let error = names(root.path(), None).unwrap_err().to_string();
-            assert!(error.contains(part), "{error}");
+            assert!(error.contains(message), "{error}");
         }
         assert!(
-            open("/no/such/directory", None).unwrap_err().to_string().contains("is no directory")
+            open("/no/such/directory", None).unwrap_err().to_string().contains("not a directory")
         );
     }
 }

@@ -1,8 +1,8 @@
-//! Scoring, looked at before the first step: it comes hours later, when it would be late to learn
-//! that it cannot be done.
+//! Validation during training, and its dry run before the first step: the first evaluation comes
+//! hours later, too late to find out that it cannot be done.
 
+use super::context::RunContext;
 use super::init::InitialModel;
-use super::run::RunContext;
 use super::trainer::Trainer;
 use crate::data::Pair;
 use crate::error::Result;
@@ -16,30 +16,31 @@ use crate::tensor::Shape;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// What it takes to score the largest of the validation images, beside the training.
+/// Memory to score the largest validation image, in addition to the training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Scoring {
-    /// Columns of that image.
+pub struct ValidationMemory {
+    /// Width of the image.
     pub width: usize,
-    /// Rows.
+    /// Height of the image.
     pub height: usize,
     /// Bytes of the network's activations and folded weights at that size.
     pub bytes: u64,
 }
 
-impl Scoring {
-    /// For the largest of these images, whose headers alone are read. `None` where there are none.
+impl ValidationMemory {
+    /// Estimates the memory for the largest of these images. Reads only their headers. Returns
+    /// `None` if there are no images.
     ///
     /// # Errors
-    /// Where a header cannot be read (the error names the file), or the network does not take so
-    /// small an image.
+    /// Returns an error that names the file if a header cannot be read, or an error if the image is
+    /// too small for the network.
     pub fn new(
         device: &Device,
-        beginning: &InitialModel,
+        initial: &InitialModel,
         validation: &[Pair],
     ) -> Result<Option<Self>> {
         let Some(Largest { width, height, .. }) = Largest::of(validation)? else { return Ok(None) };
-        let model = model(beginning.config.clone(), beginning.weights.clone(), PathBuf::new());
+        let model = model(initial.config.clone(), initial.weights.clone(), PathBuf::new());
         let outputs = Outputs { image: Some((height, width)), ..Outputs::default() };
         let graph = model.graph(Shape::new(1, height, width, 3), &outputs)?;
         Ok(Some(Self {
@@ -50,50 +51,47 @@ impl Scoring {
     }
 }
 
-impl fmt::Display for Scoring {
-    /// `41 MiB more while images of up to 480x360 are scored`.
+impl fmt::Display for ValidationMemory {
+    /// `41 MiB more to evaluate images of up to 480x360`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = self.bytes as f64 / f64::from(1 << 20);
-        write!(
-            f,
-            "{mib:.0} MiB more while images of up to {}x{} are scored",
-            self.width, self.height
-        )
+        let (width, height) = (self.width, self.height);
+        write!(f, "{mib:.0} MiB more to evaluate images of up to {width}x{height}")
     }
 }
 
-/// A segmenter of the network as it is now; errors call it `path`.
+/// A segmenter with the current weights of the network. Errors call the model `path`.
 pub(super) fn segmenter(trainer: &Trainer, path: PathBuf) -> Result<Segmenter> {
     Segmenter::on(model(trainer.config().clone(), trainer.weights()?, path), trainer.device())
 }
 
-/// Segments the largest image once, as it will be scored, and reads its mask.
+/// Segments the largest image once, as an evaluation does, and reads its mask.
 ///
 /// # Errors
-/// What an evaluation would have failed with: a header that cannot be read, an image past the
-/// device's limits, a mask of another size.
-pub(super) fn rehearse(
+/// Returns the error that an evaluation would fail with: an unreadable header, an image beyond the
+/// limits of the device, a mask of a different size.
+pub(super) fn dry_run(
     trainer: &Trainer,
     validation: &[Pair],
     table: &ClassTable,
     path: &Path,
-    setting: RunContext,
+    context: RunContext,
 ) -> Result<()> {
     let (pairs, table) = (validation.to_vec(), table.clone());
-    // Reading may wait for a disk, and a large image takes the processor minutes; a stop waits for
-    // neither.
+    // Reading may block on a disk, and a large image takes minutes on the CPU; a stop request must
+    // not wait for either.
     let read = move || {
         let Some(Largest { pair, .. }) = Largest::of(&pairs)? else { return Ok(None) };
         pair.load(Some(&table)).map(|(image, _)| Some((image, pair.image.clone())))
     };
-    let Some((image, name)) = setting.wait_for(read)? else { return Ok(()) };
+    let Some((image, name)) = context.wait_for(read)? else { return Ok(()) };
     let segmenter = segmenter(trainer, path.to_owned())?;
     let segment = move || {
-        let done = segmenter.segment(&image, SizeRule::Native);
-        done.map(drop).map_err(|e| e.at(format!("scoring {}", name.display())))
+        let result = segmenter.segment(&image, SizeRule::Native);
+        result.map(drop).map_err(|e| e.at(format!("scoring {}", name.display())))
     };
-    // A device is quick, and must not be at work any more when the process ends.
-    if trainer.device().is_cpu() { setting.wait_for(segment) } else { segment() }
+    // A GPU is fast, and must be idle when the process ends.
+    if trainer.device().is_cpu() { context.wait_for(segment) } else { segment() }
 }
 
 fn model(config: Config, weights: Weights, path: PathBuf) -> Model {
@@ -108,7 +106,7 @@ struct Largest<'a> {
 }
 
 impl<'a> Largest<'a> {
-    /// The first such image. Only headers are read; errors name the file.
+    /// Returns the first such image. Reads only headers; errors name the file.
     fn of(pairs: &'a [Pair]) -> Result<Option<Self>> {
         let mut largest: Option<Self> = None;
         for pair in pairs {
@@ -136,7 +134,7 @@ mod tests {
             ["image", "mask"].map(|kind| directory.join(format!("{name}.{kind}.png")));
         image::RgbImage::new(size.0, size.1).save(&image).unwrap();
         image::GrayImage::new(size.0, size.1).save(&mask).unwrap();
-        Pair { name: name.to_owned(), image, mask, ids: MaskValues::Classes }
+        Pair { name: name.to_owned(), image, mask, values: MaskValues::Classes }
     }
 
     #[test]
@@ -147,32 +145,33 @@ mod tests {
             .into();
         let network =
             NetworkRecipe { backbone: Some("mobilenet_v2_0.1".into()), ..NetworkRecipe::default() };
-        let beginning = InitialModel::new(&network, &ClassTable::generic(3), 1, None).unwrap();
-        let found = Scoring::new(&Device::Cpu, &beginning, &pairs).unwrap().unwrap();
-        assert_eq!((found.width, found.height), (65, 33));
-        let small = Scoring::new(&Device::Cpu, &beginning, &pairs[..1]).unwrap().unwrap();
-        assert!(small.bytes < found.bytes, "{small:?} {found:?}");
-        assert_eq!(Scoring::new(&Device::Cpu, &beginning, &[]).unwrap(), None);
+        let initial = InitialModel::new(&network, &ClassTable::generic(3), 1, None).unwrap();
+        let estimate = |pairs: &[Pair]| ValidationMemory::new(&Device::Cpu, &initial, pairs);
+        let large = estimate(&pairs).unwrap().unwrap();
+        assert_eq!((large.width, large.height), (65, 33));
+        let small = estimate(&pairs[..1]).unwrap().unwrap();
+        assert!(small.bytes < large.bytes, "{small:?} {large:?}");
+        assert_eq!(estimate(&[]).unwrap(), None);
 
         let options = Recipe { network, batch: 1, ..Recipe::default() }.options().unwrap();
         let trainer =
-            Trainer::new(&Device::Cpu, &beginning.config, &beginning.weights, options).unwrap();
-        let setting = RunContext { device: &Device::Cpu, workers: 1, command: "", stop: None };
-        let rehearse = |pairs: &[Pair]| {
-            super::rehearse(&trainer, pairs, &ClassTable::generic(3), Path::new("run"), setting)
+            Trainer::new(&Device::Cpu, &initial.config, &initial.weights, options).unwrap();
+        let context = RunContext { device: &Device::Cpu, workers: 1, command: "", stop: None };
+        let dry_run = |pairs: &[Pair]| {
+            super::dry_run(&trainer, pairs, &ClassTable::generic(3), Path::new("run"), context)
         };
-        rehearse(&pairs).unwrap();
+        dry_run(&pairs).unwrap();
         image::GrayImage::new(64, 33).save(&pairs[1].mask).unwrap();
-        let text = rehearse(&pairs).unwrap_err().to_string();
+        let text = dry_run(&pairs).unwrap_err().to_string();
         assert!(text.contains("b.mask.png"), "{text}");
 
         std::fs::write(&pairs[2].image, b"no image").unwrap();
-        let error = Scoring::new(&Device::Cpu, &beginning, &pairs).unwrap_err();
+        let error = estimate(&pairs).unwrap_err();
         assert!(
             error.kind() == ErrorKind::Image && error.to_string().contains("c.image.png"),
             "{error}"
         );
         pairs[0].image = directory.path().join("not there.png");
-        assert_eq!(rehearse(&pairs).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(dry_run(&pairs).unwrap_err().kind(), ErrorKind::Io);
     }
 }
