@@ -314,7 +314,7 @@ fn an_image_that_its_orientation_turns_is_told_of() {
     fs::write(&path, [&plain[..2], b"\xff\xe1", &length, exif, &plain[2..]].concat()).unwrap();
     let found = findings(root.path(), &[]);
     let told: Vec<_> = found.iter().map(|f| (f.0.as_str(), f.1.as_str(), f.2.as_str())).collect();
-    assert_eq!(told, [("turned", "train/p05.jpg", "turned upright (EXIF orientation 3)")]);
+    assert_eq!(told, [("turned", "train/p05.jpg", "rotated upright (EXIF orientation 3)")]);
     doctor(root.path(), &[]).success();
 }
 

@@ -45,7 +45,7 @@ pub(super) fn caught() -> Option<i32> {
 
 /// Ends child processes and removes temporary files. Only for a process that ends right after it.
 pub(super) fn clean_up() {
-    crate::video::end_children();
+    crate::video::kill_children();
     crate::files::remove_temporaries();
 }
 

@@ -9,7 +9,7 @@ use super::{OutputOptions, Segmentation};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::exec::Device;
 use crate::graph::Graph;
-use crate::image::room::room;
+use crate::image::alloc::with_capacity;
 use crate::image::{Fit, LabelMap, append_labels};
 use crate::ops::{ResampleWindow, Rows, UpsampleArgmax, UpsampleSoftmax};
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -133,7 +133,8 @@ impl Results {
     /// Takes the memory of all results. Errors where there is none.
     pub(super) fn new(size: (usize, usize), classes: usize, wants: &OutputOptions) -> Result<Self> {
         let pixels = size.0.saturating_mul(size.1);
-        let one = |is_wanted: bool, what| is_wanted.then(|| room(pixels, what)).transpose();
+        let one =
+            |is_wanted: bool, what| is_wanted.then(|| with_capacity(pixels, what)).transpose();
         let no_room = |e: Error| {
             let what = format!(
                 "the probabilities of {classes} classes at {} x {} pixels do not fit into memory",
@@ -143,13 +144,13 @@ impl Results {
                 .source(e)
                 .advice("take them in strips, or scale the image down first")
         };
-        let all = wants
-            .probabilities
-            .then(|| room(pixels.saturating_mul(classes), "the probabilities").map_err(no_room));
+        let all = wants.probabilities.then(|| {
+            with_capacity(pixels.saturating_mul(classes), "the probabilities").map_err(no_room)
+        });
         Ok(Self {
             size,
             classes,
-            labels: room(pixels, "the labels")?,
+            labels: with_capacity(pixels, "the labels")?,
             confidence: one(wants.confidence, "the confidence")?,
             probabilities: all.transpose()?,
             foreground: one(wants.foreground.is_some(), "the foreground")?,

@@ -43,14 +43,14 @@ const STEMS: &[&[u8]] = &[
     b"\xc3\xa9",
     b"e\xcc\x81",
 ];
-const ENDINGS: &[&[u8]] = &[b".png", b".PNG", b".jpg", b".bmp", b".tiff"];
+const EXTENSIONS: &[&[u8]] = &[b".png", b".PNG", b".jpg", b".bmp", b".tiff"];
 
 fn name(rng: &mut Rng) -> OsString {
     let mut bytes = rng.pick(STEMS).to_vec();
     if rng.range(0, 9) == 0 {
         bytes = bytes.repeat(200 / bytes.len());
     }
-    bytes.extend(rng.pick(ENDINGS));
+    bytes.extend(rng.pick(EXTENSIONS));
     OsString::from_vec(bytes)
 }
 

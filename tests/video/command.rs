@@ -57,7 +57,7 @@ fn sixty_frames_give_sixty_frames_in_order_with_the_right_rate() {
         );
     let (found, frames) = read_all(&dir.path().join("out/both.y4m"), &VideoOptions::default());
     assert_eq!(
-        (found.width, found.height, found.rate.to_string().as_str()),
+        (found.width, found.height, found.frame_rate.to_string().as_str()),
         (2 * w, h, "30000/1001")
     );
     in_order(&frames, 60);
@@ -76,7 +76,7 @@ fn containers_through_ffmpeg_keep_sixty_frames_too() {
         .stdout(contains("60 frames in"));
     let (found, frames) =
         read_all(&dir.path().join("video-side-by-side.mp4"), &VideoOptions::default());
-    assert_eq!((found.width, found.rate.to_string().as_str()), (128, "24000/1001"));
+    assert_eq!((found.width, found.frame_rate.to_string().as_str()), (128, "24000/1001"));
     in_order(&frames, 60);
     segment(dir.path(), &["video.mp4", "-s", "mask", "-o", "m.mp4"])
         .assert()
@@ -151,7 +151,7 @@ fn streams_go_in_and_out_and_messages_beside_them() {
     let (found, frames, error) = drain(
         read(Cursor::new(run(&["-s", "side-by-side"])), "out", &VideoOptions::default()).unwrap(),
     );
-    assert!(error.is_none() && found.rate.to_string() == "30");
+    assert!(error.is_none() && found.frame_rate.to_string() == "30");
     in_order(&frames, 7);
     assert_eq!(run(&["-s", "mask", "--raw-output"]).len(), 7 * w * h);
     assert_eq!(run(&["--raw-output"]).len(), 7 * w * h * 3);

@@ -28,7 +28,7 @@ fn containers_keep_frames_order_and_the_exact_rate() {
         let path = dir.path().join(name);
         write_numbered(&path, &info(w, h, rate), 12).unwrap_or_else(|e| panic!("{name}: {e}"));
         let (found, frames) = read_all(&path, &VideoOptions::default());
-        assert_eq!(found.rate, rate.parse().unwrap(), "{name}");
+        assert_eq!(found.frame_rate, rate.parse().unwrap(), "{name}");
         assert_eq!((found.width, found.height), (w + w % 2, h + h % 2), "{name}");
         assert_eq!(numbers(&frames), (0..12).collect::<Vec<_>>(), "{name}");
         let expected = found.frames.expect("ffprobe comes with ffmpeg");
@@ -126,7 +126,10 @@ fn animated_webp_is_read_with_its_times() {
         return;
     }
     let (found, frames) = read_all(&path, &VideoOptions::default());
-    assert_eq!((numbers(&frames), found.rate.to_string().as_str()), (vec![0, 1, 2, 3, 4, 5], "25"));
+    assert_eq!(
+        (numbers(&frames), found.frame_rate.to_string().as_str()),
+        (vec![0, 1, 2, 3, 4, 5], "25")
+    );
     assert_eq!(
         (found.frames, frames[3].duration),
         (Some(6), Some(std::time::Duration::from_millis(40)))

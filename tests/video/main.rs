@@ -47,7 +47,7 @@ fn info(width: usize, height: usize, rate: &str) -> VideoInfo {
     VideoInfo {
         width,
         height,
-        rate: rate.parse().expect("a rate"),
+        frame_rate: rate.parse().expect("a rate"),
         frames: None,
         notes: Vec::new(),
     }

@@ -15,7 +15,7 @@ fn y4m_keeps_frames_order_and_rate_at_odd_and_even_sizes() {
         let path = dir.path().join(format!("{w}x{h}.y4m"));
         write_numbered(&path, &info(w, h, rate), 5).unwrap();
         let (found, frames) = read_all(&path, &VideoOptions::default());
-        assert_eq!((found.width, found.height, found.rate), (w, h, rate.parse().unwrap()));
+        assert_eq!((found.width, found.height, found.frame_rate), (w, h, rate.parse().unwrap()));
         assert_eq!(found.frames, Some(5), "the file's length tells how many");
         assert_eq!(numbers(&frames), [0, 1, 2, 3, 4], "{w} x {h}");
         // The gradient changes slowly, so sharing chroma among four pixels costs little away from
@@ -79,7 +79,7 @@ fn y4m_is_what_another_reader_and_writer_make_of_it() {
         let (info, frames, error) =
             drain(read(Cursor::new(bytes), "theirs", &VideoOptions::default()).unwrap());
         assert!(error.is_none() && frames.len() == 2, "{kind:?}");
-        assert_eq!(info.rate.to_string(), "24");
+        assert_eq!(info.frame_rate.to_string(), "24");
         // Y = 81, Cb = 90, Cr = 240 is red in BT.601; alone, the luma is the gray (81 - 16) * 255 /
         // 219.
         let want = if chroma == 0 { [76, 76, 76] } else { [254, 0, 0] };
@@ -104,7 +104,7 @@ fn the_range_and_the_matrix_are_taken_from_header_and_size() {
     assert_eq!(gray("W2 H2 F25:1 C420jpeg XCOLORRANGE=FULL", 128, 6).1, 128);
     let (small, value) = gray("W2 H2 F0:0", 128, 6);
     assert_eq!(value, 130, "(128 - 16) * 255 / 219");
-    assert_eq!(small.rate.to_string(), "25", "what is taken where the stream tells none");
+    assert_eq!(small.frame_rate.to_string(), "25", "what is taken where the stream tells none");
     assert!(
         small.notes.iter().any(|n| n.contains("rate"))
             && small.notes.iter().any(|n| n.contains("BT.601")),
@@ -141,12 +141,15 @@ fn raw_frames_of_every_format_show_the_same_image() {
         let format: PixelFormat = name.parse().unwrap();
         let options = VideoOptions {
             raw: Some(RawFrames { width: w, height: h, format }),
-            rate: Some("30".parse().unwrap()),
+            frame_rate: Some("30".parse().unwrap()),
             ..VideoOptions::default()
         };
         let (info, frames, error) =
             drain(read(Cursor::new(bytes.repeat(3)), "-", &options).unwrap());
-        assert!(error.is_none() && frames.len() == 3 && info.rate.to_string() == "30", "{name}");
+        assert!(
+            error.is_none() && frames.len() == 3 && info.frame_rate.to_string() == "30",
+            "{name}"
+        );
         let want =
             if name == "bgr24" { rgb.clone() } else { Image::new(w, h, spread.clone()).unwrap() };
         let worst = worst(&frames[2].image, &want);
@@ -193,7 +196,7 @@ fn gif_keeps_frames_and_each_ones_time() {
     assert_eq!(numbers(&frames), [0, 1, 2, 3]);
     assert_eq!(frames.iter().map(|f| f.duration.unwrap()).collect::<Vec<_>>(), times);
     assert_eq!(
-        (found.frames, found.rate.to_string().as_str()),
+        (found.frames, found.frame_rate.to_string().as_str()),
         (Some(4), "200/29"),
         "four frames in 0.58 s"
     );
@@ -202,7 +205,7 @@ fn gif_keeps_frames_and_each_ones_time() {
     let path = dir.path().join("even.gif");
     write_numbered(&path, &info(37, 29, "20"), 3).unwrap();
     let (found, _) = read_all(&path, &VideoOptions::default());
-    assert_eq!((found.rate.to_string().as_str(), found.notes.len()), ("20", 0));
+    assert_eq!((found.frame_rate.to_string().as_str(), found.notes.len()), ("20", 0));
 }
 
 #[test]
@@ -220,7 +223,7 @@ fn animated_png_is_read_with_its_times() {
     writer.finish().unwrap();
     let (found, frames) = read_all(&path, &VideoOptions::default());
     assert_eq!(
-        (numbers(&frames), found.rate.to_string().as_str(), found.frames),
+        (numbers(&frames), found.frame_rate.to_string().as_str(), found.frames),
         (vec![0, 1, 2], "30", Some(3))
     );
     assert_eq!(worst(&frames[2].image, &numbered(37, 29, 2)), 0);
@@ -234,12 +237,13 @@ fn directories_patterns_and_numbers_are_videos_in_the_order_of_their_numbers() {
         numbered(37, 29, number).save(dir.path().join(format!("shot{number}.png"))).unwrap();
     }
     std::fs::write(dir.path().join("notes.txt"), "no image").unwrap();
-    let options = VideoOptions { rate: Some("12.5".parse().unwrap()), ..VideoOptions::default() };
+    let options =
+        VideoOptions { frame_rate: Some("12.5".parse().unwrap()), ..VideoOptions::default() };
     for (name, notes) in [("", 0), ("shot*.png", 0), ("shot%d.png", 1)] {
         let (found, frames) = read_all(&dir.path().join(name), &options);
         assert_eq!(numbers(&frames), [8, 9, 10, 12], "`{name}`");
         assert_eq!(
-            (found.frames, found.rate.to_string().as_str(), found.notes.len()),
+            (found.frames, found.frame_rate.to_string().as_str(), found.notes.len()),
             (Some(4), "25/2", notes),
             "`{name}`"
         );
@@ -330,7 +334,7 @@ fn parts_of_videos_keep_their_speed() {
             drain(select(open(&path, &VideoOptions::default()).unwrap(), selection).unwrap());
         assert!(error.is_none());
         assert_eq!(info.frames, Some(frames.len() as u64), "{text}");
-        (numbers(&frames), info.rate.to_string())
+        (numbers(&frames), info.frame_rate.to_string())
     };
     assert_eq!(part("3..5", 1), (vec![2, 3, 4], "30".into()));
     assert_eq!(part("8..", 1), (vec![7, 8, 9], "30".into()));

@@ -138,7 +138,7 @@ impl Source for Video {
     }
 
     fn rate(&self) -> Option<f64> {
-        Some(self.frames.info().rate.per_second())
+        Some(self.frames.info().frame_rate.fps())
     }
 
     fn name(&self) -> String {

@@ -4,7 +4,7 @@ use super::{Args, Style};
 use crate::cli::outputs::OutputCheck;
 use crate::error::{Error, Result, error};
 use crate::files::{is_pattern, is_read, matching};
-use crate::image::ENDINGS;
+use crate::image::EXTENSIONS;
 use std::ffi::OsString;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
@@ -132,7 +132,7 @@ fn directory(
             directory(root, &path, found, skipped)?;
         } else if path
             .extension()
-            .is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known)))
+            .is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
             && is_read(&path, skipped)
         {
             let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();

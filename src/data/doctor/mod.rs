@@ -11,7 +11,7 @@ pub use finding::{Finding, Problem, Severity};
 use super::{Listing, Mismatch, MismatchKind, Pair, parts, survey};
 use crate::error::Result;
 use crate::files::{json_path, refuse_special};
-use crate::image::{ClassTable, DecodeOptions, TURNED, decode_bytes};
+use crate::image::{ClassTable, DecodeOptions, UPRIGHT_NOTE, decode_bytes};
 use crate::text::excerpt;
 use balance::Sums;
 use rayon::prelude::*;
@@ -308,7 +308,7 @@ fn look_at(pair: &Pair, table: Option<&ClassTable>) -> Seen {
                 )),
                 Ok(image) => {
                     seen.size = Some((image.width, image.height));
-                    let turned = image.notes.iter().find(|note| note.starts_with(TURNED));
+                    let turned = image.notes.iter().find(|note| note.starts_with(UPRIGHT_NOTE));
                     seen.findings.extend(
                         turned.map(|note| Finding::warning(Problem::Turned, file, note.as_str())),
                     );

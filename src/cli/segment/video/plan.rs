@@ -41,8 +41,8 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
         }
         return Ok(None);
     };
-    let to_video =
-        to_stream || output.and_then(VideoFormat::of).is_some_and(|f| f != VideoFormat::Directory);
+    let to_video = to_stream
+        || output.and_then(VideoFormat::from_path).is_some_and(|f| f != VideoFormat::Directory);
     let from_stream = input == Path::new(STREAM);
     let kind = video::kind(input);
     let is_video = match kind {
@@ -50,7 +50,8 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
         VideoKind::Y4m | VideoKind::Container => true,
         // An animation becomes no single image, unless its first frame is asked for.
         VideoKind::Animation => {
-            !args.first_frame && (to_video || output.is_none_or(|o| VideoFormat::of(o).is_some()))
+            !args.first_frame
+                && (to_video || output.is_none_or(|o| VideoFormat::from_path(o).is_some()))
         }
         VideoKind::Sequence => to_video || video.fps.is_some() || video::is_numbered(input),
         VideoKind::Still => false,
@@ -85,7 +86,7 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
     Ok(Some(VideoPlan {
         input: input.clone(),
         output,
-        options: VideoOptions { rate: video.fps, raw, ..VideoOptions::default() },
+        options: VideoOptions { frame_rate: video.fps, raw, ..VideoOptions::default() },
         selection,
     }))
 }
@@ -118,7 +119,7 @@ fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
             false => Ok(()),
         };
     }
-    let Some(format) = VideoFormat::of(output) else {
+    let Some(format) = VideoFormat::from_path(output) else {
         return Err(error!(Usage, "a video does not go into such a file").file(output).advice(
             "let it end in .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or in / for a directory",
         ));
@@ -163,7 +164,7 @@ impl VideoPlan {
                 args.video.raw_output,
             );
         }
-        if VideoFormat::of(&self.output) != Some(VideoFormat::Directory)
+        if VideoFormat::from_path(&self.output) != Some(VideoFormat::Directory)
             && let Some(directory) = self.output.parent().filter(|p| !p.as_os_str().is_empty())
         {
             std::fs::create_dir_all(directory)
