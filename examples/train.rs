@@ -1,6 +1,5 @@
-//! Trains a network on a directory of images and masks, from a program:
-//! `cargo run --release --example train -- DATA RUN`. `DATA` holds `images/`, `masks/` and
-//! `classes.txt`.
+//! Trains a network on a directory of images and masks, as a library call: `cargo run --release
+//! --example train -- DATA RUN`. `DATA` contains `images/`, `masks/` and `classes.txt`.
 
 use atrous::DeviceChoice;
 use atrous::data::Augmentation;
@@ -22,12 +21,12 @@ fn main() -> atrous::Result<()> {
         Recipe { steps: 500, batch: 4, evaluate_every: 100, augmentation, ..Recipe::default() };
     let origin = Origin { data: data.into(), classes: None, init: None };
     let sets = TrainingData::open(&origin, &recipe)?;
-    let beginning = InitialModel::new(&recipe.network, &sets.table, recipe.seed, None)?;
+    let initial = InitialModel::new(&recipe.network, &sets.table, recipe.seed, None)?;
 
     let device = Device::open(&DeviceChoice::Auto)?;
-    let setting =
+    let context =
         RunContext { device: &device, workers: 0, command: "examples/train.rs", stop: None };
-    let mut run = Run::begin(directory, recipe, origin, sets, &beginning, setting)?;
+    let mut run = Run::begin(directory, recipe, origin, sets, &initial, context)?;
     run.go(&AtomicBool::new(false), &mut |event| match event {
         Event::Step { step, loss, .. } => println!("step {step}: loss {loss:.3}"),
         Event::Evaluated(scores) => println!("mIoU {:.3}", scores.mean_iou.unwrap_or(0.0)),

@@ -188,9 +188,9 @@ fn fifos_devices_directories_and_empty_files_are_refused_at_once_and_by_name() {
     fs::create_dir(dir.path().join("directory")).unwrap();
     fs::write(dir.path().join("empty"), "").unwrap();
     for (name, words) in [
-        ("fifo", "fifo: is a FIFO, not a regular file; name a file of weights on disk"),
+        ("fifo", "fifo: is a FIFO, not a regular file; pass a file of weights on disk"),
         ("/dev/zero", "/dev/zero: is a device, not a regular file"),
-        ("directory", "directory: is a directory; name a file of weights"),
+        ("directory", "directory: is a directory; pass a file of weights"),
         ("empty", "empty: the file is empty"),
     ] {
         for arguments in [

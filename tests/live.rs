@@ -38,7 +38,7 @@ fn live(device: &Device, model: &Model, size: (usize, usize), rule: SizeRule) ->
 }
 
 fn frame(image: &Image) -> Vec<u32> {
-    Live::packed(&image.rgb)
+    Live::pack(&image.rgb).unwrap()
 }
 
 /// The labels of the newest frame, by the colors of a mask in which every class is shown.
@@ -73,7 +73,7 @@ fn labels_are_those_of_a_segmenter_where_the_frame_enters_unscaled() {
         // As it is, and with padding at the right and below.
         for (size, rule) in [((97, 65), SizeRule::Native), ((97, 65), SizeRule::LongSide(97))] {
             let image = image(size.0, size.1, 1);
-            let wanted = Segmenter::on(model.clone(), &device)
+            let wanted = Segmenter::with_device(model.clone(), &device)
                 .unwrap()
                 .segment(&image, rule)
                 .unwrap()
@@ -104,8 +104,12 @@ fn labels_of_a_photo_are_those_of_a_segmenter() {
     let photo = Image::new(257, 193, rgb).unwrap();
     let device = gpu().unwrap_or(Device::Cpu);
     let rule = SizeRule::LongSide(257);
-    let wanted =
-        Segmenter::on(model.clone(), &device).unwrap().segment(&photo, rule).unwrap().labels.labels;
+    let wanted = Segmenter::with_device(model.clone(), &device)
+        .unwrap()
+        .segment(&photo, rule)
+        .unwrap()
+        .labels
+        .labels;
     let live = live(&device, &model, (257, 193), rule);
     live.set_frame(&frame(&photo)).unwrap();
     live.segment().unwrap();
@@ -133,7 +137,7 @@ fn both_executors_paint_the_same() {
     let all = [Device::Cpu, gpu].map(|device| {
         let live = live(&device, &model, (90, 70), SizeRule::LongSide(65));
         live.set_frame(&frame(&image)).unwrap();
-        live.set_behind(&behind).unwrap();
+        live.set_background(&behind).unwrap();
         live.segment().unwrap();
         EFFECTS.map(|effect| {
             let mut style = live.style(effect);
@@ -176,7 +180,7 @@ fn slices_give_the_same_bits_as_one_submission() {
         live.segment().unwrap();
         let whole = live.store().read("scores").unwrap();
         for budget in [Duration::ZERO, Duration::from_millis(2), Duration::from_secs(60)] {
-            live.restart();
+            live.reset_smoothing();
             let slices = live.slices(budget).unwrap();
             match device.is_cpu() || budget > Duration::from_secs(1) {
                 true => assert_eq!(slices.count(), 1),
@@ -216,7 +220,7 @@ fn probabilities_are_averaged_over_frames_and_the_first_is_taken_as_it_is() {
             "they are probabilities"
         );
         live.set_smoothing(0.75).unwrap();
-        live.restart();
+        live.reset_smoothing();
         assert_eq!(mean(&frames[0]), alone[0], "{device}");
         let both = mean(&frames[1]);
         let off = (0..both.len())

@@ -97,7 +97,7 @@ pub(super) struct ModelArgs {
 impl ModelArgs {
     pub(super) fn open(&self) -> Result<Model> {
         let wanted = ReadOptions { classes: self.classes, dialect: self.dialect.as_deref() };
-        let model = Model::open_as(&self.weights, wanted)?;
+        let model = Model::open_with(&self.weights, wanted)?;
         match self.output_stride {
             Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(&self.weights)),
             None => Ok(model),
@@ -127,7 +127,7 @@ impl MemoryArgs {
 /// Presets differ between code bases, and labels with them: without this line nobody would know
 /// that the image was scaled.
 pub(super) fn preset_size(model: &Model) -> Option<String> {
-    let size = match model.usual_size() {
+    let size = match model.default_size() {
         SizeRule::Native => return None,
         SizeRule::ShortSide(n) => format!("{n} on the short side"),
         SizeRule::LongSide(n) => format!("{n} on the long side, padded to a square"),

@@ -205,7 +205,7 @@ impl<'s> Predictor<'s> {
     }
 
     fn fit(&self, width: usize, height: usize) -> Fit {
-        self.method.size.unwrap_or_else(|| self.segmenter.usual_size()).fit(width, height)
+        self.method.size.unwrap_or_else(|| self.segmenter.default_size()).fit(width, height)
     }
 
     /// The classes of an image's pixels.
@@ -216,7 +216,7 @@ impl<'s> Predictor<'s> {
     pub fn predict(&mut self, image: &Image) -> Result<Prediction> {
         let fit = self.fit(image.width, image.height);
         if self.method.is_plain() {
-            let size = self.method.size.unwrap_or_else(|| self.segmenter.usual_size());
+            let size = self.method.size.unwrap_or_else(|| self.segmenter.default_size());
             let found = self.segmenter.segment(image, size)?;
             return Ok(Prediction {
                 labels: found.labels,
@@ -323,7 +323,7 @@ impl<'s> Predictor<'s> {
                 (self.on_window)(done, count);
             }
         }
-        reserved.used();
+        reserved.mark_used();
         // Neighbors that were seen by different numbers of windows are made comparable before the
         // interpolation between them.
         for (pixel, &count) in sum.chunks_exact_mut(classes).zip(&counts) {
@@ -340,7 +340,7 @@ impl<'s> Predictor<'s> {
     fn chooser(&mut self, probabilities: Shape, size: Size) -> Result<&Runner> {
         let segmenter = self.segmenter;
         ready(&mut self.labels, (probabilities, size), |&(shape, size)| {
-            segmenter.prepare_end(labels_graph(shape, size)?)
+            segmenter.prepare_finisher(labels_graph(shape, size)?)
         })
     }
 
@@ -390,7 +390,7 @@ fn prepare_sum(
     wanted: Wanted,
 ) -> Result<Runner> {
     let graph = sum_graph(logits, fit, align_corners(segmenter.model()), wanted)?;
-    segmenter.prepare_end(passes::optimize(graph)?)
+    segmenter.prepare_finisher(passes::optimize(graph)?)
 }
 
 /// Numbers in the sum of the windows' probabilities.
@@ -474,7 +474,7 @@ mod tests {
     /// the processor waits for a run.
     #[test]
     fn scales_and_windows_past_the_devices_limits_end_on_the_processor() {
-        let Some((segmenter, _)) = crate::segmenter::tests::ready() else { return };
+        let Some((segmenter, _)) = crate::segmenter::tests::tiny_on_gpu() else { return };
         let Device::Gpu(gpu) = segmenter.device() else { panic!("a GPU was asked for") };
         // Three channels are one vec4 of 16 bytes.
         let side =

@@ -64,7 +64,10 @@ impl fmt::Display for Scoring {
 
 /// A segmenter of the network as it is now; errors call it `path`.
 pub(super) fn segmenter(trainer: &Trainer, path: PathBuf) -> Result<Segmenter> {
-    Segmenter::on(model(trainer.config().clone(), trainer.weights()?, path), trainer.device())
+    Segmenter::with_device(
+        model(trainer.config().clone(), trainer.weights()?, path),
+        trainer.device(),
+    )
 }
 
 /// Segments the largest image once, as it will be scored, and reads its mask.

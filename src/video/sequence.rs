@@ -2,7 +2,7 @@
 
 use super::{Frame, FrameRate, FrameSource, VideoInfo, VideoOptions};
 use crate::error::{Error, Result, error};
-use crate::files::{is_pattern, is_read, matching};
+use crate::files::{glob_files, is_input_file, is_pattern};
 use crate::image::{DecodeOptions, EXTENSIONS, Image};
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
         // Opening the file will report the error.
         return Ok((vec![path.to_owned()], Vec::new()));
     }
-    let (mut files, skipped) = matching(path)?;
+    let (mut files, skipped) = glob_files(path)?;
     files.sort_by(|a, b| natural_order(a, b));
     if files.is_empty() {
         return Err(no_match(path));
@@ -143,7 +143,7 @@ fn list_files(
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(failed)?.path();
-        if filter(&path) && is_read(&path, skipped) {
+        if filter(&path) && is_input_file(&path, skipped) {
             files.push(path);
         }
     }

@@ -136,7 +136,7 @@ fn what_is_not_a_file_is_refused_by_its_name() {
     let error = load(directory.path()).unwrap_err().to_string();
     assert!(
         error.contains(directory.path().to_str().unwrap())
-            && error.contains("is a directory; name a file of weights"),
+            && error.contains("is a directory; pass a file of weights"),
         "{error}"
     );
     let error = load(&directory.path().join("missing.pth")).unwrap_err().to_string();

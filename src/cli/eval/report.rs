@@ -50,7 +50,7 @@ impl<'a> Report<'a> {
             part: subject.part.as_deref(),
             images: subject.pairs.len(),
             device: segmenter.device().to_string(),
-            size: method.size.unwrap_or_else(|| segmenter.usual_size()).to_string(),
+            size: method.size.unwrap_or_else(|| segmenter.default_size()).to_string(),
             output_stride: segmenter.model().config.output_stride,
             scales: &method.scales,
             flip: method.flip,

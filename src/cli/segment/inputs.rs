@@ -3,7 +3,7 @@
 use super::{Args, Style};
 use crate::cli::outputs::OutputCheck;
 use crate::error::{Error, Result, error};
-use crate::files::{is_pattern, is_read, matching};
+use crate::files::{glob_files, is_input_file, is_pattern};
 use crate::image::EXTENSIONS;
 use std::ffi::OsString;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
@@ -108,7 +108,7 @@ fn expand(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<(PathBuf, PathBu
         // A file that does not exist is reported when it is read, beside the others' results.
         return Ok(vec![(path.to_owned(), name(path))]);
     }
-    let (found, special) = matching(path)?;
+    let (found, special) = glob_files(path)?;
     skipped.extend(special);
     if found.is_empty() {
         return Err(error!(Usage, "no file fits the pattern `{}`", path.display()));
@@ -133,7 +133,7 @@ fn directory(
         } else if path
             .extension()
             .is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
-            && is_read(&path, skipped)
+            && is_input_file(&path, skipped)
         {
             let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
             found.push((path, relative));
