@@ -412,7 +412,7 @@ fn charts_that_cannot_be_written_are_refused_before_anything_is_scored() {
         (vec!["--confusion", "matrix.pdf"], 2, "matrix.pdf: images are written as .png"),
         (vec!["--confusion", "matrix"], 2, "matrix: images are written as .png"),
         (vec!["--confusion", "directory.png"], 1, "directory.png: is a directory"),
-        (vec!["--trimap", "1", "--trimap-plot", "none/bands.png"], 1, "create the directory first"),
+        (vec!["--trimap", "1", "--trimap-plot", "none/bands.png"], 1, "create it first"),
     ] {
         let run = atrous(directory.path())
             .args(EVAL)

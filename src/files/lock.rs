@@ -30,7 +30,6 @@ impl DirectoryLock {
     /// N", for example "is being trained by process 5".
     ///
     /// # Errors
-    ///
     /// Returns an error of kind `Usage` if another process holds the lock. Returns an error if
     /// the file cannot be written or the file system does not support locks, because two owners
     /// at once would lose data.
@@ -129,7 +128,6 @@ fn owner(file: &mut File) -> Option<u32> {
 /// `is_temporary` decides by file name. Returns the removed files.
 ///
 /// # Errors
-///
 /// Returns an error if the directory cannot be listed or a file cannot be removed.
 pub(crate) fn remove_stale_temporaries(
     _lock: &DirectoryLock,

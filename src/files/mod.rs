@@ -28,7 +28,6 @@ use std::path::{Path, PathBuf};
 /// power failure is acceptable, waiting for the disk after each image is not.
 ///
 /// # Errors
-///
 /// Returns an error with `path` if the directory does not exist, `path` is a directory, permission
 /// is denied, the disk is full, or `write` fails.
 pub fn atomic_write(

@@ -23,7 +23,6 @@ pub(crate) fn is_pattern(path: &Path) -> bool {
 /// device that was skipped.
 ///
 /// # Errors
-///
 /// Returns an error if the pattern is invalid or a directory cannot be read.
 pub(crate) fn glob_files(pattern: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let steps: Vec<Step> =

@@ -31,7 +31,6 @@ pub(crate) fn refuse_special(path: &Path, expected: &str) -> Result<()> {
 /// ("an image").
 ///
 /// # Errors
-///
 /// Returns an error (`Io`) with the file's name if the file cannot be opened or is a directory,
 /// FIFO, socket or device.
 pub(crate) fn open_regular(path: &Path, expected: &str) -> Result<File> {
@@ -47,7 +46,6 @@ pub(crate) fn open_regular(path: &Path, expected: &str) -> Result<File> {
 /// Reads a regular file of at most `max` bytes.
 ///
 /// # Errors
-///
 /// As for [`open_regular`], or if the file is longer. Nothing is allocated for a file that is too
 /// long.
 pub(crate) fn read_bytes(path: &Path, expected: &str, max: u64) -> Result<Vec<u8>> {
@@ -71,7 +69,6 @@ pub(crate) fn read_bytes(path: &Path, expected: &str, max: u64) -> Result<Vec<u8
 /// Reads a text file, without the byte-order mark that Windows editors may add.
 ///
 /// # Errors
-///
 /// As for [`open_regular`], or if the file is longer than 64 MiB or not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     read_text_at_most(path, MAX_TEXT_BYTES)

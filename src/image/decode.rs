@@ -52,7 +52,6 @@ impl Image {
     /// Creates an image from its pixels, `[height, width, 3]`.
     ///
     /// # Errors
-    ///
     /// Returns an error if there are no pixels or their number does not match the size.
     pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self> {
         let expected = width.checked_mul(height).and_then(|n| n.checked_mul(3));
@@ -70,7 +69,6 @@ impl Image {
     /// `backdrop`, and the opacity is kept in `alpha`.
     ///
     /// # Errors
-    ///
     /// Returns an error if there are no pixels or their number does not match the size.
     pub fn from_rgba(
         width: usize,
@@ -95,7 +93,6 @@ impl Image {
 /// Decodes an image file with the default [`DecodeOptions`].
 ///
 /// # Errors
-///
 /// As for [`DecodeOptions::decode`].
 pub fn decode(path: impl AsRef<Path>) -> Result<Image> {
     DecodeOptions::default().decode(path)
@@ -104,7 +101,6 @@ pub fn decode(path: impl AsRef<Path>) -> Result<Image> {
 /// Decodes an image in memory with the default [`DecodeOptions`]; `name` identifies it in errors.
 ///
 /// # Errors
-///
 /// As for [`DecodeOptions::decode_bytes`].
 pub fn decode_bytes(bytes: &[u8], name: &str) -> Result<Image> {
     DecodeOptions::default().decode_bytes(bytes, name)
@@ -146,7 +142,6 @@ impl DecodeOptions {
     /// Decodes an image file.
     ///
     /// # Errors
-    ///
     /// Returns an error with the file's name if the file cannot be read, is empty, a directory, not
     /// an image, of an unsupported format, corrupt, truncated, too large, or an animation.
     pub fn decode(&self, path: impl AsRef<Path>) -> Result<Image> {
@@ -184,7 +179,6 @@ impl DecodeOptions {
     /// Decodes an image in memory; `name` identifies it in errors.
     ///
     /// # Errors
-    ///
     /// As for [`DecodeOptions::decode`].
     pub fn decode_bytes(&self, bytes: &[u8], name: &str) -> Result<Image> {
         self.decode_inner(bytes, name).map_err(|e| e.at(name))
@@ -317,7 +311,6 @@ fn open_image(path: &Path) -> Result<File> {
 /// Reads the columns and rows of an image file from its header, as stored (without EXIF rotation).
 ///
 /// # Errors
-///
 /// Returns an error with the file's name if the file cannot be read or has no image header.
 pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
     let unreadable = |e| Error::io(path, "could not be read", e);

@@ -28,7 +28,6 @@ impl LabelMap {
     /// Creates a map from its labels, `[height, width]`.
     ///
     /// # Errors
-    ///
     /// Returns an error if there are no labels or their number does not match the size.
     pub fn new(width: usize, height: usize, labels: Vec<u16>) -> Result<Self> {
         if labels.is_empty() || width.checked_mul(height) != Some(labels.len()) {
@@ -44,7 +43,6 @@ impl LabelMap {
     /// Creates a map from image `n` of a tensor `[N, H, W, 1]` of class numbers (u32 or u8).
     ///
     /// # Errors
-    ///
     /// Returns an error if the tensor has another shape or element type, no image `n`, or a class
     /// above 65,535.
     pub fn from_tensor(tensor: &Tensor, n: usize) -> Result<Self> {
@@ -72,7 +70,6 @@ impl LabelMap {
     /// An RGB or fully opaque RGBA PNG is read too if `table` maps its colors to classes.
     ///
     /// # Errors
-    ///
     /// Returns an error with the file's name if the file is not a PNG, is corrupt, has
     /// transparency, or contains a color that does not belong to a class.
     pub fn read(path: impl AsRef<Path>, table: Option<&ClassTable>) -> Result<Self> {
@@ -92,7 +89,6 @@ impl LabelMap {
     /// 16-bit gray if a label is above 255.
     ///
     /// # Errors
-    ///
     /// Returns an error with the file's name if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>, table: &ClassTable) -> Result<()> {
         atomic_write(path, |writer| self.encode(writer, table).map_err(Into::into))
@@ -135,7 +131,6 @@ impl LabelMap {
 /// Appends the class numbers of image `n` of a tensor `[N, H, W, 1]` to `labels`.
 ///
 /// # Errors
-///
 /// As for [`LabelMap::from_tensor`].
 pub(crate) fn append_labels(labels: &mut Vec<u16>, tensor: &Tensor, n: usize) -> Result<()> {
     let shape = tensor.shape();

@@ -36,7 +36,6 @@ impl Overlay {
     /// borders.
     ///
     /// # Errors
-    ///
     /// Returns an error if labels and photo differ in size, the opacity is not between 0 and 1, or
     /// memory for the copy runs out.
     pub fn draw(&self, image: &Image, labels: &LabelMap, table: &ClassTable) -> Result<Image> {
@@ -49,7 +48,6 @@ impl Overlay {
     /// Like [`Overlay::draw`], but in place. The image becomes opaque; its notes are kept.
     ///
     /// # Errors
-    ///
     /// As for [`Overlay::draw`]; the image is then unchanged.
     pub fn draw_over(
         &self,
@@ -117,7 +115,6 @@ impl Overlay {
 /// The result reuses the memory of `image`.
 ///
 /// # Errors
-///
 /// Returns an error if the sizes differ, `keep` is empty and the table has no background, or memory
 /// for the opacity runs out.
 pub fn cut_out(
@@ -170,7 +167,6 @@ pub fn cut_out(
 /// argument of [`cut_out`].
 ///
 /// # Errors
-///
 /// Returns an error if the number of probabilities is not a multiple of `channels`, or a kept class
 /// is out of range.
 pub fn foreground(probabilities: &[f32], channels: usize, keep: &[usize]) -> Result<Vec<f32>> {

@@ -66,7 +66,6 @@ impl ClassTable {
     /// come from files and are printed to terminals.
     ///
     /// # Errors
-    ///
     /// Returns an error if there are no classes, or the numbers of names and colors differ.
     pub fn new(names: Vec<String>, colors: Vec<[u8; 3]>) -> Result<Self> {
         if names.len() != colors.len() {
@@ -152,7 +151,6 @@ impl ClassTable {
     /// Reads a `classes.txt` file; see [`ClassTable::parse`] for the format.
     ///
     /// # Errors
-    ///
     /// Returns an error with the file and line if the file cannot be read or parsed.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -167,7 +165,6 @@ impl ClassTable {
     /// labels.
     ///
     /// # Errors
-    ///
     /// Returns an error with the line number if a line is malformed or out of order, or if there
     /// are no classes.
     pub fn parse(text: &str) -> Result<Self> {

@@ -152,7 +152,6 @@ pub(crate) const HEAD_BYTES: u64 = 512;
 /// Detects the format from the first bytes, or from the name for TGA.
 ///
 /// # Errors
-///
 /// Returns an error if the format is unknown or not supported.
 pub(crate) fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat> {
     use ImageFormat::*;

@@ -132,7 +132,6 @@ impl Fit {
     /// scaling is needed.
     ///
     /// # Errors
-    ///
     /// Returns an error if `image` does not have the size that this was computed for.
     pub fn scale<'a>(&self, image: &'a Image) -> Result<Cow<'a, [u8]>> {
         if (image.width, image.height) != self.source {
@@ -146,7 +145,6 @@ impl Fit {
     /// bottom.
     ///
     /// # Errors
-    ///
     /// As for [`Fit::scale`].
     pub fn scale_and_pad<'a>(&self, image: &'a Image) -> Result<Cow<'a, [u8]>> {
         let scaled = self.scale(image)?;
@@ -170,7 +168,6 @@ impl Fit {
 /// OpenCV and a plain `interpolate` give different values.
 ///
 /// # Errors
-///
 /// Returns an error if the number of bytes does not match `from`, or a side is 0 or at least 2^32.
 pub fn resample(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Cow<'_, [u8]>> {
     if from == to
@@ -185,7 +182,6 @@ pub fn resample(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<
 /// Computes only the window of `size` at column and row `at` of the result of [`resample`].
 ///
 /// # Errors
-///
 /// As for [`resample`], or if the window is not inside the result.
 pub fn resample_window(
     rgb: &[u8],
@@ -226,7 +222,6 @@ pub fn resample_window(
 /// is cropped equally on both sides.
 ///
 /// # Errors
-///
 /// As for [`resample`].
 pub fn cover(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Vec<u8>> {
     let scale = f64::max(to.0 as f64 / from.0.max(1) as f64, to.1 as f64 / from.1.max(1) as f64);

@@ -11,7 +11,6 @@ impl Fit {
     /// column `floor((x + 1/2) * w / W)`, computed in integers.
     ///
     /// # Errors
-    ///
     /// Returns an error if the number of labels does not match the padded size, or memory for the
     /// result runs out.
     pub fn restore_labels<T: Copy + Send + Sync>(&self, labels: &[T]) -> Result<Vec<T>> {
@@ -36,7 +35,6 @@ impl Fit {
     /// Interpolated probabilities still sum to 1.
     ///
     /// # Errors
-    ///
     /// Returns an error if the number of values does not match the padded size, or memory for the
     /// result runs out.
     pub fn restore_values(&self, values: &[f32], channels: usize) -> Result<Vec<f32>> {

@@ -22,7 +22,6 @@ impl Image {
     /// The file is written atomically.
     ///
     /// # Errors
-    ///
     /// Returns an error with the file's name if the extension is not supported, a JPEG would need
     /// transparency, the image is too large for the format, or the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {

@@ -60,7 +60,6 @@ impl SideBySide {
     /// legend below, largest class first.
     ///
     /// # Errors
-    ///
     /// Returns an error if labels and photo differ in size, or the overlay's opacity is not between
     /// 0 and 1.
     pub fn draw(&self, image: &Image, labels: &LabelMap, table: &ClassTable) -> Result<Image> {

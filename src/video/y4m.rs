@@ -184,10 +184,7 @@ impl<R: BufRead + Send> Y4mSource<R> {
             at(error!(Image, "unterminated frame header: the stream is corrupt or truncated"))
         })?;
         if line.strip_prefix(b"FRAME").is_none_or(|rest| !rest.is_empty() && rest[0] != b' ') {
-            return Err(at(error!(
-                Image,
-                "the frame does not begin with FRAME: the stream is corrupt"
-            )));
+            return Err(at(error!(Image, "missing FRAME marker: the stream is corrupt")));
         }
         self.reader.read_exact(&mut self.planes).map_err(|e| at(broken(e)))?;
         self.read = number;
