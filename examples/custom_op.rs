@@ -1,8 +1,8 @@
-//! An operation of your own, with its shader, in a network of this crate: where does it not know
-//! what it sees?
+//! A custom operation with its own shader, added to a network of this crate: it shows where the
+//! network is uncertain.
 //!
 //! `cargo run --release --example custom_op -- photo.jpg deeplab.safetensors unsure.png` writes an
-//! image that is white where all classes are equally likely, and black where the network is sure.
+//! image that is white where all classes are equally likely and black where the network is certain.
 
 use atrous::exec::{Device, Runner};
 use atrous::image::{Image, decode};
@@ -13,7 +13,7 @@ use atrous::{
     Data, DeviceChoice, Error, ErrorKind, Model, Result, Shape, Tensor, TensorType, passes,
 };
 
-/// Logits `[N, H, W, classes]` to the entropy of their softmax `[N, H, W, 1]`, divided by
+/// Computes the entropy of the softmax of logits `[N, H, W, classes]` as `[N, H, W, 1]`, divided by
 /// `ln(classes)`.
 #[derive(Debug)]
 struct Entropy;
@@ -26,11 +26,11 @@ impl Op for Entropy {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         match inputs {
             [logits] if logits.shape.c > 1 => Ok(vec![TensorType::f32(logits.shape.with_c(1))]),
-            _ => Err(Error::new(ErrorKind::Graph, "takes the scores of at least two classes")),
+            _ => Err(Error::new(ErrorKind::Graph, "expected logits of at least two classes")),
         }
     }
 
-    /// What the shader is checked against, and what runs where there is no GPU.
+    /// The reference for the shader, also used without a GPU.
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let classes = inputs[0].shape().c;
         for (scores, y) in inputs[0].f32().chunks_exact(classes).zip(outputs[0].f32_mut()) {
@@ -65,12 +65,12 @@ fn main() -> Result<()> {
     let (model, image) = (Model::open(weights)?, decode(photo)?);
     let (height, width) = (image.height, image.width);
 
-    // The network as far as its scores at the image's size, and one node more.
+    // The network up to its scores at the image's size, plus one node.
     let outputs = Outputs { logits_full: true, image: Some((height, width)), ..Outputs::default() };
     let mut graph = model.network(Shape::new(1, height, width, 3), &outputs)?.graph;
     let scores =
         graph.outputs().iter().find(|(name, _)| name == "logits_full").map(|&(_, value)| value);
-    let scores = scores.expect("the scores at the image's size were asked for");
+    let scores = scores.expect("`logits_full` was requested");
     let entropy = graph.root().op("entropy", Entropy, &[scores])?;
     graph.clear_outputs();
     graph.output("entropy", entropy);
@@ -78,12 +78,12 @@ fn main() -> Result<()> {
     let device = Device::open(&DeviceChoice::Auto)?;
     let runner = Runner::new(&device, passes::optimize(graph)?)?;
     let input = Tensor::from_data(Shape::new(1, height, width, 3), Data::U8(image.rgb))?;
-    let unsure = runner.run(&[("image", &input)])?.swap_remove(0);
+    let uncertainty = runner.run(&[("image", &input)])?.swap_remove(0);
     println!(
-        "on {device}: {:.1} % of a tie on average",
-        100.0 * unsure.f32().iter().sum::<f32>() / (height * width) as f32
+        "on {device}: mean uncertainty {:.1} %",
+        100.0 * uncertainty.f32().iter().sum::<f32>() / (height * width) as f32
     );
-    let gray = unsure.f32().iter().flat_map(|&v| [(255.0 * v).round() as u8; 3]).collect();
+    let gray = uncertainty.f32().iter().flat_map(|&v| [(255.0 * v).round() as u8; 3]).collect();
     Image::new(width, height, gray)?.save(output)
 }
 
@@ -92,14 +92,14 @@ mod tests {
     use super::*;
     use atrous::graph::Graph;
 
-    /// On the processor, and on a GPU where one is found: known entropies, and channels that do not
-    /// fill the last `vec4`.
+    /// Known entropies on the CPU and, if available, a GPU, with channels that do not fill the last
+    /// `vec4`.
     #[test]
     fn entropies_are_right_on_both_executors() {
-        let (shape, sure, tie) = (Shape::new(1, 1, 3, 5), [90.0, 0.0, 0.0, 0.0, 0.0], [-7.0; 5]);
-        // Two classes as likely as each other, three impossible: ln 2 of ln 5.
+        let (shape, certain, tie) = (Shape::new(1, 1, 3, 5), [90.0, 0.0, 0.0, 0.0, 0.0], [-7.0; 5]);
+        // Two classes equally likely, three impossible: ln 2 of ln 5.
         let half = [50.0, -50.0, 50.0, -50.0, -50.0];
-        let scores = Tensor::from_data(shape, Data::F32([sure, tie, half].concat())).unwrap();
+        let scores = Tensor::from_data(shape, Data::F32([certain, tie, half].concat())).unwrap();
         let gpu = Device::open(&DeviceChoice::Gpu)
             .inspect_err(|e| println!("skipped: no GPU adapter ({e})"));
         assert!(gpu.is_ok() || std::env::var("ATROUS_REQUIRE_GPU").is_err(), "no GPU adapter");
@@ -110,8 +110,8 @@ mod tests {
             graph.output("y", y);
             let y =
                 Runner::new(&device, graph).unwrap().run(&[("x", &scores)]).unwrap().swap_remove(0);
-            for (got, want) in y.f32().iter().zip([0.0, 1.0, 2f32.ln() / 5f32.ln()]) {
-                assert!((got - want).abs() < 1e-5, "{got} instead of {want} on {device}");
+            for (got, expected) in y.f32().iter().zip([0.0, 1.0, 2f32.ln() / 5f32.ln()]) {
+                assert!((got - expected).abs() < 1e-5, "{got} instead of {expected} on {device}");
             }
         }
     }

@@ -12,10 +12,10 @@ fn main() -> Result<()> {
     };
     let segmenter = Segmenter::new(Model::open(weights)?, &DeviceChoice::Auto)?;
     let image = decode(photo)?;
-    let found = segmenter.segment(&image, segmenter.usual_size())?;
+    let segmentation = segmenter.segment(&image, segmenter.default_size())?;
 
     let table = segmenter.model().class_table();
-    println!("on {}: {:.0} ms", segmenter.device(), found.network_time.as_secs_f64() * 1e3);
-    print!("{}", legend_table(&legend(&found.labels, &table), false));
-    Overlay::default().draw(&image, &found.labels, &table)?.save(output)
+    println!("on {}: {:.0} ms", segmenter.device(), segmentation.network_time.as_secs_f64() * 1e3);
+    print!("{}", legend_table(&legend(&segmentation.labels, &table), false));
+    Overlay::default().draw(&image, &segmentation.labels, &table)?.save(output)
 }

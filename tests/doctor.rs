@@ -300,9 +300,9 @@ fn two_classes_of_one_color_matter_where_masks_are_in_colors() {
         write_rgb(&mask, SIZE, |x, y| color(if class(n, x, y) == 3 { 2 } else { class(n, x, y) }));
     }
     let reported = findings(root.path(), &["--split", "val"]);
-    let pairs: Vec<_> = reported.iter().map(|f| (f.0.as_str(), f.2.as_str())).collect();
+    let fields: Vec<_> = reported.iter().map(|f| (f.0.as_str(), f.2.as_str())).collect();
     assert_eq!(
-        pairs,
+        fields,
         [("empty_class", "3 house"), ("same_color", "2 tree and 3 house are both 30 140 50")]
     );
 }
@@ -319,9 +319,9 @@ fn an_image_with_an_exif_orientation_is_reported() {
     let length = (exif.len() as u16 + 2).to_be_bytes();
     fs::write(&path, [&plain[..2], b"\xff\xe1", &length, exif, &plain[2..]].concat()).unwrap();
     let reported = findings(root.path(), &[]);
-    let reported: Vec<_> =
+    let fields: Vec<_> =
         reported.iter().map(|f| (f.0.as_str(), f.1.as_str(), f.2.as_str())).collect();
-    assert_eq!(pairs, [("rotated", "train/p05.jpg", "turned upright (EXIF orientation 3)")]);
+    assert_eq!(fields, [("rotated", "train/p05.jpg", "turned upright (EXIF orientation 3)")]);
     doctor(root.path(), &[]).success();
 }
 

@@ -1,5 +1,5 @@
-//! Names that do something to a terminal, lines of megabytes, and files that are none: what the
-//! command line makes of them. As a process, since what counts is what arrives at its end.
+//! Names with terminal control sequences, lines of megabytes, and special files on the command
+//! line. Tested as a process, because its actual output matters.
 
 mod support;
 
@@ -13,12 +13,12 @@ use support::models::{random_weights, tiny_config, write_tiny};
 
 /// A window's title, a cleared screen, a forged line, C1's CSI, and a right-to-left override.
 const HOSTILE: &str = "\u{1b}]0;PWNED\u{7}\u{1b}[2J\r\nerror: forged\u{9b}31m\u{202e}";
-/// The same as it may be shown.
+/// [`HOSTILE`] as it should be printed.
 const SHOWN: &str =
     "\u{fffd}]0;PWNED\u{fffd}\u{fffd}[2J\u{fffd}\u{fffd}error: forged\u{fffd}31m\u{fffd}";
 
-/// As on a terminal: into a pipe, escape sequences would be taken out on the way, and nobody would
-/// see that they were there.
+/// With colors forced, as on a terminal: into a pipe, escape sequences would be stripped and the
+/// test would not see them.
 fn atrous(directory: &Path) -> Command {
     let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
     command
@@ -36,9 +36,9 @@ fn image(path: &Path) {
         .unwrap();
 }
 
-/// What a command writes, standard output and standard error.
+/// Runs a command and returns its standard output and standard error.
 #[track_caller]
-fn said(command: &mut Command, arguments: &[&str], code: i32) -> String {
+fn output_of(command: &mut Command, arguments: &[&str], code: i32) -> String {
     let output = command.args(arguments).output().unwrap();
     let text = [&output.stdout, &output.stderr]
         .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
@@ -68,17 +68,17 @@ fn escape_sequences_in_class_names_do_not_reach_the_terminal() {
     for arguments in
         [&["inspect", "esc.safetensors"][..], &["segment", "a.png", "-w", "esc.safetensors"]]
     {
-        let text = said(&mut atrous(dir.path()), arguments, 0);
+        let text = output_of(&mut atrous(dir.path()), arguments, 0);
         harmless(&text);
         assert!(text.contains(SHOWN), "{text}");
     }
-    let text = said(&mut atrous(dir.path()), &["inspect", "esc.safetensors", "--json"], 0);
+    let text = output_of(&mut atrous(dir.path()), &["inspect", "esc.safetensors", "--json"], 0);
     harmless(&text);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
         json["config"]["head"]["class_names"][1],
         format!("1{HOSTILE}"),
-        "programs get what the file holds"
+        "JSON has the exact name"
     );
 }
 
@@ -94,14 +94,14 @@ fn escape_sequences_in_tensor_names_do_not_reach_the_terminal() {
         &["inspect", "tn.safetensors", "--dialect", "smp"],
         &["inspect", "tn.safetensors", "--dialect", HOSTILE],
     ] {
-        let text = said(
+        let text = output_of(
             &mut atrous(dir.path()),
             arguments,
             if arguments.contains(&HOSTILE) { 2 } else { 1 },
         );
         harmless(&text);
     }
-    let text = said(&mut atrous(dir.path()), &["inspect", "tn.safetensors"], 1);
+    let text = output_of(&mut atrous(dir.path()), &["inspect", "tn.safetensors"], 1);
     assert!(text.contains("PWNED"), "the name is shown, as text: {text}");
 }
 
@@ -113,7 +113,7 @@ fn escape_sequences_in_names_of_files_do_not_reach_the_terminal() {
     let name = format!("pic{HOSTILE}.png");
     image(&dir.path().join(&name));
     fs::write(dir.path().join("bad\u{1b}[2J.png"), "no image").unwrap();
-    let text = said(
+    let text = output_of(
         &mut atrous(dir.path()),
         &["segment", &name, "bad\u{1b}[2J.png", "-w", "tiny.safetensors"],
         1,
@@ -123,8 +123,8 @@ fn escape_sequences_in_names_of_files_do_not_reach_the_terminal() {
         text.contains(&format!("pic{SHOWN}.png")) && text.contains("bad\u{fffd}[2J.png"),
         "{text}"
     );
-    // Notes name files too.
-    harmless(&said(
+    // Notes contain file names too.
+    harmless(&output_of(
         &mut atrous(dir.path()),
         &["segment", &name, "-w", "tiny.safetensors", "--probabilities", "-o", "p.png"],
         0,
@@ -138,9 +138,9 @@ fn escape_sequences_in_names_of_files_do_not_reach_the_terminal() {
         "--out",
         &name,
     ];
-    harmless(&said(&mut atrous(dir.path()), &trained, 1));
-    // As `atrous segment *` does in a directory where a file is called like an option.
-    harmless(&said(&mut atrous(dir.path()), &["segment", &format!("--x{HOSTILE}")], 2));
+    harmless(&output_of(&mut atrous(dir.path()), &trained, 1));
+    // As with `atrous segment *` in a directory with a file named like an option.
+    harmless(&output_of(&mut atrous(dir.path()), &["segment", &format!("--x{HOSTILE}")], 2));
 }
 
 #[cfg(unix)]
@@ -164,12 +164,12 @@ fn a_path_that_is_no_unicode_does_not_lose_a_report_in_json() {
             .unwrap_or_else(|e| panic!("{e}: {output:?}"))
     };
     assert_eq!(json(atrous(dir.path()).arg("inspect").arg(name))["file"], "w\u{fffd}.safetensors");
-    let found = json(atrous(dir.path()).args(["doctor", "data"]).arg(&set));
-    // A text for people beside the exact bytes.
-    for path in [&found["root"], &found["findings"][0]["file"]] {
-        assert!(path["lossy"].as_str().unwrap().contains("set\u{fffd}"), "{found}");
+    let report = json(atrous(dir.path()).args(["doctor", "data"]).arg(&set));
+    // A readable text next to the exact bytes.
+    for path in [&report["root"], &report["findings"][0]["file"]] {
+        assert!(path["lossy"].as_str().unwrap().contains("set\u{fffd}"), "{report}");
         let bytes = path["bytes"].as_array().unwrap();
-        assert!(bytes.iter().any(|b| b == 255), "{found}");
+        assert!(bytes.iter().any(|b| b == 255), "{report}");
     }
 }
 
@@ -200,15 +200,15 @@ fn fifos_devices_directories_and_empty_files_are_refused_at_once_and_by_name() {
             &["export", name, "out.pth", "--dialect", "smp"],
             &["infer", "-w", "tiny.safetensors", "--input", name, "-o", "out.safetensors"],
         ] {
-            let text = said(&mut atrous(dir.path()), arguments, 1);
+            let text = output_of(&mut atrous(dir.path()), arguments, 1);
             assert!(text.contains(words), "{arguments:?}: {text}");
         }
     }
     let table = ["import", "tiny.safetensors", "out.safetensors", "--class-table"];
     for (name, words) in
-        [("fifo", "fifo: is a FIFO"), ("/dev/zero", "is a device"), ("empty", "lists no classes")]
+        [("fifo", "fifo: is a FIFO"), ("/dev/zero", "is a device"), ("empty", "no classes listed")]
     {
-        let text = said(&mut atrous(dir.path()), &[&table[..], &[name]].concat(), 1);
+        let text = output_of(&mut atrous(dir.path()), &[&table[..], &[name]].concat(), 1);
         assert!(text.contains(words), "{text}");
     }
 }
@@ -231,9 +231,9 @@ fn a_data_set_with_a_fifo_in_it_is_refused_before_any_work() {
     );
     let words = "a.png: is a FIFO, not a regular file";
     let text =
-        said(&mut atrous(dir.path()), &["eval", "-w", "tiny.safetensors", "--data", "set"], 1);
+        output_of(&mut atrous(dir.path()), &["eval", "-w", "tiny.safetensors", "--data", "set"], 1);
     assert!(text.contains(words), "{text}");
-    let text = said(&mut atrous(dir.path()), &["doctor", "data", "set"], 1);
+    let text = output_of(&mut atrous(dir.path()), &["doctor", "data", "set"], 1);
     assert!(text.contains("unreadable files (1)") && text.contains("is a FIFO"), "{text}");
 }
 
@@ -245,7 +245,7 @@ fn a_long_line_is_not_repeated_in_an_error() {
         fs::create_dir_all(dir.path().join(directory)).unwrap();
     }
     image(&dir.path().join("set/images/a.png"));
-    // Half a megabyte: recipes have a limit of one.
+    // Half a megabyte, because the limit of recipes is one.
     let long = "x".repeat(1 << 19);
     fs::write(dir.path().join("classes.txt"), format!("0 sky 1 2 3\n{long}\n")).unwrap();
     fs::write(dir.path().join("recipe.toml"), format!("steps = 1\n{long} = 1\n")).unwrap();
@@ -253,7 +253,10 @@ fn a_long_line_is_not_repeated_in_an_error() {
     fs::write(dir.path().join("set/train.txt"), format!("{long}/../x\n")).unwrap();
     let import = ["import", "tiny.safetensors", "out.safetensors", "--class-table", "classes.txt"];
     for (arguments, words) in [
-        (&import[..], "classes.txt: line 2: `xxx"),
+        (
+            &import[..],
+            "classes.txt: line 2: expected `NUMBER NAME R G B` with colors 0 to 255, found `xxx",
+        ),
         (
             &["train", "--data", "set", "--out", "run", "--recipe", "recipe.toml"],
             "recipe.toml: invalid recipe: line 2: unknown field",
@@ -264,7 +267,7 @@ fn a_long_line_is_not_repeated_in_an_error() {
         ),
         (&["doctor", "data", "set"], "train.txt: line 1: `xxx"),
     ] {
-        let text = said(&mut atrous(dir.path()), arguments, 1);
+        let text = output_of(&mut atrous(dir.path()), arguments, 1);
         assert!(
             text.contains(words) && text.len() < 3000,
             "{arguments:?}: {} bytes: {:.300}",
@@ -274,8 +277,8 @@ fn a_long_line_is_not_repeated_in_an_error() {
     }
 }
 
-/// Names of the deepest nesting there can be, of the greatest length, and very many: none may take
-/// long, and none may fill the screen.
+/// Deeply nested names, very long names, and very many names: none may take long or flood the
+/// terminal.
 #[test]
 fn a_hundred_thousand_tensors_and_names_full_of_points_take_no_time_and_no_screen() {
     let dir = tempfile::tempdir().unwrap();
@@ -297,7 +300,7 @@ fn a_hundred_thousand_tensors_and_names_full_of_points_take_no_time_and_no_scree
             &["inspect", name, "--dialect", "torchvision"],
         ] {
             let mut command = atrous(dir.path());
-            let text = said(command.timeout(Duration::from_secs(20)), arguments, 1);
+            let text = output_of(command.timeout(Duration::from_secs(20)), arguments, 1);
             harmless(&text);
             assert!(text.len() < 4000, "{} bytes: {:.500}", text.len(), text);
         }
@@ -308,7 +311,7 @@ fn a_hundred_thousand_tensors_and_names_full_of_points_take_no_time_and_no_scree
 fn nan_in_an_input_is_said_of_the_input() {
     let dir = tempfile::tempdir().unwrap();
     write_tiny(&dir.path().join("tiny.safetensors"));
-    // In f16 by hand: what writes files refuses NaN too.
+    // F16 by hand, because the writer refuses NaN.
     let header = r#"{"input":{"dtype":"F16","shape":[1,3,2,2],"data_offsets":[0,24]}}"#;
     let mut data = vec![0u8; 24];
     data[..2].copy_from_slice(&[0x00, 0x7e]);
@@ -317,7 +320,7 @@ fn nan_in_an_input_is_said_of_the_input() {
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat(),
     )
     .unwrap();
-    let text = said(
+    let text = output_of(
         &mut atrous(dir.path()),
         &["infer", "-w", "tiny.safetensors", "--input", "in.safetensors", "-o", "out.safetensors"],
         1,
@@ -339,7 +342,7 @@ fn a_device_that_is_not_there_is_called_by_its_name_and_what_hides_it_is_named()
     let segment = |device: &str, variable: Option<&str>, code: i32| {
         let mut command = atrous(dir.path());
         variable.map(|value| command.env("WGPU_BACKEND", value));
-        said(
+        output_of(
             &mut command,
             &["segment", "a.png", "-w", "tiny.safetensors", "--device", device],
             code,
@@ -365,6 +368,6 @@ fn a_device_that_is_not_there_is_called_by_its_name_and_what_hides_it_is_named()
         text.contains("WGPU_BACKEND=rubbish excludes all adapters from `--device auto`"),
         "{text}"
     );
-    let text = said(atrous(dir.path()).env("WGPU_BACKEND", "rubbish"), &["devices"], 0);
+    let text = output_of(atrous(dir.path()).env("WGPU_BACKEND", "rubbish"), &["devices"], 0);
     assert!(text.contains("WGPU_BACKEND=rubbish leaves no adapter"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Real kinds of image files: every format, depth, orientation and animation.
+//! Image files of every format, bit depth, orientation and animation.
 
 use atrous::ErrorKind;
 use atrous::image::{BACKDROP, DecodeOptions, Image, decode, decode_bytes, resample};
@@ -26,7 +26,7 @@ fn fixture(name: &str) -> Vec<u8> {
 #[test]
 fn lossless_formats_return_the_pixels_they_were_given() {
     let source = pattern(13, 7);
-    for (format, ending) in [
+    for (format, extension) in [
         (ImageFormat::Png, "png"),
         (ImageFormat::Bmp, "bmp"),
         (ImageFormat::Tiff, "tif"),
@@ -36,9 +36,10 @@ fn lossless_formats_return_the_pixels_they_were_given() {
         (ImageFormat::WebP, "webp"),
     ] {
         let image =
-            decode_bytes(&encode(&source.clone().into(), format), &format!("a.{ending}")).unwrap();
-        let wanted = Image::new(13, 7, source.as_raw().clone()).unwrap();
-        assert_eq!(image, wanted, "{ending}");
+            decode_bytes(&encode(&source.clone().into(), format), &format!("a.{extension}"))
+                .unwrap();
+        let expected = Image::new(13, 7, source.as_raw().clone()).unwrap();
+        assert_eq!(image, expected, "{extension}");
     }
 }
 
@@ -46,8 +47,8 @@ fn lossless_formats_return_the_pixels_they_were_given() {
 fn the_content_decides_and_a_wrong_ending_is_noted() {
     let bytes = encode(&pattern(4, 4).into(), ImageFormat::Png);
     let image = decode_bytes(&bytes, "photo.jpg").unwrap();
-    assert_eq!(image.notes, ["the name ends in .jpg, the content is PNG"]);
-    assert!(decode_bytes(&bytes, "no ending").unwrap().notes.is_empty());
+    assert_eq!(image.notes, ["the file extension is .jpg, but the content is PNG"]);
+    assert!(decode_bytes(&bytes, "no extension").unwrap().notes.is_empty());
 }
 
 #[test]
@@ -59,11 +60,11 @@ fn gray_is_spread_and_sixteen_bits_are_rounded() {
     let wide = DynamicImage::ImageRgb16(ImageBuffer::from_raw(2, 1, wide).unwrap());
     let image = decode_bytes(&encode(&wide, ImageFormat::Png), "a.png").unwrap();
     assert_eq!(image.rgb, [0, 1, 0, 1, 255, 128]);
-    assert_eq!(image.notes, ["16-bit samples were rounded to 8"]);
+    assert_eq!(image.notes, ["rounded 16-bit samples to 8 bits"]);
     let dark = DynamicImage::ImageLuma16(ImageBuffer::from_raw(2, 1, vec![0, 4095]).unwrap());
     let image = decode_bytes(&encode(&dark, ImageFormat::Tiff), "a.tif").unwrap();
     assert_eq!(image.rgb, [0, 0, 0, 16, 16, 16]);
-    assert!(image.notes.iter().any(|n| n.contains("next to black")), "{:?}", image.notes);
+    assert!(image.notes.iter().any(|n| n.contains("almost black")), "{:?}", image.notes);
 }
 
 #[test]
@@ -89,10 +90,13 @@ fn floating_point_samples_are_refused() {
     let float =
         DynamicImage::ImageRgb32F(ImageBuffer::from_raw(1, 1, vec![0.5, 20.0, -3.0]).unwrap());
     let error = decode_bytes(&encode(&float, ImageFormat::Tiff), "hdr.tif").unwrap_err();
-    assert!(error.to_string().contains("hdr.tif: holds floating-point"), "{error}");
+    assert!(
+        error.to_string().contains("hdr.tif: floating-point samples are not supported"),
+        "{error}"
+    );
 }
 
-/// A JPEG whose quarters have four colors, with an EXIF orientation in front.
+/// A JPEG with quarters of four colors and an EXIF orientation.
 fn turned_jpeg(orientation: u8, big_endian: bool) -> Vec<u8> {
     let quarters = RgbImage::from_fn(48, 32, |x, y| QUARTERS[(x / 24 + 2 * (y / 16)) as usize]);
     let plain = encode(&quarters.into(), ImageFormat::Jpeg);
@@ -112,7 +116,7 @@ const QUARTERS: [Rgb<u8>; 4] =
 
 #[test]
 fn all_eight_exif_orientations_come_out_upright() {
-    // Which stored quarter is seen top left, top right, bottom left, bottom right (Exif 2.3, tag
+    // The stored quarters that appear top left, top right, bottom left, bottom right (Exif 2.3, tag
     // 0x0112).
     let upright = [
         [0, 1, 2, 3],
@@ -124,7 +128,7 @@ fn all_eight_exif_orientations_come_out_upright() {
         [3, 1, 2, 0],
         [1, 3, 0, 2],
     ];
-    for (index, wanted) in upright.iter().enumerate() {
+    for (index, expected) in upright.iter().enumerate() {
         for big_endian in [false, true] {
             let orientation = index as u8 + 1;
             let image = decode_bytes(&turned_jpeg(orientation, big_endian), "a.jpg").unwrap();
@@ -137,21 +141,17 @@ fn all_eight_exif_orientations_come_out_upright() {
                     .iter()
                     .position(|q| q.0.iter().zip(pixel).all(|(a, b)| a.abs_diff(*b) < 12))
             };
-            let seen = [center(0, 0), center(1, 0), center(0, 1), center(1, 1)];
+            let quarters = [center(0, 0), center(1, 0), center(0, 1), center(1, 1)];
             assert_eq!(
-                seen,
-                wanted.map(Some),
+                quarters,
+                expected.map(Some),
                 "orientation {orientation}, big endian: {big_endian}"
             );
             assert_eq!(image.notes.is_empty(), orientation == 1);
         }
     }
     let nonsense = decode_bytes(&turned_jpeg(77, true), "a.jpg").unwrap();
-    assert_eq!(
-        (nonsense.width, nonsense.height),
-        (48, 32),
-        "an orientation that does not exist is none"
-    );
+    assert_eq!((nonsense.width, nonsense.height), (48, 32), "an invalid orientation is ignored");
 }
 
 #[test]
@@ -195,21 +195,22 @@ fn animations_are_refused_or_give_their_first_frame() {
         assert_eq!(error.kind(), ErrorKind::Image);
         let text = error.to_string();
         assert!(
-            text.starts_with(&format!("{name}: holds 3 frames")) && text.contains("--first-frame"),
+            text.starts_with(&format!("{name}: animation of 3 frames"))
+                && text.contains("--first-frame"),
             "{text}"
         );
         let first = DecodeOptions { first_frame: true, ..Default::default() }
             .decode_bytes(&bytes, name)
             .unwrap();
         assert_eq!((first.width, first.height, first.rgb[0]), (4, 4, 0), "{name}");
-        assert_eq!(first.notes, ["the first of 3 frames was taken"]);
+        assert_eq!(first.notes, ["used the first of 3 frames"]);
     }
     let still = encode(&pattern(4, 4).into(), ImageFormat::Gif);
     assert_eq!(decode_bytes(&still, "a.gif").unwrap().rgb.len(), 48);
     let pages = decode_bytes(&fixture("pages.tif"), "a.tif").unwrap();
     assert_eq!(
         (pages.rgb[0], pages.notes.as_slice()),
-        (120, &["the first of 3 pages was taken".to_string()][..])
+        (120, &["used the first of 3 pages".to_string()][..])
     );
 }
 
@@ -224,14 +225,14 @@ fn progressive_and_cmyk_jpegs_are_read() {
 #[test]
 fn what_is_no_image_is_called_by_its_kind() {
     for (bytes, part) in [
-        (&b""[..], "is empty"),
+        (&b""[..], "the file is empty"),
         (b"\0\0\0\x1cftypheic\0\0\0\0", "HEIC"),
         (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
         (b"\0\0\0\x1cftypisom\0\0\0\0", "a video"),
         (b"%PDF-1.4", "PDF"),
         (b"<svg xmlns=", "SVG"),
         (b"8BPS\0\x01", "Photoshop"),
-        (b"hello", "is no image of a kind that is read"),
+        (b"hello", "unknown image format"),
     ] {
         let text = decode_bytes(bytes, "x.jpg").unwrap_err().to_string();
         assert!(text.starts_with("x.jpg: ") && text.contains(part), "{text}");
@@ -244,9 +245,9 @@ fn directories_missing_files_and_empty_files_are_named() {
     let empty = directory.path().join("empty.png");
     std::fs::write(&empty, b"").unwrap();
     for (path, kind, part) in [
-        (directory.path().to_path_buf(), ErrorKind::Image, "is a directory"),
+        (directory.path().to_path_buf(), ErrorKind::Image, "found a directory"),
         (directory.path().join("none.png"), ErrorKind::Io, "none.png"),
-        (empty, ErrorKind::Image, "empty.png: is empty"),
+        (empty, ErrorKind::Image, "empty.png: the file is empty"),
     ] {
         let error = decode(&path).unwrap_err();
         assert_eq!(error.kind(), kind);
@@ -260,7 +261,7 @@ fn limits_are_checked_from_the_header() {
     let small = DecodeOptions { max_pixels: 1199, ..Default::default() };
     let text = small.decode_bytes(&bytes, "big.png").unwrap_err().to_string();
     assert!(
-        text.starts_with("big.png: 40 x 30 pixels") && text.contains("scale the image down"),
+        text.starts_with("big.png: 40 x 30 is") && text.contains("scale the image down"),
         "{text}"
     );
     assert!(
@@ -275,8 +276,8 @@ fn limits_are_checked_from_the_header() {
 
 #[test]
 fn resampling_agrees_with_pillow() {
-    // Image.fromarray(pattern).resize(size, Image.BILINEAR) of Pillow 13: shrunk, enlarged, and one
-    // of each.
+    // Image.fromarray(pattern).resize(size, Image.BILINEAR) of Pillow 13: downscaled, upscaled, and
+    // one of each.
     #[rustfmt::skip]
     let golden: [((usize, usize), &[u8]); 3] = [
         ((4, 3), &[
@@ -301,9 +302,9 @@ fn resampling_agrees_with_pillow() {
         ]),
     ];
     let source = pattern(7, 5);
-    for (size, wanted) in golden {
+    for (size, expected) in golden {
         let got = resample(source.as_raw(), (7, 5), size).unwrap();
-        assert_eq!(*got, *wanted, "{size:?}");
+        assert_eq!(*got, *expected, "{size:?}");
     }
     assert!(resample(source.as_raw(), (7, 5), (0, 3)).is_err());
     assert!(resample(source.as_raw(), (7, 6), (3, 3)).is_err());
@@ -314,7 +315,7 @@ fn tiff(extra: Option<u16>, pixels: &[u8]) -> Vec<u8> {
     let mut entries: Vec<(u16, u16, u32, u32)> = vec![
         (256, 3, 1, 2),
         (257, 3, 1, 1),
-        // Bits of each sample: behind the directory, in front of the pixels.
+        // Bits of each sample, stored between the directory and the pixels.
         (258, 3, 4, 0),
         (259, 3, 1, 1),
         (262, 3, 1, 2),

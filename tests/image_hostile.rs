@@ -1,5 +1,5 @@
-//! Two hundred damaged images: each ends in an error that names the file, or in an image of the
-//! size it claims. None panics, none takes more than 1 GiB.
+//! Two hundred corrupt images: each gives an error that names the file, or an image of the claimed
+//! size, without a panic and with at most 1 GiB of memory.
 
 use atrous::image::{Image, LabelMap, decode};
 use image::{DynamicImage, ImageFormat, RgbaImage};
@@ -10,14 +10,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-/// Counts what is allocated, and the most that ever was.
+/// Counts the allocated bytes and their peak.
 struct Counting;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is handed to the system's allocator unchanged; the counters touch no memory of
-// the callers.
+// SAFETY: every call is forwarded unchanged to the system allocator; the counters touch no memory
+// of the callers.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
@@ -27,8 +27,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
-        // SAFETY: as above. Zeroed by the system, so that a page that is never touched is never
-        // taken.
+        // SAFETY: as above. Zeroed by the system, so that untouched pages are not committed.
         unsafe { System.alloc_zeroed(layout) }
     }
 
@@ -42,7 +41,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The same numbers on every run.
+/// A generator with the same numbers on every run.
 struct Random(u64);
 
 impl Random {
@@ -54,18 +53,18 @@ impl Random {
     }
 }
 
-/// What a damaged file must end in.
+/// The required result of a corrupt file.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Wanted {
+enum Expected {
     Error,
-    /// An error, or a whole image: the damage may sit in the pixels' values.
+    /// An error or a whole image, since the damage may only affect pixel values.
     Either,
 }
 
 struct Case {
     name: String,
     bytes: Vec<u8>,
-    wanted: Wanted,
+    expected: Expected,
 }
 
 fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
@@ -109,15 +108,15 @@ fn whole_files() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Cut at five places, and with bits flipped in header and data.
+/// Adds cases truncated at five places, and with bits flipped in header and data.
 fn damage(name: &str, whole: &[u8], random: &mut Random, cases: &mut Vec<Case>) {
-    let (stem, ending) = name.rsplit_once('.').unwrap();
+    let (stem, extension) = name.rsplit_once('.').unwrap();
     for part in [1, 12, 50, 80, 97] {
         let bytes = whole[..(whole.len() * part / 100).max(3)].to_vec();
         cases.push(Case {
-            name: format!("{stem}-cut{part}.{ending}"),
+            name: format!("{stem}-cut{part}.{extension}"),
             bytes,
-            wanted: Wanted::Error,
+            expected: Expected::Error,
         });
     }
     for round in 0..7 {
@@ -128,9 +127,9 @@ fn damage(name: &str, whole: &[u8], random: &mut Random, cases: &mut Vec<Case>) 
             bytes[at] ^= 1 << random.below(8);
         }
         cases.push(Case {
-            name: format!("{stem}-bits{round}.{ending}"),
+            name: format!("{stem}-bits{round}.{extension}"),
             bytes,
-            wanted: Wanted::Either,
+            expected: Expected::Either,
         });
     }
 }
@@ -144,13 +143,13 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// Headers that claim sizes which the data does not have.
-fn lies(files: &[(&'static str, Vec<u8>)], cases: &mut Vec<Case>) {
+/// Adds cases whose headers claim sizes that do not match the data.
+fn false_sizes(files: &[(&'static str, Vec<u8>)], cases: &mut Vec<Case>) {
     let whole = |name: &str| files.iter().find(|f| f.0 == name).unwrap().1.clone();
     let mut push = |name: String, bytes: Vec<u8>| {
-        // A GIF's frame may be smaller than its canvas, so an odd canvas alone is no damage.
-        let wanted = if name.ends_with(".gif") { Wanted::Either } else { Wanted::Error };
-        cases.push(Case { name, bytes, wanted });
+        // A GIF's frame may be smaller than its canvas, so a wrong canvas alone is valid.
+        let expected = if name.ends_with(".gif") { Expected::Either } else { Expected::Error };
+        cases.push(Case { name, bytes, expected });
     };
     let big = [
         (13_000u32, 13_000u32),
@@ -211,33 +210,33 @@ fn cases() -> Vec<Case> {
     for (name, whole) in &files {
         damage(name, whole, &mut random, &mut cases);
     }
-    lies(&files, &mut cases);
+    false_sizes(&files, &mut cases);
     cases
 }
 
 fn check(result: Result<Image, atrous::Error>, case: &Case) -> Result<(), String> {
     match result {
-        Ok(image) if case.wanted == Wanted::Error => {
-            Err(format!("was taken for an image of {} x {}", image.width, image.height))
+        Ok(image) if case.expected == Expected::Error => {
+            Err(format!("decoded as an image of {} x {}", image.width, image.height))
         }
         Ok(image) if image.rgb.len() != 3 * image.width * image.height => {
-            Err("has another size than it says".into())
+            Err("the number of pixels does not match the size".into())
         }
         Ok(_) => Ok(()),
         Err(error) if !error.to_string().contains(&case.name) => {
-            Err(format!("is not named in the error: {error}"))
+            Err(format!("the error does not name the file: {error}"))
         }
         Err(_) => Ok(()),
     }
 }
 
-/// One measurement of memory at a time: the counters are the whole process's.
-static TURN: Mutex<()> = Mutex::new(());
+/// Serializes memory measurements, because the counters are global.
+static MEASURING: Mutex<()> = Mutex::new(());
 
-/// 48 MiB of zeros take some 50 kB in the file.
+/// 48 MiB of zeros compress to about 50 kB.
 #[test]
 fn a_png_color_profile_that_is_never_used_is_never_inflated() {
-    let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut info = png::Info::with_size(4, 2);
     (info.color_type, info.bit_depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
     info.icc_profile = Some(vec![0; 48 << 20].into());
@@ -256,7 +255,7 @@ fn a_png_color_profile_that_is_never_used_is_never_inflated() {
         (PEAK.load(Relaxed) - base) >> 20
     };
     assert_eq!(peak(&|| assert_eq!(decode(&path).unwrap().rgb, [7; 24])), 0, "MiB for an image");
-    // RGB masks need a table: this one is refused for that, after its header was read.
+    // RGB masks need a class table, so this one is refused after its header is read.
     assert_eq!(
         peak(&|| assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("RGB"))),
         0,
@@ -264,12 +263,12 @@ fn a_png_color_profile_that_is_never_used_is_never_inflated() {
     );
 }
 
-/// What has no end, or waits for a writer, is refused before it is opened; what is no image, by its
-/// first bytes.
+/// Files that never end or wait for a writer are refused before opening, and files that are not
+/// images after their first bytes.
 #[cfg(unix)]
 #[test]
 fn fifos_devices_and_large_files_that_are_no_images_end_at_once() {
-    let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::tempdir().unwrap();
     let fifo = directory.path().join("fifo.png");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
@@ -277,9 +276,11 @@ fn fifos_devices_and_large_files_that_are_no_images_end_at_once() {
     std::fs::File::create(&large).unwrap().set_len(900 << 20).unwrap();
     let base = NOW.load(Relaxed);
     PEAK.store(base, Relaxed);
-    for (path, part) in
-        [(&*fifo, "is a FIFO"), (Path::new("/dev/zero"), "is a device"), (&*large, "is no image")]
-    {
+    for (path, part) in [
+        (&*fifo, "is a FIFO"),
+        (Path::new("/dev/zero"), "is a device"),
+        (&*large, "unknown image format"),
+    ] {
         let text = decode(path).unwrap_err().to_string();
         assert!(text.contains(part) && text.contains(&path.display().to_string()), "{text}");
     }
@@ -292,7 +293,7 @@ fn fifos_devices_and_large_files_that_are_no_images_end_at_once() {
 
 #[test]
 fn no_damaged_image_panics_or_takes_a_gibibyte() {
-    let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::tempdir().unwrap();
     let (cases, mut failures, mut errors) = (cases(), Vec::new(), 0);
     assert!(cases.len() >= 200, "{} damaged images", cases.len());
@@ -315,7 +316,7 @@ fn no_damaged_image_panics_or_takes_a_gibibyte() {
         let verdict = match outcome {
             Err(_) => Err("panicked".to_string()),
             Ok((_, Err(error))) if !error.to_string().contains(&case.name) => {
-                Err(format!("is not named in the mask's error: {error}"))
+                Err(format!("the mask's error does not name the file: {error}"))
             }
             Ok((image, _)) => {
                 errors += usize::from(image.is_err());

@@ -1,5 +1,5 @@
-//! Live images: the same labels as a segmenter's, on both executors, whole or in slices, and every
-//! way to paint.
+//! Live segmentation: the same labels as a segmenter, on both executors, at once or in slices, and
+//! every painting effect.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::{Rng, data, devices, gpu};
 
 const CLASSES: usize = 7;
 
-/// A small network with weights that mean nothing.
+/// A small network with random weights.
 fn model() -> Model {
     let config =
         Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), CLASSES);
@@ -29,7 +29,9 @@ fn image(width: usize, height: usize, seed: u64) -> Image {
     let mut rng = Rng(seed);
     let patches: Vec<u8> = (0..3 * 6 * 5).map(|_| rng.range(0, 255) as u8).collect();
     let mut rgb = resample(&patches, (6, 5), (width, height)).unwrap().into_owned();
-    rgb.iter_mut().for_each(|v| *v = v.saturating_add(rng.range(0, 9) as u8));
+    for v in &mut rgb {
+        *v = v.saturating_add(rng.range(0, 9) as u8);
+    }
     Image::new(width, height, rgb).unwrap()
 }
 
@@ -38,10 +40,10 @@ fn live(device: &Device, model: &Model, size: (usize, usize), rule: SizeRule) ->
 }
 
 fn frame(image: &Image) -> Vec<u32> {
-    Live::packed(&image.rgb)
+    Live::pack(&image.rgb).unwrap()
 }
 
-/// The labels of the newest frame, by the colors of a mask in which every class is shown.
+/// Returns the labels of the latest frame, from the colors of a mask that shows every class.
 fn labels(live: &Live) -> Vec<u16> {
     let mut style = live.style(Effect::Mask);
     let mut meaning = HashMap::new();
@@ -54,15 +56,15 @@ fn labels(live: &Live) -> Vec<u16> {
     live.painted().unwrap().rgb.chunks_exact(3).map(|p| meaning[&[p[0], p[1], p[2]]]).collect()
 }
 
-fn assert_same_labels(what: &str, live: &[u16], wanted: &[u16]) {
-    assert_eq!(live.len(), wanted.len());
-    let different = live.iter().zip(wanted).filter(|(a, b)| a != b).count();
-    let classes = wanted.iter().collect::<std::collections::HashSet<_>>().len();
-    assert!(classes > 1, "{what}: labels of one class show nothing");
+fn assert_same_labels(what: &str, live: &[u16], expected: &[u16]) {
+    assert_eq!(live.len(), expected.len());
+    let different = live.iter().zip(expected).filter(|(a, b)| a != b).count();
+    let classes = expected.iter().collect::<std::collections::HashSet<_>>().len();
+    assert!(classes > 1, "{what}: labels of a single class prove nothing");
     assert!(
-        different * 1000 <= wanted.len(),
+        different * 1000 <= expected.len(),
         "{what}: {different} of {} labels differ",
-        wanted.len()
+        expected.len()
     );
 }
 
@@ -70,10 +72,10 @@ fn assert_same_labels(what: &str, live: &[u16], wanted: &[u16]) {
 fn labels_are_those_of_a_segmenter_where_the_frame_enters_unscaled() {
     let model = model();
     for device in devices() {
-        // As it is, and with padding at the right and below.
+        // Unpadded, and with padding at the right and bottom.
         for (size, rule) in [((97, 65), SizeRule::Native), ((97, 65), SizeRule::LongSide(97))] {
             let image = image(size.0, size.1, 1);
-            let wanted = Segmenter::on(model.clone(), &device)
+            let expected = Segmenter::with_device(model.clone(), &device)
                 .unwrap()
                 .segment(&image, rule)
                 .unwrap()
@@ -82,7 +84,7 @@ fn labels_are_those_of_a_segmenter_where_the_frame_enters_unscaled() {
             let live = live(&device, &model, size, rule);
             live.set_frame(&frame(&image)).unwrap();
             live.segment().unwrap();
-            assert_same_labels(&format!("{device}, {rule}"), &labels(&live), &wanted);
+            assert_same_labels(&format!("{device}, {rule}"), &labels(&live), &expected);
             let shares = live.shares().unwrap();
             assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-5 && shares.len() == CLASSES);
         }
@@ -104,12 +106,16 @@ fn labels_of_a_photo_are_those_of_a_segmenter() {
     let photo = Image::new(257, 193, rgb).unwrap();
     let device = gpu().unwrap_or(Device::Cpu);
     let rule = SizeRule::LongSide(257);
-    let wanted =
-        Segmenter::on(model.clone(), &device).unwrap().segment(&photo, rule).unwrap().labels.labels;
+    let expected = Segmenter::with_device(model.clone(), &device)
+        .unwrap()
+        .segment(&photo, rule)
+        .unwrap()
+        .labels
+        .labels;
     let live = live(&device, &model, (257, 193), rule);
     live.set_frame(&frame(&photo)).unwrap();
     live.segment().unwrap();
-    assert_same_labels("a photo", &labels(&live), &wanted);
+    assert_same_labels("a photo", &labels(&live), &expected);
 }
 
 fn first_image(directory: &std::path::Path) -> Option<Image> {
@@ -129,16 +135,16 @@ fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
 fn both_executors_paint_the_same() {
     let Some(gpu) = gpu() else { return };
     let model = model();
-    let (image, behind) = (image(90, 70, 2), image(50, 60, 3));
+    let (image, background) = (image(90, 70, 2), image(50, 60, 3));
     let all = [Device::Cpu, gpu].map(|device| {
         let live = live(&device, &model, (90, 70), SizeRule::LongSide(65));
         live.set_frame(&frame(&image)).unwrap();
-        live.set_behind(&behind).unwrap();
+        live.set_background(&background).unwrap();
         live.segment().unwrap();
         EFFECTS.map(|effect| {
             let mut style = live.style(effect);
             style.mirror = effect == Effect::CutOut(Background::Frame);
-            // The network has no background: one class plays it.
+            // The network has no background class, so hide one class instead.
             style.classes[2].1 = false;
             live.set_style(&style).unwrap();
             live.paint().unwrap();
@@ -146,14 +152,14 @@ fn both_executors_paint_the_same() {
         })
     });
     for ((effect, cpu), gpu) in EFFECTS.iter().zip(&all[0]).zip(&all[1]) {
-        // Rounding moves a byte by one; a pixel between two classes may take either.
+        // Rounding may change a byte by one, and a pixel between two classes may get either class.
         let off = cpu.iter().zip(gpu).filter(|(a, b)| a.abs_diff(**b) > 1).count();
         assert!(off * 1000 <= cpu.len(), "{effect:?}: {off} of {} bytes differ", cpu.len());
     }
-    for (i, one) in all[1].iter().enumerate() {
+    for (i, painted) in all[1].iter().enumerate() {
         assert!(
-            all[1][..i].iter().all(|other| other != one),
-            "{:?} looks like another",
+            all[1][..i].iter().all(|other| other != painted),
+            "{:?} looks like another effect",
             EFFECTS[i]
         );
     }
@@ -176,11 +182,12 @@ fn slices_give_the_same_bits_as_one_submission() {
         live.segment().unwrap();
         let whole = live.store().read("scores").unwrap();
         for budget in [Duration::ZERO, Duration::from_millis(2), Duration::from_secs(60)] {
-            live.restart();
+            live.reset_smoothing();
             let slices = live.slices(budget).unwrap();
-            match device.is_cpu() || budget > Duration::from_secs(1) {
-                true => assert_eq!(slices.count(), 1),
-                false => assert!(slices.count() > 1, "{budget:?}"),
+            if device.is_cpu() || budget > Duration::from_secs(1) {
+                assert_eq!(slices.count(), 1);
+            } else {
+                assert!(slices.count() > 1, "{budget:?}");
             }
             live.set_frame(&frame(&image(97, 65, 5))).unwrap();
             live.segment_in_slices(&slices).unwrap();
@@ -216,7 +223,7 @@ fn probabilities_are_averaged_over_frames_and_the_first_is_taken_as_it_is() {
             "they are probabilities"
         );
         live.set_smoothing(0.75).unwrap();
-        live.restart();
+        live.reset_smoothing();
         assert_eq!(mean(&frames[0]), alone[0], "{device}");
         let both = mean(&frames[1]);
         let off = (0..both.len())

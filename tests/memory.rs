@@ -1,4 +1,4 @@
-//! Memory is checked before it is allocated: errors in words where it does not suffice, and the
+//! Memory is checked before it is allocated: work that does not fit gives an error message, and
 //! work that fits is done.
 
 mod support;
@@ -33,10 +33,12 @@ fn directory() -> tempfile::TempDir {
     directory
 }
 
-/// The two numbers of the first `WxH` behind `about`.
+/// Returns the first `WxH` after "of about".
 fn advised(text: &str) -> String {
-    let rest =
-        text.split("of about ").nth(1).unwrap_or_else(|| panic!("no size is advised: {text}"));
+    let rest = text
+        .split("of about ")
+        .nth(1)
+        .unwrap_or_else(|| panic!("the error suggests no size: {text}"));
     rest.split_whitespace().next().unwrap().to_owned()
 }
 
@@ -103,7 +105,7 @@ fn the_size_that_is_said_to_fit_does() {
     segment(&format!("{}x{}", sides[0] * 5 / 4, sides[1] * 5 / 4)).assert().code(1);
 }
 
-/// Other systems do not state what they have.
+/// Other systems do not report available memory.
 #[cfg(target_os = "linux")]
 #[test]
 fn sizes_past_all_memory_are_refused_in_words() {
@@ -158,8 +160,7 @@ fn raw_tensors_are_bound_by_the_limit_too() {
     infer("1GiB").assert().success();
 }
 
-/// The kernel's limits of a process: what is past them is refused by the allocator, at whatever
-/// place comes first.
+/// Under a kernel limit on the address space, any allocation may be the first to fail.
 #[cfg(target_os = "linux")]
 #[test]
 fn limits_on_the_address_space_end_in_words_and_never_in_a_signal() {
@@ -183,7 +184,7 @@ fn limits_on_the_address_space_end_in_words_and_never_in_a_signal() {
                 .unwrap();
             let text = String::from_utf8_lossy(&done.stderr);
             assert_eq!(done.status.signal(), None, "{kib} {args}: {text}");
-            // The loader itself may fail below.
+            // With small limits the loader itself may fail.
             let fails = matches!(done.status.code(), Some(1 | 127));
             assert!(
                 done.status.success() || (fails && text.contains("error")),
@@ -193,7 +194,7 @@ fn limits_on_the_address_space_end_in_words_and_never_in_a_signal() {
             refused += usize::from(fails);
         }
     }
-    assert!(refused >= 6, "only {refused} were refused");
+    assert!(refused >= 6, "only {refused} runs failed");
 }
 
 #[test]

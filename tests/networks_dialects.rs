@@ -198,10 +198,14 @@ fn the_default_size_is_the_preset_of_the_code_base() {
         let config = network(dialect);
         let model =
             Model { weights: Weights::new(), config, dialect, path: "a.safetensors".into() };
-        assert_eq!(model.usual_size().to_string(), size, "{dialect}");
+        assert_eq!(model.default_size().to_string(), size, "{dialect}");
         // `import` preserves it.
         let config = Config::from_json(&model.config.to_json()).unwrap();
-        assert_eq!(Model { config, ..model }.usual_size().to_string(), size, "{dialect}, imported");
+        assert_eq!(
+            Model { config, ..model }.default_size().to_string(),
+            size,
+            "{dialect}, imported"
+        );
     }
 }
 

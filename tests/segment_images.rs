@@ -1,5 +1,6 @@
-//! What `atrous segment` draws, against images in `tests/golden/styles`. After a wanted change,
-//! look at the new images and keep them: `ATROUS_UPDATE_GOLDEN=1 cargo test --test segment_images`.
+//! Output of `atrous segment`, compared with images in `tests/golden/styles`. After an intended
+//! change, update them with `ATROUS_UPDATE_GOLDEN=1 cargo test --test segment_images` and review
+//! the new images.
 
 mod support;
 
@@ -8,12 +9,11 @@ use image::{DynamicImage, Rgb, RgbImage};
 use std::path::{Path, PathBuf};
 use support::models::write_seeded;
 
-/// Pixels of one image that may differ: labels may change where two classes are equally likely, and
+/// Fraction of pixels that may differ: labels may change where two classes are equally likely, and
 /// executors round differently.
-const SHARE: f64 = 0.005;
-/// A channel differs where it is off by more than this: PNG keeps every value, but colors over an
-/// image are rounded.
-const STEP: u8 = 2;
+const MAX_DIFFERENT: f64 = 0.005;
+/// Tolerance of a channel. PNG is lossless, but blended colors are rounded.
+const TOLERANCE: u8 = 2;
 
 /// A house on a meadow under a sky: 96 x 64.
 fn scene() -> RgbImage {
@@ -38,22 +38,22 @@ fn golden(style: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/styles").join(format!("{style}.png"))
 }
 
-/// The share of the pixels that differ, or what is wrong with the sizes or the kinds of color.
-fn difference(got: &DynamicImage, want: &DynamicImage) -> Result<f64, String> {
+/// Returns the fraction of pixels that differ, or an error if size or color type differ.
+fn difference(got: &DynamicImage, expected: &DynamicImage) -> Result<f64, String> {
     let kind = |i: &DynamicImage| (i.width(), i.height(), i.color());
-    if kind(got) != kind(want) {
-        return Err(format!("{:?} instead of {:?}", kind(got), kind(want)));
+    if kind(got) != kind(expected) {
+        return Err(format!("{:?} instead of {:?}", kind(got), kind(expected)));
     }
-    let (got, want) = (got.to_rgba8(), want.to_rgba8());
-    let differ = |a: &[u8], b: &[u8]| a.iter().zip(b).any(|(a, b)| a.abs_diff(*b) > STEP);
-    let count = got.pixels().zip(want.pixels()).filter(|(a, b)| differ(&a.0, &b.0)).count();
+    let (got, expected) = (got.to_rgba8(), expected.to_rgba8());
+    let differ = |a: &[u8], b: &[u8]| a.iter().zip(b).any(|(a, b)| a.abs_diff(*b) > TOLERANCE);
+    let count = got.pixels().zip(expected.pixels()).filter(|(a, b)| differ(&a.0, &b.0)).count();
     Ok(count as f64 / got.pixels().len() as f64)
 }
 
 #[test]
 fn every_style_looks_as_it_did() {
     let directory = tempfile::tempdir().unwrap();
-    // With these weights every class covers a tenth of the scene or more.
+    // With these weights every class covers at least a tenth of the scene.
     write_seeded(&directory.path().join("tiny.safetensors"), 39);
     scene().save(directory.path().join("scene.png")).unwrap();
     let gpu =
@@ -86,7 +86,7 @@ fn every_style_looks_as_it_did() {
                 image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
             };
             match difference(&open(&out), &open(&golden(style))) {
-                Ok(share) if share <= SHARE => {}
+                Ok(share) if share <= MAX_DIFFERENT => {}
                 Ok(share) => problems.push(format!(
                     "{style} on {device}: {:.2} % of the pixels differ",
                     100.0 * share
@@ -102,7 +102,7 @@ fn every_style_looks_as_it_did() {
 fn a_changed_image_is_noticed() {
     let scene = DynamicImage::ImageRgb8(scene());
     assert_eq!(difference(&scene, &scene), Ok(0.0));
-    assert!(difference(&scene, &scene.fliph()).unwrap() > SHARE);
+    assert!(difference(&scene, &scene.fliph()).unwrap() > MAX_DIFFERENT);
     assert!(difference(&scene, &scene.crop_imm(0, 0, 95, 64)).is_err());
     assert!(difference(&scene, &DynamicImage::ImageLuma8(scene.to_luma8())).is_err());
 }

@@ -1,4 +1,4 @@
-//! What a style takes of memory, and what `--probabilities` writes.
+//! Memory use of styles, and the output of `--probabilities`.
 
 mod support;
 
@@ -11,7 +11,7 @@ use image::{Rgb, RgbImage};
 use std::path::Path;
 use support::models::write_tiny;
 
-/// Hills of color that no two rows share.
+/// Smooth color gradients in which no two rows are equal.
 fn landscape(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let wave = |scale: f32, shift: f32| {
@@ -70,20 +70,20 @@ fn probabilities_are_written_in_strips_as_the_library_gives_them_at_once() {
     );
     let model = Model::open(directory.path().join("tiny.safetensors")).unwrap();
     let segmenter = Segmenter::new(model, &DeviceChoice::Cpu).unwrap();
-    let wants = OutputOptions { probabilities: true, ..OutputOptions::default() };
-    let found = segmenter
+    let options = OutputOptions { probabilities: true, ..OutputOptions::default() };
+    let segmentation = segmenter
         .segment_with(
             &decode(directory.path().join("a.png")).unwrap(),
             SizeRule::LongSide(129),
-            wants,
+            options,
         )
         .unwrap();
     let file = WeightFile::open(directory.path().join("out/a.probabilities.safetensors")).unwrap();
     let (dims, data) = file.read_f32("probabilities").unwrap();
     assert_eq!(dims, [1, 5, height as usize, width as usize]);
     let written = Tensor::from_nchw(1, 5, height as usize, width as usize, &data).unwrap();
-    assert!(written == found.probabilities.unwrap(), "the bits are the same");
-    // The image is what it is without them.
+    assert!(written == segmentation.probabilities.unwrap(), "bit-identical");
+    // The image is the same as without probabilities.
     let with = std::fs::read(directory.path().join("out/a.png")).unwrap();
     atrous(directory.path()).args(args).assert().success();
     assert!(with == std::fs::read(directory.path().join("out/a.png")).unwrap());
@@ -106,11 +106,11 @@ fn probabilities_that_cannot_be_written_leave_no_file_and_name_it() {
     assert_eq!(
         std::fs::read_dir(directory.path().join("out")).unwrap().count(),
         1,
-        "nothing but the directory in the way"
+        "only the directory that blocks the output"
     );
 }
 
-/// A table may name more classes than the network has; a cut-out keeps those that it has.
+/// A class table may list more classes than the network has; a cut-out keeps those of the network.
 #[test]
 fn a_cutout_with_a_longer_class_table_keeps_the_networks_own_classes() {
     let directory = tempfile::tempdir().unwrap();
@@ -147,10 +147,10 @@ fn a_cutout_with_a_longer_class_table_keeps_the_networks_own_classes() {
         .get_output()
         .clone();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("the network has 5 classes, none with the number 6"), "{stderr}");
+    assert!(stderr.contains("class 6 is out of range: the network has 5 classes"), "{stderr}");
 }
 
-/// It cut out everything but the first class: of street scenes, all but the sky.
+/// Without a background class, cutting out everything but the first class would be arbitrary.
 #[test]
 fn a_cutout_of_classes_without_a_background_asks_what_to_keep() {
     let directory = tempfile::tempdir().unwrap();
@@ -185,7 +185,7 @@ fn a_cutout_of_classes_without_a_background_asks_what_to_keep() {
     atrous(directory.path()).args(args).args(["--keep", "road,person"]).assert().success();
 }
 
-/// Where the system says how much memory a process had.
+/// Only where the system reports the peak memory of a process.
 #[cfg(target_os = "linux")]
 mod memory {
     use super::{Path, landscape};
@@ -193,7 +193,7 @@ mod memory {
     use atrous::models::{Config, Decoder};
     use atrous::weights::{FloatDType, dialects, write_safetensors};
 
-    /// 21 classes, on the tiny network.
+    /// Writes a tiny network with 21 classes.
     fn write_21_classes(path: &Path) {
         let tiny = tiny_config();
         let mut config = Config::deeplab_v3plus(tiny.backbone, 21);
@@ -210,7 +210,7 @@ mod memory {
         write_safetensors(path, stored.tensors, &stored.metadata, FloatDType::F32).unwrap();
     }
 
-    /// The most memory that the program had at any time, in KiB.
+    /// Runs the program and returns its peak memory in KiB.
     fn peak_memory(directory: &Path, args: &[&str]) -> u64 {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_atrous"));
         let mut child =

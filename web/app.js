@@ -1,19 +1,19 @@
-// The page: what happens when something is pressed, dropped or pasted.
+// The page: handlers for buttons, dropped and pasted files.
 
 import * as camera from './camera.js';
 import * as engine from './engine.js';
 import * as view from './view.js';
 
-// The network that comes with the page, where scripts/web found one.
+// The network bundled with the page, if scripts/web found one.
 const SHIPPED = './pkg/network.safetensors';
 
 const $ = id => document.getElementById(id);
 
-// What the page knows. `image`: { source, width, height, name } of a still image.
-// `seen`: the sizes that the network has its shaders for.
-const state = { ready: false, loaded: false, image: undefined, live: false, frames: 0, hidden: new Set(), seen: new Set() };
+// The page's state. `image`: { source, width, height, name } of a still image. `prepared`: input
+// sizes for which the network's shaders are compiled.
+const state = { ready: false, loaded: false, image: undefined, live: false, frames: 0, hidden: new Set(), prepared: new Set() };
 
-function say(text, alert = false) {
+function showStatus(text, alert = false) {
   $('status').textContent = text;
   $('status').classList.toggle('alert', alert);
 }
@@ -23,17 +23,17 @@ const opacity = () => $('opacity').value / 100;
 // ---------------------------------------------------------------- network
 
 async function useNetwork(blob, name) {
-  say(`Reading ${name}…`);
+  showStatus(`Reading ${name}…`);
   describe(await engine.load(blob, name), name);
-  say('Ready: choose an image.');
+  showStatus('Ready. Choose an image.');
   if (state.image && !state.live) await still();
 }
 
 function describe(network, name) {
   state.loaded = true;
-  // As the command line has it: what is no thing keeps its own colors.
+  // As on the command line, the background is not tinted.
   state.hidden = new Set(network.background === null ? [] : [network.background]);
-  state.seen.clear();
+  state.prepared.clear();
   const millions = (network.parameters / 1e6).toFixed(1);
   $('network').textContent = `${name}: ${network.classes.length} classes, ${millions} M parameters, ${network.dialect}`;
   $('camera').disabled = false;
@@ -41,40 +41,40 @@ function describe(network, name) {
 
 async function shippedNetwork() {
   const answer = await fetch(SHIPPED);
-  if (!answer.ok) return say('Choose a network: a .safetensors or .pth file of any DeepLab.');
-  await useNetwork(await answer.blob(), 'the network that ships');
+  if (!answer.ok) return showStatus('Choose a model: a .safetensors or .pth file of a DeepLab network.');
+  await useNetwork(await answer.blob(), 'the bundled model');
 }
 
 // ---------------------------------------------------------------- one image
 
 async function segment({ source, width, height }) {
-  const pixels = view.take(source, width, height);
-  const found = await engine.segment(pixels, $('size').value);
+  const pixels = view.setImage(source, width, height);
+  const result = await engine.segment(pixels, $('size').value);
   await paint();
-  legend(found.legend);
-  const [w, h] = found.networkSize;
-  const first = state.seen.has(`${w}x${h}`) ? '' : '; its shaders were made, the next one is faster';
-  state.seen.add(`${w}x${h}`);
-  $('time').textContent = `${found.milliseconds.toFixed(0)} ms, seen at ${w}x${h}${first}`;
+  legend(result.legend);
+  const [w, h] = result.networkSize;
+  const first = state.prepared.has(`${w}x${h}`) ? '' : ' (including shader compilation; the next image is faster)';
+  state.prepared.add(`${w}x${h}`);
+  $('time').textContent = `${result.milliseconds.toFixed(0)} ms at ${w}x${h}${first}`;
   $('save-mask').disabled = $('save-overlay').disabled = false;
-  return found;
+  return result;
 }
 
 async function paint() {
-  view.cover(await engine.tint([...state.hidden]));
+  view.setTint(await engine.tint([...state.hidden]));
   view.draw(opacity());
 }
 
 async function still() {
   const { source, width, height, name } = state.image;
-  view.take(source, width, height);
-  view.cover();
+  view.setImage(source, width, height);
+  view.setTint();
   view.draw(0);
   $('drop').hidden = true;
-  if (!state.loaded) return say('Choose a network: a .safetensors or .pth file of any DeepLab.');
-  say(`Looking at ${name}…`);
+  if (!state.loaded) return showStatus('Choose a model: a .safetensors or .pth file of a DeepLab network.');
+  showStatus(`Segmenting ${name}…`);
   await segment(state.image);
-  say(`${name}, ${width}x${height}.`);
+  showStatus(`${name}, ${width}x${height}`);
 }
 
 async function useImage(file) {
@@ -83,7 +83,7 @@ async function useImage(file) {
   try {
     bitmap = await createImageBitmap(file, { colorSpaceConversion: 'none' });
   } catch {
-    throw new Error(`${file.name || 'That'} is no image that this browser reads.`);
+    throw new Error(`This browser cannot read ${file.name || 'the pasted data'} as an image.`);
   }
   state.image = { source: bitmap, width: bitmap.width, height: bitmap.height, name: file.name || 'the pasted image' };
   await still();
@@ -115,27 +115,27 @@ function legend(entries) {
 async function live() {
   await camera.open(() => {
     stop();
-    say('The webcam is gone.', true);
+    showStatus('The webcam was disconnected.', true);
   });
   state.live = true;
   state.frames = 0;
   $('camera').setAttribute('aria-pressed', true);
   $('drop').hidden = true;
-  say('The first frame takes longest: shaders are made for its size.');
+  showStatus('Compiling shaders for the first frame…');
   let before = performance.now();
-  let pace = 0;
+  let fps = 0;
   while (state.live) {
     const frame = await camera.frame();
     if (!state.live) break;
     await segment(frame);
-    // It may have been switched off meanwhile.
+    // The webcam may have been switched off meanwhile.
     if (!state.live) break;
     state.frames += 1;
     const now = performance.now();
-    // Of the frames just past, not of the first one.
-    pace = state.frames < 3 ? 1000 / (now - before) : 0.8 * pace + 200 / (now - before);
+    // A moving average without the first frame.
+    fps = state.frames < 3 ? 1000 / (now - before) : 0.8 * fps + 200 / (now - before);
     before = now;
-    say(`Webcam, ${frame.width}x${frame.height}: frame ${state.frames}, ${pace.toFixed(1)} a second.`);
+    showStatus(`Webcam, ${frame.width}x${frame.height}: frame ${state.frames}, ${fps.toFixed(1)} fps`);
   }
 }
 
@@ -144,38 +144,38 @@ function stop() {
   state.live = false;
   camera.close();
   $('camera').setAttribute('aria-pressed', false);
-  say('Webcam off.');
+  showStatus('Webcam off');
 }
 
 // ---------------------------------------------------------------- wiring
 
-// Whatever goes wrong is told where people look.
-const guarded = act => async (...args) => {
+// Wraps a handler so that errors appear in the status line.
+const guarded = action => async (...args) => {
   try {
-    await act(...args);
+    await action(...args);
   } catch (error) {
     stop();
-    say(error.message, true);
+    showStatus(error.message, true);
     if (error instanceof engine.Stopped) $('restart').hidden = false;
   }
 };
 
 const isWeights = file => /\.(safetensors|pth|pt)$/i.test(file.name);
 
-const takeNow = guarded(async file => {
+const openNow = guarded(async file => {
   if (!file) return;
-  if (!state.ready) throw new Error('There is no WebGPU adapter to work with.');
+  if (!state.ready) throw new Error('No WebGPU adapter is available.');
   await (isWeights(file) ? useNetwork(file, file.name) : useImage(file));
 });
 
-// One file after the other, so that what is told is of the last one.
-let taken = Promise.resolve();
-const take = file => (taken = taken.then(() => takeNow(file)));
+// Files are handled one after the other, so that the status is about the last one.
+let pending = Promise.resolve();
+const open = file => (pending = pending.then(() => openNow(file)));
 
 for (const id of ['image', 'weights']) {
   $(id).onchange = async () => {
-    await take($(id).files[0]);
-    // The same file can be chosen again.
+    await open($(id).files[0]);
+    // So that the same file can be chosen again.
     $(id).value = '';
   };
 }
@@ -191,11 +191,11 @@ $('size').onchange = guarded(async () => {
 $('save-mask').onclick = guarded(async () => view.save(new Blob([await engine.mask()], { type: 'image/png' }), 'mask.png'));
 $('save-overlay').onclick = guarded(async () => view.save(await view.overlay(), 'overlay.png'));
 
-// With another worker and the same network. What was segmented is gone with the old one, and is not segmented again by itself: it may be what
-// stopped the engine.
+// Restarts with a new worker and the same network. The previous image is not segmented again
+// automatically, because it may have crashed the engine.
 $('restart').onclick = async () => {
   $('restart').disabled = true;
-  say('Restarting…');
+  showStatus('Restarting…');
   try {
     const { adapter, name, network } = await engine.restart();
     started(adapter);
@@ -203,16 +203,16 @@ $('restart').onclick = async () => {
     $('save-mask').disabled = $('save-overlay').disabled = true;
     $('restart').hidden = true;
     if (network) describe(network, name);
-    say(network ? 'Restarted: choose an image.' : 'Restarted: choose a network.');
+    showStatus(network ? 'Restarted. Choose an image.' : 'Restarted. Choose a model.');
   } catch {
-    // Whatever is wrong is not wrong with this page's state alone.
+    // The problem is not limited to this page's state.
     location.reload();
   } finally {
     $('restart').disabled = false;
   }
 };
 
-addEventListener('paste', event => take([...event.clipboardData.files][0]));
+addEventListener('paste', event => open([...event.clipboardData.files][0]));
 addEventListener('dragover', event => {
   event.preventDefault();
   $('stage').classList.add('over');
@@ -221,18 +221,18 @@ addEventListener('dragleave', () => $('stage').classList.remove('over'));
 addEventListener('drop', event => {
   event.preventDefault();
   $('stage').classList.remove('over');
-  take(event.dataTransfer.files[0]);
+  open(event.dataTransfer.files[0]);
 });
 
 function started(adapter) {
-  $('adapter').textContent = adapter.name || 'the browser does not tell its name';
+  $('adapter').textContent = adapter.name || 'name not reported by the browser';
   state.ready = true;
 }
 
 guarded(async () => {
   if (!navigator.gpu) {
-    const plain = globalThis.isSecureContext ? '' : ' It is off for pages over plain http: use https or localhost.';
-    throw new Error(`This browser has no WebGPU.${plain} Newer ones have it; in some it must be turned on in the settings.`);
+    const insecure = globalThis.isSecureContext ? '' : ' WebGPU requires https or localhost.';
+    throw new Error(`This browser does not support WebGPU.${insecure} Try a newer browser, or enable WebGPU in its settings.`);
   }
   started(await engine.start());
   await shippedNetwork();

@@ -1,17 +1,17 @@
-// The webcam: frames one at a time, as fast as they are asked for.
+// The webcam: delivers one frame per request.
 
 const video = document.getElementById('video');
 let stream;
 
 const REASONS = {
-  NotAllowedError: 'the browser was not allowed to use it; the padlock beside the address changes that',
-  NotFoundError: 'there is none',
-  NotReadableError: 'another program uses it',
+  NotAllowedError: 'permission denied; allow access in the site settings next to the address bar',
+  NotFoundError: 'no camera found',
+  NotReadableError: 'in use by another program',
 };
 
-// Opens the camera. `ended` is called when it is pulled out.
+// Opens the camera. `ended` is called when it is disconnected.
 export async function open(ended) {
-  if (!navigator.mediaDevices) throw new Error('Webcam: pages get none over plain http; use https or localhost');
+  if (!navigator.mediaDevices) throw new Error('Webcam: requires https or localhost');
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment', width: { ideal: 640 } } });
   } catch (error) {
@@ -31,7 +31,7 @@ export function close() {
   stream = undefined;
 }
 
-// The next new frame: the video element with its size.
+// Waits for the next frame. Returns the video element and its size.
 export function frame() {
   return new Promise(resolve => {
     const done = () => resolve({ source: video, width: video.videoWidth, height: video.videoHeight });

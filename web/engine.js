@@ -1,7 +1,8 @@
 // The worker's calls as functions that return promises.
 //
-// A panic ends an engine for good: WebAssembly that trapped must not be entered again, and a worker that died answers nothing. From then on
-// the calls that wait and all later ones fail at once with `Stopped`, until `restart` has made another worker.
+// A panic stops the engine: WebAssembly must not be called after a trap, and a dead worker does not
+// respond. From then on pending and later calls fail immediately with `Stopped`, until `restart`
+// creates a new worker.
 
 export class Stopped extends Error {
   constructor(why) {
@@ -19,7 +20,7 @@ function launch() {
   worker = own;
   stopped = undefined;
   own.onmessage = ({ data: { id, value, error, fatal } }) => {
-    // What a worker sent before it was replaced.
+    // Ignore messages of a worker that was replaced.
     if (own !== worker) return;
     if (fatal !== undefined) return stop(fatal);
     const call = waiting.get(id);
@@ -28,11 +29,11 @@ function launch() {
   };
   // The worker could not be loaded, or died.
   own.onerror = event => own === worker && stop(event.message || 'pkg/ could not be loaded: build it with scripts/web');
-  own.onmessageerror = () => own === worker && stop('an answer of its worker could not be read');
+  own.onmessageerror = () => own === worker && stop('a response of its worker could not be decoded');
 }
 
 function stop(why) {
-  // The first reason is the cause, the next ones follow from it.
+  // Keep the first reason; later ones are consequences.
   stopped ??= new Stopped(why);
   worker.terminate();
   for (const { reject } of waiting.values()) reject(stopped);
@@ -55,12 +56,13 @@ function call(name, args, transfer = []) {
 
 export const start = () => call('start', []);
 
-// Loads a network from a Blob, which is kept for `restart`: it stays on the disk, where its bytes would take memory twice.
+// Loads a network from a Blob. The Blob is kept for `restart`, because it stays on disk, while its
+// bytes would need memory twice.
 export async function load(blob, name) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
-  const found = await call('load', [bytes, name], [bytes.buffer]);
+  const description = await call('load', [bytes, name], [bytes.buffer]);
   network = { blob, name };
-  return found;
+  return description;
 }
 
 export const segment = (image, size) => call('segment', [new Uint8Array(image.data.buffer), image.width, image.height, size], [image.data.buffer]);
@@ -68,7 +70,8 @@ export const tint = hidden => call('tint', [hidden]);
 export const labels = () => call('labels', []);
 export const mask = () => call('mask', []);
 
-// Begins again with another worker and the network that was loaded last: the adapter, and the network's name and description, if there was one.
+// Restarts with a new worker and the last loaded network. Returns the adapter and, if a network was
+// loaded, its name and description.
 export async function restart() {
   stop('it was restarted');
   launch();

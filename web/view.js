@@ -1,6 +1,6 @@
-// The image, the classes' colors over it, and files of both.
+// The image with the class colors over it, and downloads of both.
 
-// What lies behind transparent pixels, as in the command line: mid-gray.
+// The background of transparent pixels, mid-gray as in the command line.
 const BACKDROP = 'rgb(127, 127, 127)';
 
 const view = document.getElementById('view');
@@ -10,8 +10,8 @@ let tinted = false;
 
 const context = canvas => canvas.getContext('2d', { willReadFrequently: canvas === image });
 
-// Takes an ImageBitmap or a video's frame as the image, and returns its pixels.
-export function take(source, width, height) {
+// Sets the image from an ImageBitmap or video frame, and returns its pixels.
+export function setImage(source, width, height) {
   for (const canvas of [view, image, tint]) {
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   }
@@ -22,8 +22,8 @@ export function take(source, width, height) {
   return draw.getImageData(0, 0, width, height);
 }
 
-// Takes the classes' colors, four bytes a pixel; none while there is no result yet.
-export function cover(rgba) {
+// Sets the class colors, four bytes per pixel, or none before there is a result.
+export function setTint(rgba) {
   tinted = rgba !== undefined;
   if (tinted) context(tint).putImageData(new ImageData(new Uint8ClampedArray(rgba), tint.width, tint.height), 0, 0);
 }

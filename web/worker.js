@@ -1,17 +1,18 @@
-// The network's own thread: the page stays quick while shaders are made and images wait for the GPU.
+// The worker that runs the network, so that the page stays responsive during shader compilation and
+// GPU work.
 //
-// Each message is { id, call, args }, each answer { id, value } or { id, error }. Calls run one after the other. { fatal } says that there will be
-// no more answers.
+// Requests are { id, call, args }, responses { id, value } or { id, error }. Calls run one after
+// the other. After { fatal } there are no more responses.
 
 import init, { Adapter, Network } from './pkg/atrous.js';
 
-let adapter, network, found;
+let adapter, network, segmentation;
 
 const calls = {
   async start() {
     await init({ module_or_path: new URL('./pkg/atrous_bg.wasm', import.meta.url) });
     adapter = await Adapter.open();
-    // Its own words, as far as the browser tells them: wgpu has but one of them.
+    // The full adapter info, as far as the browser reports it: wgpu has only one of the fields.
     const info = (await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' }))?.info ?? {};
     const words = [info.vendor, info.architecture, info.device, info.description].filter(Boolean);
     return { name: [...new Set(words)].join(' '), ...JSON.parse(adapter.summary).caps };
@@ -26,9 +27,9 @@ const calls = {
 
   async segment(rgba, width, height, size) {
     const next = await network.segment(rgba, width, height, size);
-    found?.free();
-    found = next;
-    const { legend, milliseconds, networkSize } = found;
+    segmentation?.free();
+    segmentation = next;
+    const { legend, milliseconds, networkSize } = segmentation;
     return { legend: JSON.parse(legend), milliseconds, networkSize: [...networkSize] };
   },
 
@@ -38,11 +39,12 @@ const calls = {
 };
 
 function result() {
-  if (!found) throw new Error('no image was segmented yet');
-  return found;
+  if (!segmentation) throw new Error('no image has been segmented yet');
+  return segmentation;
 }
 
-// A panic writes its words to the console (src/web) and traps; the trap itself says `unreachable` alone.
+// A panic logs its message to the console (src/web) and traps; the trap itself only says
+// `unreachable`.
 let panic;
 const log = console.error;
 console.error = (...parts) => {
@@ -51,11 +53,11 @@ console.error = (...parts) => {
   log.apply(console, parts);
 };
 
-// Nothing may call into WebAssembly that has trapped: its memory is in no known state.
+// WebAssembly must not be called after a trap, because its memory may be inconsistent.
 const trapped = error => panic !== undefined || error instanceof WebAssembly.RuntimeError;
 const stop = error => self.postMessage({ fatal: panic ?? error?.message ?? String(error) });
 
-// A panic in a task that wasm-bindgen polls is nobody's exception: its call would wait for ever.
+// A panic in a task polled by wasm-bindgen rejects no promise: its call would wait forever.
 self.addEventListener('error', event => stop(event.error ?? event.message));
 self.addEventListener('unhandledrejection', event => stop(event.reason));
 

@@ -1,18 +1,18 @@
-//! Draws the painted frame and panels of text. The frame's shader reads the buffer that the
-//! painting wrote: it never leaves the device.
+//! Draws the painted frame and text panels. The frame's shader reads the painted buffer directly,
+//! so frames never leave the device.
 
 use crate::panel::Panel;
 use atrous::gpu::Gpu;
 use atrous::live::Live;
 use std::sync::Arc;
 
-/// A class with a smaller part of the image is not listed.
-const LEAST: f32 = 0.005;
+/// Classes that cover a smaller fraction of the image are not listed.
+const MIN_SHARE: f32 = 0.005;
 
-/// Where something goes: upper left corner and size in pixels of the window.
+/// Upper left corner and size in window pixels.
 type Place = ([f32; 2], [f32; 2]);
 
-/// What is drawn with one call.
+/// A draw call.
 struct Item {
     uniform: wgpu::Buffer,
     bind_group: wgpu::BindGroup,
@@ -20,7 +20,7 @@ struct Item {
     instances: u32,
 }
 
-/// The panels of text.
+/// The text panels.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// At the top, on the left.
@@ -29,13 +29,13 @@ pub enum Kind {
     Message,
     /// In the middle.
     Help,
-    /// At the top, on the right: only classes that are in the image.
+    /// At the top, on the right: only classes present in the image.
     Classes,
 }
 
 const KINDS: [Kind; 4] = [Kind::Status, Kind::Message, Kind::Help, Kind::Classes];
 
-/// Pipelines and what they draw.
+/// Pipelines and their draw calls.
 pub struct Renderer {
     gpu: Arc<Gpu>,
     frame_pipeline: wgpu::RenderPipeline,
@@ -43,12 +43,13 @@ pub struct Renderer {
     classes_pipeline: wgpu::RenderPipeline,
     frame: Option<Item>,
     panels: [Option<Item>; KINDS.len()],
-    /// Pixels of the window to a pixel of text.
+    /// Window pixels per text pixel.
     scale: f32,
 }
 
 impl Renderer {
-    /// For a window of a format without a transfer curve of its own: frames hold sRGB already.
+    /// Creates the pipelines for a surface format that is not sRGB-encoded, because frames already
+    /// are.
     pub fn new(gpu: &Arc<Gpu>, format: wgpu::TextureFormat, scale: f64) -> Self {
         let source = wgpu::ShaderSource::Wgsl(include_str!("draw.wgsl").into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some("window"), source };
@@ -122,7 +123,7 @@ impl Renderer {
         Item { uniform, bind_group, size, instances }
     }
 
-    /// Draws what this paints from now on.
+    /// Draws the frames painted by `live`.
     pub fn show(&mut self, live: &Live) {
         let (w, h) = live.fit().source;
         let painted = live
@@ -131,11 +132,11 @@ impl Renderer {
             .expect("invariant: frames are painted on the window's device");
         let bindings = [(1, painted.as_entire_binding())];
         self.frame = Some(self.item(&self.frame_pipeline, [w as f32, h as f32], 1, &bindings));
-        // Its counts are in other buffers.
+        // The panel refers to the counts of the previous network.
         self.panels[Kind::Classes as usize] = None;
     }
 
-    /// Changes a panel, or takes it away.
+    /// Replaces or removes a panel.
     pub fn set_panel(&mut self, kind: Kind, panel: Option<&Panel>, live: &Live) {
         self.panels[kind as usize] = panel.map(|panel| {
             let size = wgpu::Extent3d {
@@ -168,7 +169,7 @@ impl Renderer {
                         .store()
                         .device_buffer("counts")
                         .expect("invariant: classes are counted on the window's device");
-                    let rows = live.table().len() as u32;
+                    let rows = live.class_table().len() as u32;
                     self.item(
                         &self.classes_pipeline,
                         size,
@@ -181,12 +182,12 @@ impl Renderer {
         });
     }
 
-    /// Whether a panel is shown.
+    /// Returns whether a panel is shown.
     pub fn has(&self, kind: Kind) -> bool {
         self.panels[kind as usize].is_some()
     }
 
-    /// The place of a panel in a window of a size.
+    /// Returns the place of a panel in a window of the given size.
     fn panel_place(&self, kind: Kind, item: &Item, [w, h]: [f32; 2]) -> Place {
         let size = item.size.map(|side| side * self.scale);
         let corner = match kind {
@@ -206,11 +207,11 @@ impl Renderer {
         let numbers = [window, corner, size, item.size].concat();
         let mut bytes: Vec<u8> = bytemuck::cast_slice(&numbers).to_vec();
         bytes.extend(item.instances.to_le_bytes());
-        bytes.extend(LEAST.to_le_bytes());
+        bytes.extend(MIN_SHARE.to_le_bytes());
         self.gpu.queue().write_buffer(&item.uniform, 0, &bytes);
     }
 
-    /// Draws everything to a texture of the window, `[width, height]` pixels.
+    /// Draws everything to a window texture of `[width, height]` pixels.
     pub fn draw(&self, target: &wgpu::Texture, window: [f32; 2]) {
         let view = target.create_view(&Default::default());
         let mut encoder = self
@@ -256,7 +257,7 @@ impl Renderer {
     }
 }
 
-/// The largest place of a frame's shape in the middle of the window, at whole pixels.
+/// Returns the largest centered place with a frame's aspect ratio, in whole pixels.
 fn fitted([w, h]: [f32; 2], window: [f32; 2]) -> Place {
     let scale = (window[0] / w).min(window[1] / h);
     let size = [(w * scale).round().max(1.0), (h * scale).round().max(1.0)];

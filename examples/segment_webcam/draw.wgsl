@@ -1,15 +1,15 @@
-// The painted frame on the window, and panels of text over it.
+// Draws the painted frame and text panels over it.
 
 struct Place {
-    // Of the window in pixels.
+    // Window size in pixels.
     window: vec2f,
-    // Upper left corner and size of what is drawn, in pixels of the window.
+    // Upper left corner and size of the drawn item, in window pixels.
     corner: vec2f,
     size: vec2f,
-    // Size of the source: of the frame, or of the panel's image.
+    // Size of the source: the frame or the panel's image.
     source: vec2f,
-    // For the list of classes: rows in it, and the part of all pixels that a class needs to be
-    // seen.
+    // For the list of classes: number of rows, and minimum fraction of pixels for a class to be
+    // listed.
     rows: u32,
     least: f32,
 }
@@ -36,8 +36,8 @@ fn whole(@builtin(vertex_index) index: u32) -> Corner {
     return quad(index, place.corner, place.size, vec2f(0.0, 1.0));
 }
 
-// One row of the list of classes. A class that is not in the image gets no place, and those after
-// it move up.
+// One row of the list of classes. Classes not present in the image are skipped, and later ones move
+// up.
 @vertex
 fn class_row(@builtin(vertex_index) index: u32, @builtin(instance_index) row: u32) -> Corner {
     var all = 0u;

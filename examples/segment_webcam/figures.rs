@@ -1,11 +1,11 @@
-//! How quick it all is.
+//! Timing statistics.
 
 use std::time::{Duration, Instant};
 
-/// The line of figures is written anew after so long.
+/// Update interval of the status line.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Times since the last line, and since the beginning.
+/// Statistics since the last status line, and since the start.
 #[derive(Default)]
 pub struct Figures {
     since: Option<Instant>,
@@ -22,26 +22,26 @@ struct Total {
     last: Option<Instant>,
     frames: u32,
     presenting: Duration,
-    /// Between two presentations.
+    /// Times between two presented frames.
     gaps: Vec<Duration>,
     runs: u32,
     running: Duration,
 }
 
 impl Figures {
-    /// A frame came, after so long.
+    /// Records the time that capturing a frame took.
     pub fn capture(&mut self, took: Duration) {
         self.capture = took;
     }
 
-    /// The network ran, in so many slices.
+    /// Records a run of the network.
     pub fn network(&mut self, time: Duration, slices: usize) {
         self.network = Some((time, slices));
         self.total.runs += 1;
         self.total.running += time;
     }
 
-    /// Something was presented; work on it began at `started`.
+    /// Records a presented frame; work on it began at `started`.
     pub fn present(&mut self, started: Instant) {
         let now = Instant::now();
         self.frames += 1;
@@ -55,38 +55,38 @@ impl Figures {
         }
     }
 
-    /// Frames presented since the beginning.
+    /// Returns the number of frames presented since the start.
     pub fn presented(&self) -> u32 {
         self.total.frames
     }
 
-    /// Lets the next line come at once.
-    pub fn hurry(&mut self) {
+    /// Makes the next status line due immediately.
+    pub fn refresh(&mut self) {
         self.since = self.since.map(|since| since.checked_sub(INTERVAL).unwrap_or(since));
     }
 
-    /// The line, where it is time for it.
+    /// Returns the status line if it is due.
     pub fn due(&mut self) -> Option<String> {
         let since = *self.since.get_or_insert_with(Instant::now);
         if since.elapsed() < INTERVAL || self.frames == 0 {
             return None;
         }
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let rate = f64::from(self.frames) / since.elapsed().as_secs_f64();
+        let fps = f64::from(self.frames) / since.elapsed().as_secs_f64();
         let network = match self.network {
             Some((time, slices)) => format!("{:.0} ms in {slices} slices", ms(time)),
-            None => "is being made ready".into(),
+            None => "preparing".into(),
         };
         let present = ms(self.presenting / self.frames);
         let line = format!(
-            "{rate:.0} frames/s  capture {:.0} ms  network {network}  present {present:.1} ms",
+            "{fps:.0} fps  capture {:.0} ms  network {network}  present {present:.1} ms",
             ms(self.capture)
         );
         (self.since, self.frames, self.presenting) = (Some(Instant::now()), 0, Duration::ZERO);
         Some(line)
     }
 
-    /// Tells at the end how it was.
+    /// Prints a summary at the end.
     pub fn print(&mut self) {
         let Total { first: Some(first), last: Some(last), frames, presenting, gaps, runs, running } =
             &mut self.total
@@ -98,7 +98,7 @@ impl Figures {
         let percentile =
             |p: usize| gaps.get(gaps.len() * p / 100).map_or(0.0, |g| g.as_secs_f64() * 1e3);
         println!(
-            "window: {frames} frames in {seconds:.1} s, {:.1} a second; {:.1} ms of work each; gaps: half below {:.0} ms, 95 % below {:.0} ms",
+            "window: {frames} frames in {seconds:.1} s, {:.1} fps; {:.1} ms of work each; frame times: median {:.0} ms, 95th percentile {:.0} ms",
             f64::from(*frames - 1) / seconds.max(1e-3),
             presenting.as_secs_f64() * 1e3 / f64::from(*frames),
             percentile(50),

@@ -1,4 +1,4 @@
-//! Without a window: so many frames, one after the other, each with the scores of its own.
+//! Without a window: a given number of frames in sequence, each with its own scores.
 
 use crate::capture::Source;
 use crate::options::Options;
@@ -22,25 +22,25 @@ pub fn run(
     println!("device: {device}");
     if let Some(directory) = &options.save {
         std::fs::create_dir_all(directory)
-            .map_err(|e| Error::io(directory, "could not be made", e))?;
+            .map_err(|e| Error::io(directory, "could not be created", e))?;
     }
     let size = crate::first_size(options, model, source.size());
     let live = Live::new(&device, model, source.size(), size, &Tuning::default())?;
     live.set_smoothing(options.smooth)?;
     if let Some(path) = &options.behind {
-        live.set_behind(&image::decode(path)?)?;
+        live.set_background(&image::decode(path)?)?;
     }
     live.set_style(
         &View::new(&live, options.style, options.color, options.mirror, options.in_step)
-            .painted(&live),
+            .live_style(&live),
     )?;
     let mut times = [Duration::ZERO; 2];
     let mut done = 0;
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = stopped.clone();
     signals::on_stop(move || flag.store(true, Ordering::Relaxed));
-    // What is saved so far and the figures are worth having, so an interrupt ends the loop and not
-    // the program.
+    // An interrupt ends the loop, not the program, so that the saved frames and the statistics are
+    // kept.
     while done < frames && !stopped.load(Ordering::Relaxed) {
         let started = Instant::now();
         let Some(pixels) = source.next()? else { break };
@@ -48,7 +48,7 @@ pub fn run(
         live.set_frame(&pixels)?;
         live.segment()?;
         live.paint()?;
-        // Reading it back waits for all of it.
+        // Reading back waits for all work on the device.
         let painted = live.painted()?;
         times = [times[0] + (captured - started), times[1] + captured.elapsed()];
         done += 1;
@@ -56,21 +56,21 @@ pub fn run(
             painted.save(directory.join(format!("frame-{done:05}.png")))?;
         }
     }
-    let each = |time: Duration| time.as_secs_f64() * 1e3 / done.max(1) as f64;
+    let ms_per_frame = |time: Duration| time.as_secs_f64() * 1e3 / done.max(1) as f64;
     println!(
-        "{done} frames: capture {:.1} ms, upload to image {:.1} ms each",
-        each(times[0]),
-        each(times[1])
+        "{done} frames: capture {:.1} ms, upload to result {:.1} ms each",
+        ms_per_frame(times[0]),
+        ms_per_frame(times[1])
     );
     if done > 0 {
         let mut shares: Vec<(f32, String)> =
-            live.shares()?.into_iter().zip(live.table().names.clone()).collect();
+            live.shares()?.into_iter().zip(live.class_table().names.clone()).collect();
         shares.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let seen = shares
+        let visible = shares
             .iter()
             .filter(|s| s.0 >= 0.005)
             .map(|(share, name)| format!("{name} {:.1} %", 100.0 * share));
-        println!("in the last one: {}", seen.collect::<Vec<_>>().join(", "));
+        println!("classes in the last frame: {}", visible.collect::<Vec<_>>().join(", "));
     }
     Ok(())
 }
@@ -97,7 +97,7 @@ mod tests {
             "--device",
             "cpu",
         ];
-        let more = [
+        let more_arguments = [
             "--size",
             "65",
             "--frames",
@@ -109,7 +109,7 @@ mod tests {
             "--save",
             save.to_str().unwrap(),
         ];
-        let options = Options::parse_from(arguments.iter().chain(&more));
+        let options = Options::parse_from(arguments.iter().chain(&more_arguments));
         let config =
             Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 4);
         let weights = random_weights(&config, 1).unwrap();

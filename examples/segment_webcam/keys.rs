@@ -1,13 +1,13 @@
-//! What keys do.
+//! Key bindings.
 
 use winit::keyboard::{Key, NamedKey};
 
-/// What a key asks for.
+/// The action of a key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Action {
     Style(isize),
     Opacity(f32),
-    Choose(isize),
+    Select(isize),
     Toggle,
     ToggleAll,
     Mirror,
@@ -19,18 +19,18 @@ pub enum Action {
     Quit,
 }
 
-/// The keys with their meaning, for the help.
+/// The keys and their actions, for the help.
 pub const HELP: [&str; 12] = [
     "left, right  style",
     "up, down     opacity",
-    ", .          choose a class",
+    ", .          select a class",
     "space        show or hide it",
-    "A            show it alone, or all",
+    "A            show only it, or all",
     "M            mirror",
     "F            freeze",
-    "T            frames in step with the network",
+    "T            show frames in sync with the network",
     "S            save a PNG",
-    "- +          size of the network's input",
+    "- +          network input size",
     "H            this help",
     "Q, escape    quit",
 ];
@@ -45,8 +45,8 @@ pub fn action(key: &Key) -> Option<Action> {
         Key::Named(NamedKey::Escape) => Action::Quit,
         Key::Named(NamedKey::F1) => Action::Help,
         Key::Character(text) => match text.to_lowercase().as_str() {
-            "." | ">" => Action::Choose(1),
-            "," | "<" => Action::Choose(-1),
+            "." | ">" => Action::Select(1),
+            "," | "<" => Action::Select(-1),
             " " => Action::Toggle,
             "a" => Action::ToggleAll,
             "m" => Action::Mirror,

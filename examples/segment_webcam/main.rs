@@ -1,11 +1,11 @@
-//! Segments what a camera sees, in a window. `cargo run --release --example segment_webcam --
-//! --weights deeplab.safetensors`; `--help` tells the rest, and H in the window shows the keys.
+//! Segments camera frames live in a window. `cargo run --release --example segment_webcam --
+//! --weights deeplab.safetensors`; `--help` lists all options, and H in the window shows the keys.
 //!
-//! Three threads. One captures and keeps only the newest frame (`capture`). One runs the network,
-//! slice by slice (`worker`). The window's own (`window`, with what it shows in `stage`) uploads
-//! each frame, paints it with the newest scores there are, and presents it; it waits for neither of
-//! the others. Frame, scores and painted frame lie in buffers of one device (`atrous::live`); the
-//! window's shader reads the painted one (`draw`).
+//! There are three threads. The capture thread keeps only the latest frame (`capture`). The worker
+//! thread runs the network, slice by slice (`worker`). The window thread (`window`, with its state
+//! in `stage`) uploads each frame, paints it with the latest scores, and presents it, without
+//! waiting for the other two. Frame, scores and painted frame are buffers of one device
+//! (`atrous::live`); the window's shader reads the painted frame (`draw`).
 
 mod capture;
 mod draw;
@@ -27,9 +27,8 @@ use clap::Parser;
 use options::Options;
 use std::process::ExitCode;
 
-/// Without `--size`, networks that were made for more get this long side: live images are to be
-/// quick.
-const USUAL_SIDE: usize = 513;
+/// Without `--size`, the long side of the network's input is at most this, for speed.
+const MAX_DEFAULT_SIDE: usize = 513;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -50,12 +49,11 @@ fn run(options: Options) -> Result<()> {
             .enumerate()
             .for_each(|(i, name)| println!("camera:{i}  {}", printable(name)));
         if cameras.is_empty() {
-            println!("no camera was found; --source synthetic shows a drawn scene");
+            println!("no camera found; --source synthetic shows a synthetic scene");
         }
         return Ok(());
     }
-    let weights =
-        options.weights.as_ref().expect("invariant: required where no cameras are listed");
+    let weights = options.weights.as_ref().expect("invariant: required unless cameras are listed");
     let model = Model::open(weights)?;
     let source = capture::open(&options)?;
     let (w, h) = source.size();
@@ -66,10 +64,10 @@ fn run(options: Options) -> Result<()> {
     }
 }
 
-/// The size of the network's input to begin with.
+/// Returns the initial size of the network's input.
 fn first_size(options: &Options, model: &Model, frame: (usize, usize)) -> SizeRule {
-    options.size.unwrap_or_else(|| match model.usual_size() {
-        SizeRule::LongSide(n) => SizeRule::LongSide(n.min(USUAL_SIDE)),
-        _ => SizeRule::LongSide(frame.0.max(frame.1).min(USUAL_SIDE)),
+    options.size.unwrap_or_else(|| match model.default_size() {
+        SizeRule::LongSide(n) => SizeRule::LongSide(n.min(MAX_DEFAULT_SIDE)),
+        _ => SizeRule::LongSide(frame.0.max(frame.1).min(MAX_DEFAULT_SIDE)),
     })
 }

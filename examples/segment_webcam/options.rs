@@ -1,4 +1,4 @@
-//! What the command line says.
+//! Command line options.
 
 use crate::view::Style;
 use atrous::image::SizeRule;
@@ -7,81 +7,83 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Segments what a camera sees, in a window.
+/// Segment camera frames live in a window
 ///
-/// Everything from the upload of a frame to its presentation happens on the GPU. With --frames
-/// there is no window: so many frames are segmented one after the other, and saved where --save
-/// says.
+/// Everything from the upload of a frame to its presentation runs on the GPU. With --frames there
+/// is no window: that many frames are segmented in sequence and saved to the directory given by
+/// --save.
 ///
-/// Keys: arrows left and right change the style, up and down its opacity; comma and period choose a
-/// class, space shows or hides it, A shows all or only the chosen one; M mirrors, F freezes, T
-/// shows frames in step with the network, S saves a PNG, plus and minus change the size of the
-/// network's input, H shows the keys, Q quits.
+/// Keys: the left and right arrows change the style, up and down its opacity; comma and period
+/// select a class, space shows or hides it, A shows only the selected class or all; M mirrors, F
+/// freezes, T shows frames in sync with the network, S saves a PNG, plus and minus change the
+/// network's input size, H shows the keys, Q quits.
 #[derive(Parser, Debug)]
 #[command(name = "segment_webcam")]
 pub struct Options {
-    /// The network: safetensors or .pth of any known dialect
+    /// Weight file of the network: safetensors or .pth of any known dialect
     #[arg(long, required_unless_present = "list_cameras", value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// camera, camera:N, synthetic (a drawn scene), an image or a video, or a directory of images
-    /// that are shown in turn
+    /// Source of frames: camera, camera:N, synthetic (a generated scene), an image, a video, or a
+    /// directory of images
     #[arg(long, default_value = "camera")]
     pub source: SourceChoice,
-    /// Lists the cameras and ends
+    /// List the cameras and exit
     #[arg(long)]
     pub list_cameras: bool,
-    /// auto, gpu, cpu (without a window), vulkan:llvmpipe, or an index of `atrous devices`
+    /// Device: auto, gpu, cpu (only without a window), vulkan:llvmpipe, or an index from `atrous
+    /// devices`
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Size of the network's input: a long side such as 257, or native. Without it what the network
-    /// was made for, 513 at most
+    /// Network input size: a long side such as 257, or native. The default is the network's own, at
+    /// most 513
     #[arg(long)]
     pub size: Option<SizeRule>,
-    /// mask, overlay, blur, color or image
+    /// Style: mask, overlay, blur, color or image
     #[arg(long, value_enum, default_value = "overlay")]
     pub style: Style,
-    /// The image behind cut-outs of style `image`
+    /// Background image of style `image`
     #[arg(long, value_name = "FILE")]
     pub behind: Option<PathBuf>,
-    /// The color behind cut-outs of style `color`, as RRGGBB
+    /// Background color of style `color`, as RRGGBB
     #[arg(long, value_name = "RRGGBB", default_value = "00b140", value_parser = color)]
     pub color: [u8; 3],
-    /// How much of the earlier frames' probabilities is kept, 0 to below 1
+    /// Weight of the previous frames' probabilities, from 0 (no smoothing) to below 1
     #[arg(long, default_value_t = 0.0)]
     pub smooth: f32,
-    /// Shows each frame with its own scores, at the network's pace, and not the newest frame with
-    /// the newest scores
+    /// Show each frame with its own scores, at the network's speed, instead of the latest frame
+    /// with the latest scores
     #[arg(long)]
     pub in_step: bool,
-    /// Left and right exchanged
+    /// Mirror the image horizontally
     #[arg(long)]
     pub mirror: bool,
-    /// What the camera is asked for; images are scaled to fit into it
+    /// Requested camera resolution; images are scaled to fit into it
     #[arg(long, default_value = "640x480", value_parser = resolution)]
     pub resolution: (usize, usize),
-    /// Frames a second of sources that are no camera. Without it a video's own, and 30 for images
-    #[arg(long, value_parser = rate)]
+    /// Frames per second of sources other than cameras. The default is the video's own, and 30 for
+    /// images
+    #[arg(long, value_parser = positive)]
     pub rate: Option<f64>,
-    /// Milliseconds that the network may keep the device from the window at a time
-    #[arg(long, default_value_t = 4.0, value_parser = rate)]
+    /// Maximum milliseconds that the network may occupy the device without a break
+    #[arg(long, default_value_t = 4.0, value_parser = positive)]
     pub slice: f64,
-    /// Segments so many frames without a window
+    /// Segment N frames without a window
     #[arg(long, value_name = "N")]
     pub frames: Option<usize>,
-    /// The directory for saved frames
+    /// Directory for saved frames
     #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
-    /// Takes the device away after so many frames of the window, to try that it is opened again
+    /// Destroy the device after N presented frames, to test that it is reopened
     #[arg(long, value_name = "N", hide = true)]
     pub lose_device: Option<u32>,
 }
 
-/// Where frames come from.
+/// Source of frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceChoice {
-    /// The camera of this number in the list.
+    /// The camera with this index in the list.
     Camera(usize),
-    /// A drawn scene.
+    /// A generated scene.
     Synthetic,
     /// An image, an animation, or a directory.
     Path(PathBuf),
@@ -113,7 +115,7 @@ fn resolution(text: &str) -> Result<(usize, usize), String> {
         .ok_or("expected a size such as 640x480".into())
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+fn positive(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|v| (0.01..=1000.0).contains(v))
@@ -137,6 +139,6 @@ mod tests {
             assert_eq!(text.parse(), Ok(choice));
         }
         assert_eq!(color("00b140"), Ok([0, 177, 64]));
-        assert!(color("1000000").is_err() && resolution("640").is_err() && rate("0").is_err());
+        assert!(color("1000000").is_err() && resolution("640").is_err() && positive("0").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Text for the window: small images of RGBA, uploaded when they change.
+//! Text panels of the window: small RGBA images, uploaded when they change.
 
 use embedded_graphics::mono_font::iso_8859_1::{FONT_7X13, FONT_7X13_BOLD};
 use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
@@ -7,16 +7,16 @@ use embedded_graphics::prelude::{DrawTarget, Drawable, OriginDimensions, Pixel, 
 use embedded_graphics::text::{Baseline, Text};
 use std::convert::Infallible;
 
-/// Columns of a letter and rows of a line, before they are enlarged for the screen.
+/// Width of a character and height of a line in pixels, before scaling for the screen.
 pub const LETTER: (usize, usize) = (7, 17);
-/// Room around the text.
+/// Margin around the text.
 pub const MARGIN: usize = 4;
 
 const BACK: [u8; 4] = [12, 14, 18, 190];
 const INK: [u8; 4] = [240, 242, 245, 255];
 const DIM: [u8; 4] = [140, 144, 152, 255];
 
-/// An image `[height, width, 4]`, red first, alpha not multiplied in.
+/// An image `[height, width, 4]`, red first, with straight alpha.
 pub struct Panel {
     pub width: usize,
     pub height: usize,
@@ -40,17 +40,17 @@ impl Panel {
         panel
     }
 
-    /// A row for each class: its color and name, dim where it is hidden, marked where it is chosen.
-    /// Which of the rows are seen is decided on the device.
-    pub fn classes(rows: &[(String, [u8; 3], bool)], chosen: usize) -> Self {
+    /// A row for each class with its color and name, dimmed if hidden and marked if selected. The
+    /// device decides which rows are visible.
+    pub fn classes(rows: &[(String, [u8; 3], bool)], selected: usize) -> Self {
         let longest = rows.iter().map(|r| r.0.chars().count()).max().unwrap_or(0);
         let mut panel = Self::new(longest + 4, rows.len());
-        // No rows of margin: each class is one line of the image.
+        // No vertical margin: each class is exactly one line of the image.
         panel.height = rows.len() * LETTER.1;
         panel.rgba.truncate(4 * panel.width * panel.height);
         for (i, (name, [r, g, b], shown)) in rows.iter().enumerate() {
             let (ink, alpha) = if *shown { (INK, 255) } else { (DIM, 90) };
-            panel.text(i, 0, if i == chosen { ">" } else { "" }, &FONT_7X13_BOLD, INK);
+            panel.text(i, 0, if i == selected { ">" } else { "" }, &FONT_7X13_BOLD, INK);
             panel.square(i, [*r, *g, *b, alpha]);
             panel.text(i, 4, name, &FONT_7X13, ink);
         }
@@ -76,8 +76,8 @@ impl Panel {
         let mut pen =
             Pen { at: (MARGIN + letter * LETTER.0, line * LETTER.1 + 2), panel: self, ink };
         let style = MonoTextStyle::new(font, BinaryColor::On);
-        let done = Text::with_baseline(text, Point::zero(), style, Baseline::Top).draw(&mut pen);
-        done.expect("invariant: drawing to memory cannot fail");
+        let drawn = Text::with_baseline(text, Point::zero(), style, Baseline::Top).draw(&mut pen);
+        drawn.expect("invariant: drawing to memory cannot fail");
     }
 
     fn put(&mut self, x: usize, y: usize, color: [u8; 4]) {

@@ -1,16 +1,16 @@
-//! Ctrl-C, and the other signals that end a program where `ctrlc` is built for them.
+//! Ctrl-C, and the other termination signals that `ctrlc` is built for.
 
-/// Calls `act` at the first signal to end. The second one ends the program at once.
-pub fn on_stop(act: impl Fn() + Send + 'static) {
-    let mut told = false;
+/// Calls `action` on the first termination signal. The second one exits immediately.
+pub fn on_stop(action: impl Fn() + Send + 'static) {
+    let mut signaled = false;
     let handler = move || {
-        if std::mem::replace(&mut told, true) {
+        if std::mem::replace(&mut signaled, true) {
             std::process::exit(130);
         }
-        act();
+        action();
     };
-    // Without a handler the first signal ends the program, as it would anyway.
+    // Without a handler the first signal terminates the program, which is acceptable.
     if let Err(e) = ctrlc::set_handler(handler) {
-        eprintln!("interrupts end the program at once: {e}");
+        eprintln!("could not install the Ctrl-C handler: {e}");
     }
 }

@@ -1,5 +1,4 @@
-//! What the window shows and how: everything that belongs to the device, made anew when it or the
-//! surface is lost.
+//! The window's device-dependent state, recreated when the device or the surface is lost.
 
 use crate::draw::{Kind, Renderer};
 use crate::keys;
@@ -24,9 +23,9 @@ pub struct Stage {
     pub live: Arc<Live>,
     pub view: View,
     pub worker: Worker,
-    /// Whether the painted frame is behind frame, scores or look.
+    /// Whether the painted frame is older than the frame, the scores or the style.
     pub stale: bool,
-    /// Whether the network has a frame that it has not finished.
+    /// Whether the network is processing a frame.
     pub busy: bool,
 }
 
@@ -42,10 +41,10 @@ impl Stage {
         let mut config = surface
             .get_default_config(gpu.adapter(), size.width.max(1), size.height.max(1))
             .ok_or_else(|| {
-                Error::new(ErrorKind::Device, "the window cannot be drawn on")
+                Error::new(ErrorKind::Device, "cannot draw to the window")
                     .at(gpu.summary().name.clone())
             })?;
-        // Painted frames are sRGB already: nothing may be encoded a second time.
+        // Painted frames are already sRGB and must not be encoded again.
         config.format = config.format.remove_srgb_suffix();
         surface.configure(gpu.device(), &config);
         let renderer = Renderer::new(&gpu, config.format, window.scale_factor());
@@ -63,17 +62,16 @@ impl Stage {
             stale: true,
             busy: false,
         };
-        stage.adopt(live)?;
+        stage.set_live(live)?;
         Ok(stage)
     }
 
-    /// Lets go of everything but the window and how it looks.
+    /// Drops everything except the window and its display state.
     pub fn into_window(self) -> (Arc<Window>, View) {
         (self.window, self.view)
     }
 
-    /// A window that is minimized has no size on some systems: it is left alone until it has one
-    /// again.
+    /// Resizes the surface. A minimized window has no size on some systems and is ignored.
     pub fn resize(&mut self, size: PhysicalSize<u32>) {
         if size.width > 0 && size.height > 0 {
             (self.config.width, self.config.height) = (size.width, size.height);
@@ -83,23 +81,23 @@ impl Stage {
         }
     }
 
-    /// Paints and draws with this network from now on.
-    pub fn adopt(&mut self, live: Arc<Live>) -> Result<()> {
+    /// Switches to another network.
+    pub fn set_live(&mut self, live: Arc<Live>) -> Result<()> {
         self.live = live;
         self.renderer.show(&self.live);
         self.apply()
     }
 
-    /// Brings look and panels to the state behind the keys.
+    /// Updates style and panels from the display state.
     pub fn apply(&mut self) -> Result<()> {
-        self.live.set_style(&self.view.painted(&self.live))?;
+        self.live.set_style(&self.view.live_style(&self.live))?;
         let view = &self.view;
         let row =
             |(i, name): (usize, &String)| (name.clone(), view.class_color(i), view.is_shown(i));
         let rows: Vec<_> = view.names.iter().enumerate().map(row).collect();
         self.renderer.set_panel(
             Kind::Classes,
-            Some(&Panel::classes(&rows, view.chosen)),
+            Some(&Panel::classes(&rows, view.selected)),
             &self.live,
         );
         if view.help != self.renderer.has(Kind::Help) {
@@ -110,12 +108,13 @@ impl Stage {
         Ok(())
     }
 
-    /// The lines at the top: `figures`, what the network sees and how it is shown, the device.
+    /// Shows the status lines: `figures`, the network's input size and display settings, and the
+    /// device.
     pub fn show_status(&mut self, figures: String) {
         let (w, h) = self.live.fit().padded;
-        let chosen = self.view.chosen;
-        let class = &self.view.names[chosen];
-        let shown = if self.view.is_shown(chosen) { "shown" } else { "hidden" };
+        let selected = self.view.selected;
+        let class = &self.view.names[selected];
+        let shown = if self.view.is_shown(selected) { "shown" } else { "hidden" };
         let lines = [
             figures,
             format!("{w}x{h}  {}  {class}: {shown}", self.view.describe()),

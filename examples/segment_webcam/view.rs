@@ -1,4 +1,4 @@
-//! What is shown and how: the part of the program that keys change.
+//! The display state that keys change.
 
 use atrous::live::{self, Background, Effect, Live};
 use clap::ValueEnum;
@@ -6,33 +6,33 @@ use clap::ValueEnum;
 /// A way to show the segmentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Style {
-    /// The classes' colors alone.
+    /// Class colors only.
     Mask,
-    /// The classes' colors over the frame.
+    /// Class colors over the frame.
     Overlay,
-    /// What is shown stands before the blurred frame.
+    /// The shown classes over the blurred frame.
     Blur,
-    /// What is shown stands before one color.
+    /// The shown classes over a solid color.
     Color,
-    /// What is shown stands before an image.
+    /// The shown classes over an image.
     Image,
 }
 
 const STYLES: [Style; 5] = [Style::Mask, Style::Overlay, Style::Blur, Style::Color, Style::Image];
 
-/// The state behind the keys.
+/// The display state.
 pub struct View {
     style: Style,
-    /// One for each style.
+    /// Opacity of each style.
     opacity: [f32; STYLES.len()],
     color: [u8; 3],
     pub mirror: bool,
     pub frozen: bool,
-    /// Each frame is shown with its own scores.
+    /// Whether each frame is shown with its own scores.
     pub in_step: bool,
     pub help: bool,
-    /// The class that space shows or hides.
-    pub chosen: usize,
+    /// The class that the space key shows or hides.
+    pub selected: usize,
     pub names: Vec<String>,
     classes: Vec<([u8; 3], bool)>,
 }
@@ -41,9 +41,9 @@ impl View {
     pub fn new(live: &Live, style: Style, color: [u8; 3], mirror: bool, in_step: bool) -> Self {
         let classes = live.style(Effect::Mask).classes;
         let opacity = STYLES.map(|s| live.style(effect(s, color)).opacity);
-        // The first class that is shown: a background is none.
-        let chosen = classes.iter().position(|c| c.1).unwrap_or(0);
-        let names = live.table().names.clone();
+        // The first class that is shown, which excludes the background.
+        let selected = classes.iter().position(|c| c.1).unwrap_or(0);
+        let names = live.class_table().names.clone();
         Self {
             style,
             opacity,
@@ -52,48 +52,48 @@ impl View {
             frozen: false,
             in_step,
             help: false,
-            chosen,
+            selected,
             names,
             classes,
         }
     }
 
-    fn at(&self) -> usize {
+    fn style_index(&self) -> usize {
         STYLES.iter().position(|s| *s == self.style).expect("invariant: all styles are listed")
     }
 
-    /// The style `steps` further on, around the end.
+    /// Moves `steps` styles ahead, wrapping around.
     pub fn change_style(&mut self, steps: isize) {
-        self.style =
-            STYLES[(self.at() as isize + steps).rem_euclid(STYLES.len() as isize) as usize];
+        self.style = STYLES
+            [(self.style_index() as isize + steps).rem_euclid(STYLES.len() as isize) as usize];
     }
 
-    /// Changes the opacity of the style in use by a share.
-    pub fn change_opacity(&mut self, by: f32) {
-        let at = self.at();
-        self.opacity[at] = (self.opacity[at] + by).clamp(0.0, 1.0);
+    /// Changes the opacity of the current style.
+    pub fn change_opacity(&mut self, delta: f32) {
+        let index = self.style_index();
+        self.opacity[index] = (self.opacity[index] + delta).clamp(0.0, 1.0);
     }
 
-    /// Chooses the class `steps` further on, around the end.
-    pub fn choose(&mut self, steps: isize) {
-        self.chosen =
-            (self.chosen as isize + steps).rem_euclid(self.classes.len() as isize) as usize;
+    /// Selects the class `steps` ahead, wrapping around.
+    pub fn select(&mut self, steps: isize) {
+        self.selected =
+            (self.selected as isize + steps).rem_euclid(self.classes.len() as isize) as usize;
     }
 
-    /// Shows the chosen class, or hides it.
+    /// Shows or hides the selected class.
     pub fn toggle(&mut self) {
-        self.classes[self.chosen].1 ^= true;
+        self.classes[self.selected].1 ^= true;
     }
 
-    /// Shows the chosen class alone; where that is so already, all but the first, which is the
+    /// Shows only the selected class. If that is already so, shows all but the first, which is the
     /// background of most networks.
     pub fn toggle_all(&mut self) {
-        let alone = self.classes.iter().enumerate().all(|(i, c)| c.1 == (i == self.chosen));
-        let chosen = self.chosen;
+        let alone = self.classes.iter().enumerate().all(|(i, c)| c.1 == (i == self.selected));
+        let selected = self.selected;
         self.classes
             .iter_mut()
             .enumerate()
-            .for_each(|(i, c)| c.1 = if alone { i > 0 } else { i == chosen });
+            .for_each(|(i, c)| c.1 = if alone { i > 0 } else { i == selected });
     }
 
     pub fn is_shown(&self, class: usize) -> bool {
@@ -104,24 +104,25 @@ impl View {
         self.classes[class].0
     }
 
-    pub fn painted(&self, live: &Live) -> live::Style {
+    /// Returns the style for painting.
+    pub fn live_style(&self, live: &Live) -> live::Style {
         let mut style = live.style(effect(self.style, self.color));
-        style.opacity = self.opacity[self.at()];
+        style.opacity = self.opacity[self.style_index()];
         style.mirror = self.mirror;
         style.classes.clone_from(&self.classes);
         style
     }
 
-    /// Style, opacity and what else is not as usual, in words.
+    /// Describes the style, opacity and other non-default settings.
     pub fn describe(&self) -> String {
         let name =
             self.style.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
         let flag = |on: bool, text: &'static str| if on { text } else { "" };
-        let opacity = (100.0 * self.opacity[self.at()]).round();
+        let opacity = (100.0 * self.opacity[self.style_index()]).round();
         let (mirrored, frozen, in_step) = (
             flag(self.mirror, ", mirrored"),
             flag(self.frozen, ", frozen"),
-            flag(self.in_step, ", in step"),
+            flag(self.in_step, ", in sync"),
         );
         format!("{name} {opacity} %{mirrored}{frozen}{in_step}")
     }

@@ -1,7 +1,7 @@
-//! The window: uploads frames, paints and presents them, and takes keys. It never waits for camera
-//! or network.
+//! The window: uploads, paints and presents frames, and handles keys. It never waits for the camera
+//! or the network.
 
-use crate::capture::{self, Mailbox, News, Source};
+use crate::capture::{self, CaptureEvent, Mailbox, Source};
 use crate::draw::Kind;
 use crate::figures::Figures;
 use crate::keys::{self, Action};
@@ -9,7 +9,7 @@ use crate::options::Options;
 use crate::panel::Panel;
 use crate::signals;
 use crate::stage::Stage;
-use crate::worker::{self, Setup, Told};
+use crate::worker::{self, Setup, WorkerEvent};
 use atrous::exec::Device;
 use atrous::gpu::Gpu;
 use atrous::image::{Image, SizeRule};
@@ -23,34 +23,32 @@ use winit::event::{ElementState, WindowEvent};
 use winit::event_loop::{ActiveEventLoop, EventLoop, EventLoopProxy};
 use winit::window::{Window, WindowId};
 
-/// A message stays for so long.
+/// Display time of a message.
 const MESSAGE: Duration = Duration::from_secs(6);
-/// Long sides of the network's input that plus and minus go through.
+/// Long sides of the network's input that plus and minus step through.
 const SIDES: [usize; 10] = [97, 129, 193, 257, 321, 385, 449, 513, 641, 769];
 
-/// What other threads tell the window's.
+/// Messages from other threads to the window.
 enum Event {
-    Capture(News),
-    Network(Told),
-    /// A PNG was written, or not.
+    Capture(CaptureEvent),
+    Network(WorkerEvent),
+    /// A PNG was saved, or saving failed.
     Saved(Result<PathBuf>),
     /// The program was interrupted.
     Stop,
 }
 
-/// What an X11 or Wayland window needs and a bare system lacks.
+/// Requirements of an X11 or Wayland window that a minimal system may lack.
 fn advice() -> &'static str {
-    match cfg!(target_os = "linux") {
-        true => {
-            "a window needs DISPLAY or WAYLAND_DISPLAY, and under X11 the libraries libx11-6, libxcursor1, libxi6, libxkbcommon0 and \
-             libxkbcommon-x11-0 (names of Debian's packages); --frames N --save DIR needs no window"
-        }
-        false => "--frames N --save DIR needs no window",
+    if cfg!(target_os = "linux") {
+        "set DISPLAY or WAYLAND_DISPLAY, and for X11 install the Debian packages libx11-6, libxcursor1, libxi6, libxkbcommon0 and libxkbcommon-x11-0, or run without a window with --frames N --save DIR"
+    } else {
+        "run without a window with --frames N --save DIR"
     }
 }
 
 fn window_error(e: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Device, "no window can be opened").source(e).advice(advice())
+    Error::new(ErrorKind::Device, "could not open a window").source(e).advice(advice())
 }
 
 /// Opens the window and runs until it is closed.
@@ -58,23 +56,23 @@ pub fn run(options: Options, model: Model, source: Box<dyn Source>) -> Result<()
     let choice: DeviceChoice = options.device.parse()?;
     if choice == DeviceChoice::Cpu {
         return Err(Error::new(ErrorKind::Usage, "a window needs a GPU")
-            .advice("--frames N --save DIR runs on the processor"));
+            .advice("use --frames N --save DIR to run on the CPU"));
     }
-    // The libraries of X11 are loaded only now, and some of them are not asked for politely.
+    // X11 libraries are loaded only now, and winit panics if one of them is missing.
     let event_loop = std::panic::catch_unwind(|| EventLoop::<Event>::with_user_event().build())
         .map_err(|_| {
-            Error::new(ErrorKind::Device, "no window can be opened: a library is missing")
+            Error::new(ErrorKind::Device, "could not open a window: a library is missing")
                 .advice(advice())
         })?
         .map_err(window_error)?;
-    let behind = options.behind.as_ref().map(atrous::image::decode).transpose()?.map(Arc::new);
+    let background = options.behind.as_ref().map(atrous::image::decode).transpose()?.map(Arc::new);
     let size = crate::first_size(&options, &model, source.size());
     let mut app = App {
         frame_size: source.size(),
         source: Some(source),
         choice,
         model: Arc::new(model),
-        behind,
+        background,
         size,
         options,
         proxy: event_loop.create_proxy(),
@@ -98,7 +96,7 @@ struct App {
     options: Options,
     choice: DeviceChoice,
     model: Arc<Model>,
-    behind: Option<Arc<Image>>,
+    background: Option<Arc<Image>>,
     source: Option<Box<dyn Source>>,
     frame_size: (usize, usize),
     size: SizeRule,
@@ -106,7 +104,7 @@ struct App {
     mailbox: Mailbox,
     stage: Option<Stage>,
     failure: Option<Error>,
-    /// The newest frame, for a network of another size.
+    /// The latest frame, uploaded again when the network changes.
     last_pixels: Option<Vec<u32>>,
     message: Option<(String, Instant)>,
     figures: Figures,
@@ -122,34 +120,38 @@ impl ApplicationHandler<Event> for App {
         let attributes = Window::default_attributes()
             .with_title("segment_webcam")
             .with_inner_size(PhysicalSize::new(w as u32, h as u32));
-        let made = event_loop
+        let opened = event_loop
             .create_window(attributes)
             .map_err(window_error)
             .and_then(|w| self.open(event_loop, Arc::new(w)));
-        self.or_exit(event_loop, made);
+        self.or_exit(event_loop, opened);
     }
 
     fn user_event(&mut self, event_loop: &ActiveEventLoop, event: Event) {
-        let done = match event {
-            Event::Capture(News::Frame) => self.redraw(),
-            Event::Capture(News::Ended) => self.say("the source has ended; Q quits"),
-            Event::Capture(News::Failed(text)) => {
-                eprintln!("{text}");
-                self.say(&text.replace('\n', " "))
+        let result = match event {
+            Event::Capture(CaptureEvent::Frame) => self.redraw(),
+            Event::Capture(CaptureEvent::Ended) => {
+                self.show_message("the source has ended; Q quits")
             }
-            Event::Network(told) => self.told(event_loop, told),
+            Event::Capture(CaptureEvent::Failed(text)) => {
+                eprintln!("{text}");
+                self.show_message(&text.replace('\n', " "))
+            }
+            Event::Network(event) => self.worker_event(event_loop, event),
             Event::Stop => {
                 event_loop.exit();
                 Ok(())
             }
-            Event::Saved(Ok(path)) => self.say(&format!("saved {}", path.display())),
-            Event::Saved(Err(e)) => self.say(&format!("not saved: {e}").replace('\n', " ")),
+            Event::Saved(Ok(path)) => self.show_message(&format!("saved {}", path.display())),
+            Event::Saved(Err(e)) => {
+                self.show_message(&format!("could not save: {e}").replace('\n', " "))
+            }
         };
-        self.or_exit(event_loop, done);
+        self.or_exit(event_loop, result);
     }
 
     fn window_event(&mut self, event_loop: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
-        let done = match event {
+        let result = match event {
             WindowEvent::CloseRequested => {
                 event_loop.exit();
                 Ok(())
@@ -169,14 +171,14 @@ impl ApplicationHandler<Event> for App {
             }
             _ => Ok(()),
         };
-        self.or_exit(event_loop, done);
+        self.or_exit(event_loop, result);
     }
 }
 
 impl App {
-    /// Ends the program where something failed for good.
-    fn or_exit(&mut self, event_loop: &ActiveEventLoop, done: Result<()>) {
-        if let Err(e) = done {
+    /// Exits if an error is fatal.
+    fn or_exit(&mut self, event_loop: &ActiveEventLoop, result: Result<()>) {
+        if let Err(e) = result {
             self.failure.get_or_insert(e);
             event_loop.exit();
         }
@@ -198,25 +200,25 @@ impl App {
             device,
             model: self.model.clone(),
             frame: self.frame_size,
-            behind: self.behind.clone(),
+            background: self.background.clone(),
             smooth: self.options.smooth,
             slice: Duration::from_secs_f64(self.options.slice / 1e3),
         };
         let stage =
             Stage::new(window, gpu, surface, Arc::new(setup.live(self.size)?), &self.options)?;
         let proxy = self.proxy.clone();
-        let tell = move |told| proxy.send_event(Event::Network(told)).is_ok();
-        worker::start(setup, stage.live.clone(), stage.worker.clone(), tell);
+        let send = move |event| proxy.send_event(Event::Network(event)).is_ok();
+        worker::start(setup, stage.live.clone(), stage.worker.clone(), send);
         self.stage = Some(stage);
         if let Some(source) = self.source.take() {
             let proxy = self.proxy.clone();
-            let tell = move |news| proxy.send_event(Event::Capture(news)).is_ok();
-            capture::start(source, self.options.rate, self.mailbox.clone(), tell);
+            let send = move |event| proxy.send_event(Event::Capture(event)).is_ok();
+            capture::start(source, self.options.rate, self.mailbox.clone(), send);
         }
         self.upload_again()
     }
 
-    /// Gives a new network the newest frame.
+    /// Uploads the latest frame to a new network.
     fn upload_again(&mut self) -> Result<()> {
         if let (Some(stage), Some(pixels)) = (&mut self.stage, &self.last_pixels) {
             stage.live.set_frame(pixels)?;
@@ -233,7 +235,7 @@ impl App {
         Ok(())
     }
 
-    fn say(&mut self, text: &str) -> Result<()> {
+    fn show_message(&mut self, text: &str) -> Result<()> {
         self.message = Some((text.to_owned(), Instant::now()));
         if let Some(stage) = &mut self.stage {
             stage.renderer.set_panel(Kind::Message, Some(&Panel::lines(&[text])), &stage.live);
@@ -241,34 +243,34 @@ impl App {
         self.redraw()
     }
 
-    fn told(&mut self, event_loop: &ActiveEventLoop, told: Told) -> Result<()> {
-        match told {
-            Told::Scores { time, slices } => {
+    fn worker_event(&mut self, event_loop: &ActiveEventLoop, event: WorkerEvent) -> Result<()> {
+        match event {
+            WorkerEvent::Scores { time, slices } => {
                 self.figures.network(time, slices);
                 if let Some(stage) = &mut self.stage {
                     (stage.stale, stage.busy) = (true, false);
                 }
                 self.redraw()
             }
-            Told::Ready(live) => {
+            WorkerEvent::Ready(live) => {
                 let Some(stage) = &mut self.stage else { return Ok(()) };
-                stage.adopt(live)?;
+                stage.set_live(live)?;
                 self.upload_again()
             }
-            Told::Refused(text) => self.say(&text.replace('\n', " ")),
-            Told::Failed(e) if e.kind() == ErrorKind::DeviceLost => {
+            WorkerEvent::Refused(text) => self.show_message(&text.replace('\n', " ")),
+            WorkerEvent::Failed(e) if e.kind() == ErrorKind::DeviceLost => {
                 self.reopen(event_loop, "the device was lost")
             }
-            Told::Failed(e) => Err(e),
+            WorkerEvent::Failed(e) => Err(e),
         }
     }
 
-    /// Begins anew on the same window.
+    /// Reopens device and network for the same window.
     fn reopen(&mut self, event_loop: &ActiveEventLoop, why: &str) -> Result<()> {
-        eprintln!("{why}; opening it again");
+        eprintln!("{why}; reopening it");
         self.stop();
         let Some(stage) = self.stage.take() else { return Ok(()) };
-        // The surface goes before a new one is made for its window.
+        // Drop the surface before creating a new one for the same window.
         let (window, view) = stage.into_window();
         self.open(event_loop, window)?;
         match &mut self.stage {
@@ -286,7 +288,7 @@ impl App {
         self.redraw()
     }
 
-    /// Uploads the newest frame, paints where anything changed, draws and presents.
+    /// Uploads the latest frame, paints if anything changed, draws and presents.
     fn present(&mut self, event_loop: &ActiveEventLoop) -> Result<()> {
         let started = Instant::now();
         let Some(stage) = &mut self.stage else { return Ok(()) };
@@ -294,8 +296,7 @@ impl App {
         if inner.width == 0 || inner.height == 0 {
             return Ok(());
         }
-        // In step, what is painted is the frame that the scores are of, before the next one is
-        // uploaded.
+        // In sync mode, paint the frame that the scores belong to before the next one is uploaded.
         let in_step = stage.view.in_step;
         if in_step && !stage.busy && std::mem::take(&mut stage.stale) {
             stage.live.paint()?;
@@ -303,7 +304,7 @@ impl App {
         if !(in_step && stage.busy)
             && let Some(frame) = self.mailbox.take().filter(|_| !stage.view.frozen)
         {
-            self.figures.capture(frame.took);
+            self.figures.capture(frame.capture_time);
             stage.live.set_frame(&frame.pixels)?;
             self.last_pixels = Some(frame.pixels);
             stage.worker.frame();
@@ -329,7 +330,7 @@ impl App {
             wgpu::CurrentSurfaceTexture::Lost => {
                 return self.reopen(event_loop, "the window's surface was lost");
             }
-            // Hidden, or a driver that is busy: the next frame asks again.
+            // The window is hidden or the driver is busy: the next frame tries again.
             wgpu::CurrentSurfaceTexture::Timeout | wgpu::CurrentSurfaceTexture::Occluded => {
                 return Ok(());
             }
@@ -346,7 +347,7 @@ impl App {
             Err(e) if e.kind() == ErrorKind::DeviceLost => {
                 self.reopen(event_loop, "the device was lost")
             }
-            done => done,
+            result => result,
         }
     }
 
@@ -355,8 +356,8 @@ impl App {
         let view = &mut stage.view;
         match action {
             Action::Style(steps) => view.change_style(steps),
-            Action::Opacity(by) => view.change_opacity(by),
-            Action::Choose(steps) => view.choose(steps),
+            Action::Opacity(delta) => view.change_opacity(delta),
+            Action::Select(steps) => view.select(steps),
             Action::Toggle => view.toggle(),
             Action::ToggleAll => view.toggle_all(),
             Action::Mirror => view.mirror ^= true,
@@ -367,7 +368,7 @@ impl App {
             Action::Size(steps) => return self.change_size(steps),
             Action::Quit => {}
         }
-        self.figures.hurry();
+        self.figures.refresh();
         let Some(stage) = &mut self.stage else { return Ok(()) };
         stage.apply()?;
         self.redraw()
@@ -377,21 +378,22 @@ impl App {
         let Some(stage) = &self.stage else { return Ok(()) };
         let (w, h) = stage.live.fit().padded;
         let now = w.max(h);
-        let next = match steps > 0 {
-            true => SIDES.into_iter().find(|&s| s > now),
-            false => SIDES.into_iter().rev().find(|&s| s < now),
+        let next = if steps > 0 {
+            SIDES.into_iter().find(|&s| s > now)
+        } else {
+            SIDES.into_iter().rev().find(|&s| s < now)
         };
-        let Some(side) = next else { return self.say("there is no further size") };
+        let Some(side) = next else { return self.show_message("no further size") };
         self.size = SizeRule::LongSide(side);
         stage.worker.size(self.size);
-        self.say(&format!("making the network ready for {side} x {side}"))
+        self.show_message(&format!("preparing the network for {side} x {side}"))
     }
 
-    /// Writes the painted frame in a thread of its own: reading it back waits for the device.
+    /// Saves the painted frame on a separate thread, because reading it back waits for the device.
     fn save(&mut self) {
         let Some(stage) = &self.stage else { return };
         let directory = self.options.save.clone().unwrap_or_default();
-        // What an earlier run saved stays.
+        // Do not overwrite files of earlier runs.
         let names =
             (self.saved + 1..).map(|n| (n, directory.join(format!("segment_webcam-{n:04}.png"))));
         let Some((number, path)) = names.into_iter().find(|(_, path)| !path.exists()) else {
@@ -400,15 +402,15 @@ impl App {
         self.saved = number;
         let (live, proxy) = (stage.live.clone(), self.proxy.clone());
         std::thread::spawn(move || {
-            let made = std::fs::create_dir_all(if directory.as_os_str().is_empty() {
+            let created = std::fs::create_dir_all(if directory.as_os_str().is_empty() {
                 ".".as_ref()
             } else {
                 directory.as_path()
             });
-            let made = made.map_err(|e| Error::io(&directory, "could not be made", e));
-            let done = made.and_then(|()| live.painted()?.save(&path));
-            // After the window has closed nobody listens, which is fine.
-            drop(proxy.send_event(Event::Saved(done.map(|_| path))));
+            let created = created.map_err(|e| Error::io(&directory, "could not be created", e));
+            let saved = created.and_then(|()| live.painted()?.save(&path));
+            // This fails if the window has been closed.
+            drop(proxy.send_event(Event::Saved(saved.map(|_| path))));
         });
     }
 }

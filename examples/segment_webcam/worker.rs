@@ -1,4 +1,4 @@
-//! The thread that runs the network: on the newest frame, slice by slice, as often as it can.
+//! The thread that runs the network on the latest frame, slice by slice, as often as possible.
 
 use atrous::exec::{Device, Slices};
 use atrous::image::{Image, SizeRule};
@@ -8,69 +8,71 @@ use atrous::{Model, Result};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What the thread tells.
-pub enum Told {
-    /// A network is ready for frames, and in use from now on.
+/// Messages from the worker to the window.
+pub enum WorkerEvent {
+    /// A network is ready and in use.
     Ready(Arc<Live>),
-    /// There are new scores, after so long.
+    /// New scores are available; `time` is the duration of the run.
     Scores { time: Duration, slices: usize },
-    /// It failed and ended.
+    /// The worker failed and has exited.
     Failed(atrous::Error),
-    /// The size that was asked for cannot be had; the one before stays.
+    /// The requested size is not possible; the previous one stays in use.
     Refused(String),
 }
 
-/// What the window wants of the thread.
+/// Requests from the window to the worker.
 #[derive(Default)]
-struct Wishes {
+struct Requests {
     /// Counts the uploaded frames.
     frame: u64,
     size: Option<SizeRule>,
-    over: bool,
+    stop: bool,
 }
 
-/// The window's end.
+/// The window's handle of the worker.
 #[derive(Clone, Default)]
-pub struct Worker(Arc<(Mutex<Wishes>, Condvar)>);
+pub struct Worker(Arc<(Mutex<Requests>, Condvar)>);
 
 impl Worker {
-    fn change(&self, f: impl FnOnce(&mut Wishes)) {
+    fn change(&self, f: impl FnOnce(&mut Requests)) {
         f(&mut self.0.0.lock().unwrap_or_else(PoisonError::into_inner));
         self.0.1.notify_one();
     }
 
-    /// A new frame lies on the device.
+    /// Signals that a new frame was uploaded.
     pub fn frame(&self) {
         self.change(|w| w.frame += 1);
     }
 
-    /// The network's input is to have another size.
+    /// Requests another input size.
     pub fn size(&self, size: SizeRule) {
         self.change(|w| w.size = Some(size));
     }
 
-    /// The thread is to end.
+    /// Stops the worker.
     pub fn end(&self) {
-        self.change(|w| w.over = true);
+        self.change(|w| w.stop = true);
     }
 
-    /// Waits for a frame after `seen`, or a new size: both, or `None` at the end.
+    /// Waits for a frame after `seen` or a new size. Returns both, or `None` when the worker is
+    /// stopped.
     fn next(&self, seen: u64) -> Option<(u64, Option<SizeRule>)> {
-        let wishes = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = |w: &mut Wishes| w.frame == seen && w.size.is_none() && !w.over;
-        let mut wishes = self.0.1.wait_while(wishes, idle).unwrap_or_else(PoisonError::into_inner);
-        (!wishes.over).then(|| (wishes.frame, wishes.size.take()))
+        let requests = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = |w: &mut Requests| w.frame == seen && w.size.is_none() && !w.stop;
+        let mut requests =
+            self.0.1.wait_while(requests, idle).unwrap_or_else(PoisonError::into_inner);
+        (!requests.stop).then(|| (requests.frame, requests.size.take()))
     }
 }
 
-/// What networks are made of.
+/// Everything needed to prepare a network.
 pub struct Setup {
     pub device: Device,
     pub model: Arc<Model>,
     pub frame: (usize, usize),
-    pub behind: Option<Arc<Image>>,
+    pub background: Option<Arc<Image>>,
     pub smooth: f32,
-    /// How long the device may be kept from the window at a time.
+    /// Maximum time that the network may occupy the device without a break.
     pub slice: Duration,
 }
 
@@ -78,23 +80,23 @@ impl Setup {
     pub fn live(&self, size: SizeRule) -> Result<Live> {
         let live = Live::new(&self.device, &self.model, self.frame, size, &Tuning::default())?;
         live.set_smoothing(self.smooth)?;
-        if let Some(image) = &self.behind {
-            live.set_behind(image)?;
+        if let Some(image) = &self.background {
+            live.set_background(image)?;
         }
         Ok(live)
     }
 }
 
-/// Starts the thread. `tell` says whether anybody listens.
+/// Starts the thread. `send` returns whether the receiver still exists.
 pub fn start(
     setup: Setup,
     live: Arc<Live>,
     worker: Worker,
-    tell: impl Fn(Told) -> bool + Send + 'static,
+    send: impl Fn(WorkerEvent) -> bool + Send + 'static,
 ) {
     std::thread::spawn(move || {
-        if let Err(e) = work(&setup, live, &worker, &tell) {
-            tell(Told::Failed(e));
+        if let Err(e) = work(&setup, live, &worker, &send) {
+            send(WorkerEvent::Failed(e));
         }
     });
 }
@@ -103,7 +105,7 @@ fn work(
     setup: &Setup,
     mut live: Arc<Live>,
     worker: &Worker,
-    tell: &impl Fn(Told) -> bool,
+    send: &impl Fn(WorkerEvent) -> bool,
 ) -> Result<()> {
     let mut slices: Option<Slices> = None;
     let mut seen = 0;
@@ -112,27 +114,27 @@ fn work(
             match setup.live(size) {
                 Ok(new) => {
                     (live, slices) = (Arc::new(new), None);
-                    // It has no frame yet; the window uploads one.
+                    // The new network has no frame yet; the window uploads one.
                     seen = frame;
-                    if !tell(Told::Ready(live.clone())) {
+                    if !send(WorkerEvent::Ready(live.clone())) {
                         return Ok(());
                     }
                     continue;
                 }
-                Err(e) => drop(tell(Told::Refused(e.to_string()))),
+                Err(e) => drop(send(WorkerEvent::Refused(e.to_string()))),
             }
         }
         seen = frame;
         let started = Instant::now();
-        let cut = match &slices {
-            Some(cut) => {
-                live.segment_in_slices(cut)?;
-                cut.count()
+        let count = match &slices {
+            Some(slices) => {
+                live.segment_in_slices(slices)?;
+                slices.count()
             }
-            // Finding out where to cut runs the network too.
+            // Measuring the slices runs the network too.
             None => slices.insert(live.slices(setup.slice)?).count(),
         };
-        if !tell(Told::Scores { time: started.elapsed(), slices: cut }) {
+        if !send(WorkerEvent::Scores { time: started.elapsed(), slices: count }) {
             return Ok(());
         }
     }

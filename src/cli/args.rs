@@ -111,7 +111,7 @@ impl ModelArgs {
     /// Opens the weight file.
     ///
     /// # Errors
-    /// Those of [`Model::open_as`], and a number of classes other than `--classes`.
+    /// Those of [`Model::open_with`], and a number of classes other than `--classes`.
     pub(super) fn open(&self) -> Result<Model> {
         self.how.open(&self.weights, self.classes)
     }
@@ -120,7 +120,7 @@ impl ModelArgs {
 impl ReadArgs {
     fn open(&self, weights: &std::path::Path, classes: Option<usize>) -> Result<Model> {
         let options = ReadOptions { classes, dialect: self.dialect.as_deref() };
-        let model = Model::open_as(weights, options)?;
+        let model = Model::open_with(weights, options)?;
         match self.output_stride {
             Some(stride) => model.with_output_stride(stride).map_err(|e| e.file(weights)),
             None => Ok(model),
@@ -148,7 +148,7 @@ impl NetworkArgs {
     /// Opens `weights`, or returns the config of `--network`.
     ///
     /// # Errors
-    /// Those of [`Model::open_as`], and an unknown name of a backbone.
+    /// Those of [`Model::open_with`], and an unknown name of a backbone.
     pub(super) fn open(&self, weights: Option<&PathBuf>) -> Result<Network> {
         if let Some(weights) = weights {
             return Ok(Network::File(Box::new(self.how.open(weights, None)?)));
@@ -205,7 +205,7 @@ impl MemoryArgs {
 /// Presets differ between code bases, and labels with them: without this line nobody would know
 /// that the image was scaled.
 pub(super) fn preset_size(model: &Model) -> Option<String> {
-    let size = match model.usual_size() {
+    let size = match model.default_size() {
         SizeRule::Native => return None,
         SizeRule::ShortSide(n) => format!("{n} on the short side"),
         SizeRule::LongSide(n) => format!("{n} on the long side, padded to a square"),

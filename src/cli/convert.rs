@@ -126,7 +126,7 @@ fn check(input: &Path, class_table: Option<&Path>, output: &Path) -> Result<()> 
 
 pub(super) fn import(args: &ImportArgs) -> Result<()> {
     check(&args.files.input, args.class_table.as_deref(), args.files.output())?;
-    let mut model = Model::open_as(
+    let mut model = Model::open_with(
         &args.files.input,
         ReadOptions { classes: None, dialect: args.dialect.as_deref() },
     )?;

@@ -45,7 +45,7 @@ pub(super) fn caught() -> Option<i32> {
 
 /// Kills child processes and removes temporary files. The process must exit right after.
 pub(super) fn clean_up() {
-    crate::video::end_children();
+    crate::video::kill_children();
     crate::files::remove_temporaries();
 }
 

@@ -59,7 +59,7 @@ pub(super) fn start() -> Result<()> {
         .build_global()
         .map_err(|e| error!(OutOfMemory, "{count} threads could not be started: {e}"))?;
     let least = LEAST + LEAST_OF_THREAD * count as u64;
-    memory::check_pieces(least, "the program")
+    memory::check_small_allocations(least, "the program")
         .map_err(|e| e.advice("raise the limit on memory (`ulimit -v`)"))?;
     rayon::broadcast(|_| settle());
     memory::hold_reserve();

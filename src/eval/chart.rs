@@ -2,7 +2,7 @@
 
 use super::confusion::Confusion;
 use crate::error::Result;
-use crate::image::canvas::{Canvas, Face, Rgb, Run};
+use crate::image::canvas::{Canvas, Face, Rgb, TextDirection};
 use crate::image::{ClassTable, Image};
 
 const PAPER: Rgb = [252, 252, 250];
@@ -44,7 +44,7 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Imag
         margin / 2,
         title,
         face,
-        Run::Right,
+        TextDirection::Right,
         PALE_INK,
     );
     let title = "true";
@@ -53,7 +53,7 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Imag
         top + (n * cell + face.width(title)) / 2,
         title,
         face,
-        Run::Up,
+        TextDirection::Up,
         PALE_INK,
     );
     canvas.rect(left, top, n * cell + 1, n * cell + 1, GRID);
@@ -61,13 +61,20 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Imag
         let y = top + row * cell;
         let middle = y + (cell - face.height()) / 2;
         let name = &names[row];
-        canvas.text(left - margin / 2 - bold.width(name), middle, name, bold, Run::Right, INK);
+        canvas.text(
+            left - margin / 2 - bold.width(name),
+            middle,
+            name,
+            bold,
+            TextDirection::Right,
+            INK,
+        );
         canvas.text(
             left + row * cell + (cell - face.height()) / 2,
             top - margin / 2,
             name,
             bold,
-            Run::Up,
+            TextDirection::Up,
             INK,
         );
         let total = confusion.truth_pixels(truth);
@@ -86,13 +93,13 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Imag
                 middle,
                 &text,
                 face,
-                Run::Right,
+                TextDirection::Right,
                 ink,
             );
         }
         let iou = confusion.iou(truth).map_or("-".into(), |iou| format!("{:.1}", 100.0 * iou));
         let end = left + n * cell + margin / 2 + column;
-        canvas.text(end - bold.width(&iou), middle, &iou, bold, Run::Right, INK);
+        canvas.text(end - bold.width(&iou), middle, &iou, bold, TextDirection::Right, INK);
     }
     let heading = "IoU %";
     let end = left + n * cell + margin / 2 + column;
@@ -101,7 +108,7 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Imag
         top - margin / 2 - face.height(),
         heading,
         face,
-        Run::Right,
+        TextDirection::Right,
         PALE_INK,
     );
     let scores = confusion.scores(table);
@@ -112,7 +119,14 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Imag
         figure(scores.pixel_accuracy)
     );
     let summary = bold.shorten(&summary, width - 2 * margin);
-    canvas.text(margin, height - margin - face.height() / 2, &summary, bold, Run::Right, INK);
+    canvas.text(
+        margin,
+        height - margin - face.height() / 2,
+        &summary,
+        bold,
+        TextDirection::Right,
+        INK,
+    );
     Image::new(canvas.width, canvas.height, canvas.rgb)
 }
 

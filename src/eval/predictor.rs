@@ -126,7 +126,7 @@ impl<'s> Predictor<'s> {
     }
 
     fn fit(&self, width: usize, height: usize) -> Fit {
-        self.options.size.unwrap_or_else(|| self.segmenter.usual_size()).fit(width, height)
+        self.options.size.unwrap_or_else(|| self.segmenter.default_size()).fit(width, height)
     }
 
     /// Predicts the classes of an image's pixels.
@@ -137,7 +137,7 @@ impl<'s> Predictor<'s> {
     pub fn predict(&mut self, image: &Image) -> Result<Prediction> {
         let fit = self.fit(image.width, image.height);
         if self.options.is_plain() {
-            let size = self.options.size.unwrap_or_else(|| self.segmenter.usual_size());
+            let size = self.options.size.unwrap_or_else(|| self.segmenter.default_size());
             let segmentation = self.segmenter.segment(image, size)?;
             return Ok(Prediction {
                 labels: segmentation.labels,
@@ -258,7 +258,7 @@ impl<'s> Predictor<'s> {
                 (self.on_window)(done, count);
             }
         }
-        reserved.used();
+        reserved.mark_used();
         // Divide by the number of windows at each pixel before interpolating between pixels.
         for (pixel, &count) in sum.chunks_exact_mut(classes).zip(&counts) {
             for p in pixel {
@@ -276,7 +276,7 @@ impl<'s> Predictor<'s> {
     fn labels_runner(&mut self, probabilities: Shape, size: Size) -> Result<&Runner> {
         let segmenter = self.segmenter;
         cached(&mut self.labels, (probabilities, size), |&(shape, size)| {
-            segmenter.prepare_end(labels_graph(shape, size)?)
+            segmenter.prepare_finisher(labels_graph(shape, size)?)
         })
     }
 
@@ -326,7 +326,7 @@ fn prepare_sum(
     output: SumOutput,
 ) -> Result<Runner> {
     let graph = sum_graph(logits, fit, align_corners(segmenter.model()), output)?;
-    segmenter.prepare_end(passes::optimize(graph)?)
+    segmenter.prepare_finisher(passes::optimize(graph)?)
 }
 
 /// Number of elements in the sum of the windows' probabilities.
@@ -411,7 +411,7 @@ mod tests {
     /// allocates when a graph is run.
     #[test]
     fn scales_and_windows_past_the_devices_limits_run_on_the_cpu() {
-        let Some((segmenter, _)) = crate::segmenter::tests::ready() else { return };
+        let Some((segmenter, _)) = crate::segmenter::tests::tiny_on_gpu() else { return };
         let Device::Gpu(gpu) = segmenter.device() else { panic!("a GPU was asked for") };
         // Three channels are one vec4 of 16 bytes.
         let side =

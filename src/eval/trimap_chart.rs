@@ -3,7 +3,7 @@
 use super::trimap::Band;
 use crate::error::{Result, error};
 use crate::image::Image;
-use crate::image::canvas::{Canvas, Face, Rgb, Run};
+use crate::image::canvas::{Canvas, Face, Rgb, TextDirection};
 
 const PAPER: Rgb = [252, 252, 250];
 const INK: Rgb = [32, 34, 38];
@@ -42,7 +42,7 @@ pub fn trimap_chart(bands: &[Band]) -> Result<Image> {
     let y = |v: f64| upper as f64 + (top - v) / (top - bottom) * height as f64;
     let (face, bold) = (Face::of_height(15, false), Face::of_height(15, true));
     let mut canvas = Canvas::new(SIZE.0, SIZE.1, PAPER);
-    canvas.text(left, 14, "mIoU in a band around borders", bold, Run::Right, INK);
+    canvas.text(left, 14, "mIoU in a band around borders", bold, TextDirection::Right, INK);
     let step = if top - bottom > 50.0 { 10.0 } else { 5.0 };
     for i in 0..=((top - bottom) / step) as usize {
         let value = bottom + step * i as f64;
@@ -53,7 +53,7 @@ pub fn trimap_chart(bands: &[Band]) -> Result<Image> {
             at.saturating_sub(face.height() / 2),
             &text,
             face,
-            Run::Right,
+            TextDirection::Right,
             PALE_INK,
         );
     }
@@ -65,12 +65,19 @@ pub fn trimap_chart(bands: &[Band]) -> Result<Image> {
         canvas.rect(x(w) as usize, upper + height, 1, 6, PALE_INK);
         // Skip labels that would overlap the previous one.
         if start >= next_free {
-            canvas.text(start, upper + height + 9, &text, face, Run::Right, PALE_INK);
+            canvas.text(start, upper + height + 9, &text, face, TextDirection::Right, PALE_INK);
             next_free = start + face.width(&text) + face.advance();
         }
     }
     let axis = "width of the band, pixels to each side";
-    canvas.text(left + (width - face.width(axis)) / 2, SIZE.1 - 28, axis, face, Run::Right, INK);
+    canvas.text(
+        left + (width - face.width(axis)) / 2,
+        SIZE.1 - 28,
+        axis,
+        face,
+        TextDirection::Right,
+        INK,
+    );
     for pair in points.windows(2) {
         let ((x0, y0), (x1, y1)) = ((x(pair[0].0), y(pair[0].1)), (x(pair[1].0), y(pair[1].1)));
         let steps = (x1 - x0).abs().max((y1 - y0).abs()).ceil().max(1.0) as usize * 2;

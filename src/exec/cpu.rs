@@ -116,7 +116,7 @@ impl CpuRunner {
             }
         };
         let outputs = graph.outputs().iter().enumerate().map(&mut output).collect();
-        self.reserved.used();
+        self.reserved.mark_used();
         outputs
     }
 

@@ -237,7 +237,7 @@ impl GpuRunner {
             })
             .collect::<Result<_>>()?;
         lock(&self.staging).push(staging);
-        self.reserved.used();
+        self.reserved.mark_used();
         Ok(tensors)
     }
 

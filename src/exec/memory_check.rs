@@ -4,7 +4,7 @@
 use crate::error::{Error, Result, error};
 use crate::gpu::Gpu;
 use crate::graph::{Graph, ValueId};
-use crate::memory::{Reservation, Room, mib};
+use crate::memory::{Available, Reservation, mib};
 use crate::ops::bytes;
 use crate::plan::{HostMemory, HostPlan, Plan};
 use crate::tensor::Shape;
@@ -45,7 +45,7 @@ pub(super) fn reserve_for_device(gpu: &Gpu, graph: &Graph, plan: &Plan) -> Resul
     reserved.map_err(|room| out_of_memory(graph, &need, room))
 }
 
-fn out_of_memory(graph: &Graph, need: &HostMemory, room: Room) -> Error {
+fn out_of_memory(graph: &Graph, need: &HostMemory, room: Available) -> Error {
     // Scratch memory of operations hardly depends on the image size.
     let (fixed, grows) = (need.scratch, need.total().saturating_sub(need.scratch));
     let fraction = match room.bytes.checked_sub(fixed) {
@@ -132,7 +132,7 @@ mod tests {
         graph
     }
 
-    fn refused(n: usize, room: Room) -> String {
+    fn refused(n: usize, room: Available) -> String {
         let graph = graph(n);
         let need = HostMemory::new(&graph, &HostPlan::new(&graph), 1);
         out_of_memory(&graph, &need, room).to_string()
@@ -149,21 +149,23 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_the_size_that_would() {
-        let quarter = Room { bytes: 3 * 4 * 80 * 100 * 4 / 4, is_limit: false };
+        let quarter = Available { bytes: 3 * 4 * 80 * 100 * 4 / 4, is_limit: false };
         let text = refused(1, quarter);
         assert!(
             text.starts_with("node `b`: its output [1, 80, 100, 4] takes 1 MiB of 1 MiB in all, but 0 MiB of memory are"),
             "{text}"
         );
         assert!(text.ends_with("; an input of about 49x39 would fit"), "{text}");
-        let text = refused(8, Room { bytes: 8 * quarter.bytes, is_limit: true });
+        let text = refused(8, Available { bytes: 8 * quarter.bytes, is_limit: true });
         assert!(
             text.ends_with(
                 "; an input of about 49x39 or a batch of 2 would fit, or raise `--max-memory`"
             ),
             "{text}"
         );
-        assert!(refused(1, Room { bytes: 0, is_limit: false }).ends_with("; no size would fit"));
+        assert!(
+            refused(1, Available { bytes: 0, is_limit: false }).ends_with("; no size would fit")
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Paths in JSON, also those that are no Unicode: `#[serde(with = "crate::files::json_path")]`.
+//! Paths in JSON, including those that are not Unicode:
+//! `#[serde(with = "crate::files::json_path")]`.
 //!
-//! A path in UTF-8 is a plain string. Any other is an object with its text, unreadable parts
-//! replaced, and its units on the system that wrote it:
+//! A UTF-8 path is a plain string. Any other path is an object with its text, in which invalid
+//! parts are replaced, and its code units on the system that wrote it:
 //! `{"lossy": "ds_?", "bytes": [100, 115, 95, 255]}`, on Windows `wide` instead of `bytes`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -43,7 +44,7 @@ fn store(path: &Path) -> Stored {
     Stored::Raw(Raw { lossy, bytes, wide })
 }
 
-/// The path; of another system's, which has no meaning here, the text.
+/// Returns the path, or the text of a path from another system, which has no meaning here.
 fn load(stored: Stored) -> PathBuf {
     let raw = match stored {
         Stored::Text(text) => return text.into(),
@@ -69,7 +70,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf,
     Stored::deserialize(from).map(load)
 }
 
-/// The same for paths that may be missing; they also need `#[serde(default)]`.
+/// Serialization of optional paths; they also need `#[serde(default)]`.
 pub(crate) mod optional {
     use super::{
         Deserialize, Deserializer, Path, PathBuf, Serialize, Serializer, Stored, load, store,

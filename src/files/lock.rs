@@ -1,57 +1,63 @@
-//! One owner for a directory that a process keeps writing to.
+//! Exclusive locks on directories.
 
 use crate::error::{Error, Result, error};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// An exclusive lock on a directory, held until it is dropped or the process ends, however it ends.
+/// An exclusive lock on a directory, released when it is dropped or the process ends for any
+/// reason.
 ///
-/// The lock is the operating system's (`flock`, `LockFileEx`) on a file in the directory, so a dead
-/// process never keeps one. The file holds the owner's process ID for messages, and stays after the
-/// lock is released: if it were deleted, two processes could each lock a file of that name.
+/// It is an operating system lock (`flock`, `LockFileEx`) on a file in the directory, so a dead
+/// process never keeps one. The file contains the owner's process ID for messages. It is kept after
+/// the lock is released: if it were deleted, two processes could each lock a file of that name.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
-    /// Open for as long as the lock is held.
+    /// Open as long as the lock is held.
     _file: File,
     path: PathBuf,
     is_new: bool,
 }
 
-/// How often a lock file is opened anew that its last owner removed before it could be locked.
-const TRIES: usize = 64;
+/// Maximum number of attempts to open a lock file that its previous owner removes before it is
+/// locked.
+const MAX_ATTEMPTS: usize = 64;
 
 impl DirectoryLock {
-    /// Locks the directory `directory` by its file `name`, without waiting.
+    /// Locks `directory` through its file `name`, without waiting.
     ///
-    /// Errors (`Usage`) where another process holds the lock: `directory` "`doing` by process N",
-    /// for example "is being trained". Also where the file cannot be written, or the file system
-    /// has no locks: two owners at once would lose data, so none is assumed.
-    pub(crate) fn acquire(directory: &Path, name: &str, doing: &str) -> Result<Self> {
+    /// `activity` describes what the lock is for in the error, which reads "`activity` by process
+    /// N", for example "is being trained by process 5".
+    ///
+    /// # Errors
+    /// Returns an error of kind `Usage` if another process holds the lock. Returns an error if
+    /// the file cannot be written or the file system does not support locks, because two owners
+    /// at once would lose data.
+    pub(crate) fn acquire(directory: &Path, name: &str, activity: &str) -> Result<Self> {
         let path = directory.join(name);
         let failed = |e| Error::io(&path, "could not be locked", e);
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             super::refuse_special(&path, "a lock file")?;
             refuse_link(&path)?;
             let (mut file, is_new) = open(&path).map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let by = owner(&mut file).map_or_else(
+                    let owner = owner(&mut file).map_or_else(
                         || "another process".to_owned(),
                         |pid| format!("process {pid}"),
                     );
-                    return Err(error!(Usage, "{doing} by {by}")
+                    return Err(error!(Usage, "{activity} by {owner}")
                         .file(directory)
-                        .advice("wait until it ends, or name another directory"));
+                        .advice("wait until it ends, or use another directory"));
                 }
                 Err(TryLockError::Error(e)) => {
                     return Err(failed(e).advice(
-                        "this file system may not support locks; name a directory on a local disk",
+                        "this file system may not support locks; use a directory on a local disk",
                     ));
                 }
             }
-            // A lock on a file that was removed since it was opened keeps nobody out.
+            // A lock on a file that was removed after it was opened excludes nobody.
             if !is_at(&file, &path) {
                 continue;
             }
@@ -65,15 +71,15 @@ impl DirectoryLock {
             file.write_all(pid.as_bytes()).and_then(|()| file.flush()).map_err(failed)?;
             return Ok(Self { _file: file, path, is_new });
         }
-        Err(error!(Io, "could not be locked: it is removed again and again").file(&path))
+        Err(error!(Io, "could not be locked: the file is removed repeatedly").file(&path))
     }
 
-    /// Releases the lock, and removes the file where [`DirectoryLock::acquire`] made it: for an
-    /// owner that leaves the directory as it was.
+    /// Releases the lock and removes the file if [`DirectoryLock::acquire`] created it, for an
+    /// owner that leaves the directory unchanged.
     pub(crate) fn undo(self) {
         if self.is_new {
-            // Removed while it is still locked, so that whoever opened it before finds out. A file
-            // that stays is no more than untidy.
+            // Removed while still locked, so that processes that opened it before can detect this.
+            // A file that cannot be removed is harmless.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -104,14 +110,14 @@ fn is_lock(file: &mut File) -> std::io::Result<bool> {
     Ok(content.len() as u64 <= LONGEST && digits.iter().all(u8::is_ascii_digit))
 }
 
-/// The lock file, and whether it is new. Not truncated: until the lock is held, the content is
-/// somebody else's.
+/// Opens the lock file and returns whether it is new. It is not truncated, because its content
+/// belongs to the owner of the lock.
 fn open(path: &Path) -> std::io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
     match options.clone().create_new(true).open(path) {
         Ok(file) => Ok((file, true)),
-        // Removed in between, it is made after all.
+        // Created if it was removed in between.
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
             options.create(true).truncate(false).open(path).map(|file| (file, false))
         }
@@ -119,7 +125,7 @@ fn open(path: &Path) -> std::io::Result<(File, bool)> {
     }
 }
 
-/// Whether `path` is still the name of an open file.
+/// Returns whether `path` still refers to the open file.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -127,17 +133,17 @@ fn is_at(file: &File, path: &Path) -> bool {
     matches!((file.metadata(), std::fs::metadata(path)), (Ok(open), Ok(named)) if id(&open) == id(&named))
 }
 
-/// Elsewhere files have no number to compare: one that is there is taken for the same one.
+/// Elsewhere there is no file number to compare: an existing file is assumed to be the same.
 #[cfg(not(unix))]
 fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// The process ID in a lock file. `None` where it holds none, or (on Windows) nobody else may read
-/// it.
+/// Reads the process ID from a lock file. `None` if it contains none, or (on Windows) only its
+/// owner may read it.
 fn owner(file: &mut File) -> Option<u32> {
-    // An owner that has just locked the file writes its ID in a moment; until then there is none,
-    // or that of the owner before.
+    // An owner that has just locked the file writes its ID shortly after; until then the file
+    // contains none, or that of the previous owner.
     (0..20).find_map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));
         let mut text = String::new();
@@ -147,12 +153,15 @@ fn owner(file: &mut File) -> Option<u32> {
     })
 }
 
-/// Removes temporary files that a killed process left in a directory. Only for the owner of its
-/// lock: to anybody else they may be files that are being written.
+/// Removes temporary files that a killed process left in a directory. Only the owner of the lock
+/// may do this: for anyone else they may be files being written.
 ///
-/// `is_temporary` decides by the name. Errors name what could not be listed or removed.
-pub(crate) fn sweep(
-    _owned: &DirectoryLock,
+/// `is_temporary` decides by file name. Returns the removed files.
+///
+/// # Errors
+/// Returns an error if the directory cannot be listed or a file cannot be removed.
+pub(crate) fn remove_stale_temporaries(
+    _lock: &DirectoryLock,
     directory: &Path,
     is_temporary: impl Fn(&str) -> bool,
 ) -> Result<Vec<PathBuf>> {
@@ -161,7 +170,7 @@ pub(crate) fn sweep(
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let is_ours = entry.file_name().to_str().is_some_and(&is_temporary);
-        // Not `Path::is_file`: a link that bears such a name is not ours.
+        // Not `Path::is_file`, which follows links: a link with such a name is not ours.
         if is_ours && entry.file_type().map_err(failed)?.is_file() {
             let path = entry.path();
             std::fs::remove_file(&path).map_err(|e| Error::io(&path, "could not be removed", e))?;
@@ -193,7 +202,7 @@ mod tests {
     #[test]
     fn the_lock_of_a_dead_process_is_taken_over() {
         let dir = tempfile::tempdir().unwrap();
-        // A longer number than ours, so that the rest of it would show.
+        // Longer than our ID, so that leftover digits would show.
         fs::write(dir.path().join("lock"), "4294967295\n").unwrap();
         let _owned = DirectoryLock::acquire(dir.path(), "lock", "is in use").unwrap();
         #[cfg(unix)]
@@ -242,8 +251,8 @@ mod tests {
         assert!(dir.path().join("lock").exists(), "it was there before");
     }
 
-    /// Threads that lock, look whether they are alone, and remove the file: comparing the file with
-    /// its name is what keeps them apart.
+    /// Threads lock, check that they are the only owner, and remove the file. Only the comparison
+    /// of the file with its name makes this exclusive.
     #[test]
     fn a_lock_on_a_removed_file_is_not_taken_for_one() {
         use std::sync::atomic::{AtomicUsize, Ordering};
@@ -278,7 +287,9 @@ mod tests {
         }
         fs::create_dir(dir.path().join(".atrous-2.tmp")).unwrap();
         let owned = DirectoryLock::acquire(dir.path(), "lock", "is in use").unwrap();
-        let removed = sweep(&owned, dir.path(), |name| name.starts_with(".atrous-")).unwrap();
+        let removed =
+            remove_stale_temporaries(&owned, dir.path(), |name| name.starts_with(".atrous-"))
+                .unwrap();
         assert_eq!(removed, [dir.path().join(".atrous-1.tmp")]);
         assert!(dir.path().join("keep.png").exists() && dir.path().join(".atrous-2.tmp").is_dir());
     }

@@ -1,5 +1,4 @@
-//! Reading and writing files: never half of one, never more than a limit, never over somebody
-//! else's.
+//! Reading and writing files: atomic writes, reads with a size limit, and locks on directories.
 
 pub(crate) mod json_path;
 mod lock;
@@ -7,8 +6,8 @@ mod pattern;
 mod read;
 mod temporary;
 
-pub(crate) use lock::{DirectoryLock, sweep};
-pub(crate) use pattern::{is_pattern, is_read, matching};
+pub(crate) use lock::{DirectoryLock, remove_stale_temporaries};
+pub(crate) use pattern::{glob_files, is_input_file, is_pattern};
 pub(crate) use read::{
     BYTE_ORDER_MARK, open_regular, read_bytes, read_text, read_text_at_most, refuse_special,
 };
@@ -20,16 +19,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes a file through a temporary one in the same directory, which then takes the name.
+/// Writes a file atomically: through a temporary file in the same directory that is then renamed.
 ///
-/// Whoever reads `path` sees the old content or the whole new content, also where the program is
-/// stopped in between or the disk is full. A symbolic link keeps pointing where it does: its target
-/// is replaced. What is not a regular file (a pipe, `/dev/stdout`, `/dev/null`) cannot be replaced
-/// by a rename and is written to directly. The data is not flushed to the disk (`fsync`): that a
-/// power cut may cost the newest images is fine, waiting for the disk after each of them is not.
+/// Readers of `path` see either the old content or the complete new content, even if the program is
+/// stopped or the disk is full. A symbolic link is preserved and its target is replaced. Files that
+/// are not regular (a pipe, `/dev/stdout`, `/dev/null`) cannot be replaced by a rename and are
+/// written to directly. The data is not flushed to disk (`fsync`): losing the latest images in a
+/// power failure is acceptable, waiting for the disk after each image is not.
 ///
-/// Errors: the directory does not exist, `path` is a directory, no permission, disk full, or
-/// whatever `write` returns; each names `path`.
+/// # Errors
+/// Returns an error with `path` if the directory does not exist, `path` is a directory, permission
+/// is denied, the disk is full, or `write` fails.
 pub fn atomic_write(
     path: impl AsRef<Path>,
     write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
@@ -40,9 +40,9 @@ pub fn atomic_write(
     staged.commit()
 }
 
-/// As [`atomic_write`], for files whose loss costs hours: the data is flushed to the disk before
-/// the file takes its name, and the directory after it. So after a power cut `path` has the whole
-/// old content or the whole new content.
+/// Like [`atomic_write`], for files whose loss would cost hours: the data is flushed to disk before
+/// the rename, and the directory after it. So after a power failure `path` has either the old
+/// content or the complete new content.
 pub(crate) fn durable_write(
     path: impl AsRef<Path>,
     write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
@@ -62,34 +62,34 @@ fn fill(
     writer.flush()
 }
 
-/// A file in the making, as [`atomic_write`] makes them, for what is written bit by bit: it takes
-/// its name with [`Staged::commit`], and is gone when it is dropped before.
+/// A file that is written incrementally and, like that of [`atomic_write`], renamed to its final
+/// name by [`Staged::commit`]. It is removed if dropped before.
 #[derive(Debug)]
 pub(crate) struct Staged {
     path: PathBuf,
-    place: Place,
+    target: Target,
 }
 
 #[derive(Debug)]
-enum Place {
-    /// No regular file: written to directly.
+enum Target {
+    /// Not a regular file: written to directly.
     Direct(File),
-    /// A temporary file, the name that it will take, and its entry among those that a forced exit
+    /// A temporary file, its final name, and its entry in the list of files that a forced exit
     /// removes.
     Temporary(tempfile::NamedTempFile, PathBuf, temporary::Registered),
 }
 
 impl Staged {
-    /// Begins the file `path`. The temporary file's name ends in `ending`.
-    pub(crate) fn create(path: &Path, ending: &str) -> Result<Self> {
+    /// Creates the temporary file for `path`, with a name that ends in `suffix`.
+    pub(crate) fn create(path: &Path, suffix: &str) -> Result<Self> {
         let failed = |e| Error::io(path, "could not be written", e);
         let target = match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => {
-                return Err(error!(Io, "is a directory; give the name of a file").file(path));
+                return Err(error!(Io, "is a directory; give a file name").file(path));
             }
             Ok(meta) if !meta.is_file() => {
                 let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
-                return Ok(Self { path: path.to_owned(), place: Place::Direct(file) });
+                return Ok(Self { path: path.to_owned(), target: Target::Direct(file) });
             }
             Ok(_) => fs::canonicalize(path).map_err(failed)?,
             Err(_) => path.to_path_buf(),
@@ -99,14 +99,14 @@ impl Staged {
             _ => PathBuf::from("."),
         };
         if !directory.is_dir() {
-            return Err(error!(Io, "there is no directory `{}`", directory.display())
+            return Err(error!(Io, "directory `{}` does not exist", directory.display())
                 .file(path)
-                .advice("create the directory first"));
+                .advice("create it first"));
         }
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".atrous-").suffix(ending);
-        // A temporary file is private by default; the finished one must be as readable as any other
-        // (the umask still applies).
+        builder.prefix(".atrous-").suffix(suffix);
+        // Temporary files are private by default; the final file must have normal permissions (the
+        // umask still applies).
         #[cfg(unix)]
         let builder = {
             use std::os::unix::fs::PermissionsExt;
@@ -114,34 +114,34 @@ impl Staged {
         };
         let (temporary, entry) =
             temporary::create(|| builder.tempfile_in(&directory)).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), place: Place::Temporary(temporary, target, entry) })
+        Ok(Self { path: path.to_owned(), target: Target::Temporary(temporary, target, entry) })
     }
 
-    /// The file's name at the end.
+    /// Returns the final path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What to write to.
+    /// Returns the open file.
     pub(crate) fn file(&self) -> &File {
-        match &self.place {
-            Place::Direct(file) => file,
-            Place::Temporary(temporary, ..) => temporary.as_file(),
+        match &self.target {
+            Target::Direct(file) => file,
+            Target::Temporary(temporary, ..) => temporary.as_file(),
         }
     }
 
-    /// Where the bytes go by name, for another program to write them.
+    /// Returns the path that is written to, for use by another program.
     pub(crate) fn written_path(&self) -> &Path {
-        match &self.place {
-            Place::Direct(_) => &self.path,
-            Place::Temporary(temporary, ..) => temporary.path(),
+        match &self.target {
+            Target::Direct(_) => &self.path,
+            Target::Temporary(temporary, ..) => temporary.path(),
         }
     }
 
-    /// Gives the file its name once its data is on the disk, and waits until the name is there too.
+    /// Flushes the data to disk, renames the file to its final name, and flushes the directory.
     pub(crate) fn commit_durably(self) -> Result<()> {
         let failed = |e| Error::io(&self.path, "could not be written", e);
-        if let Place::Temporary(temporary, target, _) = &self.place {
+        if let Target::Temporary(temporary, target, _) = &self.target {
             temporary.as_file().sync_all().map_err(failed)?;
             let directory = target
                 .parent()
@@ -150,15 +150,16 @@ impl Staged {
                 .to_owned();
             let path = self.path.clone();
             self.commit()?;
-            return sync_directory(&directory)
-                .map_err(|e| Error::io(path, "was written, but may not outlive a power cut", e));
+            return sync_directory(&directory).map_err(|e| {
+                Error::io(path, "was written, but may not survive a power failure", e)
+            });
         }
         self.commit()
     }
 
-    /// Gives the file its name.
+    /// Renames the file to its final name.
     pub(crate) fn commit(self) -> Result<()> {
-        if let Place::Temporary(temporary, target, _entry) = self.place {
+        if let Target::Temporary(temporary, target, _entry) = self.target {
             temporary
                 .persist(target)
                 .map_err(|e| Error::io(&self.path, "could not be written", e.error))?;
@@ -167,18 +168,18 @@ impl Staged {
     }
 }
 
-/// Waits until the names in a directory are on the disk.
+/// Flushes the entries of a directory to disk.
 #[cfg(unix)]
 fn sync_directory(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
-        // Some network file systems cannot flush a directory; they keep names in an order of their
-        // own.
+        // Some network file systems cannot flush a directory and have their own ordering
+        // guarantees.
         Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
-        done => done,
+        result => result,
     }
 }
 
-/// Elsewhere the rename itself is flushed (Windows: directories cannot be opened for it).
+/// Elsewhere the rename itself is durable (on Windows directories cannot be opened for flushing).
 #[cfg(not(unix))]
 fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
@@ -232,8 +233,7 @@ mod tests {
         assert!(error.to_string().contains("is a directory"), "{error}");
         let error = atomic_write(directory.path().join("no/such/a.png"), |_| Ok(())).unwrap_err();
         assert!(
-            error.to_string().contains("a.png")
-                && error.to_string().contains("create the directory"),
+            error.to_string().contains("a.png") && error.to_string().contains("create it first"),
             "{error}"
         );
     }

@@ -1,65 +1,67 @@
-//! Files that a pattern with wildcards names (`shots/*.png`, `a?[0-9].png`, `**/x.png`).
+//! Expansion of wildcard patterns to files (`shots/*.png`, `a?[0-9].png`, `**/x.png`).
 //!
-//! The crate `glob` matches names, and the directories are walked here: its own walk passes over
-//! names that are not UTF-8 and over directories that cannot be read, without a word.
+//! The crate `glob` matches names, but directories are walked here, because its own walk silently
+//! skips names that are not UTF-8 and directories that cannot be read.
 
-use super::read::special;
+use super::read::special_kind;
 use crate::error::{Error, ErrorKind, Result};
 use glob::Pattern;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Where bytes that are no text go: a plane for private use, so that no two names become one.
-const NO_TEXT: u32 = 0x10_FF00;
+/// Code point of byte 0 of names that are not UTF-8, in a private use plane, so that different
+/// names stay different.
+const INVALID_BYTE: u32 = 0x10_FF00;
 
-/// Whether a name has a wildcard in it.
+/// Returns whether a path contains a wildcard.
 pub(crate) fn is_pattern(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().iter().any(|b| b"*?[".contains(b))
 }
 
-/// The regular files that a pattern names, sorted, and a line for each FIFO, socket or device that
-/// is left out.
+/// Returns the regular files that match a pattern, sorted, and a note for each FIFO, socket or
+/// device that was skipped.
 ///
-/// Errors name the pattern where it is none, and a directory that cannot be read.
-pub(crate) fn matching(pattern: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
+/// # Errors
+/// Returns an error if the pattern is invalid or a directory cannot be read.
+pub(crate) fn glob_files(pattern: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let steps: Vec<Step> =
-        pattern.components().map(|c| Step::of(c, pattern)).collect::<Result<_>>()?;
-    let mut found = Vec::new();
-    walk(PathBuf::new(), &steps, &mut found)?;
-    found.sort();
-    found.dedup();
+        pattern.components().map(|c| Step::new(c, pattern)).collect::<Result<_>>()?;
+    let mut files = Vec::new();
+    walk(PathBuf::new(), &steps, &mut files)?;
+    files.sort();
+    files.dedup();
     let mut skipped = Vec::new();
-    found.retain(|path| is_read(path, &mut skipped));
-    Ok((found, skipped))
+    files.retain(|path| is_input_file(path, &mut skipped));
+    Ok((files, skipped))
 }
 
-/// Whether a path is read as a file. Directories are not, nor, with a line in `skipped`, what a
-/// read might wait for without an end.
-pub(crate) fn is_read(path: &Path, skipped: &mut Vec<String>) -> bool {
+/// Returns whether a path should be read as a file. Directories are not; neither are special files,
+/// on which a read might block forever, and which are noted in `skipped`.
+pub(crate) fn is_input_file(path: &Path, skipped: &mut Vec<String>) -> bool {
     match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => false,
         Ok(meta) if !meta.is_file() => {
-            skipped.push(format!("{}: is {}, skipped", path.display(), special(&meta)));
+            skipped.push(format!("{}: is {}, skipped", path.display(), special_kind(&meta)));
             false
         }
-        // A link that leads nowhere is reported when it is read.
+        // A dangling link is reported when it is read.
         _ => true,
     }
 }
 
-/// One part of a pattern.
+/// A component of a pattern.
 enum Step {
-    /// A name as it is.
+    /// A literal name.
     Name(PathBuf),
-    /// Names that fit.
+    /// Names that match.
     Wild(Pattern),
     /// Any number of directories.
     Deep,
 }
 
 impl Step {
-    fn of(component: Component, whole: &Path) -> Result<Self> {
+    fn new(component: Component, whole: &Path) -> Result<Self> {
         let name = match component {
             Component::Normal(name) if is_pattern(Path::new(name)) => name,
             other => return Ok(Step::Name(PathBuf::from(other.as_os_str()))),
@@ -69,52 +71,53 @@ impl Step {
         }
         let pattern = Pattern::new(&text(name));
         pattern.map(Step::Wild).map_err(|e| {
-            Error::new(ErrorKind::Usage, format!("`{}` is not a pattern", whole.display()))
-                .source(e)
+            Error::new(ErrorKind::Usage, format!("invalid pattern `{}`", whole.display())).source(e)
         })
     }
 }
 
-/// A name as text, different for different names.
+/// Converts a name to text, injectively.
 fn text(name: &OsStr) -> String {
     let mut text = String::new();
     for chunk in name.as_encoded_bytes().utf8_chunks() {
         text += chunk.valid();
-        text.extend(chunk.invalid().iter().filter_map(|b| char::from_u32(NO_TEXT + u32::from(*b))));
+        text.extend(
+            chunk.invalid().iter().filter_map(|b| char::from_u32(INVALID_BYTE + u32::from(*b))),
+        );
     }
     text
 }
 
-fn walk(at: PathBuf, steps: &[Step], found: &mut Vec<PathBuf>) -> Result<()> {
+fn walk(at: PathBuf, steps: &[Step], files: &mut Vec<PathBuf>) -> Result<()> {
     let Some((step, rest)) = steps.split_first() else {
-        found.push(at);
+        files.push(at);
         return Ok(());
     };
     match step {
         Step::Name(name) => {
             let next = at.join(name);
-            // A link that leads nowhere has metadata of its own.
+            // The link's own metadata, so that dangling links are kept.
             if rest.is_empty() && fs::symlink_metadata(&next).is_err() {
                 return Ok(());
             }
-            walk(next, rest, found)
+            walk(next, rest, files)
         }
         Step::Wild(pattern) => {
-            for (name, path, _) in listed(&at)? {
+            for (name, path, _) in list(&at)? {
                 if pattern.matches(&name) {
-                    walk(path, rest, found)?;
+                    walk(path, rest, files)?;
                 }
             }
             Ok(())
         }
         Step::Deep => {
-            walk(at.clone(), rest, found)?;
-            for (_, path, is_dir) in listed(&at)? {
-                // Links to directories are not followed: they may lead in a circle.
+            walk(at.clone(), rest, files)?;
+            for (_, path, is_dir) in list(&at)? {
+                // Links to directories are not followed, because they may form a cycle.
                 if is_dir {
-                    walk(path, steps, found)?;
+                    walk(path, steps, files)?;
                 } else if rest.is_empty() {
-                    found.push(path);
+                    files.push(path);
                 }
             }
             Ok(())
@@ -122,21 +125,21 @@ fn walk(at: PathBuf, steps: &[Step], found: &mut Vec<PathBuf>) -> Result<()> {
     }
 }
 
-/// What a directory holds: names as text, paths, and whether they are directories. Nothing where it
-/// is none.
-fn listed(directory: &Path) -> Result<Vec<(String, PathBuf, bool)>> {
+/// Lists a directory: names as text, paths, and whether they are directories. Empty if it is not a
+/// directory.
+fn list(directory: &Path) -> Result<Vec<(String, PathBuf, bool)>> {
     let here = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     if !here.is_dir() {
         return Ok(Vec::new());
     }
-    let failed = |e| Error::io(here, "the directory cannot be read", e);
-    let mut found = Vec::new();
+    let failed = |e| Error::io(here, "could not read the directory", e);
+    let mut entries = Vec::new();
     for entry in fs::read_dir(here).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let is_dir = entry.file_type().map_err(failed)?.is_dir();
-        found.push((text(&entry.file_name()), directory.join(entry.file_name()), is_dir));
+        entries.push((text(&entry.file_name()), directory.join(entry.file_name()), is_dir));
     }
-    Ok(found)
+    Ok(entries)
 }
 
 #[cfg(test)]
@@ -154,9 +157,9 @@ mod tests {
     }
 
     fn names(directory: &Path, pattern: &str) -> Vec<String> {
-        let (found, skipped) = matching(&directory.join(pattern)).unwrap();
+        let (files, skipped) = glob_files(&directory.join(pattern)).unwrap();
         assert!(skipped.is_empty());
-        found
+        files
             .iter()
             .map(|p| p.strip_prefix(directory).unwrap().to_str().unwrap().replace('\\', "/"))
             .collect()
@@ -174,8 +177,8 @@ mod tests {
         );
         assert_eq!(names(dir.path(), "[[]x].png"), ["[x].png"]);
         assert_eq!(names(dir.path(), "d*"), [""; 0], "no directories");
-        let error = matching(Path::new("a[b")).unwrap_err().to_string();
-        assert!(error.contains("`a[b` is not a pattern"), "{error}");
+        let error = glob_files(Path::new("a[b")).unwrap_err().to_string();
+        assert!(error.contains("invalid pattern `a[b`"), "{error}");
     }
 
     #[cfg(target_os = "linux")]
@@ -186,8 +189,8 @@ mod tests {
         for name in [&b"a\xff.png"[..], b"a\xfe.png", b"b.png"] {
             fs::write(dir.path().join(OsStr::from_bytes(name)), "").unwrap();
         }
-        assert_eq!(matching(&dir.path().join("a*.png")).unwrap().0.len(), 2);
-        let (one, _) = matching(&dir.path().join(OsStr::from_bytes(b"a\xff.*"))).unwrap();
+        assert_eq!(glob_files(&dir.path().join("a*.png")).unwrap().0.len(), 2);
+        let (one, _) = glob_files(&dir.path().join(OsStr::from_bytes(b"a\xff.*"))).unwrap();
         assert_eq!(one, [dir.path().join(OsStr::from_bytes(b"a\xff.png"))]);
     }
 }

@@ -1,82 +1,87 @@
-//! Reading files that users name: never more than a limit, and never from what is no regular file.
+//! Reading files given by users: with a size limit, and only from regular files.
 
 use crate::error::{Error, Result, error};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-/// The longest text that is read: a list of a million pairs of paths is no longer.
-const MOST_BYTES: u64 = 64 << 20;
+/// Size limit of text files, enough for a list of a million pairs of paths.
+const MAX_TEXT_BYTES: u64 = 64 << 20;
 
-/// What a text in UTF-8 may begin with, and is no part of it.
+/// The byte-order mark that may precede a text in UTF-8 and is not part of it.
 pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Errors (`Io`) where `path` exists and is neither a regular file nor a directory: opening a FIFO
-/// waits for a writer that may never come, and a device or a socket has no end. `wanted` is what
-/// the caller reads, for the advice ("an image").
+/// Returns an error (`Io`) if `path` exists and is neither a regular file nor a directory: opening
+/// a FIFO waits for a writer that may never come, and reading a device or socket may never end.
+/// `expected` describes what the caller reads, for the advice ("an image").
 ///
-/// Looked at before it is opened, since the opening itself is what hangs. A path that does not
-/// exist is left to whoever opens it.
-pub(crate) fn refuse_special(path: &Path, wanted: &str) -> Result<()> {
+/// Checked before opening, because opening itself may block. A missing file is reported on opening.
+pub(crate) fn refuse_special(path: &Path, expected: &str) -> Result<()> {
     match fs::metadata(path) {
         Ok(meta) if !meta.is_file() && !meta.is_dir() => {
-            Err(error!(Io, "is {}, not a regular file", special(&meta))
+            Err(error!(Io, "is {}, not a regular file", special_kind(&meta))
                 .file(path)
-                .advice(format!("name {wanted} on disk")))
+                .advice(format!("pass {expected} on disk")))
         }
         _ => Ok(()),
     }
 }
 
-/// Opens a regular file for reading; `wanted` is what the caller reads, for the advice ("an
-/// image").
+/// Opens a regular file for reading; `expected` describes what the caller reads, for the advice
+/// ("an image").
 ///
-/// Errors (`Io`) name the file: it cannot be opened, is a directory, or a FIFO, socket or device.
-pub(crate) fn open_regular(path: &Path, wanted: &str) -> Result<File> {
-    refuse_special(path, wanted)?;
+/// # Errors
+/// Returns an error (`Io`) with the file's name if the file cannot be opened or is a directory,
+/// FIFO, socket or device.
+pub(crate) fn open_regular(path: &Path, expected: &str) -> Result<File> {
+    refuse_special(path, expected)?;
     let failed = |e| Error::io(path, "could not be opened", e);
     let file = File::open(path).map_err(failed)?;
     if file.metadata().map_err(failed)?.is_dir() {
-        return Err(error!(Io, "is a directory").file(path).advice(format!("name {wanted}")));
+        return Err(error!(Io, "is a directory").file(path).advice(format!("pass {expected}")));
     }
     Ok(file)
 }
 
-/// The content of a regular file of at most `most` bytes.
+/// Reads a regular file of at most `max` bytes.
 ///
-/// Errors name the file: as [`open_regular`], or it is longer. Nothing is allocated for a file that
-/// is too long.
-pub(crate) fn read_bytes(path: &Path, wanted: &str, most: u64) -> Result<Vec<u8>> {
-    let file = open_regular(path, wanted)?;
+/// # Errors
+/// As for [`open_regular`], or if the file is longer. Nothing is allocated for a file that is too
+/// long.
+pub(crate) fn read_bytes(path: &Path, expected: &str, max: u64) -> Result<Vec<u8>> {
+    let file = open_regular(path, expected)?;
     let unreadable = |e| Error::io(path, "could not be read", e);
     let len = file.metadata().map_err(unreadable)?.len();
     let mut bytes = Vec::new();
-    // A file may grow while it is read, and those of /proc have no length: the limit holds for what
-    // is read as well.
-    if len <= most {
-        file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    // A file may grow while it is read, and files in /proc report no length, so the limit also
+    // applies to the bytes read.
+    if len <= max {
+        file.take(max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     }
-    match len.max(bytes.len() as u64) {
-        found if found > most => {
-            Err(error!(Data, "is longer than {most} bytes, the limit for {wanted}").file(path))
-        }
-        _ => Ok(bytes),
+    if len.max(bytes.len() as u64) > max {
+        return Err(
+            error!(Data, "the file exceeds the limit of {max} bytes for {expected}").file(path)
+        );
     }
+    Ok(bytes)
 }
 
-/// A text file's content, without the byte-order mark that editors on Windows put in front.
+/// Reads a text file, without the byte-order mark that Windows editors may add.
 ///
-/// Errors name the file: as [`open_regular`], or it is longer than any list, or no text.
+/// # Errors
+/// As for [`open_regular`], or if the file is longer than 64 MiB or not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
-    read_text_at_most(path, MOST_BYTES)
+    read_text_at_most(path, MAX_TEXT_BYTES)
 }
 
-/// As [`read_text`], with a limit in bytes.
-pub(crate) fn read_text_at_most(path: &Path, most: u64) -> Result<String> {
-    let bytes = read_bytes(path, "a text file", most)?;
+/// Like [`read_text`], with a limit in bytes.
+pub(crate) fn read_text_at_most(path: &Path, max: u64) -> Result<String> {
+    let bytes = read_bytes(path, "a text file", max)?;
     let text = String::from_utf8(bytes);
     let mut text = text.map_err(|_| {
-        error!(Data, "is no text in UTF-8").file(path).advice("save it as plain text in UTF-8")
+        error!(Data, "the file is not valid UTF-8 text")
+            .file(path)
+            .advice("save it as plain text in UTF-8")
     })?;
     if text.starts_with(BYTE_ORDER_MARK) {
         text.drain(..BYTE_ORDER_MARK.len_utf8());
@@ -84,21 +89,21 @@ pub(crate) fn read_text_at_most(path: &Path, most: u64) -> Result<String> {
     Ok(text)
 }
 
-/// What a file is that is neither a regular one nor a directory, in words.
+/// Describes the kind of a file that is neither regular nor a directory.
 #[cfg(unix)]
-pub(crate) fn special(meta: &fs::Metadata) -> &'static str {
+pub(crate) fn special_kind(meta: &fs::Metadata) -> &'static str {
     use std::os::unix::fs::FileTypeExt;
     match meta.file_type() {
         t if t.is_fifo() => "a FIFO",
         t if t.is_socket() => "a socket",
         t if t.is_block_device() || t.is_char_device() => "a device",
-        _ => "something special",
+        _ => "a special file",
     }
 }
 
-/// What a file is that is neither a regular one nor a directory, in words.
+/// Describes the kind of a file that is neither regular nor a directory.
 #[cfg(not(unix))]
-pub(crate) fn special(_: &fs::Metadata) -> &'static str {
+pub(crate) fn special_kind(_: &fs::Metadata) -> &'static str {
     "a device"
 }
 
@@ -111,13 +116,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("train.txt");
         fs::write(&path, "\u{feff}\u{feff}a\n").unwrap();
-        assert_eq!(read_text_at_most(&path, 8).unwrap(), "\u{feff}a\n", "one mark is taken away");
+        assert_eq!(read_text_at_most(&path, 8).unwrap(), "\u{feff}a\n", "only one mark is removed");
         let error = read_text_at_most(&path, 7).unwrap_err().to_string();
-        assert!(error.contains("train.txt: is longer than 7 bytes"), "{error}");
+        assert!(error.contains("train.txt: the file exceeds the limit of 7 bytes"), "{error}");
         fs::write(&path, b"\xff\xfea\0").unwrap();
         let error = read_text(&path).unwrap_err().to_string();
         assert!(
-            error.contains("train.txt: is no text in UTF-8") && error.contains("save it as"),
+            error.contains("train.txt: the file is not valid UTF-8 text")
+                && error.contains("save it as"),
             "{error}"
         );
         assert!(
@@ -140,11 +146,11 @@ mod tests {
         {
             let error = read_bytes(path, "an image", 1 << 20).unwrap_err().to_string();
             assert!(
-                error.contains(&format!("is {what}, not a regular file; name an image on disk")),
+                error.contains(&format!("is {what}, not a regular file; pass an image on disk")),
                 "{error}"
             );
         }
         let error = read_text(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("is a directory; name a text file"), "{error}");
+        assert!(error.contains("is a directory; pass a text file"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The temporary files of this process, so that an exit without destructors removes them too.
+//! Registry of this process's temporary files, so that an exit without destructors can remove them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,11 +9,11 @@ use tempfile::NamedTempFile;
 static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 fn live() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    // A set of paths is whole after every step, so a panic elsewhere does not damage it.
+    // The set is consistent after every step, so a panic elsewhere does not corrupt it.
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The entry of one temporary file; dropping it removes the entry, not the file.
+/// The registry entry of a temporary file; dropping it removes the entry, not the file.
 #[derive(Debug)]
 pub(crate) struct Registered(PathBuf);
 
@@ -23,8 +23,8 @@ impl Drop for Registered {
     }
 }
 
-/// Creates a temporary file with `make` and registers it. The set stays locked in between: a file
-/// that [`remove_temporaries`] does not know of is never left behind.
+/// Creates a temporary file with `make` and registers it. The registry stays locked meanwhile, so
+/// that [`remove_temporaries`] misses no file.
 pub(crate) fn create(
     make: impl FnOnce() -> io::Result<NamedTempFile>,
 ) -> io::Result<(NamedTempFile, Registered)> {
@@ -35,12 +35,12 @@ pub(crate) fn create(
     Ok((file, Registered(path)))
 }
 
-/// Removes every registered file, and keeps others from being created. Only for a process that ends
-/// right after it.
+/// Removes all registered files and prevents new ones from being created. Only for a process that
+/// is about to exit.
 #[cfg(feature = "cli")]
 pub(crate) fn remove_temporaries() {
-    // On a file system that hangs, whoever creates a file holds the lock for ever; the exit does
-    // not wait for that.
+    // On a hanging file system, creating a file holds the lock forever. Do not wait for that on
+    // exit.
     for _ in 0..100 {
         match LIVE.try_lock() {
             Ok(live) => {
@@ -59,7 +59,7 @@ pub(crate) fn remove_temporaries() {
 #[cfg(feature = "cli")]
 fn remove(paths: &BTreeSet<PathBuf>) {
     for path in paths {
-        // It may have got its final name already.
+        // It may already have been renamed.
         let _ = std::fs::remove_file(path);
     }
 }

@@ -1,11 +1,11 @@
-//! Which pixels lie near the border of a class, in a time that does not depend on how near.
+//! Pixels near a class border, found in a time that does not depend on the distance.
 
-/// Marks the pixels of `count` rows from `first` on that have another label within `line` pixels in
-/// their row or in their column. The image's own edge is no border. `marks` are `[count, width]`.
+/// Marks the pixels of rows `first..first + count` that have a different label within `line` pixels
+/// in their row or column. The edge of the image is not a border. `marks` is `[count, width]`.
 ///
-/// Each row and column is walked along twice, with the distance to the last change of the label in
-/// hand: the work for a pixel is the same for any width of the line. Rows next to the marked ones
-/// are read for the columns, `line` of them on each side.
+/// Each row and column is scanned in both directions while the distance to the last label change is
+/// tracked, so the work per pixel is the same for any line width. The column scans also read up to
+/// `line` rows above and below the marked ones.
 pub(super) fn mark_borders(
     labels: &[u16],
     width: usize,
@@ -23,8 +23,8 @@ pub(super) fn mark_borders(
         mark_along(row(y).iter().zip(&mut *marks), line);
         mark_along(row(y).iter().zip(&mut *marks).rev(), line);
     }
-    // For each column the number of rows since the label changed, `line` where that is farther or
-    // was not seen: rows before the first one that is read are too far away to matter.
+    // Rows since the last label change in each column, clamped to `line`. Rows before the first one
+    // read are too far away to matter.
     let mut since = vec![line; width];
     let height = labels.len() / width;
     let from = first.saturating_sub(line);
@@ -48,7 +48,7 @@ pub(super) fn mark_borders(
     }
 }
 
-/// Marks pixels of a row that come within `line` pixels after a change of the label.
+/// Marks the pixels of a row that follow a label change within `line` pixels.
 fn mark_along<'a>(pixels: impl Iterator<Item = (&'a u16, &'a mut bool)>, line: usize) {
     let (mut before, mut since) = (None, line);
     for (&label, mark) in pixels {

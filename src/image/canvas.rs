@@ -1,9 +1,9 @@
-//! A canvas of RGB bytes with the few things that legends and tables need: rectangles, images, and
-//! text.
+//! A canvas of RGB bytes with the drawing primitives that legends and charts need: rectangles,
+//! images, and text.
 //!
-//! The letters are the X11 "misc-fixed" bitmap fonts (public domain) as `embedded-graphics` carries
-//! them: no font file, no license to pass on, and the same pixels on every machine. They cover
-//! Latin-1; other letters are drawn as `?`.
+//! The fonts are the X11 "misc-fixed" bitmap fonts (public domain) from `embedded-graphics`: no
+//! font file, no license to pass on, and the same pixels on every machine. They cover Latin-1;
+//! other characters are drawn as `?`.
 
 use embedded_graphics::mono_font::iso_8859_1::{
     FONT_7X13, FONT_7X13_BOLD, FONT_9X15, FONT_9X15_BOLD, FONT_9X18, FONT_9X18_BOLD,
@@ -25,7 +25,7 @@ pub(crate) struct Face {
 }
 
 impl Face {
-    /// The face whose height comes nearest to `pixels`, 13 at least.
+    /// Returns the face whose height is nearest to `pixels`, at least 13.
     pub(crate) fn of_height(pixels: usize, bold: bool) -> Self {
         let fonts: [&'static MonoFont<'static>; 3] = if bold {
             [&FONT_7X13_BOLD, &FONT_9X15_BOLD, &FONT_9X18_BOLD]
@@ -39,22 +39,22 @@ impl Face {
             .expect("invariant: there are three faces at scale 1")
     }
 
-    /// Pixels of a line.
+    /// Line height in pixels.
     pub(crate) fn height(self) -> usize {
         self.font.character_size.height as usize * self.scale
     }
 
-    /// Pixels of a text.
+    /// Width of a text in pixels.
     pub(crate) fn width(self, text: &str) -> usize {
         self.advance() * text.chars().count()
     }
 
-    /// Pixels from a letter to the next.
+    /// Pixels from one character to the next.
     pub(crate) fn advance(self) -> usize {
         (self.font.character_size.width + self.font.character_spacing) as usize * self.scale
     }
 
-    /// The text, cut with `..` where it is wider than `pixels`.
+    /// Returns the text, truncated with `..` if it is wider than `pixels`.
     pub(crate) fn shorten(self, text: &str, pixels: usize) -> String {
         if self.width(text) <= pixels {
             return text.to_string();
@@ -64,16 +64,16 @@ impl Face {
     }
 }
 
-/// Which way a line of text runs.
+/// Direction of a line of text.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Run {
+pub(crate) enum TextDirection {
     /// To the right.
     Right,
-    /// Upwards, the letters lying on their backs to the left.
+    /// Upwards, rotated 90 degrees counterclockwise.
     Up,
 }
 
-/// An RGB image to draw on. Whatever falls outside is cut off.
+/// An RGB image to draw on. Drawing is clipped to its bounds.
 pub(crate) struct Canvas {
     pub(crate) width: usize,
     pub(crate) height: usize,
@@ -99,8 +99,8 @@ impl Canvas {
         }
     }
 
-    /// Rounds the corners of what is already drawn in a rectangle, by laying `outside` over them;
-    /// smooth.
+    /// Rounds the corners of a rectangle that is already drawn, by blending `outside` over them
+    /// with antialiasing.
     pub(crate) fn round_corners(
         &mut self,
         x: usize,
@@ -113,7 +113,7 @@ impl Canvas {
         let r = radius.min(w / 2).min(h / 2);
         for dy in 0..r {
             for dx in 0..r {
-                // How far the pixel's center lies outside the quarter circle.
+                // Coverage from the distance of the pixel's center to the quarter circle.
                 let (fx, fy) = (r as f32 - dx as f32 - 0.5, r as f32 - dy as f32 - 0.5);
                 let cover = ((fx * fx + fy * fy).sqrt() - r as f32 + 0.5).clamp(0.0, 1.0);
                 for (px, py) in [
@@ -128,10 +128,10 @@ impl Canvas {
         }
     }
 
-    fn blend(&mut self, x: usize, y: usize, color: Rgb, share: f32) {
+    fn blend(&mut self, x: usize, y: usize, color: Rgb, opacity: f32) {
         if x < self.width && y < self.height {
             for (pixel, color) in self.rgb[3 * (y * self.width + x)..][..3].iter_mut().zip(color) {
-                *pixel = (f32::from(*pixel) + (f32::from(color) - f32::from(*pixel)) * share)
+                *pixel = (f32::from(*pixel) + (f32::from(color) - f32::from(*pixel)) * opacity)
                     .round() as u8;
             }
         }
@@ -146,31 +146,31 @@ impl Canvas {
         }
     }
 
-    /// Draws a line of text. (x, y) is where its first letter begins: the top left corner, for
-    /// `Run::Up` the bottom left one.
+    /// Draws a line of text. (x, y) is the origin of the first character: the top left corner, or
+    /// the bottom left one for `TextDirection::Up`.
     pub(crate) fn text(
         &mut self,
         x: usize,
         y: usize,
         text: &str,
         face: Face,
-        run: Run,
+        direction: TextDirection,
         color: Rgb,
     ) {
-        let mut pen = Pen { canvas: self, x, y, scale: face.scale, run, color };
+        let mut pen = Pen { canvas: self, x, y, scale: face.scale, direction, color };
         let style = MonoTextStyle::new(face.font, BinaryColor::On);
-        let done = Text::with_baseline(text, Point::zero(), style, Baseline::Top).draw(&mut pen);
-        done.expect("invariant: drawing to memory cannot fail");
+        let drawn = Text::with_baseline(text, Point::zero(), style, Baseline::Top).draw(&mut pen);
+        drawn.expect("invariant: drawing to memory cannot fail");
     }
 }
 
-/// Puts the font's pixels on the canvas, scaled and turned.
+/// Draws font pixels on the canvas, scaled and rotated.
 struct Pen<'a> {
     canvas: &'a mut Canvas,
     x: usize,
     y: usize,
     scale: usize,
-    run: Run,
+    direction: TextDirection,
     color: Rgb,
 }
 
@@ -194,9 +194,11 @@ impl DrawTarget for Pen<'_> {
                 continue;
             };
             let (dx, dy) = (x * scale, y * scale);
-            match self.run {
-                Run::Right => self.canvas.rect(self.x + dx, self.y + dy, scale, scale, self.color),
-                Run::Up => self.canvas.rect(
+            match self.direction {
+                TextDirection::Right => {
+                    self.canvas.rect(self.x + dx, self.y + dy, scale, scale, self.color)
+                }
+                TextDirection::Up => self.canvas.rect(
                     self.x + dy,
                     self.y.saturating_sub(dx + scale - 1),
                     scale,
@@ -226,7 +228,7 @@ mod tests {
             );
             let (w, h) = (face.width("Wgß@"), face.height());
             let mut canvas = Canvas::new(w + 6, h + 6, [0; 3]);
-            canvas.text(3, 3, "Wgß@", face, Run::Right, [255; 3]);
+            canvas.text(3, 3, "Wgß@", face, TextDirection::Right, [255; 3]);
             let inked: Vec<_> = (0..canvas.rgb.len() / 3)
                 .filter(|p| canvas.rgb[3 * p] == 255)
                 .map(|p| (p % (w + 6), p / (w + 6)))
@@ -236,8 +238,8 @@ mod tests {
                 inked.iter().all(|&(x, y)| (3..3 + w).contains(&x) && (3..3 + h).contains(&y)),
                 "{height}"
             );
-            canvas.text(w, h, "cut off", face, Run::Right, [255; 3]);
-            canvas.text(2, 4, "cut off", face, Run::Up, [255; 3]);
+            canvas.text(w, h, "cut off", face, TextDirection::Right, [255; 3]);
+            canvas.text(2, 4, "cut off", face, TextDirection::Up, [255; 3]);
         }
     }
 

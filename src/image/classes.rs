@@ -1,8 +1,8 @@
-//! The class tables of well-known data sets.
+//! Class tables of well-known data sets.
 
 use super::palette::{ClassTable, IgnoredLabel, voc_color};
 
-/// PASCAL VOC 2012 (and torchvision's "COCO with VOC labels"), by number.
+/// Classes of PASCAL VOC 2012 (and torchvision's "COCO with VOC labels"), by number.
 const VOC: [&str; 21] = [
     "background",
     "aeroplane",
@@ -27,8 +27,7 @@ const VOC: [&str; 21] = [
     "tvmonitor",
 ];
 
-/// Cityscapes: name, color, and the training number (none for the classes that are not scored), by
-/// label number.
+/// Cityscapes labels by number: name, color, and whether the label is trained and scored.
 type Cityscapes = (&'static str, [u8; 3], bool);
 const CITYSCAPES: [Cityscapes; 34] = [
     ("unlabeled", [0, 0, 0], false),
@@ -67,7 +66,7 @@ const CITYSCAPES: [Cityscapes; 34] = [
     ("bicycle", [119, 11, 32], true),
 ];
 
-/// CamVid in the eleven classes of SegNet.
+/// CamVid's eleven classes as used by SegNet.
 const CAMVID: [(&str, [u8; 3]); 11] = [
     ("sky", [128, 128, 128]),
     ("building", [128, 0, 0]),
@@ -87,8 +86,8 @@ fn ignore(label: u16, name: &str, color: [u8; 3]) -> Vec<IgnoredLabel> {
 }
 
 impl ClassTable {
-    /// PASCAL VOC's 21 classes; 255 is ignored. Also the classes of torchvision's networks, which
-    /// were trained on COCO with VOC's labels.
+    /// Returns the 21 classes of PASCAL VOC; 255 is ignored. torchvision's networks, trained on
+    /// COCO with VOC labels, use the same classes.
     pub fn voc() -> Self {
         Self {
             names: VOC.map(Into::into).into(),
@@ -97,16 +96,15 @@ impl ClassTable {
         }
     }
 
-    /// The 19 classes of Cityscapes that are trained and scored, by training number; 255 is
-    /// ignored.
+    /// Returns the 19 Cityscapes classes that are trained and scored, by train ID; 255 is ignored.
     pub fn cityscapes() -> Self {
         let (names, colors) =
             CITYSCAPES.iter().filter(|c| c.2).map(|c| (c.0.to_string(), c.1)).unzip();
         Self { names, colors, ignored: ignore(255, "ignore", [0, 0, 0]) }
     }
 
-    /// The training number of a label of Cityscapes' `labelIds` masks: 255 for the labels that are
-    /// not scored; values that are no label of Cityscapes stay as they are.
+    /// Converts a label of Cityscapes' `labelIds` masks to its train ID: 255 for labels that are
+    /// not scored. Values that are not Cityscapes labels are returned unchanged.
     pub fn cityscapes_training(label: u16) -> u16 {
         match CITYSCAPES.get(usize::from(label)) {
             None => label,
@@ -115,20 +113,20 @@ impl ClassTable {
         }
     }
 
-    /// All 34 labels of Cityscapes, by label number, as in its `labelIds` masks.
+    /// Returns all 34 Cityscapes labels by label ID, as in `labelIds` masks.
     pub fn cityscapes_full() -> Self {
         let (names, colors) = CITYSCAPES.iter().map(|c| (c.0.to_string(), c.1)).unzip();
         Self { names, colors, ignored: Vec::new() }
     }
 
-    /// CamVid's 11 classes; 11 is unlabeled.
+    /// Returns the 11 classes of CamVid; 11 is unlabeled.
     pub fn camvid() -> Self {
         let (names, colors) = CAMVID.iter().map(|c| (c.0.to_string(), c.1)).unzip();
         Self { names, colors, ignored: ignore(11, "unlabelled", [0, 0, 0]) }
     }
 
-    /// The likeliest table for a network of which only the number of classes is known: VOC for 21,
-    /// Cityscapes for 19, and [`ClassTable::generic`] for any other.
+    /// Returns the most likely table for a network of `n` classes: VOC for 21, Cityscapes for 19,
+    /// background and foreground for 2, and [`ClassTable::generic`] for any other number.
     pub fn for_classes(n: usize) -> Self {
         match n {
             21 => Self::voc(),

@@ -1,8 +1,8 @@
-//! Maps of class numbers, and masks on disk: PNG files whose values are the classes.
+//! Label maps and mask files: PNGs whose pixel values are class numbers.
 
+use super::alloc::with_capacity;
 use super::decode::MAX_PIXELS;
 use super::palette::ClassTable;
-use super::room::room;
 use super::save::write_rows;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::{atomic_write, open_regular};
@@ -25,54 +25,59 @@ pub struct LabelMap {
 }
 
 impl LabelMap {
-    /// A map from its labels, `[height, width]`. Errors where it has no pixels or their number does
-    /// not fit.
+    /// Creates a map from its labels, `[height, width]`.
+    ///
+    /// # Errors
+    /// Returns an error if there are no labels or their number does not match the size.
     pub fn new(width: usize, height: usize, labels: Vec<u16>) -> Result<Self> {
         if labels.is_empty() || width.checked_mul(height) != Some(labels.len()) {
             return Err(error!(
                 Usage,
-                "a label map of {width} x {height} pixels cannot be made of {} labels",
+                "a label map of {width} x {height} pixels does not have {} labels",
                 labels.len()
             ));
         }
         Ok(Self { width, height, labels })
     }
 
-    /// Image `n` of a tensor `[N, H, W, 1]` of class numbers (u32 or u8).
+    /// Creates a map from image `n` of a tensor `[N, H, W, 1]` of class numbers (u32 or u8).
     ///
-    /// Errors where the tensor has another shape or element type, no image `n`, or a class past
-    /// 65,535.
+    /// # Errors
+    /// Returns an error if the tensor has another shape or element type, no image `n`, or a class
+    /// above 65,535.
     pub fn from_tensor(tensor: &Tensor, n: usize) -> Result<Self> {
         let shape = tensor.shape();
         if shape.c != 1 || n >= shape.n {
             return Err(error!(
                 Usage,
-                "no label map {n} in a tensor {shape}: expected [N, H, W, 1]"
+                "tensor {shape} has no label map {n}: expected [N, H, W, 1]"
             ));
         }
-        let mut labels = room(shape.h.saturating_mul(shape.w), "the labels")?;
+        let mut labels = with_capacity(shape.h.saturating_mul(shape.w), "the labels")?;
         append_labels(&mut labels, tensor, n)?;
         Self::new(shape.w, shape.h, labels)
     }
 
-    /// The largest label.
+    /// Returns the largest label.
     pub fn max(&self) -> u16 {
         self.labels.iter().copied().max().unwrap_or(0)
     }
 
-    /// Reads a mask: a PNG whose value is the class. Of a palette PNG that is the index, whatever
-    /// the colors; of a gray PNG the gray value as stored (1, 2, 4, 8 or 16 bits, not stretched to
-    /// 255).
+    /// Reads a mask: a PNG whose pixel values are classes. In a palette PNG the value is the index,
+    /// regardless of the colors; in a gray PNG it is the gray value as stored (1, 2, 4, 8 or 16
+    /// bits, not scaled to 255).
     ///
-    /// A PNG in RGB, or in RGBA where all of it is opaque, is read too where `table` tells what its
-    /// colors mean. Errors name the file: no PNG, damaged, with transparency, or with a color that
-    /// is in no class.
+    /// An RGB or fully opaque RGBA PNG is read too if `table` maps its colors to classes.
+    ///
+    /// # Errors
+    /// Returns an error with the file's name if the file is not a PNG, is corrupt, has
+    /// transparency, or contains a color that does not belong to a class.
     pub fn read(path: impl AsRef<Path>, table: Option<&ClassTable>) -> Result<Self> {
         Self::read_by_value_or_color(path.as_ref(), table).map(|(map, _)| map)
     }
 
-    /// As [`LabelMap::read`]; and whether the labels were found by their colors, which are classes
-    /// whatever values mean in a data set.
+    /// Like [`LabelMap::read`]. Also returns whether the labels were looked up by color; these are
+    /// classes, whatever a data set's mask values mean.
     pub(crate) fn read_by_value_or_color(
         path: &Path,
         table: Option<&ClassTable>,
@@ -80,19 +85,22 @@ impl LabelMap {
         read_mask(open_regular(path, "a mask")?, table).map_err(|e| e.file(path))
     }
 
-    /// Writes a mask: an 8-bit palette PNG whose index is the class and whose colors are the
-    /// table's; 16-bit gray where a label is past 255. Errors name the file.
+    /// Writes a mask: an 8-bit palette PNG whose index is the class, with the colors of `table`, or
+    /// 16-bit gray if a label is above 255.
+    ///
+    /// # Errors
+    /// Returns an error with the file's name if the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>, table: &ClassTable) -> Result<()> {
         atomic_write(path, |writer| self.encode(writer, table).map_err(Into::into))
     }
 
-    /// The bytes of the file that [`LabelMap::write`] writes.
+    /// Encodes the file that [`LabelMap::write`] writes.
     ///
     /// # Errors
-    /// Where the map is too large for a PNG.
+    /// Returns an error if the map is too large for a PNG.
     pub fn png(&self, table: &ClassTable) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let failed = |e| Error::new(ErrorKind::Image, "the mask could not be encoded").source(e);
+        let failed = |e| Error::new(ErrorKind::Image, "could not encode the mask").source(e);
         self.encode(&mut bytes, table).map_err(failed)?;
         Ok(bytes)
     }
@@ -108,17 +116,22 @@ impl LabelMap {
             encoder.set_color(png::ColorType::Grayscale);
             encoder.set_depth(png::BitDepth::Sixteen);
         }
-        // Labels come in long runs of equal bytes: a filter would only break them up.
+        // Labels form long runs of equal bytes, which filters would break up.
         encoder.set_filter(png::Filter::NoFilter);
-        write_rows(encoder, self.labels.chunks_exact(self.width), |labels, row| match narrow {
-            true => row.extend(labels.iter().map(|&l| l as u8)),
-            false => row.extend(labels.iter().flat_map(|l| l.to_be_bytes())),
+        write_rows(encoder, self.labels.chunks_exact(self.width), |labels, row| {
+            if narrow {
+                row.extend(labels.iter().map(|&l| l as u8));
+            } else {
+                row.extend(labels.iter().flat_map(|l| l.to_be_bytes()));
+            }
         })
     }
 }
 
-/// Adds the class numbers of image `n` of a tensor `[N, H, W, 1]` to labels. Errors as
-/// [`LabelMap::from_tensor`].
+/// Appends the class numbers of image `n` of a tensor `[N, H, W, 1]` to `labels`.
+///
+/// # Errors
+/// As for [`LabelMap::from_tensor`].
 pub(crate) fn append_labels(labels: &mut Vec<u16>, tensor: &Tensor, n: usize) -> Result<()> {
     let shape = tensor.shape();
     let range = n * shape.h * shape.w..(n + 1) * shape.h * shape.w;
@@ -126,61 +139,65 @@ pub(crate) fn append_labels(labels: &mut Vec<u16>, tensor: &Tensor, n: usize) ->
         Elements::U8(values) => labels.extend(values[range].iter().map(|&v| u16::from(v))),
         Elements::U32(values) => {
             if let Some(v) = values[range.clone()].iter().find(|&&v| v > u32::from(u16::MAX)) {
-                return Err(error!(Usage, "class {v} is past 65535"));
+                return Err(error!(Usage, "class {v} is above the maximum of 65535"));
             }
             labels.extend(values[range].iter().map(|&v| v as u16));
         }
         Elements::F32(_) => {
-            return Err(error!(
-                Usage,
-                "a label map holds whole numbers, the tensor {shape} is f32"
-            ));
+            return Err(error!(Usage, "label map tensor {shape} must be u8 or u32, not f32"));
         }
     }
     Ok(())
 }
 
-/// What to do about a mask whose colors are not plain.
-const PLAIN: &str = "save it without alpha, with 8 bits a channel";
+/// Advice for a mask with an unsupported color type.
+const COLOR_TYPE_ADVICE: &str = "save the mask without alpha, with 8 bits per channel";
 
-/// A mask, and whether its labels were found by their colors.
+/// Reads a mask. Also returns whether its labels were looked up by color.
 fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)> {
     use png::{BitDepth, ColorType};
-    let damaged =
-        |e: png::DecodingError| Error::new(ErrorKind::Image, "is no readable PNG").source(e);
+    let damaged = |e: png::DecodingError| {
+        Error::new(ErrorKind::Image, "could not decode the mask as PNG").source(e)
+    };
     let mut decoder = png::Decoder::new(BufReader::new(file));
-    // Nothing of them is used, and they may inflate a thousandfold.
+    // These chunks are not used, and may inflate a thousandfold.
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_ignore_text_chunk(true);
-    // Values as they are stored: no palette is applied, nothing is stretched.
+    // Read values as stored: do not apply the palette or scale gray values.
     decoder.set_transformations(png::Transformations::IDENTITY);
     let info = decoder.read_header_info().map_err(damaged)?;
     let (width, height) = (info.width as usize, info.height as usize);
     if (width * height) as u64 > MAX_PIXELS {
         return Err(error!(
             Image,
-            "a mask of {width} x {height} pixels is more than the limit of {MAX_PIXELS}"
+            "the mask has {width} x {height} pixels, over the limit of {MAX_PIXELS}"
         ));
     }
     let mut reader = decoder.read_info().map_err(damaged)?;
-    // Checked before memory is taken for it.
+    // Check the color type before allocating memory.
     match reader.output_color_type() {
         (ColorType::Grayscale | ColorType::Indexed, _) => {}
         (ColorType::Rgb | ColorType::Rgba, BitDepth::Eight) if table.is_some() => {}
         (color @ (ColorType::Rgb | ColorType::Rgba), BitDepth::Eight) => {
             let kind = if color == ColorType::Rgb { "RGB" } else { "RGBA" };
-            return Err(error!(Image, "is a mask in {kind}, whose colors have no known meaning")
-                .advice("give the classes' colors in a classes.txt"));
+            return Err(error!(Image, "{kind} mask, but the colors of the classes are not known")
+                .advice("list the class colors in a classes.txt"));
         }
         (ColorType::Rgb, _) => {
-            return Err(error!(Image, "is a mask with 16 bits a channel").advice(PLAIN));
+            return Err(error!(Image, "unsupported mask: RGB with 16 bits per channel")
+                .advice(COLOR_TYPE_ADVICE));
         }
         (_, BitDepth::Sixteen) => {
-            return Err(error!(Image, "is a mask with alpha and 16 bits a channel").advice(PLAIN));
+            return Err(error!(Image, "unsupported mask: alpha with 16 bits per channel")
+                .advice(COLOR_TYPE_ADVICE));
         }
-        _ => return Err(error!(Image, "is a mask in gray with alpha").advice(PLAIN)),
+        _ => {
+            return Err(
+                error!(Image, "unsupported mask: gray with alpha").advice(COLOR_TYPE_ADVICE)
+            );
+        }
     }
-    let size = reader.output_buffer_size().ok_or_else(|| error!(Image, "is too large"))?;
+    let size = reader.output_buffer_size().ok_or_else(|| error!(Image, "the mask is too large"))?;
     let mut data = memory::zeros(size)?;
     let frame = reader.next_frame(&mut data).map_err(damaged)?;
     let rows = data.chunks_exact(frame.line_size.max(1)).take(height);
@@ -204,8 +221,8 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
             let channels = color.samples();
             let pixels = rows.flat_map(|row| row[..channels * width].chunks_exact(channels));
             if channels == 4 && pixels.clone().any(|p| p[3] != 255) {
-                return Err(error!(Image, "is a mask with alpha, and not all of it is opaque")
-                    .advice(PLAIN));
+                return Err(error!(Image, "unsupported mask: some pixels are transparent")
+                    .advice(COLOR_TYPE_ADVICE));
             }
             from_colors(pixels.map(|p| [p[0], p[1], p[2]]), table, (width, height))?
         }
@@ -214,7 +231,8 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
     Ok((LabelMap::new(width, height, labels)?, by_color))
 }
 
-/// Value `x` of a row in which each takes `bits` (1, 2 or 4), the first in the highest bits.
+/// Returns value `x` of a row of packed values of `bits` bits each (1, 2 or 4), the first in the
+/// highest bits.
 fn unpack(row: &[u8], x: usize, bits: usize) -> u16 {
     let per_byte = 8 / bits;
     let shift = 8 - bits * (x % per_byte + 1);
@@ -227,14 +245,14 @@ fn from_colors(
     (width, height): (usize, usize),
 ) -> Result<Vec<u16>> {
     let ignored = table.ignored.iter().map(|i| (i.color, i.label));
-    // Classes last: where two share a color, the class wins over the ignored label, the first class
-    // over the second.
+    // Classes come last and in reverse: if a color occurs twice, a class wins over an ignored
+    // label, and the first class over later ones.
     let classes = table.colors.iter().enumerate().rev().map(|(i, &c)| (c, i as u16));
     let meaning: HashMap<[u8; 3], u16> = ignored.chain(classes).collect();
     let unknown = |at: usize, [r, g, b]: [u8; 3]| {
         error!(
             Image,
-            "the color {r} {g} {b} at column {}, row {} is in no class",
+            "color {r} {g} {b} at column {}, row {} does not belong to any class",
             at % width,
             at / width
         )
@@ -310,16 +328,16 @@ mod tests {
         write_png(&path, Rgba, Eight, (2, 1), &[192, 128, 128, 255, 0, 0, 0, 255]);
         assert_eq!(LabelMap::read(&path, Some(&voc)).unwrap().labels, [15, 0]);
         for (color, depth, data, part) in [
-            (Rgba, Eight, vec![192, 128, 128, 255, 0, 0, 0, 254], "not all of it is opaque"),
-            (GrayscaleAlpha, Eight, vec![1, 255, 0, 255], "in gray with alpha"),
-            (Rgb, Sixteen, vec![0; 12], "with 16 bits a channel"),
-            (Rgba, Sixteen, vec![255; 16], "with alpha and 16 bits a channel"),
+            (Rgba, Eight, vec![192, 128, 128, 255, 0, 0, 0, 254], "some pixels are transparent"),
+            (GrayscaleAlpha, Eight, vec![1, 255, 0, 255], "gray with alpha"),
+            (Rgb, Sixteen, vec![0; 12], "RGB with 16 bits per channel"),
+            (Rgba, Sixteen, vec![255; 16], "alpha with 16 bits per channel"),
         ] {
             write_png(&path, color, depth, (2, 1), &data);
             let error = LabelMap::read(&path, Some(&voc)).unwrap_err().to_string();
             assert!(
                 error.contains(part)
-                    && error.contains("save it without alpha, with 8 bits a channel"),
+                    && error.contains("save the mask without alpha, with 8 bits per channel"),
                 "{error}"
             );
         }
@@ -332,7 +350,7 @@ mod tests {
         std::fs::write(&path, b"JFIF").unwrap();
         assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("mask.png"));
         write_png(&path, png::ColorType::Rgba, png::BitDepth::Eight, (1, 1), &[0; 4]);
-        assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("a mask in RGBA"));
+        assert!(LabelMap::read(&path, None).unwrap_err().to_string().contains("RGBA mask"));
         assert_eq!(
             LabelMap::read(directory.path().join("none.png"), None).unwrap_err().kind(),
             ErrorKind::Io

@@ -1,4 +1,4 @@
-//! What was found in an image: the classes and their shares, as data and as a table for the
+//! The classes of a segmented image and their pixel shares, as data and as a table for the
 //! terminal.
 
 use super::labels::LabelMap;
@@ -7,48 +7,50 @@ use anstyle::{RgbColor, Style};
 use serde::Serialize;
 use std::fmt::Write;
 
-/// One class found in an image.
+/// One class present in an image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LegendEntry {
     /// Class number.
     pub class: u16,
-    /// Its name.
+    /// Class name.
     pub name: String,
-    /// Its display color, sRGB.
+    /// Display color, sRGB.
     pub color: [u8; 3],
-    /// Number of its pixels.
+    /// Number of pixels of the class.
     pub pixels: u64,
-    /// Its part of the image, 0 to 1.
+    /// Fraction of the image's pixels, 0 to 1.
     pub share: f64,
 }
 
 impl LegendEntry {
-    /// The share in percent for people: `41.2 %`, `<0.1 %`.
+    /// Formats the share as a percentage: `41.2 %`, `<0.1 %`.
     pub fn percent(&self) -> String {
         if self.share < 0.0005 { "<0.1 %".into() } else { format!("{:.1} %", 100.0 * self.share) }
     }
 }
 
-/// Pixels by class, over as many label maps as are added.
+/// Pixel counts by class, summed over any number of label maps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// By class; as long as the largest one needs.
+    /// Indexed by class, up to the largest class counted so far.
     counts: Vec<u64>,
     total: u64,
 }
 
 impl Tally {
-    /// Adds the pixels of a label map.
+    /// Adds the pixels of a label map to the counts.
     pub fn add(&mut self, labels: &LabelMap) {
         let classes = usize::from(labels.max()) + 1;
         if self.counts.len() < classes {
             self.counts.resize(classes, 0);
         }
-        labels.labels.iter().for_each(|&label| self.counts[usize::from(label)] += 1);
+        for &label in &labels.labels {
+            self.counts[usize::from(label)] += 1;
+        }
         self.total += labels.labels.len() as u64;
     }
 
-    /// The classes found, the largest first; equal ones by number.
+    /// Returns the classes present, largest first; ties are ordered by class number.
     pub fn legend(&self, table: &ClassTable) -> Vec<LegendEntry> {
         let entry = |(class, &pixels): (u16, &u64)| {
             let (name, color) = (table.name(class.into()), table.color(class.into()));
@@ -64,16 +66,16 @@ impl Tally {
     }
 }
 
-/// The classes found in a label map, the largest first; equal ones by number.
+/// Returns the classes present in a label map, largest first; ties are ordered by class number.
 pub fn legend(labels: &LabelMap, table: &ClassTable) -> Vec<LegendEntry> {
     let mut tally = Tally::default();
     tally.add(labels);
     tally.legend(table)
 }
 
-/// A legend as lines of text: name, share and pixels in columns; with `swatches` each line begins
-/// with its class's color (24-bit terminal codes, so only ask for them where the output is a
-/// terminal).
+/// Formats a legend as text with the columns name, share and pixels. With `swatches`, each line
+/// begins with the color of its class as 24-bit terminal codes, so set it only when the output is a
+/// terminal.
 pub fn legend_table(entries: &[LegendEntry], swatches: bool) -> String {
     let width = |text: fn(&LegendEntry) -> String| {
         entries.iter().map(|e| text(e).chars().count()).max().unwrap_or(0)
@@ -94,7 +96,7 @@ pub fn legend_table(entries: &[LegendEntry], swatches: bool) -> String {
     out
 }
 
-/// Thousands in groups: 1,234,567.
+/// Formats a number with thousands separators: 1,234,567.
 fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let groups: Vec<_> = digits

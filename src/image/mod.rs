@@ -1,5 +1,5 @@
-//! Images in and out: decode, bring to the network's size, bring labels back, and draw what was
-//! found.
+//! Image input and output: decoding, resizing to the network's input size, restoring labels to the
+//! image's size, and drawing results.
 //!
 //! ```no_run
 //! use atrous::image::{self, ClassTable, LabelMap, Overlay, SizeRule};
@@ -13,6 +13,7 @@
 //! # Ok::<(), atrous::Error>(())
 //! ```
 
+pub(crate) mod alloc;
 mod border;
 pub(crate) mod canvas;
 mod classes;
@@ -27,7 +28,7 @@ mod pixels;
 pub(crate) mod probe;
 mod resize;
 mod restore;
-pub(crate) mod room;
+
 mod save;
 mod sheet;
 
@@ -38,13 +39,13 @@ pub(crate) use labels::append_labels;
 pub use legend::{LegendEntry, Tally, legend, legend_table};
 pub use overlay::{Overlay, cut_out, foreground};
 pub use palette::{ClassTable, IgnoredLabel, distinct, voc_color};
-pub(crate) use pixels::{TURNED, mix};
+pub(crate) use pixels::{UPRIGHT_NOTE, mix};
 pub use resize::{Fit, PAD, SizeRule, cover, resample, resample_window};
 pub use sheet::SideBySide;
 
-/// Endings of image files, for what is taken from directories; files that are named one by one may
-/// have any.
-pub(crate) const ENDINGS: [&str; 14] = [
+/// File extensions that mark an image when a directory is listed. A file given by name may have any
+/// extension.
+pub(crate) const EXTENSIONS: [&str; 14] = [
     "png", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "qoi",
     "tga",
 ];

@@ -1,23 +1,23 @@
-//! Labels laid over the photo, and objects cut out of it.
+//! Label overlays on a photo, and cut-outs.
 
+use super::alloc::{copied, filled, with_capacity};
 use super::border::mark_borders;
 use super::decode::Image;
 use super::labels::LabelMap;
 use super::palette::ClassTable;
-use super::room::{copied, filled, room};
 use crate::error::{Result, error};
 use crate::memory;
 use rayon::prelude::*;
 
-/// How labels are laid over the photo.
+/// How labels are drawn over the photo.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Overlay {
-    /// Strength of a class's color, 0 (photo alone) to 1 (color alone).
+    /// Opacity of the class colors, 0 (photo only) to 1 (color only).
     pub opacity: f32,
-    /// Pixels of the line along class borders; `None` takes one for each 400 pixels of the long
-    /// side, 0 draws none.
+    /// Width in pixels of the outline along class borders. `None` uses one pixel per 400 pixels of
+    /// the long side; 0 draws no outline.
     pub outline: Option<usize>,
-    /// Also tint the class called "background", which otherwise shows the photo as it is.
+    /// Tint the class named "background" too. Otherwise the photo shows through unchanged.
     pub tint_background: bool,
 }
 
@@ -27,15 +27,17 @@ impl Default for Overlay {
     }
 }
 
-/// How far the outline's color is taken from the class's towards white, so that dark colors have a
-/// visible border too.
+/// Fraction by which the outline color is lightened from the class color towards white, so that
+/// dark colors get a visible border too.
 const OUTLINE_LIGHT: f32 = 0.45;
 
 impl Overlay {
-    /// The photo with the classes' colors over it and a thin light line along their borders.
+    /// Draws the class colors over a copy of the photo, with a thin light outline along class
+    /// borders.
     ///
-    /// Errors where labels and photo differ in size, the opacity is not within 0 and 1, or there is
-    /// no memory for the copy.
+    /// # Errors
+    /// Returns an error if labels and photo differ in size, the opacity is not between 0 and 1, or
+    /// memory for the copy runs out.
     pub fn draw(&self, image: &Image, labels: &LabelMap, table: &ClassTable) -> Result<Image> {
         same_size(image, labels)?;
         let mut out = Image::new(image.width, image.height, copied(&image.rgb, "the overlay")?)?;
@@ -43,10 +45,10 @@ impl Overlay {
         Ok(out)
     }
 
-    /// As [`Overlay::draw`], in the image's own memory. It is opaque afterwards; its notes stay.
+    /// Like [`Overlay::draw`], but in place. The image becomes opaque; its notes are kept.
     ///
     /// # Errors
-    /// As [`Overlay::draw`]; the image is unchanged then.
+    /// As for [`Overlay::draw`]; the image is then unchanged.
     pub fn draw_over(
         &self,
         image: &mut Image,
@@ -55,38 +57,30 @@ impl Overlay {
     ) -> Result<()> {
         same_size(image, labels)?;
         if !(0.0..=1.0).contains(&self.opacity) {
-            return Err(error!(Usage, "an opacity of {} is not within 0 and 1", self.opacity));
+            return Err(error!(Usage, "opacity must be between 0 and 1, got {}", self.opacity));
         }
         let (w, h) = (image.width, image.height);
         let line = self.outline.unwrap_or_else(|| (w.max(h) / 400).max(1));
         let background = table.background().filter(|_| !self.tint_background);
         let plain = |label: u16| background == Some(usize::from(label));
-        // A class's color, and its line's.
+        // Fill and outline colors by class.
         let colors: Vec<([u8; 3], [u8; 3])> = (0..=usize::from(labels.max()))
-            .map(|label| {
-                let color = table.color(label);
-                (
-                    color,
-                    color.map(|c| {
-                        (f32::from(c) + (255.0 - f32::from(c)) * OUTLINE_LIGHT).round() as u8
-                    }),
-                )
-            })
+            .map(|label| (table.color(label), table.color(label).map(lighten)))
             .collect();
-        // High enough that the rows which are read beside a strip for its columns are at most half
-        // as many as its own.
+        // High enough that the extra rows read around a strip are at most half as many as its own
+        // rows.
         let strip = line.saturating_mul(4).max(64).min(h);
-        // All that can fail comes before the first change.
-        let spare = rayon::current_num_threads().min(h.div_ceil(strip));
-        let spare = (0..spare)
+        // Everything that can fail happens before the first change.
+        let threads = rayon::current_num_threads().min(h.div_ceil(strip));
+        let buffers = (0..threads)
             .map(|_| filled(false, w * strip, "the outline"))
             .collect::<Result<Vec<_>>>()?;
-        let spare = std::sync::Mutex::new(spare);
+        let buffers = std::sync::Mutex::new(buffers);
         let strips = image.rgb.par_chunks_mut(3 * w * strip).enumerate();
         strips.for_each(|(index, rgb)| {
-            let lock = || spare.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let mut memory = lock().pop().expect("invariant: there is one for each thread");
-            let marks = &mut memory[..rgb.len() / 3];
+            let lock = || buffers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut buffer = lock().pop().expect("invariant: there is one buffer per thread");
+            let marks = &mut buffer[..rgb.len() / 3];
             mark_borders(&labels.labels, w, line, index * strip, rgb.len() / (3 * w), marks);
             let labels = &labels.labels[index * strip * w..][..marks.len()];
             for ((pixel, &label), &border) in rgb.chunks_exact_mut(3).zip(labels).zip(&*marks) {
@@ -103,23 +97,26 @@ impl Overlay {
                     *value = (photo + (color - photo) * self.opacity).round() as u8;
                 }
             }
-            lock().push(memory);
+            lock().push(buffer);
         });
         image.alpha = None;
         Ok(())
     }
 }
 
-/// The kept classes on a transparent background: `alpha` is set, and `rgb` holds the photo's own
-/// colors.
+/// Cuts the kept classes out of the photo: `alpha` is set to the cut-out's opacity, and `rgb` holds
+/// the photo's own colors.
 ///
-/// `keep` are class numbers; where it is empty, all but the table's background. `foreground` is the
-/// probability of the kept classes for each pixel, `[height, width]`: with it the edge is soft
-/// (transparent below 0.2, opaque above 0.8, a smooth step between); without it each pixel is in or
-/// out. What was transparent in the photo stays so.
+/// `keep` lists class numbers; if empty, everything but the table's background is kept.
+/// `foreground` is the probability of the kept classes for each pixel, `[height, width]`: with it
+/// the edge is soft (transparent below 0.2, opaque above 0.8, smoothstep between); without it each
+/// pixel is either in or out. Transparent pixels of the photo stay transparent.
 ///
-/// The image's own memory holds the result. Errors where sizes differ, nothing is named and the
-/// table has no background, or there is no memory for the opacity.
+/// The result reuses the memory of `image`.
+///
+/// # Errors
+/// Returns an error if the sizes differ, `keep` is empty and the table has no background, or memory
+/// for the opacity runs out.
 pub fn cut_out(
     mut image: Image,
     labels: &LabelMap,
@@ -131,44 +128,47 @@ pub fn cut_out(
     same_size(&image, labels)?;
     let background = table.background();
     if keep.is_empty() && background.is_none() {
-        return Err(error!(Usage, "a cut-out of what? these classes have no background")
+        return Err(error!(Usage, "no classes to cut out, and the class table has no background")
             .advice("name the classes to keep"));
     }
     if let Some(p) = foreground.filter(|p| p.len() != labels.labels.len()) {
         return Err(error!(
             Usage,
-            "{} probabilities for an image of {} pixels",
+            "expected one probability per pixel, got {} for {} pixels",
             p.len(),
             labels.labels.len()
         ));
     }
-    let kept = |label: u16| match keep {
+    let is_kept = |label: u16| match keep {
         [] => background != Some(label.into()) && table.ignored.iter().all(|i| i.label != label),
         keep => keep.contains(&label.into()),
     };
-    let mut alpha: Vec<u8> = room(labels.labels.len(), "the cut-out's opacity")?;
+    let mut alpha: Vec<u8> = with_capacity(labels.labels.len(), "the cut-out's opacity")?;
     match foreground {
         Some(p) => {
             alpha.extend(p.iter().map(|&p| (255.0 * smooth_step((p - 0.2) / 0.6)).round() as u8))
         }
-        None => alpha.extend(labels.labels.iter().map(|&l| if kept(l) { 255 } else { 0 })),
+        None => alpha.extend(labels.labels.iter().map(|&l| if is_kept(l) { 255 } else { 0 })),
     }
     image.notes.clear();
-    if let Some(own) = image.alpha.take() {
-        for (pixel, &own) in image.rgb.chunks_exact_mut(3).zip(&own) {
-            lift_off(pixel, own, backdrop);
+    if let Some(photo_alpha) = image.alpha.take() {
+        for (pixel, &a) in image.rgb.chunks_exact_mut(3).zip(&photo_alpha) {
+            remove_backdrop(pixel, a, backdrop);
         }
-        alpha
-            .iter_mut()
-            .zip(own)
-            .for_each(|(a, own)| *a = ((u32::from(*a) * u32::from(own) + 127) / 255) as u8);
+        for (a, photo) in alpha.iter_mut().zip(photo_alpha) {
+            *a = ((u32::from(*a) * u32::from(photo) + 127) / 255) as u8;
+        }
     }
     image.alpha = Some(alpha);
     Ok(image)
 }
 
-/// Sums the probabilities of the kept classes over `[pixels, channels]`: what [`cut_out`] takes for
-/// a soft edge.
+/// Sums the probabilities of the kept classes over `[pixels, channels]`, as the `foreground`
+/// argument of [`cut_out`].
+///
+/// # Errors
+/// Returns an error if the number of probabilities is not a multiple of `channels`, or a kept class
+/// is out of range.
 pub fn foreground(probabilities: &[f32], channels: usize, keep: &[usize]) -> Result<Vec<f32>> {
     if channels == 0
         || !probabilities.len().is_multiple_of(channels)
@@ -176,7 +176,7 @@ pub fn foreground(probabilities: &[f32], channels: usize, keep: &[usize]) -> Res
     {
         return Err(error!(
             Usage,
-            "{} probabilities are not {channels} for each pixel, or {keep:?} are not among them",
+            "expected {channels} probabilities per pixel and classes below {channels}, got {} probabilities and classes {keep:?}",
             probabilities.len()
         ));
     }
@@ -186,21 +186,28 @@ pub fn foreground(probabilities: &[f32], channels: usize, keep: &[usize]) -> Res
     memory::collect(probabilities.len() / channels, sums)
 }
 
+/// Returns the outline color of a class color.
+fn lighten(value: u8) -> u8 {
+    let value = f32::from(value);
+    (value + (255.0 - value) * OUTLINE_LIGHT).round() as u8
+}
+
 fn smooth_step(t: f32) -> f32 {
     let t = t.clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
 
-/// Undoes the laying over the backdrop, so that half-transparent pixels carry no gray into the
+/// Undoes the blending with the backdrop, so that half-transparent pixels carry no gray into the
 /// cut-out.
-fn lift_off(pixel: &mut [u8], alpha: u8, backdrop: [u8; 3]) {
+fn remove_backdrop(pixel: &mut [u8], alpha: u8, backdrop: [u8; 3]) {
     if alpha == 0 {
         return;
     }
-    for (value, behind) in pixel.iter_mut().zip(backdrop) {
-        let (laid, behind, alpha) = (i32::from(*value), i32::from(behind), i32::from(alpha));
-        let front =
-            behind + ((laid - behind) * 255 + (laid - behind).signum() * (alpha / 2)) / alpha;
+    for (value, background) in pixel.iter_mut().zip(backdrop) {
+        let alpha = i32::from(alpha);
+        let background = i32::from(background);
+        let difference = i32::from(*value) - background;
+        let front = background + (difference * 255 + difference.signum() * (alpha / 2)) / alpha;
         *value = front.clamp(0, 255) as u8;
     }
 }
@@ -210,7 +217,7 @@ pub(super) fn same_size(image: &Image, labels: &LabelMap) -> Result<()> {
     if p != l {
         return Err(error!(
             Usage,
-            "labels of {} x {} pixels do not fit an image of {} x {}", l.0, l.1, p.0, p.1
+            "label map is {} x {} pixels, but the image is {} x {}", l.0, l.1, p.0, p.1
         ));
     }
     Ok(())
@@ -235,7 +242,7 @@ mod tests {
             .unwrap();
         let row: Vec<_> = out.rgb[..18].chunks(3).map(|p| [p[0], p[1], p[2]]).collect();
         assert_eq!(row[..2], [[100; 3]; 2]);
-        assert_eq!(row[2], [220, 185, 185], "192 and 128 taken 45 % of the way to white");
+        assert_eq!(row[2], [220, 185, 185], "192 and 128 lightened by 45 %");
         assert_eq!(row[3], [146, 114, 114]);
         let none = Overlay { opacity: 0.0, outline: Some(0), tint_background: true }
             .draw(&image, &labels, &ClassTable::voc())
@@ -247,7 +254,7 @@ mod tests {
         assert_eq!((&full.rgb[..3], &full.rgb[6..9]), (&[0u8, 0, 0][..], &[192u8, 128, 128][..]));
     }
 
-    /// Looking at every pixel in reach would be 9e9 steps here.
+    /// Checking every pixel in reach would take 9e9 steps here.
     #[test]
     fn a_wide_outline_takes_no_longer_than_a_thin_one() {
         let (w, h) = (1500, 1500);
@@ -318,10 +325,10 @@ mod tests {
             let out =
                 cut_out(image.clone(), &labels, &ClassTable::voc(), &[], None, BACKDROP).unwrap();
             assert_eq!(out.alpha.unwrap()[..6], [0, 0, alpha, alpha, alpha, alpha]);
-            for (got, wanted) in out.rgb[..3].iter().zip([20u8, 127, 250]) {
+            for (got, expected) in out.rgb[..3].iter().zip([20u8, 127, 250]) {
                 assert!(
-                    got.abs_diff(wanted) <= tolerance,
-                    "alpha {alpha}: {got} instead of {wanted}"
+                    got.abs_diff(expected) <= tolerance,
+                    "alpha {alpha}: {got} instead of {expected}"
                 );
             }
         }

@@ -1,5 +1,5 @@
-//! Class names and display colors: [`ClassTable`], how it is read from `classes.txt`, and colors
-//! for classes that have none.
+//! Class names and display colors: [`ClassTable`], its `classes.txt` format, and generated colors
+//! for classes without one.
 
 use crate::error::{Error, Result, error};
 use crate::files::{BYTE_ORDER_MARK, read_text_at_most};
@@ -7,40 +7,40 @@ use crate::text::{class_name, excerpt};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// The longest `classes.txt` that is read: masks have 65,536 values at most.
-const MOST_BYTES: u64 = 16 << 20;
+/// Size limit of a `classes.txt`: masks have at most 65,536 values.
+const MAX_BYTES: u64 = 16 << 20;
 
-/// Names that mark a label as no class: its pixels count in no score.
-const IGNORED_NAMES: &[&str] = &["ignore", "ignored", "unlabelled", "unlabeled", "void"];
+/// Names of ignored labels: their pixels are left out of losses and scores.
+const IGNORED_NAMES: &[&str] = &["ignore", "ignored", "unlabeled", "unlabelled", "void"];
 
 /// The names and display colors of a network's or a data set's classes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Raw")]
+#[serde(try_from = "RawClassTable")]
 pub struct ClassTable {
-    /// Names, by class number.
+    /// Class names, by class number.
     pub names: Vec<String>,
-    /// Display colors (sRGB), by class number; as many as names.
+    /// Display colors (sRGB), by class number; one for each name.
     pub colors: Vec<[u8; 3]>,
-    /// Labels that occur in masks and are no class.
+    /// Labels that occur in masks but are not classes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<IgnoredLabel>,
 }
 
-/// A label of masks that is no class ("ignore", "unlabeled"): left out of losses and scores.
+/// A mask label that is not a class ("ignore", "unlabeled"), left out of losses and scores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IgnoredLabel {
-    /// The value in masks.
+    /// Value in masks.
     pub label: u16,
-    /// Its name.
+    /// Name of the label.
     pub name: String,
-    /// Its display color.
+    /// Display color, sRGB.
     #[serde(alias = "colour")]
     pub color: [u8; 3],
 }
 
-/// What is read from JSON before it is checked.
+/// The JSON form of [`ClassTable`], not yet validated.
 #[derive(Deserialize)]
-struct Raw {
+struct RawClassTable {
     names: Vec<String>,
     #[serde(alias = "colours")]
     colors: Vec<[u8; 3]>,
@@ -48,10 +48,10 @@ struct Raw {
     ignored: Vec<IgnoredLabel>,
 }
 
-impl TryFrom<Raw> for ClassTable {
+impl TryFrom<RawClassTable> for ClassTable {
     type Error = Error;
 
-    fn try_from(raw: Raw) -> Result<Self> {
+    fn try_from(raw: RawClassTable) -> Result<Self> {
         let clean = |label: IgnoredLabel| IgnoredLabel { name: class_name(&label.name), ..label };
         Ok(Self {
             ignored: raw.ignored.into_iter().map(clean).collect(),
@@ -61,11 +61,12 @@ impl TryFrom<Raw> for ClassTable {
 }
 
 impl ClassTable {
-    /// A table from names and colors. In names, characters that a terminal obeys (escape sequences,
-    /// line breaks) become U+FFFD, and names of more than 160 characters are cut: they come from
-    /// files, and are shown in many places.
+    /// Creates a table from names and colors. Control characters in names (escape sequences, line
+    /// breaks) are replaced with U+FFFD and names longer than 160 characters are cut, because names
+    /// come from files and are printed to terminals.
     ///
-    /// Errors where there is no class, or not one color for each name.
+    /// # Errors
+    /// Returns an error if there are no classes, or the numbers of names and colors differ.
     pub fn new(names: Vec<String>, colors: Vec<[u8; 3]>) -> Result<Self> {
         if names.len() != colors.len() {
             return Err(error!(Config, "{} class names, but {} colors", names.len(), colors.len()));
@@ -80,17 +81,17 @@ impl ClassTable {
         })
     }
 
-    /// `n` nameless classes ("class 0", ...) in colors that can be told apart.
+    /// Creates a table of `n` unnamed classes ("class 0", ...) with distinct colors.
     pub fn generic(n: usize) -> Self {
         let names = (0..n).map(|i| format!("class {i}")).collect();
         Self { names, colors: (0..n).map(distinct).collect(), ignored: Vec::new() }
     }
 
-    /// The same classes in bright colors that can be told apart ([`distinct`]), the background and
-    /// ignored labels as they were.
+    /// Returns the same classes with bright, distinct colors ([`distinct`]). The background and
+    /// ignored labels keep their colors.
     ///
-    /// Data sets' own colors are made for masks; some (VOC's cat, 64 0 0) are too dark to tint a
-    /// photo with.
+    /// The color tables of data sets are meant for masks; some colors (VOC's cat, 64 0 0) are too
+    /// dark for an overlay.
     #[must_use]
     pub fn vivid(&self) -> Self {
         let background = self.background();
@@ -99,17 +100,17 @@ impl ClassTable {
         Self { colors: (0..self.len()).map(color).collect(), ..self.clone() }
     }
 
-    /// Number of classes, ignored labels not counted.
+    /// Returns the number of classes, without ignored labels.
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// Whether there is no class.
+    /// Returns whether the table has no classes.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// The name of a label; "class N" for one that the table does not know.
+    /// Returns the name of a label, or "class N" for a label not in the table.
     pub fn name(&self, label: usize) -> String {
         match (self.names.get(label), self.ignored_label(label)) {
             (_, Some(ignored)) => ignored.name.clone(),
@@ -118,7 +119,7 @@ impl ClassTable {
         }
     }
 
-    /// The color of a label; VOC's for one that the table does not know.
+    /// Returns the color of a label, or its VOC color for a label not in the table.
     pub fn color(&self, label: usize) -> [u8; 3] {
         match (self.colors.get(label), self.ignored_label(label)) {
             (_, Some(ignored)) => ignored.color,
@@ -131,35 +132,41 @@ impl ClassTable {
         self.ignored.iter().find(|i| usize::from(i.label) == label)
     }
 
-    /// The class that is called "background", where there is one: overlays leave it as it is,
-    /// cut-outs make it transparent.
+    /// Returns the class named "background", if any. Overlays leave it untinted; cut-outs make it
+    /// transparent.
     pub fn background(&self) -> Option<usize> {
         self.names.iter().position(|n| n.eq_ignore_ascii_case("background"))
     }
 
-    /// The class of this name, case ignored.
+    /// Returns the class with the given name, ignoring case.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.names.iter().position(|n| n.eq_ignore_ascii_case(name))
     }
 
-    /// The values of masks that are no class.
+    /// Returns the values of the ignored labels.
     pub fn ignored_values(&self) -> Vec<u32> {
         self.ignored.iter().map(|i| u32::from(i.label)).collect()
     }
 
-    /// Reads a `classes.txt`: see [`ClassTable::parse`]. Errors name the file and the line.
+    /// Reads a `classes.txt` file; see [`ClassTable::parse`] for the format.
+    ///
+    /// # Errors
+    /// Returns an error with the file and line if the file cannot be read or parsed.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::parse(&read_text_at_most(path, MOST_BYTES)?).map_err(|e| e.file(path))
+        Self::parse(&read_text_at_most(path, MAX_BYTES)?).map_err(|e| e.file(path))
     }
 
-    /// A table from lines of number, name and color, such as `7 car 128 128 128`. Names may hold
-    /// blanks; empty lines and lines that begin with `#` are skipped, and so is a byte-order mark
-    /// in front.
+    /// Parses lines of number, name and color, such as `7 car 128 128 128`. Names may contain
+    /// spaces. Empty lines, lines that begin with `#` and a leading byte-order mark are skipped.
     ///
-    /// The numbers count up from 0 without a gap. Lines named "ignore", "unlabelled", "unlabeled" or
-    /// "void" with the number behind the last class, or 255, tell of ignored labels. Errors name
-    /// the line.
+    /// Numbers count up from 0 without gaps. Lines named "ignore", "ignored", "unlabeled",
+    /// "unlabelled" or "void" whose number is past the last class, such as 255, define ignored
+    /// labels.
+    ///
+    /// # Errors
+    /// Returns an error with the line number if a line is malformed or out of order, or if there
+    /// are no classes.
     pub fn parse(text: &str) -> Result<Self> {
         let (mut names, mut colors, mut ignored) =
             (Vec::new(), Vec::new(), Vec::<IgnoredLabel>::new());
@@ -172,7 +179,7 @@ impl ClassTable {
                 .ok_or_else(|| {
                     error!(
                         Data,
-                        "`{}` is not a number, a name and three values 0 to 255",
+                        "expected `NUMBER NAME R G B` with colors 0 to 255, found `{}`",
                         excerpt(line)
                     )
                 })
@@ -188,18 +195,18 @@ impl ClassTable {
                 let next = names.len();
                 return Err(error!(
                     Data,
-                    "class {label} where class {next} should follow; ignored labels come last"
+                    "expected class {next}, found class {label}; ignored labels come last"
                 )
                 .at(format!("line {}", index + 1)));
             }
         }
         Ok(Self {
             ignored,
-            ..Self::new(names, colors).map_err(|_| error!(Data, "lists no classes"))?
+            ..Self::new(names, colors).map_err(|_| error!(Data, "no classes listed"))?
         })
     }
 
-    /// 256 colors for a palette PNG: the table's, and VOC's for the values past it.
+    /// Returns 256 colors for a palette PNG: the table's, then VOC's for values not in the table.
     pub fn palette(&self) -> Vec<u8> {
         (0..256).flat_map(|label| self.color(label)).collect()
     }
@@ -216,9 +223,9 @@ fn parse_line(line: &str) -> Option<(u16, String, [u8; 3])> {
     Some((number.parse().ok()?, name.join(" "), color.try_into().ok()?))
 }
 
-/// The color of a label in PASCAL VOC's color map: the label's bits, three at a time, are dealt to
-/// red, green and blue from the highest bit down (`VOClabelcolormap` of the VOC development kit). 0
-/// is black, 255 is (224, 224, 192).
+/// Returns the color of a label in the PASCAL VOC color map: the bits of the label are distributed,
+/// three at a time, to red, green and blue from the highest bit down (`VOClabelcolormap` of the VOC
+/// development kit). 0 is black, 255 is (224, 224, 192).
 pub fn voc_color(label: usize) -> [u8; 3] {
     let mut color = [0u8; 3];
     for (round, shift) in (0..8).rev().enumerate() {
@@ -229,16 +236,15 @@ pub fn voc_color(label: usize) -> [u8; 3] {
     color
 }
 
-/// Color `index` of an endless row of colors that can be told apart: hues a golden angle apart in
-/// OKLCH, so that neighbors and near-neighbors in the row lie far from each other, at lightness and
-/// chroma that change from one to the next.
+/// Returns color `index` of an endless sequence of distinct colors. Hues advance by the golden
+/// angle in OKLCH, so that nearby indices have distant hues; lightness and chroma alternate.
 pub fn distinct(index: usize) -> [u8; 3] {
     const GOLDEN_ANGLE: f64 = 137.507_764_050_037_85;
     let hue = (25.0 + GOLDEN_ANGLE * index as f64).to_radians();
     let lightness = [0.70, 0.82, 0.60, 0.76, 0.65][index % 5];
     let chroma = [0.20, 0.14, 0.17][index % 3];
-    // Less chroma until the color exists in sRGB: hue and lightness, which tell classes apart,
-    // stay.
+    // Reduce chroma until the color is inside the sRGB gamut. Hue and lightness, which distinguish
+    // classes, are preserved.
     (0..20)
         .map(|step| oklch(lightness, chroma * (1.0 - f64::from(step) / 20.0), hue))
         .find(|rgb| rgb.iter().all(|v| (-1e-9..=1.0 + 1e-9).contains(v)))
@@ -246,7 +252,8 @@ pub fn distinct(index: usize) -> [u8; 3] {
         .map(|v| (encode(v) * 255.0).round() as u8)
 }
 
-/// OKLCH to linear sRGB (Björn Ottosson, "A perceptual color space for image processing", 2020).
+/// Converts OKLCH to linear sRGB (Björn Ottosson, "A perceptual color space for image processing",
+/// 2020).
 fn oklch(lightness: f64, chroma: f64, hue: f64) -> [f64; 3] {
     let (a, b) = (chroma * hue.cos(), chroma * hue.sin());
     let l = (lightness + 0.396_337_777_4 * a + 0.215_803_757_3 * b).powi(3);
@@ -259,7 +266,7 @@ fn oklch(lightness: f64, chroma: f64, hue: f64) -> [f64; 3] {
     ]
 }
 
-/// sRGB's transfer curve.
+/// The sRGB transfer function.
 fn encode(linear: f64) -> f64 {
     let linear = linear.clamp(0.0, 1.0);
     if linear <= 0.003_130_8 { 12.92 * linear } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 }
@@ -301,11 +308,11 @@ mod tests {
     fn bad_class_files_are_refused_with_the_line() {
         for (text, part) in [
             ("0 sky 1 2", "line 1"),
-            ("0 sky 1 2 3\n2 car 1 2 3", "class 1 should follow"),
+            ("0 sky 1 2 3\n2 car 1 2 3", "expected class 1, found class 2"),
             ("0 sky 1 2 3\n1 car 1 2 300", "line 2"),
             ("0 1 2 3", "line 1"),
             ("x sky 1 2 3", "line 1"),
-            ("# nothing\n", "lists no classes"),
+            ("# nothing\n", "no classes listed"),
             ("0 sky 1 2 3\n1 void 0 0 0\n2 car 1 2 3", "line 3"),
         ] {
             let error = ClassTable::parse(text).unwrap_err();

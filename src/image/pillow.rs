@@ -1,34 +1,34 @@
-//! Resampling of 8-bit RGB, to the very bytes that Pillow computes.
+//! Resampling of 8-bit RGB, bit-identical to Pillow.
 //!
-//! Two passes, rows first and columns after them, with the result rounded to 8 bits in between: the
-//! order matters for the rounding, and networks were trained on images that went through Pillow or
-//! torchvision, which take this one (Pillow 13 takes the other one for images that shrink much more
-//! in height than in width, earlier versions never do). Weights are in fixed point with
-//! [`PRECISION`] bits, as Pillow's are (`src/libImaging/Resample.c`).
+//! There are two passes, rows first and then columns, and the intermediate result is rounded to 8
+//! bits. The order affects rounding. Networks were trained on images resized by Pillow or
+//! torchvision, which use this order (Pillow 13 uses the other order for images that shrink much
+//! more in height than in width; earlier versions never do). Weights are in fixed point with
+//! [`PRECISION`] bits, as in Pillow (`src/libImaging/Resample.c`).
 
 use crate::error::Result;
 use crate::memory;
 use rayon::prelude::*;
 
-/// Bits behind the point: 8 bits of a sample and a sign fit beside them, with one bit to spare for
-/// weights that sum up to a little over 1.
+/// Fractional bits of the weights. This leaves 8 bits for a sample, a sign bit, and one spare bit
+/// for weights that sum to a little over 1.
 const PRECISION: u32 = 32 - 8 - 2;
 
-/// What an output row or column is made of: weights of source positions in a row.
+/// The filter weights of each output position.
 struct Taps {
-    /// The first source position of each output position, and how many follow.
+    /// First source position and number of weights of each output position.
     bounds: Vec<(usize, usize)>,
-    /// `stride` weights for each output position.
+    /// `stride` weights per output position.
     weights: Vec<i32>,
     stride: usize,
 }
 
 impl Taps {
-    /// Bilinear with antialiasing, from `from` positions to `to`, for the output positions
-    /// `at .. at + size` alone.
+    /// Computes bilinear weights with antialiasing, from `from` positions to `to`, for the output
+    /// positions `at .. at + size`.
     fn bilinear(from: usize, to: usize, at: usize, size: usize) -> Self {
         let scale = from as f64 / to as f64;
-        // Shrinking widens the triangle; enlarging leaves it two source positions wide.
+        // Downscaling widens the triangle; upscaling keeps it two source positions wide.
         let support = scale.max(1.0);
         let stride = support.ceil() as usize * 2 + 1;
         let mut taps =
@@ -36,11 +36,11 @@ impl Taps {
         let mut exact = Vec::with_capacity(stride);
         for (out, weights) in (at..at + size).zip(taps.weights.chunks_exact_mut(stride)) {
             let center = (out as f64 + 0.5) * scale;
-            // Casts to integers cut the fraction off, and take numbers below zero to zero.
+            // Casts to integers truncate, and clamp negative numbers to zero.
             let first = (center - support + 0.5) as usize;
             let end = ((center + support + 0.5) as usize).min(from);
             exact.clear();
-            // A product with the inverse, as there: a quotient may differ in the last bit.
+            // Multiply by the inverse as Pillow does: a quotient may differ in the last bit.
             let inverse = 1.0 / support;
             exact.extend(
                 (first..end).map(|x| (1.0 - ((x as f64 - center + 0.5) * inverse).abs()).max(0.0)),
@@ -54,13 +54,13 @@ impl Taps {
         taps
     }
 
-    /// The source position range that any output position reads.
-    fn reach(&self) -> (usize, usize) {
+    /// Returns the range of source positions that are read.
+    fn source_range(&self) -> (usize, usize) {
         let end = self.bounds.iter().map(|(first, count)| first + count).max().unwrap_or(0);
         (self.bounds.first().map_or(0, |b| b.0), end)
     }
 
-    fn of(&self, out: usize) -> (usize, &[i32]) {
+    fn weights(&self, out: usize) -> (usize, &[i32]) {
         let (first, count) = self.bounds[out];
         (first, &self.weights[out * self.stride..][..count])
     }
@@ -70,11 +70,11 @@ fn round(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
 
-/// Half a step: what is shifted out is rounded.
+/// Half of the last place, for rounding to nearest.
 const HALF: i32 = 1 << (PRECISION - 1);
 
-/// The window of `size` at `at` of the image `rgb` (`[h, w, 3]`, `from`) scaled to `to`. All are
-/// (width, height), none is zero, and the window is inside.
+/// Scales the image `rgb` (`[h, w, 3]`) of size `from` to `to`, and returns the window of `size` at
+/// `at`. Sizes are (width, height) and nonzero, and the window must be inside `to`.
 pub(super) fn bilinear(
     rgb: &[u8],
     from: (usize, usize),
@@ -83,34 +83,38 @@ pub(super) fn bilinear(
     size: (usize, usize),
 ) -> Result<Vec<u8>> {
     let vertical = (from.1 != to.1).then(|| Taps::bilinear(from.1, to.1, at.1, size.1));
-    let (top, bottom) = vertical.as_ref().map_or((at.1, at.1 + size.1), Taps::reach);
+    let (top, bottom) = vertical.as_ref().map_or((at.1, at.1 + size.1), Taps::source_range);
     let horizontal = (from.0 != to.0).then(|| Taps::bilinear(from.0, to.0, at.0, size.0));
     let mut rows: Vec<u8> = memory::zeros(3 * size.0 * (bottom - top))?;
     rows.par_chunks_exact_mut(3 * size.0)
         .zip(rgb[3 * from.0 * top..].par_chunks_exact(3 * from.0))
         .for_each(|(out, row)| match &horizontal {
-            Some(taps) => along_row(row, taps, out),
+            Some(taps) => resample_row(row, taps, out),
             None => out.copy_from_slice(&row[3 * at.0..][..3 * size.0]),
         });
     let Some(taps) = vertical else { return Ok(rows) };
     let mut out: Vec<u8> = memory::zeros(3 * size.0 * size.1)?;
     out.par_chunks_exact_mut(3 * size.0).enumerate().for_each_init(Vec::new, |sums, (y, out)| {
-        let (first, weights) = taps.of(y);
+        let (first, weights) = taps.weights(y);
         sums.clear();
         sums.resize(out.len(), HALF);
         for (row, &weight) in
             rows[3 * size.0 * (first - top)..].chunks_exact(3 * size.0).zip(weights)
         {
-            sums.iter_mut().zip(row).for_each(|(sum, &sample)| *sum += i32::from(sample) * weight);
+            for (sum, &sample) in sums.iter_mut().zip(row) {
+                *sum += i32::from(sample) * weight;
+            }
         }
-        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = round(*sum));
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = round(*sum);
+        }
     });
     Ok(out)
 }
 
-fn along_row(row: &[u8], taps: &Taps, out: &mut [u8]) {
+fn resample_row(row: &[u8], taps: &Taps, out: &mut [u8]) {
     for (x, out) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-        let (first, weights) = taps.of(x);
+        let (first, weights) = taps.weights(x);
         let mut sums = [HALF; 3];
         for (sample, &weight) in row[3 * first..].as_chunks::<3>().0.iter().zip(weights) {
             for (sum, &sample) in sums.iter_mut().zip(sample) {
@@ -125,7 +129,7 @@ fn along_row(row: &[u8], taps: &Taps, out: &mut [u8]) {
 mod tests {
     use super::*;
 
-    /// tests/golden/resize.py has the same formula.
+    /// The same formula as in tests/golden/resize.py.
     fn pattern((w, h): (usize, usize)) -> Vec<u8> {
         (0..(w * h * 3) as u64).map(|i| ((i * 2_654_435_761) >> 8) as u8).collect()
     }

@@ -1,5 +1,4 @@
-//! From whatever samples a decoder returns to upright 8-bit RGB, with as few copies of the image as
-//! its kind allows.
+//! Conversion of decoded samples of any kind to upright 8-bit RGB, with as few copies as possible.
 
 use super::decode::Image;
 use crate::error::{Result, error};
@@ -7,11 +6,11 @@ use crate::memory;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, GrayImage, RgbImage};
 
-/// How the note on an image begins that was turned by its EXIF orientation.
-pub(crate) const TURNED: &str = "turned upright";
+/// Start of the note on an image that was rotated according to its EXIF orientation.
+pub(crate) const UPRIGHT_NOTE: &str = "rotated upright";
 
-/// RGB over `backdrop`, and the alpha where a pixel is not opaque. `data` are interleaved samples
-/// as a decoder returns them, 16-bit ones in the machine's byte order.
+/// Converts interleaved samples (16-bit ones in native byte order) to RGB blended with `backdrop`,
+/// and the alpha channel if any pixel is not opaque.
 pub(super) fn to_rgb(
     color: ColorType,
     mut data: Vec<u8>,
@@ -24,12 +23,12 @@ pub(super) fn to_rgb(
         L8 | La8 | Rgb8 | Rgba8 => {}
         L16 | La16 | Rgb16 | Rgba16 => narrow(&mut data, notes),
         _ => {
-            return Err(error!(Image, "holds floating-point samples")
-                .advice("convert it to 8 or 16 bits a sample"));
+            return Err(error!(Image, "floating-point samples are not supported")
+                .advice("convert the image to 8 or 16 bits per sample"));
         }
     }
     if matches!(color, L8 | La8 | L16 | La16) {
-        notes.push("gray was spread to red, green and blue".into());
+        notes.push("converted gray to RGB".into());
     }
     Ok(match color.channel_count() {
         1 => (memory::collect(3 * data.len(), data.iter().flat_map(|&v| [v; 3]))?, None),
@@ -37,7 +36,7 @@ pub(super) fn to_rgb(
             let pixels = data.len() / 2;
             let rgb = memory::collect(3 * pixels, data.chunks_exact(2).flat_map(|p| [p[0]; 3]))?;
             let alpha = memory::collect(pixels, data.chunks_exact(2).map(|p| p[1]))?;
-            lay_over(rgb, alpha, backdrop, premultiplied, notes)
+            blend_with_backdrop(rgb, alpha, backdrop, premultiplied, notes)
         }
         3 => (data, None),
         _ => {
@@ -48,12 +47,12 @@ pub(super) fn to_rgb(
             }
             data.truncate(3 * alpha.len());
             data.shrink_to_fit();
-            lay_over(data, alpha, backdrop, premultiplied, notes)
+            blend_with_backdrop(data, alpha, backdrop, premultiplied, notes)
         }
     })
 }
 
-/// 16 bits to 8 in place, to the nearest: 65535 is 255, 257 is 1.
+/// Rounds 16-bit samples to 8 bits in place: 65535 becomes 255, 257 becomes 1.
 fn narrow(data: &mut Vec<u8>, notes: &mut Vec<String>) {
     let mut largest = 0;
     for sample in 0..data.len() / 2 {
@@ -63,17 +62,16 @@ fn narrow(data: &mut Vec<u8>, notes: &mut Vec<String>) {
     }
     data.truncate(data.len() / 2);
     data.shrink_to_fit();
-    notes.push("16-bit samples were rounded to 8".into());
-    // 10- and 12-bit data in 16-bit files: valid, but next to black, and a network sees nothing in
-    // it.
+    notes.push("rounded 16-bit samples to 8 bits".into());
+    // 10- and 12-bit data in 16-bit files is valid but almost black, and useless to a network.
     if largest < 4096 {
         notes.push(format!(
-            "the largest 16-bit sample is only {largest} of 65535: the image is next to black"
+            "the largest 16-bit sample is only {largest} of 65535, so the image is almost black"
         ));
     }
 }
 
-/// Takes a fourth channel away that is not opacity, where the decoder left it in.
+/// Removes a fourth channel that is not opacity.
 pub(super) fn without_fourth_channel(
     color: ColorType,
     mut data: Vec<u8>,
@@ -81,22 +79,22 @@ pub(super) fn without_fourth_channel(
 ) -> (ColorType, Vec<u8>) {
     use ColorType::*;
     notes.push(
-        "the fourth channel is not marked as alpha (TIFF ExtraSamples), and was left out".into(),
+        "dropped the fourth channel, which is not marked as alpha (TIFF ExtraSamples)".into(),
     );
-    let kept = match color {
+    let target = match color {
         Rgba8 => Rgb8,
         Rgba16 => Rgb16,
         _ => return (color, data),
     };
-    let (from, to) = (usize::from(color.bytes_per_pixel()), usize::from(kept.bytes_per_pixel()));
+    let (from, to) = (usize::from(color.bytes_per_pixel()), usize::from(target.bytes_per_pixel()));
     for pixel in 0..data.len() / from {
         data.copy_within(from * pixel..from * pixel + to, to * pixel);
     }
     data.truncate(data.len() / from * to);
-    (kept, data)
+    (target, data)
 }
 
-fn lay_over(
+fn blend_with_backdrop(
     mut rgb: Vec<u8>,
     alpha: Vec<u8>,
     backdrop: [u8; 3],
@@ -107,28 +105,28 @@ fn lay_over(
         return (rgb, None);
     }
     for (pixel, &a) in rgb.chunks_exact_mut(3).zip(&alpha) {
-        for (sample, behind) in pixel.iter_mut().zip(backdrop) {
-            // Of premultiplied colors the front's share is in the sample already.
+        for (sample, background) in pixel.iter_mut().zip(backdrop) {
+            // Premultiplied samples already include the weight of the foreground.
             *sample = if premultiplied {
-                sample.saturating_add(mix(0, behind, a))
+                sample.saturating_add(mix(0, background, a))
             } else {
-                mix(*sample, behind, a)
+                mix(*sample, background, a)
             };
         }
     }
     let [r, g, b] = backdrop;
-    notes.push(format!("transparency was laid over the color {r} {g} {b}"));
+    notes.push(format!("blended transparent pixels with the color {r} {g} {b}"));
     (rgb, Some(alpha))
 }
 
-/// `share` of 255 parts of `front`, the rest `behind`, rounded to the nearest.
-pub(crate) fn mix(front: u8, behind: u8, share: u8) -> u8 {
-    let (front, behind, share) = (u32::from(front), u32::from(behind), u32::from(share));
-    ((front * share + behind * (255 - share) + 127) / 255) as u8
+/// Blends `front` with opacity `alpha` (0 to 255) over `background`, rounded to nearest.
+pub(crate) fn mix(front: u8, background: u8, alpha: u8) -> u8 {
+    let (front, background, alpha) = (u32::from(front), u32::from(background), u32::from(alpha));
+    ((front * alpha + background * (255 - alpha) + 127) / 255) as u8
 }
 
-/// Turns and mirrors the image upright.
-pub(super) fn turn(
+/// Applies the EXIF orientation and builds the image.
+pub(super) fn orient(
     width: u32,
     height: u32,
     rgb: Vec<u8>,
@@ -136,18 +134,19 @@ pub(super) fn turn(
     orientation: Orientation,
     mut notes: Vec<String>,
 ) -> Result<Image> {
-    let lost = || error!(Image, "the decoder returned fewer pixels than {width} x {height}");
-    let mut rgb = DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, rgb).ok_or_else(lost)?);
+    let too_few = || error!(Image, "the decoder returned fewer pixels than {width} x {height}");
+    let mut rgb =
+        DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, rgb).ok_or_else(too_few)?);
     let mut alpha = match alpha {
         Some(alpha) => Some(DynamicImage::ImageLuma8(
-            GrayImage::from_raw(width, height, alpha).ok_or_else(lost)?,
+            GrayImage::from_raw(width, height, alpha).ok_or_else(too_few)?,
         )),
         None => None,
     };
     if orientation != Orientation::NoTransforms {
         rgb.apply_orientation(orientation);
         alpha.iter_mut().for_each(|a| a.apply_orientation(orientation));
-        notes.push(format!("{TURNED} (EXIF orientation {})", orientation.to_exif()));
+        notes.push(format!("{UPRIGHT_NOTE} (EXIF orientation {})", orientation.to_exif()));
     }
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
     Ok(Image {

@@ -1,9 +1,9 @@
-//! What an image file says of itself before anything is decoded: its kind, how many frames it
-//! holds, whether it is cut short.
+//! Properties of an image file known before decoding: its format, its number of frames, and whether
+//! it is truncated.
 //!
-//! The decoders do not tell these (a JPEG decoder fills a missing half with gray and calls it
-//! success), so the containers are walked here. Nothing is allocated, and no length found in a file
-//! is trusted beyond the end of the bytes.
+//! The decoders do not report these (a JPEG decoder fills a missing half with gray and reports
+//! success), so the containers are parsed here. Nothing is allocated, and no length in a file is
+//! trusted beyond the end of the bytes.
 
 use crate::error::{Result, error};
 use image::ImageFormat;
@@ -11,7 +11,7 @@ use image::metadata::Orientation;
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// What was found in the container.
+/// Properties of the container.
 #[derive(Debug)]
 pub(crate) struct Probe {
     pub format: ImageFormat,
@@ -19,85 +19,85 @@ pub(crate) struct Probe {
     pub frames: usize,
     /// Pages of a TIFF; 1 for others.
     pub pages: usize,
-    /// How long an animation's frames are shown.
+    /// Display times of an animation's frames.
     pub delays: Delays,
-    /// The file ends before its own structure does.
+    /// The file ends before its structure is complete.
     pub truncated: bool,
-    /// A JPEG that keeps all coefficients in memory while decoding.
+    /// A progressive JPEG, whose coefficients are all in memory while decoding.
     pub progressive: bool,
-    /// What the fourth channel of a TIFF is.
+    /// Meaning of the fourth channel of a TIFF.
     pub alpha: Alpha,
-    /// Of a PNG's `eXIf` chunk, which the decoder misses where it stands behind the pixels.
+    /// Orientation from a PNG's `eXIf` chunk, which the decoder misses if it follows the pixels.
     pub orientation: Option<Orientation>,
 }
 
-/// What a fourth channel means.
+/// Meaning of a fourth channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Alpha {
-    /// Opacity, where the decoder calls it that.
+    /// Opacity if the decoder reports it as such.
     AsDecoded,
-    /// Opacity by which the colors are multiplied already (TIFF 6.0, section 18: ExtraSamples 1).
+    /// Opacity, with premultiplied colors (TIFF 6.0, section 18: ExtraSamples 1).
     Premultiplied,
-    /// No opacity, whatever the decoder calls it: near infrared, say (ExtraSamples 0, or no such
-    /// tag).
+    /// Not opacity, whatever the decoder reports, but for example near infrared (ExtraSamples 0, or
+    /// no such tag).
     None,
 }
 
-/// The times for which the frames of an animation are shown, summed up.
+/// Display times of the frames of an animation, summed.
 #[derive(Debug, Default)]
 pub(crate) struct Delays {
-    /// Frames that say how long.
+    /// Number of frames with a display time.
     frames: u64,
     micros: u64,
-    /// The first frame's, in seconds: above and below the line.
+    /// Display time of the first frame in seconds, as numerator and denominator.
     first: Option<(u32, u32)>,
     differ: bool,
 }
 
 impl Delays {
     fn add(&mut self, seconds: (u32, u32)) {
-        let shown =
-            shown(Duration::from_secs_f64(f64::from(seconds.0) / f64::from(seconds.1.max(1))));
+        let (numerator, denominator) = seconds;
+        let time = Duration::from_secs_f64(f64::from(numerator) / f64::from(denominator.max(1)));
         self.frames += 1;
-        self.micros += shown.as_micros() as u64;
+        self.micros += displayed_for(time).as_micros() as u64;
         self.differ |= *self.first.get_or_insert(seconds) != seconds;
     }
 
-    /// Frames a second as a fraction, and whether that is only their mean; `None` where no frame
-    /// tells.
-    pub(crate) fn rate(&self) -> Option<((u64, u64), bool)> {
-        let (above, below) = self.first?;
-        let slow =
-            shown(Duration::from_secs_f64(f64::from(above) / f64::from(below.max(1)))) == SLOW;
+    /// Returns the frame rate as a fraction, and whether it is a mean over different display times.
+    /// `None` if no frame has a display time.
+    pub(crate) fn frame_rate(&self) -> Option<((u64, u64), bool)> {
+        let (numerator, denominator) = self.first?;
+        let time = Duration::from_secs_f64(f64::from(numerator) / f64::from(denominator.max(1)));
+        let slow = displayed_for(time) == SLOW;
         Some(match (self.differ, slow) {
             (true, _) => ((self.frames * 1_000_000, self.micros), true),
             (false, true) => ((10, 1), false),
-            (false, false) => ((below.into(), above.into()), false),
+            (false, false) => ((denominator.into(), numerator.into()), false),
         })
     }
 }
 
-/// Times of up to 10 ms are shown for [`SLOW`] by browsers, whatever the file says, and here.
+/// Display time of frames with a nominal time of up to 10 ms, as in browsers.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// How long a frame is shown for which an animation says `said`.
-pub(crate) fn shown(said: Duration) -> Duration {
-    if said <= Duration::from_millis(10) { SLOW } else { said }
+/// Returns the actual display time of a frame with the given nominal time.
+pub(crate) fn displayed_for(nominal: Duration) -> Duration {
+    if nominal <= Duration::from_millis(10) { SLOW } else { nominal }
 }
 
-/// Whether a file begins as one of the kinds that can be animated.
-pub(crate) fn animates(head: &[u8]) -> bool {
+/// Returns whether a file begins like a format that supports animation.
+pub(crate) fn may_be_animated(head: &[u8]) -> bool {
     use ImageFormat::*;
     matches!(image::guess_format(head), Ok(Gif | Png | WebP))
 }
 
-/// Whether a file begins as an image, read here or not.
+/// Returns whether a file begins like an image, supported or not.
 pub(crate) fn is_image(head: &[u8]) -> bool {
     image::guess_format(head).is_ok()
 }
 
-/// Kinds of file that people take for images and that are not read, by their first bytes.
-const FOREIGN: &[(usize, &[u8], &str)] = &[
+/// Unsupported formats that users may pass as images, by offset and magic bytes.
+const UNSUPPORTED: &[(usize, &[u8], &str)] = &[
     (4, b"ftypavi", "an AVIF image"),
     (4, b"ftyphei", "a HEIC image"),
     (4, b"ftyphev", "a HEIC image"),
@@ -114,7 +114,7 @@ const FOREIGN: &[(usize, &[u8], &str)] = &[
     (0, b"\x1aE\xdf\xa3", "a video"),
     (0, b"YUV4MPEG2", "a video"),
     (8, b"AVI ", "a video"),
-    (0, b"RIFF", "a RIFF file that is no WebP image"),
+    (0, b"RIFF", "a RIFF file other than WebP"),
     (0, b"<svg", "an SVG drawing"),
     (0, b"<?xml", "an XML file (perhaps an SVG drawing)"),
     (0, b"<!DOCTYPE", "a web page"),
@@ -122,10 +122,10 @@ const FOREIGN: &[(usize, &[u8], &str)] = &[
     (0, b"\x93NUMPY", "a NumPy array"),
 ];
 
-/// Looks at a file's content. `name` only helps where the content is silent: TGA has no signature.
+/// Parses a file's container. `name` is used only for TGA, which has no signature.
 pub(crate) fn probe(bytes: &[u8], name: &str) -> Result<Probe> {
     let (format, delays) = (format_of(bytes, name)?, Delays::default());
-    let mut found = Probe {
+    let mut probe = Probe {
         format,
         frames: 1,
         pages: 1,
@@ -135,22 +135,24 @@ pub(crate) fn probe(bytes: &[u8], name: &str) -> Result<Probe> {
         alpha: Alpha::AsDecoded,
         orientation: None,
     };
-    match found.format {
-        ImageFormat::Jpeg => jpeg(bytes, &mut found),
-        ImageFormat::Png => png(bytes, &mut found),
-        ImageFormat::Gif => gif(bytes, &mut found),
-        ImageFormat::WebP => webp(bytes, &mut found),
-        ImageFormat::Tiff => tiff(bytes, &mut found),
+    match probe.format {
+        ImageFormat::Jpeg => jpeg(bytes, &mut probe),
+        ImageFormat::Png => png(bytes, &mut probe),
+        ImageFormat::Gif => gif(bytes, &mut probe),
+        ImageFormat::WebP => webp(bytes, &mut probe),
+        ImageFormat::Tiff => tiff(bytes, &mut probe),
         _ => {}
     }
-    Ok(found)
+    Ok(probe)
 }
 
-/// How many of a file's first bytes [`format_of`] looks at.
-pub(crate) const HEAD: u64 = 512;
+/// Number of leading bytes that [`format_of`] needs.
+pub(crate) const HEAD_BYTES: u64 = 512;
 
-/// The kind of file, by its first bytes; by its name where it is TGA. Errors where no such image is
-/// read.
+/// Detects the format from the first bytes, or from the name for TGA.
+///
+/// # Errors
+/// Returns an error if the format is unknown or not supported.
 pub(crate) fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat> {
     use ImageFormat::*;
     let advice = "convert it to PNG or JPEG";
@@ -159,27 +161,27 @@ pub(crate) fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat> {
         Ok(other) => {
             let kind =
                 other.extensions_str().first().map_or("unknown".into(), |e| e.to_uppercase());
-            return Err(error!(Image, "holds {kind}, which is not read").advice(advice));
+            return Err(error!(Image, "unsupported image format {kind}").advice(advice));
         }
         Err(_) if bytes.starts_with(b"II+\0") || bytes.starts_with(b"MM\0+") => return Ok(Tiff),
         Err(_) => {}
     }
-    for (at, magic, what) in FOREIGN {
+    for (at, magic, what) in UNSUPPORTED {
         if bytes.get(*at..).is_some_and(|rest| rest.starts_with(magic)) {
             let advice = if *what == "a video" {
-                "videos are segmented one at a time, not among images"
+                "segment videos one at a time, not together with images"
             } else {
                 advice
             };
-            return Err(error!(Image, "is {what}, which is not read").advice(advice));
+            return Err(error!(Image, "expected an image, found {what}").advice(advice));
         }
     }
     let extension = name.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase()).unwrap_or_default();
     if matches!(extension.as_str(), "tga" | "icb" | "vda" | "vst") {
         return Ok(Tga);
     }
-    Err(error!(Image, "is no image of a kind that is read")
-        .advice("give a PNG, JPEG, GIF, WebP, BMP, TIFF, PNM, QOI or TGA file"))
+    Err(error!(Image, "unknown image format")
+        .advice("use a PNG, JPEG, GIF, WebP, BMP, TIFF, PNM, QOI or TGA file"))
 }
 
 fn u16_be(bytes: &[u8], at: usize) -> Option<usize> {
@@ -198,10 +200,10 @@ fn u32_le(bytes: &[u8], at: usize) -> Option<usize> {
     Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize)
 }
 
-/// Walks the segments up to the end-of-image marker. An image without one was cut short.
-fn jpeg(bytes: &[u8], found: &mut Probe) {
+/// Walks the segments up to the end-of-image marker. An image without one is truncated.
+fn jpeg(bytes: &[u8], probe: &mut Probe) {
     let mut at = 2;
-    found.truncated = true;
+    probe.truncated = true;
     while let Some(skip) = bytes
         .get(at..)
         .and_then(|rest| rest.windows(2).position(|w| w[0] == 0xff && is_marker(w[1])))
@@ -210,14 +212,14 @@ fn jpeg(bytes: &[u8], found: &mut Probe) {
         at += skip + 2;
         match marker {
             0xd9 => {
-                found.truncated = false;
+                probe.truncated = false;
                 return;
             }
             0x01 | 0xd8 => {}
             _ => {
                 let Some(length) = u16_be(bytes, at) else { return };
                 if matches!(marker, 0xc2 | 0xc6 | 0xca | 0xce) {
-                    found.progressive = true;
+                    probe.progressive = true;
                 }
                 at += length.max(2);
             }
@@ -225,49 +227,49 @@ fn jpeg(bytes: &[u8], found: &mut Probe) {
     }
 }
 
-/// Whether a byte behind 0xff makes a marker: not a stuffed 0xff, fill, or a restart in the middle
-/// of the data.
+/// Returns whether a byte after 0xff makes it a marker, and not a stuffed 0xff, a fill byte, or a
+/// restart marker inside the data.
 fn is_marker(byte: u8) -> bool {
     !matches!(byte, 0x00 | 0xff | 0xd0..=0xd7)
 }
 
-fn png(bytes: &[u8], found: &mut Probe) {
+fn png(bytes: &[u8], probe: &mut Probe) {
     let mut at = 8;
     let mut seen_pixels = false;
     while let (Some(length), Some(kind)) = (u32_be(bytes, at), bytes.get(at + 4..at + 8)) {
         let data = at + 8..(at + 8).saturating_add(length);
         match kind {
             b"IDAT" => seen_pixels = true,
-            // An animation's header counts only in front of the pixels.
-            b"acTL" if !seen_pixels => found.frames = u32_be(bytes, at + 8).unwrap_or(1).max(1),
-            // The numbers of seconds; nothing below the line stands for 100 (APNG specification,
-            // fcTL).
+            // An animation header is only valid before the pixels.
+            b"acTL" if !seen_pixels => probe.frames = u32_be(bytes, at + 8).unwrap_or(1).max(1),
+            // The display time as a fraction of seconds; a denominator of 0 means 100 (APNG
+            // specification, fcTL).
             b"fcTL" => {
-                if let (Some(above), Some(below)) =
-                    (u16_be(bytes, data.start + 20), u16_be(bytes, data.start + 22))
-                {
-                    found.delays.add((above as u32, if below == 0 { 100 } else { below as u32 }));
+                let numerator = u16_be(bytes, data.start + 20);
+                let denominator = u16_be(bytes, data.start + 22);
+                if let (Some(n), Some(d)) = (numerator, denominator) {
+                    probe.delays.add((n as u32, if d == 0 { 100 } else { d as u32 }));
                 }
             }
             b"eXIf" => {
-                found.orientation = bytes.get(data.clone()).and_then(Orientation::from_exif_chunk)
+                probe.orientation = bytes.get(data.clone()).and_then(Orientation::from_exif_chunk)
             }
             b"IEND" => return,
             _ => {}
         }
         at = data.end.saturating_add(4);
     }
-    found.truncated = true;
+    probe.truncated = true;
 }
 
-/// A PNG's columns and rows, by its first 24 bytes.
+/// Returns the columns and rows of a PNG from its first 24 bytes.
 pub(crate) fn png_size(head: &[u8]) -> Option<(usize, usize)> {
     let is_png = head.starts_with(b"\x89PNG\r\n\x1a\n") && head.get(12..16) == Some(b"IHDR");
     is_png.then(|| Some((u32_be(head, 16)?, u32_be(head, 20)?)))?
 }
 
-/// A PNG without its color profile and its texts, of which nothing is used: decoders inflate them,
-/// and a thousandfold at that. Other kinds store such things uncompressed.
+/// Removes the color profile and text chunks of a PNG: they are not used, and decoders inflate
+/// them, possibly a thousandfold. Other formats store such data uncompressed.
 pub(crate) fn without_metadata(bytes: &[u8], format: ImageFormat) -> Cow<'_, [u8]> {
     if format != ImageFormat::Png {
         return Cow::Borrowed(bytes);
@@ -290,7 +292,7 @@ pub(crate) fn without_metadata(bytes: &[u8], format: ImageFormat) -> Cow<'_, [u8
     }
 }
 
-fn gif(bytes: &[u8], found: &mut Probe) {
+fn gif(bytes: &[u8], probe: &mut Probe) {
     let table = |flags: u8| if flags & 0x80 != 0 { 3usize << ((flags & 7) + 1) } else { 0 };
     let sub_blocks = |mut at: usize| -> Option<usize> {
         loop {
@@ -302,9 +304,8 @@ fn gif(bytes: &[u8], found: &mut Probe) {
         }
     };
     let mut frames = 0;
-    // Said in front of a frame, in hundredths of a second; a frame in front of which nothing is
-    // said has none.
-    let mut said = 0;
+    // Delay of the next frame in hundredths of a second, 0 without a graphic control extension.
+    let mut delay = 0;
     let mut walk = || -> Option<()> {
         let mut at = 13 + table(*bytes.get(10)?);
         loop {
@@ -312,10 +313,10 @@ fn gif(bytes: &[u8], found: &mut Probe) {
                 0x2c => {
                     at = sub_blocks(at + 11 + table(*bytes.get(at + 9)?))?;
                     frames += 1;
-                    found.delays.add((std::mem::take(&mut said), 100));
+                    probe.delays.add((std::mem::take(&mut delay), 100));
                 }
                 0x21 if bytes.get(at + 1) == Some(&0xf9) => {
-                    said = u16_le(bytes, at + 4).unwrap_or(0);
+                    delay = u16_le(bytes, at + 4).unwrap_or(0);
                     at = sub_blocks(at + 2)?;
                 }
                 0x21 => at = sub_blocks(at + 2)?,
@@ -323,39 +324,39 @@ fn gif(bytes: &[u8], found: &mut Probe) {
             }
         }
     };
-    // A file without its last byte, but with a whole frame, is an image all the same.
-    found.truncated = walk().is_none() && frames == 0;
-    found.frames = frames.max(1);
+    // A file without its last byte but with a complete frame is still an image.
+    probe.truncated = walk().is_none() && frames == 0;
+    probe.frames = frames.max(1);
 }
 
-fn webp(bytes: &[u8], found: &mut Probe) {
-    let Some(size) = u32_le(bytes, 4) else { return found.truncated = true };
-    found.truncated = size.saturating_add(8) > bytes.len();
+fn webp(bytes: &[u8], probe: &mut Probe) {
+    let Some(size) = u32_le(bytes, 4) else { return probe.truncated = true };
+    probe.truncated = size.saturating_add(8) > bytes.len();
     let (mut at, mut frames) = (12usize, 0);
     while let (Some(kind), Some(length)) =
         (bytes.get(at..at.saturating_add(4)), u32_le(bytes, at.saturating_add(4)))
     {
         frames += usize::from(kind == b"ANMF");
-        // Milliseconds in 24 bits, behind place and size.
+        // The duration is 24 bits of milliseconds after position and size.
         if let (b"ANMF", Some(millis)) = (kind, u32_le(bytes, at.saturating_add(20))) {
-            found.delays.add((millis as u32 & 0xff_ffff, 1000));
+            probe.delays.add((millis as u32 & 0xff_ffff, 1000));
         }
         at = at.saturating_add(8).saturating_add(length).saturating_add(length & 1);
         if at > bytes.len() {
             break;
         }
     }
-    found.frames = frames.max(1);
+    probe.frames = frames.max(1);
 }
 
-/// Tags of a TIFF's directory.
+/// Tags of a TIFF image file directory.
 const PHOTOMETRIC: usize = 262;
 const SAMPLES_PER_PIXEL: usize = 277;
 const EXTRA_SAMPLES: usize = 338;
 
-/// What the channel behind the colors is, by the tags of a TIFF.
+/// Returns the meaning of the channel after the colors, from the tags of a TIFF.
 fn tiff_alpha(photometric: Option<usize>, samples: Option<usize>, extra: Option<usize>) -> Alpha {
-    // 2 is RGB; other kinds have other numbers of colors, and stay the decoder's to name.
+    // 2 is RGB; other color models have other numbers of channels and are left to the decoder.
     match (photometric, samples) {
         (Some(2), Some(4)) => match extra {
             Some(1) => Alpha::Premultiplied,
@@ -366,9 +367,9 @@ fn tiff_alpha(photometric: Option<usize>, samples: Option<usize>, extra: Option<
     }
 }
 
-/// Counts the directories of a classic TIFF, and says what the first one's last channel is; a big
-/// one counts as one page.
-fn tiff(bytes: &[u8], found: &mut Probe) {
+/// Counts the pages of a classic TIFF and finds the meaning of the first page's last channel. A
+/// BigTIFF counts as one page.
+fn tiff(bytes: &[u8], probe: &mut Probe) {
     let big_endian = bytes.starts_with(b"MM");
     let short = |at: usize| {
         let pair: [u8; 2] = bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
@@ -383,7 +384,7 @@ fn tiff(bytes: &[u8], found: &mut Probe) {
         return;
     }
     let (mut next, mut pages) = (long(4), 0);
-    // The bound breaks chains that bite their own tail.
+    // The bound stops circular chains.
     while let (Some(at @ 1..), true) = (next, pages < 1000) {
         let Some(entries) = short(at) else { break };
         if pages == 0 {
@@ -391,16 +392,16 @@ fn tiff(bytes: &[u8], found: &mut Probe) {
                 let entry = (0..entries)
                     .map(|i| at + 2 + 12 * i)
                     .find(|&entry| short(entry) == Some(tag))?;
-                // One or two numbers of 16 bits are in the entry itself; more are elsewhere, at
-                // this offset.
+                // One or two 16-bit values are stored in the entry itself, more at the offset in
+                // the entry.
                 let count = long(entry + 4)?;
                 if count > 2 { short(long(entry + 8)?) } else { short(entry + 8) }
             };
-            found.alpha =
+            probe.alpha =
                 tiff_alpha(value(PHOTOMETRIC), value(SAMPLES_PER_PIXEL), value(EXTRA_SAMPLES));
         }
         pages += 1;
         next = long(at + 2 + 12 * entries);
     }
-    found.pages = pages.max(1);
+    probe.pages = pages.max(1);
 }

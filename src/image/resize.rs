@@ -1,4 +1,4 @@
-//! The size at which an image enters the network, and the resampling that takes it there.
+//! The network's input size for an image, and resampling to that size.
 
 use super::decode::Image;
 use super::pillow;
@@ -7,27 +7,27 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-/// The gray that fills an image up to the network's size: next to 0 after `x / 127.5 - 1`. Where a
-/// device normalizes into a padded tensor it writes 0 itself; this value is for canvases of bytes.
+/// Gray value that pads an image to the network's input size, close to 0 after `x / 127.5 - 1`. It
+/// applies to byte images; a device that normalizes into a padded tensor writes 0 directly.
 pub const PAD: u8 = 127;
 
-/// The largest side that a rule may name.
+/// The largest side that a [`SizeRule`] may set.
 const MAX_SIDE: usize = 65_535;
 
-/// How the size at which an image enters the network is found.
+/// How the network's input size follows from the image's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SizeRule {
-    /// The image's own size, whatever it is: odd or even, square or not.
+    /// The image's own size, odd or even, square or not.
     Native,
-    /// The long side becomes `n`, the shape is kept, and the right or the bottom is padded to `n` x
-    /// `n`, as DeepLab's mobile networks were trained.
+    /// Scale the long side to `n`, keep the aspect ratio, and pad at the right or bottom to `n` x
+    /// `n`, as in the training of DeepLab's mobile networks.
     LongSide(usize),
-    /// The short side becomes `n`, the long side follows, rounded down, and nothing is padded: what
-    /// torchvision's presets do (`resize_size=520`). A long side never exceeds 65,535.
+    /// Scale the short side to `n`, keep the aspect ratio (rounding the long side down), and do not
+    /// pad, as torchvision's presets do (`resize_size=520`). The long side never exceeds 65,535.
     ShortSide(usize),
-    /// The image is scaled, with its shape kept, to the largest size that fits into `w` x `h`, and
-    /// padded at the right or the bottom to exactly that. It is never stretched: the networks know
-    /// objects in their true proportions.
+    /// Scale the image, keeping its aspect ratio, to the largest size that fits into `w` x `h`, and
+    /// pad at the right or bottom to exactly that size. The image is never stretched, because
+    /// networks are trained on undistorted objects.
     Exact {
         /// Width in pixels.
         w: usize,
@@ -39,12 +39,12 @@ pub enum SizeRule {
 impl FromStr for SizeRule {
     type Err = Error;
 
-    /// `native`, a long side such as `513`, a short side such as `short:520`, or a width and height
-    /// such as `640x480`.
+    /// Parses `native`, a long side such as `513`, a short side such as `short:520`, or a width and
+    /// height such as `640x480`.
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || {
-            error!(Usage, "`{text}` is no size").advice(
-                "write native, a long side such as 513, a short side such as short:520, or 640x480",
+        let invalid = || {
+            error!(Usage, "invalid size `{text}`").advice(
+                "use native, a long side such as 513, a short side such as short:520, or 640x480",
             )
         };
         let side = |digits: &str| match digits.parse() {
@@ -52,9 +52,9 @@ impl FromStr for SizeRule {
                 Ok(n)
             }
             Ok(n) if n > MAX_SIDE => {
-                Err(error!(Usage, "a side of {n} pixels is more than {MAX_SIDE}"))
+                Err(error!(Usage, "side of {n} pixels exceeds the limit of {MAX_SIDE}"))
             }
-            _ => Err(bad()),
+            _ => Err(invalid()),
         };
         match text.to_ascii_lowercase().as_str() {
             "native" => Ok(SizeRule::Native),
@@ -80,22 +80,22 @@ impl fmt::Display for SizeRule {
     }
 }
 
-/// The sizes that an image passes through, all as (width, height).
+/// The sizes of an image on its way into the network, all as (width, height).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fit {
-    /// The image's own size, to which labels return.
+    /// Size of the image, to which labels are restored.
     pub source: (usize, usize),
-    /// The size to which the image is scaled; it lies in the top left corner of the padded size.
+    /// Size to which the image is scaled, in the top left corner of the padded size.
     pub scaled: (usize, usize),
-    /// The size of the network's input.
+    /// Size of the network's input.
     pub padded: (usize, usize),
 }
 
 impl SizeRule {
-    /// The sizes for an image of `width` x `height`.
+    /// Computes the sizes for an image of `width` x `height`.
     ///
-    /// The side that follows is rounded to the nearest, halves up (that of [`SizeRule::ShortSide`]:
-    /// down), and is never less than 1.
+    /// The dependent side is rounded to nearest, halves up (for [`SizeRule::ShortSide`]: down), and
+    /// is at least 1.
     pub fn fit(self, width: usize, height: usize) -> Fit {
         let source = (width, height);
         let (w, h) = match self {
@@ -109,41 +109,43 @@ impl SizeRule {
             SizeRule::LongSide(n) => (n, n),
             SizeRule::Exact { w, h } => (w, h),
         };
-        let follow =
-            |of: usize, to: usize, from: usize| ((2 * of * to + from) / (2 * from).max(1)).max(1);
-        // Which side meets its bound first: w / width against h / height.
+        let scale_side = |side: usize, to: usize, from: usize| {
+            ((2 * side * to + from) / (2 * from).max(1)).max(1)
+        };
+        // The side that reaches its bound first, w / width or h / height, sets the scale.
         let scaled = if w * height <= h * width {
-            (w, follow(height, w, width).min(h))
+            (w, scale_side(height, w, width).min(h))
         } else {
-            (follow(width, h, height).min(w), h)
+            (scale_side(width, h, height).min(w), h)
         };
         Fit { source, scaled, padded: (w, h) }
     }
 }
 
 impl Fit {
-    /// Whether the image enters as it is.
+    /// Returns whether the image is neither scaled nor padded.
     pub fn is_identity(&self) -> bool {
         self.source == self.scaled && self.scaled == self.padded
     }
 
-    /// The image's pixels at the scaled size, `[h, w, 3]`, not padded. Borrowed where nothing is to
-    /// be done.
+    /// Returns the image's pixels at the scaled size, `[h, w, 3]`, without padding. Borrowed if no
+    /// scaling is needed.
     ///
-    /// Errors where `image` is not of the size that this was computed for.
+    /// # Errors
+    /// Returns an error if `image` does not have the size that this was computed for.
     pub fn scale<'a>(&self, image: &'a Image) -> Result<Cow<'a, [u8]>> {
         if (image.width, image.height) != self.source {
             let ((w, h), (pw, ph)) = (self.source, (image.width, image.height));
-            return Err(error!(
-                Usage,
-                "the sizes were computed for an image of {w} x {h} pixels, this one has {pw} x {ph}"
-            ));
+            return Err(error!(Usage, "expected an image of {w} x {h} pixels, got {pw} x {ph}"));
         }
         resample(&image.rgb, self.source, self.scaled)
     }
 
-    /// The image's pixels at the padded size, `[h, w, 3]`, with [`PAD`] at the right and the
+    /// Returns the image's pixels at the padded size, `[h, w, 3]`, with [`PAD`] at the right and
     /// bottom.
+    ///
+    /// # Errors
+    /// As for [`Fit::scale`].
     pub fn scale_and_pad<'a>(&self, image: &'a Image) -> Result<Cow<'a, [u8]>> {
         let scaled = self.scale(image)?;
         if self.scaled == self.padded {
@@ -160,12 +162,13 @@ impl Fit {
 
 /// Scales `[h, w, 3]` bytes from one (width, height) to another.
 ///
-/// Bilinear with antialiasing: enlarging reads the usual two by two neighbors, at half-pixel
-/// centers; shrinking widens the triangle to the scale, so that every pixel of the source counts.
-/// The bytes are those of Pillow's `resize(..., BILINEAR)`, which torchvision's transforms call;
-/// OpenCV and a plain `interpolate` compute others.
+/// Bilinear with antialiasing: upscaling reads two by two neighbors at half-pixel centers;
+/// downscaling widens the triangle filter by the scale, so that every source pixel contributes. The
+/// result is identical to Pillow's `resize(..., BILINEAR)`, which torchvision's transforms call;
+/// OpenCV and a plain `interpolate` give different values.
 ///
-/// Errors where the bytes are not of the size stated, or a side is 0 or past 2^32.
+/// # Errors
+/// Returns an error if the number of bytes does not match `from`, or a side is 0 or at least 2^32.
 pub fn resample(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Cow<'_, [u8]>> {
     if from == to
         && from.0.checked_mul(from.1).and_then(|n| n.checked_mul(3)) == Some(rgb.len())
@@ -176,10 +179,10 @@ pub fn resample(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<
     resample_window(rgb, from, to, (0, 0), to).map(Cow::Owned)
 }
 
-/// The window of `size` at column and row `at` of what [`resample`] makes, without computing the
-/// rest.
+/// Computes only the window of `size` at column and row `at` of the result of [`resample`].
 ///
-/// Errors as there, and where the window does not lie inside.
+/// # Errors
+/// As for [`resample`], or if the window is not inside the result.
 pub fn resample_window(
     rgb: &[u8],
     from: (usize, usize),
@@ -187,18 +190,18 @@ pub fn resample_window(
     at: (usize, usize),
     size: (usize, usize),
 ) -> Result<Vec<u8>> {
-    let wrong = |what: String| Error::new(ErrorKind::Usage, what);
+    let invalid = |message: String| Error::new(ErrorKind::Usage, message);
     let side = |n: usize| {
         u32::try_from(n)
             .ok()
             .filter(|&n| n > 0)
-            .ok_or_else(|| wrong(format!("a side of {n} pixels")))
+            .ok_or_else(|| invalid(format!("invalid image side of {n} pixels")))
     };
     let (fw, fh, tw, th) = (side(from.0)?, side(from.1)?, side(to.0)?, side(to.1)?);
     let (w, h) = (side(size.0)?, side(size.1)?);
     if from.0.checked_mul(from.1).and_then(|n| n.checked_mul(3)) != Some(rgb.len()) {
-        return Err(wrong(format!(
-            "{fw} x {fh} pixels in RGB cannot be made of {} bytes",
+        return Err(invalid(format!(
+            "an RGB image of {fw} x {fh} pixels does not have {} bytes",
             rgb.len()
         )));
     }
@@ -207,22 +210,23 @@ pub fn resample_window(
         || size.0 > to.0
         || size.1 > to.1
     {
-        return Err(wrong(format!(
-            "a window of {w} x {h} at {}, {} is not inside {tw} x {th}",
+        return Err(invalid(format!(
+            "window of {w} x {h} at {}, {} is not inside {tw} x {th}",
             at.0, at.1
         )));
     }
     pillow::bilinear(rgb, from, to, at, size)
 }
 
-/// Scales `[h, w, 3]` bytes so that they cover another (width, height), with their shape kept; what
-/// sticks out on two sides is cut off there in equal parts.
+/// Scales `[h, w, 3]` bytes to cover another (width, height), keeping the aspect ratio; the excess
+/// is cropped equally on both sides.
 ///
-/// Errors as [`resample`].
+/// # Errors
+/// As for [`resample`].
 pub fn cover(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Vec<u8>> {
     let scale = f64::max(to.0 as f64 / from.0.max(1) as f64, to.1 as f64 / from.1.max(1) as f64);
-    let whole = |side: usize, least: usize| ((side as f64 * scale).round() as usize).max(least);
-    let scaled = (whole(from.0, to.0), whole(from.1, to.1));
+    let scale_side = |side: usize, min: usize| ((side as f64 * scale).round() as usize).max(min);
+    let scaled = (scale_side(from.0, to.0), scale_side(from.1, to.1));
     resample_window(rgb, from, scaled, ((scaled.0 - to.0) / 2, (scaled.1 - to.1) / 2), to)
 }
 
@@ -311,7 +315,7 @@ mod tests {
                 prop_assert_eq!(source, (w, h));
                 prop_assert!(sw >= 1 && sh >= 1 && sw <= pw && sh <= ph);
                 prop_assert!(sw == pw || sh == ph);
-                // The side that follows is within half a pixel of the true shape.
+                // The dependent side is within half a pixel of the exact aspect ratio.
                 let scale = f64::min(pw as f64 / w as f64, ph as f64 / h as f64);
                 let near = |got: usize, from: usize| (got as f64 - (from as f64 * scale).max(1.0)).abs() <= 0.5 + 1e-9;
                 prop_assert!(near(sw, w) && near(sh, h));
@@ -329,8 +333,8 @@ mod tests {
 
     #[test]
     fn an_image_covers_another_size_and_its_middle_stays() {
-        // Columns of 0, 100, 200: the middle is 100 in a square, and the outer ones are cut in
-        // halves.
+        // Columns of 0, 100, 200: the middle is 100 in a square, and the outer columns are cut in
+        // half.
         let rgb = [[0; 3], [100; 3], [200; 3], [0; 3], [100; 3], [200; 3]].concat();
         assert_eq!(cover(&rgb, (3, 2), (3, 2)).unwrap(), rgb);
         let square = cover(&rgb, (3, 2), (20, 20)).unwrap();

@@ -1,36 +1,42 @@
-//! The way back: labels and probabilities of the network's input to the size of the source.
+//! Restoring labels and probabilities from the network's input size to the source size.
 
+use super::alloc::filled;
 use super::resize::Fit;
-use super::room::filled;
 use crate::error::{Result, error};
 use rayon::prelude::*;
 
 impl Fit {
-    /// Labels at the padded size, `[h, w]`, to the source's size: the padding is cropped, then each
-    /// pixel of the source takes the nearest label, with pixel centers at halves: column `x` of `W`
-    /// takes column `floor((x + 1/2) * w / W)`, computed in whole numbers.
+    /// Restores labels `[h, w]` at the padded size to the source size. The padding is cropped, then
+    /// each source pixel gets the nearest label with half-pixel centers: column `x` of `W` reads
+    /// column `floor((x + 1/2) * w / W)`, computed in integers.
     ///
-    /// Errors where the number of labels is not the padded size's, or there is no memory for the
-    /// result.
+    /// # Errors
+    /// Returns an error if the number of labels does not match the padded size, or memory for the
+    /// result runs out.
     pub fn restore_labels<T: Copy + Send + Sync>(&self, labels: &[T]) -> Result<Vec<T>> {
         self.check(labels.len(), 1)?;
         let ((pw, _), (sw, sh), (w, h)) = (self.padded, self.scaled, self.source);
         let columns: Vec<usize> = (0..w).map(|x| nearest(x, sw, w)).collect();
-        let Some(&any) = labels.first() else { return Ok(Vec::new()) };
-        let mut out = filled(any, w.saturating_mul(h), "the labels")?;
+        let Some(&first) = labels.first() else { return Ok(Vec::new()) };
+        let mut out = filled(first, w.saturating_mul(h), "the labels")?;
         out.par_chunks_mut(w.max(1)).enumerate().for_each(|(y, out)| {
             let row = &labels[nearest(y, sh, h) * pw..][..sw];
-            out.iter_mut().zip(&columns).for_each(|(out, &x)| *out = row[x]);
+            for (out, &x) in out.iter_mut().zip(&columns) {
+                *out = row[x];
+            }
         });
         Ok(out)
     }
 
-    /// Values at the padded size, `[h, w, channels]`, to the source's size: the padding is cropped,
-    /// then bilinear interpolation with pixel centers at halves, clamped at the scaled image's
-    /// border so that no padding flows in.
+    /// Restores values `[h, w, channels]` at the padded size to the source size. The padding is
+    /// cropped, then values are interpolated bilinearly with half-pixel centers, clamped at the
+    /// border of the scaled image so that no padding leaks in.
     ///
-    /// Interpolated probabilities still add up to 1. Errors where the number of values is not the
-    /// padded size's, or there is no memory for the result.
+    /// Interpolated probabilities still sum to 1.
+    ///
+    /// # Errors
+    /// Returns an error if the number of values does not match the padded size, or memory for the
+    /// result runs out.
     pub fn restore_values(&self, values: &[f32], channels: usize) -> Result<Vec<f32>> {
         self.check(values.len(), channels)?;
         let ((pw, _), (sw, sh), (w, h)) = (self.padded, self.scaled, self.source);
@@ -52,26 +58,26 @@ impl Fit {
         Ok(out)
     }
 
-    fn check(&self, found: usize, channels: usize) -> Result<()> {
+    fn check(&self, len: usize, channels: usize) -> Result<()> {
         let (w, h) = self.padded;
-        if channels == 0 || found != w * h * channels {
+        if channels == 0 || len != w * h * channels {
             return Err(error!(
                 Usage,
-                "a map of {w} x {h} pixels with {channels} channels cannot be made of {found} values"
+                "a map of {w} x {h} pixels with {channels} channels does not have {len} values"
             ));
         }
         Ok(())
     }
 }
 
-/// `floor((at + 1/2) * from / to)`.
+/// Returns `floor((at + 1/2) * from / to)`.
 fn nearest(at: usize, from: usize, to: usize) -> usize {
     (2 * at + 1) * from / (2 * to)
 }
 
-/// The two samples around `(at + 1/2) * from / to - 1/2`, and the second one's weight.
+/// Returns the two samples around `(at + 1/2) * from / to - 1/2` and the weight of the second one.
 fn neighbors(at: usize, from: usize, to: usize) -> (usize, usize, f32) {
-    // In units of 1 / (2 to), to stay exact where a pixel falls on a pixel.
+    // In units of 1 / (2 to), to be exact when pixel centers coincide.
     let position = ((2 * at + 1) * from).saturating_sub(to);
     let first = (position / (2 * to)).min(from - 1);
     let weight = (position - first * 2 * to) as f32 / (2 * to) as f32;
@@ -93,8 +99,8 @@ mod tests {
             5, 6, 7, 8, 9,
             9, 9, 9, 9, 9,
         ];
-        // Columns 0 and 1 sit at 1.0 and 3.0 of the enlarged row: the pixel that begins there; the
-        // row at 1.0.
+        // The centers of columns 0 and 1 are at 1.0 and 3.0 of the enlarged row, the center of the
+        // row at 1.0: the pixels that begin there are read.
         assert_eq!(fit.restore_labels(&labels).unwrap(), [6, 8]);
         let fit = Fit { source: (4, 2), scaled: (2, 1), padded: (2, 2) };
         assert_eq!(fit.restore_labels(&[3u8, 4, 9, 9]).unwrap(), [3, 3, 4, 4, 3, 3, 4, 4]);
@@ -149,9 +155,9 @@ mod tests {
                         };
                         let ((y0, y1, ty), (x0, x1, tx)) = (at(y, h, th), at(x, w, tw));
                         let v = |y, x| f64::from(value(y, x, c));
-                        let wanted = (v(y0, x0) * (1.0 - tx) + v(y0, x1) * tx) * (1.0 - ty) + (v(y1, x0) * (1.0 - tx) + v(y1, x1) * tx) * ty;
+                        let expected = (v(y0, x0) * (1.0 - tx) + v(y0, x1) * tx) * (1.0 - ty) + (v(y1, x0) * (1.0 - tx) + v(y1, x1) * tx) * ty;
                         let got = f64::from(got[(y * tw + x) * 2 + c]);
-                        prop_assert!((got - wanted).abs() < 1e-4, "{} instead of {}", got, wanted);
+                        prop_assert!((got - expected).abs() < 1e-4, "{} instead of {}", got, expected);
                     }
                 }
             }

@@ -1,7 +1,7 @@
-//! Images to files.
+//! Encoding of images.
 
+use super::alloc::with_capacity;
 use super::decode::Image;
-use super::room::room;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::atomic_write;
 use image::codecs::jpeg::JpegEncoder;
@@ -12,15 +12,18 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Quality of JPEG files, of 100: text and thin lines stay clean.
+/// Quality of JPEG files, 0 to 100, high enough to keep text and thin lines clean.
 const JPEG_QUALITY: u8 = 92;
 
 impl Image {
-    /// Writes the image: `.png`, `.webp` (both without loss) or `.jpg`/`.jpeg`, by the name's
-    /// ending. Where `alpha` is set it is written too, which JPEG cannot.
+    /// Writes the image as `.png`, `.webp` (both lossless) or `.jpg`/`.jpeg`, chosen by the file
+    /// extension. `alpha` is written too if set, which JPEG does not support.
     ///
-    /// The file appears whole or not at all. Errors name the file: another ending, transparency in
-    /// a JPEG, too large for the format, or it cannot be written.
+    /// The file is written atomically.
+    ///
+    /// # Errors
+    /// Returns an error with the file's name if the extension is not supported, a JPEG would need
+    /// transparency, the image is too large for the format, or the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let extension =
@@ -35,20 +38,22 @@ impl Image {
                 })
             }
             "jpg" | "jpeg" if self.alpha.is_some() => {
-                Err(error!(Image, "JPEG holds no transparency")
+                Err(error!(Image, "JPEG does not support transparency")
                     .file(path)
-                    .advice("write a .png or .webp"))
+                    .advice("use .png or .webp"))
             }
             "jpg" | "jpeg" => atomic_write(path, |writer| {
                 JpegEncoder::new_with_quality(writer, JPEG_QUALITY)
                     .write_image(&self.rgb, w, h, ExtendedColorType::Rgb8)
                     .map_err(to_io)
             }),
-            _ => Err(error!(Image, "images are written as .png, .jpg or .webp").file(path)),
+            _ => Err(error!(Image, "unsupported image file extension")
+                .file(path)
+                .advice("use .png, .jpg or .webp")),
         }
     }
 
-    /// The image as the bytes of a PNG file, small rather than quickly made.
+    /// Encodes the image as PNG, optimized for size rather than speed.
     pub(crate) fn png(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         let (data, color) = self.interleaved()?;
@@ -56,17 +61,17 @@ impl Image {
             PngEncoder::new_with_quality(&mut out, CompressionType::Best, FilterType::Adaptive);
         encoder
             .write_image(&data, self.width as u32, self.height as u32, color)
-            .map_err(unwritten)?;
+            .map_err(encoding_failed)?;
         Ok(out)
     }
 
-    /// The image, without transparency, as the bytes of a JPEG file.
+    /// Encodes the image as JPEG, without transparency.
     pub(crate) fn jpeg(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         let encoder = JpegEncoder::new_with_quality(&mut out, JPEG_QUALITY);
         encoder
             .write_image(&self.rgb, self.width as u32, self.height as u32, ExtendedColorType::Rgb8)
-            .map_err(unwritten)?;
+            .map_err(encoding_failed)?;
         Ok(out)
     }
 
@@ -74,7 +79,7 @@ impl Image {
         Ok(match &self.alpha {
             None => (Cow::Borrowed(&self.rgb), ExtendedColorType::Rgb8),
             Some(alpha) => {
-                let mut rgba = room(4 * alpha.len(), "the pixels")?;
+                let mut rgba = with_capacity(4 * alpha.len(), "the pixels")?;
                 rgba.extend(
                     self.rgb.chunks_exact(3).zip(alpha).flat_map(|(p, &a)| [p[0], p[1], p[2], a]),
                 );
@@ -83,8 +88,8 @@ impl Image {
         })
     }
 
-    /// Row by row: neither the interleaved pixels nor the compressed ones are ever in memory as a
-    /// whole.
+    /// Encodes row by row, so that neither all interleaved nor all compressed pixels are in memory
+    /// at once.
     fn write_png(&self, writer: impl io::Write) -> Result<(), png::EncodingError> {
         let mut encoder = png::Encoder::new(writer, self.width as u32, self.height as u32);
         encoder.set_color(if self.alpha.is_some() {
@@ -110,7 +115,7 @@ impl Image {
     }
 }
 
-/// Bytes of a PNG's chunks of pixels.
+/// Size of a PNG's pixel data chunks, in bytes.
 const CHUNK: usize = 1 << 18;
 
 /// Writes a PNG row by row; `fill` appends a row's bytes.
@@ -128,12 +133,12 @@ pub(super) fn write_rows<W: io::Write, R>(
         stream.write_all(&bytes)?;
     }
     stream.finish()?;
-    // Not left to a drop, which would not tell of a full disk.
+    // Explicit, because dropping the writer would ignore a full disk.
     writer.finish()
 }
 
-fn unwritten(error: ImageError) -> Error {
-    Error::new(ErrorKind::Image, "could not be encoded").source(error)
+fn encoding_failed(error: ImageError) -> Error {
+    Error::new(ErrorKind::Image, "could not encode the image").source(error)
 }
 
 fn to_io(error: ImageError) -> io::Error {

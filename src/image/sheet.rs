@@ -1,7 +1,7 @@
-//! The image that is made to be looked at: the photo, the overlay beside it, and the classes found
-//! with their shares.
+//! The side-by-side view: the photo, the overlay next to it, and a legend of the classes with their
+//! shares.
 
-use super::canvas::{Canvas, Face, Rgb, Run};
+use super::canvas::{Canvas, Face, Rgb, TextDirection};
 use super::decode::Image;
 use super::labels::LabelMap;
 use super::legend::{LegendEntry, legend};
@@ -10,28 +10,26 @@ use super::palette::ClassTable;
 use super::resize::{Fit, resample};
 use crate::error::Result;
 
-/// Paper, ink, and the ink of lesser things.
+/// Background, text, and secondary text.
 const PAPER: Rgb = [252, 252, 250];
 const INK: Rgb = [32, 34, 38];
 const PALE_INK: Rgb = [118, 122, 130];
-/// Around swatches, so that a white class too has an edge.
+/// Border of swatches, so that a white class is visible too.
 const EDGE: Rgb = [205, 207, 210];
-/// For the background where the overlay leaves it untinted: its table color, often black, is
-/// nowhere in the image then.
+/// Swatch of an untinted background: its table color, often black, does not occur in the overlay.
 const UNTINTED: Rgb = [228, 230, 233];
 
-/// More classes than this are summed up in one line.
-const MOST_ENTRIES: usize = 30;
+/// Maximum number of legend entries; further classes are summed up in one line.
+const MAX_ENTRIES: usize = 30;
 
 /// How the side-by-side image is drawn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SideBySide {
-    /// The right half.
+    /// Style of the overlay in the right half.
     pub overlay: Overlay,
-    /// Long side of each half, in pixels: larger photos are scaled down to it, as the sheet is for
-    /// looking, not for measuring.
+    /// Long side of each half, in pixels. Larger photos are scaled down to it.
     pub panel: usize,
-    /// A small line below, such as the network's name.
+    /// Small line of text at the bottom, such as the network's name.
     pub caption: Option<String>,
 }
 
@@ -41,7 +39,7 @@ impl Default for SideBySide {
     }
 }
 
-/// Where everything goes, in pixels.
+/// Positions and sizes in pixels.
 struct Layout {
     face: Face,
     bold: Face,
@@ -51,26 +49,29 @@ struct Layout {
     /// Width between the margins.
     inner: usize,
     columns: usize,
-    /// Width of a legend entry, and from one to the next.
+    /// Width of a legend entry, and the distance from one entry to the next.
     cell: usize,
     pitch: usize,
     row: usize,
 }
 
 impl SideBySide {
-    /// The photo on the left, the overlay on the right, below them a bar of the classes' shares and
-    /// the legend, largest first.
+    /// Draws the photo on the left and the overlay on the right, with a bar of class shares and the
+    /// legend below, largest class first.
     ///
-    /// Errors where labels and photo differ in size, or the overlay's settings are off.
+    /// # Errors
+    /// Returns an error if labels and photo differ in size, or the overlay's opacity is not between
+    /// 0 and 1.
     pub fn draw(&self, image: &Image, labels: &LabelMap, table: &ClassTable) -> Result<Image> {
         same_size(image, labels)?;
         let mut entries = legend(labels, table);
         let untinted = table.background().filter(|_| !self.overlay.tint_background);
-        entries
-            .iter_mut()
-            .filter(|e| untinted == Some(e.class.into()))
-            .for_each(|e| e.color = UNTINTED);
-        let shown = &entries[..entries.len().min(MOST_ENTRIES)];
+        for entry in &mut entries {
+            if untinted == Some(entry.class.into()) {
+                entry.color = UNTINTED;
+            }
+        }
+        let shown = &entries[..entries.len().min(MAX_ENTRIES)];
         let layout = self.layout(image, shown);
         let (photo, overlay) = self.panels(image, labels, table, layout.panel)?;
         let Layout { face, margin, gap, panel: (pw, ph), inner, .. } = layout;
@@ -108,14 +109,14 @@ impl SideBySide {
             );
         }
         y += rows * layout.row;
-        if let Some(rest) = entries.get(MOST_ENTRIES..).filter(|rest| !rest.is_empty()) {
+        if let Some(rest) = entries.get(MAX_ENTRIES..).filter(|rest| !rest.is_empty()) {
             let share = 100.0 * rest.iter().map(|e| e.share).sum::<f64>();
             canvas.text(
                 margin,
                 y,
                 &format!("and {} more, {share:.1} % together", rest.len()),
                 face,
-                Run::Right,
+                TextDirection::Right,
                 PALE_INK,
             );
             y += layout.row;
@@ -127,7 +128,7 @@ impl SideBySide {
                 y + (layout.row - face.height()) / 2,
                 &caption,
                 face,
-                Run::Right,
+                TextDirection::Right,
                 PALE_INK,
             );
         }
@@ -136,7 +137,7 @@ impl SideBySide {
 
     fn layout(&self, image: &Image, shown: &[LegendEntry]) -> Layout {
         let long = image.width.max(image.height);
-        // Small images are enlarged by a whole factor, to be seen at all.
+        // Small images are enlarged by an integer factor to be visible at all.
         let grow = (320 / long.max(1)).clamp(1, self.panel.max(1));
         let target = (long * grow).min(self.panel.max(1));
         let side = |n: usize| ((n * target + long / 2) / long).max(1);
@@ -149,11 +150,10 @@ impl SideBySide {
             shown.iter().map(|e| bold.width(&e.name)).max().unwrap_or(0).min(30 * bold.advance());
         let cell = swatch(face) + gap + widest + gap + face.width("100.0 %");
         let inner = (2 * panel.0 + gap).max(cell);
-        let most = (inner + 2 * unit) / (cell + 2 * unit);
-        let columns = most.min(shown.len()).max(1);
-        // Full rows end flush with the images; a row that does not fill them stays together on the
-        // left.
-        let pitch = if columns == most && columns > 1 {
+        let max_columns = (inner + 2 * unit) / (cell + 2 * unit);
+        let columns = max_columns.min(shown.len()).max(1);
+        // Full rows end flush with the images; a partial row is left-aligned.
+        let pitch = if columns == max_columns && columns > 1 {
             (inner - cell) / (columns - 1)
         } else {
             cell + 2 * unit
@@ -193,7 +193,7 @@ fn swatch(face: Face) -> usize {
     face.height() - face.height() / 5
 }
 
-/// One bar, as wide as the images, divided by the classes' shares.
+/// Draws one bar, as wide as the images, divided by the class shares.
 fn draw_bar(
     canvas: &mut Canvas,
     (x, y, w, h): (usize, usize, usize, usize),
@@ -205,7 +205,7 @@ fn draw_bar(
         done += entry.share;
         let to = (done * w as f64).round() as usize;
         canvas.rect(x + from, y, to.min(w).saturating_sub(from), h, entry.color);
-        // A thin gap between neighbors, where both are wide enough to spare it.
+        // A thin gap between neighbors if both are wide enough.
         if from > 0 && to - from > 3 {
             canvas.rect(x + from, y, 1, h, PAPER);
         }
@@ -224,9 +224,23 @@ fn draw_entry(canvas: &mut Canvas, layout: &Layout, x: usize, y: usize, entry: &
     let text = y + (layout.row - face.height()) / 2;
     let at = x + side + layout.gap;
     let share = entry.percent();
-    let room = layout.cell - side - 2 * layout.gap - face.width("100.0 %");
-    canvas.text(at, text, &layout.bold.shorten(&entry.name, room), layout.bold, Run::Right, INK);
-    canvas.text(x + layout.cell - face.width(&share), text, &share, face, Run::Right, PALE_INK);
+    let available = layout.cell - side - 2 * layout.gap - face.width("100.0 %");
+    canvas.text(
+        at,
+        text,
+        &layout.bold.shorten(&entry.name, available),
+        layout.bold,
+        TextDirection::Right,
+        INK,
+    );
+    canvas.text(
+        x + layout.cell - face.width(&share),
+        text,
+        &share,
+        face,
+        TextDirection::Right,
+        PALE_INK,
+    );
 }
 
 #[cfg(test)]
@@ -264,7 +278,7 @@ mod tests {
                 out.width,
                 out.height
             );
-            // The photo's gray stands in the left half as it is.
+            // The photo's gray is unchanged in the left half.
             assert!(
                 out.rgb.chunks_exact(3).filter(|p| p == &[90; 3]).count() as f64
                     >= (w * h) as f64 * scale * scale * 0.9

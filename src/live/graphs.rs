@@ -1,5 +1,5 @@
-//! The graphs of a live segmentation, made of ordinary operations. What they share lies in a store,
-//! by the names of [`Part`].
+//! The graphs of a live segmentation, built from ordinary operations. They share the buffers of a
+//! [`Store`], by the names in [`Buffers`].
 
 use crate::error::Result;
 use crate::exec::Store;
@@ -17,74 +17,74 @@ use crate::tensor::{Shape, TensorType};
 
 /// The blurred frame is computed at a size smaller by this factor.
 const BLUR_SCALE: usize = 8;
-/// The blur's window is this part of the short side.
-const BLUR_PART: usize = 10;
+/// The blur window is the short side divided by this.
+const BLUR_DIVISOR: usize = 10;
 
-/// What the graphs share, and what is read or written between runs: the name in the store, and its
-/// type.
-pub(super) type Part = (&'static str, TensorType);
+/// A shared buffer: its name in the store and its type.
+pub(super) type Buffer = (&'static str, TensorType);
 
-/// The parts of one live segmentation.
+/// The buffers of one live segmentation.
 #[derive(Clone, Copy)]
-pub(super) struct Parts {
+pub(super) struct Buffers {
     /// The newest frame, packed pixels.
-    pub frame: Part,
-    /// The share of the old mean.
-    pub keep: Part,
-    /// The mean of the probabilities.
-    pub mean: Part,
-    /// Their logarithms.
-    pub scores: Part,
-    /// Pixels of each class on the grid of the scores.
-    pub counts: Part,
-    /// How to paint.
-    pub look: Part,
-    /// The image behind cut-outs.
-    pub behind: Part,
-    /// What was painted, packed pixels.
-    pub painted: Part,
+    pub frame: Buffer,
+    /// Smoothing: the weight of the previous mean.
+    pub smoothing: Buffer,
+    /// The moving average of the probabilities.
+    pub mean: Buffer,
+    /// The logarithms of `mean`.
+    pub scores: Buffer,
+    /// Number of pixels of each class on the grid of the scores.
+    pub counts: Buffer,
+    /// The painting style.
+    pub style: Buffer,
+    /// The background image of cut-outs.
+    pub background: Buffer,
+    /// The painted frame, packed pixels.
+    pub painted: Buffer,
 }
 
-impl Parts {
+impl Buffers {
     fn new(fit: Fit, logits: Shape) -> Self {
         let (w, h) = fit.source;
         let pixels = Shape::new(1, h, w, 1);
         let scores = TensorType::f32(TemporalMean::shape(logits));
         Self {
             frame: ("frame", TensorType::u32(pixels)),
-            keep: ("keep", TensorType::f32(Shape::vector(4))),
+            smoothing: ("smoothing", TensorType::f32(Shape::vector(4))),
             mean: ("mean", scores),
             scores: ("scores", scores),
             counts: ("counts", TensorType::u32(Shape::vector(logits.c))),
-            look: ("look", TensorType::f32(Style::shape(logits.c))),
-            behind: ("behind", TensorType::f32(pixels.with_c(3))),
+            style: ("style", TensorType::f32(Style::shape(logits.c))),
+            background: ("background", TensorType::f32(pixels.with_c(3))),
             painted: ("painted", TensorType::u32(pixels)),
         }
     }
 
-    fn all(&self) -> [Part; 8] {
+    fn all(&self) -> [Buffer; 8] {
         [
             self.frame,
-            self.keep,
+            self.smoothing,
             self.mean,
             self.scores,
             self.counts,
-            self.look,
-            self.behind,
+            self.style,
+            self.background,
             self.painted,
         ]
     }
 
-    /// Makes room for all of them.
+    /// Allocates all buffers in a store.
     pub(super) fn add_to(&self, store: &mut Store) -> Result<()> {
-        self.all().into_iter().try_for_each(|(name, ty)| {
-            store.add(name, (TensorLayout::bytes(ty, Packing::Channels) / 4) as usize)
-        })
+        for (name, ty) in self.all() {
+            store.add(name, (TensorLayout::bytes(ty, Packing::Channels) / 4) as usize)?;
+        }
+        Ok(())
     }
 
-    /// Optimizes a graph whose inputs and outputs are called like parts, and puts them into the
+    /// Optimizes a graph whose inputs and outputs are named after buffers, and binds them to the
     /// store.
-    fn place(&self, graph: Graph) -> Result<Graph> {
+    fn bind(&self, graph: Graph) -> Result<Graph> {
         let mut graph = passes::optimize(graph)?;
         let inputs = graph.inputs().map(|(name, v)| (name.to_owned(), v)).collect::<Vec<_>>();
         for (name, v) in graph.outputs().to_vec().into_iter().chain(inputs) {
@@ -95,11 +95,11 @@ impl Parts {
     }
 }
 
-/// From the frame to scores, and their counts.
-pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Parts)> {
+/// Builds the graph from the frame to the scores and class counts.
+pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Buffers)> {
     let ((w, h), (source_w, source_h)) = (fit.padded, fit.source);
-    let how = &model.config.preprocess;
-    let (scale, shift) = how.scale_shift();
+    let preprocess = &model.config.preprocess;
+    let (scale, shift) = preprocess.scale_shift();
     let mut graph = Graph::new();
     let frame = graph.input("frame", TensorType::u32(Shape::new(1, source_h, source_w, 1)));
     let op = PreprocessFrame {
@@ -108,16 +108,17 @@ pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Parts)> {
         scaled: (fit.scaled.1, fit.scaled.0),
         scale,
         shift,
-        pad_value: how.pad_value,
+        pad_value: preprocess.pad_value,
     };
     let x = graph.root().op("frame", op, &[frame])?;
     let network = model.network(graph.shape(x), &Outputs::default())?.graph;
     let outputs = graph.embed("network", &network, &[("input", x)])?;
     let (_, logits) = outputs[0];
     let shape = graph.shape(logits);
-    let parts = Parts::new(fit, shape);
-    let [mean, keep] = [parts.mean, parts.keep].map(|(name, ty)| graph.input(name, ty));
-    let results = graph.root().ops("scores", TemporalMean, &[logits, mean, keep])?;
+    let buffers = Buffers::new(fit, shape);
+    let [mean, smoothing] =
+        [buffers.mean, buffers.smoothing].map(|(name, ty)| graph.input(name, ty));
+    let results = graph.root().ops("scores", TemporalMean, &[logits, mean, smoothing])?;
     let inside = |side: usize, scaled: usize, padded: usize| (side * scaled).div_ceil(padded);
     let (rows, columns) = (inside(shape.h, fit.scaled.1, h), inside(shape.w, fit.scaled.0, w));
     let counts = graph.root().op(
@@ -128,32 +129,37 @@ pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Parts)> {
     for (name, value) in [("mean", results[0]), ("scores", results[1]), ("counts", counts)] {
         graph.output(name, value);
     }
-    Ok((parts.place(graph)?, parts))
+    Ok((buffers.bind(graph)?, buffers))
 }
 
-/// From the frame and the scores to a painted frame; what is behind lies in the store, or is the
-/// blurred frame.
-pub(super) fn paint(parts: &Parts, fit: Fit, align_corners: bool, blurred: bool) -> Result<Graph> {
+/// Builds the graph from the frame and the scores to the painted frame. The background is the image
+/// in the store or the blurred frame.
+pub(super) fn paint(
+    buffers: &Buffers,
+    fit: Fit,
+    align_corners: bool,
+    blurred: bool,
+) -> Result<Graph> {
     let mut graph = Graph::new();
-    let [frame, scores, look] =
-        [parts.frame, parts.scores, parts.look].map(|(name, ty)| graph.input(name, ty));
-    let behind = if blurred {
+    let [frame, scores, style] =
+        [buffers.frame, buffers.scores, buffers.style].map(|(name, ty)| graph.input(name, ty));
+    let background = if blurred {
         blur(&mut graph, frame)?
     } else {
-        graph.input(parts.behind.0, parts.behind.1)
+        graph.input(buffers.background.0, buffers.background.1)
     };
     let window = ResampleWindow {
         padded: (fit.padded.1, fit.padded.0),
         scaled: (fit.scaled.1, fit.scaled.0),
     };
-    let op = Paint { classes: parts.counts.1.shape.c, align_corners, window: Some(window) };
-    let painted = graph.root().op("painted", op, &[frame, scores, look, behind])?;
+    let op = Paint { classes: buffers.counts.1.shape.c, align_corners, window: Some(window) };
+    let painted = graph.root().op("painted", op, &[frame, scores, style, background])?;
     graph.output("painted", painted);
-    parts.place(graph)
+    buffers.bind(graph)
 }
 
-/// The frame as it looks out of focus, smaller, 0 to 255: the mean over windows twice, which makes
-/// a pyramid of weights.
+/// Blurs the frame at a smaller size, 0 to 255: a box filter applied twice, which is a triangle
+/// filter.
 fn blur(graph: &mut Graph, frame: ValueId) -> Result<ValueId> {
     let from = graph.shape(frame);
     let (h, w) = (from.h.div_ceil(BLUR_SCALE), from.w.div_ceil(BLUR_SCALE));
@@ -168,8 +174,8 @@ fn blur(graph: &mut Graph, frame: ValueId) -> Result<ValueId> {
     let mut root = graph.root();
     let mut scope = root.scope("blur");
     let mut x = scope.op("small", op, &[frame])?;
-    // Odd, so that nothing is shifted.
-    let k = (h.min(w) / BLUR_PART).max(1) | 1;
+    // Odd, so that the image is not shifted.
+    let k = (h.min(w) / BLUR_DIVISOR).max(1) | 1;
     let padding = |rows: usize, columns: usize| Padding {
         top: rows,
         bottom: rows,

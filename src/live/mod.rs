@@ -1,11 +1,10 @@
-//! A network over the frames of a camera, with everything on the device: frames go up, painted
-//! frames stay there to be drawn.
+//! Live segmentation of camera frames, with all data on the device: frames are uploaded, and
+//! painted frames stay on the device for drawing.
 //!
-//! [`Live`] has two kinds of graphs. One goes from the frame to scores and is as slow as the
-//! network. The other takes the newest frame and the newest scores and paints, which is quick. They
-//! share buffers in a [`Store`] and nothing else, so a program can paint every frame of the camera
-//! while the network is still busy with an earlier one. `examples/segment_webcam/` does so, in two
-//! threads.
+//! [`Live`] has two kinds of graphs. One computes scores from the frame and is as slow as the
+//! network. The other paints the latest frame with the latest scores and is fast. They share only
+//! buffers in a [`Store`], so a program can paint every camera frame while the network is still
+//! processing an earlier one. `examples/segment_webcam/` does so with two threads.
 //!
 //! ```no_run
 //! use atrous::exec::Device;
@@ -15,9 +14,9 @@
 //!
 //! let model = Model::open("deeplab.safetensors")?;
 //! let frame = image::decode("frame.png")?;
-//! let live = Live::new(&Device::open(&DeviceChoice::Auto)?, &model, (frame.width, frame.height), model.usual_size(), &Tuning::default())?;
+//! let live = Live::new(&Device::open(&DeviceChoice::Auto)?, &model, (frame.width, frame.height), model.default_size(), &Tuning::default())?;
 //! live.set_style(&live.style(Effect::Overlay))?;
-//! live.set_frame(&Live::packed(&frame.rgb))?;
+//! live.set_frame(&Live::pack(&frame.rgb)?)?;
 //! live.segment()?;
 //! live.paint()?;
 //! live.painted()?.save("overlay.png")?;
@@ -32,43 +31,51 @@ use crate::error::{Result, error};
 use crate::exec::{Device, Runner, Slices, Store};
 use crate::gpu::pack_f32;
 use crate::image::{ClassTable, Fit, Image, SizeRule, cover};
+use crate::memory;
 use crate::ops::Packing;
 use crate::segmenter::Model;
 use crate::tune::Tuning;
-use graphs::Parts;
+use graphs::Buffers;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How strongly an overlay colors the frame, until the program says otherwise.
+/// Default opacity of an overlay.
 const OPACITY: f32 = 0.55;
-/// How steep soft edges are, until the program says otherwise.
+/// Default steepness of soft edges.
 const EDGE: f32 = 2.5;
 
-/// A network made ready for frames of one size.
+/// A network prepared for frames of one size.
 ///
-/// It can be shared between threads. Calls from several threads take effect in the order in which
-/// they reach the device.
+/// It can be shared between threads. Calls take effect in the order in which they reach the device.
 pub struct Live {
     store: Arc<Store>,
-    parts: Parts,
+    buffers: Buffers,
     fit: Fit,
     table: ClassTable,
     segment: Runner,
-    /// With the image behind from the store, and with the blurred frame.
+    /// Painters with the background image of the store, and with the blurred frame.
     painters: [Runner; 2],
     blurred: AtomicBool,
-    /// The share of the old mean, and whether there is none yet.
-    smoothing: Mutex<(f32, bool)>,
+    /// The smoothing of the next frames.
+    smoothing: Mutex<Smoothing>,
+}
+
+/// Exponential smoothing of probabilities over frames.
+struct Smoothing {
+    /// Weight of the previous mean.
+    weight: f32,
+    /// Whether the next frame is the first one, which is not smoothed.
+    is_first: bool,
 }
 
 impl Live {
-    /// Makes a model ready for frames of `source` (width, height), which enter the network at the
-    /// size that `size` says.
+    /// Prepares a model for frames of `source` (width, height). `size` sets the network's input
+    /// size.
     ///
     /// # Errors
-    /// Where the model has no classes or takes no images, or the size is too large for the device
-    /// or too small for the network.
+    /// Returns an error if the model has no classes or does not take images, or the size is too
+    /// large for the device or too small for the network.
     pub fn new(
         device: &Device,
         model: &Model,
@@ -77,27 +84,27 @@ impl Live {
         tuning: &Tuning,
     ) -> Result<Self> {
         let Some(head) = &model.config.head else {
-            return Err(
-                error!(Weights, "holds a bare backbone, which does not segment").file(&model.path)
-            );
+            return Err(error!(Weights, "the model is a backbone without a segmentation head")
+                .file(&model.path));
         };
         if source.0 == 0 || source.1 == 0 {
-            return Err(error!(Usage, "frames of {} x {} hold no pixel", source.0, source.1));
+            return Err(error!(Usage, "frames of {} x {} have no pixels", source.0, source.1));
         }
         let fit = size.fit(source.0, source.1);
-        let (graph, parts) = graphs::segment(model, fit)?;
+        let (graph, buffers) = graphs::segment(model, fit)?;
         let mut store = Store::new(device);
-        parts.add_to(&mut store)?;
+        buffers.add_to(&mut store)?;
         let store = Arc::new(store);
         let segment = tuning.runner_in(&store, graph)?;
         let painter = |blurred| {
-            tuning.runner_in(&store, graphs::paint(&parts, fit, head.align_corners, blurred)?)
+            tuning.runner_in(&store, graphs::paint(&buffers, fit, head.align_corners, blurred)?)
         };
         let painters = [painter(false)?, painter(true)?];
-        let (blurred, smoothing) = (AtomicBool::new(false), Mutex::new((0.0, true)));
+        let (blurred, smoothing) =
+            (AtomicBool::new(false), Mutex::new(Smoothing { weight: 0.0, is_first: true }));
         let live = Self {
             store,
-            parts,
+            buffers,
             fit,
             table: model.class_table(),
             segment,
@@ -109,106 +116,107 @@ impl Live {
         Ok(live)
     }
 
-    /// The pixels of an image `[height, width, 3]` as frames are given: red in the lowest eight
-    /// bits, then green, blue, and 255.
-    pub fn packed(rgb: &[u8]) -> Vec<u32> {
-        rgb.chunks_exact(3).map(|p| u32::from_le_bytes([p[0], p[1], p[2], 255])).collect()
+    /// Packs RGB pixels `[height, width, 3]` as [`Live::set_frame`] expects them: red in the lowest
+    /// eight bits, then green, blue, and 255.
+    ///
+    /// # Errors
+    /// Returns an error if memory runs out.
+    pub fn pack(rgb: &[u8]) -> Result<Vec<u32>> {
+        let pixels = rgb.chunks_exact(3).map(|p| u32::from_le_bytes([p[0], p[1], p[2], 255]));
+        memory::collect(rgb.len() / 3, pixels)
     }
 
-    /// The sizes that a frame passes through.
+    /// Returns the sizes of frames on their way into the network.
     pub fn fit(&self) -> Fit {
         self.fit
     }
 
-    /// Names and colors of the classes.
-    pub fn table(&self) -> &ClassTable {
+    /// Returns the names and colors of the classes.
+    pub fn class_table(&self) -> &ClassTable {
         &self.table
     }
 
-    /// The store with everything that lives on the device: `painted` is the painted frame, packed
-    /// pixels, and `counts` the pixels of each class on the grid of the scores, both u32.
+    /// Returns the store with all shared buffers: `painted` is the painted frame as packed pixels,
+    /// and `counts` the number of pixels of each class on the grid of the scores, both u32.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The graph from the frame to the scores, made ready.
+    /// Returns the prepared graph from the frame to the scores.
     pub fn network(&self) -> &Runner {
         &self.segment
     }
 
-    /// Uploads a frame: the newest one for the network and for painting. `pixels` are those of
-    /// [`Live::packed`].
+    /// Uploads a frame for the network and for painting. `pixels` are packed as by [`Live::pack`].
     ///
     /// # Errors
-    /// Where there are not as many pixels as the frames have.
+    /// Returns an error if the number of pixels does not match the frame size.
     pub fn set_frame(&self, pixels: &[u32]) -> Result<()> {
-        self.store.write_u32(self.parts.frame.0, pixels)
+        self.store.write_u32(self.buffers.frame.0, pixels)
     }
 
-    /// How much of the earlier frames' probabilities is kept, 0 (nothing) to below 1:
+    /// Sets the weight `a` of the previous frames' probabilities, from 0 (no smoothing) to below 1:
     /// `p = a * old + (1 - a) * new`.
     ///
     /// # Errors
-    /// Where it is not within these.
+    /// Returns an error if `a` is out of range.
     pub fn set_smoothing(&self, a: f32) -> Result<()> {
         if !(0.0..1.0).contains(&a) {
-            return Err(error!(
-                Usage,
-                "smoothing keeps a share of at least 0 and below 1, not {a}"
-            ));
+            return Err(error!(Usage, "smoothing must be at least 0 and below 1, got {a}"));
         }
-        self.smoothing().0 = a;
+        self.smoothing().weight = a;
         Ok(())
     }
 
-    /// Forgets the earlier frames: the next one's probabilities are taken as they are.
-    pub fn restart(&self) {
-        self.smoothing().1 = true;
+    /// Discards the previous frames: the next frame is not smoothed.
+    pub fn reset_smoothing(&self) {
+        self.smoothing().is_first = true;
     }
 
-    fn smoothing(&self) -> std::sync::MutexGuard<'_, (f32, bool)> {
+    fn smoothing(&self) -> std::sync::MutexGuard<'_, Smoothing> {
         self.smoothing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the next run how much to keep.
-    fn write_keep(&self) -> Result<()> {
+    /// Writes the smoothing weight for the next run.
+    fn write_smoothing(&self) -> Result<()> {
         let mut smoothing = self.smoothing();
-        let (a, fresh) = *smoothing;
-        smoothing.1 = false;
-        self.store.write(self.parts.keep.0, &[if fresh { 0.0 } else { a }, 0.0, 0.0, 0.0])
+        let is_first = std::mem::take(&mut smoothing.is_first);
+        let weight = if is_first { 0.0 } else { smoothing.weight };
+        self.store.write(self.buffers.smoothing.0, &[weight, 0.0, 0.0, 0.0])
     }
 
-    /// Runs the network on the newest frame. On a device it does not wait, and nothing is read
-    /// back.
+    /// Runs the network on the latest frame. On a device it returns without waiting, and nothing is
+    /// read back.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// Returns an error if the device fails.
     pub fn segment(&self) -> Result<()> {
-        self.write_keep()?;
+        self.write_smoothing()?;
         self.segment.enqueue(&[])
     }
 
-    /// Finds out how the network is cut into slices of about `budget`, by running it twice on the
-    /// newest frame.
+    /// Divides the network into slices of about `budget` each, measured by running it twice on the
+    /// latest frame.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// Returns an error if the device fails.
     pub fn slices(&self, budget: Duration) -> Result<Slices> {
-        self.write_keep()?;
+        self.write_smoothing()?;
         self.segment.slices(&[], budget)
     }
 
-    /// As [`Live::segment`], slice by slice, so that what another thread draws comes in between;
-    /// returns when the last is done.
+    /// Like [`Live::segment`], but slice by slice, so that other threads can draw in between.
+    /// Returns when the last slice is done.
     ///
     /// # Errors
-    /// Where the device fails, or the slices are those of another size.
+    /// Returns an error if the device fails, or the slices are for another size.
     pub fn segment_in_slices(&self, slices: &Slices) -> Result<()> {
-        self.write_keep()?;
+        self.write_smoothing()?;
         self.segment.run_in_slices(&[], slices)
     }
 
-    /// A style with the table's colors in which all classes but the background are shown.
+    /// Returns a style with the colors of the class table in which all classes except the
+    /// background are shown.
     pub fn style(&self, effect: Effect) -> Style {
         let (vivid, background) = (self.table.vivid(), self.table.background());
         let classes = (0..vivid.len()).map(|c| (vivid.color(c), background != Some(c))).collect();
@@ -216,67 +224,66 @@ impl Live {
         Style { effect, opacity, mirror: false, edge: EDGE, classes }
     }
 
-    /// Says how frames are painted from now on.
+    /// Sets how frames are painted.
     ///
     /// # Errors
-    /// Where the style is for another number of classes.
+    /// Returns an error if the style has another number of classes.
     pub fn set_style(&self, style: &Style) -> Result<()> {
         if style.classes.len() != self.table.len() {
             return Err(error!(
                 Usage,
-                "a style for {} classes, of {}",
-                style.classes.len(),
-                self.table.len()
+                "expected a style for {} classes, got {} classes",
+                self.table.len(),
+                style.classes.len()
             ));
         }
         self.blurred.store(style.effect == Effect::CutOut(Background::Frame), Ordering::Relaxed);
-        self.store.write(self.parts.look.0, style.tensor().f32())
+        self.store.write(self.buffers.style.0, style.tensor().f32())
     }
 
-    /// Says which image stands behind cut-outs. It is scaled so that it covers the frame, and what
-    /// sticks out is cut off.
+    /// Sets the background image of cut-outs. It is scaled to cover the frame, and the excess is
+    /// cropped.
     ///
     /// # Errors
-    /// Where the device fails.
-    pub fn set_behind(&self, image: &Image) -> Result<()> {
+    /// Returns an error if the device fails.
+    pub fn set_background(&self, image: &Image) -> Result<()> {
         let rgb = cover(&image.rgb, (image.width, image.height), self.fit.source)?;
-        let numbers: Vec<f32> = rgb.into_iter().map(f32::from).collect();
-        let (name, ty) = self.parts.behind;
-        self.store.write(name, &pack_f32(&numbers, ty.shape, Packing::Channels)?)
+        let values = memory::collect(rgb.len(), rgb.iter().map(|&v| f32::from(v)))?;
+        let (name, ty) = self.buffers.background;
+        self.store.write(name, &pack_f32(&values, ty.shape, Packing::Channels)?)
     }
 
-    /// Paints the newest frame with the newest scores. On a device it does not wait, and nothing is
-    /// read back.
+    /// Paints the latest frame with the latest scores. On a device it returns without waiting, and
+    /// nothing is read back.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// Returns an error if the device fails.
     pub fn paint(&self) -> Result<()> {
         let blurred = self.blurred.load(Ordering::Relaxed);
         self.painters[usize::from(blurred)].enqueue(&[])
     }
 
-    /// Reads the painted frame back, for files.
+    /// Reads back the painted frame.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// Returns an error if the device fails.
     pub fn painted(&self) -> Result<Image> {
-        let pixels = self.store.read_u32(self.parts.painted.0)?;
-        let rgb = pixels
-            .iter()
-            .flat_map(|p| {
-                let [r, g, b, _] = p.to_le_bytes();
-                [r, g, b]
-            })
-            .collect();
+        let pixels = self.store.read_u32(self.buffers.painted.0)?;
+        let bytes = pixels.iter().flat_map(|p| {
+            let [r, g, b, _] = p.to_le_bytes();
+            [r, g, b]
+        });
+        let rgb = memory::collect(3 * pixels.len(), bytes)?;
         Image::new(self.fit.source.0, self.fit.source.1, rgb)
     }
 
-    /// Reads back which share of the image each class has, on the grid of the scores; adds up to 1.
+    /// Reads back the fraction of the image that each class covers, on the grid of the scores. The
+    /// fractions sum to 1.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// Returns an error if the device fails.
     pub fn shares(&self) -> Result<Vec<f32>> {
-        let counts = self.store.read_u32(self.parts.counts.0)?;
+        let counts = self.store.read_u32(self.buffers.counts.0)?;
         let sum = counts.iter().sum::<u32>().max(1) as f32;
         Ok(counts.into_iter().map(|n| n as f32 / sum).collect())
     }

@@ -1,13 +1,12 @@
-//! Main memory: what may still be taken, and by whom it will be.
+//! Main memory: checking what is available before allocating, and tracking reservations.
 //!
-//! Graphs that run on the processor, and what the host keeps for those on a device, are checked
-//! before anything is allocated for them: against the limit of [`set_limit`], else against the
-//! memory that is available. Behind the check allocations are fallible, so that memory which runs
-//! out all the same is an error of kind [`OutOfMemory`](crate::ErrorKind::OutOfMemory).
+//! The memory of graphs on the CPU, and the host memory of graphs on a device, is checked before
+//! anything is allocated: against the limit of [`set_limit`] if one is set, otherwise against the
+//! available memory. Allocations after the check are still fallible, so that running out of memory
+//! is an error of kind [`OutOfMemory`](crate::ErrorKind::OutOfMemory).
 //!
-//! Zeroed memory takes no pages until it is written. So what was promised to a graph that has not
-//! run yet is no longer available, though the system still counts it: a reservation keeps the
-//! account.
+//! Zeroed memory occupies no pages until it is written. So memory promised to a graph that has not
+//! run yet still counts as available for the system; a [`Reservation`] keeps track of it.
 
 #[cfg(feature = "cli")]
 mod reserve;
@@ -25,96 +24,98 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use system::Free;
 
-/// Of what is available, 1 / `MARGIN` is left for decoded images, stacks, and other programs.
+/// 1 / `MARGIN` of the available memory is left for decoded images, stacks, and other programs.
 const MARGIN: u64 = 16;
-/// No less is left of the machine's memory, and no more.
+/// Minimum and maximum margin of the machine's memory, in bytes.
 const MARGIN_OF_MEMORY: (u64, u64) = (32 << 20, 1 << 30);
-/// The same of the process's address space, which nobody else takes. Below it, what libraries
-/// allocate in small pieces ends the program.
+/// Minimum and maximum margin of the process's address space, which no other program uses. Without
+/// a margin, small infallible allocations in libraries would abort the program.
 const MARGIN_OF_PROCESS: (u64, u64) = (16 << 20, 128 << 20);
 
-/// The account of the process.
-static LEDGER: Mutex<Ledger> = Mutex::new(Ledger { limit: None, held: 0, pending: 0 });
+/// The ledger of the process.
+static LEDGER: Mutex<Ledger> = Mutex::new(Ledger { limit: None, reserved: 0, pending: 0 });
 
 #[derive(Debug, Clone, Copy)]
 struct Ledger {
     limit: Option<u64>,
     /// Bytes of all reservations.
-    held: u64,
-    /// Those of them that the system does not count yet.
+    reserved: u64,
+    /// Bytes of reservations that the system does not count as used yet.
     pending: u64,
 }
 
-/// Sets how many bytes all prepared graphs of this process may take together, with their inputs and
-/// outputs, on the processor and on devices; with `None`, the default, it is the main memory that
-/// is available when a graph is made ready. Weights and decoded images come on top.
+/// Sets the maximum number of bytes that all prepared graphs of this process may use together,
+/// including their inputs and outputs, on the CPU and on devices. With `None`, the default, it is
+/// the main memory available when a graph is prepared. Weights and decoded images are not included.
 ///
-/// It holds for the whole process, since memory is the process's. Graphs that are ready already
-/// keep what they have. A limit past what is available is taken at its word: then the system may
-/// swap, or end the process.
+/// The limit applies to the whole process. Graphs already prepared keep their memory. A limit above
+/// the available memory is honored; the system may then swap or kill the process.
 pub fn set_limit(bytes: Option<u64>) {
     ledger().limit = bytes;
 }
 
-/// What [`set_limit`] was given.
+/// Returns the limit set with [`set_limit`].
 pub fn limit() -> Option<u64> {
     ledger().limit
 }
 
-/// Bytes that a graph which is made ready now may take. `None` where neither a limit is set nor the
-/// system states what it has: everywhere but on Linux.
+/// Returns the number of bytes that a graph prepared now may use. `None` if no limit is set and the
+/// available memory is unknown, as on all systems but Linux.
 pub fn available() -> Option<u64> {
-    ledger().room(Free::now()).map(|room| room.bytes)
+    ledger().available(Free::now()).map(|available| available.bytes)
 }
 
 fn ledger() -> MutexGuard<'static, Ledger> {
     LEDGER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bytes that may be taken.
+/// Memory available for allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Room {
-    /// How many.
+pub(crate) struct Available {
+    /// Number of bytes.
     pub bytes: u64,
-    /// Whether [`set_limit`] is the reason that there are no more.
+    /// Whether the number is bounded by [`set_limit`].
     pub is_limit: bool,
 }
 
-impl fmt::Display for Room {
-    /// `4000 MiB of memory are available`.
+impl fmt::Display for Available {
+    /// Formats as `4000 MiB of memory are available`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = self.bytes >> 20;
-        match self.is_limit {
-            true => write!(f, "the memory limit leaves {mib} MiB"),
-            false => write!(f, "{mib} MiB of memory are available"),
+        if self.is_limit {
+            write!(f, "the memory limit leaves {mib} MiB")
+        } else {
+            write!(f, "{mib} MiB of memory are available")
         }
     }
 }
 
 impl Ledger {
-    fn room(&self, free: Free) -> Option<Room> {
+    fn available(&self, free: Free) -> Option<Available> {
         #[cfg(feature = "cli")]
         if reserve::is_exhausted() {
-            return Some(Room { bytes: 0, is_limit: false });
+            return Some(Available { bytes: 0, is_limit: false });
         }
-        let spared = |bytes: u64, (least, most)| {
-            let margin = (bytes / MARGIN).clamp(least, most);
-            Room {
+        let after_margin = |bytes: u64, (min, max)| {
+            let margin = (bytes / MARGIN).clamp(min, max);
+            Available {
                 bytes: bytes.saturating_sub(margin).saturating_sub(self.pending),
                 is_limit: false,
             }
         };
-        let own = match self.limit {
-            Some(limit) => Some(Room { bytes: limit.saturating_sub(self.held), is_limit: true }),
-            None => free.memory.map(|bytes| spared(bytes, MARGIN_OF_MEMORY)),
+        let memory = match self.limit {
+            Some(limit) => {
+                Some(Available { bytes: limit.saturating_sub(self.reserved), is_limit: true })
+            }
+            None => free.memory.map(|bytes| after_margin(bytes, MARGIN_OF_MEMORY)),
         };
-        // A limit in words does not move those of the process.
-        let of_process = free.process.map(|bytes| spared(bytes, MARGIN_OF_PROCESS));
-        [own, of_process].into_iter().flatten().min_by_key(|room| room.bytes)
+        // The limit does not replace the limits of the process.
+        let process = free.process.map(|bytes| after_margin(bytes, MARGIN_OF_PROCESS));
+        [memory, process].into_iter().flatten().min_by_key(|available| available.bytes)
     }
 }
 
-/// Memory that was promised to somebody, and is not available to others until it is dropped.
+/// A reservation of memory, released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     bytes: u64,
@@ -122,35 +123,34 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Promises `bytes` that will be written soon and kept, where they and `beside` (what others
-    /// allocate at once) are available; else says how many are.
-    pub(crate) fn new(bytes: u64, beside: u64) -> Result<Self, Room> {
+    /// Reserves `bytes` if they and `transient` bytes, which are only needed temporarily, are
+    /// available. Otherwise returns the available memory as the error.
+    pub(crate) fn new(bytes: u64, transient: u64) -> Result<Self, Available> {
         let mut ledger = ledger();
-        match ledger.room(Free::now()) {
-            Some(room) if bytes.saturating_add(beside) > room.bytes => Err(room),
+        match ledger.available(Free::now()) {
+            Some(available) if bytes.saturating_add(transient) > available.bytes => Err(available),
             _ => {
-                ledger.held = ledger.held.saturating_add(bytes);
+                ledger.reserved = ledger.reserved.saturating_add(bytes);
                 ledger.pending = ledger.pending.saturating_add(bytes);
                 Ok(Self { bytes, is_used: AtomicBool::new(false) })
             }
         }
     }
 
-    /// Promises `bytes` of a device's own memory, of which [`set_limit`] alone is known to limit
-    /// anything.
-    pub(crate) fn on_device(bytes: u64) -> Result<Self, Room> {
+    /// Reserves `bytes` of a device's own memory, for which [`set_limit`] is the only known limit.
+    pub(crate) fn on_device(bytes: u64) -> Result<Self, Available> {
         let mut ledger = ledger();
-        match ledger.room(Free::default()) {
-            Some(room) if bytes > room.bytes => Err(room),
+        match ledger.available(Free::default()) {
+            Some(available) if bytes > available.bytes => Err(available),
             _ => {
-                ledger.held = ledger.held.saturating_add(bytes);
+                ledger.reserved = ledger.reserved.saturating_add(bytes);
                 Ok(Self { bytes, is_used: AtomicBool::new(true) })
             }
         }
     }
 
-    /// Notes that the memory was written, so that the system counts it.
-    pub(crate) fn used(&self) {
+    /// Marks the memory as written, so that the system now counts it as used.
+    pub(crate) fn mark_used(&self) {
         if !self.is_used.swap(true, Ordering::Relaxed) {
             let mut ledger = ledger();
             ledger.pending = ledger.pending.saturating_sub(self.bytes);
@@ -160,85 +160,86 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.used();
+        self.mark_used();
         let mut ledger = ledger();
-        ledger.held = ledger.held.saturating_sub(self.bytes);
+        ledger.reserved = ledger.reserved.saturating_sub(self.bytes);
     }
 }
 
-/// Checks that `bytes` are available, for what no limit covers; `what` takes them: "decoding".
+/// Checks that `bytes` are available, for allocations not covered by the limit; `what` describes
+/// them in the error ("decoding").
 ///
 /// # Errors
-/// Of kind `OutOfMemory`, where they are not.
+/// Returns an error of kind `OutOfMemory` if they are not.
 pub(crate) fn check(bytes: u64, what: impl fmt::Display) -> Result<()> {
     let ledger = *ledger();
     let free = Free::now();
-    // Who sets a limit past what is available is taken at their word here too.
+    // A limit above the available memory is honored here too.
     let free = if ledger.limit.is_some() { Free { memory: None, ..free } } else { free };
-    match (Ledger { limit: None, ..ledger }).room(free) {
-        Some(room) if bytes > room.bytes => {
-            Err(error!(OutOfMemory, "{what} takes {}, but {room}", mib(bytes)))
+    match (Ledger { limit: None, ..ledger }).available(free) {
+        Some(available) if bytes > available.bytes => {
+            Err(error!(OutOfMemory, "{what} needs {}, but {available}", mib(bytes)))
         }
         _ => Ok(()),
     }
 }
 
-/// As [`check`], for what is allocated in small pieces: they also come out of what the allocator
-/// has set apart.
+/// Like [`check`], for many small allocations, which can also use address space that the allocator
+/// has already reserved.
 #[cfg(feature = "cli")]
-pub(crate) fn check_pieces(bytes: u64, what: impl fmt::Display) -> Result<()> {
-    check(bytes, what).or_else(|e| if system::set_apart() >= bytes { Ok(()) } else { Err(e) })
+pub(crate) fn check_small_allocations(bytes: u64, what: impl fmt::Display) -> Result<()> {
+    check(bytes, what)
+        .or_else(|e| if system::allocator_reserve() >= bytes { Ok(()) } else { Err(e) })
 }
 
-/// Address space that the process may still take, where that is limited.
+/// Returns the remaining address space of the process if it is limited.
 #[cfg(feature = "cli")]
 pub(crate) fn address_space() -> Option<u64> {
     Free::now().process
 }
 
-/// Zeros that take no pages until they are written.
+/// Allocates zeros, which occupy no pages until they are written.
 ///
 /// # Errors
-/// Of kind `OutOfMemory`, where the system refuses.
+/// Returns an error of kind `OutOfMemory` if the allocation fails.
 pub(crate) fn zeros<T: Zeroable>(len: usize) -> Result<Vec<T>> {
-    bytemuck::allocation::try_zeroed_vec(len).map_err(|()| refused(len, size_of::<T>()))
+    bytemuck::allocation::try_zeroed_vec(len).map_err(|()| allocation_failed(len, size_of::<T>()))
 }
 
-/// An empty vector with room for `len` elements.
+/// Allocates an empty vector with capacity for `len` elements.
 ///
 /// # Errors
-/// As [`zeros`].
+/// As for [`zeros`].
 pub(crate) fn with_capacity<T>(len: usize) -> Result<Vec<T>> {
     let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| refused(len, size_of::<T>()))?;
+    values.try_reserve_exact(len).map_err(|_| allocation_failed(len, size_of::<T>()))?;
     Ok(values)
 }
 
-/// A copy.
-///
+/// Copies a slice.
 /// # Errors
-/// As [`zeros`].
+/// As for [`zeros`].
 pub(crate) fn copy<T: Copy>(values: &[T]) -> Result<Vec<T>> {
     let mut copy = with_capacity(values.len())?;
     copy.extend_from_slice(values);
     Ok(copy)
 }
 
-/// The values of an iterator, of which there are `len`.
+/// Collects the `len` values of an iterator.
 ///
 /// # Errors
-/// As [`zeros`].
+/// As for [`zeros`].
 pub(crate) fn collect<T>(len: usize, values: impl IntoIterator<Item = T>) -> Result<Vec<T>> {
     let mut all = with_capacity(len)?;
     all.extend(values);
     Ok(all)
 }
 
-fn refused(len: usize, size: usize) -> Error {
+fn allocation_failed(len: usize, size: usize) -> Error {
     error!(OutOfMemory, "could not allocate {}", mib((len as u64).saturating_mul(size as u64)))
 }
 
-/// Bytes in words, rounded up to whole MiB.
+/// Formats bytes as MiB, rounded up.
 pub(crate) fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }
@@ -253,28 +254,31 @@ mod tests {
     #[test]
     fn a_limit_replaces_the_memory_available_but_not_the_limits_of_the_process() {
         let free = Free { memory: Some(16 * GIB), process: None };
-        let account = |limit, held, pending| Ledger { limit, held, pending };
-        assert_eq!(account(None, 0, 0).room(NONE), None);
+        let ledger = |limit, reserved, pending| Ledger { limit, reserved, pending };
+        assert_eq!(ledger(None, 0, 0).available(NONE), None);
         assert_eq!(
-            account(None, 5 * GIB, 0).room(free),
-            Some(Room { bytes: 15 * GIB, is_limit: false })
+            ledger(None, 5 * GIB, 0).available(free),
+            Some(Available { bytes: 15 * GIB, is_limit: false })
         );
         assert_eq!(
-            account(None, 5 * GIB, 5 * GIB).room(free),
-            Some(Room { bytes: 10 * GIB, is_limit: false })
+            ledger(None, 5 * GIB, 5 * GIB).available(free),
+            Some(Available { bytes: 10 * GIB, is_limit: false })
         );
         assert_eq!(
-            account(Some(32 * GIB), 5 * GIB, 5 * GIB).room(free),
-            Some(Room { bytes: 27 * GIB, is_limit: true })
+            ledger(Some(32 * GIB), 5 * GIB, 5 * GIB).available(free),
+            Some(Available { bytes: 27 * GIB, is_limit: true })
         );
         let bound = Free { process: Some(GIB), ..free };
         assert_eq!(
-            account(Some(32 * GIB), 0, 0).room(bound),
-            Some(Room { bytes: GIB - GIB / 16, is_limit: false })
+            ledger(Some(32 * GIB), 0, 0).available(bound),
+            Some(Available { bytes: GIB - GIB / 16, is_limit: false })
         );
-        assert_eq!(account(Some(0), 0, 0).room(bound), Some(Room { bytes: 0, is_limit: true }));
         assert_eq!(
-            account(None, 0, 0).room(Free { memory: Some(1), process: None }).unwrap().bytes,
+            ledger(Some(0), 0, 0).available(bound),
+            Some(Available { bytes: 0, is_limit: true })
+        );
+        assert_eq!(
+            ledger(None, 0, 0).available(Free { memory: Some(1), process: None }).unwrap().bytes,
             0
         );
     }
@@ -294,11 +298,11 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn no_more_is_promised_than_there_is() {
-        let room = Reservation::new(u64::MAX, 0).unwrap_err();
-        assert!(room.bytes > 0 && !room.is_limit, "{room}");
+        let available = Reservation::new(u64::MAX, 0).unwrap_err();
+        assert!(available.bytes > 0 && !available.is_limit, "{available}");
         assert_eq!(check(1 << 60, "it").unwrap_err().kind(), crate::ErrorKind::OutOfMemory);
         let reserved = Reservation::new(1 << 20, 0).unwrap();
-        reserved.used();
-        reserved.used();
+        reserved.mark_used();
+        reserved.mark_used();
     }
 }

@@ -1,22 +1,23 @@
-//! Memory that the system would still give this process.
+//! Memory that the system can still provide to this process.
 //!
-//! Linux alone is asked: it hands out more than it has and ends the process that uses it, so there
-//! the check must come first. Windows commits memory when it is allocated and macOS swaps, so an
-//! allocation that succeeds can be used: there the amount is unknown and the allocation itself is
-//! the check. So is it in a browser. A crate that asks every system (sysinfo) would bring a large
-//! dependency tree for these three.
+//! Only Linux is queried: it overcommits memory and kills processes that use it, so the check must
+//! come first. Windows commits memory on allocation and macOS swaps, so memory that was allocated
+//! successfully can be used; there, and in browsers, the amount is unknown and the allocation
+//! itself is the check. A crate that supports every system (sysinfo) would add a large dependency
+//! tree.
 
-/// Bytes that are still to be had.
+/// Free memory in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Free {
-    /// Memory of the machine or of the process's control group. A guess, since others use it too.
+    /// Memory of the machine or of the process's control group. An estimate, since other processes
+    /// use it too.
     pub memory: Option<u64>,
-    /// Address space and data of this process, past which allocations fail.
+    /// Remaining address space and data segment of this process, beyond which allocations fail.
     pub process: Option<u64>,
 }
 
 impl Free {
-    /// What there is now.
+    /// Queries the current values.
     pub fn now() -> Self {
         #[cfg(target_os = "linux")]
         return linux::free(std::path::Path::new("/"));
@@ -25,12 +26,14 @@ impl Free {
     }
 }
 
-/// Address space that the allocator has set apart and not used yet: small pieces still come out of
-/// it when nothing else is left.
+/// Returns the address space that the allocator has reserved but not used yet, from which small
+/// allocations can still be served.
 #[cfg(feature = "cli")]
-pub(super) fn set_apart() -> u64 {
+pub(super) fn allocator_reserve() -> u64 {
     #[cfg(target_os = "linux")]
-    return linux::set_apart(&std::fs::read_to_string("/proc/self/maps").unwrap_or_default());
+    return linux::allocator_reserve(
+        &std::fs::read_to_string("/proc/self/maps").unwrap_or_default(),
+    );
     #[cfg(not(target_os = "linux"))]
     0
 }
@@ -41,16 +44,16 @@ mod linux {
     use std::fs::read_to_string;
     use std::path::Path;
 
-    /// What files under `root` state, `/` but in tests. What is missing or unreadable limits
-    /// nothing.
+    /// Reads the limits from files under `root`, which is `/` except in tests. Missing or
+    /// unreadable files mean no limit.
     pub(super) fn free(root: &Path) -> Free {
         let read = |path: &str| read_to_string(root.join(path)).unwrap_or_default();
         let (meminfo, status, limits) =
             (read("proc/meminfo"), read("proc/self/status"), read("proc/self/limits"));
         let machine = kib(&meminfo, "MemAvailable:");
-        // In this mode the kernel promises no more than it has, and refuses the rest.
+        // In this mode the kernel does not overcommit.
         let strict = read("proc/sys/vm/overcommit_memory").trim() == "2";
-        let promised =
+        let uncommitted =
             || Some(kib(&meminfo, "CommitLimit:")?.saturating_sub(kib(&meminfo, "Committed_AS:")?));
         let groups = groups(root, &read("proc/self/cgroup"));
         let of_process = |limit: &str, used: &str| {
@@ -61,7 +64,7 @@ mod linux {
             process: [
                 of_process("Max address space", "VmSize:"),
                 of_process("Max data size", "VmData:"),
-                strict.then(promised).flatten(),
+                strict.then(uncommitted).flatten(),
             ]
             .into_iter()
             .flatten()
@@ -69,17 +72,17 @@ mod linux {
         }
     }
 
-    /// Bytes of the mappings that belong to no file and can be neither read nor written.
+    /// Returns the bytes of anonymous mappings that can be neither read nor written.
     #[cfg(any(feature = "cli", test))]
-    pub(super) fn set_apart(maps: &str) -> u64 {
+    pub(super) fn allocator_reserve(maps: &str) -> u64 {
         let bytes = |line: &str| {
             let mut fields = line.split_whitespace();
             let (range, access) = (fields.next()?, fields.next()?);
             let (from, to) = range.split_once('-')?;
-            // Behind access: offset, device, inode, and a name where there is one.
-            let is_apart =
+            // After the permissions: offset, device, inode, and optionally a name.
+            let is_reserve =
                 access == "---p" && fields.clone().nth(2) == Some("0") && fields.count() == 3;
-            is_apart.then(|| {
+            is_reserve.then(|| {
                 Some(
                     u64::from_str_radix(to, 16)
                         .ok()?
@@ -90,13 +93,13 @@ mod linux {
         maps.lines().filter_map(bytes).sum()
     }
 
-    /// The line `key  123 kB` in bytes.
+    /// Returns the value of the line `key 123 kB` in bytes.
     fn kib(text: &str, key: &str) -> Option<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix(key))?;
         line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
     }
 
-    /// The soft limit of the line that begins with `name`; `None` where it is unlimited.
+    /// Returns the soft limit of the line that begins with `name`; `None` if unlimited.
     fn soft_limit(limits: &str, name: &str) -> Option<u64> {
         limits
             .lines()
@@ -107,8 +110,8 @@ mod linux {
             .ok()
     }
 
-    /// What the control groups of the process leave: those of version 2, and the memory controller
-    /// of version 1.
+    /// Returns the memory left by the control groups of the process, of version 2 and of the memory
+    /// controller of version 1.
     fn groups(root: &Path, own: &str) -> Option<u64> {
         let group = |line: &str| {
             let (_, rest) = line.split_once(':')?;
@@ -118,20 +121,20 @@ mod linux {
                 _ if controllers.split(',').any(|c| c == "memory") => ("sys/fs/cgroup/memory", V1),
                 _ => return None,
             };
-            along(&root.join(base), path.trim_start_matches('/'), files)
+            left_in_hierarchy(&root.join(base), path.trim_start_matches('/'), files)
         };
         own.lines().filter_map(group).min()
     }
 
-    /// Names of a group's files: limit, use, and the part of the use in `memory.stat` that the
-    /// kernel drops where it needs room.
+    /// Names of a group's files for limit and usage, and the key in `memory.stat` of the usage that
+    /// the kernel can reclaim.
     type Files = [&'static str; 3];
     const V2: Files = ["memory.max", "memory.current", "inactive_file "];
     const V1: Files = ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "];
 
-    /// The least that a group and those around it leave. In a container its own group is mounted as
-    /// the root, whatever its path is outside.
-    fn along(base: &Path, path: &str, files: Files) -> Option<u64> {
+    /// Returns the minimum memory left by a group and its ancestors. In a container its own group
+    /// is mounted as the root, regardless of its path outside.
+    fn left_in_hierarchy(base: &Path, path: &str, files: Files) -> Option<u64> {
         let inner = base.join(path);
         inner
             .ancestors()
@@ -143,7 +146,7 @@ mod linux {
     fn left(directory: &Path, [limit, used, cache]: Files) -> Option<u64> {
         let number =
             |name: &str| read_to_string(directory.join(name)).ok()?.trim().parse::<u64>().ok();
-        // `max` is no number: unlimited.
+        // `max` means unlimited and does not parse as a number.
         let (limit, used) = (number(limit)?, number(used)?);
         let stat = read_to_string(directory.join("memory.stat")).unwrap_or_default();
         let cached = stat
@@ -158,7 +161,7 @@ mod linux {
         use super::*;
         use std::fs;
 
-        /// A file system with these files.
+        /// Creates a directory tree with the given files.
         fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
             let root = tempfile::tempdir().unwrap();
             for (name, text) in files {
@@ -229,7 +232,7 @@ mod linux {
                         7f0000021000-7f0004000000 ---p 00000000 00:00 0 \n\
                         7f0004000000-7f0004001000 ---p 00021000 fe:00 1234  /usr/lib/libc.so.6\n\
                         odd line\n";
-            assert_eq!(set_apart(maps), 0x3fdf000);
+            assert_eq!(allocator_reserve(maps), 0x3fdf000);
         }
 
         #[test]

@@ -1,42 +1,43 @@
-//! From scores to labels, probabilities and sums of them at the image's own size, some rows at a
-//! time.
+//! Computing labels, probabilities and their sums from the scores, at the image's own size, in
+//! strips of rows.
 //!
-//! Probabilities of all classes at full size are larger than everything else by far: 961 MiB for 21
-//! classes at 12 megapixels. So they exist for some rows only, and what has one number for each
-//! pixel is put together from these. The bits are those of all rows at once.
+//! The probabilities of all classes at full size are by far the largest result: 961 MiB for 21
+//! classes at 12 megapixels. So they are computed for one strip at a time, and results with one
+//! value per pixel are assembled from the strips. The results are bit-identical to computing all
+//! rows at once.
 
 use super::{OutputOptions, Segmentation};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::exec::Device;
 use crate::graph::Graph;
-use crate::image::room::room;
+use crate::image::alloc::with_capacity;
 use crate::image::{Fit, LabelMap, append_labels};
 use crate::ops::{ResampleWindow, Rows, UpsampleArgmax, UpsampleSoftmax, Upsampling};
 use crate::tensor::{Shape, Tensor, TensorType};
 use std::time::Duration;
 
-/// The graph's input that has 1 for the classes of the foreground, 0 for the others.
+/// Name of the graph input with 1 for foreground classes and 0 for the rest.
 pub(super) const WEIGHTS: &str = "weights";
 
-/// Bytes of a strip on the processor: enough work for every core, and little beside the image.
+/// Strip size in bytes on the CPU: enough work for every core, but small compared to the image.
 const HOST_STRIP: usize = 16 << 20;
-/// Bytes of a strip on a device: what every device can bind, and a whole image's labels up to 33
-/// megapixels.
+/// Strip size in bytes on a device: every device can bind it, and the labels of images up to 33
+/// megapixels fit.
 const DEVICE_STRIP: usize = 128 << 20;
-/// Bytes of a strip on a device that has the probabilities of all classes in it, which are read
-/// back.
+/// Strip size in bytes on a device if the strip includes the probabilities of all classes, which
+/// are read back.
 const DEVICE_PROBABILITIES: usize = 32 << 20;
 
-/// Some rows of the probabilities of all classes, at the image's own size.
+/// Probabilities of all classes for some rows, at the image's own size.
 #[derive(Debug)]
 pub struct Strip<'a> {
-    /// The first of the rows.
+    /// Index of the first row.
     pub first_row: usize,
     /// `[1, rows, width, classes]`.
     pub probabilities: &'a Tensor,
 }
 
-/// What is computed of each pixel.
+/// The values computed for each pixel besides the label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Values {
     confidence: bool,
@@ -45,33 +46,34 @@ pub(super) struct Values {
 }
 
 impl Values {
-    pub(super) fn new(wants: &OutputOptions, in_strips: bool) -> Self {
+    pub(super) fn new(options: &OutputOptions, in_strips: bool) -> Self {
         Self {
-            confidence: wants.confidence,
-            probabilities: wants.probabilities || in_strips,
-            foreground: wants.foreground.is_some(),
+            confidence: options.confidence,
+            probabilities: options.probabilities || in_strips,
+            foreground: options.foreground.is_some(),
         }
     }
 
-    /// Bytes of a pixel where it is computed: devices keep numbers in groups of four.
+    /// Returns the bytes per pixel during computation. Devices store channels in groups of four.
     pub(super) fn bytes(self, device: &Device, classes: usize) -> usize {
-        let numbers = |n: usize| 4 * if device.is_cpu() { n } else { n.next_multiple_of(4) };
-        let one = |is_wanted: bool| if is_wanted { numbers(1) } else { 0 };
-        let all = if self.probabilities { numbers(classes) } else { 0 };
-        4 + one(self.confidence) + one(self.foreground) + all
+        let channels = |n: usize| 4 * if device.is_cpu() { n } else { n.next_multiple_of(4) };
+        let scalar = |is_computed: bool| if is_computed { channels(1) } else { 0 };
+        let probabilities = if self.probabilities { channels(classes) } else { 0 };
+        4 + scalar(self.confidence) + scalar(self.foreground) + probabilities
     }
 }
 
-/// The most bytes of a strip.
+/// Returns the maximum strip size in bytes.
 pub(super) fn strip_bytes(device: &Device, values: Values) -> usize {
     let Device::Gpu(gpu) = device else { return HOST_STRIP };
-    let most = if values.probabilities { DEVICE_PROBABILITIES } else { DEVICE_STRIP };
+    let max = if values.probabilities { DEVICE_PROBABILITIES } else { DEVICE_STRIP };
     usize::try_from(gpu.caps().max_binding.min(gpu.caps().max_buffer))
         .unwrap_or(usize::MAX)
-        .min(most)
+        .min(max)
 }
 
-/// From the scores to the labels and the other values, in the order of [`Results::add`].
+/// Builds the graph from the scores to the labels and other values, in the order that
+/// [`Results::add`] expects.
 pub(super) fn graph(
     logits: Shape,
     fit: Fit,
@@ -107,20 +109,19 @@ pub(super) fn graph(
     Ok(graph)
 }
 
-/// 1 for the classes of the foreground, 0 for the others. Errors where the network has no such
-/// class.
+/// Returns 1 for foreground classes and 0 for the rest, or an error if a class is out of range.
 pub(super) fn class_weights(keep: &[usize], classes: usize) -> Result<Tensor> {
     let mut weights = vec![0.0; classes];
     for &class in keep {
         let weight = weights.get_mut(class);
         *weight.ok_or_else(|| {
-            error!(Usage, "the network has {classes} classes, none with the number {class}")
+            error!(Usage, "class {class} is out of range: the network has {classes} classes")
         })? = 1.0;
     }
     Tensor::new(Shape::vector(classes), weights)
 }
 
-/// The results, as far as they are computed.
+/// The results computed so far.
 pub(super) struct Results {
     size: (usize, usize),
     classes: usize,
@@ -131,38 +132,45 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Takes the memory of all results. Errors where there is none.
-    pub(super) fn new(size: (usize, usize), classes: usize, wants: &OutputOptions) -> Result<Self> {
+    /// Allocates the memory of all results.
+    pub(super) fn new(
+        size: (usize, usize),
+        classes: usize,
+        options: &OutputOptions,
+    ) -> Result<Self> {
         let pixels = size.0.saturating_mul(size.1);
-        let one = |is_wanted: bool, what| is_wanted.then(|| room(pixels, what)).transpose();
-        let no_room = |e: Error| {
-            let what = format!(
-                "the probabilities of {classes} classes at {} x {} pixels do not fit into memory",
+        let per_pixel = |is_requested: bool, what| {
+            is_requested.then(|| with_capacity(pixels, what)).transpose()
+        };
+        let out_of_memory = |e: Error| {
+            let message = format!(
+                "not enough memory for the probabilities of {classes} classes at {} x {} pixels",
                 size.0, size.1
             );
-            Error::new(ErrorKind::OutOfMemory, what)
+            Error::new(ErrorKind::OutOfMemory, message)
                 .source(e)
-                .advice("take them in strips, or scale the image down first")
+                .advice("compute them in strips, or scale the image down first")
         };
-        let all = wants
-            .probabilities
-            .then(|| room(pixels.saturating_mul(classes), "the probabilities").map_err(no_room));
+        let probabilities = options.probabilities.then(|| {
+            with_capacity(pixels.saturating_mul(classes), "the probabilities")
+                .map_err(out_of_memory)
+        });
         Ok(Self {
             size,
             classes,
-            labels: room(pixels, "the labels")?,
-            confidence: one(wants.confidence, "the confidence")?,
-            probabilities: all.transpose()?,
-            foreground: one(wants.foreground.is_some(), "the foreground")?,
+            labels: with_capacity(pixels, "the labels")?,
+            confidence: per_pixel(options.confidence, "the confidence")?,
+            probabilities: probabilities.transpose()?,
+            foreground: per_pixel(options.foreground.is_some(), "the foreground")?,
         })
     }
 
-    /// Adds the outputs of a [`graph`]. Returns the probabilities, where there are any, for whoever
-    /// takes them in strips.
+    /// Appends the outputs of a [`graph`]. Returns the probabilities, if computed, for the strip
+    /// callback.
     pub(super) fn add(&mut self, outputs: Vec<Tensor>, values: Values) -> Result<Option<Tensor>> {
         let mut outputs = outputs.into_iter();
-        let mut next = |is_there: bool| {
-            is_there
+        let mut next = |is_computed: bool| {
+            is_computed
                 .then(|| outputs.next().expect("invariant: the graph has an output for each value"))
         };
         append_labels(
@@ -216,21 +224,21 @@ mod tests {
     use crate::DeviceChoice;
     use crate::image::{SizeRule, foreground};
     use crate::segmenter::Segmenter;
-    use crate::segmenter::tests::{ready, tiny};
+    use crate::segmenter::tests::{tiny, tiny_on_gpu};
 
-    fn everything() -> OutputOptions {
+    fn all_outputs() -> OutputOptions {
         OutputOptions { confidence: true, probabilities: true, foreground: Some(vec![1, 2]) }
     }
 
-    /// Cut into strips of one row up to all rows.
+    /// Compares strips of one row up to all rows with the whole.
     fn check(mut segmenter: Segmenter, image: &crate::image::Image) {
         for size in [SizeRule::Native, SizeRule::LongSide(65)] {
             segmenter.strip_bytes = None;
-            let whole = segmenter.segment_with(image, size, everything()).unwrap();
+            let whole = segmenter.segment_with(image, size, all_outputs()).unwrap();
             for bytes in [1, 5_000, 20_000] {
                 segmenter.strip_bytes = Some(bytes);
                 let (mut rows, mut probabilities) = (0, Vec::new());
-                let strips = segmenter.segment_in_strips(image, size, everything(), |strip| {
+                let strips = segmenter.segment_in_strips(image, size, all_outputs(), |strip| {
                     assert_eq!(strip.first_row, rows, "from the top down");
                     rows += strip.probabilities.shape().h;
                     probabilities.extend_from_slice(strip.probabilities.f32());
@@ -259,35 +267,39 @@ mod tests {
     fn strips_have_the_bits_of_the_whole() {
         let (segmenter, image) = tiny(&DeviceChoice::Cpu).unwrap();
         check(segmenter, &image);
-        if let Some((segmenter, image)) = ready() {
+        if let Some((segmenter, image)) = tiny_on_gpu() {
             check(segmenter, &image);
         }
     }
 
-    /// The sum is divided once instead of each of its terms: with `n` classes both are within
-    /// `n + 1` roundings of the true value, of half a unit in the last place each, and they share
-    /// the exponentials. Three classes: 2 * 4 * 2^-24 < 5e-7.
+    /// The graph divides the sum once instead of each term. With `n` classes both are within `n +
+    /// 1` roundings of half a unit in the last place of the true value, and they share the
+    /// exponentials. Three classes: 2 * 4 * 2^-24 < 5e-7.
     #[test]
     fn the_foreground_is_the_sum_of_the_kept_classes_probabilities() {
         let (segmenter, image) = tiny(&DeviceChoice::Cpu).unwrap();
         for keep in [vec![], vec![0], vec![2, 1], vec![1, 1], vec![0, 1, 2]] {
-            let wants = OutputOptions {
+            let options = OutputOptions {
                 probabilities: true,
                 foreground: Some(keep.clone()),
                 ..OutputOptions::default()
             };
-            let found = segmenter.segment_with(&image, SizeRule::LongSide(65), wants).unwrap();
-            let mut once = keep.clone();
-            once.dedup();
-            let sums = foreground(found.probabilities.unwrap().f32(), 3, &once).unwrap();
-            let got = found.foreground.unwrap();
+            let segmentation =
+                segmenter.segment_with(&image, SizeRule::LongSide(65), options).unwrap();
+            let mut unique = keep.clone();
+            unique.dedup();
+            let sums = foreground(segmentation.probabilities.unwrap().f32(), 3, &unique).unwrap();
+            let got = segmentation.foreground.unwrap();
             assert_eq!(got.len(), sums.len());
             assert!(got.iter().zip(&sums).all(|(a, b)| (a - b).abs() <= 5e-7), "{keep:?}");
             assert!(got.iter().all(|p| (0.0..=1.0).contains(p)));
         }
-        let wants = OutputOptions { foreground: Some(vec![3]), ..OutputOptions::default() };
-        let error = segmenter.segment_with(&image, SizeRule::Native, wants).unwrap_err();
-        assert!(error.to_string().contains("3 classes, none with the number 3"), "{error}");
+        let options = OutputOptions { foreground: Some(vec![3]), ..OutputOptions::default() };
+        let error = segmenter.segment_with(&image, SizeRule::Native, options).unwrap_err();
+        assert!(
+            error.to_string().contains("class 3 is out of range: the network has 3 classes"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -305,8 +317,8 @@ mod tests {
 
     #[test]
     fn probabilities_beyond_all_memory_are_an_error_and_no_abort() {
-        let wants = OutputOptions { probabilities: true, ..OutputOptions::default() };
-        let error = Results::new((1 << 10, 1 << 10), 1 << 40, &wants).err().unwrap();
+        let options = OutputOptions { probabilities: true, ..OutputOptions::default() };
+        let error = Results::new((1 << 10, 1 << 10), 1 << 40, &options).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::OutOfMemory);
         assert!(
             error.to_string().contains("classes at 1024 x 1024")

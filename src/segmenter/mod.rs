@@ -1,4 +1,4 @@
-//! The way in for programs: a model, a device, images in, labels out.
+//! The high-level interface: a model on a device that segments images.
 
 mod finish;
 mod model;
@@ -21,21 +21,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use web_time::Instant;
 
-/// Prepared networks are kept for so many image sizes; the one that was not used for longest goes
-/// first.
-const KEPT: usize = 3;
+/// Number of image sizes for which prepared networks are cached; the least recently used one is
+/// evicted first.
+const CACHE_SIZE: usize = 3;
 
-/// What [`Segmenter::segment`] is to compute besides the labels.
+/// Outputs to compute besides the labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct OutputOptions {
-    /// The softmax probability of each pixel's class: four bytes for each pixel.
+    /// The softmax probability of each pixel's class: four bytes per pixel.
     pub confidence: bool,
-    /// The softmax probabilities of all classes: four bytes for each class and pixel, 961 MiB for
-    /// 21 classes at 12 megapixels. They are an error where there is no such memory;
-    /// [`Segmenter::segment_in_strips`] never has more than some rows of them.
+    /// The softmax probabilities of all classes: four bytes per class and pixel, 961 MiB for 21
+    /// classes at 12 megapixels. Running out of memory for them is an error;
+    /// [`Segmenter::segment_in_strips`] needs memory only for some rows at a time.
     pub probabilities: bool,
-    /// The summed softmax probability of these classes, by number: four bytes for each pixel. It is
-    /// what [`cut_out`](crate::image::cut_out) takes for a soft edge.
+    /// The summed softmax probability of these classes, by number: four bytes per pixel.
+    /// [`cut_out`](crate::image::cut_out) uses it for soft edges.
     pub foreground: Option<Vec<usize>>,
 }
 
@@ -44,23 +44,22 @@ pub struct OutputOptions {
 pub struct Segmentation {
     /// The class of each pixel.
     pub labels: LabelMap,
-    /// `[height * width]`, where asked for.
+    /// `[height * width]`, if requested.
     pub confidence: Option<Vec<f32>>,
-    /// `[1, height, width, classes]`, where asked for.
+    /// `[1, height, width, classes]`, if requested.
     pub probabilities: Option<Tensor>,
-    /// `[height * width]`, where asked for.
+    /// `[height * width]`, if requested.
     pub foreground: Option<Vec<f32>>,
-    /// The sizes that the image passed through.
+    /// The sizes of the image on its way through the network.
     pub fit: Fit,
     /// Time from the upload of the image to the scores.
     pub network_time: Duration,
-    /// Time of the last upsampling and the choice of classes; making them ready for a new size is
-    /// not in it.
+    /// Time of the final upsampling and argmax, without their preparation for a new size.
     pub labels_time: Duration,
 }
 
-/// A bounded list of prepared graphs, least recently used first.
-type Prepared<K> = Mutex<VecDeque<(K, Arc<Runner>)>>;
+/// A bounded cache of prepared graphs, least recently used first.
+type Cache<K> = Mutex<VecDeque<(K, Arc<Runner>)>>;
 
 /// A model on a device, ready for images of any size.
 ///
@@ -70,49 +69,47 @@ type Prepared<K> = Mutex<VecDeque<(K, Arc<Runner>)>>;
 ///
 /// let segmenter = Segmenter::new(Model::open("deeplab.safetensors")?, &DeviceChoice::Auto)?;
 /// let image = decode("street.jpg")?;
-/// let found = segmenter.segment(&image, SizeRule::Native)?;
-/// found.labels.write("street.png", &segmenter.model().class_table())?;
+/// let segmentation = segmenter.segment(&image, SizeRule::Native)?;
+/// segmentation.labels.write("street.png", &segmenter.model().class_table())?;
 /// # Ok::<(), atrous::Error>(())
 /// ```
 pub struct Segmenter {
     model: Model,
-    /// How the device is opened again when it is lost; none where the caller opened it.
+    /// How to reopen a lost device; `None` if the caller opened it.
     choice: Option<DeviceChoice>,
     device: Mutex<Device>,
     tuning: Tuning,
-    /// By the sizes that the network sees: padded, and scaled.
-    networks: Prepared<((usize, usize), (usize, usize))>,
-    finishers: Prepared<(Shape, Fit, Values)>,
-    /// The most memory of a strip of results on the device, where it is not the device's own
-    /// choice.
+    /// Networks by padded and scaled size.
+    networks: Cache<((usize, usize), (usize, usize))>,
+    finishers: Cache<(Shape, Fit, Values)>,
+    /// Maximum size of a strip of results in bytes; `None` for the device's default.
     strip_bytes: Option<usize>,
 }
 
-/// Whoever takes strips of probabilities.
+/// Callback for strips of probabilities.
 type OnStrip<'a> = &'a mut (dyn FnMut(&Strip) -> Result<()> + Send);
 
 impl Segmenter {
-    /// Opens the device that `choice` names.
+    /// Creates a segmenter on a newly opened device. A lost device is reopened automatically.
     ///
     /// # Errors
-    /// Where no adapter fits, or the model has no classes (a bare backbone).
+    /// Returns an error if no adapter matches, or the model has no classes (a backbone only).
     pub fn new(model: Model, choice: &DeviceChoice) -> Result<Self> {
-        Self::with_device(model, Device::open(choice)?, Some(choice.clone()))
+        Self::build(model, Device::open(choice)?, Some(choice.clone()))
     }
 
-    /// Takes a device that is open already. Where it is lost, that is the caller's to mend.
+    /// Creates a segmenter on an open device. The caller must handle device loss.
     ///
     /// # Errors
-    /// Where the model has no classes (a bare backbone).
-    pub fn on(model: Model, device: &Device) -> Result<Self> {
-        Self::with_device(model, device.clone(), None)
+    /// Returns an error if the model has no classes (a backbone only).
+    pub fn with_device(model: Model, device: &Device) -> Result<Self> {
+        Self::build(model, device.clone(), None)
     }
 
-    fn with_device(model: Model, device: Device, choice: Option<DeviceChoice>) -> Result<Self> {
+    fn build(model: Model, device: Device, choice: Option<DeviceChoice>) -> Result<Self> {
         if model.config.head.is_none() {
-            return Err(
-                error!(Weights, "holds a bare backbone, which does not segment").file(&model.path)
-            );
+            return Err(error!(Weights, "the model is a backbone without a segmentation head")
+                .file(&model.path));
         }
         let (device, networks, finishers) =
             (Mutex::new(device), Mutex::default(), Mutex::default());
@@ -127,10 +124,10 @@ impl Segmenter {
         })
     }
 
-    /// Says how kernels are chosen: a [`TuningMode`](crate::tune::Mode), or a [`Tuning`] that also
-    /// reports its progress. Without it, those are taken that were once measured on this device,
-    /// else those expected to be fastest. Networks that are ready already are let go. On the CPU
-    /// executor it has no effect.
+    /// Sets how kernels are chosen: a [`TuningMode`](crate::tune::Mode), or a [`Tuning`] that also
+    /// reports its progress. By default, kernels measured earlier on this device are used,
+    /// otherwise those expected to be fastest. Cached networks are dropped. It has no effect on the
+    /// CPU executor.
     #[must_use]
     pub fn with_tuning(self, tuning: impl Into<Tuning>) -> Self {
         lock(&self.networks).clear();
@@ -138,112 +135,111 @@ impl Segmenter {
         Self { tuning: tuning.into(), ..self }
     }
 
-    /// The model.
+    /// Returns the model.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// The device in use.
+    /// Returns the current device.
     pub fn device(&self) -> Device {
         self.device.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// As [`Model::usual_size`].
-    pub fn usual_size(&self) -> SizeRule {
-        self.model.usual_size()
+    /// Returns the input size that the model was made for; see [`Model::default_size`].
+    pub fn default_size(&self) -> SizeRule {
+        self.model.default_size()
     }
 
-    /// Segments one image. A lost device is opened again once.
+    /// Segments an image. A lost device is reopened once.
     ///
     /// # Errors
-    /// Where the image is too large for the device or too small for the network, there is no memory
-    /// for the results, or the device fails.
+    /// Returns an error if the image is too large for the device or too small for the network,
+    /// memory for the results runs out, or the device fails.
     pub fn segment(&self, image: &Image, size: SizeRule) -> Result<Segmentation> {
         self.segment_with(image, size, OutputOptions::default())
     }
 
-    /// As [`Segmenter::segment`], with more results.
+    /// Like [`Segmenter::segment`], with additional outputs.
     ///
     /// # Errors
-    /// As [`Segmenter::segment`], and where the network has no class that `wants` names.
+    /// As for [`Segmenter::segment`], or if a class in `options` is out of range.
     pub fn segment_with(
         &self,
         image: &Image,
         size: SizeRule,
-        wants: OutputOptions,
+        options: OutputOptions,
     ) -> Result<Segmentation> {
-        self.segment_at_once(image, size, &wants, None)
+        self.segment_blocking(image, size, &options, None)
     }
 
-    /// As [`Segmenter::segment_with`]. The probabilities of all classes go to `on_strip`, some rows
-    /// at a time from the top down, so that little memory is taken however large the image is.
-    /// Where a lost device is opened again, they start over at the top.
+    /// Like [`Segmenter::segment_with`], but passes the probabilities of all classes to `on_strip`,
+    /// some rows at a time from top to bottom, so that memory use stays small for images of any
+    /// size. If a lost device is reopened, the strips start over at the top.
     ///
     /// # Errors
-    /// As [`Segmenter::segment_with`], and those of `on_strip`, which end the work.
+    /// As for [`Segmenter::segment_with`]. An error returned by `on_strip` stops the segmentation.
     pub fn segment_in_strips(
         &self,
         image: &Image,
         size: SizeRule,
-        wants: OutputOptions,
+        options: OutputOptions,
         mut on_strip: impl FnMut(&Strip) -> Result<()> + Send,
     ) -> Result<Segmentation> {
-        self.segment_at_once(image, size, &wants, Some(&mut on_strip))
+        self.segment_blocking(image, size, &options, Some(&mut on_strip))
     }
 
-    fn segment_at_once(
+    fn segment_blocking(
         &self,
         image: &Image,
         size: SizeRule,
-        wants: &OutputOptions,
+        options: &OutputOptions,
         mut on_strip: Option<OnStrip>,
     ) -> Result<Segmentation> {
         let first: Option<OnStrip> = match &mut on_strip {
             Some(on_strip) => Some(&mut **on_strip),
             None => None,
         };
-        match (block_on_device(self.compute(image, size, wants, first)), &self.choice) {
+        match (block_on_device(self.compute(image, size, options, first)), &self.choice) {
             (Err(e), Some(choice)) if e.kind() == ErrorKind::DeviceLost => {
-                log::warn!("{e}; opening the device again");
+                log::warn!("{e}; reopening the device");
                 lock(&self.networks).clear();
                 lock(&self.finishers).clear();
                 *lock(&self.device) = Device::open(choice)?;
-                block_on_device(self.compute(image, size, wants, on_strip))
+                block_on_device(self.compute(image, size, options, on_strip))
             }
-            (done, _) => done,
+            (result, _) => result,
         }
     }
 
-    /// As [`Segmenter::segment_with`], for browsers, where nothing can wait for a device; see
-    /// [`Runner::run_async`](crate::exec::Runner::run_async). A lost device is the caller's to
-    /// mend.
-    ///
+    /// Like [`Segmenter::segment_with`], for browsers, where blocking on a device is impossible;
+    /// see [`Runner::run_async`](crate::exec::Runner::run_async). The caller must handle device
+    /// loss.
     /// # Errors
-    /// As [`Segmenter::segment_with`].
+    /// As for [`Segmenter::segment_with`].
     pub async fn segment_async(
         &self,
         image: &Image,
         size: SizeRule,
-        wants: OutputOptions,
+        options: OutputOptions,
     ) -> Result<Segmentation> {
-        self.compute(image, size, &wants, None).await
+        self.compute(image, size, &options, None).await
     }
 
     async fn compute(
         &self,
         image: &Image,
         size: SizeRule,
-        wants: &OutputOptions,
+        options: &OutputOptions,
         mut on_strip: Option<OnStrip<'_>>,
     ) -> Result<Segmentation> {
         let fit = size.fit(image.width, image.height);
         let network = match self.network(fit) {
-            // What was made ready for other sizes may be in the way.
+            // Free what is cached for other sizes and retry.
             Err(e) if e.kind() == ErrorKind::OutOfMemory => {
                 lock(&self.finishers).clear();
                 self.network(fit)
             }
-            made => made,
+            result => result,
         }?;
         let pixels = Data::U8(fit.scale(image)?.into_owned());
         let input = Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), pixels)?;
@@ -252,29 +248,29 @@ impl Segmenter {
         let network_time = started.elapsed();
         drop(input);
 
-        let values = Values::new(wants, on_strip.is_some());
-        let weights = wants
+        let values = Values::new(options, on_strip.is_some());
+        let weights = options
             .foreground
             .as_ref()
             .map(|keep| finish::class_weights(keep, logits.shape().c))
             .transpose()?;
-        let mut results = Results::new(fit.source, logits.shape().c, wants)?;
+        let mut results = Results::new(fit.source, logits.shape().c, options)?;
         let height = fit.source.1;
         let strip = self.strip_rows(logits.shape(), fit, values);
         let mut labels_time = Duration::ZERO;
         let mut network = Some(network);
         for first in (0..height).step_by(strip) {
             let rows = Rows { first, count: strip.min(height - first) };
-            // Made ready before the clock starts, as the network was: a new size would else look
+            // Prepared before the clock starts, like the network. Otherwise a new size would look
             // slow.
             let finisher = match self.finisher(logits.shape(), fit, values, rows) {
-                // The network has done its part, and goes where both do not fit.
+                // The network is done and can be freed if both do not fit.
                 Err(e) if e.kind() == ErrorKind::OutOfMemory => {
                     drop(network.take());
                     lock(&self.networks).clear();
                     self.finisher(logits.shape(), fit, values, rows)
                 }
-                made => made,
+                result => result,
             }?;
             let started = Instant::now();
             let inputs = [
@@ -292,27 +288,27 @@ impl Segmenter {
         results.finish(fit, network_time, labels_time)
     }
 
-    /// Makes a graph ready on the device in use, with the kernels that the tuning picks.
+    /// Prepares a graph on the current device, with kernels chosen by the tuning.
     pub(crate) fn prepare(&self, graph: Graph) -> Result<Runner> {
         self.tuning.runner(&self.device(), graph)
     }
 
-    /// As [`Segmenter::prepare`], for graphs that end at an image's full size: those past the
-    /// device's limits run on the processor.
-    pub(crate) fn prepare_end(&self, graph: Graph) -> Result<Runner> {
+    /// Like [`Segmenter::prepare`], for graphs with outputs at the image's full size: those past
+    /// the device's limits run on the CPU.
+    pub(crate) fn prepare_finisher(&self, graph: Graph) -> Result<Runner> {
         match self.prepare(graph.clone()) {
             Err(e)
                 if !self.device().is_cpu()
                     && matches!(e.kind(), ErrorKind::OutOfMemory | ErrorKind::Shader) =>
             {
-                log::info!("{e}; the labels are computed on the processor");
+                log::info!("{e}; computing the labels on the CPU");
                 Runner::new(&Device::Cpu, graph)
             }
-            done => done,
+            result => result,
         }
     }
 
-    /// Image to scores, for one pair of sizes.
+    /// Returns the network from image to scores for the given sizes.
     fn network(&self, fit: Fit) -> Result<Arc<Runner>> {
         cached(&self.networks, (fit.padded, fit.scaled), || {
             let ((w, h), (scaled_w, scaled_h)) = (fit.padded, fit.scaled);
@@ -321,25 +317,26 @@ impl Segmenter {
         })
     }
 
-    /// Scores to some rows of the labels, and more, at the image's own size: one interpolation from
-    /// the scores' grid straight to the source's pixels, padding left out. Only what makes all rows
-    /// is kept for the next image.
+    /// Returns the graph from the scores to some rows of labels and other outputs at the image's
+    /// own size: one interpolation from the grid of the scores directly to source pixels, without
+    /// the padding. Only a graph for all rows is cached.
     fn finisher(&self, logits: Shape, fit: Fit, values: Values, rows: Rows) -> Result<Arc<Runner>> {
         let align_corners = self.model.config.head.as_ref().is_some_and(|h| h.align_corners);
-        let make =
-            |rows| self.prepare_end(finish::graph(logits, fit, align_corners, values, rows)?);
-        match rows.count == fit.source.1 {
-            true => cached(&self.finishers, (logits, fit, values), || make(None)),
-            false => make(Some(rows)).map(Arc::new),
+        let prepare =
+            |rows| self.prepare_finisher(finish::graph(logits, fit, align_corners, values, rows)?);
+        if rows.count == fit.source.1 {
+            cached(&self.finishers, (logits, fit, values), || prepare(None))
+        } else {
+            prepare(Some(rows)).map(Arc::new)
         }
     }
 
-    /// Rows of the results that are computed at a time.
+    /// Returns the number of rows in a strip of results.
     fn strip_rows(&self, logits: Shape, fit: Fit, values: Values) -> usize {
         let device = self.device();
-        let most = self.strip_bytes.unwrap_or_else(|| finish::strip_bytes(&device, values));
+        let max = self.strip_bytes.unwrap_or_else(|| finish::strip_bytes(&device, values));
         let row = values.bytes(&device, logits.c).saturating_mul(fit.source.0);
-        (most / row.max(1)).clamp(1, fit.source.1)
+        (max / row.max(1)).clamp(1, fit.source.1)
     }
 }
 
@@ -347,30 +344,31 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Returns the cached graph for `key`, or prepares and caches it.
 fn cached<K: PartialEq + Copy>(
-    table: &Prepared<K>,
+    cache: &Cache<K>,
     key: K,
-    make: impl Fn() -> Result<Runner>,
+    prepare: impl Fn() -> Result<Runner>,
 ) -> Result<Arc<Runner>> {
-    let mut table = lock(table);
-    if let Some(at) = table.iter().position(|(k, _)| *k == key) {
-        let found = table.remove(at).expect("invariant: just found there");
-        table.push_back(found);
+    let mut cache = lock(cache);
+    if let Some(at) = cache.iter().position(|(k, _)| *k == key) {
+        let entry = cache.remove(at).expect("invariant: the position exists");
+        cache.push_back(entry);
     } else {
-        // Room is made first, so that the memory of both is never needed at once.
-        while table.len() >= KEPT {
-            table.pop_front();
+        // Evict first, so that the memory of both is never needed at once.
+        while cache.len() >= CACHE_SIZE {
+            cache.pop_front();
         }
-        let made = match make() {
-            Err(e) if e.kind() == ErrorKind::OutOfMemory && !table.is_empty() => {
-                table.clear();
-                make()
+        let runner = match prepare() {
+            Err(e) if e.kind() == ErrorKind::OutOfMemory && !cache.is_empty() => {
+                cache.clear();
+                prepare()
             }
-            made => made,
+            result => result,
         };
-        table.push_back((key, Arc::new(made?)));
+        cache.push_back((key, Arc::new(runner?)));
     }
-    Ok(table.back().expect("invariant: just pushed").1.clone())
+    Ok(cache.back().expect("invariant: just pushed").1.clone())
 }
 
 #[cfg(test)]
@@ -379,7 +377,7 @@ pub(crate) mod tests {
     use crate::models::mobilenet_v2::MobileNetV2;
     use crate::models::{Backbone, Config, random_weights};
 
-    /// A segmenter of three classes, and an image.
+    /// Returns a segmenter with three classes and an image.
     pub(crate) fn tiny(choice: &DeviceChoice) -> Result<(Segmenter, Image)> {
         let config =
             Config::deeplab_v3plus(Backbone::MobileNetV2(MobileNetV2::with_width(0.25, 8)), 3);
@@ -389,51 +387,51 @@ pub(crate) mod tests {
         Ok((Segmenter::new(model, choice)?, Image::new(33, 33, rgb).unwrap()))
     }
 
-    /// The same on a device; nothing where there is no device and none is asked for.
-    pub(crate) fn ready() -> Option<(Segmenter, Image)> {
-        let Ok(ready) = tiny(&DeviceChoice::Gpu) else {
+    /// Like [`tiny`] on a GPU. `None` if there is no GPU and none is required.
+    pub(crate) fn tiny_on_gpu() -> Option<(Segmenter, Image)> {
+        let Ok(pair) = tiny(&DeviceChoice::Gpu) else {
             assert!(std::env::var("ATROUS_REQUIRE_GPU").is_err(), "no GPU adapter");
             println!("skipped: no GPU adapter");
             return None;
         };
-        Some(ready)
+        Some(pair)
     }
 
     #[test]
     fn the_time_of_the_labels_is_without_making_them_ready() {
-        const HELD: Duration = Duration::from_millis(400);
+        const BLOCKED: Duration = Duration::from_millis(400);
         let (segmenter, image) = tiny(&DeviceChoice::Cpu).unwrap();
         segmenter.segment(&image, SizeRule::Native).unwrap();
-        let found = std::thread::scope(|scope| {
-            // While this is held, nothing can be made ready for the labels, however fast that is
-            // otherwise.
-            let held = lock(&segmenter.finishers);
-            let found = scope.spawn(|| segmenter.segment(&image, SizeRule::Native).unwrap());
-            std::thread::sleep(HELD);
-            drop(held);
-            found.join().unwrap()
+        let segmentation = std::thread::scope(|scope| {
+            // While this lock is held, the graph for the labels cannot be prepared.
+            let guard = lock(&segmenter.finishers);
+            let thread = scope.spawn(|| segmenter.segment(&image, SizeRule::Native).unwrap());
+            std::thread::sleep(BLOCKED);
+            drop(guard);
+            thread.join().unwrap()
         });
-        assert!(found.labels_time < HELD / 2, "{:?}", found.labels_time);
+        assert!(segmentation.labels_time < BLOCKED / 2, "{:?}", segmentation.labels_time);
     }
 
     #[test]
     fn a_lost_device_is_opened_again_once_and_the_image_comes_out() {
-        let Some((segmenter, image)) = ready() else { return };
+        let Some((segmenter, image)) = tiny_on_gpu() else { return };
         let before = segmenter.segment(&image, SizeRule::Native).unwrap().labels;
-        let Device::Gpu(lost) = segmenter.device() else { panic!("a GPU was asked for") };
+        let Device::Gpu(lost) = segmenter.device() else { panic!("expected a GPU") };
         lost.device.destroy();
         let after = segmenter.segment(&image, SizeRule::Native).unwrap().labels;
         assert_eq!(before, after);
-        let Device::Gpu(new) = segmenter.device() else { panic!("a GPU was asked for") };
-        assert!(!Arc::ptr_eq(&lost, &new), "the device was opened again");
+        let Device::Gpu(new) = segmenter.device() else { panic!("expected a GPU") };
+        assert!(!Arc::ptr_eq(&lost, &new), "the device was reopened");
     }
 
     #[test]
     fn a_device_that_is_lost_while_threads_have_work_on_it_is_told_to_be_lost() {
-        let Some((segmenter, image)) = ready() else { return };
+        let Some((segmenter, image)) = tiny_on_gpu() else { return };
         let before = segmenter.segment(&image, SizeRule::Native).unwrap().labels;
-        let Device::Gpu(lost) = segmenter.device() else { panic!("a GPU was asked for") };
-        // Until the device is another: however fast it is, it is lost under somebody's work.
+        let Device::Gpu(lost) = segmenter.device() else { panic!("expected a GPU") };
+        // Until the device is replaced, so that it is lost while work is pending, however fast it
+        // is.
         let is_old = || matches!(segmenter.device(), Device::Gpu(now) if Arc::ptr_eq(&now, &lost));
         let work = || {
             while is_old() {

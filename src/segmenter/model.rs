@@ -1,4 +1,4 @@
-//! A network with its weights, as it comes from a file.
+//! A network with its weights, loaded from a file.
 
 use crate::error::Result;
 use crate::graph::{Graph, Weights};
@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 /// A network's configuration and weights.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// What is built.
+    /// Architecture of the network.
     pub config: Config,
-    /// Parameters by our names.
+    /// Parameters, by this crate's names.
     pub weights: Weights,
-    /// Whose names the file had.
+    /// Dialect of the file's parameter names.
     pub dialect: &'static str,
-    /// Where it came from.
+    /// File that the model was loaded from.
     pub path: PathBuf,
 }
 
@@ -28,29 +28,30 @@ impl Model {
     /// Reads a weight file of any dialect and format (safetensors, `.pth`).
     ///
     /// # Errors
-    /// Where the file is damaged, its names are nobody's, or its tensors do not fit the network.
+    /// Returns an error if the file is corrupt, its parameter names match no known dialect, or its
+    /// tensors do not fit the network.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_as(path, ReadOptions::default())
+        Self::open_with(path, ReadOptions::default())
     }
 
-    /// As [`Model::open`], for a caller who knows the dialect or the number of classes.
+    /// Like [`Model::open`], with a known dialect or number of classes.
     ///
     /// # Errors
-    /// As [`Model::open`], and where the file is not what the caller says.
-    pub fn open_as(path: impl AsRef<Path>, wanted: ReadOptions) -> Result<Self> {
-        Self::load(&WeightFile::open(&path)?, wanted)
+    /// As for [`Model::open`], or if the file does not match the options.
+    pub fn open_with(path: impl AsRef<Path>, options: ReadOptions) -> Result<Self> {
+        Self::load(&WeightFile::open(&path)?, options)
     }
 
-    /// As [`Model::open`], of a file that is in memory; `name` is for messages.
+    /// Like [`Model::open`], for a file in memory; `name` identifies it in errors.
     ///
     /// # Errors
-    /// As [`Model::open`].
+    /// As for [`Model::open`].
     pub fn from_bytes(bytes: Vec<u8>, name: impl AsRef<Path>) -> Result<Self> {
         Self::load(&WeightFile::from_bytes(bytes, name)?, ReadOptions::default())
     }
 
-    fn load(file: &WeightFile, wanted: ReadOptions) -> Result<Self> {
-        let loaded = dialects::load(file, wanted)?;
+    fn load(file: &WeightFile, options: ReadOptions) -> Result<Self> {
+        let loaded = dialects::load(file, options)?;
         Ok(Self {
             config: loaded.config,
             weights: loaded.weights,
@@ -59,29 +60,29 @@ impl Model {
         })
     }
 
-    /// The same weights with another output stride (8, 16 or 32).
+    /// Returns the model with another output stride (8, 16 or 32).
     ///
     /// # Errors
-    /// Where the network cannot have it.
+    /// Returns an error if the network does not support it.
     pub fn with_output_stride(mut self, output_stride: usize) -> Result<Self> {
         self.config = self.config.with_output_stride(output_stride)?;
         Ok(self)
     }
 
-    /// The size rule that the model was made for: its weights' own, else the preset of the code
-    /// base that they come from (torchvision scales the short side to 520); the image's own size
-    /// where there is neither.
-    pub fn usual_size(&self) -> SizeRule {
-        let how = &self.config.preprocess;
-        match (how.pad, how.size, how.short_side) {
+    /// Returns the input size that the model was made for: the one stored with the weights,
+    /// otherwise the preset of the weights' code base (torchvision scales the short side to 520),
+    /// otherwise the image's own size.
+    pub fn default_size(&self) -> SizeRule {
+        let preprocess = &self.config.preprocess;
+        match (preprocess.pad, preprocess.size, preprocess.short_side) {
             (PadRule::Square, Some(n), _) => SizeRule::LongSide(n),
             (_, _, Some(n)) => SizeRule::ShortSide(n),
             _ => SizeRule::Native,
         }
     }
 
-    /// Names and colors of the classes: the file's own where it has them, else the usual table for
-    /// that number of classes.
+    /// Returns the names and colors of the classes: those of the file if it has them, otherwise the
+    /// default table for the number of classes.
     pub fn class_table(&self) -> ClassTable {
         let mut table = ClassTable::for_classes(self.config.classes().unwrap_or(0));
         let Some(head) = &self.config.head else { return table };
@@ -94,21 +95,21 @@ impl Model {
         table
     }
 
-    /// The graph for an input `[N, H, W, C]`, with its weights, not yet optimized: stages can still
-    /// be asked for by their names.
+    /// Builds the graph with weights for an input `[N, H, W, C]`. It is not optimized, so stages
+    /// can still be looked up by name.
     ///
     /// # Errors
-    /// Where the input does not fit the network, or the weights do not.
+    /// Returns an error if the input or the weights do not fit the network.
     pub fn network(&self, input: Shape, outputs: &Outputs) -> Result<NetworkGraph> {
         let mut network = build_network(&self.config, input, outputs)?;
         network.graph.bind(&self.weights).map_err(|e| e.file(&self.path))?;
         Ok(network)
     }
 
-    /// The optimized graph for an input `[N, H, W, C]`.
+    /// Builds the optimized graph for an input `[N, H, W, C]`.
     ///
     /// # Errors
-    /// As [`Model::network`].
+    /// As for [`Model::network`].
     pub fn graph(&self, input: Shape, outputs: &Outputs) -> Result<Graph> {
         passes::optimize(self.network(input, outputs)?.graph)
     }

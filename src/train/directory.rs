@@ -4,7 +4,9 @@
 
 use super::recipe::Recipe;
 use crate::error::{Error, Result, error};
-use crate::files::{DirectoryLock, atomic_write, json_path, read_text_at_most, sweep};
+use crate::files::{
+    DirectoryLock, atomic_write, json_path, read_text_at_most, remove_stale_temporaries,
+};
 use crate::image::ClassTable;
 use crate::report::LOG;
 use serde::{Deserialize, Serialize};
@@ -177,7 +179,7 @@ impl RunDirectory {
             TEMPORARY.iter().any(|prefix| name.starts_with(prefix)) && name.ends_with(".tmp")
         };
         match &self.lock {
-            Some(lock) => sweep(lock, &self.path, is_temporary).map(drop),
+            Some(lock) => remove_stale_temporaries(lock, &self.path, is_temporary).map(drop),
             None => Ok(()),
         }
     }

@@ -62,7 +62,10 @@ impl fmt::Display for ValidationMemory {
 
 /// A segmenter with the current weights of the network. Errors call the model `path`.
 pub(super) fn segmenter(trainer: &Trainer, path: PathBuf) -> Result<Segmenter> {
-    Segmenter::on(model(trainer.config().clone(), trainer.weights()?, path), trainer.device())
+    Segmenter::with_device(
+        model(trainer.config().clone(), trainer.weights()?, path),
+        trainer.device(),
+    )
 }
 
 /// Segments the largest image once, as an evaluation does, and reads its mask.

@@ -1,6 +1,6 @@
 //! Animated GIF, PNG and WebP files as videos.
 
-use super::{Frame, FrameSource, Rate, VideoInfo, VideoOptions};
+use super::{Frame, FrameRate, FrameSource, VideoInfo, VideoOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, damaged, probe};
 use crate::thread;
@@ -14,11 +14,11 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-/// Frames as they are seen, each laid over those before it. They are made on a thread of its own,
-/// which is where the decoder has to live.
+/// Reads composited frames. They are decoded on a separate thread, because the decoder's iterator
+/// borrows from the decoder and cannot be stored with it.
 pub(super) struct AnimationSource {
     frames: Receiver<Result<Frame>>,
-    /// Joined at the end: a decoder that panicked must not pass for one that is done.
+    /// Joined at the end, so that a panic in the decoder is not mistaken for the end of the video.
     decoder: Option<JoinHandle<()>>,
     name: String,
     info: VideoInfo,
@@ -33,24 +33,28 @@ impl AnimationSource {
     }
 
     fn new(bytes: Vec<u8>, name: &str, options: &VideoOptions) -> Result<Self> {
-        let found = probe::probe(&bytes, name)?;
+        let probe = probe::probe(&bytes, name)?;
         let length = bytes.len() as u64;
-        let decoder = Decoder::new(found.format, bytes)?;
+        let decoder = Decoder::new(probe.format, bytes)?;
         let (width, height) = decoder.dimensions();
-        // The canvas as it is, the one being made, and the RGB that comes out.
+        // The current canvas, the next one, and the RGBA and RGB of the output frame.
         let (width, height) =
-            super::bytes_for(width.into(), height.into(), 4 + 4 + 4 + 3, options)?;
-        let ((above, below), mean) = found.delays.rate().unwrap_or(((10, 1), false));
-        let rate = Rate::new(above, below).unwrap_or(Rate::USUAL);
+            super::check_frame_size(width.into(), height.into(), 4 + 4 + 4 + 3, options)?;
+        let ((numerator, denominator), is_mean) =
+            probe.delays.frame_rate().unwrap_or(((10, 1), false));
+        let frame_rate = FrameRate::new(numerator, denominator).unwrap_or(FrameRate::DEFAULT);
         let mut notes = Vec::new();
-        if mean {
-            let mean = rate.per_second();
-            notes.push(format!("its frames are shown for different times; on the mean it has {mean:.2} frames a second"));
+        if is_mean {
+            notes.push(format!(
+                "the frame times vary; the mean frame rate is {:.2} fps",
+                frame_rate.fps()
+            ));
         }
-        if found.truncated {
-            notes.push("the file ends before the animation does".to_owned());
+        if probe.truncated {
+            notes.push("the file is truncated before the end of the animation".to_owned());
         }
-        let info = VideoInfo { width, height, rate, frames: Some(found.frames as u64), notes };
+        let info =
+            VideoInfo { width, height, frame_rate, frames: Some(probe.frames as u64), notes };
 
         let mut limits = Limits::default();
         limits.max_alloc = Some(options.decode.max_bytes.saturating_sub(length));
@@ -60,12 +64,12 @@ impl AnimationSource {
             let at = |e: Error, number: usize| e.at(format!("frame {number}")).at(&name);
             let decoded = match decoder.frames(limits) {
                 Ok(decoded) => decoded,
-                // Whoever asked may have gone.
+                // The receiver may have been dropped.
                 Err(e) => return drop(sender.send(Err(at(damaged(e), 1)))),
             };
             for (number, frame) in (1..).zip(decoded) {
                 let frame = frame.map_err(damaged).and_then(|frame| {
-                    let duration = probe::shown(frame.delay().into());
+                    let duration = probe::displayed_for(frame.delay().into());
                     let rgba = frame.into_buffer();
                     let image = Image::from_rgba(
                         rgba.width() as usize,
@@ -128,7 +132,7 @@ impl Decoder {
                 PngDecoder::new(bytes).map(|d| Decoder::Png(Box::new(d))).map_err(damaged)
             }
             ImageFormat::WebP => WebPDecoder::new(bytes).map(Decoder::WebP).map_err(damaged),
-            _ => Err(Error::new(ErrorKind::Image, "is no animation")),
+            _ => Err(Error::new(ErrorKind::Image, "not an animation")),
         }
     }
 

@@ -1,5 +1,4 @@
-//! What an argument is: told by content first, by its name where the content is silent or not
-//! there.
+//! Detecting the kind of a video: by content first, then by name.
 
 use super::y4m::MAGIC;
 use crate::image::{DecodeOptions, probe};
@@ -7,35 +6,36 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// What kind of video a path leads to.
+/// Kind of video at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VideoKind {
     /// A YUV4MPEG2 stream.
     Y4m,
     /// An animated GIF, PNG or WebP.
     Animation,
-    /// A container of another program's (mp4, mkv, webm, mov, avi, ..), which `ffmpeg` reads.
+    /// A container (mp4, mkv, webm, mov, avi, ...), decoded by `ffmpeg`.
     Container,
-    /// A directory of images, or a pattern of their names (`*`, `?`, `[..]`, `%04d`).
+    /// A directory of images, or a pattern of file names (`*`, `?`, `[..]`, `%04d`).
     Sequence,
-    /// A single image, or what may be one.
+    /// A single image, or an unknown file.
     Still,
 }
 
-/// Endings of containers, for files whose content does not tell.
+/// File extensions of containers, for files whose content is not recognized.
 const CONTAINERS: [&str; 22] = [
     "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts", "m2ts", "wmv", "asf",
     "flv", "f4v", "ogv", "ogg", "3gp", "mxf", "vob", "h264", "hevc",
 ];
 
-/// Whether a name ends like a container.
+/// Returns whether a path has the extension of a container.
 pub(super) fn is_container_name(path: &Path) -> bool {
-    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    CONTAINERS.contains(&ending.as_str())
+    let extension =
+        path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    CONTAINERS.contains(&extension.as_str())
 }
 
-/// What the path leads to. A file that cannot be read is judged by its name; opening it says what
-/// is wrong.
+/// Detects the kind of video at a path. A file that cannot be read is classified by name; opening
+/// it reports the error.
 pub fn kind(path: impl AsRef<Path>) -> VideoKind {
     let path = path.as_ref();
     if path.is_dir() {
@@ -46,11 +46,11 @@ pub fn kind(path: impl AsRef<Path>) -> VideoKind {
         return VideoKind::Sequence;
     }
     let mut head = Vec::new();
-    // A pipe would be emptied by looking: its name has to do.
+    // Reading a pipe would consume it, so only its name is used.
     if path.is_file()
         && let Ok(file) = File::open(path)
     {
-        // A read that fails leaves the name to decide.
+        // If the read fails, the name decides.
         let _ = file.take(64).read_to_end(&mut head);
     }
     if head.starts_with(MAGIC) {
@@ -59,29 +59,30 @@ pub fn kind(path: impl AsRef<Path>) -> VideoKind {
     if is_container(&head) {
         return VideoKind::Container;
     }
-    if probe::animates(&head) {
+    if probe::may_be_animated(&head) {
         return match DecodeOptions::default()
             .read(path)
             .and_then(|bytes| probe::probe(&bytes, &name))
         {
-            Ok(found) if found.frames > 1 => VideoKind::Animation,
-            // Damaged ones too: reading them as images says what is wrong.
+            Ok(probe) if probe.frames > 1 => VideoKind::Animation,
+            // Corrupt files too: decoding them as images reports the error.
             _ => VideoKind::Still,
         };
     }
-    match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("y4m")) {
-        true => VideoKind::Y4m,
-        // No image begins like this, and the name says video.
-        false if is_container_name(path) && !probe::is_image(&head) => VideoKind::Container,
-        false => VideoKind::Still,
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("y4m")) {
+        VideoKind::Y4m
+    } else if is_container_name(path) && !probe::is_image(&head) {
+        VideoKind::Container
+    } else {
+        VideoKind::Still
     }
 }
 
-/// Whether a file begins like a container of video.
+/// Returns whether a file begins like a video container.
 fn is_container(head: &[u8]) -> bool {
     let at =
         |from: usize, magic: &[u8]| head.get(from..).is_some_and(|rest| rest.starts_with(magic));
-    // The same box begins still images, under brands of their own.
+    // Still image formats use the same box with other brands.
     let still = [b"avi", b"hei", b"hev", b"mif", b"msf", b"crx"].iter().any(|brand| at(8, *brand));
     (at(4, b"ftyp") && !still)
         || at(4, b"moov")
@@ -109,12 +110,12 @@ mod tests {
         let png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0";
         assert_eq!(file("a.png", b"YUV4MPEG2 W2 H2\n"), VideoKind::Y4m);
         assert_eq!(file("b.bin", b"\0\0\0\x18ftypisom"), VideoKind::Container);
-        assert_eq!(file("c.mp4", png), VideoKind::Still, "an image whose name says video");
+        assert_eq!(file("c.mp4", png), VideoKind::Still, "an image with a video extension");
         assert_eq!(file("d.mp4", b"what ffmpeg may know"), VideoKind::Container);
         assert_eq!(
             file("e.mp4", b"\0\0\0\x18ftypavif"),
             VideoKind::Still,
-            "an image, if none that is read"
+            "an image, although unsupported"
         );
         assert_eq!(file("f.png", b"\0\0\0\x18ftypavif"), VideoKind::Still);
         assert_eq!(file("g.y4m", b""), VideoKind::Y4m);

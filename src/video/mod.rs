@@ -1,12 +1,13 @@
-//! Videos in and out: frames as [`Image`]s from Y4M, raw streams, animations, image sequences and,
-//! through the `ffmpeg` program, from whatever else it reads; and the same ways back.
+//! Video input and output: frames as [`Image`]s from Y4M, raw streams, animations, image sequences
+//! and, through the `ffmpeg` program, any other format it supports; and writing to the same
+//! formats.
 //!
 //! ```no_run
 //! use atrous::video::{self, VideoOptions, FrameSource};
 //!
 //! // A file, a directory of images, `shot%04d.png`, `shots/*.png`.
 //! let video = video::open("street.y4m", &VideoOptions::default())?;
-//! println!("{} x {}, {} frames a second", video.info().width, video.info().height, video.info().rate);
+//! println!("{} x {}, {} fps", video.info().width, video.info().height, video.info().frame_rate);
 //! for frame in video {
 //!     let image = frame?.image;
 //!     assert_eq!(image.rgb.len(), 3 * image.width * image.height);
@@ -14,17 +15,15 @@
 //! # Ok::<(), atrous::Error>(())
 //! ```
 //!
-//! A source gives frames until it ends or fails; after an error it gives nothing more, and what
-//! came before is whole. A [`FrameSink`] takes frames and is finished explicitly: a file appears under
-//! its name only then, whole.
+//! A [`FrameSource`] yields frames until it ends or fails; after an error it yields nothing more. A
+//! [`FrameSink`] must be finished explicitly: only then does the complete file appear under its
+//! name.
 
 mod animation;
-mod directory;
 mod ffmpeg;
-mod gif;
+mod frame_rate;
 mod kind;
 mod process;
-mod rate;
 mod raw;
 mod select;
 mod sequence;
@@ -32,15 +31,16 @@ mod sink;
 mod y4m;
 mod yuv;
 
+pub use frame_rate::FrameRate;
 pub use kind::{VideoKind, kind};
-pub use rate::Rate;
 pub use raw::{PixelFormat, RawFrames};
 pub use select::{Selection, select};
 pub use sequence::is_numbered;
-pub use sink::{Content, FrameSink, VideoFormat, create, write_to};
+pub use sink::open::{create, write_to};
+pub use sink::{Content, FrameSink, VideoFormat};
 pub use yuv::{Color, Matrix};
 #[cfg(feature = "cli")]
-pub(crate) use {directory::frame_in, process::end_children, sequence::files_of};
+pub(crate) use {process::kill_children, sequence::files_of, sink::frame_in};
 
 use crate::error::{Error, Result, error};
 use crate::image::{DecodeOptions, Image};
@@ -49,47 +49,46 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use std::time::Duration;
 
-/// What a video says of itself before its frames.
+/// Properties of a video that are known before its frames are read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoInfo {
-    /// Columns of every frame.
+    /// Width of every frame.
     pub width: usize,
-    /// Rows of every frame.
+    /// Height of every frame.
     pub height: usize,
-    /// Frames a second; of animations whose frames have times of their own, the mean.
-    pub rate: Rate,
-    /// How many frames there are, where that can be told beforehand. A hint: what a file says of
-    /// itself may be wrong.
+    /// Frames per second; the mean for animations with variable frame times.
+    pub frame_rate: FrameRate,
+    /// Number of frames, if known beforehand. Only a hint, since a file's metadata may be wrong.
     pub frames: Option<u64>,
-    /// What was assumed about the video, in sentences for people.
+    /// Human-readable notes on assumptions about the video.
     pub notes: Vec<String>,
 }
 
 /// A frame of a video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame {
-    /// What it shows.
+    /// The image.
     pub image: Image,
-    /// How long it is shown, where the format says that of each frame; else as the video's rate has
-    /// it.
+    /// Display time, if the format stores one for each frame; otherwise it follows from the frame
+    /// rate.
     pub duration: Option<Duration>,
 }
 
-/// Frames in their order, all of one size. After an error there is nothing more.
+/// Frames in order, all of one size. After an error the iterator ends.
 pub trait FrameSource: Iterator<Item = Result<Frame>> + Send {
-    /// Size, rate, and what else is known beforehand.
+    /// Returns size, frame rate and other properties known before reading frames.
     fn info(&self) -> &VideoInfo;
 }
 
-/// How videos are read.
+/// Options for reading videos.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct VideoOptions {
-    /// Frames a second of what does not tell its rate: image sequences and raw frames. `None` is
-    /// [`Rate::USUAL`].
-    pub rate: Option<Rate>,
-    /// Size and layout, where a stream is nothing but raw frames.
+    /// Frame rate of inputs that do not specify one: image sequences and raw frames. `None` is
+    /// [`FrameRate::DEFAULT`].
+    pub frame_rate: Option<FrameRate>,
+    /// Size and pixel format of a stream of raw frames.
     pub raw: Option<RawFrames>,
-    /// Limits, which are checked before memory is taken, and the color behind transparent pixels.
+    /// Limits, checked before memory is allocated, and the background color of transparent pixels.
     pub decode: DecodeOptions,
 }
 
@@ -98,8 +97,8 @@ pub struct VideoOptions {
 /// frame.
 ///
 /// # Errors
-/// It cannot be read, is damaged at its beginning, is past the limits, or needs `ffmpeg` where that
-/// is not installed.
+/// Returns an error if the video cannot be read, has a corrupt header, exceeds the limits, or needs
+/// `ffmpeg` and it is not installed.
 pub fn open(path: impl AsRef<Path>, options: &VideoOptions) -> Result<Box<dyn FrameSource>> {
     let path = path.as_ref();
     if options.raw.is_some() {
@@ -119,11 +118,11 @@ pub fn open(path: impl AsRef<Path>, options: &VideoOptions) -> Result<Box<dyn Fr
     })
 }
 
-/// Reads a video from a stream, such as standard input: raw frames where [`VideoOptions::raw`] says what
-/// they are, else Y4M. `name` is what errors call it.
+/// Reads a video from a stream, such as standard input: raw frames if [`VideoOptions::raw`] is set,
+/// otherwise Y4M. `name` identifies the stream in errors.
 ///
 /// # Errors
-/// The stream does not begin as Y4M, or is past the limits.
+/// Returns an error if the stream does not begin with a Y4M header or exceeds the limits.
 pub fn read(
     reader: impl Read + Send + 'static,
     name: &str,
@@ -145,7 +144,7 @@ fn stream(
     })
 }
 
-/// A file or another program's stream, and its length where it is a regular file.
+/// Opens a file or FIFO. Returns its length if it is a regular file.
 fn file(path: &Path) -> Result<(File, Option<u64>)> {
     // A FIFO (`mkfifo`, `<(..)`) is a stream like standard input.
     let file = File::open(path).map_err(|e| Error::io(path, "could not be opened", e))?;
@@ -153,8 +152,9 @@ fn file(path: &Path) -> Result<(File, Option<u64>)> {
     Ok((file, meta.is_file().then_some(meta.len())))
 }
 
-/// The two sizes, where a frame of that size at so many bytes a pixel is within the limits.
-fn bytes_for(
+/// Checks that a frame with the given size and bytes per pixel is within the limits, and returns
+/// width and height.
+fn check_frame_size(
     width: u64,
     height: u64,
     bytes_per_pixel: u64,
@@ -168,9 +168,9 @@ fn bytes_for(
         let (needed, limit) = (mib(bytes), mib(limits.max_bytes));
         return Err(error!(
             Image,
-            "a frame of {width} x {height} pixels takes {needed} MiB, more than the limit of {limit} MiB"
+            "a frame of {width} x {height} pixels needs {needed} MiB, over the limit of {limit} MiB"
         ));
     }
-    // Within the limits, which are far below what a `usize` of 32 bits holds.
+    // The limits are far below the range of a 32-bit `usize`.
     Ok((width as usize, height as usize))
 }

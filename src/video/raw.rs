@@ -1,15 +1,14 @@
-//! Frames with nothing around them, as cameras and pipes give them: size, layout and rate have to
-//! be said.
+//! Raw frames without a container, as from cameras and pipes: size, pixel format and frame rate
+//! must be given.
 
 use super::yuv::{Chroma, Color, Matrix, Samples, to_rgb};
-use super::{Frame, FrameSource, Rate, VideoInfo, VideoOptions, bytes_for};
+use super::{Frame, FrameRate, FrameSource, VideoInfo, VideoOptions, check_frame_size};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::image::Image;
 use std::io::Read;
 use std::str::FromStr;
 
-/// How the pixels of a raw frame lie, by the names that ffmpeg has for them. All have 8 bits a
-/// sample.
+/// Pixel format of raw frames, with ffmpeg's names. All have 8 bits per sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PixelFormat {
     /// Red, green, blue.
@@ -18,17 +17,17 @@ pub enum PixelFormat {
     Bgr24,
     /// Red, green, blue, opacity.
     Rgba,
-    /// One value a pixel.
+    /// One value per pixel.
     Gray,
-    /// A plane of luma, then two of chroma at half the columns and rows.
+    /// A luma plane, then two chroma planes at half the width and height.
     Yuv420p,
-    /// A plane of luma, then one of chroma pairs at half the columns and rows.
+    /// A luma plane, then a plane of interleaved chroma pairs at half the width and height.
     Nv12,
-    /// Luma and chroma in turn, two pixels in four bytes; widths are even.
+    /// Interleaved luma and chroma, two pixels in four bytes; the width must be even.
     Yuyv422,
 }
 
-/// All of them, with their names.
+/// All formats by name.
 const NAMES: [(&str, PixelFormat); 7] = [
     ("rgb24", PixelFormat::Rgb24),
     ("bgr24", PixelFormat::Bgr24),
@@ -43,11 +42,11 @@ impl FromStr for PixelFormat {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let found = NAMES.iter().find(|(name, _)| *name == text).map(|(_, format)| *format);
-        found.ok_or_else(|| {
+        let format = NAMES.iter().find(|(name, _)| *name == text).map(|(_, format)| *format);
+        format.ok_or_else(|| {
             error!(
                 Usage,
-                "`{text}` is no pixel format; there are {}",
+                "unknown pixel format `{text}` (supported: {})",
                 NAMES.map(|(name, _)| name).join(", ")
             )
         })
@@ -55,9 +54,9 @@ impl FromStr for PixelFormat {
 }
 
 impl PixelFormat {
-    /// Bytes of a frame.
+    /// Returns the number of bytes of a frame.
     pub fn frame_bytes(self, width: usize, height: usize) -> usize {
-        // Sizes past all memory come out as such, and match no buffer.
+        // Saturated sizes match no buffer.
         let pixels = width.saturating_mul(height);
         let quarter = width.div_ceil(2).saturating_mul(height.div_ceil(2));
         match self {
@@ -71,12 +70,13 @@ impl PixelFormat {
         }
     }
 
-    /// The image that the bytes of a frame show. Luma and chroma are taken for limited range, in
-    /// the matrix that [`Matrix::usual`] names; what is transparent is laid over `backdrop`.
+    /// Converts the bytes of a frame to an image. Luma and chroma are interpreted in limited range
+    /// with the matrix from [`Matrix::default_for`]; transparent pixels are blended with
+    /// `backdrop`.
     ///
     /// # Errors
-    /// Where the bytes are not as many as a frame of that size has, or the size does not go with
-    /// the format.
+    /// Returns an error if the number of bytes does not match the size, or the format does not
+    /// support the size.
     pub fn image(
         self,
         width: usize,
@@ -85,16 +85,16 @@ impl PixelFormat {
         backdrop: [u8; 3],
     ) -> Result<Image> {
         if self == PixelFormat::Yuyv422 && !width.is_multiple_of(2) {
-            return Err(error!(Usage, "frames of yuyv422 have an even width, not {width}"));
+            return Err(error!(Usage, "yuyv422 requires an even width, got {width}"));
         }
         if bytes.len() != self.frame_bytes(width, height) {
             return Err(error!(
                 Usage,
-                "{} bytes are no frame of {width} x {height} pixels in {self:?}",
+                "a {self:?} frame of {width} x {height} pixels does not have {} bytes",
                 bytes.len()
             ));
         }
-        let color = Color { matrix: Matrix::usual(width, height), full_range: false };
+        let color = Color { matrix: Matrix::default_for(width, height), full_range: false };
         let (luma, rest) = bytes.split_at(bytes.len().min(width * height));
         let (row, quarter) = (width.div_ceil(2), width.div_ceil(2) * height.div_ceil(2));
         let halved = |cb, cr| Some(Chroma { cb, cr, across: 2, down: 2 });
@@ -129,18 +129,18 @@ impl PixelFormat {
     }
 }
 
-/// What has to be said about raw frames.
+/// Size and pixel format of raw frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawFrames {
-    /// Columns.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
-    /// How their pixels lie.
+    /// Pixel format.
     pub format: PixelFormat,
 }
 
-/// Raw frames, one behind the other.
+/// Reads consecutive raw frames.
 pub(super) struct RawSource<R> {
     reader: R,
     name: String,
@@ -160,17 +160,18 @@ impl<R: Read + Send> RawSource<R> {
         frames: RawFrames,
         options: &VideoOptions,
     ) -> Result<Self> {
-        let (width, height) = bytes_for(frames.width as u64, frames.height as u64, 8, options)
-            .map_err(|e| e.at(name))?;
+        let (width, height) =
+            check_frame_size(frames.width as u64, frames.height as u64, 8, options)
+                .map_err(|e| e.at(name))?;
         if frames.format == PixelFormat::Yuyv422 && !width.is_multiple_of(2) {
-            return Err(error!(Usage, "frames of yuyv422 have an even width, not {width}").at(name));
+            return Err(error!(Usage, "yuyv422 requires an even width, got {width}").at(name));
         }
         let size = frames.format.frame_bytes(width, height);
-        let rate = options.rate.unwrap_or(Rate::USUAL);
+        let frame_rate = options.frame_rate.unwrap_or(FrameRate::DEFAULT);
         let info = VideoInfo {
             width,
             height,
-            rate,
+            frame_rate,
             frames: length.map(|l| l / size as u64),
             notes: Vec::new(),
         };
@@ -194,14 +195,14 @@ impl<R: Read + Send> RawSource<R> {
             match self.reader.read(&mut self.bytes[filled..]) {
                 Ok(0) if filled == 0 => return Ok(None),
                 Ok(0) => {
-                    let wanted = self.bytes.len();
+                    let expected = self.bytes.len();
                     return Err(error!(
                         Image,
-                        "the stream ends after {filled} of its {wanted} bytes"
+                        "the stream ends after {filled} of {expected} bytes"
                     )
                     .at(format!("frame {number}"))
                     .at(&self.name)
-                    .advice("are the size and the pixel format the stream's?"));
+                    .advice("check that the frame size and pixel format match the stream"));
                 }
                 Ok(n) => filled += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}

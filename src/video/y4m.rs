@@ -1,30 +1,29 @@
-//! YUV4MPEG2 (`.y4m`), the uncompressed video that tools pass through pipes: a line of text, then
-//! for each frame a line and its planes.
+//! YUV4MPEG2 (`.y4m`), the uncompressed video format used in pipes: a header line, then for each
+//! frame a line and its planes.
 //!
-//! Read and written here, not by a crate: a header must be checked before memory is taken for what
-//! it says, an end between two frames must be told from one within a frame, and a refusal must say
-//! what is wrong; of a reader that does not do these, little would be left. The tests hold it
-//! against the crate `y4m`.
+//! Implemented here rather than with a crate, because the header must be checked before memory is
+//! allocated, an end between two frames must be distinguished from one within a frame, and errors
+//! must state the problem. The tests compare it with the crate `y4m`.
 
 use super::yuv::{Chroma, Color, Matrix, Samples, from_rgb_420, to_rgb};
-use super::{Frame, FrameSource, Rate, VideoInfo, VideoOptions, bytes_for};
+use super::{Frame, FrameRate, FrameSource, VideoInfo, VideoOptions, check_frame_size};
 use crate::error::{Error, Result, error};
 use crate::image::Image;
 use std::io::{BufRead, ErrorKind as IoKind, Read, Write};
 
-/// How every Y4M stream begins.
+/// Magic bytes at the beginning of a Y4M stream.
 pub(super) const MAGIC: &[u8] = b"YUV4MPEG2";
 
-/// The longest line that is read for one of the format's.
-const LONGEST_LINE: u64 = 1024;
+/// Maximum length of a header line, in bytes.
+const MAX_LINE: u64 = 1024;
 
-/// What the line at the beginning says.
+/// Parameters of the stream header.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Header {
     width: usize,
     height: usize,
-    rate: Option<Rate>,
-    /// Pixels that share a chroma sample, across and down; `None` where there is no chroma.
+    frame_rate: Option<FrameRate>,
+    /// Pixels per chroma sample, horizontally and vertically; `None` for mono.
     chroma: Option<(usize, usize)>,
     full_range: bool,
     interlaced: bool,
@@ -32,14 +31,14 @@ struct Header {
 
 impl Header {
     fn parse(line: &[u8], options: &VideoOptions) -> Result<Self> {
-        let not_y4m = || error!(Image, "is no Y4M stream: it does not begin with YUV4MPEG2");
+        let not_y4m = || error!(Image, "not a Y4M stream: it does not begin with YUV4MPEG2");
         let line = line.strip_prefix(MAGIC).ok_or_else(not_y4m)?;
         let line = String::from_utf8_lossy(line);
         let (mut width, mut height) = (None, None);
         let mut header = Header {
             width: 0,
             height: 0,
-            rate: None,
+            frame_rate: None,
             chroma: Some((2, 2)),
             full_range: false,
             interlaced: false,
@@ -49,11 +48,11 @@ impl Header {
             match key {
                 "W" => width = value.parse::<u32>().ok(),
                 "H" => height = value.parse::<u32>().ok(),
-                // 0:0 is how the format says that the rate is not known.
+                // 0:0 means that the frame rate is unknown.
                 "F" => {
-                    header.rate = value
+                    header.frame_rate = value
                         .split_once(':')
-                        .and_then(|(n, d)| Rate::new(n.parse().ok()?, d.parse().ok()?))
+                        .and_then(|(n, d)| FrameRate::new(n.parse().ok()?, d.parse().ok()?))
                 }
                 "I" => header.interlaced = !matches!(value, "p" | "?"),
                 "C" => header.chroma = chroma(value)?,
@@ -66,14 +65,15 @@ impl Header {
             }
         }
         let (Some(width), Some(height)) = (width, height) else {
-            return Err(error!(Image, "the Y4M header gives no width and height (W and H)"));
+            return Err(error!(Image, "the Y4M header has no valid width and height (W and H)"));
         };
-        // Planes and RGB together, before any of it exists.
-        (header.width, header.height) = bytes_for(width.into(), height.into(), 6, options)?;
+        // Check the size of planes and RGB together before allocating either.
+        (header.width, header.height) = check_frame_size(width.into(), height.into(), 6, options)?;
         Ok(header)
     }
 
-    /// Samples of luma and of each chroma plane, and those in a row of chroma.
+    /// Returns the number of luma samples, of samples in each chroma plane, and of samples in a
+    /// chroma row.
     fn sizes(&self) -> (usize, usize, usize) {
         let luma = self.width * self.height;
         self.chroma.map_or((luma, 0, 0), |(across, down)| {
@@ -85,7 +85,7 @@ impl Header {
 
 fn chroma(name: &str) -> Result<Option<(usize, usize)>> {
     Ok(match name {
-        // Siting differs, the grid does not.
+        // These differ in chroma siting, but not in the grid.
         "420" | "420jpeg" | "420paldv" | "420mpeg2" => Some((2, 2)),
         "422" => Some((2, 1)),
         "444" => Some((1, 1)),
@@ -94,9 +94,9 @@ fn chroma(name: &str) -> Result<Option<(usize, usize)>> {
         _ => {
             return Err(error!(
                 Image,
-                "holds Y4M of the kind C{name}; 8-bit 4:2:0, 4:2:2, 4:4:4, 4:1:1 and mono are read"
+                "unsupported Y4M color space C{name} (supported: 8-bit 4:2:0, 4:2:2, 4:4:4, 4:1:1, mono)"
             )
-            .advice("convert it: `ffmpeg -i IN -pix_fmt yuv420p OUT.y4m`"));
+            .advice("convert it with `ffmpeg -i IN -pix_fmt yuv420p OUT.y4m`"));
         }
     })
 }
@@ -109,14 +109,14 @@ pub(super) struct Y4mSource<R> {
     color: Color,
     info: VideoInfo,
     planes: Vec<u8>,
-    /// Frames read so far.
+    /// Number of frames read.
     read: u64,
     over: bool,
 }
 
 impl<R: BufRead + Send> Y4mSource<R> {
-    /// Reads the header. `length` is the stream's, where it is a file; `matrix` what its colors are
-    /// in, where that is known better than by guessing.
+    /// Reads the header. `length` is the length of the stream if it is a file; `matrix` is the
+    /// color matrix if it is known.
     pub(super) fn new(
         mut reader: R,
         name: &str,
@@ -124,34 +124,36 @@ impl<R: BufRead + Send> Y4mSource<R> {
         matrix: Option<Matrix>,
         options: &VideoOptions,
     ) -> Result<Self> {
-        let line = line(&mut reader).map_err(|e| Error::io(name, "could not be read", e))?;
-        let line = line.ok_or_else(|| error!(Image, "the Y4M header has no end").at(name))?;
+        let line = read_line(&mut reader).map_err(|e| Error::io(name, "could not be read", e))?;
+        let line = line.ok_or_else(|| error!(Image, "unterminated Y4M header").at(name))?;
         let header = Header::parse(&line, options).map_err(|e| e.at(name))?;
         let (w, h) = (header.width, header.height);
-        let color =
-            Color { matrix: matrix.unwrap_or(Matrix::usual(w, h)), full_range: header.full_range };
+        let color = Color {
+            matrix: matrix.unwrap_or(Matrix::default_for(w, h)),
+            full_range: header.full_range,
+        };
         let (luma, chroma, _) = header.sizes();
         let size = luma + 2 * chroma;
-        // Exact unless frames carry parameters of their own, which nobody writes.
+        // Exact unless frames carry their own parameters, which no known encoder writes.
         let frames = length.map(|l| l.saturating_sub(line.len() as u64 + 1) / (size as u64 + 6));
         let mut notes = Vec::new();
-        if header.rate.is_none() {
+        if header.frame_rate.is_none() {
             notes.push(format!(
-                "the stream does not tell its rate; {} frames a second are taken",
-                Rate::USUAL
+                "the stream does not specify a frame rate; assuming {} fps",
+                FrameRate::DEFAULT
             ));
         }
         if header.interlaced {
-            notes.push("the video is interlaced; frames are taken as they lie".to_owned());
+            notes.push("the video is interlaced; frames are not deinterlaced".to_owned());
         }
         if header.chroma.is_some() && matrix.is_none() {
             let range = if header.full_range { "full" } else { "limited" };
-            notes.push(format!("colors were taken for {} in {range} range", color.matrix.name()));
+            notes.push(format!("assuming {} colors in {range} range", color.matrix.name()));
         }
         let info = VideoInfo {
             width: w,
             height: h,
-            rate: header.rate.unwrap_or(Rate::USUAL),
+            frame_rate: header.frame_rate.unwrap_or(FrameRate::DEFAULT),
             frames,
             notes,
         };
@@ -170,22 +172,19 @@ impl<R: BufRead + Send> Y4mSource<R> {
     fn frame(&mut self) -> Result<Option<Frame>> {
         let number = self.read + 1;
         let broken = |e: std::io::Error| match e.kind() {
-            IoKind::UnexpectedEof => error!(Image, "the stream ends in the middle of it"),
+            IoKind::UnexpectedEof => error!(Image, "the stream ends in the middle of the frame"),
             _ => Error::new(crate::error::ErrorKind::Io, "could not be read").source(e),
         };
         let at = |e: Error| e.at(format!("frame {number}")).at(&self.name);
         if self.reader.fill_buf().map_err(|e| at(broken(e)))?.is_empty() {
             return Ok(None);
         }
-        let line = line(&mut self.reader).map_err(|e| at(broken(e)))?;
+        let line = read_line(&mut self.reader).map_err(|e| at(broken(e)))?;
         let line = line.ok_or_else(|| {
-            at(error!(Image, "its header has no end, so the stream is damaged or cut short"))
+            at(error!(Image, "unterminated frame header: the stream is corrupt or truncated"))
         })?;
         if line.strip_prefix(b"FRAME").is_none_or(|rest| !rest.is_empty() && rest[0] != b' ') {
-            return Err(at(error!(
-                Image,
-                "does not begin with FRAME, so the stream is damaged before it"
-            )));
+            return Err(at(error!(Image, "missing FRAME marker: the stream is corrupt")));
         }
         self.reader.read_exact(&mut self.planes).map_err(|e| at(broken(e)))?;
         self.read = number;
@@ -220,23 +219,23 @@ impl<R: BufRead + Send> FrameSource for Y4mSource<R> {
     }
 }
 
-/// A line without its end; `None` where there is no end within what a line may have.
-fn line(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
+/// Reads a line without its line feed; `None` if there is none within [`MAX_LINE`] bytes.
+fn read_line(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    reader.take(LONGEST_LINE).read_until(b'\n', &mut line)?;
+    reader.take(MAX_LINE).read_until(b'\n', &mut line)?;
     Ok((line.pop() == Some(b'\n')).then_some(line))
 }
 
-/// What a written stream holds.
+/// Color format of a written stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
-    /// Images, in 4:2:0 and limited range.
+    /// Images in 4:2:0 and limited range.
     Color,
-    /// One byte a pixel, as it is.
+    /// One byte per pixel, unchanged.
     Mono,
 }
 
-/// Writes the line at the beginning of a stream.
+/// Writes the stream header.
 pub(super) fn write_header(
     out: &mut impl Write,
     info: &VideoInfo,
@@ -246,7 +245,7 @@ pub(super) fn write_header(
         Content::Color => "C420jpeg XCOLORRANGE=LIMITED",
         Content::Mono => "Cmono XCOLORRANGE=FULL",
     };
-    let (n, d) = (info.rate.numerator(), info.rate.denominator());
+    let (n, d) = (info.frame_rate.numerator(), info.frame_rate.denominator());
     writeln!(out, "YUV4MPEG2 W{} H{} F{n}:{d} Ip A1:1 {kind}", info.width, info.height)
 }
 
@@ -256,7 +255,7 @@ pub(super) fn write_color(
     info: &VideoInfo,
     rgb: &[u8],
 ) -> std::io::Result<()> {
-    let color = Color { matrix: Matrix::usual(info.width, info.height), full_range: false };
+    let color = Color { matrix: Matrix::default_for(info.width, info.height), full_range: false };
     out.write_all(b"FRAME\n")?;
     out.write_all(&from_rgb_420(info.width, info.height, rgb, color))
 }

@@ -1,17 +1,17 @@
-//! Luma and chroma to RGB and back.
+//! Conversion between luma/chroma and RGB.
 //!
-//! The matrices are those of ITU-R BT.601-7 (2.5.1) and BT.709-6 (item 3.2 on): with
-//! `Kg = 1 - Kr - Kb`, `Y = Kr R + Kg G + Kb B`, `Cb = (B - Y) / (2 - 2 Kb)`,
-//! `Cr = (R - Y) / (2 - 2 Kr)`, where `Kr, Kb` are 0.299, 0.114 in BT.601 and 0.2126, 0.0722 in
-//! BT.709. In 8 bits of limited range (BT.601-7, 2.5.3) `Y` lies in 16 to 235 and `Cb`, `Cr` in 16
-//! to 240 around 128; in full range (ITU-T H.273, 8.3) all of them use 0 to 255.
+//! The matrices are those of ITU-R BT.601-7 (2.5.1) and BT.709-6 (item 3.2 on): with `Kg = 1 - Kr -
+//! Kb`, `Y = Kr R + Kg G + Kb B`, `Cb = (B - Y) / (2 - 2 Kb)`, `Cr = (R - Y) / (2 - 2 Kr)`, where
+//! `Kr, Kb` are 0.299, 0.114 in BT.601 and 0.2126, 0.0722 in BT.709. In 8-bit limited range
+//! (BT.601-7, 2.5.3) `Y` ranges from 16 to 235, and `Cb` and `Cr` from 16 to 240 around 128; in
+//! full range (ITU-T H.273, 8.3) all three use 0 to 255.
 //!
-//! A chroma sample is shared by the pixels that it covers, with no interpolation, wherever the file
-//! says it lies: colored edges may be off by half a pixel.
+//! A chroma sample applies to all pixels that it covers, without interpolation and regardless of
+//! chroma siting, so colored edges may be off by half a pixel.
 
 use rayon::prelude::*;
 
-/// How red, green and blue are weighted.
+/// Luma weights of red, green and blue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Matrix {
     /// ITU-R BT.601: standard-definition television, JPEG, webcams.
@@ -21,13 +21,13 @@ pub enum Matrix {
 }
 
 impl Matrix {
-    /// What players assume where a file says nothing: BT.709 from a width of 1280 or a height above
-    /// 576 on, BT.601 below.
-    pub fn usual(width: usize, height: usize) -> Self {
+    /// Returns the matrix that players assume if a file does not specify one: BT.709 for a width of
+    /// at least 1280 or a height above 576, otherwise BT.601.
+    pub fn default_for(width: usize, height: usize) -> Self {
         if width >= 1280 || height > 576 { Matrix::Bt709 } else { Matrix::Bt601 }
     }
 
-    /// `BT.601` or `BT.709`.
+    /// Returns the name, `BT.601` or `BT.709`.
     pub fn name(self) -> &'static str {
         match self {
             Matrix::Bt601 => "BT.601",
@@ -35,7 +35,7 @@ impl Matrix {
         }
     }
 
-    /// `Kr` and `Kb`.
+    /// Returns `Kr` and `Kb`.
     fn weights(self) -> (f64, f64) {
         match self {
             Matrix::Bt601 => (0.299, 0.114),
@@ -44,17 +44,17 @@ impl Matrix {
     }
 }
 
-/// What 8-bit samples of luma and chroma mean.
+/// Encoding of 8-bit luma and chroma samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Color {
-    /// The weights.
+    /// Luma weights.
     pub matrix: Matrix,
-    /// All of 0 to 255 is used, instead of 16 to 235 (240 for chroma).
+    /// Whether samples use 0 to 255 instead of 16 to 235 (240 for chroma).
     pub full_range: bool,
 }
 
-/// Where the samples of one kind lie: the one at column `x` and row `y` of its grid is
-/// `data[x * step + y * pitch]`.
+/// The samples of one component: the sample at column `x` and row `y` of its grid is `data[x * step
+/// + y * pitch]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Samples<'a> {
     pub data: &'a [u8],
@@ -63,13 +63,13 @@ pub(super) struct Samples<'a> {
 }
 
 impl<'a> Samples<'a> {
-    /// A plane of its own, `width` samples a row.
+    /// Creates the samples of a contiguous plane with `width` samples per row.
     pub(super) fn plane(data: &'a [u8], width: usize) -> Self {
         Self { data, step: 1, pitch: width }
     }
 }
 
-/// Blue and red differences, one sample for `across * down` pixels.
+/// Blue and red differences, one sample per `across * down` pixels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chroma<'a> {
     pub cb: Samples<'a>,
@@ -78,19 +78,19 @@ pub(super) struct Chroma<'a> {
     pub down: usize,
 }
 
-/// Bits behind the point of whole-number coefficients.
-const POINT: u32 = 16;
-const HALF: i32 = 1 << (POINT - 1);
+/// Fractional bits of the fixed-point coefficients.
+const FRACTION_BITS: u32 = 16;
+const HALF: i32 = 1 << (FRACTION_BITS - 1);
 
 fn fixed(x: f64) -> i32 {
-    (x * f64::from(1u32 << POINT)).round() as i32
+    (x * f64::from(1u32 << FRACTION_BITS)).round() as i32
 }
 
 fn clamp(x: i32) -> u8 {
-    (x >> POINT).clamp(0, 255) as u8
+    (x >> FRACTION_BITS).clamp(0, 255) as u8
 }
 
-/// RGB, `[height, width, 3]`. Without chroma the image is gray.
+/// Converts to RGB, `[height, width, 3]`. Without chroma the image is gray.
 pub(super) fn to_rgb(
     width: usize,
     height: usize,
@@ -127,29 +127,31 @@ pub(super) fn to_rgb(
     rgb
 }
 
-/// A plane of luma and two of chroma at half the columns and rows (rounded up), one behind the
-/// other. A chroma sample is the mean of the pixels that it covers.
+/// Converts RGB to a luma plane followed by two chroma planes at half the width and height (rounded
+/// up). A chroma sample is the mean of the pixels that it covers.
 pub(super) fn from_rgb_420(width: usize, height: usize, rgb: &[u8], color: Color) -> Vec<u8> {
     let (kr, kb) = color.matrix.weights();
     let kg = 1.0 - kr - kb;
     let (black, y_scale, c_scale) =
         if color.full_range { (0, 1.0, 1.0) } else { (16, 219.0 / 255.0, 224.0 / 255.0) };
-    let y_of = [kr, kg, kb].map(|k| fixed(k * y_scale));
-    let cb_of = [-kr, -kg, 1.0 - kb].map(|k| fixed(k * c_scale / (2.0 - 2.0 * kb)));
-    let cr_of = [1.0 - kr, -kg, -kb].map(|k| fixed(k * c_scale / (2.0 - 2.0 * kr)));
+    let y_weights = [kr, kg, kb].map(|k| fixed(k * y_scale));
+    let cb_weights = [-kr, -kg, 1.0 - kb].map(|k| fixed(k * c_scale / (2.0 - 2.0 * kb)));
+    let cr_weights = [1.0 - kr, -kg, -kb].map(|k| fixed(k * c_scale / (2.0 - 2.0 * kr)));
     let (cw, ch) = (width.div_ceil(2), height.div_ceil(2));
     let mut out = vec![0; width * height + 2 * cw * ch];
     let (luma, chroma) = out.split_at_mut(width * height);
     luma.par_chunks_mut(width).zip(rgb.par_chunks(3 * width)).for_each(|(out, row)| {
         for (y, p) in out.iter_mut().zip(row.chunks_exact(3)) {
-            *y = clamp(dot(y_of, [p[0], p[1], p[2]].map(i32::from)) + (black << POINT) + HALF);
+            *y = clamp(
+                dot(y_weights, [p[0], p[1], p[2]].map(i32::from)) + (black << FRACTION_BITS) + HALF,
+            );
         }
     });
     let (cb, cr) = chroma.split_at_mut(cw * ch);
     cb.par_chunks_mut(cw).zip(cr.par_chunks_mut(cw)).zip(rgb.par_chunks(6 * width)).for_each(
         |((cb, cr), rows)| {
             for x in 0..cw {
-                // At odd edges the block is narrower or lower.
+                // Blocks at odd edges are smaller.
                 let columns = 2 * x..(2 * x + 2).min(width);
                 let block = rows
                     .chunks_exact(3 * width)
@@ -163,8 +165,10 @@ pub(super) fn from_rgb_420(width: usize, height: usize, rgb: &[u8], color: Color
                     ];
                     n += 1;
                 }
-                let sample = |of: [i32; 3]| clamp(dot(of, sum) / n + (128 << POINT) + HALF);
-                (cb[x], cr[x]) = (sample(cb_of), sample(cr_of));
+                let sample = |weights: [i32; 3]| {
+                    clamp(dot(weights, sum) / n + (128 << FRACTION_BITS) + HALF)
+                };
+                (cb[x], cr[x]) = (sample(cb_weights), sample(cr_weights));
             }
         },
     );
@@ -189,8 +193,8 @@ mod tests {
         to_rgb(1, 1, plane(0), Some(chroma), color).try_into().unwrap()
     }
 
-    /// The color bars' 8-bit values: of 100 % bars in ITU-R BT.471 / BT.801 for BT.601, of the same
-    /// bars in BT.709, and JFIF's for full range.
+    /// 8-bit values of 100 % color bars: ITU-R BT.471 / BT.801 for BT.601, the same bars in BT.709,
+    /// and JFIF for full range.
     #[test]
     fn color_bars_have_their_published_values() {
         let bars: [(Color, [u8; 3], [u8; 3]); 12] = [
@@ -209,8 +213,8 @@ mod tests {
         ];
         for (color, rgb, yuv) in bars {
             assert_eq!(from_rgb_420(1, 1, &rgb, color), yuv, "{rgb:?} in {color:?}");
-            // Rounding to 8 bits moved chroma by up to a half, which its gain of 2.02 and the
-            // luma's of 1.16 make up to two.
+            // Rounding to 8 bits changes chroma by up to a half, which the gains of 2.02 for chroma
+            // and 1.16 for luma amplify to at most two.
             let back = pixel(yuv, color);
             assert!(
                 back.iter().zip(rgb).all(|(a, b)| a.abs_diff(b) <= 2),
@@ -237,18 +241,18 @@ mod tests {
                 );
                 let (r, b) = (y + 2.0 * (1.0 - kr) * cr, y + 2.0 * (1.0 - kb) * cb);
                 let g = (y - kr * r - kb * b) / (1.0 - kr - kb);
-                let want = [r, g, b].map(|v| v.round().clamp(0.0, 255.0));
+                let expected = [r, g, b].map(|v| v.round().clamp(0.0, 255.0));
                 let got = pixel(yuv, color);
-                let near = got.iter().zip(want).all(|(&a, b)| (f64::from(a) - b).abs() <= 1.0);
-                assert!(near, "{yuv:?} in {color:?}: {got:?}, expected {want:?}");
+                let near = got.iter().zip(expected).all(|(&a, b)| (f64::from(a) - b).abs() <= 1.0);
+                assert!(near, "{yuv:?} in {color:?}: {got:?}, expected {expected:?}");
             }
         }
     }
 
     #[test]
     fn odd_edges_keep_their_own_chroma() {
-        // 3 x 3, the last column red, the last row blue: their blocks hold no other pixel but the
-        // corner.
+        // 3 x 3, the last column red, the last row blue: their blocks contain no other pixels
+        // except the corner.
         let mut rgb = vec![0; 27];
         for i in 0..2 {
             rgb[(i * 3 + 2) * 3] = 255;

@@ -1,8 +1,8 @@
-//! The way in for web pages: what `web/worker.js` calls, through the bindings in
-//! `web/pkg/atrous.js`. Only on `wasm32`, where wgpu's device is the browser's WebGPU.
+//! The WebAssembly interface that `web/worker.js` calls through the bindings in
+//! `web/pkg/atrous.js`. Only on `wasm32`, where wgpu uses the browser's WebGPU.
 //!
-//! A page owns a [`Network`]: bytes of a weight file in, pixels of a canvas in, labels out. Images
-//! are decoded by the browser, and drawn by it.
+//! A page creates a [`Network`] from the bytes of a weight file, passes pixels of a canvas, and
+//! gets labels. The browser decodes and draws images.
 
 use crate::exec::Device;
 use crate::gpu::Gpu;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use wasm_bindgen::prelude::*;
 
-/// Has panics told in the page's console: without that they are a bare `unreachable`.
+/// Reports panics to the browser console. Otherwise they only show as `unreachable`.
 #[wasm_bindgen(start)]
 fn start() {
     std::panic::set_hook(Box::new(|panic| console_error(&panic.to_string())));
@@ -27,33 +27,33 @@ extern "C" {
 }
 
 impl From<Error> for JsValue {
-    /// A JavaScript `Error` with the same words.
+    /// Converts to a JavaScript `Error` with the same message.
     fn from(error: Error) -> Self {
         js_sys::Error::new(&error.to_string()).into()
     }
 }
 
-/// The browser's adapter, opened.
+/// An open adapter of the browser.
 #[wasm_bindgen]
 pub struct Adapter(Arc<Gpu>);
 
 #[wasm_bindgen]
 impl Adapter {
-    /// Asks the browser for an adapter.
+    /// Requests an adapter from the browser.
     ///
     /// # Errors
-    /// Where it has none.
+    /// Returns an error if it has none.
     pub async fn open() -> Result<Adapter, JsValue> {
         Ok(Self(Gpu::open_in_browser().await?))
     }
 
-    /// What it is called, as far as the browser tells.
+    /// Returns the adapter's name, as far as the browser reports it.
     #[wasm_bindgen(getter)]
     pub fn name(&self) -> String {
         self.0.summary().name.clone()
     }
 
-    /// Name, kind and what kernels may use, as JSON.
+    /// Returns name, kind and kernel capabilities as JSON.
     #[wasm_bindgen(getter)]
     pub fn summary(&self) -> String {
         json(self.0.summary())
@@ -67,39 +67,39 @@ pub struct Network {
     table: ClassTable,
 }
 
-/// What a page shows of a network.
+/// Description of a network for display.
 #[derive(Serialize)]
 struct Description<'a> {
-    /// Whose names the file had.
+    /// Dialect of the file's parameter names.
     dialect: &'a str,
     classes: &'a [String],
-    /// sRGB, one for each class.
+    /// Class colors, sRGB.
     colors: &'a [[u8; 3]],
-    /// The class that is no thing, which a page begins with untinted.
+    /// The background class, initially not tinted.
     background: Option<usize>,
     output_stride: usize,
-    /// The size that it was made for, as [`SizeRule`] is written.
+    /// Default input size, formatted as a [`SizeRule`].
     size: String,
     parameters: usize,
 }
 
 #[wasm_bindgen]
 impl Network {
-    /// Reads the bytes of a weight file of any dialect; `name` is for messages.
+    /// Loads a weight file of any dialect from its bytes; `name` identifies it in errors.
     ///
     /// # Errors
-    /// Where they are no weights of a network that segments.
+    /// Returns an error if they are not the weights of a segmentation network.
     #[wasm_bindgen(constructor)]
     pub fn new(adapter: &Adapter, bytes: Vec<u8>, name: String) -> Result<Network, JsValue> {
         let model = Model::from_bytes(bytes, name)?;
         let table = model.class_table().vivid();
-        // Measurements would have to wait for the device, which a page cannot.
-        let segmenter =
-            Segmenter::on(model, &Device::Gpu(adapter.0.clone()))?.with_tuning(TuningMode::Off);
+        // Tuning would have to block on the device, which a page cannot.
+        let segmenter = Segmenter::with_device(model, &Device::Gpu(adapter.0.clone()))?
+            .with_tuning(TuningMode::Off);
         Ok(Self { segmenter, table })
     }
 
-    /// Dialect, classes with colors, size and number of parameters, as JSON.
+    /// Returns dialect, classes with colors, input size and number of parameters as JSON.
     #[wasm_bindgen(getter)]
     pub fn description(&self) -> String {
         let model = self.segmenter.model();
@@ -109,92 +109,98 @@ impl Network {
             colors: &self.table.colors,
             background: self.table.background(),
             output_stride: model.config.output_stride,
-            size: self.segmenter.usual_size().to_string(),
+            size: self.segmenter.default_size().to_string(),
             parameters: model.weights.values().map(|p| p.shape().len()).sum(),
         })
     }
 
     /// Segments an image.
     ///
-    /// `rgba` has four bytes a pixel in rows, as a canvas gives them; transparency is not looked
-    /// at. `size` is written as for the command line (`native`, `513`, `640x480`); empty for the
-    /// size that the network was made for. One call at a time.
+    /// `rgba` has four bytes per pixel in row order, as from a canvas; transparency is ignored.
+    /// `size` has the format of the command line (`native`, `513`, `640x480`), or is empty for the
+    /// network's default size. Calls must not overlap.
     ///
     /// # Errors
-    /// Where sizes do not fit, or the device fails.
+    /// Returns an error if the number of bytes does not match the size, the size is invalid, or the
+    /// device fails.
     pub async fn segment(
         &self,
         rgba: Vec<u8>,
         width: usize,
         height: usize,
         size: String,
-    ) -> Result<Found, JsValue> {
+    ) -> Result<SegmentationResult, JsValue> {
         let rule =
-            if size.is_empty() { self.segmenter.usual_size() } else { size.parse::<SizeRule>()? };
+            if size.is_empty() { self.segmenter.default_size() } else { size.parse::<SizeRule>()? };
         let rgb = rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
         let image = Image::new(width, height, rgb)?;
-        let found = self.segmenter.segment_async(&image, rule, OutputOptions::default()).await?;
-        Ok(Found { found, table: self.table.clone(), plain: self.segmenter.model().class_table() })
+        let segmentation =
+            self.segmenter.segment_async(&image, rule, OutputOptions::default()).await?;
+        Ok(SegmentationResult {
+            segmentation,
+            table: self.table.clone(),
+            mask_table: self.segmenter.model().class_table(),
+        })
     }
 }
 
-/// What was found in an image.
+/// The result for an image.
 #[wasm_bindgen]
-pub struct Found {
-    found: Segmentation,
-    /// Colors for looking at.
+pub struct SegmentationResult {
+    segmentation: Segmentation,
+    /// Colors for display.
     table: ClassTable,
-    /// The data set's own colors.
-    plain: ClassTable,
+    /// The data set's own colors, for masks.
+    mask_table: ClassTable,
 }
 
 #[wasm_bindgen]
-impl Found {
-    /// The class of each pixel, in rows.
+impl SegmentationResult {
+    /// Returns the class of each pixel, in row order.
     #[wasm_bindgen(getter)]
     pub fn labels(&self) -> Vec<u16> {
-        self.labels_of().labels.clone()
+        self.label_map().labels.clone()
     }
 
-    /// The classes' colors as four bytes a pixel, for a canvas. Classes whose number stands in
-    /// `hidden` are transparent.
+    /// Returns the class colors with four bytes per pixel, for a canvas. The classes in `hidden`
+    /// are transparent.
     pub fn tint(&self, hidden: &[u16]) -> Vec<u8> {
         let color = |&label: &u16| {
             let [r, g, b] = self.table.color(label.into());
             [r, g, b, if hidden.contains(&label) { 0 } else { 255 }]
         };
-        self.labels_of().labels.iter().flat_map(color).collect()
+        self.label_map().labels.iter().flat_map(color).collect()
     }
 
-    /// The classes found with color, pixels and share, the largest first, as JSON.
+    /// Returns the classes with color, pixels and share, largest first, as JSON.
     #[wasm_bindgen(getter)]
     pub fn legend(&self) -> String {
-        json(&legend(self.labels_of(), &self.table))
+        json(&legend(self.label_map(), &self.table))
     }
 
-    /// The mask as `atrous segment --style mask` writes it: a PNG in which the value of a pixel is
-    /// its class.
+    /// Encodes the mask as `atrous segment --style mask` writes it: a PNG whose pixel values are
+    /// classes.
     ///
     /// # Errors
-    /// Where the image is too large for a PNG.
+    /// Returns an error if the image is too large for a PNG.
     pub fn mask(&self) -> Result<Vec<u8>, JsValue> {
-        Ok(self.labels_of().png(&self.plain)?)
+        Ok(self.label_map().png(&self.mask_table)?)
     }
 
-    /// Milliseconds from the upload of the image to its labels.
+    /// Returns the milliseconds from the upload of the image to its labels.
     #[wasm_bindgen(getter)]
     pub fn milliseconds(&self) -> f64 {
-        (self.found.network_time + self.found.labels_time).as_secs_f64() * 1e3
+        (self.segmentation.network_time + self.segmentation.labels_time).as_secs_f64() * 1e3
     }
 
-    /// Width and height at which the network saw the image.
+    /// Returns width and height of the network's input.
     #[wasm_bindgen(getter, js_name = networkSize)]
     pub fn network_size(&self) -> Vec<usize> {
-        vec![self.found.fit.padded.0, self.found.fit.padded.1]
+        vec![self.segmentation.fit.padded.0, self.segmentation.fit.padded.1]
     }
 
-    fn labels_of(&self) -> &LabelMap {
-        &self.found.labels
+    fn label_map(&self) -> &LabelMap {
+        &self.segmentation.labels
     }
 }
 

@@ -1,15 +1,15 @@
-//! Random trials of the program as a hostile user starts it: names, signals, memory limits, two
-//! processes at once. Slow, so ignored by default:
+//! Randomized tests of the program: hostile names, signals, memory limits, concurrent processes.
+//! Slow, so ignored by default:
 //!
 //! ```text
 //! cargo test --release --test trials -- --ignored --nocapture
 //! ATROUS_TRIALS=20 ATROUS_TRIALS_SEED=7 cargo test --release --test trials signals -- --ignored --nocapture
 //! ```
 //!
-//! Each trial is a function of its seed, and all run before the test fails, with the seeds and what
-//! went wrong. What must hold in every trial: the program ends in time, by itself or by the signal
-//! that was sent; never by an abort; no file that was there is lost or changed but the outputs that
-//! were asked for; nothing hidden or half-written stays.
+//! Each trial is a function of its seed. All trials run before the test fails with the seeds and
+//! problems. Invariants of every trial: the program exits in time, normally or by the signal that
+//! was sent, but never by an abort; no existing file is lost or changed except the requested
+//! outputs; no hidden or partial file is left.
 #![cfg(unix)]
 
 #[path = "../support/mod.rs"]
@@ -28,8 +28,8 @@ use std::path::{Path, PathBuf};
 use support::Rng;
 use support::models::write_tiny;
 
-/// Runs `trial` with as many seeds as `ATROUS_TRIALS` says, each in an empty directory, and fails
-/// with all that went wrong.
+/// Runs `trial` with `ATROUS_TRIALS` seeds, each in an empty directory, and fails with a list of
+/// all problems.
 fn trials(name: &str, default: u64, trial: impl Fn(&mut Rng, &Path) -> Result<String, String>) {
     let number = |variable: &str, default| {
         std::env::var(variable).map_or(default, |v| v.parse().expect("a whole number"))
@@ -56,14 +56,14 @@ fn trials(name: &str, default: u64, trial: impl Fn(&mut Rng, &Path) -> Result<St
     );
 }
 
-/// A small network in `dir`.
+/// Writes a small network to `dir`.
 fn weights(dir: &Path) -> PathBuf {
     let path = dir.join("tiny.safetensors");
     write_tiny(&path);
     path
 }
 
-/// A drawn image of random colors.
+/// Creates a gradient image with a random shade.
 fn image(rng: &mut Rng, width: u32, height: u32) -> image::RgbImage {
     let shade = rng.range(0, 255) as u32;
     image::RgbImage::from_fn(width, height, |x, y| {
@@ -71,9 +71,9 @@ fn image(rng: &mut Rng, width: u32, height: u32) -> image::RgbImage {
     })
 }
 
-/// Every regular file below `dir`, with its content. Links and special files are left out.
+/// Returns all regular files below `dir` with their content, without links and special files.
 fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
+    let mut files = BTreeMap::new();
     let mut directories = vec![dir.to_owned()];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory).expect("a directory of the trial") {
@@ -82,14 +82,14 @@ fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             if kind.is_dir() {
                 directories.push(entry.path());
             } else if kind.is_file() {
-                found.insert(entry.path(), fs::read(entry.path()).unwrap_or_default());
+                files.insert(entry.path(), fs::read(entry.path()).unwrap_or_default());
             }
         }
     }
-    found
+    files
 }
 
-/// Errors where a temporary file was left below `dir`.
+/// Returns an error if a temporary file was left below `dir`.
 fn nothing_hidden(dir: &Path) -> Result<(), String> {
     let is_hidden = |path: &PathBuf| {
         path.file_name().is_some_and(|n| {
@@ -102,7 +102,7 @@ fn nothing_hidden(dir: &Path) -> Result<(), String> {
     }
 }
 
-/// Errors where a file of `before` is gone or has another content, unless it is among `outputs`.
+/// Returns an error if a file of `before` is missing or changed, unless it is one of `outputs`.
 fn nothing_lost(
     before: &BTreeMap<PathBuf, Vec<u8>>,
     dir: &Path,

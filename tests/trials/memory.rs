@@ -1,5 +1,5 @@
-//! Any command under any limit of address space: it does its work, or says in words that the memory
-//! does not suffice.
+//! Any command under any limit on the address space: it does its work, or reports that memory is
+//! insufficient.
 
 use super::process::{atrous_within, run, tail};
 use super::{content, image, nothing_hidden, nothing_lost, trials, weights};
@@ -13,7 +13,8 @@ fn trial(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     image(rng, width, height).save(dir.join("a.png")).expect("an image of the trial");
     image(rng, 64, 48).save(dir.join("b.png")).expect("an image of the trial");
     let before = content(dir);
-    // From less than the program itself takes to more than any of these needs, evenly by factors.
+    // Log-uniform, from less than the program itself needs to more than any of these commands
+    // needs.
     let kib = (30_000.0 * 400f64.powf((f64::from(rng.unit()) + 1.0) / 2.0)) as usize;
     let mut command = atrous_within(dir, kib);
     let size =
@@ -59,17 +60,17 @@ fn trial(rng: &mut Rng, dir: &Path) -> Result<String, String> {
             "--json",
         ])),
     }
-    let ended = run(&mut command, Duration::from_secs(240))
+    let exit = run(&mut command, Duration::from_secs(240))
         .map_err(|e| format!("{kib} KiB: {e}: {command:?}"))?;
     nothing_lost(&before, dir, &[])
         .and_then(|()| nothing_hidden(dir))
         .map_err(|e| format!("{kib} KiB: {e}: {command:?}"))?;
-    match ended.code() {
+    match exit.code() {
         0 => Ok("done".to_owned()),
         1 | 2 => Ok("refused".to_owned()),
-        // The loader itself, before the program's first line, has no room.
+        // The loader failed before the program started.
         127 => Ok("not started".to_owned()),
-        code => Err(format!("{kib} KiB: rc {code}: {command:?}: {}", tail(&ended.words()))),
+        code => Err(format!("{kib} KiB: rc {code}: {command:?}: {}", tail(&exit.stderr_text()))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Hostile names and layouts: whatever is segmented to wherever, inputs stay as they are.
+//! Hostile names and layouts: inputs are never changed, whatever the inputs and outputs are.
 
 use super::process::{run, tail};
 use super::{content, image, nothing_hidden, nothing_lost, process, trials, weights};
@@ -43,18 +43,19 @@ const STEMS: &[&[u8]] = &[
     b"\xc3\xa9",
     b"e\xcc\x81",
 ];
-const ENDINGS: &[&[u8]] = &[b".png", b".PNG", b".jpg", b".bmp", b".tiff"];
+const EXTENSIONS: &[&[u8]] = &[b".png", b".PNG", b".jpg", b".bmp", b".tiff"];
 
 fn name(rng: &mut Rng) -> OsString {
     let mut bytes = rng.pick(STEMS).to_vec();
     if rng.range(0, 9) == 0 {
         bytes = bytes.repeat(200 / bytes.len());
     }
-    bytes.extend(rng.pick(ENDINGS));
+    bytes.extend(rng.pick(EXTENSIONS));
     OsString::from_vec(bytes)
 }
 
-/// An input: an image, a link to one, a hard link, a FIFO, a directory of images, text, or nothing.
+/// Creates an input: an image, a symbolic or hard link, a FIFO, a directory of images, a text file,
+/// or nothing.
 fn input(rng: &mut Rng, dir: &Path, earlier: &[PathBuf]) -> PathBuf {
     let path = dir.join(name(rng));
     if path.symlink_metadata().is_ok() {
@@ -139,22 +140,21 @@ fn trial(rng: &mut Rng, dir: &Path) -> Result<String, String> {
         ]))),
         _ => drop(command.args(&inputs)),
     }
-    let ended =
+    let exit =
         run(&mut command, Duration::from_secs(60)).map_err(|e| format!("{e}: {command:?}"))?;
-    // An output that is no input may have been there before; every trial begins with inputs alone,
-    // so all of them must be as they were.
+    // Every trial begins with inputs only, so all files must be unchanged.
     nothing_lost(&before, dir, &[])
         .and_then(|()| nothing_hidden(dir))
         .map_err(|e| format!("{e}: {command:?}"))?;
-    for bytes in [&ended.stdout, &ended.stderr] {
+    for bytes in [&exit.stdout, &exit.stderr] {
         let text = String::from_utf8_lossy(bytes);
         if let Some(line) = text.lines().find(|line| line.chars().any(char::is_control)) {
             return Err(format!("control characters in the output {line:?}: {command:?}"));
         }
     }
-    match ended.code() {
-        0..=2 => Ok(format!("rc {}", ended.code())),
-        code => Err(format!("rc {code}: {command:?}: {}", tail(&ended.words()))),
+    match exit.code() {
+        0..=2 => Ok(format!("rc {}", exit.code())),
+        code => Err(format!("rc {code}: {command:?}: {}", tail(&exit.stderr_text()))),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Two processes at once: one owner for a run, and outputs that are whole whoever wrote last.
+//! Two concurrent processes: a run has one owner, and outputs are complete whichever process wrote
+//! last.
 
 use super::process::{Running, atrous, run, tail};
 use super::{content, image, nothing_hidden, nothing_lost, trials, weights};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A training of a second or two on [`data_set`].
+/// Arguments of a training run of a second or two on [`data_set`].
 pub const TRAIN: &[&str] = &[
     "train",
     "-q",
@@ -27,7 +28,7 @@ pub const TRAIN: &[&str] = &[
     "recipe.toml",
 ];
 
-/// Six images with masks of two classes, and a recipe that saves every second step.
+/// Writes six images with masks of two classes, and a recipe that saves every second step.
 pub fn data_set(rng: &mut Rng, dir: &Path) {
     for directory in ["data/train", "data/trainannot", "data/val", "data/valannot"] {
         fs::create_dir_all(dir.join(directory)).expect("directories of the data set");
@@ -37,24 +38,25 @@ pub fn data_set(rng: &mut Rng, dir: &Path) {
     fs::write(dir.join("recipe.toml"), "checkpoint_every = 2\nevaluate_every = 8\n")
         .expect("the recipe");
     for n in 0..6 {
-        let part = if n < 4 { "train" } else { "val" };
-        image(rng, 48, 40).save(dir.join(format!("data/{part}/p{n}.png"))).expect("an image");
+        let split = if n < 4 { "train" } else { "val" };
+        image(rng, 48, 40).save(dir.join(format!("data/{split}/p{n}.png"))).expect("an image");
         let mask = image::GrayImage::from_fn(48, 40, |_, y| image::Luma([u8::from(y < 15 + n)]));
-        mask.save(dir.join(format!("data/{part}annot/p{n}.png"))).expect("a mask");
+        mask.save(dir.join(format!("data/{split}annot/p{n}.png"))).expect("a mask");
     }
 }
 
 fn start(dir: &Path, seed: &str, resume: bool) -> Running {
     let mut command = atrous(dir);
-    match resume {
-        true => drop(command.args(["train", "--resume", "-q", "--out", "run"])),
-        false => drop(command.args(TRAIN).args(["--out", "run", "--seed", seed])),
+    if resume {
+        command.args(["train", "--resume", "-q", "--out", "run"]);
+    } else {
+        command.args(TRAIN).args(["--out", "run", "--seed", seed]);
     }
     Running::start(&mut command)
 }
 
-/// Two trainings begun or resumed in one directory: one does its work, the other is refused or
-/// works after it.
+/// Starts or resumes two training runs in one directory: one does its work, the other is refused or
+/// runs after it.
 fn trainings(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     data_set(rng, dir);
     let resumes = rng.range(0, 1) == 0;
@@ -75,16 +77,20 @@ fn trainings(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     }
     let (one, two) = (one.end(LIMIT)?, two.end(LIMIT)?);
     if one.code() != 0 && two.code() != 0 && !interrupted {
-        return Err(format!("both failed: {} / {}", tail(&one.words()), tail(&two.words())));
+        return Err(format!(
+            "both failed: {} / {}",
+            tail(&one.stderr_text()),
+            tail(&two.stderr_text())
+        ));
     }
-    // Whoever lost has left the winner's files alone: they agree, and the run is complete or goes
-    // on.
+    // The loser did not touch the winner's files: they are consistent, and the run is complete or
+    // can be resumed.
     let mut again = atrous(dir);
     again.args(["train", "--resume", "-q", "--out", "run"]);
     if dir.join("run/checkpoint.safetensors").exists() {
         let resumed = run(&mut again, LIMIT)?;
         if resumed.code() != 0 {
-            return Err(format!("cannot be resumed: {}", tail(&resumed.words())));
+            return Err(format!("cannot be resumed: {}", tail(&resumed.stderr_text())));
         }
         let text = fs::read_to_string(dir.join("run/recipe.toml")).map_err(|e| e.to_string())?;
         let recipe = text.lines().find_map(|l| l.strip_prefix("seed = ")?.parse::<u64>().ok());
@@ -117,7 +123,7 @@ fn trainings(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     ))
 }
 
-/// Two `segment` to the same outputs: both end well, and what is there is whole.
+/// Runs `segment` twice with the same outputs: both succeed, and the outputs are complete.
 fn segments(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     weights(dir);
     for n in 0..6 {
@@ -137,8 +143,8 @@ fn segments(rng: &mut Rng, dir: &Path) -> Result<String, String> {
             "rc {} {}: {} {}",
             one.code(),
             two.code(),
-            tail(&one.words()),
-            tail(&two.words())
+            tail(&one.stderr_text()),
+            tail(&two.stderr_text())
         ));
     }
     for n in 0..6 {

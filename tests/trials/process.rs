@@ -1,4 +1,4 @@
-//! The program as a child with a time limit.
+//! Running the program with a time limit.
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
@@ -6,41 +6,41 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// What became of a run.
-pub struct Ended {
+/// The result of a run.
+pub struct Exit {
     pub status: ExitStatus,
     pub stderr: Vec<u8>,
     pub stdout: Vec<u8>,
 }
 
-impl Ended {
+impl Exit {
     /// The exit code, or 128 and the signal.
     pub fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
     }
 
-    pub fn words(&self) -> String {
+    pub fn stderr_text(&self) -> String {
         String::from_utf8_lossy(&self.stderr).trim().to_owned()
     }
 
-    /// Errors where it ended by an abort, a crash or a panic.
-    pub fn well(self) -> Result<Self, String> {
-        let words = self.words();
+    /// Returns an error if the program aborted, crashed or panicked, or failed without a message.
+    pub fn check(self) -> Result<Self, String> {
+        let stderr = self.stderr_text();
         let crashed = self.status.signal().is_some_and(|s| [4, 6, 7, 8, 11].contains(&s))
             || [101, 132, 134, 136, 139].contains(&self.code());
-        if crashed || words.contains("panicked at") {
-            return Err(format!("crashed ({}): {}", self.code(), tail(&words)));
+        if crashed || stderr.contains("panicked at") {
+            return Err(format!("crashed ({}): {}", self.code(), tail(&stderr)));
         }
-        // A signal that was sent may end it at once, as it would any program.
+        // A signal may end the program immediately.
         let by_signal = matches!(self.status.code(), None | Some(129 | 130 | 143));
-        if !self.status.success() && !by_signal && words.is_empty() {
-            return Err(format!("ended with {} and without a word", self.code()));
+        if !self.status.success() && !by_signal && stderr.is_empty() {
+            return Err(format!("failed with code {} and no message", self.code()));
         }
         Ok(self)
     }
 }
 
-/// The last 300 characters.
+/// Returns the last 300 characters.
 pub fn tail(text: &str) -> String {
     let skip = text.chars().count().saturating_sub(300);
     text.chars().skip(skip).collect()
@@ -49,23 +49,23 @@ pub fn tail(text: &str) -> String {
 /// `atrous` in `dir`, on the CPU executor.
 pub fn atrous(dir: &Path) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin("atrous"));
-    ready(&mut command, dir);
+    configure(&mut command, dir);
     command
 }
 
 /// `atrous` in `dir` with at most `kib` of address space.
 pub fn atrous_within(dir: &Path, kib: usize) -> Command {
     let mut command = Command::new("sh");
-    // Limits of a shell pass to what it becomes.
+    // Limits of the shell also apply to the program that replaces it.
     command
         .arg("-c")
         .arg(format!("ulimit -v {kib}; exec \"$0\" \"$@\""))
         .arg(assert_cmd::cargo::cargo_bin("atrous"));
-    ready(&mut command, dir);
+    configure(&mut command, dir);
     command
 }
 
-fn ready(command: &mut Command, dir: &Path) {
+fn configure(command: &mut Command, dir: &Path) {
     command
         .current_dir(dir)
         .env("ATROUS_DEVICE", "cpu")
@@ -74,7 +74,7 @@ fn ready(command: &mut Command, dir: &Path) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
 }
 
-/// A running child, whose output is drained so that it never waits for us.
+/// A running child, whose output is drained so that it never blocks on a full pipe.
 pub struct Running {
     pub child: Child,
     readers: [std::thread::JoinHandle<Vec<u8>>; 2],
@@ -109,8 +109,8 @@ impl Running {
             .status();
     }
 
-    /// Errors where it has not ended in `limit`; then it is killed.
-    pub fn end(mut self, limit: Duration) -> Result<Ended, String> {
+    /// Waits for the exit. Kills the child and returns an error if it does not exit within `limit`.
+    pub fn end(mut self, limit: Duration) -> Result<Exit, String> {
         let start = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child of this process") {
@@ -119,16 +119,16 @@ impl Running {
             if start.elapsed() > limit {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
-                return Err(format!("did not end within {} s", limit.as_secs()));
+                return Err(format!("did not exit within {} s", limit.as_secs()));
             }
             std::thread::sleep(Duration::from_millis(5));
         };
         let [stdout, stderr] = self.readers.map(|r| r.join().expect("a reader"));
-        Ended { status, stdout, stderr }.well()
+        Exit { status, stdout, stderr }.check()
     }
 }
 
-/// Runs to the end.
-pub fn run(command: &mut Command, limit: Duration) -> Result<Ended, String> {
+/// Runs a command to its exit.
+pub fn run(command: &mut Command, limit: Duration) -> Result<Exit, String> {
     Running::start(command).end(limit)
 }

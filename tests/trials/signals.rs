@@ -1,5 +1,5 @@
-//! Signals at random moments: what can be finished is finished, and nothing half-written or hidden
-//! stays.
+//! Signals at random moments: work that can be finished is finished, and no partial or hidden files
+//! are left.
 
 use super::process::{Running, atrous, run, tail};
 use super::{content, image, nothing_hidden, nothing_lost, trials, weights};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A Y4M stream of `frames` gray frames.
+/// Creates a Y4M stream of `frames` gray frames.
 fn y4m(width: usize, height: usize, frames: usize) -> Vec<u8> {
     let mut bytes = format!("YUV4MPEG2 W{width} H{height} F25:1 Ip A1:1 C420jpeg\n").into_bytes();
     for frame in 0..frames {
@@ -23,8 +23,8 @@ fn y4m(width: usize, height: usize, frames: usize) -> Vec<u8> {
     bytes
 }
 
-/// Errors where a Y4M file does not end with a whole frame.
-fn whole(path: &Path) -> Result<(), String> {
+/// Returns an error if a Y4M file does not end with a complete frame.
+fn check_whole_frames(path: &Path) -> Result<(), String> {
     let Ok(bytes) = fs::read(path) else { return Ok(()) };
     let header = bytes.iter().position(|&b| b == b'\n').ok_or("no header in the output")?;
     let text = String::from_utf8_lossy(&bytes[..header]).into_owned();
@@ -72,7 +72,7 @@ fn video(rng: &mut Rng, dir: &Path) -> Result<String, String> {
         command.stdin(Stdio::piped());
     }
     let mut running = Running::start(&mut command);
-    // Held open, so that the stream stalls after some frames and never ends.
+    // Kept open, so that the stream stalls after some frames and never ends.
     let mut stream = running.child.stdin.take();
     if let Some(stream) = &mut stream {
         let bytes = y4m(64, 48, rng.range(0, 30));
@@ -86,13 +86,13 @@ fn video(rng: &mut Rng, dir: &Path) -> Result<String, String> {
         std::thread::sleep(Duration::from_millis(rng.range(0, 50) as u64));
         running.signal(rng.pick(ending_signals()));
     }
-    let ended = running.end(LIMIT).map_err(|e| format!("{signal}, {e}: {command:?}"))?;
+    let exit = running.end(LIMIT).map_err(|e| format!("{signal}, {e}: {command:?}"))?;
     drop(stream);
     let checks = nothing_lost(&before, dir, &[])
         .and_then(|()| nothing_hidden(dir))
-        .and_then(|()| whole(&dir.join("out.y4m")));
+        .and_then(|()| check_whole_frames(&dir.join("out.y4m")));
     checks.map_err(|e| format!("{signal}: {e}: {command:?}"))?;
-    Ok(format!("video {signal} rc {}", ended.code()))
+    Ok(format!("video {signal} rc {}", exit.code()))
 }
 
 fn images(rng: &mut Rng, dir: &Path) -> Result<String, String> {
@@ -117,7 +117,7 @@ fn images(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     std::thread::sleep(Duration::from_millis(rng.range(0, 700) as u64));
     let signal = rng.pick(ending_signals());
     running.signal(signal);
-    let ended = running.end(LIMIT).map_err(|e| format!("{signal}, {e}: {command:?}"))?;
+    let exit = running.end(LIMIT).map_err(|e| format!("{signal}, {e}: {command:?}"))?;
     nothing_lost(&before, dir, &[])
         .and_then(|()| nothing_hidden(dir))
         .map_err(|e| format!("{signal}: {e}: {command:?}"))?;
@@ -127,7 +127,7 @@ fn images(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     {
         image::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
     }
-    Ok(format!("images {signal} rc {}", ended.code()))
+    Ok(format!("images {signal} rc {}", exit.code()))
 }
 
 fn training(rng: &mut Rng, dir: &Path) -> Result<String, String> {
@@ -138,7 +138,7 @@ fn training(rng: &mut Rng, dir: &Path) -> Result<String, String> {
     std::thread::sleep(Duration::from_millis(rng.range(0, 2500) as u64));
     let signal = rng.pick(&[ending_signals(), &["KILL"]].concat());
     running.signal(signal);
-    let ended = running.end(LIMIT).map_err(|e| format!("training, {signal}, {e}"))?;
+    let exit = running.end(LIMIT).map_err(|e| format!("training, {signal}, {e}"))?;
     let run_dir = dir.join("run");
     if signal != "KILL" {
         nothing_hidden(dir).map_err(|e| format!("training, {signal}: {e}"))?;
@@ -152,12 +152,12 @@ fn training(rng: &mut Rng, dir: &Path) -> Result<String, String> {
             return Err(format!(
                 "resumed after {signal}: rc {}: {}",
                 resumed.code(),
-                tail(&resumed.words())
+                tail(&resumed.stderr_text())
             ));
         }
         nothing_hidden(dir).map_err(|e| format!("resumed after {signal}: {e}"))?;
     }
-    Ok(format!("training {signal} rc {}", ended.code()))
+    Ok(format!("training {signal} rc {}", exit.code()))
 }
 
 #[test]

@@ -29,18 +29,18 @@ pub(super) fn segment(directory: &Path, arguments: &[&str]) -> Command {
 
 /// A fresh directory with `tiny.safetensors`.
 pub(super) fn directory() -> tempfile::TempDir {
-    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     write_tiny(&directory.path().join("tiny.safetensors"));
     directory
 }
 
-/// The left half of a frame written side by side: the video itself.
-fn left(frame: &Frame) -> usize {
+/// Returns the frame number from the left half of a side-by-side frame.
+fn left_number(frame: &Frame) -> usize {
     number_of(&frame.image)
 }
 
-pub(super) fn in_order(frames: &[Frame], many: usize) {
-    assert_eq!(frames.iter().map(left).collect::<Vec<_>>(), (0..many).collect::<Vec<_>>());
+pub(super) fn in_order(frames: &[Frame], count: usize) {
+    assert_eq!(frames.iter().map(left_number).collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
 }
 
 #[test]
@@ -55,9 +55,9 @@ fn sixty_frames_give_sixty_frames_in_order_with_the_right_rate() {
             contains("video.y4m (45x35, 30000/1001 frames a second) -> out/both.y4m: 60 frames in")
                 .and(contains("background")),
         );
-    let (found, frames) = read_all(&dir.path().join("out/both.y4m"), &VideoOptions::default());
+    let (info, frames) = read_all(&dir.path().join("out/both.y4m"), &VideoOptions::default());
     assert_eq!(
-        (found.width, found.height, found.rate.to_string().as_str()),
+        (info.width, info.height, info.frame_rate.to_string().as_str()),
         (2 * w, h, "30000/1001")
     );
     in_order(&frames, 60);
@@ -74,9 +74,9 @@ fn containers_through_ffmpeg_keep_sixty_frames_too() {
         .assert()
         .success()
         .stdout(contains("60 frames in"));
-    let (found, frames) =
+    let (info, frames) =
         read_all(&dir.path().join("video-side-by-side.mp4"), &VideoOptions::default());
-    assert_eq!((found.width, found.rate.to_string().as_str()), (128, "24000/1001"));
+    assert_eq!((info.width, info.frame_rate.to_string().as_str()), (128, "24000/1001"));
     in_order(&frames, 60);
     segment(dir.path(), &["video.mp4", "-s", "mask", "-o", "m.mp4"])
         .assert()
@@ -93,7 +93,7 @@ fn without_ffmpeg_containers_are_refused_with_what_to_do() {
         segment(dir.path(), arguments).env("PATH", dir.path()).assert().code(1)
     };
     run(&["video.mp4"]).stderr(
-        contains("video.mp4: the program `ffmpeg` is not installed")
+        contains("video.mp4: the program `ffmpeg` is needed for this kind of video, but is not installed")
             .and(contains("ffmpeg -i VIDEO")),
     );
     run(&["video.y4m", "-o", "out.mp4"])
@@ -101,7 +101,7 @@ fn without_ffmpeg_containers_are_refused_with_what_to_do() {
     assert!(!dir.path().join("out.mp4").exists());
 }
 
-/// A mask of a video is the mask of the frame as an image.
+/// The masks of a video equal the masks of its frames segmented as images.
 #[test]
 fn masks_of_frames_are_masks_of_the_images() {
     let dir = directory();
@@ -117,21 +117,21 @@ fn masks_of_frames_are_masks_of_the_images() {
     let stream = std::fs::read(dir.path().join("masks.y4m")).unwrap();
     assert!(stream.starts_with(b"YUV4MPEG2 W45 H35 F10:1 Ip A1:1 Cmono"));
     let mut decoder = y4m::decode(Cursor::new(stream)).unwrap();
-    let mut seen = std::collections::HashSet::new();
+    let mut classes = std::collections::HashSet::new();
     for number in 1..=12 {
-        let want =
+        let expected =
             LabelMap::read(dir.path().join(format!("images/s{number:02}.png")), None).unwrap();
         assert_eq!(
             LabelMap::read(dir.path().join(format!("masks/{number:06}.png")), None).unwrap(),
-            want,
+            expected,
             "frame {number}"
         );
         let labels: Vec<u16> =
             decoder.read_frame().unwrap().get_y_plane().iter().map(|&v| v.into()).collect();
-        assert_eq!(labels, want.labels, "frame {number}");
-        seen.extend(labels);
+        assert_eq!(labels, expected.labels, "frame {number}");
+        classes.extend(labels);
     }
-    assert!(seen.len() > 1, "the tiny network sees more than one class");
+    assert!(classes.len() > 1, "the tiny network predicts more than one class");
 }
 
 #[test]
@@ -148,10 +148,10 @@ fn streams_go_in_and_out_and_messages_beside_them() {
         let done = segment(dir.path(), &arguments).write_stdin(raw.clone()).assert().success();
         done.stderr(contains("7 frames in").and(contains("background"))).get_output().stdout.clone()
     };
-    let (found, frames, error) = drain(
+    let (info_read, frames, error) = drain(
         read(Cursor::new(run(&["-s", "side-by-side"])), "out", &VideoOptions::default()).unwrap(),
     );
-    assert!(error.is_none() && found.rate.to_string() == "30");
+    assert!(error.is_none() && info_read.frame_rate.to_string() == "30");
     in_order(&frames, 7);
     assert_eq!(run(&["-s", "mask", "--raw-output"]).len(), 7 * w * h);
     assert_eq!(run(&["--raw-output"]).len(), 7 * w * h * 3);
@@ -177,7 +177,7 @@ fn streams_go_in_and_out_and_messages_beside_them() {
         "all frames together: {shares}, {pixels}"
     );
     let (_, frames) = read_all(&dir.path().join("part.y4m"), &VideoOptions::default());
-    assert_eq!(frames.iter().map(left).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(frames.iter().map(left_number).collect::<Vec<_>>(), [1, 3]);
 }
 
 /// `atrous .. -o - | head`.
@@ -230,11 +230,11 @@ fn animations_become_animations_with_their_times() {
     assert_eq!(frames.iter().map(|f| f.duration.unwrap()).collect::<Vec<_>>(), times);
     in_order(&read_all(&dir.path().join("frames"), &VideoOptions::default()).1, 3);
 
-    // An image stays what it was: refused without --first-frame.
+    // For an image output, animations are refused without --first-frame.
     segment(dir.path(), &["a.gif", "-o", "a.png"])
         .assert()
         .code(1)
-        .stderr(contains("a.gif: holds 3 frames").and(contains("--first-frame")));
+        .stderr(contains("a.gif: animation of 3 frames").and(contains("--first-frame")));
     segment(dir.path(), &["a.gif", "-o", "a.png", "--first-frame"]).assert().success();
     assert!(dir.path().join("a.png").exists());
 }
@@ -265,7 +265,7 @@ fn a_video_that_breaks_off_gives_its_frames_and_an_error() {
         .assert()
         .code(1)
         .stderr(contains("no frame"));
-    assert!(!dir.path().join("none.y4m").exists(), "where no frame came there is no file");
+    assert!(!dir.path().join("none.y4m").exists(), "no file without frames");
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn arguments_that_contradict_each_other_are_refused() {
         (&["video.y4m", "--probabilities"], "--probabilities"),
         (&["a.png", "--frames", "1..2"], "is no video"),
         (&["-"], "say where the result goes"),
-        (&["video.y4m", "--frames", "3..2"], "no range of frames"),
+        (&["video.y4m", "--frames", "3..2"], "invalid frame range"),
         (&["video.y4m", "--every", "0"], "--every"),
         (&["video.y4m", "--pixel-format", "rgb24"], "--raw-size"),
     ];
@@ -293,7 +293,7 @@ fn arguments_that_contradict_each_other_are_refused() {
         .assert()
         .code(1)
         .stderr(contains("video.y4m: is a video").and(contains("one at a time")));
-    assert!(dir.path().join("out/a.png").exists(), "the image beside it is segmented all the same");
+    assert!(dir.path().join("out/a.png").exists(), "the image is still segmented");
     segment(dir.path(), &["none.y4m"]).assert().code(1).stderr(contains("none.y4m"));
     segment(dir.path(), &["-", "-o", "x.y4m"])
         .write_stdin("no video")

@@ -1,16 +1,17 @@
-//! Containers, through ffmpeg where it is installed.
+//! Containers, through ffmpeg if it is installed.
 
 use super::*;
 use atrous::image::{ClassTable, LabelMap};
 use std::process::Command;
 
-/// Whether ffmpeg is there; with a line where it is not.
+/// Returns whether ffmpeg is installed, and prints a message if it is not.
 pub(super) fn ffmpeg() -> bool {
-    let there = Command::new("ffmpeg").arg("-version").output().is_ok_and(|o| o.status.success());
-    if !there {
+    let is_installed =
+        Command::new("ffmpeg").arg("-version").output().is_ok_and(|o| o.status.success());
+    if !is_installed {
         println!("skipped: no ffmpeg");
     }
-    there
+    is_installed
 }
 
 #[test]
@@ -27,24 +28,24 @@ fn containers_keep_frames_order_and_the_exact_rate() {
     ] {
         let path = dir.path().join(name);
         write_numbered(&path, &info(w, h, rate), 12).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let (found, frames) = read_all(&path, &VideoOptions::default());
-        assert_eq!(found.rate, rate.parse().unwrap(), "{name}");
-        assert_eq!((found.width, found.height), (w + w % 2, h + h % 2), "{name}");
+        let (info_read, frames) = read_all(&path, &VideoOptions::default());
+        assert_eq!(info_read.frame_rate, rate.parse().unwrap(), "{name}");
+        assert_eq!((info_read.width, info_read.height), (w + w % 2, h + h % 2), "{name}");
         assert_eq!(numbers(&frames), (0..12).collect::<Vec<_>>(), "{name}");
-        let expected = found.frames.expect("ffprobe comes with ffmpeg");
-        assert!(expected.abs_diff(12) <= 1, "{name}: {expected} frames expected");
-        // Codecs lose detail; the mean of a channel far from the squares shows a wrong matrix or
-        // range.
+        let estimated = info_read.frames.expect("ffprobe comes with ffmpeg");
+        assert!(estimated.abs_diff(12) <= 1, "{name}: {estimated} frames estimated");
+        // Codecs lose detail, but a wrong matrix or range changes the mean.
         let mean =
             |p: &Image| p.rgb.iter().map(|&v| f64::from(v)).sum::<f64>() / p.rgb.len() as f64;
-        let (got, want) = (mean(&frames[5].image), mean(&numbered(found.width, found.height, 5)));
-        assert!((got - want).abs() < 6.0, "{name}: mean {got:.1}, expected {want:.1}");
+        let (got, expected) =
+            (mean(&frames[5].image), mean(&numbered(info_read.width, info_read.height, 5)));
+        assert!((got - expected).abs() < 6.0, "{name}: mean {got:.1}, expected {expected:.1}");
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4, "no temporary file is left");
 }
 
-/// Broad areas of pure colors go through both matrices unchanged, at sizes on both sides of where
-/// players change the matrix.
+/// Large areas of pure colors survive both matrices, at sizes on both sides of the threshold at
+/// which players change the matrix.
 #[test]
 fn colors_come_back_from_containers() {
     if !ffmpeg() {
@@ -61,13 +62,13 @@ fn colors_come_back_from_containers() {
         }
         sink.finish().unwrap();
         let (_, frames) = read_all(&path, &VideoOptions::default());
-        for (area, want) in colors.iter().enumerate() {
+        for (area, expected) in colors.iter().enumerate() {
             let at = 3 * (h / 2 * w + w / 8 + area * w / 4);
             let got = &frames[1].image.rgb[at..at + 3];
-            // A quantizer of quality 23 and two roundings of a matrix.
+            // Quantization at quality 23 and two roundings of the matrix.
             assert!(
-                got.iter().zip(want).all(|(a, b)| a.abs_diff(*b) <= 8),
-                "{w}: {got:?}, expected {want:?}"
+                got.iter().zip(expected).all(|(a, b)| a.abs_diff(*b) <= 8),
+                "{w}: {got:?}, expected {expected:?}"
             );
         }
     }
@@ -103,7 +104,7 @@ fn masks_go_into_containers_without_loss_or_not_at_all() {
     );
 }
 
-/// Nothing here writes animated WebP, so ffmpeg does.
+/// Written with ffmpeg, because no dependency writes animated WebP.
 #[test]
 fn animated_webp_is_read_with_its_times() {
     if !ffmpeg() {
@@ -125,10 +126,13 @@ fn animated_webp_is_read_with_its_times() {
         println!("skipped: this ffmpeg writes no WebP");
         return;
     }
-    let (found, frames) = read_all(&path, &VideoOptions::default());
-    assert_eq!((numbers(&frames), found.rate.to_string().as_str()), (vec![0, 1, 2, 3, 4, 5], "25"));
+    let (info_read, frames) = read_all(&path, &VideoOptions::default());
     assert_eq!(
-        (found.frames, frames[3].duration),
+        (numbers(&frames), info_read.frame_rate.to_string().as_str()),
+        (vec![0, 1, 2, 3, 4, 5], "25")
+    );
+    assert_eq!(
+        (info_read.frames, frames[3].duration),
         (Some(6), Some(std::time::Duration::from_millis(40)))
     );
 }
@@ -147,5 +151,5 @@ fn what_ffmpeg_says_about_damaged_containers_is_passed_on() {
         return;
     }
     let error = open(&path, &VideoOptions::default()).err().unwrap().to_string();
-    assert!(error.contains("bad.mp4") && error.contains("ffmpeg says"), "{error}");
+    assert!(error.contains("bad.mp4") && error.contains("ffmpeg failed: "), "{error}");
 }

@@ -1,5 +1,5 @@
-//! Damaged, cut and lying streams end in errors with an address, before memory is taken for what
-//! they claim.
+//! Corrupt and truncated streams and false headers give errors with a location, before memory is
+//! allocated for the claimed size.
 
 use super::*;
 use atrous::image::DecodeOptions;
@@ -8,7 +8,7 @@ use std::io::Cursor;
 
 fn refused(header: &str) -> String {
     match read(Cursor::new(header.as_bytes().to_vec()), "bad.y4m", &VideoOptions::default()) {
-        Ok(_) => panic!("`{header}` was taken"),
+        Ok(_) => panic!("`{header}` was accepted"),
         Err(e) => e.to_string(),
     }
 }
@@ -17,10 +17,10 @@ fn refused(header: &str) -> String {
 fn y4m_headers_that_lie_are_refused_with_the_reason() {
     let long = format!("YUV4MPEG2 W2 H2 X{}\n", "x".repeat(5000));
     for (header, reason) in [
-        ("", "header has no end"),
-        ("YUV4MPEG2 W2 H2", "header has no end"),
-        (long.as_str(), "header has no end"),
-        ("RIFF W2 H2\n", "no Y4M"),
+        ("", "unterminated Y4M header"),
+        ("YUV4MPEG2 W2 H2", "unterminated Y4M header"),
+        (long.as_str(), "unterminated Y4M header"),
+        ("RIFF W2 H2\n", "not a Y4M stream"),
         ("YUV4MPEG2 F25:1\n", "width and height"),
         ("YUV4MPEG2 W-2 H2\n", "width and height"),
         ("YUV4MPEG2 W0 H2\n", "no pixels"),
@@ -33,7 +33,7 @@ fn y4m_headers_that_lie_are_refused_with_the_reason() {
         let error = refused(header);
         assert!(error.starts_with("bad.y4m: ") && error.contains(reason), "`{header}`: {error}");
     }
-    // Words that mean nothing here, odd blanks, and bytes that are no text.
+    // Unknown parameters, extra spaces, and bytes that are not UTF-8.
     let odd = b"YUV4MPEG2   W2 H2 Q1 \xff\xfe A0:0 F1:0 \n".to_vec();
     assert!(read(Cursor::new(odd), "odd", &VideoOptions::default()).is_ok());
 }
@@ -79,10 +79,10 @@ fn what_is_cut_short_gives_the_frames_before_and_an_error_that_names_the_frame()
     let cuts = [
         (1, "ends in the middle"),
         (frame - 1, "ends in the middle"),
-        (frame - 3, "header has no end"),
+        (frame - 3, "unterminated frame header"),
     ];
     for (cut, reason) in cuts.map(|(cut, reason)| (whole.len() - cut, reason)) {
-        // The last cut leaves three bytes of a frame's own line.
+        // The last cut leaves three bytes of the frame header.
         let (_, frames, error) = drain(
             read(Cursor::new(whole[..cut].to_vec()), "cut.y4m", &VideoOptions::default()).unwrap(),
         );
@@ -96,7 +96,7 @@ fn what_is_cut_short_gives_the_frames_before_and_an_error_that_names_the_frame()
     let (_, frames, error) =
         drain(read(Cursor::new(shifted), "shifted", &VideoOptions::default()).unwrap());
     assert_eq!(frames.len(), 3);
-    assert!(error.unwrap().to_string().contains("frame 4: does not begin with FRAME"));
+    assert!(error.unwrap().to_string().contains("frame 4: missing FRAME marker"));
 
     let raw = VideoOptions {
         raw: Some(RawFrames { width: 5, height: 3, format: PixelFormat::Gray }),
@@ -105,7 +105,7 @@ fn what_is_cut_short_gives_the_frames_before_and_an_error_that_names_the_frame()
     let (_, frames, error) = drain(read(Cursor::new(vec![0; 40]), "raw", &raw).unwrap());
     let error = error.unwrap().to_string();
     assert!(
-        frames.len() == 2 && error.contains("frame 3") && error.contains("10 of its 15 bytes"),
+        frames.len() == 2 && error.contains("frame 3") && error.contains("10 of 15 bytes"),
         "{error}"
     );
 
@@ -128,7 +128,7 @@ fn images_of_another_size_or_none_at_all_are_named() {
     let error = error.expect("another size").to_string();
     assert!(
         frames.len() == 1
-            && error.contains("2.png: has 38 x 29 pixels")
+            && error.contains("2.png: the image has 38 x 29 pixels")
             && error.contains("1.png has 37 x 29"),
         "{error}"
     );
@@ -156,7 +156,9 @@ fn a_video_that_is_not_finished_leaves_nothing() {
         drop(sink);
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    for (name, reason) in [("a.txt", "no format"), ("none/such.y4m", "no directory")] {
+    for (name, reason) in
+        [("a.txt", "unrecognized video file extension"), ("none/such.y4m", "does not exist")]
+    {
         let error = create(dir.path().join(name), &info(37, 29, "25"), None)
             .err()
             .expect("cannot be")

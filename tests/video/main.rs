@@ -1,4 +1,4 @@
-//! Videos in and out: every source and sink, and `atrous segment` on videos as a process.
+//! Video input and output: every source and sink, and `atrous segment` on videos as a process.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -16,12 +16,12 @@ use atrous::video::{Content, Frame, FrameSource, VideoInfo, VideoOptions, create
 use atrous::{Error, Result};
 use std::path::Path;
 
-/// Bits of a frame's number, as squares of [`SIDE`] pixels along the upper edge.
+/// Number of bits of a frame number, drawn as squares of [`SIDE`] pixels along the upper edge.
 const BITS: usize = 6;
 const SIDE: usize = 6;
 
-/// A frame that carries its number, black and white squares that survive any codec, over a gradient
-/// that moves.
+/// Creates a frame with its number as black and white squares, which survive any codec, over a
+/// moving gradient.
 fn numbered(width: usize, height: usize, number: usize) -> Image {
     assert!(width >= BITS * SIDE && height > SIDE && number < 1 << BITS);
     let pixel = |x: usize, y: usize| {
@@ -31,10 +31,10 @@ fn numbered(width: usize, height: usize, number: usize) -> Image {
         [(x * 255 / width) as u8, (y * 255 / height) as u8, (4 * number) as u8]
     };
     let rgb = (0..width * height).flat_map(|i| pixel(i % width, i / width)).collect();
-    Image::new(width, height, rgb).expect("as many bytes as pixels")
+    Image::new(width, height, rgb).expect("the number of bytes matches the size")
 }
 
-/// The number that a frame carries: the middles of its squares.
+/// Reads the number of a frame from the centers of its squares.
 fn number_of(image: &Image) -> usize {
     let bright = |bit: usize| {
         let at = 3 * (SIDE / 2 * image.width + bit * SIDE + SIDE / 2);
@@ -47,7 +47,7 @@ fn info(width: usize, height: usize, rate: &str) -> VideoInfo {
     VideoInfo {
         width,
         height,
-        rate: rate.parse().expect("a rate"),
+        frame_rate: rate.parse().expect("a rate"),
         frames: None,
         notes: Vec::new(),
     }
@@ -62,12 +62,12 @@ fn write_numbered(path: &Path, info: &VideoInfo, frames: usize) -> Result<()> {
     sink.finish()
 }
 
-/// All frames up to the end, or to the error.
+/// Returns all frames up to the end or the first error.
 fn drain(source: Box<dyn FrameSource>) -> (VideoInfo, Vec<Frame>, Option<Error>) {
     let info = source.info().clone();
     let (mut frames, mut error) = (Vec::new(), None);
     for frame in source {
-        assert!(error.is_none(), "nothing comes after an error");
+        assert!(error.is_none(), "no frames after an error");
         match frame {
             Ok(frame) => frames.push(frame),
             Err(e) => error = Some(e),
@@ -76,11 +76,11 @@ fn drain(source: Box<dyn FrameSource>) -> (VideoInfo, Vec<Frame>, Option<Error>)
     (info, frames, error)
 }
 
-/// All frames of a video that is whole.
+/// Returns all frames of a complete video.
 fn read_all(path: &Path, options: &VideoOptions) -> (VideoInfo, Vec<Frame>) {
     let source = open(path, options).unwrap_or_else(|e| panic!("{e}"));
     let (info, frames, error) = drain(source);
-    assert!(error.is_none(), "{}", error.expect("just seen"));
+    assert!(error.is_none(), "{}", error.expect("checked"));
     (info, frames)
 }
 
@@ -88,8 +88,8 @@ fn numbers(frames: &[Frame]) -> Vec<usize> {
     frames.iter().map(|f| number_of(&f.image)).collect()
 }
 
-/// The largest difference of two images' samples.
-fn worst(a: &Image, b: &Image) -> u8 {
+/// Returns the largest difference between samples of two images.
+fn max_difference(a: &Image, b: &Image) -> u8 {
     assert_eq!((a.width, a.height), (b.width, b.height));
     a.rgb.iter().zip(&b.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0)
 }

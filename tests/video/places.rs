@@ -1,5 +1,5 @@
-//! What `atrous segment` reads and where it writes: no output replaces an input, and names of every
-//! kind work.
+//! Inputs and outputs of `atrous segment`: no output replaces an input, and all kinds of names
+//! work.
 
 use super::command::{atrous, directory, segment};
 use super::*;
@@ -8,20 +8,21 @@ use predicates::str::contains;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Every file below a directory, with its content.
+/// Returns all files below a directory with their content.
 fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
+    let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => found.extend(contents(&path)),
-            false => drop(found.insert(path.clone(), std::fs::read(path).unwrap())),
+        if path.is_dir() {
+            files.extend(contents(&path));
+        } else {
+            files.insert(path.clone(), std::fs::read(path).unwrap());
         }
     }
-    found
+    files
 }
 
-/// Refused as a mistake in the arguments, with every file as it was and none beside them.
+/// Checks that the arguments are refused as a usage error and no file is changed or created.
 fn refused(directory: &Path, arguments: &[&str], reason: &str) {
     let before = contents(directory);
     segment(directory, arguments).write_stdin("").assert().code(2).stderr(contains(reason));
@@ -121,8 +122,8 @@ fn numbered_frames_are_never_replaced_by_their_own_masks() {
             .stdin(std::fs::File::open(dir.path().join("video.y4m")).unwrap())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.code() == Some(2) && said.contains("is the input"), "{said}");
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.code() == Some(2) && stderr.contains("is the input"), "{stderr}");
     }
     segment(dir.path(), &["fz/%06d.png", "-o", "masks/", "-s", "side-by-side"]).assert().success();
     assert_eq!(
@@ -243,8 +244,8 @@ fn every_error_is_printed_once() {
     for extra in [&[][..], &["-q"], &["--json"]] {
         let mut command = segment(dir.path(), &["bad.png"]);
         let output = command.args(extra).assert().code(1).get_output().stderr.clone();
-        let said = String::from_utf8(output).unwrap();
-        assert_eq!(said.matches("bad.png").count(), 1, "{said}");
+        let stderr = String::from_utf8(output).unwrap();
+        assert_eq!(stderr.matches("bad.png").count(), 1, "{stderr}");
     }
     segment(dir.path(), &[""])
         .assert()
@@ -274,7 +275,7 @@ fn places_that_cannot_be_written_are_named() {
         .stderr(contains("file/frames"));
 }
 
-/// A report that nobody can take does not hide what failed.
+/// An output that cannot be written does not hide other errors.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_or_closed_output_is_an_error_that_hides_no_other() {
@@ -293,7 +294,7 @@ fn a_full_or_closed_output_is_an_error_that_hides_no_other() {
         (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
     };
     let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
-    // A pipe that nobody reads.
+    // A pipe without a reader.
     let closed = || {
         let mut child = Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
         let pipe = child.stdin.take().unwrap();
@@ -304,10 +305,10 @@ fn a_full_or_closed_output_is_an_error_that_hides_no_other() {
         (&["video.y4m", "-o", "-"][..], "standard output"),
         (&["a.png", "-o", "o.png"], "standard output"),
     ] {
-        let (code, said) = run(arguments, full());
+        let (code, stderr) = run(arguments, full());
         assert!(
-            code == Some(1) && said.contains(name) && said.contains("No space left"),
-            "{code:?}, {said}"
+            code == Some(1) && stderr.contains(name) && stderr.contains("No space left"),
+            "{code:?}, {stderr}"
         );
     }
     assert_eq!(
@@ -316,14 +317,14 @@ fn a_full_or_closed_output_is_an_error_that_hides_no_other() {
         "a reader that went away is no failure"
     );
     for extra in [&[][..], &["--json"]] {
-        let (code, said) = run(&[&["bad.png", "a.png", "-o", "out"], extra].concat(), closed());
-        assert!(code == Some(1) && said.contains("1 of 2 images failed"), "{code:?}, {said}");
+        let (code, stderr) = run(&[&["bad.png", "a.png", "-o", "out"], extra].concat(), closed());
+        assert!(code == Some(1) && stderr.contains("1 of 2 images failed"), "{code:?}, {stderr}");
     }
     let whole = std::fs::read(dir.path().join("video.y4m")).unwrap();
     std::fs::write(dir.path().join("cut.y4m"), &whole[..whole.len() - 9]).unwrap();
-    let (code, said) = run(&["cut.y4m", "-o", "cut-out.y4m"], closed());
+    let (code, stderr) = run(&["cut.y4m", "-o", "cut-out.y4m"], closed());
     assert!(
-        code == Some(1) && said.contains("after 4 frames, which are in cut-out.y4m"),
-        "{code:?}, {said}"
+        code == Some(1) && stderr.contains("after 4 frames, which are in cut-out.y4m"),
+        "{code:?}, {stderr}"
     );
 }

@@ -1,4 +1,4 @@
-//! What was written comes back: frames, order, rate.
+//! Written videos are read back with the same frames, order and frame rate.
 
 use super::*;
 use atrous::image::{ClassTable, LabelMap};
@@ -14,29 +14,35 @@ fn y4m_keeps_frames_order_and_rate_at_odd_and_even_sizes() {
     for (w, h, rate) in [(37, 29, "30000/1001"), (48, 32, "25"), (36, 7, "12.5")] {
         let path = dir.path().join(format!("{w}x{h}.y4m"));
         write_numbered(&path, &info(w, h, rate), 5).unwrap();
-        let (found, frames) = read_all(&path, &VideoOptions::default());
-        assert_eq!((found.width, found.height, found.rate), (w, h, rate.parse().unwrap()));
-        assert_eq!(found.frames, Some(5), "the file's length tells how many");
+        let (info_read, frames) = read_all(&path, &VideoOptions::default());
+        assert_eq!(
+            (info_read.width, info_read.height, info_read.frame_rate),
+            (w, h, rate.parse().unwrap())
+        );
+        assert_eq!(info_read.frames, Some(5), "derived from the file length");
         assert_eq!(numbers(&frames), [0, 1, 2, 3, 4], "{w} x {h}");
-        // The gradient changes slowly, so sharing chroma among four pixels costs little away from
-        // the squares: at most half the step between neighbors (255 / 7 rows in the lowest image),
-        // and 3 for rounding.
+        // The gradient changes slowly, so chroma subsampling has little effect away from the
+        // squares: at most half the step between neighbors (255 / 7 rows in the lowest image), and
+        // 3 for rounding.
         let bound = 3 + (255 / w.min(h - SIDE) / 2) as u8;
         for (number, frame) in frames.iter().enumerate() {
-            let (got, want) = (&frame.image, numbered(w, h, number));
+            let (got, expected) = (&frame.image, numbered(w, h, number));
             let below = 3 * w * (SIDE + 2)..;
-            if let (Some(got), Some(want)) = (got.rgb.get(below.clone()), want.rgb.get(below)) {
-                let worst = got.iter().zip(want).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
+            if let (Some(got), Some(expected)) =
+                (got.rgb.get(below.clone()), expected.rgb.get(below))
+            {
+                let max_difference =
+                    got.iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
                 assert!(
-                    worst <= bound,
-                    "frame {number} of {w} x {h} differs by {worst}, more than {bound}"
+                    max_difference <= bound,
+                    "frame {number} of {w} x {h} differs by {max_difference}, more than {bound}"
                 );
             }
         }
     }
 }
 
-/// The crate `y4m` is somebody else's reading of the format.
+/// Compares with the crate `y4m`, an independent implementation of the format.
 #[test]
 fn y4m_is_what_another_reader_and_writer_make_of_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -56,7 +62,7 @@ fn y4m_is_what_another_reader_and_writer_make_of_it() {
     }
     assert!(matches!(decoder.read_frame(), Err(y4m::Error::EOF)));
 
-    // Red of full luma range is in no other place than where each layout's planes put it.
+    // A red frame in each plane layout.
     use y4m::Colorspace::*;
     for (kind, chroma) in [
         (C420, 19 * 15),
@@ -79,11 +85,11 @@ fn y4m_is_what_another_reader_and_writer_make_of_it() {
         let (info, frames, error) =
             drain(read(Cursor::new(bytes), "theirs", &VideoOptions::default()).unwrap());
         assert!(error.is_none() && frames.len() == 2, "{kind:?}");
-        assert_eq!(info.rate.to_string(), "24");
-        // Y = 81, Cb = 90, Cr = 240 is red in BT.601; alone, the luma is the gray (81 - 16) * 255 /
+        assert_eq!(info.frame_rate.to_string(), "24");
+        // Y = 81, Cb = 90, Cr = 240 is red in BT.601; without chroma, the gray is (81 - 16) * 255 /
         // 219.
-        let want = if chroma == 0 { [76, 76, 76] } else { [254, 0, 0] };
-        let near = |p: &[u8]| p.iter().zip(want).all(|(a, b)| a.abs_diff(b) <= 1);
+        let expected = if chroma == 0 { [76, 76, 76] } else { [254, 0, 0] };
+        let near = |p: &[u8]| p.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 1);
         assert!(
             frames[1].image.rgb.chunks_exact(3).all(near),
             "{kind:?}: {:?}",
@@ -104,7 +110,7 @@ fn the_range_and_the_matrix_are_taken_from_header_and_size() {
     assert_eq!(gray("W2 H2 F25:1 C420jpeg XCOLORRANGE=FULL", 128, 6).1, 128);
     let (small, value) = gray("W2 H2 F0:0", 128, 6);
     assert_eq!(value, 130, "(128 - 16) * 255 / 219");
-    assert_eq!(small.rate.to_string(), "25", "what is taken where the stream tells none");
+    assert_eq!(small.frame_rate.to_string(), "25", "the default");
     assert!(
         small.notes.iter().any(|n| n.contains("rate"))
             && small.notes.iter().any(|n| n.contains("BT.601")),
@@ -123,7 +129,7 @@ fn raw_frames_of_every_format_show_the_same_image() {
     let (w, h) = (36, 8);
     let rgb = numbered(w, h, 37);
     let gray: Vec<u8> = rgb.rgb.chunks_exact(3).map(|p| p[1]).collect();
-    // Gray in every layout: chroma in the middle.
+    // Gray in every layout: neutral chroma.
     let limited: Vec<u8> =
         gray.iter().map(|&v| (16.0 + f64::from(v) * 219.0 / 255.0).round() as u8).collect();
     let with_chroma = |luma: &[u8], chroma: usize| [luma, &vec![128; chroma]].concat();
@@ -141,21 +147,24 @@ fn raw_frames_of_every_format_show_the_same_image() {
         let format: PixelFormat = name.parse().unwrap();
         let options = VideoOptions {
             raw: Some(RawFrames { width: w, height: h, format }),
-            rate: Some("30".parse().unwrap()),
+            frame_rate: Some("30".parse().unwrap()),
             ..VideoOptions::default()
         };
         let (info, frames, error) =
             drain(read(Cursor::new(bytes.repeat(3)), "-", &options).unwrap());
-        assert!(error.is_none() && frames.len() == 3 && info.rate.to_string() == "30", "{name}");
-        let want =
+        assert!(
+            error.is_none() && frames.len() == 3 && info.frame_rate.to_string() == "30",
+            "{name}"
+        );
+        let expected =
             if name == "bgr24" { rgb.clone() } else { Image::new(w, h, spread.clone()).unwrap() };
-        let worst = worst(&frames[2].image, &want);
-        assert!(worst <= tolerance, "{name}: off by {worst}");
+        let max_difference = max_difference(&frames[2].image, &expected);
+        assert!(max_difference <= tolerance, "{name}: off by {max_difference}");
     }
     assert!("yuv9".parse::<PixelFormat>().unwrap_err().to_string().contains("nv12"));
 }
 
-/// Chroma pairs and planes are told apart: red stays red, in each.
+/// Chroma pairs and planes are distinguished: red stays red in each format.
 #[test]
 fn raw_chroma_lies_where_its_format_says() {
     let (w, h) = (4, 2);
@@ -189,20 +198,20 @@ fn gif_keeps_frames_and_each_ones_time() {
         sink.write(&Content::Image(numbered(37, 29, number)), Some(*time)).unwrap();
     }
     sink.finish().unwrap();
-    let (found, frames) = read_all(&path, &VideoOptions::default());
+    let (info_read, frames) = read_all(&path, &VideoOptions::default());
     assert_eq!(numbers(&frames), [0, 1, 2, 3]);
     assert_eq!(frames.iter().map(|f| f.duration.unwrap()).collect::<Vec<_>>(), times);
     assert_eq!(
-        (found.frames, found.rate.to_string().as_str()),
+        (info_read.frames, info_read.frame_rate.to_string().as_str()),
         (Some(4), "200/29"),
         "four frames in 0.58 s"
     );
-    assert!(found.notes.iter().any(|n| n.contains("6.90 frames a second")), "{:?}", found.notes);
+    assert!(info_read.notes.iter().any(|n| n.contains("6.90 fps")), "{:?}", info_read.notes);
 
     let path = dir.path().join("even.gif");
     write_numbered(&path, &info(37, 29, "20"), 3).unwrap();
-    let (found, _) = read_all(&path, &VideoOptions::default());
-    assert_eq!((found.rate.to_string().as_str(), found.notes.len()), ("20", 0));
+    let (info_read, _) = read_all(&path, &VideoOptions::default());
+    assert_eq!((info_read.frame_rate.to_string().as_str(), info_read.notes.len()), ("20", 0));
 }
 
 #[test]
@@ -218,28 +227,29 @@ fn animated_png_is_read_with_its_times() {
         writer.write_image_data(&numbered(37, 29, number).rgb).unwrap();
     }
     writer.finish().unwrap();
-    let (found, frames) = read_all(&path, &VideoOptions::default());
+    let (info_read, frames) = read_all(&path, &VideoOptions::default());
     assert_eq!(
-        (numbers(&frames), found.rate.to_string().as_str(), found.frames),
+        (numbers(&frames), info_read.frame_rate.to_string().as_str(), info_read.frames),
         (vec![0, 1, 2], "30", Some(3))
     );
-    assert_eq!(worst(&frames[2].image, &numbered(37, 29, 2)), 0);
+    assert_eq!(max_difference(&frames[2].image, &numbered(37, 29, 2)), 0);
 }
 
 #[test]
 fn directories_patterns_and_numbers_are_videos_in_the_order_of_their_numbers() {
     let dir = tempfile::tempdir().unwrap();
-    // Not padded: by the letters alone, 10 would come before 8.
+    // Not zero-padded: alphabetically, 10 would come before 8.
     for number in [8, 9, 10, 12] {
         numbered(37, 29, number).save(dir.path().join(format!("shot{number}.png"))).unwrap();
     }
     std::fs::write(dir.path().join("notes.txt"), "no image").unwrap();
-    let options = VideoOptions { rate: Some("12.5".parse().unwrap()), ..VideoOptions::default() };
+    let options =
+        VideoOptions { frame_rate: Some("12.5".parse().unwrap()), ..VideoOptions::default() };
     for (name, notes) in [("", 0), ("shot*.png", 0), ("shot%d.png", 1)] {
-        let (found, frames) = read_all(&dir.path().join(name), &options);
+        let (info_read, frames) = read_all(&dir.path().join(name), &options);
         assert_eq!(numbers(&frames), [8, 9, 10, 12], "`{name}`");
         assert_eq!(
-            (found.frames, found.rate.to_string().as_str(), found.notes.len()),
+            (info_read.frames, info_read.frame_rate.to_string().as_str(), info_read.notes.len()),
             (Some(4), "25/2", notes),
             "`{name}`"
         );
@@ -252,11 +262,11 @@ fn directories_patterns_and_numbers_are_videos_in_the_order_of_their_numbers() {
     write_numbered(&out, &info(36, 9, "25"), 3).unwrap();
     let (_, frames) = read_all(&out.join("%06d.png"), &VideoOptions::default());
     assert_eq!(
-        (numbers(&frames), worst(&frames[1].image, &numbered(36, 9, 1))),
+        (numbers(&frames), max_difference(&frames[1].image, &numbered(36, 9, 1))),
         (vec![0, 1, 2], 0)
     );
     let again = write_numbered(&out, &info(36, 9, "25"), 1).unwrap_err().to_string();
-    assert!(again.contains("holds frames already"), "{again}");
+    assert!(again.contains("already contains frames"), "{again}");
 }
 
 #[test]
@@ -274,7 +284,7 @@ fn masks_keep_their_classes_in_every_format() {
             .write(&Content::Image(Image::new(w, h, vec![0; 45]).unwrap()), None)
             .unwrap_err()
             .to_string();
-        assert!(wrong.contains("takes no images"), "{wrong}");
+        assert!(wrong.contains("expected a mask, got an image"), "{wrong}");
         masks.iter().for_each(|m| sink.write(&Content::Mask(m.clone()), None).unwrap());
         sink.finish().unwrap();
         let classes: Vec<Vec<u16>> = match name {
@@ -300,16 +310,16 @@ fn masks_keep_their_classes_in_every_format() {
             "m.gif" => {
                 let mut decoder =
                     gif::DecodeOptions::new().read_info(File::open(&path).unwrap()).unwrap();
-                let mut found = Vec::new();
+                let mut info_read = Vec::new();
                 while let Some(frame) = decoder.read_next_frame().unwrap() {
-                    found.push(frame.buffer.iter().map(|&v| v.into()).collect());
+                    info_read.push(frame.buffer.iter().map(|&v| v.into()).collect());
                 }
                 assert_eq!(
                     decoder.global_palette().map(|p| &p[3..6]),
                     Some(&[128, 0, 0][..]),
-                    "the classes' colors"
+                    "the class colors"
                 );
-                found
+                info_read
             }
             _ => (1..=3)
                 .map(|n| LabelMap::read(path.join(format!("{n:06}.png")), None).unwrap().labels)
@@ -330,7 +340,7 @@ fn parts_of_videos_keep_their_speed() {
             drain(select(open(&path, &VideoOptions::default()).unwrap(), selection).unwrap());
         assert!(error.is_none());
         assert_eq!(info.frames, Some(frames.len() as u64), "{text}");
-        (numbers(&frames), info.rate.to_string())
+        (numbers(&frames), info.frame_rate.to_string())
     };
     assert_eq!(part("3..5", 1), (vec![2, 3, 4], "30".into()));
     assert_eq!(part("8..", 1), (vec![7, 8, 9], "30".into()));
@@ -354,11 +364,11 @@ fn parts_of_videos_keep_their_speed() {
     assert_eq!(
         (numbers(&frames), times),
         (vec![0, 2, 4], vec![300, 700, 500]),
-        "what is left is shown for longer"
+        "remaining frames are displayed longer"
     );
 }
 
-/// A stream whose bytes can be looked at.
+/// A stream whose bytes can be inspected.
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<Vec<u8>>>);
 

@@ -1,4 +1,5 @@
-// engine.js with a worker made of plain JavaScript, and worker.js with an engine that panics: what happens when the real ones die. Needs node alone.
+// Tests of engine.js with a fake worker, and of worker.js with a fake engine that panics. Needs
+// only node.
 
 import assert from 'node:assert/strict';
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,7 +8,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
-// Copies of the page's files, of which each test imports its own. Without the package.json node takes them for another kind of module.
+// Each test imports its own copy of the page's files. The package.json marks them as ES modules.
 const directory = mkdtempSync(join(tmpdir(), 'atrous-engine-'));
 after(() => rmSync(directory, { recursive: true }));
 let copies = 0;
@@ -19,11 +20,11 @@ function copy(file) {
   return own;
 }
 
-// A worker that keeps what it is told. `answers` maps calls to values; a call that is not in it gets no answer.
+// A worker that records its messages. `answers` maps calls to values; other calls get no response.
 class FakeWorker {
   static made = [];
   answers = { start: { name: 'adapter' }, load: { classes: [] } };
-  told = [];
+  messages = [];
   terminated = false;
 
   constructor() {
@@ -31,7 +32,7 @@ class FakeWorker {
   }
 
   postMessage(message) {
-    this.told.push(message);
+    this.messages.push(message);
     if (message.call in this.answers) queueMicrotask(() => this.onmessage({ data: { id: message.id, value: this.answers[message.call] } }));
   }
 
@@ -61,11 +62,11 @@ for (const [what, die, words] of [
     const dead = worker();
     die(dead);
     for (const call of waits) await assert.rejects(call, words);
-    const told = dead.told.length;
+    const sent = dead.messages.length;
     for (const later of [() => module.mask(), () => module.tint([]), () => module.load(blob, 'n'), () => module.start()]) {
       await assert.rejects(later(), error => error instanceof module.Stopped && words.test(error.message));
     }
-    assert.equal(dead.told.length, told, 'nothing more is asked of a dead worker');
+    assert.equal(dead.messages.length, sent, 'no more messages to a dead worker');
     assert.ok(dead.terminated);
   });
 }
@@ -77,11 +78,11 @@ test('a restart makes another worker with the network that was loaded last, and 
   await module.load(blob, 'second');
   const old = worker();
   old.onmessage({ data: { fatal: 'x' } });
-  const began = await module.restart();
-  assert.deepEqual(began, { adapter: { name: 'adapter' }, name: 'second', network: { classes: [] } });
+  const restarted = await module.restart();
+  assert.deepEqual(restarted, { adapter: { name: 'adapter' }, name: 'second', network: { classes: [] } });
   assert.notEqual(worker(), old);
-  assert.deepEqual(worker().told.map(m => m.call), ['start', 'load']);
-  assert.deepEqual([...worker().told[1].args[0]], [1, 2, 3]);
+  assert.deepEqual(worker().messages.map(m => m.call), ['start', 'load']);
+  assert.deepEqual([...worker().messages[1].args[0]], [1, 2, 3]);
   old.onerror({ message: 'late' });
   await module.start();
 });
@@ -93,7 +94,7 @@ test('a network that could not be loaded does not take the place of the one that
   delete before.answers.load;
   const bad = module.load(blob, 'bad');
   await new Promise(setImmediate);
-  before.onmessage({ data: { id: before.told.at(-1).id, error: 'no weights' } });
+  before.onmessage({ data: { id: before.messages.at(-1).id, error: 'no weights' } });
   await assert.rejects(bad, /^Error: no weights$/);
   before.onmessage({ data: { fatal: 'x' } });
   assert.equal((await module.restart()).name, 'good');
@@ -108,7 +109,7 @@ test('a message that cannot be sent fails its own call alone', async () => {
   await module.start();
 });
 
-// What wasm-bindgen would make of src/web, as far as it matters here: what a panic does, in a call and in a task that nobody awaits.
+// Imitates the wasm-bindgen output of src/web: panics in a call and in a task that is not awaited.
 const PACKAGE = `
   export default async () => {};
   export const Adapter = { open: async () => ({ summary: '{"caps":{}}' }) };
@@ -147,12 +148,12 @@ async function worker() {
 }
 
 for (const [what, width] of [['in a call', 2], ['in a task that nobody awaits', 3]]) {
-  test(`a panic ${what} is told as the end of the engine, with its own words`, async () => {
+  test(`a panic ${what} is reported as fatal with its message`, async () => {
     const { ask, done } = await worker();
     const { error } = await ask('segment', [], 1);
     const { fatal } = await ask('segment', [], width);
     done();
-    assert.equal(error, 'no such size', 'an ordinary error is no end');
+    assert.equal(error, 'no such size', 'an ordinary error is not fatal');
     assert.equal(fatal, 'panicked at src/exec/gpu.rs:1: index out of bounds');
   });
 }
@@ -162,6 +163,6 @@ test('an exception that nothing catches is the end of the engine too, and no res
   const { error } = await ask('mask');
   listeners.error({ error: new RangeError('out of memory') });
   done();
-  assert.equal(error, 'no image was segmented yet');
+  assert.equal(error, 'no image has been segmented yet');
   assert.deepEqual(heard.at(-1), { fatal: 'out of memory' });
 });

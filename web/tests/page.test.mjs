@@ -1,4 +1,5 @@
-// The page in a real browser. Needs web/pkg (scripts/web builds it), Chromium, and playwright-core: `npm install && npm test` in this directory.
+// Tests of the page in a real browser. Needs web/pkg (scripts/web builds it), Chromium, and
+// playwright-core: `npm install && npm test` in this directory.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -8,37 +9,38 @@ import { OUT, ROOT, browser, film, nativeMask, nativePth, serve, weights } from 
 
 const IMAGE = join(ROOT, 'docs/images/street.png');
 const file = weights();
-// Without data there is nothing to segment with, and that is said.
+// Without a network the tests are skipped with a message.
 const skip = file ? false : 'skipped: no data (no network ships, and ATROUS_DATA has none)';
 
 let server;
 before(async () => { server = await serve(); });
 after(() => server.close());
 
-// A page that has its network, and what went wrong in it.
+// Opens the page and collects its errors.
 async function open(chromium, options = {}, prepare = () => {}) {
   const page = await chromium.newPage(options);
   await page.addInitScript(prepare);
-  page.troubles = [];
-  page.on('pageerror', e => page.troubles.push(e.message));
-  page.on('console', m => m.type() === 'error' && !/404/.test(m.text()) && page.troubles.push(m.text()));
-  page.abroad = [];
-  page.on('request', r => !/^(blob|data):/.test(r.url()) && !r.url().startsWith(server.url) && page.abroad.push(r.url()));
+  page.errors = [];
+  page.on('pageerror', e => page.errors.push(e.message));
+  page.on('console', m => m.type() === 'error' && !/404/.test(m.text()) && page.errors.push(m.text()));
+  page.external = [];
+  page.on('request', r => !/^(blob|data):/.test(r.url()) && !r.url().startsWith(server.url) && page.external.push(r.url()));
   await page.goto(server.url);
   return page;
 }
 
-// Waits for words in the status line. By a locator: functions in the page would be stopped by its own rules against code from elsewhere.
+// Waits for a text in the status line. Uses a locator, because the page's content security policy
+// blocks injected functions.
 async function status(page, text, timeout = 240_000) {
   try {
     await page.locator('#status').filter({ hasText: text }).waitFor({ timeout });
   } catch (error) {
-    throw new Error(`the status stayed "${await page.textContent('#status')}"; ${page.troubles.join('; ')}; ${error.message}`);
+    throw new Error(`the status stayed "${await page.textContent('#status')}"; ${page.errors.join('; ')}; ${error.message}`);
   }
 }
 
 async function withNetwork(page) {
-  await status(page, /Choose a network|Ready/, 60_000);
+  await status(page, /Choose a model|Ready/, 60_000);
   await page.setInputFiles('#weights', file);
   await status(page, 'Ready');
 }
@@ -59,7 +61,7 @@ test('an image has the labels of the native program, and nothing leaves the mach
     await status(page, 'street.png, ');
     await page.screenshot({ path: join(OUT, 'desk.png') });
     const masks = [await saved(page, '#save-mask'), nativeMask(file, IMAGE)].map(path => readFileSync(path).toString('base64'));
-    // Classes have colors of their own, so equal colors are equal labels.
+    // Each class has a unique color, so equal colors mean equal labels.
     const equal = await page.evaluate(async masks => {
       const pixels = async mask => {
         const bytes = Uint8Array.from(atob(mask), c => c.charCodeAt(0));
@@ -75,7 +77,7 @@ test('an image has the labels of the native program, and nothing leaves the mach
     console.log(`equal labels: ${(100 * equal).toFixed(4)} %`);
     assert.ok(equal >= 0.999, `${equal} of the labels are equal`);
 
-    // A class is hidden and shown, the overlay's strength is changed, by the keyboard alone.
+    // Hide and show a class and change the overlay's opacity with the keyboard only.
     const first = page.locator('#legend button').first();
     const before = await first.getAttribute('aria-pressed');
     await first.focus();
@@ -86,8 +88,8 @@ test('an image has the labels of the native program, and nothing leaves the mach
     assert.equal(await page.textContent('#percent'), '100 %');
     await saved(page, '#save-overlay');
 
-    assert.deepEqual(page.abroad, [], 'every request goes to the page\'s own server');
-    assert.deepEqual(page.troubles, []);
+    assert.deepEqual(page.external, [], 'every request goes to the page\'s own server');
+    assert.deepEqual(page.errors, []);
   } finally {
     await chromium.close();
   }
@@ -109,24 +111,24 @@ test('a dropped image, and one that is none, on a phone in the dark', { skip, ti
     const wide = await page.evaluate(() => document.documentElement.scrollWidth);
     assert.ok(wide <= 390, `nothing sticks out to the right: ${wide}`);
     await page.screenshot({ path: join(OUT, 'phone.png'), fullPage: true });
-    // The same from the clipboard: it has no name of its own.
+    // The same image from the clipboard, without a file name.
     await page.evaluate(bytes => {
       const data = new DataTransfer();
       data.items.add(new File([Uint8Array.from(atob(bytes), c => c.charCodeAt(0))], '', { type: 'image/png' }));
       document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true }));
     }, readFileSync(IMAGE).toString('base64'));
     await status(page, 'the pasted image, ');
-    // And with the network as PyTorch would have saved it.
+    // And with the network in PyTorch's format.
     const shares = await page.textContent('#legend');
     await page.setInputFiles('#weights', nativePth(file));
     await page.locator('#network').filter({ hasText: 'network.pth' }).waitFor({ timeout: 60_000 });
     await status(page, 'the pasted image, ');
     assert.equal(await page.textContent('#legend'), shares, 'the same network');
     await drop(Buffer.from('no image').toString('base64'), 'notes.txt', 'text/plain');
-    await status(page, 'notes.txt is no image');
+    await status(page, 'This browser cannot read notes.txt as an image');
     await drop(Buffer.from('no weights').toString('base64'), 'a.safetensors', '');
     await status(page, 'a.safetensors: ');
-    assert.deepEqual(page.troubles, []);
+    assert.deepEqual(page.errors, []);
   } finally {
     await chromium.close();
   }
@@ -144,7 +146,7 @@ test('ten frames of a webcam', { skip, timeout: 600_000 }, async () => {
     console.log(await page.textContent('#status'));
     await page.click('#camera');
     await status(page, 'Webcam off');
-    assert.deepEqual(page.troubles, []);
+    assert.deepEqual(page.errors, []);
   } finally {
     await chromium.close();
   }
@@ -156,12 +158,12 @@ test('an engine that stopped says so at once, and is restarted with its network'
     const page = await open(chromium);
     await withNetwork(page);
     await page.selectOption('#size', '257');
-    // As a panic does: an exception that nothing in the worker catches.
+    // Like a panic: an exception that the worker does not catch.
     await page.workers()[0].evaluate(() => { setTimeout(() => { throw new WebAssembly.RuntimeError('unreachable'); }); });
     await page.setInputFiles('#image', IMAGE);
     await status(page, 'the engine stopped: ', 30_000);
     await page.click('#restart');
-    await status(page, 'Restarted: choose an image', 60_000);
+    await status(page, 'Restarted. Choose an image', 60_000);
     assert.ok(await page.locator('#restart').isHidden());
     await page.setInputFiles('#image', IMAGE);
     await status(page, 'street.png, ');
@@ -174,7 +176,7 @@ test('a browser without WebGPU is told so, and one without an adapter', { timeou
   const chromium = await browser({ webgpu: false });
   try {
     for (const [prepare, words] of [
-      [() => { delete Navigator.prototype.gpu; }, 'This browser has no WebGPU'],
+      [() => { delete Navigator.prototype.gpu; }, 'This browser does not support WebGPU'],
       [() => {}, 'the browser gives no WebGPU adapter'],
     ]) {
       const page = await open(chromium, {}, prepare);

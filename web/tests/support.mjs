@@ -1,4 +1,4 @@
-// A browser with WebGPU on the processor, a server of plain files, a webcam made of numbers, and the native program beside it.
+// A browser with WebGPU on the CPU, a static file server, a fake webcam, and the native program.
 
 import { execFileSync } from 'node:child_process';
 import { createReadStream, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
@@ -13,22 +13,22 @@ mkdirSync(OUT, { recursive: true });
 
 const TYPES = { '.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript', '.wasm': 'application/wasm' };
 
-// Serves web/ on a free port, and tells what was asked for.
+// Serves web/ on a free port, and records the requested paths.
 export async function serve() {
-  const asked = [];
+  const requested = [];
   const server = createServer((request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, 'http://x').pathname));
-    asked.push(path);
+    requested.push(path);
     const file = join(ROOT, 'web', path === '/' ? 'index.html' : path);
     if (!existsSync(file)) return response.writeHead(404).end();
     response.writeHead(200, { 'content-type': TYPES[extname(file)] ?? 'application/octet-stream' });
     createReadStream(file).pipe(response);
   });
   await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));
-  return { url: `http://127.0.0.1:${server.address().port}/`, asked, close: () => server.close() };
+  return { url: `http://127.0.0.1:${server.address().port}/`, requested, close: () => server.close() };
 }
 
-// WebGPU by SwiftShader: no GPU is needed, and none is used where there is one, so that results are the same everywhere.
+// WebGPU through SwiftShader: no GPU is needed or used, so that results are the same everywhere.
 const WEBGPU = [
   '--enable-unsafe-webgpu',
   '--use-angle=swiftshader',
@@ -49,7 +49,8 @@ export function browser({ webgpu = true, camera } = {}) {
   });
 }
 
-// A webcam's film: a bright square that walks over a dark ground, `frames` frames of 160x120 in Y4M.
+// Writes the video of the fake webcam: a bright square moving over a dark background, `frames`
+// frames of 160x120 in Y4M.
 export function film(frames = 30) {
   const [w, h] = [160, 120];
   const parts = [Buffer.from(`YUV4MPEG2 W${w} H${h} F15:1 Ip A1:1 C420jpeg\n`)];
@@ -63,7 +64,7 @@ export function film(frames = 30) {
   return path;
 }
 
-// A weight file to test with: the one that ships, else one of the data directory.
+// Returns a weight file for tests: the bundled one, otherwise one from the data directory.
 export function weights() {
   const data = process.env.ATROUS_DATA ?? join(ROOT, '../shared');
   const shipped = join(ROOT, 'weights');
@@ -77,14 +78,14 @@ function native(...arguments_) {
   else execFileSync('cargo', ['run', '--quiet', '--', ...arguments_], { cwd: ROOT, stdio: 'inherit' });
 }
 
-// Its mask of an image.
+// Returns the native program's mask of an image.
 export function nativeMask(weights, image) {
   const out = join(OUT, 'native.png');
   native('segment', image, '--weights', weights, '--style', 'mask', '--device', 'cpu', '--quiet', '-o', out);
   return out;
 }
 
-// A weight file in PyTorch's format.
+// Converts a weight file to PyTorch's format.
 export function nativePth(weights) {
   const out = join(OUT, 'network.pth');
   native('export', weights, out, '--dialect', 'atrous');

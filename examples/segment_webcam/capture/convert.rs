@@ -1,30 +1,30 @@
-//! What cameras send, to packed pixels.
+//! Conversion of camera formats to pack pixels.
 
-// Which of these a platform's capture calls differs.
+// Each platform uses only some of these.
 #![allow(dead_code)]
 
 use atrous::{Error, ErrorKind, Result};
 
-fn packed(r: f32, g: f32, b: f32) -> u32 {
+fn pack(r: f32, g: f32, b: f32) -> u32 {
     // Saturates at 0 and 255.
     u32::from_le_bytes([(r + 0.5) as u8, (g + 0.5) as u8, (b + 0.5) as u8, 255])
 }
 
-/// BT.601 with luma of 16 to 235, as cameras send it.
+/// Converts BT.601 in limited range (luma 16 to 235), as sent by cameras.
 fn from_yuv(y: u8, u: u8, v: u8) -> u32 {
     let (y, u, v) = (1.164_383 * (f32::from(y) - 16.0), f32::from(u) - 128.0, f32::from(v) - 128.0);
-    packed(y + 1.596_027 * v, y - 0.391_762 * u - 0.812_968 * v, y + 2.017_232 * u)
+    pack(y + 1.596_027 * v, y - 0.391_762 * u - 0.812_968 * v, y + 2.017_232 * u)
 }
 
-fn short(have: usize, need: usize) -> Error {
-    Error::new(ErrorKind::Data, format!("the camera sent {have} bytes where a frame has {need}"))
+fn too_short(have: usize, need: usize) -> Error {
+    Error::new(ErrorKind::Data, format!("the camera sent a frame of {have} bytes, expected {need}"))
 }
 
-/// Y U Y V for every two pixels, rows of `stride` bytes.
+/// Converts YUYV: Y U Y V for every two pixels, in rows of `stride` bytes.
 pub fn yuyv(bytes: &[u8], (w, h): (usize, usize), stride: usize) -> Result<Vec<u32>> {
     let need = stride * h.saturating_sub(1) + 2 * w;
     if bytes.len() < need || stride < 2 * w || w % 2 != 0 {
-        return Err(short(bytes.len(), need));
+        return Err(too_short(bytes.len(), need));
     }
     let rows = bytes.chunks(stride).take(h);
     Ok(rows
@@ -36,11 +36,12 @@ pub fn yuyv(bytes: &[u8], (w, h): (usize, usize), stride: usize) -> Result<Vec<u
         .collect())
 }
 
-/// A plane of Y, then one of U V for every two by two pixels, both with rows of `stride` bytes.
+/// Converts NV12: a plane of Y, then one of U V for every two by two pixels, both in rows of
+/// `stride` bytes.
 pub fn nv12(bytes: &[u8], (w, h): (usize, usize), stride: usize) -> Result<Vec<u32>> {
     let need = stride * h + stride * (h / 2);
     if bytes.len() < need || stride < w || w % 2 != 0 || h % 2 != 0 {
-        return Err(short(bytes.len(), need));
+        return Err(too_short(bytes.len(), need));
     }
     let (luma, chroma) = bytes.split_at(stride * h);
     let mut pixels = Vec::with_capacity(w * h);
@@ -56,13 +57,13 @@ pub fn nv12(bytes: &[u8], (w, h): (usize, usize), stride: usize) -> Result<Vec<u
     Ok(pixels)
 }
 
-/// One JPEG image, as MJPEG has them, with its size.
+/// Decodes a JPEG image of an MJPEG stream, and returns its size.
 pub fn jpeg(bytes: &[u8]) -> Result<((usize, usize), Vec<u32>)> {
     let image = image::load_from_memory_with_format(bytes, image::ImageFormat::Jpeg)
-        .map_err(|e| Error::new(ErrorKind::Data, "the camera sent a damaged image").source(e))?
+        .map_err(|e| Error::new(ErrorKind::Data, "the camera sent a corrupt image").source(e))?
         .into_rgb8();
     let size = (image.width() as usize, image.height() as usize);
-    Ok((size, atrous::live::Live::packed(image.as_raw())))
+    Ok((size, atrous::live::Live::pack(image.as_raw())?))
 }
 
 #[cfg(test)]
@@ -85,7 +86,7 @@ mod tests {
                 pixel.to_le_bytes()[..3].iter().zip(rgb).all(|(&a, b)| a.abs_diff(b) <= 2)
             };
             let [y, u, v] = yuv;
-            // Two bytes more in each row than it has pixels.
+            // Each row has two bytes of padding.
             let row = [y, u, y, v, 9, 9];
             let pixels = yuyv(&[row, row].concat(), (2, 2), 6).unwrap();
             assert!(pixels.len() == 4 && pixels.iter().all(|&p| near(p)), "{yuv:?}: {pixels:x?}");

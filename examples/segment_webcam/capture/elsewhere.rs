@@ -1,4 +1,4 @@
-//! Cameras of macOS and Windows, through `cameras`. On other systems there are none.
+//! Cameras on macOS and Windows, through the crate `cameras`. Other systems are not supported.
 
 use super::Source;
 use atrous::{Error, ErrorKind, Result};
@@ -9,19 +9,19 @@ mod platform {
     use cameras::{Camera, PixelFormat, Resolution, StreamConfig};
     use std::time::Duration;
 
-    /// A camera that sends nothing for so long is taken to be gone.
-    const PATIENCE: Duration = Duration::from_secs(5);
+    /// Timeout after which a camera counts as disconnected.
+    const TIMEOUT: Duration = Duration::from_secs(5);
 
     fn failed(e: cameras::Error) -> Error {
         let advice = match e {
             cameras::Error::PermissionDenied => {
-                "allow this program the camera in the system's settings"
+                "allow this program to use the camera in the system settings"
             }
             cameras::Error::DeviceInUse => {
-                "close the program that uses it, or take another camera (--list-cameras)"
+                "close the program that uses it, or use another camera (--list-cameras)"
             }
             cameras::Error::Timeout | cameras::Error::StreamEnded => {
-                "was it pulled out? plug it in and start again"
+                "check that it is plugged in, and restart"
             }
             _ => "--list-cameras lists the cameras",
         };
@@ -36,15 +36,14 @@ mod platform {
         let all = cameras::devices().map_err(failed)?;
         let device = all.get(index).ok_or_else(|| super::super::no_camera(index, all.len()))?;
         let resolution = Resolution { width: w as u32, height: h as u32 };
-        let wanted = StreamConfig { resolution, framerate: 30, pixel_format: PixelFormat::Bgra8 };
-        let offered = cameras::probe(device).map_err(failed)?;
-        let config = cameras::best_format(&offered, &wanted).map_or(wanted, |f| StreamConfig {
-            resolution: f.resolution,
-            pixel_format: f.pixel_format,
-            ..wanted
+        let requested =
+            StreamConfig { resolution, framerate: 30, pixel_format: PixelFormat::Bgra8 };
+        let supported = cameras::probe(device).map_err(failed)?;
+        let config = cameras::best_format(&supported, &requested).map_or(requested, |f| {
+            StreamConfig { resolution: f.resolution, pixel_format: f.pixel_format, ..requested }
         });
         let camera = cameras::open(device, config).map_err(failed)?;
-        let first = cameras::next_frame(&camera, PATIENCE).map_err(failed)?;
+        let first = cameras::next_frame(&camera, TIMEOUT).map_err(failed)?;
         Ok(Box::new(Stream {
             camera,
             name: device.name.clone(),
@@ -64,13 +63,13 @@ mod platform {
         }
 
         fn next(&mut self) -> Result<Option<Vec<u32>>> {
-            let frame = cameras::next_frame(&self.camera, PATIENCE).map_err(failed)?;
+            let frame = cameras::next_frame(&self.camera, TIMEOUT).map_err(failed)?;
             if (frame.width as usize, frame.height as usize) != self.size {
                 return Err(Error::new(
                     ErrorKind::Data,
                     "the camera changed the size of its frames",
                 )
-                .advice("start again"));
+                .advice("restart the program"));
             }
             let bytes = cameras::to_rgba8(&frame).map_err(failed)?;
             Ok(Some(
@@ -101,7 +100,7 @@ mod platform {
 
     pub fn open(_: usize, _: (usize, usize)) -> Result<Box<dyn Source>> {
         Err(Error::new(ErrorKind::Usage, "cameras are not supported on this system")
-            .advice("--source synthetic shows a drawn scene"))
+            .advice("--source synthetic shows a generated scene"))
     }
 }
 

@@ -1,5 +1,4 @@
-//! Files as a source: an image again and again, a directory's images in turn, or a video from its
-//! beginning each time it ends.
+//! Files as a source, repeated endlessly: an image, the images of a directory, or a video.
 
 use super::Source;
 use atrous::image::{DecodeOptions, Image, cover};
@@ -8,41 +7,42 @@ use atrous::video::{self, VideoKind};
 use atrous::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
-/// More images than these are read anew each time they come round.
-const KEPT: usize = 300;
+/// Directories with more images are not cached; the images are decoded each time.
+const MAX_CACHED: usize = 300;
 
-const ENDINGS: [&str; 10] =
+const EXTENSIONS: [&str; 10] =
     ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "qoi"];
 
-/// Opens a file, a directory, or a pattern of names. Frames are made to fit into `most`.
-pub fn open(path: &Path, most: (usize, usize)) -> Result<Box<dyn Source>> {
+/// Opens a file, a directory, or a pattern of names. Frames are scaled to fit into `max_size`.
+pub fn open(path: &Path, max_size: (usize, usize)) -> Result<Box<dyn Source>> {
     match video::kind(path) {
-        VideoKind::Still => Ok(Box::new(Images::open(vec![path.to_owned()], path, most)?)),
+        VideoKind::Still => Ok(Box::new(Images::open(vec![path.to_owned()], path, max_size)?)),
         VideoKind::Sequence if path.is_dir() => {
-            Ok(Box::new(Images::open(listed(path)?, path, most)?))
+            Ok(Box::new(Images::open(list(path)?, path, max_size)?))
         }
-        _ => Ok(Box::new(Video::open(path, most)?)),
+        _ => Ok(Box::new(Video::open(path, max_size)?)),
     }
 }
 
-/// The size that an image gets: its own, or the largest of its shape that fits.
-fn fit((w, h): (usize, usize), most: (usize, usize)) -> (usize, usize) {
-    let scale = (most.0 as f64 / w as f64).min(most.1 as f64 / h as f64).min(1.0);
+/// Returns the frame size of an image: its own, or the largest that fits with the same aspect
+/// ratio.
+fn fit((w, h): (usize, usize), max_size: (usize, usize)) -> (usize, usize) {
+    let scale = (max_size.0 as f64 / w as f64).min(max_size.1 as f64 / h as f64).min(1.0);
     let side = |n: usize| ((n as f64 * scale).round() as usize).max(1);
     (side(w), side(h))
 }
 
 fn pixels(image: &Image, size: (usize, usize)) -> Result<Vec<u32>> {
-    Ok(Live::packed(&cover(&image.rgb, (image.width, image.height), size)?))
+    Live::pack(&cover(&image.rgb, (image.width, image.height), size)?)
 }
 
-fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
+fn list(directory: &Path) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::io(directory, "could not be listed", e);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-        if ending.is_some_and(|e| ENDINGS.contains(&e.as_str())) {
+        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+        if extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str())) {
             files.push(path);
         }
     }
@@ -50,11 +50,11 @@ fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Images of any sizes; all are made as large as the first.
+/// Images of any size, all scaled to the size of the first.
 struct Images {
     files: Vec<PathBuf>,
-    /// Of each image the pixels, where they are kept.
-    ready: Vec<Option<Vec<u32>>>,
+    /// Cached pixels of each image.
+    cache: Vec<Option<Vec<u32>>>,
     size: (usize, usize),
     at: usize,
     name: String,
@@ -65,14 +65,14 @@ fn decode(path: &Path) -> Result<Image> {
 }
 
 impl Images {
-    fn open(files: Vec<PathBuf>, path: &Path, most: (usize, usize)) -> Result<Self> {
+    fn open(files: Vec<PathBuf>, path: &Path, max_size: (usize, usize)) -> Result<Self> {
         let first = files
             .first()
-            .ok_or_else(|| Error::new(ErrorKind::Data, "holds no images").file(path))?;
+            .ok_or_else(|| Error::new(ErrorKind::Data, "no images in the directory").file(path))?;
         let image = decode(first)?;
-        let size = fit((image.width, image.height), most);
+        let size = fit((image.width, image.height), max_size);
         Ok(Self {
-            ready: vec![None; files.len()],
+            cache: vec![None; files.len()],
             files,
             size,
             at: 0,
@@ -89,12 +89,12 @@ impl Source for Images {
     fn next(&mut self) -> Result<Option<Vec<u32>>> {
         let at = self.at;
         self.at = (at + 1) % self.files.len();
-        if let Some(pixels) = &self.ready[at] {
+        if let Some(pixels) = &self.cache[at] {
             return Ok(Some(pixels.clone()));
         }
         let pixels = pixels(&decode(&self.files[at])?, self.size)?;
-        if self.files.len() <= KEPT {
-            self.ready[at] = Some(pixels.clone());
+        if self.files.len() <= MAX_CACHED {
+            self.cache[at] = Some(pixels.clone());
         }
         Ok(Some(pixels))
     }
@@ -104,20 +104,21 @@ impl Source for Images {
     }
 }
 
-/// A video that begins again when it ends.
+/// A video that restarts when it ends.
 struct Video {
     path: PathBuf,
     frames: Box<dyn video::FrameSource>,
     size: (usize, usize),
-    /// Whether a frame came since the beginning: else it would begin again for ever.
-    begun: bool,
+    /// Whether a frame was read since the last start. Otherwise an empty video would restart
+    /// forever.
+    has_frames: bool,
 }
 
 impl Video {
-    fn open(path: &Path, most: (usize, usize)) -> Result<Self> {
+    fn open(path: &Path, max_size: (usize, usize)) -> Result<Self> {
         let frames = video::open(path, &video::VideoOptions::default())?;
-        let size = fit((frames.info().width, frames.info().height), most);
-        Ok(Self { path: path.to_owned(), frames, size, begun: false })
+        let size = fit((frames.info().width, frames.info().height), max_size);
+        Ok(Self { path: path.to_owned(), frames, size, has_frames: false })
     }
 }
 
@@ -128,17 +129,17 @@ impl Source for Video {
 
     fn next(&mut self) -> Result<Option<Vec<u32>>> {
         let mut next = self.frames.next();
-        if next.is_none() && std::mem::take(&mut self.begun) {
+        if next.is_none() && std::mem::take(&mut self.has_frames) {
             self.frames = video::open(&self.path, &video::VideoOptions::default())?;
             next = self.frames.next();
         }
         let Some(frame) = next.transpose()? else { return Ok(None) };
-        self.begun = true;
+        self.has_frames = true;
         Ok(Some(pixels(&frame.image, self.size)?))
     }
 
-    fn rate(&self) -> Option<f64> {
-        Some(self.frames.info().rate.per_second())
+    fn fps(&self) -> Option<f64> {
+        Some(self.frames.info().frame_rate.fps())
     }
 
     fn name(&self) -> String {
@@ -178,7 +179,7 @@ mod tests {
         std::fs::write(&video, bytes).unwrap();
         let mut video = open(&video, (640, 480)).unwrap();
         let values: Vec<u32> = (0..5).map(|_| video.next().unwrap().unwrap()[3] & 255).collect();
-        assert_eq!((video.size(), video.rate()), ((4, 4), Some(12.0)));
+        assert_eq!((video.size(), video.fps()), ((4, 4), Some(12.0)));
         assert!(
             values[0] == values[2] && values[1] == values[3] && values[0] < values[1],
             "{values:?}"

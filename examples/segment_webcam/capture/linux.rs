@@ -1,4 +1,4 @@
-//! Cameras of Linux: V4L2 through `linuxvideo`.
+//! Cameras on Linux: V4L2 through the crate `linuxvideo`.
 
 use super::{Source, convert};
 use atrous::{Error, ErrorKind, Result};
@@ -8,49 +8,49 @@ use linuxvideo::{BufType, CapabilityFlags, Device};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Two planes of 8 bits: luma, then chroma at half the size.
+/// Two 8-bit planes: luma, then chroma at half the size.
 const NV12: PixelFormat = PixelFormat::from_fourcc(*b"NV12");
 
-/// Uncompressed first: nothing is to be decoded, and nothing was lost.
+/// Supported formats. Uncompressed ones come first: they need no decoding and are lossless.
 const FORMATS: [PixelFormat; 4] = [PixelFormat::YUYV, NV12, PixelFormat::MJPG, PixelFormat::JPEG];
 
-/// Frames larger than this are asked for as JPEG: uncompressed they do not come at full rate over
-/// USB 2.
+/// Larger frames are requested as JPEG, because USB 2 cannot transfer them uncompressed at full
+/// frame rate.
 const LARGE: usize = 640 * 480;
 
-/// Damaged JPEGs in a row after which a camera is given up.
-const DAMAGED: usize = 30;
+/// Maximum number of consecutive corrupt frames before a camera is considered broken.
+const MAX_CORRUPT: usize = 30;
 
 fn cameras() -> Result<Vec<(PathBuf, String)>> {
-    let failed = |e| Error::new(ErrorKind::Io, "the devices could not be listed").source(e);
-    let mut found = Vec::new();
+    let failed = |e| Error::new(ErrorKind::Io, "could not list the devices").source(e);
+    let mut cameras = Vec::new();
     for device in linuxvideo::list().map_err(failed)? {
-        // What may not be opened is told when it is asked for by its number.
+        // Devices without permission are reported when they are opened by index.
         let Ok(device) = device else { continue };
         let Ok(capabilities) = device.capabilities() else { continue };
         if capabilities.device_capabilities().contains(CapabilityFlags::VIDEO_CAPTURE) {
-            found.push((device.path().map_err(failed)?, capabilities.card().to_owned()));
+            cameras.push((device.path().map_err(failed)?, capabilities.card().to_owned()));
         }
     }
-    found.sort();
-    Ok(found)
+    cameras.sort();
+    Ok(cameras)
 }
 
-/// The cameras, for people.
+/// Lists the cameras for display.
 pub fn list() -> Result<Vec<String>> {
     Ok(cameras()?.into_iter().map(|(path, card)| format!("{card} ({})", path.display())).collect())
 }
 
-/// What a refusal of the system means.
+/// Explains a system error on a camera.
 fn explain(path: &Path, e: io::Error) -> Error {
-    // Numbers of Linux, the same on all its platforms.
+    // errno values of Linux, the same on all architectures.
     let (text, advice) = match e.raw_os_error() {
         Some(16) => {
-            ("is used by another program", "close it, or take another camera (--list-cameras)")
+            ("in use by another program", "close it, or use another camera (--list-cameras)")
         }
-        Some(13) => ("may not be opened", "on most systems the user must be in the group `video`"),
-        Some(19 | 5) => ("is gone: was it pulled out?", "plug it in and start again"),
-        Some(2) => ("is not there", "--list-cameras lists what is"),
+        Some(13) => ("permission denied", "on most systems the user must be in the group `video`"),
+        Some(19 | 5) => ("disconnected", "plug it in and restart"),
+        Some(2) => ("not found", "--list-cameras lists the cameras"),
         _ => ("failed", "--list-cameras lists the cameras"),
     };
     Error::new(ErrorKind::Io, text)
@@ -63,37 +63,40 @@ pub fn open(index: usize, (w, h): (usize, usize)) -> Result<Box<dyn Source>> {
     let all = cameras()?;
     let Some((path, card)) = all.get(index).cloned() else {
         let error = super::no_camera(index, all.len());
-        // A device that may not be opened does not show up in the list.
+        // A device without permission is not in the list.
         let denied = Path::new("/dev/video0").exists() && all.is_empty();
         return Err(if denied {
-            error.advice("there is /dev/video0: may you open it?")
+            error.advice("check the permissions of /dev/video0")
         } else {
             error
         });
     };
     let failed = |e| explain(&path, e);
     let device = Device::open(&path).map_err(failed)?;
-    let offered: Vec<PixelFormat> = device
+    let supported: Vec<PixelFormat> = device
         .formats(BufType::VIDEO_CAPTURE)
         .map(|f| Ok(f?.pixel_format()))
         .collect::<io::Result<_>>()
         .map_err(failed)?;
-    let mut wanted = FORMATS.to_vec();
+    let mut preferred = FORMATS.to_vec();
     if w * h > LARGE {
-        wanted.rotate_left(2);
+        preferred.rotate_left(2);
     }
-    let format = wanted.into_iter().find(|f| offered.contains(f)).ok_or_else(|| {
-        let text = format!("sends none of YUYV, NV12 and MJPEG, but {offered:?}");
+    let format = preferred.into_iter().find(|f| supported.contains(f)).ok_or_else(|| {
+        let text = format!("supports none of YUYV, NV12 and MJPEG, only {supported:?}");
         Error::new(ErrorKind::Data, text).at(format!("camera {}", path.display()))
     })?;
     let capture =
         device.video_capture(PixFormat::new(w as u32, h as u32, format)).map_err(failed)?;
-    let agreed = capture.format();
-    let (format, stride) = (agreed.pixel_format(), agreed.bytes_per_line() as usize);
-    let size = (agreed.width() as usize, agreed.height() as usize);
+    let negotiated = capture.format();
+    let (format, stride) = (negotiated.pixel_format(), negotiated.bytes_per_line() as usize);
+    let size = (negotiated.width() as usize, negotiated.height() as usize);
     if !FORMATS.contains(&format) {
-        return Err(Error::new(ErrorKind::Data, format!("insists on sending {format:?}"))
-            .at(format!("camera {}", path.display())));
+        return Err(Error::new(
+            ErrorKind::Data,
+            format!("only sends the unsupported format {format:?}"),
+        )
+        .at(format!("camera {}", path.display())));
     }
     let stream = capture.into_stream().map_err(failed)?;
     Ok(Box::new(Camera { stream, path, card, format, size, stride }))
@@ -110,8 +113,8 @@ struct Camera {
 
 impl Camera {
     fn convert(&self, bytes: &[u8]) -> Result<Vec<u32>> {
-        // Drivers may leave the stride at 0 where rows have no gaps.
-        let stride = |least: usize| self.stride.max(least);
+        // Drivers may report a stride of 0 if rows are contiguous.
+        let stride = |min: usize| self.stride.max(min);
         match self.format {
             PixelFormat::YUYV => convert::yuyv(bytes, self.size, stride(2 * self.size.0)),
             NV12 => convert::nv12(bytes, self.size, stride(self.size.0)),
@@ -119,7 +122,7 @@ impl Camera {
                 (size, pixels) if size == self.size => Ok(pixels),
                 ((w, h), _) => Err(Error::new(
                     ErrorKind::Data,
-                    format!("the camera sent an image of {w} x {h}"),
+                    format!("the camera sent an image of unexpected size {w} x {h}"),
                 )),
             },
         }
@@ -133,8 +136,8 @@ impl Source for Camera {
 
     fn next(&mut self) -> Result<Option<Vec<u32>>> {
         let mut last = None;
-        // The first images of a stream are cut short by some cameras.
-        for _ in 0..DAMAGED {
+        // Some cameras truncate the first frames of a stream.
+        for _ in 0..MAX_CORRUPT {
             let bytes = self
                 .stream
                 .dequeue(|view| Ok(if view.is_error() { Vec::new() } else { view.to_vec() }));
@@ -145,7 +148,7 @@ impl Source for Camera {
             }
         }
         Err(last
-            .expect("invariant: a frame was damaged")
+            .expect("invariant: at least one frame failed")
             .at(format!("camera {}", self.path.display())))
     }
 

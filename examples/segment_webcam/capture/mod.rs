@@ -1,5 +1,5 @@
-//! Where frames come from. Each source runs in its own thread; the newest frame replaces one that
-//! nobody has taken.
+//! Frame sources. Each source runs in its own thread; a new frame replaces one that was not
+//! consumed.
 
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
@@ -18,33 +18,33 @@ use std::time::{Duration, Instant};
 
 pub use camera::list;
 
-/// Frames a second of sources that have no pace of their own.
-const RATE: f64 = 30.0;
+/// Frames per second of sources without their own frame rate.
+const DEFAULT_FPS: f64 = 30.0;
 
 /// A source of frames of one size.
 pub trait Source: Send {
-    /// Width and height.
+    /// Returns width and height.
     fn size(&self) -> (usize, usize);
 
-    /// The next frame, packed pixels; waits for it where the source is a camera. `None` after the
-    /// last.
+    /// Returns the next frame as packed pixels, or `None` after the last one. Cameras block until a
+    /// frame arrives.
     fn next(&mut self) -> Result<Option<Vec<u32>>>;
 
-    /// Whether it comes at a pace of its own.
+    /// Returns whether the source sets its own pace.
     fn is_live(&self) -> bool {
         false
     }
 
-    /// Frames a second, where the source says so.
-    fn rate(&self) -> Option<f64> {
+    /// Returns the frames per second, if the source specifies them.
+    fn fps(&self) -> Option<f64> {
         None
     }
 
-    /// For people.
+    /// Returns a display name.
     fn name(&self) -> String;
 }
 
-/// Opens what the options name.
+/// Opens the source given in the options.
 pub fn open(options: &Options) -> Result<Box<dyn Source>> {
     Ok(match &options.source {
         SourceChoice::Camera(index) => camera::open(*index, options.resolution)?,
@@ -53,34 +53,34 @@ pub fn open(options: &Options) -> Result<Box<dyn Source>> {
     })
 }
 
-/// The error of a camera that is not in the list.
+/// Returns the error for a camera that is not in the list.
 fn no_camera(index: usize, found: usize) -> Error {
     let text = match found {
-        0 => "no camera was found".into(),
-        n => format!("there is no camera:{index}; {n} found, counted from camera:0"),
+        0 => "no camera found".into(),
+        n => format!("camera:{index} does not exist; found {n}, starting at camera:0"),
     };
     Error::new(ErrorKind::Io, text)
-        .advice("--list-cameras lists them; --source synthetic shows a drawn scene")
+        .advice("use --list-cameras to list them, or --source synthetic for a generated scene")
 }
 
 /// A frame on its way to the device.
 pub struct Frame {
     pub pixels: Vec<u32>,
-    /// What it took to get it, waiting for a camera included.
-    pub took: Duration,
+    /// Capture time, including waiting for a camera.
+    pub capture_time: Duration,
 }
 
-/// What a capturing thread tells.
-pub enum News {
-    /// There is a frame to take.
+/// Messages from the capture thread.
+pub enum CaptureEvent {
+    /// A frame is available.
     Frame,
-    /// There are no more.
+    /// The source has ended.
     Ended,
     /// The source failed.
     Failed(String),
 }
 
-/// Holds the newest frame until it is taken.
+/// The latest frame that was not consumed yet.
 #[derive(Clone, Default)]
 pub struct Mailbox(Arc<Mutex<Option<Frame>>>);
 
@@ -89,7 +89,7 @@ impl Mailbox {
         self.lock().take()
     }
 
-    /// Puts a frame in, and says whether the one before was taken.
+    /// Stores a frame, and returns whether the previous one was consumed.
     fn put(&self, frame: Frame) -> bool {
         self.lock().replace(frame).is_none()
     }
@@ -99,29 +99,30 @@ impl Mailbox {
     }
 }
 
-/// Captures in a thread of its own until the source ends, or `tell` says that nobody listens.
+/// Captures on a separate thread until the source ends or `send` reports that the receiver is gone.
 pub fn start(
     mut source: Box<dyn Source>,
-    rate: Option<f64>,
+    fps: Option<f64>,
     mailbox: Mailbox,
-    tell: impl Fn(News) -> bool + Send + 'static,
+    send: impl Fn(CaptureEvent) -> bool + Send + 'static,
 ) {
     std::thread::spawn(move || {
-        let pace = Duration::from_secs_f64(1.0 / rate.or(source.rate()).unwrap_or(RATE));
+        let pace = Duration::from_secs_f64(1.0 / fps.or(source.fps()).unwrap_or(DEFAULT_FPS));
         let mut due = Instant::now();
         loop {
             let started = Instant::now();
             let listening = match source.next() {
                 Ok(Some(pixels)) => {
-                    let first = mailbox.put(Frame { pixels, took: started.elapsed() });
-                    !first || tell(News::Frame)
+                    let was_consumed =
+                        mailbox.put(Frame { pixels, capture_time: started.elapsed() });
+                    !was_consumed || send(CaptureEvent::Frame)
                 }
                 Ok(None) => {
-                    tell(News::Ended);
+                    send(CaptureEvent::Ended);
                     false
                 }
                 Err(e) => {
-                    tell(News::Failed(e.to_string()));
+                    send(CaptureEvent::Failed(e.to_string()));
                     false
                 }
             };
@@ -129,8 +130,7 @@ pub fn start(
                 return;
             }
             if !source.is_live() {
-                // A source that cannot keep up begins anew from here, and does not hurry
-                // afterwards.
+                // A source that falls behind does not try to catch up.
                 due = (due + pace).max(Instant::now());
                 std::thread::sleep(due - Instant::now().min(due));
             }
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn the_newest_frame_wins() {
         let mailbox = Mailbox::default();
-        let frame = |v| Frame { pixels: vec![v], took: Duration::ZERO };
+        let frame = |v| Frame { pixels: vec![v], capture_time: Duration::ZERO };
         assert!(mailbox.put(frame(1)));
         assert!(!mailbox.put(frame(2)), "the first one was not taken");
         assert_eq!(mailbox.take().map(|f| f.pixels), Some(vec![2]));

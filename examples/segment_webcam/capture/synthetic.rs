@@ -1,4 +1,4 @@
-//! A drawn scene that moves: something to look at where there is no camera.
+//! A generated, animated scene for machines without a camera.
 
 use super::Source;
 use atrous::Result;
@@ -13,8 +13,8 @@ impl Scene {
         Self { size, number: 0 }
     }
 
-    /// Sky, ground, a house, a sun and a ball that rolls past. Only the frame's number decides what
-    /// it looks like.
+    /// Draws sky, ground, a house, a sun and a bouncing ball. The image depends only on the frame
+    /// number.
     fn draw(&self) -> Vec<u32> {
         let (w, h) = (self.size.0 as f32, self.size.1 as f32);
         let t = self.number as f32 / 90.0;
@@ -50,9 +50,10 @@ impl Scene {
                 return [255.0, 235.0, 150.0];
             }
             let down = y / h;
-            match down < 0.62 {
-                true => [110.0 + 120.0 * down, 160.0 + 90.0 * down, 235.0],
-                false => [70.0 + 40.0 * down, 130.0 - 30.0 * down, 50.0],
+            if down < 0.62 {
+                [110.0 + 120.0 * down, 160.0 + 90.0 * down, 235.0]
+            } else {
+                [70.0 + 40.0 * down, 130.0 - 30.0 * down, 50.0]
             }
         };
         let (columns, rows) = self.size;
@@ -76,6 +77,6 @@ impl Source for Scene {
     }
 
     fn name(&self) -> String {
-        "a drawn scene".into()
+        "synthetic scene".into()
     }
 }

@@ -50,7 +50,7 @@ impl<'a> Report<'a> {
             split: subject.split.as_deref(),
             images: subject.pairs.len(),
             device: segmenter.device().to_string(),
-            size: options.size.unwrap_or_else(|| segmenter.usual_size()).to_string(),
+            size: options.size.unwrap_or_else(|| segmenter.default_size()).to_string(),
             output_stride: segmenter.model().config.output_stride,
             scales: &options.scales,
             flip: options.flip,

@@ -103,7 +103,7 @@ pub(super) fn run(args: &Args, jobs: &[Job]) -> Result<()> {
 fn report(args: &Args, tools: &Tools, outcomes: &[Outcome]) -> Result<()> {
     if args.json {
         let weights = &tools.segmenter.model().path;
-        let size = args.size.size.unwrap_or_else(|| tools.segmenter.usual_size()).to_string();
+        let size = args.size.size.unwrap_or_else(|| tools.segmenter.default_size()).to_string();
         return print_json(&Report {
             device: &tools.device,
             weights,

@@ -3,8 +3,8 @@
 use super::{Args, Style};
 use crate::cli::outputs::OutputCheck;
 use crate::error::{Error, Result, error};
-use crate::files::{is_pattern, is_read, matching};
-use crate::image::ENDINGS;
+use crate::files::{glob_files, is_input_file, is_pattern};
+use crate::image::EXTENSIONS;
 use std::ffi::OsString;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
@@ -124,7 +124,7 @@ fn expand(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<(PathBuf, PathBu
         // A missing file is reported when it is read, so that it does not stop the other images.
         return Ok(vec![(path.to_owned(), name(path))]);
     }
-    let (images, special) = matching(path)?;
+    let (images, special) = glob_files(path)?;
     skipped.extend(special);
     if images.is_empty() {
         return Err(error!(Usage, "no file matches the pattern `{}`", path.display()));
@@ -148,8 +148,8 @@ fn directory(
             directory(root, &path, images, skipped)?;
         } else if path
             .extension()
-            .is_some_and(|e| ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known)))
-            && is_read(&path, skipped)
+            .is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
+            && is_input_file(&path, skipped)
         {
             let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
             images.push((path, relative));

@@ -199,7 +199,7 @@ impl Tools {
     }
 
     fn size(&self, args: &Args) -> SizeRule {
-        args.size.size.unwrap_or_else(|| self.segmenter.usual_size())
+        args.size.size.unwrap_or_else(|| self.segmenter.default_size())
     }
 
     fn wants(&self, args: &Args) -> OutputOptions {

@@ -6,7 +6,7 @@ use super::{Args, Tools};
 use crate::error::{Error, Result, error};
 use crate::files::Staged;
 use crate::image::Image;
-use crate::image::room::filled;
+use crate::image::alloc::filled;
 use crate::segmenter::{Segmentation, Strip};
 use crate::text;
 use crate::weights::{format_bytes, safetensors};

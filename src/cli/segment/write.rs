@@ -3,7 +3,7 @@
 use super::inputs::Job;
 use super::{Args, Style, Tools};
 use crate::error::{Error, Result};
-use crate::image::room::room;
+use crate::image::alloc::with_capacity;
 use crate::image::{BACKDROP, Image, LabelMap, Overlay, SideBySide, cut_out};
 use crate::segmenter::Segmentation;
 use crate::video::Content;
@@ -80,7 +80,7 @@ fn draw(args: &Args, tools: &Tools, mut image: Image, segmentation: Segmentation
 /// Draws an image on the left, its overlay on the right.
 fn beside(args: &Args, tools: &Tools, mut image: Image, labels: &LabelMap) -> Result<Image> {
     let (width, height, row) = (image.width, image.height, 3 * image.width);
-    let mut rgb = room(2 * image.rgb.len(), "the side-by-side image")?;
+    let mut rgb = with_capacity(2 * image.rgb.len(), "the side-by-side image")?;
     for row in image.rgb.chunks_exact(row) {
         // The right half is overwritten below.
         rgb.extend_from_slice(row);

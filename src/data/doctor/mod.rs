@@ -11,7 +11,7 @@ pub use finding::{Finding, Problem, Severity};
 use super::{Listing, Mismatch, MismatchKind, Pair, open_lenient, splits};
 use crate::error::Result;
 use crate::files::{json_path, refuse_special};
-use crate::image::{ClassTable, DecodeOptions, TURNED, decode_bytes};
+use crate::image::{ClassTable, DecodeOptions, UPRIGHT_NOTE, decode_bytes};
 use crate::text::excerpt;
 use balance::Sums;
 use rayon::prelude::*;
@@ -320,7 +320,7 @@ fn check_pair(pair: &Pair, table: Option<&ClassTable>) -> CheckedPair {
                 }
                 Ok(image) => {
                     checked.size = Some((image.width, image.height));
-                    let rotated = image.notes.iter().find(|note| note.starts_with(TURNED));
+                    let rotated = image.notes.iter().find(|note| note.starts_with(UPRIGHT_NOTE));
                     let finding =
                         rotated.map(|note| Finding::warning(Problem::Rotated, file, note.as_str()));
                     checked.findings.extend(finding);

@@ -3,7 +3,7 @@
 
 use super::{CheckedPair, Examination};
 use crate::error::{Result, error};
-use crate::image::canvas::{Canvas, Face, Rgb, Run};
+use crate::image::canvas::{Canvas, Face, Rgb, TextDirection};
 use crate::image::{ClassTable, Image, LabelMap, Overlay, SizeRule, resample};
 use rayon::prelude::*;
 
@@ -58,7 +58,7 @@ impl Examination {
             canvas.image(x + left, y + top, (image.width, image.height), &image.rgb);
             let name = face.shorten(&checked.pair.name, CELL.0);
             let (face, ink) = if checked.findings.is_empty() { (face, INK) } else { (bold, FAULT) };
-            canvas.text(x, y + CELL.1 + 2, &name, face, Run::Right, ink);
+            canvas.text(x, y + CELL.1 + 2, &name, face, TextDirection::Right, ink);
         }
         let top = GAP + rows * pitch_y + GAP / 2;
         for (index, (color, text)) in entries.iter().enumerate() {
@@ -70,7 +70,7 @@ impl Examination {
                 y,
                 text,
                 face,
-                Run::Right,
+                TextDirection::Right,
                 if text.starts_with('-') { PALE_INK } else { INK },
             );
         }

@@ -1,8 +1,8 @@
-//! The inverse cosine transform, bit for bit as libjpeg's accurate integer method (`jidctint.c`;
-//! Loeffler, Ligtenberg and Moschytz 1989).
+//! The inverse discrete cosine transform, bit-identical to libjpeg's accurate integer method
+//! (`jidctint.c`; Loeffler, Ligtenberg and Moschytz 1989).
 
 const BITS: u32 = 13;
-/// Bits of precision that the first pass keeps for the second.
+/// Extra fractional bits between the first and the second pass.
 const PASS: u32 = 2;
 
 const F_0_298: i32 = 2446;
@@ -18,7 +18,8 @@ const F_2_053: i32 = 16819;
 const F_2_562: i32 = 20995;
 const F_3_072: i32 = 25172;
 
-/// Eight coefficients to eight values, scaled by 2^[`BITS`]. Wraps: damaged files hold anything.
+/// Transforms eight coefficients to eight values, scaled by 2^[`BITS`]. The arithmetic wraps,
+/// because damaged files may hold any coefficients.
 fn pass(x: [i32; 8]) -> [i32; 8] {
     let m = |a: i32, b: i32| a.wrapping_mul(b);
     let add = |a: i32, b: i32| a.wrapping_add(b);
@@ -53,8 +54,8 @@ fn descale(x: i32, bits: u32) -> i32 {
     x.wrapping_add(1 << (bits - 1)) >> bits
 }
 
-/// A block of coefficients in natural order, times its quantization table, to 8 x 8 samples in rows
-/// that are `stride` apart.
+/// Dequantizes and transforms a block of coefficients in natural order to 8 x 8 samples, in rows
+/// `stride` samples apart.
 pub(super) fn block(
     coefficients: &[i16; 64],
     quantization: &[u16; 64],
@@ -66,11 +67,15 @@ pub(super) fn block(
     for x in 0..8 {
         if (1..8).all(|y| coefficients[8 * y + x] == 0) {
             let flat = at(x).wrapping_shl(PASS);
-            middle.iter_mut().for_each(|row| row[x] = flat);
+            for row in &mut middle {
+                row[x] = flat;
+            }
             continue;
         }
         let column = pass(std::array::from_fn(|y| at(8 * y + x)));
-        middle.iter_mut().zip(column).for_each(|(row, value)| row[x] = descale(value, BITS - PASS));
+        for (row, value) in middle.iter_mut().zip(column) {
+            row[x] = descale(value, BITS - PASS);
+        }
     }
     for (row, out) in middle.into_iter().zip(out.chunks_mut(stride)) {
         let values =

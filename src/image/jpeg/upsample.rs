@@ -1,21 +1,21 @@
-//! From planes to RGB as libjpeg does it: color at half size is interpolated by a triangle ("fancy
-//! upsampling", `jdsample.c`), then converted by fixed-point tables (`jdcolor.c`).
+//! Conversion of planes to RGB as in libjpeg: subsampled color is interpolated with a triangle
+//! filter ("fancy upsampling", `jdsample.c`), then converted in fixed point (`jdcolor.c`).
 
 use super::Plane;
 use rayon::prelude::*;
 
-/// How a plane is enlarged: (horizontal, vertical) factor.
-fn row_of(plane: &Plane, y: usize, out: &mut [u8], sums: &mut Vec<i32>) {
+/// Computes row `y` of a plane at full size into `out`.
+fn upsample_row(plane: &Plane, y: usize, out: &mut [u8], sums: &mut Vec<i32>) {
     let (across, down) = plane.factors;
     let row = |y: usize| &plane.samples[y * plane.stride..][..plane.width];
-    // The smallest planes are not interpolated across: there is nothing to interpolate between.
+    // Planes of up to two columns are not interpolated horizontally, as in libjpeg.
     let fancy = plane.width > 2;
     let source = y / down;
     match (across, down) {
         (2, 1) if fancy => {
             sums.clear();
             sums.extend(row(source).iter().map(|&v| 4 * i32::from(v)));
-            across_rows(sums, out, 4, 8);
+            double_columns(sums, out, 4, 8);
         }
         (2, 2) if fancy => {
             let (near, far) = (row(source), row(neighbor(plane, source, y)));
@@ -23,7 +23,7 @@ fn row_of(plane: &Plane, y: usize, out: &mut [u8], sums: &mut Vec<i32>) {
             sums.extend(
                 near.iter().zip(far).map(|(&near, &far)| 3 * i32::from(near) + i32::from(far)),
             );
-            across_rows(sums, out, 8, 7);
+            double_columns(sums, out, 8, 7);
         }
         (1, 2) => {
             let bias = if y.is_multiple_of(2) { 1 } else { 2 };
@@ -41,15 +41,15 @@ fn row_of(plane: &Plane, y: usize, out: &mut [u8], sums: &mut Vec<i32>) {
     }
 }
 
-/// The neighboring row that an output row is blended with: above for even ones, below for odd ones;
-/// the edges repeat themselves.
+/// Returns the source row that output row `y` is blended with: the one above for even rows, below
+/// for odd rows, clamped at the edges.
 fn neighbor(plane: &Plane, source: usize, y: usize) -> usize {
     if y.is_multiple_of(2) { source.saturating_sub(1) } else { (source + 1).min(plane.height - 1) }
 }
 
-/// Twice as many columns from sums of sixteenths' quarters: three parts of the nearer one and one
-/// of the other. `even` and `odd` are what is added before rounding down.
-fn across_rows(sums: &[i32], out: &mut [u8], even: i32, odd: i32) {
+/// Doubles the columns of vertically weighted sums: three quarters of the nearer sample and one
+/// quarter of the farther one. `even` and `odd` are the rounding terms of even and odd columns.
+fn double_columns(sums: &[i32], out: &mut [u8], even: i32, odd: i32) {
     let last = sums.len() - 1;
     for (x, out) in out.chunks_mut(2).enumerate() {
         let here = sums[x];
@@ -62,7 +62,7 @@ fn across_rows(sums: &[i32], out: &mut [u8], even: i32, odd: i32) {
     }
 }
 
-/// 16 bits behind the point.
+/// Converts to fixed point with 16 fractional bits.
 const fn fixed(x: f64) -> i32 {
     (x * 65536.0 + 0.5) as i32
 }
@@ -76,14 +76,14 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     [red, green, blue].map(|v| v.clamp(0, 255) as u8)
 }
 
-/// The image, `[height, width, 3]`, from luma and two planes of color.
+/// Converts luma and two chroma planes to the image, `[height, width, 3]`.
 pub(super) fn to_rgb(planes: &[Plane; 3], width: usize, out: &mut [u8]) {
     out.par_chunks_exact_mut(3 * width).enumerate().for_each_init(
         || (vec![0u8; width], vec![0u8; width], vec![0u8; width], Vec::new()),
         |(luma, blue, red, sums), (y, out)| {
-            row_of(&planes[0], y, luma, sums);
-            row_of(&planes[1], y, blue, sums);
-            row_of(&planes[2], y, red, sums);
+            upsample_row(&planes[0], y, luma, sums);
+            upsample_row(&planes[1], y, blue, sums);
+            upsample_row(&planes[2], y, red, sums);
             for (out, ((&y, &cb), &cr)) in
                 out.as_chunks_mut::<3>().0.iter_mut().zip(luma.iter().zip(&*blue).zip(&*red))
             {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result, error};
 use crate::files::json_path;
 use crate::image::{LegendEntry, Tally, legend_table};
 use crate::text;
-use crate::video::{self, FrameSource, PixelFormat, Rate, Selection, VideoInfo};
+use crate::video::{self, FrameRate, FrameSource, PixelFormat, Selection, VideoInfo};
 use indicatif::ProgressBar;
 use plan::VideoPlan;
 use std::io::IsTerminal;
@@ -32,7 +32,7 @@ pub(super) struct VideoArgs {
     /// Frames per second of numbered images and raw frames, such as 25, 29.97 or 30000/1001; other
     /// videos have their own [default: 25]
     #[arg(long, value_name = "RATE")]
-    fps: Option<Rate>,
+    fps: Option<FrameRate>,
 
     /// Process frames A to B, counted from 1, both included
     #[arg(long, value_name = "A..B")]
@@ -149,7 +149,7 @@ pub(super) fn run(args: &Args, plan: &VideoPlan) -> Result<()> {
         size: (info.width, info.height),
         network_size: sums.network_size,
         frames: sums.frames,
-        rate: info.rate.to_string(),
+        rate: info.frame_rate.to_string(),
         seconds,
         frames_per_second: sums.frames as f64 / seconds,
         classes: sums.tally.legend(&tools.table),

@@ -42,8 +42,8 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
         }
         return Ok(None);
     };
-    let to_video =
-        to_stream || output.and_then(VideoFormat::of).is_some_and(|f| f != VideoFormat::Directory);
+    let to_video = to_stream
+        || output.and_then(VideoFormat::from_path).is_some_and(|f| f != VideoFormat::Directory);
     let from_stream = input == Path::new(STREAM);
     let kind = video::kind(input);
     let is_video = match kind {
@@ -51,7 +51,8 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
         VideoKind::Y4m | VideoKind::Container => true,
         // An animation is a video unless --first-frame makes it a still image.
         VideoKind::Animation => {
-            !args.first_frame && (to_video || output.is_none_or(|o| VideoFormat::of(o).is_some()))
+            !args.first_frame
+                && (to_video || output.is_none_or(|o| VideoFormat::from_path(o).is_some()))
         }
         VideoKind::Sequence => to_video || video.fps.is_some() || video::is_numbered(input),
         VideoKind::Still => false,
@@ -86,7 +87,7 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
     Ok(Some(VideoPlan {
         input: input.clone(),
         output,
-        options: VideoOptions { rate: video.fps, raw, ..VideoOptions::default() },
+        options: VideoOptions { frame_rate: video.fps, raw, ..VideoOptions::default() },
         selection,
     }))
 }
@@ -134,7 +135,7 @@ fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
         // Likewise: `atrous segment a.y4m -o - >>a.y4m`.
         return outputs.writes(Path::new(STANDARD_OUTPUT), what);
     }
-    let Some(format) = VideoFormat::of(output) else {
+    let Some(format) = VideoFormat::from_path(output) else {
         return Err(error!(Usage, "unsupported video output format").file(output).advice(
             "use .y4m, .gif, .mp4, .mkv, .webm, .mov or .avi, or NAME/ for a directory of frames",
         ));
@@ -170,7 +171,7 @@ impl VideoPlan {
                 args.video.raw_output,
             );
         }
-        if VideoFormat::of(&self.output) != Some(VideoFormat::Directory)
+        if VideoFormat::from_path(&self.output) != Some(VideoFormat::Directory)
             && let Some(directory) = self.output.parent().filter(|p| !p.as_os_str().is_empty())
         {
             std::fs::create_dir_all(directory)

@@ -1,10 +1,10 @@
-//! Memory whose size an image decides: an error with advice where there is none, instead of an
-//! abort that ends a whole batch.
+//! Allocations whose size depends on an image: an error with advice instead of an abort that would
+//! end a whole batch.
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Room for `len` elements; `what` is the plural of what they are.
-pub(crate) fn room<T>(len: usize, what: &str) -> Result<Vec<T>> {
+/// Allocates an empty vector with capacity for `len` elements; `what` describes them in the error.
+pub(crate) fn with_capacity<T>(len: usize, what: &str) -> Result<Vec<T>> {
     let mut values = Vec::new();
     match values.try_reserve_exact(len) {
         Ok(()) => Ok(values),
@@ -18,16 +18,16 @@ pub(crate) fn room<T>(len: usize, what: &str) -> Result<Vec<T>> {
     }
 }
 
-/// `len` times `value`.
+/// Allocates a vector of `len` copies of `value`.
 pub(crate) fn filled<T: Clone>(value: T, len: usize, what: &str) -> Result<Vec<T>> {
-    let mut values = room(len, what)?;
+    let mut values = with_capacity(len, what)?;
     values.resize(len, value);
     Ok(values)
 }
 
-/// A copy of `values`.
+/// Allocates a copy of `values`.
 pub(crate) fn copied<T: Copy>(values: &[T], what: &str) -> Result<Vec<T>> {
-    let mut copy = room(values.len(), what)?;
+    let mut copy = with_capacity(values.len(), what)?;
     copy.extend_from_slice(values);
     Ok(copy)
 }

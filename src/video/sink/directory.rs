@@ -1,22 +1,22 @@
-//! Frames as PNG files in a directory.
+//! Writing frames as PNG files in a directory.
 
-use super::VideoInfo;
-use super::sink::{Content, FrameSink, check};
+use super::{Content, FrameSink, check};
 use crate::error::{Error, Result, error};
 use crate::image::ClassTable;
+use crate::video::VideoInfo;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Digits of a frame's number in its name, at least.
+/// Minimum number of digits of a frame number.
 const DIGITS: usize = 6;
 
-/// Writes `000001.png` and so on. Each file appears whole; what was written stays also where the
-/// rest fails.
+/// Writes `000001.png` and so on, each atomically. Frames already written are kept if a later one
+/// fails.
 pub(super) struct DirectorySink {
     directory: PathBuf,
-    /// Whether the directory was made for this video.
-    made: bool,
+    /// Whether the directory was created by this sink.
+    created: bool,
     info: VideoInfo,
     classes: Option<ClassTable>,
     written: u64,
@@ -28,20 +28,22 @@ impl DirectorySink {
         info: &VideoInfo,
         classes: Option<&ClassTable>,
     ) -> Result<Self> {
-        let made = !directory.exists();
+        let created = !directory.exists();
         std::fs::create_dir_all(directory)
-            .map_err(|e| Error::io(directory, "the directory cannot be created", e))?;
-        // The frames of another video would look like this one's, and may be what this one is read
-        // from.
-        if let Some(held) = frame_in(directory)? {
-            let held = held.display();
-            return Err(error!(Usage, "holds frames already, such as {held}")
-                .file(directory)
-                .advice("empty it, or name another"));
+            .map_err(|e| Error::io(directory, "could not create the directory", e))?;
+        // Existing frames would mix with the new ones, and may be the input of this video.
+        if let Some(frame) = frame_in(directory)? {
+            return Err(error!(
+                Usage,
+                "the directory already contains frames, such as {}",
+                frame.display()
+            )
+            .file(directory)
+            .advice("empty it, or use another directory"));
         }
         Ok(Self {
             directory: directory.to_owned(),
-            made,
+            created,
             info: info.clone(),
             classes: classes.cloned(),
             written: 0,
@@ -49,13 +51,12 @@ impl DirectorySink {
     }
 }
 
-/// The name of a frame (`000001.png` and the like) that a directory holds. `None` where it holds
-/// none or does not exist.
-///
+/// Returns the name of the first frame (`000001.png` and the like) in a directory. `None` if there
+/// is none or the directory does not exist.
 /// # Errors
-/// The directory cannot be read.
+/// Returns an error if the directory cannot be read.
 pub(crate) fn frame_in(directory: &Path) -> Result<Option<PathBuf>> {
-    let failed = |e| Error::io(directory, "the directory cannot be read", e);
+    let failed = |e| Error::io(directory, "could not read the directory", e);
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
@@ -71,18 +72,17 @@ pub(crate) fn frame_in(directory: &Path) -> Result<Option<PathBuf>> {
     Ok(first)
 }
 
-/// Also in capitals: some file systems make no difference.
+/// Returns whether a name is that of a frame, ignoring case, since some file systems do.
 fn is_frame_name(name: &Path) -> bool {
-    let ending = name.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
+    let is_png = name.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
     let digits = name.file_stem().unwrap_or_default().as_encoded_bytes();
-    ending && digits.len() >= DIGITS && digits.iter().all(u8::is_ascii_digit)
+    is_png && digits.len() >= DIGITS && digits.iter().all(u8::is_ascii_digit)
 }
 
 impl Drop for DirectorySink {
     fn drop(&mut self) {
-        // A video without frames leaves nothing. A directory that somebody has put something into
-        // stays, since only empty ones can be removed.
-        if self.made && self.written == 0 {
+        // A video without frames leaves no directory. `remove_dir` only removes empty directories.
+        if self.created && self.written == 0 {
             let _ = std::fs::remove_dir(&self.directory);
         }
     }
@@ -92,17 +92,20 @@ impl FrameSink for DirectorySink {
     fn write(&mut self, content: &Content, _: Option<Duration>) -> Result<()> {
         check(content, &self.info, self.classes.is_some()).map_err(|e| e.file(&self.directory))?;
         let file = self.directory.join(format!("{:0DIGITS$}.png", self.written + 1));
-        // It was not there at the beginning, so somebody else has put it there since.
+        // It did not exist when the sink was created, so another process is writing here.
         if file.symlink_metadata().is_ok() {
-            return Err(error!(Io, "appeared while the frames were written")
-                .file(file)
-                .advice("write to a directory of its own"));
+            return Err(error!(
+                Io,
+                "the file was created by another process while frames were written"
+            )
+            .file(file)
+            .advice("write to a directory that no other process uses"));
         }
         match (content, &self.classes) {
             (Content::Mask(labels), Some(classes)) => labels.write(file, classes)?,
             (Content::Image(image), _) => image.save(file)?,
             (Content::Mask(_), None) => {
-                unreachable!("invariant: masks without classes were refused above")
+                unreachable!("invariant: checked above")
             }
         }
         self.written += 1;

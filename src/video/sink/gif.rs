@@ -1,22 +1,22 @@
-//! Frames to an animated GIF.
+//! Writing animated GIFs.
 
-use super::sink::{Content, FrameSink, bytes_of, check};
-use super::{Rate, VideoInfo};
+use super::{Content, FrameSink, check, label_bytes};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::Staged;
 use crate::image::{ClassTable, Image};
+use crate::video::{FrameRate, VideoInfo};
 use gif::{DisposalMethod, Encoder, EncodingError, Frame, Repeat};
 use std::io::BufWriter;
 use std::path::Path;
 use std::time::Duration;
 
-/// How hard the 256 colors of a frame are looked for: 1 is hardest, 30 quickest.
+/// Color quantization speed: 1 is best quality, 30 fastest.
 const SPEED: i32 = 10;
 
-/// Shorter times than two hundredths of a second are slowed down to ten by browsers.
-const SHORTEST: u64 = 2;
+/// Minimum frame delay in hundredths of a second. Browsers slow shorter delays down to ten.
+const MIN_DELAY: u64 = 2;
 
-/// Writes frames with 256 colors each. A mask has one palette, whose indices are the classes.
+/// Writes frames with 256 colors each. Masks share one palette whose indices are the classes.
 pub(super) struct GifSink {
     encoder: Encoder<BufWriter<Staged>>,
     name: String,
@@ -34,22 +34,21 @@ impl GifSink {
         let name = path.display().to_string();
         let (Ok(w), Ok(h)) = (u16::try_from(info.width), u16::try_from(info.height)) else {
             let size = format!("{} x {}", info.width, info.height);
-            return Err(error!(
-                Usage,
-                "a GIF of {size} pixels cannot be; the format ends at 65535"
-            )
-            .file(path));
+            return Err(
+                error!(Usage, "{size} pixels exceed the GIF limit of 65535 per side").file(path)
+            );
         };
         let out = BufWriter::with_capacity(1 << 16, Staged::create(path, ".tmp")?);
         let palette = classes.map(ClassTable::palette).unwrap_or_default();
-        let mut encoder = Encoder::new(out, w, h, &palette).map_err(|e| unwritten(&name, e))?;
-        encoder.set_repeat(Repeat::Infinite).map_err(|e| unwritten(&name, e))?;
+        let mut encoder =
+            Encoder::new(out, w, h, &palette).map_err(|e| encoding_failed(&name, e))?;
+        encoder.set_repeat(Repeat::Infinite).map_err(|e| encoding_failed(&name, e))?;
         Ok(Self {
             encoder,
             name,
             info: info.clone(),
             masks: classes.is_some(),
-            clock: Clock::new(info.rate),
+            clock: Clock::new(info.frame_rate),
         })
     }
 }
@@ -57,17 +56,17 @@ impl GifSink {
 impl FrameSink for GifSink {
     fn write(&mut self, content: &Content, duration: Option<Duration>) -> Result<()> {
         check(content, &self.info, self.masks).map_err(|e| e.at(&self.name))?;
-        // Both fit, or the file would not have been begun.
+        // Both fit, as checked in `create`.
         let (w, h) = (self.info.width as u16, self.info.height as u16);
         let mut frame = match content {
             Content::Mask(labels) => {
                 let mut frame = Frame::from_indexed_pixels(
                     w,
                     h,
-                    bytes_of(labels).map_err(|e| e.at(&self.name))?,
+                    label_bytes(labels).map_err(|e| e.at(&self.name))?,
                     None,
                 );
-                // The file's own palette.
+                // Use the global palette.
                 frame.palette = None;
                 frame
             }
@@ -77,12 +76,12 @@ impl FrameSink for GifSink {
             frame.dispose = DisposalMethod::Background;
         }
         frame.delay = self.clock.tick(duration);
-        self.encoder.write_frame(&frame).map_err(|e| unwritten(&self.name, e))
+        self.encoder.write_frame(&frame).map_err(|e| encoding_failed(&self.name, e))
     }
 
     fn finish(self: Box<Self>) -> Result<()> {
         let name = self.name;
-        let out = self.encoder.into_inner().map_err(|e| unwritten(&name, e))?;
+        let out = self.encoder.into_inner().map_err(|e| encoding_failed(&name, e))?;
         let staged = out
             .into_inner()
             .map_err(|e| Error::io(&name, "could not be written", e.into_error()))?;
@@ -90,46 +89,49 @@ impl FrameSink for GifSink {
     }
 }
 
-/// The pixels with their opacity; the format knows no other than none and all.
+/// Returns RGBA pixels with opacity thresholded, since GIF pixels are either opaque or transparent.
 fn rgba(image: &Image) -> Vec<u8> {
     let alpha = |i: usize| image.alpha.as_ref().is_none_or(|a| a[i] >= 128);
     let pixels = image.rgb.chunks_exact(3).enumerate();
     pixels.flat_map(|(i, p)| if alpha(i) { [p[0], p[1], p[2], 255] } else { [0; 4] }).collect()
 }
 
-/// Times in hundredths of a second, which GIF counts in, so that their rounding does not add up.
+/// Computes frame delays in hundredths of a second, the unit of GIF, without accumulating rounding
+/// errors.
 #[derive(Debug)]
 struct Clock {
-    rate: Rate,
+    frame_rate: FrameRate,
+    /// Number of frames without their own duration.
     frames: u64,
-    /// What was asked for, beyond what the rate says.
-    asked: Duration,
-    given: u64,
+    /// Sum of the durations of the other frames.
+    durations: Duration,
+    /// Sum of the delays returned so far, in hundredths of a second.
+    elapsed: u64,
 }
 
 impl Clock {
-    fn new(rate: Rate) -> Self {
-        Self { rate, frames: 0, asked: Duration::ZERO, given: 0 }
+    fn new(frame_rate: FrameRate) -> Self {
+        Self { frame_rate, frames: 0, durations: Duration::ZERO, elapsed: 0 }
     }
 
-    /// The time of the next frame.
+    /// Returns the delay of the next frame.
     fn tick(&mut self, duration: Option<Duration>) -> u16 {
         match duration {
-            Some(time) => self.asked += time,
+            Some(time) => self.durations += time,
             None => self.frames += 1,
         }
-        let end = self.rate.begin_of(self.frames) + self.asked;
+        let end = self.frame_rate.start_of(self.frames) + self.durations;
         let hundredths = ((end.as_micros() + 5000) / 10_000) as u64;
-        let delay = hundredths.saturating_sub(self.given).max(SHORTEST);
-        self.given += delay;
+        let delay = hundredths.saturating_sub(self.elapsed).max(MIN_DELAY);
+        self.elapsed += delay;
         delay.min(u16::MAX.into()) as u16
     }
 }
 
-fn unwritten(name: &str, error: EncodingError) -> Error {
+fn encoding_failed(name: &str, error: EncodingError) -> Error {
     match error {
         EncodingError::Io(error) => Error::io(name, "could not be written", error),
-        other => Error::new(ErrorKind::Image, "could not be encoded").at(name).source(other),
+        other => Error::new(ErrorKind::Image, "could not encode the GIF").at(name).source(other),
     }
 }
 
@@ -148,18 +150,18 @@ mod tests {
             assert!(sum.abs_diff(seconds * 100) <= 10, "{rate}: {sum} hundredths for {seconds} s");
             assert!(delays.iter().all(|d| d - least <= 1), "{rate}: {delays:?}");
         }
-        let mut clock = Clock::new(Rate::USUAL);
-        let said = [70, 20, 400].map(Duration::from_millis);
+        let mut clock = Clock::new(FrameRate::DEFAULT);
+        let durations = [70, 20, 400].map(Duration::from_millis);
         assert_eq!(
-            said.map(|d| clock.tick(Some(d))),
+            durations.map(|d| clock.tick(Some(d))),
             [7, 2, 40],
-            "times of the frames' own are kept"
+            "explicit durations are kept"
         );
         let mut fast = Clock::new("100".parse().unwrap());
         assert_eq!(
             (0..3).map(|_| fast.tick(None)).collect::<Vec<_>>(),
             [2, 2, 2],
-            "none so short that browsers slow it down"
+            "not below the minimum"
         );
     }
 }
