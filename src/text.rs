@@ -5,7 +5,6 @@
 //! displays a different name than the stored one. This module sanitizes untrusted text before it is
 //! displayed. JSON output keeps the original text, with escapes.
 
-use crate::error::{Error, ErrorKind};
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -77,23 +76,6 @@ pub(crate) fn truncate(text: &str, max_chars: usize) -> Cow<'_, str> {
         Some((end, _)) => format!("{}...", &text[..end]).into(),
         None => text.into(),
     }
-}
-
-/// Converts an error of the TOML parser into an [`Error`] with the offending line of `text` as its
-/// detail, truncated: the parser's own `Display` repeats that line in full.
-pub(crate) fn toml_error(kind: ErrorKind, what: &str, text: &str, e: &toml::de::Error) -> Error {
-    // "unknown field `x`, expected one of ..." lists all fields, which is worth the space; text
-    // quoted from the file is not.
-    const MAX_MESSAGE_CHARS: usize = 1500;
-    let message = truncate(e.message(), MAX_MESSAGE_CHARS);
-    let Some(before) = e.span().and_then(|span| text.get(..span.start)) else {
-        return Error::new(kind, format!("{what}: {message}"));
-    };
-    let number = before.matches('\n').count() + 1;
-    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let line = text[start..].lines().next().unwrap_or_default();
-    Error::new(kind, format!("{what}: line {number}: {message}"))
-        .detail(format!("{number} | {line}"))
 }
 
 /// Returns a report of the tensors that do not match a network, or `None` if all of them match.
@@ -168,32 +150,6 @@ mod tests {
         assert_eq!(excerpt("0 sky\t1 2"), "0 sky 1 2");
         assert_eq!(excerpt(&"é".repeat(80)), "é".repeat(80));
         assert_eq!(excerpt(&"é".repeat(1 << 20)), "é".repeat(80) + "...");
-    }
-
-    #[test]
-    fn an_error_of_toml_shows_its_line_and_not_the_whole_of_a_long_one() {
-        #[derive(serde::Deserialize, Debug)]
-        #[serde(deny_unknown_fields)]
-        struct Two {
-            #[serde(rename = "steps")]
-            _steps: u32,
-        }
-        let shown = |text: &str| {
-            let e = toml::from_str::<Two>(text).unwrap_err();
-            toml_error(ErrorKind::Config, "invalid recipe", text, &e).to_string()
-        };
-        assert_eq!(
-            shown("steps = 1\nstep = 2\n"),
-            "invalid recipe: line 2: unknown field `step`, expected `steps`\n  2 | step = 2"
-        );
-        for long in [
-            format!("steps = \"{}\"", "é".repeat(1 << 18)),
-            format!("{} = 1", "x".repeat(1 << 18)),
-            "[".repeat(1 << 18),
-        ] {
-            let text = shown(&long);
-            assert!(text.chars().count() < 2000, "{} characters", text.chars().count());
-        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["video"],
     &["image"],
     &["tensor"],
-    &["memory"],
+    &["random", "memory"],
     &["files"],
     &["thread"],
     &["error"],

@@ -51,6 +51,7 @@ pub(super) fn clean_up() {
 
 /// Handles a signal, on a separate thread, where it may lock and print.
 fn handle(signal: i32) {
+    crate::files::interrupt();
     let _ = CAUGHT.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
     let graceful = GRACEFUL.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match graceful {

@@ -62,13 +62,10 @@ impl GpuRunner {
         let plan = Plan::new(graph);
         check_sizes(&gpu, graph)?;
         let reserved = memory_check::reserve_for_device(&gpu, graph, &plan)?;
-        let usage = wgpu::BufferUsages::STORAGE
-            | wgpu::BufferUsages::COPY_DST
-            | wgpu::BufferUsages::COPY_SRC;
         let slots: Vec<wgpu::Buffer> = plan
             .slots
             .iter()
-            .map(|&bytes| gpu.buffer("activations", bytes, usage))
+            .map(|&bytes| gpu.shared_storage("activations", bytes))
             .collect::<Result<_>>()?;
         let chosen = choose_kernels(&gpu, graph, &plan, selector)?;
         let scratch = scratch_buffers(&gpu, &chosen)?;
@@ -338,7 +335,7 @@ fn scratch_buffers(gpu: &Gpu, chosen: &[(usize, Kernel)]) -> Result<Vec<wgpu::Bu
         .map(|i| {
             let bytes =
                 chosen.iter().filter_map(|(_, k)| k.scratch.get(i)).copied().max().unwrap_or(0);
-            gpu.buffer("scratch", bytes, wgpu::BufferUsages::STORAGE)
+            gpu.kernel_storage("scratch", bytes)
         })
         .collect()
 }

@@ -1,11 +1,14 @@
 //! Reading and writing files: atomic writes, reads with a size limit, and locks on directories.
 
+mod fifo;
 pub(crate) mod json_path;
 mod lock;
 mod pattern;
 mod read;
 mod temporary;
 
+#[cfg(feature = "cli")]
+pub(crate) use fifo::interrupt;
 pub(crate) use lock::{DirectoryLock, remove_stale_temporaries};
 pub(crate) use pattern::{glob_files, is_input_file, is_pattern};
 pub(crate) use read::{
@@ -15,7 +18,7 @@ pub(crate) use read::{
 pub(crate) use temporary::remove_temporaries;
 
 use crate::error::{Error, Result, error};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -88,7 +91,7 @@ impl Staged {
                 return Err(error!(Io, "is a directory; give a file name").file(path));
             }
             Ok(meta) if !meta.is_file() => {
-                let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+                let file = fifo::open(path).map_err(failed)?;
                 return Ok(Self { path: path.to_owned(), target: Target::Direct(file) });
             }
             Ok(_) => fs::canonicalize(path).map_err(failed)?,

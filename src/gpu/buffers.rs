@@ -1,11 +1,34 @@
 //! Conversion of host tensors to and from device layout (see `ops::kernel::TensorLayout`).
 
+use super::Gpu;
 use crate::error::Result;
 use crate::memory;
 use crate::ops::Packing;
 use crate::ops::kernel::TensorLayout;
 use crate::tensor::{DType, Data, Elements, Shape, Tensor};
 use std::borrow::Cow;
+
+/// A buffer of a device.
+pub(crate) type Buffer = wgpu::Buffer;
+
+impl Gpu {
+    /// Allocates a storage buffer that only kernels access.
+    ///
+    /// # Errors
+    /// Returns the same errors as [`Gpu::buffer`].
+    pub(crate) fn kernel_storage(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        self.buffer(label, bytes, wgpu::BufferUsages::STORAGE)
+    }
+
+    /// Allocates a storage buffer that the host writes and reads, too.
+    ///
+    /// # Errors
+    /// Returns the same errors as [`Gpu::buffer`].
+    pub(crate) fn shared_storage(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        let copies = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        self.buffer(label, bytes, wgpu::BufferUsages::STORAGE | copies)
+    }
+}
 
 /// Returns the bytes of a tensor in device layout.
 ///

@@ -1,5 +1,5 @@
-//! Devices: adapters, shader assembly, pipelines, buffers. wgpu's types appear only here, in
-//! `exec/` (`gpu.rs`, `record.rs`, `store.rs`) and in `tune/` (`stage.rs`, `rate.rs`).
+//! Devices: adapters, shader assembly, pipelines, buffers. wgpu's types appear only here and in
+//! `exec/` (`gpu.rs`, `record.rs`, `store.rs`).
 
 mod adapter;
 mod buffers;
@@ -12,6 +12,7 @@ mod unroll;
 #[cfg(feature = "cli")]
 pub(crate) use adapter::backend_override;
 pub use adapter::{AdapterSummary, DeviceChoice, adapters};
+pub(crate) use buffers::Buffer;
 pub use buffers::{pack, pack_f32, unpack, unpack_f32};
 pub(crate) use device::Checks;
 pub use device::{Gpu, Pipeline};

@@ -5,9 +5,8 @@
 //! several gradients of one value are named after the node that computes it: `NODE.I.sum1`, ...,
 //! where `I` is the index of the value.
 
-use super::{Graph, ValueId};
+use super::{Graph, Op, ValueId};
 use crate::error::{Result, error};
-use crate::ops::{Add, Op};
 use std::sync::Arc;
 
 /// Context of an operation's gradient rule ([`Op::gradient`]): the values of the node, the
@@ -86,18 +85,23 @@ impl Graph {
     /// `of`, and returns them: `None` for a value that the scalar does not depend on.
     ///
     /// `seeds` are pairs of an intermediate value and its known gradient: usually that of the
-    /// logits, which the loss operation computes itself.
+    /// logits, which the loss operation computes itself. `add` is the operation that sums several
+    /// gradients of one value.
     ///
     /// # Errors
     /// Returns an error if an operation on the path has no gradient, or if a seed has another shape
     /// than its value.
-    pub fn gradients(
+    pub(crate) fn gradients_with(
         &mut self,
+        add: Arc<dyn Op>,
         seeds: &[(ValueId, ValueId)],
         of: &[ValueId],
     ) -> Result<Vec<Option<ValueId>>> {
-        let mut sums =
-            Sums { gradients: vec![None; self.values.len()], counts: vec![0; self.values.len()] };
+        let mut sums = Sums {
+            add,
+            gradients: vec![None; self.values.len()],
+            counts: vec![0; self.values.len()],
+        };
         for &(value, gradient) in seeds {
             sums.add(self, value, gradient)?;
         }
@@ -149,6 +153,7 @@ impl Graph {
 
 /// The accumulated gradient of each value, and the number of additions.
 struct Sums {
+    add: Arc<dyn Op>,
     gradients: Vec<Option<ValueId>>,
     counts: Vec<usize>,
 }
@@ -170,7 +175,7 @@ impl Sums {
                 self.counts[i] += 1;
                 // Two outputs of a node share its name.
                 let name = format!("{}.{i}.sum{}", graph.value_name(value), self.counts[i]);
-                graph.push(&name, Arc::new(Add), &[sum, gradient])?[0]
+                graph.push(&name, self.add.clone(), &[sum, gradient])?[0]
             }
         });
         Ok(())

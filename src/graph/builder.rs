@@ -1,8 +1,7 @@
 //! Scopes, which derive names from the code that builds a network.
 
-use super::{Graph, ValueId};
+use super::{Graph, Op, ValueId};
 use crate::error::Result;
-use crate::ops::Op;
 use crate::tensor::Shape;
 use std::sync::Arc;
 

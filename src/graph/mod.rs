@@ -6,17 +6,19 @@
 mod autodiff;
 mod builder;
 mod embed;
+pub mod kernel;
+mod op;
 mod param;
 mod rewrite;
 mod verify;
 
 pub use autodiff::Backward;
 pub use builder::Scope;
+pub use op::{Cost, Op, Packing, bytes};
 pub use param::{ParamRef, Weights};
 pub use rewrite::{Rewrite, rewrite};
 
 use crate::error::{Result, error};
-use crate::ops::{Op, Packing};
 use crate::tensor::{Shape, TensorType};
 use std::sync::Arc;
 

@@ -1,8 +1,7 @@
 //! Node-by-node rewriting of graphs, shared by the passes: a rule may replace each node.
 
-use super::{Graph, Node, ValueId, ValueSource};
+use super::{Graph, Node, Op, ValueId, ValueSource};
 use crate::error::Result;
-use crate::ops::Op;
 use std::collections::HashMap;
 use std::sync::Arc;
 

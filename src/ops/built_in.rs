@@ -1,7 +1,7 @@
 //! List of the operations of this crate.
 
 use super::*;
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 
 /// Returns whether an operation belongs to this crate. Its kernels then dispatch this crate's
 /// shaders with valid sizes and need no runtime checks; neither is known of an operation from
@@ -61,6 +61,8 @@ static BUILT_IN: &[fn() -> TypeId] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::kernel::{Kernel, KernelContext};
+    use crate::tensor::Tensor;
     use std::path::Path;
 
     /// An operation from outside that imitates `Flip`.

@@ -209,7 +209,7 @@ impl Recipe {
     /// As [`Recipe::read`].
     pub fn parse(text: &str) -> Result<Self> {
         toml::from_str(text)
-            .map_err(|e| crate::text::toml_error(ErrorKind::Config, "invalid recipe", text, &e))
+            .map_err(|e| crate::error::toml_error(ErrorKind::Config, "invalid recipe", text, &e))
     }
 
     /// Serializes the recipe as TOML, including fields with default values.

@@ -53,7 +53,7 @@ pub fn multiply_add_rate(device: &Device) -> Result<f64> {
 
 fn device_rate(gpu: &Gpu, chains: u32) -> Result<f64> {
     let threads: usize = if gpu.caps().software { 1 << 12 } else { 1 << 18 };
-    let y = gpu.buffer("sums", 16 * threads as u64, wgpu::BufferUsages::STORAGE)?;
+    let y = gpu.kernel_storage("sums", 16 * threads as u64)?;
     let mut recorder = Recorder::new(gpu);
     recorder.add("rate of multiply-adds", &multiply_add(threads, chains), Checks::Off, |_| {
         Ok(y.clone().into())

@@ -4,7 +4,7 @@ use super::compare::differs;
 use super::random::{Random, buffer_bytes};
 use crate::error::Result;
 use crate::exec::record::{Recorded, Recorder, replay};
-use crate::gpu::{Checks, Gpu, unpack};
+use crate::gpu::{Buffer, Checks, Gpu, unpack};
 use crate::ops::Op;
 use crate::ops::kernel::{Kernel, KernelContext, Operand, TensorLayout};
 use crate::tensor::Tensor;
@@ -24,8 +24,8 @@ const SUBMISSION: Duration = Duration::from_micros(500);
 pub struct Stage<'a> {
     gpu: &'a Gpu,
     op: &'a dyn Op,
-    inputs: Vec<(Tensor, wgpu::Buffer)>,
-    outputs: Vec<(TensorLayout, wgpu::Buffer)>,
+    inputs: Vec<(Tensor, Buffer)>,
+    outputs: Vec<(TensorLayout, Buffer)>,
     /// Outputs of the operation's CPU function, computed when first needed.
     reference: OnceCell<Vec<Tensor>>,
 }
@@ -42,15 +42,12 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// Returns an error if there is not enough memory.
     pub fn new(gpu: &'a Gpu, op: &'a dyn Op, context: &KernelContext) -> Result<Self> {
-        let usage = wgpu::BufferUsages::STORAGE
-            | wgpu::BufferUsages::COPY_DST
-            | wgpu::BufferUsages::COPY_SRC;
         let mut random = Random::new(1);
         let inputs = (0..)
             .zip(context.inputs)
             .map(|(i, layout)| {
                 let (tensor, bytes) = random.operand(*layout, op.packing(i))?;
-                let buffer = gpu.buffer("input of a measurement", bytes.len() as u64, usage)?;
+                let buffer = gpu.shared_storage("input of a measurement", bytes.len() as u64)?;
                 gpu.queue.write_buffer(&buffer, 0, &bytes);
                 Ok((tensor, buffer))
             })
@@ -59,7 +56,7 @@ impl<'a> Stage<'a> {
             .outputs
             .iter()
             .map(|layout| {
-                Ok((*layout, gpu.buffer("output of a measurement", buffer_bytes(*layout), usage)?))
+                Ok((*layout, gpu.shared_storage("output of a measurement", buffer_bytes(*layout))?))
             })
             .collect::<Result<_>>()?;
         Ok(Self { gpu, op, inputs, outputs, reference: OnceCell::new() })
@@ -71,11 +68,8 @@ impl<'a> Stage<'a> {
     /// Returns an error of kind `Shader` if the kernel does not compile or does not match its
     /// operands.
     pub fn candidate(&'a self, kernel: &Kernel) -> Result<Candidate<'a>> {
-        let scratch = kernel
-            .scratch
-            .iter()
-            .map(|&bytes| self.gpu.buffer("scratch", bytes, wgpu::BufferUsages::STORAGE));
-        let scratch: Vec<wgpu::Buffer> = scratch.collect::<Result<_>>()?;
+        let scratch = kernel.scratch.iter().map(|&bytes| self.gpu.kernel_storage("scratch", bytes));
+        let scratch: Vec<Buffer> = scratch.collect::<Result<_>>()?;
         let mut recorder = Recorder::new(self.gpu);
         for dispatch in &kernel.dispatches {
             recorder.add(&kernel.label, dispatch, Checks::of(self.op), |operand| {
@@ -109,7 +103,7 @@ impl<'a> Stage<'a> {
         self.op.cost(&inputs, &outputs).multi_adds as f32 / elements.max(1) as f32
     }
 
-    fn read(&self, layout: TensorLayout, buffer: &wgpu::Buffer) -> Result<Tensor> {
+    fn read(&self, layout: TensorLayout, buffer: &Buffer) -> Result<Tensor> {
         unpack(&self.gpu.read(buffer, 0, buffer_bytes(layout))?, layout)
     }
 }

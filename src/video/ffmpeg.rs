@@ -8,10 +8,11 @@ use super::process::{self, ExitError, Process};
 use super::y4m::Y4mSource;
 use super::yuv::Matrix;
 use super::{Frame, FrameSource, VideoInfo, VideoOptions};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::open_regular;
 use std::ffi::OsString;
-use std::io::BufReader;
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -45,11 +46,21 @@ struct FfmpegSource {
     over: bool,
 }
 
+/// Refuses playlists: the files that they name are not compared with the outputs.
+fn refuse_playlist(path: &Path, file: File) -> Result<()> {
+    let mut start = Vec::new();
+    file.take(16).read_to_end(&mut start).map_err(|e| Error::io(path, "could not be read", e))?;
+    if [&b"ffconcat"[..], b"#EXTM3U"].iter().any(|magic| start.starts_with(magic)) {
+        return Err(error!(Usage, "is a playlist").file(path).advice("name the video itself"));
+    }
+    Ok(())
+}
+
 /// Opens a container.
 pub(super) fn open(path: &Path, options: &VideoOptions) -> Result<Box<dyn FrameSource>> {
     // ffmpeg would wait for a FIFO forever, and its message for a missing file differs from this
     // crate's.
-    drop(open_regular(path, "a video")?);
+    refuse_playlist(path, open_regular(path, "a video")?)?;
     let mut command = Command::new("ffmpeg");
     // Playlists may refer to other files, but never to the network. ffmpeg rotates frames upright,
     // makes the frame rate constant, and converts to a known matrix.

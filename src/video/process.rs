@@ -83,10 +83,9 @@ impl Process {
         lock(&self.child).stdout.take()
     }
 
-    /// Kills the process.
+    /// Kills the process and what it started.
     pub(super) fn kill(&self) {
-        // It may have exited already.
-        let _ = lock(&self.child).kill();
+        kill(&mut lock(&self.child));
     }
 
     /// Waits for the process to exit. It is killed if `timeout` passes and the length of the file
@@ -152,6 +151,18 @@ impl Process {
     }
 }
 
+/// Kills a child with its process group (see [`own_group`]): a script that wraps ffmpeg would leave
+/// ffmpeg behind.
+fn kill(child: &mut Child) {
+    #[cfg(all(unix, feature = "cli"))]
+    if let (Ok(None), Ok(group)) = (child.try_wait(), i32::try_from(child.id())) {
+        // SAFETY: `kill` accesses no memory. The child is not reaped, so the group is its own.
+        unsafe { libc::kill(-group, libc::SIGKILL) };
+    }
+    // It may have exited already.
+    let _ = child.kill();
+}
+
 /// Why a process did not exit successfully.
 #[derive(Debug)]
 pub(super) enum ExitError {
@@ -211,7 +222,7 @@ pub(crate) fn kill_children() {
     for child in running.iter().filter_map(Weak::upgrade) {
         let mut child = lock(&child);
         // It may have exited already. Do not wait long for a process that cannot be killed.
-        let _ = child.kill();
+        kill(&mut child);
         let killed = Instant::now();
         while matches!(child.try_wait(), Ok(None)) && killed.elapsed() < Duration::from_secs(1) {
             std::thread::sleep(Duration::from_millis(5));

@@ -4,7 +4,8 @@ use super::super::dtype::FloatDType;
 use super::super::save;
 use crate::error::{Result, error};
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
@@ -54,7 +55,8 @@ pub fn write_pth<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
         .last_modified_time(DateTime::default())
         .with_alignment(ALIGNMENT);
     save::replace(path, |to| {
-        let mut zip = ZipWriter::new(to);
+        let mut to = FirstError { to, position: 0, error: None };
+        let mut zip = ZipWriter::new(&mut to);
         for (name, content) in
             [("data.pkl", &pickle[..]), ("byteorder", b"little"), ("version", b"3\n")]
         {
@@ -67,8 +69,60 @@ pub fn write_pth<N: Into<String>, D: AsRef<[usize]>, V: AsRef<[f32]>>(
             zip.start_file(format!("archive/data/{key}"), options.large_file(large))?;
             save::write_elements(&mut zip, data, dtype)?;
         }
-        zip.finish().map(drop).map_err(io::Error::from)
+        zip.finish().map_err(io::Error::from)?;
+        to.error.map_or(Ok(()), Err)
     })
+}
+
+/// A file that remembers its first error and reports success from then on, at plausible positions:
+/// a [`ZipWriter`] that is dropped after an error tries again and prints to standard error.
+struct FirstError<'a, 'f> {
+    to: &'a mut BufWriter<&'f File>,
+    position: u64,
+    error: Option<io::Error>,
+}
+
+impl Write for FirstError<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = bytes.len();
+        if self.error.is_none() {
+            match self.to.write(bytes) {
+                Ok(count) => written = count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => return Err(e),
+                Err(e) => self.error = Some(e),
+            }
+        }
+        self.position += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.error.is_none() {
+            self.error = self.to.flush().err();
+        }
+        Ok(())
+    }
+}
+
+impl Seek for FirstError<'_, '_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        if self.error.is_none() {
+            match self.to.seek(to) {
+                Ok(position) => {
+                    self.position = position;
+                    return Ok(position);
+                }
+                Err(e) => self.error = Some(e),
+            }
+        }
+        self.position = match to {
+            SeekFrom::Start(position) => position,
+            SeekFrom::Current(distance) | SeekFrom::End(distance) => {
+                self.position.saturating_add_signed(distance)
+            }
+        };
+        Ok(self.position)
+    }
 }
 
 /// Returns a pickle (protocol 2) that builds the state dict. It does not use the memo: class names
