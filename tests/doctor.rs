@@ -200,7 +200,7 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
         ("smoothed", "trainannot/p03.png", "values"),
         ("tiny", "train/p12.png", "20 x 15"),
         ("unknown_colors", "trainannot/p01.png", "1 colors: 1 2 3 (2880 px)"),
-        ("unreadable", "train/p05.png", "cut short"),
+        ("unreadable", "train/p05.png", "truncated file"),
         ("unreadable", "trainannot/p06.png", "PNG"),
     ];
     let names = |list: &[(String, String, String)]| {
@@ -321,7 +321,7 @@ fn an_image_with_an_exif_orientation_is_reported() {
     let reported = findings(root.path(), &[]);
     let fields: Vec<_> =
         reported.iter().map(|f| (f.0.as_str(), f.1.as_str(), f.2.as_str())).collect();
-    assert_eq!(fields, [("rotated", "train/p05.jpg", "turned upright (EXIF orientation 3)")]);
+    assert_eq!(fields, [("rotated", "train/p05.jpg", "rotated upright (EXIF orientation 3)")]);
     doctor(root.path(), &[]).success();
 }
 

@@ -188,9 +188,9 @@ fn fifos_devices_directories_and_empty_files_are_refused_at_once_and_by_name() {
     fs::create_dir(dir.path().join("directory")).unwrap();
     fs::write(dir.path().join("empty"), "").unwrap();
     for (name, words) in [
-        ("fifo", "fifo: is a FIFO, not a regular file; name a weight file on disk"),
+        ("fifo", "fifo: is a FIFO, not a regular file; pass a weight file on disk"),
         ("/dev/zero", "/dev/zero: is a device, not a regular file"),
-        ("directory", "directory: is a directory; name a weight file"),
+        ("directory", "directory: is a directory; pass a weight file"),
         ("empty", "empty: the file is empty"),
     ] {
         for arguments in [
@@ -355,7 +355,7 @@ fn a_device_that_is_not_there_is_called_by_its_name_and_what_hides_it_is_named()
     );
     let text = segment("", None, 2);
     assert!(text.contains("no device given; use auto, cpu, gpu"), "{text}");
-    // A backend that no machine has; metal's and DirectX's names are real ones elsewhere.
+    // A backend that does not exist on any system.
     let text = segment("vulkan:llvmpipe", Some("rubbish"), 1);
     assert!(
         text.contains(
@@ -369,5 +369,5 @@ fn a_device_that_is_not_there_is_called_by_its_name_and_what_hides_it_is_named()
         "{text}"
     );
     let text = output_of(atrous(dir.path()).env("WGPU_BACKEND", "rubbish"), &["devices"], 0);
-    assert!(text.contains("WGPU_BACKEND=rubbish leaves no adapter"), "{text}");
+    assert!(text.contains("WGPU_BACKEND=rubbish hides all adapters"), "{text}");
 }

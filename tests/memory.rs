@@ -22,12 +22,12 @@ fn atrous(directory: &Path) -> Command {
 fn image(path: &Path, w: u32, h: u32) {
     image::RgbImage::from_fn(w, h, |x, y| image::Rgb([x as u8, y as u8, 90]))
         .save(path)
-        .expect("the directory can be written");
+        .expect("the directory is writable");
 }
 
 /// A fresh directory with `tiny.safetensors` and `a.png`, 61 x 47.
 fn directory() -> tempfile::TempDir {
-    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     write_tiny(&directory.path().join("tiny.safetensors"));
     image(&directory.path().join("a.png"), 61, 47);
     directory
@@ -215,16 +215,14 @@ fn windows_are_counted_before_the_first_one_and_too_many_are_refused() {
         .assert()
         .code(2)
         .stderr(contains(
-            "128,064 windows in all, up to 128,064 for an image, 1 forward passes for each",
+            "128,064 windows in total, up to 128,064 per image, 1 forward passes each",
         ))
         .stderr(contains("an image has 128,064 windows, each a forward pass"))
-        .stderr(contains(
-            "at most 100000 are computed; take a larger `--stride` or a larger `--window`",
-        ));
+        .stderr(contains("the maximum is 100000; use a larger `--stride` or a larger `--window`"));
     eval("1", "1").assert().code(2).stderr(contains("smaller than the network's output stride"));
-    eval("200", "201").assert().code(2).stderr(contains("do not cover an image"));
+    eval("200", "201").assert().code(2).stderr(contains("do not cover the image"));
     eval("200", "200")
         .assert()
         .success()
-        .stderr(contains("4 windows in all").and(contains("WARN").not()));
+        .stderr(contains("4 windows in total").and(contains("WARN").not()));
 }

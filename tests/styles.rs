@@ -179,7 +179,7 @@ fn a_cutout_of_classes_without_a_background_asks_what_to_keep() {
     let output = atrous(directory.path()).args(args).assert().code(2).get_output().clone();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
-        stderr.contains("no class called background; choose with --keep among sky, road"),
+        stderr.contains("the network has no class `background` to remove; choose among sky, road"),
         "{stderr}"
     );
     atrous(directory.path()).args(args).args(["--keep", "road,person"]).assert().success();

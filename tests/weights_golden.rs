@@ -111,7 +111,7 @@ fn every_kind_of_value_in_a_state_dict_is_listed_or_named_as_ignored() {
         assert_tensor(&file, name, &[3], seed + 1);
     }
     let ignored: Vec<&str> = file.ignored().iter().map(|i| i.name.as_str()).collect();
-    assert_eq!(ignored, ["complex", "f8", "quantized", "sparse", "nothing", "state"]);
+    assert_eq!(ignored, ["complex", "f8", "quantised", "sparse", "nothing", "state"]);
     assert_eq!(file.ignored()[2].kind, "a quantized tensor");
     assert_eq!(file.metadata()["version"], "3");
     assert_eq!(file.metadata()["name"], "kinds");

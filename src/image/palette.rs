@@ -352,7 +352,8 @@ mod tests {
         let error = ClassTable::parse(&format!("0 sky 1 2 3\n{}", "x".repeat(1 << 20)))
             .unwrap_err()
             .to_string();
-        assert!(error.starts_with("line 2: `xxx") && error.len() < 200, "{} bytes", error.len());
+        let start = "line 2: expected `NUMBER NAME R G B` with colors 0 to 255, found `xxx";
+        assert!(error.starts_with(start) && error.len() < 200, "{error}");
     }
 
     #[test]

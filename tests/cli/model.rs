@@ -173,11 +173,7 @@ fn import_and_inspect_report_the_same_network() {
         .stdout(contains("[1, 33, 33, 8]"));
     // A network with one input channel cannot segment images.
     let args = ["segment", "a.png", "-w", "gray.safetensors", "-o", "gray.png"];
-    atrous(dir.path())
-        .args(args)
-        .assert()
-        .failure()
-        .stderr(contains("expects 1 input channels, an image has 3"));
+    atrous(dir.path()).args(args).assert().failure().stderr(contains("expects 1 input channels"));
     atrous(dir.path())
         .args(["export", "tiny.safetensors", "tiny.pth", "--dialect", "atrous"])
         .assert()

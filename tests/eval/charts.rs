@@ -14,7 +14,7 @@ fn charts_that_cannot_be_written_are_refused_before_anything_is_scored() {
         (vec!["--confusion", "matrix.pdf"], 2, "matrix.pdf: unsupported image format; use .png"),
         (vec!["--confusion", "matrix"], 2, "matrix: unsupported image format; use .png"),
         (vec!["--confusion", "directory.png"], 1, "directory.png: is a directory"),
-        (vec!["--trimap", "1", "--trimap-plot", "none/bands.png"], 1, "create the directory first"),
+        (vec!["--trimap", "1", "--trimap-plot", "none/bands.png"], 1, "create it first"),
     ] {
         let run = atrous(directory.path())
             .args(EVAL)

@@ -52,7 +52,7 @@ fn sixty_frames_give_sixty_frames_in_order_with_the_right_rate() {
         .assert()
         .success()
         .stdout(
-            contains("video.y4m (45x35, 30000/1001 frames a second) -> out/both.y4m: 60 frames in")
+            contains("video.y4m (45x35, 30000/1001 fps) -> out/both.y4m: 60 frames in")
                 .and(contains("background")),
         );
     let (info, frames) = read_all(&dir.path().join("out/both.y4m"), &VideoOptions::default());
@@ -251,7 +251,7 @@ fn a_video_that_breaks_off_gives_its_frames_and_an_error() {
         .code(1)
         .stdout(contains("3 frames in"))
         .stderr(contains(
-            "after 3 frames, which are in out.y4m: video.y4m: frame 4: the stream ends",
+            "after 3 frames, which were written to out.y4m: video.y4m: frame 4: the stream ends",
         ));
     in_order(&read_all(&dir.path().join("out.y4m"), &VideoOptions::default()).1, 3);
 
@@ -274,14 +274,14 @@ fn arguments_that_contradict_each_other_are_refused() {
     write_numbered(&dir.path().join("video.y4m"), &info(45, 35, "25"), 1).unwrap();
     numbered(45, 35, 1).save(dir.path().join("a.png")).unwrap();
     let cases: [(&[&str], &str); 11] = [
-        (&["video.y4m", "video.y4m", "--every", "2"], "one at a time"),
-        (&["-", "a.png"], "one at a time"),
-        (&["video.y4m", "-o", "out.png"], "does not go into such a file"),
+        (&["video.y4m", "video.y4m", "--every", "2"], "only one video"),
+        (&["-", "a.png"], "only one video"),
+        (&["video.y4m", "-o", "out.png"], "unsupported video output format"),
         (&["video.y4m", "-o", "video.y4m"], "is an input and would be replaced by"),
-        (&["video.y4m", "--fps", "30"], "tells its own rate"),
+        (&["video.y4m", "--fps", "30"], "this video has a frame rate"),
         (&["video.y4m", "--probabilities"], "--probabilities"),
-        (&["a.png", "--frames", "1..2"], "is no video"),
-        (&["-"], "say where the result goes"),
+        (&["a.png", "--frames", "1..2"], "is not a video"),
+        (&["-"], "this input needs an output"),
         (&["video.y4m", "--frames", "3..2"], "invalid frame range"),
         (&["video.y4m", "--every", "0"], "--every"),
         (&["video.y4m", "--pixel-format", "rgb24"], "--raw-size"),
@@ -289,10 +289,9 @@ fn arguments_that_contradict_each_other_are_refused() {
     for (arguments, reason) in cases {
         segment(dir.path(), arguments).write_stdin("").assert().code(2).stderr(contains(reason));
     }
-    segment(dir.path(), &["video.y4m", "a.png", "-o", "out/"])
-        .assert()
-        .code(1)
-        .stderr(contains("video.y4m: is a video").and(contains("one at a time")));
+    segment(dir.path(), &["video.y4m", "a.png", "-o", "out/"]).assert().code(1).stderr(
+        contains("video.y4m: expected an image, found a video").and(contains("one at a time")),
+    );
     assert!(dir.path().join("out/a.png").exists(), "the image is still segmented");
     segment(dir.path(), &["none.y4m"]).assert().code(1).stderr(contains("none.y4m"));
     segment(dir.path(), &["-", "-o", "x.y4m"])

@@ -250,7 +250,7 @@ fn every_error_is_printed_once() {
     segment(dir.path(), &[""])
         .assert()
         .code(2)
-        .stderr(contains("the name of an input is empty; name an image"));
+        .stderr(contains("the name is empty; name an image"));
 }
 
 #[test]
@@ -263,12 +263,12 @@ fn places_that_cannot_be_written_are_named() {
     refused(
         dir.path(),
         &["a.png", "b.png", "-o", "file"],
-        "file: is a file, and there is more than one result",
+        "file: is a file, but there are several results",
     );
     segment(dir.path(), &["video.y4m", "-o", "file/out.y4m"])
         .assert()
         .code(1)
-        .stderr(contains("file: the directory cannot be created"));
+        .stderr(contains("file: could not create the directory"));
     segment(dir.path(), &["video.y4m", "-o", "file/frames/"])
         .assert()
         .code(1)
@@ -324,7 +324,7 @@ fn a_full_or_closed_output_is_an_error_that_hides_no_other() {
     std::fs::write(dir.path().join("cut.y4m"), &whole[..whole.len() - 9]).unwrap();
     let (code, stderr) = run(&["cut.y4m", "-o", "cut-out.y4m"], closed());
     assert!(
-        code == Some(1) && stderr.contains("after 4 frames, which are in cut-out.y4m"),
+        code == Some(1) && stderr.contains("after 4 frames, which were written to cut-out.y4m"),
         "{code:?}, {stderr}"
     );
 }

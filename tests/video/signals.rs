@@ -160,7 +160,7 @@ fn a_stalled_stream_is_finished_with_the_frames_so_far_by_each_signal() {
         running.signal(signal);
         let (status, stderr) = running.end();
         assert!(
-            status.success() && stderr.contains("stopping after the frames under way"),
+            status.success() && stderr.contains("stopping after the frames in progress"),
             "{signal}: {status}, {stderr}"
         );
         assert_eq!(names(dir.path()), ["out.y4m", "tiny.safetensors"], "{signal}");
@@ -203,7 +203,7 @@ fn a_signal_before_the_first_frame_ends_at_once_and_leaves_nothing() {
             let (status, stderr) = running.end();
             assert_eq!(status.code(), Some(code), "{stderr}");
             assert!(
-                stderr.contains("stopped before the first frame, so nothing was written"),
+                stderr.contains("stopped before the first frame; nothing was written"),
                 "{stderr}"
             );
             assert_eq!(names(dir.path()), ["tiny.safetensors"], "{name}");
