@@ -127,7 +127,7 @@ impl OutputCheck {
     /// Returns an error if it already contains frames or an input, or cannot be read.
     pub(super) fn writes_frames(&mut self, directory: &Path) -> Result<()> {
         if let Some(held) = crate::video::frame_in(directory)? {
-            return Err(error!(Usage, "holds frames already, such as {}", held.display())
+            return Err(error!(Usage, "already contains frames, such as {}", held.display())
                 .file(directory)
                 .advice("empty it, or name another directory with -o"));
         }

@@ -96,7 +96,7 @@ fn a_directory_with_frames_or_an_input_takes_no_frames() {
     outputs.reads(&at("free/tiny.safetensors"), "the weight file");
     let error = outputs.writes_frames(&at("numbered")).unwrap_err().to_string();
     assert!(
-        error.contains("numbered: holds frames already, such as 000003.png; empty it"),
+        error.contains("numbered: already contains frames, such as 000003.png; empty it"),
         "{error}"
     );
     let error = outputs.writes_frames(&at("free/../mixed/")).unwrap_err().to_string();

@@ -100,12 +100,12 @@ fn numbered_frames_are_never_replaced_by_their_own_masks() {
         refused(
             dir.path(),
             &[input, "--fps", "5", "-o", "fz/", "-s", "mask"],
-            "fz/: holds frames already, such as 000003.png",
+            "fz/: already contains frames, such as 000003.png",
         );
     }
     refused(dir.path(), &["fz/*.png", "-o", "fz/", "-s", "mask"], "is an input");
     refused(dir.path(), &["shots/s%d.png", "-o", "shots/"], "which is an input");
-    refused(dir.path(), &["shots/s%d.png", "-o", "fz/"], "holds frames already");
+    refused(dir.path(), &["shots/s%d.png", "-o", "fz/"], "already contains frames");
     write_numbered(&dir.path().join("video.y4m"), &info(45, 35, "25"), 2).unwrap();
     refused(dir.path(), &["video.y4m", "-o", "./video.y4m"], "video.y4m: is an input");
     #[cfg(unix)]
