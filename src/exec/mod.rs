@@ -190,7 +190,7 @@ impl Runner {
     /// done.
     ///
     /// # Errors
-    /// Where an input is missing or misshapen, or the device fails.
+    /// Returns an error if an input is missing or has the wrong type, or if the device fails.
     pub async fn run_async(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
         let ordered = self.ordered(inputs)?;
         match &self.kind {

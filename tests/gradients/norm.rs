@@ -119,7 +119,10 @@ fn one_value_for_each_channel_is_refused() {
     let vector = TensorType::f32(Shape::vector(4));
     let error =
         BatchNormTrain { eps: EPS }.infer(&[vector, vector, vector]).unwrap_err().to_string();
-    assert!(error.contains("no variance") && error.contains("larger batch"), "{error}");
+    assert!(
+        error.contains("more than one value per channel") && error.contains("larger batch"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -257,6 +257,6 @@ fn operands_that_do_not_fit_are_refused_with_the_shapes() {
     refused(&BatchNorm { eps: 1e-5 }, &[a, a, a, a, a], &["weight", "[1, 1, 1, 6]"]);
     refused(&Dropout { p: 1.0 }, &[a], &["below 1"]);
     let prepare = Preprocess { h: 4, w: 4, scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.0; 3] };
-    refused(&prepare, &[TensorType::u8(Shape::new(1, 5, 4, 3))], &["5 by 4", "4 by 4", "resize"]);
-    refused(&prepare, &[a], &["bytes"]);
+    refused(&prepare, &[TensorType::u8(Shape::new(1, 5, 4, 3))], &["5x4", "4x4", "resize"]);
+    refused(&prepare, &[a], &["three u8 channels"]);
 }
