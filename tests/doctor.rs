@@ -331,7 +331,7 @@ fn files_that_are_too_large_or_endless_are_reported_and_not_read() {
     let path = |file: &str| root.path().join(file);
     // A sparse file, which takes no space.
     fs::File::create(path("train/p05.png")).unwrap().set_len((1 << 30) + 1).unwrap();
-    let mut expected = vec![("train/p05.png", "more than the limit of 1024 MiB")];
+    let mut expected = vec![("train/p05.png", "over the limit of 1024 MiB")];
     let endless: &[&str] = if cfg!(unix) { &["train/p06.png", "trainannot/p07.png"] } else { &[] };
     for &file in endless {
         fs::remove_file(path(file)).unwrap();

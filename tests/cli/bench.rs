@@ -61,12 +61,12 @@ fn bench_measures_a_file_and_a_named_network() {
         "1",
         "--nodes",
         "2",
-        "--output",
+        "--compute",
         "logits",
     ];
     let lines =
         bench(&text).success().stdout(contains("to `logits`").and(contains("The 2 slowest of")));
-    lines.stderr(contains("measuring on CPU executor"));
+    lines.stderr(contains("device: CPU executor"));
     let named = json(&[
         "--network",
         "resnet18",

@@ -53,7 +53,9 @@ fn verify_finds_the_modified_node() {
         }
     }
     atrous::weights::write_safetensors(file("bad.safetensors"), reference, &none, dtype).unwrap();
-    verify("bad.safetensors").code(1).stderr(contains("node `aspp`: the first that differs: 1 of"));
+    verify("bad.safetensors")
+        .code(1)
+        .stderr(contains("node `aspp`: is the first that differs: 1 of"));
     let args = [
         "infer",
         "-w",
@@ -132,7 +134,7 @@ fn inspect_counts_the_auxiliary_head_separately() {
     assert_eq!(number(&with, "parameters") - auxiliary, number(&without, "parameters"));
     assert_eq!(with["multi_adds"], without["multi_adds"]);
     inspect(&[]).stdout(
-        contains("of the parameters are the auxiliary head's")
+        contains("of the parameters in the auxiliary head")
             .and(contains("at 65x65, without the auxiliary head")),
     );
 }

@@ -143,7 +143,7 @@ fn the_preset_size_is_reported_and_can_be_overridden() {
         command.assert().success()
     };
     segment(&[]).stderr(contains(
-        "size 40 on the short side, the preset in the weights; --size native for the image's own",
+        "size: 40 on the short side (the preset in the weights); use --size native",
     ));
     segment(&["--size", "native"]).stderr(contains("short side").not());
     let report = |more: &[&str]| -> serde_json::Value {
