@@ -17,5 +17,6 @@ fn main() -> Result<()> {
     let table = segmenter.model().class_table();
     println!("on {}: {:.0} ms", segmenter.device(), segmentation.network_time.as_secs_f64() * 1e3);
     print!("{}", legend_table(&legend(&segmentation.labels, &table), false));
-    Overlay::default().draw(&image, &segmentation.labels, &table)?.save(output)
+    // The command line's overlay: bright colors, the same opacity.
+    Overlay::default().draw(&image, &segmentation.labels, &table.vivid())?.save(output)
 }

@@ -20,8 +20,9 @@ fn data_directory() -> Option<PathBuf> {
 }
 
 #[test]
+#[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn the_voc_samples_are_listed_and_their_masks_contain_classes() {
-    let Some(root) = data_directory() else { return };
+    let Some(root) = data_directory() else { panic!("the data directory is missing") };
     for (name, layout, count) in
         [("voc-sample", DatasetLayout::Voc, 13), ("voc-crops513", DatasetLayout::Directories, 14)]
     {
@@ -51,8 +52,9 @@ fn the_voc_samples_are_listed_and_their_masks_contain_classes() {
 }
 
 #[test]
+#[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn camvids_masks_have_the_shares_of_classes_that_its_readme_states() {
-    let Some(root) = data_directory() else { return };
+    let Some(root) = data_directory() else { panic!("the data directory is missing") };
     let stated = [
         0.1685, 0.2326, 0.0098, 0.3166, 0.0449, 0.0972, 0.0117, 0.0113, 0.0587, 0.0064, 0.0029,
         0.0395,
@@ -101,8 +103,9 @@ fn a_mask_of_another_size_than_its_image_is_refused_by_name() {
 /// The recipe's augmentation on CamVid: every class occurs, values are in range, and another loader
 /// that starts in the middle returns the same bits.
 #[test]
+#[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn camvid_batches_contain_every_class_and_can_be_resumed() {
-    let Some(root) = data_directory() else { return };
+    let Some(root) = data_directory() else { panic!("the data directory is missing") };
     let listing = data::open(root.join("camvid"), Some("train")).unwrap();
     let augmentation =
         Augmentation { crop: (240, 320), balanced: 0.5, jitter: 0.3, ..Default::default() };
@@ -130,8 +133,9 @@ fn camvid_batches_contain_every_class_and_can_be_resumed() {
 }
 
 #[test]
+#[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn the_doctor_has_no_findings_on_valid_masks() {
-    let Some(root) = data_directory() else { return };
+    let Some(root) = data_directory() else { panic!("the data directory is missing") };
     for (name, pairs) in [("camvid", 468), ("voc-sample", 13), ("voc-crops513", 14)] {
         let doctor = Doctor::new(root.join(name), &[], None).unwrap();
         let examination = doctor.examine(|| {});

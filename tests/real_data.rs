@@ -29,8 +29,9 @@ fn gpu_choice() -> Option<DeviceChoice> {
 /// As tests/golden/voc_miou.py, which has 0.7677 and 0.7397 in PyTorch with images resized in 8
 /// bits.
 #[test]
+#[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn phone_networks_score_what_they_should_on_voc_images() {
-    let Some(data) = support::data() else { return };
+    let Some(data) = support::data() else { panic!("the data directory is missing") };
     let pairs = voc_pairs(&data);
     assert_eq!(pairs.len(), 27);
     for (name, expected) in
@@ -65,8 +66,12 @@ fn agreement(a: &LabelMap, b: &LabelMap) -> f64 {
 }
 
 #[test]
+#[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
+#[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
 fn executors_agree_on_every_photo_and_runs_repeat_to_the_bit() {
-    let (Some(data), Some(gpu)) = (support::data(), gpu_choice()) else { return };
+    let (Some(data), Some(gpu)) = (support::data(), gpu_choice()) else {
+        panic!("needs data or an adapter")
+    };
     let name = "deeplabv3_mnv2_dm05_voc21.safetensors";
     let (cpu, gpu) =
         (segmenter(&data, name, 16, &DeviceChoice::Cpu), segmenter(&data, name, 16, &gpu));
@@ -89,9 +94,13 @@ fn executors_agree_on_every_photo_and_runs_repeat_to_the_bit() {
 
 /// `cargo test --release --test real_data -- --ignored`: minutes on a software adapter.
 #[test]
+#[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
+#[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
 #[ignore = "slow: every photo at full size on both executors with every network"]
 fn executors_agree_on_every_photo_at_full_size() {
-    let (Some(data), Some(gpu)) = (support::data(), gpu_choice()) else { return };
+    let (Some(data), Some(gpu)) = (support::data(), gpu_choice()) else {
+        panic!("needs data or an adapter")
+    };
     let networks = [
         ("deeplabv3_mnv2_dm05_voc21", 16),
         ("deeplabv3_mnv2_voc21", 16),
@@ -118,8 +127,9 @@ fn executors_agree_on_every_photo_at_full_size() {
 }
 
 #[test]
+#[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn networks_find_what_the_photos_show() {
-    let Some(data) = support::data() else { return };
+    let Some(data) = support::data() else { panic!("the data directory is missing") };
     let shows = |weights: &str, photo: &str, class: &str, at_least: f64| {
         let network = segmenter(&data, weights, 16, &DeviceChoice::Cpu);
         let image = decode(data.join("data/photos").join(photo)).unwrap();

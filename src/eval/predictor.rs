@@ -410,8 +410,11 @@ mod tests {
     /// Allocates nothing: the limits of the device are checked before the first buffer, and the CPU
     /// allocates when a graph is run.
     #[test]
+    #[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
     fn scales_and_windows_past_the_devices_limits_run_on_the_cpu() {
-        let Some((segmenter, _)) = crate::segmenter::tests::tiny_on_gpu() else { return };
+        let Some((segmenter, _)) = crate::segmenter::tests::tiny_on_gpu() else {
+            panic!("no GPU adapter was found")
+        };
         let Device::Gpu(gpu) = segmenter.device() else { panic!("a GPU was asked for") };
         // Three channels are one vec4 of 16 bytes.
         let side =

@@ -23,7 +23,7 @@ pub struct Overlay {
 
 impl Default for Overlay {
     fn default() -> Self {
-        Self { opacity: 0.55, outline: None, tint_background: false }
+        Self { opacity: 0.6, outline: None, tint_background: false }
     }
 }
 

@@ -414,8 +414,9 @@ pub(crate) mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
     fn a_lost_device_is_opened_again_once_and_the_image_comes_out() {
-        let Some((segmenter, image)) = tiny_on_gpu() else { return };
+        let Some((segmenter, image)) = tiny_on_gpu() else { panic!("no GPU adapter was found") };
         let before = segmenter.segment(&image, SizeRule::Native).unwrap().labels;
         let Device::Gpu(lost) = segmenter.device() else { panic!("expected a GPU") };
         lost.device.destroy();
@@ -426,8 +427,9 @@ pub(crate) mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
     fn a_device_that_is_lost_while_threads_have_work_on_it_is_told_to_be_lost() {
-        let Some((segmenter, image)) = tiny_on_gpu() else { return };
+        let Some((segmenter, image)) = tiny_on_gpu() else { panic!("no GPU adapter was found") };
         let before = segmenter.segment(&image, SizeRule::Native).unwrap().labels;
         let Device::Gpu(lost) = segmenter.device() else { panic!("expected a GPU") };
         // Until the device is replaced, so that it is lost while work is pending, however fast it

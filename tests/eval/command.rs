@@ -199,8 +199,9 @@ fn labels_that_only_a_class_table_option_ignores_do_not_count() {
 /// 13 photographs and 14 crops; tests/golden/voc_miou.py has 0.7677 in PyTorch with images resized
 /// in 8 bits.
 #[test]
+#[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn eval_gives_the_score_of_the_phone_network_on_voc_images() {
-    let Some(data) = support::data() else { return };
+    let Some(data) = support::data() else { panic!("the data directory is missing") };
     let weights = data.join("weights/deeplabv3_mnv2_dm05_voc21.safetensors");
     let mut matrix = vec![vec![0u64; 21]; 21];
     for (set, split) in [("voc-sample", Some("all")), ("voc-crops513", None)] {

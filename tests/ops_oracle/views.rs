@@ -131,8 +131,9 @@ fn graph_of(case: &Case, rng: &mut Rng) -> Graph {
 }
 
 #[test]
+#[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
 fn operands_in_views_give_the_same_as_operands_of_their_own() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu() else { panic!("no GPU adapter was found") };
     let mut rng = Rng(41);
     let mut failures = Vec::new();
     for case in cases() {
@@ -165,8 +166,9 @@ fn operands_in_views_give_the_same_as_operands_of_their_own() {
 }
 
 #[test]
+#[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
 fn an_image_is_prepared_into_a_view() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = gpu() else { panic!("no GPU adapter was found") };
     let mut graph = Graph::new();
     let shape = Shape::new(2, 5, 7, 3);
     let image = graph.input("image", TensorType::u8(shape));

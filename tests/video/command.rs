@@ -1,6 +1,5 @@
 //! `atrous segment` on videos, as a process.
 
-use super::containers::ffmpeg;
 use super::*;
 use crate::support::models::write_tiny;
 use assert_cmd::Command;
@@ -64,10 +63,8 @@ fn sixty_frames_give_sixty_frames_in_order_with_the_right_rate() {
 }
 
 #[test]
+#[cfg_attr(not(has_ffmpeg), ignore = "needs ffmpeg")]
 fn containers_through_ffmpeg_keep_sixty_frames_too() {
-    if !ffmpeg() {
-        return;
-    }
     let dir = directory();
     write_numbered(&dir.path().join("video.mp4"), &info(64, 48, "24000/1001"), 60).unwrap();
     segment(dir.path(), &["video.mp4", "--style", "side-by-side"])

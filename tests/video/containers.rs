@@ -4,21 +4,9 @@ use super::*;
 use atrous::image::{ClassTable, LabelMap};
 use std::process::Command;
 
-/// Returns whether ffmpeg is installed, and prints a message if it is not.
-pub(super) fn ffmpeg() -> bool {
-    let is_installed =
-        Command::new("ffmpeg").arg("-version").output().is_ok_and(|o| o.status.success());
-    if !is_installed {
-        println!("skipped: no ffmpeg");
-    }
-    is_installed
-}
-
 #[test]
+#[cfg_attr(not(has_ffmpeg), ignore = "needs ffmpeg")]
 fn containers_keep_frames_order_and_the_exact_rate() {
-    if !ffmpeg() {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     for (name, w, h, rate) in [
         ("a.mp4", 64, 48, "30000/1001"),
@@ -47,10 +35,8 @@ fn containers_keep_frames_order_and_the_exact_rate() {
 /// Large areas of pure colors survive both matrices, at sizes on both sides of the threshold at
 /// which players change the matrix.
 #[test]
+#[cfg_attr(not(has_ffmpeg), ignore = "needs ffmpeg")]
 fn colors_come_back_from_containers() {
-    if !ffmpeg() {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     for (w, h) in [(64, 48), (1280, 16)] {
         let path = dir.path().join(format!("{w}.mkv"));
@@ -75,6 +61,7 @@ fn colors_come_back_from_containers() {
 }
 
 #[test]
+#[cfg_attr(not(has_ffmpeg), ignore = "needs ffmpeg")]
 fn masks_go_into_containers_without_loss_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let refused = create(dir.path().join("m.mp4"), &info(5, 3, "25"), Some(&ClassTable::voc()))
@@ -82,9 +69,6 @@ fn masks_go_into_containers_without_loss_or_not_at_all() {
         .expect("lossy")
         .to_string();
     assert!(refused.contains("m.mp4") && refused.contains(".mkv"), "{refused}");
-    if !ffmpeg() {
-        return;
-    }
     let path = dir.path().join("m.mkv");
     let mask = LabelMap::new(5, 3, (0..15).collect()).unwrap();
     let mut sink = create(&path, &info(5, 3, "25"), Some(&ClassTable::voc())).unwrap();
@@ -106,10 +90,8 @@ fn masks_go_into_containers_without_loss_or_not_at_all() {
 
 /// Written with ffmpeg, because no dependency writes animated WebP.
 #[test]
+#[cfg_attr(not(has_ffmpeg), ignore = "needs ffmpeg")]
 fn animated_webp_is_read_with_its_times() {
-    if !ffmpeg() {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     let (video, path) = (dir.path().join("a.y4m"), dir.path().join("a.webp"));
     write_numbered(&video, &info(64, 48, "25"), 6).unwrap();
@@ -145,7 +127,7 @@ fn what_ffmpeg_says_about_damaged_containers_is_passed_on() {
     let missing =
         open(dir.path().join("none.mp4"), &VideoOptions::default()).err().unwrap().to_string();
     assert!(missing.contains("none.mp4: could not be opened"), "{missing}");
-    if !ffmpeg() {
+    if !cfg!(has_ffmpeg) {
         let error = open(&path, &VideoOptions::default()).err().unwrap().to_string();
         assert!(error.contains("not installed") && error.contains("install ffmpeg"), "{error}");
         return;

@@ -2,7 +2,6 @@
 //! so far, and leaves no temporary files.
 
 use super::command::{directory, in_order};
-use super::containers::ffmpeg;
 use super::support::ending_signals;
 use super::*;
 use std::io::{Read, Write};
@@ -169,10 +168,8 @@ fn a_stalled_stream_is_finished_with_the_frames_so_far_by_each_signal() {
 }
 
 #[test]
+#[cfg_attr(not(has_ffmpeg), ignore = "needs ffmpeg")]
 fn a_container_is_finished_by_sigterm_too() {
-    if !ffmpeg() {
-        return;
-    }
     let dir = directory();
     let mut running = Running::segment(dir.path(), &[&RAW[..], &["out.mkv"]].concat());
     running.feed(0..5);
@@ -272,10 +269,8 @@ fn an_ffmpeg_that_hangs_while_it_opens_does_not_hold_up_the_exit() {
 
 /// The length is only used for the progress bar.
 #[test]
+#[cfg_attr(not(has_ffmpeg), ignore = "needs ffmpeg")]
 fn an_ffprobe_that_hangs_costs_seconds_and_no_frames() {
-    if !ffmpeg() {
-        return;
-    }
     let dir = directory();
     write_numbered(&dir.path().join("video.mkv"), &info(64, 48, "25"), 3).unwrap();
     let path = fake_programs(dir.path(), &[("ffprobe", "exec sleep 1000")]);

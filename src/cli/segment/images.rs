@@ -149,6 +149,17 @@ fn work<'a>(
             let (segmentation, file) = result.map_err(|e| e.file(&job.input))?;
             Ok((image, segmentation, file))
         });
+        if let Ok((image, segmentation, _)) = &result {
+            let (width, height) = segmentation.fit.padded;
+            log::info!(
+                "{}: {}x{} pixels at {width}x{height}, network {:.1?}, labels {:.1?}",
+                job.input.display(),
+                image.width,
+                image.height,
+                segmentation.network_time,
+                segmentation.labels_time
+            );
+        }
         (job, result)
     };
     let bytes =

@@ -170,6 +170,14 @@ impl Tools {
         let tuning = args.device.tuning(args.quiet || args.json);
         let segmenter = Segmenter::new(model, &args.device.device)?.with_tuning(tuning);
         let device = segmenter.device().to_string();
+        let model = segmenter.model();
+        log::info!(
+            "network: {} with {} classes, output stride {}, dialect {}",
+            model.config.backbone.title(),
+            model.config.classes().unwrap_or(0),
+            model.config.output_stride,
+            model.dialect
+        );
         if !args.quiet && !args.json {
             say(&format!("device: {device}"));
             if let Some(preset) =
