@@ -246,7 +246,7 @@ fn the_second_signal_ends_at_once_and_takes_files_and_children_along() {
     assert!(!is_alive(&child), "the encoder was left running");
     assert_eq!(
         names(dir.path()),
-        ["bin", "video.rgb", "tiny.safetensors"],
+        ["bin", "tiny.safetensors", "video.rgb"],
         "the encoder's temporary file was left"
     );
 }
@@ -264,7 +264,7 @@ fn an_ffmpeg_that_hangs_while_it_opens_does_not_hold_up_the_exit() {
     let (status, stderr) = running.end();
     assert_eq!(status.code(), Some(143), "{stderr}");
     assert!(!is_alive(&child), "ffmpeg was left running");
-    assert_eq!(names(dir.path()), ["bin", "video.mkv", "tiny.safetensors"]);
+    assert_eq!(names(dir.path()), ["bin", "tiny.safetensors", "video.mkv"]);
 }
 
 /// The length is only used for the progress bar.
