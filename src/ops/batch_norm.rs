@@ -122,8 +122,8 @@ impl Op for BatchNorm {
         ];
         let gradients =
             backward.ops("x", BatchNormGrad { eps: self.eps, frozen: true }, &inputs)?;
-        for i in 0..3 {
-            backward.add_gradient(i, gradients[i]);
+        for (i, gradient) in gradients.into_iter().take(3).enumerate() {
+            backward.add_gradient(i, gradient);
         }
         Ok(())
     }

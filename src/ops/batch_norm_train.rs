@@ -173,8 +173,8 @@ impl Op for BatchNormTrain {
         ];
         let gradients =
             backward.ops("x", BatchNormGrad { eps: self.eps, frozen: false }, &inputs)?;
-        for i in 0..3 {
-            backward.add_gradient(i, gradients[i]);
+        for (i, gradient) in gradients.into_iter().take(3).enumerate() {
+            backward.add_gradient(i, gradient);
         }
         Ok(())
     }
