@@ -6,7 +6,7 @@
 //! is an error of kind [`OutOfMemory`](crate::ErrorKind::OutOfMemory).
 //!
 //! Zeroed memory occupies no pages until it is written. So memory promised to a graph that has not
-//! run yet still counts as available for the system; a [`Reservation`] keeps track of it.
+//! run yet still counts as available for the system; a reservation keeps track of it.
 
 #[cfg(feature = "cli")]
 mod reserve;

@@ -23,7 +23,7 @@ const LAYOUT: Layout = match Layout::from_size_align(BYTES, 4096) {
 static RESERVE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static EXHAUSTED: AtomicBool = AtomicBool::new(false);
 
-/// The system's allocator, with a reserve for small allocations once [`hold`] was called.
+/// The system's allocator, with a reserve for small allocations once `hold` was called.
 pub struct ReserveAllocator;
 
 // SAFETY: all methods forward to `System`, with the layouts that they were given; a retry after a

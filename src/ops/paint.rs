@@ -98,7 +98,7 @@ impl Style {
     }
 }
 
-/// Frames u32 `[N, H, W, 1]` (packed pixels, see [`super::Frame`]), scores f32 `[N, h, w, C]`, a
+/// Frames u32 `[N, H, W, 1]` (packed pixels, see [`super::PreprocessFrame`]), scores f32 `[N, h, w, C]`, a
 /// [`Style`], and background images `behind`, f32 `[N, h', w', 3]` of 0 to 255, to painted, opaque
 /// frames u32 `[N, H, W, 1]`.
 ///
