@@ -26,7 +26,7 @@ fn is_control(c: char) -> bool {
 /// Replaces each control character, including line breaks, with U+FFFD. Other Unicode text is
 /// unchanged.
 ///
-/// [`Error`] and [`ClassTable`](crate::image::ClassTable) apply it themselves; use it for names
+/// [`Error`](crate::Error) and [`ClassTable`](crate::image::ClassTable) apply it themselves; use it for names
 /// that a program prints without them.
 ///
 /// ```

@@ -124,7 +124,7 @@ impl Segmenter {
         })
     }
 
-    /// Sets how kernels are chosen: a [`TuningMode`](crate::tune::Mode), or a [`Tuning`] that also
+    /// Sets how kernels are chosen: a [`TuningMode`](crate::tune::TuningMode), or a [`Tuning`] that also
     /// reports its progress. By default, kernels measured earlier on this device are used,
     /// otherwise those expected to be fastest. Cached networks are dropped. It has no effect on the
     /// CPU executor.
