@@ -1,5 +1,6 @@
 //! States what the tests can use on this machine, so that a test that lacks it is reported as
-//! ignored, with the reason: `has_data`, `has_gpu` and `has_ffmpeg`. The library does not depend on
+//! ignored, with the reason: `has_data`, `has_gpu`, `has_ffmpeg`
+//! and `is_package`. The library does not depend on
 //! them.
 
 use std::env;
@@ -9,6 +10,8 @@ fn main() {
     for variable in ["ATROUS_DATA", "ATROUS_DEVICE", "ATROUS_REQUIRE_GPU", "PATH"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
+    // Cargo adds this file to packages, which contain neither weights nor images.
+    state("is_package", Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml.orig").exists());
     state("has_data", data());
     state("has_gpu", gpu());
     state("has_ffmpeg", ffmpeg());

@@ -1,28 +1,18 @@
 //! The project's sample data, if it is present (`ATROUS_DATA`): lists, masks and class tables.
 
+mod support;
+
 use atrous::data::doctor::{Doctor, Problem};
 use atrous::data::{self, Augmentation, DatasetLayout, Loader, LoaderOptions};
 use atrous::eval::Confusion;
 use atrous::image::{ClassTable, LabelMap, legend};
 use atrous::models::Preprocessing;
 use atrous::tensor::Shape;
-use std::path::PathBuf;
-
-/// The data directory: `ATROUS_DATA`, or `../shared` next to the repository.
-fn data_directory() -> Option<PathBuf> {
-    let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let root = std::env::var_os("ATROUS_DATA").map_or_else(default, PathBuf::from).join("data");
-    if !root.is_dir() {
-        println!("skipped: no data");
-        return None;
-    }
-    Some(root)
-}
 
 #[test]
 #[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn the_voc_samples_are_listed_and_their_masks_contain_classes() {
-    let Some(root) = data_directory() else { panic!("the data directory is missing") };
+    let root = support::data().join("data");
     for (name, layout, count) in
         [("voc-sample", DatasetLayout::Voc, 13), ("voc-crops513", DatasetLayout::Directories, 14)]
     {
@@ -54,7 +44,7 @@ fn the_voc_samples_are_listed_and_their_masks_contain_classes() {
 #[test]
 #[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn camvids_masks_have_the_shares_of_classes_that_its_readme_states() {
-    let Some(root) = data_directory() else { panic!("the data directory is missing") };
+    let root = support::data().join("data");
     let stated = [
         0.1685, 0.2326, 0.0098, 0.3166, 0.0449, 0.0972, 0.0117, 0.0113, 0.0587, 0.0064, 0.0029,
         0.0395,
@@ -105,7 +95,7 @@ fn a_mask_of_another_size_than_its_image_is_refused_by_name() {
 #[test]
 #[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn camvid_batches_contain_every_class_and_can_be_resumed() {
-    let Some(root) = data_directory() else { panic!("the data directory is missing") };
+    let root = support::data().join("data");
     let listing = data::open(root.join("camvid"), Some("train")).unwrap();
     let augmentation =
         Augmentation { crop: (240, 320), balanced: 0.5, jitter: 0.3, ..Default::default() };
@@ -135,7 +125,7 @@ fn camvid_batches_contain_every_class_and_can_be_resumed() {
 #[test]
 #[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn the_doctor_has_no_findings_on_valid_masks() {
-    let Some(root) = data_directory() else { panic!("the data directory is missing") };
+    let root = support::data().join("data");
     for (name, pairs) in [("camvid", 468), ("voc-sample", 13), ("voc-crops513", 14)] {
         let doctor = Doctor::new(root.join(name), &[], None).unwrap();
         let examination = doctor.examine(|| {});

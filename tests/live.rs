@@ -94,7 +94,7 @@ fn labels_are_those_of_a_segmenter_where_the_frame_enters_unscaled() {
 #[test]
 #[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn labels_of_a_photo_are_those_of_a_segmenter() {
-    let Some(data) = data() else { panic!("the data directory is missing") };
+    let data = data();
     let model = Model::open(data.join("weights/deeplabv3_mnv2_dm05_voc21.safetensors")).unwrap();
     let photo = first_image(&data.join("data/photos")).expect("a photo in the data directory");
     let rgb = resample(&photo.rgb, (photo.width, photo.height), (257, 193)).unwrap().into_owned();
@@ -129,7 +129,7 @@ fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
 #[test]
 #[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
 fn both_executors_paint_the_same() {
-    let Some(gpu) = gpu() else { panic!("no GPU adapter was found") };
+    let gpu = support::required_gpu();
     let model = model();
     let (image, background) = (image(90, 70, 2), image(50, 60, 3));
     let all = [Device::Cpu, gpu].map(|device| {

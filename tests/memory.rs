@@ -3,35 +3,9 @@
 
 mod support;
 
-use assert_cmd::Command;
 use predicates::prelude::*;
 use predicates::str::contains;
-use std::path::Path;
-use support::models::write_tiny;
-
-fn atrous(directory: &Path) -> Command {
-    let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
-    command
-        .current_dir(directory)
-        .env("ATROUS_DEVICE", "cpu")
-        .env("NO_COLOR", "1")
-        .env_remove("ATROUS_LOG");
-    command
-}
-
-fn image(path: &Path, w: u32, h: u32) {
-    image::RgbImage::from_fn(w, h, |x, y| image::Rgb([x as u8, y as u8, 90]))
-        .save(path)
-        .expect("the directory is writable");
-}
-
-/// A fresh directory with `tiny.safetensors` and `a.png`, 61 x 47.
-fn directory() -> tempfile::TempDir {
-    let directory = tempfile::tempdir().expect("a temporary directory can be created");
-    write_tiny(&directory.path().join("tiny.safetensors"));
-    image(&directory.path().join("a.png"), 61, 47);
-    directory
-}
+use support::command::{atrous, directory, write_image as image};
 
 /// Returns the first `WxH` after "of about".
 fn advised(text: &str) -> String {

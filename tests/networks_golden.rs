@@ -22,9 +22,6 @@ use seeded::{Golden, Values};
 const TOLERANCE: f32 = 1e-3;
 const SAMPLE_STEP: usize = 1_000_003;
 
-/// Returned by [`load_case`] if the weights of a case are not available.
-const SKIPPED: &str = "skipped";
-
 /// Compares a tensor with PyTorch's, completely or at the sampled elements.
 fn compare(name: &str, got: &Tensor, want: &Values, sampled: bool) -> Result<(), String> {
     let got = got.to_nchw();
@@ -119,14 +116,11 @@ fn load_case(golden: &Golden) -> Result<Loaded, String> {
     let dialect = conventions::dialect(golden);
     let mut loaded = match golden.text("weights") {
         "" => conventions::load_seeded(golden)?,
-        file => {
-            let Some(data) = support::data() else { return Err(SKIPPED.to_owned()) };
-            load(
-                &WeightFile::open(data.join("weights").join(file)).map_err(text)?,
-                ReadOptions::default(),
-            )
-            .map_err(text)?
-        }
+        file => load(
+            &WeightFile::open(support::data().join("weights").join(file)).map_err(text)?,
+            ReadOptions::default(),
+        )
+        .map_err(text)?,
     };
     if loaded.dialect != dialect {
         return Err(format!("detected as `{}`", loaded.dialect));
@@ -141,10 +135,7 @@ fn load_case(golden: &Golden) -> Result<Loaded, String> {
 fn check(case: &str) -> Result<(), String> {
     let golden = Golden::open(case);
     let text = |e: atrous::Error| e.to_string();
-    let Loaded { config, weights, .. } = match load_case(&golden) {
-        Err(e) if e == SKIPPED => return Ok(()),
-        loaded => loaded?,
-    };
+    let Loaded { config, weights, .. } = load_case(&golden)?;
     let trained: usize = parameters(&config)
         .map_err(text)?
         .iter()
@@ -241,6 +232,7 @@ fn hugging_face_agrees_with_pytorch() {
 }
 
 #[test]
+#[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn trained_weights_agree_with_pytorch() {
     check_all("trained_");
 }

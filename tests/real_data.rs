@@ -21,9 +21,9 @@ fn voc_pairs(data: &Path) -> Vec<Pair> {
 }
 
 /// The device of the GPU tests; `None` with a message if there is none.
-fn gpu_choice() -> Option<DeviceChoice> {
-    support::gpu()?;
-    Some(std::env::var("ATROUS_DEVICE").map_or(DeviceChoice::Gpu, |text| text.parse().unwrap()))
+fn gpu_choice() -> DeviceChoice {
+    support::required_gpu();
+    std::env::var("ATROUS_DEVICE").map_or(DeviceChoice::Gpu, |text| text.parse().unwrap())
 }
 
 /// As tests/golden/voc_miou.py, which has 0.7677 and 0.7397 in PyTorch with images resized in 8
@@ -31,7 +31,7 @@ fn gpu_choice() -> Option<DeviceChoice> {
 #[test]
 #[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn phone_networks_score_what_they_should_on_voc_images() {
-    let Some(data) = support::data() else { panic!("the data directory is missing") };
+    let data = support::data();
     let pairs = voc_pairs(&data);
     assert_eq!(pairs.len(), 27);
     for (name, expected) in
@@ -69,9 +69,7 @@ fn agreement(a: &LabelMap, b: &LabelMap) -> f64 {
 #[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 #[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
 fn executors_agree_on_every_photo_and_runs_repeat_to_the_bit() {
-    let (Some(data), Some(gpu)) = (support::data(), gpu_choice()) else {
-        panic!("needs data or an adapter")
-    };
+    let (data, gpu) = (support::data(), gpu_choice());
     let name = "deeplabv3_mnv2_dm05_voc21.safetensors";
     let (cpu, gpu) =
         (segmenter(&data, name, 16, &DeviceChoice::Cpu), segmenter(&data, name, 16, &gpu));
@@ -98,9 +96,7 @@ fn executors_agree_on_every_photo_and_runs_repeat_to_the_bit() {
 #[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
 #[ignore = "slow: every photo at full size on both executors with every network"]
 fn executors_agree_on_every_photo_at_full_size() {
-    let (Some(data), Some(gpu)) = (support::data(), gpu_choice()) else {
-        panic!("needs data or an adapter")
-    };
+    let (data, gpu) = (support::data(), gpu_choice());
     let networks = [
         ("deeplabv3_mnv2_dm05_voc21", 16),
         ("deeplabv3_mnv2_voc21", 16),
@@ -129,7 +125,7 @@ fn executors_agree_on_every_photo_at_full_size() {
 #[test]
 #[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn networks_find_what_the_photos_show() {
-    let Some(data) = support::data() else { panic!("the data directory is missing") };
+    let data = support::data();
     let shows = |weights: &str, photo: &str, class: &str, at_least: f64| {
         let network = segmenter(&data, weights, 16, &DeviceChoice::Cpu);
         let image = decode(data.join("data/photos").join(photo)).unwrap();

@@ -10,16 +10,9 @@ use std::path::{Path, PathBuf};
 
 const NETWORK: &str = "weights/camvid-mobilenetv2.safetensors";
 
-/// Returns the path of a file in the repository. `None`, with a message, in the published package,
-/// which contains neither weights nor images.
-fn file(name: &str) -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Cargo adds this file to packages only.
-    if root.join("Cargo.toml.orig").exists() {
-        println!("skipped: {name} is not in the package");
-        return None;
-    }
-    Some(root.join(name))
+/// Returns the path of a file in the repository.
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 fn segmenter(path: &Path) -> Segmenter {
@@ -27,10 +20,9 @@ fn segmenter(path: &Path) -> Segmenter {
 }
 
 #[test]
+#[cfg_attr(is_package, ignore = "needs weights/, which the package does not contain")]
 fn the_drawn_street_has_its_parts_where_they_are_drawn() {
-    let (Some(network), Some(image)) = (file(NETWORK), file("docs/images/street.png")) else {
-        return;
-    };
+    let (network, image) = (file(NETWORK), file("docs/images/street.png"));
     assert!(
         std::fs::metadata(&network).unwrap().len() < 12 << 20,
         "the file must be small enough for the repository"
@@ -69,14 +61,11 @@ fn the_drawn_street_has_its_parts_where_they_are_drawn() {
 /// The documented score is that of `weights/README.md`, on the validation set that also selected
 /// the checkpoint.
 #[test]
+#[cfg_attr(is_package, ignore = "needs weights/, which the package does not contain")]
 #[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn the_score_on_camvid_is_the_documented_one() {
-    let (Some(network), Some(document)) = (file(NETWORK), file("weights/README.md")) else {
-        return;
-    };
-    let Some(data) = support::data().map(|d| d.join("data/camvid")) else {
-        panic!("the data directory is missing")
-    };
+    let (network, document) = (file(NETWORK), file("weights/README.md"));
+    let data = support::data().join("data/camvid");
     let document = std::fs::read_to_string(document).unwrap();
     let documented: f64 = document
         .split("mIoU **")

@@ -2,13 +2,13 @@
 
 mod support;
 
-use assert_cmd::Command;
 use atrous::image::{SizeRule, decode};
 use atrous::segmenter::{Model, OutputOptions, Segmenter};
 use atrous::weights::WeightFile;
 use atrous::{DeviceChoice, Tensor};
 use image::{Rgb, RgbImage};
 use std::path::Path;
+use support::command::atrous;
 use support::models::write_tiny;
 
 /// Smooth color gradients in which no two rows are equal.
@@ -20,12 +20,6 @@ fn landscape(width: u32, height: u32) -> RgbImage {
         };
         Rgb([wave(97.0, 0.0), wave(171.0, 1.0), wave(313.0, 2.0)])
     })
-}
-
-fn atrous(directory: &Path) -> Command {
-    let mut command = Command::cargo_bin("atrous").unwrap();
-    command.current_dir(directory).env("ATROUS_DEVICE", "cpu").env("NO_COLOR", "1");
-    command
 }
 
 #[test]

@@ -146,10 +146,7 @@ fn check(case: &str, device: &Device) {
 }
 
 fn check_on_gpu(case: &str) {
-    match support::gpu() {
-        Some(gpu) => check(case, &gpu),
-        None => println!("skipped: no adapter"),
-    }
+    check(case, &support::required_gpu());
 }
 
 const MOBILENET: &str = "smp_v3plus_mobilenet_v2_os16_65x65";
@@ -175,12 +172,14 @@ fn twenty_steps_of_xception_are_pytorchs() {
 }
 
 #[test]
+#[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
 #[ignore = "slow: a minute on a software Vulkan"]
 fn twenty_steps_of_vainfs_resnet_on_a_gpu_are_pytorchs() {
     check_on_gpu(RESNET);
 }
 
 #[test]
+#[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
 #[ignore = "slow: a minute on a software Vulkan"]
 fn twenty_steps_of_xception_on_a_gpu_are_pytorchs() {
     check_on_gpu(XCEPTION);

@@ -1,5 +1,7 @@
 //! Reading files written by PyTorch (`tests/golden/pth.py`).
 
+mod support;
+
 use atrous::weights::{StoredDType, WeightFile, WeightFormat};
 use std::path::{Path, PathBuf};
 
@@ -165,13 +167,9 @@ fn whole_models_and_scripts_are_rejected_with_advice() {
 
 /// Opens every file of the weights directory, and reads all of its floating-point tensors.
 #[test]
+#[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn the_data_directories_weights_are_read_whole() {
-    let data = std::env::var_os("ATROUS_DATA").map(PathBuf::from);
-    let data = data.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    let Ok(directory) = std::fs::read_dir(data.join("weights")) else {
-        println!("skipped: no data");
-        return;
-    };
+    let directory = std::fs::read_dir(support::data().join("weights")).unwrap();
     let mut files = 0;
     for entry in directory {
         let path = entry.expect("the directory is readable").path();
@@ -194,5 +192,5 @@ fn the_data_directories_weights_are_read_whole() {
         assert!(elements > 100_000, "{}", path.display());
         files += 1;
     }
-    assert!(files > 0, "no weights in {}", data.display());
+    assert!(files > 0, "no weights in the data directory");
 }

@@ -1,6 +1,6 @@
 //! Help, completions, man pages, devices and the tuning cache.
 
-use crate::{atrous, directory, support};
+use crate::{atrous, directory};
 use predicates::prelude::*;
 use predicates::str::contains;
 use std::path::Path;
@@ -86,30 +86,32 @@ fn devices_reports_the_choice_of_auto() {
     segment("cpu").success();
 }
 
+/// Segments `a.png` in `dir` with a cache of kernel choices.
+fn segment_tuned(dir: &Path, device: &str, tune: &str, out: &str) -> assert_cmd::assert::Assert {
+    let mut command = atrous(dir);
+    command.env("ATROUS_CACHE", dir.join("cache")).env("ATROUS_DEVICE", device);
+    command.args(["segment", "a.png", "-w", "tiny.safetensors", "--size", "33", "-s", "mask"]);
+    command.args(["-q", "--tune", tune, "-o", out]).assert()
+}
+
 #[test]
-fn tuning_is_remembered_in_the_cache_directory_and_needs_a_gpu() {
+fn on_the_cpu_nothing_is_tuned() {
+    let dir = directory();
+    let segment = |tune: &str| segment_tuned(dir.path(), "cpu", tune, "cpu.png");
+    segment("on").success();
+    assert!(!dir.path().join("cache").exists());
+    segment("always").code(2).stderr(contains("cached"));
+}
+
+#[test]
+#[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
+fn tuning_is_remembered_in_the_cache_directory() {
     let dir = directory();
     let cache = dir.path().join("cache");
-    let segment = |device: &str, tune: &str, out: &str| {
-        let mut command = atrous(dir.path());
-        command.env("ATROUS_CACHE", &cache).env("ATROUS_DEVICE", device).args([
-            "segment",
-            "a.png",
-            "-w",
-            "tiny.safetensors",
-        ]);
-        command.args(["--size", "33", "-s", "mask", "-q", "--tune", tune, "-o", out]);
-        command.assert()
-    };
-    segment("cpu", "on", "cpu.png").success();
-    assert!(!cache.exists(), "the CPU has nothing to tune");
-    segment("cpu", "always", "cpu.png").code(2).stderr(contains("cached"));
-    if support::gpu().is_none() {
-        return;
-    }
-    segment("gpu", "cached", "cached.png").success();
+    let segment = |tune: &str, out: &str| segment_tuned(dir.path(), "gpu", tune, out);
+    segment("cached", "cached.png").success();
     assert!(!cache.exists(), "nothing was measured");
-    segment("gpu", "on", "on.png").success();
+    segment("on", "on.png").success();
     let tables = |directory: &Path| -> Vec<_> {
         std::fs::read_dir(directory).unwrap().map(|f| f.unwrap().path()).collect()
     };
@@ -119,7 +121,7 @@ fn tuning_is_remembered_in_the_cache_directory_and_needs_a_gpu() {
         .expect("a table was written");
     let written = std::fs::read_to_string(&table).unwrap();
     assert!(written.contains("conv2d"), "{written}");
-    segment("gpu", "on", "again.png").success();
+    segment("on", "again.png").success();
     assert_eq!(std::fs::read_to_string(&table).unwrap(), written, "nothing is measured twice");
     let mask = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
     assert_eq!(mask("on.png"), mask("again.png"));

@@ -1,23 +1,13 @@
 //! Scores of `atrous eval`.
 
+pub(crate) use super::support::command::atrous;
 use crate::{image, support};
-use assert_cmd::Command;
 use atrous::image::{ClassTable, LabelMap, SizeRule};
 use atrous::{DeviceChoice, Model, Segmenter};
 use predicates::str::contains;
 use serde_json::Value;
 use std::path::Path;
 use support::models::write_seeded;
-
-pub(crate) fn atrous(directory: &Path) -> Command {
-    let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
-    command
-        .current_dir(directory)
-        .env("ATROUS_DEVICE", "cpu")
-        .env("NO_COLOR", "1")
-        .env_remove("ATROUS_LOG");
-    command
-}
 
 /// A directory with `tiny.safetensors` and `set/`, whose masks are the predictions of the network,
 /// except for a column of class 0 and one of void.
@@ -201,7 +191,7 @@ fn labels_that_only_a_class_table_option_ignores_do_not_count() {
 #[test]
 #[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
 fn eval_gives_the_score_of_the_phone_network_on_voc_images() {
-    let Some(data) = support::data() else { panic!("the data directory is missing") };
+    let data = support::data();
     let weights = data.join("weights/deeplabv3_mnv2_dm05_voc21.safetensors");
     let mut matrix = vec![vec![0u64; 21]; 21];
     for (set, split) in [("voc-sample", Some("all")), ("voc-crops513", None)] {

@@ -1,7 +1,7 @@
 //! Operands in a channel range of another buffer: shaders must apply pitch and offset, must not
 //! write outside the range, and must not use the lanes past the last channel.
 
-use crate::support::{Rng, allclose, gpu};
+use crate::support::{Rng, allclose};
 use atrous::exec::{Device, Runner};
 use atrous::graph::{ChannelView, Graph, ParamRef, ValueId};
 use atrous::ops::{
@@ -133,7 +133,7 @@ fn graph_of(case: &Case, rng: &mut Rng) -> Graph {
 #[test]
 #[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
 fn operands_in_views_give_the_same_as_operands_of_their_own() {
-    let Some(device) = gpu() else { panic!("no GPU adapter was found") };
+    let device = crate::support::required_gpu();
     let mut rng = Rng(41);
     let mut failures = Vec::new();
     for case in cases() {
@@ -168,7 +168,7 @@ fn operands_in_views_give_the_same_as_operands_of_their_own() {
 #[test]
 #[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
 fn an_image_is_prepared_into_a_view() {
-    let Some(device) = gpu() else { panic!("no GPU adapter was found") };
+    let device = crate::support::required_gpu();
     let mut graph = Graph::new();
     let shape = Shape::new(2, 5, 7, 3);
     let image = graph.input("image", TensorType::u8(shape));

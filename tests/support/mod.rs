@@ -1,6 +1,8 @@
 //! Common code of the integration tests: devices, data, random tensors, comparison of tensors.
 #![allow(dead_code)]
 
+#[cfg(feature = "cli")]
+pub mod command;
 pub mod models;
 
 use atrous::exec::{Device, KernelSelector, Runner};
@@ -27,7 +29,7 @@ pub fn gpu() -> Option<Device> {
             Ok(_) => None,
             Err(e) if required => panic!("ATROUS_REQUIRE_GPU=1, but: {e}"),
             Err(e) => {
-                println!("skipped: no GPU adapter ({e})");
+                println!("no GPU adapter: {e}");
                 None
             }
         }
@@ -43,15 +45,17 @@ pub fn devices() -> Vec<Device> {
     [Some(Device::Cpu), gpu()].into_iter().flatten().collect()
 }
 
-/// Returns the directory with images and weights. `None`, with a message, if it does not exist.
-pub fn data() -> Option<PathBuf> {
+/// Returns the GPU, for tests that are ignored without one.
+pub fn required_gpu() -> Device {
+    gpu().expect("a GPU adapter: build.rs expects one on this machine")
+}
+
+/// Returns the directory with images and weights, for tests that are ignored without it.
+pub fn data() -> PathBuf {
     let fallback = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let directory = std::env::var_os("ATROUS_DATA").map_or(fallback, PathBuf::from);
-    if directory.join("weights").is_dir() {
-        return Some(directory);
-    }
-    println!("skipped: no data");
-    None
+    assert!(directory.join("weights").is_dir(), "{} has no weights", directory.display());
+    directory
 }
 
 /// Returns the signals that the program handles with an orderly exit. SIGHUP is omitted if this

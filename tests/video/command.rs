@@ -1,5 +1,6 @@
 //! `atrous segment` on videos, as a process.
 
+pub(super) use super::support::command::atrous;
 use super::*;
 use crate::support::models::write_tiny;
 use assert_cmd::Command;
@@ -9,16 +10,6 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use std::io::Cursor;
 use std::time::Duration;
-
-pub(super) fn atrous(directory: &Path) -> Command {
-    let mut command = Command::cargo_bin("atrous").expect("the program is built with the tests");
-    command
-        .current_dir(directory)
-        .env("ATROUS_DEVICE", "cpu")
-        .env("NO_COLOR", "1")
-        .env_remove("ATROUS_LOG");
-    command
-}
 
 pub(super) fn segment(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = atrous(directory);

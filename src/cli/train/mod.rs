@@ -111,13 +111,6 @@ pub(in crate::cli) struct Args {
 }
 
 pub(in crate::cli) fn run(args: &Args) -> Result<()> {
-    if let Some(flag) = args.settings.first_given().filter(|_| args.resume) {
-        return Err(error!(
-            Usage,
-            "`{flag}` cannot be combined with `--resume`, which keeps the run's settings"
-        )
-        .advice("start another run, with `--init` and the weights of this one"));
-    }
     // Read before signals are handled gracefully: a read that blocks then ends at the first one.
     let recipe = args.settings.recipe(args.recipe.as_deref())?;
     if args.print_recipe {
