@@ -62,7 +62,7 @@ pub(super) fn start() -> Result<()> {
     memory::check_small_allocations(least, "the program")
         .map_err(|e| e.advice("raise the limit on memory (`ulimit -v`)"))?;
     rayon::broadcast(|_| settle());
-    memory::hold_reserve();
+    memory::arm_reserve(crate::files::remove_temporaries);
     if let Some(bytes) = memory::available() {
         log::debug!("{} MiB of memory are available", bytes >> 20);
     }

@@ -15,7 +15,7 @@ mod system;
 #[cfg(feature = "cli")]
 pub use reserve::ReserveAllocator;
 #[cfg(feature = "cli")]
-pub(crate) use reserve::hold as hold_reserve;
+pub(crate) use reserve::arm as arm_reserve;
 
 use crate::error::{Error, Result, error};
 use bytemuck::Zeroable;

@@ -9,7 +9,9 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::time::Duration;
 
 /// Size of the reserve in bytes: more than reporting an error and exiting takes.
 const BYTES: usize = 16 << 20;
@@ -22,8 +24,15 @@ const LAYOUT: Layout = match Layout::from_size_align(BYTES, 4096) {
 
 static RESERVE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static EXHAUSTED: AtomicBool = AtomicBool::new(false);
+#[cfg(all(unix, feature = "cli"))]
+static EXITING: AtomicBool = AtomicBool::new(false);
+/// Set once the reserve is in use.
+static ON_EXIT: OnceLock<fn()> = OnceLock::new();
+/// Attempts of a small allocation after the reserve was given up, and the time between them.
+const ATTEMPTS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(2);
 
-/// The system's allocator, with a reserve for small allocations once `hold` was called.
+/// The system's allocator, with a reserve for small allocations once `arm` was called.
 pub struct ReserveAllocator;
 
 // SAFETY: all methods forward to `System`, with the layouts that they were given; a retry after a
@@ -63,20 +72,40 @@ fn retry(size: usize, allocate: impl Fn() -> *mut u8) -> *mut u8 {
         // SAFETY: `hold` allocated it with this layout, and the swap made this call its only owner.
         unsafe { System.dealloc(reserve, LAYOUT) };
         let pointer = allocate();
-        if !pointer.is_null() {
-            EXHAUSTED.store(true, Ordering::Release);
+        if pointer.is_null() && size >= LARGE {
+            // Too large for the reserve as well: keep it for smaller pieces.
+            hold();
             return pointer;
         }
-        // Too large for the reserve as well: keep it for smaller pieces.
-        hold();
-    } else if size < LARGE && EXHAUSTED.load(Ordering::Acquire) {
+        EXHAUSTED.store(true, Ordering::Release);
+        if !pointer.is_null() {
+            return pointer;
+        }
+    }
+    if size < LARGE && ON_EXIT.get().is_some() {
+        // Another thread may have taken what the reserve gave up, and return it in a moment.
+        for _ in 0..ATTEMPTS {
+            std::thread::sleep(PAUSE);
+            let pointer = allocate();
+            if !pointer.is_null() {
+                EXHAUSTED.store(true, Ordering::Release);
+                return pointer;
+            }
+        }
         exit();
     }
     ptr::null_mut()
 }
 
+/// Allocates the reserve and keeps it for small allocations. `on_exit` is called before the process
+/// exits because even the reserve is used up; it must not allocate.
+pub(crate) fn arm(on_exit: fn()) {
+    ON_EXIT.get_or_init(|| on_exit);
+    hold();
+}
+
 /// Allocates the reserve, unless it is held already. Returns whether it is held.
-pub(crate) fn hold() -> bool {
+fn hold() -> bool {
     if !RESERVE.load(Ordering::Acquire).is_null() {
         return true;
     }
@@ -111,12 +140,16 @@ fn exit() {
     {
         const MESSAGE: &[u8] =
             b"error: out of memory; raise the limit on memory (`ulimit -v`) or process less\n";
-        // SAFETY: the buffer is valid for its length; `_exit` runs no handlers, which might
-        // allocate.
-        unsafe {
-            libc::write(2, MESSAGE.as_ptr().cast(), MESSAGE.len());
-            libc::_exit(1);
+        // Once, also if `on_exit` allocates after all or another thread gets here.
+        if !EXITING.swap(true, Ordering::AcqRel) {
+            // SAFETY: the buffer is valid for its length.
+            unsafe { libc::write(2, MESSAGE.as_ptr().cast(), MESSAGE.len()) };
+            if let Some(on_exit) = ON_EXIT.get() {
+                on_exit();
+            }
         }
+        // SAFETY: `_exit` runs no handlers, which might allocate.
+        unsafe { libc::_exit(1) };
     }
 }
 
