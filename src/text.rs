@@ -105,7 +105,6 @@ fn list_tensors(problem: &str, names: &[String]) -> String {
 /// terminal: serde_json escapes C0 only.
 ///
 /// In JSON these characters occur inside strings only, so the meaning is unchanged.
-#[cfg(any(feature = "cli", test))]
 pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
     // Line breaks and spaces between values belong to the JSON syntax.
     let is_bad = |c: char| !c.is_ascii_control() && is_control(c) || c == '\u{7f}';

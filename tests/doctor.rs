@@ -362,3 +362,16 @@ fn directories_that_are_not_a_data_set_are_refused() {
             .contains("no split `nonsense`; available splits: train, val")
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn a_sheet_does_not_replace_the_class_table_through_a_link() {
+    let root = data_set();
+    let classes = fs::read(root.path().join("classes.txt")).unwrap();
+    std::os::unix::fs::symlink("classes.txt", root.path().join("sheet.png")).unwrap();
+    let sheet = root.path().join("sheet.png");
+    let refused = doctor(root.path(), &["-o", sheet.to_str().unwrap()]).code(2);
+    let stderr = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(stderr.contains("is a list of the data set"), "{stderr}");
+    assert_eq!(fs::read(root.path().join("classes.txt")).unwrap(), classes);
+}

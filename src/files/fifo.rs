@@ -14,7 +14,10 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     let file = loop {
         match OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path) {
             // No reader yet.
-            Err(e) if e.raw_os_error() == Some(libc::ENXIO) && !interrupted::get() => {
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => {
+                if interrupted::get() {
+                    return Err(io::Error::other("no program reads from it"));
+                }
                 std::thread::sleep(POLL);
             }
             opened => break opened?,

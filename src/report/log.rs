@@ -4,6 +4,7 @@ use super::record::Record;
 use super::tensorboard::{Events, append};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::{atomic_write, open_regular};
+use crate::text::printable_json;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -117,7 +118,8 @@ impl RunLog {
 }
 
 fn line(record: &Record) -> io::Result<String> {
-    Ok(serde_json::to_string(record)? + "\n")
+    // Escaped, since logs are printed on terminals too, and contain paths and class names.
+    Ok(printable_json(&serde_json::to_string(record)?).into_owned() + "\n")
 }
 
 /// Reads all records of the run in the directory `dir`. Skips an incomplete last line, which a
@@ -232,7 +234,7 @@ mod tests {
             step: 2,
             time: 1.0,
             seconds: 3.5,
-            reason: "finished \"so\"\nhe said".into(),
+            reason: "finished \"so\"\nhe \u{9b}31msaid".into(),
         };
         let all = [
             start(0),
@@ -246,6 +248,7 @@ mod tests {
         assert_eq!(read(dir.path()).unwrap(), all);
         let text = fs::read_to_string(dir.path().join(LOG)).unwrap();
         assert_eq!(text.lines().count(), all.len());
+        assert!(!text.contains('\u{9b}'), "a control character reached the log");
         assert!(text.lines().nth(1).unwrap().starts_with(r#"{"kind":"step","step":1,"#), "{text}");
     }
 

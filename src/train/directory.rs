@@ -9,6 +9,7 @@ use crate::files::{
 };
 use crate::image::ClassTable;
 use crate::report::LOG;
+use crate::text::printable_json;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -159,7 +160,7 @@ impl RunDirectory {
             }
         };
         // In this order: a recipe without an origin belongs to the user (see `check_free`).
-        atomic_write(self.path.join(ORIGIN), text(json))?;
+        atomic_write(self.path.join(ORIGIN), text(printable_json(&json).into_owned()))?;
         atomic_write(self.path.join(RECIPE), text(recipe.to_toml()?))
     }
 

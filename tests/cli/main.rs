@@ -3,6 +3,7 @@
 mod bench;
 mod general;
 mod model;
+mod places;
 mod segment;
 #[path = "../support/mod.rs"]
 mod support;
