@@ -375,3 +375,16 @@ fn a_sheet_does_not_replace_the_class_table_through_a_link() {
     assert!(stderr.contains("is a list of the data set"), "{stderr}");
     assert_eq!(fs::read(root.path().join("classes.txt")).unwrap(), classes);
 }
+
+/// It counted as missing, and the classes of another data set were assumed.
+#[cfg(unix)]
+#[test]
+fn a_class_table_that_is_a_fifo_is_refused() {
+    let root = data_set();
+    let classes = root.path().join("classes.txt");
+    fs::remove_file(&classes).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&classes).status().unwrap().success());
+    let refused = doctor(root.path(), &[]).code(1);
+    let stderr = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(stderr.contains("classes.txt: is a FIFO"), "{stderr}");
+}

@@ -28,7 +28,7 @@ pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
 /// Other data in the same layout has its own class numbers, which must not be shifted.
 fn mask_values(root: &Path) -> Result<MaskValues> {
     let file = root.join("classes.txt");
-    let is_other = file.is_file() && ClassTable::read(file)?.len() != CLASSES;
+    let is_other = file.exists() && ClassTable::read(file)?.len() != CLASSES;
     Ok(if is_other { MaskValues::Classes } else { MaskValues::Ade20k })
 }
 
@@ -59,7 +59,7 @@ pub(super) fn classes(root: &Path) -> Result<ClassTable> {
     let mut table = ClassTable::generic(CLASSES);
     table.ignored = vec![IgnoredLabel { label: 255, name: "ignore".into(), color: [0; 3] }];
     let file = root.join("objectInfo150.txt");
-    if file.is_file() {
+    if file.exists() {
         table.names = names(&read_text(&file)?).map_err(|e| e.file(&file))?;
     }
     Ok(table)

@@ -160,7 +160,7 @@ impl DatasetLayout {
     fn classes(self, root: &Path) -> Result<Option<ClassTable>> {
         let file = root.join("classes.txt");
         Ok(match self {
-            _ if file.is_file() => Some(ClassTable::read(file)?),
+            _ if file.exists() => Some(ClassTable::read(file)?),
             DatasetLayout::Voc => Some(ClassTable::voc()),
             DatasetLayout::Cityscapes => Some(ClassTable::cityscapes()),
             DatasetLayout::Ade20k => Some(ade20k::classes(root)?),
