@@ -31,7 +31,7 @@ pub(super) fn say_error(error: &Error) {
 /// Writes a value as indented JSON to standard output.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
     print(&json(value)?)
 }

@@ -34,7 +34,7 @@ pub(super) struct Features {
     pub aux: ValueId,
 }
 
-/// Error of a backbone other than MobileNetV2 with [`PaddingRule::BeforeExpansion`].
+/// Error of a backbone other than MobileNetV2 with `PaddingRule::BeforeExpansion`.
 pub(super) fn padding_error(backbone: &str) -> Error {
     error!(
         Config,
