@@ -2,7 +2,9 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use std::io;
-use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
+use std::thread::{Builder, JoinHandle};
+#[cfg(feature = "cli")]
+use std::thread::{Scope, ScopedJoinHandle};
 
 /// Starts a thread. `purpose` completes "could not start a thread ...": "to read images".
 ///
@@ -20,6 +22,7 @@ pub(crate) fn spawn<T: Send + 'static>(
 ///
 /// # Errors
 /// Returns an error under the same conditions as [`spawn`].
+#[cfg(feature = "cli")]
 pub(crate) fn spawn_scoped<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     purpose: &str,
@@ -42,7 +45,7 @@ fn spawn_error(purpose: &str, source: io::Error) -> Error {
         .advice("raise the limits on memory and processes (`ulimit -v`, `ulimit -u`)")
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     #[test]
     fn a_thread_carries_its_purpose_as_its_name() {
