@@ -48,6 +48,7 @@ pub mod error;
 pub mod eval;
 pub mod exec;
 pub mod files;
+pub mod geometry;
 pub mod gpu;
 pub mod graph;
 pub mod image;
@@ -71,9 +72,10 @@ pub mod web;
 pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};
+pub use geometry::{Position, Size, Spacing};
 pub use gpu::DeviceChoice;
 pub use segmenter::{Model, Segmentation, Segmenter};
-pub use tensor::{DType, Data, Elements, Shape, Tensor, TensorType};
+pub use tensor::{DType, Data, Elements, KernelShape, Shape, Tensor, TensorType};
 
 /// Compiles the example in the README.
 #[cfg(doctest)]

@@ -1,6 +1,7 @@
 //! Shapes, element types and tensors in host memory.
 
 use crate::error::{Result, error};
+use crate::geometry::Size;
 use crate::memory;
 use std::fmt;
 
@@ -64,6 +65,21 @@ impl Shape {
         Self { h, w, ..self }
     }
 
+    /// Creates the shape of `n` images of the same size.
+    pub const fn images(n: usize, size: Size, c: usize) -> Self {
+        Self::new(n, size.height, size.width, c)
+    }
+
+    /// Returns the width and height.
+    pub const fn size(self) -> Size {
+        Size::new(self.w, self.h)
+    }
+
+    /// Returns the shape with another width and height.
+    pub const fn with_size(self, size: Size) -> Self {
+        Self { h: size.height, w: size.width, ..self }
+    }
+
     /// Returns the index of an element in a contiguous buffer.
     pub const fn index(&self, n: usize, y: usize, x: usize, c: usize) -> usize {
         ((n * self.h + y) * self.w + x) * self.c + c
@@ -73,6 +89,58 @@ impl Shape {
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{}, {}, {}, {}]", self.n, self.h, self.w, self.c)
+    }
+}
+
+/// The shape of a convolution's kernel. Tensors store it as `[height, width, in_channels,
+/// out_channels]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KernelShape {
+    /// Rows of taps.
+    pub height: usize,
+    /// Columns of taps.
+    pub width: usize,
+    /// Input channels of one group: 1 for a depthwise convolution.
+    pub in_channels: usize,
+    /// Output channels of all groups.
+    pub out_channels: usize,
+}
+
+impl KernelShape {
+    /// Creates the shape of a kernel of `size` taps.
+    pub const fn new(size: Size, in_channels: usize, out_channels: usize) -> Self {
+        Self { height: size.height, width: size.width, in_channels, out_channels }
+    }
+
+    /// Reads the four axes of a tensor as those of a kernel.
+    pub const fn of(shape: Shape) -> Self {
+        Self { height: shape.n, width: shape.h, in_channels: shape.w, out_channels: shape.c }
+    }
+
+    /// Returns the shape of the tensor that stores the kernel.
+    pub const fn shape(self) -> Shape {
+        Shape::new(self.height, self.width, self.in_channels, self.out_channels)
+    }
+
+    /// Returns the columns and rows of taps.
+    pub const fn size(self) -> Size {
+        Size::new(self.width, self.height)
+    }
+
+    /// Returns the number of taps.
+    pub const fn taps(self) -> usize {
+        self.height.saturating_mul(self.width)
+    }
+
+    /// Returns the number of products summed for one output: taps times input channels.
+    pub const fn reduction(self) -> usize {
+        self.taps().saturating_mul(self.in_channels)
+    }
+}
+
+impl From<KernelShape> for Shape {
+    fn from(kernel: KernelShape) -> Self {
+        kernel.shape()
     }
 }
 

@@ -31,7 +31,7 @@ const LAYERS: &[&[&str]] = &[
     &["tensor"],
     &["random", "memory"],
     &["files"],
-    &["thread"],
+    &["thread", "geometry"],
     &["error"],
     &["text"],
 ];
