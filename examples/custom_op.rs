@@ -63,11 +63,12 @@ fn main() -> Result<()> {
         std::process::exit(2);
     };
     let (model, image) = (Model::open(weights)?, decode(photo)?);
-    let (height, width) = (image.height, image.width);
+
+    let size = image.size();
 
     // The network up to its scores at the image's size, plus one node.
-    let outputs = Outputs { logits_full: true, image: Some((height, width)), ..Outputs::default() };
-    let mut graph = model.network(Shape::new(1, height, width, 3), &outputs)?.graph;
+    let outputs = Outputs { logits_full: true, image: Some(size), ..Outputs::default() };
+    let mut graph = model.network(Shape::images(1, size, 3), &outputs)?.graph;
     let scores =
         graph.outputs().iter().find(|(name, _)| name == "logits_full").map(|&(_, value)| value);
     let scores = scores.expect("`logits_full` was requested");
@@ -77,14 +78,14 @@ fn main() -> Result<()> {
 
     let device = Device::open(&DeviceChoice::Auto)?;
     let runner = Runner::new(&device, passes::optimize(graph)?)?;
-    let input = Tensor::from_data(Shape::new(1, height, width, 3), Data::U8(image.rgb))?;
+    let input = Tensor::from_data(Shape::images(1, size, 3), Data::U8(image.rgb))?;
     let uncertainty = runner.run(&[("image", &input)])?.swap_remove(0);
     println!(
         "on {device}: mean uncertainty {:.1} %",
-        100.0 * uncertainty.f32().iter().sum::<f32>() / (height * width) as f32
+        100.0 * uncertainty.f32().iter().sum::<f32>() / size.pixels() as f32
     );
     let gray = uncertainty.f32().iter().flat_map(|&v| [(255.0 * v).round() as u8; 3]).collect();
-    Image::new(width, height, gray)?.save(output)
+    Image::new(size, gray)?.save(output)
 }
 
 #[cfg(test)]

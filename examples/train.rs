@@ -17,7 +17,7 @@ fn main() -> atrous::Result<()> {
         std::process::exit(2);
     };
     let directory = RunDirectory::create(out)?;
-    let augmentation = Augmentation { crop: (257, 257), ..Augmentation::default() };
+    let augmentation = Augmentation { crop: atrous::Size::square(257), ..Augmentation::default() };
     let recipe =
         Recipe { steps: 500, batch: 4, evaluate_every: 100, augmentation, ..Recipe::default() };
     let origin = Origin { data: data.into(), classes: None, init: None };

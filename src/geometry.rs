@@ -1,22 +1,11 @@
 //! Sizes and distances in an image plane: named fields instead of pairs, whose order a reader would
 //! have to guess.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// The size of an image, a map or a window, in pixels.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    serde::Serialize,
-    serde::Deserialize,
-)]
+/// The size of an image, a map or a window, in pixels. Serialized as `[width, height]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Size {
     /// Columns.
     pub width: usize,
@@ -76,6 +65,19 @@ impl fmt::Display for Size {
     }
 }
 
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        [self.width, self.height].serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let [width, height] = Deserialize::deserialize(deserializer)?;
+        Ok(Self { width, height })
+    }
+}
+
 /// A pixel, counted from the top left corner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Position {
@@ -122,5 +124,98 @@ impl Default for Spacing {
 impl fmt::Display for Spacing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.x == self.y { write!(f, "{}", self.x) } else { write!(f, "{}x{}", self.y, self.x) }
+    }
+}
+
+/// Rows and columns of zeros around the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Padding {
+    /// Rows above.
+    pub top: usize,
+    /// Rows below.
+    pub bottom: usize,
+    /// Columns to the left.
+    pub left: usize,
+    /// Columns to the right.
+    pub right: usize,
+}
+
+impl Padding {
+    /// Creates equal padding on all four sides.
+    pub const fn all(p: usize) -> Self {
+        Self { top: p, bottom: p, left: p, right: p }
+    }
+
+    /// Creates PyTorch's usual padding, `dilation * (k - 1) / 2` on every side, with which an odd
+    /// kernel with stride 1 preserves the size.
+    pub const fn same(kernel: usize, dilation: usize) -> Self {
+        Self::all(dilation * (kernel - 1) / 2)
+    }
+
+    /// Creates TensorFlow's `SAME` padding: the output has size `ceil(size / stride)`, and an odd
+    /// total puts the extra row or column at the bottom or right. `size` is the input's.
+    pub fn tf_same(size: Size, kernel: usize, stride: usize, dilation: usize) -> Self {
+        let split = |size: usize| {
+            let needed = (size.div_ceil(stride) - 1) * stride + dilation * (kernel - 1) + 1;
+            let total = needed.saturating_sub(size);
+            (total / 2, total - total / 2)
+        };
+        let ((top, bottom), (left, right)) = (split(size.height), split(size.width));
+        Self { top, bottom, left, right }
+    }
+}
+
+/// `P` if all four sides are equal, `TOP/BOTTOM/LEFT/RIGHT` otherwise.
+impl fmt::Display for Padding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { top, bottom, left, right } = self;
+        if *self == Self::all(*top) {
+            write!(f, "{top}")
+        } else {
+            write!(f, "{top}/{bottom}/{left}/{right}")
+        }
+    }
+}
+
+/// Serialization as `[rows, columns]` instead, the form of config files and recipes:
+/// `#[serde(with = "rows_first")]`.
+pub(crate) mod rows_first {
+    use super::{Size, Spacing};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) trait RowsFirst: Copy {
+        fn to_rows_first(self) -> [usize; 2];
+        fn from_rows_first(pair: [usize; 2]) -> Self;
+    }
+
+    impl RowsFirst for Size {
+        fn to_rows_first(self) -> [usize; 2] {
+            [self.height, self.width]
+        }
+        fn from_rows_first([height, width]: [usize; 2]) -> Self {
+            Self { width, height }
+        }
+    }
+
+    impl RowsFirst for Spacing {
+        fn to_rows_first(self) -> [usize; 2] {
+            [self.y, self.x]
+        }
+        fn from_rows_first([y, x]: [usize; 2]) -> Self {
+            Self { x, y }
+        }
+    }
+
+    pub(crate) fn serialize<T: RowsFirst, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.to_rows_first().serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, T: RowsFirst, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        Ok(T::from_rows_first(<[usize; 2]>::deserialize(deserializer)?))
     }
 }

@@ -26,7 +26,7 @@
 //! // A 5 x 5 image and a 3 x 3 kernel with dilation 2, which reaches two pixels to each side.
 //! let mut graph = Graph::new();
 //! let x = graph.input("x", TensorType::f32(Shape::new(1, 5, 5, 1)));
-//! let y = graph.root().conv2d("sum", Conv2d::square(1, 2, 2), x, (3, 3), 1)?;
+//! let y = graph.root().conv2d("sum", Conv2d::square(1, 2, 2), x, Size::square(3), 1)?;
 //! graph.output("y", y);
 //! let ones = ParamRef::new(Tensor::from_fn(Shape::new(3, 3, 1, 1), |_, _, _, _| 1.0));
 //! graph.bind(&[("sum.weight".to_owned(), ones)].into())?;

@@ -132,9 +132,36 @@ impl KernelShape {
         self.height.saturating_mul(self.width)
     }
 
+    /// Returns the number of weights.
+    pub const fn len(self) -> usize {
+        self.shape().len()
+    }
+
+    /// Returns whether there are no weights.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the index of a weight: row and column of its tap, input channel of its group, output
+    /// channel.
+    pub const fn index(self, y: usize, x: usize, input: usize, output: usize) -> usize {
+        self.shape().index(y, x, input, output)
+    }
+
+    /// Returns the output channels in groups of four, rounded up, as [`Shape::c4`] does.
+    pub const fn c4_out(self) -> usize {
+        self.out_channels.div_ceil(4)
+    }
+
     /// Returns the number of products summed for one output: taps times input channels.
     pub const fn reduction(self) -> usize {
         self.taps().saturating_mul(self.in_channels)
+    }
+}
+
+impl fmt::Display for KernelShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shape().fmt(f)
     }
 }
 

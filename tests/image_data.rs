@@ -5,6 +5,7 @@ mod support;
 use atrous::data::doctor::{Doctor, Problem};
 use atrous::data::{self, Augmentation, DatasetLayout, Loader, LoaderOptions};
 use atrous::eval::Confusion;
+use atrous::geometry::Size;
 use atrous::image::{ClassTable, LabelMap, legend};
 use atrous::models::Preprocessing;
 use atrous::tensor::Shape;
@@ -69,7 +70,10 @@ fn camvids_masks_have_the_shares_of_classes_that_its_readme_states() {
 fn a_written_mask_shows_the_class_colors_to_every_other_program() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("mask.png");
-    LabelMap::new(3, 1, vec![0, 15, 255]).unwrap().write(&path, &ClassTable::voc()).unwrap();
+    LabelMap::new(Size::new(3, 1), vec![0, 15, 255])
+        .unwrap()
+        .write(&path, &ClassTable::voc())
+        .unwrap();
     let shown = image::open(&path).unwrap().into_rgb8();
     assert_eq!(shown.as_raw(), &[0, 0, 0, 192, 128, 128, 224, 224, 192]);
 }
@@ -79,7 +83,7 @@ fn a_mask_of_another_size_than_its_image_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     for (name, width) in [("images", 4), ("masks", 5)] {
         std::fs::create_dir(directory.path().join(name)).unwrap();
-        let map = LabelMap::new(width, 2, vec![1; 2 * width]).unwrap();
+        let map = LabelMap::new(Size::new(width, 2), vec![1; 2 * width]).unwrap();
         map.write(directory.path().join(name).join("a.png"), &ClassTable::voc()).unwrap();
     }
     let listing = data::open(directory.path(), None).unwrap();
@@ -97,8 +101,12 @@ fn a_mask_of_another_size_than_its_image_is_refused_by_name() {
 fn camvid_batches_contain_every_class_and_can_be_resumed() {
     let root = support::data().join("data");
     let listing = data::open(root.join("camvid"), Some("train")).unwrap();
-    let augmentation =
-        Augmentation { crop: (240, 320), balanced: 0.5, jitter: 0.3, ..Default::default() };
+    let augmentation = Augmentation {
+        crop: Size::new(320, 240),
+        balanced: 0.5,
+        jitter: 0.3,
+        ..Default::default()
+    };
     let options = LoaderOptions { batch: 4, workers: 2, seed: 5, ..Default::default() };
     let loader = |options| {
         let (pairs, table) = (listing.pairs.clone(), listing.classes.clone());

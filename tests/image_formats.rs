@@ -1,6 +1,7 @@
 //! Image files of every format, bit depth, orientation and animation.
 
 use atrous::ErrorKind;
+use atrous::geometry::Size;
 use atrous::image::{BACKDROP, DecodeOptions, Image, decode, decode_bytes, resample};
 use image::{
     DynamicImage, Frame, GrayAlphaImage, ImageBuffer, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage,
@@ -38,7 +39,7 @@ fn lossless_formats_return_the_pixels_they_were_given() {
         let image =
             decode_bytes(&encode(&source.clone().into(), format), &format!("a.{extension}"))
                 .unwrap();
-        let expected = Image::new(13, 7, source.as_raw().clone()).unwrap();
+        let expected = Image::new(Size::new(13, 7), source.as_raw().clone()).unwrap();
         assert_eq!(image, expected, "{extension}");
     }
 }
@@ -301,13 +302,14 @@ fn resampling_agrees_with_pillow() {
             134, 96, 132, 191, 130, 189, 108, 170, 229, 32,
         ]),
     ];
-    let source = pattern(7, 5);
-    for (size, expected) in golden {
-        let got = resample(source.as_raw(), (7, 5), size).unwrap();
+    let (source, from) = (pattern(7, 5), Size::new(7, 5));
+    for ((width, height), expected) in golden {
+        let size = Size { width, height };
+        let got = resample(source.as_raw(), from, size).unwrap();
         assert_eq!(*got, *expected, "{size:?}");
     }
-    assert!(resample(source.as_raw(), (7, 5), (0, 3)).is_err());
-    assert!(resample(source.as_raw(), (7, 6), (3, 3)).is_err());
+    assert!(resample(source.as_raw(), from, Size::new(0, 3)).is_err());
+    assert!(resample(source.as_raw(), Size::new(7, 6), Size::square(3)).is_err());
 }
 
 /// A TIFF of 2 x 1 pixels with four samples of 8 bits each and the ExtraSamples tag, if any.

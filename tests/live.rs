@@ -4,6 +4,7 @@
 mod support;
 
 use atrous::exec::Device;
+use atrous::geometry::Size;
 use atrous::image::{Image, SizeRule, decode, resample};
 use atrous::live::{Background, Effect, Live};
 use atrous::models::mobilenet_v2::MobileNetV2;
@@ -28,15 +29,17 @@ fn model() -> Model {
 fn image(width: usize, height: usize, seed: u64) -> Image {
     let mut rng = Rng(seed);
     let patches: Vec<u8> = (0..3 * 6 * 5).map(|_| rng.range(0, 255) as u8).collect();
-    let mut rgb = resample(&patches, (6, 5), (width, height)).unwrap().into_owned();
+    let mut rgb =
+        resample(&patches, Size::new(6, 5), Size::new(width, height)).unwrap().into_owned();
     for v in &mut rgb {
         *v = v.saturating_add(rng.range(0, 9) as u8);
     }
-    Image::new(width, height, rgb).unwrap()
+    Image::new(Size::new(width, height), rgb).unwrap()
 }
 
 fn live(device: &Device, model: &Model, size: (usize, usize), rule: SizeRule) -> Live {
-    Live::new(device, model, size, rule, &Tuning::new(TuningMode::Off)).unwrap()
+    Live::new(device, model, Size::new(size.0, size.1), rule, &Tuning::new(TuningMode::Off))
+        .unwrap()
 }
 
 fn frame(image: &Image) -> Vec<u32> {
@@ -97,8 +100,8 @@ fn labels_of_a_photo_are_those_of_a_segmenter() {
     let data = data();
     let model = Model::open(data.join("weights/deeplabv3_mnv2_dm05_voc21.safetensors")).unwrap();
     let photo = first_image(&data.join("data/photos")).expect("a photo in the data directory");
-    let rgb = resample(&photo.rgb, (photo.width, photo.height), (257, 193)).unwrap().into_owned();
-    let photo = Image::new(257, 193, rgb).unwrap();
+    let rgb = resample(&photo.rgb, photo.size(), Size::new(257, 193)).unwrap().into_owned();
+    let photo = Image::new(Size::new(257, 193), rgb).unwrap();
     let device = gpu().unwrap_or(Device::Cpu);
     let rule = SizeRule::LongSide(257);
     let expected = Segmenter::with_device(model.clone(), &device)
@@ -241,8 +244,9 @@ fn what_does_not_fit_is_refused() {
     style.classes.pop();
     assert!(live.set_style(&style).unwrap_err().to_string().contains("6 classes"));
     let bare = Model { config: model.config.clone().without_head(), ..model };
-    let error = Live::new(&Device::Cpu, &bare, (40, 30), SizeRule::Native, &Tuning::default())
-        .err()
-        .unwrap();
+    let error =
+        Live::new(&Device::Cpu, &bare, Size::new(40, 30), SizeRule::Native, &Tuning::default())
+            .err()
+            .unwrap();
     assert!(error.to_string().contains("backbone"), "{error}");
 }

@@ -44,10 +44,10 @@ fn multi_adds(graph: &Graph) -> (u64, u64) {
         let cost = node.op.cost(&types(&node.inputs), &types(&node.outputs)).multi_adds;
         needed += cost;
         padded += match node.op.downcast_ref::<Conv2d>() {
-            Some(conv) if conv.dilation.0 > 1 => {
+            Some(conv) if conv.dilation.y > 1 => {
                 let y = graph.shape(node.outputs[0]);
                 let pixels =
-                    split_extent(y.h, conv.dilation.0) * split_extent(y.w, conv.dilation.1);
+                    split_extent(y.h, conv.dilation.y) * split_extent(y.w, conv.dilation.x);
                 cost / (y.h * y.w) as u64 * pixels as u64
             }
             _ => cost,

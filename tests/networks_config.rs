@@ -1,6 +1,7 @@
 //! Configs: validation, JSON, changes of the output stride; and networks at extreme sizes.
 
 use atrous::exec::{Device, Runner};
+use atrous::geometry::{Size, Spacing};
 use atrous::graph::{ParamRef, Weights};
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::mobilenet_v3::MobileNetV3;
@@ -26,7 +27,7 @@ fn strides_and_dilations(config: &Config, infix: &str, suffix: &str) -> Vec<(usi
     let nodes = graph.nodes().iter().filter(|n| n.name.contains(infix) && n.name.ends_with(suffix));
     nodes
         .filter_map(|n| n.op.downcast_ref::<Conv2d>())
-        .map(|c| (c.stride.0, c.dilation.0))
+        .map(|c| (c.stride.y, c.dilation.y))
         .collect()
 }
 
@@ -85,7 +86,7 @@ fn configs_survive_json() {
     config.multi_grid = vec![1, 2, 4];
     config.preprocess = Preprocessing::TENSORFLOW;
     let head = config.head.as_mut().unwrap();
-    head.aspp.pooling = Pooling::Window { crop: (513, 513), stride: (1, 1) };
+    head.aspp.pooling = Pooling::Window { crop: Size::square(513), stride: Spacing::ONE };
     head.aux = Some(Aux { dropout: 0.1 });
     head.class_names = (0..21).map(|i| format!("class {i}")).collect();
     head.class_colors = (0..21).map(|i| [i, 255 - i, 7]).collect();
@@ -122,7 +123,8 @@ fn invalid_configs_are_rejected_with_the_field() {
         ("ASPP rates", |c| c.head.as_mut().unwrap().aspp.rates = vec![0]),
         ("ASPP dropout", |c| c.head.as_mut().unwrap().aspp.dropout = 1.0),
         ("window", |c| {
-            c.head.as_mut().unwrap().aspp.pooling = Pooling::Window { crop: (0, 1), stride: (1, 1) }
+            c.head.as_mut().unwrap().aspp.pooling =
+                Pooling::Window { crop: Size::new(1, 0), stride: Spacing::ONE }
         }),
         ("deviations", |c| c.preprocess.std = [0.0, 1.0, 1.0]),
         ("low-level channels", |c| plus(c).low_level_channels = usize::MAX),
@@ -184,7 +186,7 @@ fn windowed_pooling_at_the_training_size_is_the_global_mean() {
     let size = |crop: usize| {
         let mut config = mobilenet();
         config.head.as_mut().unwrap().aspp.pooling =
-            Pooling::Window { crop: (crop, crop), stride: (1, 1) };
+            Pooling::Window { crop: Size::square(crop), stride: Spacing::ONE };
         let network =
             build_network(&config, Shape::new(1, 97, 65, 3), &Outputs::default()).unwrap();
         let (_, pooled) =
@@ -199,7 +201,9 @@ fn windowed_pooling_at_the_training_size_is_the_global_mean() {
 
 #[test]
 fn the_windowed_pooling_can_be_run_and_left_out() {
-    for pooling in [Pooling::Window { crop: (33, 33), stride: (2, 1) }, Pooling::Off] {
+    for pooling in
+        [Pooling::Window { crop: Size::square(33), stride: Spacing { y: 2, x: 1 } }, Pooling::Off]
+    {
         let mut config = mobilenet();
         let head = config.head.as_mut().unwrap();
         head.aspp.pooling = pooling;
@@ -230,7 +234,7 @@ fn the_windowed_pooling_can_be_run_and_left_out() {
 #[test]
 fn an_image_is_normalized_and_padded_in_the_graph() {
     let config = Config { preprocess: Preprocessing::TENSORFLOW, ..mobilenet() };
-    let outputs = Outputs { image: Some((20, 33)), ..Outputs::default() };
+    let outputs = Outputs { image: Some(Size::new(33, 20)), ..Outputs::default() };
     let mut network = build_network(&config, Shape::new(1, 33, 33, 3), &outputs).unwrap();
     let inputs: Vec<_> =
         network.graph.inputs().map(|(name, v)| (name.to_owned(), network.graph.ty(v))).collect();

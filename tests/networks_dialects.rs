@@ -2,6 +2,7 @@
 
 mod support;
 
+use atrous::geometry::{Size, Spacing};
 use atrous::graph::{ParamRef, Weights};
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::mobilenet_v3::MobileNetV3;
@@ -300,7 +301,7 @@ fn a_large_tensorflow_network_is_written_with_its_flags() {
     });
     let inferred = infer("tensorflow", &approximate);
     assert_eq!(inferred.backbone, approximate.backbone);
-    let window = Pooling::Window { crop: (513, 513), stride: (1, 1) };
+    let window = Pooling::Window { crop: Size::square(513), stride: Spacing::ONE };
     let config = with_head(Config { multi_grid: vec![1, 2, 4], ..inferred }, |head| {
         head.aspp.pooling = window
     });

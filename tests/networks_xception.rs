@@ -20,8 +20,8 @@ fn unit(config: &Config, name: &str) -> ([(usize, usize); 3], Option<usize>) {
     let conv = |path: &str| {
         let node = graph.find_node(&format!("backbone.{name}.{path}"))?;
         let conv = node.op.downcast_ref::<Conv2d>().unwrap();
-        assert_eq!((conv.stride.0, conv.dilation.0), (conv.stride.1, conv.dilation.1));
-        Some((conv.stride.0, conv.dilation.0))
+        assert_eq!((conv.stride.y, conv.dilation.y), (conv.stride.x, conv.dilation.x));
+        Some((conv.stride.y, conv.dilation.y))
     };
     let convs = [1, 2, 3].map(|i| {
         conv(&format!("conv{i}.depthwise")).unwrap_or_else(|| panic!("{name} has no conv{i}"))
@@ -146,7 +146,7 @@ fn groups_of_blocks_keep_one_dilation_by_jfzhang95s_rule() {
             .filter(|n| n.name.contains("block") && n.name.ends_with(".depthwise"));
         let dilations: Vec<usize> = depthwise
             .filter_map(|n| n.op.downcast_ref::<Conv2d>())
-            .map(|conv| conv.dilation.0)
+            .map(|conv| conv.dilation.y)
             .collect();
         assert_eq!(dilations, expected, "at output stride {output_stride}");
     }

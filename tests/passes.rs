@@ -3,6 +3,7 @@
 mod support;
 
 use atrous::exec::{Device, Runner};
+use atrous::geometry::Size;
 use atrous::graph::{Graph, ParamRef, Scope, ValueId, Weights};
 use atrous::ops::{Activation, Conv2d};
 use atrous::plan::Plan;
@@ -20,7 +21,7 @@ fn layer(
     act: Activation,
 ) -> Result<ValueId> {
     let mut s = s.scope(name);
-    let x = s.conv2d("conv", conv, x, (k, k), c)?;
+    let x = s.conv2d("conv", conv, x, Size::square(k), c)?;
     let x = s.batch_norm("norm", x, 1e-3)?;
     s.activate("act", act, x)
 }
@@ -49,7 +50,7 @@ fn network(batch: usize, h: usize, w: usize, odd: bool) -> Result<Graph> {
     let pooled = aspp.global_avg_pool("pool", x)?;
     let pooled =
         layer(&mut aspp, "pooled", Conv2d::square(1, 1, 0), pooled, 1, c, Activation::Relu)?;
-    let pooled = aspp.resize("up", pooled, (sh, sw), false)?;
+    let pooled = aspp.resize("up", pooled, Size::new(sw, sh), false)?;
     let all = aspp.concat("concat", &[one, rate, pooled])?;
     let x = layer(&mut aspp, "project", Conv2d::square(1, 1, 0), all, 1, c, Activation::Relu)?;
     let x = aspp.dropout("dropout", x, 0.5)?;
@@ -57,8 +58,8 @@ fn network(batch: usize, h: usize, w: usize, odd: bool) -> Result<Graph> {
     let x = s.concat("join", &[low, x])?;
     let x = layer(s, "last", Conv2d::square(1, 1, 1), x, 3, c, Activation::Relu)?;
     let logits =
-        s.conv2d("classifier", Conv2d { bias: true, ..Conv2d::default() }, x, (1, 1), 5)?;
-    let full = s.resize("full", logits, (h, w), true)?;
+        s.conv2d("classifier", Conv2d { bias: true, ..Conv2d::default() }, x, Size::square(1), 5)?;
+    let full = s.resize("full", logits, Size::new(w, h), true)?;
     graph.output("logits", logits);
     graph.output("logits_full", full);
     Ok(graph)
@@ -222,8 +223,8 @@ fn a_value_past_the_devices_binding_limit_is_refused_with_the_size_that_fits() {
     let side = ((limit / 16) as f64).sqrt() as usize + 64;
     let mut graph = Graph::new();
     let x = graph.input("x", TensorType::f32(Shape::new(1, 8, 8, 4)));
-    let large = graph.root().resize("large", x, (side, side), false).unwrap();
-    let small = graph.root().resize("small", large, (8, 8), false).unwrap();
+    let large = graph.root().resize("large", x, Size::square(side), false).unwrap();
+    let small = graph.root().resize("small", large, Size::square(8), false).unwrap();
     graph.output("small", small);
     let error = Runner::new(&Device::Gpu(gpu), graph).err().expect("the value does not fit");
     assert_eq!(error.kind(), atrous::ErrorKind::OutOfMemory);

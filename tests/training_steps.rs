@@ -9,6 +9,7 @@ mod seeded;
 mod support;
 
 use atrous::exec::Device;
+use atrous::geometry::Size;
 use atrous::models::Decoder;
 use atrous::train::{BatchRef, Decay, Optimizer, ParamGroups, Schedule, TrainOptions, Trainer};
 use atrous::weights::dialects::store;
@@ -47,7 +48,7 @@ fn options(metadata: &HashMap<String, String>, shape: Shape, steps: usize) -> Tr
             weight_decay: number("decay"),
             ..ParamGroups::default()
         },
-        ..TrainOptions::new(shape.n, (shape.h, shape.w), schedule)
+        ..TrainOptions::new(shape.n, Size::new(shape.w, shape.h), schedule)
     }
 }
 

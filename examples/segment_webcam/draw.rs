@@ -2,6 +2,7 @@
 //! so frames never leave the device.
 
 use crate::panel::Panel;
+use atrous::geometry::Size;
 use atrous::gpu::Gpu;
 use atrous::live::Live;
 use std::sync::Arc;
@@ -125,7 +126,7 @@ impl Renderer {
 
     /// Draws the frames painted by `live`.
     pub fn show(&mut self, live: &Live) {
-        let (w, h) = live.fit().source;
+        let Size { width: w, height: h } = live.fit().source;
         let painted = live
             .store()
             .device_buffer("painted")

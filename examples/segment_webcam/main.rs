@@ -20,6 +20,7 @@ mod view;
 mod window;
 mod worker;
 
+use atrous::geometry::Size;
 use atrous::image::SizeRule;
 use atrous::text::printable;
 use atrous::{Model, Result};
@@ -56,7 +57,7 @@ fn run(options: Options) -> Result<()> {
     let weights = options.weights.as_ref().expect("invariant: required unless cameras are listed");
     let model = Model::open(weights)?;
     let source = capture::open(&options)?;
-    let (w, h) = source.size();
+    let Size { width: w, height: h } = source.size();
     println!("{}: {w} x {h}", printable(&source.name()));
     match options.frames {
         Some(frames) => headless::run(&options, &model, source, frames),
@@ -65,9 +66,9 @@ fn run(options: Options) -> Result<()> {
 }
 
 /// Returns the initial size of the network's input.
-fn first_size(options: &Options, model: &Model, frame: (usize, usize)) -> SizeRule {
+fn first_size(options: &Options, model: &Model, frame: Size) -> SizeRule {
     options.size.unwrap_or_else(|| match model.default_size() {
         SizeRule::LongSide(n) => SizeRule::LongSide(n.min(MAX_DEFAULT_SIDE)),
-        _ => SizeRule::LongSide(frame.0.max(frame.1).min(MAX_DEFAULT_SIDE)),
+        _ => SizeRule::LongSide(frame.width.max(frame.height).min(MAX_DEFAULT_SIDE)),
     })
 }

@@ -1,6 +1,7 @@
 //! Command line options.
 
 use crate::view::Style;
+use atrous::geometry::Size;
 use atrous::image::SizeRule;
 use clap::Parser;
 use std::convert::Infallible;
@@ -59,7 +60,7 @@ pub struct Options {
     pub mirror: bool,
     /// Requested camera resolution; images are scaled to fit into it
     #[arg(long, default_value = "640x480", value_parser = resolution)]
-    pub resolution: (usize, usize),
+    pub resolution: Size,
     /// Frames per second of sources other than cameras. The default is the video's own, and 30 for
     /// images
     #[arg(long, value_parser = positive)]
@@ -108,10 +109,11 @@ fn color(text: &str) -> Result<[u8; 3], String> {
     Ok([r, g, b])
 }
 
-fn resolution(text: &str) -> Result<(usize, usize), String> {
-    let sides = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+fn resolution(text: &str) -> Result<Size, String> {
+    let sides =
+        text.split_once('x').and_then(|(w, h)| Some(Size::new(w.parse().ok()?, h.parse().ok()?)));
     sides
-        .filter(|(w, h)| (16..=4096).contains(w) && (16..=4096).contains(h))
+        .filter(|size| (16..=4096).contains(&size.width) && (16..=4096).contains(&size.height))
         .ok_or("expected a size such as 640x480".into())
 }
 

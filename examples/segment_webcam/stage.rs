@@ -7,6 +7,7 @@ use crate::panel::Panel;
 use crate::view::View;
 use crate::worker::Worker;
 use atrous::exec::Device;
+use atrous::geometry::Size;
 use atrous::gpu::Gpu;
 use atrous::live::Live;
 use atrous::{Error, ErrorKind, Result};
@@ -111,7 +112,7 @@ impl Stage {
     /// Shows the status lines: `figures`, the network's input size and display settings, and the
     /// device.
     pub fn show_status(&mut self, figures: String) {
-        let (w, h) = self.live.fit().padded;
+        let Size { width: w, height: h } = self.live.fit().padded;
         let selected = self.view.selected;
         let class = &self.view.names[selected];
         let shown = if self.view.is_shown(selected) { "shown" } else { "hidden" };

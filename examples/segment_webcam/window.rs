@@ -11,6 +11,7 @@ use crate::signals;
 use crate::stage::Stage;
 use crate::worker::{self, Setup, WorkerEvent};
 use atrous::exec::Device;
+use atrous::geometry::Size;
 use atrous::gpu::Gpu;
 use atrous::image::{Image, SizeRule};
 use atrous::{DeviceChoice, Error, ErrorKind, Model, Result};
@@ -98,7 +99,7 @@ struct App {
     model: Arc<Model>,
     background: Option<Arc<Image>>,
     source: Option<Box<dyn Source>>,
-    frame_size: (usize, usize),
+    frame_size: Size,
     size: SizeRule,
     proxy: EventLoopProxy<Event>,
     mailbox: Mailbox,
@@ -116,7 +117,7 @@ impl ApplicationHandler<Event> for App {
         if self.stage.is_some() {
             return;
         }
-        let (w, h) = self.frame_size;
+        let Size { width: w, height: h } = self.frame_size;
         let attributes = Window::default_attributes()
             .with_title("segment_webcam")
             .with_inner_size(PhysicalSize::new(w as u32, h as u32));
@@ -376,7 +377,7 @@ impl App {
 
     fn change_size(&mut self, steps: isize) -> Result<()> {
         let Some(stage) = &self.stage else { return Ok(()) };
-        let (w, h) = stage.live.fit().padded;
+        let Size { width: w, height: h } = stage.live.fit().padded;
         let now = w.max(h);
         let next = if steps > 0 {
             SIDES.into_iter().find(|&s| s > now)

@@ -1,6 +1,7 @@
 //! The thread that runs the network on the latest frame, slice by slice, as often as possible.
 
 use atrous::exec::{Device, Slices};
+use atrous::geometry::Size;
 use atrous::image::{Image, SizeRule};
 use atrous::live::Live;
 use atrous::tune::Tuning;
@@ -69,7 +70,7 @@ impl Worker {
 pub struct Setup {
     pub device: Device,
     pub model: Arc<Model>,
-    pub frame: (usize, usize),
+    pub frame: Size,
     pub background: Option<Arc<Image>>,
     pub smooth: f32,
     /// Maximum time that the network may occupy the device without a break.

@@ -143,9 +143,9 @@ fn text(examination: &Examination, lines: usize) -> String {
 fn split_text(split: &SplitReport) -> String {
     let size = match split.sizes {
         None => "none readable".to_owned(),
-        Some([least, most]) if least == most => format!("{} x {} pixels", least.0, least.1),
+        Some([least, most]) if least == most => format!("{least} pixels"),
         Some([least, most]) => {
-            format!("{} to {} x {} to {} pixels", least.0, most.0, least.1, most.1)
+            format!("{least} to {most} pixels")
         }
     };
     let name = printable(split.name.as_deref().unwrap_or("all"));

@@ -4,6 +4,7 @@ use super::args::{Network, NetworkArgs};
 use super::console::{print, print_json};
 use super::format::{mib, table, thousands};
 use crate::error::Result;
+use crate::geometry::Size;
 use crate::graph::Graph;
 use crate::image::{ClassTable, Fit, SizeRule};
 use crate::models::{
@@ -113,7 +114,7 @@ struct Report {
     /// Number of running statistics of the norms.
     statistics: u64,
     /// Width and height of the input for cost and memory.
-    size: (usize, usize),
+    size: Size,
     /// Without the auxiliary head.
     multi_adds: u64,
     /// Bytes of the buffers shared by activations.
@@ -136,16 +137,16 @@ struct Layer {
 pub(super) fn run(args: &Args) -> Result<()> {
     let subject = args.network.open(args.weights.as_ref())?;
     let config = subject.config();
-    let (w, h) = match args.size.fit(1, 1) {
+    let size = match args.size.fit(Size::square(1)) {
         Fit { padded, .. } if args.size != SizeRule::Native => padded,
-        _ => (513, 513),
+        _ => Size::square(513),
     };
     let outputs = Outputs { labels: config.head.is_some(), ..Outputs::default() };
-    let input = Shape::new(1, h, w, config.input_channels);
+    let input = Shape::images(1, size, config.input_channels);
     let built = passes::dead_code(subject.network(input, &outputs)?)?;
     let optimized = passes::optimize(built.clone())?;
     let plan = Plan::new(&optimized);
-    let report = report(&subject, &built, &plan, (w, h))?;
+    let report = report(&subject, &built, &plan, size)?;
     if args.json {
         return print_json(&report);
     }
@@ -161,7 +162,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     print(&text)
 }
 
-fn report(subject: &Network, graph: &Graph, plan: &Plan, size: (usize, usize)) -> Result<Report> {
+fn report(subject: &Network, graph: &Graph, plan: &Plan, size: Size) -> Result<Report> {
     let counts = subject.counts()?;
     let (file, dialect) = match subject {
         Network::File(model) => (Some(text::path(&model.path)), Some(model.dialect)),
@@ -237,10 +238,7 @@ fn summary(report: &Report, subject: &Network) -> String {
                 thousands(report.statistics)
             ),
         ),
-        (
-            "Multi-Adds",
-            format!("{gigas:.2} B at {}x{}{without_auxiliary}", report.size.0, report.size.1),
-        ),
+        ("Multi-Adds", format!("{gigas:.2} B at {}{without_auxiliary}", report.size)),
         (
             "memory",
             format!(
@@ -296,9 +294,7 @@ fn head_text(head: &Head) -> String {
     match aspp.pooling {
         Pooling::Off => {}
         Pooling::Global => parts.push("pooled branch".to_owned()),
-        Pooling::Window { crop, .. } => {
-            parts.push(format!("windowed pooling for {}x{}", crop.1, crop.0))
-        }
+        Pooling::Window { crop, .. } => parts.push(format!("windowed pooling for {crop}")),
     }
     parts.join(", ")
 }

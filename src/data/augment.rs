@@ -3,6 +3,7 @@
 use super::color::{self, Jitter};
 use super::rng::KeyedRng;
 use crate::error::{Result, error};
+use crate::geometry::{Position, Size, rows_first};
 use crate::image::resample_window;
 use crate::models::Preprocessing;
 use serde::{Deserialize, Serialize};
@@ -22,11 +23,12 @@ const MAX_STEPS: f64 = 1e6;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
-    /// Height and width of the crops, in pixels. A scaled image that is smaller is padded with
+    /// Size of the crops, in pixels; recipes state the height first. A scaled image that is smaller is padded with
     /// [`Preprocessing::pad_value`], its mask with the ignore label.
-    pub crop: (usize, usize),
-    /// Minimum and maximum scale factor, drawn uniformly.
-    pub scale: (f64, f64),
+    #[serde(with = "rows_first")]
+    pub crop: Size,
+    /// Range of the scale factor, drawn uniformly.
+    pub scale: ScaleRange,
     /// Distance between the scale factors, starting at the minimum (0.25 in TensorFlow's DeepLab);
     /// 0 allows any factor in the range.
     pub scale_step: f64,
@@ -44,12 +46,41 @@ pub struct Augmentation {
     pub balanced: f64,
 }
 
+/// A range of scale factors. Serialized as `[min, max]`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(from = "[f64; 2]", into = "[f64; 2]")]
+pub struct ScaleRange {
+    /// Smallest factor.
+    pub min: f64,
+    /// Largest factor.
+    pub max: f64,
+}
+
+impl ScaleRange {
+    /// Creates the range from `min` to `max`, both included.
+    pub const fn new(min: f64, max: f64) -> Self {
+        Self { min, max }
+    }
+}
+
+impl From<[f64; 2]> for ScaleRange {
+    fn from([min, max]: [f64; 2]) -> Self {
+        Self { min, max }
+    }
+}
+
+impl From<ScaleRange> for [f64; 2] {
+    fn from(range: ScaleRange) -> Self {
+        [range.min, range.max]
+    }
+}
+
 impl Default for Augmentation {
     /// As in the paper: crops of 513 x 513, scales of 0.5 to 2, flipped half of the time.
     fn default() -> Self {
         Self {
-            crop: (513, 513),
-            scale: (0.5, 2.0),
+            crop: Size::square(513),
+            scale: ScaleRange::new(0.5, 2.0),
             scale_step: 0.0,
             flip: 0.5,
             jitter: 0.0,
@@ -60,11 +91,11 @@ impl Default for Augmentation {
 }
 
 impl Augmentation {
-    /// Crops of `crop` (height, width) at uniform positions, without any other augmentation.
-    pub fn none(crop: (usize, usize)) -> Self {
+    /// Crops of size `crop` at uniform positions, without any other augmentation.
+    pub fn none(crop: Size) -> Self {
         Self {
             crop,
-            scale: (1.0, 1.0),
+            scale: ScaleRange::new(1.0, 1.0),
             scale_step: 0.0,
             flip: 0.0,
             jitter: 0.0,
@@ -78,14 +109,14 @@ impl Augmentation {
     /// # Errors
     /// Returns an error that names the first invalid field.
     pub fn check(&self) -> Result<()> {
-        let (h, w) = self.crop;
-        if !(1..=MAX_CROP).contains(&h) || !(1..=MAX_CROP).contains(&w) {
+        let crop = self.crop;
+        if crop.is_empty() || !crop.fits_into(Size::square(MAX_CROP)) {
             return Err(error!(
                 Config,
-                "crop: each side must be 1 to {MAX_CROP} pixels, got {h} x {w}"
+                "crop: each side must be 1 to {MAX_CROP} pixels, got {crop}"
             ));
         }
-        let (min, max) = self.scale;
+        let ScaleRange { min, max } = self.scale;
         if !(min > 0.0 && max >= min && max <= MAX_SCALE) {
             return Err(error!(
                 Config,
@@ -117,7 +148,7 @@ impl Augmentation {
     }
 
     fn draw_scale(&self, rng: &mut KeyedRng) -> f64 {
-        let (min, max) = self.scale;
+        let ScaleRange { min, max } = self.scale;
         if self.scale_step == 0.0 {
             return rng.between(min, max);
         }
@@ -130,25 +161,25 @@ impl Augmentation {
     /// Draws the scale, position and flip of a crop.
     fn draw_window(&self, sample: &Sample, rng: &mut KeyedRng) -> Window {
         let factor = self.draw_scale(rng);
-        let side = |n: usize| ((n as f64 * factor).round() as usize).max(1);
-        let scaled = (side(sample.width), side(sample.height));
-        let size = (self.crop.1.min(scaled.0), self.crop.0.min(scaled.1));
+        let source = sample.size();
+        let scaled = source.map(|side| ((side as f64 * factor).round() as usize).max(1));
+        let size = self.crop.zip(scaled, usize::min);
         // Range of the window's position.
-        let range = (scaled.0 - size.0, scaled.1 - size.1);
+        let range = scaled.zip(size, |scaled, size| scaled - size);
         let center = if rng.chance(self.balanced) { sample.draw_balanced_pixel(rng) } else { None };
         let at = match center {
-            Some((x, y)) => {
+            Some(Position { x, y }) => {
                 // Puts the scaled pixel at the center of the source's pixel into the center of the
                 // window, as far as the edges allow.
                 let start = |at: usize, source: usize, scaled: usize, size: usize, range: usize| {
                     ((2 * at + 1) * scaled / (2 * source)).saturating_sub(size / 2).min(range)
                 };
-                (
-                    start(x, sample.width, scaled.0, size.0, range.0),
-                    start(y, sample.height, scaled.1, size.1, range.1),
-                )
+                Position {
+                    x: start(x, source.width, scaled.width, size.width, range.width),
+                    y: start(y, source.height, scaled.height, size.height, range.height),
+                }
             }
-            None => (rng.below(range.0 + 1), rng.below(range.1 + 1)),
+            None => Position { x: rng.below(range.width + 1), y: rng.below(range.height + 1) },
         };
         Window { scaled, at, size, flip: rng.chance(self.flip) }
     }
@@ -166,23 +197,23 @@ impl Augmentation {
         let window = self.draw_window(sample, rng);
         let jitter = Jitter::draw(self.jitter, rng);
         let blur = rng.chance(self.blur).then(|| rng.between(0.1, 2.0));
-        let (w, h) = window.size;
-        let source = (sample.width, sample.height);
-        let mut rgb = resample_window(&sample.rgb, source, window.scaled, window.at, window.size)?;
+        let (Window { scaled, at, size, .. }, source) = (window, sample.size());
+        let mut rgb = resample_window(&sample.rgb, source, scaled, at, size)?;
         if let Some(deviation) = blur {
-            rgb = color::blur(rgb, (w, h), deviation as f32)?;
+            rgb = color::blur(rgb, size, deviation as f32)?;
         }
+        let Size { width: w, height: h } = size;
         let to_input = jitter.matrix(&rgb, preprocess);
-        let crop = self.crop.1;
-        let columns: Vec<usize> = (0..w).map(|x| window.source(x, 0, sample).0).collect();
-        for y in 0..self.crop.0 {
+        let crop = self.crop.width;
+        let columns: Vec<usize> = (0..w).map(|x| window.source(x, 0, source).x).collect();
+        for y in 0..self.crop.height {
             let (image, labels) =
                 (&mut image[3 * y * crop..][..3 * crop], &mut labels[y * crop..][..crop]);
             // Number of pixels of this row that are inside the image.
             let inside = if y < h { w } else { 0 };
             if inside > 0 {
                 let row =
-                    &sample.labels[window.source(0, y, sample).1 * sample.width..][..sample.width];
+                    &sample.labels[window.source(0, y, source).y * source.width..][..source.width];
                 let bytes = rgb[3 * y * w..][..3 * w].chunks_exact(3);
                 for (x, (pixel, &column)) in bytes.zip(&columns).enumerate() {
                     let x = if window.flip { crop - 1 - x } else { x };
@@ -205,12 +236,12 @@ impl Augmentation {
 /// A crop of the scaled image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window {
-    /// Width and height of the whole scaled image.
-    scaled: (usize, usize),
-    /// Column and row of the crop's top left corner.
-    at: (usize, usize),
-    /// Width and height of the crop, at most those of the scaled image.
-    size: (usize, usize),
+    /// Size of the whole scaled image.
+    scaled: Size,
+    /// The crop's top left corner.
+    at: Position,
+    /// Size of the crop, at most that of the scaled image.
+    size: Size,
     /// Whether the crop is flipped, including its padding.
     flip: bool,
 }
@@ -218,12 +249,12 @@ struct Window {
 impl Window {
     /// Source pixel at the center of a pixel of the window. Resampling of the image uses the same
     /// centers.
-    fn source(&self, x: usize, y: usize, sample: &Sample) -> (usize, usize) {
+    fn source(&self, x: usize, y: usize, source: Size) -> Position {
         let along = |at: usize, scaled: usize, source: usize| (2 * at + 1) * source / (2 * scaled);
-        (
-            along(self.at.0 + x, self.scaled.0, sample.width),
-            along(self.at.1 + y, self.scaled.1, sample.height),
-        )
+        Position {
+            x: along(self.at.x + x, self.scaled.width, source.width),
+            y: along(self.at.y + y, self.scaled.height, source.height),
+        }
     }
 }
 
@@ -239,14 +270,18 @@ pub(super) struct Sample {
 }
 
 impl Sample {
+    pub(super) fn size(&self) -> Size {
+        Size::new(self.width, self.height)
+    }
+
     /// Size in memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.rgb.len() + 2 * self.labels.len()
     }
 
-    /// Draws a class uniformly among those in the image, and returns the column and row of a pixel
+    /// Draws a class uniformly among those in the image, and returns a pixel
     /// drawn uniformly among those of this class. Returns `None` if all pixels are ignored.
-    fn draw_balanced_pixel(&self, rng: &mut KeyedRng) -> Option<(usize, usize)> {
+    fn draw_balanced_pixel(&self, rng: &mut KeyedRng) -> Option<Position> {
         let mut counts =
             vec![0usize; usize::from(*self.labels.iter().filter(|&&l| l != IGNORED).max()?) + 1];
         for &label in self.labels.iter().filter(|&&l| l != IGNORED) {
@@ -256,6 +291,6 @@ impl Sample {
         let class = present[rng.below(present.len())];
         let nth = rng.below(counts[class]);
         let mut pixels = (0..self.labels.len()).filter(|&at| usize::from(self.labels[at]) == class);
-        pixels.nth(nth).map(|at| (at % self.width, at / self.width))
+        pixels.nth(nth).map(|at| Position::new(at % self.width, at / self.width))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::rng::KeyedRng;
 use crate::error::{Result, error};
+use crate::geometry::Size;
 use crate::models::Preprocessing;
 use image::RgbImage;
 
@@ -99,9 +100,9 @@ impl ColorMap {
 }
 
 /// Blurs an image `[h, w, 3]` by a Gaussian with this standard deviation in pixels.
-pub(super) fn blur(rgb: Vec<u8>, (w, h): (usize, usize), deviation: f32) -> Result<Vec<u8>> {
-    let image = RgbImage::from_raw(w as u32, h as u32, rgb)
-        .ok_or_else(|| error!(Usage, "not an image of {w} x {h} pixels"))?;
+pub(super) fn blur(rgb: Vec<u8>, size: Size, deviation: f32) -> Result<Vec<u8>> {
+    let image = RgbImage::from_raw(size.width as u32, size.height as u32, rgb)
+        .ok_or_else(|| error!(Usage, "not an image of {size} pixels"))?;
     Ok(image::imageops::blur(&image, deviation).into_raw())
 }
 
@@ -158,10 +159,10 @@ mod tests {
     #[test]
     fn blur_spreads_a_point_and_keeps_flat_images() {
         let flat = vec![77; 9 * 7 * 3];
-        assert_eq!(blur(flat.clone(), (9, 7), 1.3).unwrap(), flat);
+        assert_eq!(blur(flat.clone(), Size::new(9, 7), 1.3).unwrap(), flat);
         let mut point = vec![0; 9 * 9 * 3];
         point[3 * 40..][..3].fill(255);
-        let spread = blur(point, (9, 9), 1.0).unwrap();
+        let spread = blur(point, Size::square(9), 1.0).unwrap();
         // 255 / (2 pi) at the center, and symmetric.
         assert!(spread[3 * 40].abs_diff(41) <= 2, "{}", spread[3 * 40]);
         let sides = [31, 39, 41, 49].map(|at| spread[3 * at]);

@@ -1,6 +1,7 @@
 //! Layouts of well-known data sets, as trees of empty files.
 
 use super::*;
+use crate::geometry::Size;
 use std::fs;
 
 fn tree(files: &[&str]) -> tempfile::TempDir {
@@ -109,7 +110,7 @@ fn other_data_in_the_layout_of_ade20k_keeps_its_numbers() {
 fn classes_that_were_found_by_their_colors_are_not_renumbered() {
     let directory = tempfile::tempdir().unwrap();
     let pair = super::tests::write_pair(directory.path(), "a", (2, 1), |_, _| 0);
-    Image::new(2, 1, vec![4, 5, 6, 1, 2, 3]).unwrap().save(&pair.mask).unwrap();
+    Image::new(Size::new(2, 1), vec![4, 5, 6, 1, 2, 3]).unwrap().save(&pair.mask).unwrap();
     let table = ClassTable::parse("0 sky 1 2 3\n1 car 4 5 6\n").unwrap();
     for values in [MaskValues::Classes, MaskValues::Ade20k, MaskValues::Cityscapes] {
         let (_, mask) = Pair { values, ..pair.clone() }.load(Some(&table)).unwrap();

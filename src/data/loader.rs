@@ -5,6 +5,7 @@ use super::augment::Augmentation;
 use super::rng::{KeyedRng, Purpose};
 use super::sample_cache::SampleCache;
 use crate::error::{Result, error};
+use crate::geometry::Size;
 use crate::image::ClassTable;
 use crate::models::Preprocessing;
 use crate::tensor::{Data, Shape, Tensor};
@@ -321,7 +322,7 @@ impl Shared {
         index: u64,
         items: impl Iterator<Item = Result<BatchItem>>,
     ) -> Result<Batch> {
-        let (n, (h, w)) = (self.options.batch, self.augmentation.crop);
+        let (n, Size { width: w, height: h }) = (self.options.batch, self.augmentation.crop);
         let (mut images, mut labels) =
             (Vec::with_capacity(n * h * w * 3), Vec::with_capacity(n * h * w));
         let mut names = Vec::with_capacity(n);
@@ -344,7 +345,7 @@ impl Shared {
         let len = self.samples.len() as u64;
         let at = self.order(number / len)[(number % len) as usize] as usize;
         let sample = self.samples.get(at)?;
-        let (h, w) = self.augmentation.crop;
+        let Size { width: w, height: h } = self.augmentation.crop;
         let (mut image, mut labels) = (vec![0.0; h * w * 3], vec![0; h * w]);
         let mut rng = KeyedRng::new(self.options.seed, Purpose::Sample, number);
         let name = self.samples.name(at).to_owned();
@@ -386,7 +387,7 @@ mod tests {
             image::GrayImage::from_pixel(8, 8, image::Luma([n % 2])).save(&mask).unwrap();
             Pair { name: n.to_string(), image, mask, values: MaskValues::Classes }
         };
-        let augmentation = Augmentation { crop: (8, 8), ..Augmentation::default() };
+        let augmentation = Augmentation { crop: Size::square(8), ..Augmentation::default() };
         let options = LoaderOptions { batch, workers: 2, ..LoaderOptions::default() };
         Loader::new(
             (0..5).map(pair).collect(),

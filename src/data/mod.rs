@@ -54,17 +54,11 @@ impl Pair {
     pub fn load(&self, table: Option<&ClassTable>) -> Result<(Image, LabelMap)> {
         let image = decode(&self.image)?;
         let (mut mask, by_color) = LabelMap::read_by_value_or_color(&self.mask, table)?;
-        if (image.width, image.height) != (mask.width, mask.height) {
-            return Err(error!(
-                Data,
-                "the mask has {} x {} pixels, but the image has {} x {}",
-                mask.width,
-                mask.height,
-                image.width,
-                image.height
-            )
-            .file(&self.mask)
-            .advice("check whether one of them was rotated or resized"));
+        if image.size() != mask.size() {
+            let (mask, image) = (mask.size(), image.size());
+            return Err(error!(Data, "the mask has {mask} pixels, but the image has {image}")
+                .file(&self.mask)
+                .advice("check whether one of them was rotated or resized"));
         }
         // Colors already name classes, whatever the values mean.
         if self.values != MaskValues::Classes && !by_color {

@@ -1,8 +1,9 @@
 //! Augmentation and loader, on synthetic images.
 
-use super::augment::{IGNORED, Sample};
+use super::augment::{IGNORED, Sample, ScaleRange};
 use super::rng::{KeyedRng, Purpose};
 use super::*;
+use crate::geometry::Size;
 use crate::models::Preprocessing;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -27,8 +28,8 @@ pub(super) fn write_pair(
     let rgb = labels.iter().flat_map(|&l| [(l * 10) as u8; 3]).collect();
     let (image, mask) =
         (directory.join(format!("{name}-image.png")), directory.join(format!("{name}-mask.png")));
-    Image::new(w, h, rgb).unwrap().save(&image).unwrap();
-    LabelMap::new(w, h, labels).unwrap().write(&mask, &ClassTable::voc()).unwrap();
+    Image::new(Size::new(w, h), rgb).unwrap().save(&image).unwrap();
+    LabelMap::new(Size::new(w, h), labels).unwrap().write(&mask, &ClassTable::voc()).unwrap();
     Pair { name: name.into(), image, mask, values: MaskValues::Classes }
 }
 
@@ -44,7 +45,13 @@ fn pairs(directory: &Path, n: usize) -> Vec<Pair> {
 }
 
 fn busy() -> Augmentation {
-    Augmentation { crop: (16, 20), jitter: 0.4, blur: 0.5, balanced: 0.3, ..Default::default() }
+    Augmentation {
+        crop: Size::new(20, 16),
+        jitter: 0.4,
+        blur: 0.5,
+        balanced: 0.3,
+        ..Default::default()
+    }
 }
 
 fn loader(pairs: &[Pair], augmentation: Augmentation, options: LoaderOptions) -> Loader {
@@ -99,7 +106,8 @@ fn masks_stay_on_their_images_through_scale_crop_and_flip() {
         rgb: labels.iter().flat_map(|&l| [(l * 10) as u8; 3]).collect(),
         labels,
     };
-    let augmentation = Augmentation { crop: (19, 27), balanced: 0.5, ..Default::default() };
+    let augmentation =
+        Augmentation { crop: Size::new(27, 19), balanced: 0.5, ..Default::default() };
     let (mut inside, mut flipped, mut scales) = (0, 0, HashSet::new());
     for number in 0..300 {
         let (image, labels) = crop(&augmentation, &sample, number);
@@ -141,7 +149,7 @@ fn masks_stay_on_their_images_through_scale_crop_and_flip() {
 }
 
 fn crop(augmentation: &Augmentation, sample: &Sample, number: u64) -> (Vec<f32>, Vec<u32>) {
-    let (h, w) = augmentation.crop;
+    let Size { width: w, height: h } = augmentation.crop;
     let (mut image, mut labels) = (vec![9e9; h * w * 3], vec![77; h * w]);
     let mut rng = KeyedRng::new(5, Purpose::Sample, number);
     augmentation.apply(sample, &mut rng, &BYTES, 255, &mut image, &mut labels).unwrap();
@@ -160,7 +168,8 @@ fn pixel_centers_of_image_and_mask_agree() {
         rgb: labels.iter().flat_map(|&l| [(l * 20) as u8; 3]).collect(),
         labels,
     };
-    let augmentation = Augmentation { scale: (2.0, 2.0), ..Augmentation::none((8, 16)) };
+    let augmentation =
+        Augmentation { scale: ScaleRange::new(2.0, 2.0), ..Augmentation::none(Size::new(16, 8)) };
     let (image, labels) = crop(&augmentation, &sample, 0);
     let row: Vec<f32> = image[..48].chunks_exact(3).map(|p| p[0]).collect();
     assert_eq!(labels[..16], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]);
@@ -180,7 +189,10 @@ fn pixel_centers_of_image_and_mask_agree() {
         labels: (0..27).map(|at| at % 9 + 9 * (at / 9)).collect(),
     };
     let (_, labels) = crop(
-        &Augmentation { scale: (1.0 / 3.0, 1.0 / 3.0), ..Augmentation::none((1, 3)) },
+        &Augmentation {
+            scale: ScaleRange::new(1.0 / 3.0, 1.0 / 3.0),
+            ..Augmentation::none(Size::new(3, 1))
+        },
         &sample,
         0,
     );
@@ -192,7 +204,7 @@ fn small_images_are_padded_below_and_to_the_right() {
     let sample = Sample { width: 3, height: 2, rgb: vec![50; 18], labels: vec![4; 6] };
     for (flip, columns) in [(0.0, 0..3), (1.0, 2..5)] {
         let (image, labels) =
-            crop(&Augmentation { flip, ..Augmentation::none((4, 5)) }, &sample, 1);
+            crop(&Augmentation { flip, ..Augmentation::none(Size::new(5, 4)) }, &sample, 1);
         for (at, (pixel, label)) in image.chunks_exact(3).zip(labels).enumerate() {
             let inside = columns.contains(&(at % 5)) && at / 5 < 2;
             assert_eq!(label, if inside { 4 } else { 255 });
@@ -209,7 +221,8 @@ fn small_images_are_padded_below_and_to_the_right() {
 fn steps_of_the_scale_all_occur_and_nothing_between() {
     let sample = Sample { width: 40, height: 40, rgb: vec![0; 4800], labels: vec![1; 1600] };
     let areas = |scale_step| -> HashSet<usize> {
-        let augmentation = Augmentation { crop: (80, 80), scale_step, ..Default::default() };
+        let augmentation =
+            Augmentation { crop: Size::square(80), scale_step, ..Default::default() };
         (0..200)
             .map(|n| crop(&augmentation, &sample, n).1.iter().filter(|&&l| l == 1).count())
             .collect()
@@ -227,7 +240,7 @@ fn balanced_crops_find_the_rare_class() {
     labels[9_990..].fill(IGNORED);
     let sample = Sample { width: 100, height: 100, rgb: vec![0; 30_000], labels };
     let hits = |balanced| {
-        let augmentation = Augmentation { balanced, ..Augmentation::none((11, 11)) };
+        let augmentation = Augmentation { balanced, ..Augmentation::none(Size::square(11)) };
         (0..400).filter(|&n| crop(&augmentation, &sample, n).1.contains(&2)).count()
     };
     let (without, with) = (hits(0.0), hits(1.0));
@@ -237,7 +250,7 @@ fn balanced_crops_find_the_rare_class() {
     assert!((150..250).contains(&with), "{with}");
     let nothing = Sample { width: 4, height: 4, rgb: vec![0; 48], labels: vec![IGNORED; 16] };
     let (_, labels) =
-        crop(&Augmentation { balanced: 1.0, ..Augmentation::none((4, 4)) }, &nothing, 0);
+        crop(&Augmentation { balanced: 1.0, ..Augmentation::none(Size::square(4)) }, &nothing, 0);
     assert_eq!(labels, [255; 16], "an image without labels is cropped uniformly");
 }
 
@@ -290,13 +303,26 @@ fn settings_out_of_range_are_refused_by_name() {
             refused(&pairs, None, plain(), LoaderOptions { ignore: 8, ..options }),
             "label 8 cannot be ignored",
         ),
-        (refused(&pairs, None, Augmentation { crop: (0, 5), ..plain() }, options), "got 0 x 5"),
         (
-            refused(&pairs, None, Augmentation { scale: (2.0, 1.0), ..plain() }, options),
+            refused(&pairs, None, Augmentation { crop: Size::new(5, 0), ..plain() }, options),
+            "got 5x0",
+        ),
+        (
+            refused(
+                &pairs,
+                None,
+                Augmentation { scale: ScaleRange::new(2.0, 1.0), ..plain() },
+                options,
+            ),
             "got 2 to 1",
         ),
         (
-            refused(&pairs, None, Augmentation { scale: (f64::NAN, 1.0), ..plain() }, options),
+            refused(
+                &pairs,
+                None,
+                Augmentation { scale: ScaleRange::new(f64::NAN, 1.0), ..plain() },
+                options,
+            ),
             "got NaN",
         ),
         (
@@ -318,7 +344,7 @@ fn settings_out_of_range_are_refused_by_name() {
         serde_json::from_str::<Augmentation>(r#"{"flipp": 0.5}"#).unwrap_err().to_string();
     assert!(misspelled.contains("flipp"), "{misspelled}");
     let partly: Augmentation = serde_json::from_str(r#"{"crop": [321, 320]}"#).unwrap();
-    assert_eq!(partly, Augmentation { crop: (321, 320), ..Default::default() });
+    assert_eq!(partly, Augmentation { crop: Size::new(320, 321), ..Default::default() });
 }
 
 #[test]

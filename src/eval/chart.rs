@@ -127,7 +127,7 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Imag
         TextDirection::Right,
         INK,
     );
-    Image::new(canvas.width, canvas.height, canvas.rgb)
+    Image::new(canvas.size(), canvas.rgb)
 }
 
 /// Color of a cell: white at 0 to dark blue at 1, steeper at the start so that small confusions are

@@ -110,6 +110,7 @@ mod tests {
     use super::*;
     use crate::data::MaskValues;
     use crate::error::ErrorKind;
+    use crate::geometry::Size;
     use std::path::Path;
 
     /// Three pairs of 4 x 2 pixels: the label is 1 at bright pixels of the image, and 255 in one
@@ -124,8 +125,8 @@ mod tests {
             let name = format!("{i}");
             let (image, mask) =
                 (directory.join(format!("{i}.png")), directory.join(format!("{i}-mask.png")));
-            Image::new(4, 2, rgb).unwrap().save(&image).unwrap();
-            LabelMap::new(4, 2, labels).unwrap().write(&mask, &table).unwrap();
+            Image::new(Size::new(4, 2), rgb).unwrap().save(&image).unwrap();
+            LabelMap::new(Size::new(4, 2), labels).unwrap().write(&mask, &table).unwrap();
             Pair { name, image, mask, values: MaskValues::Classes }
         };
         (0..3).map(pair).collect()
@@ -133,7 +134,7 @@ mod tests {
 
     fn bright(image: &Image) -> Result<LabelMap> {
         let labels = image.rgb.chunks_exact(3).map(|p| u16::from(p[0] > 127)).collect();
-        LabelMap::new(image.width, image.height, labels)
+        LabelMap::new(image.size(), labels)
     }
 
     #[test]

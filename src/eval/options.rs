@@ -1,6 +1,7 @@
 //! Options of inference on an image.
 
 use crate::error::{Result, error};
+use crate::geometry::{Size, Spacing};
 use crate::image::SizeRule;
 
 /// Maximum scale; larger ones are typos.
@@ -9,22 +10,22 @@ const MAX_SCALE: f64 = 16.0;
 /// A sliding window over the scaled image, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlidingWindow {
-    /// Width and height of the window.
-    pub size: (usize, usize),
-    /// Horizontal and vertical distance between windows; at most the size.
-    pub stride: (usize, usize),
+    /// Size of the window.
+    pub size: Size,
+    /// Distance between neighboring windows; at most the size.
+    pub stride: Spacing,
 }
 
 impl SlidingWindow {
     /// Number of windows on an image of this size.
-    pub(super) fn count(&self, width: usize, height: usize) -> usize {
+    pub(super) fn count(&self, image: Size) -> usize {
         let along = |side: usize, window: usize, stride: usize| {
             side.saturating_sub(window).div_ceil(stride) + 1
         };
-        along(width, self.size.0, self.stride.0).saturating_mul(along(
-            height,
-            self.size.1,
-            self.stride.1,
+        along(image.width, self.size.width, self.stride.x).saturating_mul(along(
+            image.height,
+            self.size.height,
+            self.stride.y,
         ))
     }
 }
@@ -70,11 +71,11 @@ impl PredictOptions {
             ));
         }
         if let Some(SlidingWindow { size, stride }) = self.window {
-            let ((w, h), (x, y)) = (size, stride);
-            if w == 0 || h == 0 || x == 0 || y == 0 || x > w || y > h {
+            let Spacing { x, y } = stride;
+            if size.is_empty() || x == 0 || y == 0 || x > size.width || y > size.height {
                 return Err(error!(
                     Usage,
-                    "windows of {w} x {h} with a stride of {x} x {y} do not cover the image"
+                    "windows of {size} with a stride of {x}x{y} do not cover the image"
                 ));
             }
         }

@@ -1,9 +1,10 @@
 //! Inference on an image: as a whole, at several scales, flipped, or with a sliding window.
 
 use super::options::{PredictOptions, SlidingWindow};
-use super::views::{SumOutput, align_corners, network_graph, scaled_side, sum_graph};
+use super::views::{SumOutput, align_corners, network_graph, scaled_size, sum_graph};
 use crate::error::{ErrorKind, Result, error};
 use crate::exec::Runner;
+use crate::geometry::Size;
 use crate::graph::Graph;
 use crate::image::{Fit, Image, LabelMap};
 use crate::memory::{self, Reservation};
@@ -30,9 +31,6 @@ pub struct Prediction {
     /// Time of the runs on the device, without the preparation of graphs for a new size.
     pub time: Duration,
 }
-
-/// Width and height.
-type Size = (usize, usize);
 
 /// The last prepared runner, with its key.
 type Cached<K, R> = Option<(K, R)>;
@@ -86,11 +84,11 @@ impl<'s> Predictor<'s> {
     /// Returns an error if scales or windows are invalid.
     pub fn new(segmenter: &'s Segmenter, options: PredictOptions) -> Result<Self> {
         options.check()?;
-        if let Some(SlidingWindow { size: (w, h), .. }) = options.window {
+        if let Some(SlidingWindow { size, .. }) = options.window {
             // A smaller window does not cover a single position of the output.
             let output_stride = segmenter.model().config.output_stride;
-            if w < output_stride || h < output_stride {
-                return Err(error!(Usage, "a window of {w} x {h} pixels is smaller than the network's output stride of {output_stride}")
+            if !Size::square(output_stride).fits_into(size) {
+                return Err(error!(Usage, "a window of {size} pixels is smaller than the network's output stride of {output_stride}")
                     .advice("use the size that the network was trained with, such as 513"));
             }
         }
@@ -115,9 +113,9 @@ impl<'s> Predictor<'s> {
     }
 
     /// Number of windows for an image of this size; 1 without a sliding window.
-    pub fn window_count(&self, width: usize, height: usize) -> usize {
-        let (w, h) = self.fit(width, height).scaled;
-        self.options.window.map_or(1, |window| window.count(w, h))
+    pub fn window_count(&self, image: Size) -> usize {
+        let scaled = self.fit(image).scaled;
+        self.options.window.map_or(1, |window| window.count(scaled))
     }
 
     /// Options of the predictor.
@@ -125,8 +123,8 @@ impl<'s> Predictor<'s> {
         &self.options
     }
 
-    fn fit(&self, width: usize, height: usize) -> Fit {
-        self.options.size.unwrap_or_else(|| self.segmenter.default_size()).fit(width, height)
+    fn fit(&self, image: Size) -> Fit {
+        self.options.size.unwrap_or_else(|| self.segmenter.default_size()).fit(image)
     }
 
     /// Predicts the classes of an image's pixels.
@@ -135,7 +133,7 @@ impl<'s> Predictor<'s> {
     /// Returns an error if the image is too large for the device or too small for the network at a
     /// scale, or the device fails.
     pub fn predict(&mut self, image: &Image) -> Result<Prediction> {
-        let fit = self.fit(image.width, image.height);
+        let fit = self.fit(image.size());
         if self.options.is_plain() {
             let size = self.options.size.unwrap_or_else(|| self.segmenter.default_size());
             let segmentation = self.segmenter.segment(image, size)?;
@@ -184,8 +182,7 @@ impl<'s> Predictor<'s> {
     ) -> Result<(Tensor, Duration)> {
         let segmenter = self.segmenter;
         let networks = self.networks(fit)?;
-        let image =
-            Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), Data::U8(pixels))?;
+        let image = Tensor::from_data(Shape::images(1, fit.scaled, 3), Data::U8(pixels))?;
         let start = Instant::now();
         let mut logits = Vec::new();
         for network in networks {
@@ -212,45 +209,44 @@ impl<'s> Predictor<'s> {
         image: &Image,
         window: SlidingWindow,
     ) -> Result<Prediction> {
-        let (w, h) = fit.scaled;
+        let Size { width: w, height: h } = fit.scaled;
         let classes = self.segmenter.model().config.classes().unwrap_or(0);
-        let count = window.count(w, h);
+        let count = window.count(fit.scaled);
         if count > MAX_WINDOWS {
             return Err(error!(
                 Usage,
-                "an image of {w} x {h} pixels has {count} windows; the maximum is {MAX_WINDOWS}"
+                "an image of {w}x{h} pixels has {count} windows; the maximum is {MAX_WINDOWS}"
             )
             .advice("use a larger `--stride` or a larger `--window`"));
         }
         // Prepare all graphs first, so that errors are reported before any window is computed.
         let elements = sum_elements(fit.scaled, classes)?;
-        self.labels_runner(Shape::new(1, h, w, classes), fit.source)?;
+        self.labels_runner(Shape::images(1, fit.scaled, classes), fit.source)?;
         let reserved = reserve_sum(fit.scaled, classes)?;
         let mut sum = memory::zeros::<f32>(elements)?;
         let mut counts = memory::zeros::<u32>(w * h)?;
         let scaled = fit.scale(image)?;
         let pixels = &scaled[..];
-        let (size_w, size_h) = (window.size.0.min(w), window.size.1.min(h));
-        let window_fit =
-            Fit { source: (size_w, size_h), scaled: (size_w, size_h), padded: window.size };
+        let visible = window.size.zip(fit.scaled, usize::min);
+        let window_fit = Fit { source: visible, scaled: visible, padded: window.size };
         let mut time = Duration::ZERO;
         let mut done = 0;
-        for y in offsets(h, window.size.1, window.stride.1) {
-            for x in offsets(w, window.size.0, window.stride.0) {
-                let rows =
-                    (y..y + size_h).flat_map(|row| &pixels[3 * (row * w + x)..][..3 * size_w]);
+        for y in offsets(h, window.size.height, window.stride.y) {
+            for x in offsets(w, window.size.width, window.stride.x) {
+                let rows = (y..y + visible.height)
+                    .flat_map(|row| &pixels[3 * (row * w + x)..][..3 * visible.width]);
                 let (probabilities, window_time) =
                     self.views(window_fit, rows.copied().collect(), SumOutput::Probabilities)?;
                 time += window_time;
-                let rows = probabilities.f32().chunks_exact(size_w * classes);
+                let rows = probabilities.f32().chunks_exact(visible.width * classes);
                 for (row, probabilities) in rows.enumerate() {
                     let at = (y + row) * w + x;
                     for (s, p) in
-                        sum[at * classes..][..size_w * classes].iter_mut().zip(probabilities)
+                        sum[at * classes..][..visible.width * classes].iter_mut().zip(probabilities)
                     {
                         *s += p;
                     }
-                    for c in &mut counts[at..][..size_w] {
+                    for c in &mut counts[at..][..visible.width] {
                         *c += 1;
                     }
                 }
@@ -265,7 +261,7 @@ impl<'s> Predictor<'s> {
                 *p /= count as f32;
             }
         }
-        let mean = Tensor::from_data(Shape::new(1, h, w, classes), Data::F32(sum))?;
+        let mean = Tensor::from_data(Shape::images(1, fit.scaled, classes), Data::F32(sum))?;
         let runner = self.labels_runner(mean.shape(), fit.source)?;
         let start = Instant::now();
         let labels = LabelMap::from_tensor(&runner.run(&[("probabilities", &mean)])?[0], 0)?;
@@ -284,27 +280,27 @@ impl<'s> Predictor<'s> {
     ///
     /// # Errors
     /// As [`Predictor::predict`].
-    pub fn multi_adds(&mut self, width: usize, height: usize) -> Result<u64> {
-        let fit = self.fit(width, height);
+    pub fn multi_adds(&mut self, image: Size) -> Result<u64> {
+        let fit = self.fit(image);
         let (input, windows) = match self.options.window {
             None => (fit.padded, 1),
-            Some(window) => (window.size, window.count(fit.scaled.0, fit.scaled.1)),
+            Some(window) => (window.size, window.count(fit.scaled)),
         };
         let flips = if self.options.flip { 2 } else { 1 };
         let mut sum = 0;
         for scale in self.options.scales.clone() {
-            let side = |side| scaled_side(side, scale, align_corners(self.segmenter.model()));
-            sum += self.network_cost((side(input.0), side(input.1)))?;
+            let align_corners = align_corners(self.segmenter.model());
+            sum += self.network_cost(scaled_size(input, scale, align_corners))?;
         }
         Ok(sum.saturating_mul(flips).saturating_mul(windows as u64))
     }
 
-    fn network_cost(&mut self, (w, h): Size) -> Result<u64> {
-        if let Some(&cost) = self.costs.get(&(w, h)) {
+    fn network_cost(&mut self, size: Size) -> Result<u64> {
+        if let Some(&cost) = self.costs.get(&size) {
             return Ok(cost);
         }
         let model = self.segmenter.model();
-        let input = Shape::new(1, h, w, model.config.input_channels);
+        let input = Shape::images(1, size, model.config.input_channels);
         let graph = passes::dead_code(model.network(input, &Outputs::default())?.graph)?;
         let types =
             |ids: &[crate::graph::ValueId]| ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>();
@@ -313,7 +309,7 @@ impl<'s> Predictor<'s> {
             .iter()
             .map(|n| n.op.cost(&types(&n.inputs), &types(&n.outputs)).multi_adds)
             .sum();
-        self.costs.insert((w, h), cost);
+        self.costs.insert(size, cost);
         Ok(cost)
     }
 }
@@ -330,10 +326,10 @@ fn prepare_sum(
 }
 
 /// Number of elements in the sum of the windows' probabilities.
-fn sum_elements((w, h): Size, classes: usize) -> Result<usize> {
-    let elements = w.checked_mul(h).and_then(|pixels| pixels.checked_mul(classes));
+fn sum_elements(size: Size, classes: usize) -> Result<usize> {
+    let elements = size.pixels().checked_mul(classes);
     elements.filter(|n| n.checked_mul(size_of::<f32>()).is_some()).ok_or_else(|| {
-        error!(OutOfMemory, "{classes} probabilities at {w} x {h} pixels exceed any memory")
+        error!(OutOfMemory, "{classes} probabilities at {size} pixels exceed any memory")
             .advice(SMALLER_SUM)
     })
 }
@@ -342,24 +338,23 @@ const SMALLER_SUM: &str = "use smaller images or a smaller `--size`, or omit `--
 
 /// Reserves memory for the sum of the windows' probabilities, the number of windows at each pixel,
 /// and the scaled image.
-fn reserve_sum((w, h): Size, classes: usize) -> Result<Reservation> {
-    let pixels = (w as u64).saturating_mul(h as u64);
+fn reserve_sum(size: Size, classes: usize) -> Result<Reservation> {
+    let pixels = size.pixels() as u64;
     let bytes = pixels.saturating_mul(4 * (classes as u64 + 1));
     Reservation::new(bytes, pixels.saturating_mul(3)).map_err(|shortage| {
         let need = memory::mib(bytes);
         error!(
             OutOfMemory,
-            "the sum of {classes} probabilities at {w} x {h} pixels takes {need}, but {shortage}"
+            "the sum of {classes} probabilities at {size} pixels takes {need}, but {shortage}"
         )
         .advice(SMALLER_SUM)
     })
 }
 
-fn labels_graph(probabilities: Shape, (w, h): Size) -> Result<Graph> {
+fn labels_graph(probabilities: Shape, size: Size) -> Result<Graph> {
     let mut graph = Graph::new();
     let x = graph.input("probabilities", TensorType::f32(probabilities));
-    let upsampling =
-        Upsampling { height: h, width: w, align_corners: false, window: None, rows: None };
+    let upsampling = Upsampling { size, align_corners: false, window: None, rows: None };
     let op = UpsampleArgmax { upsampling, confidence: false };
     let labels = graph.root().upsample_argmax("labels", x, op)?[0];
     graph.output("labels", labels);
@@ -376,17 +371,19 @@ fn offsets(side: usize, window: usize, stride: usize) -> impl Iterator<Item = us
 mod tests {
     use super::*;
     use crate::exec::Device;
+    use crate::geometry::Spacing;
+    use crate::image::SizeRule;
 
     #[cfg(target_pointer_width = "64")]
     #[test]
     fn windows_over_more_than_memory_holds_are_refused_by_their_size() {
-        assert_eq!(sum_elements((5_000, 4_000), 150).unwrap(), 3_000_000_000);
+        assert_eq!(sum_elements(Size::new(5_000, 4_000), 150).unwrap(), 3_000_000_000);
         let fails = [
-            sum_elements((usize::MAX, 2), 21).map(drop),
-            sum_elements((1 << 31, 1 << 31), 21).map(drop),
+            sum_elements(Size::new(usize::MAX, 2), 21).map(drop),
+            sum_elements(Size::square(1 << 31), 21).map(drop),
         ];
         #[cfg(target_os = "linux")]
-        let fails = fails.into_iter().chain([reserve_sum((1 << 24, 1 << 24), 21).map(drop)]);
+        let fails = fails.into_iter().chain([reserve_sum(Size::square(1 << 24), 21).map(drop)]);
         for error in fails.into_iter().map(Result::unwrap_err) {
             assert_eq!(error.kind(), ErrorKind::OutOfMemory);
             let text = error.to_string();
@@ -399,12 +396,17 @@ mod tests {
         for (side, window, stride) in
             [(96, 33, 1), (33, 33, 7), (20, 33, 5), (100, 33, 33), (1, 33, 33), (99, 33, 20)]
         {
-            let windows = SlidingWindow { size: (window, window), stride: (stride, stride) };
+            let windows =
+                SlidingWindow { size: Size::square(window), stride: Spacing::square(stride) };
             let count = offsets(side, window, stride).count();
-            assert_eq!(windows.count(side, side), count * count, "{side} {window} {stride}");
+            assert_eq!(
+                windows.count(Size::square(side)),
+                count * count,
+                "{side} {window} {stride}"
+            );
         }
-        let one = SlidingWindow { size: (1, 1), stride: (1, 1) };
-        assert_eq!(one.count(usize::MAX, usize::MAX), usize::MAX);
+        let one = SlidingWindow { size: Size::square(1), stride: Spacing::ONE };
+        assert_eq!(one.count(Size::square(usize::MAX)), usize::MAX);
     }
 
     /// Allocates nothing: the limits of the device are checked before the first buffer, and the CPU
@@ -423,13 +425,14 @@ mod tests {
         let on_cpu = |runner: &Runner| runner.kernels().is_empty();
         let small = Shape::new(1, 4, 4, 3);
         for (side, exceeds) in [(side, true), (8, false)] {
-            let fit = Fit { source: (side, side), scaled: (side, side), padded: (side, side) };
+            let fit = SizeRule::Native.fit(Size::square(side));
             for output in [SumOutput::Labels, SumOutput::Probabilities] {
                 let runner = prepare_sum(&segmenter, &[small, small], fit, output).unwrap();
                 assert_eq!(on_cpu(&runner), exceeds, "{output:?} at {side}");
             }
             let mut predictor = Predictor::new(&segmenter, PredictOptions::default()).unwrap();
-            let runner = predictor.labels_runner(Shape::new(1, side, side, 3), (4, 4)).unwrap();
+            let runner =
+                predictor.labels_runner(Shape::new(1, side, side, 3), Size::square(4)).unwrap();
             assert_eq!(on_cpu(runner), exceeds, "windows at {side}");
         }
     }

@@ -111,12 +111,11 @@ impl Trimap {
     /// # Errors
     /// Returns an error if the sizes differ, or a label is not a class.
     pub fn add(&mut self, truth: &LabelMap, prediction: &LabelMap) -> Result<()> {
-        if (truth.width, truth.height) != (prediction.width, prediction.height) {
-            let ((w, h), (pw, ph)) =
-                ((truth.width, truth.height), (prediction.width, prediction.height));
+        if truth.size() != prediction.size() {
+            let (truth, prediction) = (truth.size(), prediction.size());
             return Err(error!(
                 Data,
-                "the truth has {w} x {h} labels, but the prediction has {pw} x {ph}"
+                "the truth has {truth} labels, but the prediction has {prediction}"
             ));
         }
         let distances = match self.around {
@@ -161,12 +160,14 @@ impl Trimap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Size;
 
     #[test]
     fn bands_grow_to_both_sides_of_a_border() {
         // Two classes, five columns each, three rows; the prediction is off by one column.
         let map = |border: usize| {
-            LabelMap::new(10, 3, (0..30).map(|i| u16::from(i % 10 >= border)).collect()).unwrap()
+            LabelMap::new(Size::new(10, 3), (0..30).map(|i| u16::from(i % 10 >= border)).collect())
+                .unwrap()
         };
         let mut trimap = Trimap::new(&[3.0, 1.0, 100.0], TrimapAround::Boundary, 2, &[]).unwrap();
         trimap.add(&map(5), &map(6)).unwrap();
@@ -181,8 +182,8 @@ mod tests {
 
     #[test]
     fn void_is_a_border_and_is_not_scored() {
-        let truth = LabelMap::new(7, 1, vec![0, 0, 0, 255, 1, 1, 1]).unwrap();
-        let prediction = LabelMap::new(7, 1, vec![1, 0, 0, 0, 1, 0, 1]).unwrap();
+        let truth = LabelMap::new(Size::new(7, 1), vec![0, 0, 0, 255, 1, 1, 1]).unwrap();
+        let prediction = LabelMap::new(Size::new(7, 1), vec![1, 0, 0, 0, 1, 0, 1]).unwrap();
         let mut trimap = Trimap::new(&[1.0, 2.0], TrimapAround::Boundary, 2, &[255]).unwrap();
         trimap.add(&truth, &prediction).unwrap();
         let bands = trimap.bands();
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn images_without_a_border_count_in_no_band() {
-        let map = LabelMap::new(3, 1, vec![1; 3]).unwrap();
+        let map = LabelMap::new(Size::new(3, 1), vec![1; 3]).unwrap();
         for around in [TrimapAround::Boundary, TrimapAround::Void] {
             let mut trimap = Trimap::new(&[1e9], around, 2, &[]).unwrap();
             trimap.add(&map, &map).unwrap();
@@ -230,7 +231,7 @@ mod tests {
         let golden: Golden =
             serde_json::from_str(include_str!("../../tests/golden/eval/trimap.json")).unwrap();
         let map = |labels: Vec<u16>| {
-            LabelMap::new(golden.width, labels.len() / golden.width, labels).unwrap()
+            LabelMap::new(Size::new(golden.width, labels.len() / golden.width), labels).unwrap()
         };
         let (truth, prediction) = (map(golden.truth), map(golden.prediction));
         let widths: Vec<f64> = golden.bands.iter().map(|b| b.width).collect();

@@ -89,7 +89,7 @@ pub fn trimap_chart(bands: &[Band]) -> Result<Image> {
     for &(w, v) in &points {
         dot(&mut canvas, x(w), y(v), 9);
     }
-    Image::new(canvas.width, canvas.height, canvas.rgb)
+    Image::new(canvas.size(), canvas.rgb)
 }
 
 fn dot(canvas: &mut Canvas, x: f64, y: f64, size: usize) {

@@ -1,18 +1,24 @@
 //! Test-time augmentation: views of an image at several scales, and flipped.
 
 use crate::error::Result;
+use crate::geometry::Size;
 use crate::graph::{Graph, ValueId};
 use crate::image::Fit;
 use crate::models::Outputs;
-use crate::ops::{Argmax, Preprocess, ResampleWindow, Resize};
+use crate::ops::{Argmax, Preprocess, Resize};
 use crate::segmenter::Model;
 use crate::tensor::{Shape, TensorType};
+
+/// Size of the network's input at a scale.
+pub(super) fn scaled_size(size: Size, scale: f64, align_corners: bool) -> Size {
+    size.map(|side| scaled_side(side, scale, align_corners))
+}
 
 /// Side of the network's input at a scale.
 ///
 /// With aligned corners, the distance between the corner pixels is scaled, as in TensorFlow's
 /// DeepLab: a side of the form 16k + 1 keeps this form.
-pub(super) fn scaled_side(side: usize, scale: f64, align_corners: bool) -> usize {
+fn scaled_side(side: usize, scale: f64, align_corners: bool) -> usize {
     let scaled = if align_corners { (side - 1) as f64 * scale + 1.0 } else { side as f64 * scale };
     (scaled.round() as usize).max(1)
 }
@@ -27,15 +33,15 @@ pub(super) fn align_corners(model: &Model) -> bool {
 /// and padded first, then resized.
 pub(super) fn network_graph(model: &Model, fit: Fit, scale: f64, flip: bool) -> Result<Graph> {
     let align_corners = align_corners(model);
-    let ((w, h), (scaled_w, scaled_h)) = (fit.padded, fit.scaled);
     let preprocessing = &model.config.preprocess;
     let (factor, shift) = preprocessing.scale_shift();
     let mut graph = Graph::new();
-    let image = graph.input("image", TensorType::u8(Shape::new(1, scaled_h, scaled_w, 3)));
+    let image = graph.input("image", TensorType::u8(Shape::images(1, fit.scaled, 3)));
     let mut root = graph.root();
-    let preprocess = Preprocess { h, w, scale: factor, shift, pad_value: preprocessing.pad_value };
+    let pad_value = preprocessing.pad_value;
+    let preprocess = Preprocess { size: fit.padded, scale: factor, shift, pad_value };
     let x = root.preprocess("preprocess", image, preprocess)?;
-    let size = (scaled_side(h, scale, align_corners), scaled_side(w, scale, align_corners));
+    let size = scaled_size(fit.padded, scale, align_corners);
     let x = root.resize("scaled", x, size, align_corners)?;
     let network = model.network(root.shape(x), &Outputs::default())?.graph;
     let logits = logits_of(&mut graph, "plain", &network, x)?;
@@ -74,19 +80,15 @@ pub(super) fn sum_graph(
     align_corners: bool,
     output: SumOutput,
 ) -> Result<Graph> {
-    let (w, h) = fit.source;
     // The sizes at scale 1 are valid for all scales: only their ratios matter.
-    let window = Some(ResampleWindow {
-        padded: (fit.padded.1, fit.padded.0),
-        scaled: (fit.scaled.1, fit.scaled.0),
-    });
+    let resize = Resize { size: fit.source, align_corners, window: Some(fit.into()) };
     let mut graph = Graph::new();
     let mut sum: Option<ValueId> = None;
     for (i, &shape) in logits.iter().enumerate() {
         let x = graph.input(&i.to_string(), TensorType::f32(shape));
         let mut root = graph.root();
         let mut scope = root.scope(format!("view{i}"));
-        let full = scope.op("scores", Resize { h, w, align_corners, window }, &[x])?;
+        let full = scope.op("scores", resize, &[x])?;
         let probabilities = scope.softmax("probabilities", full)?;
         sum = Some(match sum {
             Some(sum) => scope.add("sum", sum, probabilities)?,

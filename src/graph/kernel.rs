@@ -2,6 +2,7 @@
 //! wgpu.
 
 use super::Packing;
+use crate::geometry::{Padding, Size, Spacing};
 use crate::tensor::TensorType;
 use std::borrow::Cow;
 use std::fmt;
@@ -260,23 +261,23 @@ impl Dispatch {
     }
 
     /// Sets the window of a convolution or pooling shader: kernel size, stride, dilation, and the
-    /// padding before the first row and column.
+    /// padding above and to the left.
     #[must_use]
     pub fn window(
         self,
-        kernel: (usize, usize),
-        stride: (usize, usize),
-        dilation: (usize, usize),
-        before: (usize, usize),
+        kernel: Size,
+        stride: Spacing,
+        dilation: Spacing,
+        padding: Padding,
     ) -> Self {
-        self.param("kh", kernel.0)
-            .param("kw", kernel.1)
-            .param("stride_y", stride.0)
-            .param("stride_x", stride.1)
-            .param("dilation_y", dilation.0)
-            .param("dilation_x", dilation.1)
-            .param("pad_top", before.0)
-            .param("pad_left", before.1)
+        self.param("kh", kernel.height)
+            .param("kw", kernel.width)
+            .param("stride_y", stride.y)
+            .param("stride_x", stride.x)
+            .param("dilation_y", dilation.y)
+            .param("dilation_x", dilation.x)
+            .param("pad_top", padding.top)
+            .param("pad_left", padding.left)
     }
 
     /// Sets the minimum number of threads.

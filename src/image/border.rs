@@ -75,13 +75,14 @@ fn mark(since: &[usize], line: usize, marks: &mut [bool]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::{Position, Size};
     use proptest::prelude::*;
 
     /// The definition: another label within `line` pixels in the row or the column.
     fn is_at_border(
         labels: &[u16],
-        (w, h): (usize, usize),
-        (x, y): (usize, usize),
+        Size { width: w, height: h }: Size,
+        Position { x, y }: Position,
         line: usize,
     ) -> bool {
         let label = labels[y * w + x];
@@ -110,7 +111,7 @@ mod tests {
                 mark_borders(&labels, w, line, first, count, &mut some);
                 marks.extend(some);
             }
-            let expected: Vec<bool> = (0..w * h).map(|i| is_at_border(&labels, (w, h), (i % w, i / w), line)).collect();
+            let expected: Vec<bool> = (0..w * h).map(|i| is_at_border(&labels, Size::new(w, h), Position::new(i % w, i / w), line)).collect();
             prop_assert_eq!(marks, expected);
         }
     }

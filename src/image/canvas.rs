@@ -5,6 +5,7 @@
 //! font file, no license to pass on, and the same pixels on every machine. They cover Latin-1;
 //! other characters are drawn as `?`.
 
+use crate::geometry::{self, Position};
 use embedded_graphics::mono_font::iso_8859_1::{
     FONT_7X13, FONT_7X13_BOLD, FONT_9X15, FONT_9X15_BOLD, FONT_9X18, FONT_9X18_BOLD,
 };
@@ -128,6 +129,11 @@ impl Canvas {
         }
     }
 
+    /// Returns the width and height.
+    pub(crate) fn size(&self) -> geometry::Size {
+        geometry::Size::new(self.width, self.height)
+    }
+
     fn blend(&mut self, x: usize, y: usize, color: Rgb, opacity: f32) {
         if x < self.width && y < self.height {
             for (pixel, color) in self.rgb[3 * (y * self.width + x)..][..3].iter_mut().zip(color) {
@@ -138,7 +144,8 @@ impl Canvas {
     }
 
     /// Draws an image `[h, w, 3]`.
-    pub(crate) fn image(&mut self, x: usize, y: usize, (w, h): (usize, usize), rgb: &[u8]) {
+    pub(crate) fn image(&mut self, at: Position, size: geometry::Size, rgb: &[u8]) {
+        let (Position { x, y }, (w, h)) = (at, (size.width, size.height));
         let visible = w.min(self.width.saturating_sub(x));
         for row in 0..h.min(self.height.saturating_sub(y)) {
             self.rgb[3 * ((y + row) * self.width + x)..][..3 * visible]

@@ -5,6 +5,7 @@ use super::probe::{self, Alpha, Probe};
 use super::{jpeg, pixels};
 use crate::error::{Error, Result, error};
 use crate::files::open_regular;
+use crate::geometry::Size;
 use crate::memory;
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
@@ -53,12 +54,13 @@ impl Image {
     ///
     /// # Errors
     /// Returns an error if there are no pixels or their number does not match the size.
-    pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self> {
-        let expected = width.checked_mul(height).and_then(|n| n.checked_mul(3));
+    pub fn new(size: Size, rgb: Vec<u8>) -> Result<Self> {
+        let Size { width, height } = size;
+        let expected = size.pixels().checked_mul(3);
         if expected != Some(rgb.len()) || rgb.is_empty() {
             return Err(error!(
                 Usage,
-                "an RGB image of {width} x {height} pixels does not have {} bytes",
+                "an RGB image of {size} pixels does not have {} bytes",
                 rgb.len()
             ));
         }
@@ -70,23 +72,24 @@ impl Image {
     ///
     /// # Errors
     /// Returns an error if there are no pixels or their number does not match the size.
-    pub fn from_rgba(
-        width: usize,
-        height: usize,
-        rgba: Vec<u8>,
-        backdrop: [u8; 3],
-    ) -> Result<Self> {
-        let expected = width.checked_mul(height).and_then(|n| n.checked_mul(4));
+    pub fn from_rgba(size: Size, rgba: Vec<u8>, backdrop: [u8; 3]) -> Result<Self> {
+        let Size { width, height } = size;
+        let expected = size.pixels().checked_mul(4);
         if expected != Some(rgba.len()) || rgba.is_empty() {
             return Err(error!(
                 Usage,
-                "an RGBA image of {width} x {height} pixels does not have {} bytes",
+                "an RGBA image of {size} pixels does not have {} bytes",
                 rgba.len()
             ));
         }
         let mut notes = Vec::new();
         let (rgb, alpha) = pixels::to_rgb(ColorType::Rgba8, rgba, backdrop, false, &mut notes)?;
         Ok(Self { width, height, rgb, alpha, notes })
+    }
+
+    /// Returns the width and height.
+    pub const fn size(&self) -> Size {
+        Size::new(self.width, self.height)
     }
 }
 
@@ -209,13 +212,8 @@ impl DecodeOptions {
         reader.limits(limits);
         let mut decoder = reader.into_decoder().map_err(damaged)?;
         let (width, height) = decoder.dimensions();
-        self.check_size(
-            width,
-            height,
-            decoder.color_type().bytes_per_pixel(),
-            input_bytes,
-            &probe,
-        )?;
+        let size = Size::new(width as usize, height as usize);
+        self.check_size(size, decoder.color_type().bytes_per_pixel(), input_bytes, &probe)?;
         let orientation = match probe.orientation {
             Some(orientation) => orientation,
             // The pixels are usable without valid EXIF data: leave the image unrotated.
@@ -223,8 +221,7 @@ impl DecodeOptions {
         };
         let color = decoder.color_type();
         let mut data = memory::zeros(decoder.total_bytes() as usize)?;
-        let is_decoded =
-            probe.format == ImageFormat::Jpeg && jpeg::decode(bytes, (width, height), &mut data);
+        let is_decoded = probe.format == ImageFormat::Jpeg && jpeg::decode(bytes, size, &mut data);
         if !is_decoded {
             decoder.read_image(&mut data).map_err(damaged)?;
         }
@@ -241,13 +238,12 @@ impl DecodeOptions {
     /// Checks the size before anything is allocated for it.
     fn check_size(
         &self,
-        width: u32,
-        height: u32,
+        size: Size,
         bytes_per_pixel: u8,
         file: usize,
         probe: &Probe,
     ) -> Result<()> {
-        let pixels = self.check_pixels(width.into(), height.into())?;
+        let pixels = self.check_pixels(size)?;
         // Bytes per pixel on top of the decoded samples: the decoder's buffers, or the conversion
         // to RGB, the alpha channel and the rotation.
         let overhead = match probe.format {
@@ -263,22 +259,22 @@ impl DecodeOptions {
             .saturating_mul(u64::from(bytes_per_pixel) + overhead)
             .saturating_add(copies * file as u64);
         if needed > self.max_bytes {
-            return Err(self.too_large(needed).at(format!("{width} x {height} pixels")));
+            return Err(self.too_large(needed).at(format!("{size} pixels")));
         }
-        memory::check(needed, "decoding").map_err(|e| e.at(format!("{width} x {height} pixels")))
+        memory::check(needed, "decoding").map_err(|e| e.at(format!("{size} pixels")))
     }
 
     /// Returns the number of pixels, or an error if it is zero or past the limit.
-    pub(crate) fn check_pixels(&self, width: u64, height: u64) -> Result<u64> {
-        let pixels = width.saturating_mul(height);
+    pub(crate) fn check_pixels(&self, size: Size) -> Result<u64> {
+        let pixels = size.pixels() as u64;
         if pixels == 0 {
-            return Err(error!(Image, "the image has no pixels ({width} x {height})"));
+            return Err(error!(Image, "the image has no pixels ({size})"));
         }
         if pixels > self.max_pixels {
             let mega = |n: u64| n as f64 / 1e6;
             return Err(error!(
                 Image,
-                "{width} x {height} is {:.1} million pixels, over the limit of {:.1} million",
+                "{size} is {:.1} million pixels, over the limit of {:.1} million",
                 mega(pixels),
                 mega(self.max_pixels)
             )
@@ -312,7 +308,7 @@ fn open_image(path: &Path) -> Result<File> {
 ///
 /// # Errors
 /// Returns an error with the file's name if the file cannot be read or has no image header.
-pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
+pub(crate) fn dimensions(path: &Path) -> Result<Size> {
     let unreadable = |e| Error::io(path, "could not be read", e);
     let mut file = open_image(path)?;
     let mut head = Vec::new();
@@ -329,7 +325,7 @@ pub(crate) fn dimensions(path: &Path) -> Result<(usize, usize)> {
             .source(e)
             .file(path)
     })?;
-    Ok((width as usize, height as usize))
+    Ok(Size::new(width as usize, height as usize))
 }
 
 pub(crate) fn damaged(error: ImageError) -> Error {

@@ -6,6 +6,7 @@ use super::palette::ClassTable;
 use super::save::write_rows;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::{atomic_write, open_regular};
+use crate::geometry::Size;
 use crate::memory;
 use crate::tensor::{Elements, Tensor};
 use std::collections::HashMap;
@@ -29,15 +30,21 @@ impl LabelMap {
     ///
     /// # Errors
     /// Returns an error if there are no labels or their number does not match the size.
-    pub fn new(width: usize, height: usize, labels: Vec<u16>) -> Result<Self> {
+    pub fn new(size: Size, labels: Vec<u16>) -> Result<Self> {
+        let Size { width, height } = size;
         if labels.is_empty() || width.checked_mul(height) != Some(labels.len()) {
             return Err(error!(
                 Usage,
-                "a label map of {width} x {height} pixels does not have {} labels",
+                "a label map of {size} pixels does not have {} labels",
                 labels.len()
             ));
         }
         Ok(Self { width, height, labels })
+    }
+
+    /// Returns the width and height.
+    pub const fn size(&self) -> Size {
+        Size::new(self.width, self.height)
     }
 
     /// Creates a map from image `n` of a tensor `[N, H, W, 1]` of class numbers (u32 or u8).
@@ -55,7 +62,7 @@ impl LabelMap {
         }
         let mut labels = with_capacity(shape.h.saturating_mul(shape.w), "the labels")?;
         append_labels(&mut labels, tensor, n)?;
-        Self::new(shape.w, shape.h, labels)
+        Self::new(shape.size(), labels)
     }
 
     /// Returns the largest label.
@@ -224,11 +231,11 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
                 return Err(error!(Image, "unsupported mask: some pixels are transparent")
                     .advice(COLOR_TYPE_ADVICE));
             }
-            from_colors(pixels.map(|p| [p[0], p[1], p[2]]), table, (width, height))?
+            from_colors(pixels.map(|p| [p[0], p[1], p[2]]), table, Size { width, height })?
         }
     };
     let by_color = matches!(frame.color_type, ColorType::Rgb | ColorType::Rgba);
-    Ok((LabelMap::new(width, height, labels)?, by_color))
+    Ok((LabelMap::new(Size::new(width, height), labels)?, by_color))
 }
 
 /// Returns value `x` of a row of packed values of `bits` bits each (1, 2 or 4), the first in the
@@ -242,7 +249,7 @@ fn unpack(row: &[u8], x: usize, bits: usize) -> u16 {
 fn from_colors(
     pixels: impl Iterator<Item = [u8; 3]>,
     table: &ClassTable,
-    (width, height): (usize, usize),
+    size: Size,
 ) -> Result<Vec<u16>> {
     let ignored = table.ignored.iter().map(|i| (i.color, i.label));
     // Classes come last and in reverse: if a color occurs twice, a class wins over an ignored
@@ -253,11 +260,11 @@ fn from_colors(
         error!(
             Image,
             "color {r} {g} {b} at column {}, row {} does not belong to any class",
-            at % width,
-            at / width
+            at % size.width,
+            at / size.width
         )
     };
-    let mut labels = memory::with_capacity(width * height)?;
+    let mut labels = memory::with_capacity(size.pixels())?;
     for (at, color) in pixels.enumerate() {
         labels.push(meaning.get(&color).copied().ok_or_else(|| unknown(at, color))?);
     }
@@ -378,7 +385,7 @@ mod tests {
         fn a_mask_comes_back_as_it_was_written(w in 1usize..30, h in 1usize..30, top in 1u32..70_000, seed in 0u32..1000) {
             let top = top.min(65_536);
             let labels = (0..(w * h) as u32).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) % top) as u16).collect();
-            let map = LabelMap::new(w, h, labels).unwrap();
+            let map = LabelMap::new(Size::new(w, h), labels).unwrap();
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("mask.png");
             map.write(&path, &ClassTable::voc()).unwrap();

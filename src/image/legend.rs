@@ -111,12 +111,13 @@ fn grouped(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Size;
 
     fn map() -> LabelMap {
         let mut labels = vec![0; 1500];
         labels.extend([15; 498]);
         labels.extend([12, 255]);
-        LabelMap::new(100, 20, labels).unwrap()
+        LabelMap::new(Size::new(100, 20), labels).unwrap()
     }
 
     #[test]

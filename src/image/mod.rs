@@ -5,9 +5,9 @@
 //! use atrous::image::{self, ClassTable, LabelMap, Overlay, SizeRule};
 //! # fn network(_: &[u8], _: (usize, usize)) -> Vec<u16> { Vec::new() }
 //! let photo = image::decode("dog.jpg")?;
-//! let fit = SizeRule::LongSide(513).fit(photo.width, photo.height);
+//! let fit = SizeRule::LongSide(513).fit(photo.size());
 //! let labels = network(&fit.scale_and_pad(&photo)?, fit.padded);
-//! let labels = LabelMap::new(photo.width, photo.height, fit.restore_labels(&labels)?)?;
+//! let labels = LabelMap::new(photo.size(), fit.restore_labels(&labels)?)?;
 //! labels.write("dog-mask.png", &ClassTable::voc())?;
 //! Overlay::default().draw(&photo, &labels, &ClassTable::voc())?.save("dog-overlay.png")?;
 //! # Ok::<(), atrous::Error>(())

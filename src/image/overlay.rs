@@ -40,7 +40,7 @@ impl Overlay {
     /// memory for the copy runs out.
     pub fn draw(&self, image: &Image, labels: &LabelMap, table: &ClassTable) -> Result<Image> {
         same_size(image, labels)?;
-        let mut out = Image::new(image.width, image.height, copied(&image.rgb, "the overlay")?)?;
+        let mut out = Image::new(image.size(), copied(&image.rgb, "the overlay")?)?;
         self.draw_over(&mut out, labels, table)?;
         Ok(out)
     }
@@ -213,12 +213,9 @@ fn remove_backdrop(pixel: &mut [u8], alpha: u8, backdrop: [u8; 3]) {
 }
 
 pub(super) fn same_size(image: &Image, labels: &LabelMap) -> Result<()> {
-    let (p, l) = ((image.width, image.height), (labels.width, labels.height));
+    let (p, l) = (image.size(), labels.size());
     if p != l {
-        return Err(error!(
-            Usage,
-            "label map is {} x {} pixels, but the image is {} x {}", l.0, l.1, p.0, p.1
-        ));
+        return Err(error!(Usage, "label map is {l} pixels, but the image is {p}"));
     }
     Ok(())
 }
@@ -226,12 +223,13 @@ pub(super) fn same_size(image: &Image, labels: &LabelMap) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Size;
     use crate::image::BACKDROP;
     use crate::image::pixels::mix;
 
     fn scene() -> (Image, LabelMap) {
-        let image = Image::new(6, 3, vec![100; 54]).unwrap();
-        (image, LabelMap::new(6, 3, [0, 0, 15, 15, 15, 15].repeat(3)).unwrap())
+        let image = Image::new(Size::new(6, 3), vec![100; 54]).unwrap();
+        (image, LabelMap::new(Size::new(6, 3), [0, 0, 15, 15, 15, 15].repeat(3)).unwrap())
     }
 
     #[test]
@@ -258,8 +256,8 @@ mod tests {
     #[test]
     fn a_wide_outline_takes_no_longer_than_a_thin_one() {
         let (w, h) = (1500, 1500);
-        let mut image = Image::new(w, h, vec![100; 3 * w * h]).unwrap();
-        let labels = LabelMap::new(w, h, vec![15; w * h]).unwrap();
+        let mut image = Image::new(Size::new(w, h), vec![100; 3 * w * h]).unwrap();
+        let labels = LabelMap::new(Size::new(w, h), vec![15; w * h]).unwrap();
         let mut time = |outline| {
             let start = std::time::Instant::now();
             let overlay = Overlay { outline: Some(outline), ..Overlay::default() };
@@ -287,7 +285,7 @@ mod tests {
     #[test]
     fn mismatches_are_refused() {
         let (image, labels) = scene();
-        let other = LabelMap::new(3, 6, vec![0; 18]).unwrap();
+        let other = LabelMap::new(Size::new(3, 6), vec![0; 18]).unwrap();
         let table = ClassTable::voc();
         assert!(Overlay::default().draw(&image, &other, &table).is_err());
         assert!(

@@ -7,8 +7,10 @@
 //! [`PRECISION`] bits, as in Pillow (`src/libImaging/Resample.c`).
 
 use crate::error::Result;
+use crate::geometry::{Position, Size};
 use crate::memory;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Fractional bits of the weights. This leaves 8 bits for a sample, a sign bit, and one spare bit
 /// for weights that sum to a little over 1.
@@ -16,8 +18,8 @@ const PRECISION: u32 = 32 - 8 - 2;
 
 /// The filter weights of each output position.
 struct Taps {
-    /// First source position and number of weights of each output position.
-    bounds: Vec<(usize, usize)>,
+    /// The source positions that each output position reads.
+    bounds: Vec<Range<usize>>,
     /// `stride` weights per output position.
     weights: Vec<i32>,
     stride: usize,
@@ -49,20 +51,20 @@ impl Taps {
             for (weight, exact) in weights.iter_mut().zip(&exact) {
                 *weight = (0.5 + exact / sum * f64::from(1 << PRECISION)) as i32;
             }
-            taps.bounds.push((first, end - first));
+            taps.bounds.push(first..end);
         }
         taps
     }
 
     /// Returns the range of source positions that are read.
-    fn source_range(&self) -> (usize, usize) {
-        let end = self.bounds.iter().map(|(first, count)| first + count).max().unwrap_or(0);
-        (self.bounds.first().map_or(0, |b| b.0), end)
+    fn source_range(&self) -> Range<usize> {
+        let end = self.bounds.iter().map(|taps| taps.end).max().unwrap_or(0);
+        self.bounds.first().map_or(0, |taps| taps.start)..end
     }
 
     fn weights(&self, out: usize) -> (usize, &[i32]) {
-        let (first, count) = self.bounds[out];
-        (first, &self.weights[out * self.stride..][..count])
+        let bounds = &self.bounds[out];
+        (bounds.start, &self.weights[out * self.stride..][..bounds.len()])
     }
 }
 
@@ -74,32 +76,35 @@ fn round(sum: i32) -> u8 {
 const HALF: i32 = 1 << (PRECISION - 1);
 
 /// Scales the image `rgb` (`[h, w, 3]`) of size `from` to `to`, and returns the window of `size` at
-/// `at`. Sizes are (width, height) and nonzero, and the window must be inside `to`.
+/// `at`. Sizes are not empty, and the window must be inside `to`.
 pub(super) fn bilinear(
     rgb: &[u8],
-    from: (usize, usize),
-    to: (usize, usize),
-    at: (usize, usize),
-    size: (usize, usize),
+    from: Size,
+    to: Size,
+    at: Position,
+    size: Size,
 ) -> Result<Vec<u8>> {
-    let vertical = (from.1 != to.1).then(|| Taps::bilinear(from.1, to.1, at.1, size.1));
-    let (top, bottom) = vertical.as_ref().map_or((at.1, at.1 + size.1), Taps::source_range);
-    let horizontal = (from.0 != to.0).then(|| Taps::bilinear(from.0, to.0, at.0, size.0));
-    let mut rows: Vec<u8> = memory::zeros(3 * size.0 * (bottom - top))?;
-    rows.par_chunks_exact_mut(3 * size.0)
-        .zip(rgb[3 * from.0 * top..].par_chunks_exact(3 * from.0))
+    let vertical = (from.height != to.height)
+        .then(|| Taps::bilinear(from.height, to.height, at.y, size.height));
+    let Range { start: top, end: bottom } =
+        vertical.as_ref().map_or(at.y..at.y + size.height, Taps::source_range);
+    let horizontal =
+        (from.width != to.width).then(|| Taps::bilinear(from.width, to.width, at.x, size.width));
+    let row_bytes = 3 * size.width;
+    let mut rows: Vec<u8> = memory::zeros(row_bytes * (bottom - top))?;
+    rows.par_chunks_exact_mut(row_bytes)
+        .zip(rgb[3 * from.width * top..].par_chunks_exact(3 * from.width))
         .for_each(|(out, row)| match &horizontal {
             Some(taps) => resample_row(row, taps, out),
-            None => out.copy_from_slice(&row[3 * at.0..][..3 * size.0]),
+            None => out.copy_from_slice(&row[3 * at.x..][..row_bytes]),
         });
     let Some(taps) = vertical else { return Ok(rows) };
-    let mut out: Vec<u8> = memory::zeros(3 * size.0 * size.1)?;
-    out.par_chunks_exact_mut(3 * size.0).enumerate().for_each_init(Vec::new, |sums, (y, out)| {
+    let mut out: Vec<u8> = memory::zeros(3 * size.pixels())?;
+    out.par_chunks_exact_mut(row_bytes).enumerate().for_each_init(Vec::new, |sums, (y, out)| {
         let (first, weights) = taps.weights(y);
         sums.clear();
         sums.resize(out.len(), HALF);
-        for (row, &weight) in
-            rows[3 * size.0 * (first - top)..].chunks_exact(3 * size.0).zip(weights)
+        for (row, &weight) in rows[row_bytes * (first - top)..].chunks_exact(row_bytes).zip(weights)
         {
             for (sum, &sample) in sums.iter_mut().zip(row) {
                 *sum += i32::from(sample) * weight;
@@ -130,8 +135,8 @@ mod tests {
     use super::*;
 
     /// The same formula as in tests/golden/resize.py.
-    fn pattern((w, h): (usize, usize)) -> Vec<u8> {
-        (0..(w * h * 3) as u64).map(|i| ((i * 2_654_435_761) >> 8) as u8).collect()
+    fn pattern(size: Size) -> Vec<u8> {
+        (0..(size.pixels() * 3) as u64).map(|i| ((i * 2_654_435_761) >> 8) as u8).collect()
     }
 
     fn fnv1a64(bytes: &[u8]) -> u64 {
@@ -148,15 +153,16 @@ mod tests {
         }
         #[derive(serde::Deserialize)]
         struct Case {
-            from: (usize, usize),
-            to: (usize, usize),
+            from: [usize; 2],
+            to: [usize; 2],
             fnv1a64: String,
         }
         let golden: Golden =
             serde_json::from_str(include_str!("../../tests/golden/images/resize.json")).unwrap();
         assert!(golden.cases.len() > 10);
         for Case { from, to, fnv1a64: sum } in golden.cases {
-            let out = bilinear(&pattern(from), from, to, (0, 0), to).unwrap();
+            let (from, to) = (Size::new(from[0], from[1]), Size::new(to[0], to[1]));
+            let out = bilinear(&pattern(from), from, to, Position::default(), to).unwrap();
             assert_eq!(format!("{:016x}", fnv1a64(&out)), sum, "{from:?} to {to:?}");
         }
     }

@@ -6,6 +6,7 @@
 //! trusted beyond the end of the bytes.
 
 use crate::error::{Result, error};
+use crate::geometry::Size;
 use image::ImageFormat;
 use image::metadata::Orientation;
 use std::borrow::Cow;
@@ -263,9 +264,9 @@ fn png(bytes: &[u8], probe: &mut Probe) {
 }
 
 /// Returns the columns and rows of a PNG from its first 24 bytes.
-pub(crate) fn png_size(head: &[u8]) -> Option<(usize, usize)> {
+pub(crate) fn png_size(head: &[u8]) -> Option<Size> {
     let is_png = head.starts_with(b"\x89PNG\r\n\x1a\n") && head.get(12..16) == Some(b"IHDR");
-    is_png.then(|| Some((u32_be(head, 16)?, u32_be(head, 20)?)))?
+    is_png.then(|| Some(Size::new(u32_be(head, 16)?, u32_be(head, 20)?)))?
 }
 
 /// Removes the color profile and text chunks of a PNG: they are not used, and decoders inflate

@@ -3,6 +3,7 @@
 use super::decode::Image;
 use super::pillow;
 use crate::error::{Error, ErrorKind, Result, error};
+use crate::geometry::{Position, Size};
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -25,15 +26,10 @@ pub enum SizeRule {
     /// Scale the short side to `n`, keep the aspect ratio (rounding the long side down), and do not
     /// pad, as torchvision's presets do (`resize_size=520`). The long side never exceeds 65,535.
     ShortSide(usize),
-    /// Scale the image, keeping its aspect ratio, to the largest size that fits into `w` x `h`, and
+    /// Scale the image, keeping its aspect ratio, to the largest that fits into a size, and
     /// pad at the right or bottom to exactly that size. The image is never stretched, because
     /// networks are trained on undistorted objects.
-    Exact {
-        /// Width in pixels.
-        w: usize,
-        /// Height in pixels.
-        h: usize,
-    },
+    Exact(Size),
 }
 
 impl FromStr for SizeRule {
@@ -62,7 +58,7 @@ impl FromStr for SizeRule {
                 Ok(SizeRule::ShortSide(side(&text["short:".len()..])?))
             }
             text => match text.split_once('x') {
-                Some((w, h)) => Ok(SizeRule::Exact { w: side(w)?, h: side(h)? }),
+                Some((w, h)) => Ok(SizeRule::Exact(Size::new(side(w)?, side(h)?))),
                 None => Ok(SizeRule::LongSide(side(text)?)),
             },
         }
@@ -75,50 +71,51 @@ impl fmt::Display for SizeRule {
             SizeRule::Native => f.write_str("native"),
             SizeRule::LongSide(n) => write!(f, "{n}"),
             SizeRule::ShortSide(n) => write!(f, "short:{n}"),
-            SizeRule::Exact { w, h } => write!(f, "{w}x{h}"),
+            SizeRule::Exact(size) => size.fmt(f),
         }
     }
 }
 
-/// The sizes of an image on its way into the network, all as (width, height).
+/// The sizes of an image on its way into the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fit {
     /// Size of the image, to which labels are restored.
-    pub source: (usize, usize),
+    pub source: Size,
     /// Size to which the image is scaled, in the top left corner of the padded size.
-    pub scaled: (usize, usize),
+    pub scaled: Size,
     /// Size of the network's input.
-    pub padded: (usize, usize),
+    pub padded: Size,
 }
 
 impl SizeRule {
-    /// Computes the sizes for an image of `width` x `height`.
+    /// Computes the sizes for an image of size `source`.
     ///
     /// The dependent side is rounded to nearest, halves up (for [`SizeRule::ShortSide`]: down), and
     /// is at least 1.
-    pub fn fit(self, width: usize, height: usize) -> Fit {
-        let source = (width, height);
-        let (w, h) = match self {
+    pub fn fit(self, source: Size) -> Fit {
+        let Size { width, height } = source;
+        let padded = match self {
             SizeRule::Native => return Fit { source, scaled: source, padded: source },
             SizeRule::ShortSide(n) => {
                 let (short, long) = (width.min(height).max(1), width.max(height));
                 let long = (n.saturating_mul(long) / short).clamp(1, MAX_SIDE.max(n));
-                let scaled = if width <= height { (n, long) } else { (long, n) };
+                let scaled = if width <= height { Size::new(n, long) } else { Size::new(long, n) };
                 return Fit { source, scaled, padded: scaled };
             }
-            SizeRule::LongSide(n) => (n, n),
-            SizeRule::Exact { w, h } => (w, h),
+            SizeRule::LongSide(n) => Size::square(n),
+            SizeRule::Exact(size) => size,
         };
         let scale_side = |side: usize, to: usize, from: usize| {
             ((2 * side * to + from) / (2 * from).max(1)).max(1)
         };
         // The side that reaches its bound first, w / width or h / height, sets the scale.
+        let Size { width: w, height: h } = padded;
         let scaled = if w * height <= h * width {
-            (w, scale_side(height, w, width).min(h))
+            Size::new(w, scale_side(height, w, width).min(h))
         } else {
-            (scale_side(width, h, height).min(w), h)
+            Size::new(scale_side(width, h, height).min(w), h)
         };
-        Fit { source, scaled, padded: (w, h) }
+        Fit { source, scaled, padded }
     }
 }
 
@@ -134,9 +131,9 @@ impl Fit {
     /// # Errors
     /// Returns an error if `image` does not have the size that this was computed for.
     pub fn scale<'a>(&self, image: &'a Image) -> Result<Cow<'a, [u8]>> {
-        if (image.width, image.height) != self.source {
-            let ((w, h), (pw, ph)) = (self.source, (image.width, image.height));
-            return Err(error!(Usage, "expected an image of {w} x {h} pixels, got {pw} x {ph}"));
+        if image.size() != self.source {
+            let (expected, got) = (self.source, image.size());
+            return Err(error!(Usage, "expected an image of {expected} pixels, got {got}"));
         }
         resample(&image.rgb, self.source, self.scaled)
     }
@@ -151,16 +148,17 @@ impl Fit {
         if self.scaled == self.padded {
             return Ok(scaled);
         }
-        let ((w, h), (pw, ph)) = (self.scaled, self.padded);
-        let mut out = vec![PAD; 3 * pw * ph];
-        for y in 0..h {
-            out[3 * y * pw..][..3 * w].copy_from_slice(&scaled[3 * y * w..][..3 * w]);
+        let (from, to) = (self.scaled, self.padded);
+        let mut out = vec![PAD; 3 * to.pixels()];
+        let rows = out.chunks_exact_mut(3 * to.width).zip(scaled.chunks_exact(3 * from.width));
+        for (out, row) in rows {
+            out[..row.len()].copy_from_slice(row);
         }
         Ok(Cow::Owned(out))
     }
 }
 
-/// Scales `[h, w, 3]` bytes from one (width, height) to another.
+/// Scales `[h, w, 3]` bytes from one size to another.
 ///
 /// Bilinear with antialiasing: upscaling reads two by two neighbors at half-pixel centers;
 /// downscaling widens the triangle filter by the scale, so that every source pixel contributes. The
@@ -169,65 +167,56 @@ impl Fit {
 ///
 /// # Errors
 /// Returns an error if the number of bytes does not match `from`, or a side is 0 or at least 2^32.
-pub fn resample(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Cow<'_, [u8]>> {
-    if from == to
-        && from.0.checked_mul(from.1).and_then(|n| n.checked_mul(3)) == Some(rgb.len())
-        && !rgb.is_empty()
-    {
+pub fn resample(rgb: &[u8], from: Size, to: Size) -> Result<Cow<'_, [u8]>> {
+    if from == to && from.pixels().checked_mul(3) == Some(rgb.len()) && !rgb.is_empty() {
         return Ok(Cow::Borrowed(rgb));
     }
-    resample_window(rgb, from, to, (0, 0), to).map(Cow::Owned)
+    resample_window(rgb, from, to, Position::default(), to).map(Cow::Owned)
 }
 
-/// Computes only the window of `size` at column and row `at` of the result of [`resample`].
+/// Computes only the window of `size` whose top left corner is at `at` of the result of
+/// [`resample`].
 ///
 /// # Errors
 /// As for [`resample`], or if the window is not inside the result.
 pub fn resample_window(
     rgb: &[u8],
-    from: (usize, usize),
-    to: (usize, usize),
-    at: (usize, usize),
-    size: (usize, usize),
+    from: Size,
+    to: Size,
+    at: Position,
+    size: Size,
 ) -> Result<Vec<u8>> {
     let invalid = |message: String| Error::new(ErrorKind::Usage, message);
-    let side = |n: usize| {
-        u32::try_from(n)
-            .ok()
-            .filter(|&n| n > 0)
-            .ok_or_else(|| invalid(format!("invalid image side of {n} pixels")))
-    };
-    let (fw, fh, tw, th) = (side(from.0)?, side(from.1)?, side(to.0)?, side(to.1)?);
-    let (w, h) = (side(size.0)?, side(size.1)?);
-    if from.0.checked_mul(from.1).and_then(|n| n.checked_mul(3)) != Some(rgb.len()) {
+    for n in [from, to, size].iter().flat_map(|size| [size.width, size.height]) {
+        if n == 0 || u32::try_from(n).is_err() {
+            return Err(invalid(format!("invalid image side of {n} pixels")));
+        }
+    }
+    if from.pixels().checked_mul(3) != Some(rgb.len()) {
         return Err(invalid(format!(
-            "an RGB image of {fw} x {fh} pixels does not have {} bytes",
+            "an RGB image of {from} pixels does not have {} bytes",
             rgb.len()
         )));
     }
-    if at.0 > to.0 - size.0.min(to.0)
-        || at.1 > to.1 - size.1.min(to.1)
-        || size.0 > to.0
-        || size.1 > to.1
-    {
-        return Err(invalid(format!(
-            "window of {w} x {h} at {}, {} is not inside {tw} x {th}",
-            at.0, at.1
-        )));
+    let is_inside =
+        size.fits_into(to) && at.x <= to.width - size.width && at.y <= to.height - size.height;
+    if !is_inside {
+        return Err(invalid(format!("window of {size} at {}, {} is not inside {to}", at.x, at.y)));
     }
     pillow::bilinear(rgb, from, to, at, size)
 }
 
-/// Scales `[h, w, 3]` bytes to cover another (width, height), keeping the aspect ratio; the excess
+/// Scales `[h, w, 3]` bytes to cover another size, keeping the aspect ratio; the excess
 /// is cropped equally on both sides.
 ///
 /// # Errors
 /// As for [`resample`].
-pub fn cover(rgb: &[u8], from: (usize, usize), to: (usize, usize)) -> Result<Vec<u8>> {
-    let scale = f64::max(to.0 as f64 / from.0.max(1) as f64, to.1 as f64 / from.1.max(1) as f64);
-    let scale_side = |side: usize, min: usize| ((side as f64 * scale).round() as usize).max(min);
-    let scaled = (scale_side(from.0, to.0), scale_side(from.1, to.1));
-    resample_window(rgb, from, scaled, ((scaled.0 - to.0) / 2, (scaled.1 - to.1) / 2), to)
+pub fn cover(rgb: &[u8], from: Size, to: Size) -> Result<Vec<u8>> {
+    let scale_of = |from: usize, to: usize| to as f64 / from.max(1) as f64;
+    let scale = f64::max(scale_of(from.width, to.width), scale_of(from.height, to.height));
+    let scaled = from.zip(to, |side, min| ((side as f64 * scale).round() as usize).max(min));
+    let at = Position::new((scaled.width - to.width) / 2, (scaled.height - to.height) / 2);
+    resample_window(rgb, from, scaled, at, to)
 }
 
 #[cfg(test)]
@@ -241,14 +230,14 @@ mod tests {
             ("native", SizeRule::Native),
             ("513", SizeRule::LongSide(513)),
             ("short:520", SizeRule::ShortSide(520)),
-            ("640x480", SizeRule::Exact { w: 640, h: 480 }),
-            ("1x65535", SizeRule::Exact { w: 1, h: 65535 }),
+            ("640x480", SizeRule::Exact(Size::new(640, 480))),
+            ("1x65535", SizeRule::Exact(Size::new(1, 65535))),
         ] {
             assert_eq!(text.parse::<SizeRule>().unwrap(), rule);
             assert_eq!(rule.to_string(), text);
         }
         assert_eq!("NATIVE".parse::<SizeRule>().unwrap(), SizeRule::Native);
-        assert_eq!("640X480".parse::<SizeRule>().unwrap(), SizeRule::Exact { w: 640, h: 480 });
+        assert_eq!("640X480".parse::<SizeRule>().unwrap(), SizeRule::Exact(Size::new(640, 480)));
         for text in [
             "",
             "0",
@@ -274,45 +263,43 @@ mod tests {
 
     #[test]
     fn known_sizes() {
-        let long = |w, h| SizeRule::LongSide(513).fit(w, h);
-        assert_eq!(long(500, 375).scaled, (513, 385), "384.75 is rounded up");
-        assert_eq!(long(375, 500).scaled, (385, 513));
-        assert_eq!(long(500, 375).padded, (513, 513));
-        assert_eq!(
-            long(513, 513),
-            Fit { source: (513, 513), scaled: (513, 513), padded: (513, 513) }
-        );
-        assert_eq!(long(100_000, 3).scaled, (513, 1), "never less than a pixel");
+        let long = |w, h| SizeRule::LongSide(513).fit(Size::new(w, h));
+        let square = Size::square(513);
+        assert_eq!(long(500, 375).scaled, Size::new(513, 385), "384.75 is rounded up");
+        assert_eq!(long(375, 500).scaled, Size::new(385, 513));
+        assert_eq!(long(500, 375).padded, square);
+        assert_eq!(long(513, 513), Fit { source: square, scaled: square, padded: square });
+        assert_eq!(long(100_000, 3).scaled, Size::new(513, 1), "never less than a pixel");
         // torchvision: int(520 * long / short).
-        let short = |w, h| SizeRule::ShortSide(520).fit(w, h);
-        assert_eq!((short(500, 375).scaled, short(375, 500).padded), ((693, 520), (520, 693)));
-        assert_eq!(
-            (short(700, 700).scaled, short(1, 1_000_000).scaled),
-            ((520, 520), (520, MAX_SIDE))
-        );
-        let exact = SizeRule::Exact { w: 640, h: 480 };
-        assert_eq!(exact.fit(1000, 1000).scaled, (480, 480));
-        assert_eq!(exact.fit(1000, 100).scaled, (640, 64));
-        assert!(SizeRule::Native.fit(97, 61).is_identity());
+        let short = |w, h| SizeRule::ShortSide(520).fit(Size::new(w, h));
+        assert_eq!(short(500, 375).scaled, Size::new(693, 520));
+        assert_eq!(short(375, 500).padded, Size::new(520, 693));
+        assert_eq!(short(700, 700).scaled, Size::square(520));
+        assert_eq!(short(1, 1_000_000).scaled, Size::new(520, MAX_SIDE));
+        let exact = SizeRule::Exact(Size::new(640, 480));
+        assert_eq!(exact.fit(Size::square(1000)).scaled, Size::square(480));
+        assert_eq!(exact.fit(Size::new(1000, 100)).scaled, Size::new(640, 64));
+        assert!(SizeRule::Native.fit(Size::new(97, 61)).is_identity());
     }
 
     #[test]
     fn padding_is_gray_and_right_and_below() {
-        let image = Image::new(4, 2, (0..24).map(|v| v * 10).collect()).unwrap();
-        let fit = SizeRule::Exact { w: 4, h: 3 }.fit(4, 2);
+        let image = Image::new(Size::new(4, 2), (0..24).map(|v| v * 10).collect()).unwrap();
+        let fit = SizeRule::Exact(Size::new(4, 3)).fit(Size::new(4, 2));
         let padded = fit.scale_and_pad(&image).unwrap();
         assert_eq!(padded[..24], image.rgb[..]);
         assert_eq!(padded[24..], [PAD; 12]);
-        let other = Image::new(2, 2, vec![0; 12]).unwrap();
+        let other = Image::new(Size::square(2), vec![0; 12]).unwrap();
         assert_eq!(fit.scale(&other).unwrap_err().kind(), ErrorKind::Usage);
     }
 
     proptest! {
         #[test]
         fn a_fit_lies_inside_touches_a_bound_and_keeps_the_shape(w in 1usize..5000, h in 1usize..5000, tw in 1usize..3000, th in 1usize..3000) {
-            for rule in [SizeRule::LongSide(tw), SizeRule::Exact { w: tw, h: th }] {
-                let Fit { source, scaled: (sw, sh), padded: (pw, ph) } = rule.fit(w, h);
-                prop_assert_eq!(source, (w, h));
+            for rule in [SizeRule::LongSide(tw), SizeRule::Exact(Size::new(tw, th))] {
+                let Fit { source, scaled, padded } = rule.fit(Size::new(w, h));
+                let (Size { width: sw, height: sh }, Size { width: pw, height: ph }) = (scaled, padded);
+                prop_assert_eq!(source, Size::new(w, h));
                 prop_assert!(sw >= 1 && sh >= 1 && sw <= pw && sh <= ph);
                 prop_assert!(sw == pw || sh == ph);
                 // The dependent side is within half a pixel of the exact aspect ratio.
@@ -325,7 +312,7 @@ mod tests {
         #[test]
         fn resampling_keeps_a_flat_image_flat(w in 1usize..40, h in 1usize..40, tw in 1usize..40, th in 1usize..40, v in 0u8..=255) {
             let source = vec![v; 3 * w * h];
-            let out = resample(&source, (w, h), (tw, th)).unwrap();
+            let out = resample(&source, Size::new(w, h), Size::new(tw, th)).unwrap();
             prop_assert_eq!(out.len(), 3 * tw * th);
             prop_assert!(out.iter().all(|&o| o == v));
         }
@@ -336,30 +323,36 @@ mod tests {
         // Columns of 0, 100, 200: the middle is 100 in a square, and the outer columns are cut in
         // half.
         let rgb = [[0; 3], [100; 3], [200; 3], [0; 3], [100; 3], [200; 3]].concat();
-        assert_eq!(cover(&rgb, (3, 2), (3, 2)).unwrap(), rgb);
-        let square = cover(&rgb, (3, 2), (20, 20)).unwrap();
+        let from = Size::new(3, 2);
+        assert_eq!(cover(&rgb, from, from).unwrap(), rgb);
+        let square = cover(&rgb, from, Size::square(20)).unwrap();
         assert_eq!(square.len(), 3 * 400);
         let row: Vec<i32> = square[..60].iter().step_by(3).map(|&v| i32::from(v)).collect();
         assert!((0..10).all(|i| (row[i] + row[19 - i] - 200).abs() <= 2) && row[0] > 0, "{row:?}");
-        assert_eq!(cover(&rgb, (3, 2), (1, 7)).unwrap().len(), 21);
-        assert!(cover(&rgb, (0, 0), (1, 7)).is_err());
+        assert_eq!(cover(&rgb, from, Size::new(1, 7)).unwrap().len(), 21);
+        assert!(cover(&rgb, Size::default(), Size::new(1, 7)).is_err());
     }
 
     #[test]
     fn a_window_is_what_the_whole_would_have_there() {
-        let (from, rgb) =
-            ((37, 23), (0..37 * 23 * 3).map(|i| (i * 97 % 251) as u8).collect::<Vec<_>>());
-        for to in [(74, 46), (37, 23), (19, 12), (51, 17)] {
+        let from = Size::new(37, 23);
+        let rgb: Vec<u8> = (0..37 * 23 * 3).map(|i| (i * 97 % 251) as u8).collect();
+        for to in [(74, 46), (37, 23), (19, 12), (51, 17)].map(|(w, h)| Size::new(w, h)) {
             let whole = resample(&rgb, from, to).unwrap();
-            for (at, size) in [((0, 0), to), ((3, 2), (7, 9)), ((to.0 - 5, to.1 - 4), (5, 4))] {
+            let last = Position::new(to.width - 5, to.height - 4);
+            for (at, size) in [
+                (Position::default(), to),
+                (Position::new(3, 2), Size::new(7, 9)),
+                (last, Size::new(5, 4)),
+            ] {
                 let window = resample_window(&rgb, from, to, at, size).unwrap();
                 for (i, value) in window.iter().enumerate() {
-                    let (x, y, c) = (at.0 + i / 3 % size.0, at.1 + i / 3 / size.0, i % 3);
-                    let expected = whole[3 * (y * to.0 + x) + c];
+                    let (x, y, c) = (at.x + i / 3 % size.width, at.y + i / 3 / size.width, i % 3);
+                    let expected = whole[3 * (y * to.width + x) + c];
                     assert_eq!(*value, expected, "{to:?}, {at:?} at {x}, {y}");
                 }
             }
-            assert!(resample_window(&rgb, from, to, (1, 0), to).is_err());
+            assert!(resample_window(&rgb, from, to, Position::new(1, 0), to).is_err());
         }
     }
 }

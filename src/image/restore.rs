@@ -3,6 +3,7 @@
 use super::alloc::filled;
 use super::resize::Fit;
 use crate::error::{Result, error};
+use crate::geometry::Size;
 use rayon::prelude::*;
 
 impl Fit {
@@ -15,12 +16,13 @@ impl Fit {
     /// result runs out.
     pub fn restore_labels<T: Copy + Send + Sync>(&self, labels: &[T]) -> Result<Vec<T>> {
         self.check(labels.len(), 1)?;
-        let ((pw, _), (sw, sh), (w, h)) = (self.padded, self.scaled, self.source);
+        let (pitch, Size { width: sw, height: sh }) = (self.padded.width, self.scaled);
+        let Size { width: w, height: h } = self.source;
         let columns: Vec<usize> = (0..w).map(|x| nearest(x, sw, w)).collect();
         let Some(&first) = labels.first() else { return Ok(Vec::new()) };
         let mut out = filled(first, w.saturating_mul(h), "the labels")?;
         out.par_chunks_mut(w.max(1)).enumerate().for_each(|(y, out)| {
-            let row = &labels[nearest(y, sh, h) * pw..][..sw];
+            let row = &labels[nearest(y, sh, h) * pitch..][..sw];
             for (out, &x) in out.iter_mut().zip(&columns) {
                 *out = row[x];
             }
@@ -39,13 +41,14 @@ impl Fit {
     /// result runs out.
     pub fn restore_values(&self, values: &[f32], channels: usize) -> Result<Vec<f32>> {
         self.check(values.len(), channels)?;
-        let ((pw, _), (sw, sh), (w, h)) = (self.padded, self.scaled, self.source);
+        let (pitch, Size { width: sw, height: sh }) = (self.padded.width, self.scaled);
+        let Size { width: w, height: h } = self.source;
         let columns: Vec<_> = (0..w).map(|x| neighbors(x, sw, w)).collect();
         let mut out = filled(0.0, w.saturating_mul(h).saturating_mul(channels), "the values")?;
         out.par_chunks_mut((w * channels).max(1)).enumerate().for_each(|(y, out)| {
             let (above, below, ty) = neighbors(y, sh, h);
             let (above, below) =
-                (&values[above * pw * channels..], &values[below * pw * channels..]);
+                (&values[above * pitch * channels..], &values[below * pitch * channels..]);
             for (&(left, right, tx), out) in columns.iter().zip(out.chunks_exact_mut(channels)) {
                 for (c, out) in out.iter_mut().enumerate() {
                     let (l, r) = (left * channels + c, right * channels + c);
@@ -59,11 +62,11 @@ impl Fit {
     }
 
     fn check(&self, len: usize, channels: usize) -> Result<()> {
-        let (w, h) = self.padded;
-        if channels == 0 || len != w * h * channels {
+        let size = self.padded;
+        if channels == 0 || len != size.pixels() * channels {
             return Err(error!(
                 Usage,
-                "a map of {w} x {h} pixels with {channels} channels does not have {len} values"
+                "a map of {size} pixels with {channels} channels does not have {len} values"
             ));
         }
         Ok(())
@@ -92,7 +95,7 @@ mod tests {
 
     #[test]
     fn labels_that_were_enlarged_by_two_are_taken_at_the_centers() {
-        let fit = Fit { source: (2, 1), scaled: (4, 2), padded: (5, 3) };
+        let fit = Fit { source: Size::new(2, 1), scaled: Size::new(4, 2), padded: Size::new(5, 3) };
         #[rustfmt::skip]
         let labels = [
             1, 2, 3, 4, 9,
@@ -102,13 +105,13 @@ mod tests {
         // The centers of columns 0 and 1 are at 1.0 and 3.0 of the enlarged row, the center of the
         // row at 1.0: the pixels that begin there are read.
         assert_eq!(fit.restore_labels(&labels).unwrap(), [6, 8]);
-        let fit = Fit { source: (4, 2), scaled: (2, 1), padded: (2, 2) };
+        let fit = Fit { source: Size::new(4, 2), scaled: Size::new(2, 1), padded: Size::square(2) };
         assert_eq!(fit.restore_labels(&[3u8, 4, 9, 9]).unwrap(), [3, 3, 4, 4, 3, 3, 4, 4]);
     }
 
     #[test]
     fn values_are_interpolated_at_the_centers_and_never_from_the_padding() {
-        let fit = Fit { source: (4, 1), scaled: (2, 1), padded: (3, 2) };
+        let fit = Fit { source: Size::new(4, 1), scaled: Size::new(2, 1), padded: Size::new(3, 2) };
         let padding = f32::NAN;
         let out = fit.restore_values(&[0.0, 1.0, padding, padding, padding, padding], 1).unwrap();
         assert_eq!(out, [0.0, 0.25, 0.75, 1.0]);
@@ -116,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_map_of_the_wrong_size_is_refused() {
-        let fit = SizeRule::LongSide(8).fit(4, 2);
+        let fit = SizeRule::LongSide(8).fit(Size::new(4, 2));
         assert!(fit.restore_labels(&[0u8; 63]).is_err());
         assert!(fit.restore_values(&[0.0; 64], 0).is_err());
         assert!(fit.restore_values(&[0.0; 64], 2).is_err());
@@ -136,7 +139,11 @@ mod tests {
 
         #[test]
         fn interpolation_agrees_with_a_naive_oracle(w in 1usize..9, h in 1usize..9, tw in 1usize..9, th in 1usize..9, pad in 0usize..3, seed in 0u64..1000) {
-            let fit = Fit { source: (tw, th), scaled: (w, h), padded: (w + pad, h + pad) };
+            let fit = Fit {
+                source: Size::new(tw, th),
+                scaled: Size::new(w, h),
+                padded: Size::new(w + pad, h + pad),
+            };
             let pw = w + pad;
             let value = |y: usize, x: usize, c: usize| ((seed as usize * 31 + y * 17 + x * 7 + c * 3) % 23) as f32;
             let mut map = Vec::new();
@@ -165,7 +172,7 @@ mod tests {
 
         #[test]
         fn an_identity_returns_the_same(w in 1usize..20, h in 1usize..20) {
-            let fit = SizeRule::Native.fit(w, h);
+            let fit = SizeRule::Native.fit(Size::new(w, h));
             let labels: Vec<u32> = (0..(w * h) as u32).collect();
             prop_assert_eq!(fit.restore_labels(&labels).unwrap(), labels.clone());
             let values: Vec<f32> = labels.iter().map(|&v| v as f32).collect();

@@ -151,13 +151,14 @@ fn to_io(error: ImageError) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Size;
     use crate::image::decode;
 
     #[test]
     fn images_come_back_as_they_were_saved() {
         let directory = tempfile::tempdir().unwrap();
         let rgb: Vec<u8> = (0..3 * 20 * 10).map(|i| (i * 7 % 256) as u8).collect();
-        let mut image = Image::new(20, 10, rgb).unwrap();
+        let mut image = Image::new(Size::new(20, 10), rgb).unwrap();
         for name in ["a.png", "a.webp"] {
             let path = directory.path().join(name);
             image.save(&path).unwrap();
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn other_endings_and_transparent_jpegs_are_refused_by_name() {
         let directory = tempfile::tempdir().unwrap();
-        let mut image = Image::new(1, 1, vec![0; 3]).unwrap();
+        let mut image = Image::new(Size::square(1), vec![0; 3]).unwrap();
         let error = image.save(directory.path().join("a.bmp")).unwrap_err().to_string();
         assert!(error.contains("a.bmp") && error.contains(".png"), "{error}");
         image.alpha = Some(vec![0]);

@@ -9,6 +9,7 @@ use super::overlay::{Overlay, same_size};
 use super::palette::ClassTable;
 use super::resize::{Fit, resample};
 use crate::error::Result;
+use crate::geometry::{Position, Size};
 
 /// Background, text, and secondary text.
 const PAPER: Rgb = [252, 252, 250];
@@ -45,7 +46,7 @@ struct Layout {
     bold: Face,
     margin: usize,
     gap: usize,
-    panel: (usize, usize),
+    panel: Size,
     /// Width between the margins.
     inner: usize,
     columns: usize,
@@ -74,13 +75,13 @@ impl SideBySide {
         let shown = &entries[..entries.len().min(MAX_ENTRIES)];
         let layout = self.layout(image, shown);
         let (photo, overlay) = self.panels(image, labels, table, layout.panel)?;
-        let Layout { face, margin, gap, panel: (pw, ph), inner, .. } = layout;
+        let Layout { face, margin, gap, panel, inner, .. } = layout;
 
         let rows = shown.len().div_ceil(layout.columns);
         let bar = (face.height() / 2).max(6);
         let lines = usize::from(entries.len() > shown.len()) + usize::from(self.caption.is_some());
         let height = margin
-            + ph
+            + panel.height
             + margin
             + bar
             + gap
@@ -89,13 +90,13 @@ impl SideBySide {
             + margin * 2 / 3;
         let mut canvas = Canvas::new(inner + 2 * margin, height, PAPER);
 
-        let left = margin + (inner - (2 * pw + gap)) / 2;
-        canvas.image(left, margin, (pw, ph), &photo.rgb);
-        canvas.image(left + pw + gap, margin, (pw, ph), &overlay.rgb);
-        for x in [left, left + pw + gap] {
-            canvas.round_corners(x, margin, pw, ph, face.height() / 3, PAPER);
+        let left = margin + (inner - (2 * panel.width + gap)) / 2;
+        canvas.image(Position::new(left, margin), panel, &photo.rgb);
+        canvas.image(Position::new(left + panel.width + gap, margin), panel, &overlay.rgb);
+        for x in [left, left + panel.width + gap] {
+            canvas.round_corners(x, margin, panel.width, panel.height, face.height() / 3, PAPER);
         }
-        let mut y = margin + ph + margin;
+        let mut y = margin + panel.height + margin;
         draw_bar(&mut canvas, (margin, y, inner, bar), &entries);
         y += bar + gap;
         for (index, entry) in shown.iter().enumerate() {
@@ -132,7 +133,7 @@ impl SideBySide {
                 PALE_INK,
             );
         }
-        Image::new(canvas.width, canvas.height, canvas.rgb)
+        Image::new(canvas.size(), canvas.rgb)
     }
 
     fn layout(&self, image: &Image, shown: &[LegendEntry]) -> Layout {
@@ -141,15 +142,15 @@ impl SideBySide {
         let grow = (320 / long.max(1)).clamp(1, self.panel.max(1));
         let target = (long * grow).min(self.panel.max(1));
         let side = |n: usize| ((n * target + long / 2) / long).max(1);
-        let panel = (side(image.width), side(image.height));
-        let unit = (panel.0.max(panel.1) / 28).clamp(13, 54);
+        let panel = image.size().map(side);
+        let unit = (panel.width.max(panel.height) / 28).clamp(13, 54);
         let (face, bold) = (Face::of_height(unit, false), Face::of_height(unit, true));
         let gap = unit * 2 / 3;
         // Swatch, name, share.
         let widest =
             shown.iter().map(|e| bold.width(&e.name)).max().unwrap_or(0).min(30 * bold.advance());
         let cell = swatch(face) + gap + widest + gap + face.width("100.0 %");
-        let inner = (2 * panel.0 + gap).max(cell);
+        let inner = (2 * panel.width + gap).max(cell);
         let max_columns = (inner + 2 * unit) / (cell + 2 * unit);
         let columns = max_columns.min(shown.len()).max(1);
         // Full rows end flush with the images; a partial row is left-aligned.
@@ -177,13 +178,12 @@ impl SideBySide {
         image: &Image,
         labels: &LabelMap,
         table: &ClassTable,
-        panel: (usize, usize),
+        panel: Size,
     ) -> Result<(Image, Image)> {
-        let source = (image.width, image.height);
-        let photo =
-            Image::new(panel.0, panel.1, resample(&image.rgb, source, panel)?.into_owned())?;
+        let source = image.size();
+        let photo = Image::new(panel, resample(&image.rgb, source, panel)?.into_owned())?;
         let fit = Fit { source: panel, scaled: source, padded: source };
-        let labels = LabelMap::new(panel.0, panel.1, fit.restore_labels(&labels.labels)?)?;
+        let labels = LabelMap::new(panel, fit.restore_labels(&labels.labels)?)?;
         let overlay = self.overlay.draw(&photo, &labels, table)?;
         Ok((photo, overlay))
     }
@@ -249,7 +249,10 @@ mod tests {
 
     fn image(w: usize, h: usize, classes: u16) -> (Image, LabelMap) {
         let labels = (0..w * h).map(|i| (i % usize::from(classes)) as u16).collect();
-        (Image::new(w, h, vec![90; 3 * w * h]).unwrap(), LabelMap::new(w, h, labels).unwrap())
+        (
+            Image::new(Size::new(w, h), vec![90; 3 * w * h]).unwrap(),
+            LabelMap::new(Size::new(w, h), labels).unwrap(),
+        )
     }
 
     #[test]

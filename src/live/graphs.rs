@@ -3,13 +3,13 @@
 
 use crate::error::Result;
 use crate::exec::Store;
+use crate::geometry::Size;
 use crate::graph::{Graph, Resident, ValueId};
 use crate::image::Fit;
 use crate::models::Outputs;
 use crate::ops::kernel::TensorLayout;
 use crate::ops::{
-    AvgPool, ClassCounts, Packing, Padding, Paint, PreprocessFrame, ResampleWindow, Style,
-    TemporalMean,
+    AvgPool, ClassCounts, Packing, Padding, Paint, PreprocessFrame, Style, TemporalMean,
 };
 use crate::passes;
 use crate::segmenter::Model;
@@ -46,8 +46,7 @@ pub(super) struct Buffers {
 
 impl Buffers {
     fn new(fit: Fit, logits: Shape) -> Self {
-        let (w, h) = fit.source;
-        let pixels = Shape::new(1, h, w, 1);
+        let pixels = Shape::images(1, fit.source, 1);
         let scores = TensorType::f32(TemporalMean::shape(logits));
         Self {
             frame: ("frame", TensorType::u32(pixels)),
@@ -97,15 +96,13 @@ impl Buffers {
 
 /// Builds the graph from the frame to the scores and class counts.
 pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Buffers)> {
-    let ((w, h), (source_w, source_h)) = (fit.padded, fit.source);
     let preprocess = &model.config.preprocess;
     let (scale, shift) = preprocess.scale_shift();
     let mut graph = Graph::new();
-    let frame = graph.input("frame", TensorType::u32(Shape::new(1, source_h, source_w, 1)));
+    let frame = graph.input("frame", TensorType::u32(Shape::images(1, fit.source, 1)));
     let op = PreprocessFrame {
-        h,
-        w,
-        scaled: (fit.scaled.1, fit.scaled.0),
+        size: fit.padded,
+        scaled: fit.scaled,
         scale,
         shift,
         pad_value: preprocess.pad_value,
@@ -120,7 +117,9 @@ pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Buffers)> {
         [buffers.mean, buffers.smoothing].map(|(name, ty)| graph.input(name, ty));
     let results = graph.root().ops("scores", TemporalMean, &[logits, mean, smoothing])?;
     let inside = |side: usize, scaled: usize, padded: usize| (side * scaled).div_ceil(padded);
-    let (rows, columns) = (inside(shape.h, fit.scaled.1, h), inside(shape.w, fit.scaled.0, w));
+    let (scaled, padded) = (fit.scaled, fit.padded);
+    let rows = inside(shape.h, scaled.height, padded.height);
+    let columns = inside(shape.w, scaled.width, padded.width);
     let counts = graph.root().op(
         "counts",
         ClassCounts { classes: shape.c, rows, columns },
@@ -148,11 +147,8 @@ pub(super) fn paint(
     } else {
         graph.input(buffers.background.0, buffers.background.1)
     };
-    let window = ResampleWindow {
-        padded: (fit.padded.1, fit.padded.0),
-        scaled: (fit.scaled.1, fit.scaled.0),
-    };
-    let op = Paint { classes: buffers.counts.1.shape.c, align_corners, window: Some(window) };
+    let window = Some(fit.into());
+    let op = Paint { classes: buffers.counts.1.shape.c, align_corners, window };
     let painted = graph.root().op("painted", op, &[frame, scores, style, background])?;
     graph.output("painted", painted);
     buffers.bind(graph)
@@ -162,11 +158,10 @@ pub(super) fn paint(
 /// filter.
 fn blur(graph: &mut Graph, frame: ValueId) -> Result<ValueId> {
     let from = graph.shape(frame);
-    let (h, w) = (from.h.div_ceil(BLUR_SCALE), from.w.div_ceil(BLUR_SCALE));
+    let size = from.size().map(|side| side.div_ceil(BLUR_SCALE));
     let op = PreprocessFrame {
-        h,
-        w,
-        scaled: (h, w),
+        size,
+        scaled: size,
         scale: [1.0; 3],
         shift: [0.0; 3],
         pad_value: [0.0; 3],
@@ -175,7 +170,7 @@ fn blur(graph: &mut Graph, frame: ValueId) -> Result<ValueId> {
     let mut scope = root.scope("blur");
     let mut x = scope.op("small", op, &[frame])?;
     // Odd, so that the image is not shifted.
-    let k = (h.min(w) / BLUR_DIVISOR).max(1) | 1;
+    let k = (size.height.min(size.width) / BLUR_DIVISOR).max(1) | 1;
     let padding = |rows: usize, columns: usize| Padding {
         top: rows,
         bottom: rows,
@@ -183,11 +178,11 @@ fn blur(graph: &mut Graph, frame: ValueId) -> Result<ValueId> {
         right: columns,
     };
     for round in 0..2 {
-        for (name, kernel) in [("rows", (k, 1)), ("columns", (1, k))] {
+        for (name, kernel) in [("rows", Size::new(1, k)), ("columns", Size::new(k, 1))] {
             let mean = AvgPool {
                 count_include_pad: false,
                 kernel,
-                padding: padding(kernel.0 / 2, kernel.1 / 2),
+                padding: padding(kernel.height / 2, kernel.width / 2),
                 ..AvgPool::square(1, 1, 0)
             };
             x = scope.op(&format!("{name}{round}"), mean, &[x])?;

@@ -29,6 +29,7 @@ pub use crate::ops::{Background, Effect, Style};
 
 use crate::error::{Result, error};
 use crate::exec::{Device, Runner, Slices, Store};
+use crate::geometry::Size;
 use crate::gpu::pack_f32;
 use crate::image::{ClassTable, Fit, Image, SizeRule, cover};
 use crate::memory;
@@ -70,7 +71,7 @@ struct Smoothing {
 }
 
 impl Live {
-    /// Prepares a model for frames of `source` (width, height). `size` sets the network's input
+    /// Prepares a model for frames of size `source`. `size` sets the network's input
     /// size.
     ///
     /// # Errors
@@ -79,7 +80,7 @@ impl Live {
     pub fn new(
         device: &Device,
         model: &Model,
-        source: (usize, usize),
+        source: Size,
         size: SizeRule,
         tuning: &Tuning,
     ) -> Result<Self> {
@@ -87,10 +88,10 @@ impl Live {
             return Err(error!(Weights, "the model is a backbone without a segmentation head")
                 .file(&model.path));
         };
-        if source.0 == 0 || source.1 == 0 {
-            return Err(error!(Usage, "frames of {} x {} have no pixels", source.0, source.1));
+        if source.is_empty() {
+            return Err(error!(Usage, "frames of {source} have no pixels"));
         }
-        let fit = size.fit(source.0, source.1);
+        let fit = size.fit(source);
         let (graph, buffers) = graphs::segment(model, fit)?;
         let mut store = Store::new(device);
         buffers.add_to(&mut store)?;
@@ -247,7 +248,7 @@ impl Live {
     /// # Errors
     /// Returns an error if the device fails.
     pub fn set_background(&self, image: &Image) -> Result<()> {
-        let rgb = cover(&image.rgb, (image.width, image.height), self.fit.source)?;
+        let rgb = cover(&image.rgb, image.size(), self.fit.source)?;
         let values = memory::collect(rgb.len(), rgb.iter().map(|&v| f32::from(v)))?;
         let (name, ty) = self.buffers.background;
         self.store.write(name, &pack_f32(&values, ty.shape, Packing::Channels)?)
@@ -274,7 +275,7 @@ impl Live {
             [r, g, b]
         });
         let rgb = memory::collect(3 * pixels.len(), bytes)?;
-        Image::new(self.fit.source.0, self.fit.source.1, rgb)
+        Image::new(self.fit.source, rgb)
     }
 
     /// Reads back the fraction of the image that each class covers, on the grid of the scores. The

@@ -52,7 +52,7 @@ fn image_features(
             // TensorFlow's `scale_dimension`: sizes are a multiple of the stride, plus one.
             let window =
                 |pixels: usize, map: usize| ((pixels - 1) / b.config.output_stride + 1).min(map);
-            let kernel = (window(crop.0, shape.h), window(crop.1, shape.w));
+            let kernel = crop.zip(shape.size(), window);
             let padding = Padding::default();
             scope.avg_pool(
                 "mean",
@@ -63,5 +63,5 @@ fn image_features(
     };
     let y = b.layer(scope, "conv", pooled, Layer::pointwise(aspp.channels).relu())?;
     b.stage("aspp.pool", y);
-    Ok(Some(scope.resize("resize", y, (shape.h, shape.w), align_corners)?))
+    Ok(Some(scope.resize("resize", y, shape.size(), align_corners)?))
 }

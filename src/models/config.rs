@@ -254,7 +254,7 @@ impl Head {
         }
         check_dropout("ASPP dropout", self.aspp.dropout)?;
         if let Pooling::Window { crop, stride } = self.aspp.pooling {
-            for n in [crop.0, crop.1, stride.0, stride.1] {
+            for n in [crop.height, crop.width, stride.y, stride.x] {
                 check_count("pooling window and stride", n)?;
             }
         }

@@ -23,7 +23,7 @@ pub(super) fn decoder(
     )?;
     b.stage("low_level", low);
     let size = scope.shape(low);
-    let x = scope.resize("upsample", x, (size.h, size.w), align_corners)?;
+    let x = scope.resize("upsample", x, size.size(), align_corners)?;
     let mut x =
         scope.concat("concat", &if decoder.low_level_first { [low, x] } else { [x, low] })?;
     for (i, &dropout) in (1..).zip(&decoder.dropouts) {

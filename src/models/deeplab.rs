@@ -5,6 +5,7 @@ use super::config::{Config, Decoder, Head, LowLevel, Preprocessing};
 use super::decoder::decoder;
 use super::layer::{Builder, Layer};
 use crate::error::{Result, error};
+use crate::geometry::Size;
 use crate::graph::{Graph, Scope, ValueId};
 use crate::ops::{Preprocess, UpsampleArgmax, Upsampling};
 use crate::tensor::{Shape, TensorType};
@@ -20,11 +21,11 @@ pub struct Outputs {
     pub confidence: bool,
     /// Whether to output `aux_logits`, if the network has an auxiliary classifier.
     pub aux: bool,
-    /// Height and width of the labels. Defaults to the input size.
-    pub size: Option<(usize, usize)>,
-    /// Height and width of an 8-bit image input, at most the input shape's. The input is then
+    /// Size of the labels. Defaults to the input size.
+    pub size: Option<Size>,
+    /// Size of an 8-bit image input, at most the input shape's. The input is then
     /// `image`, u8 `[N, h, w, 3]`, and the graph normalizes and pads it first.
-    pub image: Option<(usize, usize)>,
+    pub image: Option<Size>,
 }
 
 /// The graph of a network, with its stages.
@@ -125,19 +126,14 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
             named_outputs.push(("aux_logits", aux));
         }
     }
-    let size = outputs.size.unwrap_or((input.h, input.w));
+    let size = outputs.size.unwrap_or(input.size());
     if outputs.logits_full {
         let full = root.resize("logits_full", logits, size, head.align_corners)?;
         named_outputs.push(("logits_full", full));
     }
     if outputs.labels || outputs.confidence {
-        let upsampling = Upsampling {
-            height: size.0,
-            width: size.1,
-            align_corners: head.align_corners,
-            window: None,
-            rows: None,
-        };
+        let upsampling =
+            Upsampling { size, align_corners: head.align_corners, window: None, rows: None };
         let op = UpsampleArgmax { upsampling, confidence: outputs.confidence };
         let results = root.ops("labels", op, &[logits])?;
         named_outputs.extend(["labels", "confidence"].into_iter().zip(results));
@@ -153,7 +149,7 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
 fn image_input(
     graph: &mut Graph,
     input: Shape,
-    (h, w): (usize, usize),
+    size: Size,
     preprocess: &Preprocessing,
 ) -> Result<ValueId> {
     if input.c != 3 {
@@ -163,9 +159,9 @@ fn image_input(
         )
         .advice("pass the channels as a tensor, with `infer`"));
     }
-    let image = graph.input("image", TensorType::u8(Shape::new(input.n, h, w, 3)));
+    let image = graph.input("image", TensorType::u8(Shape::images(input.n, size, 3)));
     let (scale, shift) = preprocess.scale_shift();
-    let op = Preprocess { h: input.h, w: input.w, scale, shift, pad_value: preprocess.pad_value };
+    let op = Preprocess { size: input.size(), scale, shift, pad_value: preprocess.pad_value };
     graph.root().op("preprocess", op, &[image])
 }
 

@@ -3,6 +3,7 @@
 
 use super::config::{Config, ConvKind, DilationRule, Norm, PaddingRule};
 use crate::error::Result;
+use crate::geometry::{Size, Spacing};
 use crate::graph::{Scope, ValueId};
 use crate::ops::{Activation, Conv2d, Padding};
 
@@ -105,22 +106,22 @@ impl Builder<'_> {
     ) -> Result<ValueId> {
         let padding = layer.padding.unwrap_or_else(|| match self.config.padding {
             PaddingRule::TfSame => {
-                Padding::tf_same(scope.shape(x), layer.kernel, layer.stride, layer.dilation)
+                Padding::tf_same(scope.shape(x).size(), layer.kernel, layer.stride, layer.dilation)
             }
             PaddingRule::Symmetric | PaddingRule::BeforeExpansion { .. } => {
                 Padding::same(layer.kernel, layer.dilation)
             }
         });
         let conv = Conv2d {
-            stride: (layer.stride, layer.stride),
-            dilation: (layer.dilation, layer.dilation),
+            stride: Spacing::square(layer.stride),
+            dilation: Spacing::square(layer.dilation),
             padding,
             groups: if layer.depthwise { scope.shape(x).c } else { 1 },
             bias: layer.affine == Affine::Bias
                 || (layer.affine == Affine::BatchNorm && self.config.norm == Norm::Folded),
             ..Conv2d::default()
         };
-        let mut y = scope.conv2d(name, conv, x, (layer.kernel, layer.kernel), layer.channels)?;
+        let mut y = scope.conv2d(name, conv, x, Size::square(layer.kernel), layer.channels)?;
         let mut scope = scope.scope(name);
         if layer.affine == Affine::BatchNorm && self.config.norm == Norm::Separate {
             y = scope.batch_norm("norm", y, self.eps)?;

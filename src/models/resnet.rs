@@ -5,6 +5,7 @@ use super::backbone::{Features, padding_error};
 use super::config::{Config, LowLevel, PaddingRule};
 use super::layer::{Builder, Layer, StrideSchedule};
 use crate::error::{Result, error};
+use crate::geometry::{Size, Spacing};
 use crate::graph::{Scope, ValueId};
 use crate::ops::{Activation, MaxPool, Padding};
 use serde::{Deserialize, Serialize};
@@ -165,7 +166,7 @@ impl ResNet {
         };
         b.stage("stem", y);
         let padding = match b.config.padding {
-            PaddingRule::TfSame => Padding::tf_same(scope.shape(y), 3, 2, 1),
+            PaddingRule::TfSame => Padding::tf_same(scope.shape(y).size(), 3, 2, 1),
             _ => symmetric(3),
         };
         max_pool(scope, "pool", y, 3, 2, padding)
@@ -185,9 +186,9 @@ fn max_pool(
     padding: Padding,
 ) -> Result<ValueId> {
     let pool = MaxPool {
-        kernel: (kernel, kernel),
-        stride: (stride, stride),
-        dilation: (1, 1),
+        kernel: Size::square(kernel),
+        stride: Spacing::square(stride),
+        dilation: Spacing::ONE,
         padding,
         ceil_mode: false,
     };

@@ -8,6 +8,7 @@ use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::window::{Axis, Window};
 use super::{AvgPoolGrad, ChannelSum, Op, Padding, expect_f32};
 use crate::error::Result;
+use crate::geometry::{Size, Spacing};
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
@@ -15,10 +16,10 @@ use rayon::prelude::*;
 /// Mean of each window of `x` `[N, H, W, C]`. Sizes and divisors follow PyTorch's `avg_pool2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AvgPool {
-    /// Height and width of a window.
-    pub kernel: (usize, usize),
-    /// Vertical and horizontal stride.
-    pub stride: (usize, usize),
+    /// Size of a window.
+    pub kernel: Size,
+    /// Distance between neighboring windows.
+    pub stride: Spacing,
     /// Rows and columns of zeros around the image.
     pub padding: Padding,
     /// Whether the zeros count in the divisor (PyTorch's default; TensorFlow's `SAME` excludes
@@ -33,8 +34,8 @@ impl AvgPool {
     /// Creates a square window in floor mode with the padding counted in the divisor.
     pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
         Self {
-            kernel: (kernel, kernel),
-            stride: (stride, stride),
+            kernel: Size::square(kernel),
+            stride: Spacing::square(stride),
             padding: Padding::all(padding),
             count_include_pad: true,
             ceil_mode: false,
@@ -43,7 +44,7 @@ impl AvgPool {
 
     pub(super) fn window(&self) -> Window {
         let &Self { kernel, stride, padding, ceil_mode, .. } = self;
-        Window { kernel, stride, dilation: (1, 1), padding, ceil_mode }
+        Window { kernel, stride, dilation: Spacing::ONE, padding, ceil_mode }
     }
 
     /// Returns the divisor of a window's sum.
@@ -57,7 +58,7 @@ impl AvgPool {
 
     /// Returns whether the single window covers the whole map.
     fn is_global(&self, x: Shape) -> bool {
-        (self.kernel, self.padding) == ((x.h, x.w), Padding::default())
+        (self.kernel, self.padding) == (x.size(), Padding::default())
     }
 }
 
@@ -123,11 +124,8 @@ impl Op for AvgPool {
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
         let from = backward.graph().shape(backward.input(0));
-        let dx = backward.op(
-            "x",
-            AvgPoolGrad { pool: *self, size: (from.h, from.w) },
-            &[backward.dy()],
-        )?;
+        let dx =
+            backward.op("x", AvgPoolGrad { pool: *self, size: from.size() }, &[backward.dy()])?;
         backward.add_gradient(0, dx);
         Ok(())
     }
@@ -165,12 +163,9 @@ impl Op for GlobalAvgPool {
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
         let from = backward.graph().shape(backward.input(0));
-        let whole = AvgPool { kernel: (from.h, from.w), ..AvgPool::square(1, 1, 0) };
-        let dx = backward.op(
-            "x",
-            AvgPoolGrad { pool: whole, size: (from.h, from.w) },
-            &[backward.dy()],
-        )?;
+        let whole = AvgPool { kernel: from.size(), ..AvgPool::square(1, 1, 0) };
+        let dx =
+            backward.op("x", AvgPoolGrad { pool: whole, size: from.size() }, &[backward.dy()])?;
         backward.add_gradient(0, dx);
         Ok(())
     }

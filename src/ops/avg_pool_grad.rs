@@ -3,17 +3,17 @@
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{AvgPool, Op, expect_f32, expect_gradient};
 use crate::error::Result;
+use crate::geometry::Size;
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `dx` `[N, h, w, C]` from `dy`, the gradient of the output of `pool` for a map of `size` `(h,
-/// w)`.
+/// `dx` `[N, h, w, C]` from `dy`, the gradient of the output of `pool` for a map of `size`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AvgPoolGrad {
     /// The forward operation.
     pub pool: AvgPool,
-    /// Height and width of its input.
-    pub size: (usize, usize),
+    /// Size of its input.
+    pub size: Size,
 }
 
 impl Op for AvgPoolGrad {
@@ -22,12 +22,13 @@ impl Op for AvgPoolGrad {
     }
 
     fn attributes(&self) -> String {
-        format!("{} from {}x{}", self.pool.attributes(), self.size.0, self.size.1)
+        let Size { width, height } = self.size;
+        format!("{} from {height}x{width}", self.pool.attributes())
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 1)?;
-        let x = TensorType::f32(inputs[0].shape.with_hw(self.size.0, self.size.1));
+        let x = TensorType::f32(inputs[0].shape.with_size(self.size));
         let expected = self.pool.infer(&[x])?[0].shape;
         expect_gradient(expected, inputs[0].shape)?;
         Ok(vec![x])

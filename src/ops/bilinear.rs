@@ -3,6 +3,8 @@
 
 use super::kernel::Dispatch;
 use crate::error::{Result, error};
+use crate::geometry::Size;
+use crate::image::Fit;
 use crate::tensor::{Shape, TensorType};
 
 /// The region of a network input to resample. Scores are computed for a scaled and padded image;
@@ -10,10 +12,16 @@ use crate::tensor::{Shape, TensorType};
 /// second directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ResampleWindow {
-    /// Height and width of the network input, which the source of the interpolation covers.
-    pub padded: (usize, usize),
-    /// Height and width of the scaled image in its top left corner, which the output covers.
-    pub scaled: (usize, usize),
+    /// Size of the network input, which the source of the interpolation covers.
+    pub padded: Size,
+    /// Size of the scaled image in its top left corner, which the output covers.
+    pub scaled: Size,
+}
+
+impl From<Fit> for ResampleWindow {
+    fn from(fit: Fit) -> Self {
+        Self { padded: fit.padded, scaled: fit.scaled }
+    }
 }
 
 /// Range of output rows to compute. Outputs that do not fit into memory are computed strip by
@@ -150,19 +158,24 @@ pub(super) struct Grid {
 impl Grid {
     pub(super) fn new(
         from: Shape,
-        (h, w): (usize, usize),
+        to: Size,
         align_corners: bool,
         window: Option<ResampleWindow>,
     ) -> Self {
         match window {
             None => Self {
-                y: Axis::new(from.h, h, align_corners),
-                x: Axis::new(from.w, w, align_corners),
+                y: Axis::new(from.h, to.height, align_corners),
+                x: Axis::new(from.w, to.width, align_corners),
             },
-            Some(ResampleWindow { padded, scaled }) => Self {
-                y: Axis::windowed(from.h, h, padded.0, scaled.0, align_corners),
-                x: Axis::windowed(from.w, w, padded.1, scaled.1, align_corners),
-            },
+            Some(ResampleWindow { padded, scaled }) => {
+                let axis = |from, to, padded, scaled| {
+                    Axis::windowed(from, to, padded, scaled, align_corners)
+                };
+                Self {
+                    y: axis(from.h, to.height, padded.height, scaled.height),
+                    x: axis(from.w, to.width, padded.width, scaled.width),
+                }
+            }
         }
     }
 
@@ -186,34 +199,32 @@ impl Grid {
     }
 }
 
-/// Returns the shape of `x` resized to `(h, w)`.
+/// Returns the shape of `x` resized to `size`.
 ///
 /// # Errors
 /// Returns an error if `x` is empty, if a size is 2^20 or more, or if the window is larger than the
 /// padded image.
-pub(super) fn infer(
-    x: TensorType,
-    (h, w): (usize, usize),
-    window: Option<ResampleWindow>,
-) -> Result<Shape> {
+pub(super) fn infer(x: TensorType, size: Size, window: Option<ResampleWindow>) -> Result<Shape> {
     if x.shape.is_empty() {
         return Err(error!(Graph, "cannot resize the empty tensor {}", x.shape));
     }
     if let Some(ResampleWindow { padded, scaled }) = window {
-        let inside =
-            |scaled: usize, padded: usize| (1..=padded).contains(&scaled) && padded < 1 << 20;
-        if !inside(scaled.0, padded.0) || !inside(scaled.1, padded.1) {
-            return Err(error!(Graph, "a window of {scaled:?} does not fit into {padded:?}"));
+        let limit = Size::square((1 << 20) - 1);
+        if scaled.is_empty() || !scaled.fits_into(padded) || !padded.fits_into(limit) {
+            return Err(error!(Graph, "a window of {scaled} does not fit into {padded}"));
         }
     }
     // With this limit, shaders find the neighbors to within one in f32 arithmetic.
-    if let Some(side) = [x.shape.h, x.shape.w, h, w].into_iter().find(|&side| side >= 1 << 20) {
+    let Size { width, height } = size;
+    if let Some(side) =
+        [x.shape.h, x.shape.w, height, width].into_iter().find(|&side| side >= 1 << 20)
+    {
         return Err(error!(
             Graph,
-            "cannot resize from {} to {h}x{w}: {side} is not below 2^20", x.shape
+            "cannot resize from {} to {height}x{width}: {side} is not below 2^20", x.shape
         ));
     }
-    Ok(x.shape.with_hw(h, w))
+    Ok(x.shape.with_size(size))
 }
 
 /// Like [`infer`], restricted to some rows of the output.
@@ -222,7 +233,7 @@ pub(super) fn infer(
 /// Returns an error also if the rows are outside the output.
 pub(super) fn infer_rows(
     x: TensorType,
-    size: (usize, usize),
+    size: Size,
     window: Option<ResampleWindow>,
     rows: Option<Rows>,
 ) -> Result<Shape> {
@@ -424,7 +435,7 @@ mod tests {
     #[test]
     fn absurd_sizes_are_refused() {
         let x = TensorType::f32(Shape::new(1, 5, 4, 1));
-        let message = infer(x, (1 << 30, 4), None).expect_err("2^30 rows").to_string();
+        let message = infer(x, Size::new(4, 1 << 30), None).expect_err("2^30 rows").to_string();
         assert!(message.contains("1073741824"), "{message}");
     }
 }

@@ -4,6 +4,7 @@ use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::window::Window;
 use super::{MaxPoolGrad, Op, Padding, expect_f32};
 use crate::error::Result;
+use crate::geometry::{Size, Spacing};
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
@@ -12,12 +13,12 @@ use rayon::prelude::*;
 /// `max_pool2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPool {
-    /// Height and width of a window.
-    pub kernel: (usize, usize),
-    /// Vertical and horizontal stride.
-    pub stride: (usize, usize),
+    /// Size of a window.
+    pub kernel: Size,
+    /// Distance between neighboring windows.
+    pub stride: Spacing,
     /// Distance between the rows and between the columns of a window.
-    pub dilation: (usize, usize),
+    pub dilation: Spacing,
     /// Rows and columns of padding around the image.
     pub padding: Padding,
     /// Whether the last window may extend past the image and its padding.
@@ -28,9 +29,9 @@ impl MaxPool {
     /// Creates a square window without dilation in floor mode.
     pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
         Self {
-            kernel: (kernel, kernel),
-            stride: (stride, stride),
-            dilation: (1, 1),
+            kernel: Size::square(kernel),
+            stride: Spacing::square(stride),
+            dilation: Spacing::ONE,
             padding: Padding::all(padding),
             ceil_mode: false,
         }

@@ -64,7 +64,7 @@ pub use channel_sum::ChannelSum;
 pub use class_counts::ClassCounts;
 pub use concat::Concat;
 pub(crate) use conv2d::product;
-pub use conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Padding};
+pub use conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 pub use dropout::Dropout;
 pub use dropout_train::DropoutTrain;
 pub use flip::Flip;
@@ -86,6 +86,7 @@ pub use upsample_argmax::UpsampleArgmax;
 pub use upsample_softmax::UpsampleSoftmax;
 pub use upsampling::Upsampling;
 
+pub use crate::geometry::Padding;
 pub use crate::graph::{Cost, Op, Packing, bytes, kernel};
 
 use crate::error::{Result, error};

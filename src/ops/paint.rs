@@ -122,7 +122,7 @@ struct Grids {
 
 impl Paint {
     fn grids(&self, to: Shape, scores: Shape, behind: Shape) -> Grids {
-        let size = (to.h, to.w);
+        let size = to.size();
         Grids {
             scores: bilinear::Grid::new(scores, size, self.align_corners, self.window),
             behind: bilinear::Grid::new(behind, size, false, None),
@@ -282,8 +282,8 @@ impl Op for Paint {
                 behind.shape
             ));
         }
-        bilinear::infer(*scores, (to.h, to.w), self.window)?;
-        bilinear::infer(*behind, (to.h, to.w), None)?;
+        bilinear::infer(*scores, to.size(), self.window)?;
+        bilinear::infer(*behind, to.size(), None)?;
         Ok(vec![*frame])
     }
 

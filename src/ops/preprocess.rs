@@ -3,6 +3,7 @@
 use super::Op;
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use crate::error::{Result, error};
+use crate::geometry::Size;
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{DType, Tensor, TensorType};
 use rayon::prelude::*;
@@ -11,10 +12,8 @@ use rayon::prelude::*;
 /// the bottom and right with `pad_value`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preprocess {
-    /// Rows of the output, at least those of the image.
-    pub h: usize,
-    /// Columns of the output, at least those of the image.
-    pub w: usize,
+    /// Size of the output, at least that of the image.
+    pub size: Size,
     /// Factor of each channel: `1 / (255 * std)` for statistics of values in 0 to 1.
     pub scale: [f32; 3],
     /// Addend of each channel: `-mean / std`.
@@ -45,7 +44,8 @@ impl Op for Preprocess {
     }
 
     fn attributes(&self) -> String {
-        format!("{}x{}", self.h, self.w)
+        let Size { width, height } = self.size;
+        format!("{height}x{width}")
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
@@ -60,22 +60,25 @@ impl Op for Preprocess {
             ));
         }
         if shape.is_empty() {
-            return Err(error!(Graph, "an image of {}x{} has no pixels", shape.h, shape.w));
+            return Err(error!(Graph, "an image of {} has no pixels", shape.size()));
         }
-        if shape.h > self.h || shape.w > self.w {
+        if !shape.size().fits_into(self.size) {
             return Err(error!(
                 Graph,
-                "an image of {}x{} does not fit into {}x{}", shape.h, shape.w, self.h, self.w
+                "an image of {} does not fit into {}",
+                shape.size(),
+                self.size
             )
             .advice("resize the image first"));
         }
-        Ok(vec![TensorType::f32(shape.with_hw(self.h, self.w))])
+        Ok(vec![TensorType::f32(shape.with_size(self.size))])
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (x, from) = (inputs[0].u8(), inputs[0].shape());
-        outputs[0].f32_mut().par_chunks_mut(self.w * 3).enumerate().for_each(|(line, y)| {
-            let (n, oy) = (line / self.h, line % self.h);
+        let Size { width, height } = self.size;
+        outputs[0].f32_mut().par_chunks_mut(width * 3).enumerate().for_each(|(line, y)| {
+            let (n, oy) = (line / height, line % height);
             let inside = if oy < from.h { from.w } else { 0 };
             let (image, padding) = y.split_at_mut(inside * 3);
             if inside > 0 {
@@ -99,8 +102,8 @@ impl Op for Preprocess {
             .param("pixels", y.ty.shape.positions())
             .param("h_in", from.h)
             .param("w_in", from.w)
-            .param("h_out", self.h)
-            .param("w_out", self.w)
+            .param("h_out", self.size.height)
+            .param("w_out", self.size.width)
             .layout("y", y)
             .threads(y.ty.shape.positions());
         vec![Kernel::single("pixel", channels(dispatch, self.scale, self.shift, self.pad_value))]

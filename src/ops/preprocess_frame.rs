@@ -4,6 +4,7 @@ use super::Op;
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::preprocess::channels;
 use crate::error::{Result, error};
+use crate::geometry::Size;
 use crate::tensor::{DType, Tensor, TensorType};
 use rayon::prelude::*;
 
@@ -17,12 +18,10 @@ use rayon::prelude::*;
 /// max(n / m, 1)`, and the weights are divided by their sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PreprocessFrame {
-    /// Rows of the output.
-    pub h: usize,
-    /// Columns of the output.
-    pub w: usize,
-    /// Rows and columns of the scaled image, at most those of the output.
-    pub scaled: (usize, usize),
+    /// Size of the output.
+    pub size: Size,
+    /// Size of the scaled image, at most that of the output.
+    pub scaled: Size,
     /// Factor of each channel: `1 / (255 * std)` for statistics of values in 0 to 1.
     pub scale: [f32; 3],
     /// Addend of each channel: `-mean / std`.
@@ -68,7 +67,8 @@ impl Op for PreprocessFrame {
     }
 
     fn attributes(&self) -> String {
-        format!("{}x{} in {}x{}", self.scaled.0, self.scaled.1, self.h, self.w)
+        let (scaled, size) = (self.scaled, self.size);
+        format!("{}x{} in {}x{}", scaled.height, scaled.width, size.height, size.width)
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
@@ -83,33 +83,33 @@ impl Op for PreprocessFrame {
                 frame.dtype
             ));
         }
-        let sides = [shape.h, shape.w, self.scaled.0, self.scaled.1, self.h, self.w];
+        let sides = [shape.size(), self.scaled, self.size].map(|size| [size.width, size.height]);
         // With this limit, positions in f32 are accurate to a small fraction of a pixel.
-        if shape.is_empty() || sides.iter().any(|side| !(1..1 << 16).contains(side)) {
+        if shape.is_empty() || sides.as_flattened().iter().any(|side| !(1..1 << 16).contains(side))
+        {
+            return Err(error!(Graph, "cannot scale {shape} to {} in {}", self.scaled, self.size));
+        }
+        if !self.scaled.fits_into(self.size) {
             return Err(error!(
                 Graph,
-                "cannot scale {shape} to {:?} in {}x{}", self.scaled, self.h, self.w
+                "an image of {} does not fit into {}", self.scaled, self.size
             ));
         }
-        if self.scaled.0 > self.h || self.scaled.1 > self.w {
-            return Err(error!(
-                Graph,
-                "an image of {:?} does not fit into {}x{}", self.scaled, self.h, self.w
-            ));
-        }
-        Ok(vec![TensorType::f32(shape.with_hw(self.h, self.w).with_c(3))])
+        Ok(vec![TensorType::f32(shape.with_size(self.size).with_c(3))])
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (x, from) = (inputs[0].u32(), inputs[0].shape());
-        let rows = Filter::new(from.h, self.scaled.0);
-        let columns = Filter::new(from.w, self.scaled.1);
-        let columns: Vec<_> = (0..self.scaled.1).map(|d| columns.taps(d)).collect();
-        outputs[0].f32_mut().par_chunks_mut(self.w * 3).enumerate().for_each_init(
+        let Size { width, height } = self.size;
+        let scaled = self.scaled;
+        let rows = Filter::new(from.h, scaled.height);
+        let columns = Filter::new(from.w, scaled.width);
+        let columns: Vec<_> = (0..scaled.width).map(|d| columns.taps(d)).collect();
+        outputs[0].f32_mut().par_chunks_mut(width * 3).enumerate().for_each_init(
             Vec::new,
             |between, (line, y)| {
-                let (n, oy) = (line / self.h, line % self.h);
-                let inside = if oy < self.scaled.0 { self.scaled.1 } else { 0 };
+                let (n, oy) = (line / height, line % height);
+                let inside = if oy < scaled.height { scaled.width } else { 0 };
                 let (image, padding) = y.split_at_mut(inside * 3);
                 padding.chunks_exact_mut(3).for_each(|y| y.copy_from_slice(&self.pad_value));
                 if inside == 0 {
@@ -141,17 +141,17 @@ impl Op for PreprocessFrame {
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let (from, y) = (cx.inputs[0].ty.shape, cx.outputs[0]);
         let (rows, columns) =
-            (Filter::new(from.h, self.scaled.0), Filter::new(from.w, self.scaled.1));
+            (Filter::new(from.h, self.scaled.height), Filter::new(from.w, self.scaled.width));
         let dispatch = Dispatch::new("preprocess_frame")
             .read("x", 0)
             .write("y", 0)
             .param("pixels", y.ty.shape.positions())
             .param("h_in", from.h)
             .param("w_in", from.w)
-            .param("h_scaled", self.scaled.0)
-            .param("w_scaled", self.scaled.1)
-            .param("h_out", self.h)
-            .param("w_out", self.w)
+            .param("h_scaled", self.scaled.height)
+            .param("w_scaled", self.scaled.width)
+            .param("h_out", self.size.height)
+            .param("w_out", self.size.width)
             .layout("y", y)
             .param("y_step", rows.step)
             .param("y_reach", rows.reach)

@@ -3,17 +3,16 @@
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{ChannelSum, Op, ResampleWindow, ResizeGrad, bilinear, expect_f32};
 use crate::error::Result;
+use crate::geometry::Size;
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
-/// Resizes `x` `[N, H, W, C]` to `h` rows and `w` columns. Equal sizes return `x` itself.
+/// Resizes `x` `[N, H, W, C]` to another size. Equal sizes return `x` itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resize {
-    /// Rows of the output.
-    pub h: usize,
-    /// Columns of the output.
-    pub w: usize,
+    /// Size of the output.
+    pub size: Size,
     /// Whether to align the centers of the corner pixels instead of the corners of the image.
     pub align_corners: bool,
     /// Region of the source to resample, if not all of it.
@@ -23,7 +22,7 @@ pub struct Resize {
 impl Resize {
     /// Returns whether a value of this shape is unchanged.
     pub fn is_identity(&self, x: crate::Shape) -> bool {
-        (x.h, x.w) == (self.h, self.w) && self.window.is_none()
+        x.size() == self.size && self.window.is_none()
     }
 }
 
@@ -36,24 +35,26 @@ impl Op for Resize {
         let flag = |on, text| if on { text } else { "" };
         let (corners, window) =
             (flag(self.align_corners, " align_corners"), flag(self.window.is_some(), " window"));
-        format!("{}x{}{corners}{window}", self.h, self.w)
+        let Size { width, height } = self.size;
+        format!("{height}x{width}{corners}{window}")
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 1)?;
-        Ok(vec![TensorType::f32(bilinear::infer(inputs[0], (self.h, self.w), self.window)?)])
+        Ok(vec![TensorType::f32(bilinear::infer(inputs[0], self.size, self.window)?)])
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (x, from) = (inputs[0].f32(), inputs[0].shape());
         let (row, c) = (from.w * from.c, from.c);
-        let grid = bilinear::Grid::new(from, (self.h, self.w), self.align_corners, self.window);
-        let columns = grid.x.taps(self.w);
-        outputs[0].f32_mut().par_chunks_mut(self.w * c).enumerate().for_each_init(
+        let grid = bilinear::Grid::new(from, self.size, self.align_corners, self.window);
+        let Size { width, height } = self.size;
+        let columns = grid.x.taps(width);
+        outputs[0].f32_mut().par_chunks_mut(width * c).enumerate().for_each_init(
             Vec::new,
             |scratch, (line, y)| {
-                let image = &x[line / self.h * from.h * row..][..from.h * row];
-                let between = bilinear::row_at(image, row, grid.y.tap(line % self.h), scratch);
+                let image = &x[line / height * from.h * row..][..from.h * row];
+                let between = bilinear::row_at(image, row, grid.y.tap(line % height), scratch);
                 for (tap, y) in columns.iter().zip(y.chunks_exact_mut(c)) {
                     bilinear::blend(
                         &between[tap.lo * c..][..c],
@@ -82,7 +83,7 @@ impl Op for Resize {
             .layout("x", x)
             .layout("y", y)
             .threads(to.positions() * to.c4());
-        let grid = bilinear::Grid::new(from, (to.h, to.w), self.align_corners, self.window);
+        let grid = bilinear::Grid::new(from, to.size(), self.align_corners, self.window);
         if !grid.fits_u32() {
             return Vec::new();
         }
@@ -91,14 +92,12 @@ impl Op for Resize {
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {
         let from = backward.graph().shape(backward.input(0));
-        let dx = match (from.h, from.w) {
+        let dx = if from.size() == Size::square(1) {
             // Every pixel of the output equals the single pixel of the input.
-            (1, 1) => {
-                backward.op("x", ChannelSum { per_image: true, scale: 1.0 }, &[backward.dy()])?
-            }
-            (h, w) => {
-                backward.op("x", ResizeGrad { resize: *self, size: (h, w) }, &[backward.dy()])?
-            }
+            backward.op("x", ChannelSum { per_image: true, scale: 1.0 }, &[backward.dy()])?
+        } else {
+            let op = ResizeGrad { resize: *self, size: from.size() };
+            backward.op("x", op, &[backward.dy()])?
         };
         backward.add_gradient(0, dx);
         Ok(())
@@ -106,15 +105,15 @@ impl Op for Resize {
 }
 
 impl Scope<'_> {
-    /// Adds bilinear resizing to `(h, w)`; returns `x` itself if it already has this size.
+    /// Adds bilinear resizing to `size`; returns `x` itself if it already has this size.
     pub fn resize(
         &mut self,
         name: &str,
         x: ValueId,
-        (h, w): (usize, usize),
+        size: Size,
         align_corners: bool,
     ) -> Result<ValueId> {
-        let resize = Resize { h, w, align_corners, window: None };
+        let resize = Resize { size, align_corners, window: None };
         if resize.is_identity(self.shape(x)) { Ok(x) } else { self.op(name, resize, &[x]) }
     }
 }

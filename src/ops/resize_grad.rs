@@ -3,28 +3,23 @@
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::{Op, Resize, bilinear, expect_f32, expect_gradient};
 use crate::error::Result;
+use crate::geometry::Size;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-/// `dx` `[N, h, w, C]` from `dy`, the gradient of the output of `resize` for a source of `size`
-/// `(h, w)`.
+/// `dx` `[N, h, w, C]` from `dy`, the gradient of the output of `resize` for a source of `size`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResizeGrad {
     /// The forward operation.
     pub resize: Resize,
-    /// Height and width of its source.
-    pub size: (usize, usize),
+    /// Size of its source.
+    pub size: Size,
 }
 
 impl ResizeGrad {
     fn grid(&self, c: usize) -> bilinear::Grid {
-        let from = Shape::new(1, self.size.0, self.size.1, c);
-        bilinear::Grid::new(
-            from,
-            (self.resize.h, self.resize.w),
-            self.resize.align_corners,
-            self.resize.window,
-        )
+        let Resize { size, align_corners, window } = self.resize;
+        bilinear::Grid::new(Shape::images(1, self.size, c), size, align_corners, window)
     }
 }
 
@@ -48,29 +43,27 @@ impl Op for ResizeGrad {
     }
 
     fn attributes(&self) -> String {
-        format!("{} from {}x{}", self.resize.attributes(), self.size.0, self.size.1)
+        let Size { width, height } = self.size;
+        format!("{} from {height}x{width}", self.resize.attributes())
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 1)?;
         let dy = inputs[0].shape;
-        let x = dy.with_hw(self.size.0, self.size.1);
-        let expected = bilinear::infer(
-            TensorType::f32(x),
-            (self.resize.h, self.resize.w),
-            self.resize.window,
-        )?;
+        let x = dy.with_size(self.size);
+        let expected = bilinear::infer(TensorType::f32(x), self.resize.size, self.resize.window)?;
         expect_gradient(expected, dy)?;
         Ok(vec![TensorType::f32(x)])
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let (dy, from) = (inputs[0].f32(), inputs[0].shape());
-        let ((h, w), c) = (self.size, from.c);
+        let (Size { width, height }, c) = (self.size, from.c);
         let grid = self.grid(c);
-        let (rows, columns) = (readers(&grid.y.taps(from.h), h), readers(&grid.x.taps(from.w), w));
-        outputs[0].f32_mut().par_chunks_mut(w * c).enumerate().for_each(|(line, dx)| {
-            let (image, iy) = (line / h, line % h);
+        let (rows, columns) =
+            (readers(&grid.y.taps(from.h), height), readers(&grid.x.taps(from.w), width));
+        outputs[0].f32_mut().par_chunks_mut(width * c).enumerate().for_each(|(line, dx)| {
+            let (image, iy) = (line / height, line % height);
             for (dx, columns) in dx.chunks_exact_mut(c).zip(&columns) {
                 dx.fill(0.0);
                 for &(oy, wy) in &rows[iy] {

@@ -43,7 +43,7 @@ impl Op for UpsampleArgmax {
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
         let interpolation = self.upsampling.interpolation(inputs[0]);
-        let width = self.upsampling.width;
+        let width = self.upsampling.size.width;
         let (labels, confidence) =
             outputs.split_first_mut().expect("invariant: infer returns labels");
         // Rows of the confidence, or empty slices if it is not computed.

@@ -46,7 +46,7 @@ impl Op for UpsampleSoftmax {
         let interpolation = self.upsampling.interpolation(inputs[0]);
         let weights = inputs.get(1).map(|weights| weights.f32());
         let channels = if weights.is_some() { 1 } else { inputs[0].shape().c };
-        let rows = outputs[0].f32_mut().par_chunks_mut(self.upsampling.width * channels);
+        let rows = outputs[0].f32_mut().par_chunks_mut(self.upsampling.size.width * channels);
         rows.enumerate().for_each_init(Scratch::default, |scratch, (line, y)| {
             interpolation.for_row(line, scratch, |column, values| {
                 let y = &mut y[column * channels..][..channels];

@@ -4,15 +4,14 @@
 use super::bilinear::{self, Grid, ResampleWindow, Rows, Tap};
 use super::kernel::{Dispatch, KernelContext};
 use crate::error::Result;
+use crate::geometry::Size;
 use crate::tensor::{Shape, Tensor, TensorType};
 
 /// Size and geometry of a bilinear upsampling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upsampling {
-    /// Rows of the whole output.
-    pub height: usize,
-    /// Columns of the output.
-    pub width: usize,
+    /// Size of the whole output.
+    pub size: Size,
     /// Whether to align the centers of the corner pixels instead of the corners of the image.
     pub align_corners: bool,
     /// Region of the source to resample, if not all of it.
@@ -28,7 +27,8 @@ impl Upsampling {
         let (corners, window) =
             (flag(self.align_corners, " align_corners"), flag(self.window.is_some(), " window"));
         let rows = bilinear::rows_attribute(self.rows);
-        format!("{}x{}{corners}{window}{rows}", self.height, self.width)
+        let Size { width, height } = self.size;
+        format!("{height}x{width}{corners}{window}{rows}")
     }
 
     /// Returns the shape of the upsampled logits.
@@ -36,19 +36,19 @@ impl Upsampling {
     /// # Errors
     /// Returns an error if `x` cannot be resized, or if the rows are outside the output.
     pub(super) fn infer(&self, x: TensorType) -> Result<Shape> {
-        bilinear::infer_rows(x, (self.height, self.width), self.window, self.rows)
+        bilinear::infer_rows(x, self.size, self.window, self.rows)
     }
 
     fn grid(&self, from: Shape) -> Grid {
-        Grid::new(from, (self.height, self.width), self.align_corners, self.window).rows(self.rows)
+        Grid::new(from, self.size, self.align_corners, self.window).rows(self.rows)
     }
 
     /// Returns the interpolation of `x` for the CPU function.
     pub(super) fn interpolation<'a>(&self, x: &'a Tensor) -> Interpolation<'a> {
         let from = x.shape();
         let grid = self.grid(from);
-        let rows = self.rows.map_or(self.height, |rows| rows.count);
-        Interpolation { x: x.f32(), from, columns: grid.x.taps(self.width), grid, rows }
+        let rows = self.rows.map_or(self.size.height, |rows| rows.count);
+        Interpolation { x: x.f32(), from, columns: grid.x.taps(self.size.width), grid, rows }
     }
 
     /// Returns a dispatch with one thread per output pixel that reads the logits as `x`, or `None`

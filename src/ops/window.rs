@@ -1,8 +1,8 @@
 //! Windows of the pooling operations: their number, and the rows or columns that each one covers.
 
-use super::Padding;
 use super::kernel::{Dispatch, KernelContext, TensorLayout};
 use crate::error::{Result, error};
+use crate::geometry::{Padding, Size, Spacing};
 use crate::tensor::Shape;
 use std::ops::Range;
 
@@ -90,9 +90,9 @@ impl Axis {
 /// Attributes shared by the pooling operations.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
-    pub kernel: (usize, usize),
-    pub stride: (usize, usize),
-    pub dilation: (usize, usize),
+    pub kernel: Size,
+    pub stride: Spacing,
+    pub dilation: Spacing,
     pub padding: Padding,
     pub ceil_mode: bool,
 }
@@ -109,8 +109,8 @@ impl Window {
             after,
         };
         (
-            axis(x.h, self.kernel.0, self.stride.0, self.dilation.0, p.top, p.bottom),
-            axis(x.w, self.kernel.1, self.stride.1, self.dilation.1, p.left, p.right),
+            axis(x.h, self.kernel.height, self.stride.y, self.dilation.y, p.top, p.bottom),
+            axis(x.w, self.kernel.width, self.stride.x, self.dilation.x, p.left, p.right),
         )
     }
 
@@ -119,7 +119,8 @@ impl Window {
     /// # Errors
     /// Returns an error if a window would cover nothing but padding.
     pub(super) fn output_shape(&self, x: Shape) -> Result<Shape> {
-        if [self.kernel, self.stride, self.dilation].iter().any(|&(a, b)| a == 0 || b == 0) {
+        let Self { kernel, stride, dilation, .. } = self;
+        if kernel.is_empty() || [stride, dilation].iter().any(|s| s.x == 0 || s.y == 0) {
             return Err(error!(
                 Graph,
                 "kernel, stride and dilation must be at least 1, got {self:?}"
@@ -158,7 +159,7 @@ impl Window {
             .param("w_out", to.w)
             .layout("x", x)
             .layout("y", y)
-            .window(self.kernel, self.stride, self.dilation, (self.padding.top, self.padding.left))
+            .window(self.kernel, self.stride, self.dilation, self.padding)
             .param("pad_bottom", self.padding.bottom)
             .param("pad_right", self.padding.right)
             .threads(to.positions() * to.c4())
@@ -182,22 +183,17 @@ impl Window {
             .param("w_dy", to.w)
             .layout("dy", dy)
             .layout("dx", dx)
-            .window(self.kernel, self.stride, self.dilation, (self.padding.top, self.padding.left))
+            .window(self.kernel, self.stride, self.dilation, self.padding)
             .threads(from.positions() * from.c4())
     }
 
     pub(super) fn attributes(&self) -> String {
-        let pair = |(a, b): (usize, usize)| if a == b { a.to_string() } else { format!("{a}x{b}") };
-        let mut text = format!("{}x{} s{}", self.kernel.0, self.kernel.1, pair(self.stride));
-        if self.dilation != (1, 1) {
-            text += &format!(" d{}", pair(self.dilation));
+        let Size { width, height } = self.kernel;
+        let mut text = format!("{height}x{width} s{}", self.stride);
+        if self.dilation != Spacing::ONE {
+            text += &format!(" d{}", self.dilation);
         }
-        let p = self.padding;
-        text += &if p == Padding::all(p.top) {
-            format!(" p{}", p.top)
-        } else {
-            format!(" p{}/{}/{}/{}", p.top, p.bottom, p.left, p.right)
-        };
+        text += &format!(" p{}", self.padding);
         if self.ceil_mode { text + " ceil" } else { text }
     }
 }
@@ -279,9 +275,9 @@ mod tests {
     #[test]
     fn a_window_of_padding_alone_is_refused() {
         let window = Window {
-            kernel: (2, 2),
-            stride: (1, 1),
-            dilation: (3, 3),
+            kernel: Size::square(2),
+            stride: Spacing::ONE,
+            dilation: Spacing::square(3),
             padding: Padding::all(2),
             ceil_mode: false,
         };

@@ -2,9 +2,10 @@
 //! its contribution to the product is one vector per image.
 
 use crate::error::Result;
+use crate::geometry::Size;
 use crate::graph::{Graph, ParamRef, Rewrite, ValueId, rewrite};
 use crate::ops::{Activation, Concat, Conv2d, Resize};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{KernelShape, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ pub fn pooled_branch(graph: Graph) -> Result<Graph> {
     rewrite(graph, |new, node, inputs| {
         let Some(conv) = node.op.downcast_ref::<Conv2d>() else { return Ok(None) };
         let w = inputs[1];
-        if !conv.is_pointwise(new.graph.shape(w)) || !new.graph.is_param(w) {
+        let kernel = KernelShape::of(new.graph.shape(w));
+        if !conv.is_pointwise(kernel) || !new.graph.is_param(w) {
             return Ok(None);
         }
         let Some((concat, _)) = new.sole_producer::<Concat>(inputs[0]) else { return Ok(None) };
@@ -24,7 +26,7 @@ pub fn pooled_branch(graph: Graph) -> Result<Graph> {
             let (resize, _) = new.sole_producer::<Resize>(v)?;
             let source = resize.inputs[0];
             let s = new.graph.shape(source);
-            ((s.h, s.w) == (1, 1)).then_some(source)
+            (s.size() == Size::square(1)).then_some(source)
         };
         let Some(at) = parts.iter().position(|&v| pooled(new, v).is_some()) else {
             return Ok(None);
@@ -37,7 +39,7 @@ pub fn pooled_branch(graph: Graph) -> Result<Graph> {
         let first: usize = parts[..at].iter().map(|&v| new.graph.shape(v).c).sum();
         let rows = first..first + new.graph.shape(parts[at]).c;
         let w_pooled = pick_rows(new, w, "pooled", vec![rows.clone()]);
-        let all = new.graph.shape(w).w;
+        let all = kernel.in_channels;
         let w_rest = pick_rows(new, w, "rest", vec![0..rows.start, rows.end..all]);
 
         let mut operands = vec![source, w_pooled];
@@ -59,8 +61,9 @@ pub fn pooled_branch(graph: Graph) -> Result<Graph> {
 
 /// Returns a 1x1 kernel restricted to the given input channels.
 fn pick_rows(new: &mut Rewrite, w: ValueId, part: &str, ranges: Vec<Range<usize>>) -> ValueId {
-    let shape = new.graph.shape(w);
-    let picked = Shape { w: ranges.iter().map(ExactSizeIterator::len).sum(), ..shape };
+    let kernel = KernelShape::of(new.graph.shape(w));
+    let in_channels = ranges.iter().map(ExactSizeIterator::len).sum();
+    let picked = KernelShape { in_channels, ..kernel }.shape();
     let name = format!("{}[{part}]", new.graph.value_name(w));
     let data = new.graph.param_data(w).map(|data| {
         let recipe = format!("input channels {ranges:?}");
@@ -68,7 +71,7 @@ fn pick_rows(new: &mut Rewrite, w: ValueId, part: &str, ranges: Vec<Range<usize>
             let w = p[0].tensor().f32();
             let rows: Vec<f32> = ranges
                 .iter()
-                .flat_map(|r| &w[r.start * shape.c..r.end * shape.c])
+                .flat_map(|r| &w[r.start * kernel.out_channels..r.end * kernel.out_channels])
                 .copied()
                 .collect();
             Tensor::new(picked, rows).expect("invariant: the ranges are inside the kernel")

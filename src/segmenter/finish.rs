@@ -9,10 +9,11 @@
 use super::{OutputOptions, Segmentation};
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::exec::Device;
+use crate::geometry::Size;
 use crate::graph::Graph;
 use crate::image::alloc::with_capacity;
 use crate::image::{Fit, LabelMap, append_labels};
-use crate::ops::{ResampleWindow, Rows, UpsampleArgmax, UpsampleSoftmax, Upsampling};
+use crate::ops::{Rows, UpsampleArgmax, UpsampleSoftmax, Upsampling};
 use crate::tensor::{Shape, Tensor, TensorType};
 use std::time::Duration;
 
@@ -83,12 +84,7 @@ pub(super) fn graph(
 ) -> Result<Graph> {
     let mut graph = Graph::new();
     let input = graph.input("logits", TensorType::f32(logits));
-    let (w, h) = fit.source;
-    let window = Some(ResampleWindow {
-        padded: (fit.padded.1, fit.padded.0),
-        scaled: (fit.scaled.1, fit.scaled.0),
-    });
-    let upsampling = Upsampling { height: h, width: w, align_corners, window, rows };
+    let upsampling = Upsampling { size: fit.source, align_corners, window: Some(fit.into()), rows };
     let op = UpsampleArgmax { upsampling, confidence: values.confidence };
     let softmax = UpsampleSoftmax { upsampling, weighted: false };
     let mut outputs = graph.root().upsample_argmax("labels", input, op)?;
@@ -123,7 +119,7 @@ pub(super) fn class_weights(keep: &[usize], classes: usize) -> Result<Tensor> {
 
 /// The results computed so far.
 pub(super) struct Results {
-    size: (usize, usize),
+    size: Size,
     classes: usize,
     labels: Vec<u16>,
     confidence: Option<Vec<f32>>,
@@ -133,19 +129,14 @@ pub(super) struct Results {
 
 impl Results {
     /// Allocates the memory of all results.
-    pub(super) fn new(
-        size: (usize, usize),
-        classes: usize,
-        options: &OutputOptions,
-    ) -> Result<Self> {
-        let pixels = size.0.saturating_mul(size.1);
+    pub(super) fn new(size: Size, classes: usize, options: &OutputOptions) -> Result<Self> {
+        let pixels = size.pixels();
         let per_pixel = |is_requested: bool, what| {
             is_requested.then(|| with_capacity(pixels, what)).transpose()
         };
         let out_of_memory = |e: Error| {
             let message = format!(
-                "not enough memory for the probabilities of {classes} classes at {} x {} pixels",
-                size.0, size.1
+                "not enough memory for the probabilities of {classes} classes at {size} pixels"
             );
             Error::new(ErrorKind::OutOfMemory, message)
                 .source(e)
@@ -199,11 +190,10 @@ impl Results {
         network_time: Duration,
         labels_time: Duration,
     ) -> Result<Segmentation> {
-        let (w, h) = self.size;
-        let labels = LabelMap::new(w, h, self.labels)?;
+        let labels = LabelMap::new(self.size, self.labels)?;
         let probabilities = self
             .probabilities
-            .map(|all| Tensor::new(Shape::new(1, h, w, self.classes), all))
+            .map(|all| Tensor::new(Shape::images(1, self.size, self.classes), all))
             .transpose()?;
         let (confidence, foreground) = (self.confidence, self.foreground);
         Ok(Segmentation {
@@ -318,10 +308,10 @@ mod tests {
     #[test]
     fn probabilities_beyond_all_memory_are_an_error_and_no_abort() {
         let options = OutputOptions { probabilities: true, ..OutputOptions::default() };
-        let error = Results::new((1 << 10, 1 << 10), 1 << 40, &options).err().unwrap();
+        let error = Results::new(Size::square(1 << 10), 1 << 40, &options).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::OutOfMemory);
         assert!(
-            error.to_string().contains("classes at 1024 x 1024")
+            error.to_string().contains("classes at 1024x1024")
                 && error.to_string().contains("in strips"),
             "{error}"
         );

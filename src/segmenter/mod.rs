@@ -8,6 +8,7 @@ pub use model::Model;
 
 use crate::error::{ErrorKind, Result, error};
 use crate::exec::{Device, Runner};
+use crate::geometry::Size;
 use crate::gpu::{DeviceChoice, block_on_device};
 use crate::graph::Graph;
 use crate::image::{Fit, Image, LabelMap, SizeRule};
@@ -80,7 +81,7 @@ pub struct Segmenter {
     device: Mutex<Device>,
     tuning: Tuning,
     /// Networks by padded and scaled size.
-    networks: Cache<((usize, usize), (usize, usize))>,
+    networks: Cache<(Size, Size)>,
     finishers: Cache<(Shape, Fit, Values)>,
     /// Maximum size of a strip of results in bytes; `None` for the device's default.
     strip_bytes: Option<usize>,
@@ -232,7 +233,7 @@ impl Segmenter {
         options: &OutputOptions,
         mut on_strip: Option<OnStrip<'_>>,
     ) -> Result<Segmentation> {
-        let fit = size.fit(image.width, image.height);
+        let fit = size.fit(image.size());
         let network = match self.network(fit) {
             // Free what is cached for other sizes and retry.
             Err(e) if e.kind() == ErrorKind::OutOfMemory => {
@@ -242,7 +243,7 @@ impl Segmenter {
             result => result,
         }?;
         let pixels = Data::U8(fit.scale(image)?.into_owned());
-        let input = Tensor::from_data(Shape::new(1, fit.scaled.1, fit.scaled.0, 3), pixels)?;
+        let input = Tensor::from_data(Shape::images(1, fit.scaled, 3), pixels)?;
         let started = Instant::now();
         let logits = network.run_async(&[("image", &input)]).await?.swap_remove(0);
         let network_time = started.elapsed();
@@ -255,7 +256,7 @@ impl Segmenter {
             .map(|keep| finish::class_weights(keep, logits.shape().c))
             .transpose()?;
         let mut results = Results::new(fit.source, logits.shape().c, options)?;
-        let height = fit.source.1;
+        let height = fit.source.height;
         let strip = self.strip_rows(logits.shape(), fit, values);
         let mut labels_time = Duration::ZERO;
         let mut network = Some(network);
@@ -311,9 +312,8 @@ impl Segmenter {
     /// Returns the network from image to scores for the given sizes.
     fn network(&self, fit: Fit) -> Result<Arc<Runner>> {
         cached(&self.networks, (fit.padded, fit.scaled), || {
-            let ((w, h), (scaled_w, scaled_h)) = (fit.padded, fit.scaled);
-            let outputs = Outputs { image: Some((scaled_h, scaled_w)), ..Outputs::default() };
-            self.prepare(self.model.graph(Shape::new(1, h, w, 3), &outputs)?)
+            let outputs = Outputs { image: Some(fit.scaled), ..Outputs::default() };
+            self.prepare(self.model.graph(Shape::images(1, fit.padded, 3), &outputs)?)
         })
     }
 
@@ -324,7 +324,7 @@ impl Segmenter {
         let align_corners = self.model.config.head.as_ref().is_some_and(|h| h.align_corners);
         let prepare =
             |rows| self.prepare_finisher(finish::graph(logits, fit, align_corners, values, rows)?);
-        if rows.count == fit.source.1 {
+        if rows.count == fit.source.height {
             cached(&self.finishers, (logits, fit, values), || prepare(None))
         } else {
             prepare(Some(rows)).map(Arc::new)
@@ -335,8 +335,8 @@ impl Segmenter {
     fn strip_rows(&self, logits: Shape, fit: Fit, values: Values) -> usize {
         let device = self.device();
         let max = self.strip_bytes.unwrap_or_else(|| finish::strip_bytes(&device, values));
-        let row = values.bytes(&device, logits.c).saturating_mul(fit.source.0);
-        (max / row.max(1)).clamp(1, fit.source.1)
+        let row = values.bytes(&device, logits.c).saturating_mul(fit.source.width);
+        (max / row.max(1)).clamp(1, fit.source.height)
     }
 }
 
@@ -384,7 +384,7 @@ pub(crate) mod tests {
         let weights = random_weights(&config, 1).unwrap();
         let model = Model { config, weights, dialect: "atrous", path: "random.safetensors".into() };
         let rgb = (0..33 * 33 * 3).map(|i| (i * 37 % 251) as u8).collect();
-        Ok((Segmenter::new(model, choice)?, Image::new(33, 33, rgb).unwrap()))
+        Ok((Segmenter::new(model, choice)?, Image::new(Size::square(33), rgb).unwrap()))
     }
 
     /// Like [`tiny`] on a GPU. `None` if there is no GPU and none is required.

@@ -81,8 +81,8 @@ impl MemoryFit {
         let (limit, minimum) =
             (rounded_up(limit), rounded_up(train_bytes.saturating_add(validation_bytes)));
         let to_validate = validation.map_or_else(String::new, |validation| {
-            let ValidationMemory { width, height, bytes } = validation;
-            format!(" and {} to evaluate images of up to {width}x{height}", rounded_up(*bytes))
+            let ValidationMemory { size, bytes } = validation;
+            format!(" and {} to evaluate images of up to {size}", rounded_up(*bytes))
         });
         let to_train = format!("{} to train ({least})", rounded_up(train_bytes));
         let error = error!(

@@ -6,6 +6,7 @@ use super::schedule::Schedule;
 use super::step::StepOptions;
 use super::update::Optimizer;
 use crate::error::{Result, error};
+use crate::geometry::Size;
 use crate::models::{Config, Norm};
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ pub struct TrainOptions {
     /// Images per batch.
     pub batch: usize,
     /// Height and width of the crops.
-    pub crop: (usize, usize),
+    pub crop: Size,
     /// Batches whose gradients are accumulated for a step, 1 to 65,536. Each batch takes as long as
     /// a step. The accumulated gradients take as much memory as the parameters, independent of the
     /// number of batches.
@@ -73,7 +74,7 @@ const MAX_PIXELS: u64 = 1 << 36;
 
 impl TrainOptions {
     /// SGD on cross entropy, one batch per step; all other options have their defaults.
-    pub fn new(batch: usize, crop: (usize, usize), schedule: Schedule) -> Self {
+    pub fn new(batch: usize, crop: Size, schedule: Schedule) -> Self {
         Self {
             batch,
             crop,
@@ -110,11 +111,11 @@ impl TrainOptions {
         if self.batch == 0 || self.accumulate == 0 {
             return Err(error!(Config, "`batch` and `accumulate` must be at least 1"));
         }
-        let pixels = [self.crop.0, self.crop.1, self.batch]
+        let pixels = [self.crop.height, self.crop.width, self.batch]
             .into_iter()
             .fold(1u64, |all, n| all.saturating_mul(n as u64));
         if self.batch > MAX_IMAGES || pixels > MAX_PIXELS {
-            let (h, w) = self.crop;
+            let Size { width: w, height: h } = self.crop;
             return Err(error!(
                 Config,
                 "a batch of {} crops of {h} x {w} pixels exceeds the memory of any device",

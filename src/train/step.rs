@@ -191,8 +191,8 @@ impl Losses {
         let scores = if self.fused {
             scores
         } else {
-            let size = (labels.h, labels.w);
-            graph.root().resize(&format!("{name}.scores"), scores, size, align_corners)?
+            let name = format!("{name}.scores");
+            graph.root().resize(&name, scores, labels.size(), align_corners)?
         };
         let inputs: Vec<ValueId> =
             std::iter::once(scores).chain(self.read.iter().copied()).collect();

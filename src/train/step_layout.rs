@@ -47,8 +47,7 @@ pub(super) struct StepLayout {
 
 impl StepLayout {
     pub(super) fn new(config: &Config, options: &TrainOptions, limit: u64) -> Result<Self> {
-        let shape =
-            Shape::new(options.batch, options.crop.0, options.crop.1, config.input_channels);
+        let shape = Shape::images(options.batch, options.crop, config.input_channels);
         let network = build_network(
             config,
             shape,

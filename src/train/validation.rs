@@ -7,6 +7,7 @@ use super::trainer::Trainer;
 use crate::data::Pair;
 use crate::error::Result;
 use crate::exec::Device;
+use crate::geometry::Size;
 use crate::graph::Weights;
 use crate::image::{ClassTable, SizeRule, dimensions};
 use crate::models::{Config, Outputs};
@@ -19,10 +20,8 @@ use std::path::{Path, PathBuf};
 /// Memory to score the largest validation image, in addition to the training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct ValidationMemory {
-    /// Width of the image.
-    pub width: usize,
-    /// Height of the image.
-    pub height: usize,
+    /// Size of the image.
+    pub size: Size,
     /// Bytes of the network's activations and folded weights at that size.
     pub bytes: u64,
 }
@@ -39,13 +38,12 @@ impl ValidationMemory {
         initial: &InitialModel,
         validation: &[Pair],
     ) -> Result<Option<Self>> {
-        let Some(Largest { width, height, .. }) = Largest::of(validation)? else { return Ok(None) };
+        let Some(Largest { size, .. }) = Largest::of(validation)? else { return Ok(None) };
         let model = model(initial.config.clone(), initial.weights.clone(), PathBuf::new());
-        let outputs = Outputs { image: Some((height, width)), ..Outputs::default() };
-        let graph = model.graph(Shape::new(1, height, width, 3), &outputs)?;
+        let outputs = Outputs { image: Some(size), ..Outputs::default() };
+        let graph = model.graph(Shape::images(1, size, 3), &outputs)?;
         Ok(Some(Self {
-            width,
-            height,
+            size,
             bytes: device.activation_bytes(&graph) + Plan::new(&graph).param_bytes,
         }))
     }
@@ -55,8 +53,7 @@ impl fmt::Display for ValidationMemory {
     /// `41 MiB more to evaluate images of up to 480x360`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = self.bytes as f64 / f64::from(1 << 20);
-        let (width, height) = (self.width, self.height);
-        write!(f, "{mib:.0} MiB more to evaluate images of up to {width}x{height}")
+        write!(f, "{mib:.0} MiB more to evaluate images of up to {}", self.size)
     }
 }
 
@@ -104,8 +101,7 @@ fn model(config: Config, weights: Weights, path: PathBuf) -> Model {
 /// The image with the most pixels.
 struct Largest<'a> {
     pair: &'a Pair,
-    width: usize,
-    height: usize,
+    size: Size,
 }
 
 impl<'a> Largest<'a> {
@@ -113,12 +109,9 @@ impl<'a> Largest<'a> {
     fn of(pairs: &'a [Pair]) -> Result<Option<Self>> {
         let mut largest: Option<Self> = None;
         for pair in pairs {
-            let (width, height) = dimensions(&pair.image)?;
-            if largest
-                .as_ref()
-                .is_none_or(|l| width as u64 * height as u64 > l.width as u64 * l.height as u64)
-            {
-                largest = Some(Self { pair, width, height });
+            let size = dimensions(&pair.image)?;
+            if largest.as_ref().is_none_or(|l| size.pixels() > l.size.pixels()) {
+                largest = Some(Self { pair, size });
             }
         }
         Ok(largest)
@@ -151,7 +144,7 @@ mod tests {
         let initial = InitialModel::new(&network, &ClassTable::generic(3), 1, None).unwrap();
         let estimate = |pairs: &[Pair]| ValidationMemory::new(&Device::Cpu, &initial, pairs);
         let large = estimate(&pairs).unwrap().unwrap();
-        assert_eq!((large.width, large.height), (65, 33));
+        assert_eq!(large.size, Size::new(65, 33));
         let small = estimate(&pairs[..1]).unwrap().unwrap();
         assert!(small.bytes < large.bytes, "{small:?} {large:?}");
         assert_eq!(estimate(&[]).unwrap(), None);

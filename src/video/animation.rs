@@ -2,6 +2,7 @@
 
 use super::{Frame, FrameRate, FrameSource, VideoInfo, VideoOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::geometry::Size;
 use crate::image::{Image, damaged, probe};
 use crate::thread;
 use image::codecs::gif::GifDecoder;
@@ -38,8 +39,8 @@ impl AnimationSource {
         let decoder = Decoder::new(probe.format, bytes)?;
         let (width, height) = decoder.dimensions();
         // The current canvas, the next one, and the RGBA and RGB of the output frame.
-        let (width, height) =
-            super::check_frame_size(width.into(), height.into(), 4 + 4 + 4 + 3, options)?;
+        let (width, height) = (width as usize, height as usize);
+        super::check_frame_size(Size::new(width, height), 4 + 4 + 4 + 3, options)?;
         let ((numerator, denominator), is_mean) =
             probe.delays.frame_rate().unwrap_or(((10, 1), false));
         let frame_rate = FrameRate::new(numerator, denominator).unwrap_or(FrameRate::DEFAULT);
@@ -72,8 +73,7 @@ impl AnimationSource {
                     let duration = probe::displayed_for(frame.delay().into());
                     let rgba = frame.into_buffer();
                     let image = Image::from_rgba(
-                        rgba.width() as usize,
-                        rgba.height() as usize,
+                        Size::new(rgba.width() as usize, rgba.height() as usize),
                         rgba.into_raw(),
                         backdrop,
                     )?;

@@ -43,6 +43,7 @@ pub use yuv::{Color, Matrix};
 pub(crate) use {process::kill_children, sequence::files_of, sink::frame_in};
 
 use crate::error::{Error, Result, error};
+use crate::geometry::Size;
 use crate::image::{DecodeOptions, Image};
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -62,6 +63,13 @@ pub struct VideoInfo {
     pub frames: Option<u64>,
     /// Human-readable notes on assumptions about the video.
     pub notes: Vec<String>,
+}
+
+impl VideoInfo {
+    /// Returns the width and height of every frame.
+    pub const fn size(&self) -> Size {
+        Size::new(self.width, self.height)
+    }
 }
 
 /// A frame of a video.
@@ -152,25 +160,17 @@ fn file(path: &Path) -> Result<(File, Option<u64>)> {
     Ok((file, meta.is_file().then_some(meta.len())))
 }
 
-/// Checks that a frame with the given size and bytes per pixel is within the limits, and returns
-/// width and height.
-fn check_frame_size(
-    width: u64,
-    height: u64,
-    bytes_per_pixel: u64,
-    options: &VideoOptions,
-) -> Result<(usize, usize)> {
+/// Checks that a frame with the given size and bytes per pixel is within the limits.
+fn check_frame_size(size: Size, bytes_per_pixel: u64, options: &VideoOptions) -> Result<()> {
     let limits = &options.decode;
-    limits.check_pixels(width, height)?;
-    let bytes = width.saturating_mul(height).saturating_mul(bytes_per_pixel);
+    let bytes = limits.check_pixels(size)?.saturating_mul(bytes_per_pixel);
     if bytes > limits.max_bytes {
         let mib = |n: u64| n.div_ceil(1 << 20);
         let (needed, limit) = (mib(bytes), mib(limits.max_bytes));
         return Err(error!(
             Image,
-            "a frame of {width} x {height} pixels needs {needed} MiB, over the limit of {limit} MiB"
+            "a frame of {size} pixels needs {needed} MiB, over the limit of {limit} MiB"
         ));
     }
-    // The limits are far below the range of a 32-bit `usize`.
-    Ok((width as usize, height as usize))
+    Ok(())
 }

@@ -4,6 +4,7 @@
 use super::yuv::{Chroma, Color, Matrix, Samples, to_rgb};
 use super::{Frame, FrameRate, FrameSource, VideoInfo, VideoOptions, check_frame_size};
 use crate::error::{Error, ErrorKind, Result, error};
+use crate::geometry::Size;
 use crate::image::Image;
 use std::io::Read;
 use std::str::FromStr;
@@ -55,10 +56,10 @@ impl FromStr for PixelFormat {
 
 impl PixelFormat {
     /// Returns the number of bytes of a frame.
-    pub fn frame_bytes(self, width: usize, height: usize) -> usize {
+    pub fn frame_bytes(self, size: Size) -> usize {
         // Saturated sizes match no buffer.
-        let pixels = width.saturating_mul(height);
-        let quarter = width.div_ceil(2).saturating_mul(height.div_ceil(2));
+        let pixels = size.pixels();
+        let quarter = size.map(|side| side.div_ceil(2)).pixels();
         match self {
             PixelFormat::Rgb24 | PixelFormat::Bgr24 => pixels.saturating_mul(3),
             PixelFormat::Rgba => pixels.saturating_mul(4),
@@ -77,65 +78,52 @@ impl PixelFormat {
     /// # Errors
     /// Returns an error if the number of bytes does not match the size, or the format does not
     /// support the size.
-    pub fn image(
-        self,
-        width: usize,
-        height: usize,
-        bytes: &[u8],
-        backdrop: [u8; 3],
-    ) -> Result<Image> {
+    pub fn image(self, size: Size, bytes: &[u8], backdrop: [u8; 3]) -> Result<Image> {
+        let Size { width, height } = size;
         if self == PixelFormat::Yuyv422 && !width.is_multiple_of(2) {
             return Err(error!(Usage, "yuyv422 requires an even width, got {width}"));
         }
-        if bytes.len() != self.frame_bytes(width, height) {
+        if bytes.len() != self.frame_bytes(size) {
             return Err(error!(
                 Usage,
-                "a {self:?} frame of {width} x {height} pixels does not have {} bytes",
+                "a {self:?} frame of {size} pixels does not have {} bytes",
                 bytes.len()
             ));
         }
-        let color = Color { matrix: Matrix::default_for(width, height), full_range: false };
+        let color = Color { matrix: Matrix::default_for(size), full_range: false };
         let (luma, rest) = bytes.split_at(bytes.len().min(width * height));
         let (row, quarter) = (width.div_ceil(2), width.div_ceil(2) * height.div_ceil(2));
         let halved = |cb, cr| Some(Chroma { cb, cr, across: 2, down: 2 });
         let rgb = match self {
             PixelFormat::Rgb24 => bytes.to_vec(),
             PixelFormat::Bgr24 => bytes.chunks_exact(3).flat_map(|p| [p[2], p[1], p[0]]).collect(),
-            PixelFormat::Rgba => return Image::from_rgba(width, height, bytes.to_vec(), backdrop),
+            PixelFormat::Rgba => return Image::from_rgba(size, bytes.to_vec(), backdrop),
             PixelFormat::Gray => bytes.iter().flat_map(|&v| [v; 3]).collect(),
             PixelFormat::Yuv420p => {
                 let (cb, cr) = rest.split_at(quarter);
                 let chroma = halved(Samples::plane(cb, row), Samples::plane(cr, row));
-                to_rgb(width, height, Samples::plane(luma, width), chroma, color)
+                to_rgb(size, Samples::plane(luma, width), chroma, color)
             }
             PixelFormat::Nv12 => {
                 let pairs = |from: usize| Samples { data: &rest[from..], step: 2, pitch: 2 * row };
-                to_rgb(
-                    width,
-                    height,
-                    Samples::plane(luma, width),
-                    halved(pairs(0), pairs(1)),
-                    color,
-                )
+                to_rgb(size, Samples::plane(luma, width), halved(pairs(0), pairs(1)), color)
             }
             PixelFormat::Yuyv422 => {
                 let samples =
                     |from: usize, step| Samples { data: &bytes[from..], step, pitch: 2 * width };
                 let chroma = Chroma { cb: samples(1, 4), cr: samples(3, 4), across: 2, down: 1 };
-                to_rgb(width, height, samples(0, 2), Some(chroma), color)
+                to_rgb(size, samples(0, 2), Some(chroma), color)
             }
         };
-        Image::new(width, height, rgb)
+        Image::new(size, rgb)
     }
 }
 
 /// Size and pixel format of raw frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawFrames {
-    /// Width in pixels.
-    pub width: usize,
-    /// Height in pixels.
-    pub height: usize,
+    /// Size of a frame.
+    pub size: Size,
     /// Pixel format.
     pub format: PixelFormat,
 }
@@ -160,13 +148,12 @@ impl<R: Read + Send> RawSource<R> {
         frames: RawFrames,
         options: &VideoOptions,
     ) -> Result<Self> {
-        let (width, height) =
-            check_frame_size(frames.width as u64, frames.height as u64, 8, options)
-                .map_err(|e| e.at(name))?;
+        check_frame_size(frames.size, 8, options).map_err(|e| e.at(name))?;
+        let Size { width, height } = frames.size;
         if frames.format == PixelFormat::Yuyv422 && !width.is_multiple_of(2) {
             return Err(error!(Usage, "yuyv422 requires an even width, got {width}").at(name));
         }
-        let size = frames.format.frame_bytes(width, height);
+        let size = frames.format.frame_bytes(frames.size);
         let frame_rate = options.frame_rate.unwrap_or(FrameRate::DEFAULT);
         let info = VideoInfo {
             width,
@@ -213,11 +200,8 @@ impl<R: Read + Send> RawSource<R> {
             }
         }
         self.read = number;
-        let RawFrames { width, height, format } = self.frames;
-        Ok(Some(Frame {
-            image: format.image(width, height, &self.bytes, self.backdrop)?,
-            duration: None,
-        }))
+        let RawFrames { size, format } = self.frames;
+        Ok(Some(Frame { image: format.image(size, &self.bytes, self.backdrop)?, duration: None }))
     }
 }
 

@@ -45,13 +45,12 @@ impl SequenceSource {
 
     fn read(&self, file: &Path) -> Result<Frame> {
         let image = self.decode.decode(file)?;
-        let (w, h) = (self.info.width, self.info.height);
-        if (image.width, image.height) != (w, h) {
+        let expected = self.info.size();
+        if image.size() != expected {
             return Err(error!(
                 Image,
-                "the image has {} x {} pixels, but {} has {w} x {h}",
-                image.width,
-                image.height,
+                "the image has {} pixels, but {} has {expected}",
+                image.size(),
                 self.first_file.display()
             )
             .file(file)

@@ -8,6 +8,7 @@
 use super::yuv::{Chroma, Color, Matrix, Samples, from_rgb_420, to_rgb};
 use super::{Frame, FrameRate, FrameSource, VideoInfo, VideoOptions, check_frame_size};
 use crate::error::{Error, Result, error};
+use crate::geometry::Size;
 use crate::image::Image;
 use std::io::{BufRead, ErrorKind as IoKind, Read, Write};
 
@@ -20,11 +21,10 @@ const MAX_LINE: u64 = 1024;
 /// Parameters of the stream header.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Header {
-    width: usize,
-    height: usize,
+    size: Size,
     frame_rate: Option<FrameRate>,
-    /// Pixels per chroma sample, horizontally and vertically; `None` for mono.
-    chroma: Option<(usize, usize)>,
+    /// Pixels per chroma sample; `None` for mono.
+    chroma: Option<Size>,
     full_range: bool,
     interlaced: bool,
 }
@@ -36,18 +36,17 @@ impl Header {
         let line = String::from_utf8_lossy(line);
         let (mut width, mut height) = (None, None);
         let mut header = Header {
-            width: 0,
-            height: 0,
+            size: Size::default(),
             frame_rate: None,
-            chroma: Some((2, 2)),
+            chroma: Some(Size::square(2)),
             full_range: false,
             interlaced: false,
         };
         for word in line.split(' ').filter(|w| !w.is_empty()) {
             let (key, value) = word.split_at(word.chars().next().map_or(0, char::len_utf8));
             match key {
-                "W" => width = value.parse::<u32>().ok(),
-                "H" => height = value.parse::<u32>().ok(),
+                "W" => width = value.parse::<u32>().ok().map(|n| n as usize),
+                "H" => height = value.parse::<u32>().ok().map(|n| n as usize),
                 // 0:0 means that the frame rate is unknown.
                 "F" => {
                     header.frame_rate = value
@@ -68,28 +67,29 @@ impl Header {
             return Err(error!(Image, "the Y4M header has no valid width and height (W and H)"));
         };
         // Check the size of planes and RGB together before allocating either.
-        (header.width, header.height) = check_frame_size(width.into(), height.into(), 6, options)?;
+        header.size = Size::new(width, height);
+        check_frame_size(header.size, 6, options)?;
         Ok(header)
     }
 
     /// Returns the number of luma samples, of samples in each chroma plane, and of samples in a
     /// chroma row.
     fn sizes(&self) -> (usize, usize, usize) {
-        let luma = self.width * self.height;
-        self.chroma.map_or((luma, 0, 0), |(across, down)| {
-            let row = self.width.div_ceil(across);
-            (luma, row * self.height.div_ceil(down), row)
+        let luma = self.size.pixels();
+        self.chroma.map_or((luma, 0, 0), |factor| {
+            let plane = self.size.zip(factor, usize::div_ceil);
+            (luma, plane.pixels(), plane.width)
         })
     }
 }
 
-fn chroma(name: &str) -> Result<Option<(usize, usize)>> {
+fn chroma(name: &str) -> Result<Option<Size>> {
     Ok(match name {
         // These differ in chroma siting, but not in the grid.
-        "420" | "420jpeg" | "420paldv" | "420mpeg2" => Some((2, 2)),
-        "422" => Some((2, 1)),
-        "444" => Some((1, 1)),
-        "411" => Some((4, 1)),
+        "420" | "420jpeg" | "420paldv" | "420mpeg2" => Some(Size::square(2)),
+        "422" => Some(Size::new(2, 1)),
+        "444" => Some(Size::square(1)),
+        "411" => Some(Size::new(4, 1)),
         "mono" => None,
         _ => {
             return Err(error!(
@@ -127,9 +127,8 @@ impl<R: BufRead + Send> Y4mSource<R> {
         let line = read_line(&mut reader).map_err(|e| Error::io(name, "could not be read", e))?;
         let line = line.ok_or_else(|| error!(Image, "unterminated Y4M header").at(name))?;
         let header = Header::parse(&line, options).map_err(|e| e.at(name))?;
-        let (w, h) = (header.width, header.height);
         let color = Color {
-            matrix: matrix.unwrap_or(Matrix::default_for(w, h)),
+            matrix: matrix.unwrap_or(Matrix::default_for(header.size)),
             full_range: header.full_range,
         };
         let (luma, chroma, _) = header.sizes();
@@ -151,8 +150,8 @@ impl<R: BufRead + Send> Y4mSource<R> {
             notes.push(format!("assuming {} colors in {range} range", color.matrix.name()));
         }
         let info = VideoInfo {
-            width: w,
-            height: h,
+            width: header.size.width,
+            height: header.size.height,
             frame_rate: header.frame_rate.unwrap_or(FrameRate::DEFAULT),
             frames,
             notes,
@@ -188,14 +187,17 @@ impl<R: BufRead + Send> Y4mSource<R> {
         }
         self.reader.read_exact(&mut self.planes).map_err(|e| at(broken(e)))?;
         self.read = number;
-        let (w, h) = (self.info.width, self.info.height);
+        let frame_size = self.header.size;
         let (luma, size, row) = self.header.sizes();
         let (y, rest) = self.planes.split_at(luma);
-        let chroma = self.header.chroma.map(|(across, down)| {
+        let chroma = self.header.chroma.map(|Size { width: across, height: down }| {
             let (cb, cr) = rest.split_at(size);
             Chroma { cb: Samples::plane(cb, row), cr: Samples::plane(cr, row), across, down }
         });
-        let image = Image::new(w, h, to_rgb(w, h, Samples::plane(y, w), chroma, self.color))?;
+        let image = Image::new(
+            frame_size,
+            to_rgb(frame_size, Samples::plane(y, frame_size.width), chroma, self.color),
+        )?;
         Ok(Some(Frame { image, duration: None }))
     }
 }
@@ -255,9 +257,9 @@ pub(super) fn write_color(
     info: &VideoInfo,
     rgb: &[u8],
 ) -> std::io::Result<()> {
-    let color = Color { matrix: Matrix::default_for(info.width, info.height), full_range: false };
+    let color = Color { matrix: Matrix::default_for(info.size()), full_range: false };
     out.write_all(b"FRAME\n")?;
-    out.write_all(&from_rgb_420(info.width, info.height, rgb, color))
+    out.write_all(&from_rgb_420(info.size(), rgb, color))
 }
 
 /// Writes a frame of [`Content::Mono`].

@@ -9,6 +9,7 @@
 //! A chroma sample applies to all pixels that it covers, without interpolation and regardless of
 //! chroma siting, so colored edges may be off by half a pixel.
 
+use crate::geometry::Size;
 use rayon::prelude::*;
 
 /// Luma weights of red, green and blue.
@@ -23,8 +24,8 @@ pub enum Matrix {
 impl Matrix {
     /// Returns the matrix that players assume if a file does not specify one: BT.709 for a width of
     /// at least 1280 or a height above 576, otherwise BT.601.
-    pub fn default_for(width: usize, height: usize) -> Self {
-        if width >= 1280 || height > 576 { Matrix::Bt709 } else { Matrix::Bt601 }
+    pub fn default_for(size: Size) -> Self {
+        if size.width >= 1280 || size.height > 576 { Matrix::Bt709 } else { Matrix::Bt601 }
     }
 
     /// Returns the name, `BT.601` or `BT.709`.
@@ -91,13 +92,7 @@ fn clamp(x: i32) -> u8 {
 }
 
 /// Converts to RGB, `[height, width, 3]`. Without chroma the image is gray.
-pub(super) fn to_rgb(
-    width: usize,
-    height: usize,
-    luma: Samples,
-    chroma: Option<Chroma>,
-    color: Color,
-) -> Vec<u8> {
+pub(super) fn to_rgb(size: Size, luma: Samples, chroma: Option<Chroma>, color: Color) -> Vec<u8> {
     let (kr, kb) = color.matrix.weights();
     let kg = 1.0 - kr - kb;
     let (black, y_scale, c_scale) =
@@ -106,8 +101,8 @@ pub(super) fn to_rgb(
     let (r_cr, b_cb) = (fixed(c_scale * 2.0 * (1.0 - kr)), fixed(c_scale * 2.0 * (1.0 - kb)));
     let (g_cb, g_cr) =
         (fixed(c_scale * 2.0 * (1.0 - kb) * kb / kg), fixed(c_scale * 2.0 * (1.0 - kr) * kr / kg));
-    let mut rgb = vec![0; width * height * 3];
-    rgb.par_chunks_mut(3 * width).enumerate().for_each(|(y, row)| {
+    let mut rgb = vec![0; size.pixels() * 3];
+    rgb.par_chunks_mut(3 * size.width).enumerate().for_each(|(y, row)| {
         let luma_row = &luma.data[y * luma.pitch..];
         let chroma_rows = chroma.map(|c| {
             let at = y / c.down;
@@ -129,7 +124,8 @@ pub(super) fn to_rgb(
 
 /// Converts RGB to a luma plane followed by two chroma planes at half the width and height (rounded
 /// up). A chroma sample is the mean of the pixels that it covers.
-pub(super) fn from_rgb_420(width: usize, height: usize, rgb: &[u8], color: Color) -> Vec<u8> {
+pub(super) fn from_rgb_420(size: Size, rgb: &[u8], color: Color) -> Vec<u8> {
+    let Size { width, height } = size;
     let (kr, kb) = color.matrix.weights();
     let kg = 1.0 - kr - kb;
     let (black, y_scale, c_scale) =
@@ -190,7 +186,7 @@ mod tests {
     fn pixel(yuv: [u8; 3], color: Color) -> [u8; 3] {
         let plane = |i: usize| Samples::plane(&yuv[i..=i], 1);
         let chroma = Chroma { cb: plane(1), cr: plane(2), across: 1, down: 1 };
-        to_rgb(1, 1, plane(0), Some(chroma), color).try_into().unwrap()
+        to_rgb(Size::square(1), plane(0), Some(chroma), color).try_into().unwrap()
     }
 
     /// 8-bit values of 100 % color bars: ITU-R BT.471 / BT.801 for BT.601, the same bars in BT.709,
@@ -212,7 +208,7 @@ mod tests {
             (FULL_601, [0, 0, 255], [29, 255, 107]),
         ];
         for (color, rgb, yuv) in bars {
-            assert_eq!(from_rgb_420(1, 1, &rgb, color), yuv, "{rgb:?} in {color:?}");
+            assert_eq!(from_rgb_420(Size::square(1), &rgb, color), yuv, "{rgb:?} in {color:?}");
             // Rounding to 8 bits changes chroma by up to a half, which the gains of 2.02 for chroma
             // and 1.16 for luma amplify to at most two.
             let back = pixel(yuv, color);
@@ -258,7 +254,7 @@ mod tests {
             rgb[(i * 3 + 2) * 3] = 255;
             rgb[(6 + i) * 3 + 2] = 255;
         }
-        let out = from_rgb_420(3, 3, &rgb, LIMITED_601);
+        let out = from_rgb_420(Size::square(3), &rgb, LIMITED_601);
         let (cb, cr) = (&out[9..13], &out[13..17]);
         assert_eq!((cb[1], cr[1]), (90, 240), "red at the right edge");
         assert_eq!((cb[2], cr[2]), (240, 110), "blue at the lower edge");

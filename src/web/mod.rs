@@ -133,7 +133,7 @@ impl Network {
         let rule =
             if size.is_empty() { self.segmenter.default_size() } else { size.parse::<SizeRule>()? };
         let rgb = rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
-        let image = Image::new(width, height, rgb)?;
+        let image = Image::new(Size::new(width, height), rgb)?;
         let segmentation =
             self.segmenter.segment_async(&image, rule, OutputOptions::default()).await?;
         Ok(SegmentationResult {

@@ -1,6 +1,7 @@
 //! Charts and trimaps of `atrous eval`.
 
 use crate::command::{EVAL, atrous, data_set, json};
+use atrous::geometry::Size;
 use atrous::image::{ClassTable, LabelMap};
 use predicates::prelude::*;
 use predicates::str::contains;
@@ -59,8 +60,7 @@ fn the_trimap_surrounds_void_if_masks_contain_it_and_states_so() {
     for i in 0..3 {
         let path = directory.path().join(format!("set/masks/{i}.png"));
         let mask = LabelMap::new(
-            60 + i,
-            44,
+            Size::new(60 + i, 44),
             (0..(60 + i) * 44).map(|at| u16::from(at % (60 + i) > 30)).collect(),
         )
         .unwrap();
@@ -89,7 +89,7 @@ fn scores_are_printed_if_a_chart_cannot_be_drawn() {
     let directory = data_set();
     for i in 0..3 {
         // One class, so there is no border.
-        let mask = LabelMap::new(60 + i, 44, vec![0; (60 + i) * 44]).unwrap();
+        let mask = LabelMap::new(Size::new(60 + i, 44), vec![0; (60 + i) * 44]).unwrap();
         mask.write(directory.path().join(format!("set/masks/{i}.png")), &ClassTable::generic(5))
             .unwrap();
     }

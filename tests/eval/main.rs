@@ -7,6 +7,7 @@ mod predictor;
 #[path = "../support/mod.rs"]
 mod support;
 
+use atrous::geometry::Size;
 use atrous::image::Image;
 use atrous::models::Config;
 use atrous::{DeviceChoice, Model};
@@ -42,5 +43,5 @@ fn image(w: usize, h: usize, seed: u64) -> Image {
     let nearest = |x: usize, y: usize| {
         blobs.iter().min_by_key(|b| b.0.abs_diff(x).pow(2) + b.1.abs_diff(y).pow(2)).unwrap().2
     };
-    Image::new(w, h, (0..w * h).flat_map(|i| nearest(i % w, i / w)).collect()).unwrap()
+    Image::new(Size::new(w, h), (0..w * h).flat_map(|i| nearest(i % w, i / w)).collect()).unwrap()
 }

@@ -3,6 +3,7 @@
 use crate::{choices, image, model};
 use atrous::eval::{PredictOptions, Predictor, SlidingWindow};
 use atrous::exec::{Device, Runner};
+use atrous::geometry::{Size, Spacing};
 use atrous::image::{Image, LabelMap, SizeRule};
 use atrous::models::Outputs;
 use atrous::{DeviceChoice, Segmenter, Shape, Tensor};
@@ -32,7 +33,8 @@ fn several_scales_of_one_have_the_plain_labels() {
         for align_corners in [false, true] {
             let model = model(|c| c.head.as_mut().unwrap().align_corners = align_corners);
             let segmenter = Segmenter::new(model, &choice).unwrap();
-            for size in [SizeRule::Native, SizeRule::LongSide(65), SizeRule::Exact { w: 80, h: 49 }]
+            for size in
+                [SizeRule::Native, SizeRule::LongSide(65), SizeRule::Exact(Size::new(80, 49))]
             {
                 let image = image(71, 53, 3);
                 let plain = segmenter.segment(&image, size).unwrap().labels;
@@ -73,7 +75,11 @@ fn scales_and_flips_average_probabilities() {
     let resized = |x: &Tensor, size: (usize, usize)| {
         let mut graph = atrous::graph::Graph::new();
         let input = graph.input("x", x.ty());
-        let op = atrous::ops::Resize { h: size.0, w: size.1, align_corners: false, window: None };
+        let op = atrous::ops::Resize {
+            size: Size::new(size.1, size.0),
+            align_corners: false,
+            window: None,
+        };
         let y = graph.root().op("y", op, &[input]).unwrap();
         graph.output("y", y);
         Runner::new(&Device::Cpu, graph).unwrap().run(&[("x", x)]).unwrap().swap_remove(0)
@@ -98,7 +104,8 @@ fn scales_and_flips_average_probabilities() {
     let largest = |p: &[f64]| {
         (0..5u16).max_by(|&a, &b| p[usize::from(a)].total_cmp(&p[usize::from(b)])).unwrap()
     };
-    let expected = LabelMap::new(65, 49, sum.chunks_exact(5).map(largest).collect()).unwrap();
+    let expected =
+        LabelMap::new(Size::new(65, 49), sum.chunks_exact(5).map(largest).collect()).unwrap();
     for choice in choices() {
         let segmenter = Segmenter::new(model.clone(), &choice).unwrap();
         let options = PredictOptions { scales: vec![0.5, 1.0, 1.5], flip: true, ..native() };
@@ -111,14 +118,15 @@ fn with_flips_a_flipped_image_has_flipped_labels() {
     let image = image(60, 44, 6);
     let mirror = |row: &[u8]| row.chunks_exact(3).rev().flatten().copied().collect::<Vec<u8>>();
     let mirrored =
-        Image::new(60, 44, image.rgb.chunks_exact(3 * 60).flat_map(mirror).collect()).unwrap();
+        Image::new(Size::new(60, 44), image.rgb.chunks_exact(3 * 60).flat_map(mirror).collect())
+            .unwrap();
     for choice in choices() {
         let segmenter = Segmenter::new(model(|_| {}), &choice).unwrap();
         let options = PredictOptions { flip: true, ..native() };
         let labels = predict(&segmenter, options.clone(), &image);
         let turned =
             labels.labels.chunks_exact(60).flat_map(|row| row.iter().rev().copied()).collect();
-        let turned = LabelMap::new(60, 44, turned).unwrap();
+        let turned = LabelMap::new(Size::new(60, 44), turned).unwrap();
         agree(&format!("{choice:?}"), &predict(&segmenter, options, &mirrored), &turned, 0.998);
     }
 }
@@ -127,16 +135,15 @@ fn with_flips_a_flipped_image_has_flipped_labels() {
 fn windows_that_do_not_overlap_are_independent_images() {
     let (left, right) = (image(33, 33, 8), image(33, 33, 9));
     let rows = left.rgb.chunks_exact(99).zip(right.rgb.chunks_exact(99));
-    let both = Image::new(66, 33, rows.flat_map(|(l, r)| [l, r].concat()).collect()).unwrap();
-    let windows =
-        |size, stride| PredictOptions { window: Some(SlidingWindow { size, stride }), ..native() };
+    let both =
+        Image::new(Size::new(66, 33), rows.flat_map(|(l, r)| [l, r].concat()).collect()).unwrap();
     for choice in choices() {
         let segmenter = Segmenter::new(model(|_| {}), &choice).unwrap();
         let labels = predict(&segmenter, windows((33, 33), (33, 33)), &both);
         let half = |x: usize| {
             let labels =
                 labels.labels.chunks_exact(66).flat_map(|row| row[x..x + 33].to_vec()).collect();
-            LabelMap::new(33, 33, labels).unwrap()
+            LabelMap::new(Size::square(33), labels).unwrap()
         };
         agree("left", &half(0), &predict(&segmenter, native(), &left), 0.998);
         agree("right", &half(33), &predict(&segmenter, native(), &right), 0.998);
@@ -158,11 +165,15 @@ fn windows_that_do_not_overlap_are_independent_images() {
     }
 }
 
+/// Options with windows of `size` (width, height), `stride` (x, y) apart.
+fn windows(size: (usize, usize), stride: (usize, usize)) -> PredictOptions {
+    let (size, stride) = (Size::new(size.0, size.1), Spacing { x: stride.0, y: stride.1 });
+    PredictOptions { window: Some(SlidingWindow { size, stride }), ..native() }
+}
+
 #[test]
 fn invalid_options_are_refused() {
     let segmenter = Segmenter::new(model(|_| {}), &DeviceChoice::Cpu).unwrap();
-    let windows =
-        |size, stride| PredictOptions { window: Some(SlidingWindow { size, stride }), ..native() };
     for (options, message) in [
         (PredictOptions { scales: vec![], ..native() }, "at least one scale"),
         (PredictOptions { scales: vec![1.0, 0.0], ..native() }, "got 0"),
@@ -179,14 +190,12 @@ fn invalid_options_are_refused() {
 fn multi_adds_are_those_of_all_forward_passes() {
     let segmenter = Segmenter::new(model(|_| {}), &DeviceChoice::Cpu).unwrap();
     let count = |options: PredictOptions| {
-        Predictor::new(&segmenter, options).unwrap().multi_adds(66, 33).unwrap()
+        Predictor::new(&segmenter, options).unwrap().multi_adds(Size::new(66, 33)).unwrap()
     };
     let once = count(native());
     assert!(once > 1_000_000, "{once}");
     assert_eq!(count(PredictOptions { flip: true, ..native() }), 2 * once);
-    let halves = |stride| {
-        count(PredictOptions { window: Some(SlidingWindow { size: (33, 33), stride }), ..native() })
-    };
+    let halves = |stride| count(windows((33, 33), stride));
     assert_eq!(halves((11, 33)), 2 * halves((33, 33)), "four windows instead of two");
     let scales = count(PredictOptions { scales: vec![0.5, 1.0], ..native() });
     assert!(scales > once && scales < 2 * once, "{scales} against {once}");
@@ -199,9 +208,9 @@ fn windows_over_an_image_past_the_memory_limit_are_refused() {
     // tests need.
     atrous::memory::set_limit(Some(16 << 30));
     // Few enough windows to be computed, but the sum of their probabilities is too large.
-    let window = Some(SlidingWindow { size: (513, 513), stride: (513, 513) });
+    let window = Some(SlidingWindow { size: Size::square(513), stride: Spacing::square(513) });
     let options = PredictOptions {
-        size: Some(SizeRule::Exact { w: 65_535, h: 65_535 }),
+        size: Some(SizeRule::Exact(Size::square(65_535))),
         window,
         ..PredictOptions::default()
     };

@@ -5,6 +5,7 @@ use crate::oracle;
 use crate::support::{Rng, allclose, devices, run_op};
 use crate::{Case, check};
 use atrous::exec::Runner;
+use atrous::geometry::Size;
 use atrous::graph::{Graph, ParamRef};
 use atrous::ops::{Activation, Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Op, Padding};
 use atrous::{Shape, Tensor, TensorType};
@@ -48,8 +49,8 @@ fn case(
 fn small() -> Vec<(Conv2d, (usize, usize), Shape, usize)> {
     let pads = |top, bottom, left, right| Padding { top, bottom, left, right };
     let conv = |stride, dilation, padding, groups| Conv2d {
-        stride,
-        dilation,
+        stride: oracle::spacing(stride),
+        dilation: oracle::spacing(dilation),
         padding,
         groups,
         ..Conv2d::default()
@@ -137,8 +138,8 @@ fn gradients(conv: &Conv2d, x: &Tensor, w: &Tensor, dy: &Tensor) -> (Vec<f64>, V
         let (n, oy, ox) = (position / (ys.h * ys.w), position / ys.w % ys.h, position % ys.w);
         for tap in 0..ws.n * ws.h {
             let (ky, kx) = (tap / ws.h, tap % ws.h);
-            let iy = read(oy, conv.stride.0, ky, conv.dilation.0, conv.padding.top, xs.h);
-            let ix = read(ox, conv.stride.1, kx, conv.dilation.1, conv.padding.left, xs.w);
+            let iy = read(oy, conv.stride.y, ky, conv.dilation.y, conv.padding.top, xs.h);
+            let ix = read(ox, conv.stride.x, kx, conv.dilation.x, conv.padding.left, xs.w);
             let (Some(iy), Some(ix)) = (iy, ix) else { continue };
             for co in 0..ys.c {
                 let g = f64::from(dy[position * ys.c + co]);
@@ -171,8 +172,8 @@ fn backward(
     // As for the forward pass: a sum of K products of numbers in [-1, 1) rounds by far less than K
     // times.
     let atol = |terms: usize| 2.0 * (terms + 8) as f64 * ROUNDING;
-    let by_input: Arc<dyn Op> = Arc::new(Conv2dInputGrad { conv, h: x.shape().h, w: x.shape().w });
-    let by_weights: Arc<dyn Op> = Arc::new(Conv2dWeightGrad { conv, kernel });
+    let by_input: Arc<dyn Op> = Arc::new(Conv2dInputGrad { conv, size: x.shape().size() });
+    let by_weights: Arc<dyn Op> = Arc::new(Conv2dWeightGrad { conv, kernel: oracle::size(kernel) });
     let terms = (kernel.0 * kernel.1 * c_out / conv.groups, y.positions());
     let mut problems = Vec::new();
     for device in devices() {
@@ -219,8 +220,8 @@ fn random_attributes_and_shapes() {
         let groups = rng.pick(&[1, 1, 2, 3, 5]);
         let (inputs, multiplier) = (rng.pick(&[1, 2, 3, 8]), rng.range(1, 4));
         let conv = Conv2d {
-            stride: (rng.range(1, 3), rng.range(1, 3)),
-            dilation: (rng.range(1, 4), rng.pick(&[1, 2, 12])),
+            stride: oracle::spacing((rng.range(1, 3), rng.range(1, 3))),
+            dilation: oracle::spacing((rng.range(1, 4), rng.pick(&[1, 2, 12]))),
             padding: Padding {
                 top: rng.range(0, 4),
                 bottom: rng.range(0, 4),
@@ -326,15 +327,15 @@ fn gradients_of_other_shapes_are_refused() {
         Shape::new(1, 4, 3, 8),
     ]
     .map(TensorType::f32);
-    assert_eq!(Conv2dInputGrad { conv, h: 6, w: 6 }.infer(&[dy, w]).unwrap(), [x]);
-    assert_eq!(Conv2dWeightGrad { conv, kernel: (3, 3) }.infer(&[x, dy]).unwrap(), [w]);
-    assert!(Conv2dInputGrad { conv, h: 6, w: 6 }.infer(&[other, w]).is_err());
-    assert!(Conv2dInputGrad { conv, h: 8, w: 6 }.infer(&[dy, w]).is_err());
-    assert!(Conv2dWeightGrad { conv, kernel: (3, 3) }.infer(&[x, other]).is_err());
+    assert_eq!(Conv2dInputGrad { conv, size: Size::square(6) }.infer(&[dy, w]).unwrap(), [x]);
+    assert_eq!(Conv2dWeightGrad { conv, kernel: Size::square(3) }.infer(&[x, dy]).unwrap(), [w]);
+    assert!(Conv2dInputGrad { conv, size: Size::square(6) }.infer(&[other, w]).is_err());
+    assert!(Conv2dInputGrad { conv, size: Size::new(6, 8) }.infer(&[dy, w]).is_err());
+    assert!(Conv2dWeightGrad { conv, kernel: Size::square(3) }.infer(&[x, other]).is_err());
     assert!(
-        Conv2dWeightGrad { conv: Conv2d { groups: 0, ..conv }, kernel: (3, 3) }
+        Conv2dWeightGrad { conv: Conv2d { groups: 0, ..conv }, kernel: Size::square(3) }
             .infer(&[x, dy])
             .is_err()
     );
-    assert!(Conv2dWeightGrad { conv, kernel: (0, 3) }.infer(&[x, dy]).is_err());
+    assert!(Conv2dWeightGrad { conv, kernel: Size::new(3, 0) }.infer(&[x, dy]).is_err());
 }

@@ -4,6 +4,7 @@
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, devices, run_op};
 use atrous::exec::Runner;
+use atrous::geometry::Size;
 use atrous::graph::Graph;
 use atrous::ops::{Denominator, Dice, Op, PixelLoss, SegmentationLoss};
 use atrous::{Data, Shape, Tensor, TensorType};
@@ -239,7 +240,8 @@ fn graph_of(case: &Case, fused: bool) -> Graph {
         inputs.iter().enumerate().map(|(i, t)| graph.input(&i.to_string(), t.ty())).collect();
     let (small, to) = (read[0], case.labels.shape());
     if !fused {
-        read[0] = graph.root().resize("up", small, (to.h, to.w), case.op.align_corners).unwrap();
+        read[0] =
+            graph.root().resize("up", small, Size::new(to.w, to.h), case.op.align_corners).unwrap();
     }
     let (loss, gradient) = graph.root().segmentation_loss("loss", case.op, &read).unwrap();
     let gradient = if fused {

@@ -3,6 +3,7 @@
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, devices, run_op};
 use crate::{Case, check};
+use atrous::geometry::Size;
 use atrous::ops::{
     Activate, Activation, ActivationGrad, Add, ChannelSum, Concat, Flip, Mul, Op, ResampleWindow,
     Resize, Slice,
@@ -145,15 +146,15 @@ fn resizing_up_and_down() {
         ((7, 6), (8, 25)),
     ] {
         for align_corners in [false, true] {
-            let op = Resize { h: to_h, w: to_w, align_corners, window: None };
+            let op = Resize { size: Size::new(to_w, to_h), align_corners, window: None };
             let x = rng.tensor(Shape::new(2, h, w, 3));
             cases.push(Case::new(op, vec![x], move |x| {
                 oracle::resize(&x[0], (to_h, to_w), align_corners, None)
             }));
         }
     }
-    let window = Some(ResampleWindow { padded: (33, 33), scaled: (20, 33) });
-    let op = Resize { h: 11, w: 13, align_corners: false, window };
+    let window = Some(ResampleWindow { padded: Size::square(33), scaled: Size::new(33, 20) });
+    let op = Resize { size: Size::new(13, 11), align_corners: false, window };
     cases.push(Case::new(op, vec![rng.tensor(Shape::new(1, 3, 4, 2))], move |x| {
         oracle::resize(&x[0], (11, 13), false, window)
     }));

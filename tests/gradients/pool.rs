@@ -3,6 +3,7 @@
 use crate::oracle;
 use crate::support::{Rng, devices, run_op};
 use crate::{Case, check};
+use atrous::geometry::{Size, Spacing};
 use atrous::ops::{AvgPool, GlobalAvgPool, MaxPool, MaxPoolGrad, Op, Padding};
 use atrous::{Data, Shape, Tensor};
 use std::sync::Arc;
@@ -14,9 +15,9 @@ fn max_pools() -> [MaxPool; 4] {
         stem,
         MaxPool { ceil_mode: true, ..MaxPool::square(2, 2, 0) },
         MaxPool {
-            kernel: (2, 3),
-            stride: (1, 2),
-            dilation: (2, 1),
+            kernel: Size::new(3, 2),
+            stride: Spacing { y: 1, x: 2 },
+            dilation: Spacing { y: 2, x: 1 },
             padding: odd,
             ceil_mode: false,
         },
@@ -65,13 +66,18 @@ fn average_pooling() {
     let odd = Padding { top: 1, bottom: 0, left: 0, right: 1 };
     for (padding, ceil_mode) in [(Padding::default(), false), (odd, false), (odd, true)] {
         for count_include_pad in [false, true] {
-            let pool =
-                AvgPool { kernel: (3, 2), stride: (2, 2), padding, count_include_pad, ceil_mode };
+            let pool = AvgPool {
+                kernel: Size::new(2, 3),
+                stride: Spacing::square(2),
+                padding,
+                count_include_pad,
+                ceil_mode,
+            };
             let x = rng.tensor(Shape::new(2, 6, 5, 3));
             cases.push(Case::new(pool, vec![x], move |x| oracle::avg_pool(&pool, &x[0])));
         }
     }
-    let whole = AvgPool { kernel: (4, 3), ..AvgPool::square(1, 1, 0) };
+    let whole = AvgPool { kernel: Size::new(3, 4), ..AvgPool::square(1, 1, 0) };
     cases.push(Case::new(whole, vec![rng.tensor(Shape::new(1, 4, 3, 5))], move |x| {
         oracle::avg_pool(&whole, &x[0])
     }));

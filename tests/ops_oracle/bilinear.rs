@@ -3,6 +3,7 @@
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, run_op};
 use crate::{Case, Check, run};
+use atrous::geometry::Size;
 use atrous::ops::{Op, ResampleWindow, Resize, Rows, UpsampleArgmax, UpsampleSoftmax, Upsampling};
 use atrous::{Elements, Shape, Tensor};
 use std::sync::Arc;
@@ -27,7 +28,13 @@ fn resizes_of_random_sizes() {
             let x = rng.tensor(shape);
             let align_corners = i % 2 == 0;
             let want = oracle::resize(&Map::of(&x), (h, w), align_corners, None);
-            Case::close(Resize { h, w, align_corners, window: None }, vec![x], want, BLEND, 0.0)
+            Case::close(
+                Resize { size: Size::new(w, h), align_corners, window: None },
+                vec![x],
+                want,
+                BLEND,
+                0.0,
+            )
         })
         .collect();
     run(&cases);
@@ -49,12 +56,20 @@ fn resizes_of_the_networks() {
     .into_iter()
     .flat_map(|(h0, w0, h, w)| {
         [false, true].map(|align_corners| {
-            (Shape::new(1, h0, w0, 6), Resize { h, w, align_corners, window: None })
+            (
+                Shape::new(1, h0, w0, 6),
+                Resize { size: Size::new(w, h), align_corners, window: None },
+            )
         })
     })
     .map(|(shape, resize)| {
         let x = rng.tensor(shape);
-        let want = oracle::resize(&Map::of(&x), (resize.h, resize.w), resize.align_corners, None);
+        let want = oracle::resize(
+            &Map::of(&x),
+            (resize.size.height, resize.size.width),
+            resize.align_corners,
+            None,
+        );
         Case::close(resize, vec![x], want, BLEND, 0.0)
     })
     .collect();
@@ -67,10 +82,14 @@ fn a_resize_to_the_same_size_changes_no_bit() {
     let cases: Vec<Case> = [(1, 1), (7, 5), (65, 33)]
         .into_iter()
         .flat_map(|(h, w)| {
-            [false, true].map(|align_corners| Resize { h, w, align_corners, window: None })
+            [false, true].map(|align_corners| Resize {
+                size: Size::new(w, h),
+                align_corners,
+                window: None,
+            })
         })
         .map(|resize| {
-            let x = rng.tensor(Shape::new(2, resize.h, resize.w, 5));
+            let x = rng.tensor(Shape::images(2, resize.size, 5));
             let want = Map::of(&x);
             Case::close(resize, vec![x], want, 0.0, 0.0)
         })
@@ -79,14 +98,15 @@ fn a_resize_to_the_same_size_changes_no_bit() {
 }
 
 /// An upsampling of the whole source to all rows of the output.
-fn whole((height, width): (usize, usize), align_corners: bool) -> Upsampling {
-    Upsampling { height, width, align_corners, window: None, rows: None }
+fn whole(size: (usize, usize), align_corners: bool) -> Upsampling {
+    Upsampling { size: oracle::size(size), align_corners, window: None, rows: None }
 }
 
 /// The label's logit must be the largest within rounding, and the confidence its softmax
 /// probability.
 fn labels(op: UpsampleArgmax, x: Tensor) -> Case {
-    let Upsampling { height: h, width: w, align_corners, window, .. } = op.upsampling;
+    let Upsampling { size: Size { width: w, height: h }, align_corners, window, .. } =
+        op.upsampling;
     let logits = oracle::resize(&Map::of(&x), (h, w), align_corners, window);
     let probabilities = oracle::softmax(&logits);
     let check: Check = Box::new(move |what, outputs| {
@@ -184,11 +204,11 @@ fn equal_logits_give_the_first_class() {
 /// Windows: network input, image in its corner, output; the last one needs fractions of more than
 /// 32 bits.
 const WINDOWS: [(ResampleWindow, (usize, usize)); 5] = [
-    (ResampleWindow { padded: (65, 65), scaled: (65, 49) }, (100, 75)),
-    (ResampleWindow { padded: (65, 65), scaled: (49, 65) }, (30, 41)),
-    (ResampleWindow { padded: (64, 96), scaled: (64, 96) }, (64, 96)),
-    (ResampleWindow { padded: (1, 9), scaled: (1, 4) }, (3, 5)),
-    (ResampleWindow { padded: (8191, 129), scaled: (8187, 127) }, (60_001, 2)),
+    (ResampleWindow { padded: Size::square(65), scaled: Size::new(49, 65) }, (100, 75)),
+    (ResampleWindow { padded: Size::square(65), scaled: Size::new(65, 49) }, (30, 41)),
+    (ResampleWindow { padded: Size::new(96, 64), scaled: Size::new(96, 64) }, (64, 96)),
+    (ResampleWindow { padded: Size::new(9, 1), scaled: Size::new(4, 1) }, (3, 5)),
+    (ResampleWindow { padded: Size::new(129, 8191), scaled: Size::new(127, 8187) }, (60_001, 2)),
 ];
 
 #[test]
@@ -202,7 +222,7 @@ fn windows_are_resized_and_labeled() {
             let window = Some(window);
             let want = oracle::resize(&Map::of(&x), (h, w), align_corners, window);
             cases.push(Case::close(
-                Resize { h, w, align_corners, window },
+                Resize { size: Size::new(w, h), align_corners, window },
                 vec![x.clone()],
                 want,
                 BLEND,

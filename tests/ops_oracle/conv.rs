@@ -65,8 +65,8 @@ fn attributes(rng: &mut Rng, x: Shape) -> (Conv2d, (usize, usize)) {
     loop {
         let kernel = (rng.range(1, 5), rng.pick(&[1, 2, 3, 3, 5, 7]));
         let conv = Conv2d {
-            stride: (rng.range(1, 3), rng.range(1, 3)),
-            dilation: (rng.range(1, 4), rng.pick(&[1, 2, 3, 12])),
+            stride: oracle::spacing((rng.range(1, 3), rng.range(1, 3))),
+            dilation: oracle::spacing((rng.range(1, 4), rng.pick(&[1, 2, 3, 12]))),
             padding: Padding {
                 top: rng.range(0, 5),
                 bottom: rng.range(0, 5),
@@ -77,8 +77,8 @@ fn attributes(rng: &mut Rng, x: Shape) -> (Conv2d, (usize, usize)) {
         };
         let fits = |size, before, after, k: usize, d: usize| size + before + after > d * (k - 1);
         let p = conv.padding;
-        if fits(x.h, p.top, p.bottom, kernel.0, conv.dilation.0)
-            && fits(x.w, p.left, p.right, kernel.1, conv.dilation.1)
+        if fits(x.h, p.top, p.bottom, kernel.0, conv.dilation.y)
+            && fits(x.w, p.left, p.right, kernel.1, conv.dilation.x)
         {
             return (conv, kernel);
         }
@@ -166,8 +166,8 @@ fn depthwise_convolutions_in_blocks() {
     {
         let x = Shape::new(1 + i % 2, 19, 23, 20);
         let conv = Conv2d {
-            stride,
-            dilation,
+            stride: oracle::spacing(stride),
+            dilation: oracle::spacing(dilation),
             padding: Padding::all(padding),
             groups: x.c,
             ..Conv2d::default()
@@ -214,7 +214,7 @@ fn convolutions_of_real_networks() {
         // A ResNet's stem, and the same with TensorFlow's padding at an even size.
         (same(2, 1, 7), Shape::new(1, 33, 29, 3), 7, 64),
         (
-            Conv2d { padding: Padding::tf_same(even, 3, 2, 1), ..Conv2d::square(2, 1, 0) },
+            Conv2d { padding: Padding::tf_same(even.size(), 3, 2, 1), ..Conv2d::square(2, 1, 0) },
             even,
             3,
             32,

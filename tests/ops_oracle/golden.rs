@@ -1,6 +1,6 @@
 //! Every operation against results of PyTorch (`tests/golden/ops.py`).
 
-use crate::oracle::Map;
+use crate::oracle::{self, Map};
 use crate::{Case, ROUNDING, run};
 use atrous::ops::{
     Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, GlobalAvgPool, MaxPool,
@@ -86,13 +86,14 @@ type Call = (Arc<dyn Op>, Vec<&'static str>, Vec<&'static str>, f64);
 
 fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
     let unary = |op: Arc<dyn Op>, atol: f64| (op, vec!["x"], vec!["y"], atol);
-    let size = || record.get::<(usize, usize)>("size");
+    let size = || oracle::size(record.get("size"));
+    let spacing = |key| oracle::spacing(record.get(key));
     Some(match record.op.as_str() {
         "conv2d" => {
             let bias = inputs.contains_key("bias");
             let conv = Conv2d {
-                stride: record.get("stride"),
-                dilation: record.get("dilation"),
+                stride: spacing("stride"),
+                dilation: spacing("dilation"),
                 padding: record.padding(),
                 groups: record.get("groups"),
                 bias,
@@ -114,18 +115,19 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
                 8.0 * 2500.0 * ROUNDING,
             )
         }
-        "resize" => {
-            let (h, w) = size();
-            unary(
-                Arc::new(Resize { h, w, align_corners: record.get("align_corners"), window: None }),
-                2e-6,
-            )
-        }
+        "resize" => unary(
+            Arc::new(Resize {
+                size: size(),
+                align_corners: record.get("align_corners"),
+                window: None,
+            }),
+            2e-6,
+        ),
         "max_pool" => {
             let pool = MaxPool {
-                kernel: record.get("kernel"),
-                stride: record.get("stride"),
-                dilation: record.get("dilation"),
+                kernel: oracle::size(record.get("kernel")),
+                stride: spacing("stride"),
+                dilation: spacing("dilation"),
                 padding: record.padding(),
                 ceil_mode: record.get("ceil_mode"),
             };
@@ -133,8 +135,8 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
         }
         "avg_pool" => {
             let pool = AvgPool {
-                kernel: record.get("kernel"),
-                stride: record.get("stride"),
+                kernel: oracle::size(record.get("kernel")),
+                stride: spacing("stride"),
                 padding: record.padding(),
                 count_include_pad: record.get("count_include_pad"),
                 ceil_mode: record.get("ceil_mode"),
@@ -152,10 +154,8 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
         "softmax" => unary(Arc::new(Softmax), 1e-6),
         "argmax" => (Arc::new(Argmax), vec!["x"], vec!["labels"], 0.0),
         "upsample_argmax" => {
-            let (h, w) = size();
             let upsampling = Upsampling {
-                height: h,
-                width: w,
+                size: size(),
                 align_corners: record.get("align_corners"),
                 window: None,
                 rows: None,
@@ -164,10 +164,9 @@ fn call(record: &Record, inputs: &BTreeMap<String, Tensor>) -> Option<Call> {
             (Arc::new(op), vec!["x"], vec!["labels", "confidence"], 1e-5)
         }
         "preprocess" => {
-            let (h, w) = size();
             let (scale, shift, pad_value) =
                 (record.get("scale"), record.get("shift"), record.get("pad_value"));
-            unary(Arc::new(Preprocess { h, w, scale, shift, pad_value }), 1e-6)
+            unary(Arc::new(Preprocess { size: size(), scale, shift, pad_value }), 1e-6)
         }
         // A rule for weights, not an operation; checked by the tests of the weights.
         "inflate" => return None,

@@ -3,6 +3,7 @@
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose};
 use crate::{Case, Check, ROUNDING, run};
+use atrous::geometry::Size;
 use atrous::ops::{
     Background, ClassCounts, Effect, Op, Paint, PreprocessFrame, ResampleWindow, Style,
     TemporalMean,
@@ -52,9 +53,8 @@ fn frames_are_scaled_normalized_and_padded() {
             let shape = Shape::new(rng.range(1, 2), h0, w0, 1);
             let x = frame(&mut rng, shape);
             let op = PreprocessFrame {
-                h,
-                w,
-                scaled,
+                size: oracle::size((h, w)),
+                scaled: oracle::size(scaled),
                 scale: [0.017, 0.018, 0.0174],
                 shift: [-2.1, -2.0, -1.8],
                 pad_value: [0.1, -0.2, 0.3],
@@ -179,10 +179,19 @@ fn painted(
             |y| map.at(n, y, column.0, c) * (1.0 - column.2) + map.at(n, y, column.1, c) * column.2;
         across(row.0) * (1.0 - row.2) + across(row.1) * row.2
     };
-    let window = op.window.unwrap_or(ResampleWindow { padded: (to.h, to.w), scaled: (to.h, to.w) });
-    let row = taps(y, to.h, scores.shape.h, window.padded.0, window.scaled.0, op.align_corners);
-    let column =
-        taps(seen, to.w, scores.shape.w, window.padded.1, window.scaled.1, op.align_corners);
+    let window = op
+        .window
+        .unwrap_or(ResampleWindow { padded: Size::new(to.w, to.h), scaled: Size::new(to.w, to.h) });
+    let row =
+        taps(y, to.h, scores.shape.h, window.padded.height, window.scaled.height, op.align_corners);
+    let column = taps(
+        seen,
+        to.w,
+        scores.shape.w,
+        window.padded.width,
+        window.scaled.width,
+        op.align_corners,
+    );
     let values: Vec<f64> = (0..op.classes).map(|c| between(scores, row, column, c)).collect();
     let best = |shown: bool| {
         let all = (0..op.classes).filter(|&c| style.classes[c].1 == shown);
@@ -238,7 +247,8 @@ fn frames_are_painted_in_every_way() {
         let classes = rng.pick(&[2, 5, 21]);
         let scores = Shape::new(to.n, rng.range(2, 9), rng.range(2, 9), classes + rng.range(0, 4));
         let behind = Shape::new(to.n, rng.range(1, 9), rng.range(1, 9), 3);
-        let window = (i % 2 == 1).then_some(ResampleWindow { padded: (40, 41), scaled: (33, 41) });
+        let window = (i % 2 == 1)
+            .then_some(ResampleWindow { padded: Size::new(41, 40), scaled: Size::new(41, 33) });
         let op = Paint { classes, align_corners: i % 4 < 2, window };
         let shown = |c: usize| !(c + i).is_multiple_of(3) || i % 4 == 0;
         let classes =
@@ -287,16 +297,15 @@ fn operands_that_do_not_fit_are_refused() {
     };
     let image = TensorType::u32(Shape::new(1, 4, 6, 1));
     let frame = PreprocessFrame {
-        h: 4,
-        w: 4,
-        scaled: (4, 5),
+        size: Size::square(4),
+        scaled: Size::new(5, 4),
         scale: [1.0; 3],
         shift: [0.0; 3],
         pad_value: [0.0; 3],
     };
     refused(&frame, &[image], "does not fit into 4x4");
     refused(&frame, &[TensorType::u8(image.shape)], "packed");
-    refused(&PreprocessFrame { scaled: (0, 4), ..frame }, &[image], "cannot scale");
+    refused(&PreprocessFrame { scaled: Size::new(4, 0), ..frame }, &[image], "cannot scale");
     let scores = TensorType::f32(Shape::new(1, 3, 3, 5));
     refused(&TemporalMean, &[scores, scores, TensorType::f32(Shape::vector(4))], "[1, 3, 3, 8]");
     refused(&ClassCounts { classes: 6, rows: 3, columns: 3 }, &[scores], "6 classes");

@@ -1,6 +1,7 @@
 //! Naive reference implementations of the operations in double precision: one formula per output
 //! element.
 
+use atrous::geometry::{Size, Spacing};
 use atrous::ops::{Activation, AvgPool, Conv2d, MaxPool, Padding, ResampleWindow};
 use atrous::{Shape, Tensor};
 
@@ -51,6 +52,16 @@ pub fn activation(a: Activation, x: f64) -> f64 {
     }
 }
 
+/// The size of `(rows, columns)`, the order of kernels and maps.
+pub fn size((height, width): (usize, usize)) -> Size {
+    Size { width, height }
+}
+
+/// The spacing of `(rows, columns)`.
+pub fn spacing((y, x): (usize, usize)) -> Spacing {
+    Spacing { x, y }
+}
+
 /// `dilation * tap + stride * i - before`.
 fn position(i: usize, stride: usize, tap: usize, dilation: usize, before: usize) -> isize {
     (i * stride + tap * dilation) as isize - before as isize
@@ -58,7 +69,8 @@ fn position(i: usize, stride: usize, tap: usize, dilation: usize, before: usize)
 
 pub fn conv2d(conv: &Conv2d, x: &Map, w: &Map, bias: Option<&Map>, residual: Option<&Map>) -> Map {
     let out = |size, before, after, k, s, d| (size + before + after - d * (k - 1) - 1) / s + 1;
-    let (p, (sy, sx), (dy, dx)) = (conv.padding, conv.stride, conv.dilation);
+    let (p, Spacing { y: sy, x: sx }, Spacing { y: dy, x: dx }) =
+        (conv.padding, conv.stride, conv.dilation);
     let h = out(x.shape.h, p.top, p.bottom, w.shape.n, sy, dy);
     let width = out(x.shape.w, p.left, p.right, w.shape.h, sx, dx);
     Map::build(Shape::new(x.shape.n, h, width, w.shape.c), |n, oy, ox, co| {
@@ -98,28 +110,27 @@ fn starts(
     starts
 }
 
-type Pair = (usize, usize);
-
 /// For each output element all taps of its window: the value in the image, 0 in the padding, none
 /// past the padding.
 fn windows(
     x: &Map,
-    kernel: Pair,
-    stride: Pair,
-    dilation: Pair,
+    kernel: Size,
+    stride: Spacing,
+    dilation: Spacing,
     p: Padding,
     ceil: bool,
     f: impl Fn(&[Tap]) -> f64,
 ) -> Map {
     let span = |k: usize, d: usize| d * (k - 1) + 1;
-    let rows = starts(x.shape.h, p.top, p.bottom, span(kernel.0, dilation.0), stride.0, ceil);
-    let columns = starts(x.shape.w, p.left, p.right, span(kernel.1, dilation.1), stride.1, ceil);
+    let rows = starts(x.shape.h, p.top, p.bottom, span(kernel.height, dilation.y), stride.y, ceil);
+    let columns =
+        starts(x.shape.w, p.left, p.right, span(kernel.width, dilation.x), stride.x, ceil);
     let (height, width) = (x.shape.h + p.top + p.bottom, x.shape.w + p.left + p.right);
     Map::build(x.shape.with_hw(rows.len(), columns.len()), |n, oy, ox, c| {
         let mut taps = Vec::new();
-        for ky in 0..kernel.0 {
-            for kx in 0..kernel.1 {
-                let (iy, ix) = (rows[oy] + ky * dilation.0, columns[ox] + kx * dilation.1);
+        for ky in 0..kernel.height {
+            for kx in 0..kernel.width {
+                let (iy, ix) = (rows[oy] + ky * dilation.y, columns[ox] + kx * dilation.x);
                 taps.push(
                     match x.inside(
                         n,
@@ -159,7 +170,7 @@ pub fn max_pool(p: &MaxPool, x: &Map) -> Map {
 }
 
 pub fn avg_pool(p: &AvgPool, x: &Map) -> Map {
-    windows(x, p.kernel, p.stride, (1, 1), p.padding, p.ceil_mode, |taps| {
+    windows(x, p.kernel, p.stride, Spacing::ONE, p.padding, p.ceil_mode, |taps| {
         let sum: f64 = taps.iter().filter_map(Tap::image).sum();
         let counts = |t: &&Tap| t.image().is_some() || (p.count_include_pad && **t == Tap::Padding);
         sum / taps.iter().filter(counts).count() as f64
@@ -196,8 +207,10 @@ pub fn resize(
         };
         place.clamp(0.0, from - 1.0)
     };
-    let (rows, columns) =
-        (window.map(|v| (v.padded.0, v.scaled.0)), window.map(|v| (v.padded.1, v.scaled.1)));
+    let (rows, columns) = (
+        window.map(|v| (v.padded.height, v.scaled.height)),
+        window.map(|v| (v.padded.width, v.scaled.width)),
+    );
     Map::build(x.shape.with_hw(h, w), |n, oy, ox, c| {
         let (sy, sx) = (source(oy, x.shape.h, h, rows), source(ox, x.shape.w, w, columns));
         let (y0, x0) = ((sy as usize).min(x.shape.h - 1), (sx as usize).min(x.shape.w - 1));

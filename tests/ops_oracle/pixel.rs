@@ -3,6 +3,7 @@
 use crate::oracle::{self, Map};
 use crate::support::Rng;
 use crate::{Case, Check, ROUNDING, run};
+use atrous::geometry::Size;
 use atrous::ops::{
     Activate, Activation, Add, Argmax, BatchNorm, Concat, Dropout, Flip, Mul, Op, Preprocess,
     Softmax,
@@ -205,8 +206,7 @@ fn images_are_normalized_and_padded() {
                 let shape = Shape::new(n, h0, w0, 3);
                 let bytes: Vec<u8> = (0..shape.len()).map(|_| rng.range(0, 255) as u8).collect();
                 let op = Preprocess {
-                    h,
-                    w,
+                    size: oracle::size((h, w)),
                     scale: [0.017, 0.018, 0.0174],
                     shift: [-2.1, -2.0, -1.8],
                     pad_value: [0.1, -0.2, 0.3],
@@ -256,7 +256,8 @@ fn operands_that_do_not_fit_are_refused_with_the_shapes() {
     refused(&BatchNorm { eps: 0.0 }, &[a, a, a, a, a], &["eps", "positive"]);
     refused(&BatchNorm { eps: 1e-5 }, &[a, a, a, a, a], &["weight", "[1, 1, 1, 6]"]);
     refused(&Dropout { p: 1.0 }, &[a], &["below 1"]);
-    let prepare = Preprocess { h: 4, w: 4, scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.0; 3] };
+    let prepare =
+        Preprocess { size: Size::square(4), scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.0; 3] };
     refused(&prepare, &[TensorType::u8(Shape::new(1, 5, 4, 3))], &["5x4", "4x4", "resize"]);
     refused(&prepare, &[a], &["three u8 channels"]);
 }

@@ -4,6 +4,7 @@ use crate::oracle::{self, Map};
 use crate::support::Rng;
 use crate::{Case, ROUNDING, run};
 use atrous::Shape;
+use atrous::geometry::Size;
 use atrous::ops::{AvgPool, GlobalAvgPool, MaxPool, Op, Padding};
 use atrous::tensor::TensorType;
 
@@ -17,9 +18,13 @@ fn image(rng: &mut Rng) -> Shape {
 fn window(rng: &mut Rng, x: Shape, dilated: bool) -> MaxPool {
     loop {
         let pool = MaxPool {
-            kernel: (rng.range(1, 4), rng.range(1, 5)),
-            stride: (rng.range(1, 3), rng.range(1, 4)),
-            dilation: if dilated { (rng.range(1, 2), rng.range(1, 3)) } else { (1, 1) },
+            kernel: oracle::size((rng.range(1, 4), rng.range(1, 5))),
+            stride: oracle::spacing((rng.range(1, 3), rng.range(1, 4))),
+            dilation: oracle::spacing(if dilated {
+                (rng.range(1, 2), rng.range(1, 3))
+            } else {
+                (1, 1)
+            }),
             padding: Padding {
                 top: rng.range(0, 2),
                 bottom: rng.range(0, 2),
@@ -83,7 +88,7 @@ fn a_window_as_large_as_the_map_is_the_mean() {
     let mut rng = Rng(14);
     let cases = [(7, 9), (1, 1), (33, 33)].map(|(h, w)| {
         let x = rng.tensor(Shape::new(2, h, w, 6));
-        let pool = AvgPool { kernel: (h, w), ..AvgPool::square(1, 1, 0) };
+        let pool = AvgPool { kernel: Size::new(w, h), ..AvgPool::square(1, 1, 0) };
         let want = oracle::global_avg_pool(&Map::of(&x));
         Case::close(pool, vec![x], want, mean_error(h * w), 1e-6)
     });

@@ -3,6 +3,7 @@
 
 use crate::support::{Rng, allclose};
 use atrous::exec::{Device, Runner};
+use atrous::geometry::Size;
 use atrous::graph::{ChannelView, Graph, ParamRef, ValueId};
 use atrous::ops::{
     Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, Flip,
@@ -35,7 +36,7 @@ fn cases() -> Vec<Case> {
     };
     let wide = x.with_c(8);
     let upsampling =
-        Upsampling { height: 9, width: 8, align_corners: false, window: None, rows: None };
+        Upsampling { size: Size::new(8, 9), align_corners: false, window: None, rows: None };
     let labels = |confidence| UpsampleArgmax {
         upsampling: Upsampling { align_corners: true, ..upsampling },
         confidence,
@@ -63,7 +64,7 @@ fn cases() -> Vec<Case> {
         case(Add, 2, &[x, x]),
         case(Mul, 2, &[x, x.with_hw(1, 1)]),
         case(Concat, 3, &[x, y, wide]),
-        case(Resize { h: 9, w: 11, align_corners: false, window: None }, 1, &[x]),
+        case(Resize { size: Size::new(11, 9), align_corners: false, window: None }, 1, &[x]),
         case(MaxPool::square(3, 2, 1), 1, &[x]),
         case(AvgPool::square(3, 2, 1), 1, &[x]),
         case(GlobalAvgPool, 1, &[x]),
@@ -172,7 +173,12 @@ fn an_image_is_prepared_into_a_view() {
     let mut graph = Graph::new();
     let shape = Shape::new(2, 5, 7, 3);
     let image = graph.input("image", TensorType::u8(shape));
-    let op = Preprocess { h: 6, w: 9, scale: [0.01; 3], shift: [-1.0; 3], pad_value: [0.5; 3] };
+    let op = Preprocess {
+        size: Size::new(9, 6),
+        scale: [0.01; 3],
+        shift: [-1.0; 3],
+        pad_value: [0.5; 3],
+    };
     let y = graph.push("prepare", Arc::new(op), &[image]).unwrap()[0];
     into_view(&mut graph, "y", y);
     let bytes = Tensor::from_data(

@@ -1,6 +1,7 @@
 //! The shader variants that the program can emit, collected from the operations: nothing here names
 //! a shader.
 
+use atrous::geometry::{Size, Spacing};
 use atrous::graph::{Graph, ValueId};
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::mobilenet_v3::MobileNetV3;
@@ -136,7 +137,7 @@ fn networks() -> Vec<Graph> {
                 confidence: labels && i % 2 == 0,
                 logits_full: labels,
                 aux: labels,
-                image: Some((h, w - 1)),
+                image: Some(Size::new(w - 1, h)),
                 ..Outputs::default()
             };
             let network =
@@ -197,7 +198,7 @@ fn configs() -> Vec<Config> {
     ];
     all[1].multi_grid = vec![1, 2, 4];
     let head = all[4].head.as_mut().expect("made with a head");
-    head.aspp.pooling = Pooling::Window { crop: (33, 33), stride: (2, 1) };
+    head.aspp.pooling = Pooling::Window { crop: Size::square(33), stride: Spacing { y: 2, x: 1 } };
     head.align_corners = true;
     let head = all[5].head.as_mut().expect("made with a head");
     head.aux = Some(Aux { dropout: 0.1 });
@@ -233,9 +234,9 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     call(Arc::new(Concat), &[x, x.with_c(5), x.with_c(6)]);
     for (h, w) in [(76, 91), (7, 5)] {
         for align_corners in [false, true] {
-            call(Arc::new(Resize { h, w, align_corners, window: None }), &[x]);
+            call(Arc::new(Resize { size: Size::new(w, h), align_corners, window: None }), &[x]);
             let upsampling =
-                Upsampling { height: h, width: w, align_corners, window: None, rows: None };
+                Upsampling { size: Size::new(w, h), align_corners, window: None, rows: None };
             for confidence in [false, true] {
                 call(Arc::new(UpsampleArgmax { upsampling, confidence }), &[x]);
             }
@@ -249,8 +250,12 @@ fn calls() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     updates(&mut all);
     let step = TensorType::u32(Shape::vector(1));
     all.push((Arc::new(DropoutTrain { p: 0.1, key: 1 }), vec![TensorType::f32(x), step]));
-    let preprocess =
-        Preprocess { h: 33, w: 40, scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.5; 3] };
+    let preprocess = Preprocess {
+        size: Size::new(40, 33),
+        scale: [1.0; 3],
+        shift: [0.0; 3],
+        pad_value: [0.5; 3],
+    };
     all.push((Arc::new(preprocess), vec![TensorType::u8(Shape::new(1, 30, 40, 3))]));
     live(&mut all);
     all
@@ -261,9 +266,8 @@ fn live(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
     let (image, f32) = (TensorType::u32(Shape::new(1, 60, 80, 1)), TensorType::f32);
     let (logits, mean) = (Shape::new(1, 9, 9, 21), f32(Shape::new(1, 9, 9, 24)));
     let frame = PreprocessFrame {
-        h: 33,
-        w: 33,
-        scaled: (25, 33),
+        size: Size::square(33),
+        scaled: Size::new(33, 25),
         scale: [1.0; 3],
         shift: [0.0; 3],
         pad_value: [0.5; 3],
@@ -361,6 +365,7 @@ fn convolutions() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
     }
     let x = Shape::new(2, 33, 40, 24);
     for groups in [1, 3, 24] {
+        let spacing = |(y, x): (usize, usize)| Spacing { x, y };
         for (stride, dilation, padding, kernel) in [
             ((1, 1), (1, 1), 1, (3, 3)),
             ((1, 1), (1, 1), 0, (3, 3)),
@@ -374,8 +379,8 @@ fn convolutions() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
         ] {
             call(
                 Conv2d {
-                    stride,
-                    dilation,
+                    stride: spacing(stride),
+                    dilation: spacing(dilation),
                     padding: Padding::all(padding),
                     groups,
                     ..Conv2d::default()
@@ -386,8 +391,8 @@ fn convolutions() -> Vec<(Arc<dyn Op>, Vec<TensorType>)> {
             );
             call(
                 Conv2d {
-                    stride,
-                    dilation,
+                    stride: spacing(stride),
+                    dilation: spacing(dilation),
                     padding: Padding::all(padding),
                     groups,
                     bias: true,

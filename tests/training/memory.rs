@@ -5,6 +5,7 @@ use crate::support::{Rng, devices};
 use crate::trainer::{bits, config, options, steps, trainer};
 use atrous::ErrorKind;
 use atrous::exec::{Device, Runner};
+use atrous::geometry::Size;
 use atrous::graph::Weights;
 use atrous::models::{Backbone, Config, Outputs, build_network, random_weights};
 use atrous::train::{
@@ -113,12 +114,12 @@ fn gradients_of_whole_networks_are_the_same_to_the_bit() {
 fn recomputation_halves_the_memory_of_activations() {
     for backbone in ["mobilenet_v2", "resnet50", "xception65"] {
         let config = Config::deeplab_v3plus(Backbone::named(backbone).unwrap(), 12);
-        for crop in [(257, 257), (385, 257)] {
+        for crop in [Size::square(257), Size::new(257, 385)] {
             let kept = TrainOptions { batch: 4, crop, ..options() };
             let before = Trainer::estimate_memory(&Device::Cpu, &config, &kept).unwrap();
             let after =
                 Trainer::estimate_memory(&Device::Cpu, &config, &recomputing(kept)).unwrap();
-            let at = format!("{backbone} {crop:?}: {before}; {after}");
+            let at = format!("{backbone} {crop}: {before}; {after}");
             println!("{at}");
             assert!(2 * after.activations < before.activations, "{at}");
             let others = |e: MemoryEstimate| (e.parameters, e.gradients, e.optimizer);

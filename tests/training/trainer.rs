@@ -2,6 +2,7 @@
 
 use crate::support::{Rng, devices};
 use atrous::exec::Device;
+use atrous::geometry::Size;
 use atrous::models::{Backbone, Config, Decoder, random_weights};
 use atrous::ops::{Denominator, PixelLoss};
 use atrous::train::{
@@ -26,7 +27,7 @@ pub(crate) fn config() -> Config {
 pub(crate) fn options() -> TrainOptions {
     let schedule =
         Schedule { base: 0.05, decay: Decay::Constant, steps: 1000, warmup: 0, floor: 0.0 };
-    TrainOptions::new(2, (33, 33), schedule)
+    TrainOptions::new(2, Size::square(33), schedule)
 }
 
 /// Colored rectangles on a background of another color; some pixels are ignored.

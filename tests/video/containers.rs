@@ -1,6 +1,7 @@
 //! Containers, through ffmpeg if it is installed.
 
 use super::*;
+use atrous::geometry::Size;
 use atrous::image::{ClassTable, LabelMap};
 use std::process::Command;
 
@@ -44,7 +45,7 @@ fn colors_come_back_from_containers() {
         let mut sink = create(&path, &info(w, h, "25"), None).unwrap();
         for _ in 0..3 {
             let rgb = (0..w * h).flat_map(|i| colors[i % w * 4 / w]).collect();
-            sink.write(&Content::Image(Image::new(w, h, rgb).unwrap()), None).unwrap();
+            sink.write(&Content::Image(Image::new(Size::new(w, h), rgb).unwrap()), None).unwrap();
         }
         sink.finish().unwrap();
         let (_, frames) = read_all(&path, &VideoOptions::default());
@@ -70,7 +71,7 @@ fn masks_go_into_containers_without_loss_or_not_at_all() {
         .to_string();
     assert!(refused.contains("m.mp4") && refused.contains(".mkv"), "{refused}");
     let path = dir.path().join("m.mkv");
-    let mask = LabelMap::new(5, 3, (0..15).collect()).unwrap();
+    let mask = LabelMap::new(Size::new(5, 3), (0..15).collect()).unwrap();
     let mut sink = create(&path, &info(5, 3, "25"), Some(&ClassTable::voc())).unwrap();
     sink.write(&Content::Mask(mask.clone()), None).unwrap();
     sink.finish().unwrap();

@@ -2,6 +2,7 @@
 //! allocated for the claimed size.
 
 use super::*;
+use atrous::geometry::Size;
 use atrous::image::DecodeOptions;
 use atrous::video::{PixelFormat, RawFrames, read};
 use std::io::Cursor;
@@ -48,7 +49,7 @@ fn limits_hold_for_every_kind() {
         .err()
         .expect("past the limit");
     assert!(error.to_string().contains("limit"), "{error}");
-    let raw = RawFrames { width: 1 << 20, height: 1 << 20, format: PixelFormat::Rgb24 };
+    let raw = RawFrames { size: Size::square(1 << 20), format: PixelFormat::Rgb24 };
     let error = read(
         Cursor::new(Vec::new()),
         "raw",
@@ -99,7 +100,7 @@ fn what_is_cut_short_gives_the_frames_before_and_an_error_that_names_the_frame()
     assert!(error.unwrap().to_string().contains("frame 4: missing FRAME marker"));
 
     let raw = VideoOptions {
-        raw: Some(RawFrames { width: 5, height: 3, format: PixelFormat::Gray }),
+        raw: Some(RawFrames { size: Size::new(5, 3), format: PixelFormat::Gray }),
         ..VideoOptions::default()
     };
     let (_, frames, error) = drain(read(Cursor::new(vec![0; 40]), "raw", &raw).unwrap());

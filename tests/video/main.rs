@@ -11,6 +11,7 @@ mod round_trips;
 #[cfg(unix)]
 mod signals;
 
+use atrous::geometry::Size;
 use atrous::image::Image;
 use atrous::video::{Content, Frame, FrameSource, VideoInfo, VideoOptions, create, open};
 use atrous::{Error, Result};
@@ -31,7 +32,7 @@ fn numbered(width: usize, height: usize, number: usize) -> Image {
         [(x * 255 / width) as u8, (y * 255 / height) as u8, (4 * number) as u8]
     };
     let rgb = (0..width * height).flat_map(|i| pixel(i % width, i / width)).collect();
-    Image::new(width, height, rgb).expect("the number of bytes matches the size")
+    Image::new(Size::new(width, height), rgb).expect("the number of bytes matches the size")
 }
 
 /// Reads the number of a frame from the centers of its squares.

@@ -1,6 +1,7 @@
 //! Written videos are read back with the same frames, order and frame rate.
 
 use super::*;
+use atrous::geometry::Size;
 use atrous::image::{ClassTable, LabelMap};
 use atrous::video::{PixelFormat, RawFrames, Selection, read, select, write_to};
 use std::fs::File;
@@ -146,7 +147,7 @@ fn raw_frames_of_every_format_show_the_same_image() {
     for (name, bytes, tolerance) in cases {
         let format: PixelFormat = name.parse().unwrap();
         let options = VideoOptions {
-            raw: Some(RawFrames { width: w, height: h, format }),
+            raw: Some(RawFrames { size: Size::new(w, h), format }),
             frame_rate: Some("30".parse().unwrap()),
             ..VideoOptions::default()
         };
@@ -156,8 +157,11 @@ fn raw_frames_of_every_format_show_the_same_image() {
             error.is_none() && frames.len() == 3 && info.frame_rate.to_string() == "30",
             "{name}"
         );
-        let expected =
-            if name == "bgr24" { rgb.clone() } else { Image::new(w, h, spread.clone()).unwrap() };
+        let expected = if name == "bgr24" {
+            rgb.clone()
+        } else {
+            Image::new(Size::new(w, h), spread.clone()).unwrap()
+        };
         let max_difference = max_difference(&frames[2].image, &expected);
         assert!(max_difference <= tolerance, "{name}: off by {max_difference}");
     }
@@ -174,14 +178,14 @@ fn raw_chroma_lies_where_its_format_says() {
         (PixelFormat::Nv12, [&y[..], &[90, 240, 90, 240]].concat()),
         (PixelFormat::Yuyv422, [81, 90, 81, 240].repeat(4)),
     ] {
-        let image = format.image(w, h, &bytes, [0; 3]).unwrap();
+        let image = format.image(Size::new(w, h), &bytes, [0; 3]).unwrap();
         let red = |p: &[u8]| p[0] >= 253 && p[1] <= 1 && p[2] <= 1;
         assert!(image.rgb.chunks_exact(3).all(red), "{format:?}: {:?}", image.rgb);
-        assert!(format.image(w, h, &bytes[1..], [0; 3]).is_err());
+        assert!(format.image(Size::new(w, h), &bytes[1..], [0; 3]).is_err());
     }
     assert!(
         PixelFormat::Yuyv422
-            .image(3, 2, &[0; 12], [0; 3])
+            .image(Size::new(3, 2), &[0; 12], [0; 3])
             .unwrap_err()
             .to_string()
             .contains("even")
@@ -274,14 +278,16 @@ fn masks_keep_their_classes_in_every_format() {
     let dir = tempfile::tempdir().unwrap();
     let (w, h) = (5, 3);
     let masks: Vec<LabelMap> = (0..3)
-        .map(|n| LabelMap::new(w, h, (0..15).map(|i| (i * 7 + n) % 21).collect()).unwrap())
+        .map(|n| {
+            LabelMap::new(Size::new(w, h), (0..15).map(|i| (i * 7 + n) % 21).collect()).unwrap()
+        })
         .collect();
     let info = info(w, h, "25");
     for name in ["m.y4m", "m.raw", "m.gif", "m/"] {
         let path = dir.path().join(name);
         let mut sink = create(&path, &info, Some(&ClassTable::voc())).unwrap();
         let wrong = sink
-            .write(&Content::Image(Image::new(w, h, vec![0; 45]).unwrap()), None)
+            .write(&Content::Image(Image::new(Size::new(w, h), vec![0; 45]).unwrap()), None)
             .unwrap_err()
             .to_string();
         assert!(wrong.contains("expected a mask, got an image"), "{wrong}");

@@ -3,6 +3,7 @@
 // Each platform uses only some of these.
 #![allow(dead_code)]
 
+use atrous::geometry::Size;
 use atrous::{Error, ErrorKind, Result};
 
 fn pack(r: f32, g: f32, b: f32) -> u32 {
@@ -21,7 +22,7 @@ fn too_short(have: usize, need: usize) -> Error {
 }
 
 /// Converts YUYV: Y U Y V for every two pixels, in rows of `stride` bytes.
-pub fn yuyv(bytes: &[u8], (w, h): (usize, usize), stride: usize) -> Result<Vec<u32>> {
+pub fn yuyv(bytes: &[u8], Size { width: w, height: h }: Size, stride: usize) -> Result<Vec<u32>> {
     let need = stride * h.saturating_sub(1) + 2 * w;
     if bytes.len() < need || stride < 2 * w || w % 2 != 0 {
         return Err(too_short(bytes.len(), need));
@@ -38,7 +39,7 @@ pub fn yuyv(bytes: &[u8], (w, h): (usize, usize), stride: usize) -> Result<Vec<u
 
 /// Converts NV12: a plane of Y, then one of U V for every two by two pixels, both in rows of
 /// `stride` bytes.
-pub fn nv12(bytes: &[u8], (w, h): (usize, usize), stride: usize) -> Result<Vec<u32>> {
+pub fn nv12(bytes: &[u8], Size { width: w, height: h }: Size, stride: usize) -> Result<Vec<u32>> {
     let need = stride * h + stride * (h / 2);
     if bytes.len() < need || stride < w || w % 2 != 0 || h % 2 != 0 {
         return Err(too_short(bytes.len(), need));
@@ -58,11 +59,11 @@ pub fn nv12(bytes: &[u8], (w, h): (usize, usize), stride: usize) -> Result<Vec<u
 }
 
 /// Decodes a JPEG image of an MJPEG stream, and returns its size.
-pub fn jpeg(bytes: &[u8]) -> Result<((usize, usize), Vec<u32>)> {
+pub fn jpeg(bytes: &[u8]) -> Result<(Size, Vec<u32>)> {
     let image = image::load_from_memory_with_format(bytes, image::ImageFormat::Jpeg)
         .map_err(|e| Error::new(ErrorKind::Data, "the camera sent a corrupt image").source(e))?
         .into_rgb8();
-    let size = (image.width() as usize, image.height() as usize);
+    let size = Size::new(image.width() as usize, image.height() as usize);
     Ok((size, atrous::live::Live::pack(image.as_raw())?))
 }
 
@@ -88,17 +89,17 @@ mod tests {
             let [y, u, v] = yuv;
             // Each row has two bytes of padding.
             let row = [y, u, y, v, 9, 9];
-            let pixels = yuyv(&[row, row].concat(), (2, 2), 6).unwrap();
+            let pixels = yuyv(&[row, row].concat(), Size::square(2), 6).unwrap();
             assert!(pixels.len() == 4 && pixels.iter().all(|&p| near(p)), "{yuv:?}: {pixels:x?}");
-            let pixels = nv12(&[y, y, 9, y, y, 9, u, v, 9], (2, 2), 3).unwrap();
+            let pixels = nv12(&[y, y, 9, y, y, 9, u, v, 9], Size::square(2), 3).unwrap();
             assert!(pixels.len() == 4 && pixels.iter().all(|&p| near(p)), "{yuv:?}: {pixels:x?}");
         }
     }
 
     #[test]
     fn short_frames_are_refused() {
-        assert!(yuyv(&[0; 7], (2, 2), 4).is_err());
-        assert!(nv12(&[0; 5], (2, 2), 2).is_err());
+        assert!(yuyv(&[0; 7], Size::square(2), 4).is_err());
+        assert!(nv12(&[0; 5], Size::square(2), 2).is_err());
         assert!(jpeg(&[0xff, 0xd8, 0]).is_err());
     }
 }

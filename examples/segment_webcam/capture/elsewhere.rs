@@ -1,6 +1,7 @@
 //! Cameras on macOS and Windows, through the crate `cameras`. Other systems are not supported.
 
 use super::Source;
+use atrous::geometry::Size;
 use atrous::{Error, ErrorKind, Result};
 
 #[cfg(any(target_os = "macos", windows))]
@@ -32,7 +33,7 @@ mod platform {
         Ok(cameras::devices().map_err(failed)?.into_iter().map(|d| d.name).collect())
     }
 
-    pub fn open(index: usize, (w, h): (usize, usize)) -> Result<Box<dyn Source>> {
+    pub fn open(index: usize, Size { width: w, height: h }: Size) -> Result<Box<dyn Source>> {
         let all = cameras::devices().map_err(failed)?;
         let device = all.get(index).ok_or_else(|| super::super::no_camera(index, all.len()))?;
         let resolution = Resolution { width: w as u32, height: h as u32 };
@@ -54,11 +55,11 @@ mod platform {
     struct Stream {
         camera: Camera,
         name: String,
-        size: (usize, usize),
+        size: Size,
     }
 
     impl Source for Stream {
-        fn size(&self) -> (usize, usize) {
+        fn size(&self) -> Size {
             self.size
         }
 
@@ -98,7 +99,7 @@ mod platform {
         Ok(Vec::new())
     }
 
-    pub fn open(_: usize, _: (usize, usize)) -> Result<Box<dyn Source>> {
+    pub fn open(_: usize, _: Size) -> Result<Box<dyn Source>> {
         Err(Error::new(ErrorKind::Usage, "cameras are not supported on this system")
             .advice("--source synthetic shows a generated scene"))
     }

@@ -1,6 +1,7 @@
 //! Files as a source, repeated endlessly: an image, the images of a directory, or a video.
 
 use super::Source;
+use atrous::geometry::Size;
 use atrous::image::{DecodeOptions, Image, cover};
 use atrous::live::Live;
 use atrous::video::{self, VideoKind};
@@ -14,7 +15,7 @@ const EXTENSIONS: [&str; 10] =
     ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "qoi"];
 
 /// Opens a file, a directory, or a pattern of names. Frames are scaled to fit into `max_size`.
-pub fn open(path: &Path, max_size: (usize, usize)) -> Result<Box<dyn Source>> {
+pub fn open(path: &Path, max_size: Size) -> Result<Box<dyn Source>> {
     match video::kind(path) {
         VideoKind::Still => Ok(Box::new(Images::open(vec![path.to_owned()], path, max_size)?)),
         VideoKind::Sequence if path.is_dir() => {
@@ -26,14 +27,14 @@ pub fn open(path: &Path, max_size: (usize, usize)) -> Result<Box<dyn Source>> {
 
 /// Returns the frame size of an image: its own, or the largest that fits with the same aspect
 /// ratio.
-fn fit((w, h): (usize, usize), max_size: (usize, usize)) -> (usize, usize) {
-    let scale = (max_size.0 as f64 / w as f64).min(max_size.1 as f64 / h as f64).min(1.0);
-    let side = |n: usize| ((n as f64 * scale).round() as usize).max(1);
-    (side(w), side(h))
+fn fit(size: Size, max_size: Size) -> Size {
+    let scale = |side: usize, max: usize| max as f64 / side as f64;
+    let scale = scale(size.width, max_size.width).min(scale(size.height, max_size.height)).min(1.0);
+    size.map(|side| ((side as f64 * scale).round() as usize).max(1))
 }
 
-fn pixels(image: &Image, size: (usize, usize)) -> Result<Vec<u32>> {
-    Live::pack(&cover(&image.rgb, (image.width, image.height), size)?)
+fn pixels(image: &Image, size: Size) -> Result<Vec<u32>> {
+    Live::pack(&cover(&image.rgb, image.size(), size)?)
 }
 
 fn list(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -55,7 +56,7 @@ struct Images {
     files: Vec<PathBuf>,
     /// Cached pixels of each image.
     cache: Vec<Option<Vec<u32>>>,
-    size: (usize, usize),
+    size: Size,
     at: usize,
     name: String,
 }
@@ -65,12 +66,12 @@ fn decode(path: &Path) -> Result<Image> {
 }
 
 impl Images {
-    fn open(files: Vec<PathBuf>, path: &Path, max_size: (usize, usize)) -> Result<Self> {
+    fn open(files: Vec<PathBuf>, path: &Path, max_size: Size) -> Result<Self> {
         let first = files
             .first()
             .ok_or_else(|| Error::new(ErrorKind::Data, "no images in the directory").file(path))?;
         let image = decode(first)?;
-        let size = fit((image.width, image.height), max_size);
+        let size = fit(image.size(), max_size);
         Ok(Self {
             cache: vec![None; files.len()],
             files,
@@ -82,7 +83,7 @@ impl Images {
 }
 
 impl Source for Images {
-    fn size(&self) -> (usize, usize) {
+    fn size(&self) -> Size {
         self.size
     }
 
@@ -108,22 +109,22 @@ impl Source for Images {
 struct Video {
     path: PathBuf,
     frames: Box<dyn video::FrameSource>,
-    size: (usize, usize),
+    size: Size,
     /// Whether a frame was read since the last start. Otherwise an empty video would restart
     /// forever.
     has_frames: bool,
 }
 
 impl Video {
-    fn open(path: &Path, max_size: (usize, usize)) -> Result<Self> {
+    fn open(path: &Path, max_size: Size) -> Result<Self> {
         let frames = video::open(path, &video::VideoOptions::default())?;
-        let size = fit((frames.info().width, frames.info().height), max_size);
+        let size = fit(frames.info().size(), max_size);
         Ok(Self { path: path.to_owned(), frames, size, has_frames: false })
     }
 }
 
 impl Source for Video {
-    fn size(&self) -> (usize, usize) {
+    fn size(&self) -> Size {
         self.size
     }
 
@@ -153,21 +154,22 @@ mod tests {
 
     #[test]
     fn sizes_keep_their_shape_and_never_grow() {
-        assert_eq!(fit((4000, 3000), (640, 480)), (640, 480));
-        assert_eq!(fit((3000, 4000), (640, 480)), (360, 480));
-        assert_eq!(fit((100, 50), (640, 480)), (100, 50));
+        assert_eq!(fit(Size::new(4000, 3000), Size::new(640, 480)), Size::new(640, 480));
+        assert_eq!(fit(Size::new(3000, 4000), Size::new(640, 480)), Size::new(360, 480));
+        assert_eq!(fit(Size::new(100, 50), Size::new(640, 480)), Size::new(100, 50));
     }
 
     #[test]
     fn directories_and_videos_begin_again_when_they_end() {
         let directory = tempfile::tempdir().unwrap();
-        let gray = |v: u8, side: usize| Image::new(side, side, vec![v; 3 * side * side]).unwrap();
+        let gray =
+            |v: u8, side: usize| Image::new(Size::square(side), vec![v; 3 * side * side]).unwrap();
         for (name, value, side) in [("a.png", 10, 16), ("b.png", 20, 30)] {
             gray(value, side).save(directory.path().join(name)).unwrap();
         }
-        let mut images = open(directory.path(), (640, 480)).unwrap();
+        let mut images = open(directory.path(), Size::new(640, 480)).unwrap();
         let values: Vec<u32> = (0..4).map(|_| images.next().unwrap().unwrap()[5] & 255).collect();
-        assert_eq!((values, images.size()), (vec![10, 20, 10, 20], (16, 16)));
+        assert_eq!((values, images.size()), (vec![10, 20, 10, 20], Size::square(16)));
 
         // Y4M: a plane of luma for each frame, gray.
         let video = directory.path().join("video.y4m");
@@ -177,13 +179,13 @@ mod tests {
             bytes.extend([luma; 16]);
         }
         std::fs::write(&video, bytes).unwrap();
-        let mut video = open(&video, (640, 480)).unwrap();
+        let mut video = open(&video, Size::new(640, 480)).unwrap();
         let values: Vec<u32> = (0..5).map(|_| video.next().unwrap().unwrap()[3] & 255).collect();
-        assert_eq!((video.size(), video.fps()), ((4, 4), Some(12.0)));
+        assert_eq!((video.size(), video.fps()), (Size::square(4), Some(12.0)));
         assert!(
             values[0] == values[2] && values[1] == values[3] && values[0] < values[1],
             "{values:?}"
         );
-        assert!(open(Path::new("none.png"), (9, 9)).is_err());
+        assert!(open(Path::new("none.png"), Size::square(9)).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Cameras on Linux: V4L2 through the crate `linuxvideo`.
 
 use super::{Source, convert};
+use atrous::geometry::Size;
 use atrous::{Error, ErrorKind, Result};
 use linuxvideo::format::{PixFormat, PixelFormat};
 use linuxvideo::stream::ReadStream;
@@ -59,7 +60,7 @@ fn explain(path: &Path, e: io::Error) -> Error {
         .advice(advice)
 }
 
-pub fn open(index: usize, (w, h): (usize, usize)) -> Result<Box<dyn Source>> {
+pub fn open(index: usize, Size { width: w, height: h }: Size) -> Result<Box<dyn Source>> {
     let all = cameras()?;
     let Some((path, card)) = all.get(index).cloned() else {
         let error = super::no_camera(index, all.len());
@@ -90,7 +91,7 @@ pub fn open(index: usize, (w, h): (usize, usize)) -> Result<Box<dyn Source>> {
         device.video_capture(PixFormat::new(w as u32, h as u32, format)).map_err(failed)?;
     let negotiated = capture.format();
     let (format, stride) = (negotiated.pixel_format(), negotiated.bytes_per_line() as usize);
-    let size = (negotiated.width() as usize, negotiated.height() as usize);
+    let size = Size::new(negotiated.width() as usize, negotiated.height() as usize);
     if !FORMATS.contains(&format) {
         return Err(Error::new(
             ErrorKind::Data,
@@ -107,7 +108,7 @@ struct Camera {
     path: PathBuf,
     card: String,
     format: PixelFormat,
-    size: (usize, usize),
+    size: Size,
     stride: usize,
 }
 
@@ -116,13 +117,13 @@ impl Camera {
         // Drivers may report a stride of 0 if rows are contiguous.
         let stride = |min: usize| self.stride.max(min);
         match self.format {
-            PixelFormat::YUYV => convert::yuyv(bytes, self.size, stride(2 * self.size.0)),
-            NV12 => convert::nv12(bytes, self.size, stride(self.size.0)),
+            PixelFormat::YUYV => convert::yuyv(bytes, self.size, stride(2 * self.size.width)),
+            NV12 => convert::nv12(bytes, self.size, stride(self.size.width)),
             _ => match convert::jpeg(bytes)? {
                 (size, pixels) if size == self.size => Ok(pixels),
-                ((w, h), _) => Err(Error::new(
+                (size, _) => Err(Error::new(
                     ErrorKind::Data,
-                    format!("the camera sent an image of unexpected size {w} x {h}"),
+                    format!("the camera sent an image of unexpected size {size}"),
                 )),
             },
         }
@@ -130,7 +131,7 @@ impl Camera {
 }
 
 impl Source for Camera {
-    fn size(&self) -> (usize, usize) {
+    fn size(&self) -> Size {
         self.size
     }
 

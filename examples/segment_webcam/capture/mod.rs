@@ -12,6 +12,7 @@ mod files;
 mod synthetic;
 
 use crate::options::{Options, SourceChoice};
+use atrous::geometry::Size;
 use atrous::{Error, ErrorKind, Result};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ const DEFAULT_FPS: f64 = 30.0;
 /// A source of frames of one size.
 pub trait Source: Send {
     /// Returns width and height.
-    fn size(&self) -> (usize, usize);
+    fn size(&self) -> Size;
 
     /// Returns the next frame as packed pixels, or `None` after the last one. Cameras block until a
     /// frame arrives.

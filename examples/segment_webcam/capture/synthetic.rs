@@ -2,21 +2,22 @@
 
 use super::Source;
 use atrous::Result;
+use atrous::geometry::Size;
 
 pub struct Scene {
-    size: (usize, usize),
+    size: Size,
     number: u64,
 }
 
 impl Scene {
-    pub fn new(size: (usize, usize)) -> Self {
+    pub fn new(size: Size) -> Self {
         Self { size, number: 0 }
     }
 
     /// Draws sky, ground, a house, a sun and a bouncing ball. The image depends only on the frame
     /// number.
     fn draw(&self) -> Vec<u32> {
-        let (w, h) = (self.size.0 as f32, self.size.1 as f32);
+        let (w, h) = (self.size.width as f32, self.size.height as f32);
         let t = self.number as f32 / 90.0;
         let (ball_x, ball_y, ball_r) = (
             w * (0.5 + 0.55 * (t * 2.0).sin()),
@@ -56,7 +57,7 @@ impl Scene {
                 [70.0 + 40.0 * down, 130.0 - 30.0 * down, 50.0]
             }
         };
-        let (columns, rows) = self.size;
+        let Size { width: columns, height: rows } = self.size;
         let pack = |[r, g, b]: [f32; 3]| u32::from_le_bytes([r as u8, g as u8, b as u8, 255]);
         (0..rows)
             .flat_map(|y| (0..columns).map(move |x| (x, y)))
@@ -66,7 +67,7 @@ impl Scene {
 }
 
 impl Source for Scene {
-    fn size(&self) -> (usize, usize) {
+    fn size(&self) -> Size {
         self.size
     }
 

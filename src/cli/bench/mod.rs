@@ -7,6 +7,7 @@ use super::args::{DeviceArgs, MemoryArgs, Network, NetworkArgs};
 use super::console::{print, print_json, say};
 use crate::error::{Result, error};
 use crate::exec::{Device, Runner, Times};
+use crate::geometry::Size;
 use crate::image::SizeRule;
 use crate::models::{Outputs, random_weights};
 use crate::passes;
@@ -121,11 +122,11 @@ impl Args {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     args.memory.apply();
-    let (w, h) = match args.size {
+    let size = match args.size {
         SizeRule::Native => {
             return Err(error!(Usage, "--size native needs an image; give N or WxH"));
         }
-        size => size.fit(1, 1).padded,
+        size => size.fit(Size::square(1)).padded,
     };
     let model = args.model()?;
     let head = model.config.head.is_some();
@@ -134,7 +135,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         logits_full: head && args.compute == Output::LogitsFull,
         ..Outputs::default()
     };
-    let shape = Shape::new(usize::from(args.batch), h, w, model.config.input_channels);
+    let shape = Shape::images(usize::from(args.batch), size, model.config.input_channels);
     let device = Device::open(&args.device.device)?;
     if args.train {
         return train::run(args, &model, &device, shape);

@@ -109,7 +109,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
 fn options(shape: Shape, recompute: bool) -> TrainOptions {
     let schedule =
         Schedule { base: 1e-4, decay: Decay::Constant, steps: u32::MAX, warmup: 0, floor: 0.0 };
-    let mut options = TrainOptions::new(shape.n, (shape.h, shape.w), schedule);
+    let mut options = TrainOptions::new(shape.n, shape.size(), schedule);
     options.step.recompute = recompute;
     options
 }

@@ -17,6 +17,7 @@ use crate::eval::{
 };
 use crate::exec::Times;
 use crate::files::Staged;
+use crate::geometry::{Size, Spacing};
 use crate::image::{ClassTable, SizeRule};
 use crate::segmenter::{Model, Segmenter};
 use crate::text::printable;
@@ -78,12 +79,12 @@ pub(super) struct Args {
     /// Sliding-window inference with windows of N x N or WxH pixels, no smaller than the output
     /// stride
     #[arg(long, value_name = "N|WxH", value_parser = side, help_heading = METHOD)]
-    window: Option<(usize, usize)>,
+    window: Option<Size>,
 
     /// Distance between windows, at most the window's size; small strides take long [default: two
     /// thirds of the window]
     #[arg(long, value_name = "N|WxH", value_parser = side, requires = "window", help_heading = METHOD)]
-    stride: Option<(usize, usize)>,
+    stride: Option<Size>,
 
     /// Print a table like the paper's: output strides 16 and 8, one scale and several, mirrored or
     /// not
@@ -119,10 +120,10 @@ pub(super) struct Args {
 const METHOD: &str = "Method";
 const OUTPUTS: &str = "Plots and trimaps";
 
-fn side(text: &str) -> Result<(usize, usize)> {
+fn side(text: &str) -> Result<Size> {
     match text.parse()? {
-        SizeRule::LongSide(n) => Ok((n, n)),
-        SizeRule::Exact { w, h } => Ok((w, h)),
+        SizeRule::LongSide(n) => Ok(Size::square(n)),
+        SizeRule::Exact(size) => Ok(size),
         SizeRule::Native | SizeRule::ShortSide(_) => {
             Err(error!(Usage, "expected a size, such as 513 or 640x480"))
         }
@@ -132,9 +133,9 @@ fn side(text: &str) -> Result<(usize, usize)> {
 impl Args {
     fn options(&self) -> PredictOptions {
         let window = self.window.map(|size| {
-            let stride =
-                self.stride.unwrap_or(((2 * size.0).div_ceil(3), (2 * size.1).div_ceil(3)));
-            SlidingWindow { size, stride }
+            let default = || size.map(|side| (2 * side).div_ceil(3));
+            let Size { width: x, height: y } = self.stride.unwrap_or_else(default);
+            SlidingWindow { size, stride: Spacing { x, y } }
         });
         let scales = if self.scales.is_empty() { vec![1.0] } else { self.scales.clone() };
         PredictOptions { size: self.size.size, scales, flip: self.flip, window }
@@ -274,7 +275,7 @@ fn score(
         &mut |image| {
             let prediction = predictor.predict(image)?;
             times.push(prediction.time);
-            multi_adds += u128::from(predictor.multi_adds(image.width, image.height)?);
+            multi_adds += u128::from(predictor.multi_adds(image.size())?);
             Ok(prediction.labels)
         },
         &subject.pairs,

@@ -54,7 +54,7 @@ impl<'a> Report<'a> {
             output_stride: segmenter.model().config.output_stride,
             scales: &options.scales,
             flip: options.flip,
-            window: options.window.map(|w| [w.size.0, w.size.1, w.stride.0, w.stride.1]),
+            window: options.window.map(|w| [w.size.width, w.size.height, w.stride.x, w.stride.y]),
             multi_adds: outcome.multi_adds,
             milliseconds: outcome.time.as_secs_f64() * 1e3,
             scores: outcome.confusion.scores(&subject.table),

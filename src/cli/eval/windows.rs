@@ -30,7 +30,7 @@ pub(super) fn announce(args: &Args, predictor: &Predictor, subject: &Subject) {
         .pairs
         .iter()
         .filter_map(|pair| dimensions(&pair.image).ok())
-        .map(|(w, h)| predictor.window_count(w, h));
+        .map(|size| predictor.window_count(size));
     let (all, most) =
         counts.fold((0usize, 0), |(all, most), count| (all.saturating_add(count), most.max(count)));
     let passes = predictor.options().views();

@@ -7,6 +7,7 @@ use crate::cli::console::{print, print_json, progress, say_error};
 use crate::cli::interrupt::on_interrupt;
 use crate::error::{Error, Result, error};
 use crate::files::{json_path, refuse_special};
+use crate::geometry::Size;
 use crate::image::{DecodeOptions, Image, LegendEntry, legend, legend_table};
 use crate::segmenter::Segmentation;
 use crate::text;
@@ -30,10 +31,10 @@ struct Outcome {
     output: Option<PathBuf>,
     /// Width and height.
     #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<(usize, usize)>,
+    size: Option<Size>,
     /// Width and height of the network's input.
     #[serde(skip_serializing_if = "Option::is_none")]
-    network_size: Option<(usize, usize)>,
+    network_size: Option<Size>,
     classes: Vec<LegendEntry>,
     notes: Vec<String>,
     /// Milliseconds on the device.
@@ -150,12 +151,11 @@ fn work<'a>(
             Ok((image, segmentation, file))
         });
         if let Ok((image, segmentation, _)) = &result {
-            let (width, height) = segmentation.fit.padded;
             log::info!(
-                "{}: {}x{} pixels at {width}x{height}, network {:.1?}, labels {:.1?}",
+                "{}: {} pixels at {}, network {:.1?}, labels {:.1?}",
                 job.input.display(),
-                image.width,
-                image.height,
+                image.size(),
+                segmentation.fit.padded,
                 segmentation.network_time,
                 segmentation.labels_time
             );
@@ -188,7 +188,7 @@ fn outcome(job: &Job, image: &mut Image, segmentation: &Segmentation, tools: &To
         input: job.input.clone(),
         error: None,
         output: Some(job.output.clone()),
-        size: Some((image.width, image.height)),
+        size: Some(image.size()),
         network_size: Some(segmentation.fit.padded),
         classes: legend(&segmentation.labels, &tools.table),
         notes: std::mem::take(&mut image.notes),
@@ -200,13 +200,13 @@ fn show(args: &Args, outcome: &Outcome) -> Result<()> {
     if args.quiet {
         return Ok(());
     }
-    let (Some((w, h)), Some(output)) = (outcome.size, &outcome.output) else { return Ok(()) };
+    let (Some(size), Some(output)) = (outcome.size, &outcome.output) else { return Ok(()) };
     let ms = outcome.milliseconds.unwrap_or_default();
     let notes: String =
         outcome.notes.iter().map(|n| format!("  note: {}\n", text::printable(n))).collect();
     let swatches = std::io::stdout().is_terminal();
     print(&format!(
-        "{} ({w}x{h}, {ms:.0} ms) -> {}\n{notes}{}",
+        "{} ({size}, {ms:.0} ms) -> {}\n{notes}{}",
         text::path(&outcome.input),
         text::path(output),
         legend_table(&outcome.classes, swatches)

@@ -5,6 +5,7 @@ use super::inputs::Job;
 use super::{Args, Tools};
 use crate::error::{Error, Result, error};
 use crate::files::Staged;
+use crate::geometry::Size;
 use crate::image::Image;
 use crate::image::alloc::filled;
 use crate::segmenter::{Segmentation, Strip};
@@ -36,12 +37,13 @@ pub(super) struct ProbabilityFile {
 
 impl ProbabilityFile {
     /// Creates the file. Returns an error if it would exceed the maximum size or cannot be written.
-    fn create(path: PathBuf, classes: usize, (width, height): (usize, usize)) -> Result<Self> {
+    fn create(path: PathBuf, classes: usize, size: Size) -> Result<Self> {
+        let Size { width, height } = size;
         let elements =
             [4, classes, width, height].iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
         let Some(elements) = elements.filter(|&bytes| bytes <= MOST_BYTES) else {
             let what = format!(
-                "the probabilities of {classes} classes at {width} x {height} pixels take more than {}",
+                "the probabilities of {classes} classes at {size} pixels take more than {}",
                 format_bytes(MOST_BYTES)
             );
             return Err(Error::new(crate::ErrorKind::Usage, what)
@@ -137,7 +139,7 @@ pub(super) fn segment(
     let path = job.output.with_extension("probabilities.safetensors");
     let classes = tools.segmenter.model().config.classes().unwrap_or(0);
     super::write::make_directory(&job.output)?;
-    let mut file = ProbabilityFile::create(path, classes, (image.width, image.height))?;
+    let mut file = ProbabilityFile::create(path, classes, image.size())?;
     if !args.quiet && !args.json {
         let (path, size) = (text::path(&file.path), format_bytes(file.bytes));
         bar.suspend(|| {
@@ -172,7 +174,7 @@ mod tests {
         .unwrap();
         for rows in [1, 3, 7] {
             let path = directory.path().join("strips.safetensors");
-            let mut file = ProbabilityFile::create(path.clone(), c, (w, h)).unwrap();
+            let mut file = ProbabilityFile::create(path.clone(), c, Size::new(w, h)).unwrap();
             for first_row in (0..h).step_by(rows) {
                 let count = rows.min(h - first_row);
                 let some = all.f32()[first_row * w * c..][..count * w * c].to_vec();
@@ -196,7 +198,7 @@ mod tests {
     fn a_file_that_fails_leaves_nothing_behind() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.safetensors");
-        let mut file = ProbabilityFile::create(path.clone(), 2, (2, 2)).unwrap();
+        let mut file = ProbabilityFile::create(path.clone(), 2, Size::square(2)).unwrap();
         let probabilities =
             &Tensor::new(Shape::new(1, 1, 2, 2), vec![0.5, 0.5, f32::NAN, 0.5]).unwrap();
         let error = file.write(&Strip { first_row: 1, probabilities }).unwrap_err().to_string();
@@ -207,8 +209,9 @@ mod tests {
         );
         drop(file);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-        let error =
-            ProbabilityFile::create(path, 1 << 20, (1 << 20, 1 << 20)).unwrap_err().to_string();
+        let error = ProbabilityFile::create(path, 1 << 20, Size::new(1 << 20, 1 << 20))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("more than 128 GiB"), "{error}");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }

@@ -3,6 +3,7 @@
 use super::inputs::Job;
 use super::{Args, Style, Tools};
 use crate::error::{Error, Result};
+use crate::geometry::Size;
 use crate::image::alloc::with_capacity;
 use crate::image::{BACKDROP, Image, LabelMap, Overlay, SideBySide, cut_out};
 use crate::segmenter::Segmentation;
@@ -52,9 +53,9 @@ pub(super) fn frame(
     })
 }
 
-/// Returns width and height of the result for frames of `width` x `height`.
-pub(super) fn frame_size(args: &Args, width: usize, height: usize) -> (usize, usize) {
-    (if args.style == Style::SideBySide { 2 * width } else { width }, height)
+/// Returns the size of the result for frames of size `frame`.
+pub(super) fn frame_size(args: &Args, frame: Size) -> Size {
+    if args.style == Style::SideBySide { Size { width: 2 * frame.width, ..frame } } else { frame }
 }
 
 fn overlay(args: &Args) -> Overlay {
@@ -90,5 +91,5 @@ fn beside(args: &Args, tools: &Tools, mut image: Image, labels: &LabelMap) -> Re
     for (both, row) in rgb.chunks_exact_mut(2 * row).zip(image.rgb.chunks_exact(row)) {
         both[row.len()..].copy_from_slice(row);
     }
-    Image::new(2 * width, height, rgb)
+    Image::new(Size::new(2 * width, height), rgb)
 }

@@ -1,5 +1,6 @@
 //! Lines that `atrous train` prints about the network and the run before the first step.
 
+use crate::geometry::Size;
 use crate::models::Config;
 use crate::train::{InitialModel, Run};
 use std::cmp::Ordering;
@@ -43,13 +44,13 @@ pub(super) fn resumed(run: &Run) -> String {
 /// Returns a note if the feature map of a crop is no larger than ASPP's largest rate. Measured on
 /// CamVid: networks trained on crops of 257 reached a mIoU of 0.646 (rates 12, 24, 36) and 0.556
 /// (6, 12, 18) on whole images, and 0.699 and 0.595 with a sliding window of 257.
-pub(super) fn narrow_crops(config: &Config, (h, w): (usize, usize)) -> Option<String> {
+pub(super) fn narrow_crops(config: &Config, crop: Size) -> Option<String> {
     let rate = *config.head.as_ref()?.aspp.rates.iter().max()?;
     let stride = config.output_stride;
-    (h.min(w).div_ceil(stride) <= rate).then(|| {
+    (crop.width.min(crop.height).div_ceil(stride) <= rate).then(|| {
         let least = rate * stride + 1;
         format!(
-            "note: crops of {w}x{h} are smaller than the reach of ASPP's rate {rate} ({least} pixels): its outer taps would see only padding, so \
+            "note: crops of {crop} are smaller than the reach of ASPP's rate {rate} ({least} pixels): its outer taps would see only padding, so \
              the batch-norm statistics would not match whole images; use `--crop {least}` or larger"
         )
     })
@@ -102,12 +103,12 @@ mod tests {
     #[test]
     fn crops_smaller_than_the_largest_rate_are_reported_with_a_sufficient_size() {
         let config = Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 2);
-        let note = narrow_crops(&config, (257, 513)).unwrap();
+        let note = narrow_crops(&config, Size::new(513, 257)).unwrap();
         assert!(note.contains("513x257") && note.contains("`--crop 289`"), "{note}");
-        assert_eq!(narrow_crops(&config, (289, 289)), None);
-        assert!(narrow_crops(&config.with_output_stride(8).unwrap(), (288, 288)).is_some());
+        assert_eq!(narrow_crops(&config, Size::square(289)), None);
+        assert!(narrow_crops(&config.with_output_stride(8).unwrap(), Size::square(288)).is_some());
         let mut phone = Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 2);
         phone.head.as_mut().unwrap().aspp.rates.clear();
-        assert_eq!(narrow_crops(&phone, (65, 65)), None);
+        assert_eq!(narrow_crops(&phone, Size::square(65)), None);
     }
 }

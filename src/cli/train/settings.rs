@@ -2,6 +2,7 @@
 
 use crate::cli::args::output_stride;
 use crate::error::Result;
+use crate::geometry::Size;
 use crate::train::{Decay, ModelName, NormMode, Optimizer, PreprocessName, Recipe};
 use std::path::Path;
 
@@ -54,7 +55,7 @@ pub(super) struct Settings {
 
     /// Crop size in pixels: a side, or width x height [default: 513]
     #[arg(long, value_name = "N|WxH", help_heading = TRAINING, value_parser = crop)]
-    crop: Option<(usize, usize)>,
+    crop: Option<Size>,
 
     /// Learning rate [default: 0.01]
     #[arg(long, value_name = "X", help_heading = TRAINING, aliases = ["lr", "rate"], value_parser = positive)]
@@ -153,12 +154,12 @@ fn epochs(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a number above 0".to_owned())
 }
 
-/// Parses the height and width of crops.
-fn crop(text: &str) -> Result<(usize, usize), String> {
+/// Parses the size of crops.
+fn crop(text: &str) -> Result<Size, String> {
     let side = |text: &str| text.parse::<usize>().ok().filter(|&n| n > 0);
     let size = match text.split_once('x') {
-        Some((w, h)) => side(h).zip(side(w)),
-        None => side(text).map(|n| (n, n)),
+        Some((w, h)) => side(w).zip(side(h)).map(|(w, h)| Size::new(w, h)),
+        None => side(text).map(Size::square),
     };
     size.ok_or_else(|| {
         "expected one side, such as 513, or width x height, such as 480x360".to_owned()

@@ -4,6 +4,7 @@ use super::finding::{Finding, Problem};
 use crate::data::{MaskValues, Pair};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::open_regular;
+use crate::geometry::Size;
 use crate::image::{ClassTable, LabelMap, decode, voc_color};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::BufReader;
@@ -20,7 +21,7 @@ const SMOOTH: f64 = 0.12;
 
 /// Contents of a mask.
 pub(super) struct Mask {
-    pub(super) size: (usize, usize),
+    pub(super) size: Size,
     /// Whether classes were derived from colors.
     pub(super) by_color: bool,
     /// Pixels by class, or by value that is not a class.
@@ -67,7 +68,7 @@ pub(super) fn check(
         }
         None => {}
     }
-    Some(Mask { size: (map.width, map.height), by_color, counts })
+    Some(Mask { size: map.size(), by_color, counts })
 }
 
 /// Whether a label is a class or explicitly ignored.

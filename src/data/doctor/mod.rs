@@ -11,6 +11,7 @@ pub use finding::{Finding, Problem, Severity};
 use super::{Listing, Mismatch, MismatchKind, Pair, open_lenient, splits};
 use crate::error::Result;
 use crate::files::{json_path, refuse_special};
+use crate::geometry::Size;
 use crate::image::{ClassTable, DecodeOptions, UPRIGHT_NOTE, decode_bytes};
 use crate::text::excerpt;
 use balance::Sums;
@@ -57,7 +58,7 @@ pub struct SplitReport {
     /// Number of pairs of image and mask.
     pub pairs: usize,
     /// Minimum and maximum width and height of the images, in pixels; `None` if none could be read.
-    pub sizes: Option<[(usize, usize); 2]>,
+    pub sizes: Option<[Size; 2]>,
     /// Statistics by class.
     pub classes: Vec<ClassCount>,
     /// Number of pixels that are ignored or not a class.
@@ -69,7 +70,7 @@ pub struct SplitReport {
 struct CheckedPair {
     pair: Pair,
     /// Size of the image, if it could be read.
-    size: Option<(usize, usize)>,
+    size: Option<Size>,
     /// Length and hash of the image file.
     content: Option<(u64, u64)>,
     /// Pixels by class, if the mask could be read and fits the image.
@@ -319,7 +320,7 @@ fn check_pair(pair: &Pair, table: Option<&ClassTable>) -> CheckedPair {
                     checked.findings.push(Finding::fault(Problem::Unreadable, file, detail));
                 }
                 Ok(image) => {
-                    checked.size = Some((image.width, image.height));
+                    checked.size = Some(image.size());
                     let rotated = image.notes.iter().find(|note| note.starts_with(UPRIGHT_NOTE));
                     let finding =
                         rotated.map(|note| Finding::warning(Problem::Rotated, file, note.as_str()));
@@ -328,15 +329,14 @@ fn check_pair(pair: &Pair, table: Option<&ClassTable>) -> CheckedPair {
             }
         }
     }
-    if let Some((w, h)) = checked.size.filter(|(w, h)| w.min(h) < &TINY) {
-        checked.findings.push(Finding::warning(Problem::Tiny, file, format!("{w} x {h} pixels")));
+    if let Some(size) = checked.size.filter(|size| size.width.min(size.height) < TINY) {
+        checked.findings.push(Finding::warning(Problem::Tiny, file, format!("{size} pixels")));
     }
     let Some(mask) = mask::check(pair, table, &mut checked.findings) else { return checked };
     checked.by_color = mask.by_color;
     match checked.size {
-        Some((w, h)) if (w, h) != mask.size => {
-            let detail =
-                format!("{} x {} pixels, but the image has {w} x {h}", mask.size.0, mask.size.1);
+        Some(size) if size != mask.size => {
+            let detail = format!("{} pixels, but the image has {size}", mask.size);
             checked.findings.push(Finding::fault(Problem::SizeDiffers, &pair.mask, detail));
         }
         _ => checked.counts = Some(mask.counts),
@@ -358,9 +358,9 @@ fn split_report(split: &Listing, checked: &[CheckedPair], classes: &ClassTable) 
         sums.add(counts.iter());
     }
     let sizes = checked.iter().filter_map(|pair| pair.size);
-    let sizes = sizes.fold(None, |range: Option<[(usize, usize); 2]>, (w, h)| {
-        let [min, max] = range.unwrap_or([(w, h); 2]);
-        Some([(min.0.min(w), min.1.min(h)), (max.0.max(w), max.1.max(h))])
+    let sizes = sizes.fold(None, |range: Option<[Size; 2]>, size| {
+        let [min, max] = range.unwrap_or([size; 2]);
+        Some([min.zip(size, usize::min), max.zip(size, usize::max)])
     });
     SplitReport {
         name: split.split.clone(),

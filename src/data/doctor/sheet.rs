@@ -3,6 +3,7 @@
 
 use super::{CheckedPair, Examination};
 use crate::error::{Result, error};
+use crate::geometry::{Position, Size};
 use crate::image::canvas::{Canvas, Face, Rgb, TextDirection};
 use crate::image::{ClassTable, Image, LabelMap, Overlay, SizeRule, resample};
 use rayon::prelude::*;
@@ -18,7 +19,7 @@ const UNTINTED: Rgb = [228, 230, 233];
 /// Maximum number of cells in a row.
 const COLUMNS: usize = 4;
 /// Maximum width and height of an image in a cell.
-const CELL: (usize, usize) = (360, 270);
+const CELL: Size = Size::new(360, 270);
 const GAP: usize = 16;
 
 impl Examination {
@@ -42,8 +43,8 @@ impl Examination {
         }
         let (face, bold) = (Face::of_height(15, false), Face::of_height(15, true));
         let columns = COLUMNS.min(cells.len());
-        let (pitch_x, pitch_y) = (CELL.0 + GAP, CELL.1 + face.height() + GAP);
-        let width = (columns * pitch_x + GAP).max(2 * CELL.0);
+        let (pitch_x, pitch_y) = (CELL.width + GAP, CELL.height + face.height() + GAP);
+        let width = (columns * pitch_x + GAP).max(2 * CELL.width);
         let entries = self.legend(&table);
         let entry_width =
             entries.iter().map(|e| face.height() + GAP + face.width(&e.1)).max().unwrap_or(1)
@@ -54,11 +55,11 @@ impl Examination {
         let mut canvas = Canvas::new(width, 2 * GAP + rows * pitch_y + legend + GAP, PAPER);
         for (index, (checked, image)) in cells.iter().enumerate() {
             let (x, y) = (GAP + index % columns * pitch_x, GAP + index / columns * pitch_y);
-            let (left, top) = ((CELL.0 - image.width) / 2, (CELL.1 - image.height) / 2);
-            canvas.image(x + left, y + top, (image.width, image.height), &image.rgb);
-            let name = face.shorten(&checked.pair.name, CELL.0);
+            let (left, top) = ((CELL.width - image.width) / 2, (CELL.height - image.height) / 2);
+            canvas.image(Position::new(x + left, y + top), image.size(), &image.rgb);
+            let name = face.shorten(&checked.pair.name, CELL.width);
             let (face, ink) = if checked.findings.is_empty() { (face, INK) } else { (bold, FAULT) };
-            canvas.text(x, y + CELL.1 + 2, &name, face, TextDirection::Right, ink);
+            canvas.text(x, y + CELL.height + 2, &name, face, TextDirection::Right, ink);
         }
         let top = GAP + rows * pitch_y + GAP / 2;
         for (index, (color, text)) in entries.iter().enumerate() {
@@ -74,7 +75,7 @@ impl Examination {
                 if text.starts_with('-') { PALE_INK } else { INK },
             );
         }
-        Image::new(canvas.width, canvas.height, canvas.rgb)
+        Image::new(canvas.size(), canvas.rgb)
     }
 
     fn legend(&self, table: &ClassTable) -> Vec<(Rgb, String)> {
@@ -127,8 +128,8 @@ impl Examination {
     /// Draws a pair at the size of a cell. Returns `None` if it can no longer be read.
     fn cell(&self, checked: &CheckedPair, table: &ClassTable) -> Option<Image> {
         let (image, mut mask) = checked.pair.load(Some(&self.classes)).ok()?;
-        let fit = SizeRule::Exact { w: CELL.0, h: CELL.1 }.fit(image.width, image.height);
-        let (w, h) = fit.scaled;
+        let fit = SizeRule::Exact(CELL).fit(image.size());
+        let Size { width: w, height: h } = fit.scaled;
         // Draw all pixels that count in no loss as ignored.
         let ignored = self.classes.ignored_values();
         let counts = |label: &u16| {
@@ -142,8 +143,8 @@ impl Examination {
                 + (2 * x + 1) * mask.width / (2 * w)]
         };
         let labels = (0..w * h).map(|i| at(i % w, i / w)).collect();
-        let small = resample(&image.rgb, (image.width, image.height), (w, h)).ok()?;
-        let small = Image::new(w, h, small.into_owned()).ok()?;
+        let small = resample(&image.rgb, image.size(), fit.scaled).ok()?;
+        let small = Image::new(fit.scaled, small.into_owned()).ok()?;
         let mut table = table.clone();
         if table.len() <= 255 && !table.ignored_values().contains(&255) {
             table.ignored.push(crate::image::IgnoredLabel {
@@ -153,7 +154,7 @@ impl Examination {
             });
         }
         Overlay { opacity: 0.5, ..Overlay::default() }
-            .draw(&small, &LabelMap::new(w, h, labels).ok()?, &table)
+            .draw(&small, &LabelMap::new(fit.scaled, labels).ok()?, &table)
             .ok()
     }
 }

@@ -10,6 +10,7 @@ mod idct;
 mod scan;
 mod upsample;
 
+use crate::geometry::Size;
 use crate::memory;
 use huffman::{Table, Unsupported};
 use rayon::prelude::*;
@@ -33,17 +34,17 @@ struct Plane {
     /// Columns and rows inside the image.
     width: usize,
     height: usize,
-    /// Pixels per sample, horizontally and vertically.
-    factors: (usize, usize),
+    /// Pixels per sample.
+    factors: Size,
 }
 
 /// A color component of a frame.
 struct Component {
     id: u8,
-    sampling: (usize, usize),
+    sampling: Size,
     quantization: usize,
     /// Blocks per row and per column, padded to whole MCUs.
-    blocks: (usize, usize),
+    blocks: Size,
     plane: Plane,
     /// 64 for each block in progressive files, else empty.
     coefficients: Vec<i16>,
@@ -55,7 +56,7 @@ struct Frame {
     height: usize,
     components: [Component; 3],
     /// Largest sampling factors of all components.
-    max_sampling: (usize, usize),
+    max_sampling: Size,
 }
 
 /// Tables defined by segments, valid for the scans that follow.
@@ -69,19 +70,15 @@ struct Tables {
 
 /// Decodes into `out`, `[height, width, 3]`. Returns `false` if this decoder does not support the
 /// file; the content of `out` is then unspecified.
-pub(super) fn decode(bytes: &[u8], size: (u32, u32), out: &mut [u8]) -> bool {
-    decode_into(bytes, (size.0 as usize, size.1 as usize), out).is_ok()
+pub(super) fn decode(bytes: &[u8], size: Size, out: &mut [u8]) -> bool {
+    decode_into(bytes, size, out).is_ok()
 }
 
-fn decode_into(
-    bytes: &[u8],
-    (width, height): (usize, usize),
-    out: &mut [u8],
-) -> Result<(), Unsupported> {
+fn decode_into(bytes: &[u8], size: Size, out: &mut [u8]) -> Result<(), Unsupported> {
     let mut tables = Tables::default();
     let mut frame: Option<Frame> = None;
     let (mut jfif, mut adobe) = (false, None);
-    if out.len() != 3 * width * height {
+    if out.len() != 3 * size.pixels() {
         return Err(Unsupported);
     }
     let (mut seen, mut scans) = (0u8, 0);
@@ -104,7 +101,7 @@ fn decode_into(
         at += length.max(2);
         match marker {
             0xc0..=0xc2 if frame.is_none() => {
-                frame = Some(Frame::new(segment, marker == 0xc2, (width, height))?);
+                frame = Some(Frame::new(segment, marker == 0xc2, size)?);
             }
             0xc4 => define_huffman(segment, &mut tables)?,
             // Unsupported: lossless, hierarchical or arithmetic coding, a second frame, or a height
@@ -147,7 +144,7 @@ fn decode_into(
         }
     }
     let planes: [Plane; 3] = planes.try_into().map_err(|_| Unsupported)?;
-    upsample::to_rgb(&planes, width, out);
+    upsample::to_rgb(&planes, size.width, out);
     Ok(())
 }
 
@@ -157,7 +154,7 @@ fn transform(component: Component, quantization: &[u16; 64]) -> Plane {
     let rows = plane
         .samples
         .par_chunks_exact_mut(8 * plane.stride)
-        .zip(coefficients.par_chunks_exact(64 * blocks.0));
+        .zip(coefficients.par_chunks_exact(64 * blocks.width));
     rows.for_each(|(rows, blocks)| {
         for (x, block) in blocks.as_chunks::<64>().0.iter().enumerate() {
             idct::block(block, quantization, &mut rows[8 * x..], plane.stride);
@@ -180,46 +177,41 @@ fn is_ycbcr(frame: &Frame, jfif: bool, adobe: Option<u8>) -> bool {
 impl Frame {
     /// Parses the frame header. The frame must be of `size`, which was checked against the limits,
     /// so memory is bounded.
-    fn new(segment: &[u8], progressive: bool, size: (usize, usize)) -> Result<Self, Unsupported> {
+    fn new(segment: &[u8], progressive: bool, size: Size) -> Result<Self, Unsupported> {
         let &[8, h0, h1, w0, w1, 3, ref rest @ ..] = segment else { return Err(Unsupported) };
         let (height, width) =
             (usize::from(u16::from_be_bytes([h0, h1])), usize::from(u16::from_be_bytes([w0, w1])));
         let specs = rest.as_chunks::<3>().0;
-        if specs.len() != 3 || width == 0 || height == 0 || (width, height) != size {
+        if specs.len() != 3 || width == 0 || height == 0 || Size::new(width, height) != size {
             return Err(Unsupported);
         }
-        let sampling = |spec: &[u8; 3]| (usize::from(spec[1] >> 4), usize::from(spec[1] & 15));
+        let sampling =
+            |spec: &[u8; 3]| Size::new(usize::from(spec[1] >> 4), usize::from(spec[1] & 15));
         let max_sampling =
-            specs.iter().map(sampling).fold((1, 1), |(w, h), (x, y)| (w.max(x), h.max(y)));
-        let mcus = (width.div_ceil(8 * max_sampling.0), height.div_ceil(8 * max_sampling.1));
+            specs.iter().map(sampling).fold(Size::square(1), |max, s| max.zip(s, usize::max));
+        let mcus = size.zip(max_sampling, |side, sampling| side.div_ceil(8 * sampling));
         let component = |spec: &[u8; 3]| {
-            let (across, down) = sampling(spec);
+            let factor = sampling(spec);
+            let Size { width: across, height: down } = factor;
             if !(1..=4).contains(&across) || !(1..=4).contains(&down) || spec[2] > 3 {
                 return Err(Unsupported);
             }
             // Non-integer sampling ratios are left to the other decoder.
-            if !max_sampling.0.is_multiple_of(across) || !max_sampling.1.is_multiple_of(down) {
+            let factors = max_sampling.zip(factor, usize::div_ceil);
+            if factors.zip(factor, |n, by| n * by) != max_sampling {
                 return Err(Unsupported);
             }
-            let blocks = (mcus.0 * across, mcus.1 * down);
+            let blocks = mcus.zip(factor, |mcus, factor| mcus * factor);
             let plane = Plane {
-                samples: zeros(64 * blocks.0 * blocks.1)?,
-                stride: 8 * blocks.0,
-                width: (width * across).div_ceil(max_sampling.0),
-                height: (height * down).div_ceil(max_sampling.1),
-                factors: (max_sampling.0 / across, max_sampling.1 / down),
+                samples: zeros(64 * blocks.pixels())?,
+                stride: 8 * blocks.width,
+                width: (width * across).div_ceil(max_sampling.width),
+                height: (height * down).div_ceil(max_sampling.height),
+                factors,
             };
-            let coefficients =
-                if progressive { zeros(64 * blocks.0 * blocks.1)? } else { Vec::new() };
+            let coefficients = if progressive { zeros(64 * blocks.pixels())? } else { Vec::new() };
             let (id, quantization) = (spec[0], usize::from(spec[2]));
-            Ok(Component {
-                id,
-                sampling: (across, down),
-                quantization,
-                blocks,
-                plane,
-                coefficients,
-            })
+            Ok(Component { id, sampling: factor, quantization, blocks, plane, coefficients })
         };
         let components = [component(&specs[0])?, component(&specs[1])?, component(&specs[2])?];
         Ok(Self { progressive, width, height, components, max_sampling })
@@ -284,7 +276,7 @@ mod tests {
     struct Sample {
         name: String,
         bytes: Vec<u8>,
-        size: (u32, u32),
+        size: Size,
         /// FNV-1a checksum of libjpeg's pixels.
         sum: String,
     }
@@ -301,8 +293,8 @@ mod tests {
                     w[0] == 0xff && matches!(w[1], 0xc0..=0xc2) && w[2] == 0 && w[3] == 17
                 })
                 .unwrap();
-            let number = |at: usize| u32::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
-            let size = (number(frame + 7), number(frame + 5));
+            let number = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
+            let size = Size::new(number(frame + 7), number(frame + 5));
             Sample { name: case.name, bytes, size, sum: case.fnv1a64 }
         });
         each.collect()
@@ -313,7 +305,7 @@ mod tests {
         let golden = golden();
         assert!(golden.len() > 30);
         for Sample { name, bytes, size, sum } in golden {
-            let mut out = vec![0; 3 * (size.0 * size.1) as usize];
+            let mut out = vec![0; 3 * size.pixels()];
             assert!(decode(&bytes, size, &mut out), "{name} is not supported");
             let state = out.iter().fold(0xCBF2_9CE4_8422_2325u64, |s, &b| {
                 (s ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3)
@@ -333,7 +325,7 @@ mod tests {
             (state >> 33) as usize % n
         };
         for Sample { bytes, size, .. } in golden() {
-            let mut out = vec![0; 3 * (size.0 * size.1) as usize];
+            let mut out = vec![0; 3 * size.pixels()];
             for _ in 0..60 {
                 let mut damaged = bytes.clone();
                 for _ in 0..1 + random(4) {
@@ -344,7 +336,10 @@ mod tests {
                 damaged.truncate(random(bytes.len()));
                 decode(&damaged, size, &mut out);
             }
-            assert!(!decode(&bytes, (size.0 + 1, size.1), &mut out), "another size");
+            assert!(
+                !decode(&bytes, Size { width: size.width + 1, ..size }, &mut out),
+                "another size"
+            );
         }
     }
 }

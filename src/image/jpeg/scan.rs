@@ -2,6 +2,7 @@
 
 use super::huffman::{Bits, Table, Unsupported};
 use super::{Frame, Tables, ZIGZAG, idct};
+use crate::geometry::{Position, Size};
 
 /// A component of a scan: its index in the frame and the indices of its tables.
 struct ScanComponent {
@@ -57,22 +58,21 @@ pub(super) fn scan(
         for y in 0..plane_blocks(plane.height) {
             for x in 0..plane_blocks(frame.components[part.component].plane.width) {
                 before_unit(&mut bits, &mut state)?;
-                unit(&mut bits, &mut state, part, &band, frame, tables, (x, y))?;
+                unit(&mut bits, &mut state, part, &band, frame, tables, Position { x, y })?;
             }
         }
     } else {
-        let mcus = (
-            frame.width.div_ceil(8 * frame.max_sampling.0),
-            frame.height.div_ceil(8 * frame.max_sampling.1),
-        );
-        for my in 0..mcus.1 {
-            for mx in 0..mcus.0 {
+        let size = Size::new(frame.width, frame.height);
+        let mcus = size.zip(frame.max_sampling, |side, sampling| side.div_ceil(8 * sampling));
+        for my in 0..mcus.height {
+            for mx in 0..mcus.width {
                 before_unit(&mut bits, &mut state)?;
                 for part in &components {
-                    let (across, down) = frame.components[part.component].sampling;
+                    let Size { width: across, height: down } =
+                        frame.components[part.component].sampling;
                     for y in 0..down {
                         for x in 0..across {
-                            let at = (mx * across + x, my * down + y);
+                            let at = Position::new(mx * across + x, my * down + y);
                             unit(&mut bits, &mut state, part, &band, frame, tables, at)?;
                         }
                     }
@@ -135,7 +135,7 @@ fn unit(
     band: &Band,
     frame: &mut Frame,
     tables: &Tables,
-    (x, y): (usize, usize),
+    Position { x, y }: Position,
 ) -> Result<(), Unsupported> {
     let component = &mut frame.components[part.component];
     if !frame.progressive {
@@ -149,7 +149,7 @@ fn unit(
         idct::block(&block, table, &mut component.plane.samples[8 * (y * stride + x)..], stride);
         return Ok(());
     }
-    let at = 64 * (y * component.blocks.0 + x);
+    let at = 64 * (y * component.blocks.width + x);
     let block: &mut [i16; 64] =
         component.coefficients[at..].first_chunk_mut().ok_or(Unsupported)?;
     match (band.first, band.high) {

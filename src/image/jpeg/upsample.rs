@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 /// Computes row `y` of a plane at full size into `out`.
 fn upsample_row(plane: &Plane, y: usize, out: &mut [u8], sums: &mut Vec<i32>) {
-    let (across, down) = plane.factors;
+    let (across, down) = (plane.factors.width, plane.factors.height);
     let row = |y: usize| &plane.samples[y * plane.stride..][..plane.width];
     // Planes of up to two columns are not interpolated horizontally, as in libjpeg.
     let fancy = plane.width > 2;

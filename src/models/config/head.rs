@@ -1,5 +1,6 @@
 //! The segmentation head of a config.
 
+use crate::geometry::{Size, Spacing, rows_first};
 use serde::{Deserialize, Serialize};
 
 /// The segmentation head: ASPP, decoder and classifier.
@@ -85,10 +86,12 @@ pub enum Pooling {
     /// Average pooling over windows (TensorFlow's `image_pooling_crop_size` and
     /// `image_pooling_stride`). A window larger than the feature map is clipped to it.
     Window {
-        /// Height and width of a window in image pixels.
-        crop: (usize, usize),
-        /// Vertical and horizontal stride in feature pixels.
-        stride: (usize, usize),
+        /// Size of a window in image pixels.
+        #[serde(with = "rows_first")]
+        crop: Size,
+        /// Distance between neighboring windows in feature pixels.
+        #[serde(with = "rows_first")]
+        stride: Spacing,
     },
 }
 

@@ -6,7 +6,7 @@
 
 use super::product::product;
 use super::{Conv2d, multiply};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{KernelShape, Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ pub(super) fn run(conv: &Conv2d, inputs: &[&Tensor], y: &mut Tensor) {
         x: x.f32(),
         xs: x.shape(),
         w: w.f32(),
-        ws: w.shape(),
+        ws: KernelShape::of(w.shape()),
         ys: y.shape(),
         bias: conv.bias.then(|| inputs[2]),
         residual: conv.residual_index().map(|i| inputs[i].f32()),
@@ -46,16 +46,20 @@ pub(super) fn run(conv: &Conv2d, inputs: &[&Tensor], y: &mut Tensor) {
 
 /// Returns the bytes that [`run`] allocates in addition to inputs and output: per thread an im2col
 /// block, the kernel of the taps in use, and the packed operands of the product.
-pub(super) fn scratch(conv: &Conv2d, (xs, ws, ys): (Shape, Shape, Shape), threads: usize) -> u64 {
+pub(super) fn scratch(conv: &Conv2d, xs: Shape, ws: KernelShape, ys: Shape, threads: usize) -> u64 {
     if conv.groups != 1 {
         return 0;
     }
     let rows = rows_per_block(ws, ys);
     let blocks = (ys.n * ys.h).div_ceil(rows);
-    let (m, k) = (rows.saturating_mul(ys.w), ws.n * ws.h * xs.c);
-    let columns =
-        if conv.is_pointwise(ws) { 0 } else { m.saturating_mul(k).saturating_add(k * ws.c) };
-    floats(columns.saturating_add(packed(k, ws.c))).saturating_mul(threads.min(blocks) as u64)
+    let (m, k) = (rows.saturating_mul(ys.w), ws.taps() * xs.c);
+    let columns = if conv.is_pointwise(ws) {
+        0
+    } else {
+        m.saturating_mul(k).saturating_add(k * ws.out_channels)
+    };
+    floats(columns.saturating_add(packed(k, ws.out_channels)))
+        .saturating_mul(threads.min(blocks) as u64)
 }
 
 /// Returns the bytes of `count` floats.
@@ -71,9 +75,9 @@ fn packed(k: usize, n: usize) -> usize {
     2 * k.min(DEPTH) * n
 }
 
-fn rows_per_block(ws: Shape, ys: Shape) -> usize {
+fn rows_per_block(ws: KernelShape, ys: Shape) -> usize {
     let lines = ys.n * ys.h;
-    let floats = ys.w * (ws.n * ws.h * ws.w).max(ys.c);
+    let floats = ys.w * ws.reduction().max(ys.c);
     // At least four blocks if there are four lines, so that every core has work on small maps.
     (BLOCK / floats.max(1)).max(PIXELS / ys.w.max(1)).clamp(1, lines.div_ceil(4).max(1))
 }
@@ -84,7 +88,7 @@ struct Call<'a> {
     x: &'a [f32],
     xs: Shape,
     w: &'a [f32],
-    ws: Shape,
+    ws: KernelShape,
     ys: Shape,
     bias: Option<&'a Tensor>,
     residual: Option<&'a [f32]>,
@@ -104,20 +108,20 @@ struct Run {
 impl Call<'_> {
     /// Returns the input row that a tap reads, or `None` if the tap reads padding.
     fn input_row(&self, oy: usize, ky: usize) -> Option<usize> {
-        (oy * self.conv.stride.0 + ky * self.conv.dilation.0)
+        (oy * self.conv.stride.y + ky * self.conv.dilation.y)
             .checked_sub(self.conv.padding.top)
             .filter(|&y| y < self.xs.h)
     }
 
     fn input_column(&self, ox: usize, kx: usize) -> Option<usize> {
-        (ox * self.conv.stride.1 + kx * self.conv.dilation.1)
+        (ox * self.conv.stride.x + kx * self.conv.dilation.x)
             .checked_sub(self.conv.padding.left)
             .filter(|&x| x < self.xs.w)
     }
 
     fn gemm(&self, lines: Range<usize>, out: &mut [f32]) {
         let (xs, ws, ys) = (self.xs, self.ws, self.ys);
-        let (m, k, n) = (lines.len() * ys.w, ws.n * ws.h * ws.w, ws.c);
+        let (m, k, n) = (lines.len() * ys.w, ws.reduction(), ws.out_channels);
         if self.conv.is_pointwise(ws) {
             let start = lines.start * ys.w * xs.c;
             product(out, &self.x[start..start + m * k], self.w, (m, k, n));
@@ -125,8 +129,8 @@ impl Call<'_> {
         }
         // Skip taps that read only padding in this block: with dilation 18 on a 33x33 map these are
         // most taps.
-        let taps: Vec<(usize, usize)> = (0..ws.n)
-            .flat_map(|ky| (0..ws.h).map(move |kx| (ky, kx)))
+        let taps: Vec<(usize, usize)> = (0..ws.height)
+            .flat_map(|ky| (0..ws.width).map(move |kx| (ky, kx)))
             .filter(|&(ky, kx)| {
                 lines.clone().any(|line| self.input_row(line % ys.h, ky).is_some())
                     && (0..ys.w).any(|ox| self.input_column(ox, kx).is_some())
@@ -136,7 +140,7 @@ impl Call<'_> {
             out.fill(0.0);
             return;
         }
-        let all = taps.len() == ws.n * ws.h;
+        let all = taps.len() == ws.taps();
         let k = taps.len() * xs.c;
         let mut columns = vec![0.0; m * k];
         let runs = self.runs(&taps);
@@ -146,7 +150,7 @@ impl Call<'_> {
                 let Some(iy) = self.input_row(oy, run.ky) else { continue };
                 for ox in 0..ys.w {
                     // The taps of the run inside the image.
-                    let left = (ox * self.conv.stride.1 + run.kx * self.conv.dilation.1) as isize
+                    let left = (ox * self.conv.stride.x + run.kx * self.conv.dilation.x) as isize
                         - self.conv.padding.left as isize;
                     let (skip, end) =
                         ((-left).max(0), (xs.w as isize - left).min(run.taps as isize));
@@ -166,7 +170,7 @@ impl Call<'_> {
             let rows = xs.c * n;
             let kernel: Vec<f32> = taps
                 .iter()
-                .flat_map(|&(ky, kx)| &self.w[(ky * ws.h + kx) * rows..][..rows])
+                .flat_map(|&(ky, kx)| &self.w[(ky * ws.width + kx) * rows..][..rows])
                 .copied()
                 .collect();
             product(out, &columns, &kernel, (m, k, n));
@@ -180,7 +184,7 @@ impl Call<'_> {
         for (first, &(ky, kx)) in taps.iter().enumerate() {
             match runs.last_mut() {
                 Some(run)
-                    if self.conv.dilation.1 == 1 && run.ky == ky && run.kx + run.taps == kx =>
+                    if self.conv.dilation.x == 1 && run.ky == ky && run.kx + run.taps == kx =>
                 {
                     run.taps += 1
                 }
@@ -193,18 +197,18 @@ impl Call<'_> {
     fn depthwise(&self, lines: Range<usize>, out: &mut [f32]) {
         let (xs, ws, ys) = (self.xs, self.ws, self.ys);
         let c = ys.c;
-        let mut taps = Vec::with_capacity(ws.n * ws.h);
+        let mut taps = Vec::with_capacity(ws.taps());
         for (line, row) in lines.zip(out.chunks_exact_mut(ys.w * c)) {
             let (image, oy) = (line / ys.h, line % ys.h);
             for (ox, y) in row.chunks_exact_mut(c).enumerate() {
                 taps.clear();
-                for ky in 0..ws.n {
+                for ky in 0..ws.height {
                     let Some(iy) = self.input_row(oy, ky) else { continue };
-                    for kx in 0..ws.h {
+                    for kx in 0..ws.width {
                         let Some(ix) = self.input_column(ox, kx) else { continue };
                         taps.push((
                             &self.x[xs.index(image, iy, ix, 0)..][..c],
-                            &self.w[(ky * ws.h + kx) * c..][..c],
+                            &self.w[(ky * ws.width + kx) * c..][..c],
                         ));
                     }
                 }
@@ -215,14 +219,14 @@ impl Call<'_> {
 
     fn grouped(&self, lines: Range<usize>, out: &mut [f32]) {
         let (xs, ws, ys) = (self.xs, self.ws, self.ys);
-        let (inputs, outputs) = (ws.w, ys.c / self.conv.groups);
+        let (inputs, outputs) = (ws.in_channels, ys.c / self.conv.groups);
         for (line, row) in lines.zip(out.chunks_exact_mut(ys.w * ys.c)) {
             let (image, oy) = (line / ys.h, line % ys.h);
             row.fill(0.0);
-            for ky in 0..ws.n {
+            for ky in 0..ws.height {
                 let Some(iy) = self.input_row(oy, ky) else { continue };
                 for (ox, acc) in row.chunks_exact_mut(ys.c).enumerate() {
-                    for kx in 0..ws.h {
+                    for kx in 0..ws.width {
                         let Some(ix) = self.input_column(ox, kx) else { continue };
                         let x = &self.x[xs.index(image, iy, ix, 0)..][..xs.c];
                         for (group, acc) in acc.chunks_exact_mut(outputs).enumerate() {

@@ -4,6 +4,7 @@ use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::error::{Result, error};
 use crate::graph::Backward;
 use crate::ops::{Activation, ActivationGrad, ChannelSum};
+use crate::tensor::KernelShape;
 
 /// Adds the gradients of the input, the weights, the bias and the residual.
 ///
@@ -31,17 +32,14 @@ pub(super) fn rule(conv: &Conv2d, backward: &mut Backward) -> Result<()> {
     let (x_shape, w_shape) = (backward.graph().shape(x), backward.graph().shape(w));
     let plain = conv.plain();
     if backward.needs_gradient(0) {
-        let dx = backward.op(
-            "x",
-            Conv2dInputGrad { conv: plain, h: x_shape.h, w: x_shape.w },
-            &[dy, w],
-        )?;
+        let dx =
+            backward.op("x", Conv2dInputGrad { conv: plain, size: x_shape.size() }, &[dy, w])?;
         backward.add_gradient(0, dx);
     }
     if backward.needs_gradient(1) {
         let dw = backward.op(
             "w",
-            Conv2dWeightGrad { conv: plain, kernel: (w_shape.n, w_shape.h) },
+            Conv2dWeightGrad { conv: plain, kernel: KernelShape::of(w_shape).size() },
             &[x, dy],
         )?;
         backward.add_gradient(1, dw);

@@ -6,11 +6,12 @@
 //! then wasted, but the kernels are fast. An additional kernel gathers for each input pixel from
 //! the outputs that read it.
 
-use super::{Conv2d, Padding, input_grad_cpu, kernels};
+use super::{Conv2d, input_grad_cpu, kernels};
 use crate::error::Result;
+use crate::geometry::{Padding, Size, Spacing};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
 use crate::ops::{Cost, Op, Packing, bytes, expect_f32, expect_gradient};
-use crate::tensor::{Shape, Tensor, TensorType};
+use crate::tensor::{KernelShape, Shape, Tensor, TensorType};
 
 /// `dx` `[N, h, w, C]` from `[dy, w]`: `dy` of the shape of the convolution's output, `w`
 /// `[kh, kw, C / groups, O]`.
@@ -18,10 +19,8 @@ use crate::tensor::{Shape, Tensor, TensorType};
 pub struct Conv2dInputGrad {
     /// The convolution. Its bias, residual and activation are ignored.
     pub conv: Conv2d,
-    /// Rows of the convolution's input.
-    pub h: usize,
-    /// Columns of the convolution's input.
-    pub w: usize,
+    /// Size of the convolution's input.
+    pub size: Size,
 }
 
 /// Largest factor of wasted products at which spreading is still expected to be faster than
@@ -31,38 +30,38 @@ const WORTH_SPREADING: usize = 6;
 const SPREAD_KERNELS: usize = 4;
 
 impl Conv2dInputGrad {
-    fn input_shape(&self, dy: Shape, w: Shape) -> Shape {
-        Shape::new(dy.n, self.h, self.w, w.w.saturating_mul(self.conv.groups))
+    fn input_shape(&self, dy: Shape, w: KernelShape) -> Shape {
+        Shape::images(dy.n, self.size, w.in_channels.saturating_mul(self.conv.groups))
     }
 
     /// Returns the shape of the output's gradient with `stride - 1` zeros between its pixels.
     fn spread_shape(&self, dy: Shape) -> Shape {
         let spread = |size: usize, stride: usize| (size - 1) * stride + 1;
-        dy.with_hw(spread(dy.h, self.conv.stride.0), spread(dy.w, self.conv.stride.1))
+        dy.with_hw(spread(dy.h, self.conv.stride.y), spread(dy.w, self.conv.stride.x))
     }
 
     /// Returns the convolution that computes the gradient from the spread gradient `dy` and the
     /// rotated weights, if there is one.
-    fn turned(&self, dy: Shape, w: Shape) -> Option<Conv2d> {
+    fn turned(&self, dy: Shape, w: KernelShape) -> Option<Conv2d> {
         let Conv2d { dilation, padding: p, .. } = self.conv;
         // The padding must not exceed the kernel's reach: outputs that read only padding would have
         // to be cropped.
         let padding = Padding {
-            top: (dilation.0 * (w.n - 1)).checked_sub(p.top)?,
-            bottom: (self.h + p.top).checked_sub(dy.h)?,
-            left: (dilation.1 * (w.h - 1)).checked_sub(p.left)?,
-            right: (self.w + p.left).checked_sub(dy.w)?,
+            top: (dilation.y * (w.height - 1)).checked_sub(p.top)?,
+            bottom: (self.size.height + p.top).checked_sub(dy.h)?,
+            left: (dilation.x * (w.width - 1)).checked_sub(p.left)?,
+            right: (self.size.width + p.left).checked_sub(dy.w)?,
         };
-        Some(Conv2d { stride: (1, 1), padding, ..self.conv.plain() })
+        Some(Conv2d { stride: Spacing::ONE, padding, ..self.conv.plain() })
     }
 
     /// Returns the kernels of the rotated convolution, preceded by dispatches that rotate the
     /// weights and spread the gradient.
     fn through_forward(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let (dy, w, dx) = (cx.inputs[0], cx.inputs[1].ty.shape, cx.outputs[0]);
+        let (dy, w, dx) = (cx.inputs[0], kernels::weights(cx), cx.outputs[0]);
         let depthwise = self.conv.is_depthwise(dx.ty.shape, w);
         let spread = TensorType::f32(self.spread_shape(dy.ty.shape));
-        let strided = self.conv.stride != (1, 1);
+        let strided = self.conv.stride != Spacing::ONE;
         let too_large =
             strided && TensorLayout::bytes(spread, Packing::Channels) > cx.caps.max_binding;
         let Some(conv) = self
@@ -71,8 +70,12 @@ impl Conv2dInputGrad {
         else {
             return Vec::new();
         };
-        let channels = if depthwise { (1, w.c) } else { (w.c, w.w) };
-        let turned = TensorType::f32(Shape::new(w.n, w.h, channels.0, channels.1));
+        let turned = if depthwise {
+            w
+        } else {
+            KernelShape { in_channels: w.out_channels, out_channels: w.in_channels, ..w }
+        };
+        let turned = TensorType::f32(turned.shape());
         let mut prepare = vec![turn(w, depthwise)];
         let mut scratch = vec![TensorLayout::bytes(turned, Packing::Matrix)];
         let mut inputs = [dy, TensorLayout::contiguous(turned)];
@@ -120,15 +123,15 @@ impl Conv2dInputGrad {
             .param("w", to.w)
             .param("h_dy", dy.ty.shape.h)
             .param("w_dy", dy.ty.shape.w)
-            .param("stride_y", self.conv.stride.0)
-            .param("stride_x", self.conv.stride.1)
+            .param("stride_y", self.conv.stride.y)
+            .param("stride_x", self.conv.stride.x)
             .layout("dy", dy)
             .threads(to.positions() * to.c4())
     }
 
     /// Creates the kernel with one thread per pixel and four channels of the input.
     fn gather(&self, cx: &KernelContext) -> Kernel {
-        let (dy, w, dx) = (cx.inputs[0], cx.inputs[1].ty.shape, cx.outputs[0]);
+        let (dy, w, dx) = (cx.inputs[0], kernels::weights(cx), cx.outputs[0]);
         let (ys, xs) = (dy.ty.shape, dx.ty.shape);
         let depthwise = self.conv.is_depthwise(xs, w);
         let dispatch = Dispatch::new("conv2d/input_grad")
@@ -144,17 +147,12 @@ impl Conv2dInputGrad {
             .param("w_out", ys.w)
             .param("c4_in", xs.c4())
             .param("c4_out", ys.c4())
-            .param("rows", w.w)
+            .param("rows", w.in_channels)
             .param("c_out", ys.c)
             .param("c_out_group", ys.c / self.conv.groups)
             .layout("dy", dy)
             .layout("dx", dx)
-            .window(
-                (w.n, w.h),
-                self.conv.stride,
-                self.conv.dilation,
-                (self.conv.padding.top, self.conv.padding.left),
-            )
+            .window(w.size(), self.conv.stride, self.conv.dilation, self.conv.padding)
             .threads(xs.positions() * xs.c4());
         Kernel::single("gather", dispatch)
     }
@@ -162,16 +160,16 @@ impl Conv2dInputGrad {
 
 /// Creates the dispatch that rotates the weights by 180 degrees and exchanges input and output
 /// channels.
-fn turn(w: Shape, depthwise: bool) -> Dispatch {
-    let blocks = if depthwise { (1, w.c4()) } else { (w.c4(), w.w.div_ceil(4)) };
+fn turn(w: KernelShape, depthwise: bool) -> Dispatch {
+    let blocks = if depthwise { (1, w.c4_out()) } else { (w.c4_out(), w.in_channels.div_ceil(4)) };
     Dispatch::new("conv2d/turn_weights")
         .when("depthwise", depthwise)
         .read("w", 1)
         .bind("turned", Operand::Scratch(0))
-        .param("taps", w.n * w.h)
+        .param("taps", w.taps())
         .param("c4_from", blocks.0)
         .param("c4_to", blocks.1)
-        .threads(w.n * w.h * blocks.0 * blocks.1)
+        .threads(w.taps() * blocks.0 * blocks.1)
 }
 
 impl Op for Conv2dInputGrad {
@@ -185,16 +183,16 @@ impl Op for Conv2dInputGrad {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 2)?;
-        let (dy, w) = (inputs[0].shape, inputs[1].shape);
+        let (dy, w) = (inputs[0].shape, KernelShape::of(inputs[1].shape));
         let x = self.input_shape(dy, w);
         expect_gradient(self.conv.output_shape(x, w)?, dy)?;
         Ok(vec![TensorType::f32(x)])
     }
 
     fn cost(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Cost {
-        let (dy, w) = (inputs[0].shape, inputs[1].shape);
+        let (dy, w) = (inputs[0].shape, KernelShape::of(inputs[1].shape));
         Cost {
-            multi_adds: dy.len() as u64 * (w.n * w.h * w.w) as u64,
+            multi_adds: dy.len() as u64 * w.reduction() as u64,
             bytes: bytes(inputs) + bytes(outputs),
         }
     }
@@ -207,7 +205,9 @@ impl Op for Conv2dInputGrad {
     fn cpu_scratch(&self, inputs: &[TensorType], outputs: &[TensorType], threads: usize) -> u64 {
         input_grad_cpu::scratch(
             &self.conv,
-            (inputs[0].shape, inputs[1].shape, outputs[0].shape),
+            inputs[0].shape,
+            KernelShape::of(inputs[1].shape),
+            outputs[0].shape,
             threads,
         )
     }
@@ -215,7 +215,7 @@ impl Op for Conv2dInputGrad {
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let mut all = self.through_forward(cx);
         // Factor by which spreading multiplies the number of products.
-        let wasted = self.conv.stride.0 * self.conv.stride.1;
+        let wasted = self.conv.stride.y * self.conv.stride.x;
         all.insert(if wasted > WORTH_SPREADING { 0 } else { all.len() }, self.gather(cx));
         all
     }

@@ -8,7 +8,7 @@ use super::cpu::floats;
 use super::product::{View, of_views};
 use super::{Conv2d, multiply};
 use crate::ops::window::Axis;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{KernelShape, Shape, Tensor};
 use rayon::prelude::*;
 
 /// Floats of a block of the gradient: small enough to stay in the L2 cache.
@@ -18,10 +18,9 @@ const BLOCK: usize = 1 << 16;
 const PIXELS: usize = 128;
 
 pub(super) fn run(conv: &Conv2d, dy: &Tensor, w: &Tensor, dx: &mut Tensor) {
-    let (xs, ws) = (dx.shape(), w.shape());
-    let (rows, columns) = conv.axes(xs, (ws.n, ws.h));
-    let transposed =
-        if conv.groups == 1 { transposed_taps(w.f32(), (ws.w, ws.c)) } else { Vec::new() };
+    let (xs, ws) = (dx.shape(), KernelShape::of(w.shape()));
+    let (rows, columns) = conv.axes(xs, ws.size());
+    let transposed = if conv.groups == 1 { transposed_taps(w.f32(), ws) } else { Vec::new() };
     let w = if conv.groups == 1 { &transposed } else { w.f32() };
     let call = Call { conv, rows, columns, dy: dy.f32(), ys: dy.shape(), w, ws, xs };
     let row = xs.w * xs.c;
@@ -51,7 +50,7 @@ fn lines_per_block(xs: Shape) -> usize {
 
 /// Returns the bytes that [`run`] allocates in addition to inputs and output: the transposed
 /// weights, and per thread the contributions of a block's outputs through a tap.
-pub(super) fn scratch(conv: &Conv2d, (ys, ws, xs): (Shape, Shape, Shape), threads: usize) -> u64 {
+pub(super) fn scratch(conv: &Conv2d, ys: Shape, ws: KernelShape, xs: Shape, threads: usize) -> u64 {
     if conv.groups != 1 {
         return 0;
     }
@@ -63,9 +62,10 @@ pub(super) fn scratch(conv: &Conv2d, (ys, ws, xs): (Shape, Shape, Shape), thread
 /// Transposes the matrix of each tap from `[C, O]` to `[O, C]`. Every block of the gradient
 /// multiplies by it, and the product would otherwise gather its columns element by element each
 /// time.
-fn transposed_taps(w: &[f32], (inputs, outputs): (usize, usize)) -> Vec<f32> {
+fn transposed_taps(w: &[f32], shape: KernelShape) -> Vec<f32> {
     /// Columns that are read together: one cache line.
     const LINE: usize = 16;
+    let (inputs, outputs) = (shape.in_channels, shape.out_channels);
     let mut transposed = vec![0.0; w.len()];
     if w.is_empty() {
         return transposed;
@@ -90,7 +90,7 @@ struct Call<'a> {
     ys: Shape,
     /// `[O, C]` per tap without groups, else `[C, O]` as usual.
     w: &'a [f32],
-    ws: Shape,
+    ws: KernelShape,
     xs: Shape,
 }
 
@@ -108,11 +108,11 @@ impl Call<'_> {
         }
         dx.fill(0.0);
         let mut contributions = Vec::new();
-        for ky in 0..ws.n {
+        for ky in 0..ws.height {
             // The outputs that read these rows through a row of the kernel are contiguous for any
             // stride.
             let lines = self.rows.windows(ky, first..end, ys.h);
-            for kx in 0..ws.h {
+            for kx in 0..ws.width {
                 let across = self.columns.windows(kx, 0..xs.w, ys.w);
                 if lines.is_empty() || across.is_empty() {
                     continue;
@@ -166,7 +166,7 @@ impl Call<'_> {
 
     fn grouped(&self, image: usize, first: usize, dx: &mut [f32]) {
         let (xs, ws, ys) = (self.xs, self.ws, self.ys);
-        let (inputs, outputs) = (ws.w, ys.c / self.conv.groups);
+        let (inputs, outputs) = (ws.in_channels, ys.c / self.conv.groups);
         dx.fill(0.0);
         for (iy, line) in (first..).zip(dx.chunks_exact_mut(xs.w * xs.c)) {
             for (ix, dx) in line.chunks_exact_mut(xs.c).enumerate() {

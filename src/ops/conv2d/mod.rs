@@ -23,55 +23,18 @@ use super::kernel::{Kernel, KernelContext};
 use super::window::Axis;
 use super::{Activation, Cost, Op, Packing, bytes, expect_f32};
 use crate::error::{Result, error};
+use crate::geometry::{Padding, Size, Spacing};
 use crate::graph::{Backward, Scope, ValueId};
-use crate::tensor::{Shape, Tensor, TensorType};
-
-/// Rows and columns of zeros around the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Padding {
-    /// Rows above.
-    pub top: usize,
-    /// Rows below.
-    pub bottom: usize,
-    /// Columns to the left.
-    pub left: usize,
-    /// Columns to the right.
-    pub right: usize,
-}
-
-impl Padding {
-    /// Creates equal padding on all four sides.
-    pub const fn all(p: usize) -> Self {
-        Self { top: p, bottom: p, left: p, right: p }
-    }
-
-    /// Creates PyTorch's usual padding, `dilation * (k - 1) / 2` on every side, with which an odd
-    /// kernel with stride 1 preserves the size.
-    pub const fn same(kernel: usize, dilation: usize) -> Self {
-        Self::all(dilation * (kernel - 1) / 2)
-    }
-
-    /// Creates TensorFlow's `SAME` padding: the output has size `ceil(size / stride)`, and an odd
-    /// total puts the extra row or column at the bottom or right. `shape` is the input's.
-    pub fn tf_same(shape: Shape, kernel: usize, stride: usize, dilation: usize) -> Self {
-        let split = |size: usize| {
-            let needed = (size.div_ceil(stride) - 1) * stride + dilation * (kernel - 1) + 1;
-            let total = needed.saturating_sub(size);
-            (total / 2, total - total / 2)
-        };
-        let ((top, bottom), (left, right)) = (split(shape.h), split(shape.w));
-        Self { top, bottom, left, right }
-    }
-}
+use crate::tensor::{KernelShape, Shape, Tensor, TensorType};
 
 /// Convolution of `[x, w, bias?, residual?]`: `x` `[N, H, W, C]`, `w` `[kh, kw, C / groups, O]`,
 /// `bias` `[1 or N, 1, 1, O]`, `residual` of the output's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2d {
-    /// Vertical and horizontal stride.
-    pub stride: (usize, usize),
-    /// Vertical and horizontal distance between the kernel's taps (the atrous rate).
-    pub dilation: (usize, usize),
+    /// Distance between neighboring windows.
+    pub stride: Spacing,
+    /// Distance between neighboring taps of the kernel (the atrous rate).
+    pub dilation: Spacing,
     /// Zeros around the input.
     pub padding: Padding,
     /// Number of groups; each group of output channels reads only its own group of input channels.
@@ -87,8 +50,8 @@ pub struct Conv2d {
 impl Default for Conv2d {
     fn default() -> Self {
         Self {
-            stride: (1, 1),
-            dilation: (1, 1),
+            stride: Spacing::ONE,
+            dilation: Spacing::ONE,
             padding: Padding::default(),
             groups: 1,
             bias: false,
@@ -102,8 +65,8 @@ impl Conv2d {
     /// Creates a convolution with equal stride, dilation and padding along both axes.
     pub fn square(stride: usize, dilation: usize, padding: usize) -> Self {
         Self {
-            stride: (stride, stride),
-            dilation: (dilation, dilation),
+            stride: Spacing::square(stride),
+            dilation: Spacing::square(dilation),
             padding: Padding::all(padding),
             ..Self::default()
         }
@@ -116,13 +79,16 @@ impl Conv2d {
 
     /// Returns whether the convolution is depthwise: each output channel reads the input channel of
     /// the same index.
-    pub fn is_depthwise(&self, x: Shape, w: Shape) -> bool {
-        self.groups == x.c && w.w == 1 && w.c == x.c
+    pub fn is_depthwise(&self, x: Shape, w: KernelShape) -> bool {
+        self.groups == x.c && w.in_channels == 1 && w.out_channels == x.c
     }
 
     /// Returns whether the convolution is a single matrix product over pixels.
-    pub fn is_pointwise(&self, w: Shape) -> bool {
-        (w.n, w.h, self.stride, self.padding, self.groups) == (1, 1, (1, 1), Padding::default(), 1)
+    pub fn is_pointwise(&self, w: KernelShape) -> bool {
+        w.taps() == 1
+            && self.stride == Spacing::ONE
+            && self.padding == Padding::default()
+            && self.groups == 1
     }
 
     /// Returns the convolution without bias, residual and activation.
@@ -131,7 +97,7 @@ impl Conv2d {
     }
 
     /// Returns the windows of the outputs along the rows and columns of the input.
-    fn axes(&self, x: Shape, kernel: (usize, usize)) -> (Axis, Axis) {
+    fn axes(&self, x: Shape, kernel: Size) -> (Axis, Axis) {
         let p = self.padding;
         let axis = |size, kernel, stride, dilation, before, after| Axis {
             size,
@@ -142,16 +108,16 @@ impl Conv2d {
             after,
         };
         (
-            axis(x.h, kernel.0, self.stride.0, self.dilation.0, p.top, p.bottom),
-            axis(x.w, kernel.1, self.stride.1, self.dilation.1, p.left, p.right),
+            axis(x.h, kernel.height, self.stride.y, self.dilation.y, p.top, p.bottom),
+            axis(x.w, kernel.width, self.stride.x, self.dilation.x, p.left, p.right),
         )
     }
 
-    fn output_shape(&self, x: Shape, w: Shape) -> Result<Shape> {
-        if self.stride.0 == 0
-            || self.stride.1 == 0
-            || self.dilation.0 == 0
-            || self.dilation.1 == 0
+    fn output_shape(&self, x: Shape, w: KernelShape) -> Result<Shape> {
+        if self.stride.y == 0
+            || self.stride.x == 0
+            || self.dilation.y == 0
+            || self.dilation.x == 0
             || self.groups == 0
         {
             return Err(error!(
@@ -159,17 +125,17 @@ impl Conv2d {
                 "stride, dilation and groups must be at least 1, got {self:?}"
             ));
         }
-        if w.is_empty() || w.w.saturating_mul(self.groups) != x.c {
-            let expected = w.w.saturating_mul(self.groups);
+        let expected = w.in_channels.saturating_mul(self.groups);
+        if w.is_empty() || expected != x.c {
             return Err(error!(
                 Graph,
                 "expected {expected} input channels, got {} (input {x}, kernel {w})", x.c
             ));
         }
-        if !w.c.is_multiple_of(self.groups) {
+        if !w.out_channels.is_multiple_of(self.groups) {
             return Err(error!(
                 Graph,
-                "{} output channels cannot be split into {} groups", w.c, self.groups
+                "{} output channels cannot be split into {} groups", w.out_channels, self.groups
             ));
         }
         let extent = |size: usize, before: usize, after: usize, k: usize, s: usize, d: usize| {
@@ -178,9 +144,9 @@ impl Conv2d {
             if padded < span { 0 } else { (padded - span) / s + 1 }
         };
         let p = self.padding;
-        let h = extent(x.h, p.top, p.bottom, w.n, self.stride.0, self.dilation.0);
-        let width = extent(x.w, p.left, p.right, w.h, self.stride.1, self.dilation.1);
-        Ok(Shape::new(x.n, h, width, w.c))
+        let h = extent(x.h, p.top, p.bottom, w.height, self.stride.y, self.dilation.y);
+        let width = extent(x.w, p.left, p.right, w.width, self.stride.x, self.dilation.x);
+        Ok(Shape::new(x.n, h, width, w.out_channels))
     }
 }
 
@@ -190,14 +156,7 @@ impl Op for Conv2d {
     }
 
     fn attributes(&self) -> String {
-        let pair = |(a, b): (usize, usize)| if a == b { a.to_string() } else { format!("{a}x{b}") };
-        let mut text = format!("s{} d{}", pair(self.stride), pair(self.dilation));
-        let p = self.padding;
-        if p == Padding::all(p.top) {
-            text += &format!(" p{}", p.top);
-        } else {
-            text += &format!(" p{}/{}/{}/{}", p.top, p.bottom, p.left, p.right);
-        }
+        let mut text = format!("s{} d{} p{}", self.stride, self.dilation, self.padding);
         if self.groups > 1 {
             text += &format!(" g{}", self.groups);
         }
@@ -212,8 +171,7 @@ impl Op for Conv2d {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         expect_f32(inputs, 2 + usize::from(self.bias) + usize::from(self.residual))?;
-        let (x, w) = (inputs[0].shape, inputs[1].shape);
-        let y = self.output_shape(x, w)?;
+        let y = self.output_shape(inputs[0].shape, KernelShape::of(inputs[1].shape))?;
         if self.bias {
             let b = inputs[2].shape;
             if (b.h, b.w, b.c) != (1, 1, y.c) || (b.n != 1 && b.n != y.n) {
@@ -230,8 +188,8 @@ impl Op for Conv2d {
     }
 
     fn cost(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Cost {
-        let (w, y) = (inputs[1].shape, outputs[0].shape);
-        let multi_adds = y.len() as u64 * (w.n * w.h * w.w) as u64;
+        let reduction = KernelShape::of(inputs[1].shape).reduction();
+        let multi_adds = outputs[0].shape.len() as u64 * reduction as u64;
         Cost { multi_adds, bytes: bytes(inputs) + bytes(outputs) }
     }
 
@@ -241,7 +199,13 @@ impl Op for Conv2d {
     }
 
     fn cpu_scratch(&self, inputs: &[TensorType], outputs: &[TensorType], threads: usize) -> u64 {
-        cpu::scratch(self, (inputs[0].shape, inputs[1].shape, outputs[0].shape), threads)
+        cpu::scratch(
+            self,
+            inputs[0].shape,
+            KernelShape::of(inputs[1].shape),
+            outputs[0].shape,
+            threads,
+        )
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
@@ -258,20 +222,19 @@ impl Op for Conv2d {
 }
 
 impl Scope<'_> {
-    /// Adds a convolution with a `kernel` `(kh, kw)` and `c_out` output channels. Its parameters
+    /// Adds a convolution with a kernel of `kernel` taps and `c_out` output channels. Its parameters
     /// are `NAME.weight` and, if `conv.bias` is set, `NAME.bias`.
     pub fn conv2d(
         &mut self,
         name: &str,
         conv: Conv2d,
         x: ValueId,
-        kernel: (usize, usize),
+        kernel: Size,
         c_out: usize,
     ) -> Result<ValueId> {
-        let c_in = self.shape(x).c;
+        let c_in = self.shape(x).c / conv.groups.max(1);
         let mut here = self.scope(name);
-        let w =
-            here.param("weight", Shape::new(kernel.0, kernel.1, c_in / conv.groups.max(1), c_out));
+        let w = here.param("weight", KernelShape::new(kernel, c_in, c_out).shape());
         let mut inputs = vec![x, w];
         if conv.bias {
             inputs.push(here.param("bias", Shape::vector(c_out)));

@@ -6,9 +6,10 @@
 
 use super::{Conv2d, weight_grad_cpu};
 use crate::error::Result;
+use crate::geometry::Size;
 use crate::ops::kernel::{Caps, Dispatch, Kernel, KernelContext, Operand};
 use crate::ops::{Cost, Op, bytes, expect_f32, expect_gradient};
-use crate::tensor::{Shape, Tensor, TensorType};
+use crate::tensor::{KernelShape, Shape, Tensor, TensorType};
 
 /// `dw` `[kh, kw, C / groups, O]` from `[x, dy]`: the convolution's input `[N, H, W, C]`, and the
 /// gradient of its output.
@@ -16,8 +17,8 @@ use crate::tensor::{Shape, Tensor, TensorType};
 pub struct Conv2dWeightGrad {
     /// The convolution. Its bias, residual and activation are ignored.
     pub conv: Conv2d,
-    /// Height and width of the kernel.
-    pub kernel: (usize, usize),
+    /// Columns and rows of the kernel's taps.
+    pub kernel: Size,
 }
 
 /// `vec4`s of input and output channels that a thread computes.
@@ -63,26 +64,26 @@ fn lines_per_part(lines: usize, threads: usize, bytes: u64, caps: &Caps) -> usiz
 }
 
 impl Conv2dWeightGrad {
-    fn weights_shape(&self, x: Shape, dy: Shape) -> Shape {
-        Shape::new(self.kernel.0, self.kernel.1, x.c / self.conv.groups.max(1), dy.c)
+    fn weights_shape(&self, x: Shape, dy: Shape) -> KernelShape {
+        KernelShape::new(self.kernel, x.c / self.conv.groups.max(1), dy.c)
     }
 
     /// Returns the kernel whose threads compute a tile, or without a tile four output channels of
     /// one input channel of a group.
     fn kernel(&self, cx: &KernelContext, tile: Option<Tile>) -> Kernel {
         let (x, dy, dw) = (cx.inputs[0], cx.inputs[1], cx.outputs[0]);
-        let (xs, ys, ws) = (x.ty.shape, dy.ty.shape, dw.ty.shape);
+        let (xs, ys, ws) = (x.ty.shape, dy.ty.shape, KernelShape::of(dw.ty.shape));
         let depthwise = self.conv.is_depthwise(xs, ws);
-        let (taps, lines) = (ws.n * ws.h, ys.n * ys.h);
-        let across = tile.map_or(ws.w * ys.c4(), |tile| tile.threads(xs.c4(), ys.c4()));
-        let size = taps * ws.w * ws.c4();
+        let (taps, lines) = (ws.taps(), ys.n * ys.h);
+        let across = tile.map_or(ws.in_channels * ys.c4(), |tile| tile.threads(xs.c4(), ys.c4()));
+        let size = taps * ws.in_channels * ws.c4_out();
         let per_part = lines_per_part(lines, taps * across, 16 * size as u64, cx.caps);
         let parts = lines.div_ceil(per_part);
         let single_part = parts == 1;
         let (to, pitch, offset) = if single_part {
             (Operand::Output(0), dw.pitch, dw.offset)
         } else {
-            (Operand::Scratch(0), ws.c4() as u32, 0)
+            (Operand::Scratch(0), ws.c4_out() as u32, 0)
         };
         let sums = Dispatch::new("conv2d/weight_grad")
             .when("tiled", tile.is_some())
@@ -98,14 +99,9 @@ impl Conv2dWeightGrad {
             .param("w_out", ys.w)
             .param("c_in", xs.c)
             .param("c_out", ys.c)
-            .param("rows", ws.w)
+            .param("rows", ws.in_channels)
             .param("c_out_group", ys.c / self.conv.groups)
-            .window(
-                (ws.n, ws.h),
-                self.conv.stride,
-                self.conv.dilation,
-                (self.conv.padding.top, self.conv.padding.left),
-            )
+            .window(ws.size(), self.conv.stride, self.conv.dilation, self.conv.padding)
             .param("lines", lines)
             .param("lines_per_part", per_part)
             .param("parts", parts)
@@ -124,8 +120,8 @@ impl Conv2dWeightGrad {
         let add = Dispatch::new("conv2d/weight_grad_sum")
             .bind("part", Operand::Scratch(0))
             .write("dw", 0)
-            .param("pixels", taps * ws.w)
-            .param("c4", ws.c4())
+            .param("pixels", taps * ws.in_channels)
+            .param("c4", ws.c4_out())
             .param("parts", parts)
             .layout("dw", dw)
             .threads(size);
@@ -139,7 +135,8 @@ impl Op for Conv2dWeightGrad {
     }
 
     fn attributes(&self) -> String {
-        format!("{}x{} {}", self.kernel.0, self.kernel.1, self.conv.plain().attributes())
+        let Size { width, height } = self.kernel;
+        format!("{height}x{width} {}", self.conv.plain().attributes())
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
@@ -147,13 +144,13 @@ impl Op for Conv2dWeightGrad {
         let (x, dy) = (inputs[0].shape, inputs[1].shape);
         let w = self.weights_shape(x, dy);
         expect_gradient(self.conv.output_shape(x, w)?, dy)?;
-        Ok(vec![TensorType::f32(w)])
+        Ok(vec![TensorType::f32(w.shape())])
     }
 
     fn cost(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Cost {
-        let (dy, w) = (inputs[1].shape, outputs[0].shape);
+        let (dy, w) = (inputs[1].shape, KernelShape::of(outputs[0].shape));
         Cost {
-            multi_adds: dy.len() as u64 * (w.n * w.h * w.w) as u64,
+            multi_adds: dy.len() as u64 * w.reduction() as u64,
             bytes: bytes(inputs) + bytes(outputs),
         }
     }
@@ -166,15 +163,16 @@ impl Op for Conv2dWeightGrad {
     fn cpu_scratch(&self, inputs: &[TensorType], outputs: &[TensorType], threads: usize) -> u64 {
         weight_grad_cpu::scratch(
             &self.conv,
-            (inputs[0].shape, inputs[1].shape, outputs[0].shape),
+            inputs[0].shape,
+            inputs[1].shape,
+            KernelShape::of(outputs[0].shape),
             threads,
         )
     }
 
     fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        if self.conv.groups > 1
-            || self.conv.is_depthwise(cx.inputs[0].ty.shape, cx.outputs[0].ty.shape)
-        {
+        let dw = KernelShape::of(cx.outputs[0].ty.shape);
+        if self.conv.groups > 1 || self.conv.is_depthwise(cx.inputs[0].ty.shape, dw) {
             return vec![self.kernel(cx, None)];
         }
         let (c4_in, c4_out) = (cx.inputs[0].ty.shape.c4(), cx.inputs[1].ty.shape.c4());

@@ -11,7 +11,7 @@ use super::cpu::floats;
 use super::multiply::add_products;
 use super::product::{View, of_views};
 use crate::ops::window::Axis;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{KernelShape, Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -26,8 +26,8 @@ const PIECE: usize = 1 << 13;
 const TASKS: usize = 16;
 
 pub(super) fn run(conv: &Conv2d, x: &Tensor, dy: &Tensor, dw: &mut Tensor) {
-    let (xs, ys, ws) = (x.shape(), dy.shape(), dw.shape());
-    let (rows, columns) = conv.axes(xs, (ws.n, ws.h));
+    let (xs, ys, ws) = (x.shape(), dy.shape(), KernelShape::of(dw.shape()));
+    let (rows, columns) = conv.axes(xs, ws.size());
     let call = Call { conv, rows, columns, x: x.f32(), xs, dy: dy.f32(), ys, ws };
     let lines = ys.n * ys.h;
     let (chunk, parts) = split(conv, ws, lines);
@@ -57,20 +57,20 @@ pub(super) fn run(conv: &Conv2d, x: &Tensor, dy: &Tensor, dw: &mut Tensor) {
 }
 
 /// Returns the floats per task and the number of parts that the lines are split into.
-fn split(conv: &Conv2d, ws: Shape, lines: usize) -> (usize, usize) {
-    let chunk = if conv.groups == 1 { ROWS * ws.c } else { ws.len() };
+fn split(conv: &Conv2d, ws: KernelShape, lines: usize) -> (usize, usize) {
+    let chunk = if conv.groups == 1 { ROWS * ws.out_channels } else { ws.len() };
     (chunk, TASKS.div_ceil(ws.len().div_ceil(chunk)).min(lines))
 }
 
 /// Returns the bytes that [`run`] allocates in addition to inputs and output: the sums of all
 /// parts, and per thread an im2col block.
-pub(super) fn scratch(conv: &Conv2d, (xs, ys, ws): (Shape, Shape, Shape), threads: usize) -> u64 {
+pub(super) fn scratch(conv: &Conv2d, xs: Shape, ys: Shape, ws: KernelShape, threads: usize) -> u64 {
     if ws.is_empty() {
         return 0;
     }
     let (_, parts) = split(conv, ws, ys.n * ys.h);
     let sums = if parts == 1 { 0 } else { floats(ws.len()).saturating_mul(parts as u64) };
-    let columns = ws.n * ws.h * xs.c;
+    let columns = ws.taps() * xs.c;
     let block = if conv.groups != 1 || conv.is_pointwise(ws) {
         0
     } else {
@@ -88,7 +88,7 @@ struct Call<'a> {
     xs: Shape,
     dy: &'a [f32],
     ys: Shape,
-    ws: Shape,
+    ws: KernelShape,
 }
 
 /// The input channels of a tap that a task needs.
@@ -165,8 +165,8 @@ impl Call<'_> {
             let (tap, channel) = (row / c, row % c);
             let channels = (c - channel).min(first + count - row);
             segments.push(Segment {
-                ky: tap / self.ws.h,
-                kx: tap % self.ws.h,
+                ky: tap / self.ws.width,
+                kx: tap % self.ws.width,
                 channel,
                 channels,
                 at: row - first,
@@ -198,20 +198,20 @@ impl Call<'_> {
     fn sums(&self, lines: Range<usize>, out: &mut [f32]) {
         let (xs, ws, ys) = (self.xs, self.ws, self.ys);
         let depthwise = self.conv.is_depthwise(xs, ws);
-        let (inputs, outputs) = (ws.w, ys.c / self.conv.groups);
+        let (inputs, outputs) = (ws.in_channels, ys.c / self.conv.groups);
         out.fill(0.0);
         for line in lines {
             let (image, oy) = (line / ys.h, line % ys.h);
             for ky in self.rows.taps(oy) {
                 let iy = self.rows.position(oy, ky);
-                for kx in 0..ws.h {
-                    let dw = &mut out[ws.index(ky, kx, 0, 0)..][..ws.w * ws.c];
+                for kx in 0..ws.width {
+                    let dw = &mut out[ws.index(ky, kx, 0, 0)..][..ws.in_channels * ws.out_channels];
                     let across = self.columns.windows(kx, 0..xs.w, ys.w);
                     if depthwise && !across.is_empty() {
                         let x = &self.x
                             [xs.index(image, iy, self.columns.position(across.start, kx), 0)..];
                         let dy = &self.dy[(line * ys.w + across.start) * ys.c..];
-                        add_products(dw, (x, self.conv.stride.1 * xs.c), (dy, ys.c), across.len());
+                        add_products(dw, (x, self.conv.stride.x * xs.c), (dy, ys.c), across.len());
                         continue;
                     }
                     for ox in across {

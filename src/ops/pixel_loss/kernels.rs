@@ -86,7 +86,7 @@ fn common(op: &SegmentationLoss, shader: &'static str, grid: Grid, cx: &KernelCo
     let (from, loss) = (x.ty.shape, &op.pixel);
     let dice = loss.dice.unwrap_or(super::Dice { weight: 0.0, smooth: 0.0 });
     let dispatch = Dispatch::new(shader)
-        .when("resized", (from.h, from.w) != (to.h, to.w))
+        .when("resized", from.size() != to.size())
         .read("x", 0)
         .read("labels", 1)
         .param("count", to.positions())

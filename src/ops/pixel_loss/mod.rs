@@ -164,7 +164,7 @@ impl SegmentationLoss {
     }
 
     fn grid(&self, from: Shape, to: Shape) -> bilinear::Grid {
-        bilinear::Grid::new(from, (to.h, to.w), self.align_corners, None)
+        bilinear::Grid::new(from, to.size(), self.align_corners, None)
     }
 }
 
@@ -214,7 +214,7 @@ impl Op for SegmentationLoss {
                 "expected labels u32 [{n}, H, W, 1], got {:?} {got}", labels.dtype
             ));
         }
-        bilinear::infer(logits, (expected.h, expected.w), None)?;
+        bilinear::infer(logits, expected.size(), None)?;
         if self.pixel.weighted && inputs[2] != TensorType::f32(Shape::vector(logits.shape.c)) {
             return Err(error!(
                 Graph,

@@ -117,6 +117,7 @@ mod tests {
     use super::super::{EndRecord, EvaluationRecord, StartRecord, StepRecord};
     use super::*;
     use crate::eval::Confusion;
+    use crate::geometry::Size;
 
     const NASTY: &str = "</title><script>alert('x')</script>&\"{{samples}}";
 
@@ -149,8 +150,8 @@ mod tests {
             reason: NASTY.into(),
             ..Default::default()
         }));
-        let image = Image::new(2, 2, vec![90; 12]).unwrap();
-        let map = |labels: [u16; 4]| LabelMap::new(2, 2, labels.to_vec()).unwrap();
+        let image = Image::new(Size::square(2), vec![90; 12]).unwrap();
+        let map = |labels: [u16; 4]| LabelMap::new(Size::square(2), labels.to_vec()).unwrap();
         let sample = Sample {
             name: NASTY.into(),
             image,
@@ -217,7 +218,7 @@ mod tests {
     #[test]
     fn samples_of_two_sizes_are_refused_by_name() {
         let mut data = data();
-        data.samples[0].truth = LabelMap::new(1, 1, vec![0]).unwrap();
+        data.samples[0].truth = LabelMap::new(Size::square(1), vec![0]).unwrap();
         data.samples[0].name = "street".into();
         let error = page(&data).unwrap_err().to_string();
         assert!(error.contains("street") && error.contains("1 x 1"), "{error}");

@@ -2,6 +2,7 @@
 
 use super::{ReportData, Sample, escape, percent, swatch};
 use crate::error::{Result, error};
+use crate::geometry::Size;
 use crate::image::{ClassTable, Image, LabelMap, resample};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -30,17 +31,11 @@ pub(super) fn section(data: &ReportData) -> Result<String> {
 }
 
 fn card(sample: &Sample, table: &ClassTable, ignored: &[u32]) -> Result<String> {
-    let size = (sample.image.width, sample.image.height);
+    let size = sample.image.size();
     for (kind, map) in [("truth", &sample.truth), ("prediction", &sample.prediction)] {
-        if (map.width, map.height) != size {
-            return Err(error!(
-                Usage,
-                "the {kind} has {} x {} pixels, but the image has {} x {}",
-                map.width,
-                map.height,
-                size.0,
-                size.1
-            ));
+        if map.size() != size {
+            let got = map.size();
+            return Err(error!(Usage, "the {kind} has {got} pixels, but the image has {size}"));
         }
     }
     let counts = |t: &u16| !ignored.contains(&u32::from(*t)) && usize::from(*t) < table.len();
@@ -50,7 +45,7 @@ fn card(sample: &Sample, table: &ClassTable, ignored: &[u32]) -> Result<String> 
         .fold((0u64, 0u64), |(total, correct), (t, p)| (total + 1, correct + u64::from(t == p)));
     let accuracy = (total > 0).then(|| correct as f64 / total as f64);
     let to = shrunk(size);
-    let photo = Image::new(to.0, to.1, resample(&sample.image.rgb, size, to)?.into_owned())?;
+    let photo = Image::new(to, resample(&sample.image.rgb, size, to)?.into_owned())?;
     let images = [
         ("image", photo.jpeg()?, "jpeg"),
         ("truth", mask(&sample.truth, to, table)?.png()?, "png"),
@@ -61,9 +56,9 @@ fn card(sample: &Sample, table: &ClassTable, ignored: &[u32]) -> Result<String> 
         .iter()
         .map(|(kind, bytes, format)| {
             let data = BASE64_STANDARD.encode(bytes);
-            let (w, h) = to;
+            let Size { width, height } = to;
             format!(
-                "<figure><img width=\"{w}\" height=\"{h}\" alt=\"{kind} of {name}\" src=\"data:image/{format};base64,{data}\">\
+                "<figure><img width=\"{width}\" height=\"{height}\" alt=\"{kind} of {name}\" src=\"data:image/{format};base64,{data}\">\
                  <figcaption>{kind}</figcaption></figure>"
             )
         })
@@ -74,23 +69,20 @@ fn card(sample: &Sample, table: &ClassTable, ignored: &[u32]) -> Result<String> 
     ))
 }
 
-fn shrunk((w, h): (usize, usize)) -> (usize, usize) {
-    let long = w.max(h);
-    if long <= LONGEST {
-        (w, h)
-    } else {
-        ((w * LONGEST / long).max(1), (h * LONGEST / long).max(1))
-    }
+fn shrunk(size: Size) -> Size {
+    let long = size.width.max(size.height);
+    if long <= LONGEST { size } else { size.map(|side| (side * LONGEST / long).max(1)) }
 }
 
 /// Draws labels in the classes' colors, sampled at pixel centers.
-fn mask(map: &LabelMap, (w, h): (usize, usize), table: &ClassTable) -> Result<Image> {
+fn mask(map: &LabelMap, size: Size, table: &ClassTable) -> Result<Image> {
+    let Size { width: w, height: h } = size;
     let center = |i: usize, of: usize, from: usize| ((2 * i + 1) * from / (2 * of)).min(from - 1);
-    let at = |(x, y): (usize, usize)| {
+    let at = |x: usize, y: usize| {
         map.labels[center(y, h, map.height) * map.width + center(x, w, map.width)]
     };
-    let rgb = (0..w * h).flat_map(|i| table.color(at((i % w, i / w)).into())).collect();
-    Image::new(w, h, rgb)
+    let rgb = (0..w * h).flat_map(|i| table.color(at(i % w, i / w).into())).collect();
+    Image::new(size, rgb)
 }
 
 #[cfg(test)]
@@ -100,10 +92,10 @@ mod tests {
     #[test]
     fn masks_shrink_without_new_labels() {
         let labels = (0..1000 * 4).map(|i| if i % 1000 < 500 { 1 } else { 2 }).collect();
-        let map = LabelMap::new(1000, 4, labels).unwrap();
+        let map = LabelMap::new(Size::new(1000, 4), labels).unwrap();
         let table = ClassTable::voc();
-        let to = shrunk((1000, 4));
-        assert_eq!(to, (480, 1));
+        let to = shrunk(Size::new(1000, 4));
+        assert_eq!(to, Size::new(480, 1));
         let small = mask(&map, to, &table).unwrap();
         let colors: Vec<&[u8]> = small.rgb.chunks_exact(3).collect();
         assert_eq!(colors[..240], vec![&table.color(1)[..]; 240]);

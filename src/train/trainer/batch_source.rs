@@ -50,7 +50,7 @@ mod tests {
             NetworkRecipe { backbone: Some("mobilenet_v2_0.1".into()), ..NetworkRecipe::default() };
         let initial = InitialModel::new(&network, &ClassTable::generic(3), 1, None).unwrap();
         let mut recipe = Recipe { network, batch: 2, accumulate: 2, ..Recipe::default() };
-        recipe.augmentation.crop = (33, 33);
+        recipe.augmentation.crop = crate::Size::square(33);
         let mut trainer = Trainer::new(
             &Device::Cpu,
             &initial.config,

@@ -3,6 +3,7 @@
 use super::stream::Target;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::files::Staged;
+use crate::geometry::Size;
 use crate::video::ffmpeg::{EXIT_TIMEOUT, file_url};
 use crate::video::process::Process;
 use crate::video::{Matrix, VideoInfo};
@@ -30,7 +31,7 @@ pub(super) struct Encoder {
     /// Number of input rows.
     rows: usize,
     /// Columns and rows added to make the size even, 0 or 1 each.
-    padding: (usize, usize),
+    padding: Size,
 }
 
 impl Encoder {
@@ -46,8 +47,8 @@ impl Encoder {
         let staged = Staged::create(path, &format!(".{extension}"))?;
         // Most players support only 4:2:0, for which many encoders require even sizes. So the last
         // column or row is repeated if necessary.
-        let padding = if masks { (0, 0) } else { (info.width % 2, info.height % 2) };
-        let (w, h) = (info.width + padding.0, info.height + padding.1);
+        let padding = if masks { Size::default() } else { info.size().map(|side| side % 2) };
+        let size = info.size().zip(padding, |side, added| side + added);
         let frame_rate =
             format!("{}/{}", info.frame_rate.numerator(), info.frame_rate.denominator());
         let mut command = Command::new("ffmpeg");
@@ -61,19 +62,12 @@ impl Encoder {
             "-pix_fmt",
             if masks { "gray" } else { "rgb24" },
         ]);
-        command.args([
-            "-video_size",
-            &format!("{w}x{h}"),
-            "-framerate",
-            &frame_rate,
-            "-i",
-            "pipe:0",
-        ]);
+        command.args(["-video_size", &size.to_string(), "-framerate", &frame_rate, "-i", "pipe:0"]);
         if masks {
             command.args(["-c:v", "ffv1", "-pix_fmt", "gray"]);
         } else {
             // Tag the file with the matrix that players assume for this size.
-            let (matrix, tag) = match Matrix::default_for(info.width, info.height) {
+            let (matrix, tag) = match Matrix::default_for(info.size()) {
                 Matrix::Bt601 => ("bt601", "smpte170m"),
                 Matrix::Bt709 => ("bt709", "bt709"),
             };
@@ -108,13 +102,13 @@ impl Encoder {
 
     /// Returns a frame with the last column and row repeated where the size is odd.
     fn padded<'a>(&self, frame: &'a [u8]) -> Cow<'a, [u8]> {
-        if self.padding == (0, 0) || frame.len() != self.row_bytes * self.rows {
+        if self.padding == Size::default() || frame.len() != self.row_bytes * self.rows {
             return Cow::Borrowed(frame);
         }
         let rows = frame
             .chunks_exact(self.row_bytes)
-            .chain(frame.rchunks_exact(self.row_bytes).take(self.padding.1));
-        rows.flat_map(|row| row.iter().chain(&row[self.row_bytes - 3 * self.padding.0..]))
+            .chain(frame.rchunks_exact(self.row_bytes).take(self.padding.height));
+        rows.flat_map(|row| row.iter().chain(&row[self.row_bytes - 3 * self.padding.width..]))
             .copied()
             .collect()
     }

@@ -12,6 +12,7 @@ pub(crate) use directory::frame_in;
 
 use super::{VideoInfo, kind};
 use crate::error::{Result, error};
+use crate::geometry::Size;
 use crate::image::{Image, LabelMap};
 use std::path::{MAIN_SEPARATOR, Path};
 use std::time::Duration;
@@ -27,11 +28,11 @@ pub enum Content {
 }
 
 impl Content {
-    /// Returns width and height.
-    pub fn size(&self) -> (usize, usize) {
+    /// Returns the width and height.
+    pub fn size(&self) -> Size {
         match self {
-            Content::Image(image) => (image.width, image.height),
-            Content::Mask(labels) => (labels.width, labels.height),
+            Content::Image(image) => image.size(),
+            Content::Mask(labels) => labels.size(),
         }
     }
 }
@@ -105,12 +106,9 @@ const CHROMA_KEY_GREEN: [u8; 3] = [0, 177, 64];
 
 /// Checks that a frame has the video's size and kind.
 fn check(content: &Content, info: &VideoInfo, masks: bool) -> Result<()> {
-    let (w, h) = content.size();
-    if (w, h) != (info.width, info.height) {
-        return Err(error!(
-            Usage,
-            "expected a frame of {} x {} pixels, got {w} x {h}", info.width, info.height
-        ));
+    let (got, expected) = (content.size(), info.size());
+    if got != expected {
+        return Err(error!(Usage, "expected a frame of {expected} pixels, got {got}"));
     }
     match (masks, content) {
         (true, Content::Image(_)) => Err(error!(Usage, "expected a mask, got an image")),

@@ -12,6 +12,7 @@ use crate::cli::console::{json, print, progress, say};
 use crate::cli::interrupt::{on_interrupt, unless_stopped};
 use crate::error::{Error, Result, error};
 use crate::files::json_path;
+use crate::geometry::Size;
 use crate::image::{LegendEntry, Tally, legend_table};
 use crate::text;
 use crate::video::{self, FrameRate, FrameSource, PixelFormat, Selection, VideoInfo};
@@ -44,7 +45,7 @@ pub(super) struct VideoArgs {
 
     /// Read raw frames of this size
     #[arg(long, value_name = "WxH", value_parser = size)]
-    raw_size: Option<(usize, usize)>,
+    raw_size: Option<Size>,
 
     /// Pixel format of raw frames: rgb24, bgr24, rgba, gray, yuv420p, nv12 or yuyv422 [default:
     /// rgb24]
@@ -56,9 +57,10 @@ pub(super) struct VideoArgs {
     raw_output: bool,
 }
 
-fn size(text: &str) -> Result<(usize, usize), String> {
-    let pair = text.split_once('x').and_then(|(w, h)| w.parse().ok().zip(h.parse().ok()));
-    pair.filter(|&(w, h)| w > 0 && h > 0).ok_or_else(|| "expected WxH, such as 640x480".to_owned())
+fn size(text: &str) -> Result<Size, String> {
+    let sides = text.split_once('x').and_then(|(w, h)| w.parse().ok().zip(h.parse().ok()));
+    let size = sides.map(|(width, height)| Size { width, height });
+    size.filter(|size| !size.is_empty()).ok_or_else(|| "expected WxH, such as 640x480".to_owned())
 }
 
 /// The result for a video.
@@ -74,9 +76,9 @@ struct Outcome<'a> {
     /// Whether a signal stopped it.
     stopped: bool,
     /// Width and height.
-    size: (usize, usize),
+    size: Size,
     /// Width and height of the network's input.
-    network_size: Option<(usize, usize)>,
+    network_size: Option<Size>,
     frames: u64,
     /// Frames per second at playback, as a fraction.
     rate: String,
@@ -102,7 +104,7 @@ struct Report<'a> {
 struct Sums {
     frames: u64,
     tally: Tally,
-    network_size: Option<(usize, usize)>,
+    network_size: Option<Size>,
     notes: Vec<String>,
 }
 
@@ -120,7 +122,7 @@ pub(super) fn run(args: &Args, plan: &VideoPlan) -> Result<()> {
         return Err(nothing());
     }
     let info = source.info().clone();
-    let (width, height) = frame_size(args, info.width, info.height);
+    let Size { width, height } = frame_size(args, info.size());
     let sink = plan.sink(&VideoInfo { width, height, ..info.clone() }, args, &tools)?;
     let mut sink = Writer::new(plan.output.display().to_string(), sink, &stop, GRACE)?;
     let bar = progress(info.frames, "frames", args.quiet);
@@ -146,7 +148,7 @@ pub(super) fn run(args: &Args, plan: &VideoPlan) -> Result<()> {
         output: &plan.output,
         error: read_error.as_ref().map(Error::to_string),
         stopped,
-        size: (info.width, info.height),
+        size: info.size(),
         network_size: sums.network_size,
         frames: sums.frames,
         rate: info.frame_rate.to_string(),
@@ -231,12 +233,12 @@ fn report(args: &Args, plan: &VideoPlan, tools: &Tools, outcome: Outcome) -> Res
             Report { device: &tools.device, weights, style: args.style.suffix(), video: outcome };
         json(&report)?
     } else {
-        let (w, h) = outcome.size;
+        let size = outcome.size;
         let notes: String =
             outcome.notes.iter().map(|n| format!("  note: {}\n", text::printable(n))).collect();
         let stopped = if outcome.stopped { ", stopped by a signal" } else { "" };
         format!(
-            "{} ({w}x{h}, {} fps) -> {}: {} frames in {:.1} s ({:.2} fps){stopped}\n{notes}{}",
+            "{} ({size}, {} fps) -> {}: {} frames in {:.1} s ({:.2} fps){stopped}\n{notes}{}",
             text::path(&plan.input),
             outcome.rate,
             text::path(&plan.output),

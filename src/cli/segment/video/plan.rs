@@ -82,7 +82,7 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
     };
     check_places(args, input, &output)?;
     let format = video.pixel_format.unwrap_or(PixelFormat::Rgb24);
-    let raw = video.raw_size.map(|(width, height)| RawFrames { width, height, format });
+    let raw = video.raw_size.map(|size| RawFrames { size, format });
     let selection = Selection { every: video.every, ..video.frames.unwrap_or_default() };
     Ok(Some(VideoPlan {
         input: input.clone(),

@@ -149,6 +149,7 @@ impl Drop for Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Size;
     use crate::image::Image;
     use std::sync::Mutex;
 
@@ -184,7 +185,7 @@ mod tests {
             Duration::from_millis(200),
         )?;
         for _ in 0..10 {
-            writer.write(Content::Image(Image::new(1, 1, vec![0; 3]).unwrap()), None)?;
+            writer.write(Content::Image(Image::new(Size::square(1), vec![0; 3]).unwrap()), None)?;
         }
         writer.finish()
     }

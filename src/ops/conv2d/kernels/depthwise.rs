@@ -1,7 +1,7 @@
 //! Depthwise convolution: blocks of pixels (`shaders/conv2d/depthwise_strips.wesl`), or one pixel
 //! per thread.
 
-use super::{Frame, direct, operands, reads_padding};
+use super::{Frame, direct, operands, reads_padding, weights};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 
@@ -18,8 +18,8 @@ const LOAD: usize = 8;
 /// Lists all candidates, the one expected to be fastest first: by the loads and multiplications of
 /// the threads, including those outside the image.
 pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
-    let w = cx.inputs[1].ty.shape;
-    let taps = w.n * w.h;
+    let w = weights(cx);
+    let taps = w.taps();
     let pixelwise = Kernel::single("depthwise", direct(conv, cx, "conv2d/depthwise"));
     let mut all = vec![(cx.outputs[0].ty.shape.positions() * taps * (2 * LOAD + 1), pixelwise)];
     all.extend(RUNS.into_iter().filter_map(|run| blocks(conv, cx, run)));
@@ -62,13 +62,13 @@ fn blocks(
     cx: &KernelContext,
     (run_x, run_y): (usize, usize),
 ) -> Option<(usize, Kernel)> {
-    let (w, y) = (cx.inputs[1].ty.shape, cx.outputs[0].ty.shape);
-    let taps = w.n * w.h;
+    let (w, y) = (weights(cx), cx.outputs[0].ty.shape);
+    let taps = w.taps();
     if taps > MAX_TAPS {
         return None;
     }
-    let rows = axis(y.h, run_y, w.n, conv.stride.0, conv.dilation.0)?;
-    let columns = axis(y.w, run_x, w.h, conv.stride.1, conv.dilation.1)?;
+    let rows = axis(y.h, run_y, w.height, conv.stride.y, conv.dilation.y)?;
+    let columns = axis(y.w, run_x, w.width, conv.stride.x, conv.dilation.x)?;
     let threads = y.n * rows.strips * columns.strips;
     let cost = threads * ((rows.loads * columns.loads + taps) * LOAD + taps * run_x * run_y);
     let dispatch = operands(Dispatch::new("conv2d/depthwise_strips"), conv, cx, Frame::of(cx))
@@ -77,8 +77,8 @@ fn blocks(
         .when("padded", reads_padding(conv, cx))
         .constant("RUN_X", run_x as u32)
         .constant("RUN_Y", run_y as u32)
-        .constant("TAPS_X", w.h as u32)
-        .constant("TAPS_Y", w.n as u32)
+        .constant("TAPS_X", w.width as u32)
+        .constant("TAPS_Y", w.height as u32)
         .constant("SPREAD_X", columns.spread as u32)
         .constant("SPREAD_Y", rows.spread as u32)
         .constant("COLUMNS", columns.loads as u32)

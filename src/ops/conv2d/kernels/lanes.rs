@@ -1,7 +1,7 @@
 //! Implicit GEMM in registers (`shaders/conv2d/lanes.wesl`): kernel families `subgroup` and
 //! `register`.
 
-use super::{Frame, operands, reads_padding};
+use super::{Frame, operands, reads_padding, weights};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
 
@@ -97,7 +97,7 @@ fn kernel(
     lanes: usize,
     subgroup: bool,
 ) -> Option<(f64, Kernel)> {
-    let (x, w) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape);
+    let (x, w) = (cx.inputs[0].ty.shape, weights(cx));
     let block = 4 * tile.n * tile.k;
     let crowded = !cx.caps.software && tile.m * tile.n > MAX_ACCUMULATORS;
     if conv.groups > 1
@@ -107,17 +107,17 @@ fn kernel(
     {
         return None;
     }
-    let (stride, dilation) = (conv.stride.1, conv.dilation.1);
+    let (stride, dilation) = (conv.stride.x, conv.dilation.x);
     // Pixels one dilation apart read the same columns; with a stride, neighbors do if nothing is
     // dilated.
     let (taps, step, spread) = match (tile.window, stride, dilation) {
         (false, ..) => (1, 1, 1),
-        (true, 1, _) => (w.h, dilation, 1),
-        (true, _, 1) => (w.h, 1, stride),
+        (true, 1, _) => (w.width, dilation, 1),
+        (true, _, 1) => (w.width, 1, stride),
         (true, ..) => return None,
     };
     let columns = (tile.m - 1) * spread + taps;
-    if tile.window && (w.h == 1 || columns > MAX_COLUMNS) {
+    if tile.window && (w.width == 1 || columns > MAX_COLUMNS) {
         return None;
     }
     let frame = if conv.is_pointwise(w) { Frame::one_row(cx) } else { Frame::of(cx) };
@@ -152,7 +152,7 @@ fn kernel(
         .param("step", step)
         .param("column_step", column_step)
         .groups(groups);
-    let steps = w.n * w.h.div_ceil(taps) * (x.c4() / tile.k);
+    let steps = w.height * w.width.div_ceil(taps) * (x.c4() / tile.k);
     let weights = taps * if subgroup { block / lanes } else { block };
     // Lanes outside the image and vec4s past the last channel count too: they are the waste of a
     // tile.

@@ -6,11 +6,11 @@ mod workgroup;
 
 use super::Conv2d;
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
-use crate::tensor::Shape;
+use crate::tensor::{KernelShape, Shape};
 
 /// Lists all candidates for a convolution, the one expected to be fastest first.
 pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
-    let (x, w) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape);
+    let (x, w) = (cx.inputs[0].ty.shape, weights(cx));
     if conv.is_depthwise(x, w) {
         return depthwise::list(conv, cx);
     }
@@ -34,6 +34,11 @@ pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
         direct(conv, cx, "conv2d/direct").when("grouped", conv.groups > 1),
     ));
     all
+}
+
+/// Returns the shape of the weights.
+pub(super) fn weights(cx: &KernelContext) -> KernelShape {
+    KernelShape::of(cx.inputs[1].ty.shape)
 }
 
 /// Shapes of input and output as a kernel addresses them.
@@ -70,7 +75,7 @@ fn direct(conv: &Conv2d, cx: &KernelContext, shader: &'static str) -> Dispatch {
 /// Sets bindings, sizes and epilogue, which all convolution shaders share
 /// (`shaders/conv2d/common.wesl`).
 fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame) -> Dispatch {
-    let (x, w, y) = (cx.inputs[0], cx.inputs[1].ty.shape, cx.outputs[0]);
+    let (x, w, y) = (cx.inputs[0], weights(cx), cx.outputs[0]);
     let Frame { x: xs, y: ys } = frame;
     let mut dispatch = dispatch
         .when(conv.activation.feature(), true)
@@ -88,7 +93,7 @@ fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame)
         .param("c_out", ys.c)
         .layout("x", x)
         .layout("y", y)
-        .window((w.n, w.h), conv.stride, conv.dilation, (conv.padding.top, conv.padding.left))
+        .window(w.size(), conv.stride, conv.dilation, conv.padding)
         .param("image", y.ty.shape.h * y.ty.shape.w);
     if conv.bias {
         let per_image = cx.inputs[2].ty.shape.n > 1;
@@ -107,13 +112,13 @@ fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame)
 
 /// Returns whether any tap of any pixel is outside the image.
 fn reads_padding(conv: &Conv2d, cx: &KernelContext) -> bool {
-    let (x, w, y) = (cx.inputs[0].ty.shape, cx.inputs[1].ty.shape, cx.outputs[0].ty.shape);
+    let (x, w, y) = (cx.inputs[0].ty.shape, weights(cx), cx.outputs[0].ty.shape);
     let past =
         |out: usize, stride: usize, k: usize, dilation: usize, before: usize, size: usize| {
             before > 0 || (out - 1) * stride + (k - 1) * dilation >= size
         };
-    past(y.h, conv.stride.0, w.n, conv.dilation.0, conv.padding.top, x.h)
-        || past(y.w, conv.stride.1, w.h, conv.dilation.1, conv.padding.left, x.w)
+    past(y.h, conv.stride.y, w.height, conv.dilation.y, conv.padding.top, x.h)
+        || past(y.w, conv.stride.x, w.width, conv.dilation.x, conv.padding.left, x.w)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Implicit GEMM with tiles in workgroup memory (`shaders/conv2d/workgroup.wesl`): kernel family
 //! `workgroup`, for GPUs.
 
-use super::{Frame, operands};
+use super::{Frame, operands, weights};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::kernel::{Caps, Dispatch, Kernel, KernelContext};
 
@@ -70,7 +70,7 @@ impl Tile {
 /// Returns the kernel of a tile, or `None` if the tile does not fit the convolution or the device,
 /// or if more than half of it would be empty and a smaller tile exists.
 pub(super) fn kernel(conv: &Conv2d, cx: &KernelContext, tile: Tile) -> Option<Kernel> {
-    let w = cx.inputs[1].ty.shape;
+    let w = weights(cx);
     let frame = if conv.is_pointwise(w) { Frame::one_row(cx) } else { Frame::of(cx) };
     let (pixels, c4_out) = (frame.y.positions(), frame.y.c4());
     let smallest = tile == TILES[TILES.len() - 1];
