@@ -91,7 +91,7 @@ fn a_data_set_without_faults_has_no_findings_and_correct_statistics() {
     let run = doctor(root.path(), &["--out", sheet.to_str().unwrap(), "--images", "6"]).success();
     let text = String::from_utf8(run.get_output().stdout.clone()).unwrap();
     assert!(
-        text.contains("train: 16 pairs, 96 x 72 pixels") && text.contains("val: 4 pairs"),
+        text.contains("train: 16 pairs, 96x72 pixels") && text.contains("val: 4 pairs"),
         "{text}"
     );
     assert!(image::image_dimensions(&sheet).unwrap().0 > 1000);
@@ -196,9 +196,9 @@ fn every_planted_fault_is_found_in_its_file_and_in_no_other() {
             "index 0 has the color 200 60 40, which belongs to house",
         ),
         ("same_name", "train/p14.png", "p14.bmp"),
-        ("size_differs", "trainannot/p04.png", "72 x 96 pixels, but the image has 96 x 72"),
+        ("size_differs", "trainannot/p04.png", "72x96 pixels, but the image has 96x72"),
         ("smoothed", "trainannot/p03.png", "values"),
-        ("tiny", "train/p12.png", "20 x 15"),
+        ("tiny", "train/p12.png", "20x15"),
         ("unknown_colors", "trainannot/p01.png", "1 colors: 1 2 3 (2880 px)"),
         ("unreadable", "train/p05.png", "truncated file"),
         ("unreadable", "trainannot/p06.png", "PNG"),

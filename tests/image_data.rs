@@ -88,10 +88,7 @@ fn a_mask_of_another_size_than_its_image_is_refused_by_name() {
     }
     let listing = data::open(directory.path(), None).unwrap();
     let text = listing.pairs[0].load(None).unwrap_err().to_string();
-    assert!(
-        text.contains("masks/a.png: the mask has 5 x 2 pixels, but the image has 4 x 2"),
-        "{text}"
-    );
+    assert!(text.contains("masks/a.png: the mask has 5x2 pixels, but the image has 4x2"), "{text}");
 }
 
 /// The recipe's augmentation on CamVid: every class occurs, values are in range, and another loader

@@ -62,6 +62,81 @@ fn no_source_file_is_longer_than_500_lines() {
     assert_none("longer than 500 lines", &long);
 }
 
+const MAX_FUNCTION_LINES: usize = 60;
+const MAX_NESTING: usize = 5;
+
+/// Functions that are longer, and why.
+const LONG_FUNCTIONS: &[(&str, &str)] = &[("step", "one arm for each opcode of a pickle")];
+
+/// A function of a source file, as rustfmt lays it out: the body ends at the line with a brace as
+/// far to the right as the function's first line.
+struct Function<'t> {
+    name: &'t str,
+    line: usize,
+    body: Vec<&'t str>,
+}
+
+fn functions(text: &str) -> Vec<Function<'_>> {
+    let lines: Vec<&str> = text.lines().collect();
+    let starts = (0..lines.len()).filter_map(|at| {
+        let (before, rest) = lines[at].split_once("fn ")?;
+        let is_start = before.split_whitespace().all(|word| {
+            word.starts_with("pub") || ["const", "async", "unsafe", "in"].contains(&word)
+        });
+        let name = rest.split(['(', '<']).next()?;
+        (is_start && !before.contains('"')).then_some((at, name))
+    });
+    starts
+        .map(|(at, name)| {
+            let indent = lines[at].len() - lines[at].trim_start().len();
+            let is_end =
+                |line: &str| line.trim() == "}" && line.len() - line.trim_start().len() == indent;
+            let length = if lines[at].ends_with('}') || lines[at].ends_with(';') {
+                1
+            } else {
+                lines[at..].iter().position(|line| is_end(line)).map_or(1, |end| end + 1)
+            };
+            Function { name, line: at + 1, body: lines[at..at + length].to_vec() }
+        })
+        .collect()
+}
+
+/// Returns the number of braces that are open at the deepest place inside the body.
+fn nesting(body: &[&str]) -> usize {
+    let (mut open, mut deepest) = (0usize, 0);
+    for line in body {
+        let code = line.split("//").next().unwrap_or_default();
+        // Braces in strings come in pairs: placeholders of formats.
+        for c in code.chars() {
+            match c {
+                '{' => open += 1,
+                '}' => open = open.saturating_sub(1),
+                _ => {}
+            }
+            deepest = deepest.max(open);
+        }
+    }
+    deepest.saturating_sub(1)
+}
+
+#[test]
+fn functions_are_short_and_flat_or_say_why() {
+    let mut problems = Vec::new();
+    for file in with_extension(&[".rs"]).iter().filter(|f| f.starts_with("src/")) {
+        let body = text(file);
+        for Function { name, line, body } in functions(&body) {
+            let is_listed = LONG_FUNCTIONS.iter().any(|(listed, _)| *listed == name);
+            if body.len() > MAX_FUNCTION_LINES && !is_listed {
+                problems.push(format!("{file}:{line}: {name} has {} lines", body.len()));
+            }
+            if nesting(&body) > MAX_NESTING {
+                problems.push(format!("{file}:{line}: {name} is {} deep", nesting(&body)));
+            }
+        }
+    }
+    assert_none("functions to split", &problems);
+}
+
 /// A shader is used if an operation or the tuner names it, or if a used shader imports it.
 #[test]
 fn every_shader_file_is_used_by_an_operation() {

@@ -1,6 +1,7 @@
 //! The confusion matrix as an image.
 
 use super::confusion::Confusion;
+use super::scores::Scores;
 use crate::error::Result;
 use crate::image::canvas::{Canvas, Face, Rgb, TextDirection};
 use crate::image::{ClassTable, Image};
@@ -22,112 +23,128 @@ pub fn confusion_chart(confusion: &Confusion, table: &ClassTable) -> Result<Imag
     if classes.is_empty() {
         return Err(crate::error::error!(Usage, "cannot draw an empty confusion matrix"));
     }
-    let n = classes.len();
-    // Smaller text and cells for many classes, but still legible.
-    let face = Face::of_height(if n > 30 { 13 } else { 15 }, false);
-    let bold = Face::of_height(face.height(), true);
-    let names: Vec<String> =
-        classes.iter().map(|&c| bold.shorten(&table.name(c), 24 * bold.advance())).collect();
-    let widest = names.iter().map(|name| bold.width(name)).max().unwrap_or(0);
-    let margin = face.height() * 3 / 2;
-    let cell = (face.width("100") + face.height()).max(face.height() * 2);
-    let left = margin + face.height() * 2 + widest + margin / 2;
-    let top = left;
-    let column = face.width("IoU %") + margin / 2;
-    let width = left + n * cell + margin / 2 + column + margin;
-    let height = top + n * cell + 2 * margin + face.height();
-    let mut canvas = Canvas::new(width, height, PAPER);
+    let chart = Chart::new(confusion, table, classes);
+    let mut canvas = Canvas::new(chart.width(), chart.height(), PAPER);
+    chart.draw_titles(&mut canvas);
+    for row in 0..chart.classes.len() {
+        chart.draw_row(&mut canvas, row);
+    }
+    chart.draw_summary(&mut canvas, &confusion.scores(table));
+    Image::new(canvas.size(), canvas.rgb)
+}
 
-    let title = "predicted";
-    canvas.text(
-        left + (n * cell).saturating_sub(face.width(title)) / 2,
-        margin / 2,
-        title,
-        face,
-        TextDirection::Right,
-        PALE_INK,
-    );
-    let title = "true";
-    canvas.text(
-        margin / 2,
-        top + (n * cell + face.width(title)) / 2,
-        title,
-        face,
-        TextDirection::Up,
-        PALE_INK,
-    );
-    canvas.rect(left, top, n * cell + 1, n * cell + 1, GRID);
-    for (row, &truth) in classes.iter().enumerate() {
-        let y = top + row * cell;
+/// The contents and measures of a chart.
+struct Chart<'a> {
+    confusion: &'a Confusion,
+    /// The classes that occur, and their names.
+    classes: Vec<usize>,
+    names: Vec<String>,
+    face: Face,
+    bold: Face,
+    margin: usize,
+    /// Side of a cell.
+    cell: usize,
+    /// Left and top of the matrix.
+    start: usize,
+    /// Width of the column of IoUs.
+    column: usize,
+}
+
+impl<'a> Chart<'a> {
+    fn new(confusion: &'a Confusion, table: &ClassTable, classes: Vec<usize>) -> Self {
+        // Smaller text and cells for many classes, but still legible.
+        let face = Face::of_height(if classes.len() > 30 { 13 } else { 15 }, false);
+        let bold = Face::of_height(face.height(), true);
+        let names: Vec<String> =
+            classes.iter().map(|&c| bold.shorten(&table.name(c), 24 * bold.advance())).collect();
+        let widest = names.iter().map(|name| bold.width(name)).max().unwrap_or(0);
+        let margin = face.height() * 3 / 2;
+        Self {
+            confusion,
+            classes,
+            names,
+            face,
+            bold,
+            margin,
+            cell: (face.width("100") + face.height()).max(face.height() * 2),
+            start: margin + face.height() * 2 + widest + margin / 2,
+            column: face.width("IoU %") + margin / 2,
+        }
+    }
+
+    /// Width and height of the matrix.
+    fn side(&self) -> usize {
+        self.classes.len() * self.cell
+    }
+
+    /// Right end of the column of IoUs.
+    fn end(&self) -> usize {
+        self.start + self.side() + self.margin / 2 + self.column
+    }
+
+    fn width(&self) -> usize {
+        self.end() + self.margin
+    }
+
+    fn height(&self) -> usize {
+        self.start + self.side() + 2 * self.margin + self.face.height()
+    }
+
+    fn draw_titles(&self, canvas: &mut Canvas) {
+        let (face, margin, start, side) = (self.face, self.margin, self.start, self.side());
+        let title = "predicted";
+        let x = start + side.saturating_sub(face.width(title)) / 2;
+        canvas.text(x, margin / 2, title, face, TextDirection::Right, PALE_INK);
+        let title = "true";
+        let y = start + (side + face.width(title)) / 2;
+        canvas.text(margin / 2, y, title, face, TextDirection::Up, PALE_INK);
+        let title = "IoU %";
+        let (x, y) = (self.end() - face.width(title), start - margin / 2 - face.height());
+        canvas.text(x, y, title, face, TextDirection::Right, PALE_INK);
+        canvas.rect(start, start, side + 1, side + 1, GRID);
+    }
+
+    /// Draws the cells of a true class, its name in front and above, and its IoU behind.
+    fn draw_row(&self, canvas: &mut Canvas, row: usize) {
+        let &Self { confusion, face, bold, margin, cell, start, .. } = self;
+        let (name, truth) = (&self.names[row], self.classes[row]);
+        let y = start + row * cell;
         let middle = y + (cell - face.height()) / 2;
-        let name = &names[row];
-        canvas.text(
-            left - margin / 2 - bold.width(name),
-            middle,
-            name,
-            bold,
-            TextDirection::Right,
-            INK,
-        );
-        canvas.text(
-            left + row * cell + (cell - face.height()) / 2,
-            top - margin / 2,
-            name,
-            bold,
-            TextDirection::Up,
-            INK,
-        );
+        let x = start - margin / 2 - bold.width(name);
+        canvas.text(x, middle, name, bold, TextDirection::Right, INK);
+        let x = start + row * cell + (cell - face.height()) / 2;
+        canvas.text(x, start - margin / 2, name, bold, TextDirection::Up, INK);
         let total = confusion.truth_pixels(truth);
-        for (column, &prediction) in classes.iter().enumerate() {
+        for (column, &prediction) in self.classes.iter().enumerate() {
             let share = if total == 0 {
                 0.0
             } else {
                 confusion.count(truth, prediction) as f64 / total as f64
             };
-            let x = left + column * cell;
+            let x = start + column * cell;
             canvas.rect(x + 1, y + 1, cell - 1, cell - 1, shade(share));
             let text = percent(share);
             let ink = if share > 0.45 { PAPER } else { INK };
-            canvas.text(
-                x + (cell + 1 - face.width(&text)) / 2,
-                middle,
-                &text,
-                face,
-                TextDirection::Right,
-                ink,
-            );
+            let x = x + (cell + 1 - face.width(&text)) / 2;
+            canvas.text(x, middle, &text, face, TextDirection::Right, ink);
         }
         let iou = confusion.iou(truth).map_or("-".into(), |iou| format!("{:.1}", 100.0 * iou));
-        let end = left + n * cell + margin / 2 + column;
-        canvas.text(end - bold.width(&iou), middle, &iou, bold, TextDirection::Right, INK);
+        let x = self.end() - bold.width(&iou);
+        canvas.text(x, middle, &iou, bold, TextDirection::Right, INK);
     }
-    let heading = "IoU %";
-    let end = left + n * cell + margin / 2 + column;
-    canvas.text(
-        end - face.width(heading),
-        top - margin / 2 - face.height(),
-        heading,
-        face,
-        TextDirection::Right,
-        PALE_INK,
-    );
-    let scores = confusion.scores(table);
-    let figure = |value: Option<f64>| value.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
-    let summary = format!(
-        "mIoU {}   pixel accuracy {}",
-        figure(scores.mean_iou),
-        figure(scores.pixel_accuracy)
-    );
-    let summary = bold.shorten(&summary, width - 2 * margin);
-    canvas.text(
-        margin,
-        height - margin - face.height() / 2,
-        &summary,
-        bold,
-        TextDirection::Right,
-        INK,
-    );
-    Image::new(canvas.size(), canvas.rgb)
+
+    fn draw_summary(&self, canvas: &mut Canvas, scores: &Scores) {
+        let figure =
+            |value: Option<f64>| value.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
+        let summary = format!(
+            "mIoU {}   pixel accuracy {}",
+            figure(scores.mean_iou),
+            figure(scores.pixel_accuracy)
+        );
+        let summary = self.bold.shorten(&summary, self.width() - 2 * self.margin);
+        let y = self.height() - self.margin - self.face.height() / 2;
+        canvas.text(self.margin, y, &summary, self.bold, TextDirection::Right, INK);
+    }
 }
 
 /// Color of a cell: white at 0 to dark blue at 1, steeper at the start so that small confusions are

@@ -2,6 +2,7 @@
 
 use super::trimap::Band;
 use crate::error::{Result, error};
+use crate::geometry::{Position, Size};
 use crate::image::Image;
 use crate::image::canvas::{Canvas, Face, Rgb, TextDirection};
 
@@ -12,9 +13,41 @@ const GRID: Rgb = [226, 228, 230];
 const LINE: Rgb = [35, 96, 197];
 
 /// Size of the image.
-const SIZE: (usize, usize) = (720, 440);
-/// Left, top, width and height of the plot area.
-const PLOT: (usize, usize, usize, usize) = (76, 44, 612, 324);
+const SIZE: Size = Size::new(720, 440);
+/// Top left corner of the plot area.
+const CORNER: Position = Position::new(76, 44);
+/// Size of the plot area.
+const PLOT: Size = Size::new(612, 324);
+
+/// The plot area's scale: widths of bands along x, percentages along y.
+struct Scale {
+    widest: f64,
+    bottom: f64,
+    top: f64,
+}
+
+impl Scale {
+    /// Returns the scale for points of width and percentage, `None` without points.
+    fn of(points: &[(f64, f64)]) -> Option<Self> {
+        let widest = points.iter().map(|p| p.0).reduce(f64::max)?;
+        let (low, high) =
+            points.iter().fold((100.0f64, 0.0f64), |(low, high), p| (low.min(p.1), high.max(p.1)));
+        // Multiples of ten around the values, at least twenty apart, so that small differences do
+        // not look large.
+        let (bottom, top) = ((low / 10.0).floor() * 10.0, (high / 10.0).ceil() * 10.0);
+        let bottom = if top - bottom < 20.0 { (top - 20.0).max(0.0) } else { bottom };
+        Some(Self { widest, bottom, top: top.max(bottom + 20.0) })
+    }
+
+    fn x(&self, width: f64) -> f64 {
+        CORNER.x as f64 + width / self.widest * PLOT.width as f64
+    }
+
+    fn y(&self, percentage: f64) -> f64 {
+        let from_top = (self.top - percentage) / (self.top - self.bottom);
+        CORNER.y as f64 + from_top * PLOT.height as f64
+    }
+}
 
 /// Draws the mIoU of bands against their width, as in figure 5 of the DeepLabv3+ paper.
 ///
@@ -23,33 +56,40 @@ const PLOT: (usize, usize, usize, usize) = (76, 44, 612, 324);
 pub fn trimap_chart(bands: &[Band]) -> Result<Image> {
     let points: Vec<(f64, f64)> =
         bands.iter().filter_map(|b| Some((b.width, 100.0 * b.mean_iou?))).collect();
-    let Some(widest) = points.iter().map(|p| p.0).reduce(f64::max) else {
+    let Some(scale) = Scale::of(&points) else {
         return Err(error!(Usage, "cannot draw trimap bands without pixels")
             .advice("the masks contain no void or no border; try another --trimap-around"));
     };
-    let (low, high) =
-        points.iter().fold((100.0f64, 0.0f64), |(low, high), p| (low.min(p.1), high.max(p.1)));
-    // Multiples of ten around the values, at least twenty apart, so that small differences do not
-    // look large.
-    let (bottom, top) = ((low / 10.0).floor() * 10.0, (high / 10.0).ceil() * 10.0);
-    let (bottom, top) = if top - bottom < 20.0 {
-        ((top - 20.0).max(0.0), (top - 20.0).max(0.0) + 20.0)
-    } else {
-        (bottom, top)
-    };
-    let (left, upper, width, height) = PLOT;
-    let x = |w: f64| left as f64 + w / widest * width as f64;
-    let y = |v: f64| upper as f64 + (top - v) / (top - bottom) * height as f64;
-    let (face, bold) = (Face::of_height(15, false), Face::of_height(15, true));
-    let mut canvas = Canvas::new(SIZE.0, SIZE.1, PAPER);
-    canvas.text(left, 14, "mIoU in a band around borders", bold, TextDirection::Right, INK);
-    let step = if top - bottom > 50.0 { 10.0 } else { 5.0 };
-    for i in 0..=((top - bottom) / step) as usize {
-        let value = bottom + step * i as f64;
-        let (text, at) = (format!("{value:.0} %"), y(value) as usize);
-        canvas.rect(left, at, width, 1, GRID);
+    let bold = Face::of_height(15, true);
+    let mut canvas = Canvas::new(SIZE.width, SIZE.height, PAPER);
+    canvas.text(CORNER.x, 14, "mIoU in a band around borders", bold, TextDirection::Right, INK);
+    draw_axes(&mut canvas, &scale, &points);
+    let at = |(width, percentage)| (scale.x(width), scale.y(percentage));
+    for pair in points.windows(2) {
+        let ((x0, y0), (x1, y1)) = (at(pair[0]), at(pair[1]));
+        let steps = (x1 - x0).abs().max((y1 - y0).abs()).ceil().max(1.0) as usize * 2;
+        for i in 0..=steps {
+            let t = i as f64 / steps as f64;
+            dot(&mut canvas, x0 + (x1 - x0) * t, y0 + (y1 - y0) * t, 3);
+        }
+    }
+    for &point in &points {
+        let (x, y) = at(point);
+        dot(&mut canvas, x, y, 9);
+    }
+    Image::new(canvas.size(), canvas.rgb)
+}
+
+/// Draws the grid, both axes and their numbers.
+fn draw_axes(canvas: &mut Canvas, scale: &Scale, points: &[(f64, f64)]) {
+    let face = Face::of_height(15, false);
+    let step = if scale.top - scale.bottom > 50.0 { 10.0 } else { 5.0 };
+    for i in 0..=((scale.top - scale.bottom) / step) as usize {
+        let value = scale.bottom + step * i as f64;
+        let (text, at) = (format!("{value:.0} %"), scale.y(value) as usize);
+        canvas.rect(CORNER.x, at, PLOT.width, 1, GRID);
         canvas.text(
-            left - 10 - face.width(&text),
+            CORNER.x - 10 - face.width(&text),
             at.saturating_sub(face.height() / 2),
             &text,
             face,
@@ -57,39 +97,28 @@ pub fn trimap_chart(bands: &[Band]) -> Result<Image> {
             PALE_INK,
         );
     }
-    canvas.rect(left, upper + height, width, 1, PALE_INK);
+    let floor = CORNER.y + PLOT.height;
+    canvas.rect(CORNER.x, floor, PLOT.width, 1, PALE_INK);
     let mut next_free = 0;
-    for &(w, _) in &points {
+    for &(w, _) in points {
         let text = format!("{w}");
-        let start = (x(w) as usize).saturating_sub(face.width(&text) / 2);
-        canvas.rect(x(w) as usize, upper + height, 1, 6, PALE_INK);
+        let start = (scale.x(w) as usize).saturating_sub(face.width(&text) / 2);
+        canvas.rect(scale.x(w) as usize, floor, 1, 6, PALE_INK);
         // Skip labels that would overlap the previous one.
         if start >= next_free {
-            canvas.text(start, upper + height + 9, &text, face, TextDirection::Right, PALE_INK);
+            canvas.text(start, floor + 9, &text, face, TextDirection::Right, PALE_INK);
             next_free = start + face.width(&text) + face.advance();
         }
     }
     let axis = "width of the band, pixels to each side";
     canvas.text(
-        left + (width - face.width(axis)) / 2,
-        SIZE.1 - 28,
+        CORNER.x + (PLOT.width - face.width(axis)) / 2,
+        SIZE.height - 28,
         axis,
         face,
         TextDirection::Right,
         INK,
     );
-    for pair in points.windows(2) {
-        let ((x0, y0), (x1, y1)) = ((x(pair[0].0), y(pair[0].1)), (x(pair[1].0), y(pair[1].1)));
-        let steps = (x1 - x0).abs().max((y1 - y0).abs()).ceil().max(1.0) as usize * 2;
-        for i in 0..=steps {
-            let t = i as f64 / steps as f64;
-            dot(&mut canvas, x0 + (x1 - x0) * t, y0 + (y1 - y0) * t, 3);
-        }
-    }
-    for &(w, v) in &points {
-        dot(&mut canvas, x(w), y(v), 9);
-    }
-    Image::new(canvas.size(), canvas.rgb)
 }
 
 fn dot(canvas: &mut Canvas, x: f64, y: f64, size: usize) {

@@ -160,31 +160,12 @@ pub(crate) fn append_labels(labels: &mut Vec<u16>, tensor: &Tensor, n: usize) ->
 /// Advice for a mask with an unsupported color type.
 const COLOR_TYPE_ADVICE: &str = "save the mask without alpha, with 8 bits per channel";
 
-/// Reads a mask. Also returns whether its labels were looked up by color.
-fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)> {
+/// Refuses masks whose values are not classes and whose colors cannot be looked up.
+fn check_color_type(color_type: (png::ColorType, png::BitDepth), has_table: bool) -> Result<()> {
     use png::{BitDepth, ColorType};
-    let damaged = |e: png::DecodingError| {
-        Error::new(ErrorKind::Image, "could not decode the mask as PNG").source(e)
-    };
-    let mut decoder = png::Decoder::new(BufReader::new(file));
-    // These chunks are not used, and may inflate a thousandfold.
-    decoder.set_ignore_iccp_chunk(true);
-    decoder.set_ignore_text_chunk(true);
-    // Read values as stored: do not apply the palette or scale gray values.
-    decoder.set_transformations(png::Transformations::IDENTITY);
-    let info = decoder.read_header_info().map_err(damaged)?;
-    let (width, height) = (info.width as usize, info.height as usize);
-    if (width * height) as u64 > MAX_PIXELS {
-        return Err(error!(
-            Image,
-            "the mask has {width} x {height} pixels, over the limit of {MAX_PIXELS}"
-        ));
-    }
-    let mut reader = decoder.read_info().map_err(damaged)?;
-    // Check the color type before allocating memory.
-    match reader.output_color_type() {
+    match color_type {
         (ColorType::Grayscale | ColorType::Indexed, _) => {}
-        (ColorType::Rgb | ColorType::Rgba, BitDepth::Eight) if table.is_some() => {}
+        (ColorType::Rgb | ColorType::Rgba, BitDepth::Eight) if has_table => {}
         (color @ (ColorType::Rgb | ColorType::Rgba), BitDepth::Eight) => {
             let kind = if color == ColorType::Rgb { "RGB" } else { "RGBA" };
             return Err(error!(Image, "{kind} mask, but the colors of the classes are not known")
@@ -204,6 +185,32 @@ fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)>
             );
         }
     }
+    Ok(())
+}
+
+/// Reads a mask. Also returns whether its labels were looked up by color.
+fn read_mask(file: File, table: Option<&ClassTable>) -> Result<(LabelMap, bool)> {
+    use png::{BitDepth, ColorType};
+    let damaged = |e: png::DecodingError| {
+        Error::new(ErrorKind::Image, "could not decode the mask as PNG").source(e)
+    };
+    let mut decoder = png::Decoder::new(BufReader::new(file));
+    // These chunks are not used, and may inflate a thousandfold.
+    decoder.set_ignore_iccp_chunk(true);
+    decoder.set_ignore_text_chunk(true);
+    // Read values as stored: do not apply the palette or scale gray values.
+    decoder.set_transformations(png::Transformations::IDENTITY);
+    let info = decoder.read_header_info().map_err(damaged)?;
+    let (width, height) = (info.width as usize, info.height as usize);
+    if (width * height) as u64 > MAX_PIXELS {
+        return Err(error!(
+            Image,
+            "the mask has {width}x{height} pixels, over the limit of {MAX_PIXELS}"
+        ));
+    }
+    let mut reader = decoder.read_info().map_err(damaged)?;
+    // Check the color type before allocating memory.
+    check_color_type(reader.output_color_type(), table.is_some())?;
     let size = reader.output_buffer_size().ok_or_else(|| error!(Image, "the mask is too large"))?;
     let mut data = memory::zeros(size)?;
     let frame = reader.next_frame(&mut data).map_err(damaged)?;

@@ -17,6 +17,7 @@ pub(crate) mod alloc;
 mod border;
 pub(crate) mod canvas;
 mod classes;
+mod convert;
 mod decode;
 mod jpeg;
 mod labels;

@@ -134,7 +134,7 @@ pub(super) fn orient(
     orientation: Orientation,
     mut notes: Vec<String>,
 ) -> Result<Image> {
-    let too_few = || error!(Image, "the decoder returned fewer pixels than {width} x {height}");
+    let too_few = || error!(Image, "the decoder returned fewer pixels than {width}x{height}");
     let mut rgb =
         DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, rgb).ok_or_else(too_few)?);
     let mut alpha = match alpha {

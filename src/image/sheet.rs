@@ -96,20 +96,27 @@ impl SideBySide {
         for x in [left, left + panel.width + gap] {
             canvas.round_corners(x, margin, panel.width, panel.height, face.height() / 3, PAPER);
         }
-        let mut y = margin + panel.height + margin;
+        let y = margin + panel.height + margin;
         draw_bar(&mut canvas, (margin, y, inner, bar), &entries);
-        y += bar + gap;
+        self.draw_legend(&mut canvas, &layout, y + bar + gap, &entries);
+        Image::new(canvas.size(), canvas.rgb)
+    }
+
+    /// Draws the entries from row `y` on, the share of those that are not shown, and the caption.
+    fn draw_legend(
+        &self,
+        canvas: &mut Canvas,
+        layout: &Layout,
+        mut y: usize,
+        entries: &[LegendEntry],
+    ) {
+        let &Layout { face, margin, .. } = layout;
+        let shown = &entries[..entries.len().min(MAX_ENTRIES)];
         for (index, entry) in shown.iter().enumerate() {
             let (row, column) = (index / layout.columns, index % layout.columns);
-            draw_entry(
-                &mut canvas,
-                &layout,
-                margin + column * layout.pitch,
-                y + row * layout.row,
-                entry,
-            );
+            draw_entry(canvas, layout, margin + column * layout.pitch, y + row * layout.row, entry);
         }
-        y += rows * layout.row;
+        y += shown.len().div_ceil(layout.columns) * layout.row;
         if let Some(rest) = entries.get(MAX_ENTRIES..).filter(|rest| !rest.is_empty()) {
             let share = 100.0 * rest.iter().map(|e| e.share).sum::<f64>();
             canvas.text(
@@ -123,7 +130,7 @@ impl SideBySide {
             y += layout.row;
         }
         if let Some(caption) = &self.caption {
-            let caption = face.shorten(caption, inner);
+            let caption = face.shorten(caption, layout.inner);
             canvas.text(
                 margin,
                 y + (layout.row - face.height()) / 2,
@@ -133,7 +140,6 @@ impl SideBySide {
                 PALE_INK,
             );
         }
-        Image::new(canvas.size(), canvas.rgb)
     }
 
     fn layout(&self, image: &Image, shown: &[LegendEntry]) -> Layout {

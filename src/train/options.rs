@@ -108,30 +108,7 @@ impl TrainOptions {
             )
             .advice("train from weights with unfolded batch norms"));
         }
-        if self.batch == 0 || self.accumulate == 0 {
-            return Err(error!(Config, "`batch` and `accumulate` must be at least 1"));
-        }
-        let pixels = [self.crop.height, self.crop.width, self.batch]
-            .into_iter()
-            .fold(1u64, |all, n| all.saturating_mul(n as u64));
-        if self.batch > MAX_IMAGES || pixels > MAX_PIXELS {
-            let Size { width: w, height: h } = self.crop;
-            return Err(error!(
-                Config,
-                "a batch of {} crops of {h} x {w} pixels exceeds the memory of any device",
-                self.batch
-            )
-            .advice(
-                "use smaller batches, and accumulate the gradients of several with `accumulate`",
-            ));
-        }
-        if self.accumulate > MAX_BATCHES {
-            return Err(error!(
-                Config,
-                "`accumulate` must be at most {MAX_BATCHES}, got {}", self.accumulate
-            )
-            .advice("each batch takes as long as a step: use fewer batches and more steps"));
-        }
+        self.validate_batch()?;
         self.optimizer.validate()?;
         if self.step.aux.is_some_and(|factor| !factor.is_finite() || factor < 0.0) {
             return Err(error!(
@@ -158,6 +135,39 @@ impl TrainOptions {
                 "the momentum of the batch norms must be 0 to 1, got {:?}", self.norm_momentum
             ));
         }
+        self.validate_class_weights(classes)
+    }
+
+    /// Checks that the images of a step are few enough to be held and numbered.
+    fn validate_batch(&self) -> Result<()> {
+        if self.batch == 0 || self.accumulate == 0 {
+            return Err(error!(Config, "`batch` and `accumulate` must be at least 1"));
+        }
+        let pixels = [self.crop.height, self.crop.width, self.batch]
+            .into_iter()
+            .fold(1u64, |all, n| all.saturating_mul(n as u64));
+        if self.batch > MAX_IMAGES || pixels > MAX_PIXELS {
+            return Err(error!(
+                Config,
+                "a batch of {} crops of {} pixels exceeds the memory of any device",
+                self.batch,
+                self.crop
+            )
+            .advice(
+                "use smaller batches, and accumulate the gradients of several with `accumulate`",
+            ));
+        }
+        if self.accumulate > MAX_BATCHES {
+            return Err(error!(
+                Config,
+                "`accumulate` must be at most {MAX_BATCHES}, got {}", self.accumulate
+            )
+            .advice("each batch takes as long as a step: use fewer batches and more steps"));
+        }
+        Ok(())
+    }
+
+    fn validate_class_weights(&self, classes: usize) -> Result<()> {
         match &self.class_weights {
             Some(weights) if weights.len() != classes => {
                 Err(error!(Config, "expected {classes} class weights, got {}", weights.len()))

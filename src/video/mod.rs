@@ -7,7 +7,7 @@
 //!
 //! // A file, a directory of images, `shot%04d.png`, `shots/*.png`.
 //! let video = video::open("street.y4m", &VideoOptions::default())?;
-//! println!("{} x {}, {} fps", video.info().width, video.info().height, video.info().frame_rate);
+//! println!("{}, {} fps", video.info().size(), video.info().frame_rate);
 //! for frame in video {
 //!     let image = frame?.image;
 //!     assert_eq!(image.rgb.len(), 3 * image.width * image.height);

@@ -8,6 +8,7 @@ use super::console::{print, print_json, say};
 use crate::error::{Result, error};
 use crate::exec::{Device, Runner, Times};
 use crate::geometry::Size;
+use crate::graph::Graph;
 use crate::image::SizeRule;
 use crate::models::{Outputs, random_weights};
 use crate::passes;
@@ -129,32 +130,29 @@ pub(super) fn run(args: &Args) -> Result<()> {
         size => size.fit(Size::square(1)).padded,
     };
     let model = args.model()?;
-    let head = model.config.head.is_some();
-    let outputs = Outputs {
-        labels: head && args.compute == Output::Labels,
-        logits_full: head && args.compute == Output::LogitsFull,
-        ..Outputs::default()
-    };
     let shape = Shape::images(usize::from(args.batch), size, model.config.input_channels);
     let device = Device::open(&args.device.device)?;
     if args.train {
         return train::run(args, &model, &device, shape);
     }
-    let limit = multiply_add_rate(&device)?;
     if !args.json {
         say(&format!("device: {device}"));
     }
+    let report = measure(args, &model, &device, shape)?;
+    if args.json {
+        return print_json(&report);
+    }
+    print(&report.text(args.nodes.map(|n| (n, device.is_cpu()))))
+}
 
+/// Measures inference from the config to the first result, and warm runs.
+fn measure(args: &Args, model: &Model, device: &Device, shape: Shape) -> Result<Report> {
+    let limit = multiply_add_rate(device)?;
     let start = Instant::now();
-    let mut network = model.network(shape, &outputs)?;
-    let output =
-        network.graph.outputs().last().cloned().expect("invariant: a network has an output");
-    network.graph.clear_outputs();
-    network.graph.output(&output.0, output.1);
-    let graph = passes::optimize(network.graph)?;
+    let (graph, output) = graph(args, model, shape)?;
     let built = start.elapsed();
     let start = Instant::now();
-    let runner = args.device.tuning(args.json).runner(&device, graph)?;
+    let runner = args.device.tuning(args.json).runner(device, graph)?;
     let ready = start.elapsed();
     let input = image(shape)?;
     let inputs = [("input", &input)];
@@ -165,16 +163,16 @@ pub(super) fn run(args: &Args) -> Result<()> {
         None => Vec::new(),
     };
     // The machine may have been busy during one of the two measurements.
-    let limit = limit.max(multiply_add_rate(&device)?);
+    let limit = limit.max(multiply_add_rate(device)?);
 
     let (plan, cost) = (runner.plan(), runner.cost());
     let flops = |time: Duration| 2.0 * cost.multi_adds as f64 / time.as_secs_f64();
-    let report = Report {
+    Ok(Report {
         network: model.config.backbone.title(),
         weights: crate::text::path(&model.path),
         device: device.to_string(),
         input: shape,
-        output: output.0,
+        output,
         output_stride: model.config.output_stride,
         multi_adds: cost.multi_adds,
         first: First {
@@ -191,11 +189,23 @@ pub(super) fn run(args: &Args) -> Result<()> {
         activation_bytes: device.activation_bytes(runner.graph()),
         parameter_bytes: plan.param_bytes,
         nodes: report::rows(&nodes),
+    })
+}
+
+/// Returns the optimized network with one output, and the output's name.
+fn graph(args: &Args, model: &Model, shape: Shape) -> Result<(Graph, String)> {
+    let head = model.config.head.is_some();
+    let outputs = Outputs {
+        labels: head && args.compute == Output::Labels,
+        logits_full: head && args.compute == Output::LogitsFull,
+        ..Outputs::default()
     };
-    if args.json {
-        return print_json(&report);
-    }
-    print(&report.text(args.nodes.map(|n| (n, device.is_cpu()))))
+    let mut network = model.network(shape, &outputs)?;
+    let (name, value) =
+        network.graph.outputs().last().cloned().expect("invariant: a network has an output");
+    network.graph.clear_outputs();
+    network.graph.output(&name, value);
+    Ok((passes::optimize(network.graph)?, name))
 }
 
 /// Returns values in the range of normalized images.

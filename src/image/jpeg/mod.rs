@@ -84,12 +84,7 @@ fn decode_into(bytes: &[u8], size: Size, out: &mut [u8]) -> Result<(), Unsupport
     let (mut seen, mut scans) = (0u8, 0);
     let mut at = 2;
     loop {
-        // Fill bytes may precede a marker; anything else is damage.
-        while bytes.get(at..at + 2).ok_or(Unsupported)? == [0xff, 0xff] {
-            at += 1;
-        }
-        let [0xff, marker] = bytes[at..at + 2] else { return Err(Unsupported) };
-        at += 2;
+        let marker = next_marker(bytes, &mut at)?;
         if marker == 0xd9 {
             break;
         }
@@ -133,6 +128,23 @@ fn decode_into(bytes: &[u8], size: Size, out: &mut [u8]) -> Result<(), Unsupport
         }
     }
     let frame = frame.filter(|_| seen == 0b111).ok_or(Unsupported)?;
+    upsample::to_rgb(&planes(frame, &tables)?, size.width, out);
+    Ok(())
+}
+
+/// Reads the marker at `at` and moves `at` past it.
+fn next_marker(bytes: &[u8], at: &mut usize) -> Result<u8, Unsupported> {
+    // Fill bytes may precede a marker; anything else is damage.
+    while bytes.get(*at..*at + 2).ok_or(Unsupported)? == [0xff, 0xff] {
+        *at += 1;
+    }
+    let [0xff, marker] = bytes[*at..*at + 2] else { return Err(Unsupported) };
+    *at += 2;
+    Ok(marker)
+}
+
+/// Returns the samples of the three components, once all scans are read.
+fn planes(frame: Frame, tables: &Tables) -> Result<[Plane; 3], Unsupported> {
     let (quantization, progressive) = (&tables.quantization, frame.progressive);
     let mut planes = Vec::with_capacity(3);
     for component in frame.components {
@@ -143,9 +155,7 @@ fn decode_into(bytes: &[u8], size: Size, out: &mut [u8]) -> Result<(), Unsupport
             planes.push(component.plane);
         }
     }
-    let planes: [Plane; 3] = planes.try_into().map_err(|_| Unsupported)?;
-    upsample::to_rgb(&planes, size.width, out);
-    Ok(())
+    planes.try_into().map_err(|_| Unsupported)
 }
 
 /// Transforms the coefficients of a progressive component to samples, once all its scans are read.

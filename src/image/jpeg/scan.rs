@@ -68,13 +68,11 @@ pub(super) fn scan(
             for mx in 0..mcus.width {
                 before_unit(&mut bits, &mut state)?;
                 for part in &components {
-                    let Size { width: across, height: down } =
-                        frame.components[part.component].sampling;
-                    for y in 0..down {
-                        for x in 0..across {
-                            let at = Position::new(mx * across + x, my * down + y);
-                            unit(&mut bits, &mut state, part, &band, frame, tables, at)?;
-                        }
+                    let factor = frame.components[part.component].sampling;
+                    for i in 0..factor.pixels() {
+                        let (x, y) = (i % factor.width, i / factor.width);
+                        let at = Position::new(mx * factor.width + x, my * factor.height + y);
+                        unit(&mut bits, &mut state, part, &band, frame, tables, at)?;
                     }
                 }
             }

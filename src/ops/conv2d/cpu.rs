@@ -219,7 +219,6 @@ impl Call<'_> {
 
     fn grouped(&self, lines: Range<usize>, out: &mut [f32]) {
         let (xs, ws, ys) = (self.xs, self.ws, self.ys);
-        let (inputs, outputs) = (ws.in_channels, ys.c / self.conv.groups);
         for (line, row) in lines.zip(out.chunks_exact_mut(ys.w * ys.c)) {
             let (image, oy) = (line / ys.h, line % ys.h);
             row.fill(0.0);
@@ -229,14 +228,8 @@ impl Call<'_> {
                     for kx in 0..ws.width {
                         let Some(ix) = self.input_column(ox, kx) else { continue };
                         let x = &self.x[xs.index(image, iy, ix, 0)..][..xs.c];
-                        for (group, acc) in acc.chunks_exact_mut(outputs).enumerate() {
-                            for (ci, x) in x[group * inputs..][..inputs].iter().enumerate() {
-                                let w = &self.w[ws.index(ky, kx, ci, group * outputs)..][..outputs];
-                                for (a, w) in acc.iter_mut().zip(w) {
-                                    *a += x * w;
-                                }
-                            }
-                        }
+                        let w = &self.w[ws.index(ky, kx, 0, 0)..][..ws.in_channels * ys.c];
+                        add_groups(acc, x, w, self.conv.groups);
                     }
                 }
             }
@@ -261,6 +254,18 @@ impl Call<'_> {
                 super::Activation::Relu6 => y.iter_mut().for_each(|y| *y = y.clamp(0.0, 6.0)),
                 other => y.iter_mut().for_each(|y| *y = other.apply(*y)),
             }
+        }
+    }
+}
+
+/// Adds the products of a pixel's channels `x` and a tap's weights `w` `[inputs of a group, outputs]`
+/// to the outputs of a pixel, each group from its own input channels.
+fn add_groups(sums: &mut [f32], x: &[f32], w: &[f32], groups: usize) {
+    let (inputs, outputs, row) = (x.len() / groups, sums.len() / groups, sums.len());
+    for (group, sums) in sums.chunks_exact_mut(outputs).enumerate() {
+        for (input, x) in x[group * inputs..][..inputs].iter().enumerate() {
+            let w = &w[input * row + group * outputs..][..outputs];
+            sums.iter_mut().zip(w).for_each(|(sum, w)| *sum += x * w);
         }
     }
 }

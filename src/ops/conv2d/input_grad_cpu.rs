@@ -166,23 +166,30 @@ impl Call<'_> {
 
     fn grouped(&self, image: usize, first: usize, dx: &mut [f32]) {
         let (xs, ws, ys) = (self.xs, self.ws, self.ys);
-        let (inputs, outputs) = (ws.in_channels, ys.c / self.conv.groups);
         dx.fill(0.0);
         for (iy, line) in (first..).zip(dx.chunks_exact_mut(xs.w * xs.c)) {
             for (ix, dx) in line.chunks_exact_mut(xs.c).enumerate() {
                 for (oy, ky) in self.rows.readers(iy, ys.h) {
                     for (ox, kx) in self.columns.readers(ix, ys.w) {
                         let dy = &self.dy[ys.index(image, oy, ox, 0)..][..ys.c];
-                        for (group, dx) in dx.chunks_exact_mut(inputs).enumerate() {
-                            let dy = &dy[group * outputs..][..outputs];
-                            for (ci, dx) in dx.iter_mut().enumerate() {
-                                let w = &self.w[ws.index(ky, kx, ci, group * outputs)..][..outputs];
-                                *dx += dy.iter().zip(w).map(|(dy, w)| dy * w).sum::<f32>();
-                            }
-                        }
+                        let w = &self.w[ws.index(ky, kx, 0, 0)..][..ws.in_channels * ys.c];
+                        add_groups(dx, dy, w, self.conv.groups);
                     }
                 }
             }
+        }
+    }
+}
+
+/// Adds to the gradient of a pixel's channels the products of an output's gradient `dy` and the
+/// weights `w` `[inputs of a group, outputs]` of the tap that reads the pixel.
+fn add_groups(dx: &mut [f32], dy: &[f32], w: &[f32], groups: usize) {
+    let (inputs, outputs) = (dx.len() / groups, dy.len() / groups);
+    for (group, dx) in dx.chunks_exact_mut(inputs).enumerate() {
+        let row = &dy[group * outputs..][..outputs];
+        for (input, dx) in dx.iter_mut().enumerate() {
+            let w = &w[input * dy.len() + group * outputs..][..outputs];
+            *dx += row.iter().zip(w).map(|(dy, w)| dy * w).sum::<f32>();
         }
     }
 }

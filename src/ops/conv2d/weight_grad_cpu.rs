@@ -198,7 +198,6 @@ impl Call<'_> {
     fn sums(&self, lines: Range<usize>, out: &mut [f32]) {
         let (xs, ws, ys) = (self.xs, self.ws, self.ys);
         let depthwise = self.conv.is_depthwise(xs, ws);
-        let (inputs, outputs) = (ws.in_channels, ys.c / self.conv.groups);
         out.fill(0.0);
         for line in lines {
             let (image, oy) = (line / ys.h, line % ys.h);
@@ -218,15 +217,22 @@ impl Call<'_> {
                         let x = &self.x[xs.index(image, iy, self.columns.position(ox, kx), 0)..]
                             [..xs.c];
                         let dy = &self.dy[(line * ys.w + ox) * ys.c..][..ys.c];
-                        for (group, dy) in dy.chunks_exact(outputs).enumerate() {
-                            for (ci, x) in x[group * inputs..][..inputs].iter().enumerate() {
-                                let dw = &mut dw[ci * ys.c + group * outputs..][..outputs];
-                                dw.iter_mut().zip(dy).for_each(|(dw, dy)| *dw += x * dy);
-                            }
-                        }
+                        add_groups(dw, x, dy, self.conv.groups);
                     }
                 }
             }
+        }
+    }
+}
+
+/// Adds the products of a pixel's channels `x` and an output's gradient `dy` to the gradient of a
+/// tap's weights `[inputs of a group, outputs]`, group by group.
+fn add_groups(dw: &mut [f32], x: &[f32], dy: &[f32], groups: usize) {
+    let (inputs, outputs, row) = (x.len() / groups, dy.len() / groups, dy.len());
+    for (group, dy) in dy.chunks_exact(outputs).enumerate() {
+        for (input, x) in x[group * inputs..][..inputs].iter().enumerate() {
+            let dw = &mut dw[input * row + group * outputs..][..outputs];
+            dw.iter_mut().zip(dy).for_each(|(dw, dy)| *dw += x * dy);
         }
     }
 }

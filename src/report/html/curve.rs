@@ -48,6 +48,22 @@ impl Curve {
         let top = ceiling(&raw, &line);
         let y = Axis::new(0.0, if self.percent { top.min(1.0) } else { top }, BOTTOM, TOP, 5.0);
         let mut out = format!("<svg viewBox=\"0 0 {W} {H}\" role=\"img\" aria-label=\"{label}\">");
+        self.draw_axes(&mut out, &x, &y);
+        for (class, points) in [("raw", &self.raw), ("curve", &self.line)] {
+            let path = path(&thinned(points), &x, &y);
+            if !path.is_empty() {
+                let _ = write!(out, "<path class=\"{class}\" d=\"{path}\"/>");
+            }
+        }
+        if self.dots {
+            self.draw_dots(&mut out, &line, &x, &y);
+        }
+        self.draw_best(&mut out, &x, &y);
+        out + "</svg>"
+    }
+
+    /// Draws the grid, the numbers of both axes, and the steps at which the run was resumed.
+    fn draw_axes(&self, out: &mut String, x: &Axis, y: &Axis) {
         for tick in y.ticks() {
             let at = y.at(tick);
             let text = if self.percent {
@@ -82,27 +98,22 @@ impl Curve {
                 "<line class=\"break\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{BOTTOM}\"><title>resumed</title></line>"
             );
         }
-        for (class, points) in [("raw", &self.raw), ("curve", &self.line)] {
-            let path = path(&thinned(points), &x, &y);
-            if !path.is_empty() {
-                let _ = write!(out, "<path class=\"{class}\" d=\"{path}\"/>");
-            }
+    }
+
+    fn draw_dots(&self, out: &mut String, line: &Points, x: &Axis, y: &Axis) {
+        for &(step, value) in line {
+            let value_text =
+                if self.percent { format!("{:.2} %", 100.0 * value) } else { format!("{value}") };
+            let _ = write!(
+                out,
+                "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\"><title>step {step}: {value_text}</title></circle>",
+                x.at(step),
+                y.at(value)
+            );
         }
-        if self.dots {
-            for &(step, value) in &line {
-                let value_text = if self.percent {
-                    format!("{:.2} %", 100.0 * value)
-                } else {
-                    format!("{value}")
-                };
-                let _ = write!(
-                    out,
-                    "<circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\"><title>step {step}: {value_text}</title></circle>",
-                    x.at(step),
-                    y.at(value)
-                );
-            }
-        }
+    }
+
+    fn draw_best(&self, out: &mut String, x: &Axis, y: &Axis) {
         if let Some(((step, value), text)) = self.best.as_ref().filter(|((_, v), _)| v.is_finite())
         {
             let (cx, cy) = (x.at(*step), y.at(*value));
@@ -118,7 +129,6 @@ impl Curve {
                 cy + dy
             );
         }
-        out + "</svg>"
     }
 }
 

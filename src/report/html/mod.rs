@@ -221,6 +221,6 @@ mod tests {
         data.samples[0].truth = LabelMap::new(Size::square(1), vec![0]).unwrap();
         data.samples[0].name = "street".into();
         let error = page(&data).unwrap_err().to_string();
-        assert!(error.contains("street") && error.contains("1 x 1"), "{error}");
+        assert!(error.contains("street") && error.contains("1x1"), "{error}");
     }
 }

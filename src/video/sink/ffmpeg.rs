@@ -49,41 +49,7 @@ impl Encoder {
         // column or row is repeated if necessary.
         let padding = if masks { Size::default() } else { info.size().map(|side| side % 2) };
         let size = info.size().zip(padding, |side, added| side + added);
-        let frame_rate =
-            format!("{}/{}", info.frame_rate.numerator(), info.frame_rate.denominator());
-        let mut command = Command::new("ffmpeg");
-        command.args([
-            "-nostdin",
-            "-loglevel",
-            "error",
-            "-y",
-            "-f",
-            "rawvideo",
-            "-pix_fmt",
-            if masks { "gray" } else { "rgb24" },
-        ]);
-        command.args(["-video_size", &size.to_string(), "-framerate", &frame_rate, "-i", "pipe:0"]);
-        if masks {
-            command.args(["-c:v", "ffv1", "-pix_fmt", "gray"]);
-        } else {
-            // Tag the file with the matrix that players assume for this size.
-            let (matrix, tag) = match Matrix::default_for(info.size()) {
-                Matrix::Bt601 => ("bt601", "smpte170m"),
-                Matrix::Bt709 => ("bt709", "bt709"),
-            };
-            command.args([
-                "-vf",
-                &format!("scale=out_color_matrix={matrix}:out_range=tv"),
-                "-pix_fmt",
-                "yuv420p",
-            ]);
-            command.args(["-colorspace", tag, "-color_range", "tv"]);
-            match extension.as_str() {
-                "webm" => command.args(["-c:v", "libvpx-vp9", "-crf", "30", "-b:v", "0"]),
-                "avi" | "mpg" | "mpeg" => command.args(["-q:v", "3"]),
-                _ => &mut command,
-            };
-        }
+        let mut command = command(info, size, masks, &extension);
         command.arg(file_url(staged.written_path())).stdin(Stdio::piped()).stdout(Stdio::null());
         let process = Process::start(&mut command, WRITE_ADVICE).map_err(|e| e.file(path))?;
         let pipe = process.stdin().expect("invariant: stdin is piped");
@@ -153,4 +119,43 @@ impl Target for Encoder {
     fn write_failed(&mut self, _: &str, _: std::io::Error) -> Error {
         self.pipe_closed()
     }
+}
+
+/// Returns the command that encodes raw frames of `size` from standard input, without its output.
+fn command(info: &VideoInfo, size: Size, masks: bool, extension: &str) -> Command {
+    let frame_rate = format!("{}/{}", info.frame_rate.numerator(), info.frame_rate.denominator());
+    let mut command = Command::new("ffmpeg");
+    command.args([
+        "-nostdin",
+        "-loglevel",
+        "error",
+        "-y",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        if masks { "gray" } else { "rgb24" },
+    ]);
+    command.args(["-video_size", &size.to_string(), "-framerate", &frame_rate, "-i", "pipe:0"]);
+    if masks {
+        command.args(["-c:v", "ffv1", "-pix_fmt", "gray"]);
+    } else {
+        // Tag the file with the matrix that players assume for this size.
+        let (matrix, tag) = match Matrix::default_for(info.size()) {
+            Matrix::Bt601 => ("bt601", "smpte170m"),
+            Matrix::Bt709 => ("bt709", "bt709"),
+        };
+        command.args([
+            "-vf",
+            &format!("scale=out_color_matrix={matrix}:out_range=tv"),
+            "-pix_fmt",
+            "yuv420p",
+        ]);
+        command.args(["-colorspace", tag, "-color_range", "tv"]);
+        match extension {
+            "webm" => command.args(["-c:v", "libvpx-vp9", "-crf", "30", "-b:v", "0"]),
+            "avi" | "mpg" | "mpeg" => command.args(["-q:v", "3"]),
+            _ => &mut command,
+        };
+    }
+    command
 }

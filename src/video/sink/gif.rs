@@ -33,7 +33,7 @@ impl GifSink {
     ) -> Result<Self> {
         let name = path.display().to_string();
         let (Ok(w), Ok(h)) = (u16::try_from(info.width), u16::try_from(info.height)) else {
-            let size = format!("{} x {}", info.width, info.height);
+            let size = info.size();
             return Err(
                 error!(Usage, "{size} pixels exceed the GIF limit of 65535 per side").file(path)
             );

@@ -46,17 +46,7 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
         || output.and_then(VideoFormat::from_path).is_some_and(|f| f != VideoFormat::Directory);
     let from_stream = input == Path::new(STREAM);
     let kind = video::kind(input);
-    let is_video = match kind {
-        _ if from_stream || video.raw_size.is_some() => true,
-        VideoKind::Y4m | VideoKind::Container => true,
-        // An animation is a video unless --first-frame makes it a still image.
-        VideoKind::Animation => {
-            !args.first_frame
-                && (to_video || output.is_none_or(|o| VideoFormat::from_path(o).is_some()))
-        }
-        VideoKind::Sequence => to_video || video.fps.is_some() || video::is_numbered(input),
-        VideoKind::Still => false,
-    };
+    let is_video = is_video(args, input, kind, to_video);
     if !is_video {
         return match only_videos {
             true => Err(error!(Usage, "is not a video")
@@ -90,6 +80,23 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
         options: VideoOptions { frame_rate: video.fps, raw, ..VideoOptions::default() },
         selection,
     }))
+}
+
+/// Returns whether an input is segmented as a video. `to_video` tells that the output is one.
+fn is_video(args: &Args, input: &Path, kind: VideoKind, to_video: bool) -> bool {
+    let video = &args.video;
+    match kind {
+        _ if input == Path::new(STREAM) || video.raw_size.is_some() => true,
+        VideoKind::Y4m | VideoKind::Container => true,
+        // An animation is a video unless --first-frame makes it a still image.
+        VideoKind::Animation => {
+            !args.first_frame
+                && (to_video
+                    || args.output.as_deref().is_none_or(|o| VideoFormat::from_path(o).is_some()))
+        }
+        VideoKind::Sequence => to_video || video.fps.is_some() || video::is_numbered(input),
+        VideoKind::Still => false,
+    }
 }
 
 /// Returns NAME-STYLE with the extension of the video, or of a format that can hold the result.
