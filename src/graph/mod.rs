@@ -9,6 +9,7 @@ mod embed;
 pub mod kernel;
 mod op;
 mod param;
+mod params;
 mod rewrite;
 mod verify;
 

@@ -1,6 +1,6 @@
 //! Concatenation along the channels.
 
-use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::kernel::{Dispatch, Kernel, KernelContext, TensorLayout};
 use super::{Op, Slice, expect_f32};
 use crate::error::{Result, error};
 use crate::graph::{Backward, Scope, ValueId};
@@ -80,8 +80,7 @@ impl Op for Concat {
                     .param("written", written)
                     .param("shift", shift)
                     .layout("x", *x)
-                    .param("y_pitch", y.pitch)
-                    .param("y_offset", y.offset as usize + channel / 4)
+                    .layout("y", TensorLayout { offset: y.offset + (channel / 4) as u32, ..y })
                     .threads(shape.positions() * written),
             );
             channel += shape.c;

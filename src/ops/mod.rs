@@ -57,6 +57,8 @@ pub use avg_pool_grad::AvgPoolGrad;
 pub use batch_norm::BatchNorm;
 pub use batch_norm_grad::BatchNormGrad;
 pub use batch_norm_train::BatchNormTrain;
+#[cfg(test)]
+pub(crate) use bilinear::AxisParams;
 pub use bilinear::{ResampleWindow, Rows};
 pub use binary::{Add, Mul};
 pub(crate) use built_in::is_built_in;

@@ -339,7 +339,7 @@ impl Op for Paint {
             .param("apart", APART)
             .param("steep", STEEP)
             .threads(points);
-        let mut dispatch = Dispatch::new("paint")
+        let dispatch = Dispatch::new("paint")
             .read("pixels", 0)
             .read("scores", 1)
             .read("look", 2)
@@ -358,12 +358,11 @@ impl Op for Paint {
             .layout("behind", behind)
             .param("apart", APART)
             .param("steep", STEEP)
+            .param_struct("rows", &grids.scores.y.params())
+            .param_struct("columns", &grids.scores.x.params())
+            .param_struct("behind_rows", &grids.behind.y.params())
+            .param_struct("behind_columns", &grids.behind.x.params())
             .threads(to.positions());
-        dispatch = grids.scores.params(dispatch);
-        let names = ["v_mul", "v_add", "v_den", "v_last", "v_scale", "v_shift"];
-        dispatch = grids.behind.y.params(dispatch, names);
-        let names = ["u_mul", "u_add", "u_den", "u_last", "u_scale", "u_shift"];
-        dispatch = grids.behind.x.params(dispatch, names);
         vec![Kernel {
             label: "pixel".into(),
             dispatches: vec![grid, dispatch],

@@ -29,13 +29,10 @@ pub(super) fn channels(
     shift: [f32; 3],
     pad_value: [f32; 3],
 ) -> Dispatch {
-    let names = [
-        ["scale_r", "scale_g", "scale_b"],
-        ["shift_r", "shift_g", "shift_b"],
-        ["pad_r", "pad_g", "pad_b"],
-    ];
-    let values = [scale, shift, pad_value].into_iter().flatten();
-    names.into_iter().flatten().zip(values).fold(dispatch, |d, (name, value)| d.param(name, value))
+    dispatch
+        .param_struct("scale", &scale)
+        .param_struct("shift", &shift)
+        .param_struct("pad", &pad_value)
 }
 
 impl Op for Preprocess {

@@ -1,6 +1,6 @@
 //! A channel range: the gradient of a concatenation's input.
 
-use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::kernel::{Dispatch, Kernel, KernelContext, TensorLayout};
 use super::{Op, expect_f32};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
@@ -60,8 +60,7 @@ impl Op for Slice {
             .param("c4", shape.c4())
             .param("shift", self.first % 4)
             .param("x_last", x.ty.shape.c4() - self.first / 4 - 1)
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset as usize + self.first / 4)
+            .layout("x", TensorLayout { offset: x.offset + (self.first / 4) as u32, ..x })
             .layout("y", y)
             .threads(shape.positions() * shape.c4());
         vec![Kernel::single("copy", dispatch)]

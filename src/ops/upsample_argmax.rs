@@ -75,8 +75,7 @@ impl Op for UpsampleArgmax {
         let mut dispatch = dispatch
             .when("confidence", self.confidence)
             .write("labels", 0)
-            .param("p_pitch", p.map_or(0, |p| p.pitch))
-            .param("p_offset", p.map_or(0, |p| p.offset));
+            .param_struct("p", &p.map(|p| p.params()).unwrap_or_default());
         if self.confidence {
             dispatch = dispatch.write("probability", 1);
         }

@@ -7,7 +7,7 @@
 use super::{Conv2d, weight_grad_cpu};
 use crate::error::Result;
 use crate::geometry::Size;
-use crate::ops::kernel::{Caps, Dispatch, Kernel, KernelContext, Operand};
+use crate::ops::kernel::{Caps, Dispatch, Kernel, KernelContext, LayoutParams, Operand};
 use crate::ops::{Cost, Op, bytes, expect_f32, expect_gradient};
 use crate::tensor::{KernelShape, Shape, Tensor, TensorType};
 
@@ -107,8 +107,7 @@ impl Conv2dWeightGrad {
             .param("parts", parts)
             .layout("x", x)
             .layout("dy", dy)
-            .param("to_pitch", pitch)
-            .param("to_offset", offset)
+            .param_struct("to", &LayoutParams { pitch, offset })
             .threads(parts * taps * across);
         let label = match tile {
             Some(tile) => format!("register {}x{}", 4 * tile.i, 4 * tile.o),
