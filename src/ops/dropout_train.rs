@@ -20,10 +20,13 @@ pub struct DropoutTrain {
     pub key: u32,
 }
 
+/// Multipliers of [`hash`].
+const MULTIPLIERS: [u32; 2] = [0x7feb_352d, 0x846c_a68b];
+
 /// A bijective 32-bit hash (C. Wellons's `lowbias32`), the same as in the shader.
 fn hash(x: u32) -> u32 {
-    let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
-    let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+    let x = (x ^ (x >> 16)).wrapping_mul(MULTIPLIERS[0]);
+    let x = (x ^ (x >> 15)).wrapping_mul(MULTIPLIERS[1]);
     x ^ (x >> 16)
 }
 
@@ -80,6 +83,8 @@ impl Op for DropoutTrain {
         let (x, y) = (cx.inputs[0], cx.outputs[0]);
         let shape = y.ty.shape;
         let dispatch = Dispatch::new("dropout_train")
+            .constant("MULTIPLIER_1", MULTIPLIERS[0])
+            .constant("MULTIPLIER_2", MULTIPLIERS[1])
             .read("x", 0)
             .read("step", 1)
             .write("y", 0)

@@ -111,6 +111,7 @@ pub(super) fn block(numbers: &[f32], first: usize) -> &[f32; BLOCK] {
 pub(super) fn dispatch(shader: &'static str, cx: &KernelContext) -> Dispatch {
     let (vectors, groups) = (cx.outputs[0].ty.shape.c4(), cx.inputs.len() - 2);
     Dispatch::new(shader)
+        .constant("BLOCK_VECTORS", BLOCK as u32 / 4)
         .read("groups", groups)
         .read("table", groups + 1)
         .param("vectors", vectors)

@@ -19,6 +19,9 @@ pub struct GradientScale {
     pub max_norm: Option<f32>,
 }
 
+/// Added to a norm before it divides.
+const NORM_GUARD: f32 = 1e-6;
+
 impl GradientScale {
     /// Returns the largest norm for the shader, which represents no limit by `f32::MAX`.
     fn limit(&self) -> f32 {
@@ -64,7 +67,7 @@ impl Op for GradientScale {
             sum_positions(g.len() / 4, 4, |p, sum| add(sum, &g[4 * p..][..4])).iter().sum::<f32>()
         };
         let norm = inputs.iter().map(|g| squares(g.f32())).sum::<f32>().sqrt() * self.scale;
-        let factor = self.scale * (self.limit() / (norm + 1e-6)).min(1.0);
+        let factor = self.scale * (self.limit() / (norm + NORM_GUARD)).min(1.0);
         outputs[0].f32_mut().copy_from_slice(&[
             norm,
             factor,
@@ -102,6 +105,7 @@ impl Op for GradientScale {
             1.0,
         ));
         let last = Dispatch::new("gradient_scale")
+            .constant("NORM_GUARD", NORM_GUARD)
             .bind("sum", Operand::Scratch(1))
             .write("scale", 0)
             .param("share", self.scale)

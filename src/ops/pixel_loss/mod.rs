@@ -16,6 +16,14 @@ use crate::graph::{Scope, ValueId};
 use crate::tensor::{DType, Shape, Tensor, TensorType};
 use serde::{Deserialize, Serialize};
 
+/// Below this probability of the other classes, the first two terms of the series of `-ln p` are
+/// more exact than the logarithm, which rounds to 0 if little is missing.
+const SERIES_BELOW: f32 = 1e-3;
+
+/// Least probability of the other classes in a focal loss: neither 0, because it is a divisor, nor
+/// negative by rounding.
+const LEAST_MISSING: f32 = 1e-30;
+
 /// Normalization of the summed pixel losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
