@@ -1,7 +1,7 @@
 //! Dropout in training, with a counter-based random number generator.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, expect_f32};
+use super::{Op, Signature};
 use crate::error::{Result, error};
 use crate::graph::Backward;
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -38,8 +38,8 @@ impl DropoutTrain {
 }
 
 impl Op for DropoutTrain {
-    fn name(&self) -> &'static str {
-        "dropout_train"
+    fn signature(&self) -> Signature {
+        Signature::new("dropout_train").f32("x").u32("step")
     }
 
     fn attributes(&self) -> String {
@@ -47,17 +47,8 @@ impl Op for DropoutTrain {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        if inputs.len() != 2 {
-            return Err(error!(Graph, "expected 2 inputs, got {}", inputs.len()));
-        }
-        expect_f32(&inputs[..1], 1)?;
-        if inputs[1] != TensorType::u32(Shape::vector(1)) {
-            return Err(error!(
-                Graph,
-                "expected a step of type u32 [1, 1, 1, 1], got {:?} {}",
-                inputs[1].dtype,
-                inputs[1].shape
-            ));
+        if inputs[1].shape != Shape::vector(1) {
+            return Err(error!(Graph, "expected a step of [1, 1, 1, 1], got {}", inputs[1].shape));
         }
         if !(0.0..1.0).contains(&self.p) {
             return Err(error!(

@@ -2,7 +2,7 @@
 
 use super::channel_sum::{block, sum_positions, sums};
 use super::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
-use super::{Op, Packing};
+use super::{Op, Packing, Signature};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
 
@@ -36,8 +36,8 @@ fn parts(vectors: usize) -> usize {
 }
 
 impl Op for GradientScale {
-    fn name(&self) -> &'static str {
-        "gradient_scale"
+    fn signature(&self) -> Signature {
+        Signature::new("gradient_scale").f32("flat gradients").repeated()
     }
 
     fn attributes(&self) -> String {
@@ -50,7 +50,7 @@ impl Op for GradientScale {
         let flat = |ty: &TensorType| {
             *ty == TensorType::f32(Shape::vector(ty.shape.c)) && ty.shape.c.is_multiple_of(4)
         };
-        if inputs.is_empty() || !inputs.iter().all(flat) {
+        if !inputs.iter().all(flat) {
             return Err(error!(Graph, "expected flat vectors with a multiple of four elements"));
         }
         if self.max_norm.is_some_and(|max| max.is_nan() || max <= 0.0) {

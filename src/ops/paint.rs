@@ -3,9 +3,9 @@
 
 use super::kernel::{Dispatch, Kernel, KernelContext, Operand};
 use super::preprocess_frame::colors;
-use super::{Op, ResampleWindow, bilinear};
+use super::{Op, ResampleWindow, Signature, bilinear};
 use crate::error::{Result, error};
-use crate::tensor::{DType, Data, Shape, Tensor, TensorType};
+use crate::tensor::{Data, Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
 /// Larger than any score: subtracted from the scores of excluded classes.
@@ -238,8 +238,8 @@ fn packed(color: [f32; 3]) -> u32 {
 }
 
 impl Op for Paint {
-    fn name(&self) -> &'static str {
-        "paint"
+    fn signature(&self) -> Signature {
+        Signature::new("paint").u32("packed pixels").f32("scores").f32("style").f32("background")
     }
 
     fn attributes(&self) -> String {
@@ -253,17 +253,9 @@ impl Op for Paint {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        let [frame, scores, style, behind] = inputs else {
-            return Err(error!(Graph, "expected 4 inputs, got {}", inputs.len()));
-        };
-        if frame.dtype != DType::U32 || frame.shape.c != 1 || frame.shape.is_empty() {
-            return Err(error!(
-                Graph,
-                "expected a frame of packed pixels, got {:?} {}", frame.dtype, frame.shape
-            ));
-        }
-        if [scores, style, behind].iter().any(|t| t.dtype != DType::F32) {
-            return Err(error!(Graph, "scores, style and background must be f32"));
+        let (frame, scores, style, behind) = (inputs[0], inputs[1], inputs[2], inputs[3]);
+        if frame.shape.c != 1 || frame.shape.is_empty() {
+            return Err(error!(Graph, "expected a frame of packed pixels, got {}", frame.shape));
         }
         let (to, n) = (frame.shape, frame.shape.n);
         let classes = (1..=scores.shape.c).contains(&self.classes);
@@ -282,15 +274,13 @@ impl Op for Paint {
                 behind.shape
             ));
         }
-        bilinear::infer(*scores, to.size(), self.window)?;
-        bilinear::infer(*behind, to.size(), None)?;
-        Ok(vec![*frame])
+        bilinear::infer(scores, to.size(), self.window)?;
+        bilinear::infer(behind, to.size(), None)?;
+        Ok(vec![frame])
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
-        let [frame, scores, style, behind] = inputs else {
-            unreachable!("invariant: infer requires four inputs")
-        };
+        let (frame, scores, style, behind) = (inputs[0], inputs[1], inputs[2], inputs[3]);
         let (to, from, back) = (frame.shape(), scores.shape(), behind.shape());
         let grids = self.grids(to, from, back);
         let score_columns = grids.scores.x.taps(to.w);
