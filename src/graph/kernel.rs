@@ -144,7 +144,8 @@ impl fmt::Display for ShaderVariant {
     }
 }
 
-/// Number of threads or workgroups of a dispatch.
+/// Number of threads or workgroups of a dispatch. Shaders get their own number from `thread_index`
+/// or `group_index` in `shaders/shared/thread.wesl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// Minimum number of threads, in one dimension.
