@@ -7,8 +7,8 @@
 use atrous::exec::{Device, Runner};
 use atrous::image::{Image, decode};
 use atrous::models::Outputs;
-use atrous::ops::Op;
 use atrous::ops::kernel::{Dispatch, Kernel, KernelContext};
+use atrous::ops::{Op, Signature};
 use atrous::{
     Data, DeviceChoice, Error, ErrorKind, Model, Result, Shape, Tensor, TensorType, passes,
 };
@@ -19,15 +19,16 @@ use atrous::{
 struct Entropy;
 
 impl Op for Entropy {
-    fn name(&self) -> &'static str {
-        "entropy"
+    fn signature(&self) -> Signature {
+        Signature::new("entropy").f32("logits")
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        match inputs {
-            [logits] if logits.shape.c > 1 => Ok(vec![TensorType::f32(logits.shape.with_c(1))]),
-            _ => Err(Error::new(ErrorKind::Graph, "expected logits of at least two classes")),
+        let logits = inputs[0].shape;
+        if logits.c < 2 {
+            return Err(Error::new(ErrorKind::Graph, "expected logits of at least two classes"));
         }
+        Ok(vec![TensorType::f32(logits.with_c(1))])
     }
 
     /// The reference for the shader, also used without a GPU.

@@ -6,7 +6,7 @@ use atrous::exec::{Device, Runner};
 use atrous::gpu::Gpu;
 use atrous::graph::{Graph, ParamRef};
 use atrous::ops::kernel::{Extent, Kernel, KernelContext};
-use atrous::ops::{Activate, Activation, Conv2d, Op, Padding};
+use atrous::ops::{Activate, Activation, Conv2d, Op, Padding, Signature};
 use atrous::tune::{Tuning, TuningMode, multiply_add_rate};
 use atrous::{Error, Result, Shape, Tensor, TensorType};
 use std::path::{Path, PathBuf};
@@ -31,8 +31,8 @@ impl Tampered {
 const RELU: Activate = Activate(Activation::Relu);
 
 impl Op for Tampered {
-    fn name(&self) -> &'static str {
-        "tampered"
+    fn signature(&self) -> Signature {
+        Signature::new("tampered").f32("x")
     }
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         RELU.infer(inputs)

@@ -40,16 +40,74 @@ pub struct Params {
     pub binding: u32,
     /// Size in bytes.
     pub size: u32,
-    /// Name, byte offset and type of each member.
+    /// Path, byte offset and type of each scalar: `pixels`, `x.pitch`.
     members: Vec<(String, u32, naga::Scalar)>,
+}
+
+impl Params {
+    /// Lists the scalars of a struct's members, and of the structs and vectors among them.
+    fn collect(
+        &mut self,
+        module: &naga::Module,
+        members: &[naga::StructMember],
+        path: &str,
+        start: u32,
+    ) -> Result<()> {
+        for member in members {
+            let path = format!("{path}{}", member.name.as_deref().unwrap_or("?"));
+            let offset = start + member.offset;
+            match &module.types[member.ty].inner {
+                TypeInner::Scalar(scalar) => self.members.push((path, offset, *scalar)),
+                TypeInner::Vector { size, scalar } => {
+                    for (i, component) in (0..*size as u32).zip(["x", "y", "z", "w"]) {
+                        let offset = offset + i * u32::from(scalar.width);
+                        self.members.push((format!("{path}.{component}"), offset, *scalar));
+                    }
+                }
+                TypeInner::Struct { members, .. } => {
+                    self.collect(module, members, &format!("{path}."), offset)?;
+                }
+                _ => {
+                    return Err(error!(
+                        Shader,
+                        "`params.{path}` is not a scalar, a vector or a struct of them"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses functions that take a struct of built-ins. For Direct3D, naga replaces `num_workgroups`
+/// where the entry point reads it from its argument, and nowhere else: a function that is passed
+/// the whole struct would read another number.
+fn check_built_ins(module: &naga::Module) -> Result<()> {
+    let is_built_in = |argument: &naga::FunctionArgument| {
+        matches!(&module.types[argument.ty].inner, TypeInner::Struct { members, .. }
+            if members.iter().any(|m| m.binding.is_some()))
+    };
+    for (_, function) in module.functions.iter() {
+        if let Some(argument) = function.arguments.iter().find(|a| is_built_in(a)) {
+            let name = |name: &Option<String>| name.clone().unwrap_or_default();
+            return Err(error!(
+                Shader,
+                "function `{}` takes a struct of built-ins as `{}`",
+                name(&function.name),
+                name(&argument.name)
+            )
+            .advice("pass its members"));
+        }
+    }
+    Ok(())
 }
 
 impl Reflection {
     /// Reads a validated module.
     ///
     /// # Errors
-    /// Returns an error unless the module has one entry point and its uniform block consists of
-    /// scalars.
+    /// Returns an error unless the module has one entry point, its uniform block consists of
+    /// scalars, vectors and structs, and its built-ins stay in the entry point.
     pub fn new(module: naga::Module, info: naga::valid::ModuleInfo) -> Result<Self> {
         let [entry] = module.entry_points.as_slice() else {
             return Err(error!(
@@ -58,6 +116,7 @@ impl Reflection {
                 module.entry_points.len()
             ));
         };
+        check_built_ins(&module)?;
         let group_size = entry.workgroup_size.iter().product();
         let entry_info = info.get_entry_point(0);
         let (mut bindings, mut params, mut workgroup_memory) = (Vec::new(), None, 0);
@@ -80,25 +139,11 @@ impl Reflection {
                     let TypeInner::Struct { members, span } = inner else {
                         return Err(error!(Shader, "uniform `{name}` is not a struct"));
                     };
-                    let members = members
-                        .iter()
-                        .map(|m| match module.types[m.ty].inner {
-                            TypeInner::Scalar(s) => {
-                                Ok((m.name.clone().unwrap_or_default(), m.offset, s))
-                            }
-                            _ => Err(error!(
-                                Shader,
-                                "`{name}.{}` is not a scalar",
-                                m.name.as_deref().unwrap_or("?")
-                            )),
-                        })
-                        .collect::<Result<_>>()?;
                     // Uniform blocks are bound in multiples of 16 bytes.
-                    params = Some(Params {
-                        binding: at.binding,
-                        size: span.next_multiple_of(16),
-                        members,
-                    });
+                    let size = span.next_multiple_of(16);
+                    let mut block = Params { binding: at.binding, size, members: Vec::new() };
+                    block.collect(&module, members, "", 0)?;
+                    params = Some(block);
                 }
                 _ => {}
             }
@@ -181,3 +226,6 @@ impl Reflection {
         Ok(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

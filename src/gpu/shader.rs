@@ -74,7 +74,7 @@ pub fn assemble(variant: &ShaderVariant) -> Result<String> {
     let mut constants = String::new();
     for (name, value) in &variant.constants {
         // Writing to a String cannot fail.
-        let _ = writeln!(constants, "const {name} = {value}u;");
+        let _ = writeln!(constants, "const {name} = {};", value.literal());
     }
     resolver.add_module(module_path("package::constants", variant)?, Cow::Owned(constants));
     let root = match variant.source {

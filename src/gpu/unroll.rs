@@ -6,7 +6,7 @@
 //! literal or one of the variant's constants.
 
 use crate::error::{Result, error};
-use crate::ops::kernel::ShaderVariant;
+use crate::ops::kernel::{Constant, ShaderVariant};
 use wesl::syntax::{
     Attribute, BinaryOperator, CompoundStatement, Declaration, DeclarationKind, Expression,
     ForStatement, GlobalDeclaration, LiteralExpression, Statement, StatementNode, TranslationUnit,
@@ -107,7 +107,10 @@ fn header<'a>(node: &'a ForStatement, variant: &ShaderVariant) -> Option<(&'a De
     let count = match condition.right.node() {
         Expression::Literal(LiteralExpression::U32(count)) => *count,
         Expression::TypeOrIdentifier(t) => {
-            variant.constants.iter().find(|(name, _)| *name == *t.ident.name())?.1
+            match variant.constants.iter().find(|(name, _)| *name == *t.ident.name())?.1 {
+                Constant::U32(count) => count,
+                Constant::F32(_) => return None,
+            }
         }
         _ => return None,
     };
@@ -139,7 +142,7 @@ mod tests {
             shader: "test",
             source: None,
             features: Vec::new(),
-            constants: vec![("COUNT", 2)],
+            constants: vec![("COUNT", 2u32.into())],
         };
         let mut unit: TranslationUnit = text.parse().expect("test text is WGSL");
         unroll(&mut unit, &variant)?;

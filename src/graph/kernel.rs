@@ -2,6 +2,8 @@
 //! wgpu.
 
 use super::Packing;
+pub(crate) use super::params::param_struct;
+pub use super::params::{Constant, LayoutParams, ParamStruct, Scalar, WindowParams};
 use crate::geometry::{Padding, Size, Spacing};
 use crate::tensor::TensorType;
 use std::borrow::Cow;
@@ -71,6 +73,11 @@ impl TensorLayout {
         Self { ty, pitch: ty.shape.c4() as u32, offset: 0 }
     }
 
+    /// Returns what shaders need of the layout.
+    pub fn params(&self) -> LayoutParams {
+        LayoutParams { pitch: self.pitch, offset: self.offset }
+    }
+
     /// Returns the bytes of a contiguous tensor's buffer.
     pub fn bytes(ty: TensorType, packing: Packing) -> u64 {
         let s = ty.shape;
@@ -109,39 +116,6 @@ pub enum Operand {
     Scratch(usize),
 }
 
-/// A scalar in the uniform block of a dispatch.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Scalar {
-    /// Unsigned.
-    U32(u32),
-    /// Signed.
-    I32(i32),
-    /// Floating point.
-    F32(f32),
-}
-
-impl From<u32> for Scalar {
-    fn from(v: u32) -> Self {
-        Scalar::U32(v)
-    }
-}
-impl From<usize> for Scalar {
-    /// Saturates: extents are checked against the device before a dispatch is recorded.
-    fn from(v: usize) -> Self {
-        Scalar::U32(u32::try_from(v).unwrap_or(u32::MAX))
-    }
-}
-impl From<i32> for Scalar {
-    fn from(v: i32) -> Self {
-        Scalar::I32(v)
-    }
-}
-impl From<f32> for Scalar {
-    fn from(v: f32) -> Self {
-        Scalar::F32(v)
-    }
-}
-
 /// A shader variant: the file under `shaders/`, conditions for its `@if`s, and injected constants.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShaderVariant {
@@ -154,7 +128,7 @@ pub struct ShaderVariant {
     /// Conditions that are true. All others are false.
     pub features: Vec<&'static str>,
     /// Constants of the virtual module `constants`.
-    pub constants: Vec<(&'static str, u32)>,
+    pub constants: Vec<(&'static str, Constant)>,
 }
 
 impl fmt::Display for ShaderVariant {
@@ -170,7 +144,8 @@ impl fmt::Display for ShaderVariant {
     }
 }
 
-/// Number of threads or workgroups of a dispatch.
+/// Number of threads or workgroups of a dispatch. Shaders get their own number from `thread_index`
+/// or `group_index` in `shaders/shared/thread.wesl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// Minimum number of threads, in one dimension.
@@ -186,10 +161,11 @@ pub struct Dispatch {
     pub variant: ShaderVariant,
     /// Names of the shader's storage bindings with the bound operands.
     pub bindings: Vec<(&'static str, Operand)>,
-    /// Members of the shader's uniform block `params`.
+    /// Members of the shader's uniform block `params` by path: `pixels`, or `x.pitch` for a member
+    /// of the struct `x`.
     pub params: Vec<(Cow<'static, str>, Scalar)>,
-    /// Number of threads or workgroups. Shaders number their workgroups by `group.x + group.y *
-    /// groups.x`, because long extents are wrapped into two dimensions.
+    /// Number of threads or workgroups. Long extents are wrapped into two dimensions, so shaders
+    /// number their threads with `shaders/shared/thread.wesl` and return past the end.
     pub extent: Extent,
 }
 
@@ -203,8 +179,8 @@ impl Dispatch {
 
     /// Creates a dispatch of a custom shader, for operations outside this crate. `name` is used in
     /// messages, `source` is WESL text with the structure of the files under `shaders/`: a uniform
-    /// block `params`, and an entry point `main` that numbers its workgroups by `x + y *
-    /// num_workgroups.x`. See `examples/custom_op.rs`.
+    /// block `params`, and an entry point `main` that numbers its threads with
+    /// `package::shared::thread`. See `examples/custom_op.rs`.
     pub fn custom(name: &'static str, source: &'static str) -> Self {
         let mut dispatch = Self::new(name);
         dispatch.variant.source = Some(source);
@@ -222,8 +198,8 @@ impl Dispatch {
 
     /// Injects a constant.
     #[must_use]
-    pub fn constant(mut self, name: &'static str, value: u32) -> Self {
-        self.variant.constants.push((name, value));
+    pub fn constant(mut self, name: &'static str, value: impl Into<Constant>) -> Self {
+        self.variant.constants.push((name, value.into()));
         self
     }
 
@@ -253,15 +229,24 @@ impl Dispatch {
         self
     }
 
-    /// Sets the layout of a tensor: members `NAME_pitch` and `NAME_offset` of the uniform block.
+    /// Sets a member of the uniform block that is a struct or a vector.
     #[must_use]
-    pub fn layout(self, name: &'static str, tensor: TensorLayout) -> Self {
-        self.param(format!("{name}_pitch"), tensor.pitch)
-            .param(format!("{name}_offset"), tensor.offset)
+    pub fn param_struct(mut self, name: &str, value: &impl ParamStruct) -> Self {
+        let members = value.members().into_iter();
+        self.params.extend(members.map(|(member, v)| (format!("{name}.{member}").into(), v)));
+        self
     }
 
-    /// Sets the window of a convolution or pooling shader: kernel size, stride, dilation, and the
-    /// padding above and to the left.
+    /// Sets the layout of a tensor: the struct `NAME` of the uniform block
+    /// (`shaders/shared/layout.wesl`).
+    #[must_use]
+    pub fn layout(self, name: &str, tensor: TensorLayout) -> Self {
+        self.param_struct(name, &tensor.params())
+    }
+
+    /// Sets the window of a convolution or pooling shader, the struct `window` of the uniform block
+    /// (`shaders/shared/window.wesl`): kernel size, stride, dilation, and the padding above and
+    /// to the left.
     #[must_use]
     pub fn window(
         self,
@@ -270,14 +255,17 @@ impl Dispatch {
         dilation: Spacing,
         padding: Padding,
     ) -> Self {
-        self.param("kh", kernel.height)
-            .param("kw", kernel.width)
-            .param("stride_y", stride.y)
-            .param("stride_x", stride.x)
-            .param("dilation_y", dilation.y)
-            .param("dilation_x", dilation.x)
-            .param("pad_top", padding.top)
-            .param("pad_left", padding.left)
+        let window = WindowParams {
+            kh: kernel.height,
+            kw: kernel.width,
+            stride_y: stride.y,
+            stride_x: stride.x,
+            dilation_y: dilation.y,
+            dilation_x: dilation.x,
+            pad_top: padding.top,
+            pad_left: padding.left,
+        };
+        self.param_struct("window", &window)
     }
 
     /// Sets the minimum number of threads.

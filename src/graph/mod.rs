@@ -9,7 +9,9 @@ mod embed;
 pub mod kernel;
 mod op;
 mod param;
+mod params;
 mod rewrite;
+mod signature;
 mod verify;
 
 pub use autodiff::Backward;
@@ -17,6 +19,7 @@ pub use builder::Scope;
 pub use op::{Cost, Op, Packing, bytes};
 pub use param::{ParamRef, Weights};
 pub use rewrite::{Rewrite, rewrite};
+pub use signature::Signature;
 
 use crate::error::{Result, error};
 use crate::tensor::{Shape, TensorType};
@@ -154,7 +157,7 @@ impl Graph {
     ) -> Result<Vec<ValueId>> {
         let types: Vec<TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
         let address = || format!("node `{name}` ({})", op.name());
-        let types = op.infer(&types).map_err(|e| e.at(address()))?;
+        let types = op.output_types(&types).map_err(|e| e.at(address()))?;
         if let Some(empty) = types.iter().find(|ty| ty.shape.is_empty()) {
             return Err(error!(Graph, "output would be empty: {}", empty.shape)
                 .at(address())

@@ -1,7 +1,7 @@
 //! The interface of operations: everything that graphs, passes, executors and printers need to know.
 
-use super::Backward;
 use super::kernel::{Kernel, KernelContext};
+use super::{Backward, Signature};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 use std::any::Any;
@@ -28,20 +28,35 @@ pub enum Packing {
 
 /// An operation of a graph.
 pub trait Op: fmt::Debug + Send + Sync + Any {
+    /// Name of the operation, and number and element types of its inputs.
+    fn signature(&self) -> Signature;
+
     /// Name of the operation, the same for all instances: `conv2d`.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &'static str {
+        self.signature().name()
+    }
 
     /// Attributes in short form, for tables: `3x3 s2 d1 relu6`.
     fn attributes(&self) -> String {
         String::new()
     }
 
-    /// Infers the types of the outputs from the types of the inputs.
+    /// Infers the types of the outputs from the types of the inputs, whose number and element types
+    /// are those of the signature. Callers that have not checked them use [`Op::output_types`].
     ///
     /// # Errors
-    /// Returns an error that states the expected types if the inputs do not fit. The graph adds the
-    /// node's name.
+    /// Returns an error that states the expected shapes if the inputs do not fit. The graph adds
+    /// the node's name.
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>>;
+
+    /// Checks the inputs against the signature and infers the types of the outputs.
+    ///
+    /// # Errors
+    /// Returns the error of [`Signature::check`] or of [`Op::infer`].
+    fn output_types(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        self.signature().check(inputs)?;
+        self.infer(inputs)
+    }
 
     /// Returns the cost. The default is no multiply-adds, and each input and output read or written
     /// once.

@@ -28,7 +28,7 @@ impl Graph {
                 .at(here()));
             }
             let types: Vec<_> = node.inputs.iter().map(|&v| self.ty(v)).collect();
-            let inferred = node.op.infer(&types).map_err(|e| e.at(here()))?;
+            let inferred = node.op.output_types(&types).map_err(|e| e.at(here()))?;
             let stored: Vec<_> = node.outputs.iter().map(|&v| self.ty(v)).collect();
             if inferred != stored {
                 return Err(

@@ -54,7 +54,7 @@ impl Buffers {
             mean: ("mean", scores),
             scores: ("scores", scores),
             counts: ("counts", TensorType::u32(Shape::vector(logits.c))),
-            style: ("style", TensorType::f32(Style::shape(logits.c))),
+            style: ("style", TensorType::u32(Style::shape(logits.c))),
             background: ("background", TensorType::f32(pixels.with_c(3))),
             painted: ("painted", TensorType::u32(pixels)),
         }

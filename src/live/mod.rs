@@ -239,7 +239,7 @@ impl Live {
             ));
         }
         self.blurred.store(style.effect == Effect::CutOut(Background::Frame), Ordering::Relaxed);
-        self.store.write(self.buffers.style.0, style.tensor().f32())
+        self.store.write_u32(self.buffers.style.0, style.tensor().u32())
     }
 
     /// Sets the background image of cut-outs. It is scaled to cover the frame, and the excess is

@@ -1,7 +1,7 @@
 //! Gradient accumulation over several batches.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, expect_f32};
+use super::{Op, Signature};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
@@ -13,12 +13,11 @@ use rayon::prelude::*;
 pub struct Accumulate;
 
 impl Op for Accumulate {
-    fn name(&self) -> &'static str {
-        "accumulate"
+    fn signature(&self) -> Signature {
+        Signature::new("accumulate").f32("sum").f32("g").f32("keep")
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 3)?;
         let flat = Shape::vector(inputs[0].shape.c);
         if inputs[0].shape != flat
             || inputs[1].shape != flat

@@ -2,7 +2,7 @@
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::wide::{CHUNK, wide};
-use super::{ActivationGrad, Op, expect_f32};
+use super::{ActivationGrad, Op, Signature};
 use crate::error::Result;
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
@@ -67,8 +67,8 @@ wide! {
 }
 
 impl Op for Activate {
-    fn name(&self) -> &'static str {
-        "activate"
+    fn signature(&self) -> Signature {
+        Signature::new("activate").f32("x")
     }
 
     fn attributes(&self) -> String {
@@ -76,7 +76,6 @@ impl Op for Activate {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         Ok(vec![inputs[0]])
     }
 

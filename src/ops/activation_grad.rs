@@ -2,7 +2,7 @@
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::wide::{CHUNK, wide};
-use super::{Activation, Op, expect_f32};
+use super::{Activation, Op, Signature};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
@@ -50,8 +50,8 @@ wide! {
 }
 
 impl Op for ActivationGrad {
-    fn name(&self) -> &'static str {
-        "activation_grad"
+    fn signature(&self) -> Signature {
+        Signature::new("activation_grad").f32("x").f32("dy")
     }
 
     fn attributes(&self) -> String {
@@ -59,7 +59,6 @@ impl Op for ActivationGrad {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 2)?;
         if inputs[0] == inputs[1] {
             Ok(vec![inputs[0]])
         } else {

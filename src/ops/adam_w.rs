@@ -1,7 +1,7 @@
 //! AdamW (Loshchilov and Hutter, arXiv 1711.05101): one update of all parameters.
 
 use super::kernel::{Kernel, KernelContext};
-use super::{Op, flat};
+use super::{Op, Signature, flat};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 
@@ -32,8 +32,8 @@ impl AdamW {
 }
 
 impl Op for AdamW {
-    fn name(&self) -> &'static str {
-        "adam_w"
+    fn signature(&self) -> Signature {
+        flat::signature("adam_w", &["w", "m", "v", "g"], true)
     }
 
     fn attributes(&self) -> String {

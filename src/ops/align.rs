@@ -1,7 +1,7 @@
 //! Explicit zero padding to the layout of devices, so that the padding lanes have known values.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, Packing, expect_f32};
+use super::{Op, Packing, Signature};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 
@@ -19,12 +19,11 @@ impl Align {
 }
 
 impl Op for Align {
-    fn name(&self) -> &'static str {
-        "align"
+    fn signature(&self) -> Signature {
+        Signature::new("align").f32("x")
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         Ok(vec![TensorType::f32(self.shape(inputs[0].shape))])
     }
 

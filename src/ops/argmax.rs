@@ -1,7 +1,7 @@
 //! Argmax over the channels.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, expect_f32};
+use super::{Op, Signature};
 use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
@@ -17,12 +17,11 @@ pub(super) fn first_max(values: &[f32]) -> (u32, f32) {
 }
 
 impl Op for Argmax {
-    fn name(&self) -> &'static str {
-        "argmax"
+    fn signature(&self) -> Signature {
+        Signature::new("argmax").f32("x")
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         let shape = inputs[0].shape;
         Ok(vec![TensorType::u32(shape.with_c(shape.c.min(1)))])
     }

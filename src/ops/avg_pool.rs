@@ -6,7 +6,7 @@
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::window::{Axis, Window};
-use super::{AvgPoolGrad, ChannelSum, Op, Padding, expect_f32};
+use super::{AvgPoolGrad, ChannelSum, Op, Padding, Signature};
 use crate::error::Result;
 use crate::geometry::{Size, Spacing};
 use crate::graph::{Backward, Scope, ValueId};
@@ -63,8 +63,8 @@ impl AvgPool {
 }
 
 impl Op for AvgPool {
-    fn name(&self) -> &'static str {
-        "avg_pool"
+    fn signature(&self) -> Signature {
+        Signature::new("avg_pool").f32("x")
     }
 
     fn attributes(&self) -> String {
@@ -72,7 +72,6 @@ impl Op for AvgPool {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         Ok(vec![TensorType::f32(self.window().output_shape(inputs[0].shape)?)])
     }
 
@@ -141,12 +140,11 @@ fn mean(x: Shape) -> ChannelSum {
 }
 
 impl Op for GlobalAvgPool {
-    fn name(&self) -> &'static str {
-        "global_avg_pool"
+    fn signature(&self) -> Signature {
+        Signature::new("global_avg_pool").f32("x")
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         let shape = inputs[0].shape;
         // A map without positions has no mean; an empty output makes the graph reject the node.
         let size = usize::from(shape.h * shape.w > 0);

@@ -1,7 +1,7 @@
 //! Gradient of average pooling: each pixel gathers from the windows that contain it.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{AvgPool, Op, expect_f32, expect_gradient};
+use super::{AvgPool, Op, Signature, expect_gradient};
 use crate::error::Result;
 use crate::geometry::Size;
 use crate::tensor::{Tensor, TensorType};
@@ -17,8 +17,8 @@ pub struct AvgPoolGrad {
 }
 
 impl Op for AvgPoolGrad {
-    fn name(&self) -> &'static str {
-        "avg_pool_grad"
+    fn signature(&self) -> Signature {
+        Signature::new("avg_pool_grad").f32("dy")
     }
 
     fn attributes(&self) -> String {
@@ -27,7 +27,6 @@ impl Op for AvgPoolGrad {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         let x = TensorType::f32(inputs[0].shape.with_size(self.size));
         let expected = self.pool.infer(&[x])?[0].shape;
         expect_gradient(expected, inputs[0].shape)?;

@@ -3,7 +3,7 @@
 
 use super::kernel::{Dispatch, Kernel, KernelContext, TensorLayout};
 use super::wide::wide;
-use super::{BatchNormGrad, Op, expect_f32};
+use super::{BatchNormGrad, Op, Signature};
 use crate::error::{Result, error};
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -68,8 +68,8 @@ wide! {
 }
 
 impl Op for BatchNorm {
-    fn name(&self) -> &'static str {
-        "batch_norm"
+    fn signature(&self) -> Signature {
+        Signature::new("batch_norm").f32("x").f32("weight").f32("bias").f32("mean").f32("variance")
     }
 
     fn attributes(&self) -> String {
@@ -77,7 +77,6 @@ impl Op for BatchNorm {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 5)?;
         if !(self.eps > 0.0 && self.eps.is_finite()) {
             return Err(error!(Graph, "eps must be a positive number, got {}", self.eps));
         }

@@ -3,7 +3,7 @@
 use super::channel_sum::{add, block, blocks, partial, sums};
 use super::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
 use super::wide::wide;
-use super::{BatchNorm, Op, Packing, expect_f32, expect_gradient};
+use super::{BatchNorm, Op, Packing, Signature, expect_gradient};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
@@ -61,8 +61,13 @@ wide! {
 }
 
 impl Op for BatchNormGrad {
-    fn name(&self) -> &'static str {
-        "batch_norm_grad"
+    fn signature(&self) -> Signature {
+        Signature::new("batch_norm_grad")
+            .f32("dy")
+            .f32("x")
+            .f32("weight")
+            .f32("mean")
+            .f32("variance")
     }
 
     fn attributes(&self) -> String {
@@ -70,7 +75,6 @@ impl Op for BatchNormGrad {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 5)?;
         let vector = TensorType::f32(Shape::vector(inputs[1].shape.c));
         BatchNorm { eps: self.eps }.infer(&[inputs[1], inputs[2], vector, inputs[3], inputs[4]])?;
         expect_gradient(inputs[1].shape, inputs[0].shape)?;

@@ -3,7 +3,7 @@
 use super::channel_sum::{block, blocks, partial, sums};
 use super::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
 use super::wide::wide;
-use super::{BatchNorm, BatchNormGrad, Op, Packing, expect_f32};
+use super::{BatchNorm, BatchNormGrad, Op, Packing, Signature};
 use crate::error::{Result, error};
 use crate::graph::Backward;
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -84,8 +84,8 @@ wide! {
 }
 
 impl Op for BatchNormTrain {
-    fn name(&self) -> &'static str {
-        "batch_norm_train"
+    fn signature(&self) -> Signature {
+        Signature::new("batch_norm_train").f32("x").f32("weight").f32("bias")
     }
 
     fn attributes(&self) -> String {
@@ -93,7 +93,6 @@ impl Op for BatchNormTrain {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 3)?;
         let (x, vector) = (inputs[0], TensorType::f32(Shape::vector(inputs[0].shape.c)));
         // Same checks as with fixed statistics.
         self.norm().infer(&[x, inputs[1], inputs[2], vector, vector])?;

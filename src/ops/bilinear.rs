@@ -1,7 +1,7 @@
 //! Source positions of bilinear interpolation in integer arithmetic: the same neighbors on every
 //! device, and weights that are rounded once.
 
-use super::kernel::Dispatch;
+use super::kernel::{Dispatch, param_struct};
 use crate::error::{Result, error};
 use crate::geometry::Size;
 use crate::image::Fit;
@@ -48,6 +48,19 @@ pub(super) struct Axis {
     sub: usize,
     den: usize,
     last: usize,
+}
+
+param_struct! {
+    /// `Axis` of `shaders/shared/bilinear.wesl`. Integers are modulo 2^32: `tap` there recovers the
+    /// quotient with `scale` and `shift`.
+    pub(crate) struct AxisParams {
+        mul: u32,
+        add: u32,
+        den: u32,
+        last: u32,
+        scale: f32,
+        shift: f32,
+    }
 }
 
 /// The two neighbors of an output coordinate, and the weight of the second.
@@ -122,25 +135,18 @@ impl Axis {
         (0..to).map(|d| self.tap(d)).collect()
     }
 
-    /// Sets the members of a shader's uniform block; integers are modulo 2^32 (see
-    /// `shaders/shared/bilinear.wesl`).
-    pub(super) fn params(self, dispatch: Dispatch, names: [&'static str; 6]) -> Dispatch {
-        let [mul, add, den, last, scale, shift] = names;
-        let quotient = |v: f64| (v / self.den as f64) as f32;
-        dispatch
-            .param(mul, self.mul as u32)
-            .param(
-                add,
-                self.first.wrapping_mul(self.mul).wrapping_add(self.add).wrapping_sub(self.sub)
-                    as u32,
-            )
-            .param(den, self.den as u32)
-            .param(last, self.last as u32)
-            .param(scale, quotient(self.mul as f64))
-            .param(
-                shift,
-                quotient(self.first as f64 * self.mul as f64 + self.add as f64 - self.sub as f64),
-            )
+    /// Returns the axis as shaders take it.
+    pub(super) fn params(self) -> AxisParams {
+        let Self { first, mul, add, sub, den, last } = self;
+        let quotient = |v: f64| (v / den as f64) as f32;
+        AxisParams {
+            mul: mul as u32,
+            add: first.wrapping_mul(mul).wrapping_add(add).wrapping_sub(sub) as u32,
+            den: den as u32,
+            last: last as u32,
+            scale: quotient(mul as f64),
+            shift: quotient(first as f64 * mul as f64 + add as f64 - sub as f64),
+        }
     }
 }
 
@@ -190,12 +196,9 @@ impl Grid {
         self.y.fits_u32() && self.x.fits_u32()
     }
 
-    /// Sets the members `y_mul`, ... of a shader's uniform block; see
-    /// `shaders/shared/bilinear.wesl`.
+    /// Sets the structs `rows` and `columns` of a shader's uniform block.
     pub(super) fn params(&self, dispatch: Dispatch) -> Dispatch {
-        let dispatch =
-            self.y.params(dispatch, ["y_mul", "y_add", "y_den", "y_last", "y_scale", "y_shift"]);
-        self.x.params(dispatch, ["x_mul", "x_add", "x_den", "x_last", "x_scale", "x_shift"])
+        dispatch.param_struct("rows", &self.y.params()).param_struct("columns", &self.x.params())
     }
 }
 
@@ -287,7 +290,6 @@ pub(super) fn row_at<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::kernel::Scalar;
 
     #[test]
     fn equal_sizes_read_their_own_pixel() {
@@ -388,23 +390,7 @@ mod tests {
             for align_corners in [false, true] {
                 let axis = Axis::windowed(from, to, padded, scaled, align_corners);
                 assert!(axis.fits_u32());
-                let params = axis
-                    .params(
-                        Dispatch::new("resize"),
-                        ["mul", "add", "den", "last", "scale", "shift"],
-                    )
-                    .params;
-                let [
-                    (_, Scalar::U32(mul)),
-                    (_, Scalar::U32(add)),
-                    (_, Scalar::U32(den)),
-                    _,
-                    (_, Scalar::F32(scale)),
-                    (_, Scalar::F32(shift)),
-                ] = params[..]
-                else {
-                    panic!("{params:?}")
-                };
+                let AxisParams { mul, add, den, scale, shift, .. } = axis.params();
                 for d in 0..to {
                     // As `tap` in shaders/shared/bilinear.wesl.
                     let mut quotient = (d as f32 * scale + shift).floor().max(0.0) as u32;

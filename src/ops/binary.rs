@@ -1,7 +1,7 @@
 //! Addition and multiplication of two values, element-wise or broadcast per channel.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{ChannelSum, Op, expect_f32};
+use super::{ChannelSum, Op, Signature};
 use crate::error::{Result, error};
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
@@ -18,7 +18,6 @@ pub struct Add;
 pub struct Mul;
 
 fn infer(inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-    expect_f32(inputs, 2)?;
     let (a, b) = (inputs[0].shape, inputs[1].shape);
     let per_channel = (b.h, b.w, b.c) == (1, 1, a.c) && (b.n == 1 || b.n == a.n);
     if a != b && !per_channel {
@@ -90,8 +89,8 @@ fn reduced(backward: &mut Backward, name: &str, full: ValueId) -> Result<ValueId
 }
 
 impl Op for Add {
-    fn name(&self) -> &'static str {
-        "add"
+    fn signature(&self) -> Signature {
+        Signature::new("add").f32("a").f32("b")
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
@@ -121,8 +120,8 @@ impl Op for Add {
 }
 
 impl Op for Mul {
-    fn name(&self) -> &'static str {
-        "mul"
+    fn signature(&self) -> Signature {
+        Signature::new("mul").f32("a").f32("b")
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {

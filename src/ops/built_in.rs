@@ -62,7 +62,7 @@ static BUILT_IN: &[fn() -> TypeId] = &[
 mod tests {
     use super::*;
     use crate::graph::kernel::{Kernel, KernelContext};
-    use crate::tensor::Tensor;
+    use crate::tensor::{Tensor, TensorType};
     use std::path::Path;
 
     /// An operation from outside that imitates `Flip`.
@@ -70,8 +70,8 @@ mod tests {
     struct Disguised(Flip);
 
     impl Op for Disguised {
-        fn name(&self) -> &'static str {
-            self.0.name()
+        fn signature(&self) -> Signature {
+            self.0.signature()
         }
 
         fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {

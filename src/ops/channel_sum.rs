@@ -6,7 +6,7 @@
 //! the same order.
 
 use super::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
-use super::{Op, Packing, expect_f32};
+use super::{Op, Packing, Signature};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
@@ -38,8 +38,8 @@ impl ChannelSum {
 }
 
 impl Op for ChannelSum {
-    fn name(&self) -> &'static str {
-        "channel_sum"
+    fn signature(&self) -> Signature {
+        Signature::new("channel_sum").f32("x")
     }
 
     fn attributes(&self) -> String {
@@ -51,7 +51,6 @@ impl Op for ChannelSum {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         let rows = self.rows(inputs[0].shape);
         // Without positions there is no sum; an empty output makes the graph reject the node.
         Ok(vec![TensorType::f32(rows.with_hw(1, usize::from(rows.w > 0)))])

@@ -2,7 +2,7 @@
 
 use super::argmax::first_max;
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, expect_f32};
+use super::{Op, Signature};
 use crate::error::{Result, error};
 use crate::tensor::{Data, Shape, Tensor, TensorType};
 
@@ -20,8 +20,8 @@ pub struct ClassCounts {
 }
 
 impl Op for ClassCounts {
-    fn name(&self) -> &'static str {
-        "class_counts"
+    fn signature(&self) -> Signature {
+        Signature::new("class_counts").f32("scores")
     }
 
     fn attributes(&self) -> String {
@@ -29,7 +29,6 @@ impl Op for ClassCounts {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         let x = inputs[0].shape;
         let inside = |count: usize, limit: usize| (1..=limit).contains(&count);
         if !inside(self.classes, x.c) || !inside(self.rows, x.h) || !inside(self.columns, x.w) {

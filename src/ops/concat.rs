@@ -1,7 +1,7 @@
 //! Concatenation along the channels.
 
-use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, Slice, expect_f32};
+use super::kernel::{Dispatch, Kernel, KernelContext, TensorLayout};
+use super::{Op, Signature, Slice};
 use crate::error::{Result, error};
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
@@ -12,15 +12,12 @@ use rayon::prelude::*;
 pub struct Concat;
 
 impl Op for Concat {
-    fn name(&self) -> &'static str {
-        "concat"
+    fn signature(&self) -> Signature {
+        Signature::new("concat").f32("part").repeated()
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        let Some(first) = inputs.first() else {
-            return Err(error!(Graph, "expected at least one input, got none"));
-        };
-        expect_f32(inputs, inputs.len())?;
+        let first = inputs[0];
         for (i, input) in inputs.iter().enumerate() {
             if input.shape.with_c(0) != first.shape.with_c(0) {
                 return Err(error!(
@@ -80,8 +77,7 @@ impl Op for Concat {
                     .param("written", written)
                     .param("shift", shift)
                     .layout("x", *x)
-                    .param("y_pitch", y.pitch)
-                    .param("y_offset", y.offset as usize + channel / 4)
+                    .layout("y", TensorLayout { offset: y.offset + (channel / 4) as u32, ..y })
                     .threads(shape.positions() * written),
             );
             channel += shape.c;

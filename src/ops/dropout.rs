@@ -1,7 +1,7 @@
 //! Dropout at inference: the identity.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, expect_f32};
+use super::{Op, Signature};
 use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
@@ -15,8 +15,8 @@ pub struct Dropout {
 }
 
 impl Op for Dropout {
-    fn name(&self) -> &'static str {
-        "dropout"
+    fn signature(&self) -> Signature {
+        Signature::new("dropout").f32("x")
     }
 
     fn attributes(&self) -> String {
@@ -24,7 +24,6 @@ impl Op for Dropout {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         if !(0.0..1.0).contains(&self.p) {
             return Err(error!(
                 Graph,

@@ -1,7 +1,7 @@
 //! Dropout in training, with a counter-based random number generator.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, expect_f32};
+use super::{Op, Signature};
 use crate::error::{Result, error};
 use crate::graph::Backward;
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -20,10 +20,13 @@ pub struct DropoutTrain {
     pub key: u32,
 }
 
+/// Multipliers of [`hash`].
+const MULTIPLIERS: [u32; 2] = [0x7feb_352d, 0x846c_a68b];
+
 /// A bijective 32-bit hash (C. Wellons's `lowbias32`), the same as in the shader.
 fn hash(x: u32) -> u32 {
-    let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
-    let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+    let x = (x ^ (x >> 16)).wrapping_mul(MULTIPLIERS[0]);
+    let x = (x ^ (x >> 15)).wrapping_mul(MULTIPLIERS[1]);
     x ^ (x >> 16)
 }
 
@@ -35,8 +38,8 @@ impl DropoutTrain {
 }
 
 impl Op for DropoutTrain {
-    fn name(&self) -> &'static str {
-        "dropout_train"
+    fn signature(&self) -> Signature {
+        Signature::new("dropout_train").f32("x").u32("step")
     }
 
     fn attributes(&self) -> String {
@@ -44,17 +47,8 @@ impl Op for DropoutTrain {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        if inputs.len() != 2 {
-            return Err(error!(Graph, "expected 2 inputs, got {}", inputs.len()));
-        }
-        expect_f32(&inputs[..1], 1)?;
-        if inputs[1] != TensorType::u32(Shape::vector(1)) {
-            return Err(error!(
-                Graph,
-                "expected a step of type u32 [1, 1, 1, 1], got {:?} {}",
-                inputs[1].dtype,
-                inputs[1].shape
-            ));
+        if inputs[1].shape != Shape::vector(1) {
+            return Err(error!(Graph, "expected a step of [1, 1, 1, 1], got {}", inputs[1].shape));
         }
         if !(0.0..1.0).contains(&self.p) {
             return Err(error!(
@@ -80,6 +74,8 @@ impl Op for DropoutTrain {
         let (x, y) = (cx.inputs[0], cx.outputs[0]);
         let shape = y.ty.shape;
         let dispatch = Dispatch::new("dropout_train")
+            .constant("MULTIPLIER_1", MULTIPLIERS[0])
+            .constant("MULTIPLIER_2", MULTIPLIERS[1])
             .read("x", 0)
             .read("step", 1)
             .write("y", 0)

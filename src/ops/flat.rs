@@ -6,6 +6,7 @@
 //! u32 `[1, 1, 1, L / BLOCK]`, the group of each block, and `table`, `[1, 1, groups, 4]`, four
 //! numbers per group.
 
+use super::Signature;
 use super::kernel::{Dispatch, KernelContext};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -14,13 +15,17 @@ use rayon::prelude::*;
 /// Elements per block; all elements of a block belong to the same group.
 pub const BLOCK: usize = 64;
 
+/// Returns the signature of an operation on flat vectors with these names, then a gradient scale
+/// if there is one, then groups and table.
+pub(super) fn signature(name: &'static str, vectors: &[&'static str], scale: bool) -> Signature {
+    let vectors = vectors.iter().fold(Signature::new(name), |signature, name| signature.f32(name));
+    vectors.f32_if(scale, "gradient scale").u32("groups").f32("table")
+}
+
 /// Checks the inputs: `vectors` flat vectors of equal length, then `[1, 1, 1, 4]` if there is a
 /// `scale`, then groups and table.
 pub(super) fn infer(inputs: &[TensorType], vectors: usize, scale: bool) -> Result<TensorType> {
     let count = vectors + usize::from(scale) + 2;
-    if inputs.len() != count {
-        return Err(error!(Graph, "expected {count} inputs, got {}", inputs.len()));
-    }
     let first = inputs[0];
     if first != TensorType::f32(Shape::vector(first.shape.c))
         || !first.shape.c.is_multiple_of(BLOCK)
@@ -111,6 +116,7 @@ pub(super) fn block(numbers: &[f32], first: usize) -> &[f32; BLOCK] {
 pub(super) fn dispatch(shader: &'static str, cx: &KernelContext) -> Dispatch {
     let (vectors, groups) = (cx.outputs[0].ty.shape.c4(), cx.inputs.len() - 2);
     Dispatch::new(shader)
+        .constant("BLOCK_VECTORS", BLOCK as u32 / 4)
         .read("groups", groups)
         .read("table", groups + 1)
         .param("vectors", vectors)

@@ -1,7 +1,7 @@
 //! Horizontal flip.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, expect_f32};
+use super::{Op, Signature};
 use crate::error::Result;
 use crate::graph::{Backward, Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
@@ -12,12 +12,11 @@ use rayon::prelude::*;
 pub struct Flip;
 
 impl Op for Flip {
-    fn name(&self) -> &'static str {
-        "flip"
+    fn signature(&self) -> Signature {
+        Signature::new("flip").f32("x")
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         Ok(vec![inputs[0]])
     }
 

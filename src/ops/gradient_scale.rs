@@ -2,7 +2,7 @@
 
 use super::channel_sum::{block, sum_positions, sums};
 use super::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
-use super::{Op, Packing};
+use super::{Op, Packing, Signature};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
 
@@ -19,6 +19,9 @@ pub struct GradientScale {
     pub max_norm: Option<f32>,
 }
 
+/// Added to a norm before it divides.
+const NORM_GUARD: f32 = 1e-6;
+
 impl GradientScale {
     /// Returns the largest norm for the shader, which represents no limit by `f32::MAX`.
     fn limit(&self) -> f32 {
@@ -33,8 +36,8 @@ fn parts(vectors: usize) -> usize {
 }
 
 impl Op for GradientScale {
-    fn name(&self) -> &'static str {
-        "gradient_scale"
+    fn signature(&self) -> Signature {
+        Signature::new("gradient_scale").f32("flat gradients").repeated()
     }
 
     fn attributes(&self) -> String {
@@ -47,7 +50,7 @@ impl Op for GradientScale {
         let flat = |ty: &TensorType| {
             *ty == TensorType::f32(Shape::vector(ty.shape.c)) && ty.shape.c.is_multiple_of(4)
         };
-        if inputs.is_empty() || !inputs.iter().all(flat) {
+        if !inputs.iter().all(flat) {
             return Err(error!(Graph, "expected flat vectors with a multiple of four elements"));
         }
         if self.max_norm.is_some_and(|max| max.is_nan() || max <= 0.0) {
@@ -64,7 +67,7 @@ impl Op for GradientScale {
             sum_positions(g.len() / 4, 4, |p, sum| add(sum, &g[4 * p..][..4])).iter().sum::<f32>()
         };
         let norm = inputs.iter().map(|g| squares(g.f32())).sum::<f32>().sqrt() * self.scale;
-        let factor = self.scale * (self.limit() / (norm + 1e-6)).min(1.0);
+        let factor = self.scale * (self.limit() / (norm + NORM_GUARD)).min(1.0);
         outputs[0].f32_mut().copy_from_slice(&[
             norm,
             factor,
@@ -102,6 +105,7 @@ impl Op for GradientScale {
             1.0,
         ));
         let last = Dispatch::new("gradient_scale")
+            .constant("NORM_GUARD", NORM_GUARD)
             .bind("sum", Operand::Scratch(1))
             .write("scale", 0)
             .param("share", self.scale)

@@ -2,7 +2,7 @@
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::window::Window;
-use super::{MaxPoolGrad, Op, Padding, expect_f32};
+use super::{MaxPoolGrad, Op, Padding, Signature};
 use crate::error::Result;
 use crate::geometry::{Size, Spacing};
 use crate::graph::{Backward, Scope, ValueId};
@@ -44,8 +44,8 @@ impl MaxPool {
 }
 
 impl Op for MaxPool {
-    fn name(&self) -> &'static str {
-        "max_pool"
+    fn signature(&self) -> Signature {
+        Signature::new("max_pool").f32("x")
     }
 
     fn attributes(&self) -> String {
@@ -53,7 +53,6 @@ impl Op for MaxPool {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         Ok(vec![TensorType::f32(self.window().output_shape(inputs[0].shape)?)])
     }
 

@@ -2,7 +2,7 @@
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::window::Axis;
-use super::{MaxPool, Op, expect_f32, expect_gradient};
+use super::{MaxPool, Op, Signature, expect_gradient};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
@@ -28,8 +28,8 @@ fn first_maxima<'x>(best: &mut [f32], tap_of: &mut [u32], taps: impl Iterator<It
 }
 
 impl Op for MaxPoolGrad {
-    fn name(&self) -> &'static str {
-        "max_pool_grad"
+    fn signature(&self) -> Signature {
+        Signature::new("max_pool_grad").f32("x").f32("dy")
     }
 
     fn attributes(&self) -> String {
@@ -37,7 +37,6 @@ impl Op for MaxPoolGrad {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 2)?;
         let expected = self.0.infer(&inputs[..1])?[0].shape;
         expect_gradient(expected, inputs[1].shape)?;
         Ok(vec![inputs[0]])

@@ -57,6 +57,8 @@ pub use avg_pool_grad::AvgPoolGrad;
 pub use batch_norm::BatchNorm;
 pub use batch_norm_grad::BatchNormGrad;
 pub use batch_norm_train::BatchNormTrain;
+#[cfg(test)]
+pub(crate) use bilinear::AxisParams;
 pub use bilinear::{ResampleWindow, Rows};
 pub use binary::{Add, Mul};
 pub(crate) use built_in::is_built_in;
@@ -87,10 +89,10 @@ pub use upsample_softmax::UpsampleSoftmax;
 pub use upsampling::Upsampling;
 
 pub use crate::geometry::Padding;
-pub use crate::graph::{Cost, Op, Packing, bytes, kernel};
+pub use crate::graph::{Cost, Op, Packing, Signature, bytes, kernel};
 
 use crate::error::{Result, error};
-use crate::tensor::{DType, Shape, TensorType};
+use crate::tensor::Shape;
 
 /// Checks the shape of the gradient of an operation's output.
 pub(crate) fn expect_gradient(expected: Shape, got: Shape) -> Result<()> {
@@ -98,16 +100,5 @@ pub(crate) fn expect_gradient(expected: Shape, got: Shape) -> Result<()> {
         Ok(())
     } else {
         Err(error!(Graph, "expected a gradient of shape {expected}, got {got}"))
-    }
-}
-
-/// Checks that there are `count` inputs and that all are f32.
-pub(crate) fn expect_f32(inputs: &[TensorType], count: usize) -> Result<()> {
-    if inputs.len() != count {
-        return Err(error!(Graph, "expected {count} inputs, got {}", inputs.len()));
-    }
-    match inputs.iter().position(|t| t.dtype != DType::F32) {
-        Some(i) => Err(error!(Graph, "input {i} must be f32, got {:?}", inputs[i].dtype)),
-        None => Ok(()),
     }
 }

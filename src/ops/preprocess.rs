@@ -1,11 +1,11 @@
 //! Normalization and padding of image bytes for a network.
 
-use super::Op;
 use super::kernel::{Dispatch, Kernel, KernelContext};
+use super::{Op, Signature};
 use crate::error::{Result, error};
 use crate::geometry::Size;
 use crate::graph::{Scope, ValueId};
-use crate::tensor::{DType, Tensor, TensorType};
+use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
 /// Images u8 `[N, h0, w0, 3]` to f32 `[N, h, w, 3]`: `byte * scale + shift` per channel, padded at
@@ -29,18 +29,15 @@ pub(super) fn channels(
     shift: [f32; 3],
     pad_value: [f32; 3],
 ) -> Dispatch {
-    let names = [
-        ["scale_r", "scale_g", "scale_b"],
-        ["shift_r", "shift_g", "shift_b"],
-        ["pad_r", "pad_g", "pad_b"],
-    ];
-    let values = [scale, shift, pad_value].into_iter().flatten();
-    names.into_iter().flatten().zip(values).fold(dispatch, |d, (name, value)| d.param(name, value))
+    dispatch
+        .param_struct("scale", &scale)
+        .param_struct("shift", &shift)
+        .param_struct("pad", &pad_value)
 }
 
 impl Op for Preprocess {
-    fn name(&self) -> &'static str {
-        "preprocess"
+    fn signature(&self) -> Signature {
+        Signature::new("preprocess").u8("image of three u8 channels")
     }
 
     fn attributes(&self) -> String {
@@ -49,15 +46,9 @@ impl Op for Preprocess {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        let [image] = inputs else {
-            return Err(error!(Graph, "expected 1 input, got {}", inputs.len()));
-        };
-        let shape = image.shape;
-        if image.dtype != DType::U8 || shape.c != 3 {
-            return Err(error!(
-                Graph,
-                "expected an image of three u8 channels, got {:?} {shape}", image.dtype
-            ));
+        let shape = inputs[0].shape;
+        if shape.c != 3 {
+            return Err(error!(Graph, "expected an image of three u8 channels, got {shape}"));
         }
         if shape.is_empty() {
             return Err(error!(Graph, "an image of {} has no pixels", shape.size()));

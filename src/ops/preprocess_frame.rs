@@ -1,11 +1,11 @@
 //! Scaling, normalization and padding of a camera frame (packed RGBA pixels) in one operation.
 
-use super::Op;
 use super::kernel::{Dispatch, Kernel, KernelContext};
 use super::preprocess::channels;
+use super::{Op, Signature};
 use crate::error::{Result, error};
 use crate::geometry::Size;
-use crate::tensor::{DType, Tensor, TensorType};
+use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
 
 /// Packed images u32 `[N, h0, w0, 1]` (red in the lowest eight bits, then green and blue; the
@@ -62,8 +62,8 @@ pub(super) fn colors(pixel: u32) -> [f32; 3] {
 }
 
 impl Op for PreprocessFrame {
-    fn name(&self) -> &'static str {
-        "preprocess_frame"
+    fn signature(&self) -> Signature {
+        Signature::new("preprocess_frame").u32("packed pixels")
     }
 
     fn attributes(&self) -> String {
@@ -72,15 +72,11 @@ impl Op for PreprocessFrame {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        let [frame] = inputs else {
-            return Err(error!(Graph, "expected 1 input, got {}", inputs.len()));
-        };
-        let shape = frame.shape;
-        if frame.dtype != DType::U32 || shape.c != 1 {
+        let shape = inputs[0].shape;
+        if shape.c != 1 {
             return Err(error!(
                 Graph,
-                "expected an image of packed pixels (one u32 channel), got {:?} {shape}",
-                frame.dtype
+                "expected an image of packed pixels (one u32 channel), got {shape}"
             ));
         }
         let sides = [shape.size(), self.scaled, self.size].map(|size| [size.width, size.height]);

@@ -1,7 +1,7 @@
 //! Bilinear resizing, up and down, like PyTorch's `interpolate(mode="bilinear", antialias=False)`.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{ChannelSum, Op, ResampleWindow, ResizeGrad, bilinear, expect_f32};
+use super::{ChannelSum, Op, ResampleWindow, ResizeGrad, Signature, bilinear};
 use crate::error::Result;
 use crate::geometry::Size;
 use crate::graph::{Backward, Scope, ValueId};
@@ -27,8 +27,8 @@ impl Resize {
 }
 
 impl Op for Resize {
-    fn name(&self) -> &'static str {
-        "resize"
+    fn signature(&self) -> Signature {
+        Signature::new("resize").f32("x")
     }
 
     fn attributes(&self) -> String {
@@ -40,7 +40,6 @@ impl Op for Resize {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         Ok(vec![TensorType::f32(bilinear::infer(inputs[0], self.size, self.window)?)])
     }
 

@@ -1,7 +1,7 @@
 //! Gradient of bilinear resizing: each source pixel gathers from the output pixels that read it.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, Resize, bilinear, expect_f32, expect_gradient};
+use super::{Op, Resize, Signature, bilinear, expect_gradient};
 use crate::error::Result;
 use crate::geometry::Size;
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -38,8 +38,8 @@ fn readers(taps: &[bilinear::Tap], size: usize) -> Vec<Vec<(usize, f32)>> {
 }
 
 impl Op for ResizeGrad {
-    fn name(&self) -> &'static str {
-        "resize_grad"
+    fn signature(&self) -> Signature {
+        Signature::new("resize_grad").f32("dy")
     }
 
     fn attributes(&self) -> String {
@@ -48,7 +48,6 @@ impl Op for ResizeGrad {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         let dy = inputs[0].shape;
         let x = dy.with_size(self.size);
         let expected = bilinear::infer(TensorType::f32(x), self.resize.size, self.resize.window)?;

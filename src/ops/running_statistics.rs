@@ -1,7 +1,7 @@
 //! Running means and variances of all batch norms: one update after a training step.
 
 use super::kernel::{Kernel, KernelContext};
-use super::{Op, flat};
+use super::{Op, Signature, flat};
 use crate::error::Result;
 use crate::tensor::{Tensor, TensorType};
 
@@ -16,8 +16,8 @@ use crate::tensor::{Tensor, TensorType};
 pub struct RunningStatistics;
 
 impl Op for RunningStatistics {
-    fn name(&self) -> &'static str {
-        "running_statistics"
+    fn signature(&self) -> Signature {
+        flat::signature("running_statistics", &["statistics", "sums"], false)
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {

@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum: one update of all parameters.
 
 use super::kernel::{Kernel, KernelContext};
-use super::{Op, flat};
+use super::{Op, Signature, flat};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 
@@ -22,8 +22,8 @@ pub struct Sgd {
 }
 
 impl Op for Sgd {
-    fn name(&self) -> &'static str {
-        "sgd"
+    fn signature(&self) -> Signature {
+        flat::signature("sgd", &["w", "m", "g"], true)
     }
 
     fn attributes(&self) -> String {

@@ -1,7 +1,7 @@
 //! A channel range: the gradient of a concatenation's input.
 
-use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, expect_f32};
+use super::kernel::{Dispatch, Kernel, KernelContext, TensorLayout};
+use super::{Op, Signature};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
@@ -16,8 +16,8 @@ pub struct Slice {
 }
 
 impl Op for Slice {
-    fn name(&self) -> &'static str {
-        "slice"
+    fn signature(&self) -> Signature {
+        Signature::new("slice").f32("x")
     }
 
     fn attributes(&self) -> String {
@@ -25,7 +25,6 @@ impl Op for Slice {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         let shape = inputs[0].shape;
         match self.first.checked_add(self.channels) {
             Some(end) if end <= shape.c => Ok(vec![TensorType::f32(shape.with_c(self.channels))]),
@@ -60,8 +59,7 @@ impl Op for Slice {
             .param("c4", shape.c4())
             .param("shift", self.first % 4)
             .param("x_last", x.ty.shape.c4() - self.first / 4 - 1)
-            .param("x_pitch", x.pitch)
-            .param("x_offset", x.offset as usize + self.first / 4)
+            .layout("x", TensorLayout { offset: x.offset + (self.first / 4) as u32, ..x })
             .layout("y", y)
             .threads(shape.positions() * shape.c4());
         vec![Kernel::single("copy", dispatch)]

@@ -2,7 +2,7 @@
 //! probabilities over the frames of a video.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, expect_f32};
+use super::{Op, Signature};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
@@ -30,12 +30,11 @@ impl TemporalMean {
 }
 
 impl Op for TemporalMean {
-    fn name(&self) -> &'static str {
-        "temporal_mean"
+    fn signature(&self) -> Signature {
+        Signature::new("temporal_mean").f32("logits").f32("mean").f32("weight of the mean")
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 3)?;
         let (logits, mean, keep) = (inputs[0].shape, inputs[1].shape, inputs[2].shape);
         if mean != Self::shape(logits) || keep != Shape::vector(4) {
             return Err(error!(

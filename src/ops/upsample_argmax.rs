@@ -6,7 +6,7 @@
 use super::argmax::first_max;
 use super::kernel::{Kernel, KernelContext};
 use super::upsampling::{Scratch, Upsampling};
-use super::{Op, expect_f32};
+use super::{Op, Signature};
 use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
@@ -23,8 +23,8 @@ pub struct UpsampleArgmax {
 }
 
 impl Op for UpsampleArgmax {
-    fn name(&self) -> &'static str {
-        "upsample_argmax"
+    fn signature(&self) -> Signature {
+        Signature::new("upsample_argmax").f32("x")
     }
 
     fn attributes(&self) -> String {
@@ -32,7 +32,6 @@ impl Op for UpsampleArgmax {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 1)?;
         let shape = self.upsampling.infer(inputs[0])?.with_c(1);
         let mut outputs = vec![TensorType::u32(shape)];
         if self.confidence {
@@ -75,8 +74,7 @@ impl Op for UpsampleArgmax {
         let mut dispatch = dispatch
             .when("confidence", self.confidence)
             .write("labels", 0)
-            .param("p_pitch", p.map_or(0, |p| p.pitch))
-            .param("p_offset", p.map_or(0, |p| p.offset));
+            .param_struct("p", &p.map(|p| p.params()).unwrap_or_default());
         if self.confidence {
             dispatch = dispatch.write("probability", 1);
         }

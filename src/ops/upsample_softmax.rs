@@ -3,7 +3,7 @@
 
 use super::kernel::{Kernel, KernelContext};
 use super::upsampling::{Scratch, Upsampling};
-use super::{Op, expect_f32};
+use super::{Op, Signature};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 use rayon::prelude::*;
@@ -22,8 +22,8 @@ pub struct UpsampleSoftmax {
 }
 
 impl Op for UpsampleSoftmax {
-    fn name(&self) -> &'static str {
-        "upsample_softmax"
+    fn signature(&self) -> Signature {
+        Signature::new("upsample_softmax").f32("x").f32_if(self.weighted, "weights")
     }
 
     fn attributes(&self) -> String {
@@ -31,7 +31,6 @@ impl Op for UpsampleSoftmax {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, if self.weighted { 2 } else { 1 })?;
         let shape = self.upsampling.infer(inputs[0])?;
         match inputs.get(1).map(|weights| weights.shape) {
             None => Ok(vec![TensorType::f32(shape)]),

@@ -470,23 +470,23 @@ fn inputs_of_another_shape_and_numbers_without_sense_are_refused() {
         (TensorType::f32(Shape::new(1, 2, 3, 4)), TensorType::u32(Shape::new(1, 5, 7, 1)));
     let op = |pixel: PixelLoss| SegmentationLoss::from(pixel);
     let plain = PixelLoss::default();
-    assert!(op(plain).infer(&[logits, labels]).is_ok());
+    assert!(op(plain).output_types(&[logits, labels]).is_ok());
     assert!(
-        op(plain).infer(&[logits, TensorType::u32(Shape::new(2, 5, 7, 1))]).is_err(),
+        op(plain).output_types(&[logits, TensorType::u32(Shape::new(2, 5, 7, 1))]).is_err(),
         "another batch"
     );
     assert!(
-        op(plain).infer(&[logits, TensorType::u32(Shape::new(1, 5, 7, 4))]).is_err(),
+        op(plain).output_types(&[logits, TensorType::u32(Shape::new(1, 5, 7, 4))]).is_err(),
         "labels of four channels"
     );
-    assert!(op(plain).infer(&[logits, TensorType::f32(labels.shape)]).is_err());
-    assert!(op(plain).infer(&[logits]).is_err());
+    assert!(op(plain).output_types(&[logits, TensorType::f32(labels.shape)]).is_err());
+    assert!(op(plain).output_types(&[logits]).is_err());
     let weighted = op(PixelLoss { weighted: true, ..plain });
-    assert!(weighted.infer(&[logits, labels, TensorType::f32(Shape::vector(3))]).is_err());
-    assert!(weighted.infer(&[logits, labels, TensorType::f32(Shape::vector(4))]).is_ok());
+    assert!(weighted.output_types(&[logits, labels, TensorType::f32(Shape::vector(3))]).is_err());
+    assert!(weighted.output_types(&[logits, labels, TensorType::f32(Shape::vector(4))]).is_ok());
     let mined = op(PixelLoss { mined: true, ..plain });
-    assert!(mined.infer(&[logits, labels, TensorType::f32(Shape::vector(1))]).is_err());
-    assert!(mined.infer(&[logits, labels]).is_err());
+    assert!(mined.output_types(&[logits, labels, TensorType::f32(Shape::vector(1))]).is_err());
+    assert!(mined.output_types(&[logits, labels]).is_err());
     for wrong in [
         PixelLoss { smoothing: 1.5, ..plain },
         PixelLoss { gamma: -1.0, ..plain },
@@ -494,6 +494,6 @@ fn inputs_of_another_shape_and_numbers_without_sense_are_refused() {
         PixelLoss { dice: Some(Dice { weight: f32::NAN, smooth: 0.0 }), ..plain },
         PixelLoss { dice: Some(Dice { weight: 1.0, smooth: -1.0 }), ..plain },
     ] {
-        assert!(op(wrong).infer(&[logits, labels]).is_err(), "{wrong:?}");
+        assert!(op(wrong).output_types(&[logits, labels]).is_err(), "{wrong:?}");
     }
 }

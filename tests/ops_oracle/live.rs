@@ -292,7 +292,7 @@ fn frames_are_painted_in_every_way() {
 #[test]
 fn operands_that_do_not_fit_are_refused() {
     let refused = |op: &dyn Op, inputs: &[TensorType], part: &str| {
-        let message = op.infer(inputs).expect_err("must be refused").to_string();
+        let message = op.output_types(inputs).expect_err("must be refused").to_string();
         assert!(message.contains(part), "{}: {message}", op.name());
     };
     let image = TensorType::u32(Shape::new(1, 4, 6, 1));
@@ -309,7 +309,7 @@ fn operands_that_do_not_fit_are_refused() {
     let scores = TensorType::f32(Shape::new(1, 3, 3, 5));
     refused(&TemporalMean, &[scores, scores, TensorType::f32(Shape::vector(4))], "[1, 3, 3, 8]");
     refused(&ClassCounts { classes: 6, rows: 3, columns: 3 }, &[scores], "6 classes");
-    let style = TensorType::f32(Style::shape(5));
+    let style = TensorType::u32(Style::shape(5));
     let paint = Paint { classes: 5, align_corners: false, window: None };
     refused(&paint, &[image, scores, style], "4 inputs");
     refused(&paint, &[image, scores, style, scores], "do not fit");

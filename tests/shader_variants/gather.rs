@@ -278,7 +278,7 @@ fn live(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
     let paint = Paint { classes: 21, align_corners: false, window: None };
     all.push((
         Arc::new(paint),
-        vec![image, mean, f32(Style::shape(21)), f32(Shape::new(1, 15, 20, 3))],
+        vec![image, mean, TensorType::u32(Style::shape(21)), f32(Shape::new(1, 15, 20, 3))],
     ));
 }
 

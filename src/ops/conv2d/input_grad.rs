@@ -10,7 +10,7 @@ use super::{Conv2d, input_grad_cpu, kernels};
 use crate::error::Result;
 use crate::geometry::{Padding, Size, Spacing};
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext, Operand, TensorLayout};
-use crate::ops::{Cost, Op, Packing, bytes, expect_f32, expect_gradient};
+use crate::ops::{Cost, Op, Packing, Signature, bytes, expect_gradient};
 use crate::tensor::{KernelShape, Shape, Tensor, TensorType};
 
 /// `dx` `[N, h, w, C]` from `[dy, w]`: `dy` of the shape of the convolution's output, `w`
@@ -173,8 +173,8 @@ fn turn(w: KernelShape, depthwise: bool) -> Dispatch {
 }
 
 impl Op for Conv2dInputGrad {
-    fn name(&self) -> &'static str {
-        "conv2d_input_grad"
+    fn signature(&self) -> Signature {
+        Signature::new("conv2d_input_grad").f32("dy").f32("weight")
     }
 
     fn attributes(&self) -> String {
@@ -182,7 +182,6 @@ impl Op for Conv2dInputGrad {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 2)?;
         let (dy, w) = (inputs[0].shape, KernelShape::of(inputs[1].shape));
         let x = self.input_shape(dy, w);
         expect_gradient(self.conv.output_shape(x, w)?, dy)?;

@@ -21,7 +21,7 @@ pub use weight_grad::Conv2dWeightGrad;
 
 use super::kernel::{Kernel, KernelContext};
 use super::window::Axis;
-use super::{Activation, Cost, Op, Packing, bytes, expect_f32};
+use super::{Activation, Cost, Op, Packing, Signature, bytes};
 use crate::error::{Result, error};
 use crate::geometry::{Padding, Size, Spacing};
 use crate::graph::{Backward, Scope, ValueId};
@@ -151,8 +151,12 @@ impl Conv2d {
 }
 
 impl Op for Conv2d {
-    fn name(&self) -> &'static str {
-        "conv2d"
+    fn signature(&self) -> Signature {
+        Signature::new("conv2d")
+            .f32("x")
+            .f32("weight")
+            .f32_if(self.bias, "bias")
+            .f32_if(self.residual, "residual")
     }
 
     fn attributes(&self) -> String {
@@ -170,7 +174,6 @@ impl Op for Conv2d {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 2 + usize::from(self.bias) + usize::from(self.residual))?;
         let y = self.output_shape(inputs[0].shape, KernelShape::of(inputs[1].shape))?;
         if self.bias {
             let b = inputs[2].shape;

@@ -7,8 +7,8 @@
 use super::{Conv2d, weight_grad_cpu};
 use crate::error::Result;
 use crate::geometry::Size;
-use crate::ops::kernel::{Caps, Dispatch, Kernel, KernelContext, Operand};
-use crate::ops::{Cost, Op, bytes, expect_f32, expect_gradient};
+use crate::ops::kernel::{Caps, Dispatch, Kernel, KernelContext, LayoutParams, Operand};
+use crate::ops::{Cost, Op, Signature, bytes, expect_gradient};
 use crate::tensor::{KernelShape, Shape, Tensor, TensorType};
 
 /// `dw` `[kh, kw, C / groups, O]` from `[x, dy]`: the convolution's input `[N, H, W, C]`, and the
@@ -107,8 +107,7 @@ impl Conv2dWeightGrad {
             .param("parts", parts)
             .layout("x", x)
             .layout("dy", dy)
-            .param("to_pitch", pitch)
-            .param("to_offset", offset)
+            .param_struct("to", &LayoutParams { pitch, offset })
             .threads(parts * taps * across);
         let label = match tile {
             Some(tile) => format!("register {}x{}", 4 * tile.i, 4 * tile.o),
@@ -130,8 +129,8 @@ impl Conv2dWeightGrad {
 }
 
 impl Op for Conv2dWeightGrad {
-    fn name(&self) -> &'static str {
-        "conv2d_weight_grad"
+    fn signature(&self) -> Signature {
+        Signature::new("conv2d_weight_grad").f32("x").f32("dy")
     }
 
     fn attributes(&self) -> String {
@@ -140,7 +139,6 @@ impl Op for Conv2dWeightGrad {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        expect_f32(inputs, 2)?;
         let (x, dy) = (inputs[0].shape, inputs[1].shape);
         let w = self.weights_shape(x, dy);
         expect_gradient(self.conv.output_shape(x, w)?, dy)?;

@@ -2,7 +2,7 @@
 //! their number.
 
 use super::exponential::exponentials;
-use super::{Denominator, PixelLoss, SegmentationLoss};
+use super::{Denominator, LEAST_MISSING, PixelLoss, SERIES_BELOW, SegmentationLoss};
 use crate::ops::bilinear::{self, Tap};
 use crate::ops::channel_sum::{add, sum_positions};
 use crate::tensor::{Shape, Tensor};
@@ -46,14 +46,13 @@ impl PixelLoss {
         let own = x[target] - top;
         let sum = others + terms[target];
         let log_sum = sum.ln();
-        // `missing` is `1 - p` and `surprise` is `-ln p` of the label. The logarithm would round to
-        // 0 if little is missing.
+        // `missing` is `1 - p` and `surprise` is `-ln p` of the label.
         let missing = others / sum;
-        let surprise = if missing < 1e-3 { missing * (1.0 + 0.5 * missing) } else { log_sum - own };
+        let surprise =
+            if missing < SERIES_BELOW { missing * (1.0 + 0.5 * missing) } else { log_sum - own };
         let hard = (1.0 - self.smoothing) * weights.of(target);
         let (focus, slope) = if self.gamma > 0.0 {
-            // Neither 0, because it is a divisor, nor negative by rounding.
-            let missing = if missing < 1e-30 { 1e-30 } else { missing };
+            let missing = if missing < LEAST_MISSING { LEAST_MISSING } else { missing };
             let focus = missing.powf(self.gamma);
             (focus, focus * (1.0 + self.gamma * (1.0 - missing) * surprise / missing))
         } else {

@@ -1,7 +1,7 @@
 //! The loss on a device: dispatches that compute a few numbers per pixel, then sums in a fixed
 //! order, then the gradient, which each score gathers from the pixels that read it.
 
-use super::{Denominator, SegmentationLoss};
+use super::{Denominator, LEAST_MISSING, SERIES_BELOW, SegmentationLoss};
 use crate::ops::Packing;
 use crate::ops::bilinear::Grid;
 use crate::ops::channel_sum::{block, blocks, sums};
@@ -18,8 +18,8 @@ const TOTALS: Operand = Operand::Scratch(2);
 
 /// Bits of a loss per round of the radix selection. The sign is known.
 const DIGIT: u32 = 8;
-/// Pixels per workgroup of the selection: 16 for each of 256 threads.
-const COUNTED: usize = 256 * 16;
+/// Pixels per thread that makes a histogram of digits. A workgroup has a thread for each digit.
+const COUNTED: u32 = 16;
 
 /// Returns the layout of `[1, 1, positions, 4 * vec4s]`.
 fn row(positions: usize, vec4s: usize) -> TensorLayout {
@@ -47,6 +47,8 @@ pub(super) fn list(op: &SegmentationLoss, cx: &KernelContext) -> Vec<Kernel> {
         .when("smoothed", smoothed)
         .when("focal", focal)
         .when("by_pixels", loss.denominator == Denominator::Pixels)
+        .constant("SERIES_BELOW", SERIES_BELOW)
+        .constant("LEAST_MISSING", LEAST_MISSING)
         .bind("pixels", PIXELS)
         .threads(pixels);
     if weighted {
@@ -120,6 +122,7 @@ fn mine(op: &SegmentationLoss, pixels: usize, scratch: &mut Vec<u64>) -> Vec<Dis
     scratch.extend([4 << DIGIT, 16]);
     let pick = |shift: u32| {
         Dispatch::new("pixel_loss/pick")
+            .constant("BINS", 1u32 << DIGIT)
             .bind("bins", bins)
             .bind("state", state)
             .param("shift", shift)
@@ -132,12 +135,15 @@ fn mine(op: &SegmentationLoss, pixels: usize, scratch: &mut Vec<u64>) -> Vec<Dis
     let mut dispatches = vec![start];
     for shift in (0..32).step_by(DIGIT as usize).rev() {
         let count = Dispatch::new("pixel_loss/count")
+            .constant("BINS", 1u32 << DIGIT)
+            .constant("COUNTED", COUNTED)
+            .constant("DIGIT", DIGIT)
             .bind("pixels", PIXELS)
             .bind("bins", bins)
             .bind("state", state)
             .param("count", pixels)
             .param("shift", shift as u32)
-            .groups(pixels.div_ceil(COUNTED));
+            .groups(pixels.div_ceil((COUNTED as usize) << DIGIT));
         dispatches.extend([count, pick(shift as u32).param("count", pixels).groups(1)]);
     }
     dispatches.push(

@@ -10,11 +10,19 @@ mod exponential;
 mod kernels;
 
 use super::kernel::{Kernel, KernelContext};
-use super::{Cost, Op, bilinear, bytes};
+use super::{Cost, Op, Signature, bilinear, bytes};
 use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
-use crate::tensor::{DType, Shape, Tensor, TensorType};
+use crate::tensor::{Shape, Tensor, TensorType};
 use serde::{Deserialize, Serialize};
+
+/// Below this probability of the other classes, the first two terms of the series of `-ln p` are
+/// more exact than the logarithm, which rounds to 0 if little is missing.
+const SERIES_BELOW: f32 = 1e-3;
+
+/// Least probability of the other classes in a focal loss: neither 0, because it is a divisor, nor
+/// negative by rounding.
+const LEAST_MISSING: f32 = 1e-30;
 
 /// Normalization of the summed pixel losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -169,8 +177,12 @@ impl SegmentationLoss {
 }
 
 impl Op for SegmentationLoss {
-    fn name(&self) -> &'static str {
-        "segmentation_loss"
+    fn signature(&self) -> Signature {
+        Signature::new("segmentation_loss")
+            .f32("scores")
+            .u32("labels")
+            .f32_if(self.pixel.weighted, "class weights")
+            .f32_if(self.pixel.mined, "fraction of hard pixels")
     }
 
     fn attributes(&self) -> String {
@@ -195,24 +207,11 @@ impl Op for SegmentationLoss {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         self.pixel.validate()?;
-        let count = self.fraction_input() + usize::from(self.pixel.mined);
-        if inputs.len() != count {
-            return Err(error!(Graph, "expected {count} inputs, got {}", inputs.len()));
-        }
-        let (logits, labels) = (inputs[0], inputs[1]);
-        if logits.dtype != DType::F32 {
-            return Err(error!(Graph, "input 0 must be f32, got {:?}", logits.dtype));
-        }
-        let expected = labels.shape.with_c(1);
-        if labels != TensorType::u32(expected)
-            || expected.n != logits.shape.n
-            || expected.is_empty()
-        {
-            let (n, got) = (logits.shape.n, labels.shape);
-            return Err(error!(
-                Graph,
-                "expected labels u32 [{n}, H, W, 1], got {:?} {got}", labels.dtype
-            ));
+        let (logits, labels) = (inputs[0], inputs[1].shape);
+        let expected = labels.with_c(1);
+        if labels != expected || expected.n != logits.shape.n || expected.is_empty() {
+            let n = logits.shape.n;
+            return Err(error!(Graph, "expected labels [{n}, H, W, 1], got {labels}"));
         }
         bilinear::infer(logits, expected.size(), None)?;
         if self.pixel.weighted && inputs[2] != TensorType::f32(Shape::vector(logits.shape.c)) {

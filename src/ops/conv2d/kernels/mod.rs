@@ -107,7 +107,7 @@ fn operands(dispatch: Dispatch, conv: &Conv2d, cx: &KernelContext, frame: Frame)
         dispatch = dispatch.read("residual", index);
     }
     let r = residual.map(|i| cx.inputs[i]);
-    dispatch.param("r_pitch", r.map_or(0, |r| r.pitch)).param("r_offset", r.map_or(0, |r| r.offset))
+    dispatch.param_struct("r", &r.map(|r| r.params()).unwrap_or_default())
 }
 
 /// Returns whether any tap of any pixel is outside the image.
