@@ -212,9 +212,9 @@ fn the_windowed_pooling_can_be_run_and_left_out() {
         let weights: Weights = parameters(&config)
             .unwrap()
             .into_iter()
-            .map(|(name, shape)| {
+            .map(|(info, shape)| {
                 (
-                    name,
+                    info.name,
                     ParamRef::new(Tensor::from_fn(shape, |y, x, i, o| {
                         ((y + 2 * x + 3 * i + 5 * o) % 7) as f32 / 7.0
                     })),

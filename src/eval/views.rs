@@ -100,9 +100,9 @@ pub(super) fn sum_graph(
         SumOutput::Probabilities => graph.output("probabilities", sum),
         SumOutput::Labels => {
             let labels = graph.root().op("labels", Argmax, &[sum])?;
-            graph.output("labels", labels);
+            graph.output("labels", labels)
         }
-    }
+    };
     Ok(graph)
 }
 

@@ -10,6 +10,7 @@ pub mod kernel;
 mod op;
 mod param;
 mod rewrite;
+mod role;
 mod verify;
 
 pub use autodiff::Backward;
@@ -17,6 +18,7 @@ pub use builder::Scope;
 pub use op::{Cost, Op, Packing, bytes};
 pub use param::{ParamRef, Weights};
 pub use rewrite::{Rewrite, rewrite};
+pub use role::{ParamInfo, Part, Place, Role};
 
 use crate::error::{Result, error};
 use crate::tensor::{Shape, TensorType};
@@ -33,6 +35,30 @@ impl ValueId {
     }
 }
 
+/// An input of a graph, for those who pass it: its position among [`Graph::inputs`]. Passes and
+/// training keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InputId(usize);
+
+impl InputId {
+    /// Returns the position among [`Graph::inputs`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// An output of a graph, for those who read it: its position among [`Graph::outputs`] and the
+/// results of a run. Passes keep it; removing outputs invalidates it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OutputId(usize);
+
+impl OutputId {
+    /// Returns the position among [`Graph::outputs`] and the results of a run.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// Origin of a value.
 #[derive(Debug, Clone)]
 pub enum ValueSource {
@@ -40,8 +66,8 @@ pub enum ValueSource {
     Input(String),
     /// A parameter. Its data is bound later, or never if only the shapes matter.
     Param {
-        /// Name in this crate's convention, for example `backbone.layer1.0.conv1.weight`.
-        name: String,
+        /// Name and role.
+        info: ParamInfo,
         /// The data, once bound.
         data: Option<ParamRef>,
     },
@@ -127,18 +153,26 @@ impl Graph {
         self.push_value(ty, ValueSource::Input(name.to_owned()))
     }
 
-    /// Adds a parameter without data.
-    pub fn param(&mut self, name: &str, shape: Shape) -> ValueId {
-        self.push_value(
-            TensorType::f32(shape),
-            ValueSource::Param { name: name.to_owned(), data: None },
-        )
+    /// Adds an input like [`Graph::input`], and returns its handle as well.
+    pub fn input_with_id(&mut self, name: &str, ty: TensorType) -> (InputId, ValueId) {
+        let id = InputId(self.inputs().count());
+        (id, self.input(name, ty))
+    }
+
+    /// Adds a parameter without data. A name alone stands for the default role.
+    pub fn param(&mut self, info: impl Into<ParamInfo>, shape: Shape) -> ValueId {
+        self.param_with_data(info, shape, None)
     }
 
     /// Adds a parameter with optional data.
-    pub fn param_with_data(&mut self, name: &str, shape: Shape, data: Option<ParamRef>) -> ValueId {
+    pub fn param_with_data(
+        &mut self,
+        info: impl Into<ParamInfo>,
+        shape: Shape,
+        data: Option<ParamRef>,
+    ) -> ValueId {
         debug_assert!(data.as_ref().is_none_or(|d| d.shape() == shape));
-        self.push_value(TensorType::f32(shape), ValueSource::Param { name: name.to_owned(), data })
+        self.push_value(TensorType::f32(shape), ValueSource::Param { info: info.into(), data })
     }
 
     /// Adds a node and returns its outputs.
@@ -184,18 +218,23 @@ impl Graph {
     }
 
     /// Adds `value` as an output named `name`, which runs return. An existing output of this name
-    /// is replaced.
-    pub fn output(&mut self, name: &str, value: ValueId) {
-        self.outputs.retain(|(n, _)| n != name);
+    /// is replaced and keeps its position.
+    pub fn output(&mut self, name: &str, value: ValueId) -> OutputId {
+        if let Some(at) = self.outputs.iter().position(|(n, _)| n == name) {
+            self.outputs[at].1 = value;
+            return OutputId(at);
+        }
         self.outputs.push((name.to_owned(), value));
+        OutputId(self.outputs.len() - 1)
     }
 
-    /// Removes all outputs. Call [`Graph::output`] to set new ones.
+    /// Removes all outputs, which invalidates their handles. Call [`Graph::output`] to set new ones.
     pub fn clear_outputs(&mut self) {
         self.outputs.clear();
     }
 
-    /// Removes an output; its value remains in the graph.
+    /// Removes an output; its value remains in the graph. Invalidates the handles of the outputs
+    /// after it.
     pub fn remove_output(&mut self, name: &str) {
         self.outputs.retain(|(n, _)| n != name);
     }
@@ -240,12 +279,34 @@ impl Graph {
         })
     }
 
-    /// Returns the names and ids of the parameters.
-    pub fn params(&self) -> impl Iterator<Item = (&str, ValueId)> {
-        self.value_ids().filter_map(|id| match &self.value(id).source {
-            ValueSource::Param { name, .. } => Some((name.as_str(), id)),
+    /// Returns name and value of an input.
+    ///
+    /// # Panics
+    /// Panics if the handle belongs to a graph with more inputs.
+    pub fn input_at(&self, id: InputId) -> (&str, ValueId) {
+        self.inputs().nth(id.0).expect("invariant: the handle belongs to this graph")
+    }
+
+    /// Returns name and value of an output.
+    ///
+    /// # Panics
+    /// Panics if the handle belongs to a graph with more outputs.
+    pub fn output_at(&self, id: OutputId) -> (&str, ValueId) {
+        let (name, value) = &self.outputs[id.0];
+        (name, *value)
+    }
+
+    /// Returns the parameters with their ids.
+    pub fn params(&self) -> impl Iterator<Item = (&ParamInfo, ValueId)> {
+        self.value_ids().filter_map(|id| Some((self.param_info(id)?, id)))
+    }
+
+    /// Returns name and role of a value if it is a parameter.
+    pub fn param_info(&self, id: ValueId) -> Option<&ParamInfo> {
+        match &self.value(id).source {
+            ValueSource::Param { info, .. } => Some(info),
             _ => None,
-        })
+        }
     }
 
     /// Returns a value.
@@ -287,7 +348,8 @@ impl Graph {
     /// Returns the name of a value for messages: that of the input, parameter or node.
     pub fn value_name(&self, id: ValueId) -> &str {
         match &self.value(id).source {
-            ValueSource::Input(name) | ValueSource::Param { name, .. } => name,
+            ValueSource::Input(name) => name,
+            ValueSource::Param { info, .. } => &info.name,
             ValueSource::Node { node, .. } => &self.nodes[*node].name,
         }
     }

@@ -4,8 +4,17 @@
 use super::config::{Config, ConvKind, DilationRule, Norm, PaddingRule};
 use crate::error::Result;
 use crate::geometry::{Size, Spacing};
-use crate::graph::{Scope, ValueId};
+use crate::graph::{Part, Scope, ValueId};
 use crate::ops::{Activation, Conv2d, Padding};
+
+/// Name of a layer's batch norm below the layer's own.
+const NORM: &str = "norm";
+
+/// Returns the name of a parameter of the layer at the path `layer`, as [`Scope`] composes it.
+pub fn parameter_name(layer: &str, part: Part) -> String {
+    let field = part.field();
+    if part.is_norm() { format!("{layer}.{NORM}.{field}") } else { format!("{layer}.{field}") }
+}
 
 /// Adds layers to a graph with the conventions of a config, and collects the stages.
 pub(super) struct Builder<'c> {
@@ -124,7 +133,7 @@ impl Builder<'_> {
         let mut y = scope.conv2d(name, conv, x, Size::square(layer.kernel), layer.channels)?;
         let mut scope = scope.scope(name);
         if layer.affine == Affine::BatchNorm && self.config.norm == Norm::Separate {
-            y = scope.batch_norm("norm", y, self.eps)?;
+            y = scope.batch_norm(NORM, y, self.eps)?;
         }
         scope.activate(layer.activation.feature(), layer.activation, y)
     }

@@ -46,11 +46,24 @@ pub(crate) enum Shortcut {
     None,
 }
 
+/// The flow that a unit belongs to (figure 4 of the paper).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// Reduces the size of the features.
+    Entry,
+    /// Repeats one unit.
+    Middle,
+    /// Widens the features.
+    Exit,
+}
+
 /// A unit: three separable convolutions and a shortcut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unit {
     /// Name: `entry1`, ..., `middle1`, ..., `exit2`.
     pub name: String,
+    /// Flow that it belongs to.
+    pub flow: Flow,
     /// Output channels of the three convolutions.
     pub channels: [usize; 3],
     /// Stride of the third convolution and of the shortcut.
@@ -81,15 +94,17 @@ impl Xception {
             71 => (&[(128, 2), (256, 1), (256, 2), (728, 1), (728, 2)], 16),
             _ => return Vec::new(),
         };
-        let unit =
-            |name: String, channels, stride, shortcut| Unit { name, channels, stride, shortcut };
+        let unit = |flow, number, channels, stride, shortcut| {
+            let name = format!("{}{number}", flow_name(flow));
+            Unit { name, flow, channels, stride, shortcut }
+        };
         let entry = (1..)
             .zip(entry)
-            .map(|(i, &(c, stride))| unit(format!("entry{i}"), [c; 3], stride, Shortcut::Conv));
-        let middle = (1..=middle).map(|i| unit(format!("middle{i}"), [728; 3], 1, Shortcut::Input));
+            .map(|(i, &(c, stride))| unit(Flow::Entry, i, [c; 3], stride, Shortcut::Conv));
+        let middle = (1..=middle).map(|i| unit(Flow::Middle, i, [728; 3], 1, Shortcut::Input));
         let exit = [
-            unit("exit1".to_owned(), [728, 1024, 1024], 2, Shortcut::Conv),
-            unit("exit2".to_owned(), [1536, 1536, 2048], 1, Shortcut::None),
+            unit(Flow::Exit, 1, [728, 1024, 1024], 2, Shortcut::Conv),
+            unit(Flow::Exit, 2, [1536, 1536, 2048], 1, Shortcut::None),
         ];
         entry.chain(middle).chain(exit).collect()
     }
@@ -159,8 +174,8 @@ impl Xception {
         let in_place = self.variant == XceptionVariant::InPlace;
         let last = unit.shortcut == Shortcut::None;
         let dilation = unit_stride.dilation;
-        let mut dilations = match (unit.name.as_str(), in_place) {
-            ("exit1", true) => [dilation, dilation, 1],
+        let mut dilations = match unit.flow {
+            Flow::Exit if in_place && !last => [dilation, dilation, 1],
             _ => [dilation; 3],
         };
         if last {
@@ -199,6 +214,14 @@ impl Xception {
             )?,
         };
         Ok((scope.add("add", y, shortcut)?, second))
+    }
+}
+
+fn flow_name(flow: Flow) -> &'static str {
+    match flow {
+        Flow::Entry => "entry",
+        Flow::Middle => "middle",
+        Flow::Exit => "exit",
     }
 }
 

@@ -39,7 +39,7 @@ pub use param_groups::ParamGroups;
 pub use recipe::{DataRecipe, ModelName, NetworkRecipe, PreprocessName, Recipe};
 pub use run::Run;
 pub use schedule::{Decay, Schedule};
-pub use step::{NormMode, StepOptions, TrainingStep, training_step};
+pub use step::{NormMode, StepInputs, StepOptions, TrainingStep, training_step};
 pub use trainer::{BatchRef, StepOutcome, Trainer};
 pub use update::Optimizer;
 pub use validation::ValidationMemory;

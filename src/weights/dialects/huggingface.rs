@@ -2,8 +2,9 @@
 //! names.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, ParameterPart, Tensors};
+use super::{Dialect, Tensors};
 use crate::error::Result;
+use crate::graph::Part;
 use crate::models::{
     Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, Norm, PaddingRule, Pooling,
     Preprocessing,
@@ -26,9 +27,8 @@ impl Dialect for HuggingFace {
     }
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
-        let kernel = |path: &str| {
-            mobilenet_v2(path).map_or(String::new(), |l| torch::name(l, ParameterPart::Kernel))
-        };
+        let kernel =
+            |path: &str| mobilenet_v2(path).map_or(String::new(), |l| torch::name(l, Part::Kernel));
         let stem = kernel("stem.conv1");
         let net = torch::infer_mobilenet_v2(
             tensors,
@@ -68,7 +68,7 @@ impl Dialect for HuggingFace {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let layer = match path.split_once('.') {
             Some(("backbone", inner)) if matches!(config.backbone, Backbone::MobileNetV2(_)) => {
                 mobilenet_v2(inner)

@@ -1,8 +1,9 @@
 //! jfzhang95's pytorch-deeplab-xception: v3+ with ResNet-101, Xception or MobileNetV2.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, ParameterPart, Tensors};
+use super::{Dialect, Tensors};
 use crate::error::{Result, error};
+use crate::graph::Part;
 use crate::models::xception::{Xception, XceptionVariant};
 use crate::models::{
     Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Head, LowLevel, PaddingRule,
@@ -47,8 +48,7 @@ impl Dialect for Jfzhang95 {
         if tensors.any(HALVES[0]) {
             stem = MOBILENET_STEM;
             let kernel = |path: &str| {
-                mobilenet_v2(path)
-                    .map_or(String::new(), |layer| torch::name(layer, ParameterPart::Kernel))
+                mobilenet_v2(path).map_or(String::new(), |layer| torch::name(layer, Part::Kernel))
             };
             let project = |block: usize| kernel(&format!("block{block}.project"));
             config.backbone = Backbone::MobileNetV2(torch::infer_mobilenet_v2(
@@ -71,7 +71,7 @@ impl Dialect for Jfzhang95 {
         Ok(config)
     }
 
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let layer = match path.split_once('.') {
             Some(("backbone", inner)) => match &config.backbone {
                 Backbone::ResNet(_) => torch::resnet("backbone.", inner),

@@ -1,8 +1,9 @@
 //! The native dialect: the names and layout of this crate, with the config in the metadata.
 
-use super::{Dialect, KernelLayout, ParameterPart, Tensors};
+use super::{Dialect, KernelLayout, Tensors};
 use crate::error::{Result, error};
-use crate::models::{CONFIG_KEY, Config, STEM_WEIGHT};
+use crate::graph::Part;
+use crate::models::{CONFIG_KEY, Config, STEM_WEIGHT, parameter_name};
 
 /// The native dialect.
 pub struct Native;
@@ -27,8 +28,8 @@ impl Dialect for Native {
             ))
     }
 
-    fn rename(&self, _config: &Config, path: &str, part: ParameterPart) -> Option<String> {
-        Some(format!("{path}{}", part.suffix()))
+    fn rename(&self, _config: &Config, path: &str, part: Part) -> Option<String> {
+        Some(parameter_name(path, part))
     }
 
     fn layout(&self, _tensors: &Tensors) -> KernelLayout {

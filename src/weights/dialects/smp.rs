@@ -1,8 +1,9 @@
 //! segmentation_models_pytorch: DeepLabV3 and DeepLabV3Plus with ResNet or MobileNetV2.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, ParameterPart, Tensors};
+use super::{Dialect, Tensors};
 use crate::error::{Result, error};
+use crate::graph::Part;
 use crate::models::{
     Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule,
     PlusDecoder, Preprocessing,
@@ -77,7 +78,7 @@ impl Dialect for Smp {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let head = config.head.as_ref()?;
         let plus = matches!(head.decoder, Decoder::Plus(_));
         let layer = match path.split_once('.') {

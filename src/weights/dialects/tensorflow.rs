@@ -2,8 +2,9 @@
 //! or folded batch norms.
 
 use super::tensorflow_backbones as backbones;
-use super::{Dialect, KernelLayout, ParameterPart, Tensors};
+use super::{Dialect, KernelLayout, Tensors};
 use crate::error::{Result, error};
+use crate::graph::Part;
 use crate::models::mobilenet_v2::MobileNetV2;
 use crate::models::{
     Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
@@ -58,7 +59,7 @@ impl Dialect for TensorFlow {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let layer = match path.strip_prefix("backbone.") {
             Some(inner) => match &config.backbone {
                 Backbone::MobileNetV2(_) => mobilenet_v2_layer(inner)?,
@@ -68,15 +69,15 @@ impl Dialect for TensorFlow {
         };
         let depthwise = path.ends_with("depthwise");
         let suffix = match part {
-            ParameterPart::Kernel if depthwise => "depthwise_weights",
-            ParameterPart::Kernel => "weights",
-            ParameterPart::Bias if config.norm == Norm::Separate => "biases",
-            ParameterPart::Bias if depthwise => "depthwise_bias",
-            ParameterPart::Bias => "Conv2D_bias",
-            ParameterPart::Gamma => "BatchNorm/gamma",
-            ParameterPart::Beta => "BatchNorm/beta",
-            ParameterPart::Mean => "BatchNorm/moving_mean",
-            ParameterPart::Variance => "BatchNorm/moving_variance",
+            Part::Kernel if depthwise => "depthwise_weights",
+            Part::Kernel => "weights",
+            Part::Bias if config.norm == Norm::Separate => "biases",
+            Part::Bias if depthwise => "depthwise_bias",
+            Part::Bias => "Conv2D_bias",
+            Part::Gamma => "BatchNorm/gamma",
+            Part::Beta => "BatchNorm/beta",
+            Part::RunningMean => "BatchNorm/moving_mean",
+            Part::RunningVar => "BatchNorm/moving_variance",
         };
         Some(format!("{layer}/{suffix}"))
     }

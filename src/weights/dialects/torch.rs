@@ -1,8 +1,9 @@
 //! Names that PyTorch code bases share: torchvision's backbones, and the ASPP module that other
 //! code bases copied from it.
 
-use super::{ParameterPart, Tensors};
+use super::Tensors;
 use crate::error::{Result, error};
+use crate::graph::Part;
 use crate::models::mobilenet_v2::MobileNetV2;
 use crate::models::resnet::ResNet;
 use crate::models::{Aspp, Backbone, ConvKind, Pooling};
@@ -16,14 +17,14 @@ pub(super) fn layer(prefix: &str, conv: &str, norm: &str) -> Layer {
 }
 
 /// Returns the name of a parameter of a layer.
-pub(super) fn name((conv, norm): Layer, part: ParameterPart) -> String {
+pub(super) fn name((conv, norm): Layer, part: Part) -> String {
     match part {
-        ParameterPart::Kernel => conv + ".weight",
-        ParameterPart::Bias => conv + ".bias",
-        ParameterPart::Gamma => norm + ".weight",
-        ParameterPart::Beta => norm + ".bias",
-        ParameterPart::Mean => norm + ".running_mean",
-        ParameterPart::Variance => norm + ".running_var",
+        Part::Kernel => conv + ".weight",
+        Part::Bias => conv + ".bias",
+        Part::Gamma => norm + ".weight",
+        Part::Beta => norm + ".bias",
+        Part::RunningMean => norm + ".running_mean",
+        Part::RunningVar => norm + ".running_var",
     }
 }
 
@@ -115,8 +116,7 @@ pub(super) fn infer_mobilenet_v2_features(
     feature: impl Fn(usize) -> String,
 ) -> Result<MobileNetV2> {
     let kernel = |path: &str| {
-        mobilenet_v2(&feature, path)
-            .map_or(String::new(), |layer| name(layer, ParameterPart::Kernel))
+        mobilenet_v2(&feature, path).map_or(String::new(), |layer| name(layer, Part::Kernel))
     };
     let project = |block: usize| kernel(&format!("block{block}.project"));
     infer_mobilenet_v2(tensors, &kernel("stem.conv1"), project, &kernel("last"))

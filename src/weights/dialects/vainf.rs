@@ -1,8 +1,9 @@
 //! VainF's DeepLabV3Plus-Pytorch: v3 and v3+ with ResNet or MobileNetV2.
 
 use super::torch::{self, layer};
-use super::{Dialect, ParameterPart, Tensors};
+use super::{Dialect, Tensors};
 use crate::error::{Result, error};
+use crate::graph::Part;
 use crate::models::{
     Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule,
     PlusDecoder, Preprocessing,
@@ -82,7 +83,7 @@ impl Dialect for VainF {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let head = config.head.as_ref()?;
         let plus = matches!(head.decoder, Decoder::Plus(_));
         let layer = match path.split_once('.') {
