@@ -84,7 +84,7 @@ fn configs_survive_json() {
     assert_eq!(Config::from_json(&config.to_json()).unwrap_err().kind(), ErrorKind::Config);
     config.padding = PaddingRule::TfSame;
     config.multi_grid = vec![1, 2, 4];
-    config.preprocess = Preprocessing::TENSORFLOW;
+    config.preprocess = Preprocessing::SYMMETRIC_513;
     let head = config.head.as_mut().unwrap();
     head.aspp.pooling = Pooling::Window { crop: Size::square(513), stride: Spacing::ONE };
     head.aux = Some(Aux { dropout: 0.1 });
@@ -130,7 +130,7 @@ fn invalid_configs_are_rejected_with_the_field() {
         ("low-level channels", |c| plus(c).low_level_channels = usize::MAX),
         ("does not support `tensor_flow` low-level features", |c| {
             c.backbone = Backbone::MobileNetV3(MobileNetV3 {});
-            plus(c).low_level = LowLevel::TensorFlow;
+            plus(c).low_level = LowLevel::InsideUnit;
         }),
     ];
     for (message, change) in invalid {
@@ -233,7 +233,7 @@ fn the_windowed_pooling_can_be_run_and_left_out() {
 
 #[test]
 fn an_image_is_normalized_and_padded_in_the_graph() {
-    let config = Config { preprocess: Preprocessing::TENSORFLOW, ..mobilenet() };
+    let config = Config { preprocess: Preprocessing::SYMMETRIC_513, ..mobilenet() };
     let outputs = Outputs { image: Some(Size::new(33, 20)), ..Outputs::default() };
     let mut network = build_network(&config, Shape::new(1, 33, 33, 3), &outputs).unwrap();
     let inputs: Vec<_> =

@@ -37,7 +37,7 @@ fn network(dialect: &str) -> Config {
         "atrous" => Config::deeplab_v3plus(Backbone::resnet(18).unwrap(), 5),
         "tensorflow" => {
             with_decoder(Config::deeplab_v3plus(Backbone::MobileNetV2(narrow(1)), 5), |plus| {
-                plus.low_level = LowLevel::TensorFlow;
+                plus.low_level = LowLevel::InsideUnit;
                 plus.kind = ConvKind::SeparableNorm;
             })
         }
@@ -296,7 +296,7 @@ fn jfzhang95s_second_copy_of_mobilenet_is_written_and_ignored() {
 fn a_large_tensorflow_network_is_written_with_its_flags() {
     let net = Xception::new(41).unwrap();
     let approximate = with_decoder(Config::deeplab_v3plus(Backbone::Xception(net), 5), |plus| {
-        plus.low_level = LowLevel::TensorFlow;
+        plus.low_level = LowLevel::InsideUnit;
         plus.kind = ConvKind::SeparableNorm;
     });
     let inferred = infer("tensorflow", &approximate);

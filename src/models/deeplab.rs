@@ -1,10 +1,10 @@
 //! Building the graph of a network from its config.
 
 use super::aspp::aspp;
-use super::backbone::Features;
-use super::config::{Config, Decoder, Head, LowLevel, Preprocessing};
+use super::config::{Config, Decoder, Head, Preprocessing};
 use super::decoder::decoder;
 use super::layer::{Builder, Layer};
+use super::spec::Features;
 use crate::error::{Result, error};
 use crate::geometry::Size;
 use crate::graph::{Graph, InputId, OutputId, Place, Scope, ValueId};
@@ -124,14 +124,11 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
         None => graph.input_with_id("input", TensorType::f32(input)),
         Some(size) => image_input(&mut graph, input, size, &config.preprocess)?,
     };
-    let mut b = Builder { config, eps: config.eps.backbone, stages: Vec::new() };
+    let conventions = config.conventions();
+    let mut b = Builder { conventions, eps: config.eps.backbone, stages: Vec::new() };
     let mut root = graph.root();
-    let tap = match config.head.as_ref().map(|h| &h.decoder) {
-        Some(Decoder::Plus(plus)) => plus.low_level,
-        _ => LowLevel::Stage,
-    };
     let mut backbone = root.scope("backbone").at(Place::Backbone);
-    let features = config.backbone.build(&mut b, &mut backbone, x, tap)?;
+    let features = config.backbone.build(&mut b, &mut backbone, x, config.low_level())?;
     let Some(head) = &config.head else {
         let output = graph.output("features", features.last);
         return NetworkGraph::new(graph, b.stages, input_id, output).verified();

@@ -1,6 +1,7 @@
 //! Folding batch norms into the preceding convolutions, for weight files of trained networks.
 
-use super::config::{Config, Norm};
+use super::config::Config;
+use super::conventions::Norm;
 use super::layer::parameter_name;
 use super::parameters;
 use crate::error::{Result, error};

@@ -7,6 +7,7 @@
 mod aspp;
 mod backbone;
 mod config;
+mod conventions;
 mod decoder;
 mod deeplab;
 mod fold_norms;
@@ -14,22 +15,24 @@ mod inflate;
 mod layer;
 pub mod mobilenet_v2;
 pub mod mobilenet_v3;
-mod named;
+mod paper;
 mod random;
 pub mod resnet;
+mod spec;
 pub mod xception;
 
 pub use backbone::Backbone;
 pub use config::{
-    Aspp, Aux, CONFIG_KEY, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
-    PadRule, PaddingRule, PlusDecoder, Pooling, Preprocessing,
+    Aspp, Aux, CONFIG_KEY, Config, Decoder, Head, PadRule, PlusDecoder, Pooling, Preprocessing,
 };
+pub use conventions::{ConvKind, DilationRule, Eps, LowLevel, Norm, PaddingRule};
 pub use deeplab::{NetworkGraph, Outputs, build, build_network};
 pub use fold_norms::fold_norms;
 pub use inflate::{STEM_WEIGHT, inflate_stem};
 pub use layer::parameter_name;
-pub use named::PaperHead;
+pub use paper::PaperHead;
 pub use random::random_weights;
+pub use spec::Family;
 
 use crate::error::Result;
 use crate::graph::ParamInfo;

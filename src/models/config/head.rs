@@ -1,6 +1,7 @@
 //! The segmentation head of a config.
 
 use crate::geometry::{Size, Spacing, rows_first};
+use crate::models::conventions::{ConvKind, LowLevel};
 use serde::{Deserialize, Serialize};
 
 /// The segmentation head: ASPP, decoder and classifier.
@@ -39,18 +40,6 @@ impl Head {
             align_corners,
         }
     }
-}
-
-/// Kind of the head's 3x3 convolutions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ConvKind {
-    /// One convolution.
-    Plain,
-    /// Depthwise, then 1x1, with nothing in between (SMP).
-    Separable,
-    /// Depthwise, batch norm, ReLU, then 1x1 (TensorFlow).
-    SeparableNorm,
 }
 
 /// Atrous spatial pyramid pooling (DeepLabv3, section 3.3).
@@ -123,16 +112,6 @@ pub struct PlusDecoder {
     pub dropouts: Vec<f32>,
     /// Whether the low-level features come first in the concatenation (VainF).
     pub low_level_first: bool,
-}
-
-/// Source of the low-level features, at a quarter of the image size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LowLevel {
-    /// The output of the last unit at that size.
-    Stage,
-    /// An intermediate value of a unit, as in TensorFlow's DeepLab.
-    TensorFlow,
 }
 
 /// The auxiliary classifier of torchvision: 3x3 to a quarter of the channels, batch norm, ReLU,

@@ -64,7 +64,7 @@ impl Dialect for HuggingFace {
                 Decoder::None,
                 true,
             )),
-            preprocess: Preprocessing::TENSORFLOW,
+            preprocess: Preprocessing::SYMMETRIC_513,
         })
     }
 

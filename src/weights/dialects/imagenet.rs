@@ -55,7 +55,7 @@ impl Dialect for ImageNet {
             Backbone::ResNet(_) => torch::resnet("", path),
             Backbone::MobileNetV2(_) => torch::mobilenet_v2(feature, path),
             Backbone::MobileNetV3(_) => super::torchvision::mobilenet_v3("features.", path),
-            Backbone::Xception(_) => None,
+            _ => None,
         };
         layer.map(|layer| torch::name(layer, part))
     }

@@ -55,7 +55,7 @@ impl Dialect for TensorFlow {
             norm: if folded { Norm::Folded } else { Norm::Separate },
             eps: Eps { backbone: eps, head: HEAD_EPS },
             head: head(&file),
-            preprocess: Preprocessing::TENSORFLOW,
+            preprocess: Preprocessing::SYMMETRIC_513,
         })
     }
 
@@ -194,7 +194,7 @@ fn head(file: &File) -> Option<Head> {
         };
         let convs = (0..).take_while(|&i| conv(i).iter().any(|name| file.has(name))).count();
         Decoder::Plus(PlusDecoder {
-            low_level: LowLevel::TensorFlow,
+            low_level: LowLevel::InsideUnit,
             low_level_channels,
             channels: conv(0).iter().find_map(|name| file.out_channels(name)).unwrap_or(256),
             kind: kind(convs == 0 || file.has(&conv(0)[0])),

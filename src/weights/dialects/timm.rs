@@ -56,7 +56,7 @@ impl Dialect for Timm {
             Backbone::Xception(net) => xception(net, inner),
             Backbone::MobileNetV2(_) => mobilenet_v2(inner),
             Backbone::MobileNetV3(_) => mobilenet_v3(inner),
-            Backbone::ResNet(_) => None,
+            _ => None,
         };
         layer.map(|layer| torch::name(layer, part))
     }

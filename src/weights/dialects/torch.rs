@@ -38,7 +38,7 @@ pub(super) fn resnet_or_mobilenet_v2(
     match backbone {
         Backbone::ResNet(_) => resnet(prefix, path),
         Backbone::MobileNetV2(_) => mobilenet_v2(feature, path),
-        Backbone::MobileNetV3(_) | Backbone::Xception(_) => None,
+        _ => None,
     }
 }
 
