@@ -96,6 +96,20 @@ fn configs_survive_json() {
     }
 }
 
+#[test]
+fn rules_are_read_by_their_old_and_their_new_names_and_written_by_the_old() {
+    let mut config = Config::deeplab_v3plus(Backbone::named("xception65").unwrap(), 21);
+    plus(&mut config).low_level = LowLevel::InsideUnit;
+    let json = config.to_json();
+    assert_eq!(json.matches("\"tensor_flow\"").count(), 2, "{json}");
+    let renamed = json
+        .replace(r#""variant":"tensor_flow""#, r#""variant":"out_of_place""#)
+        .replace(r#""low_level":"tensor_flow""#, r#""low_level":"inside_unit""#);
+    assert_ne!(renamed, json);
+    assert_eq!(Config::from_json(&renamed).unwrap(), config);
+    assert_eq!(Config::from_json(&json).unwrap(), config);
+}
+
 /// Part of the error message, and a change that makes a config invalid.
 type Invalid = (&'static str, fn(&mut Config));
 
@@ -155,9 +169,9 @@ fn plus(config: &mut Config) -> &mut atrous::models::PlusDecoder {
 
 #[test]
 fn every_network_takes_a_single_pixel_and_odd_sizes() {
-    let configs =
-        [resnet(18), mobilenet(), Config::deeplab_v3plus(Backbone::MobileNetV3(MobileNetV3 {}), 3)];
-    for config in configs {
+    let families = Backbone::families().map(|family| Backbone::named(family.names[0]).unwrap());
+    let smallest = families.map(|backbone| Config::deeplab_v3plus(backbone, 3));
+    for config in smallest.chain([mobilenet()]) {
         for (h, w) in [(1, 1), (2, 1), (3, 17), (33, 32)] {
             let outputs =
                 Outputs { labels: true, confidence: true, logits_full: true, ..Outputs::default() };

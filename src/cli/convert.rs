@@ -8,7 +8,7 @@ use crate::image::ClassTable;
 use crate::models::{fold_norms, inflate_stem};
 use crate::segmenter::Model;
 use crate::text;
-use crate::weights::dialects::{self, ReadOptions};
+use crate::weights::dialects::{self, NATIVE, ReadOptions};
 use crate::weights::{CheckpointDict, FloatDType, write_pth, write_safetensors};
 use std::path::{Path, PathBuf};
 
@@ -141,7 +141,7 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
         let table = ClassTable::read(path)?;
         model.config.name_classes(&table.names, &table.colors).map_err(|e| e.file(path))?;
     }
-    convert(&model, args.files.output(), "atrous", args.dtype.into())
+    convert(&model, args.files.output(), NATIVE, args.dtype.into())
 }
 
 pub(super) fn export(args: &ExportArgs) -> Result<()> {
@@ -157,13 +157,7 @@ fn convert(model: &Model, output: &Path, dialect: &str, dtype: FloatDType) -> Re
     match output.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => write_safetensors(output, stored.tensors, &stored.metadata, dtype)?,
         Some("pth" | "pt") => {
-            // VainF's and jfzhang95's loaders expect the weights under a key; the program's own
-            // names need the metadata beside them.
-            let key = match dialect {
-                "vainf" => Some("model_state"),
-                "jfzhang95" | "atrous" => Some("state_dict"),
-                _ => None,
-            };
+            let key = dialects::find(dialect)?.wrap_key();
             let wrap = key.map(|key| CheckpointDict { key, metadata: &stored.metadata });
             write_pth(output, stored.tensors, wrap, dtype)?;
         }

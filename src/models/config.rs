@@ -8,7 +8,7 @@ pub use head::{Aspp, Aux, Decoder, Head, PlusDecoder, Pooling};
 pub use preprocessing::{PadRule, Preprocessing};
 
 use super::backbone::Backbone;
-use super::conventions::{ConvKind, Conventions, DilationRule, Eps, LowLevel, Norm, PaddingRule};
+use super::conventions::{Conventions, DilationRule, Eps, LowLevel, Norm, PaddingRule};
 use crate::error::{Error, ErrorKind, Result, error};
 use serde::{Deserialize, Serialize};
 
@@ -59,24 +59,8 @@ impl Config {
     /// Creates a DeepLabv3+ as in the paper, as a starting point: output stride 16, atrous rates 6,
     /// 12 and 18, plain convolutions.
     pub fn deeplab_v3plus(backbone: Backbone, classes: usize) -> Self {
-        let aspp = Aspp {
-            channels: 256,
-            rates: vec![6, 12, 18],
-            kind: ConvKind::Plain,
-            pooling: Pooling::Global,
-            pool_first: false,
-            dropout: 0.1,
-            separable_after: false,
-        };
-        let decoder = Decoder::Plus(PlusDecoder {
-            low_level: LowLevel::Stage,
-            low_level_channels: 48,
-            channels: 256,
-            kind: ConvKind::Plain,
-            dropouts: vec![0.0; 2],
-            low_level_first: false,
-        });
-        let head = Head::new(classes, aspp, decoder, false);
+        let decoder = Decoder::Plus(PlusDecoder::default());
+        let head = Head::new(classes, Aspp::default(), decoder, false);
         Self { output_stride: 16, head: Some(head), ..Self::bare(backbone) }
     }
 

@@ -45,14 +45,9 @@ impl Config {
         }
         head_config.decoder = match head {
             PaperHead::NoDecoder | PaperHead::Phone => Decoder::None,
-            PaperHead::Decoder | PaperHead::Separable => Decoder::Plus(PlusDecoder {
-                low_level,
-                low_level_channels: 48,
-                channels: 256,
-                kind,
-                dropouts: vec![0.0; 2],
-                low_level_first: false,
-            }),
+            PaperHead::Decoder | PaperHead::Separable => {
+                Decoder::Plus(PlusDecoder { low_level, kind, ..PlusDecoder::default() })
+            }
         };
         config.validate()?;
         Ok(config)

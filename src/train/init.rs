@@ -147,7 +147,12 @@ mod tests {
 
     fn model(config: Config) -> Model {
         let weights = random_weights(&config, 77).unwrap();
-        Model { config, weights, dialect: "atrous", path: "some.safetensors".into() }
+        Model {
+            config,
+            weights,
+            dialect: crate::weights::dialects::NATIVE,
+            path: "some.safetensors".into(),
+        }
     }
 
     fn small() -> NetworkRecipe {

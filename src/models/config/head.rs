@@ -64,6 +64,22 @@ pub struct Aspp {
     pub separable_after: bool,
 }
 
+impl Default for Aspp {
+    /// The module of the paper at output stride 16: 256 channels, atrous rates 6, 12 and 18, plain
+    /// convolutions.
+    fn default() -> Self {
+        Self {
+            channels: 256,
+            rates: vec![6, 12, 18],
+            kind: ConvKind::Plain,
+            pooling: Pooling::Global,
+            pool_first: false,
+            dropout: 0.1,
+            separable_after: false,
+        }
+    }
+}
+
 /// Pooling of the image-level features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,6 +128,20 @@ pub struct PlusDecoder {
     pub dropouts: Vec<f32>,
     /// Whether the low-level features come first in the concatenation (VainF).
     pub low_level_first: bool,
+}
+
+impl Default for PlusDecoder {
+    /// The decoder of the paper: low-level features of 48 channels, two plain convolutions of 256.
+    fn default() -> Self {
+        Self {
+            low_level: LowLevel::Stage,
+            low_level_channels: 48,
+            channels: 256,
+            kind: ConvKind::Plain,
+            dropouts: vec![0.0; 2],
+            low_level_first: false,
+        }
+    }
 }
 
 /// The auxiliary classifier of torchvision: 3x3 to a quarter of the channels, batch norm, ReLU,

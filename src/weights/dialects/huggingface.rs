@@ -6,8 +6,7 @@ use super::{Dialect, Tensors};
 use crate::error::Result;
 use crate::graph::Part;
 use crate::models::{
-    Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, Norm, PaddingRule, Pooling,
-    Preprocessing,
+    Aspp, Backbone, Config, ConvKind, Decoder, Eps, Head, PaddingRule, Preprocessing,
 };
 
 /// The dialect of Hugging Face.
@@ -42,19 +41,14 @@ impl Dialect for HuggingFace {
                 .unwrap_or(256),
             rates: Vec::new(),
             kind: ConvKind::SeparableNorm,
-            pooling: Pooling::Global,
             pool_first: true,
             dropout: 0.8,
-            separable_after: false,
+            ..Aspp::default()
         };
         Ok(Config {
-            backbone: Backbone::MobileNetV2(net),
             output_stride: 16,
-            dilation: DilationRule::AfterStride,
-            multi_grid: Vec::new(),
             padding: PaddingRule::TfSame,
             input_channels: tensors.dim(&stem, 1).unwrap_or(3),
-            norm: Norm::Separate,
             eps: Eps { backbone: 1e-3, head: 1e-5 },
             // The library returns logits at the output stride; TensorFlow, which trained the
             // weights, upsamples them with aligned corners.
@@ -65,6 +59,7 @@ impl Dialect for HuggingFace {
                 true,
             )),
             preprocess: Preprocessing::SYMMETRIC_513,
+            ..Config::bare(Backbone::MobileNetV2(net))
         })
     }
 

@@ -21,6 +21,7 @@ mod torchvision;
 mod vainf;
 
 pub use layout::KernelLayout;
+pub use native::NATIVE;
 pub use store::{StoredWeights, store};
 pub use tensors::{Source, Tensors};
 
@@ -88,6 +89,12 @@ pub trait Dialect: Sync {
     /// classifiers.
     fn ignores(&self, _tensors: &Tensors, name: &str) -> bool {
         name.ends_with("num_batches_tracked")
+    }
+
+    /// Returns the key under which the code base's loader expects the weights in a `.pth` file.
+    /// `None` if it loads them directly.
+    fn wrap_key(&self) -> Option<&'static str> {
+        None
     }
 
     /// Returns the axis order of the kernels in a file.

@@ -5,12 +5,15 @@ use crate::error::{Result, error};
 use crate::graph::Part;
 use crate::models::{CONFIG_KEY, Config, STEM_WEIGHT, parameter_name};
 
+/// Name of the native dialect, this crate's own.
+pub const NATIVE: &str = "atrous";
+
 /// The native dialect.
 pub struct Native;
 
 impl Dialect for Native {
     fn name(&self) -> &'static str {
-        "atrous"
+        NATIVE
     }
 
     fn description(&self) -> &'static str {
@@ -30,6 +33,11 @@ impl Dialect for Native {
 
     fn rename(&self, _config: &Config, path: &str, part: Part) -> Option<String> {
         Some(parameter_name(path, part))
+    }
+
+    fn wrap_key(&self) -> Option<&'static str> {
+        // The names need the metadata beside them.
+        Some("state_dict")
     }
 
     fn layout(&self, _tensors: &Tensors) -> KernelLayout {

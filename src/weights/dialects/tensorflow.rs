@@ -181,8 +181,7 @@ fn head(file: &File) -> Option<Head> {
         kind: kind(branches == 0 || file.has(&branch(1)[0])),
         pooling: if file.has("image_pooling/weights") { Pooling::Global } else { Pooling::Off },
         pool_first: true,
-        dropout: 0.1,
-        separable_after: false,
+        ..Aspp::default()
     };
     let projection = "decoder/feature_projection0/weights";
     let decoder = file.out_channels(projection).map_or(Decoder::None, |low_level_channels| {
@@ -199,7 +198,7 @@ fn head(file: &File) -> Option<Head> {
             channels: conv(0).iter().find_map(|name| file.out_channels(name)).unwrap_or(256),
             kind: kind(convs == 0 || file.has(&conv(0)[0])),
             dropouts: vec![0.0; convs],
-            low_level_first: false,
+            ..PlusDecoder::default()
         })
     });
     Some(Head::new(classes, aspp, decoder, true))

@@ -6,7 +6,7 @@ use crate::error::{Result, error};
 use crate::graph::Part;
 use crate::models::mobilenet_v2::MobileNetV2;
 use crate::models::resnet::ResNet;
-use crate::models::{Aspp, Backbone, ConvKind, Pooling};
+use crate::models::{Aspp, Backbone, ConvKind};
 
 /// Names of a layer's convolution and batch norm.
 pub(super) type Layer = (String, String);
@@ -40,6 +40,25 @@ pub(super) fn resnet_or_mobilenet_v2(
         Backbone::MobileNetV2(_) => mobilenet_v2(feature, path),
         _ => None,
     }
+}
+
+/// Infers a ResNet below `prefix`, or a MobileNetV2 with the modules named by `feature`. Returns it
+/// with the name of its first kernel, or `None` for another backbone.
+pub(super) fn infer_resnet_or_mobilenet_v2(
+    tensors: &Tensors,
+    prefix: &str,
+    feature: impl Fn(usize) -> String,
+) -> Result<Option<(Backbone, String)>> {
+    let first = feature(0);
+    if tensors.any(&format!("{first}.")) {
+        let net = infer_mobilenet_v2_features(tensors, feature)?;
+        return Ok(Some((Backbone::MobileNetV2(net), format!("{first}.0.weight"))));
+    }
+    if tensors.any(&format!("{prefix}layer1.0.")) {
+        let net = infer_resnet(tensors, prefix)?;
+        return Ok(Some((Backbone::ResNet(net), format!("{prefix}conv1.weight"))));
+    }
+    Ok(None)
 }
 
 /// Renames a layer of torchvision's ResNet. `path` is relative to the native backbone.
@@ -152,10 +171,8 @@ pub(super) fn infer_aspp(tensors: &Tensors, prefix: &str, rates: [usize; 3], dro
         channels: tensors.dim(&format!("{prefix}project.0.weight"), 0).unwrap_or(256),
         rates: rates.to_vec(),
         kind: if separable { ConvKind::Separable } else { ConvKind::Plain },
-        pooling: Pooling::Global,
-        pool_first: false,
         dropout,
-        separable_after: false,
+        ..Aspp::default()
     }
 }
 
