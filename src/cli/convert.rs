@@ -3,6 +3,7 @@
 use super::console::print;
 use super::format::thousands;
 use super::outputs::OutputCheck;
+use super::registries::{dialect_help, dialects as dialect_names};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use crate::models::{fold_norms, inflate_stem};
@@ -29,8 +30,7 @@ pub(super) struct ImportArgs {
     #[command(flatten)]
     files: Files,
 
-    /// Naming convention of the weights, if it cannot be detected: torchvision, smp, ...
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = dialect_help())]
     dialect: Option<String>,
 
     /// Change the first convolution to N input channels, for example for grayscale (1) or
@@ -59,8 +59,7 @@ pub(super) struct ExportArgs {
     #[command(flatten)]
     files: Files,
 
-    /// Code base whose names to write: torchvision, smp, vainf, jfzhang95, ...
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = format!("Code base whose names to write: {}", dialect_names()))]
     dialect: String,
 
     /// Precision of the stored parameters: f32 is exact, f16 and bf16 take half the space

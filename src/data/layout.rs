@@ -75,6 +75,11 @@ impl DatasetLayout {
             .advice(format!("expected {}, or {last}", others.join(", "))))
     }
 
+    /// Returns the titles of all layouts, separated by commas.
+    pub fn titles() -> String {
+        Self::all().map(Self::title).collect::<Vec<_>>().join(", ")
+    }
+
     /// Returns the name in reports, such as `voc`.
     pub fn name(self) -> &'static str {
         self.0.name()

@@ -47,7 +47,7 @@ impl Layout for Directories {
     }
 
     fn title(&self) -> &'static str {
-        "images/ and masks/"
+        "images/ with masks/"
     }
 
     fn directories(&self) -> &'static str {
@@ -94,7 +94,7 @@ impl Layout for Annotated {
     }
 
     fn title(&self) -> &'static str {
-        "CamVid"
+        "NAME/ with NAMEannot/ (CamVid)"
     }
 
     fn directories(&self) -> &'static str {

@@ -89,6 +89,17 @@ impl NetworkGraph {
         Ok(())
     }
 
+    /// Adds the network to `graph`, on the value `x` of its input's type, and returns the logits. Its
+    /// nodes and parameters are named below `name`; parameters keep their identities.
+    ///
+    /// # Errors
+    /// Returns an error if `x` has another type.
+    pub fn embed_in(&self, graph: &mut Graph, name: &str, x: ValueId) -> Result<ValueId> {
+        let (input, _) = self.graph.input_at(self.input);
+        let outputs = graph.embed(name, &self.graph, &[(input, x)])?;
+        Ok(outputs[self.logits.index()].1)
+    }
+
     fn verified(self) -> Result<Self> {
         self.graph.verify()?;
         Ok(self)
