@@ -21,6 +21,7 @@ mod run;
 mod schedule;
 mod step;
 mod step_layout;
+mod step_loss;
 mod trainer;
 mod update;
 mod validation;

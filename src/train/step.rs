@@ -1,12 +1,11 @@
 //! Builds the graph of a training step from a network: loss, gradients and batch statistics.
 
 use super::recompute::recompute;
-use crate::error::{Result, error};
+use super::step_loss::{Losses, Scores};
+use crate::error::Result;
 use crate::graph::{Graph, InputId, OutputId, Place, Rewrite, ValueId, rewrite};
 use crate::models::NetworkGraph;
-use crate::ops::{
-    Add, BatchNorm, BatchNormTrain, Dropout, DropoutTrain, PixelLoss, Resize, SegmentationLoss,
-};
+use crate::ops::{Add, BatchNorm, BatchNormTrain, Dropout, DropoutTrain, PixelLoss};
 use crate::random::fnv1a_32;
 use crate::tensor::{Shape, TensorType};
 use serde::{Deserialize, Serialize};
@@ -115,7 +114,7 @@ pub struct StepInputs {
 /// Returns an error if the network lacks an output, or an operation has no gradient.
 pub fn training_step(network: NetworkGraph, options: &StepOptions) -> Result<TrainingStep> {
     let images = network.input;
-    let Scores { graph, full, align_corners } = scores(network, options)?;
+    let Scores { graph, full, align_corners } = Scores::of(network, options)?;
     let (mut graph, norms, step) = with_training_ops(graph, options)?;
     let scores: Vec<ValueId> = graph.outputs().iter().map(|&(_, v)| v).collect();
     graph.clear_outputs();
@@ -161,48 +160,6 @@ pub fn training_step(network: NetworkGraph, options: &StepOptions) -> Result<Tra
     })
 }
 
-/// A network cut at the values that losses are computed from.
-struct Scores {
-    /// Its outputs are the scores of the network, then those of the auxiliary head if it is trained.
-    graph: Graph,
-    /// Shape of the logits at the size of the labels.
-    full: Shape,
-    /// Whether upsampling the scores aligns the corners.
-    align_corners: bool,
-}
-
-fn scores(network: NetworkGraph, options: &StepOptions) -> Result<Scores> {
-    let NetworkGraph { mut graph, logits_full, aux_logits, .. } = network;
-    let Some(full) = logits_full.map(|id| graph.output_at(id).1) else {
-        return Err(error!(Graph, "the network has no output `logits_full` to train on"));
-    };
-    let aux = aux_logits.map(|id| graph.output_at(id).1);
-    if options.aux.is_some() && aux.is_none() {
-        return Err(error!(Graph, "the network has no output `aux_logits` for the auxiliary loss")
-            .advice(
-                "train without an auxiliary loss, or build the network with an auxiliary head",
-            ));
-    }
-    let shape = graph.shape(full);
-    // The upsampling before `logits_full`, which is fused into the loss if possible.
-    let last = graph
-        .producer(full)
-        .and_then(|node| Some((*node.op.downcast_ref::<Resize>()?, node.inputs[0])));
-    let last = last.filter(|(resize, _)| resize.window.is_none());
-    let align_corners = last.is_some_and(|(resize, _)| resize.align_corners);
-    let scores = last.filter(|_| options.fused).map_or(full, |(_, small)| small);
-    graph.clear_outputs();
-    graph.output("scores", scores);
-    if let Some(logits) = aux.filter(|_| options.aux.is_some()) {
-        graph.output("aux_scores", logits);
-    }
-    // Remove an auxiliary head without a loss, or a last backbone layer that only a classifier
-    // reads: their norms would be listed without having outputs. (`passes::dead_code` would also
-    // remove dropout.)
-    let graph = rewrite(graph, |_, _, _| Ok(None))?;
-    Ok(Scores { graph, full: shape, align_corners })
-}
-
 /// Adds the gradients of everything that is trained as outputs `grad.P`. Returns the names and the
 /// handles.
 fn add_gradients(
@@ -223,58 +180,6 @@ fn add_gradients(
             Some((name, output))
         })
         .unzip())
-}
-
-/// Adds losses that share the same labels.
-struct Losses {
-    pixel: PixelLoss,
-    fused: bool,
-    align_corners: bool,
-    labels: InputId,
-    class_weights: Option<InputId>,
-    mining: Option<InputId>,
-    /// Inputs of each loss besides the logits.
-    read: Vec<ValueId>,
-}
-
-impl Losses {
-    /// Adds the inputs. `full` is the shape of the logits at the size of the labels.
-    fn new(graph: &mut Graph, full: Shape, align_corners: bool, options: &StepOptions) -> Self {
-        let pixel = options.loss;
-        let mut read = Vec::new();
-        let mut input = |name: &str, ty: TensorType| {
-            let (id, value) = graph.input_with_id(name, ty);
-            read.push(value);
-            id
-        };
-        let labels = input("labels", TensorType::u32(full.with_c(1)));
-        let class_weights =
-            pixel.weighted.then(|| input("class_weights", TensorType::f32(Shape::vector(full.c))));
-        let mining = pixel.mined.then(|| input("mining", TensorType::f32(Shape::vector(4))));
-        Self { pixel, fused: options.fused, align_corners, labels, class_weights, mining, read }
-    }
-
-    /// Returns the loss, and the logits with their gradient.
-    fn add(
-        &self,
-        graph: &mut Graph,
-        name: &str,
-        scores: ValueId,
-        factor: f32,
-    ) -> Result<(ValueId, (ValueId, ValueId))> {
-        let (labels, align_corners) = (graph.shape(self.read[0]), self.align_corners);
-        let scores = if self.fused {
-            scores
-        } else {
-            let name = format!("{name}.scores");
-            graph.root().resize(&name, scores, labels.size(), align_corners)?
-        };
-        let inputs: Vec<ValueId> =
-            std::iter::once(scores).chain(self.read.iter().copied()).collect();
-        let op = SegmentationLoss { pixel: self.pixel, factor, align_corners };
-        let (loss, gradient) = graph.root().segmentation_loss(name, op, &inputs)?;
-        Ok((loss, (scores, gradient)))
-    }
 }
 
 /// Batch norms of the step.
