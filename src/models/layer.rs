@@ -222,3 +222,34 @@ impl StrideSchedule {
         self.total_stride
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Place;
+    use crate::models::config::Aux;
+    use crate::models::{Backbone, Config, parameters};
+
+    #[test]
+    fn layer_and_role_of_a_parameter_determine_its_name() {
+        for family in Backbone::families() {
+            let backbone = Backbone::named(family.names[0]).unwrap();
+            let mut config = Config::deeplab_v3plus(backbone, 3);
+            let head = config.head.as_mut().unwrap();
+            head.aux = Some(Aux { dropout: 0.1 });
+            head.aspp.kind = ConvKind::SeparableNorm;
+            for (info, _) in parameters(&config).unwrap() {
+                assert_eq!(parameter_name(&info.layer, info.role.part), info.name);
+                let place = match info.layer.split('.').next() {
+                    Some("backbone") => Place::Backbone,
+                    Some("logits") => Place::Classifier,
+                    Some("aux") => Place::Aux,
+                    _ => Place::Head,
+                };
+                assert_eq!(info.role.place, place, "{}", info.name);
+                let depthwise = info.layer.ends_with("depthwise") && !info.role.part.is_norm();
+                assert_eq!(info.role.depthwise, depthwise, "{}", info.name);
+            }
+        }
+    }
+}
