@@ -69,10 +69,10 @@ fn main() -> Result<()> {
 
     // The network up to its scores at the image's size, plus one node.
     let outputs = Outputs { logits_full: true, image: Some(size), ..Outputs::default() };
-    let mut graph = model.network(Shape::images(1, size, 3), &outputs)?.graph;
-    let scores =
-        graph.outputs().iter().find(|(name, _)| name == "logits_full").map(|&(_, value)| value);
-    let scores = scores.expect("`logits_full` was requested");
+    let network = model.network(Shape::images(1, size, 3), &outputs)?;
+    let scores = network.logits_full.expect("`logits_full` was requested");
+    let mut graph = network.graph;
+    let (_, scores) = graph.output_at(scores);
     let entropy = graph.root().op("entropy", Entropy, &[scores])?;
     graph.clear_outputs();
     graph.output("entropy", entropy);

@@ -2,7 +2,7 @@
 //! `docs/multi-adds.md`.
 
 use atrous::graph::Graph;
-use atrous::models::{Backbone, Config, PaperHead, build, is_trained, parameters};
+use atrous::models::{Backbone, Config, PaperHead, build, parameters};
 use atrous::ops::Conv2d;
 use atrous::{Shape, passes};
 use std::fmt::Write;
@@ -76,7 +76,7 @@ fn comparison() -> (String, f64, f64) {
         let trained: usize = parameters(&config)
             .unwrap()
             .iter()
-            .filter(|(n, _)| is_trained(n))
+            .filter(|(info, _)| info.role.part.is_trained())
             .map(|(_, shape)| shape.len())
             .sum();
         let (needed, padded) = multi_adds(&graph(&config));

@@ -84,7 +84,7 @@ fn configs_survive_json() {
     assert_eq!(Config::from_json(&config.to_json()).unwrap_err().kind(), ErrorKind::Config);
     config.padding = PaddingRule::TfSame;
     config.multi_grid = vec![1, 2, 4];
-    config.preprocess = Preprocessing::TENSORFLOW;
+    config.preprocess = Preprocessing::SYMMETRIC_513;
     let head = config.head.as_mut().unwrap();
     head.aspp.pooling = Pooling::Window { crop: Size::square(513), stride: Spacing::ONE };
     head.aux = Some(Aux { dropout: 0.1 });
@@ -94,6 +94,20 @@ fn configs_survive_json() {
     for text in ["", "{}", "[1]", "{\"backbone\":{\"res_net\":{}}}"] {
         assert_eq!(Config::from_json(text).unwrap_err().kind(), ErrorKind::Config, "{text}");
     }
+}
+
+#[test]
+fn rules_are_read_by_their_old_and_their_new_names_and_written_by_the_old() {
+    let mut config = Config::deeplab_v3plus(Backbone::named("xception65").unwrap(), 21);
+    plus(&mut config).low_level = LowLevel::InsideUnit;
+    let json = config.to_json();
+    assert_eq!(json.matches("\"tensor_flow\"").count(), 2, "{json}");
+    let renamed = json
+        .replace(r#""variant":"tensor_flow""#, r#""variant":"out_of_place""#)
+        .replace(r#""low_level":"tensor_flow""#, r#""low_level":"inside_unit""#);
+    assert_ne!(renamed, json);
+    assert_eq!(Config::from_json(&renamed).unwrap(), config);
+    assert_eq!(Config::from_json(&json).unwrap(), config);
 }
 
 /// Part of the error message, and a change that makes a config invalid.
@@ -130,7 +144,7 @@ fn invalid_configs_are_rejected_with_the_field() {
         ("low-level channels", |c| plus(c).low_level_channels = usize::MAX),
         ("does not support `tensor_flow` low-level features", |c| {
             c.backbone = Backbone::MobileNetV3(MobileNetV3 {});
-            plus(c).low_level = LowLevel::TensorFlow;
+            plus(c).low_level = LowLevel::InsideUnit;
         }),
     ];
     for (message, change) in invalid {
@@ -155,9 +169,9 @@ fn plus(config: &mut Config) -> &mut atrous::models::PlusDecoder {
 
 #[test]
 fn every_network_takes_a_single_pixel_and_odd_sizes() {
-    let configs =
-        [resnet(18), mobilenet(), Config::deeplab_v3plus(Backbone::MobileNetV3(MobileNetV3 {}), 3)];
-    for config in configs {
+    let families = Backbone::families().map(|family| Backbone::named(family.names[0]).unwrap());
+    let smallest = families.map(|backbone| Config::deeplab_v3plus(backbone, 3));
+    for config in smallest.chain([mobilenet()]) {
         for (h, w) in [(1, 1), (2, 1), (3, 17), (33, 32)] {
             let outputs =
                 Outputs { labels: true, confidence: true, logits_full: true, ..Outputs::default() };
@@ -212,9 +226,9 @@ fn the_windowed_pooling_can_be_run_and_left_out() {
         let weights: Weights = parameters(&config)
             .unwrap()
             .into_iter()
-            .map(|(name, shape)| {
+            .map(|(info, shape)| {
                 (
-                    name,
+                    info.name,
                     ParamRef::new(Tensor::from_fn(shape, |y, x, i, o| {
                         ((y + 2 * x + 3 * i + 5 * o) % 7) as f32 / 7.0
                     })),
@@ -233,7 +247,7 @@ fn the_windowed_pooling_can_be_run_and_left_out() {
 
 #[test]
 fn an_image_is_normalized_and_padded_in_the_graph() {
-    let config = Config { preprocess: Preprocessing::TENSORFLOW, ..mobilenet() };
+    let config = Config { preprocess: Preprocessing::SYMMETRIC_513, ..mobilenet() };
     let outputs = Outputs { image: Some(Size::new(33, 20)), ..Outputs::default() };
     let mut network = build_network(&config, Shape::new(1, 33, 33, 3), &outputs).unwrap();
     let inputs: Vec<_> =

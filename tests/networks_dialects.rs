@@ -3,7 +3,7 @@
 mod support;
 
 use atrous::geometry::{Size, Spacing};
-use atrous::graph::{ParamRef, Weights};
+use atrous::graph::{ParamRef, Part, Weights};
 use atrous::models::mobilenet_v2::MobileNetV2;
 use atrous::models::mobilenet_v3::MobileNetV3;
 use atrous::models::xception::{Xception, XceptionVariant};
@@ -20,10 +20,10 @@ use atrous::{ErrorKind, Model, Shape, Tensor};
 
 /// Returns weights that differ between elements and between parameters, with positive variances.
 fn weights(config: &Config) -> Weights {
-    let weights = parameters(config).unwrap().into_iter().enumerate().map(|(k, (name, shape))| {
-        let min = if name.ends_with("running_var") { 1.0 } else { -500.0 };
+    let weights = parameters(config).unwrap().into_iter().enumerate().map(|(k, (info, shape))| {
+        let min = if info.role.part == Part::RunningVar { 1.0 } else { -500.0 };
         let data = (0..shape.len()).map(|i| ((i * 7 + k * 131) % 1009) as f32 + min).collect();
-        (name, ParamRef::new(Tensor::new(shape, data).unwrap()))
+        (info.name, ParamRef::new(Tensor::new(shape, data).unwrap()))
     });
     weights.collect()
 }
@@ -37,7 +37,7 @@ fn network(dialect: &str) -> Config {
         "atrous" => Config::deeplab_v3plus(Backbone::resnet(18).unwrap(), 5),
         "tensorflow" => {
             with_decoder(Config::deeplab_v3plus(Backbone::MobileNetV2(narrow(1)), 5), |plus| {
-                plus.low_level = LowLevel::TensorFlow;
+                plus.low_level = LowLevel::InsideUnit;
                 plus.kind = ConvKind::SeparableNorm;
             })
         }
@@ -296,7 +296,7 @@ fn jfzhang95s_second_copy_of_mobilenet_is_written_and_ignored() {
 fn a_large_tensorflow_network_is_written_with_its_flags() {
     let net = Xception::new(41).unwrap();
     let approximate = with_decoder(Config::deeplab_v3plus(Backbone::Xception(net), 5), |plus| {
-        plus.low_level = LowLevel::TensorFlow;
+        plus.low_level = LowLevel::InsideUnit;
         plus.kind = ConvKind::SeparableNorm;
     });
     let inferred = infer("tensorflow", &approximate);

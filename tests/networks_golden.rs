@@ -8,9 +8,7 @@ mod seeded;
 mod support;
 
 use atrous::exec::{Device, Runner};
-use atrous::models::{
-    Config, DilationRule, NetworkGraph, Outputs, build_network, is_trained, parameters,
-};
+use atrous::models::{Config, DilationRule, NetworkGraph, Outputs, build_network, parameters};
 use atrous::passes::optimize;
 use atrous::weights::WeightFile;
 use atrous::weights::dialects::{Loaded, ReadOptions, load};
@@ -139,7 +137,7 @@ fn check(case: &str) -> Result<(), String> {
     let trained: usize = parameters(&config)
         .map_err(text)?
         .iter()
-        .filter(|(n, _)| is_trained(n))
+        .filter(|(info, _)| info.role.part.is_trained())
         .map(|(_, s)| s.len())
         .sum();
     let unused: usize =
@@ -153,8 +151,8 @@ fn check(case: &str) -> Result<(), String> {
     let mut network = build_network(&config, x.shape(), &outputs).map_err(text)?;
     network.graph.bind(&weights).map_err(text)?;
     // The passes must not change the outputs.
-    let optimized =
-        NetworkGraph { graph: optimize(network.graph.clone()).map_err(text)?, stages: Vec::new() };
+    let graph = optimize(network.graph.clone()).map_err(text)?;
+    let optimized = NetworkGraph { graph, stages: Vec::new(), ..network.clone() };
     network.keep_stages();
     let results = run(&Device::Cpu, &network, &x).map_err(text)?;
     compare_stages(&golden, &network, &results)?;
@@ -293,7 +291,7 @@ fn parameter_counts_are_the_published_ones() {
         let parameters = parameters(&config).unwrap();
         let trained: usize = parameters
             .iter()
-            .filter(|(name, _)| is_trained(name))
+            .filter(|(info, _)| info.role.part.is_trained())
             .map(|(_, shape)| shape.len())
             .sum();
         assert_eq!(trained, count, "{backbone}");

@@ -102,7 +102,7 @@ fn in_place_the_last_convolution_of_exit1_is_not_dilated() {
 #[test]
 fn low_level_features_are_at_a_quarter_of_the_image_at_every_output_stride() {
     for (depth, stage_channels) in [(41, 128), (65, 128), (71, 256)] {
-        for (tap, channels) in [(LowLevel::Stage, stage_channels), (LowLevel::TensorFlow, 256)] {
+        for (tap, channels) in [(LowLevel::Stage, stage_channels), (LowLevel::InsideUnit, 256)] {
             for output_stride in [8, 16, 32] {
                 let mut config = config(depth, output_stride);
                 let Some(Decoder::Plus(plus)) = config.head.as_mut().map(|h| &mut h.decoder) else {
@@ -156,7 +156,7 @@ fn groups_of_blocks_keep_one_dilation_by_jfzhang95s_rule() {
 fn invalid_configs_are_rejected() {
     assert_eq!(Xception::new(66).unwrap_err().kind(), ErrorKind::Config);
     let valid = config(41, 16);
-    let unknown = Backbone::Xception(Xception { depth: 42, variant: XceptionVariant::TensorFlow });
+    let unknown = Backbone::Xception(Xception { depth: 42, variant: XceptionVariant::OutOfPlace });
     for (message, invalid) in [
         ("unknown Xception-42", Config { backbone: unknown, ..valid.clone() }),
         (

@@ -4,7 +4,7 @@ mod support;
 
 use atrous::exec::{Device, Runner};
 use atrous::geometry::Size;
-use atrous::graph::{Graph, ParamRef, Scope, ValueId, Weights};
+use atrous::graph::{Graph, ParamRef, Part, Scope, ValueId, Weights};
 use atrous::ops::{Activation, Conv2d};
 use atrous::plan::Plan;
 use atrous::{Result, Shape, Tensor, TensorType, passes};
@@ -68,9 +68,9 @@ fn network(batch: usize, h: usize, w: usize, odd: bool) -> Result<Graph> {
 fn weights(graph: &Graph, rng: &mut Rng) -> Weights {
     graph
         .params()
-        .map(|(name, v)| {
+        .map(|(info, v)| {
             let shape = graph.shape(v);
-            let positive = name.ends_with("running_var");
+            let positive = info.role.part == Part::RunningVar;
             let tensor = Tensor::from_fn(shape, |_, _, _, _| {
                 let u = rng.unit();
                 if positive {
@@ -79,7 +79,7 @@ fn weights(graph: &Graph, rng: &mut Rng) -> Weights {
                     u * (2.0 / (shape.len() / shape.c) as f32).sqrt()
                 }
             });
-            (name.to_owned(), ParamRef::new(tensor))
+            (info.name.clone(), ParamRef::new(tensor))
         })
         .collect()
 }

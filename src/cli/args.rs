@@ -1,5 +1,6 @@
 //! Arguments that several commands share.
 
+use super::registries::{backbones, dialect_help};
 use crate::error::{Result, error};
 use crate::gpu::DeviceChoice;
 use crate::image::SizeRule;
@@ -98,8 +99,7 @@ pub(super) struct ModelArgs {
 /// How a weight file is read.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ReadArgs {
-    /// Naming convention of the weights, if it cannot be detected: atrous, torchvision, smp, ...
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = dialect_help())]
     pub dialect: Option<String>,
 
     /// Output stride of the encoder: smaller is finer and slower [default: the network's own]
@@ -131,9 +131,15 @@ impl ReadArgs {
 /// A network without weights, by name.
 #[derive(Debug, clap::Args)]
 pub(super) struct NetworkArgs {
-    /// Use this backbone instead of a file, with the head that --head names and 21 classes:
-    /// mobilenet_v2, resnet50, resnet101, xception65, ...
-    #[arg(long, value_name = "BACKBONE", conflicts_with_all = ["weights", "dialect"])]
+    #[arg(
+        long,
+        value_name = "BACKBONE",
+        conflicts_with_all = ["weights", "dialect"],
+        help = format!(
+            "Use this backbone instead of a file, with the head that --head names and 21 classes: {}",
+            backbones()
+        )
+    )]
     pub network: Option<String>,
 
     /// Head of --network

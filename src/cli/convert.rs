@@ -3,12 +3,13 @@
 use super::console::print;
 use super::format::thousands;
 use super::outputs::OutputCheck;
+use super::registries::{dialect_help, dialects as dialect_names};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use crate::models::{fold_norms, inflate_stem};
 use crate::segmenter::Model;
 use crate::text;
-use crate::weights::dialects::{self, ReadOptions};
+use crate::weights::dialects::{self, NATIVE, ReadOptions};
 use crate::weights::{CheckpointDict, FloatDType, write_pth, write_safetensors};
 use std::path::{Path, PathBuf};
 
@@ -29,8 +30,7 @@ pub(super) struct ImportArgs {
     #[command(flatten)]
     files: Files,
 
-    /// Naming convention of the weights, if it cannot be detected: torchvision, smp, ...
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = dialect_help())]
     dialect: Option<String>,
 
     /// Change the first convolution to N input channels, for example for grayscale (1) or
@@ -59,8 +59,7 @@ pub(super) struct ExportArgs {
     #[command(flatten)]
     files: Files,
 
-    /// Code base whose names to write: torchvision, smp, vainf, jfzhang95, ...
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = format!("Code base whose names to write: {}", dialect_names()))]
     dialect: String,
 
     /// Precision of the stored parameters: f32 is exact, f16 and bf16 take half the space
@@ -141,7 +140,7 @@ pub(super) fn import(args: &ImportArgs) -> Result<()> {
         let table = ClassTable::read(path)?;
         model.config.name_classes(&table.names, &table.colors).map_err(|e| e.file(path))?;
     }
-    convert(&model, args.files.output(), "atrous", args.dtype.into())
+    convert(&model, args.files.output(), NATIVE, args.dtype.into())
 }
 
 pub(super) fn export(args: &ExportArgs) -> Result<()> {
@@ -157,13 +156,7 @@ fn convert(model: &Model, output: &Path, dialect: &str, dtype: FloatDType) -> Re
     match output.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => write_safetensors(output, stored.tensors, &stored.metadata, dtype)?,
         Some("pth" | "pt") => {
-            // VainF's and jfzhang95's loaders expect the weights under a key; the program's own
-            // names need the metadata beside them.
-            let key = match dialect {
-                "vainf" => Some("model_state"),
-                "jfzhang95" | "atrous" => Some("state_dict"),
-                _ => None,
-            };
+            let key = dialects::find(dialect)?.wrap_key();
             let wrap = key.map(|key| CheckpointDict { key, metadata: &stored.metadata });
             write_pth(output, stored.tensors, wrap, dtype)?;
         }

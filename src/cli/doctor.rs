@@ -3,6 +3,7 @@
 use super::console::{print, print_json, progress};
 use super::format::{table, thousands};
 use super::outputs::OutputCheck;
+use super::registries::data_help;
 use crate::data::doctor::{Doctor, Examination, Finding, Severity, SplitReport};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
@@ -21,14 +22,12 @@ Examples:
 
 /// Check a data set for faults before training on it
 ///
-/// Checks images, masks and splits, prints the class distribution and suggests class weights.
-/// Known layouts are those of PASCAL VOC (also with SBD), Cityscapes, ADE20K and CamVid, and
-/// images/ with masks/. The exit code is 1 if there are faults.
+/// Checks images, masks and splits, prints the class distribution and suggests class weights. The
+/// exit code is 1 if there are faults.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Data set directory
-    #[arg(required = true, num_args = 1..=2, value_name = "DIR")]
+    #[arg(required = true, num_args = 1..=2, value_name = "DIR", help = data_help())]
     directories: Vec<PathBuf>,
 
     /// Split to check, such as train; may be repeated [default: train, val and test if present]

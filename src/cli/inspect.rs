@@ -5,12 +5,9 @@ use super::console::{print, print_json};
 use super::format::{mib, table, thousands};
 use crate::error::Result;
 use crate::geometry::Size;
-use crate::graph::Graph;
+use crate::graph::{Graph, Place, Role};
 use crate::image::{ClassTable, Fit, SizeRule};
-use crate::models::{
-    Config, ConvKind, Decoder, Head, Outputs, Pooling, build_network, is_auxiliary, is_trained,
-    parameters,
-};
+use crate::models::{Config, ConvKind, Decoder, Head, Outputs, Pooling, build_network, parameters};
 use crate::ops::Cost;
 use crate::passes;
 use crate::plan::Plan;
@@ -70,21 +67,18 @@ impl Network {
     }
 
     fn counts(&self) -> Result<Counts> {
-        let all: Vec<(String, u64)> = match self {
-            Network::File(model) => {
-                model.weights.iter().map(|(n, p)| (n.clone(), p.shape().len() as u64)).collect()
-            }
-            Network::Named(config) => {
-                parameters(config)?.into_iter().map(|(n, shape)| (n, shape.len() as u64)).collect()
-            }
+        let all = parameters(self.config())?;
+        let sum = |counts: &dyn Fn(Role) -> bool| {
+            all.iter()
+                .filter(|(info, _)| counts(info.role))
+                .map(|(_, shape)| shape.len() as u64)
+                .sum()
         };
-        let sum = |counts: &dyn Fn(&str) -> bool| {
-            all.iter().filter(|(name, _)| counts(name)).map(|(_, n)| n).sum()
-        };
+        let is_trained = |role: Role| role.part.is_trained();
         Ok(Counts {
             parameters: sum(&is_trained),
-            auxiliary: sum(&|name| is_trained(name) && is_auxiliary(name)),
-            statistics: sum(&|name| !is_trained(name)),
+            auxiliary: sum(&|role| is_trained(role) && role.place == Place::Aux),
+            statistics: sum(&|role| !is_trained(role)),
         })
     }
 }

@@ -14,6 +14,7 @@ mod infer;
 mod inspect;
 mod interrupt;
 mod outputs;
+mod registries;
 mod segment;
 mod tensors;
 mod threads;

@@ -1,6 +1,7 @@
 //! Directories in the layout of ADE20K's scene parsing challenge.
 
-use super::pairing::{Directories, Matched, directories};
+use super::layout::Layout;
+use super::pairing::{Directories, Matched, common_directories};
 use super::{MaskValues, Pair};
 use crate::error::{Result, error};
 use crate::files::read_text;
@@ -8,6 +9,53 @@ use crate::image::{ClassTable, IgnoredLabel};
 use std::path::Path;
 
 const CLASSES: usize = 150;
+
+/// Values 1 to 150 are the classes 0 to 149; 0 is no class.
+pub(super) const VALUES: MaskValues = MaskValues::new("ade20k", |value| match value {
+    0 | 255 => 255,
+    1..=150 => value - 1,
+    _ => value,
+});
+
+/// The layout of ADE20K: `images/SPLIT/` and `annotations/SPLIT/`, with the splits `training` and
+/// `validation`. With a `classes.txt` that does not have 150 classes, it is other data in the same
+/// layout.
+pub(super) struct Ade20k;
+
+impl Layout for Ade20k {
+    fn name(&self) -> &'static str {
+        "ade20k"
+    }
+
+    fn title(&self) -> &'static str {
+        "ADE20K"
+    }
+
+    fn directories(&self) -> &'static str {
+        "images/training/ with annotations/training/"
+    }
+
+    /// Requires splits named as in ADE20K: the values of masks in some other `annotations/` would be
+    /// shifted by one silently.
+    fn detect(&self, root: &Path) -> Result<bool> {
+        let has_split = |name: &str| {
+            root.join("images").join(name).is_dir() && root.join("annotations").join(name).is_dir()
+        };
+        Ok(has_split("training") || has_split("validation"))
+    }
+
+    fn splits(&self, root: &Path) -> Result<Vec<String>> {
+        common_directories(&root.join("images"), &root.join("annotations"))
+    }
+
+    fn matched(&self, root: &Path, split: Option<&str>) -> Result<Matched> {
+        matched(root, split.unwrap_or_default())
+    }
+
+    fn classes(&self, root: &Path) -> Result<Option<ClassTable>> {
+        classes(root).map(Some)
+    }
+}
 
 /// Lists the pairs of a split ("training", "validation"): `images/SPLIT/NAME.jpg` with
 /// `annotations/SPLIT/NAME.png`, whose values 1 to 150 become the classes 0 to 149, and whose 0 is
@@ -20,7 +68,7 @@ pub fn list_ade20k(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>> {
     matched(root.as_ref(), split)?.strict()
 }
 
-pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
+fn matched(root: &Path, split: &str) -> Result<Matched> {
     Directories::read(&root.join("images").join(split), &root.join("annotations").join(split))?
         .all(mask_values(root)?)
 }
@@ -29,25 +77,7 @@ pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
 fn mask_values(root: &Path) -> Result<MaskValues> {
     let file = root.join("classes.txt");
     let is_other = file.exists() && ClassTable::read(file)?.len() != CLASSES;
-    Ok(if is_other { MaskValues::Classes } else { MaskValues::Ade20k })
-}
-
-/// The splits that have images and masks, by name.
-pub(super) fn splits(root: &Path) -> Result<Vec<String>> {
-    let masks = root.join("annotations");
-    Ok(directories(&root.join("images"))?
-        .into_iter()
-        .filter(|split| masks.join(split).is_dir())
-        .collect())
-}
-
-/// Whether a directory has this layout. Requires splits named as in ADE20K: the values of masks in
-/// some other `annotations/` would be shifted by one silently.
-pub(super) fn detect(root: &Path) -> bool {
-    let has_split = |name: &str| {
-        root.join("images").join(name).is_dir() && root.join("annotations").join(name).is_dir()
-    };
-    has_split("training") || has_split("validation")
+    Ok(if is_other { MaskValues::CLASSES } else { VALUES })
 }
 
 /// The 150 classes, in distinct colors, with the names of the data set's `objectInfo150.txt` if it
@@ -55,7 +85,7 @@ pub(super) fn detect(root: &Path) -> bool {
 ///
 /// # Errors
 /// Returns an error if that file is invalid.
-pub(super) fn classes(root: &Path) -> Result<ClassTable> {
+fn classes(root: &Path) -> Result<ClassTable> {
     let mut table = ClassTable::generic(CLASSES);
     table.ignored = vec![IgnoredLabel { label: 255, name: "ignore".into(), color: [0; 3] }];
     let file = root.join("objectInfo150.txt");

@@ -1,13 +1,52 @@
 //! Directories in the layout of Cityscapes.
 
-use super::pairing::{Matched, directories, files, match_up};
+use super::layout::Layout;
+use super::pairing::{Matched, common_directories, directories, files, match_up};
 use super::{MaskValues, Pair};
 use crate::error::{Result, error};
+use crate::image::ClassTable;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 const IMAGES: &str = "leftImg8bit";
 const MASKS: &str = "gtFine";
+
+/// The 34 labels of Cityscapes, of which 19 are training classes.
+pub(super) const LABEL_IDS: MaskValues =
+    MaskValues::new("cityscapes label ids", ClassTable::cityscapes_training);
+
+/// The layout of Cityscapes: `leftImg8bit/SPLIT/CITY/` and `gtFine/SPLIT/CITY/`.
+pub(super) struct Cityscapes;
+
+impl Layout for Cityscapes {
+    fn name(&self) -> &'static str {
+        "cityscapes"
+    }
+
+    fn title(&self) -> &'static str {
+        "Cityscapes"
+    }
+
+    fn directories(&self) -> &'static str {
+        "leftImg8bit/ with gtFine/"
+    }
+
+    fn detect(&self, root: &Path) -> Result<bool> {
+        Ok(root.join(IMAGES).is_dir() && root.join(MASKS).is_dir())
+    }
+
+    fn splits(&self, root: &Path) -> Result<Vec<String>> {
+        common_directories(&root.join(IMAGES), &root.join(MASKS))
+    }
+
+    fn matched(&self, root: &Path, split: Option<&str>) -> Result<Matched> {
+        matched(root, split.unwrap_or_default())
+    }
+
+    fn classes(&self, _root: &Path) -> Result<Option<ClassTable>> {
+        Ok(Some(ClassTable::cityscapes()))
+    }
+}
 
 /// Lists the pairs of a split ("train", "val"): `leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png` with
 /// `gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png`, whose labels are mapped to training classes, or
@@ -20,7 +59,7 @@ pub fn list_cityscapes(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>>
     matched(root.as_ref(), split)?.strict()
 }
 
-pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
+fn matched(root: &Path, split: &str) -> Result<Matched> {
     let roots = (root.join(IMAGES).join(split), root.join(MASKS).join(split));
     let images = with_suffix(&roots.0, "_leftImg8bit.png")?;
     if images.is_empty() {
@@ -40,27 +79,13 @@ pub(super) fn matched(root: &Path, split: &str) -> Result<Matched> {
     for (name, mask) in by_name(train_ids) {
         masks.entry(name).or_insert(mask);
     }
-    let mut matched = match_up(by_name(images), masks, &roots, Vec::new(), MaskValues::Classes);
+    let mut matched = match_up(by_name(images), masks, &roots, Vec::new(), MaskValues::CLASSES);
     for pair in &mut matched.pairs {
         if with_label_ids.binary_search(&pair.name).is_ok() {
-            pair.values = MaskValues::Cityscapes;
+            pair.values = LABEL_IDS;
         }
     }
     Ok(matched)
-}
-
-/// The splits that have images and masks, by name.
-pub(super) fn splits(root: &Path) -> Result<Vec<String>> {
-    let masks = root.join(MASKS);
-    Ok(directories(&root.join(IMAGES))?
-        .into_iter()
-        .filter(|split| masks.join(split).is_dir())
-        .collect())
-}
-
-/// Whether a directory has this layout.
-pub(super) fn detect(root: &Path) -> bool {
-    root.join(IMAGES).is_dir() && root.join(MASKS).is_dir()
 }
 
 /// A file of a city. The name is without suffix.

@@ -45,22 +45,19 @@ fn cityscapes_pairs_its_cities_and_maps_its_labels() {
         (name.to_owned(), image, format!("gtFine/train/{city}/{name}_gtFine_{mask}.png"), ids)
     };
     let expected = [
-        of("aachen_001", "aachen", "labelTrainIds", MaskValues::Classes),
-        of("ulm_000", "ulm", "labelIds", MaskValues::Cityscapes),
+        of("aachen_001", "aachen", "labelTrainIds", MaskValues::CLASSES),
+        of("ulm_000", "ulm", "labelIds", cityscapes::LABEL_IDS),
     ];
     assert_eq!(pairs, expected);
     let listing = open(root.path(), None).unwrap();
-    assert_eq!(
-        (listing.layout, listing.split.as_deref()),
-        (DatasetLayout::Cityscapes, Some("val"))
-    );
+    assert_eq!((listing.layout.name(), listing.split.as_deref()), ("cityscapes", Some("val")));
     assert_eq!(listing.classes, Some(ClassTable::cityscapes()));
     fs::remove_file(root.path().join("gtFine/val/bonn/bonn_002_gtFine_labelIds.png")).unwrap();
     let error = open(root.path(), None).unwrap_err().to_string();
     assert!(error.contains("1 image without a mask of the same name: bonn_002"), "{error}");
     // From the label table of the data set: road 7, building 11, parking 9, car 26, bicycle 33.
     assert_eq!(
-        [7, 11, 9, 26, 33, 255].map(|v| MaskValues::Cityscapes.class(v)),
+        [7, 11, 9, 26, 33, 255].map(|v| cityscapes::LABEL_IDS.class(v)),
         [0, 2, 255, 13, 18, 255]
     );
 }
@@ -81,9 +78,9 @@ fn images_of_one_name_in_two_cities_are_two_and_hidden_files_are_none() {
         listed_pairs(root.path(), None).into_iter().map(|p| (p.0, p.2, p.3)).collect();
     let of = |name: &str, mask: &str, ids| (name.to_owned(), format!("gtFine/val/{mask}.png"), ids);
     let expected = [
-        of("bonn/x", "bonn/x_gtFine_labelTrainIds", MaskValues::Classes),
-        of("ulm/x", "ulm/x_gtFine_labelIds", MaskValues::Cityscapes),
-        of("y", "bonn/y_gtFine_labelIds", MaskValues::Cityscapes),
+        of("bonn/x", "bonn/x_gtFine_labelTrainIds", MaskValues::CLASSES),
+        of("ulm/x", "ulm/x_gtFine_labelIds", cityscapes::LABEL_IDS),
+        of("y", "bonn/y_gtFine_labelIds", cityscapes::LABEL_IDS),
     ];
     assert_eq!(masks, expected);
     fs::remove_file(root.path().join("gtFine/val/bonn/x_gtFine_labelTrainIds.png")).unwrap();
@@ -98,12 +95,12 @@ fn images_of_one_name_in_two_cities_are_two_and_hidden_files_are_none() {
 fn other_data_in_the_layout_of_ade20k_keeps_its_numbers() {
     let root = tree(&["images/training/a.jpg", "annotations/training/a.png"]);
     let values = || listed_pairs(root.path(), None)[0].3;
-    assert_eq!(values(), MaskValues::Ade20k);
+    assert_eq!(values(), ade20k::VALUES);
     put(root.path(), "classes.txt", "0 sky 1 2 3\n1 car 4 5 6\n");
-    assert_eq!(values(), MaskValues::Classes);
+    assert_eq!(values(), MaskValues::CLASSES);
     let line = |n: usize| format!("{n} thing{n} 1 2 3\n");
     put(root.path(), "classes.txt", &(0..150).map(line).collect::<String>());
-    assert_eq!(values(), MaskValues::Ade20k, "its classes by other names");
+    assert_eq!(values(), ade20k::VALUES, "its classes by other names");
 }
 
 #[test]
@@ -112,7 +109,7 @@ fn classes_that_were_found_by_their_colors_are_not_renumbered() {
     let pair = super::tests::write_pair(directory.path(), "a", (2, 1), |_, _| 0);
     Image::new(Size::new(2, 1), vec![4, 5, 6, 1, 2, 3]).unwrap().save(&pair.mask).unwrap();
     let table = ClassTable::parse("0 sky 1 2 3\n1 car 4 5 6\n").unwrap();
-    for values in [MaskValues::Classes, MaskValues::Ade20k, MaskValues::Cityscapes] {
+    for values in [MaskValues::CLASSES, ade20k::VALUES, cityscapes::LABEL_IDS] {
         let (_, mask) = Pair { values, ..pair.clone() }.load(Some(&table)).unwrap();
         assert_eq!(mask.labels, [1, 0], "{values:?}");
     }
@@ -133,9 +130,9 @@ fn ade20k_shifts_its_labels_and_reads_their_names() {
             "annotations/validation/b.png".to_owned(),
         );
         let pairs = listed_pairs(root.path(), split);
-        assert_eq!(pairs, [(expected.0, expected.1, expected.2, MaskValues::Ade20k)]);
+        assert_eq!(pairs, [(expected.0, expected.1, expected.2, ade20k::VALUES)]);
     }
-    assert_eq!([0, 1, 150, 151, 255].map(|v| MaskValues::Ade20k.class(v)), [255, 0, 149, 151, 255]);
+    assert_eq!([0, 1, 150, 151, 255].map(|v| ade20k::VALUES.class(v)), [255, 0, 149, 151, 255]);
     let names = || open(root.path(), Some("train")).map(|l| l.classes.unwrap().names);
     assert_eq!(names().unwrap()[149], "class 149");
     let line = |n: usize| format!("{n}\t0.1\t10\t1\tthing{n}, matter{n} \n");
@@ -159,9 +156,9 @@ fn masks_are_mapped_to_classes_when_they_are_read() {
         let pair = super::tests::write_pair(directory.path(), "a", (5, 1), |x, _| labels[x]);
         Pair { values, ..pair }.load(None).unwrap().1.labels
     };
-    assert_eq!(load(MaskValues::Ade20k, [0, 1, 150, 151, 7]), [255, 0, 149, 151, 6]);
-    assert_eq!(load(MaskValues::Cityscapes, [0, 7, 8, 33, 29]), [255, 0, 1, 18, 255]);
-    assert_eq!(load(MaskValues::Classes, [0, 7, 8, 33, 255]), [0, 7, 8, 33, 255]);
+    assert_eq!(load(ade20k::VALUES, [0, 1, 150, 151, 7]), [255, 0, 149, 151, 6]);
+    assert_eq!(load(cityscapes::LABEL_IDS, [0, 7, 8, 33, 29]), [255, 0, 1, 18, 255]);
+    assert_eq!(load(MaskValues::CLASSES, [0, 7, 8, 33, 255]), [0, 7, 8, 33, 255]);
 }
 
 #[test]
@@ -214,7 +211,7 @@ fn lists_with_paths_of_another_machine_find_the_images_by_name() {
             name.to_owned(),
             format!("train/{name}.png"),
             format!("trainannot/{name}.png"),
-            MaskValues::Classes,
+            MaskValues::CLASSES,
         )
     };
     // As in SegNet's CamVid.
@@ -314,12 +311,12 @@ fn what_is_held_out_depends_on_names_alone() {
             name: format!("n{n}"),
             image: "p".into(),
             mask: "m".into(),
-            values: MaskValues::Classes,
+            values: MaskValues::CLASSES,
         };
         let pairs = names.iter().map(pair).collect();
         Listing {
             root: "data".into(),
-            layout: DatasetLayout::Directories,
+            layout: DatasetLayout::all().next().unwrap(),
             split: None,
             pairs,
             classes: None,

@@ -147,7 +147,7 @@ impl Directories {
             }
             match (image, mask) {
                 (Some(image), Some(mask)) => {
-                    let (name, values) = (entry.name, MaskValues::Classes);
+                    let (name, values) = (entry.name, MaskValues::CLASSES);
                     out.pairs.push(Pair { name, image, mask, values });
                 }
                 (image, _) => {
@@ -305,6 +305,11 @@ pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>> {
 pub(super) fn directories(directory: &Path) -> Result<Vec<String>> {
     let name = |path: PathBuf| path.file_name().and_then(|n| n.to_str()).map(str::to_owned);
     Ok(entries(directory)?.into_iter().filter(|path| path.is_dir()).filter_map(name).collect())
+}
+
+/// Returns the names of the subdirectories of `images` that `masks` has as well, sorted.
+pub(super) fn common_directories(images: &Path, masks: &Path) -> Result<Vec<String>> {
+    Ok(directories(images)?.into_iter().filter(|name| masks.join(name).is_dir()).collect())
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {

@@ -1,6 +1,7 @@
 //! Plain directories: images and masks with the same names.
 
-use super::pairing::{Directories, Matched, directories, has_images};
+use super::layout::Layout;
+use super::pairing::{Directories as Files, Matched, common_directories, directories, has_images};
 use super::{MaskValues, Pair};
 use crate::error::Result;
 use std::path::Path;
@@ -15,7 +16,7 @@ const LISTS: [&str; 4] = ["train", "val", "test", "trainval"];
 /// Returns an error if a directory cannot be listed or contains no images, two files have the same
 /// name, an image has no mask, or a mask has no image.
 pub fn list_directories(images: impl AsRef<Path>, masks: impl AsRef<Path>) -> Result<Vec<Pair>> {
-    Directories::read(images.as_ref(), masks.as_ref())?.all(MaskValues::Classes)?.strict()
+    Files::read(images.as_ref(), masks.as_ref())?.all(MaskValues::CLASSES)?.strict()
 }
 
 /// Lists the pairs of a list file, in its order. A line is a name without extension, or the paths
@@ -34,57 +35,95 @@ pub fn list_names(
 ) -> Result<Vec<Pair>> {
     let list = list.as_ref();
     let root = list.parent().unwrap_or(Path::new(""));
-    Directories::read(images.as_ref(), masks.as_ref())?.listed(list, root)?.strict()
+    Files::read(images.as_ref(), masks.as_ref())?.listed(list, root)?.strict()
 }
 
-/// Matches `images/` and `masks/`. `None` matches all files; a split is a directory in both, or a
-/// list of names next to them.
-pub(super) fn matched(root: &Path, split: Option<&str>) -> Result<Matched> {
-    let (images, masks) = (root.join("images"), root.join("masks"));
-    let Some(split) = split else {
-        return Directories::read(&images, &masks)?.all(MaskValues::Classes);
-    };
-    if images.join(split).is_dir() {
-        return Directories::read(&images.join(split), &masks.join(split))?
-            .all(MaskValues::Classes);
+/// `images/` and `masks/`, optionally with `SPLIT/` in both or `SPLIT.txt` next to them.
+pub(super) struct Directories;
+
+impl Layout for Directories {
+    fn name(&self) -> &'static str {
+        "directories"
     }
-    Directories::read(&images, &masks)?.listed(&root.join(format!("{split}.txt")), root)
-}
 
-/// The splits of `images/` and `masks/`, by name; empty if the images are directly in `images/` and
-/// there are no lists.
-pub(super) fn splits(root: &Path) -> Result<Vec<String>> {
-    let (images, masks) = (root.join("images"), root.join("masks"));
-    if has_images(&images)? {
-        let listed = LISTS.iter().filter(|name| root.join(format!("{name}.txt")).is_file());
-        return Ok(listed.map(|name| (*name).to_owned()).collect());
+    fn title(&self) -> &'static str {
+        "images/ with masks/"
     }
-    Ok(directories(&images)?.into_iter().filter(|split| masks.join(split).is_dir()).collect())
-}
 
-/// Matches `SPLIT/` and `SPLITannot/`, restricted to the names of `SPLIT.txt` if it exists.
-pub(super) fn annotated(root: &Path, split: &str) -> Result<Matched> {
-    let directories = Directories::read(&root.join(split), &root.join(format!("{split}annot")))?;
-    let list = root.join(format!("{split}.txt"));
-    if list.is_file() {
-        directories.listed(&list, root)
-    } else {
-        directories.all(MaskValues::Classes)
+    fn directories(&self) -> &'static str {
+        "images/ with masks/"
+    }
+
+    fn detect(&self, root: &Path) -> Result<bool> {
+        Ok(root.join("images").is_dir() && root.join("masks").is_dir())
+    }
+
+    /// Empty if the images are directly in `images/` and there are no lists.
+    fn splits(&self, root: &Path) -> Result<Vec<String>> {
+        let (images, masks) = (root.join("images"), root.join("masks"));
+        if has_images(&images)? {
+            let listed = LISTS.iter().filter(|name| root.join(format!("{name}.txt")).is_file());
+            return Ok(listed.map(|name| (*name).to_owned()).collect());
+        }
+        common_directories(&images, &masks)
+    }
+
+    fn undivided(&self) -> Option<&'static str> {
+        Some("images/ and masks/")
+    }
+
+    /// A split is a directory in both, or a list of names next to them.
+    fn matched(&self, root: &Path, split: Option<&str>) -> Result<Matched> {
+        let (images, masks) = (root.join("images"), root.join("masks"));
+        let Some(split) = split else {
+            return Files::read(&images, &masks)?.all(MaskValues::CLASSES);
+        };
+        if images.join(split).is_dir() {
+            return Files::read(&images.join(split), &masks.join(split))?.all(MaskValues::CLASSES);
+        }
+        Files::read(&images, &masks)?.listed(&root.join(format!("{split}.txt")), root)
     }
 }
 
-/// The splits of a directory with `NAME/` and `NAMEannot/`, by name.
-pub(super) fn annotated_splits(root: &Path) -> Result<Vec<String>> {
-    let names = directories(root)?;
-    let split = |name: &String| {
-        name.strip_suffix("annot").filter(|split| !split.is_empty()).map(str::to_owned)
-    };
-    Ok(names.iter().filter_map(split).filter(|split| root.join(split).is_dir()).collect())
+/// `SPLIT/` and `SPLITannot/`, restricted to the names of `SPLIT.txt` if it exists.
+pub(super) struct Annotated;
+
+impl Layout for Annotated {
+    fn name(&self) -> &'static str {
+        "annotated"
+    }
+
+    fn title(&self) -> &'static str {
+        "NAME/ with NAMEannot/ (CamVid)"
+    }
+
+    fn directories(&self) -> &'static str {
+        "NAME/ with NAMEannot/ (such as val/ and valannot/)"
+    }
+
+    fn detect(&self, root: &Path) -> Result<bool> {
+        Ok(!self.splits(root)?.is_empty())
+    }
+
+    fn splits(&self, root: &Path) -> Result<Vec<String>> {
+        let names = directories(root)?;
+        let split = |name: &String| {
+            name.strip_suffix("annot").filter(|split| !split.is_empty()).map(str::to_owned)
+        };
+        Ok(names.iter().filter_map(split).filter(|split| root.join(split).is_dir()).collect())
+    }
+
+    fn matched(&self, root: &Path, split: Option<&str>) -> Result<Matched> {
+        let split = split.unwrap_or_default();
+        let files = Files::read(&root.join(split), &root.join(format!("{split}annot")))?;
+        let list = root.join(format!("{split}.txt"));
+        if list.is_file() { files.listed(&list, root) } else { files.all(MaskValues::CLASSES) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DatasetLayout, open};
+    use super::super::open;
     use super::*;
     use std::fs;
 
@@ -112,7 +151,7 @@ mod tests {
             ("masks/b.png", ""),
         ]);
         let listing = open(root.path(), None).unwrap();
-        assert_eq!((listing.layout, listing.classes), (DatasetLayout::Directories, None));
+        assert_eq!((listing.layout.name(), listing.classes), ("directories", None));
         assert_eq!(names(root.path(), None).unwrap(), ["a", "b"]);
         assert!(names(root.path(), Some("val")).is_err());
     }

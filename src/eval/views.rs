@@ -43,22 +43,16 @@ pub(super) fn network_graph(model: &Model, fit: Fit, scale: f64, flip: bool) -> 
     let x = root.preprocess("preprocess", image, preprocess)?;
     let size = scaled_size(fit.padded, scale, align_corners);
     let x = root.resize("scaled", x, size, align_corners)?;
-    let network = model.network(root.shape(x), &Outputs::default())?.graph;
-    let logits = logits_of(&mut graph, "plain", &network, x)?;
+    let network = model.network(root.shape(x), &Outputs::default())?;
+    let logits = network.embed_in(&mut graph, "plain", x)?;
     graph.output("logits", logits);
     if flip {
         let x = graph.root().flip("mirror", x)?;
-        let logits = logits_of(&mut graph, "mirrored", &network, x)?;
+        let logits = network.embed_in(&mut graph, "mirrored", x)?;
         let logits = graph.root().flip("back", logits)?;
         graph.output("flipped", logits);
     }
     crate::passes::optimize(graph)
-}
-
-fn logits_of(graph: &mut Graph, name: &str, network: &Graph, x: ValueId) -> Result<ValueId> {
-    let outputs = graph.embed(name, network, &[("input", x)])?;
-    let logits = outputs.into_iter().find(|(name, _)| name == "logits");
-    Ok(logits.expect("invariant: a network with a head has logits").1)
 }
 
 /// Output of the graph that sums several views.
@@ -100,9 +94,9 @@ pub(super) fn sum_graph(
         SumOutput::Probabilities => graph.output("probabilities", sum),
         SumOutput::Labels => {
             let labels = graph.root().op("labels", Argmax, &[sum])?;
-            graph.output("labels", labels);
+            graph.output("labels", labels)
         }
-    }
+    };
     Ok(graph)
 }
 

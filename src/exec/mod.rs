@@ -133,10 +133,10 @@ impl Runner {
         graph.verify()?;
         store.check(&graph)?;
         let is_resident = |v: ValueId| graph.value(v).resident.is_some();
-        if let Some((name, _)) =
+        if let Some((info, _)) =
             graph.params().find(|&(_, v)| graph.param_data(v).is_none() && !is_resident(v))
         {
-            return Err(error!(Weights, "parameter `{name}` has no data")
+            return Err(error!(Weights, "parameter `{}` has no data", info.name)
                 .advice("bind weights before running"));
         }
         if let Some((name, _)) = graph.outputs().iter().find(|(_, v)| graph.is_param(*v)) {

@@ -1,6 +1,6 @@
 //! Scopes, which derive names from the code that builds a network.
 
-use super::{Graph, Op, ValueId};
+use super::{Graph, Op, ParamInfo, Place, Role, ValueId};
 use crate::error::Result;
 use crate::tensor::Shape;
 use std::sync::Arc;
@@ -12,17 +12,24 @@ use std::sync::Arc;
 pub struct Scope<'g> {
     graph: &'g mut Graph,
     prefix: String,
+    place: Place,
 }
 
 impl<'g> Scope<'g> {
     pub(super) fn new(graph: &'g mut Graph) -> Self {
-        Self { graph, prefix: String::new() }
+        Self { graph, prefix: String::new(), place: Place::default() }
     }
 
-    /// Returns a scope below this one.
+    /// Returns a scope below this one, at the same place of the network.
     pub fn scope(&mut self, name: impl std::fmt::Display) -> Scope<'_> {
         let prefix = self.join(&name.to_string());
-        Scope { graph: self.graph, prefix }
+        Scope { graph: self.graph, prefix, place: self.place }
+    }
+
+    /// Returns the scope at another place of the network, which the parameters in it record.
+    #[must_use]
+    pub fn at(self, place: Place) -> Self {
+        Self { place, ..self }
     }
 
     fn join(&self, name: &str) -> String {
@@ -33,10 +40,19 @@ impl<'g> Scope<'g> {
         }
     }
 
-    /// Adds a parameter named `name` in this scope.
+    /// Adds a parameter named `name` in this scope, a kernel by its role.
     pub fn param(&mut self, name: &str, shape: Shape) -> ValueId {
-        let name = self.join(name);
-        self.graph.param(&name, shape)
+        let role = Role { place: self.place, ..Role::default() };
+        let info = ParamInfo { name: self.join(name), layer: self.prefix.clone(), role };
+        self.graph.param(info, shape)
+    }
+
+    /// Adds a parameter of the layer at the path `layer`, named after what it is in that layer
+    /// ([`Part::field`](super::Part::field)). The place of its role becomes that of this scope.
+    pub fn layer_param(&mut self, layer: &str, role: Role, shape: Shape) -> ValueId {
+        let name = self.join(role.part.field());
+        let role = Role { place: self.place, ..role };
+        self.graph.param(ParamInfo { name, layer: layer.to_owned(), role }, shape)
     }
 
     /// Adds a node with one output, named `name` in this scope (an empty name uses the scope's

@@ -1,6 +1,6 @@
 //! Embedding of a graph into another one.
 
-use super::{Graph, ValueId, ValueSource};
+use super::{Graph, ParamInfo, ValueId, ValueSource};
 use crate::error::{Result, error};
 
 impl Graph {
@@ -22,11 +22,14 @@ impl Graph {
         for (mapped, value) in map.iter_mut().zip(&other.values) {
             *mapped = match &value.source {
                 ValueSource::Node { .. } => None,
-                ValueSource::Param { name, data } => Some(self.param_with_data(
-                    &format!("{prefix}.{name}"),
-                    value.ty.shape,
-                    data.clone(),
-                )),
+                ValueSource::Param { info, data } => {
+                    let info = ParamInfo {
+                        name: format!("{prefix}.{}", info.name),
+                        layer: format!("{prefix}.{}", info.layer),
+                        role: info.role,
+                    };
+                    Some(self.param_with_data(info, value.ty.shape, data.clone()))
+                }
                 ValueSource::Input(name) => {
                     let input = inputs.iter().find(|(n, _)| n == name).map(|&(_, v)| v);
                     let input = input.ok_or_else(|| {

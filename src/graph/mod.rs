@@ -6,19 +6,23 @@
 mod autodiff;
 mod builder;
 mod embed;
+mod handles;
 pub mod kernel;
 mod op;
 mod param;
 mod params;
 mod rewrite;
+mod role;
 mod signature;
 mod verify;
 
 pub use autodiff::Backward;
 pub use builder::Scope;
+pub use handles::{InputId, OutputId};
 pub use op::{Cost, Op, Packing, bytes};
 pub use param::{ParamRef, Weights};
 pub use rewrite::{Rewrite, rewrite};
+pub use role::{ParamInfo, Part, Place, Role};
 pub use signature::Signature;
 
 use crate::error::{Result, error};
@@ -43,8 +47,8 @@ pub enum ValueSource {
     Input(String),
     /// A parameter. Its data is bound later, or never if only the shapes matter.
     Param {
-        /// Name in this crate's convention, for example `backbone.layer1.0.conv1.weight`.
-        name: String,
+        /// Name and role.
+        info: ParamInfo,
         /// The data, once bound.
         data: Option<ParamRef>,
     },
@@ -130,18 +134,20 @@ impl Graph {
         self.push_value(ty, ValueSource::Input(name.to_owned()))
     }
 
-    /// Adds a parameter without data.
-    pub fn param(&mut self, name: &str, shape: Shape) -> ValueId {
-        self.push_value(
-            TensorType::f32(shape),
-            ValueSource::Param { name: name.to_owned(), data: None },
-        )
+    /// Adds a parameter without data. A name alone stands for the default role.
+    pub fn param(&mut self, info: impl Into<ParamInfo>, shape: Shape) -> ValueId {
+        self.param_with_data(info, shape, None)
     }
 
     /// Adds a parameter with optional data.
-    pub fn param_with_data(&mut self, name: &str, shape: Shape, data: Option<ParamRef>) -> ValueId {
+    pub fn param_with_data(
+        &mut self,
+        info: impl Into<ParamInfo>,
+        shape: Shape,
+        data: Option<ParamRef>,
+    ) -> ValueId {
         debug_assert!(data.as_ref().is_none_or(|d| d.shape() == shape));
-        self.push_value(TensorType::f32(shape), ValueSource::Param { name: name.to_owned(), data })
+        self.push_value(TensorType::f32(shape), ValueSource::Param { info: info.into(), data })
     }
 
     /// Adds a node and returns its outputs.
@@ -186,19 +192,13 @@ impl Graph {
         id
     }
 
-    /// Adds `value` as an output named `name`, which runs return. An existing output of this name
-    /// is replaced.
-    pub fn output(&mut self, name: &str, value: ValueId) {
-        self.outputs.retain(|(n, _)| n != name);
-        self.outputs.push((name.to_owned(), value));
-    }
-
-    /// Removes all outputs. Call [`Graph::output`] to set new ones.
+    /// Removes all outputs, which invalidates their handles. Call [`Graph::output`] to set new ones.
     pub fn clear_outputs(&mut self) {
         self.outputs.clear();
     }
 
-    /// Removes an output; its value remains in the graph.
+    /// Removes an output; its value remains in the graph. Invalidates the handles of the outputs
+    /// after it.
     pub fn remove_output(&mut self, name: &str) {
         self.outputs.retain(|(n, _)| n != name);
     }
@@ -243,12 +243,17 @@ impl Graph {
         })
     }
 
-    /// Returns the names and ids of the parameters.
-    pub fn params(&self) -> impl Iterator<Item = (&str, ValueId)> {
-        self.value_ids().filter_map(|id| match &self.value(id).source {
-            ValueSource::Param { name, .. } => Some((name.as_str(), id)),
+    /// Returns the parameters with their ids.
+    pub fn params(&self) -> impl Iterator<Item = (&ParamInfo, ValueId)> {
+        self.value_ids().filter_map(|id| Some((self.param_info(id)?, id)))
+    }
+
+    /// Returns name and role of a value if it is a parameter.
+    pub fn param_info(&self, id: ValueId) -> Option<&ParamInfo> {
+        match &self.value(id).source {
+            ValueSource::Param { info, .. } => Some(info),
             _ => None,
-        })
+        }
     }
 
     /// Returns a value.
@@ -290,7 +295,8 @@ impl Graph {
     /// Returns the name of a value for messages: that of the input, parameter or node.
     pub fn value_name(&self, id: ValueId) -> &str {
         match &self.value(id).source {
-            ValueSource::Input(name) | ValueSource::Param { name, .. } => name,
+            ValueSource::Input(name) => name,
+            ValueSource::Param { info, .. } => &info.name,
             ValueSource::Node { node, .. } => &self.nodes[*node].name,
         }
     }

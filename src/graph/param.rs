@@ -97,7 +97,8 @@ impl Graph {
     pub fn bind(&mut self, weights: &Weights) -> Result<()> {
         let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
         for value in &mut self.values {
-            let ValueSource::Param { name, data } = &mut value.source else { continue };
+            let ValueSource::Param { info, data } = &mut value.source else { continue };
+            let name = &info.name;
             let Some(weight) = weights.get(name) else {
                 if data.is_none() {
                     missing.push(name.clone());

@@ -108,9 +108,8 @@ pub(super) fn segment(model: &Model, fit: Fit) -> Result<(Graph, Buffers)> {
         pad_value: preprocess.pad_value,
     };
     let x = graph.root().op("frame", op, &[frame])?;
-    let network = model.network(graph.shape(x), &Outputs::default())?.graph;
-    let outputs = graph.embed("network", &network, &[("input", x)])?;
-    let (_, logits) = outputs[0];
+    let network = model.network(graph.shape(x), &Outputs::default())?;
+    let logits = network.embed_in(&mut graph, "network", x)?;
     let shape = graph.shape(logits);
     let buffers = Buffers::new(fit, shape);
     let [mean, smoothing] =

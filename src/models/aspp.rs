@@ -1,6 +1,7 @@
 //! Atrous spatial pyramid pooling (DeepLabv3, arXiv 1706.05587, section 3.3).
 
-use super::config::{Aspp, ConvKind, Pooling};
+use super::config::{Aspp, Pooling};
+use super::conventions::ConvKind;
 use super::layer::{Builder, Layer};
 use crate::error::Result;
 use crate::graph::{Scope, ValueId};
@@ -50,8 +51,9 @@ fn image_features(
         Pooling::Global => scope.global_avg_pool("mean", x)?,
         Pooling::Window { crop, stride } => {
             // TensorFlow's `scale_dimension`: sizes are a multiple of the stride, plus one.
-            let window =
-                |pixels: usize, map: usize| ((pixels - 1) / b.config.output_stride + 1).min(map);
+            let window = |pixels: usize, map: usize| {
+                ((pixels - 1) / b.conventions.output_stride + 1).min(map)
+            };
             let kernel = crop.zip(shape.size(), window);
             let padding = Padding::default();
             scope.avg_pool(

@@ -4,10 +4,11 @@
 mod head;
 mod preprocessing;
 
-pub use head::{Aspp, Aux, ConvKind, Decoder, Head, LowLevel, PlusDecoder, Pooling};
+pub use head::{Aspp, Aux, Decoder, Head, PlusDecoder, Pooling};
 pub use preprocessing::{PadRule, Preprocessing};
 
 use super::backbone::Backbone;
+use super::conventions::{Conventions, DilationRule, Eps, LowLevel, Norm, PaddingRule};
 use crate::error::{Error, ErrorKind, Result, error};
 use serde::{Deserialize, Serialize};
 
@@ -54,78 +55,12 @@ pub struct Config {
     pub preprocess: Preprocessing,
 }
 
-/// Dilation of a stage beyond the output stride. "First unit" is the one that had the stride.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DilationRule {
-    /// The first unit keeps the dilation of the previous stage, the remaining units use the new
-    /// one: ResNets of torchvision and VainF, networks of TensorFlow and Hugging Face, MobileNetV2
-    /// of VainF.
-    AfterStride,
-    /// Every unit uses the new dilation: SMP, jfzhang95, MobileNetV3 of torchvision.
-    WholeStage,
-    /// The group of blocks that lost its stride keeps the dilation of the previous group, the next
-    /// group uses the new one: MobileNetV2 of jfzhang95.
-    AfterGroup,
-}
-
-/// Padding of the backbone's convolutions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PaddingRule {
-    /// `dilation * (k - 1) / 2` on every side.
-    Symmetric,
-    /// TensorFlow's `SAME`: strided layers pad even sizes at the bottom and right only.
-    TfSame,
-    /// MobileNetV2 of VainF and jfzhang95: a block is padded before its expansion, so that the
-    /// border of the depthwise convolution's input contains the expansion's bias.
-    BeforeExpansion {
-        /// Padding of the stem in pixels: 0 for VainF, 1 for jfzhang95.
-        stem: usize,
-    },
-}
-
-/// Representation of the batch norms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Norm {
-    /// Separate layers with running mean and variance.
-    Separate,
-    /// Folded into the convolutions, which have a bias.
-    Folded,
-}
-
-/// Epsilon of batch norms, added to the variance before the square root.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Eps {
-    /// In the backbone.
-    pub backbone: f32,
-    /// In ASPP, decoder and auxiliary head.
-    pub head: f32,
-}
-
 impl Config {
     /// Creates a DeepLabv3+ as in the paper, as a starting point: output stride 16, atrous rates 6,
     /// 12 and 18, plain convolutions.
     pub fn deeplab_v3plus(backbone: Backbone, classes: usize) -> Self {
-        let aspp = Aspp {
-            channels: 256,
-            rates: vec![6, 12, 18],
-            kind: ConvKind::Plain,
-            pooling: Pooling::Global,
-            pool_first: false,
-            dropout: 0.1,
-            separable_after: false,
-        };
-        let decoder = Decoder::Plus(PlusDecoder {
-            low_level: LowLevel::Stage,
-            low_level_channels: 48,
-            channels: 256,
-            kind: ConvKind::Plain,
-            dropouts: vec![0.0; 2],
-            low_level_first: false,
-        });
-        let head = Head::new(classes, aspp, decoder, false);
+        let decoder = Decoder::Plus(PlusDecoder::default());
+        let head = Head::new(classes, Aspp::default(), decoder, false);
         Self { output_stride: 16, head: Some(head), ..Self::bare(backbone) }
     }
 
@@ -176,6 +111,25 @@ impl Config {
         self.output_stride = output_stride;
         self.validate()?;
         Ok(self)
+    }
+
+    /// Returns the conventions that the layers follow.
+    pub(super) fn conventions(&self) -> Conventions<'_> {
+        Conventions {
+            output_stride: self.output_stride,
+            dilation: self.dilation,
+            multi_grid: &self.multi_grid,
+            padding: self.padding,
+            norm: self.norm,
+        }
+    }
+
+    /// Returns the source of the low-level features.
+    pub(super) fn low_level(&self) -> LowLevel {
+        match self.head.as_ref().map(|head| &head.decoder) {
+            Some(Decoder::Plus(plus)) => plus.low_level,
+            _ => LowLevel::Stage,
+        }
     }
 
     /// Returns the number of classes, `None` for a bare backbone.
@@ -232,7 +186,7 @@ impl Config {
         check(self.preprocess.std.iter().all(|s| s.is_normal() && *s > 0.0), || {
             format!("standard deviations must be positive, got {:?}", self.preprocess.std)
         })?;
-        self.backbone.validate(self)?;
+        self.backbone.validate(&self.conventions(), self.low_level())?;
         self.head.as_ref().map_or(Ok(()), Head::validate)
     }
 }

@@ -1,12 +1,13 @@
 //! Building the graph of a network from its config.
 
 use super::aspp::aspp;
-use super::config::{Config, Decoder, Head, LowLevel, Preprocessing};
+use super::config::{Config, Decoder, Head, Preprocessing};
 use super::decoder::decoder;
 use super::layer::{Builder, Layer};
+use super::spec::Features;
 use crate::error::{Result, error};
 use crate::geometry::Size;
-use crate::graph::{Graph, Scope, ValueId};
+use crate::graph::{Graph, InputId, OutputId, Place, Scope, ValueId};
 use crate::ops::{Preprocess, UpsampleArgmax, Upsampling};
 use crate::tensor::{Shape, TensorType};
 
@@ -34,6 +35,18 @@ pub struct NetworkGraph {
     /// The verified graph, without parameter data. It includes the parameters of parts that no
     /// output needs (the auxiliary head) until `passes::dead_code` removes them.
     pub graph: Graph,
+    /// The input: `input` f32 `[N, H, W, C]`, or `image` if [`Outputs::image`] is set.
+    pub input: InputId,
+    /// `logits` `[N, h, w, classes]`, before the final upsampling. `features` for a bare backbone.
+    pub logits: OutputId,
+    /// `aux_logits`, if requested and the network has an auxiliary classifier.
+    pub aux_logits: Option<OutputId>,
+    /// `logits_full`, if requested.
+    pub logits_full: Option<OutputId>,
+    /// `labels`, if labels or confidence were requested.
+    pub labels: Option<OutputId>,
+    /// `confidence`, if requested.
+    pub confidence: Option<OutputId>,
     /// Names and values of the stages, in execution order: `stem`, `layer1`, ..., `aspp.rate1`,
     /// `decoder`, ... The ids are valid until a pass rewrites the graph; call
     /// [`NetworkGraph::keep_stages`] before to keep the stages as outputs.
@@ -41,6 +54,57 @@ pub struct NetworkGraph {
 }
 
 impl NetworkGraph {
+    fn new(graph: Graph, stages: Vec<(String, ValueId)>, input: InputId, logits: OutputId) -> Self {
+        Self {
+            graph,
+            input,
+            logits,
+            aux_logits: None,
+            logits_full: None,
+            labels: None,
+            confidence: None,
+            stages,
+        }
+    }
+
+    /// Adds the outputs at the size of the labels.
+    fn add_upsampled(
+        &mut self,
+        logits: ValueId,
+        size: Size,
+        align_corners: bool,
+        outputs: &Outputs,
+    ) -> Result<()> {
+        if outputs.logits_full {
+            let full = self.graph.root().resize("logits_full", logits, size, align_corners)?;
+            self.logits_full = Some(self.graph.output("logits_full", full));
+        }
+        if outputs.labels || outputs.confidence {
+            let upsampling = Upsampling { size, align_corners, window: None, rows: None };
+            let op = UpsampleArgmax { upsampling, confidence: outputs.confidence };
+            let results = self.graph.root().ops("labels", op, &[logits])?;
+            self.labels = Some(self.graph.output("labels", results[0]));
+            self.confidence = results.get(1).map(|&v| self.graph.output("confidence", v));
+        }
+        Ok(())
+    }
+
+    /// Adds the network to `graph`, on the value `x` of its input's type, and returns the logits. Its
+    /// nodes and parameters are named below `name`; parameters keep their identities.
+    ///
+    /// # Errors
+    /// Returns an error if `x` has another type.
+    pub fn embed_in(&self, graph: &mut Graph, name: &str, x: ValueId) -> Result<ValueId> {
+        let (input, _) = self.graph.input_at(self.input);
+        let outputs = graph.embed(name, &self.graph, &[(input, x)])?;
+        Ok(outputs[self.logits.index()].1)
+    }
+
+    fn verified(self) -> Result<Self> {
+        self.graph.verify()?;
+        Ok(self)
+    }
+
     /// Makes every stage an output with the stage's name, so that passes keep it and a run returns
     /// it.
     pub fn keep_stages(&mut self) {
@@ -65,6 +129,37 @@ pub fn build(config: &Config, input: Shape) -> Result<Graph> {
 /// # Errors
 /// Returns an error under the same conditions as [`build`].
 pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result<NetworkGraph> {
+    check_input(config, input)?;
+    let mut graph = Graph::new();
+    let (input_id, x) = match outputs.image {
+        None => graph.input_with_id("input", TensorType::f32(input)),
+        Some(size) => image_input(&mut graph, input, size, &config.preprocess)?,
+    };
+    let conventions = config.conventions();
+    let mut b = Builder { conventions, eps: config.eps.backbone, stages: Vec::new() };
+    let mut root = graph.root();
+    let mut backbone = root.scope("backbone").at(Place::Backbone);
+    let features = config.backbone.build(&mut b, &mut backbone, x, config.low_level())?;
+    let Some(head) = &config.head else {
+        let output = graph.output("features", features.last);
+        return NetworkGraph::new(graph, b.stages, input_id, output).verified();
+    };
+    b.eps = config.eps.head;
+    let logits = segmentation_head(&mut b, &mut root, &features, head)?;
+    let aux = auxiliary(&mut b, &mut root, features.aux, head)?;
+    if let Some(aux) = aux {
+        b.stage("aux_logits", aux);
+    }
+    let output = graph.output("logits", logits);
+    let mut network = NetworkGraph::new(graph, b.stages, input_id, output);
+    network.aux_logits =
+        aux.filter(|_| outputs.aux).map(|aux| network.graph.output("aux_logits", aux));
+    let size = outputs.size.unwrap_or(input.size());
+    network.add_upsampled(logits, size, head.align_corners, outputs)?;
+    network.verified()
+}
+
+fn check_input(config: &Config, input: Shape) -> Result<()> {
     config.validate()?;
     if input.is_empty() {
         return Err(error!(Config, "the input {input} is empty"));
@@ -76,73 +171,33 @@ pub fn build_network(config: &Config, input: Shape, outputs: &Outputs) -> Result
         )
         .advice("adapt the first convolution with `import --input-channels`"));
     }
-    let mut graph = Graph::new();
-    let x = match outputs.image {
-        None => graph.input("input", TensorType::f32(input)),
-        Some(size) => image_input(&mut graph, input, size, &config.preprocess)?,
-    };
-    let mut b = Builder { config, eps: config.eps.backbone, stages: Vec::new() };
-    let mut root = graph.root();
-    let tap = match config.head.as_ref().map(|h| &h.decoder) {
-        Some(Decoder::Plus(plus)) => plus.low_level,
-        _ => LowLevel::Stage,
-    };
-    let features = config.backbone.build(&mut b, &mut root.scope("backbone"), x, tap)?;
-    let Some(head) = &config.head else {
-        graph.output("features", features.last);
-        graph.verify()?;
-        return Ok(NetworkGraph { graph, stages: b.stages });
-    };
-    b.eps = config.eps.head;
-    let x = aspp(&mut b, &mut root.scope("aspp"), features.last, &head.aspp, head.align_corners)?;
+    Ok(())
+}
+
+/// Adds ASPP, decoder and classifier, and returns the logits.
+fn segmentation_head(
+    b: &mut Builder,
+    root: &mut Scope,
+    features: &Features,
+    head: &Head,
+) -> Result<ValueId> {
+    let align_corners = head.align_corners;
+    let x = aspp(b, &mut root.scope("aspp"), features.last, &head.aspp, align_corners)?;
     let x = match &head.decoder {
         Decoder::None => x,
         Decoder::Conv => {
-            let y = b.layer(
-                &mut root.scope("head"),
-                "conv",
-                x,
-                Layer::new(3, head.aspp.channels).relu(),
-            )?;
+            let conv = Layer::new(3, head.aspp.channels).relu();
+            let y = b.layer(&mut root.scope("head"), "conv", x, conv)?;
             b.stage("head", y)
         }
         Decoder::Plus(plus) => {
-            let y = decoder(
-                &mut b,
-                &mut root.scope("decoder"),
-                x,
-                features.low_level,
-                plus,
-                head.align_corners,
-            )?;
+            let mut scope = root.scope("decoder");
+            let y = decoder(b, &mut scope, x, features.low_level, plus, align_corners)?;
             b.stage("decoder", y)
         }
     };
-    let logits = b.layer(&mut root, "logits", x, Layer::pointwise(head.classes).biased())?;
-    let mut named_outputs = vec![("logits", logits)];
-    if let Some(aux) = auxiliary(&mut b, &mut root, features.aux, head)? {
-        b.stage("aux_logits", aux);
-        if outputs.aux {
-            named_outputs.push(("aux_logits", aux));
-        }
-    }
-    let size = outputs.size.unwrap_or(input.size());
-    if outputs.logits_full {
-        let full = root.resize("logits_full", logits, size, head.align_corners)?;
-        named_outputs.push(("logits_full", full));
-    }
-    if outputs.labels || outputs.confidence {
-        let upsampling =
-            Upsampling { size, align_corners: head.align_corners, window: None, rows: None };
-        let op = UpsampleArgmax { upsampling, confidence: outputs.confidence };
-        let results = root.ops("labels", op, &[logits])?;
-        named_outputs.extend(["labels", "confidence"].into_iter().zip(results));
-    }
-    for (name, value) in named_outputs {
-        graph.output(name, value);
-    }
-    graph.verify()?;
-    Ok(NetworkGraph { graph, stages: b.stages })
+    let mut classifier = root.scope("").at(Place::Classifier);
+    b.layer(&mut classifier, "logits", x, Layer::pointwise(head.classes).biased())
 }
 
 /// Adds the image input and its preprocessing.
@@ -151,7 +206,7 @@ fn image_input(
     input: Shape,
     size: Size,
     preprocess: &Preprocessing,
-) -> Result<ValueId> {
+) -> Result<(InputId, ValueId)> {
     if input.c != 3 {
         return Err(error!(
             Config,
@@ -159,10 +214,10 @@ fn image_input(
         )
         .advice("pass the channels as a tensor, with `infer`"));
     }
-    let image = graph.input("image", TensorType::u8(Shape::images(input.n, size, 3)));
+    let (id, image) = graph.input_with_id("image", TensorType::u8(Shape::images(input.n, size, 3)));
     let (scale, shift) = preprocess.scale_shift();
     let op = Preprocess { size: input.size(), scale, shift, pad_value: preprocess.pad_value };
-    graph.root().op("preprocess", op, &[image])
+    Ok((id, graph.root().op("preprocess", op, &[image])?))
 }
 
 /// Adds the auxiliary classifier, if the head has one.
@@ -173,7 +228,7 @@ fn auxiliary(
     head: &Head,
 ) -> Result<Option<ValueId>> {
     let Some(aux) = &head.aux else { return Ok(None) };
-    let mut scope = root.scope("aux");
+    let mut scope = root.scope("aux").at(Place::Aux);
     let inner = scope.shape(x).c / 4;
     let y = b.layer(&mut scope, "conv", x, Layer::new(3, inner).relu())?;
     let y = if aux.dropout > 0.0 { scope.dropout("dropout", y, aux.dropout)? } else { y };

@@ -1,9 +1,11 @@
 //! Folding batch norms into the preceding convolutions, for weight files of trained networks.
 
-use super::config::{Config, Norm};
+use super::config::Config;
+use super::conventions::Norm;
+use super::layer::parameter_name;
 use super::parameters;
 use crate::error::{Result, error};
-use crate::graph::{ParamRef, Weights};
+use crate::graph::{ParamRef, Part, Place, Weights};
 use crate::ops::BatchNorm;
 
 /// Folds every batch norm into the convolution before it, which gets a bias and computes the same:
@@ -16,37 +18,35 @@ pub fn fold_norms(config: &mut Config, weights: &mut Weights) -> Result<()> {
     if config.norm == Norm::Folded {
         return Ok(());
     }
-    let norms: Vec<String> = weights
-        .keys()
-        .filter_map(|name| name.strip_suffix(".norm.weight").map(str::to_owned))
-        .collect();
-    for conv in norms {
-        let mut take = |part: &str| {
-            let name = format!("{conv}.{part}");
+    for (info, _) in parameters(config)? {
+        if info.role.part != Part::Gamma {
+            continue;
+        }
+        let mut take = |part: Part| {
+            let name = parameter_name(&info.layer, part);
             weights.remove(&name).ok_or_else(|| error!(Weights, "`{name}` is missing"))
         };
-        let kernel = take("weight")?;
-        let norm = [
-            take("norm.weight")?,
-            take("norm.bias")?,
-            take("norm.running_mean")?,
-            take("norm.running_var")?,
-        ];
-        let eps = if conv.starts_with("backbone.") { config.eps.backbone } else { config.eps.head };
+        let kernel = take(Part::Kernel)?;
+        let [gamma, beta, mean, var] = Part::NORM.map(take);
+        let norm = [gamma?, beta?, mean?, var?];
+        let in_backbone = info.role.place == Place::Backbone;
+        let eps = if in_backbone { config.eps.backbone } else { config.eps.head };
         let norm = norm.each_ref().map(|p| p.tensor().f32());
-        let kernel_folded = BatchNorm { eps }.fold_kernel(kernel.tensor(), norm);
-        let bias_folded = BatchNorm { eps }.fold_bias(None, norm);
-        weights.insert(format!("{conv}.weight"), ParamRef::new(kernel_folded));
-        weights.insert(format!("{conv}.bias"), ParamRef::new(bias_folded));
+        let folded = [
+            (Part::Kernel, BatchNorm { eps }.fold_kernel(kernel.tensor(), norm)),
+            (Part::Bias, BatchNorm { eps }.fold_bias(None, norm)),
+        ];
+        weights
+            .extend(folded.map(|(part, t)| (parameter_name(&info.layer, part), ParamRef::new(t))));
     }
     config.norm = Norm::Folded;
     // The remaining weights must be those of the folded network.
     match parameters(config)?
         .into_iter()
-        .find(|(name, shape)| weights.get(name).is_none_or(|p| p.shape() != *shape))
+        .find(|(info, shape)| weights.get(&info.name).is_none_or(|p| p.shape() != *shape))
     {
-        Some((name, shape)) => {
-            Err(error!(Weights, "`{name}` of shape {shape} is missing after folding"))
+        Some((info, shape)) => {
+            Err(error!(Weights, "`{}` of shape {shape} is missing after folding", info.name))
         }
         None => Ok(()),
     }

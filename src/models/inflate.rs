@@ -3,7 +3,7 @@
 use super::config::Config;
 use crate::error::{Result, error};
 use crate::graph::{ParamRef, Weights};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{KernelShape, Tensor};
 
 /// Name of the kernel of the first convolution, in every network.
 pub const STEM_WEIGHT: &str = "backbone.stem.conv1.weight";
@@ -22,14 +22,14 @@ pub fn inflate_stem(config: &mut Config, weights: &mut Weights, channels: usize)
         return Err(error!(Config, "the number of input channels must be at least 1"));
     }
     let shape = kernel.shape();
-    // The third axis of a kernel is its input channels.
-    let original_channels = shape.w;
+    let original_channels = KernelShape::of(shape).in_channels;
     let values = kernel.tensor().f32();
     if channels == original_channels {
         return Ok(());
     }
+    let inflated = KernelShape { in_channels: channels, ..KernelShape::of(shape) };
     let scale = original_channels as f32 / channels as f32;
-    let new = Tensor::from_fn(Shape { w: channels, ..shape }, |ky, kx, c, o| match channels {
+    let new = Tensor::from_fn(inflated.shape(), |ky, kx, c, o| match channels {
         1 => (0..original_channels).map(|i| values[shape.index(ky, kx, i, o)]).sum(),
         _ => values[shape.index(ky, kx, c % original_channels, o)] * scale,
     });

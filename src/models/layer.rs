@@ -1,15 +1,24 @@
 //! Building blocks of networks: convolution, batch norm and activation as one layer, and the
 //! schedule of strides and dilations.
 
-use super::config::{Config, ConvKind, DilationRule, Norm, PaddingRule};
+use super::conventions::{ConvKind, Conventions, DilationRule, Norm, PaddingRule};
 use crate::error::Result;
 use crate::geometry::{Size, Spacing};
-use crate::graph::{Scope, ValueId};
+use crate::graph::{Part, Scope, ValueId};
 use crate::ops::{Activation, Conv2d, Padding};
 
-/// Adds layers to a graph with the conventions of a config, and collects the stages.
+/// Name of a layer's batch norm below the layer's own.
+const NORM: &str = "norm";
+
+/// Returns the name of a parameter of the layer at the path `layer`, as [`Scope`] composes it.
+pub fn parameter_name(layer: &str, part: Part) -> String {
+    let field = part.field();
+    if part.is_norm() { format!("{layer}.{NORM}.{field}") } else { format!("{layer}.{field}") }
+}
+
+/// Adds layers to a graph with the conventions of a network, and collects the stages.
 pub(super) struct Builder<'c> {
-    pub config: &'c Config,
+    pub conventions: Conventions<'c>,
     /// Batch norm epsilon of the part being built: backbone or head.
     pub eps: f32,
     /// Names and values of the stages, in execution order.
@@ -71,7 +80,7 @@ impl Layer {
         Self { dilation, ..self }
     }
 
-    /// Overrides the padding rule of the config.
+    /// Overrides the padding rule of the network.
     pub fn padding(self, padding: Padding) -> Self {
         Self { padding: Some(padding), ..self }
     }
@@ -104,7 +113,7 @@ impl Builder<'_> {
         x: ValueId,
         layer: Layer,
     ) -> Result<ValueId> {
-        let padding = layer.padding.unwrap_or_else(|| match self.config.padding {
+        let padding = layer.padding.unwrap_or_else(|| match self.conventions.padding {
             PaddingRule::TfSame => {
                 Padding::tf_same(scope.shape(x).size(), layer.kernel, layer.stride, layer.dilation)
             }
@@ -118,13 +127,13 @@ impl Builder<'_> {
             padding,
             groups: if layer.depthwise { scope.shape(x).c } else { 1 },
             bias: layer.affine == Affine::Bias
-                || (layer.affine == Affine::BatchNorm && self.config.norm == Norm::Folded),
+                || (layer.affine == Affine::BatchNorm && self.conventions.norm == Norm::Folded),
             ..Conv2d::default()
         };
         let mut y = scope.conv2d(name, conv, x, Size::square(layer.kernel), layer.channels)?;
         let mut scope = scope.scope(name);
-        if layer.affine == Affine::BatchNorm && self.config.norm == Norm::Separate {
-            y = scope.batch_norm("norm", y, self.eps)?;
+        if layer.affine == Affine::BatchNorm && self.conventions.norm == Norm::Separate {
+            y = scope.batch_norm(NORM, y, self.eps)?;
         }
         scope.activate(layer.activation.feature(), layer.activation, y)
     }
@@ -184,10 +193,10 @@ pub(super) struct UnitStride {
 
 impl StrideSchedule {
     /// Creates a schedule that starts at `total_stride`, the stride of the first unit's input.
-    pub fn new(config: &Config, total_stride: usize) -> Self {
+    pub fn new(conventions: &Conventions, total_stride: usize) -> Self {
         Self {
-            output_stride: config.output_stride,
-            rule: config.dilation,
+            output_stride: conventions.output_stride,
+            rule: conventions.dilation,
             total_stride,
             dilation: 1,
         }
@@ -211,5 +220,36 @@ impl StrideSchedule {
     /// Returns the stride of the current features with respect to the image.
     pub fn total_stride(&self) -> usize {
         self.total_stride
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Place;
+    use crate::models::config::Aux;
+    use crate::models::{Backbone, Config, parameters};
+
+    #[test]
+    fn layer_and_role_of_a_parameter_determine_its_name() {
+        for family in Backbone::families() {
+            let backbone = Backbone::named(family.names[0]).unwrap();
+            let mut config = Config::deeplab_v3plus(backbone, 3);
+            let head = config.head.as_mut().unwrap();
+            head.aux = Some(Aux { dropout: 0.1 });
+            head.aspp.kind = ConvKind::SeparableNorm;
+            for (info, _) in parameters(&config).unwrap() {
+                assert_eq!(parameter_name(&info.layer, info.role.part), info.name);
+                let place = match info.layer.split('.').next() {
+                    Some("backbone") => Place::Backbone,
+                    Some("logits") => Place::Classifier,
+                    Some("aux") => Place::Aux,
+                    _ => Place::Head,
+                };
+                assert_eq!(info.role.place, place, "{}", info.name);
+                let depthwise = info.layer.ends_with("depthwise") && !info.role.part.is_norm();
+                assert_eq!(info.role.depthwise, depthwise, "{}", info.name);
+            }
+        }
     }
 }

@@ -1,12 +1,21 @@
 //! MobileNetV2 (Sandler et al., arXiv 1801.04381) with any width multiplier.
 
-use super::backbone::Features;
-use super::config::{DilationRule, LowLevel, PaddingRule};
+use super::conventions::{DilationRule, LowLevel, PaddingRule};
 use super::layer::{Builder, Layer, StrideSchedule, UnitStride};
+use super::spec::{BackboneSpec, Family, Features};
 use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
 use crate::ops::{Activation, Padding};
 use serde::{Deserialize, Serialize};
+
+pub(super) static FAMILY: Family = Family {
+    title: "MobileNetV2",
+    names: &["mobilenet_v2"],
+    more_names: Some("mobilenet_v2_W with a width multiplier W such as 0.5"),
+    pads_before_expansion: true,
+    dilates_after_group: true,
+    low_level_inside_unit: true,
+};
 
 /// Channels, repeats and stride of the groups of blocks at width 1 (the paper's table 2).
 const GROUPS: [(usize, usize, usize); 7] =
@@ -48,83 +57,6 @@ impl MobileNetV2 {
         }
     }
 
-    pub(super) fn title(&self) -> String {
-        match self.channels[6] as f64 / 320.0 {
-            1.0 => "MobileNetV2".to_owned(),
-            width => format!("MobileNetV2 x{width:.2}"),
-        }
-    }
-
-    pub(super) fn validate(&self) -> Result<()> {
-        const MAX_CHANNELS: usize = 1 << 14;
-        const MAX_EXPANSION: usize = 16;
-        let other_channels = [self.stem, self.last.unwrap_or(1)];
-        let mut channels = other_channels.iter().chain(&self.channels);
-        if !channels.all(|c| (1..=MAX_CHANNELS).contains(c))
-            || !(1..=MAX_EXPANSION).contains(&self.expansion)
-        {
-            return Err(error!(
-                Config,
-                "MobileNetV2 channels must be 1 to {MAX_CHANNELS} and the expansion 1 to {MAX_EXPANSION}, got {self:?}"
-            ));
-        }
-        if self.last_is_features && self.last.is_none() {
-            return Err(error!(Config, "`last_is_features` requires the last 1x1 layer"));
-        }
-        Ok(())
-    }
-
-    pub(super) fn build(
-        &self,
-        b: &mut Builder,
-        scope: &mut Scope,
-        x: ValueId,
-        tap: LowLevel,
-    ) -> Result<Features> {
-        let mut stem = Layer::new(3, self.stem).stride(2).act(Activation::Relu6);
-        if let PaddingRule::BeforeExpansion { stem: padding } = b.config.padding {
-            stem = stem.padding(Padding::all(padding));
-        }
-        let mut x = b.layer(&mut scope.scope("stem"), "conv1", x, stem)?;
-        b.stage("stem", x);
-        let mut strides = StrideSchedule::new(b.config, 2);
-        let (mut low_level, mut aux, mut block) = (x, x, 0);
-        for ((_, repeats, first_stride), channels) in GROUPS.into_iter().zip(self.channels) {
-            let first = strides.advance(first_stride);
-            for i in 0..repeats {
-                let unit = match b.config.dilation {
-                    _ if i == 0 => first,
-                    DilationRule::AfterGroup => UnitStride { stride: 1, ..first },
-                    _ => strides.advance(1),
-                };
-                let (y, inner) = self.block(
-                    b,
-                    &mut scope.scope(format_args!("block{block}")),
-                    x,
-                    channels,
-                    unit,
-                    block > 0,
-                )?;
-                x = b.stage(format!("block{block}"), y);
-                match block {
-                    2 => low_level = if tap == LowLevel::TensorFlow { inner } else { x },
-                    5 => aux = x,
-                    _ => {}
-                }
-                block += 1;
-            }
-        }
-        let mut last = x;
-        if let Some(channels) = self.last {
-            let y = b.layer(scope, "last", x, Layer::pointwise(channels).act(Activation::Relu6))?;
-            b.stage("last", y);
-            if self.last_is_features {
-                last = y;
-            }
-        }
-        Ok(Features { last, low_level, aux })
-    }
-
     /// Adds a block: 1x1 expansion, 3x3 depthwise, 1x1 projection. Returns the output of the block
     /// and that of its depthwise layer.
     fn block(
@@ -143,7 +75,7 @@ impl MobileNetV2 {
             .stride(unit.stride)
             .dilation(unit.dilation)
             .act(Activation::Relu6);
-        if expand && matches!(b.config.padding, PaddingRule::BeforeExpansion { .. }) {
+        if expand && matches!(b.conventions.padding, PaddingRule::BeforeExpansion { .. }) {
             expansion = expansion.padding(Padding::same(3, unit.dilation));
             depthwise = depthwise.padding(Padding::default());
         }
@@ -154,6 +86,93 @@ impl MobileNetV2 {
         // VainF.
         let y = if unit.stride == 1 && c == channels { scope.add("add", y, x)? } else { y };
         Ok((y, inner))
+    }
+}
+
+impl BackboneSpec for MobileNetV2 {
+    fn parse(name: &str) -> Option<Self> {
+        let width = match name.strip_prefix("mobilenet_v2")? {
+            "" => 1.0,
+            width => width.strip_prefix('_')?.parse().ok().filter(|w| (0.05..=4.0).contains(w))?,
+        };
+        Some(Self::with_width(width, 8))
+    }
+
+    fn title(&self) -> String {
+        match self.channels[6] as f64 / 320.0 {
+            1.0 => "MobileNetV2".to_owned(),
+            width => format!("MobileNetV2 x{width:.2}"),
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        const MAX_CHANNELS: usize = 1 << 14;
+        const MAX_EXPANSION: usize = 16;
+        let other_channels = [self.stem, self.last.unwrap_or(1)];
+        let mut channels = other_channels.iter().chain(&self.channels);
+        if !channels.all(|c| (1..=MAX_CHANNELS).contains(c))
+            || !(1..=MAX_EXPANSION).contains(&self.expansion)
+        {
+            return Err(error!(
+                Config,
+                "MobileNetV2 channels must be 1 to {MAX_CHANNELS} and the expansion 1 to {MAX_EXPANSION}, got {self:?}"
+            ));
+        }
+        if self.last_is_features && self.last.is_none() {
+            return Err(error!(Config, "`last_is_features` requires the last 1x1 layer"));
+        }
+        Ok(())
+    }
+
+    fn build(
+        &self,
+        b: &mut Builder,
+        scope: &mut Scope,
+        x: ValueId,
+        tap: LowLevel,
+    ) -> Result<Features> {
+        let mut stem = Layer::new(3, self.stem).stride(2).act(Activation::Relu6);
+        if let PaddingRule::BeforeExpansion { stem: padding } = b.conventions.padding {
+            stem = stem.padding(Padding::all(padding));
+        }
+        let mut x = b.layer(&mut scope.scope("stem"), "conv1", x, stem)?;
+        b.stage("stem", x);
+        let mut strides = StrideSchedule::new(&b.conventions, 2);
+        let (mut low_level, mut aux, mut block) = (x, x, 0);
+        for ((_, repeats, first_stride), channels) in GROUPS.into_iter().zip(self.channels) {
+            let first = strides.advance(first_stride);
+            for i in 0..repeats {
+                let unit = match b.conventions.dilation {
+                    _ if i == 0 => first,
+                    DilationRule::AfterGroup => UnitStride { stride: 1, ..first },
+                    _ => strides.advance(1),
+                };
+                let (y, inner) = self.block(
+                    b,
+                    &mut scope.scope(format_args!("block{block}")),
+                    x,
+                    channels,
+                    unit,
+                    block > 0,
+                )?;
+                x = b.stage(format!("block{block}"), y);
+                match block {
+                    2 => low_level = if tap == LowLevel::InsideUnit { inner } else { x },
+                    5 => aux = x,
+                    _ => {}
+                }
+                block += 1;
+            }
+        }
+        let mut last = x;
+        if let Some(channels) = self.last {
+            let y = b.layer(scope, "last", x, Layer::pointwise(channels).act(Activation::Relu6))?;
+            b.stage("last", y);
+            if self.last_is_features {
+                last = y;
+            }
+        }
+        Ok(Features { last, low_level, aux })
     }
 }
 

@@ -1,13 +1,22 @@
 //! MobileNetV3-Large (Howard et al., arXiv 1905.02244).
 
-use super::backbone::{Features, padding_error};
-use super::config::{Config, Decoder, LowLevel, PaddingRule};
+use super::conventions::LowLevel;
 use super::layer::{Builder, Layer, StrideSchedule};
 use super::mobilenet_v2::make_divisible;
-use crate::error::{Result, error};
+use super::spec::{BackboneSpec, Family, Features};
+use crate::error::Result;
 use crate::graph::{Scope, ValueId};
 use crate::ops::Activation;
 use serde::{Deserialize, Serialize};
+
+pub(super) static FAMILY: Family = Family {
+    title: "MobileNetV3",
+    names: &["mobilenet_v3"],
+    more_names: None,
+    pads_before_expansion: false,
+    dilates_after_group: false,
+    low_level_inside_unit: false,
+};
 
 /// MobileNetV3-Large at width 1, with the layer of 960 channels after its blocks. It has no
 /// parameters.
@@ -55,26 +64,20 @@ pub(crate) fn block_layers(block: usize) -> Option<BlockLayers> {
     Some(BlockLayers { expansion: expanded != input_channels, squeeze_excite })
 }
 
-impl MobileNetV3 {
-    pub(super) fn title(&self) -> String {
+impl BackboneSpec for MobileNetV3 {
+    fn parse(name: &str) -> Option<Self> {
+        (name == "mobilenet_v3").then_some(Self {})
+    }
+
+    fn title(&self) -> String {
         "MobileNetV3-Large".to_owned()
     }
 
-    pub(super) fn validate(&self, config: &Config) -> Result<()> {
-        if matches!(config.padding, PaddingRule::BeforeExpansion { .. }) {
-            return Err(padding_error(&self.title()));
-        }
-        match config.head.as_ref().map(|h| &h.decoder) {
-            Some(Decoder::Plus(plus)) if plus.low_level == LowLevel::TensorFlow => Err(error!(
-                Config,
-                "{} does not support `tensor_flow` low-level features",
-                self.title()
-            )),
-            _ => Ok(()),
-        }
+    fn validate(&self) -> Result<()> {
+        Ok(())
     }
 
-    pub(super) fn build(
+    fn build(
         &self,
         b: &mut Builder,
         scope: &mut Scope,
@@ -84,7 +87,7 @@ impl MobileNetV3 {
         let mut x =
             b.layer(&mut scope.scope("stem"), "conv1", x, Layer::new(3, 16).stride(2).act(HS))?;
         b.stage("stem", x);
-        let mut strides = StrideSchedule::new(b.config, 2);
+        let mut strides = StrideSchedule::new(&b.conventions, 2);
         let (mut low_level, mut aux) = (x, x);
         for (i, row) in ROWS.iter().enumerate() {
             x = block(b, &mut scope.scope(format_args!("block{i}")), x, row, &mut strides)?;

@@ -7,6 +7,7 @@
 mod aspp;
 mod backbone;
 mod config;
+mod conventions;
 mod decoder;
 mod deeplab;
 mod fold_norms;
@@ -14,42 +15,35 @@ mod inflate;
 mod layer;
 pub mod mobilenet_v2;
 pub mod mobilenet_v3;
-mod named;
+mod paper;
 mod random;
 pub mod resnet;
+mod spec;
 pub mod xception;
 
 pub use backbone::Backbone;
 pub use config::{
-    Aspp, Aux, CONFIG_KEY, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
-    PadRule, PaddingRule, PlusDecoder, Pooling, Preprocessing,
+    Aspp, Aux, CONFIG_KEY, Config, Decoder, Head, PadRule, PlusDecoder, Pooling, Preprocessing,
 };
+pub use conventions::{ConvKind, DilationRule, Eps, LowLevel, Norm, PaddingRule};
 pub use deeplab::{NetworkGraph, Outputs, build, build_network};
 pub use fold_norms::fold_norms;
 pub use inflate::{STEM_WEIGHT, inflate_stem};
-pub use named::PaperHead;
+pub use layer::parameter_name;
+pub use paper::PaperHead;
 pub use random::random_weights;
+pub use spec::Family;
 
 use crate::error::Result;
+use crate::graph::ParamInfo;
 use crate::tensor::Shape;
 
-/// Returns the names and shapes of a network's parameters, in graph order. They do not depend on
-/// the image size.
+/// Returns the parameters of a network with their shapes, in graph order. They do not depend on the
+/// image size.
 ///
 /// # Errors
 /// Returns an error if the config is inconsistent.
-pub fn parameters(config: &Config) -> Result<Vec<(String, Shape)>> {
+pub fn parameters(config: &Config) -> Result<Vec<(ParamInfo, Shape)>> {
     let graph = build(config, Shape::new(1, 33, 33, config.input_channels))?;
-    Ok(graph.params().map(|(name, id)| (name.to_owned(), graph.shape(id))).collect())
-}
-
-/// Returns whether a parameter is trained. Running means and variances are not; parameter counts in
-/// papers exclude them.
-pub fn is_trained(name: &str) -> bool {
-    !name.ends_with(".running_mean") && !name.ends_with(".running_var")
-}
-
-/// Returns whether a parameter belongs to the auxiliary head, which is used in training only.
-pub fn is_auxiliary(name: &str) -> bool {
-    name.starts_with("aux.")
+    Ok(graph.params().map(|(info, id)| (info.clone(), graph.shape(id))).collect())
 }

@@ -3,9 +3,9 @@
 use super::config::Config;
 use super::parameters;
 use crate::error::Result;
-use crate::graph::{ParamRef, Weights};
+use crate::graph::{ParamRef, Part, Weights};
 use crate::random::SplitMix64;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{KernelShape, Shape, Tensor};
 
 /// Returns random weights from a seed, the same on every platform: uniform kernels with He's
 /// variance (arXiv 1502.01852), so that activations neither vanish nor explode; biases and means 0;
@@ -15,23 +15,23 @@ use crate::tensor::{Shape, Tensor};
 /// Returns an error if the config is inconsistent.
 pub fn random_weights(config: &Config, seed: u64) -> Result<Weights> {
     let mut random = SplitMix64(seed);
-    let weights = parameters(config)?.into_iter().map(|(name, shape)| {
-        let tensor = random_parameter(&name, shape, &mut random);
-        (name, ParamRef::new(tensor))
+    let weights = parameters(config)?.into_iter().map(|(info, shape)| {
+        let tensor = random_parameter(info.role.part, shape, &mut random);
+        (info.name, ParamRef::new(tensor))
     });
     Ok(weights.collect())
 }
 
-fn random_parameter(name: &str, shape: Shape, random: &mut SplitMix64) -> Tensor {
-    let fan_in = shape.n * shape.h * shape.w;
+fn random_parameter(part: Part, shape: Shape, random: &mut SplitMix64) -> Tensor {
+    let fan_in = KernelShape::of(shape).reduction();
     let constant = |value: f32| Tensor::from_fn(shape, |_, _, _, _| value);
-    match name.rsplit('.').next() {
-        Some("weight") if fan_in > 1 => {
+    match part {
+        Part::Kernel if fan_in > 1 => {
             let bound = (6.0 / fan_in as f32).sqrt();
             Tensor::from_fn(shape, |_, _, _, _| bound * random.unit())
         }
-        Some("weight" | "running_var") => constant(1.0),
-        _ => constant(0.0),
+        Part::Kernel | Part::Gamma | Part::RunningVar => constant(1.0),
+        Part::Bias | Part::Beta | Part::RunningMean => constant(0.0),
     }
 }
 

@@ -1,14 +1,31 @@
 //! ResNet (He et al., arXiv 1512.03385) with 18, 34, 50, 101 or 152 layers, and the 7x7 stem or
 //! TensorFlow's three 3x3 convolutions ("beta").
 
-use super::backbone::{Features, padding_error};
-use super::config::{Config, LowLevel, PaddingRule};
+use super::conventions::{LowLevel, PaddingRule};
 use super::layer::{Builder, Layer, StrideSchedule};
+use super::spec::{BackboneSpec, Family, Features};
 use crate::error::{Result, error};
 use crate::geometry::{Size, Spacing};
 use crate::graph::{Scope, ValueId};
 use crate::ops::{Activation, MaxPool, Padding};
 use serde::{Deserialize, Serialize};
+
+pub(super) static FAMILY: Family = Family {
+    title: "ResNet",
+    names: &[
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "resnet50_beta",
+        "resnet101_beta",
+    ],
+    more_names: None,
+    pads_before_expansion: false,
+    dilates_after_group: false,
+    low_level_inside_unit: true,
+};
 
 /// A ResNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,10 +81,6 @@ impl ResNet {
         }
     }
 
-    pub(super) fn title(&self) -> String {
-        format!("ResNet-{}{}", self.depth, if self.stem == Stem::Beta { " (beta)" } else { "" })
-    }
-
     fn known_units(&self) -> Option<[usize; 4]> {
         match self.depth {
             18 => Some([2, 2, 2, 2]),
@@ -86,60 +99,6 @@ impl ResNet {
     /// Returns whether the units are bottlenecks: 1x1, 3x3, then 1x1 to four times the channels.
     pub fn bottleneck(&self) -> bool {
         self.depth >= 50
-    }
-
-    pub(super) fn validate(&self, config: &Config) -> Result<()> {
-        if self.known_units().is_none() {
-            return Err(unknown(self.depth));
-        }
-        if matches!(config.padding, PaddingRule::BeforeExpansion { .. }) {
-            return Err(padding_error(&self.title()));
-        }
-        Ok(())
-    }
-
-    pub(super) fn build(
-        &self,
-        b: &mut Builder,
-        scope: &mut Scope,
-        x: ValueId,
-        tap: LowLevel,
-    ) -> Result<Features> {
-        let mut x = self.stem(b, &mut scope.scope("stem"), x)?;
-        let mut strides = StrideSchedule::new(b.config, 4);
-        let (mut low_level, mut aux) = (x, x);
-        for (stage, units) in self.units().into_iter().enumerate() {
-            for i in 0..units {
-                let stride = match self.strided {
-                    Strided::First => 1 + usize::from(stage > 0 && i == 0),
-                    Strided::Last => 1 + usize::from(stage < 3 && i + 1 == units),
-                };
-                let unit_stride = strides.advance(stride);
-                let grid =
-                    if stage == 3 { b.config.multi_grid.get(i).copied().unwrap_or(1) } else { 1 };
-                let unit = Unit {
-                    channels: 64 << stage,
-                    stride: unit_stride.stride,
-                    dilation: unit_stride.dilation * grid,
-                    next_dilation: unit_stride.next_dilation * grid,
-                };
-                let mut scope = scope.scope(format_args!("layer{}.{i}", stage + 1));
-                let (y, inner) = if self.bottleneck() {
-                    bottleneck(b, &mut scope, x, &unit)?
-                } else {
-                    basic(b, &mut scope, x, &unit)?
-                };
-                x = y;
-                if stage == 0 && strides.total_stride() == 4 {
-                    low_level = if tap == LowLevel::TensorFlow { inner } else { x };
-                }
-            }
-            b.stage(format!("layer{}", stage + 1), x);
-            if stage == 2 {
-                aux = x;
-            }
-        }
-        Ok(Features { last: x, low_level, aux })
     }
 
     fn stem(&self, b: &mut Builder, scope: &mut Scope, x: ValueId) -> Result<ValueId> {
@@ -165,11 +124,84 @@ impl ResNet {
             }
         };
         b.stage("stem", y);
-        let padding = match b.config.padding {
+        let padding = match b.conventions.padding {
             PaddingRule::TfSame => Padding::tf_same(scope.shape(y).size(), 3, 2, 1),
             _ => symmetric(3),
         };
         max_pool(scope, "pool", y, 3, 2, padding)
+    }
+}
+
+impl BackboneSpec for ResNet {
+    fn parse(name: &str) -> Option<Self> {
+        match name.strip_prefix("resnet")? {
+            "50_beta" => Some(Self { depth: 50, stem: Stem::Beta, strided: Strided::Last }),
+            "101_beta" => Some(Self { depth: 101, stem: Stem::Beta, strided: Strided::Last }),
+            depth => Self::new(depth.parse().ok()?).ok(),
+        }
+    }
+
+    fn title(&self) -> String {
+        format!("ResNet-{}{}", self.depth, if self.stem == Stem::Beta { " (beta)" } else { "" })
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.known_units().map(drop).ok_or_else(|| unknown(self.depth))
+    }
+
+    fn grid_units(&self) -> usize {
+        self.units()[3]
+    }
+
+    fn paper_multi_grid(&self) -> Vec<usize> {
+        if self.stem == Stem::Beta { vec![1, 2, 4] } else { Vec::new() }
+    }
+
+    fn build(
+        &self,
+        b: &mut Builder,
+        scope: &mut Scope,
+        x: ValueId,
+        tap: LowLevel,
+    ) -> Result<Features> {
+        let mut x = self.stem(b, &mut scope.scope("stem"), x)?;
+        let mut strides = StrideSchedule::new(&b.conventions, 4);
+        let (mut low_level, mut aux) = (x, x);
+        for (stage, units) in self.units().into_iter().enumerate() {
+            for i in 0..units {
+                let stride = match self.strided {
+                    Strided::First => 1 + usize::from(stage > 0 && i == 0),
+                    Strided::Last => 1 + usize::from(stage < 3 && i + 1 == units),
+                };
+                let unit_stride = strides.advance(stride);
+                let grid = if stage == 3 {
+                    b.conventions.multi_grid.get(i).copied().unwrap_or(1)
+                } else {
+                    1
+                };
+                let unit = Unit {
+                    channels: 64 << stage,
+                    stride: unit_stride.stride,
+                    dilation: unit_stride.dilation * grid,
+                    next_dilation: unit_stride.next_dilation * grid,
+                };
+                let mut scope = scope.scope(format_args!("layer{}.{i}", stage + 1));
+                let (y, inner) = if self.bottleneck() {
+                    bottleneck(b, &mut scope, x, &unit)?
+                } else {
+                    basic(b, &mut scope, x, &unit)?
+                };
+                x = y;
+                if stage == 0 && strides.total_stride() == 4 {
+                    low_level = if tap == LowLevel::InsideUnit { inner } else { x };
+                }
+            }
+            b.stage(format!("layer{}", stage + 1), x);
+            if stage == 2 {
+                aux = x;
+            }
+        }
+        Ok(Features { last: x, low_level, aux })
     }
 }
 

@@ -4,31 +4,41 @@
 //! follows the code that trained the released weights instead: it has that ReLU in the last unit
 //! only; the other units start each separable convolution with a ReLU.
 
-use super::backbone::{Features, padding_error};
-use super::config::{Config, LowLevel, PaddingRule};
+use super::conventions::LowLevel;
 use super::layer::{Builder, Layer, StrideSchedule, UnitStride};
+use super::spec::{BackboneSpec, Family, Features};
 use crate::error::{Error, Result, error};
 use crate::graph::{Scope, ValueId};
 use crate::ops::Activation;
 use serde::{Deserialize, Serialize};
+
+pub(super) static FAMILY: Family = Family {
+    title: "Xception",
+    names: &["xception41", "xception65", "xception71"],
+    more_names: None,
+    pads_before_expansion: false,
+    dilates_after_group: false,
+    low_level_inside_unit: true,
+};
 
 /// A Modified Aligned Xception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Xception {
     /// Number of layers: 41, 65 or 71.
     pub depth: usize,
-    /// Implementation to follow where they differ.
+    /// How its ReLUs work.
     pub variant: XceptionVariant,
 }
 
-/// Implementation that an Xception follows.
+/// How the ReLUs of an Xception work, on which two implementations differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum XceptionVariant {
-    /// TensorFlow, and timm, which is based on it.
-    TensorFlow,
-    /// jfzhang95: Xception-65 with three differences. ReLUs work in place, so that the shortcut of
-    /// a unit reads the unit's input after the ReLU, as do the low-level features; the last
+    /// ReLUs leave their input as it is: TensorFlow, and timm, which is based on it.
+    #[serde(rename = "tensor_flow", alias = "out_of_place")]
+    OutOfPlace,
+    /// ReLUs work in place, so that the shortcut of a unit reads the unit's input after the ReLU,
+    /// as do the low-level features: jfzhang95's Xception-65. It differs in two more points: the last
     /// convolution of `exit1` has dilation 1 regardless of the unit's dilation; `exit2` has no ReLU
     /// between depthwise and pointwise convolutions.
     InPlace,
@@ -46,11 +56,24 @@ pub(crate) enum Shortcut {
     None,
 }
 
+/// The flow that a unit belongs to (figure 4 of the paper).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// Reduces the size of the features.
+    Entry,
+    /// Repeats one unit.
+    Middle,
+    /// Widens the features.
+    Exit,
+}
+
 /// A unit: three separable convolutions and a shortcut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unit {
     /// Name: `entry1`, ..., `middle1`, ..., `exit2`.
     pub name: String,
+    /// Flow that it belongs to.
+    pub flow: Flow,
     /// Output channels of the three convolutions.
     pub channels: [usize; 3],
     /// Stride of the third convolution and of the shortcut.
@@ -60,17 +83,13 @@ pub(crate) struct Unit {
 }
 
 impl Xception {
-    /// Creates an Xception that follows TensorFlow.
+    /// Creates an Xception as in the paper's code.
     ///
     /// # Errors
     /// Returns an error if `depth` is not 41, 65 or 71.
     pub fn new(depth: usize) -> Result<Self> {
-        let net = Self { depth, variant: XceptionVariant::TensorFlow };
+        let net = Self { depth, variant: XceptionVariant::OutOfPlace };
         if net.units().is_empty() { Err(unknown(depth)) } else { Ok(net) }
-    }
-
-    pub(super) fn title(&self) -> String {
-        format!("Xception-{}", self.depth)
     }
 
     /// Returns the units in order. Empty if the depth is unknown.
@@ -81,70 +100,19 @@ impl Xception {
             71 => (&[(128, 2), (256, 1), (256, 2), (728, 1), (728, 2)], 16),
             _ => return Vec::new(),
         };
-        let unit =
-            |name: String, channels, stride, shortcut| Unit { name, channels, stride, shortcut };
+        let unit = |flow, number, channels, stride, shortcut| {
+            let name = format!("{}{number}", flow_name(flow));
+            Unit { name, flow, channels, stride, shortcut }
+        };
         let entry = (1..)
             .zip(entry)
-            .map(|(i, &(c, stride))| unit(format!("entry{i}"), [c; 3], stride, Shortcut::Conv));
-        let middle = (1..=middle).map(|i| unit(format!("middle{i}"), [728; 3], 1, Shortcut::Input));
+            .map(|(i, &(c, stride))| unit(Flow::Entry, i, [c; 3], stride, Shortcut::Conv));
+        let middle = (1..=middle).map(|i| unit(Flow::Middle, i, [728; 3], 1, Shortcut::Input));
         let exit = [
-            unit("exit1".to_owned(), [728, 1024, 1024], 2, Shortcut::Conv),
-            unit("exit2".to_owned(), [1536, 1536, 2048], 1, Shortcut::None),
+            unit(Flow::Exit, 1, [728, 1024, 1024], 2, Shortcut::Conv),
+            unit(Flow::Exit, 2, [1536, 1536, 2048], 1, Shortcut::None),
         ];
         entry.chain(middle).chain(exit).collect()
-    }
-
-    pub(super) fn validate(&self, config: &Config) -> Result<()> {
-        if self.units().is_empty() {
-            return Err(unknown(self.depth));
-        }
-        if matches!(config.padding, PaddingRule::BeforeExpansion { .. }) {
-            return Err(padding_error(&self.title()));
-        }
-        Ok(())
-    }
-
-    /// Builds the network on `x` `[N, H, W, C]`. The last features have 2048 channels. The
-    /// low-level features have 256 with [`LowLevel::TensorFlow`], else 128 (Xception-71: 256).
-    pub(super) fn build(
-        &self,
-        b: &mut Builder,
-        scope: &mut Scope,
-        x: ValueId,
-        tap: LowLevel,
-    ) -> Result<Features> {
-        let mut stem = scope.scope("stem");
-        let x = b.layer(&mut stem, "conv1", x, Layer::new(3, 32).stride(2).relu())?;
-        let mut x = b.layer(&mut stem, "conv2", x, Layer::new(3, 64).relu())?;
-        b.stage("stem", x);
-        let mut strides = StrideSchedule::new(b.config, 2);
-        let (mut low_level, mut aux) = (x, x);
-        for unit in self.units() {
-            let stride_before = strides.total_stride();
-            let unit_stride = strides.advance(unit.stride);
-            let mut scope = scope.scope(&unit.name);
-            let (sum, second) = self.unit(b, &mut scope, x, &unit, unit_stride)?;
-            x = match self.variant {
-                XceptionVariant::InPlace if unit.shortcut != Shortcut::None => {
-                    scope.activate("relu", Activation::Relu, sum)?
-                }
-                _ => sum,
-            };
-            match (tap, stride_before, strides.total_stride()) {
-                (LowLevel::Stage, _, 4) => low_level = b.stage(&unit.name, x),
-                // In the unit that goes from stride 4 to stride 8, the second convolution is still
-                // at stride 4.
-                (LowLevel::TensorFlow, 4, 8) => {
-                    low_level = second;
-                    b.stage(&unit.name, sum);
-                }
-                _ => _ = b.stage(&unit.name, sum),
-            }
-            if unit.shortcut == Shortcut::Input {
-                aux = x;
-            }
-        }
-        Ok(Features { last: x, low_level, aux })
     }
 
     /// Adds a unit. Returns its output and that of its second convolution.
@@ -159,12 +127,12 @@ impl Xception {
         let in_place = self.variant == XceptionVariant::InPlace;
         let last = unit.shortcut == Shortcut::None;
         let dilation = unit_stride.dilation;
-        let mut dilations = match (unit.name.as_str(), in_place) {
-            ("exit1", true) => [dilation, dilation, 1],
+        let mut dilations = match unit.flow {
+            Flow::Exit if in_place && !last => [dilation, dilation, 1],
             _ => [dilation; 3],
         };
         if last {
-            for (dilation, factor) in dilations.iter_mut().zip(&b.config.multi_grid) {
+            for (dilation, factor) in dilations.iter_mut().zip(b.conventions.multi_grid) {
                 *dilation *= factor;
             }
         }
@@ -199,6 +167,76 @@ impl Xception {
             )?,
         };
         Ok((scope.add("add", y, shortcut)?, second))
+    }
+}
+
+impl BackboneSpec for Xception {
+    fn parse(name: &str) -> Option<Self> {
+        Self::new(name.strip_prefix("xception")?.parse().ok()?).ok()
+    }
+
+    fn title(&self) -> String {
+        format!("Xception-{}", self.depth)
+    }
+
+    fn validate(&self) -> Result<()> {
+        if self.units().is_empty() { Err(unknown(self.depth)) } else { Ok(()) }
+    }
+
+    fn grid_units(&self) -> usize {
+        // The three convolutions of the last unit.
+        3
+    }
+
+    /// Builds the network on `x` `[N, H, W, C]`. The last features have 2048 channels. The
+    /// low-level features have 256 with [`LowLevel::InsideUnit`], else 128 (Xception-71: 256).
+    fn build(
+        &self,
+        b: &mut Builder,
+        scope: &mut Scope,
+        x: ValueId,
+        tap: LowLevel,
+    ) -> Result<Features> {
+        let mut stem = scope.scope("stem");
+        let x = b.layer(&mut stem, "conv1", x, Layer::new(3, 32).stride(2).relu())?;
+        let mut x = b.layer(&mut stem, "conv2", x, Layer::new(3, 64).relu())?;
+        b.stage("stem", x);
+        let mut strides = StrideSchedule::new(&b.conventions, 2);
+        let (mut low_level, mut aux) = (x, x);
+        for unit in self.units() {
+            let stride_before = strides.total_stride();
+            let unit_stride = strides.advance(unit.stride);
+            let mut scope = scope.scope(&unit.name);
+            let (sum, second) = self.unit(b, &mut scope, x, &unit, unit_stride)?;
+            x = match self.variant {
+                XceptionVariant::InPlace if unit.shortcut != Shortcut::None => {
+                    scope.activate("relu", Activation::Relu, sum)?
+                }
+                _ => sum,
+            };
+            match (tap, stride_before, strides.total_stride()) {
+                (LowLevel::Stage, _, 4) => low_level = b.stage(&unit.name, x),
+                // In the unit that goes from stride 4 to stride 8, the second convolution is still
+                // at stride 4.
+                (LowLevel::InsideUnit, 4, 8) => {
+                    low_level = second;
+                    b.stage(&unit.name, sum);
+                }
+                _ => _ = b.stage(&unit.name, sum),
+            }
+            if unit.shortcut == Shortcut::Input {
+                aux = x;
+            }
+        }
+        Ok(Features { last: x, low_level, aux })
+    }
+}
+
+fn flow_name(flow: Flow) -> &'static str {
+    match flow {
+        Flow::Entry => "entry",
+        Flow::Middle => "middle",
+        Flow::Exit => "exit",
     }
 }
 

@@ -5,7 +5,7 @@ use super::kernel::{Dispatch, Kernel, KernelContext, TensorLayout};
 use super::wide::wide;
 use super::{BatchNormGrad, Op, Signature};
 use crate::error::{Result, error};
-use crate::graph::{Backward, Scope, ValueId};
+use crate::graph::{Backward, Part, Scope, ValueId};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
@@ -148,14 +148,13 @@ impl BatchNorm {
 
 impl Scope<'_> {
     /// Adds batch normalization with the parameters `NAME.weight`, `NAME.bias`, `NAME.running_mean`
-    /// and `NAME.running_var`.
+    /// and `NAME.running_var`, which belong to the layer of this scope.
     pub fn batch_norm(&mut self, name: &str, x: ValueId, eps: f32) -> Result<ValueId> {
         let shape = Shape::vector(self.shape(x).c);
+        let layer = self.path().to_owned();
         let mut here = self.scope(name);
         let mut inputs = vec![x];
-        inputs.extend(
-            ["weight", "bias", "running_mean", "running_var"].map(|p| here.param(p, shape)),
-        );
+        inputs.extend(Part::NORM.map(|part| here.layer_param(&layer, part.into(), shape)));
         here.op("", BatchNorm { eps }, &inputs)
     }
 }

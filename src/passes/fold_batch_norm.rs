@@ -1,7 +1,7 @@
 //! Folds batch norm after a convolution into the convolution's kernel and bias.
 
 use crate::error::Result;
-use crate::graph::{Graph, ParamRef, Rewrite, ValueId, rewrite};
+use crate::graph::{Graph, ParamInfo, ParamRef, Part, Rewrite, Role, ValueId, rewrite};
 use crate::ops::{Activation, BatchNorm, Conv2d};
 use crate::tensor::Shape;
 use std::sync::Arc;
@@ -58,8 +58,12 @@ fn folded(
             norm.fold_bias(p.get(5).map(|b| b.tensor().f32()), norm_vectors(p))
         })
     });
-    let name = graph.value_name(w).trim_end_matches(".weight").to_owned();
-    let w = new.graph.param_with_data(&format!("{name}.weight*norm"), w_shape, kernel);
-    let b = new.graph.param_with_data(&format!("{name}.bias*norm"), Shape::vector(c_out), bias);
+    let info = graph.param_info(w).expect("invariant: only constant kernels are folded").clone();
+    let name = |part: Part| format!("{}.{}*norm", info.layer, part.field());
+    let w_info = ParamInfo { name: name(Part::Kernel), ..info.clone() };
+    let b_role = Role { part: Part::Bias, depthwise: false, ..info.role };
+    let b_info = ParamInfo { name: name(Part::Bias), role: b_role, ..info };
+    let w = new.graph.param_with_data(w_info, w_shape, kernel);
+    let b = new.graph.param_with_data(b_info, Shape::vector(c_out), bias);
     (w, b)
 }

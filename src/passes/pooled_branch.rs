@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::geometry::Size;
-use crate::graph::{Graph, ParamRef, Rewrite, ValueId, rewrite};
+use crate::graph::{Graph, ParamInfo, ParamRef, Rewrite, ValueId, rewrite};
 use crate::ops::{Activation, Concat, Conv2d, Resize};
 use crate::tensor::{KernelShape, Tensor};
 use std::ops::Range;
@@ -64,7 +64,8 @@ fn pick_rows(new: &mut Rewrite, w: ValueId, part: &str, ranges: Vec<Range<usize>
     let kernel = KernelShape::of(new.graph.shape(w));
     let in_channels = ranges.iter().map(ExactSizeIterator::len).sum();
     let picked = KernelShape { in_channels, ..kernel }.shape();
-    let name = format!("{}[{part}]", new.graph.value_name(w));
+    let info = new.graph.param_info(w).expect("invariant: only constant kernels are split");
+    let info = ParamInfo { name: format!("{}[{part}]", info.name), ..info.clone() };
     let data = new.graph.param_data(w).map(|data| {
         let recipe = format!("input channels {ranges:?}");
         ParamRef::derived(&[data], &recipe, picked, move |p| {
@@ -77,5 +78,5 @@ fn pick_rows(new: &mut Rewrite, w: ValueId, part: &str, ranges: Vec<Range<usize>
             Tensor::new(picked, rows).expect("invariant: the ranges are inside the kernel")
         })
     });
-    new.graph.param_with_data(&name, picked, data)
+    new.graph.param_with_data(info, picked, data)
 }

@@ -6,7 +6,7 @@
 
 use crate::error::{Result, error};
 use crate::gpu::{pack_f32, unpack_f32};
-use crate::graph::Resident;
+use crate::graph::{Resident, Role};
 use crate::ops::kernel::TensorLayout;
 use crate::ops::{Packing, flat};
 use crate::tensor::{Shape, Tensor, TensorType};
@@ -15,8 +15,10 @@ use std::collections::BTreeMap;
 /// Location of a tensor in the arena.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Name of the parameter or statistic, in this crate's dialect.
+    /// Name of the parameter, or of the norm that a statistic belongs to.
     pub name: String,
+    /// Role of the parameter; for a norm, that of its scale.
+    pub role: Role,
     /// Its shape on the host.
     pub shape: Shape,
     /// Packing on devices.
@@ -46,13 +48,13 @@ impl ParameterArena {
     /// # Errors
     /// Returns an error if a single tensor is larger than `limit`.
     pub fn new(
-        tensors: impl IntoIterator<Item = (String, Shape, Packing)>,
+        tensors: impl IntoIterator<Item = (String, Role, Shape, Packing)>,
         limit: u64,
     ) -> Result<Self> {
         let limit = usize::try_from(limit / 4).unwrap_or(usize::MAX) / flat::BLOCK * flat::BLOCK;
         let mut arena = ParameterArena { entries: Vec::new(), segments: Vec::new() };
-        for (name, shape, packing) in tensors {
-            let mut entry = Entry { name, shape, packing, segment: 0, first: 0 };
+        for (name, role, shape, packing) in tensors {
+            let mut entry = Entry { name, role, shape, packing, segment: 0, first: 0 };
             let elements = entry.elements().next_multiple_of(flat::BLOCK);
             if elements > limit {
                 return Err(error!(OutOfMemory, "{shape} exceeds the device's binding limit")
@@ -148,7 +150,8 @@ mod tests {
             ("c", Shape::vector(130), Packing::Channels),
         ];
         ParameterArena::new(
-            tensors.map(|(name, shape, packing)| (name.to_owned(), shape, packing)),
+            tensors
+                .map(|(name, shape, packing)| (name.to_owned(), Role::default(), shape, packing)),
             limit,
         )
     }

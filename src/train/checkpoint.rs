@@ -5,7 +5,7 @@ use crate::error::{Result, error};
 use crate::graph::{ParamRef, Weights};
 use crate::models::{CONFIG_KEY, Config};
 use crate::tensor::{Shape, Tensor};
-use crate::weights::dialects;
+use crate::weights::dialects::{self, NATIVE};
 use crate::weights::{FloatDType, WeightFile, write_safetensors};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -132,6 +132,6 @@ impl Checkpoint {
 /// # Errors
 /// Returns an error if the file cannot be written, or a value is not finite.
 pub fn write_weights(path: &Path, config: &Config, weights: &Weights) -> Result<()> {
-    let stored = dialects::store(config, weights, "atrous")?;
+    let stored = dialects::store(config, weights, NATIVE)?;
     write_safetensors(path, stored.tensors, &stored.metadata, FloatDType::F32)
 }

@@ -54,7 +54,7 @@ impl InitialModel {
             config.preprocess = match name {
                 PreprocessName::Imagenet => Preprocessing::IMAGENET,
                 PreprocessName::Tensorflow => {
-                    Preprocessing { size: None, pad: PadRule::None, ..Preprocessing::TENSORFLOW }
+                    Preprocessing { size: None, pad: PadRule::None, ..Preprocessing::SYMMETRIC_513 }
                 }
             };
         }
@@ -147,7 +147,12 @@ mod tests {
 
     fn model(config: Config) -> Model {
         let weights = random_weights(&config, 77).unwrap();
-        Model { config, weights, dialect: "atrous", path: "some.safetensors".into() }
+        Model {
+            config,
+            weights,
+            dialect: crate::weights::dialects::NATIVE,
+            path: "some.safetensors".into(),
+        }
     }
 
     fn small() -> NetworkRecipe {
@@ -172,10 +177,10 @@ mod tests {
     fn a_backbone_keeps_its_weights_and_conventions_and_gets_a_head() {
         let mut bare =
             Config::deeplab_v3plus(Backbone::named("mobilenet_v2_0.25").unwrap(), 1).without_head();
-        bare.preprocess = Preprocessing::TENSORFLOW;
+        bare.preprocess = Preprocessing::SYMMETRIC_513;
         let file = model(bare);
         let initial = begin(&NetworkRecipe { backbone: None, ..small() }, 4, Some(&file)).unwrap();
-        assert_eq!(initial.config.preprocess, Preprocessing::TENSORFLOW);
+        assert_eq!(initial.config.preprocess, Preprocessing::SYMMETRIC_513);
         assert!(
             initial.loaded.iter().all(|n| n.starts_with("backbone."))
                 && initial.random.iter().all(|n| !n.starts_with("backbone."))

@@ -37,7 +37,7 @@ impl MemoryEstimate {
         let sums = if options.accumulate > 1 { 2 } else { 1 };
         // Devices update in place; the CPU computes new vectors before it drops the old ones.
         let scale = GradientScale { scale: 1.0, max_norm: None };
-        let update = update::update(parameters, &options.optimizer, scale, "gradients", 1)?;
+        let update = update::update(parameters, &options.optimizer, scale, "gradients", 1)?.graph;
         let update_bytes = device.activation_bytes(&update);
         let states = options.optimizer.states().len() as u64;
         Ok(Self {

@@ -7,6 +7,7 @@ use super::step::StepOptions;
 use super::update::Optimizer;
 use crate::error::{Result, error};
 use crate::geometry::Size;
+use crate::graph::Place;
 use crate::models::{Config, Norm};
 use serde::{Deserialize, Serialize};
 
@@ -58,9 +59,9 @@ impl Default for NormMomentum {
 }
 
 impl NormMomentum {
-    /// Momentum of the norm called `norm`.
-    pub(super) fn of(&self, norm: &str) -> f64 {
-        if norm.starts_with("backbone.") { self.backbone } else { self.head }
+    /// Momentum of a norm at a place of the network.
+    pub(super) fn of(&self, place: Place) -> f64 {
+        if place == Place::Backbone { self.backbone } else { self.head }
     }
 }
 

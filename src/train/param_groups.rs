@@ -1,7 +1,7 @@
 //! Parameter groups: learning-rate factors and weight decay by part of the network.
 
-use super::arena::Entry;
 use crate::error::{Result, error};
+use crate::graph::{Part, Place, Role};
 use serde::{Deserialize, Serialize};
 
 /// Learning-rate factors by part of the network, and the weight decay.
@@ -72,44 +72,27 @@ impl ParamGroups {
         }
     }
 
-    /// Group of a parameter. `depthwise`: whether it is the kernel of a depthwise convolution.
-    pub(super) fn of(&self, entry: &Entry, depthwise: bool) -> ParamGroup {
-        let name = entry.name.as_str();
-        let (norm, bias) = (is_norm(name), name.ends_with(".bias"));
-        let factor = if name.starts_with("backbone.") {
-            self.backbone
-        } else if name.starts_with("logits.") {
-            self.last_layer * if bias { self.last_bias } else { 1.0 }
-        } else {
-            self.head
+    /// Group of a parameter.
+    pub(super) fn of(&self, role: Role) -> ParamGroup {
+        let is_bias = role.part == Part::Bias;
+        let factor = match role.place {
+            Place::Backbone => self.backbone,
+            Place::Classifier => self.last_layer * if is_bias { self.last_bias } else { 1.0 },
+            Place::Head | Place::Aux => self.head,
         };
-        let exempt = (norm && !self.decay_norms)
-            || (!norm && bias && !self.decay_biases)
-            || (depthwise && !self.decay_depthwise);
+        let exempt = (role.part.is_norm() && !self.decay_norms)
+            || (is_bias && !self.decay_biases)
+            || (role.depthwise && !self.decay_depthwise);
         ParamGroup { factor, weight_decay: if exempt { 0.0 } else { self.weight_decay } }
     }
-}
-
-/// Whether a parameter belongs to a batch norm, judging by its name.
-fn is_norm(name: &str) -> bool {
-    name.rsplit('.').nth(1) == Some("norm")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::{Backbone, Config, Outputs, build_network, parameters};
-    use crate::ops::Packing;
-    use crate::tensor::Shape;
-    use crate::train::arena::ParameterArena;
-    use crate::train::step_layout;
-    use std::collections::HashSet;
-
-    fn depthwise(config: &Config) -> HashSet<String> {
-        let outputs = Outputs { logits_full: true, ..Outputs::default() };
-        let shape = Shape::new(1, 65, 65, config.input_channels);
-        step_layout::depthwise(&build_network(config, shape, &outputs).unwrap().graph)
-    }
+    use crate::graph::ParamInfo;
+    use crate::models::{Backbone, Config, parameters};
+    use crate::tensor::{KernelShape, Shape};
 
     #[test]
     fn a_dense_kernel_on_one_channel_decays_as_any_other() {
@@ -117,30 +100,25 @@ mod tests {
             input_channels: 1,
             ..Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 5)
         };
-        let names = depthwise(&gray);
-        let shapes: Vec<_> = parameters(&gray).unwrap();
-        let one_channel = |shape: &Shape| shape.w == 1 && shape.n * shape.h > 1;
-        let dense: Vec<_> = shapes
-            .iter()
-            .filter(|(name, shape)| one_channel(shape) && !names.contains(name))
-            .collect();
+        let one_channel = |shape: &Shape| {
+            let kernel = KernelShape::of(*shape);
+            kernel.in_channels == 1 && kernel.taps() > 1
+        };
+        let all: Vec<_> = parameters(&gray).unwrap();
+        let dense: Vec<_> =
+            all.iter().filter(|(info, shape)| one_channel(shape) && !info.role.depthwise).collect();
         assert_eq!(dense.len(), 1, "the first convolution alone: {dense:?}");
         let groups = ParamGroups { decay_depthwise: false, ..ParamGroups::default() };
-        let arena =
-            ParameterArena::new([(dense[0].0.clone(), dense[0].1, Packing::Channels)], 1 << 30)
-                .unwrap();
-        assert_eq!(groups.of(&arena.entries()[0], false).weight_decay, 1e-4);
-        assert_eq!(groups.of(&arena.entries()[0], true).weight_decay, 0.0);
+        let role = dense[0].0.role;
+        assert_eq!(groups.of(role).weight_decay, 1e-4);
+        assert_eq!(groups.of(Role { depthwise: true, ..role }).weight_decay, 0.0);
     }
 
     #[test]
     fn parameters_of_a_network_find_their_groups() {
         let config = Config::deeplab_v3plus(Backbone::named("mobilenet_v2").unwrap(), 5);
-        let tensors = parameters(&config)
-            .unwrap()
-            .into_iter()
-            .map(|(name, shape)| (name, shape, Packing::Channels));
-        let arena = ParameterArena::new(tensors, 1 << 30).unwrap();
+        let all: Vec<ParamInfo> =
+            parameters(&config).unwrap().into_iter().map(|(info, _)| info).collect();
         let groups = ParamGroups {
             backbone: 0.1,
             head: 1.0,
@@ -149,26 +127,23 @@ mod tests {
             decay_depthwise: false,
             ..ParamGroups::default()
         };
-        let depthwise_kernels = depthwise(&config);
         let of = |name: &str| {
-            let entry = arena
-                .entries()
+            let info = all
                 .iter()
-                .find(|e| e.name == name)
+                .find(|info| info.name == name)
                 .unwrap_or_else(|| panic!("there is no {name}"));
-            let group = groups.of(entry, depthwise_kernels.contains(name));
+            let group = groups.of(info.role);
             (group.factor, group.weight_decay)
         };
         assert_eq!(of("logits.weight"), (10.0, 1e-4));
         assert_eq!(of("logits.bias"), (20.0, 0.0));
         let (mut depthwise, mut norms) = (0, 0);
-        for entry in arena.entries() {
-            let (factor, decay) = of(&entry.name);
-            assert_eq!(factor == 0.1, entry.name.starts_with("backbone."), "{}", entry.name);
-            norms += usize::from(entry.name.ends_with(".norm.weight") && decay == 0.0);
-            depthwise += usize::from(
-                !entry.name.contains(".norm.") && entry.name.ends_with(".weight") && decay == 0.0,
-            );
+        for ParamInfo { name, .. } in &all {
+            let (factor, decay) = of(name);
+            assert_eq!(factor == 0.1, name.starts_with("backbone."), "{name}");
+            norms += usize::from(name.ends_with(".norm.weight") && decay == 0.0);
+            depthwise +=
+                usize::from(!name.contains(".norm.") && name.ends_with(".weight") && decay == 0.0);
         }
         // 52 norms in the backbone, six in ASPP and its projection, three in the decoder; 17 blocks
         // with a depthwise convolution.

@@ -81,7 +81,7 @@ pub struct Recipe {
 pub struct NetworkRecipe {
     /// Segmentation head. The default is that of the initial weights, or else DeepLabv3+.
     pub model: Option<ModelName>,
-    /// Name of the backbone (see [`Backbone::NAMES`](crate::models::Backbone::NAMES)). The default
+    /// Name of the backbone (see [`Backbone::names`](crate::models::Backbone::names)). The default
     /// is that of the initial weights, or else `mobilenet_v2`.
     pub backbone: Option<String>,
     /// Ratio of the image size to the size of the last feature map: 8, 16 or 32.

@@ -263,7 +263,7 @@ impl Recomputation {
 mod tests {
     use super::super::{StepOptions, training_step};
     use super::*;
-    use crate::models::{Backbone, Config, Outputs, build_network};
+    use crate::models::{Backbone, Config, NetworkGraph, Outputs, build_network};
     use crate::ops::{Activation, PixelLoss};
     use crate::tensor::{Shape, TensorType};
 
@@ -272,7 +272,7 @@ mod tests {
         let network =
             build_network(&config, shape, &Outputs { logits_full: true, ..Outputs::default() })
                 .unwrap();
-        training_step(network.graph, &options).unwrap().graph
+        training_step(network, &options).unwrap().graph
     }
 
     #[test]
@@ -308,7 +308,8 @@ mod tests {
     /// A row of 1x1 convolutions with these channels, an activation after each, and a loss.
     fn row(channels: &[usize], options: StepOptions) -> Graph {
         let mut graph = Graph::new();
-        let mut x = graph.input("input", TensorType::f32(Shape::new(1, 32, 32, channels[0])));
+        let (input, mut x) =
+            graph.input_with_id("input", TensorType::f32(Shape::new(1, 32, 32, channels[0])));
         for (i, pair) in channels.windows(2).enumerate() {
             let weight =
                 graph.param(&format!("conv{i}.weight"), Shape::new(1, 1, pair[0], pair[1]));
@@ -316,8 +317,20 @@ mod tests {
             x = graph.push(&format!("conv{i}"), Arc::new(conv), &[x, weight]).unwrap()[0];
             x = graph.root().activate(&format!("act{i}"), Activation::HardSwish, x).unwrap();
         }
-        graph.output("logits_full", x);
-        training_step(graph, &StepOptions { loss: PixelLoss::default(), ..options }).unwrap().graph
+        let logits = graph.output("logits_full", x);
+        let network = NetworkGraph {
+            graph,
+            input,
+            logits,
+            aux_logits: None,
+            logits_full: Some(logits),
+            labels: None,
+            confidence: None,
+            stages: Vec::new(),
+        };
+        training_step(network, &StepOptions { loss: PixelLoss::default(), ..options })
+            .unwrap()
+            .graph
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! Builds the graph of a training step from a network: loss, gradients and batch statistics.
 
 use super::recompute::recompute;
-use crate::error::{Result, error};
-use crate::graph::{Graph, Rewrite, ValueId, rewrite};
-use crate::models::is_trained;
-use crate::ops::{
-    Add, BatchNorm, BatchNormTrain, Dropout, DropoutTrain, PixelLoss, Resize, SegmentationLoss,
-};
+use super::step_loss::{Losses, Scores};
+use crate::error::Result;
+use crate::graph::{Graph, InputId, OutputId, Place, Rewrite, ValueId, rewrite};
+use crate::models::NetworkGraph;
+use crate::ops::{Add, BatchNorm, BatchNormTrain, Dropout, DropoutTrain, PixelLoss};
 use crate::random::fnv1a_32;
 use crate::tensor::{Shape, TensorType};
 use serde::{Deserialize, Serialize};
@@ -74,13 +73,38 @@ impl Default for StepOptions {
 pub struct TrainingStep {
     /// The graph, verified.
     pub graph: Graph,
+    /// Handles of the inputs.
+    pub inputs: StepInputs,
+    /// Output `loss`.
+    pub loss: OutputId,
+    /// Output `aux_loss`, if the auxiliary head is trained.
+    pub aux_loss: Option<OutputId>,
     /// Parameters that have a gradient, in network order.
     pub trained: Vec<String>,
+    /// Outputs `grad.P`, in the order of `trained`.
+    pub gradients: Vec<OutputId>,
     /// Norms that use the statistics of the batch, with the number of values per channel.
     pub norms: Vec<(String, usize)>,
+    /// Outputs `N.batch_mean` and `N.batch_variance`, in the order of `norms`.
+    pub statistics: Vec<[OutputId; 2]>,
     /// Norms that use running statistics because a batch has a single value per channel. One is
     /// the norm of ASPP's pooled branch, if a batch has one image.
     pub single_value_norms: Vec<String>,
+}
+
+/// Handles of the inputs of a [`TrainingStep`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepInputs {
+    /// The network's own input.
+    pub images: InputId,
+    /// `labels`.
+    pub labels: InputId,
+    /// `class_weights`, if the loss is weighted.
+    pub class_weights: Option<InputId>,
+    /// `mining`, if only hard pixels are kept.
+    pub mining: Option<InputId>,
+    /// `step`, if the network has dropout.
+    pub step: Option<InputId>,
 }
 
 /// Builds the step of a network with the output `logits_full`, and `aux_logits` if the auxiliary
@@ -88,118 +112,74 @@ pub struct TrainingStep {
 ///
 /// # Errors
 /// Returns an error if the network lacks an output, or an operation has no gradient.
-pub fn training_step(network: Graph, options: &StepOptions) -> Result<TrainingStep> {
-    let mut network = network;
-    let find = |name: &str| network.outputs().iter().find(|(n, _)| n == name).map(|&(_, v)| v);
-    let Some(full) = find("logits_full") else {
-        return Err(error!(Graph, "the network has no output `logits_full` to train on"));
-    };
-    let aux = match options.aux {
-        None => None,
-        Some(factor) => Some((
-            find("aux_logits").ok_or_else(|| {
-                error!(Graph, "the network has no output `aux_logits` for the auxiliary loss")
-                    .advice("train without an auxiliary loss, or build the network with an auxiliary head")
-            })?,
-            factor,
-        )),
-    };
-    let shape = network.shape(full);
-    // The upsampling before `logits_full`, which is fused into the loss if possible.
-    let last = network
-        .producer(full)
-        .and_then(|node| Some((*node.op.downcast_ref::<Resize>()?, node.inputs[0])));
-    let last = last.filter(|(resize, _)| resize.window.is_none());
-    let align_corners = last.is_some_and(|(resize, _)| resize.align_corners);
-    let scores = last.filter(|_| options.fused).map_or(full, |(_, small)| small);
-    network.clear_outputs();
-    network.output("scores", scores);
-    if let Some((logits, _)) = aux {
-        network.output("aux_scores", logits);
-    }
-    // Remove an auxiliary head without a loss, or a last backbone layer that only a classifier
-    // reads: their norms would be listed without having outputs. (`passes::dead_code` would also
-    // remove dropout.)
-    let network = rewrite(network, |_, _, _| Ok(None))?;
-
-    let (mut graph, norms) = with_training_ops(network, options)?;
-    let values: Vec<ValueId> = graph.outputs().iter().map(|&(_, v)| v).collect();
+pub fn training_step(network: NetworkGraph, options: &StepOptions) -> Result<TrainingStep> {
+    let images = network.input;
+    let Scores { graph, full, align_corners } = Scores::of(network, options)?;
+    let (mut graph, norms, step) = with_training_ops(graph, options)?;
+    let scores: Vec<ValueId> = graph.outputs().iter().map(|&(_, v)| v).collect();
     graph.clear_outputs();
-    let mut losses = Losses { pixel: options.loss, fused: options.fused, read: Vec::new() };
-    losses.read.push(graph.input("labels", TensorType::u32(shape.with_c(1))));
-    if options.loss.weighted {
-        losses.read.push(graph.input("class_weights", TensorType::f32(Shape::vector(shape.c))));
-    }
-    if options.loss.mined {
-        losses.read.push(graph.input("mining", TensorType::f32(Shape::vector(4))));
-    }
-    let (main, seed) = losses.add(&mut graph, "loss", values[0], align_corners, 1.0)?;
-    let (mut loss, mut seeds) = (main, vec![seed]);
-    if let Some((_, factor)) = aux {
-        let (value, seed) = losses.add(&mut graph, "aux_loss", values[1], align_corners, factor)?;
+    let losses = Losses::new(&mut graph, full, align_corners, options);
+    let (main, seed) = losses.add(&mut graph, "loss", scores[0], 1.0)?;
+    let (mut loss, mut seeds, mut aux) = (main, vec![seed], None);
+    if let (Some(factor), Some(&scores)) = (options.aux, scores.get(1)) {
+        let (value, seed) = losses.add(&mut graph, "aux_loss", scores, factor)?;
         loss = graph.push("loss_with_aux", Arc::new(Add), &[main, value])?[0];
         seeds.push(seed);
-        graph.output("aux_loss", value);
+        aux = Some(value);
     }
-    graph.output("loss", loss);
+    let loss = graph.output("loss", loss);
+    let aux_loss = aux.map(|value| graph.output("aux_loss", value));
 
-    let params: Vec<(String, ValueId)> = graph
-        .params()
-        .filter(|(name, _)| is_trained(name))
-        .map(|(name, id)| (name.to_owned(), id))
-        .collect();
-    let ids: Vec<ValueId> = params.iter().map(|&(_, id)| id).collect();
     let forward = graph.nodes().len();
-    let gradients = graph.gradients(&seeds, &ids)?;
-    let mut trained = Vec::with_capacity(params.len());
-    for ((name, _), gradient) in params.into_iter().zip(gradients) {
-        if let Some(gradient) = gradient {
-            graph.output(&format!("grad.{name}"), gradient);
-            trained.push(name);
-        }
-    }
-    for (name, _) in &norms.batch {
-        let node = graph.find_node(name).expect("invariant: norms are named after their nodes");
-        let (mean, variance) = (node.outputs[1], node.outputs[2]);
-        graph.output(&format!("{name}.batch_mean"), mean);
-        graph.output(&format!("{name}.batch_variance"), variance);
-    }
+    let (trained, gradients) = add_gradients(&mut graph, &seeds)?;
+    let statistics = norms
+        .batch
+        .iter()
+        .map(|(name, _)| {
+            let node = graph.find_node(name).expect("invariant: norms are named after their nodes");
+            let (mean, variance) = (node.outputs[1], node.outputs[2]);
+            [
+                graph.output(&format!("{name}.batch_mean"), mean),
+                graph.output(&format!("{name}.batch_variance"), variance),
+            ]
+        })
+        .collect();
     let graph = if options.recompute { recompute(graph, forward)? } else { graph };
     graph.verify()?;
-    Ok(TrainingStep { graph, trained, norms: norms.batch, single_value_norms: norms.single_value })
+    let Losses { labels, class_weights, mining, .. } = losses;
+    Ok(TrainingStep {
+        graph,
+        inputs: StepInputs { images, labels, class_weights, mining, step },
+        loss,
+        aux_loss,
+        trained,
+        gradients,
+        norms: norms.batch,
+        statistics,
+        single_value_norms: norms.single_value,
+    })
 }
 
-/// Adds losses that share the same labels.
-struct Losses {
-    pixel: PixelLoss,
-    fused: bool,
-    /// Inputs of each loss besides the logits.
-    read: Vec<ValueId>,
-}
-
-impl Losses {
-    /// Returns the loss, and the logits with their gradient.
-    fn add(
-        &self,
-        graph: &mut Graph,
-        name: &str,
-        scores: ValueId,
-        align_corners: bool,
-        factor: f32,
-    ) -> Result<(ValueId, (ValueId, ValueId))> {
-        let labels = graph.shape(self.read[0]);
-        let scores = if self.fused {
-            scores
-        } else {
-            let name = format!("{name}.scores");
-            graph.root().resize(&name, scores, labels.size(), align_corners)?
-        };
-        let inputs: Vec<ValueId> =
-            std::iter::once(scores).chain(self.read.iter().copied()).collect();
-        let op = SegmentationLoss { pixel: self.pixel, factor, align_corners };
-        let (loss, gradient) = graph.root().segmentation_loss(name, op, &inputs)?;
-        Ok((loss, (scores, gradient)))
-    }
+/// Adds the gradients of everything that is trained as outputs `grad.P`. Returns the names and the
+/// handles.
+fn add_gradients(
+    graph: &mut Graph,
+    seeds: &[(ValueId, ValueId)],
+) -> Result<(Vec<String>, Vec<OutputId>)> {
+    let params: Vec<(String, ValueId)> = graph
+        .params()
+        .filter(|(info, _)| info.role.part.is_trained())
+        .map(|(info, id)| (info.name.clone(), id))
+        .collect();
+    let ids: Vec<ValueId> = params.iter().map(|&(_, id)| id).collect();
+    let gradients = graph.gradients(seeds, &ids)?;
+    let named = params.into_iter().zip(gradients);
+    Ok(named
+        .filter_map(|((name, _), gradient)| {
+            let output = graph.output(&format!("grad.{name}"), gradient?);
+            Some((name, output))
+        })
+        .unzip())
 }
 
 /// Batch norms of the step.
@@ -211,8 +191,12 @@ struct Norms {
     single_value: Vec<String>,
 }
 
-/// Replaces the batch norms and dropouts of inference by those of training.
-fn with_training_ops(network: Graph, options: &StepOptions) -> Result<(Graph, Norms)> {
+/// Replaces the batch norms and dropouts of inference by those of training. Returns the input
+/// `step` as well, if there is dropout.
+fn with_training_ops(
+    network: Graph,
+    options: &StepOptions,
+) -> Result<(Graph, Norms, Option<InputId>)> {
     let mut norms = Norms::default();
     let mut step = None;
     let graph = rewrite(network, |new, node, inputs| {
@@ -220,7 +204,7 @@ fn with_training_ops(network: Graph, options: &StepOptions) -> Result<(Graph, No
             if p == 0.0 {
                 return Ok(Some(inputs.to_vec()));
             }
-            let step = *step.get_or_insert_with(|| step_input(new));
+            let (_, step) = *step.get_or_insert_with(|| step_input(new));
             // Each dropout gets its own key, from its name and the seed.
             let op = DropoutTrain { p, key: fnv1a_32(options.seed, &node.name) };
             return new.graph.push(&node.name, Arc::new(op), &[inputs[0], step]).map(Some);
@@ -229,7 +213,10 @@ fn with_training_ops(network: Graph, options: &StepOptions) -> Result<(Graph, No
         let frozen = match options.norm {
             NormMode::Train => false,
             NormMode::Frozen => true,
-            NormMode::BackboneFrozen => node.name.starts_with("backbone."),
+            NormMode::BackboneFrozen => {
+                let scale = new.graph.param_info(inputs[1]);
+                scale.is_some_and(|info| info.role.place == Place::Backbone)
+            }
         };
         let values = new.graph.shape(inputs[0]).positions();
         if frozen {
@@ -243,9 +230,9 @@ fn with_training_ops(network: Graph, options: &StepOptions) -> Result<(Graph, No
         let outputs = new.graph.push(&node.name, Arc::new(BatchNormTrain { eps }), &inputs[..3])?;
         Ok(Some(outputs[..1].to_vec()))
     })?;
-    Ok((graph, norms))
+    Ok((graph, norms, step.map(|(id, _)| id)))
 }
 
-fn step_input(new: &mut Rewrite) -> ValueId {
-    new.graph.input("step", TensorType::u32(Shape::vector(1)))
+fn step_input(new: &mut Rewrite) -> (InputId, ValueId) {
+    new.graph.input_with_id("step", TensorType::u32(Shape::vector(1)))
 }

@@ -3,36 +3,47 @@
 use super::arena::{Entry, ParameterArena};
 use super::options::TrainOptions;
 use super::param_groups::{ParamGroup, ParamGroups};
-use super::step::{TrainingStep, training_step};
+use super::step::{StepInputs, training_step};
 use crate::error::{Result, error};
-use crate::graph::{Graph, Node, ValueId};
-use crate::models::{Config, Outputs, build_network, is_trained};
-use crate::ops::{Align, Conv2d, Packing};
+use crate::graph::{Graph, OutputId, Part, Resident, Role, ValueId};
+use crate::models::{Config, Outputs, build_network};
+use crate::ops::{Align, BatchNorm, Packing};
 use crate::passes;
 use crate::tensor::{Data, Shape, Tensor};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Running statistics of batch norms.
 pub(super) const STATISTICS: [Statistic; 2] = [
-    Statistic { running: "running_mean", name: "running_mean", batch: "batch_mean" },
-    Statistic { running: "running_variance", name: "running_var", batch: "batch_variance" },
+    Statistic { running: "running_mean", part: Part::RunningMean, batch: "batch_mean" },
+    Statistic { running: "running_variance", part: Part::RunningVar, batch: "batch_variance" },
 ];
 
 /// One statistic of batch norms.
 pub(super) struct Statistic {
     /// Vector of the running statistic.
     pub running: &'static str,
-    /// Suffix of the parameter's name in weights files.
-    pub name: &'static str,
+    /// Part that it is of a norm.
+    pub part: Part,
     /// Vector of the batch's statistic.
     pub batch: &'static str,
 }
 
+impl Statistic {
+    /// Name of the parameter of the norm at the node `norm`.
+    pub fn parameter(&self, norm: &str) -> String {
+        format!("{norm}.{}", self.part.field())
+    }
+}
+
 /// The graph of a step and the layout of its store, independent of a device.
 pub(super) struct StepLayout {
-    /// Graph with the output `loss`; gradients and statistics are written to the store.
+    /// Graph of the step; gradients and statistics are written to the store.
     pub graph: Graph,
+    /// Handles of the graph's inputs.
+    pub inputs: StepInputs,
+    /// The graph's only output, the loss.
+    pub loss: OutputId,
     /// Layout of the trained parameters.
     pub parameters: ParameterArena,
     /// Layout of the means and variances of all batch norms, by norm.
@@ -41,8 +52,6 @@ pub(super) struct StepLayout {
     pub counts: Vec<(String, usize)>,
     /// Norms that use running statistics because a batch has a single value per channel.
     pub single_value_norms: Vec<String>,
-    /// Names of the kernels of depthwise convolutions.
-    pub depthwise: HashSet<String>,
 }
 
 impl StepLayout {
@@ -55,47 +64,49 @@ impl StepLayout {
         )?;
         // Collected before `training_step`: norms that use the batch's statistics no longer read
         // the running ones.
-        let mean = |name: &str| name.strip_suffix(".running_mean").map(str::to_owned);
-        let network_graph = &network.graph;
-        let norms = ParameterArena::new(
-            network_graph.params().filter_map(|(name, id)| {
-                Some((mean(name)?, network_graph.shape(id), Packing::Channels))
-            }),
-            limit,
-        )?;
-
-        let depthwise = depthwise(network_graph);
-        let TrainingStep { graph, norms: counts, single_value_norms, .. } =
-            training_step(network.graph, &options.step)?;
-        let mut graph = passes::dead_code(graph)?;
+        let norms = ParameterArena::new(norms(&network.graph), limit)?;
+        let step = training_step(network, &options.step)?;
+        let mut graph = passes::dead_code(step.graph)?;
         let packings = packings(&graph);
         let packing = |id: ValueId| packings.get(&id).copied().unwrap_or(Packing::Channels);
-        let params: Vec<(String, ValueId)> =
-            graph.params().map(|(name, id)| (name.to_owned(), id)).collect();
-        let entries = params.iter().filter(|(name, _)| is_trained(name));
+        let trained = graph.params().filter(|(info, _)| info.role.part.is_trained());
         let parameters = ParameterArena::new(
-            entries.map(|(name, id)| (name.clone(), graph.shape(*id), packing(*id))),
+            trained.map(|(info, id)| (info.name.clone(), info.role, graph.shape(id), packing(id))),
             limit,
         )?;
 
-        place_params(&mut graph, &parameters, &norms, &params)?;
-        place_gradients(&mut graph, &parameters)?;
-        place_statistics(&mut graph, &norms, &counts)?;
+        place_params(&mut graph, &parameters, &norms)?;
+        let value = |graph: &Graph, id: OutputId| graph.output_at(id).1;
+        let gradients: HashMap<&str, ValueId> = (step.trained.iter().map(String::as_str))
+            .zip(step.gradients.iter().map(|&id| value(&graph, id)))
+            .collect();
+        let statistics: Vec<[ValueId; 2]> =
+            step.statistics.iter().map(|pair| pair.map(|id| value(&graph, id))).collect();
+        let loss = value(&graph, step.loss);
+        graph.clear_outputs();
+        let loss = graph.output("loss", loss);
+        place_gradients(&mut graph, &parameters, &gradients)?;
+        place_statistics(&mut graph, &norms, &step.norms, &statistics)?;
         graph.verify()?;
-        Ok(Self { graph, parameters, norms, counts, single_value_norms, depthwise })
+        Ok(Self {
+            graph,
+            inputs: step.inputs,
+            loss,
+            parameters,
+            norms,
+            counts: step.norms,
+            single_value_norms: step.single_value_norms,
+        })
     }
 }
 
-/// Names of the kernels of depthwise convolutions. The shape alone is ambiguous: a dense kernel on
-/// an input of one channel has the same.
-pub(super) fn depthwise(graph: &Graph) -> HashSet<String> {
-    let is_depthwise = |node: &&Node| {
-        let groups = node.op.downcast_ref::<Conv2d>().map_or(1, |conv| conv.groups);
-        groups > 1 && graph.shape(node.inputs[1]).w == 1
-    };
-    let kernels: HashSet<ValueId> =
-        graph.nodes().iter().filter(is_depthwise).map(|node| node.inputs[1]).collect();
-    graph.params().filter(|(_, id)| kernels.contains(id)).map(|(name, _)| name.to_owned()).collect()
+/// Name, role, shape and packing of the statistics of each batch norm.
+fn norms(network: &Graph) -> impl Iterator<Item = (String, Role, Shape, Packing)> {
+    network.nodes().iter().filter(|node| node.op.is::<BatchNorm>()).map(|node| {
+        let scale = node.inputs[1];
+        let role = network.param_info(scale).map(|info| info.role).unwrap_or_default();
+        (node.name.clone(), role, network.shape(scale), Packing::Channels)
+    })
 }
 
 /// Packing of each parameter, as its first reader requires it.
@@ -109,45 +120,41 @@ fn packings(graph: &Graph) -> HashMap<ValueId, Packing> {
     packings
 }
 
-fn find<'b>(arena: &'b ParameterArena, name: &str) -> Option<&'b Entry> {
-    arena.entries().iter().find(|e| e.name == name)
-}
-
 fn place_params(
     graph: &mut Graph,
     parameters: &ParameterArena,
     norms: &ParameterArena,
-    params: &[(String, ValueId)],
 ) -> Result<()> {
+    let trained = parameters
+        .entries()
+        .iter()
+        .map(|entry| (entry.name.clone(), parameters.location("parameters", entry)));
+    let running = STATISTICS.iter().flat_map(|s| {
+        norms
+            .entries()
+            .iter()
+            .map(|entry| (s.parameter(&entry.name), norms.location(s.running, entry)))
+    });
+    let mut locations: HashMap<String, Resident> = trained.chain(running).collect();
+    let params: Vec<(String, ValueId)> =
+        graph.params().map(|(info, id)| (info.name.clone(), id)).collect();
     for (name, id) in params {
-        let of_statistic = || {
-            let statistic = STATISTICS.iter().find(|s| name.ends_with(&format!(".{}", s.name)))?;
-            let entry = find(norms, name.strip_suffix(&format!(".{}", statistic.name))?)?;
-            Some(norms.location(statistic.running, entry))
-        };
-        let location = find(parameters, name)
-            .map(|entry| parameters.location("parameters", entry))
-            .or_else(of_statistic)
-            .ok_or_else(|| {
-                error!(Graph, "is neither trained nor a statistic")
-                    .at(format!("parameter `{name}`"))
-            })?;
-        graph.set_resident(*id, location);
+        let location = locations.remove(&name).ok_or_else(|| {
+            error!(Graph, "is neither trained nor a statistic").at(format!("parameter `{name}`"))
+        })?;
+        graph.set_resident(id, location);
     }
     Ok(())
 }
 
-/// Removes the output called `name` and stores its value at `location` instead, padded where
-/// devices would leave elements undefined.
-fn place_output(
+/// Stores a value at `location`, padded where devices would leave elements undefined.
+fn place(
     graph: &mut Graph,
+    value: ValueId,
     name: &str,
     packing: Packing,
-    location: crate::graph::Resident,
+    location: Resident,
 ) -> Result<()> {
-    let value = graph.outputs().iter().find(|(n, _)| n == name).map(|&(_, v)| v);
-    let value =
-        value.ok_or_else(|| error!(Graph, "the graph of the step has no output `{name}`"))?;
     let (shape, align) = (graph.shape(value), Align(packing));
     let is_aligned = align.shape(shape) == shape
         && graph.value(value).resident.is_none()
@@ -158,20 +165,22 @@ fn place_output(
         graph.push(&format!("{name}.align"), Arc::new(align), &[value])?[0]
     };
     // The shape of an aligned value is already that of its packing.
-    let location = crate::graph::Resident { packing: Packing::Channels, ..location };
-    graph.set_resident(value, location);
-    graph.remove_output(name);
+    graph.set_resident(value, Resident { packing: Packing::Channels, ..location });
     Ok(())
 }
 
-fn place_gradients(graph: &mut Graph, parameters: &ParameterArena) -> Result<()> {
+fn place_gradients(
+    graph: &mut Graph,
+    parameters: &ParameterArena,
+    gradients: &HashMap<&str, ValueId>,
+) -> Result<()> {
     for entry in parameters.entries() {
-        place_output(
-            graph,
-            &format!("grad.{}", entry.name),
-            entry.packing,
-            parameters.location("gradients", entry),
-        )?;
+        let name = format!("grad.{}", entry.name);
+        let gradient = gradients.get(entry.name.as_str()).copied();
+        let gradient = gradient
+            .ok_or_else(|| error!(Graph, "the graph of the step has no output `{name}`"))?;
+        let location = parameters.location("gradients", entry);
+        place(graph, gradient, &name, entry.packing, location)?;
     }
     Ok(())
 }
@@ -180,19 +189,16 @@ fn place_statistics(
     graph: &mut Graph,
     norms: &ParameterArena,
     counts: &[(String, usize)],
+    statistics: &[[ValueId; 2]],
 ) -> Result<()> {
-    for (name, _) in counts {
-        let entry = find(norms, name).ok_or_else(|| {
+    for ((name, _), values) in counts.iter().zip(statistics) {
+        let entry = norms.entries().iter().find(|e| e.name == *name).ok_or_else(|| {
             error!(Graph, "has no running statistics").at(format!("node `{name}`"))
         })?;
-        for statistic in &STATISTICS {
+        for (statistic, &value) in STATISTICS.iter().zip(values) {
             let location = norms.location(statistic.batch, entry);
-            place_output(
-                graph,
-                &format!("{name}.{}", statistic.batch),
-                Packing::Channels,
-                location,
-            )?;
+            let name = format!("{name}.{}", statistic.batch);
+            place(graph, value, &name, Packing::Channels, location)?;
         }
     }
     Ok(())
@@ -202,7 +208,6 @@ fn place_statistics(
 pub(super) fn distinct_groups(
     arena: &ParameterArena,
     groups: &ParamGroups,
-    depthwise: &HashSet<String>,
 ) -> (Vec<ParamGroup>, Vec<u32>) {
     let mut distinct: Vec<ParamGroup> = Vec::new();
     let mut index = |group: ParamGroup| {
@@ -211,30 +216,17 @@ pub(super) fn distinct_groups(
             distinct.len() - 1
         }) as u32
     };
-    let of_entry = arena
-        .entries()
-        .iter()
-        .map(|entry| index(groups.of(entry, depthwise.contains(&entry.name))))
-        .collect();
+    let of_entry = arena.entries().iter().map(|entry| index(groups.of(entry.role))).collect();
     (distinct, of_entry)
 }
 
-/// Inputs `groups.I` of graphs on the vectors of an arena.
-pub(super) fn group_inputs(
-    arena: &ParameterArena,
-    group: impl Fn(usize) -> u32,
-) -> Vec<(String, Tensor)> {
-    let named = arena.buffers("groups").zip(arena.groups(|i, _| group(i)));
-    named
-        .map(|((name, _), groups)| {
-            let shape = Shape::vector(groups.len());
-            (
-                name,
-                Tensor::from_data(shape, Data::U32(groups))
-                    .expect("invariant: one group for each block"),
-            )
-        })
-        .collect()
+/// Groups of the blocks of each segment, as the graphs on the vectors of an arena read them.
+pub(super) fn group_inputs(arena: &ParameterArena, group: impl Fn(usize) -> u32) -> Vec<Tensor> {
+    let tensor = |groups: Vec<u32>| {
+        Tensor::from_data(Shape::vector(groups.len()), Data::U32(groups))
+            .expect("invariant: one group for each block")
+    };
+    arena.groups(|i, _| group(i)).into_iter().map(tensor).collect()
 }
 
 /// Rows `[momentum, factor, 0, 0]` for each norm's mean and variance. The factor turns the biased
@@ -246,9 +238,12 @@ pub(super) fn norm_tables(
 ) -> [Tensor; 2] {
     let table = |factor: &dyn Fn(f64) -> f64| {
         let row = |entry: &Entry| match counts.iter().find(|(name, _)| *name == entry.name) {
-            Some(&(_, n)) => {
-                [options.norm_momentum.of(&entry.name) as f32, factor(n as f64) as f32, 0.0, 0.0]
-            }
+            Some(&(_, n)) => [
+                options.norm_momentum.of(entry.role.place) as f32,
+                factor(n as f64) as f32,
+                0.0,
+                0.0,
+            ],
             None => [0.0; 4],
         };
         let data = norms.entries().iter().flat_map(row).collect();

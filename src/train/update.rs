@@ -2,8 +2,9 @@
 //! update, running statistics.
 
 use super::arena::ParameterArena;
+use super::step_layout::{STATISTICS, Statistic};
 use crate::error::{Result, error};
-use crate::graph::{Graph, Resident, ValueId};
+use crate::graph::{Graph, InputId, OutputId, Resident, ValueId};
 use crate::ops::{Accumulate, AdamW, GradientScale, Op, Packing, RunningStatistics, Sgd, flat};
 use crate::tensor::{Shape, TensorType};
 use serde::{Deserialize, Serialize};
@@ -103,10 +104,12 @@ impl FlatGraph<'_> {
     }
 
     /// Adds inputs `groups.I`: the groups of the blocks of each segment.
-    fn groups(&mut self) -> Vec<ValueId> {
+    fn groups(&mut self) -> (Vec<InputId>, Vec<ValueId>) {
         let segments: Vec<_> = self.arena.buffers("groups").collect();
         let ty = |elements: usize| TensorType::u32(Shape::vector(elements / flat::BLOCK));
-        segments.into_iter().map(|(name, elements)| self.graph.input(&name, ty(elements))).collect()
+        let input =
+            |(name, elements): (String, usize)| self.graph.input_with_id(&name, ty(elements));
+        segments.into_iter().map(input).unzip()
     }
 
     /// Adds a node that updates inputs in place.
@@ -127,63 +130,88 @@ fn whole_buffer(buffer: String) -> Resident {
     Resident { buffer, first: 0, packing: Packing::Channels }
 }
 
-fn table(graph: &mut Graph, name: &str, groups: usize) -> ValueId {
-    graph.input(name, TensorType::f32(Shape::new(1, 1, groups, 4)))
+fn table(graph: &mut Graph, name: &str, groups: usize) -> (InputId, ValueId) {
+    graph.input_with_id(name, TensorType::f32(Shape::new(1, 1, groups, 4)))
 }
 
-/// Graph of the optimizer's update: inputs `groups.I` for each segment, and `table`; output `scale`
-/// (see [`GradientScale`]). `gradients` is the name of the gradient vector.
+/// Graph of the optimizer's update.
+pub(super) struct Update {
+    pub graph: Graph,
+    /// Inputs `groups.I`: the groups of the blocks of each segment.
+    pub groups: Vec<InputId>,
+    /// Input `table`: a row of settings for each group.
+    pub table: InputId,
+    /// Output `scale` (see [`GradientScale`]).
+    pub scale: OutputId,
+}
+
+/// Graph that adds the gradients of a batch to their sums.
+pub(super) struct Accumulation {
+    pub graph: Graph,
+    /// Input `keep` (see [`Accumulate`]).
+    pub keep: InputId,
+}
+
+/// Graph that updates the running statistics (see [`RunningStatistics`]).
+pub(super) struct StatisticsUpdate {
+    pub graph: Graph,
+    /// Inputs `groups.I`: the norms of the blocks of each segment.
+    pub groups: Vec<InputId>,
+    /// Inputs `table` and `table_variance`: a row for each norm's mean and variance.
+    pub tables: [InputId; 2],
+}
+
+/// Builds the graph of the optimizer's update. `gradients` is the name of the gradient vector.
 pub(super) fn update(
     arena: &ParameterArena,
     optimizer: &Optimizer,
     scale: GradientScale,
     gradients: &str,
     groups: usize,
-) -> Result<Graph> {
+) -> Result<Update> {
     let mut flat = FlatGraph { graph: Graph::new(), arena };
-    let (w, g, blocks) = (flat.vector("parameters"), flat.vector(gradients), flat.groups());
+    let (w, g) = (flat.vector("parameters"), flat.vector(gradients));
+    let (group_ids, blocks) = flat.groups();
     let states: Vec<Vec<ValueId>> =
         optimizer.states().iter().map(|name| flat.vector(name)).collect();
-    let table = table(&mut flat.graph, "table", groups);
+    let (table_id, table) = table(&mut flat.graph, "table", groups);
     let scale = flat.graph.push("scale", Arc::new(scale), &g)?[0];
-    flat.graph.output("scale", scale);
+    let scale_id = flat.graph.output("scale", scale);
     for segment in 0..w.len() {
         let mut inputs = vec![w[segment]];
         inputs.extend(states.iter().map(|state| state[segment]));
         inputs.extend([g[segment], scale, blocks[segment], table]);
         flat.update(&format!("update.{segment}"), optimizer.op(), &inputs)?;
     }
-    Ok(flat.graph)
+    Ok(Update { graph: flat.graph, groups: group_ids, table: table_id, scale: scale_id })
 }
 
-/// Graph that adds the gradients of a batch to `sums`: input `keep` (see [`Accumulate`]).
-pub(super) fn accumulate(arena: &ParameterArena) -> Result<Graph> {
+/// Builds the graph that adds the gradients of a batch to `sums`.
+pub(super) fn accumulate(arena: &ParameterArena) -> Result<Accumulation> {
     let mut flat = FlatGraph { graph: Graph::new(), arena };
     let (sums, g) = (flat.vector("sums"), flat.vector("gradients"));
-    let keep = flat.graph.input("keep", TensorType::f32(Shape::vector(4)));
+    let (keep_id, keep) = flat.graph.input_with_id("keep", TensorType::f32(Shape::vector(4)));
     for (i, (sum, g)) in sums.into_iter().zip(g).enumerate() {
         flat.update(&format!("accumulate.{i}"), Arc::new(Accumulate), &[sum, g, keep])?;
     }
-    Ok(flat.graph)
+    Ok(Accumulation { graph: flat.graph, keep: keep_id })
 }
 
-/// Graph that updates the running statistics: inputs `groups.I` for each segment, `table` for the
-/// means, `table_variance` for the variances (see [`RunningStatistics`]).
-pub(super) fn statistics(arena: &ParameterArena, groups: usize) -> Result<Graph> {
+/// Builds the graph that updates the running statistics of `groups` norms.
+pub(super) fn statistics(arena: &ParameterArena, groups: usize) -> Result<StatisticsUpdate> {
     let mut flat = FlatGraph { graph: Graph::new(), arena };
-    let blocks = flat.groups();
-    for (kind, name) in [("mean", "table"), ("variance", "table_variance")] {
-        let (r, s) =
-            (flat.vector(&format!("running_{kind}")), flat.vector(&format!("batch_{kind}")));
-        let table = table(&mut flat.graph, name, groups);
+    let (group_ids, blocks) = flat.groups();
+    let mut update = |statistic: &Statistic, name: &str| {
+        let (r, s) = (flat.vector(statistic.running), flat.vector(statistic.batch));
+        let (id, table) = table(&mut flat.graph, name, groups);
         for segment in 0..r.len() {
             let inputs = [r[segment], s[segment], blocks[segment], table];
-            flat.update(
-                &format!("running_{kind}.{segment}"),
-                Arc::new(RunningStatistics),
-                &inputs,
-            )?;
+            let name = format!("{}.{segment}", statistic.running);
+            flat.update(&name, Arc::new(RunningStatistics), &inputs)?;
         }
-    }
-    Ok(flat.graph)
+        Ok(id)
+    };
+    let [mean, variance] = &STATISTICS;
+    let tables = [update(mean, "table")?, update(variance, "table_variance")?];
+    Ok(StatisticsUpdate { graph: flat.graph, groups: group_ids, tables })
 }

@@ -14,6 +14,7 @@ use crate::models::{Config, Outputs};
 use crate::plan::Plan;
 use crate::segmenter::{Model, Segmenter};
 use crate::tensor::Shape;
+use crate::weights::dialects::NATIVE;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -95,7 +96,7 @@ pub(super) fn dry_run(
 }
 
 fn model(config: Config, weights: Weights, path: PathBuf) -> Model {
-    Model { config, weights, dialect: "atrous", path }
+    Model { config, weights, dialect: NATIVE, path }
 }
 
 /// The image with the most pixels.
@@ -130,7 +131,7 @@ mod tests {
             ["image", "mask"].map(|kind| directory.join(format!("{name}.{kind}.png")));
         image::RgbImage::new(size.0, size.1).save(&image).unwrap();
         image::GrayImage::new(size.0, size.1).save(&mask).unwrap();
-        Pair { name: name.to_owned(), image, mask, values: MaskValues::Classes }
+        Pair { name: name.to_owned(), image, mask, values: MaskValues::CLASSES }
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub fn config(golden: &Golden) -> Config {
         "jfzhang95" => from_names("jfzhang95", jfzhang95(backbone, classes)),
         "timm" => from_names(
             "timm",
-            Config::deeplab_v3plus(xception(backbone, XceptionVariant::TensorFlow), 1)
+            Config::deeplab_v3plus(xception(backbone, XceptionVariant::OutOfPlace), 1)
                 .without_head(),
         ),
         "huggingface" => phone(golden, 8, true, classes),
@@ -110,13 +110,13 @@ fn tensorflow(backbone: &str, classes: usize) -> Config {
             stem: Stem::Beta,
             strided: Strided::Last,
         }),
-        None => xception(backbone, XceptionVariant::TensorFlow),
+        None => xception(backbone, XceptionVariant::OutOfPlace),
     };
     let aspp = Aspp { kind: ConvKind::SeparableNorm, pool_first: true, ..aspp(&[6, 12, 18], 0.1) };
     let Decoder::Plus(plus) = plus_decoder(ConvKind::SeparableNorm, false) else {
         unreachable!("`plus_decoder` returns a decoder")
     };
-    let plus = PlusDecoder { low_level: LowLevel::TensorFlow, dropouts: vec![0.0; 2], ..plus };
+    let plus = PlusDecoder { low_level: LowLevel::InsideUnit, dropouts: vec![0.0; 2], ..plus };
     base(net, classes, aspp, Decoder::Plus(plus))
 }
 
@@ -248,7 +248,7 @@ fn phone(golden: &Golden, divisor: usize, hugging_face: bool, classes: usize) ->
     config.eps = Eps { backbone: 1e-3, head: if hugging_face { 1e-5 } else { 1.001e-5 } };
     config.norm = if golden.text("batch_norm") == "folded" { Norm::Folded } else { Norm::Separate };
     config.head.as_mut().unwrap().align_corners = true;
-    config.preprocess = Preprocessing::TENSORFLOW;
+    config.preprocess = Preprocessing::SYMMETRIC_513;
     config
 }
 

@@ -67,7 +67,7 @@ impl Batch {
         weights: &Weights,
     ) -> Vec<(String, Tensor)> {
         let mut graph = step.graph.clone();
-        let names: Vec<String> = graph.params().map(|(name, _)| name.to_owned()).collect();
+        let names: Vec<String> = graph.params().map(|(info, _)| info.name.clone()).collect();
         let wanted: Weights = names.iter().map(|n| (n.clone(), weights[n].clone())).collect();
         graph.bind(&wanted).unwrap();
         let mining = Mining { top: 0.3, steps: 0 }.input(0);
@@ -86,7 +86,7 @@ impl Batch {
 
 fn step_of(config: &Config, shape: Shape, options: &StepOptions) -> TrainingStep {
     let outputs = Outputs { logits_full: true, aux: options.aux.is_some(), ..Outputs::default() };
-    training_step(build_network(config, shape, &outputs).unwrap().graph, options).unwrap()
+    training_step(build_network(config, shape, &outputs).unwrap(), options).unwrap()
 }
 
 fn norm(values: impl Iterator<Item = f64>) -> f64 {
@@ -104,7 +104,8 @@ fn executors_agree_on_every_gradient_of_whole_networks() {
             let step =
                 step_of(&config, shape, &StepOptions { norm: norm_mode, ..StepOptions::default() });
             assert!(step.single_value_norms.is_empty(), "{name}");
-            let trained = weights.keys().filter(|n| atrous::models::is_trained(n)).count();
+            let all = atrous::models::parameters(&config).unwrap();
+            let trained = all.iter().filter(|(info, _)| info.role.part.is_trained()).count();
             assert_eq!(
                 step.trained.len(),
                 trained,
@@ -196,9 +197,8 @@ fn one_image_trains_with_running_statistics_for_the_pooled_branch() {
 #[test]
 fn a_network_without_scores_at_full_size_is_refused() {
     let (_, config) = configs().swap_remove(0);
-    let graph =
-        build_network(&config, Shape::new(1, 33, 33, 3), &Outputs::default()).unwrap().graph;
-    let error = training_step(graph, &StepOptions::default()).unwrap_err().to_string();
+    let network = build_network(&config, Shape::new(1, 33, 33, 3), &Outputs::default()).unwrap();
+    let error = training_step(network, &StepOptions::default()).unwrap_err().to_string();
     assert!(error.contains("logits_full"), "{error}");
 }
 
@@ -291,8 +291,8 @@ fn an_auxiliary_head_adds_its_share_to_loss_and_gradients() {
 fn an_auxiliary_loss_without_its_head_is_refused() {
     let (_, config) = configs().swap_remove(0);
     let outputs = Outputs { logits_full: true, aux: true, ..Outputs::default() };
-    let graph = build_network(&config, Shape::new(1, 33, 33, 3), &outputs).unwrap().graph;
-    let error = training_step(graph, &StepOptions { aux: Some(0.4), ..StepOptions::default() })
+    let network = build_network(&config, Shape::new(1, 33, 33, 3), &outputs).unwrap();
+    let error = training_step(network, &StepOptions { aux: Some(0.4), ..StepOptions::default() })
         .unwrap_err()
         .to_string();
     assert!(error.contains("aux_logits"), "{error}");

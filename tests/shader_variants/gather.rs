@@ -183,7 +183,7 @@ fn configs() -> Vec<Config> {
         with(
             Backbone::Xception(Xception::new(41).expect("exists")),
             16,
-            plus(ConvKind::SeparableNorm, LowLevel::TensorFlow, false),
+            plus(ConvKind::SeparableNorm, LowLevel::InsideUnit, false),
             PaddingRule::TfSame,
         ),
         with(

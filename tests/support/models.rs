@@ -1,7 +1,7 @@
 //! Small networks with random weights, as files.
 
 use super::Rng;
-use atrous::graph::{ParamRef, Weights};
+use atrous::graph::{ParamRef, Part, Weights};
 use atrous::models::{Backbone, Config, Decoder, parameters};
 use atrous::weights::{FloatDType, dialects, write_safetensors};
 use atrous::{Shape, Tensor};
@@ -31,22 +31,22 @@ pub fn random_weights(config: &Config, seed: u64) -> Weights {
     parameters(config)
         .expect("the config is valid")
         .into_iter()
-        .map(|(name, shape)| {
-            let tensor = random_parameter(&name, shape, &mut rng);
-            (name, ParamRef::new(tensor))
+        .map(|(info, shape)| {
+            let tensor = random_parameter(info.role.part, shape, &mut rng);
+            (info.name, ParamRef::new(tensor))
         })
         .collect()
 }
 
-fn random_parameter(name: &str, shape: Shape, rng: &mut Rng) -> Tensor {
+fn random_parameter(part: Part, shape: Shape, rng: &mut Rng) -> Tensor {
     let fan_in = (shape.n * shape.h * shape.w) as f32;
     let is_kernel = shape.n * shape.h * shape.w > 1;
     Tensor::from_fn(shape, |_, _, _, _| {
         let u = rng.unit();
-        match name.rsplit('.').next() {
-            Some("running_var") => 1.0 + 0.3 * u,
-            Some("weight") if is_kernel => u * (6.0 / fan_in).sqrt(),
-            Some("weight") => 1.0 + 0.2 * u,
+        match part {
+            Part::RunningVar => 1.0 + 0.3 * u,
+            Part::Kernel | Part::Gamma if is_kernel => u * (6.0 / fan_in).sqrt(),
+            Part::Kernel | Part::Gamma => 1.0 + 0.2 * u,
             _ => 0.2 * u,
         }
     })

@@ -67,10 +67,10 @@ fn one_step(
     let network =
         build_network(config, shape, &Outputs { logits_full: true, ..Outputs::default() }).unwrap();
     let step =
-        training_step(network.graph, &StepOptions { recompute, ..StepOptions::default() }).unwrap();
+        training_step(network, &StepOptions { recompute, ..StepOptions::default() }).unwrap();
     assert_eq!(recompute, step.graph.nodes().iter().any(|n| n.name.ends_with(".again")));
     let mut graph = step.graph;
-    let names: Vec<String> = graph.params().map(|(name, _)| name.to_owned()).collect();
+    let names: Vec<String> = graph.params().map(|(info, _)| info.name.clone()).collect();
     graph.bind(&names.into_iter().map(|n| (n.clone(), weights[&n].clone())).collect()).unwrap();
     let mut rng = Rng(3);
     let input = rng.tensor(shape);

@@ -3,7 +3,7 @@
 use crate::support::{Rng, devices};
 use atrous::exec::Device;
 use atrous::geometry::Size;
-use atrous::models::{Backbone, Config, Decoder, random_weights};
+use atrous::models::{Aux, Backbone, Config, Decoder, random_weights};
 use atrous::ops::{Denominator, PixelLoss};
 use atrous::train::{
     BatchRef, Decay, NormMode, Optimizer, Schedule, StepOptions, TrainOptions, Trainer,
@@ -252,4 +252,20 @@ fn invalid_options_are_refused() {
     let estimate = Trainer::estimate_memory(&Device::Cpu, &config, &options()).unwrap();
     assert!(estimate.activations > estimate.parameters, "{estimate}");
     assert!(estimate.total() > estimate.activations, "{estimate}");
+}
+
+#[test]
+fn the_loss_of_a_step_includes_that_of_the_auxiliary_head() {
+    let mut config = config();
+    config.head.as_mut().unwrap().aux = Some(Aux { dropout: 0.0 });
+    let loss = |aux: Option<f32>| {
+        let options =
+            TrainOptions { step: StepOptions { aux, ..StepOptions::default() }, ..options() };
+        let weights = random_weights(&config, 1).unwrap();
+        let mut trainer = Trainer::new(&Device::Cpu, &config, &weights, options).unwrap();
+        steps(&mut trainer, &mut Rng(3), 1)[0]
+    };
+    let [main, hardly, half] = [None, Some(1e-6), Some(0.5)].map(loss);
+    assert!((hardly - main).abs() < 1e-4, "{hardly} instead of {main}");
+    assert!(half > main + 0.1, "{half} is no more than {main}");
 }

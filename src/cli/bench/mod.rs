@@ -15,6 +15,7 @@ use crate::passes;
 use crate::segmenter::Model;
 use crate::tensor::{Shape, Tensor};
 use crate::tune::multiply_add_rate;
+use crate::weights::dialects::NATIVE;
 use report::{First, Report, Warm, ms};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -115,7 +116,7 @@ impl Args {
             Network::Named(config) => {
                 let weights = random_weights(&config, self.seed)?;
                 let path = "random weights".into();
-                Ok(Model { config: *config, weights, dialect: "atrous", path })
+                Ok(Model { config: *config, weights, dialect: NATIVE, path })
             }
         }
     }

@@ -9,6 +9,7 @@ use self::bands::Bands;
 use super::args::{DeviceArgs, MemoryArgs, ModelArgs, SizeArgs, preset_size};
 use super::console::{print, print_json, progress, say};
 use super::outputs::OutputCheck;
+use super::registries::data_help;
 use crate::data::{self, Pair};
 use crate::error::{Result, error};
 use crate::eval::{
@@ -42,9 +43,7 @@ pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// Data set directory: images/ and masks/, NAME/ and NAMEannot/, or the layout of PASCAL VOC,
-    /// Cityscapes or ADE20K
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help = data_help())]
     data: PathBuf,
 
     /// Split of the data set [default: val if there is one]

@@ -10,6 +10,7 @@ pub(in crate::cli) use memory::size;
 use super::console::{print, say};
 use super::interrupt::on_interrupt;
 use super::outputs::OutputCheck;
+use super::registries::data_help;
 use crate::data::MAX_WORKERS;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::eval::Confusion;
@@ -41,9 +42,7 @@ produces the same bits as one that was never interrupted.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Args {
-    /// Data set directory: images/ and masks/, NAME/ and NAMEannot/, or the layout of PASCAL VOC,
-    /// Cityscapes or ADE20K
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["resume", "print_recipe"])]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["resume", "print_recipe"], help = data_help())]
     data: Option<PathBuf>,
 
     /// Run directory, created if it does not exist

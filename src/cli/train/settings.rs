@@ -1,6 +1,7 @@
 //! Training settings on the command line: each overrides one of the recipe.
 
 use crate::cli::args::output_stride;
+use crate::cli::registries::backbones;
 use crate::error::Result;
 use crate::geometry::Size;
 use crate::train::{Decay, ModelName, NormMode, Optimizer, PreprocessName, Recipe};
@@ -14,9 +15,12 @@ pub(super) struct Settings {
     #[arg(long, value_name = "NAME", help_heading = NETWORK)]
     model: Option<ModelName>,
 
-    /// Backbone: mobilenet_v2, resnet50, resnet101, xception65, ... [default: mobilenet_v2, or that
-    /// of `--init`]
-    #[arg(long, value_name = "NAME", help_heading = NETWORK)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        help_heading = NETWORK,
+        help = format!("Backbone: {} [default: mobilenet_v2, or that of `--init`]", backbones())
+    )]
     backbone: Option<String>,
 
     /// Output stride of the encoder: smaller is finer and slower [default: 16]

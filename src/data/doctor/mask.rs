@@ -45,7 +45,7 @@ pub(super) fn check(
     };
     let values = count(map.labels.iter().copied());
     // Colors already name classes, whatever the values mean.
-    let meaning = if by_color { MaskValues::Classes } else { pair.values };
+    let meaning = if by_color { MaskValues::CLASSES } else { pair.values };
     let cause = common_cause(file, meaning, &map, &values, table);
     let mut counts = BTreeMap::new();
     for (&value, &n) in &values {

@@ -1,6 +1,7 @@
 //! The segmentation head of a config.
 
 use crate::geometry::{Size, Spacing, rows_first};
+use crate::models::conventions::{ConvKind, LowLevel};
 use serde::{Deserialize, Serialize};
 
 /// The segmentation head: ASPP, decoder and classifier.
@@ -41,18 +42,6 @@ impl Head {
     }
 }
 
-/// Kind of the head's 3x3 convolutions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ConvKind {
-    /// One convolution.
-    Plain,
-    /// Depthwise, then 1x1, with nothing in between (SMP).
-    Separable,
-    /// Depthwise, batch norm, ReLU, then 1x1 (TensorFlow).
-    SeparableNorm,
-}
-
 /// Atrous spatial pyramid pooling (DeepLabv3, section 3.3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Aspp {
@@ -73,6 +62,22 @@ pub struct Aspp {
     /// Whether a separable 3x3 convolution follows the projection (DeepLabV3Plus of SMP).
     #[serde(default)]
     pub separable_after: bool,
+}
+
+impl Default for Aspp {
+    /// The module of the paper at output stride 16: 256 channels, atrous rates 6, 12 and 18, plain
+    /// convolutions.
+    fn default() -> Self {
+        Self {
+            channels: 256,
+            rates: vec![6, 12, 18],
+            kind: ConvKind::Plain,
+            pooling: Pooling::Global,
+            pool_first: false,
+            dropout: 0.1,
+            separable_after: false,
+        }
+    }
 }
 
 /// Pooling of the image-level features.
@@ -125,14 +130,18 @@ pub struct PlusDecoder {
     pub low_level_first: bool,
 }
 
-/// Source of the low-level features, at a quarter of the image size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LowLevel {
-    /// The output of the last unit at that size.
-    Stage,
-    /// An intermediate value of a unit, as in TensorFlow's DeepLab.
-    TensorFlow,
+impl Default for PlusDecoder {
+    /// The decoder of the paper: low-level features of 48 channels, two plain convolutions of 256.
+    fn default() -> Self {
+        Self {
+            low_level: LowLevel::Stage,
+            low_level_channels: 48,
+            channels: 256,
+            kind: ConvKind::Plain,
+            dropouts: vec![0.0; 2],
+            low_level_first: false,
+        }
+    }
 }
 
 /// The auxiliary classifier of torchvision: 3x3 to a quarter of the channels, batch norm, ReLU,

@@ -42,8 +42,9 @@ impl Preprocessing {
         short_side: None,
         pad: PadRule::None,
     };
-    /// `x / 127.5 - 1`, padded with gray, as in TensorFlow's DeepLab.
-    pub const TENSORFLOW: Self = Self {
+    /// Values from -1 to 1, `x / 127.5 - 1`, and a long side of 513 pixels padded to a square with
+    /// gray, as in TensorFlow's DeepLab.
+    pub const SYMMETRIC_513: Self = Self {
         mean: [0.5; 3],
         std: [0.5; 3],
         pad_value: [0.0; 3],

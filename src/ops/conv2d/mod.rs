@@ -24,7 +24,7 @@ use super::window::Axis;
 use super::{Activation, Cost, Op, Packing, Signature, bytes};
 use crate::error::{Result, error};
 use crate::geometry::{Padding, Size, Spacing};
-use crate::graph::{Backward, Scope, ValueId};
+use crate::graph::{Backward, Part, Role, Scope, ValueId};
 use crate::tensor::{KernelShape, Shape, Tensor, TensorType};
 
 /// Convolution of `[x, w, bias?, residual?]`: `x` `[N, H, W, C]`, `w` `[kh, kw, C / groups, O]`,
@@ -237,10 +237,13 @@ impl Scope<'_> {
     ) -> Result<ValueId> {
         let c_in = self.shape(x).c / conv.groups.max(1);
         let mut here = self.scope(name);
-        let w = here.param("weight", KernelShape::new(kernel, c_in, c_out).shape());
+        let layer = here.path().to_owned();
+        let shape = KernelShape::new(kernel, c_in, c_out).shape();
+        let depthwise = conv.groups > 1 && c_in == 1;
+        let w = here.layer_param(&layer, Role { depthwise, ..Part::Kernel.into() }, shape);
         let mut inputs = vec![x, w];
         if conv.bias {
-            inputs.push(here.param("bias", Shape::vector(c_out)));
+            inputs.push(here.layer_param(&layer, Part::Bias.into(), Shape::vector(c_out)));
         }
         here.op("", conv, &inputs)
     }

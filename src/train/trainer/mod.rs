@@ -3,6 +3,7 @@
 
 mod batch_source;
 mod state;
+mod updates;
 
 pub(crate) use batch_source::BatchSource;
 
@@ -10,17 +11,19 @@ use super::arena::ParameterArena;
 use super::memory_estimate::MemoryEstimate;
 use super::options::TrainOptions;
 use super::param_groups::ParamGroup;
-use super::step_layout::{StepLayout, distinct_groups, group_inputs, norm_tables};
-use super::update;
+use super::step::StepInputs;
+use super::step_layout::{STATISTICS, StepLayout, distinct_groups};
 use crate::error::{Error, Result, error};
 use crate::exec::{Device, FirstKernel, NodeTime, Runner, Store};
-use crate::graph::{Graph, Weights};
-use crate::models::{Config, is_trained};
-use crate::ops::{Cost, GradientScale};
+use crate::graph::{InputId, OutputId, Weights};
+use crate::models::Config;
+use crate::ops::Cost;
 use crate::tensor::{Data, Shape, Tensor};
 use batch_source::SliceSource;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
+use updates::{AccumulationRunner, StatisticsRunner, UpdateRunner, named, prepare, vector};
 
 /// Maximum number of images that an error lists.
 const MAX_NAMES: usize = 32;
@@ -59,19 +62,13 @@ pub struct Trainer {
     single_value_norms: Vec<String>,
     groups: Vec<ParamGroup>,
     forward: Runner,
-    statistics: Option<Runner>,
-    accumulate: Option<Runner>,
-    update: Runner,
-    /// Inputs that are the same in every step, by runner.
-    constants: Constants,
-    step: u64,
-}
-
-struct Constants {
+    inputs: StepInputs,
+    loss: OutputId,
+    statistics: Option<StatisticsRunner>,
+    accumulate: Option<AccumulationRunner>,
+    update: UpdateRunner,
     class_weights: Option<Tensor>,
-    parameter_groups: Vec<(String, Tensor)>,
-    norm_groups: Vec<(String, Tensor)>,
-    norm_tables: [Tensor; 2],
+    step: u64,
 }
 
 impl Trainer {
@@ -91,76 +88,42 @@ impl Trainer {
             Device::Cpu => u64::MAX,
             Device::Gpu(gpu) => gpu.caps().max_binding.min(gpu.caps().max_buffer),
         };
-        let StepLayout { graph, parameters, norms, counts, single_value_norms, depthwise } =
-            StepLayout::new(config, &options, limit)?;
-
-        let mut store = Store::new(device);
-        let mut vectors = vec!["parameters", "gradients"];
-        vectors.extend(options.optimizer.states());
-        if options.accumulate > 1 {
-            vectors.push("sums");
-        }
-        for vector in vectors {
-            for (name, elements) in parameters.buffers(vector) {
-                store.add(&name, elements)?;
-            }
-        }
-        for vector in ["running_mean", "running_variance", "batch_mean", "batch_variance"] {
-            for (name, elements) in norms.buffers(vector) {
-                store.add(&name, elements)?;
-            }
-        }
-        let store = Arc::new(store);
-
-        let (groups, of_entry) = distinct_groups(&parameters, &options.groups, &depthwise);
-        let scale = GradientScale {
-            scale: 1.0 / options.accumulate as f32,
-            max_norm: options.max_norm.map(|max| max as f32),
-        };
-        let gradients = if options.accumulate > 1 { "sums" } else { "gradients" };
-        let runner = |graph: Graph| Runner::with_store(&store, graph, &mut FirstKernel);
-        let forward = runner(graph)?;
-        let update = runner(update::update(
-            &parameters,
-            &options.optimizer,
-            scale,
-            gradients,
-            groups.len(),
-        )?)?;
+        let layout = StepLayout::new(config, &options, limit)?;
+        let store = new_store(device, &layout, &options)?;
+        let (groups, group) = distinct_groups(&layout.parameters, &options.groups);
+        let update = UpdateRunner::new(&store, &layout.parameters, &options, &group, groups.len())?;
         let accumulate = (options.accumulate > 1)
-            .then(|| runner(update::accumulate(&parameters)?))
+            .then(|| AccumulationRunner::new(&store, &layout.parameters))
             .transpose()?;
-        let count = norms.entries().len();
-        let statistics =
-            (!counts.is_empty()).then(|| runner(update::statistics(&norms, count)?)).transpose()?;
-        let constants = Constants {
-            class_weights: options.class_weights.as_ref().map(|w| vector(w.clone())),
-            parameter_groups: group_inputs(&parameters, |i| of_entry[i]),
-            norm_groups: group_inputs(&norms, |i| i as u32),
-            norm_tables: norm_tables(&norms, &counts, &options),
-        };
-        let config = config.clone();
-        let is_used =
-            |name: &str| parameters.entries().iter().any(|e| e.name == name) || !is_trained(name);
+        let statistics = (!layout.counts.is_empty())
+            .then(|| StatisticsRunner::new(&store, &layout, &options))
+            .transpose()?;
+        let StepLayout { graph, inputs, loss, parameters, norms, single_value_norms, .. } = layout;
+        let statistic_names =
+            norms.entries().iter().flat_map(|e| STATISTICS.iter().map(|s| s.parameter(&e.name)));
+        let used: HashSet<String> =
+            parameters.entries().iter().map(|e| e.name.clone()).chain(statistic_names).collect();
         let others = weights
             .iter()
-            .filter(|(name, _)| !is_used(name))
+            .filter(|(name, _)| !used.contains(*name))
             .map(|(name, param)| (name.clone(), param.clone()))
             .collect();
         let trainer = Self {
-            config,
+            config: config.clone(),
+            class_weights: options.class_weights.clone().map(vector),
             options,
+            forward: prepare(&store, graph)?,
             store,
             parameters,
             norms,
             others,
             single_value_norms,
             groups,
-            forward,
+            inputs,
+            loss,
             statistics,
             accumulate,
             update,
-            constants,
             step: 0,
         };
         trainer.set_weights(weights)?;
@@ -253,9 +216,8 @@ impl Trainer {
         }
         let learning_rate = self.options.schedule.learning_rate(self.schedule_step());
         let table = self.table(learning_rate)?;
-        let scale =
-            self.update.run(&inputs(&self.constants.parameter_groups, &[("table", &table)]))?;
-        let &[norm, _, finite, _] = scale[0].f32() else {
+        let scale = self.update.run(&table)?;
+        let &[norm, _, finite, _] = scale.f32() else {
             unreachable!("invariant: the scale has four elements")
         };
         if finite == 0.0 {
@@ -272,20 +234,15 @@ impl Trainer {
         let step_inputs = self.step_inputs(i)?;
         let Some(batch) = source.next()? else { return Ok(None) };
         let outputs = self.forward.run(&self.inputs(&batch, &step_inputs))?;
-        let loss = f64::from(outputs[0].f32()[0]);
+        let loss = f64::from(outputs[self.loss.index()].f32()[0]);
         if !loss.is_finite() {
             return Err(self.not_finite_error("the loss", source, i..i + 1));
         }
         if let Some(statistics) = &self.statistics {
-            let [means, variances] = &self.constants.norm_tables;
-            statistics.run(&inputs(
-                &self.constants.norm_groups,
-                &[("table", means), ("table_variance", variances)],
-            ))?;
+            statistics.run()?;
         }
         if let Some(accumulate) = &self.accumulate {
-            let keep = vector(vec![if i == 0 { 0.0 } else { 1.0 }, 0.0, 0.0, 0.0]);
-            accumulate.run(&[("keep", &keep)])?;
+            accumulate.run(i == 0)?;
         }
         Ok(Some(loss))
     }
@@ -310,11 +267,11 @@ impl Trainer {
     }
 
     /// Inputs of the step besides the batch.
-    fn step_inputs(&self, i: usize) -> Result<Vec<(&'static str, Tensor)>> {
+    fn step_inputs(&self, i: usize) -> Result<Vec<(InputId, Tensor)>> {
         let number = Tensor::from_data(Shape::vector(1), Data::U32(vec![self.batch_number(i)]))?;
-        let mining =
-            self.options.mining.map(|mining| ("mining", mining.input(self.schedule_step())));
-        Ok(std::iter::once(("step", number)).chain(mining).collect())
+        let mining = self.options.mining.map(|mining| mining.input(self.schedule_step()));
+        let step = self.inputs.step.map(|id| (id, number));
+        Ok(step.into_iter().chain(self.inputs.mining.zip(mining)).collect())
     }
 
     /// Step number as schedules count, saturated to 32 bits.
@@ -325,12 +282,13 @@ impl Trainer {
     fn inputs<'t>(
         &'t self,
         batch: &BatchRef<'t>,
-        step_inputs: &'t [(&'static str, Tensor)],
+        step_inputs: &'t [(InputId, Tensor)],
     ) -> Vec<(&'t str, &'t Tensor)> {
-        let mut inputs = vec![("input", batch.images), ("labels", batch.labels)];
-        inputs.extend(step_inputs.iter().map(|(name, tensor)| (*name, tensor)));
-        inputs.extend(self.constants.class_weights.as_ref().map(|w| ("class_weights", w)));
-        inputs
+        let StepInputs { images, labels, class_weights, .. } = self.inputs;
+        let batch = [(images, batch.images), (labels, batch.labels)];
+        let weights = class_weights.zip(self.class_weights.as_ref());
+        let others = step_inputs.iter().map(|(id, tensor)| (*id, tensor)).chain(weights);
+        named(self.forward.graph(), batch.into_iter().chain(others))
     }
 
     /// Rows `[learning rate, weight decay, bias corrections]` for each group.
@@ -399,19 +357,19 @@ impl Trainer {
     }
 }
 
-/// Inputs of a graph on flat vectors.
-fn inputs<'t>(
-    groups: &'t [(String, Tensor)],
-    others: &[(&'t str, &'t Tensor)],
-) -> Vec<(&'t str, &'t Tensor)> {
-    groups
-        .iter()
-        .map(|(name, tensor)| (name.as_str(), tensor))
-        .chain(others.iter().copied())
-        .collect()
-}
-
-fn vector(values: Vec<f32>) -> Tensor {
-    Tensor::new(Shape::vector(values.len()), values)
-        .expect("invariant: as many values as the shape has")
+/// Creates the store of a training with its vectors, zeroed.
+fn new_store(device: &Device, layout: &StepLayout, options: &TrainOptions) -> Result<Arc<Store>> {
+    let mut store = Store::new(device);
+    let mut vectors = vec!["parameters", "gradients"];
+    vectors.extend(options.optimizer.states());
+    if options.accumulate > 1 {
+        vectors.push("sums");
+    }
+    let of_norms = STATISTICS.iter().flat_map(|s| [s.running, s.batch]);
+    let buffers = (vectors.into_iter().flat_map(|v| layout.parameters.buffers(v)))
+        .chain(of_norms.flat_map(|v| layout.norms.buffers(v)));
+    for (name, elements) in buffers {
+        store.add(&name, elements)?;
+    }
+    Ok(Arc::new(store))
 }

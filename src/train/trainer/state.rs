@@ -17,9 +17,8 @@ impl Trainer {
         let mut weights = self.read(&self.parameters, "parameters")?;
         for s in &STATISTICS {
             let statistics = self.read(&self.norms, s.running)?;
-            weights.extend(
-                statistics.into_iter().map(|(norm, tensor)| (format!("{norm}.{}", s.name), tensor)),
-            );
+            weights
+                .extend(statistics.into_iter().map(|(norm, tensor)| (s.parameter(&norm), tensor)));
         }
         let current = weights.into_iter().map(|(name, tensor)| (name, ParamRef::new(tensor)));
         Ok(self.others.clone().into_iter().chain(current).collect())
@@ -33,9 +32,9 @@ impl Trainer {
         }
         self.write(&self.parameters, "parameters", &find)?;
         for s in &STATISTICS {
-            let find = |norm: &str| find(&format!("{norm}.{}", s.name));
+            let find = |norm: &str| find(&s.parameter(norm));
             if let Some(entry) = self.norms.entries().iter().find(|e| find(&e.name).is_none()) {
-                return Err(missing(&format!("{}.{}", entry.name, s.name)));
+                return Err(missing(&s.parameter(&entry.name)));
             }
             self.write(&self.norms, s.running, &find)?;
         }

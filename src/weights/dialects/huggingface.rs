@@ -2,11 +2,11 @@
 //! names.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, ParameterPart, Tensors};
+use super::{Dialect, Tensors};
 use crate::error::Result;
+use crate::graph::Part;
 use crate::models::{
-    Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, Norm, PaddingRule, Pooling,
-    Preprocessing,
+    Aspp, Backbone, Config, ConvKind, Decoder, Eps, Head, PaddingRule, Preprocessing,
 };
 
 /// The dialect of Hugging Face.
@@ -26,9 +26,8 @@ impl Dialect for HuggingFace {
     }
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
-        let kernel = |path: &str| {
-            mobilenet_v2(path).map_or(String::new(), |l| torch::name(l, ParameterPart::Kernel))
-        };
+        let kernel =
+            |path: &str| mobilenet_v2(path).map_or(String::new(), |l| torch::name(l, Part::Kernel));
         let stem = kernel("stem.conv1");
         let net = torch::infer_mobilenet_v2(
             tensors,
@@ -42,19 +41,14 @@ impl Dialect for HuggingFace {
                 .unwrap_or(256),
             rates: Vec::new(),
             kind: ConvKind::SeparableNorm,
-            pooling: Pooling::Global,
             pool_first: true,
             dropout: 0.8,
-            separable_after: false,
+            ..Aspp::default()
         };
         Ok(Config {
-            backbone: Backbone::MobileNetV2(net),
             output_stride: 16,
-            dilation: DilationRule::AfterStride,
-            multi_grid: Vec::new(),
             padding: PaddingRule::TfSame,
             input_channels: tensors.dim(&stem, 1).unwrap_or(3),
-            norm: Norm::Separate,
             eps: Eps { backbone: 1e-3, head: 1e-5 },
             // The library returns logits at the output stride; TensorFlow, which trained the
             // weights, upsamples them with aligned corners.
@@ -64,11 +58,12 @@ impl Dialect for HuggingFace {
                 Decoder::None,
                 true,
             )),
-            preprocess: Preprocessing::TENSORFLOW,
+            preprocess: Preprocessing::SYMMETRIC_513,
+            ..Config::bare(Backbone::MobileNetV2(net))
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let layer = match path.split_once('.') {
             Some(("backbone", inner)) if matches!(config.backbone, Backbone::MobileNetV2(_)) => {
                 mobilenet_v2(inner)

@@ -2,8 +2,9 @@
 //! initial weights for training.
 
 use super::torch;
-use super::{Dialect, ParameterPart, Tensors};
+use super::{Dialect, Tensors};
 use crate::error::Result;
+use crate::graph::Part;
 use crate::models::mobilenet_v3::MobileNetV3;
 use crate::models::{Backbone, Config, Eps};
 
@@ -48,13 +49,13 @@ impl Dialect for ImageNet {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let path = path.strip_prefix("backbone.")?;
         let layer = match &config.backbone {
             Backbone::ResNet(_) => torch::resnet("", path),
             Backbone::MobileNetV2(_) => torch::mobilenet_v2(feature, path),
             Backbone::MobileNetV3(_) => super::torchvision::mobilenet_v3("features.", path),
-            Backbone::Xception(_) => None,
+            _ => None,
         };
         layer.map(|layer| torch::name(layer, part))
     }

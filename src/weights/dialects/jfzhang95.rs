@@ -1,12 +1,12 @@
 //! jfzhang95's pytorch-deeplab-xception: v3+ with ResNet-101, Xception or MobileNetV2.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, ParameterPart, Tensors};
+use super::{Dialect, Tensors};
 use crate::error::{Result, error};
+use crate::graph::Part;
 use crate::models::xception::{Xception, XceptionVariant};
 use crate::models::{
-    Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Head, LowLevel, PaddingRule,
-    PlusDecoder, Pooling, Preprocessing,
+    Aspp, Backbone, Config, Decoder, DilationRule, Head, PaddingRule, PlusDecoder, Preprocessing,
 };
 
 /// The dialect of jfzhang95.
@@ -47,8 +47,7 @@ impl Dialect for Jfzhang95 {
         if tensors.any(HALVES[0]) {
             stem = MOBILENET_STEM;
             let kernel = |path: &str| {
-                mobilenet_v2(path)
-                    .map_or(String::new(), |layer| torch::name(layer, ParameterPart::Kernel))
+                mobilenet_v2(path).map_or(String::new(), |layer| torch::name(layer, Part::Kernel))
             };
             let project = |block: usize| kernel(&format!("block{block}.project"));
             config.backbone = Backbone::MobileNetV2(torch::infer_mobilenet_v2(
@@ -71,7 +70,7 @@ impl Dialect for Jfzhang95 {
         Ok(config)
     }
 
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let layer = match path.split_once('.') {
             Some(("backbone", inner)) => match &config.backbone {
                 Backbone::ResNet(_) => torch::resnet("backbone.", inner),
@@ -93,6 +92,10 @@ impl Dialect for Jfzhang95 {
         name.ends_with("num_batches_tracked") || (name.starts_with(WHOLE) && tensors.any(HALVES[0]))
     }
 
+    fn wrap_key(&self) -> Option<&'static str> {
+        Some("state_dict")
+    }
+
     fn duplicate_name(&self, name: &str) -> Option<String> {
         HALVES.iter().find_map(|half| Some(format!("{WHOLE}{}", name.strip_prefix(half)?)))
     }
@@ -101,22 +104,12 @@ impl Dialect for Jfzhang95 {
 fn head(tensors: &Tensors) -> Head {
     let out_channels = |name: &str, default: usize| tensors.dim(name, 0).unwrap_or(default);
     let channels = out_channels("aspp.conv1.weight", 256);
-    let aspp = Aspp {
-        channels,
-        rates: vec![6, 12, 18],
-        kind: ConvKind::Plain,
-        pooling: Pooling::Global,
-        pool_first: false,
-        dropout: 0.5,
-        separable_after: false,
-    };
+    let aspp = Aspp { channels, dropout: 0.5, ..Aspp::default() };
     let decoder = Decoder::Plus(PlusDecoder {
-        low_level: LowLevel::Stage,
         low_level_channels: out_channels("decoder.conv1.weight", 48),
         channels: out_channels("decoder.last_conv.0.weight", channels),
-        kind: ConvKind::Plain,
         dropouts: vec![0.5, 0.1],
-        low_level_first: false,
+        ..PlusDecoder::default()
     });
     Head::new(torch::classes(tensors, "decoder.last_conv.8"), aspp, decoder, true)
 }

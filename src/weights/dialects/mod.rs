@@ -20,12 +20,13 @@ mod torch;
 mod torchvision;
 mod vainf;
 
-pub use layout::{KernelLayout, ParameterPart};
+pub use layout::KernelLayout;
+pub use native::NATIVE;
 pub use store::{StoredWeights, store};
 pub use tensors::{Source, Tensors};
 
 use crate::error::{Result, error};
-use crate::graph::{ParamRef, Weights};
+use crate::graph::{ParamInfo, ParamRef, Part, Weights};
 use crate::models::{self, CONFIG_KEY, Config};
 use crate::tensor::{Shape, Tensor};
 use crate::text::{excerpt, tensor_mismatches};
@@ -67,7 +68,7 @@ pub trait Dialect: Sync {
 
     /// Returns the dialect's name for a parameter of the layer `path` (native name). `None` if the
     /// dialect has no such layer.
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String>;
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String>;
 
     /// Returns the name that the file uses for `name`: older versions of a code base used other
     /// names, and some files contain averaged weights under separate names.
@@ -90,6 +91,12 @@ pub trait Dialect: Sync {
         name.ends_with("num_batches_tracked")
     }
 
+    /// Returns the key under which the code base's loader expects the weights in a `.pth` file.
+    /// `None` if it loads them directly.
+    fn wrap_key(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Returns the axis order of the kernels in a file.
     fn layout(&self, _tensors: &Tensors) -> KernelLayout {
         KernelLayout::Oihw
@@ -108,7 +115,7 @@ pub struct ExpectedTensor {
     /// Dimensions of the tensor in the file.
     pub dims: Vec<usize>,
     /// Role of the parameter: kernel, bias or norm statistic.
-    pub part: ParameterPart,
+    pub part: Part,
 }
 
 /// A network read by [`load`].
@@ -190,16 +197,15 @@ pub fn expected(
     layout: KernelLayout,
 ) -> Result<Vec<ExpectedTensor>> {
     let parameters = models::parameters(config)?;
-    let tensors = parameters.into_iter().map(|(native_name, shape)| {
-        let (path, part) = ParameterPart::split(&native_name)
-            .expect("invariant: layers name their parameters with these suffixes");
-        let name = dialect.rename(config, path, part).ok_or_else(|| {
-            error!(Weights, "dialect `{}` has no name for `{native_name}`", dialect.name())
-                .advice("write the weights in another dialect")
-        })?;
-        let dims = layout.dims(shape, part, path.ends_with("depthwise"));
-        Ok(ExpectedTensor { native_name, name, shape, dims, part })
-    });
+    let tensors =
+        parameters.into_iter().map(|(ParamInfo { name: native_name, layer, role }, shape)| {
+            let name = dialect.rename(config, &layer, role.part).ok_or_else(|| {
+                error!(Weights, "dialect `{}` has no name for `{native_name}`", dialect.name())
+                    .advice("write the weights in another dialect")
+            })?;
+            let dims = layout.dims(shape, role.part, role.depthwise);
+            Ok(ExpectedTensor { native_name, name, shape, dims, part: role.part })
+        });
     tensors.collect()
 }
 
@@ -233,8 +239,8 @@ pub fn load(source: &dyn Source, options: ReadOptions) -> Result<Loaded> {
 
 /// Rejects negative running variances, which mean that the file is damaged or that the tensor is
 /// something else. They make the output of a batch norm NaN, or wrong if eps compensates the sign.
-fn check_variance(part: ParameterPart, tensor: Tensor) -> Result<Tensor> {
-    if part != ParameterPart::Variance {
+fn check_variance(part: Part, tensor: Tensor) -> Result<Tensor> {
+    if part != Part::RunningVar {
         return Ok(tensor);
     }
     let values = tensor.f32();

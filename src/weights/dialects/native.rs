@@ -1,15 +1,19 @@
 //! The native dialect: the names and layout of this crate, with the config in the metadata.
 
-use super::{Dialect, KernelLayout, ParameterPart, Tensors};
+use super::{Dialect, KernelLayout, Tensors};
 use crate::error::{Result, error};
-use crate::models::{CONFIG_KEY, Config, STEM_WEIGHT};
+use crate::graph::Part;
+use crate::models::{CONFIG_KEY, Config, STEM_WEIGHT, parameter_name};
+
+/// Name of the native dialect, this crate's own.
+pub const NATIVE: &str = "atrous";
 
 /// The native dialect.
 pub struct Native;
 
 impl Dialect for Native {
     fn name(&self) -> &'static str {
-        "atrous"
+        NATIVE
     }
 
     fn description(&self) -> &'static str {
@@ -27,8 +31,13 @@ impl Dialect for Native {
             ))
     }
 
-    fn rename(&self, _config: &Config, path: &str, part: ParameterPart) -> Option<String> {
-        Some(format!("{path}{}", part.suffix()))
+    fn rename(&self, _config: &Config, path: &str, part: Part) -> Option<String> {
+        Some(parameter_name(path, part))
+    }
+
+    fn wrap_key(&self) -> Option<&'static str> {
+        // The names need the metadata beside them.
+        Some("state_dict")
     }
 
     fn layout(&self, _tensors: &Tensors) -> KernelLayout {

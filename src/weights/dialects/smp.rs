@@ -1,17 +1,13 @@
 //! segmentation_models_pytorch: DeepLabV3 and DeepLabV3Plus with ResNet or MobileNetV2.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, ParameterPart, Tensors};
+use super::{Dialect, Tensors};
 use crate::error::{Result, error};
-use crate::models::{
-    Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule,
-    PlusDecoder, Preprocessing,
-};
+use crate::graph::Part;
+use crate::models::{Backbone, Config, ConvKind, Decoder, DilationRule, Head, PlusDecoder};
 
 /// The dialect of SMP.
 pub struct Smp;
-
-const MOBILENET_STEM: &str = "encoder.features.0.0.weight";
 
 fn feature(number: usize) -> String {
     format!("encoder.features.{number}")
@@ -32,17 +28,14 @@ impl Dialect for Smp {
     }
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
-        let mobilenet = tensors.has(MOBILENET_STEM);
-        let backbone = if mobilenet {
-            let mut net = torch::infer_mobilenet_v2_features(tensors, feature)?;
+        let backbone = torch::infer_resnet_or_mobilenet_v2(tensors, "encoder.", feature)?;
+        let (mut backbone, stem) = backbone.ok_or_else(|| {
+            error!(Weights, "unsupported encoder of dialect `smp`")
+                .advice("ResNet-18 to -152 and MobileNetV2 are supported")
+        })?;
+        if let Backbone::MobileNetV2(net) = &mut backbone {
             net.last_is_features = net.last.is_some();
-            Backbone::MobileNetV2(net)
-        } else if tensors.any("encoder.layer1.0.") {
-            Backbone::ResNet(torch::infer_resnet(tensors, "encoder.")?)
-        } else {
-            return Err(error!(Weights, "unsupported encoder of dialect `smp`")
-                .advice("ResNet-18 to -152 and MobileNetV2 are supported"));
-        };
+        }
         let plus = tensors.any("decoder.block1.")
             || tensors.any("decoder.block2.")
             || tensors.any("decoder.aspp.0.");
@@ -50,34 +43,27 @@ impl Dialect for Smp {
         let mut aspp = torch::infer_aspp(tensors, prefix, [12, 24, 36], 0.5);
         aspp.separable_after = plus;
         let decoder = PlusDecoder {
-            low_level: LowLevel::Stage,
             low_level_channels: tensors.dim("decoder.block1.0.weight", 0).unwrap_or(48),
             channels: aspp.channels,
             kind: ConvKind::Separable,
             dropouts: vec![0.0],
-            low_level_first: false,
+            ..PlusDecoder::default()
         };
-        let stem = if mobilenet { MOBILENET_STEM } else { "encoder.conv1.weight" };
         Ok(Config {
-            backbone,
             output_stride: if plus { 16 } else { 8 },
             dilation: DilationRule::WholeStage,
-            multi_grid: Vec::new(),
-            padding: PaddingRule::Symmetric,
-            input_channels: tensors.dim(stem, 1).unwrap_or(3),
-            norm: Norm::Separate,
-            eps: Eps { backbone: 1e-5, head: 1e-5 },
+            input_channels: tensors.dim(&stem, 1).unwrap_or(3),
             head: Some(Head::new(
                 torch::classes(tensors, "segmentation_head.0"),
                 aspp,
                 if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
                 true,
             )),
-            preprocess: Preprocessing::IMAGENET,
+            ..Config::bare(backbone)
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let head = config.head.as_ref()?;
         let plus = matches!(head.decoder, Decoder::Plus(_));
         let layer = match path.split_once('.') {

@@ -1,6 +1,6 @@
 //! Converting weights to the names and layout of a dialect.
 
-use super::{Dialect, KernelLayout, Source, Tensors, expected, find};
+use super::{Dialect, KernelLayout, NATIVE, Source, Tensors, expected, find};
 use crate::error::{Result, error};
 use crate::graph::Weights;
 use crate::models::{CONFIG_KEY, Config, Decoder};
@@ -100,7 +100,7 @@ fn check_compatible(
         dialect.name(),
         differences.join(", ")
     )
-    .advice("write them in their original dialect, or in `atrous`"))
+    .advice(format!("write them in their original dialect, or in `{NATIVE}`")))
 }
 
 /// Copies the settings that are chosen when a network is run or trained, and that are not

@@ -2,8 +2,9 @@
 //! or folded batch norms.
 
 use super::tensorflow_backbones as backbones;
-use super::{Dialect, KernelLayout, ParameterPart, Tensors};
+use super::{Dialect, KernelLayout, Tensors};
 use crate::error::{Result, error};
+use crate::graph::Part;
 use crate::models::mobilenet_v2::MobileNetV2;
 use crate::models::{
     Aspp, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
@@ -54,11 +55,11 @@ impl Dialect for TensorFlow {
             norm: if folded { Norm::Folded } else { Norm::Separate },
             eps: Eps { backbone: eps, head: HEAD_EPS },
             head: head(&file),
-            preprocess: Preprocessing::TENSORFLOW,
+            preprocess: Preprocessing::SYMMETRIC_513,
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let layer = match path.strip_prefix("backbone.") {
             Some(inner) => match &config.backbone {
                 Backbone::MobileNetV2(_) => mobilenet_v2_layer(inner)?,
@@ -68,15 +69,15 @@ impl Dialect for TensorFlow {
         };
         let depthwise = path.ends_with("depthwise");
         let suffix = match part {
-            ParameterPart::Kernel if depthwise => "depthwise_weights",
-            ParameterPart::Kernel => "weights",
-            ParameterPart::Bias if config.norm == Norm::Separate => "biases",
-            ParameterPart::Bias if depthwise => "depthwise_bias",
-            ParameterPart::Bias => "Conv2D_bias",
-            ParameterPart::Gamma => "BatchNorm/gamma",
-            ParameterPart::Beta => "BatchNorm/beta",
-            ParameterPart::Mean => "BatchNorm/moving_mean",
-            ParameterPart::Variance => "BatchNorm/moving_variance",
+            Part::Kernel if depthwise => "depthwise_weights",
+            Part::Kernel => "weights",
+            Part::Bias if config.norm == Norm::Separate => "biases",
+            Part::Bias if depthwise => "depthwise_bias",
+            Part::Bias => "Conv2D_bias",
+            Part::Gamma => "BatchNorm/gamma",
+            Part::Beta => "BatchNorm/beta",
+            Part::RunningMean => "BatchNorm/moving_mean",
+            Part::RunningVar => "BatchNorm/moving_variance",
         };
         Some(format!("{layer}/{suffix}"))
     }
@@ -180,8 +181,7 @@ fn head(file: &File) -> Option<Head> {
         kind: kind(branches == 0 || file.has(&branch(1)[0])),
         pooling: if file.has("image_pooling/weights") { Pooling::Global } else { Pooling::Off },
         pool_first: true,
-        dropout: 0.1,
-        separable_after: false,
+        ..Aspp::default()
     };
     let projection = "decoder/feature_projection0/weights";
     let decoder = file.out_channels(projection).map_or(Decoder::None, |low_level_channels| {
@@ -193,12 +193,12 @@ fn head(file: &File) -> Option<Head> {
         };
         let convs = (0..).take_while(|&i| conv(i).iter().any(|name| file.has(name))).count();
         Decoder::Plus(PlusDecoder {
-            low_level: LowLevel::TensorFlow,
+            low_level: LowLevel::InsideUnit,
             low_level_channels,
             channels: conv(0).iter().find_map(|name| file.out_channels(name)).unwrap_or(256),
             kind: kind(convs == 0 || file.has(&conv(0)[0])),
             dropouts: vec![0.0; convs],
-            low_level_first: false,
+            ..PlusDecoder::default()
         })
     });
     Some(Head::new(classes, aspp, decoder, true))

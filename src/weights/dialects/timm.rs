@@ -1,8 +1,9 @@
 //! timm's ImageNet backbones with timm's own names. Its ResNets have torchvision's names.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, ParameterPart, Tensors};
+use super::{Dialect, Tensors};
 use crate::error::{Result, error};
+use crate::graph::Part;
 use crate::models::mobilenet_v3::{self, MobileNetV3};
 use crate::models::xception::{Shortcut, Xception};
 use crate::models::{Backbone, Config, Eps, Preprocessing};
@@ -49,13 +50,13 @@ impl Dialect for Timm {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let inner = path.strip_prefix("backbone.")?;
         let layer = match &config.backbone {
             Backbone::Xception(net) => xception(net, inner),
             Backbone::MobileNetV2(_) => mobilenet_v2(inner),
             Backbone::MobileNetV3(_) => mobilenet_v3(inner),
-            Backbone::ResNet(_) => None,
+            _ => None,
         };
         layer.map(|layer| torch::name(layer, part))
     }
@@ -83,8 +84,7 @@ fn infer_mobilenet(tensors: &Tensors) -> Result<Backbone> {
     match std::array::from_fn(|i| tensors.count(&format!("blocks.{i}."))) {
         MOBILENET_V2 => {
             let kernel = |path: &str| {
-                mobilenet_v2(path)
-                    .map_or(String::new(), |layer| torch::name(layer, ParameterPart::Kernel))
+                mobilenet_v2(path).map_or(String::new(), |layer| torch::name(layer, Part::Kernel))
             };
             let project = |block: usize| kernel(&format!("block{block}.project"));
             let mut net = torch::infer_mobilenet_v2(

@@ -1,11 +1,12 @@
 //! Names that PyTorch code bases share: torchvision's backbones, and the ASPP module that other
 //! code bases copied from it.
 
-use super::{ParameterPart, Tensors};
+use super::Tensors;
 use crate::error::{Result, error};
+use crate::graph::Part;
 use crate::models::mobilenet_v2::MobileNetV2;
 use crate::models::resnet::ResNet;
-use crate::models::{Aspp, Backbone, ConvKind, Pooling};
+use crate::models::{Aspp, Backbone, ConvKind};
 
 /// Names of a layer's convolution and batch norm.
 pub(super) type Layer = (String, String);
@@ -16,14 +17,14 @@ pub(super) fn layer(prefix: &str, conv: &str, norm: &str) -> Layer {
 }
 
 /// Returns the name of a parameter of a layer.
-pub(super) fn name((conv, norm): Layer, part: ParameterPart) -> String {
+pub(super) fn name((conv, norm): Layer, part: Part) -> String {
     match part {
-        ParameterPart::Kernel => conv + ".weight",
-        ParameterPart::Bias => conv + ".bias",
-        ParameterPart::Gamma => norm + ".weight",
-        ParameterPart::Beta => norm + ".bias",
-        ParameterPart::Mean => norm + ".running_mean",
-        ParameterPart::Variance => norm + ".running_var",
+        Part::Kernel => conv + ".weight",
+        Part::Bias => conv + ".bias",
+        Part::Gamma => norm + ".weight",
+        Part::Beta => norm + ".bias",
+        Part::RunningMean => norm + ".running_mean",
+        Part::RunningVar => norm + ".running_var",
     }
 }
 
@@ -37,8 +38,27 @@ pub(super) fn resnet_or_mobilenet_v2(
     match backbone {
         Backbone::ResNet(_) => resnet(prefix, path),
         Backbone::MobileNetV2(_) => mobilenet_v2(feature, path),
-        Backbone::MobileNetV3(_) | Backbone::Xception(_) => None,
+        _ => None,
     }
+}
+
+/// Infers a ResNet below `prefix`, or a MobileNetV2 with the modules named by `feature`. Returns it
+/// with the name of its first kernel, or `None` for another backbone.
+pub(super) fn infer_resnet_or_mobilenet_v2(
+    tensors: &Tensors,
+    prefix: &str,
+    feature: impl Fn(usize) -> String,
+) -> Result<Option<(Backbone, String)>> {
+    let first = feature(0);
+    if tensors.any(&format!("{first}.")) {
+        let net = infer_mobilenet_v2_features(tensors, feature)?;
+        return Ok(Some((Backbone::MobileNetV2(net), format!("{first}.0.weight"))));
+    }
+    if tensors.any(&format!("{prefix}layer1.0.")) {
+        let net = infer_resnet(tensors, prefix)?;
+        return Ok(Some((Backbone::ResNet(net), format!("{prefix}conv1.weight"))));
+    }
+    Ok(None)
 }
 
 /// Renames a layer of torchvision's ResNet. `path` is relative to the native backbone.
@@ -115,8 +135,7 @@ pub(super) fn infer_mobilenet_v2_features(
     feature: impl Fn(usize) -> String,
 ) -> Result<MobileNetV2> {
     let kernel = |path: &str| {
-        mobilenet_v2(&feature, path)
-            .map_or(String::new(), |layer| name(layer, ParameterPart::Kernel))
+        mobilenet_v2(&feature, path).map_or(String::new(), |layer| name(layer, Part::Kernel))
     };
     let project = |block: usize| kernel(&format!("block{block}.project"));
     infer_mobilenet_v2(tensors, &kernel("stem.conv1"), project, &kernel("last"))
@@ -152,10 +171,8 @@ pub(super) fn infer_aspp(tensors: &Tensors, prefix: &str, rates: [usize; 3], dro
         channels: tensors.dim(&format!("{prefix}project.0.weight"), 0).unwrap_or(256),
         rates: rates.to_vec(),
         kind: if separable { ConvKind::Separable } else { ConvKind::Plain },
-        pooling: Pooling::Global,
-        pool_first: false,
         dropout,
-        separable_after: false,
+        ..Aspp::default()
     }
 }
 

@@ -2,8 +2,9 @@
 //! classifier.
 
 use super::torch::{self, Layer, layer};
-use super::{Dialect, ParameterPart, Tensors};
+use super::{Dialect, Tensors};
 use crate::error::Result;
+use crate::graph::Part;
 use crate::models::mobilenet_v3::{self, MobileNetV3};
 use crate::models::{
     Aux, Backbone, Config, Decoder, DilationRule, Eps, Head, Norm, PaddingRule, Preprocessing,
@@ -58,7 +59,7 @@ impl Dialect for Torchvision {
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let layer = match path.split_once('.') {
             Some(("backbone", inner)) => match &config.backbone {
                 Backbone::ResNet(_) => torch::resnet("backbone.", inner),

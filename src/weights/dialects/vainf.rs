@@ -1,17 +1,13 @@
 //! VainF's DeepLabV3Plus-Pytorch: v3 and v3+ with ResNet or MobileNetV2.
 
 use super::torch::{self, layer};
-use super::{Dialect, ParameterPart, Tensors};
+use super::{Dialect, Tensors};
 use crate::error::{Result, error};
-use crate::models::{
-    Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm, PaddingRule,
-    PlusDecoder, Preprocessing,
-};
+use crate::graph::Part;
+use crate::models::{Backbone, Config, Decoder, Head, PaddingRule, PlusDecoder};
 
 /// The dialect of VainF.
 pub struct VainF;
-
-const MOBILENET_STEM: &str = "backbone.low_level_features.0.0.weight";
 
 /// Returns the name of a feature module. Features 0 to 3 are in a separate module.
 fn feature(number: usize) -> String {
@@ -33,15 +29,11 @@ impl Dialect for VainF {
     }
 
     fn infer(&self, tensors: &Tensors) -> Result<Config> {
-        let mobilenet = tensors.any("backbone.low_level_features.");
-        let backbone = if mobilenet {
-            Backbone::MobileNetV2(torch::infer_mobilenet_v2_features(tensors, feature)?)
-        } else if tensors.any("backbone.layer1.0.") {
-            Backbone::ResNet(torch::infer_resnet(tensors, "backbone.")?)
-        } else {
-            return Err(error!(Weights, "unsupported backbone of dialect `vainf`")
-                .advice("ResNet and MobileNetV2 are supported"));
-        };
+        let backbone = torch::infer_resnet_or_mobilenet_v2(tensors, "backbone.", feature)?;
+        let (backbone, stem) = backbone.ok_or_else(|| {
+            error!(Weights, "unsupported backbone of dialect `vainf`")
+                .advice("ResNet and MobileNetV2 are supported")
+        })?;
         let plus = tensors.any("classifier.aspp.");
         let aspp = torch::infer_aspp(
             tensors,
@@ -51,38 +43,31 @@ impl Dialect for VainF {
         );
         let classifier = if plus { "classifier.classifier.3" } else { "classifier.classifier.4" };
         let decoder = PlusDecoder {
-            low_level: LowLevel::Stage,
             low_level_channels: tensors.dim("classifier.project.0.weight", 0).unwrap_or(48),
             channels: aspp.channels,
-            kind: ConvKind::Plain,
             dropouts: vec![0.0],
             low_level_first: true,
+            ..PlusDecoder::default()
         };
-        let stem = if mobilenet { MOBILENET_STEM } else { "backbone.conv1.weight" };
         Ok(Config {
-            backbone,
             output_stride: 16,
-            dilation: DilationRule::AfterStride,
-            multi_grid: Vec::new(),
-            padding: if mobilenet {
+            padding: if matches!(backbone, Backbone::MobileNetV2(_)) {
                 PaddingRule::BeforeExpansion { stem: 0 }
             } else {
                 PaddingRule::Symmetric
             },
-            input_channels: tensors.dim(stem, 1).unwrap_or(3),
-            norm: Norm::Separate,
-            eps: Eps { backbone: 1e-5, head: 1e-5 },
+            input_channels: tensors.dim(&stem, 1).unwrap_or(3),
             head: Some(Head::new(
                 torch::classes(tensors, classifier),
                 aspp,
                 if plus { Decoder::Plus(decoder) } else { Decoder::Conv },
                 false,
             )),
-            preprocess: Preprocessing::IMAGENET,
+            ..Config::bare(backbone)
         })
     }
 
-    fn rename(&self, config: &Config, path: &str, part: ParameterPart) -> Option<String> {
+    fn rename(&self, config: &Config, path: &str, part: Part) -> Option<String> {
         let head = config.head.as_ref()?;
         let plus = matches!(head.decoder, Decoder::Plus(_));
         let layer = match path.split_once('.') {
@@ -103,5 +88,8 @@ impl Dialect for VainF {
             _ => None,
         };
         layer.map(|layer| torch::name(layer, part))
+    }
+    fn wrap_key(&self) -> Option<&'static str> {
+        Some("model_state")
     }
 }

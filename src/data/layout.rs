@@ -1,0 +1,157 @@
+//! The registry of data set layouts. A new one is a file with a [`Layout`], and one line in the list
+//! below.
+
+use super::pairing::Matched;
+use super::{ade20k, cityscapes, plain, voc};
+use crate::error::{Result, error};
+use crate::image::ClassTable;
+use std::fmt;
+use std::path::Path;
+
+/// All layouts, in the order of detection.
+static LAYOUTS: &[&dyn Layout] =
+    &[&voc::Voc, &cityscapes::Cityscapes, &ade20k::Ade20k, &plain::Directories, &plain::Annotated];
+
+/// How a data set arranges its files.
+pub(super) trait Layout: Sync {
+    /// Returns the name in reports, such as `voc`.
+    fn name(&self) -> &'static str;
+
+    /// Returns the title of the data set that has this layout, or of the layout.
+    fn title(&self) -> &'static str;
+
+    /// Returns the directories that identify the layout, for people.
+    fn directories(&self) -> &'static str;
+
+    /// Returns whether a directory has this layout. The first match is used.
+    fn detect(&self, root: &Path) -> Result<bool>;
+
+    /// Returns the splits that have images and masks, by name.
+    fn splits(&self, root: &Path) -> Result<Vec<String>>;
+
+    /// Returns whether a data set without splits is valid, and what its error calls the files if a
+    /// split is requested.
+    fn undivided(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Matches the images and masks of a split; `None` if the data set has no splits.
+    fn matched(&self, root: &Path, split: Option<&str>) -> Result<Matched>;
+
+    /// Returns the classes of a data set without a `classes.txt`.
+    fn classes(&self, _root: &Path) -> Result<Option<ClassTable>> {
+        Ok(None)
+    }
+}
+
+/// Directory layout of a data set.
+#[derive(Clone, Copy)]
+pub struct DatasetLayout(&'static dyn Layout);
+
+impl DatasetLayout {
+    /// Returns all layouts, in the order of detection.
+    pub fn all() -> impl Iterator<Item = Self> {
+        LAYOUTS.iter().map(|&layout| Self(layout))
+    }
+
+    /// Detects the layout of a directory.
+    ///
+    /// # Errors
+    /// Returns an error if it has none of the layouts, or if it cannot be listed.
+    pub fn of(root: impl AsRef<Path>) -> Result<Self> {
+        let root = root.as_ref();
+        if !root.is_dir() {
+            return Err(error!(Data, "is not a directory").file(root));
+        }
+        for layout in Self::all() {
+            if layout.0.detect(root)? {
+                return Ok(layout);
+            }
+        }
+        let known: Vec<&str> = Self::all().map(Self::directories).collect();
+        let (last, others) = known.split_last().expect("invariant: there are layouts");
+        Err(error!(Data, "unrecognized data set layout")
+            .file(root)
+            .advice(format!("expected {}, or {last}", others.join(", "))))
+    }
+
+    /// Returns the titles of all layouts, separated by commas.
+    pub fn titles() -> String {
+        Self::all().map(Self::title).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Returns the name in reports, such as `voc`.
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+
+    /// Returns the title of the data set that has this layout, or of the layout.
+    pub fn title(self) -> &'static str {
+        self.0.title()
+    }
+
+    /// Returns the directories that identify the layout, for people.
+    pub fn directories(self) -> &'static str {
+        self.0.directories()
+    }
+
+    pub(super) fn splits(self, root: &Path) -> Result<Vec<String>> {
+        self.0.splits(root)
+    }
+
+    /// Returns the name of the split to list: `requested`, or the default. `None` if the data set
+    /// has no splits.
+    pub(super) fn split(self, root: &Path, requested: Option<&str>) -> Result<Option<String>> {
+        let splits = self.splits(root)?;
+        match (self.0.undivided().filter(|_| splits.is_empty()), requested) {
+            (Some(_), None) => Ok(None),
+            (Some(files), Some(split)) => {
+                Err(error!(Data, "no split `{split}`: {files} are not divided").file(root))
+            }
+            (None, requested) => choose_split(root, requested, splits).map(Some),
+        }
+    }
+
+    pub(super) fn matched(self, root: &Path, split: Option<&str>) -> Result<Matched> {
+        self.0.matched(root, split)
+    }
+
+    /// Returns the classes: those of `classes.txt`, or else the standard ones.
+    pub(super) fn classes(self, root: &Path) -> Result<Option<ClassTable>> {
+        let file = root.join("classes.txt");
+        if file.exists() { ClassTable::read(file).map(Some) } else { self.0.classes(root) }
+    }
+}
+
+impl PartialEq for DatasetLayout {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for DatasetLayout {}
+
+impl fmt::Debug for DatasetLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+fn choose_split(root: &Path, requested: Option<&str>, splits: Vec<String>) -> Result<String> {
+    let default = match splits.as_slice() {
+        [only] => only,
+        _ => "val",
+    };
+    let requested = requested.unwrap_or(default);
+    let long_name = match requested {
+        "train" => "training",
+        "val" => "validation",
+        other => other,
+    };
+    let exists = |name: &&str| splits.iter().any(|split| split == name);
+    if let Some(split) = [requested, long_name].into_iter().find(exists) {
+        return Ok(split.to_string());
+    }
+    let list = if splits.is_empty() { "none".to_string() } else { splits.join(", ") };
+    Err(error!(Data, "no split `{requested}`; available splits: {list}").file(root))
+}
