@@ -15,6 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["eval", "live"],
     &["segmenter"],
     &["data"],
+    &["pipeline"],
     // Networks and their weights.
     &["weights"],
     &["models"],

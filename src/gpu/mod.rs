@@ -4,6 +4,8 @@
 mod adapter;
 mod buffers;
 mod device;
+mod fault;
+mod once_map;
 mod reflect;
 mod shader;
 mod submit;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Timeout after which a device counts as hung.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A pending submission, with buffers that are mapped when it completes.
 pub(crate) struct Mapping {

@@ -14,10 +14,10 @@ use crate::graph::Graph;
 use crate::image::{Fit, Image, LabelMap, SizeRule};
 use crate::models::Outputs;
 use crate::ops::Rows;
+use crate::pipeline::Cache;
 use crate::tensor::{Data, Shape, Tensor};
 use crate::tune::Tuning;
 use finish::{Results, Values};
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use web_time::Instant;
@@ -59,9 +59,6 @@ pub struct Segmentation {
     pub labels_time: Duration,
 }
 
-/// A bounded cache of prepared graphs, least recently used first.
-type Cache<K> = Mutex<VecDeque<(K, Arc<Runner>)>>;
-
 /// A model on a device, ready for images of any size.
 ///
 /// ```no_run
@@ -81,8 +78,8 @@ pub struct Segmenter {
     device: Mutex<Device>,
     tuning: Tuning,
     /// Networks by padded and scaled size.
-    networks: Cache<(Size, Size)>,
-    finishers: Cache<(Shape, Fit, Values)>,
+    networks: Cache<(Size, Size), Arc<Runner>>,
+    finishers: Cache<(Shape, Fit, Values), Arc<Runner>>,
     /// Maximum size of a strip of results in bytes; `None` for the device's default.
     strip_bytes: Option<usize>,
 }
@@ -112,8 +109,8 @@ impl Segmenter {
             return Err(error!(Weights, "the model is a backbone without a segmentation head")
                 .file(&model.path));
         }
-        let (device, networks, finishers) =
-            (Mutex::new(device), Mutex::default(), Mutex::default());
+        let device = Mutex::new(device);
+        let (networks, finishers) = (Cache::new(CACHE_SIZE), Cache::new(CACHE_SIZE));
         Ok(Self {
             model,
             choice,
@@ -131,8 +128,8 @@ impl Segmenter {
     /// CPU executor.
     #[must_use]
     pub fn with_tuning(self, tuning: impl Into<Tuning>) -> Self {
-        lock(&self.networks).clear();
-        lock(&self.finishers).clear();
+        self.networks.clear();
+        self.finishers.clear();
         Self { tuning: tuning.into(), ..self }
     }
 
@@ -203,8 +200,8 @@ impl Segmenter {
         match (block_on_device(self.compute(image, size, options, first)), &self.choice) {
             (Err(e), Some(choice)) if e.kind() == ErrorKind::DeviceLost => {
                 log::warn!("{e}; reopening the device");
-                lock(&self.networks).clear();
-                lock(&self.finishers).clear();
+                self.networks.clear();
+                self.finishers.clear();
                 *lock(&self.device) = Device::open(choice)?;
                 block_on_device(self.compute(image, size, options, on_strip))
             }
@@ -237,7 +234,7 @@ impl Segmenter {
         let network = match self.network(fit) {
             // Free what is cached for other sizes and retry.
             Err(e) if e.kind() == ErrorKind::OutOfMemory => {
-                lock(&self.finishers).clear();
+                self.finishers.clear();
                 self.network(fit)
             }
             result => result,
@@ -268,7 +265,7 @@ impl Segmenter {
                 // The network is done and can be freed if both do not fit.
                 Err(e) if e.kind() == ErrorKind::OutOfMemory => {
                     drop(network.take());
-                    lock(&self.networks).clear();
+                    self.networks.clear();
                     self.finisher(logits.shape(), fit, values, rows)
                 }
                 result => result,
@@ -311,9 +308,9 @@ impl Segmenter {
 
     /// Returns the network from image to scores for the given sizes.
     fn network(&self, fit: Fit) -> Result<Arc<Runner>> {
-        cached(&self.networks, (fit.padded, fit.scaled), || {
+        self.networks.get((fit.padded, fit.scaled), || {
             let outputs = Outputs { image: Some(fit.scaled), ..Outputs::default() };
-            self.prepare(self.model.graph(Shape::images(1, fit.padded, 3), &outputs)?)
+            self.prepare(self.model.graph(Shape::images(1, fit.padded, 3), &outputs)?).map(Arc::new)
         })
     }
 
@@ -322,12 +319,14 @@ impl Segmenter {
     /// the padding. Only a graph for all rows is cached.
     fn finisher(&self, logits: Shape, fit: Fit, values: Values, rows: Rows) -> Result<Arc<Runner>> {
         let align_corners = self.model.config.head.as_ref().is_some_and(|h| h.align_corners);
-        let prepare =
-            |rows| self.prepare_finisher(finish::graph(logits, fit, align_corners, values, rows)?);
+        let prepare = |rows| {
+            let graph = finish::graph(logits, fit, align_corners, values, rows)?;
+            self.prepare_finisher(graph).map(Arc::new)
+        };
         if rows.count == fit.source.height {
-            cached(&self.finishers, (logits, fit, values), || prepare(None))
+            self.finishers.get((logits, fit, values), || prepare(None))
         } else {
-            prepare(Some(rows)).map(Arc::new)
+            prepare(Some(rows))
         }
     }
 
@@ -342,33 +341,6 @@ impl Segmenter {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Returns the cached graph for `key`, or prepares and caches it.
-fn cached<K: PartialEq + Copy>(
-    cache: &Cache<K>,
-    key: K,
-    prepare: impl Fn() -> Result<Runner>,
-) -> Result<Arc<Runner>> {
-    let mut cache = lock(cache);
-    if let Some(at) = cache.iter().position(|(k, _)| *k == key) {
-        let entry = cache.remove(at).expect("invariant: the position exists");
-        cache.push_back(entry);
-    } else {
-        // Evict first, so that the memory of both is never needed at once.
-        while cache.len() >= CACHE_SIZE {
-            cache.pop_front();
-        }
-        let runner = match prepare() {
-            Err(e) if e.kind() == ErrorKind::OutOfMemory && !cache.is_empty() => {
-                cache.clear();
-                prepare()
-            }
-            result => result,
-        };
-        cache.push_back((key, Arc::new(runner?)));
-    }
-    Ok(cache.back().expect("invariant: just pushed").1.clone())
 }
 
 #[cfg(test)]
@@ -404,7 +376,7 @@ pub(crate) mod tests {
         segmenter.segment(&image, SizeRule::Native).unwrap();
         let segmentation = std::thread::scope(|scope| {
             // While this lock is held, the graph for the labels cannot be prepared.
-            let guard = lock(&segmenter.finishers);
+            let guard = segmenter.finishers.block();
             let thread = scope.spawn(|| segmenter.segment(&image, SizeRule::Native).unwrap());
             std::thread::sleep(BLOCKED);
             drop(guard);

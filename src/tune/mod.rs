@@ -236,6 +236,8 @@ fn measure(
     context: &KernelContext,
     kernels: &[Kernel],
 ) -> Result<(usize, Duration)> {
+    // Threads that prepare graphs at the same time must not measure at the same time.
+    let _guard = gpu.pause_measurements();
     let stage = Stage::new(gpu, op, context)?;
     let mut best: Option<(usize, Duration)> = None;
     for (index, kernel) in kernels.iter().enumerate() {
