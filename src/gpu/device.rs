@@ -3,10 +3,10 @@
 use super::adapter::{self, AdapterSummary, DeviceChoice};
 use super::fault::Fault;
 use super::once_map::OnceMap;
-use super::{buffers, shader};
+use super::shader;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::gpu::Reflection;
-use crate::graph::ParamRef;
+use crate::graph::{ParamRef, pack};
 use crate::ops::kernel::{Caps, ShaderVariant};
 use crate::ops::{Op, Packing, is_built_in};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -347,7 +347,7 @@ impl Gpu {
     }
 
     fn upload(&self, param: &ParamRef, packing: Packing) -> Result<wgpu::Buffer> {
-        let bytes = buffers::pack(param.tensor(), packing)?;
+        let bytes = pack(param.tensor(), packing)?;
         let buffer = self.buffer(
             "parameter",
             bytes.len() as u64,

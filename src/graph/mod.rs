@@ -7,6 +7,7 @@ mod autodiff;
 mod builder;
 mod embed;
 pub mod kernel;
+mod layout;
 mod op;
 mod param;
 mod rewrite;
@@ -14,6 +15,7 @@ mod verify;
 
 pub use autodiff::Backward;
 pub use builder::Scope;
+pub use layout::{Packed, pack, pack_f32, unpack, unpack_f32};
 pub use op::{Cost, Op, Packing, bytes};
 pub use param::{ParamRef, Weights};
 pub use rewrite::{Rewrite, rewrite};

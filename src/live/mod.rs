@@ -30,7 +30,7 @@ pub use crate::ops::{Background, Effect, Style};
 use crate::error::{Result, error};
 use crate::exec::{Device, Runner, Slices, Store};
 use crate::geometry::Size;
-use crate::gpu::pack_f32;
+use crate::graph::pack_f32;
 use crate::image::{ClassTable, Fit, Image, SizeRule, cover};
 use crate::memory;
 use crate::ops::Packing;
@@ -38,7 +38,7 @@ use crate::segmenter::Model;
 use crate::tune::Tuning;
 use graphs::Buffers;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Default opacity of an overlay.
@@ -50,7 +50,7 @@ const EDGE: f32 = 2.5;
 ///
 /// It can be shared between threads. Calls take effect in the order in which they reach the device.
 pub struct Live {
-    store: Arc<Store>,
+    store: Store,
     buffers: Buffers,
     fit: Fit,
     table: ClassTable,
@@ -95,7 +95,6 @@ impl Live {
         let (graph, buffers) = graphs::segment(model, fit)?;
         let mut store = Store::new(device);
         buffers.add_to(&mut store)?;
-        let store = Arc::new(store);
         let segment = tuning.runner_in(&store, graph)?;
         let painter = |blurred| {
             tuning.runner_in(&store, graphs::paint(&buffers, fit, head.align_corners, blurred)?)

@@ -66,11 +66,9 @@ impl Values {
 
 /// Returns the maximum strip size in bytes.
 pub(super) fn strip_bytes(device: &Device, values: Values) -> usize {
-    let Device::Gpu(gpu) = device else { return HOST_STRIP };
+    let Some(limit) = device.max_buffer_bytes() else { return HOST_STRIP };
     let max = if values.probabilities { DEVICE_PROBABILITIES } else { DEVICE_STRIP };
-    usize::try_from(gpu.caps().max_binding.min(gpu.caps().max_buffer))
-        .unwrap_or(usize::MAX)
-        .min(max)
+    usize::try_from(limit).unwrap_or(usize::MAX).min(max)
 }
 
 /// Builds the graph from the scores to the labels and other values, in the order that

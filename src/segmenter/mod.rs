@@ -9,13 +9,14 @@ pub use model::Model;
 use crate::error::{ErrorKind, Result, error};
 use crate::exec::{Device, Runner};
 use crate::geometry::Size;
-use crate::gpu::{DeviceChoice, block_on_device};
+use crate::gpu::DeviceChoice;
 use crate::graph::Graph;
 use crate::image::{Fit, Image, LabelMap, SizeRule};
 use crate::models::Outputs;
 use crate::ops::Rows;
 use crate::pipeline::Cache;
 use crate::tensor::{Data, Shape, Tensor};
+use crate::thread::block_on;
 use crate::tune::Tuning;
 use finish::{Results, Values};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -197,13 +198,13 @@ impl Segmenter {
             Some(on_strip) => Some(&mut **on_strip),
             None => None,
         };
-        match (block_on_device(self.compute(image, size, options, first)), &self.choice) {
+        match (block_on(self.compute(image, size, options, first)), &self.choice) {
             (Err(e), Some(choice)) if e.kind() == ErrorKind::DeviceLost => {
                 log::warn!("{e}; reopening the device");
                 self.networks.clear();
                 self.finishers.clear();
                 *lock(&self.device) = Device::open(choice)?;
-                block_on_device(self.compute(image, size, options, on_strip))
+                block_on(self.compute(image, size, options, on_strip))
             }
             (result, _) => result,
         }

@@ -13,14 +13,13 @@ use super::param_groups::ParamGroup;
 use super::step_layout::{StepLayout, distinct_groups, group_inputs, norm_tables};
 use super::update;
 use crate::error::{Error, Result, error};
-use crate::exec::{Device, FirstKernel, NodeTime, Runner, Store};
+use crate::exec::{Device, FirstKernel, NodeTime, Runner, Store, first_not_finite};
 use crate::graph::{Graph, Weights};
 use crate::models::{Config, is_trained};
 use crate::ops::{Cost, GradientScale};
 use crate::tensor::{Data, Shape, Tensor};
 use batch_source::SliceSource;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Maximum number of images that an error lists.
 const MAX_NAMES: usize = 32;
@@ -51,7 +50,7 @@ pub struct StepOutcome {
 pub struct Trainer {
     config: Config,
     options: TrainOptions,
-    store: Arc<Store>,
+    store: Store,
     parameters: ParameterArena,
     norms: ParameterArena,
     /// Weights that no step uses (an auxiliary head without a loss).
@@ -87,10 +86,7 @@ impl Trainer {
         options: TrainOptions,
     ) -> Result<Self> {
         options.validate(config)?;
-        let limit = match device {
-            Device::Cpu => u64::MAX,
-            Device::Gpu(gpu) => gpu.caps().max_binding.min(gpu.caps().max_buffer),
-        };
+        let limit = device.max_buffer_bytes().unwrap_or(u64::MAX);
         let StepLayout { graph, parameters, norms, counts, single_value_norms, depthwise } =
             StepLayout::new(config, &options, limit)?;
 
@@ -110,7 +106,6 @@ impl Trainer {
                 store.add(&name, elements)?;
             }
         }
-        let store = Arc::new(store);
 
         let (groups, of_entry) = distinct_groups(&parameters, &options.groups, &depthwise);
         let scale = GradientScale {
@@ -192,7 +187,7 @@ impl Trainer {
     }
 
     /// Device of the training.
-    pub fn device(&self) -> &Device {
+    pub fn device(&self) -> Device {
         self.store.device()
     }
 
@@ -387,15 +382,8 @@ impl Trainer {
     }
 
     fn first_not_finite(&self, batch: &BatchRef, i: usize) -> Result<Option<String>> {
-        let mut store = Store::new(&Device::Cpu);
-        for name in self.store.names() {
-            let values = self.store.read(name)?;
-            store.add(name, values.len())?;
-            store.write(name, &values)?;
-        }
-        let runner =
-            Runner::with_store(&Arc::new(store), self.forward.graph().clone(), &mut FirstKernel)?;
-        runner.first_not_finite(&self.inputs(batch, &self.step_inputs(i)?))
+        let step_inputs = self.step_inputs(i)?;
+        first_not_finite(self.forward.graph(), &self.store, &self.inputs(batch, &step_inputs))
     }
 }
 
