@@ -1,6 +1,6 @@
 //! Execution of graphs: on a device by dispatches, or on the CPU by the operations' CPU functions.
 //!
-//! Both are a [`Backend`](backend::Backend). [`Device`], [`Store`], [`Runner`], [`Producer`] and
+//! Both implement the traits of `backend.rs`. [`Device`], [`Store`], [`Runner`], [`Producer`] and
 //! [`Value`] select between them; nothing else does.
 
 mod backend;

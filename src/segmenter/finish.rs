@@ -17,6 +17,8 @@ use crate::ops::{Rows, UpsampleArgmax, UpsampleSoftmax, Upsampling};
 use crate::tensor::{Shape, Tensor, TensorType};
 use std::time::Duration;
 
+/// Name of the graph input with the scores.
+pub(super) const LOGITS: &str = "logits";
 /// Name of the graph input with 1 for foreground classes and 0 for the rest.
 pub(super) const WEIGHTS: &str = "weights";
 
@@ -81,7 +83,7 @@ pub(super) fn graph(
     rows: Option<Rows>,
 ) -> Result<Graph> {
     let mut graph = Graph::new();
-    let input = graph.input("logits", TensorType::f32(logits));
+    let input = graph.input(LOGITS, TensorType::f32(logits));
     let upsampling = Upsampling { size: fit.source, align_corners, window: Some(fit.into()), rows };
     let op = UpsampleArgmax { upsampling, confidence: values.confidence };
     let softmax = UpsampleSoftmax { upsampling, weighted: false };

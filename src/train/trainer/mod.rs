@@ -13,11 +13,13 @@ use super::param_groups::ParamGroup;
 use super::step_layout::{StepLayout, distinct_groups, group_inputs, norm_tables};
 use super::update;
 use crate::error::{Error, Result, error};
-use crate::exec::{Device, FirstKernel, NodeTime, Runner, Store, first_not_finite};
-use crate::graph::{Graph, Weights};
+use crate::exec::{Device, NodeTime, Runner, first_not_finite};
+use crate::graph::Weights;
 use crate::models::{Config, is_trained};
 use crate::ops::{Cost, GradientScale};
+use crate::pipeline::Pipeline;
 use crate::tensor::{Data, Shape, Tensor};
+use crate::tune::TuningMode;
 use batch_source::SliceSource;
 use std::ops::Range;
 
@@ -50,7 +52,7 @@ pub struct StepOutcome {
 pub struct Trainer {
     config: Config,
     options: TrainOptions,
-    store: Store,
+    pipeline: Pipeline,
     parameters: ParameterArena,
     norms: ParameterArena,
     /// Weights that no step uses (an auxiliary head without a loss).
@@ -90,7 +92,7 @@ impl Trainer {
         let StepLayout { graph, parameters, norms, counts, single_value_norms, depthwise } =
             StepLayout::new(config, &options, limit)?;
 
-        let mut store = Store::new(device);
+        let mut pipeline = Pipeline::new(device, &TuningMode::Off.into());
         let mut vectors = vec!["parameters", "gradients"];
         vectors.extend(options.optimizer.states());
         if options.accumulate > 1 {
@@ -98,12 +100,12 @@ impl Trainer {
         }
         for vector in vectors {
             for (name, elements) in parameters.buffers(vector) {
-                store.add(&name, elements)?;
+                pipeline.add(&name, elements)?;
             }
         }
         for vector in ["running_mean", "running_variance", "batch_mean", "batch_variance"] {
             for (name, elements) in norms.buffers(vector) {
-                store.add(&name, elements)?;
+                pipeline.add(&name, elements)?;
             }
         }
 
@@ -113,9 +115,8 @@ impl Trainer {
             max_norm: options.max_norm.map(|max| max as f32),
         };
         let gradients = if options.accumulate > 1 { "sums" } else { "gradients" };
-        let runner = |graph: Graph| Runner::with_store(&store, graph, &mut FirstKernel);
-        let forward = runner(graph)?;
-        let update = runner(update::update(
+        let forward = pipeline.runner(graph)?;
+        let update = pipeline.runner(update::update(
             &parameters,
             &options.optimizer,
             scale,
@@ -123,11 +124,12 @@ impl Trainer {
             groups.len(),
         )?)?;
         let accumulate = (options.accumulate > 1)
-            .then(|| runner(update::accumulate(&parameters)?))
+            .then(|| pipeline.runner(update::accumulate(&parameters)?))
             .transpose()?;
         let count = norms.entries().len();
-        let statistics =
-            (!counts.is_empty()).then(|| runner(update::statistics(&norms, count)?)).transpose()?;
+        let statistics = (!counts.is_empty())
+            .then(|| pipeline.runner(update::statistics(&norms, count)?))
+            .transpose()?;
         let constants = Constants {
             class_weights: options.class_weights.as_ref().map(|w| vector(w.clone())),
             parameter_groups: group_inputs(&parameters, |i| of_entry[i]),
@@ -145,7 +147,7 @@ impl Trainer {
         let trainer = Self {
             config,
             options,
-            store,
+            pipeline,
             parameters,
             norms,
             others,
@@ -188,7 +190,7 @@ impl Trainer {
 
     /// Device of the training.
     pub fn device(&self) -> Device {
-        self.store.device()
+        self.pipeline.device()
     }
 
     /// Norms that use running statistics because a batch has a single value per channel.
@@ -383,7 +385,11 @@ impl Trainer {
 
     fn first_not_finite(&self, batch: &BatchRef, i: usize) -> Result<Option<String>> {
         let step_inputs = self.step_inputs(i)?;
-        first_not_finite(self.forward.graph(), &self.store, &self.inputs(batch, &step_inputs))
+        first_not_finite(
+            self.forward.graph(),
+            self.pipeline.store(),
+            &self.inputs(batch, &step_inputs),
+        )
     }
 }
 
