@@ -57,6 +57,7 @@ pub mod memory;
 pub mod models;
 pub mod ops;
 pub mod passes;
+mod pipeline;
 pub mod plan;
 mod random;
 pub mod report;

@@ -1,10 +1,31 @@
-//! Fallible thread creation: [`std::thread::spawn`] panics if the system cannot create a thread.
+//! Fallible thread creation ([`std::thread::spawn`] panics if the system cannot create a thread), and
+//! blocking a thread on a device.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, error};
 use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::thread::{Builder, JoinHandle};
 #[cfg(feature = "cli")]
 use std::thread::{Scope, ScopedJoinHandle};
+
+/// Runs a future that waits only for a device to completion.
+///
+/// # Errors
+/// Returns the error of the future. In browsers, where blocking is impossible, also returns an
+/// error if the future is not ready.
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    if cfg!(not(target_arch = "wasm32")) {
+        // The future is usually ready when first polled. But if several threads wait for a device,
+        // one of them may receive the notification for another, and forward it a moment later.
+        return pollster::block_on(future);
+    }
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(error!(Usage, "cannot block on a device in a browser")
+            .advice("use the asynchronous functions")),
+    }
+}
 
 /// Starts a thread. `purpose` completes "could not start a thread ...": "to read images".
 ///

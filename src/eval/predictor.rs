@@ -3,7 +3,7 @@
 use super::options::{PredictOptions, SlidingWindow};
 use super::views::{SumOutput, align_corners, network_graph, scaled_size, sum_graph};
 use crate::error::{ErrorKind, Result, error};
-use crate::exec::Runner;
+use crate::exec::{Producer, Runner};
 use crate::geometry::Size;
 use crate::graph::Graph;
 use crate::image::{Fit, Image, LabelMap};
@@ -11,9 +11,12 @@ use crate::memory::{self, Reservation};
 use crate::models::Outputs;
 use crate::ops::{UpsampleArgmax, Upsampling};
 use crate::passes;
+use crate::pipeline::{Cache, Inference};
 use crate::segmenter::Segmenter;
 use crate::tensor::{Data, Shape, Tensor, TensorType};
+use crate::thread::block_on;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use web_time::Instant;
 
@@ -32,26 +35,12 @@ pub struct Prediction {
     pub time: Duration,
 }
 
-/// The last prepared runner, with its key.
-type Cached<K, R> = Option<(K, R)>;
-
 /// Key of the runner that sums the views: their logits, the sizes of the image, and the output.
 type SumKey = (Vec<Shape>, Fit, SumOutput);
 
-/// Returns the contents of `slot`, after replacing them if they have a different key. Frees the old
-/// contents before creating new ones.
-fn cached<K: PartialEq, R>(
-    slot: &mut Cached<K, R>,
-    key: K,
-    create: impl FnOnce(&K) -> Result<R>,
-) -> Result<&R> {
-    if slot.as_ref().is_none_or(|(k, _)| *k != key) {
-        *slot = None;
-        let value = create(&key)?;
-        *slot = Some((key, value));
-    }
-    Ok(&slot.as_ref().expect("invariant: the slot was filled").1)
-}
+/// The graphs of the last image: networks of all scales by padded and scaled size, and the runner
+/// that sums the views.
+type Graphs = Inference<(Size, Size), SumKey>;
 
 /// Inference of a segmenter with [`PredictOptions`]. Probabilities are averaged on its device.
 ///
@@ -69,10 +58,9 @@ fn cached<K: PartialEq, R>(
 pub struct Predictor<'s> {
     segmenter: &'s Segmenter,
     options: PredictOptions,
-    /// Networks of all scales, by padded and scaled size.
-    networks: Cached<(Size, Size), Vec<Runner>>,
-    sum: Cached<SumKey, Runner>,
-    labels: Cached<(Shape, Size), Runner>,
+    graphs: Graphs,
+    /// The runner that chooses classes from the windows' probabilities.
+    labels: Cache<(Shape, Size), Arc<Runner>>,
     costs: HashMap<Size, u64>,
     on_window: OnWindow<'s>,
 }
@@ -96,9 +84,8 @@ impl<'s> Predictor<'s> {
         Ok(Self {
             segmenter,
             options,
-            networks: None,
-            sum: None,
-            labels: None,
+            graphs: Graphs::new(&segmenter.device(), segmenter.tuning(), 1),
+            labels: Cache::new(1),
             costs: HashMap::new(),
             on_window,
         })
@@ -155,50 +142,38 @@ impl<'s> Predictor<'s> {
     }
 
     /// Prepares the networks of all scales.
-    fn networks(&mut self, fit: Fit) -> Result<&[Runner]> {
-        let (segmenter, options) = (self.segmenter, &self.options);
-        let create = |_: &(Size, Size)| {
-            let graphs = options
-                .scales
-                .iter()
-                .map(|&s| network_graph(segmenter.model(), fit, s, options.flip));
-            graphs.map(|g| segmenter.prepare(g?)).collect::<Result<Vec<Runner>>>()
+    fn networks(&self, fit: Fit) -> Result<Arc<[Producer]>> {
+        let (model, options) = (self.segmenter.model(), &self.options);
+        let graphs = || {
+            let graph = |&scale| network_graph(model, fit, scale, options.flip);
+            options.scales.iter().map(graph).collect()
         };
         let key = (fit.padded, fit.scaled);
-        let result = cached(&mut self.networks, key, create).map(drop);
-        if result.is_err_and(|e| e.kind() == ErrorKind::OutOfMemory) {
-            // Free the runners of the previous image and try again.
-            (self.sum, self.labels) = (None, None);
+        match self.graphs.network(key, graphs) {
+            // Free the runner of the previous image and try again.
+            Err(e) if e.kind() == ErrorKind::OutOfMemory => {
+                self.labels.clear();
+                self.graphs.network(key, graphs)
+            }
+            result => result,
         }
-        cached(&mut self.networks, key, create).map(Vec::as_slice)
     }
 
     /// Runs all views of a scaled image, and sums them.
-    fn views(
-        &mut self,
-        fit: Fit,
-        pixels: Vec<u8>,
-        output: SumOutput,
-    ) -> Result<(Tensor, Duration)> {
-        let segmenter = self.segmenter;
+    fn views(&self, fit: Fit, pixels: Vec<u8>, output: SumOutput) -> Result<(Tensor, Duration)> {
         let networks = self.networks(fit)?;
         let image = Tensor::from_data(Shape::images(1, fit.scaled, 3), Data::U8(pixels))?;
-        let start = Instant::now();
-        let mut logits = Vec::new();
-        for network in networks {
-            logits.extend(network.run(&[("image", &image)])?);
-        }
-        let time = start.elapsed();
-
-        let shapes: Vec<Shape> = logits.iter().map(Tensor::shape).collect();
-        let sum = cached(&mut self.sum, (shapes, fit, output), |(shapes, ..)| {
-            prepare_sum(segmenter, shapes, fit, output)
+        let mut views = block_on(self.graphs.compute(networks, &image))?;
+        let shapes = views.shapes();
+        let align_corners = align_corners(self.segmenter.model());
+        let sum = views.finisher(Some((shapes.clone(), fit, output)), || {
+            passes::optimize(sum_graph(&shapes, fit, align_corners, output)?)
         })?;
-        let names: Vec<String> = (0..logits.len()).map(|i| i.to_string()).collect();
-        let inputs: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(&logits).collect();
+        let names: Vec<String> = (0..shapes.len()).map(|i| i.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let start = Instant::now();
-        let result = sum.run(&inputs)?.swap_remove(0);
-        Ok((result, time + start.elapsed()))
+        let result = block_on(views.finish(&sum, &names, &[]))?.swap_remove(0);
+        Ok((result, views.time() + start.elapsed()))
     }
 
     /// Averages the windows' probabilities at the size of the scaled image, and chooses the classes
@@ -269,10 +244,10 @@ impl<'s> Predictor<'s> {
     }
 
     /// The runner that chooses the classes at the size of the original image from probabilities.
-    fn labels_runner(&mut self, probabilities: Shape, size: Size) -> Result<&Runner> {
-        let segmenter = self.segmenter;
-        cached(&mut self.labels, (probabilities, size), |&(shape, size)| {
-            segmenter.prepare_finisher(labels_graph(shape, size)?)
+    fn labels_runner(&self, probabilities: Shape, size: Size) -> Result<Arc<Runner>> {
+        self.labels.get((probabilities, size), || {
+            let graph = labels_graph(probabilities, size)?;
+            self.graphs.pipeline().finisher(graph).map(Arc::new)
         })
     }
 
@@ -312,17 +287,6 @@ impl<'s> Predictor<'s> {
         self.costs.insert(size, cost);
         Ok(cost)
     }
-}
-
-/// Prepares the runner that sums the views, given their logits.
-fn prepare_sum(
-    segmenter: &Segmenter,
-    logits: &[Shape],
-    fit: Fit,
-    output: SumOutput,
-) -> Result<Runner> {
-    let graph = sum_graph(logits, fit, align_corners(segmenter.model()), output)?;
-    segmenter.prepare_finisher(passes::optimize(graph)?)
 }
 
 /// Number of elements in the sum of the windows' probabilities.
@@ -421,19 +385,19 @@ mod tests {
         // Three channels are one vec4 of 16 bytes.
         let side =
             ((gpu.caps().max_binding.min(gpu.caps().max_buffer) / 16) as f64).sqrt() as usize + 64;
-        // Runners on the CPU have no kernels.
-        let on_cpu = |runner: &Runner| runner.kernels().is_empty();
         let small = Shape::new(1, 4, 4, 3);
+        let predictor = Predictor::new(&segmenter, PredictOptions::default()).unwrap();
         for (side, exceeds) in [(side, true), (8, false)] {
             let fit = SizeRule::Native.fit(Size::square(side));
             for output in [SumOutput::Labels, SumOutput::Probabilities] {
-                let runner = prepare_sum(&segmenter, &[small, small], fit, output).unwrap();
-                assert_eq!(on_cpu(&runner), exceeds, "{output:?} at {side}");
+                let graph = sum_graph(&[small, small], fit, false, output).unwrap();
+                let graph = passes::optimize(graph).unwrap();
+                let runner = predictor.graphs.pipeline().finisher(graph).unwrap();
+                assert_eq!(runner.is_on_cpu(), exceeds, "{output:?} at {side}");
             }
-            let mut predictor = Predictor::new(&segmenter, PredictOptions::default()).unwrap();
             let runner =
                 predictor.labels_runner(Shape::new(1, side, side, 3), Size::square(4)).unwrap();
-            assert_eq!(on_cpu(runner), exceeds, "windows at {side}");
+            assert_eq!(runner.is_on_cpu(), exceeds, "windows at {side}");
         }
     }
 }

@@ -2,11 +2,10 @@
 //! would.
 
 use crate::error::{Error, Result, error};
-use crate::gpu::Gpu;
 use crate::graph::{Graph, ValueId};
 use crate::memory::{Available, Reservation, mib};
 use crate::ops::bytes;
-use crate::plan::{HostMemory, HostPlan, Plan};
+use crate::plan::{HostMemory, HostPlan};
 use crate::tensor::Shape;
 
 /// Reserves memory for a graph on the CPU.
@@ -19,33 +18,8 @@ pub(super) fn reserve(graph: &Graph, plan: &HostPlan) -> Result<Reservation> {
     Reservation::new(need.retained(), need.inputs).map_err(|room| out_of_memory(graph, &need, room))
 }
 
-/// Reserves memory for a graph on a device: device memory, and main memory for the transfers.
-///
-/// The free memory of a device is unknown until buffers are allocated. A software driver uses main
-/// memory.
-///
-/// # Errors
-/// Returns the same errors as [`reserve`].
-pub(super) fn reserve_for_device(gpu: &Gpu, graph: &Graph, plan: &Plan) -> Result<Reservation> {
-    let size = |values: &mut dyn Iterator<Item = ValueId>| {
-        bytes(&values.map(|v| graph.ty(v)).collect::<Vec<_>>())
-    };
-    let inputs =
-        size(&mut graph.inputs().map(|(_, v)| v).filter(|&v| graph.value(v).resident.is_none()));
-    let outputs = size(&mut graph.outputs().iter().map(|&(_, v)| v));
-    // Inputs are copied into device layout, and once more by the driver; outputs are read from a
-    // mapped buffer.
-    let host = inputs.saturating_mul(3).saturating_add(outputs.saturating_mul(2));
-    let need = HostMemory { values: plan.activation_bytes(), outputs: 0, inputs: host, scratch: 0 };
-    let reserved = if gpu.caps().software {
-        Reservation::new(need.values, host)
-    } else {
-        Reservation::new(0, host).and_then(|_| Reservation::on_device(need.values))
-    };
-    reserved.map_err(|room| out_of_memory(graph, &need, room))
-}
-
-fn out_of_memory(graph: &Graph, need: &HostMemory, room: Available) -> Error {
+/// The error for a graph that needs more than `room`.
+pub(super) fn out_of_memory(graph: &Graph, need: &HostMemory, room: Available) -> Error {
     // Scratch memory of operations hardly depends on the image size.
     let (fixed, grows) = (need.scratch, need.total().saturating_sub(need.scratch));
     let fraction = match room.bytes.checked_sub(fixed) {

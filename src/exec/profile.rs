@@ -1,6 +1,7 @@
 //! Timing of runs and of single nodes.
 
-use super::{Kind, Runner};
+use super::backend::Program;
+use super::runner::{AnyProgram, Runner, with_program};
 use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::Cost;
@@ -82,34 +83,24 @@ impl Runner {
     /// Returns the same errors as [`Runner::run`].
     pub fn time_nodes(&self, inputs: &[(&str, &Tensor)], rounds: usize) -> Result<Vec<NodeTime>> {
         let inputs = self.ordered(inputs)?;
-        // For each node its kernel and its times.
-        let mut measured: Vec<(Option<String>, Vec<Duration>)> =
-            vec![(None, Vec::new()); self.graph.nodes().len()];
+        let mut times: Vec<Vec<Duration>> = vec![Vec::new(); self.graph.nodes().len()];
         for _ in 0..rounds.max(1) {
-            match &self.kind {
-                Kind::Cpu(runner) => {
-                    let record = |node: usize, time, _: &[Tensor]| {
-                        measured[node].1.push(time);
-                        Ok(())
-                    };
-                    runner.run(&inputs, record)?;
-                }
-                Kind::Gpu(runner) => {
-                    for (node, kernel, time) in runner.time_nodes(&inputs)? {
-                        measured[node].0.get_or_insert_with(|| kernel.to_owned());
-                        measured[node].1.push(time);
-                    }
-                }
+            let round = with_program!(&self.program, program => program.time_nodes(&inputs))?;
+            for (node, time) in round {
+                times[node].push(time);
             }
         }
-        let timed =
-            self.graph.nodes().iter().zip(measured).filter_map(|(node, (kernel, times))| {
-                let time = Times::new(times)?.median();
-                let (output, cost) = (self.graph.shape(node.outputs[0]), cost(&self.graph, node));
-                let (name, op, attributes) =
-                    (node.name.clone(), node.op.name(), node.op.attributes());
-                Some(NodeTime { name, op, attributes, kernel, output, time, cost })
-            });
+        let mut kernels: Vec<Option<String>> = vec![None; times.len()];
+        for (node, kernel) in with_program!(&self.program, program => program.kernels()) {
+            kernels[node] = Some(kernel.to_owned());
+        }
+        let nodes = self.graph.nodes().iter().zip(times).zip(kernels);
+        let timed = nodes.filter_map(|((node, times), kernel)| {
+            let time = Times::new(times)?.median();
+            let (output, cost) = (self.graph.shape(node.outputs[0]), cost(&self.graph, node));
+            let (name, op, attributes) = (node.name.clone(), node.op.name(), node.op.attributes());
+            Some(NodeTime { name, op, attributes, kernel, output, time, cost })
+        });
         Ok(timed.collect())
     }
 

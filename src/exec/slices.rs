@@ -4,8 +4,9 @@
 //! window until it is done, on a slow device by a large part of a second. With slices of a few
 //! milliseconds, each submitted when the previous one is done, drawing can run in between.
 
-use super::{Kind, Runner};
-use crate::error::{Result, error};
+use super::backend::Program;
+use super::runner::{AnyProgram, Runner, with_program};
+use crate::error::Result;
 use crate::tensor::Tensor;
 use std::ops::Range;
 use std::time::Duration;
@@ -47,43 +48,14 @@ impl Slices {
 }
 
 impl Runner {
-    /// Runs once without returning outputs: results are the values in a store. On a device this
-    /// does not wait; later work on the same device runs after it. On the CPU the run is complete
-    /// when this returns.
-    ///
-    /// # Errors
-    /// Returns the same errors as [`Runner::run`]. Later failures on a device are returned by the
-    /// next call.
-    pub fn enqueue(&self, inputs: &[(&str, &Tensor)]) -> Result<()> {
-        let ordered = self.ordered(inputs)?;
-        match &self.kind {
-            Kind::Cpu(runner) => runner.run(&ordered, |_, _, _| Ok(())).map(drop),
-            Kind::Gpu(runner) => runner.enqueue(&ordered),
-        }
-    }
-
     /// Partitions a run into slices of about `budget` each, by running twice node by node: once to
     /// warm up the driver, and once to measure. On the CPU there is one slice.
     ///
     /// # Errors
     /// Returns the same errors as [`Runner::run`].
     pub fn slices(&self, inputs: &[(&str, &Tensor)], budget: Duration) -> Result<Slices> {
-        let ordered = self.ordered(inputs)?;
-        let times = match &self.kind {
-            Kind::Cpu(runner) => {
-                let mut sum = Duration::ZERO;
-                runner.run(&ordered, |_, time, _| {
-                    sum += time;
-                    Ok(())
-                })?;
-                vec![sum]
-            }
-            Kind::Gpu(runner) => {
-                let nodes: Vec<Range<usize>> = (0..runner.node_count()).map(|i| i..i + 1).collect();
-                runner.run_pieces(&ordered, &nodes)?;
-                runner.run_pieces(&ordered, &nodes)?
-            }
-        };
+        let inputs = self.ordered(inputs)?;
+        let times = with_program!(&self.program, program => program.time_pieces(&inputs))?;
         Ok(Slices::cut(&times, budget))
     }
 
@@ -94,16 +66,8 @@ impl Runner {
     /// Returns the same errors as [`Runner::run`], and an error if the slices belong to another
     /// runner.
     pub fn run_in_slices(&self, inputs: &[(&str, &Tensor)], slices: &Slices) -> Result<()> {
-        let ordered = self.ordered(inputs)?;
-        match &self.kind {
-            Kind::Cpu(runner) => runner.run(&ordered, |_, _, _| Ok(())).map(drop),
-            Kind::Gpu(runner) => {
-                if slices.pieces.last().map(|p| p.end) != Some(runner.node_count()) {
-                    return Err(error!(Usage, "the slices belong to another graph"));
-                }
-                runner.run_pieces(&ordered, &slices.pieces).map(drop)
-            }
-        }
+        let inputs = self.ordered(inputs)?;
+        with_program!(&self.program, program => program.run_pieces(&inputs, &slices.pieces))
     }
 }
 

@@ -1,17 +1,22 @@
 //! An open device with its caches: pipelines by variant, parameters by identity.
 
 use super::adapter::{self, AdapterSummary, DeviceChoice};
-use super::submit::TIMEOUT;
-use super::{buffers, shader};
+use super::fault::Fault;
+use super::once_map::OnceMap;
+use super::shader;
 use crate::error::{Error, ErrorKind, Result, error};
 use crate::gpu::Reflection;
-use crate::graph::ParamRef;
+use crate::graph::{ParamRef, pack};
 use crate::ops::kernel::{Caps, ShaderVariant};
 use crate::ops::{Op, Packing, is_built_in};
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use web_time::Instant;
+
+/// How long an error waits for pending work that may report the loss of the device.
+const LOSS_POLL: Duration = Duration::from_secs(5);
+/// How long an error waits for a callback that another thread has received.
+const LOSS_CALLBACK: Duration = Duration::from_millis(100);
 
 /// Whether a shader is compiled with runtime checks that keep its indices in bounds and its loops
 /// finite.
@@ -46,12 +51,13 @@ pub struct Gpu {
     pub(crate) queue: wgpu::Queue,
     adapter: wgpu::Adapter,
     summary: AdapterSummary,
-    pipelines: Mutex<HashMap<(ShaderVariant, Checks), Arc<Pipeline>>>,
-    params: Mutex<HashMap<(u64, Packing), (ParamRef, wgpu::Buffer)>>,
+    pipelines: OnceMap<(ShaderVariant, Checks), Arc<Pipeline>>,
+    params: OnceMap<(u64, Packing), (ParamRef, wgpu::Buffer)>,
     /// Locked while work is submitted.
     submitting: Mutex<()>,
-    /// Why the device was lost, or the first uncaptured error.
-    fault: Arc<Mutex<Option<(ErrorKind, String)>>>,
+    /// Locked during a measurement.
+    measuring: Mutex<()>,
+    fault: Arc<Fault>,
 }
 
 impl Gpu {
@@ -131,6 +137,11 @@ impl Gpu {
         self.submitting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Blocks other measurements until the guard is dropped, which would change the measured times.
+    pub(crate) fn pause_measurements(&self) -> MutexGuard<'_, ()> {
+        self.measuring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn from_adapter(index: usize, adapter: &wgpu::Adapter) -> Result<Self> {
         let summary = adapter::summary(index, adapter);
         let wanted =
@@ -147,13 +158,9 @@ impl Gpu {
                 .source(e)
                 .at(format!("adapter {}", summary.name))
         })?;
-        let fault = Arc::new(Mutex::new(None));
+        let fault = Arc::new(Fault::default());
         let lost = fault.clone();
-        device.set_device_lost_callback(move |_, text| {
-            // On a lost device everything fails, so the loss replaces any earlier error.
-            *lost.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((ErrorKind::DeviceLost, text));
-        });
+        device.set_device_lost_callback(move |_, text| lost.report_loss(text));
         let uncaught = fault.clone();
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
             let kind = if matches!(e, wgpu::Error::OutOfMemory { .. }) {
@@ -161,19 +168,17 @@ impl Gpu {
             } else {
                 ErrorKind::Device
             };
-            uncaught
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get_or_insert((kind, e.to_string()));
+            uncaught.report(kind, e.to_string());
         }));
         Ok(Self {
             device,
             queue,
             adapter: adapter.clone(),
             summary,
-            pipelines: Mutex::default(),
-            params: Mutex::default(),
+            pipelines: OnceMap::default(),
+            params: OnceMap::default(),
             submitting: Mutex::default(),
+            measuring: Mutex::default(),
             fault,
         })
     }
@@ -193,9 +198,10 @@ impl Gpu {
     /// # Errors
     /// Returns an error if the device was lost or reported an uncaptured error.
     pub fn check(&self) -> Result<()> {
-        let Some(first) = self.fault() else { return Ok(()) };
-        let (kind, text) =
-            if first.0 == ErrorKind::DeviceLost { first } else { self.loss().unwrap_or(first) };
+        let examine = || {
+            self.is_lost();
+        };
+        let Some((kind, text)) = self.fault.cause(examine) else { return Ok(()) };
         let error = Error::new(kind, text).at(format!("device {}", self.summary.name));
         Err(match kind {
             ErrorKind::DeviceLost => {
@@ -208,33 +214,24 @@ impl Gpu {
         })
     }
 
-    fn fault(&self) -> Option<(ErrorKind, String)> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Returns the fault if the device is lost, after something failed. wgpu reports a loss only
-    /// once submitted work is polled, but operations fail earlier.
-    fn loss(&self) -> Option<(ErrorKind, String)> {
+    /// Returns whether the device is lost, after something failed. wgpu reports a loss only once
+    /// submitted work is polled, but operations fail earlier. Work that takes longer than
+    /// [`LOSS_POLL`] is not waited for: its own end reports a loss.
+    fn is_lost(&self) -> bool {
+        if self.fault.is_lost() {
+            return true;
+        }
+        let all = wgpu::PollType::Wait { submission_index: None, timeout: Some(LOSS_POLL) };
         // The result adds no information; in browsers polling does nothing.
-        drop(
-            self.device
-                .poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(TIMEOUT) }),
-        );
-        let lost = || self.fault().filter(|(kind, _)| *kind == ErrorKind::DeviceLost);
+        drop(self.device.poll(all));
         // Another thread's poll may have received the callback and not run it yet.
-        let retries = if cfg!(target_arch = "wasm32") { 0 } else { 20 };
-        lost().or_else(|| {
-            (0..retries).find_map(|_| {
-                std::thread::sleep(Duration::from_millis(5));
-                lost()
-            })
-        })
+        self.fault.wait_for_loss(LOSS_CALLBACK)
     }
 
     /// Returns the root cause of an error of the device: the loss of the device, or else the error
     /// itself.
     pub(crate) fn root_cause(&self, error: Error) -> Error {
-        if self.loss().is_some() { self.check().err().unwrap_or(error) } else { error }
+        if self.is_lost() { self.check().err().unwrap_or(error) } else { error }
     }
 
     /// Returns the pipeline of a variant with runtime checks, compiled on first use.
@@ -254,11 +251,10 @@ impl Gpu {
     ) -> Result<Arc<Pipeline>> {
         let checks = if variant.source.is_some() { Checks::On } else { checks };
         let key = (variant.clone(), checks);
-        if let Some(cached) =
-            self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
-        {
-            return Ok(cached.clone());
-        }
+        self.pipelines.get_or_create(key, |_| true, || self.new_pipeline(variant, checks))
+    }
+
+    fn new_pipeline(&self, variant: &ShaderVariant, checks: Checks) -> Result<Arc<Pipeline>> {
         let wgsl = shader::assemble(variant)?;
         let reflection = shader::reflect(variant, &wgsl)?;
         if reflection.group_size > self.caps().max_invocations
@@ -282,9 +278,7 @@ impl Gpu {
                 .source(e)
                 .at(format!("shader {variant}")));
         }
-        let pipeline = Arc::new(Pipeline { raw, reflection });
-        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pipeline.clone());
-        Ok(pipeline)
+        Ok(Arc::new(Pipeline { raw, reflection }))
     }
 
     fn compile(
@@ -345,20 +339,21 @@ impl Gpu {
     /// Returns the buffer of a parameter, uploaded on first use. Buffers of parameters that no
     /// graph uses any more are freed.
     pub fn param(&self, param: &ParamRef, packing: Packing) -> Result<wgpu::Buffer> {
-        let mut table = self.params.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, buffer)) = table.get(&(param.id(), packing)) {
-            return Ok(buffer.clone());
-        }
-        // One of the references is this table's.
-        table.retain(|_, (param, _)| param.strong_count() > 1);
-        let bytes = buffers::pack(param.tensor(), packing)?;
+        // One of the references is the table's.
+        let is_used = |(param, _): &(ParamRef, wgpu::Buffer)| param.strong_count() > 1;
+        let upload = || Ok((param.clone(), self.upload(param, packing)?));
+        let (_, buffer) = self.params.get_or_create((param.id(), packing), is_used, upload)?;
+        Ok(buffer)
+    }
+
+    fn upload(&self, param: &ParamRef, packing: Packing) -> Result<wgpu::Buffer> {
+        let bytes = pack(param.tensor(), packing)?;
         let buffer = self.buffer(
             "parameter",
             bytes.len() as u64,
             wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
         )?;
         self.queue.write_buffer(&buffer, 0, &bytes);
-        table.insert((param.id(), packing), (param.clone(), buffer.clone()));
         Ok(buffer)
     }
 

@@ -2,13 +2,12 @@
 
 use super::Gpu;
 use crate::error::{Error, ErrorKind, Result, error};
+use crate::thread::block_on;
 use futures_channel::oneshot;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Timeout after which a device counts as hung.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A pending submission, with buffers that are mapped when it completes.
 pub(crate) struct Mapping {
@@ -20,41 +19,33 @@ pub(crate) fn readback_error() -> Error {
     Error::new(ErrorKind::Device, "could not read back from the device")
 }
 
-/// Runs a future that waits only for the device to completion.
-///
-/// # Errors
-/// Returns the error of the future. In browsers, where blocking is impossible, also returns an
-/// error if the future is not ready.
-pub(crate) fn block_on_device<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    if cfg!(not(target_arch = "wasm32")) {
-        // The future is usually ready when first polled. But if several threads wait for a device,
-        // one of them may receive the notification for another, and forward it a moment later.
-        return pollster::block_on(future);
-    }
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(error!(Usage, "cannot block on a device in a browser")
-            .advice("use the asynchronous functions")),
-    }
-}
-
 impl Gpu {
     /// Reads back bytes of a buffer, and waits for them.
     ///
     /// # Errors
     /// Returns an error if the device fails, and always in browsers, which cannot block.
     pub(crate) fn read(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
-        let staging = self.buffer(
-            "readback",
-            bytes,
-            wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        )?;
-        let mut encoder = self
-            .device
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
-        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
-        let mapping = self.submit_and_map(encoder, [(&staging, bytes)]);
-        block_on_device(self.mapped(mapping))?;
+        block_on(self.read_async(buffer, offset, bytes))
+    }
+
+    /// Reads back bytes of a buffer. Natively the first poll blocks until the device is done.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    pub(crate) async fn read_async(
+        &self,
+        buffer: &wgpu::Buffer,
+        offset: u64,
+        bytes: u64,
+    ) -> Result<Vec<u8>> {
+        let staging = self.readback("readback", bytes)?;
+        let mapping = {
+            let descriptor = wgpu::CommandEncoderDescriptor { label: Some("readback") };
+            let mut encoder = self.device.create_command_encoder(&descriptor);
+            encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+            self.submit_and_map(encoder, [(&staging, bytes)])
+        };
+        self.mapped(mapping).await?;
         let view = staging
             .get_mapped_range(0..bytes)
             .map_err(|e| self.root_cause(readback_error().source(e)))?;
@@ -92,6 +83,23 @@ impl Gpu {
             result.map_err(|e| self.root_cause(readback_error().source(e)))?;
         }
         Ok(())
+    }
+
+    /// Waits until the submission, the last one so far, is done. Natively the first poll blocks.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    pub(crate) async fn finished(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        if cfg!(not(target_arch = "wasm32")) {
+            return self.wait(submission);
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.queue.on_submitted_work_done(move || {
+            // A closed receiver means that the caller has abandoned the run.
+            let _ = sender.send(());
+        });
+        receiver.await.map_err(|e| self.root_cause(readback_error().source(e)))?;
+        self.check()
     }
 
     /// Waits until the submission is done.

@@ -1,8 +1,7 @@
 //! The graphs of a live segmentation, built from ordinary operations. They share the buffers of a
-//! [`Store`], by the names in [`Buffers`].
+//! [`Pipeline`], by the names in [`Buffers`].
 
 use crate::error::Result;
-use crate::exec::Store;
 use crate::geometry::Size;
 use crate::graph::{Graph, Resident, ValueId};
 use crate::image::Fit;
@@ -12,6 +11,7 @@ use crate::ops::{
     AvgPool, ClassCounts, Packing, Padding, Paint, PreprocessFrame, Style, TemporalMean,
 };
 use crate::passes;
+use crate::pipeline::Pipeline;
 use crate::segmenter::Model;
 use crate::tensor::{Shape, TensorType};
 
@@ -73,10 +73,10 @@ impl Buffers {
         ]
     }
 
-    /// Allocates all buffers in a store.
-    pub(super) fn add_to(&self, store: &mut Store) -> Result<()> {
+    /// Allocates all buffers.
+    pub(super) fn add_to(&self, pipeline: &mut Pipeline) -> Result<()> {
         for (name, ty) in self.all() {
-            store.add(name, (TensorLayout::bytes(ty, Packing::Channels) / 4) as usize)?;
+            pipeline.add(name, (TensorLayout::bytes(ty, Packing::Channels) / 4) as usize)?;
         }
         Ok(())
     }

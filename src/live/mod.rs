@@ -30,15 +30,16 @@ pub use crate::ops::{Background, Effect, Style};
 use crate::error::{Result, error};
 use crate::exec::{Device, Runner, Slices, Store};
 use crate::geometry::Size;
-use crate::gpu::pack_f32;
+use crate::graph::pack_f32;
 use crate::image::{ClassTable, Fit, Image, SizeRule, cover};
 use crate::memory;
 use crate::ops::Packing;
+use crate::pipeline::Pipeline;
 use crate::segmenter::Model;
 use crate::tune::Tuning;
 use graphs::Buffers;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Default opacity of an overlay.
@@ -50,7 +51,7 @@ const EDGE: f32 = 2.5;
 ///
 /// It can be shared between threads. Calls take effect in the order in which they reach the device.
 pub struct Live {
-    store: Arc<Store>,
+    pipeline: Pipeline,
     buffers: Buffers,
     fit: Fit,
     table: ClassTable,
@@ -93,18 +94,16 @@ impl Live {
         }
         let fit = size.fit(source);
         let (graph, buffers) = graphs::segment(model, fit)?;
-        let mut store = Store::new(device);
-        buffers.add_to(&mut store)?;
-        let store = Arc::new(store);
-        let segment = tuning.runner_in(&store, graph)?;
-        let painter = |blurred| {
-            tuning.runner_in(&store, graphs::paint(&buffers, fit, head.align_corners, blurred)?)
-        };
+        let mut pipeline = Pipeline::new(device, tuning);
+        buffers.add_to(&mut pipeline)?;
+        let segment = pipeline.runner(graph)?;
+        let painter =
+            |blurred| pipeline.runner(graphs::paint(&buffers, fit, head.align_corners, blurred)?);
         let painters = [painter(false)?, painter(true)?];
         let (blurred, smoothing) =
             (AtomicBool::new(false), Mutex::new(Smoothing { weight: 0.0, is_first: true }));
         let live = Self {
-            store,
+            pipeline,
             buffers,
             fit,
             table: model.class_table(),
@@ -140,7 +139,7 @@ impl Live {
     /// Returns the store with all shared buffers: `painted` is the painted frame as packed pixels,
     /// and `counts` the number of pixels of each class on the grid of the scores, both u32.
     pub fn store(&self) -> &Store {
-        &self.store
+        self.pipeline.store()
     }
 
     /// Returns the prepared graph from the frame to the scores.
@@ -153,7 +152,7 @@ impl Live {
     /// # Errors
     /// Returns an error if the number of pixels does not match the frame size.
     pub fn set_frame(&self, pixels: &[u32]) -> Result<()> {
-        self.store.write_u32(self.buffers.frame.0, pixels)
+        self.store().write_u32(self.buffers.frame.0, pixels)
     }
 
     /// Sets the weight `a` of the previous frames' probabilities, from 0 (no smoothing) to below 1:
@@ -183,7 +182,7 @@ impl Live {
         let mut smoothing = self.smoothing();
         let is_first = std::mem::take(&mut smoothing.is_first);
         let weight = if is_first { 0.0 } else { smoothing.weight };
-        self.store.write(self.buffers.smoothing.0, &[weight, 0.0, 0.0, 0.0])
+        self.store().write(self.buffers.smoothing.0, &[weight, 0.0, 0.0, 0.0])
     }
 
     /// Runs the network on the latest frame. On a device it returns without waiting, and nothing is
@@ -239,7 +238,7 @@ impl Live {
             ));
         }
         self.blurred.store(style.effect == Effect::CutOut(Background::Frame), Ordering::Relaxed);
-        self.store.write_u32(self.buffers.style.0, style.tensor().u32())
+        self.store().write_u32(self.buffers.style.0, style.tensor().u32())
     }
 
     /// Sets the background image of cut-outs. It is scaled to cover the frame, and the excess is
@@ -251,7 +250,7 @@ impl Live {
         let rgb = cover(&image.rgb, image.size(), self.fit.source)?;
         let values = memory::collect(rgb.len(), rgb.iter().map(|&v| f32::from(v)))?;
         let (name, ty) = self.buffers.background;
-        self.store.write(name, &pack_f32(&values, ty.shape, Packing::Channels)?)
+        self.store().write(name, &pack_f32(&values, ty.shape, Packing::Channels)?)
     }
 
     /// Paints the latest frame with the latest scores. On a device it returns without waiting, and
@@ -269,7 +268,7 @@ impl Live {
     /// # Errors
     /// Returns an error if the device fails.
     pub fn painted(&self) -> Result<Image> {
-        let pixels = self.store.read_u32(self.buffers.painted.0)?;
+        let pixels = self.store().read_u32(self.buffers.painted.0)?;
         let bytes = pixels.iter().flat_map(|p| {
             let [r, g, b, _] = p.to_le_bytes();
             [r, g, b]
@@ -284,7 +283,7 @@ impl Live {
     /// # Errors
     /// Returns an error if the device fails.
     pub fn shares(&self) -> Result<Vec<f32>> {
-        let counts = self.store.read_u32(self.buffers.counts.0)?;
+        let counts = self.store().read_u32(self.buffers.counts.0)?;
         let sum = counts.iter().sum::<u32>().max(1) as f32;
         Ok(counts.into_iter().map(|n| n as f32 / sum).collect())
     }

@@ -17,6 +17,8 @@ use crate::ops::{Rows, UpsampleArgmax, UpsampleSoftmax, Upsampling};
 use crate::tensor::{Shape, Tensor, TensorType};
 use std::time::Duration;
 
+/// Name of the graph input with the scores.
+pub(super) const LOGITS: &str = "logits";
 /// Name of the graph input with 1 for foreground classes and 0 for the rest.
 pub(super) const WEIGHTS: &str = "weights";
 
@@ -66,11 +68,9 @@ impl Values {
 
 /// Returns the maximum strip size in bytes.
 pub(super) fn strip_bytes(device: &Device, values: Values) -> usize {
-    let Device::Gpu(gpu) = device else { return HOST_STRIP };
+    let Some(limit) = device.max_buffer_bytes() else { return HOST_STRIP };
     let max = if values.probabilities { DEVICE_PROBABILITIES } else { DEVICE_STRIP };
-    usize::try_from(gpu.caps().max_binding.min(gpu.caps().max_buffer))
-        .unwrap_or(usize::MAX)
-        .min(max)
+    usize::try_from(limit).unwrap_or(usize::MAX).min(max)
 }
 
 /// Builds the graph from the scores to the labels and other values, in the order that
@@ -83,7 +83,7 @@ pub(super) fn graph(
     rows: Option<Rows>,
 ) -> Result<Graph> {
     let mut graph = Graph::new();
-    let input = graph.input("logits", TensorType::f32(logits));
+    let input = graph.input(LOGITS, TensorType::f32(logits));
     let upsampling = Upsampling { size: fit.source, align_corners, window: Some(fit.into()), rows };
     let op = UpsampleArgmax { upsampling, confidence: values.confidence };
     let softmax = UpsampleSoftmax { upsampling, weighted: false };

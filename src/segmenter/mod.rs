@@ -9,15 +9,15 @@ pub use model::Model;
 use crate::error::{ErrorKind, Result, error};
 use crate::exec::{Device, Runner};
 use crate::geometry::Size;
-use crate::gpu::{DeviceChoice, block_on_device};
-use crate::graph::Graph;
+use crate::gpu::DeviceChoice;
 use crate::image::{Fit, Image, LabelMap, SizeRule};
 use crate::models::Outputs;
 use crate::ops::Rows;
+use crate::pipeline::{Computed, Inference};
 use crate::tensor::{Data, Shape, Tensor};
+use crate::thread::block_on;
 use crate::tune::Tuning;
 use finish::{Results, Values};
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use web_time::Instant;
@@ -59,9 +59,6 @@ pub struct Segmentation {
     pub labels_time: Duration,
 }
 
-/// A bounded cache of prepared graphs, least recently used first.
-type Cache<K> = Mutex<VecDeque<(K, Arc<Runner>)>>;
-
 /// A model on a device, ready for images of any size.
 ///
 /// ```no_run
@@ -78,14 +75,18 @@ pub struct Segmenter {
     model: Model,
     /// How to reopen a lost device; `None` if the caller opened it.
     choice: Option<DeviceChoice>,
-    device: Mutex<Device>,
     tuning: Tuning,
-    /// Networks by padded and scaled size.
-    networks: Cache<(Size, Size)>,
-    finishers: Cache<(Shape, Fit, Values)>,
+    /// The prepared graphs on the device; replaced if the device is lost.
+    graphs: Mutex<Arc<Graphs>>,
     /// Maximum size of a strip of results in bytes; `None` for the device's default.
     strip_bytes: Option<usize>,
 }
+
+/// Networks by padded and scaled size, and the graphs for all rows of an image.
+type Graphs = Inference<(Size, Size), (Shape, Fit, Values)>;
+
+/// The logits of one image.
+type Scores<'g> = Computed<'g, (Size, Size), (Shape, Fit, Values)>;
 
 /// Callback for strips of probabilities.
 type OnStrip<'a> = &'a mut (dyn FnMut(&Strip) -> Result<()> + Send);
@@ -112,17 +113,9 @@ impl Segmenter {
             return Err(error!(Weights, "the model is a backbone without a segmentation head")
                 .file(&model.path));
         }
-        let (device, networks, finishers) =
-            (Mutex::new(device), Mutex::default(), Mutex::default());
-        Ok(Self {
-            model,
-            choice,
-            device,
-            tuning: Tuning::default(),
-            networks,
-            finishers,
-            strip_bytes: None,
-        })
+        let tuning = Tuning::default();
+        let graphs = Mutex::new(Arc::new(Graphs::new(&device, &tuning, CACHE_SIZE)));
+        Ok(Self { model, choice, tuning, graphs, strip_bytes: None })
     }
 
     /// Sets how kernels are chosen: a [`TuningMode`](crate::tune::TuningMode), or a [`Tuning`] that also
@@ -130,10 +123,10 @@ impl Segmenter {
     /// otherwise those expected to be fastest. Cached networks are dropped. It has no effect on the
     /// CPU executor.
     #[must_use]
-    pub fn with_tuning(self, tuning: impl Into<Tuning>) -> Self {
-        lock(&self.networks).clear();
-        lock(&self.finishers).clear();
-        Self { tuning: tuning.into(), ..self }
+    pub fn with_tuning(mut self, tuning: impl Into<Tuning>) -> Self {
+        self.tuning = tuning.into();
+        self.graphs = Mutex::new(self.graphs_on(&self.device()));
+        self
     }
 
     /// Returns the model.
@@ -141,9 +134,14 @@ impl Segmenter {
         &self.model
     }
 
+    /// Returns how kernels are chosen.
+    pub(crate) fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
     /// Returns the current device.
     pub fn device(&self) -> Device {
-        self.device.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.graphs().pipeline().device()
     }
 
     /// Returns the input size that the model was made for; see [`Model::default_size`].
@@ -200,16 +198,24 @@ impl Segmenter {
             Some(on_strip) => Some(&mut **on_strip),
             None => None,
         };
-        match (block_on_device(self.compute(image, size, options, first)), &self.choice) {
+        let graphs = self.graphs();
+        match (block_on(self.compute(&graphs, image, size, options, first)), &self.choice) {
             (Err(e), Some(choice)) if e.kind() == ErrorKind::DeviceLost => {
                 log::warn!("{e}; reopening the device");
-                lock(&self.networks).clear();
-                lock(&self.finishers).clear();
-                *lock(&self.device) = Device::open(choice)?;
-                block_on_device(self.compute(image, size, options, on_strip))
+                let graphs = self.reopen(choice, &graphs)?;
+                block_on(self.compute(&graphs, image, size, options, on_strip))
             }
             (result, _) => result,
         }
+    }
+
+    /// Drops the graphs of a lost device and opens another one, unless another thread has done so.
+    fn reopen(&self, choice: &DeviceChoice, lost: &Arc<Graphs>) -> Result<Arc<Graphs>> {
+        let mut graphs = lock(&self.graphs);
+        if Arc::ptr_eq(&graphs, lost) {
+            *graphs = self.graphs_on(&Device::open(choice)?);
+        }
+        Ok(graphs.clone())
     }
 
     /// Like [`Segmenter::segment_with`], for browsers, where blocking on a device is impossible;
@@ -223,152 +229,90 @@ impl Segmenter {
         size: SizeRule,
         options: OutputOptions,
     ) -> Result<Segmentation> {
-        self.compute(image, size, &options, None).await
+        self.compute(&self.graphs(), image, size, &options, None).await
     }
 
     async fn compute(
         &self,
+        graphs: &Graphs,
         image: &Image,
         size: SizeRule,
         options: &OutputOptions,
         mut on_strip: Option<OnStrip<'_>>,
     ) -> Result<Segmentation> {
         let fit = size.fit(image.size());
-        let network = match self.network(fit) {
-            // Free what is cached for other sizes and retry.
-            Err(e) if e.kind() == ErrorKind::OutOfMemory => {
-                lock(&self.finishers).clear();
-                self.network(fit)
-            }
-            result => result,
-        }?;
+        let network = graphs.network((fit.padded, fit.scaled), || {
+            let outputs = Outputs { image: Some(fit.scaled), ..Outputs::default() };
+            Ok(vec![self.model.graph(Shape::images(1, fit.padded, 3), &outputs)?])
+        })?;
         let pixels = Data::U8(fit.scale(image)?.into_owned());
         let input = Tensor::from_data(Shape::images(1, fit.scaled, 3), pixels)?;
-        let started = Instant::now();
-        let logits = network.run_async(&[("image", &input)]).await?.swap_remove(0);
-        let network_time = started.elapsed();
+        let mut scores = graphs.compute(network, &input).await?;
         drop(input);
 
+        let logits = scores.shapes()[0];
         let values = Values::new(options, on_strip.is_some());
-        let weights = options
-            .foreground
-            .as_ref()
-            .map(|keep| finish::class_weights(keep, logits.shape().c))
-            .transpose()?;
-        let mut results = Results::new(fit.source, logits.shape().c, options)?;
+        let weights = options.foreground.as_ref().map(|keep| finish::class_weights(keep, logits.c));
+        let weights = weights.transpose()?;
+        let weights: Vec<_> = weights.iter().map(|weights| (finish::WEIGHTS, weights)).collect();
+        let mut results = Results::new(fit.source, logits.c, options)?;
         let height = fit.source.height;
-        let strip = self.strip_rows(logits.shape(), fit, values);
+        let strip = self.strip_rows(&graphs.pipeline().device(), logits, fit, values);
         let mut labels_time = Duration::ZERO;
-        let mut network = Some(network);
         for first in (0..height).step_by(strip) {
             let rows = Rows { first, count: strip.min(height - first) };
             // Prepared before the clock starts, like the network. Otherwise a new size would look
             // slow.
-            let finisher = match self.finisher(logits.shape(), fit, values, rows) {
-                // The network is done and can be freed if both do not fit.
-                Err(e) if e.kind() == ErrorKind::OutOfMemory => {
-                    drop(network.take());
-                    lock(&self.networks).clear();
-                    self.finisher(logits.shape(), fit, values, rows)
-                }
-                result => result,
-            }?;
+            let finisher = self.finisher(&mut scores, fit, values, rows)?;
             let started = Instant::now();
-            let inputs = [
-                Some(("logits", &logits)),
-                weights.as_ref().map(|weights| (finish::WEIGHTS, weights)),
-            ];
-            let inputs: Vec<_> = inputs.into_iter().flatten().collect();
-            let outputs = finisher.run_async(&inputs).await?;
+            let outputs = scores.finish(&finisher, &[finish::LOGITS], &weights).await?;
             let probabilities = results.add(outputs, values)?;
             labels_time += started.elapsed();
             if let (Some(on_strip), Some(probabilities)) = (&mut on_strip, probabilities) {
                 on_strip(&Strip { first_row: first, probabilities: &probabilities })?;
             }
         }
-        results.finish(fit, network_time, labels_time)
-    }
-
-    /// Prepares a graph on the current device, with kernels chosen by the tuning.
-    pub(crate) fn prepare(&self, graph: Graph) -> Result<Runner> {
-        self.tuning.runner(&self.device(), graph)
-    }
-
-    /// Like [`Segmenter::prepare`], for graphs with outputs at the image's full size: those past
-    /// the device's limits run on the CPU.
-    pub(crate) fn prepare_finisher(&self, graph: Graph) -> Result<Runner> {
-        match self.prepare(graph.clone()) {
-            Err(e)
-                if !self.device().is_cpu()
-                    && matches!(e.kind(), ErrorKind::OutOfMemory | ErrorKind::Shader) =>
-            {
-                log::info!("{e}; computing the labels on the CPU");
-                Runner::new(&Device::Cpu, graph)
-            }
-            result => result,
-        }
-    }
-
-    /// Returns the network from image to scores for the given sizes.
-    fn network(&self, fit: Fit) -> Result<Arc<Runner>> {
-        cached(&self.networks, (fit.padded, fit.scaled), || {
-            let outputs = Outputs { image: Some(fit.scaled), ..Outputs::default() };
-            self.prepare(self.model.graph(Shape::images(1, fit.padded, 3), &outputs)?)
-        })
+        results.finish(fit, scores.time(), labels_time)
     }
 
     /// Returns the graph from the scores to some rows of labels and other outputs at the image's
     /// own size: one interpolation from the grid of the scores directly to source pixels, without
     /// the padding. Only a graph for all rows is cached.
-    fn finisher(&self, logits: Shape, fit: Fit, values: Values, rows: Rows) -> Result<Arc<Runner>> {
+    fn finisher(
+        &self,
+        scores: &mut Scores<'_>,
+        fit: Fit,
+        values: Values,
+        rows: Rows,
+    ) -> Result<Arc<Runner>> {
         let align_corners = self.model.config.head.as_ref().is_some_and(|h| h.align_corners);
-        let prepare =
-            |rows| self.prepare_finisher(finish::graph(logits, fit, align_corners, values, rows)?);
-        if rows.count == fit.source.height {
-            cached(&self.finishers, (logits, fit, values), || prepare(None))
-        } else {
-            prepare(Some(rows)).map(Arc::new)
-        }
+        let logits = scores.shapes()[0];
+        let is_whole = rows.count == fit.source.height;
+        let key = is_whole.then_some((logits, fit, values));
+        let rows = (!is_whole).then_some(rows);
+        scores.finisher(key, || finish::graph(logits, fit, align_corners, values, rows))
     }
 
     /// Returns the number of rows in a strip of results.
-    fn strip_rows(&self, logits: Shape, fit: Fit, values: Values) -> usize {
-        let device = self.device();
-        let max = self.strip_bytes.unwrap_or_else(|| finish::strip_bytes(&device, values));
-        let row = values.bytes(&device, logits.c).saturating_mul(fit.source.width);
+    fn strip_rows(&self, device: &Device, logits: Shape, fit: Fit, values: Values) -> usize {
+        let max = self.strip_bytes.unwrap_or_else(|| finish::strip_bytes(device, values));
+        let row = values.bytes(device, logits.c).saturating_mul(fit.source.width);
         (max / row.max(1)).clamp(1, fit.source.height)
+    }
+
+    /// Returns the prepared graphs, and those that are prepared on the same device later.
+    fn graphs(&self) -> Arc<Graphs> {
+        lock(&self.graphs).clone()
+    }
+
+    /// Returns a place for graphs on `device`, of which none is prepared.
+    fn graphs_on(&self, device: &Device) -> Arc<Graphs> {
+        Arc::new(Graphs::new(device, &self.tuning, CACHE_SIZE))
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Returns the cached graph for `key`, or prepares and caches it.
-fn cached<K: PartialEq + Copy>(
-    cache: &Cache<K>,
-    key: K,
-    prepare: impl Fn() -> Result<Runner>,
-) -> Result<Arc<Runner>> {
-    let mut cache = lock(cache);
-    if let Some(at) = cache.iter().position(|(k, _)| *k == key) {
-        let entry = cache.remove(at).expect("invariant: the position exists");
-        cache.push_back(entry);
-    } else {
-        // Evict first, so that the memory of both is never needed at once.
-        while cache.len() >= CACHE_SIZE {
-            cache.pop_front();
-        }
-        let runner = match prepare() {
-            Err(e) if e.kind() == ErrorKind::OutOfMemory && !cache.is_empty() => {
-                cache.clear();
-                prepare()
-            }
-            result => result,
-        };
-        cache.push_back((key, Arc::new(runner?)));
-    }
-    Ok(cache.back().expect("invariant: just pushed").1.clone())
 }
 
 #[cfg(test)]
@@ -409,7 +353,8 @@ pub(crate) mod tests {
         segmenter.segment(&image, SizeRule::Native).unwrap();
         let segmentation = std::thread::scope(|scope| {
             // While this lock is held, the graph for the labels cannot be prepared.
-            let guard = lock(&segmenter.finishers);
+            let graphs = segmenter.graphs();
+            let guard = graphs.finishers().block();
             let thread = scope.spawn(|| segmenter.segment(&image, SizeRule::Native).unwrap());
             std::thread::sleep(BLOCKED);
             drop(guard);

@@ -5,8 +5,7 @@
 //! can bind; no tensor straddles two segments.
 
 use crate::error::{Result, error};
-use crate::gpu::{pack_f32, unpack_f32};
-use crate::graph::{Resident, Role};
+use crate::graph::{Resident, Role, pack_f32, unpack_f32};
 use crate::ops::kernel::TensorLayout;
 use crate::ops::{Packing, flat};
 use crate::tensor::{Shape, Tensor, TensorType};

@@ -57,10 +57,7 @@ impl RunContext<'_> {
 
     /// Name of the device, for comparison of runs. The number of threads does not affect results.
     pub(super) fn device_name(&self) -> String {
-        match self.device {
-            Device::Cpu => "CPU".to_owned(),
-            device @ Device::Gpu(_) => device.to_string(),
-        }
+        if self.device.is_cpu() { "CPU".to_owned() } else { self.device.to_string() }
     }
 }
 

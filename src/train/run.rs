@@ -201,7 +201,7 @@ impl Run {
     /// Does not fail for a run that was started.
     pub fn estimate_memory(&self) -> Result<MemoryEstimate> {
         Trainer::estimate_memory(
-            self.trainer.device(),
+            &self.trainer.device(),
             self.trainer.config(),
             self.trainer.options(),
         )

@@ -62,7 +62,7 @@ impl fmt::Display for ValidationMemory {
 pub(super) fn segmenter(trainer: &Trainer, path: PathBuf) -> Result<Segmenter> {
     Segmenter::with_device(
         model(trainer.config().clone(), trainer.weights()?, path),
-        trainer.device(),
+        &trainer.device(),
     )
 }
 

@@ -26,7 +26,7 @@ pub use stage::{Candidate, Stage};
 pub use table::table_path;
 
 use crate::error::{Error, ErrorKind, Result, error};
-use crate::exec::{Device, FirstKernel, KernelSelector, Runner, Store};
+use crate::exec::{Device, FirstKernel, KernelSelector, Producer, Runner, Store};
 use crate::gpu::Gpu;
 use crate::graph::Graph;
 use crate::ops::Op;
@@ -102,19 +102,32 @@ impl Tuning {
     /// Returns the same errors as [`Runner::with_kernels`], and an error if no kernel of a node
     /// computes correct results.
     pub fn runner(&self, device: &Device, graph: Graph) -> Result<Runner> {
-        self.runner_in(&Arc::new(Store::new(device)), graph)
+        self.runner_in(&Store::new(device), graph)
     }
 
     /// Like [`Tuning::runner`], for a graph with values in a store.
     ///
     /// # Errors
     /// Returns the same errors as [`Tuning::runner`].
-    pub fn runner_in(&self, store: &Arc<Store>, graph: Graph) -> Result<Runner> {
-        match store.device() {
-            Device::Gpu(gpu) if self.mode != TuningMode::Off => {
-                Runner::with_store(store, graph, &mut Tuner::new(gpu.clone(), self.clone()))
+    pub fn runner_in(&self, store: &Store, graph: Graph) -> Result<Runner> {
+        Runner::with_store(store, graph, &mut *self.selector(&store.device()))
+    }
+
+    /// Like [`Tuning::runner_in`], for a graph whose outputs are inputs of other graphs.
+    ///
+    /// # Errors
+    /// Returns the same errors as [`Tuning::runner`].
+    pub fn producer_in(&self, store: &Store, graph: Graph) -> Result<Producer> {
+        Producer::new(store, graph, &mut *self.selector(&store.device()))
+    }
+
+    /// Returns what selects the kernels on a device. The CPU executor has none to select.
+    fn selector(&self, device: &Device) -> Box<dyn KernelSelector> {
+        match device.gpu() {
+            Some(gpu) if self.mode != TuningMode::Off => {
+                Box::new(Tuner::new(gpu.clone(), self.clone()))
             }
-            _ => Runner::with_store(store, graph, &mut FirstKernel),
+            _ => Box::new(FirstKernel),
         }
     }
 }
@@ -236,6 +249,8 @@ fn measure(
     context: &KernelContext,
     kernels: &[Kernel],
 ) -> Result<(usize, Duration)> {
+    // Threads that prepare graphs at the same time must not measure at the same time.
+    let _guard = gpu.pause_measurements();
     let stage = Stage::new(gpu, op, context)?;
     let mut best: Option<(usize, Duration)> = None;
     for (index, kernel) in kernels.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Pseudo-random, reproducible operands for measurements.
 
 use crate::error::Result;
-use crate::gpu::{pack, unpack};
+use crate::graph::{pack, unpack};
 use crate::ops::Packing;
 use crate::ops::kernel::TensorLayout;
 use crate::random::SplitMix64;
@@ -44,7 +44,7 @@ impl Random {
         };
         let tensor = Tensor::from_data(shape, data)
             .expect("invariant: the data has the length of the shape");
-        let bytes = pack(&tensor, packing)?;
+        let bytes = pack(&tensor, packing)?.to_vec();
         Ok((tensor, bytes))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::exec::Device;
-use crate::exec::record::{Recorder, replay};
+use crate::exec::gpu::record::{Recorder, replay};
 use crate::gpu::{Checks, Gpu};
 use crate::ops::kernel::{Dispatch, Operand};
 use crate::ops::product;
@@ -39,16 +39,10 @@ pub fn multiply_add(threads: usize, chains: u32) -> Dispatch {
 /// # Errors
 /// Returns an error if the device fails.
 pub fn multiply_add_rate(device: &Device) -> Result<f64> {
-    match device {
-        Device::Cpu => Ok(cpu_rate()),
-        Device::Gpu(gpu) => {
-            let rates = CHAINS
-                .iter()
-                .map(|&chains| device_rate(gpu, chains))
-                .collect::<Result<Vec<f64>>>()?;
-            Ok(rates.into_iter().fold(0.0, f64::max))
-        }
-    }
+    let Some(gpu) = device.gpu() else { return Ok(cpu_rate()) };
+    let rates =
+        CHAINS.iter().map(|&chains| device_rate(gpu, chains)).collect::<Result<Vec<f64>>>()?;
+    Ok(rates.into_iter().fold(0.0, f64::max))
 }
 
 fn device_rate(gpu: &Gpu, chains: u32) -> Result<f64> {

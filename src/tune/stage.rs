@@ -3,8 +3,9 @@
 use super::compare::differs;
 use super::random::{Random, buffer_bytes};
 use crate::error::Result;
-use crate::exec::record::{Recorded, Recorder, replay};
-use crate::gpu::{Buffer, Checks, Gpu, unpack};
+use crate::exec::gpu::record::{Recorded, Recorder, replay};
+use crate::gpu::{Buffer, Checks, Gpu};
+use crate::graph::unpack;
 use crate::ops::Op;
 use crate::ops::kernel::{Kernel, KernelContext, Operand, TensorLayout};
 use crate::tensor::Tensor;

@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args, model: &Model, device: &Device, shape: Shape) -> 
         first_ms: ms(first),
         images_per_second: shape.n as f64 / warm.median().as_secs_f64(),
         gflops: 2.0 * cost.multi_adds as f64 / warm.median().as_secs_f64() / 1e9,
-        need: Trainer::estimate_memory(trainer.device(), &model.config, trainer.options())?,
+        need: Trainer::estimate_memory(&trainer.device(), &model.config, trainer.options())?,
         update_ms: if nodes.is_empty() { 0.0 } else { (ms(warm.median()) - of_nodes).max(0.0) },
         warm: Warm::new(&warm),
         operations: operations(&nodes),

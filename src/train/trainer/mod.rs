@@ -14,16 +14,17 @@ use super::param_groups::ParamGroup;
 use super::step::StepInputs;
 use super::step_layout::{STATISTICS, StepLayout, distinct_groups};
 use crate::error::{Error, Result, error};
-use crate::exec::{Device, FirstKernel, NodeTime, Runner, Store};
+use crate::exec::{Device, NodeTime, Runner, first_not_finite};
 use crate::graph::{InputId, OutputId, Weights};
 use crate::models::Config;
 use crate::ops::Cost;
+use crate::pipeline::Pipeline;
 use crate::tensor::{Data, Shape, Tensor};
+use crate::tune::TuningMode;
 use batch_source::SliceSource;
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::Arc;
-use updates::{AccumulationRunner, StatisticsRunner, UpdateRunner, named, prepare, vector};
+use updates::{AccumulationRunner, StatisticsRunner, UpdateRunner, named, vector};
 
 /// Maximum number of images that an error lists.
 const MAX_NAMES: usize = 32;
@@ -54,7 +55,7 @@ pub struct StepOutcome {
 pub struct Trainer {
     config: Config,
     options: TrainOptions,
-    store: Arc<Store>,
+    pipeline: Pipeline,
     parameters: ParameterArena,
     norms: ParameterArena,
     /// Weights that no step uses (an auxiliary head without a loss).
@@ -84,19 +85,17 @@ impl Trainer {
         options: TrainOptions,
     ) -> Result<Self> {
         options.validate(config)?;
-        let limit = match device {
-            Device::Cpu => u64::MAX,
-            Device::Gpu(gpu) => gpu.caps().max_binding.min(gpu.caps().max_buffer),
-        };
+        let limit = device.max_buffer_bytes().unwrap_or(u64::MAX);
         let layout = StepLayout::new(config, &options, limit)?;
-        let store = new_store(device, &layout, &options)?;
+        let pipeline = new_pipeline(device, &layout, &options)?;
         let (groups, group) = distinct_groups(&layout.parameters, &options.groups);
-        let update = UpdateRunner::new(&store, &layout.parameters, &options, &group, groups.len())?;
+        let update =
+            UpdateRunner::new(&pipeline, &layout.parameters, &options, &group, groups.len())?;
         let accumulate = (options.accumulate > 1)
-            .then(|| AccumulationRunner::new(&store, &layout.parameters))
+            .then(|| AccumulationRunner::new(&pipeline, &layout.parameters))
             .transpose()?;
         let statistics = (!layout.counts.is_empty())
-            .then(|| StatisticsRunner::new(&store, &layout, &options))
+            .then(|| StatisticsRunner::new(&pipeline, &layout, &options))
             .transpose()?;
         let StepLayout { graph, inputs, loss, parameters, norms, single_value_norms, .. } = layout;
         let statistic_names =
@@ -112,8 +111,8 @@ impl Trainer {
             config: config.clone(),
             class_weights: options.class_weights.clone().map(vector),
             options,
-            forward: prepare(&store, graph)?,
-            store,
+            forward: pipeline.runner(graph)?,
+            pipeline,
             parameters,
             norms,
             others,
@@ -155,8 +154,8 @@ impl Trainer {
     }
 
     /// Device of the training.
-    pub fn device(&self) -> &Device {
-        self.store.device()
+    pub fn device(&self) -> Device {
+        self.pipeline.device()
     }
 
     /// Norms that use running statistics because a batch has a single value per channel.
@@ -345,21 +344,19 @@ impl Trainer {
     }
 
     fn first_not_finite(&self, batch: &BatchRef, i: usize) -> Result<Option<String>> {
-        let mut store = Store::new(&Device::Cpu);
-        for name in self.store.names() {
-            let values = self.store.read(name)?;
-            store.add(name, values.len())?;
-            store.write(name, &values)?;
-        }
-        let runner =
-            Runner::with_store(&Arc::new(store), self.forward.graph().clone(), &mut FirstKernel)?;
-        runner.first_not_finite(&self.inputs(batch, &self.step_inputs(i)?))
+        let step_inputs = self.step_inputs(i)?;
+        first_not_finite(
+            self.forward.graph(),
+            self.pipeline.store(),
+            &self.inputs(batch, &step_inputs),
+        )
     }
 }
 
-/// Creates the store of a training with its vectors, zeroed.
-fn new_store(device: &Device, layout: &StepLayout, options: &TrainOptions) -> Result<Arc<Store>> {
-    let mut store = Store::new(device);
+/// Creates the pipeline of a training with its vectors, zeroed. Its kernels are those expected to be
+/// fastest.
+fn new_pipeline(device: &Device, layout: &StepLayout, options: &TrainOptions) -> Result<Pipeline> {
+    let mut pipeline = Pipeline::new(device, &TuningMode::Off.into());
     let mut vectors = vec!["parameters", "gradients"];
     vectors.extend(options.optimizer.states());
     if options.accumulate > 1 {
@@ -369,7 +366,7 @@ fn new_store(device: &Device, layout: &StepLayout, options: &TrainOptions) -> Re
     let buffers = (vectors.into_iter().flat_map(|v| layout.parameters.buffers(v)))
         .chain(of_norms.flat_map(|v| layout.norms.buffers(v)));
     for (name, elements) in buffers {
-        store.add(&name, elements)?;
+        pipeline.add(&name, elements)?;
     }
-    Ok(Arc::new(store))
+    Ok(pipeline)
 }

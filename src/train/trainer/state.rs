@@ -88,20 +88,24 @@ impl Trainer {
             return Ok(Vec::new());
         }
         let buffers = STATISTICS.iter().flat_map(|s| self.norms.buffers(s.running));
-        buffers.map(|(name, _)| self.store.read(&name).map(|values| (name, values))).collect()
+        buffers
+            .map(|(name, _)| self.pipeline.store().read(&name).map(|values| (name, values)))
+            .collect()
     }
 
     /// Restores running statistics.
     pub(super) fn set_running_statistics(&self, statistics: &[(String, Vec<f32>)]) -> Result<()> {
         for (name, values) in statistics {
-            self.store.write(name, values)?;
+            self.pipeline.store().write(name, values)?;
         }
         Ok(())
     }
 
     fn read(&self, arena: &ParameterArena, vector: &str) -> Result<BTreeMap<String, Tensor>> {
-        let segments: Vec<Vec<f32>> =
-            arena.buffers(vector).map(|(name, _)| self.store.read(&name)).collect::<Result<_>>()?;
+        let segments: Vec<Vec<f32>> = arena
+            .buffers(vector)
+            .map(|(name, _)| self.pipeline.store().read(&name))
+            .collect::<Result<_>>()?;
         Ok(arena.unpack(&segments))
     }
 
@@ -113,7 +117,7 @@ impl Trainer {
     ) -> Result<()> {
         let segments = arena.pack(tensor)?;
         for ((name, _), values) in arena.buffers(vector).zip(segments) {
-            self.store.write(&name, &values)?;
+            self.pipeline.store().write(&name, &values)?;
         }
         Ok(())
     }

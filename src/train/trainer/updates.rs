@@ -2,20 +2,15 @@
 //! every step.
 
 use crate::error::Result;
-use crate::exec::{FirstKernel, Runner, Store};
+use crate::exec::Runner;
 use crate::graph::{Graph, InputId, OutputId};
 use crate::ops::GradientScale;
+use crate::pipeline::Pipeline;
 use crate::tensor::{Shape, Tensor};
 use crate::train::arena::ParameterArena;
 use crate::train::options::TrainOptions;
 use crate::train::step_layout::{StepLayout, group_inputs, norm_tables};
 use crate::train::update;
-use std::sync::Arc;
-
-/// Prepares a graph that reads and writes a store.
-pub(super) fn prepare(store: &Arc<Store>, graph: Graph) -> Result<Runner> {
-    Runner::with_store(store, graph, &mut FirstKernel)
-}
 
 /// Inputs by the names that a run takes.
 pub(super) fn named<'t>(
@@ -47,7 +42,7 @@ pub(super) struct UpdateRunner {
 impl UpdateRunner {
     /// Prepares the update. `group` is the group of each parameter, of `groups` in all.
     pub(super) fn new(
-        store: &Arc<Store>,
+        pipeline: &Pipeline,
         parameters: &ParameterArena,
         options: &TrainOptions,
         group: &[u32],
@@ -61,7 +56,7 @@ impl UpdateRunner {
         let update = update::update(parameters, &options.optimizer, scale, gradients, groups)?;
         let numbers = group_inputs(parameters, |i| group[i]);
         Ok(Self {
-            runner: prepare(store, update.graph)?,
+            runner: pipeline.runner(update.graph)?,
             groups: update.groups.into_iter().zip(numbers).collect(),
             table: update.table,
             scale: update.scale,
@@ -84,9 +79,9 @@ pub(super) struct AccumulationRunner {
 }
 
 impl AccumulationRunner {
-    pub(super) fn new(store: &Arc<Store>, parameters: &ParameterArena) -> Result<Self> {
+    pub(super) fn new(pipeline: &Pipeline, parameters: &ParameterArena) -> Result<Self> {
         let accumulation = update::accumulate(parameters)?;
-        Ok(Self { runner: prepare(store, accumulation.graph)?, keep: accumulation.keep })
+        Ok(Self { runner: pipeline.runner(accumulation.graph)?, keep: accumulation.keep })
     }
 
     /// Adds the gradients to their sums, or replaces the sums by those of the first batch.
@@ -104,7 +99,7 @@ pub(super) struct StatisticsRunner {
 
 impl StatisticsRunner {
     pub(super) fn new(
-        store: &Arc<Store>,
+        pipeline: &Pipeline,
         layout: &StepLayout,
         options: &TrainOptions,
     ) -> Result<Self> {
@@ -114,7 +109,7 @@ impl StatisticsRunner {
         let tables = norm_tables(norms, &layout.counts, options);
         let groups = update.groups.into_iter().zip(numbers);
         Ok(Self {
-            runner: prepare(store, update.graph)?,
+            runner: pipeline.runner(update.graph)?,
             inputs: groups.chain(update.tables.into_iter().zip(tables)).collect(),
         })
     }

@@ -1,19 +1,22 @@
-//! The CPU executor: runs the nodes in order with the operations' CPU functions.
+//! Runs on the CPU: the nodes in order, each with its operation's CPU function.
 
-use super::memory_check;
-use super::store::Store;
-use crate::error::Result;
+use super::buffer::HostBuffer;
+use crate::error::{Result, error};
+use crate::exec::backend::Program;
+use crate::exec::store::Residents;
 use crate::graph::{Graph, ValueId};
 use crate::memory::{self, Reservation};
 use crate::plan::HostPlan;
 use crate::tensor::{DType, Tensor};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use web_time::Instant;
 
-pub(super) struct CpuRunner {
+/// A graph prepared for the CPU.
+pub(in crate::exec) struct HostProgram {
     graph: Arc<Graph>,
-    store: Arc<Store>,
+    residents: Residents<HostBuffer>,
     plan: HostPlan,
     /// Free allocations of the plan. Reusing them avoids page faults, which would take longer than
     /// some nodes.
@@ -24,36 +27,69 @@ pub(super) struct CpuRunner {
     reserved: Reservation,
 }
 
-impl CpuRunner {
-    /// Creates a runner.
-    ///
-    /// # Errors
-    /// Returns an error if there is not enough memory for runs.
-    pub(super) fn new(graph: Arc<Graph>, store: Arc<Store>) -> Result<Self> {
-        let mut last = vec![None; graph.values().len()];
-        for (i, node) in graph.nodes().iter().enumerate() {
-            for v in node.inputs.iter().chain(&node.outputs) {
-                last[v.index()] = Some(i);
-            }
+impl Program for HostProgram {
+    type Input<'t> = &'t Tensor;
+    type Output = Tensor;
+
+    fn kernels(&self) -> Vec<(usize, &str)> {
+        Vec::new()
+    }
+
+    fn prepare_readback(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn run(&self, inputs: &[Self::Input<'_>]) -> Result<Vec<Tensor>> {
+        self.run_nodes(inputs, |_, _, _| Ok(()))
+    }
+
+    async fn produce(&self, inputs: &[Self::Input<'_>]) -> Result<Vec<Tensor>> {
+        self.run_nodes(inputs, |_, _, _| Ok(()))
+    }
+
+    fn enqueue(&self, inputs: &[&Tensor]) -> Result<()> {
+        self.run_nodes(inputs, |_, _, _| Ok(())).map(drop)
+    }
+
+    /// A run is one piece: there is no queue that others wait for.
+    fn time_pieces(&self, inputs: &[&Tensor]) -> Result<Vec<Duration>> {
+        let times = self.time_nodes(inputs)?;
+        Ok(vec![times.into_iter().map(|(_, time)| time).sum()])
+    }
+
+    fn run_pieces(&self, inputs: &[&Tensor], groups: &[Range<usize>]) -> Result<()> {
+        if groups.last().map(|group| group.end) != Some(1) {
+            return Err(error!(Usage, "the slices belong to another graph"));
         }
-        for (_, v) in graph.outputs() {
-            last[v.index()] = None;
-        }
-        let mut last_read = vec![Vec::new(); graph.nodes().len()];
-        for v in graph.value_ids() {
-            if let Some(i) = last[v.index()] {
-                last_read[i].push(v);
-            }
-        }
-        let plan = HostPlan::new(&graph);
-        let reserved = memory_check::reserve(&graph, &plan)?;
+        self.enqueue(inputs)
+    }
+
+    fn time_nodes(&self, inputs: &[&Tensor]) -> Result<Vec<(usize, Duration)>> {
+        let mut times = Vec::with_capacity(self.graph.nodes().len());
+        self.run_nodes(inputs, |node, time, _| {
+            times.push((node, time));
+            Ok(())
+        })?;
+        Ok(times)
+    }
+}
+
+impl HostProgram {
+    /// Creates the program of a verified graph.
+    pub(super) fn new(
+        graph: Arc<Graph>,
+        residents: Residents<HostBuffer>,
+        plan: HostPlan,
+        reserved: Reservation,
+    ) -> Self {
         let free = Mutex::new(vec![None; plan.slots.len()]);
-        Ok(Self { graph, store, plan, free, last_read, reserved })
+        let last_read = last_reads(&graph);
+        Self { graph, residents, plan, free, last_read, reserved }
     }
 
     /// Runs once. `done` is called after each node with its index, duration and outputs, and may
     /// abort the run with an error.
-    pub(super) fn run(
+    pub(super) fn run_nodes(
         &self,
         inputs: &[&Tensor],
         mut done: impl FnMut(usize, Duration, &[Tensor]) -> Result<()>,
@@ -87,7 +123,9 @@ impl CpuRunner {
             done(i, start.elapsed(), &outputs)?;
             for (v, tensor) in node.outputs.iter().zip(outputs) {
                 let tensor = Arc::new(tensor);
-                self.store.save(graph, *v, &tensor)?;
+                if let Some((buffer, resident)) = self.residents.get(graph, *v) {
+                    buffer.save(resident, &tensor)?;
+                }
                 computed[v.index()] = Some(tensor);
             }
             for &v in &self.last_read[i] {
@@ -122,9 +160,11 @@ impl CpuRunner {
 
     /// Loads a value from the store if it is not loaded yet.
     fn load(&self, v: ValueId, computed: &mut [Option<Arc<Tensor>>]) -> Result<()> {
-        if computed[v.index()].is_none() {
+        if let (None, Some((buffer, resident))) =
+            (&computed[v.index()], self.residents.get(&self.graph, v))
+        {
             let memory = || Ok(self.memory(v)?.unwrap_or_default());
-            computed[v.index()] = Some(self.store.load(&self.graph, v, memory)?);
+            computed[v.index()] = Some(buffer.load(self.graph.ty(v), resident, memory)?);
         }
         Ok(())
     }
@@ -165,17 +205,39 @@ impl CpuRunner {
     }
 }
 
+/// Returns for each node the values that nothing reads after it.
+fn last_reads(graph: &Graph) -> Vec<Vec<ValueId>> {
+    let mut last = vec![None; graph.values().len()];
+    for (i, node) in graph.nodes().iter().enumerate() {
+        for v in node.inputs.iter().chain(&node.outputs) {
+            last[v.index()] = Some(i);
+        }
+    }
+    for (_, v) in graph.outputs() {
+        last[v.index()] = None;
+    }
+    let mut last_reads = vec![Vec::new(); graph.nodes().len()];
+    for v in graph.value_ids() {
+        if let Some(i) = last[v.index()] {
+            last_reads[i].push(v);
+        }
+    }
+    last_reads
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exec::{Device, Store};
+    use crate::exec::cpu::Host;
+    use crate::exec::selector::FirstKernel;
+    use crate::exec::store::Buffers;
     use crate::graph::Resident;
     use crate::ops::{Accumulate, Activation, Packing};
     use crate::tensor::{Shape, TensorType};
 
     #[test]
     fn memory_does_not_grow_with_each_run_that_loads_from_a_store() {
-        let mut store = Store::new(&Device::Cpu);
+        let mut store = Buffers::new(Host);
         store.add("parameters", 64).unwrap();
         let mut graph = Graph::new();
         let kept = graph.input("kept", TensorType::f32(Shape::new(1, 4, 4, 4)));
@@ -187,9 +249,9 @@ mod tests {
         let a = root.activate("a", Activation::Relu, kept).unwrap();
         let b = root.add("b", a, kept).unwrap();
         graph.output("b", b);
-        let runner = CpuRunner::new(Arc::new(graph), Arc::new(store)).unwrap();
+        let runner = store.prepare(&Arc::new(graph), &mut FirstKernel).unwrap();
         let free_bytes = || {
-            runner.run(&[], |_, _, _| Ok(())).unwrap();
+            runner.run_nodes(&[], |_, _, _| Ok(())).unwrap();
             runner.free().iter().flatten().map(|memory| 4 * memory.capacity() as u64).sum::<u64>()
         };
         let planned = runner.plan.bytes();
@@ -199,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_value_that_is_all_of_a_buffer_is_shared_and_what_was_handed_out_stays_as_it_is() {
-        let mut store = Store::new(&Device::Cpu);
+        let mut store = Buffers::new(Host);
         store.add("sums", 64).unwrap();
         store.write("sums", &[1.0; 64]).unwrap();
         let mut graph = Graph::new();
@@ -212,12 +274,11 @@ mod tests {
         graph.set_resident(new, place);
         graph.output("after", new);
         graph.verify().unwrap();
-        let store = Arc::new(store);
-        let runner = CpuRunner::new(Arc::new(graph), Arc::clone(&store)).unwrap();
+        let runner = store.prepare(&Arc::new(graph), &mut FirstKernel).unwrap();
         let all = |x: f32, shape| Tensor::new(shape, vec![x; shape.len()]).unwrap();
         let (g, keep) = (all(2.0, Shape::vector(64)), all(1.0, Shape::vector(4)));
-        let first = runner.run(&[&g, &keep], |_, _, _| Ok(())).unwrap();
-        let second = runner.run(&[&g, &keep], |_, _, _| Ok(())).unwrap();
+        let first = runner.run_nodes(&[&g, &keep], |_, _, _| Ok(())).unwrap();
+        let second = runner.run_nodes(&[&g, &keep], |_, _, _| Ok(())).unwrap();
         assert_eq!([&first[0], &second[0]].map(|tensor| tensor.f32()[63]), [3.0, 5.0]);
         assert_eq!(store.read("sums").unwrap(), [5.0; 64]);
     }
