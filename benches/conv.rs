@@ -6,12 +6,12 @@
 
 mod support;
 
-use atrous::exec::Device;
-use atrous::gpu::Gpu;
-use atrous::ops::kernel::{KernelContext, TensorLayout};
-use atrous::ops::{Conv2d, Op};
-use atrous::tune::Stage;
-use atrous::{Shape, Tensor, TensorType};
+use atrous::engine::exec::Device;
+use atrous::engine::gpu::Gpu;
+use atrous::engine::ops::kernel::{KernelContext, TensorLayout};
+use atrous::engine::ops::{Conv2d, Op};
+use atrous::engine::tune::Stage;
+use atrous::engine::{Shape, Tensor, TensorType};
 use criterion::{Criterion, Throughput};
 use std::time::{Duration, Instant};
 use support::Shares;

@@ -5,9 +5,9 @@
 
 mod support;
 
-use atrous::models::{Backbone, Config, Outputs, PaperHead, build_network, random_weights};
-use atrous::tune::{Tuning, TuningMode};
-use atrous::{Shape, Tensor, passes};
+use atrous::engine::models::{Backbone, Config, Outputs, PaperHead, build_network, random_weights};
+use atrous::engine::tune::{Tuning, TuningMode};
+use atrous::engine::{Shape, Tensor, passes};
 use criterion::Throughput;
 use std::time::{Duration, Instant};
 use support::Shares;

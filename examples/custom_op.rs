@@ -4,14 +4,14 @@
 //! `cargo run --release --example custom_op -- photo.jpg deeplab.safetensors unsure.png` writes an
 //! image that is white where all classes are equally likely and black where the network is certain.
 
-use atrous::exec::{Device, Runner};
+use atrous::engine::exec::{Device, Runner};
+use atrous::engine::models::Outputs;
+use atrous::engine::ops::kernel::{Dispatch, Kernel, KernelContext};
+use atrous::engine::ops::{Op, Signature};
+use atrous::engine::{Data, Shape, Tensor, TensorType, passes};
 use atrous::image::{Image, decode};
-use atrous::models::Outputs;
-use atrous::ops::kernel::{Dispatch, Kernel, KernelContext};
-use atrous::ops::{Op, Signature};
-use atrous::{
-    Data, DeviceChoice, Error, ErrorKind, Model, Result, Shape, Tensor, TensorType, passes,
-};
+
+use atrous::{DeviceChoice, Error, ErrorKind, Model, Result};
 
 /// Computes the entropy of the softmax of logits `[N, H, W, classes]` as `[N, H, W, 1]`, divided by
 /// `ln(classes)`.
@@ -92,7 +92,7 @@ fn main() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atrous::graph::Graph;
+    use atrous::engine::graph::Graph;
 
     /// Known entropies on the CPU and, if available, a GPU, with channels that do not fill the last
     /// `vec4`.

@@ -4,7 +4,7 @@
 
 use atrous::DeviceChoice;
 use atrous::data::Augmentation;
-use atrous::exec::Device;
+use atrous::engine::exec::Device;
 use atrous::train::{
     Event, InitialModel, Origin, Recipe, Run, RunContext, RunDirectory, TrainingData,
 };

@@ -201,6 +201,7 @@ pub(crate) use error;
 
 /// Converts an error of the TOML parser into an [`Error`] with the offending line of `text` as its
 /// detail, truncated: the parser's own `Display` repeats that line in full.
+#[cfg(feature = "training")]
 pub(crate) fn toml_error(kind: ErrorKind, what: &str, text: &str, e: &toml::de::Error) -> Error {
     // "unknown field `x`, expected one of ..." lists all fields, which is worth the space; text
     // quoted from the file is not.
@@ -218,7 +219,9 @@ pub(crate) fn toml_error(kind: ErrorKind, what: &str, text: &str, e: &toml::de::
 
 #[cfg(test)]
 mod tests {
-    use super::{ErrorKind, toml_error};
+    use super::ErrorKind;
+    #[cfg(feature = "training")]
+    use super::toml_error;
 
     const HOSTILE: &str = "a\u{1b}[2J\r\nerror: forged\u{9b}\u{202e}";
     const SHOWN: &str = "a\u{fffd}[2J\u{fffd}\u{fffd}error: forged\u{fffd}\u{fffd}";
@@ -260,6 +263,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "training")]
     fn an_error_of_toml_shows_its_line_and_not_the_whole_of_a_long_one() {
         #[derive(serde::Deserialize, Debug)]
         #[serde(deny_unknown_fields)]

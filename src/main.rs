@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 /// Reports running out of memory as an error instead of aborting.
 #[global_allocator]
-static ALLOCATOR: atrous::memory::ReserveAllocator = atrous::memory::ReserveAllocator;
+static ALLOCATOR: atrous::engine::memory::ReserveAllocator =
+    atrous::engine::memory::ReserveAllocator;
 
 fn main() -> ExitCode {
     quiet_device_selection();

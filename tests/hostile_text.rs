@@ -4,7 +4,7 @@
 mod support;
 
 use assert_cmd::Command;
-use atrous::weights::{FloatDType, dialects, write_safetensors};
+use atrous::engine::weights::{FloatDType, dialects, write_safetensors};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -2,13 +2,13 @@
 
 mod support;
 
+use atrous::Size;
 use atrous::data::doctor::{Doctor, Problem};
 use atrous::data::{self, Augmentation, Loader, LoaderOptions};
+use atrous::engine::models::Preprocessing;
+use atrous::engine::tensor::Shape;
 use atrous::eval::Confusion;
-use atrous::geometry::Size;
 use atrous::image::{ClassTable, LabelMap, legend};
-use atrous::models::Preprocessing;
-use atrous::tensor::Shape;
 
 #[test]
 #[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]

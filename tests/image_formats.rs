@@ -1,7 +1,7 @@
 //! Image files of every format, bit depth, orientation and animation.
 
 use atrous::ErrorKind;
-use atrous::geometry::Size;
+use atrous::Size;
 use atrous::image::{BACKDROP, DecodeOptions, Image, decode, decode_bytes, resample};
 use image::{
     DynamicImage, Frame, GrayAlphaImage, ImageBuffer, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage,

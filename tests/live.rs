@@ -3,13 +3,13 @@
 
 mod support;
 
-use atrous::exec::Device;
-use atrous::geometry::Size;
+use atrous::Size;
+use atrous::engine::exec::Device;
+use atrous::engine::models::mobilenet_v2::MobileNetV2;
+use atrous::engine::models::{Backbone, Config, random_weights};
+use atrous::engine::tune::{Tuning, TuningMode};
 use atrous::image::{Image, SizeRule, decode, resample};
 use atrous::live::{Background, Effect, Live};
-use atrous::models::mobilenet_v2::MobileNetV2;
-use atrous::models::{Backbone, Config, random_weights};
-use atrous::tune::{Tuning, TuningMode};
 use atrous::{Model, Segmenter};
 use std::collections::HashMap;
 use std::time::Duration;

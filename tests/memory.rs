@@ -108,11 +108,11 @@ fn raw_tensors_are_bound_by_the_limit_too() {
     let dir = directory();
     let input = [("input".to_owned(), vec![1, 3, 300, 300], vec![0.5f32; 3 * 300 * 300])];
     let path = dir.path().join("in.safetensors");
-    atrous::weights::write_safetensors(
+    atrous::engine::weights::write_safetensors(
         &path,
         input.to_vec(),
         &Default::default(),
-        atrous::weights::FloatDType::F32,
+        atrous::engine::weights::FloatDType::F32,
     )
     .unwrap();
     let infer = |limit: &str| {

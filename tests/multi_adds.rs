@@ -1,10 +1,10 @@
 //! Multi-Adds of the paper's networks at 513x513 against its tables; the comparison is printed in
 //! `docs/multi-adds.md`.
 
-use atrous::graph::Graph;
-use atrous::models::{Backbone, Config, PaperHead, build, parameters};
-use atrous::ops::Conv2d;
-use atrous::{Shape, passes};
+use atrous::engine::graph::Graph;
+use atrous::engine::models::{Backbone, Config, PaperHead, build, parameters};
+use atrous::engine::ops::Conv2d;
+use atrous::engine::{Shape, passes};
 use std::fmt::Write;
 
 /// Backbone, head, output stride, and billions of Multi-Adds in the paper (arXiv 1802.02611, tables
@@ -39,8 +39,9 @@ fn split_extent(n: usize, rate: usize) -> usize {
 fn multi_adds(graph: &Graph) -> (u64, u64) {
     let (mut needed, mut padded) = (0, 0);
     for node in graph.nodes() {
-        let types =
-            |ids: &[atrous::graph::ValueId]| ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>();
+        let types = |ids: &[atrous::engine::graph::ValueId]| {
+            ids.iter().map(|&v| graph.ty(v)).collect::<Vec<_>>()
+        };
         let cost = node.op.cost(&types(&node.inputs), &types(&node.outputs)).multi_adds;
         needed += cost;
         padded += match node.op.downcast_ref::<Conv2d>() {

@@ -1,16 +1,18 @@
 //! Configs: validation, JSON, changes of the output stride; and networks at extreme sizes.
 
-use atrous::exec::{Device, Runner};
-use atrous::geometry::{Size, Spacing};
-use atrous::graph::{ParamRef, Weights};
-use atrous::models::mobilenet_v2::MobileNetV2;
-use atrous::models::mobilenet_v3::MobileNetV3;
-use atrous::models::{
+use atrous::engine::exec::{Device, Runner};
+use atrous::engine::geometry::{Size, Spacing};
+use atrous::engine::graph::{ParamRef, Weights};
+use atrous::engine::models::mobilenet_v2::MobileNetV2;
+use atrous::engine::models::mobilenet_v3::MobileNetV3;
+use atrous::engine::models::{
     Aux, Backbone, Config, Decoder, DilationRule, LowLevel, Outputs, PaddingRule, Pooling,
     Preprocessing, STEM_WEIGHT, build, build_network, inflate_stem, parameters,
 };
-use atrous::ops::Conv2d;
-use atrous::{DType, Data, ErrorKind, Shape, Tensor};
+use atrous::engine::ops::Conv2d;
+use atrous::engine::{DType, Data, Shape, Tensor};
+
+use atrous::ErrorKind;
 
 fn resnet(depth: usize) -> Config {
     Config::deeplab_v3plus(Backbone::resnet(depth).unwrap(), 21)
@@ -121,8 +123,10 @@ fn invalid_configs_are_rejected_with_the_field() {
         ("expects a multi-grid of 3 factors, got 2", |c| c.multi_grid = vec![1, 2]),
         ("eps must be positive", |c| c.eps.head = f32::NAN),
         ("unknown ResNet-51", |c| {
-            c.backbone =
-                Backbone::ResNet(atrous::models::resnet::ResNet { depth: 51, ..resnet_50() })
+            c.backbone = Backbone::ResNet(atrous::engine::models::resnet::ResNet {
+                depth: 51,
+                ..resnet_50()
+            })
         }),
         ("`before_expansion` requires MobileNetV2, the backbone is ResNet-50", |c| {
             c.padding = PaddingRule::BeforeExpansion { stem: 0 }
@@ -156,11 +160,11 @@ fn invalid_configs_are_rejected_with_the_field() {
     }
 }
 
-fn resnet_50() -> atrous::models::resnet::ResNet {
-    atrous::models::resnet::ResNet::new(50).unwrap()
+fn resnet_50() -> atrous::engine::models::resnet::ResNet {
+    atrous::engine::models::resnet::ResNet::new(50).unwrap()
 }
 
-fn plus(config: &mut Config) -> &mut atrous::models::PlusDecoder {
+fn plus(config: &mut Config) -> &mut atrous::engine::models::PlusDecoder {
     match &mut config.head.as_mut().unwrap().decoder {
         Decoder::Plus(plus) => plus,
         _ => unreachable!("`deeplab_v3plus` has a decoder"),

@@ -2,21 +2,23 @@
 
 mod support;
 
-use atrous::geometry::{Size, Spacing};
-use atrous::graph::{ParamRef, Part, Weights};
-use atrous::models::mobilenet_v2::MobileNetV2;
-use atrous::models::mobilenet_v3::MobileNetV3;
-use atrous::models::xception::{Xception, XceptionVariant};
-use atrous::models::{
+use atrous::engine::geometry::{Size, Spacing};
+use atrous::engine::graph::{ParamRef, Part, Weights};
+use atrous::engine::models::mobilenet_v2::MobileNetV2;
+use atrous::engine::models::mobilenet_v3::MobileNetV3;
+use atrous::engine::models::xception::{Xception, XceptionVariant};
+use atrous::engine::models::{
     Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Head, LowLevel, Norm, PadRule,
     PaddingRule, PlusDecoder, Pooling, build, parameters,
 };
-use atrous::weights::WeightFile;
-use atrous::weights::dialects::{
+use atrous::engine::weights::WeightFile;
+use atrous::engine::weights::dialects::{
     DIALECTS, KernelLayout, ReadOptions, Source, StoredWeights, Tensors, expected, find, identify,
     load, store,
 };
-use atrous::{ErrorKind, Model, Shape, Tensor};
+use atrous::engine::{Shape, Tensor};
+
+use atrous::{ErrorKind, Model};
 
 /// Returns weights that differ between elements and between parameters, with positive variances.
 fn weights(config: &Config) -> Weights {

@@ -7,12 +7,14 @@ mod conventions;
 mod seeded;
 mod support;
 
-use atrous::exec::{Device, Runner};
-use atrous::models::{Config, DilationRule, NetworkGraph, Outputs, build_network, parameters};
-use atrous::passes::optimize;
-use atrous::weights::WeightFile;
-use atrous::weights::dialects::{Loaded, ReadOptions, load};
-use atrous::{Shape, Tensor};
+use atrous::engine::exec::{Device, Runner};
+use atrous::engine::models::{
+    Config, DilationRule, NetworkGraph, Outputs, build_network, parameters,
+};
+use atrous::engine::passes::optimize;
+use atrous::engine::weights::WeightFile;
+use atrous::engine::weights::dialects::{Loaded, ReadOptions, load};
+use atrous::engine::{Shape, Tensor};
 use seeded::{Golden, Values};
 
 /// Absolute tolerance of stages and logits. The values have a standard deviation of about 1 (logits

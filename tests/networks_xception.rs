@@ -1,12 +1,14 @@
 //! Xception: strides, dilations and shortcuts as in the paper's code, and invalid configs.
 
-use atrous::models::mobilenet_v2::MobileNetV2;
-use atrous::models::xception::{Xception, XceptionVariant};
-use atrous::models::{
+use atrous::engine::Shape;
+use atrous::engine::models::mobilenet_v2::MobileNetV2;
+use atrous::engine::models::xception::{Xception, XceptionVariant};
+use atrous::engine::models::{
     Backbone, Config, Decoder, DilationRule, LowLevel, Outputs, PaddingRule, build, build_network,
 };
-use atrous::ops::Conv2d;
-use atrous::{ErrorKind, Shape};
+use atrous::engine::ops::Conv2d;
+
+use atrous::ErrorKind;
 
 fn config(depth: usize, output_stride: usize) -> Config {
     let backbone = Backbone::Xception(Xception::new(depth).unwrap());

@@ -2,12 +2,14 @@
 
 mod support;
 
-use atrous::exec::{Device, Runner};
-use atrous::geometry::Size;
-use atrous::graph::{Graph, ParamRef, Part, Scope, ValueId, Weights};
-use atrous::ops::{Activation, Conv2d};
-use atrous::plan::Plan;
-use atrous::{Result, Shape, Tensor, TensorType, passes};
+use atrous::Size;
+use atrous::engine::exec::{Device, Runner};
+use atrous::engine::graph::{Graph, ParamRef, Part, Scope, ValueId, Weights};
+use atrous::engine::ops::{Activation, Conv2d};
+use atrous::engine::plan::Plan;
+use atrous::engine::{Shape, Tensor, TensorType, passes};
+
+use atrous::Result;
 use support::{Rng, allclose, devices};
 
 /// Convolution, batch norm, activation.

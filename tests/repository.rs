@@ -208,7 +208,7 @@ fn documents_state_the_compiler_that_the_manifest_asks_for() {
 #[test]
 fn the_readme_names_every_dialect() {
     let body = text("README.md");
-    let names = atrous::weights::dialects::DIALECTS.iter().map(|d| d.name());
+    let names = atrous::engine::weights::dialects::DIALECTS.iter().map(|d| d.name());
     let unnamed: Vec<String> =
         names.filter(|n| !body.contains(&format!("\n| `{n}` |"))).map(str::to_owned).collect();
     assert_none("dialects without a row in README.md", &unnamed);

@@ -2,10 +2,10 @@
 
 mod support;
 
-use atrous::exec::Runner;
-use atrous::graph::Graph;
-use atrous::ops::{Activation, Conv2d, Op};
-use atrous::{Shape, TensorType};
+use atrous::engine::exec::Runner;
+use atrous::engine::graph::Graph;
+use atrous::engine::ops::{Activation, Conv2d, Op};
+use atrous::engine::{Shape, TensorType};
 use std::sync::Arc;
 use support::{Rng, devices, run_op};
 

@@ -2,10 +2,12 @@
 
 mod support;
 
+use atrous::engine::Tensor;
+use atrous::engine::weights::WeightFile;
 use atrous::image::{SizeRule, decode};
-use atrous::segmenter::{Model, OutputOptions, Segmenter};
-use atrous::weights::WeightFile;
-use atrous::{DeviceChoice, Tensor};
+use atrous::{Model, OutputOptions, Segmenter};
+
+use atrous::DeviceChoice;
 use image::{Rgb, RgbImage};
 use std::path::Path;
 use support::command::atrous;
@@ -184,8 +186,8 @@ fn a_cutout_of_classes_without_a_background_asks_what_to_keep() {
 mod memory {
     use super::{Path, landscape};
     use crate::support::models::{random_weights, tiny_config};
-    use atrous::models::{Config, Decoder};
-    use atrous::weights::{FloatDType, dialects, write_safetensors};
+    use atrous::engine::models::{Config, Decoder};
+    use atrous::engine::weights::{FloatDType, dialects, write_safetensors};
 
     /// Writes a tiny network with 21 classes.
     fn write_21_classes(path: &Path) {

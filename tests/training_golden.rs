@@ -8,12 +8,12 @@ mod conventions;
 mod seeded;
 mod support;
 
-use atrous::exec::{Device, Runner};
-use atrous::graph::{ParamRef, Weights};
-use atrous::models::{Config, Outputs, build_network, parameters};
+use atrous::engine::exec::{Device, Runner};
+use atrous::engine::graph::{ParamRef, Weights};
+use atrous::engine::models::{Config, Outputs, build_network, parameters};
+use atrous::engine::weights::dialects::{Loaded, store};
+use atrous::engine::{Data, Shape, Tensor};
 use atrous::train::{StepOptions, TrainingStep, training_step};
-use atrous::weights::dialects::{Loaded, store};
-use atrous::{Data, Shape, Tensor};
 use seeded::Golden;
 use std::collections::HashMap;
 
@@ -107,7 +107,7 @@ fn check(case: &str) {
     // PyTorch ran without dropout.
     let head = config.head.as_mut().unwrap();
     head.aspp.dropout = 0.0;
-    if let atrous::models::Decoder::Plus(plus) = &mut head.decoder {
+    if let atrous::engine::models::Decoder::Plus(plus) = &mut head.decoder {
         plus.dropouts.fill(0.0);
     }
     let shape: [usize; 4] = serde_json::from_str(&metadata["input_shape"]).unwrap();

@@ -8,12 +8,12 @@ mod conventions;
 mod seeded;
 mod support;
 
-use atrous::exec::Device;
-use atrous::geometry::Size;
-use atrous::models::Decoder;
+use atrous::Size;
+use atrous::engine::exec::Device;
+use atrous::engine::models::Decoder;
+use atrous::engine::weights::dialects::store;
+use atrous::engine::{Data, Shape, Tensor};
 use atrous::train::{BatchRef, Decay, Optimizer, ParamGroups, Schedule, TrainOptions, Trainer};
-use atrous::weights::dialects::store;
-use atrous::{Data, Shape, Tensor};
 use seeded::Golden;
 use std::collections::HashMap;
 

@@ -2,13 +2,15 @@
 
 mod support;
 
-use atrous::exec::{Device, Runner};
-use atrous::gpu::Gpu;
-use atrous::graph::{Graph, ParamRef};
-use atrous::ops::kernel::{Extent, Kernel, KernelContext};
-use atrous::ops::{Activate, Activation, Conv2d, Op, Padding, Signature};
-use atrous::tune::{Tuning, TuningMode, multiply_add_rate};
-use atrous::{Error, Result, Shape, Tensor, TensorType};
+use atrous::engine::exec::{Device, Runner};
+use atrous::engine::gpu::Gpu;
+use atrous::engine::graph::{Graph, ParamRef};
+use atrous::engine::ops::kernel::{Extent, Kernel, KernelContext};
+use atrous::engine::ops::{Activate, Activation, Conv2d, Op, Padding, Signature};
+use atrous::engine::tune::{Tuning, TuningMode, multiply_add_rate};
+use atrous::engine::{Shape, Tensor, TensorType};
+
+use atrous::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};

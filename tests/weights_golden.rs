@@ -2,7 +2,7 @@
 
 mod support;
 
-use atrous::weights::{StoredDType, WeightFile, WeightFormat};
+use atrous::engine::weights::{StoredDType, WeightFile, WeightFormat};
 use std::path::{Path, PathBuf};
 
 fn golden(name: &str) -> PathBuf {

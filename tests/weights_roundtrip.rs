@@ -1,6 +1,6 @@
 //! Weight files survive a round trip, in both formats.
 
-use atrous::weights::{
+use atrous::engine::weights::{
     CheckpointDict, FloatDType, StoredDType, WeightFile, WeightFormat, write_pth, write_safetensors,
 };
 use half::{bf16, f16};

@@ -1,9 +1,9 @@
 //! Shared by the benchmarks: devices, measurement times, and comparison with the machine's peak
 //! throughput.
 
-use atrous::exec::Device;
-use atrous::gpu::DeviceChoice;
-use atrous::tune::multiply_add_rate;
+use atrous::engine::exec::Device;
+use atrous::engine::gpu::DeviceChoice;
+use atrous::engine::tune::multiply_add_rate;
 use criterion::Criterion;
 use std::time::Duration;
 

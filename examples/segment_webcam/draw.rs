@@ -2,8 +2,8 @@
 //! so frames never leave the device.
 
 use crate::panel::Panel;
-use atrous::geometry::Size;
-use atrous::gpu::Gpu;
+use atrous::Size;
+use atrous::engine::gpu::Gpu;
 use atrous::live::Live;
 use std::sync::Arc;
 

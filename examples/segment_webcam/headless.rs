@@ -4,9 +4,9 @@ use crate::capture::Source;
 use crate::options::Options;
 use crate::signals;
 use crate::view::View;
-use atrous::exec::Device;
+use atrous::engine::exec::Device;
+use atrous::engine::tune::Tuning;
 use atrous::live::Live;
-use atrous::tune::Tuning;
 use atrous::{DeviceChoice, Error, Model, Result, image};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,8 +78,8 @@ pub fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atrous::models::mobilenet_v2::MobileNetV2;
-    use atrous::models::{Backbone, Config, random_weights};
+    use atrous::engine::models::mobilenet_v2::MobileNetV2;
+    use atrous::engine::models::{Backbone, Config, random_weights};
     use clap::Parser;
 
     #[test]

@@ -20,7 +20,7 @@ mod view;
 mod window;
 mod worker;
 
-use atrous::geometry::Size;
+use atrous::Size;
 use atrous::image::SizeRule;
 use atrous::text::printable;
 use atrous::{Model, Result};

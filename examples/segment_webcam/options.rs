@@ -1,7 +1,7 @@
 //! Command line options.
 
 use crate::view::Style;
-use atrous::geometry::Size;
+use atrous::Size;
 use atrous::image::SizeRule;
 use clap::Parser;
 use std::convert::Infallible;

@@ -1,10 +1,10 @@
 //! The thread that runs the network on the latest frame, slice by slice, as often as possible.
 
-use atrous::exec::{Device, Slices};
-use atrous::geometry::Size;
+use atrous::Size;
+use atrous::engine::exec::{Device, Slices};
+use atrous::engine::tune::Tuning;
 use atrous::image::{Image, SizeRule};
 use atrous::live::Live;
-use atrous::tune::Tuning;
 use atrous::{Model, Result};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,27 +1,35 @@
 //! Data sets for training and evaluation: directories of images with their masks, listed as pairs.
 
 mod ade20k;
+#[cfg(feature = "training")]
 mod augment;
 mod cityscapes;
+#[cfg(feature = "training")]
 mod color;
 pub mod doctor;
+#[cfg(feature = "training")]
 mod hold_out;
 mod layout;
 #[cfg(test)]
 mod layout_tests;
+#[cfg(feature = "training")]
 mod loader;
 mod pairing;
 mod plain;
+#[cfg(feature = "training")]
 mod rng;
+#[cfg(feature = "training")]
 mod sample_cache;
-#[cfg(test)]
+#[cfg(all(test, feature = "training"))]
 mod tests;
 mod voc;
 
 pub use ade20k::list_ade20k;
+#[cfg(feature = "training")]
 pub use augment::Augmentation;
 pub use cityscapes::list_cityscapes;
 pub use layout::DatasetLayout;
+#[cfg(feature = "training")]
 pub use loader::{Batch, Loader, LoaderOptions, MAX_WORKERS};
 pub use pairing::{Mismatch, MismatchKind};
 pub use plain::{list_directories, list_names};

@@ -6,7 +6,11 @@
 mod backend;
 mod cpu;
 mod device;
+#[cfg(feature = "gpu")]
 pub(crate) mod gpu;
+#[cfg(not(feature = "gpu"))]
+#[path = "no_gpu.rs"]
+mod gpu;
 mod memory_check;
 mod producer;
 mod profile;

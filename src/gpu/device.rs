@@ -1,6 +1,7 @@
 //! An open device with its caches: pipelines by variant, parameters by identity.
 
-use super::adapter::{self, AdapterSummary, DeviceChoice};
+use super::adapter;
+use super::choice::{AdapterSummary, DeviceChoice};
 use super::fault::Fault;
 use super::once_map::OnceMap;
 use super::shader;

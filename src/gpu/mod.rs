@@ -1,22 +1,45 @@
 //! Devices: adapters, shader assembly, pipelines, buffers. wgpu's types appear only here and in
 //! `exec/gpu/`.
 
-mod adapter;
-mod buffers;
-mod device;
-mod fault;
-mod once_map;
-mod reflect;
-mod shader;
-mod submit;
-mod unroll;
+mod choice;
 
 #[cfg(feature = "cli")]
-pub(crate) use adapter::backend_override;
-pub use adapter::{AdapterSummary, DeviceChoice, adapters};
-pub(crate) use buffers::Buffer;
-pub(crate) use device::Checks;
-pub use device::{Gpu, Pipeline};
-pub use reflect::{Binding, Reflection};
-pub use shader::{assemble, reflect, shader_names};
-pub(crate) use submit::{Mapping, readback_error};
+pub(crate) use choice::backend_override;
+pub use choice::{AdapterSummary, DeviceChoice};
+
+#[cfg(not(feature = "gpu"))]
+mod absent;
+#[cfg(feature = "gpu")]
+mod adapter;
+#[cfg(feature = "gpu")]
+mod buffers;
+#[cfg(feature = "gpu")]
+mod device;
+#[cfg(feature = "gpu")]
+mod fault;
+#[cfg(feature = "gpu")]
+mod once_map;
+#[cfg(feature = "gpu")]
+mod reflect;
+#[cfg(feature = "gpu")]
+mod shader;
+#[cfg(feature = "gpu")]
+mod submit;
+#[cfg(feature = "gpu")]
+mod unroll;
+
+#[cfg(not(feature = "gpu"))]
+pub use absent::{Gpu, adapters};
+#[cfg(feature = "gpu")]
+pub use {
+    adapter::adapters,
+    device::{Gpu, Pipeline},
+    reflect::{Binding, Reflection},
+    shader::{assemble, reflect, shader_names},
+};
+#[cfg(feature = "gpu")]
+pub(crate) use {
+    buffers::Buffer,
+    device::Checks,
+    submit::{Mapping, readback_error},
+};

@@ -75,7 +75,7 @@ mod tests {
     use crate::exec::{Device, Runner};
     use crate::graph::ParamRef;
     use crate::ops::{Add, Flip};
-    use crate::{Shape, Tensor, TensorType};
+    use crate::tensor::{Shape, Tensor, TensorType};
 
     #[test]
     fn a_graph_that_stands_in_another_twice_shares_its_parameters() {

@@ -7,8 +7,8 @@ use crate::tensor::{DType, TensorType};
 /// operation for the types of its outputs.
 ///
 /// ```
-/// use atrous::ops::Signature;
-/// use atrous::{Shape, TensorType};
+/// use atrous::engine::ops::Signature;
+/// use atrous::engine::{Shape, TensorType};
 ///
 /// let signature = Signature::new("scale_rows").f32("x").f32_if(false, "factors").u32("rows");
 /// let x = TensorType::f32(Shape::vector(3));

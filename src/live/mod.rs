@@ -7,9 +7,9 @@
 //! processing an earlier one. `examples/segment_webcam/` does so with two threads.
 //!
 //! ```no_run
-//! use atrous::exec::Device;
+//! use atrous::engine::exec::Device;
 //! use atrous::live::{Effect, Live};
-//! use atrous::tune::Tuning;
+//! use atrous::engine::tune::Tuning;
 //! use atrous::{DeviceChoice, Model, image};
 //!
 //! let model = Model::open("deeplab.safetensors")?;

@@ -20,9 +20,9 @@ const MAX_COUNT: usize = 1 << 16;
 /// The architecture of a network, and the conventions that it was trained with.
 ///
 /// ```
-/// use atrous::Shape;
-/// use atrous::models::{Config, build};
-/// let config = Config::deeplab_v3plus(atrous::models::Backbone::resnet(50)?, 21);
+/// use atrous::engine::Shape;
+/// use atrous::engine::models::{Config, build};
+/// let config = Config::deeplab_v3plus(atrous::engine::models::Backbone::resnet(50)?, 21);
 /// let graph = build(&config, Shape::new(1, 65, 97, 3))?;
 /// assert_eq!(graph.shape(graph.outputs()[0].1), Shape::new(1, 17, 25, 21));
 /// # Ok::<(), atrous::Error>(())

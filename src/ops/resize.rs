@@ -5,7 +5,7 @@ use super::{ChannelSum, Op, ResampleWindow, ResizeGrad, Signature, bilinear};
 use crate::error::Result;
 use crate::geometry::Size;
 use crate::graph::{Backward, Scope, ValueId};
-use crate::tensor::{Tensor, TensorType};
+use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
 /// Resizes `x` `[N, H, W, C]` to another size. Equal sizes return `x` itself.
@@ -21,7 +21,7 @@ pub struct Resize {
 
 impl Resize {
     /// Returns whether a value of this shape is unchanged.
-    pub fn is_identity(&self, x: crate::Shape) -> bool {
+    pub fn is_identity(&self, x: Shape) -> bool {
         x.size() == self.size && self.window.is_none()
     }
 }

@@ -5,7 +5,7 @@ use super::kernel::{Kernel, KernelContext};
 use super::upsampling::{Scratch, Upsampling};
 use super::{Op, Signature};
 use crate::error::{Result, error};
-use crate::tensor::{Tensor, TensorType};
+use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
 /// [`super::Resize`] followed by [`super::Softmax`] for logits `[N, H, W, C]`: f32 `[N, h, w, C]`.
@@ -34,7 +34,7 @@ impl Op for UpsampleSoftmax {
         let shape = self.upsampling.infer(inputs[0])?;
         match inputs.get(1).map(|weights| weights.shape) {
             None => Ok(vec![TensorType::f32(shape)]),
-            Some(weights) if weights == crate::Shape::vector(shape.c) => {
+            Some(weights) if weights == Shape::vector(shape.c) => {
                 Ok(vec![TensorType::f32(shape.with_c(1))])
             }
             Some(weights) => Err(error!(Graph, "expected {} weights, got {weights}", shape.c)),

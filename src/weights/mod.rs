@@ -9,7 +9,7 @@
 //! Names are those of the file. The [`dialects`] interpret them.
 //!
 //! ```
-//! use atrous::weights::{FloatDType, WeightFile, write_safetensors};
+//! use atrous::engine::weights::{FloatDType, WeightFile, write_safetensors};
 //! # fn main() -> atrous::Result<()> {
 //! # let directory = tempfile::tempdir().unwrap();
 //! # let path = directory.path().join("tiny.safetensors");

@@ -29,7 +29,10 @@ fn bench_measures_a_file_and_a_named_network() {
         "--json",
     ];
     let report = json(&args);
-    assert_eq!(report["input"], serde_json::to_value(atrous::Shape::new(2, 33, 65, 3)).unwrap());
+    assert_eq!(
+        report["input"],
+        serde_json::to_value(atrous::engine::Shape::new(2, 33, 65, 3)).unwrap()
+    );
     assert_eq!((&report["output"], &report["warm"]["runs"]), (&"labels".into(), &3.into()));
     let number = |path: &str| {
         report

@@ -12,10 +12,15 @@ fn verify_finds_the_modified_node() {
     let mut rng = support::Rng(3);
     let input: Vec<f32> = (0..3 * 33 * 41).map(|_| rng.unit()).collect();
     let none = std::collections::BTreeMap::new();
-    let dtype = atrous::weights::FloatDType::F32;
+    let dtype = atrous::engine::weights::FloatDType::F32;
     let input = ("input".to_owned(), vec![1, 3, 33, 41], input);
-    atrous::weights::write_safetensors(file("x.safetensors"), [input.clone()], &none, dtype)
-        .unwrap();
+    atrous::engine::weights::write_safetensors(
+        file("x.safetensors"),
+        [input.clone()],
+        &none,
+        dtype,
+    )
+    .unwrap();
     let args = [
         "infer",
         "-w",
@@ -29,7 +34,7 @@ fn verify_finds_the_modified_node() {
     ];
     atrous(dir.path()).args(args).assert().success();
 
-    let out = atrous::weights::WeightFile::open(file("y.safetensors")).unwrap();
+    let out = atrous::engine::weights::WeightFile::open(file("y.safetensors")).unwrap();
     assert_eq!(out.dims("logits"), Some([1, 5, 9, 11].as_slice()));
     assert_eq!(out.dims("logits_full"), Some([1, 5, 33, 41].as_slice()));
     let names: Vec<String> = out.names().map(str::to_owned).collect();
@@ -38,8 +43,13 @@ fn verify_finds_the_modified_node() {
         (name.clone(), dims, data)
     };
     let mut reference: Vec<_> = names.iter().map(read).chain([input]).collect();
-    atrous::weights::write_safetensors(file("ok.safetensors"), reference.clone(), &none, dtype)
-        .unwrap();
+    atrous::engine::weights::write_safetensors(
+        file("ok.safetensors"),
+        reference.clone(),
+        &none,
+        dtype,
+    )
+    .unwrap();
     let verify = |reference: &str| {
         let mut command = atrous(dir.path());
         command.args(["verify", "-w", "tiny.safetensors", "--reference", reference]);
@@ -52,7 +62,8 @@ fn verify_finds_the_modified_node() {
             data[5] += 1.0;
         }
     }
-    atrous::weights::write_safetensors(file("bad.safetensors"), reference, &none, dtype).unwrap();
+    atrous::engine::weights::write_safetensors(file("bad.safetensors"), reference, &none, dtype)
+        .unwrap();
     verify("bad.safetensors")
         .code(1)
         .stderr(contains("node `aspp`: is the first that differs: 1 of"));
@@ -74,12 +85,17 @@ fn verify_finds_the_modified_node() {
 fn infer_keeps_labels_and_the_logits_of_a_single_pixel() {
     let dir = directory();
     let none = std::collections::BTreeMap::new();
-    let dtype = atrous::weights::FloatDType::F32;
+    let dtype = atrous::engine::weights::FloatDType::F32;
     for side in [1, 33] {
         let input: Vec<f32> = (0..3 * side * side).map(|i| (i % 7) as f32 / 3.0 - 1.0).collect();
         let input = ("input".to_owned(), vec![1, 3, side, side], input);
-        atrous::weights::write_safetensors(dir.path().join("x.safetensors"), [input], &none, dtype)
-            .unwrap();
+        atrous::engine::weights::write_safetensors(
+            dir.path().join("x.safetensors"),
+            [input],
+            &none,
+            dtype,
+        )
+        .unwrap();
         let keep = "logits_full,labels,confidence";
         let args = [
             "infer",
@@ -93,7 +109,8 @@ fn infer_keeps_labels_and_the_logits_of_a_single_pixel() {
             keep,
         ];
         atrous(dir.path()).args(args).assert().success();
-        let out = atrous::weights::WeightFile::open(dir.path().join("y.safetensors")).unwrap();
+        let out =
+            atrous::engine::weights::WeightFile::open(dir.path().join("y.safetensors")).unwrap();
         assert_eq!(out.dims("logits_full"), Some([1, 5, side, side].as_slice()));
         assert_eq!(out.dims("confidence"), Some([1, 1, side, side].as_slice()));
         let (scores, labels) =
@@ -109,7 +126,7 @@ fn infer_keeps_labels_and_the_logits_of_a_single_pixel() {
 fn inspect_counts_the_auxiliary_head_separately() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = tiny_config();
-    let write = |config: &atrous::models::Config| {
+    let write = |config: &atrous::engine::models::Config| {
         write_network(&dir.path().join("a.safetensors"), config, 5);
     };
     let inspect = |more: &[&str]| {
@@ -125,7 +142,7 @@ fn inspect_counts_the_auxiliary_head_separately() {
     write(&config);
     let without = json();
     inspect(&[]).stdout(contains("auxiliary").not());
-    config.head.as_mut().unwrap().aux = Some(atrous::models::Aux { dropout: 0.1 });
+    config.head.as_mut().unwrap().aux = Some(atrous::engine::models::Aux { dropout: 0.1 });
     write(&config);
     let with = json();
     let number = |report: &serde_json::Value, name: &str| report[name].as_u64().unwrap();

@@ -1,7 +1,7 @@
 //! Charts and trimaps of `atrous eval`.
 
 use crate::command::{EVAL, atrous, data_set, json};
-use atrous::geometry::Size;
+use atrous::Size;
 use atrous::image::{ClassTable, LabelMap};
 use predicates::prelude::*;
 use predicates::str::contains;

@@ -7,9 +7,9 @@ mod predictor;
 #[path = "../support/mod.rs"]
 mod support;
 
-use atrous::geometry::Size;
+use atrous::Size;
+use atrous::engine::models::Config;
 use atrous::image::Image;
-use atrous::models::Config;
 use atrous::{DeviceChoice, Model};
 use support::Rng;
 use support::models::{random_weights, tiny_config};

@@ -1,12 +1,14 @@
 //! Test-time augmentation and sliding windows of [`Predictor`].
 
 use crate::{choices, image, model};
+use atrous::engine::exec::{Device, Runner};
+use atrous::engine::geometry::{Size, Spacing};
+use atrous::engine::models::Outputs;
+use atrous::engine::{Shape, Tensor};
 use atrous::eval::{PredictOptions, Predictor, SlidingWindow};
-use atrous::exec::{Device, Runner};
-use atrous::geometry::{Size, Spacing};
 use atrous::image::{Image, LabelMap, SizeRule};
-use atrous::models::Outputs;
-use atrous::{DeviceChoice, Segmenter, Shape, Tensor};
+
+use atrous::{DeviceChoice, Segmenter};
 
 fn predict(segmenter: &Segmenter, options: PredictOptions, image: &Image) -> LabelMap {
     Predictor::new(segmenter, options).unwrap().predict(image).unwrap().labels
@@ -73,9 +75,9 @@ fn scales_and_flips_average_probabilities() {
             / preprocess.std[c]
     });
     let resized = |x: &Tensor, size: (usize, usize)| {
-        let mut graph = atrous::graph::Graph::new();
+        let mut graph = atrous::engine::graph::Graph::new();
         let input = graph.input("x", x.ty());
-        let op = atrous::ops::Resize {
+        let op = atrous::engine::ops::Resize {
             size: Size::new(size.1, size.0),
             align_corners: false,
             window: None,
@@ -206,7 +208,7 @@ fn windows_over_an_image_past_the_memory_limit_are_refused() {
     let segmenter = Segmenter::new(model(|_| {}), &DeviceChoice::Cpu).unwrap();
     // Independent of the machine. The limit is that of the process, and far above what the other
     // tests need.
-    atrous::memory::set_limit(Some(16 << 30));
+    atrous::engine::memory::set_limit(Some(16 << 30));
     // Few enough windows to be computed, but the sum of their probabilities is too large.
     let window = Some(SlidingWindow { size: Size::square(513), stride: Spacing::square(513) });
     let options = PredictOptions {

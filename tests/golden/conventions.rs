@@ -2,15 +2,15 @@
 //! descriptions in the golden files.
 
 use crate::seeded::Golden;
-use atrous::models::mobilenet_v2::MobileNetV2;
-use atrous::models::mobilenet_v3::MobileNetV3;
-use atrous::models::resnet::{ResNet, Stem, Strided};
-use atrous::models::xception::{Xception, XceptionVariant};
-use atrous::models::{
+use atrous::engine::models::mobilenet_v2::MobileNetV2;
+use atrous::engine::models::mobilenet_v3::MobileNetV3;
+use atrous::engine::models::resnet::{ResNet, Stem, Strided};
+use atrous::engine::models::xception::{Xception, XceptionVariant};
+use atrous::engine::models::{
     Aspp, Aux, Backbone, Config, ConvKind, Decoder, DilationRule, Eps, Head, LowLevel, Norm,
     PaddingRule, PlusDecoder, Pooling, Preprocessing,
 };
-use atrous::weights::dialects::{
+use atrous::engine::weights::dialects::{
     KernelLayout, Loaded, ReadOptions, StoredWeights, Tensors, expected, find, load,
 };
 

@@ -1,8 +1,10 @@
 //! The counterpart of `seeded.py`: parameters and inputs generated from names. See the definition
 //! in this directory's README.md.
 
-use atrous::weights::dialects::Source;
-use atrous::{Result, Tensor};
+use atrous::engine::Tensor;
+use atrous::engine::weights::dialects::Source;
+
+use atrous::Result;
 use safetensors::SafeTensors;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -4,11 +4,11 @@
 use crate::oracle;
 use crate::support::{Rng, allclose, devices, run_op};
 use crate::{Case, check};
-use atrous::exec::Runner;
-use atrous::geometry::Size;
-use atrous::graph::{Graph, ParamRef};
-use atrous::ops::{Activation, Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Op, Padding};
-use atrous::{Shape, Tensor, TensorType};
+use atrous::Size;
+use atrous::engine::exec::Runner;
+use atrous::engine::graph::{Graph, ParamRef};
+use atrous::engine::ops::{Activation, Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Op, Padding};
+use atrous::engine::{Shape, Tensor, TensorType};
 use std::sync::Arc;
 
 /// Rounding of a number around 1 in f32.

@@ -1,14 +1,14 @@
 //! Statistics and reproducibility of dropout.
 
 use crate::support::devices;
-use atrous::exec::Runner;
-use atrous::graph::Graph;
-use atrous::ops::DropoutTrain;
-use atrous::{Data, Shape, Tensor, TensorType};
+use atrous::engine::exec::Runner;
+use atrous::engine::graph::Graph;
+use atrous::engine::ops::DropoutTrain;
+use atrous::engine::{Data, Shape, Tensor, TensorType};
 
 /// The output of dropout for ones, and the gradient for ones, on a device.
 fn dropped(
-    device: &atrous::exec::Device,
+    device: &atrous::engine::exec::Device,
     shape: Shape,
     op: DropoutTrain,
     step: u32,

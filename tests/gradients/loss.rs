@@ -3,11 +3,11 @@
 
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, devices, run_op};
-use atrous::exec::Runner;
-use atrous::geometry::Size;
-use atrous::graph::Graph;
-use atrous::ops::{Denominator, Dice, Op, PixelLoss, SegmentationLoss};
-use atrous::{Data, Shape, Tensor, TensorType};
+use atrous::Size;
+use atrous::engine::exec::Runner;
+use atrous::engine::graph::Graph;
+use atrous::engine::ops::{Denominator, Dice, Op, PixelLoss, SegmentationLoss};
+use atrous::engine::{Data, Shape, Tensor, TensorType};
 use std::sync::Arc;
 
 /// A loss at a point.
@@ -307,7 +307,10 @@ fn the_threads_of_the_processor_do_not_change_a_bit() {
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            run_op(&atrous::exec::Device::Cpu, &op, &case.inputs()).unwrap().swap_remove(0).1
+            run_op(&atrous::engine::exec::Device::Cpu, &op, &case.inputs())
+                .unwrap()
+                .swap_remove(0)
+                .1
         })
     };
     let one = with(1);
@@ -433,7 +436,7 @@ fn a_loss_that_is_no_number_is_not_hidden_by_mining() {
     let op: Arc<dyn Op> =
         Arc::new(SegmentationLoss::from(PixelLoss { mined: true, ..PixelLoss::default() }));
     // On the CPU only: the handling of NaN on a device depends on its compiler.
-    let got = run_op(&atrous::exec::Device::Cpu, &op, &[logits, labels, fraction]).unwrap();
+    let got = run_op(&atrous::engine::exec::Device::Cpu, &op, &[logits, labels, fraction]).unwrap();
     assert!(got[0].1[0].f32()[0].is_nan());
 }
 

@@ -2,8 +2,8 @@
 //! (`tests/golden/losses.py`).
 
 use crate::support::{allclose, devices, run_op};
-use atrous::ops::{Op, PixelLoss, SegmentationLoss};
-use atrous::{Data, Shape, Tensor};
+use atrous::engine::ops::{Op, PixelLoss, SegmentationLoss};
+use atrous::engine::{Data, Shape, Tensor};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::path::Path;

@@ -17,10 +17,10 @@ mod pool;
 mod support;
 mod walk;
 
-use atrous::exec::Runner;
-use atrous::graph::{Graph, ParamRef, ValueId};
-use atrous::ops::{Op, Packing};
-use atrous::{Shape, Tensor};
+use atrous::engine::exec::Runner;
+use atrous::engine::graph::{Graph, ParamRef, ValueId};
+use atrous::engine::ops::{Op, Packing};
+use atrous::engine::{Shape, Tensor};
 use oracle::Map;
 use std::sync::Arc;
 use support::{Rng, allclose, devices};
@@ -60,7 +60,7 @@ impl Case {
                 Packing::Channels => graph.input(&format!("x{i}"), tensor.ty()),
             })
             .collect();
-        let dy = graph.input("dy", atrous::TensorType::f32(dy));
+        let dy = graph.input("dy", atrous::engine::TensorType::f32(dy));
         let y = graph.push("op", self.op.clone(), &ids)?[0];
         let gradients = graph.gradients(&[(y, dy)], &ids)?;
         for (i, gradient) in gradients.into_iter().enumerate() {

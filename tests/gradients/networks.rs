@@ -3,13 +3,15 @@
 
 use crate::support::models::random_weights;
 use crate::support::{Rng, devices};
-use atrous::exec::{Device, Runner};
-use atrous::graph::{ParamRef, Weights};
-use atrous::models::mobilenet_v2::MobileNetV2;
-use atrous::models::{Aux, Backbone, Config, ConvKind, Decoder, Outputs, PaperHead, build_network};
-use atrous::ops::{Dice, PixelLoss};
+use atrous::engine::exec::{Device, Runner};
+use atrous::engine::graph::{ParamRef, Weights};
+use atrous::engine::models::mobilenet_v2::MobileNetV2;
+use atrous::engine::models::{
+    Aux, Backbone, Config, ConvKind, Decoder, Outputs, PaperHead, build_network,
+};
+use atrous::engine::ops::{Dice, PixelLoss};
+use atrous::engine::{Data, Shape, Tensor};
 use atrous::train::{Mining, NormMode, StepOptions, TrainingStep, training_step};
-use atrous::{Data, Shape, Tensor};
 
 fn small_head(mut config: Config) -> Config {
     let head = config.head.as_mut().expect("made with a head");
@@ -104,7 +106,7 @@ fn executors_agree_on_every_gradient_of_whole_networks() {
             let step =
                 step_of(&config, shape, &StepOptions { norm: norm_mode, ..StepOptions::default() });
             assert!(step.single_value_norms.is_empty(), "{name}");
-            let all = atrous::models::parameters(&config).unwrap();
+            let all = atrous::engine::models::parameters(&config).unwrap();
             let trained = all.iter().filter(|(info, _)| info.role.part.is_trained()).count();
             assert_eq!(
                 step.trained.len(),

@@ -3,8 +3,8 @@
 use crate::oracle::Map;
 use crate::support::{Rng, allclose, devices, run_op};
 use crate::{Case, check};
-use atrous::ops::{BatchNorm, BatchNormGrad, BatchNormTrain, Op};
-use atrous::{Shape, Tensor, TensorType};
+use atrous::engine::ops::{BatchNorm, BatchNormGrad, BatchNormTrain, Op};
+use atrous::engine::{Shape, Tensor, TensorType};
 use std::sync::Arc;
 
 const EPS: f32 = 1e-3;
@@ -127,7 +127,7 @@ fn one_value_for_each_channel_is_refused() {
 
 #[test]
 fn fixed_statistics_cannot_be_differentiated() {
-    let mut graph = atrous::graph::Graph::new();
+    let mut graph = atrous::engine::graph::Graph::new();
     let x = graph.input("x", TensorType::f32(Shape::new(1, 2, 2, 4)));
     let vectors = ["weight", "bias", "mean", "variance"]
         .map(|name| graph.input(name, TensorType::f32(Shape::vector(4))));
@@ -143,7 +143,7 @@ fn fixed_statistics_cannot_be_differentiated() {
 
 #[test]
 fn statistics_of_a_batch_that_something_differentiated_reads_are_refused() {
-    let mut graph = atrous::graph::Graph::new();
+    let mut graph = atrous::engine::graph::Graph::new();
     let x = graph.input("x", TensorType::f32(Shape::new(1, 2, 2, 4)));
     let [weight, bias] =
         ["weight", "bias"].map(|name| graph.input(name, TensorType::f32(Shape::vector(4))));

@@ -2,11 +2,13 @@
 //! element against PyTorch.
 
 use crate::support::{Rng, allclose, devices, run_op};
-use atrous::ops::{Accumulate, AdamW, Align, GradientScale, Op, Packing, RunningStatistics, Sgd};
-use atrous::{Data, Shape, Tensor, TensorType};
+use atrous::engine::ops::{
+    Accumulate, AdamW, Align, GradientScale, Op, Packing, RunningStatistics, Sgd,
+};
+use atrous::engine::{Data, Shape, Tensor, TensorType};
 use std::sync::Arc;
 
-const BLOCK: usize = atrous::ops::flat::BLOCK;
+const BLOCK: usize = atrous::engine::ops::flat::BLOCK;
 
 fn vector(values: &[f32]) -> Tensor {
     Tensor::new(Shape::vector(values.len()), values.to_vec()).unwrap()

@@ -3,12 +3,12 @@
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, devices, run_op};
 use crate::{Case, check};
-use atrous::geometry::Size;
-use atrous::ops::{
+use atrous::Size;
+use atrous::engine::ops::{
     Activate, Activation, ActivationGrad, Add, ChannelSum, Concat, Flip, Mul, Op, ResampleWindow,
     Resize, Slice,
 };
-use atrous::{Shape, Tensor};
+use atrous::engine::{Shape, Tensor};
 use std::sync::Arc;
 
 /// Numbers that are farther from the kinks of all activations (-3, 0, 3, 6) than the step of the
@@ -55,7 +55,8 @@ fn flips() {
 #[test]
 fn the_slope_in_a_corner_is_pytorchs() {
     let x =
-        Tensor::from_data(Shape::vector(4), atrous::Data::F32(vec![-3.0, 0.0, 3.0, 6.0])).unwrap();
+        Tensor::from_data(Shape::vector(4), atrous::engine::Data::F32(vec![-3.0, 0.0, 3.0, 6.0]))
+            .unwrap();
     let dy = Tensor::from_fn(Shape::vector(4), |_, _, _, _| 1.0);
     for (activation, slopes) in [
         (Activation::Relu, [0.0, 0.0, 1.0, 1.0]),
@@ -199,7 +200,7 @@ fn sums_of_channels() {
 
 #[test]
 fn a_slice_past_the_channels_is_refused() {
-    let x = [atrous::TensorType::f32(Shape::new(1, 1, 1, 6))];
+    let x = [atrous::engine::TensorType::f32(Shape::new(1, 1, 1, 6))];
     assert!(Slice { first: 2, channels: 4 }.infer(&x).is_ok());
     for (first, channels) in [(3, 4), (usize::MAX, 2), (6, 1)] {
         assert!(Slice { first, channels }.infer(&x).is_err(), "{first}, {channels}");

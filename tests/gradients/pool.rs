@@ -3,9 +3,9 @@
 use crate::oracle;
 use crate::support::{Rng, devices, run_op};
 use crate::{Case, check};
-use atrous::geometry::{Size, Spacing};
-use atrous::ops::{AvgPool, GlobalAvgPool, MaxPool, MaxPoolGrad, Op, Padding};
-use atrous::{Data, Shape, Tensor};
+use atrous::engine::geometry::{Size, Spacing};
+use atrous::engine::ops::{AvgPool, GlobalAvgPool, MaxPool, MaxPoolGrad, Op, Padding};
+use atrous::engine::{Data, Shape, Tensor};
 use std::sync::Arc;
 
 fn max_pools() -> [MaxPool; 4] {

@@ -1,10 +1,10 @@
 //! The backward walk from the seeds to the requested values.
 
 use crate::support::{Rng, allclose};
-use atrous::exec::{Device, Runner};
-use atrous::graph::Graph;
-use atrous::ops::{Activation, Argmax};
-use atrous::{Shape, TensorType};
+use atrous::engine::exec::{Device, Runner};
+use atrous::engine::graph::Graph;
+use atrous::engine::ops::{Activation, Argmax};
+use atrous::engine::{Shape, TensorType};
 
 #[test]
 fn gradients_of_a_value_that_is_read_often_are_added_up() {

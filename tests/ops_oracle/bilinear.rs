@@ -3,9 +3,11 @@
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, run_op};
 use crate::{Case, Check, run};
-use atrous::geometry::Size;
-use atrous::ops::{Op, ResampleWindow, Resize, Rows, UpsampleArgmax, UpsampleSoftmax, Upsampling};
-use atrous::{Elements, Shape, Tensor};
+use atrous::Size;
+use atrous::engine::ops::{
+    Op, ResampleWindow, Resize, Rows, UpsampleArgmax, UpsampleSoftmax, Upsampling,
+};
+use atrous::engine::{Elements, Shape, Tensor};
 use std::sync::Arc;
 
 /// Tolerance of three blends of numbers in [-1, 1) with weights from a division (2.5 units in the
@@ -314,7 +316,7 @@ fn rows_have_the_bits_of_the_whole_output() {
 
 #[test]
 fn rows_outside_of_the_output_are_refused() {
-    let x = [atrous::TensorType::f32(Shape::new(1, 3, 3, 2))];
+    let x = [atrous::engine::TensorType::f32(Shape::new(1, 3, 3, 2))];
     for (first, count) in [(0, 0), (5, 1), (3, 3), (usize::MAX, 2), (1, usize::MAX)] {
         let rows = Some(Rows { first, count });
         let upsampling = Upsampling { rows, ..whole((5, 5), false) };

@@ -4,8 +4,8 @@
 use crate::oracle::{self, Map};
 use crate::support::Rng;
 use crate::{Case, ROUNDING, run};
-use atrous::ops::{Activation, Conv2d, Padding};
-use atrous::{Shape, Tensor};
+use atrous::engine::ops::{Activation, Conv2d, Padding};
+use atrous::engine::{Shape, Tensor};
 
 /// Epilogues of the cases: bias, residual, activation. Not all combinations, because each is a
 /// separate shader.
@@ -291,7 +291,10 @@ fn a_convolution_of_padding_alone_is_its_bias() {
     let one = case(&mut rng, conv, x, (2, 2), 5, false);
     let bias: Vec<f32> = one.inputs[2].f32().to_vec();
     let outputs: Vec<Tensor> =
-        crate::run_op(&atrous::exec::Device::Cpu, &one.op, &one.inputs).unwrap().remove(0).1;
+        crate::run_op(&atrous::engine::exec::Device::Cpu, &one.op, &one.inputs)
+            .unwrap()
+            .remove(0)
+            .1;
     assert_eq!(outputs[0].f32()[..5], bias, "the corner reads only padding");
     run(&[one]);
 }

@@ -2,11 +2,11 @@
 
 use crate::oracle::{self, Map};
 use crate::{Case, ROUNDING, run};
-use atrous::ops::{
+use atrous::engine::ops::{
     Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, GlobalAvgPool, MaxPool,
     Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax, Upsampling,
 };
-use atrous::{Data, Elements, Shape, Tensor};
+use atrous::engine::{Data, Elements, Shape, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

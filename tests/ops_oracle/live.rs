@@ -3,12 +3,12 @@
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose};
 use crate::{Case, Check, ROUNDING, run};
-use atrous::geometry::Size;
-use atrous::ops::{
+use atrous::Size;
+use atrous::engine::ops::{
     Background, ClassCounts, Effect, Op, Paint, PreprocessFrame, ResampleWindow, Style,
     TemporalMean,
 };
-use atrous::{Data, Shape, Tensor, TensorType};
+use atrous::engine::{Data, Shape, Tensor, TensorType};
 use std::sync::Arc;
 
 /// Pixels of any color, with random bits in the ignored byte.

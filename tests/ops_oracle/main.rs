@@ -12,8 +12,8 @@ mod pool;
 mod support;
 mod views;
 
-use atrous::Tensor;
-use atrous::ops::Op;
+use atrous::engine::Tensor;
+use atrous::engine::ops::Op;
 use oracle::Map;
 use std::sync::Arc;
 use support::{allclose, devices, run_op};

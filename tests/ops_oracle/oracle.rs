@@ -1,9 +1,9 @@
 //! Naive reference implementations of the operations in double precision: one formula per output
 //! element.
 
-use atrous::geometry::{Size, Spacing};
-use atrous::ops::{Activation, AvgPool, Conv2d, MaxPool, Padding, ResampleWindow};
-use atrous::{Shape, Tensor};
+use atrous::engine::geometry::{Size, Spacing};
+use atrous::engine::ops::{Activation, AvgPool, Conv2d, MaxPool, Padding, ResampleWindow};
+use atrous::engine::{Shape, Tensor};
 
 /// A tensor of f64.
 #[derive(Clone)]

@@ -3,12 +3,12 @@
 use crate::oracle::{self, Map};
 use crate::support::Rng;
 use crate::{Case, Check, ROUNDING, run};
-use atrous::geometry::Size;
-use atrous::ops::{
+use atrous::Size;
+use atrous::engine::ops::{
     Activate, Activation, Add, Argmax, BatchNorm, Concat, Dropout, Flip, Mul, Op, Preprocess,
     Softmax,
 };
-use atrous::{Data, Shape, Tensor, TensorType};
+use atrous::engine::{Data, Shape, Tensor, TensorType};
 use std::sync::Arc;
 
 const CHANNELS: [usize; 9] = [1, 2, 3, 4, 5, 7, 8, 21, 36];

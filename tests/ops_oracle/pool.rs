@@ -3,10 +3,10 @@
 use crate::oracle::{self, Map};
 use crate::support::Rng;
 use crate::{Case, ROUNDING, run};
-use atrous::Shape;
-use atrous::geometry::Size;
-use atrous::ops::{AvgPool, GlobalAvgPool, MaxPool, Op, Padding};
-use atrous::tensor::TensorType;
+use atrous::Size;
+use atrous::engine::Shape;
+use atrous::engine::ops::{AvgPool, GlobalAvgPool, MaxPool, Op, Padding};
+use atrous::engine::tensor::TensorType;
 
 fn image(rng: &mut Rng) -> Shape {
     let c = rng.pick(&[1, 2, 4, 5, 8, 13]);
@@ -58,7 +58,7 @@ fn max_pools_of_random_shapes() {
 fn max_pool_of_negative_numbers_never_takes_the_padding() {
     let mut rng = Rng(12);
     let x = rng.tensor(Shape::new(1, 5, 6, 3));
-    let x = atrous::Tensor::from_fn(x.shape(), |n, y, column, c| {
+    let x = atrous::engine::Tensor::from_fn(x.shape(), |n, y, column, c| {
         x.f32()[x.shape().index(n, y, column, c)] - 5.0
     });
     let want = oracle::max_pool(&MaxPool::square(3, 2, 1), &Map::of(&x));
@@ -130,7 +130,7 @@ fn the_mean_of_many_large_numbers_keeps_its_digits() {
     // place of the sum is 0.25.
     let shape = Shape::new(1, 65, 65, 5);
     let mut rng = Rng(16);
-    let x = atrous::Tensor::from_fn(shape, |_, _, _, c| 1000.0 + rng.unit() + c as f32);
+    let x = atrous::engine::Tensor::from_fn(shape, |_, _, _, c| 1000.0 + rng.unit() + c as f32);
     let want = oracle::global_avg_pool(&Map::of(&x));
     // 65 additions on each level: rounding errors of equal sign would add up to 130 roundings,
     // random ones to about 11.

@@ -2,16 +2,16 @@
 //! write outside the range, and must not use the lanes past the last channel.
 
 use crate::support::{Rng, allclose};
-use atrous::exec::{Device, Runner};
-use atrous::geometry::Size;
-use atrous::graph::{ChannelView, Graph, ParamRef, ValueId};
-use atrous::ops::{
+use atrous::Size;
+use atrous::engine::exec::{Device, Runner};
+use atrous::engine::graph::{ChannelView, Graph, ParamRef, ValueId};
+use atrous::engine::ops::{
     Activate, Activation, Add, Argmax, AvgPool, BatchNorm, Concat, Conv2d, Dropout, Flip,
     GlobalAvgPool, MaxPool, Mul, Op, Padding, Preprocess, Resize, Softmax, UpsampleArgmax,
     UpsampleSoftmax, Upsampling,
 };
-use atrous::tensor::DType;
-use atrous::{Data, Elements, Shape, Tensor, TensorType};
+use atrous::engine::tensor::DType;
+use atrous::engine::{Data, Elements, Shape, Tensor, TensorType};
 use std::sync::Arc;
 
 /// An operation and the number of inputs that are activations; the other inputs are parameters.

@@ -1,27 +1,27 @@
 //! The shader variants that the program can emit, collected from the operations: nothing here names
 //! a shader.
 
-use atrous::geometry::{Size, Spacing};
-use atrous::graph::{Graph, ValueId};
-use atrous::models::mobilenet_v2::MobileNetV2;
-use atrous::models::mobilenet_v3::MobileNetV3;
-use atrous::models::resnet::ResNet;
-use atrous::models::xception::Xception;
-use atrous::models::{
+use atrous::engine::geometry::{Size, Spacing};
+use atrous::engine::graph::{Graph, ValueId};
+use atrous::engine::models::mobilenet_v2::MobileNetV2;
+use atrous::engine::models::mobilenet_v3::MobileNetV3;
+use atrous::engine::models::resnet::ResNet;
+use atrous::engine::models::xception::Xception;
+use atrous::engine::models::{
     Aux, Backbone, Config, ConvKind, Decoder, LowLevel, Outputs, PaddingRule, PlusDecoder, Pooling,
     build_network,
 };
-use atrous::ops::kernel::{Caps, KernelContext, ShaderVariant, TensorLayout};
-use atrous::ops::{
+use atrous::engine::ops::kernel::{Caps, KernelContext, ShaderVariant, TensorLayout};
+use atrous::engine::ops::{
     Accumulate, Activate, Activation, AdamW, Add, Align, Argmax, AvgPool, BatchNorm,
     BatchNormTrain, ClassCounts, Concat, Conv2d, Denominator, Dice, Dropout, DropoutTrain, Flip,
     GlobalAvgPool, GradientScale, MaxPool, Mul, Op, Packing, Padding, Paint, PixelLoss, Preprocess,
     PreprocessFrame, Resize, RunningStatistics, SegmentationLoss, Sgd, Softmax, Style,
     TemporalMean, UpsampleArgmax, UpsampleSoftmax, Upsampling,
 };
-use atrous::plan::Plan;
-use atrous::tune::{CHAINS, multiply_add};
-use atrous::{Shape, TensorType, passes};
+use atrous::engine::plan::Plan;
+use atrous::engine::tune::{CHAINS, multiply_add};
+use atrous::engine::{Shape, TensorType, passes};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -14,8 +14,8 @@ mod gather;
 mod naga_backends;
 mod tint;
 
-use atrous::gpu::{Reflection, assemble, reflect, shader_names};
-use atrous::ops::kernel::{Caps, ShaderVariant};
+use atrous::engine::gpu::{Reflection, assemble, reflect, shader_names};
+use atrous::engine::ops::kernel::{Caps, ShaderVariant};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! naga's translations.
 
 use crate::Compiled;
-use atrous::gpu::Reflection;
+use atrous::engine::gpu::Reflection;
 use naga::ShaderStage;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;

@@ -5,12 +5,14 @@
 pub mod command;
 pub mod models;
 
-use atrous::exec::{Device, KernelSelector, Runner};
-use atrous::gpu::DeviceChoice;
-use atrous::graph::{Graph, ParamRef};
-use atrous::ops::kernel::{Kernel, KernelContext};
-use atrous::ops::{Op, Packing};
-use atrous::{Elements, Result, Shape, Tensor};
+use atrous::engine::exec::{Device, KernelSelector, Runner};
+use atrous::engine::gpu::DeviceChoice;
+use atrous::engine::graph::{Graph, ParamRef};
+use atrous::engine::ops::kernel::{Kernel, KernelContext};
+use atrous::engine::ops::{Op, Packing};
+use atrous::engine::{Elements, Shape, Tensor};
+
+use atrous::Result;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 

@@ -1,10 +1,10 @@
 //! Small networks with random weights, as files.
 
 use super::Rng;
-use atrous::graph::{ParamRef, Part, Weights};
-use atrous::models::{Backbone, Config, Decoder, parameters};
-use atrous::weights::{FloatDType, dialects, write_safetensors};
-use atrous::{Shape, Tensor};
+use atrous::engine::graph::{ParamRef, Part, Weights};
+use atrous::engine::models::{Backbone, Config, Decoder, parameters};
+use atrous::engine::weights::{FloatDType, dialects, write_safetensors};
+use atrous::engine::{Shape, Tensor};
 use std::path::Path;
 
 /// Returns the config of DeepLabv3+ on a narrow MobileNetV2: 5 classes, about 60,000 parameters,

@@ -4,15 +4,15 @@ use crate::run::{begin, data_set, ending, train};
 use crate::support::{Rng, devices};
 use crate::trainer::{bits, config, options, steps, trainer};
 use atrous::ErrorKind;
-use atrous::exec::{Device, Runner};
-use atrous::geometry::Size;
-use atrous::graph::Weights;
-use atrous::models::{Backbone, Config, Outputs, build_network, random_weights};
+use atrous::Size;
+use atrous::engine::exec::{Device, Runner};
+use atrous::engine::graph::Weights;
+use atrous::engine::models::{Backbone, Config, Outputs, build_network, random_weights};
+use atrous::engine::{Data, Shape, Tensor};
 use atrous::train::{
     InitialModel, MemoryEstimate, MemoryFit, NormMode, Origin, Recipe, StepOptions, TrainOptions,
     Trainer, TrainingData, ValidationMemory, training_step,
 };
-use atrous::{Data, Shape, Tensor};
 
 fn recomputing(options: TrainOptions) -> TrainOptions {
     TrainOptions { step: StepOptions { recompute: true, ..options.step }, ..options }

@@ -1,14 +1,16 @@
 //! Steps of a network whose parameters stay on the device.
 
 use crate::support::{Rng, devices};
-use atrous::exec::Device;
-use atrous::geometry::Size;
-use atrous::models::{Aux, Backbone, Config, Decoder, random_weights};
-use atrous::ops::{Denominator, PixelLoss};
+use atrous::Size;
+use atrous::engine::exec::Device;
+use atrous::engine::models::{Aux, Backbone, Config, Decoder, random_weights};
+use atrous::engine::ops::{Denominator, PixelLoss};
+use atrous::engine::{Data, Shape, Tensor};
 use atrous::train::{
     BatchRef, Decay, NormMode, Optimizer, Schedule, StepOptions, TrainOptions, Trainer,
 };
-use atrous::{Data, ErrorKind, Shape, Tensor};
+
+use atrous::ErrorKind;
 
 const CLASSES: usize = 3;
 

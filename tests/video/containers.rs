@@ -1,7 +1,7 @@
 //! Containers, through ffmpeg if it is installed.
 
 use super::*;
-use atrous::geometry::Size;
+use atrous::Size;
 use atrous::image::{ClassTable, LabelMap};
 use std::process::Command;
 

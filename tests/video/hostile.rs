@@ -2,7 +2,7 @@
 //! allocated for the claimed size.
 
 use super::*;
-use atrous::geometry::Size;
+use atrous::Size;
 use atrous::image::DecodeOptions;
 use atrous::video::{PixelFormat, RawFrames, read};
 use std::io::Cursor;

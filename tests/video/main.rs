@@ -11,7 +11,7 @@ mod round_trips;
 #[cfg(unix)]
 mod signals;
 
-use atrous::geometry::Size;
+use atrous::Size;
 use atrous::image::Image;
 use atrous::video::{Content, Frame, FrameSource, VideoInfo, VideoOptions, create, open};
 use atrous::{Error, Result};

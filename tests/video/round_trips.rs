@@ -1,7 +1,7 @@
 //! Written videos are read back with the same frames, order and frame rate.
 
 use super::*;
-use atrous::geometry::Size;
+use atrous::Size;
 use atrous::image::{ClassTable, LabelMap};
 use atrous::video::{PixelFormat, RawFrames, Selection, read, select, write_to};
 use std::fs::File;

@@ -9,7 +9,7 @@ mod memory;
 mod pickles;
 mod random;
 
-use atrous::weights::WeightFile;
+use atrous::engine::weights::WeightFile;
 use build::{Case, Either, Outcome, case};
 use std::path::Path;
 

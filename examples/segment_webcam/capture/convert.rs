@@ -3,7 +3,7 @@
 // Each platform uses only some of these.
 #![allow(dead_code)]
 
-use atrous::geometry::Size;
+use atrous::Size;
 use atrous::{Error, ErrorKind, Result};
 
 fn pack(r: f32, g: f32, b: f32) -> u32 {

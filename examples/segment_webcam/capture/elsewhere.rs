@@ -1,7 +1,7 @@
 //! Cameras on macOS and Windows, through the crate `cameras`. Other systems are not supported.
 
 use super::Source;
-use atrous::geometry::Size;
+use atrous::Size;
 use atrous::{Error, ErrorKind, Result};
 
 #[cfg(any(target_os = "macos", windows))]

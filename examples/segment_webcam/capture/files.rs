@@ -1,7 +1,7 @@
 //! Files as a source, repeated endlessly: an image, the images of a directory, or a video.
 
 use super::Source;
-use atrous::geometry::Size;
+use atrous::Size;
 use atrous::image::{DecodeOptions, Image, cover};
 use atrous::live::Live;
 use atrous::video::{self, VideoKind};

@@ -1,7 +1,7 @@
 //! Cameras on Linux: V4L2 through the crate `linuxvideo`.
 
 use super::{Source, convert};
-use atrous::geometry::Size;
+use atrous::Size;
 use atrous::{Error, ErrorKind, Result};
 use linuxvideo::format::{PixFormat, PixelFormat};
 use linuxvideo::stream::ReadStream;

@@ -12,7 +12,7 @@ mod files;
 mod synthetic;
 
 use crate::options::{Options, SourceChoice};
-use atrous::geometry::Size;
+use atrous::Size;
 use atrous::{Error, ErrorKind, Result};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

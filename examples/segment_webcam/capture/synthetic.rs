@@ -2,7 +2,7 @@
 
 use super::Source;
 use atrous::Result;
-use atrous::geometry::Size;
+use atrous::Size;
 
 pub struct Scene {
     size: Size,

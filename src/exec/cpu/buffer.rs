@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A flat vector. Runs share its tensor, so that a value that covers the whole buffer need not be
 /// copied.
 #[derive(Clone)]
-pub(in crate::exec) struct HostBuffer(Arc<Mutex<Arc<Tensor>>>);
+pub(in crate::engine::exec) struct HostBuffer(Arc<Mutex<Arc<Tensor>>>);
 
 impl HostBuffer {
     /// Allocates zeros.

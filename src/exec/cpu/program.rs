@@ -14,7 +14,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 /// A graph prepared for the CPU.
-pub(in crate::exec) struct HostProgram {
+pub(in crate::engine::exec) struct HostProgram {
     graph: Arc<Graph>,
     residents: Residents<HostBuffer>,
     plan: HostPlan,

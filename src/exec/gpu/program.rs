@@ -35,7 +35,7 @@ pub(super) struct Recording {
 }
 
 /// A graph prepared for a device.
-pub(in crate::exec) struct GpuProgram {
+pub(in crate::engine::exec) struct GpuProgram {
     pub(super) gpu: Arc<Gpu>,
     pub(super) inputs: Vec<wgpu::Buffer>,
     pub(super) steps: Vec<Recorded>,
@@ -146,7 +146,7 @@ impl Program for GpuProgram {
 
 impl GpuProgram {
     /// Returns the device.
-    pub(in crate::exec) fn gpu(&self) -> &Arc<Gpu> {
+    pub(in crate::engine::exec) fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
     }
 
