@@ -258,6 +258,6 @@ fn operands_that_do_not_fit_are_refused_with_the_shapes() {
     refused(&Dropout { p: 1.0 }, &[a], &["below 1"]);
     let prepare =
         Preprocess { size: Size::square(4), scale: [1.0; 3], shift: [0.0; 3], pad_value: [0.0; 3] };
-    refused(&prepare, &[TensorType::u8(Shape::new(1, 5, 4, 3))], &["5x4", "4x4", "resize"]);
+    refused(&prepare, &[TensorType::u8(Shape::new(1, 5, 4, 3))], &["4x5", "4x4", "resize"]);
     refused(&prepare, &[a], &["three u8 channels"]);
 }

@@ -57,7 +57,7 @@ fn every_shared_struct_of_a_uniform_block_is_compared() {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("shaders/shared").unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
-        let structs = text.split("struct ").skip(1).map(|s| s.split_once('{').unwrap());
+        let structs = text.split("\nstruct ").skip(1).map(|s| s.split_once('{').unwrap());
         let aligned = structs.filter(|(_, body)| body.trim_start().starts_with("@align(16)"));
         found.extend(aligned.map(|(name, _)| name.trim().to_owned()));
     }
