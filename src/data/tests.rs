@@ -340,6 +340,10 @@ fn settings_out_of_range_are_refused_by_name() {
     ] {
         assert!(message.contains(expected), "{message:?} for {expected}");
     }
+}
+
+#[test]
+fn a_misspelled_augmentation_is_refused_and_a_partial_one_completed() {
     let misspelled =
         serde_json::from_str::<Augmentation>(r#"{"flipp": 0.5}"#).unwrap_err().to_string();
     assert!(misspelled.contains("flipp"), "{misspelled}");
