@@ -46,7 +46,7 @@ pub enum Background {
     Image,
 }
 
-/// Drawing style of [`Paint`]: its third input, so that it can change from frame to frame.
+/// Drawing style of [`Paint`](super::Paint): its third input, so that it can change from frame to frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Style {
     /// How a pixel is drawn.
@@ -69,7 +69,7 @@ impl Style {
         Shape::new(1, 1, HEADER / 4 + 2 * classes.div_ceil(4) + classes, 4)
     }
 
-    /// Returns the tensor that [`Paint`] reads: `Style` of `shaders/shared/style.wesl` as words.
+    /// Returns the tensor that [`Paint`](super::Paint) reads: `Style` of `shaders/shared/style.wesl` as words.
     ///
     /// They are: effect, kind of background, 1 if mirrored, opacity; the background color, edge; for
     /// every four classes the offsets added to their scores to find the best shown class, then the
