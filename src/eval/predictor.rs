@@ -186,14 +186,7 @@ impl<'s> Predictor<'s> {
     ) -> Result<Prediction> {
         let Size { width: w, height: h } = fit.scaled;
         let classes = self.segmenter.model().config.classes().unwrap_or(0);
-        let count = window.count(fit.scaled);
-        if count > MAX_WINDOWS {
-            return Err(error!(
-                Usage,
-                "an image of {w}x{h} pixels has {count} windows; the maximum is {MAX_WINDOWS}"
-            )
-            .advice("use a larger `--stride` or a larger `--window`"));
-        }
+        let count = checked_count(window, fit.scaled)?;
         // Prepare all graphs first, so that errors are reported before any window is computed.
         let elements = sum_elements(fit.scaled, classes)?;
         self.labels_runner(Shape::images(1, fit.scaled, classes), fit.source)?;
@@ -287,6 +280,19 @@ impl<'s> Predictor<'s> {
         self.costs.insert(size, cost);
         Ok(cost)
     }
+}
+
+/// Number of windows of an image of size `scaled`, unless it has too many.
+fn checked_count(window: SlidingWindow, scaled: Size) -> Result<usize> {
+    let count = window.count(scaled);
+    if count > MAX_WINDOWS {
+        return Err(error!(
+            Usage,
+            "an image of {scaled} pixels has {count} windows; the maximum is {MAX_WINDOWS}"
+        )
+        .advice("use a larger `--stride` or a larger `--window`"));
+    }
+    Ok(count)
 }
 
 /// Number of elements in the sum of the windows' probabilities.

@@ -139,12 +139,26 @@ impl HostProgram {
                 }
             }
         }
-        for &(_, v) in graph.outputs().iter().filter(|&&(_, v)| is_resident(v)) {
-            self.load(v, &mut computed)?;
+        let outputs = self.outputs(&external, computed);
+        self.reserved.mark_used();
+        outputs
+    }
+
+    /// Returns the outputs of a run from its inputs and parameters and the values that it computed.
+    fn outputs(
+        &self,
+        external: &[Option<&Tensor>],
+        mut computed: Vec<Option<Arc<Tensor>>>,
+    ) -> Result<Vec<Tensor>> {
+        let outputs = self.graph.outputs();
+        for &(_, v) in outputs {
+            if self.graph.value(v).resident.is_some() {
+                self.load(v, &mut computed)?;
+            }
         }
         let mut output = |(i, &(_, v)): (usize, &(String, ValueId))| {
             // A value may be returned under several names.
-            let returned_again = graph.outputs()[i + 1..].iter().any(|&(_, other)| other == v);
+            let returned_again = outputs[i + 1..].iter().any(|&(_, other)| other == v);
             let slot = &mut computed[v.index()];
             let tensor = if returned_again { slot.clone() } else { slot.take() };
             match tensor.map(Arc::try_unwrap) {
@@ -153,9 +167,7 @@ impl HostProgram {
                 None => external[v.index()].expect("invariant: outputs are kept").try_clone(),
             }
         };
-        let outputs = graph.outputs().iter().enumerate().map(&mut output).collect();
-        self.reserved.mark_used();
-        outputs
+        outputs.iter().enumerate().map(&mut output).collect()
     }
 
     /// Loads a value from the store if it is not loaded yet.
