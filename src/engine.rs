@@ -51,7 +51,7 @@ pub mod ops;
 pub mod passes;
 #[path = "plan/mod.rs"]
 pub mod plan;
-#[path = "tensor.rs"]
+#[path = "tensor/mod.rs"]
 pub mod tensor;
 #[path = "tune/mod.rs"]
 pub mod tune;

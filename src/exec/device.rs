@@ -19,6 +19,10 @@ pub enum Device {
 
 impl Device {
     /// Opens the device that `choice` selects.
+    ///
+    /// # Errors
+    /// Returns an error if the choice requires a GPU and no adapter matches, or the adapter cannot be
+    /// opened.
     pub fn open(choice: &DeviceChoice) -> Result<Self> {
         Ok(Gpu::open(choice)?.map_or(Device::Cpu, Device::Gpu))
     }

@@ -63,6 +63,10 @@ pub struct Gpu {
 
 impl Gpu {
     /// Opens the adapter that `choice` selects; `None` for the CPU executor.
+    ///
+    /// # Errors
+    /// Returns an error if the choice requires an adapter and none matches, or the adapter cannot be
+    /// opened.
     pub fn open(choice: &DeviceChoice) -> Result<Option<Arc<Self>>> {
         if *choice == DeviceChoice::Cpu {
             return Ok(None);
@@ -339,6 +343,9 @@ impl Gpu {
 
     /// Returns the buffer of a parameter, uploaded on first use. Buffers of parameters that no
     /// graph uses any more are freed.
+    ///
+    /// # Errors
+    /// Returns an error if the device or the host has not enough memory.
     pub fn param(&self, param: &ParamRef, packing: Packing) -> Result<wgpu::Buffer> {
         // One of the references is the table's.
         let is_used = |(param, _): &(ParamRef, wgpu::Buffer)| param.strong_count() > 1;

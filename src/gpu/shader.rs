@@ -64,6 +64,9 @@ fn invalid(e: &naga::WithSpan<naga::valid::ValidationError>, wgsl: &str) -> Stri
 }
 
 /// Composes the WGSL text of a variant.
+///
+/// # Errors
+/// Returns an error that shows the source line if the shader does not exist or does not compile.
 pub fn assemble(variant: &ShaderVariant) -> Result<String> {
     let mut files = Vec::new();
     modules(&SHADERS, &mut files);
@@ -100,6 +103,9 @@ pub fn assemble(variant: &ShaderVariant) -> Result<String> {
 }
 
 /// Parses, validates and reflects WGSL text. `variant` is for messages.
+///
+/// # Errors
+/// Returns an error that shows the source line if the text is not valid WGSL.
 pub fn reflect(variant: &ShaderVariant, wgsl: &str) -> Result<Reflection> {
     let module = naga::front::wgsl::parse_str(wgsl)
         .map_err(|e| shader_error(variant, unparsed(&e, wgsl)))?;

@@ -57,11 +57,17 @@ impl<'g> Scope<'g> {
 
     /// Adds a node with one output, named `name` in this scope (an empty name uses the scope's
     /// name).
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit the operation.
     pub fn op(&mut self, name: &str, op: impl Op, inputs: &[ValueId]) -> Result<ValueId> {
         Ok(self.ops(name, op, inputs)?[0])
     }
 
     /// Adds a node with any number of outputs.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit the operation.
     pub fn ops(&mut self, name: &str, op: impl Op, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
         let name = self.join(name);
         self.graph.push(&name, Arc::new(op), inputs)

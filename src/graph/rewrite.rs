@@ -34,6 +34,9 @@ impl Rewrite {
     }
 
     /// Adds a node with one output, which exactly one node will read.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit the operation.
     pub fn op(&mut self, name: &str, op: impl Op, inputs: &[ValueId]) -> Result<ValueId> {
         let value = self.graph.push(name, Arc::new(op), inputs)?[0];
         self.uses.insert(value, 1);
@@ -44,6 +47,9 @@ impl Rewrite {
 /// Rebuilds `old`. `rule` is called with each node and its inputs in the new graph, and may return
 /// values that replace the node's outputs; `None` keeps the node. Nodes and parameters without
 /// readers are removed.
+///
+/// # Errors
+/// Returns the errors of `rule`, and an error if a replacement does not fit the nodes that read it.
 pub fn rewrite(
     old: Graph,
     mut rule: impl FnMut(&mut Rewrite, &Node, &[ValueId]) -> Result<Option<Vec<ValueId>>>,

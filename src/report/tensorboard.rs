@@ -23,6 +23,9 @@ pub(super) struct Events {
 impl Events {
     /// Creates an event file in `dir`. `resumed_at` makes TensorBoard drop events of later steps in
     /// older files of the directory.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be created.
     pub fn create(dir: &Path, resumed_at: Option<u64>) -> Result<Self> {
         let mut number = 0;
         let (path, file) = loop {
@@ -64,6 +67,9 @@ impl Events {
     }
 
     /// Writes the scalars of a record.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written.
     pub fn write(&mut self, record: &Record) -> Result<()> {
         self.note_classes(record);
         let scalars = self.scalars(record);

@@ -81,6 +81,9 @@ pub(super) struct DataFeed {
 impl DataFeed {
     /// Starts loading for the step after `step`. Refuses data whose classes differ from those of
     /// the network in training.
+    ///
+    /// # Errors
+    /// Returns an error if the classes differ, or if the loader cannot be started.
     pub fn new(
         data: TrainingData,
         recipe: &Recipe,

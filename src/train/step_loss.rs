@@ -19,6 +19,9 @@ pub(super) struct Scores {
 
 impl Scores {
     /// Cuts a network at its logits.
+    ///
+    /// # Errors
+    /// Returns an error if the network has no logits at the size of the labels.
     pub fn of(network: NetworkGraph, options: &StepOptions) -> Result<Self> {
         let NetworkGraph { mut graph, logits_full, aux_logits, .. } = network;
         let Some(full) = logits_full.map(|id| graph.output_at(id).1) else {

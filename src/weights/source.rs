@@ -57,6 +57,9 @@ impl Source {
     }
 
     /// Reads the bytes at `offset` into `buffer`. The error does not name the file yet.
+    ///
+    /// # Errors
+    /// Returns an error if the file ends before or cannot be read.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         self.read_exact_at(offset, buffer)
             .map_err(|e| Error::new(ErrorKind::Io, "could not read the weights").source(e))
@@ -76,6 +79,9 @@ impl Source {
 
     /// Reads the bytes `offset..offset + len`. The caller has checked that the range is within the
     /// file.
+    ///
+    /// # Errors
+    /// Returns an error if memory runs out or the file cannot be read.
     pub fn bytes(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
         let mut buffer = memory::zeros(len)?;
         self.read_at(offset, &mut buffer)?;

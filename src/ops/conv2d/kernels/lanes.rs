@@ -4,6 +4,7 @@
 use super::{Frame, operands, reads_padding, weights};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
+use crate::tensor::KernelShape;
 
 /// Tile computed by one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +88,45 @@ fn cost(tile: Tile, lanes: usize, steps: usize, loads: usize, taps: usize) -> f6
     lanes as f64 * (steps as f64 * step + 2.0 * LOAD * accumulators as f64)
 }
 
+impl Tile {
+    fn label(&self, subgroup: bool) -> String {
+        let family = if subgroup { "subgroup" } else { "register" };
+        let unrolled = if self.k > 1 { format!(" k{}", 4 * self.k) } else { String::new() };
+        let window = if self.window { " window" } else { "" };
+        format!("{family} {}x{}{unrolled}{window}", self.m, 4 * self.n)
+    }
+}
+
+/// The columns that the pixels of a lane read.
+struct Strip {
+    /// Taps of a row of the kernel that are applied to one load.
+    taps: usize,
+    /// Distance between consecutive pixels of a lane, in outputs.
+    step: usize,
+    /// Distance between the windows of consecutive pixels, in loaded columns.
+    spread: usize,
+    /// Number of columns that a lane loads.
+    columns: usize,
+}
+
+impl Strip {
+    /// Returns the columns of a tile, or `None` if its pixels do not share any.
+    fn new(conv: &Conv2d, w: KernelShape, tile: Tile) -> Option<Self> {
+        let (stride, dilation) = (conv.stride.x, conv.dilation.x);
+        // Pixels one dilation apart read the same columns; with a stride, neighbors do if nothing
+        // is dilated.
+        let (taps, step, spread) = match (tile.window, stride, dilation) {
+            (false, ..) => (1, 1, 1),
+            (true, 1, _) => (w.width, dilation, 1),
+            (true, _, 1) => (w.width, 1, stride),
+            (true, ..) => return None,
+        };
+        let columns = (tile.m - 1) * spread + taps;
+        let is_shared = w.width > 1 && columns <= MAX_COLUMNS;
+        (!tile.window || is_shared).then_some(Self { taps, step, spread, columns })
+    }
+}
+
 /// Returns the kernel of a tile and its cost, or `None` if the tile does not fit the convolution or
 /// the device. `lanes` is the workgroup size; with `subgroup` it is also the size of every subgroup
 /// of the device.
@@ -107,19 +147,8 @@ fn kernel(
     {
         return None;
     }
-    let (stride, dilation) = (conv.stride.x, conv.dilation.x);
-    // Pixels one dilation apart read the same columns; with a stride, neighbors do if nothing is
-    // dilated.
-    let (taps, step, spread) = match (tile.window, stride, dilation) {
-        (false, ..) => (1, 1, 1),
-        (true, 1, _) => (w.width, dilation, 1),
-        (true, _, 1) => (w.width, 1, stride),
-        (true, ..) => return None,
-    };
-    let columns = (tile.m - 1) * spread + taps;
-    if tile.window && (w.width == 1 || columns > MAX_COLUMNS) {
-        return None;
-    }
+    let Strip { taps, step, spread, columns } = Strip::new(conv, w, tile)?;
+    let stride = conv.stride.x;
     let frame = if conv.is_pointwise(w) { Frame::one_row(cx) } else { Frame::of(cx) };
     let y = frame.y;
     let strips = y.w.div_ceil(step * tile.m) * step;
@@ -128,14 +157,6 @@ fn kernel(
     let groups = (y.n * y.h * strips).div_ceil(lanes) * y.c4().div_ceil(tile.n);
     let loads = if subgroup { block / lanes } else { tile.n };
     let padded = reads_padding(conv, cx);
-    let family = if subgroup { "subgroup" } else { "register" };
-    let unrolled = if tile.k > 1 { format!(" k{}", 4 * tile.k) } else { String::new() };
-    let label = format!(
-        "{family} {}x{}{unrolled}{}",
-        tile.m,
-        4 * tile.n,
-        if tile.window { " window" } else { "" }
-    );
     let dispatch = operands(Dispatch::new("conv2d/lanes"), conv, cx, frame)
         .when("strips", true)
         .when("subgroup", subgroup)
@@ -157,5 +178,5 @@ fn kernel(
     // Lanes outside the image and vec4s past the last channel count too: they are the waste of a
     // tile.
     let cost = cost(tile, groups * lanes, steps, tile.k * columns + weights, taps);
-    Some((cost, Kernel::single(label, dispatch)))
+    Some((cost, Kernel::single(tile.label(subgroup), dispatch)))
 }
