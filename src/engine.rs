@@ -58,5 +58,14 @@ pub mod tune;
 #[path = "weights/mod.rs"]
 pub mod weights;
 
+/// The graph of a training step, and what a training takes.
+#[cfg(feature = "training")]
+pub mod training {
+    pub use crate::train::checkpoint::{Checkpoint, RunProgress};
+    pub use crate::train::memory_fit::MemoryFit;
+    pub use crate::train::step::{StepInputs, TrainingStep, training_step};
+    pub use crate::train::validation::ValidationMemory;
+}
+
 pub use geometry::{Padding, Position, Spacing};
 pub use tensor::{DType, Data, Elements, KernelShape, Shape, Tensor, TensorType};

@@ -2,7 +2,7 @@
 
 mod support;
 
-use atrous::data::{Pair, list_directories, list_voc};
+use atrous::data::{self, Pair, list_directories};
 use atrous::eval::Confusion;
 use atrous::image::{LabelMap, SizeRule, decode};
 use atrous::{DeviceChoice, Model, Segmenter};
@@ -14,7 +14,7 @@ fn segmenter(data: &Path, name: &str, output_stride: usize, device: &DeviceChoic
 }
 
 fn voc_pairs(data: &Path) -> Vec<Pair> {
-    let mut pairs = list_voc(data.join("data/voc-sample"), "all").unwrap();
+    let mut pairs = data::open(data.join("data/voc-sample"), Some("all")).unwrap().pairs;
     let crops = data.join("data/voc-crops513");
     pairs.extend(list_directories(crops.join("images"), crops.join("masks")).unwrap());
     pairs

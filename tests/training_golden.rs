@@ -11,9 +11,10 @@ mod support;
 use atrous::engine::exec::{Device, Runner};
 use atrous::engine::graph::{ParamRef, Weights};
 use atrous::engine::models::{Config, Outputs, build_network, parameters};
+use atrous::engine::training::{TrainingStep, training_step};
 use atrous::engine::weights::dialects::{Loaded, store};
 use atrous::engine::{Data, Shape, Tensor};
-use atrous::train::{StepOptions, TrainingStep, training_step};
+use atrous::train::StepOptions;
 use seeded::Golden;
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
 //! Directories in the layout of ADE20K's scene parsing challenge.
 
+use super::MaskValues;
 use super::layout::Layout;
 use super::pairing::{Directories, Matched, common_directories};
-use super::{MaskValues, Pair};
 use crate::error::{Result, error};
 use crate::files::read_text;
 use crate::image::{ClassTable, IgnoredLabel};
@@ -64,10 +64,6 @@ impl Layout for Ade20k {
 ///
 /// # Errors
 /// Returns an error that names missing files.
-pub fn list_ade20k(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>> {
-    matched(root.as_ref(), split)?.strict()
-}
-
 fn matched(root: &Path, split: &str) -> Result<Matched> {
     Directories::read(&root.join("images").join(split), &root.join("annotations").join(split))?
         .all(mask_values(root)?)

@@ -1,8 +1,8 @@
 //! Directories in the layout of Cityscapes.
 
+use super::MaskValues;
 use super::layout::Layout;
 use super::pairing::{Matched, common_directories, directories, files, match_up};
-use super::{MaskValues, Pair};
 use crate::error::{Result, error};
 use crate::image::ClassTable;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -55,10 +55,6 @@ impl Layout for Cityscapes {
 ///
 /// # Errors
 /// Returns an error that names missing files.
-pub fn list_cityscapes(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>> {
-    matched(root.as_ref(), split)?.strict()
-}
-
 fn matched(root: &Path, split: &str) -> Result<Matched> {
     let roots = (root.join(IMAGES).join(split), root.join(MASKS).join(split));
     let images = with_suffix(&roots.0, "_leftImg8bit.png")?;

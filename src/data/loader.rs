@@ -44,7 +44,7 @@ pub const MAX_WORKERS: usize = 1024;
 pub struct LoaderOptions {
     /// Images per batch.
     pub batch: usize,
-    /// Number of worker threads, up to [`MAX_WORKERS`]. 0 uses one less than the number of cores,
+    /// Number of worker threads, up to `MAX_WORKERS`. 0 uses one less than the number of cores,
     /// but at least one.
     pub workers: usize,
     /// Number of batches to prefetch; at least one.

@@ -24,16 +24,15 @@ mod sample_cache;
 mod tests;
 mod voc;
 
-pub use ade20k::list_ade20k;
 #[cfg(feature = "training")]
 pub use augment::Augmentation;
-pub use cityscapes::list_cityscapes;
 pub use layout::DatasetLayout;
 #[cfg(feature = "training")]
-pub use loader::{Batch, Loader, LoaderOptions, MAX_WORKERS};
-pub use pairing::{Mismatch, MismatchKind};
-pub use plain::{list_directories, list_names};
-pub use voc::list_voc;
+pub(crate) use loader::MAX_WORKERS;
+#[cfg(feature = "training")]
+pub use loader::{Batch, Loader, LoaderOptions};
+pub(crate) use pairing::{Mismatch, MismatchKind};
+pub use plain::list_directories;
 
 use crate::error::{Result, error};
 use crate::image::{ClassTable, Image, LabelMap, decode};
@@ -153,7 +152,7 @@ pub fn open(root: impl AsRef<Path>, split: Option<&str>) -> Result<Listing> {
 /// # Errors
 /// Returns an error if the layout is not recognized, there is no such split, or a list cannot be
 /// read.
-pub fn open_lenient(
+pub(crate) fn open_lenient(
     root: impl AsRef<Path>,
     split: Option<&str>,
 ) -> Result<(Listing, Vec<Mismatch>)> {
@@ -165,7 +164,7 @@ pub fn open_lenient(
 ///
 /// # Errors
 /// Returns an error if the layout of the directory is not recognized.
-pub fn splits(root: impl AsRef<Path>) -> Result<Vec<String>> {
+pub(crate) fn splits(root: impl AsRef<Path>) -> Result<Vec<String>> {
     DatasetLayout::of(&root)?.splits(root.as_ref())
 }
 

@@ -122,7 +122,7 @@ impl Directories {
         Ok(match_up(self.images, self.masks, &self.roots, self.mismatches, values))
     }
 
-    /// Matches the entries of a list, in its order; see [`list_names`](super::list_names). Paths in
+    /// Matches the entries of a list, in its order. Paths in
     /// the list are relative to `root`.
     pub(super) fn listed(mut self, list: &Path, root: &Path) -> Result<Matched> {
         let text = read_text(list)?;

@@ -19,25 +19,6 @@ pub fn list_directories(images: impl AsRef<Path>, masks: impl AsRef<Path>) -> Re
     Files::read(images.as_ref(), masks.as_ref())?.all(MaskValues::CLASSES)?.strict()
 }
 
-/// Lists the pairs of a list file, in its order. A line is a name without extension, or the paths
-/// of image and mask relative to the list's directory, separated by a space. Lists may have been
-/// written on another machine: if there is no file at a path, its leading directories are removed,
-/// or only its file name is used. Images with the same name in several directories are called by
-/// their paths.
-///
-/// # Errors
-/// Returns an error if the list cannot be read, is empty, contains duplicates or paths outside the
-/// directory, or if an image or mask is missing.
-pub fn list_names(
-    images: impl AsRef<Path>,
-    masks: impl AsRef<Path>,
-    list: impl AsRef<Path>,
-) -> Result<Vec<Pair>> {
-    let list = list.as_ref();
-    let root = list.parent().unwrap_or(Path::new(""));
-    Files::read(images.as_ref(), masks.as_ref())?.listed(list, root)?.strict()
-}
-
 /// `images/` and `masks/`, optionally with `SPLIT/` in both or `SPLIT.txt` next to them.
 pub(super) struct Directories;
 

@@ -1,7 +1,6 @@
 //! Directories in the layout of PASCAL VOC, optionally with the masks of the Semantic Boundaries
 //! Dataset (SBD).
 
-use super::Pair;
 use super::layout::Layout;
 use super::pairing::{Directories, Matched, files};
 use crate::error::Result;
@@ -64,10 +63,6 @@ fn lists(root: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Returns an error that names the list and the missing files.
-pub fn list_voc(root: impl AsRef<Path>, split: &str) -> Result<Vec<Pair>> {
-    matched(root.as_ref(), split)?.strict()
-}
-
 fn matched(root: &Path, split: &str) -> Result<Matched> {
     let masks: Vec<PathBuf> =
         MASKS.iter().map(|name| root.join(name)).filter(|directory| directory.is_dir()).collect();

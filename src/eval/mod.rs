@@ -13,8 +13,8 @@ mod views;
 
 pub use chart::confusion_chart;
 pub use confusion::Confusion;
-pub(crate) use evaluate::evaluate_unless;
-pub use evaluate::{Scored, evaluate, ignored_labels};
+pub use evaluate::evaluate;
+pub(crate) use evaluate::{evaluate_unless, ignored_labels};
 pub use options::{PredictOptions, SlidingWindow};
 pub use predictor::{Prediction, Predictor};
 pub use scores::{ClassScore, Scores};

@@ -33,15 +33,20 @@ mod restore;
 mod save;
 mod sheet;
 
-pub use decode::{BACKDROP, DecodeOptions, Image, MAX_BYTES, MAX_PIXELS, decode, decode_bytes};
+pub use decode::{BACKDROP, DecodeOptions, Image, decode, decode_bytes};
 pub(crate) use decode::{damaged, dimensions};
 pub use labels::LabelMap;
 pub(crate) use labels::append_labels;
-pub use legend::{LegendEntry, Tally, legend, legend_table};
-pub use overlay::{Overlay, cut_out, foreground};
-pub use palette::{ClassTable, IgnoredLabel, distinct, voc_color};
+pub(crate) use legend::Tally;
+pub use legend::{LegendEntry, legend, legend_table};
+#[cfg(test)]
+pub(crate) use overlay::foreground;
+pub use overlay::{Overlay, cut_out};
+pub(crate) use palette::voc_color;
+pub use palette::{ClassTable, IgnoredLabel};
 pub(crate) use pixels::{UPRIGHT_NOTE, mix};
-pub use resize::{Fit, PAD, SizeRule, cover, resample, resample_window};
+pub(crate) use resize::resample_window;
+pub use resize::{Fit, SizeRule, cover, resample};
 pub use sheet::SideBySide;
 
 /// File extensions that mark an image when a directory is listed. A file given by name may have any

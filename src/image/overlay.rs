@@ -6,6 +6,7 @@ use super::decode::Image;
 use super::labels::LabelMap;
 use super::palette::ClassTable;
 use crate::error::{Result, error};
+#[cfg(test)]
 use crate::memory;
 use rayon::prelude::*;
 
@@ -169,7 +170,12 @@ pub fn cut_out(
 /// # Errors
 /// Returns an error if the number of probabilities is not a multiple of `channels`, or a kept class
 /// is out of range.
-pub fn foreground(probabilities: &[f32], channels: usize, keep: &[usize]) -> Result<Vec<f32>> {
+#[cfg(test)]
+pub(crate) fn foreground(
+    probabilities: &[f32],
+    channels: usize,
+    keep: &[usize],
+) -> Result<Vec<f32>> {
     if channels == 0
         || !probabilities.len().is_multiple_of(channels)
         || keep.iter().any(|&k| k >= channels)

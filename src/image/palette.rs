@@ -87,7 +87,7 @@ impl ClassTable {
         Self { names, colors: (0..n).map(distinct).collect(), ignored: Vec::new() }
     }
 
-    /// Returns the same classes with bright, distinct colors ([`distinct`]). The background and
+    /// Returns the same classes with bright, distinct colors. The background and
     /// ignored labels keep their colors.
     ///
     /// The color tables of data sets are meant for masks; some colors (VOC's cat, 64 0 0) are too

@@ -138,7 +138,7 @@ impl Fit {
         resample(&image.rgb, self.source, self.scaled)
     }
 
-    /// Returns the image's pixels at the padded size, `[h, w, 3]`, with [`PAD`] at the right and
+    /// Returns the image's pixels at the padded size, `[h, w, 3]`, with gray (127) at the right and
     /// bottom.
     ///
     /// # Errors

@@ -261,7 +261,8 @@ impl Recomputation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{StepOptions, training_step};
+    use super::super::StepOptions;
+    use super::super::step::training_step;
     use super::*;
     use crate::models::{Backbone, Config, NetworkGraph, Outputs, build_network};
     use crate::ops::{Activation, PixelLoss};

@@ -35,10 +35,10 @@ pub use frame_rate::FrameRate;
 pub use kind::{VideoKind, kind};
 pub use raw::{PixelFormat, RawFrames};
 pub use select::{Selection, select};
-pub use sequence::is_numbered;
+pub(crate) use sequence::is_numbered;
 pub use sink::open::{create, write_to};
 pub use sink::{Content, FrameSink, VideoFormat};
-pub use yuv::{Color, Matrix};
+pub(crate) use yuv::Matrix;
 #[cfg(feature = "cli")]
 pub(crate) use {process::kill_children, sequence::files_of, sink::frame_in};
 

@@ -72,7 +72,7 @@ impl PixelFormat {
     }
 
     /// Converts the bytes of a frame to an image. Luma and chroma are interpreted in limited range
-    /// with the matrix from [`Matrix::default_for`]; transparent pixels are blended with
+    /// with the matrix that players assume for the size; transparent pixels are blended with
     /// `backdrop`.
     ///
     /// # Errors

@@ -10,8 +10,9 @@ use atrous::engine::models::{
     Aux, Backbone, Config, ConvKind, Decoder, Outputs, PaperHead, build_network,
 };
 use atrous::engine::ops::{Dice, PixelLoss};
+use atrous::engine::training::{TrainingStep, training_step};
 use atrous::engine::{Data, Shape, Tensor};
-use atrous::train::{Mining, NormMode, StepOptions, TrainingStep, training_step};
+use atrous::train::{Mining, NormMode, StepOptions};
 
 fn small_head(mut config: Config) -> Config {
     let head = config.head.as_mut().expect("made with a head");

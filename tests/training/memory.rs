@@ -8,10 +8,11 @@ use atrous::Size;
 use atrous::engine::exec::{Device, Runner};
 use atrous::engine::graph::Weights;
 use atrous::engine::models::{Backbone, Config, Outputs, build_network, random_weights};
+use atrous::engine::training::{MemoryFit, ValidationMemory, training_step};
 use atrous::engine::{Data, Shape, Tensor};
 use atrous::train::{
-    InitialModel, MemoryEstimate, MemoryFit, NormMode, Origin, Recipe, StepOptions, TrainOptions,
-    Trainer, TrainingData, ValidationMemory, training_step,
+    InitialModel, MemoryEstimate, NormMode, Origin, Recipe, StepOptions, TrainOptions, Trainer,
+    TrainingData,
 };
 
 fn recomputing(options: TrainOptions) -> TrainOptions {

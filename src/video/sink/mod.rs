@@ -60,7 +60,7 @@ pub trait FrameSink: Send {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VideoFormat {
     /// YUV4MPEG2. Images are 4:2:0 in limited range, BT.709 or BT.601 according to
-    /// [`Matrix::default_for`](super::Matrix::default_for); masks are mono, one byte per pixel with
+    /// `Matrix::default_for`; masks are mono, one byte per pixel with
     /// the class.
     Y4m,
     /// Raw frames: images as rgb24, masks with one byte per pixel.
