@@ -58,6 +58,7 @@ impl DatasetLayout {
     ///
     /// # Errors
     /// Returns an error if it has none of the layouts, or if it cannot be listed.
+    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn of(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
         if !root.is_dir() {

@@ -188,6 +188,7 @@ impl Loader {
     /// Returns an error that names the file if an image or mask of the batch cannot be read. The
     /// batch is skipped then; the next call returns the one after it.
     #[expect(clippy::should_implement_trait, reason = "there is always a next one, so no Option")]
+    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn next(&mut self) -> Result<Batch> {
         let never = AtomicBool::new(false);
         self.next_unless(&never).map(|batch| batch.expect("invariant: the flag is never set"))

@@ -42,6 +42,7 @@ pub struct Scored<'a> {
 /// # Errors
 /// Returns an error that names the file if `predict` or `on_image` fail, a file cannot be read, or
 /// a label is not a class.
+#[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
 pub fn evaluate(
     predict: &mut impl FnMut(&Image) -> Result<LabelMap>,
     pairs: &[Pair],

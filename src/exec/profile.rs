@@ -62,6 +62,7 @@ impl Runner {
     ///
     /// # Errors
     /// Returns the same errors as [`Runner::run`].
+    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn time(&self, inputs: &[(&str, &Tensor)], runs: usize) -> Result<Times> {
         let run = |_| {
             let start = Instant::now();

@@ -11,6 +11,9 @@ pub trait KernelSelector {
     fn begin(&mut self, _calls: usize) {}
 
     /// Returns the position of the chosen kernel in `kernels`, which is not empty.
+    ///
+    /// # Errors
+    /// Returns an error if no kernel can be used on the device.
     fn choose(&mut self, op: &dyn Op, context: &KernelContext, kernels: &[Kernel])
     -> Result<usize>;
 }

@@ -43,6 +43,7 @@ impl Backward<'_> {
     }
 
     /// Returns the gradient of the first output, which must exist.
+    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn dy(&self) -> ValueId {
         self.output_gradients[0].expect("invariant: a rule runs only if an output has a gradient")
     }

@@ -12,6 +12,7 @@ impl Graph {
     ///
     /// # Errors
     /// Returns an error if an input of `other` is missing or has another type.
+    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn embed(
         &mut self,
         prefix: &str,

@@ -94,6 +94,7 @@ fn rows(s: Shape, packing: Packing) -> usize {
 ///
 /// # Errors
 /// Returns an error if the tensor cannot be allocated.
+#[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
 pub fn unpack(bytes: &[u8], layout: TensorLayout) -> Result<Tensor> {
     let s = layout.ty.shape;
     let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);

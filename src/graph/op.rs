@@ -67,6 +67,9 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
     /// Computes the outputs on the CPU; the reference for all kernels. The outputs have the
     /// inferred types and unspecified contents. The inputs have the types that [`Op::infer`]
     /// accepted.
+    ///
+    /// # Errors
+    /// Returns an error if memory for scratch buffers runs out.
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()>;
 
     /// Upper bound on the bytes that [`Op::cpu`] allocates in addition to inputs and outputs, on

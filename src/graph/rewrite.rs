@@ -50,6 +50,7 @@ impl Rewrite {
 ///
 /// # Errors
 /// Returns the errors of `rule`, and an error if a replacement does not fit the nodes that read it.
+#[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
 pub fn rewrite(
     old: Graph,
     mut rule: impl FnMut(&mut Rewrite, &Node, &[ValueId]) -> Result<Option<Vec<ValueId>>>,

@@ -50,6 +50,7 @@ impl Overlay {
     ///
     /// # Errors
     /// As for [`Overlay::draw`]; the image is then unchanged.
+    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn draw_over(
         &self,
         image: &mut Image,

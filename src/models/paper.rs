@@ -25,6 +25,7 @@ impl Config {
     ///
     /// # Errors
     /// Returns an error if the backbone does not support the head.
+    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn paper(backbone: Backbone, head: PaperHead, classes: usize) -> Result<Self> {
         let inside_unit = backbone.family().low_level_inside_unit;
         let low_level = if inside_unit { LowLevel::InsideUnit } else { LowLevel::Stage };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 /// `conv1x1(concat(.., resize(p), ..), w) + b = conv1x1(concat(..), w_rest) + (conv1x1(p, w_p) +
 /// b)` for `p` of `[N, 1, 1, C]`.
+#[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
 pub fn pooled_branch(graph: Graph) -> Result<Graph> {
     rewrite(graph, |new, node, inputs| {
         let Some(conv) = node.op.downcast_ref::<Conv2d>() else { return Ok(None) };

@@ -18,6 +18,7 @@ pub struct HostPlan {
 
 impl HostPlan {
     /// Creates the plan of a verified graph.
+    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn new(graph: &Graph) -> Self {
         let is_resident = |v: ValueId| graph.value(v).resident.is_some();
         let mut has_memory: Vec<bool> = graph.values().iter().map(|_| false).collect();

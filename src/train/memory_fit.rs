@@ -42,6 +42,7 @@ impl MemoryFit {
     ///
     /// # Errors
     /// As [`MemoryFit::new`].
+    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn with_validation(
         device: &Device,
         config: &Config,

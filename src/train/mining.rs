@@ -44,6 +44,7 @@ impl Mining {
 
     /// Input `mining` of the graph of a step: `[1, 1, 1, 4]`, of which the first element is the
     /// fraction.
+    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn input(&self, step: u32) -> Tensor {
         let data = Data::F32(vec![self.fraction(step), 0.0, 0.0, 0.0]);
         Tensor::from_data(Shape::vector(4), data).expect("invariant: four elements")

@@ -112,6 +112,7 @@ pub struct StepInputs {
 ///
 /// # Errors
 /// Returns an error if the network lacks an output, or an operation has no gradient.
+#[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
 pub fn training_step(network: NetworkGraph, options: &StepOptions) -> Result<TrainingStep> {
     let images = network.input;
     let Scores { graph, full, align_corners } = Scores::of(network, options)?;

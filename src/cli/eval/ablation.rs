@@ -70,10 +70,7 @@ pub(super) fn run(args: &Args, model: Model, subject: &Subject) -> Result<()> {
             milliseconds: outcome.time.as_secs_f64() * 1e3,
         });
     }
-    match args.json {
-        true => print_json(&rows),
-        false => print(&text(&rows)),
-    }
+    if args.json { print_json(&rows) } else { print(&text(&rows)) }
 }
 
 fn text(rows: &[Row]) -> String {

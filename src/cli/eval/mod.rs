@@ -210,10 +210,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let outcome = score(&bar, &mut predictor, &subject, bands)?;
     // All three outputs are attempted even if one fails: the scores may have taken hours.
     let report = report::Report::new(args, &segmenter, predictor.options(), &subject, &outcome);
-    let printed = match args.json {
-        true => print_json(&report),
-        false => print(&report.text()),
-    };
+    let printed = if args.json { print_json(&report) } else { print(&report.text()) };
     let matrix = match &args.confusion {
         Some(path) => {
             confusion_chart(&outcome.confusion, &subject.table).and_then(|chart| chart.save(path))

@@ -142,10 +142,11 @@ fn work<'a>(
     });
     let network = |(job, image): (&'a Job, Result<Image>)| {
         let result = image.and_then(|image| {
-            let result = match args.probabilities {
-                true => probabilities::segment(args, tools, job, &image, bar)
-                    .map(|(segmentation, file)| (segmentation, Some(file))),
-                false => tools.segment(args, &image).map(|segmentation| (segmentation, None)),
+            let result = if args.probabilities {
+                probabilities::segment(args, tools, job, &image, bar)
+                    .map(|(segmentation, file)| (segmentation, Some(file)))
+            } else {
+                tools.segment(args, &image).map(|segmentation| (segmentation, None))
             };
             let (segmentation, file) = result.map_err(|e| e.file(&job.input))?;
             Ok((image, segmentation, file))

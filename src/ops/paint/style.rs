@@ -75,6 +75,7 @@ impl Style {
     /// every four classes the offsets added to their scores to find the best shown class, then the
     /// offsets to find the best hidden class; for each class its color. From opacity on all words
     /// are the bits of floats.
+    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn tensor(&self) -> Tensor {
         let (effect, behind) = match self.effect {
             Effect::Mask => (MASK, Background::Color([0; 3])),

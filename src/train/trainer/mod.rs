@@ -174,6 +174,7 @@ impl Trainer {
     /// Returns an error if a batch has a different shape, the device fails, or (of kind `Training`)
     /// the loss or a gradient is not finite. In that case no parameter is updated, though running
     /// statistics may have moved, and the error names the first node with a non-finite result.
+    #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
     pub fn step(&mut self, batches: &[BatchRef]) -> Result<StepOutcome> {
         if batches.len() != self.options.accumulate as usize {
             return Err(error!(

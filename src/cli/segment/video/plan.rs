@@ -48,11 +48,12 @@ pub(in super::super) fn plan(args: &Args) -> Result<Option<VideoPlan>> {
     let kind = video::kind(input);
     let is_video = is_video(args, input, kind, to_video);
     if !is_video {
-        return match only_videos {
-            true => Err(error!(Usage, "is not a video")
+        return if only_videos {
+            Err(error!(Usage, "is not a video")
                 .file(input)
-                .advice("omit the options under `Video`")),
-            false => Ok(None),
+                .advice("omit the options under `Video`"))
+        } else {
+            Ok(None)
         };
     }
     if args.probabilities {
@@ -155,9 +156,10 @@ fn check_places(args: &Args, input: &Path, output: &Path) -> Result<()> {
 
 impl VideoPlan {
     pub(super) fn source(&self) -> Result<Box<dyn FrameSource>> {
-        let source = match self.input == Path::new(STREAM) {
-            true => video::read(std::io::stdin(), "standard input", &self.options)?,
-            false => video::open(&self.input, &self.options)?,
+        let source = if self.input == Path::new(STREAM) {
+            video::read(std::io::stdin(), "standard input", &self.options)?
+        } else {
+            video::open(&self.input, &self.options)?
         };
         video::select(source, self.selection)
     }
