@@ -4,6 +4,7 @@ use super::console::{print, print_json};
 use super::format::{mib, table};
 use crate::error::Result;
 use crate::gpu::{AdapterSummary, adapters, backend_override};
+use crate::graph::kernel::SubgroupSizes;
 
 /// List devices and their limits, and show the default
 ///
@@ -37,7 +38,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     ];
     let mark = |auto: bool, index: &str| format!("{} {index}", if auto { "*" } else { " " });
     for a in &report.adapters {
-        let subgroup = a.caps.subgroup.map_or("-".to_owned(), |(min, max)| {
+        let subgroup = a.caps.subgroup.map_or("-".to_owned(), |SubgroupSizes { min, max }| {
             if min == max { min.to_string() } else { format!("{min}-{max}") }
         });
         rows.push(vec![

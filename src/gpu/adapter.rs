@@ -2,7 +2,7 @@
 
 use super::choice::{AdapterSummary, DeviceChoice, backend_override};
 use crate::error::{Result, error};
-use crate::ops::kernel::Caps;
+use crate::ops::kernel::{Caps, SubgroupSizes};
 use crate::text::{excerpt, printable};
 
 /// Creates an instance whose adapters can draw to windows of a display.
@@ -109,7 +109,8 @@ fn caps(info: &wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Feature
         // Browsers fall back to SwiftShader, and may hide its name.
         short_code: info.name.contains("SwiftShader")
             || (software && info.backend == wgpu::Backend::BrowserWebGpu),
-        subgroup: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        subgroup: subgroups
+            .then_some(SubgroupSizes { min: info.subgroup_min_size, max: info.subgroup_max_size }),
         f16: features.contains(wgpu::Features::SHADER_F16),
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,

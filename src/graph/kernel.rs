@@ -9,6 +9,29 @@ use crate::tensor::TensorType;
 use std::borrow::Cow;
 use std::fmt;
 
+/// The sizes of a device's subgroups. Serialized as `[min, max]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(into = "[u32; 2]")]
+pub struct SubgroupSizes {
+    /// Smallest size.
+    pub min: u32,
+    /// Largest size.
+    pub max: u32,
+}
+
+impl SubgroupSizes {
+    /// All subgroups have the same size.
+    pub const fn fixed(size: u32) -> Self {
+        Self { min: size, max: size }
+    }
+}
+
+impl From<SubgroupSizes> for [u32; 2] {
+    fn from(sizes: SubgroupSizes) -> Self {
+        [sizes.min, sizes.max]
+    }
+}
+
 /// Capabilities of a device that kernels depend on.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Caps {
@@ -19,7 +42,7 @@ pub struct Caps {
     /// kernels must be short.
     pub short_code: bool,
     /// Smallest and largest subgroup size, if subgroup functions are available.
-    pub subgroup: Option<(u32, u32)>,
+    pub subgroup: Option<SubgroupSizes>,
     /// Half-precision arithmetic in shaders.
     pub f16: bool,
     /// Largest storage buffer that can be bound, in bytes.

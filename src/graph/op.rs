@@ -26,6 +26,22 @@ pub enum Packing {
     Matrix,
 }
 
+/// An input that an output overwrites, by their positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InPlace {
+    /// Position of the input.
+    pub input: usize,
+    /// Position of the output.
+    pub output: usize,
+}
+
+impl InPlace {
+    /// Output `at` overwrites input `at`.
+    pub const fn same(at: usize) -> Self {
+        Self { input: at, output: at }
+    }
+}
+
 /// An operation of a graph.
 pub trait Op: fmt::Debug + Send + Sync + Any {
     /// Name of the operation, and number and element types of its inputs.
@@ -95,10 +111,10 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
             .advice("compute the loss from the scores before it"))
     }
 
-    /// Pairs `(input, output)` of the same type in which the output overwrites the input. On
+    /// Inputs that outputs of the same type overwrite. On
     /// devices the two share a buffer. Kernels bind only the output, which contains the input when
     /// they start.
-    fn in_place(&self) -> &'static [(usize, usize)] {
+    fn in_place(&self) -> &'static [InPlace] {
         &[]
     }
 

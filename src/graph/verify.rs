@@ -1,6 +1,6 @@
 //! Verification of the invariants that executors rely on.
 
-use super::{Graph, ValueId, ValueSource};
+use super::{Graph, InPlace, ValueId, ValueSource};
 use crate::error::{Result, error};
 use std::collections::HashSet;
 
@@ -73,7 +73,7 @@ impl Graph {
         }
         self.outputs.iter().for_each(|(_, v)| last_read[v.index()] = usize::MAX);
         for (position, node) in self.nodes.iter().enumerate() {
-            for &(input, output) in node.op.in_place() {
+            for &InPlace { input, output } in node.op.in_place() {
                 let (before, after) = (node.inputs[input], node.outputs[output]);
                 let location = |v: ValueId| self.value(v).resident.as_ref();
                 let shared = self.is_param(before) && location(before).is_none();

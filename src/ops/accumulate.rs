@@ -1,7 +1,7 @@
 //! Gradient accumulation over several batches.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, Signature};
+use super::{InPlace, Op, Signature};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
@@ -34,8 +34,8 @@ impl Op for Accumulate {
         Ok(vec![inputs[0]])
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0)]
+    fn in_place(&self) -> &'static [InPlace] {
+        const { &[InPlace::same(0)] }
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {

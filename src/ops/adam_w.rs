@@ -1,9 +1,31 @@
 //! AdamW (Loshchilov and Hutter, arXiv 1711.05101): one update of all parameters.
 
 use super::kernel::{Kernel, KernelContext};
-use super::{Op, Signature, flat};
+use super::{InPlace, Op, Signature, flat};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
+
+/// A factor of the first and one of the second moment. Serialized as `[first, second]`.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "[f32; 2]", into = "[f32; 2]")]
+pub struct Moments {
+    /// Factor of the first moment, the mean of the gradients.
+    pub first: f32,
+    /// Factor of the second moment, the mean of their squares.
+    pub second: f32,
+}
+
+impl From<[f32; 2]> for Moments {
+    fn from([first, second]: [f32; 2]) -> Self {
+        Self { first, second }
+    }
+}
+
+impl From<Moments> for [f32; 2] {
+    fn from(moments: Moments) -> Self {
+        [moments.first, moments.second]
+    }
+}
 
 /// `[w, m, v, g, scale, groups, table]` to `[w', m', v']`, in place, like PyTorch's `AdamW`, with
 /// `d = scale * g`: `m' = b1 * m + (1 - b1) * d`, `v' = b2 * v + (1 - b2) * d * d`, `w' = w * (1 -
@@ -16,7 +38,7 @@ use crate::tensor::{Tensor, TensorType};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
     /// `b1` and `b2`, at least 0 and below 1; 0.9 and 0.999 in most recipes.
-    pub betas: (f32, f32),
+    pub betas: Moments,
     /// Added to the square root; 1e-8 in most recipes.
     pub eps: f32,
 }
@@ -24,10 +46,10 @@ pub struct AdamW {
 impl AdamW {
     /// Returns the bias corrections `1 / (1 - b1^t)` and `1 / (1 - b2^t)` of step `t`, counted from
     /// 1. Computed in double precision, because single precision is too coarse.
-    pub fn corrections(&self, step: u64) -> (f32, f32) {
+    pub fn corrections(&self, step: u64) -> Moments {
         let correction =
             |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(step.max(1) as f64))) as f32;
-        (correction(self.betas.0), correction(self.betas.1))
+        Moments { first: correction(self.betas.first), second: correction(self.betas.second) }
     }
 }
 
@@ -37,23 +59,25 @@ impl Op for AdamW {
     }
 
     fn attributes(&self) -> String {
-        format!("betas {} {}, eps {:e}", self.betas.0, self.betas.1, self.eps)
+        format!("betas {} {}, eps {:e}", self.betas.first, self.betas.second, self.eps)
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let ty = flat::infer(inputs, 4, true)?;
         let is_valid = |beta: f32| (0.0..1.0).contains(&beta);
-        if !is_valid(self.betas.0) || !is_valid(self.betas.1) {
+        if !is_valid(self.betas.first) || !is_valid(self.betas.second) {
             return Err(error!(
                 Graph,
-                "betas must be at least 0 and below 1, got {:?}", self.betas
+                "betas must be at least 0 and below 1, got {} and {}",
+                self.betas.first,
+                self.betas.second
             ));
         }
         Ok(vec![ty; 3])
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0), (1, 1), (2, 2)]
+    fn in_place(&self) -> &'static [InPlace] {
+        const { &[InPlace::same(0), InPlace::same(1), InPlace::same(2)] }
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
@@ -61,7 +85,7 @@ impl Op for AdamW {
         let &[_, scale, finite, _] = inputs[4].f32() else {
             unreachable!("invariant: infer requires four elements")
         };
-        let (b1, b2) = self.betas;
+        let Moments { first: b1, second: b2 } = self.betas;
         flat::blocks(
             outputs,
             inputs[5],
@@ -91,8 +115,8 @@ impl Op for AdamW {
             .write("v", 2)
             .read("g", 3)
             .read("scale", 4)
-            .param("beta1", self.betas.0)
-            .param("beta2", self.betas.1)
+            .param("beta1", self.betas.first)
+            .param("beta2", self.betas.second)
             .param("eps", self.eps);
         vec![Kernel::single("flat", dispatch)]
     }

@@ -49,7 +49,7 @@ mod window;
 pub use accumulate::Accumulate;
 pub use activation::{Activate, Activation};
 pub use activation_grad::ActivationGrad;
-pub use adam_w::AdamW;
+pub use adam_w::{AdamW, Moments};
 pub use align::Align;
 pub use argmax::Argmax;
 pub use avg_pool::{AvgPool, GlobalAvgPool};
@@ -89,7 +89,7 @@ pub use upsample_softmax::UpsampleSoftmax;
 pub use upsampling::Upsampling;
 
 pub use crate::geometry::Padding;
-pub use crate::graph::{Cost, Op, Packing, Signature, bytes, kernel};
+pub use crate::graph::{Cost, InPlace, Op, Packing, Signature, bytes, kernel};
 
 use crate::error::{Result, error};
 use crate::tensor::Shape;

@@ -1,7 +1,7 @@
 //! Running means and variances of all batch norms: one update after a training step.
 
 use super::kernel::{Kernel, KernelContext};
-use super::{Op, Signature, flat};
+use super::{InPlace, Op, Signature, flat};
 use crate::error::Result;
 use crate::tensor::{Tensor, TensorType};
 
@@ -24,8 +24,8 @@ impl Op for RunningStatistics {
         Ok(vec![flat::infer(inputs, 2, false)?])
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0)]
+    fn in_place(&self) -> &'static [InPlace] {
+        const { &[InPlace::same(0)] }
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum: one update of all parameters.
 
 use super::kernel::{Kernel, KernelContext};
-use super::{Op, Signature, flat};
+use super::{InPlace, Op, Signature, flat};
 use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 
@@ -41,8 +41,8 @@ impl Op for Sgd {
         Ok(vec![ty; 2])
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0), (1, 1)]
+    fn in_place(&self) -> &'static [InPlace] {
+        const { &[InPlace::same(0), InPlace::same(1)] }
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {

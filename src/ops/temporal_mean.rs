@@ -2,7 +2,7 @@
 //! probabilities over the frames of a video.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, Signature};
+use super::{InPlace, Op, Signature};
 use crate::error::{Result, error};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
@@ -46,8 +46,8 @@ impl Op for TemporalMean {
         Ok(vec![inputs[1]; 2])
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(1, 0)]
+    fn in_place(&self) -> &'static [InPlace] {
+        &[InPlace { input: 1, output: 0 }]
     }
 
     fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {

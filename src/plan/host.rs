@@ -2,7 +2,7 @@
 //! allocation while it is live.
 
 use super::slots::{Demand, Sharing};
-use crate::graph::{Graph, Node, ValueId};
+use crate::graph::{Graph, InPlace, Node, ValueId};
 use crate::ops::bytes;
 use crate::tensor::DType;
 
@@ -32,7 +32,7 @@ impl HostPlan {
         // reused by the next run.
         let mut replaced_by = vec![None; graph.values().len()];
         for node in graph.nodes() {
-            for &(input, output) in node.op.in_place() {
+            for &InPlace { input, output } in node.op.in_place() {
                 let (old, new) = (node.inputs[input], node.outputs[output]);
                 if is_resident(old) && has_memory[old.index()] {
                     has_memory[old.index()] = false;

@@ -9,7 +9,7 @@ mod slots;
 
 pub use host::{HostMemory, HostPlan};
 
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, InPlace, ValueId};
 use crate::ops::Packing;
 use crate::ops::kernel::TensorLayout;
 use crate::tensor::DType;
@@ -117,7 +117,7 @@ fn is_external(graph: &Graph, v: ValueId) -> bool {
 fn roots(graph: &Graph) -> Vec<ValueId> {
     let mut roots: Vec<ValueId> = graph.value_ids().collect();
     for node in graph.nodes() {
-        for &(input, output) in node.op.in_place() {
+        for &InPlace { input, output } in node.op.in_place() {
             roots[node.outputs[output].index()] = roots[node.inputs[input].index()];
         }
     }

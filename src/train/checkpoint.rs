@@ -14,6 +14,28 @@ use std::path::Path;
 /// Metadata key of a checkpoint's [`RunProgress`], as JSON.
 const PROGRESS_KEY: &str = "atrous.progress";
 
+/// The best evaluation of a run. Serialized as `[mean IoU, step]`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(from = "(f64, u64)", into = "(f64, u64)")]
+pub struct BestScore {
+    /// Mean IoU, 0 to 1.
+    pub mean_iou: f64,
+    /// Number of completed steps.
+    pub step: u64,
+}
+
+impl From<(f64, u64)> for BestScore {
+    fn from((mean_iou, step): (f64, u64)) -> Self {
+        Self { mean_iou, step }
+    }
+}
+
+impl From<BestScore> for (f64, u64) {
+    fn from(best: BestScore) -> Self {
+        (best.mean_iou, best.step)
+    }
+}
+
 /// Progress of a run. Image order, augmentation, dropout and learning rate follow from the step
 /// number and the seed alone.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -21,8 +43,8 @@ const PROGRESS_KEY: &str = "atrous.progress";
 pub struct RunProgress {
     /// Number of completed steps.
     pub step: u64,
-    /// Best mIoU so far, and its step.
-    pub best: Option<(f64, u64)>,
+    /// Best evaluation so far.
+    pub best: Option<BestScore>,
     /// Training time so far, in seconds.
     pub seconds: f64,
     /// Whether the network after this step still has to be evaluated. The checkpoint is written

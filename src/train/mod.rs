@@ -26,6 +26,7 @@ mod trainer;
 mod update;
 pub(crate) mod validation;
 
+pub use checkpoint::BestScore;
 pub use context::RunContext;
 pub use data::TrainingData;
 pub use directory::{Origin, RunDirectory};

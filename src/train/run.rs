@@ -4,7 +4,7 @@ mod evaluation;
 mod step;
 
 use super::changes::Changes;
-use super::checkpoint::{self, Checkpoint, RunProgress};
+use super::checkpoint::{self, BestScore, Checkpoint, RunProgress};
 use super::clock::Clock;
 use super::context::RunContext;
 use super::data::{DataFeed, TrainingData};
@@ -181,7 +181,7 @@ impl Run {
     }
 
     /// Best mIoU so far, and its step.
-    pub fn best(&self) -> Option<(f64, u64)> {
+    pub fn best(&self) -> Option<BestScore> {
         self.progress.best
     }
 

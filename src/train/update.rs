@@ -5,7 +5,9 @@ use super::arena::ParameterArena;
 use super::step_layout::{STATISTICS, Statistic};
 use crate::error::{Result, error};
 use crate::graph::{Graph, InputId, OutputId, Resident, ValueId};
-use crate::ops::{Accumulate, AdamW, GradientScale, Op, Packing, RunningStatistics, Sgd, flat};
+use crate::ops::{
+    Accumulate, AdamW, GradientScale, InPlace, Moments, Op, Packing, RunningStatistics, Sgd, flat,
+};
 use crate::tensor::{Shape, TensorType};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -26,7 +28,7 @@ pub enum Optimizer {
     #[serde(rename = "adamw", alias = "adam_w")]
     AdamW {
         /// Decay rates of the first and second moment.
-        betas: (f32, f32),
+        betas: Moments,
         /// Added to the square root of the second moment.
         eps: f32,
     },
@@ -36,7 +38,8 @@ impl Optimizer {
     /// SGD with a momentum of 0.9.
     pub const SGD: Self = Self::Sgd { momentum: 0.9, nesterov: false };
     /// AdamW with the usual parameters.
-    pub const ADAM_W: Self = Self::AdamW { betas: (0.9, 0.999), eps: 1e-8 };
+    pub const ADAM_W: Self =
+        Self::AdamW { betas: Moments { first: 0.9, second: 0.999 }, eps: 1e-8 };
 
     /// Names of the optimizer's state vectors.
     pub fn states(&self) -> &'static [&'static str] {
@@ -56,8 +59,12 @@ impl Optimizer {
             Self::Sgd { momentum, .. } if !is_factor(momentum) => {
                 Err(error!(Config, "the momentum must be at least 0 and below 1, got {momentum}"))
             }
-            Self::AdamW { betas, .. } if !is_factor(betas.0) || !is_factor(betas.1) => {
-                Err(error!(Config, "betas must be at least 0 and below 1, got {betas:?}"))
+            Self::AdamW { betas, .. } if !is_factor(betas.first) || !is_factor(betas.second) => {
+                let Moments { first, second } = betas;
+                Err(error!(
+                    Config,
+                    "betas must be at least 0 and below 1, got {first} and {second}"
+                ))
             }
             // Elements without a gradient, such as padding channels, would be 0 / 0.
             Self::AdamW { eps, .. } if !eps.is_normal() || eps < 0.0 => {
@@ -75,9 +82,9 @@ impl Optimizer {
     }
 
     /// Bias corrections of the moments at step `step`, counted from 1; zeros if there are none.
-    pub(super) fn corrections(&self, step: u64) -> (f32, f32) {
+    pub(super) fn corrections(&self, step: u64) -> Moments {
         match *self {
-            Self::Sgd { .. } => (0.0, 0.0),
+            Self::Sgd { .. } => Moments { first: 0.0, second: 0.0 },
             Self::AdamW { betas, eps } => AdamW { betas, eps }.corrections(step),
         }
     }
@@ -116,7 +123,7 @@ impl FlatGraph<'_> {
     fn update(&mut self, name: &str, op: Arc<dyn Op>, inputs: &[ValueId]) -> Result<()> {
         let pairs = op.in_place();
         let outputs = self.graph.push(name, op, inputs)?;
-        for &(input, output) in pairs {
+        for &InPlace { input, output } in pairs {
             let resident = self.graph.value(inputs[input]).resident.clone();
             let resident =
                 resident.ok_or_else(|| error!(Graph, "only stored vectors can be updated"))?;

@@ -109,9 +109,9 @@ fn gradient_descent_with_momentum() {
 fn adam_w() {
     let mut rng = Rng(2);
     let w = rng.tensor(Shape::vector(3 * BLOCK));
-    let op = AdamW { betas: (0.9, 0.999), eps: 1e-8 };
+    let op = AdamW { betas: [0.9, 0.999].into(), eps: 1e-8 };
     let steps = steps(&mut rng, |i| {
-        let (c1, c2) = op.corrections(i as u64 + 1);
+        let [c1, c2] = op.corrections(i as u64 + 1).into();
         vec![[0.005, 0.02, c1, c2], [0.05, 0.0, c1, c2]]
     });
     let (b1, b2) = (f64::from(0.9f32), f64::from(0.999f32));
@@ -140,22 +140,23 @@ fn adam_w() {
 #[test]
 fn updates_are_pytorchs() {
     let all = |value: f32| vector(&[value; BLOCK]);
-    let step = |g: f32, corrections: (f32, f32)| Step {
+    let step = |g: f32, corrections: [f32; 2]| Step {
         g: all(g),
         scale: [1.0, 1.0, 1.0, 0.0],
-        table: vec![[0.1, 0.01, corrections.0, corrections.1]],
+        table: vec![[0.1, 0.01, corrections[0], corrections[1]]],
     };
     let check = |want: f64| {
         move |device: &str, got: &[Tensor]| {
             allclose(device, &got[0], &[want; BLOCK], 1e-6, 0.0).unwrap()
         }
     };
-    let plain = [0.3, -0.2, 0.1].map(|g| step(g, (0.0, 0.0)));
+    let plain = [0.3, -0.2, 0.1].map(|g| step(g, [0.0, 0.0]));
     let sgd = Sgd { momentum: 0.9, nesterov: false };
     descend(sgd, 1, &all(0.5), &[0], &plain, check(0.443991369));
     descend(Sgd { nesterov: true, ..sgd }, 1, &all(0.5), &[0], &plain, check(0.428248985));
-    let adam = AdamW { betas: (0.9, 0.999), eps: 1e-8 };
-    let corrected = [(1, 0.3), (2, -0.2), (3, 0.1)].map(|(t, g)| step(g, adam.corrections(t)));
+    let adam = AdamW { betas: [0.9, 0.999].into(), eps: 1e-8 };
+    let corrected =
+        [(1, 0.3), (2, -0.2), (3, 0.1)].map(|(t, g)| step(g, adam.corrections(t).into()));
     descend(adam, 2, &all(0.5), &[0], &corrected, check(0.356412912));
 }
 
@@ -277,11 +278,11 @@ fn states_of_another_shape_are_refused() {
         "whole blocks"
     );
     assert!(Sgd { momentum: 1.0, ..sgd }.output_types(&[w, w, w, scale, groups, table]).is_err());
-    let adam = AdamW { betas: (0.9, 0.999), eps: 1e-8 };
+    let adam = AdamW { betas: [0.9, 0.999].into(), eps: 1e-8 };
     assert!(adam.output_types(&[w, w, w, w, scale, groups, table]).is_ok());
     assert!(adam.output_types(&[w, w, w, scale, groups, table]).is_err());
     assert!(
-        AdamW { betas: (0.9, 1.0), ..adam }
+        AdamW { betas: [0.9, 1.0].into(), ..adam }
             .output_types(&[w, w, w, w, scale, groups, table])
             .is_err()
     );

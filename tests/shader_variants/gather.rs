@@ -11,7 +11,9 @@ use atrous::engine::models::{
     Aux, Backbone, Config, ConvKind, Decoder, LowLevel, Outputs, PaddingRule, PlusDecoder, Pooling,
     build_network,
 };
-use atrous::engine::ops::kernel::{Caps, KernelContext, ShaderVariant, TensorLayout};
+use atrous::engine::ops::kernel::{
+    Caps, KernelContext, ShaderVariant, SubgroupSizes, TensorLayout,
+};
 use atrous::engine::ops::{
     Accumulate, Activate, Activation, AdamW, Add, Align, Argmax, AvgPool, BatchNorm,
     BatchNormTrain, ClassCounts, Concat, Conv2d, Denominator, Dice, Dropout, DropoutTrain, Flip,
@@ -30,18 +32,23 @@ use std::sync::Arc;
 pub fn devices() -> [(&'static str, Caps); 4] {
     let software = Caps {
         software: true,
-        subgroup: Some((8, 8)),
+        subgroup: Some(SubgroupSizes::fixed(8)),
         workgroup_memory: 32 << 10,
         max_invocations: 1024,
         ..Caps::PORTABLE
     };
     let desktop = Caps {
         software: false,
-        subgroup: Some((32, 32)),
+        subgroup: Some(SubgroupSizes::fixed(32)),
         workgroup_memory: 48 << 10,
         ..software.clone()
     };
-    let short = Caps { software: true, short_code: true, subgroup: Some((4, 4)), ..Caps::PORTABLE };
+    let short = Caps {
+        software: true,
+        short_code: true,
+        subgroup: Some(SubgroupSizes::fixed(4)),
+        ..Caps::PORTABLE
+    };
     [
         ("portable", Caps::PORTABLE),
         ("software", software),
@@ -322,7 +329,7 @@ fn updates(all: &mut Vec<(Arc<dyn Op>, Vec<TensorType>)>) {
         all.push((Arc::new(Sgd { momentum: 0.9, nesterov }), vec![w, w, w, scale, groups, table]));
     }
     all.push((
-        Arc::new(AdamW { betas: (0.9, 0.999), eps: 1e-8 }),
+        Arc::new(AdamW { betas: [0.9, 0.999].into(), eps: 1e-8 }),
         vec![w, w, w, w, scale, groups, table],
     ));
     all.push((Arc::new(RunningStatistics), vec![w, w, groups, table]));

@@ -19,6 +19,7 @@ use crate::gpu::DeviceChoice;
 use crate::image::ClassTable;
 use crate::segmenter::Model;
 use crate::text;
+use crate::train::BestScore;
 use crate::train::{
     Ending, InitialModel, Origin, Recipe, Run, RunContext, RunDirectory, Trainer, TrainingData,
     ValidationMemory,
@@ -219,8 +220,8 @@ fn train(args: &Args, mut run: Run, stop: &AtomicBool) -> Result<()> {
         Ending::Finished => {
             let exists = args.output().join("best.safetensors").exists();
             let removed = if exists { "" } else { " (best.safetensors was removed)" };
-            let best = run.best().map_or_else(String::new, |(miou, step)| {
-                format!("; best mIoU {miou:.4} after step {step}{removed}")
+            let best = run.best().map_or_else(String::new, |BestScore { mean_iou, step }| {
+                format!("; best mIoU {mean_iou:.4} after step {step}{removed}")
             });
             let report = text::path(args.output().join("report.html"));
             args.say(&format!("done: {step} steps{best}; see {report}"));

@@ -8,6 +8,7 @@ use crate::eval::{Confusion, evaluate_unless, ignored_labels};
 use crate::image::SizeRule;
 use crate::report::html::Sample;
 use crate::report::{EvaluationRecord, Record};
+use crate::train::BestScore;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -52,10 +53,11 @@ impl Run {
         let Some(confusion) = confusion else { return Ok(false) };
         let (scores, step) = (confusion.scores(&self.table), self.progress.step);
         // If no pixel counts, there is no score to compare.
-        let best =
-            scores.mean_iou.filter(|&miou| self.progress.best.is_none_or(|(most, _)| miou > most));
+        let best = scores
+            .mean_iou
+            .filter(|&miou| self.progress.best.is_none_or(|best| miou > best.mean_iou));
         if let Some(miou) = best {
-            self.progress.best = Some((miou, step));
+            self.progress.best = Some(BestScore { mean_iou: miou, step });
             let model = segmenter.model();
             checkpoint::write_weights(&self.directory.best(), &model.config, &model.weights)?;
         }

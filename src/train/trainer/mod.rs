@@ -17,7 +17,7 @@ use crate::error::{Error, Result, error};
 use crate::exec::{Device, NodeTime, Runner, first_not_finite};
 use crate::graph::{InputId, OutputId, Weights};
 use crate::models::Config;
-use crate::ops::Cost;
+use crate::ops::{Cost, Moments};
 use crate::pipeline::Pipeline;
 use crate::tensor::{Data, Shape, Tensor};
 use crate::tune::TuningMode;
@@ -293,7 +293,7 @@ impl Trainer {
 
     /// Rows `[learning rate, weight decay, bias corrections]` for each group.
     fn table(&self, learning_rate: f64) -> Result<Tensor> {
-        let (c1, c2) = self.options.optimizer.corrections(self.step + 1);
+        let Moments { first: c1, second: c2 } = self.options.optimizer.corrections(self.step + 1);
         let row = |group: &ParamGroup| {
             [(learning_rate * group.factor) as f32, group.weight_decay as f32, c1, c2]
         };

@@ -56,7 +56,8 @@ const MAX_ACCUMULATORS: usize = 32;
 
 /// Lists all candidates, the one expected to be fastest first.
 pub(super) fn list(conv: &Conv2d, cx: &KernelContext) -> Vec<Kernel> {
-    let subgroup = cx.caps.subgroup.filter(|(min, max)| min == max).map(|(size, _)| size as usize);
+    let subgroup =
+        cx.caps.subgroup.filter(|sizes| sizes.min == sizes.max).map(|sizes| sizes.max as usize);
     // Workgroup size without subgroups.
     let lanes = if cx.caps.software { 8 } else { 64 };
     let (shared, single): (&[Tile], &[Tile]) =

@@ -124,6 +124,7 @@ fn reads_padding(conv: &Conv2d, cx: &KernelContext) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::kernel::SubgroupSizes;
     use crate::ops::kernel::{Caps, TensorLayout};
     use crate::ops::{Op, Padding};
     use crate::tensor::TensorType;
@@ -148,7 +149,7 @@ mod tests {
 
     #[test]
     fn gpus_take_tiles_that_fill_them_and_processors_registers() {
-        let desktop = Caps { subgroup: Some((32, 32)), ..Caps::PORTABLE };
+        let desktop = Caps { subgroup: Some(SubgroupSizes::fixed(32)), ..Caps::PORTABLE };
         for caps in [&Caps::PORTABLE, &desktop] {
             // The decoder, the middle of a backbone, the pooled branch.
             assert_eq!(labels(caps, 129, 304, 3, 256)[0], "workgroup 128x128x16");
@@ -157,7 +158,8 @@ mod tests {
             // An image's three channels are a quarter of a step.
             assert!(!labels(caps, 257, 3, 3, 32)[0].starts_with("workgroup"));
         }
-        let lavapipe = Caps { software: true, subgroup: Some((8, 8)), ..Caps::PORTABLE };
+        let lavapipe =
+            Caps { software: true, subgroup: Some(SubgroupSizes::fixed(8)), ..Caps::PORTABLE };
         assert_eq!(labels(&lavapipe, 33, 1280, 1, 256)[0], "subgroup 6x32");
         assert_eq!(labels(&lavapipe, 33, 256, 3, 256)[0], "subgroup 6x32 window");
         assert_eq!(
@@ -168,8 +170,12 @@ mod tests {
 
     #[test]
     fn a_compiler_that_cannot_take_long_code_gets_short_kernels() {
-        let swiftshader =
-            Caps { software: true, short_code: true, subgroup: Some((4, 4)), ..Caps::PORTABLE };
+        let swiftshader = Caps {
+            software: true,
+            short_code: true,
+            subgroup: Some(SubgroupSizes::fixed(4)),
+            ..Caps::PORTABLE
+        };
         for (side, c_in, kernel, c_out) in
             [(33, 1280, 1, 256), (33, 256, 3, 256), (257, 3, 3, 32), (1, 2048, 1, 256)]
         {
@@ -185,7 +191,7 @@ mod tests {
     #[test]
     fn lanes_of_a_gpu_hold_few_accumulators() {
         for size in [32, 64] {
-            let caps = Caps { subgroup: Some((size, size)), ..Caps::PORTABLE };
+            let caps = Caps { subgroup: Some(SubgroupSizes::fixed(size)), ..Caps::PORTABLE };
             let all = labels(&caps, 33, 256, 3, 256);
             let crowded = ["subgroup 6x32", "subgroup 8x32", "subgroup 4x64"];
             assert!(!all.iter().any(|l| crowded.iter().any(|c| l.starts_with(c))), "{all:?}");
