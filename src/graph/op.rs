@@ -6,6 +6,7 @@ use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 /// Cost of one run of an operation, independent of the kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -24,6 +25,20 @@ pub enum Packing {
     /// Like [`Packing::Channels`], with `w` (a kernel's input channels) also zero-padded to a
     /// multiple of four.
     Matrix,
+}
+
+/// What a training step has in place of an operation of inference.
+#[derive(Debug, Clone)]
+pub enum TrainForm {
+    /// Nothing: the first input replaces the output.
+    Identity,
+    /// A random operation. Its inputs are those of the original, then the number of the step, u32
+    /// `[1, 1, 1, 1]`.
+    Random(Arc<dyn Op>),
+    /// A norm that uses the statistics of the batch. Its inputs are the first three of the
+    /// original: x, weight and bias. Its outputs are that of the original, then the mean and the
+    /// (biased) variance of each channel.
+    BatchStatistics(Arc<dyn Op>),
 }
 
 /// An operation of a graph.
@@ -93,6 +108,13 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
     fn gradient(&self, _backward: &mut Backward) -> Result<()> {
         Err(error!(Graph, "operation has no gradient")
             .advice("compute the loss from the scores before it"))
+    }
+
+    /// Returns what replaces the operation in a training step, `None` if training computes the same
+    /// as inference, which is the default. `key` differs between the nodes of a network and between
+    /// the seeds of trainings.
+    fn train_form(&self, _key: u32) -> Option<TrainForm> {
+        None
     }
 
     /// Pairs `(input, output)` of the same type in which the output overwrites the input. On

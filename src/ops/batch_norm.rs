@@ -3,11 +3,12 @@
 
 use super::kernel::{Dispatch, Kernel, KernelContext, TensorLayout};
 use super::wide::wide;
-use super::{BatchNormGrad, Op, Signature};
+use super::{BatchNormGrad, BatchNormTrain, Op, Signature, TrainForm};
 use crate::error::{Result, error};
 use crate::graph::{Backward, Part, Scope, ValueId};
 use crate::tensor::{Shape, Tensor, TensorType};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// `y = (x - mean) / sqrt(var + eps) * weight + bias` of `[x, weight, bias, mean, var]`: `x` is
 /// `[N, H, W, C]`, the other inputs are `[1, 1, 1, C]` (Ioffe and Szegedy 2015, algorithm 2).
@@ -106,6 +107,10 @@ impl Op for BatchNorm {
         let dispatch =
             self.dispatch(cx.inputs[0], cx.outputs[0]).read("mean", 3).read("variance", 4);
         vec![Kernel::single("plain", dispatch)]
+    }
+
+    fn train_form(&self, _key: u32) -> Option<TrainForm> {
+        Some(TrainForm::BatchStatistics(Arc::new(BatchNormTrain { eps: self.eps })))
     }
 
     fn gradient(&self, backward: &mut Backward) -> Result<()> {

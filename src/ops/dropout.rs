@@ -1,10 +1,11 @@
 //! Dropout at inference: the identity.
 
 use super::kernel::{Dispatch, Kernel, KernelContext};
-use super::{Op, Signature};
+use super::{DropoutTrain, Op, Signature, TrainForm};
 use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
 use crate::tensor::{Tensor, TensorType};
+use std::sync::Arc;
 
 /// The identity, since dropout is inactive at inference. The node marks the position and the
 /// probability of dropout for training.
@@ -51,6 +52,15 @@ impl Op for Dropout {
             .layout("y", y)
             .threads(shape.positions() * shape.c4());
         vec![Kernel::single("copy", dispatch)]
+    }
+
+    fn train_form(&self, key: u32) -> Option<TrainForm> {
+        let p = self.p;
+        Some(if p == 0.0 {
+            TrainForm::Identity
+        } else {
+            TrainForm::Random(Arc::new(DropoutTrain { p, key }))
+        })
     }
 }
 

@@ -89,7 +89,7 @@ pub use upsample_softmax::UpsampleSoftmax;
 pub use upsampling::Upsampling;
 
 pub use crate::geometry::Padding;
-pub use crate::graph::{Cost, Op, Packing, Signature, bytes, kernel};
+pub use crate::graph::{Cost, Op, Packing, Signature, TrainForm, bytes, kernel};
 
 use crate::error::{Result, error};
 use crate::tensor::Shape;
