@@ -12,7 +12,7 @@ use wesl::{ManglerKind, ModulePath, VirtualResolver, Wesl};
 
 static SHADERS: Dir = include_dir!("$CARGO_MANIFEST_DIR/shaders");
 
-/// Collects all files under `shaders/` as module paths (`package::conv2d::direct`) with their text.
+/// Collects all files under `shaders/` as module paths (`package::nn::conv2d::direct`) with their text.
 fn modules(dir: &'static Dir, out: &mut Vec<(String, &'static str)>) {
     for file in dir.files() {
         let path = file.path();

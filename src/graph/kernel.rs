@@ -142,7 +142,7 @@ pub enum Operand {
 /// A shader variant: the file under `shaders/`, conditions for its `@if`s, and injected constants.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShaderVariant {
-    /// File name under `shaders/` without the extension: `conv2d/direct`. With `source`, any name,
+    /// File name under `shaders/` without the extension: `nn/conv2d/direct`. With `source`, any name,
     /// for messages.
     pub shader: &'static str,
     /// Text of a shader that is not a file of this crate. It may import the modules under

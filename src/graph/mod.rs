@@ -21,7 +21,7 @@ pub use autodiff::Backward;
 pub use builder::Scope;
 pub use handles::{InputId, OutputId};
 pub use layout::{Packed, pack, pack_f32, unpack, unpack_f32};
-pub use op::{Cost, InPlace, Op, Packing, bytes};
+pub use op::{Cost, InPlace, Op, Packing, TrainForm, bytes};
 pub use param::{ParamRef, Weights};
 pub use rewrite::{Rewrite, rewrite};
 pub use role::{ParamInfo, Part, Place, Role};

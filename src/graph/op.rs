@@ -6,6 +6,7 @@ use crate::error::{Result, error};
 use crate::tensor::{Tensor, TensorType};
 use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 /// Cost of one run of an operation, independent of the kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -40,6 +41,20 @@ impl InPlace {
     pub const fn same(at: usize) -> Self {
         Self { input: at, output: at }
     }
+}
+
+/// What a training step has in place of an operation of inference.
+#[derive(Debug, Clone)]
+pub enum TrainForm {
+    /// Nothing: the first input replaces the output.
+    Identity,
+    /// A random operation. Its inputs are those of the original, then the number of the step, u32
+    /// `[1, 1, 1, 1]`.
+    Random(Arc<dyn Op>),
+    /// A norm that uses the statistics of the batch. Its inputs are the first three of the
+    /// original: x, weight and bias. Its outputs are that of the original, then the mean and the
+    /// (biased) variance of each channel.
+    BatchStatistics(Arc<dyn Op>),
 }
 
 /// An operation of a graph.
@@ -109,6 +124,13 @@ pub trait Op: fmt::Debug + Send + Sync + Any {
     fn gradient(&self, _backward: &mut Backward) -> Result<()> {
         Err(error!(Graph, "operation has no gradient")
             .advice("compute the loss from the scores before it"))
+    }
+
+    /// Returns what replaces the operation in a training step, `None` if training computes the same
+    /// as inference, which is the default. `key` differs between the nodes of a network and between
+    /// the seeds of trainings.
+    fn train_form(&self, _key: u32) -> Option<TrainForm> {
+        None
     }
 
     /// Inputs that outputs of the same type overwrite. On

@@ -13,21 +13,6 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    /// Returns the node that computes `value`, if its operation is a `T` and only the node being
-    /// rewritten reads it.
-    pub fn sole_producer<T: Op>(&self, value: ValueId) -> Option<(&Node, &T)> {
-        if self.uses(value) != 1 {
-            return None;
-        }
-        self.producer(value)
-    }
-
-    /// Returns the node that computes `value`, if its operation is a `T`.
-    pub fn producer<T: Op>(&self, value: ValueId) -> Option<(&Node, &T)> {
-        let node = self.graph.producer(value)?;
-        Some((node, node.op.downcast_ref::<T>()?))
-    }
-
     /// Returns the number of readers of `value`, including the outputs of the graph.
     pub fn uses(&self, value: ValueId) -> usize {
         self.uses.get(&value).copied().unwrap_or(0)

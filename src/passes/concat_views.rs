@@ -6,53 +6,51 @@ use crate::ops::Concat;
 use crate::tensor::DType;
 use std::collections::HashSet;
 
-/// Marks the inputs of a concatenation as views of its output if every producer can write there.
+/// `concat(f(..), g(..))` where `f` and `g` write into the channels of the output. The nodes stay:
+/// their values become views, which a plan places in the output's buffer.
 pub fn concat_views(mut graph: Graph) -> Result<Graph> {
-    let concats: Vec<Node> =
-        graph.nodes().iter().filter(|n| n.op.is::<Concat>()).cloned().collect();
-    for node in &concats {
-        if let Some(views) = views(&graph, node) {
-            for (v, view) in views {
-                graph.set_view(v, view);
-            }
+    for node in 0..graph.nodes().len() {
+        for (v, view) in views(&graph, &graph.nodes()[node]).unwrap_or_default() {
+            graph.set_view(v, view);
         }
     }
     Ok(graph)
 }
 
-/// Returns the channel range of every input of a concatenation, or `None` if one of them cannot be
-/// a view.
+/// Returns the channel range of every input of a concatenation, or `None` if the node is none, or
+/// one of the inputs cannot be a view.
 fn views(graph: &Graph, node: &Node) -> Option<Vec<(ValueId, ChannelView)>> {
+    node.op.downcast_ref::<Concat>()?;
     let root = node.outputs[0];
-    let distinct: HashSet<&ValueId> = node.inputs.iter().collect();
+    let distinct: HashSet<ValueId> = node.inputs.iter().copied().collect();
     // A view belongs to one buffer: neither the output nor an input may be part of another
     // concatenation's views.
-    if distinct.len() != node.inputs.len()
-        || graph.value(root).view.is_some()
-        || graph.ty(root).dtype != DType::F32
-    {
+    let fits = graph.value(root).view.is_none() && graph.ty(root).dtype == DType::F32;
+    if !fits || distinct.len() != node.inputs.len() {
         return None;
     }
     let mut channel = 0;
     let mut views = Vec::new();
     for &v in &node.inputs {
-        let producer = graph.producer(v)?;
-        let is_root = graph
-            .value_ids()
-            .any(|other| graph.value(other).view.is_some_and(|view| view.root == v));
-        // A dispatch cannot read and write the same buffer: a producer must not read another input
-        // of the concatenation.
-        let reads_same_buffer = producer.inputs.iter().any(|input| distinct.contains(input));
-        if channel % 4 != 0
-            || graph.value(v).view.is_some()
-            || is_root
-            || reads_same_buffer
-            || producer.outputs.len() != 1
-        {
+        if channel % 4 != 0 || !may_write_into(graph, v, &distinct) {
             return None;
         }
         views.push((v, ChannelView { root, channel }));
         channel += graph.shape(v).c;
     }
     Some(views)
+}
+
+/// Returns whether the producer of `v` can write into a buffer that has all `inputs` of a
+/// concatenation.
+fn may_write_into(graph: &Graph, v: ValueId, inputs: &HashSet<ValueId>) -> bool {
+    let Some(producer) = graph.producer(v) else { return false };
+    let has_views =
+        || graph.values().iter().any(|value| value.view.is_some_and(|view| view.root == v));
+    // A dispatch cannot read and write the same buffer.
+    let reads_same_buffer = producer.inputs.iter().any(|input| inputs.contains(input));
+    producer.outputs.len() == 1
+        && !reads_same_buffer
+        && graph.value(v).view.is_none()
+        && !has_views()
 }

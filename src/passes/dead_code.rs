@@ -1,13 +1,11 @@
 //! Removes nodes that no output depends on, and dropout, which is the identity at inference.
 
+use super::pattern::replace;
 use crate::error::Result;
-use crate::graph::{Graph, rewrite};
+use crate::graph::Graph;
 use crate::ops::Dropout;
 
-/// Replaces `dropout(x)` by `x`, and removes nodes and parameters without readers.
+/// `dropout(x) = x`. Nodes and parameters without readers are removed.
 pub fn dead_code(graph: Graph) -> Result<Graph> {
-    rewrite(graph, |_, node, inputs| {
-        let dropout = node.op.is::<Dropout>();
-        Ok(dropout.then(|| inputs.to_vec()))
-    })
+    replace(graph, |site| site.node::<Dropout>(), |_, dropout| Ok(dropout.inputs[0]))
 }

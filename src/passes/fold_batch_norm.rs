@@ -1,31 +1,30 @@
 //! Folds batch norm after a convolution into the convolution's kernel and bias.
 
+use super::pattern::replace;
 use crate::error::Result;
-use crate::graph::{Graph, ParamInfo, ParamRef, Part, Rewrite, Role, ValueId, rewrite};
+use crate::graph::{Graph, ParamInfo, ParamRef, Part, Rewrite, Role, ValueId};
 use crate::ops::{Activation, BatchNorm, Conv2d};
 use crate::tensor::Shape;
-use std::sync::Arc;
 
 /// `norm(conv(x, w) + b) = conv(x, w * factor) + (b * factor + shift)`, where `factor = weight /
 /// sqrt(var + eps)` and `shift = bias - mean * factor` per output channel. Depthwise kernels fold
 /// in the same way, so both norms of a separable convolution are removed.
 pub fn fold_batch_norm(graph: Graph) -> Result<Graph> {
-    rewrite(graph, |new, node, inputs| {
-        let Some(norm) = node.op.downcast_ref::<BatchNorm>() else { return Ok(None) };
-        let Some((conv_node, conv)) = new.sole_producer::<Conv2d>(inputs[0]) else {
-            return Ok(None);
-        };
-        let plain = conv.activation == Activation::Identity && !conv.residual;
-        let constant =
-            conv_node.inputs[1..].iter().chain(&inputs[1..]).all(|&v| new.graph.is_param(v));
-        if !plain || !constant {
-            return Ok(None);
-        }
-        let (name, operands, conv) = (conv_node.name.clone(), conv_node.inputs.clone(), *conv);
-        let (w, b) = folded(new, *norm, operands[1], operands.get(2).copied(), &inputs[1..]);
-        let op = Conv2d { bias: true, ..conv };
-        Ok(Some(new.graph.push(&name, Arc::new(op), &[operands[0], w, b])?))
-    })
+    replace(
+        graph,
+        |site| {
+            let norm = site.node::<BatchNorm>()?;
+            let conv = site.used_once::<Conv2d>(norm.inputs[0])?;
+            let plain = conv.op.activation == Activation::Identity && !conv.op.residual;
+            let constant = site.are_params(&conv.inputs[1..]) && site.are_params(&norm.inputs[1..]);
+            (plain && constant).then_some((conv, norm))
+        },
+        |new, (conv, norm)| {
+            let (w, b) = (conv.inputs[1], conv.inputs.get(2).copied());
+            let (w, b) = folded(new, norm.op, w, b, &norm.inputs[1..]);
+            new.op(&conv.name, Conv2d { bias: true, ..conv.op }, &[conv.inputs[0], w, b])
+        },
+    )
 }
 
 /// Weight, bias, mean and variance of the norm, after the kernel in `params`.

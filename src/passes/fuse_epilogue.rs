@@ -1,43 +1,45 @@
 //! Fuses an addition and an activation after a convolution into its epilogue: one kernel instead of
 //! three.
 
+use super::pattern::{Matched, Site, replace};
 use crate::error::Result;
-use crate::graph::{Graph, Rewrite, ValueId, rewrite};
+use crate::graph::Graph;
 use crate::ops::{Activate, Activation, Add, Conv2d};
-use std::sync::Arc;
 
 /// `add(conv(x), r) = conv(x, residual = r)` and `activate(conv(x)) = conv(x, activation)`.
 pub fn fuse_epilogue(graph: Graph) -> Result<Graph> {
-    rewrite(graph, |new, node, inputs| {
-        if node.op.is::<Add>() {
-            return fuse_add(new, inputs);
+    replace(
+        graph,
+        |site| with_residual(site).or_else(|| with_activation(site)),
+        |new, conv| new.op(&conv.name, conv.op, &conv.inputs),
+    )
+}
+
+/// Matches `add(conv(x), r)`, in either order, and returns `conv(x, residual = r)`.
+fn with_residual(site: &Site) -> Option<Matched<Conv2d>> {
+    let add = site.node::<Add>()?;
+    let (a, b) = (add.inputs[0], add.inputs[1]);
+    if a == b || site.shape(a) != site.shape(b) {
+        return None;
+    }
+    [(a, b), (b, a)].into_iter().find_map(|(main, residual)| {
+        let mut conv = site.used_once::<Conv2d>(main)?;
+        if conv.op.activation != Activation::Identity || conv.op.residual {
+            return None;
         }
-        let Some(&Activate(activation)) = node.op.downcast_ref() else { return Ok(None) };
-        let Some((conv_node, conv)) = new.sole_producer::<Conv2d>(inputs[0]) else {
-            return Ok(None);
-        };
-        if conv.activation != Activation::Identity {
-            return Ok(None);
-        }
-        let (name, operands, op) =
-            (conv_node.name.clone(), conv_node.inputs.clone(), Conv2d { activation, ..*conv });
-        Ok(Some(new.graph.push(&name, Arc::new(op), &operands)?))
+        conv.op.residual = true;
+        conv.inputs.push(residual);
+        Some(conv)
     })
 }
 
-fn fuse_add(new: &mut Rewrite, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>>> {
-    if inputs[0] == inputs[1] || new.graph.shape(inputs[0]) != new.graph.shape(inputs[1]) {
-        return Ok(None);
+/// Matches `activate(conv(x))`, and returns `conv(x, activation)`.
+fn with_activation(site: &Site) -> Option<Matched<Conv2d>> {
+    let activate = site.node::<Activate>()?;
+    let mut conv = site.used_once::<Conv2d>(activate.inputs[0])?;
+    if conv.op.activation != Activation::Identity {
+        return None;
     }
-    for (main, residual) in [(inputs[0], inputs[1]), (inputs[1], inputs[0])] {
-        let Some((conv_node, conv)) = new.sole_producer::<Conv2d>(main) else { continue };
-        if conv.activation != Activation::Identity || conv.residual {
-            continue;
-        }
-        let (name, mut operands, op) =
-            (conv_node.name.clone(), conv_node.inputs.clone(), Conv2d { residual: true, ..*conv });
-        operands.push(residual);
-        return Ok(Some(new.graph.push(&name, Arc::new(op), &operands)?));
-    }
-    Ok(None)
+    conv.op.activation = activate.op.0;
+    Some(conv)
 }

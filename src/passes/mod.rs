@@ -4,12 +4,14 @@ mod concat_views;
 mod dead_code;
 mod fold_batch_norm;
 mod fuse_epilogue;
+mod pattern;
 mod pooled_branch;
 
 pub use concat_views::concat_views;
 pub use dead_code::dead_code;
 pub use fold_batch_norm::fold_batch_norm;
 pub use fuse_epilogue::fuse_epilogue;
+pub use pattern::{Matched, Site, replace};
 pub use pooled_branch::pooled_branch;
 
 use crate::error::Result;

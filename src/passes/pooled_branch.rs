@@ -1,63 +1,74 @@
 //! Moves the pooled branch of ASPP into the projection's bias: its upsampled map is constant, so
 //! its contribution to the product is one vector per image.
 
+use super::pattern::{Matched, Site, replace};
 use crate::error::Result;
 use crate::geometry::Size;
-use crate::graph::{Graph, ParamInfo, ParamRef, Rewrite, ValueId, rewrite};
+use crate::graph::{Graph, ParamInfo, ParamRef, Rewrite, ValueId};
 use crate::ops::{Activation, Concat, Conv2d, Resize};
 use crate::tensor::{KernelShape, Tensor};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// `conv1x1(concat(.., resize(p), ..), w) + b = conv1x1(concat(..), w_rest) + (conv1x1(p, w_p) +
 /// b)` for `p` of `[N, 1, 1, C]`.
 #[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
 pub fn pooled_branch(graph: Graph) -> Result<Graph> {
-    rewrite(graph, |new, node, inputs| {
-        let Some(conv) = node.op.downcast_ref::<Conv2d>() else { return Ok(None) };
-        let w = inputs[1];
-        let kernel = KernelShape::of(new.graph.shape(w));
-        if !conv.is_pointwise(kernel) || !new.graph.is_param(w) {
-            return Ok(None);
-        }
-        let Some((concat, _)) = new.sole_producer::<Concat>(inputs[0]) else { return Ok(None) };
-        let parts = concat.inputs.clone();
-        let concat_name = concat.name.clone();
-        let pooled = |new: &Rewrite, v: ValueId| {
-            let (resize, _) = new.sole_producer::<Resize>(v)?;
-            let source = resize.inputs[0];
-            let s = new.graph.shape(source);
-            (s.size() == Size::square(1)).then_some(source)
-        };
-        let Some(at) = parts.iter().position(|&v| pooled(new, v).is_some()) else {
-            return Ok(None);
-        };
-        let source = pooled(new, parts[at]).expect("invariant: `position` has just found it");
-        if parts.len() < 2 || !new.graph.is_param(*inputs.get(2).unwrap_or(&w)) {
-            return Ok(None);
-        }
+    replace(graph, Branch::find, Branch::into_bias)
+}
 
-        let first: usize = parts[..at].iter().map(|&v| new.graph.shape(v).c).sum();
-        let rows = first..first + new.graph.shape(parts[at]).c;
+/// A pooled branch, and the convolution of the concatenation that has it.
+struct Branch {
+    conv: Matched<Conv2d>,
+    concat: Matched<Concat>,
+    /// Index of the branch among the inputs of the concatenation.
+    index: usize,
+    /// `p`, of which the branch is an enlargement.
+    pooled: ValueId,
+    /// Input channels of the convolution that are the branch's.
+    rows: Range<usize>,
+}
+
+impl Branch {
+    /// Matches `conv1x1(concat(.., resize(p), ..), w, b)`.
+    fn find(site: &Site) -> Option<Self> {
+        let conv = site.node::<Conv2d>()?;
+        let kernel = KernelShape::of(site.shape(conv.inputs[1]));
+        let end = conv.inputs.len().min(3);
+        if !conv.op.is_pointwise(kernel) || !site.are_params(&conv.inputs[1..end]) {
+            return None;
+        }
+        let concat = site.used_once::<Concat>(conv.inputs[0])?;
+        let (index, pooled) = concat.inputs.iter().enumerate().find_map(|(index, &v)| {
+            let pooled = site.used_once::<Resize>(v)?.inputs[0];
+            (site.shape(pooled).size() == Size::square(1)).then_some((index, pooled))
+        })?;
+        let first = concat.inputs[..index].iter().map(|&v| site.shape(v).c).sum();
+        let rows = first..first + site.shape(pooled).c;
+        (concat.inputs.len() > 1).then_some(Self { conv, concat, index, pooled, rows })
+    }
+
+    /// Adds `conv1x1(concat(..), w_rest) + (conv1x1(p, w_p) + b)`.
+    fn into_bias(new: &mut Rewrite, branch: Self) -> Result<ValueId> {
+        let Self { conv, mut concat, index, pooled, rows } = branch;
+        let w = conv.inputs[1];
+        let all = KernelShape::of(new.graph.shape(w)).in_channels;
         let w_pooled = pick_rows(new, w, "pooled", vec![rows.clone()]);
-        let all = kernel.in_channels;
         let w_rest = pick_rows(new, w, "rest", vec![0..rows.start, rows.end..all]);
 
-        let mut operands = vec![source, w_pooled];
-        operands.extend(conv.bias.then(|| inputs[2]));
-        let vector = Conv2d { residual: false, activation: Activation::Identity, ..*conv };
-        let bias = new.op(&format!("{}.pooled", node.name), vector, &operands)?;
+        let mut operands = vec![pooled, w_pooled];
+        operands.extend(conv.op.bias.then(|| conv.inputs[2]));
+        let vector = Conv2d { residual: false, activation: Activation::Identity, ..conv.op };
+        let bias = new.op(&format!("{}.pooled", conv.name), vector, &operands)?;
 
-        let remaining: Vec<ValueId> =
-            parts.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, &v)| v).collect();
-        let x = match remaining.as_slice() {
+        concat.inputs.remove(index);
+        let x = match concat.inputs.as_slice() {
             [single] => *single,
-            several => new.op(&concat_name, Concat, several)?,
+            several => new.op(&concat.name, Concat, several)?,
         };
         let mut operands = vec![x, w_rest, bias];
-        operands.extend(conv.residual.then(|| inputs[inputs.len() - 1]));
-        Ok(Some(new.graph.push(&node.name, Arc::new(Conv2d { bias: true, ..*conv }), &operands)?))
-    })
+        operands.extend(conv.op.residual.then(|| conv.inputs[conv.inputs.len() - 1]));
+        new.op(&conv.name, Conv2d { bias: true, ..conv.op }, &operands)
+    }
 }
 
 /// Returns a 1x1 kernel restricted to the given input channels.

@@ -3,9 +3,9 @@
 use super::recompute::recompute;
 use super::step_loss::{Losses, Scores};
 use crate::error::Result;
-use crate::graph::{Graph, InputId, OutputId, Place, Rewrite, ValueId, rewrite};
+use crate::graph::{Graph, InputId, Node, OutputId, Place, Rewrite, TrainForm, ValueId, rewrite};
 use crate::models::NetworkGraph;
-use crate::ops::{Add, BatchNorm, BatchNormTrain, Dropout, DropoutTrain, PixelLoss};
+use crate::ops::{Add, PixelLoss};
 use crate::random::fnv1a_32;
 use crate::tensor::{Shape, TensorType};
 use serde::{Deserialize, Serialize};
@@ -192,8 +192,8 @@ struct Norms {
     single_value: Vec<String>,
 }
 
-/// Replaces the batch norms and dropouts of inference by those of training. Returns the input
-/// `step` as well, if there is dropout.
+/// Replaces operations by their forms in training, norms only where the options say so. Returns
+/// the input `step` as well, if an operation reads it.
 fn with_training_ops(
     network: Graph,
     options: &StepOptions,
@@ -201,37 +201,54 @@ fn with_training_ops(
     let mut norms = Norms::default();
     let mut step = None;
     let graph = rewrite(network, |new, node, inputs| {
-        if let Some(&Dropout { p }) = node.op.downcast_ref() {
-            if p == 0.0 {
-                return Ok(Some(inputs.to_vec()));
+        // Each random operation gets its own key, from its name and the seed.
+        match node.op.train_form(fnv1a_32(options.seed, &node.name)) {
+            None => Ok(None),
+            Some(TrainForm::Identity) => Ok(Some(inputs[..1].to_vec())),
+            Some(TrainForm::Random(op)) => {
+                let (_, step) = *step.get_or_insert_with(|| step_input(new));
+                new.graph.push(&node.name, op, &[inputs, &[step]].concat()).map(Some)
             }
-            let (_, step) = *step.get_or_insert_with(|| step_input(new));
-            // Each dropout gets its own key, from its name and the seed.
-            let op = DropoutTrain { p, key: fnv1a_32(options.seed, &node.name) };
-            return new.graph.push(&node.name, Arc::new(op), &[inputs[0], step]).map(Some);
+            Some(TrainForm::BatchStatistics(op)) => {
+                if !norms.uses_batch(&new.graph, node, inputs, options.norm) {
+                    return Ok(None);
+                }
+                let outputs = new.graph.push(&node.name, op, &inputs[..3])?;
+                Ok(Some(outputs[..1].to_vec()))
+            }
         }
-        let Some(&BatchNorm { eps }) = node.op.downcast_ref() else { return Ok(None) };
-        let frozen = match options.norm {
+    })?;
+    Ok((graph, norms, step.map(|(id, _)| id)))
+}
+
+impl Norms {
+    /// Returns whether a norm uses the statistics of the batch, and records it.
+    fn uses_batch(
+        &mut self,
+        graph: &Graph,
+        node: &Node,
+        inputs: &[ValueId],
+        mode: NormMode,
+    ) -> bool {
+        let frozen = match mode {
             NormMode::Train => false,
             NormMode::Frozen => true,
             NormMode::BackboneFrozen => {
-                let scale = new.graph.param_info(inputs[1]);
+                let scale = graph.param_info(inputs[1]);
                 scale.is_some_and(|info| info.role.place == Place::Backbone)
             }
         };
-        let values = new.graph.shape(inputs[0]).positions();
+        let values = graph.shape(inputs[0]).positions();
         if frozen {
-            return Ok(None);
+            return false;
         }
         if values < 2 {
-            norms.single_value.push(node.name.clone());
-            return Ok(None);
+            self.single_value.push(node.name.clone());
+            return false;
         }
-        norms.batch.push((node.name.clone(), values));
-        let outputs = new.graph.push(&node.name, Arc::new(BatchNormTrain { eps }), &inputs[..3])?;
-        Ok(Some(outputs[..1].to_vec()))
-    })?;
-    Ok((graph, norms, step.map(|(id, _)| id)))
+        self.batch.push((node.name.clone(), values));
+        true
+    }
 }
 
 fn step_input(new: &mut Rewrite) -> (InputId, ValueId) {

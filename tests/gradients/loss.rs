@@ -50,7 +50,7 @@ impl Case {
         inputs
     }
 
-    /// The formulas of `src/ops/pixel_loss/mod.rs`, pixel by pixel, in double precision.
+    /// The formulas of `src/ops/train/pixel_loss/mod.rs`, pixel by pixel, in double precision.
     fn value(&self, logits: &Map) -> f64 {
         let (loss, to, classes) = (self.op.pixel, self.labels.shape(), logits.shape.c);
         let x = oracle::resize(logits, (to.h, to.w), self.op.align_corners, None);

@@ -1,0 +1,73 @@
+//! Dropout at inference: the identity.
+
+use crate::error::{Result, error};
+use crate::graph::{Scope, ValueId};
+use crate::ops::kernel::{Dispatch, Kernel, KernelContext};
+use crate::ops::{DropoutTrain, Op, Signature, TrainForm};
+use crate::tensor::{Tensor, TensorType};
+use std::sync::Arc;
+
+/// The identity, since dropout is inactive at inference. The node marks the position and the
+/// probability of dropout for training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// Fraction of the values that training replaces by zero, at least 0 and below 1.
+    pub p: f32,
+}
+
+impl Op for Dropout {
+    fn signature(&self) -> Signature {
+        Signature::new("dropout").f32("x")
+    }
+
+    fn attributes(&self) -> String {
+        format!("p {}", self.p)
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        if !(0.0..1.0).contains(&self.p) {
+            return Err(error!(
+                Graph,
+                "the dropout probability must be at least 0 and below 1, got {}", self.p
+            ));
+        }
+        Ok(vec![inputs[0]])
+    }
+
+    fn cpu(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        outputs[0].f32_mut().copy_from_slice(inputs[0].f32());
+        Ok(())
+    }
+
+    /// Returns a copy by the shader of the identity activation.
+    fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (x, y) = (cx.inputs[0], cx.outputs[0]);
+        let shape = y.ty.shape;
+        let dispatch = Dispatch::new("nn/activate")
+            .read("x", 0)
+            .write("y", 0)
+            .param("pixels", shape.positions())
+            .param("c4", shape.c4())
+            .layout("x", x)
+            .layout("y", y)
+            .threads(shape.positions() * shape.c4());
+        vec![Kernel::single("copy", dispatch)]
+    }
+
+    fn train_form(&self, key: u32) -> Option<TrainForm> {
+        let p = self.p;
+        Some(if p == 0.0 {
+            TrainForm::Identity
+        } else {
+            TrainForm::Random(Arc::new(DropoutTrain { p, key }))
+        })
+    }
+}
+
+impl Scope<'_> {
+    /// Adds dropout of a fraction `p` of the values, at least 0 and below 1; the identity at
+    /// inference.
+    pub fn dropout(&mut self, name: &str, x: ValueId, p: f32) -> Result<ValueId> {
+        self.op(name, Dropout { p }, &[x])
+    }
+}
