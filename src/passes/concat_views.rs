@@ -8,6 +8,9 @@ use std::collections::HashSet;
 
 /// `concat(f(..), g(..))` where `f` and `g` write into the channels of the output. The nodes stay:
 /// their values become views, which a plan places in the output's buffer.
+///
+/// # Errors
+/// Returns an error if the graph is inconsistent.
 pub fn concat_views(mut graph: Graph) -> Result<Graph> {
     for node in 0..graph.nodes().len() {
         for (v, view) in views(&graph, &graph.nodes()[node]).unwrap_or_default() {

@@ -9,6 +9,9 @@ use crate::tensor::Shape;
 /// `norm(conv(x, w) + b) = conv(x, w * factor) + (b * factor + shift)`, where `factor = weight /
 /// sqrt(var + eps)` and `shift = bias - mean * factor` per output channel. Depthwise kernels fold
 /// in the same way, so both norms of a separable convolution are removed.
+///
+/// # Errors
+/// Returns an error if the graph is inconsistent.
 pub fn fold_batch_norm(graph: Graph) -> Result<Graph> {
     replace(
         graph,

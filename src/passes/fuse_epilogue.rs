@@ -7,6 +7,9 @@ use crate::graph::Graph;
 use crate::ops::{Activate, Activation, Add, Conv2d};
 
 /// `add(conv(x), r) = conv(x, residual = r)` and `activate(conv(x)) = conv(x, activation)`.
+///
+/// # Errors
+/// Returns an error if the graph is inconsistent.
 pub fn fuse_epilogue(graph: Graph) -> Result<Graph> {
     replace(
         graph,

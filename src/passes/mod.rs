@@ -30,6 +30,9 @@ pub const ALL: [(&str, Pass); 5] = [
 ];
 
 /// Runs all passes, and verifies the graph after each.
+///
+/// # Errors
+/// Returns an error that names the pass if the graph is inconsistent before or after it.
 pub fn optimize(graph: Graph) -> Result<Graph> {
     ALL.iter().try_fold(graph, |graph, (name, pass)| {
         let graph = pass(graph).map_err(|e| e.at(format!("pass {name}")))?;

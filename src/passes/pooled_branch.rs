@@ -11,7 +11,9 @@ use std::ops::Range;
 
 /// `conv1x1(concat(.., resize(p), ..), w) + b = conv1x1(concat(..), w_rest) + (conv1x1(p, w_p) +
 /// b)` for `p` of `[N, 1, 1, C]`.
-#[expect(clippy::missing_panics_doc, reason = "what is expected is an invariant")]
+///
+/// # Errors
+/// Returns an error if the graph is inconsistent.
 pub fn pooled_branch(graph: Graph) -> Result<Graph> {
     replace(graph, Branch::find, Branch::into_bias)
 }

@@ -97,12 +97,12 @@ fn means_over_time_and_their_logarithms() {
                 });
                 let weight = Tensor::new(Shape::vector(4), vec![keep, 9.0, 9.0, 9.0]).unwrap();
                 let (p, before) = (oracle::softmax(&Map::of(&x)), Map::of(&old));
-                let mean = Map::build(padded, |n, y, x, c| match c < shape.c {
-                    true => {
-                        f64::from(keep) * before.at(n, y, x, c)
-                            + (1.0 - f64::from(keep)) * p.at(n, y, x, c)
+                let mean = Map::build(padded, |n, y, x, c| {
+                    if c >= shape.c {
+                        return 0.0;
                     }
-                    false => 0.0,
+                    f64::from(keep) * before.at(n, y, x, c)
+                        + (1.0 - f64::from(keep)) * p.at(n, y, x, c)
                 });
                 let check: Check = Box::new(move |what, outputs| {
                     let scores: Vec<f64> = mean.data.iter().map(|m| m.max(1e-30).ln()).collect();

@@ -55,6 +55,9 @@ impl Op for Argmax {
 impl Scope<'_> {
     /// Adds an argmax over the channels of each pixel, u32 `[N, H, W, 1]`; the first of equal
     /// maxima.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn argmax(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
         self.op(name, Argmax, &[x])
     }

@@ -57,6 +57,9 @@ impl Op for Flip {
 
 impl Scope<'_> {
     /// Adds a horizontal flip.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn flip(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
         self.op(name, Flip, &[x])
     }

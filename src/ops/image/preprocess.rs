@@ -103,6 +103,9 @@ impl Op for Preprocess {
 
 impl Scope<'_> {
     /// Adds normalization and padding of an image of bytes.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn preprocess(&mut self, name: &str, image: ValueId, op: Preprocess) -> Result<ValueId> {
         self.op(name, op, &[image])
     }

@@ -85,6 +85,9 @@ impl Op for UpsampleArgmax {
 impl Scope<'_> {
     /// Adds upsampling of logits followed by an argmax: labels, and the confidence if
     /// `op.confidence`.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn upsample_argmax(
         &mut self,
         name: &str,

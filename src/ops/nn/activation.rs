@@ -117,6 +117,9 @@ impl Op for Activate {
 
 impl Scope<'_> {
     /// Applies an activation; the identity adds no node.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn activate(&mut self, name: &str, activation: Activation, x: ValueId) -> Result<ValueId> {
         match activation {
             Activation::Identity => Ok(x),

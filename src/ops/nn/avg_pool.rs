@@ -175,11 +175,17 @@ fn add(sum: &mut [f32], x: &[f32]) {
 
 impl Scope<'_> {
     /// Adds average pooling over windows.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn avg_pool(&mut self, name: &str, x: ValueId, pool: AvgPool) -> Result<ValueId> {
         self.op(name, pool, &[x])
     }
 
     /// Adds the mean over the whole map, `[N, 1, 1, C]`.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn global_avg_pool(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
         self.op(name, GlobalAvgPool, &[x])
     }

@@ -154,6 +154,9 @@ impl BatchNorm {
 impl Scope<'_> {
     /// Adds batch normalization with the parameters `NAME.weight`, `NAME.bias`, `NAME.running_mean`
     /// and `NAME.running_var`, which belong to the layer of this scope.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn batch_norm(&mut self, name: &str, x: ValueId, eps: f32) -> Result<ValueId> {
         let shape = Shape::vector(self.shape(x).c);
         let layer = self.path().to_owned();

@@ -154,11 +154,17 @@ impl Op for Mul {
 
 impl Scope<'_> {
     /// Adds `a + b`; `b` has the shape of `a`, or is `[N or 1, 1, 1, C]`.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn add(&mut self, name: &str, a: ValueId, b: ValueId) -> Result<ValueId> {
         self.op(name, Add, &[a, b])
     }
 
     /// Adds `a * b`; `b` has the shape of `a`, or is `[N or 1, 1, 1, C]`.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn mul(&mut self, name: &str, a: ValueId, b: ValueId) -> Result<ValueId> {
         self.op(name, Mul, &[a, b])
     }

@@ -106,6 +106,9 @@ impl Op for Concat {
 
 impl Scope<'_> {
     /// Adds a concatenation along the channels, in the given order.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn concat(&mut self, name: &str, inputs: &[ValueId]) -> Result<ValueId> {
         self.op(name, Concat, inputs)
     }

@@ -67,6 +67,9 @@ impl Op for Dropout {
 impl Scope<'_> {
     /// Adds dropout of a fraction `p` of the values, at least 0 and below 1; the identity at
     /// inference.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn dropout(&mut self, name: &str, x: ValueId, p: f32) -> Result<ValueId> {
         self.op(name, Dropout { p }, &[x])
     }

@@ -90,6 +90,9 @@ impl Op for MaxPool {
 
 impl Scope<'_> {
     /// Adds max pooling.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn max_pool(&mut self, name: &str, x: ValueId, pool: MaxPool) -> Result<ValueId> {
         self.op(name, pool, &[x])
     }

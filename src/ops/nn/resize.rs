@@ -105,6 +105,9 @@ impl Op for Resize {
 
 impl Scope<'_> {
     /// Adds bilinear resizing to `size`; returns `x` itself if it already has this size.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn resize(
         &mut self,
         name: &str,

@@ -56,6 +56,9 @@ impl Op for Softmax {
 
 impl Scope<'_> {
     /// Adds a softmax over the channels: probabilities from logits.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn softmax(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
         self.op(name, Softmax, &[x])
     }

@@ -227,6 +227,9 @@ impl Op for Conv2d {
 impl Scope<'_> {
     /// Adds a convolution with a kernel of `kernel` taps and `c_out` output channels. Its parameters
     /// are `NAME.weight` and, if `conv.bias` is set, `NAME.bias`.
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn conv2d(
         &mut self,
         name: &str,

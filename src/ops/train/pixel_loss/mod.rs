@@ -255,6 +255,9 @@ impl Op for SegmentationLoss {
 impl Scope<'_> {
     /// Adds the loss and its gradient with respect to the logits; `inputs` as listed by
     /// [`SegmentationLoss`].
+    ///
+    /// # Errors
+    /// Returns an error that names the node if the inputs do not fit.
     pub fn segmentation_loss(
         &mut self,
         name: &str,
