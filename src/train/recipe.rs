@@ -1,6 +1,7 @@
 //! Recipes: all settings of a training run, as a TOML file. The defaults are a sensible run; a
 //! recipe lists what differs.
 
+use super::loss_recipe::LossRecipe;
 use super::mining::Mining;
 use super::options::{NormMomentum, TrainOptions};
 use super::param_groups::ParamGroups;
@@ -9,7 +10,6 @@ use super::step::{NormMode, StepOptions};
 use super::update::Optimizer;
 use crate::data::Augmentation;
 use crate::error::{ErrorKind, Result, error};
-use crate::ops::PixelLoss;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -70,7 +70,7 @@ pub struct Recipe {
     /// Momentum of the running statistics.
     pub norm_momentum: NormMomentum,
     /// The loss.
-    pub loss: PixelLoss,
+    pub loss: LossRecipe,
     /// Schedule of the fraction of hard pixels, if the loss keeps only those.
     pub mining: Option<Mining>,
 }
@@ -161,7 +161,7 @@ impl Default for Recipe {
             optimizer: Optimizer::SGD,
             groups: ParamGroups::default(),
             norm_momentum: NormMomentum::default(),
-            loss: PixelLoss::default(),
+            loss: LossRecipe::default(),
             mining: None,
         }
     }
@@ -229,7 +229,7 @@ impl Recipe {
     /// Replaces the default ignored label, 255, by 65,535 if it is one of `classes` classes.
     /// Returns a note for the user if it was replaced.
     pub fn adjust_ignore_label(&mut self, classes: usize) -> Option<String> {
-        let default = PixelLoss::default().ignore;
+        let default = LossRecipe::default().ignore;
         if self.loss.ignore != default
             || classes <= default as usize
             || classes > LAST_LABEL as usize
@@ -254,14 +254,6 @@ impl Recipe {
                 "`evaluate_every` and `checkpoint_every` must be at least 1"
             ));
         }
-        if (self.loss.weighted && self.data.class_weights.is_none())
-            || (self.loss.mined && self.mining.is_none())
-        {
-            return Err(error!(
-                Config,
-                "`loss.weighted` and `loss.mined` follow from `data.class_weights` and `[mining]`; remove them"
-            ));
-        }
         // A learning rate below the default floor is valid; one below a floor that the user set is
         // refused by `Schedule::validate`.
         let is_default = self.learning_rate_floor == Self::default().learning_rate_floor;
@@ -271,7 +263,7 @@ impl Recipe {
             self.learning_rate_floor
         };
         let weighted = self.data.class_weights.is_some();
-        let loss = PixelLoss { weighted, mined: self.mining.is_some(), ..self.loss };
+        let loss = self.loss.pixel_loss(weighted, self.mining.is_some());
         Ok(TrainOptions {
             batch: self.batch,
             crop: self.augmentation.crop,

@@ -2,20 +2,32 @@
 //! (`tests/golden/losses.py`).
 
 use crate::support::{allclose, devices, run_op};
-use atrous::engine::ops::{Op, PixelLoss, SegmentationLoss};
+use atrous::engine::ops::{LOSS_TERMS, Op, PixelLoss, SegmentationLoss};
 use atrous::engine::{Data, Shape, Tensor};
+use atrous::train::LossRecipe;
 use safetensors::SafeTensors;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use std::path::Path;
 use std::sync::Arc;
 
 #[derive(Deserialize)]
 struct Record {
     case: String,
+    #[serde(deserialize_with = "pixel")]
     pixel: PixelLoss,
     align_corners: bool,
     share: f32,
     loss: f64,
+}
+
+/// The loss of a recipe, and what follows from other settings there.
+fn pixel<'de, D: Deserializer<'de>>(file: D) -> Result<PixelLoss, D::Error> {
+    let mut fields = serde_json::Map::deserialize(file)?;
+    let mut take = |name: &str| fields.remove(name).is_some_and(|value| value == true);
+    let (weighted, mined) = (take("weighted"), take("mined"));
+    let recipe: LossRecipe = serde_json::from_value(fields.into()).map_err(D::Error::custom)?;
+    Ok(recipe.pixel_loss(weighted, mined))
 }
 
 /// Elements of the file, maps from NCHW to our order.
@@ -45,6 +57,10 @@ fn losses_and_gradients_are_pytorchs() {
     let &[n, h, w] = labels.shape() else { panic!("labels {:?}", labels.shape()) };
     let data = Data::U32(labels.data().iter().map(|&label| label.into()).collect());
     let labels = Tensor::from_data(Shape::new(n, h, w, 1), data).unwrap();
+    for term in LOSS_TERMS {
+        let is_covered = records.iter().any(|record| term.is_set(&record.pixel));
+        assert!(is_covered, "no case has the term {}", term.name());
+    }
     let mut problems = Vec::new();
     for Record { case, pixel, align_corners, share, loss } in &records {
         let mut inputs = vec![tensor("logits"), labels.clone()];

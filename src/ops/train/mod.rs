@@ -18,6 +18,6 @@ pub use align::Align;
 pub use batch_norm_train::BatchNormTrain;
 pub use dropout_train::DropoutTrain;
 pub use gradient_scale::GradientScale;
-pub use pixel_loss::{Denominator, Dice, PixelLoss, SegmentationLoss};
+pub use pixel_loss::{Denominator, Dice, LOSS_TERMS, LossTerm, PixelLoss, SegmentationLoss};
 pub use running_statistics::RunningStatistics;
 pub use sgd::Sgd;

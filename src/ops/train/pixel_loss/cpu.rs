@@ -1,8 +1,9 @@
 //! The loss on the CPU. Rows are computed in parallel, and added in an order that depends only on
 //! their number.
 
+use super::dice::DiceSlopes;
 use super::exponential::exponentials;
-use super::{Denominator, LEAST_MISSING, PixelLoss, SERIES_BELOW, SegmentationLoss};
+use super::{Denominator, PixelLoss, SegmentationLoss, cross_entropy, focal, smoothing};
 use crate::ops::bilinear::{self, Tap};
 use crate::ops::channel_sum::{add, sum_positions};
 use crate::tensor::{Shape, Tensor};
@@ -46,26 +47,20 @@ impl PixelLoss {
         let own = x[target] - top;
         let sum = others + terms[target];
         let log_sum = sum.ln();
-        // `missing` is `1 - p` and `surprise` is `-ln p` of the label.
+        // `1 - p` and `-ln p` of the label.
         let missing = others / sum;
-        let surprise =
-            if missing < SERIES_BELOW { missing * (1.0 + 0.5 * missing) } else { log_sum - own };
+        let surprise = cross_entropy::value(missing, log_sum - own);
         let hard = (1.0 - self.smoothing) * weights.of(target);
         let (focus, slope) = if self.gamma > 0.0 {
-            let missing = if missing < LEAST_MISSING { LEAST_MISSING } else { missing };
-            let focus = missing.powf(self.gamma);
-            (focus, focus * (1.0 + self.gamma * (1.0 - missing) * surprise / missing))
+            focal::value_and_slope(missing, surprise, self.gamma)
         } else {
             (1.0, 1.0)
         };
         let mut loss = hard * focus * surprise;
         if self.smoothing > 0.0 {
-            let soft = self.smoothing / x.len() as f32;
-            loss += soft
-                * x.iter()
-                    .enumerate()
-                    .map(|(c, x)| weights.of(c) * (log_sum - (x - top)))
-                    .sum::<f32>();
+            let surprises =
+                x.iter().enumerate().map(|(c, x)| weights.of(c) * (log_sum - (x - top)));
+            loss += smoothing::value(smoothing::factor(self.smoothing, x.len()), surprises.sum());
         }
         let counted = match self.denominator {
             Denominator::Weights => weights.of(target),
@@ -88,34 +83,6 @@ fn mine(pixels: &mut [Pixel], kept: usize) {
     let threshold = (*keys.select_nth_unstable(index).1).max(1);
     for pixel in pixels.iter_mut().filter(|p| key(p.loss) < threshold) {
         *pixel = Pixel { log_sum: pixel.log_sum, ..Pixel::LEFT_OUT };
-    }
-}
-
-/// Dice loss and its derivatives. The derivative with respect to a probability of class `c` is
-/// `all[c]`, plus `own[c]` at a pixel with the label `c`.
-struct DiceSlopes {
-    loss: f32,
-    own: Vec<f32>,
-    all: Vec<f32>,
-}
-
-impl DiceSlopes {
-    /// Computes loss and slopes from the sums over the pixels: for each class the probability at
-    /// the pixels with its label, the probability at all pixels, and the number of pixels with its
-    /// label.
-    fn new(sums: &[f32], classes: usize, smooth: f32) -> Self {
-        let class_factor = 1.0 / classes as f32;
-        let mut slopes = Self { loss: 0.0, own: vec![0.0; classes], all: vec![0.0; classes] };
-        for c in 0..classes {
-            let (inside, everywhere, count) = (sums[c], sums[classes + c], sums[2 * classes + c]);
-            if count > 0.0 {
-                let (above, below) = (2.0 * inside + smooth, everywhere + count + smooth);
-                slopes.loss += class_factor * (1.0 - above / below);
-                slopes.own[c] = -2.0 * class_factor / below;
-                slopes.all[c] = class_factor * above / below / below;
-            }
-        }
-        slopes
     }
 }
 
@@ -260,7 +227,7 @@ fn pixel_gradient(
     dice: Option<&(f32, DiceSlopes)>,
     gradient: &mut [f32],
 ) {
-    let soft = loss.smoothing / scores.len() as f32;
+    let soft = smoothing::factor(loss.smoothing, scores.len());
     let own = |c: usize| if c == target { 1.0 } else { 0.0 };
     exponentials(gradient, scores, pixel.log_sum);
     // Softmax: dL/dx[c] = p[c] * (dL/dp[c] - sum over k of p[k] * dL/dp[k]).
@@ -276,7 +243,8 @@ fn pixel_gradient(
         *g = if left_out {
             0.0
         } else {
-            scale * (pixel.factor * (p - own(c)) + soft * (weights.total * p - weights.of(c)))
+            let soft = smoothing::slope(soft, p, weights.of(c), weights.total);
+            scale * (pixel.factor * (p - own(c)) + soft)
         };
         if let Some((factor, slopes, mean)) = dice {
             *g += factor * p * (slope(slopes, c) - mean);

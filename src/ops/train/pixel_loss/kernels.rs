@@ -1,7 +1,9 @@
 //! The loss on a device: dispatches that compute a few numbers per pixel, then sums in a fixed
 //! order, then the gradient, which each score gathers from the pixels that read it.
 
-use super::{Denominator, LEAST_MISSING, SERIES_BELOW, SegmentationLoss};
+use super::cross_entropy::SERIES_BELOW;
+use super::focal::LEAST_MISSING;
+use super::{Denominator, SegmentationLoss};
 use crate::ops::Packing;
 use crate::ops::bilinear::Grid;
 use crate::ops::channel_sum::{block, blocks, sums};

@@ -6,8 +6,16 @@
 //! the stored 16 bytes per pixel take 34 MB.
 
 mod cpu;
+mod cross_entropy;
+mod dice;
 mod exponential;
+mod focal;
 mod kernels;
+mod smoothing;
+mod term;
+
+pub use dice::Dice;
+pub use term::{LOSS_TERMS, LossTerm};
 
 use crate::error::{Result, error};
 use crate::graph::{Scope, ValueId};
@@ -15,14 +23,6 @@ use crate::ops::kernel::{Kernel, KernelContext};
 use crate::ops::{Cost, Op, Signature, bilinear, bytes};
 use crate::tensor::{Shape, Tensor, TensorType};
 use serde::{Deserialize, Serialize};
-
-/// Below this probability of the other classes, the first two terms of the series of `-ln p` are
-/// more exact than the logarithm, which rounds to 0 if little is missing.
-const SERIES_BELOW: f32 = 1e-3;
-
-/// Least probability of the other classes in a focal loss: neither 0, because it is a divisor, nor
-/// negative by rounding.
-const LEAST_MISSING: f32 = 1e-30;
 
 /// Normalization of the summed pixel losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,24 +32,6 @@ pub enum Denominator {
     Weights,
     /// Divide by the number of pixels that count, like TensorFlow's DeepLab.
     Pixels,
-}
-
-/// Soft Dice loss of all classes over the whole batch, added to the mean of the pixel losses
-/// (Milletari et al. 2016, without their squares; segmentation-models-pytorch's `DiceLoss`, whose
-/// `smooth` in version 0.6 is half of this one).
-///
-/// With `I` the sum of the softmax probability of a class over the pixels that have this label, `P`
-/// its sum over all pixels that count and `T` the number of pixels that have the label, a class's
-/// loss is `1 - (2 I + smooth) / (P + T + smooth)`, and 0 if `T` is 0. The loss is the mean over
-/// the classes, including those without a pixel.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dice {
-    /// Factor of the Dice loss in the sum.
-    pub weight: f32,
-    /// Added to numerator and denominator, so that small classes weigh less; 0 or more.
-    #[serde(default)]
-    pub smooth: f32,
 }
 
 /// The loss of a pixel and its reduction over the batch.
@@ -68,8 +50,7 @@ pub struct Dice {
 /// than `k` may remain. The denominator counts only the kept pixels. If several pixels have the
 /// `k`-th largest loss, all of them are kept (TensorFlow keeps the first ones). Dice always uses
 /// all pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PixelLoss {
     /// Label to ignore; 255 in most data sets.
     pub ignore: u32,
@@ -109,24 +90,7 @@ impl PixelLoss {
     /// # Errors
     /// Returns an error that names the invalid setting.
     pub fn validate(&self) -> Result<()> {
-        let positive = |x: f32| x.is_finite() && x >= 0.0;
-        if !(0.0..=1.0).contains(&self.smoothing) {
-            return Err(error!(Graph, "label smoothing must be 0 to 1, got {}", self.smoothing));
-        }
-        if !positive(self.gamma) {
-            return Err(error!(Graph, "focal-loss gamma must be 0 or more, got {}", self.gamma));
-        }
-        if self.gamma > 0.0 && self.smoothing > 0.0 {
-            return Err(error!(Graph, "label smoothing and focal loss cannot be combined")
-                .advice("set one of them to 0"));
-        }
-        match self.dice {
-            Some(Dice { weight, smooth }) if !positive(weight) || !positive(smooth) => Err(error!(
-                Graph,
-                "Dice weight and smoothing must be 0 or more, got {weight} and {smooth}"
-            )),
-            _ => Ok(()),
-        }
+        LOSS_TERMS.iter().try_for_each(|term| term.validate(self))
     }
 
     /// Returns whether a pixel with this label counts.
@@ -186,22 +150,20 @@ impl Op for SegmentationLoss {
     }
 
     fn attributes(&self) -> String {
-        let PixelLoss { ignore, smoothing, weighted, denominator, gamma, mined, dice } = self.pixel;
+        let PixelLoss { ignore, weighted, denominator, mined, .. } = self.pixel;
         let mut text = format!("ignore {ignore}, by {denominator:?}").to_lowercase();
         let mut add = |on: bool, what: String| {
             if on {
-                text += &what
+                text = format!("{text}, {what}");
             }
         };
-        add(self.align_corners, ", align_corners".to_owned());
-        add(smoothing > 0.0, format!(", smoothing {smoothing}"));
-        add(weighted, ", weighted".to_owned());
-        add(gamma > 0.0, format!(", focal {gamma}"));
-        add(mined, ", mined".to_owned());
-        if let Some(Dice { weight, smooth }) = dice {
-            add(true, format!(", dice {weight} smooth {smooth}"));
+        add(self.align_corners, "align_corners".to_owned());
+        add(weighted, "weighted".to_owned());
+        add(mined, "mined".to_owned());
+        for term in LOSS_TERMS {
+            add(term.is_set(&self.pixel), term.attributes(&self.pixel));
         }
-        add(self.factor != 1.0, format!(", times {}", self.factor));
+        add(self.factor != 1.0, format!("times {}", self.factor));
         text
     }
 
