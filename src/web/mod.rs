@@ -5,6 +5,7 @@
 //! gets labels. The browser decodes and draws images.
 
 use crate::exec::Device;
+use crate::geometry::Size;
 use crate::gpu::Gpu;
 use crate::image::{Image, LabelMap, SizeRule, legend};
 use crate::segmenter::{Model, OutputOptions, Segmentation, Segmenter};
@@ -196,7 +197,8 @@ impl SegmentationResult {
     /// Returns width and height of the network's input.
     #[wasm_bindgen(getter, js_name = networkSize)]
     pub fn network_size(&self) -> Vec<usize> {
-        vec![self.segmentation.fit.padded.0, self.segmentation.fit.padded.1]
+        let Size { width, height } = self.segmentation.fit.padded;
+        vec![width, height]
     }
 
     fn label_map(&self) -> &LabelMap {
