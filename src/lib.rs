@@ -11,7 +11,8 @@
 //! let (photo, classes) = (decode("street.jpg")?, segmenter.model().class_table());
 //! let segmentation = segmenter.segment(&photo, SizeRule::Native)?;
 //! segmentation.labels.write("street.png", &classes)?;
-//! Overlay::default().draw(&photo, &segmentation.labels, &classes)?.save("street-overlay.png")?;
+//! let overlay = Overlay::default().draw(&photo, &segmentation.labels, &classes.vivid())?;
+//! overlay.save("street-overlay.png")?;
 //! # Ok::<(), atrous::Error>(())
 //! ```
 //!

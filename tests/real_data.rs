@@ -67,7 +67,7 @@ fn agreement(a: &LabelMap, b: &LabelMap) -> f64 {
 
 #[test]
 #[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
-#[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
+#[cfg_attr(all(has_data, not(has_gpu)), ignore = "needs a GPU adapter")]
 fn executors_agree_on_every_photo_and_runs_repeat_to_the_bit() {
     let (data, gpu) = (support::data(), gpu_choice());
     let name = "deeplabv3_mnv2_dm05_voc21.safetensors";
@@ -93,8 +93,11 @@ fn executors_agree_on_every_photo_and_runs_repeat_to_the_bit() {
 /// `cargo test --release --test real_data -- --ignored`: minutes on a software adapter.
 #[test]
 #[cfg_attr(not(has_data), ignore = "needs the data directory (ATROUS_DATA)")]
-#[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
-#[ignore = "slow: every photo at full size on both executors with every network"]
+#[cfg_attr(all(has_data, not(has_gpu)), ignore = "needs a GPU adapter")]
+#[cfg_attr(
+    all(has_data, has_gpu),
+    ignore = "slow: every photo at full size on both executors with every network"
+)]
 fn executors_agree_on_every_photo_at_full_size() {
     let (data, gpu) = (support::data(), gpu_choice());
     let networks = [

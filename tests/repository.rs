@@ -1,7 +1,7 @@
 //! Checks of the repository: file lengths, unused shaders, references in documents to missing
 //! files, absolute paths of a machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -290,7 +290,7 @@ fn licenses_and_changelog_go_with_the_manifest() {
     );
 }
 
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 15] = [
     "weights/README.md",
     "README.md",
     "ARCHITECTURE.md",
@@ -299,9 +299,13 @@ const DOCUMENTS: [&str; 11] = [
     "tests/golden/README.md",
     "docs/benchmarks.md",
     "docs/correctness.md",
+    "docs/evaluation.md",
+    "docs/images.md",
+    "docs/multi-adds.md",
     "docs/platforms.md",
     "docs/training.md",
     "docs/video.md",
+    "docs/weights.md",
 ];
 
 /// Checks `src/..` in backticks, and the targets of relative links.
@@ -348,6 +352,73 @@ fn the_architecture_names_every_module_of_the_library() {
     let unnamed: Vec<String> =
         modules.into_iter().filter(|p| !body.contains(&format!("`{p}`"))).collect();
     assert_none("modules that ARCHITECTURE.md does not name", &unnamed);
+}
+
+/// Returns the rows of the table of recipe keys: section (empty for the first), key, default.
+fn documented_recipe_keys() -> Vec<(String, String, String)> {
+    let body = text("docs/training.md");
+    let (_, table) = body.split_once("| key | default | meaning |\n").expect("the table of keys");
+    let mut section = String::new();
+    let mut keys = Vec::new();
+    for row in table.lines().skip(1).take_while(|row| row.starts_with('|')) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let names = cells[0].split('`').skip(1).step_by(2);
+        if let Some(name) = cells[0].strip_prefix("**`[") {
+            section = name.trim_end_matches("]`**").to_owned();
+        } else {
+            keys.extend(names.map(|n| (section.clone(), n.to_owned(), cells[1].replace('`', ""))));
+        }
+    }
+    keys
+}
+
+/// Returns the keys of a recipe, with their sections, and whether each has a value.
+fn recipe_keys(recipe: &atrous::train::Recipe) -> BTreeMap<(String, String), bool> {
+    let json = serde_json::to_value(recipe).expect("a recipe is JSON");
+    let sections = ["network", "data", "augmentation", "decay", "optimizer", "groups"]
+        .into_iter()
+        .chain(["norm_momentum", "loss", "mining"]);
+    let top = json.as_object().expect("an object").clone();
+    let mut keys = BTreeMap::new();
+    for section in sections {
+        let fields = top[section].as_object().into_iter().flatten();
+        keys.extend(fields.map(|(k, v)| ((section.to_owned(), k.clone()), !v.is_null())));
+    }
+    let is_section = |key: &String| keys.keys().any(|(section, _)| section == key);
+    let plain: Vec<_> = top.iter().filter(|(k, _)| !is_section(k) && *k != "mining").collect();
+    keys.extend(plain.into_iter().map(|(k, v)| ((String::new(), k.clone()), !v.is_null())));
+    keys
+}
+
+#[test]
+fn the_training_guide_has_every_recipe_key_and_its_default() {
+    let documented = documented_recipe_keys();
+    let defaults = atrous::train::Recipe::default();
+    // The settings that exclude the default ones.
+    let others = "[decay]\nkind = \"step\"\nevery = 1\nfactor = 0.1\n[mining]\ntop = 0.5\n\
+                  [optimizer]\nkind = \"adamw\"\nbetas = [0.9, 0.999]\neps = 1e-8\n";
+    let others = atrous::train::Recipe::parse(others).expect("a valid recipe");
+    let default_keys = recipe_keys(&defaults);
+    let known: BTreeSet<_> =
+        default_keys.keys().cloned().chain(recipe_keys(&others).into_keys()).collect();
+    let named: BTreeSet<_> = documented.iter().map(|(s, k, _)| (s.clone(), k.clone())).collect();
+    assert_eq!(named, known, "keys in docs/training.md, and those of a recipe");
+
+    // The defaults as a recipe are the default recipe.
+    let is_value = |cell: &str| cell != "none" && !cell.starts_with("of ");
+    let mut recipe = String::new();
+    for (section, key, default) in &documented {
+        let has_value = default_keys.get(&(section.clone(), key.clone())).copied();
+        if has_value.is_some() {
+            assert_eq!(Some(is_value(default)), has_value, "default of `{key}`: {default}");
+        }
+        if has_value == Some(true) {
+            let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
+            recipe += &format!("{path} = {default}\n");
+        }
+    }
+    let recipe = atrous::train::Recipe::parse(&recipe).unwrap_or_else(|e| panic!("{recipe}\n{e}"));
+    assert_eq!(recipe, defaults);
 }
 
 /// Checks for absolute paths that are valid on one machine only: home directories, and the location

@@ -174,14 +174,14 @@ fn twenty_steps_of_xception_are_pytorchs() {
 
 #[test]
 #[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
-#[ignore = "slow: a minute on a software Vulkan"]
+#[cfg_attr(has_gpu, ignore = "slow: a minute on a software Vulkan")]
 fn twenty_steps_of_vainfs_resnet_on_a_gpu_are_pytorchs() {
     check_on_gpu(RESNET);
 }
 
 #[test]
 #[cfg_attr(not(has_gpu), ignore = "needs a GPU adapter")]
-#[ignore = "slow: a minute on a software Vulkan"]
+#[cfg_attr(has_gpu, ignore = "slow: a minute on a software Vulkan")]
 fn twenty_steps_of_xception_on_a_gpu_are_pytorchs() {
     check_on_gpu(XCEPTION);
 }

@@ -197,8 +197,8 @@ impl SegmentationResult {
     /// Returns width and height of the network's input.
     #[wasm_bindgen(getter, js_name = networkSize)]
     pub fn network_size(&self) -> Vec<usize> {
-        let size = self.segmentation.fit.padded;
-        vec![size.width, size.height]
+        let Size { width, height } = self.segmentation.fit.padded;
+        vec![width, height]
     }
 
     fn label_map(&self) -> &LabelMap {
