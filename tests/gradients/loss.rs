@@ -1,5 +1,4 @@
-//! Segmentation losses against their formulas and finite differences, at the labels' size and at
-//! smaller and larger ones.
+//! Segmentation losses against their formulas and finite differences, at several sizes of logits.
 
 use crate::oracle::{self, Map};
 use crate::support::{Rng, allclose, devices, run_op};
@@ -231,8 +230,7 @@ fn every_kind_of_loss_at_another_size() {
     check(&cases);
 }
 
-/// The graph of an upsampling, the loss at full size and the upsampling's gradient; or of the
-/// single operation.
+/// Upsampling, the loss at full size and the upsampling's gradient; or the single operation.
 fn graph_of(case: &Case, fused: bool) -> Graph {
     let mut graph = Graph::new();
     let inputs = case.inputs();
@@ -332,8 +330,7 @@ fn with_losses(losses: &[f32]) -> (Tensor, Tensor) {
     (Tensor::from_data(shape, Data::F32(scores)).unwrap(), labels)
 }
 
-/// Runs hard-pixel mining with a fraction on every device: the loss, and which pixels have a
-/// gradient.
+/// Hard-pixel mining on every device: the loss, and which pixels have a gradient.
 fn mined(losses: &[f32], fraction: f32) -> Vec<(String, f32, Vec<bool>)> {
     let (logits, labels) = with_losses(losses);
     let fraction =
