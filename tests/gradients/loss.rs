@@ -333,8 +333,7 @@ fn with_losses(losses: &[f32]) -> (Tensor, Tensor) {
 /// Hard-pixel mining on every device: the loss, and which pixels have a gradient.
 fn mined(losses: &[f32], fraction: f32) -> Vec<(String, f32, Vec<bool>)> {
     let (logits, labels) = with_losses(losses);
-    let fraction =
-        Tensor::from_data(Shape::vector(4), Data::F32(vec![fraction, 0.0, 0.0, 0.0])).unwrap();
+    let fraction = Tensor::new(Shape::vector(4), vec![fraction, 0.0, 0.0, 0.0]).unwrap();
     let op: Arc<dyn Op> =
         Arc::new(SegmentationLoss::from(PixelLoss { mined: true, ..PixelLoss::default() }));
     let mut all = Vec::new();
@@ -424,12 +423,9 @@ fn an_image_of_ignored_pixels_has_no_loss_and_no_gradient() {
 
 #[test]
 fn a_loss_that_is_no_number_is_not_hidden_by_mining() {
-    let logits =
-        Tensor::from_data(Shape::new(1, 1, 2, 2), Data::F32(vec![f32::NAN, 0.0, 0.0, 1.0]))
-            .unwrap();
+    let logits = Tensor::new(Shape::new(1, 1, 2, 2), vec![f32::NAN, 0.0, 0.0, 1.0]).unwrap();
     let labels = Tensor::from_data(Shape::new(1, 1, 2, 1), Data::U32(vec![0, 0])).unwrap();
-    let fraction =
-        Tensor::from_data(Shape::vector(4), Data::F32(vec![0.5, 0.0, 0.0, 0.0])).unwrap();
+    let fraction = Tensor::new(Shape::vector(4), vec![0.5, 0.0, 0.0, 0.0]).unwrap();
     let op: Arc<dyn Op> =
         Arc::new(SegmentationLoss::from(PixelLoss { mined: true, ..PixelLoss::default() }));
     // On the CPU only: the handling of NaN on a device depends on its compiler.
