@@ -3,7 +3,7 @@
 //!
 //! ```no_run
 //! use atrous::image::{self, ClassTable, LabelMap, Overlay, SizeRule};
-//! # fn network(_: &[u8], _: (usize, usize)) -> Vec<u16> { Vec::new() }
+//! # fn network(_: &[u8], _: atrous::Size) -> Vec<u16> { Vec::new() }
 //! let photo = image::decode("dog.jpg")?;
 //! let fit = SizeRule::LongSide(513).fit(photo.size());
 //! let labels = network(&fit.scale_and_pad(&photo)?, fit.padded);

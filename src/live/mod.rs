@@ -14,7 +14,7 @@
 //!
 //! let model = Model::open("deeplab.safetensors")?;
 //! let frame = image::decode("frame.png")?;
-//! let live = Live::new(&Device::open(&DeviceChoice::Auto)?, &model, (frame.width, frame.height), model.default_size(), &Tuning::default())?;
+//! let live = Live::new(&Device::open(&DeviceChoice::Auto)?, &model, frame.size(), model.default_size(), &Tuning::default())?;
 //! live.set_style(&live.style(Effect::Overlay))?;
 //! live.set_frame(&Live::pack(&frame.rgb)?)?;
 //! live.segment()?;
